@@ -22,12 +22,12 @@ def _declared_by_all() -> Declarations:
 
 
 def _declarations_of(config: Config | None = None) -> Declarations:
-    """What is installed does not change while tests run: it is found out once."""
+    """The plugins that are installed do not change while tests run: they are looked at once."""
     return _declared_by_all() if config is None else _declared(config)
 
 
 class Done(NamedTuple):
-    """What a command did."""
+    """The end of a command."""
 
     code: int
     out: str

@@ -374,23 +374,3 @@ def test_a_cycle_does_not_wait_for_who_checks_large_policies(managed: Managed, m
         cycle_is_over.set()
         assert checked.result(60) == ()
     assert report.decisions
-
-
-def test_of_twenty_who_begin_at_once_one_does(managed: Managed) -> None:
-    results: list[str] = []
-    start = threading.Barrier(20)
-
-    def one(number: int) -> None:
-        start.wait()
-        try:
-            results.append(managed.begin(f"(+ 1 {number})", name="60_x").what)
-        except MomError as error:
-            results.append(type(error).__name__)
-
-    threads = [threading.Thread(target=one, args=(number,)) for number in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert Counter(results) == {"set 60_x": 1, "MomError": 19}
-    assert [change.what for change in managed.texts.history()] == ["read at the start", "tries set 60_x on 2 of 20 guests for 1m"]

@@ -17,7 +17,7 @@ from random_programs import program
 from mom_core import Declarations, Severity
 from mom_core.testing import snapshot
 from mom_plugins_policy import Fault, Policy, PolicyError
-from mom_plugins_policy.checks import RULES, Remark, check, check_policy
+from mom_plugins_policy.checks import RULES, Remark, check
 
 TRUE_OF_OLD_POLICIES = {"possible-nil", "average-of-nothing"}
 """Old policies are not careful about guests without data, and that is worth a warning."""
@@ -174,29 +174,18 @@ def test_remarks_come_in_the_order_of_policies_and_texts() -> None:
     assert [(remark.source.name, remark.source.line) for remark in check(texts, DECLARED)] == [("a", 1), ("b", 1), ("b", 2)]
 
 
-@pytest.mark.long
-@pytest.mark.parametrize(
-    "text",
-    [
-        "\n".join(f"(def f{n} (x) (+ (f{n - 1} x) (f{n - 1} (+ x 1))))" for n in range(1, 40))
-        + "(def f0 (x) x) (debug (f39 Host.mem_free))",
-        "(def f (x) (+ (f (- x 1)) (f (- x 2)))) (debug (f Host.mem_free))",
-        "(with Guests g " * 14 + "(set x 1)" + ")" * 14,
-        "(+ 1 " * 400 + "1" + ")" * 400,
-        "(" * 1_000_000,
-        '(debug (* "x" 1000000000)) (debug (<< 1 1000000000))',
-        "(and " + "Host.mem_free " * 20_000 + ")",
-    ],
-    ids=["calls double", "recursion", "loops", "deep", "brackets", "large", "wide"],
-)
-def test_no_text_keeps_the_checks_busy_for_long(text: str) -> None:
-    check({"50_test": text}, DECLARED)  # the test suite's own duration is the measure
-
-
 # --- random programs
 
 
 LARGE = {
+    "calls double": "\n".join(f"(def f{n} (x) (+ (f{n - 1} x) (f{n - 1} (+ x 1))))" for n in range(1, 40))
+    + "(def f0 (x) x) (debug (f39 Host.mem_free))",
+    "recursion": "(def f (x) (+ (f (- x 1)) (f (- x 2)))) (debug (f Host.mem_free))",
+    "loops": "(with Guests g " * 14 + "(set x 1)" + ")" * 14,
+    "deep": "(+ 1 " * 400 + "1" + ")" * 400,
+    "brackets": "(" * 1_000_000,
+    "large": '(debug (* "x" 1000000000)) (debug (<< 1 1000000000))',
+    "wide": "(and " + "Host.mem_free " * 20_000 + ")",
     "arguments of min": in_loop("{ (defvar a guest.balloon_cur) (min " + "a " * 20_000 + ") }"),
     "sums of min": in_loop("(min " + "(+ 1 guest.balloon_cur) " * 8000 + ")"),
     "squares of squares": in_loop("{ (defvar a guest.balloon_cur) " + "(set a (* a a)) " * 1500 + "}"),
@@ -210,10 +199,11 @@ LARGE = {
 @pytest.mark.long
 @pytest.mark.parametrize("name", LARGE)
 def test_the_checks_take_time_in_proportion_to_the_text(name: str) -> None:
-    policy = Policy.compile({"50_test": LARGE[name]}, DECLARED)
     began = time.process_time()
-    check_policy(policy)
-    assert time.process_time() - began < 5, "a second, where each argument or name was compared with each other: half a minute and more"
+    check({"50_test": LARGE[name]}, DECLARED)
+    assert time.process_time() - began < 10, (
+        "a second or two, where each argument or name was compared with each other: half a minute and more"
+    )
 
 
 def test_units_are_compared_with_those_of_all_arguments() -> None:
@@ -241,12 +231,6 @@ def test_checks_of_random_programs_raise_nothing_and_refuse_what_compiling_refus
         assert [(remark.rule, remark.source) for remark in found] == [(fault.kind, fault.source) for fault in refused]
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.text(max_size=60))
-def test_checks_of_any_text_raise_nothing(text: str) -> None:
-    check({"p": text}, DECLARED)
-
-
 @pytest.mark.long
 @settings(max_examples=400, deadline=None)
 @given(st.randoms(use_true_random=False))
@@ -259,15 +243,3 @@ def test_what_is_an_error_in_a_straight_line_does_fail(choose: random.Random) ->
     failed = policy.evaluate(taken).errors
     if any(remark.severity is Severity.ERROR for remark in check({"p": text})):
         assert failed, text
-
-
-def test_suggestions_for_many_long_names_that_are_alike_take_no_time() -> None:
-    """A client may ask for a check, and each name would be compared with all others."""
-    for length, count in ((190, 1000), (60, 3000)):
-        names = [f"{'ab' * (length // 2)}{number}" for number in range(count)]
-        bound, read = "\n".join(f"(defvar {name} 1)" for name in names), "\n".join(f"(+ {name}x 1)" for name in names)
-        began = time.process_time()
-        remarks = check({"50": f"{bound}\n{read}"})
-        assert time.process_time() - began < 4
-        assert len(remarks) > count
-    assert "did you mean known?" in [one.hint for one in check({"50": "(defvar known 1)\n(+ knwon 1)"})]

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from policy_verbs import mom_policy
 
 from mom_plugins_policy.tools.snapshots import EXAMPLE, read_snapshot
@@ -64,7 +62,7 @@ def test_errors_have_a_place_a_caret_a_guest_and_values_and_exit_code_1(tmp_path
 def test_an_error_outside_of_loops_says_what_is_lost(tmp_path: Path) -> None:
     done = mom_policy("eval", policy(tmp_path, '(Host.Control "ksm_run" 1) (/ 1 0)'))
     assert done.code == 1
-    assert "1 decision is lost" in done.err
+    assert "nothing is decided for the host" in done.err
     assert "decisions" not in done.out
 
 
@@ -287,14 +285,6 @@ def test_help_lists_all_verbs_without_importing_them() -> None:
     for verb in ("eval", "explain", "fmt", "defaults", "snapshot"):
         assert f"\n  {verb} " in done.out
         assert mom_policy(verb, "--help").code == 0
-
-
-@settings(deadline=None, max_examples=100)
-@given(st.text(alphabet="()[]{}#\"'\\ \n01.e-+xaHostGues,;é\x00\x1b", max_size=60))
-def test_no_expression_ends_in_a_traceback(text: str) -> None:
-    done = mom_policy("eval", "--expression", text)
-    assert done.code in {0, 1, 2}
-    assert "\x1b" not in done.out + done.err
 
 
 @pytest.mark.parametrize(

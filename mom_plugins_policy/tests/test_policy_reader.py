@@ -44,7 +44,7 @@ trees = st.recursive(atoms, lambda inner: st.tuples(st.sampled_from("([{"), st.l
 
 
 def shape(forms: list[Form]) -> list[object]:
-    """What matters of forms when they are compared."""
+    """Forms as they are compared."""
     return [(form.kind, type(form.value), form.value, shape(form.items)) for form in forms]
 
 

@@ -99,70 +99,55 @@ class TestTheHost:
         assert HostFigures.of(Host()) == HostFigures(None, None, None)
 
 
+BAD = WatchedCycle(looks(2, 1), looks(27), "")
+OTHERS_TOO = WatchedCycle(looks(2, 1), looks(18, 9), "")
+A_LITTLE_MORE = WatchedCycle(looks(27, 3), looks(97, 3), "")
+HOST_SWAPS = WatchedCycle(looks(3), looks(27), "the host swaps")
+FAILS = WatchedCycle(looks(3), looks(27), "", "60_x:1:1: unknown")
+KILLED = WatchedCycle(looks(3, killed=1), looks(27), "")
+ALL_KILLED = WatchedCycle(looks(3, killed=1), looks(27, killed=9), "")
+RUNNING, PROMOTED, ROLLED_BACK = CanaryState.RUNNING, CanaryState.PROMOTED, CanaryState.ROLLED_BACK
+TOO_LITTLE = "too little is known to promote it: "
+
+# The cycles, how the same guests fared before, the seconds that are left, and the verdict with its reason.
+VERDICTS: dict[str, tuple[list[WatchedCycle], Tally, float, CanaryState, str]] = {
+    "nothing speaks against it": (good(3), looks(), 60, RUNNING, ""),
+    "a good end": (good(LEAST_CYCLES), looks(10), 0, PROMOTED,
+                   "guests fared as well as before and as the others: "
+                   "ailing in 0 of 15 looks, 0 of 135 looks of the others, 0 of 10 looks before"),
+    "one guest of three ails for two cycles": ([BAD] * 2, looks(), 600, RUNNING, ""),
+    "one guest of three ails for three": ([BAD] * 3, looks(), 600, ROLLED_BACK,
+                                          "guests swap: 3 of 9 looks, 0 of 81 looks of the others, no looks before"),
+    "very many ail in one cycle": ([WatchedCycle(looks(0, 30), looks(70), "")], looks(), 600, RUNNING, ""),
+    "it was so before": ([BAD] * 10, looks(20, 10), 600, RUNNING, ""),
+    "it was so before, at the end": ([BAD] * 10, looks(20, 10), 0, PROMOTED, ""),
+    "all others suffer, too": ([OTHERS_TOO] * 10, looks(), 0, PROMOTED, ""),
+    "a little more all the time": ([A_LITTLE_MORE] * 20, looks(), 600, RUNNING, ""),
+    "a little more all the time, at the end": ([A_LITTLE_MORE] * 20, looks(), 0, ROLLED_BACK, ""),
+    "a program is killed": ([*good(2), KILLED], looks(), 600, ROLLED_BACK, "kernels of guests killed 1 programs for want of memory"),
+    "programs of the others are, too": ([*good(2), ALL_KILLED], looks(), 600, RUNNING, ""),
+    "the host fares worse for two cycles": ([*good(9), HOST_SWAPS, HOST_SWAPS], looks(), 600, RUNNING, ""),
+    "the host fares worse for three of six": ([*good(9), HOST_SWAPS, HOST_SWAPS, *good(1), HOST_SWAPS, *good(1)], looks(), 600, ROLLED_BACK,
+                                              "the host swaps"),
+    "three of more": ([HOST_SWAPS, HOST_SWAPS, *good(RECENT_CYCLES), HOST_SWAPS], looks(), 600, RUNNING, ""),
+    "it fails": ([FAILS] * 3, looks(), 600, ROLLED_BACK, "it fails: 60_x:1:1: unknown"),
+    "no cycles": ([], looks(), 0, ROLLED_BACK, TOO_LITTLE + "there were only 0 cycles"),
+    "few cycles": (good(LEAST_CYCLES - 1), looks(), 0, ROLLED_BACK, TOO_LITTLE + "there were only 4 cycles"),
+    "no guest": ([WatchedCycle(looks(), looks(27), "")] * 9, looks(), 0, ROLLED_BACK, TOO_LITTLE + "there was no guest to try it on"),
+    "silent guests": ([WatchedCycle(looks(1, 0, 2), looks(27), "")] * 9, looks(), 0, ROLLED_BACK,
+                      TOO_LITTLE + "guests told how they are in only 9 of 27 looks"),
+    "an unknown host": ([WatchedCycle(looks(3), looks(27), None)] * 9, looks(), 0, ROLLED_BACK,
+                        TOO_LITTLE + "how the host is was known in only 0 of 9 cycles"),
+}  # fmt: skip
+
+
 class TestTheVerdict:
-    def test_while_nothing_speaks_against_it_it_goes_on(self) -> None:
-        assert judge(after(*good(3)), 60).state is CanaryState.RUNNING
-
-    def test_at_the_end_it_is_promoted(self) -> None:
-        verdict = judge(after(*good(LEAST_CYCLES), before=looks(10)), 0)
-        assert verdict.state is CanaryState.PROMOTED
-        assert "ailing in 0 of 15 looks, 0 of 135 looks of the others, 0 of 10 looks before" in verdict.reason
-
-    def test_one_guest_of_three_that_ails_all_the_time_ends_it_in_three_cycles(self) -> None:
-        bad = [WatchedCycle(looks(2, 1), looks(27), "")] * 3
-        assert judge(after(*bad[:2]), 600).state is CanaryState.RUNNING
-        verdict = judge(after(*bad), 600)
-        assert verdict.state is CanaryState.ROLLED_BACK
-        assert verdict.reason == "guests swap: 3 of 9 looks, 0 of 81 looks of the others, no looks before"
-
-    def test_it_takes_two_cycles_however_many_guests_ail(self) -> None:
-        assert judge(after(WatchedCycle(looks(0, 30), looks(70), "")), 600).state is CanaryState.RUNNING
-
-    def test_what_was_so_before_is_not_its_fault(self) -> None:
-        bad = [WatchedCycle(looks(2, 1), looks(27), "")] * 10
-        assert judge(after(*bad, before=looks(20, 10)), 600).state is CanaryState.RUNNING
-        assert judge(after(*bad, before=looks(20, 10)), 0).state is CanaryState.PROMOTED
-
-    def test_what_all_others_suffer_too_is_not_its_fault(self) -> None:
-        bad = [WatchedCycle(looks(2, 1), looks(18, 9), "")] * 10
-        assert judge(after(*bad), 0).state is CanaryState.PROMOTED
-
-    def test_a_little_more_all_the_time_is_seen_at_the_end(self) -> None:
-        worse_now = [WatchedCycle(looks(27, 3), looks(97, 3), "")] * 20
-        assert judge(after(*worse_now), 600).state is CanaryState.RUNNING
-        assert judge(after(*worse_now), 0).state is CanaryState.ROLLED_BACK
-
-    def test_a_killed_program_ends_it_at_once_unless_others_fare_the_same(self) -> None:
-        verdict = judge(after(*good(2), WatchedCycle(looks(3, killed=1), looks(27), "")), 600)
-        assert verdict.state is CanaryState.ROLLED_BACK
-        assert "kernels of guests killed 1 programs" in verdict.reason
-        assert judge(after(*good(2), WatchedCycle(looks(3, killed=1), looks(27, killed=9), "")), 600).state is CanaryState.RUNNING
-
-    def test_a_host_that_fares_worse_for_three_of_six_cycles_ends_it(self) -> None:
-        bad = [WatchedCycle(looks(3), looks(27), "the host swaps")]
-        assert judge(after(*good(9), *bad, *bad), 600).state is CanaryState.RUNNING
-        verdict = judge(after(*good(9), *bad, *good(1), *bad, *good(1), *bad), 600)
-        assert verdict == (CanaryState.ROLLED_BACK, "the host swaps")
-        assert judge(after(*bad, *bad, *good(RECENT_CYCLES), *bad), 600).state is CanaryState.RUNNING
-
-    def test_policies_that_fail_end_it(self) -> None:
-        bad = [WatchedCycle(looks(3), looks(27), "", "60_x:1:1: unknown")]
-        assert judge(after(*bad, *bad, *bad), 600) == (CanaryState.ROLLED_BACK, "it fails: 60_x:1:1: unknown")
-
-    @pytest.mark.parametrize(
-        ("cycles", "why"),
-        [
-            ([], "there were only 0 cycles"),
-            (good(LEAST_CYCLES - 1), "there were only 4 cycles"),
-            ([WatchedCycle(looks(), looks(27), "")] * 9, "there was no guest to try it on"),
-            ([WatchedCycle(looks(1, 0, 2), looks(27), "")] * 9, "guests told how they are in only 9 of 27 looks"),
-            ([WatchedCycle(looks(3), looks(27), None)] * 9, "how the host is was known in only 0 of 9 cycles"),
-        ],
-    )
-    def test_what_is_not_known_promotes_nothing(self, cycles: list[WatchedCycle], why: str) -> None:
-        verdict = judge(after(*cycles), 0)
-        assert verdict.state is CanaryState.ROLLED_BACK
-        assert verdict.reason == f"too little is known to promote it: {why}"
+    @pytest.mark.parametrize("name", VERDICTS)
+    def test_is_by_what_was_seen(self, name: str) -> None:
+        cycles, before, left, state, reason = VERDICTS[name]
+        verdict = judge(after(*cycles, before=before), left)
+        assert verdict.state is state
+        assert reason in ("", verdict.reason)
 
     @given(
         cycles=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)), max_size=20),

@@ -55,7 +55,7 @@ class Folder:
         return path
 
     def decide(self, text: str, seen: Snapshot | None = None) -> tuple[dict[tuple[str, str], Any], list[Problem]]:
-        """What the policy `p.py` of this text decides, by entity's name and control, and the problems."""
+        """The decisions of the policy `p.py` of this text, by entity's name and control, and the problems."""
         self.write("p.py", text)
         self.plugin.mom_setup()
         return self.again(seen)
@@ -66,7 +66,7 @@ class Folder:
         return decided, [one for one in found if isinstance(one, Problem)]
 
     def refused(self) -> str:
-        """What is said of the policies as they are: the same at the start, at a reload and by `mom config check`."""
+        """The refusal of the policies as they are: the same at the start, at a reload and by `mom config check`."""
         with pytest.raises(ConfigError) as caught:
             self.plugin.mom_setup()
         with pytest.raises(ConfigError) as again:

@@ -16,7 +16,7 @@ from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.states import HostWanted, StateGoal
 
 TARGET, HARD, LOW = 4 * GIB, 512 * MIB, 256 * MIB
-"""What the host of these tests should have available, below what it is hard up, and below what nobody grows."""
+"""The memory that the host of these tests should have available, below what it is hard up, and below what nobody grows."""
 TIGHT, ROOM = 0.7 * TARGET, 1.5 * TARGET
 """Below the first guests give of their margins; above the second there is room to give memory back."""
 
@@ -158,7 +158,7 @@ def given(available: float, crowd: Mapping[str, Fields]) -> dict[str, int]:
 
 
 COMPUTE, ORDINARY, GOLD, PLATINUM = 0.5, 1.0, 4.0, 8.0
-"""What it costs to take memory from guests of the service classes."""
+"""The costs of taking memory from guests of the service classes."""
 
 
 class TestWhatItCosts:

@@ -1,4 +1,4 @@
-"""What holds of the balloon law whatever the numbers are: on hosts of all sorts, made by hypothesis."""
+"""Properties of the balloon law whatever the numbers are: on hosts of all sorts, made by hypothesis."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def guests(draw: st.DrawFn, *, shrunk: bool = True, steady: bool = False) -> dic
 
 @st.composite
 def hosts(draw: st.DrawFn) -> dict[str, Value]:
-    """What the host is to have, and what it has."""
+    """The memory that the host is to have, and that it has."""
     wanted = draw(kib(512 * MIB, 8 * GIB))
     return {
         "mem_really_available": draw(kib(0, 2 * wanted)),

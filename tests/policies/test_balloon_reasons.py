@@ -1,4 +1,4 @@
-"""What is said of a guest by the balloon law: why it grows, gives, is swept, or is left as it is."""
+"""The reasons of the balloon law: why it grows, gives, is swept, or is left as it is."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,7 +28,7 @@ def a_guest(**more: Value) -> dict[str, Value]:
 
 
 def said(host: Mapping[str, Value], guests: Mapping[str, Mapping[str, Value]]) -> dict[str, tuple[float | None, str]]:
-    """What is suggested of each guest (None: nothing), and why."""
+    """The size that is suggested of each guest (None: none), and why."""
     taken = snapshot(host={**HOST, **host}, guests=guests, properties={"host": {"interval": 5.0}})
     found = suggestions(taken, LawParameters(), HostWanted(), LIMITS, interval=5.0)
     answers = {}

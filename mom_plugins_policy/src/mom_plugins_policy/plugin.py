@@ -310,7 +310,5 @@ def _problem(fault: Fault, result: Result) -> Problem:
     # Values change from cycle to cycle: they stand in the hint, so that the problem is recognized as the same one.
     hints = [", ".join(fault.values)] if fault.values else []
     if fault.entity is None:
-        hints.append(
-            f"the evaluation ends here; {len(result.decisions)} decisions for guests stand, {len(result.lost)} for the host are lost"
-        )
+        hints.append(f"the evaluation ends here; {len(result.decisions)} decisions for guests stand, those for the host are lost")
     return Problem(fault.source, f"{fault.kind}: {fault.message}", fault.entity, hint="; ".join(hints))

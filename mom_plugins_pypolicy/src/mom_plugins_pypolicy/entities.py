@@ -1,4 +1,4 @@
-"""What a policy is given: the host and the guests of one cycle, to be read by type, to keep notes on, and to set controls of."""
+"""The host and the guests of one cycle, as a policy is given them: to be read by type, to keep notes on, and to set controls of."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ KiB, MiB, GiB, TiB = 1, 1 << 10, 1 << 20, 1 << 30
 
 
 class PolicyMistake(Exception):
-    """What is wrong with a policy as a whole, whichever guest it looks at."""
+    """A mistake in a policy as a whole, whichever guest it looks at."""
 
 
 class Known(NamedTuple):
-    """What policies go by in one cycle: the notes by entity's id, and by that and the control what earlier policies decided."""
+    """The things that policies go by in one cycle: the notes by entity's id, and by that and the control what earlier policies decided."""
 
     snapshot: Snapshot
     history: Sequence[Snapshot]
@@ -88,12 +88,12 @@ class _ReadableEntity:
         return deepcopy(self._found.properties.get(name))
 
     def wanted(self, control: str) -> Value:
-        """What a policy of an earlier name has decided; None if none has."""
+        """The value that a policy of an earlier name has decided; None if none has."""
         return deepcopy(self._evaluation.known.wanted.get((self.entity.id, control)))
 
     @property
     def notes(self) -> Notes:
-        """What policies remember of it from cycle to cycle, also across restarts: numbers, texts, and lists of these, by name.
+        """The notes that policies keep on it from cycle to cycle, also across restarts: numbers, texts, and lists of these, by name.
 
         All policies share them. A guest's notes go when the guest does, or is started anew.
         """

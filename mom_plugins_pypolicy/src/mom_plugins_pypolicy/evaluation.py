@@ -16,7 +16,7 @@ from mom_plugins_pypolicy.notes import CAN_BE_KEPT
 
 
 def evaluate(policy: PythonPolicy, known: Known, until: float) -> list[Decision | Problem]:
-    """What a policy decides, and what went wrong in it; what it decided and noted is known to the policies after it.
+    """The decisions of a policy, and what went wrong in it; what it decided and noted is known to the policies after it.
 
     Where it fails in a loop at a guest, it is asked anew without that guest, as if it were not there. If it fails otherwise, or is not
     done with leaving guests out in time, it decides nothing in this cycle: half of what it wants may be worse than nothing.

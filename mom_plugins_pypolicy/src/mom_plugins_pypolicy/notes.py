@@ -1,4 +1,4 @@
-"""What policies remember about the host and the guests from cycle to cycle, also across restarts."""
+"""Notes that policies keep on the host and the guests from cycle to cycle, also across restarts."""
 
 from __future__ import annotations
 

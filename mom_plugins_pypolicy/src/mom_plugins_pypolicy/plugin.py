@@ -45,7 +45,7 @@ class PypolicyPlugin:
 
     @hookimpl
     def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem]:
-        """What the policies ask for, one after the other, and what went wrong in them."""
+        """The decisions of the policies, one after the other, and what went wrong in them."""
         known = Known(snapshot, history, self._context.declarations, self._notes.begin(snapshot), {})
         until = time.monotonic() + self._settings.deadline / 2  # the rest is for the last attempt
         found = [item for policy in self._policies for item in evaluate(policy, known, until)]

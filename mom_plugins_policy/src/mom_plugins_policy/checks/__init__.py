@@ -16,7 +16,7 @@ from mom_plugins_policy.language.policy import Code, Policy
 __all__ = ["RULES", "Remark", "Rule", "check", "check_policy"]
 
 _last: WeakKeyDictionary[Code, tuple[Declarations | None, list[Remark]]] = WeakKeyDictionary()
-"""What was said last of the same texts, and by which declarations: a change is checked before it is set, and files stay as they were."""
+"""The last remarks on the same texts, and by which declarations: a change is checked before it is set, and files stay as they were."""
 
 
 def check(texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> list[Remark]:

@@ -1,4 +1,4 @@
-"""What plugins declare, as the checks go by it: which fields, properties and controls there are, their units and bounds."""
+"""Declarations of plugins, as the checks go by them: which fields, properties and controls there are, their units and bounds."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class DeclaredNames:
         self.notes_read: list[tuple[Form, str]] = []
 
     def declares(self, scope: Scope, name: str) -> bool:
-        """Whether a field can be read."""
+        """True if a field can be read."""
         return self._declarations is None or (scope, name) in self._declarations.fields
 
     def value_of(self, field: FieldKey) -> Value:
-        """What is known of a field's newest value."""
+        """The newest value of a field, as far as it is known."""
         spec = None if self._declarations is None else self._declarations.fields.get((field.entity.scope, field.name))
         unit: Dimension = UNKNOWN if spec is None else dimension_of_unit(spec.unit)
         if spec is None:

@@ -1,4 +1,4 @@
-"""What is known at one point of a walk: what variables hold, which functions are defined, and which values are not nil."""
+"""Knowledge at one point of a walk: what variables hold, which functions are defined, and which values are not nil."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mom_plugins_policy.language.facts import Facts
 from mom_plugins_policy.language.words.types import NIL, UNBOUND
 
 Key: TypeAlias = "tuple[str, Hashable] | tuple[str, Hashable, str]"
-"""What is held: a `variable` of a scope, a `function`, a `note` of an entity, or a value that is `not nil`."""
+"""The key of what is held: a `variable` of a scope, a `function`, a `note` of an entity, or a value that is `not nil`."""
 
 
 class Knowledge:
@@ -31,11 +31,11 @@ class Knowledge:
                 self.store.learn(("not nil", key), True)
 
     def is_known(self, value: Value) -> bool:
-        """Whether a value is not nil here."""
+        """True if a value is not nil here."""
         return ("not nil", value.identity) in self.store
 
     def join(self, one: Mapping[Key, Any], other: Mapping[Key, Any], if_true: Keys, if_false: Keys) -> None:
-        """What holds after either of two branches that changed this."""
+        """Hold what is so after either of two branches that changed this."""
         for key in {**one, **other}:
             now = self.store.get(key)
             then, otherwise = one.get(key, now), other.get(key, now)
@@ -71,7 +71,7 @@ class Knowledge:
         return before  # type: ignore[no-any-return]  # of a variable it is a value
 
     def lookup(self, name: str) -> Value | None:
-        """What a variable holds, if it may hold anything."""
+        """The value of a variable; None if it cannot have one."""
         result: Value | None = None
         for scope in reversed(self.chain) if name != "nil" else ():
             value = self.store.get(("variable", scope, name))

@@ -1,4 +1,4 @@
-"""What a check has to say: remarks, and the rules that they come from."""
+"""The checks' remarks, and the rules that they come from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mom_plugins_policy.language.syntax import Form
 
 
 class Rule(NamedTuple):
-    """What a rule finds, and how much that matters."""
+    """A rule: how much it matters, and the mistake that it finds."""
 
     severity: Severity
     summary: str
@@ -77,5 +77,5 @@ def remark(rule: str, form: Form, message: str, hint: str = "", *, severity: Sev
 
 
 def refused(fault: Fault) -> Remark:
-    """What keeps a policy from being loaded, as a remark."""
+    """The remark on a mistake that keeps a policy from being loaded."""
     return Remark(Severity.ERROR, fault.kind, fault.source, fault.message)

@@ -1,4 +1,4 @@
-"""What is known of a value before anything is evaluated: types, unit, and which fields are known where it is true, or is not nil."""
+"""Values as far as they are known before anything is evaluated: types, unit, and which fields are known where it is true, or is not nil."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -71,7 +70,7 @@ def eval_command(
 
 def _as_json(result: Result, given: Given) -> dict[str, object]:
     parts: dict[str, object] = {
-        "values": result.values, "decisions": list(result.decisions), "lost": list(result.lost), "remembered": result.notes,
+        "values": result.values, "decisions": list(result.decisions), "remembered": result.notes,
         "errors": result.errors, "stopped": result.stopped,
     }  # fmt: skip
     return {name: plain(value, given.files) for name, value in parts.items()}
@@ -85,9 +84,5 @@ def _show(result: Result, given: Given, *, only_values: bool) -> None:
         click.echo("no decisions")
     for fault in result.errors:
         click.echo(given.told(fault), err=True)
-    if result.stopped and len(result.lost):
-        click.echo(f"mom: the evaluation stopped here: {_count(result.lost)} lost", err=True)
-
-
-def _count(decisions: Sequence[object]) -> str:
-    return f"{len(decisions)} decision{'s are' if len(decisions) != 1 else ' is'}"
+    if result.stopped:
+        click.echo("mom: the evaluation stopped here, and nothing is decided for the host", err=True)

@@ -1,4 +1,4 @@
-"""What is known at one point of a walk over a program."""
+"""Facts that are known at one point of a walk over a program."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Result:
 
     `values`: one per top-level form that was evaluated, as Python values; `errors`: everything that went wrong; `decisions`: what may be
     applied. An error outside of all loops over `Guests` ends the evaluation: `stopped` is true. What had been decided for guests by
-    then stands, as each guest's steps were complete; what had been asked for the host belongs to what broke, and is `lost`.
+    then stands, as each guest's steps were complete; what had been asked for the host belongs to what broke, and is lost.
     """
 
     def __init__(self, run: Evaluation, values: list[Any], compiled: Compiled, policy: Policy, stopped: bool) -> None:
@@ -46,11 +46,6 @@ class Result:
         if not self.stopped:
             return self._requests
         return tuple(decision for decision in self._requests if not self._is_lost(decision.entity.id))
-
-    @cached_property
-    def lost(self) -> Sequence[Decision]:
-        """The decisions for the host that had been asked for when the evaluation stopped, and are not applied."""
-        return tuple(decision for decision in self._requests if self._is_lost(decision.entity.id))
 
     def _is_lost(self, identity: str) -> bool:
         return self.stopped and identity == HOST_ID

@@ -141,5 +141,5 @@ def requested(value: Any_) -> Any_:
 
 
 def empty(value: Any_) -> bool:
-    """Whether `null` finds nothing in a value."""
+    """True if `null` finds nothing in a value."""
     return value is None or (isinstance(value, str | list | tuple | Guests) and not value)

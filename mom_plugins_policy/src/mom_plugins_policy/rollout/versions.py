@@ -14,13 +14,13 @@ from mom_toolkit import PolicyChange, PolicyState, PolicyText
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """What was changed at run time: texts by name, None for a removed one. `alone`: nothing else counts."""
+    """The changes that were made at run time: texts by name, None for a removed one. `alone`: nothing else counts."""
 
     texts: Mapping[str, PolicyText | None] = field(default_factory=dict)
     alone: bool = False
 
     def over(self, base: Mapping[str, PolicyText]) -> dict[str, PolicyText]:
-        """What is in force with these files and defaults, in name order."""
+        """The texts in force with these files and defaults, in name order."""
         merged: dict[str, PolicyText | None] = dict(self.texts) if self.alone else {**base, **self.texts}
         return {name: text for name, text in sorted(merged.items()) if text is not None}
 

@@ -1,1 +1,1 @@
-"""What people do with policies: explain, try, test and lay them out."""
+"""Tools for people: to explain, try, test and lay out policies."""

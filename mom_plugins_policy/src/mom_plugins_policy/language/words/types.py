@@ -11,7 +11,7 @@ NIL, INT, FLOAT, STRING, LIST, ENTITY, FUNCTION, OTHER, UNBOUND = (1 << bit for 
 
 NUMBER = INT | FLOAT
 DATA = NIL | NUMBER | STRING | LIST | OTHER
-"""What a plugin may put into a field or property."""
+"""The types that a plugin may put into a field or property."""
 ANY = DATA | ENTITY | FUNCTION
 
 # What a function gives for arguments of such types; nothing: it fails, whatever they are.
@@ -42,19 +42,19 @@ def fraction(args: Sequence[int]) -> int:
 
 
 def total(args: Sequence[int]) -> int:
-    """What `+` makes of numbers, strings or lists."""
+    """The result of `+` on numbers, strings or lists."""
     return number(args) | args[0] & args[1] & (STRING | LIST)
 
 
 def product(args: Sequence[int]) -> int:
-    """What `*` makes of numbers, or of an integer and a string or list."""
+    """The result of `*` on numbers, or on an integer and a string or list."""
     left, right = args
     repeated = (left if right & INT else 0) | (right if left & INT else 0)
     return number(args) | repeated & (STRING | LIST)
 
 
 def integer(args: Sequence[int]) -> int:
-    """What is shifted."""
+    """An integer that is shifted."""
     return INT if all(arg & INT for arg in args) else 0
 
 

@@ -1,4 +1,4 @@
-"""What numbers count: units and their powers, and what becomes of them in computations."""
+"""Dimensions of numbers: units and their powers, and what becomes of them in computations."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _TINY: Final = 0.002
 
 
 def dimension_of_unit(unit: Unit) -> Dimension:
-    """What numbers in a unit count."""
+    """The dimension of numbers in a unit."""
     powers = _DIMENSIONS.get(unit)
     return UNKNOWN if powers is None else frozenset(powers.items())
 
@@ -71,7 +71,7 @@ def unknown(args: Sequence[Measured]) -> Dimension:
 
 
 def same(args: Sequence[Measured]) -> Dimension:
-    """What all arguments count."""
+    """The dimension of all arguments."""
     found = args[0].dimension
     for arg in args[1:]:
         found = joined(found, arg.dimension)
@@ -79,17 +79,17 @@ def same(args: Sequence[Measured]) -> Dimension:
 
 
 def product(args: Sequence[Measured]) -> Dimension:
-    """What a product counts."""
+    """The dimension of a product."""
     return _scaled(args, 1)
 
 
 def quotient(args: Sequence[Measured]) -> Dimension:
-    """What a quotient counts."""
+    """The dimension of a quotient."""
     return _scaled(args, -1)
 
 
 def root(args: Sequence[Measured]) -> Dimension:
-    """What a square root counts."""
+    """The dimension of a square root."""
     (dimension, _) = args[0]
     if dimension in (ANY, UNKNOWN) or any(power % 2 for _, power in dimension):
         return ANY if dimension == ANY else UNKNOWN
@@ -124,14 +124,14 @@ def _only_scales(value: object) -> bool:
 
 
 def joined(one: Dimension, other: Dimension) -> Dimension:
-    """What is one or the other; unknown if they differ."""
+    """The dimension of one or the other; unknown if they differ."""
     if one in (ANY, other):
         return other
     return one if other == ANY else UNKNOWN
 
 
 def differ(one: Dimension, other: Dimension) -> bool:
-    """Whether two dimensions are known, and not the same."""
+    """True if two dimensions are known, and not the same."""
     return not {one, other} & {ANY, UNKNOWN} and one != other
 
 

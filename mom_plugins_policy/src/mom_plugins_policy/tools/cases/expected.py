@@ -22,24 +22,20 @@ class Expected:
     """The expected value of a decision: between two numbers, exactly something, anything, or no decision at all."""
 
     text: str
-    """As it was written."""
+    """As it was written; `any` and `none` mean just that."""
     low: float = -math.inf
     high: float = math.inf
     strictly: bool = False
     """The bounds themselves are not allowed."""
     exactly: Value = None
-    kind: str = "range"
-    """`range`, `exactly`, `any` or `none`."""
 
     def holds(self, decision: Decision | None) -> bool:
         """True if this decision, or that there is none, is what was expected."""
-        if decision is None or self.kind == "none":
-            return (decision is None) is (self.kind == "none")
+        if decision is None or self.text == "none":
+            return (decision is None) is (self.text == "none")
         value = decision.value
-        if self.kind == "any":
-            return True
-        if self.kind == "exactly":
-            return value == self.exactly
+        if self.text == "any" or self.exactly is not None:
+            return self.text == "any" or value == self.exactly
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         return self.low < value < self.high if self.strictly else self.low <= value <= self.high
@@ -59,7 +55,7 @@ def expected_value(written: object, unit: Unit | None) -> Expected:
     if written is None:
         raise ValueError("is empty; write `none` for no decision, `any` for whatever is decided")
     if isinstance(written, list | Mapping):
-        return Expected(str(written), exactly=written, kind="exactly")
+        return Expected(str(written), exactly=written)
     if isinstance(written, bool):
         written = int(written)
     if isinstance(written, int | float):
@@ -67,9 +63,9 @@ def expected_value(written: object, unit: Unit | None) -> Expected:
         return Expected(str(written), number, number)
     text = str(written).strip()
     if text in ("none", "any"):
-        return Expected(text, kind=text)
+        return Expected(text)
     if unit is Unit.TEXT:
-        return Expected(text, exactly=text, kind="exactly")
+        return Expected(text, exactly=text)
     return _range(text, unit)
 
 

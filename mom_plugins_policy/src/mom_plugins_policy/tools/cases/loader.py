@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +30,7 @@ from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.policy import Policy
 from mom_plugins_policy.sources import Texts, read_paths, text_of
 from mom_plugins_policy.tools.cases.expected import IN_BYTES, SIZE, Expected, expected_value
-from mom_plugins_policy.tools.cases.forms import CaseForm, CasesForm, ExpectedError, GivenForm
+from mom_plugins_policy.tools.cases.forms import CaseForm, CasesForm, ExpectForm, GivenForm
 from mom_plugins_policy.tools.excerpts import excerpt
 from mom_plugins_policy.tools.snapshots import SnapshotForm, did_you_mean, read_form
 
@@ -45,11 +45,7 @@ Way = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class PolicyTest:
-    """One test: what is given, and what is expected.
-
-    `decisions` by `host` or guest name, then by control; `others`: those that are not expected are fine; `errors` None: errors are fine.
-    Notes by the entity's id.
-    """
+    """One test: what is given, notes by the entity's id; and what is expected, decisions by `host` or guest name, then by control."""
 
     name: str
     file: str
@@ -59,9 +55,7 @@ class PolicyTest:
     taken: Snapshot
     remembered: Mapping[str, Mapping[str, Any]]
     decisions: Mapping[str, Mapping[str, Expected]]
-    others: bool
-    errors: Sequence[ExpectedError] | None
-    expected_notes: Mapping[str, Mapping[str, Any]]
+    expect: ExpectForm
 
 
 def read_cases(path: Path, declarations: Declarations, limits: PolicyLimits = DEFAULT_LIMITS) -> list[PolicyTest]:
@@ -136,19 +130,12 @@ class _Reader:
         for number, error in enumerate(expect.errors or ()):
             if error.guest is not None and error.guest not in ids:
                 self._complain((*at, "errors", number, "guest"), "no such guest is given", did_you_mean(error.guest, ids))
-        yield PolicyTest(
-            test.name,
-            self._document.file,
-            *self._document.place(way),
-            policy,
-            taken,
-            self._by_id(merged.get("remembered", {}), ids, (*way, "given", "remembered")),
-            {name: self._expected(expect.decisions[name], (*at, "decisions", name)) for name in
-             self._known(expect.decisions, ids, (*at, "decisions"))},
-            expect.others == "any",
-            expect.errors,
-            self._by_id(expect.remembered or {}, ids, (*at, "remembered")),
-        )  # fmt: skip
+        list(self._known(expect.remembered or {}, ids, (*at, "remembered")))
+        remembered = {ids[who]: notes for who, notes in self._known(merged.get("remembered", {}), ids, (*way, "given", "remembered"))}
+        decisions = {
+            who: self._expected(one, (*at, "decisions", who)) for who, one in self._known(expect.decisions, ids, (*at, "decisions"))
+        }
+        yield PolicyTest(test.name, self._document.file, *self._document.place(way), policy, taken, remembered, decisions, expect)
 
     # --- policies ---
 
@@ -235,16 +222,13 @@ class _Reader:
             self._complain((*way, *at), message)
         return None if wrong else self._declarations.derived(form.made())
 
-    def _by_id(self, notes: Mapping[str, Mapping[str, Any]], ids: Mapping[str, str], way: Way) -> dict[str, Mapping[str, Any]]:
-        return {ids[name]: notes[name] for name in self._known(notes, ids, way)}
-
     # --- what is expected ---
 
-    def _known(self, names: Iterable[str], ids: Mapping[str, str], way: Way) -> Iterator[str]:
-        """Those of these names that are `host` or a guest's."""
-        for name in names:
+    def _known(self, by_name: Mapping[str, Any], ids: Mapping[str, str], way: Way) -> Iterator[tuple[str, Any]]:
+        """The items of which the name is `host` or a guest's."""
+        for name, item in by_name.items():
             if name in ids:
-                yield name
+                yield name, item
             else:
                 self._complain((*way, name), "no such guest is given", did_you_mean(name, ids), at_key=True)
 

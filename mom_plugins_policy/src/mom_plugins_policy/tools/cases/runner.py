@@ -36,18 +36,16 @@ def _compared(case: PolicyTest, result: Result, names: Mapping[str, str]) -> Ite
             decision = got.pop((name, control), None)
             if not expected.holds(decision):
                 yield Mismatch(f"{name}: {control}", _shown(expected), _decided(decision), str(decision.source) if decision else "")
-    if not case.others:
+    if case.expect.others == "none":
         for (name, control), decision in got.items():
             yield Mismatch(f"{name}: {control}", "none", _decided(decision), str(decision.source))
 
 
 def _shown(expected: Expected) -> str:
-    if expected.kind != "range" or expected.low == expected.high:
-        bounds = _number(expected.low) if expected.kind == "range" else ""
-        return f"{expected.text} ({bounds})" if bounds and bounds.replace(",", "") != expected.text else expected.text
-    low = _number(expected.low) if math.isfinite(expected.low) else ""
-    high = _number(expected.high) if math.isfinite(expected.high) else ""
-    return f"{expected.text} ({low} … {high})"
+    low, high = ("" if math.isinf(bound) else _number(bound) for bound in (expected.low, expected.high))
+    if expected.low == expected.high:
+        return expected.text if low.replace(",", "") == expected.text else f"{expected.text} ({low})"
+    return f"{expected.text} ({low} … {high})" if low or high else expected.text
 
 
 def _number(value: float) -> str:
@@ -62,10 +60,10 @@ def _decided(decision: Decision | None) -> str:
 
 
 def _compared_errors(case: PolicyTest, result: Result) -> Iterator[Mismatch]:
-    if case.errors is None:
+    if case.expect.errors is None:
         return
     left = list(result.errors)
-    for expected in case.errors:
+    for expected in case.expect.errors:
         found = next((fault for fault in left if expected.fits(fault)), None)
         if found is None:
             yield Mismatch("error", str(expected), "none")
@@ -76,8 +74,8 @@ def _compared_errors(case: PolicyTest, result: Result) -> Iterator[Mismatch]:
 
 
 def _compared_notes(case: PolicyTest, result: Result, names: Mapping[str, str]) -> Iterator[Mismatch]:
-    for identity, notes in case.expected_notes.items():
-        for note, expected in notes.items():
+    for identity, name in names.items():
+        for note, expected in (case.expect.remembered or {}).get(name, {}).items():
             got = result.notes.get(identity, {}).get(note, case.remembered.get(identity, {}).get(note))
             if got != expected:
-                yield Mismatch(f"{names[identity]}: remembered {note}", str(expected), str(got))
+                yield Mismatch(f"{name}: remembered {note}", str(expected), str(got))
