@@ -25,5 +25,6 @@ VERBS: Final[Mapping[str, Verb]] = {
 def policy_command() -> None:
     """Check policies, try them on snapshots, have their decisions explained, test them, lay them out.
 
-    `Commands` change nothing and need no running mom.
+    `Commands` change nothing and need no running mom. The plugins of the configuration say which fields and controls there are, and
+    which policies are used where none are given; without one, all installed plugins do, with their default policies.
     """

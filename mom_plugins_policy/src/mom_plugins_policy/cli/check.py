@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from mom_core import Severity, printable
-from mom_daemon import json_option
+from mom_daemon import config_option, json_option
 from mom_plugins_policy.checks import Remark, check, counted
-from mom_plugins_policy.cli.inputs import EXIT_NO, Given, config_option, defaults_option, files_argument, given_policies
+from mom_plugins_policy.cli.inputs import EXIT_NO, Given, defaults_option, files_argument, given_policies
 from mom_plugins_policy.cli.values import plain
 from mom_plugins_policy.tools.excerpts import told
 

@@ -9,8 +9,8 @@ import click
 
 from mom_cli import TableColumn, declarations_of, print_table
 from mom_core import MomError
-from mom_daemon import json_option, print_text
-from mom_plugins_policy.cli.inputs import config_option, configured
+from mom_daemon import config_option, json_option, print_text
+from mom_plugins_policy.cli.inputs import configured
 from mom_plugins_policy.tools.snapshots import did_you_mean
 
 

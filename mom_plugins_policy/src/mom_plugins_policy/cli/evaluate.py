@@ -9,11 +9,10 @@ from pathlib import Path
 import click
 
 from mom_cli import print_table
-from mom_daemon import json_option
+from mom_daemon import config_option, json_option
 from mom_plugins_policy.cli.inputs import (
     EXIT_NO,
     Given,
-    config_option,
     defaults_option,
     files_argument,
     given_policies,

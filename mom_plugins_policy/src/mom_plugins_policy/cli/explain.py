@@ -11,11 +11,10 @@ import click
 
 from mom_cli import find_guest
 from mom_core import Source, printable
-from mom_daemon import json_option, print_prose
+from mom_daemon import config_option, json_option, print_prose
 from mom_plugins_policy.cli.inputs import (
     EXIT_NO,
     Given,
-    config_option,
     defaults_option,
     files_argument,
     given_policies,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from mom_core import ConfigError, ConfigProblem, Declarations, FieldSpec, Snapshot, Unit, printable
+from mom_core import ConfigError, Declarations, FieldSpec, Snapshot, Unit, printable
 from mom_daemon import brief, print_prose
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
@@ -34,17 +34,6 @@ USUAL_CONFIG: Final = Path("/etc/mom/mom.yaml")
 
 
 files_argument = click.argument("paths", metavar="[FILE|DIRECTORY]...", nargs=-1, type=click.Path(path_type=Path))
-
-config_option = click.option(
-    "-c",
-    "--config",
-    "config_path",
-    metavar="FILE",
-    envvar="MOM_CONFIG",
-    default=None,
-    help="The configuration: its plugins say which fields and controls there are, and without FILE its policies are used. "
-    f"[default: {USUAL_CONFIG} where there is one, or $MOM_CONFIG; else all installed plugins with their default policies]",
-)
 
 defaults_option = click.option(
     "--defaults", "with_default_policies", is_flag=True, help="Beside FILE, use the plugins' default policies, as a running mom does."
@@ -131,9 +120,9 @@ def given_policies(
 
 def _in_force(config: Config) -> Mapping[str, PolicyText] | None:
     """The policies in force in the mom with this configuration; None when it does not run, or cannot be asked, which is said."""
-    from mom_cli import RunningMom, ask
+    from mom_cli import ask
 
-    answer = ask(config, RunningMom.policies, otherwise="the files and defaults")
+    answer = ask(config, lambda running: running.policies(), otherwise="the files and defaults")
     if answer is None:
         return None
     policies, where = answer
@@ -145,9 +134,7 @@ def configured(path: str | None) -> Config | None:
     """The configuration that is named, or else the usual one; None if there is none."""
     from mom_core import load_config
 
-    if path is not None:
-        return load_config(path)
-    return load_config(USUAL_CONFIG) if USUAL_CONFIG.exists() else None
+    return None if path is None and not USUAL_CONFIG.exists() else load_config(path)
 
 
 def limits_of(config: Config | None) -> PolicyLimits:
@@ -193,13 +180,9 @@ def live_snapshot(config_path: str | None, seconds: float = 1.0) -> Snapshot:
 
     No policy is evaluated and nothing is changed; a mom that runs is not disturbed.
     """
-    from mom_core import Engine
+    from mom_core import Engine, load_config
 
-    config = configured(config_path)
-    if config is None:
-        raise ConfigError(
-            [ConfigProblem(str(USUAL_CONFIG), 0, 0, "no such file or directory", "-c names a configuration with the plugins to use")]
-        )
+    config = load_config(config_path)
     logging.getLogger("mom.engine").addHandler(logging.NullHandler())  # problems are told below, and not twice
     with tempfile.TemporaryDirectory(prefix="mom-policy-") as folder:
         plugins = {name: plugin for name, plugin in config.plugins.items() if name != "policy"}

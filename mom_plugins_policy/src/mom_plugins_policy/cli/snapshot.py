@@ -6,8 +6,8 @@ import json
 
 import click
 
-from mom_daemon import print_text
-from mom_plugins_policy.cli.inputs import config_option, live_snapshot
+from mom_daemon import config_option, print_text
+from mom_plugins_policy.cli.inputs import live_snapshot
 from mom_plugins_policy.tools.snapshots import EXAMPLE, as_json
 
 

@@ -97,21 +97,15 @@ class Operations(EntityAccess):
         self.emit(f"if {left.text}.__class__ is list: {self.marked(form, self._helper('compared', left.text, right.text))}")
         return named
 
-    def _order(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
-        operator = _PYTHON[_word_of(form)]
-        values = self._compared(form, values)
-        value = self._native(form, operator, arguments, values, "bool", 1)
-        value.safe = all(one.safe and one.type in NUMBERS for one in values)
-        return value
-
-    def _equal(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
+    def _comparison(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
         operator = _PYTHON[_word_of(form)]
         left, right = values
-        if right.type == "nil" and right.const and left.type not in SCALARS:
+        equality = operator in ("==", "!=")
+        if equality and right.type == "nil" and right.const and left.type not in SCALARS:
             return Expression(f"({left.text} is{' not' if operator == '!=' else ''} None)", "bool", safe=left.safe)
-        values = self._compared(form, values)
-        value = self._native(form, operator, arguments, values, "bool", 1)
-        value.safe = left.safe and right.safe and not self.program.lists
+        value = self._native(form, operator, arguments, self._compared(form, values), "bool", 1)
+        numbers = left.type in NUMBERS and right.type in NUMBERS
+        value.safe = left.safe and right.safe and (not self.program.lists if equality else numbers)
         return value
 
     def _and_or(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
@@ -180,8 +174,7 @@ class Operations(EntityAccess):
 
 _OWN: dict[str, Callable[[Operations, Form, Sequence[Form], Sequence[Expression]], Expression]] = {
     "add": Operations._add, "sub": Operations._sub, "mul": Operations._mul, "div": Operations._div,
-    "shl": Operations._shifted_left, "lt": Operations._order, "gt": Operations._order,
-    "lte": Operations._order, "gte": Operations._order, "eq": Operations._equal, "neq": Operations._equal,
+    "shl": Operations._shifted_left, **dict.fromkeys(_PYTHON, Operations._comparison),
     "and": Operations._and_or, "or": Operations._and_or, "not": Operations._not, "min": Operations._extreme,
     "max": Operations._extreme, "null": Operations._null, "valid": Operations._valid, "debug": Operations._debug,
 }  # fmt: skip
