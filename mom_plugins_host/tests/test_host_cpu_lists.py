@@ -72,11 +72,8 @@ MANY = ZONE.format(first=40000, second=1000)
 
 def test_what_cpus_keep_is_counted_in_all_and_beyond_the_usual() -> None:
     assert kept_by_cpus(MANY) == KeptByCpus(41000 * 4, (40000 - 1444) * 4)
+    assert kept_by_cpus(BEFORE_6_7) == KeptByCpus(350 * 4, 0), "older kernels keep no more than the usual"
     assert kept_by_cpus(MANY + MANY) == KeptByCpus(2 * 41000 * 4, 2 * (40000 - 1444) * 4)
-
-
-def test_older_kernels_keep_no_more_than_the_usual() -> None:
-    assert kept_by_cpus(BEFORE_6_7) == KeptByCpus(350 * 4, 0)
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", MANY.replace("count:", "cnt:"), MANY.replace("40000", "-4").replace(" 1000\n", " x\n")])
@@ -100,16 +97,14 @@ def test_a_host_that_is_short_asks_for_much(
     assert emptied(host(tmp_path, available_kib, zoneinfo), caplog, take_back=take_back) is asks
 
 
-def test_cpus_that_are_to_be_left_alone_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    root = host(tmp_path, 1 << 20, MANY, isolated="2-5\n")
-    assert CpuLists(root, logging.getLogger()).why_not() == "CPUs 2-5 are to be left alone (isolated)"
-    assert not emptied(root, caplog)
-
-
-def test_a_kernel_that_cannot_be_asked_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    root = host(tmp_path, 1 << 20, MANY)
-    (root / "proc/sys/vm/stat_refresh").unlink()
-    assert "stat_refresh cannot be read" in CpuLists(root, logging.getLogger()).why_not()
+@pytest.mark.parametrize("why", ["CPUs 2-5 are to be left alone (isolated)", "stat_refresh cannot be read"])
+def test_cpus_that_are_to_be_left_alone_and_a_kernel_that_cannot_be_asked_are(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, why: str
+) -> None:
+    root = host(tmp_path, 1 << 20, MANY, isolated="2-5\n" if "isolated" in why else "\n")
+    if "isolated" not in why:
+        (root / "proc/sys/vm/stat_refresh").unlink()
+    assert why in CpuLists(root, logging.getLogger()).why_not()
     assert not emptied(root, caplog)
 
 
@@ -124,16 +119,17 @@ def test_a_simulated_host_is_not_this_one(tmp_path: Path, caplog: pytest.LogCapt
     assert "CPUs kept" not in caplog.text
 
 
-def test_the_doctor_tells_of_it_where_it_matters() -> None:
-    much = KeptByCpus(900 << 10, 800 << 10)
-    assert cpu_lists_finding(None, "", wanted=True) is None
-    assert cpu_lists_finding(KeptByCpus(90 << 10, 10 << 10), "no", wanted=True) is None
-    asked = cpu_lists_finding(much, "", wanted=True)
-    assert asked is not None
-    assert (asked.severity, "they are asked for it" in asked.message) == (Severity.OK, True)
-    left = cpu_lists_finding(much, "CPUs 2-5 are to be left alone (isolated)", wanted=True)
-    assert left is not None
-    assert (left.severity, "CPUs 2-5" in left.message) == (Severity.WARNING, True)
-    off = cpu_lists_finding(much, "", wanted=False)
-    assert off is not None
-    assert "take_back is off" in off.message
+@pytest.mark.parametrize(
+    ("why_not", "wanted", "severity", "said"),
+    [
+        ("", True, Severity.OK, "they are asked for it"),
+        ("CPUs 2-5 are to be left alone (isolated)", True, Severity.WARNING, "CPUs 2-5"),
+        ("", False, Severity.OK, "take_back is off"),
+    ],
+)
+def test_the_doctor_tells_of_it_where_it_matters(why_not: str, wanted: bool, severity: Severity, said: str) -> None:
+    found = cpu_lists_finding(KeptByCpus(900 << 10, 800 << 10), why_not, wanted=wanted)
+    assert found is not None
+    assert (found.severity, said in found.message) == (severity, True)
+    assert cpu_lists_finding(None, why_not, wanted=wanted) is None
+    assert cpu_lists_finding(KeptByCpus(90 << 10, 10 << 10), why_not, wanted=wanted) is None

@@ -141,14 +141,17 @@ def test_a_guest_is_bound_only_to_where_its_memory_fits_beside_the_reserve() -> 
     assert "not known" in review("numa_nodeset", "1", balloon_cur=None, numa_memory=None)
 
 
-def test_nodes_are_written_as_they_are_read_back() -> None:
-    assert review("numa_nodeset", "0,1") == "now 0-1"
-    assert review("numa_nodeset", "5") == "there is no NUMA node 5"
-    assert "no list of nodes" in review("numa_nodeset", "x")
-
-
-def test_pins_are_written_as_they_are_read_back() -> None:
-    assert review("vcpu_pins", "0-3") == ""
-    assert review("vcpu_pins", "3,2,1,0") == "now 0-3"
-    assert review("vcpu_pins", "99") == "none of these CPUs is online; there are 0-7"
-    assert "no list of CPUs" in review("vcpu_pins", "")
+@pytest.mark.parametrize(
+    ("control", "value", "said"),
+    [
+        ("numa_nodeset", "0,1", "now 0-1"),
+        ("numa_nodeset", "5", "there is no NUMA node 5"),
+        ("numa_nodeset", "x", "'x' is no list of nodes, such as 0 or 0-1"),
+        ("vcpu_pins", "0-3", ""),
+        ("vcpu_pins", "3,2,1,0", "now 0-3"),
+        ("vcpu_pins", "99", "none of these CPUs is online; there are 0-7"),
+        ("vcpu_pins", "", "'' is no list of CPUs, such as 0-3 or 0-1;2-3"),
+    ],
+)
+def test_nodes_and_pins_are_written_as_they_are_read_back(control: str, value: Value, said: str) -> None:
+    assert review(control, value) == said

@@ -105,15 +105,12 @@ def test_a_guest_that_proxmox_resizes_is_left_alone_until_that_has_ended(node: N
     said = {finding.subject: finding for finding in node.plugin.mom_doctor()}
     assert said["Proxmox VE"].severity is Severity.WARNING
     assert said["Proxmox VE"].cure == "qm set 100 --shares 0"
+    node.mode = "observe"
+    assert node.guest(100).blocked == {}, "what mom would do is shown"
+    node.mode = "enforce"
     (node.root / "etc/pve/qemu-server/100.conf").write_text(WEB.replace("name: web", "name: web\nshares: 0"))
     assert node.guest(100).blocked == {}
     assert "Proxmox VE" not in {finding.subject for finding in node.plugin.mom_doctor()}
-
-
-def test_observing_shows_what_mom_would_do_to_a_guest_that_proxmox_resizes(node: Node) -> None:
-    node.add(100, WEB)
-    node.mode = "observe"
-    assert node.guest(100).blocked == {}
 
 
 def test_without_its_daemon_shares_say_what_it_costs_to_take_memory(node: Node) -> None:

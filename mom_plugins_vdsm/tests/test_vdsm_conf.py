@@ -14,12 +14,9 @@ def write(root: Path, path: str, text: str) -> None:
     (root / path).write_text(text)
 
 
-def test_without_files_vdsms_defaults_hold(tmp_path: Path) -> None:
+def test_the_main_file_is_read_and_without_files_vdsms_defaults_hold(tmp_path: Path) -> None:
     conf = read_vdsm_conf(tmp_path)
     assert (conf.tls, conf.host, conf.port, conf.sample_interval, conf.problems) == (True, "localhost", 54321, 15.0, ())
-
-
-def test_the_main_file_is_read(tmp_path: Path) -> None:
     write(tmp_path, "etc/vdsm/vdsm.conf", "[vars]\nssl = false\nvm_sample_interval = 5\n[addresses]\nmanagement_port = 54322\n")
     conf = read_vdsm_conf(tmp_path)
     assert (conf.tls, conf.port, conf.sample_interval) == (False, 54322, 5.0)

@@ -66,13 +66,10 @@ def test_more_than_the_guest_has_is_not_believed() -> None:
     assert not {"mem_unused", "mem_usable", "mem_disk_caches"} & fields.keys()
 
 
-def test_a_guest_without_a_balloon_device_has_none_once_it_was_sampled() -> None:
+def test_a_guest_has_a_balloon_device_none_once_it_was_sampled_or_one_that_is_switched_off() -> None:
     assert vm(without=("balloonInfo",)).balloon is False
     assert vm(without=("balloonInfo", "vcpuCount")).balloon is None
-    assert vm().balloon is True
-
-
-def test_ballooning_can_be_switched_off() -> None:
+    assert (vm().balloon, vm().ballooning) == (True, True)
     assert not vm(balloonInfo={"balloon_cur": "5", "ballooning_enabled": False}).ballooning
     assert vm(balloonInfo={"balloon_cur": "5"}).ballooning
 

@@ -291,19 +291,15 @@ class Connection:
             nowait = 0  # a driver that does not know the flag, as none of its calls wait for guests
             answer = self._ask(live, groups, uuids, nowait)
         live.nowait = nowait != 0
-        if uuids is None:
-            live.domains = {domain.UUIDString(): domain for domain, _ in answer}
         return [GuestRecord(domain.UUIDString(), domain.name(), domain.ID(), record) for domain, record in answer]
 
     def _ask(self, live: _Live, groups: int, uuids: Sequence[str] | None, flags: int) -> Sequence[tuple[Domain, Record]]:
-        if uuids is None:
-            return live.connection.getAllDomainStats(groups, flags | self.module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE)
-        domains = [live.domains[uuid] for uuid in uuids if uuid in live.domains]
-        if len(domains) < len(uuids):  # the handles went with an earlier connection
-            wanted = set(uuids)
-            answer = live.connection.getAllDomainStats(groups, flags | self.module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE)
-            return [(domain, record) for domain, record in answer if domain.UUIDString() in wanted]
-        return live.connection.domainListGetStats(domains, groups, flags) if domains else ()
+        if uuids is not None and live.domains.keys() >= set(uuids):
+            return live.connection.domainListGetStats([live.domains[uuid] for uuid in uuids], groups, flags) if uuids else ()
+        # A call about all guests is what the handles of single ones come from.
+        answer = live.connection.getAllDomainStats(groups, flags | self.module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE)
+        live.domains = {domain.UUIDString(): domain for domain, _ in answer}
+        return answer if uuids is None else [(domain, record) for domain, record in answer if domain.UUIDString() in uuids]
 
     # --- the connection ----------------------------------------------------------------------------------------------------------
 

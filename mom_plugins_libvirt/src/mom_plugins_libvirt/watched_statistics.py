@@ -16,18 +16,11 @@ class WatchedStatistics:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._handles: tuple[int, frozenset[str]] = (0, frozenset())
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
         """The balloon statistics of these guests, by guest id. Raises `HypervisorError`."""
-        groups = self._connection.module.VIR_DOMAIN_STATS_BALLOON
-        opened, handles = self._handles
-        if opened == self._connection.opened and handles >= guests:
-            found = self._connection.statistics(groups, list(guests))
-        else:  # a call about all guests is what the handles for the others come from
-            found = self._connection.statistics(groups)
-            self._handles = (self._connection.opened, frozenset(record.uuid for record in found))
-        return {uuid: record for uuid, _, _, record in found if uuid in guests}
+        found = self._connection.statistics(self._connection.module.VIR_DOMAIN_STATS_BALLOON, list(guests))
+        return {uuid: record for uuid, _, _, record in found}
 
     def close(self) -> None:
         """Let the connection go."""
