@@ -34,20 +34,15 @@ def test_the_name_in_the_certificate_does_not_matter(start_vdsm: Start, connect:
     assert connect(start_vdsm("--pki", pki), pki).call("Host.ping2", {}, 60.0, "pinging") is True
 
 
-def test_a_peer_of_another_ca_is_not_trusted(start_vdsm: Start, connect: Connect, pki: Path, tmp_path: Path) -> None:
-    other = write_pki(tmp_path / "other", make_ca("somebody else's CA"))
+@pytest.mark.parametrize(("ends", "own_ca", "said"), [(-2, True, "has expired"), (9, False, "is not signed by the CA in {}")])
+def test_a_peer_whose_certificate_is_of_another_ca_or_has_expired_is_not_trusted(
+    start_vdsm: Start, connect: Connect, pki: Path, tmp_path: Path, ca: Ca, ends: int, own_ca: bool, said: str
+) -> None:
+    signer = ca if own_ca else make_ca("another CA")
+    other = write_pki(tmp_path / "other", signer, begins=timedelta(days=-9), ends=timedelta(days=ends))
     error = failure(connect(start_vdsm("--pki", other), pki))
     assert "the certificate of vdsm at 127.0.0.1" in error.message
-    assert f"is not signed by the CA in {pki / 'certs/cacert.pem'}" in error.message
-
-
-def test_a_peer_whose_certificate_has_expired_is_not_trusted(
-    start_vdsm: Start, connect: Connect, pki: Path, tmp_path: Path, ca: Ca
-) -> None:
-    other = write_pki(tmp_path / "other", ca, begins=timedelta(days=-9), ends=timedelta(days=-2))
-    error = failure(connect(start_vdsm("--pki", other), pki))
-    assert "the certificate of vdsm" in error.message
-    assert "has expired" in error.message
+    assert said.format(pki / "certs/cacert.pem") in error.message
 
 
 @pytest.mark.parametrize("tls12", [False, True])
@@ -68,14 +63,11 @@ def test_a_certificate_that_vdsm_refuses_is_named_with_the_reason(
     assert f"{certificate} {said}" in error.message
 
 
-def test_tls_with_a_vdsm_without_it_says_what_to_set(start_vdsm: Start, connect: Connect, pki: Path) -> None:
-    error = failure(connect(start_vdsm(), pki))
-    assert "tls: false" in error.hint
-
-
-def test_no_tls_with_a_vdsm_that_has_it_says_what_to_set(start_vdsm: Start, connect: Connect, pki: Path) -> None:
-    error = failure(connect(start_vdsm("--pki", pki)))
-    assert "tls: true" in error.hint
+@pytest.mark.parametrize("peer_has_it", [False, True])
+def test_tls_at_one_end_only_says_what_to_set(start_vdsm: Start, connect: Connect, pki: Path, peer_has_it: bool) -> None:
+    vdsm = start_vdsm(*(["--pki", pki] if peer_has_it else []))
+    error = failure(connect(vdsm, None if peer_has_it else pki))
+    assert f"tls: {str(peer_has_it).lower()}" in error.hint
 
 
 @pytest.mark.parametrize("name", ["keys/vdsmkey.pem", "certs/vdsmcert.pem", "certs/cacert.pem"])
