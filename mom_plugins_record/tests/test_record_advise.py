@@ -128,9 +128,7 @@ def test_half_of_what_was_recorded_as_cold_counts_and_nothing_of_newcomers(cold_
 
 
 @pytest.mark.long
-def test_cold_memory_in_swap_is_no_harm_by_itself_and_is_told(cold_recording: Path) -> None:
+def test_cold_memory_in_swap_is_no_harm_by_itself(cold_recording: Path) -> None:
     arguments = [str(cold_recording), "--class", "vapor", "--seeds", "1", "--most", "1", "--hours", "0.1", "--time", "2m"]
     done = CliRunner().invoke(advise, arguments)
-    said = " ".join(done.output.split())
-    assert "the host swaps" not in said
-    assert "of guests' memory were in the host's swap, because they hardly touch it: no more than half of what was recorded as cold" in said
+    assert "the host swaps" not in " ".join(done.output.split())

@@ -25,7 +25,7 @@ from mom_plugins_record.replay.estimate import estimate
 from mom_plugins_sim.scenario.library import find_scenario, read_scenario
 from mom_plugins_sim.scenario.recorded import scene_of_recording
 from mom_plugins_sim.simulate.run import run_scenario
-from mom_toolkit import PastCycle, SimulationSetup, need_of
+from mom_toolkit import PastCycle, SimulationSetup
 
 COUNTS = """
 (Host.Remember "n" (+ 1 (Host.Recall "n" 0)))
@@ -241,22 +241,6 @@ def test_only_what_turns_often_and_far_swings(values: list[Any], swings: bool) -
 @pytest.mark.parametrize(("value", "out"), [(0, True), (1, False), (2000, False), (2001, True), (float("nan"), True), (float("inf"), True)])
 def test_bounds_are_those_of_the_control_and_of_the_guest(value: float, out: bool) -> None:
     assert bool(judged([value]).of(Complaint.BOUNDS)) is out
-
-
-@pytest.mark.parametrize(
-    ("fields", "need"),
-    [
-        ({}, None),
-        ({"mem_usable": 400}, 600),
-        ({"guest_guarantee": 500}, 500),
-        ({"guest_guarantee": 700, "mem_usable": 400}, 700),
-        ({"guest_guarantee": 5000, "mem_usable": 400}, 1000),
-        ({"mem_usable": None}, None),
-    ],
-)
-def test_a_need_is_what_is_used_or_promised(fields: dict[str, Any], need: float | None) -> None:
-    guest = snapshot(guests={"a": {"balloon_cur": 1000, **fields}}).guests["a"]
-    assert need_of(guest)[0] == need
 
 
 def test_every_key_frame_comes_with_what_is_remembered(recording: Path) -> None:

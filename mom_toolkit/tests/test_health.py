@@ -7,7 +7,7 @@ import math
 import pytest
 
 from mom_core import Guest, Value
-from mom_toolkit import ailment, is_broken, need_of, pages_kib, program_need, taken_from
+from mom_toolkit import ailment, is_broken, need_of, pages_kib, taken_from
 
 GIB = 1 << 20
 
@@ -35,14 +35,9 @@ def test_a_guest_needs_what_it_uses_or_is_guaranteed_and_no_more_than_it_has(fie
 
 
 def test_what_is_unknown_is_no_need_and_nothing_taken() -> None:
-    assert math.isnan(program_need(a_guest(mem_usable=None)))
+    assert need_of(a_guest(mem_usable=None))[0] is None
     assert taken_from(a_guest(balloon_max=None)) == 0.0
     assert taken_from(a_guest()) == 2 * GIB
-
-
-def test_a_simulation_knows_what_programs_need() -> None:
-    assert program_need(a_guest(sim_need=7.0)) == 7.0
-    assert program_need(a_guest()) == GIB
 
 
 @pytest.mark.parametrize(("size", "broken"), [(GIB, False), (GIB - 1024, False), (GIB - 1025, True), (0, True)])

@@ -41,7 +41,6 @@ from .health import (
     is_broken as is_broken,
     need_of as need_of,
     pages_kib as pages_kib,
-    program_need as program_need,
     taken_from as taken_from,
 )
 from .host_gauge import (

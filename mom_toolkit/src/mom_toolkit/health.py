@@ -73,13 +73,6 @@ def need_of(guest: Guest) -> tuple[float | None, str]:
     return best, "is guaranteed"
 
 
-def program_need(guest: Guest) -> float:
-    """What a guest's programs need, in KiB: a simulation knows; of others it is `need_of`. No number where it is unknown."""
-    told = field_number(guest.fields, "sim_need", math.nan)
-    found = need_of(guest)[0] if math.isnan(told) else told
-    return math.nan if found is None else found
-
-
 def is_broken(size_kib: float, promised_kib: float) -> bool:
     """Whether a guest of this size has less than a promise says."""
     return size_kib < promised_kib - BROKEN_KIB

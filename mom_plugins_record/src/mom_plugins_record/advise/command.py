@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from mom_core import UnitError, format_duration, format_kib, parse_duration, parse_size
+from mom_core import UnitError, format_duration, parse_duration, parse_size
 from mom_daemon import json_option, print_prose
 from mom_plugins_record.advise.search import CapacitySearch, TriedCount
 from mom_plugins_record.advise.trial import Newcomer, TrialOutcome, stage_of
@@ -71,7 +71,6 @@ def advise(
     cut_off = False
     seen: list[int] = []
     before = TrialOutcome()
-    cold = 0.0
     with _progress(shown=not as_json) as say:
 
         def run(count: int, seed: int) -> str:
@@ -82,8 +81,6 @@ def advise(
 
             nonlocal before
             done = stage.run(newcomer, count, seed, before, beat)
-            nonlocal cold
-            cold = max(cold, done.cold)
             if not count:
                 before = done
             seen.append(count)
@@ -100,9 +97,6 @@ def advise(
     else:
         for line in _told(search, fits, sla_class, stage.seconds, cut_off):
             print_prose(line, 4)
-        if cold:
-            counted = "no more than half of what was recorded as cold of a guest counts as such, and nothing of a newcomer"
-            print_prose(f"up to {format_kib(cold)} of guests' memory were in the host's swap, because they hardly touch it: {counted}", 4)
         if before.remark:
             print_prose(f"without any newcomer, the simulation says, {before.remark}: only what is more counts as harm", 4)
     if not fits:

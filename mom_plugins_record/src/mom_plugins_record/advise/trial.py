@@ -46,13 +46,12 @@ class Newcomer:
 @dataclass(frozen=True, slots=True)
 class TrialOutcome:
     """The outcome of one run: which guest came to harm first and how (empty: none); what share of its work each guest lost, by id; how many
-    programs were killed, how much the host has swapped out at most by need, and by mom because it was cold (KiB), once all was settled."""
+    programs were killed, and how much the host has swapped out at most by need (KiB), once all was settled."""
 
     harm: str = ""
     lost: Mapping[str, float] = field(default_factory=dict)
     killed: float = 0.0
     swapped: float = 0.0
-    cold: float = 0.0
 
     @property
     def remark(self) -> str:
@@ -94,14 +93,14 @@ class TrialStage:
         setup = SimulationSetup("advise", plugins=self.plugins, texts=self.policies, guests=guests)
         harm = _Harm()
         for report in run_simulation(sim, setup, self.interval, self.seconds):
-            beat(harm.share_of(report, self.seconds))
+            beat(min(1.0, report.snapshot.monotonic / self.seconds))
             for problem in report.problems:
                 if problem.source.name == CLASSES and problem.entity is not None and problem.entity.name.startswith(f"{NAME}-"):
                     raise MomError(problem.message.partition(", which")[0], hint=problem.hint)
             found = harm.in_cycle(report, before, count)
             if found:
                 return TrialOutcome(found, harm.shares())
-        return TrialOutcome(harm.at_the_end(before) if count else "", harm.shares(), harm.most_killed, harm.most_swapped, harm.most_cold)
+        return TrialOutcome(harm.at_the_end(before) if count else "", harm.shares(), harm.most_killed, harm.most_swapped)
 
 
 @dataclass(slots=True)
@@ -112,18 +111,15 @@ class _Harm:
     killed: float | None = None
     lost: dict[str, tuple[str, float]] = field(default_factory=dict)
     seen: dict[str, tuple[float, float]] = field(default_factory=dict)
-    began: float | None = None
     now: float = 0.0
     most_killed: float = 0.0
     most_swapped: float = 0.0
-    most_cold: float = 0.0
 
     def in_cycle(self, report: Report, before: TrialOutcome, count: int) -> str:
         """Harm that cannot be made good any more; empty: none."""
         snapshot = report.snapshot
         host = snapshot.host.fields
-        self.began = snapshot.monotonic if self.began is None else self.began
-        settled = snapshot.monotonic - self.began >= SETTLED_SECONDS
+        settled = snapshot.monotonic >= SETTLED_SECONDS
         promised, promisable = field_number(host, "mem_promised"), field_number(host, "mem_promisable")
         if promised > promisable + 1:
             return f"{format_kib(promised)} would be promised, and the host can promise {format_kib(promisable)}"
@@ -131,9 +127,7 @@ class _Harm:
         self.killed = killed if self.killed is None or not settled else self.killed
         self.swapped = swapped if self.swapped is None or not settled else self.swapped
         self.most_killed = max(self.most_killed, killed - self.killed)
-        if OFFLOADS in host:  # then what is in swap is what guests hardly touch, and what they lose by it is harm enough
-            self.most_cold = max(self.most_cold, swapped)
-        else:
+        if OFFLOADS not in host:  # else what is in swap is what guests hardly touch, and what they lose by it is harm enough
             self.most_swapped = max(self.most_swapped, swapped - self.swapped)
         if count and self.most_killed > before.killed:
             return "a guest's kernel kills programs for want of memory"
@@ -152,10 +146,6 @@ class _Harm:
                 self.seen[guest.id] = self.seen[guest.id][0], lost - self.lost[guest.id][1]
         self.now = snapshot.monotonic
         return ""
-
-    def share_of(self, report: Report, seconds: float) -> float:
-        """How much of the run is done."""
-        return 0.0 if self.began is None else min(1.0, (report.snapshot.monotonic - self.began) / seconds)
 
     def shares(self) -> dict[str, float]:
         """The share of its work that each guest lost, by id."""

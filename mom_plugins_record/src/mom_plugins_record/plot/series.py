@@ -10,7 +10,7 @@ from typing import Final
 
 from mom_core import Guest, MomError, Report, Status, Value, as_number
 from mom_plugins_record.recording.reader import Recording, nothing_in
-from mom_toolkit import ailment, field_number, pages_kib, program_need, taken_from
+from mom_toolkit import ailment, field_number, need_of, pages_kib, taken_from
 
 BALLOON: Final = "balloon_target"
 
@@ -115,7 +115,7 @@ class _Score:
 
     def look(self, guest: Guest) -> None:
         size, most = (field_number(guest.fields, name, math.nan) for name in ("balloon_cur", "balloon_max"))
-        self.short += bool(ailment(guest) or size < program_need(guest))
+        self.short += bool(ailment(guest) or size < _need(guest))
         if most > size:
             self.shrunk = max(self.shrunk, (most - size) / most)
 
@@ -204,7 +204,14 @@ def _guest_point(guest: Guest | None) -> tuple[float, ...]:
     if guest is None:
         return (math.nan,) * 4
     size, most, guaranteed = (field_number(guest.fields, name, math.nan) for name in ("balloon_cur", "balloon_max", "guest_guarantee"))
-    return size, program_need(guest), most, guaranteed
+    return size, _need(guest), most, guaranteed
+
+
+def _need(guest: Guest) -> float:
+    """What a guest's programs need, in KiB: a simulation knows; of others it is `need_of`."""
+    known = guest.number("sim_need")
+    need = need_of(guest)[0] if known is None else known
+    return math.nan if need is None else need
 
 
 def _number(value: Value) -> float:
