@@ -38,7 +38,7 @@ def plot(
 ) -> None:
     """Draw what a recording holds: the host's memory, its pressure, and the guests that fared worst.
 
-    RECORDING is the folder that the plugin `record` has written, or one file of it. `mom simulate --plot` draws a scenario.
+    RECORDING is the folder that the plugin `record` has written, or one file of it. `mom simulate --record` makes one of a scenario.
     """
     begins, ends = moment_of(since, "--from", float("-inf")), moment_of(until, "--to", float("inf"))
     kind = output.suffix.removeprefix(".").lower()

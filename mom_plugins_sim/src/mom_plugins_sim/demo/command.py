@@ -16,11 +16,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from mom_core import MomError
 from mom_plugins_sim.demo.story import CYCLES, Moment, play
 from mom_plugins_sim.demo.summary import NEXT, Summary, program, size
 from mom_plugins_sim.demo.view import ASCII, UNICODE, WIDTH, clock, frame
-from mom_plugins_sim.other_verbs import run_verb
 from mom_toolkit import field_number, quiet, taken_from
 
 CYCLES_A_LINE = 5
@@ -30,13 +28,13 @@ CYCLES_A_LINE = 5
 @click.command()
 @click.option("--seconds", type=click.FloatRange(0, 3600), default=20.0, show_default=True, help="How long it takes; 0: as fast as it can.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Another number, another host.")
-@click.option("--output", type=click.Path(path_type=Path), metavar="FOLDER", help="For recording and picture.  [default: a new folder]")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FOLDER", help="For the recording.  [default: a new folder]")
 @quiet(logging.ERROR)
 def demo(seconds: float, seed: int, output: Path | None) -> None:
     """Show mom at work on a simulated host: nothing real is touched.
 
     A host has more memory sold than it has, and gets under pressure. The same host without mom is shown beside it. It leaves a recording
-    and a picture behind.
+    behind.
     """
     draws = sys.stdout is not None and sys.stdout.isatty()
     console = Console(highlight=False, file=sys.__stdout__ if draws else None)  # mom's own shows what steers a terminal
@@ -44,8 +42,7 @@ def demo(seconds: float, seed: int, output: Path | None) -> None:
     recording = (Path(tempfile.mkdtemp(prefix="mom-demo-")) if output is None else output) / "recording"
     show = _show if console.is_terminal else _print
     show(console, summary, seconds, play(seed, recording))
-    _conclude(console, summary)
-    _tell_of(console, recording)
+    _conclude(console, summary, recording)
 
 
 def _show(console: Console, summary: Summary, seconds: float, story: Generator[Moment, None, None]) -> None:
@@ -89,7 +86,7 @@ def _line(moment: Moment) -> str:
     )
 
 
-def _conclude(console: Console, summary: Summary) -> None:
+def _conclude(console: Console, summary: Summary, recording: Path) -> None:
     """What happened, and what to type next."""
     rule = "─" if "utf" in console.encoding.lower() else "-"
     console.print(Text(f"{rule * 2} What happened ".ljust(WIDTH, rule), "bold"))
@@ -101,16 +98,4 @@ def _conclude(console: Console, summary: Summary) -> None:
     commands = [f"{called} {words}" for words, _ in NEXT]
     for command, (_, why) in zip(commands, NEXT, strict=True):
         console.print(Text.assemble(("  " + command.ljust(max(map(len, commands)) + 2), "bold cyan"), why), soft_wrap=True)
-
-
-def _tell_of(console: Console, recording: Path) -> None:
-    """Where the recording and its picture are; and if there is no picture, why."""
-    console.print()
-    console.print(f"recorded in {recording}", soft_wrap=True)
-    picture = recording.with_name("mom.png")
-    try:
-        run_verb("plot", str(recording), "-o", str(picture))
-    except MomError as error:
-        console.print(f"no picture: {error}", soft_wrap=True)
-    else:
-        console.print(f"drawn in {picture}", soft_wrap=True)
+    console.print(f"\nrecorded in {recording}: `{called} plot` draws it", soft_wrap=True)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 from mom_core import Report, lasting
 from mom_daemon import json_option, print_prose
-from mom_plugins_sim.other_verbs import run_verb
 from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
 from mom_plugins_sim.scenario.schema import Scenario
 from mom_plugins_sim.simulate.run import SETUPS, run_scenario
@@ -32,7 +29,6 @@ from mom_toolkit import RunSummary, SimulationSetup, quiet, side_by_side
 @click.option("--hours", type=click.FloatRange(0.01, 24 * 365), help="How long is simulated.  [default: as the scenario says]")
 @click.option("--seed", type=int, help="Another number, other guests.  [default: the scenario's]")
 @click.option("--record", type=click.Path(path_type=Path), metavar="FOLDER", help="Leave a recording behind, for mom replay and mom plot.")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Leave a picture behind: *.png or *.svg.")
 @json_option
 @quiet(logging.CRITICAL)
 def simulate(
@@ -43,7 +39,6 @@ def simulate(
     hours: float | None,
     seed: int | None,
     record: Path | None,
-    plot: Path | None,
     as_json: bool,
 ) -> None:
     """Run a SCENARIO under the default policies or others, as fast as it can: nothing real is touched.
@@ -62,27 +57,21 @@ def simulate(
     lasts = scenario.lasts if hours is None else hours * 3600
     setups = [SETUPS.get(one) or SimulationSetup(one, (Path(one),)) for one in compare] if compare else [SimulationSetup("mom", policies)]
     summaries = []
-    with ExitStack() as stack:
-        folder = record
-        if folder is None and plot is not None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mom-simulate-")))
-        for setup in setups:
-            into = folder if folder is None or len(setups) == 1 else folder / setup.name.replace("/", "_")
-            began = time.monotonic()
-            summary = RunSummary(setup.name)
-            for report in _progress(run_scenario(scenario, path, setup, seed, lasts, into), lasts, setup.name, shown=not as_json):
-                summary.add(report)
-            summaries.append(summary)
-            if not as_json:
-                click.echo(f"{setup.name}: {lasting(lasts)} simulated in {time.monotonic() - began:.1f} s", err=True)
-            if plot is not None and into is not None:
-                click.echo(_plot(into, plot, setup, alone=len(setups) == 1), err=as_json)
+    for setup in setups:
+        into = record if record is None or len(setups) == 1 else record / setup.name.replace("/", "_")
+        began = time.monotonic()
+        summary = RunSummary(setup.name)
+        for report in _progress(run_scenario(scenario, path, setup, seed, lasts, into), lasts, setup.name, shown=not as_json):
+            summary.add(report)
+        summaries.append(summary)
+        if not as_json:
+            click.echo(f"{setup.name}: {lasting(lasts)} simulated in {time.monotonic() - began:.1f} s", err=True)
     if as_json:
         click.echo(json.dumps([summary.as_json() for summary in summaries], indent=2))
     else:
         _tell(scenario, summaries, lasts)
         if record is not None:
-            click.echo(f"recorded in {record}")
+            click.echo(f"recorded in {record}: `mom plot` draws it")
     for summary in summaries:
         for line in summary.failure_lines():
             print_prose(line, 4, err=True)
@@ -130,8 +119,3 @@ def _tell(scenario: Scenario, summaries: list[RunSummary], lasts: float) -> None
         across = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
         for row in rows:
             click.echo("  " + "  ".join(cell.rjust(w) if n else cell.ljust(w) for n, (cell, w) in enumerate(zip(row, across, strict=True))))
-
-
-def _plot(record: Path, picture: Path, setup: SimulationSetup, *, alone: bool) -> str:
-    path = picture if alone else picture.with_name(f"{picture.stem}-{Path(setup.name).stem}{picture.suffix}")
-    return run_verb("plot", str(record), "-o", str(path)).rstrip("\n")
