@@ -17,6 +17,12 @@ DECIDING: Final = ("mom_evaluate", "mom_act")
 
 SHOWN_FAILURES: Final = 10
 
+_AS_THEY_ARE: Final = (
+    "name", "seconds", "cycles", "woken", "work_done", "lost_seconds", "killed", "pressed_seconds", "decided", "applied", "failed",
+    "problems",
+)  # fmt: skip
+"""Figures whose names and units are those of the JSON, too."""
+
 
 @dataclass(slots=True)
 class ClassSummary:
@@ -197,25 +203,14 @@ class RunSummary:
         seconds = self.seconds or 1.0
         return {
             **({"classes": {name: one.as_json(seconds) for name, one in self.classes.items()}} if self.classes else {}),
-            "name": self.name,
-            "seconds": self.seconds,
-            "cycles": self.cycles,
-            "woken": self.woken,
+            **{name: getattr(self, name) for name in _AS_THEY_ARE},
             "reclaimed_kib": self.reclaimed / seconds,
             "most_reclaimed_kib": self.most_reclaimed,
             "merged_kib": self.merged / seconds,
-            "work_done": self.work_done,
-            "lost_seconds": self.lost_seconds,
-            "killed": self.killed,
             "least_available_kib": self.least_available if self.seconds else None,
             "available_kib": self.available / seconds,
             "most_swapped_kib": self.most_swapped,
             "most_pressure_percent": self.most_pressure,
-            "pressed_seconds": self.pressed_seconds,
-            "decided": self.decided,
-            "applied": self.applied,
-            "failed": self.failed,
-            "problems": self.problems,
             "failures": dict(self.failures),
         }
 
