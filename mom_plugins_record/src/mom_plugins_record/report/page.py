@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import printable
-from mom_plugins_record.report.plots import HELD, Line, plot
+from mom_plugins_record.report.plots import HELD, Curve, plot
 from mom_plugins_record.report.summary import ReportSummary
 from mom_plugins_record.report.terminal import CLASS_COLUMNS, GUEST_COLUMNS, MEANS, sections, seen, size, span, subject
 
@@ -70,9 +70,9 @@ def _plots(summary: ReportSummary) -> list[str]:
     areas = {HELD: held, **{label: values for label, values in given.items() if any(values)}}
     used = f"used on the host, at most in the {often}"
     return [
-        plot(f"Memory of guests, average of each {often}, GiB", times, areas, [Line("sold", [one.sold_gib for one in spans])]),
+        plot(f"Memory of guests, average of each {often}, GiB", times, areas, [Curve("sold", [one.sold_gib for one in spans])]),
         plot("Used on the host, GiB", times, {}, [
-            Line(used, [one.used_most_gib for one in spans]), Line("the host's memory", [one.total_gib for one in spans], dashed=True)
+            Curve(used, [one.used_most_gib for one in spans]), Curve("the host's memory", [one.total_gib for one in spans], dashed=True)
         ]),
     ]  # fmt: skip
 

@@ -16,7 +16,7 @@ _LINES: Final = ("#7b8794", "#c8323c")
 _INK: Final = "#808890"
 
 
-class Line(NamedTuple):
+class Curve(NamedTuple):
     """A line over the areas; None: unknown, where it breaks off."""
 
     label: str
@@ -24,7 +24,7 @@ class Line(NamedTuple):
     dashed: bool = False
 
 
-def plot(title: str, times: Sequence[float], areas: Mapping[str, Sequence[float]], lines: Sequence[Line]) -> str:
+def plot(title: str, times: Sequence[float], areas: Mapping[str, Sequence[float]], lines: Sequence[Curve]) -> str:
     """Areas on each other, and lines above them.
 
     :param times: seconds since the epoch

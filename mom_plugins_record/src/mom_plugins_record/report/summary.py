@@ -78,7 +78,7 @@ class GivenBack:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ReportLine:
     """A guest, the guests of a class, or all that the report is about.
 
     Hours are guests times time. `sold`, `had`, `held` and `used` are averages over the time that was seen, of all guests together (`used`:
@@ -175,9 +175,9 @@ class ReportSummary:
     seen_hours: float
     unknown_hours: float
     tenant: str
-    whole: Line
+    whole: ReportLine
     by: str
-    lines: Sequence[Line]
+    lines: Sequence[ReportLine]
     worth: Worth | None
     host: HostLine | None
     growth: Growth | None
@@ -280,7 +280,7 @@ def _by_hour(hosts: Iterable[HostHour]) -> list[HostHour]:
     return list(hours.values())
 
 
-def _lines(found: Iterable[_Guest], seconds: float, by: str) -> list[Line]:
+def _lines(found: Iterable[_Guest], seconds: float, by: str) -> list[ReportLine]:
     if by == "guest":
         return sorted(map(_guest_line, found), key=lambda line: -spare_of(line))
     if by == "host":
@@ -294,14 +294,14 @@ def _lines(found: Iterable[_Guest], seconds: float, by: str) -> list[Line]:
     return [_line(total, len(members), seconds, _merged(total)) for _, (total, members) in sorted(classes.items())]
 
 
-def _guest_line(one: _Guest) -> Line:
+def _guest_line(one: _Guest) -> ReportLine:
     total = one.total
     besides = total.waited_seconds - total.waited_for_mom_seconds
     advice = advise(total.sold_kib, one.peaks, besides, total.waiting_known_seconds, total.killed)
     return _line(total, 1, total.seconds, _merged(total), advice)
 
 
-def spare_of(line: Line) -> float:
+def spare_of(line: ReportLine) -> float:
     """The size that a guest was sold beyond what would do, in GiB; of those of which nothing is known, less than of any other."""
     if line.size.would_do_gib is None or line.sold_gib is None:
         return -1e18
@@ -317,10 +317,10 @@ def _known(value: float, seconds: float) -> float | None:
     return value if seconds else None
 
 
-def _line(total: GuestHour, guests: int, seconds: float, ksm: float | None, size: SizeAdvice = NO_ADVICE) -> Line:
+def _line(total: GuestHour, guests: int, seconds: float, ksm: float | None, size: SizeAdvice = NO_ADVICE) -> ReportLine:
     """:param seconds: over which averages are taken: the time that was seen of a guest, or of the host for several of them"""
     if not total.seconds or not seconds:
-        return Line(total.name, total.id, total.service_class, guests, 0.0, total.unknown_seconds / HOUR, size=size)
+        return ReportLine(total.name, total.id, total.service_class, guests, 0.0, total.unknown_seconds / HOUR, size=size)
 
     def of(name: str) -> float:
         kib_seconds: float = getattr(total, f"{name}_kib_seconds")
@@ -334,7 +334,7 @@ def _line(total: GuestHour, guests: int, seconds: float, ksm: float | None, size
     merged = None if ksm is None else ksm / KIB_SECONDS_PER_GIB_HOUR
     at_least = balloon + sweeps + cold + (merged or 0.0)
     at_most = hours("ballooned", "untaken", "by_cold") + (merged or 0.0)
-    return Line(
+    return ReportLine(
         total.name,
         total.id,
         total.service_class,
@@ -398,7 +398,7 @@ def _add_host(total: HostHour, row: HostHour) -> None:
         setattr(total, name, getattr(row, name) or getattr(total, name))
 
 
-def _worth(line: Line, host: HostHour, price: Price, tenant: str) -> Worth | None:
+def _worth(line: ReportLine, host: HostHour, price: Price, tenant: str) -> Worth | None:
     """None where nothing is known."""
     given = line.given_back.at_least_gib_hours
     if given is None or not host.seconds:

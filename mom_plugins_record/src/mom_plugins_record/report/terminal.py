@@ -12,7 +12,7 @@ from mom_daemon import print_prose
 from mom_plugins_record.recording.times import shown
 from mom_plugins_record.report.growth import Growth
 from mom_plugins_record.report.sizes import KIB_PER_GIB, Fit
-from mom_plugins_record.report.summary import HostLine, Line, ReportSummary, Worth, spare_of
+from mom_plugins_record.report.summary import HostLine, ReportLine, ReportSummary, Worth, spare_of
 
 UNKNOWN: Final = "unknown"
 
@@ -134,7 +134,7 @@ def _worth(worth: Worth | None) -> Iterator[Row]:
         yield "hosts like this one", f"{worth.hosts:.2g}"
 
 
-def _sold(whole: Line, hours: float) -> Iterator[Row]:
+def _sold(whole: ReportLine, hours: float) -> Iterator[Row]:
     parts = whole.sold_parts
     if parts.sold_gib_hours is None or not hours:
         yield "", UNKNOWN
@@ -152,7 +152,7 @@ def _sold(whole: Line, hours: float) -> Iterator[Row]:
     yield "used, as guests say", _size(whole.used_gib)
 
 
-def _cost(whole: Line, host: HostLine | None) -> Iterator[Row]:
+def _cost(whole: ReportLine, host: HostLine | None) -> Iterator[Row]:
     if whole.waited_seconds is None or whole.waited_for_mom_seconds is None:
         yield "guests waited for memory", UNKNOWN
     else:
@@ -215,14 +215,14 @@ def _signed(kib: float) -> str:
     return f"{'-' if kib < 0 else '+'}{size(abs(kib) / KIB_PER_GIB)}"
 
 
-def _given_back(line: Line) -> str:
+def _given_back(line: ReportLine) -> str:
     """On average, at least, over the hours over which what was sold is averaged."""
     if not line.sold_gib or line.sold_parts.sold_gib_hours is None or line.given_back.at_least_gib_hours is None:
         return "-"
     return _gib(line.given_back.at_least_gib_hours * line.sold_gib / line.sold_parts.sold_gib_hours)
 
 
-def _waited(line: Line) -> str:
+def _waited(line: ReportLine) -> str:
     return "-" if line.waited_for_mom_seconds is None else seconds_text(line.waited_for_mom_seconds)
 
 
@@ -231,7 +231,7 @@ class ReportColumn(NamedTuple):
 
     heading: str
     rank: int
-    of: Callable[[Line], str]
+    of: Callable[[ReportLine], str]
 
 
 GUEST_COLUMNS: Final = (
