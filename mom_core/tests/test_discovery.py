@@ -29,7 +29,8 @@ def test_a_plugin_is_known_from_its_metadata_without_being_imported(shelf):
     assert "acme_module" not in sys.modules
 
 
-def test_a_plugin_that_is_installed_while_mom_runs_is_found_at_once(shelf):
+def test_a_plugin_is_found_as_soon_as_it_is_installed_and_gone_as_soon_as_it_is_not(shelf, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert "late" not in available_plugins()
     assert only_error("late").message == "plugin 'late' is not installed"
     shelf.add_plugin("late")
@@ -37,37 +38,21 @@ def test_a_plugin_that_is_installed_while_mom_runs_is_found_at_once(shelf):
     loaded, errors = load_plugins(["late"])
     assert list(loaded) == ["late"]
     assert errors == []
-
-
-def test_an_uninstalled_plugin_is_gone_at_once(shelf):
-    shelf.add_plugin("brief")
-    assert "brief" in available_plugins()
-    for file in (shelf.folder / "acme_brief-1.0.dist-info").iterdir():
+    for file in (shelf.folder / "acme_late-1.0.dist-info").iterdir():
         file.unlink()
-    (shelf.folder / "acme_brief-1.0.dist-info").rmdir()
-    assert "brief" not in available_plugins()
+    (shelf.folder / "acme_late-1.0.dist-info").rmdir()
+    assert "late" not in available_plugins()
+    assert not (tmp_path / "cache").exists(), "no cache is written"
 
 
-def test_no_cache_is_written_anywhere(shelf, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    shelf.add_plugin("acme")
-    load_plugins(["acme"])
-    assert not (tmp_path / "cache").exists()
-
-
-def test_only_the_plugins_that_are_asked_for_are_imported(shelf):
-    shelf.add_plugin("asked")
-    shelf.add_plugin("other")
-    load_plugins(["asked"])
-    assert "shelf_asked" in sys.modules
-    assert "shelf_other" not in sys.modules
-
-
-def test_plugins_are_in_the_order_of_the_names_and_each_once(shelf):
-    for name in ("a", "b", "c"):
+def test_plugins_are_in_the_order_of_the_names_and_each_once_and_no_others_are_imported(shelf):
+    for name in ("a", "b", "c", "other"):
         shelf.add_plugin(name)
     loaded, _ = load_plugins(["c", "a", "b", "a"])
     assert list(loaded) == ["c", "a", "b"]
+    assert "shelf_a" in sys.modules
+    assert "shelf_other" not in sys.modules
+    assert (loaded["a"].settings_class, loaded["a"].guest_settings_class) == (PluginSettings, None)
 
 
 def test_a_loaded_plugin_knows_where_it_comes_from_and_what_it_can_be_told(shelf):
@@ -89,18 +74,12 @@ def test_a_loaded_plugin_knows_where_it_comes_from_and_what_it_can_be_told(shelf
     assert list(plugin.guest_settings_class.model_fields) == ["share"]
 
 
-def test_a_plugin_without_settings_has_those_that_all_have(shelf):
-    shelf.add_plugin("plain")
-    plugin = load_plugins(["plain"])[0]["plain"]
-    assert plugin.settings_class is PluginSettings
-    assert plugin.guest_settings_class is None
-
-
 # --- missing -------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_missing_plugin_of_mom_names_its_distribution(monkeypatch):
+def test_a_missing_plugin_of_mom_names_its_distribution_also_where_it_is_misspelt(monkeypatch):
     monkeypatch.setattr(discovery, "distributions", list)
+    assert only_error("baloon").hint.startswith("did you mean 'balloon'? It comes with mom-plugins-balloon: ")
     assert only_error("ksm").hint.startswith("it comes with mom-plugins-ksm: ")
 
 
@@ -127,11 +106,6 @@ def test_what_pip_has_noted_of_its_source_is_where_a_distribution_is_installed_f
 def test_a_misspelt_plugin_gets_the_name_that_was_meant(shelf):
     shelf.add_plugin("hyperdrive")
     assert only_error("hyperdriv").hint == "did you mean 'hyperdrive'?"
-
-
-def test_a_misspelt_plugin_that_is_not_installed_gets_the_name_and_the_distribution(monkeypatch):
-    monkeypatch.setattr(discovery, "distributions", list)
-    assert only_error("baloon").hint.startswith("did you mean 'balloon'? It comes with mom-plugins-balloon: ")
 
 
 def test_for_many_unknown_plugins_the_metadata_of_mom_core_are_read_once(monkeypatch):

@@ -288,14 +288,6 @@ def test_an_act_is_done_whoever_has_the_control_and_keeps_nobody_from_it(tmp_pat
     assert [one.decision.value for one in third.outcomes if one.decision.entity.name == "a"] == [50]
 
 
-def test_an_act_of_a_plugin_that_comes_first_wins_in_its_cycle_only(tmp_path: Path, machine: Machine) -> None:
-    acts = lambda snapshot: want(70, only="a")(snapshot) if snapshot.number == 1 else []  # noqa: E731  # one expression
-    with engine_with(tmp_path, machine, actor(acts), evaluator(want(50))) as engine:
-        first, second = engine.cycle(), engine.cycle()
-    assert [one.decision.value for one in first.outcomes if one.decision.entity.name == "a"] == [70]
-    assert [one.decision.value for one in second.outcomes if one.decision.entity.name == "a"] == [50]
-
-
 def test_problems_of_plugins_that_decide_nothing_are_reported_and_rubbish_is_told(tmp_path: Path, machine: Machine) -> None:
     wrong = [Problem(Source("mine"), "it squeaks"), 7]
     with engine_with(tmp_path, machine, actor(lambda snapshot: "nonsense"), actor(lambda snapshot: wrong)) as engine:

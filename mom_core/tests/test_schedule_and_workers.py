@@ -178,20 +178,6 @@ def test_back_off_grows_and_a_success_forgives() -> None:
     worker.close(time.monotonic() + 1)
 
 
-def test_back_off_goes_by_the_clock_that_cycles_go_by() -> None:
-    now = 0.0
-    worker = PluginWorker("p", 60, monotonic=lambda: now)
-    for _ in range(invoker.FAILURES_BEFORE_SET_ASIDE):
-        with pytest.raises(ZeroDivisionError):
-            worker.call("h", lambda: 1 / 0)
-    now = invoker.FIRST_RETRY_SECONDS - 0.1
-    assert worker.begin("h", lambda: 1) is None
-    assert worker.report().retry_in == pytest.approx(0.1)
-    now = invoker.FIRST_RETRY_SECONDS
-    assert worker.call("h", lambda: 1) == 1, "simulated time has passed, though no real time has"
-    worker.close(time.monotonic() + 1)
-
-
 def test_a_stop_ends_the_waiting_for_slow_plugins() -> None:
     stopping, release = threading.Event(), threading.Event()
     worker = PluginWorker("p", 600, stopping)
