@@ -9,20 +9,15 @@ import ssl
 import stat
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from http_over_tcp import tcp_settings
 
 from mom_core import MomError, PluginError, Severity
 from mom_plugins_http.server.access import Credentials, LocalAccess, Right, read_token
 from mom_plugins_http.server.sites import Called, name_of, parse_host, same_site, same_site_locally
-from mom_plugins_http.service import socket_permissions
 from mom_toolkit import Address, listen
 
 if TYPE_CHECKING:
@@ -83,13 +78,6 @@ def test_without_groups_only_root_can_connect(serve: Serve) -> None:
     with pytest.raises(subprocess.CalledProcessError) as caught:
         ask(path, [])
     assert "PermissionError" in caught.value.stderr
-
-
-def test_a_file_has_one_group_and_readers_are_in_its_access_control_list() -> None:
-    for read, change, expected in ((None, None, (0o600, None, None)), (5, None, (0o660, 5, None)), (None, 6, (0o660, 6, None))):
-        assert tuple(socket_permissions(read, change).values()) == expected
-    assert tuple(socket_permissions(5, 5).values()) == (0o660, 5, None)
-    assert tuple(socket_permissions(5, 6).values()) == (0o660, 6, 5)
 
 
 @pytest.mark.processes
@@ -236,38 +224,11 @@ def test_a_further_name_that_is_none_is_refused_with_the_configuration(serve: Se
         serve(tcp=tcp)
 
 
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A self-signed one for localhost, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    made = made.serial_number(1).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-    cert_path, key_path = folder / "cert.pem", folder / "key.pem"
-    cert_path.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    key_path.touch(0o600)
-    key_path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-    return cert_path, key_path
-
-
 def test_tcp_needs_tls_a_token_and_the_right_name(serve: Serve, tmp_path: Path, free_port: int, caplog: pytest.LogCaptureFixture) -> None:
-    cert, key = certificate(tmp_path)
-    tokens = {}
-    for right in ("read", "change"):
-        tokens[right] = tmp_path / right
-        tokens[right].write_text(right * 8)
-        tokens[right].chmod(0o600)
-    tcp = {
-        "listen": f"localhost:{free_port}",
-        "certificate": str(cert),
-        "key": str(key),
-        "read_token": str(tokens["read"]),
-        "change_token": str(tokens["change"]),
-    }
+    tcp = tcp_settings(tmp_path, free_port, read="read" * 8, change="change" * 8)
     serve(tcp=tcp)
     put: dict[str, Any] = {"content": "(+ 1 2)", "headers": {"content-type": "text/plain", "if-match": "*"}}
-    verify = ssl.create_default_context(cafile=str(cert))
+    verify = ssl.create_default_context(cafile=str(tcp["certificate"]))
     with httpx.Client(verify=verify, base_url=f"https://localhost:{free_port}", timeout=60) as client:
         assert client.get("/v1/status").status_code == 401
         for guess in ("nonsense", "s3cret-guess"):
@@ -287,13 +248,10 @@ def test_tcp_needs_tls_a_token_and_the_right_name(serve: Serve, tmp_path: Path, 
 
 
 def test_a_key_that_everybody_can_read_is_not_served(serve: Serve, tmp_path: Path, free_port: int) -> None:
-    cert, key = certificate(tmp_path)
-    key.chmod(0o644)
-    token = tmp_path / "read"
-    token.write_text("read" * 8)
-    token.chmod(0o600)
+    tcp = tcp_settings(tmp_path, free_port, read="read" * 8)
+    (key := tmp_path / "key.pem").chmod(0o644)
     with pytest.raises(PluginError, match=f"the key in {key} is no secret") as caught:
-        serve(tcp={"listen": f"localhost:{free_port}", "certificate": str(cert), "key": str(key), "read_token": str(token)})
+        serve(tcp=tcp)
     assert f"chmod 600 {key}" in str(caught.value)
 
 

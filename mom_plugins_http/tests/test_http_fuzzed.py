@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import yaml
-from test_http_access import certificate
+from http_over_tcp import tcp_settings
 
 schemathesis = pytest.importorskip("schemathesis", minversion="4.0")
 requests = pytest.importorskip("requests")
@@ -76,17 +76,13 @@ class Daemon:
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory, modules_port: int) -> Iterator[Daemon]:
     folder, port = tmp_path_factory.mktemp("fuzzed"), modules_port
-    cert, key = certificate(folder)
-    token = folder / "token"
-    token.write_text("change" * 8)
-    token.chmod(0o600)
-    tcp = {"listen": f"localhost:{port}", "certificate": str(cert), "key": str(key), "change_token": str(token)}
+    tcp = tcp_settings(folder, port, change="change" * 8)
     plugins = {"sim": {}, "balloon": {}, "ksm": {}, "policy": {}, "http": {"tcp": tcp}}
     config = {"interval": "1s", "state_directory": str(folder / "s"), "run_directory": str(folder / "r"), "plugins": plugins}
     (folder / "mom.yaml").write_text(yaml.safe_dump(config))
     command = [str(Path(sys.executable).parent / "mom"), "run", "-c", str(folder / "mom.yaml")]
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
-        made = Daemon(process, f"https://localhost:{port}", cert, folder, {"authorization": f"Bearer {'change' * 8}"})
+        made = Daemon(process, f"https://localhost:{port}", folder / "cert.pem", folder, {"authorization": f"Bearer {'change' * 8}"})
         try:
             _wait(made)
             yield made

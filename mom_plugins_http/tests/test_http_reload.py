@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from test_http_access import certificate
+from http_over_tcp import certificate, tcp_settings
 
 from mom_core import Config, MomError, load_config
 from mom_plugins_http.cli.client import Client
@@ -37,13 +37,6 @@ def answers(path: Path) -> bool:
             if time.monotonic() > until:
                 raise
             time.sleep(0.02)
-
-
-def tcp(folder: Path, port: int, cert: tuple[Path, Path]) -> dict[str, object]:
-    token = folder / "token"
-    token.write_text("read" * 8)
-    token.chmod(0o600)
-    return {"listen": f"localhost:{port}", "certificate": str(cert[0]), "key": str(cert[1]), "read_token": str(token)}
 
 
 def over_tcp(port: int, ca: Path) -> httpx.Response:
@@ -82,12 +75,12 @@ def test_settings_change_on_the_same_socket(serve: Serve) -> None:
 
 def test_tcp_comes_and_goes(serve: Serve, tmp_path: Path, free_port: int) -> None:
     served = serve()
-    cert = certificate(tmp_path)
+    tcp = tcp_settings(tmp_path, free_port, read="read" * 8)
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("localhost", free_port), 60)
-    served.engine.reload(changed(served, tcp=tcp(tmp_path, free_port, cert)))
+    served.engine.reload(changed(served, tcp=tcp))
     assert answers(served.path)
-    assert over_tcp(free_port, cert[0]).status_code == 200
+    assert over_tcp(free_port, tmp_path / "cert.pem").status_code == 200
     served.engine.reload(changed(served))
     assert answers(served.path)
     with pytest.raises(OSError, match="refused"):
@@ -96,7 +89,7 @@ def test_tcp_comes_and_goes(serve: Serve, tmp_path: Path, free_port: int) -> Non
 
 def test_a_refused_reload_leaves_the_server_as_it_was(serve: Serve, tmp_path: Path, free_port: int) -> None:
     served = serve()
-    wrong = tcp(tmp_path, free_port, (tmp_path / "none.pem", tmp_path / "none.key"))
+    wrong = {**tcp_settings(tmp_path, free_port, read="read" * 8), "certificate": "/none.pem"}
     with pytest.raises(MomError, match="certificate"):
         served.engine.reload(changed(served, tcp=wrong))
     assert served.get("/v1/status")["cycle"]["number"] == 1
@@ -104,12 +97,11 @@ def test_a_refused_reload_leaves_the_server_as_it_was(serve: Serve, tmp_path: Pa
 
 
 def test_a_renewed_certificate_is_shown_without_a_restart(serve: Serve, tmp_path: Path, free_port: int) -> None:
-    first = certificate(tmp_path)
-    served = serve(tcp=tcp(tmp_path, free_port, first))
+    served = serve(tcp=tcp_settings(tmp_path, free_port, read="read" * 8))
     before = shown_certificate(free_port)
     # A connection from before goes on; a new one sees the new certificate.
     headers = {"authorization": "Bearer " + "read" * 8}
-    old_ca = shutil.copy(first[0], tmp_path / "old.pem")
+    old_ca = shutil.copy(tmp_path / "cert.pem", tmp_path / "old.pem")
     with httpx.Client(verify=ssl.create_default_context(cafile=str(old_ca)), headers=headers, timeout=60) as kept:
         assert kept.get(f"https://localhost:{free_port}/v1/log-level").status_code == 200
         certificate(tmp_path)
@@ -117,25 +109,24 @@ def test_a_renewed_certificate_is_shown_without_a_restart(serve: Serve, tmp_path
         assert kept.get(f"https://localhost:{free_port}/v1/log-level").status_code == 200
     renewed = shown_certificate(free_port)
     assert renewed != before
-    assert over_tcp(free_port, first[0]).status_code == 200
+    assert over_tcp(free_port, tmp_path / "cert.pem").status_code == 200
     (other := tmp_path / "other").mkdir()
-    shutil.copy(certificate(other)[1], first[1])
+    shutil.copy(certificate(other)[1], tmp_path / "key.pem")
     with pytest.raises(MomError, match="cannot be used"):
         served.engine.reload(served.engine.config)
     assert shown_certificate(free_port) == renewed, "one that does not fit its key is refused"
 
 
 def test_a_renewed_token_counts_from_then_on_and_ends_streams_of_the_old_one(serve: Serve, tmp_path: Path, free_port: int) -> None:
-    cert = certificate(tmp_path)
-    served = serve(tcp=tcp(tmp_path, free_port, cert))
+    served = serve(tcp=tcp_settings(tmp_path, free_port, read="read" * 8))
     headers = {"authorization": "Bearer " + "read" * 8}
-    context = ssl.create_default_context(cafile=str(cert[0]))
+    context = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
     url = f"https://localhost:{free_port}/v1/events"
     with httpx.Client(verify=context, headers=headers, timeout=60) as client, client.stream("GET", url) as stream:
         lines = stream.iter_lines()
         assert any(line == "event: report" for line in lines)
-        (tmp_path / "token").write_text("other" * 8)
+        (tmp_path / "read").write_text("other" * 8)
         served.engine.reload(served.engine.config)
         served.engine.cycle()
         assert not any(line.startswith("event: cycle") for line in lines)
-    assert over_tcp(free_port, cert[0]).status_code == 401
+    assert over_tcp(free_port, tmp_path / "cert.pem").status_code == 401

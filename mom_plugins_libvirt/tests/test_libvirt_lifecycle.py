@@ -28,23 +28,17 @@ def entity(guest: FakeGuest) -> Entity:
 def test_a_guest_is_paused_goes_on_is_saved_and_started_and_is_off_when_it_obeys(
     hypervisor: LibvirtHypervisor, guest: FakeGuest, entity: Entity
 ) -> None:
-    def standing() -> GuestState:
+    def after(done: None) -> GuestState:
         return hypervisor.standings([entity])[entity.id]
 
-    hypervisor.pause(entity)
-    assert standing() is GuestState.PAUSED
-    hypervisor.resume(entity)
-    assert standing() is GuestState.RUNNING
-    hypervisor.save(entity, LONG_SECONDS)
-    assert standing() is GuestState.SAVED
-    hypervisor.start(entity, LONG_SECONDS)
-    assert standing() is GuestState.RUNNING
+    assert after(hypervisor.pause(entity)) is GuestState.PAUSED
+    assert after(hypervisor.resume(entity)) is GuestState.RUNNING
+    assert after(hypervisor.save(entity, LONG_SECONDS)) is GuestState.SAVED
+    assert after(hypervisor.start(entity, LONG_SECONDS)) is GuestState.RUNNING
     guest.obeys = False
-    hypervisor.shut_down(entity)
-    assert standing() is GuestState.RUNNING
+    assert after(hypervisor.shut_down(entity)) is GuestState.RUNNING
     guest.obeys = True
-    hypervisor.shut_down(entity)
-    assert standing() is GuestState.OFF
+    assert after(hypervisor.shut_down(entity)) is GuestState.OFF
 
 
 def test_a_guest_that_libvirt_would_forget_is_not_saved(hypervisor: LibvirtHypervisor, guest: FakeGuest, entity: Entity) -> None:

@@ -19,21 +19,17 @@ LOG_LEVEL: Final = Verb("mom_plugins_http.cli.log_level_verb:log_level_command",
 PAGE: Final = Verb("mom_plugins_http.cli.page_verb:page_command", "Open the web page to one browser, through ssh.", "Look")
 RESERVE: Final = Verb("mom_plugins_http.cli.reserve_verbs:reserve_command", "Have memory made and kept for a launch.", "Change")
 TOP: Final = Verb("mom_plugins_http.top.verb:top_command", "Watch the host, its guests and what mom decides, live.", "Look")
-POLICY_CANARY: Final = Verb(
-    "mom_plugins_http.cli.policy_verbs:canary_command", "Try policies on some guests first.", "Policies of the running mom"
-)
-POLICY_HISTORY: Final = Verb(
-    "mom_plugins_http.cli.policy_verbs:history_command", "Show the last changes of the policies.", "Policies of the running mom"
-)
-POLICY_LIST: Final = Verb("mom_plugins_http.cli.policy_verbs:list_command", "List the policies in force.", "Policies of the running mom")
-POLICY_REMOVE: Final = Verb("mom_plugins_http.cli.policy_verbs:remove_command", "Remove policies.", "Policies of the running mom")
-POLICY_RESET: Final = Verb(
-    "mom_plugins_http.cli.policy_verbs:reset_command", "Forget what was changed at run time.", "Policies of the running mom"
-)
-POLICY_ROLLBACK: Final = Verb(
-    "mom_plugins_http.cli.policy_verbs:rollback_command", "Make the policies what they were.", "Policies of the running mom"
-)
-POLICY_SET: Final = Verb("mom_plugins_http.cli.policy_verbs:set_command", "Set policies.", "Policies of the running mom")
-POLICY_SHOW: Final = Verb(
-    "mom_plugins_http.cli.policy_verbs:show_command", "Print a policy that is in force.", "Policies of the running mom"
-)
+
+
+def _of_policies(function: str, summary: str) -> Verb:
+    return Verb(f"mom_plugins_http.cli.policy_verbs:{function}_command", summary, "Policies of the running mom")
+
+
+POLICY_CANARY: Final = _of_policies("canary", "Try policies on some guests first.")
+POLICY_HISTORY: Final = _of_policies("history", "Show the last changes of the policies.")
+POLICY_LIST: Final = _of_policies("list", "List the policies in force.")
+POLICY_REMOVE: Final = _of_policies("remove", "Remove policies.")
+POLICY_RESET: Final = _of_policies("reset", "Forget what was changed at run time.")
+POLICY_ROLLBACK: Final = _of_policies("rollback", "Make the policies what they were.")
+POLICY_SET: Final = _of_policies("set", "Set policies.")
+POLICY_SHOW: Final = _of_policies("show", "Print a policy that is in force.")

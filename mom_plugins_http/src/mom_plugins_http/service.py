@@ -14,7 +14,7 @@ from mom_plugins_http.page import WebPage
 from mom_plugins_http.routes.answers import CycleAnswers, asked
 from mom_plugins_http.routes.api import Api, Resource
 from mom_plugins_http.routes.canary import CanaryRoutes
-from mom_plugins_http.routes.cycles import CycleRoutes
+from mom_plugins_http.routes.cycles import MOST_ASKED, CycleRoutes
 from mom_plugins_http.routes.events import Events
 from mom_plugins_http.routes.guests import GuestRoutes
 from mom_plugins_http.routes.launches import MOST_REQUESTS, LaunchRoutes
@@ -24,7 +24,6 @@ from mom_plugins_http.routes.news import News
 from mom_plugins_http.routes.page_keys import PageKeys
 from mom_plugins_http.routes.policies import MOST_JOBS, PolicyRoutes
 from mom_plugins_http.routes.published import Published
-from mom_plugins_http.routes.recorded import MOST_ASKED, RecordedRoutes
 from mom_plugins_http.routes.route import Route
 from mom_plugins_http.server.access import LocalAccess, Right, Tokens, group_id, read_token
 from mom_plugins_http.server.protocol import ClientLimits
@@ -76,7 +75,7 @@ class Service:
         selection = GuestSelection(settings.metrics_guests, tuple(settings.metrics_leave_out))
         return [
             WebPage(),
-            CycleRoutes(answers),
+            CycleRoutes(answers, self._record_worker),
             GuestRoutes(answers),
             self._events,
             MetricsRoutes(answers, selection),
@@ -84,7 +83,6 @@ class Service:
             CanaryRoutes(policies),
             LaunchRoutes(context, self._room_worker),
             LogLevels(context),
-            RecordedRoutes(answers, self._record_worker),
         ]
 
     @property

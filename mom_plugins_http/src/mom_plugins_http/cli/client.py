@@ -138,10 +138,8 @@ def _silent(connection: UnixConnection) -> tuple[str, str]:
         return "", "it hangs, or the host does; `mom status` says what was so last"
     if process.state in {"T", "t"}:
         return f" (process {pid}, which is stopped)", f"kill -CONT {pid} lets it go on; `mom status` says what was so last"
-    advice = "systemd ends a mom that hangs; to do it now, systemctl restart mom"
-    if process.state == "D":
-        return f" (process {pid}, which waits for a disk or another device)", advice
-    return f" (process {pid})", f"it hangs, or the host does: {advice}; `mom status` says what was so last"
+    advice = "it hangs, or the host does: systemd ends a mom that hangs; to do it now, systemctl restart mom"
+    return f" (process {pid})", f"{advice}; `mom status` says what was so last"
 
 
 def refusal(status: int, body: bytes) -> MomError:

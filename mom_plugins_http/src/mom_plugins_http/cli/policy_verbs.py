@@ -18,9 +18,6 @@ from mom_plugins_http.cli.client import ANSWER_SECONDS, READ_SECONDS, ApiRefused
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_ATTEMPTS: Final = 20
-"""How often a change is tried again when another client has changed the policies in between."""
-
 _CANARY: Final = "/v1/policy-canary"
 
 _LOOK_SECONDS: Final = 2.0
@@ -235,23 +232,14 @@ def reset_command(version: str | None, as_json: bool, config_path: str | None) -
 def rollback_command(to: str | None, version: str | None, as_json: bool, config_path: str | None) -> None:
     """Make the policies of the running mom what they were in VERSION, or before the last change."""
     client = Client.configured(config_path)
-    for _ in range(_ATTEMPTS):
-        seen, wanted = version, to
-        if wanted is None:
-            history = client.get("/v1/policy-history")[0]["items"]
-            if len(history) < 2:
-                raise MomError("there is no earlier version to go back to", hint="`mom policy reset` goes back to the files")
-            # A trial on some guests makes versions of the same texts: what is meant is the last one that says something else.
-            changes = next((index for index, one in enumerate(history[:-1]) if one["diff"]), 0)
-            seen, wanted = seen or history[0]["version"], history[changes + 1]["version"]
-        try:
-            _changed(client, "POST", "/v1/policy-rollback", {"version": wanted}, seen, as_json)
-        except ApiRefusedError as error:
-            if error.status != 412 or version is not None:
-                raise
-            continue
-        return
-    raise MomError("others change the policies all the time", hint="name the VERSION that is wanted")
+    if to is None:
+        history = client.get("/v1/policy-history")[0]["items"]
+        if len(history) < 2:
+            raise MomError("there is no earlier version to go back to", hint="`mom policy reset` goes back to the files")
+        # A trial on some guests makes versions of the same texts: what is meant is the last one that says something else.
+        changes = next((index for index, one in enumerate(history[:-1]) if one["diff"]), 0)
+        version, to = version or history[0]["version"], history[changes + 1]["version"]
+    _changed(client, "POST", "/v1/policy-rollback", {"version": to}, version, as_json)
 
 
 @click.command("history", short_help="List the last changes: who, when, what.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
@@ -21,13 +22,37 @@ from mom_daemon import (
     outcome_model,
     standing_problems,
 )
-from mom_plugins_http.routes.answers import FIELDS, CycleAnswers, Items, PastModel, about, as_object, past_cycles, wanted_fields
-from mom_plugins_http.routes.published import ReportView
-from mom_plugins_http.routes.route import GUEST, LIMIT, ApiCall, Route
+from mom_plugins_http.routes.answers import (
+    FIELDS,
+    CycleAnswers,
+    Items,
+    PastModel,
+    about,
+    as_object,
+    found_guest,
+    offered,
+    past_cycles,
+    wanted_fields,
+)
+from mom_plugins_http.routes.published import GUEST_HISTORY, SUMMED, ReportView
+from mom_plugins_http.routes.route import GUEST, LIMIT, ApiCall, Parameter, Route
 from mom_plugins_http.server.access import Right
+from mom_plugins_http.server.server import Worker
+from mom_toolkit import PointsAsked, RecordedPoints
 
 NAMED: Final = 10
 """Entities that are told of those that have a problem; `/v1/report` has each by itself."""
+
+
+HOST_RECORDED: Final = ("mem_available", "mem_really_available", "ksm_saved", "swap_usage", "psi_memory_some_avg10")
+"""The host's fields that are told of."""
+
+SECONDS: Final = Parameter("seconds", "How far back.", "integer", 60, 366 * 86_400, 86_400)
+POINTS: Final = Parameter("limit", "How many cycles at most, about as far apart as each other.", "integer", 2, 1000, 300)
+OF: Final = Parameter("guest", "A guest that is there, by id or name, whose fields are told of, too.")
+
+MOST_ASKED: Final = 8
+"""Requests that may wait for each other: each reads for some seconds, in a process of its own."""
 
 
 class ClientModel(TypedDict):
@@ -72,6 +97,16 @@ class PastHostModel(PastModel):
     """Sums over all guests of which the field is known; null where it is known of none."""
 
 
+@described
+class RecordedModel(PastModel):
+    """A recorded cycle."""
+
+    host: Mapping[str, Any]
+    guests_together: Mapping[str, Any]
+    """Sums over all guests of which the field was known."""
+    guest: Annotated[Mapping[str, Any] | None, Field(description="null: it was not there, or not asked for.")]
+
+
 class RecentOutcomeModel(OutcomeModel):
     """An outcome, and its cycle."""
 
@@ -100,10 +135,14 @@ class CommonProblemModel(TypedDict):
 
 
 class CycleRoutes:
-    """What is read of cycles as a whole. Guests have resources of their own."""
+    """What is read of cycles as a whole. Guests have resources of their own.
 
-    def __init__(self, answers: CycleAnswers) -> None:
+    :param worker: reads past days
+    """
+
+    def __init__(self, answers: CycleAnswers, worker: Worker) -> None:
         self._answers = answers
+        self._worker = worker
 
     def routes(self) -> list[Route]:
         """Its operations."""
@@ -115,6 +154,7 @@ class CycleRoutes:
             Route("GET", "/v1/fields", self.fields, Items[FieldModel]),
             Route("GET", "/v1/controls", self.controls, Items[ControlModel]),
             Route("GET", "/v1/host/history", self.host_history, Items[PastHostModel], parameters=(LIMIT,)),
+            Route("GET", "/v1/recorded", self.recorded, Items[RecordedModel], parameters=(SECONDS, POINTS, OF)),
             Route("GET", "/v1/recent-outcomes", self.recent_outcomes, Items[RecentOutcomeModel], parameters=(LIMIT, GUEST)),
             Route("GET", "/v1/problems", self.problems, Items[CommonProblemModel], parameters=(GUEST,)),
         ]
@@ -154,6 +194,26 @@ class CycleRoutes:
     async def host_history(self, call: ApiCall) -> object:
         """The host in past cycles, newest first."""
         return past_cycles(self._answers, call, lambda sample: {"fields": sample.host, "guests_together": sample.together})
+
+    async def recorded(self, call: ApiCall) -> Items[RecordedModel]:
+        """Cycles of past days, oldest first, where the plugin record keeps them."""
+        kept = offered(self._answers.context, RecordedPoints, "records", "record")
+        guest = found_guest(self._answers.view(), str(call.query["guest"])).id if "guest" in call.query else ""
+        until = time.time()
+        asked = PointsAsked(until - call.number(SECONDS), until, call.number(POINTS), HOST_RECORDED, SUMMED, guest, GUEST_HISTORY)
+        return {
+            "items": [
+                {
+                    "cycle": one.number,
+                    "time": one.time,
+                    "duration_seconds": one.duration,
+                    "host": one.host,
+                    "guests_together": one.together,
+                    "guest": one.guest,
+                }
+                for one in await self._worker.run(lambda: kept.recorded_points(asked))
+            ]
+        }
 
     async def recent_outcomes(self, call: ApiCall) -> object:
         """Outcomes of past cycles, newest first, without what stood so already; 100 of each cycle, 1,000 in all."""
