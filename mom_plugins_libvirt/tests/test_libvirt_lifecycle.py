@@ -28,17 +28,23 @@ def entity(guest: FakeGuest) -> Entity:
 def test_a_guest_is_paused_goes_on_is_saved_and_started_and_is_off_when_it_obeys(
     hypervisor: LibvirtHypervisor, guest: FakeGuest, entity: Entity
 ) -> None:
-    def after(done: None) -> GuestState:
+    def standing() -> GuestState:
         return hypervisor.standings([entity])[entity.id]
 
-    assert after(hypervisor.pause(entity)) is GuestState.PAUSED
-    assert after(hypervisor.resume(entity)) is GuestState.RUNNING
-    assert after(hypervisor.save(entity, LONG_SECONDS)) is GuestState.SAVED
-    assert after(hypervisor.start(entity, LONG_SECONDS)) is GuestState.RUNNING
+    hypervisor.pause(entity)
+    assert standing() is GuestState.PAUSED
+    hypervisor.resume(entity)
+    assert standing() is GuestState.RUNNING
+    hypervisor.save(entity, LONG_SECONDS)
+    assert standing() is GuestState.SAVED
+    hypervisor.start(entity, LONG_SECONDS)
+    assert standing() is GuestState.RUNNING
     guest.obeys = False
-    assert after(hypervisor.shut_down(entity)) is GuestState.RUNNING
+    hypervisor.shut_down(entity)
+    assert standing() is GuestState.RUNNING
     guest.obeys = True
-    assert after(hypervisor.shut_down(entity)) is GuestState.OFF
+    hypervisor.shut_down(entity)
+    assert standing() is GuestState.OFF
 
 
 def test_a_guest_that_libvirt_would_forget_is_not_saved(hypervisor: LibvirtHypervisor, guest: FakeGuest, entity: Entity) -> None:

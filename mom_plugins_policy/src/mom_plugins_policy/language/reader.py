@@ -27,6 +27,7 @@ TOKEN = re.compile(
 """One token, or the white space and comments between two."""
 _SKIP, _OPEN, _CLOSE, _NAME, _STRING, _FLOAT, _HEX, _OCTAL, _INTEGER, _OPERATOR = range(1, 11)
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
+_BRACKETS = 4  # times the forms that are allowed: comments and strings may hold brackets, too
 _HALF = re.compile("[\ud800-\udfff]")
 _BITS_PER_DIGIT = 3.32  # a little less than log2(10)
 
@@ -113,6 +114,8 @@ def _accepted(name: str, text: str, limits: PolicyLimits) -> SourceText:
     """The text, if it is not too large. Half a character comes by escapes in JSON, and could be neither kept nor shown."""
     if len(text) > limits.text:
         raise _refusal("limit", SourceText(name, ""), 0, f"the text has {len(text):,} characters; at most {limits.text:,} are read")
+    if text.count("(") + text.count("[") + text.count("{") > _BRACKETS * limits.forms:
+        raise _refusal("limit", SourceText(name, ""), 0, f"the text has more than {_BRACKETS * limits.forms:,} opening brackets")
     whole = SourceText(name, text)
     half = None if text.isascii() else _HALF.search(text)
     if half is not None:
