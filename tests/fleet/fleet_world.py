@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import os
 import shutil
 import signal
@@ -15,13 +16,17 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from mom_core import MomError
 from mom_daemon.cli.frame import run
+from mom_plugins_fleet.link import Access, Store, ask
+from mom_plugins_fleet.signatures import Signer
 
+Answer = TypeVar("Answer")
+LOG = logging.getLogger("mom.fleet.test")
 MOM = str(Path(sys.executable).parent / "mom")
 NATS_SERVER = shutil.which("nats-server") or "/usr/sbin/nats-server"
 
@@ -190,16 +195,11 @@ class FleetWorld:
     # --- what an operator types --------------------------------------------------------------------------------------------------------
 
     def _access(self) -> list[str]:
-        return [
-            "fleet",
-            "--server",
-            self.url,
-            "--key",
-            str(self.operator_key),
-            "--root",
-            str(self.root),
-            *(["--ca", str(self.ca)] if self.ca else []),
-        ]
+        return [*self.words(self.operator_key), "--root", str(self.root)]
+
+    def words(self, key: Path) -> list[str]:
+        """Of a command of somebody with that key."""
+        return ["fleet", "--server", self.url, "--key", str(key), *(["--ca", str(self.ca)] if self.ca else [])]
 
     def fleet(self, *arguments: str) -> str:
         return self._plain(*self._access(), *arguments)
@@ -210,13 +210,61 @@ class FleetWorld:
     def host(self, name: str) -> dict[str, Any]:
         return next(row for row in self.status()["hosts"] if row["host"] == name)
 
+    def set_policy(self, text: str, *arguments: str, group: str = "g1", name: str = "60_fleet_a") -> None:
+        file = self.folder / "a.policy"
+        file.write_text(text)
+        self.fleet(*arguments, "policy", "set", group, name, str(file))
+
+    def tried(self, *arguments: str, key: Path | None = None) -> tuple[int, str]:
+        """What comes of it, and what is said on standard error: of the operator, or of somebody with that key and no other."""
+        code, _, err = self._run(*(self._access() if key is None else self.words(key)), *arguments)
+        return code, " ".join(err.split())
+
+    def refused(self, *arguments: str, key: Path | None = None) -> str:
+        code, said = self.tried(*arguments, key=key)
+        assert code, "it was done"
+        return said
+
     def _plain(self, *arguments: str) -> str:
-        """What a verb prints, run in this process: tests type hundreds, and each process would import mom before it does anything."""
+        code, out, err = self._run(*arguments)
+        assert code == 0, err
+        return out
+
+    @staticmethod
+    def _run(*arguments: str) -> tuple[int, str, str]:
+        """A verb in this process: tests type hundreds, and each process would import mom before it does anything."""
         out, err = io.StringIO(), io.StringIO()
         with redirect_stdout(out), redirect_stderr(err):
             code = run(arguments)
-        assert code == 0, err.getvalue()
-        return out.getvalue()
+        return code, out.getvalue(), err.getvalue()
+
+    # --- what stands in the servers ----------------------------------------------------------------------------------------------------
+
+    @property
+    def signer(self) -> Signer:
+        """Signs as the operator."""
+        return Signer(self.operator_key.read_text().split()[0])
+
+    def new_signer(self, name: str) -> Signer:
+        """Of another operator or coordinator, whom the servers let in."""
+        self.new_key(self.folder / name)
+        return Signer((self.folder / name).read_text().split()[0])
+
+    def access(self, key: Path | None = None) -> Access:
+        return Access([self.url], self.ca, key or self.operator_key)
+
+    def asked(self, what: Callable[[Store], Awaitable[Answer]]) -> Answer:
+        """With a key that may do everything, as the servers themselves may."""
+        return ask(self.access(), "operator", LOG, what)
+
+    def read(self, bucket: str, key: str) -> bytes:
+        return self.asked(lambda store: store.read(bucket, key)).data or b""
+
+    def put(self, bucket: str, key: str, data: bytes) -> None:
+        self.asked(lambda store: store.put(bucket, key, data))
+
+    def hide(self, bucket: str, key: str) -> None:
+        self.asked(lambda store: store.remove(bucket, key))
 
     # --- processes ---------------------------------------------------------------------------------------------------------------------
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from fleet_world import MOM, FleetWorld, need_a_server
+from fleet_world import FleetWorld, need_a_server
 
-from mom_plugins_fleet.link import Access, Store, ask
+from mom_plugins_fleet.link import ask
 from mom_plugins_fleet.records import AuthorizedKeys, Group, Member, Move, MoveState, Orders, Progress, read
-from mom_plugins_fleet.signatures import Signer, next_revision, opened
-from mom_plugins_fleet.stored_entry import StoredEntry
+from mom_plugins_fleet.signatures import next_revision, opened
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER
 from mom_toolkit import Destination
 
@@ -31,7 +29,7 @@ def fleet(tmp_path: Path) -> Iterator[FleetWorld]:
     try:
         for host in ("h1", "h2"):
             world.enroll(host)
-        set_policy(world, "(defvar honest 1)")
+        world.set_policy("(defvar honest 1)")
         for number, host in enumerate(("h1", "h2")):
             world.start_host(host, number + 1, guests=2)
         world.until(lambda: all(world.host(host)["guests"] for host in ("h1", "h2")), "both are heard")
@@ -39,12 +37,6 @@ def fleet(tmp_path: Path) -> Iterator[FleetWorld]:
         yield world
     finally:
         world.close()
-
-
-def set_policy(fleet: FleetWorld, text: str, *arguments: str) -> None:
-    file = fleet.folder / "a.policy"
-    file.write_text(text)
-    fleet.fleet(*arguments, "policy", "set", "g1", "60_fleet_a", str(file))
 
 
 def policies(fleet: FleetWorld) -> dict[str, str]:
@@ -56,30 +48,8 @@ def policies(fleet: FleetWorld) -> dict[str, str]:
     return dict(read(Group, record.encode()).policies)
 
 
-def as_the_server(fleet: FleetWorld, what: Callable[[Store], Awaitable[Answer]]) -> Answer:
-    """With a key that may write everything, as the servers themselves may."""
-    return ask(Access([fleet.url], None, fleet.operator_key), "operator", LOG, what)
-
-
-def put(fleet: FleetWorld, bucket: str, key: str, data: bytes) -> None:
-    as_the_server(fleet, lambda store: store.put(bucket, key, data))
-
-
-def standing(fleet: FleetWorld, bucket: str, key: str) -> StoredEntry:
-    return as_the_server(fleet, lambda store: store.read(bucket, key))
-
-
-def new_signer(fleet: FleetWorld, name: str) -> Signer:
-    fleet.new_key(fleet.folder / name)
-    return Signer((fleet.folder / name).read_text().split()[0])
-
-
 def refused(fleet: FleetWorld, said: str, what: str) -> None:
     fleet.until(lambda: said in fleet.host("h1")["refused"], f"the host says that it refuses what is {what}")
-
-
-def say(thief: Access, lie: bytes) -> None:
-    ask(thief, "h2", LOG, lambda store: store.put(PROGRESS, "h2", lie))
 
 
 def a_move(fleet: FleetWorld, order: int) -> Move:
@@ -89,9 +59,9 @@ def a_move(fleet: FleetWorld, order: int) -> Move:
 
 
 def test_a_hostile_server_directs_no_host_and_no_coordinator(fleet: FleetWorld) -> None:
-    before, thief = sorted(fleet.where("h1")), new_signer(fleet, "thief.key")
-    old = standing(fleet, GROUPS, "g1").data or b""
-    set_policy(fleet, "(defvar honest 2)")
+    before, thief = sorted(fleet.where("h1")), fleet.new_signer("thief.key")
+    old = fleet.read(GROUPS, "g1")
+    fleet.set_policy("(defvar honest 2)")
     fleet.until(lambda: policies(fleet) == {"60_fleet_a": "(defvar honest 2)"}, "another policy is in force")
     fleet.start_coordinator("c1")
     fleet.until(lambda: "coordinating" in fleet.log("c1"), "it works")
@@ -103,38 +73,36 @@ def test_a_hostile_server_directs_no_host_and_no_coordinator(fleet: FleetWorld) 
         ("an old one", old, "is older than"),
         (
             "another group's",
-            Signer(fleet.operator_key.read_text().split()[0]).signed(GROUPS, "g2", evil, revision),
+            fleet.signer.signed(GROUPS, "g2", evil, revision),
             "its signature is not of",
         ),
     ):
-        put(fleet, GROUPS, "g1", data)
+        fleet.put(GROUPS, "g1", data)
         refused(fleet, said, what)
         assert policies(fleet) == {"60_fleet_a": "(defvar honest 2)"}
     # Entries by which hosts are drained, and orders that say where to; and who may give such.
-    put(fleet, AUTHORIZED, COORDINATORS, thief.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(thief.public,)), revision))
-    put(fleet, ORDERS, "h1", thief.signed(ORDERS, "h1", Orders(epoch=1, moves=(a_move(fleet, revision),)), revision))
+    fleet.put(AUTHORIZED, COORDINATORS, thief.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(thief.public,)), revision))
+    fleet.put(ORDERS, "h1", thief.signed(ORDERS, "h1", Orders(epoch=1, moves=(a_move(fleet, revision),)), revision))
     fleet.until(lambda: "this host's orders: it is signed with the key" in fleet.log("h1"), "it refuses the orders")
     away = Destination.parse("qemu+tls://evil/system")
-    put(fleet, ROSTER, "h1", thief.signed(ROSTER, "h1", Member(group="g1", draining=True), revision))
-    put(fleet, ROSTER, "h2", thief.signed(ROSTER, "h2", Member(group="g1", address=away), revision))
+    fleet.put(ROSTER, "h1", thief.signed(ROSTER, "h1", Member(group="g1", draining=True), revision))
+    fleet.put(ROSTER, "h2", thief.signed(ROSTER, "h2", Member(group="g1", address=away), revision))
     fleet.until(lambda: "this host's entry in the fleet: it is signed with the key" in fleet.log("h1"), "it refuses the entry")
     fleet.until(lambda: {*fleet.status()["unsigned"]} == {"h1", "h2"}, "the operator is told")
-    done = subprocess.run([MOM, *fleet._access(), "drain", "h1"], capture_output=True, timeout=180, check=False)
-    assert done.returncode != 0, "what an operator would build on that is nothing"
-    assert b"no trusted one" in done.stderr
+    assert "no trusted one" in fleet.refused("drain", "h1"), "what an operator would build on that is nothing"
     assert sorted(fleet.where("h1")) == before
     assert " is to leave " not in fleet.log("c1")
 
 
 def test_a_key_of_an_operator_that_was_revoked_directs_no_host_also_not_by_what_it_has_signed_before(fleet: FleetWorld) -> None:
-    other = new_signer(fleet, "other.key")
+    other = fleet.new_signer("other.key")
     fleet.kill("h1")
     fleet.start_host("h1", 1, operators=[other.public])  # the first operator's key is revoked
     fleet.until(
         lambda: "the policies of the group g1 are not in force any more" in fleet.log("h1"), "what it has signed is not taken up again"
     )
     fleet.until(lambda: "this host's entry in the fleet: it is signed with the key" in fleet.log("h1"), "nor is its entry")
-    set_policy(fleet, "(defvar evil 1)")
+    fleet.set_policy("(defvar evil 1)")
     fleet.fleet("drain", "h1")
     fleet.start_coordinator("c1")
     fleet.until(lambda: " is to leave h1 " in fleet.log("c1"), "that operator's coordinator orders moves")
@@ -145,18 +113,17 @@ def test_a_key_of_an_operator_that_was_revoked_directs_no_host_also_not_by_what_
     assert "60_fleet_a (set by" not in text[text.index("not in force any more") :]
     fleet.kill("c1")
     for host in ("h1", "h2"):
-        put(fleet, ROSTER, host, other.signed(ROSTER, host, Member(group="g1"), next_revision(0) + 1000))
-    put(fleet, GROUPS, "g1", other.signed(GROUPS, "g1", Group(policies={"60_fleet_a": "(defvar mine 1)"}), next_revision(0) + 1000))
+        fleet.put(ROSTER, host, other.signed(ROSTER, host, Member(group="g1"), next_revision(0) + 1000))
+    fleet.put(GROUPS, "g1", other.signed(GROUPS, "g1", Group(policies={"60_fleet_a": "(defvar mine 1)"}), next_revision(0) + 1000))
     fleet.until(lambda: policies(fleet) == {"60_fleet_a": "(defvar mine 1)"}, "and that is followed")
     assert sorted(fleet.where("h1")) == before
 
 
 def test_an_operator_takes_over_what_another_has_signed(fleet: FleetWorld) -> None:
-    other = new_signer(fleet, "other.key")
-    put(fleet, GROUPS, "g1", other.signed(GROUPS, "g1", Group(policies={"60_fleet_a": "(defvar other 1)"}), next_revision(0) + 1000))
+    other = fleet.new_signer("other.key")
+    fleet.put(GROUPS, "g1", other.signed(GROUPS, "g1", Group(policies={"60_fleet_a": "(defvar other 1)"}), next_revision(0) + 1000))
     fleet.until(lambda: "no trusted one" in fleet.host("h1")["refused"], "one whom the hosts do not know is not followed")
-    done = subprocess.run([MOM, *fleet._access(), "policy", "remove", "g1", "60_fleet_a"], capture_output=True, timeout=180, check=False)
-    assert b"mom fleet countersign KEY" in done.stderr
+    assert "mom fleet countersign KEY" in fleet.refused("policy", "remove", "g1", "60_fleet_a")
     assert "1 records are signed with your key now" in fleet.fleet("countersign", other.public)
     fleet.until(lambda: policies(fleet) == {"60_fleet_a": "(defvar other 1)"}, "now it is")
 
@@ -166,8 +133,8 @@ def test_a_thief_of_a_hosts_key_with_the_servers_help_repeats_no_move(fleet: Fle
     fleet.fleet("drain", "h1")
     fleet.until(lambda: not fleet.where("h1") and not fleet.host("h1")["moves"], "h1 is empty", 240)
     fleet.kill("c1")
-    operator = Signer(fleet.operator_key.read_text().split()[0])
-    last = opened(Orders, ORDERS, "h1", standing(fleet, ORDERS, "h1").data or b"", {operator.public})
+    operator = fleet.signer
+    last = opened(Orders, ORDERS, "h1", fleet.read(ORDERS, "h1"), {operator.public})
     # The guests come back, the host is drained still, and what was ordered once is said again: with the host's own word for it, too.
     fleet.start_coordinator("c2")
     fleet.fleet("uncordon", "h1")
@@ -179,8 +146,8 @@ def test_a_thief_of_a_hosts_key_with_the_servers_help_repeats_no_move(fleet: Fle
     back = sorted(fleet.where("h1"))
     order = last.revision - 1
     replayed = Orders(epoch=last.record.epoch, moves=(a_move(fleet, order),))
-    put(fleet, ORDERS, "h1", operator.signed(ORDERS, "h1", replayed, order))
-    put(fleet, PROGRESS, "h1", Progress().packed())
+    fleet.put(ORDERS, "h1", operator.signed(ORDERS, "h1", replayed, order))
+    fleet.put(PROGRESS, "h1", Progress().packed())
     fleet.until(lambda: f"its revision {order} is older than" in fleet.log("h1"), "the host says so")
     fleet.kill("h1")
     fleet.start_host("h1", 1, guests=0)  # and it knows after a restart
@@ -192,11 +159,11 @@ def test_a_host_that_lies_of_its_moves_moves_nobody_elsewhere(fleet: FleetWorld)
     fleet.start_coordinator("c1")
     fleet.until(lambda: "coordinating" in fleet.log("c1"), "it works")
     before = sorted(fleet.where("h1"))
-    thief = Access([fleet.url], None, fleet.folder / "h2.key")
+    thief = fleet.access(fleet.folder / "h2.key")
     guest = before[0]
     for state in MoveState:
         lie = json.dumps({"moves": [{"guest": guest, "order": 1, "state": state, "error": "\u001b[2J"}]}).encode()
-        say(thief, lie)
+        ask(thief, "h2", LOG, lambda store, lie=lie: store.put(PROGRESS, "h2", lie))  # type: ignore[misc]  # bound now
     fleet.fleet("drain", "h1")  # what a coordinator orders is done nevertheless
     fleet.until(lambda: not fleet.where("h1") and not fleet.host("h1")["moves"], "h1 is empty", 240)
     assert set(before) <= fleet.where("h2")

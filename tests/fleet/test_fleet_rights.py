@@ -7,14 +7,13 @@ import json
 import logging
 import subprocess
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pytest
 from fleet_world import MOM, FleetWorld, need_a_server
 from nats.js.api import KeyValueConfig
 
 from mom_plugins_fleet import link
-from mom_plugins_fleet.link import Access, LinkError, Store, ask, linked
+from mom_plugins_fleet.link import LinkError, Store, linked
 from mom_plugins_fleet.records import Group, HostState, Move, MoveState, Orders, Progress
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER, STATES, direct, subject
 from mom_toolkit import Destination
@@ -22,10 +21,10 @@ from mom_toolkit import Destination
 LOG = logging.getLogger("mom.fleet.test")
 
 
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[FleetWorld]:
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetWorld]:
     need_a_server()
-    world = FleetWorld(tmp_path)
+    world = FleetWorld(tmp_path_factory.mktemp("fleet"))
     world.enroll("h1")
     world.enroll("h2")
     yield world
@@ -42,7 +41,7 @@ def everything(fleet: FleetWorld) -> Mapping[str, bytes | None]:
             for key, kept in (await store.load(bucket)).items()
         }
 
-    return ask(Access([fleet.url], None, fleet.operator_key), "operator", LOG, looked)
+    return fleet.asked(looked)
 
 
 def filled(fleet: FleetWorld) -> None:
@@ -53,7 +52,7 @@ def filled(fleet: FleetWorld) -> None:
             await store.put(ORDERS, host, Orders(epoch=3).packed())
             await store.put(PROGRESS, host, Progress().packed())
 
-    ask(Access([fleet.url], None, fleet.operator_key), "operator", LOG, put)
+    fleet.asked(put)
 
 
 FORGED = Orders(
@@ -68,7 +67,7 @@ def test_another_hosts_keys_are_refused_and_that_is_said_plainly(fleet: FleetWor
     filled(fleet)
     monkeypatch.setattr(link, "ANSWER_SECONDS", 2.0)  # a server answers nothing to what it refuses
     before = everything(fleet)
-    stolen = Access([fleet.url], None, fleet.folder / "h1.key")
+    stolen = fleet.access(fleet.folder / "h1.key")
     written = [(STATES, "h2"), (PROGRESS, "h2"), (ORDERS, "h2"), (ORDERS, "h1"), (ROSTER, "h1"), (GROUPS, "g1"), (AUTHORIZED, COORDINATORS)]
     asked = [(STATES, "h2"), (ORDERS, "h2"), (ROSTER, "h2")]
 
@@ -93,7 +92,7 @@ def test_an_answer_cannot_be_had_sent_to_another_hosts_key(fleet: FleetWorld) ->
     before = everything(fleet)
 
     async def reflected() -> None:
-        async with linked(Access([fleet.url], None, fleet.folder / "h1.key"), "h1", LOG, patient=False) as store:
+        async with linked(fleet.access(fleet.folder / "h1.key"), "h1", LOG, patient=False) as store:
             await store.put(PROGRESS, "h1", b"{}")
             for there in (
                 subject(PROGRESS, "h2"),
@@ -118,7 +117,7 @@ def test_a_host_cannot_empty_a_bucket_by_what_it_writes_at_its_own_key(fleet: Fl
     filled(fleet)
 
     async def emptied() -> None:
-        async with linked(Access([fleet.url], None, fleet.folder / "h1.key"), "h1", LOG, patient=False) as store:
+        async with linked(fleet.access(fleet.folder / "h1.key"), "h1", LOG, patient=False) as store:
             for bucket in (STATES, PROGRESS):
                 await store.client.publish(subject(bucket, "h1"), b"{}", headers={"Nats-Rollup": how})
             await store.client.flush()
@@ -137,14 +136,11 @@ def test_buckets_that_were_made_with_less_care_are_made_safe_by_another_init(fle
         await store.client.jetstream().delete_stream(f"KV_{STATES}")
         await store.client.jetstream().create_key_value(KeyValueConfig(bucket=STATES, direct=True))
 
-    operator = Access([fleet.url], None, fleet.operator_key)
-    ask(operator, "operator", LOG, as_before)
-    assert any(ask(operator, "operator", LOG, allows))
+    fleet.asked(as_before)
+    assert any(fleet.asked(allows))
     fleet.fleet("init")
-    assert not any(ask(operator, "operator", LOG, allows))
-    done = subprocess.run([MOM, *fleet._access(), "init", "--replicas", "3"], capture_output=True, text=True, timeout=180, check=False)
-    assert done.returncode != 0
-    assert "--replicas 1" in done.stderr
+    assert not any(fleet.asked(allows))
+    assert "--replicas 1" in fleet.refused("init", "--replicas", "3")
 
 
 def test_a_mom_with_another_hosts_key_says_so_and_goes_on_alone(fleet: FleetWorld) -> None:

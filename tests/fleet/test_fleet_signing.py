@@ -5,14 +5,11 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator
-from contextlib import redirect_stderr
 
 import pytest
 from fleet_world import FleetWorld, need_a_server
 
-from mom_daemon.cli.frame import run
 from mom_plugins_fleet.accounts import USER, new_seed
-from mom_plugins_fleet.link import Access, ask
 from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.signatures import Signer, next_revision, opened
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ROSTER
@@ -29,31 +26,6 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetWorld]:
     world.close()
 
 
-def read(fleet: FleetWorld, bucket: str, key: str) -> bytes:
-    return ask(access(fleet), "operator", LOG, lambda store: store.read(bucket, key)).data or b""
-
-
-def put(fleet: FleetWorld, bucket: str, key: str, data: bytes) -> None:
-    """As a server may, which needs nobody's key for it."""
-    ask(access(fleet), "operator", LOG, lambda store: store.put(bucket, key, data))
-
-
-def hide(fleet: FleetWorld, bucket: str, key: str) -> None:
-    ask(access(fleet), "operator", LOG, lambda store: store.remove(bucket, key))
-
-
-def access(fleet: FleetWorld) -> Access:
-    return Access([fleet.url], fleet.ca, fleet.operator_key)
-
-
-def tried(fleet: FleetWorld, *arguments: str) -> tuple[int, str]:
-    """The exit code, and what is said on standard error."""
-    err = io.StringIO()
-    with redirect_stderr(err):
-        code = run([*fleet._access(), *arguments])
-    return code, " ".join(err.getvalue().split())
-
-
 def new_key() -> str:
     return Signer(new_seed(USER)).public
 
@@ -61,43 +33,40 @@ def new_key() -> str:
 def test_a_coordinator_that_was_removed_does_not_come_back_by_a_record_that_is_repeated(fleet: FleetWorld) -> None:
     removed, other = new_key(), new_key()
     fleet.fleet("authorize", removed)
-    old = read(fleet, AUTHORIZED, COORDINATORS)
+    old = fleet.read(AUTHORIZED, COORDINATORS)
     fleet.fleet("authorize", "--remove", removed)
-    put(fleet, AUTHORIZED, COORDINATORS, old)
-    code, said = tried(fleet, "authorize", other)
-    assert code == 1
+    fleet.put(AUTHORIZED, COORDINATORS, old)
+    said = fleet.refused("authorize", other)
     assert "is older than" in said
-    assert read(fleet, AUTHORIZED, COORDINATORS) == old, "nothing is signed"
+    assert fleet.read(AUTHORIZED, COORDINATORS) == old, "nothing is signed"
 
 
 def test_the_policies_of_a_group_that_is_hidden_are_not_lost(fleet: FleetWorld) -> None:
     file = fleet.folder / "a.policy"
     file.write_text("(defvar honest 1)")
     fleet.fleet("policy", "set", "g1", "60_fleet_a", str(file))
-    kept = read(fleet, GROUPS, "g1")
-    hide(fleet, GROUPS, "g1")
+    kept = fleet.read(GROUPS, "g1")
+    fleet.hide(GROUPS, "g1")
     for command in (("policy", "set", "g1", "60_fleet_b", str(file)), ("policy", "show", "g1")):
-        code, said = tried(fleet, *command)
-        assert code == 1
+        said = fleet.refused(*command)
         assert "mom-groups g1 is not there, and was when it was looked at last" in said
-    assert not read(fleet, GROUPS, "g1"), "nothing is signed"
-    put(fleet, GROUPS, "g1", kept)
+    assert not fleet.read(GROUPS, "g1"), "nothing is signed"
+    fleet.put(GROUPS, "g1", kept)
     fleet.fleet("policy", "set", "g1", "60_fleet_b", str(file))
     assert "60_fleet_a" in fleet.fleet("policy", "show", "g1")
-    hide(fleet, GROUPS, "g1")  # the servers were set up anew, say
+    fleet.hide(GROUPS, "g1")  # the servers were set up anew, say
     fleet.fleet("--anew", "policy", "set", "g1", "60_fleet_b", str(file))
     assert "60_fleet_a" not in fleet.fleet("policy", "show", "g1")
 
 
 def test_a_host_that_was_removed_is_not_enrolled_anew_as_what_it_was(fleet: FleetWorld) -> None:
     fleet.enroll("h1")
-    old = read(fleet, ROSTER, "h1")
+    old = fleet.read(ROSTER, "h1")
     fleet.fleet("remove", "h1")
-    put(fleet, ROSTER, "h1", old)
-    code, said = tried(fleet, "cordon", "h1")
-    assert code == 1
+    fleet.put(ROSTER, "h1", old)
+    said = fleet.refused("cordon", "h1")
     assert "it was removed" in said
-    hide(fleet, ROSTER, "h1")
+    fleet.hide(ROSTER, "h1")
     (fleet.folder / "h1.key").unlink()
     fleet.enroll("h1")
     fleet.fleet("cordon", "h1")
@@ -105,14 +74,14 @@ def test_a_host_that_was_removed_is_not_enrolled_anew_as_what_it_was(fleet: Flee
 
 def test_what_is_about_to_be_signed_is_shown_as_a_difference_and_in_whole_where_it_was_not_seen_before(fleet: FleetWorld) -> None:
     fleet.enroll("h2")
-    assert tried(fleet, "drain", "h2")[1] == "mom-roster h2: + cordoned: True + draining: True"
+    assert fleet.tried("drain", "h2")[1] == "mom-roster h2: + cordoned: True + draining: True"
     other = fleet.folder / "other.key"
     also = ("--operator", fleet.new_key(other))
-    assert tried(fleet, *also, "uncordon", "h2")[1] == "mom-roster h2: - cordoned: True - draining: True"
+    assert fleet.tried(*also, "uncordon", "h2")[1] == "mom-roster h2: - cordoned: True - draining: True"
     elsewhere = fleet.folder / "elsewhere"
     elsewhere.mkdir()
     (fleet.folder / "fleet-revisions.operator.json").rename(elsewhere / "kept.json")
-    said = tried(fleet, "enroll", "h2", "--group", "g1", "--memory", "8GiB")[1]
+    said = fleet.tried("enroll", "h2", "--group", "g1", "--memory", "8GiB")[1]
     assert "+ memory: 8388608" in said
     assert "+ group: g1" in said
     assert "+ address: qemu://h2/system" in said
@@ -129,18 +98,17 @@ def test_a_person_at_a_terminal_is_asked_about_what_was_not_seen_before_and_noth
     fleet: FleetWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Signer(new_seed(USER))
-    put(fleet, GROUPS, "g4", other.signed(GROUPS, "g4", Group(policies={"60_fleet_theirs": "theirs"}), next_revision(0)))
-    before = read(fleet, GROUPS, "g4")
+    fleet.put(GROUPS, "g4", other.signed(GROUPS, "g4", Group(policies={"60_fleet_theirs": "theirs"}), next_revision(0)))
+    before = fleet.read(GROUPS, "g4")
     for command in (("--operator", other.public, "policy", "set", "g4", "60_fleet_mine", __file__), ("countersign", other.public)):
         monkeypatch.setattr("sys.stdin", Terminal("n\n"))
-        code, said = tried(fleet, *command)
-        assert code == 1
+        said = fleet.refused(*command)
         assert "+ policies.60_fleet_theirs: theirs" in said
         assert "nothing was signed" in said
-        assert read(fleet, GROUPS, "g4") == before
+        assert fleet.read(GROUPS, "g4") == before
     monkeypatch.setattr("sys.stdin", Terminal("y\n"))
-    assert tried(fleet, "countersign", other.public)[0] == 0
-    assert opened(Group, GROUPS, "g4", read(fleet, GROUPS, "g4"), {fleet.operator})
+    assert fleet.tried("countersign", other.public)[0] == 0
+    assert opened(Group, GROUPS, "g4", fleet.read(GROUPS, "g4"), {fleet.operator})
 
 
 def test_the_last_revision_that_there_is_ends_with_the_stolen_key_that_has_signed_it(fleet: FleetWorld) -> None:
@@ -148,12 +116,12 @@ def test_the_last_revision_that_there_is_ends_with_the_stolen_key_that_has_signe
     thief = Signer(new_seed(USER))
     stolen = ("--operator", thief.public)
     for revision in (next_revision(0) + 3600, (1 << 62) - 1):
-        put(fleet, GROUPS, "g2", thief.signed(GROUPS, "g2", Group(policies={"60_fleet_evil": "evil"}), revision))
-        tried(fleet, *stolen, "policy", "show", "g2")
-    assert "ahead of the clock" in tried(fleet, *stolen, "policy", "show", "g2")[1]
-    assert "no trusted one" in tried(fleet, "policy", "show", "g2")[1], "it is revoked"
+        fleet.put(GROUPS, "g2", thief.signed(GROUPS, "g2", Group(policies={"60_fleet_evil": "evil"}), revision))
+        fleet.tried(*stolen, "policy", "show", "g2")
+    assert "ahead of the clock" in fleet.tried(*stolen, "policy", "show", "g2")[1]
+    assert "no trusted one" in fleet.tried("policy", "show", "g2")[1], "it is revoked"
     assert "1 records are signed" in fleet.fleet("countersign", thief.public)
     fleet.fleet("policy", "remove", "g2", "60_fleet_evil")
-    found = opened(Group, GROUPS, "g2", read(fleet, GROUPS, "g2"), {fleet.operator})
+    found = opened(Group, GROUPS, "g2", fleet.read(GROUPS, "g2"), {fleet.operator})
     assert abs(found.revision - next_revision(0)) < 7200
     assert not found.record.policies
