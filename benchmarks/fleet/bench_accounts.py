@@ -41,7 +41,7 @@ async def measured(hosts: int, url: list[str], root: FleetRoot, server: int) -> 
     async with linked(Access(url, None, root.system_user()), "root", LOG, patient=True) as store:
         took = []
         for number in range(hosts):
-            account, _, credentials = host_credentials(f"h{number}")
+            account, credentials = host_credentials(f"h{number}")
             given = root.host_account(account, f"h{number}", f"g{number % 20}", 1)
             began = time.monotonic()
             await root.give(store, given)

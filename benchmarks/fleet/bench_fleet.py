@@ -58,8 +58,6 @@ class Host:
                 self.guests[n] = guest.model_copy(update={"size": size, "maximum": GUEST_KIB, "need": size // 2, "guarantee": 1 << 20})
         available = self.random.randrange(1, 1 << 12) << 14
         return HostState(
-            host=self.name,
-            mom="0",
             mode="enforce",
             total=512 << 20,
             available=available,

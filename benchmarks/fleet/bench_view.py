@@ -37,8 +37,7 @@ from mom_plugins_fleet.coordinator import Coordinator
 from mom_plugins_fleet.link import Access, Store, linked
 from mom_plugins_fleet.records import Group, HostedGuest, HostState, Member
 from mom_plugins_fleet.signatures import Signer
-from mom_plugins_fleet.stored_entry import StoredEntry
-from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, ROSTER, STATES, direct, subject
+from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, ROSTER, STATES, StoredEntry, direct, subject
 from mom_plugins_fleet.view import Bucket
 from mom_toolkit import Destination
 
@@ -131,7 +130,7 @@ class Fleet:
             for number in range(guests)
         )
         available = (300 << 20) + (chance.randrange(1, 1 << 10) << 14)
-        return HostState(host="hostname", mom="0", mode="enforce", total=512 << 20, available=available, guests=told).packed()
+        return HostState(mode="enforce", total=512 << 20, available=available, guests=told).packed()
 
     def state(self, host: str) -> bytes:
         return random.choice(self._states).replace(b"hostname", host.encode())  # noqa: S311  # numbers of a benchmark
@@ -276,7 +275,7 @@ class Measurement:
         seen = []
         for probe in range(PROBES):
             sent = time.monotonic()
-            self.fleet.hosts[0].tell(HostState(host="h0", mom="0", mode="enforce", available=probe).packed())
+            self.fleet.hosts[0].tell(HostState(mode="enforce", available=probe).packed())
             seen.append(await watched.until(f"state {probe}") - sent)
             await asyncio.sleep(max(0.0, (seconds - 6) / PROBES - seen[-1]))
         passed = time.monotonic() - at

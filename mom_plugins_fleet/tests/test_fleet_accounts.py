@@ -40,7 +40,7 @@ def subjects(account: dict[str, Any]) -> set[str]:
 
 
 def test_a_hosts_account_has_its_own_keys_and_its_groups_and_no_others(root: FleetRoot) -> None:
-    account, _, _ = host_credentials("h1")
+    account, _ = host_credentials("h1")
     found = claims(root.host_account(account, "h1", "g1", 1))
     assert found["sub"] == account
     written = {one["subject"] for one in found["nats"]["imports"] if one["type"] == "service" and "DIRECT.GET" not in one["subject"]}
@@ -52,11 +52,10 @@ def test_a_hosts_account_has_its_own_keys_and_its_groups_and_no_others(root: Fle
 
 
 def test_a_hosts_key_is_let_into_its_own_account(root: FleetRoot) -> None:
-    account, key, credentials = host_credentials("h1")
+    account, credentials = host_credentials("h1")
     user = claims(credentials.jwt)
-    assert (user["iss"], user["sub"]) == (account, key)
-    assert Signer(credentials.seed).public == key
-    operator = claims(root.operator(key, "me").jwt)
+    assert (user["iss"], user["sub"]) == (account, Signer(credentials.seed).public)
+    operator = claims(root.operator(user["sub"], "me").jwt)
     assert operator["iss"] == claims(root.fleet_account())["sub"]
 
 
@@ -86,7 +85,7 @@ def test_of_two_accounts_servers_keep_the_right_one_though_clocks_are_wrong_or_i
 ) -> None:
     year_9000 = next_revision(221_845_392_000)
     monkeypatch.setattr(time, "time", lambda: 1_000_000_000.0)
-    account, _, _ = host_credentials("h1")
+    account, _ = host_credentials("h1")
     first = claims(root.host_account(account, "h1", "g1", year_9000))["iat"]
     assert claims(root.host_account(account, "h1", "g2", next_revision(year_9000)))["iat"] > first, "it has another group since"
     servers = Told()
@@ -129,7 +128,7 @@ def test_a_file_that_holds_no_root_key_is_said(tmp_path: Path, text: str) -> Non
 
 
 def test_a_key_is_read_with_what_lets_it_in_and_nonsense_is_refused(tmp_path: Path) -> None:
-    _, _, credentials = host_credentials("h1")
+    _, credentials = host_credentials("h1")
     write_secret(tmp_path / "h1.key", f"{credentials.seed}\n{credentials.jwt}".encode())
     assert credentials_of(tmp_path / "h1.key") == credentials
     write_secret(tmp_path / "plain.key", credentials.seed.encode())

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from mom_plugins_fleet.link import FIRST_ATTEMPTS, Access, LinkError, Store, linked
-from mom_plugins_fleet.stored_entry import StoredEntry
+from mom_plugins_fleet.subjects import StoredEntry
 
 STANDS = {"Nats-Sequence": "7", "Nats-Time-Stamp": "2026-03-01T00:00:00.123456789Z"}
 AT = 1772323200.123456

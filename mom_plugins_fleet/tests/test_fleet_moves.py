@@ -37,15 +37,7 @@ class OrdersOnly(FleetAgent):
 
     def __init__(self, moves: Mapping[str, Move]) -> None:
         self.orders, self.results = dict(moves), dict[str, tuple[MoveState, str]]()
-        self.drained = True
-
-    @property
-    def trouble(self) -> str:
-        return ""
-
-    @property
-    def draining(self) -> bool:
-        return self.drained
+        self.trouble, self.draining = "", True
 
     def moves(self) -> dict[str, Move]:
         return {identity: move for identity, move in self.orders.items() if identity not in self.results}
@@ -106,7 +98,7 @@ def test_a_move_is_over_when_the_guest_is_gone_and_is_ordered_once() -> None:
 @pytest.mark.parametrize(("drained", "why"), [(True, "the host is drained"), (False, "hosts are nearer to balance then")])
 def test_a_move_says_whether_it_is_for_a_drain_or_for_balance(drained: bool, why: str) -> None:
     host = Host()
-    host.agent.drained = drained
+    host.agent.draining = drained
     (decision,) = host.cycle()
     assert decision.reason == f"{why}; h2 has room"
 

@@ -40,9 +40,6 @@ def guest(
 class Fleet(FleetView):
     """Hosts of 64 GiB, half of it available, all of them there."""
 
-    def is_fresh(self, host: str) -> bool:
-        return True
-
     def host(
         self,
         name: str,
@@ -60,10 +57,9 @@ class Fleet(FleetView):
         reached = Destination.parse(address or f"qemu://{name}/system")
         member = Member(group="g", address=reached, draining=draining, cordoned=draining, memory=said, balance=balance)
         self.members.records[name] = (1, member)
-        state = HostState(
-            host=name, mom="0", mode="enforce", total=total * GIB, available=available * GIB, guests=tuple(guests), mover=mover
-        )
+        state = HostState(mode="enforce", total=total * GIB, available=available * GIB, guests=tuple(guests), mover=mover)
         self.states.records[name] = (1, state)
+        self.states.heard[name] = time.monotonic()
 
     def decide(self, host: str) -> Mapping[str, str]:
         """One look of the coordinator at that host; why guests stay."""

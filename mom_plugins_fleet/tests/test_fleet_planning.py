@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_fleet_placement import GIB, Fleet, guest
 
 from mom_plugins_fleet.placement import RESERVE_SHARE, Leaver, TargetHost, choose, foremost
 from mom_plugins_fleet.plan import ARRIVING_AT_ONCE, AT_ONCE, ATTEMPTS, next_orders, places
 from mom_plugins_fleet.plan_verb import planned
-from mom_plugins_fleet.records import HostedGuest, HostState, Member, Move, MoveState, Orders
+from mom_plugins_fleet.records import HostedGuest, Move, MoveState, Orders
 from mom_plugins_fleet.view import ARRIVES_SECONDS, SILENT_SECONDS, FleetView
 from mom_toolkit import Destination
-
-GIB = 1 << 20
 
 _PLACES = st.dictionaries(
     st.sampled_from("abcdef"),
@@ -71,20 +70,11 @@ def test_the_foremost_places_are_enough_to_choose_from(drawn: dict[str, TargetHo
     assert promises == sorted(set(promises)), "no two of them where one will do"
 
 
-def _guest(name: str, gib: int = 2, stays: str = "") -> HostedGuest:
-    return HostedGuest(id=f"id-{name}", name=name, size=gib * GIB, maximum=gib * GIB, stays=stays)
-
-
-def _view(hosts: dict[str, Iterable[HostedGuest]], *, draining: Iterable[str] = (), silent: Iterable[str] = ()) -> FleetView:
-    view = FleetView()
+def _view(hosts: Mapping[str, Iterable[HostedGuest]], *, draining: Iterable[str] = ()) -> Fleet:
+    fleet = Fleet()
     for name, guests in hosts.items():
-        member = Member(group="g", address=Destination.parse(f"qemu://{name}/system"), draining=name in draining, cordoned=name in draining)
-        view.members.records[name] = (1, member)
-        state = HostState(host=name, mom="0", mode="enforce", total=64 * GIB, available=32 * GIB, guests=tuple(guests))
-        view.states.records[name] = (1, state)
-        if name not in silent:
-            view.heard[name] = time.monotonic()
-    return view
+        fleet.host(name, guests, draining=name in draining)
+    return fleet
 
 
 def _orders(view: FleetView, host: str) -> tuple[Orders, dict[str, str]]:
@@ -92,7 +82,7 @@ def _orders(view: FleetView, host: str) -> tuple[Orders, dict[str, str]]:
 
 
 def test_a_drained_host_loses_a_few_guests_at_a_time() -> None:
-    view = _view({"a": [_guest(str(n)) for n in range(5)], "b": [], "c": []}, draining=["a"])
+    view = _view({"a": [guest(str(n)) for n in range(5)], "b": [], "c": []}, draining=["a"])
     orders, stuck = _orders(view, "a")
     assert len(orders.moves) == AT_ONCE
     assert not stuck
@@ -102,7 +92,7 @@ def test_a_drained_host_loses_a_few_guests_at_a_time() -> None:
 
 
 def test_no_host_gets_more_than_a_few_at_a_time() -> None:
-    view = _view({"a": [_guest("1"), _guest("2")], "b": [_guest("3"), _guest("4")], "c": []}, draining=["a", "b"])
+    view = _view({"a": [guest("1"), guest("2")], "b": [guest("3"), guest("4")], "c": []}, draining=["a", "b"])
     known = places(view)
     for host in ("a", "b"):
         view.orders.records[host] = (1, next_orders(view, host, 7, known)[0])
@@ -111,21 +101,23 @@ def test_no_host_gets_more_than_a_few_at_a_time() -> None:
 
 
 def test_a_host_that_is_silent_gets_no_guests_and_is_told_nothing() -> None:
-    assert not places(_view({"a": [], "b": []}, silent=["a", "b"]))
-    view = _view({"a": [_guest("1")], "b": []}, draining=["a"])
-    view.heard["a"] = time.monotonic() - SILENT_SECONDS - 1
+    view = _view({"a": [guest("1")], "b": []}, draining=["a"])
+    view.states.heard["a"] = time.monotonic() - SILENT_SECONDS - 1
     assert not _orders(view, "a")[0].moves
+    assert set(places(view)) == {"b"}
+    view.states.heard["b"] = view.states.heard["a"]
+    assert not places(view)
 
 
 def test_a_guest_that_may_not_leave_stays_and_it_is_said_why() -> None:
-    view = _view({"a": [_guest("1", stays="its class does not allow it")], "b": []}, draining=["a"])
+    view = _view({"a": [guest("1", stays="its class does not allow it")], "b": []}, draining=["a"])
     orders, stuck = _orders(view, "a")
     assert not orders.moves
     assert stuck == {"1": "its class does not allow it"}
 
 
-def _with_move(state: MoveState, number: int = 1) -> FleetView:
-    view = _view({"a": [_guest("1")], "b": [], "c": []}, draining=["a"])
+def _with_move(state: MoveState, number: int = 1) -> Fleet:
+    view = _view({"a": [guest("1")], "b": [], "c": []}, draining=["a"])
     move = Move(
         guest="id-1",
         name="1",
@@ -150,16 +142,16 @@ def test_a_move_that_failed_is_tried_elsewhere_but_not_for_ever() -> None:
 def test_what_a_host_has_accepted_is_never_taken_back_and_what_it_has_not_is_when_the_drain_ends() -> None:
     for state, left in ((MoveState.ACCEPTED, 1), (MoveState.ORDERED, 0), (MoveState.FAILED, 0)):
         view = _with_move(state)
-        view.members.records["a"] = (2, Member(group="g", address=Destination.parse("qemu+tls://a/system")))
+        view.host("a", view.guests("a").values())
         assert len(_orders(view, "a")[0].moves) == left
 
 
 def test_a_guest_that_has_left_counts_where_it_goes_until_it_is_seen_there() -> None:
     view = _with_move(MoveState.DONE)
-    view.states.records["a"] = (2, HostState(host="a", mom="0", mode="enforce", total=64 * GIB, available=32 * GIB))
+    view.host("a", draining=True)
     assert places(view)["b"].coming == 2 * GIB
     assert len(_orders(view, "a")[0].moves) == 1
-    view.states.records["b"] = (2, HostState(host="b", mom="0", mode="enforce", total=64 * GIB, available=30 * GIB, guests=(_guest("1"),)))
+    view.host("b", [guest("1")], available=30)
     assert places(view)["b"].coming == 0
     assert not _orders(view, "a")[0].moves
 
@@ -168,13 +160,13 @@ def test_a_guest_that_has_left_and_ended_is_not_waited_for_once_its_new_host_has
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     view = _with_move(MoveState.DONE)
-    view.states.records["a"] = (2, HostState(host="a", mom="0", mode="enforce", total=64 * GIB, available=32 * GIB))
+    view.host("a", draining=True)
     assert len(_orders(view, "a")[0].moves) == 1
     later = time.monotonic() + ARRIVES_SECONDS + 1
     monkeypatch.setattr(time, "monotonic", lambda: later)
-    view.heard["c"] = later
+    view.states.heard["c"] = later
     assert len(_orders(view, "a")[0].moves) == 1, "its new host has told nothing since: who knows"
-    view.heard["b"] = later
+    view.states.heard["b"] = later
     assert not _orders(view, "a")[0].moves
     assert places(view)["b"].coming == 0
     view.orders.records["a"] = (3, Orders())
@@ -184,19 +176,19 @@ def test_a_guest_that_has_left_and_ended_is_not_waited_for_once_its_new_host_has
 
 def test_a_guest_that_has_come_is_not_moved_again_before_its_old_host_tells_of_it_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     view = _with_move(MoveState.DONE)
-    view.states.records["b"] = (2, HostState(host="b", mom="0", mode="enforce", total=64 * GIB, available=30 * GIB, guests=(_guest("1"),)))
+    view.host("b", [guest("1")], available=30)
     assert [(move.to, move.state) for move in _orders(view, "a")[0].moves] == [("b", MoveState.DONE)]
     later = time.monotonic() + ARRIVES_SECONDS + 1
     monkeypatch.setattr(time, "monotonic", lambda: later)
     assert [move.state for move in _orders(view, "a")[0].moves] == [MoveState.DONE], "it is silent, so that nothing new is known"
-    view.heard["a"] = view.heard["c"] = later
+    view.states.heard["a"] = view.states.heard["c"] = later
     assert [(move.to, move.state) for move in _orders(view, "a")[0].moves] == [("c", MoveState.ORDERED)], "it has come back"
 
 
 def test_a_fleet_that_was_read_once_has_a_plan_while_a_guest_is_on_its_way() -> None:
     moving = _with_move(MoveState.DONE)
     view = FleetView()
-    view.heard.update(dict.fromkeys("abc", time.monotonic()))
+    view.states.heard.update(dict.fromkeys("abc", time.monotonic()))
     view.members.records.update(moving.members.records)
     view.states.records.update(moving.states.records)
     view.orders.records.update(moving.orders.records)

@@ -21,15 +21,15 @@ def view_of(**hosts: tuple[Member, HostState | None]) -> FleetView:
     return view
 
 
-def told(host: str, port: int | None) -> HostState:
-    return HostState(host=host, mom="0", mode="enforce", metrics_port=port)
+def told(port: int | None) -> HostState:
+    return HostState(mode="enforce", metrics_port=port)
 
 
 H1 = Destination.parse("qemu+tls://h1.example.org/system")
 
 
 def test_a_host_is_found_at_its_operators_name_and_its_own_port() -> None:
-    found = targets(view_of(h1=(Member(group="g", address=H1, draining=True, cordoned=True), told("h1", 8132))))
+    found = targets(view_of(h1=(Member(group="g", address=H1, draining=True, cordoned=True), told(8132))))
     labels = {
         "host": "h1",
         "group": "g",
@@ -46,7 +46,7 @@ def test_a_host_is_found_at_its_operators_name_and_its_own_port() -> None:
     [("metrics.h1.example.org", "metrics.h1.example.org:1"), ("2001:db8::7", "[2001:db8::7]:1"), ("192.0.2.7", "192.0.2.7:1")],
 )
 def test_a_host_is_found_by_the_name_that_it_has_for_prometheus_where_it_has_one(name: str, target: str) -> None:
-    (found,) = targets(view_of(h1=(Member(group="g", address=H1, metrics_host=name), told("h1", 1))))
+    (found,) = targets(view_of(h1=(Member(group="g", address=H1, metrics_host=name), told(1))))
     assert found["targets"] == [target]
 
 
@@ -58,9 +58,9 @@ def test_what_no_host_can_be_called_is_no_name_for_prometheus(name: str) -> None
 
 def test_a_host_without_metrics_is_named_with_the_reason_and_scraped_nowhere() -> None:
     view = view_of(
-        h1=(Member(group="g", address=H1), told("h1", None)),
+        h1=(Member(group="g", address=H1), told(None)),
         h2=(Member(group="g", address=H1), None),
-        h3=(Member(group="g"), told("h3", 8132)),
+        h3=(Member(group="g"), told(8132)),
         h4=(Member(group="g", address=H1), None),
     )
     view.states.damaged["h4"] = "nonsense"
@@ -76,10 +76,10 @@ def test_a_host_without_metrics_is_named_with_the_reason_and_scraped_nowhere() -
 
 
 def test_a_host_that_has_gone_silent_is_still_scraped_so_that_it_is_missed() -> None:
-    view = view_of(h1=(Member(group="g", address=H1), told("h1", 8132)))
-    view.heard["h1"] = time.monotonic() - 3600
+    view = view_of(h1=(Member(group="g", address=H1), told(8132)))
+    view.states.heard["h1"] = time.monotonic() - 3600
     (found,) = targets(view)
     assert found["targets"] == ["h1.example.org:8132"]
     assert 'mom_fleet_host_heard{host="h1",group="g"} 0\n' in metrics(view, works=False)
-    view.heard["h1"] = time.monotonic()
+    view.states.heard["h1"] = time.monotonic()
     assert 'mom_fleet_host_heard{host="h1",group="g"} 1\n' in metrics(view, works=False)

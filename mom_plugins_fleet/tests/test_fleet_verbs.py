@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from mom_core import MomError
 from mom_plugins_fleet.records import Group, HostedGuest, HostState, Lease, Member, Move, Orders, read
 from mom_plugins_fleet.status_verb import host_row, print_hosts
-from mom_plugins_fleet.stored_entry import StoredEntry
+from mom_plugins_fleet.subjects import StoredEntry
 from mom_plugins_fleet.verbs import fleet
 from mom_plugins_fleet.view import FleetView
 from mom_toolkit import Destination
@@ -77,7 +77,7 @@ def test_what_was_given_back_on_all_hosts_is_summed_up_and_what_it_cost_is_said(
     told: dict[str, dict[str, float]] = {"h1": {"given_back": 2 * gib, "waited": 0.0, "killed": 0}, "h2": worst, "h3": {}}
     for host, figures in told.items():
         view.members.records[host] = (1, Member(group="g1"))
-        view.states.records[host] = (1, read(HostState, json.dumps({"host": host, "mom": "1", "mode": "enforce", **figures}).encode()))
+        view.states.records[host] = (1, read(HostState, json.dumps({"mode": "enforce", **figures}).encode()))
     rows = [host_row(view, host, {}) for host in told]
     assert [row["given_back_today_kib"] for row in rows] == [2 * gib, gib, None]
     print_hosts(rows)
@@ -91,7 +91,7 @@ def test_what_a_host_tells_of_itself_steers_no_terminal(capsys: pytest.CaptureFi
     view = FleetView()
     view.members.records["h1"] = (1, Member(group="g1", draining=True, cordoned=True))
     guest = HostedGuest(id="1", name=nasty, stays=nasty)
-    state = HostState(host="h1", mom="1", mode=nasty, memory_state=nasty, refused=nasty, classes_unused=nasty, guests=(guest,))
+    state = HostState(mode=nasty, memory_state=nasty, refused=nasty, classes_unused=nasty, guests=(guest,))
     view.states.records["h1"] = (1, state)
     move = Move(guest="1", name=nasty, to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1, error=nasty)
     view.orders.records["h1"] = (1, Orders(moves=(move,)))

@@ -14,8 +14,7 @@ from nats.aio.msg import Msg
 from mom_plugins_fleet.link import LinkError, Store, UnansweredError
 from mom_plugins_fleet.records import HostState, Member, Orders
 from mom_plugins_fleet.signatures import Signer
-from mom_plugins_fleet.stored_entry import StoredEntry
-from mom_plugins_fleet.subjects import STATES
+from mom_plugins_fleet.subjects import STATES, StoredEntry
 from mom_plugins_fleet.view import Bucket, FleetView
 
 BEGIN = "$KV.mom-states."
@@ -197,7 +196,7 @@ def test_a_bucket_is_loaded_from_another_server_where_one_does_not_answer() -> N
 
 
 def state(host: str, available: int = 1) -> bytes:
-    return HostState(host=host, mom="0", mode="enforce", available=available).packed()
+    return HostState(mode="enforce", available=available).packed()
 
 
 def test_a_bucket_that_is_told_anew_forgets_what_is_not_there_any_more_and_nothing_else() -> None:
@@ -221,7 +220,7 @@ def test_servers_that_have_lost_their_last_minute_are_believed_when_they_tell_al
         shelf.begins()
         shelf.told("h1", StoredEntry(revision, state("h1", available)), live=False)
         shelf.complete()
-    assert shelf.get("h1") == HostState(host="h1", mom="0", mode="enforce", available=4)
+    assert shelf.get("h1") == HostState(mode="enforce", available=4)
 
 
 def test_an_answer_that_is_older_than_what_was_heard_changes_nothing() -> None:
@@ -230,7 +229,7 @@ def test_an_answer_that_is_older_than_what_was_heard_changes_nothing() -> None:
     shelf.told("h1", StoredEntry(5, state("h1", 5)), live=True)
     shelf.take("h1", StoredEntry(4, state("h1", 4)))
     shelf.take("h1", StoredEntry(0, None))
-    assert shelf.records["h1"] == (5, HostState(host="h1", mom="0", mode="enforce", available=5))
+    assert shelf.records["h1"] == (5, HostState(mode="enforce", available=5))
     shelf.take("h1", StoredEntry(7, None))
     shelf.told("h1", StoredEntry(6, state("h1", 6)), live=True)
     assert shelf.get("h1") is None

@@ -145,7 +145,7 @@ class SimulatedMom:
         there = self._guests.on(self.name)
         told = tuple(HostedGuest(id=one, name=one, size=GUEST_KIB, maximum=GUEST_KIB, working=GUEST_KIB) for one in there)
         available, mover = HOST_KIB - GUEST_KIB * len(there), MoverState(name="simulated", live=True)
-        return HostState(host=self.name, mom="0", mode="enforce", total=HOST_KIB, available=available, guests=told, mover=mover)
+        return HostState(mode="enforce", total=HOST_KIB, available=available, guests=told, mover=mover)
 
     def cycle(self) -> None:
         """What the plugin does with accepted moves."""

@@ -167,10 +167,3 @@ def test_a_host_that_lies_of_its_moves_moves_nobody_elsewhere(fleet: FleetWorld)
     fleet.fleet("drain", "h1")  # what a coordinator orders is done nevertheless
     fleet.until(lambda: not fleet.where("h1") and not fleet.host("h1")["moves"], "h1 is empty", 240)
     assert set(before) <= fleet.where("h2")
-
-
-def test_a_host_with_no_operators_key_is_told_of_and_follows_nothing(fleet: FleetWorld) -> None:
-    fleet.kill("h2")
-    fleet.start_host("h2", 2, operators=[])
-    fleet.until(lambda: "the configuration has no key of an operator" in fleet.log("h2"), "it says so")
-    fleet.until(lambda: fleet.host("h2")["age_s"] < 5, "it tells how it is")

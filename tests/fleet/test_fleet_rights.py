@@ -48,7 +48,7 @@ def filled(fleet: FleetWorld) -> None:
     async def put(store: Store) -> None:
         await store.put(GROUPS, "g1", Group(policies={"60_fleet_x": "(defvar x 1)"}).packed())
         for host in ("h1", "h2"):
-            await store.put(STATES, host, HostState(host=host, mom="1", mode="enforce").packed())
+            await store.put(STATES, host, HostState(mode="enforce").packed())
             await store.put(ORDERS, host, Orders(epoch=3).packed())
             await store.put(PROGRESS, host, Progress().packed())
 
@@ -80,7 +80,7 @@ def test_another_hosts_keys_are_refused_and_that_is_said_plainly(fleet: FleetWor
             with pytest.raises(LinkError, match="cannot read mom-groups g2"):
                 await store.read(GROUPS, "g2")
             monkeypatch.setattr(link, "ANSWER_SECONDS", 60.0)
-            await store.put(STATES, "h1", HostState(host="h1", mom="2", mode="enforce").packed())
+            await store.put(STATES, "h1", HostState(mode="enforce").packed())
             assert (await store.read(ORDERS, "h1")).data == Orders(epoch=3).packed()
 
     asyncio.run(tried())

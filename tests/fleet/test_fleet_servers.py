@@ -9,10 +9,10 @@ import logging
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 from fleet_world import NATS_SERVER, free_port, need_a_server, patiently, port_of
@@ -118,11 +118,11 @@ class AccountServers(ThreeServers):
 
     async def enroll(self, host: str, group: str, *, asked: int) -> NatsCredentials:
         """As `mom fleet enroll` does, at one of the servers."""
-        account, key, credentials = host_credentials(host)
+        account, credentials = host_credentials(host)
         async with linked(Access([self.urls[asked]], None, self.root.system_user()), "root", LOG, patient=True) as store:
             await patiently(lambda: self.root.give(store, self.root.host_account(account, host, group, next_revision(0))))
         async with linked(self.operator(asked), "operator", LOG, patient=True) as store:
-            record = self.signer.signed(ROSTER, host, Member(group=group, key=key, account=account), 1)
+            record = self.signer.signed(ROSTER, host, Member(group=group, account=account), 1)
             await patiently(lambda: store.put(ROSTER, host, record))
         return credentials
 
@@ -132,7 +132,7 @@ class AccountServers(ThreeServers):
         while True:
             try:
                 async with linked(Access([self.urls[asked]], None, credentials), host, LOG, patient=False) as store:
-                    await store.put(STATES, host, HostState(host=host, mom="0", mode="enforce", problems=asked).packed())
+                    await store.put(STATES, host, HostState(mode="enforce", problems=asked).packed())
                     if (await store.read(ROSTER, host)).data is not None:  # a server that was away may not have it yet
                         return
             except LinkError:
@@ -141,13 +141,22 @@ class AccountServers(ThreeServers):
             await asyncio.sleep(0.2)
 
 
-def test_a_host_is_enrolled_while_one_of_three_servers_is_away_which_lets_it_in_when_it_is_back(tmp_path: Path) -> None:
+def with_accounts(folder: Path, work: Callable[[AccountServers], Coroutine[Any, Any, None]]) -> None:
+    """Do that with three servers that have the fleet's buckets."""
     need_a_server()
-    servers = AccountServers(tmp_path)
+    servers = AccountServers(folder)
 
-    async def work() -> None:
+    async def made() -> None:
         async with linked(servers.operator(0), "operator", LOG, patient=True) as store:
             await patiently(lambda: store.make(3))
+        await work(servers)
+
+    with servers:
+        asyncio.run(asyncio.wait_for(made(), 4 * WAIT_SECONDS))
+
+
+def test_a_host_is_enrolled_while_one_of_three_servers_is_away_which_lets_it_in_when_it_is_back(tmp_path: Path) -> None:
+    async def work(servers: AccountServers) -> None:
         first = await servers.enroll("h1", "g1", asked=0)
         for number in range(3):
             await servers.is_let_in(first, "h1", asked=number)
@@ -168,20 +177,15 @@ def test_a_host_is_enrolled_while_one_of_three_servers_is_away_which_lets_it_in_
             await view.load(store)
         assert set(view.members.records) == set(view.states.records) == {"h1", "h2", "h3"}, "nothing is lost"
 
-    with servers:
-        asyncio.run(asyncio.wait_for(work(), 4 * WAIT_SECONDS))
+    with_accounts(tmp_path, work)
 
 
 def test_a_host_that_is_put_out_while_a_server_is_away_is_let_in_by_none_when_that_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    need_a_server()
     monkeypatch.setattr(accounts, "SYNC_SECONDS", 2)
-    servers = AccountServers(tmp_path)
 
-    async def work() -> None:
-        async with linked(servers.operator(0), "operator", LOG, patient=True) as store:
-            await patiently(lambda: store.make(3))
+    async def work(servers: AccountServers) -> None:
         credentials = await servers.enroll("h1", "g1", asked=0)
         for number in range(3):
             await servers.is_let_in(credentials, "h1", asked=number)
@@ -206,5 +210,4 @@ def test_a_host_that_is_put_out_while_a_server_is_away_is_let_in_by_none_when_th
         await asyncio.sleep(2 * accounts.SYNC_SECONDS)
         assert not [number for number in range(3) if await lets_in(number)], "and it gives the account back to none"
 
-    with servers:
-        asyncio.run(asyncio.wait_for(work(), 4 * WAIT_SECONDS))
+    with_accounts(tmp_path, work)

@@ -31,7 +31,7 @@ from mom_plugins_fleet.plan import next_orders, places
 from mom_plugins_fleet.records import Group, HostedGuest, HostState, Member, Move, Orders, read
 from mom_plugins_fleet.signatures import opened
 from mom_plugins_fleet.status_verb import host_row, print_hosts
-from mom_plugins_fleet.stored_entry import StoredEntry
+from mom_plugins_fleet.subjects import StoredEntry
 from mom_plugins_fleet.view import FleetView
 from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
 from mom_plugins_guestagent.figures import judge
@@ -224,7 +224,7 @@ def fleet_record(data: bytes) -> None:
         member = Member(group="g", address=there, draining=host == "h1")
         view.members.take(host, StoredEntry(1, member.packed()))
         guests = (HostedGuest(id="a", name="a", size=4096, maximum=8192, guarantee=1024), HostedGuest(id="b", name="b"))
-        state = HostState(host=host, mom="1", mode="enforce", total=1 << 30, available=1 << 29, guests=guests)
+        state = HostState(mode="enforce", total=1 << 30, available=1 << 29, guests=guests)
         view.states.told(host, StoredEntry(1, state.packed()), live=True)
     kept = StoredEntry(2, record)
     if bucket == b"states":

@@ -168,14 +168,12 @@ class FleetRoot:
 _USER: Final = {"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1}
 
 
-def host_credentials(host: str) -> tuple[str, str, NatsCredentials]:
-    """A host's new account, the public part of its new key, and the credentials by which it is let in: the account's own key is not needed
-    any more, and is forgotten."""
+def host_credentials(host: str) -> tuple[str, NatsCredentials]:
+    """A host's new account, and the credentials by which it is let in: the account's own key is not needed any more, and is forgotten."""
     account, seed = _pair(new_seed(nkeys.PREFIX_BYTE_ACCOUNT)), new_seed(nkeys.PREFIX_BYTE_USER)
-    key = _public(_pair(seed))
     # The account holds it to its own; these have servers say what they refuse. Which group is its own may change.
     may = {"pub": {"allow": used(host, "*")}, "sub": {"allow": [*heard(host, "*"), f"{inbox(host)}.>"]}}
-    return _public(account), key, NatsCredentials(seed, _jwt(account, key, host, _USER | may))
+    return _public(account), NatsCredentials(seed, _jwt(account, _public(_pair(seed)), host, _USER | may))
 
 
 def new_seed(kind: int) -> str:

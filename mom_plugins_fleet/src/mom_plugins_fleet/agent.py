@@ -21,7 +21,6 @@ from mom_plugins_fleet.link import Access, LinkError, Store, linked
 from mom_plugins_fleet.records import AuthorizedKeys, Group, HostState, Member, Move, MoveState, OrderProgress, Orders, Progress, shown
 from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.signatures import Opened
-from mom_plugins_fleet.stored_entry import StoredEntry
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER, STATES
 from mom_toolkit import ANYWHERE, Callers
 
@@ -93,15 +92,19 @@ class FleetAgent:
         self._lock = threading.Lock()
         self._results: dict[str, tuple[MoveState, str]] = {}
         self._moves: Mapping[str, Move] = {}
-        self._taken: Taken | None = None
-        self._draining = False
-        self._connected = False
+        self.taken: Taken | None = None
+        """The group's record when it was looked at last; None before that."""
+        self.draining = False
+        """True when all guests are to leave this host, as far as is known."""
+        self.connected = False
+        """True while the fleet's servers can be reached."""
+        self.trouble = ""
+        """The trouble of this host with its fleet, for the operator; empty: none."""
         self._had_servers = False
         """Whether there was a connection once."""
         self._told_progress: Progress | None = None
         self._balanced_at = float("-inf")
         """When a guest was let go for balance last, in monotonic seconds."""
-        self._trouble = ""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._dirty: asyncio.Event | None = None
@@ -126,26 +129,6 @@ class FleetAgent:
                 loop.call_soon_threadsafe(task.cancel)
         self._thread.join(CLOSING_SECONDS)
         self._callers.close(0)
-
-    @property
-    def connected(self) -> bool:
-        """True while the fleet's servers can be reached."""
-        return self._connected
-
-    @property
-    def trouble(self) -> str:
-        """The trouble of this host with its fleet, for the operator; empty: none."""
-        return self._trouble
-
-    @property
-    def taken(self) -> Taken | None:
-        """The group's record when it was looked at last; None before that."""
-        return self._taken
-
-    @property
-    def draining(self) -> bool:
-        """True when all guests are to leave this host, as far as is known."""
-        return self._draining
 
     def moves(self) -> Mapping[str, Move]:
         """The moves that this host has accepted and has not done yet, by guest id."""
@@ -179,12 +162,12 @@ class FleetAgent:
             try:
                 await self._belong(self._dirty)
             except MomError as error:  # such as a key that cannot be read: the operator may see to it while mom runs
-                self._connected = False
+                self.connected = False
                 self._say(shown(error))
             except Exception as error:  # noqa: BLE001  # a mistake of ours, or of the library's: no caller is above this in this thread
-                self._connected = False
+                self.connected = False
                 said = printable(f"a mistake of mom's: {type(error).__name__}: {error}", 400)
-                if said != self._trouble:
+                if said != self.trouble:
                     self._log.error("the fleet is left for %g s", AGAIN_SECONDS, exc_info=True)
                 self._say(said)
             await asyncio.sleep(AGAIN_SECONDS)
@@ -217,7 +200,7 @@ class FleetAgent:
                 self._say(shown(error))
                 await asyncio.sleep(_POLL_SECONDS)
                 continue
-            self._taken = Taken(group, found.revision, found.record)
+            self.taken = Taken(group, found.revision, found.record)
             self._say("")
             return
 
@@ -237,12 +220,9 @@ class FleetAgent:
         """Do what stands in the buckets, whenever it changes and every now and then."""
         listening_to: set[str] = set()
 
-        async def heard(_key: str, _kept: StoredEntry) -> None:
-            dirty.set()
-
         async def listen(bucket: str, key: str) -> None:
             if bucket + key not in listening_to:
-                await store.hear(bucket, key, heard)
+                await store.hear(bucket, key, dirty.set)
                 listening_to.add(bucket + key)
 
         while True:
@@ -257,26 +237,26 @@ class FleetAgent:
                 await listen(ORDERS, self._host)
                 await listen(AUTHORIZED, COORDINATORS)
                 member = await self._member(store)
-                self._draining = member is not None and member.draining
+                self.draining = member is not None and member.draining
                 if member is not None:
                     await listen(GROUPS, member.group)
                     await self._take_group(store, member.group)
                     await self._take_orders(store, member)
-                self._connected = True
+                self.connected = True
                 self._say("" if member is not None else f"the fleet does not know the host {self._host}; `mom fleet enroll` lets it in")
             except MomError as error:
-                self._connected = store.connected
+                self.connected = store.connected
                 if store.closed:  # it is begun anew, with the key as it is then
                     raise
                 self._say(shown(error))
             with suppress(TimeoutError):
-                await asyncio.wait_for(dirty.wait(), RESYNC_SECONDS * random.uniform(0.8, 1.2) if self._connected else 2.0)  # noqa: S311  # spreads load
+                await asyncio.wait_for(dirty.wait(), RESYNC_SECONDS * random.uniform(0.8, 1.2) if self.connected else 2.0)  # noqa: S311  # spreads load
             await asyncio.sleep(_POLL_SECONDS * random.random())  # noqa: S311  # a change for all hosts does not bring all of them at once
 
     def _say(self, trouble: str) -> None:
         """Once for each thing that is wrong."""
-        if trouble != self._trouble:
-            self._trouble = trouble
+        if trouble != self.trouble:
+            self.trouble = trouble
             if trouble:
                 self._log.warning("%s", trouble)
 
@@ -300,9 +280,9 @@ class FleetAgent:
             await self._put_in_force(group, found, kept.data)  # also where it is the same: what is in force here may have been changed
         except MomError as error:  # it is tried again with each look, as the host's own policies may be the cause
             taken = replace(taken, refused=shown(error))
-        if taken == self._taken:
+        if taken == self.taken:
             return
-        self._taken = taken
+        self.taken = taken
         if taken.refused:
             self._log.error("the policies of the group %s are not taken: %s; the ones before stay", group, taken.refused)
         else:
@@ -315,7 +295,7 @@ class FleetAgent:
         try:
             orders = self._revisions.open(Orders, ORDERS, self._host, kept.data, await self._orderers(store)).record
             before = self._revisions.moves
-            if not member.draining and any(self._is_new(move, before) for move in orders.moves):
+            if not member.draining and any((move.guest, move.order) not in before for move in orders.moves):
                 member = await self._member(store) or member  # that the host is drained was written before these: maybe after it was read
             told = [self._progress(move, before, member, orders) for move in orders.moves]
             self._revisions.note(told)
@@ -335,17 +315,11 @@ class FleetAgent:
             return self._operators
         return self._operators | {*self._revisions.open(AuthorizedKeys, AUTHORIZED, COORDINATORS, kept.data, self._operators).record.keys}
 
-    @staticmethod
-    def _is_new(move: Move, before: Mapping[str, OrderProgress]) -> bool:
-        earlier = before.get(move.guest)
-        return earlier is None or earlier.order != move.order
-
-    def _progress(self, move: Move, before: Mapping[str, OrderProgress], member: Member, orders: Orders) -> OrderProgress:
+    def _progress(self, move: Move, before: Mapping[tuple[str, int], OrderProgress], member: Member, orders: Orders) -> OrderProgress:
         """How far this host is with a move. One that it is done with is not begun again: what is signed may be said more than once."""
-        earlier = before.get(move.guest)
-        if earlier is None or earlier.order != move.order:
-            why = self._why_not_there(move, member, orders)
-            why = why or self._why_stays(move, member)
+        earlier = before.get((move.guest, move.order))
+        if earlier is None:
+            why = self._why_not_there(move, member, orders) or self._why_stays(move, member)
             if why:
                 self._log.warning("guest %s is not moved to %s: %s", printable(move.name), move.to, printable(why, 200))
             return OrderProgress(move.guest, move.order, MoveState.FAILED if why else MoveState.ACCEPTED, printable(why, 400))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -18,8 +18,7 @@ from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from mom_core import MomError, printable
-from mom_plugins_fleet.stored_entry import StoredEntry, is_deleted
-from mom_plugins_fleet.subjects import subject
+from mom_plugins_fleet.subjects import StoredEntry, is_deleted, subject
 
 Result = TypeVar("Result")
 
@@ -71,7 +70,7 @@ class BucketWatch:
         self._at = time.monotonic()
         self._broken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    async def run(self) -> None:
+    async def run(self) -> NoReturn:
         """Watch until that breaks."""
         stream = f"KV_{self._bucket}"
         state = (await given_up_at_once(self._jetstream.stream_info(stream))).state

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from mom_core import MomError, printable
 from mom_plugins_fleet.link import ConflictError, Store
-from mom_plugins_fleet.records import NAME, FleetRecord, Group
+from mom_plugins_fleet.records import NAME, FleetRecord, Group, first_wrong
 from mom_plugins_fleet.signatures import Opened, next_revision
 from mom_plugins_fleet.subjects import GROUPS
 from mom_plugins_fleet.where import Where
@@ -93,9 +93,7 @@ def checked(kind: type[Kind], values: Mapping[str, object]) -> Kind:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise MomError(f"{where}: {first['msg']}: {printable(str(first['input']), 100)}") from None
+        raise MomError(f"{first_wrong(error)}: {printable(str(error.errors()[0]['input']), 100)}") from None
 
 
 def who() -> str:

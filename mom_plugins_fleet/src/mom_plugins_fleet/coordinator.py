@@ -22,8 +22,7 @@ from mom_plugins_fleet.plan import BOOKS_SECONDS, for_balance, next_orders, plac
 from mom_plugins_fleet.records import Lease, Move, MoveState, Orders, shown
 from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.signatures import Signer, next_revision
-from mom_plugins_fleet.stored_entry import StoredEntry
-from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, PROGRESS
+from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, PROGRESS, StoredEntry
 from mom_plugins_fleet.view import FleetView
 
 LEASE_SECONDS: Final = 10.0

@@ -9,7 +9,7 @@ import logging
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,11 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 
 from mom_core import MomError, printable, read_secret
 from mom_plugins_fleet.bucket_watch import BucketWatch, BucketWatcher, WatchBroken, given_up_at_once
 from mom_plugins_fleet.client import FleetClient
-from mom_plugins_fleet.stored_entry import StoredEntry, is_deleted
-from mom_plugins_fleet.subjects import direct, inbox, subject
+from mom_plugins_fleet.subjects import StoredEntry, buckets, direct, inbox, is_deleted, subject
 
 ANSWER_SECONDS: Final = 5.0
 """How long an answer of the servers' may take. Within one site that is milliseconds; a replicated bucket's new leader is chosen in 4 s."""
@@ -158,17 +156,15 @@ class Store:
 
     async def read(self, bucket: str, key: str) -> StoredEntry:
         """The entry at a key now. The revision is 0 where nothing ever stood."""
-        async with self._asking(f"read {bucket} {key}"):
-            answer = await self._answer(direct(bucket, key))
-            headers = answer.headers or {}
-            if headers.get("Status") == "404":
-                return StoredEntry(0, None)
-            try:
-                at = datetime.datetime.fromisoformat(headers["Nats-Time-Stamp"]).timestamp()
-                return StoredEntry(int(headers["Nats-Sequence"]), None if is_deleted(headers) else answer.data, at)
-            except (KeyError, ValueError):
-                raise LinkError(f"the servers' answer for {bucket} {key} makes no sense: {printable(str(headers), 200)}") from None
-        raise AssertionError("unreachable")
+        answer = await self._asked(f"read {bucket} {key}", self._answer(direct(bucket, key)))
+        headers = answer.headers or {}
+        if headers.get("Status") == "404":
+            return StoredEntry(0, None)
+        try:
+            at = datetime.datetime.fromisoformat(headers["Nats-Time-Stamp"]).timestamp()
+            return StoredEntry(int(headers["Nats-Sequence"]), None if is_deleted(headers) else answer.data, at)
+        except (KeyError, ValueError):
+            raise LinkError(f"the servers' answer for {bucket} {key} makes no sense: {printable(str(headers), 200)}") from None
 
     async def _answer(self, question: str) -> Msg:
         for _ in range(FIRST_ATTEMPTS):
@@ -184,37 +180,29 @@ class Store:
 
         Raises `ConflictError`, and a `LinkError` after which it may or may not have been set.
         """
-        headers = None if revision is None else {"Nats-Expected-Last-Subject-Sequence": str(revision)}
-        async with self._asking(f"set {bucket} {key}"):
-            made = await given_up_at_once(self._jetstream.publish(subject(bucket, key), data, timeout=ANSWER_SECONDS, headers=headers))
-            return made.seq
-        raise AssertionError("unreachable")
+        return await self._asked(f"set {bucket} {key}", self._publish(subject(bucket, key), data, {}, revision))
 
     async def remove(self, bucket: str, key: str, revision: int | None = None) -> None:
         """Let nothing stand at a key, if it still has that revision (None: whatever it has). Raises as `put` does."""
-        headers = {"KV-Operation": "DEL"}
+        await self._asked(f"remove {bucket} {key}", self._publish(subject(bucket, key), b"", {"KV-Operation": "DEL"}, revision))
+
+    async def _publish(self, name: str, data: bytes, headers: dict[str, str], revision: int | None) -> int:
         if revision is not None:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(revision)
-        async with self._asking(f"remove {bucket} {key}"):
-            await given_up_at_once(self._jetstream.publish(subject(bucket, key), b"", timeout=ANSWER_SECONDS, headers=headers))
+        return (await given_up_at_once(self._jetstream.publish(name, data, timeout=ANSWER_SECONDS, headers=headers or None))).seq
 
-    async def hear(self, bucket: str, keys: str, heard: Callable[[str, StoredEntry], Awaitable[None]]) -> Subscription:
-        """Call `heard(key, what stands there now)` for each change of these keys (`*`: all) from now on."""
-        begin = subject(bucket, "")
+    async def hear(self, bucket: str, key: str, changed: Callable[[], None]) -> None:
+        """Call `changed` for each change of this key from now on."""
 
-        async def take(message: Msg) -> None:
-            gone = is_deleted(message.headers or {})
-            await heard(message.subject.removeprefix(begin), StoredEntry(0, None if gone else message.data))
+        async def take(_message: Msg) -> None:
+            changed()
 
-        async with self._asking(f"listen to {bucket}"):
-            return await self.client.subscribe(subject(bucket, keys), cb=take, pending_bytes_limit=WAITING_BYTES)
-        raise AssertionError("unreachable")
+        listening = self.client.subscribe(subject(bucket, key), cb=take, pending_bytes_limit=WAITING_BYTES)
+        await self._asked(f"listen to {bucket}", listening)
 
     async def watch(self, bucket: str, watcher: BucketWatcher, whole: Callable[[], None] = lambda: None) -> NoReturn:
         """Tell the watcher what stands at all keys of a bucket, and of each change, until a `LinkError` says that this has ended."""
-        async with self._asking(f"watch {bucket}"):
-            await BucketWatch(self.client, self._jetstream, bucket, watcher, whole).run()
-        raise AssertionError("unreachable")
+        await self._asked(f"watch {bucket}", BucketWatch(self.client, self._jetstream, bucket, watcher, whole).run())
 
     async def load(self, bucket: str) -> Mapping[str, StoredEntry]:
         """All keys of a bucket and what stands there."""
@@ -225,8 +213,7 @@ class Store:
 
     async def _load(self, bucket: str) -> Mapping[str, StoredEntry]:
         found, whole = _Loaded(), asyncio.Event()
-        waiting = asyncio.create_task(whole.wait())
-        watching = asyncio.create_task(self.watch(bucket, found, whole.set))
+        waiting, watching = asyncio.create_task(whole.wait()), asyncio.create_task(self.watch(bucket, found, whole.set))
         try:
             await asyncio.wait([waiting, watching], timeout=LOAD_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if watching.done():
@@ -241,34 +228,32 @@ class Store:
 
     async def request(self, name: str, data: bytes, seconds: float) -> bytes:
         """The answer on a subject. Raises `LinkError`."""
-        async with self._asking(f"ask {name}"):
-            return (await self.client.request(name, data, timeout=seconds)).data
-        raise AssertionError("unreachable")
+        return (await self._asked(f"ask {name}", self.client.request(name, data, timeout=seconds))).data
 
     async def make(self, replicas: int) -> None:
         """Make all buckets that are missing, and let none be emptied by a client that may write only one key of it."""
-        from mom_plugins_fleet.subjects import buckets
+        await self._asked("make the buckets", self._make(replicas))
 
-        async with self._asking("make the buckets"):
-            for config in buckets(replicas):
-                stream = f"KV_{config.bucket}"
-                try:
-                    found = await self._jetstream.stream_info(stream)
-                except nats.js.errors.NotFoundError:
-                    await self._jetstream.create_key_value(config)
-                    found = await self._jetstream.stream_info(stream)
-                if found.config.num_replicas not in (None, replicas):
-                    kept = found.config.num_replicas
-                    raise LinkError(f"the bucket {config.bucket} is kept on {kept} servers already", hint=f"say --replicas {kept}")
-                # The library lets a header of a message replace all that a bucket holds, whatever client sends it.
-                if found.config.allow_rollup_hdrs:
-                    await self._jetstream.update_stream(found.config, allow_rollup_hdrs=False)
+    async def _make(self, replicas: int) -> None:
+        for config in buckets(replicas):
+            stream = f"KV_{config.bucket}"
+            try:
+                found = await self._jetstream.stream_info(stream)
+            except nats.js.errors.NotFoundError:
+                await self._jetstream.create_key_value(config)
+                found = await self._jetstream.stream_info(stream)
+            if found.config.num_replicas not in (None, replicas):
+                kept = found.config.num_replicas
+                raise LinkError(f"the bucket {config.bucket} is kept on {kept} servers already", hint=f"say --replicas {kept}")
+            # The library lets a header of a message replace all that a bucket holds, whatever client sends it.
+            if found.config.allow_rollup_hdrs:
+                await self._jetstream.update_stream(found.config, allow_rollup_hdrs=False)
 
-    @asynccontextmanager
-    async def _asking(self, what: str) -> AsyncIterator[None]:
+    async def _asked(self, what: str, answer: Coroutine[Any, Any, Answer]) -> Answer:
+        """The answer; what the library raises becomes a `LinkError`."""
         began = time.monotonic()
         try:
-            yield
+            return await answer
         except (nats.errors.NoRespondersError, nats.js.errors.NoStreamResponseError, nats.js.errors.NotFoundError):
             raise LinkError(f"cannot {what}: the fleet's buckets are not there", hint=_MISSING) from None
         except nats.js.errors.APIError as error:
@@ -426,27 +411,26 @@ def credentials_of(key: Path | NatsCredentials | None) -> NatsCredentials | None
     """The credentials in a file with a key; None where it has none, as for servers that ask for no keys. Raises `MomError`."""
     if key is None or isinstance(key, NatsCredentials):
         return key
-    *_, seed, jwt = ["", *_lines(key)]
-    return NatsCredentials(seed, jwt) if _JWT.fullmatch(jwt) else None
+    seeds, jwt = _seeds(key)
+    return NatsCredentials(seeds[-1], jwt) if jwt else None
 
 
 def signing_seed(key: Path) -> str | None:
     """The seed with which an operator or a coordinator signs. None for one that connects, such as a host's: servers
     choose what it signs. Raises `MomError`."""
-    seed, *rest = _lines(key)
-    return None if len(rest) == 1 else seed
+    seeds, jwt = _seeds(key)
+    return None if jwt and len(seeds) == 1 else seeds[0]
 
 
-def _lines(key: Path) -> list[str]:
+def _seeds(key: Path) -> tuple[list[str], str]:
     """Of a file with a key: the seed that signs, the one that connects, and what lets that into an account; a host's has no first one, and
     that of an operator whose servers ask for no keys nothing but that."""
     make = "`mom fleet key` and `mom fleet enroll` make one"
-    lines = read_secret(key, "the key", make).decode("ascii", "replace").split()
-    *seeds, last = lines or [""]
-    seeds += [] if seeds and _JWT.fullmatch(last) else [last]
-    if len(lines) > 3 or len(seeds) > 2 or not all(one.startswith("SU") and len(one) <= 128 and _makes_a_key(one) for one in seeds):
+    seeds = read_secret(key, "the key", make).decode("ascii", "replace").split()
+    jwt = seeds.pop() if seeds and _JWT.fullmatch(seeds[-1]) else ""
+    if not 0 < len(seeds) <= (2 if jwt else 1) or not all(one.startswith("SU") and len(one) <= 128 and _makes_a_key(one) for one in seeds):
         raise MomError(f"{key} holds no NKEY seed of a user", hint=make)
-    return lines
+    return seeds, jwt
 
 
 def _makes_a_key(seed: str) -> bool:

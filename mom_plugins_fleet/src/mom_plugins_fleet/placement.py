@@ -1,4 +1,4 @@
-"""Where guests that must leave can go: pure, and the same for all who have the same numbers. Sizes in KiB."""
+"""Which guests leave first, and where they can go: pure, and the same for all who have the same numbers. Sizes in KiB."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from mom_plugins_fleet.records import MOST_TOLD, HostedGuest
 from mom_toolkit import ANYWHERE, Destination
 
 RESERVE_SHARE: Final = 0.10
 RESERVE_MOST_KIB: Final = 16 << 20
 """What a host keeps available when guests come to it: so much of its memory, and 16 GiB at most. A guest that arrives takes all of its
 memory within a minute, and its host's own mom needs some time to make more."""
+
+SMALLEST: Final = 100
+"""So many of those that are listed are the smallest that can leave: where no host has room for the largest, they go first, and the drain
+goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +109,18 @@ def choose(
         room = max(0, best.room)
         return f"it needs {leaver.needs} KiB there at once, and the most that a host of the group {group} has room for is {room} KiB"
     return best
+
+
+def listed(guests: Iterable[HostedGuest]) -> tuple[HostedGuest, ...]:
+    """The guests that a host tells of one by one, so that the record of one with 10,000 guests is small, too: the first to leave it, in
+    their order, and the smallest."""
+    ordered = sorted(guests, key=leaving_order)
+    if len(ordered) <= MOST_TOLD:
+        return tuple(ordered)
+    first, rest = ordered[: MOST_TOLD - SMALLEST], [one for one in ordered[MOST_TOLD - SMALLEST :] if not one.stays]
+    return (*first, *rest[-SMALLEST:])
+
+
+def leaving_order(guest: HostedGuest) -> tuple[bool, int, str]:
+    """The large ones first, which fit in the fewest places; those that cannot leave last."""
+    return bool(guest.stays), -(guest.maximum or 0), guest.id

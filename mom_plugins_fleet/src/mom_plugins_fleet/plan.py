@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from mom_plugins_fleet.guest_list import leaving_order
-from mom_plugins_fleet.placement import Leaver, TargetHost, choose, foremost
+from mom_plugins_fleet.placement import Leaver, TargetHost, choose, foremost, leaving_order
 from mom_plugins_fleet.records import MOST_TOLD, Arrival, HostedGuest, HostState, Move, MoverState, MoveState, Orders
 from mom_plugins_fleet.view import FleetView
 from mom_toolkit import ANYWHERE

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, TypeAdapter
 
-import mom_core
 from mom_core import (
     Decision,
     Duration,
@@ -38,7 +37,7 @@ from mom_core import (
     printable,
     replace_file,
 )
-from mom_plugins_fleet.guest_list import listed
+from mom_plugins_fleet.placement import listed
 from mom_plugins_fleet.records import (
     CLASSES,
     FLEET_POLICY,
@@ -344,8 +343,6 @@ class FleetPlugin:
         named = {guest.id for guest in guests}
         others = [guest for identity, guest in all_guests.items() if identity not in named]
         return HostState(
-            host=self._host,
-            mom=mom_core.__version__,
             mode=report.mode,
             total=_kib(host.get("mem_available"), 1),
             available=_kib(host.get("mem_really_available"), GRAIN_KIB),
@@ -354,7 +351,6 @@ class FleetPlugin:
             guests=guests,
             others=len(others),
             others_promised=min(LARGEST_KIB, sum(_promised(guest, promises) for guest in others)),
-            group="" if taken is None else taken.group,
             group_revision=0 if taken is None or taken.refused else taken.revision,
             refused="" if taken is None else taken.refused,
             classes_unused="" if taken is None or taken.refused else self._classes_unused(taken.record),
@@ -406,13 +402,11 @@ def _is_moving(guest: Guest, mover: GuestMoves) -> bool:
 
 def _guest(guest: Guest, promises: Promises, mover: GuestMoves | None) -> HostedGuest:
     fields = guest.fields
-    size, usable = _kib(fields.get("balloon_cur"), GRAIN_KIB), _kib(fields.get("mem_usable"), GRAIN_KIB)
     return HostedGuest(
         id=guest.id,
         name=printable(guest.name, 200),
-        size=size,
+        size=_kib(fields.get("balloon_cur"), GRAIN_KIB),
         maximum=_kib(fields.get("balloon_max"), 1),
-        need=None if size is None or usable is None else max(0, size - usable),
         held=_held(fields),
         working=_kib(fields.get("working_set"), GRAIN_KIB),
         guarantee=_promised(guest, promises),

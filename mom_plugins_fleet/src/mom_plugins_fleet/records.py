@@ -75,9 +75,13 @@ def read(kind: type[Read], data: bytes) -> Read:
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "it"
-        raise MomError(f"a {kind.__name__} cannot be read: {where}: {first['msg']}") from None
+        raise MomError(f"a {kind.__name__} cannot be read: {first_wrong(error)}") from None
+
+
+def first_wrong(error: ValidationError) -> str:
+    """The first thing that is wrong in a record, and where."""
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
 
 
 class Member(FleetRecord):
@@ -86,8 +90,6 @@ class Member(FleetRecord):
     group: GroupName
     address: Destination | None = None
     """Where other hosts reach this one's hypervisor, to move guests here; None: nothing can be moved here."""
-    key: str = ""
-    """The public part of the host's key."""
     account: str = ""
     """The host's account in the servers; empty where they ask for no keys."""
     metrics_host: Annotated[str, AfterValidator(_a_host)] | None = None
@@ -125,7 +127,6 @@ class HostedGuest(FleetRecord):
     name: Annotated[str, StringConstraints(max_length=256)]
     size: Kib | None = None
     maximum: Kib | None = None
-    need: Kib | None = None
     held: Kib | None = None
     """What the host holds of it, in its memory and in its swap: so much comes with it."""
     working: Kib | None = None
@@ -151,8 +152,6 @@ class MoverState(FleetRecord):
 class HostState(FleetRecord):
     """One host, as it sees itself. What is not known is absent."""
 
-    host: HostName
-    mom: str
     mode: str
     total: Kib | None = None
     available: Kib | None = None
@@ -164,7 +163,6 @@ class HostState(FleetRecord):
     """How many more guests there are."""
     others_promised: Kib = 0
     """What these are promised, all together."""
-    group: str = ""
     group_revision: int = 0
     """The revision of the group's record that is in force here; 0: none."""
     refused: str = ""

@@ -58,9 +58,9 @@ class SeenRevisions:
             self._newest, self._moves = dict(content.newest), content.moves
 
     @property
-    def moves(self) -> Mapping[str, OrderProgress]:
-        """By guest."""
-        return {one.guest: one for one in self._moves}
+    def moves(self) -> Mapping[tuple[str, int], OrderProgress]:
+        """By guest, and the revision of its orders."""
+        return {(one.guest, one.order): one for one in self._moves}
 
     def open(self, kind: type[Read], bucket: str, key: str, data: bytes, trusted: Collection[str]) -> Opened[Read]:
         """The record at a key, noted before it is used. Raises `MomError` for one that no trusted key has signed, that is older than one

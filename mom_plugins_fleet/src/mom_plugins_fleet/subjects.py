@@ -7,7 +7,8 @@ to its subject.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from nats.js.api import KeyValueConfig, StorageType
@@ -30,6 +31,21 @@ COORDINATORS: Final = "coordinators"
 
 GROUPS_KEPT: Final = 16
 """How many earlier versions of a group's record the server keeps, for a person who asks what it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """What stands at a key, as servers tell it: the revision, which changes with each change, the bytes (None where nothing stands), and
+    when that was set, in seconds since the epoch by the servers' clock; 0 where it is not known."""
+
+    revision: int
+    data: bytes | None
+    at: float = 0.0
+
+
+def is_deleted(headers: Mapping[str, str]) -> bool:
+    """True for headers of a message which says that nothing stands at its key any more."""
+    return headers.get("KV-Operation") in ("DEL", "PURGE")
 
 
 def subject(bucket: str, key: str) -> str:

@@ -8,10 +8,9 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 
@@ -22,16 +21,13 @@ from mom_plugins_fleet.changes import ask_a_person, change, change_group, checke
 from mom_plugins_fleet.group_verbs import policy_group
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.plan_verb import plan_command
-from mom_plugins_fleet.records import AuthorizedKeys, FleetRecord, Group, Member
+from mom_plugins_fleet.records import AuthorizedKeys, Group, Member
 from mom_plugins_fleet.revisions import AHEAD_SECONDS
 from mom_plugins_fleet.signatures import Signer, next_revision, opened
 from mom_plugins_fleet.status_verb import status_command
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER, STATES
 from mom_plugins_fleet.where import Where, checked_key
 from mom_toolkit import Destination
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-Kind = TypeVar("Kind", bound=FleetRecord)
 
 _LOG: Final = logging.getLogger("mom.fleet")
 
@@ -148,10 +144,10 @@ def enroll_command(
         raise MomError(f"{key_file} is there already", hint="name a file that is not there yet")
     known = where.ask(lambda store: standing(where, store, ROSTER, Member, host))
     before = None if known is None else known.record
-    account, key = (before.account, before.key) if before else ("", "")
+    account = before.account if before else ""
     credentials = None
     if key_file is not None:
-        account, key, credentials = host_credentials(host)
+        account, credentials = host_credentials(host)
     if account and (before is None or credentials is not None or before.group != group):
         # Before the host hears of it: then it may read what it is told to.
         old = "" if before is None or before.account == account else before.account
@@ -161,7 +157,7 @@ def enroll_command(
         write_secret(key_file, f"{credentials.seed}\n{credentials.jwt}".encode())
 
     def enrolled(before: Member | None) -> Member:
-        changes: dict[str, object] = {"group": group, "by": who(), "key": key, "account": account}
+        changes: dict[str, object] = {"group": group, "by": who(), "account": account}
         given = {"address": reached, "memory": has, "metrics_host": metrics_host}
         changes |= {name: value for name, value in given.items() if value is not None}
         return checked(Member, {**(before.model_dump() if before else {}), **changes})

@@ -25,8 +25,7 @@ from mom_plugins_fleet.records import (
     shown,
 )
 from mom_plugins_fleet.revisions import SeenRevisions
-from mom_plugins_fleet.stored_entry import StoredEntry
-from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATOR, COORDINATORS, LEASES, ORDERS, PROGRESS, ROSTER, STATES
+from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATOR, COORDINATORS, LEASES, ORDERS, PROGRESS, ROSTER, STATES, StoredEntry
 from mom_toolkit import ANYWHERE
 
 SILENT_SECONDS: Final = 75.0
@@ -113,22 +112,14 @@ class Bucket(Generic[Kind]):
     def _open(self, key: str, revision: int, data: bytes) -> None:
         self.damaged.pop(key, None)
         try:
-            self.records[key] = self._read(key, revision, data)
+            if self.trusted is None:
+                self.records[key] = revision, read(self.kind, data)
+            else:
+                found = self.revisions.open(self.kind, self.name, key, data, self.trusted)
+                self.records[key] = found.revision, found.record
         except MomError as error:
             self.records.pop(key, None)
             self.damaged[key] = error.message
-
-    def _read(self, key: str, revision: int, data: bytes) -> tuple[int, Kind]:
-        if self.trusted is None:
-            return revision, self._named(key, read(self.kind, data))
-        found = self.revisions.open(self.kind, self.name, key, data, self.trusted)
-        return found.revision, found.record
-
-    @staticmethod
-    def _named(key: str, record: Kind) -> Kind:
-        if isinstance(record, HostState) and record.host != key:
-            raise MomError(f"it says that it is {record.host}")
-        return record
 
     def trust(self, keys: frozenset[str]) -> None:
         """From now on these public keys sign what stands here."""
@@ -255,19 +246,14 @@ class FleetView:
             if orders is not None:
                 yield host, orders
 
-    @property
-    def heard(self) -> dict[str, float]:
-        """When each host was heard of, in monotonic seconds."""
-        return self.states.heard
-
     def is_fresh(self, host: str) -> bool:
         """True for a member that was heard of lately, and has said what can be read."""
-        at = self.heard.get(host)
-        return at is not None and time.monotonic() - at < SILENT_SECONDS and host in self.members.records and host in self.states.records
+        age = self.age(host)
+        return age is not None and age < SILENT_SECONDS and host in self.members.records and host in self.states.records
 
     def age(self, host: str) -> float | None:
         """How many seconds ago that host was heard of; None: never."""
-        at = self.heard.get(host)
+        at = self.states.heard.get(host)
         return None if at is None else time.monotonic() - at
 
     def guests(self, host: str) -> Mapping[str, HostedGuest]:
@@ -293,7 +279,7 @@ class FleetView:
     def _told_since_left(self, teller: str, host: str, move: Move) -> bool:
         """True if `teller` has told how it is long enough after a guest left `host`."""
         since = self.left.setdefault((host, move.guest), time.monotonic())
-        return self.is_fresh(teller) and self.heard.get(teller, float("-inf")) - since > ARRIVES_SECONDS
+        return self.is_fresh(teller) and self.states.heard.get(teller, float("-inf")) - since > ARRIVES_SECONDS
 
     def forget_arrivals(self) -> None:
         """Forget since when guests have left whose moves are over: they may leave again."""
