@@ -240,7 +240,8 @@ class Coordinator:
 
     async def _decide(self, store: Store) -> None:
         """Go through all hosts that are drained or have orders."""
-        concerned = [host for host, (_, member) in self.view.members.records.items() if member.draining or self._has_moves(host)]
+        moving = {host for host, (_, orders) in self.view.orders.records.items() if orders.moves}
+        concerned = [host for host, (_, member) in self.view.members.records.items() if member.draining or host in moving]
         known = places(self.view) if concerned else {}  # a look at all hosts, which nothing needs while all is calm
         self._given = {host: given for host, given in self._given.items() if host in self.view.members.records}
         self.stuck = {host: stuck for host, stuck in self.stuck.items() if host in concerned}
@@ -279,7 +280,3 @@ class Coordinator:
                 return before if before.of(move.guest) else before.model_copy(update={"epoch": self.epoch, "moves": (*before.moves, move)})
 
             await self._change(store, host, added)
-
-    def _has_moves(self, host: str) -> bool:
-        orders = self.view.orders.get(host)
-        return orders is not None and bool(orders.moves)

@@ -118,7 +118,7 @@ def leaver_of(guest: HostedGuest) -> Leaver | None:
 def _expect(found: dict[str, TargetHost], move: Move) -> None:
     place = found.get(move.to)
     if place is not None:
-        found[move.to] = replace(place, coming=place.coming + move.takes)
+        found[move.to] = replace(place, coming=place.coming + move.takes, arriving=place.arriving + (move.state in OPEN))
 
 
 def _booked(before: Orders, over: Iterable[Move]) -> tuple[Arrival, ...]:
@@ -163,10 +163,9 @@ def next_orders(
         wanted = member is not None and member.balance
         return Orders(epoch=epoch, moves=tuple(m for m in kept if wanted or m.state is not MoveState.ORDERED), arrivals=arrivals), stuck
     under_way = sum(move.state in OPEN for move in kept)
-    arriving = _arriving(view)
     by_guest = {move.guest: move for move in kept}
     mover = _mover(view, host)
-    free, best = _free(known, arriving, member.group, mover, arriving_at_once)
+    free, best = _free(known, member.group, mover, arriving_at_once)
     for guest in sorted(guests.values(), key=leaving_order):
         earlier = by_guest.get(guest.id)
         if earlier is not None and earlier.state is not MoveState.FAILED:
@@ -184,18 +183,17 @@ def next_orders(
             stuck[guest.name] = made
             continue
         by_guest[guest.id] = made
-        arriving[made.to] = arriving.get(made.to, 0) + 1
         _expect(known, made)
-        free, best = _free(known, arriving, member.group, mover, arriving_at_once)
+        free, best = _free(known, member.group, mover, arriving_at_once)
         under_way += 1
     return Orders(epoch=epoch, moves=tuple(by_guest.values()), arrivals=arrivals), stuck
 
 
 def _free(
-    known: Mapping[str, TargetHost], arriving: Mapping[str, int], group: str, mover: MoverState | None, most: int
+    known: Mapping[str, TargetHost], group: str, mover: MoverState | None, most: int
 ) -> tuple[Mapping[str, TargetHost], Mapping[str, TargetHost]]:
     """The hosts to which one more guest may come, and the foremost of them."""
-    free = {name: place for name, place in known.items() if arriving.get(name, 0) < most}
+    free = {name: place for name, place in known.items() if place.arriving < most}
     return free, foremost(free.values(), group, _within(mover))
 
 
@@ -273,12 +271,3 @@ def _busy(view: FleetView, group: str) -> str:
         if orders is not None and any(move.state is not MoveState.FAILED for move in orders.moves):
             return f"guests of {name} are on their way"
     return ""
-
-
-def _arriving(view: FleetView) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for _, orders in view.all_ordered():
-        for move in orders.moves:
-            if move.state in OPEN:
-                found[move.to] = found.get(move.to, 0) + 1
-    return found
