@@ -55,7 +55,7 @@ class Host:
         for n, guest in enumerate(self.guests):
             if self.random.random() < self.changing:
                 size = self.random.randrange(1, 256) << 14
-                self.guests[n] = guest.model_copy(update={"size": size, "maximum": GUEST_KIB, "need": size // 2, "guarantee": 1 << 20})
+                self.guests[n] = guest.model_copy(update={"size": size, "maximum": GUEST_KIB, "guarantee": 1 << 20})
         available = self.random.randrange(1, 1 << 12) << 14
         return HostState(
             mode="enforce",
@@ -63,7 +63,6 @@ class Host:
             available=available,
             guests=tuple(self.guests[:MOST_TOLD]),
             others=len(self.guests[MOST_TOLD:]),
-            group="g",
             group_revision=1,
         )
 

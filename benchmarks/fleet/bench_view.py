@@ -124,7 +124,6 @@ class Fleet:
                 name=f"vm-hostname-{number}",
                 size=chance.randrange(1, 256) << 14,
                 maximum=4 << 20,
-                need=chance.randrange(1, 128) << 14,
                 guarantee=1 << 20,
             )
             for number in range(guests)

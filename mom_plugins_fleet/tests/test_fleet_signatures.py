@@ -75,7 +75,7 @@ def test_the_name_of_a_trusted_key_on_anothers_signature_is_of_no_use() -> None:
         opened(Group, GROUPS, "g", data, {signer.public})
 
 
-TRUSTED = new_signer().public
+TRUSTED = Signer("SUAKYRHVIOREXV7EUZTBHUHL7NUMHPMAS7QMDU3GTIUWEI5LDNOXD43IZY").public
 UNSIGNED = [b"", b"{}", b"\n", b"{}\n{}", b"x" * 10_000 + b"\n{}", b"\xff\n\xff", b"\n" * 10**6]
 SIGNATURES = [("U", ""), *((key, "A" * 88) for key in (TRUSTED, "U" + "A" * 55, "U" + "7" * 55))]
 SIGNATURES += [(TRUSTED, text) for text in ("", "AAAA", "é", "A" * 99)]
