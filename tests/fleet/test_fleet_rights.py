@@ -80,7 +80,7 @@ def test_another_hosts_keys_are_refused_and_that_is_said_plainly(fleet: FleetWor
             with pytest.raises(LinkError, match="cannot read mom-groups g2"):
                 await store.read(GROUPS, "g2")
             monkeypatch.setattr(link, "ANSWER_SECONDS", 60.0)
-            await store.put(STATES, "h1", HostState(mode="enforce").packed())
+            await store.put(STATES, "h1", HostState(mode="observe").packed())
             assert (await store.read(ORDERS, "h1")).data == Orders(epoch=3).packed()
 
     asyncio.run(tried())
