@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import http.client
 import os
 import shutil
 import signal
@@ -16,8 +15,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import httpx
 import pytest
 
 MOM = Path(sys.executable).parent / "mom"
@@ -140,13 +140,11 @@ class Daemon:
 
     def answers(self) -> bool:
         try:
-            with socket.socket(socket.AF_UNIX) as sock:
+            with socket.socket(socket.AF_UNIX) as sock:  # httpx leaves the socket open where nobody listens
                 sock.settimeout(20)
                 sock.connect(str(self.socket))
-                connection = http.client.HTTPConnection("mom")
-                connection.sock = sock
-                connection.request("GET", "/v1/status")
-                return connection.getresponse().status == 200
+                sock.sendall(b"GET /v1/status HTTP/1.1\r\nhost: mom\r\nconnection: close\r\n\r\n")
+                return sock.recv(100).startswith(b"HTTP/1.1 200")
         except OSError:
             return False
 
@@ -169,6 +167,46 @@ def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
             return made
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Daemon]]:
+    """A mom with these settings, for all tests of a module that only look at it."""
+    moms: dict[str, Daemon] = {}
+
+    def start(**settings: object) -> Daemon:
+        if str(settings) not in moms:
+            made = moms[str(settings)] = Daemon(tmp_path_factory.mktemp("mom"), **settings)  # type: ignore[arg-type]  # as above
+            made.start()
+        return moms[str(settings)]
+
+    yield start
+    for one in moms.values():
+        one.stop()
+
+
+def client(mom: Daemon | Path) -> httpx.Client:
+    """Asks a mom, or the one at this socket."""
+    path = mom if isinstance(mom, Path) else mom.socket
+    return httpx.Client(transport=httpx.HTTPTransport(uds=str(path), verify=False), base_url="http://mom", timeout=60)
+
+
+def put(mom: Daemon, name: str, text: str = "(+ 1 2)") -> None:
+    """Set a policy, whatever is there."""
+    with client(mom) as one:
+        one.put(f"/v1/policies/{name}", content=text, headers={"content-type": "text/plain", "if-match": "*"}).raise_for_status()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A Chromium that Playwright drives; no other place than this machine has the name of a hostile site."""
+    from playwright.sync_api import sync_playwright  # most tests here need none
+
+    arguments = ["--disable-gpu", "--disable-dev-shm-usage", "--host-resolver-rules=MAP evil.example 127.0.0.1"]
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=chromium(), args=[*arguments, *(["--no-sandbox"] if os.geteuid() == 0 else [])])
+        yield made
+        made.close()
 
 
 @pytest.fixture

@@ -18,25 +18,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import pytest
-from conftest import Daemon, chromium, not_here, wait_for
-from playwright.sync_api import Browser, Frame, FrameLocator, Page, expect, sync_playwright
+from conftest import Daemon, client, not_here, wait_for
+from playwright.sync_api import Browser, Frame, FrameLocator, Page, expect
 
 ROOT = Path(__file__).parents[2]
 WEB_SERVICE = Path("/usr/lib/cockpit/cockpit-ws")
 OTHER_USER = "nobody"
 
 expect.set_options(timeout=40_000)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    arguments = ["--disable-gpu", "--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=chromium(), args=arguments)
-        yield made
-        made.close()
 
 
 @pytest.fixture
@@ -150,9 +140,9 @@ def test_who_may_change_watches_and_steers(mom: Callable[..., Daemon], cockpit: 
     expect(shown.mom.locator("#verdict")).to_have_text(re.compile("it can be saved"))
     shown.mom.get_by_role("button", name="Save").click()
     expect(shown.mom.get_by_text("60_cockpit is saved")).to_be_visible()
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(daemon.socket), verify=False), base_url="http://mom") as client:
-        kept = client.get("/v1/policies").json()["items"]
-    assert "żółw" in next(one["text"] for one in kept if one["name"] == "60_cockpit")
+    with client(daemon) as one:
+        kept = one.get("/v1/policies").json()["items"]
+    assert "żółw" in next(each["text"] for each in kept if each["name"] == "60_cockpit")
     assert shown.complaints == []
 
 

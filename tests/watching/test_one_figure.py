@@ -7,9 +7,8 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
-from conftest import MOM, Daemon, wait_for
+from conftest import MOM, Daemon, client, wait_for
 from prometheus_client.parser import text_string_to_metric_families
 
 Figures = dict[str, float | None]
@@ -29,14 +28,13 @@ def asked(daemon: Daemon, *verb: str) -> Any:
 
 def surfaces(daemon: Daemon) -> tuple[dict[str, Figures], dict[str, float]]:
     """What each surface says of each guest in KiB, by the guest's name, and the metrics that have no labels."""
-    client = httpx.Client(transport=httpx.HTTPTransport(uds=str(daemon.socket), verify=False), base_url="http://mom", timeout=60)
-    with client:
-        api: Figures = {one["name"]: one["columns"]["guarantee"] for one in client.get("/v1/guests").json()["items"]}
-        listed: Figures = {one["name"]: one["columns"]["guarantee"] for one in client.get("/v1/guests?fields=rss").json()["items"]}
-        explained = {name: client.get(f"/v1/guests/{name}/explanation").json()["memory"]["guarantee_kib"] for name in api}
+    with client(daemon) as asks:
+        api: Figures = {one["name"]: one["columns"]["guarantee"] for one in asks.get("/v1/guests").json()["items"]}
+        listed: Figures = {one["name"]: one["columns"]["guarantee"] for one in asks.get("/v1/guests?fields=rss").json()["items"]}
+        explained = {name: asks.get(f"/v1/guests/{name}/explanation").json()["memory"]["guarantee_kib"] for name in api}
         samples = [
             one
-            for family in text_string_to_metric_families(client.get("/metrics").text)
+            for family in text_string_to_metric_families(asks.get("/metrics").text)
             for one in family.samples
             if family.name[:3] == "mom"
         ]

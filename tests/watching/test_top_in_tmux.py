@@ -22,7 +22,7 @@ class Screen:
     def __init__(self, folder: Path) -> None:
         self._tmux = ["tmux", "-S", str(folder / "tmux"), "-f", "/dev/null"]
 
-    def start(self, columns: int, lines: int, **environment: str) -> None:
+    def start(self, columns: int = 80, lines: int = 24, **environment: str) -> None:
         setting = [f"{name}={value}" for name, value in {"PS1": "ready> ", "LC_ALL": "C.UTF-8", "NO_COLOR": "", **environment}.items()]
         self.tmux("new-session", "-d", "-x", str(columns), "-y", str(lines), "env", "-u", "NO_COLOR", *setting, "sh")
         wait_for(lambda: "ready>" in self.text())
@@ -32,6 +32,10 @@ class Screen:
 
     def keys(self, *keys: str) -> None:
         self.tmux("send-keys", *keys)
+
+    def top(self, mom: Daemon, before: str = "") -> None:
+        """Run `mom top` with this before it on the command line."""
+        self.run(f"{before}{MOM} top -c {mom.config}")
 
     def run(self, command: str) -> None:
         self.keys("-l", command)
@@ -70,22 +74,20 @@ def screen(tmp_path: Path) -> Iterator[Screen]:
     subprocess.run([*made._tmux, "kill-server"], check=False, capture_output=True)
 
 
-def test_host_and_guests_fit_on_the_smallest_usual_terminal(daemon: Start, screen: Screen) -> None:
-    mom = daemon()
-    screen.start(80, 24)
-    screen.run(f"{MOM} top -c {mom.config}")
-    text = screen.shows("5 guests have", "web-01", "usable")
+def test_host_and_guests_fit_on_the_smallest_usual_terminal(shared: Start, screen: Screen) -> None:
+    mom = shared()
+    screen.start()
+    screen.top(mom)
+    text = screen.shows("5 guests have", "web-01", "usable", "?:help", "q:end")
     lines = text.splitlines()
     assert lines[0].startswith("mom ")
     assert "available" in lines[1]
     assert "swap" in lines[2]
     assert lines[4].split()[:5] == ["guest↑", "size", "max", "used", "usable"], "and those of which something is known"
     assert lines[4].split()[-1] == "note"
-    assert "?:help" in text
-    assert "q:end" in text
     screen.keys("q")
     screen.is_as_before()
-    screen.run(f"TERM=nobody-knows-it {MOM} top -c {mom.config}")
+    screen.top(mom, "TERM=nobody-knows-it ")
     screen.shows("5 guests have", "q:end")
     screen.keys("q")
     screen.is_as_before()
@@ -94,7 +96,7 @@ def test_host_and_guests_fit_on_the_smallest_usual_terminal(daemon: Start, scree
 def test_a_guest_is_found_among_a_thousand_and_explained(daemon: Start, screen: Screen) -> None:
     mom = daemon(guests=1000, interval="1s")
     screen.start(200, 50)
-    screen.run(f"{MOM} top -c {mom.config}")
+    screen.top(mom)
     screen.shows("1000 guests have", "usable")
     screen.keys(">", ">", ">")
     screen.shows("↓used")
@@ -121,8 +123,8 @@ def test_a_guest_is_found_among_a_thousand_and_explained(daemon: Start, screen: 
 
 def test_the_screen_follows_the_window(daemon: Start, screen: Screen) -> None:
     mom = daemon(guests=60)
-    screen.start(80, 24)
-    screen.run(f"{MOM} top -c {mom.config}")
+    screen.start()
+    screen.top(mom)
     screen.shows("60 guests have")
     before = screen.text().count("G ")
     screen.tmux("resize-window", "-x", "200", "-y", "50")
@@ -136,8 +138,8 @@ def test_the_screen_follows_the_window(daemon: Start, screen: Screen) -> None:
 def test_a_mom_that_goes_and_comes_back_is_told_of(daemon: Start, screen: Screen) -> None:
     mom = daemon()
     mom.stop()
-    screen.start(80, 24)
-    screen.run(f"{MOM} top -c {mom.config}")
+    screen.start()
+    screen.top(mom)
     screen.shows("No process serves", "Start mom", "asked again every second")
     mom.start()
     screen.shows("5 guests have")
@@ -152,10 +154,9 @@ def test_a_mom_that_goes_and_comes_back_is_told_of(daemon: Start, screen: Screen
     screen.shows("plugins and policies are well")
 
 
-def test_a_pause_holds_the_picture(daemon: Start, screen: Screen) -> None:
-    mom = daemon()
-    screen.start(80, 24)
-    screen.run(f"{MOM} top -c {mom.config}")
+def test_a_pause_holds_the_picture(shared: Start, screen: Screen) -> None:
+    screen.start()
+    screen.top(shared())
     screen.shows("5 guests have")
     screen.keys("p")
     screen.shows("PAUSED")
@@ -167,9 +168,9 @@ def test_a_pause_holds_the_picture(daemon: Start, screen: Screen) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_whatever_ends_it_the_terminal_is_in_order(daemon: Start, screen: Screen, number: int, tmp_path: Path) -> None:
-    mom = daemon()
-    screen.start(80, 24)
+def test_whatever_ends_it_the_terminal_is_in_order(shared: Start, screen: Screen, number: int, tmp_path: Path) -> None:
+    mom = shared()
+    screen.start()
     screen.run(f"sh -c 'echo $$ > {tmp_path}/pid; exec {MOM} top -c {mom.config}'")
     screen.shows("5 guests have")
     assert screen.flag("alternate_on") == "1"
@@ -177,13 +178,13 @@ def test_whatever_ends_it_the_terminal_is_in_order(daemon: Start, screen: Screen
     screen.is_as_before()
 
 
-def test_it_can_be_suspended(daemon: Start, screen: Screen) -> None:
-    mom = daemon()
-    screen.start(80, 24)
+def test_it_can_be_suspended(shared: Start, screen: Screen) -> None:
+    mom = shared()
+    screen.start()
     screen.keys("-l", "bash --norc -i")
     screen.keys("Enter")
     screen.run("PS1='ready> '")
-    screen.run(f"{MOM} top -c {mom.config}")
+    screen.top(mom)
     screen.shows("5 guests have")
     screen.keys("C-z")
     screen.shows("Stopped")
@@ -194,43 +195,39 @@ def test_it_can_be_suspended(daemon: Start, screen: Screen) -> None:
     screen.is_as_before()
 
 
-def test_without_colours_none_are_sent(daemon: Start, screen: Screen) -> None:
-    mom = daemon()
-    screen.start(80, 24)
-    screen.run(f"NO_COLOR=1 {MOM} top -c {mom.config}")
+def test_without_colours_none_are_sent(shared: Start, screen: Screen) -> None:
+    mom = shared()
+    screen.start()
+    screen.top(mom, "NO_COLOR=1 ")
     screen.shows("5 guests have")
     shown = screen.tmux("capture-pane", "-p", "-e")
     assert not any(f"[{number}m" in shown or f";{number}m" in shown for number in range(30, 38))
     screen.keys("q")
     screen.at_the_shell()
-    screen.run(f"{MOM} top -c {mom.config}")
+    screen.top(mom)
     screen.shows("5 guests have")
     assert any(f"[{number}m" in screen.tmux("capture-pane", "-p", "-e") for number in range(30, 38))
 
 
-def test_a_terminal_without_unicode_gets_signs_that_it_has(daemon: Start, screen: Screen) -> None:
-    mom = daemon()
-    screen.start(80, 24, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
-    screen.run(f"{MOM} top -c {mom.config}")
+def test_a_terminal_without_unicode_gets_signs_that_it_has(shared: Start, screen: Screen) -> None:
+    mom = shared()
+    screen.start(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    screen.top(mom)
     text = screen.shows("5 guests have", "###", "guest^")
     assert text.isascii()
 
 
-def top(mom: Daemon, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([MOM, "top", "-c", mom.config, *options], capture_output=True, text=True, timeout=180, check=False)
-
-
 @pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"TERM": "xterm"}])
-def test_without_a_terminal_it_says_which_verbs_print_the_same(daemon: Start, environment: dict[str, str]) -> None:
+def test_without_a_terminal_it_says_which_verbs_print_the_same(shared: Start, environment: dict[str, str]) -> None:
     told = subprocess.run(
-        [MOM, "top", "-c", daemon().config], capture_output=True, text=True, timeout=180, check=False, env={**os.environ, **environment}
+        [MOM, "top", "-c", shared().config], capture_output=True, text=True, timeout=180, check=False, env={**os.environ, **environment}
     )
     assert (told.returncode, told.stdout) == (1, "")
     assert "`mom guests -c " in told.stderr
 
 
-def test_a_terminal_that_goes_away_ends_it(daemon: Start) -> None:
-    mom = daemon()
+def test_a_terminal_that_goes_away_ends_it(shared: Start) -> None:
+    mom = shared()
     master, slave = pty.openpty()
     process = subprocess.Popen([MOM, "top", "-c", mom.config], stdin=slave, stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm"})
     os.close(slave)
