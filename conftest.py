@@ -263,27 +263,14 @@ class Shelf:
             (self.folder / f"{name}.py").write_text(textwrap.dedent(source))
 
     def add_plugin(
-        self,
-        name: str,
-        body: str = "",
-        *,
-        before: str = "",
-        distribution: str = "",
-        version: str = "1.0",
-        requires: Sequence[str] = (),
+        self, name: str, body: str = "", *, before: str = "", distribution: str = "", version: str = "1.0", requires: Sequence[str] = ()
     ) -> None:
         """Install a distribution with one plugin, whose class has `body` besides what every plugin has."""
         module = f"shelf_{name}"
         source = PLUGIN.replace("class Plugin:", f"{textwrap.dedent(before)}\nclass Plugin:", 1) + textwrap.indent(
             textwrap.dedent(body), "    "
         )
-        self.add(
-            distribution or f"acme-{name}",
-            {name: f"{module}:Plugin"},
-            {module: source},
-            version=version,
-            requires=requires,
-        )
+        self.add(distribution or f"acme-{name}", {name: f"{module}:Plugin"}, {module: source}, version=version, requires=requires)
 
 
 @pytest.fixture
@@ -302,7 +289,6 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shelf]:
 def only_shelf(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Shelf:
     """A shelf with nothing installed behind it but the verbs of mom itself, so that a test does not depend on this machine."""
     monkeypatch.setattr(
-        "mom_core.plugins.discovery.distributions",
-        lambda: [*distributions(path=[str(shelf.folder)]), *distributions(name="mom-cli")],
+        "mom_core.plugins.discovery.distributions", lambda: [*distributions(path=[str(shelf.folder)]), *distributions(name="mom-cli")]
     )
     return shelf

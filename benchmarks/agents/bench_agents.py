@@ -27,13 +27,7 @@ from mom_plugins_guestagent import GuestAgentPlugin
 from mom_plugins_guestagent.guestd import FILES
 from mom_plugins_guestagent.guestd import GuestFigures as Inside
 
-COMMANDS = [
-    "guest-info",
-    "guest-file-open",
-    "guest-file-read",
-    "guest-file-close",
-    "guest-get-osinfo",
-]
+COMMANDS = ["guest-info", "guest-file-open", "guest-file-read", "guest-file-close", "guest-get-osinfo"]
 
 Answer = Callable[[bytes], bytes]
 
@@ -43,11 +37,7 @@ def answers_of_qemu_agent() -> Answer:
     contents = [base64.b64encode(Path("/proc", name).read_bytes()).decode() for name in FILES if Path("/proc", name).exists()]
     info = {"version": "7.2", "supported_commands": [{"name": name, "enabled": True, "success-response": True} for name in COMMANDS]}
     system = {"pretty-name": "Debian GNU/Linux 12", "kernel-release": "6.1.0"}
-    made = {
-        "guest-info": info,
-        "guest-file-close": {},
-        "guest-get-osinfo": system,
-    }
+    made = {"guest-info": info, "guest-file-close": {}, "guest-get-osinfo": system}
     ready = {name.encode(): b'{"return": ' + json.dumps(value).encode() + b"}\n" for name, value in made.items()}
     read = [f'{{"return": {{"count": 1, "buf-b64": "{content}", "eof": true}}}}\n'.encode() for content in contents]
 

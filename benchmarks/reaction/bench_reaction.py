@@ -337,10 +337,7 @@ def costs(lab: Lab, guests_count: int, seconds: float) -> list[Cost]:
                 took = (time.monotonic() - began) / 100
                 found.append(
                     Cost(
-                        variant,
-                        (cpu_seconds(process.pid) - mine) / took,
-                        (cpu_seconds(lab.libvirtd.pid) - its) / took,
-                        os.getloadavg()[0],
+                        variant, (cpu_seconds(process.pid) - mine) / took, (cpu_seconds(lab.libvirtd.pid) - its) / took, os.getloadavg()[0]
                     )
                 )
                 process.send_signal(signal.SIGTERM)

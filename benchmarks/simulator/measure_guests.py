@@ -134,10 +134,7 @@ def moved(guest: RealGuest, what: str, mib: int) -> Move:
 
 def kills(lab: Lab) -> Iterator[Kill]:
     """Several programs in each of these guests, one after the other."""
-    for what, kept, files in (
-        ("nothing to reclaim", KEPT_MIB, 0),
-        ("page cache in use", KEPT_MIB, FILES_MIB),
-    ):
+    for what, kept, files in (("nothing to reclaim", KEPT_MIB, 0), ("page cache in use", KEPT_MIB, FILES_MIB)):
         guest = lab.start(
             "killer", mib=KILLER_MIB, devices=disk(lab, "files", FILES_MIB), arguments=f"momtest.growth={TIMES},{kept},{files}"
         )

@@ -218,11 +218,7 @@ def run(mix: Mix, host: LibvirtHost, folder: Path, told: Callable[[str], None]) 
     try:
         squeeze.start()
         squeeze.settle()
-        with (
-            small_disk(folder / "logs") as logs,
-            at_work(MANAGERS["mom"], Where(host, folder, logs)) as running,
-            squeeze.ramp(),
-        ):
+        with small_disk(folder / "logs") as logs, at_work(MANAGERS["mom"], Where(host, folder, logs)) as running, squeeze.ramp():
             scene = Scene(squeeze, running, host, told)
             while squeeze.look(running.says).taken < TAKEN_MIB:
                 time.sleep(0.5)

@@ -71,12 +71,7 @@ def _guest(member: Member, folder: Path, lasts: float, warms: float) -> dict[str
     return {
         "memory": f"{one.memory}MiB",
         "process": f"{EMULATOR_MIB}MiB",
-        "balloon": {
-            "rate": EMULATED_BALLOON,
-            "none": 0 if one.balloon else 1,
-            "reporting": one.reporting,
-            "autodeflate": one.autodeflate,
-        },
+        "balloon": {"rate": EMULATED_BALLOON, "none": 0 if one.balloon else 1, "reporting": one.reporting, "autodeflate": one.autodeflate},
         **({"small_pieces": min(1.0, one.base / one.burst)} if one.sliced else {}),
         "swap": one.zram / one.memory,
         "workload": workload,

@@ -239,13 +239,7 @@ def favour(pid: int) -> None:
 
 
 def run(
-    name: str,
-    mix: Mix,
-    manager: Manager,
-    host: GuestHost,
-    folder: Path,
-    told: Callable[[str], None],
-    deaf: bool,
+    name: str, mix: Mix, manager: Manager, host: GuestHost, folder: Path, told: Callable[[str], None], deaf: bool
 ) -> tuple[dict[str, Any], Sequence[Moment]]:
     """Squeeze, and give what came of it and the trace.
 

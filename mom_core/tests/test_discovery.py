@@ -325,10 +325,7 @@ def test_lists_of_entry_points_that_do_not_concern_mom_are_not_even_looked_at(sh
 
 def test_a_distribution_without_metadata_still_provides_its_plugins(shelf):
     shelf.add(
-        "acme-bare",
-        {"bare": "shelf_bare:Plugin"},
-        {"shelf_bare": "class Plugin:\n    def __init__(self, s, c): ...\n"},
-        metadata=False,
+        "acme-bare", {"bare": "shelf_bare:Plugin"}, {"shelf_bare": "class Plugin:\n    def __init__(self, s, c): ...\n"}, metadata=False
     )
     assert load_plugins(["bare"])[0]["bare"].version == "1.0"
 

@@ -1101,10 +1101,7 @@ def test_switching_to_observe_puts_everything_back_and_touches_nothing_more(tmp_
         ({"mom_collect_host": lambda self: {}}, "mom_collect_host is not marked as a hook (put @hookimpl above it)"),
         ({"mom_collect_host": hookimpl(wrapper=True)(lambda self: (yield))}, "hook wrapper"),
         ({"mom_declare": hookimpl(lambda self: 5)}, "mom_declare: 5 is no FieldSpec, ControlSpec, DefaultPolicy or GuestColumn"),
-        (
-            {"mom_declare": hookimpl(lambda self: [ControlSpec("c", Unit.KIB, Scope.GUEST, "", "size")])},
-            "lacks mom_read or mom_write",
-        ),
+        ({"mom_declare": hookimpl(lambda self: [ControlSpec("c", Unit.KIB, Scope.GUEST, "", "size")])}, "lacks mom_read or mom_write"),
         ({"mom_hypervisor": hookimpl(lambda self: 5)}, "mom_hypervisor returned a int"),
         ({"mom_services": hookimpl(lambda self: 5)}, "mom_services failed: it must return a mapping of protocols to objects, not a int"),
         ({"mom_services": hookimpl(lambda self: {int: 5})}, "mom_services failed: <class 'int'> is no protocol"),

@@ -5,19 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from mom_core import (
-    Decision,
-    Entity,
-    Guest,
-    GuestBusy,
-    GuestGone,
-    HypervisorError,
-    NotSupported,
-    Scope,
-    Severity,
-    Source,
-    Status,
-)
+from mom_core import Decision, Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, Scope, Severity, Source, Status
 from mom_devkit import apply_decisions
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.ballooned_guests import ASKED_AGAIN_SECONDS

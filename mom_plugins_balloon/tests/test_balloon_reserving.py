@@ -590,10 +590,7 @@ def test_guests_make_room_in_the_time_that_was_said(tmp_path: Path) -> None:
 
 @pytest.mark.long
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    seed=st.integers(1, 10_000),
-    asked=st.lists(st.tuples(st.integers(1, 40), st.floats(0.1, 1.2)), min_size=1, max_size=6),
-)
+@given(seed=st.integers(1, 10_000), asked=st.lists(st.tuples(st.integers(1, 40), st.floats(0.1, 1.2)), min_size=1, max_size=6))
 def test_no_reservation_takes_a_guest_below_what_it_needs_or_is_promised(
     tmp_path_factory: pytest.TempPathFactory, seed: int, asked: list[tuple[int, float]], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -47,9 +47,7 @@ class QemuAgent:
     def __init__(self, files: Mapping[str, str] | None = None) -> None:
         self.files = dict(FILES if files is None else files)
         self.disabled: set[str] = set()
-        self.answers: dict[str, Any] = {
-            "guest-get-osinfo": {"pretty-name": "Debian GNU/Linux 12", "kernel-release": "6.1.0"},
-        }
+        self.answers: dict[str, Any] = {"guest-get-osinfo": {"pretty-name": "Debian GNU/Linux 12", "kernel-release": "6.1.0"}}
         self.asked: list[str] = []
         self.visits = 0
         self.open: dict[int, str] = {}

@@ -10,21 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from agent_servers import (
-    LOADAVG,
-    MEMINFO,
-    PRESSURE,
-    VMSTAT,
-    Guestd,
-    QemuAgent,
-    Servers,
-    Speak,
-    dripping,
-    proc,
-    saying,
-    silent,
-    without_end,
-)
+from agent_servers import LOADAVG, MEMINFO, PRESSURE, VMSTAT, Guestd, QemuAgent, Servers, Speak, dripping, proc, saying, silent, without_end
 
 from mom_core import Entity, GuestBusy, HypervisorError, NotSupported, Scope
 from mom_plugins_guestagent.addresses import parse_address
@@ -72,11 +58,7 @@ def test_an_agents_figures_and_facts_are_read(servers: Servers) -> None:
     agent = QemuAgent()
     said = visit(agent_way(servers.unix(agent.speak)))
     assert said.figures == ALL
-    assert said.facts == {
-        "guest_agent_version": "7.2.1",
-        "guest_os": "Debian GNU/Linux 12",
-        "guest_kernel": "6.1.0",
-    }
+    assert said.facts == {"guest_agent_version": "7.2.1", "guest_os": "Debian GNU/Linux 12", "guest_kernel": "6.1.0"}
     assert agent.open == {}, "no file is left open in the guest"
 
 

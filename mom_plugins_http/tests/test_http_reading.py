@@ -9,19 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mom_core import (
-    Decision,
-    Outcome,
-    PluginReport,
-    PluginState,
-    Problem,
-    Report,
-    Revision,
-    ShadowDecisions,
-    Source,
-    Status,
-    Value,
-)
+from mom_core import Decision, Outcome, PluginReport, PluginState, Problem, Report, Revision, ShadowDecisions, Source, Status, Value
 from mom_core.testing import snapshot
 from mom_plugins_http.routes.openapi import _schemas
 

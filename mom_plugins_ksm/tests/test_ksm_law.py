@@ -445,12 +445,7 @@ def test_with_nothing_to_share_ksm_is_given_up_and_costs_nothing() -> None:
 
 
 @settings(deadline=None, max_examples=8)
-@given(
-    equal=st.integers(0, 400),
-    own=st.integers(10, 400),
-    guests=st.integers(1, 16),
-    available=st.integers(100, 12_000),
-)
+@given(equal=st.integers(0, 400), own=st.integers(10, 400), guests=st.integers(1, 16), available=st.integers(100, 12_000))
 def test_whatever_the_guests_hold_ksm_comes_to_rest(equal: int, own: int, guests: int, available: int) -> None:
     host = Answering(equal, own, guests, available)
     for _ in range(480):
@@ -464,12 +459,7 @@ def test_whatever_the_guests_hold_ksm_comes_to_rest(equal: int, own: int, guests
 
 
 @settings(deadline=None, max_examples=30)
-@given(
-    total=st.integers(2, 4096),
-    base_share=st.floats(0, 1),
-    shareable_share=st.floats(0, 0.5),
-    run=st.integers(0, 2),
-)
+@given(total=st.integers(2, 4096), base_share=st.floats(0, 1), shareable_share=st.floats(0, 0.5), run=st.integers(0, 2))
 def test_ksm_never_flaps_by_its_own_doing(total: int, base_share: float, shareable_share: float, run: int) -> None:
     """Guests need the same all the time; only what KSM saves comes and, while it is off, goes again."""
     base, shareable, saved = total * GIB * base_share, total * GIB * shareable_share, 0.0

@@ -14,20 +14,7 @@ from fake_libvirt import LONG_SECONDS, FakeError, FakeGuest, FakeLibvirtd, until
 from pydantic import ValidationError
 
 import mom_plugins_libvirt.connection as connection_module
-from mom_core import (
-    Decision,
-    Entity,
-    Guest,
-    HypervisorError,
-    LedgerEntry,
-    PluginContext,
-    Problem,
-    Scope,
-    Severity,
-    Snapshot,
-    Status,
-    Value,
-)
+from mom_core import Decision, Entity, Guest, HypervisorError, LedgerEntry, PluginContext, Problem, Scope, Severity, Snapshot, Status, Value
 from mom_devkit import apply_decisions, put_back
 from mom_plugins_libvirt import LibvirtPlugin
 from mom_plugins_libvirt.failures import SYSTEM_ERROR

@@ -7,15 +7,7 @@ from collections.abc import Callable
 import pytest
 from fake_libvirt import FakeGuest, FakeLibvirtd, HandClock
 
-from mom_core import (
-    CpuTune,
-    Entity,
-    GuestGone,
-    HypervisorError,
-    NetTune,
-    NotSupported,
-    Scope,
-)
+from mom_core import CpuTune, Entity, GuestGone, HypervisorError, NetTune, NotSupported, Scope
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 DISK = "<disk device='disk'><source file='/a'/><target dev='vda'/><iotune><read_bytes_sec>5000</read_bytes_sec></iotune></disk>"

@@ -133,7 +133,7 @@ tests:
     expect: {decisions: {vm1: {target: 3 ~10%}, vm3: {target: any}}}
 """
     assert differences(text) == [
-        [("vm1: target", "3 ~10% (2.7 … 3.3)", "2"), ("vm3: target", "any", "none"), ("vm2: target", "none", "10")],
+        [("vm1: target", "3 ~10% (2.7 … 3.3)", "2"), ("vm3: target", "any", "none"), ("vm2: target", "none", "10")]
     ]
     assert differences(text.replace("expect: {", "expect: {others: any, ")) == [
         [("vm1: target", "3 ~10% (2.7 … 3.3)", "2"), ("vm3: target", "any", "none")]
@@ -237,10 +237,7 @@ def test_mistakes_in_policies_are_told_with_their_own_places(tmp_path: Path) -> 
     ("text", "message"),
     [
         ("policies: nope.policy\ntests: [{name: a, expect: {}}]", "nope.policy: cannot be read: No such file or directory"),
-        (
-            "policies: default:50_defalt\ntests: [{name: a, expect: {}}]",
-            "no plugin brings a policy named 50_defalt (did",
-        ),
+        ("policies: default:50_defalt\ntests: [{name: a, expect: {}}]", "no plugin brings a policy named 50_defalt (did"),
         ("policies: 5\ntests: [{name: a, expect: {}}]", "policies: must be a list, not 5"),
         ("policies: [{50_p: '1'}, {50_p: '2'}]\ntests: [{name: a, expect: {}}]", "there is a policy named 50_p already"),
         ("policies: {a/b: '1'}\ntests: [{name: a, expect: {}}]", "no slashes and no control characters"),

@@ -7,19 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import (
-    ConfigError,
-    ControlSpec,
-    Decision,
-    Declarations,
-    FieldSpec,
-    MomError,
-    PluginContext,
-    Scope,
-    StateFile,
-    Unit,
-    Value,
-)
+from mom_core import ConfigError, ControlSpec, Decision, Declarations, FieldSpec, MomError, PluginContext, Scope, StateFile, Unit, Value
 from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyPlugin
 from mom_toolkit import PolicyConflict, PolicyRefused, PolicyTexts

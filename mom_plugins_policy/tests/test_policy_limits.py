@@ -37,10 +37,7 @@ HOSTILE = {
     "lists": ("(defvar l (with Guests g 1)) " + "(set l (+ l l)) " * 100, "limit"),
     "lists of lists": ("(defvar l (with Guests g 1)) " + "(set l (with l x l)) " * 100, "limit"),
     "strings": ('(defvar s "ab") ' + "(set s (+ s s)) " * 100, "limit"),
-    "strings without set": (
-        '(let ((a0 "ab") ' + " ".join(f"(a{n + 1} (+ a{n} a{n}))" for n in range(100)) + ") a99)",
-        "limit",
-    ),
+    "strings without set": ('(let ((a0 "ab") ' + " ".join(f"(a{n + 1} (+ a{n} a{n}))" for n in range(100)) + ") a99)", "limit"),
     "pairs of a let": ("(let (" + " ".join(f"(a{n} {n})" for n in range(12_000)) + ") 1)", ""),
     "parameters": ("(def f (" + " ".join(f"a{n}" for n in range(20_000)) + ") 1)", ""),
     "definitions": (" ".join(f"(def f{n} () {n})" for n in range(8000)), ""),

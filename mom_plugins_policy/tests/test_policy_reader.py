@@ -146,11 +146,7 @@ def test_long_texts_are_answered_at_once(name: str) -> None:
 
 
 def test_the_limits_of_a_text_can_be_set() -> None:
-    for limits, text in (
-        (PolicyLimits(text=3), "1234"),
-        (PolicyLimits(forms=3), "1 2 3 4"),
-        (PolicyLimits(name=3), "abcd"),
-    ):
+    for limits, text in ((PolicyLimits(text=3), "1234"), (PolicyLimits(forms=3), "1 2 3 4"), (PolicyLimits(name=3), "abcd")):
         with pytest.raises(PolicyError) as caught:
             read("p", text, limits)
         assert caught.value.kind == "limit"

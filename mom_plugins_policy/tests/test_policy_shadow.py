@@ -6,18 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import (
-    ConfigError,
-    ControlSpec,
-    Decision,
-    Declarations,
-    FieldSpec,
-    PluginContext,
-    Problem,
-    Scope,
-    ShadowDecisions,
-    Unit,
-)
+from mom_core import ConfigError, ControlSpec, Decision, Declarations, FieldSpec, PluginContext, Problem, Scope, ShadowDecisions, Unit
 from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyPlugin
 from mom_toolkit import PolicyTexts
@@ -47,11 +36,7 @@ def split(it: PolicyPlugin) -> tuple[list[object], list[object] | None, list[Pro
     items = list(it.mom_evaluate(SNAPSHOT, ()))
     trials = [item for item in items if isinstance(item, ShadowDecisions)]
     considered: list[object] | None = [decision.value for trial in trials for decision in trial.decisions] if trials else None
-    return (
-        [item.value for item in items if isinstance(item, Decision)],
-        considered,
-        [item for item in items if isinstance(item, Problem)],
-    )
+    return ([item.value for item in items if isinstance(item, Decision)], considered, [item for item in items if isinstance(item, Problem)])
 
 
 def test_a_policy_on_trial_replaces_the_one_of_its_name_and_keeps_the_others(tmp_path: Path) -> None:

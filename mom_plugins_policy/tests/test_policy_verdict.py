@@ -149,10 +149,7 @@ class TestTheVerdict:
         assert verdict.state is state
         assert reason in ("", verdict.reason)
 
-    @given(
-        cycles=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)), max_size=20),
-        left=st.floats(0, 600),
-    )
+    @given(cycles=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)), max_size=20), left=st.floats(0, 600))
     def test_it_always_ends_at_the_end_and_never_promotes_before(self, cycles: list[tuple[int, int, int]], left: float) -> None:
         evidence = after(*(WatchedCycle(looks(*one), looks(9), "") for one in cycles))
         verdict = judge(evidence, left)

@@ -197,10 +197,7 @@ def test_lists_are_completed_so_that_they_can_be_compared_and_put_back(plugin: Q
     snapshot = seen(plugin, hypervisor)
     (revision,) = plugin.mom_review(snapshot, want(guest, io_tune=[{"name": "vdb", "path": "/b", "read_iops_sec": 3}]))
     assert revision.after is not None
-    assert revision.after.value == [
-        {"name": "vda", "path": "/a", **NONE},
-        {"name": "vdb", "path": "/b", **NONE, "read_iops_sec": 3},
-    ]
+    assert revision.after.value == [{"name": "vda", "path": "/a", **NONE}, {"name": "vdb", "path": "/b", **NONE, "read_iops_sec": 3}]
     assert list(plugin.mom_review(snapshot, [revision.after])) == []
     (revision,) = plugin.mom_review(snapshot, want(guest, vcpu_quota=-500))
     assert revision.after is not None

@@ -6,18 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import (
-    ConfigError,
-    FieldSpec,
-    Guest,
-    GuestSettings,
-    PluginContext,
-    Portion,
-    Problem,
-    Severity,
-    Snapshot,
-    load_config,
-)
+from mom_core import ConfigError, FieldSpec, Guest, GuestSettings, PluginContext, Portion, Problem, Severity, Snapshot, load_config
 from mom_devkit import declared
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.assignment import Assigned, ClassAssignment

@@ -9,16 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_toolkit import (
-    Pressure,
-    ProcessStat,
-    boot_id,
-    parse_meminfo,
-    pid_of,
-    process_ids,
-    read_kernel_file,
-    write_kernel_file,
-)
+from mom_toolkit import Pressure, ProcessStat, boot_id, parse_meminfo, pid_of, process_ids, read_kernel_file, write_kernel_file
 
 TICKS = os.sysconf("SC_CLK_TCK")
 KSMD = "37 (ksmd) S 2 0 0 0 -1 2097216 0 0 0 0 25 75 0 0 25 5 1 0 26 0 0 18446744073709551615\n"

@@ -19,8 +19,7 @@ PLUGIN = Path(__file__).parents[2] / "packaging/sos/mom.py"
 SOS = Path("/usr/lib/python3/dist-packages/sos")
 
 pytestmark = pytest.mark.skipif(
-    (not SOS.is_dir() or os.geteuid() != 0) and os.environ.get("MOM_REQUIRE_REAL") != "1",
-    reason="no sos, or not root",
+    (not SOS.is_dir() or os.geteuid() != 0) and os.environ.get("MOM_REQUIRE_REAL") != "1", reason="no sos, or not root"
 )
 
 

@@ -71,11 +71,7 @@ def test_a_hostile_server_directs_no_host_and_no_coordinator(fleet: FleetWorld) 
         ("unsigned", evil.packed(), "it is not signed"),
         ("another's", thief.signed(GROUPS, "g1", evil, revision), "no trusted one"),
         ("an old one", old, "is older than"),
-        (
-            "another group's",
-            fleet.signer.signed(GROUPS, "g2", evil, revision),
-            "its signature is not of",
-        ),
+        ("another group's", fleet.signer.signed(GROUPS, "g2", evil, revision), "its signature is not of"),
     ):
         fleet.put(GROUPS, "g1", data)
         refused(fleet, said, what)

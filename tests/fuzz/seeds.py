@@ -28,7 +28,7 @@ TEXTS: Final[Mapping[str, Sequence[bytes]]] = {
         b"<devices><memballoon model='virtio' autodeflate='on' freePageReporting='on'><stats period='5'/></memballoon>"
         b"<hostdev type='pci'/><memory model='virtio-mem'><target><size unit='KiB'>1</size></target></memory>"
         b"<disk type='file'><source file='/a'/>"
-        b"<target dev='vda'/><iotune><total_iops_sec>1</total_iops_sec></iotune></disk></devices></domain>",
+        b"<target dev='vda'/><iotune><total_iops_sec>1</total_iops_sec></iotune></disk></devices></domain>"
     ],
     "monitor": [
         b'{"QMP": {"version": {}, "capabilities": ["oob"]}}\r\n{"return": {}, "id": 0}\r\n{"return": {"name": "web"}, "id": 1}\r\n'

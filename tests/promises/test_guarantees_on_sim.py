@@ -12,20 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mom_core import (
-    Decision,
-    Entity,
-    FieldSpec,
-    Guest,
-    PluginContext,
-    PluginSettings,
-    Portion,
-    Scope,
-    Snapshot,
-    Unit,
-    Value,
-    hookimpl,
-)
+from mom_core import Decision, Entity, FieldSpec, Guest, PluginContext, PluginSettings, Portion, Scope, Snapshot, Unit, Value, hookimpl
 from mom_devkit import PluginRun, run_plugins
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.plugin import SimPlugin

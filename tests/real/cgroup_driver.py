@@ -177,12 +177,7 @@ KNOBS = ("memory.high", "memory.low", "memory.min", "memory.swap.max")
 
 
 def limits(mom: Mom) -> None:
-    wanted: Sequence[tuple[str, Value]] = (
-        (HIGH, 120 * MIB),
-        (LOW, 20 * MIB),
-        (MIN, 8 * MIB),
-        (SWAP_MAX, 64 * MIB),
-    )
+    wanted: Sequence[tuple[str, Value]] = ((HIGH, 120 * MIB), (LOW, 20 * MIB), (MIN, 8 * MIB), (SWAP_MAX, 64 * MIB))
     mom.cycle()
     report = mom.cycle(*[("cold", control, value) for control, value in wanted])
     fact("limits", statuses(report.outcomes))

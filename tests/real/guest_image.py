@@ -22,17 +22,7 @@ from pathlib import Path
 _META_PACKAGE = "linux-image-cloud-amd64"
 _HERE = Path(__file__).resolve().parent
 
-_MODULES = (
-    "virtio_pci",
-    "virtio_balloon",
-    "virtio_mem",
-    "virtio_blk",
-    "evdev",
-    "button",
-    "pvpanic-mmio",
-    "lzo-rle",
-    "zram",
-)
+_MODULES = ("virtio_pci", "virtio_balloon", "virtio_mem", "virtio_blk", "evdev", "button", "pvpanic-mmio", "lzo-rle", "zram")
 
 _INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin

@@ -19,16 +19,7 @@ from libvirt_mom import LibvirtMom, libvirt_mom
 from private_libvirtd import PrivateLibvirtd
 from real_guests import Lab, eventually
 
-from mom_core import (
-    Engine,
-    GuestBusy,
-    GuestGone,
-    HypervisorError,
-    NotSupported,
-    PermissionDenied,
-    Report,
-    load_config,
-)
+from mom_core import Engine, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Report, load_config
 
 pytestmark = pytest.mark.real
 
@@ -95,11 +86,7 @@ def running(libvirtd: PrivateLibvirtd, tmp_path: Path) -> Iterator[Running]:
             "interval": "500ms",
             "state_directory": str(tmp_path / "state"),
             "run_directory": str(tmp_path / "run"),
-            "plugins": {
-                "host": {},
-                "libvirt": libvirtd.settings(call_timeout="1s", deadline="3s"),
-                "balloon": {},
-            },
+            "plugins": {"host": {}, "libvirt": libvirtd.settings(call_timeout="1s", deadline="3s"), "balloon": {}},
         }
     )
     reports: list[Report] = []

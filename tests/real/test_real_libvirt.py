@@ -13,19 +13,7 @@ from libvirt_mom import LibvirtMom
 from private_libvirtd import PrivateLibvirtd
 from real_guests import Lab, eventually
 
-from mom_core import (
-    Decision,
-    Guest,
-    GuestBusy,
-    GuestGone,
-    HypervisorError,
-    LedgerEntry,
-    NotSupported,
-    Severity,
-    Snapshot,
-    Status,
-    Value,
-)
+from mom_core import Decision, Guest, GuestBusy, GuestGone, HypervisorError, LedgerEntry, NotSupported, Severity, Snapshot, Status, Value
 from mom_devkit import apply_decisions, put_back
 
 pytestmark = pytest.mark.real

@@ -188,12 +188,7 @@ def test_a_guest_that_uses_up_its_memory_is_given_more_long_before_the_next_cycl
         "interval": "120s",
         "state_directory": str(tmp_path / "state"),
         "run_directory": str(tmp_path / "run"),
-        "plugins": {
-            "host": {},
-            "qemu": {"sockets": [f"{host.folder}/*.qmp"]},
-            "balloon": {"host_free": enough},
-            "policy": {},
-        },
+        "plugins": {"host": {}, "qemu": {"sockets": [f"{host.folder}/*.qmp"]}, "balloon": {"host_free": enough}, "policy": {}},
     }
     with Engine(load_config(content), on_report=reports.append) as engine:
         engine.start()

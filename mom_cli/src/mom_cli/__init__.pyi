@@ -1,10 +1,5 @@
-from .alike import (
-    CommonProblem as CommonProblem,
-    common_problems as common_problems,
-)
-from .declared import (
-    declarations_of as declarations_of,
-)
+from .alike import CommonProblem as CommonProblem, common_problems as common_problems
+from .declared import declarations_of as declarations_of
 from .explainer import (
     About as About,
     ExplainedDecision as ExplainedDecision,
@@ -13,35 +8,12 @@ from .explainer import (
     Sentence as Sentence,
     SentencePlace as SentencePlace,
 )
-from .explanation import (
-    Explainers as Explainers,
-    find_guest as find_guest,
-)
-from .imported import (
-    Imported as Imported,
-    ImportedSection as ImportedSection,
-    Importer as Importer,
-    read_foreign as read_foreign,
-)
-from .running import (
-    NoSuchGuest as NoSuchGuest,
-    NotRunning as NotRunning,
-    RunningMom as RunningMom,
-)
-from .sources import (
-    ask as ask,
-    newest as newest,
-    recording as recording,
-)
-from .status_part import (
-    StatusPart as StatusPart,
-)
-from .status_file import (
-    problems_of as problems_of,
-)
-from .tables import (
-    TableColumn as TableColumn,
-    print_table as print_table,
-)
+from .explanation import Explainers as Explainers, find_guest as find_guest
+from .imported import Imported as Imported, ImportedSection as ImportedSection, Importer as Importer, read_foreign as read_foreign
+from .running import NoSuchGuest as NoSuchGuest, NotRunning as NotRunning, RunningMom as RunningMom
+from .sources import ask as ask, newest as newest, recording as recording
+from .status_part import StatusPart as StatusPart
+from .status_file import problems_of as problems_of
+from .tables import TableColumn as TableColumn, print_table as print_table
 
 __version__: str

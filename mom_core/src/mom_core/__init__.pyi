@@ -1,27 +1,9 @@
-from .columns import (
-    Columns as Columns,
-)
-from .config import (
-    Config as Config,
-    load_config as load_config,
-    read_settings as read_settings,
-    settings_in as settings_in,
-)
-from .config.document import (
-    Document as Document,
-    parse_document as parse_document,
-)
-from .context import (
-    Declarations as Declarations,
-    PluginContext as PluginContext,
-)
-from .engine import (
-    Clock as Clock,
-    Engine as Engine,
-)
-from .engine_state import (
-    EngineState as EngineState,
-)
+from .columns import Columns as Columns
+from .config import Config as Config, load_config as load_config, read_settings as read_settings, settings_in as settings_in
+from .config.document import Document as Document, parse_document as parse_document
+from .context import Declarations as Declarations, PluginContext as PluginContext
+from .engine import Clock as Clock, Engine as Engine
+from .engine_state import EngineState as EngineState
 from .errors import (
     ConfigError as ConfigError,
     ConfigProblem as ConfigProblem,
@@ -37,13 +19,8 @@ from .errors import (
     UnitError as UnitError,
     NoChangeNeeded as NoChangeNeeded,
 )
-from .files import (
-    read_file as read_file,
-    replace_file as replace_file,
-)
-from .hookspecs import (
-    hookimpl as hookimpl,
-)
+from .files import read_file as read_file, replace_file as replace_file
+from .hookspecs import hookimpl as hookimpl
 from .hypervisor import (
     BalloonControl as BalloonControl,
     CpuTune as CpuTune,
@@ -93,10 +70,7 @@ from .model import (
     printable as printable,
     printable_lines as printable_lines,
 )
-from .ownership import (
-    read_secret as read_secret,
-    untrusted as untrusted,
-)
+from .ownership import read_secret as read_secret, untrusted as untrusted
 from .settings import (
     Duration as Duration,
     ExistingFile as ExistingFile,
@@ -105,9 +79,7 @@ from .settings import (
     Size as Size,
     SizeOrShare as SizeOrShare,
 )
-from .state_files import (
-    StateFile as StateFile,
-)
+from .state_files import StateFile as StateFile
 from .units import (
     Portion as Portion,
     Unit as Unit,
@@ -117,12 +89,5 @@ from .units import (
     parse_duration as parse_duration,
     parse_size as parse_size,
 )
-from .values import (
-    Value as Value,
-    as_items as as_items,
-    as_number as as_number,
-    as_whole as as_whole,
-)
-from ._version import (
-    __version__ as __version__,
-)
+from .values import Value as Value, as_items as as_items, as_number as as_number, as_whole as as_whole
+from ._version import __version__ as __version__

@@ -22,11 +22,7 @@ class Columns(Mapping[str, Sequence[Value]]):
 
     __slots__ = ("_columns", "_types", "_unknown")
 
-    def __init__(
-        self,
-        columns: Mapping[str, Iterable[Value]],
-        unknown: Mapping[str, Collection[int]] | None = None,
-    ) -> None:
+    def __init__(self, columns: Mapping[str, Iterable[Value]], unknown: Mapping[str, Collection[int]] | None = None) -> None:
         self._types: dict[str, AbstractSet[type]] = {}
         self._columns: dict[str, Sequence[Value]] = {name: tuple(column) for name, column in columns.items()}
         if len(set(map(len, self.values()))) > 1:

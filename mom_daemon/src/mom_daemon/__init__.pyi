@@ -1,34 +1,12 @@
-from .cli.frame import (
-    run_program as run_program,
-)
-from .cli.options import (
-    config_argument as config_argument,
-    config_option as config_option,
-    json_option as json_option,
-)
-from .cli.prose import (
-    brief as brief,
-    print_prose as print_prose,
-)
-from .cli.terminal import (
-    print_text as print_text,
-)
-from .cli.verbs import (
-    Verb as Verb,
-    VerbGroup as VerbGroup,
-)
-from .amounts import (
-    amount as amount,
-)
-from .guest_figures import (
-    guest_columns as guest_columns,
-)
-from .json_encoder import (
-    json_text as json_text,
-)
-from .lacks import (
-    lacking as lacking,
-)
+from .cli.frame import run_program as run_program
+from .cli.options import config_argument as config_argument, config_option as config_option, json_option as json_option
+from .cli.prose import brief as brief, print_prose as print_prose
+from .cli.terminal import print_text as print_text
+from .cli.verbs import Verb as Verb, VerbGroup as VerbGroup
+from .amounts import amount as amount
+from .guest_figures import guest_columns as guest_columns
+from .json_encoder import json_text as json_text
+from .lacks import lacking as lacking
 from .report_models import (
     ConditionModel as ConditionModel,
     AnyValue as AnyValue,
@@ -64,13 +42,7 @@ from .report_models import (
     standing_problems as standing_problems,
     verdict_model as verdict_model,
 )
-from .run import (
-    daemon_log as daemon_log,
-    run_daemon as run_daemon,
-)
-from .status import (
-    STATUS_FILE as STATUS_FILE,
-    status_of as status_of,
-)
+from .run import daemon_log as daemon_log, run_daemon as run_daemon
+from .status import STATUS_FILE as STATUS_FILE, status_of as status_of
 
 __version__: str

@@ -54,15 +54,7 @@ USUAL: Final = (
     GuestColumn("usable", ("mem_usable",), Unit.KIB, "what it could give without swapping", 23, 1, "mom_guest_memory_available_bytes"),
     GuestColumn("swap", _SWAPS, Unit.KIB_PER_SECOND, "its reads and writes of its own swap", 24, 1, mark_from=SWAP_IN_KIB, made=_swapping),
     GuestColumn("target", ("balloon_target",), Unit.KIB, "the size that mom last set", 26, 1, "mom_guest_balloon_target_bytes"),
-    GuestColumn(
-        "pressure",
-        _PRESSURE,
-        Unit.PERCENT,
-        "time that it waited for memory, of the last 10 s",
-        46,
-        1,
-        mark_from=PRESSURE_PERCENT,
-    ),
+    GuestColumn("pressure", _PRESSURE, Unit.PERCENT, "time that it waited for memory, of the last 10 s", 46, 1, mark_from=PRESSURE_PERCENT),
     GuestColumn("age", ("stats_age",), Unit.SECONDS, "age of its statistics", 47, 2, "mom_guest_statistics_age_seconds", _OLD),
     *(
         GuestColumn(name, (name,), unit, about, rank=None, metric=metric)

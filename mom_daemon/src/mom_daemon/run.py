@@ -81,11 +81,7 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
     config = learn()
     status = StatusFile(config.run_directory, log.hide)
     supervision = Supervision()
-    engine = Engine(
-        config,
-        on_report=lambda report: _after_cycle(engine, status, report, supervision),
-        on_progress=supervision.progress,
-    )
+    engine = Engine(config, on_report=lambda report: _after_cycle(engine, status, report, supervision), on_progress=supervision.progress)
     log.watch(lambda: engine.number)
     stopped = threading.Event()
 

@@ -1,13 +1,5 @@
-from .doctor import (
-    Cures as Cures,
-    count_of as count_of,
-    examined as examined,
-    told as told,
-)
-from .disk_limits import (
-    DISK_LIMITS as DISK_LIMITS,
-    wanted_limits as wanted_limits,
-)
+from .doctor import Cures as Cures, count_of as count_of, examined as examined, told as told
+from .disk_limits import DISK_LIMITS as DISK_LIMITS, wanted_limits as wanted_limits
 from .fields import (
     AUTODEFLATE as AUTODEFLATE,
     PERIOD as PERIOD,
@@ -15,31 +7,12 @@ from .fields import (
     guest_fields as guest_fields,
     host_fields as host_fields,
 )
-from .guest_cgroup import (
-    Cgroups as Cgroups,
-    CpuCounters as CpuCounters,
-    cgroups_of as cgroups_of,
-)
-from .host_side import (
-    HostSide as HostSide,
-)
-from .plugin_of_guests import (
-    PluginOfGuests as PluginOfGuests,
-)
-from .qemu_process import (
-    Merged as Merged,
-    merged as merged,
-    swapped_kib as swapped_kib,
-    times_of as times_of,
-)
-from .resizes import (
-    Resizes as Resizes,
-)
-from .seen_guests import (
-    BALLOON as BALLOON,
-    SeenGuest as SeenGuest,
-    SeenGuests as SeenGuests,
-)
+from .guest_cgroup import Cgroups as Cgroups, CpuCounters as CpuCounters, cgroups_of as cgroups_of
+from .host_side import HostSide as HostSide
+from .plugin_of_guests import PluginOfGuests as PluginOfGuests
+from .qemu_process import Merged as Merged, merged as merged, swapped_kib as swapped_kib, times_of as times_of
+from .resizes import Resizes as Resizes
+from .seen_guests import BALLOON as BALLOON, SeenGuest as SeenGuest, SeenGuests as SeenGuests
 from .statistics import (
     Reading as Reading,
     Record as Record,
@@ -47,9 +20,7 @@ from .statistics import (
     possible_maximum as possible_maximum,
     usable_memory as usable_memory,
 )
-from .subscribers import (
-    Subscribers as Subscribers,
-)
+from .subscribers import Subscribers as Subscribers
 from .watch import (
     BalloonStatistics as BalloonStatistics,
     GuestWatch as GuestWatch,

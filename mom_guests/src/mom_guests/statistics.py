@@ -76,13 +76,7 @@ class Reading(NamedTuple):
 
 
 def convert(
-    record: Record,
-    previous: Reading | None,
-    *,
-    wall: float,
-    monotonic: float,
-    stale_after: float,
-    unplugged_kib: int = 0,
+    record: Record, previous: Reading | None, *, wall: float, monotonic: float, stale_after: float, unplugged_kib: int = 0
 ) -> tuple[dict[str, Value], Reading]:
     """The fields in one record, and what to hand in as `previous` next time.
 

@@ -34,12 +34,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from mom_plugins_balloon.limits import KnownMemory, ShrinkLimits, gate
-from mom_plugins_balloon.parameters import (
-    BALLOON_KIB_PER_SECOND,
-    SLOW_BALLOON_KIB_PER_SECOND,
-    UNKNOWN_REACTION_SECONDS,
-    LawParameters,
-)
+from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, SLOW_BALLOON_KIB_PER_SECOND, UNKNOWN_REACTION_SECONDS, LawParameters
 from mom_toolkit import MAJOR_FAULTS, SWAP_IN_KIB
 
 BYTES: Final = 1024

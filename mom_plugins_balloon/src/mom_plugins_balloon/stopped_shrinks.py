@@ -11,11 +11,7 @@ from mom_plugins_balloon.limits import SafeSize, ShrinkLimits, never_shrunk
 
 
 def stopped_shrinks(
-    records: BalloonedGuests,
-    holds: Mapping[str, int],
-    history: Sequence[Snapshot],
-    limits: ShrinkLimits,
-    is_swept: Callable[[str], bool],
+    records: BalloonedGuests, holds: Mapping[str, int], history: Sequence[Snapshot], limits: ShrinkLimits, is_swept: Callable[[str], bool]
 ) -> Iterator[tuple[Guest, SafeSize]]:
     """The guests of the last snapshot that are to be set to another size than they were asked for, and why; nearly none.
 

@@ -1,5 +1,3 @@
-from .plugin import (
-    GuestAgentPlugin as GuestAgentPlugin,
-)
+from .plugin import GuestAgentPlugin as GuestAgentPlugin
 
 __version__: str

@@ -8,9 +8,7 @@ from mom_daemon import Verb
 
 ADMIT: Final = Verb("mom_plugins_http.cli.admit_verb:admit_command", "Say whether another guest fits.", "Look")
 EVENTS: Final = Verb(
-    "mom_plugins_http.cli.looking_verbs:events_command",
-    "Show the last cycle, what came of its decisions, or what happens next.",
-    "Look",
+    "mom_plugins_http.cli.looking_verbs:events_command", "Show the last cycle, what came of its decisions, or what happens next.", "Look"
 )
 HISTORY: Final = Verb(
     "mom_plugins_http.cli.looking_verbs:history_command", "Show what a guest, or the host, had in the last cycles.", "Look"

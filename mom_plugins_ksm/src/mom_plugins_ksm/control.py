@@ -7,19 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from mom_core import (
-    Change,
-    ControlSpec,
-    GuestBusy,
-    HypervisorError,
-    NotSupported,
-    Refused,
-    Scope,
-    Target,
-    Unit,
-    Value,
-    as_whole,
-)
+from mom_core import Change, ControlSpec, GuestBusy, HypervisorError, NotSupported, Refused, Scope, Target, Unit, Value, as_whole
 from mom_plugins_ksm.fields import is_count
 from mom_plugins_ksm.sysfs import ADVISOR_CURE
 

@@ -1,5 +1,3 @@
-from .plugin import (
-    LibvirtPlugin as LibvirtPlugin,
-)
+from .plugin import LibvirtPlugin as LibvirtPlugin
 
 __version__: str

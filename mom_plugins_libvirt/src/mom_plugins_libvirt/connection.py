@@ -120,11 +120,7 @@ class Connection:
     """
 
     def __init__(
-        self,
-        settings: ConnectionSettings,
-        log: logging.Logger,
-        module: Any = None,
-        monotonic: Callable[[], float] = time.monotonic,
+        self, settings: ConnectionSettings, log: logging.Logger, module: Any = None, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self.settings = settings
         self.opened = 0

@@ -48,11 +48,7 @@ _DETAILS = {
 }
 """virDomainEvent…DetailType of virDomainEventType, where it says more than the event itself."""
 
-_WORTH_A_CYCLE = {
-    "device-added": "has a new device",
-    "device-removed": "lost a device",
-    "job-completed": "finished a job",
-}
+_WORTH_A_CYCLE = {"device-added": "has a new device", "device-removed": "lost a device", "job-completed": "finished a job"}
 """The others are worth reading again, which the next cycle does."""
 
 _RESIZED = {BALLOON: "was resized by another process", "memory-size-change": "was given memory, or lost some"}

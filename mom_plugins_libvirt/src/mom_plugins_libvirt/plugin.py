@@ -8,17 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from mom_core import (
-    Declaration,
-    Duration,
-    Finding,
-    HypervisorError,
-    PluginContext,
-    Severity,
-    Suggestion,
-    format_duration,
-    hookimpl,
-)
+from mom_core import Declaration, Duration, Finding, HypervisorError, PluginContext, Severity, Suggestion, format_duration, hookimpl
 from mom_guests import PluginOfGuests
 from mom_plugins_libvirt.fields import GUEST_FIELDS, HOST_FIELDS
 from mom_plugins_libvirt.uri import checked

@@ -38,12 +38,7 @@ from mom_plugins_policy.rollout.shadow import Shadow
 from mom_plugins_policy.rollout.trials import EvaluatedSnapshot, TriedPolicies
 from mom_plugins_policy.rollout.versions import OVERLAY
 from mom_plugins_policy.sources import read_policies
-from mom_toolkit import (
-    CanaryState,
-    PolicyState,
-    PolicyText,
-    PolicyTexts,
-)
+from mom_toolkit import CanaryState, PolicyState, PolicyText, PolicyTexts
 
 _NIL_FIELD = re.compile(r"[A-Za-z_][\w-]*\.([A-Za-z_]\w*) is nil")
 """Words of a fault about an operand that is an attribute, such as a guest's field."""

@@ -1,5 +1,3 @@
-from .plugin import (
-    QemuPlugin as QemuPlugin,
-)
+from .plugin import QemuPlugin as QemuPlugin
 
 __version__: str

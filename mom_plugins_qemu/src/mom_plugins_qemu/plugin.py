@@ -8,17 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field
 
-from mom_core import (
-    Declaration,
-    Finding,
-    Hypervisor,
-    HypervisorError,
-    PluginContext,
-    Severity,
-    Suggestion,
-    Value,
-    hookimpl,
-)
+from mom_core import Declaration, Finding, Hypervisor, HypervisorError, PluginContext, Severity, Suggestion, Value, hookimpl
 from mom_guests import PluginOfGuests
 from mom_plugins_qemu.fields import GUEST_FIELDS, HOST_FIELDS, LONGEST_STAY, PLUGGED_FIELDS, WAY
 from mom_plugins_qemu.monitors import checked, monitors, trusted_users

@@ -15,11 +15,7 @@ from mom_plugins_sim.world import CPUS, VCPUS, SimulatedGuest, World
 
 SOURCE = "simulation"
 
-_TIME = {
-    **dict.fromkeys(("year", "month", "day", "hour", "minute"), Unit.COUNT),
-    "second": Unit.SECONDS,
-    "microsecond": Unit.MICROSECONDS,
-}
+_TIME = {**dict.fromkeys(("year", "month", "day", "hour", "minute"), Unit.COUNT), "second": Unit.SECONDS, "microsecond": Unit.MICROSECONDS}
 
 _HOST = (
     ("mem_available", Unit.KIB, "memory that the host has in total"),

@@ -6,19 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mom_core import (
-    Columns,
-    FieldSpec,
-    Finding,
-    Guest,
-    Hypervisor,
-    PluginContext,
-    Scope,
-    Severity,
-    Value,
-    hookimpl,
-    printable,
-)
+from mom_core import Columns, FieldSpec, Finding, Guest, Hypervisor, PluginContext, Scope, Severity, Value, hookimpl, printable
 from mom_plugins_sim.fields import FIELDS
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_plugins_sim.scene import Scene, mixture

@@ -1,10 +1,5 @@
-from .bounded_server import (
-    BoundedServer as BoundedServer,
-    ServerDoor as ServerDoor,
-)
-from .callers import (
-    Callers as Callers,
-)
+from .bounded_server import BoundedServer as BoundedServer, ServerDoor as ServerDoor
+from .callers import Callers as Callers
 from .capabilities import (
     AgentAccess as AgentAccess,
     ColdMemoryControl as ColdMemoryControl,
@@ -18,20 +13,10 @@ from .capabilities import (
     StoreKind as StoreKind,
     SwapStore as SwapStore,
 )
-from .cgroup_mounts import (
-    Hierarchies as Hierarchies,
-)
-from .destination import (
-    ANYWHERE as ANYWHERE,
-    Destination as Destination,
-)
-from .enforcement import (
-    Enforcement as Enforcement,
-    SetValue as SetValue,
-)
-from .freshness import (
-    stale_seconds as stale_seconds,
-)
+from .cgroup_mounts import Hierarchies as Hierarchies
+from .destination import ANYWHERE as ANYWHERE, Destination as Destination
+from .enforcement import Enforcement as Enforcement, SetValue as SetValue
+from .freshness import stale_seconds as stale_seconds
 from .health import (
     MAJOR_FAULTS as MAJOR_FAULTS,
     PRESSURE_PERCENT as PRESSURE_PERCENT,
@@ -43,9 +28,7 @@ from .health import (
     pages_kib as pages_kib,
     taken_from as taken_from,
 )
-from .host_gauge import (
-    AvailableGauge as AvailableGauge,
-)
+from .host_gauge import AvailableGauge as AvailableGauge
 from .kernel_files import (
     Pressure as Pressure,
     ProcessStat as ProcessStat,
@@ -56,32 +39,17 @@ from .kernel_files import (
     read_kernel_file as read_kernel_file,
     write_kernel_file as write_kernel_file,
 )
-from .knobs import (
-    Knob as Knob,
-    KnobPlugin as KnobPlugin,
-    write_file as write_file,
-)
-from .run_summary import (
-    RunSummary as RunSummary,
-    side_by_side as side_by_side,
-)
-from .services.admission import (
-    Admission as Admission,
-    Admissions as Admissions,
-    Donor as Donor,
-)
-from .services.classes import (
-    ClassFiles as ClassFiles,
-)
+from .knobs import Knob as Knob, KnobPlugin as KnobPlugin, write_file as write_file
+from .run_summary import RunSummary as RunSummary, side_by_side as side_by_side
+from .services.admission import Admission as Admission, Admissions as Admissions, Donor as Donor
+from .services.classes import ClassFiles as ClassFiles
 from .services.eviction import (
     EvictionField as EvictionField,
     GuestMoves as GuestMoves,
     HostDrain as HostDrain,
     MoveProgress as MoveProgress,
 )
-from .services.metrics import (
-    HostMetrics as HostMetrics,
-)
+from .services.metrics import HostMetrics as HostMetrics
 from .services.movers import (
     MoveJob as MoveJob,
     MoveReport as MoveReport,
@@ -101,15 +69,8 @@ from .services.policies import (
     PolicyText as PolicyText,
     PolicyTexts as PolicyTexts,
 )
-from .services.promises import (
-    NO_PROMISES as NO_PROMISES,
-    Promises as Promises,
-)
-from .services.recorded import (
-    PointsAsked as PointsAsked,
-    RecordedPoint as RecordedPoint,
-    RecordedPoints as RecordedPoints,
-)
+from .services.promises import NO_PROMISES as NO_PROMISES, Promises as Promises
+from .services.recorded import PointsAsked as PointsAsked, RecordedPoint as RecordedPoint, RecordedPoints as RecordedPoints
 from .services.reservations import (
     Reservation as Reservation,
     ReservationRefused as ReservationRefused,
@@ -117,20 +78,8 @@ from .services.reservations import (
     Reservations as Reservations,
     Room as Room,
 )
-from .services.past_cycles import (
-    PastCycle as PastCycle,
-    PastCycles as PastCycles,
-)
-from .simulation import (
-    SimulationSetup as SimulationSetup,
-    quiet as quiet,
-    run_simulation as run_simulation,
-)
-from .sockets import (
-    Address as Address,
-    Listener as Listener,
-    PeerCredentials as PeerCredentials,
-    listen as listen,
-)
+from .services.past_cycles import PastCycle as PastCycle, PastCycles as PastCycles
+from .simulation import SimulationSetup as SimulationSetup, quiet as quiet, run_simulation as run_simulation
+from .sockets import Address as Address, Listener as Listener, PeerCredentials as PeerCredentials, listen as listen
 
 __version__: str

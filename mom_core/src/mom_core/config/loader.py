@@ -83,12 +83,7 @@ def _checked(document: Document, file: str | None, causes: list[PluginError]) ->
     if core is None:
         return None
     return Config(
-        file=file,
-        **dict(core),
-        plugins=MappingProxyType(plugins),
-        guests=guests,
-        places=MappingProxyType(document.keys),
-        given=top,
+        file=file, **dict(core), plugins=MappingProxyType(plugins), guests=guests, places=MappingProxyType(document.keys), given=top
     )
 
 

@@ -43,11 +43,7 @@ def observe(snapshot: Snapshot, decisions: Sequence[Decision], plugins: PluginSe
 
 
 def apply(
-    snapshot: Snapshot,
-    decisions: Sequence[Decision],
-    plugins: PluginSet,
-    ledger: Ledger,
-    stopping: threading.Event,
+    snapshot: Snapshot, decisions: Sequence[Decision], plugins: PluginSet, ledger: Ledger, stopping: threading.Event
 ) -> tuple[list[Outcome], list[Problem]]:
     """Note what stands there, then let each controller apply its decisions, all controllers at the same time."""
     ledger.resolve(lambda entry: present(snapshot, entry, plugins))

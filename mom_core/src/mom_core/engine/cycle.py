@@ -120,11 +120,7 @@ class CycleSteps:
         return next((p.message for p in problems if p.source.name == name and p.message.startswith(GUESTS_UNKNOWN)), "")
 
     def _decide(
-        self,
-        snapshot: Snapshot,
-        problems: list[Problem],
-        considered: list[ShadowDecisions],
-        said: dict[str, Sequence[Condition] | None],
+        self, snapshot: Snapshot, problems: list[Problem], considered: list[ShadowDecisions], said: dict[str, Sequence[Condition] | None]
     ) -> tuple[Sequence[Decision], list[Decision], list[Revision]]:
         """What plugins want, what reviewers leave of it, and what they changed.
 

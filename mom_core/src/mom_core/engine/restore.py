@@ -22,11 +22,7 @@ ENDED = frozenset({Status.APPLIED, Status.UNCHANGED, Status.GONE, Status.LEFT_AL
 
 
 def restore(
-    plugins: PluginSet,
-    ledger: Ledger,
-    seconds: float,
-    only: Collection[Key] | None = None,
-    sleep: Callable[[float], None] = time.sleep,
+    plugins: PluginSet, ledger: Ledger, seconds: float, only: Collection[Key] | None = None, sleep: Callable[[float], None] = time.sleep
 ) -> list[Outcome]:
     """Put back what the ledger holds, all plugins at the same time; what has ended leaves the ledger.
 

@@ -43,12 +43,7 @@ class Api:
     """
 
     def __init__(
-        self,
-        context: PluginContext,
-        resources: Sequence[Resource],
-        page_keys: PageKeys,
-        limits: ClientLimits,
-        hosts: Sequence[str] = (),
+        self, context: PluginContext, resources: Sequence[Resource], page_keys: PageKeys, limits: ClientLimits, hosts: Sequence[str] = ()
     ) -> None:
         self.tokens: Tokens | None = None
         """Replaced when the files are read again."""

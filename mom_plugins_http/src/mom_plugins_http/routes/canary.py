@@ -26,10 +26,7 @@ def _share(given: object) -> object:
 
 
 _SHARE: Final = {
-    "anyOf": [
-        {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-        {"type": "string", "description": "As `10%`.", "examples": ["10%"]},
-    ],
+    "anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 1}, {"type": "string", "description": "As `10%`.", "examples": ["10%"]}],
     "description": "Of the guests; or `guests`.",
 }
 

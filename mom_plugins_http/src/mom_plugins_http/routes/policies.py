@@ -37,8 +37,7 @@ def _named(changes: dict[str, str | None]) -> dict[str, str | None]:
 
 
 ChangedTexts = Annotated[
-    dict[str, Annotated[str | None, Field(description="The text to set; null removes the policy.")]],
-    AfterValidator(_named),
+    dict[str, Annotated[str | None, Field(description="The text to set; null removes the policy.")]], AfterValidator(_named)
 ]
 """Texts to set, and policies to remove, by the policy's name."""
 

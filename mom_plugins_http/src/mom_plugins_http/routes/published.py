@@ -229,11 +229,7 @@ class Published:
         self._done: deque[PastOutcome] = deque(maxlen=KEPT_DONE)
 
     def take(
-        self,
-        report: Report,
-        declarations: Declarations,
-        policies: PolicyState | None = None,
-        state: EngineState | None = None,
+        self, report: Report, declarations: Declarations, policies: PolicyState | None = None, state: EngineState | None = None
     ) -> None:
         """A cycle has ended."""
         self._totals.add(report)

@@ -333,12 +333,7 @@ def _explained(explanation: Json, width: int) -> list[Line]:
     return out
 
 
-_PAST: Final = (
-    ("balloon_cur", "size"),
-    ("mem_usable", "usable"),
-    ("rss", "on host"),
-    ("swap_in", "swap in"),
-)
+_PAST: Final = (("balloon_cur", "size"), ("mem_usable", "usable"), ("rss", "on host"), ("swap_in", "swap in"))
 
 
 def _past(past: Sequence[Json], width: int) -> list[Line]:

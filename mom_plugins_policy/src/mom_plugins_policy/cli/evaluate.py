@@ -10,15 +10,7 @@ import click
 
 from mom_cli import print_table
 from mom_daemon import config_option, json_option
-from mom_plugins_policy.cli.inputs import (
-    EXIT_NO,
-    Given,
-    defaults_option,
-    files_argument,
-    given_policies,
-    given_snapshot,
-    snapshot_options,
-)
+from mom_plugins_policy.cli.inputs import EXIT_NO, Given, defaults_option, files_argument, given_policies, given_snapshot, snapshot_options
 from mom_plugins_policy.cli.values import amount, plain, written_value
 from mom_plugins_policy.language.policy import Result
 

@@ -12,15 +12,7 @@ import click
 from mom_cli import find_guest
 from mom_core import Source, printable
 from mom_daemon import config_option, json_option, print_prose
-from mom_plugins_policy.cli.inputs import (
-    EXIT_NO,
-    Given,
-    defaults_option,
-    files_argument,
-    given_policies,
-    given_snapshot,
-    snapshot_options,
-)
+from mom_plugins_policy.cli.inputs import EXIT_NO, Given, defaults_option, files_argument, given_policies, given_snapshot, snapshot_options
 from mom_plugins_policy.cli.values import amount, plain, written_value
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.tools.excerpts import located

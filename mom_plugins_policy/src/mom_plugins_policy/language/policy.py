@@ -168,12 +168,7 @@ class Policy:
         spec = self.declarations.controls.get(control)
         return (None, False) if spec is None else (spec.scope, spec.unit not in _FRACTIONS and spec.unit is not Unit.LIST)
 
-    def evaluate(
-        self,
-        snapshot: Snapshot,
-        history: Sequence[Snapshot] | None = None,
-        notes: Notes | None = None,
-    ) -> Result:
+    def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot] | None = None, notes: Notes | None = None) -> Result:
         """Evaluate against a snapshot. Never raises for what a policy does wrong: that is in `Result.errors`.
 
         :param history: older snapshots, oldest first; the snapshot's own `history` if None

@@ -54,14 +54,7 @@ HOST: Final[Schema] = {
     **dict.fromkeys(("host", "mode", "woken_by"), Kind.TEXT),
     **dict.fromkeys(("cycle_seconds", "guest_count"), Kind.NUMBER),
 }
-ABOUT: Final[Schema] = {
-    **CYCLE,
-    "decision": Kind.WHOLE,
-    "scope": Kind.TEXT,
-    **GUEST,
-    "control": Kind.TEXT,
-    "unit": Kind.TEXT,
-}
+ABOUT: Final[Schema] = {**CYCLE, "decision": Kind.WHOLE, "scope": Kind.TEXT, **GUEST, "control": Kind.TEXT, "unit": Kind.TEXT}
 DECISIONS: Final[Schema] = {
     **ABOUT,
     "value": Kind.NUMBER,

@@ -19,23 +19,12 @@ from mom_plugins_record.recording.times import moment_of, shown
     "-o", "--output", type=click.Path(path_type=Path), default="mom.png", show_default=True, metavar="FILE", help="A *.png or *.svg."
 )
 @click.option(
-    "--guest",
-    "guests",
-    multiple=True,
-    metavar="PATTERN",
-    help="These guests, such as 'db-*'; may be repeated.  [default: the worst]",
+    "--guest", "guests", multiple=True, metavar="PATTERN", help="These guests, such as 'db-*'; may be repeated.  [default: the worst]"
 )
 @click.option("--limit", type=click.IntRange(0, 60), help="How many guests are shown at most.  [default: 48; 24 of more]")
 @click.option("--from", "since", metavar="TIME", help="Begin there, such as 2026-11-20T08:00 (UTC, unless it says another zone).")
 @click.option("--to", "until", metavar="TIME", help="End there.")
-def plot(
-    recording: Path,
-    output: Path,
-    guests: tuple[str, ...],
-    limit: int | None,
-    since: str | None,
-    until: str | None,
-) -> None:
+def plot(recording: Path, output: Path, guests: tuple[str, ...], limit: int | None, since: str | None, until: str | None) -> None:
     """Draw what a recording holds: the host's memory, its pressure, and the guests that fared worst.
 
     RECORDING is the folder that the plugin `record` has written, or one file of it. `mom simulate --record` makes one of a scenario.

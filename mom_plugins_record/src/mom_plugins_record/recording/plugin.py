@@ -32,13 +32,7 @@ from mom_core import (
 from mom_plugins_record.recording.reasons import ReasonsAsked
 from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, RecordingWriter, sizes_of
-from mom_toolkit import (
-    PastCycles,
-    PointsAsked,
-    PolicyTexts,
-    RecordedPoint,
-    RecordedPoints,
-)
+from mom_toolkit import PastCycles, PointsAsked, PolicyTexts, RecordedPoint, RecordedPoints
 
 if TYPE_CHECKING:
     from mom_plugins_record.report.keeper import AccountsKeeper

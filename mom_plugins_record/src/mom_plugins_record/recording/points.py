@@ -27,11 +27,7 @@ def points_of(folder: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
     given = json.dumps({"folder": str(folder), "asked": asdict(asked)})
     try:
         done = subprocess.run(  # this very module, no shell
-            [sys.executable, "-I", "-m", __name__],
-            input=given.encode(),
-            capture_output=True,
-            timeout=SECONDS,
-            check=False,
+            [sys.executable, "-I", "-m", __name__], input=given.encode(), capture_output=True, timeout=SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
         raise MomError(f"the recording was not read within {SECONDS:g} s", hint="ask for less time") from None

@@ -75,11 +75,7 @@ class RecordingWriter:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        limits: RecordingLimits,
-        wall: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
+        self, folder: Path, limits: RecordingLimits, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self.folder = folder
         self.written = 0

@@ -7,14 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mom_core import Decision, Severity, Value
-from mom_plugins_record.recording.reader import (
-    Recorded,
-    Recording,
-    follows,
-    must_fit,
-    nothing_in,
-    rarely_collected,
-)
+from mom_plugins_record.recording.reader import Recorded, Recording, follows, must_fit, nothing_in, rarely_collected
 from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.recording.writer import GROUP
 from mom_plugins_record.replay.complaints import Complaints

@@ -9,19 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from mom_core import (
-    Clock,
-    Decision,
-    Declarations,
-    Engine,
-    MomError,
-    PluginError,
-    Report,
-    Scope,
-    Snapshot,
-    Value,
-    load_config,
-)
+from mom_core import Clock, Decision, Declarations, Engine, MomError, PluginError, Report, Scope, Snapshot, Value, load_config
 from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.replay.installed import InstalledThen, guest_rules, installed_plugins
 from mom_toolkit import PolicyRefused, PolicyTexts

@@ -21,12 +21,7 @@ NAME_WIDTH: Final = 32
 Row = tuple[str, str]
 
 
-MEANS: Final = {
-    "balloon": "balloon",
-    "sweeps": "sweeps, free page reporting",
-    "ksm": "equal pages (KSM)",
-    "cold_memory": "cold memory",
-}
+MEANS: Final = {"balloon": "balloon", "sweeps": "sweeps, free page reporting", "ksm": "equal pages (KSM)", "cold_memory": "cold memory"}
 """How memory is given back: the part of the figures' names that says it, and a label."""
 
 
