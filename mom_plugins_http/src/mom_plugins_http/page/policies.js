@@ -282,7 +282,7 @@ export class PoliciesView {
   }
 
   async past() {
-    /** @type {{ items: Api.PastPolicyChange[] }} */
+    /** @type {{ items: Api.PolicyChange[] }} */
     const { items } = await get("v1/policy-history");
     // What the operator has opened, or is at, stays so: the history is drawn anew whenever policies change.
     /** @param {Element | null | undefined} one */
