@@ -9,7 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, fields, replace
 from functools import cache, partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -172,7 +173,7 @@ def build_plugins(
     :raises MomError: a `PluginError`; then everything is as it was before the call
     """
     kept = {} if previous is None else {p.name: p for p in previous.plugins if _same(p, config)}
-    before = [(plugin.context, {name: getattr(plugin.context, name) for name in _RELOADED}) for plugin in kept.values()]
+    before = [(plugin.context, copy(plugin.context)) for plugin in kept.values()]
     fresh: list[Plugin] = []
     try:
         plugins: list[Plugin] = []
@@ -193,8 +194,18 @@ def build_plugins(
         offers = _services(plugins)
         configuration = cache(config.in_force)  # plugins ask in each cycle, and with many guests' settings that takes long
         for plugin in plugins:
-            reloaded = (declarations, offers, config.interval, config.guest_settings(plugin.name), configuration)
-            _put_in_force(plugin.context, dict(zip(_RELOADED, reloaded, strict=True)))
+            mine = config.guest_settings(plugin.name)
+            _become(
+                plugin.context,
+                replace(
+                    plugin.context,
+                    declarations=declarations,
+                    offers=offers,
+                    interval=config.interval,
+                    guest_settings=mine,
+                    configuration=configuration,
+                ),
+            )
         for plugin in fresh:
             guarded(errors, plugin, _set_up)
         commits = [commit for plugin in kept.values() if (commit := _prepared(errors, plugin)) is not None]
@@ -203,19 +214,16 @@ def build_plugins(
     except BaseException:
         close_plugins(fresh, 1.0)
         for context, was in before:
-            _put_in_force(context, was)
+            _become(context, was)
         raise
     left_over = () if previous is None else tuple(plugin for plugin in previous.plugins if plugin not in plugins)
     return Rebuilt(PluginSet(tuple(plugins), declarations, offers, hypervisor, owner), left_over, tuple(commits))
 
 
-_RELOADED: Final = ("declarations", "offers", "interval", "guest_settings", "configuration")
-"""What a reload replaces in the contexts of all plugins."""
-
-
-def _put_in_force(context: PluginContext, values: Mapping[str, object]) -> None:
-    for name, value in values.items():
-        setattr(context, name, value)
+def _become(context: PluginContext, other: PluginContext) -> None:
+    """Plugins keep the context that they were constructed with: it becomes as the other."""
+    for one in fields(context):
+        setattr(context, one.name, getattr(other, one.name))
 
 
 @contextmanager
