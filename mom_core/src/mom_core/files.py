@@ -27,8 +27,8 @@ def read_file(path: Path, most: int) -> bytes:
         return file.read(most + 1)
 
 
-def replace_file(path: Path, text: str, *, durable: bool, mode: int = 0o640, replace: bool = True) -> None:
-    """Put `text` in place of the file's content, atomically.
+def replace_file(path: Path, content: str | bytes, *, durable: bool, mode: int = 0o640, replace: bool = True) -> None:
+    """Put this in place of the file's content, atomically; a text as UTF-8.
 
     :param durable: also survive a power failure: the data and the folder's entry are on disk when this returns
     :param replace: or raise `FileExistsError` if there is a file
@@ -36,8 +36,8 @@ def replace_file(path: Path, text: str, *, durable: bool, mode: int = 0o640, rep
     """
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fchmod(file.fileno(), mode)
             if durable:

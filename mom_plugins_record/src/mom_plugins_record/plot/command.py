@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mom_core import MomError, printable
+from mom_core import MomError, printable, replace_file
 from mom_plugins_record.plot.picture import FORMATS, draw
 from mom_plugins_record.plot.series import series_of
 from mom_plugins_record.recording.reader import Recording
@@ -40,11 +40,8 @@ def plot(recording: Path, output: Path, guests: tuple[str, ...], limit: int | No
         f"{printable(str(recording), 60)}: {series.cycles} cycles, {shown(series.host['time'][0])} to {shown(series.host['time'][-1])} UTC"
     )
     content = draw(series, title, kind)
-    beside = output.with_name(f".{output.name}.new")
     try:
-        beside.write_bytes(content)
-        beside.replace(output)
+        replace_file(output, content, durable=False, mode=0o644)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise MomError(f"cannot write {output}: {error.strerror}") from error
     click.echo(str(output))
