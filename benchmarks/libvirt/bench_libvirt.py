@@ -176,13 +176,12 @@ def watch() -> tuple[list[float], list[float]]:
     from mom_core import Guest, Snapshot
     from mom_guests import GuestWatch
     from mom_plugins_libvirt.connection import Connection, ConnectionSettings
-    from mom_plugins_libvirt.watched_statistics import WatchedStatistics
 
     module = RecordedLibvirt()
     module.rounds[0] = iter([answer for answer in answers(ROUNDS) for _ in range(2)])
     log = logging.getLogger("bench")
     connection = Connection(ConnectionSettings("bench://elsewhere/", call_timeout=10.0), log, module)
-    looking = GuestWatch(WatchedStatistics(connection), 0.25, lambda _: None, log)
+    looking = GuestWatch(connection, 0.25, lambda _: None, log)
     fields = {"balloon_cur": 128 << 10, "mem_usable": 64 << 10, "balloon_max": 192 << 10}
     seen = Snapshot(guests={domain.uuid: Guest(domain.uuid, domain.name(), fields) for domain in module.domains})
     looking.follow(Report(1, 0.0, "enforce", seen, (), (), (), (), (), 0.0))

@@ -15,7 +15,6 @@ from mom_core import Decision, Guest, Outcome, Report, Snapshot, Status, Value
 from mom_guests import GuestWatch
 from mom_plugins_libvirt import LibvirtPlugin
 from mom_plugins_libvirt.connection import Connection, ConnectionSettings
-from mom_plugins_libvirt.watched_statistics import WatchedStatistics
 
 MIB = 1024
 GIB = 1024 * MIB
@@ -31,7 +30,7 @@ class Lab:
         self.called = threading.Event()
         log = logging.getLogger("test")
         self.connection = Connection(ConnectionSettings("fake:///system", readonly=True, call_timeout=LONG_SECONDS), log, libvirtd)
-        self.watch = GuestWatch(WatchedStatistics(self.connection), 0.01, self._wake, log, clock.wall, clock)
+        self.watch = GuestWatch(self.connection, 0.01, self._wake, log, clock.wall, clock)
 
     def _wake(self, why: str) -> None:
         self.woken.append(why)

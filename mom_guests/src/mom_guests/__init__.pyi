@@ -13,13 +13,7 @@ from .plugin_of_guests import PluginOfGuests as PluginOfGuests
 from .qemu_process import Merged as Merged, merged as merged, swapped_kib as swapped_kib, times_of as times_of
 from .resizes import Resizes as Resizes
 from .seen_guests import BALLOON as BALLOON, SeenGuest as SeenGuest, SeenGuests as SeenGuests
-from .statistics import (
-    Reading as Reading,
-    Record as Record,
-    convert as convert,
-    possible_maximum as possible_maximum,
-    usable_memory as usable_memory,
-)
+from .statistics import Reading as Reading, Record as Record, convert as convert, possible_maximum as possible_maximum
 from .subscribers import Subscribers as Subscribers
 from .watch import (
     BalloonStatistics as BalloonStatistics,

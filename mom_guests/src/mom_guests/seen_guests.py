@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
@@ -13,7 +13,7 @@ from mom_core import Entity, Guest, GuestGone, NotSupported, Value, printable
 from mom_guests.fields import PERIOD
 from mom_guests.host_side import HostSide
 from mom_guests.resizes import Resizes
-from mom_guests.statistics import Reading, Record, convert
+from mom_guests.statistics import Reading, Record, convert, usable_memory
 from mom_guests.subscribers import Subscribers
 from mom_toolkit import boot_id, stale_seconds
 
@@ -168,6 +168,11 @@ class SeenGuests(ABC, Generic[G]):
         """Look at all guests, and fill `_seen`, with `_looking` held. Raises `HypervisorError`."""
 
     @abstractmethod
+    def of(self, guests: Set[str]) -> Mapping[str, Record]:
+        """The balloon part of these guests' records, by guest id, as it is now; without those that do not answer. Raises
+        `HypervisorError`."""
+
+    @abstractmethod
     def _obstacle(self, seen: G) -> str:
         """Why nothing can be changed of this guest now; empty where something can. The lock is held."""
 
@@ -182,6 +187,10 @@ class SeenGuests(ABC, Generic[G]):
     @abstractmethod
     def set_stats_period(self, guest: Entity, seconds: int) -> None:
         """Have the guest asked every `seconds`, 0 for no longer. Raises `HypervisorError`."""
+
+    def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
+        """When the guest's last statistics were made (s since the epoch), and KiB that are usable by them; None: it does not answer."""
+        return usable_memory(self.of({guest.id}).get(guest.id, {}))
 
     def _moved_by(self, seen: G) -> str:
         """Why its balloon is left to another program; empty where it is not. The lock is held."""

@@ -115,9 +115,9 @@ def convert(
     return fields, reading
 
 
-def usable_memory(record: Record | None) -> tuple[int, int] | None:
+def usable_memory(record: Record) -> tuple[int, int] | None:
     """When a guest's last statistics were made (s since the epoch), and KiB usable by them, if the record has both."""
-    updated, usable = (_number(record or {}, f"balloon.{name}") for name in ("last-update", "usable"))
+    updated, usable = (_number(record, f"balloon.{name}") for name in ("last-update", "usable"))
     return (updated, usable) if updated and usable is not None else None
 
 

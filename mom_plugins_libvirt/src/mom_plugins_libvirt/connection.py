@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -178,7 +178,12 @@ class Connection:
             self._loop.stop(_CLOSE_SECONDS)
         self._callers.close(_CLOSE_SECONDS / 3)
 
-    def statistics(self, groups: int, uuids: Sequence[str] | None = None, fallback: int = 0) -> Sequence[GuestRecord]:
+    def of(self, guests: Set[str]) -> Mapping[str, Record]:
+        """The balloon part of these guests' records, by guest id, in one bulk call; without those that are gone or silent."""
+        found = self.statistics(self.module.VIR_DOMAIN_STATS_BALLOON, guests) if guests else ()
+        return {one.uuid: one.record for one in found}
+
+    def statistics(self, groups: int, uuids: Collection[str] | None = None, fallback: int = 0) -> Sequence[GuestRecord]:
         """The statistics of all active guests, or of these, in one call that does not wait for guests that are busy.
 
         A guest whose QEMU process hangs holds up the first call that reaches it. libvirt then knows it as busy, so the second attempt gets
@@ -276,7 +281,7 @@ class Connection:
         except self.module.libvirtError:
             return False
 
-    def _bulk(self, live: _Live, groups: int, uuids: Sequence[str] | None) -> Sequence[GuestRecord]:
+    def _bulk(self, live: _Live, groups: int, uuids: Collection[str] | None) -> Sequence[GuestRecord]:
         module = self.module
         nowait = 0 if live.nowait is False else module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
         try:
@@ -289,13 +294,14 @@ class Connection:
         live.nowait = nowait != 0
         return [GuestRecord(domain.UUIDString(), domain.name(), domain.ID(), record) for domain, record in answer]
 
-    def _ask(self, live: _Live, groups: int, uuids: Sequence[str] | None, flags: int) -> Sequence[tuple[Domain, Record]]:
-        if uuids is not None and live.domains.keys() >= set(uuids):
-            return live.connection.domainListGetStats([live.domains[uuid] for uuid in uuids], groups, flags) if uuids else ()
+    def _ask(self, live: _Live, groups: int, uuids: Collection[str] | None, flags: int) -> Sequence[tuple[Domain, Record]]:
+        wanted = None if uuids is None else frozenset(uuids)
+        if wanted is not None and live.domains.keys() >= wanted:
+            return live.connection.domainListGetStats([live.domains[uuid] for uuid in wanted], groups, flags) if wanted else ()
         # A call about all guests is what the handles of single ones come from.
         answer = live.connection.getAllDomainStats(groups, flags | self.module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE)
         live.domains = {domain.UUIDString(): domain for domain, _ in answer}
-        return answer if uuids is None else [(domain, record) for domain, record in answer if domain.UUIDString() in uuids]
+        return answer if wanted is None else [(domain, record) for domain, record in answer if domain.UUIDString() in wanted]
 
     # --- the connection ----------------------------------------------------------------------------------------------------------
 

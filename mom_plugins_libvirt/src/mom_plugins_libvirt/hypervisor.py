@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence, Set
 
 from mom_core import Entity, NotSupported
-from mom_guests import Record, usable_memory
+from mom_guests import Record
 from mom_plugins_libvirt.agents import AgentCommands
 from mom_plugins_libvirt.connection import Connection
 from mom_plugins_libvirt.domains import SamplingSettings, whole
@@ -63,19 +63,12 @@ class LibvirtHypervisor(TunableGuests, MovableGuests):
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
         """The sizes of these guests now in KiB, by guest id, in one bulk call. A guest that is gone, unknown or silent is absent."""
         self._look_first()
-        there = self._balloons({known.id for known in self.seen(guests)})
+        there = self.of({known.id for known in self.seen(guests)})
         return {uuid: size for uuid, record in there.items() if (size := whole(record, "balloon.current")) > 0}
 
-    def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
-        """When the guest's last statistics were made (s since the epoch), and KiB that are usable by them; None: it is silent."""
-        return usable_memory(self._balloons({guest.id}).get(guest.id))
-
-    def _balloons(self, uuids: Set[str]) -> Mapping[str, Record]:
-        """The balloon part of these guests' records, by guest id, in one bulk call."""
-        if not uuids:
-            return {}
-        found = self._connection.statistics(self._connection.module.VIR_DOMAIN_STATS_BALLOON, list(uuids))
-        return {one.uuid: one.record for one in found}
+    def of(self, guests: Set[str]) -> Mapping[str, Record]:
+        """The balloon part of these guests' records, by guest id, in one bulk call; without those that are gone or silent."""
+        return self._connection.of(guests)
 
     def stats_period(self, guest: Entity) -> int:
         """By libvirt's word now: every how many seconds it reads the guest's statistics, or 0."""

@@ -75,7 +75,6 @@ class LibvirtPlugin(PluginOfGuests):
         from mom_plugins_libvirt.connection import Connection
         from mom_plugins_libvirt.domains import SamplingSettings
         from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
-        from mom_plugins_libvirt.watched_statistics import WatchedStatistics
 
         root = self._context.root
         pids = root / self._settings.pid_directory.lstrip("/")
@@ -88,8 +87,8 @@ class LibvirtPlugin(PluginOfGuests):
         connection.start()
         self._hypervisor = self._libvirt = hypervisor
         if self._settings.watch:
-            balloons = Connection(self._connection_settings(readonly=True), self._context.log.getChild("watch"))
-            self._watch_by(WatchedStatistics(balloons))
+            # One of its own, as a connection serves one call at a time, and none after one that hangs.
+            self._watch_by(Connection(self._connection_settings(readonly=True), self._context.log.getChild("watch")))
 
     @hookimpl
     def mom_teardown(self) -> None:

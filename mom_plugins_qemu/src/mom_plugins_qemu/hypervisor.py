@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Final
 
 from mom_core import DiskTune, Entity, GuestBusy, HypervisorError, NotSupported, PermissionDenied, Value, printable
-from mom_guests import Record, usable_memory, wanted_limits
+from mom_guests import Record, wanted_limits
 from mom_plugins_qemu.description import POLLING_INTERVAL, Description, size_record
 from mom_plugins_qemu.disks import ThrottledDisk, disks_of, throttling
 from mom_plugins_qemu.fields import VIRTIO_MEM
@@ -117,10 +117,6 @@ class QemuHypervisor(Sampler):
                 except WireError as error:
                     self._log.debug("%s: %s", visit.path, error)
         return found
-
-    def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
-        """When the guest's last statistics were made (s since the epoch), and KiB that are usable by them; None: it does not answer."""
-        return usable_memory(self.of({guest.id}).get(guest.id))
 
     def stats_period(self, guest: Entity) -> int:
         """By QEMU's word now: every how many seconds it asks the guest, or 0."""
