@@ -182,6 +182,13 @@ def test_late_cycles_and_lost_connections_are_said() -> None:
     assert any("Nobody serves it" in line for line in text_of(Looking(), None, trouble=("nobody serves it", "start mom")))
 
 
+def test_that_the_picture_stands_still_is_not_cut_off_on_a_narrow_terminal() -> None:
+    cycle = {**picture().cycle, "number": 123456, "skipped": 12, "woken_by": "host memory pressure"}
+    line = text_of(Looking(paused=True), picture(cycle=cycle))[0]
+    assert "PAUSED" in line[:80]
+    assert "123456" in line
+
+
 def test_what_is_wrong_with_the_connection_is_not_cut_off_on_a_narrow_terminal() -> None:
     said = ("mom did not answer on /run/mom/mom.sock within 5 s", "it hangs, or is stopped; `mom status` says what was so last")
     lines = text_of(Looking(), picture(Row("1", "web-01")), trouble=said, lost_at=time.monotonic())

@@ -118,14 +118,14 @@ def _mom_line(picture: Picture, look: Looking, now: float) -> Line:
     since = max(0.0, now - picture.received)
     skipped = f", {cycle['skipped']} left out" if cycle["skipped"] else ""
     woken = f", woken by {printable(str(cycle['woken_by']), 30)}" if cycle["woken_by"] else ""
-    line = [
+    return [
         (f"mom {picture.report['version']} on {printable(picture.report['host']['name'], 30)}  ", "bold"),
         ("only observes" if mode == "observe" else printable(mode), "bold cyan" if mode == "observe" else ""),
+        *([("  PAUSED", "bold reverse")] if look.paused else []),  # before what a narrow screen cuts off
         (f"  cycle {cycle['number']} {since:.0f} s ago, {cycle['duration_seconds'] * 1e3:.0f} ms", ""),
         (f", lag {cycle['lag_seconds'] * 1e3:.0f} ms", "yellow" if cycle["lag_seconds"] > picture.interval / 2 else ""),
         (f"{skipped}{woken}", "yellow" if skipped else ""),
     ]
-    return [*line, ("  PAUSED", "bold reverse")] if look.paused else line
 
 
 def _memory_line(host: Json, width: int) -> Line:
