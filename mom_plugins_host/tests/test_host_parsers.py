@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_plugins_host.clock import time_fields
-from mom_plugins_host.load import count_cpus, load_fields
+from mom_plugins_host.load import load_fields
 from mom_plugins_host.memory import memory_fields
 from mom_plugins_host.pressure import pressure_fields
 from mom_plugins_host.swap import SwapActivity, parse_swap_counters, swap_space_fields
@@ -143,20 +143,10 @@ def test_load_is_three_averages_or_unknown(bad: str) -> None:
     assert load_fields(bad) == {}
 
 
-@pytest.mark.parametrize(
-    ("text", "count"),
-    [("0\n", 1), ("0-3\n", 4), ("0-1,4,8-11\n", 7), ("0-4095", 4096), ("", None), ("\n", None), ("-1", None), ("3-1", None), ("a", None),
-     ("0-", None), ("1,,2", None), ("0 1", None), ("9999999999", None)],
-)  # fmt: skip
-def test_cpus_are_counted(text: str, count: int | None) -> None:
-    assert count_cpus(text) == count
-
-
 @given(texts)
 def test_any_text_is_harmless(text: str) -> None:
     assert all(value >= 0 for value in pressure_fields("io", Pressure.parse(text.encode())).values())
     assert all(value >= 0 for value in load_fields(text).values())
-    assert (count_cpus(text) or 1) >= 1
 
 
 def test_time_is_local_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,6 @@ from mom_core import (
     Entity,
     Guest,
     GuestBusy,
-    GuestEvents,
     GuestGone,
     Hypervisor,
     HypervisorError,
@@ -40,7 +39,7 @@ def listed(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> Guest:
 
 def test_it_is_what_controllers_test_for(hypervisor: LibvirtHypervisor) -> None:
     tuning = (CpuTuneControl, IoTuneControl, NetTuneControl, CpuPinControl, NodeTuneControl)
-    for capability in (Hypervisor, BalloonControl, GuestEvents, AgentAccess, LifecycleControl, MigrationControl, *tuning):
+    for capability in (Hypervisor, BalloonControl, AgentAccess, LifecycleControl, MigrationControl, *tuning):
         assert isinstance(hypervisor, capability)
     assert hypervisor.uri == "fake:///system"
 

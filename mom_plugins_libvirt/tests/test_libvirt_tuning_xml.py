@@ -8,7 +8,7 @@ import pytest
 
 from mom_core import DiskTune, NetTune
 from mom_guests import DISK_LIMITS
-from mom_plugins_libvirt.tuning_xml import Tuning, numbers_in, tuning_of
+from mom_plugins_libvirt.tuning_xml import Tuning, tuning_of
 from mom_toolkit import NodeTune
 
 NONE = dict.fromkeys(DISK_LIMITS, 0)
@@ -73,10 +73,3 @@ def test_interfaces_come_with_their_limits() -> None:
 def test_nodes_come_with_their_mode() -> None:
     assert tuned("<numatune><memory mode='interleave' nodeset='0,2-3'/></numatune>").nodes == NodeTune("interleave", frozenset({0, 2, 3}))
     assert tuned("").nodes == NodeTune("strict", frozenset())
-
-
-@pytest.mark.parametrize(
-    ("text", "numbers"), [("0-3,^2,8", {0, 1, 3, 8}), ("5", {5}), ("", set()), ("a-b", set()), ("0-99999999", set()), ("3-1", set())]
-)
-def test_lists_of_numbers_are_read(text: str, numbers: set[int]) -> None:
-    assert numbers_in(text) == numbers

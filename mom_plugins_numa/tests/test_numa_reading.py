@@ -12,19 +12,15 @@ from numa_trees import GIB, nodes_tree, process_tree, tree
 
 from mom_devkit import mirror_host
 from mom_plugins_numa.nodes import cpus_to_nodes, node_fields, read_nodes
-from mom_plugins_numa.numbers import format_list, parse_list, remote_share
+from mom_plugins_numa.numbers import format_list, remote_share
 from mom_plugins_numa.process import Process, parse_numa_maps
 from mom_plugins_numa.sampler import take_sample
+from mom_toolkit import parse_number_list
 
 
 @given(st.sets(st.integers(0, 300)))
 def test_a_list_is_read_as_it_is_written(numbers: set[int]) -> None:
-    assert parse_list(format_list(numbers)) == frozenset(numbers)
-
-
-@pytest.mark.parametrize("text", ["a", "1-", "-1", "3-1", "1,,2", "99999", "0-99999", "1;2", "1 2"])
-def test_a_malformed_list_is_none(text: str) -> None:
-    assert parse_list(text) is None
+    assert parse_number_list(format_list(numbers)) == frozenset(numbers)
 
 
 def test_lists_are_written_as_short_as_the_kernel_does() -> None:

@@ -12,7 +12,7 @@ import pytest
 from fake_monitors import MIB, FakeHost
 from pydantic import ValidationError
 
-from mom_core import BalloonControl, Decision, GuestEvents, Outcome, PluginContext, Report, Severity, Snapshot, Status
+from mom_core import BalloonControl, Decision, Outcome, PluginContext, Report, Severity, Snapshot, Status
 from mom_core.hypervisor import Hypervisor
 from mom_devkit import apply_decisions
 from mom_plugins_qemu import QemuPlugin
@@ -132,7 +132,6 @@ def test_events_at_a_monitor_of_moms_own_wake_mom_but_for_sizes_that_it_set_itse
     plugin = make(event_sockets=[f"{host.folder}/*.events"], watch="0s")
     hypervisor = of(plugin)
     assert isinstance(hypervisor, BalloonControl)
-    assert isinstance(hypervisor, GuestEvents)
     (web,) = hypervisor.guests()
     assert _soon(lambda: woken), "it is connected, and mom was told"
     del woken[:]

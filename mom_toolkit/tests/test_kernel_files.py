@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_toolkit import Pressure, ProcessStat, boot_id, parse_meminfo, pid_of, process_ids, read_kernel_file, write_kernel_file
+from mom_toolkit import (
+    Pressure,
+    ProcessStat,
+    boot_id,
+    parse_meminfo,
+    parse_number_list,
+    pid_of,
+    process_ids,
+    read_kernel_file,
+    write_kernel_file,
+)
 
 TICKS = os.sysconf("SC_CLK_TCK")
 KSMD = "37 (ksmd) S 2 0 0 0 -1 2097216 0 0 0 0 25 75 0 0 25 5 1 0 26 0 0 18446744073709551615\n"
@@ -59,6 +69,18 @@ def test_a_file_of_the_kernel_is_written_as_a_whole_and_never_made(tmp_path: Pat
 def test_any_bytes_as_meminfo_or_pressure_are_harmless(content: bytes) -> None:
     assert all(number >= 0 for number in parse_meminfo(content).values())
     assert all(0 <= one.avg10 <= 100 and one.total >= 0 for one in Pressure.parse(content).values())
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        *((text, frozenset()) for text in ("", "\n")),
+        *(("0\n", {0}), ("0-3\n", {0, 1, 2, 3}), ("0-1,4, 8-9", {0, 1, 4, 8, 9}), ("0-3,^2,8", {0, 1, 3, 8}), ("0-8191", {*range(8192)})),
+        *((text, None) for text in ("a", "1-", "0-", "-1", "3-1", "1,,2", "8192", "0-99999999", "9999999999", "1;2", "1 2", "\u00b2")),
+    ],
+)
+def test_a_list_of_cpus_or_nodes_is_read_and_a_malformed_one_is_none(text: str, numbers: set[int] | None) -> None:
+    assert parse_number_list(text) == numbers
 
 
 def test_processes_are_found_by_their_names_and_an_unreadable_proc_is_no_empty_one(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from mom_core import (
     CpuTuneControl,
     Entity,
     GuestBusy,
-    GuestEvents,
     GuestGone,
     Hypervisor,
     HypervisorError,
@@ -48,7 +47,7 @@ def test_more_guests_than_any_host_has_are_refused_as_a_whole(vdsm: Vdsm, hyperv
 
 
 def test_it_can_what_controllers_ask_for(hypervisor: VdsmHypervisor) -> None:
-    for capability in (Hypervisor, BalloonControl, CpuTuneControl, IoTuneControl, KsmWriter, GuestEvents):
+    for capability in (Hypervisor, BalloonControl, CpuTuneControl, IoTuneControl, KsmWriter):
         assert isinstance(hypervisor, capability)
     assert not isinstance(hypervisor, KsmControl), "the knobs are read from the kernel"
 

@@ -26,7 +26,6 @@ from .hypervisor import (
     CpuTune as CpuTune,
     CpuTuneControl as CpuTuneControl,
     DiskTune as DiskTune,
-    GuestEvents as GuestEvents,
     Hypervisor as Hypervisor,
     IoTuneControl as IoTuneControl,
     KsmControl as KsmControl,
@@ -67,6 +66,7 @@ from .model import (
     Suggestion as Suggestion,
     Target as Target,
     Verdict as Verdict,
+    first_names as first_names,
     printable as printable,
     printable_lines as printable_lines,
 )

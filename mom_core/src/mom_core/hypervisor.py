@@ -7,7 +7,7 @@ in time by the implementation. Guests are named by their `Entity`; a guest that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -148,13 +148,4 @@ class KsmWriter(Protocol):
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
         """Set these knobs, by the names of their files in /sys/kernel/mm/ksm."""
-        ...
-
-
-@runtime_checkable
-class GuestEvents(Protocol):
-    """Tells at once when guests come, go or change, so that mom need not wait for its next cycle."""
-
-    def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
-        """Call `callback(what happened)` from any thread on each event; the returned function ends that."""
         ...

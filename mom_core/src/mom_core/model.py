@@ -720,6 +720,12 @@ def printable(text: str, limit: int = 80) -> str:
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
+def first_names(names: Sequence[str], most: int = 5) -> str:
+    """The first of these names from outside, safe to print, and how many more there are: `a, b and 3 more`."""
+    shown = ", ".join(printable(name) for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
 def printable_lines(text: str) -> str:
     """A text of several lines from outside, safe to print: control characters escaped, but for line ends and tabs."""
     return _escaped(text, "\n\t")

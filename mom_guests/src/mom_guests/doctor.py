@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from mom_core import Finding, Severity, Value, format_duration, printable
+from mom_core import Finding, Severity, Value, first_names, format_duration
 from mom_guests.fields import AUTODEFLATE, REPORTING
 from mom_guests.seen_guests import SeenGuest
-
-_MOST_NAMES: Final = 5
-"""So many guests are named; a host may have hundreds."""
 
 _WORTH_MENTION_KIB: Final = 64 << 10
 """Memory that a guest's process holds and the guest does not use, from which on a number is worth saying."""
@@ -94,6 +91,4 @@ def count_of(guests: Sequence[object]) -> str:
 
 def told(names: Sequence[str], how: str = "") -> str:
     """How many guests these are, how they are, the first of their names, and how many more there are."""
-    more = len(names) - _MOST_NAMES
-    named = ", ".join(printable(name) for name in names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
-    return f"{count_of(names)}{how}: {named}"
+    return f"{count_of(names)}{how}: {first_names(names)}"

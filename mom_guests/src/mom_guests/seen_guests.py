@@ -135,7 +135,7 @@ G = TypeVar("G", bound=SeenGuest)
 
 
 class SeenGuests(ABC, Generic[G]):
-    """The guests of a hypervisor, for several threads: implements `Hypervisor` and `GuestEvents`.
+    """The guests of a hypervisor, for several threads: implements `Hypervisor`.
 
     :param stale_after: seconds from which on statistics are stale; None: by each guest's own period
     :param host_side: sees the guests' processes; None where they run on another host

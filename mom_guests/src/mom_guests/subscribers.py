@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 class Subscribers:
-    """Those that are told, as `GuestEvents` has it. Safe to be used from several threads."""
+    """Those that are told. Safe to be used from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -9,7 +9,7 @@ from functools import lru_cache
 from operator import is_
 from typing import NamedTuple
 
-from mom_core import Guest, GuestSettings, Portion, Snapshot, UnitError, Value, as_number, format_kib, printable
+from mom_core import Guest, GuestSettings, Portion, Snapshot, UnitError, Value, as_number, first_names, format_kib, printable
 
 GUARANTEE = "mem_guarantee"
 GUARANTEE_SHARE = "mem_guarantee_share"
@@ -37,9 +37,6 @@ ORDINARY_PRIORITY = 50.0
 
 METADATA = "mem_guarantee"
 """The property of a guest with what its metadata promises, as it is written there."""
-
-NAMES_SHOWN = 5
-"""Guests that are named where many are concerned; the rest is counted."""
 
 
 class Promise(NamedTuple):
@@ -123,11 +120,8 @@ class PromisesKept:
         """The same, and who pays for it."""
         if not (more_than := self.oversold_by()):
             return ""
-        named = [
-            f"{printable(one.guest.name, 30)} {format_kib(one.kept)} of {format_kib(one.promised)}" for one in self.shrunk[:NAMES_SHOWN]
-        ]
-        more = f" and {len(self.shrunk) - NAMES_SHOWN} more" if len(self.shrunk) > NAMES_SHOWN else ""
-        return f"{more_than}: guarantees shrink, those of the lowest priority first. What holds now: {', '.join(named)}{more}"
+        named = [f"{printable(one.guest.name, 30)} {format_kib(one.kept)} of {format_kib(one.promised)}" for one in self.shrunk]
+        return f"{more_than}: guarantees shrink, those of the lowest priority first. What holds now: {first_names(named)}"
 
 
 class Guarantees:

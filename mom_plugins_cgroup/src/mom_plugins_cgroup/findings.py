@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, printable
+from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, first_names, printable
 from mom_plugins_cgroup.fields import KNOBS
 from mom_plugins_cgroup.groups import folder_of
 from mom_toolkit import Hierarchies, read_kernel_file
@@ -50,10 +50,10 @@ def _about_guests(guests: Sequence[Guest], folders: Mapping[str, str]) -> Iterab
     grouped = {guest.id for guest in guests if guest.id in folders and Path(folders[guest.id], "memory.current").exists()}
     if grouped:
         yield Finding(Severity.OK, SUBJECT, f"{len(grouped)} of {len(guests)} guests have groups of their own")
-    without = [printable(guest.name) for guest in guests if guest.id not in grouped]
+    without = [guest.name for guest in guests if guest.id not in grouped]
     if without:
-        names = ", ".join(without[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")
-        yield Finding(Severity.WARNING, SUBJECT, f"guests without a group of their own with the controller memory: {names}", _NO_GROUP_CURE)
+        message = f"guests without a group of their own with the controller memory: {first_names(without)}"
+        yield Finding(Severity.WARNING, SUBJECT, message, _NO_GROUP_CURE)
     folder = next((folders[guest.id] for guest in guests if guest.id in grouped), None)
     for control, (file, _) in KNOBS.items() if folder is not None else ():
         if not Path(f"{folder}/{file}").exists():

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from mom_core import Finding, Guest, Severity, printable
+from mom_core import Finding, Guest, Severity, first_names, printable
 from mom_plugins_guestagent.collector import AgentState, AgentTarget
-
-_MOST_NAMES = 5
-"""So many guests are named; a host may have hundreds."""
 
 SUBJECT = "guest agents"
 
@@ -61,6 +58,4 @@ def _count(guests: Sequence[object]) -> str:
 
 
 def _names(guests: Sequence[Guest]) -> str:
-    names = [printable(guest.name) for guest in guests[:_MOST_NAMES]]
-    more = len(guests) - len(names)
-    return ", ".join(names) + (f" and {more} more" if more else "")
+    return first_names([guest.name for guest in guests])

@@ -7,7 +7,6 @@ import re
 from mom_core import FieldSpec, Scope, Unit
 
 _LOAD = re.compile(r"([0-9]{1,9}\.[0-9]{1,4}) ([0-9]{1,9}\.[0-9]{1,4}) ([0-9]{1,9}\.[0-9]{1,4}) ")
-_CPU_LIST = re.compile(r"[0-9]{1,9}(?:-[0-9]{1,9})?(?:,[0-9]{1,9}(?:-[0-9]{1,9})?)*\n?")
 
 _ABOUT = "tasks that run or wait to, average of {} min, not divided by CPUs"
 
@@ -21,12 +20,3 @@ def load_fields(text: str) -> dict[str, float]:
     """`load_1`, `load_5` and `load_15` from /proc/loadavg; empty when the text is malformed."""
     match = _LOAD.match(text)
     return {} if match is None else dict(zip(("load_1", "load_5", "load_15"), map(float, match.groups()), strict=True))
-
-
-def count_cpus(text: str) -> int | None:
-    """How many CPUs a kernel CPU list such as `0-3,8` names; None when it is malformed."""
-    if not _CPU_LIST.fullmatch(text):
-        return None
-    parts = [part.partition("-") for part in text.strip().split(",")]
-    count = sum(int(last or first) - int(first) + 1 for first, _, last in parts)
-    return count if count > 0 else None

@@ -35,7 +35,7 @@ from mom_plugins_host.findings import cpu_lists_finding, memory_finding, pressur
 from mom_plugins_host.kernel_texts import read_text
 from mom_plugins_host.trigger import WINDOW_SECONDS
 from mom_plugins_host.watch import HostWatch, WatchSettings
-from mom_toolkit import ColdMemoryControl, Pressure, parse_meminfo, read_kernel_file
+from mom_toolkit import ColdMemoryControl, Pressure, parse_meminfo, parse_number_list, read_kernel_file
 
 if TYPE_CHECKING:
     from mom_cli import StatusPart
@@ -124,7 +124,7 @@ class HostPlugin:
         if (text := read_text(self._loadavg)) is not None:
             fields.update(load.load_fields(text))
         if (text := read_text(self._cpus)) is not None:
-            fields["cpu_count"] = load.count_cpus(text)
+            fields["cpu_count"] = len(parse_number_list(text) or ()) or None
         for resource, path in self._pressure:
             fields.update(pressure.pressure_fields(resource, Pressure.parse(read_kernel_file(path))))
         fields.update(clock.time_fields(time.time_ns()))

@@ -16,7 +16,7 @@ from mom_plugins_libvirt.tunes import TunableGuests
 
 
 class LibvirtHypervisor(TunableGuests, MovableGuests):
-    """The guests of one libvirtd: implements `Hypervisor`, `BalloonControl`, `AgentAccess`, `GuestEvents`, and what `TunableGuests` and
+    """The guests of one libvirtd: implements `Hypervisor`, `BalloonControl`, `AgentAccess`, and what `TunableGuests` and
     `MovableGuests` do. Safe to be used from several threads.
 
     Every setter raises `GuestGone`, `GuestBusy` when it did not come back in time (it may still take effect), `NotSupported` for what the

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from mom_core import DiskTune, NetTune
 from mom_guests import DISK_LIMITS
-from mom_toolkit import NodeTune
+from mom_toolkit import NodeTune, parse_number_list
 
 OVIRT_TUNE = "http://ovirt.org/vm/tune/1.0"
 """The namespace in which oVirt writes what was agreed for a guest."""
@@ -27,10 +26,6 @@ _REMOVABLE = frozenset({"cdrom", "floppy"})
 
 _LONGEST_NUMBER = 18
 """Digits; so long a number always fits into what a field can hold."""
-
-_MOST_CPUS_OR_NODES = 1 << 16
-"""More than any kernel is built for: a longer list is not written out."""
-
 
 ANY_NODE = NodeTune("strict", frozenset())
 """What libvirt takes for the choice of nodes where nothing was chosen."""
@@ -121,23 +116,7 @@ def _bandwidth(direction: Element | None) -> Mapping[str, int]:
 def _nodes(memory: Element | None) -> NodeTune:
     if memory is None:
         return ANY_NODE
-    return NodeTune(memory.get("mode", "strict"), numbers_in(memory.get("nodeset", "")))
-
-
-def numbers_in(text: str) -> AbstractSet[int]:
-    """The numbers in a list such as `0-3,^2,8`; empty when it is no such list."""
-    numbers: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.strip().removeprefix("^").partition("-")
-        low = _number(first)
-        high = _number(last) if dash else low
-        if low is None or high is None or high - low > _MOST_CPUS_OR_NODES:
-            return frozenset()
-        if part.strip().startswith("^"):
-            numbers.difference_update(range(low, high + 1))
-        else:
-            numbers.update(range(low, high + 1))
-    return frozenset(numbers)
+    return NodeTune(memory.get("mode", "strict"), parse_number_list(memory.get("nodeset", "")) or frozenset())
 
 
 def _number(text: str | None) -> int | None:

@@ -8,8 +8,7 @@ from pathlib import Path
 from mom_core import Change, Entity, GuestGone, Hypervisor, HypervisorError, NotSupported, Target, Value
 from mom_plugins_numa.fields import NODESET, PINS, balancing_knob, nodeset_text, parse_pins, pins_text
 from mom_plugins_numa.nodes import read_nodes, with_memory
-from mom_plugins_numa.numbers import parse_list
-from mom_toolkit import CpuPinControl, NodeTuneControl
+from mom_toolkit import CpuPinControl, NodeTuneControl, parse_number_list
 
 
 def read(root: Path, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
@@ -71,7 +70,7 @@ def _pin(hypervisor: Hypervisor, change: Change) -> None:
 
 def _bind(hypervisor: Hypervisor, change: Change) -> None:
     assert isinstance(hypervisor, NodeTuneControl)  # noqa: S101  # it was read by this
-    nodes = parse_list(str(change.value))
+    nodes = parse_number_list(str(change.value))
     if not nodes:
         raise NotSupported(f"{change.value!r:.60} is no list of nodes, such as 0 or 0-1")
     hypervisor.set_node_tune(change.entity, nodes)

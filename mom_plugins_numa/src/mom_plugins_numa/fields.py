@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mom_core import ControlSpec, FieldSpec, Scope, Unit
 from mom_plugins_numa.nodes import BALANCING
-from mom_plugins_numa.numbers import format_list, parse_list
-from mom_toolkit import Knob, NodeTune
+from mom_plugins_numa.numbers import format_list
+from mom_toolkit import Knob, NodeTune, parse_number_list
 
 PINS, NODESET = "vcpu_pins", "numa_nodeset"
 
@@ -84,7 +84,7 @@ def _cpus_text(cpus: frozenset[int]) -> str:
 
 def parse_pins(text: str) -> list[frozenset[int]] | None:
     """The CPUs of each vCPU; one list is for all of them. None when it is malformed or a vCPU would have no CPU."""
-    parts = [parse_list(part) for part in text.split(";")]
+    parts = [parse_number_list(part) for part in text.split(";")]
     pins = [part for part in parts if part]
     return pins if len(pins) == len(parts) else None
 

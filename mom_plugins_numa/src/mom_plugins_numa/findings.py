@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from mom_core import Finding, Hypervisor, HypervisorError, Severity, format_kib, printable
+from mom_core import Finding, Hypervisor, HypervisorError, Severity, first_names, format_kib
 from mom_plugins_numa.fields import balancing_knob
 from mom_plugins_numa.nodes import read_nodes, with_memory
-from mom_plugins_numa.numbers import format_list, joined
+from mom_plugins_numa.numbers import format_list
 from mom_plugins_numa.process import Process
 from mom_toolkit import CpuPinControl, NodeTuneControl, pid_of
 
@@ -58,7 +58,7 @@ def _guests(hypervisor: Hypervisor, root: Path) -> Iterable[Finding]:
         return
     without, unreadable, nameless = [], [], []
     for guest in guests:
-        pid, name = guest.properties.get("pid"), printable(guest.name)
+        pid, name = guest.properties.get("pid"), guest.name
         if not isinstance(pid, int):
             without.append(name)
             continue
@@ -70,13 +70,13 @@ def _guests(hypervisor: Hypervisor, root: Path) -> Iterable[Finding]:
         if not process.vcpus():
             nameless.append(name)
     if without:
-        message = f"guests {joined(without)} have no process on this host: where they are is unknown"
+        message = f"guests {first_names(without)} have no process on this host: where they are is unknown"
         yield Finding(Severity.WARNING, SUBJECT, message)
     if unreadable:
-        message = f"/proc/PID/numa_maps cannot be read for guests {joined(unreadable)}"
+        message = f"/proc/PID/numa_maps cannot be read for guests {first_names(unreadable)}"
         yield Finding(Severity.WARNING, SUBJECT, message, "run mom as root, or with CAP_SYS_PTRACE")
     if nameless:
-        message = f"the vCPU threads of guests {joined(nameless)} have no names, so where they run is unknown"
+        message = f"the vCPU threads of guests {first_names(nameless)} have no names, so where they run is unknown"
         yield Finding(Severity.WARNING, SUBJECT, message, "start QEMU with -name …,debug-threads=on, as libvirt does")
     if guests and not (without or unreadable or nameless):
         yield Finding(Severity.OK, SUBJECT, f"where {len(guests)} guests are can be seen")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mom_core import Value
-from mom_plugins_numa.numbers import format_list, parse_list
-from mom_toolkit import read_kernel_file
+from mom_plugins_numa.numbers import format_list
+from mom_toolkit import parse_number_list, read_kernel_file
 
 BALANCING = "proc/sys/kernel/numa_balancing"
 
@@ -55,7 +55,7 @@ def _read_node(folder: Path, number: int, count: int) -> NumaNode | None:
     if total is None or free is None:
         return None
     cache = sizes.get(b"Active(file)", 0) + sizes.get(b"Inactive(file)", 0)
-    cpus = parse_list(read_kernel_file(folder / "cpulist").decode("ascii", "replace")) or frozenset()
+    cpus = parse_number_list(read_kernel_file(folder / "cpulist").decode("ascii", "replace")) or frozenset()
     words = read_kernel_file(folder / "distance").split()
     distances = [int(word) for word in words] if len(words) == count and all(word.isdigit() for word in words) else []
     return NumaNode(number, total, free, cache, cpus, distances)

@@ -2,31 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
 from mom_core import Value, as_items, as_number, as_whole
-
-MOST = 8191
-"""The highest number that is taken: kernels are built for 8192 CPUs and 1024 nodes at most."""
-
-_PART = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
-
-
-def parse_list(text: str) -> frozenset[int] | None:
-    """The numbers in a text like `0-3,8`; none in an empty one; None when it is malformed."""
-    found: set[int] = set()
-    for part in text.strip().split(",") if text.strip() else ():
-        match = _PART.fullmatch(part.strip())
-        if match is None:
-            return None
-        first = int(match[1])
-        last = first if match[2] is None else int(match[2])
-        if last < first or last > MOST:
-            return None
-        found.update(range(first, last + 1))
-    return frozenset(found)
 
 
 def format_list(numbers: AbstractSet[int]) -> str:
@@ -71,10 +50,3 @@ def remote_share(memory: Mapping[int, float], cpus: Mapping[int, float]) -> floa
         return None
     near = sum(share * spent.get(node, 0.0) for node, share in held.items())
     return min(1.0, max(0.0, 1.0 - near))
-
-
-def joined(names: Iterable[str], most: int = 5) -> str:
-    """Some of these, and how many more there are."""
-    every = list(names)
-    more = f" and {len(every) - most} more" if len(every) > most else ""
-    return ", ".join(every[:most]) + more

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mom_plugins_numa.numbers import parse_list
-from mom_toolkit import ProcessStat, read_kernel_file
+from mom_toolkit import ProcessStat, parse_number_list, read_kernel_file
 
 MOST_MAPS = 64 << 20
 """Bytes of numa_maps that are read at most: 100 bytes for each of 65,530 areas (vm.max_map_count), tenfold."""
@@ -78,4 +77,4 @@ class Process:
             stat = ProcessStat.parse(read_kernel_file(task / "stat"))
             allowed = _ALLOWED.search(read_kernel_file(task / "status"))
             if stat is not None and stat.processor is not None and allowed is not None:
-                yield Vcpu(int(named[1]), stat.processor, parse_list(allowed[1].decode()) or frozenset(), stat.cpu_seconds)
+                yield Vcpu(int(named[1]), stat.processor, parse_number_list(allowed[1].decode()) or frozenset(), stat.cpu_seconds)

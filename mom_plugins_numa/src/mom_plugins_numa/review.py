@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from mom_core import Decision, Guest, Revision, Snapshot, Value, as_number, as_whole, format_kib
 from mom_plugins_numa.fields import NODESET, PINS, parse_pins, pins_text
-from mom_plugins_numa.numbers import by_node, format_list, parse_list
-from mom_toolkit import Promises
+from mom_plugins_numa.numbers import by_node, format_list
+from mom_toolkit import Promises, parse_number_list
 
 RESERVE_SHARE = 0.05
 RESERVE_KIB = 512 << 10
@@ -45,15 +45,15 @@ def _pins(decision: Decision, nodes: _Nodes) -> tuple[str, str]:
 
 def _cpus_of(item: Mapping[str, Value]) -> frozenset[int]:
     cpus = item.get("cpus")
-    return (parse_list(cpus) if isinstance(cpus, str) else None) or frozenset()
+    return (parse_number_list(cpus) if isinstance(cpus, str) else None) or frozenset()
 
 
 def _nodeset(decision: Decision, guest: Guest, nodes: _Nodes, promises: Promises) -> tuple[str, str]:
     """Why these nodes are refused, and how they are written."""
-    wanted = parse_list(str(decision.value))
+    wanted = parse_number_list(str(decision.value))
     if not wanted:
         return f"{decision.value!r:.60} is no list of nodes, such as 0 or 0-1", ""
-    before = parse_list(str(guest.fields.get(NODESET) or ""))
+    before = parse_number_list(str(guest.fields.get(NODESET) or ""))
     widens = bool(before) and before is not None and before <= wanted  # only what narrows the choice can leave the guest short
     return "" if widens else _too_small(wanted, guest, nodes, promises), format_list(wanted)
 

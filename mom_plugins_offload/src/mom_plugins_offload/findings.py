@@ -7,13 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from mom_core import Finding, Hypervisor, HypervisorError, Severity, format_kib, printable
+from mom_core import Finding, Hypervisor, HypervisorError, Severity, first_names, format_kib, printable
 from mom_plugins_offload.processes import way_to
 from mom_plugins_offload.stores import KEPT_SHARE, LEAST_RATIO, ratio_of, stores_of
 from mom_toolkit import ColdMemoryControl, Hierarchies, StoreKind, SwapStore
 
 SUBJECT: Final = "cold memory"
-_MOST_NAMES: Final = 5
 
 _ZRAM: Final = (
     "for compressed memory: apt install systemd-zram-generator (dnf: zram-generator), write to /etc/systemd/zram-generator.conf the lines"
@@ -85,11 +84,8 @@ def _about_guests(root: Path, hierarchies: Hierarchies, hypervisor: Hypervisor) 
             fine += 1
             continue
         without = "without a control group of their own, their hot memory is taken with the cold, so it is taken slowly"
-        by_reason.setdefault(way.why_not or without, []).append(printable(guest.name))
+        by_reason.setdefault(way.why_not or without, []).append(guest.name)
     if fine:
         yield Finding(Severity.OK, SUBJECT, f"the kernel tells what is cold of {fine} of {len(guests)} guests")
     for reason, names in by_reason.items():
-        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-        yield Finding(
-            Severity.WARNING, SUBJECT, f"{', '.join(names[:_MOST_NAMES])}{more}: {reason}", "see the README of mom_plugins_offload"
-        )
+        yield Finding(Severity.WARNING, SUBJECT, f"{first_names(names)}: {reason}", "see the README of mom_plugins_offload")

@@ -23,7 +23,7 @@ _BLOCK: Final = prepared((Question("query-block"),))
 
 class QemuHypervisor(Sampler):
     """The guests of QEMU processes whose monitors are found by patterns: implements `Hypervisor`, `BalloonControl`, `IoTuneControl`,
-    `LifecycleControl` (of guests that run), `AgentAccess` (sockets) and `GuestEvents`, and is the watch's `BalloonStatistics`.
+    `LifecycleControl` (of guests that run) and `AgentAccess` (sockets), and is the watch's `BalloonStatistics`.
 
     Safe to be used from several threads. Every setter raises `NotSupported` for what the guest cannot have, `GuestGone`, `GuestBusy` when
     its monitor did not answer (where it was asked, it may still take effect), and other kinds of `HypervisorError`.

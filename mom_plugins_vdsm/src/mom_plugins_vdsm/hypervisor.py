@@ -65,7 +65,7 @@ class _State:
 
 
 class VdsmHypervisor:
-    """The guests of this host's vdsm: `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl`, `KsmWriter` and `GuestEvents`.
+    """The guests of this host's vdsm: `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl` and `KsmWriter`.
 
     Safe to be used from several threads. Everything takes at most the time-out that the settings give it. A guest about which vdsm
     does not answer is not asked about again while that call is open: each holds one of vdsm's eight workers.

@@ -34,13 +34,14 @@ from .kernel_files import (
     ProcessStat as ProcessStat,
     boot_id as boot_id,
     parse_meminfo as parse_meminfo,
+    parse_number_list as parse_number_list,
     pid_of as pid_of,
     process_ids as process_ids,
     read_kernel_file as read_kernel_file,
     write_kernel_file as write_kernel_file,
 )
 from .knobs import Knob as Knob, KnobPlugin as KnobPlugin, write_file as write_file
-from .run_summary import RunSummary as RunSummary, side_by_side as side_by_side
+from .run_summary import RunSummary as RunSummary
 from .services.admission import Admission as Admission, Admissions as Admissions, Donor as Donor
 from .services.classes import ClassFiles as ClassFiles
 from .services.eviction import (

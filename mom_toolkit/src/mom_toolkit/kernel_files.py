@@ -17,6 +17,10 @@ _PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
 _KERNEL_THREAD: Final = 0x00200000
 """PF_KTHREAD of the kernel's include/linux/sched.h. Any process may call itself ksmd; only the kernel sets this."""
 
+_RANGE: Final = re.compile(r"(\^?)([0-9]{1,5})(?:-([0-9]{1,5}))?")
+_HIGHEST_NUMBER: Final = 8191
+"""Kernels are built for 8192 CPUs and 1024 nodes at most."""
+
 _MEMORY_LINE: Final = re.compile(rb"^([A-Za-z_()0-9]+): +([0-9]{1,18})(?: kB)?$", re.MULTILINE)
 _SHARE: Final = rb"([0-9]{1,3}\.[0-9]{1,2})"
 _PRESSURE_LINE: Final = re.compile(
@@ -68,6 +72,20 @@ def boot_id(proc: Path) -> str:
 def parse_meminfo(content: bytes) -> dict[str, int]:
     """The lines of /proc/meminfo by their names: KiB, or counts where the kernel writes no unit. A malformed line is left out."""
     return {name.decode(): int(number) for name, number in _MEMORY_LINE.findall(content)}
+
+
+def parse_number_list(text: str) -> frozenset[int] | None:
+    """The numbers in a list of CPUs or nodes, such as `0-3,8`, or `0-3,^2` as libvirt writes it; None: it is malformed."""
+    numbers: set[int] = set()
+    for part in text.strip().split(",") if text.strip() else ():
+        match = _RANGE.fullmatch(part.strip())
+        if match is None:
+            return None
+        first, last = int(match[2]), int(match[3] or match[2])
+        if not first <= last <= _HIGHEST_NUMBER:
+            return None
+        (numbers.difference_update if match[1] else numbers.update)(range(first, last + 1))
+    return frozenset(numbers)
 
 
 class Pressure(NamedTuple):

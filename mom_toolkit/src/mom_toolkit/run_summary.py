@@ -170,6 +170,17 @@ class RunSummary:
             ("cycles, and of these started early", f"{self.cycles}, {self.woken}"),
         ]
 
+    @staticmethod
+    def side_by_side(summaries: Sequence[RunSummary]) -> list[str]:
+        """For a person: a line for each figure, with a column for each run, below their names where there are several."""
+        columns = [dict(summary.rows()) for summary in summaries]
+        widths = [max(len(summary.name), *map(len, column.values())) for summary, column in zip(summaries, columns, strict=True)]
+        first = max(map(len, columns[0]))
+        rows = [(label, [column[label] for column in columns]) for label in columns[0]]
+        if len(summaries) > 1:
+            rows.insert(0, ("", [summary.name for summary in summaries]))
+        return [f"  {label:<{first}}  " + "  ".join(map(str.rjust, cells, widths)) for label, cells in rows]
+
     def failure_lines(self) -> list[str]:
         """For a person: how policies failed; nothing where none did."""
         return [
@@ -213,17 +224,6 @@ class RunSummary:
             "most_pressure_percent": self.most_pressure,
             "failures": dict(self.failures),
         }
-
-
-def side_by_side(summaries: Sequence[RunSummary]) -> list[str]:
-    """For a person: a line for each figure, with a column for each run, below their names where there are several."""
-    columns = [dict(summary.rows()) for summary in summaries]
-    widths = [max(len(summary.name), *map(len, column.values())) for summary, column in zip(summaries, columns, strict=True)]
-    first = max(map(len, columns[0]))
-    rows = [(label, [column[label] for column in columns]) for label in columns[0]]
-    if len(summaries) > 1:
-        rows.insert(0, ("", [summary.name for summary in summaries]))
-    return [f"  {label:<{first}}  " + "  ".join(map(str.rjust, cells, widths)) for label, cells in rows]
 
 
 def gib(kib: float) -> str:

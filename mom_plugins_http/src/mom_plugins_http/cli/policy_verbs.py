@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import click
 
-from mom_core import MomError, UnitError, format_duration, parse_duration, printable
+from mom_core import MomError, UnitError, first_names, format_duration, parse_duration, printable
 from mom_daemon import config_option, json_option, print_prose, print_text
 from mom_plugins_http.cli.client import ANSWER_SECONDS, READ_SECONDS, ApiRefusedError, Client
 
@@ -200,10 +200,8 @@ def _show_canary(found: Any, *, as_json: bool) -> None:
         for title, group in (("on trial", "canary"), ("all others", "others"), ("on trial, before", "before")):
             one = found[group]
             click.echo(f"  {title:<18}{one['guests']:6}{one['looks']:7}{one['told']:6}{one['ailing']:8}{one['killed']:8}")
-    names = [printable(one["name"]) for one in found["on"]]
-    if names:
-        more = f" and {len(names) - _SHOWN_GUESTS} more" if len(names) > _SHOWN_GUESTS else ""
-        print_prose(f"on {', '.join(names[:_SHOWN_GUESTS])}{more}", 2)
+    if found["on"]:
+        print_prose(f"on {first_names([one['name'] for one in found['on']], _SHOWN_GUESTS)}", 2)
     if found["note"]:
         print_prose(printable(found["note"], 400), 2)
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_cli import find_guest
-from mom_core import HOST_ID, Declarations, Entity, Guest, MomError, PluginContext, Scope, Source, printable
+from mom_core import HOST_ID, Declarations, Entity, Guest, MomError, PluginContext, Scope, Source, first_names
 from mom_daemon import Seconds, Time, json_text
 from mom_plugins_http.routes.published import CycleSample, Published, ReportView
 from mom_plugins_http.routes.route import LIMIT, ApiCall, Parameter
@@ -124,12 +124,11 @@ def wanted_fields(call: ApiCall, declarations: Declarations) -> tuple[str, ...] 
     unknown = [name for name in dict.fromkeys(names) if name not in known]
     if not unknown:
         return names
-    shown = [printable(name) for name in unknown[:_SHOWN_UNKNOWN]]
-    more = f" and {len(unknown) - len(shown)} more" if len(unknown) > len(shown) else ""
     near = [alike[0] for name in unknown[:_SHOWN_UNKNOWN] if (alike := get_close_matches(name[:100], known, 1, 0.6))]
     meant = f"did you mean {', '.join(near)}? " if near else ""
     what = "field" if len(unknown) == 1 else "fields"
-    raise ProblemError(400, f"no plugin declares the guest {what} {', '.join(shown)}{more}", f"{meant}GET /v1/fields lists all")
+    message = f"no plugin declares the guest {what} {first_names(unknown, _SHOWN_UNKNOWN)}"
+    raise ProblemError(400, message, f"{meant}GET /v1/fields lists all")
 
 
 _SHOWN_UNKNOWN: Final = 5

@@ -18,7 +18,7 @@ from mom_plugins_record.recording.times import moment_of, shown
 from mom_plugins_record.replay.comparison import Comparison, DecisionDifference, compare
 from mom_plugins_record.replay.complaints import Complaint, Complaints
 from mom_plugins_record.replay.estimate import Estimate, estimate
-from mom_toolkit import side_by_side
+from mom_toolkit import RunSummary
 
 SUFFIX: Final = ".policy"
 
@@ -180,7 +180,7 @@ def _estimate_lines(estimated: Estimate | None) -> list[str]:
         "Estimated: both simulated from the recorded state on, beside what was recorded, which shows how far off the simulator is:",
     ]
     lines.extend(f"  not simulated: {name}" for name in estimated.left_out)
-    return [*lines, *side_by_side((estimated.recorded, estimated.then, estimated.now))]
+    return [*lines, *RunSummary.side_by_side((estimated.recorded, estimated.then, estimated.now))]
 
 
 def _estimate_json(estimated: Estimate | None) -> Mapping[str, object] | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mom_core import printable
 from mom_plugins_sim.demo.story import INTERVAL, LOAD, Moment
-from mom_toolkit import RunSummary, field_number, side_by_side, taken_from
+from mom_toolkit import RunSummary, field_number, taken_from
 
 BALLOON = "balloon_target"
 """The control by which guests give and get memory."""
@@ -59,7 +59,7 @@ class Summary:
         return [
             f"{self.guests} guests were sold {size(self.sold)} on a host of {size(self.host)}; a program took {size(LOAD.peak)} of it.",
             "",
-            *side_by_side((self.managed, self.alone)),
+            *RunSummary.side_by_side((self.managed, self.alone)),
             "",
             f"  given back afterwards: {self.returned:.0%}",
             *(f"  left alone: {printable(name, 20)}, {reason}" for name, reason in sorted(self.left_alone.items())),

@@ -16,7 +16,7 @@ from mom_daemon import json_option, print_prose
 from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
 from mom_plugins_sim.scenario.schema import Scenario
 from mom_plugins_sim.simulate.run import SETUPS, run_scenario
-from mom_toolkit import RunSummary, SimulationSetup, quiet, side_by_side
+from mom_toolkit import RunSummary, SimulationSetup, quiet
 
 
 @click.command()
@@ -110,7 +110,7 @@ def _progress(reports: Iterable[Report], lasts: float, name: str, *, shown: bool
 
 def _tell(scenario: Scenario, summaries: list[RunSummary], lasts: float) -> None:
     click.echo(f"{scenario.title}, {lasting(lasts)}")
-    for line in side_by_side(summaries):
+    for line in RunSummary.side_by_side(summaries):
         click.echo(line)
     for summary in summaries:
         rows = summary.class_rows()
