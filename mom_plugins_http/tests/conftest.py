@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import secrets
 import socket
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pytest
 
 from mom_core import Engine, Report, load_config
 from mom_plugins_http import HttpPlugin
+from mom_plugins_http.service import Service
 
 Serve = Callable[..., "Served"]
+Found = TypeVar("Found")
+
+
+def client_of(path: Path, name: str = "mom") -> httpx.Client:
+    """A client of this socket, which calls the server by this name."""
+    return httpx.Client(transport=httpx.HTTPTransport(uds=str(path), verify=False), base_url=f"http://{name}", timeout=60)
+
+
+def wait_until(what: Callable[[], Found | None], explain: Callable[[], object] = str) -> Found:
+    """What there is, or is so, as soon as it is."""
+    until = time.monotonic() + 60
+    while not (found := what()):
+        assert time.monotonic() < until, explain()
+        time.sleep(0.01)
+    return found
 
 
 @dataclass
@@ -32,6 +50,11 @@ class Served:
         (found,) = (one.instance for one in self.engine.plugins.plugins if isinstance(one.instance, HttpPlugin))
         return found
 
+    @property
+    def service(self) -> Service:
+        assert self.plugin._service is not None
+        return self.plugin._service
+
     def tell(self, report: Report) -> None:
         """As the engine tells of a cycle."""
         self.plugin.mom_report(report)
@@ -41,40 +64,53 @@ class Served:
         assert answer.status_code == status, answer.text
         return answer.json()
 
+    def put(self, name: str, text: str = "(+ 1 2)", seen: str = "*") -> httpx.Response:
+        """Set a policy."""
+        return self.client.put(f"/v1/policies/{name}", content=text, headers={"content-type": "text/plain", "if-match": seen})
+
     def version(self) -> str:
         """The entity tag of the policies."""
         return self.client.get("/v1/policies").headers["etag"]
 
 
+@contextmanager
+def serving(folder: Path) -> Iterator[Serve]:
+    """Starts moms with their folders in this one, which end together."""
+    with ExitStack() as stack:
+        numbers = count(1)
+
+        def start(cycles: int = 1, plugins: dict[str, object] | None = None, **settings: object) -> Served:
+            own = folder / str(next(numbers))
+            own.mkdir()
+            folders = {f"{kind}_directory": str(own / kind) for kind in ("state", "run")}
+            enabled = {"sim": {}, "balloon": {}, "ksm": {}, "policy": {}, **(plugins or {}), "http": settings}
+            engine = stack.enter_context(Engine(load_config({"interval": "1h", **folders, "plugins": enabled})))
+            for _ in range(cycles):
+                engine.cycle()
+            path = own / "run/mom.sock"
+            return Served(engine, path, stack.enter_context(client_of(path)))
+
+        yield start
+
+
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """Starts a mom with these settings of the plugin http."""
-    with ExitStack() as stack:
-        started = 0
-
-        def start(cycles: int = 1, plugins: dict[str, object] | None = None, **settings: object) -> Served:
-            nonlocal started
-            started += 1
-            folder = tmp_path / str(started)
-            folder.mkdir(exist_ok=True)
-            config = load_config(
-                {
-                    "interval": "1h",
-                    "state_directory": str(folder / "state"),
-                    "run_directory": str(folder / "run"),
-                    "plugins": {"sim": {}, "balloon": {}, "ksm": {}, "policy": {}, **(plugins or {}), "http": settings},
-                }
-            )
-            engine = stack.enter_context(Engine(config))
-            for _ in range(cycles):
-                engine.cycle()
-            path = folder / "run/mom.sock"
-            client = stack.enter_context(
-                httpx.Client(transport=httpx.HTTPTransport(uds=str(path), verify=False), base_url="http://mom", timeout=60)
-            )
-            return Served(engine, path, client)
-
+    with serving(tmp_path) as start:
         yield start
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One with the usual settings, after two cycles, for all tests of a module that leave it as it is."""
+    with serving(tmp_path_factory.mktemp("shared")) as start:
+        yield start(cycles=2)
+
+
+@pytest.fixture
+def served(serve: Serve) -> Served:
+    """One with the usual settings, after its first cycle."""
+    return serve()
 
 
 def unused_port() -> int:

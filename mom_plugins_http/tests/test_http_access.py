@@ -9,7 +9,8 @@ import ssl
 import stat
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -23,7 +24,7 @@ from mom_toolkit import Address, listen
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Serve
+    from conftest import Serve, Served
 
 NOBODY, READERS, CHANGERS = 65534, 61_001, 61_002
 
@@ -39,6 +40,11 @@ print(json.dumps([answer.status, answer.read().decode()]))
 """
 
 
+def as_another_user(test):
+    """Mark a test that starts processes of other users."""
+    return pytest.mark.processes(pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")(test))
+
+
 def ask(path: Path, groups: list[int], method: str = "GET", url: str = "/v1/status") -> tuple[int, str]:
     """What a process of nobody in these groups is told."""
     for folder in path.parents:
@@ -50,52 +56,42 @@ def ask(path: Path, groups: list[int], method: str = "GET", url: str = "/v1/stat
     return status, text
 
 
+def assert_cannot_connect(path: Path) -> None:
+    """Nobody, who is in no group, gets as far as a refusal."""
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        ask(path, [])
+    assert "PermissionError" in caught.value.stderr
+
+
 @pytest.fixture
 def groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two groups that this host need not have."""
     monkeypatch.setattr("mom_plugins_http.service.group_id", {"readers": READERS, "changers": CHANGERS}.__getitem__)
 
 
-@pytest.mark.processes
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@as_another_user
 @pytest.mark.usefixtures("groups")
-def test_one_group_may_read_and_another_may_change(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    path = serve(read_group="readers", change_group="changers").path
-    assert ask(path, [READERS])[0] == 200
-    assert ask(path, [CHANGERS])[0] == 200
-    assert ask(path, [CHANGERS], "PUT", "/v1/policies/60_mine")[0] == 200
-    status, text = ask(path, [READERS], "PUT", "/v1/policies/60_mine")
+def test_one_group_may_read_another_may_change_and_a_stranger_cannot_even_connect(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    served = serve(read_group="readers", change_group="changers")
+    for path in (served.path, served.path.with_name("mom-page.sock")):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        assert {ask(path, [group])[0] for group in (READERS, CHANGERS)} == {200 if path == served.path else 401}
+        assert_cannot_connect(path)
+    assert "every user may connect" not in caplog.text
+    assert ask(served.path, [CHANGERS], "PUT", "/v1/policies/60_mine")[0] == 200
+    status, text = ask(served.path, [READERS], "PUT", "/v1/policies/60_mine")
     assert status == 403
     assert "`change_group` of the plugin http" in text
     assert "refused to user nobody" in caplog.text
 
 
-@pytest.mark.processes
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_without_groups_only_root_can_connect(serve: Serve) -> None:
-    path = serve().path
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    with pytest.raises(subprocess.CalledProcessError) as caught:
-        ask(path, [])
-    assert "PermissionError" in caught.value.stderr
+@as_another_user
+def test_without_groups_only_root_can_connect(served: Served) -> None:
+    assert stat.S_IMODE(served.path.stat().st_mode) == 0o600
+    assert_cannot_connect(served.path)
 
 
-@pytest.mark.processes
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-@pytest.mark.usefixtures("groups")
-def test_with_two_groups_a_stranger_cannot_even_connect(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    served = serve(read_group="readers", change_group="changers")
-    for path in (served.path, served.path.with_name("mom-page.sock")):
-        assert stat.S_IMODE(path.stat().st_mode) == 0o660
-        with pytest.raises(subprocess.CalledProcessError) as caught:
-            ask(path, [])
-        assert "PermissionError" in caught.value.stderr
-        assert {ask(path, [group])[0] for group in (READERS, CHANGERS)} == {200 if path == served.path else 401}
-    assert "every user may connect" not in caplog.text
-
-
-@pytest.mark.processes
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@as_another_user
 @pytest.mark.usefixtures("groups")
 def test_without_access_control_lists_mom_refuses_strangers_itself_and_says_so(
     serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
@@ -226,20 +222,20 @@ def test_a_further_name_that_is_none_is_refused_with_the_configuration(serve: Se
 
 def test_tcp_needs_tls_a_token_and_the_right_name(serve: Serve, tmp_path: Path, free_port: int, caplog: pytest.LogCaptureFixture) -> None:
     tcp = tcp_settings(tmp_path, free_port, read="read" * 8, change="change" * 8)
-    serve(tcp=tcp)
-    put: dict[str, Any] = {"content": "(+ 1 2)", "headers": {"content-type": "text/plain", "if-match": "*"}}
+    served = serve(tcp=tcp)
     verify = ssl.create_default_context(cafile=str(tcp["certificate"]))
     with httpx.Client(verify=verify, base_url=f"https://localhost:{free_port}", timeout=60) as client:
+        over_tcp = replace(served, client=client)
         assert client.get("/v1/status").status_code == 401
         for guess in ("nonsense", "s3cret-guess"):
             assert client.get("/v1/status", headers={"authorization": f"Bearer {guess}"}).status_code == 401
         client.headers["authorization"] = f"Bearer {'read' * 8}"
         assert client.get("/metrics").status_code == 200
-        assert client.put("/v1/policies/60_mine", **put).status_code == 403
+        assert over_tcp.put("60_mine").status_code == 403
         assert client.get("/v1/status", headers={"origin": "https://evil.example"}).status_code == 403
         assert client.get("/v1/status", headers={"host": "evil.example"}).status_code == 403
         client.headers["authorization"] = f"Bearer {'change' * 8}"
-        assert client.put("/v1/policies/60_mine", **put).status_code == 200
+        assert over_tcp.put("60_mine").status_code == 200
     wrong = [one.getMessage() for one in caplog.records if "token that is not known" in one.getMessage()]
     assert wrong in (["refused to 127.0.0.1: a token that is not known"], ["refused to ::1: a token that is not known"])
     assert not any(secret in caplog.text for secret in ("nonsense", "s3cret", "read" * 8, "change" * 8))
@@ -281,17 +277,16 @@ HERE = "localhost:8132"
     ],
 )
 def test_no_site_reaches_a_forwarded_socket_through_the_operators_browser(
-    serve: Serve, host: str, origin: str, fetch_site: str, good: bool
+    shared: Served, host: str, origin: str, fetch_site: str, good: bool
 ) -> None:
     """What `ssh -L 8132:/run/mom/mom.sock` lets a browser send: `evil.example` is a name that its owner lets point to 127.0.0.1."""
-    served = serve()
     headers = {"host": host, "origin": origin, "sec-fetch-site": fetch_site}
     sent = {name: value for name, value in headers.items() if value is not None}
-    assert (served.client.get("/v1/status", headers=sent).status_code == 200) is good
+    assert (shared.client.get("/v1/status", headers=sent).status_code == 200) is good
     change = {**sent, "content-type": "text/plain", "if-match": "*"}
-    assert (served.client.put("/v1/policies/60_mine", content="(+ 1 2)", headers=change).status_code == 200) is good
+    assert (shared.client.put("/v1/policies/60_mine", content="(+ 1 2)", headers=change).status_code == 200) is good
 
 
-def test_who_asks_is_told_what_it_may_do(serve: Serve) -> None:
-    found = serve().get("/v1/whoami")
+def test_who_asks_is_told_what_it_may_do(shared: Served) -> None:
+    found = shared.get("/v1/whoami")
     assert (found["right"], found["local"]) == ("change", True)

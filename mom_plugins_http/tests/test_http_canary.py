@@ -20,13 +20,13 @@ def begin(served: Served, status: int = 201, seen: str | None = "*", **body: obj
     return answer.json()
 
 
-def an_hourly(serve: Serve) -> Served:
-    """The test does the cycles: a trial is as long as five of them are."""
+@pytest.fixture
+def served(serve: Serve) -> Served:
+    """The test does the cycles, an hour apart: a trial is as long as five of them are."""
     return serve(cycles=2)
 
 
-def test_a_trial_begins_is_watched_and_promoted(serve: Serve) -> None:
-    served = an_hourly(serve)
+def test_a_trial_begins_is_watched_and_promoted(served: Served) -> None:
     assert served.get(PATH) == {"canary": None}
     began = begin(served, share="10%", duration="6h")["canary"]
     assert (began["state"], began["share"], began["what"], began["duration_seconds"]) == ("running", 0.1, "set 60_mine", 21600)
@@ -45,8 +45,7 @@ def test_a_trial_begins_is_watched_and_promoted(serve: Serve) -> None:
     assert served.get(PATH)["canary"]["state"] == "promoted"
 
 
-def test_a_trial_is_given_up(serve: Serve) -> None:
-    served = an_hourly(serve)
+def test_a_trial_is_given_up(served: Served) -> None:
     begin(served, guests="*", duration="6h")
     done = served.client.delete(PATH, headers={"if-match": "*"})
     assert (done.status_code, done.json()["canary"]["state"]) == (200, "aborted")
@@ -54,8 +53,7 @@ def test_a_trial_is_given_up(serve: Serve) -> None:
     assert served.get("/v1/policy-history")["items"][0]["what"].startswith("ended the trial of: set 60_mine")
 
 
-def test_other_changes_wait_until_it_ends(serve: Serve) -> None:
-    served = an_hourly(serve)
+def test_other_changes_wait_until_it_ends(served: Served) -> None:
     begin(served, share=0.1, duration="6h")
     for method, path, body in (
         ("PUT", "/v1/policies/60_x", {"text": "(+ 1 2)"}),
@@ -68,8 +66,7 @@ def test_other_changes_wait_until_it_ends(serve: Serve) -> None:
         assert "--abort" in refused.json()["hint"]
 
 
-def test_who_has_not_seen_the_newest_version_begins_and_ends_nothing(serve: Serve) -> None:
-    served = an_hourly(serve)
+def test_who_has_not_seen_the_newest_version_begins_and_ends_nothing(served: Served) -> None:
     begin(served, 428, seen=None, share=0.1, duration="6h")
     begin(served, 412, seen='"9-x"', share=0.1, duration="6h")
     seen = served.version()
@@ -99,15 +96,13 @@ def test_who_has_not_seen_the_newest_version_begins_and_ends_nothing(serve: Serv
         ({"guests": "nobody", "duration": "6h"}, 409, "there is nobody to try it on"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_what_would(serve: Serve, body: dict[str, Any], status: int, message: str) -> None:
-    served = an_hourly(serve)
-    problem = begin(served, status, **body)
+def test_what_makes_no_sense_is_refused_with_what_would(shared: Served, body: dict[str, Any], status: int, message: str) -> None:
+    problem = begin(shared, status, **body)
     assert message in problem["detail"]
-    assert served.get(PATH) == {"canary": None}
+    assert shared.get(PATH) == {"canary": None}
 
 
-def test_who_listens_is_told_of_its_beginning_and_end(serve: Serve) -> None:
-    served = an_hourly(serve)
+def test_who_listens_is_told_of_its_beginning_and_end(served: Served) -> None:
     with served.client.stream("GET", "/v1/events") as stream:
         lines = stream.iter_lines()
         next(line for line in lines if line == "event: report")

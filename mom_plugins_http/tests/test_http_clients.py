@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from conftest import wait_until
 
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.routes.route import MOST_ARRIVING
@@ -209,30 +210,18 @@ def test_a_huge_body_is_refused_without_being_kept(serve: Serve) -> None:
 def test_a_listener_that_does_not_keep_up_is_let_go(serve: Serve) -> None:
     served = serve(patience="300ms")
     sock = connect(served.path, b"GET /v1/events HTTP/1.1\r\nhost: mom\r\n\r\n")
-    until = time.monotonic() + 60
-    service = served.plugin._service
-    assert service is not None
-    published = service._published
-    while not published.subscribers and time.monotonic() < until:
-        time.sleep(0.01)
-    assert published.subscribers
-    while published.subscribers and time.monotonic() < until:
-        served.engine.cycle()
-        time.sleep(0.005)
-    assert not published.subscribers
+    published = served.service._published
+    wait_until(lambda: published.subscribers)
+    wait_until(lambda: served.engine.cycle() and not published.subscribers)
     sock.close()
 
 
-def test_ending_takes_less_than_it_may_also_with_clients(serve: Serve) -> None:
-    served = serve()
+def test_ending_takes_less_than_it_may_also_with_clients(served: Served) -> None:
     held = [connect(served.path, b"GET /v1/events HTTP/1.1\r\nhost: mom\r\n\r\n" if n % 2 else b"GET") for n in range(40)]
     served.get("/v1/status")
     served.client.close()
     served.plugin.mom_teardown()
-    until = time.monotonic() + 60
-    while served.path.exists():
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait_until(lambda: not served.path.exists())
     for sock in held:
         sock.close()
 
@@ -262,9 +251,8 @@ def test_a_client_that_comes_just_when_the_server_ends_is_let_go(tmp_path: Path,
     assert [str(each.message) for each in warned] == []
 
 
-def test_a_body_in_chunks_is_refused_by_its_head(serve: Serve) -> None:
+def test_a_body_in_chunks_is_refused_by_its_head(served: Served) -> None:
     """Chunks of one byte would keep the loop, and all other clients, for seconds."""
-    served = serve()
     head = b"POST /v1/policy-check HTTP/1.1\r\nhost: mom\r\ntransfer-encoding: chunked\r\ncontent-type: application/json\r\n\r\n"
     began = time.process_time()
     answer = told(connect(served.path, head + b"1\r\nx\r\n" * 10_000))

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from mom_plugins_http.cli.log_level_verb import log_level_command
 
 if TYPE_CHECKING:
-    from conftest import Serve
+    from conftest import Served
 
 LOGGERS = ("mom", "mom.plugin.ksm")
 
@@ -26,8 +26,7 @@ def levels() -> Iterator[None]:
         logging.getLogger(name).setLevel(level)
 
 
-def test_the_level_of_mom_and_of_one_plugin_can_be_changed(serve: Serve) -> None:
-    served = serve()
+def test_the_level_of_mom_and_of_one_plugin_can_be_changed(served: Served) -> None:
     assert served.get("/v1/log-level") == {"level": "info", "plugins": {}}
     put = served.client.put("/v1/log-level", json={"level": "debug", "plugin": "ksm"})
     assert (put.status_code, put.json()) == (200, {"level": "info", "plugins": {"ksm": "debug"}})
@@ -51,16 +50,14 @@ def test_the_level_of_mom_and_of_one_plugin_can_be_changed(serve: Serve) -> None
         ([], 400),
     ],
 )
-def test_what_makes_no_sense_is_refused_and_changes_nothing(serve: Serve, body: object, status: int) -> None:
-    served = serve()
-    answer = served.client.put("/v1/log-level", json=body)
+def test_what_makes_no_sense_is_refused_and_changes_nothing(shared: Served, body: object, status: int) -> None:
+    answer = shared.client.put("/v1/log-level", json=body)
     assert answer.status_code == status
     assert answer.json()["hint"]
-    assert served.get("/v1/log-level") == {"level": "info", "plugins": {}}
+    assert shared.get("/v1/log-level") == {"level": "info", "plugins": {}}
 
 
-def test_the_verb(serve: Serve) -> None:
-    served = serve()
+def test_the_verb(served: Served) -> None:
     config = served.path.parent / "mom.yaml"
     config.write_text(f"plugins: {{http: {{socket: {served.path}}}}}\n")
     run = CliRunner()

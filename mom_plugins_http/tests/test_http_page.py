@@ -6,11 +6,11 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from conftest import Serve
+    from conftest import Served
 
 
-def test_the_document_names_every_module_once_relative_to_itself(serve: Serve) -> None:
-    client = serve().client
+def test_the_document_names_every_module_once_relative_to_itself(shared: Served) -> None:
+    client = shared.client
     text = client.get("/").text
     named = re.findall(r'(?:href|src)="(page/[^"]+)"', text)
     assert named[-1] == "page/page.js", "it begins when all others are on their way"
@@ -23,8 +23,8 @@ def test_the_document_names_every_module_once_relative_to_itself(serve: Serve) -
         assert {f"page/{name}" for name in imported} <= set(named)
 
 
-def test_each_part_keeps_a_browser_from_everything_else_and_is_sent_once(serve: Serve) -> None:
-    client = serve().client
+def test_each_part_keeps_a_browser_from_everything_else_and_is_sent_once(shared: Served) -> None:
+    client = shared.client
     for address in ("/", "/page/page.js", "/page/page.css"):
         answer = client.get(address, headers={"accept-encoding": "identity"})
         policy = answer.headers["content-security-policy"]
@@ -39,8 +39,8 @@ def test_each_part_keeps_a_browser_from_everything_else_and_is_sent_once(serve: 
         assert int(packed.headers["content-length"]) < 0.6 * int(answer.headers["content-length"])
 
 
-def test_what_is_no_part_of_the_page_is_refused_with_what_is(serve: Serve) -> None:
-    client = serve().client
+def test_what_is_no_part_of_the_page_is_refused_with_what_is(shared: Served) -> None:
+    client = shared.client
     for name in ("document.py", "page.html", "..%2Fplugin.py", "__init__.py"):
         answer = client.get(f"/page/{name}")
         assert answer.status_code == 404, name

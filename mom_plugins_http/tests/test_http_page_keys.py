@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import httpx
 import pytest
+from conftest import client_of
 
 from mom_plugins_http.routes.page_keys import KEY_SECONDS, MOST, SESSION_SECONDS, PageKeys
 from mom_plugins_http.server.access import Peer, Right
 from mom_plugins_http.server.problems import ProblemError
 
 if TYPE_CHECKING:
-    from conftest import Serve
+    import httpx
+    from conftest import Serve, Served
 
 PEER = Peer("user root, process 1", Right.CHANGE, local=True)
 
@@ -94,34 +95,31 @@ def test_who_may_only_read_ends_no_session_of_those_who_may_change() -> None:
     assert [bool(keys.session_for(key)) for key in given] == [False] * 5 + [True] * MOST, "the oldest goes"
 
 
-def browser(path: Path) -> httpx.Client:
-    transport = httpx.HTTPTransport(uds=str(path.with_name("mom-page.sock")), verify=False)
-    return httpx.Client(transport=transport, base_url="http://localhost:8132", timeout=60)
+def browser(served: Served) -> httpx.Client:
+    return client_of(served.path.with_name("mom-page.sock"), "localhost:8132")
 
 
-def test_nobody_not_even_root_may_do_anything_on_the_pages_socket_without_a_session(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    served = serve()
-    with browser(served.path) as page:
+def test_nobody_not_even_root_may_do_anything_on_the_pages_socket_without_session(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    with browser(served) as page:
         assert page.get("/").status_code == 200, "the page has no secrets"
         for path in ("/v1/status", "/v1/whoami", "/v1/events", "/metrics", "/v1/policies", "/v1/openapi.json"):
             assert page.get(path).status_code == 401, path
         assert page.get("/v1/status", headers={"authorization": "Bearer s3cret"}).status_code == 401
         assert page.post("/v1/page-keys").status_code == 401
-        answer: Any = page.put("/v1/policies/60_mine", content="(+ 1 2)", headers={"content-type": "text/plain", "if-match": "*"})
+        answer = replace(served, client=page).put("60_mine")
         assert answer.status_code == 401
         assert "mom page" in answer.json()["hint"]
     assert "a session of the page that is not known" in caplog.text
     assert "s3cret" not in caplog.text
 
 
-def test_a_key_from_the_control_socket_makes_a_session_on_the_pages(serve: Serve) -> None:
-    served = serve()
+def test_a_key_from_the_control_socket_makes_a_session_on_the_pages(served: Served) -> None:
     given = served.client.post("/v1/page-keys")
     assert given.status_code == 201
     assert given.json()["socket"] == str(served.path.with_name("mom-page.sock"))
     key = {"key": given.json()["key"]}
     assert served.client.post("/v1/page-sessions", json=key).status_code == 401, "it is for the page's socket"
-    with browser(served.path) as page:
+    with browser(served) as page:
         refused = page.post("/v1/page-sessions", json=key, headers={"origin": "http://evil.example", "sec-fetch-site": "cross-site"})
         assert refused.status_code == 403, "no other site's page brings a key"
         begun = page.post("/v1/page-sessions", json=key)
@@ -134,11 +132,10 @@ def test_a_key_from_the_control_socket_makes_a_session_on_the_pages(serve: Serve
 
 
 @pytest.mark.processes
-def test_a_stream_of_events_ends_with_the_session_it_was_opened_in(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_of_events_ends_with_the_session_it_was_opened_in(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mom_plugins_http.routes.events.BEAT_SECONDS", 0.1)
-    served = serve()
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process, browser(served.path) as page:
-        keys: PageKeys = served.plugin._service._api._page_keys  # type: ignore[union-attr]  # it has been set up
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process, browser(served) as page:
+        keys = served.service._api._page_keys
         peer = Peer("user root, process 2", Right.CHANGE, local=True, process=process.pid)
         page.headers["authorization"] = f"Bearer {keys.session_for(keys.key_for(peer, tied=True))}"
         with page.stream("GET", "/v1/events") as stream:
@@ -155,7 +152,7 @@ def test_a_path_that_is_too_long_for_another_socket_costs_only_that(serve: Serve
     path = tmp_path / ("s" * (107 - len(str(tmp_path)) - 1))
     assert len(str(path)) == 107
     served = serve(socket=str(path))
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path), verify=False), base_url="http://mom", timeout=60) as client:
+    with client_of(path) as client:
         assert client.get("/v1/status").status_code == 200
         assert client.post("/v1/page-keys").status_code == 409
     assert served.engine is not None

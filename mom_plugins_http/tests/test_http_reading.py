@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from mom_core import Decision, Outcome, PluginReport, PluginState, Problem, Report, Revision, ShadowDecisions, Source, Status, Value
@@ -14,7 +15,7 @@ from mom_core.testing import snapshot
 from mom_plugins_http.routes.openapi import _schemas
 
 if TYPE_CHECKING:
-    from conftest import Serve
+    from conftest import Serve, Served
 
 
 def busy_report(number: int = 7) -> Report:
@@ -53,8 +54,7 @@ def test_before_the_first_cycle_it_says_so(serve: Serve) -> None:
     assert problem["detail"] == "mom has not finished its first cycle yet"
 
 
-def test_everything_of_a_cycle_can_be_read(serve: Serve) -> None:
-    served = serve()
+def test_everything_of_a_cycle_can_be_read(served: Served) -> None:
     served.tell(busy_report())
     assert served.get("/v1/status")["outcome_counts"]["failed"] == 1
     assert served.get("/v1/guests/vm1")["outcomes"][0]["status"] == "failed"
@@ -65,8 +65,7 @@ def test_everything_of_a_cycle_can_be_read(serve: Serve) -> None:
     assert "GET /v1/guests" in served.get("/v1/problems?guest=vm3", 404)["hint"]
 
 
-def test_a_problem_of_several_guests_is_told_once(serve: Serve) -> None:
-    served = serve()
+def test_a_problem_of_several_guests_is_told_once(served: Served) -> None:
     report = busy_report()
     first, second = (guest.entity for guest in report.snapshot.guests.values())
     same = [Problem(Source("sim"), "it broke", one, hint=f"of {one.name}") for one in (first, second)]
@@ -79,8 +78,7 @@ def test_a_problem_of_several_guests_is_told_once(serve: Serve) -> None:
     assert [one["entity"]["name"] for one in served.get("/v1/report")["problems"]] == ["vm1", "vm2"], "each is there by itself"
 
 
-def test_a_number_that_json_cannot_write_is_unknown(serve: Serve) -> None:
-    served = serve()
+def test_a_number_that_json_cannot_write_is_unknown(served: Served) -> None:
     served.tell(busy_report())
     assert served.get("/v1/report")["host"]["fields"] == {"mem_free": None, "mem_available": 1000}
 
@@ -88,8 +86,8 @@ def test_a_number_that_json_cannot_write_is_unknown(serve: Serve) -> None:
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=1001", "limit=x", "limit=1&limit=2", "colour=red", "&".join(f"a{n}=1" for n in range(99))]
 )
-def test_a_wrong_query_is_told_what_is_right(serve: Serve, query: str) -> None:
-    assert serve().get(f"/v1/host/history?{query}", 400)["hint"]
+def test_a_wrong_query_is_told_what_is_right(shared: Served, query: str) -> None:
+    assert shared.get(f"/v1/host/history?{query}", 400)["hint"]
 
 
 def test_history_comes_newest_first(serve: Serve) -> None:
@@ -119,12 +117,11 @@ def test_what_is_kept_of_guests_is_unknown_where_it_was_and_whole_where_it_was(s
     assert served.get("/v1/guest-histories?field=mem_unused&limit=2")["guests"] == {"1": [None, None], "2": [1, 1]}
 
 
-def test_settings_are_shown_without_secrets(serve: Serve) -> None:
-    assert "http" in serve().get("/v1/configuration")["plugins"]
+def test_settings_are_shown_without_secrets(shared: Served) -> None:
+    assert "http" in shared.get("/v1/configuration")["plugins"]
 
 
-def test_fields_and_controls_have_units(serve: Serve) -> None:
-    served = serve()
+def test_fields_and_controls_have_units(served: Served) -> None:
     fields = {(one["scope"], one["name"]): one["unit"] for one in served.get("/v1/fields")["items"]}
     assert fields["guest", "balloon_cur"] == "KiB"
     controls = {one["name"]: one for one in served.get("/v1/controls")["items"]}
@@ -138,8 +135,7 @@ def test_the_schemas_of_answers_are_made_once_however_often_mom_reloads(serve: S
     assert _schemas.cache_info().misses == made, "each time leaves something in Python's caches of types: mom would grow with each reload"
 
 
-def test_answers_do_not_wait_for_a_cycle_that_takes_long(serve: Serve) -> None:
-    served = serve()
+def test_answers_do_not_wait_for_a_cycle_that_takes_long(served: Served) -> None:
     cycling = threading.Thread(target=lambda: [served.engine.cycle() for _ in range(20)])
     cycling.start()
     numbers = [served.get("/v1/status")["cycle"]["number"] for _ in range(10)]
@@ -147,8 +143,7 @@ def test_answers_do_not_wait_for_a_cycle_that_takes_long(serve: Serve) -> None:
     assert numbers == sorted(numbers)
 
 
-def test_events_tell_of_each_cycle(serve: Serve) -> None:
-    served = serve()
+def test_events_tell_of_each_cycle(served: Served) -> None:
     with served.client.stream("GET", "/v1/events") as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
         lines = stream.iter_lines()
@@ -171,31 +166,30 @@ def test_no_more_clients_than_a_quarter_listen(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/guests/", "/v2/guests", "/v1/%2e%2e/status", "//v1/status", "/v1/status%00"])
-def test_what_does_not_exist_is_not_found(serve: Serve, path: str) -> None:
-    served = serve()
-    answer = served.client.send(httpx_request(path))
+def test_what_does_not_exist_is_not_found(shared: Served, path: str) -> None:
+    url = shared.client.base_url.copy_with(raw_path=path.encode())  # sent as it is
+    answer = shared.client.send(httpx.Request("GET", url))
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def httpx_request(path: str):
-    """A request whose path is sent as it is."""
-    import httpx
+@pytest.mark.parametrize(
+    ("path", "plugin"),
+    [("/v1/policies", "policy"), ("/v1/recorded", "record"), ("/v1/admission?memory=1GiB", "sla"), ("/v1/reservations/x", "balloon")],
+)
+def test_what_no_enabled_plugin_does_is_refused_with_the_plugin_that_would(served: Served, path: str, plugin: str) -> None:
+    served.plugin._context.offers = {}
+    assert served.get(path, 409)["hint"] == f"enable the plugin {plugin} in the configuration"
 
-    request = httpx.Request("GET", "http://mom/")
-    request.url = httpx.URL("http://mom/").copy_with(raw_path=path.encode())
-    return request
 
-
-def test_a_method_that_makes_no_sense_is_told_which_do(serve: Serve) -> None:
-    answer = serve().client.request("DELETE", "/v1/status")
+def test_a_method_that_makes_no_sense_is_told_which_do(shared: Served) -> None:
+    answer = shared.client.request("DELETE", "/v1/status")
     assert answer.status_code == 405
     assert "GET" in answer.json()["hint"]
     assert "GET" in answer.headers["allow"]
 
 
-def test_an_explanation_has_numbers_sentences_and_the_policys_line(serve: Serve) -> None:
-    served = serve()
+def test_an_explanation_has_numbers_sentences_and_the_policys_line(served: Served) -> None:
     report = busy_report()
     wanted = Decision(report.decisions[0].entity, "balloon_target", 90, "", Source("50_balloon", 1, 1))
     served.tell(replace(report, decisions=(wanted,), revisions=(), outcomes=(Outcome(wanted, 100, 95, Status.FAILED, "no such guest"),)))
@@ -208,14 +202,12 @@ def test_an_explanation_has_numbers_sentences_and_the_policys_line(serve: Serve)
     assert served.get("/v1/guests/vm2/explanation")["memory"]["size_kib"] is None
 
 
-def test_a_guest_that_is_not_there_gets_near_names(serve: Serve) -> None:
-    served = serve()
+def test_a_guest_that_is_not_there_gets_near_names(served: Served) -> None:
     served.tell(busy_report())
     assert "did you mean vm1 or vm2" in served.get("/v1/guests/vm/explanation", 404)["hint"]
 
 
-def test_a_list_of_guests_can_have_some_fields_only(serve: Serve) -> None:
-    served = serve()
+def test_a_list_of_guests_can_have_some_fields_only(served: Served) -> None:
     guest = served.get("/v1/guests?fields=balloon_cur,reclaim_cost")["items"][0]
     assert list(guest["fields"]) == ["balloon_cur"], "what nobody has said of it is left out"
     assert list(served.get("/v1/guests?fields=balloon_cur,%20balloon_max,")["items"][0]["fields"]) == ["balloon_cur", "balloon_max"]
@@ -223,8 +215,7 @@ def test_a_list_of_guests_can_have_some_fields_only(serve: Serve) -> None:
     assert len(served.get("/v1/guests")["items"][0]["fields"]) > 5
 
 
-def test_fields_of_guests_that_no_plugin_declares_are_refused_with_near_names(serve: Serve) -> None:
-    served = serve()
+def test_fields_of_guests_that_no_plugin_declares_are_refused_with_near_names(served: Served) -> None:
     refused = served.get("/v1/guests?fields=balloon_cur,baloon_max", 400)
     assert refused["detail"] == "no plugin declares the guest field baloon_max"
     assert refused["hint"] == "did you mean balloon_max? GET /v1/fields lists all"
@@ -245,8 +236,7 @@ def test_what_all_guests_had_in_the_last_cycles_comes_at_once(serve: Serve) -> N
     assert "balloon_cur" in served.get("/v1/guest-histories?field=nothing_such", 400)["hint"]
 
 
-def test_what_was_done_in_past_cycles_is_remembered_the_newest_first(serve: Serve) -> None:
-    served = serve()
+def test_what_was_done_in_past_cycles_is_remembered_the_newest_first(served: Served) -> None:
     for number in (7, 8):
         served.tell(busy_report(number))
     found = served.get("/v1/recent-outcomes?guest=vm1&limit=5")["items"]

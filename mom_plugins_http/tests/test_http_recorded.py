@@ -21,7 +21,3 @@ def test_recorded_cycles_are_told_oldest_first_with_a_guests_fields(serve: Serve
     assert point["guest"]["balloon_max"] == guest["fields"]["balloon_max"]
     assert served.get("/v1/recorded?limit=2")["items"][0]["guest"] is None
     assert served.get("/v1/recorded?guest=nobody", 404)["hint"]
-
-
-def test_where_nothing_records_it_says_what_to_enable(serve: Serve) -> None:
-    assert "enable the plugin record" in serve().get("/v1/recorded", 409)["hint"]

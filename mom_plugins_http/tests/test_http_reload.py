@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import socket
 import ssl
-import time
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from conftest import client_of, wait_until
 from http_over_tcp import certificate, tcp_settings
 
 from mom_core import Config, MomError, load_config
@@ -27,22 +29,26 @@ def changed(served: Served, **http: object) -> Config:
     return load_config({"interval": "1h", **folders, "plugins": plugins})
 
 
-def answers(path: Path) -> bool:
-    """Whether somebody answers some time; raises what keeps a client from it after that."""
-    until = time.monotonic() + 60
-    while True:
-        try:
+def assert_answers(path: Path) -> None:
+    """A server answers there after some time."""
+
+    def asked() -> bool:
+        with suppress(MomError):
             return bool(Client(path, 60).get("/v1/log-level"))
-        except MomError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.02)
+        return False
+
+    wait_until(asked)
 
 
-def over_tcp(port: int, ca: Path) -> httpx.Response:
-    headers = {"authorization": "Bearer " + "read" * 8}
-    verify = ssl.create_default_context(cafile=str(ca))
-    return httpx.get(f"https://localhost:{port}/v1/log-level", headers=headers, verify=verify, timeout=60)
+def over_tcp(port: int, ca: Path) -> httpx.Client:
+    """A client with the token to read."""
+    headers, verify = {"authorization": "Bearer " + "read" * 8}, ssl.create_default_context(cafile=str(ca))
+    return httpx.Client(base_url=f"https://localhost:{port}", headers=headers, verify=verify, timeout=60)
+
+
+def status_over_tcp(port: int, ca: Path) -> int:
+    with over_tcp(port, ca) as client:
+        return client.get("/v1/log-level").status_code
 
 
 def shown_certificate(port: int) -> bytes:
@@ -55,61 +61,54 @@ def shown_certificate(port: int) -> bytes:
     return found
 
 
-def test_a_socket_moves_and_nothing_is_left_where_it_was(serve: Serve, tmp_path: Path) -> None:
-    served = serve()
+def test_a_socket_moves_and_nothing_is_left_where_it_was(served: Served, tmp_path: Path) -> None:
     new = tmp_path / "other.sock"
     served.engine.reload(changed(served, socket=str(new)))
-    assert answers(new)
+    assert_answers(new)
     assert not served.path.exists()
 
 
-def test_settings_change_on_the_same_socket(serve: Serve) -> None:
-    served = serve()
+def test_settings_change_on_the_same_socket(served: Served) -> None:
     served.engine.reload(changed(served, largest="2KiB"))
-    assert answers(served.path)
+    assert_answers(served.path)
     served.engine.cycle()
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(served.path), verify=False), base_url="http://mom", timeout=60) as client:
-        put = client.put("/v1/policies/x", content=b"x" * 3000, headers={"if-match": "*", "content-type": "text/plain"})
-    assert put.status_code == 413
+    with client_of(served.path) as client:
+        assert replace(served, client=client).put("x", "x" * 3000).status_code == 413
 
 
-def test_tcp_comes_and_goes(serve: Serve, tmp_path: Path, free_port: int) -> None:
-    served = serve()
+def test_tcp_comes_and_goes(served: Served, tmp_path: Path, free_port: int) -> None:
     tcp = tcp_settings(tmp_path, free_port, read="read" * 8)
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("localhost", free_port), 60)
     served.engine.reload(changed(served, tcp=tcp))
-    assert answers(served.path)
-    assert over_tcp(free_port, tmp_path / "cert.pem").status_code == 200
+    assert_answers(served.path)
+    assert status_over_tcp(free_port, tmp_path / "cert.pem") == 200
     served.engine.reload(changed(served))
-    assert answers(served.path)
+    assert_answers(served.path)
     with pytest.raises(OSError, match="refused"):
         socket.create_connection(("localhost", free_port), 60)
 
 
-def test_a_refused_reload_leaves_the_server_as_it_was(serve: Serve, tmp_path: Path, free_port: int) -> None:
-    served = serve()
+def test_a_refused_reload_leaves_the_server_as_it_was(served: Served, tmp_path: Path, free_port: int) -> None:
     wrong = {**tcp_settings(tmp_path, free_port, read="read" * 8), "certificate": "/none.pem"}
     with pytest.raises(MomError, match="certificate"):
         served.engine.reload(changed(served, tcp=wrong))
     assert served.get("/v1/status")["cycle"]["number"] == 1
-    assert answers(served.path)
+    assert_answers(served.path)
 
 
 def test_a_renewed_certificate_is_shown_without_a_restart(serve: Serve, tmp_path: Path, free_port: int) -> None:
     served = serve(tcp=tcp_settings(tmp_path, free_port, read="read" * 8))
     before = shown_certificate(free_port)
     # A connection from before goes on; a new one sees the new certificate.
-    headers = {"authorization": "Bearer " + "read" * 8}
-    old_ca = shutil.copy(tmp_path / "cert.pem", tmp_path / "old.pem")
-    with httpx.Client(verify=ssl.create_default_context(cafile=str(old_ca)), headers=headers, timeout=60) as kept:
-        assert kept.get(f"https://localhost:{free_port}/v1/log-level").status_code == 200
+    with over_tcp(free_port, tmp_path / "cert.pem") as kept:
+        assert kept.get("/v1/log-level").status_code == 200
         certificate(tmp_path)
         served.engine.reload(served.engine.config)
-        assert kept.get(f"https://localhost:{free_port}/v1/log-level").status_code == 200
+        assert kept.get("/v1/log-level").status_code == 200
     renewed = shown_certificate(free_port)
     assert renewed != before
-    assert over_tcp(free_port, tmp_path / "cert.pem").status_code == 200
+    assert status_over_tcp(free_port, tmp_path / "cert.pem") == 200
     (other := tmp_path / "other").mkdir()
     shutil.copy(certificate(other)[1], tmp_path / "key.pem")
     with pytest.raises(MomError, match="cannot be used"):
@@ -119,14 +118,11 @@ def test_a_renewed_certificate_is_shown_without_a_restart(serve: Serve, tmp_path
 
 def test_a_renewed_token_counts_from_then_on_and_ends_streams_of_the_old_one(serve: Serve, tmp_path: Path, free_port: int) -> None:
     served = serve(tcp=tcp_settings(tmp_path, free_port, read="read" * 8))
-    headers = {"authorization": "Bearer " + "read" * 8}
-    context = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
-    url = f"https://localhost:{free_port}/v1/events"
-    with httpx.Client(verify=context, headers=headers, timeout=60) as client, client.stream("GET", url) as stream:
+    with over_tcp(free_port, tmp_path / "cert.pem") as client, client.stream("GET", "/v1/events") as stream:
         lines = stream.iter_lines()
         assert any(line == "event: report" for line in lines)
         (tmp_path / "read").write_text("other" * 8)
         served.engine.reload(served.engine.config)
         served.engine.cycle()
         assert not any(line.startswith("event: cycle") for line in lines)
-    assert over_tcp(free_port, tmp_path / "cert.pem").status_code == 401
+    assert status_over_tcp(free_port, tmp_path / "cert.pem") == 401

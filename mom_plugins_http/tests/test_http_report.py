@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 SECONDS = 60.0
 
 
-def test_the_report_is_what_the_status_file_holds(serve: Serve) -> None:
-    served = serve()
+def test_the_report_is_what_the_status_file_holds(served: Served) -> None:
     report = served.engine.cycle()
     live = served.get("/v1/report")
     written = json.loads(json_text(status_of(served.engine, report)))
@@ -34,8 +33,7 @@ def test_the_report_is_what_the_status_file_holds(serve: Serve) -> None:
     assert len(live["guests"]["rows"]) == 24
 
 
-def test_a_busy_cycle_is_told_in_full(serve: Serve) -> None:
-    served = serve()
+def test_a_busy_cycle_is_told_in_full(served: Served) -> None:
     served.tell(busy_report())
     found = served.get("/v1/report")
     assert TypeAdapter(ReportDocument).validate_python(found)
@@ -47,8 +45,7 @@ def test_a_busy_cycle_is_told_in_full(serve: Serve) -> None:
     assert found["host"]["fields"]["mem_free"] is None, "no number is unknown, and not 0"
 
 
-def test_a_report_can_have_some_fields_of_guests_only(serve: Serve) -> None:
-    served = serve()
+def test_a_report_can_have_some_fields_of_guests_only(served: Served) -> None:
     guests = served.get("/v1/report?fields=balloon_cur")["guests"]
     shown = [one["key"] for one in served.get("/v1/report")["guest_columns"]]
     assert guests["columns"] == ["id", "name", "blocked", *shown], "balloon_cur is among those that are always there"
@@ -60,10 +57,8 @@ def test_a_report_can_have_some_fields_of_guests_only(serve: Serve) -> None:
 def test_every_answer_is_as_its_model_says(serve: Serve) -> None:
     served = serve(plugins={"sla": {}})
     served.engine.cycle()
-    service = served.plugin._service
-    assert service is not None
     told = 0
-    for route in service.routes:
+    for route in served.service.routes:
         if route.method == "GET" and route.media_type == "application/json":
             guest = served.get("/v1/guests")["items"][0]["id"]
             path = route.path.replace("{guest}", guest).replace("{name}", "50_balloon").replace("{id}", "none")
@@ -104,8 +99,7 @@ def test_a_report_and_what_changes_make_the_next_report(before: ReportDocument, 
     assert in_order(with_changes(before, json.loads(json.dumps(changes)))) == in_order(now)
 
 
-def test_what_has_not_changed_is_not_told_again(serve: Serve) -> None:
-    served = serve()
+def test_what_has_not_changed_is_not_told_again(served: Served) -> None:
     report = served.engine.cycle()
     before = status_of(served.engine, report)
     assert changes_between(before, status_of(served.engine, report)) is not None
@@ -134,8 +128,7 @@ class Reader:
 
 
 @pytest.mark.parametrize("query", ["", "fields=", "fields=balloon_cur,mem_usable"])
-def test_who_listens_knows_what_a_new_client_would_be_told(serve: Serve, query: str) -> None:
-    served = serve()
+def test_who_listens_knows_what_a_new_client_would_be_told(served: Served, query: str) -> None:
     reader = Reader(served, query)
     for _ in range(4):
         assert in_order(reader.hear()) == in_order(served.get(f"/v1/report?{query}"))
@@ -144,8 +137,7 @@ def test_who_listens_knows_what_a_new_client_would_be_told(serve: Serve, query: 
     reader.stream.close()
 
 
-def test_who_comes_later_and_who_wants_other_fields_follow_as_well(serve: Serve) -> None:
-    served = serve()
+def test_who_comes_later_and_who_wants_other_fields_follow_as_well(served: Served) -> None:
     readers = [Reader(served)]
     readers[0].hear()
     for query in ("", "fields=rss"):
@@ -161,8 +153,7 @@ def test_who_comes_later_and_who_wants_other_fields_follow_as_well(serve: Serve)
         reader.stream.close()
 
 
-def test_clients_listen_to_a_few_different_lists_of_fields_only(serve: Serve) -> None:
-    served = serve()
+def test_clients_listen_to_a_few_different_lists_of_fields_only(served: Served) -> None:
     names = [one["name"] for one in served.get("/v1/fields")["items"] if one["scope"] == "guest"]
     readers = [Reader(served, f"fields={name}") for name in names[:MOST_LISTS]]
     for reader in readers:
@@ -175,24 +166,20 @@ def test_clients_listen_to_a_few_different_lists_of_fields_only(serve: Serve) ->
         reader.stream.close()
 
 
-def test_a_stream_in_odd_pieces_is_read_as_it_was_meant(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_in_odd_pieces_is_read_as_it_was_meant(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mom_plugins_http.routes.events.PIECE", 7)
-    served = serve()
     reader = Reader(served)
     assert len(reader.hear()["guests"]["rows"]) == 24
     reader.stream.close()
 
 
-def test_a_client_that_may_not_read_is_told_so_by_the_stream(serve: Serve) -> None:
+def test_a_client_that_may_not_read_is_told_so_by_the_stream(served: Served) -> None:
     with pytest.raises(ApiRefusedError, match="no plugin declares"):
-        Reader(serve(), "fields=nothing_such")
+        Reader(served, "fields=nothing_such")
 
 
-def test_nothing_is_made_for_a_stream_that_nobody_listens_to(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    served = serve()
+def test_nothing_is_made_for_a_stream_that_nobody_listens_to(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mom_plugins_http.routes.published.ReportView.document", None)  # would raise in the server
     served.engine.cycle()
     assert served.get("/v1/host/history")["items"][0]["cycle"] == 2
-    service = served.plugin._service
-    assert service is not None
-    assert not service._events._told
+    assert not served.service._events._told

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 import pytest
+from conftest import wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -25,7 +26,7 @@ from mom_plugins_http.top.selection import Looking
 from mom_plugins_http.top.terminal import cell
 
 if TYPE_CHECKING:
-    from conftest import Serve
+    from conftest import Served
 
 NOTHING_NEW = Report(1, 0.0, "enforce", snapshot(), (), (), (), (), [PluginReport("sim", PluginState.OK, {}, 1, 0)], 0.1)
 
@@ -129,27 +130,27 @@ def test_the_filter_is_typed_kept_and_taken_back() -> None:
     assert look.pattern == ""
 
 
-def test_a_problem_of_many_guests_is_one_line_with_how_many_and_which(serve: Serve) -> None:
-    served = serve()
+def test_a_problem_of_many_guests_is_one_line_with_how_many_and_which(served: Served) -> None:
     served.tell(report_with_problems(200))
-    lines = text_of(Looking(view="problems"), first_picture(served.path), (132, 40))
+    with feeding(served) as feed:
+        lines = text_of(Looking(view="problems"), feed.picture, (132, 40))
     (line,) = [line for line in lines if "it tells no statistics" in line]
     assert line.startswith("warning: libvirt: 200 guests (vm000, vm001, vm002 and 197 more): it tells no statistics, since "), line
     assert any("install the balloon's driver" in line for line in lines)
     assert "2 problems (!)" in "\n".join(lines), lines[:5]
 
 
-def first_picture(path: Path) -> Picture:
-    feed = Feed(Client(path, 60), lambda: None, 0.05)
+@contextmanager
+def feeding(served: Served) -> Iterator[Feed]:
+    """A feed of this mom, which has its first picture."""
+    feed = Feed(Client(served.path, 60), lambda: None, 0.05)
     feed.start()
     try:
-        until = time.monotonic() + 60
-        while feed.picture is None:
-            assert time.monotonic() < until, feed.trouble
-            time.sleep(0.01)
-        return feed.picture
+        wait_until(lambda: feed.picture, lambda: feed.trouble)
+        yield feed
     finally:
         feed.close()
+    assert feed.failed is None
 
 
 def report_with_problems(guests: int) -> Report:
@@ -222,36 +223,20 @@ def test_changes_of_policies_stand_among_the_decisions_in_full() -> None:
     assert f"policies {news.why}" in " ".join(text.split())
 
 
-def test_changes_of_policies_and_reservations_are_known_from_before_and_heard_of(serve: Serve) -> None:
-    served = serve()
-
-    def put(name: str) -> None:
-        headers = {"content-type": "text/plain", "if-match": served.version()}
-        assert served.client.put(f"/v1/policies/{name}", content="(+ 1 2)", headers=headers).status_code == 200
+def test_changes_of_policies_and_reservations_are_known_from_before_and_heard_of(served: Served) -> None:
 
     served.engine.cycle()
-    put("60_before")
+    served.put("60_before")
     served.engine.cycle()
-    feed = Feed(Client(served.path, 60), lambda: None, 0.05)
-    feed.start()
-    try:
-        until = time.monotonic() + 60
-        while feed.picture is None:
-            assert time.monotonic() < until
-            time.sleep(0.01)
-        put("61_after")
+    with feeding(served) as feed:
+        served.put("61_after")
         assert served.client.post("/v1/reservations", json={"memory": "64MiB", "deadline": "10m", "name": "db-9"}).status_code == 201
         served.engine.cycle()
 
         def told() -> list[str]:
             return [f"{one.name}: {one.why}" for one in list(feed.happenings) if not one.id]
 
-        while len(told()) < 4:
-            assert time.monotonic() < until, told()
-            time.sleep(0.01)
-    finally:
-        feed.close()
-    assert feed.failed is None
+        wait_until(lambda: len(told()) == 4, told)
     before, first, *later = told()
     assert before == "policies: read at the start, by mom"
     assert first.startswith("policies: set 60_before, by ")
@@ -273,43 +258,26 @@ def test_a_line_that_hardly_moves_is_flat() -> None:
     assert sparkline([None, 1, None]) == " ▁ "
 
 
-def test_each_cycle_is_a_new_picture_and_a_guest_is_explained(serve: Serve) -> None:
-    served, news = serve(), threading.Event()
-    feed = Feed(Client(served.path, 60), news.set, 0.05)
-    feed.start()
-    try:
+def test_each_cycle_is_a_new_picture_and_a_guest_is_explained(served: Served) -> None:
+    with feeding(served) as feed:
         for _ in range(3):
             served.engine.cycle()
-        until = time.monotonic() + 60
-        while feed.picture is None or feed.picture.cycle["number"] < 4:
-            assert time.monotonic() < until
-            news.wait(0.1)
-        assert len(feed.picture.rows) == 24
-        guest = feed.picture.rows[0]
+        shown = wait_until(lambda: feed.picture if feed.picture and feed.picture.cycle["number"] == 4 else None)
+        assert len(shown.rows) == 24
+        guest = shown.rows[0]
         feed.want(guest.id)
-        while feed.drill is None:
-            assert time.monotonic() < until
-            time.sleep(0.01)
-        assert feed.drill.explanation["guest"]["name"] == guest.name
-        assert len(feed.drill.past) == 4
+        drill = wait_until(lambda: feed.drill)
+        assert drill.explanation["guest"]["name"] == guest.name
+        assert len(drill.past) == 4
         feed.want("nobody")
-        while feed.drill is None or not feed.drill.trouble:
-            assert time.monotonic() < until
-            time.sleep(0.01)
-    finally:
-        feed.close()
-    assert feed.failed is None
+        wait_until(lambda: feed.drill and feed.drill.trouble)
 
 
-def test_who_may_not_read_is_told_what_it_takes(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    served = serve()
+def test_who_may_not_read_is_told_what_it_takes(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LocalAccess, "peer", lambda self, found: Peer("user x, process 1", Right.NOTHING, local=True))
     feed = Feed(Client(served.path, 60), lambda: None)
     feed.start()
-    until = time.monotonic() + 60
-    while feed.lost_at is None:
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait_until(lambda: feed.lost_at)
     feed.close()
     assert feed.trouble is not None
     assert "may not do this" in feed.trouble[0]
