@@ -276,9 +276,10 @@ class GuestWatch:
             return max(self._every, _FAILURE_SECONDS)
         wall, now = self._wall(), self._monotonic()
         reasons = []
-        for uuid, record in records.items():
-            guest = watched[uuid]
-            before = guest.reading
+        for uuid, guest in watched.items():
+            record, before = records.get(uuid), guest.reading
+            if record is None:
+                continue
             size = record.get("balloon.current")
             guest.moved(size if isinstance(size, int) else None)
             if isinstance(size, int) and self._arrived(guest, size):
