@@ -124,14 +124,16 @@ def test_a_connection_that_is_lost_in_the_middle_of_a_cycle_harms_that_cycle_onl
     mom: LibvirtMom, lab: Lab, libvirtd: PrivateLibvirtd
 ) -> None:
     guest = lab.start("middle")
-    assert mom.reached(guest)
+    before = mom.listed(guest)
     libvirtd.kill()
     try:
         with bounded(), pytest.raises(HypervisorError):
             mom.hypervisor.set_balloon(guest.entity, 150 << 10)
     finally:
         libvirtd.start()
-    eventually("libvirt is back", lambda: mom.reached(guest))
+    after = eventually("libvirt is back", lambda: mom.reached(guest))
+    assert after is not None
+    assert after.incarnation == before.incarnation
     libvirtd.kill()
     libvirtd.start()
 
@@ -206,15 +208,13 @@ def test_several_guests_that_hang_hold_up_nobody_for_long(mom: LibvirtMom, lab: 
                 assert len(mom.hypervisor.guests()) == 5
         with bounded():
             assert "mem_usable" in mom.fields(well)
+        assert mom.size(sick[0]) == 128 << 10, "libvirtd itself knows it"
         mom.hypervisor.set_balloon(well.entity, 100 << 10)
-        with bounded():
-            for guest in sick:
-                with pytest.raises(GuestBusy):
-                    mom.hypervisor.set_balloon(guest.entity, 100 << 10)
-        with bounded():
-            for guest in sick:
-                with pytest.raises(GuestBusy):
-                    mom.hypervisor.set_balloon(guest.entity, 100 << 10)
+        for _ in range(2):
+            with bounded():
+                for guest in sick:
+                    with pytest.raises(GuestBusy):
+                        mom.hypervisor.set_balloon(guest.entity, 100 << 10)
         with bounded():
             blocked = {guest.id for guest in mom.hypervisor.guests() if "*" in guest.blocked}
         assert blocked == {guest.uuid for guest in sick}
@@ -258,6 +258,7 @@ def test_errors_are_told_apart(mom: LibvirtMom, make: MakeMom, lab: Lab, capfd: 
     guest.destroy()
     with pytest.raises(GuestGone):
         mom.hypervisor.set_balloon(guest.entity, 100 << 10)
+    assert mom.hypervisor.balloon_sizes([guest.entity]) == {}
     with pytest.raises(HypervisorError) as raised:
         make(uri="qemu+unix:///system?socket=/nonexistent/socket").hypervisor.guests()
     assert type(raised.value) is HypervisorError

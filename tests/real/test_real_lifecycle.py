@@ -10,7 +10,7 @@ from libvirt_mom import another_host, libvirt_mom
 from private_libvirtd import PrivateLibvirtd
 from real_guests import Lab, RealGuest, eventually
 
-from mom_core import Entity, GuestBusy, GuestGone, NotSupported, Scope
+from mom_core import GuestBusy, GuestGone, NotSupported
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 from mom_toolkit import GuestState
 
@@ -83,13 +83,3 @@ def test_a_move_that_takes_too_long_is_given_up_and_one_that_does_not_leads_to_t
         eventually("it works on", lambda: guest.beats and guest.beats[-1].seconds > age, 60)
         with pytest.raises(GuestGone):
             hypervisor.migrate(guest.entity, other.destination, 30.0)
-
-
-def test_guests_that_are_not_there_and_hosts_that_do_not_answer_are_said(hypervisor: LibvirtHypervisor, lab: Lab) -> None:
-    ghost = Entity(Scope.GUEST, "5e5e5e5e-0000-4000-8000-00000000dead", "ghost")
-    assert hypervisor.standings([ghost]) == {}
-    for act in (hypervisor.pause, hypervisor.resume, hypervisor.shut_down):
-        with pytest.raises(GuestGone):
-            act(ghost)
-    with pytest.raises(GuestGone):
-        hypervisor.start(ghost, 5.0)
