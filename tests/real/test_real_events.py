@@ -82,21 +82,6 @@ def test_moms_own_resizing_wakes_nobody_and_somebody_elses_does(listener: Listen
     listener.hears(f"guest {guest.name} was resized by another process")
 
 
-def test_metadata_that_somebody_changes_has_the_description_read_again_and_wakes_nobody(listener: Listener, lab: Lab) -> None:
-    guest = lab.start("metadata")
-    listener.hears(f"guest {guest.name} started")
-    listener.hypervisor.guests()
-    listener.hypervisor.guests()
-    read = _descriptions_read(listener)
-    assert read() == 0
-    listener.woken.clear()
-    element, live = libvirt.VIR_DOMAIN_METADATA_ELEMENT, libvirt.VIR_DOMAIN_AFFECT_LIVE
-    for number in range(3):
-        guest.domain.setMetadata(element, f"<limit>{number}</limit>", "tune", "http://example.org/tune", live)
-    eventually("the description was read again", lambda: read() >= 1)
-    assert listener.woken == []
-
-
 def test_limits_and_agents_are_heard_of_and_wake_nobody(listener: Listener, lab: Lab, tmp_path: Path) -> None:
     image = tmp_path / "disk"
     image.write_bytes(bytes(1 << 20))
@@ -112,26 +97,6 @@ def test_limits_and_agents_are_heard_of_and_wake_nobody(listener: Listener, lab:
     (tune,) = listener.hypervisor.io_tunes([guest.entity])[guest.uuid]
     assert tune.current["total_bytes_sec"] == 1 << 20, "the event had the description read again"
     assert listener.woken == []
-
-
-def _descriptions_read(listener: Listener) -> Callable[[], int]:
-    """How many descriptions a further sample reads."""
-    original = listener.hypervisor._read_description
-    count = 0
-
-    def counted(*arguments: object) -> object:
-        nonlocal count
-        count += 1
-        return original(*arguments)  # type: ignore[arg-type]  # handed through
-
-    listener.hypervisor._read_description = counted  # type: ignore[method-assign, assignment]  # counts, and does what it did
-
-    def read() -> int:
-        before = count
-        listener.hypervisor.guests()
-        return count - before
-
-    return read
 
 
 STARTS = 6

@@ -249,25 +249,6 @@ def test_drivers_that_never_come_and_that_go_are_noticed(libvirtd: PrivateLibvir
         assert problems(mom) == [], "a guest that is paused cannot answer"
 
 
-def test_what_the_host_sees_of_a_guest(mom: LibvirtMom, lab: Lab) -> None:
-    guest = lab.start("seen", workload=(10, 20, 0, 0))
-    guest.wait_until_it_works()
-    assert mom.listed(guest).properties["pid"] == guest.pid
-    assert "cgroups" not in mom.listed(guest).properties, "this libvirtd makes none: QEMU is in a group with others"
-    mom.fields(guest)
-    # The kernel counts a process's CPU time in hundredths of a second: a guest that does little may have none in one second.
-    eventually("CPU time", lambda: mom.fields(guest).get("host_cpu_usage"), 30, 1)
-    time.sleep(1)
-    fields = mom.fields(guest)
-    usage = fields["host_cpu_usage"]
-    assert isinstance(usage, float)
-    assert 0 <= usage < 400
-    assert fields["host_swap"] == 0 or not Path("/proc/swaps").read_text().endswith("Priority\n")
-    if Path(f"/proc/{guest.pid}/ksm_stat").exists():
-        assert isinstance(fields["host_ksm_merged"], int)
-    assert not any("psi" in name or "cgroup" in name for name in fields)
-
-
 def test_a_guests_own_cgroup_tells_its_pressure_and_cpu_time(mom: LibvirtMom, lab: Lab) -> None:
     root = Path("/sys/fs/cgroup")
     root = root if (root / "cgroup.controllers").exists() else root / "unified"

@@ -33,7 +33,7 @@ def test_a_guests_size_and_its_own_statistics_are_known_and_its_size_is_set_with
 
     def all_known() -> bool:
         fields.update(mom.fields(guest))
-        return {"minor_fault", "cpu_usage", "host_minor_faults"} <= fields.keys()
+        return {"minor_fault", "cpu_usage", "host_minor_faults", "host_cpu_usage", "host_swap"} <= fields.keys()
 
     eventually("two statistics, and so rates", all_known)
 
