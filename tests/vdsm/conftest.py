@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -48,9 +49,9 @@ def start_vdsm() -> Iterator[Callable[..., Vdsm]]:
 
 
 @pytest.fixture
-def vdsm(start_vdsm: Callable[..., Vdsm]) -> Vdsm:
-    """A vdsm without TLS."""
-    return start_vdsm()
+def vdsm(start_vdsm: Callable[..., Vdsm], tmp_path: Path) -> Vdsm:
+    """A vdsm without TLS, with the test's folder for KSM's knobs."""
+    return start_vdsm("--ksm", tmp_path)
 
 
 @pytest.fixture
@@ -73,8 +74,6 @@ def connect() -> Iterator[Callable[..., VdsmConnection]]:
 @pytest.fixture
 def hypervisor(vdsm: Vdsm, connect: Callable[..., VdsmConnection], tmp_path: Path) -> VdsmHypervisor:
     """A hypervisor on the vdsm without TLS, that keeps nothing longer than it must."""
-    import time
-
     marks = Incarnations(StateFile(tmp_path / "guests.json", "guests' starts", FORM), "boot", time.monotonic)
     settings = HypervisorSettings(answer_timeout=60.0, call_timeout=60.0, statistics_kept=600.0)
     return VdsmHypervisor(connect(vdsm, events=True), settings, marks, LOG)

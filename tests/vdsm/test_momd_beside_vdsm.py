@@ -77,24 +77,6 @@ def test_what_a_momd_that_was_killed_leaves_is_put_back_by_its_unit(momd: Momd, 
     assert stop_post() == "Nothing to put back.\n"
 
 
-def test_what_vdsm_sets_while_mom_runs_decides_from_then_on_and_outlives_a_restart(momd: Momd, vdsm: Vdsm) -> None:
-    momd.wait_for(lambda: machine(vdsm, FULL)["quota"] is not None)
-    with asked(momd.socket) as mom:
-        assert mom.setNamedPolicy("01-parameters", "(set cpuTuneEnabled False)\n(set ioTuneEnabled False)") is True
-        momd.wait_for(lambda: machine(vdsm, FULL)["disks"]["vda"]["total_bytes_sec"] == 0)
-        assert mom.setNamedPolicy("01-parameters", "(set broken") is False
-        assert mom.getNamedPolicies()["01-parameters"].startswith("(set cpuTuneEnabled False)")
-    assert momd.stop() == 0
-    momd.start()
-    with asked(momd.socket) as mom:
-        assert mom.getNamedPolicies()["01-parameters"].startswith("(set cpuTuneEnabled False)")
-        assert mom.setPolicy("(+ 1 1)") is True
-        assert mom.getPolicy() == "(+ 1 1)"
-        assert mom.resetPolicies() is True
-        assert mom.getNamedPolicies()["01-parameters"].startswith("#")
-    assert "is refused, and nothing changes: 01-parameters:1:1: syntax" in momd.log.read_text()
-
-
 def test_sighup_reads_configuration_and_policies_again(momd: Momd) -> None:
     (momd.policies / "09-more.policy").write_text("(defvar more 1)")
     assert momd.process is not None

@@ -63,15 +63,6 @@ def test_it_never_sends_a_notification_or_two_requests_in_one_frame(vdsm: Vdsm, 
     assert not vdsm.wire()["dead"]
 
 
-@pytest.mark.parametrize("piece", [1, 7, 100])
-def test_answers_in_pieces_are_put_together(vdsm: Vdsm, connect: Connect, piece: int) -> None:
-    vdsm.add(*({"id": f"guest-{number}", "name": "ö" * 10} for number in range(5)))
-    vdsm.do("faults", piece=piece)
-    found = connect(vdsm).call("Host.getAllVmStats", {}, 60.0, "reading")
-    assert isinstance(found, list)
-    assert len(found) == 5
-
-
 def test_an_answer_that_comes_twice_or_is_nobodys_harms_nobody(vdsm: Vdsm, connect: Connect) -> None:
     one = connect(vdsm)
     vdsm.fault("Host.ping2", how="twice")

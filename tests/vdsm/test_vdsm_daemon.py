@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -199,74 +198,6 @@ def test_vdsms_own_policy_starts_a_ksm_that_has_never_run_as_guests_may_take_mor
     daemon.wait(lambda: (daemon.ksm / "run").read_text() == "0\n")
 
 
-def test_a_parameter_that_the_policies_do_not_know_is_left_out_and_the_others_are_in_force(daemon: Daemon) -> None:
-    daemon.start()
-    daemon.wait(socket_is_there(daemon))
-    daemon.parameters(balloonEnabled=True)
-    daemon.wait(lambda: daemon.machine(ONE)["seen"] < 4 * GIB)
-
-    def stats() -> dict[str, Any]:
-        found: dict[str, Any] = daemon.vdsm.do("call", method="Host.getStats", params={})
-        return found
-
-    daemon.vdsm.do("call", method="Host.setMOMPolicyParameters", params={"key_value_store": {"noSuchOption": 1}})
-    daemon.wait(lambda: "there is no variable noSuchOption to set" in daemon.log.read_text())
-    assert stats()["momStatus"] == "active"
-    seen = daemon.machine(ONE)["target"]
-    daemon.vdsm.change(str(ONE["id"]), unused=3 * GIB)
-    daemon.wait(lambda: daemon.machine(ONE)["target"] < seen)
-    assert "the policy 01-parameters that was set last is in force without" in daemon.mom("status").stdout
-    assert daemon.stop() == 0
-
-    # The same in a file, which nothing came before: mom starts, says so, and vdsm learns it.
-    (daemon.folder / "mom.d/01-parameters.policy").write_text("(set noSuchOption 1)")
-    daemon.start()
-    daemon.wait(lambda: "the evaluation ends here" in daemon.log.read_text())
-    assert "01-parameters.policy:1:6" in daemon.log.read_text()
-    assert stats()["momStatus"] == "inactive"
-    with asked(daemon.socket) as mom:  # vdsm itself sends the option again with all others, until it is restarted
-        assert mom.ping() is False
-        assert mom.setNamedPolicy("01-parameters", "(set balloonEnabled True)") is True
-    daemon.wait(lambda: stats()["momStatus"] == "active")
-
-
-def test_a_value_that_ksm_run_has_not_is_dropped_and_does_not_unmerge_everything(daemon: Daemon) -> None:
-    (daemon.ksm / "run").write_text("1\n")
-    daemon.start()
-    daemon.wait(socket_is_there(daemon))
-    daemon.vdsm.do(
-        "call", method="Host.setMOMPolicy", params={"policy": '(Host.Control "ksm_run" 7) (Host.Control "ksm_pages_to_scan" 200)'}
-    )
-    daemon.wait(lambda: (daemon.ksm / "pages_to_scan").read_text() == "200\n")
-    assert (daemon.ksm / "run").read_text() == "1\n"
-    told = json.loads(daemon.mom("status", "--json").stdout)
-    assert "7 is none of the values that it has: 0, 1, 2" in json.dumps(told)
-
-
-def test_guests_that_come_go_and_are_gone_between_list_and_verb(daemon: Daemon) -> None:
-    daemon.start()
-    daemon.wait(lambda: daemon.machine(ONE)["quota"] == 100_000)
-    three = {**ONE, "id": "11111111-0000-4000-8000-000000000003", "name": "three"}
-    daemon.vdsm.add(three)
-    daemon.vdsm.do("event", identity=three["id"], status="Up")
-    daemon.wait(lambda: daemon.machine(three)["quota"] == 100_000)
-    daemon.vdsm.change(str(ONE["id"]), status="Paused")
-    daemon.vdsm.fault("VM.setBalloonTarget", 3, how="error", code=1)
-    daemon.wait(lambda: "the guest is paused" in daemon.mom("guests", "--json").stdout)
-    daemon.parameters(balloonEnabled=True)
-    daemon.wait(lambda: daemon.machine(three)["seen"] < 4 * GIB)
-    assert daemon.machine(ONE)["target"] == 4 * GIB, "it is paused"
-    daemon.vdsm.do("remove", identity=three["id"])
-
-    def listed() -> list[str]:
-        answer = daemon.mom("guests", "--json")
-        return [guest["name"] for guest in json.loads(answer.stdout)] if answer.returncode == 0 else []
-
-    daemon.wait(lambda: listed() == ["one", "two"])
-    assert daemon.stop() == 0
-    assert daemon.machine(ONE)["quota"] == -1
-
-
 def test_a_vdsm_that_starts_after_mom_and_restarts_while_mom_runs(daemon: Daemon) -> None:
     daemon.vdsm.do("stop")
     daemon.start()
@@ -289,27 +220,6 @@ def test_a_vdsm_that_starts_after_mom_and_restarts_while_mom_runs(daemon: Daemon
     daemon.wait(lambda: daemon.machine(ONE)["target"] < seen)
     assert daemon.stop() == 0
     assert daemon.machine(ONE)["target"] == 4 * GIB
-
-
-def test_what_mom_has_changed_is_put_back_though_the_file_that_knows_the_guests_is_damaged(daemon: Daemon) -> None:
-    daemon.start()
-    daemon.wait(lambda: daemon.machine(ONE)["quota"] == 100_000)
-    daemon.wait((daemon.folder / "state/vdsm/guests.json").exists)
-    assert daemon.process is not None
-    daemon.process.kill()
-    daemon.process.wait(60)
-    (daemon.folder / "state/vdsm/guests.json").write_bytes(b"\0" * 512)
-    assert "guests.json is damaged: it is empty" in daemon.mom("doctor").stdout
-    said = len(daemon.log.read_text())
-    daemon.start()
-    daemon.wait(lambda: "guests.json is damaged" in daemon.log.read_text()[said:])
-    daemon.wait(lambda: daemon.mom("status", "--json").returncode == 0)
-    time.sleep(2)  # several cycles, in which the guests are not taken for others than those that mom has changed
-    assert daemon.stop() == 0
-    assert (daemon.folder / "state/vdsm/guests.json.damaged-1").read_bytes() == b"\0" * 512
-    assert "guests.json.damaged-1" in daemon.mom("doctor").stdout
-    assert daemon.machine(ONE)["quota"] == -1
-    assert daemon.machine(ONE)["disks"]["vda"]["total_bytes_sec"] == 0
 
 
 def test_what_took_effect_though_its_answer_was_lost_is_put_back(daemon: Daemon) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from mom_core import (
     KsmWriter,
     NotSupported,
     Scope,
-    StateFile,
 )
 from mom_plugins_vdsm import connection as connection_module
 from mom_plugins_vdsm.hypervisor import VdsmHypervisor
@@ -171,22 +169,11 @@ def test_disks_of_a_guest_that_has_come_since_are_read(vdsm: Vdsm, hypervisor: V
     assert hypervisor.io_tunes(entities).keys() == {"a", "b"}
 
 
-def test_ksm_is_written_by_vdsm(start_vdsm: Callable[..., Vdsm], tmp_path: Path, connect: Callable[..., object]) -> None:
-    import logging
-    import time
-
-    from mom_plugins_vdsm.hypervisor import HypervisorSettings
-    from mom_plugins_vdsm.incarnations import FORM, Incarnations
-
-    vdsm = start_vdsm("--ksm", tmp_path)
-    log = logging.getLogger("test")
-    connection = connect(vdsm)
-    assert isinstance(connection, connection_module.VdsmConnection)
-    own = VdsmHypervisor(connection, HypervisorSettings(), Incarnations(StateFile(tmp_path / "g", "it", FORM), "", time.monotonic), log)
-    own.ksm_write({"pages_to_scan": 200, "run": 1})
+def test_ksm_is_written_by_vdsm(hypervisor: VdsmHypervisor, tmp_path: Path) -> None:
+    hypervisor.ksm_write({"pages_to_scan": 200, "run": 1})
     assert (tmp_path / "pages_to_scan").read_text() == "200\n"
     with pytest.raises(HypervisorError, match="code 71"):
-        own.ksm_write({"run": 3})
+        hypervisor.ksm_write({"run": 3})
 
 
 # --- what goes wrong -------------------------------------------------------------------------------------------------------------
