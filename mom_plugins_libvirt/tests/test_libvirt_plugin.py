@@ -14,7 +14,7 @@ from fake_libvirt import LONG_SECONDS, FakeError, FakeGuest, FakeLibvirtd, until
 from pydantic import ValidationError
 
 import mom_plugins_libvirt.connection as connection_module
-from mom_core import Decision, Entity, Guest, HypervisorError, LedgerEntry, PluginContext, Problem, Scope, Severity, Snapshot, Status, Value
+from mom_core import Decision, Entity, Guest, HypervisorError, LedgerEntry, PluginContext, Problem, Scope, Severity, Snapshot, Status
 from mom_devkit import apply_decisions, put_back
 from mom_plugins_libvirt import LibvirtPlugin
 from mom_plugins_libvirt.failures import SYSTEM_ERROR
@@ -65,11 +65,6 @@ def own(plugin: LibvirtPlugin) -> LibvirtHypervisor:
 
 def entity(guest: FakeGuest) -> Entity:
     return Entity(Scope.GUEST, guest.uuid, guest.name)
-
-
-def entry(plugin: LibvirtPlugin, guest: FakeGuest, before: Value, applied: Value) -> LedgerEntry:
-    incarnation = next(found.incarnation for found in own(plugin).guests() if found.id == guest.uuid)
-    return LedgerEntry(entity(guest), PERIOD, before, applied, "libvirt", 0.0, incarnation)
 
 
 def test_defaults_are_sensible_and_nonsense_is_refused() -> None:
@@ -134,31 +129,6 @@ def test_a_period_is_set_and_read_back(make_plugin: MakePlugin, libvirtd: FakeLi
     assert [outcome.status for outcome in outcomes] == [Status.APPLIED, Status.UNCHANGED, Status.GONE] + [Status.REFUSED] * 6
     assert (outcomes[0].before, outcomes[0].after) == (0, 2)
     assert off.period == 2
-
-
-def test_periods_are_put_back_unless_somebody_else_has_changed_them(make_plugin: MakePlugin, libvirtd: FakeLibvirtd) -> None:
-    plugin = make_plugin()
-    ours, theirs, same, odd = (libvirtd.add(name) for name in ("ours", "theirs", "same", "odd"))
-    ours.period, theirs.period, same.period, odd.period = 2, 9, 0, 2
-    entries = [entry(plugin, guest, 0, 2) for guest in (ours, theirs, same)] + [entry(plugin, odd, "zero", 2)]
-    entries.append(LedgerEntry(Entity(Scope.GUEST, "u", "gone"), PERIOD, 0, 2, "libvirt", 0.0))
-    entries.append(LedgerEntry(entity(ours), PERIOD, 7, 2, "libvirt", 0.0, "an earlier start"))
-    outcomes = [outcome for entry in entries for outcome in put_back(plugin, [entry], own(plugin))]
-    wanted = [Status.APPLIED, Status.LEFT_ALONE, Status.UNCHANGED, Status.FAILED, Status.GONE, Status.GONE]
-    assert [outcome.status for outcome in outcomes] == wanted
-    assert [outcome.decision.value for outcome in outcomes] == [0, 0, 0, "zero", 0, 7]
-    assert outcomes[1].after == 9
-    assert (ours.period, theirs.period) == (0, 9)
-
-
-def test_nothing_is_put_back_while_libvirtd_is_away(make_plugin: MakePlugin, libvirtd: FakeLibvirtd) -> None:
-    plugin = make_plugin()
-    guest = libvirtd.add("g")
-    entries = [entry(plugin, guest, 0, 2)]
-    libvirtd.connections[0].broken = True
-    libvirtd.refusal = FakeError("no", SYSTEM_ERROR, errno.ECONNREFUSED)
-    (outcome,) = put_back(plugin, entries, own(plugin))
-    assert outcome.status is Status.FAILED, "it stays in the ledger"
 
 
 def test_another_hypervisor_is_left_to_its_own_plugin(make_plugin: MakePlugin) -> None:

@@ -57,6 +57,8 @@ class FakeGuest:
     """Seconds that each of its answers takes."""
     without_end: bytes = b""
     """What it sends again and again after its greeting."""
+    sent: int = 0
+    """Bytes of that."""
     disks: list[dict[str, Any]] = field(default_factory=list)
     throttled: list[dict[str, Any]] = field(default_factory=list)
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
@@ -205,6 +207,7 @@ class FakeHost:
         while guest.without_end:
             writer.write(guest.without_end * 1000)
             await writer.drain()
+            guest.sent += 1000 * len(guest.without_end)
         while line := await reader.readline():
             command = json.loads(line)
             await asyncio.sleep(guest.slow)

@@ -12,9 +12,8 @@ import pytest
 from fake_monitors import MIB, FakeHost
 from pydantic import ValidationError
 
-from mom_core import BalloonControl, Decision, Outcome, PluginContext, Report, Severity, Snapshot, Status
+from mom_core import BalloonControl, PluginContext, Report, Severity, Snapshot
 from mom_core.hypervisor import Hypervisor
-from mom_devkit import apply_decisions
 from mom_plugins_qemu import QemuPlugin
 
 Make = Callable[..., QemuPlugin]
@@ -52,16 +51,6 @@ def seen(plugin: QemuPlugin) -> Snapshot:
     return Snapshot(guests={guest.id: replace(guest, fields=fields[guest.id]) for guest in guests})
 
 
-def test_statistics_are_switched_on_and_put_back(make: Make, host: FakeHost) -> None:
-    guest = host.add("web", period=0)
-    plugin = make()
-    (decision,) = plugin.mom_act(seen(plugin))
-    assert isinstance(decision, Decision)
-    (outcome,) = apply_decisions(plugin, [decision], of(plugin))
-    assert (outcome.status, outcome.before, guest.period) == (Status.APPLIED, 0, 1)
-    assert list(plugin.mom_act(seen(plugin))) == []
-
-
 def test_a_guest_that_comes_short_between_two_cycles_wakes_mom(make: Make, host: FakeHost, woken: list[str]) -> None:
     guest = host.add("web", size=700 * MIB, updated=int(time.time()) - 2)
     guest.reports(usable=400 * MIB)
@@ -71,16 +60,6 @@ def test_a_guest_that_comes_short_between_two_cycles_wakes_mom(make: Make, host:
     guest.reports(usable=30 * MIB)
     assert _soon(lambda: woken), "a look every 50 ms"
     assert woken[0].startswith("guest web is short of memory: 30 MiB usable of 700 MiB")
-
-
-def test_guests_from_which_nothing_was_taken_are_not_visited_between_cycles(make: Make, host: FakeHost) -> None:
-    guest = host.add("web")
-    guest.reports(usable=400 * MIB)
-    plugin = make()
-    plugin.mom_report(Report(1, 0.0, "enforce", seen(plugin), [], [], list[Outcome](), [], [], 0.0))
-    clients = guest.clients
-    threading.Event().wait(0.3)
-    assert guest.clients == clients
 
 
 def _soon(look: Callable[[], object]) -> bool:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -317,29 +317,3 @@ def test_who_only_takes_a_look_listens_on_nothing(tmp_path: Path) -> None:
     it.context.serves = False
     with it:
         assert not it.socket.exists()
-
-
-def test_a_reload_with_other_settings_takes_the_socket_over_from_ourselves(tmp_path: Path) -> None:
-    old = Serving(tmp_path)
-    old.plugin.mom_setup()
-    with Serving(tmp_path, clients=5) as new:
-        old.plugin.mom_teardown()
-
-        def listens() -> bool:
-            with suppress(OSError):
-                connected(new.socket).close()
-                return True
-            return False
-
-        until(listens)
-        with client(new.socket) as mom:
-            assert mom.ping() is True
-    until(lambda: not new.socket.exists())
-
-
-def test_a_reload_that_is_taken_back_leaves_the_old_server_as_it_was(tmp_path: Path) -> None:
-    with Serving(tmp_path) as old:
-        with Serving(tmp_path, clients=5):
-            pass
-        with client(old.socket) as mom:
-            assert mom.ping() is True
