@@ -18,7 +18,7 @@ from random_programs import program
 from mom_core import Entity, Snapshot
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyError, PolicyLimits
-from mom_plugins_policy.notes import NoteStore
+from mom_plugins_policy.notes import PolicyNotes
 from mom_plugins_policy.tools.explain import EntityExplanation, Missed, explain, said
 
 SNAPSHOT = snapshot(
@@ -93,7 +93,7 @@ def test_the_conditions_are_those_of_the_request_that_counts(text: str, guest: s
 
 
 def test_what_was_remembered_then_decides_and_not_what_is_remembered_now() -> None:
-    store = NoteStore()
+    store = PolicyNotes()
     text = """(with Guests g {
         (if (< (g.Recall "times" 0) 1) (g.Control "t" 5) (g.Control "t" 6))
         (g.Remember "times" (+ 1 (g.Recall "times" 0))) })"""

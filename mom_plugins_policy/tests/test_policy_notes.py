@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from mom_core import Decision, Declarations, FieldSpec, MomError, PluginContext, Problem, Scope, Snapshot, StateFile, Unit
+from mom_core import Decision, Declarations, FieldSpec, MomError, PluginContext, Problem, Scope, Snapshot, Unit
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyPlugin
-from mom_plugins_policy.notes import NOTES, NoteStore
 from mom_toolkit import PolicyTexts
 
 FIELDS = {
@@ -95,9 +94,7 @@ def test_all_that_can_be_remembered_comes_back_as_it_was(tmp_path: Path) -> None
     (Host.Remember "a" 1.5) (Host.Remember "b" "s") (Host.Remember "c" l) (Host.Remember "d" (< 1 2))
     """
     plugin(tmp_path, text).mom_evaluate(guests("a", "b"), ())
-    store = NoteStore(StateFile(tmp_path / "state" / "policy" / "notes.json", "notes", NOTES))
-    store.load()
-    memory: Any = store.memory()
+    memory: Any = plugin(tmp_path, text).mom_services()[PolicyTexts].memory()
     assert memory["host"]["values"] == {"a": 1.5, "b": "s", "c": [1, 1], "d": True}
 
 

@@ -17,7 +17,7 @@ from mom_core.testing import snapshot
 from mom_daemon.cli.frame import mom
 from mom_devkit import PluginRun, declared, run_plugins
 from mom_plugins_policy import Policy
-from mom_plugins_policy.notes import NoteStore
+from mom_plugins_policy.notes import PolicyNotes
 from mom_plugins_pypolicy import PypolicyPlugin
 from mom_plugins_qos import QosPlugin
 from mom_plugins_qos.settings import QosSettings
@@ -48,7 +48,7 @@ LIMITS: dict[str, list[Any]] = {
 def test_the_example_decides_what_the_default_policy_decides(tmp_path: Path) -> None:
     qos = QosPlugin(QosSettings(cpu_limits=True), PluginContext(name="qos"))
     default = Policy.compile({one.name: one.text for one in declared(qos, DefaultPolicy) if "cpu" in one.name})
-    notes, context = NoteStore(), PluginContext(name="pypolicy", state_directory=tmp_path, declarations=DECLARED)
+    notes, context = PolicyNotes(), PluginContext(name="pypolicy", state_directory=tmp_path, declarations=DECLARED)
     folder = folder_with(tmp_path, "60.py", (EXAMPLES / "60_cpu_limits.py").read_text())
     python = PypolicyPlugin(PypolicyPlugin.Settings(directory=Path(folder)), context)
     python.mom_setup()

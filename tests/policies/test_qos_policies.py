@@ -13,7 +13,7 @@ from mom_core import DefaultPolicy, PluginContext, Snapshot
 from mom_core.testing import snapshot
 from mom_devkit import declared
 from mom_plugins_policy import Policy
-from mom_plugins_policy.notes import NoteStore
+from mom_plugins_policy.notes import PolicyNotes
 from mom_plugins_qos import QosPlugin
 from mom_plugins_qos.cpu import quota_and_period
 from mom_plugins_qos.settings import QosSettings
@@ -34,7 +34,7 @@ def seen(cpus: int = 1, **fields: Any) -> Snapshot:
     return snapshot(host={"cpu_count": cpus}, guests={"vm": {**FREE, **fields}})
 
 
-def cpu(policy: Policy, snap: Snapshot, notes: NoteStore | None = None) -> dict[str, int]:
+def cpu(policy: Policy, snap: Snapshot, notes: PolicyNotes | None = None) -> dict[str, int]:
     result = policy.evaluate(snap) if notes is None else notes.evaluate(policy, snap, ())
     assert list(result.errors) == []
     decided: dict[str, int] = {}
@@ -84,7 +84,7 @@ def test_a_guest_for_which_nothing_was_agreed_keeps_what_it_was_given_by_others(
 
 
 def test_a_limit_that_is_lifted_leaves_what_stood_before(tmp_path: Path) -> None:
-    notes = NoteStore()
+    notes = PolicyNotes()
     before = {"vcpu_quota": 90_000, "vcpu_period": 80_000}
     held = {"vcpu_quota": 50_000, "vcpu_period": 100_000}
     assert cpu(ON, seen(vcpu_user_limit=50.0, **before), notes) == held

@@ -32,9 +32,9 @@ from mom_core import (
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
-from mom_plugins_policy.notes import BEGIN_ANEW, NOTES, NoteStore
+from mom_plugins_policy.notes import PolicyNotes
 from mom_plugins_policy.rollout.in_force import DEFAULT, Read, where_from
-from mom_plugins_policy.rollout.shadow import Shadow
+from mom_plugins_policy.rollout.trial import InForce
 from mom_plugins_policy.rollout.trials import EvaluatedSnapshot, TriedPolicies
 from mom_plugins_policy.rollout.versions import OVERLAY
 from mom_plugins_policy.sources import read_policies
@@ -88,11 +88,9 @@ class PolicyPlugin:
         keeps = settings.keep_changes and context.serves
         self._left_out: tuple[Problem, ...] = ()
         self._remarked: frozenset[tuple[Source, str]] = frozenset()
-        file = context.state_file
-        notes = file("notes.json", "the file of the policies' notes", NOTES, mode=0o600, loss=BEGIN_ANEW)
-        self._notes = NoteStore(notes)
+        self._notes = PolicyNotes(context)
         lost = "the policies are those of the files and defaults"
-        kept = file(_CHANGES, "the file of policies that were set while mom ran", OVERLAY, mode=0o600, loss=lost)
+        kept = context.state_file(_CHANGES, "the file of policies that were set while mom ran", OVERLAY, mode=0o600, loss=lost)
         self._policies = TriedPolicies(
             context,
             settings.limits,
@@ -100,10 +98,10 @@ class PolicyPlugin:
             kept if keeps else None,
             self._changed,
             self._notes,
+            shadow=settings.shadow,
             # Who only takes a look, as at a recording, wants to see what came of policies that were in force.
             refuse_failing=settings.refuse_failing and context.serves,
         )
-        self._shadow = Shadow(settings.shadow, context, settings.limits) if settings.shadow is not None else None
 
     @staticmethod
     @hookimpl
@@ -120,8 +118,6 @@ class PolicyPlugin:
         self._policies.load()
         self._say_loaded()
         self._notes.load()
-        if self._shadow is not None:
-            self._shadow.load()
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
@@ -132,12 +128,9 @@ class PolicyPlugin:
     def mom_reload(self) -> Callable[[], None]:
         """Read and compile all policies again; they are in force, together, once the reload of all plugins has succeeded."""
         put_in_force = self._policies.prepare()
-        use_shadow = self._shadow.prepare() if self._shadow is not None else None
 
         def commit() -> None:
             put_in_force()
-            if use_shadow is not None:
-                use_shadow()
             self._say_loaded()
 
         return commit
@@ -151,41 +144,34 @@ class PolicyPlugin:
             return self._left_out
         trial = self._policies.trial
         if trial is not None:
-            trial.prepare()
+            trial.prepare(self._policies.state())
         result = self._notes.evaluate(policy, snapshot, history)
         ignored = self._settings.ignore
         decisions = [decision for decision in result.decisions if decision.control not in ignored] if ignored else result.decisions
         evaluated = EvaluatedSnapshot(snapshot, result)
         found: list[Decision | ShadowDecisions | Problem] = [*_problems(result, snapshot), *self._left_out]
         if trial is not None:
-            tried, problems, by_trial = trial.evaluate(snapshot, history, decisions, result.errors, ignored)
+            tried, said, by_trial = trial.evaluate(snapshot, history, InForce(decisions, result.errors, ignored))
             ended = self._policies.settle(trial)
             if ended is None or ended.state is CanaryState.PROMOTED:
                 evaluated = EvaluatedSnapshot(snapshot, result, trial, by_trial)
                 decisions = tried
-                found.extend(problems)
+                found.extend(said)
             else:  # what it has just decided does harm: this cycle is already by the policies in force
-                said = f"the trial of {ended.what} is {ended.state}: {ended.reason}"
-                found.append(Problem(Source(self._context.name), said, severity=Severity.WARNING, hint="`mom policy history`"))
+                harm = f"the trial of {ended.what} is {ended.state}: {ended.reason}"
+                found.append(Problem(Source(self._context.name), harm, severity=Severity.WARNING, hint="`mom policy history`"))
         self._policies.evaluated = (evaluated, *self._policies.evaluated[:1])
         found.extend(decisions)
-        if self._shadow is not None:
-            found.extend(self._shadow.evaluate(snapshot, history, self._policies.state()))
         return found
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
         """Policies with which mom would not start, what the checks find in those with which it would, and the default policies that are
         left out."""
-        wrong: list[Finding] = []
-        checks: tuple[Callable[[], object], ...] = (self._checked_files, *(() if self._shadow is None else (self._shadow.prepare,)))
-        for check in checks:
-            try:
-                found = check()
-            except ConfigError as error:
-                wrong.extend(Finding(Severity.ERROR, "policies", str(replace(one, hint="")), one.hint) for one in error.problems)
-            else:
-                wrong.extend(found if isinstance(found, list) else ())
+        try:
+            wrong = self._checked_files()
+        except ConfigError as error:
+            wrong = [Finding(Severity.ERROR, "policies", str(replace(one, hint="")), one.hint) for one in error.problems]
         folder = self._settings.directory
         if folder is not None and folder != USUAL_FOLDER and not folder.is_dir():
             text = f"{folder} is {'no folder' if folder.exists() else 'not there'}: no policy of yours is read"

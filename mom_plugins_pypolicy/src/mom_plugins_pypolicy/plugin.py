@@ -10,7 +10,7 @@ from mom_core import ConfigError, Decision, Finding, PluginContext, PluginSettin
 from mom_plugins_pypolicy.entities import Known
 from mom_plugins_pypolicy.evaluation import evaluate
 from mom_plugins_pypolicy.files import PythonPolicy, read_policies
-from mom_plugins_pypolicy.notes import PythonNoteStore
+from mom_toolkit import NoteStore
 
 
 class PypolicyPlugin:
@@ -24,7 +24,7 @@ class PypolicyPlugin:
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings, self._context, self._policies = settings, context, list[PythonPolicy]()
-        self._notes = PythonNoteStore(context)
+        self._notes = NoteStore(context, whose="policies in Python")
 
     @hookimpl
     def mom_setup(self) -> None:

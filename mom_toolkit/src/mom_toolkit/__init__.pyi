@@ -41,6 +41,7 @@ from .kernel_files import (
     write_kernel_file as write_kernel_file,
 )
 from .knobs import Knob as Knob, KnobPlugin as KnobPlugin, write_file as write_file
+from .notes import NoteStore as NoteStore
 from .run_summary import RunSummary as RunSummary
 from .services.admission import Admission as Admission, Admissions as Admissions, Donor as Donor
 from .services.classes import ClassFiles as ClassFiles

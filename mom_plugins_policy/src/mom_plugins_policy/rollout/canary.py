@@ -1,4 +1,4 @@
-"""Policies that are tried on some guests: evaluated beside those in force over the same snapshots, decisive for those guests only."""
+"""Policies that are tried on some guests: a trial that decides for those guests, and is watched."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mom_core import HOST_ID, Decision, Guest, Problem, Snapshot, Source, Value, printable
+from mom_core import HOST_ID, Decision, Guest, Snapshot, Value, printable
 from mom_plugins_policy.language.errors import Fault
 from mom_plugins_policy.language.policy import Policy, Result
-from mom_plugins_policy.notes import NoteStore
-from mom_plugins_policy.rollout.shadow import warnings
+from mom_plugins_policy.notes import PolicyNotes
+from mom_plugins_policy.rollout.trial import InForce, Trial
 from mom_plugins_policy.rollout.verdict import (
     ASKED_TOO_MUCH,
     SIZE,
@@ -28,7 +28,7 @@ from mom_plugins_policy.rollout.verdict import (
     kills,
     worse,
 )
-from mom_toolkit import Canary, CanaryState, ailment
+from mom_toolkit import Canary, CanaryState, PolicyState, ailment
 
 
 def rank(identity: str) -> float:
@@ -57,8 +57,8 @@ class ChosenGuests:
         return rank(guest.id) <= self.cut
 
 
-class CanaryRun:
-    """One trial while it runs. `evaluate` is called by the evaluator; all else from any thread.
+class CanaryRun(Trial):
+    """One such trial while it runs. `evaluate` is called by the evaluator; all else from any thread.
 
     :param begun: how it began, for who looks
     :param began_at: when, by the monotonic clock
@@ -66,12 +66,11 @@ class CanaryRun:
     """
 
     def __init__(self, begun: Canary, began_at: float, choice: ChosenGuests, policy: Policy, memory: Callable[[], Value]) -> None:
+        super().__init__("canary", policy, PolicyNotes())
         self.begun = begun
         """Replaced as a whole when files are read again, as `policy`."""
-        self.policy = policy
         self.began_at = began_at
         self.choice = choice
-        self.notes = NoteStore()
         self._memory = memory
         self._lock = threading.Lock()
         self._evidence: Evidence | None = None
@@ -81,32 +80,35 @@ class CanaryRun:
         self._others = 0
         self._untried: frozenset[str] = frozenset()
 
-    def prepare(self) -> None:
+    def has(self, guest: Guest) -> bool:
+        """True if it decides for this guest."""
+        return self.choice.has(guest)
+
+    def prepare(self, in_force: PolicyState) -> None:
         """Before the policies in force are evaluated, in the thread in which they are: remember what they do, if that has not been done."""
         if self._evidence is None:
             self.notes.set_memory(self._memory())
 
-    def evaluate(
-        self, snapshot: Snapshot, history: Sequence[Snapshot], decided: Sequence[Decision], errors: Sequence[Fault], ignored: Sequence[str]
-    ) -> tuple[Sequence[Decision], Sequence[Problem], Result]:
-        """The decisions of the policies in force, with those of the policies on trial in their place for the guests in the trial; what
-        went wrong in the latter, and their evaluation.
-
-        :param errors: what went wrong in the policies in force
-        """
+    def _counted(self, snapshot: Snapshot, history: Sequence[Snapshot], in_force: InForce, result: Result) -> Sequence[Decision]:
+        """The decisions of the policies on trial for the guests in the trial, those in force for the others."""
         members = {guest.id: guest for guest in snapshot.guests.values() if self.choice.has(guest)}
-        result = self.notes.evaluate(self.policy, snapshot, history)
-        own = [_marked(one) for one in result.decisions if one.entity.id in members and one.control not in ignored]
-        mine = {(one.control, repr(one.value)) for one in decided if one.entity.id == HOST_ID}
-        theirs = {(one.control, repr(one.value)) for one in result.decisions if one.entity.id == HOST_ID and one.control not in ignored}
-        known = {_kind(fault) for fault in errors}  # these policies fail so, too
+        decided = [one for one in result.decisions if one.control not in in_force.ignored]
+        own = [
+            dataclasses.replace(one, source=self._source(one.source), reason=f"{one.reason}, on trial")
+            for one in decided
+            if one.entity.id in members
+        ]
+        mine, theirs = (
+            {(one.control, repr(one.value)) for one in several if one.entity.id == HOST_ID} for several in (in_force.decisions, decided)
+        )
+        known = {_kind(fault) for fault in in_force.errors}  # these policies fail so, too
         concerning = [one for one in result.errors if (one.entity is None or one.entity.id in members) and _kind(one) not in known]
         with self._lock:
             self._untried |= {control for control, _ in mine ^ theirs}
-            decisions = [*(one for one in decided if one.entity.id not in members), *own]
+            decisions = [*(one for one in in_force.decisions if one.entity.id not in members), *own]
             failed = printable(str(concerning[0]), 300) if concerning else ""
             self._look(snapshot, history, members, {one.entity.id: one.value for one in decisions if one.control == SIZE}, failed)
-        return decisions, warnings("canary", result), result
+        return decisions
 
     def _look(
         self, snapshot: Snapshot, history: Sequence[Snapshot], members: Mapping[str, Guest], sizes: Mapping[str, Value], fault: str
@@ -184,9 +186,3 @@ def _tally_before(history: Sequence[Snapshot], members: Mapping[str, Guest]) -> 
 def _kind(fault: Fault) -> tuple[str, str, str]:
     """The same for the same mistake, wherever in the text it stands."""
     return fault.name, fault.kind, "" if fault.entity is None else fault.entity.id
-
-
-def _marked(decision: Decision) -> Decision:
-    """Who reads a decision must see that it is not by the policies that `mom policy show` prints."""
-    name, line, column = decision.source
-    return dataclasses.replace(decision, source=Source(f"canary {name}", line, column), reason=f"{decision.reason}, on trial")

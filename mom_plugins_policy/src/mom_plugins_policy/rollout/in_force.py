@@ -19,9 +19,8 @@ from mom_core import ConfigError, ConfigProblem, MomError, PluginContext, StateE
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy
-from mom_plugins_policy.notes import NoteStore
 from mom_plugins_policy.rollout.versions import Overlay, Version, difference
-from mom_toolkit import PolicyChange, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyText
+from mom_toolkit import NoteStore, PolicyChange, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyText
 
 if TYPE_CHECKING:
     from mom_plugins_policy.checks import Remark

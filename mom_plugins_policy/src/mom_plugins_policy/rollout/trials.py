@@ -1,10 +1,11 @@
-"""Changes of policies that are tried on some guests first: begun, watched, and put in force for all guests or for none."""
+"""Policies on trial: the shadow, and changes that are tried on some guests first and then put in force for all or for none."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 from mom_core import Guest, MomError, PluginContext, Snapshot, UnitError, format_duration, printable
@@ -13,6 +14,7 @@ from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.rollout.canary import CanaryRun, ChosenGuests
 from mom_plugins_policy.rollout.in_force import STAY, ChangingPolicies, said_of, texts_of
+from mom_plugins_policy.rollout.trial import Shadow, Trial
 from mom_plugins_policy.rollout.verdict import LEAST_CYCLES
 from mom_plugins_policy.rollout.versions import Overlay
 from mom_toolkit import Canary, CanaryState, PolicyRefused, PolicyState
@@ -27,39 +29,64 @@ class EvaluatedSnapshot:
 
     snapshot: Snapshot
     result: Result
-    trial: CanaryRun | None = None
+    trial: Trial | None = None
     tried: Result | None = None
 
     def of(self, guest: Guest) -> Result:
         """The evaluation that counts for a guest."""
-        if self.trial is not None and self.tried is not None and self.trial.choice.has(guest):
+        if self.trial is not None and self.tried is not None and self.trial.has(guest):
             return self.tried
         return self.result
 
 
 class TriedPolicies(ChangingPolicies):
-    """Policies that change at run time, say whether they work and why they decide, and can be tried on some guests first."""
+    """Policies that change at run time, say whether they work and why they decide, and can be tried on some guests first.
 
-    def __init__(self, context: PluginContext, limits: PolicyLimits, *given: Any, refuse_failing: bool) -> None:
+    :param shadow: the folder of policies that are only reported; None: there are none
+    """
+
+    def __init__(self, context: PluginContext, limits: PolicyLimits, *given: Any, shadow: Path | None, refuse_failing: bool) -> None:
         super().__init__(context, limits, *given, refuse_failing=refuse_failing)
-        self.trial: CanaryRun | None = None
+        self.on_some: CanaryRun | None = None
         """The trial on some guests now. Replaced as a whole, as the policy is."""
+        self._shadow = None if shadow is None else Shadow(shadow, context, limits)
         self.evaluated: tuple[EvaluatedSnapshot, ...] = ()
         """The newest evaluations, newest first: of the cycle that is told of, and of the one that is under way."""
         self._overlay_tried = Overlay()
         self._ended: Canary | None = None
         self._promoted: CanaryRun | None = None
 
+    @property
+    def trial(self) -> Trial | None:
+        """The one that is evaluated: while policies are tried on some guests, the shadow waits."""
+        return self.on_some or self._shadow
+
     # --- files ----------------------------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Read and compile everything, and the shadow's folder and notes."""
+        super().load()
+        if self._shadow is not None:
+            self._shadow.read()()
+            self._shadow.notes.load()
+
+    def check_files(self) -> Policy:
+        """Read and compile what mom would start with; the shadow's files are read, too."""
+        if self._shadow is not None:
+            self._shadow.read()
+        return super().check_files()
 
     def prepare(self) -> Callable[[], None]:
         """Read and compile the files again; a trial goes on with them, if what is tried goes with them."""
         put_in_force = super().prepare()
+        use_shadow = None if self._shadow is None else self._shadow.read()
 
         def commit() -> None:
             put_in_force()
+            if use_shadow is not None:
+                use_shadow()
             with self._lock:
-                trial = self.trial
+                trial = self.on_some
                 if trial is None:
                     return
                 try:
@@ -115,14 +142,14 @@ class TriedPolicies(ChangingPolicies):
             state = self._put_again(who, f"tries {what} on {on} for {format_duration(seconds)}")
             begun = Canary(CanaryState.RUNNING, what, who, state.version, share, choice.pattern, seconds, time.time(), left_seconds=seconds)
             trial = CanaryRun(begun, now, choice, tried, self.memory)
-            self.trial, self._overlay_tried = trial, overlay
+            self.on_some, self._overlay_tried = trial, overlay
         self._log.info("%s is tried on %s for %s, by %s; version %s", what, on, format_duration(seconds), who, state.version)
         self._context.wake("policies are tried on some guests")
         return trial.told(now)
 
     def canary(self) -> Canary | None:
         """The trial that runs, or the last one."""
-        trial = self.trial
+        trial = self.on_some
         return self._ended if trial is None else trial.told(self._context.monotonic())
 
     def end_canary(self, *, promote: bool, who: str, expected_version: str | None = None) -> Canary:
@@ -130,7 +157,7 @@ class TriedPolicies(ChangingPolicies):
         who = printable(who, 200)
         with self._lock:
             super()._expect(expected_version)
-            trial = self.trial
+            trial = self.on_some
             if trial is None:
                 raise MomError("no policies are tried on some guests now", hint="`mom policy set NAME FILE --canary 10%` does")
             state = CanaryState.PROMOTED if promote else CanaryState.ABORTED
@@ -138,13 +165,15 @@ class TriedPolicies(ChangingPolicies):
         self._announced(made)
         return ended
 
-    def settle(self, trial: CanaryRun) -> Canary | None:
+    def settle(self, trial: Trial) -> Canary | None:
         """End a trial if it has shown what it can; what came of it, None while it goes on."""
+        if not isinstance(trial, CanaryRun):
+            return None
         state, reason = trial.verdict(self._context.monotonic())
         if state is CanaryState.RUNNING:
             return None
         with self._lock:
-            if self.trial is not trial:
+            if self.on_some is not trial:
                 return None
             ended, made = self._end(trial, state, f"mom, for {trial.begun.who}", reason)
         self._announced(made)
@@ -163,7 +192,7 @@ class TriedPolicies(ChangingPolicies):
 
     def _expect(self, version: str | None) -> None:
         super()._expect(version)
-        trial = self.trial
+        trial = self.on_some
         if trial is not None:
             left = format_duration(max(1, round(trial.left(self._context.monotonic()))))
             message = f"{trial.begun.what} is being tried on some guests, for {left} still: nothing else changes meanwhile"
@@ -219,5 +248,5 @@ class TriedPolicies(ChangingPolicies):
             log = self._log.warning if state is CanaryState.ROLLED_BACK else self._log.info
             log("the trial of %s is %s after %s: %s", trial.begun.what, state, after, reason)
         self._ended = trial.told(now, state, reason)
-        self.trial, self._overlay_tried = None, Overlay()  # only now: who looks without the lock sees that it runs, or how it has ended
+        self.on_some, self._overlay_tried = None, Overlay()  # only now: who looks without the lock sees that it runs, or how it has ended
         return self._ended, made
