@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib
 import os
 import re
@@ -13,32 +12,18 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from commands import MadeOnce, run
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = "usr/lib/mom/lib/python3/site-packages"
 
 
-def run(*command: str | Path, seconds: float = 600, **environment: str) -> str:
-    clean = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "MOM_CONFIG"}}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, env=clean | environment, check=False)
-    assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
-
-
 @pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made once, for all processes of a run of tests."""
+def package(request: pytest.FixtureRequest, made_once: MadeOnce) -> Path:
     if shutil.which("dpkg-deb") is None or shutil.which("strip") is None:
         pytest.skip("dpkg-deb and strip are Debian's packages dpkg and binutils")
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "deb"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not any(folder.glob("*.deb")):
-            run(sys.executable, ROOT / "packaging/tree.py", folder / "tree")
-            run(sys.executable, ROOT / "packaging/deb/deb.py", folder / "tree", folder)
-    (made,) = folder.glob("mom_*.deb")
+    tree = request.getfixturevalue("tree")
+    (made,) = made_once("deb", lambda folder: run(sys.executable, ROOT / "packaging/deb/deb.py", tree, folder)).glob("mom_*.deb")
     return made
 
 

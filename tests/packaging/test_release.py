@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import venv
 from pathlib import Path
 
 import pytest
+from commands import run
 
 pytestmark = pytest.mark.release
 
@@ -20,13 +20,6 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = sorted(path.parent.name for path in ROOT.glob("mom_*/pyproject.toml"))
 NO_INDEX = {"PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1", "UV_OFFLINE": "1", "UV_NO_CONFIG": "1"}
 """A host without internet: no index is asked, whatever this one is set to."""
-
-
-def run(*command: str | Path, **environment: str) -> str:
-    clean = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV", "MOM_CONFIG"}}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=clean | environment, check=False)
-    assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +96,7 @@ def test_what_is_uploaded_to_an_index_can_be_installed_from_it(release: Path, to
             "--index-url",
             f"{url}/simple",
         )
-        run(*pip, "mom-toolkit", PIP_CONFIG_FILE="/dev/null")
+        run(*pip, "mom-toolkit", environment={"PIP_CONFIG_FILE": "/dev/null"})
         assert [path.name for path in (tmp_path / "got").iterdir()] == [wanted[-2].name]
     finally:
         server.kill()
@@ -120,8 +113,8 @@ def test_the_workflows_are_what_github_takes_and_nothing_in_them_can_be_abused(t
 
 def test_a_host_without_internet_installs_mom_from_the_wheelhouse(wheelhouse: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "mom", with_pip=True)
-    run(tmp_path / "mom/bin/pip", "install", "--quiet", "--no-index", "--find-links", wheelhouse, "mom-core[demo]", **NO_INDEX)
-    assert "What to type next" in run(tmp_path / "mom/bin/mom", "demo", "--seconds", "3", HOME=str(tmp_path))
+    run(tmp_path / "mom/bin/pip", "install", "--quiet", "--no-index", "--find-links", wheelhouse, "mom-core[demo]", environment=NO_INDEX)
+    assert "What to type next" in run(tmp_path / "mom/bin/mom", "demo", "--seconds", "3", environment={"HOME": str(tmp_path)})
 
 
 def test_the_wheelhouse_says_what_each_wheel_is(wheelhouse: Path) -> None:
@@ -135,9 +128,9 @@ def test_mom_is_tried_out_without_being_installed(wheelhouse: Path, tools: Path,
     """`uvx` and `pipx run`, from the wheelhouse: one line, and nothing stays."""
     home = {"HOME": str(tmp_path), "UV_CACHE_DIR": str(tmp_path / "uv"), "PIPX_HOME": str(tmp_path / "pipx"), **NO_INDEX}
     uvx = ("--python", sys.executable, "--no-index", "--find-links", wheelhouse, "--from", "mom-core[demo]")
-    assert "What to type next" in run(tools / "uvx", *uvx, "mom", "demo", "--seconds", "3", **home)
+    assert "What to type next" in run(tools / "uvx", *uvx, "mom", "demo", "--seconds", "3", environment=home)
     pipx = (f"--pip-args=--no-index --find-links {wheelhouse}", "--spec", "mom-core[demo]")
-    assert "What to type next" in run(tools / "pipx", "run", *pipx, "mom", "demo", "--seconds", "3", **home)
+    assert "What to type next" in run(tools / "pipx", "run", *pipx, "mom", "demo", "--seconds", "3", environment=home)
 
 
 def _answers(port: int, server: subprocess.Popen[bytes]) -> None:

@@ -13,10 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; the module beside this one is its fixture
-
-from own_systemd import CannotStart, OwnSystemd, eventually  # only found from here on
+from own_systemd import CannotStart, OwnSystemd, eventually
 
 pytestmark = pytest.mark.waits
 

@@ -1,7 +1,6 @@
 """What is built can be installed by itself and used: wheels and source distributions, in environments that know nothing of this folder."""
 
 import email.parser
-import fcntl
 import importlib
 import json
 import os
@@ -16,18 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import MadeOnce, run
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = "examples/mom-example-swappiness"
 FOLDERS = [*sorted(path.parent.name for path in ROOT.glob("mom_*/pyproject.toml")), EXAMPLE]
-
-
-def run(*command: str | Path, seconds: float = 300, cwd: Path | None = None, **environment: str) -> str:
-    """What the command prints on standard output; its standard error is in the failure."""
-    clean = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV", "MOM_CONFIG"}}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, cwd=cwd, env=clean | environment, check=False)
-    assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
 
 
 BUILD = """
@@ -47,17 +39,14 @@ for folder in folders:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a source distribution of each, and the wheel that was built from it: made once, for all processes of a run of tests."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "wheels"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "unpacked").exists():
-            (folder / "dist").mkdir(exist_ok=True)
-            run(sys.executable, "-c", BUILD, folder / "dist", folder / "unpacked", *(ROOT / name for name in FOLDERS))
-    return folder / "dist"
+def built(made_once: MadeOnce) -> Path:
+    """A folder with a source distribution of each, and the wheel that was built from it."""
+
+    def build(folder: Path) -> None:
+        (folder / "dist").mkdir()
+        run(sys.executable, "-c", BUILD, folder / "dist", folder / "unpacked", *(ROOT / name for name in FOLDERS))
+
+    return made_once("wheels", build) / "dist"
 
 
 @pytest.fixture(scope="session")
@@ -77,9 +66,9 @@ def environment(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
         there = folder / "bin/python"
         if own_pip:
             pip = (there, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-compile", "--find-links", built)
-            run(*pip, *requirements, seconds=900)
+            run(*pip, *requirements)
         else:
-            run(sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", there, *requirements, seconds=900, cwd=None, **told)
+            run(sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", there, *requirements, environment=told)
         return folder / "bin"
 
     return make
@@ -174,7 +163,7 @@ def test_a_host_that_only_runs_mom_needs_no_verbs_to_look_with(environment: Call
 
 def test_the_demonstration_needs_nothing_but_its_extra(environment: Callable[..., Path], tmp_path: Path) -> None:
     mom = environment("mom-core[demo]") / "mom"
-    assert run(mom, "demo", "--seconds", "3", HOME=str(tmp_path))
+    assert run(mom, "demo", "--seconds", "3", environment={"HOME": str(tmp_path)})
 
 
 def test_where_mom_runs_pytest_is_not_installed_and_finds_nothing_of_mom(environment: Callable[..., Path]) -> None:
@@ -197,7 +186,7 @@ def test_what_plugin_new_says_comes_next_works_with_the_pip_that_a_fresh_environ
     for program, *words in lines[1:]:
         if program == "pip":
             words += ["--quiet", "--disable-pip-version-check"]
-        run(bin_folder / program, *words, seconds=900, cwd=tmp_path / "made")
+        run(bin_folder / program, *words, cwd=tmp_path / "made")
 
 
 def _wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
