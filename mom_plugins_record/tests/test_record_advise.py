@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mom_plugins_record.advise.command import advise
 from mom_plugins_record.advise.search import CapacitySearch
-from mom_plugins_record.recording.past import PastOf
+from mom_plugins_record.recording.reader import Recording
 from mom_plugins_sim.scenario.newcomers import with_newcomers
 from mom_plugins_sim.scenario.recorded import scene_of_recording
 from mom_plugins_sim.simulate.command import simulate
@@ -67,7 +67,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_newcomers_do_what_recorded_guests_did_at_another_time(recording: Path) -> None:
-    scene = scene_of_recording(PastOf(recording), float("-inf"), float("inf"))
+    scene = scene_of_recording(Recording(recording), float("-inf"), float("inf"))
     more = with_newcomers(scene, 5, 1 << 20, seed=3)
     assert more.guests[: len(scene.guests)] == scene.guests
     newcomers = more.guests[len(scene.guests) :]
@@ -119,7 +119,7 @@ def cold_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.long
 def test_half_of_what_was_recorded_as_cold_counts_and_nothing_of_newcomers(cold_recording: Path) -> None:
-    scene = scene_of_recording(PastOf(cold_recording), float("-inf"), float("inf"))
+    scene = scene_of_recording(Recording(cold_recording), float("-inf"), float("inf"))
     assert (scene.host_swap, scene.host_zram) == (0.0, 6 << 20)
     cold = [guest.workload.cold for guest in scene.guests]
     assert max(cold) > 0

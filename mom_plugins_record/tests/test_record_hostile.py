@@ -44,7 +44,6 @@ from mom_plugins_record.recording.command import record
 from mom_plugins_record.recording.contents import contents_of
 from mom_plugins_record.recording.cycles import cycle_line, read_cycle
 from mom_plugins_record.recording.groups import MARK, MOST_CELLS, Corrupt, GroupPacker, checksum
-from mom_plugins_record.recording.past import PastOf
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.session import session_line
 from mom_plugins_record.recording.writer import files_of
@@ -77,7 +76,7 @@ def everybody_reads(path: Path) -> None:
         lambda recording: contents_of(recording.path),
         compare,
         lambda recording: series_of(recording, (), 10, *FOREVER),
-        lambda recording: scene_of_recording(PastOf(recording.path), *FOREVER),
+        lambda recording: scene_of_recording(recording, *FOREVER),
         why,
     ]
     for read in readers:
@@ -87,7 +86,7 @@ def everybody_reads(path: Path) -> None:
 
 def why(recording: Recording) -> None:
     """Why the last cycle's guests got what they got."""
-    last = deque(PastOf(recording.path).cycles(*FOREVER), maxlen=1)
+    last = deque(recording.cycles(), maxlen=1)
     for guest in last[0].report.snapshot.guests if last else ():
         assert all(isinstance(text, str) for text in (last[0].reasons_of(guest) or {}).values())
 

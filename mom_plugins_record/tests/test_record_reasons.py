@@ -18,7 +18,6 @@ from mom_cli.explain import explain_command
 from mom_core import Clock, Decision, Engine, Guest, Host, Report, Snapshot, Source, load_config
 from mom_plugins_record.recording.command import record
 from mom_plugins_record.recording.cycles import Reasons, cycle_line
-from mom_plugins_record.recording.past import PastOf
 from mom_plugins_record.recording.reader import Recorded, Recording
 from mom_plugins_record.recording.reasons import LONGEST_SECONDS, SHARE, ReasonsAsked
 from mom_plugins_record.recording.writer import GROUP, RecordingWriter, files_of
@@ -72,7 +71,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 def cycle_of(folder: Path, number: int) -> PastCycle:
-    return next(cycle for cycle in PastOf(folder).cycles(*FOREVER) if cycle.report.number == number)
+    return next(cycle for cycle in Recording(folder).cycles(*FOREVER) if cycle.report.number == number)
 
 
 def rewritten(folder: Path, cycles: list[Recorded], reasons: Mapping[int, Reasons | None]) -> RecordingWriter:

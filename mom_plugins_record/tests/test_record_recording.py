@@ -38,7 +38,6 @@ from mom_core import (
 from mom_plugins_record import RecordPlugin
 from mom_plugins_record.recording.command import record
 from mom_plugins_record.recording.groups import MARK
-from mom_plugins_record.recording.past import PastOf
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.recording.writer import GROUP, RecordingFull, RecordingLimits, RecordingWriter, files_of
@@ -343,7 +342,7 @@ def test_a_recording_can_be_looked_at_again_from_further_back(tmp_path: Path, re
         for report in part:
             writer.cycle(report)
         writer.close()
-    past = PastOf(tmp_path / "r")
+    past = Recording(tmp_path / "r")
     assert [cycle.report.number for cycle in past.cycles(reports[15].time, float("inf"))] == [16, 17, 18, 19, 20]
     assert [cycle.report.number for cycle in past.cycles(float("-inf"), reports[4].time)] == [1, 2, 3, 4, 5]
 

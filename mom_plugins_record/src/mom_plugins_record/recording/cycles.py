@@ -34,6 +34,9 @@ from mom_plugins_record.recording.groups import Corrupt
 FARTHEST: Final = 6e10
 """Seconds from the epoch to the year 3871: what lies farther away is no time, and cannot be shown as a date."""
 
+_AS_THEY_ARE: Final = ("time", "mode", "duration", "lag", "skipped", "woken_by", "problems", "plugins", "verdict")
+"""What of a report is written as it is."""
+
 Reasons: TypeAlias = Mapping[str, Sequence[str | None]]
 """Why policies decided as they did, in words: by control a text for each guest in their order. Empty: nothing is known; None: not asked."""
 
@@ -49,8 +52,13 @@ def _plain(value: object) -> object:
     if isinstance(value, Sequence):
         return list(value)
     if is_dataclass(value):
-        return {name: getattr(value, name) for name in value.__dataclass_fields__}
+        return _fields_of(value)
     raise TypeError(f"a recording cannot hold a {type(value).__name__}")
+
+
+def _fields_of(value: Any) -> dict[str, Any]:
+    """The fields of a data class by name."""
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
 
 def cycle_line(report: Report, session: str, place: int, reasons: Reasons | None = None, memory: Value = None) -> bytes:
@@ -71,30 +79,17 @@ def cycle_line(report: Report, session: str, place: int, reasons: Reasons | None
     for decision in report.decisions:
         among(decision)
     revisions = [
-        {
-            "before": among(one.before),
-            "after": None if one.after is None else among(one.after),
-            "reason": one.reason,
-            "reviewer": one.reviewer,
-        }
+        {**_fields_of(one), "before": among(one.before), "after": None if one.after is None else among(one.after)}
         for one in report.revisions
     ]
-    outcomes = [
-        {"decision": among(one.decision), "before": one.before, "after": one.after, "status": one.status, "error": one.error}
-        for one in report.outcomes
-    ]
+    outcomes = [{**_fields_of(one), "decision": among(one.decision)} for one in report.outcomes]
     considered = None if report.considered is None else [among(decision) for decision in report.considered]
     return json_text({
         "cycle": report.number,
         "session": session,
         "place": place,
-        "time": report.time,
-        "mode": report.mode,
-        "duration": report.duration,
-        "lag": report.lag,
-        "skipped": report.skipped,
-        "woken_by": report.woken_by,
-        "snapshot": {"number": snapshot.number, "time": snapshot.time, "monotonic": snapshot.monotonic},
+        **{name: getattr(report, name) for name in _AS_THEY_ARE},
+        "snapshot": {name: getattr(snapshot, name) for name in _Taken.model_fields},
         "host": snapshot.host,
         "guests": {name: [getattr(guest, name) for guest in guests] for name in _Guests.model_fields},
         "fields": columns,
@@ -104,9 +99,6 @@ def cycle_line(report: Report, session: str, place: int, reasons: Reasons | None
         "considered": considered,
         "revisions": revisions,
         "outcomes": outcomes,
-        "problems": report.problems,
-        "plugins": report.plugins,
-        "verdict": report.verdict,
         "reasons": reasons,
         "memory": memory,
     })  # fmt: skip
@@ -211,7 +203,7 @@ def read_cycle(text: bytes) -> CycleRead:
     """Read a line of `cycle_line`. Raises `Corrupt`."""
     try:
         content = _Cycle.model_validate_json(text)
-        decisions = [Decision(one.entity, one.control, one.value, one.reason, one.source) for one in content.decisions]
+        decisions = [Decision(**dict(one)) for one in content.decisions]
         report = _report(content, decisions)
         if any(len(texts) != len(report.snapshot.guests) for texts in (content.reasons or {}).values()):
             raise ValueError("there is another number of reasons than there are guests")
@@ -229,29 +221,20 @@ def why_not(error: Exception) -> str:
 
 
 def _report(content: _Cycle, decisions: Sequence[Decision]) -> Report:
-    guests, taken = _read_guests(content), content.snapshot
+    guests = _read_guests(content)
     if len(guests) != len(content.guests.id):
         raise ValueError("two of its guests have one id")
-    host = Host(content.host.name, content.host.fields, content.host.properties)
     return Report(
-        content.cycle,
-        content.time,
-        content.mode,
-        Snapshot(host, guests, taken.time, taken.monotonic, taken.number),
-        tuple(decisions[: content.decided]),
-        tuple(
+        number=content.cycle,
+        snapshot=Snapshot(Host(**dict(content.host)), guests, **dict(content.snapshot)),
+        decisions=tuple(decisions[: content.decided]),
+        revisions=tuple(
             Revision(decisions[one.before], None if one.after is None else decisions[one.after], one.reason, one.reviewer)
             for one in content.revisions
         ),
-        tuple(Outcome(decisions[one.decision], one.before, one.after, one.status, one.error) for one in content.outcomes),
-        content.problems,
-        content.plugins,
-        content.duration,
-        content.lag,
-        content.skipped,
-        content.woken_by,
-        None if content.considered is None else tuple(decisions[one] for one in content.considered),
-        _read_verdict(content.verdict),
+        outcomes=tuple(Outcome(**{**dict(one), "decision": decisions[one.decision]}) for one in content.outcomes),
+        considered=None if content.considered is None else tuple(decisions[one] for one in content.considered),
+        **{**{name: getattr(content, name) for name in _AS_THEY_ARE}, "verdict": _read_verdict(content.verdict)},
     )
 
 

@@ -202,11 +202,11 @@ class RecordPlugin:
         """The recording at the path, or the one that a mom with these settings writes."""
         if kind is not PastCycles:
             return None
-        from mom_plugins_record.recording.past import PastOf
+        from mom_plugins_record.recording.reader import Recording
 
         if path is None and isinstance(settings, RecordPlugin.Settings):
             path = Path(settings.path) if settings.path else state_directory / FOLDER
-        return None if path is None else PastOf(path)
+        return None if path is None else Recording(path)
 
     def _session(self, report: Report, policies: Mapping[str, str]) -> RecordedSession:
         declared = self._context.declarations

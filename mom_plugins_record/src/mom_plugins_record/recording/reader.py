@@ -12,11 +12,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from mom_core import MomError, Report, printable
+from mom_core import MomError, printable
 from mom_plugins_record.recording.cycles import FARTHEST, CycleRead, read_cycle
 from mom_plugins_record.recording.groups import SUFFIX, Corrupt, NoRecording, RecordingFile, checksum
 from mom_plugins_record.recording.session import SESSION, RecordedSession, read_session
 from mom_plugins_record.recording.writer import begun, files_of
+from mom_toolkit import PastCycle
 
 MOST_PLACES: Final = 20
 """Damaged places that are told one by one: what a person reads."""
@@ -25,18 +26,13 @@ MOST_REMEMBERED: Final = 16 << 20
 """Fields of guests in all cycles that are held at a time: ten cycles of 10,000 guests with 160 each, in some 2 GiB."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded(PastCycle):
     """One cycle, and what was so then: `cycle` as it stands in the file. `gap` is how many cycles before it were lost."""
 
     cycle: CycleRead
     session: RecordedSession
     gap: int = 0
-
-    @property
-    def report(self) -> Report:
-        """The cycle as mom knew it."""
-        return self.cycle.report
 
 
 def follows(before: Recorded, recorded: Recorded) -> bool:
@@ -83,7 +79,10 @@ class Damage:
 
 
 class Recording:
-    """A recording: a folder, or one file of it. `damage` is complete when `cycles` has come to the end."""
+    """A recording: a folder, or one file of it; mom's own verbs look at it as at any `PastCycles`.
+
+    `damage` is complete when `cycles` has come to the end.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -94,6 +93,11 @@ class Recording:
             raise MomError(f"cannot read {path}: {error.strerror}", hint="run as root, or as the user that recorded it") from error
         if not self.files:
             raise MomError(f"there is no recording in {path}", hint=f"name a folder with files *{SUFFIX}, or one such file")
+
+    @property
+    def where(self) -> str:
+        """The folder or file."""
+        return str(self.path)
 
     def cycles(self, since: float = -math.inf, until: float = math.inf) -> Iterator[Recorded]:
         """All cycles of that time (seconds since the epoch), in the order in which they were recorded.
@@ -163,7 +167,7 @@ class Recording:
                     expected = cycle.place + 1
                     damage.cycles += lost
                     if since <= cycle.report.time <= until:
-                        yield Recorded(cycle, session, lost)
+                        yield Recorded(cycle.report, session.policies, cycle.reasons, cycle=cycle, session=session, gap=lost)
             except Corrupt as error:
                 broken = True
                 damage.note(file.path, file.at(group), f"cycles are lost: {error}")
