@@ -70,7 +70,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mom-bench-") as base:
         folder = Path(base) / "recording"
         cycles = record(folder, session, of_days(made, options.days))
-        size = sum(size for _, size in sizes_of(folder))
+        size = sum(sizes_of(folder))
         began, wall = time.process_time(), time.monotonic()
         with contextlib.redirect_stdout(io.StringIO()) as said:
             export(folder, Path(base) / "out", "parquet")

@@ -24,7 +24,7 @@ def test_the_search_finds_the_largest_number_that_harms_nobody(limit: int, most:
     search = CapacitySearch(lambda count, seed: "harm" if count > limit else "", seeds, most)
     assert search.largest() == min(limit, most)
     assert search.complete
-    assert all(one.runs <= seeds for one in search.tried.values())
+    assert all(one.runs <= seeds for one in search.tried)
 
 
 def test_where_somebody_comes_to_harm_already_nothing_fits() -> None:

@@ -216,19 +216,18 @@ def test_a_risk_is_no_more_than_so_many_hours_without_it_can_hide(hours: int) ->
 
 @given(st.lists(st.floats(0, 1e9), min_size=7, max_size=40), st.floats(1, 1e10))
 def test_a_host_is_not_full_before_the_earliest_day_that_is_told(needed: list[float], limit: float) -> None:
-    growth = growth_of(list(enumerate(needed)), limit)
-    assert growth.least is not None
-    assert growth.each_day is not None
-    assert growth.most is not None
-    assert growth.least <= growth.each_day <= growth.most
-    if growth.full_in is not None:
-        assert growth.earliest is not None
-        assert growth.earliest <= growth.full_in
+    growth = growth_of(list(enumerate(needed)), limit, 0.0)
+    least, week, most = growth.gib_each_week_least, growth.gib_each_week, growth.gib_each_week_most
+    assert (least or 0) <= (week or 0) <= (most or 0)
+    assert None not in {least, week, most}
+    if growth.full_on is not None:
+        assert growth.full_on_earliest is not None
+        assert growth.full_on_earliest <= growth.full_on
 
 
 def test_a_weeks_rhythm_is_no_growth() -> None:
-    assert growth_of([(float(n), 5.0) for n in range(6)], 10.0).each_day is None
-    assert "7 days" in growth_of([], 10.0).why
+    assert growth_of([(float(n), 5.0) for n in range(6)], 10.0, 0.0).gib_each_week is None
+    assert "7 days" in growth_of([], 10.0, 0.0).why_unknown
 
 
 def test_guests_of_several_classes_are_of_none_together(accounts: Path) -> None:

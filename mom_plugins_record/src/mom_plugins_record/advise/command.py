@@ -14,14 +14,10 @@ import click
 
 from mom_core import UnitError, format_duration, parse_duration, parse_size
 from mom_daemon import json_option, print_prose
-from mom_plugins_record.advise.search import CapacitySearch, TriedCount
-from mom_plugins_record.advise.trial import Newcomer, TrialOutcome, stage_of
+from mom_plugins_record.advise.search import CapacitySearch, TimeIsOver
+from mom_plugins_record.advise.trial import Trials, stage_of
 from mom_plugins_record.report.sizes import risk_of
 from mom_toolkit import quiet
-
-
-class _TimeIsOver(Exception):
-    """Raised in the middle of a run whose time is over."""
 
 
 @click.command()
@@ -67,75 +63,51 @@ def advise(
         raise click.UsageError(str(error)) from None
     ends = time.monotonic() + limit
     stage = stage_of(recording, config, None if hours is None else hours * 3600)
-    newcomer = Newcomer(sla_class, memory_kib)
-    cut_off = False
-    seen: list[int] = []
-    before = TrialOutcome()
     with _progress(shown=not as_json) as say:
 
-        def run(count: int, seed: int) -> str:
-            def beat(share: float) -> None:
-                if time.monotonic() > ends and seen:
-                    raise _TimeIsOver
-                say(f"{count} more, run {seed} of {seeds}: {100 * share:.0f} %")
+        def beat(count: int, seed: int, share: float) -> None:
+            if time.monotonic() > ends and search.tried:
+                raise TimeIsOver
+            say(f"{count} more, run {seed} of {seeds}: {100 * share:.0f} %")
 
-            nonlocal before
-            done = stage.run(newcomer, count, seed, before, beat)
-            if not count:
-                before = done
-            seen.append(count)
-            return done.harm
-
-        search = CapacitySearch(run, seeds, most, lambda: time.monotonic() > ends)
-        try:
-            fits = search.largest()
-        except _TimeIsOver:
-            cut_off = True
-            fits = _known(search)
+        trials = Trials(stage, sla_class, memory_kib, beat)
+        search = CapacitySearch(trials.harm, seeds, most, lambda: time.monotonic() > ends)
+        fits = search.largest()
     if as_json:
-        click.echo(json.dumps(_as_json(search, fits, sla_class, cut_off), indent=2))
+        click.echo(json.dumps(_as_json(search, fits, sla_class), indent=2))
     else:
-        for line in _told(search, fits, sla_class, stage.seconds, cut_off):
+        for line in _told(search, fits, sla_class, stage.seconds):
             print_prose(line, 4)
-        if before.remark:
-            print_prose(f"without any newcomer, the simulation says, {before.remark}: only what is more counts as harm", 4)
+        remark = trials.before.remark
+        if remark:
+            print_prose(f"without any newcomer, the simulation says, {remark}: only what is more counts as harm", 4)
     if not fits:
         sys.exit(1)
 
 
-def _known(search: CapacitySearch) -> int | None:
-    """The largest number that was tried to some end and held, when time was over."""
-    held = [one.count for one in search.tried.values() if one.runs and not one.harm]
-    return max(held, default=None)
-
-
-def _told(search: CapacitySearch, fits: int | None, sla_class: str, seconds: float, cut_off: bool) -> Iterator[str]:
+def _told(search: CapacitySearch, fits: int | None, sla_class: str, seconds: float) -> Iterator[str]:
     if fits is None:
-        baseline = search.tried.get(0)
+        baseline = search.counts.get(0)
         why = baseline.harm if baseline is not None and baseline.harm else "the time was too short to tell"
         yield f"no guest of class {sla_class} fits: without any, {why}"
     else:
-        runs = search.tried[fits].runs
+        runs = search.counts[fits].runs
         most = " or more" if fits == search.most else ""
         yield (
             f"{fits}{most} more guests of class {sla_class} fit: no harm in {runs} runs of {format_duration(round(seconds))},"
             f" so a risk of at most {100 * risk_of(runs):.0f} % (95 % confidence)"
         )
-    if cut_off or not search.complete:
+    if not search.complete:
         yield "the time was over before all was tried: --time gives more, --hours and --seeds ask for less"
     yield f"  {'more':>5}  {'runs':>4}  harm"
-    for one in _tried(search):
+    for one in search.tried:
         yield f"  {one.count:>5}  {one.runs:>4}  {one.harm or 'none'}"
 
 
-def _tried(search: CapacitySearch) -> list[TriedCount]:
-    return sorted((one for one in search.tried.values() if one.runs), key=lambda one: one.count)
-
-
-def _as_json(search: CapacitySearch, fits: int | None, sla_class: str, cut_off: bool) -> dict[str, object]:
-    tried = [{"more": one.count, "runs": one.runs, "harm": one.harm} for one in _tried(search)]
-    risk = None if fits is None else risk_of(search.tried[fits].runs)
-    return {"class": sla_class, "fits": fits, "risk": risk, "complete": search.complete and not cut_off, "tried": tried}
+def _as_json(search: CapacitySearch, fits: int | None, sla_class: str) -> dict[str, object]:
+    tried = [{"more": one.count, "runs": one.runs, "harm": one.harm} for one in search.tried]
+    risk = None if fits is None else risk_of(search.counts[fits].runs)
+    return {"class": sla_class, "fits": fits, "risk": risk, "complete": search.complete, "tried": tried}
 
 
 @contextmanager

@@ -6,6 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
+class TimeIsOver(Exception):
+    """Raised by a run in the middle of which its time is over."""
+
+
 @dataclass(slots=True)
 class TriedCount:
     """One number of guests, how often it was simulated, and how a guest came to harm, in the last run; empty: in none."""
@@ -20,24 +24,34 @@ class CapacitySearch:
     """Finds the largest number of guests with which none comes to harm, by doubling and then halving; more guests are never less risky.
 
     :param run: simulates so many guests with a seed, and says which guest came to harm; empty: none
-    :param out_of_time: whether to end with what is known
+    :param out_of_time: true if the search is to end with what is known
     """
 
     run: Callable[[int, int], str]
     seeds: int
     most: int
     out_of_time: Callable[[], bool] = lambda: False
-    tried: dict[int, TriedCount] = field(default_factory=dict)
+    counts: dict[int, TriedCount] = field(default_factory=dict)
     complete: bool = False
 
     def largest(self) -> int | None:
-        """The number; None: even without any more guests a guest comes to harm."""
+        """The number; None: even without any more guests a guest comes to harm, or the time was too short to tell."""
+        try:
+            return self._largest()
+        except TimeIsOver:
+            return max((one.count for one in self.tried if not one.harm), default=None)
+
+    @property
+    def tried(self) -> list[TriedCount]:
+        """The numbers that were tried, the smallest first."""
+        return sorted((one for one in self.counts.values() if one.runs), key=lambda one: one.count)
+
+    def _largest(self) -> int | None:
         if not self._holds(0):
             self.complete = True
             return None
-        good, bad = 0, self.most + 1
-        step = 1
-        while good + step < bad and step <= self.most and not self.out_of_time():
+        good, bad, step = 0, self.most + 1, 1
+        while good + step < bad and not self.out_of_time():
             if not self._holds(good + step):
                 bad = good + step
                 break
@@ -49,7 +63,7 @@ class CapacitySearch:
                 good = middle
             else:
                 bad = middle
-        self.complete = bad - good == 1 and self.tried[good].runs == self._runs(good)
+        self.complete = bad - good == 1 and self.counts[good].runs == self._runs(good)
         return good
 
     def _runs(self, count: int) -> int:
@@ -58,7 +72,7 @@ class CapacitySearch:
 
     def _holds(self, count: int) -> bool:
         """True if nobody comes to harm with so many, as far as the runs tell."""
-        tried = self.tried.setdefault(count, TriedCount(count))
+        tried = self.counts.setdefault(count, TriedCount(count))
         while not tried.harm and tried.runs < self._runs(count) and not (tried.runs and self.out_of_time()):
             tried.harm = self.run(count, tried.runs + 1)
             tried.runs += 1

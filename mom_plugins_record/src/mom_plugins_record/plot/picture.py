@@ -6,7 +6,7 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from mom_core import MomError, printable
 from mom_plugins_record.plot.series import GuestSeries, Lines, PlotSeries
@@ -31,14 +31,6 @@ DOTS_PER_INCH: Final = 110
 
 FORMATS: Final = ("png", "svg")
 
-_INKED: Final[tuple[Literal["text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"], ...]] = (
-    "text.color",
-    "axes.edgecolor",
-    "axes.labelcolor",
-    "xtick.color",
-    "ytick.color",
-)
-
 
 @contextmanager
 def drawing(ink: str = "black") -> Iterator[type[Figure]]:
@@ -57,7 +49,11 @@ def drawing(ink: str = "black") -> Iterator[type[Figure]]:
             "svg.hashsalt": "mom",
             "text.parse_math": False,  # what guests are called is text, and no formula
             "text.usetex": False,
-            **dict.fromkeys(_INKED, ink),
+            "text.color": ink,
+            "axes.edgecolor": ink,
+            "axes.labelcolor": ink,
+            "xtick.color": ink,
+            "ytick.color": ink,
         }
     ):
         yield Figure

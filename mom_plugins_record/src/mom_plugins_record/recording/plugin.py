@@ -178,7 +178,7 @@ class RecordPlugin:
 
         settings = self._settings
         try:
-            sizes = [size for _, size in sizes_of(self.folder)]
+            sizes = sizes_of(self.folder)
         except OSError as error:
             return [Finding(Severity.WARNING, "recording", f"{self.folder}: {error.strerror}", "`mom run` makes it")]
         limits = f"{format_kib(settings.size / 1024)} and {format_duration(settings.keep)}"

@@ -6,7 +6,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -206,10 +206,10 @@ class RecordingWriter:
 
     def _forget(self, older: list[Path]) -> None:
         """Delete what is too old, and what is too much, oldest first."""
-        sizes = {path: found for path in older if (found := _status(path)) is not None}
+        there = list(_statuses(older))
         room = self._limits.size - self._limits.size // FILES
-        total = sum(found.st_size for found in sizes.values())
-        for path, found in sizes.items():
+        total = sum(found.st_size for _, found in there)
+        for path, found in there:
             if total <= room and found.st_mtime >= self._wall() - self._limits.keep:
                 break
             path.unlink(missing_ok=True)
@@ -231,20 +231,17 @@ class RecordingWriter:
             )
 
 
-def _status(path: Path) -> os.stat_result | None:
-    try:
-        return path.stat()
-    except OSError:
-        return None
+def _statuses(paths: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+    """Those that are still there."""
+    for path in paths:
+        with suppress(OSError):
+            yield path, path.stat()
 
 
 def _refused(path: Path, error: OSError) -> RecordingFull:
     return RecordingFull(f"nothing is recorded: {path}: {error.strerror}", hint="make room or change the path")
 
 
-def sizes_of(folder: Path) -> Iterator[tuple[Path, int]]:
-    """A recording's files with their sizes in bytes."""
-    for path in files_of(folder):
-        found = _status(path)
-        if found is not None:
-            yield path, found.st_size
+def sizes_of(folder: Path) -> Sequence[int]:
+    """The sizes of a recording's files in bytes."""
+    return [found.st_size for _, found in _statuses(files_of(folder))]

@@ -10,8 +10,6 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from mom_plugins_record.export.files import cell
-from mom_plugins_record.report.growth import Growth
-from mom_plugins_record.report.sizes import KIB_PER_GIB
 from mom_plugins_record.report.summary import ReportSummary
 
 FORMAT: Final = 2
@@ -20,14 +18,16 @@ FORMAT: Final = 2
 _NAMES: Final = {"since": "from", "until": "to", "service_class": "class"}
 """Names that are others than in Python."""
 
-_MOMENTS: Final = frozenset({"since", "until", "begins"})
-"""Seconds since the epoch, which are written as a time in UTC."""
+_MOMENTS: Final = {
+    **dict.fromkeys(("since", "until", "begins"), "%Y-%m-%dT%H:%M:%SZ"),
+    **dict.fromkeys(("full_on", "full_on_earliest"), "%Y-%m-%d"),
+}
+"""Seconds since the epoch, which are written as a time, or a day, in UTC."""
 
 
 def document(summary: ReportSummary) -> dict[str, Any]:
     """The whole report."""
-    growth = None if summary.growth is None else _growth(summary.growth, summary.until)
-    return {"format": FORMAT, **_plain(asdict(summary)), "growth": _plain(growth)}
+    return {"format": FORMAT, **_plain(asdict(summary))}
 
 
 def table(summary: ReportSummary) -> str:
@@ -47,7 +47,7 @@ def _plain(value: Any, name: str = "") -> Any:
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     if isinstance(value, float):
-        return moment(value) if name in _MOMENTS else float(f"{value:.6g}")
+        return time.strftime(_MOMENTS[name], time.gmtime(value)) if name in _MOMENTS else float(f"{value:.6g}")
     return None if value == "" else value
 
 
@@ -56,23 +56,3 @@ def _flat(content: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     for name, value in content.items():
         cells |= _flat(value, f"{before}{name}_") if isinstance(value, dict) else {f"{before}{name}": value}
     return cells
-
-
-def _growth(growth: Growth, last: float) -> dict[str, Any]:
-    def each_week(each_day: float | None) -> float | None:
-        return None if each_day is None else each_day * 7 / KIB_PER_GIB
-
-    return {
-        "days": growth.days,
-        "gib_each_week": each_week(growth.each_day),
-        "gib_each_week_least": each_week(growth.least),
-        "gib_each_week_most": each_week(growth.most),
-        "full_on": None if growth.full_in is None else moment(last + growth.full_in * 86_400)[:10],
-        "full_on_earliest": None if growth.earliest is None else moment(last + growth.earliest * 86_400)[:10],
-        "why_unknown": growth.why,
-    }
-
-
-def moment(seconds: float) -> str:
-    """Seconds since the epoch, in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from mom_plugins_record.report.sizes import KIB_PER_GIB
+
 LEAST_DAYS: Final = 7
 """With fewer days, a week's rhythm looks like growth."""
 
@@ -22,47 +24,49 @@ _STUDENT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """Growth in KiB a day with its 95 % bounds, and in how many days from the last one the host is full.
+    """Growth with its 95 % bounds, by so many days that were seen, and when the host is full (seconds since the epoch).
 
-    None: not in two years, or unknown; then `why` says why.
+    None: not in two years, or unknown; then `why_unknown` says why.
     """
 
     days: int = 0
-    each_day: float | None = None
-    least: float | None = None
-    most: float | None = None
-    full_in: float | None = None
-    earliest: float | None = None
-    why: str = ""
+    gib_each_week: float | None = None
+    gib_each_week_least: float | None = None
+    gib_each_week_most: float | None = None
+    full_on: float | None = None
+    full_on_earliest: float | None = None
+    why_unknown: str = ""
 
 
-def growth_of(days: Sequence[tuple[float, float]], limit: float | None) -> Growth:
+def growth_of(days: Sequence[tuple[float, float]], limit: float | None, last: float) -> Growth:
     """The growth of what is needed.
 
     :param days: a day's number and the most that was needed in it, in KiB
     :param limit: KiB at which the host is full; None: unknown
+    :param last: where the last day ends, in seconds since the epoch
     """
     count = len(days)
     if count < LEAST_DAYS:
-        return Growth(count, why=f"it takes {LEAST_DAYS} days at least, and {count} were seen")
+        return Growth(count, why_unknown=f"it takes {LEAST_DAYS} days at least, and {count} were seen")
     middle = math.fsum(day for day, _ in days) / count
     mean = math.fsum(needed for _, needed in days) / count
     across = math.fsum((day - middle) ** 2 for day, _ in days)
     slope = math.fsum((day - middle) * (needed - mean) for day, needed in days) / across
     left = math.fsum((needed - mean - slope * (day - middle)) ** 2 for day, needed in days)
     unsure = _student(count - 2) * math.sqrt(left / (count - 2) / across)
+    week, least, most = (each_day * 7 / KIB_PER_GIB for each_day in (slope, slope - unsure, slope + unsure))
     if limit is None:
-        return Growth(count, slope, slope - unsure, slope + unsure, why="what the host is to keep free is unknown")
+        return Growth(count, week, least, most, why_unknown="what the host is to keep free is unknown")
     room = limit - (mean + slope * (days[-1][0] - middle))
-    return Growth(count, slope, slope - unsure, slope + unsure, _reached(room, slope), _reached(room, slope + unsure))
+    return Growth(count, week, least, most, _reached(room, slope, last), _reached(room, slope + unsure, last))
 
 
 def _student(freedom: int) -> float:
     return next(value for least, value in reversed(_STUDENT) if freedom >= least)
 
 
-def _reached(room: float, slope: float) -> float | None:
+def _reached(room: float, each_day: float, last: float) -> float | None:
     if room <= 0:
-        return 0.0
-    days = room / slope if slope > 0 else math.inf
-    return days if days <= FARTHEST_DAYS else None
+        return last
+    days = room / each_day if each_day > 0 else math.inf
+    return last + days * 86_400 if days <= FARTHEST_DAYS else None

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import fnmatch
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from itertools import groupby
 from typing import Final
 
@@ -187,14 +188,6 @@ class ReportSummary:
     remarks: Sequence[str] = ()
 
 
-@dataclass(slots=True)
-class _Guest:
-    """A guest over all hours."""
-
-    total: GuestHour
-    peaks: array[float] = field(default_factory=lambda: array("d"))
-
-
 def _summed(kind: type[GuestHour] | type[HostHour]) -> list[str]:
     names = [one.name for one in fields(kind)]
     return [name for name in names if name.endswith("seconds") or name in {"late_bursts", "killed", "cycles", "evictions", "guests_killed"}]
@@ -224,23 +217,21 @@ def summary_of(
     """
     hours = _by_hour(hosts)
     host = total_of(hours)
-    found: dict[str, _Guest] = {}
+    found: dict[str, GuestHour] = {}
+    peaks: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
     needs: dict[int, float] = {}
     for row in guests:
         if tenant and not fnmatch.fnmatchcase(row.name, tenant):
             continue
-        one = found.get(row.id)
-        if one is None:
-            one = found[row.id] = _Guest(GuestHour(0, row.id, row.name))
-        _add_guest(one.total, row)
+        _add_guest(found.setdefault(row.id, GuestHour(0, row.id, row.name)), row)
         if row.used_known_seconds >= SEEN_SHARE * HOUR:
-            one.peaks.append(row.used_most_kib)
+            peaks[row.id].append(row.used_most_kib)
         known = row.used_known_seconds / row.seconds if row.seconds else 0.0
         needs[row.hour] = needs.get(row.hour, 0.0) + row.used_kib_seconds + (1 - known) * row.held_kib_seconds
     whole = GuestHour(0, "", "all")
     for one in found.values():
-        _add_guest(whole, one.total)
-    whole.service_class = common.pop() if len(common := {one.total.service_class for one in found.values()}) == 1 else ""
+        _add_guest(whole, one)
+    whole.service_class = common.pop() if len(common := {one.service_class for one in found.values()}) == 1 else ""
     line = _line(whole, len(found), host.seconds, _merged(whole) if tenant else _known(host.ksm_kib_seconds, host.ksm_known_seconds))
     return ReportSummary(
         hours[-1].name if hours else "",
@@ -251,10 +242,10 @@ def summary_of(
         tenant,
         line,
         by,
-        _lines(found.values(), host.seconds, by),
+        _lines(found.values(), peaks, host.seconds, by),
         _worth(line, host, price, tenant),
         None if tenant else _host_line(host),
-        None if tenant else growth_of(_needed_by_day(hours, needs), host.total_kib - host.wanted_kib if host.wanted_kib else None),
+        None if tenant else growth_of(_needed_by_day(hours, needs), host.total_kib - host.wanted_kib if host.wanted_kib else None, until),
         [] if tenant else _spans(hours, DAY_HOURS),
         _spans(hours, 1) if until - since < SHORT and not tenant else [],
         remarks,
@@ -280,24 +271,22 @@ def _by_hour(hosts: Iterable[HostHour]) -> list[HostHour]:
     return list(hours.values())
 
 
-def _lines(found: Iterable[_Guest], seconds: float, by: str) -> list[ReportLine]:
+def _lines(found: Collection[GuestHour], peaks: Mapping[str, Sequence[float]], seconds: float, by: str) -> list[ReportLine]:
     if by == "guest":
-        return sorted(map(_guest_line, found), key=lambda line: -spare_of(line))
+        return sorted((_guest_line(one, peaks.get(one.id, ())) for one in found), key=lambda line: -spare_of(line))
     if by == "host":
         return []
-    classes: dict[str, tuple[GuestHour, list[_Guest]]] = {}
+    classes: dict[str, GuestHour] = {}
+    members = Counter(one.service_class for one in found)
     for one in found:
-        name = one.total.service_class
-        total, members = classes.setdefault(name, (GuestHour(0, "", name or "without a class", name), []))
-        _add_guest(total, one.total)
-        members.append(one)
-    return [_line(total, len(members), seconds, _merged(total)) for _, (total, members) in sorted(classes.items())]
+        name = one.service_class
+        _add_guest(classes.setdefault(name, GuestHour(0, "", name or "without a class", name)), one)
+    return [_line(total, members[name], seconds, _merged(total)) for name, total in sorted(classes.items())]
 
 
-def _guest_line(one: _Guest) -> ReportLine:
-    total = one.total
+def _guest_line(total: GuestHour, peaks: Sequence[float]) -> ReportLine:
     besides = total.waited_seconds - total.waited_for_mom_seconds
-    advice = advise(total.sold_kib, one.peaks, besides, total.waiting_known_seconds, total.killed)
+    advice = advise(total.sold_kib, peaks, besides, total.waiting_known_seconds, total.killed)
     return _line(total, 1, total.seconds, _merged(total), advice)
 
 

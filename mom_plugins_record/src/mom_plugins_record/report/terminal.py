@@ -11,7 +11,7 @@ from mom_core import lasting, printable
 from mom_daemon import print_prose
 from mom_plugins_record.recording.times import shown
 from mom_plugins_record.report.growth import Growth
-from mom_plugins_record.report.sizes import KIB_PER_GIB, Fit
+from mom_plugins_record.report.sizes import Fit
 from mom_plugins_record.report.summary import HostLine, ReportLine, ReportSummary, Worth, spare_of
 
 UNKNOWN: Final = "unknown"
@@ -193,21 +193,25 @@ def _limits(summary: ReportSummary, host: HostLine) -> Iterator[Row]:
 
 
 def growth_text(growth: Growth, last: float) -> str:
-    """When the host will be full."""
-    if growth.each_day is None or growth.least is None or growth.most is None:
-        return f"{UNKNOWN}: {growth.why}"
-    each_week = f"{_signed(growth.each_day * 7)} a week, {_signed(growth.least * 7)} to {_signed(growth.most * 7)} (95 %)"
-    if growth.why:
-        return f"{UNKNOWN}: {growth.why}; what is needed changes by {each_week}"
-    if growth.full_in == 0:
-        return f"it is: what is needed changes by {each_week}"
-    full = "not in two years" if growth.full_in is None else shown(last + growth.full_in * 86_400)[:10]
-    early = "" if growth.earliest is None else f", at the earliest {shown(last + growth.earliest * 86_400)[:10]}"
-    return f"{full}{early}: what is needed changes by {each_week}"
+    """When the host will be full.
+
+    :param last: where what was seen ends, in seconds since the epoch
+    """
+    if growth.gib_each_week is None or growth.gib_each_week_least is None or growth.gib_each_week_most is None:
+        return f"{UNKNOWN}: {growth.why_unknown}"
+    least, most = _signed(growth.gib_each_week_least), _signed(growth.gib_each_week_most)
+    changes = f"what is needed changes by {_signed(growth.gib_each_week)} a week, {least} to {most} (95 %)"
+    if growth.why_unknown:
+        return f"{UNKNOWN}: {growth.why_unknown}; {changes}"
+    if growth.full_on == last:
+        return f"it is: {changes}"
+    full = "not in two years" if growth.full_on is None else shown(growth.full_on)[:10]
+    early = "" if growth.full_on_earliest is None else f", at the earliest {shown(growth.full_on_earliest)[:10]}"
+    return f"{full}{early}: {changes}"
 
 
-def _signed(kib: float) -> str:
-    return f"{'-' if kib < 0 else '+'}{size(abs(kib) / KIB_PER_GIB)}"
+def _signed(gib: float) -> str:
+    return f"{'-' if gib < 0 else '+'}{size(abs(gib))}"
 
 
 def _given_back(line: ReportLine) -> str:
