@@ -32,7 +32,9 @@ from mom_core import (
     Outcome,
     Problem,
     Report,
+    Revision,
     Scope,
+    Severity,
     Snapshot,
     Source,
     Status,
@@ -316,8 +318,10 @@ FIELDS = st.dictionaries(st.sampled_from(["a", "b", "c"]), VALUES, max_size=3)
 def cycles(draw: st.DrawFn) -> Report:
     """Any cycle."""
     names = draw(st.lists(st.text(min_size=1, max_size=4), max_size=4, unique=True))
+    blocked = st.sampled_from([{}, {"*": "busy"}])
     guests = {
-        name: Guest(name, draw(st.text(max_size=4)), draw(FIELDS), draw(FIELDS), {}, draw(st.sampled_from(["", "1"]))) for name in names
+        name: Guest(name, draw(st.text(max_size=4)), draw(FIELDS), draw(FIELDS), draw(blocked), draw(st.sampled_from(["", "1"])))
+        for name in names
     }
     snapshot = Snapshot(Host(draw(st.text(max_size=3)), draw(FIELDS), draw(FIELDS)), guests, 5.0, 6.0, draw(st.integers(0, 9)))
     entities = [snapshot.host.entity, *(guest.entity for guest in guests.values()), Guest("other", "gone").entity]
@@ -328,7 +332,14 @@ def cycles(draw: st.DrawFn) -> Report:
     outcomes = tuple(
         Outcome(d, draw(VALUES), draw(VALUES), draw(st.sampled_from(Status)), draw(st.text(max_size=3))) for d in decisions[:2]
     )
-    return Report(1, 5.0, "observe", snapshot, decisions, (), outcomes, (), (), 0.5, woken_by=draw(st.text(max_size=3)))
+    revised = st.sampled_from([None, Decision(snapshot.host.entity, "c", -1, "less", Source("r"))])
+    revisions = tuple(Revision(one, draw(revised), draw(st.text(max_size=3)), "core") for one in decisions[1:])
+    problems = tuple(
+        Problem(Source("p", 1), "bad", draw(st.sampled_from([None, *entities])), Severity.WARNING, "do") for _ in decisions[2:]
+    )
+    considered = draw(st.sampled_from([None, (), decisions[1:]]))
+    return Report(1, 5.0, "observe", snapshot, decisions, revisions, outcomes, problems, (), 0.5, woken_by=draw(st.text(max_size=3)),
+                  considered=considered)  # fmt: skip
 
 
 @settings(deadline=None, max_examples=60)

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from test_record_recording import LIMITS, read
+from test_record_recording import LIMITS, read, simulated
 
 from mom_cli.explain import explain_command
-from mom_core import Clock, Decision, Engine, Guest, Host, Report, Snapshot, Source, load_config
+from mom_core import Decision, Engine, Guest, Host, Report, Snapshot, Source
 from mom_plugins_record.recording.command import record
 from mom_plugins_record.recording.cycles import Reasons, cycle_line
 from mom_plugins_record.recording.reader import Recorded, Recording
@@ -45,22 +45,14 @@ def recorded(folder: Path, cycles: int) -> Made:
     policy = folder / "50_mine.policy"
     policy.write_text(REMEMBERS)
     words: dict[tuple[int, str], str] = {}
-    now = 0.0
-    plugins = {
-        "sim": {"guests": 6, "load": "5GiB", "load_after": "30s"},
-        "policy": {"file": str(policy)},
-        "balloon": {},
-        "ksm": {},
-        "record": {"reserve": "0"},
-    }
-    document = {"state_directory": str(folder / "state"), "run_directory": str(folder / "run"), "plugins": plugins}
-    with Engine(load_config(document), Clock(lambda: now, lambda: 1_700_000_000.0 + now)) as engine:
+
+    def listen(engine: Engine, report: Report) -> None:
         reasoned = engine.service(PolicyTexts)
         assert reasoned is not None
-        for _ in range(cycles):
-            now += 10.0
-            report = engine.cycle()
-            words |= {(report.number, guest): reasoned.reason(report.number, guest, CONTROL) for guest in report.snapshot.guests}
+        words.update({(report.number, guest): reasoned.reason(report.number, guest, CONTROL) for guest in report.snapshot.guests})
+
+    host = {"guests": 6, "load": "5GiB", "load_after": "30s"}
+    simulated(folder, cycles, watch=listen, sim=host, policy={"file": str(policy)}, record={"reserve": "0"})
     assert all(words.values())
     return Made(folder / "state" / "recording", words)
 

@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,24 +18,7 @@ import pytest
 from click.testing import CliRunner
 from full_disk import largest_file
 
-from mom_core import (
-    Clock,
-    Decision,
-    Engine,
-    Guest,
-    Host,
-    MomError,
-    Outcome,
-    PluginContext,
-    Problem,
-    Report,
-    Revision,
-    Severity,
-    Snapshot,
-    Source,
-    Status,
-    load_config,
-)
+from mom_core import Clock, Engine, MomError, PluginContext, Report, load_config
 from mom_plugins_record import RecordPlugin
 from mom_plugins_record.recording.command import record
 from mom_plugins_record.recording.groups import MARK
@@ -46,8 +30,10 @@ LIMITS = RecordingLimits(keep=86_400.0, size=1 << 30)
 SESSION = RecordedSession("0", "h", {"interval": "5s"}, {"50_main_": "(defvar a 1)"}, (), ())
 
 
-def simulated(tmp_path: Path, cycles: int, guests: int = 12, **more: Any) -> list[Report]:
-    """Reports of a host under pressure."""
+def simulated(
+    tmp_path: Path, cycles: int, guests: int = 12, watch: Callable[[Engine, Report], None] = lambda *_: None, **more: Any
+) -> list[Report]:
+    """Reports of a host under pressure; each is shown to `watch` before the next cycle."""
     plugins = {
         "sim": {"guests": guests, "load": "14GiB", "load_after": "30s", "silent": 0.1, "rigid": 0.1},
         "policy": {},
@@ -62,6 +48,7 @@ def simulated(tmp_path: Path, cycles: int, guests: int = 12, **more: Any) -> lis
         for _ in range(cycles):
             now += 10.0
             reports.append(engine.cycle())
+            watch(engine, reports[-1])
     return reports
 
 
@@ -97,45 +84,6 @@ def test_what_was_recorded_comes_back_to_the_bit(tmp_path, reports):
     assert back == reports
     assert not recording.damage
     assert not recording.damage.cut_off
-
-
-def test_guests_that_come_go_and_change_come_back(tmp_path):
-    chosen = random.Random(5)  # noqa: S311  # the same each time
-    names = [f"g{i}" for i in range(8)]
-    reports = []
-    for number in range(50):
-        guests = {}
-        for name in names:
-            if chosen.random() < 0.7:
-                fields = {f: chosen.choice([None, 5, number, 0.5, "x", [1]]) for f in ("a", "b", "c") if chosen.random() < 0.8}
-                blocked = {"*": "busy"} if chosen.random() < 0.2 else {}
-                guests[name] = Guest(name, name.upper(), fields, {"pid": number // 10}, blocked, str(number // 20))
-        snapshot = Snapshot(Host("h", {"x": number}, {"name": "h"}), guests, 10.0 * number, 5.0 * number, number)
-        who = [guest.entity for guest in guests.values()]
-        stranger = Guest("away", "gone").entity
-        decisions = tuple(Decision(entity, "c", number, "why", Source("p", 1, 2)) for entity in [*who, stranger, snapshot.host.entity])
-        changed = tuple(Revision(d, Decision(d.entity, "c", -1, "less", Source("r")), "too much", "core") for d in decisions[:1])
-        dropped = tuple(Revision(d, None, "no", "core") for d in decisions[1:2])
-        outcomes = tuple(Outcome(d, None, [number], Status.FAILED, "broke") for d in decisions[2:])
-        problems = (Problem(Source("p"), "bad", stranger, Severity.WARNING, "do"), Problem(Source("p"), "worse"))
-        reports.append(
-            Report(
-                number,
-                10.0 * number,
-                "enforce",
-                snapshot,
-                decisions,
-                changed + dropped,
-                outcomes,
-                problems,
-                (),
-                0.1,
-                woken_by="x",
-                considered=chosen.choice([None, (), decisions[1:3]]),
-            )
-        )
-    back, _ = read(written(tmp_path / "r", reports))
-    assert back == reports
 
 
 @pytest.mark.long

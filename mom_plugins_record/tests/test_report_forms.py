@@ -160,25 +160,18 @@ def test_at_a_terminal_no_line_is_wider_than_it(accounts: Path, by: str, monkeyp
     assert "Given back to the host" in lines
 
 
-def test_the_page_is_whole_in_itself_and_takes_names_for_text(accounts: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("last", "span"), [("30d", "day"), ("12h", "hour")])
+def test_the_page_is_whole_in_itself_and_takes_names_for_text(accounts: Path, tmp_path: Path, last: str, span: str) -> None:
     out = tmp_path / "report.html"
-    assert run(accounts, "--by", "guest", "--html", out).exit_code == 0
+    assert run(accounts, "--last", last, "--by", "guest", "--html", out).exit_code == 0
     page = out.read_text()
     assert not re.search(r'<script|<link|<img|url\((?!#)|@import|src=|href="(?!#)', page)
     assert "http" not in re.sub(r'http-equiv="[^"]*"|xmlns(:\w+)?="[^"]*"', "", page)
     assert "acme-&lt;b&gt;web" in page
     assert "acme-<b>web" not in page
     assert page.count("<svg") == 2
-    assert "average of each day" in page
+    assert f"average of each {span}" in page
     assert "prefers-color-scheme: dark" in page
-
-
-def test_the_page_of_less_than_three_days_is_plotted_by_the_hour(accounts: Path, tmp_path: Path) -> None:
-    out = tmp_path / "report.html"
-    assert run(accounts, "--last", "12h", "--html", out).exit_code == 0
-    page = out.read_text()
-    assert page.count("<svg") == 2
-    assert "average of each hour" in page
 
 
 def test_a_page_that_cannot_be_written_is_an_error_that_says_why(accounts: Path, tmp_path: Path) -> None:

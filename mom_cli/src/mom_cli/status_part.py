@@ -30,3 +30,15 @@ class StatusPart:
             value = report.snapshot.host.number(name)
             if value is not None:
                 yield cls(heading, form.format(format_kib(value) if unit is Unit.KIB else value), place)
+
+    @classmethod
+    def of_memory(cls, report: Report) -> Iterator[StatusPart]:
+        """How much memory the host has, and how it is used: of a real host and of a simulated one alike."""
+        return cls.of_fields(
+            report,
+            "host",
+            ("mem_available", "memory {}", Unit.KIB, 10),
+            ("mem_really_available", "available {}", Unit.KIB, 11),
+            ("swap_usage", "swapped {}", Unit.KIB, 30),
+            ("psi_memory_some_avg10", "memory pressure {:.1f} %", Unit.PERCENT, 50),
+        )

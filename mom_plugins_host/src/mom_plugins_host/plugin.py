@@ -24,7 +24,6 @@ from mom_core import (
     Snapshot,
     Source,
     Suggestion,
-    Unit,
     Value,
     as_whole,
     format_duration,
@@ -147,14 +146,7 @@ class HostPlugin:
         """How much memory there is, and how it is used."""
         from mom_cli import StatusPart
 
-        return StatusPart.of_fields(
-            report,
-            "host",
-            ("mem_available", "memory {}", Unit.KIB, 10),
-            ("mem_really_available", "available {}", Unit.KIB, 11),
-            ("swap_usage", "swapped {}", Unit.KIB, 30),
-            ("psi_memory_some_avg10", "memory pressure {:.1f} %", Unit.PERCENT, 50),
-        )
+        return StatusPart.of_memory(report)
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -17,32 +17,38 @@ SOURCE = "simulation"
 
 _TIME = {**dict.fromkeys(("year", "month", "day", "hour", "minute"), Unit.COUNT), "second": Unit.SECONDS, "microsecond": Unit.MICROSECONDS}
 
-_HOST = (
-    ("mem_available", Unit.KIB, "memory that the host has in total"),
-    ("mem_unused", Unit.KIB, "memory that holds nothing at all"),
-    ("mem_free", Unit.KIB, "memory that is unused or holds page cache"),
-    ("mem_really_available", Unit.KIB, "memory that programs can have without swapping"),
-    ("mem_cached", Unit.KIB, "page cache"),
-    ("mem_shmem", Unit.KIB, "shared memory"),
-    ("anon_pages", Unit.KIB, "anonymous memory, such as that of guests"),
-    ("swap_total", Unit.KIB, "swap space"),
-    ("swap_usage", Unit.KIB, "swap space in use"),
+_HOST: tuple[tuple[str, Unit, str, Callable[[World], Value]], ...] = (
+    ("mem_available", Unit.KIB, "memory that the host has in total", lambda world: int(world.host.total)),
+    ("mem_unused", Unit.KIB, "memory that holds nothing at all", lambda world: int(world.host.unused)),
+    ("mem_free", Unit.KIB, "memory that is unused or holds page cache", lambda world: int(world.host.unused + world.host.cached)),
+    ("mem_really_available", Unit.KIB, "memory that programs can have without swapping", lambda world: int(world.host.available)),
+    ("mem_cached", Unit.KIB, "page cache", lambda world: int(world.host.cached)),
+    ("mem_shmem", Unit.KIB, "shared memory", lambda world: 0),
+    ("anon_pages", Unit.KIB, "anonymous memory, such as that of guests", lambda world: int(world.host.anonymous)),
+    ("swap_total", Unit.KIB, "swap space", lambda world: int(world.host.swap.size)),
+    ("swap_usage", Unit.KIB, "swap space in use", lambda world: int(world.host.swapped)),
+    ("page_size", Unit.KIB, "the size of a page", lambda world: PAGE),
+    ("cpu_count", Unit.COUNT, "CPUs", lambda world: CPUS),
+    ("hugepages_total", Unit.COUNT, "huge pages in the pool", lambda world: 0),
+    ("hugepages_free", Unit.COUNT, "huge pages that are not allocated", lambda world: 0),
+    ("psi_memory_some_total", Unit.MICROSECONDS, "time that any task waited for memory", lambda world: int(world.host.some_total_us)),
+    ("psi_memory_full_total", Unit.MICROSECONDS, "time that all tasks waited for memory", lambda world: int(world.host.some_total_us / 2)),
+    ("sim_lost", Unit.SECONDS, "work that all guests' programs could not do for want of memory: only a simulation knows",
+     lambda world: round(world.lost_seconds + sum(guest.memory.lost_seconds for guest in world.guests.values()), 3)),
+    ("sim_killed", Unit.COUNT, "how often guests' kernels have killed programs for want of memory: only a simulation knows",
+     lambda world: world.killed + sum(guest.memory.killed for guest in world.guests.values())),
+)  # fmt: skip
+"""Fields of the host, and how each is read off the world."""
+
+_COUNTED = (
     ("swap_in", Unit.PAGES, "pages read back from swap since the last sample"),
     ("swap_out", Unit.PAGES, "pages written to swap since the last sample"),
     ("swap_in_rate", Unit.PAGES_PER_SECOND, "pages read back from swap a second since the last sample"),
     ("swap_out_rate", Unit.PAGES_PER_SECOND, "pages written to swap a second since the last sample"),
-    ("page_size", Unit.KIB, "the size of a page"),
-    ("cpu_count", Unit.COUNT, "CPUs"),
-    ("hugepages_total", Unit.COUNT, "huge pages in the pool"),
-    ("hugepages_free", Unit.COUNT, "huge pages that are not allocated"),
-    ("psi_memory_some_total", Unit.MICROSECONDS, "time that any task waited for memory"),
-    ("psi_memory_full_total", Unit.MICROSECONDS, "time that all tasks waited for memory"),
     *((f"psi_memory_some_avg{window}", Unit.PERCENT, f"time that any task waited for memory, of {window} s") for window in WINDOWS),
     *((f"psi_memory_full_avg{window}", Unit.PERCENT, f"time that all tasks waited for memory, of {window} s") for window in WINDOWS),
     *((f"time_{part}", unit, f"local time of the simulated host: {part}") for part, unit in _TIME.items()),
-    ("sim_lost", Unit.SECONDS, "work that all guests' programs could not do for want of memory: only a simulation knows"),
-    ("sim_killed", Unit.COUNT, "how often guests' kernels have killed programs for want of memory: only a simulation knows"),
-)  # fmt: skip
+)
 
 _ONLY = "only a simulation knows"
 
@@ -64,7 +70,10 @@ _METRICS = {
 }
 
 FIELDS = (
-    *(FieldSpec(name, unit, Scope.HOST, text, SOURCE, _METRICS.get(name, Metric.GAUGE)) for name, unit, text in _HOST),
+    *(
+        FieldSpec(name, unit, Scope.HOST, text, SOURCE, _METRICS.get(name, Metric.GAUGE))
+        for name, unit, text in (*(one[:3] for one in _HOST), *_COUNTED)
+    ),
     *(replace(spec, source=SOURCE) for spec in guest_fields(str) if spec.name in {*SentFigures._fields, *_LOOKED_AT}),
     *(FieldSpec(name, unit, Scope.GUEST, text, SOURCE) for name, unit, text in _SIMULATED),
 )
@@ -78,32 +87,10 @@ class HostSampler:
 
     def fields(self, world: World) -> dict[str, Value]:
         """The host's fields now."""
-        host = world.host
-        available = host.available
-        unused = host.unused
-        cached = max(0.0, host.reserve + available - unused)
-        fields: dict[str, Value] = {
-            "mem_available": int(host.total),
-            "mem_unused": int(unused),
-            "mem_free": int(unused + cached),
-            "mem_really_available": int(available),
-            "mem_cached": int(cached),
-            "mem_shmem": 0,
-            "anon_pages": int(host.base + host.other + host.guests - host.swapped),
-            "swap_total": int(host.swap.size),
-            "swap_usage": int(host.swapped),
-            "page_size": PAGE,
-            "cpu_count": CPUS,
-            "hugepages_total": 0,
-            "hugepages_free": 0,
-            "psi_memory_some_total": int(host.some_total_us),
-            "psi_memory_full_total": int(host.some_total_us / 2),
-        }
-        for window, percent in host.some.items():
+        fields = {name: value(world) for name, _, _, value in _HOST}
+        for window, percent in world.host.some.items():
             fields[f"psi_memory_some_avg{window}"] = round(percent, 2)
             fields[f"psi_memory_full_avg{window}"] = round(percent / 2, 2)
-        fields["sim_lost"] = round(world.lost_seconds + sum(guest.memory.lost_seconds for guest in world.guests.values()), 3)
-        fields["sim_killed"] = world.killed + sum(guest.memory.killed for guest in world.guests.values())
         now = datetime.fromtimestamp(world.scene.begins, UTC) + timedelta(seconds=world.time)
         fields.update({f"time_{part}": getattr(now, part) for part in _TIME})
         self._add_swapping(fields, world)

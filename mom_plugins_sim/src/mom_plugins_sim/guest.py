@@ -220,31 +220,11 @@ def _make_room(guest: GuestMemory, growth: float, taken: float, time: float, dt:
     back = min(guest.swapped, SWAP_RATE * dt)
     if guest.swapped > MIB:
         back = min(back, dt * _touched(guest, time))
-    out = 0.0
     over = guest.anon + growth + back + guest.cache + taken - (guest.size - guest.kernel - guest.low)
+    out, tight = 0.0, False
     if over > 0:
-        dropped = min(over, guest.cache)
-        guest.cache -= dropped
-        over -= dropped
-    tight = over > 0
-    if tight and back:
-        # No room for what is wanted back from swap. As it is touched all the same, as much goes out as comes in.
-        less = min(over, back)
-        back -= less
-        over -= less
-        thrashed = less / 2
-        guest.swap_in += thrashed
-        guest.swap_out += thrashed
-        guest.major_faults += thrashed / PAGE
-    if over > 0:
-        out = min(over, SWAP_RATE * dt, guest.swap_total - guest.swapped, guest.anon)
-        guest.anon -= out
-        guest.swapped += out
-        guest.swap_out += out
-        over -= out
-    over -= guest.low * (
-        1 - MIN_SHARE
-    )  # nothing more is reclaimed; now programs and the balloon take what is left above the last watermark
+        over, back, out, tight = _reclaim(guest, over, back, dt)
+    over -= guest.low * (1 - MIN_SHARE)  # nothing more is reclaimed; now what is above the last watermark goes
     if over > 0:
         less = min(over, taken)
         taken -= less
@@ -268,6 +248,27 @@ def _make_room(guest: GuestMemory, growth: float, taken: float, time: float, dt:
     guest.squeezed = max(0.0, guest.wanted - guest.anon) if tight else 0.0  # with room, what is in swap is there for the touching
     if taken > 0:
         _give_to_host(guest, taken)
+
+
+def _reclaim(guest: GuestMemory, over: float, back: float, dt: float) -> tuple[float, float, float, bool]:
+    """Drop cache, and swap out, for what does not fit; how much does not fit still, comes back from swap, and went out, and whether the
+    cache was too little."""
+    dropped = min(over, guest.cache)
+    guest.cache -= dropped
+    over -= dropped
+    if over <= 0:
+        return over, back, 0.0, False
+    # No room for what is wanted back from swap. As it is touched all the same, as much goes out as comes in.
+    less = min(over, back)
+    thrashed = less / 2
+    guest.swap_in += thrashed
+    guest.swap_out += thrashed
+    guest.major_faults += thrashed / PAGE
+    out = min(over - less, SWAP_RATE * dt, guest.swap_total - guest.swapped, guest.anon)
+    guest.anon -= out
+    guest.swapped += out
+    guest.swap_out += out
+    return over - less - out, back - less, out, True
 
 
 def _touched(guest: GuestMemory, time: float) -> float:

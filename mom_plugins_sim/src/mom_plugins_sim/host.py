@@ -70,6 +70,16 @@ class HostMemory:
         """What holds nothing (MemFree): the page cache takes up to its wish of what is available, but never the kernel's reserve."""
         return self.reserve + max(0.0, self.available - self.cache)
 
+    @property
+    def cached(self) -> float:
+        """The page cache."""
+        return max(0.0, self.reserve + self.available - self.unused)
+
+    @property
+    def anonymous(self) -> float:
+        """What programs hold that is not in swap."""
+        return self.base + self.other + self.guests - self.swapped
+
     def step(self, guests: float, time: float, dt: float, due: float = 0.0) -> SwapStep:
         """Move on to `time + dt`, with so much touched by guests, who want so much back from swap."""
         swap = self.swap

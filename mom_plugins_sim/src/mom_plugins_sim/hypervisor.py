@@ -46,19 +46,19 @@ class SimHypervisor:
             self._catch_up()
             yield
 
+    @contextmanager
+    def _of(self, guest: Entity) -> Iterator[SimulatedGuest]:
+        """The same, for what is done to this guest. Raises `GuestGone`, too."""
+        with self._answering():
+            yield self._there(guest)
+
     def _catch_up(self) -> None:
         """Move the world on to this moment, with the lock held. Raises as `_answering`."""
         self.world.advance_to(self._clock())
         if self.world.away:
             raise HypervisorError("the simulated hypervisor does not answer")
-        if self._shelf is not None:
-            self._look_at(self._shelf)
-
-    def _look_at(self, shelf: Shelf) -> None:
-        """Let guests in that have come from other hosts."""
-        here = shelf.news()
-        if here is not None:
-            for guest in shelf.guests(sorted(here - self.world.guests.keys())):
+        if self._shelf is not None and (here := self._shelf.news()) is not None:
+            for guest in self._shelf.guests(sorted(here - self.world.guests.keys())):  # those that have come from other hosts
                 self.world.join(guest)
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
@@ -76,24 +76,22 @@ class SimHypervisor:
 
     def pause(self, guest: Entity) -> None:
         """Its programs stand still. Raises `GuestGone`."""
-        with self._answering():
-            self._there(guest).paused = True
+        with self._of(guest) as there:
+            there.paused = True
 
     def resume(self, guest: Entity) -> None:
         """Its programs go on. Raises `GuestGone`."""
-        with self._answering():
-            self._there(guest).paused = False
+        with self._of(guest) as there:
+            there.paused = False
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
         """It is not there any more, and goes on where it was, at once. Raises `GuestGone`."""
-        with self._answering():
-            self._there(guest)
+        with self._of(guest):
             self.world.stop(guest.id, keep=True)
 
     def shut_down(self, guest: Entity) -> None:
         """It is not there any more, at once. Raises `GuestGone`."""
-        with self._answering():
-            self._there(guest)
+        with self._of(guest):
             self.world.stop(guest.id, keep=False)
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
@@ -105,8 +103,7 @@ class SimHypervisor:
 
     def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
         """Move a guest to another host on the shelf, at once. Raises `GuestGone`, and `NotSupported` without one."""
-        with self._answering():
-            self._there(guest)
+        with self._of(guest):
             if self._shelf is None:
                 raise NotSupported("this simulated host is alone: its plugin has no shelf")
             self._shelf.move(guest.id, destination)
@@ -121,9 +118,10 @@ class SimHypervisor:
             self.world.advance_to(self._clock())
             if self.world.away:
                 return ""
-            why = self._news_of_host()
+            host = self.world.host
+            why = self._gauge.why(host.available, AvailableGauge.usual_low(host.total))
             if why:
-                return why
+                return f"host: {why}"
             for identity, guest in self.world.guests.items():
                 memory, statistics = guest.memory, guest.statistics
                 if identity in self._owing and memory.size <= self._owing[identity] + TAKEN_KIB:
@@ -144,12 +142,6 @@ class SimHypervisor:
                     self._asked.add(identity)
                     return f"guest {printable(guest.listed.name)} is short of memory: {why}"
         return ""
-
-    def _news_of_host(self) -> str:
-        """Why the host needs a cycle; empty when it does not, or when one was asked for already."""
-        host = self.world.host
-        why = self._gauge.why(host.available, AvailableGauge.usual_low(host.total))
-        return f"host: {why}" if why else ""
 
     @property
     def uri(self) -> str:
@@ -181,8 +173,7 @@ class SimHypervisor:
     def sweep_balloon(self, guest: Entity, bottom_kib: int) -> int:
         """Take what the guest has used and freed, down to that size, and leave it the size that it has; KiB that the host got. Raises
         `GuestGone`."""
-        with self._answering():
-            self._there(guest)
+        with self._of(guest):
             return int(self.world.sweep(guest.id, bottom_kib))
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
@@ -202,8 +193,7 @@ class SimHypervisor:
         for what, value, least in (("quota", quota_us, 1000), ("period", period_us, 1000), ("shares", shares, 2)):
             if value is not None and value < least and not (what == "quota" and value < 0):
                 raise NotSupported(f"{value} is less than the least {what} of {least}")
-        with self._answering():
-            there = self._there(guest)
+        with self._of(guest) as there:
             given = {"quota_us": quota_us, "period_us": period_us, "shares": shares}
             there.cpu = replace(there.cpu, **{name: value for name, value in given.items() if value is not None})
 
@@ -215,8 +205,7 @@ class SimHypervisor:
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
         """Keep these limits. Raises `GuestGone`, and `NotSupported` for an unknown disk or limit."""
-        with self._answering():
-            there = self._there(guest)
+        with self._of(guest) as there:
             if disk not in {tune.name for tune in there.disks} or not limits.keys() <= set(DISK_LIMITS):
                 raise NotSupported(f"there is no disk {disk}, or no such limit")
             there.disks = tuple(replace(tune, current={**tune.current, **limits}) if tune.name == disk else tune for tune in there.disks)
@@ -234,16 +223,14 @@ class SimHypervisor:
 
     def offload_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
         """Move what the guest uses least to the host's swap. Raises `GuestGone`, and `NotSupported` without swap."""
-        with self._answering():
-            self._there(guest)
+        with self._of(guest):
             if not self.world.host.swap.size:
                 raise NotSupported("the simulated host has no swap")
             return self._moved(kib, seconds, self.world.offload(guest.id, kib, seconds), self.world.host.swap.out_rate)
 
     def recall_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
         """Bring what is in the host's swap of the guest back, as far as there is room. Raises `GuestGone`."""
-        with self._answering():
-            self._there(guest)
+        with self._of(guest):
             return self._moved(kib, seconds, self.world.recall(guest.id, kib, seconds), self.world.host.swap.in_rate)
 
     @staticmethod

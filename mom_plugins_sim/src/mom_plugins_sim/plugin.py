@@ -67,9 +67,9 @@ class SimPlugin:
     @hookimpl
     def mom_status(report: Report) -> Iterable[StatusPart]:
         """The simulated host's memory."""
-        from mom_plugins_sim.overview import host_parts
+        from mom_cli import StatusPart
 
-        return host_parts(report)
+        return StatusPart.of_memory(report)
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:

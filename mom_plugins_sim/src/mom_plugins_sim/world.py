@@ -113,7 +113,7 @@ class World:
             load=scene.load,
         )
         self._change(0.0)
-        self.host.guests = self._touched() - self.ksm.saved_kib
+        self.host.guests = sum(guest.memory.touched + guest.memory.beside for guest in self.guests.values())
 
     # --- time ------------------------------------------------------------------------------------------------------------------
 
@@ -283,9 +283,6 @@ class World:
         host.swapped -= came
         host.swap_in += came
         return came
-
-    def _touched(self) -> float:
-        return sum(guest.memory.touched + guest.memory.beside for guest in self.guests.values())
 
 
 def _struck(faults: list[SceneFault], kind: FaultKind, identity: str) -> bool:

@@ -7,8 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import click
@@ -18,11 +17,11 @@ from rich.text import Text
 
 from mom_plugins_sim.demo.story import CYCLES, Moment, play
 from mom_plugins_sim.demo.summary import NEXT, Summary, program, size
-from mom_plugins_sim.demo.view import ASCII, UNICODE, WIDTH, clock, frame
+from mom_plugins_sim.demo.view import WIDTH, clock, frame
 from mom_toolkit import field_number, quiet, taken_from
 
 CYCLES_A_LINE = 5
-"""Where the output is no terminal, a line is printed for so many cycles."""
+"""Where the output is no terminal, or one that knows no bars, a line is printed for so many cycles."""
 
 
 @click.command()
@@ -40,38 +39,20 @@ def demo(seconds: float, seed: int, output: Path | None) -> None:
     console = Console(highlight=False, file=sys.__stdout__ if draws else None)  # mom's own shows what steers a terminal
     summary = Summary()
     recording = (Path(tempfile.mkdtemp(prefix="mom-demo-")) if output is None else output) / "recording"
-    show = _show if console.is_terminal else _print
-    show(console, summary, seconds, play(seed, recording))
-    _conclude(console, summary, recording)
-
-
-def _show(console: Console, summary: Summary, seconds: float, story: Generator[Moment, None, None]) -> None:
-    """A picture that is drawn anew for each cycle."""
-    glyphs = UNICODE if "utf" in console.encoding.lower() else ASCII
     live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
-    with closing(story), live:
+    pictures = console.is_terminal and "utf" in console.encoding.lower()
+    with closing(play(seed, recording)) as story, live if pictures else nullcontext():
         began = time.monotonic()
         for moment in story:
             summary.add(moment)
-            live.update(frame(moment, glyphs), refresh=True)
-            _wait(began, seconds * moment.number / CYCLES)
-
-
-def _print(console: Console, summary: Summary, seconds: float, story: Generator[Moment, None, None]) -> None:
-    """A line for every few cycles."""
-    began = time.monotonic()
-    with closing(story):
-        for moment in story:
-            summary.add(moment)
-            if moment.number % CYCLES_A_LINE == 0:
+            if pictures:
+                live.update(frame(moment), refresh=True)
+            elif moment.number % CYCLES_A_LINE == 0:
                 console.print(_line(moment), soft_wrap=True)
-            _wait(began, seconds * moment.number / CYCLES)
-    console.print()
-
-
-def _wait(began: float, seconds: float) -> None:
-    """Until that share of the time has passed."""
-    time.sleep(max(0.0, began + seconds - time.monotonic()))
+            time.sleep(max(0.0, began + seconds * moment.number / CYCLES - time.monotonic()))
+    if not pictures:
+        console.print()
+    _conclude(console, summary, recording)
 
 
 def _line(moment: Moment) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rich.console import Group
 from rich.text import Text
@@ -24,20 +23,8 @@ SHOWN_KIB = 1024
 """Less than this in swap is not worth a word."""
 
 
-@dataclass(frozen=True, slots=True)
-class Glyphs:
-    """What bars are made of: memory in use, memory of the program, what compressed swap takes, spare memory, what was taken, an arrow."""
-
-    used: str
-    program: str
-    swapped: str
-    spare: str
-    taken: str
-    arrow: str
-
-
-UNICODE = Glyphs("█", "▓", "▚", "▒", "·", "→")
-ASCII = Glyphs("#", "%", "!", "+", ".", "->")
+USED, PROGRAM, SWAPPED, SPARE, TAKEN = "█▓▚▒·"
+"""What bars are made of: memory in use, memory of the program, what compressed swap takes, spare memory, what was taken."""
 
 
 def clock(seconds: float) -> str:
@@ -70,7 +57,7 @@ def stacked(parts: Sequence[tuple[float, str, str]], total: float, width: int) -
     return bar
 
 
-def frame(moment: Moment, glyphs: Glyphs = UNICODE) -> Group:
+def frame(moment: Moment) -> Group:
     """The whole picture."""
     guests = list(moment.report.snapshot.guests.values())
     sentence, style = phase(moment.time, sum(map(taken_from, guests)))
@@ -80,14 +67,14 @@ def frame(moment: Moment, glyphs: Glyphs = UNICODE) -> Group:
         _title(moment, guests),
         Text(f" {sentence}", style),
         Text(),
-        *_host("with mom", moment.report, program, glyphs),
-        *_host("without mom", moment.alone, program, glyphs),
+        *_host("with mom", moment.report, program),
+        *_host("without mom", moment.alone, program),
         Text(),
-        _legend(glyphs),
-        *(_guest(guest, moment, glyphs) for guest in shown),
+        _legend(),
+        *(_guest(guest, moment) for guest in shown),
         Text(f" and {len(guests) - len(shown)} more guests" if len(guests) > len(shown) else "", "dim"),
         Text(),
-        _last_decision(moment, glyphs),
+        _last_decision(moment),
     )
 
 
@@ -100,45 +87,36 @@ def _title(moment: Moment, guests: Sequence[Guest]) -> Text:
     return title
 
 
-def _host(label: str, report: Report, program: float, glyphs: Glyphs) -> tuple[Text, Text]:
+def _host(label: str, report: Report, program: float) -> tuple[Text, Text]:
     """A host's bar, and below it what is to be said of it."""
     host = report.snapshot.host.fields
     total, available, swapped = (field_number(host, name) for name in ("mem_available", "mem_really_available", "swap_usage"))
     takes = swapped / field_number(host, "offload_ratio", math.inf)
     guests = max(0.0, total - available - program - takes)
-    parts = ((guests, glyphs.used, "blue"), (program, glyphs.program, "yellow"), (takes, glyphs.swapped, "red"))
+    parts = ((guests, USED, "blue"), (program, PROGRAM, "yellow"), (takes, SWAPPED, "red"))
     details = f"{size(available)} available"
     taken = sum(map(taken_from, report.snapshot.guests.values()))
     if report.mode == "enforce":
         details += f"; ballooned {size(taken)}, merged {size(pages_kib(host, 'ksm_pages_sharing'))}, cold {size(swapped)}"
     elif swapped > SHOWN_KIB:
         details += f"; {size(swapped)} in swap, programs wait {field_number(host, 'psi_memory_some_avg10'):.0f} % of the time"
-    edges = ("|", "|") if glyphs is ASCII else ("▕", "▏")
     bar = stacked(parts, total, WIDTH - LABEL - 3)
-    line = Text.assemble((f" {label:<{LABEL - 1}}", "bold"), (edges[0], "dim"), bar, (edges[1], "dim"))
+    line = Text.assemble((f" {label:<{LABEL - 1}}", "bold"), ("▕", "dim"), bar, ("▏", "dim"))
     return line, Text(f" {'':<{LABEL}}{details}", "dim")
 
 
-def _legend(glyphs: Glyphs) -> Text:
+def _legend() -> Text:
     legend = Text(" " * (LABEL + 1))
-    for glyph, style, text in (
-        (glyphs.used, "blue", "needed"),
-        (glyphs.spare, "green", "spare"),
-        (glyphs.taken, "dim", "ballooned by mom"),
-    ):
+    for glyph, style, text in ((USED, "blue", "needed"), (SPARE, "green", "spare"), (TAKEN, "dim", "ballooned by mom")):
         legend.append(glyph * 2, style)
         legend.append(f" {text}   ", "dim")
     return legend
 
 
-def _guest(guest: Guest, moment: Moment, glyphs: Glyphs) -> Text:
+def _guest(guest: Guest, moment: Moment) -> Text:
     fields = guest.fields
     maximum, has, need = (field_number(fields, name) for name in ("balloon_max", "balloon_cur", "sim_need"))
-    bar = stacked(
-        ((min(need, has), glyphs.used, "blue"), (has - need, glyphs.spare, "green"), (maximum - has, glyphs.taken, "dim")),
-        maximum,
-        GUEST_BAR,
-    )
+    bar = stacked(((min(need, has), USED, "blue"), (has - need, SPARE, "green"), (maximum - has, TAKEN, "dim")), maximum, GUEST_BAR)
     line = Text(f" {printable(guest.name, LABEL - 1):<{LABEL}}")
     line.append_text(bar)
     line.append(f" {has / GIB:5.2f} of {maximum / GIB:.2f} GiB")
@@ -164,7 +142,7 @@ def _doing(guest: Guest, moment: Moment) -> tuple[str, str]:
     return "", ""
 
 
-def _last_decision(moment: Moment, glyphs: Glyphs) -> Text:
+def _last_decision(moment: Moment) -> Text:
     """One decision of this cycle with where in the policy it was taken."""
     applied = [outcome for outcome in moment.report.outcomes if outcome.status is Status.APPLIED]
     if not applied:
@@ -173,7 +151,7 @@ def _last_decision(moment: Moment, glyphs: Glyphs) -> Text:
     decision = outcome.decision
     kib = decision.control == BALLOON
     shown = [size(v) if kib and isinstance(v, int | float) else str(v) for v in (outcome.before, decision.value)]
-    text = f" {decision.control} of {decision.entity}: {shown[0]} {glyphs.arrow} {shown[1]}, says {decision.source}"
+    text = f" {decision.control} of {decision.entity}: {shown[0]} → {shown[1]}, says {decision.source}"
     more = len(applied) - 1
     return Text(f"{text}; {more} more" if more else text, "dim")
 

@@ -36,20 +36,15 @@ def run_scenario(
     sim: dict[str, Value] = {"scenario": str(path)}
     if seed is not None:
         sim["seed"] = seed
-    return run_simulation(sim, with_classes(scenario, with_offloading(scenario, setup)), scenario.interval, lasts, record)
+    setup = replace(setup, plugins=plugins_of(scenario, setup))
+    return run_simulation(sim, setup, scenario.interval, lasts, record)
 
 
-def with_offloading(scenario: Scenario, setup: SimulationSetup) -> SimulationSetup:
-    """The same, with cold memory going to swap where the host has some that is compressed and nothing else is said."""
-    if not scenario.host.zram or setup.plugins is not None:
-        return setup
-    return replace(setup, plugins={name: {} for name in (*SimulationSetup.CONTROLLERS, OFFLOADER)})
-
-
-def with_classes(scenario: Scenario, setup: SimulationSetup) -> SimulationSetup:
-    """The same, with the plugin of the classes that guests are sold as; unchanged where there are none."""
+def plugins_of(scenario: Scenario, setup: SimulationSetup) -> Mapping[str, Mapping[str, Value]]:
+    """What controls: where the setup does not say, cold memory goes to swap if the host has some that is compressed. Where guests are sold
+    as classes, the plugin that knows these is there, too."""
+    usual = (*SimulationSetup.CONTROLLERS, *([OFFLOADER] if scenario.host.zram else ()))
+    plugins = setup.plugins if setup.plugins is not None else {name: {} for name in usual}
     if not scenario.classes and all(group.sold_as is None for group in scenario.guests.values()):
-        return setup
-    plugins = dict(setup.plugins) if setup.plugins is not None else {name: {} for name in SimulationSetup.CONTROLLERS}
-    classes: Mapping[str, Value] = {"classes": {name: dict(settings) for name, settings in scenario.classes.items()}}
-    return replace(setup, plugins={**plugins, "sla": classes})
+        return plugins
+    return {**plugins, "sla": {"classes": {name: dict(settings) for name, settings in scenario.classes.items()}}}
