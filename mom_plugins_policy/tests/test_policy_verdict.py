@@ -31,7 +31,7 @@ def a_guest(**more: Value) -> Guest:
 
 def looks(well: int = 0, ailing: int = 0, silent: int = 0, killed: int = 0) -> Tally:
     tally = Tally(killed=killed)
-    for ails in [""] * well + ["swap"] * ailing + [None] * silent:
+    for ails in [""] * well + ["swapping"] * ailing + [None] * silent:
         tally.add(ails)
     return tally
 
@@ -117,7 +117,7 @@ VERDICTS: dict[str, tuple[list[WatchedCycle], Tally, float, CanaryState, str]] =
                    "ailing in 0 of 15 looks, 0 of 135 looks of the others, 0 of 10 looks before"),
     "one guest of three ails for two cycles": ([BAD] * 2, looks(), 600, RUNNING, ""),
     "one guest of three ails for three": ([BAD] * 3, looks(), 600, ROLLED_BACK,
-                                          "guests swap: 3 of 9 looks, 0 of 81 looks of the others, no looks before"),
+                                          "guests are swapping: 3 of 9 looks, 0 of 81 looks of the others, no looks before"),
     "very many ail in one cycle": ([WatchedCycle(looks(0, 30), looks(70), "")], looks(), 600, RUNNING, ""),
     "it was so before": ([BAD] * 10, looks(20, 10), 600, RUNNING, ""),
     "it was so before, at the end": ([BAD] * 10, looks(20, 10), 0, PROMOTED, ""),

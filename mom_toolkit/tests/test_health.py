@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from mom_core import Guest, Value
-from mom_toolkit import ailment, is_broken, need_of, pages_kib, taken_from
+from mom_core import Guest, Snapshot, Value
+from mom_toolkit import ailments, is_broken, need_of, pages_kib, taken_from
 
 GIB = 1 << 20
 
@@ -16,6 +16,11 @@ def a_guest(**fields: Value) -> Guest:
     """A guest of 2 GiB, sold with 4, that could give half of what it has."""
     known: dict[str, Value] = {"balloon_max": 4 * GIB, "balloon_cur": 2 * GIB, "mem_usable": GIB, "stats_age": 1.0}
     return Guest("g", "g", {name: value for name, value in {**known, **fields}.items() if value is not None})
+
+
+def ailment(**fields: Value) -> str | None:
+    (found,) = ailments(Snapshot(guests={"g": a_guest(**fields)}))
+    return found
 
 
 @pytest.mark.parametrize(
@@ -46,14 +51,28 @@ def test_a_promise_is_broken_by_more_than_a_mebibyte(size: float, broken: bool) 
 
 
 def test_a_guest_that_does_not_tell_is_neither_well_nor_ill() -> None:
-    assert [ailment(a_guest(**{name: None})) for name in ("balloon_cur", "mem_usable", "stats_age")] == [None] * 3
-    assert ailment(a_guest(stats_age=15.1)) is None
-    assert ailment(a_guest()) == ""
+    assert [ailment(**{name: None}) for name in ("balloon_cur", "mem_usable", "stats_age")] == [None] * 3
+    assert ailment(stats_age=15.1) is None
+    assert ailment() == ""
 
 
 @pytest.mark.parametrize(("size", "usable", "short"), [(GIB, 32 * 1024 - 1, True), (GIB, 32 * 1024, False), (4 * GIB, 100_000, True)])
 def test_a_guest_is_short_of_memory_below_the_larger_of_both_limits(size: int, usable: int, short: bool) -> None:
-    assert (ailment(a_guest(balloon_cur=size, mem_usable=usable)) == "are short of memory") is short
+    assert (ailment(balloon_cur=size, mem_usable=usable) == "short of memory") is short
+
+
+@pytest.mark.parametrize(
+    ("fields", "ails"),
+    [
+        ({"swap_in": 257.0}, "swapping"),
+        ({"major_fault": 201.0}, "waiting for disk"),
+        ({"host_psi_memory_some_avg10": 11.0}, "waiting for memory"),
+        ({"guest_guarantee": 3 * GIB}, "below guarantee"),
+        ({"swap_in": 256.0, "major_fault": 200.0, "guest_psi_memory_some_avg10": 10.0, "guest_guarantee": 2 * GIB}, ""),
+    ],
+)
+def test_a_guest_suffers_from_what_is_more_than_it_should_be(fields: dict[str, Value], ails: str) -> None:
+    assert ailment(**fields) == ails
 
 
 def test_pages_count_by_the_hosts_own_size() -> None:

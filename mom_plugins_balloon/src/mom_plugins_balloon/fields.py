@@ -51,6 +51,7 @@ _FIELDS: Final = (
     (REST, _S, _G, "in how long the guest may be swept again; unknown if it may", _MOM),
     (REACTION, _S, _H, "until a guest that grows while it is swept has its headroom again", _MOM),
     (CONTROL, _KIB, _G, "what mom asked the guest for last; unknown if it did not", _MOM),
+    ("guests_set_aside", Unit.COUNT, _H, "guests that gave nothing when they were asked last", _MOM),
     (OBSTACLE, _TEXT, _G, "why the guest cannot be counted on to give memory; unknown if it can", _MOM),
     (RESTS, _S, _G, "in how long a guest that gave nothing is asked again; unknown if it is asked", _MOM),
 )

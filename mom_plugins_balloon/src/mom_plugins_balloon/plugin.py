@@ -219,6 +219,7 @@ class BalloonPlugin:
             RESERVED: self._reservations.reserved_kib(),
             "balloon_goal": str(self._settings.goal),
             REACTION: round(self._sweeps.reaction, 2),
+            "guests_set_aside": sum(memory.aside is not None for memory in self._guests),
         }
         if standing.room is not None:
             known |= {PROMISED: math.ceil(standing.total), "mem_promisable": int(standing.room)}

@@ -5,10 +5,10 @@ demonstration. docs/guests.md states it. What is unknown stays apart from what i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from mom_core import Guest, Value, as_number
+from mom_core import Guest, Snapshot, Value, as_number
 
 GUARANTEE: Final = "guest_guarantee"
 """The field with what holds of all that a guest is promised."""
@@ -78,22 +78,38 @@ def is_broken(size_kib: float, promised_kib: float) -> bool:
     return size_kib < promised_kib - BROKEN_KIB
 
 
-def ailment(guest: Guest, since_seconds: float = math.inf) -> str | None:
-    """What a guest suffers from, empty if it is well; None when it does not tell, or not of the time that counts.
+def ailments(snapshot: Snapshot, since_seconds: float = math.inf) -> Sequence[str | None]:
+    """What each guest suffers from, in the order of `snapshot.guests`: empty if it is well; None when it does not tell, or not of the time
+    that counts.
 
     :param since_seconds: how long ago that began, such as a trial; statistics that are older tell of before
     """
-    size, usable, age = (guest.number(name) for name in ("balloon_cur", "mem_usable", "stats_age"))
-    if size is None or usable is None or age is None or age > min(since_seconds, STALE_SECONDS):
+    most_age = min(since_seconds, STALE_SECONDS)
+    return [_ailment(most_age, *told) for told in zip(*map(snapshot.numbers, _TOLD), strict=True)]
+
+
+_TOLD: Final = ("balloon_cur", "mem_usable", "stats_age", "swap_in", "major_fault", *_PRESSURES, GUARANTEE)
+
+
+def _ailment(
+    most_age: float,
+    size: float | None,
+    usable: float | None,
+    age: float | None,
+    swap_in: float | None,
+    faults: float | None,
+    guest_pressure: float | None,
+    host_pressure: float | None,
+    guarantee: float | None,
+) -> str | None:
+    if size is None or usable is None or age is None or age > most_age:
         return None
-    if usable < max(SHORT_KIB, SHORT_SHARE * size):
-        return "are short of memory"
-    if (guest.number("swap_in") or 0.0) > SWAP_IN_KIB:
-        return "swap"
-    if (guest.number("major_fault") or 0.0) > MAJOR_FAULTS:
-        return "wait for pages from their disks"
-    if any((guest.number(name) or 0.0) > PRESSURE_PERCENT for name in _PRESSURES):
-        return "wait for memory"
-    if is_broken(size, guest.number(GUARANTEE) or 0.0):
-        return "have less than they are guaranteed"
-    return ""
+    if usable < SHORT_KIB or usable < SHORT_SHARE * size:
+        return "short of memory"
+    if swap_in and swap_in > SWAP_IN_KIB:
+        return "swapping"
+    if faults and faults > MAJOR_FAULTS:
+        return "waiting for disk"
+    if max(guest_pressure or 0.0, host_pressure or 0.0) > PRESSURE_PERCENT:
+        return "waiting for memory"
+    return "below guarantee" if guarantee and is_broken(size, guarantee) else ""

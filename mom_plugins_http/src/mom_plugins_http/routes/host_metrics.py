@@ -53,10 +53,14 @@ NAMES: Final[Mapping[str, str]] = {
     "mem_free": "mom_host_memory_free_or_cached_bytes",
     "mem_really_available": "mom_host_memory_available_bytes",
     "mem_unused": "mom_host_memory_free_bytes",
+    "mem_watermark_hard": 'mom_memory_watermark_bytes{watermark="hard"}',
+    "mem_watermark_high": 'mom_memory_watermark_bytes{watermark="high"}',
+    "mem_watermark_low": 'mom_memory_watermark_bytes{watermark="low"}',
     "numa_node_count": "mom_host_numa_nodes",
     "swap_usage": "mom_host_swap_used_bytes",
 }
-"""Fields whose own names would mislead among metrics. MOM calls `mem_available` what the host has in total, and counts cache as free."""
+"""Fields whose own names would mislead among metrics, and those that are one metric with labels. MOM calls `mem_available` what the host
+has in total, and counts cache as free."""
 
 _UNIT_WORDS: Final = re.compile(r"_(?:kib|kb|mib|mb|bytes|percent|rate|ratio|seconds|secs|millisecs|milliseconds|msecs|ms|usecs|us)$")
 """Units at the end of a field's own name: the metric says its own."""

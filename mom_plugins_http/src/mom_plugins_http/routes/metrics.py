@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from starlette.responses import Response
 
-from mom_core import Guest, GuestColumn, PluginState, Report, Scope, Snapshot, Status, Unit, __version__
+from mom_core import Guest, GuestColumn, PluginState, Report, Scope, Severity, Snapshot, Status, Unit, __version__
 from mom_daemon import guest_columns
 from mom_plugins_http.routes.answers import CycleAnswers, asked
 from mom_plugins_http.routes.host_metrics import SCALES, host_metrics
@@ -65,7 +65,16 @@ def exposition(view: ReportView, selection: GuestSelection, canary: Canary | Non
     """All metrics of a report, and of policies that are tried on some guests, or were last."""
     lines: list[str] = []
     report = view.report
-    for part in (_cycle(view), _host(view), _sums(view), _totals(view.totals), _plugins(report), _trial(report), _canary(canary)):
+    for part in (
+        _cycle(view),
+        _verdict(report),
+        _host(view),
+        _sums(view),
+        _totals(view.totals),
+        _plugins(report),
+        _trial(report),
+        _canary(canary),
+    ):
         for family in part:
             family.write(lines)
     _guests(view, selection, lines)
@@ -113,6 +122,9 @@ def _cycle(view: ReportView) -> Iterator[_Family]:
     yield _one("mom_cycles_skipped_total", "Scheduled cycles that an overlong one left out.", report.skipped)
     yield _one("mom_cycles_woken_total", "Cycles started early by an event.", totals.woken)
     yield _one("mom_cycle_timestamp_seconds", "When the last cycle's snapshot was taken, in seconds since the epoch.", report.time)
+    interval = report.snapshot.host.properties.get("interval")
+    if isinstance(interval, int | float):
+        yield _one("mom_interval_seconds", "The time from one scheduled cycle to the next.", interval)
     yield _one("mom_cycle_lag_seconds", "How late the last cycle began.", report.lag)
     yield _one("mom_cycle_last_duration_seconds", "How long the last cycle took.", report.duration)
     yield _one("mom_cycle_duration_seconds_total", "How long all cycles took together.", totals.seconds)
@@ -121,12 +133,26 @@ def _cycle(view: ReportView) -> Iterator[_Family]:
     yield _one("mom_changes_to_put_back", "Changes that would be put back if mom stopped now.", view.state.to_put_back)
 
 
+def _verdict(report: Report) -> Iterator[_Family]:
+    if report.verdict is None:
+        return
+    worst = report.verdict.severity
+    severities = [(f'{{severity="{one}"}}', int(worst is one)) for one in Severity]
+    yield _Family("mom_verdict", "1 for how bad the worst is that is wrong with the host as a whole.", severities)
+    standing = [(f'{{condition="{_label(one.name)}",severity="{one.severity}"}}', one.lasted) for one in report.verdict.conditions]
+    yield _Family("mom_condition_seconds", "For how long something has been wrong with the host as a whole.", standing)
+
+
 def _host(view: ReportView) -> Iterator[_Family]:
     fields = view.report.snapshot.host.fields
+    families: dict[str, _Family] = {}
     for metric in host_metrics(spec for (scope, _), spec in view.declarations.fields.items() if scope is Scope.HOST):
         value = fields.get(metric.field)
         if isinstance(value, int | float):
-            yield _one(metric.name, metric.help, metric.value_of(value))
+            name, brace, labels = metric.name.partition("{")
+            family = families.setdefault(name, _Family(name, metric.help, []))
+            families[name] = family._replace(samples=[*family.samples, (brace + labels, metric.value_of(value))])
+    yield from families.values()
 
 
 def _sums(view: ReportView) -> Iterator[_Family]:

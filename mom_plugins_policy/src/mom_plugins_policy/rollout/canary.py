@@ -28,7 +28,7 @@ from mom_plugins_policy.rollout.verdict import (
     kills,
     worse,
 )
-from mom_toolkit import Canary, CanaryState, PolicyState, ailment
+from mom_toolkit import Canary, CanaryState, PolicyState, ailments
 
 
 def rank(identity: str) -> float:
@@ -121,12 +121,10 @@ class CanaryRun(Trial):
             self._last = snapshot
         canary, others = Tally(), Tally()
         last = self._last or snapshot
-        for guest in snapshot.guests.values():
+        for guest, ails in zip(snapshot.guests.values(), ailments(snapshot, since), strict=True):
             tally = canary if guest.id in members else others
-            ails = ailment(guest, since)
-            if ails == "" and is_below_need(guest, sizes.get(guest.id)):
-                ails = ASKED_TOO_MUCH
-            tally.add(ails, kills(guest, last.guests.get(guest.id)))
+            asked_too_much = ails == "" and is_below_need(guest, sizes.get(guest.id))
+            tally.add(ASKED_TOO_MUCH if asked_too_much else ails, kills(guest, last.guests.get(guest.id)))
         host = HostFigures.of(snapshot.host)
         self._evidence.add(WatchedCycle(canary, others, None if host.available is None else worse(host, self._host_before), fault))
         self._last = snapshot
@@ -176,9 +174,9 @@ def _tally_before(history: Sequence[Snapshot], members: Mapping[str, Guest]) -> 
     tally = Tally()
     last: Snapshot | None = None
     for older in history:
-        for guest in older.guests.values():
+        for guest, ails in zip(older.guests.values(), ailments(older), strict=True):
             if guest.id in members:
-                tally.add(ailment(guest, math.inf), 0 if last is None else kills(guest, last.guests.get(guest.id)))
+                tally.add(ails, 0 if last is None else kills(guest, last.guests.get(guest.id)))
         last = older
     return tally
 

@@ -35,7 +35,7 @@ BAD_HOST_CYCLES: Final = 3
 SIZE: Final = "balloon_target"
 """The control that sets a guest's memory."""
 
-ASKED_TOO_MUCH: Final = "are to be made smaller than they need"
+ASKED_TOO_MUCH: Final = "to be made smaller than they need"
 
 # --- when a host does -----------------------------------------------------------------------------------------------------------------
 
@@ -197,7 +197,7 @@ def _usual(before: Tally, others: Tally) -> float:
 
 def _ailing(canary: Tally, before: Tally, others: Tally) -> str:
     what = canary.ailing.most_common(1)[0][0]
-    return f"guests {what}: {_looks(canary)}, {_looks(others)} of the others, {_looks(before)} before"
+    return f"guests are {what}: {_looks(canary)}, {_looks(others)} of the others, {_looks(before)} before"
 
 
 def _rates(evidence: Evidence) -> str:

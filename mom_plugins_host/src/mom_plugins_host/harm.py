@@ -1,0 +1,110 @@
+"""Harm to guests, for the verdict and for those who look: which lack memory, and in which programs were killed lately."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from mom_core import Columns, Condition, FieldSpec, Guest, GuestColumn, Metric, Scope, Severity, Snapshot, Unit, Value, first_names
+from mom_toolkit import taken_from
+
+KILLED_SECONDS: Final = 600.0
+"""s. For so long it is told that a guest's kernel killed a program: an operator who is woken by an alert is there by then."""
+
+NAMED: Final = 3
+"""So many guests are named, and the others counted: a verdict is read at a glance."""
+
+AILMENT: Final = "ailment"
+KILLED: Final = "killed_lately"
+
+FIELDS: Final = (
+    FieldSpec(AILMENT, Unit.TEXT, Scope.GUEST, "what the guest suffers from, such as `short of memory`; empty if it is well", "mom"),
+    FieldSpec(KILLED, Unit.COUNT, Scope.GUEST, "programs that its kernel killed in the last 10 min for want of memory", "guest_oom_kills"),
+    FieldSpec(KILLED, Unit.COUNT, Scope.HOST, "the same of all guests together", "guest_oom_kills", metric=Metric.GAUGE),
+    FieldSpec.reads("guest_oom_kills", Unit.COUNT, Scope.GUEST),
+)
+
+COLUMNS: Final = (
+    GuestColumn(
+        "killed", (KILLED,), Unit.COUNT, "programs that its kernel killed in the last 10 min for want of memory", 15, 2,
+        "mom_guest_killed_programs", mark_from=1,
+    ),
+    GuestColumn(GuestColumn.REMARKS, (AILMENT,), Unit.TEXT, "what it suffers from"),
+)  # fmt: skip
+
+
+class KilledPrograms:
+    """Programs that guests' kernels have killed lately, as far as guests tell (`guest_oom_kills`). What stood there at first is no news."""
+
+    def __init__(self) -> None:
+        self._counted: dict[str, tuple[str, float]] = {}
+        """How many there were since a guest was booted, with what tells it from the same guest booted anew, by id."""
+        self._killed: dict[str, deque[tuple[float, int]]] = {}
+        """When how many were killed, in monotonic seconds, by id."""
+
+    def see(self, snapshot: Snapshot) -> None:
+        """Take in what guests tell now. One that does not tell, or is not there for a while, is asked again."""
+        now = snapshot.monotonic
+        for guest, count in zip(snapshot.listed, snapshot.numbers("guest_oom_kills"), strict=True):
+            if count is None:
+                continue
+            before = self._counted.get(guest.id)
+            self._counted[guest.id] = guest.incarnation, count
+            if before is not None and before[0] == guest.incarnation and count > before[1]:
+                self._killed.setdefault(guest.id, deque()).append((now, int(count - before[1])))
+        for identity, killed in list(self._killed.items()):
+            while killed and now - killed[0][0] > KILLED_SECONDS:
+                killed.popleft()
+            if not killed:
+                del self._killed[identity]
+        if len(self._counted) > 2 * len(snapshot.listed):
+            self._counted = {guest.id: self._counted[guest.id] for guest in snapshot.listed if guest.id in self._counted}
+
+    def lately(self) -> Mapping[str, int]:
+        """How many within the last `KILLED_SECONDS`, of each guest with any."""
+        return {identity: sum(count for _, count in killed) for identity, killed in self._killed.items()}
+
+    def columns(self, guests: Sequence[Guest]) -> Columns:
+        """The field of each guest that tells."""
+        lately = self.lately()
+        return Columns({KILLED: [lately.get(guest.id, 0) if guest.id in self._counted else None for guest in guests]})
+
+    def together(self) -> Mapping[str, Value]:
+        """The field of the host; nothing where no guest tells."""
+        return {KILLED: sum(self.lately().values())} if self._counted else {}
+
+
+def conditions(snapshot: Snapshot, killed: Mapping[str, int]) -> Iterator[Condition]:
+    """That programs were killed in guests, and that guests suffer."""
+    if killed:
+        yield _killed(snapshot, killed)
+    suffering: dict[str, list[str]] = {}
+    for guest, ails in zip(snapshot.listed, snapshot.column(AILMENT), strict=True):
+        if ails and isinstance(ails, str):
+            suffering.setdefault(ails, []).append(guest.name)
+    if suffering:
+        count = sum(map(len, suffering.values()))
+        parts = [f"{first_names(names, NAMED)} {'is' if len(names) == 1 else 'are'} {ails}" for ails, names in suffering.items()]
+        yield Condition(
+            "suffering",
+            f"{count} guest{'' if count == 1 else 's'} of {len(snapshot.listed)} suffer{'s' if count == 1 else ''}: {'; '.join(parts)}",
+            cure="`mom explain GUEST` says why the guest has its size, and what is done for it",
+            severity=Severity.WARNING,
+        )
+
+
+def _killed(snapshot: Snapshot, killed: Mapping[str, int]) -> Condition:
+    """It is an error where one of these guests is smaller than it was sold."""
+    guests = [guest for guest in map(snapshot.guests.get, killed) if guest is not None]
+    shrunk = [guest.name for guest in guests if taken_from(guest)]
+    count, names = sum(killed.values()), first_names([guest.name for guest in guests], NAMED) or "guests that are gone"
+    message = f"{count} program{'' if count == 1 else 's'} killed for want of memory in the last 10 min, in {names}"
+    if shrunk:
+        why, cure = (
+            f"{first_names(shrunk, NAMED)} had less than the maximum",
+            "give what must not be killed a guarantee, or move guests away",
+        )
+    else:
+        why, cure = "their guests had all the memory that they can have", "give these guests more memory: raise their maximum"
+    return Condition("killed", message, why, cure, Severity.ERROR if shrunk else Severity.WARNING)

@@ -1,0 +1,69 @@
+"""Guests that are harmed are told of, and stay so for a while; what is unknown harms nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mom_core import Guest, Severity, Snapshot, Value
+from mom_plugins_host.harm import AILMENT, KILLED, KILLED_SECONDS, KilledPrograms, conditions
+
+GIB = 1 << 20
+
+
+def seen(now: float, incarnation: str = "1", **kills: Value) -> Snapshot:
+    """Guests of half the size that they were sold, by how often their kernels have killed since they were booted."""
+    sizes: dict[str, Value] = {"balloon_cur": GIB, "balloon_max": 2 * GIB}
+    guests = {
+        name: Guest(name, name, {**sizes, **({} if count is None else {"guest_oom_kills": count})}, incarnation=incarnation)
+        for name, count in kills.items()
+    }
+    return Snapshot(guests=guests, monotonic=now)
+
+
+def after(*snapshots: Snapshot) -> Mapping[str, int]:
+    killed = KilledPrograms()
+    for snapshot in snapshots:
+        killed.see(snapshot)
+    return killed.lately()
+
+
+def test_what_stood_there_at_first_is_no_news_and_what_is_killed_then_is_told_for_ten_minutes() -> None:
+    assert after(seen(0, a=5, b=0)) == {}
+    assert after(seen(0, a=5, b=0), seen(1, a=7, b=0)) == {"a": 2}
+    assert after(seen(0, a=5), seen(1, a=7), seen(200, a=8), seen(1 + KILLED_SECONDS, a=8)) == {"a": 3}
+    assert after(seen(0, a=5), seen(1, a=7), seen(200, a=8), seen(2 + KILLED_SECONDS, a=8)) == {"a": 1}
+
+
+def test_a_guest_that_does_not_tell_for_a_while_or_is_booted_anew_is_asked_again() -> None:
+    assert after(seen(0, a=5), seen(1, a=None), seen(2), seen(3, a=6)) == {"a": 1}
+    assert after(seen(0, a=5), seen(1, "2", a=6)) == {}
+    assert after(seen(0, a=5), seen(1, "2", a=1), seen(2, "2", a=2)) == {"a": 1}
+
+
+def test_only_guests_that_tell_have_the_field() -> None:
+    killed, last = KilledPrograms(), seen(1, a=1, b=0, c=None)
+    assert killed.together() == {}
+    killed.see(seen(0, a=0, b=0, c=None))
+    killed.see(last)
+    assert list(killed.columns(last.listed)[KILLED]) == [1, 0, None]
+    assert killed.together() == {KILLED: 1}
+
+
+def test_killed_programs_are_an_error_where_mom_held_memory_back() -> None:
+    (shrunk,) = conditions(seen(0, a=1, b=1), {"a": 2, "b": 1})
+    assert (shrunk.name, shrunk.severity) == ("killed", Severity.ERROR)
+    assert "3 programs" in shrunk.message
+    assert "a, b" in shrunk.message
+    full = Snapshot(guests={"a": Guest("a", "a", {"balloon_cur": GIB, "balloon_max": GIB})})
+    (own,) = conditions(full, {"a": 1})
+    assert own.severity is Severity.WARNING
+    (gone,) = conditions(full, {"b": 1})
+    assert gone.severity is Severity.WARNING
+
+
+def test_guests_that_suffer_are_counted_by_what_they_suffer_from_and_the_first_named() -> None:
+    ails = {**dict.fromkeys("abcde", "swapping"), "f": "short of memory", "g": "", "h": None}
+    (condition,) = conditions(Snapshot(guests={name: Guest(name, name, {AILMENT: text}) for name, text in ails.items()}), {})
+    assert condition.severity is Severity.WARNING
+    assert condition.message == "6 guests of 8 suffer: a, b, c and 2 more are swapping; f is short of memory"
+    assert not list(conditions(Snapshot(guests={"g": Guest("g", "g", {AILMENT: ""})}), {}))
