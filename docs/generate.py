@@ -29,6 +29,7 @@ import mom_daemon
 import mom_toolkit
 from mom_cli import declarations_of
 from mom_core import (
+    Condition,
     ControlSpec,
     Decision,
     FieldSpec,
@@ -42,6 +43,7 @@ from mom_core import (
     Scope,
     Status,
     Value,
+    Verdict,
     hookspecs,
 )
 from mom_core.config.schema import CoreSettings
@@ -244,7 +246,9 @@ def _metrics(plugins: Mapping[str, LoadedPlugin]) -> str:
         for spec in getattr(plugin, "mom_declare", tuple)():
             if isinstance(spec, FieldSpec) and spec.scope is Scope.HOST and spec.collected:
                 specs.setdefault(spec.name, spec)
-    host = sorted((f"`{one.name}`", one.kind.value, f"`{one.field}`", one.help.rstrip(".")) for one in host_metrics(specs.values()))
+    host = sorted(
+        (f"`{one.name.partition('{')[0]}`", one.kind.value, f"`{one.field}`", one.help.rstrip(".")) for one in host_metrics(specs.values())
+    )
     guest = [
         (f"`{one.metric}`", "gauge", ", ".join(f"`{name}`" for name in one.fields), one.about)
         for one in guest_columns(declarations_of(None))
@@ -280,13 +284,13 @@ def _own_metrics() -> Iterator[tuple[str, str, str, str]]:
     """Those that are neither the host's nor a guest's, from a made-up cycle in which everything happened."""
     declared = declarations_of(None)
     guest: dict[str, Value] = {name: 1 for scope, name in declared.fields if scope is Scope.GUEST}
-    taken = snapshot(guests={"vm": guest})
+    taken = snapshot(guests={"vm": guest}, properties={"host": {"interval": 5.0}})
     entity = next(iter(taken.guests.values())).entity
     decision = Decision(entity, "balloon_target", 1)
     outcome = Outcome(decision, 2, 1, Status.APPLIED)
     plugin = PluginReport("sim", PluginState.OK, {"mom_collect_host": 0.1}, 1, 0, "", 0.0)
-    revision = Revision(decision, None, "", "core")
-    report = Report(1, 0.0, "enforce", taken, [decision], [revision], [outcome], (), [plugin], 0.1, considered=(decision,))
+    revision, verdict = Revision(decision, None, "", "core"), Verdict((Condition("memory", "the host is full"),))
+    report = Report(1, 0.0, "enforce", taken, [decision], [revision], [outcome], (), [plugin], 0.1, considered=(decision,), verdict=verdict)
     totals = Totals()
     totals.add(report)
     canary = Canary(CanaryState.RUNNING, "", "", "", 0.1, "", 60.0, 0.0, 30.0)

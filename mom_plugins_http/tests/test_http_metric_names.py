@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from test_http_reading import busy_report
 
 from mom_cli import declarations_of
-from mom_core import FieldSpec, Metric, Report, Scope, Unit, Value
+from mom_core import Condition, FieldSpec, Metric, Report, Scope, Unit, Value, Verdict
 from mom_core.testing import snapshot
 from mom_plugins_http.routes.host_metrics import SCALES, host_metrics
 from mom_plugins_http.routes.metrics import GuestSelection, exposition
@@ -78,9 +78,10 @@ def everything() -> str:
         if declared.fields[scope, name].unit in SCALES:
             numbers[scope][name] = 1
     busy = busy_report()
+    taken = snapshot(host=numbers[Scope.HOST], guests={"vm": numbers[Scope.GUEST]}, properties={"host": {"interval": 5.0}})
     report = Report(
-        1, 0.0, "enforce", snapshot(host=numbers[Scope.HOST], guests={"vm": numbers[Scope.GUEST]}), busy.decisions, busy.revisions,
-        busy.outcomes, busy.problems, busy.plugins, 0.1, considered=busy.considered,
+        1, 0.0, "enforce", taken, busy.decisions, busy.revisions, busy.outcomes, busy.problems, busy.plugins, 0.1,
+        considered=busy.considered, verdict=Verdict((Condition("memory", "the host is full", lasted=12.0),)),
     )  # fmt: skip
     totals = Totals()
     totals.add(report)
@@ -91,6 +92,16 @@ def everything() -> str:
 def families() -> dict[str, str]:
     """All metrics with their types."""
     return dict(re.findall(r"^# TYPE (\S+) (\S+)$", everything(), re.M))
+
+
+def test_the_verdict_its_conditions_and_watermarks_have_labels() -> None:
+    text = everything()
+    assert 'mom_verdict{severity="error"} 1\n' in text
+    assert 'mom_verdict{severity="ok"} 0\n' in text
+    assert 'mom_condition_seconds{condition="memory",severity="error"} 12.0\n' in text
+    assert text.count("\nmom_memory_watermark_bytes{") == 3
+    assert text.count("# TYPE mom_memory_watermark_bytes gauge") == 1
+    assert "\nmom_interval_seconds 5.0\n" in text
 
 
 def test_counters_end_in_total_and_nothing_else_does() -> None:

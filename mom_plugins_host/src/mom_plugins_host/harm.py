@@ -58,7 +58,7 @@ class KilledPrograms:
                 killed.popleft()
             if not killed:
                 del self._killed[identity]
-        if len(self._counted) > 2 * len(snapshot.listed):
+        if len(self._counted) > 2 * len(snapshot.listed) + 100:  # guests that are gone for good
             self._counted = {guest.id: self._counted[guest.id] for guest in snapshot.listed if guest.id in self._counted}
 
     def lately(self) -> Mapping[str, int]:
