@@ -1,0 +1,50 @@
+"""What the core makes of the values that evaluators and reviewers want, and of decisions that agree."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from mom_core import ControlSpec, Decision, Declarations, Guest, Revision, Scope, Snapshot, Source, Unit, Value
+from mom_core.engine.review import Proposal, apply_revisions, review
+
+GUEST = Guest("a", "a")
+SNAPSHOT = Snapshot(guests={"a": GUEST})
+SIZE = ControlSpec("odd", Unit.KIB, Scope.GUEST, "", "odd", minimum=10, maximum=1000)
+LIST, TEXT, FLAG = (ControlSpec("odd", unit, Scope.GUEST, "", "odd") for unit in (Unit.LIST, Unit.TEXT, Unit.FLAG))
+CHOICES = ControlSpec("odd", Unit.COUNT, Scope.GUEST, "0: stop, 1: run, 2: unmerge", "odd", choices=(0, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("spec", "value", "kept_as"),
+    [
+        *((SIZE, one, kept) for one, kept in ((50, 50), (50.9, 50), (5, 10), (-5, 10), (10**9, 1000), (True, 10), (10**308, 1000))),
+        *((SIZE, one, None) for one in (math.nan, math.inf, "50", None, [5], 10**309)),
+        pytest.param(SIZE, 10**5000, None, id="more digits than Python writes"),
+        *((CHOICES, one, kept) for one, kept in ((2, 2), (0, 0), (1.0, 1), (True, 1))),
+        *((CHOICES, one, None) for one in (7, -1, 1.5, math.nan, "1")),
+        *((FLAG, one, kept) for one, kept in ((1, 1), (False, 0), (7, None), (-1, None))),
+        *((LIST, one, one) for one in ([{"name": "vda", "limit": 5}], ())),
+        *((LIST, one, None) for one in ("vda", None, 5, [5], {"name": "vda"})),
+        *((TEXT, one, kept) for one, kept in (("0-3", "0-3"), (3, "3"), (-1, "-1"), (True, None), (1.5, None), (None, None))),
+    ],
+)
+def test_a_value_is_taken_or_bounded_or_dropped_with_the_reason_whoever_wants_it(spec: ControlSpec, value: Value, kept_as: Value) -> None:
+    declared, decision = Declarations(controls={"odd": spec}), Decision(GUEST.entity, "odd", value, source=Source("x"))
+    kept, revisions, _ = review(SNAPSHOT, [Proposal("x", [decision])], declared)
+    before = replace(decision, value="before")
+    revised, _, _ = apply_revisions([before], [Revision(before, decision, "why")], "reviewer", SNAPSHOT, declared)
+    for left in (kept, revised):
+        assert [(one.value, type(one.value)) for one in left] == ([] if kept_as is None else [(kept_as, type(kept_as))])
+    is_taken = kept_as is not None and type(kept_as) is type(value) and kept_as == value
+    assert [bool(one.reason) for one in revisions] == [True] * (not is_taken)
+
+
+@pytest.mark.parametrize(("second", "told"), [(5, 0), (6, 1)])
+def test_a_plugin_that_decides_the_same_as_one_before_it_has_not_lost(second: int, told: int) -> None:
+    proposals = [Proposal(name, [Decision(GUEST.entity, "odd", value)]) for name, value in (("one", 50), ("two", 45 + second))]
+    kept, revisions, _ = review(SNAPSHOT, proposals, Declarations(controls={"odd": SIZE}))
+    assert [(one.value, one.source.name) for one in kept] == [(50, "one")]
+    assert ["the plugin one comes before two" in one.reason for one in revisions] == [True] * told
