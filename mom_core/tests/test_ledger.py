@@ -28,6 +28,27 @@ def in_doubt(name: str = "vm", before: Value = 100, applied: Value = 50, incarna
     return entry(name, before=before, applied=applied, incarnation=incarnation)._replace(in_doubt=True)
 
 
+def outcome(name: str, status: Status, value: int, after: Value = None) -> Outcome:
+    return Outcome(Decision(entry(name).entity, "balloon_target", value), None, after, status)
+
+
+A = ("id-a", "balloon_target")
+"""The key of what `entry("a")` is about."""
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger.open(tmp_path)
+
+
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is written instead of a file."""
+    texts: list[str] = []
+    monkeypatch.setattr("mom_core.state_files.replace_file", lambda path, text, durable, mode: texts.append(text))
+    return texts
+
+
 def fill_the_disk(patch: pytest.MonkeyPatch) -> None:
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
@@ -52,8 +73,7 @@ def test_an_entry_is_read_back_as_it_was_written_whatever_it_was_before(steps: l
             assert repr(sorted(there.items())) == repr(sorted(ledger.entries.items())).replace("\\ud800", "\ufffd")
 
 
-def test_only_what_is_applied_is_brought_up_to_date(tmp_path: Path) -> None:
-    ledger = Ledger.open(tmp_path)
+def test_only_what_is_applied_is_brought_up_to_date(ledger: Ledger, tmp_path: Path) -> None:
     ledger.record([entry(before=100, applied=50)])
     ledger.record([entry(before=50, applied=40)])
     ledger.settle([outcome("vm", Status.APPLIED, 40, after=40)])
@@ -64,69 +84,28 @@ def test_only_what_is_applied_is_brought_up_to_date(tmp_path: Path) -> None:
     assert there.explains(44, tolerance=4)
 
 
-def outcome(name: str, status: Status, value: int, after: int | None = None) -> Outcome:
-    return Outcome(Decision(entry(name).entity, "balloon_target", value), None, after, status)
-
-
-def test_what_was_refused_never_counts_as_set_by_mom(tmp_path: Path) -> None:
-    ledger = Ledger.open(tmp_path)
+def test_what_was_refused_never_counts_as_set_by_mom(ledger: Ledger) -> None:
     ledger.record([entry("a", applied=50), entry("b", applied=50), entry("c", applied=50)])
     ledger.settle([outcome("a", Status.APPLIED, 50), outcome("b", Status.REFUSED, 50), outcome("c", Status.FAILED, 50)])
     assert {e.entity.name: e.applied for e in ledger.entries.values()} == {"a": 50, "c": 50}
     ledger.record([entry("a", applied=40)])
     ledger.settle([outcome("a", Status.REFUSED, 40)])
-    assert ledger.entries["id-a", "balloon_target"] == entry("a", applied=50)
+    assert ledger.entries[A] == entry("a", applied=50)
     ledger.record([entry("a", applied=40)])
     ledger.settle([outcome("a", Status.FAILED, 40, after=45)])
-    assert ledger.entries["id-a", "balloon_target"].applied == 45
+    assert ledger.entries[A].applied == 45
 
 
-@pytest.mark.long
-@given(
-    st.lists(
-        st.tuples(st.integers(0, 20), st.sampled_from(["applied", "lost", "lost and had", "late", "refused", "crash"]), st.booleans()),
-        max_size=ATTEMPTS_KEPT,
-    )
-)
-def test_whatever_was_asked_and_may_stand_can_be_put_back(asked: list[tuple[int, str, bool]]) -> None:
-    """A command whose answer is lost takes effect, or takes it later, or does not; what is read back then may be from before it."""
-    with TemporaryDirectory() as folder:
-        ledger = Ledger.open(Path(folder))
-        stands = 100
-        late: list[int] = []
-        for value, what, told in asked:
-            before = stands
-            ledger.record([entry("a", before=stands, applied=value)])
-            if what == "crash":
-                ledger = Ledger.open(Path(folder))
-                continue
-            if what in {"applied", "lost and had"}:
-                stands = value
-            if what == "late":
-                late.append(value)
-            status = {"applied": Status.APPLIED, "refused": Status.REFUSED}.get(what, Status.FAILED)
-            ledger.settle([outcome("a", status, value, after=stands if status is Status.APPLIED else before if told else None)])
-        for ours in (stands, *late):
-            assert not ledger.entries or ledger.entries["id-a", "balloon_target"].explains(ours)
-        assert ledger.entries or (stands == 100 and not late)
-        ledger.record([entry("a", applied=1)])
-        assert Ledger.open(Path(folder)).entries == ledger.entries
-
-
-def test_what_the_kernel_has_made_of_a_value_is_written_at_once(tmp_path: Path) -> None:
-    ledger = Ledger.open(tmp_path)
+def test_what_the_kernel_has_made_of_a_value_is_written_at_once(ledger: Ledger, tmp_path: Path) -> None:
     ledger.record([entry("a", applied=50), entry("b", applied=50)])
     ledger.settle([outcome("a", Status.APPLIED, 50, after=48), outcome("b", Status.APPLIED, 50, after=50)])
     there = Ledger.open(tmp_path).entries
     assert there == ledger.entries
-    assert [there["id-a", "balloon_target"].explains(value) for value in (100, 50, 48, 49, 47)] == [True, True, True, False, False]
+    assert [there[A].explains(value) for value in (100, 50, 48, 49, 47)] == [True, True, True, False, False]
     assert there["id-b", "balloon_target"] == entry("b", applied=50)
 
 
-def test_what_was_set_is_out_of_doubt_at_once_and_then_written_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writes: list[str] = []
-    monkeypatch.setattr("mom_core.state_files.replace_file", lambda path, text, durable, mode: writes.append(text))
-    ledger = Ledger.open(tmp_path)
+def test_what_was_set_is_out_of_doubt_at_once_and_then_written_no_more(ledger: Ledger, writes: list[str]) -> None:
     ledger.record([entry("a", applied=50)])
     ledger.settle([outcome("a", Status.APPLIED, 50, after=50)])
     assert [('"in_doubt":true' in text, '"in_doubt":false' in text) for text in writes] == [(True, False), (False, True)]
@@ -135,8 +114,7 @@ def test_what_was_set_is_out_of_doubt_at_once_and_then_written_no_more(tmp_path:
     assert len(writes) == 2
 
 
-def test_only_what_is_about_to_be_changed_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = Ledger.open(tmp_path)
+def test_only_what_is_about_to_be_changed_waits_for_the_disk(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger.record([entry("a", applied=50)])
     ledger.settle([outcome("a", Status.APPLIED, 50)])
     waits: list[int] = []
@@ -149,8 +127,7 @@ def test_only_what_is_about_to_be_changed_waits_for_the_disk(tmp_path: Path, mon
     assert Ledger.open(tmp_path).entries == ledger.entries, "a mom that is killed does not"
 
 
-def test_what_another_process_sets_after_a_cycle_is_left_alone_also_by_the_next_mom(tmp_path: Path) -> None:
-    ledger = Ledger.open(tmp_path)
+def test_what_another_process_sets_after_a_cycle_is_left_alone_also_by_the_next_mom(ledger: Ledger, tmp_path: Path) -> None:
     ledger.record([entry("a", before=1024, applied=512)])
     ledger.settle([outcome("a", Status.APPLIED, 512, after=512)])
     (noted,) = Ledger.open(tmp_path).entries.values()  # mom was killed
@@ -158,27 +135,19 @@ def test_what_another_process_sets_after_a_cycle_is_left_alone_also_by_the_next_
     assert not noted.explains(77), "nearer to what mom had set than what stood there before, and none of mom's values"
 
 
-def test_a_full_disk_after_a_rounded_change_leaves_it_in_doubt_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = Ledger.open(tmp_path)
+def test_a_full_disk_after_a_rounded_change_leaves_it_in_doubt_on_the_disk(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ledger.record([entry("a", applied=50)])
     with monkeypatch.context() as patch:
         fill_the_disk(patch)
         ledger.settle([outcome("a", Status.APPLIED, 50, after=48)])
     assert "No space left on device" in ledger.write_error
     for one in (ledger, Ledger.open(tmp_path)):
-        assert one.entries["id-a", "balloon_target"].explains(48)
+        assert one.entries[A].explains(48)
     ledger.record([])
     assert Ledger.open(tmp_path).entries == ledger.entries
     assert ledger.write_error == ""
-
-
-def test_an_answer_that_no_file_can_hold_does_no_harm(tmp_path: Path) -> None:
-    ledger = Ledger.open(tmp_path)
-    for after in (float("nan"), object(), [object()]):
-        ledger.record([entry("a", applied=50)])
-        ledger.settle([replace(outcome("a", Status.APPLIED, 50), after=after)])  # type: ignore[arg-type]  # what a plugin may well do
-        assert ledger.entries["id-a", "balloon_target"].found is None
-        ledger.forget([("id-a", "balloon_target")])
 
 
 @pytest.mark.parametrize(
@@ -218,39 +187,31 @@ def test_what_failed_again_and_again_keeps_what_stands() -> None:
     assert [one.explains(value) for value in (100, 50, 339, 338, 300)] == [True, True, True, True, False]
 
 
-def test_a_change_that_fails_is_not_written_in_every_cycle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writes: list[str] = []
-    monkeypatch.setattr("mom_core.state_files.replace_file", lambda path, text, durable, mode: writes.append(text))
-    ledger = Ledger.open(tmp_path)
+def test_a_change_that_fails_is_not_written_in_every_cycle(ledger: Ledger, writes: list[str]) -> None:
     for _ in range(5):
         ledger.record([entry("a")])
         ledger.settle([outcome("a", Status.FAILED, 50)])
     assert len(writes) == 2, "that it failed is written, too"
-    assert ledger.entries["id-a", "balloon_target"].attempted == (50,)
+    assert ledger.entries[A].attempted == (50,)
     ledger.settle([outcome("a", Status.APPLIED, 50)])
-    assert ledger.entries["id-a", "balloon_target"] == entry("a")
+    assert ledger.entries[A] == entry("a")
 
 
-def test_what_stands_already_stays_set_by_mom(tmp_path: Path) -> None:
-    ledger = Ledger.open(tmp_path)
+def test_what_stands_already_stays_set_by_mom(ledger: Ledger) -> None:
     for status in (Status.APPLIED, Status.UNCHANGED, Status.UNCHANGED):
         ledger.record([entry("a", applied=50)])
         ledger.settle([outcome("a", status, 50)])
-    assert ledger.entries["id-a", "balloon_target"] == entry("a", applied=50)
+    assert ledger.entries[A] == entry("a", applied=50)
 
 
-def test_a_decision_that_is_refused_every_cycle_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writes: list[str] = []
-    monkeypatch.setattr("mom_core.state_files.replace_file", lambda path, text, durable, mode: writes.append(text))
-    ledger = Ledger.open(tmp_path)
+def test_a_decision_that_is_refused_every_cycle_is_written_once(ledger: Ledger, writes: list[str]) -> None:
     for time in range(5):
         ledger.record([entry("a")._replace(time=float(time))])
         ledger.settle([outcome("a", Status.REFUSED, 50)])
     assert len(writes) == 1
 
 
-def test_another_incarnation_is_another_entry(tmp_path: Path) -> None:
-    ledger = Ledger.open(tmp_path)
+def test_another_incarnation_is_another_entry(ledger: Ledger) -> None:
     ledger.record([entry(before=100, applied=50, incarnation="1")])
     ledger.record([entry(before=300, applied=40, incarnation="2")])
     assert list(ledger.entries.values()) == [in_doubt(before=300, applied=40, incarnation="2")]
@@ -292,19 +253,20 @@ def test_an_entry_of_other_types_is_damage_though_the_checksum_is_right(tmp_path
     assert Ledger.open(tmp_path, look=True).damage
 
 
-@pytest.mark.parametrize("value", [float("nan"), [float("inf")], b"bytes", 10**5000], ids=["nan", "infinite", "bytes", "huge"])
-def test_a_value_that_cannot_be_written_is_known_to_be_one(tmp_path: Path, value: Value) -> None:
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], b"bytes", 10**5000, object()], ids=["nan", "inf", "bytes", "huge", "any"])
+@pytest.mark.parametrize("status", [Status.APPLIED, Status.FAILED])
+def test_an_answer_that_no_file_can_hold_does_no_harm(ledger: Ledger, tmp_path: Path, value: Value, status: Status) -> None:
     assert not can_be_kept(value)
-    ledger = Ledger.open(tmp_path)
     ledger.record([entry("a", applied=50)])
-    failed = Outcome(Decision(entry("a").entity, "balloon_target", 50), None, value, Status.FAILED)
-    ledger.settle([failed])
+    ledger.settle([outcome("a", status, 50, after=value)])
+    assert ledger.entries[A].found is None
     ledger.record([entry("b")])
     assert {one.entity.name for one in Ledger.open(tmp_path).entries.values()} == {"a", "b"}
 
 
-def test_a_write_that_fails_changes_neither_the_file_nor_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = Ledger.open(tmp_path)
+def test_a_write_that_fails_changes_neither_the_file_nor_the_memory(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ledger.record([entry("a")])
 
     def full(descriptor: int) -> None:
@@ -358,31 +320,21 @@ class RoundingMachine(RuleBasedStateMachine):
 
     @property
     def noted(self) -> LedgerEntry | None:
-        return self.ledger.entries.get(("id-a", "balloon_target"))
+        return self.ledger.entries.get(A)
 
     def note(self, value: int) -> None:
         """What a cycle does before it applies anything."""
         self.ledger.resolve(lambda _: self.kernel.stands)
         self.ledger.record([entry("a", before=self.kernel.stands, applied=value)])
 
-    @rule(value=st.integers(0, 100))
-    def sets(self, value: int) -> None:
+    @rule(value=st.integers(0, 100), is_rounding_a_failure=st.booleans(), compares_first=st.booleans())
+    def sets(self, value: int, is_rounding_a_failure: bool, compares_first: bool) -> None:
+        """As controllers of all kinds do it."""
         self.note(value)
-        self.ledger.settle([outcome("a", Status.APPLIED, value, after=self.kernel.set(value))])
-
-    @rule(value=st.integers(0, 100))
-    def says_failed_when_it_was_rounded(self, value: int) -> None:
-        self.note(value)
+        stood = self.kernel.stands
         after = self.kernel.set(value)
-        self.ledger.settle([outcome("a", Status.APPLIED if after == value else Status.FAILED, value, after=after)])
-
-    @rule(value=st.integers(0, 100))
-    def compares_first(self, value: int) -> None:
-        self.note(value)
-        if self.kernel.rounded(value) == self.kernel.stands:
-            self.ledger.settle([outcome("a", Status.UNCHANGED, value, after=self.kernel.stands)])
-        else:
-            self.ledger.settle([outcome("a", Status.APPLIED, value, after=self.kernel.set(value))])
+        status = Status.FAILED if is_rounding_a_failure and after != value else Status.APPLIED
+        self.ledger.settle([outcome("a", Status.UNCHANGED if compares_first and after == stood else status, value, after=after)])
 
     @rule(value=st.integers(0, 100))
     def is_refused(self, value: int) -> None:
@@ -420,18 +372,15 @@ class RoundingMachine(RuleBasedStateMachine):
         if self.noted is not None:
             assert self.noted.explains(self.kernel.stands)
             self.kernel.set(self.before)
-            self.ledger.forget([("id-a", "balloon_target")])
+            self.ledger.forget([A])
         assert self.kernel.stands == self.before
 
     @invariant()
     def what_stands_can_be_put_back_also_after_a_crash(self) -> None:
         for ledger in (self.ledger, Ledger.open(Path(self.folder.name))):
-            noted = ledger.entries.get(("id-a", "balloon_target"))
-            if noted is None:
-                assert self.kernel.stands == self.before
-            else:
-                assert noted.before == self.before
-                assert noted.explains(self.kernel.stands)
+            noted = ledger.entries.get(A)
+            assert noted.before == self.before if noted else self.kernel.stands == self.before
+            assert noted is None or noted.explains(self.kernel.stands)
 
     @invariant()
     def what_another_process_sets_is_left_alone_once_nothing_is_in_doubt(self) -> None:
