@@ -12,7 +12,7 @@ from mom_core.engine import schedule as schedule_module
 from mom_core.engine.schedule import SHORTEST_GAP_SECONDS, Schedule, Tick
 from mom_core.errors import DeadlineExceeded
 from mom_core.plugins import invoker
-from mom_core.plugins.invoker import PluginWorker, call_together
+from mom_core.plugins.invoker import PluginWorker
 
 
 class FakeTime:
@@ -135,21 +135,20 @@ def test_a_call_that_is_late_is_left_behind_and_nothing_else_is_called_until_it_
 
 
 def test_workers_run_together_and_each_has_its_own_deadline() -> None:
-    one, other, stuck = PluginWorker("one", 60), PluginWorker("other", 60), PluginWorker("stuck", 0.1)
     release, together = threading.Event(), threading.Barrier(2)
-    began = time.monotonic()
-    answers = call_together(
-        [
-            (one, lambda: together.wait(60) >= 0),
-            (other, lambda: together.wait(60) >= 0),
-            (stuck, lambda: release.wait(600)),
-            (PluginWorker("raises", 60), lambda: 1 / 0),
-        ],
-        "h",
+    works = (
+        (60, lambda: together.wait(60) >= 0),
+        (60, lambda: together.wait(60) >= 0),
+        (0.1, lambda: release.wait(600)),
+        (60, lambda: 1 / 0),
     )
+    began = time.monotonic()
+    workers = [PluginWorker("p", deadline) for deadline, _ in works]
+    calls = [worker.begin("h", work) for worker, (_, work) in zip(workers, works, strict=True)]
+    answers = [worker.finish(call) for worker, call in zip(workers, calls, strict=True) if call is not None]
     assert time.monotonic() - began < 30
-    assert [answer.value for _, answer in answers] == [True, True, None, None]
-    assert [type(answer.error).__name__ for _, answer in answers] == ["NoneType", "NoneType", "DeadlineExceeded", "ZeroDivisionError"]
+    assert [answer.value for answer in answers] == [True, True, None, None]
+    assert [type(answer.error).__name__ for answer in answers] == ["NoneType", "NoneType", "DeadlineExceeded", "ZeroDivisionError"]
     release.set()
 
 

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Final
 
 from mom_core.errors import MomError
+from mom_core.files import read_file
 from mom_core.model import printable
 from mom_core.ownership import refuse_untrusted
 
@@ -44,7 +45,7 @@ class RunLock:
         """Take the lock. Raises `MomError` when another process holds it, which is named, or the folder cannot be used."""
         began = time.monotonic()
         while (descriptor := self._try()) is None:
-            pid, command = self._holder()
+            pid, command = _holder(self.path)
             if (really := locked_by(self.path)) and really != pid:
                 pid, command = really, command_of(really)
             waits = self._patience if " restore" in command else LOOK_SECONDS
@@ -75,16 +76,6 @@ class RunLock:
             return None
         return descriptor
 
-    def _holder(self) -> tuple[int, str]:
-        try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return 0, ""
-        try:
-            return _holder(descriptor)
-        finally:
-            os.close(descriptor)
-
     def release(self) -> None:
         """Let go of the lock. The file stays: removing it would let two hold it."""
         if self._descriptor is not None:
@@ -108,20 +99,17 @@ def _make_run_directory(path: Path) -> None:
 
 def holder(directory: Path) -> int:
     """The process id of the mom that runs with this run directory, 0 if none does."""
+    path = directory / "mom.lock"
     try:
-        descriptor = os.open(directory / "mom.lock", os.O_RDONLY | os.O_CLOEXEC)
+        with path.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(path)[0]
     except PermissionError:
-        return locked_by(directory / "mom.lock")
+        return locked_by(path)
     except OSError:
-        return 0
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return _holder(descriptor)[0]
-    else:
-        return 0
-    finally:
-        os.close(descriptor)
+        pass
+    return 0
 
 
 def open_lock(path: Path) -> int:
@@ -166,9 +154,10 @@ def command_of(pid: int) -> str:
     return printable(b" ".join(words).decode(errors="replace").strip(), 200)
 
 
-def _holder(descriptor: int) -> tuple[int, str]:
+def _holder(path: Path) -> tuple[int, str]:
+    """The process that the file of a lock names, and its command line; 0 and nothing where it names none."""
     try:
-        content = json.loads(os.pread(descriptor, 4096, 0))
+        content = json.loads(read_file(path, 4096))
         pid, command = content["pid"], content["command"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return 0, ""

@@ -37,13 +37,16 @@ def read_kernel_file(path: Path | str, most: int = MOST_BYTES) -> bytes:
     :param most: bytes
     """
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        return read_at_once(path, most)
     except (OSError, ValueError):  # ValueError: a name that no file system can hold
         return b""
+
+
+def read_at_once(path: Path | str, most: int = MOST_BYTES) -> bytes:
+    """The same. Raises `OSError` where it cannot be read."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(file, most)
-    except OSError:  # the process has ended since
-        return b""
     finally:
         os.close(file)
 

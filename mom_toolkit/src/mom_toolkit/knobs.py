@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,10 +24,9 @@ from mom_core import (
     Value,
     hookimpl,
 )
-from mom_toolkit.kernel_files import write_kernel_file
+from mom_toolkit.kernel_files import read_at_once, write_kernel_file
 
 _NUMBER = re.compile(rb"\s*(-?[0-9]{1,20})\s*")
-_LONGEST_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +85,7 @@ class Knob:
 def read_number(path: Path) -> int | None:
     """The whole number in a file of the kernel; None where something else is in it. Raises `HypervisorError`."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            match = _NUMBER.fullmatch(os.read(file, _LONGEST_BYTES))
-        finally:
-            os.close(file)
+        match = _NUMBER.fullmatch(read_at_once(path))
     except OSError as error:
         raise failure_of(error, path, "read") from error
     return int(match[1]) if match else None

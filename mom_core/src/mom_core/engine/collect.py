@@ -28,7 +28,7 @@ from mom_core.model import (
     Value,
     printable,
 )
-from mom_core.plugins.invoker import call_together, describe
+from mom_core.plugins.invoker import describe
 from mom_core.plugins.registry import Plugin, PluginSet
 from mom_core.units import Unit
 from mom_core.values import NUMBER_LIMIT
@@ -208,23 +208,21 @@ def _ask(plugins: Sequence[Plugin], hook: str, problems: list[Problem], **argume
 
 def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problems: list[Problem]) -> list[tuple[Plugin, object]]:
     """Call one hook of several plugins, each with work of its own, at once: who answered what, in their order; failures become problems."""
-    by_worker = {id(plugin.worker): plugin for plugin, _ in works}
     answers = []
-    answered = set()
-    for worker, answer in call_together([(plugin.worker, work) for plugin, work in works], hook):
-        plugin = by_worker[id(worker)]
-        answered.add(plugin.name)
+    begun = [(plugin, plugin.worker.begin(hook, work)) for plugin, work in works]
+    for plugin, call in begun:
+        worker, source = plugin.worker, Source(plugin.name)
+        if call is None:
+            # One problem for a plugin that hangs, and not one for each of its hooks.
+            what = "none of its hooks is called" if worker.hung else f"{hook} is not called"
+            problems.append(Problem(source, f"{what}: {_settled(worker.why_not(hook))}", severity=Severity.WARNING))
+            continue
+        answer = worker.finish(call)
         if answer.error is None:
             answers.append((plugin, answer.value))
         else:
             worker.log_failure(hook, answer.error)
-            problems.append(Problem(Source(plugin.name), f"{hook}: {describe_error(answer.error)}"))
-    for plugin, _ in works:
-        if plugin.name not in answered:
-            # One problem for a plugin that hangs, and not one for each of its hooks.
-            what = "none of its hooks is called" if plugin.worker.hung else f"{hook} is not called"
-            why = _settled(plugin.worker.why_not(hook))
-            problems.append(Problem(Source(plugin.name), f"{what}: {why}", severity=Severity.WARNING))
+            problems.append(Problem(source, f"{hook}: {describe_error(answer.error)}"))
     return answers
 
 

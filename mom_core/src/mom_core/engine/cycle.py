@@ -17,7 +17,6 @@ from mom_core.engine.schedule import Tick
 from mom_core.engine.verdict import CORE, HeldConditions, accepted, own_conditions
 from mom_core.ledger import Ledger
 from mom_core.model import Condition, Decision, Outcome, Problem, Report, Revision, Severity, ShadowDecisions, Snapshot, Source, Value
-from mom_core.plugins.invoker import call_together
 from mom_core.plugins.registry import PluginSet
 
 
@@ -102,10 +101,8 @@ class CycleSteps:
             verdict=self.conditions.take(said, self.clock.monotonic(), self.clock.wall()),
         )
         self.on_report(report)
-        reporters = [(plugin.worker, plugin.work("mom_report", report=report)) for plugin in self.plugins.having("mom_report")]
-        for worker, answer in call_together(reporters, "mom_report"):
-            if answer.error is not None:
-                worker.log_failure("mom_report", answer.error)
+        # What goes wrong now is in the next report, by its plugin's state.
+        ask([(one, one.work("mom_report", report=report)) for one in self.plugins.having("mom_report")], "mom_report", [])
         return report
 
     def _end_entries_of_the_gone(self, snapshot: Snapshot, problems: Sequence[Problem]) -> None:

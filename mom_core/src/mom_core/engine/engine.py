@@ -250,7 +250,7 @@ class Engine:
 
         None: none does; of several, the first in the YAML order. Only while the engine is open.
         """
-        return self._opened().plugins.service(kind)
+        return next(iter(self._opened().plugins.offers.get(kind, ())), None)
 
     @property
     def plugins(self) -> PluginSet:

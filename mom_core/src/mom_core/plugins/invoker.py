@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 
@@ -243,15 +243,6 @@ class PluginWorker:
             call.seconds = time.monotonic() - began
             call.done.set()
             del call  # what it was given, such as older samples, must not be kept until the next one
-
-
-def call_together(workers: Sequence[tuple[PluginWorker, Callable[[], object]]], hook: str) -> list[tuple[PluginWorker, CallResult[object]]]:
-    """Call one hook of several plugins at the same time; each worker with its answer, in the order given.
-
-    A worker that is hung or set aside is left out: that was reported when it happened.
-    """
-    begun = [(worker, worker.begin(hook, work)) for worker, work in workers]
-    return [(worker, worker.finish(call)) for worker, call in begun if call is not None]
 
 
 def describe(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from mom_core import hookspecs
 from mom_core.columns import Columns
-from mom_core.context import Declarations, PluginContext, Service
+from mom_core.context import Declarations, PluginContext
 from mom_core.engine_state import EngineState
 from mom_core.errors import MomError, PluginError
 from mom_core.hypervisor import Hypervisor
@@ -107,10 +107,6 @@ class PluginSet:
     offers: Mapping[object, Sequence[Any]]
     hypervisor: Hypervisor
     hypervisor_owner: Plugin | None
-
-    def service(self, kind: Callable[..., Service]) -> Service | None:
-        """What the first of them offers under a protocol that offers it."""
-        return next(iter(self.offers.get(kind, ())), None)
 
     def having(self, hook: str) -> list[Plugin]:
         """The plugins that implement a hook, in the YAML order."""
