@@ -12,7 +12,7 @@ from typing import Final
 
 import click
 
-from mom_core import Config, EngineState, Entity, LedgerEntry, MomError, Outcome, Status, load_config
+from mom_core import Config, EngineState, Entity, LedgerEntry, MomError, Outcome, PluginContext, Status, load_config
 from mom_core.engine.restore import restore
 from mom_core.ledger import Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock, holder
@@ -71,7 +71,7 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
             _show_entries(entries, as_json)
             sys.exit(1 if ledger.damage else 0)
         changes = EngineState(to_put_back=len(entries), changes=entries)
-        plugins = build_plugins(_only_what_is_needed(config, entries), state=lambda: changes).plugins
+        plugins = build_plugins(_only_what_is_needed(config, entries), PluginContext(serves=False, engine_state=lambda: changes)).plugins
         try:
             outcomes = restore(plugins, ledger, timeout)
             if any(outcome.status is Status.APPLIED and outcome.after != outcome.decision.value for outcome in outcomes):

@@ -12,7 +12,7 @@ from dataclasses import replace
 from types import TracebackType
 
 from mom_core.config import Config
-from mom_core.context import Declarations, Service
+from mom_core.context import Declarations, PluginContext, Service
 from mom_core.engine.clock import Clock
 from mom_core.engine.collect import Collector, host_properties
 from mom_core.engine.cycle import CycleSteps
@@ -299,10 +299,8 @@ class Engine:
         return report
 
     def _build(self, config: Config, previous: PluginSet | None = None) -> Rebuilt:
-        clock = self._clock.monotonic
-        return build_plugins(
-            config, self.wake, self._stopping, previous, clock, serves=self._serve, state=self.state, declared=self._declared
-        )
+        template = PluginContext(wake=self.wake, monotonic=self._clock.monotonic, serves=self._serve, engine_state=self.state)
+        return build_plugins(config, template, self._stopping, previous, self._declared)
 
     def _use(self, config: Config, rebuilt: Rebuilt) -> None:
         assert self._ledger is not None  # noqa: S101  # open() has read it before any plugin was built

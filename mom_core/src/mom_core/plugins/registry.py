@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from mom_core import hookspecs
 from mom_core.columns import Columns
 from mom_core.context import Declarations, PluginContext
-from mom_core.engine_state import EngineState
 from mom_core.errors import MomError, PluginError
 from mom_core.hypervisor import Hypervisor
 from mom_core.model import ControlSpec, Declaration, DefaultPolicy, Derived, FieldSpec, Guest, GuestColumn, Metric, Scope, Snapshot
@@ -40,6 +39,9 @@ _ARGUMENTS: Final[Mapping[str, Collection[str]]] = {
 """Of each hook."""
 
 NOTHING_DECLARED = Declarations()
+
+LOOKING: Final = PluginContext(serves=False)
+"""Of plugins that are set up for a look: they listen on nothing, and there is no engine."""
 
 SETUP_SECONDS = 10.0
 """How long a constructor or `mom_setup` may take: enough for a TLS connection to a slow peer, short enough for an operator who waits."""
@@ -149,59 +151,33 @@ class Rebuilt:
 
 def build_plugins(
     config: Config,
-    wake: Callable[[str], None] = lambda _: None,
+    template: PluginContext = LOOKING,
     stopping: threading.Event | None = None,
     previous: PluginSet | None = None,
-    monotonic: Callable[[], float] = time.monotonic,
-    *,
-    serves: bool = False,
-    state: Callable[[], EngineState] = EngineState,
     declared: Declarations = NOTHING_DECLARED,
 ) -> Rebuilt:
     """Construct, check, declare and set up the plugins of a configuration.
 
-    :param monotonic: the clock that plugins are told to go by
-    :param serves: whether this is for a daemon; otherwise plugins listen on nothing
-    :param state: what plugins ask for what the engine knows
-    :param declared: fields and controls that are known besides those of plugins, and before them
+    :param template: of their contexts: what comes neither from the configuration nor from other plugins
     :param previous: the plugins at work; those whose class and settings stay the same are kept, and asked to prepare their reload
+    :param declared: fields and controls that are known besides those of plugins, and before them
     :return: the new set, the plugins of `previous` that it does not contain, and what to call to put prepared reloads in force
     :raises MomError: a `PluginError`; then everything is as it was before the call
     """
     kept = {} if previous is None else {p.name: p for p in previous.plugins if _same(p, config)}
     before = [(plugin.context, copy(plugin.context)) for plugin in kept.values()]
-    fresh: list[Plugin] = []
+    plugins = [kept.get(name) or _new(configured, config, template, stopping) for name, configured in config.plugins.items()]
+    fresh = [plugin for plugin in plugins if plugin.name not in kept]
+    errors: list[PluginError] = []
     try:
-        plugins: list[Plugin] = []
-        errors: list[PluginError] = []
-        for configured in config.plugins.values():
-            plugin = kept.get(configured.name)
-            if plugin is None:
-                plugin = _new(configured, config, stopping, wake=wake, monotonic=monotonic, serves=serves, engine_state=state)
-                fresh.append(plugin)
-                guarded(errors, plugin, _construct)
-            plugins.append(plugin)
-        raise_all(errors)
-        for plugin in fresh:
-            guarded(errors, plugin, _declare)
-        raise_all(errors)
+        for step in (_construct, _declare):
+            for plugin in fresh:
+                guarded(errors, plugin, step)
+            raise_all(errors)
         declarations = joined(plugins, errors, declared)
         raise_all(errors)
         offers = _services(plugins)
-        configuration = cache(config.in_force)  # plugins ask in each cycle, and with many guests' settings that takes long
-        for plugin in plugins:
-            mine = config.guest_settings(plugin.name)
-            _become(
-                plugin.context,
-                replace(
-                    plugin.context,
-                    declarations=declarations,
-                    offers=offers,
-                    interval=config.interval,
-                    guest_settings=mine,
-                    configuration=configuration,
-                ),
-            )
+        _put_in_force(plugins, config, declarations, offers)
         for plugin in fresh:
             guarded(errors, plugin, _set_up)
         commits = [commit for plugin in kept.values() if (commit := _prepared(errors, plugin)) is not None]
@@ -214,6 +190,15 @@ def build_plugins(
         raise
     left_over = () if previous is None else tuple(plugin for plugin in previous.plugins if plugin not in plugins)
     return Rebuilt(PluginSet(tuple(plugins), declarations, offers, hypervisor, owner), left_over, tuple(commits))
+
+
+def _put_in_force(plugins: Iterable[Plugin], config: Config, declarations: Declarations, offers: Mapping[object, tuple[Any, ...]]) -> None:
+    """Tell plugins what is in force from now on, by their contexts."""
+    configuration = cache(config.in_force)  # plugins ask in each cycle, and with many guests' settings that takes long
+    for plugin in plugins:
+        mine = config.guest_settings(plugin.name)
+        told = replace(plugin.context, declarations=declarations, offers=offers, interval=config.interval, guest_settings=mine)
+        _become(plugin.context, replace(told, configuration=configuration))
 
 
 def _become(context: PluginContext, other: PluginContext) -> None:
@@ -277,16 +262,10 @@ def _same(plugin: Plugin, config: Config) -> bool:
 
 
 def _new(
-    configured: ConfiguredPlugin,
-    config: Config,
-    stopping: threading.Event | None = None,
-    *,
-    wake: Callable[[str], None] = lambda _: None,
-    monotonic: Callable[[], float] = time.monotonic,
-    serves: bool = True,
-    engine_state: Callable[[], EngineState] = EngineState,
+    configured: ConfiguredPlugin, config: Config, template: PluginContext = LOOKING, stopping: threading.Event | None = None
 ) -> Plugin:
-    context = PluginContext(
+    context = replace(
+        template,
         name=configured.name,
         root=config.root,
         state_directory=config.state_directory,
@@ -294,13 +273,11 @@ def _new(
         interval=config.interval,
         guest_settings=config.guest_settings(configured.name),
         configuration=config.in_force,
-        serves=serves,
-        engine_state=engine_state,
-        wake=wake,
-        monotonic=monotonic,
+        state_files=[],
     )
     hide = Hiding([configured.settings])
-    return Plugin(configured, context, PluginWorker(configured.name, configured.settings.deadline, stopping, hide, monotonic))
+    worker = PluginWorker(configured.name, configured.settings.deadline, stopping, hide, template.monotonic)
+    return Plugin(configured, context, worker)
 
 
 def guarded(errors: list[PluginError], plugin: Plugin, step: Callable[[Plugin], None]) -> bool:
