@@ -6,12 +6,12 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from mom_core.engine.collect import ask
 from mom_core.engine.judgement import Controller, Found, items, joined, known, spoken_of, target_of, without_writing
 from mom_core.errors import StateError
-from mom_core.ledger import Ledger, can_be_kept
+from mom_core.ledger import Key, Ledger, can_be_kept
 from mom_core.model import (
     ControlSpec,
     Decision,
@@ -47,21 +47,55 @@ def apply(
 ) -> tuple[list[Outcome], list[Problem]]:
     """Note what stands there, then let each controller apply its decisions, all controllers at the same time."""
     ledger.resolve(lambda entry: present(snapshot, entry, plugins))
-    outcomes: list[Outcome] = []
     problems: list[Problem] = []
-    due: list[Decision] = []
-    entries: list[LedgerEntry] = []
     owners = {name: owner for name in {decision.control for decision in decisions} if (owner := plugins.owner(name)) is not None}
     controllers = {owner.name: Controller.of(owner, plugins.hypervisor) for owner in owners.values()}
-    ways = {name: (owner.name, owner.controls[name]) for name, owner in owners.items()}
-    foreign: set[Target] = set()
     found, silent = _read(decisions, owners, controllers, problems)
-    noted_before = ledger.entries
+    plan = _planned(snapshot, decisions, ledger.entries, owners, found, silent)
+    try:
+        ledger.record(plan.entries)
+    except StateError as error:
+        problems.append(Problem(Source("core"), error.message, hint=error.hint))
+        refused = [Outcome(one, present(snapshot, one, plugins), None, Status.REFUSED, error.message) for one in plan.due]
+        return [*plan.outcomes, *refused], problems
+    if stopping.is_set():
+        return plan.outcomes, problems
+    written = _written(plan.due, owners, controllers, found, problems)
+    # What another process has set, and still stands, does not become mom's because mom has failed to change it.
+    failed = plan.foreign and {target_of(one.decision) for one in written if one.status is Status.FAILED} & plan.foreign
+    if failed or any(owner.controls[name].key for name, owner in owners.items()):
+        ledger.settle(_noted(owners[one.decision.control].controls[one.decision.control], one, failed) for one in written)
+    else:
+        ledger.settle(written)
+    return [*plan.outcomes, *written], problems
+
+
+class _Plan(NamedTuple):
+    """What becomes of decisions: those that are due, the entries of the ledger for them, where another process has set something, and the
+    outcomes of the others."""
+
+    due: list[Decision]
+    entries: list[LedgerEntry]
+    foreign: set[Target]
+    outcomes: list[Outcome]
+
+
+def _planned(
+    snapshot: Snapshot,
+    decisions: Sequence[Decision],
+    entries: Mapping[Key, LedgerEntry],
+    owners: Mapping[str, Plugin],
+    found: dict[Target, Found],
+    silent: Mapping[str, str],
+) -> _Plan:
+    """What becomes of these decisions where this is found. `found` takes in what gradual controls stand at."""
+    plan = _Plan([], [], set(), [])
+    ways = {name: (owner.name, owner.controls[name]) for name, owner in owners.items()}
     for decision in decisions:
-        control, entity = decision.control, decision.entity
+        control, entity, value = decision.control, decision.entity, decision.value
         plugin, spec = ways[control]
         if plugin in silent:
-            outcomes.append(Outcome(decision, None, None, Status.FAILED, silent[plugin]))
+            plan.outcomes.append(Outcome(decision, None, None, Status.FAILED, silent[plugin]))
             continue
         target = Target(entity, control)
         guest = snapshot.guests.get(entity.id)
@@ -69,43 +103,27 @@ def apply(
         if before is _UNREAD:
             before = found[target] = _stands(snapshot, entity, spec)
         incarnation = "" if guest is None else guest.incarnation
-        noted = noted_before.get((entity.id, control))
+        noted = entries.get((entity.id, control))
         if noted is not None and noted.incarnation != incarnation:
             noted = None
         outcome = without_writing(spec, decision, before, noted)
+        stands = known(before)
         if outcome is not None:
-            outcomes.append(outcome)
+            plan.outcomes.append(outcome)
             continue
-        stands, value = known(before), decision.value
         if noted is None and stands == value:
-            outcomes.append(Outcome(decision, value, value, Status.UNCHANGED))
+            plan.outcomes.append(Outcome(decision, value, value, Status.UNCHANGED))
             continue
         if noted is None or noted.applied != value:
             if not can_be_kept(value) or (noted is None and not can_be_kept(stands)):
-                outcomes.append(Outcome(decision, None, None, Status.REFUSED, NOT_KEPT))
+                plan.outcomes.append(Outcome(decision, None, None, Status.REFUSED, NOT_KEPT))
                 continue
             here = (entity, control, stands, value, plugin, snapshot.time, incarnation)
-            entries.append(LedgerEntry(*here) if noted is None else _next(spec, noted, value, stands))
+            plan.entries.append(LedgerEntry(*here) if noted is None else _next(spec, noted, value, stands))
         if noted is not None and not noted.explains(stands, spec.tolerance):
-            foreign.add(target)
-        due.append(decision)
-    try:
-        ledger.record(entries)
-    except StateError as error:
-        problems.append(Problem(Source("core"), error.message, hint=error.hint))
-        outcomes.extend(Outcome(decision, present(snapshot, decision, plugins), None, Status.REFUSED, error.message) for decision in due)
-        return outcomes, problems
-    if stopping.is_set():
-        return outcomes, problems
-    controlled = _written(due, owners, controllers, found, problems)
-    # What another process has set, and still stands, does not become mom's because mom has failed to change it.
-    failed = foreign and {target_of(one.decision) for one in controlled if one.status is Status.FAILED} & foreign
-    if failed or any(spec.key for _, spec in ways.values()):
-        ledger.settle(_noted(ways[one.decision.control][1], one, failed) for one in controlled)
-    else:
-        ledger.settle(controlled)
-    outcomes.extend(controlled)
-    return outcomes, problems
+            plan.foreign.add(target)
+        plan.due.append(decision)
+    return plan
 
 
 def _next(spec: ControlSpec, noted: LedgerEntry, value: Value, stands: Value) -> LedgerEntry:
@@ -141,19 +159,17 @@ def _read(
     decisions: Sequence[Decision], owners: Mapping[str, Plugin], controllers: Mapping[str, Controller], problems: list[Problem]
 ) -> tuple[dict[Target, Found], dict[str, str]]:
     """What stands now where something was decided; and the plugins that did not say, with the reason."""
-    targets: dict[str, list[Target]] = {}
+    targets: dict[Plugin, list[Target]] = {}
     for decision in decisions:
         owner = owners[decision.control]
-        if owner.name in controllers and not owner.controls[decision.control].gradual:
-            targets.setdefault(owner.name, []).append(target_of(decision))
-    by_name = {owner.name: owner for owner in owners.values() if owner.name in controllers and owner.name in targets}
-    works = [(owner, partial(controllers[name].read, targets[name])) for name, owner in by_name.items()]
+        if not owner.controls[decision.control].gradual:
+            targets.setdefault(owner, []).append(target_of(decision))
+    works = [(owner, partial(controllers[owner.name].read, wanted)) for owner, wanted in targets.items()]
+    answers = dict(ask(works, "mom_read", problems))
     found: dict[Target, Found] = {}
-    answers = ask(works, "mom_read", problems)
-    for _, answer in answers:
+    for answer in answers.values():
         found.update(answer)  # type: ignore[call-overload]  # what Controller.read gives
-    answered = {plugin.name for plugin, _ in answers}
-    return found, {name: _why_silent(name, problems) for name in by_name if name not in answered}
+    return found, {owner.name: _why_silent(owner.name, problems) for owner in targets if owner not in answers}
 
 
 def _written(
@@ -164,19 +180,18 @@ def _written(
     problems: list[Problem],
 ) -> list[Outcome]:
     """Let the plugins apply their decisions, all at the same time; an outcome for each decision."""
-    shares: dict[str, list[Decision]] = {}
+    shares: dict[Plugin, list[Decision]] = {}
     for decision in due:
-        shares.setdefault(owners[decision.control].name, []).append(decision)
-    by_name = {owner.name: owner for owner in owners.values()}
-    works = [(by_name[name], partial(controllers[name].apply, share, found)) for name, share in shares.items()]
-    answers: dict[str, object] = {plugin.name: answer for plugin, answer in ask(works, "mom_write", problems)}
+        shares.setdefault(owners[decision.control], []).append(decision)
+    works = [(owner, partial(controllers[owner.name].apply, share, found)) for owner, share in shares.items()]
+    answers = dict(ask(works, "mom_write", problems))
     outcomes: list[Outcome] = []
-    for name, share in shares.items():
-        answer = answers.get(name)
+    for owner, share in shares.items():
+        answer = answers.get(owner)
         if isinstance(answer, list):
             outcomes += answer
         else:
-            silent = _why_silent(name, problems)
+            silent = _why_silent(owner.name, problems)
             outcomes += [Outcome(decision, None, None, Status.FAILED, silent) for decision in share]
     return outcomes
 
