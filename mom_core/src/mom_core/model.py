@@ -623,24 +623,16 @@ class Verdict:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Verdict:
         """What `as_json` gave. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
-        return cls(
-            tuple(
-                Condition(
-                    name=str(one["name"]),
-                    message=str(one["message"]),
-                    why=str(one["why"]),
-                    cure=str(one["cure"]),
-                    severity=Severity(one["severity"]),
-                    plugins=tuple(map(str, one["plugins"])),
-                    since=float(one["since"]),
-                    lasted=float(one["lasted_seconds"]),
-                )
-                for one in content["conditions"]
-            )
-        )
+        conditions = []
+        for one in content["conditions"]:
+            read = {name: kind(one[name]) for name, kind in _OF_CONDITIONS.items()}
+            conditions.append(Condition(**read, plugins=tuple(map(str, one["plugins"])), lasted=float(one["lasted_seconds"])))
+        return cls(tuple(conditions))
 
 
-_OF_CONDITIONS: Final = ("name", "severity", "message", "why", "cure", "since")
+_OF_CONDITIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "name": str, "severity": Severity, "message": str, "why": str, "cure": str, "since": float,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from mom_core import Change, ControlSpec, Decision, Hypervisor, LedgerEntry, Outcome, Snapshot, Status, Target
+from mom_core import ControlSpec, Decision, Hypervisor, LedgerEntry, Outcome, Snapshot, Status
 from mom_core.engine.judgement import Controller, target_of, without_writing
 from mom_core.engine.review import bounded
 from mom_core.plugins.registry import NoHypervisor, check_hooks
@@ -59,13 +59,5 @@ def declared(plugin: object, kind: type[Kind]) -> list[Kind]:
 
 
 def _controller(plugin: object, hypervisor: Hypervisor | None) -> Controller:
-    hooks = check_hooks(type(plugin), plugin)
-    used = hypervisor or NoHypervisor()
-
-    def read(targets: Sequence[Target]) -> object:
-        return hooks["mom_read"]({"hypervisor": used, "targets": targets})
-
-    def write(changes: Sequence[Change]) -> object:
-        return hooks["mom_write"]({"hypervisor": used, "changes": changes})
-
-    return Controller({spec.name: spec for spec in declared(plugin, ControlSpec)}, used, read, write)
+    specs = {spec.name: spec for spec in declared(plugin, ControlSpec)}
+    return Controller.of(specs, check_hooks(type(plugin), plugin), hypervisor or NoHypervisor())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from mom_core import ControlSpec, Decision, Entity, Guest, Problem, Severity, Snapshot, Source, Value, as_items
+from mom_core import ControlSpec, Decision, Entity, Guest, Problem, Severity, Snapshot, Source, Value, as_items, first_names
 
 
 class SetValue(NamedTuple):
@@ -60,7 +60,7 @@ class Enforcement:
                     self._before.setdefault(key, now)
                     yield Decision(guest.entity, control, one.value, one.reason, self._source)
         for (control, reason), guests in hindered.items():
-            whom = f"{guests[0]}" if len(guests) == 1 else f"{guests[0]} and {len(guests) - 1} more"
+            whom = first_names([guest.name for guest in guests], 1)
             message = f"{control} is set in the YAML file, and cannot be applied to {whom}: {reason}"
             yield Problem(self._source, message, guests[0] if len(guests) == 1 else None, Severity.WARNING, "see mom doctor")
         for key in [key for key in self._before if key not in keys]:

@@ -49,7 +49,7 @@ def apply(
     ledger.resolve(lambda entry: present(snapshot, entry, plugins))
     problems: list[Problem] = []
     owners = {name: owner for name in {decision.control for decision in decisions} if (owner := plugins.owner(name)) is not None}
-    controllers = {owner.name: Controller.of(owner, plugins.hypervisor) for owner in owners.values()}
+    controllers = {owner.name: Controller.of(owner.controls, owner.hooks, plugins.hypervisor) for owner in owners.values()}
     found, silent = _read(decisions, owners, controllers, problems)
     plan = _planned(snapshot, decisions, ledger.entries, owners, found, silent)
     try:

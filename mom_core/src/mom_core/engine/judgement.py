@@ -27,7 +27,7 @@ from mom_core.model import (
     Value,
     printable,
 )
-from mom_core.plugins.registry import Plugin
+from mom_core.plugins.registry import Hooks
 from mom_core.units import Unit, format_kib
 
 Found: TypeAlias = "Value | InTransition | HypervisorError"
@@ -62,16 +62,18 @@ class Controller:
     sleep: Callable[[float], None] = time.sleep
 
     @classmethod
-    def of(cls, plugin: Plugin, hypervisor: Hypervisor, sleep: Callable[[float], None] = time.sleep) -> Controller:
-        """The plugin's own."""
-
-        def read(targets: Sequence[Target]) -> object:
-            return plugin.work("mom_read", hypervisor=hypervisor, targets=targets)()
-
-        def write(changes: Sequence[Change]) -> object:
-            return plugin.work("mom_write", hypervisor=hypervisor, changes=changes)()
-
-        return cls(plugin.controls, hypervisor, read, write, sleep)
+    def of(
+        cls, specs: Mapping[str, ControlSpec], hooks: Hooks, hypervisor: Hypervisor, sleep: Callable[[float], None] = time.sleep
+    ) -> Controller:
+        """That of a plugin with these controls and hooks."""
+        read, write = hooks["mom_read"], hooks["mom_write"]
+        return cls(
+            specs,
+            hypervisor,
+            lambda targets: read({"hypervisor": hypervisor, "targets": targets}),
+            lambda changes: write({"hypervisor": hypervisor, "changes": changes}),
+            sleep,
+        )
 
     def read(self, targets: Iterable[Target]) -> dict[Target, Found]:
         """What these controls stand at, or why that is not known. Raises `TypeError` for an answer that is none."""

@@ -48,7 +48,7 @@ def restore(
         # A call that mom gave up on may still be changing things; only when it is over can they be put back.
         free = plugin.worker.wait_until_free(until)
         # One whose control the plugin has not any more is left out, and so has failed.
-        controller = Controller.of(plugin, plugins.hypervisor, sleep)
+        controller = Controller.of(plugin.controls, plugin.hooks, plugins.hypervisor, sleep)
         work = partial(controller.put_back, [entry for entry in share if entry.control in plugin.controls])
         calls.append((plugin, share, plugin.worker.begin("mom_write", work) if free else None))
     for plugin, share, call in calls:

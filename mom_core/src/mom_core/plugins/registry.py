@@ -13,7 +13,7 @@ from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, partial
 from inspect import signature
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from mom_core import hookspecs
 from mom_core.columns import Columns
@@ -38,6 +38,9 @@ _ARGUMENTS: Final[Mapping[str, Collection[str]]] = {
 }
 """Of each hook."""
 
+Hooks: TypeAlias = "Mapping[str, Callable[[Mapping[str, object]], object]]"
+"""The hooks of a plugin by name, each as a function of a mapping of all arguments."""
+
 NOTHING_DECLARED = Declarations()
 
 LOOKING: Final = PluginContext(serves=False)
@@ -55,7 +58,7 @@ class Plugin:
     context: PluginContext
     worker: PluginWorker
     instance: object = None
-    hooks: Mapping[str, Callable[[Mapping[str, object]], object]] = field(default_factory=dict)
+    hooks: Hooks = field(default_factory=dict)
     declared: tuple[Declaration, ...] = ()
     controls: Mapping[str, ControlSpec] = field(default_factory=dict)
     services: dict[object, object] = field(default_factory=dict)
@@ -221,8 +224,8 @@ def constructed(config: Config, errors: list[PluginError]) -> Iterator[list[Plug
             plugin.worker.close(0.0)
 
 
-def check_hooks(plugin_class: type, instance: object) -> dict[str, Callable[[Mapping[str, object]], object]]:
-    """The hooks of a plugin by name, each as a function of a mapping of all arguments.
+def check_hooks(plugin_class: type, instance: object) -> Hooks:
+    """The hooks of a plugin.
 
     Raises `MomError` for a hook that does not exist, an argument that its specification lacks, a missing `@hookimpl` mark, or a wrapper.
     """
