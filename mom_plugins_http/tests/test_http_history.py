@@ -17,11 +17,11 @@ class Answers:
 
     path = Path("/run/mom/mom.sock")
 
-    def get(self, path: str) -> tuple[Any, None]:
+    def get(self, path: str) -> Any:
         if path.startswith("/v1/fields"):
-            return {"items": [], "next": None}, None
+            return {"items": [], "next": None}
         fields = {"aardvark": 1, "host_ksm_merged": None, "rss": 2, "swap_in": 3, "balloon_cur": 4}
-        return {"items": [{"time": 0.0, "fields": fields}, {"time": 5.0, "fields": {**fields, "swap_in": None}}]}, None
+        return {"items": [{"time": 0.0, "fields": fields}, {"time": 5.0, "fields": {**fields, "swap_in": None}}]}
 
 
 def test_the_most_important_fields_come_first_and_what_is_never_known_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final, TypeVar, cast
 
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
@@ -20,7 +20,6 @@ from mom_core import (
     Declarations,
     EngineState,
     Entity,
-    GuestColumn,
     Outcome,
     PluginReport,
     PluginState,
@@ -31,10 +30,11 @@ from mom_core import (
     Severity,
     Source,
     Status,
-    Value,
     __version__,
 )
 from mom_daemon import guest_columns
+
+Model = TypeVar("Model")
 
 REPORT_FORMAT: Final = 3
 """The document's version."""
@@ -319,14 +319,14 @@ def report_document(
         "hypervisor": state.hypervisor,
         "monotonic_seconds": time.monotonic() if monotonic is None else monotonic,
         "cycle": cycle_model(report),
-        "verdict": verdict_model(report),
+        "verdict": None if report.verdict is None else cast(VerdictModel, report.verdict.as_json()),  # the core has no models
         "to_put_back": state.to_put_back,
-        "plugins": [plugin_model(plugin, state) for plugin in report.plugins],
+        "plugins": [_plugin(plugin, state) for plugin in report.plugins],
         "problems": [problem_model(one) for one in standing_problems(report, state)],
         "fields": {f"{scope}.{name}": spec.unit for (scope, name), spec in declarations.fields.items()},
         "controls": {name: spec.unit for name, spec in declarations.controls.items()},
         "host": {"name": snapshot.host.name, "fields": snapshot.host.fields},
-        "guest_columns": [_column(one) for one in columns],
+        "guest_columns": [told(GuestColumnModel, one) for one in columns],
         "guests": {
             "columns": ["id", "name", "blocked", *keyed, *names],
             "rows": [
@@ -344,10 +344,6 @@ def report_document(
     }
 
 
-def _column(column: GuestColumn) -> GuestColumnModel:
-    return cast(GuestColumnModel, {name: getattr(column, name) for name in GuestColumnModel.__annotations__})
-
-
 def standing_problems(report: Report, state: EngineState) -> Sequence[Problem]:
     """The problems that stand, the report's too where the engine did not note them."""
     if not report.problems:
@@ -361,7 +357,10 @@ def _trial(report: Report) -> TrialModel | None:
     if report.considered is None:
         return None
     found = report.differences()
-    shown = [difference_model(*one) for one in found[:_SHOWN_DIFFERENCES]]
+    shown: list[DifferenceModel] = [
+        {"entity": _entity(entity), "control": control, "decided": decided, "considered": considered}
+        for entity, control, decided, considered in found[:_SHOWN_DIFFERENCES]
+    ]
     return {"decisions": len(report.considered), "differing": len(found), "differences": shown}
 
 
@@ -372,71 +371,39 @@ _PLAIN: Final[Mapping[str, Any]] = {one: one.value for kind in (Scope, Severity,
 # --- its parts, as other answers of the API have them, too -----------------------------------------------------------------------------
 
 
+def told(model: type[Model], one: object, **members: object) -> Model:
+    """The members of a model that an object has under the same names, and those that are given."""
+    return cast(Model, {name: members[name] if name in members else getattr(one, name) for name in model.__annotations__})
+
+
 def cycle_model(report: Report) -> CycleModel:
     """Which cycle it was."""
-    return {
-        "number": report.number,
-        "time": report.time,
-        "duration_seconds": report.duration,
-        "lag_seconds": report.lag,
-        "skipped": report.skipped,
-        "woken_by": report.woken_by,
-    }
+    return told(CycleModel, report, duration_seconds=report.duration, lag_seconds=report.lag)
 
 
-def verdict_model(report: Report) -> VerdictModel | None:
-    """How the host is as a whole."""
-    return None if report.verdict is None else cast(VerdictModel, report.verdict.as_json())  # the core has no models
-
-
-def entity_model(entity: Entity) -> EntityModel:
-    """The host or a guest."""
+def _entity(entity: Entity) -> EntityModel:
     return {"scope": _PLAIN[entity.scope], "id": entity.id, "name": entity.name}
 
 
-def source_model(source: Source) -> SourceModel:
-    """Where a decision or a problem comes from."""
-    return {"name": source.name, "line": source.line, "column": source.column}
+def _source(source: Source) -> SourceModel:
+    return told(SourceModel, source)
 
 
-def plugin_model(plugin: PluginReport, state: EngineState) -> PluginModel:
-    """How a plugin fared."""
+def _plugin(plugin: PluginReport, state: EngineState) -> PluginModel:
     distribution, version = state.distributions.get(plugin.name, ("", ""))
-    return {
-        "name": plugin.name,
-        "distribution": distribution,
-        "version": version,
-        "state": plugin.state,
-        "calls": plugin.calls,
-        "failures": plugin.failures,
-        "last_error": plugin.last_error,
-        "retry_in_seconds": plugin.retry_in,
-        "durations_seconds": plugin.durations,
-    }
+    spans = {"retry_in_seconds": plugin.retry_in, "durations_seconds": plugin.durations}
+    return told(PluginModel, plugin, distribution=distribution, version=version, **spans)
 
 
 def problem_model(problem: Problem) -> StandingProblemModel:
     """A problem, and since when it stands."""
-    return {
-        "severity": _PLAIN[problem.severity],
-        "source": source_model(problem.source),
-        "entity": None if problem.entity is None else entity_model(problem.entity),
-        "message": problem.message,
-        "hint": problem.hint,
-        "since": problem.since,
-        "cycles": problem.cycles,
-    }
+    entity = None if problem.entity is None else _entity(problem.entity)
+    return told(StandingProblemModel, problem, severity=_PLAIN[problem.severity], source=_source(problem.source), entity=entity)
 
 
 def decision_model(decision: Decision) -> DecisionModel:
     """A decision."""
-    return {
-        "entity": entity_model(decision.entity),
-        "control": decision.control,
-        "value": decision.value,
-        "reason": decision.reason,
-        "source": source_model(decision.source),
-    }
+    return told(DecisionModel, decision, entity=_entity(decision.entity), source=_source(decision.source))
 
 
 def outcome_model(outcome: Outcome) -> OutcomeModel:
@@ -461,7 +428,7 @@ def revision_model(revision: Revision) -> RevisionModel:
     """A revision."""
     before, after = revision.before, revision.after
     return {
-        "entity": entity_model(before.entity),
+        "entity": _entity(before.entity),
         "control": before.control,
         "wanted": before.value,
         "wanted_because": before.reason,
@@ -469,10 +436,5 @@ def revision_model(revision: Revision) -> RevisionModel:
         "dropped": after is None,
         "reason": revision.reason,
         "reviewer": revision.reviewer,
-        "source": source_model(before.source),
+        "source": _source(before.source),
     }
-
-
-def difference_model(entity: Entity, control: str, decided: Value, considered: Value) -> DifferenceModel:
-    """How trial and force differ, as `differences` gives it."""
-    return {"entity": entity_model(entity), "control": control, "decided": decided, "considered": considered}

@@ -30,7 +30,7 @@ def admit_command(memory: str, sla_class: str, count: int, as_json: bool, config
     except UnitError as error:
         raise click.UsageError(f"--memory: {error}") from None
     asked = {"memory": memory, "count": count, **({"class": sla_class} if sla_class else {})}
-    found, _ = Client.configured(config_path).get(f"/v1/admission?{urlencode(asked)}")
+    found = Client.configured(config_path).get(f"/v1/admission?{urlencode(asked)}")
     if as_json:
         click.echo(json.dumps(found))
     else:

@@ -85,12 +85,12 @@ class Client:
             "the configuration does not enable the plugin http, which a running mom is reached through", hint="add `http: {}` to `plugins`"
         )
 
-    def get(self, path: str) -> tuple[Any, str]:
-        """An answer, and its entity tag."""
+    def get(self, path: str) -> Any:
+        """An answer as JSON."""
         return self.ask("GET", path)
 
-    def ask(self, method: str, path: str, body: Mapping[str, object] | None = None, *, seen: str = "") -> tuple[Any, str]:
-        """An answer as JSON, and its entity tag.
+    def ask(self, method: str, path: str, body: Mapping[str, object] | None = None, *, seen: str = "") -> Any:
+        """An answer as JSON.
 
         :param seen: the entity tag of what is changed
         :raises RefusedError: mom says no
@@ -124,7 +124,7 @@ class Client:
             connection.close()
         if response.status >= 400:
             raise refusal(response.status, text)
-        return content, response.headers.get("etag", "")
+        return content
 
 
 def _silent(connection: UnixConnection) -> tuple[str, str]:

@@ -28,10 +28,10 @@ def log_level_command(level: str | None, plugin: str | None, as_json: bool, conf
         raise click.UsageError("say which level the plugin is to have, or reset")
     client = Client.configured(config_path)
     if level is None:
-        found, _ = client.get(LOG_LEVEL_PATH)
+        found = client.get(LOG_LEVEL_PATH)
     else:
         body: dict[str, object] = {"level": None if level == "reset" else level}
-        found, _ = client.ask("PUT", LOG_LEVEL_PATH, body if plugin is None else {**body, "plugin": plugin})
+        found = client.ask("PUT", LOG_LEVEL_PATH, body if plugin is None else {**body, "plugin": plugin})
     if as_json:
         click.echo(json.dumps(found))
         return

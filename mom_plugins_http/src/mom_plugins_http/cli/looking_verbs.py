@@ -46,12 +46,12 @@ def history_command(whose: str, cycles: int, as_json: bool, config_path: str | N
     """Show what a guest, or the host, had in the last cycles, the newest first. mom keeps an hour or so; `mom record` keeps more."""
     client = Client.configured(config_path, READ_SECONDS)
     path = "/v1/host/history" if whose == HOST_ID else f"/v1/guests/{quote(whose, safe='')}/history"
-    found = client.get(f"{path}?limit={cycles}")[0]["items"]
+    found = client.get(f"{path}?limit={cycles}")["items"]
     if as_json:
         click.echo(json.dumps(found))
         return
     units = {
-        field["name"]: field["unit"] for field in client.get("/v1/fields")[0]["items"] if (field["scope"] == HOST_ID) is (whose == HOST_ID)
+        field["name"]: field["unit"] for field in client.get("/v1/fields")["items"] if (field["scope"] == HOST_ID) is (whose == HOST_ID)
     }
     known = {name for one in found for name, value in one["fields"].items() if value is not None}
     first = _OF_HOST if whose == HOST_ID else _OF_GUEST
@@ -104,12 +104,12 @@ def events_command(outcomes: bool, guest: str | None, follow: bool, as_json: boo
 
 def _show_outcomes(client: Client, guest: str | None, *, as_json: bool) -> None:
     path = "/v1/report?fields=" if guest in {None, HOST_ID} else f"/v1/guests/{quote(str(guest), safe='')}"
-    answer, _ = client.get(path)
+    answer = client.get(path)
     found = [one for one in answer["outcomes"] if guest != HOST_ID or one["entity"]["scope"] == HOST_ID]
     if as_json:
         click.echo(json.dumps(found))
         return
-    units = {control["name"]: control["unit"] for control in client.get("/v1/controls")[0]["items"]}
+    units = {control["name"]: control["unit"] for control in client.get("/v1/controls")["items"]}
     headings = ("of", "control", "from", "to", "status", TableColumn("by", 1), TableColumn("error", prose=True))
     if found:
         print_table(headings, [_outcome(one, units.get(one["control"], "")) for one in found])

@@ -27,7 +27,7 @@ def page_command(port: int, once: bool, as_json: bool, config_path: str | None) 
     a key. The key in the address works once, within two minutes; the browser then has what this user may do until this ends, or mom does,
     and for 12 hours at most.
     """
-    found, _ = Client.configured(config_path).ask("POST", KEYS if once or as_json else f"{KEYS}?tied=1")
+    found = Client.configured(config_path).ask("POST", KEYS if once or as_json else f"{KEYS}?tied=1")
     address = f"http://localhost:{port}/#key={found['key']}"
     if as_json:
         click.echo(json.dumps({"url": address, **found}))

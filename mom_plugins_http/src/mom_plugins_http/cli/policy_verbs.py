@@ -39,9 +39,14 @@ def _seen(function: Function) -> Function:
     return click.option("--if-version", "version", metavar="VERSION", help=text)(function)
 
 
+def _tag(version: str | None) -> str:
+    """The entity tag of a version that the caller has seen; without one, the newest is taken, whatever it is."""
+    return f'"{version}"' if version else "*"
+
+
 def _changed(client: Client, method: str, path: str, body: dict[str, object] | None, version: str | None, as_json: bool) -> None:
-    """Change something and say what the policies are now. Without a version that the caller has seen, the newest is taken."""
-    made, _ = client.ask(method, path, body, seen=f'"{version}"' if version else "*")
+    """Change something and say what the policies are now."""
+    made = client.ask(method, path, body, seen=_tag(version))
     if as_json:
         click.echo(json.dumps(made))
     else:
@@ -53,7 +58,7 @@ def _changed(client: Client, method: str, path: str, body: dict[str, object] | N
 def list_command(as_json: bool, config_path: str | None) -> None:
     """List the policies that are in force in the running mom, and where they come from."""
     client = Client.configured(config_path)
-    found, _ = client.get("/v1/policies")
+    found = client.get("/v1/policies")
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -68,7 +73,7 @@ def list_command(as_json: bool, config_path: str | None) -> None:
 
 def _running_trial(client: Client) -> Any:
     try:
-        found = client.get(_CANARY)[0]["canary"]
+        found = client.get(_CANARY)["canary"]
     except ApiRefusedError:  # this evaluator can try nothing
         return None
     return found if found is not None and found["state"] == "running" else None
@@ -79,7 +84,7 @@ def _running_trial(client: Client) -> Any:
 @common_options
 def show_command(name: str, as_json: bool, config_path: str | None) -> None:
     """Print the policy NAME as it is in force in the running mom."""
-    found, _ = Client.configured(config_path).get(f"/v1/policies/{quote(name, safe='')}")
+    found = Client.configured(config_path).get(f"/v1/policies/{quote(name, safe='')}")
     if as_json:
         click.echo(json.dumps(found))
     else:
@@ -137,14 +142,14 @@ def set_command(
     elif on_some:
         who = {"share": share} if share is not None else {"guests": guests}
         trial = {**changes, **who, "duration": lasts or "10m"}
-        made, _ = client.ask("POST", "/v1/policy-canary", trial, seen=f'"{version}"' if version else "*")
+        made = client.ask("POST", _CANARY, trial, seen=_tag(version))
         _show_canary(made["canary"], as_json=as_json)
     else:
         _changed(client, "PATCH", "/v1/policies", changes, version, as_json)
 
 
 def _check(client: Client, changes: dict[str, object], *, as_json: bool) -> None:
-    found, _ = client.ask("POST", "/v1/policy-check", changes)
+    found = client.ask("POST", "/v1/policy-check", changes)
     if as_json:
         click.echo(json.dumps(found))
     elif found["good"]:
@@ -170,12 +175,12 @@ def canary_command(promote: bool, abort: bool, wait: bool, version: str | None, 
     client = Client.configured(config_path, reading=ANSWER_SECONDS if wait else READ_SECONDS)
     if promote or abort:
         method, path = ("POST", f"{_CANARY}/promotion") if promote else ("DELETE", _CANARY)
-        found = client.ask(method, path, seen=f'"{version}"' if version else "*")[0]["canary"]
+        found = client.ask(method, path, seen=_tag(version))["canary"]
     else:
-        found = client.get(_CANARY)[0]["canary"]
+        found = client.get(_CANARY)["canary"]
         while wait and found is not None and found["state"] == "running":
             time.sleep(min(_LOOK_SECONDS, max(0.2, found["left_seconds"])))
-            found = client.get(_CANARY)[0]["canary"]
+            found = client.get(_CANARY)["canary"]
     if found is None and not as_json:
         print_prose("No policy has been tried on some guests since mom began.", 2)
         return
@@ -231,7 +236,7 @@ def rollback_command(to: str | None, version: str | None, as_json: bool, config_
     """Make the policies of the running mom what they were in VERSION, or before the last change."""
     client = Client.configured(config_path)
     if to is None:
-        history = client.get("/v1/policy-history")[0]["items"]
+        history = client.get("/v1/policy-history")["items"]
         if len(history) < 2:
             raise MomError("there is no earlier version to go back to", hint="`mom policy reset` goes back to the files")
         # A trial on some guests makes versions of the same texts: what is meant is the last one that says something else.
@@ -245,7 +250,7 @@ def rollback_command(to: str | None, version: str | None, as_json: bool, config_
 @common_options
 def history_command(with_diff: bool, as_json: bool, config_path: str | None) -> None:
     """List the last changes of the policies of the running mom, newest first."""
-    items = Client.configured(config_path).get("/v1/policy-history")[0]["items"]
+    items = Client.configured(config_path).get("/v1/policy-history")["items"]
     if as_json:
         click.echo(json.dumps(items))
         return

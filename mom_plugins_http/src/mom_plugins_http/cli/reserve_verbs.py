@@ -74,7 +74,7 @@ def memory_command(memory: str, lasts: str, name: str, wait: bool, keep: bool, a
         raise click.UsageError(str(error)) from None
     client = Client.configured(config_path, reading=ANSWER_SECONDS)
     with _interruptible():
-        made, _ = client.ask("POST", "/v1/reservations", {"memory": memory, "deadline": lasts, "name": name})
+        made = client.ask("POST", "/v1/reservations", {"memory": memory, "deadline": lasts, "name": name})
         if not wait:
             _show(made, as_json=as_json)
             return
@@ -101,7 +101,7 @@ def _waited(client: Client, made: Any, *, quiet: bool) -> Any:
             said = text
         time.sleep(_POLL_SECONDS)
         try:
-            made, _ = client.get(f"/v1/reservations/{quote(made['id'], safe='')}")
+            made = client.get(f"/v1/reservations/{quote(made['id'], safe='')}")
             silent_since = None
         except ApiRefusedError as error:
             if error.status != 503:
@@ -125,7 +125,7 @@ def _rest(one: Any) -> str:
 
 
 def _release(client: Client, identity: str) -> Any:
-    return client.ask("DELETE", f"/v1/reservations/{quote(identity, safe='')}")[0]
+    return client.ask("DELETE", f"/v1/reservations/{quote(identity, safe='')}")
 
 
 @contextmanager
@@ -165,7 +165,7 @@ def _line(one: Any) -> str:
 @common_options
 def list_command(as_json: bool, config_path: str | None) -> None:
     """List the reservations of the running mom, and what could be reserved."""
-    found, _ = Client.configured(config_path).get("/v1/reservations")
+    found = Client.configured(config_path).get("/v1/reservations")
     if as_json:
         click.echo(json.dumps(found))
         return

@@ -27,22 +27,19 @@ class SocketMom:
 
     def explanation(self, guest: str) -> Mapping[str, Any]:
         """Why a guest is as it is. Raises `MomError`, `NoSuchGuest` where there is none."""
-        found: Mapping[str, Any] = self._get(f"/v1/guests/{quote(guest, safe='')}/explanation")
+        found: Mapping[str, Any] = self._client.get(f"/v1/guests/{quote(guest, safe='')}/explanation")
         return found
 
     def configuration(self) -> Mapping[str, Any]:
         """The settings in force. Raises `MomError`."""
-        found: Mapping[str, Any] = self._get("/v1/configuration")
+        found: Mapping[str, Any] = self._client.get("/v1/configuration")
         return found
 
     def policies(self) -> Mapping[str, PolicyText]:
         """The policies in force, by name. Raises `MomError`."""
-        return {one["name"]: PolicyText(one["text"], one["origin"]) for one in self._get("/v1/policies")["items"]}
+        return {one["name"]: PolicyText(one["text"], one["origin"]) for one in self._client.get("/v1/policies")["items"]}
 
     def report(self) -> ReportDocument:
         """All of the newest cycle. Raises `MomError`."""
-        found: ReportDocument = self._get("/v1/report")
+        found: ReportDocument = self._client.get("/v1/report")
         return found
-
-    def _get(self, path: str) -> Any:
-        return self._client.get(path)[0]

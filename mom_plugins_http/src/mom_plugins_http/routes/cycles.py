@@ -10,7 +10,7 @@ from pydantic import Field
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_cli import common_problems
-from mom_core import ControlSpec, FieldSpec, Scope, Severity
+from mom_core import Scope, Severity
 from mom_daemon import (
     EntityModel,
     OutcomeModel,
@@ -21,6 +21,7 @@ from mom_daemon import (
     described,
     outcome_model,
     standing_problems,
+    told,
 )
 from mom_plugins_http.routes.answers import (
     FIELDS,
@@ -184,12 +185,13 @@ class CycleRoutes:
     async def fields(self, call: ApiCall) -> object:
         """All fields, with units."""
         declared = self._answers.view().declarations
-        return {"items": [_told(FieldModel, spec, declared.field_owners.get(key)) for key, spec in declared.fields.items()]}
+        return {"items": [told(FieldModel, spec, plugin=declared.field_owners.get(key, "")) for key, spec in declared.fields.items()]}
 
     async def controls(self, call: ApiCall) -> object:
         """All controls, with units and bounds."""
         declared = self._answers.view().declarations
-        return {"items": [_told(ControlModel, spec, declared.control_owners.get(spec.name)) for spec in declared.controls.values()]}
+        owners = declared.control_owners
+        return {"items": [told(ControlModel, spec, plugin=owners.get(name, "")) for name, spec in declared.controls.items()]}
 
     async def host_history(self, call: ApiCall) -> object:
         """The host in past cycles, newest first."""
@@ -203,14 +205,7 @@ class CycleRoutes:
         asked = PointsAsked(until - call.number(SECONDS), until, call.number(POINTS), HOST_RECORDED, SUMMED, guest, GUEST_HISTORY)
         return {
             "items": [
-                {
-                    "cycle": one.number,
-                    "time": one.time,
-                    "duration_seconds": one.duration,
-                    "host": one.host,
-                    "guests_together": one.together,
-                    "guest": one.guest,
-                }
+                told(RecordedModel, one, cycle=one.number, duration_seconds=one.duration, guests_together=one.together)
                 for one in await self._worker.run(lambda: kept.recorded_points(asked))
             ]
         }
@@ -230,7 +225,3 @@ class CycleRoutes:
                 for one in common_problems(standing)
             ]
         }
-
-
-def _told(model: type, spec: FieldSpec | ControlSpec, plugin: str | None) -> dict[str, object]:
-    return {**{name: getattr(spec, name) for name in model.__annotations__ if name != "plugin"}, "plugin": plugin or ""}

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Annotated, Final, TypeVar, cast
+from typing import Annotated, Final, TypeVar
 
 from pydantic import Field
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import MomError, PluginContext, UnitError, parse_size, printable
-from mom_daemon import described
+from mom_daemon import described, told
 from mom_plugins_http.routes.answers import as_object, asked, offered
 from mom_plugins_http.routes.bodies import JSON, BodyModel, Size, Span, read_body, size_schema, span_schema
 from mom_plugins_http.routes.route import ApiCall, Parameter, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
-from mom_toolkit import Admission, Admissions, Reservation, ReservationRefused, Reservations, Room
+from mom_toolkit import Admission, Admissions, Reservation, ReservationRefused, Reservations
 
 Result = TypeVar("Result")
 
@@ -101,7 +100,7 @@ class LaunchRoutes:
         try:
             return await self._worker.run(job)
         except ReservationRefused as error:
-            figures = {"requested_kib": asked, **room_of(error.room)}
+            figures = {"requested_kib": asked, **told(RoomModel, error.room)}
             raise ProblemError(409, error.message, error.hint, more=figures) from None
         except UnitError:
             raise
@@ -116,7 +115,7 @@ class LaunchRoutes:
         known = await self._run(lambda: asked(self._context, Reservations, lambda each: each.room()))  # None: nothing is known of the host
         found = await self._run(kept.reservations)
         return {
-            "room": None if known is None else room_of(known),
+            "room": None if known is None else told(RoomModel, known),
             "items": [as_object(one) for one in found if one.state.lasts],
             "ended": [as_object(one) for one in reversed(found) if not one.state.lasts],
         }
@@ -147,8 +146,3 @@ class LaunchRoutes:
             raise ProblemError(409, f"reservation {found.id} has ended: it is {found.state}", found.note)
         kept, who = self._reservations(), call.peer.name
         return as_object(await self._run(lambda: kept.release(found.id, who=who)))
-
-
-def room_of(room: Room) -> RoomModel:
-    """As JSON."""
-    return cast(RoomModel, {**asdict(room), "most_kib": room.most_kib, "free_kib": room.free_kib})

@@ -148,13 +148,13 @@ class Feed:
     def _remember(self) -> None:
         """What was done before this began to look, or while mom was not reached. Of a reservation it is known when it was made, and how it
         stands now."""
-        items = self._client.get(f"/v1/recent-outcomes?limit={KEPT_HAPPENINGS}")[0]["items"]
+        items = self._client.get(f"/v1/recent-outcomes?limit={KEPT_HAPPENINGS}")["items"]
         found = [happening_of(float(one["time"]), one, self._units) for one in reversed(items)]
         self._last |= {one.id: one for one in found}
         with suppress(ApiRefusedError):  # nothing that is enabled has policies that change
-            found += map(policy_news, self._client.get("/v1/policy-history")[0]["items"])
+            found += map(policy_news, self._client.get("/v1/policy-history")["items"])
         with suppress(ApiRefusedError):  # nor reservations
-            kept = self._client.get("/v1/reservations")[0]
+            kept = self._client.get("/v1/reservations")
             found += [reservation_news(float(one["created_at"]), one) for one in (*kept["items"], *kept["ended"])]
         self.happenings.clear()
         self.happenings.extend(sorted(found, key=lambda one: one.time))
@@ -225,9 +225,9 @@ class Feed:
     def _all_about(self, guest: str) -> Drill:
         path = f"/v1/guests/{quote(guest, safe='')}"
         try:
-            found = self._client.get(path)[0]
-            past = self._client.get(f"{path}/history?limit={PAST_CYCLES}")[0]["items"]
-            explained = self._client.get(f"{path}/explanation")[0]
+            found = self._client.get(path)
+            past = self._client.get(f"{path}/history?limit={PAST_CYCLES}")["items"]
+            explained = self._client.get(f"{path}/explanation")
         except (ApiRefusedError, NoSuchGuest) as error:
             return Drill(guest, trouble=error.message)
         return Drill(guest, explained, found, past[::-1])
