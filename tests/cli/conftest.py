@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
 
@@ -175,6 +175,23 @@ class Mom:
         self.started.append(process)
         return process
 
+    def begin(self) -> subprocess.Popen[bytes]:
+        """Start the daemon; it has completed a cycle."""
+        process = self.start()
+        self.wait_for((self.directory / "run/status.json").exists)
+        return process
+
+    def act(self) -> subprocess.Popen[bytes]:
+        """Start the daemon; it has set KSM's knob."""
+        process = self.start()
+        self.wait_for(lambda: self.knob() == 1)
+        return process
+
+    def stop(self) -> None:
+        """End the daemon, which puts everything back."""
+        self.started[-1].terminate()
+        assert self.started[-1].wait(60) == 0
+
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a verb with this configuration, in this process: another one would import all of mom first."""
         words = [*arguments, "-c", str(self.config)]
@@ -212,6 +229,16 @@ class Mom:
             process.wait(60)
 
 
+@contextmanager
+def ending(directory: Path) -> Iterator[Mom]:
+    """One that leaves nothing behind."""
+    one = Mom(directory)
+    try:
+        yield one
+    finally:
+        one.end()
+
+
 SIMULATED = """
 interval: 200ms
 state_directory: {folder}/state
@@ -238,10 +265,9 @@ def simulate(mom: Mom, *plugins: str) -> None:
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mom]:
     """One that runs on a simulated host, with a socket and a recording, for all tests of a file that leave it as it is."""
-    one = Mom(tmp_path_factory.mktemp("simulated"))
-    simulate(one, "http: {}", "record: {}")
-    yield one
-    one.end()
+    with ending(tmp_path_factory.mktemp("simulated")) as one:
+        simulate(one, "http: {}", "record: {}")
+        yield one
 
 
 @pytest.fixture
@@ -252,7 +278,6 @@ def simulating() -> Callable[..., None]:
 
 @pytest.fixture
 def mom(tmp_path: Path) -> Iterator[Mom]:
-    one = Mom(tmp_path)
-    yield one
-    one.end()
+    with ending(tmp_path) as one:
+        yield one
     shutil.rmtree(one.root)

@@ -36,8 +36,7 @@ def test_it_holds_what_helps_says_what_that_is_and_has_no_secret(mom: Mom) -> No
     state.mkdir()
     pem = "-----BEGIN PRIVATE KEY-----\npem-body-line\n-----END PRIVATE KEY-----\n"
     (state / "ledger.json.damaged-1").write_text(f"{pem}from-the-token-file")
-    process = mom.start()
-    mom.wait_for(lambda: mom.knob() == 1)
+    process = mom.act()
     mom.wait_for((mom.directory / "run/status.json").exists)
     printed, found, report = made(mom)
     assert report.stat().st_mode & 0o777 == 0o600

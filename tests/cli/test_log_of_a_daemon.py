@@ -62,8 +62,7 @@ def test_json_lines_hold_the_fields_and_a_cycle_is_one_of_them(mom: Mom) -> None
     works_on(mom)
     process.send_signal(signal.SIGUSR1)
     mom.wait_for(lambda: mom.logged('"level": "debug"'))
-    process.terminate()
-    assert process.wait(60) == 0
+    mom.stop()
     lines = [json.loads(line) for line in mom.log.read_text().splitlines() if line.startswith("{")]
     cycles = [line for line in lines if line["message"].startswith("cycle ") and line["level"] == "info"]
     assert cycles[0]["cycle"] == "1"
@@ -76,11 +75,10 @@ def test_json_lines_hold_the_fields_and_a_cycle_is_one_of_them(mom: Mom) -> None
 
 def test_a_plugin_that_fails_in_every_cycle_is_some_lines(mom: Mom) -> None:
     mom.configure("merge: {}", "secretive: {password: 'hunter22', uri: 'u'}")
-    process = mom.start()
+    mom.start()
     works_on(mom)
     mom.wait_for(lambda: "set-aside" in mom("status").stdout)
-    process.terminate()
-    assert process.wait(60) == 0
+    mom.stop()
     text = mom.log.read_text()
     said = [line for line in text.splitlines() if "refused" in line and not line.startswith(" ")]  # not the lines of its traceback
     assert 1 <= len(said) <= 3

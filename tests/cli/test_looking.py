@@ -17,9 +17,8 @@ MOM = Path(sys.executable).parent / "mom"
 
 def test_the_past_of_the_host_what_came_of_decisions_and_what_happens_are_told(mom: Mom) -> None:
     mom.configure("merge: {}", "http: {}")
-    mom.start()
+    mom.act()
     mom.wait_for((mom.directory / "run/status.json").exists)
-    mom.wait_for(lambda: mom.knob() == 1)
     told = mom("history", "host", "-n", "3")
     assert told.returncode == 0, told.stderr
     assert told.stdout.startswith("time")

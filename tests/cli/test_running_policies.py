@@ -4,32 +4,43 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from conftest import Mom
+import pytest
+from conftest import Mom, ending
 
 
-def started(mom: Mom) -> None:
-    mom.start()
-    mom.wait_for((mom.directory / "run/status.json").exists)
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mom]:
+    """A mom with no policy but those that tests set, and take back."""
+    with ending(tmp_path_factory.mktemp("running")) as one:
+        one.configure("policy: {defaults: false}", "http: {}")
+        one.begin()
+        yield one
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mom]:
+    """A mom with guests that have less than their host."""
+    with ending(tmp_path_factory.mktemp("simulated")) as one:
+        one.configure("sim: {guests: 20, sold: 0.6, statistics_period: 100ms}", "balloon: {}", "policy: {}", "http: {}")
+        one.begin()
+        yield one
 
 
 def test_a_policy_is_set_takes_effect_and_outlives_a_restart(mom: Mom) -> None:
     mom.configure("policy: {keep_changes: true, defaults: false}", "http: {}")
-    started(mom)
+    mom.begin()
     text = mom.directory / "mine.policy"
     text.write_text('(Host.Control "ksm_run" 1)\n')
     done = mom("policy", "set", "60_mine", str(text))
     assert done.returncode == 0, done.stderr
     mom.wait_for(lambda: mom.knob() == 1)
-    mom.started[-1].terminate()
-    assert mom.started[-1].wait(60) == 0
+    mom.stop()
     assert mom.knob() == 0
-    (mom.directory / "run/status.json").unlink(missing_ok=True)
-    started(mom)
-    mom.wait_for(lambda: mom.knob() == 1)
+    mom.act()
     assert mom("policy", "show", "60_mine").stdout == text.read_text()
     text.write_text('# \x1b[31mred\x1b[0m, without a line end\n(Host.Control "ksm_run" 1)')
     assert mom("policy", "set", "60_mine", str(text)).returncode == 0
@@ -38,9 +49,8 @@ def test_a_policy_is_set_takes_effect_and_outlives_a_restart(mom: Mom) -> None:
     assert "60_mine" not in mom("policy", "list").stdout
 
 
-def test_a_policy_with_a_mistake_is_refused_with_its_place_and_rolled_back_is_what_was_before(mom: Mom) -> None:
-    mom.configure("policy: {defaults: false}", "http: {}")
-    started(mom)
+def test_a_policy_with_a_mistake_is_refused_with_its_place_and_rolled_back_is_what_was_before(running: Mom) -> None:
+    mom = running
     text = mom.directory / "mine.policy"
     text.write_text("(+ 1 2)\n")
     assert mom("policy", "set", "60_mine", str(text)).returncode == 0
@@ -55,6 +65,7 @@ def test_a_policy_with_a_mistake_is_refused_with_its_place_and_rolled_back_is_wh
     assert mom("policy", "remove", "60_mine").returncode == 0
     assert mom("policy", "rollback").returncode == 0
     assert "60_mine" in mom("policy", "list").stdout
+    assert mom("policy", "reset").returncode == 0
 
 
 def test_without_a_running_mom_or_its_socket_it_says_what_to_do(mom: Mom) -> None:
@@ -64,9 +75,8 @@ def test_without_a_running_mom_or_its_socket_it_says_what_to_do(mom: Mom) -> Non
     assert "add `http: {}` to `plugins`" in mom("policy", "list").stderr
 
 
-def test_memory_is_reserved_waited_for_and_given_up(mom: Mom) -> None:
-    mom.configure("sim: {guests: 12}", "balloon: {}", "policy: {}", "http: {}")
-    started(mom)
+def test_memory_is_reserved_waited_for_and_given_up(simulated: Mom) -> None:
+    mom = simulated
     refused = mom("reserve", "80TiB", "--wait")
     assert refused.returncode == 1
     assert "80.00 TiB cannot be had: at most" in refused.stderr
@@ -87,9 +97,8 @@ def test_memory_is_reserved_waited_for_and_given_up(mom: Mom) -> None:
 GREEDY = '(with Guests guest (guest.Control "balloon_target" (* 0.05 guest.balloon_max)))\n'
 
 
-def test_a_policy_is_tried_on_some_guests_and_rolled_back_or_promoted_by_itself(mom: Mom) -> None:
-    mom.configure("sim: {guests: 20, sold: 0.6, statistics_period: 100ms}", "balloon: {}", "policy: {}", "http: {}")
-    started(mom)
+def test_a_policy_is_tried_on_some_guests_and_rolled_back_or_promoted_by_itself(simulated: Mom) -> None:
+    mom = simulated
     text = mom.directory / "mine.policy"
     text.write_text(GREEDY)
     assert "No policy has been tried" in mom("policy", "canary").stdout
@@ -121,9 +130,8 @@ def test_a_policy_is_tried_on_some_guests_and_rolled_back_or_promoted_by_itself(
     assert mom("policy", "canary", "--abort").returncode == 1
 
 
-def test_a_mom_that_is_stopped_is_given_up_soon_and_named_with_what_to_do(mom: Mom) -> None:
-    mom.configure("policy: {defaults: false}", "http: {}")
-    started(mom)
+def test_a_mom_that_is_stopped_is_given_up_soon_and_named_with_what_to_do(running: Mom) -> None:
+    mom = running
     process = mom.started[-1]
     process.send_signal(signal.SIGSTOP)
     try:
@@ -139,9 +147,8 @@ def test_a_mom_that_is_stopped_is_given_up_soon_and_named_with_what_to_do(mom: M
     mom.wait_for(lambda: mom("policy", "list").returncode == 0)
 
 
-def test_a_live_explanation_is_by_the_policies_that_were_set_while_mom_ran(mom: Mom) -> None:
-    mom.configure("policy: {defaults: false}", "http: {}")
-    started(mom)
+def test_a_live_explanation_is_by_the_policies_that_were_set_while_mom_ran(running: Mom, tmp_path: Path) -> None:
+    mom = running
     text = mom.directory / "mine.policy"
     text.write_text('(if (> Host.mem_available 5) (Host.Control "ksm_run" 1) 0)\n')
     assert mom("policy", "set", "60_mine", str(text)).returncode == 0
@@ -153,9 +160,9 @@ def test_a_live_explanation_is_by_the_policies_that_were_set_while_mom_ran(mom: 
     assert "60_mine:1:30" in mom("policy", "eval", "--live").stdout
     mine = mom("policy", "explain", str(text), "--live", "--host")
     assert "in force" not in mine.stderr, "files that are named are what is asked about"
-    mom.started[-1].terminate()
-    assert mom.started[-1].wait(60) == 0
-    without = mom("policy", "explain", "--live", "--host")
+    assert mom("policy", "reset").returncode == 0
+    (gone := Mom(tmp_path)).configure("policy: {defaults: false}", "http: {}")
+    without = gone("policy", "explain", "--live", "--host")
     assert without.returncode == 0, without.stderr
     assert "60_mine" not in without.stdout
     assert "in force" not in without.stderr

@@ -56,8 +56,7 @@ def report_of(found: dict[str, str]) -> str:
 
 def test_it_collects_what_mom_says_and_no_secret(mom: Mom) -> None:
     mom.configure("merge: {}", 'secretive: {password: "s3cret-password"}')
-    process = mom.start()
-    mom.wait_for(lambda: mom.knob() == 1)
+    process = mom.act()
     mom.wait_for((mom.directory / "run/status.json").exists)
     found = collected(mom)
     text = report_of(found)

@@ -16,8 +16,7 @@ def test_a_host_that_is_full_is_said_first_in_words_and_by_the_exit_code(mom: Mo
     pressure, meminfo = mom.root / "proc/pressure/memory", mom.root / "proc/meminfo"
     pressure.write_text(CALM)
     mom.configure("balloon: {}", "http: {}")
-    mom.start()
-    mom.wait_for((mom.directory / "run/status.json").exists)
+    mom.begin()
     fine = mom("status")
     assert fine.returncode == 0, fine.stdout + fine.stderr
     assert fine.stdout.startswith("ok     nothing is wrong with the host")
