@@ -42,13 +42,23 @@ def file(tmp_path):
     return tmp_path / "mom.yaml"
 
 
+@pytest.fixture
+def check(mom, file):
+    """A function that checks a configuration: exit code, standard output and standard error."""
+
+    def run(text: str, *options: str) -> tuple[int, str, str]:
+        file.write_text(text)
+        return mom("config", "check", "-c", file, *options)
+
+    return run
+
+
 # --- check ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_fine_configuration_is_said_to_be_fine_and_what_nobody_does_is_warned_of(mom, acme, file):
+def test_a_fine_configuration_is_said_to_be_fine_and_what_nobody_does_is_warned_of(acme, file, check):
     acme()
-    file.write_text('plugins: {acme: {}}\nguests: {"*": {share: 2}}')
-    code, out, err = mom("config", "check", "-c", file)
+    code, out, err = check('plugins: {acme: {}}\nguests: {"*": {share: 2}}')
     assert (code, err) == (0, "")
     assert f"{file} is fine: mode enforce, every 5s, with the plugins acme" in out
     assert "1 pattern for guests" in out
@@ -56,10 +66,9 @@ def test_a_fine_configuration_is_said_to_be_fine_and_what_nobody_does_is_warned_
     assert "no enabled plugin evaluates policies: nothing is decided" in out
 
 
-def test_everything_that_is_wrong_is_told_and_the_exit_code_is_2(mom, acme, file):
+def test_everything_that_is_wrong_is_told_and_the_exit_code_is_2(acme, file, check):
     acme()
-    file.write_text("mode: x\nplugins:\n  acme: {stp: 1}\n  no: {}\n")
-    code, out, err = mom("config", "check", "-c", file)
+    code, out, err = check("mode: x\nplugins:\n  acme: {stp: 1}\n  no: {}\n")
     assert (code, out) == (2, "")
     assert [line.split(": ")[0] for line in err.splitlines()] == [f"{file}:1:7", f"{file}:3:10", f"{file}:4:3"]
 
@@ -81,29 +90,26 @@ DECLARES = "@hookimpl\ndef mom_declare(self):\n    return [{}]"
         ("@hookimpl\ndef mom_services(self):\n    return {int: 7}", "mom_services failed: <class 'int'> is no protocol"),
     ],
 )
-def test_what_is_wrong_with_a_plugin_is_found_before_the_daemon_starts(mom, acme, file, body, told):
+def test_what_is_wrong_with_a_plugin_is_found_before_the_daemon_starts(acme, file, body, told, check):
     acme(body=body)
-    file.write_text("mode: observe\nplugins:\n  acme: {}\n")
-    code, _, err = mom("config", "check", "-c", file)
+    code, _, err = check("mode: observe\nplugins:\n  acme: {}\n")
     assert code == 2
     assert err.startswith(f"{file}:3:3: ")
     assert told in err
     assert "acme-acme" in err
 
 
-def test_plugins_that_clash_are_an_error_that_names_what_they_declare(mom, acme, file):
+def test_plugins_that_clash_are_an_error_that_names_what_they_declare(acme, check):
     for name, unit in (("one", "KIB"), ("two", "PAGES")):
         acme(name=name, body=DECLARES.format(f"FieldSpec('clash', Unit.{unit}, Scope.HOST, 'x')"))
-    file.write_text("plugins: {one: {}, two: {}}")
-    code, _, err = mom("config", "check", "-c", file)
+    code, _, err = check("plugins: {one: {}, two: {}}")
     assert code == 2
     assert "declares the field clash in pages, another plugin in KiB" in err
 
 
-def test_what_is_wrong_is_told_to_programs_by_its_place(mom, acme, file):
+def test_what_is_wrong_is_told_to_programs_by_its_place(acme, file, check):
     acme()
-    file.write_text("plugins: {acme: {step: 5}}")
-    code, out, _ = mom("config", "check", "-c", file, "--json")
+    code, out, _ = check("plugins: {acme: {step: 5}}", "--json")
     assert code == 2
     (problem,) = json.loads(out)["problems"]
     assert (problem["file"], problem["line"], problem["column"]) == (str(file), 1, 24)
@@ -118,10 +124,9 @@ def mom_check(self):
 """
 
 
-def test_what_a_plugin_warns_of_is_told_beside_what_is_fine(mom, acme, file):
+def test_what_a_plugin_warns_of_is_told_beside_what_is_fine(mom, acme, file, check):
     acme(body=CHECKS.format("WARNING", "gears"))
-    file.write_text("plugins: {acme: {}}")
-    code, out, err = mom("config", "check", "-c", file)
+    code, out, err = check("plugins: {acme: {}}")
     assert (code, err) == (0, "")
     assert out.endswith("warning: acme: gears do not fit\n  take others\n")
     said = json.loads(mom("config", "check", "-c", file, "--json")[1])
@@ -129,10 +134,9 @@ def test_what_a_plugin_warns_of_is_told_beside_what_is_fine(mom, acme, file):
     assert said["warnings"][2:] == [{"plugin": "acme", "message": "gears do not fit", "hint": "take others"}]
 
 
-def test_what_a_plugin_finds_wrong_with_its_configuration_refuses_it(mom, acme, file):
+def test_what_a_plugin_finds_wrong_with_its_configuration_refuses_it(acme, file, check):
     acme(body=CHECKS.format("ERROR", "wheels"))
-    file.write_text("mode: observe\nplugins:\n  acme: {}\n")
-    code, out, err = mom("config", "check", "-c", file)
+    code, out, err = check("mode: observe\nplugins:\n  acme: {}\n")
     assert (code, out) == (2, "")
     assert err == f"{file}:3:3: plugin 'acme': wheels do not fit (take others)\n"
 
@@ -454,11 +458,10 @@ def test_doctor_names_what_fits_by_now_and_is_not_enabled(mom, acme, file, tmp_p
     assert fits.endswith(": acme (Acme is here)")
 
 
-def test_check_warns_of_several_hypervisors(mom, acme, file):
+def test_check_warns_of_several_hypervisors(acme, check):
     hypervisor = "@hookimpl\ndef mom_hypervisor(self): ...\n"
     acme(body=hypervisor)
     acme(name="other", body=hypervisor)
-    file.write_text("plugins: {acme: {}, other: {}}")
-    code, out, _ = mom("config", "check", "-c", file)
+    code, out, _ = check("plugins: {acme: {}, other: {}}")
     assert code == 0
     assert "several plugins provide a hypervisor: acme, other; only the first" in out

@@ -11,20 +11,10 @@ import pytest
 
 from mom_core.plugins import discovery
 from mom_core.plugins.discovery import absent, how_to_install
-from mom_daemon.cli import frame, verbs
+from mom_daemon.cli import verbs
 
 Mom = Callable[..., tuple[int, str, str]]
 Bring = Callable[..., None]
-
-
-@pytest.fixture
-def mom(capsys: pytest.CaptureFixture[str]) -> Mom:
-    def run(*arguments: str) -> tuple[int, str, str]:
-        code = frame.run(arguments)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 @pytest.fixture

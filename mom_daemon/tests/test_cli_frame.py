@@ -19,18 +19,6 @@ MOM = Path(sys.executable).with_name("mom")
 
 
 @pytest.fixture
-def mom(capsys):
-    """A function that runs `mom` in this process: exit code, standard output and standard error."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        code = frame.run(arguments)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
-@pytest.fixture
 def verb(monkeypatch):
     """A function that gives mom one more verb of its own, which calls a function."""
 

@@ -88,9 +88,10 @@ from mom_daemon import print_text
 from mom_daemon.cli.frame import run
 
 @click.command()
-@click.argument("file")
-def show(file):
-    print_text(open(file, encoding="utf-8", newline="").read())
+@click.argument("files", nargs=-1)
+def show(files):
+    for file in files:
+        print_text(open(file, encoding="utf-8", newline="").read())
     click.secho("done", fg="green", err=True)
 
 sys.exit(run(command=show))
@@ -99,27 +100,30 @@ sys.exit(run(command=show))
 TEXTS = ["(+ 1 2)", "(+ 1 2)\n", "# \x1b[31mred\x1b[0m \x1b]0;x\x07\n(+ 1 2)\r\n", "# ü ✓ \u202e\n", ""]
 
 
+@pytest.fixture
+def show(tmp_path: Path) -> list[str]:
+    """A command that shows all of these texts, as files."""
+    files = [tmp_path / f"{number}.policy" for number in range(len(TEXTS))]
+    for file, text in zip(files, TEXTS, strict=True):
+        file.write_bytes(text.encode())
+    return [sys.executable, "-c", SHOWS, *map(str, files)]
+
+
 @pytest.mark.processes
-@pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
-def test_a_text_that_is_a_file_reaches_a_pipe_to_the_byte(tmp_path: Path, text: str, locale: str) -> None:
-    file = tmp_path / "x.policy"
-    file.write_bytes(text.encode())
+def test_a_text_that_is_a_file_reaches_a_pipe_to_the_byte(show: list[str], locale: str) -> None:
     environment = {**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    done = subprocess.run([sys.executable, "-c", SHOWS, str(file)], capture_output=True, env=environment, check=True, timeout=60)
-    assert done.stdout == text.encode()
+    assert subprocess.run(show, capture_output=True, env=environment, check=True, timeout=60).stdout == "".join(TEXTS).encode()
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("text", TEXTS)
-def test_on_a_terminal_the_same_text_steers_nothing(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "x.policy"
-    file.write_bytes(text.encode())
-    said = on_a_terminal([sys.executable, "-c", SHOWS, str(file)])
+def test_on_a_terminal_the_same_text_steers_nothing(show: list[str]) -> None:
+    said = on_a_terminal(show)
     assert "\x1b[32mdone\x1b[0m" in said, "mom's own colours are there"
     rest = said.replace("\x1b[32m", "").replace("\x1b[0m", "").replace("\r\n", "\n")
     assert not steers(rest)
-    assert printable_lines(text).strip() in rest
+    for text in TEXTS:
+        assert printable_lines(text) in rest
 
 
 def on_a_terminal(command: Sequence[str]) -> str:

@@ -56,6 +56,8 @@ def bugreport_command(config_path: str | None, output: str | None) -> None:
     path = Path(output or time.strftime("mom-bugreport-%Y%m%d-%H%M%S.txt"))
     if output != "-" and os.path.lexists(path):
         raise _exists(path)
+    if not path.parent.is_dir():  # what follows takes a while
+        raise _unwritable(path, "there is no such folder")
     try:
         config, trouble = load_config(config_path), ""
     except MomError as error:
@@ -76,7 +78,7 @@ def bugreport_command(config_path: str | None, output: str | None) -> None:
     except FileExistsError:
         raise _exists(path) from None
     except OSError as error:
-        raise MomError(f"{printable(str(path))} cannot be written: {error.strerror}", hint="-o names another file") from error
+        raise _unwritable(path, error.strerror) from error
     print_prose(f"wrote {path} ({path.stat().st_size / 1024:.0f} KiB, mode 0600)\n{about}Look through it before you pass it on.", 4)
 
 
@@ -190,6 +192,10 @@ def _about(described: Mapping[str, str], texts: Mapping[str, str], masked: int) 
         "It names your guests and this host.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _unwritable(path: Path, why: str | None) -> MomError:
+    return MomError(f"{printable(str(path))} cannot be written: {why}", hint="-o names another file")
 
 
 def _exists(path: Path) -> MomError:
