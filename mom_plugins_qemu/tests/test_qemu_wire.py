@@ -7,17 +7,12 @@ import os
 import socket
 import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from mom_guests import convert
 from mom_plugins_qemu import visits
 from mom_plugins_qemu.command_line import Identity, named_in
-from mom_plugins_qemu.description import DESCRIBING, Description, described, looked
 from mom_plugins_qemu.wire import MOST_BYTES, Conversation, Question, Refusal, WireError, request
 from mom_toolkit import PeerCredentials
 
@@ -58,42 +53,6 @@ def test_what_comes_without_end_ends_the_conversation() -> None:
             talk.feed(piece * 3)
 
 
-words = ["name", "type", "UUID", "base-memory", "data", "size", "id", "status", "actual", "stats", "last-update", "stat-swap-in"]
-keys = st.sampled_from(words) | st.text(max_size=3)
-scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
-json_values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4))
-answers = st.one_of(
-    json_values, st.dictionaries(keys, json_values, max_size=5), st.builds(Refusal, st.text(max_size=3), st.text(max_size=3))
-)
-
-
-@pytest.mark.long
-@settings(max_examples=500)
-@given(st.lists(answers, min_size=len(DESCRIBING), max_size=len(DESCRIBING)), st.lists(answers, min_size=6, max_size=6))
-def test_no_answer_raises_but_what_is_expected(first: list[object], then: list[object]) -> None:
-    description = Description("web", "", 1 << 20, 1, "/machine/peripheral/b")
-    with suppress(WireError):
-        description = described(first)
-    count = len(description.looking())
-    with suppress(WireError):
-        look = looked(description, (then * 2)[:count])
-        fields, _ = convert(look.record, None, wall=1e9, monotonic=5.0, stale_after=10.0)
-        assert all(isinstance(value, int | float) for value in fields.values())
-
-
-@settings(max_examples=500)
-@given(
-    st.lists(
-        st.binary(max_size=60) | st.sampled_from([GREETING, b'{"return": {}, "id": 0}\n', b'{"event": "x"}\n', b'"id": 1}\n']), max_size=8
-    )
-)
-def test_no_bytes_raise_but_what_is_expected(pieces: list[bytes]) -> None:
-    talk = Conversation(1)
-    with suppress(WireError):
-        for piece in pieces:
-            talk.feed(piece)
-
-
 @pytest.mark.parametrize(
     ("words", "identity"),
     [
@@ -122,11 +81,6 @@ def test_a_command_line_says_where_agents_channels_are() -> None:
     ]
     found = named_in("\0".join([*words, ""]).encode())
     assert found.channels == (("org.qemu.guest_agent.0", "/run/a,b.qga"), ("org.mom.guestd.0", "/run/mom.sock"))
-
-
-@given(st.binary(max_size=80).map(lambda b: b"qemu\0-name\0" + b + b"\0-smbios\0type=1," + b))
-def test_no_command_line_raises(command: bytes) -> None:
-    named_in(command)
 
 
 @pytest.mark.processes

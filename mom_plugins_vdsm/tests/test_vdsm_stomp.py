@@ -38,14 +38,6 @@ def test_any_frames_split_at_any_bytes_arrive_whole(sent: list[StompFrame], cuts
     assert got == sent
 
 
-@given(st.binary(max_size=300), st.integers(1, 50))
-def test_any_bytes_give_frames_or_the_one_error(data: bytes, piece: int) -> None:
-    reader = FrameReader(100)
-    with suppress(FrameError):
-        for start in range(0, len(data), piece):
-            list(reader.feed(data[start : start + piece]))
-
-
 @given(st.integers(0, len(ANSWER) - 1), st.integers(0, 255))
 def test_a_wrong_byte_anywhere_gives_at_most_one_frame_or_the_one_error(place: int, byte: int) -> None:
     damaged = ANSWER[:place] + bytes([byte]) + ANSWER[place + 1 :]

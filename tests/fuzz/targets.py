@@ -171,7 +171,8 @@ def vdsm_stream(data: bytes) -> None:
 
 def domain_xml(data: bytes) -> None:
     """A guest's description, parts of which its owner writes."""
-    described(data.decode("utf-8", "replace"))
+    found = described(data.decode("utf-8", "replace"))
+    assert found is None or 0 <= found.plugged_kib <= found.resizable_kib, "it has more than there is"
 
 
 def monitor(data: bytes) -> None:
@@ -202,7 +203,9 @@ def vdsm_statistics(data: bytes) -> None:
     entry = getattr(answer, "result", None)
     if isinstance(entry, dict):
         before = read_vm(entry, None, 1.0, 15.0, count_page_cache=True)
-        read_vm(entry, before, 17.0, 15.0, count_page_cache=False)
+        found = read_vm(entry, before, 17.0, 15.0, count_page_cache=False)
+        values = found.fields.values() if found is not None else ()
+        assert all(isinstance(value, int | float) and 0 <= value < 1 << 62 for value in values), "a field is no number"
 
 
 def guest_definition(data: bytes) -> None:
