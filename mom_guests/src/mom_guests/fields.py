@@ -11,18 +11,18 @@ PERIOD: Final = "balloon_stats_period"
 REPORTING: Final = "balloon_reporting"
 AUTODEFLATE: Final = "balloon_autodeflate"
 
-_PROCESS = "/proc/PID/{} of the guest's QEMU process"
-_GROUP = "{} of the guest's cgroup"
-
 
 def _process(name: str, unit: Unit, description: str, file: str) -> FieldSpec:
-    return FieldSpec(name, unit, Scope.GUEST, description, _PROCESS.format(file))
+    return FieldSpec(name, unit, Scope.GUEST, description, f"/proc/PID/{file} of the guest's QEMU process")
+
+
+def _group(name: str, description: str, file: str) -> FieldSpec:
+    return FieldSpec(name, Unit.PERCENT, Scope.GUEST, description, f"{file} of the guest's cgroup")
 
 
 def _pressure(resource: str, kind: str, who: str, what: str) -> FieldSpec:
     description = f"time that {who} of the guest's tasks on the host waited for {what}, average of 10 s"
-    source = _GROUP.format(f"{resource}.pressure {kind} avg10")
-    return FieldSpec(f"host_psi_{resource}_{kind}_avg10", Unit.PERCENT, Scope.GUEST, description, source)
+    return _group(f"host_psi_{resource}_{kind}_avg10", description, f"{resource}.pressure {kind} avg10")
 
 
 MEMORY: Final = (
@@ -77,19 +77,15 @@ _SEEN: Final = (
     _process("host_swap", Unit.KIB, "memory of the guest that is in the host's swap", "status VmSwap"),
     _process("host_ksm_merged", Unit.KIB, "memory of the guest that KSM has merged", "ksm_stat ksm_merging_pages"),
     _process("host_ksm_profit", Unit.KIB, "what KSM saves there, less its own costs; may be negative", "ksm_stat ksm_process_profit"),
-    FieldSpec(
+    _group(
         "host_cgroup_cpu_usage",
-        Unit.PERCENT,
-        Scope.GUEST,
         "CPU time of the guest's cgroup: QEMU and its helpers, 100 being one host CPU",
-        _GROUP.format("cpu.stat usage_usec, or cpuacct.usage"),
+        "cpu.stat usage_usec, or cpuacct.usage",
     ),
-    FieldSpec(
+    _group(
         "host_cgroup_throttled",
-        Unit.PERCENT,
-        Scope.GUEST,
         "time that a CPU quota held the guest's cgroup back; more than 100 where it held back several CPUs",
-        _GROUP.format("cpu.stat throttled_usec"),
+        "cpu.stat throttled_usec",
     ),
     _pressure("memory", "some", "at least one", "memory"),
     _pressure("memory", "full", "all", "memory"),

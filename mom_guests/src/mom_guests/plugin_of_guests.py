@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar
 
 from pydantic import AfterValidator, Field
 
@@ -14,6 +14,7 @@ from mom_core import (
     Decision,
     Declaration,
     Duration,
+    Finding,
     Guest,
     Hypervisor,
     HypervisorError,
@@ -61,7 +62,10 @@ def _not_too_often(seconds: float) -> float:
     return seconds
 
 
-class PluginOfGuests:
+H = TypeVar("H", bound="SeenGuests[Any]")
+
+
+class PluginOfGuests(Generic[H]):
     """The part of a hypervisor's plugin that is the same for all: what is collected, the statistics period, the watch.
 
     `_hypervisor` and `_watch` are set in the plugin's `mom_setup`.
@@ -80,7 +84,7 @@ class PluginOfGuests:
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._reporting = settings
         self._context = context
-        self._hypervisor: SeenGuests[Any] | None = None
+        self._hypervisor: H | None = None
         self._watch: GuestWatch | None = None
 
     # --- declare and end ---------------------------------------------------------------------------------------------------------
@@ -188,16 +192,30 @@ class PluginOfGuests:
         return errors
 
     @hookimpl
+    def mom_doctor(self) -> Iterable[Finding]:
+        """Say if the guests can be reached, and what they lack."""
+        if self._hypervisor is None:
+            return []
+        try:
+            return list(self._examined(self._hypervisor))
+        except HypervisorError as error:
+            return [Finding(Severity.ERROR, self._context.name, error.message, error.hint)]
+
+    def _examined(self, hypervisor: H) -> Iterable[Finding]:
+        """Findings about the hypervisor and its guests. Raises `HypervisorError`."""
+        raise NotImplementedError
+
+    @hookimpl
     def mom_report(self, report: Report) -> None:
         """Tell the watch what the cycle saw of the guests, and asked of them."""
         if self._watch is not None:
             self._watch.follow(report)
 
-    def _own(self, hypervisor: Hypervisor) -> SeenGuests[Any] | None:
+    def _own(self, hypervisor: Hypervisor) -> H | None:
         """This plugin's hypervisor, if it is the one in use."""
         return self._hypervisor if hypervisor is self._hypervisor else None
 
-    def _ours(self, hypervisor: Hypervisor) -> SeenGuests[Any]:
+    def _ours(self, hypervisor: Hypervisor) -> H:
         own = self._own(hypervisor)
         if own is None:
             raise NotSupported("another plugin's hypervisor is in use")

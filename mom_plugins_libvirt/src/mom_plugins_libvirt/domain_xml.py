@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from mom_plugins_libvirt.agents import NO_CHANNELS, channels_of
 from mom_plugins_libvirt.promise_xml import NO_PROMISES, promises_of
-from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning, tuning_of
+from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning, natural_number, tuning_of
 
 _LONGEST_XML = 8 << 20
 """Characters. libvirt passes on no text of more than 4 MiB; one that is longer did not come from it."""
@@ -135,16 +135,10 @@ def _virtio_mem(domain: ElementTree.Element) -> tuple[int, int]:
 def _kib(element: ElementTree.Element | None) -> int:
     if element is None:
         return 0
-    kib = _natural(element.text) * _KIB.get(element.get("unit", "KiB"), 0)
+    kib = (natural_number(element.text) or 0) * _KIB.get(element.get("unit", "KiB"), 0)
     return int(kib) if kib <= _LARGEST_KIB else 0
 
 
 def _seconds(text: str | None) -> int:
-    seconds = _natural(text)
+    seconds = natural_number(text) or 0
     return seconds if seconds < 1 << 31 else 0
-
-
-def _natural(text: str | None) -> int:
-    """The number in this text; 0 where there is none."""
-    text = (text or "").strip()
-    return int(text) if len(text) < 20 and text.isascii() and text.isdigit() else 0

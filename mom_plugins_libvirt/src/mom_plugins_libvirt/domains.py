@@ -110,7 +110,7 @@ class Domains(SeenGuests[KnownDomain]):
 
     def _update(self, known: KnownDomain, record: Record, wall: float, monotonic: float) -> None:
         status, before, size, fresh = known.status, known.reading, known.size, known.fresh
-        known.status, known.reason = whole(record, "state.state"), whole(record, "state.reason")
+        known.status, known.reason = whole(record.get("state.state")) or 0, whole(record.get("state.reason")) or 0
         known.state = state_name(known.status)
         if status == PAUSED != known.status:
             known.since = monotonic
@@ -253,7 +253,6 @@ class Domains(SeenGuests[KnownDomain]):
             self._describe_now(known)
 
 
-def whole(record: Record, key: str) -> int:
-    """The number in a record; 0 where there is none."""
-    value = record.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+def whole(value: object) -> int | None:
+    """A number of libvirt's; None for what is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

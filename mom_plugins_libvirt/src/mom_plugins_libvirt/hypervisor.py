@@ -64,7 +64,7 @@ class LibvirtHypervisor(TunableGuests, MovableGuests):
         """The sizes of these guests now in KiB, by guest id, in one bulk call. A guest that is gone, unknown or silent is absent."""
         self._look_first()
         there = self.of({known.id for known in self.seen(guests)})
-        return {uuid: size for uuid, record in there.items() if (size := whole(record, "balloon.current")) > 0}
+        return {uuid: size for uuid, record in there.items() if (size := whole(record.get("balloon.current")))}
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
         """The balloon part of these guests' records, by guest id, in one bulk call; without those that are gone or silent."""

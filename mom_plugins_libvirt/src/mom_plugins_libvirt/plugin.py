@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from mom_core import Declaration, Duration, Finding, HypervisorError, PluginContext, Severity, Suggestion, format_duration, hookimpl
+from mom_core import Declaration, Duration, Finding, PluginContext, Suggestion, format_duration, hookimpl
 from mom_guests import PluginOfGuests
 from mom_plugins_libvirt.fields import GUEST_FIELDS, HOST_FIELDS
 from mom_plugins_libvirt.uri import checked
@@ -23,7 +23,7 @@ _PATIENT_SHARE = 0.45
 _SOCKETS = ("run/libvirt/libvirt-sock", "run/libvirt/virtqemud-sock")
 
 
-class LibvirtPlugin(PluginOfGuests):
+class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
     """QEMU guests under libvirt: who they are, what they use, their balloons."""
 
     class Settings(PluginOfGuests.Settings):
@@ -47,8 +47,6 @@ class LibvirtPlugin(PluginOfGuests):
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         super().__init__(settings, context)
         self._settings = settings
-        self._libvirt: LibvirtHypervisor | None = None
-        self._close: Callable[[], None] = _nothing
 
     @staticmethod
     @hookimpl
@@ -80,12 +78,10 @@ class LibvirtPlugin(PluginOfGuests):
         pids = root / self._settings.pid_directory.lstrip("/")
         sampling = SamplingSettings(self._settings.stale_after, pids, root / "proc", root / "sys/fs/cgroup")
         connection = Connection(self._connection_settings(self._settings.readonly), self._context.log)
-        self._close = connection.close
         hypervisor = LibvirtHypervisor(connection, sampling, self._context.log, monotonic=self._context.monotonic)
-        self._close = hypervisor.close
         hypervisor.subscribe(self._context.wake)
         connection.start()
-        self._hypervisor = self._libvirt = hypervisor
+        self._hypervisor = hypervisor
         if self._settings.watch:
             # One of its own, as a connection serves one call at a time, and none after one that hangs.
             self._watch_by(Connection(self._connection_settings(readonly=True), self._context.log.getChild("watch")))
@@ -94,7 +90,8 @@ class LibvirtPlugin(PluginOfGuests):
     def mom_teardown(self) -> None:
         """Watch no longer, and let the connections go."""
         self._stop_watching()
-        self._close()
+        if self._hypervisor is not None:
+            self._hypervisor.close()
 
     def _connection_settings(self, readonly: bool) -> ConnectionSettings:
         from mom_plugins_libvirt.connection import ConnectionSettings
@@ -106,18 +103,7 @@ class LibvirtPlugin(PluginOfGuests):
 
     # --- surface ---------------------------------------------------------------------------------------------------------
 
-    @hookimpl
-    def mom_doctor(self) -> Iterable[Finding]:
-        """Say if libvirt can be reached, and what the guests lack."""
-        from mom_plugins_libvirt.doctor import SUBJECT, examined
+    def _examined(self, hypervisor: LibvirtHypervisor) -> Iterable[Finding]:
+        from mom_plugins_libvirt.doctor import examined
 
-        if self._libvirt is None:
-            return []
-        try:
-            return list(examined(self._libvirt, readonly=self._settings.readonly, stats_period=self._settings.stats_period))
-        except HypervisorError as error:
-            return [Finding(Severity.ERROR, SUBJECT, error.message, error.hint)]
-
-
-def _nothing() -> None:
-    """Nothing was opened."""
+        return examined(hypervisor, readonly=self._settings.readonly, stats_period=self._settings.stats_period)

@@ -6,14 +6,13 @@ that was read.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 
 from mom_core import CpuTune, DiskTune, Entity, GuestBusy, GuestGone, HypervisorError, NetTune, NotSupported, printable
 from mom_guests import wanted_limits
-from mom_plugins_libvirt.domains import Domains
+from mom_plugins_libvirt.domains import Domains, whole
 from mom_plugins_libvirt.known_guest import KnownDomain
 from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning
 from mom_toolkit import NodeTune
@@ -78,10 +77,10 @@ class TunableGuests(Domains):
         except HypervisorError:  # this guest's matter only: what concerns all is raised by the bulk call
             return None
         self._untunable = ""
-        quota = _whole(answer.get("vcpu_quota"))
+        quota = whole(answer.get("vcpu_quota"))
         if quota is not None and not 0 < quota < MOST_QUOTA_US:  # how "no limit" is said depends on the version of cgroups
             quota = NO_QUOTA
-        return CpuTune(quota, _whole(answer.get("vcpu_period")), _whole(answer.get("cpu_shares")), tuning.user_limit_percent)
+        return CpuTune(quota, whole(answer.get("vcpu_period")), whole(answer.get("cpu_shares")), tuning.user_limit_percent)
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
         """Set what is given, in one call. A quota of -1 is no limit."""
@@ -204,7 +203,3 @@ def _has(tunes: Mapping[str, object]) -> str:
 def _reason(error: HypervisorError) -> str:
     """libvirt's words, without whom they were about."""
     return error.message.partition(": ")[2] or error.message
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and math.isfinite(value) else None

@@ -78,7 +78,7 @@ def _disks(disks: Iterable[Element], agreements: Iterable[Element]) -> Iterable[
         agreed = next((device for device in agreements if _is_about(device, name, path)), None)
         maximum, guaranteed = (None, None) if agreed is None else (_agreed(agreed, "maximum"), _agreed(agreed, "guaranteed"))
         tune = disk.find("iotune")
-        current = {key: 0 if tune is None else _number(tune.findtext(key)) or 0 for key in DISK_LIMITS}
+        current = {key: 0 if tune is None else natural_number(tune.findtext(key)) or 0 for key in DISK_LIMITS}
         yield DiskTune(name, path, current, maximum, guaranteed)
 
 
@@ -96,7 +96,7 @@ def _agreed(device: Element, what: str) -> Mapping[str, int] | None:
     found = device.find(f"{{{OVIRT_TUNE}}}{what}")
     if found is None:
         return None
-    return {key: number for key in DISK_LIMITS if (number := _number(found.findtext(f"{{{OVIRT_TUNE}}}{key}"))) is not None}
+    return {key: number for key in DISK_LIMITS if (number := natural_number(found.findtext(f"{{{OVIRT_TUNE}}}{key}"))) is not None}
 
 
 def _interfaces(interfaces: Iterable[Element]) -> Iterable[NetTune]:
@@ -110,7 +110,7 @@ def _interfaces(interfaces: Iterable[Element]) -> Iterable[NetTune]:
 def _bandwidth(direction: Element | None) -> Mapping[str, int]:
     if direction is None:
         return {}
-    return {key: number for key in BANDWIDTH if (number := _number(direction.get(key)))}
+    return {key: number for key in BANDWIDTH if (number := natural_number(direction.get(key)))}
 
 
 def _nodes(memory: Element | None) -> NodeTune:
@@ -119,6 +119,7 @@ def _nodes(memory: Element | None) -> NodeTune:
     return NodeTune(memory.get("mode", "strict"), parse_number_list(memory.get("nodeset", "")) or frozenset())
 
 
-def _number(text: str | None) -> int | None:
+def natural_number(text: str | None) -> int | None:
+    """The number in this text; None where there is none."""
     text = (text or "").strip()
     return int(text) if 0 < len(text) <= _LONGEST_NUMBER and text.isascii() and text.isdigit() else None

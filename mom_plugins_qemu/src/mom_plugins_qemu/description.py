@@ -179,11 +179,6 @@ def _memory_devices(listed: Answer) -> tuple[int, tuple[VirtioMem, ...]]:
     return dimms, tuple(found)
 
 
-def virtio_mem_of(answer: Answer) -> tuple[VirtioMem, ...]:
-    """The virtio-mem devices in an answer to `query-memory-devices`. Raises `WireError`."""
-    return _memory_devices(answer)[1]
-
-
 def looked(description: Description, answers: Sequence[Answer]) -> Look:
     """How a guest is, by the answers to its `looking`. Raises `WireError`."""
     status, migration, *rest = answers
@@ -207,7 +202,7 @@ def size_record(description: Description, answers: Sequence[Answer]) -> Record:
     """A guest's record, by the answers to its `size_questions`. Raises `WireError`."""
     virtio_mem = description.virtio_mem
     if virtio_mem:
-        virtio_mem, answers = virtio_mem_of(answers[0]), answers[1:]
+        virtio_mem, answers = _memory_devices(answers[0])[1], answers[1:]
     return balloon_record(description, answers, virtio_mem)[0]
 
 

@@ -34,34 +34,22 @@ def _source(record: str) -> str:
     return source if source.startswith("/") else f"QMP {source}"
 
 
-GUEST_FIELDS: Final = (
-    *guest_fields(_source),
-    FieldSpec(
-        "reclaim_cost",
-        Unit.RATIO,
-        Scope.GUEST,
-        "what it costs to take memory from the guest; 1 is ordinary",
-        "shares of Proxmox VE, by 1000",
-    ),
-)
+def _field(name: str, unit: Unit, description: str, source: str) -> FieldSpec:
+    return FieldSpec(name, unit, Scope.GUEST, description, source)
+
+
 SIZED_BY: Final = "sized_by"
 VIRTIO_MEM: Final = "virtio-mem"
 
-PLUGGED_FIELDS: Final = (
-    *(
-        FieldSpec(name, Unit.KIB, Scope.GUEST, description, f"QMP query-memory-devices {source}")
-        for name, description, source in (
-            (PLUGGED, "memory that virtio-mem has plugged in; of guests with one such device", "size"),
-            (PLUGGED_MAXIMUM, "what virtio-mem can have plugged in", "max-size"),
-        )
-    ),
-    FieldSpec(
-        SIZED_BY,
-        Unit.TEXT,
-        Scope.GUEST,
-        f"which way the guest is sized by `balloon_target`: `balloon` or `{VIRTIO_MEM}`; of guests with one virtio-mem device",
-        "the guest's devices",
-    ),
+_WAYS: Final = f"which way the guest is sized by `balloon_target`: `balloon` or `{VIRTIO_MEM}`; of guests with one virtio-mem device"
+_PLUGGED: Final = "memory that virtio-mem has plugged in; of guests with one such device"
+
+GUEST_FIELDS: Final = (
+    *guest_fields(_source),
+    _field("reclaim_cost", Unit.RATIO, "what it costs to take memory from the guest; 1 is ordinary", "shares of Proxmox VE, by 1000"),
+    _field(PLUGGED, Unit.KIB, _PLUGGED, "QMP query-memory-devices size"),
+    _field(PLUGGED_MAXIMUM, Unit.KIB, "what virtio-mem can have plugged in", "QMP query-memory-devices max-size"),
+    _field(SIZED_BY, Unit.TEXT, _WAYS, "the guest's devices"),
 )
 
 LONGEST_STAY: Final = "monitor_stay"

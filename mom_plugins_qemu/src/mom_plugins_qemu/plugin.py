@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field
 
-from mom_core import Declaration, Finding, Hypervisor, HypervisorError, PluginContext, Severity, Suggestion, Value, hookimpl
+from mom_core import Declaration, Finding, Hypervisor, HypervisorError, PluginContext, Suggestion, Value, hookimpl
 from mom_guests import PluginOfGuests
-from mom_plugins_qemu.fields import GUEST_FIELDS, HOST_FIELDS, LONGEST_STAY, PLUGGED_FIELDS, WAY
+from mom_plugins_qemu.fields import GUEST_FIELDS, HOST_FIELDS, LONGEST_STAY, WAY
 from mom_plugins_qemu.monitors import checked, monitors, trusted_users
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _SOCKETS = ("/run/qemu-server/*.qmp", "/run/qemu/*.qmp")
 """Proxmox VE's monitors, and where hosts that start QEMU by themselves keep theirs, as a rule."""
 
 
-class QemuPlugin(PluginOfGuests):
+class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
     """Guests of QEMU without libvirt: who they are, what they use, their balloons."""
 
     class Settings(PluginOfGuests.Settings):
@@ -44,7 +44,6 @@ class QemuPlugin(PluginOfGuests):
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         super().__init__(settings, context)
         self._settings = settings
-        self._qemu: QemuHypervisor | None = None
         self._events: EventMonitors | None = None
 
     @staticmethod
@@ -63,7 +62,7 @@ class QemuPlugin(PluginOfGuests):
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
         """The fields of each guest and of all together, the statistics period, and which of two ways sizes guests."""
-        return (*GUEST_FIELDS, *PLUGGED_FIELDS, *HOST_FIELDS, *super().mom_declare(), WAY)
+        return (*GUEST_FIELDS, *HOST_FIELDS, *super().mom_declare(), WAY)
 
     # --- life --------------------------------------------------------------------------------------------------------------------
 
@@ -87,14 +86,14 @@ class QemuPlugin(PluginOfGuests):
             settings.guest_files,
             self._observes,
         )
-        self._hypervisor = self._qemu = QemuHypervisor(sampling, context.log, monotonic=context.monotonic)
+        self._hypervisor = hypervisor = QemuHypervisor(sampling, context.log, monotonic=context.monotonic)
         if settings.event_sockets:
-            self._qemu.subscribe(context.wake)
+            hypervisor.subscribe(context.wake)
             log = context.log.getChild("events")
-            self._events = EventMonitors(context.root, settings.event_sockets, self._qemu.heard, self._qemu.resized, log, users)
+            self._events = EventMonitors(context.root, settings.event_sockets, hypervisor.heard, hypervisor.resized, log, users)
             self._events.start()
         if settings.watch:
-            self._watch_by(self._qemu)
+            self._watch_by(hypervisor)
 
     def _observes(self) -> bool:
         return self._context.configuration().get("mode") == "observe"
@@ -110,8 +109,8 @@ class QemuPlugin(PluginOfGuests):
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
         """How many guests cannot be relied on, and how long another client of a monitor had to wait for mom."""
         found = dict(super().mom_collect_host(hypervisor))
-        if self._qemu is not None and hypervisor is self._qemu:
-            found[LONGEST_STAY] = self._qemu.longest_stay()
+        if self._hypervisor is not None and hypervisor is self._hypervisor:
+            found[LONGEST_STAY] = self._hypervisor.longest_stay()
         return found
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
@@ -132,17 +131,10 @@ class QemuPlugin(PluginOfGuests):
 
         return [PROXMOX]
 
-    @hookimpl
-    def mom_doctor(self) -> Iterable[Finding]:
-        """Say which monitors answer, and what the guests lack."""
-        from mom_plugins_qemu.doctor import SUBJECT, examined
+    def _examined(self, hypervisor: QemuHypervisor) -> Iterable[Finding]:
+        from mom_plugins_qemu.doctor import examined
 
-        if self._qemu is None:
-            return []
-        try:
-            return list(examined(self._qemu, readonly=self._settings.readonly, stats_period=self._settings.stats_period))
-        except HypervisorError as error:
-            return [Finding(Severity.ERROR, SUBJECT, error.message, error.hint)]
+        return examined(hypervisor, readonly=self._settings.readonly, stats_period=self._settings.stats_period)
 
 
 def _found(root: Path, patterns: Sequence[str]) -> bool:
