@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from mom_core import Entity, Scope
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.connection import Connection
 from mom_plugins_libvirt.failures import INVALID_ARGUMENT, NO_DOMAIN, OPERATION_INVALID, OPERATION_TIMEOUT
@@ -78,6 +79,10 @@ class FakeGuest:
         """Who gives its job up has no answer before this, though the job is over."""
         self.hangs: threading.Event | None = None
         """Calls on this guest wait for it."""
+
+    @property
+    def entity(self) -> Entity:
+        return Entity(Scope.GUEST, self.uuid, self.name)
 
     @property
     def xml(self) -> str:
@@ -392,6 +397,19 @@ class FakeLibvirtd:
         return self.connections[-1]
 
     openReadOnly = open
+
+
+class NoLoop:
+    """Takes the place of libvirt's event loop, of which the fake has no need."""
+
+    def __init__(self, module: object = None) -> None:
+        pass
+
+    def start(self) -> None:
+        pass
+
+    def stop(self, patience: float) -> None:
+        pass
 
 
 class HandClock:

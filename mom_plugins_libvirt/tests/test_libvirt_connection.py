@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from fake_libvirt import LONG_SECONDS, FakeError, FakeLibvirtd, HandClock, impatient, until
+from fake_libvirt import LONG_SECONDS, FakeError, FakeLibvirtd, HandClock, NoLoop, impatient, until
 
 import mom_plugins_libvirt.connection as module
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported
@@ -210,18 +210,11 @@ def test_an_attempt_to_connect_that_hangs_for_long_is_not_the_last(libvirtd: Fak
     until(lambda: sum(not connection.closed for connection in libvirtd.connections) == 1)
 
 
-class _NoLoop:
-    """Takes the place of a turning event loop."""
-
-    def stop(self, patience: float) -> None:
-        """Nothing turns."""
-
-
 @pytest.fixture
 def with_loop(make: Make, monkeypatch: pytest.MonkeyPatch) -> Connection:
     """A connection that was started."""
     connection = make()
-    monkeypatch.setattr(connection, "_loop", _NoLoop())
+    monkeypatch.setattr(connection, "_loop", NoLoop())
     return connection
 
 

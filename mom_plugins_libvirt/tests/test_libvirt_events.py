@@ -14,7 +14,7 @@ from fake_libvirt import LONG_SECONDS, FakeGuest, FakeLibvirtd, HandClock, MakeH
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mom_core import Entity, Guest, Scope, Value
+from mom_core import Guest, Value
 from mom_guests import Resizes, Subscribers
 from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 from mom_plugins_libvirt.domains import SamplingSettings
@@ -152,13 +152,16 @@ def test_a_tunable_event_has_the_description_read_again(libvirtd: FakeLibvirtd, 
 def test_own_balloons_wake_nobody_and_others_do(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
     guest = libvirtd.add("g")
     heard: list[str] = []
-    hypervisor.subscribe(heard.append)
+    unsubscribe = hypervisor.subscribe(heard.append)
     hypervisor.guests()
-    hypervisor.set_balloon(Entity(Scope.GUEST, guest.uuid, "g"), 600 * MIB)
+    hypervisor.set_balloon(guest.entity, 600 * MIB)
     for size in (900, 600):
         libvirtd.connections[0].tell_of(guest, libvirtd.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, size * MIB)
     assert heard == []
     libvirtd.connections[0].tell_of(guest, libvirtd.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, 400 * MIB)
+    unsubscribe()
+    unsubscribe()
+    libvirtd.connections[0].tell(guest, 2)
     assert heard == ["guest g was resized by another process"]
 
 

@@ -29,10 +29,6 @@ from mom_toolkit import AgentAccess, CpuPinControl, LifecycleControl, MigrationC
 BALLOON, PERIOD = "balloon_target", "balloon_stats_period"
 
 
-def entity(guest: FakeGuest) -> Entity:
-    return Entity(Scope.GUEST, guest.uuid, guest.name)
-
-
 def listed(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> Guest:
     return next(found for found in hypervisor.guests() if found.id == guest.uuid)
 
@@ -67,7 +63,7 @@ def test_reading_back_balloons_is_one_call(libvirtd: FakeLibvirtd, hypervisor: L
     guests = [libvirtd.add(f"g{number}") for number in range(50)]
     hypervisor.guests()
     libvirtd.calls.clear()
-    sizes = hypervisor.balloon_sizes([entity(guest) for guest in guests[:30]] + [Entity(Scope.GUEST, "unknown", "unknown")])
+    sizes = hypervisor.balloon_sizes([guest.entity for guest in guests[:30]] + [Entity(Scope.GUEST, "unknown", "unknown")])
     assert sizes == {guest.uuid: 1 << 20 for guest in guests[:30]}
     assert libvirtd.calls == {"domainListGetStats": 1}
 
@@ -112,7 +108,7 @@ def test_a_guest_has_its_properties_and_an_incarnation(libvirtd: FakeLibvirtd, h
 def test_no_name_harms(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, name: str) -> None:
     guest = libvirtd.add(name, "u")
     assert listed(hypervisor, guest).name == name
-    hypervisor.set_balloon(entity(guest), 1000)
+    hypervisor.set_balloon(guest.entity, 1000)
     assert guest.current == 1000
 
 
@@ -192,12 +188,12 @@ def test_a_guest_is_left_alone_while_libvirt_works_on_it(
     assert listed(hypervisor, guest).blocked == {}
     guest.job = {"type": 2, "operation": operation}
     with pytest.raises(GuestBusy, match=what):
-        hypervisor.set_balloon(entity(guest), 1 << 19)
+        hypervisor.set_balloon(guest.entity, 1 << 19)
     assert libvirtd.calls["setMemoryFlags"] == 0, "libvirt would make it wait for the end of that"
     assert listed(hypervisor, guest).blocked == {"*": f"the guest is {what}"}
     guest.job = {"type": 2, "operation": 9}  # a backup
     assert listed(hypervisor, guest).blocked == {}
-    hypervisor.set_balloon(entity(guest), 1 << 19)
+    hypervisor.set_balloon(guest.entity, 1 << 19)
     assert guest.current == 1 << 19
 
 
@@ -223,10 +219,10 @@ def test_memory_that_virtio_mem_has_not_plugged_in_is_none_and_what_it_has_is_no
     found = listed(hypervisor, guest)
     assert hypervisor.fields([found])[guest.uuid]["balloon_max"] == 320 << 10
     with pytest.raises(NotSupported):
-        hypervisor.set_balloon(entity(guest), 321 << 10)
+        hypervisor.set_balloon(guest.entity, 321 << 10)
     with pytest.raises(NotSupported, match="balloon cannot take"):
-        hypervisor.set_balloon(entity(guest), 128 << 10)
-    hypervisor.set_balloon(entity(guest), 278 << 10)
+        hypervisor.set_balloon(guest.entity, 128 << 10)
+    hypervisor.set_balloon(guest.entity, 278 << 10)
     assert guest.current == 150 << 10, "libvirt is asked for the balloon's part only"
     guest.devices, guest.current = _VIRTIO_MEM.format(64 << 10), 256 << 10
     found = listed(hypervisor, guest)
@@ -254,7 +250,7 @@ def test_with_statistics_off_a_silent_driver_proves_nothing(
     hypervisor.guests()
     clock.now += 61
     assert listed(hypervisor, guest).blocked == {}
-    hypervisor.set_stats_period(entity(guest), 2)
+    hypervisor.set_stats_period(guest.entity, 2)
     assert listed(hypervisor, guest).blocked == {}, "the grace counts from when they were switched on"
     clock.now += 61
     assert BALLOON in listed(hypervisor, guest).blocked
@@ -284,18 +280,18 @@ def test_a_guest_that_vanishes_between_two_calls_harms_nothing(libvirtd: FakeLib
     guests = hypervisor.guests()
     del libvirtd.guests[goes.uuid]
     assert set(hypervisor.fields(guests)) == {stays.uuid, goes.uuid}
-    assert set(hypervisor.balloon_sizes([entity(stays), entity(goes)])) == {stays.uuid}
+    assert set(hypervisor.balloon_sizes([stays.entity, goes.entity])) == {stays.uuid}
     for ask in (
-        lambda: hypervisor.set_balloon(entity(goes), 1000),
-        lambda: hypervisor.set_stats_period(entity(goes), 5),
-        lambda: hypervisor.stats_period(entity(goes)),
+        lambda: hypervisor.set_balloon(goes.entity, 1000),
+        lambda: hypervisor.set_stats_period(goes.entity, 5),
+        lambda: hypervisor.stats_period(goes.entity),
     ):
         with pytest.raises(GuestGone):
             ask()
     assert [guest.id for guest in hypervisor.guests()] == [stays.uuid]
     assert set(hypervisor.fields(guests)) == {stays.uuid}
     with pytest.raises(GuestGone):
-        hypervisor.set_balloon(entity(goes), 1000)
+        hypervisor.set_balloon(goes.entity, 1000)
 
 
 def test_a_guest_that_vanishes_before_it_is_described_is_not_listed(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
@@ -319,9 +315,9 @@ def test_sizes_that_make_no_sense_are_refused(libvirtd: FakeLibvirtd, hypervisor
     hypervisor.guests()
     for size in ((1 << 20) + 1, 0, -5, True, 1e6, float("nan"), "1000"):
         with pytest.raises(NotSupported):
-            hypervisor.set_balloon(entity(guest), size)  # type: ignore[arg-type]  # on purpose
+            hypervisor.set_balloon(guest.entity, size)  # type: ignore[arg-type]  # on purpose
     assert libvirtd.calls["setMemoryFlags"] == 0
-    hypervisor.set_balloon(entity(guest), 1 << 20)
+    hypervisor.set_balloon(guest.entity, 1 << 20)
 
 
 def test_a_guest_that_hangs_is_asked_once_and_blocked_until_it_answers(
@@ -334,14 +330,14 @@ def test_a_guest_that_hangs_is_asked_once_and_blocked_until_it_answers(
     with impatient(hypervisor._connection):
         for _ in range(3):
             with pytest.raises(GuestBusy):
-                hypervisor.set_balloon(entity(guest), 1000)
+                hypervisor.set_balloon(guest.entity, 1000)
     until(lambda: libvirtd.calls["jobStats"] > described)
     assert libvirtd.calls["jobStats"] - described == 1
     assert listed(hypervisor, guest).blocked == {"*": "the guest has not answered libvirt's last call"}
     guest.hangs.set()
     guest.hangs = None
     until(lambda: not listed(hypervisor, guest).blocked)
-    hypervisor.set_balloon(entity(guest), 2000)
+    hypervisor.set_balloon(guest.entity, 2000)
     assert guest.current == 2000
 
 
@@ -387,19 +383,14 @@ def test_a_read_only_connection_blocks_everything(libvirtd: FakeLibvirtd, make_h
     guest = libvirtd.add("g")
     hypervisor = make_hypervisor(readonly=True)
     assert listed(hypervisor, guest).blocked == {"*": "the connection to libvirt is read-only"}
-    assert hypervisor.cpu_tunes([entity(guest)])[guest.uuid].shares == 1024
+    assert hypervisor.cpu_tunes([guest.entity])[guest.uuid].shares == 1024
     for change in (
-        lambda: hypervisor.set_balloon(entity(guest), 1000),
-        lambda: hypervisor.set_cpu_tune(entity(guest), shares=100),
-        lambda: hypervisor.pause(entity(guest)),
+        lambda: hypervisor.set_balloon(guest.entity, 1000),
+        lambda: hypervisor.set_cpu_tune(guest.entity, shares=100),
+        lambda: hypervisor.pause(guest.entity),
     ):
         with pytest.raises(PermissionDenied):
             change()
-
-
-def test_a_process_that_has_just_started_can_restore(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
-    guest = libvirtd.add("g")
-    assert hypervisor.balloon_sizes([entity(guest)]) == {guest.uuid: 1 << 20}
 
 
 def test_what_the_host_sees_of_a_guest_is_known_where_it_runs_here(
@@ -417,20 +408,6 @@ def test_what_the_host_sees_of_a_guest_is_known_where_it_runs_here(
     assert listed(hypervisor, guest).properties["pid"] == 42
     assert hypervisor.fields(hypervisor.guests())[guest.uuid]["host_swap"] == 2048
     assert "pid" not in listed(make_hypervisor("fake://elsewhere/system"), guest).properties
-
-
-def test_subscribers_hear_of_changes_until_they_do_not_want_to(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
-    guest = libvirtd.add("two\nlines")
-    heard: list[str] = []
-    unsubscribe = hypervisor.subscribe(heard.append)
-    hypervisor.guests()
-    for event in (0, 1, 2, 5):  # defined, undefined, started, stopped
-        libvirtd.connections[0].tell(guest, event)
-    assert heard == ["guest two\\nlines started", "guest two\\nlines stopped"]
-    unsubscribe()
-    unsubscribe()
-    libvirtd.connections[0].tell(guest, 2)
-    assert len(heard) == 2
 
 
 def test_nothing_is_known_while_libvirtd_cannot_be_reached(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:

@@ -22,7 +22,7 @@ def guest(libvirtd: FakeLibvirtd) -> FakeGuest:
 
 @pytest.fixture
 def entity(guest: FakeGuest) -> Entity:
-    return Entity(Scope.GUEST, guest.uuid, guest.name)
+    return guest.entity
 
 
 def test_a_guest_is_paused_goes_on_is_saved_and_started_and_is_off_when_it_obeys(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
-from fake_libvirt import LONG_SECONDS, FakeError, FakeGuest, FakeLibvirtd, until
+from fake_libvirt import LONG_SECONDS, FakeError, FakeLibvirtd, NoLoop, until
 from pydantic import ValidationError
 
 import mom_plugins_libvirt.connection as connection_module
@@ -23,19 +23,6 @@ from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 PERIOD = "balloon_stats_period"
 MakePlugin = Callable[..., LibvirtPlugin]
 PATIENT = {"call_timeout": f"{LONG_SECONDS:.0f}s", "deadline": f"{3 * LONG_SECONDS:.0f}s"}
-
-
-class NoLoop:
-    """Takes the place of libvirt's event loop, which the fake has no need of."""
-
-    def __init__(self, module: object) -> None:
-        pass
-
-    def start(self) -> None:
-        pass
-
-    def stop(self, patience: float) -> None:
-        pass
 
 
 @pytest.fixture
@@ -61,10 +48,6 @@ def own(plugin: LibvirtPlugin) -> LibvirtHypervisor:
     found = plugin.mom_hypervisor()
     assert isinstance(found, LibvirtHypervisor)
     return found
-
-
-def entity(guest: FakeGuest) -> Entity:
-    return Entity(Scope.GUEST, guest.uuid, guest.name)
 
 
 def test_defaults_are_sensible_and_nonsense_is_refused() -> None:
@@ -122,8 +105,8 @@ def test_a_period_is_set_and_read_back(make_plugin: MakePlugin, libvirtd: FakeLi
     off.period = 0
     own(plugin).guests()
     del libvirtd.guests[gone.uuid]
-    wanted = [Decision(entity(off), PERIOD, 2), Decision(entity(on), PERIOD, 2), Decision(entity(gone), PERIOD, 2)]
-    wanted += [Decision(entity(off), PERIOD, value) for value in (-1, 3601, 1.5, True, "2", None)]
+    wanted = [Decision(off.entity, PERIOD, 2), Decision(on.entity, PERIOD, 2), Decision(gone.entity, PERIOD, 2)]
+    wanted += [Decision(off.entity, PERIOD, value) for value in (-1, 3601, 1.5, True, "2", None)]
     outcomes = [outcome for one in wanted for outcome in apply_decisions(plugin, [one], own(plugin))]
     assert [outcome.decision for outcome in outcomes] == wanted
     assert [outcome.status for outcome in outcomes] == [Status.APPLIED, Status.UNCHANGED, Status.GONE] + [Status.REFUSED] * 6

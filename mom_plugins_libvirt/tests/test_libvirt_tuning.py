@@ -14,10 +14,6 @@ DISK = "<disk device='disk'><source file='/a'/><target dev='vda'/><iotune><read_
 INTERFACE = "<interface><target dev='vnet0'/><bandwidth><inbound average='100'/></bandwidth></interface>"
 
 
-def entity(guest: FakeGuest) -> Entity:
-    return Entity(Scope.GUEST, guest.uuid, guest.name)
-
-
 @pytest.fixture
 def guest(libvirtd: FakeLibvirtd) -> FakeGuest:
     guest = libvirtd.add("one")
@@ -31,30 +27,30 @@ def test_limits_are_read_once_for_each_description_however_often_they_are_looked
     for _ in range(4):
         guest.statistics["balloon.last-update"] = int(clock.wall())
         hypervisor.guests()
-        assert hypervisor.cpu_tunes([entity(guest)]) == {guest.uuid: CpuTune(-1, 100_000, 1024, 100.0)}
-        assert [disk.current["read_bytes_sec"] for disk in hypervisor.io_tunes([entity(guest)])[guest.uuid]] == [5000]
-        assert hypervisor.net_tunes([entity(guest)])[guest.uuid] == (NetTune("vnet0", {"average": 100}, {}),)
-        assert hypervisor.cpu_pins([entity(guest)])[guest.uuid] == [{0, 1}, {0, 1}]
+        assert hypervisor.cpu_tunes([guest.entity]) == {guest.uuid: CpuTune(-1, 100_000, 1024, 100.0)}
+        assert [disk.current["read_bytes_sec"] for disk in hypervisor.io_tunes([guest.entity])[guest.uuid]] == [5000]
+        assert hypervisor.net_tunes([guest.entity])[guest.uuid] == (NetTune("vnet0", {"average": 100}, {}),)
+        assert hypervisor.cpu_pins([guest.entity])[guest.uuid] == [{0, 1}, {0, 1}]
         clock.now += 5
     assert libvirtd.calls["XMLDesc"] == libvirtd.calls["schedulerParametersFlags"] == libvirtd.calls["vcpuPinInfo"] == 1
     clock.now += 300  # a change of which no event has told
     guest.devices = DISK.replace("5000", "6000")
     hypervisor.guests()
-    assert hypervisor.io_tunes([entity(guest)])[guest.uuid][0].current["read_bytes_sec"] == 6000
+    assert hypervisor.io_tunes([guest.entity])[guest.uuid][0].current["read_bytes_sec"] == 6000
 
 
 @pytest.mark.parametrize(("quota", "known"), [(-1, -1), (50_000, 50_000), (17592186044415, -1), (18446744073709551, -1)])
 def test_however_no_limit_is_said_it_is_minus_one(hypervisor: LibvirtHypervisor, guest: FakeGuest, quota: int, known: int) -> None:
     assert guest.scheduler is not None
     guest.scheduler["vcpu_quota"] = quota
-    assert hypervisor.cpu_tunes([entity(guest)])[guest.uuid].quota_us == known
+    assert hypervisor.cpu_tunes([guest.entity])[guest.uuid].quota_us == known
 
 
 def test_cpu_limits_are_set_in_one_call_and_read_again(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
-    hypervisor.set_cpu_tune(entity(guest), 50_000, 200_000, 512)
+    hypervisor.set_cpu_tune(guest.entity, 50_000, 200_000, 512)
     assert guest.tuned == [({"vcpu_quota": 50_000, "vcpu_period": 200_000, "cpu_shares": 512},)]
-    assert hypervisor.cpu_tunes([entity(guest)])[guest.uuid] == CpuTune(50_000, 200_000, 512, 100.0)
-    hypervisor.set_cpu_tune(entity(guest), quota_us=-7)
+    assert hypervisor.cpu_tunes([guest.entity])[guest.uuid] == CpuTune(50_000, 200_000, 512, 100.0)
+    hypervisor.set_cpu_tune(guest.entity, quota_us=-7)
     assert guest.tuned[-1] == ({"vcpu_quota": -1},)
 
 
@@ -73,12 +69,12 @@ def test_what_the_guest_or_the_host_has_not_is_refused_before_the_call(
     hypervisor: LibvirtHypervisor, guest: FakeGuest, call: Callable[[LibvirtHypervisor, Entity], None], said: str
 ) -> None:
     with pytest.raises(NotSupported, match=said):
-        call(hypervisor, entity(guest))
+        call(hypervisor, guest.entity)
     assert guest.tuned == []
 
 
 def test_all_limits_of_a_kind_are_sent_as_libvirt_takes_missing_ones_for_none(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
-    hypervisor.set_io_tune(entity(guest), "vda", {"write_bytes_sec": 7})
+    hypervisor.set_io_tune(guest.entity, "vda", {"write_bytes_sec": 7})
     ((disk, wanted),) = guest.tuned
     assert disk == "vda"
     assert isinstance(wanted, dict)
@@ -88,27 +84,27 @@ def test_all_limits_of_a_kind_are_sent_as_libvirt_takes_missing_ones_for_none(hy
 def test_what_was_set_is_seen_at_once(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
     hypervisor.guests()
     guest.devices = DISK.replace("5000", "1") + INTERFACE.replace("100", "200")  # what libvirt says after the call
-    hypervisor.set_io_tune(entity(guest), "vda", {"read_bytes_sec": 1})
-    assert hypervisor.io_tunes([entity(guest)])[guest.uuid][0].current["read_bytes_sec"] == 1
-    assert hypervisor.net_tunes([entity(guest)])[guest.uuid][0].inbound == {"average": 200}
+    hypervisor.set_io_tune(guest.entity, "vda", {"read_bytes_sec": 1})
+    assert hypervisor.io_tunes([guest.entity])[guest.uuid][0].current["read_bytes_sec"] == 1
+    assert hypervisor.net_tunes([guest.entity])[guest.uuid][0].inbound == {"average": 200}
 
 
 def test_an_empty_direction_takes_the_limit_away(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
-    hypervisor.set_net_tune(entity(guest), "vnet0", {}, {"average": 10, "burst": 4})
+    hypervisor.set_net_tune(guest.entity, "vnet0", {}, {"average": 10, "burst": 4})
     assert guest.tuned == [("vnet0", {"inbound.average": 0, "outbound.average": 10, "outbound.burst": 4})]
 
 
 def test_a_bandwidth_that_cannot_be_set_whole_is_taken_back(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
     guest.bad_average = 7
     with pytest.raises(HypervisorError, match="tc failed"):
-        hypervisor.set_net_tune(entity(guest), "vnet0", {"average": 7}, {})
+        hypervisor.set_net_tune(guest.entity, "vnet0", {"average": 7}, {})
     assert guest.tuned[-1] == ("vnet0", {"inbound.average": 100, "outbound.average": 0})
 
 
 def test_vcpus_are_pinned_and_memory_is_placed(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
-    hypervisor.set_cpu_pin(entity(guest), 1, {0})
-    assert hypervisor.cpu_pins([entity(guest)])[guest.uuid] == [{0, 1}, {0}]
-    hypervisor.set_node_tune(entity(guest), {1, 0})
+    hypervisor.set_cpu_pin(guest.entity, 1, {0})
+    assert hypervisor.cpu_pins([guest.entity])[guest.uuid] == [{0, 1}, {0}]
+    hypervisor.set_node_tune(guest.entity, {1, 0})
     assert guest.tuned[-1] == ({"numa_nodeset": "0,1"},)
 
 

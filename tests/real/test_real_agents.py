@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -260,15 +259,3 @@ def test_guestd_is_asked_over_tcp(make_agents: MakeMom, guest: RealGuest, tmp_pa
     finally:
         daemon.terminate()
         daemon.wait(60)
-
-
-def test_nothing_of_it_is_left_running(make_agents: MakeMom, guest: RealGuest) -> None:
-    mom = make_agents()
-    mom.once_known(guest, "mem_available")
-    mom.agents.mom_teardown()
-    mom.libvirt.plugin.mom_teardown()
-
-    def left() -> list[str]:
-        return [thread.name for thread in threading.enumerate() if thread.name.startswith("guestagent")]
-
-    eventually("calls that were under way are over, and their threads with them", lambda: not left(), 60)

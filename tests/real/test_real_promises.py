@@ -43,6 +43,8 @@ def test_real_guests_keep_what_their_metadata_and_the_yaml_file_promise(lab: Lab
         return size is not None and bool(size <= kib)
 
     maximum = 192 * MIB
+    known = ("balloon_max", "column.used", "mem_usable", "column.swap", "column.guarantee", "stats_age")
+    eventually("all figures of a guest are known", lambda: all(sizes().get("yaml", {}).get(name) is not None for name in known), 60)
     eventually("a guest without a promise gives what it does not need", lambda: has_shrunk("nothing", maximum - 8 * MIB), 60)
     eventually("a guest gives what is beyond its promise", lambda: has_shrunk("yaml", maximum - 8 * MIB), 60)
     for _ in range(5):
