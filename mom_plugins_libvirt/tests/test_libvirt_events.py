@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mom_core import Guest, Value
-from mom_guests import Resizes, Subscribers
+from mom_guests import Resizes
 from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 from mom_plugins_libvirt.domains import SamplingSettings
 from mom_plugins_libvirt.events import BALLOON, EVENT_KINDS, LIFECYCLE, EventBook, GuestEvent
@@ -36,9 +36,7 @@ def resizes(clock: HandClock) -> Resizes:
 
 @pytest.fixture
 def book(resizes: Resizes, heard: list[str]) -> EventBook:
-    subscribers = Subscribers()
-    subscribers.subscribe(heard.append)
-    return EventBook(resizes, subscribers)
+    return EventBook(resizes, heard.append)
 
 
 def balloon(size_mib: float, uuid: str = "u") -> GuestEvent:
@@ -149,19 +147,15 @@ def test_a_tunable_event_has_the_description_read_again(libvirtd: FakeLibvirtd, 
     assert libvirtd.calls["XMLDesc"] == 2
 
 
-def test_own_balloons_wake_nobody_and_others_do(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
+def test_own_balloons_wake_nobody_and_others_do(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, heard: list[str]) -> None:
     guest = libvirtd.add("g")
-    heard: list[str] = []
-    unsubscribe = hypervisor.subscribe(heard.append)
+    hypervisor.tell = heard.append
     hypervisor.guests()
     hypervisor.set_balloon(guest.entity, 600 * MIB)
     for size in (900, 600):
         libvirtd.connections[0].tell_of(guest, libvirtd.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, size * MIB)
     assert heard == []
     libvirtd.connections[0].tell_of(guest, libvirtd.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, 400 * MIB)
-    unsubscribe()
-    unsubscribe()
-    libvirtd.connections[0].tell(guest, 2)
     assert heard == ["guest g was resized by another process"]
 
 

@@ -14,7 +14,6 @@ from .qemu_process import Merged as Merged, merged as merged, swapped_kib as swa
 from .resizes import Resizes as Resizes
 from .seen_guests import BALLOON as BALLOON, SeenGuest as SeenGuest, SeenGuests as SeenGuests
 from .statistics import Reading as Reading, Record as Record, convert as convert, possible_maximum as possible_maximum
-from .subscribers import Subscribers as Subscribers
 from .watch import (
     BalloonStatistics as BalloonStatistics,
     GuestWatch as GuestWatch,

@@ -14,7 +14,6 @@ from mom_guests.fields import PERIOD
 from mom_guests.host_side import HostSide
 from mom_guests.resizes import Resizes
 from mom_guests.statistics import Reading, Record, convert, usable_memory
-from mom_guests.subscribers import Subscribers
 from mom_toolkit import boot_id, stale_seconds
 
 BALLOON: Final = "balloon_target"
@@ -148,7 +147,8 @@ class SeenGuests(ABC, Generic[G]):
         self._monotonic = monotonic
         self._host_side = host_side
         self._resizes = Resizes(monotonic)
-        self._subscribers = Subscribers()
+        self.tell: Callable[[str], None] = lambda what: None
+        """Called with what happened that needs a cycle, from the thread that hears of it."""
         self._looking = threading.Lock()
         """Held during a look."""
         self._lock = threading.Lock()
@@ -266,9 +266,3 @@ class SeenGuests(ABC, Generic[G]):
         if seen is None:
             raise GuestGone(f"{guest} is not there any more")
         return seen
-
-    # --- what happens ------------------------------------------------------------------------------------------------------------
-
-    def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
-        """Call `callback(what happened)` from the thread that hears of what needs a cycle; the result ends that."""
-        return self._subscribers.subscribe(callback)

@@ -73,7 +73,7 @@ class Domains(SeenGuests[KnownDomain]):
         host_side = HostSide(pid, settings.proc, settings.cgroups, monotonic) if self._local else None
         super().__init__(settings.stale_after, monotonic, host_side, settings.proc if self._local else None)
         self._opened = 0
-        self._events = EventBook(self._resizes, self._subscribers)
+        self._events = EventBook(self._resizes, lambda what: self.tell(what))  # noqa: PLW0108  # it is set later
         connection.on_event = self._events.heard
         connection.on_return = partial(self._events.returned, self.uri)
 

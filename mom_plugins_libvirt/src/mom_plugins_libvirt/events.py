@@ -7,11 +7,11 @@ events may be missed, come twice or in any order, and the list ends up the same.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from mom_core import printable
-from mom_guests import Resizes, Subscribers
+from mom_guests import Resizes
 
 LIFECYCLE = "lifecycle"
 BALLOON = "balloon-change"
@@ -68,24 +68,24 @@ class GuestEvent(NamedTuple):
 class EventBook:
     """Events since the last question, and who is to be woken. Safe to be used from several threads."""
 
-    def __init__(self, resizes: Resizes, subscribers: Subscribers) -> None:
+    def __init__(self, resizes: Resizes, tell: Callable[[str], None]) -> None:
         self._lock = threading.Lock()
         self._changed: set[str] = set()
         self._resizes = resizes
-        self._subscribers = subscribers
+        self._tell = tell
 
     def returned(self, uri: str) -> None:
         """libvirtd can be reached again; what happened meanwhile is read by the cycle that this asks for."""
-        self._subscribers.tell(f"{printable(uri)} can be reached again")
+        self._tell(f"{printable(uri)} can be reached again")
 
     def heard(self, event: GuestEvent) -> None:
-        """Take note of an event, in libvirt's thread; wakes the subscribers if it is worth a cycle."""
+        """Take note of an event, in libvirt's thread; tells of it if it is worth a cycle."""
         with self._lock:
             if event.kind != BALLOON:  # a new size comes with every bulk call
                 self._changed.add(event.uuid)
             what = self._worth_a_cycle(event)
         if what:
-            self._subscribers.tell(f"guest {printable(event.name)} {what}")
+            self._tell(f"guest {printable(event.name)} {what}")
 
     def changed(self, active: Collection[str]) -> set[str]:
         """The ids of the guests of which something must be read again, once; `active` are all that there are now."""

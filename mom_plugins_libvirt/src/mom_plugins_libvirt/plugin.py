@@ -79,7 +79,7 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
         sampling = SamplingSettings(self._settings.stale_after, pids, root / "proc", root / "sys/fs/cgroup")
         connection = Connection(self._connection_settings(self._settings.readonly), self._context.log)
         hypervisor = LibvirtHypervisor(connection, sampling, self._context.log, monotonic=self._context.monotonic)
-        hypervisor.subscribe(self._context.wake)
+        hypervisor.tell = self._context.wake
         connection.start()
         self._hypervisor = hypervisor
         if self._settings.watch:

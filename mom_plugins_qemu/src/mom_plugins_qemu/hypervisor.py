@@ -221,7 +221,7 @@ class QemuHypervisor(Sampler):
     def heard(self, process: int, what: str) -> None:
         """An event of the guest that this process runs, which is worth a cycle."""
         name = next((known.name for known in self.seen() if known.process == process), "")
-        self._subscribers.tell(f"guest {printable(name) or f'of process {process}'} {what}")
+        self.tell(f"guest {printable(name) or f'of process {process}'} {what}")
 
     def resized(self, process: int, actual: int) -> None:
         """The balloon of the guest that this process runs has another size, in bytes: worth a cycle if that was not mom."""

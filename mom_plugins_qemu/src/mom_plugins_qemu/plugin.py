@@ -88,7 +88,7 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
         )
         self._hypervisor = hypervisor = QemuHypervisor(sampling, context.log, monotonic=context.monotonic)
         if settings.event_sockets:
-            hypervisor.subscribe(context.wake)
+            hypervisor.tell = context.wake
             log = context.log.getChild("events")
             self._events = EventMonitors(context.root, settings.event_sockets, hypervisor.heard, hypervisor.resized, log, users)
             self._events.start()

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from mom_core import CpuTune, DiskTune, Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, Value, printable
@@ -88,7 +88,8 @@ class VdsmHypervisor:
         self._sampling = threading.Lock()
         self._reading_disks = threading.Lock()
         self._state = _State()
-        self._subscribers: list[Callable[[str], None]] = []
+        self.tell: Callable[[str], None] = lambda what: None
+        """Called with what happened, from the connection's thread, when a guest's status changes."""
         self._malformed = 0
         self._for_others = min(settings.answer_timeout, _BULK_FOR_OTHERS_SECONDS)
         connection.on_event = self._event
@@ -305,17 +306,6 @@ class VdsmHypervisor:
 
     # --- what happens ------------------------------------------------------------------------------------------------------------
 
-    def subscribe(self, callback: Callable[[str], None]) -> Callable[[], None]:
-        """Call `callback(what happened)` from the connection's thread when a guest's status changes; the result ends that."""
-        with self._lock:
-            self._subscribers.append(callback)
-
-        def unsubscribe() -> None:
-            with self._lock, suppress(ValueError):
-                self._subscribers.remove(callback)
-
-        return unsubscribe
-
     def _event(self, event: Event) -> None:
         if not event.method.startswith(_STATUS_EVENT):
             return
@@ -329,13 +319,8 @@ class VdsmHypervisor:
             if known is not None and known.status == status:
                 return
             self._state.changed.add(identity)
-            subscribers = tuple(self._subscribers)
         name = printable(known.name if known else identity)
-        for subscriber in subscribers:
-            try:
-                subscriber(f"guest {name} is {printable(status, 40)!r}")
-            except Exception:  # noqa: BLE001  # containment: the connection must not end for it
-                self._log.exception("an event of a guest could not be used")
+        self.tell(f"guest {name} is {printable(status, 40)!r}")
 
 
 @contextmanager

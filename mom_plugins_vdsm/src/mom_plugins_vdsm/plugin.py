@@ -132,7 +132,7 @@ class VdsmPlugin:
         )
         connection = VdsmConnection(self._connection_settings(conf), context.log)
         hypervisor = VdsmHypervisor(connection, self._hypervisor_settings(conf), incarnations, context.log, context.monotonic)
-        hypervisor.subscribe(context.wake)
+        hypervisor.tell = context.wake
         connection.start()
         self._connection, self._hypervisor = connection, hypervisor
 
