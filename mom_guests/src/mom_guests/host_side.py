@@ -154,24 +154,14 @@ class HostSide:
         return fields
 
     def _looked_closely(self, process: _Process, folder: str, now: float) -> dict[str, Value]:
-        fields: dict[str, Value] = {}
-        swapped = swapped_kib(folder)
-        if swapped is not None:
-            fields["host_swap"] = swapped
-        shared = merged(folder)
-        if shared is not None:
-            fields["host_ksm_merged"] = shared.kib
-            if shared.profit_kib is not None:
-                fields["host_ksm_profit"] = shared.profit_kib
         process.cgroups = self._cgroups.own(process.pid, cgroups_of(folder))  # the operator may have moved it
-        for name, percent in self._cgroups.pressure(process.cgroups).items():
-            fields[f"host_psi_{name}_avg10"] = percent
-        counters = self._cgroups.cpu(process.cgroups) or CpuCounters(None, None)
-        for name, growth, counted in (
-            ("host_cgroup_cpu_usage", process.group_used, counters.used),
-            ("host_cgroup_throttled", process.group_throttled, counters.throttled),
-        ):
-            share = growth.take(counted, now)
-            if share is not None:
-                fields[name] = share
-        return fields
+        shared, counters = merged(folder), self._cgroups.cpu(process.cgroups) or CpuCounters(None, None)
+        found = {
+            "host_swap": swapped_kib(folder),
+            "host_ksm_merged": None if shared is None else shared.kib,
+            "host_ksm_profit": None if shared is None else shared.profit_kib,
+            **{f"host_psi_{name}_avg10": percent for name, percent in self._cgroups.pressure(process.cgroups).items()},
+            "host_cgroup_cpu_usage": process.group_used.take(counters.used, now),
+            "host_cgroup_throttled": process.group_throttled.take(counters.throttled, now),
+        }
+        return {name: value for name, value in found.items() if value is not None}

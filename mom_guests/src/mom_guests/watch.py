@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from mom_core import Guest, HypervisorError, Report, Status, Value, as_number, format_kib, printable
@@ -185,35 +185,25 @@ class _Watched:
             self.unsteady = 1  # what is seen at first may have been made before the balloon moved
 
 
+@dataclass(slots=True, eq=False)
 class GuestWatch:
-    """A thread that asks about guests from `start` to `stop`, and calls `wake(why)` when one runs low on memory.
+    """A thread that asks about guests from `start` to `stop`, and calls `wake(why)` when one runs low on memory."""
 
-    :param balloons: gives the guests' balloon statistics, bounded in time; ended with the watch
-    :param every: seconds between two looks
-    """
-
-    def __init__(
-        self,
-        balloons: BalloonStatistics,
-        every: float,
-        wake: Callable[[str], None],
-        log: logging.Logger,
-        wall: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._balloons = balloons
-        self._every = every
-        self._wake = wake
-        self._log = log
-        self._wall = wall
-        self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._watched: dict[str, _Watched] = {}
-        self._pressed = False
-        self._stopping = threading.Event()
-        self._some = threading.Event()
-        """Set while there are guests to be watched."""
-        self._thread: threading.Thread | None = None
+    balloons: BalloonStatistics
+    """Gives the guests' balloon statistics, bounded in time; ended with the watch."""
+    every: float
+    """Seconds between two looks."""
+    wake: Callable[[str], None]
+    log: logging.Logger
+    wall: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _watched: dict[str, _Watched] = field(default_factory=dict)
+    _pressed: bool = False
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _some: threading.Event = field(default_factory=threading.Event)
+    """Set while there are guests to be watched."""
+    _thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Start the thread. It asks when there is a guest to be watched."""
@@ -228,7 +218,7 @@ class GuestWatch:
         self._stopping.set()
         self._some.set()
         thread.join(_JOIN_SECONDS)
-        self._balloons.close()
+        self.balloons.close()
 
     def follow(self, report: Report) -> None:
         """A cycle has ended: watch the guests that have less than they could have, or were just asked for less."""
@@ -257,7 +247,7 @@ class GuestWatch:
 
     def forecasts(self) -> dict[str, int]:
         """KiB that will be usable soon, by guest id, where that is known and less than what is usable."""
-        now = self._monotonic()
+        now = self.monotonic()
         with self._lock:
             made = {uuid: guest.soon for uuid, guest in self._watched.items()}
         return {uuid: soon[1] for uuid, soon in made.items() if soon is not None and now - soon[0] <= _SOON_SECONDS}
@@ -267,14 +257,14 @@ class GuestWatch:
         with self._lock:
             watched = dict(self._watched)
         if not watched:
-            return self._every
-        began = self._monotonic()
+            return self.every
+        began = self.monotonic()
         try:
-            records = self._balloons.of(watched.keys())
+            records = self.balloons.of(watched.keys())
         except HypervisorError as error:
-            self._log.debug("guests are not watched: %s", error)
-            return max(self._every, _FAILURE_SECONDS)
-        wall, now = self._wall(), self._monotonic()
+            self.log.debug("guests are not watched: %s", error)
+            return max(self.every, _FAILURE_SECONDS)
+        wall, now = self.wall(), self.monotonic()
         reasons = []
         for uuid, guest in watched.items():
             record, before = records.get(uuid), guest.reading
@@ -293,8 +283,8 @@ class GuestWatch:
             if why:
                 reasons.append(f"guest {printable(guest.name)} {why}")
         if reasons:
-            self._wake(reasons[0] + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""))
-        every = min(self._every, ARRIVING_SECONDS) if any(guest.owes is not None for guest in watched.values()) else self._every
+            self.wake(reasons[0] + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""))
+        every = min(self.every, ARRIVING_SECONDS) if any(guest.owes is not None for guest in watched.values()) else self.every
         return max(every, (now - began) / LARGEST_SHARE)
 
     def _arrived(self, guest: _Watched, size: int) -> bool:
@@ -328,15 +318,15 @@ class GuestWatch:
             return why
 
     def _run(self) -> None:
-        pause = self._every
+        pause = self.every
         while True:
             self._some.wait()
             if self._stopping.wait(pause):
                 return
             try:
                 pause = self.look()
-            except Exception:  # noqa: BLE001  # containment: a guest's strange answer must not end the watch for all
-                self._log.exception("looking at the guests failed")
+            except Exception:  # containment: a guest's strange answer must not end the watch for all
+                self.log.exception("looking at the guests failed")
                 pause = _FAILURE_SECONDS
 
 

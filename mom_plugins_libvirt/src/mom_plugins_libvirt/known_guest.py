@@ -11,6 +11,7 @@ from mom_core import CpuTune
 from mom_guests import SeenGuest
 from mom_plugins_libvirt.domain_xml import DomainDescription
 from mom_plugins_libvirt.states import why_left_alone
+from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -33,6 +34,11 @@ class KnownDomain(SeenGuest):
     cpu_tune: CpuTune | None = None
     pins: Sequence[Sequence[bool]] | None = None
     """For each vCPU whether it may run on each of the host's CPUs. As `cpu_tune`: None until asked for, after each description."""
+
+    @property
+    def tuning(self) -> Tuning:
+        """What its description says about its limits."""
+        return UNTUNED if self.description is None else self.description.tuning
 
     def left_alone(self) -> str:
         """By libvirt's state and reason."""

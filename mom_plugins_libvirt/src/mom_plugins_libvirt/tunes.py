@@ -14,7 +14,6 @@ from mom_core import CpuTune, DiskTune, Entity, GuestBusy, GuestGone, Hypervisor
 from mom_guests import wanted_limits
 from mom_plugins_libvirt.domains import Domains, whole
 from mom_plugins_libvirt.known_guest import KnownDomain
-from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning
 from mom_toolkit import NodeTune
 
 NO_QUOTA = -1
@@ -44,10 +43,10 @@ class TunableGuests(Domains):
     def _blocked(self, seen: KnownDomain) -> dict[str, str]:
         return {**(dict.fromkeys(CPU_CONTROLS, self._untunable) if self._untunable else {}), **super()._blocked(seen)}
 
-    def _found(self, guests: Sequence[Entity]) -> list[tuple[KnownDomain, Tuning]]:
-        """Those of these guests that are known, with what their descriptions say."""
+    def _described(self, guests: Sequence[Entity]) -> list[KnownDomain]:
+        """Those of these guests whose descriptions are known."""
         self._look_first()
-        return [(known, known.description.tuning) for known in self.seen(guests) if known.description is not None]
+        return [known for known in self.seen(guests) if known.description is not None]
 
     # --- CPU time ----------------------------------------------------------------------------------------------------------------
 
@@ -55,14 +54,14 @@ class TunableGuests(Domains):
         """The limits of these guests' CPU time, by guest id. Read once for each description; half a second at most is spent on that."""
         end = self._monotonic() + _READ_SECONDS
         found = {}
-        for known, tuning in self._found(guests):
+        for known in self._described(guests):
             tune = known.cpu_tune  # another thread may forget it meanwhile, as the description was read again
             if tune is None and known.late is None and self._monotonic() < end:
-                known.cpu_tune = tune = self._read_cpu_tune(known, tuning)
-            found[known.id] = CpuTune(user_limit_percent=tuning.user_limit_percent) if tune is None else tune
+                known.cpu_tune = tune = self._read_cpu_tune(known)
+            found[known.id] = CpuTune(user_limit_percent=known.tuning.user_limit_percent) if tune is None else tune
         return found
 
-    def _read_cpu_tune(self, known: KnownDomain, tuning: Tuning) -> CpuTune | None:
+    def _read_cpu_tune(self, known: KnownDomain) -> CpuTune | None:
         """None: not now, but perhaps the next time."""
         now = self._monotonic()
         if self._untunable and now - self._untunable_since < _ASK_AGAIN_SECONDS:
@@ -80,7 +79,7 @@ class TunableGuests(Domains):
         quota = whole(answer.get("vcpu_quota"))
         if quota is not None and not 0 < quota < MOST_QUOTA_US:  # how "no limit" is said depends on the version of cgroups
             quota = NO_QUOTA
-        return CpuTune(quota, whole(answer.get("vcpu_period")), whole(answer.get("cpu_shares")), tuning.user_limit_percent)
+        return CpuTune(quota, whole(answer.get("vcpu_period")), whole(answer.get("cpu_shares")), known.tuning.user_limit_percent)
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
         """Set what is given, in one call. A quota of -1 is no limit."""
@@ -101,14 +100,13 @@ class TunableGuests(Domains):
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
         """The limits of these guests' disks, by guest id. Costs no call."""
-        return {known.id: tuning.disks for known, tuning in self._found(guests)}
+        return {known.id: known.tuning.disks for known in self._described(guests)}
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
         """Set these limits of that disk; those that are not given stay."""
         known = self._ready(guest)
-        tuning = known.description.tuning if known.description is not None else UNTUNED
         # libvirt takes a limit that is not given for 0 if another one of its kind is given.
-        wanted = wanted_limits(guest, disk, tuning.disks, limits)
+        wanted = wanted_limits(guest, disk, known.tuning.disks, limits)
         doing = f"setting the limits of disk {printable(disk)} of {guest}"
         self._change_described(known, doing, lambda domain, live: domain.setBlockIoTune(disk, wanted, live))
 
@@ -116,13 +114,12 @@ class TunableGuests(Domains):
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
         """The limits of these guests' network interfaces, by guest id. Costs no call."""
-        return {known.id: tuning.interfaces for known, tuning in self._found(guests)}
+        return {known.id: known.tuning.interfaces for known in self._described(guests)}
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
         """Set both directions of that interface; an empty one is no limit."""
         known = self._ready(guest)
-        tuning = known.description.tuning if known.description is not None else UNTUNED
-        tunes = {tune.name: tune for tune in tuning.interfaces}
+        tunes = {tune.name: tune for tune in known.tuning.interfaces}
         if interface not in tunes:
             raise NotSupported(f"{guest} has no network interface {printable(interface)}" + _has(tunes))
         wanted, before = _parameters(inbound, outbound), _parameters(tunes[interface].inbound, tunes[interface].outbound)
@@ -143,7 +140,7 @@ class TunableGuests(Domains):
         """For each vCPU of these guests the host's CPUs on which it may run, by guest id. Read once for each description."""
         end = self._monotonic() + _READ_SECONDS
         found = {}
-        for known, _ in self._found(guests):
+        for known in self._described(guests):
             pins = known.pins
             if pins is None and known.late is None and self._monotonic() < end:
                 pins = self._read_pins(known)
@@ -174,7 +171,7 @@ class TunableGuests(Domains):
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
         """From which NUMA nodes these guests' memory comes, by guest id. Costs no call."""
-        return {known.id: tuning.nodes for known, tuning in self._found(guests)}
+        return {known.id: known.tuning.nodes for known in self._described(guests)}
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
         """Take new memory from these nodes. libvirt can change that for guests in the modes strict and restrictive only."""

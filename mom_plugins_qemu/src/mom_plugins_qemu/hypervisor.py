@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from typing import Final, TypeVar
 
 from mom_core import DiskTune, Entity, GuestBusy, HypervisorError, NotSupported, PermissionDenied, Value, printable
 from mom_guests import Record, wanted_limits
@@ -13,8 +13,10 @@ from mom_plugins_qemu.fields import VIRTIO_MEM
 from mom_plugins_qemu.monitored_guest import PAUSED, MonitoredGuest
 from mom_plugins_qemu.sampler import Sampler
 from mom_plugins_qemu.visits import Visit, prepared
-from mom_plugins_qemu.wire import Question, Refusal, WireError
+from mom_plugins_qemu.wire import Answer, Question, WireError
 from mom_toolkit import GuestState
+
+T = TypeVar("T")
 
 _OF_OTHERS: Final = "org.qemu.guest_agent.0"
 
@@ -105,15 +107,22 @@ class QemuHypervisor(Sampler):
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
         """The balloon part of these guests' records, by guest id, in one round; without those that do not answer."""
-        there = [known for known in self.seen() if known.id in guests and not known.failure]
-        asked = [(known, known.description) for known in there if known.description and (known.balloon or known.way is not None)]
-        visits = [Visit(known.path, prepared(description.size_questions()), known.process) for known, description in asked]
-        self._visit(visits)
+        sizable = [known for known in self.seen() if known.id in guests and (known.balloon or known.way is not None)]
+        described = {known.id: known.description for known in sizable if known.description is not None}
+        asked = [(known, prepared(described[known.id].size_questions())) for known in sizable if known.id in described]
+        return self._told(asked, lambda known, answers: known.with_maximum(size_record(described[known.id], answers)))
+
+    def _told(
+        self, asked: Iterable[tuple[MonitoredGuest, tuple[bytes, int]]], read: Callable[[MonitoredGuest, Sequence[Answer]], T]
+    ) -> dict[str, T]:
+        """What these guests' answers to these questions say, by guest id, in one round; without those that give none that can be read."""
+        visits = [(known, Visit(known.path, questions, known.process)) for known, questions in asked if not known.failure]
+        self._visit([visit for _, visit in visits])
         found = {}
-        for visit, (known, description) in zip(visits, asked, strict=True):
+        for known, visit in visits:
             if visit.answers is not None:
                 try:
-                    found[known.id] = known.with_maximum(size_record(description, visit.answers))
+                    found[known.id] = read(known, visit.answers)
                 except WireError as error:
                     self._log.debug("%s: %s", visit.path, error)
         return found
@@ -141,17 +150,8 @@ class QemuHypervisor(Sampler):
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
         """The limits of these guests' disks, by guest id, in one round. A guest that is gone, unknown or silent is absent."""
         self._look_first()
-        there = [known for known in self.seen(guests) if not known.failure]
-        visits = [Visit(known.path, _BLOCK, known.process) for known in there]
-        self._visit(visits)
-        found = {}
-        for visit, known in zip(visits, there, strict=True):
-            if visit.answers is not None and not isinstance(visit.answers[0], Refusal):
-                try:
-                    found[known.id] = [disk.tune for disk in disks_of(visit.answers[0]).values()]
-                except WireError as error:
-                    self._log.debug("%s: %s", visit.path, error)
-        return found
+        asked = [(known, _BLOCK) for known in self.seen(guests)]
+        return self._told(asked, lambda known, answers: [disk.tune for disk in disks_of(answers[0]).values()])
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
         """Set these limits of that disk; those that are not given stay."""
