@@ -75,13 +75,6 @@ def test_a_call_as_vdsm_sends_it_is_answered(serving: Serving, path: str) -> Non
     assert status(answer(serving.socket, post(PING, path=path, version="HTTP/1.0"))) == 200
 
 
-def test_a_request_may_arrive_in_any_pieces(serving: Serving) -> None:
-    with connected(serving.socket) as sock:
-        for byte in post(PING):
-            sock.sendall(bytes([byte]))
-        assert sock.recv(65536).startswith(b"HTTP/1.1 200 OK")
-
-
 @pytest.mark.parametrize(
     ("sent", "expected"),
     [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -280,28 +279,6 @@ def test_without_an_evaluator_policies_are_a_fault_and_statistics_are_not(tmp_pa
         with pytest.raises(Fault, match="no plugin evaluates policies"):
             mom.setPolicy("1")
         assert mom.getStatistics()["guests"] == {}
-
-
-def test_vdsms_threads_call_at_once(serving: Serving) -> None:
-    serving.report({"ksm_run": 1}, {f"vm{n}": {"balloon_cur": n} for n in range(50)})
-    failures: list[BaseException] = []
-
-    def calls(number: int) -> None:
-        try:
-            with client(serving.socket) as mom:
-                for _ in range(10):
-                    assert mom.ping() is True
-                    assert len(mom.getStatistics()["guests"]) == 50
-                    assert mom.setNamedPolicy("01-parameters", f"(set x {number})") is True
-        except BaseException as error:  # noqa: BLE001  # told by the assertion below, in the test's own thread
-            failures.append(error)
-
-    threads = [threading.Thread(target=calls, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    assert failures == []
 
 
 CHANGES: list[Any] = [

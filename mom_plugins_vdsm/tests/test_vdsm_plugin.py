@@ -24,22 +24,13 @@ def test_it_is_suggested_where_vdsm_is(tmp_path: Path) -> None:
 def test_what_is_not_set_comes_from_vdsms_configuration(tmp_path: Path) -> None:
     (tmp_path / "etc/vdsm").mkdir(parents=True)
     (tmp_path / "etc/vdsm/vdsm.conf").write_text("[vars]\nssl = false\n[addresses]\nmanagement_port = 1234\n")
-    one = plugin(tmp_path)
-    one.mom_setup()
-    try:
+    for settings, uri in (({}, "vdsm://localhost:1234"), ({"port": 4321, "host": "::1"}, "vdsm://[::1]:4321")):
+        one = plugin(tmp_path, **settings)
+        one.mom_setup()
         hypervisor = one.mom_hypervisor()
-        assert hypervisor is not None
-        assert hypervisor.uri == "vdsm://localhost:1234"
-    finally:
         one.mom_teardown()
-    other = plugin(tmp_path, port=4321, host="::1")
-    other.mom_setup()
-    try:
-        hypervisor = other.mom_hypervisor()
         assert hypervisor is not None
-        assert hypervisor.uri == "vdsm://[::1]:4321"
-    finally:
-        other.mom_teardown()
+        assert hypervisor.uri == uri
 
 
 def test_it_collects_nothing_of_another_plugins_guests(tmp_path: Path) -> None:
