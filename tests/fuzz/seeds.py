@@ -55,37 +55,19 @@ TEXTS: Final[Mapping[str, Sequence[bytes]]] = {
         b'{"error": {"class": "CommandNotFound", "desc": "disabled"}}\n',
     ],
     "vdsm_statistics": [
-        json.dumps(
-            {
-                "jsonrpc": "2.0",
-                "id": "a",
-                "result": {
-                    "vmId": "v",
-                    "status": "Up",
-                    "memUsage": "12",
-                    "cpuUser": "1.5",
-                    "balloonInfo": {"balloon_max": "1048576", "balloon_min": "1", "balloon_cur": "1048576"},
-                    "memoryStats": {"mem_total": "1048576", "mem_unused": "4096", "swap_in": "0", "majflt": "1"},
-                },
-            }
-        ).encode()
+        b'{"jsonrpc": "2.0", "id": "a", "result": {"vmId": "v", "status": "Up", "memUsage": "12", "cpuUser": "1.5", '
+        b'"balloonInfo": {"balloon_max": "1048576", "balloon_min": "1", "balloon_cur": "1048576"}, '
+        b'"memoryStats": {"mem_total": "1048576", "mem_unused": "4096", "swap_in": "0", "majflt": "1"}}}'
     ],
 }
 
 
 def requests() -> list[bytes]:
     """One for each operation of the API, and changes with bodies."""
-    paths = [
-        "",
-        "v1/status",
-        "v1/report?fields=balloon_cur",
-        "v1/guests?fields=balloon_cur",
-        "v1/guests/GUEST",
-        "v1/guests/GUEST/explanation",
-        "v1/fields",
-    ]
-    paths += ["v1/controls", "v1/policies", "v1/policy-history?limit=3", "v1/recent-outcomes", "v1/reservations"]
-    paths += ["v1/host/history", "v1/guest-histories?field=balloon_cur", "v1/openapi.json", "metrics", "v1/events", "v1/log-level"]
+    paths = ["", "v1/status", "v1/report?fields=balloon_cur", "v1/guests?fields=balloon_cur", "v1/guests/GUEST", "v1/fields"]
+    paths += ["v1/guests/GUEST/explanation", "v1/controls", "v1/policies", "v1/policy-history?limit=3", "v1/recent-outcomes"]
+    paths += ["v1/reservations", "v1/host/history", "v1/guest-histories?field=balloon_cur", "v1/openapi.json", "metrics"]
+    paths += ["v1/events", "v1/log-level"]
     found = [f"GET /{path}\n\n".encode() for path in paths]
     changing = b"if-match: *\ncontent-type: application/json\n\n"
     found.append(b"PUT /v1/policies/60_x\nif-match: *\ncontent-type: text/plain\n\n(defvar x 1)")

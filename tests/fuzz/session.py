@@ -48,8 +48,8 @@ def fuzz(name: str, runs: int, seconds: int) -> tuple[list[Path], bool]:
     for folder in (found, corpus, start):
         folder.mkdir(parents=True, exist_ok=True)
     before = set(found.iterdir())
-    with zipfile.ZipFile(HERE / "corpus" / f"{name}.zip") if (HERE / "corpus" / f"{name}.zip").exists() else _empty() as kept:
-        kept.extractall(start)
+    if (kept := HERE / "corpus" / f"{name}.zip").exists():
+        zipfile.ZipFile(kept).extractall(start)
     words = WORK / f"{name}.dict"
     words.write_text("".join(f'"{word}"\n' for word in _words(start.iterdir())))
     limits = [f"-runs={runs}", f"-max_total_time={seconds}", f"-timeout={HUNG_SECONDS}", f"-rss_limit_mb={EMPTY_MIB + MOST_MIB}"]
@@ -71,12 +71,6 @@ def fuzz(name: str, runs: int, seconds: int) -> tuple[list[Path], bool]:
     if done.returncode:
         print(done.stderr[-3000:])
     return sorted(set(found.iterdir()) - before), not done.returncode
-
-
-def _empty() -> zipfile.ZipFile:
-    path = WORK / "empty.zip"
-    zipfile.ZipFile(path, "w").close()
-    return zipfile.ZipFile(path)
 
 
 def _words(files: Iterable[Path]) -> list[str]:
