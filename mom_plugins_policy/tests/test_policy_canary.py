@@ -119,6 +119,8 @@ class TestWhileItRuns:
         assert found["in 50_balloon"] == found["out canary 50_balloon"] == 0
         decision = next(one for one in report.decisions if one.entity.id in on)
         assert decision.reason.endswith(", on trial")
+        assert {entity.id for entity, *_ in report.differences()}.isdisjoint(on), "what it would decide for the others is told"
+        assert report.differences()
         assert managed.texts.state().texts["50_balloon"].origin == "default"
 
     def test_the_host_stays_with_the_old_policies_and_that_is_said(self, managed: Managed) -> None:
@@ -127,8 +129,10 @@ class TestWhileItRuns:
         assert not any(one.source.name.startswith("canary") for one in report.decisions if one.entity.scope is Scope.HOST)
         assert managed.canary.note == "what it decides for the host (ksm_run) is not tried"
 
-    def test_nothing_else_changes_the_policies(self, managed: Managed) -> None:
-        managed.begin(MINE.format(kib=1), seconds=600)
+    def test_nothing_else_changes_the_policies_and_who_has_not_seen_it_begin_is_told(self, managed: Managed) -> None:
+        seen = managed.texts.state().version
+        began = managed.begin(MINE.format(kib=1), seconds=600, expected_version=seen)
+        assert began.version == managed.texts.state().version != seen
         for change in (
             lambda: managed.texts.change({"60_x": "(+ 1 2)"}, who="you"),
             lambda: managed.texts.reset(who="you"),
@@ -137,11 +141,6 @@ class TestWhileItRuns:
         ):
             with pytest.raises(MomError, match="set 50_balloon is being tried on some guests, for 10m still"):
                 change()
-
-    def test_who_has_not_seen_it_begin_is_told(self, managed: Managed) -> None:
-        seen = managed.texts.state().version
-        began = managed.begin(MINE.format(kib=1), expected_version=seen)
-        assert began.version == managed.texts.state().version != seen
         with pytest.raises(PolicyConflict):
             managed.texts.end_canary(promote=True, who="you", expected_version=seen)
         with pytest.raises(PolicyConflict):
@@ -248,13 +247,11 @@ class TestHowItEnds:
             assert made.canary.state is CanaryState.ROLLED_BACK
             assert "too little is known to promote it: guests told how they are in only 0 of" in made.canary.reason
 
-    def test_one_that_fails_is_rolled_back(self, managed: Managed) -> None:
+    def test_one_that_fails_is_rolled_back_and_what_fails_without_it_too_is_not_its_fault(self, managed: Managed) -> None:
         managed.begin(FAILS, name="60_x", seconds=600)
         managed.cycles(4)
         assert managed.canary.state is CanaryState.ROLLED_BACK
         assert "it fails: " in managed.canary.reason
-
-    def test_what_fails_without_it_too_is_not_its_fault(self, managed: Managed) -> None:
         managed.texts.change({"60_x": FAILS}, who="me")
         managed.begin("(+ 1 2)", name="70_y", seconds=600)
         managed.cycles(8)
@@ -311,22 +308,17 @@ class TestWhatIsNotTried:
             ({"seconds": 1e9}, UnitError, "a trial does not last"),
             ({"seconds": float("nan")}, UnitError, "a trial does not last"),
             ({"guests": "nobody-*"}, MomError, "there is nobody to try it on: no guest matches nobody-*"),
+            ({"text": "(+ 1"}, PolicyRefused, "60_x:1:1: syntax: "),
+            ({"text": None}, MomError, "there is nothing to try"),
         ],
     )
     def test_what_makes_no_sense(self, managed: Managed, more: dict[str, Any], error: type[MomError], message: str) -> None:
         before = managed.texts.state().version
         with pytest.raises(error) as refused:
-            managed.begin("(+ 1 2)", name="60_x", **more)
+            managed.begin(**{"text": "(+ 1 2)", "name": "60_x", **more})
         assert message in str(refused.value)
         assert managed.texts.state().version == before
         assert managed.texts.canary() is None
-
-    def test_what_cannot_be_used_or_changes_nothing(self, managed: Managed) -> None:
-        with pytest.raises(PolicyRefused) as refused:
-            managed.begin("(+ 1", name="60_x")
-        assert refused.value.problems[0].kind == "syntax"
-        with pytest.raises(MomError, match="there is nothing to try"):
-            managed.begin(managed.texts.state().texts["50_balloon"].text)
 
     @pytest.mark.parametrize(
         ("mode", "cycles", "why"),

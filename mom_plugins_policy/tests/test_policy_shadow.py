@@ -39,35 +39,32 @@ def split(it: PolicyPlugin) -> tuple[list[object], list[object] | None, list[Pro
     return ([item.value for item in items if isinstance(item, Decision)], considered, [item for item in items if isinstance(item, Problem)])
 
 
-def test_a_policy_on_trial_replaces_the_one_of_its_name_and_keeps_the_others(tmp_path: Path) -> None:
-    assert split(plugin(tmp_path, **{"10_rule": "(def wanted (g) (+ g.size 5))"})) == ([11], [15], [])
+NOTING = '(def wanted (g) { (g.Remember "n" (+ 1 (g.Recall "n" 0))) (g.Recall "n") })'
 
 
-def test_an_empty_folder_decides_the_same(tmp_path: Path) -> None:
-    assert split(plugin(tmp_path)) == ([11], [11], [])
-
-
-def test_what_is_on_trial_remembers_by_itself_and_touches_no_notes_of_the_others(tmp_path: Path) -> None:
-    it = plugin(tmp_path, **{"10_rule": '(def wanted (g) { (g.Remember "n" (+ 1 (g.Recall "n" 0))) (g.Recall "n") })'})
-    assert [split(it)[1] for _ in range(3)] == [[1], [2], [3]]
-    texts = it.mom_services()[PolicyTexts]
-    assert texts.memory() == {}
-
-
-@pytest.mark.parametrize("text", ["(def wanted (g) g.siz)", "(def wanted (g) (/ 1 0))"])
-def test_errors_on_trial_are_warnings_and_the_decisions_stand(tmp_path: Path, text: str) -> None:
-    decided, considered, problems = split(plugin(tmp_path, **{"10_rule": text}))
-    assert decided == [11]
-    assert considered == []
-    assert problems
-    assert all(problem.severity == "warning" and problem.source.name.startswith("shadow ") for problem in problems)
-
-
-def test_a_trial_that_does_not_compile_is_said_and_the_decisions_stand(tmp_path: Path) -> None:
-    decided, considered, problems = split(plugin(tmp_path, **{"10_rule": "(def wanted"}))
-    assert (decided, considered) == ([11], None)
-    assert "the shadow policies cannot be used: " in problems[0].message
-    assert "10_rule" in problems[0].message
+# Policies on trial, what they decide in the first and second cycle (None: nothing is told), and what a warning of it begins with.
+@pytest.mark.parametrize(
+    ("shadow", "considered", "said"),
+    [
+        ({"10_rule": "(def wanted (g) (+ g.size 5))"}, [[15], [15]], ""),
+        ({}, [[11], [11]], ""),
+        ({"10_rule": NOTING}, [[1], [2]], ""),
+        ({"10_rule": "(def wanted (g) g.siz)"}, [[], []], "undefined-symbol: "),
+        ({"10_rule": "(def wanted (g) (/ 1 0))"}, [[], []], "zero-division: "),
+        ({"10_rule": "(def wanted"}, [None, None], "the shadow policies cannot be used: 10_rule:"),
+    ],
+)
+def test_what_is_on_trial_is_told_and_decides_notes_and_breaks_nothing(
+    tmp_path: Path, shadow: dict[str, str], considered: list[object], said: str
+) -> None:
+    it = plugin(tmp_path, **shadow)
+    for expected in considered:
+        decided, found, problems = split(it)
+        assert (decided, found) == ([11], expected)
+        assert [problem.message[: len(said)] for problem in problems] == ([said] if said else [])
+        assert all(problem.severity == "warning" for problem in problems)
+        assert all(problem.source.name.startswith("shadow ") or expected is None for problem in problems)
+    assert it.mom_services()[PolicyTexts].memory() == {}
 
 
 def test_a_trial_goes_on_beside_policies_that_change(tmp_path: Path) -> None:
