@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,66 +98,11 @@ def test_any_program_agrees(data: st.DataObject) -> None:
     check(program(choose))
 
 
-FOUND = [
-    # What random programs have found, each as small as it can be.
-    "(def f () (set d 100)) (defvar d 0) (let ((d (f))) 1) d (f (f))",
-    "(defvar b 2.5) (def g () (null (let () (defvar b -3)) (set b 's'))) (g) b (d (def g () d))",
-    "(def g (a b) 1) (g '' a) (eq (def f () a))",
-    "(with Guests a (a.Control 'k' (set a (set a 100))))",
-    "(set b (Host.Control (set c 100) (+ c Host.cpu_count)))",
-    "(with Guests d (d.Remember (eq 1 (h 2)) (- 1 (g 100))))",
-    "(let ((if 100)) (if 1 2 3))",
-    "(== (- 1 2) nil)",
-    "(with Guests a (with Guests b (min 0.5 a.balloon_cur Host)))",
-    "(defvar f (abs -1)) (def f () 2) (f)",
-    "(def f (n) (if (< n 1) (set v n) (let ((v 5)) { (f (- n 1)) v }))) (defvar v 1) (f 2) v",
-    "(def f () (defvar w 1)) (if Host.mem_free (def g () (f)) 0) (g) (g) (def f () 7) (g)",
-    "(with Guests Guests (with Guests g 1))",
-    "(defvar x (with Guests g g)) (with x y (y.Control 'k' 1)) (== x x)",
-    "(debug (with Guests g (set Host g))) Host.balloon_cur",
-    "(def f () (with Guests g 1)) (def h (n) (if n (f) 0)) (* 2 (h 1)) (== (h 1) (h 1))",
-    "(def f (n) (if (< n 1) (with Guests g n) (f (- n 1)))) (+ (f 2) (f 0))",
-    "(def f (n) (if (< n 1) v (g (- n 1)))) (def g (n) (let ((v (+ v 1))) (f n))) (defvar v 0) (f 5) (g 3) v",
-]
-
-EXTENSIONS = [
-    # Policies that have something of their own by the name of a word that the language was given later.
-    "(def sqrt (a b) (- a b)) (sqrt 9 4)",
-    "(if 0 (def sqrt (x) 7) 0) (sqrt 4)",
-    "(sqrt 4) (def sqrt (x) 7)",
-    "(def f () (sqrt 4)) (def sqrt (x) 7) (f) (def sqrt (x) 8) (f)",
-    "(with Guests g { (defun sqrt (x) (+ x g.balloon_cur)) (sqrt 1) })",
-    "(defvar sqrt 3) (+ sqrt (sqrt 4))",
-    "(defvar sqrt abs) (sqrt -9)",
-    "(let ((sqrt Host.Stat)) (sqrt 'mem_free'))",
-    "(def f (sqrt) (sqrt 4)) (f 2)",
-    "(sqrt -1)",
-    "(with Guests g (sqrt g.balloon_cur))",
-    "sqrt",
-    "(def cond (a b) (- a b)) (cond 9 4)",
-    "(if 0 (def cond (x) 7) 0) (cond (1 2))",
-    "(cond (1 2)) (def cond (x) 7)",
-    "(defun cond (c a b) (if c a b)) (cond (abs 1) (cond 0 1 2) 3)",
-    "(defvar cond abs) (cond -9)",
-    "(defvar cond (< 1 2)) (if cond 1 2)",
-    "(let ((cond Host.Stat)) (cond 'mem_free'))",
-    "(def f (cond) (if cond 1 2)) (f 0)",
-    "(with Guests cond cond.balloon_max)",
-    "(defvar else 0) (cond (else 5))",
-    "(cond (0 1) (else 2) (1 3))",
-    "(defvar else 1) (cond (0 1) (else 2) (1 3))",
-    "(if 0 (cond) (if 0 (cond 1 2) 3))",
-    "cond",
-]
-
-
-@pytest.mark.parametrize("text", EXTENSIONS)
-def test_what_a_policy_calls_like_a_later_word_is_its_own(shape: str, text: str) -> None:
-    check(text)
+FOUND = [line for line in (Path(__file__).parent / "agreement.txt").read_text().splitlines() if line and not line.startswith("#")]
 
 
 @pytest.mark.parametrize("text", FOUND)
-def test_programs_that_were_once_wrong_agree(shape: str, text: str) -> None:
+def test_programs_that_were_once_wrong_and_those_with_words_of_their_own_agree(shape: str, text: str) -> None:
     check(text)
 
 

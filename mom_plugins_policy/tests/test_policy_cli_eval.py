@@ -153,26 +153,9 @@ def test_two_files_of_one_name_are_told(tmp_path: Path) -> None:
 
 BAD_SNAPSHOTS = {
     "": "not JSON: expecting value",
-    "{": "not JSON: expecting property name",
-    "[]": "must be a mapping of settings",
-    '{"hosts": {}}': "hosts: there is no such setting (did you mean 'host'?)",
-    '{"host": []}': "host: must be a mapping, not a list",
-    '{"host": {"a b": 1}}': 'host."a b": string should match pattern',
-    '{"host": {"mem_free": NaN}}': "host.mem_free: must be a finite number, not nan; write null for what is not known",
-    '{"host": {"x": [{"y": 1e999}]}}': "host.x: must be a finite number, not inf",
     f'{{"host": {{"x": {"9" * 5000}}}}}': "holds a number that is too long",
     '{"host": ' + "[" * 100_000: "is nested too deep",
-    '{"host": {"mem_free": 1, "mem_free": 2}}': "the key mem_free is there twice",
-    '{"guests": {"vm1": 5}}': "guests.vm1: must be a mapping, not 5",
-    '{"guests": {"": {}}}': "cannot be a guest's name",
-    '{"guests": {"host": {}}}': "guests.host: cannot be a guest's name",
-    '{"history": {}}': "history: must be a list, not a mapping",
-    '{"history": [{"guest": {}}]}': "history[0].guest: there is no such setting (did you mean 'guests'?)",
-    '{"properties": {"vm1": {}}}': "properties.vm1: there is no such guest",
-    '{"guests": {"a": {}, "b": {}}, "properties": {"a": {"uuid": "u"}, "b": {"uuid": "u"}}}': "properties.b.uuid: is that of a, too",
-    '{"guests": {"a": {}, "b": {}}, "properties": {"a": {"uuid": "b"}}}': "properties.a.uuid: is that of b, too",
-    '{"guests": {"a": {}}, "properties": {"a": {"uuid": 5}}}': "properties.a.uuid: must be a text that identifies the guest",
-    '{"interval": 0}': "interval: must be more than 0, not 0",
+    **dict(line.split("  =>  ") for line in (Path(__file__).parent / "bad_snapshots.txt").read_text().splitlines()),
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from mom_core import Decision, Declarations, FieldSpec, MomError, PluginContext, Problem, Scope, Snapshot, Unit
 from mom_core.testing import snapshot
-from mom_plugins_policy import Policy, PolicyPlugin
+from mom_plugins_policy import PolicyPlugin
 from mom_toolkit import PolicyTexts
 
 FIELDS = {
@@ -98,25 +98,6 @@ def test_all_that_can_be_remembered_comes_back_as_it_was(tmp_path: Path) -> None
     assert memory["host"]["values"] == {"a": 1.5, "b": "s", "c": [1, 1], "d": True}
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        '(Host.Remember "k" Host)',
-        '(Host.Remember "k" (- 1e999 1e999))',
-        "(Host.Remember 5 5)",
-        '(defvar l (with Guests g (with Guests h 1))) (Host.Remember "k" l)',
-    ],
-)
-def test_what_cannot_be_kept_is_refused(text: str) -> None:
-    assert [error.kind for error in Policy.compile({"p": text}).evaluate(guests("a")).errors] == ["type"]
-
-
-def test_a_guest_that_fails_keeps_its_old_notes(tmp_path: Path) -> None:
-    it = plugin(tmp_path, '(with Guests g { (g.Control "n" (g.Recall "n" 0)) (g.Remember "n" g.size) (if (== g.size 7) (/ 1 0) 0) })')
-    asked = [counted(it, snapshot(guests={"a": {"size": size}})).get("a") for size in (3, 7, 5, 5)]
-    assert [value for value in asked if not isinstance(value, Problem)] == [0, 3, 5]
-
-
 def test_a_disk_that_cannot_be_written_is_a_problem_and_nothing_more(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where the folder belongs")
     it = plugin(tmp_path)
@@ -135,14 +116,6 @@ def test_nothing_is_written_while_nothing_changes(tmp_path: Path) -> None:
     before = path.stat()
     counted(it, snapshot())
     assert path.stat() == before
-
-
-def test_without_a_store_notes_last_for_the_evaluation() -> None:
-    policy = Policy.compile({"p": '(Host.Recall "k") (Host.Remember "k" 3) (Host.Recall "k") (Host.Recall "j" 9)'})
-    result = policy.evaluate(snapshot())
-    assert result.values == [None, None, 3, 9]
-    assert result.notes == {"host": {"k": 3}}
-    assert policy.evaluate(snapshot()).values[0] is None
 
 
 def test_what_policies_remember_can_be_taken_to_another_run(tmp_path: Path) -> None:
