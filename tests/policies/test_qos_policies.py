@@ -37,4 +37,4 @@ def test_the_policy_asks_for_what_the_setting_of_a_guest_would_once_it_is_switch
         assert wanted == {"vcpu_quota": pytest.approx(quota, abs=1), "vcpu_period": pytest.approx(period, abs=1)}
         assert wanted["vcpu_quota"] >= 1000
         assert wanted["vcpu_period"] <= 1_000_000
-    assert list(result.errors) == list(OFF.evaluate(seen).decisions) == []
+    assert [*result.errors, *OFF.evaluate(seen).decisions] == []
