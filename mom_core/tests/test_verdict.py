@@ -10,7 +10,7 @@ import pytest
 
 from mom_cli.status_file import RunningStatus
 from mom_core import Clock, Condition, Engine, PluginSettings, Problem, Severity, Snapshot, Verdict, hookimpl
-from mom_core.engine.verdict import GAP_SECONDS, HeldConditions, Said, accepted, judged
+from mom_core.engine.verdict import GAP_SECONDS, PAST_SECONDS, HeldConditions, Said, accepted, judged
 from mom_daemon import status_of
 from mom_devkit import config_of
 
@@ -29,14 +29,14 @@ def test_without_alerts_nothing_is_wrong() -> None:
 
 
 def test_the_worst_comes_first_and_of_equals_what_stands_the_longest() -> None:
-    said = [Said("a", SLOW, 1.0), Said("b", STALLED, 0.0), Said("c", Condition("ledger", "the disk is full"), 4.0)]
+    said = [Said("a", SLOW, 1.0, 5.0), Said("b", STALLED, 0.0, 5.0), Said("c", Condition("ledger", "the disk is full"), 4.0, 5.0)]
     verdict = judged(said, 5.0, 1000.0)
     assert [condition.name for condition in verdict.conditions] == ["ledger", "memory", "disk"]
     assert verdict.is_bad
 
 
 def test_what_several_plugins_say_under_one_name_is_one_alert() -> None:
-    verdict = judged([Said("host", STALLED, 2.0), Said("balloon", FULL, 3.0)], 5.0, 1000.0)
+    verdict = judged([Said("host", STALLED, 2.0, 5.0), Said("balloon", FULL, 3.0, 5.0)], 5.0, 1000.0)
     (condition,) = verdict.conditions
     assert condition.message == "the host is full; processes wait for memory"
     assert condition.why == "guests are promised too much"
@@ -48,12 +48,13 @@ def test_what_several_plugins_say_under_one_name_is_one_alert() -> None:
 
 def test_an_error_is_a_warning_as_long_as_mom_may_put_it_right_itself() -> None:
     patient = Condition("memory", "the host is full", after=30.0)
-    assert judged([Said("balloon", patient, 0.0)], 29.9, 1000.0).severity is Severity.WARNING
-    assert judged([Said("balloon", patient, 0.0)], 30.0, 1000.0).severity is Severity.ERROR
+    assert judged([Said("balloon", patient, 0.0, 29.9)], 29.9, 1000.0).severity is Severity.WARNING
+    assert judged([Said("balloon", patient, 0.0, 30.0)], 30.0, 1000.0).severity is Severity.ERROR
+    assert judged([Said("balloon", patient, 0.0, 29.0)], 40.0, 1000.0).severity is Severity.WARNING, "it was not said for so long"
 
 
 def test_what_plugins_say_is_safe_to_be_printed_and_not_endless() -> None:
-    (condition,) = judged([Said("evil", Condition("x", "red \x1b[31m" + "a" * 10_000, "\n", "\u202e"), 0.0)], 1.0, 1.0).conditions
+    (condition,) = judged([Said("evil", Condition("x", "red \x1b[31m" + "a" * 10_000, "\n", "\u202e"), 0.0, 1.0)], 1.0, 1.0).conditions
     assert "\x1b" not in condition.message + condition.why + condition.cure
     assert len(condition.message) <= 400
 
@@ -79,13 +80,35 @@ def test_since_when_does_not_follow_a_clock_that_is_set() -> None:
     assert lasted(held.take({"balloon": [FULL]}, 160.0, 5.0)) == 60.0
 
 
-def test_an_alert_that_comes_and_goes_is_the_same_and_one_that_comes_back_late_is_new() -> None:
+def test_a_condition_that_comes_and_goes_stands_still_and_one_that_comes_back_late_is_new() -> None:
     held = HeldConditions()
     held.take({"balloon": [FULL]}, 0.0, 0.0)
-    assert held.take({"balloon": []}, 30.0, 30.0) == Verdict()
-    assert lasted(held.take({"balloon": [FULL]}, 50.0, 50.0)) == 50.0
-    assert held.take({"balloon": []}, 51.0 + GAP_SECONDS, 0.0) == Verdict()
+    held.take({"balloon": [FULL]}, 5.0, 5.0)
+    (away,) = held.take({"balloon": []}, 30.0, 30.0).conditions
+    assert (away.severity, away.lasted, away.over) == (Severity.ERROR, 5.0, 25.0)
+    (back,) = held.take({"balloon": [FULL]}, 50.0, 50.0).conditions
+    assert (back.lasted, back.over) == (50.0, 0.0)
+    assert held.take({"balloon": []}, 51.0 + GAP_SECONDS, 0.0).severity is Severity.OK
     assert lasted(held.take({"balloon": [FULL]}, 55.0 + GAP_SECONDS, 0.0)) == 0.0
+
+
+def test_what_is_over_is_told_as_past_for_ten_minutes() -> None:
+    held = HeldConditions()
+    held.take({"balloon": [FULL], "host": []}, 0.0, 0.0)
+    held.take({"balloon": [FULL], "host": []}, 5.0, 5.0)
+    held.take({"balloon": [], "host": [SLOW]}, 100.0, 100.0)
+    disk, memory = held.take({"balloon": [], "host": [SLOW]}, 105.0, 105.0).conditions
+    assert (disk.name, disk.severity) == ("disk", Severity.WARNING)
+    assert (memory.name, memory.severity, memory.lasted, memory.over, memory.since) == ("memory", Severity.OK, 5.0, 100.0, 0.0)
+    assert not held.take({"balloon": [], "host": []}, 6.0 + PAST_SECONDS, 0.0).is_bad
+    assert "memory" not in [one.name for one in held.take({"balloon": [], "host": []}, 6.0 + PAST_SECONDS, 0.0).conditions]
+
+
+def test_of_one_name_the_words_are_of_those_who_say_it_now() -> None:
+    held = HeldConditions()
+    held.take({"balloon": [FULL], "host": [STALLED]}, 0.0, 0.0)
+    (condition,) = held.take({"balloon": [], "host": [STALLED]}, 5.0, 5.0).conditions
+    assert (condition.message, condition.severity) == ("processes wait for memory", Severity.ERROR)
 
 
 def test_silence_is_no_recovery() -> None:
@@ -93,8 +116,8 @@ def test_silence_is_no_recovery() -> None:
     held.take({"balloon": [FULL], "host": []}, 0.0, 0.0)
     for now in (100.0, 200.0, 300.0):
         assert lasted(held.take({"balloon": None, "host": []}, now, now)) == now
-    assert held.take({"balloon": []}, 305.0, 305.0) == Verdict()
-    assert held.take({"balloon": None}, 310.0, 310.0) == Verdict(), "it had nothing to say when it was heard last"
+    assert held.take({"balloon": []}, 305.0, 305.0).conditions[0].over == 5.0
+    assert held.take({"balloon": None}, 310.0, 310.0).conditions[0].over == 10.0, "it had nothing to say when it was heard last"
 
 
 def test_a_plugin_that_left_the_configuration_takes_its_alerts_along() -> None:
@@ -106,7 +129,7 @@ def test_a_plugin_that_left_the_configuration_takes_its_alerts_along() -> None:
 def test_the_log_says_once_that_it_is_bad_and_once_that_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     held = HeldConditions()
-    for now, conditions in ((0.0, [FULL]), (5.0, [FULL]), (10.0, []), (15.0, [])):
+    for now, conditions in ((0.0, [FULL]), (5.0, [FULL]), (10.0, []), (66.0, []), (70.0, [])):
         held.take({"balloon": conditions}, now, now)
     assert [record.getMessage() for record in caplog.records] == [
         "verdict: the host is full, because guests are promised too much (move guests away)",

@@ -286,7 +286,7 @@ def test_who_may_not_read_is_told_what_it_takes(served: Served, monkeypatch: pyt
 FULL = {
     "name": "memory", "severity": "error", "message": "the host is full: 0 KiB of 60.8 GiB available", "plugins": ["balloon"], "since": 0.0,
     "why": "guests are promised 69.9 GiB together, and this host can promise 60.8 GiB", "lasted_seconds": 185.0,
-    "cure": "move guests away, lower their guarantees, or give the host more memory; start no more",
+    "over_seconds": 0.0, "cure": "move guests away, lower their guarantees, or give the host more memory; start no more",
 }  # fmt: skip
 
 
@@ -311,6 +311,15 @@ def test_a_full_host_is_told_first_with_since_when_why_and_what_to_do(size: tupl
 
 def test_a_host_that_is_well_has_no_line_on_that() -> None:
     assert text_of(Looking(), picture(verdict={"severity": "ok", "conditions": []}))[0].startswith("mom 1 on host")
+
+
+def test_what_is_over_is_told_as_such_and_takes_no_room_above_the_guests() -> None:
+    past = picture(verdict={"severity": "ok", "conditions": [{**FULL, "severity": "ok", "over_seconds": 120.0}]})
+    assert body_lines((80, 24), past) == body_lines((80, 24), picture())
+    (told, *_) = verdict_lines(past, 200)
+    assert told[0][0].startswith("over for 2m: the host is full")
+    ending = picture(verdict={"severity": "error", "conditions": [{**FULL, "over_seconds": 12.0}]})
+    assert "for 3m, over for 12s" in verdict_lines(ending, 200, 5)[0][0][0]
 
 
 def test_pages_of_guests_end_above_the_foot_though_there_is_a_verdict() -> None:

@@ -106,7 +106,8 @@ def _daemon(config: Config, pid: int) -> Iterable[Finding]:
     else:
         late = status is not None and status.late
         yield Finding(Severity.ERROR if late else Severity.OK, "daemon", f"mom runs as process {pid}" + (", and hangs" if late else ""))
-        for one in () if status is None else status.verdict.conditions:
+        standing = () if status is None else [one for one in status.verdict.conditions if one.severity is not Severity.OK]
+        for one in standing:
             why = f" ({one.why})" if one.why else ""
             yield Finding(one.severity, "verdict", f"{one.message}, for {lasting(one.lasted)}{why}", one.cure)
     if not _is_watched(pid):

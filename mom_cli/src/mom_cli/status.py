@@ -159,10 +159,14 @@ def _show(config: Config, status: RunningStatus, where: str) -> None:
 
 def _verdict(verdict: Verdict, problems: int) -> Iterator[str]:
     """How the host is as a whole; what is said of single guests and plugins is not part of it, and follows."""
-    if not verdict.conditions:
+    if verdict.severity is Severity.OK:
         yield f"{mark(Severity.OK)}  nothing is wrong with the host" + (", but see the problems below" if problems else "")
     for condition in verdict.conditions:
-        yield f"{mark(condition.severity)}  {condition.message}, for {lasting(condition.lasted)}"
+        if condition.severity is Severity.OK:
+            yield f"       over for {lasting(condition.over)}: {condition.message}; it lasted {lasting(condition.lasted)}"
+            continue
+        over = f", over for {lasting(condition.over)}" if condition.over else ""
+        yield f"{mark(condition.severity)}  {condition.message}, for {lasting(condition.lasted)}{over}"
         if condition.why:
             yield f"       why: {condition.why}"
         if condition.cure:

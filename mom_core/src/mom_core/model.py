@@ -582,7 +582,8 @@ class Condition:
     ERROR counts as a WARNING: for what mom itself may still put right.
 
     The rest is the core's, in a verdict: `plugins` say it, `lasted` is for how many seconds, by a clock that never jumps; `since` the same
-    as seconds since the epoch. What is text is safe to be printed there.
+    as seconds since the epoch; `over` for how many seconds nobody has said it any more: with the severity OK, it is past. What is text
+    is safe to be printed there.
     """
 
     name: str
@@ -594,17 +595,18 @@ class Condition:
     plugins: Sequence[str] = ()
     since: float = 0.0
     lasted: float = 0.0
+    over: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How the host is as a whole: the conditions that stand, the worst first. Without any, nothing is wrong with it."""
+    """How the host is as a whole: the conditions that stand, the worst first, and then those that are past, with the severity OK."""
 
     conditions: Sequence[Condition] = ()
 
     @property
     def severity(self) -> Severity:
-        """Of the worst condition; OK without any."""
+        """Of the worst condition; OK where none stands."""
         return self.conditions[0].severity if self.conditions else Severity.OK
 
     @property
@@ -615,7 +617,12 @@ class Verdict:
     def as_json(self) -> dict[str, Any]:
         """As the status file and the API show it; `from_json` reads it."""
         conditions = [
-            {**{name: getattr(one, name) for name in _OF_CONDITIONS}, "plugins": list(one.plugins), "lasted_seconds": one.lasted}
+            {
+                **{name: getattr(one, name) for name in _OF_CONDITIONS},
+                "plugins": list(one.plugins),
+                "lasted_seconds": one.lasted,
+                "over_seconds": one.over,
+            }
             for one in self.conditions
         ]
         return {"severity": self.severity, "conditions": conditions}
@@ -626,7 +633,8 @@ class Verdict:
         conditions = []
         for one in content["conditions"]:
             read = {name: kind(one[name]) for name, kind in _OF_CONDITIONS.items()}
-            conditions.append(Condition(**read, plugins=tuple(map(str, one["plugins"])), lasted=float(one["lasted_seconds"])))
+            spans = {"lasted": float(one["lasted_seconds"]), "over": float(one["over_seconds"])}
+            conditions.append(Condition(**read, **spans, plugins=tuple(map(str, one["plugins"]))))
         return cls(tuple(conditions))
 
 

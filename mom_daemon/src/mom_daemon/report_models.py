@@ -102,6 +102,8 @@ class ConditionModel(TypedDict):
     """Who says so."""
     since: Time
     lasted_seconds: Seconds
+    over_seconds: Seconds
+    """For how long nobody has said it any more; 0 while it is so. For a minute it stands; then it is told as past (severity ok)."""
 
 
 @described
@@ -109,9 +111,9 @@ class VerdictModel(TypedDict):
     """How the host is as a whole."""
 
     severity: Severity
-    """Of the worst condition; ok without any. error: the operator must look."""
+    """Of the worst condition; ok where none stands. error: the operator must look."""
     conditions: list[ConditionModel]
-    """The worst first."""
+    """The worst first; those that are past at the end."""
 
 
 class PluginModel(TypedDict):

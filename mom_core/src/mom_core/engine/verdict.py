@@ -15,7 +15,11 @@ CORE: Final = "core"
 """The source of what the core itself says."""
 
 GAP_SECONDS: Final = 60.0
-"""A condition that was away for no longer than this is the one that it was before: what is measured goes up and down around a bound."""
+"""A condition stands until nobody has said it for so long: what is measured goes up and down around a bound, and a verdict that does so
+with it is of no use."""
+
+PAST_SECONDS: Final = 600.0
+"""For so long what is over is told as such: an operator who comes because of it is there by then."""
 
 PATIENCE_SECONDS: Final = 30.0
 """A hypervisor that restarts, or a call that takes its time, is back within this; after it, the operator has to look."""
@@ -28,15 +32,16 @@ LONGEST: Final = 400
 
 
 class Said(NamedTuple):
-    """A condition, the plugin that says it, and since when (seconds of the monotonic clock)."""
+    """A condition, the plugin that says it, and when it began and was said last (seconds of the monotonic clock)."""
 
     plugin: str
     condition: Condition
     begun: float
+    last: float
 
 
 def judged(said: Iterable[Said], now: float, time: float) -> Verdict:
-    """The verdict by what is said now: conditions of one name together, the worst first, and of equals the one that stands the longest.
+    """The verdict by what was said: conditions of one name together, the worst first, and of equals the one that stands the longest.
 
     :param now: seconds of the clock by which conditions began
     :param time: the same moment in seconds since the epoch
@@ -45,22 +50,30 @@ def judged(said: Iterable[Said], now: float, time: float) -> Verdict:
     for one in said:
         alike.setdefault(one.condition.name, []).append(one)
     conditions = [_joined(name, several, now, time) for name, several in alike.items()]
-    return Verdict(tuple(sorted(conditions, key=lambda condition: (condition.severity is not Severity.ERROR, -condition.lasted))))
+    return Verdict(tuple(sorted(conditions, key=lambda condition: (_WORST_FIRST.index(condition.severity), -condition.lasted))))
+
+
+_WORST_FIRST: Final = (Severity.ERROR, Severity.WARNING, Severity.OK)
 
 
 def _joined(name: str, several: Sequence[Said], now: float, time: float) -> Condition:
-    worst_first = sorted(several, key=lambda one: one.condition.severity is not Severity.ERROR)
-    bad = any(one.condition.severity is Severity.ERROR and now - one.begun >= one.condition.after for one in several)
-    lasted = max(0.0, now - min(one.begun for one in several))
+    """One condition of what stands under a name; of what is past, where nothing of it stands."""
+    last = max(one.last for one in several)
+    standing = [one for one in several if last - one.last <= GAP_SECONDS]
+    bad = any(one.condition.severity is Severity.ERROR and one.last - one.begun >= one.condition.after for one in standing)
+    begun = min(one.begun for one in standing)
+    newest = [one for one in standing if one.last == last]
+    worst_first = sorted(newest, key=lambda one: _WORST_FIRST.index(one.condition.severity))
     return Condition(
         name=printable(name),
-        severity=Severity.ERROR if bad else Severity.WARNING,
+        severity=Severity.OK if now - last > GAP_SECONDS else Severity.ERROR if bad else Severity.WARNING,
         message=_together(one.condition.message for one in worst_first),
         why=_together(one.condition.why for one in worst_first),
         cure=_together(one.condition.cure for one in worst_first),
         plugins=tuple(one.plugin for one in worst_first),
-        since=time - lasted,
-        lasted=lasted,
+        since=time - max(0.0, now - begun),
+        lasted=max(0.0, last - begun),
+        over=max(0.0, now - last),
     )
 
 
@@ -68,17 +81,11 @@ def _together(texts: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(printable(text, LONGEST) for text in texts if text))
 
 
-class _Held(NamedTuple):
-    condition: Condition
-    begun: float
-    last: float
-
-
 class HeldConditions:
-    """What is said to be wrong, from cycle to cycle: the one place that knows since when."""
+    """What is said to be wrong, from cycle to cycle: the one place that knows since when, and for how long it is over."""
 
     def __init__(self) -> None:
-        self._held: dict[tuple[str, str], _Held] = {}
+        self._held: dict[tuple[str, str], Said] = {}
         self._taken = -math.inf
         self._was_bad = False
 
@@ -89,17 +96,19 @@ class HeldConditions:
         :param now: seconds of a clock that never jumps
         :param time: seconds since the epoch
         """
-        for (plugin, name), held in list(self._held.items()):
-            if said.get(plugin, ()) is None and held.last == self._taken:
-                self._held[plugin, name] = held._replace(last=now)
+        for key, held in list(self._held.items()):
+            if held.plugin not in said or now - held.last > PAST_SECONDS:
+                del self._held[key]
+            elif said[held.plugin] is None and held.last == self._taken:
+                self._held[key] = held._replace(last=now)
         for plugin, conditions in said.items():
             for condition in conditions or ():
                 there = self._held.get((plugin, condition.name))
-                self._held[plugin, condition.name] = _Held(condition, now if there is None else there.begun, now)
-        self._held = {key: held for key, held in self._held.items() if now - held.last <= GAP_SECONDS}
+                goes_on = there is not None and (there.last == self._taken or now - there.last <= GAP_SECONDS)
+                begun = there.begun if there is not None and goes_on else now
+                self._held[plugin, condition.name] = Said(plugin, condition, begun, now)
         self._taken = now
-        standing = [Said(plugin, held.condition, held.begun) for (plugin, _), held in self._held.items() if held.last == now]
-        verdict = judged(standing, now, time)
+        verdict = judged(self._held.values(), now, time)
         self._log(verdict)
         return verdict
 

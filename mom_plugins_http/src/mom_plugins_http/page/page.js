@@ -4,7 +4,7 @@ import { Refused, ask, get, said } from "./api.js";
 import { forgetIfLost, keepToken, token } from "./connection.js";
 import { DecisionsView } from "./decisions.js";
 import { byId, h, renew, seen, write } from "./elements.js";
-import { clock, moment } from "./figures.js";
+import { clock, moment, span } from "./figures.js";
 import { GuestView } from "./guest.js";
 import { GuestsView } from "./guests.js";
 import { HealthView } from "./health.js";
@@ -144,11 +144,11 @@ function trouble(error) {
 
 /** What is wrong with the host as a whole, above all views: since when, why, and what to do. @param {Api.ReportDocument} report */
 function verdict(report) {
-  const conditions = report.verdict?.conditions ?? [];
+  const conditions = (report.verdict?.conditions ?? []).filter((one) => one.severity !== "ok");
   const section = byId("host-verdict");
   section.hidden = !conditions.length;
   renew(section, conditions.map((one) => h("div", { "data-key": one.name, class: one.severity === "error" ? "notice bad" : "notice" },
-    h("p", null, h("strong", null, `${one.severity === "error" ? "✗" : "!"} ${one.message}`), ` since ${moment(one.since)}`),
+    h("p", null, h("strong", null, `${one.severity === "error" ? "✗" : "!"} ${one.message}`), ` since ${moment(one.since)}${one.over_seconds ? `, over for ${span(one.over_seconds)}` : ""}`),
     one.why && h("p", null, `Why: ${one.why}.`), one.cure && h("p", null, `What to do: ${one.cure}.`))));
 }
 

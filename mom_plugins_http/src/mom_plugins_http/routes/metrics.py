@@ -139,7 +139,11 @@ def _verdict(report: Report) -> Iterator[_Family]:
     worst = report.verdict.severity
     severities = [(f'{{severity="{one}"}}', int(worst is one)) for one in Severity]
     yield _Family("mom_verdict", "1 for how bad the worst is that is wrong with the host as a whole.", severities)
-    standing = [(f'{{condition="{_label(one.name)}",severity="{one.severity}"}}', one.lasted) for one in report.verdict.conditions]
+    standing = [
+        (f'{{condition="{_label(one.name)}",severity="{one.severity}"}}', one.lasted)
+        for one in report.verdict.conditions
+        if one.severity is not Severity.OK
+    ]
     yield _Family("mom_condition_seconds", "For how long something has been wrong with the host as a whole.", standing)
 
 

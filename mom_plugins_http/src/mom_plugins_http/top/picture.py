@@ -79,6 +79,11 @@ class Picture:
         return () if verdict is None else verdict["conditions"]
 
     @property
+    def memory_severity(self) -> str:
+        """How bad it is that the host lacks memory, by the verdict: one scale for all who look."""
+        return next((one["severity"] for one in self.conditions if one["name"] == "memory"), "ok")
+
+    @property
     def changes(self) -> int:
         """How many decisions there were of what did not stand so already."""
         return sum(count for name, count in self.report["outcome_counts"].items() if name != Status.UNCHANGED)

@@ -67,16 +67,18 @@ def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, 
 def verdict_lines(picture: Picture, width: int, most: int | None = None) -> list[Line]:
     """What is wrong with the host as a whole, the worst first: since when, why, and what to do; nothing where it is well.
 
-    :param most: lines at most; None: as many as it takes
+    :param most: lines at most; None: as many as it takes, also for what is past
     """
     lines: list[Line] = []
     for condition in picture.conditions:
-        style = _SEVERE.get(condition["severity"], "")
-        lines += _wrapped(
-            printable(f"{_MARKS.get(condition['severity'], '')}{condition['message']}, for {age(condition['lasted_seconds'])}", 400),
-            width,
-            style,
-        )
+        lasted, over = age(condition["lasted_seconds"]), age(condition["over_seconds"])
+        severity, message = condition["severity"], condition["message"]
+        if severity == "ok":
+            lines += [] if most is not None else _wrapped(f"over for {over}: {printable(message, 400)}; it lasted {lasted}", width, "dim")
+            continue
+        ended = f", over for {over}" if condition["over_seconds"] else ""
+        text = printable(f"{_MARKS.get(severity, '')}{message}, for {lasted}{ended}", 400)
+        lines += _wrapped(text, width, _SEVERE.get(severity, ""))
         lines += _wrapped(printable(f"  why: {condition['why']}", 400), width) if condition["why"] else []
         lines += _wrapped(printable(f"  → {condition['cure']}", 400), width, "bold") if condition["cure"] else []
     if most is None or len(lines) <= most:
@@ -104,12 +106,12 @@ def host_lines(picture: Picture | None, look: Looking, feed: Feed, width: int, n
         begins = f"NOT REACHED{lost}: "
         said = textwrap.wrap(begins + _sentence(trouble), max(20, width - 1))
         third = [(said.pop(0), "bold red")] if len(said) > 1 else _pressure_line(picture.host, width)  # how to go on matters more by now
-        return [first, _memory_line(picture.host, width), third, [(" ".join(said), "bold red")]]
+        return [first, _memory_line(picture, width), third, [(" ".join(said), "bold red")]]
     late = picture.late_by(now)
     if late:
         warning = [(f"mom has not finished a cycle for {late:.0f} s: it hangs, or is stopped (mom status says more)", "bold red")]
-        return [first, _memory_line(picture.host, width), _pressure_line(picture.host, width), warning]
-    return [first, _memory_line(picture.host, width), _pressure_line(picture.host, width), _health_line(picture)]
+        return [first, _memory_line(picture, width), _pressure_line(picture.host, width), warning]
+    return [first, _memory_line(picture, width), _pressure_line(picture.host, width), _health_line(picture)]
 
 
 def _mom_line(picture: Picture, look: Looking, now: float) -> Line:
@@ -128,13 +130,16 @@ def _mom_line(picture: Picture, look: Looking, now: float) -> Line:
     ]
 
 
-def _memory_line(host: Json, width: int) -> Line:
+def _memory_line(picture: Picture, width: int) -> Line:
+    host = picture.host
     total, available = host.get("mem_available"), host.get("mem_really_available")
     if total is None or available is None or not total:
         return [("memory ", ""), ("unknown", "yellow")]
     share = max(0.0, min(1.0, available / total))
-    style = "red" if share < 0.05 else "yellow" if share < 0.2 else "green"
+    style = {"error": "red", "warning": "yellow"}.get(picture.memory_severity, "green")
+    wanted = host.get("mem_watermark_high")
     text = f" {format_kib(available)} of {format_kib(total)} available ({share:.0%})"
+    text += f", {format_kib(wanted)} wanted" if wanted is not None and width >= WIDE else ""
     room = max(5, min(60, width - 8 - len(text) - 2))
     taken = round((1 - share) * room)
     return [("memory ", ""), ("█" * taken, style), ("░" * (room - taken), "dim"), (text, style if style != "green" else "")]

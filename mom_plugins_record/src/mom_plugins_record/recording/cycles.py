@@ -241,7 +241,7 @@ def _report(content: _Cycle, decisions: Sequence[Decision]) -> Report:
 def _read_verdict(verdict: Verdict | None) -> Verdict | None:
     if verdict is None:
         return None
-    if not all(abs(one.since) <= FARTHEST and 0 <= one.lasted <= FARTHEST for one in verdict.conditions):
+    if not all(abs(one.since) <= FARTHEST and all(0 <= span <= FARTHEST for span in (one.lasted, one.over)) for one in verdict.conditions):
         raise ValueError("there is something else where times belong")
     return Verdict(tuple(replace(one, plugins=tuple(one.plugins)) for one in verdict.conditions))
 
