@@ -633,8 +633,8 @@ class Verdict:
         conditions = []
         for one in content["conditions"]:
             read = {name: kind(one[name]) for name, kind in _OF_CONDITIONS.items()}
-            spans = {"lasted": float(one["lasted_seconds"]), "over": float(one["over_seconds"])}
-            conditions.append(Condition(**read, **spans, plugins=tuple(map(str, one["plugins"]))))
+            lasted, over = float(one["lasted_seconds"]), float(one["over_seconds"])
+            conditions.append(Condition(**read, plugins=tuple(map(str, one["plugins"])), lasted=lasted, over=over))
         return cls(tuple(conditions))
 
 
