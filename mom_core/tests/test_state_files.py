@@ -82,33 +82,16 @@ def test_every_file_that_is_cut_off_or_goes_on_is_noticed(kept: StateFile[Use]) 
 # --- what is no file of state -------------------------------------------------------------------------------------------------
 
 
-RUBBISH = {
-    "nothing": "",
-    "no content": '{"state":"use"}',
-    "deep": "[" * 100_000,
-    "huge number": "1" * 100_000,
-    "not a number": "NaN",
-    "too large a number": '{"highest":1e999}',
-}
+RUBBISH = (
+    "", '{"state":"use"}', "[" * 100_000, "1" * 100_000, "NaN", '{"highest":1e999}',
+    "null", "[]", "5", "{}", '{"highest":null}', '{"highest":"5"}', '{"highest":5.5}', '{"highest":true}', '{"highest":5,"names":"a"}',
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("body", RUBBISH.values(), ids=RUBBISH)
+@pytest.mark.parametrize("body", RUBBISH, ids=range(len(RUBBISH)))
 def test_what_a_right_checksum_vouches_for_may_be_rubbish_all_the_same(tmp_path: Path, body: str) -> None:
-    from mom_core.state_files import _checksum
-
     kept = file(tmp_path)
-    kept.path.parent.mkdir()
-    kept.path.write_text(f'{{"state":"use","version":1,"crc32":"{_checksum("use", 1, body.encode()):08x}","content":{body}}}\n')
-    assert kept.read() is None
-    assert "its content makes no sense" in kept.damage
-
-
-@pytest.mark.parametrize(
-    "content", [None, [], 5, {}, {"highest": None}, {"highest": "5"}, {"highest": 5.5}, {"highest": True}, {"highest": 5, "names": "a"}]
-)
-def test_wrong_types_are_damage(tmp_path: Path, content: object) -> None:
-    kept = file(tmp_path)
-    kept.write(content)
+    kept.write_json(lambda: body)
     assert kept.read() is None
     assert "its content makes no sense" in kept.damage
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +14,7 @@ from mom_devkit import PluginRun, declared, run_plugins
 from mom_plugins_policy import Policy
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.settings import SlaSettings
+from mom_toolkit import field_number
 
 SIM = {
     "guests": 8, "host_memory": "8GiB", "sold": 1.6, "statistics_period": "1s", "load": "3GiB", "load_after": "20s", "load_for": "600s",
@@ -33,12 +30,9 @@ def kept(found: PluginRun) -> Mapping[str, float]:
     """The least that each class's guests have kept of what they can have, at the end."""
     shares: dict[str, float] = {}
     for guest in found.reports[-1].snapshot.guests.values():
-        fields = guest.fields
-        size, maximum, name = fields["balloon_cur"], fields["balloon_max"], fields["sla_class"]
-        assert isinstance(size, int)
-        assert isinstance(maximum, int)
-        assert isinstance(name, str)
-        shares[name] = min(shares.get(name, 1.0), size / maximum)
+        name = str(guest.fields["sla_class"])
+        share = field_number(guest.fields, "balloon_cur") / field_number(guest.fields, "balloon_max")
+        shares[name] = min(shares.get(name, 1.0), share)
     return shares
 
 
@@ -50,17 +44,9 @@ def test_classes_keep_what_they_are_promised_while_others_pay(tmp_path: Path, fa
     assert shares["platinum"] == 1.0
     assert shares["gold"] >= 0.75
     assert min(shares.values()) < 0.75, "somebody pays"
+    for guest in found.reports[-1].snapshot.guests.values():
+        assert 0 <= field_number(guest.fields, "fair_share", -1) <= field_number(guest.fields, "balloon_max")
     assert not [problem for problem in found.problems if "policy" in problem or "60_fair" in problem]
-
-
-def test_fair_shares_are_fields_and_the_dearer_has_more(tmp_path: Path) -> None:
-    found = run(tmp_path)
-    last = [guest.fields for guest in found.reports[-1].snapshot.guests.values()]
-    for fields in last:
-        share, maximum = fields["fair_share"], fields["balloon_max"]
-        assert isinstance(share, int)
-        assert isinstance(maximum, int)
-        assert 0 <= share <= maximum
 
 
 def policies(**settings: object) -> Policy:
@@ -129,32 +115,3 @@ def test_a_share_that_comes_to_nothing_is_not_no_limit_and_no_limit_stays_none()
     (disk,) = asked(policies(io=True), {"psi_io_some_avg60": 50}, io_share=0.001, io_tune=disks)["io_tune"]
     assert disk["total_iops_sec"] == 1
     assert not disk["total_bytes_sec"]
-
-
-@pytest.mark.processes
-def test_the_class_of_each_guest_is_shown_and_what_gave_it_that(tmp_path: Path) -> None:
-    config = tmp_path / "mom.yaml"
-    config.write_text(
-        f"state_directory: {tmp_path}/state\nrun_directory: {tmp_path}/run\ninterval: 1s\nplugins:\n  sim: {{guests: 6}}\n"
-        '  sla: {patterns: {"idle-*": vapor}}\nguests:\n  "web-*": {class: platinum}\n  "db-01": {class: platnum}\n'
-    )
-    mom = str(Path(sys.executable).with_name("mom"))
-
-    def told(*words: str) -> str:
-        return subprocess.run([mom, *words, "-c", str(config)], capture_output=True, text=True, timeout=180, check=False).stdout
-
-    running = subprocess.Popen([mom, "run", "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        ends = time.monotonic() + 120
-        while "classes: " not in (status := told("status")):
-            assert time.monotonic() < ends, status
-            time.sleep(0.2)
-        assert "classes: 3 platinum, 1 vapor, 2 of none" in status
-        assert "of the service class vapor, by patterns of the plugin sla (idle-*)" in told("explain", "idle-01")
-        assert "by guests: in the YAML file" in told("explain", "web-01")
-        assert "which says platnum" in " ".join(told("explain", "db-01").split())
-        assert "of no service class" in told("explain", "build-01")
-        assert {one.get("sla_class") for one in json.loads(told("guests", "--json"))} == {None, "platinum", "vapor"}
-    finally:
-        running.terminate()
-        running.wait(60)
