@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 from pathlib import Path
 
@@ -334,6 +335,11 @@ def test_all_problems_are_told_at_once_in_the_order_of_the_file(acme, problems):
         ("root: etc", "1:7: root: must be a path that begins with /"),
         ('root: "/a\\0b"', "1:7: root: must be a path that begins with /"),
         ("log_level: INFO", "1:12: log_level: must be debug, info, warning or error, not the text 'INFO' (did you mean 'info'?)"),
+        (
+            "plugin-path: [/opt/acme]",
+            "1:1: plugin-path: plugins are found among what is installed, and not in folders "
+            f"(`{sys.executable} -m pip install -e FOLDER` installs one",
+        ),
         ("acme: {}", "1:1: acme: is a plugin, not a setting of mom (indent it, below `plugins:`)"),
         ("root: !!python/object/apply:os.system [id]", "1:7: root: the tag !!python/object/apply:os.system is not allowed here"),
         ("root: !!binary aGk=", "1:7: root: the tag !!binary is not allowed here"),

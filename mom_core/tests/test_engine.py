@@ -429,11 +429,13 @@ def test_the_first_failure_of_a_hook_is_told_with_file_line_and_traceback(
     assert "Traceback" not in second, "the same failure again is not told again"
 
 
-def test_a_secret_in_a_failure_is_in_neither_the_line_nor_the_traceback(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("raised", [ValueError, HypervisorError])
+def test_a_secret_in_a_failure_is_in_neither_the_line_nor_the_traceback(raised: type[Exception], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", "mom")
     worker = PluginWorker("p", 60, hide=lambda text: text.replace("hunter2", "***"))
 
     def fail() -> None:
-        raise ValueError("the password is hunter2")
+        raise raised("the password is hunter2")
 
     call = worker.begin("h", fail)
     assert call is not None

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import pytest
-
 if TYPE_CHECKING:
     from conftest import Daemon
 
@@ -92,9 +90,8 @@ class Plugin(Base):
 SECRET = 'open"sesame'  # noqa: S105  # nobody's
 
 
-@pytest.mark.parametrize("raised", ["ValueError", "HypervisorError"])
-def test_a_secret_from_the_settings_is_in_nothing_that_mom_says(daemon: Daemon, raised: str) -> None:
-    body = f"""
+def test_a_secret_from_the_settings_is_in_nothing_that_mom_says(daemon: Daemon) -> None:
+    body = """
 class Plugin(Base):
     class Settings(PluginSettings):
         token: SecretStr
@@ -104,8 +101,8 @@ class Plugin(Base):
         secret = self.settings.token.get_secret_value()
         self.context.log.warning("logging in with %s", secret)
         try:
-            raise {raised}("refused: " + secret)
-        except {raised}:
+            raise ValueError("refused: " + secret)
+        except ValueError:
             self.context.log.exception("it failed")
             raise
 """

@@ -8,9 +8,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
-from mom_core import ConfigError, load_config
 from mom_devkit.plugin_new import write_project
 
 if TYPE_CHECKING:
@@ -42,9 +39,3 @@ def test_a_wheel_that_is_installed_while_mom_runs_is_used_after_sighup(daemon: D
 
     process.terminate()
     assert process.wait(60) == 0
-
-
-def test_folders_of_plugins_are_refused_with_what_to_do_instead() -> None:
-    with pytest.raises(ConfigError, match="plugin-path: plugins are found among what is installed, and not in folders") as refused:
-        load_config({"plugins": {"host": {}}, "plugin-path": ["/opt/acme"]})
-    assert f"`{sys.executable} -m pip install -e FOLDER`" in str(refused.value)

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
@@ -63,8 +64,11 @@ class Document:
         """Note a problem with the value at `path`, or with its key; if that is not in the file, at the nearest thing around it."""
         if any(path[:length] in self.unreadable for length in range(len(path) + 1)) and not at_key:
             return
-        shown = f"{dotted(path)}: {message}" if path else message
-        self.problems.append(ConfigProblem(self.file, *self.place(path, at_key=at_key), shown, hint))
+        self.note(self.place(path, at_key=at_key), f"{dotted(path)}: {message}" if path else message, hint)
+
+    def note(self, place: Place, message: str, hint: str = "") -> None:
+        """Note a problem at a place."""
+        self.problems.append(ConfigProblem(self.file, *place, message, hint))
 
     def give_up(self, path: KeyPath, message: str, hint: str = "") -> None:
         """Note that the value at `path` cannot be made out."""
@@ -102,11 +106,8 @@ def read_document(path: Path) -> Document:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        before = raw[: error.start].decode("utf-8", "replace")
-        line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
-        raise ConfigError(
-            [ConfigProblem(file, line, column, f"not UTF-8: byte 0x{raw[error.start]:02x}", "save the file as UTF-8")]
-        ) from None
+        place = _end_of(raw[: error.start].decode("utf-8", "replace"))
+        raise _refused(file, place, f"not UTF-8: byte 0x{raw[error.start]:02x}", "save the file as UTF-8") from None
     return parse_document(text, file)
 
 
@@ -119,6 +120,15 @@ def parse_document(text: str, file: str) -> Document:
     else:
         document.value = _Builder(document).build(root, (), 0)
     return document
+
+
+def _refused(file: str, place: Place, message: str, hint: str = "") -> ConfigError:
+    return ConfigError([ConfigProblem(file, *place, message, hint)])
+
+
+def _end_of(text: str) -> Place:
+    """Where the character behind this text stands."""
+    return Place(text.count("\n") + 1, len(text) - text.rfind("\n"))
 
 
 def mapping_document(mapping: Mapping[str, object], name: str = "configuration") -> Document:
@@ -161,9 +171,7 @@ _CURES: Final = {
 def _read(path: Path) -> bytes:
     """The file's bytes, if no other user could have written them, and there are not too many."""
 
-    def refused(message: str, hint: str = "") -> ConfigError:
-        return ConfigError([ConfigProblem(printable(str(path), 500), 0, 0, message, hint)])
-
+    refused = partial(_refused, printable(str(path), 500), NOWHERE)
     try:
         raw = read_file(path, MAX_BYTES)
         size = path.stat().st_size
@@ -233,7 +241,7 @@ def _compose(text: str, file: str) -> yaml.Node | None:
         place = Place(mark.line + 1, mark.column + 1) if mark else NOWHERE
         if error.problem == "but found another document":
             hint = "mom reads one document; remove the `---` and what does not belong"
-            raise ConfigError([ConfigProblem(file, *place, "a second document begins here", hint)]) from None
+            raise _refused(file, place, "a second document begins here", hint) from None
         said = printable(error.problem or error.context or "not YAML", 200)
         full = f"{error.context or ''} {said}"
         # What was open when the error was met is often where the mistake is.
@@ -243,18 +251,16 @@ def _compose(text: str, file: str) -> yaml.Node | None:
         hint = next((advice for sign, advice in _ADVICE if sign in full), "")
         if _INI_SECTION.search(text):
             hint = f"it looks like an INI file: `mom config import {file}` makes mom's configuration of MOM's"
-        raise ConfigError([ConfigProblem(file, *place, f"not valid YAML: {said}", hint)]) from None
+        raise _refused(file, place, f"not valid YAML: {said}", hint) from None
     except RecursionError:
-        raise ConfigError([ConfigProblem(file, *NOWHERE, f"nested deeper than {MAX_DEPTH} levels")]) from None
+        raise _refused(file, NOWHERE, f"nested deeper than {MAX_DEPTH} levels") from None
     except yaml.reader.ReaderError as error:
-        before = text[: error.position]
-        place = Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
         said = f"the character U+{ord(error.character):04X} is not allowed" if isinstance(error.character, str) else str(error.reason)
-        raise ConfigError([ConfigProblem(file, *place, said, "remove it, or write it as an escape in double quotes")]) from None
+        raise _refused(file, _end_of(text[: error.position]), said, "remove it, or write it as an escape in double quotes") from None
     except (ValueError, OverflowError, IndexError):
         # PyYAML trips over numbers in escapes and directives that are out of range.
         place = NOWHERE if loader is None else Place(loader.line + 1, loader.column + 1)
-        raise ConfigError([ConfigProblem(file, *place, "not valid YAML: a number that is out of range")]) from None
+        raise _refused(file, place, "not valid YAML: a number that is out of range") from None
     finally:
         if loader is not None:
             loader.dispose()
@@ -281,9 +287,9 @@ class _Builder:
     def build(self, node: yaml.Node, path: KeyPath, depth: int) -> object:
         self.document.values[path] = _place(node)
         if depth > MAX_DEPTH:
-            raise self._refused(node, f"nested deeper than {MAX_DEPTH} levels, aliases expanded")
+            raise _refused(self.document.file, _place(node), f"nested deeper than {MAX_DEPTH} levels, aliases expanded")
         if len(self.document.keys) + len(self.document.values) > MAX_NODES:
-            raise self._refused(node, f"more than {MAX_NODES:,} keys and values, aliases expanded")
+            raise _refused(self.document.file, _place(node), f"more than {MAX_NODES:,} keys and values, aliases expanded")
         if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
@@ -293,9 +299,6 @@ class _Builder:
         tag = printable(node.tag.replace(_TAG, "!!"))
         self.document.give_up(path, f"the tag {tag} is not allowed here", "remove it; mom reads text, numbers, flags, lists and mappings")
         return None
-
-    def _refused(self, node: yaml.Node, message: str) -> ConfigError:
-        return ConfigError([ConfigProblem(self.document.file, *_place(node), message)])
 
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> object:
         text: str = node.value
@@ -318,15 +321,13 @@ class _Builder:
                 continue
             inner = (*path, key)
             if key == "<<":
-                place = _place(key_node)
                 hint = "write the settings out, or name the whole mapping with an alias"
-                self.document.problems.append(ConfigProblem(self.document.file, *place, "merging with << is not supported", hint))
+                self.document.note(_place(key_node), "merging with << is not supported", hint)
                 continue
             if key in built:
                 first = self.document.keys[inner]
-                place = _place(key_node)
                 message = f"{dotted(inner)}: the key is there twice, first in line {first.line}"
-                self.document.problems.append(ConfigProblem(self.document.file, *place, message, "remove one of them"))
+                self.document.note(_place(key_node), message, "remove one of them")
                 continue
             self.document.keys[inner] = _place(key_node)
             built[key] = self.build(value_node, inner, depth + 1)
@@ -342,9 +343,7 @@ class _Builder:
             shown = printable(key or "", 40)
             message = f"the key {shown} is not text" if key else "a key is missing"
             hint = f'write it in quotes: "{shown}"' if key else "write it before the colon"
-        place = _place(node)
-        where = f"{dotted(path)}: " if path else ""
-        self.document.problems.append(ConfigProblem(self.document.file, *place, where + message, hint))
+        self.document.note(_place(node), f"{dotted(path)}: {message}" if path else message, hint)
         return key
 
 

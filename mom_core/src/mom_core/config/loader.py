@@ -14,7 +14,7 @@ from mom_core.config.configuration import Config, ConfiguredPlugin, GuestRule
 from mom_core.config.document import Document, KeyPath, mapping_document, read_document
 from mom_core.config.schema import SECTIONS, CoreSettings, setting_names, validated
 from mom_core.config.wording import complain, unknown_key
-from mom_core.errors import ConfigError, ConfigProblem, PluginError
+from mom_core.errors import ConfigError, PluginError
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.model import printable
 from mom_core.plugins.bounded import describe
@@ -125,8 +125,7 @@ def _plugins(document: Document, top: Mapping[str, object], causes: list[PluginE
         return {}
     loaded, errors = load_plugins(list(section))
     for error in errors:
-        place = document.place(("plugins", error.plugin), at_key=True)
-        document.problems.append(ConfigProblem(document.file, *place, error.message, error.hint))
+        document.note(document.place(("plugins", error.plugin), at_key=True), error.message, error.hint)
     causes += errors
     configured: dict[str, ConfiguredPlugin] = {}
     for name, plugin in loaded.items():
