@@ -1,4 +1,4 @@
-"""What every hypervisor of QEMU guests needs, however it reaches them. A library for plugins, and no plugin itself.
+"""The common part of all hypervisors of QEMU guests, however they reach them. A library for plugins, and no plugin itself.
 
 Their fields; what is believed of what guests say; what the host sees of their processes; the watch for those in need.
 """

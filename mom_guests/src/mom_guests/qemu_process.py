@@ -19,7 +19,7 @@ class Merged(NamedTuple):
 
 
 def times_of(process: str) -> ProcessStat | None:
-    """What the kernel counted for this process; None when it has ended or cannot be read.
+    """The kernel's counters for this process; None when it has ended or cannot be read.
 
     :param process: its folder in /proc
     """
@@ -35,7 +35,7 @@ def swapped_kib(process: str) -> int | None:
 
 
 def merged(process: str) -> Merged | None:
-    """What KSM has merged of this process; None where the kernel does not tell (before 5.19), or not this user."""
+    """Pages of this process that KSM has merged; None where the kernel does not tell (before 5.19), or not this user."""
     counts = {}
     for line in read_kernel_file(f"{process}/ksm_stat", _STAT_BYTES).splitlines():
         name, _, number = line.partition(b" ")

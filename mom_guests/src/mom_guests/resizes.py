@@ -58,7 +58,7 @@ class Resizes:
                 del self._resizes[gone]
 
     def is_own(self, guest: str, size_kib: int) -> bool:
-        """Whether mom itself has caused the guest to have this size."""
+        """True if mom itself has caused the guest to have this size."""
         with self._lock:
             own = self._resizes.get(guest)
             if own is None or not own.low - _SLACK_KIB <= size_kib <= own.high + _SLACK_KIB:
@@ -70,7 +70,7 @@ class Resizes:
             return at_target or now - own.arrived < _SETTLED_SECONDS
 
     def may_tell(self) -> bool:
-        """Whether a size that another process has set is worth a cycle now: such come every second for each guest that is resized."""
+        """True if a size that another process has set is worth a cycle now: such come every second for each guest that is resized."""
         with self._lock:
             now = self._monotonic()
             if now - self._told_at < _RESIZED_SECONDS:

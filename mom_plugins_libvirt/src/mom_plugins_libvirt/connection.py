@@ -73,7 +73,7 @@ class ConnectionSettings:
 
 
 class GuestRecord(NamedTuple):
-    """What a bulk call says about one guest. `number` is another one each time the guest is started."""
+    """One guest in the answer to a bulk call. `number` is another one each time the guest is started."""
 
     uuid: str
     name: str
@@ -89,7 +89,7 @@ class _Live:
         self.domains: dict[str, Domain] = {}
         """libvirt's handles by UUID, as of the last bulk call: asking for one costs a call."""
         self.nowait: bool | None = None
-        """Whether this driver knows the flag not to wait for guests; None before the first answer."""
+        """True if this driver knows the flag not to wait for guests; None before the first answer."""
         self.busy = False
         self.given_up = False
         self._callbacks = callbacks
@@ -207,7 +207,7 @@ class Connection:
         raise HypervisorError(busy.message, hint="if libvirtd is well, set a longer call_timeout for the plugin libvirt") from busy
 
     def call(self, doing: str, uuid: str, function: Callable[[Domain], T], late: Callable[[Future[Any]], None] | None = None) -> T:
-        """What `function` returns, which makes one call on the guest's domain. Takes one call timeout at most, less after others hung.
+        """The result of `function`, which makes one call on the guest's domain. Takes one call timeout at most, less after others hung.
 
         Raises `GuestBusy` when it does not come back in time; it may still take effect, and `late` is given the call that is under way.
         Raises another `HypervisorError` for each error of libvirt.
@@ -229,7 +229,7 @@ class Connection:
     # --- one call ----------------------------------------------------------------------------------------------------------------
 
     def _made(self, ask: Callable[[_Live], T], doing: str, end: float, late: Callable[[Future[Any]], None] | None = None) -> T:
-        """What `ask` returns, in a thread of its own, on a connection that it has to itself."""
+        """The result of `ask`, in a thread of its own, on a connection that it has to itself."""
         live = self._borrowed(doing, end)
         patience = max(0.0, end - self._monotonic())
         call = self._callers.start(lambda: self._used(live, ask, doing))

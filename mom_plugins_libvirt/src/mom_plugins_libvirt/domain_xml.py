@@ -1,4 +1,4 @@
-"""What only a guest's description tells: its balloon device, its statistics period, what pins its memory; agents, limits, promises."""
+"""Read of a guest's description alone: its balloon device, its statistics period, what pins its memory; agents, limits, promises."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LARGEST_KIB = 1 << 50
 
 @dataclass(frozen=True, slots=True)
 class DomainDescription:
-    """What one guest's XML says.
+    """One guest by its XML.
 
     `balloon` is the device's model, empty where the guest has none; `stats_period` is in seconds, 0 where statistics are off.
     `pinned` says why the host cannot use what the balloon takes, empty where it can.
@@ -50,7 +50,7 @@ class DomainDescription:
 
 
 def described(xml: str) -> DomainDescription | None:
-    """What this domain XML says; None if it cannot be understood."""
+    """The guest that this domain XML describes; None if it cannot be understood."""
     domain = parsed(xml)
     if domain is None:
         return None

@@ -31,7 +31,7 @@ def kind_of(code: int, system_error: int = 0, *, running: bool | None = None) ->
 
     :param code: libvirt's error number
     :param system_error: the `errno` behind it, where there is one
-    :param running: whether the guest that the call was about runs (None: not asked, or no guest). libvirt says `operation invalid` both
+    :param running: the guest that the call was about runs (None: not asked, or no guest). libvirt says `operation invalid` both
         when a guest has stopped and when it has no such device.
     """
     if code == OPERATION_INVALID and running is not None:

@@ -1,4 +1,4 @@
-"""What the plugin declares to collect."""
+"""The fields that the plugin collects."""
 
 from __future__ import annotations
 

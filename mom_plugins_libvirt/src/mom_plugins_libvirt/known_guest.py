@@ -37,7 +37,7 @@ class KnownDomain(SeenGuest):
 
     @property
     def tuning(self) -> Tuning:
-        """What its description says about its limits."""
+        """Its limits by its description."""
         return UNTUNED if self.description is None else self.description.tuning
 
     def left_alone(self) -> str:

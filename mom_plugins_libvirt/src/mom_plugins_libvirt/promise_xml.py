@@ -1,4 +1,4 @@
-"""What a guest is promised by its metadata, as it is written there: who makes promises of it understands it.
+"""Promises to a guest by its metadata, as they are written there: who makes promises of it understands it.
 
 Metadata is part of the guest's description. It is written through the host's libvirt connection, when the guest is defined or with
 `virsh metadata`; a guest cannot write it, and nothing that runs in the guest is asked.

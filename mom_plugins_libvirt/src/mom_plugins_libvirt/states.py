@@ -1,4 +1,4 @@
-"""What libvirt's numbers for a guest's state mean, and in which of them a guest is to be left alone."""
+"""The meaning of libvirt's numbers for a guest's state, and in which of them a guest is to be left alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _JOBS = {
 
 
 def state_name(state: int) -> str:
-    """What people call this state."""
+    """This state's name for people."""
     return _STATES.get(state, "unknown")
 
 
@@ -44,6 +44,6 @@ def why_left_alone(state: int, reason: int) -> str:
 
 
 def job_name(statistics: Mapping[str, object]) -> str:
-    """What libvirt is doing with a guest, by its `jobStats`; empty for nothing, and for what does not keep a guest from being changed."""
+    """Libvirt's job with a guest, by its `jobStats`; empty for nothing, and for what does not keep a guest from being changed."""
     operation = statistics.get("operation")
     return _JOBS.get(operation, "") if statistics.get("type") and isinstance(operation, int) else ""

@@ -1,4 +1,4 @@
-"""What a guest's description says about its limits: disks, network interfaces, NUMA nodes, and what was agreed for it in its metadata.
+"""A guest's limits by its description: disks, network interfaces, NUMA nodes, and what was agreed for it in its metadata.
 
 Pure: XML in, frozen values out. What cannot be understood is left out.
 """
@@ -20,7 +20,7 @@ OVIRT_TUNE = "http://ovirt.org/vm/tune/1.0"
 BANDWIDTH = ("average", "peak", "burst", "floor")
 
 NO_LIMIT_PERCENT = 100.0
-"""What MOM's policies take for: nothing was agreed."""
+"""MOM's policies take it for: nothing was agreed."""
 
 _REMOVABLE = frozenset({"cdrom", "floppy"})
 
@@ -28,7 +28,7 @@ _LONGEST_NUMBER = 18
 """Digits; so long a number always fits into what a field can hold."""
 
 ANY_NODE = NodeTune("strict", frozenset())
-"""What libvirt takes for the choice of nodes where nothing was chosen."""
+"""Libvirt's choice of nodes where nothing was chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +42,11 @@ class Tuning:
 
 
 UNTUNED = Tuning()
-"""What a description says that says nothing."""
+"""The tuning of a description that says nothing of it."""
 
 
 def tuning_of(domain: Element) -> Tuning:
-    """What this domain's element says."""
+    """The tuning in this domain's element."""
     agreed = domain.find(f"metadata/{{{OVIRT_TUNE}}}qos")
     agreements = () if agreed is None else tuple(agreed.findall(f"{{{OVIRT_TUNE}}}ioTune/{{{OVIRT_TUNE}}}device"))
     return Tuning(

@@ -54,7 +54,7 @@ def named_in(command: bytes) -> Identity:
 
 
 def options_of(text: str, first: str) -> dict[str, str]:
-    """What QEMU reads in a list of options: `web,debug-threads=on` with the `first` one's name left out; a comma in a value is doubled."""
+    """A list of options as QEMU reads it: `web,debug-threads=on` with the `first` one's name left out; a comma in a value is doubled."""
     found = {}
     for number, part in enumerate(_parts(text)):
         key, equals, value = part.partition("=")

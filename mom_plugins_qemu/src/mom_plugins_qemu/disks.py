@@ -15,7 +15,7 @@ _NAMES: Final = dict(zip(DISK_LIMITS, ("bps", "bps_rd", "bps_wr", "iops", "iops_
 _BURSTS: Final = (
     *(f"{name}_max" for name in _NAMES.values()), *(f"{name}_max_length" for name in _NAMES.values()), "iops_size", "group",
 )  # fmt: skip
-"""What QEMU takes for not limited where it is not given again: bursts, and which disks share their limits."""
+"""Not limited for QEMU where it is not given again: bursts, and which disks share their limits."""
 
 _LARGEST: Final = 1 << 62
 
@@ -52,7 +52,7 @@ def disks_of(answer: Answer) -> dict[str, ThrottledDisk]:
 
 
 def throttling(disk: ThrottledDisk, limits: Mapping[str, int]) -> Question:
-    """What sets all limits of this disk at once; its bursts stay, as far as they still have a limit to go beyond."""
+    """The command that sets all limits of this disk at once; its bursts stay, as far as they still have a limit to go beyond."""
     named = {theirs: limits.get(ours, 0) for ours, theirs in _NAMES.items()}
     kept = {key: value for key, value in disk.bursts.items() if key in {"iops_size", "group"} or _limited(key, named)}
     return Question("block_set_io_throttle", {**disk.address, **named, **kept})

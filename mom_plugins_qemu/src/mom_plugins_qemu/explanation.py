@@ -1,4 +1,4 @@
-"""What `mom explain` says of the way in which a guest is sized, where it has two."""
+"""The sentence of `mom explain` on the way in which a guest is sized, where it has two."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mom_plugins_qemu.fields import PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_M
 
 
 class WayExplainer(Explainer):
-    """Whether its balloon or virtio-mem sizes the guest."""
+    """Says which sizes the guest: its balloon, or virtio-mem."""
 
     def part(self, about: About) -> ExplanationPart:
         """Nothing of guests that have no virtio-mem."""

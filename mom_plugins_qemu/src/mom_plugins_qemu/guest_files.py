@@ -31,14 +31,14 @@ class GuestFile(GuestSettings):
     name: Annotated[str, Field(max_length=200)] = ""
     """Its name for mom. Unset: what QEMU says."""
     memory: Annotated[Size, Field(gt=0)] | None = None
-    """What it was sold. A guest whose memory a balloon cannot take, and which has virtio-mem, is sized by that, up to this."""
+    """The memory that it was sold. A guest whose memory a balloon cannot take, and which has virtio-mem, is sized by that, up to this."""
     guarantee: SizeOrShare | None = None
-    """What it is promised of its memory."""
+    """The part of its memory that it is promised."""
     sla_class: Annotated[str | None, Field(alias="class", max_length=200)] = None
     """Its class of service."""
 
     def properties(self) -> dict[str, Value]:
-        """What the guest is promised, by the properties in which metadata does."""
+        """Promises to the guest, by the properties in which metadata makes them."""
         found: dict[str, Value] = {}
         if self.guarantee is not None:
             found["mem_guarantee"] = str(self.guarantee)

@@ -115,7 +115,7 @@ class QemuHypervisor(Sampler):
     def _told(
         self, asked: Iterable[tuple[MonitoredGuest, tuple[bytes, int]]], read: Callable[[MonitoredGuest, Sequence[Answer]], T]
     ) -> dict[str, T]:
-        """What these guests' answers to these questions say, by guest id, in one round; without those that give none that can be read."""
+        """All that can be read in these guests' answers to these questions, by guest id, in one round."""
         visits = [(known, Visit(known.path, questions, known.process)) for known, questions in asked if not known.failure]
         self._visit([visit for _, visit in visits])
         found = {}

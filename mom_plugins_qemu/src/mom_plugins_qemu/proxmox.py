@@ -19,7 +19,7 @@ SOCKETS: Final = "/run/qemu-server"
 """Where Proxmox VE has its guests' monitors: a socket `VMID.qmp` each."""
 
 _LARGEST_FILE: Final = 512 << 10
-"""What pmxcfs, the file system of /etc/pve, holds in one file at most."""
+"""The largest file of pmxcfs, the file system of /etc/pve."""
 
 _LINE: Final = re.compile(r"([A-Za-z][\w-]{0,63}):[ \t]*(.*?)[ \t]*")
 
@@ -27,7 +27,7 @@ _CLASS_TAG: Final = "class-"
 """A guest with the tag `class-gold` is of the class gold."""
 
 ORDINARY_SHARES: Final = 1000
-"""What Proxmox VE gives a guest that has none of its own."""
+"""The shares of a guest that has none of its own."""
 
 MOST_SHARES: Final = 50_000
 MOST_MIB: Final = 1 << 34
@@ -51,11 +51,11 @@ class GuestDefinition(NamedTuple):
 
     @property
     def is_resized_by_proxmox(self) -> bool:
-        """Whether pvestatd moves its balloon, every ten seconds, towards what the node is to use."""
+        """True if pvestatd moves its balloon, every ten seconds, towards what the node is to use."""
         return bool(self.balloon_mib) and self.shares != 0 and (self.memory_mib is None or (self.balloon_mib or 0) < self.memory_mib)
 
     def properties(self) -> dict[str, Value]:
-        """What the definition promises the guest, by the properties in which metadata does. A guest with no least memory of its own was
+        """Promises to the guest, by the properties in which metadata makes them. A guest with no least memory of its own was
         sold all of it."""
         found: dict[str, Value] = {"mem_guarantee": f"{self.balloon_mib}MiB" if self.balloon_mib else "100%"}
         if self.tags:
@@ -67,12 +67,12 @@ class GuestDefinition(NamedTuple):
 
     @property
     def reclaim_cost(self) -> float | None:
-        """What it costs to take memory from the guest, where its shares say so: 1 is ordinary."""
+        """The cost of taking memory from the guest, where its shares say so: 1 is ordinary."""
         return self.shares / ORDINARY_SHARES if self.shares not in {0, ORDINARY_SHARES} else None
 
 
 class Option(NamedTuple):
-    """What a definition says, and in which line."""
+    """The text of an option, and its line."""
 
     line: int
     text: str
@@ -86,7 +86,7 @@ class Options(NamedTuple):
 
 
 def options_in(text: str) -> Options:
-    """What a definition such as /etc/pve/qemu-server/100.conf says that is in force: what stands before the first section. The sections are
+    """The options of a definition such as /etc/pve/qemu-server/100.conf that are in force: those before the first section. The sections are
     what is pending, and snapshots."""
     found: dict[str, Option] = {}
     odd = []
@@ -171,6 +171,6 @@ class Definitions:
             del self._known[number]
 
     def daemon_runs(self) -> bool:
-        """Whether pvestatd runs, which resizes guests."""
+        """True if pvestatd runs, which resizes guests."""
         number = read_kernel_file(self._daemon, 32).strip()
         return number.isdigit() and len(number) < 10 and _DAEMON.encode() in read_kernel_file(f"{self._proc}/{int(number)}/cmdline", 4096)

@@ -1,4 +1,4 @@
-"""What QEMU's words for a guest's state mean, and in which of them a guest is to be left alone."""
+"""The meaning of QEMU's words for a guest's state, and in which of them a guest is to be left alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MIGRATING: Final = frozenset(
 
 
 def state_name(status: str) -> str:
-    """What people call this state."""
+    """This state's name for people."""
     return _STATES.get(status, ("unknown", ""))[0]
 
 

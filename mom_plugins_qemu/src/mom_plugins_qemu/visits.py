@@ -245,7 +245,7 @@ _CONNECTING: Final = {errno.EAGAIN: Failure.OCCUPIED, errno.EACCES: Failure.DENI
 
 
 def _over(one: _Open, monotonic: Callable[[], float]) -> bool:
-    """Read what has come; whether the visit is over."""
+    """Read what has come; True if the visit is over."""
     visit, conversation = one.visit, one.conversation
     try:
         data = one.sock.recv(_READ_BYTES)

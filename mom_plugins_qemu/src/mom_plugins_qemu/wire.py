@@ -15,7 +15,7 @@ MOST_BYTES: Final = 1 << 20
 
 
 class WireError(Exception):
-    """What came is no answer to what was asked; the text says how."""
+    """No answer to what was asked has come; the text says what instead."""
 
 
 class Question(NamedTuple):
@@ -33,11 +33,11 @@ class Refusal(NamedTuple):
 
 
 Answer: TypeAlias = Any
-"""What a command returned, as JSON has it, or a `Refusal`."""
+"""The result of a command, as JSON has it, or a `Refusal`."""
 
 
 def request(questions: Sequence[Question]) -> bytes:
-    """What to send once greeted, so that all these are answered in their order."""
+    """The bytes to send once greeted, so that all these are answered in their order."""
     lines = []
     for number, question in enumerate((Question("qmp_capabilities"), *questions)):
         content: dict[str, object] = {"execute": question.command, "id": number}
@@ -65,7 +65,7 @@ class Conversation:
         self._bytes = 0
 
     def feed(self, data: bytes) -> bool:
-        """Take in what has come; whether all has. Raises `WireError`."""
+        """Take in what has come; True if that is all. Raises `WireError`."""
         self._bytes += len(data)
         if self._bytes > MOST_BYTES:
             raise WireError(f"more than {MOST_BYTES >> 10} KiB came")

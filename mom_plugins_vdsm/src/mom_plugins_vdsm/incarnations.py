@@ -54,7 +54,7 @@ class Incarnations:
     :param boot: tells one run of the host from the next, in which no guest is the same
     :param since_boot: the clock that was 0 then
     :param changes: gives what mom has changed and not put back yet
-    :param keep: whether to write the file: a command that only takes a look must not
+    :param keep: write the file: a command that only takes a look must not
     :param wall: the clock by which `changes` are dated
     """
 

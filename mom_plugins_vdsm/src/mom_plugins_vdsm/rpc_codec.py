@@ -112,7 +112,7 @@ def _unknown(value: object) -> bool:
 def write_answer(value: object, *, nil: bool) -> bytes:
     """A method's answer.
 
-    :param nil: whether unknown values are sent as nil; otherwise they are left out of structs, and empty texts elsewhere
+    :param nil: send unknown values as nil; otherwise they are left out of structs, and empty texts elsewhere
     """
     return _response(f"<params>\n<param>\n{_xml(value, nil)}\n</param>\n</params>\n")
 

@@ -57,8 +57,8 @@ class Verbs:
     """Answers calls, from any thread.
 
     :param context: has the evaluator's policies and what the plugins declare, as they are at the moment of the call
-    :param nil: whether nil may be sent: on a unix socket, not on TCP
-    :param read_only: whether verbs that change something are refused
+    :param nil: nil may be sent: on a unix socket, not on TCP
+    :param read_only: verbs that change something are refused
     """
 
     def __init__(self, context: PluginContext, where: str, *, nil: bool, read_only: bool = False) -> None:

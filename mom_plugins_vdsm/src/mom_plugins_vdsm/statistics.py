@@ -90,7 +90,7 @@ def read_vm(entry: Mapping[str, object], previous: Vm | None, now: float, sample
     :param previous: the same guest at the last look
     :param now: when it was read, in monotonic seconds
     :param sample_interval: every how many seconds vdsm samples
-    :param count_page_cache: whether the guest could also give the memory that its page cache holds
+    :param count_page_cache: the guest could also give the memory that its page cache holds
     """
     identity, status = entry.get("vmId"), entry.get("status")
     if not isinstance(identity, str) or not identity or not isinstance(status, str):
@@ -185,7 +185,7 @@ def _why_blocked(status: str, entry: Mapping[str, object]) -> str:
 def number(value: object, *, negative: bool = False) -> int | None:
     """The whole number that vdsm means, which may come as text; None when it means none.
 
-    :param negative: whether one below 0 makes sense here
+    :param negative: one below 0 makes sense here
     """
     if isinstance(value, str):
         digits = value.removeprefix("-") if negative else value
