@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mom_guests import Cgroups, CpuCounters, HostSide, cgroups_of
+from mom_guests import Cgroups, CpuCounters, HostSide, cgroups_of, merged, swapped_kib, times_of
 
 SCOPE = "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope"
 PRESSURE = "some avg10=12.34 avg60=1.00 avg300=0.00 total=99\nfull avg10=5.00 avg60=0.00 avg300=0.00 total=9\n"
@@ -230,12 +230,21 @@ def test_of_many_guests_each_has_its_turn_and_faults_are_read_of_all(host: HostF
     assert seen[-1] == 250
 
 
+STAT = b"7 (evil) S 1 2 ) 3) S 1 7 7 0 -1 4194560 12345 0 67 0 150 250 0 0 20 0 5 0 99 1 2\n"
+
+
+_GROUPS = st.text(max_size=50).map(lambda text: f"0::/{text}".encode(errors="surrogatepass"))
+_CONTENTS = st.one_of(st.binary(max_size=200), st.binary(max_size=60).map(lambda end: STAT + end), _GROUPS)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.one_of(st.binary(max_size=200), st.text(max_size=50).map(lambda text: f"0::/{text}".encode(errors="surrogatepass"))))
+@given(_CONTENTS)
 def test_no_content_raises(tmp_path: Path, content: bytes) -> None:
-    for name in ("cgroup", "cpu.stat", "memory.pressure", "cpuacct.usage"):
+    for name in ("cgroup", "cpu.stat", "memory.pressure", "cpuacct.usage", "stat", "status", "ksm_stat", "ksm_merging_pages"):
         (tmp_path / name).write_bytes(content)
     groups = Cgroups(tmp_path)
     own = groups.own(1, cgroups_of(str(tmp_path)))
     groups.pressure(own | {"": ""})
     groups.cpu(own | {"": ""})
+    for read in (times_of, swapped_kib, merged):
+        read(str(tmp_path))

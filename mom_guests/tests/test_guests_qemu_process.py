@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
 from mom_guests import Merged, merged, swapped_kib, times_of
 
 STAT = "7 (evil) S 1 2 ) 3) S 1 7 7 0 -1 4194560 12345 0 67 0 150 250 0 0 20 0 5 0 99 1 2\n"
@@ -37,13 +34,3 @@ def test_what_the_host_has_swapped_and_merged_of_it(tmp_path: Path) -> None:
     assert merged(str(tmp_path)) is None
     (tmp_path / "ksm_merging_pages").write_text("0\n")
     assert merged(str(tmp_path)) == Merged(0, None), "an older kernel"
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.one_of(st.binary(max_size=100), st.binary(max_size=60).map(lambda b: STAT.encode() + b), st.just(b"\nVmSwap:")))
-def test_no_content_raises(tmp_path: Path, content: bytes) -> None:
-    for name in ("stat", "status", "ksm_stat", "ksm_merging_pages"):
-        (tmp_path / name).write_bytes(content)
-    times_of(str(tmp_path))
-    swapped_kib(str(tmp_path))
-    merged(str(tmp_path))

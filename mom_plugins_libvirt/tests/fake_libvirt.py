@@ -4,16 +4,19 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from mom_core import Entity, Scope
 from mom_plugins_libvirt.api import Domain, Record
-from mom_plugins_libvirt.connection import Connection
+from mom_plugins_libvirt.connection import Connection, ConnectionSettings
+from mom_plugins_libvirt.domains import SamplingSettings
 from mom_plugins_libvirt.failures import INVALID_ARGUMENT, NO_DOMAIN, OPERATION_INVALID, OPERATION_TIMEOUT
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
@@ -424,6 +427,20 @@ class HandClock:
 
     def wall(self) -> float:
         return self.now + self.wall_offset
+
+
+@contextmanager
+def hypervisor_on(
+    libvirtd: FakeLibvirtd, clock: HandClock, folder: Path, uri: str = "fake:///system", readonly: bool = False, stale_after: float = 0.0
+) -> Iterator[LibvirtHypervisor]:
+    """The plugin's hypervisor on the fake, with a host's files below a folder."""
+    log = logging.getLogger("mom.plugin.libvirt")
+    connection = Connection(ConnectionSettings(uri, readonly, call_timeout=LONG_SECONDS), log, libvirtd)
+    sampling = SamplingSettings(stale_after or None, folder / "pids", folder / "proc", folder / "sys/fs/cgroup")
+    try:
+        yield LibvirtHypervisor(connection, sampling, log, clock.wall, clock)
+    finally:
+        connection.close()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import pytest
@@ -31,16 +31,13 @@ SHORT_SECONDS = 0.1
 
 @pytest.fixture
 def make(libvirtd: FakeLibvirtd) -> Iterator[Make]:
-    made: list[Connection] = []
+    with ExitStack() as made:
 
-    def make(call_timeout: float = LONG_SECONDS, **arguments: Any) -> Connection:
-        connection = Connection(ConnectionSettings("fake:///", call_timeout=call_timeout), LOG, libvirtd, **arguments)
-        made.append(connection)
-        return connection
+        def make(call_timeout: float = LONG_SECONDS, **arguments: Any) -> Connection:
+            settings = ConnectionSettings("fake:///", call_timeout=call_timeout)
+            return made.enter_context(closing(Connection(settings, LOG, libvirtd, **arguments)))
 
-    yield make
-    for connection in made:
-        connection.close()
+        yield make
 
 
 def test_nothing_is_opened_before_it_is_needed(libvirtd: FakeLibvirtd, make: Make) -> None:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
-from fake_libvirt import LONG_SECONDS, FakeGuest, FakeLibvirtd, HandClock, MakeHypervisor
+from fake_libvirt import FakeGuest, FakeLibvirtd, HandClock, MakeHypervisor, hypervisor_on
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mom_core import Guest, Value
 from mom_guests import Resizes
-from mom_plugins_libvirt.connection import Connection, ConnectionSettings
-from mom_plugins_libvirt.domains import SamplingSettings
 from mom_plugins_libvirt.events import BALLOON, EVENT_KINDS, LIFECYCLE, EventBook, GuestEvent
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
@@ -231,15 +226,7 @@ _CHANGES = st.tuples(
 _TOLD = st.lists(st.integers(0, 3), max_size=2)
 
 
-@contextmanager
-def _on(libvirtd: FakeLibvirtd, clock: HandClock) -> Iterator[LibvirtHypervisor]:
-    log = logging.getLogger("mom.plugin.libvirt")
-    connection = Connection(ConnectionSettings("fake:///system", call_timeout=LONG_SECONDS), log, libvirtd)
-    nowhere = Path(tempfile.gettempdir()) / "no such folder"
-    try:
-        yield LibvirtHypervisor(connection, SamplingSettings(None, nowhere, nowhere), log, clock.wall, clock)
-    finally:
-        connection.close()
+_NOWHERE = Path(tempfile.gettempdir()) / "no such folder"
 
 
 def _change(libvirtd: FakeLibvirtd, what: str, which: int, number: int) -> tuple[int, tuple[object, ...]] | None:
@@ -291,7 +278,7 @@ def test_events_that_are_missed_doubled_or_disordered_change_nothing_in_the_end(
             guest.statistics["balloon.last-update"] = int(clock.wall())
         hypervisor.guests()
 
-    with _on(libvirtd, clock) as hypervisor:
+    with hypervisor_on(libvirtd, clock, _NOWHERE) as hypervisor:
         hypervisor.guests()
         pending: list[tuple[int, int, int, tuple[object, ...]]] = []
         for step, ((what, which, number), delays) in enumerate(changes):
@@ -308,6 +295,6 @@ def test_events_that_are_missed_doubled_or_disordered_change_nothing_in_the_end(
         for _ in range(61):  # five minutes of polling
             cycle()
         found = _all_known(hypervisor)
-        with _on(libvirtd, clock) as other:
+        with hypervisor_on(libvirtd, clock, _NOWHERE) as other:
             other.guests()
             assert found == _all_known(other)

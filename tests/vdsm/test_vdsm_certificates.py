@@ -30,10 +30,6 @@ def files(pki: Path) -> TlsFiles:
     return TlsFiles(pki / "keys/vdsmkey.pem", pki / "certs/vdsmcert.pem", pki / "certs/cacert.pem")
 
 
-def test_the_name_in_the_certificate_does_not_matter(start_vdsm: Start, connect: Connect, pki: Path) -> None:
-    assert connect(start_vdsm("--pki", pki), pki).call("Host.ping2", {}, 60.0, "pinging") is True
-
-
 @pytest.mark.parametrize(("ends", "own_ca", "said"), [(-2, True, "has expired"), (9, False, "is not signed by the CA in {}")])
 def test_a_peer_whose_certificate_is_of_another_ca_or_has_expired_is_not_trusted(
     start_vdsm: Start, connect: Connect, pki: Path, tmp_path: Path, ca: Ca, ends: int, own_ca: bool, said: str

@@ -54,12 +54,6 @@ class Peer:
             self.port = self.place.getsockname()[1]
         self.server = await asyncio.start_server(self.vdsm.accept, "127.0.0.1", self.port)
 
-    async def stop_listening(self) -> None:
-        if self.server is not None:
-            self.server.close()
-            self.server = None
-        self.vdsm.drop_all()
-
     async def do(self, command: dict[str, Any]) -> object:
         """Carry out one command, by the name of the method."""
         done = getattr(self, f"do_{command.pop('do')}")(**command)
@@ -149,7 +143,10 @@ class Peer:
         self.vdsm.drop_all()
 
     async def do_stop(self) -> None:
-        await self.stop_listening()
+        if self.server is not None:
+            self.server.close()
+            self.server = None
+        self.vdsm.drop_all()
 
     async def do_start(self) -> None:
         self.vdsm.dead = False
