@@ -154,7 +154,7 @@ def track_of(reports: Iterator[Report], began: float) -> Track:
                 value = guest.fields.get(source)
                 if isinstance(value, int | float):
                     series[kind].append((time_, value / KIB))
-            lost, killed = guest.fields.get("sim_lost"), guest.fields.get("sim_killed")
+            lost, killed = guest.fields.get("sim_lost"), guest.fields.get("guest_oom_kills")
             if isinstance(lost, int | float) and isinstance(killed, int):
                 track.lost[name], track.killed[name] = lost, killed
         for outcome in report.outcomes:

@@ -49,6 +49,7 @@ from mom_core import (
     format_kib,
     hookimpl,
 )
+from mom_plugins_balloon import harm
 from mom_plugins_balloon.ballooned_guests import CONTROL, PINNED, BalloonedGuest, BalloonedGuests, why_blocked, why_not_counted_on
 from mom_plugins_balloon.cooperation import watch
 from mom_plugins_balloon.fields import FIELDS, TARGET
@@ -63,7 +64,7 @@ from mom_plugins_balloon.problems import conditions, findings, promise_problems
 from mom_plugins_balloon.states import HostWanted, HostWatermarks, StateGoal
 from mom_plugins_balloon.stopped_shrinks import stopped_shrinks
 from mom_plugins_balloon.swept_guests import REACTION, SweptGuests, is_sweep
-from mom_toolkit import PolicyTexts, Promises, Reservations, stale_seconds
+from mom_toolkit import PolicyTexts, Promises, Reservations, ailments, stale_seconds
 
 if TYPE_CHECKING:
     from mom_cli import Explainer, StatusPart
@@ -138,6 +139,7 @@ class BalloonPlugin:
         self._guests = BalloonedGuests(settings.dead_band / 1024)
         self._sweeps = SweptGuests(context, settings.law, self._guests)
         self._learning = Learning(settings.remember_bursts, settings.law.growth_rate / 1024)
+        self._killed = harm.KilledPrograms()
         self._host = HostWatermarks(HostWanted(settings.goal, _kib(settings.host_free), _kib(settings.host_hard)))
         self._guarantees = Guarantees(self._guarantee_of, settings.host_reserve)
         self._reservations = HostReservations(
@@ -162,7 +164,8 @@ class BalloonPlugin:
         from mom_plugins_balloon.overview import COLUMNS
 
         policy = files("mom_plugins_balloon").joinpath("balloon.policy").read_text(encoding="utf-8")
-        return (*FIELDS, replace(TARGET, tolerance=self._tolerance()), DefaultPolicy("50_balloon", policy), *COLUMNS)
+        size = replace(TARGET, tolerance=self._tolerance())
+        return (*FIELDS, *harm.FIELDS, size, DefaultPolicy("50_balloon", policy), *COLUMNS, *harm.COLUMNS)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
@@ -201,10 +204,14 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_derive(self, snapshot: Snapshot) -> Derived:
-        """The sizes that the law suggests."""
+        """The sizes that the law suggests, and what guests suffer from."""
         found = suggestions(snapshot, self._settings.law, self._host.wanted, self._limits(), interval=self._context.interval)
         sizes = [None if one.target is None else int(one.target) for one in found]
-        columns: dict[str, Sequence[Value]] = {SUGGESTED: sizes, REASON: [one.code.value for one in found]}
+        columns: dict[str, Sequence[Value]] = {
+            SUGGESTED: sizes,
+            REASON: [one.code.value for one in found],
+            harm.AILMENT: ailments(snapshot),
+        }
         if any(one.gain for one in found):
             columns[GAIN] = [None if one.gain is None else int(one.gain) for one in found]
         return Derived(guests=Columns(columns))
@@ -216,6 +223,7 @@ class BalloonPlugin:
         """What is reserved for launches; what is promised, what can be, and how the host is off, as the last cycle saw it."""
         standing, host = self._guarantees.standing, self._host
         known: dict[str, Value] = {
+            **self._killed.together(),
             RESERVED: self._reservations.reserved_kib(),
             "balloon_goal": str(self._settings.goal),
             REACTION: round(self._sweeps.reaction, 2),
@@ -233,7 +241,7 @@ class BalloonPlugin:
         """What is guaranteed to each guest, what was learnt of it, and what was asked of it."""
         records, now = self._guests.of_all(guests), self._context.monotonic()
         self._sweeps.follow()
-        columns = {**self._learning.columns(records), **self._sweeps.columns(records, now)}
+        columns = {**self._learning.columns(records), **self._sweeps.columns(records, now), **self._killed.columns(guests)}
         asked = [memory.request for memory in records]
         if any(asked):
             columns[CONTROL] = [None if one is None else one.target for one in asked]
@@ -306,6 +314,8 @@ class BalloonPlugin:
             yield Problem(source, f"reservation {reservation.id}: {trouble}", severity=Severity.WARNING, hint="`mom reserve list`")
         yield from promise_problems(standing, source)
         yield from conditions(snapshot, self._host.state, standing)
+        self._killed.see(snapshot)
+        yield from harm.conditions(snapshot, self._killed.lately())
         yield from self._sweeps.ends_of_cut_off(source)
         for guest, end in stopped_shrinks(self._guests, standing.holds, history, self._limits(), self._sweeps.sweeper.is_under_way):
             yield Decision(guest.entity, CONTROL, end.target, end.reason, source)

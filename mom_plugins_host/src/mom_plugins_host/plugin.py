@@ -1,23 +1,19 @@
-"""The plugin: the files that are read each cycle, harm to guests, and findings for `mom doctor`."""
+"""The plugin: the files that are read each cycle, and their findings for `mom doctor`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field
 
 from mom_core import (
-    Columns,
     Condition,
-    Derived,
     Duration,
     FieldSpec,
     Finding,
-    Guest,
-    GuestColumn,
     Hypervisor,
     PluginContext,
     PluginSettings,
@@ -33,12 +29,12 @@ from mom_core import (
     format_duration,
     hookimpl,
 )
-from mom_plugins_host import clock, conditions, harm, load, memory, pressure, swap
+from mom_plugins_host import clock, conditions, load, memory, pressure, swap
 from mom_plugins_host.findings import cpu_lists_finding, memory_finding, pressure_finding, swap_finding, watch_finding
 from mom_plugins_host.kernel_texts import read_text
 from mom_plugins_host.trigger import WINDOW_SECONDS
 from mom_plugins_host.watch import HostWatch, WatchSettings
-from mom_toolkit import ColdMemoryControl, Pressure, ailments, parse_meminfo, parse_number_list, read_kernel_file
+from mom_toolkit import ColdMemoryControl, Pressure, parse_meminfo, parse_number_list, read_kernel_file
 
 if TYPE_CHECKING:
     from mom_cli import StatusPart
@@ -85,7 +81,6 @@ class HostPlugin:
         self._cpus = context.root / "sys/devices/system/cpu/online"
         self._pressure = tuple((resource, context.root / "proc/pressure" / resource) for resource in pressure.RESOURCES)
         self._swap_activity = swap.SwapActivity()
-        self._killed = harm.KilledPrograms()
         low = settings.watch_available
         watching = WatchSettings(settings.watch, settings.watch_stall, None if low is None else low / 1024, settings.take_back)
         self._watch = HostWatch(watching, context.root, context.wake, context.log)
@@ -99,9 +94,9 @@ class HostPlugin:
         return Suggestion("this is a Linux host: memory, swap, CPU, pressure and time come from /proc", order=10)
 
     @hookimpl
-    def mom_declare(self) -> Iterable[FieldSpec | GuestColumn]:
-        """All fields of this plugin, of which the host's depend on the kernel, and the figures of harm to guests."""
-        return (*memory.FIELDS, *swap.FIELDS, *load.FIELDS, *pressure.FIELDS, *clock.FIELDS, *harm.FIELDS, *harm.COLUMNS)
+    def mom_declare(self) -> Iterable[FieldSpec]:
+        """All fields of this plugin; which of them have a value depends on the kernel."""
+        return (*memory.FIELDS, *swap.FIELDS, *load.FIELDS, *pressure.FIELDS, *clock.FIELDS)
 
     @hookimpl
     def mom_setup(self) -> None:
@@ -132,23 +127,11 @@ class HostPlugin:
         for resource, path in self._pressure:
             fields.update(pressure.pressure_fields(resource, Pressure.parse(read_kernel_file(path))))
         fields.update(clock.time_fields(time.time_ns()))
-        fields.update(self._killed.together())
         return fields
 
     @hookimpl
-    def mom_collect_guests(self, guests: Sequence[Guest]) -> Columns:
-        """In which guests programs were killed lately."""
-        return self._killed.columns(guests)
-
-    @hookimpl
-    def mom_derive(self, snapshot: Snapshot) -> Derived:
-        """What guests suffer from."""
-        return Derived(guests=Columns({harm.AILMENT: ailments(snapshot)}))
-
-    @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
-        """Say what policies have to do without, that the host's processes wait for memory, and that guests are harmed; tell the watch what
-        policies go by."""
+        """Say what policies have to do without, and that processes do little but wait for memory; tell the watch what policies go by."""
         known = snapshot.host.fields
         total, available, wanted = (as_whole(known.get(name)) for name in ("mem_available", "mem_really_available", WANTED))
         self._watch.saw(available, total, wanted)
@@ -156,8 +139,6 @@ class HostPlugin:
             if finding.severity is not Severity.OK:
                 yield Problem(Source(self._context.name), finding.message, severity=Severity.WARNING, hint=finding.cure)
         yield from conditions.conditions(known)
-        self._killed.see(snapshot)
-        yield from harm.conditions(snapshot, self._killed.lately())
 
     @staticmethod
     @hookimpl

@@ -56,11 +56,11 @@ _SIMULATED = (
     ("sim_need", Unit.KIB, f"the size below which the guest's programs do not fit: {_ONLY}"),
     ("sim_squeezed", Unit.KIB, f"memory that the guest's programs want and cannot have: {_ONLY}"),
     ("sim_lost", Unit.SECONDS, f"work that the guest's programs could not do for want of memory: {_ONLY}"),
-    ("sim_killed", Unit.COUNT, f"how often the guest's kernel has killed its programs for want of memory: {_ONLY}"),
+    ("guest_oom_kills", Unit.COUNT, "how often the guest's kernel killed for lack of memory since it was booted"),
 )
 
 _LOOKED_AT = ("stats_age", "balloon_stats_period", "balloon_reporting", "balloon_autodeflate", "balloon_cur", "balloon_max",
-              "vcpu_count", "rss", "host_swap", "sim_need", "sim_squeezed", "sim_lost", "sim_killed",
+              "vcpu_count", "rss", "host_swap", "sim_need", "sim_squeezed", "sim_lost", "guest_oom_kills",
               "host_minor_faults", "host_major_faults")  # fmt: skip
 """What the host sees of a guest besides what that tells."""
 

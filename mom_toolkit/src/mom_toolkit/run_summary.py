@@ -54,7 +54,7 @@ class ClassSummary:
         self.broken_seconds += elapsed * is_broken(size, promised)
         self.guest_seconds += elapsed
         self.lost[guest.id] = field_number(fields, "sim_lost")
-        self.killed[guest.id] = field_number(fields, "sim_killed")
+        self.killed[guest.id] = field_number(fields, "guest_oom_kills")
 
     @property
     def work_done(self) -> float:

@@ -429,8 +429,6 @@ def _signs(one: _Followed, get: _Get, seconds: float) -> None:
             row.late_bursts += 1
         one.late = late
     killed = get("guest_oom_kills")
-    if killed is None:
-        killed = get("sim_killed")
     if killed is not None:
         row.killed_known_seconds += seconds
         if one.killed is not None and killed > one.killed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mom_core import Guest, Severity, Snapshot, Value
-from mom_plugins_host.harm import AILMENT, KILLED, KILLED_SECONDS, KilledPrograms, conditions
+from mom_plugins_balloon.harm import AILMENT, KILLED, KILLED_SECONDS, KilledPrograms, conditions
 
 GIB = 1 << 20
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from mom_core import Columns, Condition, FieldSpec, Guest, GuestColumn, Metric, Scope, Severity, Snapshot, Unit, Value, first_names
+from mom_core import Condition, FieldSpec, Guest, GuestColumn, Metric, Scope, Severity, Snapshot, Unit, Value, first_names
 from mom_toolkit import taken_from
 
 KILLED_SECONDS: Final = 600.0
@@ -65,10 +65,12 @@ class KilledPrograms:
         """How many within the last `KILLED_SECONDS`, of each guest with any."""
         return {identity: sum(count for _, count in killed) for identity, killed in self._killed.items()}
 
-    def columns(self, guests: Sequence[Guest]) -> Columns:
-        """The field of each guest that tells."""
+    def columns(self, guests: Sequence[Guest]) -> Mapping[str, Sequence[Value]]:
+        """The field of each guest that tells; nothing where none does."""
+        if not self._counted:
+            return {}
         lately = self.lately()
-        return Columns({KILLED: [lately.get(guest.id, 0) if guest.id in self._counted else None for guest in guests]})
+        return {KILLED: [lately.get(guest.id, 0) if guest.id in self._counted else None for guest in guests]}
 
     def together(self) -> Mapping[str, Value]:
         """The field of the host; nothing where no guest tells."""
