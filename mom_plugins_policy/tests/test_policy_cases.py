@@ -345,7 +345,7 @@ def test_any_yaml_is_read_and_run_or_refused(top: dict[str, object], tests: list
         run_case(case)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=2 * settings().max_examples)
 @given(st.dictionaries(st.sampled_from(["host", "guests", "properties", "history", "interval"]), values))
 def test_any_json_is_a_snapshot_or_refused(value: dict[str, object]) -> None:
     try:

@@ -8,7 +8,7 @@ import resource
 import time
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_fixture import fixture
 
@@ -154,7 +154,7 @@ FORMS = [
 
 
 @given(ODD, ODD, ODD, st.lists(st.sampled_from(FORMS), min_size=1, max_size=5), st.data())
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=2 * settings().max_examples)
 def test_any_snapshot_is_evaluated_with_errors_of_the_language_only(
     a: object, b: object, c: object, forms: list[str], data: st.DataObject
 ) -> None:

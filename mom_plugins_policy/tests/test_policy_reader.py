@@ -49,7 +49,7 @@ def shape(forms: list[Form]) -> list[object]:
 
 
 @given(texts)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples)
 def test_any_text_gives_forms_or_the_readers_own_error(text: str) -> None:
     try:
         forms = read("p", text)
@@ -68,7 +68,7 @@ def test_any_text_gives_forms_or_the_readers_own_error(text: str) -> None:
 
 
 @given(st.lists(trees, max_size=5))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings().max_examples)
 def test_what_is_printed_reads_back_as_the_same_forms(forest: list[object]) -> None:
     text = "\n".join(map(as_text, forest))
     forms = read("p", text)

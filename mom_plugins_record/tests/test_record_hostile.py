@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_record_recording import SESSION, written
 
@@ -99,7 +99,6 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_whatever_happens_to_a_file_what_is_read_was_written(sound: Path, data: st.DataObject) -> None:
     content = bytearray(sound.read_bytes())
@@ -342,7 +341,6 @@ def cycles(draw: st.DrawFn) -> Report:
                   considered=considered)  # fmt: skip
 
 
-@settings(deadline=None, max_examples=60)
 @given(cycles())
 def test_any_cycle_comes_back(one: Report) -> None:
     assert read_cycle(cycle_line(one, "", 0)).report == one
