@@ -263,7 +263,7 @@ def test_aliases_that_explode_are_stopped_before_they_do(problems):
         *(
             (text, "nested deeper than 50 levels")
             for text in (
-                *("[" * 10_000, "{a: " * 10_000, "- " * 10_000, "? " * 10_000, "\n".join(" " * n + "a:" for n in range(900))),
+                *("[" * 2_000, "{a: " * 2_000, "- " * 2_000, "? " * 2_000, "\n".join(" " * n + "a:" for n in range(900))),
                 "plugins:\n  p0: &a0 []\n" + "".join(f"  p{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 150)),
             )
         ),
