@@ -200,8 +200,8 @@ def _as_installed(pyproject: Path) -> bool:
 
 
 def _levels() -> dict[str, tuple[int, bool, bool]]:
-    loggers = {name: logger for name, logger in logging.root.manager.loggerDict.items() if isinstance(logger, logging.Logger)}
-    return {name: (one.level, one.propagate, one.disabled) for name, one in loggers.items() if name.split(".")[0] == "mom"}
+    ours = ((name, one) for name, one in logging.root.manager.loggerDict.items() if name.split(".", 1)[0] == "mom")
+    return {name: (one.level, one.propagate, one.disabled) for name, one in ours if isinstance(one, logging.Logger)}
 
 
 @pytest.fixture(autouse=True)
