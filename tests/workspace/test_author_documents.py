@@ -61,7 +61,7 @@ def test_every_block_is_a_file_or_a_command(name: str) -> None:
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A virtual environment of the test's own that has what this one has, without an index: what is installed goes there."""
     folder = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
@@ -80,6 +80,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         **clean,
         "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(tmp_path),
+        "MYPY_CACHE_DIR": str(tmp_path_factory.getbasetemp() / "mypy"),  # what it knows of mom and its libraries is worked out once
         "PIP_NO_INDEX": "1",
         "PIP_NO_BUILD_ISOLATION": "0",  # pip reads it the wrong way round: this switches isolation off
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
