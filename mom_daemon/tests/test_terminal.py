@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -126,10 +129,18 @@ def test_on_a_terminal_the_same_text_steers_nothing(show: list[str]) -> None:
         assert printable_lines(text) in rest
 
 
-def on_a_terminal(command: Sequence[str]) -> str:
+@pytest.mark.processes
+def test_prose_is_as_wide_as_the_terminal() -> None:
+    said = on_a_terminal([sys.executable, "-c", "from mom_daemon import print_prose; print_prose('word ' * 30)"], 40)
+    assert max(map(len, said.splitlines())) == 39
+
+
+def on_a_terminal(command: Sequence[str], columns: int = 80) -> str:
     """What a program writes to a terminal of its own."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm"})
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    environment = {**{name: value for name, value in os.environ.items() if name not in {"COLUMNS", "NO_COLOR"}}, "TERM": "xterm"}
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
     said = b""
     while True:

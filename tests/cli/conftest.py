@@ -217,9 +217,9 @@ class Mom:
                 raise AssertionError(f"it did not happen; the log:\n{self.log.read_text() if self.log.exists() else ''}")
             time.sleep(0.02)
 
-    def logged(self, text: str) -> bool:
-        """Whether the daemon has logged this."""
-        return self.log.exists() and text in self.log.read_text()
+    def logged(self, text: str, times: int = 1) -> bool:
+        """True if the daemon has logged this so often, or more often."""
+        return self.log.exists() and self.log.read_text().count(text) >= times
 
     def end(self) -> None:
         """Leave nothing behind."""

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
-import os
-import pty
 import re
-import struct
-import subprocess
-import sys
-import termios
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -18,8 +11,6 @@ from pathlib import Path
 import pytest
 
 from mom_daemon.cli import frame
-
-MOM = Path(sys.executable).parent / "mom"
 
 YAML = """state_directory: {here}/state
 run_directory: {here}/run
@@ -82,28 +73,6 @@ def on_terminal(config: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     return run
 
 
-def on_pty(config: Path, verb: list[str], columns: int) -> str:
-    """The same of a process on a terminal of the kernel."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    inherited = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "NO_COLOR"}}
-    environment = {**inherited, "TERM": "xterm-256color", "MOM_CONFIG": str(config)}
-    with subprocess.Popen([MOM, *verb], stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, env=environment) as process:
-        os.close(theirs)
-        said = b""
-        while True:
-            try:
-                part = os.read(ours, 65536)
-            except OSError:  # the other end is closed
-                break
-            if not part:
-                break
-            said += part
-        assert process.wait(120) == 0
-    os.close(ours)
-    return said.decode().replace("\r\n", "\n")
-
-
 def plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
@@ -135,8 +104,8 @@ def test_no_color_is_honoured(on_terminal: Callable[..., str], verb: list[str], 
     assert "\x1b" not in on_terminal(verb, 80)
 
 
-def test_a_guest_takes_one_line_at_80_columns(config: Path) -> None:
-    said = on_pty(config, ["guests"], 80)
+def test_a_guest_takes_one_line_at_80_columns(on_terminal: Callable[..., str]) -> None:
+    said = on_terminal(["guests"], 80)
     assert "\x1b[" in said
     assert len(plain(said).splitlines()) < 40 + 8
 

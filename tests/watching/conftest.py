@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -155,13 +156,16 @@ class Daemon:
             self.process = None
 
 
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
-    """Starts a mom with these settings; it is gone after the test."""
+Start = Callable[..., Daemon]
+
+
+@contextmanager
+def starting(folders: pytest.TempPathFactory) -> Iterator[Start]:
+    """Starts moms with these settings, which are gone at the end."""
     with ExitStack() as stack:
 
         def start(**settings: object) -> Daemon:
-            made = Daemon(tmp_path / "mom", **settings)  # type: ignore[arg-type]  # the settings of its constructor
+            made = Daemon(folders.mktemp("mom"), **settings)  # type: ignore[arg-type]  # the settings of its constructor
             stack.callback(made.stop)
             made.start()
             return made
@@ -169,20 +173,18 @@ def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
         yield start
 
 
+@pytest.fixture
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Starts a mom with these settings; it is gone after the test."""
+    with starting(tmp_path_factory) as start:
+        yield start
+
+
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Daemon]]:
-    """A mom with these settings, for all tests of a module that only look at it."""
-    moms: dict[str, Daemon] = {}
-
-    def start(**settings: object) -> Daemon:
-        if str(settings) not in moms:
-            made = moms[str(settings)] = Daemon(tmp_path_factory.mktemp("mom"), **settings)  # type: ignore[arg-type]  # as above
-            made.start()
-        return moms[str(settings)]
-
-    yield start
-    for one in moms.values():
-        one.stop()
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """A mom with these settings for all tests of a module, which only look at it, or each have names of policies of their own."""
+    with starting(tmp_path_factory) as start:
+        yield cache(start)
 
 
 def client(mom: Daemon | Path) -> httpx.Client:

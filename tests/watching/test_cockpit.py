@@ -16,10 +16,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pytest
-from conftest import Daemon, client, not_here, wait_for
+from conftest import Daemon, Start, client, not_here, wait_for
 from playwright.sync_api import Browser, Frame, FrameLocator, Page, expect
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +30,7 @@ OTHER_USER = "nobody"
 expect.set_options(timeout=40_000)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     """One that other users can reach with what is in it, as pytest's own are not, whoever runs the tests."""
     before = os.umask(0o022)
@@ -40,18 +41,32 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
-@pytest.fixture
-def mom(folder: Path) -> Iterator[Callable[..., Daemon]]:
-    """Makes a mom with these settings of the plugin http; it runs once it is started, and is gone after the test."""
+@pytest.fixture(scope="module")
+def made(folder: Path) -> Iterator[Start]:
+    """Makes moms with these settings of the plugin http, which are gone at the end."""
     with ExitStack() as stack:
 
         def make(http: str = "{}") -> Daemon:
-            made = Daemon(folder / "mom", http=http)
-            stack.callback(made.stop)
-            made.socket.parent.mkdir()  # with the mode that systemd gives it, so that groups reach the socket
-            return made
+            one = Daemon(Path(tempfile.mkdtemp(dir=folder)), http=http)
+            one.folder.chmod(0o755)
+            stack.callback(one.stop)
+            one.socket.parent.mkdir()  # with the mode that systemd gives it, so that groups reach the socket
+            return one
 
         yield make
+
+
+@pytest.fixture(scope="module")
+def mom(made: Start) -> Start:
+    """A mom with these settings that runs, for all tests that leave it so."""
+
+    @cache
+    def started(http: str = "{}") -> Daemon:
+        one = made(http)
+        one.start()
+        return one
+
+    return started
 
 
 @dataclass
@@ -73,7 +88,8 @@ def cockpit(browser: Browser, folder: Path) -> Iterator[Callable[..., Shown]]:
     if not WEB_SERVICE.exists():
         not_here("there is no Cockpit: apt-get install cockpit-ws cockpit-bridge cockpit-system")
     package = folder / "data/cockpit/mom"
-    subprocess.run([sys.executable, ROOT / "packaging/cockpit/package.py", package], check=True, timeout=60)
+    if not package.exists():
+        subprocess.run([sys.executable, ROOT / "packaging/cockpit/package.py", package], check=True, timeout=60)
     with ExitStack() as stack:
 
         def show(daemon: Daemon, user: str | None = None, *, alone: bool = False, **settings: object) -> Shown:
@@ -123,9 +139,8 @@ def _listens(port: int) -> bool:
         return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_who_may_change_watches_and_steers(mom: Callable[..., Daemon], cockpit: Callable[..., Shown]) -> None:
+def test_who_may_change_watches_and_steers(mom: Start, cockpit: Callable[..., Shown]) -> None:
     daemon = mom()
-    daemon.start()
     shown = cockpit(daemon)
     expect(shown.cockpit.get_by_role("link", name="Guest memory")).to_be_visible()
     expect(shown.mom.get_by_role("heading", name="mom on")).to_be_visible()
@@ -146,11 +161,9 @@ def test_who_may_change_watches_and_steers(mom: Callable[..., Daemon], cockpit: 
     assert shown.complaints == []
 
 
-def test_who_may_only_read_sees_all_and_is_offered_no_change(mom: Callable[..., Daemon], cockpit: Callable[..., Shown]) -> None:
+def test_who_may_only_read_sees_all_and_is_offered_no_change(mom: Start, cockpit: Callable[..., Shown]) -> None:
     group = grp.getgrgid(pwd.getpwnam(OTHER_USER).pw_gid).gr_name
-    daemon = mom(f"{{read_group: {group}}}")
-    daemon.start()
-    shown = cockpit(daemon, OTHER_USER, alone=True)
+    shown = cockpit(mom(f"{{read_group: {group}}}"), OTHER_USER, alone=True)
     expect(shown.mom.get_by_text("may read", exact=True)).to_be_visible()
     shown.mom.get_by_role("link", name="Policies").click()
     expect(shown.mom.get_by_text("You may read policies")).to_be_visible()
@@ -159,11 +172,9 @@ def test_who_may_only_read_sees_all_and_is_offered_no_change(mom: Callable[..., 
 
 
 @pytest.mark.parametrize("settings", ["{}", "{read_group: users, change_group: adm}"])
-def test_who_has_no_rights_is_told_how_to_get_some(mom: Callable[..., Daemon], cockpit: Callable[..., Shown], settings: str) -> None:
+def test_who_has_no_rights_is_told_how_to_get_some(mom: Start, cockpit: Callable[..., Shown], settings: str) -> None:
     """The kernel refuses already, also where two groups may use the socket."""
-    daemon = mom(settings)
-    daemon.start()
-    shown = cockpit(daemon, OTHER_USER, alone=True)
+    shown = cockpit(mom(settings), OTHER_USER, alone=True)
     told = shown.mom.get_by_role("alert").first
     expect(told).to_contain_text("“Limited access” at the top of Cockpit turns on administrative access")
     expect(told).to_contain_text("read_group")
@@ -171,17 +182,15 @@ def test_who_has_no_rights_is_told_how_to_get_some(mom: Callable[..., Daemon], c
     expect(shown.mom.get_by_role("heading", name="mom on")).to_have_count(0)
 
 
-def test_no_text_becomes_markup_where_markup_could_do_what_root_may(mom: Callable[..., Daemon], cockpit: Callable[..., Shown]) -> None:
-    daemon = mom()
-    daemon.start()
-    shown = cockpit(daemon, alone=True)
+def test_no_text_becomes_markup_where_markup_could_do_what_root_may(mom: Start, cockpit: Callable[..., Shown]) -> None:
+    shown = cockpit(mom(), alone=True)
     expect(shown.mom.get_by_text("live: cycle")).to_be_visible()
     refused = "() => { try { document.body.innerHTML = '<b>text</b>'; return ''; } catch (error) { return error.name; } }"
     assert shown.cockpit.evaluate(refused) == "TypeError"
 
 
-def test_where_mom_does_not_run_it_is_said_and_shown_once_it_does(mom: Callable[..., Daemon], cockpit: Callable[..., Shown]) -> None:
-    daemon = mom()
+def test_where_mom_does_not_run_it_is_said_and_shown_once_it_does(made: Start, cockpit: Callable[..., Shown]) -> None:
+    daemon = made()
     shown = cockpit(daemon, alone=True)
     told = shown.mom.get_by_role("alert").first
     expect(told).to_contain_text(f"no mom listens at {daemon.socket} on this host; start it: systemctl start mom")
@@ -190,12 +199,8 @@ def test_where_mom_does_not_run_it_is_said_and_shown_once_it_does(mom: Callable[
     expect(told).to_be_hidden()
 
 
-def test_it_is_dark_where_cockpit_is_and_asks_nothing_while_another_page_is_shown(
-    mom: Callable[..., Daemon], cockpit: Callable[..., Shown]
-) -> None:
-    daemon = mom()
-    daemon.start()
-    shown = cockpit(daemon, color_scheme="light")
+def test_it_is_dark_where_cockpit_is_and_asks_nothing_while_another_page_is_shown(mom: Start, cockpit: Callable[..., Shown]) -> None:
+    shown = cockpit(mom(), color_scheme="light")
     expect(shown.mom.get_by_text("live: cycle")).to_be_visible()
     expect(shown.mom.locator("html")).to_have_attribute("data-theme", "light")
     shown.cockpit.evaluate("localStorage.setItem('shell:style', 'dark')")

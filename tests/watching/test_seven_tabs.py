@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Daemon, Tunnel, chromium, wait_for
+from conftest import Start, Tunnel, chromium, wait_for
 
 TABS = 7
 """One more than the connections that browsers make to a place through HTTP/1.1."""
@@ -128,10 +128,9 @@ def browser(tmp_path: Path) -> Iterator[Chromium]:
 
 @pytest.mark.parametrize("background", [False, True], ids=["one after the other", "in the background"])
 def test_each_of_seven_tabs_is_live_when_it_is_seen(
-    daemon: Callable[..., Daemon], tunnel: Callable[[Path], Tunnel], browser: Chromium, background: bool
+    shared: Start, tunnel: Callable[[Path], Tunnel], browser: Chromium, background: bool
 ) -> None:
-    mom = daemon()
-    dug = tunnel(mom.socket)
+    dug = tunnel(shared().socket)
     tabs = []
     for _ in range(TABS):
         tabs.append(browser.tab(dug.url, background=background))
@@ -143,11 +142,8 @@ def test_each_of_seven_tabs_is_live_when_it_is_seen(
     assert [tab.hidden for tab in tabs] == [False, *[True] * (TABS - 1)]
 
 
-def test_a_hidden_tab_asks_nothing_and_misses_nothing(
-    daemon: Callable[..., Daemon], tunnel: Callable[[Path], Tunnel], browser: Chromium
-) -> None:
-    mom = daemon()
-    dug = tunnel(mom.socket)
+def test_a_hidden_tab_asks_nothing_and_misses_nothing(shared: Start, tunnel: Callable[[Path], Tunnel], browser: Chromium) -> None:
+    dug = tunnel(shared().socket)
     seen = browser.tab(dug.url)
     seen.goes_on()
     browser.tab("about:blank").show()

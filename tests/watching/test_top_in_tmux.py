@@ -7,13 +7,11 @@ import pty
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import MOM, Daemon, not_here, wait_for
-
-Start = Callable[..., Daemon]
+from conftest import MOM, Daemon, Start, not_here, wait_for
 
 
 class Screen:
