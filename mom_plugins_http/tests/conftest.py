@@ -59,10 +59,14 @@ class Served:
         """As the engine tells of a cycle."""
         self.plugin.mom_report(report)
 
-    def get(self, url: str, status: int = 200, **more: Any) -> Any:
-        answer = self.client.get(url, **more)
+    def ask(self, method: str, url: str, status: int = 200, seen: str | None = "*", **more: Any) -> Any:
+        """What is answered with this status. A change of policies is one of a version that was seen."""
+        answer = self.client.request(method, url, headers={} if seen is None else {"if-match": seen}, **more)
         assert answer.status_code == status, answer.text
         return answer.json()
+
+    def get(self, url: str, status: int = 200) -> Any:
+        return self.ask("GET", url, status)
 
     def put(self, name: str, text: str = "(+ 1 2)", seen: str = "*") -> httpx.Response:
         """Set a policy."""

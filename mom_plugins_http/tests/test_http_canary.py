@@ -7,17 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    import httpx
     from conftest import Serve, Served
 
 PATH = "/v1/policy-canary"
 
 
 def begin(served: Served, status: int = 201, seen: str | None = "*", **body: object) -> Any:
-    headers = {} if seen is None else {"if-match": seen}
-    answer: httpx.Response = served.client.post(PATH, json={"changes": {"60_mine": "(+ 1 2)"}, **body}, headers=headers)
-    assert answer.status_code == status, answer.text
-    return answer.json()
+    return served.ask("POST", PATH, status, seen, json={"changes": {"60_mine": "(+ 1 2)"}, **body})
 
 
 @pytest.fixture
@@ -39,17 +35,15 @@ def test_a_trial_begins_is_watched_and_promoted(served: Served) -> None:
     assert {one["scope"] for one in now["on"]} == {"guest"}
     assert now["others"]["guests"] == 21
     assert "60_mine" not in [one["name"] for one in served.get("/v1/policies")["items"]]
-    done = served.client.post(f"{PATH}/promotion", headers={"if-match": served.version()})
-    assert (done.status_code, done.json()["canary"]["state"]) == (200, "promoted")
+    assert served.ask("POST", f"{PATH}/promotion", seen=served.version())["canary"]["state"] == "promoted"
     assert served.get("/v1/policies/60_mine")["text"] == "(+ 1 2)"
     assert served.get(PATH)["canary"]["state"] == "promoted"
 
 
 def test_a_trial_is_given_up(served: Served) -> None:
     begin(served, guests="*", duration="6h")
-    done = served.client.delete(PATH, headers={"if-match": "*"})
-    assert (done.status_code, done.json()["canary"]["state"]) == (200, "aborted")
-    assert served.client.delete(PATH, headers={"if-match": "*"}).status_code == 409
+    assert served.ask("DELETE", PATH)["canary"]["state"] == "aborted"
+    served.ask("DELETE", PATH, 409)
     assert served.get("/v1/policy-history")["items"][0]["what"].startswith("ended the trial of: set 60_mine")
 
 
@@ -60,10 +54,9 @@ def test_other_changes_wait_until_it_ends(served: Served) -> None:
         ("POST", "/v1/policy-reset", None),
         ("POST", PATH, {"changes": {"60_x": "(+ 1 2)"}, "share": 0.1, "duration": "6h"}),
     ):
-        refused = served.client.request(method, path, json=body, headers={"if-match": "*"})
-        assert refused.status_code == 409, refused.text
-        assert "is being tried on some guests" in refused.json()["detail"]
-        assert "--abort" in refused.json()["hint"]
+        refused = served.ask(method, path, 409, json=body)
+        assert "is being tried on some guests" in refused["detail"]
+        assert "--abort" in refused["hint"]
 
 
 def test_who_has_not_seen_the_newest_version_begins_and_ends_nothing(served: Served) -> None:
@@ -71,8 +64,8 @@ def test_who_has_not_seen_the_newest_version_begins_and_ends_nothing(served: Ser
     begin(served, 412, seen='"9-x"', share=0.1, duration="6h")
     seen = served.version()
     begin(served, seen=seen, share=0.1, duration="6h")
-    assert served.client.post(f"{PATH}/promotion", headers={"if-match": seen}).status_code == 412
-    assert served.client.delete(PATH).status_code == 428
+    served.ask("POST", f"{PATH}/promotion", 412, seen)
+    served.ask("DELETE", PATH, 428, None)
     assert served.get(PATH)["canary"]["state"] == "running"
 
 
@@ -110,7 +103,7 @@ def test_who_listens_is_told_of_its_beginning_and_end(served: Served) -> None:
         served.engine.cycle()
         assert next(line for line in lines if line == "event: canary")
         assert '"state":"running"' in next(lines)
-        served.client.delete(PATH, headers={"if-match": "*"})
+        served.ask("DELETE", PATH)
         served.engine.cycle()
         assert next(line for line in lines if line == "event: canary")
         assert '"state":"aborted"' in next(lines)

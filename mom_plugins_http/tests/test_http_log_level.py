@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,12 +29,12 @@ def levels() -> Iterator[None]:
 
 def test_the_level_of_mom_and_of_one_plugin_can_be_changed(served: Served) -> None:
     assert served.get("/v1/log-level") == {"level": "info", "plugins": {}}
-    put = served.client.put("/v1/log-level", json={"level": "debug", "plugin": "ksm"})
-    assert (put.status_code, put.json()) == (200, {"level": "info", "plugins": {"ksm": "debug"}})
+    put = partial(served.ask, "PUT", "/v1/log-level")
+    assert put(json={"level": "debug", "plugin": "ksm"}) == {"level": "info", "plugins": {"ksm": "debug"}}
     assert logging.getLogger("mom.plugin.ksm").isEnabledFor(logging.DEBUG)
     assert not logging.getLogger("mom.plugin.balloon").isEnabledFor(logging.DEBUG)
-    assert served.client.put("/v1/log-level", json={"level": "error"}).json()["level"] == "error"
-    assert served.client.put("/v1/log-level", json={"level": None, "plugin": "ksm"}).json() == {"level": "error", "plugins": {}}
+    assert put(json={"level": "error"})["level"] == "error"
+    assert put(json={"level": None, "plugin": "ksm"}) == {"level": "error", "plugins": {}}
 
 
 @pytest.mark.parametrize(
@@ -51,9 +52,7 @@ def test_the_level_of_mom_and_of_one_plugin_can_be_changed(served: Served) -> No
     ],
 )
 def test_what_makes_no_sense_is_refused_and_changes_nothing(shared: Served, body: object, status: int) -> None:
-    answer = shared.client.put("/v1/log-level", json=body)
-    assert answer.status_code == status
-    assert answer.json()["hint"]
+    assert shared.ask("PUT", "/v1/log-level", status, json=body)["hint"]
     assert shared.get("/v1/log-level") == {"level": "info", "plugins": {}}
 
 

@@ -29,6 +29,7 @@ def test_each_part_keeps_a_browser_from_everything_else_and_is_sent_once(shared:
         answer = client.get(address, headers={"accept-encoding": "identity"})
         policy = answer.headers["content-security-policy"]
         assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; ")
+        assert "frame-ancestors 'none'" in policy
         assert "unsafe" not in policy
         assert answer.headers["x-content-type-options"] == "nosniff"
         again = client.get(address, headers={"if-none-match": answer.headers["etag"]})

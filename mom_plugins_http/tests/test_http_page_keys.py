@@ -114,17 +114,15 @@ def test_nobody_not_even_root_may_do_anything_on_the_pages_socket_without_sessio
 
 
 def test_a_key_from_the_control_socket_makes_a_session_on_the_pages(served: Served) -> None:
-    given = served.client.post("/v1/page-keys")
-    assert given.status_code == 201
-    assert given.json()["socket"] == str(served.path.with_name("mom-page.sock"))
-    key = {"key": given.json()["key"]}
+    given = served.ask("POST", "/v1/page-keys", 201)
+    assert given["socket"] == str(served.path.with_name("mom-page.sock"))
+    key = {"key": given["key"]}
     assert served.client.post("/v1/page-sessions", json=key).status_code == 401, "it is for the page's socket"
     with browser(served) as page:
         refused = page.post("/v1/page-sessions", json=key, headers={"origin": "http://evil.example", "sec-fetch-site": "cross-site"})
         assert refused.status_code == 403, "no other site's page brings a key"
-        begun = page.post("/v1/page-sessions", json=key)
-        assert begun.status_code == 201
-        page.headers["authorization"] = f"Bearer {begun.json()['token']}"
+        begun = replace(served, client=page).ask("POST", "/v1/page-sessions", 201, json=key)
+        page.headers["authorization"] = f"Bearer {begun['token']}"
         assert page.get("/v1/whoami").json()["right"] == "change"
         assert page.get("/v1/whoami").json()["name"].startswith("the page of user ")
         assert page.post("/v1/page-keys").status_code == 403, "a page gives no further keys"

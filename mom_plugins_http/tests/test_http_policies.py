@@ -21,8 +21,8 @@ def test_a_policy_is_set_shown_and_removed(served: Served) -> None:
     assert made.headers["etag"] == served.version() == f'"{made.json()["version"]}"'
     shown = served.get("/v1/policies/60_mine")
     assert (shown["text"], re.sub(r"\d+", "N", shown["origin"])) == ("(+ 1 2)", "set by user root, process N")
-    assert served.client.delete("/v1/policies/60_mine", headers={"if-match": served.version()}).status_code == 200
-    assert served.client.put("/v1/policies/60_json", json={"text": "(+ 1 2)"}, headers={"if-match": "*"}).status_code == 200
+    served.ask("DELETE", "/v1/policies/60_mine", seen=served.version())
+    served.ask("PUT", "/v1/policies/60_json", json={"text": "(+ 1 2)"})
     assert "there is no policy 60_mine" in served.get("/v1/policies/60_mine", 404)["detail"]
 
 
@@ -30,9 +30,7 @@ def test_who_does_not_say_what_they_have_seen_changes_nothing(served: Served) ->
     before = served.version()
     for method, path in (("PUT", "/v1/policies/60_mine"), ("DELETE", "/v1/policies/50_balloon"), ("PATCH", "/v1/policies"),
                          ("POST", "/v1/policy-reset"), ("POST", "/v1/policy-rollback")):  # fmt: skip
-        answer = served.client.request(method, path, content="(+ 1 2)", headers={"content-type": "text/plain"})
-        assert answer.status_code == 428
-        assert "If-Match" in answer.json()["hint"]
+        assert "If-Match" in served.ask(method, path, 428, None, content="(+ 1 2)")["hint"]
     assert served.version() == before
 
 
@@ -55,9 +53,8 @@ def test_what_cannot_be_used_is_refused_with_all_its_mistakes(served: Served) ->
         "name": "60_mine", "line": 1, "column": 1, "kind": "syntax", "message": "", "severity": "error", "hint": "",
     }  # fmt: skip
     assert served.version() == before
-    checked = served.client.post("/v1/policy-check", json={"changes": {"60_mine": "(+ 1"}}).json()
-    assert not checked["good"]
-    checked = served.client.post("/v1/policy-check", json={"changes": {"60_mine": "(+ 1 2)"}}).json()
+    assert not served.ask("POST", "/v1/policy-check", json={"changes": {"60_mine": "(+ 1"}})["good"]
+    checked = served.ask("POST", "/v1/policy-check", json={"changes": {"60_mine": "(+ 1 2)"}})
     assert checked == {"good": True, "problems": [], "warnings": []}
 
 
@@ -66,20 +63,19 @@ UNKNOWN = '(def f (guest) (nosuch guest))\n(with Guests guest (guest.Control "ba
 
 def test_what_would_fail_for_certain_is_found_by_the_check_and_refused(served: Served) -> None:
     before = served.version()
-    checked = served.client.post("/v1/policy-check", json={"changes": {"60_mine": UNKNOWN}}).json()
+    checked = served.ask("POST", "/v1/policy-check", json={"changes": {"60_mine": UNKNOWN}})
     assert not checked["good"]
     assert [(one["kind"], one["line"], one["column"]) for one in checked["problems"]] == [("unknown-function", 1, 17)]
     warning = checked["warnings"][0]
     assert (warning["kind"], warning["severity"], warning["line"]) == ("unknown-control", "warning", 2)
     assert "balloon_target" in warning["hint"]
     canary = {"changes": {"60_mine": UNKNOWN}, "share": "10%", "duration": "20s"}
-    for refused in (
-        served.put("60_mine", UNKNOWN),
-        served.client.patch("/v1/policies", json={"changes": {"60_mine": UNKNOWN}}, headers={"if-match": before}),
-        served.client.post("/v1/policy-canary", json=canary, headers={"if-match": "*"}),
+    for method, path, body in (
+        ("PUT", "/v1/policies/60_mine", {"text": UNKNOWN}),
+        ("PATCH", "/v1/policies", {"changes": {"60_mine": UNKNOWN}}),
+        ("POST", "/v1/policy-canary", canary),
     ):
-        assert refused.status_code == 422
-        assert refused.json()["problems"] == checked["problems"]
+        assert served.ask(method, path, 422, json=body)["problems"] == checked["problems"]
     assert served.put("60_mine", UNKNOWN, '"1-other"').status_code == 412
     assert served.version() == before
     warned = '(with Guests guest (guest.Control "ballon_target" 1))'
@@ -88,23 +84,20 @@ def test_what_would_fail_for_certain_is_found_by_the_check_and_refused(served: S
 
 def test_a_policy_cannot_be_removed_while_another_calls_its_functions(served: Served) -> None:
     changes = {"10_words": "(def twice (x) (* 2 x))", "60_mine": "(twice 3)"}
-    assert served.client.patch("/v1/policies", json={"changes": changes}, headers={"if-match": "*"}).status_code == 200
-    refused = served.client.delete("/v1/policies/10_words", headers={"if-match": "*"})
-    assert refused.status_code == 422
-    assert [(one["name"], one["kind"]) for one in refused.json()["problems"]] == [("60_mine", "unknown-function")]
-    both = served.client.patch("/v1/policies", json={"changes": dict.fromkeys(changes)}, headers={"if-match": "*"})
-    assert both.status_code == 200
+    served.ask("PATCH", "/v1/policies", json={"changes": changes})
+    refused = served.ask("DELETE", "/v1/policies/10_words", 422)
+    assert [(one["name"], one["kind"]) for one in refused["problems"]] == [("60_mine", "unknown-function")]
+    served.ask("PATCH", "/v1/policies", json={"changes": dict.fromkeys(changes)})
 
 
 def test_several_change_together_or_not_at_all(served: Served) -> None:
     before = served.version()
-    bad = served.client.patch("/v1/policies", json={"changes": {"60_a": "(+ 1 2)", "60_b": "("}}, headers={"if-match": "*"})
-    assert bad.status_code == 422
+    served.ask("PATCH", "/v1/policies", 422, json={"changes": {"60_a": "(+ 1 2)", "60_b": "("}})
     assert served.version() == before
     changes = {"60_a": "(+ 1 2)", "60_b": "(+ 1 3)"}
-    good = served.client.patch("/v1/policies", json={"changes": changes, "replace_all": True}, headers={"if-match": before})
-    assert good.json()["names"] == ["60_a", "60_b"]
-    assert served.client.post("/v1/policy-reset", headers={"if-match": "*"}).json()["names"] == ["40_ksm", "50_balloon"]
+    good = served.ask("PATCH", "/v1/policies", seen=before, json={"changes": changes, "replace_all": True})
+    assert good["names"] == ["60_a", "60_b"]
+    assert served.ask("POST", "/v1/policy-reset")["names"] == ["40_ksm", "50_balloon"]
 
 
 def test_the_history_says_who_when_and_what_and_leads_back(served: Served) -> None:
@@ -115,11 +108,9 @@ def test_the_history_says_who_when_and_what_and_leads_back(served: Served) -> No
     assert newest["what"] == "set 60_mine"
     assert newest["who"].startswith("user root, process ")
     assert "-(+ 1 2)\n+(+ 1 3)\n" in newest["diff"]
-    back = served.client.post("/v1/policy-rollback", json={"version": first}, headers={"if-match": served.version()})
-    assert "60_mine" not in back.json()["names"]
-    nowhere = served.client.post("/v1/policy-rollback", json={"version": "99-x"}, headers={"if-match": "*"})
-    assert nowhere.status_code == 409
-    assert first in nowhere.json()["hint"]
+    back = served.ask("POST", "/v1/policy-rollback", seen=served.version(), json={"version": first})
+    assert "60_mine" not in back["names"]
+    assert first in served.ask("POST", "/v1/policy-rollback", 409, json={"version": "99-x"})["hint"]
 
 
 @pytest.mark.long
@@ -163,7 +154,7 @@ def test_a_name_that_makes_trouble_is_refused(shared: Served, name: str) -> None
 def test_of_twenty_clients_that_change_at_once_none_is_lost_and_nothing_is_half_applied(served: Served) -> None:
     """Each adds its line to two policies that must always be the same, by looking, changing, and trying again when refused."""
     both = {"60_one": "(+ 1 2)\n", "60_two": "(+ 1 2)\n"}
-    served.client.patch("/v1/policies", json={"changes": both}, headers={"if-match": "*"})
+    served.ask("PATCH", "/v1/policies", json={"changes": both})
 
     def add(number: int) -> None:
         with client_of(served.path) as client:

@@ -15,7 +15,6 @@ from mom_toolkit import Reservation, Reservations, ReservationState, Room
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import httpx
     from conftest import Serve, Served
 
 
@@ -25,17 +24,13 @@ def served(serve: Serve) -> Served:
 
 
 def ask(served: Served, status: int = 201, **body: object) -> Any:
-    answer: httpx.Response = served.client.post("/v1/reservations", json=body)
-    assert answer.status_code == status, answer.text
-    return answer.json()
+    return served.ask("POST", "/v1/reservations", status, json=body)
 
 
 def test_memory_is_reserved_watched_and_given_up(served: Served) -> None:
     room = served.get("/v1/reservations")["room"]
     assert room["most_kib"] > 1 << 20
-    answer = served.client.post("/v1/reservations", json={"memory": "1GiB", "deadline": "10m", "name": "db-*"})
-    assert answer.status_code == 201
-    made = answer.json()
+    made = ask(served, memory="1GiB", deadline="10m", name="db-*")
     assert (made["memory_kib"], made["name"], made["state"], made["expected_kib"]) == (1 << 20, "db-*", "ready", 0)
     assert made["who"].startswith("user root, process ")
     assert served.get(f"/v1/reservations/{made['id']}")["id"] == made["id"]
@@ -43,9 +38,8 @@ def test_memory_is_reserved_watched_and_given_up(served: Served) -> None:
     assert [one["id"] for one in now["items"]] == [made["id"]]
     assert now["room"]["reserved_kib"] == 1 << 20
     assert now["room"]["most_kib"] == room["most_kib"] - (1 << 20)
-    gone = served.client.delete(f"/v1/reservations/{made['id']}")
-    assert (gone.status_code, gone.json()["state"]) == (200, "released")
-    assert served.client.delete(f"/v1/reservations/{made['id']}").status_code == 409
+    assert served.ask("DELETE", f"/v1/reservations/{made['id']}")["state"] == "released"
+    served.ask("DELETE", f"/v1/reservations/{made['id']}", 409)
     after = served.get("/v1/reservations")
     assert (after["items"], [one["id"] for one in after["ended"]]) == ([], [made["id"]])
 
@@ -106,7 +100,7 @@ def test_what_makes_no_sense_is_refused_with_what_would(shared: Served, body: di
 
 def test_what_is_not_there_is_said(shared: Served) -> None:
     assert "there is no reservation x" in shared.get("/v1/reservations/x", 404)["detail"]
-    assert shared.client.delete("/v1/reservations/x").status_code == 404
+    shared.ask("DELETE", "/v1/reservations/x", 404)
 
 
 def test_before_the_first_cycle_nothing_is_promised(serve: Serve) -> None:
