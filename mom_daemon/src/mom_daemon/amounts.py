@@ -26,6 +26,6 @@ def amount(value: object, unit: str = "") -> str:
 
 
 def _what_is_set(item: Mapping[str, Any]) -> str:
-    """What is not zero or empty in one item of a list."""
+    """The members of one item of a list that are neither zero nor empty."""
     found = [(key, _what_is_set(value) if isinstance(value, Mapping) else value) for key, value in item.items() if key not in _LABELS]
     return ", ".join(f"{key} {value}" for key, value in found if value)

@@ -23,7 +23,7 @@ _NEEDED = (
 
 
 def lacking(config: Config) -> Iterator[Lack]:
-    """What no plugin of this configuration does."""
+    """The tasks that no plugin of this configuration does."""
     for lack in _NEEDED:
         if not any(hasattr(plugin.loaded.plugin_class, lack.hook) for plugin in config.plugins.values()):
             yield lack

@@ -72,7 +72,7 @@ class HttpPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Whether the socket can be made, and the groups are there."""
+        """Findings about the socket, which must be possible to make, and its groups, which must be there."""
         from mom_plugins_http.server.access import group_id, has_access_lists
 
         subject = f"control socket {self._path}"

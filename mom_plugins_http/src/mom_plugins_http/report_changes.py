@@ -33,7 +33,7 @@ class OutcomeChangesModel(TypedDict):
 
 
 class KeyedChanges(TypedDict, total=False):
-    """What is told of by parts."""
+    """Members that are told of by parts."""
 
     guests: GuestChangesModel
     outcomes: OutcomeChangesModel
@@ -41,7 +41,7 @@ class KeyedChanges(TypedDict, total=False):
 
 @described
 class ReportChanges(KeyedChanges):
-    """What differs from the document before: each member of `GET /v1/report` that does, whole, but for `guests` and `outcomes`, of which
+    """The difference from the document before: each member of `GET /v1/report` that does, whole, but for `guests` and `outcomes`, of which
     only the rows and outcomes that differ are told. `cycle` is always there."""
 
     cycle: CycleModel
@@ -51,7 +51,7 @@ _KEYED: Final = ("guests", "outcomes")
 
 
 def changes_between(before: ReportDocument, now: ReportDocument) -> Mapping[str, Any] | None:
-    """What makes of the one the other, as `ReportChanges`; None where guests have other columns, and all of it is to be told."""
+    """The changes that make of the one the other, as `ReportChanges`; None where guests have other columns, and all of it is to be told."""
     if before["guests"]["columns"] != now["guests"]["columns"]:
         return None
     changes: dict[str, Any] = {

@@ -72,7 +72,7 @@ def mom(ctx: click.Context) -> None:
 
 
 def _look_around(ctx: click.Context) -> None:
-    """What `mom here` says; the help, where that verb is not installed or does not load: `mom` alone never fails."""
+    """Say what `mom here` says; the help, where that verb is not installed or does not load: `mom` alone never fails."""
     try:
         command = mom.get_command(ctx, "here")
     except PluginError as error:

@@ -18,7 +18,7 @@ _COMMAND: Final = re.compile(r"`mom ([a-z][^`]*)`")
 
 
 class _Given:
-    """What this process was called as: its command, and the configuration that was named (None: the usual one)."""
+    """The way this process was called: its command, and the configuration that was named (None: the usual one)."""
 
     command: click.Command | None = None
     config: str | None = None
@@ -49,7 +49,7 @@ def _completed(found: re.Match[str]) -> str:
 
 
 def _takes_config(words: list[str]) -> bool:
-    """Whether the verb of these words takes `-c`; not where there is none such here, as its distribution is not installed."""
+    """True if the verb of these words takes `-c`; not where there is none such here, as its distribution is not installed."""
     command = _Given.command
     for word in words:
         if not isinstance(command, click.Group):

@@ -62,7 +62,7 @@ class VerbGroup(click.Group):
         self.verbs = verbs
 
     def prefix(self) -> str:
-        """What the names of entries begin with whose verbs stand in this group."""
+        """The beginning of the names of entries whose verbs stand in this group."""
         return f"{self.name}."
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -101,7 +101,7 @@ class VerbGroup(click.Group):
                 formatter.write_dl(listed[heading])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """What a shell offers after Tab: as click does, but without importing each verb for its summary."""
+        """The offers of a shell after Tab: as click does, but without importing each verb for its summary."""
         verbs = [row for rows in self._summaries().values() for row in rows if row[0].startswith(incomplete)]
         options = click.Command.shell_complete(self, ctx, incomplete)
         return [*(CompletionItem(name, help=summary) for name, summary in verbs), *options]
@@ -170,7 +170,7 @@ _SENTENCE_END: Final = re.compile(r"(?<=[a-z)`]\.) (?=[A-Z`]|mom )")
 
 
 def brought_below(prefix: str, *, tell: bool = False) -> dict[str, list[Entry]]:
-    """What distributions bring directly below a group (nothing: below `mom`), by the verb's name in it. Nothing is imported.
+    """The verbs that distributions bring directly below a group (nothing: below `mom`), by the verb's name in it. Nothing is imported.
 
     Several, where more than one distribution brings a verb; of those that `COMES_WITH` names, its distribution's is the first.
 
@@ -198,7 +198,7 @@ def _imported(verb: Verb | click.Command) -> click.Command:
 
 
 def _about(verb: Verb | click.Command) -> tuple[str, str]:
-    """What help says of a verb, and below which heading."""
+    """The summary of a verb in help, and its heading."""
     if isinstance(verb, Verb):
         return verb.summary, verb.heading
     _summarize(verb)
@@ -206,7 +206,7 @@ def _about(verb: Verb | click.Command) -> tuple[str, str]:
 
 
 def _load(entries: Sequence[Entry], use: Callable[[Verb | click.Command], Used]) -> Used:
-    """What is made of the verb that an entry point names. Raises `PluginError`, also when there are several and none is mom's own."""
+    """The use of the verb that an entry point names. Raises `PluginError`, also when there are several and none is mom's own."""
     from mom_core.plugins.bounded import attempt, describe
     from mom_core.plugins.discovery import IMPORT_SECONDS
 
@@ -231,7 +231,7 @@ def _load(entries: Sequence[Entry], use: Callable[[Verb | click.Command], Used])
 
 
 def what_it_lacks(error: BaseException) -> tuple[str, str] | None:
-    """What is wrong, and what to do, where one of mom's own distributions is missing that another one uses; None: it is another error."""
+    """The fault, and what to do, where one of mom's own distributions is missing that another one uses; None: it is another error."""
     from mom_core.plugins.discovery import how_to_install, own_distributions
 
     name = (error.name or "").partition(".")[0].replace("_", "-") if isinstance(error, ModuleNotFoundError) else ""

@@ -143,7 +143,7 @@ def _silent(connection: UnixConnection) -> tuple[str, str]:
 
 
 def refusal(status: int, body: bytes) -> MomError:
-    """What mom says by a problem document."""
+    """The error that a problem document tells of."""
     try:
         content = json.loads(body)
     except ValueError:

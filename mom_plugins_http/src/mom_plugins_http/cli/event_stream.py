@@ -17,7 +17,7 @@ _LARGEST_LINE: Final = 256 << 20
 
 
 class EventStream:
-    """What a running mom tells, from when this is made until `close`.
+    """A running mom's events, from when this is made until `close`.
 
     :param query: of the request, such as `fields=`
     :param silence: seconds without a sign of life after which mom is given up

@@ -30,7 +30,7 @@ _LONGEST_TEXT: Final = 64 << 20
 
 
 def common_options(function: Function) -> Function:
-    """What every verb takes that asks a running mom."""
+    """The options of every verb that asks a running mom."""
     return config_option(json_option(function))
 
 

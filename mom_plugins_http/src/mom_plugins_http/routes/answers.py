@@ -81,7 +81,7 @@ def offered(context: PluginContext, kind: Callable[..., Service], lack: str, plu
 
 
 def asked(context: PluginContext, kind: Callable[..., Service], question: Callable[[Service], Result]) -> Result | None:
-    """What a service answers; None where no plugin offers it, or it knows nothing now."""
+    """The answer of a service; None where no plugin offers it, or it knows nothing now."""
     found = context.service(kind)
     with suppress(MomError):
         return None if found is None else question(found)

@@ -126,7 +126,7 @@ class Api:
             raise ProblemError(403, "this request is meant for another site, or was sent by one", hint)
 
     def _right(self, request: Request, peer: Peer) -> tuple[Right, str]:
-        """What the peer may do by now, and its name: a session ends, and tokens are replaced, while a stream of events goes on."""
+        """The peer's right by now, and its name: a session ends, and tokens are replaced, while a stream of events goes on."""
         given = request.headers.get("authorization", "")
         if peer.keyed:
             right, who = self._page_keys.session(given) or (Right.NOTHING, "")

@@ -136,7 +136,7 @@ class CommonProblemModel(TypedDict):
 
 
 class CycleRoutes:
-    """What is read of cycles as a whole. Guests have resources of their own.
+    """Operations on cycles as a whole. Guests have resources of their own.
 
     :param worker: reads past days
     """

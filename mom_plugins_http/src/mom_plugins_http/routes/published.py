@@ -122,7 +122,7 @@ class CycleSample:
 
 @dataclass(frozen=True, slots=True)
 class PastOutcome:
-    """What came of a decision in a past cycle."""
+    """The outcome of a decision in a past cycle."""
 
     number: int
     time: float
@@ -131,7 +131,7 @@ class PastOutcome:
 
 @dataclass(slots=True)
 class Totals:
-    """What happened since the start, counted: decisions and revisions by control, outcomes by control and status."""
+    """Counts since the start: decisions and revisions by control, outcomes by control and status."""
 
     cycles: int = 0
     seconds: float = 0.0
@@ -242,7 +242,7 @@ class Published:
         self.view = ReportView(report, declarations, self._totals.copy(), together, policies, state or EngineState())
 
     def done(self) -> Sequence[PastOutcome]:
-        """What was done in past cycles, the newest cycle first."""
+        """Outcomes of past cycles, the newest cycle first."""
         return list(self._done)[::-1]
 
     def history(self) -> Sequence[CycleSample]:

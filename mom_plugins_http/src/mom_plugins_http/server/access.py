@@ -34,7 +34,7 @@ _LONGEST_TOKEN_FILE: Final = 4096
 
 
 class Right(IntEnum):
-    """What a client may do; each includes those before it."""
+    """The rights of clients; each includes those before it."""
 
     NOTHING = 0
     READ = 1
@@ -80,7 +80,7 @@ class LocalAccess:
     change: frozenset[int] = field(default_factory=frozenset)
 
     def peer(self, found: Credentials) -> Peer:
-        """What this one may do."""
+        """The peer, with its right."""
         if found.user in {0, os.geteuid()} or found.groups & self.change:
             right = Right.CHANGE
         else:
@@ -97,7 +97,7 @@ def group_id(name: str) -> int:
 
 
 def has_access_lists(folder: Path) -> bool:
-    """Whether files in this folder may have access control lists; also where that cannot be found out, as mom has yet to make it."""
+    """True if files in this folder may have access control lists; also where that cannot be found out, as mom has yet to make it."""
     try:
         os.getxattr(folder, "system.posix_acl_access")
     except OSError as error:
@@ -126,7 +126,7 @@ class Tokens:
         self._digests = [(right, _digest(token)) for right, token in sorted(tokens.items(), reverse=True)]
 
     def right(self, authorization: str) -> Right:
-        """What the header `Authorization` entitles to."""
+        """The right that the header `Authorization` gives."""
         kind, _, token = authorization.partition(" ")
         if kind.lower() != "bearer":
             return Right.NOTHING

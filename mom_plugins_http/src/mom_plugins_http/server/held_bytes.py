@@ -10,7 +10,7 @@ MOST_BYTES: Final = 64 << 20
 
 
 class Holder(Protocol):
-    """What has a body that is in memory for a client's sake."""
+    """A holder of a body that is in memory for a client's sake."""
 
     @property
     def body(self) -> bytes | bytearray | memoryview:

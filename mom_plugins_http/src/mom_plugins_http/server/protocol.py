@@ -33,7 +33,7 @@ UNKNOWN_PEER: Final = Peer("unknown", Right.NOTHING, local=False)
 
 @dataclass(frozen=True, slots=True)
 class ClientLimits:
-    """What one client may use.
+    """The limits of one client.
 
     `patience` is the seconds that a request may take to arrive, and during which an answer may not move; `body` the bytes of a request;
     `clients` how many may be connected at once.
@@ -145,7 +145,7 @@ class HttpConnection(H11Protocol):
 
 
 def server_config(app: Callable[..., Any]) -> uvicorn.Config:
-    """What uvicorn's protocol has to know."""
+    """The settings of uvicorn's protocol."""
     config = uvicorn.Config(
         app,
         loop="asyncio",

@@ -17,7 +17,7 @@ MOST_LINES: Final = 20
 
 @dataclass(slots=True)
 class _PeerRefusals:
-    """What was refused to a peer since it was told of last."""
+    """Refusals to a peer since it was told of last."""
 
     at: float
     silent: int = 0

@@ -24,7 +24,7 @@ _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 
 
 class Called(NamedTuple):
-    """What a client calls a server: a name or an address in its one form here, and the port, None where it is the usual one."""
+    """A client's name for a server: a name or an address in its one form here, and the port, None where it is the usual one."""
 
     name: str
     port: int | None = None
@@ -70,7 +70,7 @@ def _name(text: str) -> str | None:
 
 
 def same_site(host: str, origin: str | None, names: Collection[str]) -> bool:
-    """Whether a request that came through TCP is meant for this server, and not sent by another site's page.
+    """True if a request that came through TCP is meant for this server, and not sent by another site's page.
 
     :param host: the header `Host`
     :param origin: the header `Origin`, which browsers add; None without it

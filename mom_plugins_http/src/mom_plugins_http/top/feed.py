@@ -39,7 +39,7 @@ MOST_TOLD: Final = 100
 
 
 class Feed:
-    """What is known of a running mom, and how it is to be reached. `changed` is called, from other threads, when there is news.
+    """All that is known of a running mom, and how it is reached. `changed` is called, from other threads, when there is news.
 
     :param refresh: seconds between two pictures at least, however many cycles there are
     """
@@ -146,8 +146,8 @@ class Feed:
         self._changed()
 
     def _remember(self) -> None:
-        """What was done before this began to look, or while mom was not reached. Of a reservation it is known when it was made, and how it
-        stands now."""
+        """Take in what was done before this began to look, or while mom was not reached. Of a reservation it is known when it was made, and
+        how it stands now."""
         items = self._client.get(f"/v1/recent-outcomes?limit={KEPT_HAPPENINGS}")["items"]
         found = [happening_of(float(one["time"]), one, self._units) for one in reversed(items)]
         self._last |= {one.id: one for one in found}
@@ -234,7 +234,7 @@ class Feed:
 
 
 def news_of(name: str, event: Json, now: float) -> list[Happening]:
-    """What an event that is no cycle tells; those of trials say what the policies' own history says, too."""
+    """The news in an event that is no cycle; those of trials say what the policies' own history says, too."""
     if name == "policies":
         return [policy_news(one) for one in event["items"]]
     return [reservation_news(now, one) for one in event["items"]] if name == "reservations" else []

@@ -74,7 +74,7 @@ class Picture:
 
     @property
     def conditions(self) -> Sequence[ConditionModel]:
-        """What is wrong with the host as a whole, the worst first."""
+        """The conditions of the host as a whole, the worst first."""
         verdict = self.report["verdict"]
         return () if verdict is None else verdict["conditions"]
 

@@ -65,7 +65,7 @@ def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, 
 
 
 def verdict_lines(picture: Picture, width: int, most: int | None = None) -> list[Line]:
-    """What is wrong with the host as a whole, the worst first: since when, why, and what to do; nothing where it is well.
+    """The conditions of the host as a whole, the worst first: since when, why, and what to do; nothing where it is well.
 
     :param most: lines at most; None: as many as it takes, also for what is past
     """
@@ -171,7 +171,7 @@ def _pressure_line(host: Json, width: int) -> Line:
 
 
 def _kib(host: Json, field: str) -> float | None:
-    """What a field that counts pages says; unknown where the host does not tell how large they are."""
+    """A field that counts pages, in KiB; unknown where the host does not tell how large they are."""
     pages, size = host.get(field), host.get("page_size")
     return None if pages is None or size is None else pages * size
 
