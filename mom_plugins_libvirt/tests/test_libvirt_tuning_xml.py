@@ -6,8 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from mom_core import DiskTune, NetTune
-from mom_guests import DISK_LIMITS
+from mom_core import DISK_LIMITS, DiskTune, NetTune
 from mom_plugins_libvirt.tuning_xml import Tuning, tuning_of
 from mom_toolkit import NodeTune
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mom_core import CpuTune, DiskTune, Entity, Guest, GuestGone, HypervisorError, NetTune, Scope
-from mom_plugins_qos.bounds import DISK_LIMITS
+from mom_core import DISK_LIMITS, CpuTune, DiskTune, Entity, Guest, GuestGone, HypervisorError, NetTune, Scope
 
 NONE = dict.fromkeys(DISK_LIMITS, 0)
 FREE = CpuTune(-1, 100_000, 1024, 100.0)

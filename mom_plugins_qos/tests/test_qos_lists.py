@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from mom_core import DiskTune, NetTune
-from mom_plugins_qos.bounds import DISK_LIMITS
+from mom_core import DISK_LIMITS, DiskTune, NetTune
 from mom_plugins_qos.lists import ImpossibleError, completed_disks, completed_interfaces, present_disks, present_interfaces
 
 NONE = dict.fromkeys(DISK_LIMITS, 0)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from mom_plugins_qos.bounds import DISK_LIMITS
+from mom_core import DISK_LIMITS
 from mom_plugins_qos.settings import QosGuestSettings
 
 MIB = 1 << 20

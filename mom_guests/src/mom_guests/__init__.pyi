@@ -1,5 +1,5 @@
 from .doctor import Cures as Cures, count_of as count_of, examined as examined, told as told
-from .disk_limits import DISK_LIMITS as DISK_LIMITS, wanted_limits as wanted_limits
+from .disk_limits import wanted_limits as wanted_limits
 from .fields import (
     AUTODEFLATE as AUTODEFLATE,
     PERIOD as PERIOD,

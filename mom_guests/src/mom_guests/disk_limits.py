@@ -1,13 +1,10 @@
-"""Limits of guests' disks: which there are, and what becomes of them when some are set."""
+"""What becomes of the limits of a guest's disk when some are set."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from mom_core import DiskTune, Entity, NotSupported, printable
-
-DISK_LIMITS: Final = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
 
 
 def wanted_limits(guest: Entity, disk: str, disks: Sequence[DiskTune], limits: Mapping[str, int]) -> dict[str, int]:

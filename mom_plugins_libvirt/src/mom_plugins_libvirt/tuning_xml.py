@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
-from mom_core import DiskTune, NetTune
-from mom_guests import DISK_LIMITS
+from mom_core import DISK_LIMITS, DiskTune, NetTune
 from mom_toolkit import NodeTune, parse_number_list
 
 OVIRT_TUNE = "http://ovirt.org/vm/tune/1.0"

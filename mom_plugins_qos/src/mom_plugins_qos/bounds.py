@@ -14,7 +14,6 @@ MOST_BANDWIDTH_KIB = (1 << 32) - 1
 
 NO_QUOTA = -1
 
-DISK_LIMITS = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
 DIRECTIONS = ("inbound", "outbound")
 BANDWIDTH = ("average", "peak", "burst", "floor")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mom_core import (
+    DISK_LIMITS,
     Change,
     ControlSpec,
     CpuTuneControl,
@@ -22,7 +23,7 @@ from mom_core import (
     Value,
     as_whole,
 )
-from mom_plugins_qos.bounds import CPU_SHARES, DIRECTIONS, DISK_LIMITS, NO_QUOTA, PERIOD, PERIOD_US, QUOTA, QUOTA_US
+from mom_plugins_qos.bounds import CPU_SHARES, DIRECTIONS, NO_QUOTA, PERIOD, PERIOD_US, QUOTA, QUOTA_US
 from mom_plugins_qos.fields import DISKS, DISKS_NOW, INTERFACES
 from mom_plugins_qos.lists import ImpossibleError, Item, completed_disks, completed_interfaces, named, present_disks, present_interfaces
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from mom_cli import About, Explainer, ExplanationPart, Sentence, SentencePlace
-from mom_core import Value, printable
-from mom_plugins_qos.bounds import DISK_LIMITS, PERIOD, QUOTA
+from mom_core import DISK_LIMITS, Value, printable
+from mom_plugins_qos.bounds import PERIOD, QUOTA
 from mom_plugins_qos.control import CONTROLS
 from mom_plugins_qos.fields import DISKS_NOW, USER_LIMIT
 

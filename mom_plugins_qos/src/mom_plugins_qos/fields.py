@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mom_core import CpuTune, DiskTune, FieldSpec, Scope, Unit, Value
-from mom_plugins_qos.bounds import CPU_SHARES, DISK_LIMITS, PERIOD, QUOTA
+from mom_core import DISK_LIMITS, CpuTune, DiskTune, FieldSpec, Scope, Unit, Value
+from mom_plugins_qos.bounds import CPU_SHARES, PERIOD, QUOTA
 from mom_plugins_qos.lists import present_disks
 from mom_plugins_qos.settings import QosGuestSettings
 

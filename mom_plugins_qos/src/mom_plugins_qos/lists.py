@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mom_core import DiskTune, NetTune, Value, as_whole, printable
-from mom_plugins_qos.bounds import BANDWIDTH, DIRECTIONS, DISK_LIMITS, bandwidth_complaint, disk_complaint
+from mom_core import DISK_LIMITS, DiskTune, NetTune, Value, as_whole, printable
+from mom_plugins_qos.bounds import BANDWIDTH, DIRECTIONS, bandwidth_complaint, disk_complaint
 
 Item = dict[str, Value]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from mom_core import Columns, CpuTune, DiskTune, Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, printable
-from mom_guests import DISK_LIMITS, TAKEN_KIB, WatchedMemory, why_wake
+from mom_core import DISK_LIMITS, Columns, CpuTune, DiskTune, Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, printable
+from mom_guests import TAKEN_KIB, WatchedMemory, why_wake
 from mom_plugins_sim.fields import HostSampler, guest_columns
 from mom_plugins_sim.scene import GuestScene
 from mom_plugins_sim.shelf import Shelf

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from mom_core import CpuTune, DiskTune, Guest
-from mom_guests import DISK_LIMITS
+from mom_core import DISK_LIMITS, CpuTune, DiskTune, Guest
 from mom_plugins_sim import guest as guest_model
 from mom_plugins_sim.guest import MIB, GuestMemory, new_guest
 from mom_plugins_sim.host import HostMemory, SwapStep
