@@ -135,15 +135,15 @@ def _never(_group: str, _found: Opened[Group], _data: bytes | None) -> None:
 
 
 def an_agent(
-    access: Access,
     apply: Callable[[str, Opened[Group], bytes | None], None] = _never,
     remembered: Callable[[], tuple[str, Opened[Group]] | None] = lambda: None,
     state: Callable[[], HostState | None] = lambda: None,
     accepts: Callable[[Move], str] = lambda _: "",
     operators: Sequence[str] = (OPERATOR.public,),
+    key: Path | None = None,
 ) -> FleetAgent:
     return FleetAgent(
-        access,
+        Access(["nats://localhost:1"], None, key),
         "h1",
         1.0,
         LOG,
@@ -155,6 +155,22 @@ def an_agent(
         accepts=accepts,
         wake=lambda _: None,
     )
+
+
+@pytest.fixture
+def store() -> Memory:
+    return Memory()
+
+
+@pytest.fixture
+def one() -> Coordinator:
+    return coordinator()
+
+
+@pytest.fixture
+def agent() -> FleetAgent:
+    """That accepts every move."""
+    return an_agent()
 
 
 def until(so: Callable[[], bool]) -> None:
@@ -180,8 +196,7 @@ MOVE = Move(guest="a", name="a", to="h2", destination=Destination.parse("qemu+tl
         b"x" * LARGEST_RECORD,
     ],
 )
-async def test_orders_that_no_coordinator_has_signed_are_made_anew(invented: bytes) -> None:
-    store, one = Memory(), coordinator()
+async def test_orders_that_no_coordinator_has_signed_are_made_anew(invented: bytes, store: Memory, one: Coordinator) -> None:
     await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1))
     await store.put(ORDERS, "h1", invented)
     assert await one._acquire(store)
@@ -192,8 +207,9 @@ async def test_orders_that_no_coordinator_has_signed_are_made_anew(invented: byt
 
 
 @pytest.mark.parametrize("lost", ["all", "the last"])
-async def test_orders_that_the_servers_have_lost_are_given_again_and_no_move_is_another_one(lost: str) -> None:
-    store, one = Memory(), coordinator()
+async def test_orders_that_the_servers_have_lost_are_given_again_and_no_move_is_another_one(
+    lost: str, store: Memory, one: Coordinator
+) -> None:
     await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1))
     assert await one._acquire(store)
     await one.view.load(store)
@@ -226,8 +242,7 @@ async def test_a_coordinator_that_no_operator_has_appointed_says_so_and_takes_no
         await asyncio.gather(working, return_exceptions=True)
 
 
-async def test_a_coordinator_that_was_replaced_stops_when_it_sees_a_later_epoch() -> None:
-    store, one = Memory(), coordinator()
+async def test_a_coordinator_that_was_replaced_stops_when_it_sees_a_later_epoch(store: Memory, one: Coordinator) -> None:
     assert await one._acquire(store)
     later = await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed())
     await one.view.load(store)
@@ -237,9 +252,10 @@ async def test_a_coordinator_that_was_replaced_stops_when_it_sees_a_later_epoch(
     assert orders_of(store, "h1").epoch == later
 
 
-async def test_a_lease_is_taken_only_when_it_has_not_been_renewed_for_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lease_is_taken_only_when_it_has_not_been_renewed_for_its_time(
+    monkeypatch: pytest.MonkeyPatch, store: Memory, one: Coordinator
+) -> None:
     monkeypatch.setattr("mom_plugins_fleet.coordinator.LEASE_SECONDS", 0.05)
-    store, one = Memory(), coordinator()
     for _ in range(10):
         await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed())
         assert not await one._acquire(store)
@@ -248,8 +264,7 @@ async def test_a_lease_is_taken_only_when_it_has_not_been_renewed_for_its_time(m
     assert await one._acquire(store)
 
 
-async def test_a_coordinator_that_ends_takes_nobody_elses_lease_away() -> None:
-    store, one = Memory(), coordinator()
+async def test_a_coordinator_that_ends_takes_nobody_elses_lease_away(store: Memory, one: Coordinator) -> None:
     async with following(one, store):
         working = asyncio.create_task(one._work_if_alone(store))
         await asyncio.sleep(0.05)
@@ -284,9 +299,8 @@ def run_with(one: Coordinator, store: Memory, monkeypatch: pytest.MonkeyPatch, s
 
 
 def test_a_coordinator_that_cannot_see_all_of_the_fleet_takes_no_lease(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, store: Memory, one: Coordinator
 ) -> None:
-    store, one = Memory(), coordinator()
     store.watches = 4
     run_with(one, store, monkeypatch, lambda: store.watches < -10)
     assert (LEASES, COORDINATOR) not in store.kept
@@ -294,11 +308,10 @@ def test_a_coordinator_that_cannot_see_all_of_the_fleet_takes_no_lease(
 
 
 def test_a_coordinator_that_does_not_know_how_the_fleet_is_lets_another_one_try(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, store: Memory, one: Coordinator
 ) -> None:
     caplog.set_level(logging.INFO)
     monkeypatch.setattr("mom_plugins_fleet.coordinator.BLIND_SECONDS", 0.05)
-    store, one = Memory(), coordinator()
 
     def blind() -> bool:
         if one.works and one.view.current:
@@ -308,8 +321,9 @@ def test_a_coordinator_that_does_not_know_how_the_fleet_is_lets_another_one_try(
     run_with(one, store, monkeypatch, blind)
 
 
-def test_a_coordinator_that_waits_knows_the_fleet_when_its_turn_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    store, one = Memory(), coordinator()
+def test_a_coordinator_that_waits_knows_the_fleet_when_its_turn_comes(
+    monkeypatch: pytest.MonkeyPatch, store: Memory, one: Coordinator
+) -> None:
     asyncio.run(store.put(LEASES, COORDINATOR, Lease(holder="c2").packed()))
 
     def so() -> bool:
@@ -323,11 +337,10 @@ def test_a_coordinator_that_waits_knows_the_fleet_when_its_turn_comes(monkeypatc
 
 
 def test_a_coordinator_moves_one_guest_for_balance_and_says_why_it_moves_no_other(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, store: Memory, one: Coordinator
 ) -> None:
     monkeypatch.setattr("mom_plugins_fleet.coordinator.BALANCE_SECONDS", 0.05)
     caplog.set_level(logging.INFO, LOG.name)
-    store, one = Memory(), coordinator()
     looked = 0
 
     def so() -> bool:
@@ -361,7 +374,7 @@ def test_a_host_whose_key_cannot_be_used_says_so_and_goes_on(tmp_path: Path, key
     if key is not None:
         path.touch(0o600)
         path.write_text(key)
-    agent = an_agent(Access(["nats://localhost:1"], None, path))
+    agent = an_agent(key=path)
     agent.start()
     until(lambda: bool(agent.trouble) or not agent._thread.is_alive())
     assert said in agent.trouble
@@ -371,7 +384,7 @@ def test_a_host_whose_key_cannot_be_used_says_so_and_goes_on(tmp_path: Path, key
     assert not agent._thread.is_alive()
 
 
-async def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_twice(monkeypatch: pytest.MonkeyPatch, store: Memory) -> None:
     monkeypatch.setattr("mom_plugins_fleet.agent.APPLY_SECONDS", 0.1)
     begun: list[int] = []
     goes_on = threading.Event()
@@ -380,8 +393,7 @@ async def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_tw
         begun.append(found.revision)
         goes_on.wait(120)
 
-    agent = an_agent(Access(["nats://localhost:1"]), apply)
-    store = Memory()
+    agent = an_agent(apply)
     await store.put(GROUPS, "g", OPERATOR.signed(GROUPS, "g", Group(), 1))
     try:
         for _ in range(2):
@@ -404,7 +416,7 @@ def test_an_agent_ends_though_an_adoption_hangs() -> None:
         hangs.set()
         goes_on.wait(120)
 
-    agent = an_agent(Access(["nats://localhost:1"]), apply, remembered=lambda: ("g", Opened(Group(), 1, OPERATOR.public)))
+    agent = an_agent(apply, remembered=lambda: ("g", Opened(Group(), 1, OPERATOR.public)))
     agent.start()
     assert hangs.wait(60)
     agent.close()
@@ -415,8 +427,7 @@ def test_an_agent_ends_though_an_adoption_hangs() -> None:
         goes_on.set()
 
 
-def test_a_mistake_in_the_agent_is_said_and_does_not_end_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    agent = an_agent(Access(["nats://localhost:1"]))
+def test_a_mistake_in_the_agent_is_said_and_does_not_end_it(monkeypatch: pytest.MonkeyPatch, agent: FleetAgent) -> None:
     mistakes = iter([KeyError("nobody"), KeyError("again")])
     monkeypatch.setattr("mom_plugins_fleet.agent.AGAIN_SECONDS", 0.01)
 
@@ -431,7 +442,7 @@ def test_a_mistake_in_the_agent_is_said_and_does_not_end_it(monkeypatch: pytest.
 
 
 def test_a_host_that_its_servers_have_refused_for_a_while_says_when_it_is_back(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, agent: FleetAgent
 ) -> None:
     class Refusing(Memory):
         """Servers that have put out the host, so that the library connects no more."""
@@ -452,7 +463,6 @@ def test_a_host_that_its_servers_have_refused_for_a_while_says_when_it_is_back(
     monkeypatch.setattr("mom_plugins_fleet.agent.linked", linked)
     monkeypatch.setattr("mom_plugins_fleet.agent.AGAIN_SECONDS", 0.01)
     caplog.set_level(logging.INFO, LOG.name)
-    agent = an_agent(Access(["nats://localhost:1"]))
     agent.start()
     until(lambda: len(connections) > 2)
     agent.close()
@@ -463,7 +473,7 @@ def test_a_host_that_its_servers_have_refused_for_a_while_says_when_it_is_back(
 
 async def test_a_host_that_is_too_large_for_a_message_says_so(caplog: pytest.LogCaptureFixture) -> None:
     large = HostState(mode="enforce", refused="x" * LARGEST_RECORD)
-    agent = an_agent(Access(["nats://localhost:1"]), state=lambda: large)
+    agent = an_agent(state=lambda: large)
     telling = asyncio.create_task(agent._tell(Memory()))
     while "cannot be told" not in caplog.text:
         await asyncio.sleep(0.01)
@@ -473,8 +483,7 @@ async def test_a_host_that_is_too_large_for_a_message_says_so(caplog: pytest.Log
     assert "what this host is cannot be told to the fleet: a record of" in caplog.text
 
 
-def test_a_host_that_never_reached_its_servers_says_why() -> None:
-    agent = an_agent(Access(["nats://localhost:1"]))
+def test_a_host_that_never_reached_its_servers_says_why(agent: FleetAgent) -> None:
     agent.start()
     until(lambda: bool(agent.trouble))
     assert agent.trouble.startswith("the fleet's servers cannot be reached: ")
@@ -515,18 +524,14 @@ async def told(agent: FleetAgent, store: Memory, orders: bytes | None, member: M
     return {} if found is None else {one.guest: one.state for one in read(Progress, found.data or b"").moves}
 
 
-async def test_orders_that_are_older_than_what_a_host_has_seen_are_not_followed_and_that_is_said() -> None:
-    agent = an_agent(Access(["nats://localhost:1"]))
-    store = Memory()
+async def test_orders_that_are_older_than_what_a_host_has_seen_are_not_followed_and_that_is_said(agent: FleetAgent, store: Memory) -> None:
     assert await told(agent, store, with_move(5)) == {}
     with pytest.raises(LinkError, match="its revision 3 is older than 5"):
         await told(agent, store, with_move(3, MOVE))
     assert agent.moves() == {}
 
 
-async def test_a_move_is_done_once_however_often_its_orders_are_said() -> None:
-    agent = an_agent(Access(["nats://localhost:1"]))
-    store = Memory()
+async def test_a_move_is_done_once_however_often_its_orders_are_said(agent: FleetAgent, store: Memory) -> None:
     orders = with_move(5, MOVE)
     assert await told(agent, store, orders) == {"a": MoveState.ACCEPTED}
     assert set(agent.moves()) == {"a"}
@@ -539,14 +544,9 @@ async def test_a_move_is_done_once_however_often_its_orders_are_said() -> None:
     assert await told(agent, store, with_move(7, later)) == {"a": MoveState.ACCEPTED}, "and another move of the same guest is another"
 
 
-async def test_a_move_of_a_host_that_no_operator_drains_is_refused() -> None:
-    agent = an_agent(Access(["nats://localhost:1"]))
-    assert await told(agent, Memory(), with_move(5, MOVE), Member(group="g1")) == {"a": MoveState.FAILED}
-    assert agent.moves() == {}
-
-
-async def test_a_host_lets_one_guest_leave_for_balance_at_a_time_whatever_is_ordered(monkeypatch: pytest.MonkeyPatch) -> None:
-    agent, store = an_agent(Access(["nats://localhost:1"])), Memory()
+async def test_a_host_lets_one_guest_leave_for_balance_at_a_time_whatever_is_ordered(
+    monkeypatch: pytest.MonkeyPatch, agent: FleetAgent, store: Memory
+) -> None:
     moves = tuple(MOVE.model_copy(update={"guest": guest, "name": guest}) for guest in "abc")
     lets = Member(group="g1", balance=True)
     assert await told(agent, store, with_move(1, *moves[:2]), lets) == {"a": MoveState.ACCEPTED, "b": MoveState.FAILED}
@@ -583,22 +583,20 @@ async def test_a_coordinator_knows_after_a_restart_what_was_over_before_it(tmp_p
 
 
 @pytest.mark.parametrize("signer", [THIEF, None])
-async def test_orders_of_no_coordinator_move_nobody(signer: Signer | None) -> None:
-    agent, orders = an_agent(Access(["nats://localhost:1"])), Orders(epoch=1, moves=(MOVE,), entries=entry())
-    store = Memory()
+async def test_orders_of_no_coordinator_move_nobody(signer: Signer | None, store: Memory, agent: FleetAgent) -> None:
+    orders = Orders(epoch=1, moves=(MOVE,), entries=entry())
     with pytest.raises(LinkError, match="signed"):
         await told(agent, store, orders.packed() if signer is None else signer.signed(ORDERS, "h1", orders, 9))
     assert agent.moves() == {}
     assert (PROGRESS, "h1") not in store.kept
 
 
-async def test_a_coordinator_is_followed_for_as_long_as_it_is_appointed() -> None:
-    agent, orders = an_agent(Access(["nats://localhost:1"])), Orders(epoch=1, moves=(MOVE,), entries=entry())
+async def test_a_coordinator_is_followed_for_as_long_as_it_is_appointed(store: Memory, agent: FleetAgent) -> None:
+    orders = Orders(epoch=1, moves=(MOVE,), entries=entry())
 
     async def authorized(store: Memory, revision: int, *keys: str) -> None:
         await store.put(AUTHORIZED, COORDINATORS, OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=keys), revision))
 
-    store = Memory()
     await authorized(store, 1, THIEF.public)
     assert await told(agent, store, THIEF.signed(ORDERS, "h1", orders, 9)) == {"a": MoveState.ACCEPTED}
     await authorized(store, 2)
@@ -610,38 +608,36 @@ async def test_a_coordinator_is_followed_for_as_long_as_it_is_appointed() -> Non
 
 
 @pytest.mark.parametrize(
-    ("entries", "why"),
+    ("member", "entries", "why"),
     [
-        ({}, "it is not signed"),
-        (entry(signer=THIEF), "no trusted one"),
-        (entry(Destination.parse("qemu+tls://other/system")), "by its entry h2 is reached elsewhere"),
-        (entry(None), "by its entry h2 is reached elsewhere"),
-        (entry(group="g2"), "no operator lets guests of this host go to h2"),
-        (entry(cordoned=True), "no operator lets guests of this host go to h2"),
+        (Member(group="g1"), entry(), "the host is not drained"),
+        (DRAINED, {}, "it is not signed"),
+        (DRAINED, entry(signer=THIEF), "no trusted one"),
+        (DRAINED, entry(Destination.parse("qemu+tls://other/system")), "by its entry h2 is reached elsewhere"),
+        (DRAINED, entry(None), "by its entry h2 is reached elsewhere"),
+        (DRAINED, entry(group="g2"), "no operator lets guests of this host go to h2"),
+        (DRAINED, entry(cordoned=True), "no operator lets guests of this host go to h2"),
     ],
 )
-async def test_a_stolen_key_of_a_coordinator_sends_guests_nowhere_but_where_an_operator_has_said(entries: dict[str, str], why: str) -> None:
-    agent = an_agent(Access(["nats://localhost:1"]))
-    store = Memory()
+async def test_a_stolen_key_of_a_coordinator_sends_guests_nowhere_but_where_an_operator_has_said(
+    member: Member, entries: dict[str, str], why: str, agent: FleetAgent, store: Memory
+) -> None:
     orders = OPERATOR.signed(ORDERS, "h1", Orders(epoch=1, moves=(MOVE,), entries=entries), 5)
-    assert await told(agent, store, orders) == {"a": MoveState.FAILED}
+    assert await told(agent, store, orders, member) == {"a": MoveState.FAILED}
     assert why in read(Progress, store.kept[PROGRESS, "h1"].data or b"").moves[0].error
     assert agent.moves() == {}
 
 
-async def test_orders_that_are_taken_away_change_nothing() -> None:
-    agent = an_agent(Access(["nats://localhost:1"]))
-    store = Memory()
+async def test_orders_that_are_taken_away_change_nothing(agent: FleetAgent, store: Memory) -> None:
     await told(agent, store, with_move(5, MOVE))
     await store.remove(ORDERS, "h1")
     await agent._take_orders(store, DRAINED)
     assert set(agent.moves()) == {"a"}
 
 
-async def test_a_group_that_a_server_hides_or_invents_leaves_what_is_in_force() -> None:
+async def test_a_group_that_a_server_hides_or_invents_leaves_what_is_in_force(store: Memory) -> None:
     applied: list[int] = []
-    agent = an_agent(Access(["nats://localhost:1"]), apply=lambda _group, found, _data: applied.append(found.revision))
-    store = Memory()
+    agent = an_agent(apply=lambda _group, found, _data: applied.append(found.revision))
     await store.put(GROUPS, "g", OPERATOR.signed(GROUPS, "g", Group(), 4))
     await agent._take_group(store, "g")
     await store.remove(GROUPS, "g")
@@ -655,7 +651,7 @@ async def test_a_group_that_a_server_hides_or_invents_leaves_what_is_in_force() 
 
 
 async def test_a_host_without_operators_follows_nothing_and_says_so() -> None:
-    agent = an_agent(Access(["nats://localhost:1"]), operators=())
+    agent = an_agent(operators=())
     following = asyncio.create_task(agent._follow(Memory(), asyncio.Event()))
     while not agent.trouble:
         await asyncio.sleep(0.01)

@@ -10,7 +10,7 @@ import ssl
 import subprocess
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
@@ -183,8 +183,8 @@ def test_a_server_that_says_nonsense_of_itself_is_left_and_tried_again(info: str
 class TlsFirst(FakeServer):
     """A server with `handshake_first`: in the clear it says nothing."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__({"tls_required": True, "auth_required": True, "nonce": NONCE})
+    def __init__(self, folder: Path, then: Callable[[asyncio.StreamWriter], Coroutine[Any, Any, None]] | None = None) -> None:
+        super().__init__({"tls_required": True, "auth_required": True, "nonce": NONCE}, then)
         self.certificate, key = folder / "cert.pem", folder / "key.pem"
         names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
         made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names]
@@ -209,3 +209,29 @@ def test_a_server_that_waits_for_tls_hears_and_says_nothing_before_it(tmp_path: 
 
     within(30, work())
     assert not caplog.records, "asyncio warns of nothing"
+
+
+@pytest.mark.long
+@pytest.mark.processes
+def test_a_server_that_hangs_behind_tls_is_left_though_it_says_no_goodbye(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_fleet.link.PING_SECONDS", 0.1)
+    monkeypatch.setattr("mom_plugins_fleet.client.GOODBYE_SECONDS", 0.1)
+
+    hung: list[asyncio.Transport] = []
+
+    async def hang(writer: asyncio.StreamWriter) -> None:
+        hung.append(cast(asyncio.Transport, writer.transport))
+        hung[-1].pause_reading()
+
+    async def work() -> None:
+        server = TlsFirst(tmp_path, hang)
+        async with server:
+            access = Access([f"tls://localhost:{server.port}"], server.certificate, credentials())
+            async with linked(access, "h1", LOG, patient=True):
+                while server.clients < 2:
+                    await asyncio.sleep(0.01)
+            for one in hung:
+                one.abort()
+            await asyncio.sleep(0.1)
+
+    within(20, work())

@@ -25,6 +25,9 @@ LARGEST_LINE: Final = 64 << 10
 SPEAKS_SECONDS: Final = 1.0
 """A server behind `tls://` that has said nothing for so long waits for TLS (`handshake_first`); others begin with a line in the clear."""
 
+GOODBYE_SECONDS: Final = 1.0
+"""How long a server's last word is waited for where TLS ends. One that hangs says none, and another one is gone to only after that."""
+
 _NONCE: Final = re.compile(r"[A-Za-z0-9_-]{11,64}")
 """What servers have signed: random bytes in base 64. A record, which begins with a byte that is no text, cannot look like that."""
 
@@ -99,7 +102,8 @@ class _Transport(TcpTransport):
         if clear is not None and self._io_writer is clear:  # else the library asks for what is there
             reader = asyncio.StreamReader()  # a new one: what came in the clear after the first line is no part of this
             protocol, name = _TlsProtocol(reader), uri if isinstance(uri, str) else uri.hostname
-            begun = loop.start_tls(clear.transport, protocol, self._tls or ssl_context, server_hostname=name)
+            context = self._tls or ssl_context
+            begun = loop.start_tls(clear.transport, protocol, context, server_hostname=name, ssl_shutdown_timeout=GOODBYE_SECONDS)
             transport = await asyncio.wait_for(begun, connect_timeout)
             if transport is None:
                 raise ConnectionResetError("the server has gone")
