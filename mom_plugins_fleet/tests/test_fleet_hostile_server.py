@@ -180,6 +180,42 @@ def test_a_server_that_says_nonsense_of_itself_is_left_and_tried_again(info: str
     within(30, work())
 
 
+class Hanging(FakeServer):
+    """Lets its first client in, and goes; from then on it takes connections, and says nothing."""
+
+    open = 0
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
+        if self.clients:
+            self.clients += 1
+            await reader.read()
+            writer.close()
+        else:
+            await super()._serve(reader, writer)
+        self.open -= 1
+
+
+def test_a_server_that_hangs_for_hours_costs_the_host_no_more_than_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_fleet.link.CONNECT_SECONDS", 0.05)
+
+    async def leave(writer: asyncio.StreamWriter) -> None:
+        await writer.drain()
+        writer.close()
+
+    async def work() -> None:
+        server = Hanging({}, leave)
+        async with server:
+            async with linked(Access([f"nats://127.0.0.1:{server.port}"]), "h1", LOG, patient=True):
+                while server.clients < 8:
+                    await asyncio.sleep(0.01)
+                assert server.open <= 2, "the one before may be about to end"
+            while server.open:
+                await asyncio.sleep(0.01)
+
+    within(60, work())
+
+
 class TlsFirst(FakeServer):
     """A server with `handshake_first`: in the clear it says nothing."""
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from mom_plugins_fleet.link import FIRST_ATTEMPTS, Access, LinkError, Store, linked
+from mom_plugins_fleet.link import FIRST_ATTEMPTS, LinkError, Store
 from mom_plugins_fleet.subjects import StoredEntry
 
 STANDS = {"Nats-Sequence": "7", "Nats-Time-Stamp": "2026-03-01T00:00:00.123456789Z"}
@@ -58,44 +57,3 @@ def test_a_question_that_nobody_answers_is_asked_again() -> None:
 def test_an_answer_that_makes_no_sense_is_an_error(headers: dict[str, str]) -> None:
     with pytest.raises(LinkError, match="the servers' answer for mom-roster h1 makes no sense"):
         looked(Servers({"h1": headers}))
-
-
-class HangingServer:
-    """Lets its first client in, and goes; from then on it takes connections, and says nothing."""
-
-    def __init__(self) -> None:
-        self.taken, self.open = 0, 0
-        self.goes = asyncio.Event()
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.taken += 1
-        self.open += 1
-        if self.taken == 1:
-            writer.write(b'INFO {"server_id": "s", "version": "2.9.10", "headers": true, "max_payload": 1048576}\r\n')
-            while await reader.readline() != b"PING\r\n":
-                pass
-            writer.write(b"PONG\r\n")
-            await self.goes.wait()
-        else:
-            await reader.read()
-        self.open -= 1
-        writer.close()
-
-
-def test_a_server_that_hangs_for_hours_costs_the_host_no_more_than_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mom_plugins_fleet.link.CONNECT_SECONDS", 0.05)
-    monkeypatch.setattr("mom_plugins_fleet.link.AGAIN_SECONDS", 0.01)
-
-    async def work() -> None:
-        hanging = HangingServer()
-        async with await asyncio.start_server(hanging.serve, "127.0.0.1", 0) as server:
-            url = f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            async with linked(Access([url]), "h1", logging.getLogger("test"), patient=True):
-                hanging.goes.set()
-                while hanging.taken < 8:
-                    await asyncio.sleep(0.01)
-                assert hanging.open <= 2, "the one before may be about to end"
-            while hanging.open:
-                await asyncio.sleep(0.01)
-
-    asyncio.run(asyncio.wait_for(work(), 60))

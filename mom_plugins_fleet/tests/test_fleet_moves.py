@@ -85,8 +85,12 @@ class Host:
         return self.agent.results.get(self.uuid)
 
 
-def test_a_move_is_over_when_the_guest_is_gone_and_is_ordered_once() -> None:
-    host = Host()
+@pytest.fixture
+def host() -> Host:
+    return Host()
+
+
+def test_a_move_is_over_when_the_guest_is_gone_and_is_ordered_once(host: Host) -> None:
     assert len(host.cycle()) == 1
     for _ in range(10):
         assert host.cycle("being moved to qemu+tls://h2/system") == []
@@ -96,15 +100,13 @@ def test_a_move_is_over_when_the_guest_is_gone_and_is_ordered_once() -> None:
 
 
 @pytest.mark.parametrize(("drained", "why"), [(True, "the host is drained"), (False, "hosts are nearer to balance then")])
-def test_a_move_says_whether_it_is_for_a_drain_or_for_balance(drained: bool, why: str) -> None:
-    host = Host()
+def test_a_move_says_whether_it_is_for_a_drain_or_for_balance(drained: bool, why: str, host: Host) -> None:
     host.agent.draining = drained
     (decision,) = host.cycle()
     assert decision.reason == f"{why}; h2 has room"
 
 
-def test_a_move_that_an_earlier_run_of_mom_has_begun_is_not_begun_again() -> None:
-    host = Host()
+def test_a_move_that_an_earlier_run_of_mom_has_begun_is_not_begun_again(host: Host) -> None:
     assert host.cycle("being moved to qemu+tls://h2/system") == []
     assert host.cycle("perhaps being moved to qemu+tls://h2/system") == []
     assert host.result is None
@@ -112,8 +114,7 @@ def test_a_move_that_an_earlier_run_of_mom_has_begun_is_not_begun_again() -> Non
     assert host.result == (MoveState.DONE, "")
 
 
-def test_a_move_that_failed_is_said_with_its_reason() -> None:
-    host = Host()
+def test_a_move_that_failed_is_said_with_its_reason(host: Host) -> None:
     host.cycle(error="of an earlier one")
     assert host.result is None
     host.cycle("being moved to qemu+tls://h2/system")
@@ -121,8 +122,7 @@ def test_a_move_that_failed_is_said_with_its_reason() -> None:
     assert host.result == (MoveState.FAILED, "it took longer than 600 s and was given up")
 
 
-def test_a_guest_that_has_moved_may_be_listed_a_little_longer_but_not_for_ever() -> None:
-    host = Host()
+def test_a_guest_that_has_moved_may_be_listed_a_little_longer_but_not_for_ever(host: Host) -> None:
     host.cycle()
     for _ in range(STILL_HERE_CYCLES - 1):
         host.cycle()
@@ -131,8 +131,7 @@ def test_a_guest_that_has_moved_may_be_listed_a_little_longer_but_not_for_ever()
     assert host.result == (MoveState.FAILED, "the guest is still here")
 
 
-def test_the_last_guest_of_a_host_is_gone_when_there_are_none_for_some_cycles_and_nothing_is_wrong() -> None:
-    host = Host()
+def test_the_last_guest_of_a_host_is_gone_when_there_are_none_for_some_cycles_and_nothing_is_wrong(host: Host) -> None:
     host.cycle()
     for _ in range(10):
         host.cycle(there=False, others=False, wrong="the hypervisor does not answer")
@@ -143,8 +142,7 @@ def test_the_last_guest_of_a_host_is_gone_when_there_are_none_for_some_cycles_an
     assert host.result == (MoveState.DONE, "")
 
 
-def test_what_is_not_known_decides_nothing() -> None:
-    host = Host()
+def test_what_is_not_known_decides_nothing(host: Host) -> None:
     host.cycle()
     for _ in range(20):
         host.cycle(None)
@@ -156,8 +154,7 @@ def test_without_a_plugin_that_moves_guests_nothing_is_decided() -> None:
     assert host.cycle() == []
 
 
-def test_only_the_very_move_that_the_fleet_ordered_is_the_operators() -> None:
-    host = Host()
+def test_only_the_very_move_that_the_fleet_ordered_is_the_operators(host: Host) -> None:
     (decision,) = host.cycle()
     assert host.plugin.is_ordered(decision)
     for other in (
@@ -171,8 +168,7 @@ def test_only_the_very_move_that_the_fleet_ordered_is_the_operators() -> None:
 
 
 @pytest.mark.parametrize("status", [Status.APPLIED, Status.FAILED])
-def test_a_move_that_failed_and_is_ordered_again_before_the_next_cycle_is_tried_again(status: Status) -> None:
-    host = Host()
+def test_a_move_that_failed_and_is_ordered_again_before_the_next_cycle_is_tried_again(status: Status, host: Host) -> None:
     assert len(host.cycle(status=status)) == 1
     if status is Status.APPLIED:
         host.cycle("", "it took too long")
@@ -186,8 +182,7 @@ def test_a_move_that_failed_and_is_ordered_again_before_the_next_cycle_is_tried_
     assert [one.value for one in host.cycle()] == ["qemu+tls://h3/system"]
 
 
-def test_what_is_said_of_a_failure_is_short_however_long_the_reason() -> None:
-    host = Host()
+def test_what_is_said_of_a_failure_is_short_however_long_the_reason(host: Host) -> None:
     host.cycle()
     host.cycle("", "x" * 100_000)
     assert host.result is not None

@@ -79,19 +79,22 @@ class Fleet(FleetView):
         return [(move.name, move.to) for move in self.orders.records[host][1].moves]
 
 
+@pytest.fixture
+def fleet() -> Fleet:
+    return Fleet()
+
+
 # --- promises ------------------------------------------------------------------------------------------------------------------------
 
 
-def test_seventy_gigabytes_do_not_go_to_a_host_of_fifty_eight() -> None:
-    fleet = Fleet()
+def test_seventy_gigabytes_do_not_go_to_a_host_of_fifty_eight(fleet: Fleet) -> None:
     fleet.host("a", [guest("large", 70, held=70)], total=128, draining=True)
     fleet.host("b", total=58, available=58)
     assert "needs 73400320 KiB there at once" in fleet.decide("a")["large"]
     assert fleet.moves("a") == []
 
 
-def test_a_guest_is_moved_by_what_its_host_holds_of_it_and_not_by_what_it_was_sold() -> None:
-    fleet = Fleet()
+def test_a_guest_is_moved_by_what_its_host_holds_of_it_and_not_by_what_it_was_sold(fleet: Fleet) -> None:
     fleet.host("a", [guest("large", 70, held=20, working=4)], total=128, draining=True)
     fleet.host("b", total=58, available=40)
     fleet.decide("a")
@@ -105,8 +108,7 @@ def test_what_is_not_known_of_a_guest_is_as_large_as_it_was_sold() -> None:
     assert leaver_of(HostedGuest(id="x", name="x")) is None
 
 
-def test_a_promise_must_hold_from_the_first_moment_on_though_the_guest_holds_less() -> None:
-    fleet = Fleet()
+def test_a_promise_must_hold_from_the_first_moment_on_though_the_guest_holds_less(fleet: Fleet) -> None:
     fleet.host("a", [guest("gold", 40, held=4, guarantee=40)], draining=True)
     fleet.host("b", available=32)
     assert "needs 41943040 KiB" in fleet.decide("a")["gold"]
@@ -118,8 +120,9 @@ def test_a_promise_must_hold_from_the_first_moment_on_though_the_guest_holds_les
 # --- liars -----------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_host_that_lies_about_its_memory_attracts_no_more_than_the_operator_said_for_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    fleet = Fleet()
+def test_a_host_that_lies_about_its_memory_attracts_no_more_than_the_operator_said_for_a_day(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fleet.host("a", [guest(str(number), 4, held=4) for number in range(40)], total=1024, draining=True)
     attracted = 0
 
@@ -147,8 +150,7 @@ def test_a_host_that_lies_about_its_memory_attracts_no_more_than_the_operator_sa
     assert 0 < drain(30) <= 32 * GIB
 
 
-def test_a_guest_that_another_host_tells_of_counts_no_more_where_it_was() -> None:
-    fleet = Fleet()
+def test_a_guest_that_another_host_tells_of_counts_no_more_where_it_was(fleet: Fleet) -> None:
     fleet.host("a", [guest("1", 20, held=20)], draining=True)
     fleet.host("b", available=60, memory=64)
     fleet.decide("a")
@@ -167,9 +169,8 @@ def test_a_guest_that_another_host_tells_of_counts_no_more_where_it_was() -> Non
 # --- movers ----------------------------------------------------------------------------------------------------------------------------
 
 
-def test_guests_go_only_where_their_mover_moves_them() -> None:
+def test_guests_go_only_where_their_mover_moves_them(fleet: Fleet) -> None:
     pve = MoverState(name="proxmox_mover", live=True, within="rack1")
-    fleet = Fleet()
     fleet.host("a", [guest("1")], draining=True, mover=pve)
     fleet.host("b", available=60, mover=MoverState(name="proxmox_mover", live=True, within="rack2"), address="host://b")
     assert "its mover moves guests within rack1 only" in fleet.decide("a")["1"]
@@ -179,9 +180,8 @@ def test_guests_go_only_where_their_mover_moves_them() -> None:
     assert str(fleet.orders.records["a"][1].moves[0].destination) == "host://c"
 
 
-def test_a_mover_that_chooses_is_told_anywhere_and_only_where_one_host_could_keep_the_promise() -> None:
+def test_a_mover_that_chooses_is_told_anywhere_and_only_where_one_host_could_keep_the_promise(fleet: Fleet) -> None:
     engine = MoverState(name="ovirt_mover", live=True, chooses=True, within="ovirt")
-    fleet = Fleet()
     fleet.host("a", [guest("1", 40, held=40)], draining=True, mover=engine)
     fleet.host("b", available=32, mover=engine, address="host://b")
     assert fleet.decide("a")
@@ -345,8 +345,7 @@ def test_the_plan_is_said_in_words_and_as_json(capsys: pytest.CaptureFixture[str
     assert "Balance of the group g: g0 is to leave a for b." in shown(planned(uneven()), capsys)
 
 
-def test_what_hosts_tell_prints_nothing_but_text(capsys: pytest.CaptureFixture[str]) -> None:
-    fleet = Fleet()
+def test_what_hosts_tell_prints_nothing_but_text(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
     evil = HostedGuest(id="x", name="\x1b[2Jevil", size=GIB, maximum=GIB)
     fleet.host("a", [evil, HostedGuest(id="y", name="y", size=GIB, maximum=GIB, stays="\x1b]0;x\x07")], draining=True)
     fleet.host("b", mover=MoverState(name="\x1b[31m"))

@@ -13,7 +13,6 @@ from test_fleet_placement import GIB, Fleet, guest
 
 from mom_plugins_fleet.placement import RESERVE_SHARE, Leaver, TargetHost, choose, foremost
 from mom_plugins_fleet.plan import ARRIVING_AT_ONCE, AT_ONCE, ATTEMPTS, next_orders, places
-from mom_plugins_fleet.plan_verb import planned
 from mom_plugins_fleet.records import HostedGuest, Move, MoveState, Orders
 from mom_plugins_fleet.view import ARRIVES_SECONDS, SILENT_SECONDS, FleetView
 from mom_toolkit import Destination
@@ -183,15 +182,3 @@ def test_a_guest_that_has_come_is_not_moved_again_before_its_old_host_tells_of_i
     assert [move.state for move in _orders(view, "a")[0].moves] == [MoveState.DONE], "it is silent, so that nothing new is known"
     view.states.heard["a"] = view.states.heard["c"] = later
     assert [(move.to, move.state) for move in _orders(view, "a")[0].moves] == [("c", MoveState.ORDERED)], "it has come back"
-
-
-def test_a_fleet_that_was_read_once_has_a_plan_while_a_guest_is_on_its_way() -> None:
-    moving = _with_move(MoveState.DONE)
-    view = FleetView()
-    view.states.heard.update(dict.fromkeys("abc", time.monotonic()))
-    view.members.records.update(moving.members.records)
-    view.states.records.update(moving.states.records)
-    view.orders.records.update(moving.orders.records)
-    plan = planned(view)
-    assert not plan["moves"]
-    assert plan["room_kib"]["b"] == places(view)["c"].room - 2 * GIB

@@ -1,17 +1,16 @@
-"""A fleet of its own for each test; files whose tests share one, or need more, say so themselves."""
+"""A fleet for the tests of a file; those of one host use hosts of their own, or leave those as they were."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import closing
 
 import pytest
 from fleet_world import FleetWorld, need_a_server
 
 
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[FleetWorld]:
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetWorld]:
     need_a_server()
-    world = FleetWorld(tmp_path)
-    yield world
-    world.close()
+    with closing(FleetWorld(tmp_path_factory.mktemp("fleet"))) as world:
+        yield world

@@ -54,6 +54,12 @@ def port_of(one: socket.socket) -> int:
     return int(one.getsockname()[1])
 
 
+def listens(port: int) -> bool:
+    """True while a server of this host takes connections there."""
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
 async def patiently(what: Callable[[], Awaitable[object]], seconds: float = START_SECONDS) -> None:
     """Try it until it works: servers that have just begun, or lost one of them, answer when they have found each other."""
     ends = time.monotonic() + seconds
@@ -76,11 +82,10 @@ def make_certificate(folder: Path) -> Path:
 
 
 class FleetWorld:
-    """Everything of one fleet below a folder. Processes are killed at the end, whatever state they are in."""
+    """Everything of one fleet below a folder, all of it by TLS. Processes are killed at the end, whatever state they are in."""
 
-    def __init__(self, folder: Path, *, interval: str = "1s", tls: bool = False) -> None:
-        self.folder, self.interval = folder, interval
-        self.ca = make_certificate(folder) if tls else None
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.ca = folder, make_certificate(folder)
         self._place = free_port()
         self.port = port_of(self._place)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -100,22 +105,18 @@ class FleetWorld:
 
     @property
     def url(self) -> str:
-        return f"{'nats' if self.ca is None else 'tls'}://localhost:{self.port}"
+        return f"tls://localhost:{self.port}"
 
     def _configure(self, text: str) -> None:
         (self.folder / "accounts.conf").write_text(text)
-        tls = "" if self.ca is None else f'tls {{ cert_file: "{self.ca}", key_file: "{self.folder}/server-key.pem" }}\n'
+        tls = f'tls {{ cert_file: "{self.ca}", key_file: "{self.folder}/server-key.pem" }}'
         (self.folder / "nats.conf").write_text(
-            f'listen: "127.0.0.1:{self.port}"\n{tls}jetstream {{ store_dir: "{self.folder}/jetstream" }}\ninclude accounts.conf\n'
+            f'listen: "127.0.0.1:{self.port}"\n{tls}\njetstream {{ store_dir: "{self.folder}/jetstream" }}\ninclude accounts.conf\n'
         )
 
     def start_server(self) -> None:
-        self._start("server", [NATS_SERVER, "-c", str(self.folder / "nats.conf")])
-        self.until(self._answers, "the server answers")
-
-    def _answers(self) -> bool:
-        with socket.socket() as one:
-            return one.connect_ex(("127.0.0.1", self.port)) == 0
+        self.start_program("server", [NATS_SERVER, "-c", str(self.folder / "nats.conf")])
+        self.until(lambda: listens(self.port), "the server answers")
 
     def new_key(self, file: Path) -> str:
         """A key of an operator or a coordinator, whom the servers let in."""
@@ -133,28 +134,26 @@ class FleetWorld:
         seed: int,
         *,
         guests: int = 3,
-        url: str | None = None,
-        policy: Mapping[str, Any] | None = None,
         sla: Mapping[str, Any] | None = None,
         operators: list[str] | None = None,
-        record: bool = False,
         http: Mapping[str, Any] | None = None,
     ) -> None:
         own = self.folder / host
         own.mkdir(exist_ok=True)
         simulated = {"shelf": str(self.folder / "shelf"), "host": host, "seed": seed, "guests": guests, "host_memory": "16GiB", "sold": 0.4}
         settings: dict[str, Any] = {
-            "interval": self.interval,
+            "interval": "1s",
             "state_directory": str(own / "state"),
             "run_directory": str(own / "run"),
             "plugins": {
                 "sim": simulated,
-                "policy": dict(policy or {}),
+                "policy": {},
                 "eviction": {"move_unclassed": True},
                 "fleet": {
-                    "servers": [url or self.url],
+                    "servers": [self.url],
                     "host": host,
                     "key": str(self.folder / f"{host}.key"),
+                    "ca": str(self.ca),
                     "publish": "1s",
                     "operators": [self.operator] if operators is None else operators,
                 },
@@ -162,20 +161,13 @@ class FleetWorld:
         }
         if http is not None:
             settings["plugins"]["http"] = dict(http)
-        if record:
-            settings["plugins"]["record"] = {"reserve": "0", "price": 3.5, "currency": "EUR"}
         if sla is not None:
             settings["plugins"]["sla"] = {"classes_file": str(own / "state" / "fleet" / "classes.yaml"), **sla}
-        if self.ca is not None:
-            settings["plugins"]["fleet"]["ca"] = str(self.ca)
         (own / "mom.yaml").write_text(json.dumps(settings))
-        self._start(host, [MOM, "run", "-c", str(own / "mom.yaml")])
+        self.start_program(host, [MOM, "run", "-c", str(own / "mom.yaml")])
 
     def start_coordinator(self, name: str, *more: str) -> None:
-        self._start(name, [MOM, *self._access(), "coordinator", "--name", name, *more])
-
-    def start_program(self, name: str, command: list[str]) -> None:
-        self._start(name, command)
+        self.start_program(name, [MOM, *self._access(), "coordinator", "--name", name, *more])
 
     def guests(self) -> dict[str, list[str]]:
         """Where all guests are, by id: read from what the simulated hosts share, not from what anybody says."""
@@ -199,7 +191,7 @@ class FleetWorld:
 
     def words(self, key: Path) -> list[str]:
         """Of a command of somebody with that key."""
-        return ["fleet", "--server", self.url, "--key", str(key), *(["--ca", str(self.ca)] if self.ca else [])]
+        return ["fleet", "--server", self.url, "--key", str(key), "--ca", str(self.ca)]
 
     def fleet(self, *arguments: str) -> str:
         return self._plain(*self._access(), *arguments)
@@ -268,7 +260,7 @@ class FleetWorld:
 
     # --- processes ---------------------------------------------------------------------------------------------------------------------
 
-    def _start(self, name: str, command: list[str]) -> None:
+    def start_program(self, name: str, command: list[str]) -> None:
         log = (self.folder / f"{name}.log").open("ab")
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MOM_")}
         self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)

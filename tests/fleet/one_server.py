@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
 
-from fleet_world import NATS_SERVER, free_port, port_of
+from fleet_world import NATS_SERVER, free_port, listens, port_of
 
 
 class OneServer:
@@ -32,13 +31,9 @@ class OneServer:
             with self._log.open("ab") as log:
                 self._process = subprocess.Popen([NATS_SERVER, "-c", str(self._config)], stdout=log, stderr=log)
         ends = time.monotonic() + 60
-        while not self._answers():
+        while not listens(self.port):
             assert time.monotonic() < ends, self._log.read_text()
             time.sleep(0.02)
-
-    def _answers(self) -> bool:
-        with socket.socket() as one:
-            return one.connect_ex(("127.0.0.1", self.port)) == 0
 
     def kill(self) -> None:
         if self._process is not None:
@@ -57,15 +52,6 @@ class OneServer:
     def forget(self) -> None:
         """It loses all that it has, as on a new disk. Only while it does not run."""
         shutil.rmtree(self._store)
-
-    def keep(self, where: Path) -> None:
-        """A copy of its disk, as a backup has it. Only while it does not run."""
-        shutil.copytree(self._store, where)
-
-    def go_back(self, where: Path) -> None:
-        """It has what it had when that copy was made."""
-        shutil.rmtree(self._store)
-        shutil.copytree(where, self._store)
 
     def close(self) -> None:
         self.kill()

@@ -8,22 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fleet_world import FleetWorld, need_a_server
+from fleet_world import FleetWorld
 
 
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[FleetWorld]:
+@pytest.fixture(scope="module", autouse=True)
+def bystander(fleet: FleetWorld) -> Iterator[None]:
     """One host that is there all the time."""
-    need_a_server()
-    world = FleetWorld(tmp_path)
-    try:
-        world.enroll("h1")
-        world.start_host("h1", 1, guests=1)
-        world.until(lambda: world.host("h1")["guests"], "it is heard")
-        yield world
-        assert "going on alone" not in world.log("h1"), "and it has noticed nothing"
-    finally:
-        world.close()
+    fleet.enroll("h1")
+    fleet.start_host("h1", 1, guests=1)
+    fleet.until(lambda: fleet.host("h1")["guests"], "it is heard")
+    yield
+    assert "going on alone" not in fleet.log("h1"), "and it has noticed nothing"
 
 
 def answers(fleet: FleetWorld, key: Path) -> str:
@@ -51,15 +46,15 @@ def test_a_host_joins_changes_its_group_leaves_and_comes_back_without_a_start(fl
 
 
 def test_a_new_key_of_a_host_takes_the_old_ones_place_at_once(fleet: FleetWorld) -> None:
-    fleet.enroll("h2")
+    fleet.enroll("h3")
     stolen = fleet.folder / "stolen.key"
-    (fleet.folder / "h2.key").rename(stolen)
+    (fleet.folder / "h3.key").rename(stolen)
     told = answers(fleet, stolen)
     assert told, "it is a host's, and shows no other host"
     assert "cannot be reached" not in told, "and is let in"
-    fleet.enroll("h2")
+    fleet.enroll("h3")
     assert "cannot be reached" in answers(fleet, stolen)
-    assert "cannot be reached" not in answers(fleet, fleet.folder / "h2.key")
+    assert "cannot be reached" not in answers(fleet, fleet.folder / "h3.key")
 
 
 def test_an_operator_comes_and_is_let_in_no_more(fleet: FleetWorld) -> None:
@@ -71,22 +66,23 @@ def test_an_operator_comes_and_is_let_in_no_more(fleet: FleetWorld) -> None:
     assert not answers(fleet, fleet.operator_key)
 
 
+def test_without_the_root_key_no_host_is_let_in(fleet: FleetWorld) -> None:
+    key = fleet.folder / "h4.key"
+    for command in (["enroll", "h4", "--group", "g1", "--new-key", str(key)], ["enroll", "h1", "--group", "g2"], ["remove", "h1"]):
+        assert "--root FILE" in fleet.refused(*command, key=fleet.operator_key)
+    assert not key.exists()
+    assert "h4" not in {row["host"] for row in fleet.status()["hosts"]}
+    assert fleet.host("h1")["group"] == "g1"
+    assert fleet.tried("enroll", "h1", "--group", "g1", key=fleet.operator_key)[0] == 0, "what changes no account needs none"
+
+
 def test_servers_that_have_lost_all_accounts_are_given_them_again(fleet: FleetWorld) -> None:
-    fleet.enroll("h2")
-    fleet.start_host("h2", 2, guests=1)
-    fleet.until(lambda: fleet.host("h2")["guests"], "it is in")
+    fleet.enroll("h5")
+    fleet.start_host("h5", 5, guests=1)
+    fleet.until(lambda: fleet.host("h5")["guests"], "it is in")
     fleet.kill("h1", signal.SIGTERM)  # what comes is no business of the one that notices nothing
     fleet.kill("server")
     shutil.rmtree(fleet.folder / "accounts")
     fleet.start_server()
-    assert "the accounts of 2 hosts" in fleet.fleet("init")
-    fleet.until(lambda: "connected to the fleet's servers again" in fleet.log("h2"), "it is let in again")
-
-
-def test_without_the_root_key_no_host_is_let_in(fleet: FleetWorld) -> None:
-    key = fleet.folder / "h3.key"
-    for command in (["enroll", "h3", "--group", "g1", "--new-key", str(key)], ["enroll", "h1", "--group", "g2"], ["remove", "h1"]):
-        assert "--root FILE" in fleet.refused(*command, key=fleet.operator_key)
-    assert not key.exists()
-    assert [row["host"] for row in fleet.status()["hosts"]] == ["h1"]
-    assert fleet.tried("enroll", "h1", "--group", "g1", key=fleet.operator_key)[0] == 0, "what changes no account needs none"
+    assert f"the accounts of {len(fleet.status()['hosts'])} hosts" in fleet.fleet("init")
+    fleet.until(lambda: "connected to the fleet's servers again" in fleet.log("h5"), "it is let in again")

@@ -6,10 +6,10 @@ import asyncio
 import json
 import logging
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import pytest
-from fleet_world import MOM, FleetWorld, need_a_server
+from fleet_world import MOM, FleetWorld
 from nats.js.api import KeyValueConfig
 
 from mom_plugins_fleet import link
@@ -21,14 +21,11 @@ from mom_toolkit import Destination
 LOG = logging.getLogger("mom.fleet.test")
 
 
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetWorld]:
-    need_a_server()
-    world = FleetWorld(tmp_path_factory.mktemp("fleet"))
-    world.enroll("h1")
-    world.enroll("h2")
-    yield world
-    world.close()
+@pytest.fixture(scope="module", autouse=True)
+def two(fleet: FleetWorld) -> None:
+    """Two hosts are enrolled."""
+    fleet.enroll("h1")
+    fleet.enroll("h2")
 
 
 def everything(fleet: FleetWorld) -> Mapping[str, bytes | None]:
@@ -141,6 +138,18 @@ def test_buckets_that_were_made_with_less_care_are_made_safe_by_another_init(fle
     fleet.fleet("init")
     assert not any(fleet.asked(allows))
     assert "--replicas 1" in fleet.refused("init", "--replicas", "3")
+
+
+def test_a_key_of_a_host_and_one_of_nobody_change_nothing_and_that_is_said_plainly(fleet: FleetWorld) -> None:
+    for command in (["policy", "set", "g7", "60_fleet_x", __file__], ["drain", "h2"], ["enroll", "h7", "--group", "g1"], ["remove", "h2"]):
+        fleet.refused(*command, key=fleet.folder / "h1.key")
+    assert {row["host"]: row["draining"] for row in fleet.status()["hosts"]} == {"h1": False, "h2": False}
+    assert json.loads(fleet.fleet("policy", "show", "g7", "--json"))["policies"] == {}
+    key = fleet.folder / "other.key"
+    fleet._plain("fleet", "key", str(key))
+    assert "cannot be reached" in fleet.refused("status", key=key)
+    key.chmod(0o644)
+    assert "is no secret: every user has access" in fleet.refused("status", key=key)
 
 
 def test_a_mom_with_another_hosts_key_says_so_and_goes_on_alone(fleet: FleetWorld) -> None:

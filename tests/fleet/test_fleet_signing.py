@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import io
-import logging
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from fleet_world import FleetWorld, need_a_server
+from fleet_world import FleetWorld, make_certificate
 
 from mom_plugins_fleet.accounts import USER, new_seed
 from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.signatures import Signer, next_revision, opened
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ROSTER
-
-LOG = logging.getLogger("mom.fleet.test")
-
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetWorld]:
-    """On a real server, with TLS."""
-    need_a_server()
-    world = FleetWorld(tmp_path_factory.mktemp("fleet"), tls=True)
-    yield world
-    world.close()
 
 
 def new_key() -> str:
@@ -119,9 +107,15 @@ def test_the_last_revision_that_there_is_ends_with_the_stolen_key_that_has_signe
         fleet.put(GROUPS, "g2", thief.signed(GROUPS, "g2", Group(policies={"60_fleet_evil": "evil"}), revision))
         fleet.tried(*stolen, "policy", "show", "g2")
     assert "ahead of the clock" in fleet.tried(*stolen, "policy", "show", "g2")[1]
-    assert "no trusted one" in fleet.tried("policy", "show", "g2")[1], "it is revoked"
+    said = fleet.tried("policy", "show", "g2")[1]
+    assert "no trusted one" in said, "it is revoked"
+    assert "mom fleet countersign KEY" in said
     assert "1 records are signed" in fleet.fleet("countersign", thief.public)
     fleet.fleet("policy", "remove", "g2", "60_fleet_evil")
     found = opened(Group, GROUPS, "g2", fleet.read(GROUPS, "g2"), {fleet.operator})
     assert abs(found.revision - next_revision(0)) < 7200
     assert not found.record.policies
+
+
+def test_nothing_is_asked_of_servers_whose_certificate_another_authority_has_signed(fleet: FleetWorld, tmp_path: Path) -> None:
+    assert "cannot be reached" in fleet.refused("--ca", str(make_certificate(tmp_path)), "status")

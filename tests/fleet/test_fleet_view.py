@@ -137,23 +137,6 @@ async def test_servers_that_are_set_up_anew_and_empty_are_believed_and_what_was_
     assert fleet.view.orders.get("h1") is None
 
 
-async def test_a_server_that_is_set_back_to_its_backup_is_followed_from_there(fleet: Fleet, server: OneServer, tmp_path: Path) -> None:
-    await fleet.tell("h1", 1)
-    await fleet.until(lambda: fleet.knows("h1") == 1)
-    server.kill()
-    server.keep(tmp_path / "backup")
-    server.start()
-    for number in range(5):
-        await fleet.tell("h1", 10 + number)
-    await fleet.until(lambda: fleet.view.current and fleet.knows("h1") == 14)
-    server.kill()
-    server.go_back(tmp_path / "backup")
-    server.start()
-    await fleet.until(lambda: fleet.view.current and fleet.knows("h1") == 1)
-    await fleet.tell("h1", 20)
-    await fleet.until(lambda: fleet.knows("h1") == 20)
-
-
 async def test_many_hosts_are_read_at_once_and_told_while_they_are_read(fleet: Fleet) -> None:
     await asyncio.gather(*(fleet.tell(f"h{number}", 1) for number in range(500)))
     loading = asyncio.create_task(fleet.store.load(STATES))
