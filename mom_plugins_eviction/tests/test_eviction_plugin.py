@@ -274,24 +274,18 @@ def asked(tmp_path: Path) -> Bench:
     return bench
 
 
-def test_a_guest_that_shuts_down_after_its_time_comes_back_as_one_that_did_in_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize("crashes", [False, True])
+def test_a_guest_that_shuts_down_after_its_time_comes_back_as_one_that_did_in_time(tmp_path: Path, crashes: bool) -> None:
     bench = asked(tmp_path)
-    bench.cycles(1500)
-    bench.hypervisor.shut_down(bench.entity("vm1"))
-    assert bench.cycles(10)[-1].snapshot.host.fields["guests_stopped"] == 1
-    bench.cycles(600)
-    assert not bench.hypervisor.stopped
-    assert bench.remembered == []
-
-
-def test_a_guest_that_shuts_down_after_its_time_and_after_a_crash_of_mom_comes_back_too(tmp_path: Path) -> None:
-    bench = asked(tmp_path)
-    bench.start(timeout="5s")
+    if crashes:
+        bench.start(timeout="5s")
     bench.cycles(1500)
     assert "asked to shut down" in mom_eviction(tmp_path)[1]
-    bench.hypervisor.shut_down(bench.entity("vm1"))  # while nobody looks
-    bench.start(timeout="5s")
-    bench.cycles(700)
+    bench.hypervisor.shut_down(bench.entity("vm1"))
+    if crashes:  # while nobody looks
+        bench.start(timeout="5s")
+    assert bench.cycles(10)[-1].snapshot.host.fields["guests_stopped"] == 1
+    bench.cycles(690)
     assert not bench.hypervisor.stopped
     assert bench.remembered == []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +15,6 @@ from mom_core import (
     Entity,
     Guest,
     Host,
-    Hypervisor,
     HypervisorError,
     LedgerEntry,
     NetTune,
@@ -107,17 +105,9 @@ def test_a_hypervisor_that_limits_nothing_has_no_such_fields(plugin: QosPlugin) 
     fields = plugin.mom_collect_guests(Bare(), [Guest("a", "a")])
     assert {key: value for key, value in fields["a"].items() if value is not None} == {}
     decisions = want(Entity(Scope.GUEST, "a", "a"), vcpu_quota=5000, io_tune=[], net_tune=[])
-    assert {outcome.error for outcome in set_limits(Bare(), plugin, decisions)} == {
+    assert {outcome.error for outcome in apply_decisions(plugin, decisions, Bare())} == {
         "bare:/// cannot limit CPU time", "bare:/// cannot limit disks", "bare:/// cannot limit network interfaces",
     }  # fmt: skip
-
-
-def set_limits(hypervisor: Hypervisor, plugin: QosPlugin, decisions: Sequence[Decision]) -> list[Outcome]:
-    return apply_decisions(plugin, decisions, hypervisor)
-
-
-def put_limits_back(hypervisor: Hypervisor, plugin: QosPlugin, entries: Sequence[LedgerEntry]) -> list[Outcome]:
-    return put_back(plugin, entries, hypervisor)
 
 
 # --- what is decided -------------------------------------------------------------------------------------------------------------
@@ -138,14 +128,14 @@ def test_what_the_operator_set_is_decided_and_put_back_when_it_is_taken_out_agai
         DISKS: [{"name": "vda", "path": "/a", **limited}, {"name": "vdb", "path": "/b", **limited}],
         NETS: [{"name": "vnet0", "inbound": {"floor": 3, "average": 1024}, "outbound": {}}],
     }
-    outcomes = by_control(set_limits(hypervisor, plugin, [Decision(guest, control, value) for control, value in decided.items()]))
+    outcomes = by_control(apply_decisions(plugin, [Decision(guest, control, value) for control, value in decided.items()], hypervisor))
     assert {control for control, outcome in outcomes.items() if outcome.status is Status.APPLIED} == decided.keys() - {PERIOD}
     assert outcomes[PERIOD].status is Status.UNCHANGED, "it is the usual one"
     again = {one.control: one.value for one in plugin.mom_act(seen(plugin, hypervisor)) if isinstance(one, Decision)}
     assert again == decided
     settings(context)
     lifted = [one for one in plugin.mom_act(seen(plugin, hypervisor)) if isinstance(one, Decision)]
-    set_limits(hypervisor, plugin, lifted)
+    apply_decisions(plugin, lifted, hypervisor)
     assert hypervisor.cpu["a"] == FREE
     assert {disk.current["total_iops_sec"] for disk in hypervisor.disks["a"]} == {0}
     assert hypervisor.nets["a"] == (NetTune("vnet0", {"average": 7, "floor": 3}, {"average": 8}),)
@@ -209,13 +199,13 @@ def test_lists_are_completed_so_that_they_can_be_compared_and_put_back(plugin: Q
 
 def test_quota_and_period_go_together_and_only_when_one_differs(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
     guest = hypervisor.add("a")
-    outcomes = by_control(set_limits(hypervisor, plugin, want(guest, vcpu_quota=50_000)))
+    outcomes = by_control(apply_decisions(plugin, want(guest, vcpu_quota=50_000), hypervisor))
     assert hypervisor.commands == [("cpu", "a", 50_000, 100_000, None)]
     assert (outcomes[QUOTA].status, outcomes[QUOTA].before, outcomes[QUOTA].after) == (Status.APPLIED, -1, 50_000)
-    outcomes = by_control(set_limits(hypervisor, plugin, want(guest, vcpu_quota=50_000, vcpu_period=100_000, cpu_shares=1024)))
+    outcomes = by_control(apply_decisions(plugin, want(guest, vcpu_quota=50_000, vcpu_period=100_000, cpu_shares=1024), hypervisor))
     assert {outcome.status for outcome in outcomes.values()} == {Status.UNCHANGED}
     assert len(hypervisor.commands) == 1
-    set_limits(hypervisor, plugin, want(guest, cpu_shares=2))
+    apply_decisions(plugin, want(guest, cpu_shares=2), hypervisor)
     assert hypervisor.commands[-1] == ("cpu", "a", None, None, 2)
 
 
@@ -223,16 +213,16 @@ def test_only_disks_that_differ_are_set_and_one_that_fails_does_not_keep_the_oth
     guest = hypervisor.add("a")
     hypervisor.errors["vda"] = HypervisorError("vda is on fire")
     wanted = [{"name": "vda", "read_iops_sec": 3}, {"name": "vdb", "read_iops_sec": 4}]
-    (outcome,) = set_limits(hypervisor, plugin, want(guest, io_tune=wanted))
+    (outcome,) = apply_decisions(plugin, want(guest, io_tune=wanted), hypervisor)
     assert outcome.status is Status.FAILED
     assert outcome.error == "vda is on fire"
     assert [disk.current["read_iops_sec"] for disk in hypervisor.disks["a"]] == [0, 4]
     hypervisor.commands.clear()
     hypervisor.errors.clear()
-    (outcome,) = set_limits(hypervisor, plugin, want(guest, io_tune=wanted))
+    (outcome,) = apply_decisions(plugin, want(guest, io_tune=wanted), hypervisor)
     assert outcome.status is Status.APPLIED
     assert [command[0] for command in hypervisor.commands] == ["vda"]
-    (outcome,) = set_limits(hypervisor, plugin, want(guest, io_tune=wanted))
+    (outcome,) = apply_decisions(plugin, want(guest, io_tune=wanted), hypervisor)
     assert outcome.status is Status.UNCHANGED
 
 
@@ -248,13 +238,13 @@ def test_what_the_hypervisor_refuses_is_told_apart_from_what_fails(
     wanted = want(
         guest, cpu_shares=1, io_tune=[{"name": "vda", "read_iops_sec": 3}], net_tune=[{"name": "vnet0", "inbound": {"average": 1}}]
     )
-    outcomes = list(set_limits(hypervisor, plugin, wanted))
+    outcomes = list(apply_decisions(plugin, wanted), hypervisor)
     assert {(outcome.status, outcome.error) for outcome in outcomes} == {(status, str(error))}
 
 
 def test_guests_that_are_gone_are_said_to_be(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
     nobody = Entity(Scope.GUEST, "x", "x")
-    outcomes = set_limits(hypervisor, plugin, want(nobody, vcpu_quota=5000, io_tune=[], net_tune=[]))
+    outcomes = apply_decisions(plugin, want(nobody, vcpu_quota=5000, io_tune=[], net_tune=[]), hypervisor)
     assert {outcome.status for outcome in outcomes} == {Status.GONE}
 
 
@@ -271,7 +261,7 @@ def test_limits_are_put_back_where_they_are_moms(plugin: QosPlugin, hypervisor: 
         for guest in (ours, theirs)
         for control, before, applied in ((QUOTA, -1, 50_000), (PERIOD, 100_000, 200_000), (SHARES, 1024, 512))
     ]
-    outcomes = {(o.decision.entity.id, o.decision.control): o.status for o in put_limits_back(hypervisor, plugin, entries)}
+    outcomes = {(o.decision.entity.id, o.decision.control): o.status for o in put_back(plugin, entries, hypervisor)}
     assert outcomes == {
         ("a", QUOTA): Status.APPLIED,
         ("a", PERIOD): Status.APPLIED,
@@ -290,13 +280,13 @@ def test_each_disk_is_put_back_for_itself(plugin: QosPlugin, hypervisor: FakeHyp
     applied = [{**item, "read_iops_sec": 3} for item in before]
     changed = {**NONE, "read_iops_sec": 3}
     hypervisor.disks["a"] = (DiskTune("vda", "/other.iso", changed), DiskTune("vdb", "/b", changed), DiskTune("vdc", "/new", changed))
-    (outcome,) = put_limits_back(hypervisor, plugin, [entry(guest, DISKS, before, applied)])
+    (outcome,) = put_back(plugin, [entry(guest, DISKS, before, applied)], hypervisor)
     assert outcome.status is Status.APPLIED
     assert [disk.current["read_iops_sec"] for disk in hypervisor.disks["a"]] == [0, 0, 3], "one plugged in since is not mom's"
-    (outcome,) = put_limits_back(hypervisor, plugin, [entry(guest, DISKS, before, applied)])
+    (outcome,) = put_back(plugin, [entry(guest, DISKS, before, applied)], hypervisor)
     assert outcome.status is Status.UNCHANGED
     hypervisor.disks["a"] = (DiskTune("vda", "/a", {**NONE, "read_iops_sec": 8}), DiskTune("vdb", "/b", changed))
-    (outcome,) = put_limits_back(hypervisor, plugin, [entry(guest, DISKS, before, applied)])
+    (outcome,) = put_back(plugin, [entry(guest, DISKS, before, applied)], hypervisor)
     assert (outcome.status, outcome.error) == (Status.LEFT_ALONE, "another process has changed vda")
     assert [disk.current["read_iops_sec"] for disk in hypervisor.disks["a"]] == [8, 0]
 
@@ -306,7 +296,7 @@ def test_bandwidth_is_put_back(plugin: QosPlugin, hypervisor: FakeHypervisor) ->
     hypervisor.nets["a"] = (NetTune("vnet0", {"average": 5}, {}),)
     before = [{"name": "vnet0", "inbound": {}, "outbound": {}}]
     applied = [{"name": "vnet0", "inbound": {"average": 5}, "outbound": {}}]
-    (outcome,) = put_limits_back(hypervisor, plugin, [entry(guest, NETS, before, [], applied)])
+    (outcome,) = put_back(plugin, [entry(guest, NETS, before, [], applied)], hypervisor)
     assert outcome.status is Status.APPLIED
     assert hypervisor.nets["a"] == (NetTune("vnet0", {}, {}),)
 
@@ -315,10 +305,10 @@ def test_what_cannot_be_put_back_stays_in_the_ledger_and_what_is_gone_does_not(p
     guest = hypervisor.add("a")
     hypervisor.cpu["a"] = CpuTune(50_000, 100_000, 1024, 100.0)
     hypervisor.errors["cpu"] = NotSupported("not now")
-    (outcome,) = put_limits_back(hypervisor, plugin, [entry(guest, QUOTA, -1, 50_000)])
+    (outcome,) = put_back(plugin, [entry(guest, QUOTA, -1, 50_000)], hypervisor)
     assert (outcome.status, outcome.error) == (Status.FAILED, "not now")
     nobody = Entity(Scope.GUEST, "x", "x")
-    gone = put_limits_back(hypervisor, plugin, [entry(nobody, QUOTA, -1, 50_000), entry(guest, QUOTA, -1, 50_000, incarnation="0")])
+    gone = put_back(plugin, [entry(nobody, QUOTA, -1, 50_000), entry(guest, QUOTA, -1, 50_000, incarnation="0")], hypervisor)
     assert {outcome.status for outcome in gone} == {Status.GONE}
 
 

@@ -1,4 +1,4 @@
-"""What `mom explain` says of a guest that has to go."""
+"""The part of `mom explain` on a guest that has to go."""
 
 from __future__ import annotations
 

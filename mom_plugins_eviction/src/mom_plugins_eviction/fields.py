@@ -1,4 +1,4 @@
-"""What the plugin says of guests, and what it can do to them."""
+"""The plugin's fields and controls of guests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done to guests, and what was: one record for each, on disk before it is begun, seen to until it is over, also after a restart.
+"""Jobs on guests: one record for each, on disk before it is begun, seen to until it is over, also after a restart.
 
 All is called from the plugin's thread. What takes long (saving, moving) is called in threads, and noted in a later cycle.
 """
@@ -54,7 +54,7 @@ WHAT: Final = "the file of guests that mom has stopped, or moves"
 LOSS: Final = "those that are saved or shut down stay so: start them by hand; and a guest whose move is under way may be moved once more"
 
 MOVED: Final = "being moved to"
-"""What is being done to a guest that is moved, in words, before the destination."""
+"""The words for a guest that is moved, before the destination."""
 
 _STANDS: Final[Mapping[Step, GuestState]] = {Step.PAUSE: GuestState.PAUSED, Step.SAVE: GuestState.SAVED, Step.SHUT_DOWN: GuestState.OFF}
 _WORDS: Final = {Step.PAUSE: "being paused", Step.SAVE: "being saved", Step.SHUT_DOWN: "being shut down"}

@@ -97,9 +97,9 @@ class EvictionPlugin:
         self._snapshot = Snapshot()
         self._enforces = False
         self._put_off: set[tuple[str, Step]] = set()
-        """What waits for its warning, or for its turn."""
+        """Steps that wait for their warning, or for their turn."""
         self._spared: Mapping[tuple[str, Step], float] = {}
-        """What is not tried on which guest for some time, since when."""
+        """Steps that are not tried on a guest for some time, since when."""
         self._moves: deque[float] = deque()
 
     # --- life ------------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What an operator asks a running mom for, as files: who may write into mom's state directory may ask, and no socket is needed.
+"""An operator's requests to a running mom, as files: who may write into mom's state directory may ask, and no socket is needed.
 
 A request is an empty file with a guest's id as its name; mom takes it away.
 """

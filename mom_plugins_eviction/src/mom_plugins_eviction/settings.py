@@ -1,4 +1,4 @@
-"""What an operator writes about guests that stop or leave."""
+"""The settings for guests that stop or leave."""
 
 from __future__ import annotations
 

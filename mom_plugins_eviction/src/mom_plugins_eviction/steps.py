@@ -1,4 +1,4 @@
-"""What can be done to a guest when the host stays full, and to which guest first: pure, numbers in and a step out. Sizes in KiB."""
+"""The steps that can be taken when the host stays full, and on which guest first: pure, numbers in and a step out. Sizes in KiB."""
 
 from __future__ import annotations
 

@@ -11,8 +11,9 @@ from typing import Final
 
 import click
 
+from mom_cli import print_table
 from mom_core import Config, MomError, StateFile, format_kib, load_config, printable
-from mom_daemon import json_option, print_prose
+from mom_daemon import config_option, json_option, print_prose
 from mom_plugins_eviction.jobs import FILE, FORM, LOSS, WHAT, Job, JobState
 from mom_plugins_eviction.plugin import REQUESTS, EvictionPlugin
 from mom_plugins_eviction.requests import ResumeRequests
@@ -21,13 +22,9 @@ from mom_plugins_eviction.steps import Step
 _DONE: Final = {Step.PAUSE: "paused", Step.SAVE: "saved to disk", Step.SHUT_DOWN: "shut down"}
 _BEGUN: Final = {Step.PAUSE: "to be paused", Step.SAVE: "to be saved to disk", Step.SHUT_DOWN: "asked to shut down"}
 
-_config_option = click.option(
-    "-c", "--config", "config_path", metavar="FILE", envvar="MOM_CONFIG", help="The configuration file; /etc/mom/mom.yaml by default."
-)
-
 
 @click.group("eviction", invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@_config_option
+@config_option
 @json_option
 @click.pass_context
 def eviction(context: click.Context, config_path: str | None, as_json: bool) -> None:
@@ -40,8 +37,10 @@ def eviction(context: click.Context, config_path: str | None, as_json: bool) -> 
         click.echo(json.dumps([{**asdict(one), "destination": one.destination and str(one.destination)} for one in jobs], indent=2))
         return
     stopped = [one for one in jobs if not one.is_move]
-    for line in _table(stopped) if stopped else ["mom has stopped no guest."]:
-        print_prose(line, 2)
+    if stopped:
+        _print_table(stopped)
+    else:
+        print_prose("mom has stopped no guest.", 2)
     for one in jobs:
         if one.is_move:
             lost = f": {printable(one.lost, 400)}" if one.lost else ""
@@ -50,7 +49,7 @@ def eviction(context: click.Context, config_path: str | None, as_json: bool) -> 
 
 @eviction.command("undo")
 @click.argument("guest")
-@_config_option
+@config_option
 @click.option("--timeout", type=click.FloatRange(1, 7200), default=60.0, show_default=True, help="Seconds to wait at most.")
 @click.pass_obj
 def undo(above: str | None, guest: str, config_path: str | None, timeout: float) -> None:
@@ -100,11 +99,10 @@ def _named(jobs: Sequence[Job], guest: str) -> Job:
     return found[0]
 
 
-def _table(stopped: Sequence[Job]) -> list[str]:
-    rows = [("GUEST", "STATE", "SINCE", "NEEDS", "COMES BACK")]
+def _print_table(stopped: Sequence[Job]) -> None:
+    rows = []
     for one in stopped:
         state = (_DONE if one.state is JobState.DONE else _BEGUN).get(one.step, str(one.step))
         needs = "nothing more" if one.step is Step.PAUSE else format_kib(round(one.needs))
         rows.append((printable(one.name, 40), state, _moment(one), needs, "when there is room" if one.comes_back else "by hand"))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    print_table(("guest", "state", "since", "needs", "comes back"), rows)

@@ -1,4 +1,4 @@
-"""What a host does as a member of its fleet: take its group's policies, tell how it is, and move the guests that it is told to move.
+"""A host as a member of its fleet: take its group's policies, tell how it is, and move the guests that it is told to move.
 
 It runs in a thread of its own. Nothing of mom waits for it: without servers, the host goes on with the policies that it has.
 """
@@ -101,7 +101,7 @@ class FleetAgent:
         self.trouble = ""
         """The trouble of this host with its fleet, for the operator; empty: none."""
         self._had_servers = False
-        """Whether there was a connection once."""
+        """True once there was a connection."""
         self._told_progress: Progress | None = None
         self._balanced_at = float("-inf")
         """When a guest was let go for balance last, in monotonic seconds."""

@@ -29,7 +29,7 @@ GOODBYE_SECONDS: Final = 1.0
 """How long a server's last word is waited for where TLS ends. One that hangs says none, and another one is gone to only after that."""
 
 _NONCE: Final = re.compile(r"[A-Za-z0-9_-]{11,64}")
-"""What servers have signed: random bytes in base 64. A record, which begins with a byte that is no text, cannot look like that."""
+"""Servers have nonces signed: random bytes in base 64. A record, which begins with a byte that is no text, cannot look like that."""
 
 
 class FleetClient(Client):

@@ -11,7 +11,7 @@ from mom_toolkit import ANYWHERE, Destination
 
 RESERVE_SHARE: Final = 0.10
 RESERVE_MOST_KIB: Final = 16 << 20
-"""What a host keeps available when guests come to it: so much of its memory, and 16 GiB at most. A guest that arrives takes all of its
+"""A host keeps so much of its memory available when guests come to it, and 16 GiB at most. A guest that arrives takes all of its
 memory within a minute, and its host's own mom needs some time to make more."""
 
 SMALLEST: Final = 100

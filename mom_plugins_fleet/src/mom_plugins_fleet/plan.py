@@ -1,4 +1,4 @@
-"""What the coordinator wants next, from all that is known of the fleet: pure but for the clock in `FleetView`."""
+"""The coordinator's next orders, from all that is known of the fleet: pure but for the clock in `FleetView`."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ STILL_HERE_CYCLES: Final = 5
 """A guest that has moved may be listed a little longer: only after so many cycles without any error has it not moved."""
 
 GRAIN_KIB: Final = 16 << 10
-"""What a host tells of itself is rounded to this, so that it tells nothing as long as nothing has happened."""
+"""A host rounds its sizes to this, so that it tells nothing as long as nothing has happened."""
 
 
 def _a_server(text: str) -> str:

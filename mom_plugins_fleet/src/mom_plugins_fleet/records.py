@@ -1,4 +1,4 @@
-"""What stands in the fleet's buckets: frozen, checked when it is read, and small. Sizes in KiB."""
+"""The records in the fleet's buckets: frozen, checked when it is read, and small. Sizes in KiB."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mom_core import MomError, printable
 from mom_toolkit import Destination
 
 NAME: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-"""What hosts and groups may be called: a label of a host name, which is also one word of a NATS subject."""
+"""The names that hosts and groups may have: a label of a host name, which is also one word of a NATS subject."""
 
 FLEET_POLICY: Final = re.compile(r"^[0-9]{2}_fleet_[a-z0-9_]{1,48}\Z")
 """Policies of the fleet have names of their own, so that they can never take the place of a host's own policy, nor be left behind in it."""
@@ -101,7 +101,7 @@ class Member(FleetRecord):
     balance: bool = False
     """Guests may leave for hosts of the group that are less full."""
     memory: Kib | None = None
-    """What the operator says that it has: guests come to it for no more than that, whatever it tells. None: its own word counts."""
+    """Its memory, as the operator says: guests come to it for no more than that, whatever it tells. None: its own word counts."""
     by: str = ""
     """Who changed this last."""
 
@@ -128,9 +128,9 @@ class HostedGuest(FleetRecord):
     size: Kib | None = None
     maximum: Kib | None = None
     held: Kib | None = None
-    """What the host holds of it, in its memory and in its swap: so much comes with it."""
+    """Memory that the host holds of it, in its memory and in its swap: so much comes with it."""
     working: Kib | None = None
-    """What it was last seen to work on."""
+    """Its working set, as it was seen last."""
     guarantee: Kib = 0
     stays: str = ""
     """Why it cannot be moved; empty: it can."""
@@ -162,7 +162,7 @@ class HostState(FleetRecord):
     others: Annotated[int, Field(ge=0)] = 0
     """How many more guests there are."""
     others_promised: Kib = 0
-    """What these are promised, all together."""
+    """Memory promised to these, all together."""
     group_revision: int = 0
     """The revision of the group's record that is in force here; 0: none."""
     refused: str = ""
@@ -170,11 +170,11 @@ class HostState(FleetRecord):
     classes_unused: str = ""
     """Why the group's classes are not in force here, though its record is."""
     mover: MoverState | None = None
-    """What moves its guests; None: nothing does."""
+    """The mover of its guests; None: nothing moves them."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """The TCP port at which it serves its metrics to other machines, by HTTPS; None: it does not."""
     given_back: Kib | None = None
-    """What was given back by all means since midnight, UTC, on average."""
+    """Memory that was given back by all means since midnight, UTC, on average."""
     waited: Annotated[float, Field(ge=0, le=1e12)] | None = None
     """For how many seconds guests have waited because of mom since then, at most."""
     promise_broken: Annotated[float, Field(ge=0, le=1e12)] | None = None
@@ -201,7 +201,7 @@ class Move(FleetRecord):
     destination: Destination
     """Where the hypervisor moves it to."""
     takes: Kib
-    """What it will take there."""
+    """Memory that it will take there."""
     number: int
     """Which attempt this is, from 1."""
     order: int = 0

@@ -35,7 +35,7 @@ GROUPS_KEPT: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class StoredEntry:
-    """What stands at a key, as servers tell it: the revision, which changes with each change, the bytes (None where nothing stands), and
+    """The entry at a key, as servers tell it: the revision, which changes with each change, the bytes (None where nothing stands), and
     when that was set, in seconds since the epoch by the servers' clock; 0 where it is not known."""
 
     revision: int

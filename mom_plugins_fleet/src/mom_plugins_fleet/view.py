@@ -61,9 +61,9 @@ class Bucket(Generic[Kind]):
     heard: dict[str, float] = field(default_factory=dict)
     """When each key was heard to be set, in monotonic seconds; what stood there before it was watched may be old."""
     current: bool = False
-    """Whether this is all, and each change is heard of."""
+    """True while this is all, and each change is heard of."""
     _stored: dict[str, StoredEntry] = field(default_factory=dict)
-    """What is signed, as it stands there: it is opened again when others are trusted, and not again as long as it stays."""
+    """Signed entries, as they stand there: each is opened again when others are trusted, and not again as long as it stays."""
     _revisions: dict[str, int] = field(default_factory=dict)
     """The servers' revision of each key, since this was begun to be told: what comes later may be an older answer."""
     _told: set[str] = field(default_factory=set)
@@ -146,7 +146,7 @@ class FleetView:
     operators: frozenset[str] = frozenset()
     """The public keys of operators: what none of them has signed directs nothing."""
     revisions: SeenRevisions = field(default_factory=lambda: SeenRevisions(at_once=False))
-    """What of this was seen before."""
+    """The revisions of this that were seen before."""
     members: Bucket[Member] = field(default_factory=lambda: Bucket(Member, ROSTER, frozenset()))
     states: Bucket[HostState] = field(default_factory=lambda: Bucket(HostState, STATES))
     orders: Bucket[Orders] = field(default_factory=lambda: Bucket(Orders, ORDERS, frozenset()))

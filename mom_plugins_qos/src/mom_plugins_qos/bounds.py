@@ -1,6 +1,8 @@
-"""What libvirt and QEMU accept as limits, and why a value is not among that. Pure."""
+"""The limits that libvirt and QEMU accept, and why a value is none of them. Pure."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from mom_core import Value, as_whole
 
@@ -36,9 +38,15 @@ def disk_complaint(disk: str, limits: dict[str, int]) -> str:
     for key, limit in limits.items():
         if not 0 <= limit <= MOST_DISK_LIMIT:
             return f"{key} of {disk} cannot be {limit}: the hypervisor takes 0 to {MOST_DISK_LIMIT}, 0 for no limit"
+    why = contradiction(limits)
+    return f"{disk}: {why}" if why else ""
+
+
+def contradiction(limits: Mapping[str, int | None]) -> str:
+    """Why a total and its parts cannot be limited together; empty when that is not asked for."""
     for kind in ("bytes", "iops"):
-        if limits[f"total_{kind}_sec"] and (limits[f"read_{kind}_sec"] or limits[f"write_{kind}_sec"]):
-            return f"{disk}: total_{kind}_sec cannot be limited together with read_{kind}_sec or write_{kind}_sec"
+        if limits.get(f"total_{kind}_sec") and (limits.get(f"read_{kind}_sec") or limits.get(f"write_{kind}_sec")):
+            return f"total_{kind}_sec cannot be limited together with read_{kind}_sec or write_{kind}_sec"
     return ""
 
 

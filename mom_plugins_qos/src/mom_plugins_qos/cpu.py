@@ -9,7 +9,7 @@ USUAL_PERIOD_US = 100_000
 
 
 def quota_and_period(percent: float, host_cpus: float, vcpus: float) -> tuple[int, int]:
-    """What holds each vCPU of a guest to its part of `percent` of all the host's CPUs: quota and period in µs.
+    """The quota and period, in µs, that hold each vCPU of a guest to its part of `percent` of all the host's CPUs.
 
     The period becomes longer where the quota would be less than the hypervisor takes, as far as it may; after that, the quota is the
     least that is possible. A guest that cannot reach its limit gets no quota.

@@ -1,4 +1,4 @@
-"""What `mom explain` says of a guest's limits."""
+"""The part of `mom explain` on a guest's limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ALL_OF_IT = 100
 
 
 class LimitsExplainer(Explainer):
-    """What limits the guest, and what was agreed for it."""
+    """The guest's limits, and those that were agreed for it."""
 
     controls = CONTROLS
 

@@ -1,4 +1,4 @@
-"""What `mom doctor` says about limits."""
+"""The findings of `mom doctor` on limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_NAMES = 5
 
 
 def findings(hypervisor: Hypervisor | None) -> Iterable[Finding]:
-    """What can be limited, and what cannot, and why."""
+    """Say what can be limited, and what cannot, and why."""
     subject = "limits of guests"
     if hypervisor is None:
         yield Finding(Severity.WARNING, subject, "not looked at: no hypervisor was reached")

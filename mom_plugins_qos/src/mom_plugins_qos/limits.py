@@ -1,4 +1,4 @@
-"""What the operator's settings for single guests ask for. Pure: a snapshot and settings in, values and problems out."""
+"""Limits that the operator's settings ask for, for single guests. Pure: a snapshot and settings in, values and problems out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mom_toolkit import SetValue
 
 
 def wanted_of(guest: Guest, settings: QosGuestSettings, host_cpus: float | None) -> dict[str, Value]:
-    """What the settings say about this guest, by control; without what cannot be known yet."""
+    """The settings' limits of this guest, by control; without what cannot be known yet."""
     wanted: dict[str, Value] = {}
     vcpus = guest.number(VCPUS)
     if settings.cpu_limit is not None and host_cpus and vcpus:
@@ -38,7 +38,7 @@ def _limited(interface: Mapping[str, Value], limit: NetLimits) -> Mapping[str, V
 
 
 def wanted_of_all(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings]) -> dict[str, dict[str, SetValue]]:
-    """What the settings say about all guests, by id and control.
+    """The settings' limits of all guests, by id and control.
 
     :param settings: by guest id; a guest for which nothing is set may be absent
     """
@@ -48,8 +48,8 @@ def wanted_of_all(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings]) 
 
 
 def mistakes_in(snapshot: Snapshot, settings: Mapping[str, QosGuestSettings], source: Source) -> Iterable[Problem]:
-    """What is set and cannot be decided: shares of CPUs that are not known, and disks that none of the guests of a pattern has, which are
-    misspelt. That some have fewer disks is no mistake."""
+    """Settings by which nothing can be decided: shares of CPUs that are not known, and disks that no guest of a pattern has, which
+    are misspelt. That some have fewer disks is no mistake."""
     if not snapshot.host.number(HOST_CPUS) and any(one.cpu_limit is not None for one in settings.values()):
         message = "cpu_limit needs the number of the host's CPUs (cpu_count), which is unknown"
         yield Problem(source, message, severity=Severity.WARNING, hint="enable the plugin host")

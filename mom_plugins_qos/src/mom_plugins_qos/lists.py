@@ -19,17 +19,17 @@ class ImpossibleError(ValueError):
 
 
 def present_disks(tunes: Sequence[DiskTune]) -> list[Item]:
-    """What stands, as `io_tune_current` and `io_tune` decisions hold it."""
+    """The limits that stand, as `io_tune_current` and `io_tune` decisions hold it."""
     return [{"name": tune.name, "path": tune.path, **{key: tune.current.get(key) for key in DISK_LIMITS}} for tune in tunes]
 
 
 def present_interfaces(tunes: Sequence[NetTune]) -> list[Item]:
-    """What stands, as `net_tune` holds it."""
+    """The limits that stand, as `net_tune` holds it."""
     return [{"name": tune.name, "inbound": dict(tune.inbound), "outbound": dict(tune.outbound)} for tune in tunes]
 
 
 def completed_disks(value: Value, present: Sequence[Item]) -> list[Item]:
-    """What a decision comes to: all disks, with what it does not mention, or says nil for, as it stands.
+    """The list that a decision comes to: all disks, with what it does not mention, or says nil for, as it stands.
 
     :param value: a list of `{name, path, limits…}`; a disk is found by its name, or by its path where it has no name
     :raises ImpossibleError: for what no disk has, and for limits that the hypervisor would not take

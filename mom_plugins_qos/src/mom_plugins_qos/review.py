@@ -1,4 +1,4 @@
-"""What all plugins' decisions on limits come to: impossible ones are refused with the bounds, lists are completed. Pure."""
+"""The review of all plugins' decisions on limits: impossible ones are refused with the bounds, lists are completed. Pure."""
 
 from __future__ import annotations
 

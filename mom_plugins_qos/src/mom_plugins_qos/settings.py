@@ -1,4 +1,4 @@
-"""What an operator writes about limits in YAML, for all guests and for single ones."""
+"""The settings of limits in YAML, for all guests and for single ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 import mom_core
 from mom_core import PluginSettings, Size
-from mom_plugins_qos.bounds import MOST_BANDWIDTH_KIB, MOST_DISK_LIMIT, SHARES
+from mom_plugins_qos.bounds import MOST_BANDWIDTH_KIB, MOST_DISK_LIMIT, SHARES, contradiction
 
 
 def parse_percent(text: object) -> float:
@@ -60,10 +60,8 @@ class DiskLimits(_Tuning):
 
     @model_validator(mode="after")
     def _either_or(self) -> DiskLimits:
-        for kind in ("bytes", "iops"):
-            total, read, write = (getattr(self, f"{which}_{kind}_sec") for which in ("total", "read", "write"))
-            if total and (read or write):
-                raise ValueError(f"total_{kind}_sec cannot be limited together with read_{kind}_sec or write_{kind}_sec")
+        if why := contradiction(dict(self)):
+            raise ValueError(why)
         return self
 
     def limits(self) -> dict[str, int]:

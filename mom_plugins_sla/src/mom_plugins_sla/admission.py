@@ -1,4 +1,4 @@
-"""Whether more guests fit without breaking a promise: figures in, an answer with its reasons out."""
+"""Admission: whether more guests fit without breaking a promise. Figures in, an answer with its reasons out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mom_plugins_sla.fairness import used_kib
 from mom_toolkit import Admission, Donor, GuestMoves, Promises, Reservation, Room
 
 START_SHARE: Final = 0.25
-"""What a guest holds soon after its start, as a part of its memory, unless more is guaranteed to it: its kernel, its programs, some cache.
+"""A guest holds this soon after its start, as a part of its memory, unless more is guaranteed to it: its kernel, its programs, some cache.
 Of the simulator's usual mixture, which follows what clouds report, an idle guest holds 13 to 25 %."""
 
 MOST_COUNTED: Final = 10_000
@@ -33,12 +33,12 @@ class Wanted:
 
     @property
     def guarantee_kib(self) -> float:
-        """What is promised to each."""
+        """Memory promised to each."""
         return min(self.memory_kib, self.one.guarantee.kib_of(self.memory_kib) or 0.0)
 
     @property
     def start_kib(self) -> float:
-        """What each must be able to have at once."""
+        """Memory that each must be able to have at once."""
         return max(self.guarantee_kib, START_SHARE * self.memory_kib)
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What there is, in KiB: what the host can promise, what is promised to guests, and what is kept for launches that have not come.
+    """The host's figures, in KiB: what it can promise, what is promised to guests, and what is kept for launches that have not come.
 
     `room` is what the host can have at once, by the plugin that makes room; None: there is none, and what is available counts.
     """
@@ -62,7 +62,7 @@ class Figures:
 
 
 def figures_of(snapshot: Snapshot, room: Room | None, reservations: Sequence[Reservation], promises: Promises) -> Figures | None:
-    """What the last cycle saw; None while it is not known what the host can promise."""
+    """The figures of the last cycle; None while it is not known what the host can promise."""
     host = snapshot.host
     promisable, available = host.number("mem_promisable"), host.number("mem_really_available")
     if promisable is None or available is None:
@@ -74,7 +74,7 @@ def figures_of(snapshot: Snapshot, room: Room | None, reservations: Sequence[Res
 
 
 def admission_of(wanted: Wanted, figures: Figures, snapshot: Snapshot) -> Admission:
-    """Whether these guests fit, and why."""
+    """Say whether these guests fit, and why."""
     left = figures.promisable - figures.promised - figures.reserved
     at_once = figures.available if figures.room is None else float(figures.room.most_kib)
     by_promises = _fits(left, wanted.guarantee_kib)
@@ -138,7 +138,7 @@ def _about_memory(wanted: Wanted, figures: Figures, at_once: float) -> str:
 
 
 def about_moving(snapshot: Snapshot, moves: GuestMoves) -> str:
-    """What could be had by moving guests away, by what their mover can do: for the operator, as admission moves none."""
+    """Memory that could be had by moving guests away, by what their mover can do: for the operator, as admission moves none."""
     mover = moves.mover()
     if mover is None:
         return "moving guests away: nothing on this host can"
@@ -154,7 +154,7 @@ def about_moving(snapshot: Snapshot, moves: GuestMoves) -> str:
 
 
 def _spare(snapshot: Snapshot, promises: Promises) -> Iterator[tuple[float, float, Entity]]:
-    """What guests neither use nor are promised, each with what it costs and its size in KiB."""
+    """Memory that guests neither use nor are promised, each with what it costs and its size in KiB."""
     for guest in snapshot.guests.values():
         size = guest.number("balloon_cur")
         if size is not None and "balloon_target" not in guest.blocked and "*" not in guest.blocked:

@@ -48,11 +48,6 @@ class ClassAssignment:
         self._safest = safest(classes)
         self._assigned = lru_cache(REMEMBERED)(self._find)
 
-    @property
-    def safest(self) -> str:
-        """The class of guests whose class is unknown."""
-        return self._safest
-
     def of(self, guest: Guest, settings: GuestSettings) -> Assigned | None:
         """The guest's class; None: it has none."""
         metadata = guest.properties.get(METADATA)

@@ -1,4 +1,4 @@
-"""What a class of guests is sold as: promises, priorities, and what may be done to its guests when the host is full."""
+"""The terms of a class of guests: promises, priorities, and what may be done to its guests when the host is full."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class ServiceClass(BaseModel):
 
     @property
     def may_leave(self) -> bool:
-        """Whether anything may be done to its guests when the host is full."""
+        """True if anything may be done to its guests when the host is full."""
         return any(getattr(self, name) for name in ALLOWED)
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What `mom explain` says of a guest's class."""
+"""The part of `mom explain` on a guest's class."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 
 class Claim(NamedTuple):
-    """What one guest claims, in KiB: its guarantee, what it uses (and wants at hand), the most that it can have; and what a KiB costs.
+    """The claim of one guest, in KiB: its guarantee, what it uses (and wants at hand), the most that it can have; and what a KiB costs.
 
     `cost` is a ratio above 0. What is guaranteed or used beyond `most` does not count.
     """

@@ -10,7 +10,7 @@ from mom_plugins_sla.fair_share import Claim, fair_shares
 from mom_toolkit import Promises
 
 AT_HAND_SHARE, AT_HAND_KIB = 0.25, 80 << 10
-"""What a guest wants at hand above what it holds: what the default balloon policy calls its margin. Without it, every burst hurts."""
+"""A guest wants this at hand above what it holds: the margin of the default balloon policy. Without it, every burst hurts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float,
 
 
 def used_kib(guest: Guest, size: float) -> float:
-    """What the guest holds and wants at hand, in KiB: all that it has, as long as it does not tell."""
+    """The memory that the guest holds and wants at hand, in KiB: all that it has, as long as it does not tell."""
     usable = guest.number("mem_usable")
     if usable is None:
         return size

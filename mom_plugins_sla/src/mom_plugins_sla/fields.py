@@ -1,4 +1,4 @@
-"""What the plugin says of each guest."""
+"""The plugin's fields of each guest."""
 
 from __future__ import annotations
 

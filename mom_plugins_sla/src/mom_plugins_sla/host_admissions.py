@@ -17,26 +17,16 @@ MOST_KIB: Final = 1 << 40
 
 
 class HostAdmissions:
-    """Implements `Admissions` for this host."""
+    """Implements `Admissions` for this host, by the `classes` as they are now, and by what the last cycle has `seen`."""
 
     def __init__(self, classes: Mapping[str, ServiceClass], default: str | None, context: PluginContext) -> None:
-        self._classes = classes
-        self._default = default
-        self._context = context
-        self._seen: Snapshot | None = None
-
-    def know(self, classes: Mapping[str, ServiceClass]) -> None:
-        """Go by these classes from now on."""
-        self._classes = classes
-
-    def look(self, snapshot: Snapshot) -> None:
-        """Take in what a cycle has seen."""
-        self._seen = snapshot
+        self.classes, self._default, self._context = classes, default, context
+        self.seen: Snapshot | None = None
 
     def admission(self, memory_kib: int, sla_class: str = "", count: int = 1) -> Admission:
-        """Whether these guests fit; see `Admissions`."""
+        """Say whether these guests fit; see `Admissions`."""
         wanted = self._wanted(memory_kib, sla_class, count)
-        seen = self._seen
+        seen = self.seen
         if seen is None:
             raise MomError("mom has not looked at the host yet", hint="ask again in a moment")
         age = self._context.monotonic() - seen.monotonic
@@ -58,7 +48,7 @@ class HostAdmissions:
             raise MomError(f"{memory_kib} KiB is no memory of a guest", hint="write it like 8GiB")
         if not 1 <= count <= MOST_COUNTED:
             raise MomError(f"{count} is no number of guests", hint=f"1 to {MOST_COUNTED}")
-        name, classes = sla_class or self._default or "", self._classes
+        name, classes = sla_class or self._default or "", self.classes
         if name and name not in classes:
             raise MomError(f"there is no class {printable(name, 40)}", hint=f"there are: {', '.join(classes)}")
         return Wanted(count, memory_kib, name, classes.get(name) or ServiceClass())

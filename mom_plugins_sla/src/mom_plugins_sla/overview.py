@@ -1,4 +1,4 @@
-"""What `mom status` and `mom guests` say of classes."""
+"""Classes in `mom status` and `mom guests`."""
 
 from __future__ import annotations
 

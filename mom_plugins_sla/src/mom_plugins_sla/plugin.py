@@ -96,7 +96,7 @@ class SlaPlugin:
             return
         self._classes = {**self._settings.all_classes, **self._shared.classes}
         self._assignment = ClassAssignment(self._classes, self._settings.patterns, self._settings.default)
-        self._admissions.know(self._classes)
+        self._admissions.classes = self._classes
         self._context.log.info("classes of %s: %s", self._settings.classes_file, ", ".join(self._shared.classes) or "none")
 
     def _wrong_file(self) -> str:
@@ -143,7 +143,7 @@ class SlaPlugin:
             for identity, guest in snapshot.guests.items()
             if isinstance(maximum := guest.fields.get("balloon_max"), int | float)
         }
-        self._admissions.look(snapshot)
+        self._admissions.seen = snapshot
         self._fairness = fairness_of(
             snapshot, self._settings.host_keeps, self._settings.idle_tax, self._context.service(Promises) or NO_PROMISES
         )

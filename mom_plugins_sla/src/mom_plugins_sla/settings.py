@@ -1,4 +1,4 @@
-"""What an operator writes about classes in YAML."""
+"""The settings of classes in YAML."""
 
 from __future__ import annotations
 

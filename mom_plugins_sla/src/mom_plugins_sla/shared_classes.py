@@ -13,7 +13,7 @@ from mom_plugins_sla.classes import ServiceClass, checked_names
 
 
 class ClassesFile(BaseModel):
-    """What stands in such a file."""
+    """The content of such a file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
@@ -36,7 +36,7 @@ class SharedClasses:
         self.wrong = ""
         """Why the file as it is now is not what counts, with its line; empty: it is."""
         self.absent = True
-        """Whether there is no such file, which is not wrong: there are no classes to share."""
+        """True while there is no such file, which is not wrong: there are no classes to share."""
 
     def look(self) -> bool:
         """Read the file if it is another than before; whether the classes are others now."""

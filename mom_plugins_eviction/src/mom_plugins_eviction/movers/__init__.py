@@ -1,1 +1,1 @@
-"""What moves guests to other hosts: the hypervisor, a program, Proxmox VE, oVirt's engine."""
+"""Movers of guests to other hosts: the hypervisor, a program, Proxmox VE, oVirt's engine."""

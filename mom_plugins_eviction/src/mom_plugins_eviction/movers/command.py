@@ -32,7 +32,7 @@ KEPT_OUTPUT: Final = 2000
 """Bytes at the end of what a command says that are kept, for its error."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@:-]{0,127}")
-"""What a guest's name or id must look like to be an argument: no option, no path, nothing that is split or expanded."""
+"""The names and ids that can be an argument: no option, no path, nothing that is split or expanded."""
 
 _PLACES: Final[Mapping[str, Callable[[MoveJob], str]]] = {
     "{guest}": lambda job: job.guest.name,

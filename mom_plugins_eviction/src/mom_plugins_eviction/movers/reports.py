@@ -1,4 +1,4 @@
-"""What movers say of a move, in short."""
+"""Movers' reports on a move, in short."""
 
 from __future__ import annotations
 
