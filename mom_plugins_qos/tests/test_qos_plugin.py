@@ -238,7 +238,7 @@ def test_what_the_hypervisor_refuses_is_told_apart_from_what_fails(
     wanted = want(
         guest, cpu_shares=1, io_tune=[{"name": "vda", "read_iops_sec": 3}], net_tune=[{"name": "vnet0", "inbound": {"average": 1}}]
     )
-    outcomes = list(apply_decisions(plugin, wanted), hypervisor)
+    outcomes = apply_decisions(plugin, wanted, hypervisor)
     assert {(outcome.status, outcome.error) for outcome in outcomes} == {(status, str(error))}
 
 
