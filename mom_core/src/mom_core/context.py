@@ -98,7 +98,7 @@ class PluginContext:
 
     # A protocol is given as what would make one: type checkers take no abstract class for `type[Service]`.
     def service(self, kind: Callable[..., Service]) -> Service | None:
-        """What an enabled plugin offers under this protocol (`mom_services`), such as `context.service(PolicyTexts)`; None: none does.
+        """The offer of an enabled plugin under this protocol (`mom_services`), such as `context.service(PolicyTexts)`; None: none does.
 
         Of several plugins, the first in the YAML order. From `mom_setup` on, from any thread; ask again rather than keep it, as a reload
         may bring another one. Calls that come before the `mom_setup` of the plugin that offers it raise `MomError`.
@@ -106,7 +106,7 @@ class PluginContext:
         return next(iter(self.services(kind)), None)
 
     def services(self, kind: Callable[..., Service]) -> Sequence[Service]:
-        """What all enabled plugins offer under this protocol, in the YAML order; see `service`."""
+        """The offers of all enabled plugins under this protocol, in the YAML order; see `service`."""
         return self.offers.get(kind, ())
 
     def state_file(self, name: str, what: str, form: TypeAdapter[Content] | Callable[[Any], Content], **how: Any) -> StateFile[Content]:

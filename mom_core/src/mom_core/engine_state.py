@@ -10,7 +10,7 @@ from mom_core.model import LedgerEntry, Problem
 
 @dataclass(frozen=True, slots=True)
 class EngineState:
-    """What an engine knows besides its reports.
+    """The knowledge of an engine besides its reports.
 
     `started_at` is in seconds since the epoch, `to_put_back` counts changes, `problems` are those that stand, `file` is the
     configuration's (None: it came from a program), `distributions` gives each plugin's distribution and its version by the plugin's

@@ -55,7 +55,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def mom_declare() -> Iterable[Declaration]:  # type: ignore[empty-body]  # a specification has no body
-    """What this plugin adds to what everybody knows, in any order: see `FieldSpec`, `ControlSpec`, `DefaultPolicy`, `GuestColumn`.
+    """The plugin's declarations, in any order: see `FieldSpec`, `ControlSpec`, `DefaultPolicy`, `GuestColumn`.
 
     - The fields that it may collect, and by `FieldSpec.reads` those of others that it can do without. Two plugins may declare one field,
       with the same unit: the first in the YAML order that has a value wins.
@@ -67,7 +67,7 @@ def mom_declare() -> Iterable[Declaration]:  # type: ignore[empty-body]  # a spe
 
 @hookspec
 def mom_services() -> Mapping[type, Any]:  # type: ignore[empty-body]  # a specification has no body
-    """What this plugin offers to others: objects, by the protocol that each implements, such as `{PolicyTexts: self._texts}`.
+    """The plugin's offers to others: objects, by the protocol that each implements, such as `{PolicyTexts: self._texts}`.
 
     All plugins find them with `context.service(PolicyTexts)`; an object that can do more stands under each protocol that says so.
     Called before any plugin is set up. Others may call an object from any thread, also before this plugin's own
@@ -77,7 +77,7 @@ def mom_services() -> Mapping[type, Any]:  # type: ignore[empty-body]  # a speci
 
 @hookspec
 def mom_check() -> Iterable[Finding]:  # type: ignore[empty-body]  # a specification has no body
-    """What is wrong with this plugin's part of the configuration though each of its settings is right, such as something that is missing in
+    """Mistakes in this plugin's part of the configuration though each of its settings is right, such as something that is missing in
     what the other plugins declare. Called by `mom config check` and `mom doctor`, not by the daemon, and without `mom_setup`.
 
     It is apart from `mom_doctor`, as a configuration is checked on any machine, and before anything is set up. `context.declarations` is
@@ -151,7 +151,7 @@ def mom_derive(snapshot: Snapshot, history: Sequence[Snapshot]) -> Derived:  # t
 
 @hookspec
 def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | ShadowDecisions | Problem]:  # type: ignore[empty-body]  # a specification has no body
-    """What should be done, what would be done on trial, and what could not be decided and why.
+    """Decisions, what would be decided on trial, and what could not be decided and why.
 
     A control of an entity belongs to the first evaluator, in the YAML order, that has decided it since the configuration was read: what
     others decide about it is dropped, also while the first is silent. A plugin that only acts now and then, or only says what is wrong, has
@@ -163,7 +163,7 @@ def mom_evaluate(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[De
 
 @hookspec
 def mom_act(snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | Problem | Condition]:  # type: ignore[empty-body]  # a specification has no body
-    """What this plugin has to do now, whatever evaluators decide, and what it knows to be wrong.
+    """Acts of this plugin, whatever evaluators decide, and what it knows to be wrong.
 
     A decision is an act (moving a guest away) or the end of one, giving a guest back what it is promised, or a value of the configuration
     that policies are only to start from. It claims nothing and is kept away by no claim; only by what another plugin that comes before
@@ -190,7 +190,7 @@ def mom_review(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Re
 
 @hookspec
 def mom_read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:  # type: ignore[empty-body]  # a specification has no body
-    """What these controls stand at now, all of them this plugin's own. One call for all entities; touch nothing.
+    """The present values of these controls, all of them this plugin's own. One call for all entities; touch nothing.
 
     Called before anything is written, after it, and when things are put back: then a process may call it that has collected nothing yet.
     Leave out, or set to None, what is unknown: whether the guest is still listed, the engine finds out. A `GuestGone` as value says that
@@ -228,7 +228,7 @@ def mom_report(report: Report) -> None:
 
 @hookspec
 def mom_doctor(hypervisor: Hypervisor | None) -> Iterable[Finding]:  # type: ignore[empty-body]  # a specification has no body
-    """What on this host keeps mom from working, or is fine, in this plugin's field; called by `mom doctor`, not by the daemon.
+    """Findings about this host in this plugin's field: what keeps mom from working, or is fine; called by `mom doctor`, not by the daemon.
 
     :param hypervisor: None when none could be reached
     """
@@ -236,7 +236,7 @@ def mom_doctor(hypervisor: Hypervisor | None) -> Iterable[Finding]:  # type: ign
 
 @hookspec
 def mom_status(report: Report) -> Iterable[object]:  # type: ignore[empty-body]  # a specification has no body
-    """What this plugin says in `mom status`, in a few words, by the last report: each a `mom_cli.StatusPart`.
+    """The plugin's words in `mom status`, a few, by the last report: each a `mom_cli.StatusPart`.
 
     A static method: it is called on the class, without settings, by `mom` and not by the daemon. The report comes from a
     running mom or its status file: see `mom_explainer`.
@@ -254,7 +254,7 @@ def mom_explainer() -> object:
 
 @hookspec(firstresult=True)
 def mom_suggest(root: Path) -> Suggestion | None:
-    """Whether this plugin fits the host whose files are below `root`, and the settings to start with, for `mom config init`.
+    """The settings to start with on the host whose files are below `root`, if this plugin fits it, for `mom config init`.
 
     A static method, as above. Look, and touch nothing. None: it does not fit, or needs to be told more. Of several plugins that have a
     hypervisor and fit, the first one by `order` is enabled.

@@ -41,13 +41,13 @@ class BalloonControl(Protocol):
         ...
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
-        """What the guests really have now, by guest id, in one bulk call. A guest that is gone or unknown is absent."""
+        """The sizes that the guests really have now, by guest id, in one bulk call. A guest that is gone or unknown is absent."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class CpuTune:
-    """What limits a guest's CPU time. None: unknown.
+    """The limits of a guest's CPU time. None: unknown.
 
     `quota_us` of CPU time in every `period_us` for each vCPU, in microseconds, a quota of -1 meaning no limit; `shares` is the weight
     against other guests (1024 is usual); `user_limit_percent` is what was agreed for the guest, as percent of all the host's CPUs.
@@ -64,7 +64,7 @@ class CpuTuneControl(Protocol):
     """Can limit the CPU time of guests' vCPUs."""
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """What stands now, by guest id, without a call for each guest in each cycle. A guest that is gone or unknown is absent."""
+        """The present limits, by guest id, without a call for each guest in each cycle. A guest that is gone or unknown is absent."""
         ...
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
@@ -96,7 +96,7 @@ class IoTuneControl(Protocol):
     """Can limit the I/O of guests' disks."""
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """What stands now, by guest id, without a call for each guest in each cycle. A guest that is gone or unknown is absent."""
+        """The present limits, by guest id, without a call for each guest in each cycle. A guest that is gone or unknown is absent."""
         ...
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
@@ -121,7 +121,7 @@ class NetTuneControl(Protocol):
     """Can limit the bandwidth of guests' network interfaces."""
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
-        """What stands now, by guest id, without a call for each guest in each cycle. A guest that is gone or unknown is absent."""
+        """The present limits, by guest id, without a call for each guest in each cycle. A guest that is gone or unknown is absent."""
         ...
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:

@@ -188,7 +188,7 @@ class Ledger:
 
 
 def can_be_kept(value: Value) -> bool:
-    """Whether a value can stand in the ledger: not every plugin keeps to what a `Value` may be."""
+    """True if a value can stand in the ledger: not every plugin keeps to what a `Value` may be."""
     if type(value) in (int, float) and -1e18 < value < 1e18:  # type: ignore[operator]  # a number by then
         return True  # a usual one, as nearly all values are: JSON takes ten times as long to say that it can have it
     try:

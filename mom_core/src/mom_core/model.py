@@ -28,7 +28,7 @@ def _nothing() -> Mapping[str, Value]:
 
 
 class Scope(StrEnum):
-    """Whether a field or control belongs to the host or to each guest."""
+    """The owner of a field or control: the host, or each guest."""
 
     HOST = "host"
     GUEST = "guest"
@@ -352,7 +352,7 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What an evaluator wants, or another plugin does: this control of this entity at this value, in the control's unit."""
+    """The wish of an evaluator, or the act of another plugin: this control of this entity at this value, in the control's unit."""
 
     entity: Entity
     control: str
@@ -367,7 +367,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class ShadowDecisions:
-    """What an evaluator would decide otherwise, such as by policies on trial: reported, and neither reviewed nor applied."""
+    """Decisions that an evaluator would make otherwise, such as by policies on trial: reported, and neither reviewed nor applied."""
 
     decisions: Sequence[Decision]
 
@@ -378,7 +378,7 @@ class ShadowDecisions:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """What a reviewer made of a decision, and why. `after` is None when the decision was dropped."""
+    """A reviewer's change of a decision, and why. `after` is None when the decision was dropped."""
 
     before: Decision
     after: Decision | None
@@ -411,7 +411,7 @@ class Problem:
 
 
 class Status(StrEnum):
-    """What became of a decision."""
+    """The end of a decision."""
 
     APPLIED = "applied"  #: the hypervisor or kernel took it
     UNCHANGED = "unchanged"  #: it stood so already, nothing was sent
@@ -424,7 +424,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a controller did with a decision: values before and after, read back where that is possible (None: unknown)."""
+    """The result of a decision: values before and after, read back where that is possible (None: unknown)."""
 
     decision: Decision
     before: Value
@@ -441,13 +441,13 @@ class Target(NamedTuple):
 
 
 class InTransition(NamedTuple):
-    """What a gradual control was read at that still moves to what this process set last: mom's own doing, whatever it is."""
+    """The value of a gradual control that still moves to what this process set last: mom's own doing, whatever it is."""
 
     value: Value
 
 
 class Change(NamedTuple):
-    """What a controller has to write: this value, where `found` stands now (None: unknown).
+    """An order to a controller: write this value, where `found` stands now (None: unknown).
 
     `back` says that it stood so before mom, and is to stand so again: then a controller may do more for it than for a decision.
     `source` is that of the decision.
@@ -476,7 +476,7 @@ cycle, and what may stand is what was asked last: after a few attempts, an earli
 
 
 class LedgerEntry(NamedTuple):
-    """What mom has changed and must be able to put back.
+    """A change that mom has made and must be able to put back.
 
     `before` stood there when mom first touched the control; `applied` is what mom set last, or was about to set when it was cut off;
     `earlier` is what mom had set before that (None: nothing), which stands if it was cut off. `attempted` are the values that could not
@@ -535,7 +535,7 @@ class LedgerEntry(NamedTuple):
         return tuple(value for value in values if value is not None)
 
     def explains(self, found: Value, tolerance: float = 0.0) -> bool:
-        """Whether mom itself may have left the control at `found`: then it may be put back. Otherwise another process has changed it.
+        """True if mom itself may have left the control at `found`: then it may be put back. Otherwise another process has changed it.
 
         While the entry is in doubt, a number may be what the kernel made of `applied`, too: one that is nearer to it than what stood there
         before. A kernel that rounds to the nearest value that it can have takes no other. What is as far off, or farther, counts as another
@@ -611,7 +611,7 @@ class Verdict:
 
     @property
     def is_bad(self) -> bool:
-        """Whether something is wrong now that the operator must see to."""
+        """True if something is wrong now that the operator must see to."""
         return self.severity is Severity.ERROR
 
     def as_json(self) -> dict[str, Any]:
@@ -629,7 +629,7 @@ class Verdict:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Verdict:
-        """What `as_json` gave. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
+        """The verdict of which `as_json` gave this. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
         conditions = []
         for one in content["conditions"]:
             read = {name: kind(one[name]) for name, kind in _OF_CONDITIONS.items()}
@@ -645,7 +645,7 @@ _OF_CONDITIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """What `mom config init` writes for a plugin that fits this host: why it fits, and the settings to start with.
+    """The part of a first configuration (`mom config init`) for a plugin that fits this host: why it fits, and the settings to start with.
 
     `order` is its place among the others, which is the order of precedence, along the way of the data: from 10 what reads the host, from 20
     hypervisors, from 40 controllers, from 60 evaluators, from 80 what other programs ask mom through. What has none comes last, by name.

@@ -62,7 +62,7 @@ def refuse_untrusted(directory: Path, setting: str) -> None:
 
 
 def advice_when_denied(path: Path, folder: Path) -> str:
-    """What to do where this process's user may not read or write what the mom of another one keeps, with both of their names.
+    """The cure where this process's user may not read or write what the mom of another one keeps, with both of their names.
 
     :param folder: all that this mom keeps there
     """
@@ -105,7 +105,7 @@ def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
 
 
 def read_secret(path: Path, what: str, cure: str, *, group: bool = False, largest: int = 65_536) -> bytes:
-    """What stands in the file of a token, key or password, if other users cannot read it.
+    """The content of the file of a token, key or password, if other users cannot read it.
 
     :param what: the file holds, for errors, such as "the token"
     :param cure: how to make one, for errors

@@ -51,11 +51,11 @@ class Settings(BaseModel):
 
 
 class PluginSettings(Settings):
-    """What every plugin can be told in YAML; a plugin's inner class `Settings` derives from this."""
+    """The settings of every plugin in YAML; a plugin's inner class `Settings` derives from this."""
 
     deadline: Annotated[Duration, Field(gt=0, le=300)] = 5.0
     """How long one call of this plugin may take before the cycle goes on without it."""
 
 
 class GuestSettings(Settings):
-    """What a plugin can be told about single guests in the YAML section `guests`; its inner class `GuestSettings` derives from this."""
+    """The settings of a plugin for single guests in the YAML section `guests`; its inner class `GuestSettings` derives from this."""

@@ -101,7 +101,7 @@ class StateFile(Generic[Content]):
 
     @property
     def kind(self) -> str:
-        """What stands in the file as its kind."""
+        """The kind that stands in the file."""
         return self.path.name.partition(".")[0]
 
     def read(self) -> Content | None:
@@ -202,7 +202,7 @@ class StateFile(Generic[Content]):
         self.write_error = ""
 
     def refuse(self, reason: str) -> None:
-        """What was read cannot be used, though the file is as it was written: set it aside, and say why in `damage`."""
+        """Set aside what was read and cannot be used, though the file is as it was written, and say why in `damage`."""
         self._put_out_of_the_way("unused", StateError(f"{self._what} {self.path} is not used: {reason}", hint=ADVICE))
 
     # --- inside ----------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from mom_core.errors import UnitError
 
 
 class Unit(StrEnum):
-    """What a field's or control's number counts. The value is how it is written after a number."""
+    """The unit of a field's or control's number. The value is how it is written after a number."""
 
     KIB = "KiB"
     BYTES = "B"

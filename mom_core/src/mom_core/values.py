@@ -36,7 +36,7 @@ def as_items(value: Value) -> Sequence[Mapping[str, Value]] | None:
 
 
 class Readable:
-    """What has fields: the host and guests of a snapshot. Each method reads one field as what it should be; None: it is unknown."""
+    """The base of what has fields: a snapshot's host and guests. Each method reads one field as what it should be; None: it is unknown."""
 
     __slots__ = ()
 

@@ -98,7 +98,7 @@ class BoundedServer(ABC, Generic[Door]):
         """A client has come: its socket, which does not block, is this task's, which is kept until the server ends."""
 
     def takes(self, door: Door) -> bool:
-        """Whether this door takes one more client."""
+        """True if this door takes one more client."""
         return True
 
     def begin(self) -> None:

@@ -70,7 +70,7 @@ class Callers:
 
     @staticmethod
     def came_back(future: Future[Any], seconds: float) -> bool:
-        """Whether a call comes back within so many seconds, with a result or an error."""
+        """True if a call comes back within so many seconds, with a result or an error."""
         return bool(futures.wait([future], seconds).done)
 
 

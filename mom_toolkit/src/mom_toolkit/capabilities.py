@@ -62,7 +62,7 @@ class NodeTuneControl(Protocol):
     """Can say from which of the host's NUMA nodes guests' memory comes."""
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
-        """What stands now, by guest id. A guest that is gone or unknown is absent."""
+        """The present settings, by guest id. A guest that is gone or unknown is absent."""
         ...
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
@@ -71,7 +71,7 @@ class NodeTuneControl(Protocol):
 
 
 class GuestState(StrEnum):
-    """Whether a guest runs, and what there is of it if it does not."""
+    """The state of a guest: it runs, or what there is of it if it does not."""
 
     RUNNING = "running"
     PAUSED = "paused"  #: its CPUs stand still; it keeps its memory
@@ -122,7 +122,7 @@ class MigrationControl(Protocol):
 
 
 class StoreKind(StrEnum):
-    """What kind of swap a host has."""
+    """The kind of a host's swap."""
 
     ZRAM = "zram"  #: a compressed disk in the host's memory
     ZSWAP = "zswap"  #: a compressed cache, in the host's memory, of the swap behind it
@@ -148,7 +148,7 @@ class SwapStore:
 
 @dataclass(frozen=True, slots=True)
 class Offloaded:
-    """What became of an order: so many KiB went or came back, in so many seconds, and why it ended before all had (empty: all had)."""
+    """The end of an order: so many KiB went or came back, in so many seconds, and why it ended before all had (empty: all had)."""
 
     kib: int
     seconds: float

@@ -132,7 +132,7 @@ class Destination:
 
     @property
     def is_hypervisor(self) -> bool:
-        """Whether it is the URI of a hypervisor, to which mom itself can go."""
+        """True if it is the URI of a hypervisor, to which mom itself can go."""
         return self.driver == _DRIVER
 
     @property
@@ -160,7 +160,7 @@ class Destination:
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: object, handler: object) -> dict[str, Any]:
-        """What an editor of YAML is told."""
+        """The schema for editors of YAML."""
         return {"type": "string", "pattern": _PATTERN, "examples": ["qemu+tls://HOST/system"]}
 
 

@@ -9,7 +9,7 @@ from mom_core import ControlSpec, Decision, Entity, Guest, Problem, Severity, Sn
 
 
 class SetValue(NamedTuple):
-    """What settings ask of a control, and why."""
+    """The value that settings ask of a control, and why."""
 
     value: Value
     reason: str = "set for this guest in the YAML file"
@@ -67,7 +67,7 @@ class Enforcement:
             yield from self._undone(snapshot, key)
 
     def _undone(self, snapshot: Snapshot, key: tuple[str, str, str]) -> Iterable[Decision]:
-        """What stood before is decided until it stands."""
+        """Decide what stood before until it stands."""
         identity, incarnation, control = key
         guest, spec, before = snapshot.guests.get(identity), self._specs[control], self._before[key]
         now = None if guest is None else guest.fields.get(spec.field)
@@ -79,7 +79,7 @@ class Enforcement:
 
 
 def _as_it_stood(spec: ControlSpec, before: Value, now: Value) -> Value:
-    """What must be decided so that what stood before stands again: items that were not listed then are named, too."""
+    """The value to decide so that what stood before stands again: items that were not listed then are named, too."""
     if not spec.key or spec.absent is None:
         return before
     stood = as_items(before) or ()

@@ -74,12 +74,12 @@ def need_of(guest: Guest) -> tuple[float | None, str]:
 
 
 def is_broken(size_kib: float, promised_kib: float) -> bool:
-    """Whether a guest of this size has less than a promise says."""
+    """True if a guest of this size has less than a promise says."""
     return size_kib < promised_kib - BROKEN_KIB
 
 
 def ailments(snapshot: Snapshot, since_seconds: float = math.inf) -> Sequence[str | None]:
-    """What each guest suffers from, in the order of `snapshot.guests`: empty if it is well; None when it does not tell, or not of the time
+    """The ailment of each guest, in the order of `snapshot.guests`: empty if it is well; None when it does not tell, or not of the time
     that counts.
 
     :param since_seconds: how long ago that began, such as a trial; statistics that are older tell of before

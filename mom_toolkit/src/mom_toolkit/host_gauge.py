@@ -17,7 +17,7 @@ down by tens of MiB all the time."""
 
 
 class AvailableGauge:
-    """Whether the memory that is available now makes what the last cycle saw out of date. Numbers in KiB."""
+    """A judge of whether the memory that is available now makes what the last cycle saw out of date. Numbers in KiB."""
 
     FALL_SHARE: Final = 0.05
     """What the last cycle decided is out of date when available memory has fallen by this share since, and by `FALL_KIB` at least. On the

@@ -29,7 +29,7 @@ _PRESSURE_LINE: Final = re.compile(
 
 
 def read_kernel_file(path: Path | str, most: int = MOST_BYTES) -> bytes:
-    """What stands in a file, in one read; empty when it cannot be read, whatever the reason.
+    """The content of a file, in one read; empty when it cannot be read, whatever the reason.
 
     Only for files that the kernel makes as one record, as all are that are read here: of a list, such as /proc/zoneinfo or
     /proc/PID/maps, one read gives a page.
@@ -65,7 +65,7 @@ def write_kernel_file(path: Path | str, text: str, *, wait: bool = True) -> None
 
 
 def boot_id(proc: Path) -> str:
-    """What this boot of the host is known by; empty when it cannot be read.
+    """The id of this boot of the host; empty when it cannot be read.
 
     :param proc: where /proc is found
     """
@@ -112,7 +112,7 @@ class Pressure(NamedTuple):
 
 
 class ProcessStat(NamedTuple):
-    """What /proc/PID/stat says of a process.
+    """A process as /proc/PID/stat tells of it.
 
     `state` is a letter, such as `D` (waits for a device), `T` (is stopped) or `Z` (has ended); `minor_faults` needed no I/O, `major_faults`
     did; `cpu_seconds` are those of all threads. `started` is in clock ticks since the boot: two processes that had one number, one after

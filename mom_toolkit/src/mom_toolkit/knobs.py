@@ -105,7 +105,7 @@ def write_file(path: Path | str, value: Value, *, wait: bool = True) -> None:
 
 
 def failure_of(error: OSError, path: Path | str, verb: str) -> HypervisorError:
-    """What it means that a file of the kernel could not be read or written."""
+    """The error for a file of the kernel that could not be read or written."""
     if error.errno in {errno.ENOENT, errno.ENOTDIR}:
         return NotSupported(f"there is no {path}", hint="this kernel has no such thing, or mom runs in a container without it")
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
@@ -135,7 +135,7 @@ class KnobPlugin:
 
     @hookimpl
     def mom_read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """What these knobs stand at."""
+        """The present values of these knobs."""
         values = self._values()
         return {target: values.get(target.control) for target in targets}
 
@@ -153,7 +153,7 @@ class KnobPlugin:
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
-        """Whether each knob is there."""
+        """A finding for each knob: its value, or why there is none."""
         for name, value in self._values().items():
             if isinstance(value, HypervisorError):
                 yield Finding(Severity.ERROR, name, value.message, value.hint)

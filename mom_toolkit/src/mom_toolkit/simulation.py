@@ -31,7 +31,7 @@ EVALUATOR: Final = "policy"
 
 @runtime_checkable
 class SimulatedHost(Protocol):
-    """What a simulated hypervisor can do besides."""
+    """The abilities of a simulated hypervisor besides."""
 
     def news(self) -> str:
         """Why a cycle is needed before the next one is due, such as a guest that runs low on memory; empty when none is."""
@@ -40,7 +40,7 @@ class SimulatedHost(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SimulationSetup:
-    """What is tried: a name for it, policy files and folders on top of the defaults, and whether mom acts at all.
+    """A setup to try: a name for it, policy files and folders on top of the defaults, and whether mom acts at all.
 
     `plugins` are those that control, with their settings. `texts` are all policies by name, in place of defaults and files; `guests` is
     the section of that name.

@@ -92,7 +92,7 @@ def parsers_of(annotation: object, metadata: Sequence[object] = ()) -> Iterator[
 
 
 def is_secret(annotation: object) -> bool:
-    """Whether a type holds, anywhere in it, what must never be printed."""
+    """True if a type holds, anywhere in it, what must never be printed."""
     if isinstance(annotation, type) and issubclass(annotation, SecretStr | SecretBytes):
         return True
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -183,7 +183,7 @@ _HIDDEN: Final = "what stands there"
 
 
 def _got(value: object) -> str:
-    """What stands there, short."""
+    """The value that stands there, short."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

@@ -40,11 +40,11 @@ class Claims:
             self._owners[decision.entity.id, decision.control] = plugin
 
     def contest(self, winner: str, loser: str, decision: Decision) -> None:
-        """What this evaluator decided was dropped in favour of the other one's."""
+        """Note that this evaluator's decision was dropped in favour of the other one's."""
         self._contested.add((decision.control, winner, loser))
 
     def problems(self, snapshot: Snapshot) -> Iterable[Problem]:
-        """What was contested in this cycle, a line for each control and pair of evaluators; called once at its end."""
+        """The contested controls of this cycle, a line for each control and pair of evaluators; called once at its end."""
         contested, self._contested = sorted(self._contested), set()
         self._forget_gone(snapshot)
         for control, winner, loser in contested:

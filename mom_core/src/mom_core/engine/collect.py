@@ -163,7 +163,7 @@ class Collector:
         return joined
 
     def _told_of_guests(self, guests: Sequence[Guest], problems: list[Problem]) -> list[_Told]:
-        """What each plugin tells of guests, as it came."""
+        """Each plugin's fields of guests, as they came."""
         plugins = self._plugins.having("mom_collect_guests")
         told = []
         arguments = {"hypervisor": self._plugins.hypervisor, "guests": tuple(guests)}
@@ -177,7 +177,7 @@ class Collector:
     def _columns(
         plugin: Plugin, hook: str, value: object, guests: Sequence[Guest], known: AbstractSet[str], problems: list[Problem]
     ) -> Columns | None:
-        """What a plugin tells of these guests, by field; None if it is rubbish."""
+        """A plugin's fields of these guests, by field; None if its answer is rubbish."""
         if isinstance(value, Columns):
             if all(len(column) == len(guests) for column in value.values()):
                 return value
@@ -197,7 +197,7 @@ class Collector:
 
 
 def host_properties(interval: float) -> dict[str, Value]:
-    """What is known of the host without measuring: its name, and the seconds between two cycles."""
+    """The host's properties, known without measuring: its name, and the seconds between two cycles."""
     return {"name": platform.node() or HOST_ID, "interval": interval}
 
 
@@ -282,7 +282,7 @@ _PLAIN_OR_NONE = _PLAIN_TYPES | _NO_VALUE
 
 
 def _are_within_bounds(numbers: Iterable[Any]) -> bool:
-    """Whether these integers and floats are within bounds, all together: nearly all fields of nearly all guests are."""
+    """True if these integers and floats are within bounds, all together: nearly all fields of nearly all guests are."""
     try:
         return float(sum(map(abs, numbers))) < NUMBER_LIMIT  # false for what is not a number, too
     except OverflowError:  # an integer beyond all floats
@@ -290,7 +290,7 @@ def _are_within_bounds(numbers: Iterable[Any]) -> bool:
 
 
 def _fits(value: object, name: str, kind: _Kind | None, plugin: Plugin, scope: Scope, problems: list[Problem]) -> TypeGuard[Value]:
-    """Whether a value is of its field's declared type; a problem if not."""
+    """True if a value is of its field's declared type; a problem if not."""
     if kind is None:
         problems.append(Problem(Source(plugin.name), f"it collects a {scope} field {printable(str(name))!r} that it did not declare"))
         return False
@@ -309,7 +309,7 @@ def _fits(value: object, name: str, kind: _Kind | None, plugin: Plugin, scope: S
 
 
 def _is_whole(text: str) -> bool:
-    """Whether a text holds no half of a character (a lone surrogate), which JSON can bring, and which no file or log takes."""
+    """True if a text holds no half of a character (a lone surrogate), which JSON can bring, and which no file or log takes."""
     return text.isascii() or _HALF.search(text) is None
 
 

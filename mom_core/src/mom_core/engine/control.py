@@ -36,7 +36,7 @@ _UNREAD: Final = InTransition(None)
 
 
 def observe(snapshot: Snapshot, decisions: Sequence[Decision], plugins: PluginSet) -> list[Outcome]:
-    """What would have been done: nothing is touched."""
+    """The outcomes of decisions that are not applied: nothing is touched."""
     return [
         Outcome(decision, before, before, Status.OBSERVED) for decision in decisions for before in [present(snapshot, decision, plugins)]
     ]
@@ -71,7 +71,7 @@ def apply(
 
 
 class _Plan(NamedTuple):
-    """What becomes of decisions: those that are due, the entries of the ledger for them, where another process has set something, and the
+    """The fate of decisions: those that are due, the entries of the ledger for them, where another process has set something, and the
     outcomes of the others."""
 
     due: list[Decision]
@@ -88,7 +88,7 @@ def _planned(
     found: dict[Target, Found],
     silent: Mapping[str, str],
 ) -> _Plan:
-    """What becomes of these decisions where this is found. `found` takes in what gradual controls stand at."""
+    """Sort these decisions by what is found. `found` takes in what gradual controls stand at."""
     plan = _Plan([], [], set(), [])
     ways = {name: (owner.name, owner.controls[name]) for name, owner in owners.items()}
     for decision in decisions:
@@ -158,7 +158,7 @@ def _noted(spec: ControlSpec, outcome: Outcome, foreign: Collection[Target]) -> 
 def _read(
     decisions: Sequence[Decision], owners: Mapping[str, Plugin], controllers: Mapping[str, Controller], problems: list[Problem]
 ) -> tuple[dict[Target, Found], dict[str, str]]:
-    """What stands now where something was decided; and the plugins that did not say, with the reason."""
+    """The present values where something was decided; and the plugins that did not say, with the reason."""
     targets: dict[Plugin, list[Target]] = {}
     for decision in decisions:
         owner = owners[decision.control]
@@ -203,7 +203,7 @@ def _why_silent(name: str, problems: Sequence[Problem]) -> str:
 
 
 def present(snapshot: Snapshot, about: Decision | LedgerEntry, plugins: PluginSet) -> Value:
-    """What the control of a decision or an entry stands at now; None when that is unknown."""
+    """The present value of the control of a decision or an entry; None when it is unknown."""
     spec = plugins.declarations.controls.get(about.control)
     if spec is None:
         return None

@@ -119,7 +119,7 @@ class CycleSteps:
     def _decide(
         self, snapshot: Snapshot, problems: list[Problem], considered: list[ShadowDecisions], said: dict[str, Sequence[Condition] | None]
     ) -> tuple[Sequence[Decision], list[Decision], list[Revision]]:
-        """What plugins want, what reviewers leave of it, and what they changed.
+        """The plugins' decisions, those that reviewers leave, and their changes.
 
         :param considered: takes in what is decided on trial
         :param said: takes in the conditions that plugins say
@@ -170,7 +170,7 @@ class CycleSteps:
         return wanted, decisions, revisions
 
     def _ledger_conditions(self) -> list[Condition]:
-        """What is wrong with the core's own memory of what it has changed, for as long as it is."""
+        """The troubles with the core's own memory of what it has changed, for as long as they last."""
         found = (
             (self.ledger.damage, "look into the damaged file for what stood there before, and put it back by hand"),
             (self.ledger.write_error, "see that its folder can be written and has room; mom doctor says more"),
@@ -178,7 +178,7 @@ class CycleSteps:
         return [Condition("ledger", text, cure=cure) for text, cure in found if text]
 
     def _troubles_with_state(self) -> Iterable[Problem]:
-        """What is wrong with plugins' files of state, for as long as it is."""
+        """The troubles with plugins' files of state, for as long as they last."""
         for plugin in self.plugins.plugins:
             for file in plugin.context.state_files:
                 if file.damage:

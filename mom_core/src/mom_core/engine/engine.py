@@ -237,7 +237,7 @@ class Engine:
 
     @property
     def is_running(self) -> bool:
-        """Whether cycles are run in the engine's own thread: from `start` until `stop`, or until it ended by itself."""
+        """True while cycles are run in the engine's own thread: from `start` until `stop`, or until it ended by itself."""
         return self._thread is not None and self._thread.is_alive()
 
     @property
@@ -246,7 +246,7 @@ class Engine:
         return self._opened().plugins.hypervisor
 
     def service(self, kind: Callable[..., Service]) -> Service | None:
-        """What an enabled plugin offers under this protocol, such as `engine.service(Reservations)`, to be called from any thread.
+        """The offer of an enabled plugin under this protocol, such as `engine.service(Reservations)`, to be called from any thread.
 
         None: none does; of several, the first in the YAML order. Only while the engine is open.
         """
@@ -258,7 +258,7 @@ class Engine:
         return self._opened().plugins
 
     def state(self) -> EngineState:
-        """What is so now, besides the newest report. From any thread."""
+        """The engine's state now, besides the newest report. From any thread."""
         cycle = self._cycle
         ledger = () if self._ledger is None else self._ledger.entries.values()
         known = EngineState("", self.started_at, len(ledger), self.problems(), self.config.file, changes=ledger)

@@ -76,7 +76,7 @@ class Controller:
         )
 
     def read(self, targets: Iterable[Target]) -> dict[Target, Found]:
-        """What these controls stand at, or why that is not known. Raises `TypeError` for an answer that is none."""
+        """The present values of these controls, or why one is not known. Raises `TypeError` for an answer that is none."""
         wanted = tuple(targets)
         return dict(zip(wanted, self._each(wanted), strict=True))
 
@@ -170,7 +170,7 @@ class Controller:
         return left
 
     def _asked_again(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found]) -> dict[Target, Found]:
-        """What was unknown, a moment later: a busy hypervisor does not tell everything at once, and there is no next cycle."""
+        """The values that were unknown, a moment later: a busy hypervisor does not tell everything at once, and there is no next cycle."""
         later: dict[Target, Found] = {}
         unknown = [target for target in map(target_of, entries) if found[target] is None]
         for _ in range(ASKED_AGAIN):
@@ -182,7 +182,7 @@ class Controller:
         return later
 
     def _watched(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found]) -> dict[Target, Found]:
-        """What gradual controls stand at a moment later, where the ledger does not explain it: one that moves is mom's doing."""
+        """The values of gradual controls a moment later, where the ledger does not explain it: one that moves is mom's doing."""
         doubtful: dict[Target, tuple[LedgerEntry, float]] = {}
         for entry in entries:
             spec, first = self.specs[entry.control], found[target_of(entry)]
@@ -200,7 +200,7 @@ class Controller:
         return later
 
     def _arrived(self, changes: Sequence[Change], found: Mapping[Target, Found]) -> dict[Target, Found]:
-        """What gradual controls stand at after they had a little time to follow: for as long as they move, and no longer."""
+        """The values of gradual controls after they had a little time to follow: for as long as they move, and no longer."""
         after = dict(found)
 
         def on_the_way() -> list[Change]:
@@ -248,19 +248,19 @@ def target_of(about: Decision | LedgerEntry) -> Target:
 
 
 def back(entry: LedgerEntry) -> Decision:
-    """What an outcome of putting back is about."""
+    """The decision that an outcome of putting back is about."""
     return Decision(entry.entity, entry.control, entry.before, "to stand as it did before mom", SOURCE)
 
 
 def known(found: Found) -> Value:
-    """What stands there; None where that is unknown."""
+    """The value that was found; None where it is unknown."""
     if isinstance(found, InTransition):
         return found.value
     return None if isinstance(found, HypervisorError) else found
 
 
 def _moved(spec: ControlSpec, before: Found, now: Found) -> bool:
-    """Whether a gradual control has moved between two looks."""
+    """True if a gradual control has moved between two looks."""
     one, other = known(before), known(now)
     return not (isinstance(one, int | float) and isinstance(other, int | float)) or abs(one - other) >= spec.gradual
 
@@ -269,7 +269,7 @@ def _moved(spec: ControlSpec, before: Found, now: Found) -> bool:
 
 
 def without_writing(spec: ControlSpec, decision: Decision, found: Found, entry: LedgerEntry | None) -> Outcome | None:
-    """What becomes of a decision for which nothing is written; None when something must be.
+    """The outcome of a decision for which nothing is written; None when something must be.
 
     :param entry: what the ledger says of this control of the very same guest
     """
@@ -289,14 +289,14 @@ def without_writing(spec: ControlSpec, decision: Decision, found: Found, entry: 
 
 
 def _rounded_to(spec: ControlSpec, decision: Decision, found: Value, entry: LedgerEntry | None) -> bool:
-    """Whether `found` is what the kernel has made of this very value: another attempt would change nothing."""
+    """True if `found` is what the kernel has made of this very value: another attempt would change nothing."""
     if entry is None or entry.found is None or entry.in_doubt or spec.gradual or entry.applied in entry.attempted:
         return False
     return entry.applied == decision.value and same(spec, entry.found, found)
 
 
 def came_of_it(spec: ControlSpec, change: Change, after: Found, said: Said) -> tuple[Status, Value, str]:
-    """What a change came to: status, what stands now (None: unknown), and what there is to say."""
+    """The result of a change: status, what stands now (None: unknown), and what there is to say."""
     stands = known(after)
     if isinstance(said, NoChangeNeeded):
         return Status.UNCHANGED, change.found, str(said)
@@ -332,7 +332,7 @@ def came_of_it(spec: ControlSpec, change: Change, after: Found, said: Said) -> t
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What becomes of an entry: a status, or None and the value that is to be written. `reason` is also what is left as it is, and why."""
+    """The fate of an entry: a status, or None and the value that is to be written. `reason` is also what is left as it is, and why."""
 
     status: Status | None
     reason: str = ""
@@ -340,7 +340,7 @@ class Judgement:
 
 
 def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
-    """What becomes of an entry where `found` stands now."""
+    """The fate of an entry where `found` stands now."""
     if isinstance(found, GuestGone) or (isinstance(found, NotSupported) and spec.scope is Scope.HOST):
         return Judgement(Status.GONE, str(found))  # a host without the control has nothing to be put back
     if isinstance(found, Refused) and not isinstance(found, NotSupported):
@@ -368,7 +368,7 @@ def judged(spec: ControlSpec, entry: LedgerEntry, found: Found) -> Judgement:
 
 
 def _late_and_rounded(spec: ControlSpec, entry: LedgerEntry, found: Value) -> bool:
-    """Whether the kernel may have made `found` of a command that was never answered, so that nothing was read back after it.
+    """True if the kernel may have made `found` of a command that was never answered, so that nothing was read back after it.
 
     A kernel that rounds keeps multiples of something. All that was ever read there is one, so that it is no more than the greatest common
     divisor of them, and what it makes of a number is less than that away from it. A switch does not round.
@@ -425,7 +425,7 @@ def came_of_putting_back(spec: ControlSpec, change: Change, after: Found, said: 
 
 
 def _nearer(stands: Value, change: Change) -> bool:
-    """Whether a number has come nearer to what it was to be; anything else counts as nearer."""
+    """True if a number has come nearer to what it was to be; anything else counts as nearer."""
     wanted, found = change.value, change.found
     if not (isinstance(stands, int | float) and isinstance(wanted, int | float) and isinstance(found, int | float)):
         return True
@@ -436,7 +436,7 @@ def _nearer(stands: Value, change: Change) -> bool:
 
 
 def same(spec: ControlSpec, wanted: Value, found: Value) -> bool:
-    """Whether what stands is what was wanted. A list speaks of its own items; with `absent`, of all."""
+    """True if what stands is what was wanted. A list speaks of its own items; with `absent`, of all."""
     if spec.key:
         ours, now = items(spec, wanted), items(spec, found)
         pairs = [(ours.get(name, spec.absent), now.get(name, spec.absent)) for name in (ours if spec.absent is None else {**ours, **now})]
@@ -453,7 +453,7 @@ def items(spec: ControlSpec, value: Value) -> Items:
 
 
 def spoken_of(spec: ControlSpec, value: Value, found: Value) -> Value:
-    """What stands, without the items that the value does not speak of: those are not what came of it."""
+    """The value that stands, without the items that the wanted one does not speak of: those are not what came of it."""
     if not spec.key or spec.absent is not None or found is None:
         return found
     now = items(spec, found)
@@ -466,5 +466,5 @@ def joined(spec: ControlSpec, older: Value, newer: Value) -> Value:
 
 
 def _agree(one: Mapping[str, Value], other: Mapping[str, Value]) -> bool:
-    """Whether two items say the same, as far as both say anything."""
+    """True if two items say the same, as far as both say anything."""
     return all(other[key] == value for key, value in one.items() if key in other)

@@ -22,7 +22,7 @@ _FRACTIONAL = frozenset({Unit.RATIO, Unit.PERCENT, Unit.SECONDS})
 
 
 class Proposal(NamedTuple):
-    """What a plugin gave. `acts`: by `mom_act`, which claims nothing."""
+    """The answer of a plugin. `acts`: by `mom_act`, which claims nothing."""
 
     plugin: str
     items: Iterable[object]
@@ -30,7 +30,7 @@ class Proposal(NamedTuple):
 
     @property
     def hook(self) -> str:
-        """What gave it."""
+        """The hook that gave it."""
         return "mom_act" if self.acts else "mom_evaluate"
 
 
@@ -137,7 +137,7 @@ def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
 
 
 def _is_list(value: Value) -> bool:
-    """Whether it is what a control of unit `list` takes: a sequence of mappings, such as one for each disk."""
+    """True if a control of unit `list` takes it: a sequence of mappings, such as one for each disk."""
     return isinstance(value, Sequence) and not isinstance(value, str | bytes) and all(isinstance(item, Mapping) for item in value)
 
 
@@ -149,7 +149,7 @@ def _as(number: float, bound: float) -> float:
 def apply_revisions(
     decisions: Sequence[Decision], revisions: Iterable[object], plugin: str, snapshot: Snapshot, declarations: Declarations
 ) -> tuple[list[Decision], list[Revision], list[Problem]]:
-    """What is left after a plugin's reviewer, with only the revisions that make sense: on a decision that stands, and within bounds."""
+    """The decisions after a plugin's reviewer, with only the revisions that make sense: on a decision that stands, and within bounds."""
     given = [*revisions]
     if not given:
         return [*decisions], [], []

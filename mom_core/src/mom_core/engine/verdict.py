@@ -82,7 +82,7 @@ def _together(texts: Iterable[str]) -> str:
 
 
 class HeldConditions:
-    """What is said to be wrong, from cycle to cycle: the one place that knows since when, and for how long it is over."""
+    """The conditions that are said, from cycle to cycle: the one place that knows since when, and for how long it is over."""
 
     def __init__(self) -> None:
         self._held: dict[tuple[str, str], Said] = {}
@@ -139,7 +139,7 @@ def accepted(plugin: str, said: Iterable[Condition], problems: list[Problem]) ->
 
 
 def _why_useless(item: Condition) -> str:
-    """What about a condition cannot be worked with; empty if nothing is."""
+    """The reason why a condition cannot be worked with; empty if it can."""
     texts: tuple[object, ...] = (item.name, item.message, item.why, item.cure)
     if not all(isinstance(text, str) for text in texts) or not item.name or not item.message:
         return "a condition needs a name and a message, and nothing but texts in them"
@@ -152,7 +152,7 @@ def _why_useless(item: Condition) -> str:
 
 
 def own_conditions(plugins: Iterable[PluginReport], guests_unknown: str, ledger: Sequence[Condition]) -> list[Condition]:
-    """What the core itself sees: plugins that do not work, guests that are not listed, changes that cannot be remembered."""
+    """The conditions that the core itself sees: plugins that do not work, guests that are not listed, changes that cannot be remembered."""
     conditions = [*ledger]
     if guests_unknown:
         conditions.append(

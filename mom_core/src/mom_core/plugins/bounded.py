@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class CallResult(Generic[T]):
-    """What came of a call: its result, or the exception of any kind that ended it. `error` is None if it went well."""
+    """The end of a call: its result, or the exception of any kind that ended it. `error` is None if it went well."""
 
     value: T | None = None
     error: BaseException | None = None

@@ -108,7 +108,7 @@ def absent(extra: str = "all") -> list[str]:
 
 
 def how_to_install(*names: str) -> str:
-    """What to do to get distributions of this project's own: from where mom-core came, as any user can register a name on an index."""
+    """The way to get distributions of this project's own: from where mom-core came, as any user can register a name on an index."""
     folders = [Path(_origin("mom-core")).parent / name.replace("-", "_") for name in names]
     if all(folder.is_absolute() and folder.is_dir() for folder in folders):
         return f"`pip install {' '.join(shlex.quote(str(folder)) for folder in folders)}`"
@@ -169,7 +169,7 @@ class Installed:
 
 
 def installed(group: str) -> Installed:
-    """What all installed distributions have in an entry-point group. One whose metadata is broken takes nothing away from the others."""
+    """All installed distributions' entries in an entry-point group. One whose metadata is broken takes nothing away from the others."""
     importlib.invalidate_caches()  # a running daemon reloads: what was installed since it started counts
     entries: dict[str, list[Entry]] = {}
     unreadable: dict[str, str] = {}
@@ -203,7 +203,7 @@ def on_core(requirements: Iterable[str]) -> list[str]:
 
 
 def _requires(one: Distribution) -> list[str]:
-    """What a distribution requires of mom-core. Only what stands above its description is read: to parse all of it takes milliseconds."""
+    """A distribution's requirements on mom-core. Only what stands above its description is read: to parse all takes milliseconds."""
     head = (one.read_text("METADATA") or "").partition("\n\n")[0]
     return on_core(re.findall(r"^Requires-Dist:(.*)$", head, re.IGNORECASE | re.MULTILINE))
 
@@ -247,7 +247,7 @@ def load_entries(wanted: Mapping[str, Entry]) -> dict[str, LoadedPlugin | Plugin
 
 
 def _built_for_another_core(entry: Entry) -> PluginError | None:
-    """What is wrong when its distribution requires another mom-core than this one; what it does not say is not held against it."""
+    """The error when its distribution requires another mom-core than this one; what it does not say is not held against it."""
     try:
         stated = [text for text in entry.requires() if text != f"mom-core=={__version__}"]
         if not stated:

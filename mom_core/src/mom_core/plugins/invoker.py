@@ -91,7 +91,7 @@ class PluginWorker:
 
     @property
     def hung(self) -> bool:
-        """Whether a call that was given up on has not come back yet."""
+        """True if a call that was given up on has not come back yet."""
         return self._current is not None and self._current.abandoned and not self._current.done.is_set()
 
     def why_not(self, hook: str) -> str:
@@ -173,7 +173,7 @@ class PluginWorker:
         return answer.value
 
     def wait_until_free(self, until: float) -> bool:
-        """Whether an abandoned call has come back by the monotonic time `until`."""
+        """True if an abandoned call has come back by the monotonic time `until`."""
         current = self._current
         if current is not None and not current.done.wait(max(0.0, until - time.monotonic())):
             return False

@@ -69,7 +69,7 @@ class Plugin:
         return self.configured.name
 
     def declared_as(self, kind: type[Spec]) -> list[Spec]:
-        """What it declares of one kind."""
+        """Its declarations of one kind."""
         return [one for one in self.declared if isinstance(one, kind)]
 
     def error(self, message: str, hint: str | None = None) -> PluginError:
@@ -284,7 +284,7 @@ def _new(
 
 
 def guarded(errors: list[PluginError], plugin: Plugin, step: Callable[[Plugin], None]) -> bool:
-    """Whether a step with a plugin succeeds; what is wrong with it otherwise is one of the errors."""
+    """True if a step with a plugin succeeds; what is wrong with it otherwise is one of the errors."""
     try:
         step(plugin)
     except PluginError as error:
@@ -382,7 +382,7 @@ def _is_name(name: object) -> bool:
 
 
 def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Declarations = NOTHING_DECLARED) -> Declarations:
-    """What plugins declare together; `errors` gets what their declarations have against each other.
+    """The declarations of plugins together; `errors` gets what their declarations have against each other.
 
     :param declared: fields and controls that are known besides, and before them
     """
@@ -429,7 +429,7 @@ def _derived(plugin: Plugin, snapshot: Snapshot) -> Derived:
 
 
 def explainers_of(plugins: Iterable[LoadedPlugin]) -> Mapping[str, Callable[[], object]]:
-    """What makes the explainers of these plugins, by plugin."""
+    """The makers of these plugins' explainers, by plugin."""
     return {plugin.name: make for plugin in plugins if (make := getattr(plugin.plugin_class, "mom_explainer", None)) is not None}
 
 
@@ -453,7 +453,7 @@ def _prepared(errors: list[PluginError], plugin: Plugin) -> Callable[[], None] |
 
 
 def _services(plugins: Iterable[Plugin]) -> dict[object, tuple[Any, ...]]:
-    """What the plugins offer, by protocol."""
+    """The plugins' offers, by protocol."""
     services: dict[object, tuple[Any, ...]] = {}
     for plugin in plugins:
         for kind, offer in plugin.services.items():
@@ -462,7 +462,7 @@ def _services(plugins: Iterable[Plugin]) -> dict[object, tuple[Any, ...]]:
 
 
 def _take_offers(offers: dict[object, object], work: Callable[[], object]) -> None:
-    """What a plugin offers, if each object has all that its protocol asks for. Raises `MomError`. To look at an object may run its code."""
+    """Take in offers, if each object has all that its protocol asks for. Raises `MomError`. To look at an object may run its code."""
     answer = work()
     if not isinstance(answer, Mapping):
         raise MomError(f"it must return a mapping of protocols to objects, not a {type(answer).__name__}")

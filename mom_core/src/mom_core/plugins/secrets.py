@@ -75,7 +75,7 @@ def without_secrets(text: str) -> str:
 
 
 def names_secret(name: str, value: object) -> bool:
-    """Whether a setting of this name holds a secret by the look of it. A path is none: what is in its file is."""
+    """True if a setting of this name holds a secret by the look of it. A path is none: what is in its file is."""
     return isinstance(value, str) and value != "" and not value.startswith("/") and _SECRET_NAME.search(name) is not None
 
 
@@ -127,7 +127,7 @@ def secrets_in(settings: object) -> Iterator[str]:
 
 
 def _called_secrets(settings: object) -> Iterator[str]:
-    """What settings hold under names that say that it is secret, as a whole and word by word."""
+    """The texts that settings hold under names that say that they are secret, as a whole and word by word."""
     for name, value in _leaves(settings):
         assigned = _ASSIGNED.fullmatch(value) if isinstance(value, str) else None
         if assigned and names_secret("key", assigned[1]):

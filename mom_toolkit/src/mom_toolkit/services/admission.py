@@ -23,7 +23,7 @@ class Donor:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Whether guests fit, and why. Sizes in KiB.
+    """The answer whether guests fit, and why. Sizes in KiB.
 
     `fits` is how many of those guests there could be now, counted up to 10,000; `guarantee_kib` is what each is promised.
     `reasons` are sentences for an operator, those against it first. `donors` are the guests that would have to give for it: when the
@@ -46,7 +46,7 @@ class Admissions(Protocol):
     """Who knows whether guests fit. Any thread may call this."""
 
     def admission(self, memory_kib: int, sla_class: str = "", count: int = 1) -> Admission:
-        """Whether `count` more guests of so much memory and of this class fit without breaking a promise, by the last cycle.
+        """Say whether `count` more guests of so much memory and of this class fit without breaking a promise, by the last cycle.
 
         Nothing is kept for them by asking: that is what `Reservations` is for, and what is reserved counts here.
         Raises `MomError` for a class that does not exist, for what makes no sense, and while nothing is known of the host.

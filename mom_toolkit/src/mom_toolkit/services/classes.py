@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 @runtime_checkable
 class ClassFiles(Protocol):
-    """What reads service classes from a file that may change at any time. Any thread may call this; wait for nothing."""
+    """A reader of service classes from a file that may change at any time. Any thread may call this; wait for nothing."""
 
     def why_unused(self, path: Path) -> str:
         """Why the classes of that file are not in force, by the last look at it; empty: they are."""

@@ -38,7 +38,7 @@ class MoveProgress:
 
 @runtime_checkable
 class GuestMoves(Protocol):
-    """What moves guests to other hosts. Any thread may call this; wait for nothing."""
+    """The mover of guests to other hosts. Any thread may call this; wait for nothing."""
 
     @property
     def control(self) -> str:
@@ -46,7 +46,7 @@ class GuestMoves(Protocol):
         ...
 
     def mover(self) -> Mover | None:
-        """What moves guests here: the first of several; None: nothing does, or that is not known yet."""
+        """The mover here: the first of several; None: there is none, or that is not known yet."""
         ...
 
     def why_stays(self, guest: Guest) -> str:
@@ -60,12 +60,12 @@ class GuestMoves(Protocol):
 
 @runtime_checkable
 class HostDrain(Protocol):
-    """What empties this host, or evens out a fleet, because the operator says so: such moves need no class that allows them everywhere, and
-    are not counted.
+    """The emptying of this host, or evening out of a fleet, because the operator says so: such moves need no class that allows them
+    everywhere, and are not counted.
 
     Any thread may call this; wait for nothing.
     """
 
     def is_ordered(self, decision: Decision) -> bool:
-        """Whether that was decided so, with just this value."""
+        """True if that was decided so, with just this value."""
         ...

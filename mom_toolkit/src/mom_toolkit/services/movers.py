@@ -17,7 +17,7 @@ from mom_toolkit.destination import Destination
 
 @dataclass(frozen=True, slots=True)
 class MoverAbilities:
-    """What a mover can do.
+    """The abilities of a mover.
 
     :param live: whether the guest works on while it is moved; None: that is not known, and not counted on
     :param chooses: whether it takes `ANYWHERE`, and chooses the host itself
@@ -78,7 +78,7 @@ class Mover(Protocol):
 
     @property
     def abilities(self) -> MoverAbilities:
-        """What it can do."""
+        """Its abilities."""
         ...
 
     def why_not(self, destination: Destination) -> str:

@@ -8,7 +8,7 @@ from mom_core import Guest
 
 
 class Promises(Protocol):
-    """What a guest is promised, found from what one snapshot says of it: also of an older snapshot, and in the first cycle.
+    """The promises to a guest, found from what one snapshot says of it: also of an older snapshot, and in the first cycle.
 
     Called for each guest in each cycle, from any thread, also before `mom_setup`: wait for nothing.
     """
