@@ -123,7 +123,7 @@ def test_doctor_says_where_every_user_may_connect(serve: Serve, monkeypatch: pyt
     [(0, set(), Right.CHANGE), (9, {5}, Right.READ), (9, {6}, Right.CHANGE), (9, {5, 6}, Right.CHANGE), (9, {7}, Right.NOTHING)],
 )
 def test_the_largest_right_counts(user: int, groups: set[int], right: Right) -> None:
-    access = LocalAccess(frozenset({5}), frozenset({6}))
+    access = LocalAccess(5, 6)
     assert access.peer(Credentials(1, user, frozenset(groups))).right is right
 
 

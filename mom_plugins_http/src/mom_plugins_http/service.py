@@ -92,12 +92,11 @@ class Service:
 
     def _doors(self) -> list[Door]:
         settings, path = self._settings, self._path
-        read = frozenset() if settings.read_group is None else frozenset({group_id(settings.read_group)})
-        change = frozenset() if settings.change_group is None else frozenset({group_id(settings.change_group)})
-        permissions = socket_permissions(next(iter(read), None), next(iter(change), None))
-        doors = [Door(lambda: self._listen(path, permissions), LocalAccess(read, change))]
+        read, change = (None if name is None else group_id(name) for name in (settings.read_group, settings.change_group))
+        permissions, access = socket_permissions(read, change), LocalAccess(read, change)
+        doors = [Door(lambda: self._listen(path, permissions), access)]
         if (page := self._page_path()) is not None:
-            doors.append(Door(lambda: self._listen(page, permissions), LocalAccess(read, change), keyed=True))
+            doors.append(Door(lambda: self._listen(page, permissions), access, keyed=True))
         if settings.tcp is not None:
             address = Address.parse(settings.tcp.listen)
             doors.append(Door(lambda: listen(address, ours=self._replaces), tls=self._tls))

@@ -82,10 +82,8 @@ class Api:
                 self._arriving.end(call.arriving)
         except ProblemError as error:
             return error.response()
-        except UnitError as error:
-            return ProblemError(400, error.message, error.hint).response()
         except MomError as error:
-            return ProblemError(409, error.message, error.hint).response()
+            return ProblemError(400 if isinstance(error, UnitError) else 409, error.message, error.hint).response()
         except Exception:  # a mistake of ours must not take the server along, nor tell a client how mom is made
             self._context.log.exception("%s %s failed", route.method, route.path)
             return ProblemError(500, "mom made a mistake while it answered", "mom's log says more; please report it").response()
@@ -108,7 +106,7 @@ class Api:
             peer = replace(peer, name=who, right=right)
         if peer.right >= route.right:
             return peer
-        self._refusals.note(peer.name, f"{route.method} {route.path}", peer=peer.name.partition(",")[0])
+        self._refusals.note(peer.name, f"{route.method} {route.path}")
         raise ProblemError(403, f"{peer.name} may not do this", self._needed(route.right, local=peer.local))
 
     def _refuse_other_sites(self, request: Request, route: Route, peer: Peer) -> None:
@@ -122,7 +120,7 @@ class Api:
             hint = f"call it by one of its names: {', '.join(self._hosts)}; `hosts` of the plugin http adds others"
         if not good:
             why = "a request that is meant for another site, or was sent by one"
-            self._refusals.note(peer.name, why, peer=peer.name.partition(",")[0])
+            self._refusals.note(peer.name, why)
             raise ProblemError(403, "this request is meant for another site, or was sent by one", hint)
 
     def _right(self, request: Request, peer: Peer) -> tuple[Right, str]:
@@ -141,10 +139,9 @@ class Api:
         what, hint = "token", "send `Authorization: Bearer TOKEN` with one of the tokens that the plugin http is configured with"
         if peer.keyed:
             what, hint = "session of the page", "open the address that `mom page` prints on the host"
-        if request.headers.get("authorization", ""):
-            self._refusals.note(peer.name, f"a {what} that is not known", peer=peer.name.partition(",")[0])
-        else:
-            self._refusals.note(peer.name, f"a request without a {what}", logging.INFO, peer=peer.name.partition(",")[0])
+        given = request.headers.get("authorization", "")
+        why = f"a {what} that is not known" if given else f"a request without a {what}"
+        self._refusals.note(peer.name, why, logging.WARNING if given else logging.INFO)
         return ProblemError(401, f"no {what} that is known came with the request", hint, headers={"www-authenticate": "Bearer"})
 
     def _needed(self, right: Right, *, local: bool) -> str:

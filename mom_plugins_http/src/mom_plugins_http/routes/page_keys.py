@@ -6,7 +6,6 @@ page has a socket of its own, on which no client may do anything without a sessi
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import time
 from collections import Counter
@@ -19,7 +18,7 @@ from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 from mom_daemon import Seconds, described
 from mom_plugins_http.routes.bodies import JSON, BodyModel, read_body
 from mom_plugins_http.routes.route import ApiCall, Parameter, Route
-from mom_plugins_http.server.access import Peer, Right
+from mom_plugins_http.server.access import Peer, Right, bearer_digest, token_digest
 from mom_plugins_http.server.problems import ProblemError
 from mom_toolkit import ProcessStat, read_kernel_file
 
@@ -97,6 +96,7 @@ class PageKeys:
         self._proc = proc
         self._socket = socket
         self._clock = clock
+        # By digests: to find one tells nothing of a secret of 192 bits or more.
         self._keys: dict[bytes, _Granted] = {}
         self._sessions: dict[bytes, _Granted] = {}
 
@@ -140,7 +140,7 @@ class PageKeys:
 
     def session_for(self, key: str) -> str | None:
         """The token of a new session, for a key that works no more from now on; None where it does not work. Raises `ProblemError`."""
-        granted = self._keys.pop(_digest(key), None)
+        granted = self._keys.pop(token_digest(key), None)
         if granted is None or not self._lasts(granted):
             return None
         token = secrets.token_urlsafe(32)
@@ -149,8 +149,7 @@ class PageKeys:
 
     def session(self, authorization: str) -> tuple[Right, str] | None:
         """The right of a session and whom its key was given to, by the header `Authorization`; None where there is no such session."""
-        kind, _, token = authorization.partition(" ")
-        granted = self._sessions.get(_digest(token.strip())) if kind.lower() == "bearer" else None
+        granted = self._sessions.get(bearer_digest(authorization))
         return None if granted is None or not self._lasts(granted) else (granted.right, granted.who)
 
     def _lasts(self, granted: _Granted) -> bool:
@@ -174,9 +173,4 @@ class PageKeys:
             if kept[gone].right > granted.right:
                 raise ProblemError(503, "others have all pages that mom keeps", "end one of them: ^C at its mom page")
             del kept[gone]
-        kept[_digest(secret)] = granted
-
-
-def _digest(secret: str) -> bytes:
-    """The key of the table: to find it tells nothing of a secret of 192 bits or more."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+        kept[token_digest(secret)] = granted

@@ -10,7 +10,8 @@ from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from typing import Final, cast
 
 from mom_cli import Explainers
@@ -149,10 +150,6 @@ class Totals:
         self.revisions.update(revision.before.control for revision in report.revisions)
         self.outcomes.update((outcome.decision.control, outcome.status.value) for outcome in report.outcomes)
 
-    def copy(self) -> Totals:
-        """As it is now."""
-        return Totals(self.cycles, self.seconds, self.woken, self.decisions.copy(), self.revisions.copy(), self.outcomes.copy())
-
 
 @dataclass(frozen=True, slots=True)
 class ReportView:
@@ -239,7 +236,7 @@ class Published:
         self.explainers.use(declarations.explainers)
         self.explainers.take(report)
         together = self._samples[-1].together
-        self.view = ReportView(report, declarations, self._totals.copy(), together, policies, state or EngineState())
+        self.view = ReportView(report, declarations, deepcopy(self._totals), together, policies, state or EngineState())
 
     def done(self) -> Sequence[PastOutcome]:
         """Outcomes of past cycles, the newest cycle first."""
@@ -261,7 +258,7 @@ class Published:
                 break
             kept += len(sample.guests.places)
             if kept > KEPT_GUEST_SAMPLES:
-                self._samples[index] = CycleSample(sample.number, sample.time, sample.duration, sample.host, None, sample.together)
+                self._samples[index] = replace(sample, guests=None)
 
 
 def _sum(column: array[float] | None) -> float | None:

@@ -12,7 +12,7 @@ import socket
 from array import array
 from asyncio.trsock import TransportSocket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -74,17 +74,17 @@ def credentials(sock: socket.socket | TransportSocket) -> Credentials:
 
 @dataclass(frozen=True, slots=True)
 class LocalAccess:
-    """Who may do what through the unix socket, by group ids: root and mom's own user may change everything."""
+    """Who may do what through the unix socket, by the numbers of groups: root and mom's own user may change everything."""
 
-    read: frozenset[int] = field(default_factory=frozenset)
-    change: frozenset[int] = field(default_factory=frozenset)
+    read: int | None = None
+    change: int | None = None
 
     def peer(self, found: Credentials) -> Peer:
         """The peer, with its right."""
-        if found.user in {0, os.geteuid()} or found.groups & self.change:
+        if found.user in {0, os.geteuid()} or self.change in found.groups:
             right = Right.CHANGE
         else:
-            right = Right.READ if found.groups & self.read else Right.NOTHING
+            right = Right.READ if self.read in found.groups else Right.NOTHING
         return Peer(f"user {_user_name(found.user)}, process {found.process}", right, local=True, process=found.process)
 
 
@@ -123,21 +123,22 @@ class Tokens:
     """Who may do what through TCP: who knows a token may do what it is for. Only digests are kept."""
 
     def __init__(self, tokens: Mapping[Right, str]) -> None:
-        self._digests = [(right, _digest(token)) for right, token in sorted(tokens.items(), reverse=True)]
+        self._digests = [(right, token_digest(token)) for right, token in sorted(tokens.items(), reverse=True)]
 
     def right(self, authorization: str) -> Right:
         """The right that the header `Authorization` gives."""
-        kind, _, token = authorization.partition(" ")
-        if kind.lower() != "bearer":
-            return Right.NOTHING
-        given = _digest(token.strip())
-        for right, digest in self._digests:
-            if hmac.compare_digest(given, digest):
-                return right
-        return Right.NOTHING
+        given = bearer_digest(authorization)
+        return next((right for right, digest in self._digests if hmac.compare_digest(given, digest)), Right.NOTHING)
 
 
-def _digest(token: str) -> bytes:
+def bearer_digest(authorization: str) -> bytes:
+    """The digest of the token in the header `Authorization`; empty where it has none."""
+    kind, _, token = authorization.partition(" ")
+    return token_digest(token.strip()) if kind.lower() == "bearer" else b""
+
+
+def token_digest(token: str) -> bytes:
+    """All that is kept of a token."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
 
 

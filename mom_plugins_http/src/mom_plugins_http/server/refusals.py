@@ -37,17 +37,16 @@ class RefusalLog:
         self._lines = 0
         self._left_out = 0
 
-    def note(self, who: str, why: str, level: int = logging.WARNING, *, peer: str = "") -> None:
+    def note(self, who: str, why: str, level: int = logging.WARNING) -> None:
         """A request was refused.
 
-        :param who: as the log names the peer
+        :param who: as the log names the peer: what tells peers apart, and perhaps more after a comma
         :param why: what was refused, or for what reason; one of a few texts
-        :param peer: what tells peers apart, where `who` says more
         """
-        now = self._clock()
+        now, key = self._clock(), (who.partition(",")[0], why)
         if now - self._began >= EVERY_SECONDS:
             self._begin(now)
-        told = self._told.get((peer or who, why))
+        told = self._told.get(key)
         if told is not None and now - told.at < EVERY_SECONDS:
             told.silent += 1
             return
@@ -56,7 +55,7 @@ class RefusalLog:
             return
         self._lines += 1
         more = f" ({told.silent} more since this was logged last)" if told is not None and told.silent else ""
-        self._told[peer or who, why] = _PeerRefusals(now)
+        self._told[key] = _PeerRefusals(now)
         self._log.log(level, "refused to %s: %s%s", who, why, more)
 
     def _begin(self, now: float) -> None:
