@@ -276,6 +276,12 @@ class Evaluation:
         if right.__class__ is list:
             self.charge(min(self._weigh(left), self._weigh(right)) >> 2)
 
+    def lists_compared(self, *values: Any_) -> None:
+        """Count the comparison of several values, of which some may be lists."""
+        for value in values:
+            if value.__class__ is list:
+                self.charge(self._weigh(value) >> 2)
+
     def iterate(self, value: Any_) -> Any_:
         """The elements that `with` goes over."""
         kind = value.__class__
@@ -413,12 +419,18 @@ class Evaluation:
 
     def control(self, name: Hashable) -> dict[str, tuple[Host | Guest, Any_, int]]:
         """The requests for one control, by entity id."""
-        requests = self.controls.get(name)
-        if requests is None:
-            if len(self.controls) >= self.limits.names:
-                raise Trouble("limit", f"more than {self.limits.names} different controls")
-            requests = self.controls[name] = {}
-        return requests
+        return self._of_name(self.controls, name, "controls")
+
+    def variable(self, name: Hashable) -> dict[str, Any_]:
+        """The notes of one name, by entity id."""
+        return self._of_name(self.variables, name, "notes")
+
+    def _of_name(self, stored: dict[Hashable, dict[str, Any_]], name: Hashable, what: str) -> dict[str, Any_]:
+        if name not in stored:
+            if len(stored) >= self.limits.names:
+                raise Trouble("limit", f"more than {self.limits.names} different {what}")
+            stored[name] = {}
+        return stored[name]
 
     def do_control(self, entity: Host | Guest, name: Any_, value: Any_, site: int) -> None:
         """`Control`."""
@@ -426,18 +438,8 @@ class Evaluation:
 
     def do_getcontrol(self, entity: Host | Guest, name: Any_) -> Any_:
         """`GetControl`."""
-        requests = self.controls.get(name)
-        found = None if requests is None else requests.get(entity.id if isinstance(entity, Guest) else HOST_ID)
+        found = self.controls.get(name, {}).get(entity.id if isinstance(entity, Guest) else HOST_ID)
         return None if found is None else found[1]
-
-    def variable(self, name: Hashable) -> dict[str, Any_]:
-        """The notes of one name, by entity id."""
-        notes = self.variables.get(name)
-        if notes is None:
-            if len(self.variables) >= self.limits.names:
-                raise Trouble("limit", f"more than {self.limits.names} different notes")
-            notes = self.variables[name] = {}
-        return notes
 
     def do_setvar(self, entity: Host | Guest, name: Any_, value: Any_) -> None:
         """`SetVar`."""
@@ -445,8 +447,7 @@ class Evaluation:
 
     def do_getvar(self, entity: Host | Guest, name: Any_) -> Any_:
         """`GetVar`."""
-        notes = self.variables.get(name)
-        return None if notes is None else notes.get(entity.id if isinstance(entity, Guest) else HOST_ID)
+        return self.variables.get(name, {}).get(entity.id if isinstance(entity, Guest) else HOST_ID)
 
     def do_remember(self, entity: Host | Guest, name: Any_, value: Any_) -> None:
         """`Remember`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 from mom_plugins_policy.language.compiling.code import ENTITIES, NUMBERS, SCALARS, Expression, joined, known
 from mom_plugins_policy.language.compiling.entities import EntityAccess
@@ -11,7 +12,6 @@ from mom_plugins_policy.language.words.functions import BUILTINS, FUNCTIONS, OPE
 from mom_plugins_policy.language.words.word import covers
 
 _GUARDED_SIZE = 64  # how many inputs' sizes a value may add up to before it is checked
-_MANY = 4  # arguments of min and max that are compared one by one
 _PYTHON = {"lt": "<", "gt": ">", "lte": "<=", "gte": ">=", "eq": "==", "neq": "!="}
 
 
@@ -124,32 +124,13 @@ class Operations(EntityAccess):
     def _extreme(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
         if len(values) == 1:
             return values[0]
-        sign = "<" if _word_of(form) == "max" else ">"
-        if len(values) > 2 or self.program.lists:
+        if self.program.lists and not all(value.type in SCALARS or value.type == "str" for value in values):
             values = [self.spilled(value) for value in values]
-        if len(values) > _MANY and not self.program.lists:
-            helper = "largest" if sign == "<" else "smallest"
-            text = self.marked(form, f"{helper}({', '.join(value.text for value in values)})", list(zip(arguments, values, strict=True)))
-            return Expression(
-                text, "any" if any(value.type not in NUMBERS for value in values) else "num", size=max(v.size for v in values)
-            )
-        best, which = values[0], arguments[0]
-        for argument, value in zip(arguments[1:], values[1:], strict=True):
-            pair = self._compared(form, (best, value))
-            texts: list[str] = []
-            names: list[str] = []
-            for each in pair:
-                names.append(each.text if each.named else self._new("t"))
-                texts.append(each.text if each.named else f"({names[-1]} := {each.text})")
-            operands = [(argument, value)] if which is form else [(which, best), (argument, value)]
-            test = self.marked(form, f"{texts[0]} {sign} {texts[1]}", operands)
-            text = f"({names[1]} if {test} else {names[0]})"
-            best = Expression(text, joined(pair[0].type, pair[1].type), size=max(pair[0].size, pair[1].size))
-            best.safe = all(one.safe and one.type in NUMBERS for one in pair)
-            which = form
-            if len(values) > 2:
-                best = self.spilled(best)
-        return best
+            self.emit(self.marked(form, self._helper("lists_compared", *(value.text for value in values))))
+        helper = "largest" if _word_of(form) == "max" else "smallest"
+        text = self.marked(form, f"{helper}({', '.join(value.text for value in values)})", list(zip(arguments, values, strict=True)))
+        safe = all(value.safe and value.type in NUMBERS for value in values)
+        return Expression(text, reduce(joined, (value.type for value in values)), size=max(value.size for value in values), safe=safe)
 
     def _null(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
         return self._all_of(values, _null_test)
