@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mom_core import HOST_ID, Guest, Host, Snapshot
-from mom_plugins_policy.language.errors import Trouble
+from mom_plugins_policy.language.errors import Trouble, kind_of
 from mom_plugins_policy.language.syntax import Form, FormKind
 from mom_plugins_policy.language.values import Disk, Function, Guests, Record, requested
 from mom_plugins_policy.language.words.forms import SPECIAL_FORMS
@@ -52,9 +52,7 @@ class Plain:
         ]
         self.functions: dict[str, tuple[list[str], Form]] = {}
         self.depth = 0
-        self.controls: dict[tuple[str, Any], Any] = {}
-        self.notes: dict[tuple[str, Any], Any] = {}
-        self.remembered: dict[tuple[str, Any], Any] = {}
+        self.stored: dict[str, dict[tuple[str, Any], Any]] = {word.store: {} for word in ENTITY_METHODS.values()}
         self.disks: dict[str, Any] = {}
         self.failed: set[str] = set()
         self.errors: list[tuple[str, int, int, str | None]] = []
@@ -72,7 +70,7 @@ class Plain:
 
     def decisions(self) -> dict[tuple[str, str], Any]:
         lost = self.failed | ({HOST_ID} if self.stopped else set())
-        return {key: value for key, value in self.controls.items() if value is not None and key[0] not in lost}
+        return {key: value for key, value in self.stored["control"].items() if value is not None and key[0] not in lost}
 
     def _report(self, error: PlainError, guest: str | None) -> None:
         assert error.form is not None
@@ -149,18 +147,8 @@ class Plain:
             if error.form is None:
                 error.form = form
             raise
-        except TypeError:
-            raise PlainError("type", form) from None
-        except ZeroDivisionError:
-            raise PlainError("zero-division", form) from None
-        except (OverflowError, ValueError):
-            raise PlainError("range", form) from None
-        except Trouble as error:
-            raise PlainError(error.kind, form) from None
-        except MemoryError:
-            raise PlainError("limit", form) from None
-        except RecursionError:  # Python's own limit comes before ours where calls are nested in other forms
-            raise PlainError("recursion", form) from None
+        except (TypeError, ArithmeticError, ValueError, MemoryError, RecursionError, Trouble) as error:
+            raise PlainError(kind_of(error), form) from None  # Python's own limit comes before ours where calls are nested in other forms
 
     def sequence(self, form: Form, items: list[Form]) -> Any:
         if not items:
@@ -257,11 +245,7 @@ class Plain:
     def special_defvar(self, form: Form, name: Form, value: Form) -> Any:
         if name.kind is not FormKind.NAME:
             raise PlainError("malformed")
-        return self.scopes[-1].setdefault(name.name, self.eval(value)) if name.name not in self.scopes[-1] else self._kept(name, value)
-
-    def _kept(self, name: Form, value: Form) -> Any:
-        self.eval(value)
-        return self.scopes[-1][name.name]
+        return self.scopes[-1].setdefault(name.name, self.eval(value))
 
     def special_set(self, form: Form, name: Form, value: Form) -> Any:
         if name.kind is not FormKind.NAME:
@@ -328,22 +312,13 @@ class Plain:
                     return self.io_tune(entity)
                 return entity.fields.get(values[0], values[1] if len(values) > 1 else None)
             return self.mean(entity, values[0])
-        if name == "Control":
-            self.controls[key] = requested(values[1])
-            return None
-        if name == "GetControl":
-            return self.controls.get(key)
-        if name == "SetVar":
-            self.notes[key] = values[1]
-            return None
-        if name == "GetVar":
-            return self.notes.get(key)
-        if name == "Remember":
-            if not self.keepable(values[1]):
+        word = ENTITY_METHODS[name]
+        if word.writes:
+            if word.store == "memory" and not self.keepable(values[1]):
                 raise PlainError("type")
-            self.remembered[key] = values[1]
+            self.stored[word.store][key] = requested(values[1]) if word.store == "control" else values[1]
             return None
-        found = self.remembered.get(key)
+        found = self.stored[word.store].get(key)
         return found if found is not None else values[1] if len(values) > 1 else None
 
     def keepable(self, value: Any) -> bool:

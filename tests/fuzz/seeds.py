@@ -4,62 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from runpy import run_path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 
-TEXTS: Final[Mapping[str, Sequence[bytes]]] = {
-    "xmlrpc_call": [
-        b"<?xml version='1.0'?><methodCall><methodName>getStatistics</methodName><params></params></methodCall>",
-        b"<methodCall><methodName>setNamedPolicy</methodName><params><param><value><string>50_main_</string></value></param>"
-        b"<param><value>(+ 1 2)</value></param></params></methodCall>",
-    ],
-    "vdsm_stream": [
-        b'MESSAGE\ncontent-length:40\nsubscription:s\n\n{"jsonrpc":"2.0","id":"a","result":true}\0\n\nERROR\nmessage:no\\c\n\nbody\0',
-        b"CONNECTED\r\nversion:1.2\r\nheart-beat:0,0\r\n\r\n\0",
-    ],
-    "domain_xml": [
-        b"<domain type='kvm' id='1'><name>a</name><uuid>u</uuid><memory unit='KiB'>1048576</memory><currentMemory>524288</currentMemory>"
-        b"<memtune><hard_limit unit='KiB'>1</hard_limit></memtune>"
-        b"<cputune><shares>1024</shares><quota>-1</quota></cputune>"
-        b"<devices><memballoon model='virtio' autodeflate='on' freePageReporting='on'><stats period='5'/></memballoon>"
-        b"<hostdev type='pci'/><memory model='virtio-mem'><target><size unit='KiB'>1</size></target></memory>"
-        b"<disk type='file'><source file='/a'/>"
-        b"<target dev='vda'/><iotune><total_iops_sec>1</total_iops_sec></iotune></disk></devices></domain>"
-    ],
-    "monitor": [
-        b'{"QMP": {"version": {}, "capabilities": ["oob"]}}\r\n{"return": {}, "id": 0}\r\n{"return": {"name": "web"}, "id": 1}\r\n'
-        b'{"return": {"UUID": "7e1d3c1a-93a7-4d0c-a7f5-0d9f3a1b0c01"}, "id": 2}\r\n'
-        b'{"return": {"base-memory": 268435456, "plugged-memory": 0}, "id": 3}\r\n{"return": [{"type": "virtio-mem", "data": {"id": "m",'
-        b' "size": 1048576, "requested-size": 0, "max-size": 2097152, "block-size": 2097152}}], "id": 4}\r\n{"return": [{}], "id": 5}\r\n'
-        b'{"return": [{"name": "balloon0", "type": "child<virtio-balloon-pci>"}], "id": 6}\r\n{"return": [], "id": 7}\r\n'
-        b'{"id": 8, "error": {"class": "GenericError", "desc": "no"}}\r\n',
-        b'{"QMP": {"version": {}}}\r\n{"return": {}, "id": 0}\r\n{"event": "STOP"}\r\n{"return": {"status": "running"}, "id": 1}\r\n'
-        b'{"return": {"status": "active"}, "id": 2}\r\n{"return": {"actual": 134217728}, "id": 3}\r\n{"return": {"stats":'
-        b' {"stat-total-memory": 134217728, "stat-available-memory": 18446744073709551615, "stat-swap-in": 0}, "last-update": 1999999999},'
-        b' "id": 4}\r\n{"return": 1, "id": 5}\r\n',
-        b"qemu\0-name\0guest=web,debug-threads=on\0-smbios\0type=1,uuid=7e1d3c1a-93a7-4d0c-a7f5-0d9f3a1b0c01\0",
-    ],
-    "guest_definition": [
-        b"#a web server\nballoon: 1024\nboot: order=scsi0\nlock: migrate\nmemory: 4096\nname: web\nshares: 2000\ntags: class-gold;web\n"
-        b"[snap1]\nmemory: 2048\n",
-        b"memory: current=2048\nballoon: 0\nshares: 0\n",
-    ],
-    "guest_daemon": [b"begin:TOKEN\nmem_available: 1048576\nmem_unused: 4096\nswap_in: 12\npsi_some_10: 0.12\nend:TOKEN\n"],
-    "guest_agent": [
-        b'{"return": {"version": "7.2", "supported_commands": [{"name": "guest-file-open", "enabled": true}]}}\n'
-        b'{"return": "host"}\n{"return": [{"used-bytes": 1, "total-bytes": 2, "mountpoint": "/", "type": "ext4"}]}\n{"return": 1000}\n',
-        b'{"error": {"class": "CommandNotFound", "desc": "disabled"}}\n',
-    ],
-    "vdsm_statistics": [
-        b'{"jsonrpc": "2.0", "id": "a", "result": {"vmId": "v", "status": "Up", "memUsage": "12", "cpuUser": "1.5", '
-        b'"balloonInfo": {"balloon_max": "1048576", "balloon_min": "1", "balloon_cur": "1048576"}, '
-        b'"memoryStats": {"mem_total": "1048576", "mem_unused": "4096", "swap_in": "0", "majflt": "1"}}}'
-    ],
-}
+GOOD: Final = Path(__file__).with_name("good")
+"""A folder for each target that reads something of which the repository has no example."""
 
 
 def requests() -> list[bytes]:
@@ -108,7 +61,7 @@ def state_files() -> list[bytes]:
 
 def write(folder: Path) -> None:
     """A folder for each target, with what it begins with."""
-    found: dict[str, list[bytes]] = {name: list(texts) for name, texts in TEXTS.items()}
+    found = {texts.name: [path.read_bytes() for path in sorted(texts.iterdir())] for texts in GOOD.iterdir()}
     found["policy"] = [
         path.read_bytes() for pattern in ("examples/**/*.policy", "mom_plugins_*/src/**/*.policy") for path in ROOT.glob(pattern)
     ]

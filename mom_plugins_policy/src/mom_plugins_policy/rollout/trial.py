@@ -18,7 +18,7 @@ _SHOWN: Final = 5  # errors of one evaluation
 
 
 class InForce(NamedTuple):
-    """What the policies in force came to in this cycle, without the controls that are ignored, and what went wrong in them."""
+    """The decisions of the policies in force in this cycle, without controls that are ignored, and what went wrong in them."""
 
     decisions: Sequence[Decision]
     errors: Sequence[Fault]
