@@ -28,30 +28,12 @@ def tree(text: str) -> list[object]:
     return [plain(form) for form in read("50_test", text)]
 
 
+LAID_OUT = [row.replace("⏎", "\n").split("  =>  ") for row in (Path(__file__).parent / "laid_out.txt").read_text().splitlines()]
+
+
 @pytest.mark.parametrize(
     ("text", "result"),
-    [
-        ("( if ( valid a )\tb   c )", "(if (valid a) b c)\n"),
-        ("{(defvar z 9)z}", "{ (defvar z 9) z }\n"),
-        ("(let [[p 4]]p)", "(let [[p 4]] p)\n"),
-        ("()[] {}", "() [] {}\n"),
-        ("(if (valid a)\n b\nc)", "(if (valid a)\n    b\n    c)\n"),
-        ("{\n1 }", "{\n    1 }\n"),
-        ("(max a\n(min b\nc) d\n)", "(max a\n    (min b\n        c) d\n)\n"),
-        ("(let ((a 1)\n(b 2))\nc)", "(let ((a 1)\n        (b 2))\n    c)\n"),
-        ("(f a   # one\n  bc  # two\n)", "(f a   # one\n    bc  # two\n)\n"),
-        ("(with Guests g {\n1\n2\n})", "(with Guests g {\n    1\n    2\n})\n"),
-        ("(if a\n{1 2}\n{3\n4})", "(if a\n    { 1 2 }\n    { 3\n        4 })\n"),
-        (
-            "# top\n\n(f a # first\nbc # second\n# third\n d) # last",
-            "# top\n\n(f a  # first\n    bc  # second\n    # third\n    d)  # last\n",
-        ),
-        ("(f (g a # c\n)\n)", "(f (g a  # c\n)\n)\n"),
-        ("\n\n1\n\n\n\n2\n(f\n\n\na\n\n)\n\n\n", "1\n\n2\n(f\n\n    a\n)\n"),
-        ('\ufeff# c\r\n(f "a\r\nb"\r\n c)\r\n', '# c\n(f "a\r\nb"\n    c)\n'),
-        (" \n\t\r\n", ""),
-        ("  # alone", "# alone\n"),
-    ],
+    [*LAID_OUT, ('\ufeff# c\r\n(f "a\r\nb"\r\n c)\r\n', '# c\n(f "a\r\nb"\n    c)\n'), (" \n\t\r\n", ""), ("  # alone", "# alone\n")],
 )
 def test_lines_are_indented_by_the_brackets_around_them(text: str, result: str) -> None:
     assert laid_out(text) == result

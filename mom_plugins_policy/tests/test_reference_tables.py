@@ -49,4 +49,4 @@ def test_row(place: str, expression: str, expected: str) -> None:
 
 
 def test_there_are_tables() -> None:
-    assert len(rows()) == 296
+    assert len(rows()) == 306
