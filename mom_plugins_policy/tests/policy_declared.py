@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from mom_core import ControlSpec, Declarations, FieldSpec, Scope, Unit
 
 HOST = {
@@ -28,11 +30,21 @@ CONTROLS = (
     ControlSpec("ksm_merge_across_nodes", Unit.FLAG, Scope.HOST, "nodes", "ksm_merge_across_nodes"),
 )
 
-DECLARED = Declarations(
-    fields={
+
+def declared(
+    host: Mapping[str, Unit] | None = None,
+    guest: Mapping[str, Unit] | None = None,
+    controls: Iterable[ControlSpec] = (),
+    policies: Mapping[str, str] | None = None,
+) -> Declarations:
+    """Declarations of fields in these units, and of controls that somebody has."""
+    fields = {
         (scope, name): FieldSpec(name, unit, scope, name)
-        for scope, fields in ((Scope.HOST, HOST), (Scope.GUEST, GUEST))
-        for name, unit in fields.items()
-    },
-    controls={spec.name: spec for spec in CONTROLS},
-)
+        for scope, units in ((Scope.HOST, host), (Scope.GUEST, guest))
+        for name, unit in (units or {}).items()
+    }
+    named = {spec.name: spec for spec in controls}
+    return Declarations(fields, named, dict.fromkeys(named, "someone"), policies or {})
+
+
+DECLARED = declared(HOST, GUEST, CONTROLS)

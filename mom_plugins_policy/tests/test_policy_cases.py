@@ -9,29 +9,24 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from policy_declared import declared
 from policy_verbs import Done, mom_policy
 
-from mom_core import ConfigError, ControlSpec, Decision, Declarations, Entity, FieldSpec, Scope, Unit
+from mom_core import ConfigError, ControlSpec, Decision, Entity, Scope, Unit
 from mom_plugins_policy.tools.cases import PolicyTest, cases_of, run_case
 from mom_plugins_policy.tools.cases.expected import expected_value
 from mom_plugins_policy.tools.snapshots import as_json, checked_form
 
-DECLARED = Declarations(
-    fields={
-        (scope, name): FieldSpec(name, unit, scope, "")
-        for scope, name, unit in (
-            (Scope.HOST, "mem_free", Unit.KIB),
-            (Scope.HOST, "ksm_profit", Unit.BYTES),
-            (Scope.GUEST, "size", Unit.KIB),
-            (Scope.GUEST, "swap_in", Unit.KIB_PER_SECOND),
-        )
-    },
-    controls={
-        "target": ControlSpec("target", Unit.KIB, Scope.GUEST, "", "size"),
-        "run": ControlSpec("run", Unit.FLAG, Scope.HOST, "", "mem_free"),
-        "ratio": ControlSpec("ratio", Unit.RATIO, Scope.GUEST, "", "size"),
-    },
-    policies={"50_default": '(with Guests g (if (valid g.size) (g.Control "target" (* 2 g.size)) nil))'},
+CONTROLS = (
+    ControlSpec("target", Unit.KIB, Scope.GUEST, "", "size"),
+    ControlSpec("run", Unit.FLAG, Scope.HOST, "", "mem_free"),
+    ControlSpec("ratio", Unit.RATIO, Scope.GUEST, "", "size"),
+)
+DECLARED = declared(
+    {"mem_free": Unit.KIB, "ksm_profit": Unit.BYTES},
+    {"size": Unit.KIB, "swap_in": Unit.KIB_PER_SECOND},
+    CONTROLS,
+    {"50_default": '(with Guests g (if (valid g.size) (g.Control "target" (* 2 g.size)) nil))'},
 )
 
 

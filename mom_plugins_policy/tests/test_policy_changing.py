@@ -6,18 +6,15 @@ import threading
 from pathlib import Path
 
 import pytest
+from policy_declared import declared
 
-from mom_core import ConfigError, ControlSpec, Decision, Declarations, FieldSpec, MomError, PluginContext, Scope, StateFile, Unit, Value
+from mom_core import ConfigError, ControlSpec, Decision, MomError, PluginContext, Scope, StateFile, Unit, Value
 from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyPlugin
 from mom_toolkit import PolicyConflict, PolicyRefused, PolicyTexts
 
-DECLARED = Declarations(
-    {(Scope.HOST, "free"): FieldSpec("free", Unit.KIB, Scope.HOST, "free")},
-    {"knob": ControlSpec("knob", Unit.COUNT, Scope.HOST, "knob", "free")},
-    {"knob": "someone"},
-    {"10_default": "(defvar level 1)"},
-)
+KNOB = ControlSpec("knob", Unit.COUNT, Scope.HOST, "knob", "free")
+DECLARED = declared({"free": Unit.KIB}, controls=[KNOB], policies={"10_default": "(defvar level 1)"})
 USE = '(Host.Control "knob" level)'
 
 
@@ -113,15 +110,6 @@ def test_files_that_are_read_again_stay_below_what_was_set(running: Running) -> 
     assert running.decided() == [20]
     running.policies.reset(who="a test")
     assert running.decided() == [30]
-
-
-def test_files_that_do_not_go_with_what_was_set_are_refused(running: Running) -> None:
-    (running.folder / "30_bad.policy").write_text("(")
-    with pytest.raises(ConfigError, match=r"30_bad\.policy:1:1"):
-        running.plugin.mom_reload()
-    with pytest.raises(PolicyRefused):
-        running.policies.reset(who="a test")
-    assert running.decided() == [1]
 
 
 def test_a_change_between_preparing_and_committing_a_reload_is_kept(running: Running) -> None:

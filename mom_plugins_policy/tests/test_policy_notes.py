@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from policy_declared import declared
 
-from mom_core import Decision, Declarations, FieldSpec, MomError, PluginContext, Problem, Scope, Snapshot, Unit
+from mom_core import Decision, MomError, PluginContext, Problem, Snapshot, Unit
 from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyPlugin
 from mom_toolkit import PolicyTexts
 
-FIELDS = {
-    (Scope.HOST, "free"): FieldSpec("free", Unit.KIB, Scope.HOST, "free"),
-    (Scope.GUEST, "size"): FieldSpec("size", Unit.KIB, Scope.GUEST, "size"),
-}
 COUNT = '(with Guests g { (g.Remember "n" (+ 1 (g.Recall "n" 0))) (g.Control "n" (g.Recall "n")) })'
 
 
@@ -32,7 +29,7 @@ def plugin(tmp_path: Path, text: str = COUNT) -> PolicyPlugin:
     tmp_path.mkdir(exist_ok=True)
     path = tmp_path / "mine.policy"
     path.write_text(text)
-    context = PluginContext(name="policy", state_directory=tmp_path / "state", declarations=Declarations(FIELDS))
+    context = PluginContext(name="policy", state_directory=tmp_path / "state", declarations=declared(guest={"size": Unit.KIB}))
     it = PolicyPlugin(PolicyPlugin.Settings(file=path), context)
     it.mom_setup()
     return it
@@ -48,18 +45,6 @@ def test_notes_last_across_cycles_and_restarts(tmp_path: Path) -> None:
     assert counted(it, guests("a", "b")) == {"a": 1, "b": 1}
     assert counted(it, guests("a", "b")) == {"a": 2, "b": 2}
     assert counted(plugin(tmp_path), guests("a", "b")) == {"a": 3, "b": 3}
-
-
-def test_notes_make_hysteresis(tmp_path: Path) -> None:
-    text = """
-    (defvar tight (Host.Recall "tight" 0))
-    (if tight (if (> Host.free 30) (set tight 0) 0) (if (< Host.free 20) (set tight 1) 0))
-    (Host.Remember "tight" tight)
-    (Host.Control "tight" tight)
-    """
-    it = plugin(tmp_path, text)
-    seen = [counted(it, snapshot(host={"free": free}))["host"] for free in (40, 25, 15, 25, 29, 31, 25)]
-    assert seen == [0, 0, 1, 1, 1, 0, 0]
 
 
 def test_notes_go_with_the_guest(tmp_path: Path) -> None:

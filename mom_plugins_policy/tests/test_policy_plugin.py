@@ -8,38 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from policy_declared import declared
 from pydantic import ValidationError
 
-from mom_core import (
-    ConfigError,
-    ControlSpec,
-    Decision,
-    Declarations,
-    FieldSpec,
-    PluginContext,
-    Problem,
-    Scope,
-    Severity,
-    Snapshot,
-    Unit,
-    Value,
-)
+from mom_core import ConfigError, ControlSpec, Decision, PluginContext, Problem, Scope, Severity, Snapshot, Unit, Value
 from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyPlugin, checks
 
-FIELDS = {
-    (Scope.HOST, "free"): FieldSpec("free", Unit.KIB, Scope.HOST, "free"),
-    (Scope.GUEST, "size"): FieldSpec("size", Unit.KIB, Scope.GUEST, "size"),
-}
-CONTROLS = {
-    "balloon_target": ControlSpec("balloon_target", Unit.KIB, Scope.GUEST, "balloon", "size"),
-    "knob": ControlSpec("knob", Unit.COUNT, Scope.HOST, "knob", "free"),
-    "share": ControlSpec("share", Unit.RATIO, Scope.HOST, "share", "free"),
-}
+CONTROLS = (
+    ControlSpec("balloon_target", Unit.KIB, Scope.GUEST, "balloon", "size"),
+    ControlSpec("knob", Unit.COUNT, Scope.HOST, "knob", "free"),
+    ControlSpec("share", Unit.RATIO, Scope.HOST, "share", "free"),
+)
 
 
 def plugin(tmp_path: Path, *, brought: Any = None, **settings: object) -> PolicyPlugin:
-    declarations = Declarations(FIELDS, CONTROLS, dict.fromkeys(CONTROLS, "someone"), brought or {})
+    declarations = declared({"free": Unit.KIB}, {"size": Unit.KIB}, CONTROLS, brought)
     context = PluginContext(name="policy", state_directory=tmp_path / "state", declarations=declarations)
     return PolicyPlugin(PolicyPlugin.Settings.model_validate(settings), context)
 

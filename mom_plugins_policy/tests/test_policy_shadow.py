@@ -5,16 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from policy_declared import declared
 
-from mom_core import ConfigError, ControlSpec, Decision, Declarations, FieldSpec, PluginContext, Problem, Scope, ShadowDecisions, Unit
+from mom_core import ConfigError, ControlSpec, Decision, PluginContext, Problem, Scope, ShadowDecisions, Unit
 from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyPlugin
 from mom_toolkit import PolicyTexts
 
-DECLARED = Declarations(
-    {(Scope.GUEST, "size"): FieldSpec("size", Unit.KIB, Scope.GUEST, "size")},
-    {"target": ControlSpec("target", Unit.KIB, Scope.GUEST, "target", "size")},
-)
+DECLARED = declared(guest={"size": Unit.KIB}, controls=[ControlSpec("target", Unit.KIB, Scope.GUEST, "target", "size")])
 SNAPSHOT = snapshot(guests={"a": {"size": 10}})
 
 

@@ -525,20 +525,15 @@ def simulated(folder: Path, seconds: float, **sim: object) -> PluginRun:
 
 
 def of_host(report: Report, name: str) -> float:
-    value = report.snapshot.host.fields[name]
-    assert isinstance(value, int | float)
-    return value
+    return float(str(report.snapshot.host.fields[name]))
 
 
 def of_guests(report: Report, name: str) -> list[float]:
-    values = [guest.fields.get(name) for guest in report.snapshot.guests.values()]
-    return [value for value in values if isinstance(value, int | float)]
+    return [guest.number(name) or 0.0 for guest in report.snapshot.guests.values()]
 
 
 def of_guest(report: Report, identity: str, name: str) -> float:
-    value = report.snapshot.guests[identity].fields[name]
-    assert isinstance(value, int | float)
-    return value
+    return float(str(report.snapshot.guests[identity].fields[name]))
 
 
 def taken(report: Report) -> float:
