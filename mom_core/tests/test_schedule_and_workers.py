@@ -32,73 +32,37 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
     return made
 
 
-def schedule_of(clock: FakeTime, interval: float) -> Schedule:
-    """Who waits for this one makes time pass."""
+NOW = Tick(0.0, 0, "")
+PRESSURE = Tick(0.0, 0, "pressure")
+
+
+@pytest.mark.parametrize(
+    ("interval", "steps"),
+    [
+        pytest.param(0.5, [(0.25, "", NOW, 0.5 * n) for n in range(1, 8)], id="cycles stay on the grid whatever they take"),
+        pytest.param(0.5, [(0.75, "", Tick(0.25, 0, ""), 0.75), (0, "", NOW, 1)], id="a late cycle is late, and the next one is not"),
+        pytest.param(0.5, [(1.75, "", Tick(0.25, 2, ""), 1.75), (0, "", NOW, 2)], id="an overlong cycle leaves out others"),
+        # A scheduled cycle does not hold up the first woken one.
+        pytest.param(60, [(0, "pressure", PRESSURE, 0), (0, "pressure", PRESSURE, SHORTEST_GAP_SECONDS)], id="woken cycles keep apart"),
+        pytest.param(2, [(0.5, "pressure", PRESSURE, 0.5), (0, "", NOW, 2)], id="a woken cycle leaves the grid as it is"),
+        pytest.param(2, [(2, "pressure", NOW, 2), (0, "", NOW, 4)], id="a wake-up that comes with the clock costs no cycle of its own"),
+    ],
+)
+def test_a_schedule_ticks(clock: FakeTime, interval: float, steps: list[tuple[float, str, Tick, float]]) -> None:
+    """Each step: so much time passes; it is woken a thousand times, or not; then it ticks so, at that time after the first one."""
 
     def wait(seconds: float) -> None:
         clock.now += seconds
 
-    made = Schedule(interval)
-    made._condition.wait = wait  # type: ignore[method-assign,assignment]  # instead of the real time
-    return made
-
-
-def test_cycles_stay_on_the_grid_whatever_they_take(clock: FakeTime) -> None:
-    schedule = schedule_of(clock, 0.5)
-    for point in range(8):
-        assert schedule.wait() == Tick(0.0, 0, "")
-        assert clock.now == 1000 + 0.5 * point
-        clock.now += 0.25
-
-
-def test_a_late_cycle_is_late_and_the_next_one_is_not(clock: FakeTime) -> None:
-    schedule = schedule_of(clock, 0.5)
-    assert schedule.wait() == Tick(0.0, 0, "")
-    clock.now += 0.75
-    assert schedule.wait() == Tick(0.25, 0, "")
-    assert schedule.wait() == Tick(0.0, 0, "")
-    assert clock.now == 1001
-
-
-def test_an_overlong_cycle_leaves_cycles_out_instead_of_piling_them_up(clock: FakeTime) -> None:
-    schedule = schedule_of(clock, 0.5)
-    assert schedule.wait() == Tick(0.0, 0, "")
-    clock.now += 1.75
-    assert schedule.wait() == Tick(0.25, 2, "")
-    assert schedule.wait() == Tick(0.0, 0, "")
-    assert clock.now == 1002
-
-
-def test_a_flood_of_wake_ups_is_one_cycle_and_the_next_comes_after_a_gap(clock: FakeTime) -> None:
-    schedule = schedule_of(clock, 60)
-    assert schedule.wait() == Tick(0.0, 0, "")
-    for number in range(1000):
-        schedule.wake(f"event {number}")
-    assert schedule.wait() == Tick(0.0, 0, "event 0")
-    assert clock.now == 1000, "a scheduled cycle does not hold up the first woken one"
-    schedule.wake("more")
-    assert schedule.wait() == Tick(0.0, 0, "more")
-    assert clock.now == 1000 + SHORTEST_GAP_SECONDS
-
-
-def test_woken_cycles_leave_the_grid_as_it_is(clock: FakeTime) -> None:
-    schedule = schedule_of(clock, 2)
-    assert schedule.wait() == Tick(0.0, 0, "")
-    clock.now += 0.5
-    schedule.wake("pressure")
-    assert schedule.wait() == Tick(0.0, 0, "pressure")
-    assert schedule.wait() == Tick(0.0, 0, "")
-    assert clock.now == 1002
-
-
-def test_a_wake_up_that_comes_with_the_clock_costs_no_cycle_of_its_own(clock: FakeTime) -> None:
-    schedule = schedule_of(clock, 2)
-    assert schedule.wait() == Tick(0.0, 0, "")
-    clock.now += 2
-    schedule.wake("pressure")
-    assert schedule.wait() == Tick(0.0, 0, ""), "the clock had made it due already"
-    assert schedule.wait() == Tick(0.0, 0, "")
-    assert clock.now == 1004
+    schedule = Schedule(interval)
+    schedule._condition.wait = wait  # type: ignore[method-assign,assignment]  # who waits makes time pass
+    assert schedule.wait() == NOW
+    for passes, woken_by, tick, at in steps:
+        clock.now += passes
+        for number in range(1000 * bool(woken_by)):
+            schedule.wake(woken_by if number == 0 else "another event")
+        assert schedule.wait() == tick
+        assert clock.now == 1000 + at
 
 
 def test_who_waits_is_woken_and_stopped_from_another_thread() -> None:
