@@ -118,15 +118,17 @@ class Destination:
         found = _FORM.fullmatch(uri)
         if found is None:
             raise _refused("the destination is no URI of another hypervisor")
+        if found["user"] == "":
+            raise _refused("the user is empty")
         part = found.groupdict(default="")
         return cls(
             driver=part["driver"],
             path=part["path"],
             transport=part["transport"],
-            user=_given(part["user"], found["user"] is not None, "user"),
+            user=part["user"],
             host=_unbracketed(part["host"]),
-            port=_port(part["port"], found["port"] is not None),
-            parameters=_parameters(part["query"], found["query"] is not None),
+            port=_port(found["port"]),
+            parameters=_parameters(found["query"]),
             way=_checked_way(way) if way else "",
         )
 
@@ -199,22 +201,16 @@ def _check_name(one: Destination) -> None:
         raise _refused("the destination names no other host" if not one.host else f"the host {_quoted(one.host)} is not in its short form")
 
 
-def _given(text: str, is_there: bool, what: str) -> str:
-    if is_there and not text:
-        raise _refused(f"the {what} is empty")
-    return text
-
-
-def _port(text: str, is_there: bool) -> int | None:
-    if not is_there:
+def _port(text: str | None) -> int | None:
+    if text is None:
         return None
     if _PORT.fullmatch(text) is None or int(text) > 65_535:
         raise _refused(f"the port {_quoted(text)} is none", hint="leave the colon out for the usual one")
     return int(text)
 
 
-def _parameters(query: str, is_there: bool) -> tuple[tuple[str, str], ...]:
-    if not is_there:
+def _parameters(query: str | None) -> tuple[tuple[str, str], ...]:
+    if query is None:
         return ()
     pairs = [tuple(part.partition("=")[::2]) for part in query.split("&")]
     return tuple(sorted((name, value) for name, value in pairs))
@@ -239,7 +235,7 @@ def _checked_way(way: str) -> str:
     if found is None:
         raise _refused(f"the way {_quoted(way)} is none of tcp and rdma to a host", hint=_WAY_EXAMPLE)
     host = _checked_host(_unbracketed(found["host"]))
-    port = _port(found["port"] or "", found["port"] is not None)
+    port = _port(found["port"])
     return f"{found['scheme']}://{_bracketed(host)}" + ("" if port is None else f":{port}")
 
 
