@@ -39,12 +39,10 @@ class Daemon:
         (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: kit-{name}\nVersion: 1.0\nSummary: For a test.\n")
         (about / "entry_points.txt").write_text(f"[mom.plugins]\n{name} = kit_{name}:Plugin\n")
 
-    def configure(self, *plugins: str, top: str = "") -> None:
+    def configure(self, *plugins: str) -> None:
         """Write the configuration; each plugin is a line of YAML."""
         folders = "".join(f"{key}: {self.directory / key}\n" for key in ("root", "state_directory", "run_directory"))
-        self.config.write_text(
-            f"interval: 100ms\nstop_timeout: 60s\n{folders}{top}\nplugins:\n" + "".join(f"  {line}\n" for line in plugins)
-        )
+        self.config.write_text(f"interval: 100ms\nstop_timeout: 60s\n{folders}\nplugins:\n" + "".join(f"  {line}\n" for line in plugins))
 
     def start(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
@@ -65,9 +63,6 @@ class Daemon:
 
     def logged(self) -> str:
         return self.log.read_text() if self.log.exists() else ""
-
-    def has_logged(self, text: str) -> bool:
-        return text in self.logged()
 
     def wait_for(self, what: Callable[[], bool], seconds: float = 120.0) -> None:
         until = time.monotonic() + seconds

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from conftest import Daemon
 
 HEAD = """
-import locale, os, signal, threading, time
+import os, threading, time
 from pydantic import SecretStr
-from mom_core import ControlSpec, Decision, FieldSpec, HypervisorError, Outcome, PluginSettings, Scope, Status, Unit, hookimpl
+from mom_core import ControlSpec, Decision, FieldSpec, PluginSettings, Scope, Unit, hookimpl
 
 class Base:
     def __init__(self, settings, context):
@@ -57,16 +57,6 @@ def test_a_plugin_that_ends_the_process_cannot_be_contained_but_what_was_changed
     restored = daemon.mom("restore")
     assert restored.returncode == 0, restored.stderr
     assert (daemon.root / "proc/knob").read_text() == "60\n"
-
-
-def test_a_signal_handler_cannot_be_taken_from_mom(daemon: Daemon) -> None:
-    body = "class Plugin(Base):\n    @hookimpl\n    def mom_collect_host(self):\n        signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-    daemon.install("deaf", HEAD + body)
-    daemon.configure("deaf: {}")
-    process = daemon.start()
-    daemon.wait_for(lambda: daemon.state_of("deaf") in {"failing", "set-aside"})
-    process.terminate()
-    assert process.wait(60) == 0
 
 
 def test_threads_that_a_plugin_leaves_do_not_keep_mom_from_ending(daemon: Daemon) -> None:
