@@ -4,37 +4,22 @@ from __future__ import annotations
 
 import secrets
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import pytest
+from unix_clients import client_of
 
 from mom_core import Engine, Report, load_config
 from mom_plugins_http import HttpPlugin
 from mom_plugins_http.service import Service
 
 Serve = Callable[..., "Served"]
-Found = TypeVar("Found")
-
-
-def client_of(path: Path, name: str = "mom") -> httpx.Client:
-    """A client of this socket, which calls the server by this name."""
-    return httpx.Client(transport=httpx.HTTPTransport(uds=str(path), verify=False), base_url=f"http://{name}", timeout=60)
-
-
-def wait_until(what: Callable[[], Found | None], explain: Callable[[], object] = str) -> Found:
-    """What there is, or is so, as soon as it is."""
-    until = time.monotonic() + 60
-    while not (found := what()):
-        assert time.monotonic() < until, explain()
-        time.sleep(0.01)
-    return found
 
 
 @dataclass

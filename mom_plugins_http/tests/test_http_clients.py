@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from conftest import wait_until
+from unix_clients import wait_until
 
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.routes.route import MOST_ARRIVING

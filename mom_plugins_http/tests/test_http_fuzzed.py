@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import yaml
-from conftest import wait_until
 from http_over_tcp import tcp_settings
+from unix_clients import wait_until
 
 schemathesis = pytest.importorskip("schemathesis", minversion="4.0")
 requests = pytest.importorskip("requests")

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import client_of
+from unix_clients import client_of
 
 if TYPE_CHECKING:
     from conftest import Served

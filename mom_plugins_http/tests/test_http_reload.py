@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from conftest import client_of, wait_until
 from http_over_tcp import certificate, tcp_settings
+from unix_clients import client_of, wait_until
 
 from mom_core import Config, MomError, load_config
 from mom_plugins_http.cli.client import Client

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
 import pytest
-from conftest import wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from unix_clients import wait_until
 
 from mom_core import Declarations, EngineState, PluginReport, PluginState, Problem, Report, Severity, Source
 from mom_core.testing import snapshot
