@@ -264,22 +264,15 @@ def test_an_answer_that_no_file_can_hold_does_no_harm(ledger: Ledger, tmp_path: 
     assert {one.entity.name for one in Ledger.open(tmp_path).entries.values()} == {"a", "b"}
 
 
-def test_a_write_that_fails_changes_neither_the_file_nor_the_memory(
-    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_that_fails_changes_neither_the_file_nor_the_memory(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger.record([entry("a")])
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(StateError, match="No space left on device"):
-        ledger.record([entry("b")])
-    assert list(ledger.entries.values()) == [in_doubt("a")]
+    with monkeypatch.context() as patch:
+        fill_the_disk(patch)
+        with pytest.raises(StateError, match="No space left on device"):
+            ledger.record([entry("b")])
     assert ledger.write_error
-    monkeypatch.undo()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["ledger.json"]
-    assert list(Ledger.open(tmp_path).entries.values()) == [in_doubt("a")]
+    for one in (ledger, Ledger.open(ledger.path.parent)):
+        assert list(one.entries.values()) == [in_doubt("a")]
     ledger.record([entry("a")])
     assert ledger.write_error == ""
 
