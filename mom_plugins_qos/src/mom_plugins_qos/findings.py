@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mom_core import CpuTuneControl, Finding, Guest, Hypervisor, HypervisorError, IoTuneControl, NetTuneControl, Severity, printable
+from mom_core import CpuTuneControl, Finding, Guest, Hypervisor, HypervisorError, IoTuneControl, NetTuneControl, Severity, first_names
 from mom_plugins_qos.bounds import QUOTA
 
 _CURE = (
     "run the guests under qemu:///system with the cgroup controller cpu (cgroup_controllers in /etc/libvirt/qemu.conf, and"
     " mounted when libvirtd starts), or do without CPU limits"
 )
-_MOST_NAMES = 5
 
 
 def findings(hypervisor: Hypervisor | None) -> Iterable[Finding]:
@@ -48,7 +47,10 @@ def _about_cpu(hypervisor: CpuTuneControl, guests: Iterable[Guest]) -> Iterable[
         # Only after a look does the list of guests say why not.
         again = hypervisor.guests() if isinstance(hypervisor, Hypervisor) else ()
         reasons = {reason for guest in again if (reason := guest.blocked.get(QUOTA, ""))}
-        names = ", ".join(printable(guest.name) for guest in unknown[:_MOST_NAMES])
-        more = f" and {len(unknown) - _MOST_NAMES} more" if len(unknown) > _MOST_NAMES else ""
         why = "; ".join(sorted(reasons)) or "the CPU limits cannot be read"
-        yield Finding(Severity.WARNING, "limits of guests", f"{why} (guests {names}{more})", _CURE if reasons else "")
+        yield Finding(
+            Severity.WARNING,
+            "limits of guests",
+            f"{why} (guests {first_names([guest.name for guest in unknown])})",
+            _CURE if reasons else "",
+        )

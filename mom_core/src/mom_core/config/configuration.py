@@ -43,6 +43,10 @@ class GuestRule:
     pattern: str
     settings: Mapping[str, object]
 
+    def said_to(self, model: type[BaseModel]) -> dict[str, object]:
+        """The part of it that is for a plugin with these settings."""
+        return {key: value for key, value in self.settings.items() if key in model.model_fields}
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -94,8 +98,7 @@ class Config:
         for rule in self.guests:
             for plugin in self.plugins.values():
                 model = plugin.loaded.guest_settings_class
-                own = {key: value for key, value in rule.settings.items() if model is not None and key in model.model_fields}
-                if model is not None and own:
+                if model is not None and (own := rule.said_to(model)):
                     dumped = _shown(validated(model, own))
                     guests.setdefault(rule.pattern, {}).update({name: dumped[name] for name in own})
         found["guests"] = guests
@@ -108,7 +111,7 @@ def _shown(settings: BaseModel) -> dict[str, Value]:
 
 
 def _lookup(model: type[GuestSettings], rules: tuple[GuestRule, ...]) -> Callable[[Guest], GuestSettings]:
-    own = [{key: value for key, value in rule.settings.items() if key in model.model_fields} for rule in rules]
+    own = [rule.said_to(model) for rule in rules]
     # A tool that writes this section may name thousands of guests one by one: names are looked up, only patterns are tried in turn.
     names: dict[str, list[int]] = {}
     patterns = []

@@ -169,9 +169,8 @@ def _guests(document: Document, section: object, plugins: Mapping[str, Configure
             if key not in known and complete:
                 message, hint = unknown_key(key, known, "setting for guests in the enabled plugins")
                 document.complain((*path, key), message, hint, at_key=True)
-        for name, model in models.items():
-            own = {key: value for key, value in settings.items() if key in model.model_fields}
-            if own:
-                _validated(document, path, model, own, f"plugin {name!r} of {plugins[name].loaded.distribution}")
         rules.append(GuestRule(pattern, MappingProxyType(dict(settings))))
+        for name, model in models.items():
+            if own := rules[-1].said_to(model):
+                _validated(document, path, model, own, f"plugin {name!r} of {plugins[name].loaded.distribution}")
     return tuple(rules)
