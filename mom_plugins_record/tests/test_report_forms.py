@@ -22,7 +22,7 @@ from mom_plugins_record.report.command import report
 from mom_plugins_record.report.growth import growth_of
 from mom_plugins_record.report.sizes import Fit, advise, risk_of
 from mom_plugins_record.report.spread import bin_of
-from mom_plugins_record.report.summary import summary_of
+from mom_plugins_record.report.summary import AccountedHours, summary_of
 
 GIB = float(1 << 20)
 FIRST = 490_008  # midnight, UTC
@@ -191,7 +191,7 @@ def test_a_folder_without_accounts_is_said(tmp_path: Path) -> None:
 
 def test_hours_that_two_moms_have_shared_are_one_hour(tmp_path: Path) -> None:
     halves = [host(FIRST, seconds=1800.0), host(FIRST, seconds=1800.0)]
-    summary = summary_of(halves, [guest(FIRST, "a", 4, 1)], FIRST * 3600, (FIRST + 1) * 3600)
+    summary = summary_of(AccountedHours(halves, [guest(FIRST, "a", 4, 1)], FIRST * 3600, (FIRST + 1) * 3600))
     assert summary.seen_hours == 1
     assert summary.whole.sold_gib == 4
 
@@ -225,5 +225,6 @@ def test_a_weeks_rhythm_is_no_growth() -> None:
 
 def test_guests_of_several_classes_are_of_none_together(accounts: Path) -> None:
     assert told(accounts)["whole"]["class"] is None
-    alike = summary_of([host(FIRST)], [guest(FIRST, "a", 4, 1), guest(FIRST, "ab", 4, 1)], FIRST * 3600, (FIRST + 1) * 3600)
+    guests = [guest(FIRST, "a", 4, 1), guest(FIRST, "ab", 4, 1)]
+    alike = summary_of(AccountedHours([host(FIRST)], guests, FIRST * 3600, (FIRST + 1) * 3600))
     assert alike.whole.service_class == "gold"

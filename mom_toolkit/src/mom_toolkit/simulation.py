@@ -95,7 +95,7 @@ def _configuration(
     controllers = setup.plugins if setup.plugins is not None else {name: {} for name in setup.CONTROLLERS}
     policy: dict[str, object] = {}
     if setup.policies:
-        policy["directory"] = str(_gathered(setup.policies, folder / "policy.d"))
+        policy["directory"] = str(_written(policy_texts(setup.policies), folder / "policy.d"))
     if setup.texts is not None:
         policy = {"directory": str(_written(setup.texts, folder / "policy.d")), "defaults": False}
     plugins: dict[str, object] = {SIMULATOR: sim, **controllers, EVALUATOR: policy}
@@ -121,20 +121,18 @@ def _must_be_empty(folder: Path) -> Path:
     return folder
 
 
-def _gathered(paths: Sequence[Path], folder: Path) -> Path:
-    """One folder with all these policies, as the evaluator wants them."""
-    folder.mkdir()
+def policy_texts(paths: Sequence[Path]) -> dict[str, str]:
+    """The policies in these files, and in these folders' files *.policy, by name. Raises `MomError`."""
+    texts: dict[str, str] = {}
     for path in paths:
         try:
-            files = sorted(path.glob("*.policy")) if path.is_dir() else [path]
-            for file in files:
-                name = file.name if file.name.endswith(".policy") else f"{file.name}.policy"
-                (folder / name).write_bytes(file.read_bytes())
-        except OSError as error:
-            raise MomError(f"cannot read {error.filename or path}: {error.strerror}") from error
+            files = sorted(file for file in path.glob("*.policy") if file.name[:1] != ".") if path.is_dir() else [path]
+            texts |= {file.name.removesuffix(".policy"): file.read_text(encoding="utf-8") for file in files}
+        except (OSError, UnicodeDecodeError) as error:
+            raise MomError(f"cannot read {path}: {error}") from error
         if not files:
             raise MomError(f"there is no *.policy in {path}")
-    return folder
+    return texts
 
 
 def _written(texts: Mapping[str, str], folder: Path) -> Path:

@@ -66,12 +66,8 @@ DECISIONS: Final[Schema] = {
 name is a word of SQL that would have to be quoted."""
 OUTCOMES: Final[Schema] = {
     **ABOUT,
-    "before": Kind.NUMBER,
-    "before_json": Kind.TEXT,
-    "after": Kind.NUMBER,
-    "after_json": Kind.TEXT,
-    "status": Kind.TEXT,
-    "error": Kind.TEXT,
+    **{"before": Kind.NUMBER, "before_json": Kind.TEXT, "after": Kind.NUMBER},
+    **dict.fromkeys(("after_json", "status", "error"), Kind.TEXT),
 }
 
 

@@ -11,16 +11,14 @@ from typing import Final
 
 import click
 
-from mom_core import MomError, printable
+from mom_core import printable
 from mom_daemon import brief, json_option, print_prose
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.times import moment_of, shown
 from mom_plugins_record.replay.comparison import Comparison, DecisionDifference, compare
 from mom_plugins_record.replay.complaints import Complaint, Complaints
 from mom_plugins_record.replay.estimate import Estimate, estimate
-from mom_toolkit import RunSummary
-
-SUFFIX: Final = ".policy"
+from mom_toolkit import RunSummary, policy_texts
 
 SHOWN: Final = 10
 """Lines of each list: what fits on a screen. `--json` has all."""
@@ -97,19 +95,8 @@ def _occurs(failure: str, result: Comparison) -> bool:
 
 def _texts(recording: Recording, policies: Sequence[Path], since: float | None) -> dict[str, str]:
     """The policies to evaluate: those in force at that time (None: none of these), with these in place of and beside them."""
-    texts: dict[str, str] = {}
     first = None if since is None else next(recording.cycles(since), None)
-    if first is not None:
-        texts = dict(first.session.policies)
-    for path in policies:
-        try:
-            files = sorted(f for f in path.iterdir() if f.name.endswith(SUFFIX) and not f.name.startswith(".")) if path.is_dir() else [path]
-            texts.update({file.name.partition(SUFFIX)[0]: file.read_text(encoding="utf-8") for file in files})
-        except (OSError, UnicodeDecodeError) as error:
-            raise MomError(f"cannot read {path}: {error}") from error
-        if not files:
-            raise MomError(f"there is no *{SUFFIX} in {path}")
-    return texts
+    return {**(first.policies if first is not None else {}), **policy_texts(policies)}
 
 
 # --- for a person --------------------------------------------------------------------------------------------------------------

@@ -43,8 +43,7 @@ def report(
     if as_json + as_csv + (html is not None) > 1:
         raise click.UsageError("choose one of --json, --csv and --html")
     path, price = _settings(path, config_path)
-    found = find_accounts(path, seconds)
-    summary = summary_of(found.hosts, found.guests, found.since, found.until, by=by, tenant=tenant, price=price, remarks=found.remarks)
+    summary = summary_of(find_accounts(path, seconds), by, tenant, price)
     if tenant and not summary.whole.guests:
         raise MomError(f"no guest of that time is named {printable(tenant)}", hint="--by guest without --tenant lists all")
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Final
 
 from mom_core import FieldSpec, Metric, Scope, Unit, Value
@@ -11,35 +12,24 @@ from mom_plugins_record.report.accounts import GivenBack, HostHour
 _NOW: Final = "as of the last cycle"
 
 FIELDS: Final = tuple(
-    FieldSpec(name, unit, Scope.HOST, what, "mom's accounts", metric)
-    for name, unit, what, metric in (
-        ("given_back_balloon", Unit.KIB, f"what guests once held and balloons keep now, {_NOW}", Metric.GAUGE),
-        ("given_back_sweeps", Unit.KIB, f"what guests once held and hold no more without a balloon that keeps it, {_NOW}", Metric.GAUGE),
-        ("given_back_ksm", Unit.KIB, f"what KSM saves, without empty pages, {_NOW}", Metric.GAUGE),
-        (
-            "given_back_cold",
-            Unit.KIB,
-            f"cold memory of guests that mom has moved to swap, less what compressing it takes, {_NOW}",
-            Metric.GAUGE,
-        ),
-        ("given_back_today", Unit.KIB, "what was given back by all means, on average since midnight, UTC", Metric.GAUGE),
-        ("waited_today", Unit.SECONDS, "how long guests have waited because of mom since midnight, UTC, at most", Metric.GAUGE),
-        ("promise_broken_today", Unit.SECONDS, "for how long promises to guests were broken since midnight, UTC", Metric.GAUGE),
-        ("killed_today", Unit.COUNT, "programs that guests' kernels have killed since midnight, UTC", Metric.GAUGE),
+    FieldSpec(name, unit, Scope.HOST, what, "mom's accounts", Metric.GAUGE)
+    for name, unit, what in (
+        ("given_back_balloon", Unit.KIB, f"what guests once held and balloons keep now, {_NOW}"),
+        ("given_back_sweeps", Unit.KIB, f"what guests once held and hold no more without a balloon that keeps it, {_NOW}"),
+        ("given_back_ksm", Unit.KIB, f"what KSM saves, without empty pages, {_NOW}"),
+        ("given_back_cold", Unit.KIB, f"cold memory of guests that mom has moved to swap, less what compressing it takes, {_NOW}"),
+        ("given_back_today", Unit.KIB, "what was given back by all means, on average since midnight, UTC"),
+        ("waited_today", Unit.SECONDS, "how long guests have waited because of mom since midnight, UTC, at most"),
+        ("promise_broken_today", Unit.SECONDS, "for how long promises to guests were broken since midnight, UTC"),
+        ("killed_today", Unit.COUNT, "programs that guests' kernels have killed since midnight, UTC"),
     )
 )
 
 
 def values_of(now: GivenBack | None, today: HostHour) -> Mapping[str, Value]:
     """The fields; what is unknown is None."""
-    known: dict[str, Value] = {}
-    if now is not None:
-        known = {
-            "given_back_balloon": int(now.balloon),
-            "given_back_sweeps": int(now.sweeps),
-            "given_back_cold": int(now.cold),
-            "given_back_ksm": None if now.ksm is None else int(now.ksm),
-        }
+    means = {} if now is None else asdict(now)
+    known: dict[str, Value] = {f"given_back_{name}": None if kib is None else int(kib) for name, kib in means.items()}
     if today.seconds:
         given = today.guests_by_balloon_kib_seconds + today.guests_by_sweeps_kib_seconds + today.guests_by_cold_kib_seconds
         known["given_back_today"] = int((given + today.ksm_kib_seconds) / today.seconds)

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from mom_core import MomError
 from mom_plugins_record.recording.times import shown
-from mom_plugins_record.report.accounts import HOUR, GuestHour, HostHour
+from mom_plugins_record.report.accounts import HOUR
 from mom_plugins_record.report.accounts_file import NAME, check, read_guests, read_hosts
+from mom_plugins_record.report.summary import AccountedHours
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Hours of accounts, oldest first, the time that they are of (seconds since the epoch), and what is to be said of them."""
-
-    hosts: Sequence[HostHour]
-    guests: Iterable[GuestHour]
-    since: float
-    until: float
-    remarks: Sequence[str]
-
-
-def find_accounts(path: Path, last: float) -> Found:
+def find_accounts(path: Path, last: float) -> AccountedHours:
     """The last so many seconds of what is at this path: the folder of a recording, or the file of accounts in it.
 
     Raises `MomError` when there is nothing.
@@ -46,4 +34,6 @@ def find_accounts(path: Path, last: float) -> Found:
     if begins > since:
         remarks.append(f"the accounts begin {shown(begins)[:16]} UTC")
         since = begins
-    return Found([row for row in hosts if row.hour >= int(since // HOUR)], read_guests(accounts, since, until), since, until, remarks)
+    return AccountedHours(
+        [row for row in hosts if row.hour >= int(since // HOUR)], read_guests(accounts, since, until), since, until, remarks
+    )

@@ -198,29 +198,30 @@ HOST_SUMS: Final = _summed(HostHour)
 _SPREADS: Final = ("used_spread", "held_spread", "worked_spread")
 
 
-def summary_of(
-    hosts: Iterable[HostHour],
-    guests: Iterable[GuestHour],
-    since: float,
-    until: float,
-    *,
-    by: str = "class",
-    tenant: str = "",
-    price: Price = Price(),
-    remarks: Sequence[str] = (),
-) -> ReportSummary:
+@dataclass(frozen=True, slots=True)
+class AccountedHours:
+    """Hours of accounts, oldest first, the time that they are of (seconds since the epoch), and what is to be said of them."""
+
+    hosts: Sequence[HostHour]
+    guests: Iterable[GuestHour]
+    since: float
+    until: float
+    remarks: Sequence[str] = ()
+
+
+def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", price: Price = Price()) -> ReportSummary:
     """Sum these hours up.
 
-    :param since: seconds since the epoch, as `until`
     :param by: `class`, `guest` or `host`: what has a line of its own
     :param tenant: a pattern of names of guests: only these count, and nothing is said of the host
     """
-    hours = _by_hour(hosts)
+    since, until = account.since, account.until
+    hours = _by_hour(account.hosts)
     host = total_of(hours)
     found: dict[str, GuestHour] = {}
     peaks: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
     needs: dict[int, float] = {}
-    for row in guests:
+    for row in account.guests:
         if tenant and not fnmatch.fnmatchcase(row.name, tenant):
             continue
         _add_guest(found.setdefault(row.id, GuestHour(0, row.id, row.name)), row)
@@ -248,7 +249,7 @@ def summary_of(
         None if tenant else growth_of(_needed_by_day(hours, needs), host.total_kib - host.wanted_kib if host.wanted_kib else None, until),
         [] if tenant else _spans(hours, DAY_HOURS),
         _spans(hours, 1) if until - since < SHORT and not tenant else [],
-        remarks,
+        account.remarks,
     )
 
 
