@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import Clock, Decision, Declarations, Engine, MomError, PluginError, Report, Scope, Snapshot, Value, load_config
+from mom_plugins_record.recording.plugin import RecordPlugin
 from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.replay.installed import InstalledThen, guest_rules, installed_plugins
 from mom_toolkit import PolicyRefused, PolicyTexts
@@ -107,13 +108,15 @@ class RecordedEngine:
         raise MomError(f"nothing that was recorded can be evaluated here: {reasons or 'no plugin decided anything'}")
 
     def _deciding(self) -> dict[str, InstalledThen]:
-        """The recorded plugins that decide, are installed, and are no hypervisor."""
+        """The recorded plugins that decide, are installed, and are neither a hypervisor nor the recorder."""
         installed, left_out = installed_plugins(self._session.configuration)
         self.left_out.update(left_out)
         found: dict[str, InstalledThen] = {}
         for name, one in installed.items():
             if not any(hasattr(one.plugin_class, hook) for hook in ("mom_evaluate", "mom_act")):
                 continue
+            if one.plugin_class is RecordPlugin:
+                continue  # it decides nothing, and would record the replay where the recording is
             if hasattr(one.plugin_class, "mom_hypervisor"):
                 self.left_out[name] = "it is a hypervisor, and none is used in a replay"
             elif _goes_by_what_it_did(one.plugin_class):
