@@ -57,13 +57,22 @@ guests:
 """
 
 
+def simulated(folder: Path, *arguments: str) -> Path:
+    done = CliRunner().invoke(simulate, [*arguments, "--record", str(folder)])
+    assert done.exit_code == 0, done.output
+    return folder
+
+
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("advise")
     (folder / "day.yaml").write_text(DAY)
-    done = CliRunner().invoke(simulate, [str(folder / "day.yaml"), "--record", str(folder / "rec")])
-    assert done.exit_code == 0, done.output
-    return folder / "rec"
+    return simulated(folder / "rec", str(folder / "day.yaml"))
+
+
+@pytest.fixture(scope="module")
+def cold_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return simulated(tmp_path_factory.mktemp("cold") / "recording", "cold-memory", "--hours", "0.15")
 
 
 def test_newcomers_do_what_recorded_guests_did_at_another_time(recording: Path) -> None:
@@ -107,14 +116,6 @@ def test_what_makes_no_sense_is_said(recording: Path, arguments: list[str], mess
     done = CliRunner().invoke(advise, [str(recording), *arguments])
     assert done.exit_code != 0
     assert message in f"{done.output}{done.exception}"
-
-
-@pytest.fixture(scope="module")
-def cold_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cold") / "recording"
-    done = CliRunner().invoke(simulate, ["cold-memory", "--hours", "0.15", "--record", str(folder)])
-    assert done.exit_code == 0, done.output
-    return folder
 
 
 @pytest.mark.long

@@ -13,24 +13,15 @@ import duckdb
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
-from test_record_recording import SESSION, simulated
+from recordings import SESSION, written
 
 from mom_core import Decision, FieldSpec, Guest, Host, MomError, Report, Scope, Snapshot, Source, Unit
 from mom_plugins_record.recording.command import record
-from mom_plugins_record.recording.writer import RecordingLimits, RecordingWriter, files_of
+from mom_plugins_record.recording.writer import files_of
 
 
 def export(*arguments: object) -> Result:
     return CliRunner().invoke(record, ["export", *map(str, arguments)])
-
-
-@pytest.fixture(scope="module")
-def simulation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Report]]:
-    """A recording with decisions and outcomes, and what was recorded."""
-    folder = tmp_path_factory.mktemp("export")
-    reports = simulated(folder, 40, record={"path": str(folder / "r"), "reserve": "0"})
-    assert sum(len(report.outcomes) for report in reports) > 10
-    return folder / "r", reports
 
 
 def opened(folder: Path, kind: str = "parquet") -> duckdb.DuckDBPyConnection:
@@ -49,11 +40,10 @@ def guest_rows(reports: list[Report], field: str) -> list[tuple[str, Any]]:
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
 def test_duckdb_and_pandas_open_the_tables_and_find_what_was_recorded(
-    simulation: tuple[Path, list[Report]], tmp_path: Path, kind: str
+    recording: Path, reports: list[Report], tmp_path: Path, kind: str
 ) -> None:
-    path, reports = simulation
     out = tmp_path / "out"
-    done = export(path, "--to", kind, "-o", out)
+    done = export(recording, "--to", kind, "-o", out)
     assert done.exit_code == 0, done.exception
     assert sorted(file.name for file in out.iterdir()) == [f"{name}.{kind}" for name in ("decisions", "guests", "host", "outcomes")]
     base = opened(out, kind)
@@ -76,10 +66,9 @@ def test_duckdb_and_pandas_open_the_tables_and_find_what_was_recorded(
 
 
 def test_the_question_in_the_documents_is_answered_by_the_tables(
-    simulation: tuple[Path, list[Report]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recording: Path, reports: list[Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, reports = simulation
-    export(path, "--to", "parquet", "-o", tmp_path / "friday")
+    export(recording, "--to", "parquet", "-o", tmp_path / "friday")
     (query,) = re.findall(r"```sql\n(.*?)```", (Path(__file__).parents[2] / "docs/recordings.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     answer = duckdb.connect().sql(query.rstrip().rstrip(";")).project("guest_name, mib, why").fetchall()  # times would take pytz
@@ -89,12 +78,11 @@ def test_the_question_in_the_documents_is_answered_by_the_tables(
     assert all(why for _, _, why in answer)
 
 
-def test_guests_and_times_are_chosen(simulation: tuple[Path, list[Report]], tmp_path: Path) -> None:
-    path, reports = simulation
+def test_guests_and_times_are_chosen(recording: Path, reports: list[Report], tmp_path: Path) -> None:
     name = next(o.decision.entity.name for r in reports for o in r.outcomes if o.decision.entity.scope is Scope.GUEST)
     since, until = "2023-11-14T22:15:00", "2023-11-14T22:17:00+00:00"
     done = export(
-        path, "--to", "parquet", "--to", until, "--from", since, "--guest", f"{name[:-1]}?", "--guest", name, "-o", tmp_path / "o"
+        recording, "--to", "parquet", "--to", until, "--from", since, "--guest", f"{name[:-1]}?", "--guest", name, "-o", tmp_path / "o"
     )
     assert done.exit_code == 0, done.exception
     chosen = [report for report in reports if 1_700_000_100 <= report.time <= 1_700_000_220]
@@ -108,8 +96,7 @@ def test_guests_and_times_are_chosen(simulation: tuple[Path, list[Report]], tmp_
     assert {one for (one,) in decided if one} <= {one for (one,) in guests}
 
 
-def test_nothing_is_left_behind_and_nothing_is_overwritten(simulation: tuple[Path, list[Report]], tmp_path: Path) -> None:
-    path, _ = simulation
+def test_nothing_is_left_behind_and_nothing_is_overwritten(recording: Path, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("mine")
     for output, arguments, message in (
@@ -117,7 +104,7 @@ def test_nothing_is_left_behind_and_nothing_is_overwritten(simulation: tuple[Pat
         (tmp_path / "none", ("--from", "2030-01-01"), "has no cycle in that time"),
         (tmp_path / "full" / "mine" / "x", (), "cannot write"),
     ):
-        done = export(path, "--to", "csv", "-o", output, *arguments)
+        done = export(recording, "--to", "csv", "-o", output, *arguments)
         assert isinstance(done.exception, MomError)
         assert message in str(done.exception)
     assert [file.name for file in tmp_path.iterdir()] == ["full"]
@@ -125,17 +112,14 @@ def test_nothing_is_left_behind_and_nothing_is_overwritten(simulation: tuple[Pat
 
 
 @pytest.mark.parametrize("arguments", [("--to", "excel"), (), ("--to", "csv", "--to", "parquet"), ("--to", "csv", "--to", "soon")])
-def test_a_format_or_time_that_there_is_not_is_misuse(
-    simulation: tuple[Path, list[Report]], tmp_path: Path, arguments: tuple[str, ...]
-) -> None:
-    done = export(simulation[0], *arguments, "-o", tmp_path / "x")
+def test_a_format_or_time_that_there_is_not_is_misuse(recording: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = export(recording, *arguments, "-o", tmp_path / "x")
     assert done.exit_code == 2
     assert "--to" in done.output
 
 
-def test_a_damaged_cycle_is_left_out_and_told(simulation: tuple[Path, list[Report]], tmp_path: Path) -> None:
-    path, reports = simulation
-    (file,) = files_of(path)
+def test_a_damaged_cycle_is_left_out_and_told(recording: Path, reports: list[Report], tmp_path: Path) -> None:
+    (file,) = files_of(recording)
     content = bytearray(file.read_bytes())
     content[-20] ^= 1
     (tmp_path / "damaged.momrec").write_bytes(content)
@@ -146,18 +130,17 @@ def test_a_damaged_cycle_is_left_out_and_told(simulation: tuple[Path, list[Repor
 
 
 def test_csv_needs_no_pyarrow_and_parquet_says_how_it_is_installed(
-    simulation: tuple[Path, list[Report]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert export(simulation[0], "--to", "csv", "-o", tmp_path / "text").exit_code == 0
-    done = export(simulation[0], "--to", "parquet", "-o", tmp_path / "out")
+    assert export(recording, "--to", "csv", "-o", tmp_path / "text").exit_code == 0
+    done = export(recording, "--to", "parquet", "-o", tmp_path / "out")
     assert "-m pip install pyarrow" in getattr(done.exception, "hint", "")
     assert not (tmp_path / "out").exists()
 
 
-def test_whole_numbers_stay_whole_in_csv(simulation: tuple[Path, list[Report]], tmp_path: Path) -> None:
-    path, reports = simulation
-    export(path, "--to", "csv", "-o", tmp_path / "out")
+def test_whole_numbers_stay_whole_in_csv(recording: Path, reports: list[Report], tmp_path: Path) -> None:
+    export(recording, "--to", "csv", "-o", tmp_path / "out")
     with (tmp_path / "out" / "guests.csv").open(newline="") as file:
         row = next(csv.DictReader(file))
     assert row["balloon_cur_kib"] == str(next(iter(reports[0].snapshot.guests.values())).fields["balloon_cur"])
@@ -170,11 +153,7 @@ def test_what_a_spreadsheet_would_compute_is_text_in_csv(tmp_path: Path, name: s
     guest = Guest("id", name, {name: name, "time": "x"})
     one = Report(1, 5.0, "enforce", Snapshot(Host(name), {"id": guest}, 5.0, 5.0, 1),
                  (Decision(guest.entity, name, 1, name, Source(name)),), (), (), (), (), 0.1)  # fmt: skip
-    writer = RecordingWriter(tmp_path / "r", RecordingLimits(1e10, 1 << 30))
-    writer.open()
-    writer.session(session)
-    writer.cycle(one)
-    writer.close()
+    written(tmp_path / "r", [one], session=session)
     done = export(tmp_path / "r", "--to", "csv", "-o", tmp_path / "out")
     assert done.exit_code == 0, done.exception
     for table in ("host", "guests", "decisions"):

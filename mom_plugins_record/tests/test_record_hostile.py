@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from test_record_recording import SESSION, written
+from recordings import SESSION, written
 
 from mom_core import (
     ControlSpec,
@@ -141,11 +141,6 @@ def group(*lines: bytes) -> bytes:
     return MARK + b"".join(map(packer.line, lines)) + packer.end()
 
 
-def file_of(path: Path, *lines: bytes, before: bytes = b"") -> Path:
-    path.write_bytes(before + group(IN_FORCE, *lines))
-    return path
-
-
 def read_with(path: Path) -> tuple[list[Report], Recording, float, int]:
     """What is in it, what is damaged, the seconds that it took, and the most bytes that were held meanwhile."""
     recording = Recording(path)
@@ -233,7 +228,8 @@ def test_half_a_surrogate_pair_is_no_character(tmp_path: Path) -> None:
     odd = "\ud800"
     guest = Guest("a", f"vm{odd}", {"balloon_cur": 1.0, "os": odd}, {"name": odd})
     one = Report(1, 5.0, "enforce", Snapshot(Host(f"h{odd}", {"mem_available": 10}), {"a": guest}, 5.0, 5.0, 1), (), (), (), (), (), 0.1)
-    path = file_of(tmp_path / "r.momrec", line(0, one))
+    path = tmp_path / "r.momrec"
+    path.write_bytes(group(IN_FORCE, line(0, one)))
     (recorded,) = Recording(path).cycles()
     (back,) = recorded.report.snapshot.guests.values()
     assert (back.name, back.fields["os"], back.properties["name"]) == ("vm?", "?", "?")
@@ -385,16 +381,14 @@ def test_whatever_a_guest_is_called_every_verb_takes_it_for_a_text(tmp_path: Pat
                       woken_by=name)  # fmt: skip
 
     folder = written(tmp_path / "r", [cycle(number) for number in range(1, 30)])
-    for arguments in (["record", "show"], ["replay"], ["plot", "-o", "p.svg"], ["plot", "-o", "p.png"],
-                      ["report"], ["report", "--by", "guest"], ["report", "--html", "r.html"]):  # fmt: skip
-        verb, *rest = arguments
-        rest = [str(tmp_path / one) if "." in one else one for one in rest]
-        command = {"record": record, "replay": replay, "plot": plot, "report": report_verb}[verb]
-        place = rest.index("show") + 1 if "show" in rest else 0
-        done = CliRunner().invoke(command, [*rest[:place], str(folder), *rest[place:]])
+    picture, page = tmp_path / "p.svg", tmp_path / "r.html"
+    for command, *arguments in (
+        (record, "show"), (replay,), (plot, "-o", picture), (plot, "-o", tmp_path / "p.png"),
+        (report_verb,), (report_verb, "--by", "guest"), (report_verb, "--html", page),
+    ):  # fmt: skip
+        done = CliRunner().invoke(command, [*map(str, arguments), str(folder)])
         assert done.exception is None or isinstance(done.exception, (MomError, SystemExit)), (arguments, done.exception)
         assert not STEERS & set(done.output), arguments
-    ElementTree.parse(tmp_path / "p.svg")  # noqa: S314  # it is ours
-    assert "<script" not in (tmp_path / "p.svg").read_text()
-    page = tmp_path / "r.html"
+    ElementTree.parse(picture)  # noqa: S314  # it is ours
+    assert "<script" not in picture.read_text()
     assert not page.exists() or "<script" not in page.read_text()

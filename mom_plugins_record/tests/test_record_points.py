@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_record_recording import simulated, written
+from recordings import simulated, written
 
 from mom_core import MomError, Report, as_number
 from mom_plugins_record.recording.points import points_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from test_record_recording import LIMITS, read, simulated
+from recordings import read, rewritten, simulated
 
 from mom_cli.explain import explain_command
 from mom_core import Decision, Engine, Guest, Host, Report, Snapshot, Source
 from mom_plugins_record.recording.command import record
 from mom_plugins_record.recording.cycles import Reasons, cycle_line
-from mom_plugins_record.recording.reader import Recorded, Recording
+from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.reasons import LONGEST_SECONDS, SHARE, ReasonsAsked
-from mom_plugins_record.recording.writer import GROUP, RecordingWriter, files_of
+from mom_plugins_record.recording.writer import GROUP, files_of
 from mom_toolkit import PastCycle, PolicyTexts
 
 CONTROL = "balloon_target"
@@ -66,17 +66,6 @@ def cycle_of(folder: Path, number: int) -> PastCycle:
     return next(cycle for cycle in Recording(folder).cycles(*FOREVER) if cycle.report.number == number)
 
 
-def rewritten(folder: Path, cycles: list[Recorded], reasons: Mapping[int, Reasons | None]) -> RecordingWriter:
-    """The same cycles with other reasons."""
-    writer = RecordingWriter(folder, LIMITS)
-    writer.open()
-    for one in cycles:
-        writer.session(one.session)
-        writer.cycle(one.report, reasons=reasons.get(one.report.number))
-    writer.close()
-    return writer
-
-
 @pytest.mark.parametrize("number", [1, 2, 29, 31, 40])
 def test_why_is_told_as_the_running_mom_said_it(made: Made, number: int) -> None:
     cycle = cycle_of(made.folder, number)
@@ -94,7 +83,7 @@ def test_a_reason_is_shown_in_words_for_a_person(made: Made) -> None:
 
 
 def test_where_it_was_not_recorded_the_rest_is_explained(made: Made, tmp_path: Path) -> None:
-    rewritten(tmp_path / "r", list(Recording(made.folder).cycles()), {})
+    rewritten(tmp_path / "r", Recording(made.folder).cycles())
     name = next(iter(cycle_of(tmp_path / "r", 40).report.snapshot.guests.values())).name
     shown = CliRunner().invoke(explain_command, [name, "--recording", str(tmp_path / "r")])
     assert shown.exit_code == 0, shown.output
@@ -106,7 +95,7 @@ def test_where_it_was_not_recorded_the_rest_is_explained(made: Made, tmp_path: P
 def test_words_of_all_guests_cost_a_seventh_more_at_most(made: Made, tmp_path: Path) -> None:
     cycles = list(Recording(made.folder).cycles())[:40]
     reasons = {one.report.number: one.cycle.reasons for one in cycles}
-    assert rewritten(tmp_path / "with", cycles, reasons).written < 8 / 7 * rewritten(tmp_path / "without", cycles, {}).written
+    assert rewritten(tmp_path / "with", cycles, reasons).written < 8 / 7 * rewritten(tmp_path / "without", cycles).written
 
 
 def test_reasons_that_make_no_sense_cost_their_cycle(made: Made, tmp_path: Path) -> None:

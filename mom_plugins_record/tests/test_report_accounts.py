@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import Decision, Guest, Host, Outcome, Report, Snapshot, Source, Status, Value, as_number
-from mom_plugins_record.report.accounts import LONGEST_GAP, LOOKS_EACH_CYCLE, Accounts, GuestHour, Touched
+from mom_plugins_record.report.accounts import LONGEST_GAP, LOOKS_EACH_CYCLE, Accounts, GuestHour, HostHour, Touched
 from mom_plugins_record.report.spread import bin_of, percentile, upper_edge
 
 GIB = 1 << 20
@@ -25,10 +25,14 @@ def cycle(
     return Report(int(now), snapshot.time, "enforce", snapshot, (), (), more.get("outcomes", ()), (), (), 0.0)
 
 
-def row_of(accounts: Accounts, name: str = "a") -> GuestHour:
+def current_of(accounts: Accounts) -> tuple[HostHour, dict[str, GuestHour]]:
     current = accounts.current()
     assert current is not None
-    return next(row for row in current[1] if row.id == name)
+    return current[0], {row.id: row for row in current[1]}
+
+
+def row_of(accounts: Accounts) -> GuestHour:
+    return current_of(accounts)[1]["a"]
 
 
 def after(*cycles: Report) -> Accounts:
@@ -91,9 +95,8 @@ def test_the_time_of_a_guest_whose_sizes_are_unknown_is_unknown_and_in_no_sum(mi
 
 def test_the_time_in_which_mom_was_away_is_unknown() -> None:
     accounts = after(cycle(0, {"a": KNOWN}), cycle(LONGEST_GAP + 1, {"a": KNOWN}), cycle(LONGEST_GAP + 6, {"a": KNOWN}))
-    current = accounts.current()
-    assert current is not None
-    assert (current[0].seconds, current[0].unknown_seconds) == (5, LONGEST_GAP + 1)
+    host, _ = current_of(accounts)
+    assert (host.seconds, host.unknown_seconds) == (5, LONGEST_GAP + 1)
     assert row_of(accounts).seconds == 5
 
 
@@ -123,9 +126,7 @@ def test_a_promise_is_broken_for_as_long_as_the_guest_has_less() -> None:
 
 def test_empty_pages_that_ksm_has_replaced_are_not_counted_twice() -> None:
     host = {"ksm_saved": 1000, "ksm_zero_pages": 100, "page_size": 4}
-    current = after(cycle(0, {}, host), cycle(10, {}, host)).current()
-    assert current is not None
-    assert current[0].ksm_kib_seconds == 10 * (1000 - 400)
+    assert current_of(after(cycle(0, {}, host), cycle(10, {}, host)))[0].ksm_kib_seconds == 10 * (1000 - 400)
 
 
 def test_guests_that_had_to_go_are_counted_once_they_went() -> None:
@@ -135,9 +136,7 @@ def test_guests_that_had_to_go_are_counted_once_they_went() -> None:
         Outcome(Decision(entity, "guest_save", 1, "", Source("x")), 0, 0, Status.FAILED),
         Outcome(Decision(entity, "guest_pause", 0, "", Source("x")), 1, 0, Status.APPLIED),
     ]
-    current = after(cycle(0, {}), cycle(5, {}, outcomes=outcomes)).current()
-    assert current is not None
-    assert current[0].evictions == 1
+    assert current_of(after(cycle(0, {}), cycle(5, {}, outcomes=outcomes)))[0].evictions == 1
 
 
 def test_each_hour_has_its_own_rows_and_a_guest_that_has_left_keeps_its_own() -> None:
@@ -146,18 +145,13 @@ def test_each_hour_has_its_own_rows_and_a_guest_that_has_left_keeps_its_own() ->
         accounts.add(cycle(now, {"a": KNOWN}))
     (over,) = accounts.take()
     assert {row.id: row.seconds for row in over[1]} == {"a": 5, "b": 5}
-    current = accounts.current()
-    assert current is not None
-    assert {row.id: row.seconds for row in current[1]} == {"a": 10}
+    assert {name: row.seconds for name, row in current_of(accounts)[1].items()} == {"a": 10}
     assert accounts.take() == []
 
 
 def test_of_many_guests_each_is_looked_at_in_turn_and_none_of_the_time_is_lost() -> None:
     many = {f"g{n}": KNOWN for n in range(2 * LOOKS_EACH_CYCLE)}
-    accounts = after(*(cycle(n * 5, many) for n in range(9)))
-    current = accounts.current()
-    assert current is not None
-    looked = {row.id: row.seconds for row in current[1]}
+    looked = {name: row.seconds for name, row in current_of(after(*(cycle(n * 5, many) for n in range(9))))[1].items()}
     assert set(looked) == set(many)
     assert set(looked.values()) <= {35, 40}
 

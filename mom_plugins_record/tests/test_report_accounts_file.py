@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-import signal
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -25,6 +22,12 @@ LOG = logging.getLogger("test")
 
 def file_at(path: Path, **more: int) -> AccountsFile:
     return AccountsFile(path, keep=40 * 86_400.0, largest=more.get("largest", 1 << 30), run=more.get("run", 1))
+
+
+def kept(file: AccountsFile, now: float = EPOCH) -> AccountsKeeper:
+    keeper = AccountsKeeper(file, LOG)
+    keeper.open(now)
+    return keeper
 
 
 def hour(number: int = 1_000_000, guests: int = 2) -> tuple[HostHour, list[GuestHour]]:
@@ -83,23 +86,23 @@ def test_a_file_as_large_as_it_may_become_loses_its_oldest_day_of_guests(path: P
     assert max(row.hour for row in read_guests(path, 0, float("inf"))) == 1_000_474
 
 
-@pytest.mark.parametrize("content", [b"", b"no accounts\n" * 500, b"SQLite format 3\0" + b"\xff" * 4000], ids=["empty", "text", "torn"])
-def test_a_damaged_file_is_set_aside_and_said_and_the_accounts_begin_anew(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "accounts.sqlite3"
-    path.write_bytes(content)
+def overwritten(path: Path) -> bytes:
+    file_at(path).write([hour(guests=500)])
+    content = path.read_bytes()
+    return content[:8192] + b"\x55" * (20_000 - 8192) + content[20_000:]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no accounts\n" * 500, b"SQLite format 3\0" + b"\xff" * 4000, None], ids=["empty", "text", "torn", "overwritten"]
+)
+def test_a_damaged_file_is_set_aside_and_said_and_the_accounts_begin_anew(path: Path, content: bytes | None) -> None:
+    damaged = overwritten(path) if content is None else content
+    path.write_bytes(damaged)
     file = file_at(path)
     assert "damaged" in file.open()
-    assert (tmp_path / "accounts.sqlite3.damaged-1").read_bytes() == content
+    assert path.with_name(f"{path.name}.damaged-1").read_bytes() == damaged
     file.write([hour()])
     assert len(read_hosts(path, 0, float("inf"))) == 1
-
-
-def test_a_file_whose_middle_was_overwritten_is_set_aside_too(path: Path) -> None:
-    file_at(path).write([hour(guests=500)])
-    content = bytearray(path.read_bytes())
-    content[8192:20_000] = b"\x55" * (20_000 - 8192)
-    path.write_bytes(content)
-    assert "damaged" in file_at(path).open()
 
 
 def test_another_programs_database_is_not_taken_for_accounts(tmp_path: Path) -> None:
@@ -110,25 +113,10 @@ def test_another_programs_database_is_not_taken_for_accounts(tmp_path: Path) -> 
         read_hosts(path, 0, 1)
 
 
-@pytest.mark.processes
-def test_what_was_written_survives_a_mom_that_is_killed(path: Path) -> None:
-    program = (
-        "import os, signal, sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]);"
-        "from test_report_accounts_file import file_at, hour;"
-        "file = file_at(Path(sys.argv[1]));"
-        "[file.write([hour(1_000_000 + n, 20)]) or (n == 3 and os.kill(os.getpid(), signal.SIGKILL)) for n in range(9)]"
-    )
-    done = subprocess.run([sys.executable, "-c", program, str(path), str(Path(__file__).parent)], check=False, timeout=60)
-    assert done.returncode == -signal.SIGKILL
-    assert file_at(path).open() == ""
-    assert len(read_hosts(path, 0, float("inf"))) == 4
-
-
 def test_on_a_full_disk_the_accounts_are_kept_in_memory_and_written_when_there_is_room(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    keeper = AccountsKeeper(file_at(path), LOG)
-    keeper.open(EPOCH)
+    keeper = kept(file_at(path))
     with largest_file(path.stat().st_size):
         for now in range(0, 3 * 3600, 60):
             keeper.add(cycle(now, {f"g{n}": KNOWN for n in range(50)}), None)
@@ -141,23 +129,20 @@ def test_on_a_full_disk_the_accounts_are_kept_in_memory_and_written_when_there_i
 
 def test_a_disk_that_stays_full_costs_old_hours_and_no_memory_without_end(tmp_path: Path) -> None:
     (tmp_path / "recording").write_text("a file where a folder should be")
-    keeper = AccountsKeeper(file_at(tmp_path / "recording" / "accounts.sqlite3"), LOG)
-    keeper.open(EPOCH)
+    keeper = kept(file_at(tmp_path / "recording" / "accounts.sqlite3"), EPOCH)
     for now in range(0, (MOST_UNWRITTEN + 10) * 3600, 1200):
         keeper.add(cycle(now, {"a": KNOWN}), None)
     assert len(keeper._unwritten) == MOST_UNWRITTEN
 
 
 def test_the_next_mom_goes_on_with_what_guests_have_touched_and_with_the_day(path: Path) -> None:
-    first = AccountsKeeper(file_at(path, run=1), LOG)
-    first.open(EPOCH)
+    first = kept(file_at(path, run=1), EPOCH)
     first.add(cycle(0, {"a": {**KNOWN, "mem_promised": 4 * GIB}}), None)
     assert not first.today().seconds
     first.add(cycle(60, {"a": {**KNOWN, "mem_promised": 4 * GIB, "balloon_cur": 3 * GIB}}), None)
     assert first.today().seconds == 60
     first.write()
-    second = AccountsKeeper(file_at(path, run=2), LOG)
-    second.open(EPOCH + 60)
+    second = kept(file_at(path, run=2), EPOCH + 60)
     less = {**KNOWN, "rss": 1 * GIB}
     second.add(cycle(70, {"a": less}), None)
     second.add(cycle(80, {"a": less}), None)
@@ -198,8 +183,7 @@ def test_a_row_that_is_damaged_has_the_next_mom_set_the_file_aside_and_say_so(pa
     file_at(path).write([hour()])
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE guest_hours SET touched_kib = 1e12")
-    keeper = AccountsKeeper(file_at(path, run=2), LOG)
-    keeper.open(EPOCH + 60)
+    keeper = kept(file_at(path, run=2), EPOCH + 60)
     assert "a checksum in guest_hours is wrong" in keeper.damage
     assert "the accounts begin anew" in caplog.text
     keeper.add(cycle(0, {"a": KNOWN}), None)

@@ -1,19 +1,22 @@
-"""The memory of one simulated guest."""
+"""The memory of one simulated guest, and what it tells about it."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_plugins_sim.guest import BALLOON_RATE, GROWTH_RATE, HIGH_SHARE, MIB, MIN_SHARE, RESTART_SECONDS, new_guest, step
+from mom_plugins_sim.statistics import SentStatistics
 from mom_plugins_sim.workload import Bursty, Constant, Workload
 
 GIB = 1024 * MIB
 
 
-def a_guest(base=300 * MIB, maximum=GIB, swap=0.0, cached=1.0, **workload):
+def a_guest(base=300 * MIB, maximum=GIB, swap=0.0, cached=1.0, target=None, **workload):
     bursts = [workload.pop(name, 0.0) for name in ("burst", "period", "duty", "phase")]
     demand = Bursty(base, *bursts) if bursts[0] else Constant(base)
-    return new_guest(Workload(demand, **workload), maximum, swap, cached)
+    guest = new_guest(Workload(demand, **workload), maximum, swap, cached)
+    guest.target = guest.target if target is None else target
+    return guest
 
 
 def run(guest, seconds, start=0.0):
@@ -47,9 +50,7 @@ def test_an_idle_guests_kernel_keeps_what_real_ones_were_measured_to_keep(mib, m
 
 
 def test_a_balloon_takes_what_is_free_at_a_finite_rate():
-    guest = a_guest(maximum=16 * GIB)
-    guest.target = 8 * GIB
-    run(guest, 1)
+    guest = run(a_guest(maximum=16 * GIB, target=8 * GIB), 1)
     assert guest.size == 16 * GIB - BALLOON_RATE
     run(guest, 9)
     assert guest.size == 8 * GIB
@@ -67,9 +68,7 @@ def test_the_host_gets_back_as_much_as_from_real_guests(freed, returned):
 
 
 def test_a_balloon_takes_the_page_cache_before_anything_else():
-    guest = a_guest(base=300 * MIB, files=600 * MIB, hot_cache=200 * MIB, read_rate=10 * MIB, swap=GIB)
-    guest.target = 500 * MIB
-    run(guest, 3)
+    guest = run(a_guest(base=300 * MIB, files=600 * MIB, hot_cache=200 * MIB, read_rate=10 * MIB, swap=GIB, target=500 * MIB), 3)
     assert guest.size == 500 * MIB
     assert guest.swapped == 0
     assert guest.cache < 200 * MIB
@@ -77,9 +76,7 @@ def test_a_balloon_takes_the_page_cache_before_anything_else():
 
 
 def test_below_the_working_set_a_guest_with_swap_swaps_and_its_programs_wait():
-    guest = a_guest(base=600 * MIB, swap=GIB)
-    guest.target = 400 * MIB
-    run(guest, 5)
+    guest = run(a_guest(base=600 * MIB, swap=GIB, target=400 * MIB), 5)
     assert guest.size == 400 * MIB
     assert guest.swapped > 200 * MIB
     assert guest.squeezed > 200 * MIB
@@ -88,18 +85,14 @@ def test_below_the_working_set_a_guest_with_swap_swaps_and_its_programs_wait():
 
 
 def test_below_the_working_set_a_guest_without_swap_keeps_its_memory_and_the_balloon_waits():
-    guest = a_guest(base=600 * MIB)
-    guest.target = 400 * MIB
-    run(guest, 5)
+    guest = run(a_guest(base=600 * MIB, target=400 * MIB), 5)
     assert guest.size > 600 * MIB
     assert guest.anon == 600 * MIB
     assert guest.squeezed == 0
 
 
 def test_a_guest_that_gets_its_memory_back_recovers():
-    guest = a_guest(base=600 * MIB, swap=GIB)
-    guest.target = 400 * MIB
-    run(guest, 5)
+    guest = run(a_guest(base=600 * MIB, swap=GIB, target=400 * MIB), 5)
     guest.target = GIB
     run(guest, 10)
     assert guest.swapped > 50 * MIB, "what is swapped comes back as it is touched"
@@ -121,10 +114,7 @@ def test_programs_grow_at_a_finite_rate_and_give_back_at_once():
 
 
 def test_growth_that_does_not_fit_is_counted_as_squeezed():
-    guest = a_guest(base=100 * MIB, burst=800 * MIB, period=60, duty=0.9, swap=GIB)
-    guest.target = 400 * MIB
-    run(guest, 1)
-    run(guest, 4, start=1)
+    guest = run(a_guest(base=100 * MIB, burst=800 * MIB, period=60, duty=0.9, swap=GIB, target=400 * MIB), 5)
     assert guest.squeezed == pytest.approx(guest.wanted - guest.anon)
     assert guest.squeezed > 400 * MIB
     assert 1 < guest.lost_seconds < 5
@@ -132,9 +122,7 @@ def test_growth_that_does_not_fit_is_counted_as_squeezed():
 
 
 def test_programs_that_find_nothing_left_are_killed_at_once_and_start_again():
-    guest = a_guest(base=100 * MIB, burst=800 * MIB, period=60, duty=0.5)
-    guest.target = 400 * MIB
-    run(guest, 3)
+    guest = run(a_guest(base=100 * MIB, burst=800 * MIB, period=60, duty=0.5, target=400 * MIB), 3)
     assert guest.killed == 1
     assert guest.anon == 0
     run(guest, 47, start=3)
@@ -217,3 +205,55 @@ def test_memory_is_never_made_or_lost(maximum, base, burst, swap, files, targets
             assert guest.kernel + guest.anon + guest.cache - grain <= guest.touched <= guest.size + grain
             assert 0 <= guest.squeezed <= guest.wanted
             assert guest.usable <= guest.free + guest.cache + grain
+
+
+# --- what it tells --------------------------------------------------------------------------------------------------------------
+
+
+RATES = {"swap_in", "swap_out", "major_fault", "minor_fault"}
+
+
+def fields(statistics, time):
+    """What is known by these statistics at that moment."""
+    told, age = statistics.by(time)
+    known = {**told._asdict(), "stats_age": age}
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def a_telling_guest():
+    return a_guest(base=600 * MIB, files=100 * MIB, read_rate=MIB)
+
+
+def test_nothing_is_known_before_the_first_time():
+    statistics = SentStatistics(5.0, due=3.0)
+    statistics.take(a_telling_guest(), 2.0)
+    assert fields(statistics, 2.0) == {}
+
+
+def test_rates_are_unknown_at_the_first_time_and_known_from_the_second_on():
+    statistics, guest = SentStatistics(5.0, due=3.0), a_telling_guest()
+    statistics.take(guest, 3.0)
+    first = fields(statistics, 4.0)
+    assert first["stats_age"] == 1.0
+    assert first["mem_usable"] == int(guest.usable)
+    assert not RATES & first.keys()
+    statistics.take(guest, 8.0)
+    assert fields(statistics, 8.0).keys() >= RATES
+
+
+def test_what_is_told_is_as_old_as_it_says():
+    statistics, guest = SentStatistics(5.0, due=0.0), a_telling_guest()
+    statistics.take(guest, 0.0)
+    usable = int(guest.usable)
+    guest.anon += 100 * MIB
+    statistics.take(guest, 4.0)
+    assert fields(statistics, 4.0)["mem_usable"] == usable
+    statistics.take(guest, 5.0)
+    assert fields(statistics, 5.0)["mem_usable"] == usable - 100 * MIB
+
+
+def test_stale_statistics_leave_only_their_age():
+    statistics = SentStatistics(5.0, due=0.0)
+    statistics.take(a_telling_guest(), 0.0)
+    assert "mem_usable" in fields(statistics, 15.0)
+    assert fields(statistics, 16.0) == {"stats_age": 16.0}

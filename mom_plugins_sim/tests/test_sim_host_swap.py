@@ -41,17 +41,25 @@ def test_of_several_guests_the_coldest_memory_of_all_goes_first():
     assert cold.total > 0.9 * 400 * MIB
 
 
-def a_world(*, cold=500 * MIB, memory=4 * GIB, zram=2.0 * GIB, guests=2, load=0.0, warms=None, burst=0.0, swap=0.0):
+def a_world(seconds=5, *, cold=500 * MIB, memory=4 * GIB, zram=2.0 * GIB, guests=2, load=0.0, warms=None, burst=0.0, swap=0.0):
+    """A host and its guests after so much time."""
     demand = Bursty(600 * MIB, burst, 60, 0.5, 30) if burst else Constant(600 * MIB)
     workload = Workload(demand, cold=cold, warms=warms)
     scenes = [GuestScene(f"u{n}", f"g{n}", GIB, workload, statistics_period=1.0) for n in range(guests)]
     loads = HostLoads((HostLoad(load, 10, 1e6, 50 * MIB),))
-    return World(Scene(memory, scenes, host_zram=zram, host_swap=swap, load=loads, base=512 * MIB))
+    return pass_time(World(Scene(memory, scenes, host_zram=zram, host_swap=swap, load=loads, base=512 * MIB)), seconds)
 
 
 def pass_time(world, seconds):
     for _ in range(seconds):
         world.step(1.0)
+    return world
+
+
+def offload(world, mib):
+    """So much of each guest."""
+    for identity in world.guests:
+        world.offload(identity, mib * MIB, 10.0)
 
 
 def lost(world):
@@ -60,9 +68,8 @@ def lost(world):
 
 def test_cold_memory_in_swap_costs_guests_next_to_nothing_and_comes_back_as_it_is_touched():
     world = a_world()
-    pass_time(world, 5)
-    for identity in world.guests:
-        assert world.offload(identity, 400 * MIB, 10.0) == 400 * MIB
+    offload(world, 400)
+    assert world.host.swapped == 800 * MIB
     before = lost(world)
     pass_time(world, 60)
     faults = sum(guest.swapped.faults for guest in world.guests.values())
@@ -73,7 +80,6 @@ def test_cold_memory_in_swap_costs_guests_next_to_nothing_and_comes_back_as_it_i
 
 def test_the_host_gains_what_compression_leaves_of_it():
     world = a_world()
-    pass_time(world, 5)
     before = world.host.available
     world.offload("u0", 400 * MIB, 10.0)
     assert world.host.available - before == pytest.approx(0.8 * 400 * MIB)
@@ -83,7 +89,6 @@ def test_what_is_worked_with_costs_much_more_on_a_disk_than_compressed():
     spent = {}
     for name, zram, swap in (("zram", 2.0 * GIB, 0.0), ("disk", 0.0, 2.0 * GIB)):
         world = a_world(cold=0.0, zram=zram, swap=swap)
-        pass_time(world, 5)
         world.offload("u0", 400 * MIB, 10.0)
         before = lost(world)
         pass_time(world, 60)
@@ -93,9 +98,7 @@ def test_what_is_worked_with_costs_much_more_on_a_disk_than_compressed():
 
 def test_guests_that_begin_to_use_what_was_cold_have_it_back_within_seconds_where_there_is_room():
     world = a_world(warms=30.0)
-    pass_time(world, 5)
-    for identity in world.guests:
-        world.offload(identity, 500 * MIB, 10.0)
+    offload(world, 500)
     pass_time(world, 25)
     there = world.host.swapped
     pass_time(world, 30)
@@ -107,7 +110,6 @@ def test_guests_that_begin_to_use_what_was_cold_have_it_back_within_seconds_wher
 
 def test_what_a_guests_kernel_and_process_hold_and_hardly_touch_stays_in_swap_at_no_cost():
     world = a_world(cold=0.0)
-    pass_time(world, 5)
     idle = idle_of(world.guests["u0"].memory)
     world.offload("u0", idle, 10.0)
     pass_time(world, 60)
@@ -118,8 +120,7 @@ def test_what_a_guests_kernel_and_process_hold_and_hardly_touch_stays_in_swap_at
 
 
 def test_a_burst_that_fills_memory_which_went_to_swap_while_it_was_free_waits_for_it():
-    world = a_world(burst=300 * MIB, cold=0.0)
-    pass_time(world, 95)  # two bursts are over: their memory is backed, and free
+    world = a_world(95, burst=300 * MIB, cold=0.0)  # two bursts are over: their memory is backed, and free
     free = held_by(world.guests["u0"].memory, world.time).free
     assert free > 290 * MIB
     world.offload("u0", 200 * MIB, 10.0)
@@ -131,8 +132,7 @@ def test_a_burst_that_fills_memory_which_went_to_swap_while_it_was_free_waits_fo
 
 
 def test_what_a_balloon_takes_is_in_swap_no_more():
-    world = a_world(cold=0.0, burst=300 * MIB)
-    pass_time(world, 95)
+    world = a_world(95, cold=0.0, burst=300 * MIB)
     world.offload("u0", 200 * MIB, 10.0)
     guest = world.guests["u0"]
     away = guest.swapped.free
@@ -142,8 +142,7 @@ def test_what_a_balloon_takes_is_in_swap_no_more():
 
 
 def test_a_kernel_under_pressure_swaps_what_is_cold_by_itself():
-    world = a_world(load=2.2 * GIB)
-    pass_time(world, 120)
+    world = a_world(120, load=2.2 * GIB)
     assert world.host.available == pytest.approx(world.host.swaps_below, abs=MIB)
     assert world.host.swaps_below > 0, "it begins before there is nothing left"
     for guest in world.guests.values():
@@ -152,17 +151,13 @@ def test_a_kernel_under_pressure_swaps_what_is_cold_by_itself():
 
 
 def test_guests_without_cold_memory_lose_work_under_the_same_pressure():
-    cold, hot = (a_world(load=2.6 * GIB, cold=size) for size in (500 * MIB, 0.0))
-    pass_time(cold, 180)
-    pass_time(hot, 180)
+    cold, hot = (a_world(180, load=2.6 * GIB, cold=size) for size in (500 * MIB, 0.0))
     assert lost(hot) > 3 * lost(cold)
 
 
 def test_a_guest_that_leaves_or_is_saved_takes_nothing_of_the_swap_any_more():
     world = a_world()
-    pass_time(world, 5)
-    for identity in world.guests:
-        world.offload(identity, 300 * MIB, 10.0)
+    offload(world, 300)
     world.leave("u0")
     world.stop("u1", keep=True)
     pass_time(world, 1)
@@ -174,7 +169,7 @@ def test_a_guest_that_leaves_or_is_saved_takes_nothing_of_the_swap_any_more():
 @pytest.fixture
 def hypervisor(clock):
     clock.now = 0.0
-    return SimHypervisor(a_world(), clock)
+    return SimHypervisor(a_world(0), clock)
 
 
 def test_it_moves_cold_memory_as_plugins_ask_for_it_and_says_so_in_its_fields(hypervisor, clock):
@@ -207,7 +202,7 @@ def test_an_order_is_not_carried_out_beyond_its_time_the_swap_or_what_there_is(h
 
 
 def test_a_host_without_swap_has_no_store_and_moves_nothing(clock):
-    hypervisor = SimHypervisor(a_world(zram=0.0), clock)
+    hypervisor = SimHypervisor(a_world(0, zram=0.0), clock)
     assert hypervisor.swap_stores() == []
     with pytest.raises(NotSupported, match="no swap"):
         hypervisor.offload_memory(hypervisor.guests()[0].entity, 1024, 1.0)
@@ -221,8 +216,7 @@ def test_memory_in_a_guests_own_swap_is_what_it_hardly_touches():
 
 
 def test_when_guests_have_no_more_to_give_programs_beside_them_go_to_swap_and_nothing_is_swapped_twice():
-    world = a_world(cold=0.0, zram=0.0, swap=8.0 * GIB, load=4.0 * GIB)
-    pass_time(world, 300)
+    world = a_world(300, cold=0.0, zram=0.0, swap=8.0 * GIB, load=4.0 * GIB)
     host = world.host
     assert host.short == pytest.approx(0.0, abs=1.0), "all that does not fit is in swap"
     assert host.swapped > sum(guest.swapped.total for guest in world.guests.values()) + 100 * MIB

@@ -14,6 +14,7 @@ from mom_devkit import PluginRun, run_plugins
 from mom_plugins_balloon.observed import suggestions
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.states import HostWanted, StateGoal
+from mom_toolkit import taken_from
 
 TARGET, HARD, LOW = 4 * GIB, 512 * MIB, 256 * MIB
 """The memory that the host of these tests should have available, below what it is hard up, and below what nobody grows."""
@@ -528,16 +529,12 @@ def of_host(report: Report, name: str) -> float:
     return float(str(report.snapshot.host.fields[name]))
 
 
-def of_guests(report: Report, name: str) -> list[float]:
-    return [guest.number(name) or 0.0 for guest in report.snapshot.guests.values()]
-
-
 def of_guest(report: Report, identity: str, name: str) -> float:
     return float(str(report.snapshot.guests[identity].fields[name]))
 
 
 def taken(report: Report) -> float:
-    return sum(of_guests(report, "balloon_max")) - sum(of_guests(report, "balloon_cur"))
+    return sum(map(taken_from, report.snapshot.guests.values()))
 
 
 @pytest.mark.parametrize("seed", [1, 3, 4])

@@ -29,7 +29,7 @@ DECLARED = declarations_of()
 
 def folder_with(tmp_path: Path, name: str, text: str) -> str:
     folder = tmp_path / "pypolicy.d"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(text)
     return str(folder)
 
@@ -67,14 +67,19 @@ def test_the_example_decides_what_the_default_policy_decides(tmp_path: Path) -> 
 # --- on the simulator ----------------------------------------------------------------------------------------------------------------
 
 
-def simulated(tmp_path: Path, cycles: int, *, first: str = "pypolicy", policies: Mapping[str, str] | None = None) -> PluginRun:
-    folder = folder_with(tmp_path, "50_balloon.py", (EXAMPLES / "50_balloon.py").read_text())
-    evaluators: dict[str, Mapping[str, object]] = {"pypolicy": {"directory": folder}}
+EXAMPLE = (EXAMPLES / "50_balloon.py").read_text()
+
+
+def simulated(
+    tmp_path: Path, cycles: int, text: str = EXAMPLE, *, first: str = "pypolicy", policies: Mapping[str, str] | None = None, **more: str
+) -> PluginRun:
+    folder = folder_with(tmp_path, "50_balloon.py", text)
+    evaluators: dict[str, Mapping[str, object]] = {"pypolicy": {"directory": folder, **more}}
     if policies is not None:
         evaluators["policy"] = {"defaults": False, "directory": str(tmp_path / "run" / "policy.d")}
     order = sorted(evaluators, key=lambda name: name != first)
     plugins: dict[str, type | Mapping[str, object]] = {"sim": {}, **{name: evaluators[name] for name in order}, "balloon": {}}
-    (tmp_path / "run").mkdir()
+    (tmp_path / "run").mkdir(parents=True)
     return run_plugins(tmp_path / "run", plugins, cycles=cycles, policies=policies)
 
 
@@ -112,7 +117,7 @@ def test_of_two_evaluators_the_first_in_the_configuration_has_a_control_that_bot
 
 @pytest.mark.parametrize(("one", "other"), [("policy", "pypolicy"), ("pypolicy", "policy")])
 def test_config_check_and_doctor_say_which_evaluator_wins(tmp_path: Path, one: str, other: str) -> None:
-    folder = folder_with(tmp_path, "50_balloon.py", (EXAMPLES / "50_balloon.py").read_text())
+    folder = folder_with(tmp_path, "50_balloon.py", EXAMPLE)
     settings = {"policy": "{}", "pypolicy": f"{{directory: {folder}}}"}
     (tmp_path / "mom.yaml").write_text(
         f"state_directory: {tmp_path}/state\nrun_directory: {tmp_path}/run\n"
@@ -125,15 +130,8 @@ def test_config_check_and_doctor_say_which_evaluator_wins(tmp_path: Path, one: s
 
 
 def test_a_policy_that_hangs_costs_its_plugin_the_deadline_and_the_others_nothing(tmp_path: Path) -> None:
-    folder = folder_with(tmp_path, "50_hangs.py", "import time\n\ndef decide(host, guests):\n    time.sleep(2)\n")
-    plugins: dict[str, type | Mapping[str, object]] = {
-        "sim": {},
-        "pypolicy": {"directory": folder, "deadline": "200ms"},
-        "policy": {"defaults": False, "directory": str(tmp_path / "run" / "policy.d")},
-        "balloon": {},
-    }
-    (tmp_path / "run").mkdir()
-    run = run_plugins(tmp_path / "run", plugins, cycles=2, policies={"50_tenth": GIVES_ALL_A_TENTH})
+    hangs = "import time\n\ndef decide(host, guests):\n    time.sleep(2)\n"
+    run = simulated(tmp_path, 2, hangs, policies={"50_tenth": GIVES_ALL_A_TENTH}, deadline="200ms")
     assert all(report.duration < 1.5 for report in run.reports)
     assert all(report.outcomes for report in run.reports)
     hung = [plugin for report in run.reports for plugin in report.plugins if plugin.name == "pypolicy"]
@@ -145,10 +143,5 @@ def test_a_policy_that_hangs_costs_its_plugin_the_deadline_and_the_others_nothin
 
 def test_the_readmes_policy_decides_what_the_example_decides(tmp_path: Path) -> None:
     (shown,) = re.findall(r"```python\n(.*?)```", (ROOT / "mom_plugins_pypolicy/README.md").read_text(), re.DOTALL)
-    (tmp_path / "example").mkdir()
-    written = simulated(tmp_path / "example", 10)
-    folder = folder_with(tmp_path, "50_balloon.py", shown)
-    plugins: dict[str, type | Mapping[str, object]] = {"sim": {}, "pypolicy": {"directory": folder}, "balloon": {}}
-    (tmp_path / "run").mkdir()
-    read = run_plugins(tmp_path / "run", plugins, cycles=10)
+    written, read = simulated(tmp_path / "example", 10), simulated(tmp_path / "shown", 10, shown)
     assert read.decided("balloon_target") == written.decided("balloon_target") != []

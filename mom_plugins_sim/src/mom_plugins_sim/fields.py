@@ -62,7 +62,7 @@ _SIMULATED = (
 _LOOKED_AT = ("stats_age", "balloon_stats_period", "balloon_reporting", "balloon_autodeflate", "balloon_cur", "balloon_max",
               "vcpu_count", "rss", "host_swap", "sim_need", "sim_squeezed", "sim_lost", "guest_oom_kills",
               "host_minor_faults", "host_major_faults")  # fmt: skip
-"""What the host sees of a guest besides what that tells."""
+"""Fields that the host sees of a guest, besides those that the guest tells."""
 
 _METRICS = {
     **dict.fromkeys(("psi_memory_some_total", "psi_memory_full_total", "sim_lost", "sim_killed"), Metric.COUNTER),
@@ -115,7 +115,8 @@ def guest_columns(guests: Sequence[SimulatedGuest], time: float) -> dict[str, Se
 
 
 def _row(guest: SimulatedGuest, time: float) -> tuple[Value, ...]:
-    """What a guest tells, and what is seen of it, in the order of the names. What is 0 for nearly all guests is not worked out."""
+    """The values that a guest tells, and that are seen of it, in the order of the names. What is 0 for nearly all guests is not worked
+    out."""
     memory, sent, swapped = guest.memory, guest.statistics, guest.swapped
     away, minor, major, lost = swapped.total, memory.minor_faults, swapped.faults, memory.lost_seconds
     seen_minor, seen_major = guest.seen_faults

@@ -31,8 +31,8 @@ RESTART_SECONDS = 30.0
 """How long it takes until what the guest's kernel killed runs again: a supervisor restarts it, it starts, it reads its data."""
 
 FAULT_SECONDS = 100e-6
-"""What a program waits for a page that comes from a disk: a virtual disk on an SSD. A real one lost 2.5 s of work to about 19,000 of them:
-130 us each."""
+"""The time that a program waits for a page that comes from a disk: a virtual disk on an SSD. A real one lost 2.5 s of work to about 19,000
+of them: 130 us each."""
 
 HUGE_PAGES_FROM = 512 * MIB
 """With less, Linux has no transparent huge pages (mm/huge_memory.c, hugepage_init)."""
@@ -52,8 +52,8 @@ SMALL_PIECES = 0.07
 """A ratio. Of 450 MiB that a program had freed, so much was not handed back (docs/reporting.md)."""
 
 SUPERVISION = 48 * MIB
-"""What the QEMU process holds beside the guest's memory, with KVM. Software emulation keeps the code that it has translated, too:
-scenarios can set it."""
+"""The memory that the QEMU process holds beside the guest's memory, with KVM. Software emulation keeps the code that it has translated,
+too: scenarios can set it."""
 
 
 @dataclass(slots=True)
@@ -106,14 +106,14 @@ class GuestMemory:
 
     @property
     def usable(self) -> float:
-        """What programs can have without swapping, as Linux estimates it: half the cache, or as much as the low watermark, stays, and
-        the high watermark (mm/page_alloc.c, si_mem_available)."""
+        """Memory that programs can have without swapping, as Linux estimates it: half the cache, or as much as the low watermark, stays,
+        and the high watermark (mm/page_alloc.c, si_mem_available)."""
         cache = self.cache
         return max(0.0, self.size - self.kernel - self.anon - self.low * HIGH_SHARE - min(cache / 2, self.low))
 
     @property
     def managed(self) -> float:
-        """What its kernel calls its total."""
+        """The memory that its kernel calls its total."""
         return self.size - reserved_of(self.maximum)
 
     @property
@@ -123,7 +123,8 @@ class GuestMemory:
 
 
 def reserved_of(maximum: float) -> float:
-    """What a guest of so much memory never sees of it: its kernel's text and data, and the memory map with 64 bytes of every page (1.6 %).
+    """The part of its memory that a guest of so much never sees: its kernel's text and data, and the memory map with 64 bytes of every page
+    (1.6 %).
 
     Measured (benchmarks/simulator/measure_guests.py kernel): 37.6, 42.0, 50.7 and 68.2 MiB in guests of 192, 512, 1024 and 2048 MiB.
     Guests much smaller than those have smaller kernels, or they would not start.
@@ -132,7 +133,7 @@ def reserved_of(maximum: float) -> float:
 
 
 def kernel_of(maximum: float) -> float:
-    """What the kernel of a guest of so much memory keeps for itself: that, and its slab, page tables and daemons.
+    """The memory that the kernel of a guest of so much keeps for itself: that, and its slab, page tables and daemons.
 
     Measured as above: 25.0, 26.5, 35.3 and 36.5 MiB.
     """
@@ -297,7 +298,7 @@ def _deflate(guest: GuestMemory, wanted: float) -> float:
 
 
 def _report(guest: GuestMemory, free: float, dt: float) -> None:
-    """What the guest has used and freed goes back to the host, as far as it lies in large pieces.
+    """Memory that the guest has used and freed goes back to the host, as far as it lies in large pieces.
 
     :param free: KiB that it has used and freed, and the host still holds
     """

@@ -16,7 +16,7 @@ WINDOWS = (10, 60, 300)
 
 
 class SwapStep(NamedTuple):
-    """What went out in a step, what came back into room and what without any (KiB), how many times more was wanted than the swap gives,
+    """A step's pages that went out, that came back into room and without any (KiB), how many times more was wanted than the swap gives,
     and the ratio of time in which whoever wants memory waits for pages to go out."""
 
     out: float
@@ -56,7 +56,7 @@ class HostMemory:
 
     @property
     def available(self) -> float:
-        """What programs can have without swapping (MemAvailable)."""
+        """Memory that programs can have without swapping (MemAvailable)."""
         return max(0.0, -self.short)
 
     @property
@@ -67,7 +67,7 @@ class HostMemory:
 
     @property
     def unused(self) -> float:
-        """What holds nothing (MemFree): the page cache takes up to its wish of what is available, but never the kernel's reserve."""
+        """Memory that holds nothing (MemFree): the page cache takes up to its wish of what is available, but never the kernel's reserve."""
         return self.reserve + max(0.0, self.available - self.cache)
 
     @property
@@ -77,7 +77,7 @@ class HostMemory:
 
     @property
     def anonymous(self) -> float:
-        """What programs hold that is not in swap."""
+        """Memory of programs that is not in swap."""
         return self.base + self.other + self.guests - self.swapped
 
     def step(self, guests: float, time: float, dt: float, due: float = 0.0) -> SwapStep:

@@ -24,7 +24,7 @@ boot. Of twelve guests that used all that they held, 90 MiB each stayed in swap 
 
 @dataclass(frozen=True, slots=True)
 class SwapDevice:
-    """What swap is on. Rates in KiB/s of what guests have, whatever it takes on the device.
+    """A device for swap. Rates in KiB/s of what guests have, whatever it takes on the device.
 
     A page that comes back takes `fault_seconds`, and `thrash` times as long when another has to go for it. `ratio` is what a KiB in it
     takes of the host's own memory.
@@ -49,7 +49,8 @@ def compressed(size: float) -> SwapDevice:
 
 
 class Held(NamedTuple):
-    """What the host has backed of a guest and its process at one moment, by how it is used: `free` is what its own kernel has free."""
+    """Memory that the host has backed of a guest and its process at one moment, by how it is used: `free` is what its own kernel has
+    free."""
 
     free: float
     cold: float
@@ -64,14 +65,14 @@ def held_by(memory: GuestMemory, time: float) -> Held:
 
 
 def _idle(memory: GuestMemory) -> float:
-    """What its kernel and its process hold for themselves, and hardly touch."""
+    """Memory that its kernel and its process hold for themselves, and hardly touch."""
     return IDLE_SHARE * (memory.kernel + memory.beside)
 
 
 @dataclass(slots=True)
 class SwappedGuest:
-    """What of one guest is in the host's swap. `faults` counts pages that came back since the start, `due` is what is to come back in
-    this step."""
+    """The part of one guest that is in the host's swap. `faults` counts pages that came back since the start, `due` is what is to come back
+    in this step."""
 
     free: float = 0.0
     cold: float = 0.0

@@ -27,7 +27,7 @@ MERGEABLE = (1 - VOLATILE) * (1 - 1 / COPIES)
 """Ratio of duplicate memory that is saved in the end."""
 
 RMAP_BYTES = 64
-"""What the kernel keeps for each page that it looks at (struct ksm_rmap_item)."""
+"""Bytes that the kernel keeps for each page that it looks at (struct ksm_rmap_item)."""
 
 WRITABLE = {"run": (0, 2), "pages_to_scan": (1, 1 << 31), "sleep_millisecs": (0, 1 << 31), "merge_across_nodes": (0, 1)}
 """The knobs, with what the kernel accepts."""
@@ -49,7 +49,7 @@ class Ksm:
 
     @property
     def saved_kib(self) -> float:
-        """What the host has saved."""
+        """KiB that the host has saved."""
         return self.sharing * PAGE
 
     def step(self, mergeable_kib: float, resident_kib: float, dt: float) -> None:
@@ -73,10 +73,7 @@ class Ksm:
         sharing = int(self.sharing)
         scanning = self.visited > 0
         return {
-            "run": self.run,
-            "pages_to_scan": self.pages_to_scan,
-            "sleep_millisecs": self.sleep_millisecs,
-            "merge_across_nodes": self.merge_across_nodes,
+            **{name: getattr(self, name) for name in WRITABLE},
             "pages_shared": int(sharing / (COPIES - 1)),
             "pages_sharing": sharing,
             "pages_unshared": int(self.candidates * 0.8) - sharing if scanning and self.candidates * 0.8 > sharing else 0,

@@ -1,4 +1,4 @@
-"""What a simulation is made of, decided before it begins: the host, each guest with its programs, and what goes wrong when."""
+"""The parts of a simulation, decided before it begins: the host, each guest with its programs, and what goes wrong when."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class GuestScene:
 
 
 class FaultKind(StrEnum):
-    """What can go wrong."""
+    """Faults that can happen."""
 
     GUEST_HANGS = "guest-hangs"  #: programs, balloon driver and statistics of these guests stand still
     STATISTICS_STOP = "statistics-stop"  #: these guests send no statistics
@@ -77,7 +77,7 @@ class SceneFault:
     guests: frozenset[str] = frozenset()
 
     def is_on(self, time: float) -> bool:
-        """Whether it is so at that moment."""
+        """True if it is so at that moment."""
         return self.begins <= time < self.begins + self.lasts
 
 
@@ -93,7 +93,7 @@ class Scene:
     load: HostLoads = field(default_factory=HostLoads)
     faults: Sequence[SceneFault] = ()
     base: float | None = None
-    """What the host's own system holds, in KiB; None: what is usual for one of this size."""
+    """The memory that the host's own system holds, in KiB; None: as much as is usual for one of this size."""
     host_zram: float = 0.0
     begins: float = SimulationSetup.BEGINS
     """The local time on the host at the beginning, in seconds since 1970: midnight, as workloads by the time of day have it."""

@@ -1,4 +1,4 @@
-"""What the simulator can be told."""
+"""The settings of the simulator."""
 
 from __future__ import annotations
 

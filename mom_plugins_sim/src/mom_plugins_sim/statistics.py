@@ -1,4 +1,4 @@
-"""What a guest tells about itself: as late as its balloon driver sends it; nothing before the first time, and no rates at the first."""
+"""Statistics of a guest: as late as its balloon driver sends it; nothing before the first time, and no rates at the first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mom_plugins_sim.guest import GuestMemory
 
 
 class SentFigures(NamedTuple):
-    """What a guest tells, by the names of the fields. None: unknown, as rates are the first time."""
+    """The figures that a guest sends, by the names of the fields. None: unknown, as rates are the first time."""
 
     mem_available: int | None = None
     mem_unused: int | None = None
@@ -56,7 +56,7 @@ class SentStatistics:
         self.due = max(self.due + self.period, time)
 
     def by(self, time: float) -> tuple[SentFigures, float | None]:
-        """What is told at that moment, which is nothing when it is too old, and its age in seconds; None before the first time."""
+        """The figures at that moment, none when they are too old, and their age in seconds; None before the first time."""
         if self.told is NOTHING:
             return NOTHING, None
         age = time - self.at

@@ -1,4 +1,4 @@
-"""What the programs inside guests, and beside them on the host, want of memory over time: functions of the time and of nothing else."""
+"""The memory that programs inside guests, and beside them on the host, want over time: functions of the time and of nothing else."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Demand(Protocol):
 
     @property
     def base(self) -> float:
-        """What they want when they have just started."""
+        """The memory that they want when they have just started."""
         ...
 
     def wanted(self, time: float) -> float:
-        """What they want at that moment."""
+        """The memory that they want at that moment."""
         ...
 
 
@@ -109,7 +109,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What was wanted at given times (seconds, ascending), and stays so until the next; after the last it begins anew."""
+    """A demand that was measured at given times (seconds, ascending), and stays so until the next; after the last it begins anew."""
 
     times: Sequence[float]
     values: Sequence[float]
@@ -129,7 +129,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What one guest's programs do. Sizes in KiB, rates in KiB/s.
+    """The work of one guest's programs. Sizes in KiB, rates in KiB/s.
 
     `demand` is the anonymous memory that they want. They read files of `files` KiB together at `read_rate`, which fills the page cache;
     `hot_cache` of them they read again and again. `duplicate` is the ratio of the guest's memory whose content other guests have too.
@@ -148,7 +148,7 @@ class Workload:
     warms: float | None = None
 
     def cold_at(self, time: float) -> float:
-        """What is hardly touched at that moment."""
+        """The memory that is hardly touched at that moment."""
         return self.cold if self.warms is None or time < self.warms else 0.0
 
 
@@ -210,7 +210,7 @@ class HostLoad:
     """KiB/s at which it grows; this is a program that reads its input from a disk."""
 
     def wanted(self, time: float) -> float:
-        """What it holds at that moment, in KiB."""
+        """The memory that it holds at that moment, in KiB."""
         running = time - self.begins
         if running <= 0 or running >= self.lasts:
             return 0.0
@@ -225,6 +225,6 @@ class HostLoads:
     trace: Trace | None = None
 
     def wanted(self, time: float) -> float:
-        """What they hold together."""
+        """The memory that they hold together."""
         held = sum(load.wanted(time) for load in self.loads)
         return held if self.trace is None else held + self.trace.wanted(time)

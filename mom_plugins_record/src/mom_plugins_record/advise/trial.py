@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import MomError, Report, Value, format_kib, load_config, printable
-from mom_plugins_record.recording.reader import Recorded, Recording
+from mom_plugins_record.recording.reader import RecordedCycle, Recording
 from mom_plugins_record.replay.stage import RecordedStage
 from mom_toolkit import field_number, is_broken
 
@@ -147,7 +147,7 @@ def stage_of(path: Path, config: Path | None, seconds: float | None) -> Recorded
     """
     recording = Recording(path)
 
-    def first() -> Iterator[Recorded]:
+    def first() -> Iterator[RecordedCycle]:
         begins = None
         for recorded in recording.cycles():
             begins = recorded.report.time if begins is None else begins

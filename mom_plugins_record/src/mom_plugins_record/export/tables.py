@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from mom_core import Decision, FieldSpec, Report, Scope, Unit, Value
 from mom_plugins_record.recording.cycles import CycleRead
-from mom_plugins_record.recording.reader import Recorded
+from mom_plugins_record.recording.reader import RecordedCycle
 from mom_plugins_record.recording.session import RecordedSession
 
 SUFFIXES: Final = {
@@ -111,7 +111,7 @@ class Tables:
             "outcomes": OUTCOMES,
         }
 
-    def columns_of(self, recorded: Recorded) -> Mapping[str, Sequence[Sequence[Value]]]:
+    def columns_of(self, recorded: RecordedCycle) -> Mapping[str, Sequence[Sequence[Value]]]:
         """A cycle's rows of each table, column by column."""
         session = recorded.session
         if session is not self._session:
@@ -148,7 +148,7 @@ class Tables:
     def _is_chosen(self, name: str) -> bool:
         return not self.patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns)
 
-    def _about(self, recorded: Recorded, decision: Decision, place: int) -> Row | None:
+    def _about(self, recorded: RecordedCycle, decision: Decision, place: int) -> Row | None:
         """How a row of a decision begins; None: its guest is not asked for."""
         entity = decision.entity
         unit = next((str(spec.unit) for spec in recorded.session.controls if spec.name == decision.control), None)
@@ -158,7 +158,7 @@ class Tables:
             return (*_when(recorded.report), place, str(entity.scope), entity.id, entity.name, decision.control, unit)
         return None
 
-    def _decisions(self, recorded: Recorded, places: Mapping[int, int]) -> Iterator[Row]:
+    def _decisions(self, recorded: RecordedCycle, places: Mapping[int, int]) -> Iterator[Row]:
         report, cycle = recorded.report, recorded.cycle
         guests = {identity: place for place, identity in enumerate(report.snapshot.guests)}
         tried = {id(one) for one in report.considered or ()}
@@ -185,7 +185,7 @@ class Tables:
                 dropped.get(id(one)),
             )
 
-    def _outcomes(self, recorded: Recorded, places: Mapping[int, int]) -> Iterator[Row]:
+    def _outcomes(self, recorded: RecordedCycle, places: Mapping[int, int]) -> Iterator[Row]:
         for one in recorded.report.outcomes:
             about = self._about(recorded, one.decision, places[id(one.decision)])
             if about is not None:

@@ -71,7 +71,8 @@ def draw(series: PlotSeries, title: str, kind: str) -> bytes:
 def _figure(figure_class: type[Figure], series: PlotSeries, title: str) -> Figure:
     columns = max(1, min(3 if len(series.guests) <= 12 else 6, len(series.guests)))
     rows = math.ceil(len(series.guests) / columns)
-    notes = _notes(series)
+    left = f"{series.left_out} more guests, which fared no worse, are not shown" if series.left_out else ""
+    notes = [note for note in (left, printable(series.damage, 160)) if note]
     heights = [3.4, 1.1, 0.2, *([1.6 if columns <= 3 else 1.15] * rows), 0.1 + 0.14 * len(notes)]
     figure = figure_class(figsize=(WIDTH, sum(heights) + 0.22 * len(heights) + 0.8), layout="constrained")
     figure.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left")
@@ -161,8 +162,3 @@ def _draw_guest(axes: Axes, guest: GuestSeries, *, small: bool) -> None:
     axes.tick_params(labelsize=6 if small else 7)
     for tick in axes.get_xticklabels():
         tick.set_visible(not small)
-
-
-def _notes(series: PlotSeries) -> list[str]:
-    left = f"{series.left_out} more guests, which fared no worse, are not shown" if series.left_out else ""
-    return [note for note in (left, printable(series.damage, 160)) if note]

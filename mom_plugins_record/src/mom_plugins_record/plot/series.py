@@ -208,7 +208,7 @@ def _guest_point(guest: Guest | None) -> tuple[float, ...]:
 
 
 def _need(guest: Guest) -> float:
-    """What a guest's programs need, in KiB: a simulation knows; of others it is `need_of`."""
+    """The need of a guest's programs, in KiB: a simulation knows it; of others it is `need_of`."""
     known = guest.number("sim_need")
     need = need_of(guest)[0] if known is None else known
     return math.nan if need is None else need

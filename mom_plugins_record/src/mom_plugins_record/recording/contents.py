@@ -67,16 +67,18 @@ def print_contents(contents: Contents, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(contents), indent=2))
         return
+    each = f", {contents.bytes / contents.sampled:.1f} bytes for each guest and cycle" if contents.sampled else ""
     lines = [("files", f"{contents.files} in {contents.path}, {format_kib(contents.bytes / 1024)}")]
     if contents.begins is not None and contents.ends is not None:
-        lines.append(("from", shown(contents.begins) + " UTC"))
-        lines.append(("to", f"{shown(contents.ends)} UTC, {format_duration(round(contents.ends - contents.begins))} later"))
-    each = f", {contents.bytes / contents.sampled:.1f} bytes for each guest and cycle" if contents.sampled else ""
-    lines.append(("cycles", f"{contents.cycles}, with up to {contents.most_guests} guests{each}"))
-    lines.append(("decided", f"{contents.decisions}, of which {contents.applied} were applied"))
-    lines.append(("problems", str(contents.problems)))
-    lines.append(("host", ", ".join(map(printable, contents.hosts)) or "unknown"))
-    lines.append(("policies", ", ".join(map(printable, contents.policies)) or "none"))
+        lasts = format_duration(round(contents.ends - contents.begins))
+        lines += [("from", f"{shown(contents.begins)} UTC"), ("to", f"{shown(contents.ends)} UTC, {lasts} later")]
+    lines += [
+        ("cycles", f"{contents.cycles}, with up to {contents.most_guests} guests{each}"),
+        ("decided", f"{contents.decisions}, of which {contents.applied} were applied"),
+        ("problems", str(contents.problems)),
+        ("host", ", ".join(map(printable, contents.hosts)) or "unknown"),
+        ("policies", ", ".join(map(printable, contents.policies)) or "none"),
+    ]
     if contents.lost or contents.damaged:
         lines.append(("damaged", f"{contents.lost} cycles are lost"))
     lines.extend(("", printable(place, 300)) for place in contents.damaged)

@@ -35,7 +35,7 @@ FARTHEST: Final = 6e10
 """Seconds from the epoch to the year 3871: what lies farther away is no time, and cannot be shown as a date."""
 
 _AS_THEY_ARE: Final = ("time", "mode", "duration", "lag", "skipped", "woken_by", "problems", "plugins", "verdict")
-"""What of a report is written as it is."""
+"""Parts of a report that are written as they are."""
 
 Reasons: TypeAlias = Mapping[str, Sequence[str | None]]
 """Why policies decided as they did, in words: by control a text for each guest in their order. Empty: nothing is known; None: not asked."""

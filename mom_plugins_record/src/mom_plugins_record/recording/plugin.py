@@ -71,6 +71,10 @@ class RecordPlugin:
         currency: Annotated[str, Field(max_length=10)] = ""
         """In which currency."""
 
+        def folder(self, state_directory: Path) -> Path:
+            """Where the recording is."""
+            return Path(self.path) if self.path else state_directory / FOLDER
+
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
@@ -83,7 +87,7 @@ class RecordPlugin:
     @property
     def folder(self) -> Path:
         """Where the recording is."""
-        return Path(self._settings.path) if self._settings.path else self._context.state_directory / FOLDER
+        return self._settings.folder(self._context.state_directory)
 
     @hookimpl
     def mom_setup(self) -> None:
@@ -205,7 +209,7 @@ class RecordPlugin:
         from mom_plugins_record.recording.reader import Recording
 
         if path is None and isinstance(settings, RecordPlugin.Settings):
-            path = Path(settings.path) if settings.path else state_directory / FOLDER
+            path = settings.folder(state_directory)
         return None if path is None else Recording(path)
 
     def _session(self, report: Report, policies: Mapping[str, str]) -> RecordedSession:

@@ -27,7 +27,7 @@ MOST_REMEMBERED: Final = 16 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded(PastCycle):
+class RecordedCycle(PastCycle):
     """One cycle, and what was so then: `cycle` as it stands in the file. `gap` is how many cycles before it were lost."""
 
     cycle: CycleRead
@@ -35,7 +35,7 @@ class Recorded(PastCycle):
     gap: int = 0
 
 
-def follows(before: Recorded, recorded: Recorded) -> bool:
+def follows(before: RecordedCycle, recorded: RecordedCycle) -> bool:
     """True if nothing is missing between two cycles, and the plugins that decided are the same ones: they were not made anew."""
     if recorded.gap or recorded.report.number != before.report.number + 1:
         return False
@@ -43,7 +43,7 @@ def follows(before: Recorded, recorded: Recorded) -> bool:
     return then is now or (then.get("plugins"), then.get("guests")) == (now.get("plugins"), now.get("guests"))
 
 
-def must_fit(recorded: Recorded, cycles: int) -> None:
+def must_fit(recorded: RecordedCycle, cycles: int) -> None:
     """Check that so many cycles like this one can be held at a time. Raises `MomError`: a recording may ask for any number."""
     columns = recorded.cycle.columns
     if sum(map(len, columns.values())) * cycles > MOST_REMEMBERED:
@@ -99,7 +99,7 @@ class Recording:
         """The folder or file."""
         return str(self.path)
 
-    def cycles(self, since: float = -math.inf, until: float = math.inf) -> Iterator[Recorded]:
+    def cycles(self, since: float = -math.inf, until: float = math.inf) -> Iterator[RecordedCycle]:
         """All cycles of that time (seconds since the epoch), in the order in which they were recorded.
 
         Raises `MomError` when there is no such file, when it is no recording, or when it is of another version.
@@ -127,7 +127,7 @@ class Recording:
             for file in _readable(path):
                 yield from _heads(file)[0].values()
 
-    def _of_file(self, path: Path, since: float, until: float) -> Iterator[Recorded]:
+    def _of_file(self, path: Path, since: float, until: float) -> Iterator[RecordedCycle]:
         try:
             with closing(RecordingFile(path)) as file:
                 yield from self._of_groups(file, since, until)
@@ -143,7 +143,7 @@ class Recording:
         except OSError as error:
             raise MomError(f"cannot read {path}: {error.strerror}") from error
 
-    def _of_groups(self, file: RecordingFile, since: float, until: float) -> Iterator[Recorded]:
+    def _of_groups(self, file: RecordingFile, since: float, until: float) -> Iterator[RecordedCycle]:
         damage = self.damage
         if file.rubbish:
             damage.note(file.path, 0, f"{file.rubbish} bytes are no part of a recording")
@@ -167,7 +167,7 @@ class Recording:
                     expected = cycle.place + 1
                     damage.cycles += lost
                     if since <= cycle.report.time <= until:
-                        yield Recorded(cycle.report, session.policies, cycle.reasons, cycle=cycle, session=session, gap=lost)
+                        yield RecordedCycle(cycle.report, session.policies, cycle.reasons, cycle=cycle, session=session, gap=lost)
             except Corrupt as error:
                 broken = True
                 damage.note(file.path, file.at(group), f"cycles are lost: {error}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Final
@@ -74,7 +74,7 @@ def replay(
     if as_json:
         click.echo(json.dumps({**_as_json(result), "estimated": _estimate_json(estimated), "failed": failed}, indent=2, default=str))
     else:
-        for line in [*_lines(result, other=texts is not None), *_estimate_lines(estimated)]:
+        for line in [*_lines(result, other=texts is not None), *(() if estimated is None else _estimate_lines(estimated))]:
             print_prose(brief(line, LONGEST_LINE), 4)  # names and texts are what the recording says
         if failed:
             print_prose(f"fails on: {', '.join(failed)}", 4)
@@ -102,39 +102,35 @@ def _texts(recording: Recording, policies: Sequence[Path], since: float | None) 
 # --- for a person --------------------------------------------------------------------------------------------------------------
 
 
-def _lines(result: Comparison, *, other: bool) -> list[str]:
-    lines = []
+def _lines(result: Comparison, *, other: bool) -> Iterator[str]:
     span = f", {shown(result.begins)} to {shown(result.ends)}" if result.begins is not None and result.ends is not None else ""
-    lines.append(f"{result.compared} cycles compared{span}")
+    yield f"{result.compared} cycles compared{span}"
     if result.warming:
-        lines.append(f"{result.warming} more were evaluated and not compared: what came before them, and counts, is not in the recording")
+        yield f"{result.warming} more were evaluated and not compared: what came before them, and counts, is not in the recording"
     if result.damage:
-        lines.append(result.damage)
+        yield result.damage
     for name, reason in result.left_out.items():
-        lines.append(f"not replayed: {name} ({reason})")
+        yield f"not replayed: {name} ({reason})"
     if result.apart:
-        lines.append(f"{result.apart} recorded decisions were taken by what is not replayed: they are not compared")
-    lines.extend(f"problem, {count} times: {printable(message, 200)}" for message, count in result.problems.items())
-    lines.append("")
-    lines.append("Exact, on the state that was recorded:")
+        yield f"{result.apart} recorded decisions were taken by what is not replayed: they are not compared"
+    yield from (f"problem, {count} times: {printable(message, 200)}" for message, count in result.problems.items())
+    yield ""
+    yield "Exact, on the state that was recorded:"
     if result.compared and result.identical == result.compared:
-        lines.append(f"  all decisions are identical, {result.now.decisions} of them")
+        yield f"  all decisions are identical, {result.now.decisions} of them"
     elif result.compared:
         differing = result.compared - result.identical
-        lines.append(
-            f"  {differing} of {result.compared} cycles differ; {result.then.decisions} decisions then, {result.now.decisions} now"
-        )
-        lines.extend(
+        yield f"  {differing} of {result.compared} cycles differ; {result.then.decisions} decisions then, {result.now.decisions} now"
+        yield from (
             f"    {found.entity} {found.control}: in {found.cycles} cycles, first {_difference(found.example)}"
             for found in result.most_different[:SHOWN]
         )
         if len(result.sums) > SHOWN:
-            lines.append(f"    and {len(result.sums) - SHOWN} more")
+            yield f"    and {len(result.sums) - SHOWN} more"
     for title, verdict in (("then", result.then), ("now", result.now)) if other else (("", result.now),):
-        lines.extend(_verdict_lines(title, verdict))
+        yield from _verdict_lines(title, verdict)
     if other:
-        lines.append("  What other decisions would have changed in the cycles after them is not in this.")
-    return lines
+        yield "  What other decisions would have changed in the cycles after them is not in this."
 
 
 LONGEST_LINE = 2000
@@ -147,27 +143,21 @@ _TITLES = {
 }
 
 
-def _verdict_lines(title: str, verdict: Complaints) -> list[str]:
-    lines = []
+def _verdict_lines(title: str, verdict: Complaints) -> Iterator[str]:
     for complaint, what in _TITLES.items():
         cases = verdict.of(complaint)
         times = f", {sum(case.count for case in cases)} times" if cases else ""
-        lines.append(f"  {what}{f' ({title})' if title else ''}: {f'{len(cases)}{times}' if cases else 'none'}")
-        lines.extend(
+        yield f"  {what}{f' ({title})' if title else ''}: {f'{len(cases)}{times}' if cases else 'none'}"
+        yield from (
             f"    {case.entity} {case.control}: {case.count} times since {shown(case.first)}, {case.example}" for case in cases[:SHOWN]
         )
-    return lines
 
 
-def _estimate_lines(estimated: Estimate | None) -> list[str]:
-    if estimated is None:
-        return []
-    lines = [
-        "",
-        "Estimated: both simulated from the recorded state on, beside what was recorded, which shows how far off the simulator is:",
-    ]
-    lines.extend(f"  not simulated: {name}" for name in estimated.left_out)
-    return [*lines, *RunSummary.side_by_side((estimated.recorded, estimated.then, estimated.now))]
+def _estimate_lines(estimated: Estimate) -> Iterator[str]:
+    yield ""
+    yield "Estimated: both simulated from the recorded state on, beside what was recorded, which shows how far off the simulator is:"
+    yield from (f"  not simulated: {name}" for name in estimated.left_out)
+    yield from RunSummary.side_by_side((estimated.recorded, estimated.then, estimated.now))
 
 
 def _estimate_json(estimated: Estimate | None) -> Mapping[str, object] | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mom_core import Decision, Severity, Value
-from mom_plugins_record.recording.reader import Recorded, Recording, follows, must_fit, nothing_in, rarely_collected
+from mom_plugins_record.recording.reader import RecordedCycle, Recording, follows, must_fit, nothing_in, rarely_collected
 from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.recording.writer import GROUP
 from mom_plugins_record.replay.complaints import Complaints
@@ -100,7 +100,7 @@ def compare(
 class _Run:
     """A piece of a recording in which nothing is missing: a start of the daemon, or a loss, begins a new one."""
 
-    def __init__(self, first: Recorded, policies: Mapping[str, str] | None, since: float, result: Comparison) -> None:
+    def __init__(self, first: RecordedCycle, policies: Mapping[str, str] | None, since: float, result: Comparison) -> None:
         self.last = first
         self.engine = engine = RecordedEngine(first.session, policies)
         self._policies, self._since, self._result = policies, since, result
@@ -112,7 +112,7 @@ class _Run:
         for verdict in (result.then, result.now):
             verdict.controls.update({spec.name: spec for spec in first.session.controls})
 
-    def take(self, recorded: Recorded) -> None:
+    def take(self, recorded: RecordedCycle) -> None:
         """Evaluate the next cycle, and compare it where all is known."""
         report, engine, result = recorded.report, self.engine, self._result
         if recorded.session is not self.last.session:
@@ -151,7 +151,7 @@ def _warm_up(session: RecordedSession, history: int) -> float:
     return (GROUP + history + 2) * session.interval
 
 
-def _compare(recorded: Recorded, then: tuple[Decision, ...], now: tuple[Decision, ...], result: Comparison) -> None:
+def _compare(recorded: RecordedCycle, then: tuple[Decision, ...], now: tuple[Decision, ...], result: Comparison) -> None:
     report = recorded.report
     result.compared += 1
     result.begins = report.time if result.begins is None else min(result.begins, report.time)
@@ -166,7 +166,7 @@ def _compare(recorded: Recorded, then: tuple[Decision, ...], now: tuple[Decision
         result.sums.setdefault(key, Sum(*key, difference)).cycles += 1
 
 
-def _differences(recorded: Recorded, then: Iterable[Decision], now: Iterable[Decision]) -> Iterator[DecisionDifference]:
+def _differences(recorded: RecordedCycle, then: Iterable[Decision], now: Iterable[Decision]) -> Iterator[DecisionDifference]:
     before = {(d.entity.id, d.control): d for d in then}
     after = {(d.entity.id, d.control): d for d in now}
     for key in dict.fromkeys([*before, *after]):

@@ -1,4 +1,4 @@
-"""What can be said against decisions, one cycle after the other, without keeping the cycles: what a policy would do to guests.
+"""Complaints about decisions, one cycle after the other, without keeping the cycles: what a policy would do to guests.
 
 All of it is about the state that was recorded. Had the decisions been others, the state would have become another one.
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from mom_plugins_record.recording.reader import Recorded, Recording
+from mom_plugins_record.recording.reader import RecordedCycle, Recording
 from mom_plugins_record.replay.stage import RecordedStage
 from mom_toolkit import RunSummary
 
@@ -30,7 +30,7 @@ def estimate(recording: Recording, policies: Mapping[str, str], since: float, un
     """Simulate that time (seconds since the epoch) twice. Raises `MomError` when there is nothing to begin with."""
     was = RunSummary("recorded")
 
-    def summed() -> Iterator[Recorded]:
+    def summed() -> Iterator[RecordedCycle]:
         for recorded in recording.cycles(since, until):
             was.add(recorded.report)
             yield recorded

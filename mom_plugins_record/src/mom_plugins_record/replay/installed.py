@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,7 +26,7 @@ def installed_plugins(configuration: Mapping[str, Value]) -> tuple[dict[str, Ins
     found: dict[str, InstalledThen] = {}
     left_out: dict[str, str] = {}
     for name, settings in recorded.items() if isinstance(recorded, Mapping) else ():
-        own = _without(settings, SOURCES)
+        own = {key: value for key, value in settings.items() if key not in SOURCES} if isinstance(settings, Mapping) else {}
         try:
             found[name] = InstalledThen(load_config({"plugins": {name: own}}).plugins[name].loaded.plugin_class, own)
         except MomError as error:
@@ -47,7 +47,3 @@ def guest_rules(configuration: Mapping[str, Value], plugins: Mapping[str, Mappin
         if own:
             rules[pattern] = own
     return rules
-
-
-def _without(settings: Value, names: Iterable[str]) -> dict[str, Value]:
-    return {key: value for key, value in settings.items() if key not in set(names)} if isinstance(settings, Mapping) else {}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import Report, Value
-from mom_plugins_record.recording.reader import Recorded, Recording, nothing_in
+from mom_plugins_record.recording.reader import RecordedCycle, Recording, nothing_in
 from mom_plugins_record.replay.installed import guest_rules, installed_plugins
 from mom_toolkit import SimulationSetup, run_simulation
 
@@ -34,7 +34,11 @@ class RecordedStage:
 
     @classmethod
     def of(
-        cls, recording: Recording, cycles: Iterable[Recorded], configuration: Mapping[str, Value] | None = None, needed: Iterable[str] = ()
+        cls,
+        recording: Recording,
+        cycles: Iterable[RecordedCycle],
+        configuration: Mapping[str, Value] | None = None,
+        needed: Iterable[str] = (),
     ) -> RecordedStage:
         """The stage of these cycles. Raises `MomError` when there are none.
 

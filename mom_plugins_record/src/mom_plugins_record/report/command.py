@@ -9,7 +9,7 @@ import click
 
 from mom_core import MomError, UnitError, load_config, parse_duration, printable, replace_file
 from mom_daemon import config_option, json_option
-from mom_plugins_record.recording.plugin import FOLDER, RecordPlugin
+from mom_plugins_record.recording.plugin import RecordPlugin
 from mom_plugins_record.report.document import document, table
 from mom_plugins_record.report.page import page
 from mom_plugins_record.report.source import find_accounts
@@ -76,4 +76,4 @@ def _settings(path: Path | None, config_path: str | None) -> tuple[Path, Price]:
         raise MomError(
             "the configuration has no plugin record, which keeps the accounts", hint="add `record: {}` to `plugins`, or name a FILE"
         )
-    return Path(found[0].path) if found[0].path else config.state_directory / FOLDER, price
+    return found[0].folder(config.state_directory), price

@@ -68,7 +68,7 @@ def _line(moment: Moment) -> str:
 
 
 def _conclude(console: Console, summary: Summary, recording: Path) -> None:
-    """What happened, and what to type next."""
+    """Tell what happened, and what to type next."""
     rule = "─" if "utf" in console.encoding.lower() else "-"
     console.print(Text(f"{rule * 2} What happened ".ljust(WIDTH, rule), "bold"))
     for line in summary.lines():

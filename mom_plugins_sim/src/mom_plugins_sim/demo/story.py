@@ -38,7 +38,7 @@ SETTINGS = SimSettings.model_validate(
 without statistics, one without a balloon; a program that takes 8.5 GiB."""
 
 PLUGINS: Final[Mapping[str, Mapping[str, Value]]] = {name: {} for name in (*SimulationSetup.CONTROLLERS, OFFLOADER)}
-"""What acts in the story."""
+"""The plugins that act in the story."""
 
 
 LOAD: Final = HostLoad(SETTINGS.load / 1024, SETTINGS.load_after, SETTINGS.load_for, SETTINGS.load_growth / 1024)
@@ -47,7 +47,7 @@ LOAD: Final = HostLoad(SETTINGS.load / 1024, SETTINGS.load_after, SETTINGS.load_
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What there is to see after a cycle: mom's report, and that of a mom that only watches the same host, at the same time."""
+    """The picture after a cycle: mom's report, and that of a mom that only watches the same host, at the same time."""
 
     number: int
     report: Report

@@ -24,7 +24,7 @@ def size(kib: float) -> str:
 
 @dataclass(slots=True)
 class Summary:
-    """What happened, all told: sizes in KiB."""
+    """The whole story in sums: sizes in KiB."""
 
     managed: RunSummary = field(default_factory=lambda: RunSummary("with mom"))
     alone: RunSummary = field(default_factory=lambda: RunSummary("without"))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.console import Group
 from rich.text import Text
 
-from mom_core import Decision, Guest, Report, Status, printable
+from mom_core import Guest, Report, Status, as_number, printable
 from mom_plugins_sim.demo.story import CYCLES, INTERVAL, LOAD, Moment
 from mom_plugins_sim.demo.summary import BALLOON, size
 from mom_toolkit import field_number, pages_kib, taken_from
@@ -24,7 +24,7 @@ SHOWN_KIB = 1024
 
 
 USED, PROGRAM, SWAPPED, SPARE, TAKEN = "█▓▚▒·"
-"""What bars are made of: memory in use, memory of the program, what compressed swap takes, spare memory, what was taken."""
+"""Glyphs of bars: memory in use, memory of the program, what compressed swap takes, spare memory, what was taken."""
 
 
 def clock(seconds: float) -> str:
@@ -33,7 +33,7 @@ def clock(seconds: float) -> str:
 
 
 def phase(time: float, taken: float) -> tuple[str, str]:
-    """What is going on, in one sentence, and its style."""
+    """The present part of the story in one sentence, and its style."""
     if time <= LOAD.begins:
         return "All is calm: what guests have bought and do not use is free on the host.", "green"
     if LOAD.wanted(time):
@@ -147,15 +147,10 @@ def _last_decision(moment: Moment) -> Text:
     applied = [outcome for outcome in moment.report.outcomes if outcome.status is Status.APPLIED]
     if not applied:
         return Text(" nothing to do in this cycle", "dim")
-    outcome = max(applied, key=lambda o: _change(o.decision, o.before))
+    outcome = max(applied, key=lambda one: abs((as_number(one.decision.value) or 0) - (as_number(one.before) or 0)))
     decision = outcome.decision
     kib = decision.control == BALLOON
     shown = [size(v) if kib and isinstance(v, int | float) else str(v) for v in (outcome.before, decision.value)]
     text = f" {decision.control} of {decision.entity}: {shown[0]} → {shown[1]}, says {decision.source}"
     more = len(applied) - 1
     return Text(f"{text}; {more} more" if more else text, "dim")
-
-
-def _change(decision: Decision, before: object) -> float:
-    value = decision.value
-    return abs(value - before) if isinstance(value, int | float) and isinstance(before, int | float) else 0.0

@@ -38,7 +38,7 @@ _CLOCK = ("year", "month", "day", "hour", "minute", "second")
 
 @dataclass(slots=True)
 class _RecordedGuest:
-    """What was seen of one guest: times are seconds since the beginning of the scene."""
+    """A guest as it was seen: times are seconds since the beginning of the scene."""
 
     guest: Guest
     memory: float
@@ -67,12 +67,9 @@ def scene_of_recording(recording: PastCycles, since: float, until: float) -> Sce
     seen: dict[str, _RecordedGuest] = {}
     host_times: list[float] = []
     host_used: list[float] = []
-    total = swap = ratio = 0.0
-    duplicate = 0.0
+    total = swap = ratio = duplicate = 0.0
     begins: float | None = None
-    clock = 0.0
-    previous = 0.0
-    now = 0.0
+    clock = previous = now = 0.0
     for recorded in recording.cycles(since, until):
         snapshot = recorded.report.snapshot
         if begins is None:

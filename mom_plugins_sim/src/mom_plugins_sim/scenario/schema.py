@@ -1,4 +1,4 @@
-"""What a scenario can say. Everything in it is checked before anything is simulated."""
+"""The parts of a scenario. Everything in it is checked before anything is simulated."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ class ConstantDemand(ScenarioPart):
     """Programs that always hold the same."""
 
     use: Share
-    """What they hold."""
+    """The share that they hold."""
 
 
 class BurstyDemand(ScenarioPart):
     """Programs that want more now and then, each guest at its own time."""
 
     base: Share
-    """What they hold always."""
+    """The share that they hold always."""
     burst: Share
-    """What they want besides, in bursts."""
+    """The share that they want besides, in bursts."""
     period: Annotated[Duration, Field(gt=0)]
     """From one burst to the next."""
     duty: Share
@@ -60,9 +60,9 @@ class DiurnalDemand(ScenarioPart):
     """Programs that follow the day."""
 
     low: Share
-    """What they hold at night."""
+    """The share that they hold at night."""
     high: Share
-    """What they hold at the busiest time."""
+    """The share that they hold at the busiest time."""
     peak: Annotated[Duration, Field(ge=0, lt=86_400)] = 14 * 3600.0
     """When the busiest time is, since midnight; the simulation begins at midnight."""
     spread: Annotated[Duration, Field(ge=0, le=43_200)] = 3600.0
@@ -73,7 +73,7 @@ class LeakDemand(ScenarioPart):
     """Programs that never give back, until they are started anew."""
 
     base: Share
-    """What they hold when they have just started."""
+    """The share that they hold when they have just started."""
     hourly: Share
     """How much more it is each hour."""
     limit: Share = 0.9
@@ -90,9 +90,9 @@ class BatchDemand(ScenarioPart):
     """Jobs that come at random."""
 
     base: Share
-    """What is held between jobs."""
+    """The share that is held between jobs."""
     job: Share
-    """What a job wants besides."""
+    """The share that a job wants besides."""
     every: Annotated[Duration, Field(gt=0)]
     """From one job to the next, on average (times are drawn from an exponential distribution)."""
     lasts: Annotated[Duration, Field(gt=0)]
@@ -100,7 +100,7 @@ class BatchDemand(ScenarioPart):
 
 
 class TraceDemand(ScenarioPart):
-    """What was measured somewhere."""
+    """A demand that was measured somewhere."""
 
     file: str
     """A CSV file with the columns `seconds` and `kib`; beside the scenario, if it is no absolute path."""
@@ -122,7 +122,7 @@ class Demands(ScenarioPart):
     batch: BatchDemand | None = None
     """Jobs at random times."""
     trace: TraceDemand | None = None
-    """What was measured."""
+    """A demand that was measured."""
 
     @model_validator(mode="after")
     def _one(self) -> Demands:
@@ -133,7 +133,7 @@ class Demands(ScenarioPart):
 
 
 class StatisticsPart(ScenarioPart):
-    """What guests tell about themselves."""
+    """The statistics that guests send."""
 
     period: Annotated[Duration, Field(gt=0)] = 2.0
     """How often they send statistics."""
@@ -142,7 +142,7 @@ class StatisticsPart(ScenarioPart):
 
 
 class BalloonPart(ScenarioPart):
-    """What guests do when memory is asked of them."""
+    """The behaviour of guests when memory is asked of them."""
 
     none: Share = 0.0
     """The part of the guests that have no balloon device."""
@@ -162,17 +162,17 @@ class GroupPart(ScenarioPart):
     count: Annotated[int, Field(ge=1, le=100_000)] = 1
     """How many."""
     memory: Size | tuple[Size, Size]
-    """What each is sold, or the least and the most of it, from which each draws."""
+    """The memory that each is sold, or the least and the most of it, from which each draws."""
     process: Size = PROCESS_BYTES
-    """What its process on the host holds beside its memory."""
+    """Memory that its process on the host holds beside its own."""
     swap: Share = 0.0
     """Its own swap, as a part of its memory."""
     workload: Demands
-    """What its programs want."""
+    """The demand of its programs."""
     files: Share = 0.2
     """The files that they read, as a part of its memory."""
     hot: Share = 0.05
-    """What they read again and again."""
+    """The part of them that they read again and again."""
     reads: Size = 4 << 20
     """How much they read in a second."""
     cached: Share | None = None
@@ -188,9 +188,9 @@ class GroupPart(ScenarioPart):
     small_pieces: Share = SMALL_PIECES
     """Of what its programs free, what lies in pieces too small to be reported to the host."""
     statistics: StatisticsPart = StatisticsPart()
-    """What it tells."""
+    """Its statistics."""
     balloon: BalloonPart = BalloonPart()
-    """What it gives."""
+    """Its balloon."""
     sold_as: Annotated[str | None, Field(alias="class")] = None
     """The service class that they are sold as, of the plugin sla; unset: none."""
     arrives: Duration | tuple[Duration, Duration] = 0.0
@@ -214,7 +214,7 @@ class LoadPart(ScenarioPart):
     lasts: Annotated[Duration, Field(gt=0)]
     """How long it runs."""
     memory: Size
-    """What it takes."""
+    """The memory that it takes."""
     growth: Annotated[Size, Field(gt=0)] = 150 << 20
     """How much more in each second."""
 
@@ -223,7 +223,7 @@ class HostPart(ScenarioPart):
     """The host."""
 
     memory: Annotated[Size, Field(ge=1 << 30)]
-    """What it has."""
+    """Its memory."""
     swap: Size = 0
     """Its swap on a disk."""
     zram: Size = 0
@@ -255,9 +255,9 @@ class Scenario(ScenarioPart):
     """A whole scenario."""
 
     title: str
-    """What it is called."""
+    """Its title."""
     about: str = ""
-    """What it shows."""
+    """Its purpose: a few sentences about what it shows."""
     lasts: Annotated[Duration, Field(ge=10, le=365 * 86_400)]
     """How long it is simulated."""
     interval: Annotated[Duration, Field(ge=0.5, le=3600)] = 5.0
@@ -271,7 +271,7 @@ class Scenario(ScenarioPart):
     classes: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
     """Service classes besides those that are ready, as in the settings of the plugin sla."""
     faults: tuple[FaultPart, ...] = ()
-    """What goes wrong."""
+    """Faults that happen."""
 
     @model_validator(mode="after")
     def _guests_are_named(self) -> Scenario:

@@ -20,7 +20,8 @@ SETUPS: Final[Mapping[str, SimulationSetup]] = {
     "defaults": SimulationSetup("defaults"),
     "no-offload": SimulationSetup("no-offload", plugins={name: {} for name in SimulationSetup.CONTROLLERS}),
 }
-"""What `--compare` takes besides policies: mom only watches; the default policies alone; these, and no cold memory goes to swap."""
+"""The names that `--compare` takes besides policies: mom only watches; the default policies alone; these, and no cold memory goes to
+swap."""
 
 
 def run_scenario(
@@ -41,8 +42,8 @@ def run_scenario(
 
 
 def plugins_of(scenario: Scenario, setup: SimulationSetup) -> Mapping[str, Mapping[str, Value]]:
-    """What controls: where the setup does not say, cold memory goes to swap if the host has some that is compressed. Where guests are sold
-    as classes, the plugin that knows these is there, too."""
+    """The plugins that control: where the setup does not say, cold memory goes to swap if the host has some that is compressed. Where
+    guests are sold as classes, the plugin that knows these is there, too."""
     usual = (*SimulationSetup.CONTROLLERS, *([OFFLOADER] if scenario.host.zram else ()))
     plugins = setup.plugins if setup.plugins is not None else {name: {} for name in usual}
     if not scenario.classes and all(group.sold_as is None for group in scenario.guests.values()):

@@ -1,0 +1,68 @@
+"""Recordings as tests make and read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mom_core import Clock, Engine, Report, load_config
+from mom_plugins_record.recording.cycles import Reasons
+from mom_plugins_record.recording.reader import RecordedCycle, Recording
+from mom_plugins_record.recording.session import RecordedSession
+from mom_plugins_record.recording.writer import RecordingLimits, RecordingWriter
+
+LIMITS = RecordingLimits(keep=86_400.0, size=1 << 30)
+SESSION = RecordedSession("0", "h", {"interval": "5s"}, {"50_main_": "(defvar a 1)"}, (), ())
+
+
+def simulated(
+    tmp_path: Path, cycles: int, guests: int = 12, watch: Callable[[Engine, Report], None] = lambda *_: None, **more: Any
+) -> list[Report]:
+    """Reports of a host under pressure; each is shown to `watch` before the next cycle."""
+    plugins = {
+        "sim": {"guests": guests, "load": "14GiB", "load_after": "30s", "silent": 0.1, "rigid": 0.1},
+        "policy": {},
+        "balloon": {},
+        "ksm": {},
+        **more,
+    }
+    configuration = {"state_directory": str(tmp_path / "state"), "run_directory": str(tmp_path / "run"), "plugins": plugins}
+    reports = []
+    now = 0.0
+    with Engine(load_config(configuration), Clock(lambda: now, lambda: 1_700_000_000.0 + now)) as engine:
+        for _ in range(cycles):
+            now += 10.0
+            reports.append(engine.cycle())
+            watch(engine, reports[-1])
+    return reports
+
+
+def opened(folder: Path, limits: RecordingLimits = LIMITS, session: RecordedSession = SESSION, **more: Any) -> RecordingWriter:
+    writer = RecordingWriter(folder, limits, **more)
+    writer.open()
+    writer.session(session)
+    return writer
+
+
+def rewritten(folder: Path, cycles: Iterable[RecordedCycle], reasons: Mapping[int, Reasons | None] | None = None) -> RecordingWriter:
+    """The same cycles with other reasons, by their numbers."""
+    writer = opened(folder)
+    for one in cycles:
+        writer.session(one.session)
+        writer.cycle(one.report, reasons=(reasons or {}).get(one.report.number))
+    writer.close()
+    return writer
+
+
+def written(folder: Path, reports: list[Report], limits: RecordingLimits = LIMITS, session: RecordedSession = SESSION) -> Path:
+    writer = opened(folder, limits, session)
+    for report in reports:
+        writer.cycle(report)
+    writer.close()
+    return folder
+
+
+def read(path: Path) -> tuple[list[Report], Recording]:
+    recording = Recording(path)
+    return [recorded.report for recorded in recording.cycles()], recording
