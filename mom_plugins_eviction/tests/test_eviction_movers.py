@@ -197,13 +197,6 @@ def test_a_lost_move_is_over_when_its_mover_says_so_or_the_guest_is_gone(bench: 
     assert bench.cycle().snapshot.guests[bench.identity("vm1")].fields["guest_eviction"] == ""
 
 
-def test_a_guest_that_has_left_has_been_moved_though_its_mover_tells_nothing(bench: MovingBench) -> None:
-    bench.mover.says = UNKNOWN
-    bench.drain("vm1")
-    bench.hypervisor.known.pop("vm1")
-    bench.until(lambda: bench.kept == [])
-
-
 def test_a_mover_that_refuses_has_begun_nothing_and_one_that_makes_a_mistake_may_have(bench: MovingBench) -> None:
     def refuses(job: MoveJob) -> str:
         raise HypervisorError("the node is in maintenance")

@@ -13,12 +13,11 @@ from mom_plugins_eviction.movers.proxmox import ProxmoxMoverPlugin
 class WithSecret(ConformanceTests):
     """One whose settings name a file with a secret, which each test has by itself."""
 
+    secret_in: str
+
     @pytest.fixture(autouse=True)
     def _settings_with_secret(self, secret: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(type(self), "settings", self.settings_with(str(secret)))
-
-    def settings_with(self, secret: str) -> dict[str, object]:
-        raise NotImplementedError
+        monkeypatch.setattr(type(self), "settings", {"url": "http://127.0.0.1:1", self.secret_in: str(secret)})
 
 
 class TestCommand(ConformanceTests):
@@ -27,14 +26,8 @@ class TestCommand(ConformanceTests):
 
 
 class TestProxmox(WithSecret):
-    plugin = ProxmoxMoverPlugin
-
-    def settings_with(self, secret: str) -> dict[str, object]:
-        return {"url": "http://127.0.0.1:1", "token": secret}
+    plugin, secret_in = ProxmoxMoverPlugin, "token"
 
 
 class TestOvirt(WithSecret):
-    plugin = OvirtMoverPlugin
-
-    def settings_with(self, secret: str) -> dict[str, object]:
-        return {"url": "http://127.0.0.1:1", "password": secret}
+    plugin, secret_in = OvirtMoverPlugin, "password"

@@ -13,7 +13,7 @@ from test_fleet_placement import GIB, Fleet, guest
 
 from mom_plugins_fleet.placement import RESERVE_SHARE, Leaver, TargetHost, choose, foremost
 from mom_plugins_fleet.plan import ARRIVING_AT_ONCE, AT_ONCE, ATTEMPTS, next_orders, places
-from mom_plugins_fleet.records import HostedGuest, Move, MoveState, Orders
+from mom_plugins_fleet.records import HostedGuest, Move, MoveState, OrderProgress, Orders, Progress
 from mom_plugins_fleet.view import ARRIVES_SECONDS, SILENT_SECONDS, FleetView
 from mom_toolkit import Destination
 
@@ -129,6 +129,12 @@ def _with_move(state: MoveState, number: int = 1) -> Fleet:
     )
     view.orders.records["a"] = (1, Orders(epoch=3, moves=(move,)))
     return view
+
+
+def test_what_another_host_tells_of_a_move_changes_nothing() -> None:
+    view = _with_move(MoveState.ORDERED)
+    view.progress.records["b"] = (1, Progress(moves=(OrderProgress("id-1", 0, MoveState.DONE),)))
+    assert [move.state for move in _orders(view, "a")[0].moves] == [MoveState.ORDERED]
 
 
 def test_a_move_that_failed_is_tried_elsewhere_but_not_for_ever() -> None:

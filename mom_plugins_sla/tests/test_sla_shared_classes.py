@@ -56,10 +56,6 @@ def test_classes_of_the_file_come_and_change_and_go_while_mom_runs(tmp_path: Pat
     "text",
     [
         "classes: {silver: {guarantee: 500%}}",
-        "classes: {silver: {guarantee: -1GiB}}",
-        "classes: {silver: {guarantee: 100%, may_save: true}}",
-        "classes: {silver: {priority: 1e99}}",
-        "classes: {silver: {priorty: 1}}",
         "classes: {'a b': {}}",
         "klasses: {}",
         "classes: [",

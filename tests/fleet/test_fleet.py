@@ -81,6 +81,7 @@ def test_guests_stay_where_nobody_has_room_and_it_is_said(two: FleetWorld) -> No
     plan = json.loads(two.fleet("plan", "--drain", "h1", "--json"))
     assert {host for host, _, _ in plan["stay"]} == plan["closed"].keys() - {"h2"} == {"h1"}
     assert not two.host("h1")["draining"], "a plan does nothing"
+    assert "No guest would be moved: no host is drained." in " ".join(two.fleet("plan").split())
     for more, lets in (([], True), (["--off"], False)):
         two.fleet("balance", "h1", *more)
         assert two.host("h1")["balance"] is lets

@@ -126,18 +126,20 @@ class AccountServers(ThreeServers):
             await patiently(lambda: store.put(ROSTER, host, record))
         return credentials
 
-    async def is_let_in(self, credentials: NatsCredentials, host: str, *, asked: int) -> None:
-        """Wait until that server lets the host in, and it has read its own entry and told how it is."""
+    async def lets_in(self, credentials: NatsCredentials, host: str, *, asked: int) -> bool:
+        """True if that server lets the host in, and it has read its own entry and told how it is."""
+        try:
+            async with linked(Access([self.urls[asked]], None, credentials), host, LOG, patient=False) as store:
+                await store.put(STATES, host, HostState(mode="enforce", problems=asked).packed())
+                return (await store.read(ROSTER, host)).data is not None  # a server that was away may not have it yet
+        except LinkError:
+            return False
+
+    async def is_let_in(self, credentials: NatsCredentials, host: str, *, asked: int, so: bool = True) -> None:
+        """Wait until that server lets the host in, or does no more."""
         ends = time.monotonic() + WAIT_SECONDS
-        while True:
-            try:
-                async with linked(Access([self.urls[asked]], None, credentials), host, LOG, patient=False) as store:
-                    await store.put(STATES, host, HostState(mode="enforce", problems=asked).packed())
-                    if (await store.read(ROSTER, host)).data is not None:  # a server that was away may not have it yet
-                        return
-            except LinkError:
-                pass
-            assert time.monotonic() < ends, f"server {asked} does not let {host} in, or does not have its entry"
+        while await self.lets_in(credentials, host, asked=asked) is not so:
+            assert time.monotonic() < ends, f"server {asked} lets {host} in: {not so}"
             await asyncio.sleep(0.2)
 
 
@@ -189,25 +191,14 @@ def test_a_host_that_is_put_out_while_a_server_is_away_is_let_in_by_none_when_th
         credentials = await servers.enroll("h1", "g1", asked=0)
         for number in range(3):
             await servers.is_let_in(credentials, "h1", asked=number)
-
-        async def lets_in(number: int) -> bool:
-            try:
-                async with linked(Access([servers.urls[number]], None, credentials), "h1", LOG, patient=False) as store:
-                    await store.read(ROSTER, "h1")
-            except LinkError:
-                return False
-            return True
-
         servers.kill(2)
         account = json.loads(base64.urlsafe_b64decode(credentials.jwt.split(".")[1] + "=="))["iss"]
         async with linked(Access(servers.urls[:1], None, servers.root.system_user()), "root", LOG, patient=True) as store:
             await patiently(lambda: servers.root.take(store, account))
         servers.start(2)
-        ends = time.monotonic() + WAIT_SECONDS
-        while await lets_in(2):
-            assert time.monotonic() < ends
-            await asyncio.sleep(0.2)
+        await servers.is_let_in(credentials, "h1", asked=2, so=False)
         await asyncio.sleep(2 * accounts.SYNC_SECONDS)
-        assert not [number for number in range(3) if await lets_in(number)], "and it gives the account back to none"
+        back = [number for number in range(3) if await servers.lets_in(credentials, "h1", asked=number)]
+        assert not back, "and it gives the account back to none"
 
     with_accounts(tmp_path, work)

@@ -143,77 +143,67 @@ def next_orders(
     Moves that are over are taken out once the guest is seen where it went to, or should have been; failed ones are tried elsewhere.
     `known` is kept up to date with what is on its way, so that several hosts can be planned one after the other.
     """
-    member = view.members.get(host)
-    before = view.ordered(host) or Orders()
-    guests = view.guests(host)
-    stuck: dict[str, str] = {}
-    kept: list[Move] = []
-    left: list[Move] = []
-    for move in before.moves:
-        # Until the guest is seen where it went to, it counts there as coming; until its host has told how it is without it, it is not here.
-        over = view.is_over(host, move)
-        given_up = move.state is MoveState.FAILED and (member is None or not member.draining or move.guest not in guests)
-        if over:
-            left.append(move)
-        elif not given_up:
-            kept.append(move)
-    arrivals = _booked(before, left)
+    member, before, guests = view.members.get(host), view.ordered(host) or Orders(), view.guests(host)
+    # Until the guest is seen where it went to, it counts there as coming; until its host has told how it is without it, it is not here.
+    over = {move.guest: move for move in before.moves if view.is_over(host, move)}
+    arrivals = _booked(before, over.values())
+    open_or_failed = [move for move in before.moves if move.guest not in over]
     if member is None or not member.draining:
         # What has been accepted may be under way already; what has not is taken back, unless it is for balance and that is still wanted.
-        wanted = member is not None and member.balance
-        return Orders(epoch=epoch, moves=tuple(m for m in kept if wanted or m.state is not MoveState.ORDERED), arrivals=arrivals), stuck
-    under_way = sum(move.state in OPEN for move in kept)
-    by_guest = {move.guest: move for move in kept}
-    mover = _mover(view, host)
-    free, best = _free(known, member.group, mover, arriving_at_once)
+        taken_back = (MoveState.FAILED,) if member is not None and member.balance else (MoveState.FAILED, MoveState.ORDERED)
+        return Orders(epoch=epoch, moves=tuple(m for m in open_or_failed if m.state not in taken_back), arrivals=arrivals), {}
+    kept = {move.guest: move for move in open_or_failed if move.state is not MoveState.FAILED or move.guest in guests}
+    stuck: dict[str, str] = {}
+    under_way = sum(move.state in OPEN for move in kept.values())
+    ways = _WaysOut(known, member.group, _mover(view, host), arriving_at_once)
     for guest in sorted(guests.values(), key=leaving_order):
-        earlier = by_guest.get(guest.id)
+        earlier = kept.get(guest.id)
         if earlier is not None and earlier.state is not MoveState.FAILED:
             continue
         if guest.stays:
             stuck[guest.name] = guest.stays
-            continue
-        if earlier is not None and earlier.number >= ATTEMPTS:
+        elif earlier is not None and earlier.number >= ATTEMPTS:
             stuck[guest.name] = earlier.error
-            continue
-        if under_way >= at_once or not view.is_fresh(host):
-            continue
-        made = _move(guest, earlier, member.group, mover, free, best)
-        if isinstance(made, str):
-            stuck[guest.name] = made
-            continue
-        by_guest[guest.id] = made
-        _expect(known, made)
-        free, best = _free(known, member.group, mover, arriving_at_once)
-        under_way += 1
-    return Orders(epoch=epoch, moves=tuple(by_guest.values()), arrivals=arrivals), stuck
+        elif under_way < at_once and view.is_fresh(host):
+            made = ways.move(guest, earlier)
+            if isinstance(made, str):
+                stuck[guest.name] = made
+            else:
+                kept[guest.id] = made
+                under_way += 1
+    return Orders(epoch=epoch, moves=tuple(kept.values()), arrivals=arrivals), stuck
 
 
-def _free(
-    known: Mapping[str, TargetHost], group: str, mover: MoverState | None, most: int
-) -> tuple[Mapping[str, TargetHost], Mapping[str, TargetHost]]:
-    """The hosts to which one more guest may come, and the foremost of them."""
-    free = {name: place for name, place in known.items() if place.arriving < most}
-    return free, foremost(free.values(), group, _within(mover))
+class _WaysOut:
+    """Where the guests of one host can go: `known` is kept up to date with what is on its way.
 
+    :param most: how many guests may be on their way to a host
+    """
 
-def _move(
-    guest: HostedGuest,
-    earlier: Move | None,
-    group: str,
-    mover: MoverState | None,
-    free: Mapping[str, TargetHost],
-    best: Mapping[str, TargetHost],
-) -> Move | str:
-    leaver = leaver_of(guest)
-    if leaver is None:
-        return "its size is not known"
-    avoid = frozenset() if earlier is None else frozenset({earlier.to})
-    # Without any foremost host there is none that it can go to: all of them say why.
-    place = choose(leaver, best if earlier is None and best else free, group, avoid, within=_within(mover))
-    if isinstance(place, str) and earlier is not None:
-        place = choose(leaver, best, group, within=_within(mover))
-    return place if isinstance(place, str) else _made(guest, leaver, place, mover, 1 if earlier is None else earlier.number + 1)
+    def __init__(self, known: dict[str, TargetHost], group: str, mover: MoverState | None, most: int) -> None:
+        self._known, self._group, self._mover, self._most = known, group, mover, most
+        self._look()
+
+    def _look(self) -> None:
+        self._free = {name: place for name, place in self._known.items() if place.arriving < self._most}
+        self._best = foremost(self._free.values(), self._group, _within(self._mover))
+
+    def move(self, guest: HostedGuest, earlier: Move | None) -> Move | str:
+        """The move of that guest, whose room is taken from now on; or why there is none."""
+        leaver, within = leaver_of(guest), _within(self._mover)
+        if leaver is None:
+            return "its size is not known"
+        avoid = frozenset() if earlier is None else frozenset({earlier.to})
+        # Without any foremost host there is none that it can go to: all of them say why.
+        place = choose(leaver, self._best if earlier is None and self._best else self._free, self._group, avoid, within=within)
+        if isinstance(place, str) and earlier is not None:
+            place = choose(leaver, self._best, self._group, within=within)
+        if isinstance(place, str):
+            return place
+        made = _made(guest, leaver, place, self._mover, 1 if earlier is None else earlier.number + 1)
+        _expect(self._known, made)
+        self._look()
+        return made
 
 
 def _made(guest: HostedGuest, leaver: Leaver, place: TargetHost, mover: MoverState | None, number: int) -> Move:
