@@ -27,18 +27,11 @@ class Step(StrEnum):
 
     @property
     def control(self) -> str:
-        """The control that does it."""
-        return _CONTROLS[self]
+        """The control that does it, such as `guest_shutdown`."""
+        return f"guest_{self.replace(' ', '')}"
 
 
-_CONTROLS: Final[Mapping[Step, str]] = {
-    Step.MIGRATE: "guest_migrate",
-    Step.PAUSE: "guest_pause",
-    Step.SAVE: "guest_save",
-    Step.SHUT_DOWN: "guest_shutdown",
-}
-
-STEP_OF: Final[Mapping[str, Step]] = {control: step for step, control in _CONTROLS.items()}
+STEP_OF: Final[Mapping[str, Step]] = {step.control: step for step in Step}
 """The step that a control does."""
 
 ALLOWED_BY: Final[Mapping[Step, EvictionField]] = {

@@ -346,7 +346,7 @@ class FleetPlugin:
             mode=report.mode,
             total=_kib(host.get("mem_available"), 1),
             available=_kib(host.get("mem_really_available"), GRAIN_KIB),
-            memory_state=_text(host.get("host_memory_state")),
+            memory_state=(report.snapshot.host.text("host_memory_state") or "")[:64],
             problems=len(report.problems),
             guests=guests,
             others=len(others),
@@ -430,17 +430,10 @@ def _promised(guest: Guest, promises: Promises) -> int:
 
 
 def _kib(value: Value, grain: int) -> int | None:
-    kind = type(value)
-    if kind is not int and kind is not float:
-        return None
-    number = int(value)  # type: ignore[arg-type]  # it is a number, as was just asked
-    return number // grain * grain if 0 <= number <= LARGEST_KIB else None
+    number = as_number(value)
+    return int(number) // grain * grain if number is not None and 0 <= number <= LARGEST_KIB else None
 
 
 def _seconds(value: Value) -> float | None:
     found = as_number(value)
     return None if found is None or not 0 <= found < 1e12 else float(round(found))
-
-
-def _text(value: Value) -> str:
-    return value[:64] if isinstance(value, str) else ""
