@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from mom_core import replace_file
 from mom_plugins_fleet.coordinator import Coordinator
@@ -17,13 +15,11 @@ WRITE_SECONDS: Final = 15.0
 """How often it is written: Prometheus asks once or twice a minute."""
 
 
-@asynccontextmanager
-async def writing(path: Path | None, coordinator: Coordinator, log: logging.Logger) -> AsyncIterator[None]:
+async def write_metrics(path: Path, coordinator: Coordinator, log: logging.Logger) -> NoReturn:
     """Keep the file up to date, once the fleet is known; at the end there is none, as nothing is known then."""
-
-    async def write() -> None:
-        failed = ""
-        while path is not None:
+    failed = ""
+    try:
+        while True:
             if coordinator.view.current:
                 try:
                     replace_file(path, metrics(coordinator.view, works=coordinator.works), durable=False, mode=0o644)
@@ -33,11 +29,5 @@ async def writing(path: Path | None, coordinator: Coordinator, log: logging.Logg
                         log.warning("the metrics cannot be written: %s: %s", path, error.strerror)
                     failed = str(error)
             await asyncio.sleep(WRITE_SECONDS)
-
-    task = asyncio.create_task(write())
-    try:
-        yield
     finally:
-        task.cancel()
-        if path is not None:
-            path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)

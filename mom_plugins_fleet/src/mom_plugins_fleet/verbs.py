@@ -213,7 +213,7 @@ def server_config_command(where: Where, accounts: str) -> None:
 def coordinator_command(where: Where, name: str, metrics: Path | None) -> None:
     """Say where guests of drained hosts go, until SIGTERM. Several may run: one works, the others wait to take over."""
     from mom_plugins_fleet.coordinator import Coordinator
-    from mom_plugins_fleet.metrics_file import writing
+    from mom_plugins_fleet.metrics_file import write_metrics
 
     handler = logging.StreamHandler()
     handler.setFormatter(_Lines("%(levelname)s %(message)s"))
@@ -226,8 +226,7 @@ def coordinator_command(where: Where, name: str, metrics: Path | None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, task.cancel)  # type: ignore[union-attr]  # asyncio.run makes a task
         one = Coordinator(access, f"{name} (process {os.getpid()})", _LOG, signer, operators, where.revisions_as("fleet-coordinator"))
-        async with writing(metrics, one, _LOG):
-            await one.run()
+        await asyncio.gather(one.run(), *([write_metrics(metrics, one, _LOG)] if metrics else []))
 
     with suppress(asyncio.CancelledError):
         asyncio.run(work())
