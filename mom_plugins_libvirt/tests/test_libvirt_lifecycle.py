@@ -5,14 +5,11 @@ from __future__ import annotations
 import threading
 
 import pytest
-from fake_libvirt import FakeGuest, FakeLibvirtd
+from fake_libvirt import LONG_SECONDS, FakeGuest, FakeLibvirtd
 
 from mom_core import Entity, GuestBusy, GuestGone, NotSupported, Scope
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 from mom_toolkit import Destination, GuestState
-
-LONG_SECONDS = 20.0
-"""Longer than any call here takes."""
 
 
 @pytest.fixture
@@ -20,37 +17,30 @@ def guest(libvirtd: FakeLibvirtd) -> FakeGuest:
     return libvirtd.add("a")
 
 
-@pytest.fixture
-def entity(guest: FakeGuest) -> Entity:
-    return guest.entity
-
-
-def test_a_guest_is_paused_goes_on_is_saved_and_started_and_is_off_when_it_obeys(
-    hypervisor: LibvirtHypervisor, guest: FakeGuest, entity: Entity
-) -> None:
+def test_a_guest_is_paused_goes_on_is_saved_and_started_and_is_off_when_it_obeys(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
     def standing() -> GuestState:
-        return hypervisor.standings([entity])[entity.id]
+        return hypervisor.standings([guest.entity])[guest.entity.id]
 
-    hypervisor.pause(entity)
+    hypervisor.pause(guest.entity)
     assert standing() is GuestState.PAUSED
-    hypervisor.resume(entity)
+    hypervisor.resume(guest.entity)
     assert standing() is GuestState.RUNNING
-    hypervisor.save(entity, LONG_SECONDS)
+    hypervisor.save(guest.entity, LONG_SECONDS)
     assert standing() is GuestState.SAVED
-    hypervisor.start(entity, LONG_SECONDS)
+    hypervisor.start(guest.entity, LONG_SECONDS)
     assert standing() is GuestState.RUNNING
     guest.obeys = False
-    hypervisor.shut_down(entity)
+    hypervisor.shut_down(guest.entity)
     assert standing() is GuestState.RUNNING
     guest.obeys = True
-    hypervisor.shut_down(entity)
+    hypervisor.shut_down(guest.entity)
     assert standing() is GuestState.OFF
 
 
-def test_a_guest_that_libvirt_would_forget_is_not_saved(hypervisor: LibvirtHypervisor, guest: FakeGuest, entity: Entity) -> None:
+def test_a_guest_that_libvirt_would_forget_is_not_saved(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
     guest.persistent = False
     with pytest.raises(NotSupported, match="forgets such a guest"):
-        hypervisor.save(entity, LONG_SECONDS)
+        hypervisor.save(guest.entity, LONG_SECONDS)
     assert not guest.saved
 
 
@@ -63,20 +53,20 @@ def test_one_that_nobody_knows_has_no_standing_and_is_said_to_be_gone(hypervisor
 
 @pytest.mark.parametrize("persistent", [True, False])
 def test_a_guest_is_moved_and_a_defined_one_is_not_left_behind(
-    hypervisor: LibvirtHypervisor, libvirtd: FakeLibvirtd, guest: FakeGuest, entity: Entity, persistent: bool
+    hypervisor: LibvirtHypervisor, libvirtd: FakeLibvirtd, guest: FakeGuest, persistent: bool
 ) -> None:
     guest.persistent = persistent
-    hypervisor.migrate(entity, Destination.parse("qemu+tls://h2/system tcp://10.0.0.2"), LONG_SECONDS)
+    hypervisor.migrate(guest.entity, Destination.parse("qemu+tls://h2/system tcp://10.0.0.2"), LONG_SECONDS)
     assert guest.moved_to == "qemu+tls://h2/system"
     way, flags = guest.moved_with
     assert way == {"migrate_uri": "tcp://10.0.0.2"}
     leaves_nothing = libvirtd.VIR_MIGRATE_PERSIST_DEST | libvirtd.VIR_MIGRATE_UNDEFINE_SOURCE
     assert flags & leaves_nothing == (leaves_nothing if persistent else 0)
-    assert hypervisor.standings([entity]) == {}
+    assert hypervisor.standings([guest.entity]) == {}
 
 
-def test_ssh_to_the_other_host_asks_nothing(hypervisor: LibvirtHypervisor, guest: FakeGuest, entity: Entity) -> None:
-    hypervisor.migrate(entity, Destination.parse("qemu+ssh://root@h2/system?mode=direct"), LONG_SECONDS)
+def test_ssh_to_the_other_host_asks_nothing(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
+    hypervisor.migrate(guest.entity, Destination.parse("qemu+ssh://root@h2/system?mode=direct"), LONG_SECONDS)
     assert guest.moved_to == "qemu+ssh://root@h2/system?mode=direct&no_tty=1"
 
 
@@ -87,31 +77,27 @@ def test_for_a_guest_that_is_gone_no_other_host_is_asked(hypervisor: LibvirtHype
 
 
 @pytest.mark.parametrize("saved", [True, False])
-def test_what_takes_too_long_is_given_up_and_the_guest_runs_on(
-    hypervisor: LibvirtHypervisor, guest: FakeGuest, entity: Entity, saved: bool
-) -> None:
+def test_what_takes_too_long_is_given_up_and_the_guest_runs_on(hypervisor: LibvirtHypervisor, guest: FakeGuest, saved: bool) -> None:
     guest.job_goes_on = threading.Event()
     with pytest.raises(GuestBusy, match="was given up"):
-        hypervisor.save(entity, 0.05) if saved else hypervisor.migrate(entity, Destination.parse("qemu://h2/system"), 0.05)
-    assert hypervisor.standings([entity]) == {entity.id: GuestState.RUNNING}
+        hypervisor.save(guest.entity, 0.05) if saved else hypervisor.migrate(guest.entity, Destination.parse("qemu://h2/system"), 0.05)
+    assert hypervisor.standings([guest.entity]) == {guest.entity.id: GuestState.RUNNING}
 
 
-def test_what_is_over_before_libvirt_has_said_that_it_was_given_up_was_given_up(
-    hypervisor: LibvirtHypervisor, guest: FakeGuest, entity: Entity
-) -> None:
+def test_what_is_over_before_libvirt_has_said_that_it_was_given_up_was_given_up(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
     guest.job_goes_on, guest.abort_returns = threading.Event(), threading.Event()
     try:
         with pytest.raises(GuestBusy, match="was given up"):
-            hypervisor.save(entity, 0.05)
+            hypervisor.save(guest.entity, 0.05)
     finally:
         guest.abort_returns.set()
 
 
 def test_a_libvirtd_that_is_too_busy_to_give_up_is_asked_again(
-    hypervisor: LibvirtHypervisor, guest: FakeGuest, entity: Entity, monkeypatch: pytest.MonkeyPatch
+    hypervisor: LibvirtHypervisor, guest: FakeGuest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mom_plugins_libvirt.lifecycle._AGAIN_SECONDS", 0.01)
     guest.job_goes_on, guest.aborts_that_fail = threading.Event(), 2
     with pytest.raises(GuestBusy, match="was given up"):
-        hypervisor.save(entity, 0.05)
+        hypervisor.save(guest.entity, 0.05)
     assert guest.job_goes_on.is_set(), "nothing is saved any more"

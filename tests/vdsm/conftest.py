@@ -6,6 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -37,15 +38,14 @@ def pki(tmp_path: Path, ca: Ca) -> Path:
 @pytest.fixture
 def start_vdsm() -> Iterator[Callable[..., Vdsm]]:
     """Start a peer with these options."""
-    started: list[Vdsm] = []
+    with ExitStack() as started:
 
-    def start(*options: object) -> Vdsm:
-        started.append(Vdsm(*map(str, options)))
-        return started[-1]
+        def start(*options: object) -> Vdsm:
+            vdsm = Vdsm(*map(str, options))
+            started.callback(vdsm.end)
+            return vdsm
 
-    yield start
-    for vdsm in started:
-        vdsm.end()
+        yield start
 
 
 @pytest.fixture
@@ -57,18 +57,16 @@ def vdsm(start_vdsm: Callable[..., Vdsm], tmp_path: Path) -> Vdsm:
 @pytest.fixture
 def connect() -> Iterator[Callable[..., VdsmConnection]]:
     """Make a connection to a peer; it connects when it is first used."""
-    made: list[VdsmConnection] = []
+    with ExitStack() as made:
 
-    def make(vdsm: Vdsm, pki: Path | None = None, *, largest: int = 2 << 20, events: bool = False) -> VdsmConnection:
-        files = None if pki is None else TlsFiles(pki / "keys/vdsmkey.pem", pki / "certs/vdsmcert.pem", pki / "certs/cacert.pem")
-        connection = VdsmConnection(VdsmConnectionSettings("127.0.0.1", vdsm.port, files, largest, events), LOG)
-        connection.start()
-        made.append(connection)
-        return connection
+        def make(vdsm: Vdsm, pki: Path | None = None, *, largest: int = 2 << 20, events: bool = False) -> VdsmConnection:
+            files = None if pki is None else TlsFiles(pki / "keys/vdsmkey.pem", pki / "certs/vdsmcert.pem", pki / "certs/cacert.pem")
+            connection = VdsmConnection(VdsmConnectionSettings("127.0.0.1", vdsm.port, files, largest, events), LOG)
+            connection.start()
+            made.callback(connection.close, 60.0)
+            return connection
 
-    yield make
-    for connection in made:
-        connection.close(60.0)
+        yield make
 
 
 @pytest.fixture

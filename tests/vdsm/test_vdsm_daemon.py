@@ -224,7 +224,7 @@ def test_a_vdsm_that_starts_after_mom_and_restarts_while_mom_runs(daemon: Daemon
 
 def test_what_took_effect_though_its_answer_was_lost_is_put_back(daemon: Daemon) -> None:
     daemon.start()
-    daemon.wait(socket_is_there(daemon))
+    daemon.wait(daemon.socket.exists)
     daemon.parameters(balloonEnabled=True)
     daemon.wait(lambda: daemon.machine(ONE)["seen"] < 4 * GIB)
     first = daemon.machine(ONE)["target"]
@@ -272,7 +272,7 @@ def test_whatever_goes_wrong_mom_goes_on_and_puts_everything_back(daemon: Daemon
     more = [{**ONE, "id": f"11111111-0000-4000-8000-0000000001{number:02}", "name": f"more-{number}"} for number in range(10)]
     vdsm.add(*more)
     daemon.start()
-    daemon.wait(socket_is_there(daemon))
+    daemon.wait(daemon.socket.exists)
     daemon.parameters(balloonEnabled=True)
     for _ in range(60):
         vdsm.fault(chance.choice(VERBS), **chance.choice(FAULTS))
@@ -310,7 +310,3 @@ def test_the_doctor_and_config_init_know_vdsm(daemon: Daemon, tmp_path: Path, ca
     drafted = subprocess.run(command, capture_output=True, text=True, check=False)
     assert drafted.returncode == 0, drafted.stderr
     assert "\n  vdsm:" in (tmp_path / "new.yaml").read_text()
-
-
-def socket_is_there(daemon: Daemon) -> Callable[[], bool]:
-    return daemon.socket.exists
