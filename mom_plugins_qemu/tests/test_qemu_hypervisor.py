@@ -197,7 +197,7 @@ def test_agents_are_reached_at_their_own_sockets_and_not_at_that_of_other_progra
         hypervisor.agent_command(entity, "{}", 1.0)
 
 
-def test_a_guest_is_resized(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+def test_a_guest_is_resized_and_asked_for_statistics(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     guest = host.add("web")
     entity = listed(hypervisor)["web"].entity
     hypervisor.set_balloon(entity, 600 * MIB)
@@ -206,6 +206,8 @@ def test_a_guest_is_resized(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     with pytest.raises(NotSupported):
         hypervisor.set_balloon(entity, 1024 * MIB + 1)
     assert guest.asked["balloon"] == 1
+    hypervisor.set_stats_period(entity, 3)
+    assert (guest.period, hypervisor.stats_period(entity)) == (3, 3)
 
 
 def test_what_virtio_mem_has_plugged_in_is_part_of_the_guests_size(host: FakeHost, hypervisor: QemuHypervisor) -> None:
@@ -253,28 +255,26 @@ def test_a_guest_without_a_uuid_is_known_by_its_monitor(host: FakeHost, hypervis
     assert {name: guest.id for name, guest in listed(hypervisor).items()} == first
 
 
-def _bad(host: FakeHost, how: str) -> None:
-    if how == "hangs":
-        host.add("bad", hangs=True)
-    elif how == "without end":
-        host.add("bad", without_end=b'{"event": "RTC_CHANGE", "data": {}}\r\n')
-    elif how == "a line without end":
-        host.add("bad", without_end=b"x")
-    else:
-        host.add("bad", says=how.encode())
-
-
 @pytest.mark.parametrize(
     "how",
     [
-        "hangs", "without end", "a line without end", "\r\n\r\n", "no JSON\n", "[" * 100_000 + "\n",
-        '{"QMP": 1}\n', "[]\n", '{"return": {}}\n',
-        '{"QMP": {}}\n{"return": {}, "id": 7}\n', '{"QMP": {}}\n' + "".join(f'{{"return": {{}}, "id": {n}}}\n' for n in range(9)),
-        '{"QMP": {}}\n{"error": 1, "id": 0}\n', '{"QMP": {}}\n{"return": NaN, "id": 0}\n', '{"QMP": {}}\n{"return": ' + "9" * 5000 + "}\n",
+        {"hangs": True},
+        {"without_end": b'{"event": "RTC_CHANGE", "data": {}}\r\n'},
+        {"without_end": b"x"},
+        *(
+            {"says": text.encode()}
+            for text in (
+                "\r\n\r\n", "no JSON\n", "[" * 100_000 + "\n", '{"QMP": 1}\n', "[]\n", '{"return": {}}\n',
+                '{"QMP": {}}\n{"return": {}, "id": 7}\n',
+                '{"QMP": {}}\n' + "".join(f'{{"return": {{}}, "id": {n}}}\n' for n in range(9)),
+                '{"QMP": {}}\n{"error": 1, "id": 0}\n', '{"QMP": {}}\n{"return": NaN, "id": 0}\n',
+                '{"QMP": {}}\n{"return": ' + "9" * 5000 + "}\n",
+            )
+        ),
     ],
 )  # fmt: skip
-def test_a_guest_that_misbehaves_harms_no_other(host: FakeHost, hypervisor: QemuHypervisor, how: str) -> None:
-    _bad(host, how)
+def test_a_guest_that_misbehaves_harms_no_other(host: FakeHost, hypervisor: QemuHypervisor, how: dict[str, object]) -> None:
+    host.add("bad", **how)
     host.add("good")
     began = time.monotonic()
     assert fields(hypervisor)["good"]["balloon_cur"] == 1024 * MIB

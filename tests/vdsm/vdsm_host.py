@@ -138,7 +138,7 @@ class VdsmHost:
     :param manager: mom, to be asked by vdsm
     """
 
-    slow = frozenset({"Host.getStats", "Host.setMOMPolicy", "Host.setMOMPolicyParameters"})
+    slow = frozenset({"Host.getStats", "Host.setMOMPolicyParameters"})
     """Verbs that ask mom first."""
 
     def __init__(self, ksm: Path | None = None, manager: Manager | None = None) -> None:
@@ -158,8 +158,7 @@ class VdsmHost:
             "Host.getAllVmIoTunePolicies": self._all_io_tune_policies,
             "Host.setKsmTune": self._set_ksm_tune,
             "Host.getStats": self._host_stats,
-            "Host.setMOMPolicy": self._set_mom_policy,
-            "Host.setMOMPolicyParameters": self._set_mom_policy,
+            "Host.setMOMPolicyParameters": self._set_mom_parameters,
             "VM.setBalloonTarget": self._set_balloon_target,
             "VM.setCpuTuneQuota": self._set_quota,
             "VM.setCpuTunePeriod": self._set_period,
@@ -260,11 +259,9 @@ class VdsmHost:
         mom = {"momStatus": "inactive"} if self._manager is None else self._manager.statistics()
         return {"cpuLoad": "0.10", "memFree": 1000, "statsAge": "1", **mom}
 
-    def _set_mom_policy(self, params: Mapping[str, object]) -> object:
+    def _set_mom_parameters(self, params: Mapping[str, object]) -> object:
         try:
-            if self._manager is not None and "policy" in params:
-                self._manager.set_policy(str(params["policy"]))
-            elif self._manager is not None:
+            if self._manager is not None:
                 told = params["key_value_store"]
                 assert isinstance(told, Mapping)
                 self._manager.set_parameters(told)

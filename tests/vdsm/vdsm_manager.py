@@ -50,15 +50,8 @@ class Manager:
         """Host.setMOMPolicyParameters: all that were ever set go each time. Success even if mom is not there."""
         self._parameters.update(parameters)
         text = "\n".join(f"(set {name} {value!r})" for name, value in self._parameters.items())
-        self._set("setNamedPolicy", NAME, text)
-
-    def set_policy(self, text: str) -> None:
-        """Host.setMOMPolicy; the result is ignored."""
-        self._set("setPolicy", text)
-
-    def _set(self, method: str, *arguments: str) -> None:
         with suppress(Unavailable):
-            self._call(method, *arguments)
+            self._call("setNamedPolicy", NAME, text)
 
     def _call(self, method: str, *arguments: str) -> object:
         if time.monotonic() < self._silent_until:
