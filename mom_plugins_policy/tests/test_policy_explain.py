@@ -109,19 +109,21 @@ def test_nothing_is_written_to_the_log_again(caplog: pytest.LogCaptureFixture) -
     assert len([one for one in caplog.records if one.getMessage().startswith("x")]) == 3, "one for each guest"
 
 
-def test_a_request_of_a_guest_whose_step_failed_is_not_applied() -> None:
-    text = '(with Guests g { (g.Control "t" 1) (+ 1 g.balloon_cur) })'
-    explanation = explained(text, "vm3")
-    assert [request.decided for request in explanation.requests] == [False]
-    assert [(fault.kind, fault.guest) for fault in explanation.errors] == [("type", "vm3")]
-    assert explained(text, "vm1").errors == ()
+FAILS = '(with Guests g { (g.Control "t" 1) (+ 1 g.balloon_cur) })'
 
 
-def test_after_an_error_outside_of_loops_the_host_has_no_decisions_and_that_is_told() -> None:
-    explanation = explained('(Host.Control "t" 1) (/ 1 0)', "host")
-    assert explanation.stopped
-    assert [request.decided for request in explanation.requests] == [False]
-    assert [fault.kind for fault in explanation.errors] == ["zero-division"]
+@pytest.mark.parametrize(
+    ("text", "name", "stopped", "decided", "errors"),
+    [
+        (FAILS, "vm3", False, [False], [("type", "vm3")]),
+        (FAILS, "vm1", False, [True], []),
+        ('(Host.Control "t" 1) (/ 1 0)', "host", True, [False], [("zero-division", None)]),
+    ],
+)
+def test_what_failed_and_what_that_costs_is_told(text: str, name: str, stopped: bool, decided: list[bool], errors: list[object]) -> None:
+    explanation = explained(text, name)
+    assert (explanation.stopped, [request.decided for request in explanation.requests]) == (stopped, decided)
+    assert [(fault.kind, fault.guest) for fault in explanation.errors] == errors
 
 
 def missed(several: Sequence[Missed]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mom_core import ConfigProblem, printable, read_file, untrusted
+from mom_core import ConfigError, ConfigProblem, printable, read_file, untrusted
 from mom_plugins_policy.language.limits import PolicyLimits
 
 SUFFIX = ".policy"
@@ -22,6 +22,12 @@ class Texts:
     texts: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     problems: list[ConfigProblem] = field(default_factory=list)
+
+    def usable(self) -> Texts:
+        """The same. Raises `ConfigError` if anything could not be read."""
+        if self.problems:
+            raise ConfigError(sorted(self.problems))
+        return self
 
 
 def read_policies(directory: Path | None, file: Path | None, limits: PolicyLimits) -> Texts:

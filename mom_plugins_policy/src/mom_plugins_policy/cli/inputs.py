@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from mom_core import ConfigError, Declarations, FieldSpec, Snapshot, Unit, printable
+from mom_core import Declarations, FieldSpec, Snapshot, Unit, printable
 from mom_daemon import brief, print_prose
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
@@ -98,9 +98,7 @@ def given_policies(
     declarations = declarations_of(config)
     given = Given(declarations=declarations, limits=limits_of(config))
     if paths:
-        found = read_paths(paths, 4 * given.limits.text)
-        if found.problems:
-            raise ConfigError(found.problems)
+        found = read_paths(paths, 4 * given.limits.text).usable()
         given.files = found.files
         given.texts = {**(declarations.policies if defaults else {}), **found.texts}
     elif needed and live and config is not None and (running := _in_force(config)) is not None:
@@ -108,9 +106,7 @@ def given_policies(
         given.files = {name: policy.origin for name, policy in running.items() if policy.origin.startswith("/")}
     elif needed and config is not None and "policy" in config.plugins:
         settings: Any = config.plugins["policy"].settings
-        found = read_policies(settings.directory, settings.file, given.limits)
-        if found.problems:
-            raise ConfigError(found.problems)
+        found = read_policies(settings.directory, settings.file, given.limits).usable()
         given.files = found.files
         given.texts = {**(declarations.policies if settings.wants_defaults else {}), **found.texts}
     elif needed or defaults:

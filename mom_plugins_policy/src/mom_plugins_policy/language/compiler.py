@@ -27,7 +27,6 @@ from mom_plugins_policy.language.analysis import Program
 from mom_plugins_policy.language.compiling.code import TooComplicatedError
 from mom_plugins_policy.language.compiling.forms import Generator
 from mom_plugins_policy.language.compiling.operations import called
-from mom_plugins_policy.language.errors import Trouble
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.runtime import Site, fail, write_to_log
 from mom_plugins_policy.language.values import UNBOUND, Function, empty, requested
@@ -39,13 +38,7 @@ __all__ = ["Compiled", "TooComplicatedError", "compile_program"]
 def _held(word: FunctionWord) -> Function:
     """The value of a predefined variable."""
     compute = write_to_log if word.name == "debug" else word.compute
-
-    def call(arguments: tuple[Any, ...], site: int) -> Any:
-        if not word.takes(len(arguments)):
-            raise Trouble("arity", f"{word.name} takes {word.arguments}, not {len(arguments)},")
-        return compute(*arguments)
-
-    return Function(word.name, call)
+    return Function(word.name, lambda arguments, site: compute(*arguments), word)
 
 
 _FUNCTIONS: Mapping[str, object] = {

@@ -344,14 +344,11 @@ class Evaluation:
     def method(self, entity: Host | Guest, name: str) -> Function:
         """A method of an entity, as a value."""
         implementation: Callable[..., Any_] = getattr(self, f"do_{name.lower()}")
-        word = ENTITY_METHODS[name]
 
         def call(arguments: tuple[Any_, ...], site: int) -> Any_:
-            if not word.takes(len(arguments)):
-                raise Trouble("arity", f"{name} takes {word.arguments}, not {len(arguments)},")
             return implementation(entity, *arguments, site) if name == "Control" else implementation(entity, *arguments)
 
-        return Function(name, call)
+        return Function(name, call, ENTITY_METHODS[name])
 
     def disk_method(self, disk: Disk, name: str) -> Function:
         """A setter of a disk, as a value."""

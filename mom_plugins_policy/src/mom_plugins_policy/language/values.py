@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 from mom_core import Guest, Host, printable
 from mom_plugins_policy.language.errors import Trouble
 from mom_plugins_policy.language.syntax import written_number, written_string
+from mom_plugins_policy.language.words.word import Word
 
 Any_: TypeAlias = Any  # a value of the language: what it may be is decided by the policy, and checked where it matters
 
@@ -31,16 +32,22 @@ UNBOUND: Final = Unbound()
 
 
 class Function:
-    """Something callable that a variable can hold: `abs`, `debug`, or a method of an entity or disk."""
+    """Something callable that a variable can hold: `abs`, `debug`, or a method of an entity or disk.
 
-    __slots__ = ("_call", "name")
+    :param word: says how many arguments it takes; None: its call does
+    """
 
-    def __init__(self, name: str, call: Callable[[tuple[Any_, ...], int], Any_]) -> None:
+    __slots__ = ("_call", "_word", "name")
+
+    def __init__(self, name: str, call: Callable[[tuple[Any_, ...], int], Any_], word: Word | None = None) -> None:
         self.name = name
         self._call = call
+        self._word = word
 
     def __call__(self, *arguments: Any_, site: int = 0) -> Any_:
         """Call it with values of the language. `site` is the place in the program that calls."""
+        if self._word is not None and not self._word.takes(len(arguments)):
+            raise Trouble("arity", f"{self.name} takes {self._word.arguments}, not {len(arguments)},")
         return self._call(arguments, site)
 
     def __repr__(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mom_core import ConfigError, Decision, Guest, PluginContext, Problem, Severity, ShadowDecisions, Snapshot, Source, printable
+from mom_core import Decision, Guest, PluginContext, Problem, Severity, ShadowDecisions, Snapshot, Source, printable
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
@@ -85,9 +85,7 @@ class Shadow(Trial):
 
     def read(self) -> Callable[[], None]:
         """Read the folder; what is returned puts it to use. Raises `ConfigError`."""
-        found = read_policies(self._folder, None, self._limits)
-        if found.problems:
-            raise ConfigError(sorted(found.problems))
+        found = read_policies(self._folder, None, self._limits).usable()
 
         def commit() -> None:
             self._texts, self._beside = found.texts, ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, PositiveInt, StringConstraints
@@ -38,9 +37,7 @@ Listed: TypeAlias = Annotated[list[Any_], BeforeValidator(lambda value: [value] 
 Parameters: TypeAlias = Annotated[
     dict[Annotated[str, StringConstraints(pattern=r"\A[A-Za-z_][A-Za-z0-9_-]*\z")], Annotated[str, PlainValidator(_in_policy)]], _Or_nothing
 ]
-Policies: TypeAlias = Annotated[
-    Sequence[str | dict[str, str]], BeforeValidator(lambda value: [value] if isinstance(value, str | dict) else value)
-]
+Policies: TypeAlias = Listed[str | dict[str, str]]
 
 
 class DeclareForm(Form):
@@ -111,7 +108,7 @@ class CaseForm(Form):
 class CasesForm(Form):
     """A file of tests."""
 
-    policies: Policies = ("default",)
+    policies: Policies = Field(default=["default"])
     parameters: Parameters = Field(default_factory=dict)
     declare: DeclareForm = DeclareForm()
     given: Given = GivenForm()
