@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from movers_server import Server
 
-from mom_core import Entity, HypervisorError, PluginContext, Scope, Severity
+from mom_core import Entity, HypervisorError, PluginContext, Scope
 from mom_plugins_eviction.movers.ovirt import OvirtMover, OvirtMoverPlugin
-from mom_toolkit import ANYWHERE, Destination, MoveJob, Mover, MoveStanding
+from mom_toolkit import ANYWHERE, Destination, MoveJob, Mover
 
 VM = "6f2c7c1e-0000-4000-8000-000000000001"
 HOST = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
@@ -85,6 +85,7 @@ def test_a_refusal_has_begun_nothing_and_no_clear_answer_may_have(server: Server
     says(server, {"reason": "Operation Failed", "detail": "[Cannot migrate VM. There is no host that satisfies it.]"}, 409)
     with pytest.raises(HypervisorError, match="Cannot migrate VM"):
         mover.begin(job())
+    assert mover.look(job()).standing == "unknown"
     says(server, {"status": "failed", "fault": {"detail": "no host"}})
     with pytest.raises(HypervisorError, match="no host"):
         mover.begin(job())
@@ -104,14 +105,3 @@ def test_who_chooses_the_host_is_the_settings(server: Server, secret: Path) -> N
     assert not told.why_not(Destination.parse("host://h2"))
     assert told.why_not(ANYWHERE)
     assert told.why_not(Destination.parse("qemu+tls://h2/system"))
-
-
-def test_doctor_says_whether_the_engine_lets_mom_in(server: Server, secret: Path) -> None:
-    says(server, {"product_info": {"version": {"full_version": "4.5.6-1.el9"}}})
-    plugin = OvirtMoverPlugin(OvirtMoverPlugin.Settings(url=f"{server.url}/ovirt-engine", password=secret), PluginContext())
-    (found,) = plugin.mom_doctor()
-    assert (found.severity, "4.5.6-1.el9" in found.message) == (Severity.OK, True)
-    says(server, {}, 401)
-    (found,) = plugin.mom_doctor()
-    assert found.severity is Severity.ERROR
-    assert made(server, secret).look(job()).standing is MoveStanding.UNKNOWN

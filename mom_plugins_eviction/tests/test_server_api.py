@@ -9,12 +9,15 @@ from collections.abc import Callable
 from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 from movers_server import Server
 from pydantic import TypeAdapter, ValidationError
 
-from mom_core import HypervisorError
+from mom_core import HypervisorError, PluginContext, Severity
+from mom_plugins_eviction.movers.ovirt import OvirtMoverPlugin
+from mom_plugins_eviction.movers.proxmox import ProxmoxMoverPlugin
 from mom_plugins_eviction.movers.server_api import ServerApi, UnclearAnswerError, WebUrl, credentials
 
 Writes = Callable[[Server, BaseHTTPRequestHandler], object]
@@ -119,3 +122,20 @@ def test_credentials_that_others_can_read_are_not_sent(server: Server, secret: P
     with pytest.raises(HypervisorError, match="is no secret"):
         one.ask("GET", "/")
     assert len(server.got) == 1
+
+
+@pytest.mark.parametrize(
+    ("plugin", "secret_in", "path", "said"),
+    [
+        (ProxmoxMoverPlugin, "token", "/api2/json/version", b'{"data": {"version": "4.5.6"}}'),
+        (OvirtMoverPlugin, "password", "/api", b'{"product_info": {"version": {"full_version": "4.5.6"}}}'),
+    ],
+)
+def test_doctor_says_if_a_server_lets_mom_in(server: Server, secret: Path, plugin: Any, secret_in: str, path: str, said: bytes) -> None:
+    one = plugin(plugin.Settings(**{"url": server.url, secret_in: secret}), PluginContext())
+    server.answer = lambda request: (200, said) if request.path == path else (404, b"")
+    (found,) = one.mom_doctor()
+    assert (found.severity, "4.5.6" in found.message) == (Severity.OK, True)
+    server.answer = lambda request: (401, b"")
+    (found,) = one.mom_doctor()
+    assert found.severity is Severity.ERROR
