@@ -7,7 +7,7 @@ import stat
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import TYPE_CHECKING, Final
 
 from mom_core import MomError, PluginContext, Report, read_secret
 from mom_plugins_http.page import WebPage
@@ -37,14 +37,6 @@ if TYPE_CHECKING:
 
 _CLOSE_SECONDS: Final = 0.3
 """The longest that ending may take: the teardown of all plugins has 0.4 s."""
-
-
-class SocketPermissions(TypedDict):
-    """Parameters of `listen` for a socket's file."""
-
-    mode: int
-    group: int | None
-    second_group: int | None
 
 
 class Service:
@@ -93,18 +85,21 @@ class Service:
     def _doors(self) -> list[Door]:
         settings, path = self._settings, self._path
         read, change = (None if name is None else group_id(name) for name in (settings.read_group, settings.change_group))
-        permissions, access = socket_permissions(read, change), LocalAccess(read, change)
-        doors = [Door(lambda: self._listen(path, permissions), access)]
+        access = LocalAccess(read, change)
+        doors = [Door(lambda: self._listen(path, access), access)]
         if (page := self._page_path()) is not None:
-            doors.append(Door(lambda: self._listen(page, permissions), access, keyed=True))
+            doors.append(Door(lambda: self._listen(page, access), access, keyed=True))
         if settings.tcp is not None:
             address = Address.parse(settings.tcp.listen)
             doors.append(Door(lambda: listen(address, ours=self._replaces), tls=self._tls))
         return doors
 
-    def _listen(self, path: Path, permissions: SocketPermissions) -> Listener:
-        listener = listen(Address(str(path)), **permissions)
-        if permissions["second_group"] is not None and path.stat().st_mode & stat.S_IWOTH:
+    def _listen(self, path: Path, access: LocalAccess) -> Listener:
+        """The socket's file has one group, that of those who may change things; readers get in by its access control list."""
+        group = access.read if access.change is None else access.change
+        second = None if access.read == group else access.read
+        listener = listen(Address(str(path)), mode=0o600 if group is None else 0o660, group=group, second_group=second)
+        if second is not None and path.stat().st_mode & stat.S_IWOTH:
             self._context.log.warning("control socket %s: %s; %s", path, OPEN_TO_ALL, OPEN_TO_ALL_FIX)
         return listener
 
@@ -155,12 +150,6 @@ class Service:
         self._server.close()
         for worker in (self._room_worker, self._worker, self._check_worker, self._record_worker):
             worker.close(max(0.0, until - time.monotonic()))
-
-
-def socket_permissions(read: int | None, change: int | None) -> SocketPermissions:
-    """Of the socket's file. It has one group, that of those who may change things; readers get in by its access control list."""
-    group = read if change is None else change
-    return {"mode": 0o600 if group is None else 0o660, "group": group, "second_group": None if read == group else read}
 
 
 def _tls(tcp: TcpSettings) -> ssl.SSLContext:
