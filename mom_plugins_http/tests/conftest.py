@@ -102,6 +102,21 @@ def served(serve: Serve) -> Served:
     return serve()
 
 
+@dataclass
+class Clock:
+    """Stands still until a test moves it."""
+
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
 def unused_port() -> int:
     """A TCP port of the loopback on which nobody listens: below those that the kernel gives to whoever connects anywhere meanwhile."""
     while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,21 +18,12 @@ from mom_plugins_http.server.problems import ProblemError
 
 if TYPE_CHECKING:
     import httpx
-    from conftest import Serve, Served
+    from conftest import Clock, Serve, Served
 
 PEER = Peer("user root, process 1", Right.CHANGE, local=True)
 
 
-@dataclass
-class Clock:
-    now: float = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_a_key_works_once_and_for_two_minutes() -> None:
-    clock = Clock()
+def test_a_key_works_once_and_for_two_minutes(clock: Clock) -> None:
     keys = PageKeys("/run/mom/mom-page.sock", clock)
     key, late = keys.key_for(PEER), keys.key_for(PEER)
     assert keys.session_for(key)
@@ -42,8 +33,7 @@ def test_a_key_works_once_and_for_two_minutes() -> None:
     assert keys.session_for("key-guessed") is None
 
 
-def test_a_session_has_the_right_of_whom_its_key_was_given_to_and_ends() -> None:
-    clock = Clock()
+def test_a_session_has_the_right_of_whom_its_key_was_given_to_and_ends(clock: Clock) -> None:
     keys = PageKeys("/run/mom/mom-page.sock", clock)
     token = keys.session_for(keys.key_for(Peer("user reader, process 2", Right.READ, local=True)))
     assert keys.session(f"Bearer {token}") == (Right.READ, "user reader, process 2")
@@ -55,7 +45,7 @@ def test_a_session_has_the_right_of_whom_its_key_was_given_to_and_ends() -> None
 
 @pytest.mark.processes
 def test_a_session_ends_with_the_process_that_asked_for_its_key_whoever_gets_its_number() -> None:
-    keys = PageKeys("/run/mom/mom-page.sock", Clock())
+    keys = PageKeys("/run/mom/mom-page.sock")
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         peer = Peer("user root, process 2", Right.CHANGE, local=True, process=process.pid)
         token, unused = keys.session_for(keys.key_for(peer, tied=True)), keys.key_for(peer, tied=True)
@@ -69,7 +59,7 @@ def test_a_session_ends_with_the_process_that_asked_for_its_key_whoever_gets_its
 
 
 def test_a_process_with_the_number_of_one_that_has_ended_is_another_one(tmp_path: Path) -> None:
-    keys = PageKeys("/run/mom/mom-page.sock", Clock(), str(tmp_path))
+    keys = PageKeys("/run/mom/mom-page.sock", proc=str(tmp_path))
     (tmp_path / "7").mkdir()
     stat = Path("/proc/self/stat").read_text()
     (tmp_path / "7/stat").write_text(stat)
@@ -83,7 +73,7 @@ def test_a_process_with_the_number_of_one_that_has_ended_is_another_one(tmp_path
 
 
 def test_who_may_only_read_ends_no_session_of_those_who_may_change() -> None:
-    keys = PageKeys("/run/mom/mom-page.sock", Clock())
+    keys = PageKeys("/run/mom/mom-page.sock")
     roots = [keys.session_for(keys.key_for(PEER)) for _ in range(2)]
     other = keys.session_for(keys.key_for(Peer("user other, process 5", Right.READ, local=True)))
     for number in range(MOST + 5):

@@ -62,7 +62,7 @@ def test_everything_of_a_cycle_can_be_read(served: Served) -> None:
     assert [guest["name"] for guest in served.get("/v1/guests")["items"]] == ["vm1", "vm2"]
     assert served.get("/v1/problems?guest=vm1")["items"][0]["hint"] == "mend it"
     assert served.get("/v1/problems?guest=vm2")["items"] == served.get("/v1/problems?guest=host")["items"] == []
-    assert "GET /v1/guests" in served.get("/v1/problems?guest=vm3", 404)["hint"]
+    assert served.get("/v1/problems?guest=vm", 404)["hint"].startswith("did you mean vm1 or vm2?; GET /v1/guests lists all")
 
 
 def test_a_problem_of_several_guests_is_told_once(served: Served) -> None:
@@ -76,11 +76,6 @@ def test_a_problem_of_several_guests_is_told_once(served: Served) -> None:
     assert [one["name"] for one in item["first"]] == ["vm1", "vm2"]
     assert served.get("/v1/problems?guest=vm2")["items"][0]["who"] == "vm2"
     assert [one["entity"]["name"] for one in served.get("/v1/report")["problems"]] == ["vm1", "vm2"], "each is there by itself"
-
-
-def test_a_number_that_json_cannot_write_is_unknown(served: Served) -> None:
-    served.tell(busy_report())
-    assert served.get("/v1/report")["host"]["fields"] == {"mem_free": None, "mem_available": 1000}
 
 
 @pytest.mark.parametrize(
@@ -200,11 +195,6 @@ def test_an_explanation_has_numbers_sentences_and_the_policys_line(served: Serve
     texts = {sentence["topic"]: sentence["text"] for sentence in found["sentences"]}
     assert "FAILED" in texts["done"]
     assert served.get("/v1/guests/vm2/explanation")["memory"]["size_kib"] is None
-
-
-def test_a_guest_that_is_not_there_gets_near_names(served: Served) -> None:
-    served.tell(busy_report())
-    assert "did you mean vm1 or vm2" in served.get("/v1/guests/vm/explanation", 404)["hint"]
 
 
 def test_a_list_of_guests_can_have_some_fields_only(served: Served) -> None:
