@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest.mock import patch
 
@@ -263,11 +263,18 @@ def simulate(mom: Mom, *plugins: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mom]:
+def moms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Mom]]:
+    """Makes some for all tests of a file."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(ending(tmp_path_factory.mktemp("mom")))
+
+
+@pytest.fixture(scope="module")
+def simulated(moms: Callable[[], Mom]) -> Mom:
     """One that runs on a simulated host, with a socket and a recording, for all tests of a file that leave it as it is."""
-    with ending(tmp_path_factory.mktemp("simulated")) as one:
-        simulate(one, "http: {}", "record: {}")
-        yield one
+    one = moms()
+    simulate(one, "http: {}", "record: {}")
+    return one
 
 
 @pytest.fixture

@@ -9,13 +9,12 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import ending
 
 if TYPE_CHECKING:
     from conftest import Mom
@@ -34,14 +33,13 @@ def start(mom: Mom) -> subprocess.Popen[bytes]:
 
 
 @pytest.fixture(scope="module")
-def killed_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mom, Path]]:
+def killed_once(moms: Callable[[], Mom], tmp_path_factory: pytest.TempPathFactory) -> tuple[Mom, Path]:
     """A mom that was killed, and a copy of what it left."""
-    folder = tmp_path_factory.mktemp("killed")
-    with ending(folder / "mom") as one:
-        process = start(one)
-        process.kill()
-        process.wait()
-        yield one, Path(shutil.copytree(one.directory, folder / "left"))
+    one = moms()
+    process = start(one)
+    process.kill()
+    process.wait()
+    return one, shutil.copytree(one.directory, tmp_path_factory.mktemp("left") / "mom")
 
 
 @pytest.fixture

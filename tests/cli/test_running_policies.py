@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import Mom, ending
+
+if TYPE_CHECKING:
+    from conftest import Mom
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mom]:
+def running(moms: Callable[[], Mom]) -> Mom:
     """A mom with no policy but those that tests set, and take back."""
-    with ending(tmp_path_factory.mktemp("running")) as one:
-        one.configure("policy: {defaults: false}", "http: {}")
-        one.begin()
-        yield one
+    one = moms()
+    one.configure("policy: {defaults: false}", "http: {}")
+    one.begin()
+    return one
 
 
 @pytest.fixture(scope="module")
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mom]:
+def simulated(moms: Callable[[], Mom]) -> Mom:
     """A mom with guests that have less than their host."""
-    with ending(tmp_path_factory.mktemp("simulated")) as one:
-        one.configure("sim: {guests: 20, sold: 0.6, statistics_period: 100ms}", "balloon: {}", "policy: {}", "http: {}")
-        one.begin()
-        yield one
+    one = moms()
+    one.configure("sim: {guests: 20, sold: 0.6, statistics_period: 100ms}", "balloon: {}", "policy: {}", "http: {}")
+    one.begin()
+    return one
 
 
 def test_a_policy_is_set_takes_effect_and_outlives_a_restart(mom: Mom) -> None:
@@ -147,7 +149,7 @@ def test_a_mom_that_is_stopped_is_given_up_soon_and_named_with_what_to_do(runnin
     mom.wait_for(lambda: mom("policy", "list").returncode == 0)
 
 
-def test_a_live_explanation_is_by_the_policies_that_were_set_while_mom_ran(running: Mom, tmp_path: Path) -> None:
+def test_a_live_explanation_is_by_the_policies_that_were_set_while_mom_ran(running: Mom, moms: Callable[[], Mom]) -> None:
     mom = running
     text = mom.directory / "mine.policy"
     text.write_text('(if (> Host.mem_available 5) (Host.Control "ksm_run" 1) 0)\n')
@@ -161,7 +163,7 @@ def test_a_live_explanation_is_by_the_policies_that_were_set_while_mom_ran(runni
     mine = mom("policy", "explain", str(text), "--live", "--host")
     assert "in force" not in mine.stderr, "files that are named are what is asked about"
     assert mom("policy", "reset").returncode == 0
-    (gone := Mom(tmp_path)).configure("policy: {defaults: false}", "http: {}")
+    (gone := moms()).configure("policy: {defaults: false}", "http: {}")
     without = gone("policy", "explain", "--live", "--host")
     assert without.returncode == 0, without.stderr
     assert "60_mine" not in without.stdout
