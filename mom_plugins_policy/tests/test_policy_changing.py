@@ -266,6 +266,10 @@ def test_policies_cannot_be_rolled_back_reset_or_reloaded_into_what_is_certain_t
     (running.folder / "20.policy").write_text("(set unknown 2)")
     with pytest.raises(PolicyRefused, match="there is no variable unknown to set"):
         running.policies.reset(who="a test")
+    (running.folder / "20.policy").write_bytes(b"\xff")
+    with pytest.raises(PolicyRefused, match="is not UTF-8"):
+        running.policies.reset(who="a test")
+    (running.folder / "20.policy").write_text("(set unknown 2)")
     running.policies.change({"20": "(set level 3)"}, who="a test")
     (running.folder / "60_mine.policy").write_text("(nosuch 1)")
     with pytest.raises(ConfigError, match=r"60_mine\.policy:1:2: unknown-function: there is no function nosuch"):
