@@ -8,6 +8,7 @@ import math
 import re
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +38,7 @@ from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.plugin import BalloonPlugin
 from mom_plugins_balloon.spare_memory import Spare, seconds_to_free, spare_of
-from mom_toolkit import Admission, Admissions, PolicyState, PolicyText, Reservation, ReservationRefused, Reservations, ReservationState
+from mom_toolkit import Admission, Admissions, Reservation, ReservationRefused, Reservations, ReservationState
 
 GIB = 1 << 20
 MIB = 1 << 10
@@ -88,6 +89,15 @@ class KeptReservation:
         self.guests.see(snapshot)
         self.kept.follow()
 
+    def reserved(self, kib: int, *guests: Guest, available: int = 8 * GIB, seconds: float = 600, name: str = "") -> Reservation:
+        """What is reserved on a host that has so much available."""
+        self.see(available, *guests)
+        return self.kept.reserve(kib, seconds, name=name)
+
+    @property
+    def file(self) -> Path:
+        return self.context.state_directory / "balloon/reservations.json"
+
     def one(self, identity: str = "") -> Reservation:
         return next(one for one in self.kept.reservations() if one.id == identity or not identity)
 
@@ -101,12 +111,8 @@ class TestWhatCanBeHad:
     def test_what_is_available_beyond_what_the_host_keeps_is_there_at_once(self, host: KeptReservation) -> None:
         host.see(8 * GIB)
         made = host.kept.reserve(4 * GIB, 600, who="me")
-        assert (made.state, made.there_kib, made.expected_in_seconds, made.expires_in_seconds) == (
-            ReservationState.READY,
-            4 * GIB,
-            0.0,
-            600,
-        )
+        assert (made.state, made.there_kib, made.expected_in_seconds) == (ReservationState.READY, 4 * GIB, 0.0)
+        assert made.expires_in_seconds == 600
         assert host.kept.reserved_kib() == 4 * GIB
         assert host.woken == ["4.00 GiB were reserved"]
 
@@ -161,21 +167,17 @@ class TestWhatCanBeHad:
     def test_twenty_who_ask_at_once_are_never_promised_more_than_there_is(self, host: KeptReservation) -> None:
         host.see(4 * GIB, *(a_guest(f"g{number}") for number in range(4)))
         most = host.kept.room().most_kib
-        got: list[int] = []
         start = threading.Barrier(20)
 
-        def ask() -> None:
+        def ask(_: int) -> int:
             start.wait()
             try:
-                got.append(host.kept.reserve(GIB, 600).memory_kib)
+                return host.kept.reserve(GIB, 600).memory_kib
             except ReservationRefused:
-                return
+                return 0
 
-        threads = [threading.Thread(target=ask) for _ in range(20)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(20) as threads:
+            got = list(threads.map(ask, range(20)))
         assert sum(got) == host.kept.reserved_kib()
         assert most - GIB < sum(got) <= most
 
@@ -209,21 +211,16 @@ class TestWhatCanBeHad:
         with pytest.raises(MomError, match="what is available on the host is not known"):
             host.kept.room()
 
-    def test_a_host_of_which_nobody_knows_how_large_it_is_does_not_give_away_what_it_keeps(self, host: KeptReservation) -> None:
-        kept = HostReservations(ReservationSettings(), LawParameters(), host.context, host.guests, lambda: LIMITS, lambda: "")
-        host.guests.see(Snapshot(Host(fields={"mem_really_available": 8 * GIB}), monotonic=host.now))
-        kept.follow()
+    def test_a_host_keeps_what_guests_were_seen_to_take_at_once_and_all_while_it_is_not_known_how_large_it_is(self, tmp_path: Path) -> None:
+        host = KeptReservation(tmp_path, host_keeps=None)
+        host.follow(Snapshot(Host(fields={"mem_really_available": 8 * GIB}), monotonic=host.now))
         with pytest.raises(MomError, match="how much memory the host has is not known"):
-            kept.reserve(8 * GIB, 60)
-
-    def test_what_guests_were_seen_to_take_at_once_is_not_promised_to_launches(self, host: KeptReservation) -> None:
-        kept = HostReservations(ReservationSettings(), LawParameters(), host.context, host.guests, lambda: LIMITS, lambda: "")
+            host.kept.reserve(8 * GIB, 60)
         most = []
         for growth in (None, 3 * GIB):
             fields = {"mem_available": TOTAL, "mem_really_available": 8 * GIB, "mem_growth_peak": growth}
-            host.guests.see(Snapshot(Host(fields=fields), monotonic=host.now))
-            kept.follow()
-            most.append(kept.room().most_kib)
+            host.follow(Snapshot(Host(fields=fields), monotonic=host.now))
+            most.append(host.kept.room().most_kib)
         assert most[1] == 5 * GIB < most[0]
 
 
@@ -256,13 +253,12 @@ class TestWhereSomebodyKnowsPromises:
 
 
 class TestWhatGuestsCanSpare:
-    LAW = LawParameters()
-
-    def spare(self, guest: Guest, before: Guest | None = None) -> float:
+    def spare(self, *course: Guest, margin: str = "80MiB") -> float:
+        """What a guest can spare that was seen to be so, one after the other."""
         guests = BalloonedGuests(8 * MIB)
-        for now, one in enumerate([guest] if before is None else [before, guest]):
-            guests.see(seen(float(now), 8 * GIB, one))
-        return spare_of(guests, self.LAW, LIMITS).total
+        for now, guest in enumerate(course):
+            guests.see(seen(float(now), 8 * GIB, guest))
+        return spare_of(guests, LawParameters.model_validate({"margin": margin}), LIMITS).total
 
     def test_memory_that_was_never_touched_is_no_gain(self) -> None:
         assert self.spare(a_guest("a", rss=2 * GIB)) == 2 * GIB - GIB - 80 * MIB - GIB / 4
@@ -283,27 +279,20 @@ class TestWhatGuestsCanSpare:
     def test_who_cannot_be_counted_on_counts_for_nothing(self, more: dict[str, Value]) -> None:
         guest = a_guest("a")
         assert self.spare(replace(guest, fields={**guest.fields, **more})) == 0
-
-    def test_a_guest_that_cannot_be_resized_counts_for_nothing(self) -> None:
-        assert self.spare(replace(a_guest("a"), blocked={"balloon_target": "no balloon"})) == 0
+        assert self.spare(replace(guest, blocked={"balloon_target": "no balloon"})) == 0
 
     def test_a_guest_that_is_being_shrunk_needs_what_it_needed_at_its_former_size(self) -> None:
         shrinking = a_guest("a", size=3 * GIB, mem_usable=3 * GIB)  # by statistics from when it had 4 GiB
-        assert self.spare(shrinking) > self.spare(shrinking, before=a_guest("a"))
+        assert self.spare(shrinking) > self.spare(a_guest("a"), shrinking)
 
-    def test_policies_that_take_the_laws_suggestions_make_room_for_launches(self) -> None:
+    def test_policies_that_take_the_laws_suggestions_or_go_by_what_is_reserved_make_room_for_launches(self) -> None:
         plugin = BalloonPlugin(BalloonPlugin.Settings(), PluginContext(name="balloon"))
         assert policies_reserve({one.name: one.text for one in declared(plugin, DefaultPolicy)})
+        assert policies_reserve({"50_mine": "(+ Host.mem_reserved 1)"})
         assert not policies_reserve({"50_balloon": '(with Guests g (g.Control "balloon_target" g.balloon_max))'})
 
     def test_a_margin_that_an_operator_sets_is_kept_when_memory_is_promised(self) -> None:
-        laws = [LawParameters.model_validate({"margin": margin}) for margin in ("80MiB", "160MiB")]
-        gives = []
-        for law in laws:
-            guests = BalloonedGuests(8 * MIB)
-            guests.see(seen(0.0, 8 * GIB, a_guest("a")))
-            gives.append(spare_of(guests, law, LIMITS).total)
-        assert gives[0] - gives[1] == 80 * MIB
+        assert self.spare(a_guest("a")) - self.spare(a_guest("a"), margin="160MiB") == 80 * MIB
 
     def test_a_guest_that_is_swept_keeps_what_it_may_take_until_that_is_noticed(self) -> None:
         total, reserved = 4 * GIB - 64 * MIB, 64 * MIB
@@ -336,8 +325,7 @@ class TestHowSoon:
 
 class TestHowItEnds:
     def test_at_its_deadline(self, host: KeptReservation) -> None:
-        host.see(8 * GIB)
-        made = host.kept.reserve(GIB, 60)
+        made = host.reserved(GIB, seconds=60)
         host.now += 59
         assert host.kept.reserved_kib() == GIB
         host.now += 1
@@ -346,8 +334,7 @@ class TestHowItEnds:
         assert (ended.state, ended.note, ended.expires_in_seconds) == (ReservationState.EXPIRED, "no guest came for it in time", 0)
 
     def test_when_it_is_released(self, host: KeptReservation) -> None:
-        host.see(8 * GIB)
-        made = host.kept.reserve(GIB, 60)
+        made = host.reserved(GIB, seconds=60)
         assert host.kept.release(made.id, who="user root").note == "released by user root"
         assert host.kept.reserved_kib() == 0
         with pytest.raises(MomError, match="has ended: it is released"):
@@ -356,8 +343,7 @@ class TestHowItEnds:
             host.kept.release("nothing")
 
     def test_a_guest_that_comes_takes_it_as_it_touches_memory(self, host: KeptReservation) -> None:
-        host.see(8 * GIB, a_guest("old"))
-        made = host.kept.reserve(4 * GIB, 60)
+        made = host.reserved(4 * GIB, a_guest("old"), seconds=60)
         new = a_guest("new", rss=300 * MIB)
         host.see(8 * GIB, a_guest("old"), new)
         taken = host.one(made.id)
@@ -371,8 +357,7 @@ class TestHowItEnds:
         assert host.kept.reserved_kib() == 0
 
     def test_the_kernel_is_asked_what_a_guest_that_boots_holds_now(self, host: KeptReservation) -> None:
-        host.see(8 * GIB)
-        made = host.kept.reserve(4 * GIB, 60)
+        made = host.reserved(4 * GIB, seconds=60)
         process = host.context.root / "proc/77"
         process.mkdir()
         (process / "stat").write_text(f"77 (qemu) S {'0 ' * 20}262144 {'0 ' * 20}\n")
@@ -380,8 +365,7 @@ class TestHowItEnds:
         assert host.one(made.id).kept_kib == 3 * GIB
 
     def test_what_a_guest_does_not_touch_is_kept_for_it_for_a_minute(self, host: KeptReservation) -> None:
-        host.see(8 * GIB)
-        made = host.kept.reserve(4 * GIB, 10)
+        made = host.reserved(4 * GIB, seconds=10)
         new = a_guest("new", rss=GIB)
         host.see(8 * GIB, new)
         host.see(8 * GIB, new, after=55)
@@ -390,14 +374,12 @@ class TestHowItEnds:
         assert host.one(made.id).note == "guest new has what it wanted; 3.00 GiB were not touched"
 
     def test_a_guest_that_was_there_before_takes_none(self, host: KeptReservation) -> None:
-        host.see(8 * GIB, a_guest("old"))
-        made = host.kept.reserve(4 * GIB, 600)
+        made = host.reserved(4 * GIB, a_guest("old"))
         host.see(8 * GIB, a_guest("old"))
         assert host.one(made.id).state is ReservationState.READY
 
     def test_a_guest_that_is_started_anew_does(self, host: KeptReservation) -> None:
-        host.see(8 * GIB, a_guest("old", incarnation="1"))
-        made = host.kept.reserve(4 * GIB, 600)
+        made = host.reserved(4 * GIB, a_guest("old", incarnation="1"))
         host.see(8 * GIB, a_guest("old", incarnation="2"))
         assert host.one(made.id).guest is not None
 
@@ -413,8 +395,7 @@ class TestHowItEnds:
 
     @pytest.mark.parametrize("name", ["db-*", "db-01"])
     def test_one_that_names_a_guest_waits_for_it(self, host: KeptReservation, name: str) -> None:
-        host.see(20 * GIB)
-        named = host.kept.reserve(4 * GIB, 600, name=name)
+        named = host.reserved(4 * GIB, available=20 * GIB, name=name)
         host.see(20 * GIB, a_guest("web-01"))
         assert host.one(named.id).guest is None
         host.see(20 * GIB, a_guest("web-01"), a_guest("db-01", size=8 * GIB, rss=GIB))
@@ -428,16 +409,14 @@ class TestHowItEnds:
         assert sorted(host.one(one.id).state for one in made) == [ReservationState.READY, ReservationState.USED]
 
     def test_a_launch_that_fails_gives_it_back(self, host: KeptReservation) -> None:
-        host.see(8 * GIB, a_guest("old"))
-        made = host.kept.reserve(4 * GIB, 600)
+        made = host.reserved(4 * GIB, a_guest("old"))
         host.see(8 * GIB, a_guest("old"), a_guest("new", rss=GIB))
         host.see(8 * GIB, a_guest("old"))
         again = host.one(made.id)
         assert (again.state, again.kept_kib, again.guest) == (ReservationState.READY, 4 * GIB, None)
 
     def test_a_hypervisor_that_is_away_ends_nothing(self, host: KeptReservation) -> None:
-        host.see(8 * GIB, a_guest("old"))
-        made = host.kept.reserve(4 * GIB, 600)
+        made = host.reserved(4 * GIB, a_guest("old"))
         host.see(8 * GIB, a_guest("old"), a_guest("new", rss=GIB))
         host.see(8 * GIB)
         assert host.one(made.id).state is ReservationState.TAKEN
@@ -445,19 +424,18 @@ class TestHowItEnds:
         assert host.kept.reserved_kib() == 3 * GIB
 
     def test_guests_that_need_their_memory_themselves_come_first_and_that_is_said(self, host: KeptReservation) -> None:
-        host.see(2 * GIB, a_guest("a"))
-        host.kept.reserve(2 * GIB, 600)
-        host.see(2 * GIB, a_guest("a", need=4 * GIB - 100 * MIB))
-        assert host.one().note == "", "perhaps it is only being shrunk"
-        for _ in range(7):
+        host.reserved(2 * GIB, a_guest("a"), available=2 * GIB)
+        notes = []
+        for _ in range(8):
             host.see(2 * GIB, a_guest("a", need=4 * GIB - 100 * MIB))
-        assert host.one().note == "1.60 GiB cannot be had any more: guests have come to need what they could spare"
+            notes.append(host.one().note)
+        assert notes[0] == "", "perhaps it is only being shrunk"
+        assert notes[-1] == "1.60 GiB cannot be had any more: guests have come to need what they could spare"
 
 
 class TestAcrossRestarts:
     def test_it_is_kept_until_its_deadline(self, host: KeptReservation) -> None:
-        host.see(8 * GIB, a_guest("old"))
-        made = host.kept.reserve(4 * GIB, 60, name="db-*")
+        made = host.reserved(4 * GIB, a_guest("old"), seconds=60, name="db-*")
         host.now += 30
         host.begin()
         assert host.kept.reserved_kib() == 4 * GIB
@@ -468,8 +446,7 @@ class TestAcrossRestarts:
         assert host.kept.reserved_kib() == 0
 
     def test_a_guest_that_came_meanwhile_has_come_for_it(self, host: KeptReservation) -> None:
-        host.see(8 * GIB, a_guest("old"))
-        made = host.kept.reserve(4 * GIB, 600)
+        made = host.reserved(4 * GIB, a_guest("old"))
         host.begin()
         host.see(8 * GIB, a_guest("old"), a_guest("new", rss=GIB))
         guest = host.one(made.id).guest
@@ -477,8 +454,7 @@ class TestAcrossRestarts:
         assert guest.id == "new"
 
     def test_a_reboot_ends_it(self, host: KeptReservation, caplog: pytest.LogCaptureFixture) -> None:
-        host.see(8 * GIB)
-        host.kept.reserve(4 * GIB, 600)
+        host.reserved(4 * GIB)
         (host.context.root / "proc/sys/kernel/random/boot_id").write_text("boot-2\n")
         assert host.begin().reserved_kib() == 0
         assert "1 reservations from before the host was started anew have ended" in caplog.text
@@ -487,41 +463,34 @@ class TestAcrossRestarts:
     def test_a_damaged_file_costs_the_reservations_and_nothing_else(
         self, host: KeptReservation, damage: str, caplog: pytest.LogCaptureFixture
     ) -> None:
-        path = host.context.state_directory / "balloon/reservations.json"
-        path.parent.mkdir(parents=True)
-        path.write_text(damage)
+        host.file.parent.mkdir(parents=True)
+        host.file.write_text(damage)
         assert host.begin().reserved_kib() == 0
         assert "damaged" in caplog.text
 
     @pytest.mark.parametrize("name", ["memory_kib", "deadline", "made", "created"])
     def test_damage_within_a_reservation_is_damage(self, host: KeptReservation, name: str, caplog: pytest.LogCaptureFixture) -> None:
-        path = host.context.state_directory / "balloon/reservations.json"
-        host.see(8 * GIB)
-        host.kept.reserve(GIB, 600)
-        content = json.loads(path.read_text())["content"]
+        host.reserved(GIB)
+        content = json.loads(host.file.read_text())["content"]
         content["reservations"][0][name] = "soon"
-        StateFile(path, "the file of reservations", dict).write(content)
+        StateFile(host.file, "the file of reservations", dict).write(content)
         assert host.begin().reserved_kib() == 0
         assert "damaged" in caplog.text
 
     def test_a_folder_that_cannot_be_written_is_said(self, host: KeptReservation) -> None:
         (host.context.root / "state").write_text("no folder")
-        host.see(8 * GIB)
-        host.kept.reserve(GIB, 600)
+        host.reserved(GIB)
         assert "cannot be written" in host.context.state_files[-1].write_error
         assert host.kept.reserved_kib() == GIB
 
     def test_the_file_goes_with_the_last_one(self, host: KeptReservation) -> None:
-        path = host.context.state_directory / "balloon/reservations.json"
-        host.see(8 * GIB)
-        made = host.kept.reserve(GIB, 600)
-        assert json.loads(path.read_text())["content"]["reservations"][0]["id"] == made.id
+        made = host.reserved(GIB)
+        assert json.loads(host.file.read_text())["content"]["reservations"][0]["id"] == made.id
         host.kept.release(made.id)
-        assert not path.exists()
+        assert not host.file.exists()
 
     def test_what_has_ended_does_not_begin_anew_whoever_looks_first(self, host: KeptReservation) -> None:
-        host.see(8 * GIB)
-        host.kept.reserve(GIB, 60)
+        host.reserved(GIB, seconds=60)
         host.kept.reserve(2 * GIB, 600)
         host.now += 60
         assert host.kept.reserved_kib() == 2 * GIB, "which each cycle asks before anything else"
@@ -608,12 +577,3 @@ def test_no_reservation_takes_a_guest_below_what_it_needs_or_is_promised(
                     assert share > 1 or room.most_kib < 1024
                 else:
                     assert made.memory_kib <= max(1024, room.most_kib)
-
-
-def test_who_does_not_go_by_what_is_reserved_makes_no_room() -> None:
-    assert not policies_reserve({"50_mine": '(Host.Control "ksm_run" 1)'})
-    assert policies_reserve(_texts(PolicyState("1", {"50_mine": PolicyText("(+ Host.mem_reserved 1)")})))
-
-
-def _texts(state: PolicyState) -> dict[str, Value]:
-    return {name: policy.text for name, policy in state.texts.items()}
