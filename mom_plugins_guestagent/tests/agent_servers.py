@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mom_devkit import host_of
 from mom_plugins_guestagent.guestd import GuestFigures
 
 MEMINFO = """MemTotal:        1000000 kB
@@ -32,20 +33,11 @@ FILES = {"/proc/meminfo": MEMINFO, "/proc/vmstat": VMSTAT, "/proc/pressure/memor
 Speak = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def proc(root: Path, files: Mapping[str, str] = FILES) -> Path:
-    """A folder with these files below it."""
-    for path, text in files.items():
-        file = root / path.lstrip("/")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    return root
-
-
 class QemuAgent:
     """qemu-guest-agent as far as mom uses it; a test changes its attributes."""
 
-    def __init__(self, files: Mapping[str, str] | None = None) -> None:
-        self.files = dict(FILES if files is None else files)
+    def __init__(self, files: Mapping[str, str] = FILES) -> None:
+        self.files = dict(files)
         self.disabled: set[str] = set()
         self.answers: dict[str, Any] = {"guest-get-osinfo": {"pretty-name": "Debian GNU/Linux 12", "kernel-release": "6.1.0"}}
         self.asked: list[str] = []
@@ -112,10 +104,10 @@ class QemuAgent:
 
 
 class Guestd:
-    """The real mom-guestd's answers, over a folder of files."""
+    """The real mom-guestd's answers, over files in this folder."""
 
     def __init__(self, root: Path) -> None:
-        self.guest = GuestFigures(str(root), 4)
+        self.guest = GuestFigures(str(host_of(root, FILES)), 4)
         self.visits = 0
 
     async def speak(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; the tests share the servers
 
-from agent_servers import Servers  # only found from here on
+from agent_servers import QemuAgent, Servers  # only found from here on
 
 
 @pytest.fixture
@@ -19,3 +19,14 @@ def servers(tmp_path: Path) -> Iterator[Servers]:
     made.start()
     yield made
     made.stop()
+
+
+@pytest.fixture
+def agent() -> QemuAgent:
+    return QemuAgent()
+
+
+@pytest.fixture
+def socket_of_agent(servers: Servers, agent: QemuAgent) -> str:
+    """Where `agent` answers."""
+    return servers.unix(agent.speak)

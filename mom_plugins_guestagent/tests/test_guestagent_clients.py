@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from agent_servers import LOADAVG, MEMINFO, PRESSURE, VMSTAT, Guestd, QemuAgent, Servers, Speak, dripping, proc, saying, silent, without_end
+from agent_servers import LOADAVG, MEMINFO, PRESSURE, VMSTAT, Guestd, QemuAgent, Servers, Speak, dripping, saying, silent, without_end
 
 from mom_core import Entity, GuestBusy, HypervisorError, NotSupported, Scope
 from mom_plugins_guestagent.addresses import parse_address
@@ -38,6 +38,12 @@ def run(made: Awaitable[T], seconds: float = 2 * LONG_SECONDS) -> T:
     return asyncio.run(limited())
 
 
+@pytest.fixture
+def way(socket_of_agent: str) -> AgentWay:
+    """That of `agent`."""
+    return agent_way(socket_of_agent)
+
+
 def agent_way(path: str, seconds: float = LONG_SECONDS) -> AgentWay:
     return AgentWay(AgentAddress(AgentKind.AGENT_SOCKET, path), seconds, GUEST, lambda function: asyncio.Future())
 
@@ -54,17 +60,14 @@ def visit(way: AgentWay | GuestdWay, *, figures: bool = True, facts: bool = True
 # --- qemu-guest-agent over its socket ----------------------------------------------------------------------------------------------
 
 
-def test_an_agents_figures_and_facts_are_read(servers: Servers) -> None:
-    agent = QemuAgent()
-    said = visit(agent_way(servers.unix(agent.speak)))
+def test_an_agents_figures_and_facts_are_read(agent: QemuAgent, way: AgentWay) -> None:
+    said = visit(way)
     assert said.figures == ALL
     assert said.facts == {"guest_agent_version": "7.2.1", "guest_os": "Debian GNU/Linux 12", "guest_kernel": "6.1.0"}
     assert agent.open == {}, "no file is left open in the guest"
 
 
-def test_only_what_is_wanted_is_asked(servers: Servers) -> None:
-    agent = QemuAgent()
-    way = agent_way(servers.unix(agent.speak))
+def test_only_what_is_wanted_is_asked(agent: QemuAgent, way: AgentWay) -> None:
     visit(way)
     agent.asked.clear()
     assert visit(way, facts=False) == VisitAnswer(ALL, None)
@@ -75,22 +78,19 @@ def test_only_what_is_wanted_is_asked(servers: Servers) -> None:
 
 
 @pytest.mark.parametrize("piece", [1, 7, 100])
-def test_answers_may_come_in_pieces(servers: Servers, piece: int) -> None:
-    agent = QemuAgent({"/proc/meminfo": MEMINFO})
-    agent.piece = piece
-    assert visit(agent_way(servers.unix(agent.speak)), facts=False).figures == figures(MEMINFO)
+def test_answers_may_come_in_pieces(agent: QemuAgent, way: AgentWay, piece: int) -> None:
+    agent.piece, agent.files = piece, {"/proc/meminfo": "MemTotal: 1000 kB\n"}
+    assert visit(way, facts=False).figures == {"mem_available": 1000}
 
 
 @pytest.mark.parametrize("stale", [b'{"return": 5}\n{"ret', b'\xff{"return": 17}\n', b"x" * 100_000, b"\xff" * 1000, b"\n\n\n"])
-def test_what_a_channel_still_holds_is_left_behind(servers: Servers, stale: bytes) -> None:
-    agent = QemuAgent()
+def test_what_a_channel_still_holds_is_left_behind(agent: QemuAgent, way: AgentWay, stale: bytes) -> None:
     agent.stale = stale
-    assert visit(agent_way(servers.unix(agent.speak))).figures == ALL
+    assert visit(way).figures == ALL
 
 
-def test_a_missing_file_leaves_the_others_and_is_not_asked_for_again(servers: Servers) -> None:
-    agent = QemuAgent({"/proc/meminfo": MEMINFO, "/proc/vmstat": VMSTAT})
-    way = agent_way(servers.unix(agent.speak))
+def test_a_missing_file_leaves_the_others_and_is_not_asked_for_again(agent: QemuAgent, way: AgentWay) -> None:
+    agent.files = {"/proc/meminfo": MEMINFO, "/proc/vmstat": VMSTAT}
     assert visit(way).figures == figures(MEMINFO + VMSTAT)
     assert agent.asked.count("guest-file-open") == 4
     visit(way, facts=False)
@@ -99,24 +99,19 @@ def test_a_missing_file_leaves_the_others_and_is_not_asked_for_again(servers: Se
     assert agent.asked.count("guest-file-open") == 10, "when the facts are read again, everything is tried again"
 
 
-def test_disabled_commands_are_tolerated_and_remembered(servers: Servers) -> None:
-    agent = QemuAgent()
+def test_disabled_commands_are_tolerated_and_remembered(agent: QemuAgent, way: AgentWay) -> None:
     agent.disabled = {"guest-file-open"}
     agent.answers["guest-get-load"] = {"load1m": 0.25, "load5m": 0.5, "load15m": 0.75}
-    way = agent_way(servers.unix(agent.speak))
     said = visit(way)
     assert said.figures == {"load_1": 0.25, "load_5": 0.5, "load_15": 0.75}
-    assert said.facts is not None
-    assert said.facts["guest_os"] == "Debian GNU/Linux 12"
+    assert said.facts == {"guest_agent_version": "7.2.1", "guest_os": "Debian GNU/Linux 12", "guest_kernel": "6.1.0"}
     assert way.disabled == ("guest-file-open",)
     visit(way, facts=False)
     assert "guest-file-open" not in agent.asked
 
 
-def test_an_agent_that_knows_its_load_need_not_read_a_file_for_it(servers: Servers) -> None:
-    agent = QemuAgent()
+def test_an_agent_that_knows_its_load_need_not_read_a_file_for_it(agent: QemuAgent, way: AgentWay) -> None:
     agent.answers["guest-get-load"] = {"load1m": 0.25, "load5m": 0.5, "load15m": 0.75}
-    way = agent_way(servers.unix(agent.speak))
     said = visit(way)
     assert said.figures is not None
     assert (said.figures["load_1"], said.figures["mem_available"]) == (0.25, 1000000)
@@ -157,21 +152,22 @@ HOSTILE: dict[str, Speak] = {
 }
 
 
-@pytest.mark.parametrize("way", ["agent", "guestd", "guestd over TCP"])
+WAYS: dict[str, Callable[[Servers, Speak], AgentWay | GuestdWay]] = {
+    "agent": lambda servers, speak: agent_way(servers.unix(speak), 0.4),
+    "guestd": lambda servers, speak: guestd_way(servers.unix(speak), 0.4),
+    "guestd over TCP": lambda servers, speak: guestd_way(servers.tcp(speak), 0.8),
+}
+
+
+@pytest.mark.parametrize("asked", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_guest_costs_little_and_gives_nothing(servers: Servers, name: str, way: str) -> None:
-    speak = HOSTILE[name]
-    asked: AgentWay | GuestdWay
-    if way == "agent":
-        asked = agent_way(servers.unix(speak), 0.4)
-    elif way == "guestd":
-        asked = guestd_way(servers.unix(speak), 0.4)
-    else:
-        asked = guestd_way(servers.tcp(speak), 0.8)
+def test_a_hostile_guest_costs_little_and_gives_nothing(
+    servers: Servers, name: str, asked: Callable[[Servers, Speak], AgentWay | GuestdWay]
+) -> None:
     tracemalloc.start()
     try:
         with pytest.raises((NoAnswer, Misbehaves, TimeoutError)):
-            visit(asked)
+            visit(asked(servers, HOSTILE[name]))
         assert tracemalloc.get_traced_memory()[1] < 32 << 20
     finally:
         tracemalloc.stop()
@@ -232,10 +228,9 @@ def visit_through(answer: Callable[[str], str], seconds: float = LONG_SECONDS) -
 def test_through_the_hypervisor_the_same_is_asked_and_answered() -> None:
     agent = QemuAgent()
     said = visit_through(lambda command: agent.answer(command.encode()).decode())
-    assert said.figures == ALL
+    assert (said.figures, agent.open) == (ALL, {})
     assert said.facts is not None
     assert said.facts["guest_agent_version"] == "7.2.1"
-    assert agent.open == {}
 
 
 @pytest.mark.parametrize("error", [GuestBusy("busy"), NotSupported("no agent"), HypervisorError("away")])
@@ -267,7 +262,7 @@ def test_nothing_is_begun_after_the_time_is_up() -> None:
 
 
 def test_guestd_is_asked_over_its_channel_and_over_tcp(servers: Servers, tmp_path: Path) -> None:
-    daemon = Guestd(proc(tmp_path / "root"))
+    daemon = Guestd(tmp_path / "root")
     for address in (servers.unix(daemon.speak), servers.tcp(daemon.speak)):
         said = visit(guestd_way(address))
         assert said.figures is not None
@@ -279,7 +274,7 @@ def test_guestd_is_asked_over_its_channel_and_over_tcp(servers: Servers, tmp_pat
 
 
 def test_old_answers_on_a_channel_are_passed_over(servers: Servers, tmp_path: Path) -> None:
-    daemon = Guestd(proc(tmp_path / "root"))
+    daemon = Guestd(tmp_path / "root")
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"vailable:7\nend:0123\nbegin:4567\nmem_available:1\nerror:x\n\xff\x00\n")

@@ -11,24 +11,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from agent_servers import FILES, MEMINFO, Guestd, QemuAgent, Servers, proc, silent, without_end
+from agent_servers import FILES, MEMINFO, Guestd, QemuAgent, Servers, silent, without_end
 from click.testing import CliRunner
 from pydantic import ValidationError
 
-from mom_core import (
-    Entity,
-    Guest,
-    GuestBusy,
-    GuestSettings,
-    Host,
-    NotSupported,
-    PluginContext,
-    PluginReport,
-    Report,
-    Severity,
-    Snapshot,
-    Value,
-)
+from mom_core import Entity, Guest, GuestBusy, GuestSettings, NotSupported, PluginContext, Report, Severity, Snapshot, Value, as_number
 from mom_plugins_guestagent import GuestAgentPlugin, guestd
 from mom_plugins_guestagent.collector import AgentCollector, AgentState, AgentTarget
 from mom_plugins_guestagent.script import guestd_script
@@ -109,9 +96,11 @@ def make() -> Iterator[Make]:
 
 
 @pytest.fixture
-def hypervisor() -> Hypervisor:
+def hypervisor(socket_of_agent: str) -> Hypervisor:
+    """Guest a has an agent behind a socket."""
     made = Hypervisor()
     assert isinstance(made, AgentAccess)
+    made.channels["uuid-of-a"] = {"org.qemu.guest_agent.1": socket_of_agent}
     return made
 
 
@@ -128,15 +117,12 @@ def fields_of(plugin: GuestAgentPlugin, hypervisor: Hypervisor, *guests: Guest) 
 def fields_once_known(plugin: GuestAgentPlugin, hypervisor: Hypervisor, *guests: Guest, name: str = "mem_available") -> Mapping[str, Value]:
     """The first guest's fields, as soon as they hold `name`."""
 
-    def known() -> Mapping[str, Value] | None:
-        found = fields_of(plugin, hypervisor, *guests)
-        return found if found.get(name) is not None else None
-
-    return eventually(known)
+    eventually(lambda: fields_of(plugin, hypervisor, *guests).get(name) is not None)
+    return fields_of(plugin, hypervisor, *guests)
 
 
 def test_every_way_leads_to_the_same_figures(make: Make, hypervisor: Hypervisor, servers: Servers, tmp_path: Path) -> None:
-    daemon, agent = Guestd(proc(tmp_path / "root")), QemuAgent()
+    daemon, agent = Guestd(tmp_path / "root"), QemuAgent()
     tcp = servers.tcp(daemon.speak)
     hypervisor.channels = {
         "uuid-of-channel": {"org.mom.guestd.0": servers.unix(daemon.speak), "org.qemu.guest_agent.0": ""},
@@ -171,44 +157,31 @@ def test_nobody_waits_for_guests(make: Make, hypervisor: Hypervisor, servers: Se
     plugin = make(timeout="500ms")
     guests = [guest("well"), *(guest(f"hung{number}") for number in range(50))]
     assert fields_once_known(plugin, hypervisor, *guests)["guest_agent"] == "agent-hypervisor"
-    hung = plugin._collector.states()["uuid-of-hung0"] if plugin._collector else None
-    assert hung is None or hung.sample is None, "it still hangs"
+    assert states_of(plugin)["uuid-of-hung0"].sample is None, "it still hangs"
     hypervisor.hangs.set()
 
 
-def test_what_is_too_old_is_unknown_and_its_age_is_not(make: Make, hypervisor: Hypervisor, servers: Servers) -> None:
-    agent = QemuAgent()
-    path = servers.unix(agent.speak)
-    hypervisor.channels["uuid-of-a"] = {"org.qemu.guest_agent.1": path}
+def test_what_is_too_old_is_unknown_and_its_age_is_not(make: Make, hypervisor: Hypervisor, agent: QemuAgent) -> None:
     plugin = make(stale_after="1100ms")
     fields_once_known(plugin, hypervisor, guest("a"))
     agent.hangs_up = True
 
-    def stale() -> Mapping[str, Value] | None:
-        found = fields_of(plugin, hypervisor, guest("a"))
-        return found if found and "mem_available" not in found else None
-
-    fields = eventually(stale)
-    age = fields["guest_agent_age"]
-    assert isinstance(age, float)
-    assert age >= 1.1
+    eventually(lambda: "mem_available" not in fields_of(plugin, hypervisor, guest("a")))
+    fields = fields_of(plugin, hypervisor, guest("a"))
+    assert (as_number(fields["guest_agent_age"]) or 0.0) >= 1.1
     assert "guest_agent" not in fields
     assert fields["guest_os"] == "Debian GNU/Linux 12"
     eventually(lambda: fields_of(plugin, hypervisor, guest("a")).get("guest_agent_failures"))
 
 
-def test_a_guest_that_was_started_anew_is_a_new_one(make: Make, hypervisor: Hypervisor, servers: Servers) -> None:
-    agent = QemuAgent()
-    hypervisor.channels["uuid-of-a"] = {"org.qemu.guest_agent.1": servers.unix(agent.speak)}
+def test_a_guest_that_was_started_anew_is_a_new_one(make: Make, hypervisor: Hypervisor, agent: QemuAgent) -> None:
     plugin = make(stale_after="1h")
     fields_once_known(plugin, hypervisor, guest("a"))
     agent.hangs_up = True
     eventually(lambda: "mem_available" not in fields_of(plugin, hypervisor, guest("a", "2")))
 
 
-def test_a_guest_that_is_gone_is_asked_no_more(make: Make, hypervisor: Hypervisor, servers: Servers) -> None:
-    agent = QemuAgent()
-    hypervisor.channels["uuid-of-a"] = {"org.qemu.guest_agent.1": servers.unix(agent.speak)}
+def test_a_guest_that_is_gone_is_asked_no_more(make: Make, hypervisor: Hypervisor, agent: QemuAgent) -> None:
     plugin = make()
     fields_once_known(plugin, hypervisor, guest("a"))
     assert plugin.mom_collect_guests(hypervisor, []) == {}
@@ -219,9 +192,8 @@ def test_a_guest_that_is_gone_is_asked_no_more(make: Make, hypervisor: Hyperviso
     assert agent.visits == visits
 
 
-def test_guests_are_left_alone_where_the_operator_says_so(make: Make, hypervisor: Hypervisor, servers: Servers) -> None:
-    agent = QemuAgent()
-    hypervisor.channels["uuid-of-a"] = {"org.qemu.guest_agent.1": servers.unix(agent.speak), "org.mom.guestd.0": servers.unix(agent.speak)}
+def test_guests_are_left_alone_where_the_operator_says_so(make: Make, hypervisor: Hypervisor, agent: QemuAgent) -> None:
+    hypervisor.channels["uuid-of-a"]["org.mom.guestd.0"] = hypervisor.channels["uuid-of-a"]["org.qemu.guest_agent.1"]
     for plugin in (make({"a": {"ask_agent": False}}), make(guestd=False, qemu_agent=False)):
         assert plugin.mom_collect_guests(hypervisor, [guest("a")]) == {}
     assert agent.visits == 0
@@ -234,7 +206,7 @@ def test_sockets_can_be_named_where_the_hypervisor_knows_none(make: Make, server
         def guests(self) -> Sequence[Guest]:
             return []
 
-    daemon = Guestd(proc(tmp_path / "root"))
+    daemon = Guestd(tmp_path / "root")
     plugin = make({"a": {"guestd_socket": servers.unix(daemon.speak)}, "b": {"agent_socket": servers.unix(QemuAgent().speak)}})
     both = [guest("a"), guest("b")]
     eventually(lambda: ["mem_available" in fields for fields in plugin.mom_collect_guests(Plain(), both).values()] == [True, True])
@@ -243,31 +215,31 @@ def test_sockets_can_be_named_where_the_hypervisor_knows_none(make: Make, server
 # --- lies ----------------------------------------------------------------------------------------------------------------------------
 
 
+LYING = MEMINFO.replace("300000", "9300000")
+GUEST_A = Snapshot(guests={"uuid-of-a": guest("a")})
+
+
 def report_of(*guests: Guest) -> Report:
-    snapshot = Snapshot(Host(), {each.id: each for each in guests})
-    plugins: Sequence[PluginReport] = ()
-    return Report(1, 0.0, "observe", snapshot, (), (), (), (), plugins, 0.0)
+    return Report(1, 0.0, "observe", Snapshot(guests={each.id: each for each in guests}), (), (), (), (), (), 0.0)
 
 
-def test_a_guest_that_lies_is_not_believed_and_that_is_said_and_counted(make: Make, hypervisor: Hypervisor, servers: Servers) -> None:
-    agent = QemuAgent({**FILES, "/proc/meminfo": MEMINFO.replace("300000", "9300000")})
-    hypervisor.channels["uuid-of-a"] = {"org.qemu.guest_agent.1": servers.unix(agent.speak)}
+def test_a_guest_that_lies_is_not_believed_and_that_is_said_and_counted(make: Make, hypervisor: Hypervisor, agent: QemuAgent) -> None:
+    agent.files["/proc/meminfo"] = LYING
     plugin = make()
     fields = fields_once_known(plugin, hypervisor, guest("a"), name="guest_load_1")
     assert not {"mem_available", "mem_unused", "mem_free"} & fields.keys()
     assert fields["swap_total"] == 200000
-    (problem,) = plugin.mom_act(Snapshot(Host(), {"uuid-of-a": guest("a")}))
+    (problem,) = plugin.mom_act(GUEST_A)
     assert problem.entity == guest("a").entity
     assert problem.severity is Severity.WARNING
     assert "mem_unused is more than all its memory" in problem.hint
     eventually(lambda: fields_of(plugin, hypervisor, guest("a")).get("guest_agent_untrusted") not in {None, 0, 1})
     agent.files["/proc/meminfo"] = MEMINFO
     fields_once_known(plugin, hypervisor, guest("a"))
-    assert list(plugin.mom_act(Snapshot(Host(), {"uuid-of-a": guest("a")}))) == []
+    assert list(plugin.mom_act(GUEST_A)) == []
 
 
-def test_a_guest_has_no_more_memory_than_its_hypervisor_gives_it(make: Make, hypervisor: Hypervisor, servers: Servers) -> None:
-    hypervisor.channels["uuid-of-a"] = {"org.qemu.guest_agent.1": servers.unix(QemuAgent().speak)}
+def test_a_guest_has_no_more_memory_than_its_hypervisor_gives_it(make: Make, hypervisor: Hypervisor, agent: QemuAgent) -> None:
     plugin = make()
     plugin.mom_report(report_of(Guest("uuid-of-a", "a", {"balloon_max": 500_000}), guest("b")))
     fields = fields_once_known(plugin, hypervisor, guest("a"), name="guest_load_1")
@@ -279,13 +251,13 @@ def test_a_guest_has_no_more_memory_than_its_hypervisor_gives_it(make: Make, hyp
 # --- the collector by itself -----------------------------------------------------------------------------------------------------
 
 
-def test_a_guest_that_does_not_answer_is_asked_less_and_less(servers: Servers, caplog: pytest.LogCaptureFixture) -> None:
-    agent = QemuAgent()
+def test_a_guest_that_does_not_answer_is_asked_less_and_less(
+    agent: QemuAgent, socket_of_agent: str, caplog: pytest.LogCaptureFixture
+) -> None:
     agent.hangs_up = True
-    path = servers.unix(agent.speak)
     collector = AgentCollector(AgentSettings.model_construct(period=0.05, stale_after=60.0, timeout=5.0), PluginContext().log)
     collector.start()
-    target = AgentTarget(guest("a").entity, "1", (AgentAddress(AgentKind.AGENT_SOCKET, path),))
+    target = AgentTarget(guest("a").entity, "1", (AgentAddress(AgentKind.AGENT_SOCKET, socket_of_agent),))
     began = time.monotonic()
     collector.follow([target])
     eventually(lambda: agent.visits >= 4)
@@ -325,15 +297,12 @@ def test_one_that_was_never_started_ends_too() -> None:
 
 
 def test_of_whom_the_hypervisor_knows_enough_it_is_seldom_asked_and_meanwhile_nothing_counts_as_a_failure(servers: Servers) -> None:
-    agent = QemuAgent()
-    asked: list[str] = []
+    agent, dead = QemuAgent(), QemuAgent()
+    dead.hangs_up = True
 
     def pass_on(guest: Entity, command: str, seconds: float) -> str:
-        asked.append(command)
         return agent.answer(command.encode()).decode()
 
-    dead = QemuAgent()
-    dead.hangs_up = True
     settings = AgentSettings.model_construct(period=0.05, hypervisor_period=3600.0, timeout=LONG_SECONDS)
     collector = AgentCollector(settings, PluginContext().log, pass_on)
     collector.start()
@@ -342,13 +311,13 @@ def test_of_whom_the_hypervisor_knows_enough_it_is_seldom_asked_and_meanwhile_no
     places = (AgentAddress(AgentKind.GUESTD_CHANNEL, servers.unix(dead.speak)), AgentAddress(AgentKind.AGENT_HYPERVISOR))
     collector.follow([AgentTarget(guest("a").entity, "1", places)])
     eventually(lambda: "mem_available" in collector.fields([identity]).get(identity, {}))
-    first = len(asked)
+    first = len(agent.asked)
     eventually(lambda: collector.states()[identity].rounds >= 3)
-    assert len(asked) == first, "the dead channel was tried again, and the hypervisor left in peace"
+    assert len(agent.asked) == first, "the dead channel was tried again, and the hypervisor left in peace"
     assert collector.fields([identity])[identity]["guest_agent_failures"] == 0
     assert collector.states()[identity].silence == ""
     collector.learn({}, set())
-    eventually(lambda: len(asked) > first)
+    eventually(lambda: len(agent.asked) > first)
     collector.stop(1.0)
 
 
@@ -364,12 +333,11 @@ def test_figures_are_stale_by_the_period_at_which_they_come() -> None:
 
 
 def test_doctor_says_who_answers_and_what_the_others_lack(make: Make, hypervisor: Hypervisor, servers: Servers, tmp_path: Path) -> None:
-    forbidding, lying = QemuAgent(), QemuAgent({**FILES, "/proc/meminfo": MEMINFO.replace("300000", "9300000")})
-    foreign = QemuAgent({})
+    forbidding, foreign, lying = QemuAgent(), QemuAgent({}), QemuAgent({**FILES, "/proc/meminfo": LYING})
     forbidding.disabled = {"guest-file-open"}
     forbidding.answers["guest-get-load"] = foreign.answers["guest-get-load"] = LOAD
     hypervisor.channels = {
-        "uuid-of-well": {"org.mom.guestd.0": servers.unix(Guestd(proc(tmp_path / "root")).speak)},
+        "uuid-of-well": {"org.mom.guestd.0": servers.unix(Guestd(tmp_path / "root").speak)},
         "uuid-of-bare": {},
         "uuid-of-hung": {"org.qemu.guest_agent.1": servers.unix(silent)},
         "uuid-of-careful": {"org.qemu.guest_agent.1": servers.unix(forbidding.speak)},
@@ -393,29 +361,25 @@ LOAD = {"load1m": 0.25, "load5m": 0.5, "load15m": 0.75}
 
 
 def test_an_agent_that_tells_no_more_than_its_load_does_not_keep_others_from_being_asked(
-    make: Make, hypervisor: Hypervisor, servers: Servers
+    make: Make, hypervisor: Hypervisor, agent: QemuAgent
 ) -> None:
-    forbidding = QemuAgent()
-    forbidding.disabled = {"guest-file-open"}
-    forbidding.answers["guest-get-load"] = LOAD
-    hypervisor.channels["uuid-of-a"] = {"org.qemu.guest_agent.1": servers.unix(forbidding.speak), "org.qemu.guest_agent.0": ""}
+    agent.disabled = {"guest-file-open"}
+    agent.answers["guest-get-load"] = LOAD
+    hypervisor.channels["uuid-of-a"]["org.qemu.guest_agent.0"] = ""
     hypervisor.agents["uuid-of-a"] = QemuAgent()
-    fields = fields_once_known(make(), hypervisor, guest("a"))
-    assert fields["guest_agent"] == "agent-hypervisor"
+    assert fields_once_known(make(), hypervisor, guest("a"))["guest_agent"] == "agent-hypervisor"
 
 
 def test_what_is_known_of_memory_stays_while_it_is_fresh_when_only_the_load_is_told(
-    make: Make, hypervisor: Hypervisor, servers: Servers
+    make: Make, hypervisor: Hypervisor, agent: QemuAgent
 ) -> None:
-    agent = QemuAgent()
     agent.answers["guest-get-load"] = LOAD
-    plugin = make({"a": {"agent_socket": servers.unix(agent.speak)}}, stale_after="1m")
+    plugin = make(stale_after="1m")
     before = fields_once_known(plugin, hypervisor, guest("a"))
     agent.files = {}
     visits = agent.visits
     eventually(lambda: agent.visits >= visits + 2)
-    after = fields_of(plugin, hypervisor, guest("a"))
-    assert after["mem_available"] == before["mem_available"]
+    assert fields_of(plugin, hypervisor, guest("a"))["mem_available"] == before["mem_available"]
 
 
 def test_the_script_and_its_unit_can_be_had() -> None:

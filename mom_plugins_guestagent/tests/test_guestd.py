@@ -19,11 +19,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from agent_servers import proc
+from agent_servers import FILES
 from hypothesis import given
 from hypothesis import strategies as st
 
 import mom_plugins_guestagent
+from mom_devkit import host_of
 from mom_plugins_guestagent import guestd
 from mom_plugins_guestagent.guestd import MOST_CLIENTS, MOST_LINE_BYTES, Clients, GuestFigures, converse, find_port
 
@@ -34,7 +35,7 @@ Serve = Callable[..., tuple[str, int]]
 
 @pytest.fixture
 def guest(tmp_path: Path) -> GuestFigures:
-    return GuestFigures(str(proc(tmp_path)), 4)
+    return GuestFigures(str(host_of(tmp_path, FILES)), 4)
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_what_is_no_question_is_said_to_be_none(guest: GuestFigures, request_: s
 
 def test_files_are_not_read_more_often_than_makes_sense(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guestd, "FRESH_SECONDS", 3600.0)
-    guest = GuestFigures(str(proc(tmp_path)), 4)
+    guest = GuestFigures(str(host_of(tmp_path, FILES)), 4)
     guest.answer("stats")
     (tmp_path / "proc/meminfo").write_text("MemTotal: 1 kB\n")
     assert guest.answer("stats") == STATS
@@ -186,7 +187,7 @@ def test_idle_and_stalled_clients_are_closed(serve: Serve, monkeypatch: pytest.M
 @pytest.mark.processes
 def test_a_device_is_served_without_a_network_from_when_it_is_there(tmp_path: Path) -> None:
     link = tmp_path / "device"
-    root = str(proc(tmp_path / "root"))
+    root = str(host_of(tmp_path / "root", FILES))
     command = [sys.executable, "-I", "-S", "-c", AT_ONCE, str(FILE), "--root", root, "--channel", str(link)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as daemon:
         assert daemon.stderr is not None
@@ -222,10 +223,8 @@ exec(compile(text, sys.argv[0], "exec"))
 def test_the_channels_device_is_found_by_its_name(tmp_path: Path) -> None:
     assert find_port("/dev/somewhere", str(tmp_path)) == "/dev/somewhere"
     assert find_port("org.mom.guestd.0", str(tmp_path)) == str(tmp_path / "dev/virtio-ports/org.mom.guestd.0")
-    for port, name in (("vport1p1", "org.qemu.guest_agent.0"), ("vport1p2", "org.mom.guestd.0")):
-        folder = tmp_path / "sys/class/virtio-ports" / port
-        folder.mkdir(parents=True)
-        (folder / "name").write_text(name + "\n")
+    names = {"vport1p1": "org.qemu.guest_agent.0", "vport1p2": "org.mom.guestd.0"}
+    host_of(tmp_path, {f"sys/class/virtio-ports/{port}/name": f"{name}\n" for port, name in names.items()})
     assert find_port("org.mom.guestd.0", str(tmp_path)) == str(tmp_path / "dev/vport1p2")
 
 
@@ -247,7 +246,7 @@ def test_it_runs_by_itself_without_anything_installed(tmp_path: Path) -> None:
     copy = tmp_path / "mom-guestd"
     copy.write_text(FILE.read_text())
     command = [sys.executable, "-I", "-S", str(copy)]
-    root = str(proc(tmp_path / "root"))
+    root = str(host_of(tmp_path / "root", FILES))
     done = subprocess.run([*command, "--root", root, "--once", "stats"], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == STATS
     for wrong in (["--listen", "localhost"], ["--allow", "10.0.0.1/8"]):

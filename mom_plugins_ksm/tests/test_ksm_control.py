@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from ksm_files import FILES
 
 from mom_core import (
     Change,
@@ -30,20 +31,14 @@ from mom_devkit import put_back as put_entries_back
 from mom_plugins_ksm.control import CONTROLS, KsmKnobs, knob_of
 
 HOST = Entity(Scope.HOST, "host", "host")
+KNOBS = [control.name for control in CONTROLS]
 
 
 class Kernel:
     """KSM by the rules of mm/ksm.c, as far as its knobs go. Everything that is mergeable is merged at once."""
 
     def __init__(self, mergeable: int = 0, **files: Value) -> None:
-        self.files: dict[str, Value] = {
-            "run": 0,
-            "pages_to_scan": 100,
-            "sleep_millisecs": 20,
-            "merge_across_nodes": 1,
-            "advisor_mode": "none",
-        }
-        self.files.update(files)
+        self.files: dict[str, Value] = {name: FILES[name] for name in (*map(knob_of, KNOBS), "advisor_mode")} | {"run": 0} | files
         self.mergeable = mergeable
         self.calls: list[list[tuple[str, int]]] = []
         self.merged = 0
@@ -116,13 +111,14 @@ def test_all_knobs_are_set_in_one_call_in_which_starting_comes_last_and_stopping
     }
 
 
-def test_a_knob_that_this_kernel_has_not_is_refused() -> None:
+def test_a_knob_that_this_kernel_has_not_is_refused_and_one_that_has_gone_has_nothing_to_be_put_back() -> None:
     kernel = Kernel()
     del kernel.files["merge_across_nodes"]
     outcome = decide(kernel, merge_across_nodes=0)["merge_across_nodes"]
     assert outcome.status is Status.REFUSED
     assert "no KSM knob merge_across_nodes" in outcome.error
     assert kernel.calls == []
+    assert put_back(kernel, merge_across_nodes=(1, 0))["merge_across_nodes"].status is Status.GONE
 
 
 @pytest.mark.parametrize("nonsense", [-1, 3, 0.5, float("nan"), float("inf"), "1", None, [1]])
@@ -187,12 +183,6 @@ def test_after_a_call_without_an_answer_no_knob_is_tried_again() -> None:
     outcomes = decide(kernel, run=1, pages_to_scan=300)
     assert len(kernel.calls) == 1
     assert {outcome.error for outcome in outcomes.values()} == {"no answer within 2s"}
-
-
-def test_a_knob_that_is_gone_ends_its_entry() -> None:
-    kernel = Kernel()
-    del kernel.files["merge_across_nodes"]
-    assert put_back(kernel, merge_across_nodes=(1, 0))["merge_across_nodes"].status is Status.GONE
 
 
 def test_an_advisor_that_was_switched_on_since_keeps_its_pages() -> None:

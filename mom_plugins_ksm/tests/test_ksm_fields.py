@@ -8,45 +8,20 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ksm_files import FILES, KSMD
 
 from mom_core import Value
+from mom_devkit import host_of
 from mom_plugins_ksm.fields import FIELDS, ksm_fields, saved_kib, tracked_kib
 from mom_plugins_ksm.ksmd import CpuUsage, Ksmd
 from mom_plugins_ksm.yields import Yield
 
-FILES: dict[str, Value] = {
-    "run": 1,
-    "pages_to_scan": 100,
-    "sleep_millisecs": 20,
-    "merge_across_nodes": 1,
-    "pages_shared": 10,
-    "pages_sharing": 20,
-    "pages_unshared": 30,
-    "pages_volatile": 40,
-    "full_scans": 5,
-    "general_profit": -4096,
-    "advisor_mode": "none",
-}
-KSMD = "37 (ksmd) S 2 0 0 0 -1 2097216 0 0 0 0 25 75 0 0 25 5 1 0 26 0 0 18446744073709551615\n"
 numbers = st.one_of(st.none(), st.integers(), st.booleans(), st.text(max_size=5))
 
 
 def test_every_file_becomes_its_field() -> None:
-    assert ksm_fields(FILES, page_size=4096) == {
-        "ksm_run": 1,
-        "ksm_pages_to_scan": 100,
-        "ksm_sleep_millisecs": 20,
-        "ksm_merge_across_nodes": 1,
-        "ksm_pages_shared": 10,
-        "ksm_pages_sharing": 20,
-        "ksm_pages_unshared": 30,
-        "ksm_pages_volatile": 40,
-        "ksm_full_scans": 5,
-        "ksm_general_profit": -4096,
-        "ksm_advisor_mode": "none",
-        "ksm_tracked": 400,
-        "ksm_saved": -4,
-    }
+    known = {f"ksm_{name}": value for name, value in FILES.items()}
+    assert ksm_fields(FILES, page_size=4096) == {**known, "ksm_tracked": 400, "ksm_saved": -4}
 
 
 @pytest.mark.parametrize("bad", [-1, "5", 1.5, True, None])
@@ -145,10 +120,7 @@ def test_a_scan_is_not_judged_by_two_ways_of_knowing_its_price() -> None:
 
 
 def process(root: Path, pid: int, stat: str) -> Path:
-    folder = root / "proc" / str(pid)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "stat").write_text(stat)
-    return folder / "stat"
+    return host_of(root, {f"proc/{pid}/stat": stat}) / f"proc/{pid}/stat"
 
 
 def test_ksmd_is_found_among_others_and_its_time_is_in_seconds(tmp_path: Path) -> None:
@@ -172,14 +144,12 @@ def test_ksmd_is_found_again_when_it_is_another(tmp_path: Path) -> None:
 
 
 def test_a_ksmd_that_is_not_there_is_not_looked_for_every_cycle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [1000.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    moments = iter([1000.0, 1001.0, 1061.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(moments))
     ksmd = Ksmd(tmp_path)
     assert ksmd.cpu_seconds() is None
     process(tmp_path, 37, KSMD)
-    assert ksmd.cpu_seconds() is None
-    now[0] += 61
-    assert ksmd.cpu_seconds() == 1.0
+    assert [ksmd.cpu_seconds() for _ in range(2)] == [None, 1.0]
 
 
 def test_a_cycle_that_follows_another_one_at_once_does_not_take_ksmd_for_idle_or_busy() -> None:
