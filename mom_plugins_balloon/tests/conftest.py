@@ -47,6 +47,20 @@ class FakeHypervisor:
         return {guest.id: self.sizes[guest.id] for guest in guests if self.sizes.get(guest.id) is not None}
 
 
+class NoBalloons:
+    """A hypervisor that cannot resize guests."""
+
+    uri = "none:///"
+
+    def guests(self):
+        return []
+
+
+@pytest.fixture
+def no_balloons():
+    return NoBalloons()
+
+
 @pytest.fixture
 def hypervisor():
     return FakeHypervisor({"a": 2 * GIB, "b": 2 * GIB, "c": 2 * GIB})

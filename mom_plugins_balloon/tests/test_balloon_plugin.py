@@ -59,19 +59,16 @@ class TestReview:
         other = replace(wants("a", 1), control="vcpu_quota")
         assert list(plugin.mom_review(seen_by(hypervisor), [other, wants("nobody", GIB)])) == []
 
-    def test_a_guest_of_unknown_size_is_left_alone(self, plugin, hypervisor, seen_by):
-        (revision,) = plugin.mom_review(seen_by(hypervisor, a={"balloon_cur": None}), [wants("a", GIB)])
+    @pytest.mark.parametrize(
+        ("fields", "reason"), [({"balloon_cur": None}, "size"), ({"stats_age": 16.0}, "16 s old"), ({"swap_out": 4000}, "lacks memory")]
+    )
+    def test_a_guest_of_unknown_size_with_statistics_of_three_cycles_ago_or_that_swaps_is_left_alone(
+        self, plugin, hypervisor, seen_by, fields, reason
+    ):
+        (revision,) = plugin.mom_review(seen_by(hypervisor, a=fields), [wants("a", GIB)])
         assert revision.after is None
-
-    def test_statistics_older_than_three_cycles_are_not_believed(self, plugin, hypervisor, seen_by):
+        assert reason in revision.reason
         assert list(plugin.mom_review(seen_by(hypervisor, a={"stats_age": 14.0}), [wants("a", GIB)])) == []
-        (revision,) = plugin.mom_review(seen_by(hypervisor, a={"stats_age": 16.0}), [wants("a", GIB)])
-        assert revision.after is None
-
-    def test_swapping_out_counts_as_lacking_memory_too(self, plugin, hypervisor, seen_by):
-        (revision,) = plugin.mom_review(seen_by(hypervisor, a={"swap_out": 4000}), [wants("a", GIB)])
-        assert revision.after is None
-        assert "lacks memory" in revision.reason
 
     def test_statistics_from_before_the_last_shrink_are_related_to_the_size_of_their_time(self, plugin, hypervisor, seen_by):
         plugin.mom_review(seen_by(hypervisor, now=0), [])
@@ -181,23 +178,18 @@ class TestControl:
         assert self.control(plugin, hypervisor, seen_by(hypervisor), wants("a", rubbish))["a"].status is Status.REFUSED
         assert hypervisor.commands == []
 
-    def test_a_hypervisor_without_balloons_is_told_apart(self, plugin):
-        class NoBalloons:
-            uri = "none:///"
-
-            def guests(self):
-                return []
-
-        (outcome,) = apply_decisions(plugin, [wants("a", GIB)], NoBalloons())
+    def test_a_hypervisor_without_balloons_is_told_apart(self, plugin, no_balloons):
+        (outcome,) = apply_decisions(plugin, [wants("a", GIB)], no_balloons)
         assert outcome.status is Status.REFUSED
         assert outcome.error == "none:/// cannot resize guests"
 
 
 class TestFields:
-    def test_the_guarantee_is_collected_in_kib(self, plugin, context):
-        promised = {"a": BalloonPlugin.GuestSettings(guarantee="512MiB"), "b": BalloonPlugin.GuestSettings()}  # type: ignore[arg-type]  # as in YAML
-        context.guest_settings = lambda guest: promised[guest.id]
-        assert collected(plugin, [Guest("a", "a"), Guest("b", "b")]) == {"a": {"balloon_min": 512 * MIB}}
+    def test_the_guarantee_is_collected_in_kib_and_a_new_configuration_brings_new_ones(self, plugin, context):
+        for text, kib in (("512MiB", 512 * MIB), ("1GiB", GIB)):
+            promised = {"a": BalloonPlugin.GuestSettings(guarantee=text), "b": BalloonPlugin.GuestSettings()}  # type: ignore[arg-type]  # as in YAML
+            context.guest_settings = lambda guest, promised=promised: promised[guest.id]
+            assert collected(plugin, [Guest("a", "a"), Guest("b", "b")]) == {"a": {"balloon_min": kib}}
 
     def test_the_larger_guarantee_holds_when_the_hypervisor_has_one_too(self, plugin, context, hypervisor, seen_by):
         context.guest_settings = lambda guest: BalloonPlugin.GuestSettings(guarantee="1536MiB")  # type: ignore[arg-type]  # as in YAML
@@ -205,12 +197,6 @@ class TestFields:
             (revision,) = plugin.mom_review(seen_by(hypervisor, a={"balloon_min": hypervisors}), [wants("a", GIB)])
             assert revision.after is not None
             assert revision.after.value == holds
-
-    def test_a_new_configuration_brings_new_guarantees(self, plugin, context):
-        context.guest_settings = lambda guest: BalloonPlugin.GuestSettings(guarantee="512MiB")  # type: ignore[arg-type]  # as in YAML
-        plugin.mom_collect_guests([Guest("a", "a")])
-        context.guest_settings = lambda guest: BalloonPlugin.GuestSettings(guarantee="1GiB")  # type: ignore[arg-type]  # as in YAML
-        assert collected(plugin, [Guest("a", "a")])["a"]["balloon_min"] == GIB
 
     def test_what_was_asked_last_is_a_field_for_as_long_as_the_guest_is_there(self, plugin, hypervisor, seen_by):
         assert collected(plugin, hypervisor.guests()) == {}
@@ -246,16 +232,10 @@ class TestDoctor:
         assert len(findings) == 12
         assert findings[-2].message == "40 more guests cannot be resized"
 
-    def test_a_hypervisor_without_balloons_is_an_error(self, plugin):
-        class NoBalloons:
-            uri = "none:///"
-
-        (finding,) = plugin.mom_doctor(NoBalloons())
-        assert finding.severity is Severity.ERROR
-        assert finding.cure
-
-    def test_no_hypervisor_and_an_unreachable_one_are_said(self, plugin, hypervisor):
+    def test_no_hypervisor_an_unreachable_one_and_one_without_balloons_are_said(self, plugin, hypervisor, no_balloons):
         assert [finding.severity for finding in plugin.mom_doctor(None)] == [Severity.WARNING]
+        (finding,) = plugin.mom_doctor(no_balloons)
+        assert (finding.severity, bool(finding.cure)) == (Severity.ERROR, True)
         hypervisor.unreachable = HypervisorError("no socket")
         (finding,) = plugin.mom_doctor(hypervisor)
         assert finding.severity is Severity.ERROR

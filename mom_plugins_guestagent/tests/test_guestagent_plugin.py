@@ -117,8 +117,11 @@ def fields_of(plugin: GuestAgentPlugin, hypervisor: Hypervisor, *guests: Guest) 
 def fields_once_known(plugin: GuestAgentPlugin, hypervisor: Hypervisor, *guests: Guest, name: str = "mem_available") -> Mapping[str, Value]:
     """The first guest's fields, as soon as they hold `name`."""
 
-    eventually(lambda: fields_of(plugin, hypervisor, *guests).get(name) is not None)
-    return fields_of(plugin, hypervisor, *guests)
+    def known() -> Mapping[str, Value] | None:
+        found = fields_of(plugin, hypervisor, *guests)
+        return found if found.get(name) is not None else None
+
+    return eventually(known)
 
 
 def test_every_way_leads_to_the_same_figures(make: Make, hypervisor: Hypervisor, servers: Servers, tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ def fields(stalled: Value, available: Value) -> dict[str, Value]:
     return {"psi_memory_some_avg60": stalled, "mem_available": 62 * GIB, "mem_really_available": available}
 
 
-def test_waiting_on_a_full_host_is_an_error() -> None:
-    (condition,) = conditions(fields(99.6, 0))
+@pytest.mark.parametrize("available", [0, None], ids=["full", "unknown"])
+def test_waiting_on_a_full_host_is_an_error_and_so_it_is_where_what_is_available_is_unknown(available: Value) -> None:
+    (condition,) = conditions(fields(99.6, available))
     assert (condition.name, condition.severity) == ("memory", Severity.ERROR)
     assert condition.message == "processes wait for memory 100 % of the time"
 
@@ -30,8 +31,3 @@ def test_waiting_on_a_host_with_plenty_is_a_control_group_at_its_limit() -> None
 @pytest.mark.parametrize("stalled", [0.0, 59.9, None])
 def test_a_burst_or_nothing_known_is_none(stalled: Value) -> None:
     assert not list(conditions(fields(stalled, 0)))
-
-
-def test_a_host_that_does_not_tell_what_is_available_still_suffers() -> None:
-    (condition,) = conditions(fields(80.0, None))
-    assert condition.severity is Severity.ERROR

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mom_core import Severity
-from mom_core.testing import snapshot
+from mom_devkit import host_of
 from mom_plugins_host.cpu_lists import CpuLists, KeptByCpus, kept_by_cpus
 from mom_plugins_host.findings import cpu_lists_finding
 from mom_plugins_host.watch import HostWatch, WatchSettings
@@ -48,20 +48,22 @@ BEFORE_6_7 = """  pagesets
 
 
 def host(root: Path, available_kib: int, zoneinfo: str, *, isolated: str = "\n") -> Path:
-    for folder in ("proc/sys/vm", "proc/pressure", "sys/devices/system/cpu"):
-        (root / folder).mkdir(parents=True)
-    (root / "proc/meminfo").write_text(f"MemTotal: 16777216 kB\nMemFree: {available_kib} kB\nMemAvailable: {available_kib} kB\n")
-    (root / "proc/zoneinfo").write_text(zoneinfo)
-    (root / "proc/sys/vm/stat_refresh").write_text("")
-    (root / "sys/devices/system/cpu/isolated").write_text(isolated)
-    (root / "sys/devices/system/cpu/nohz_full").write_text("(null)\n")
-    return root
+    files = {
+        "proc/meminfo": f"MemTotal: 16777216 kB\nMemFree: {available_kib} kB\nMemAvailable: {available_kib} kB\n",
+        "proc/zoneinfo": zoneinfo,
+        "proc/sys/vm/stat_refresh": "",
+        "sys/devices/system/cpu/isolated": isolated,
+        "sys/devices/system/cpu/nohz_full": "(null)\n",
+    }
+    return host_of(root, files)
 
 
-def emptied(root: Path, caplog: pytest.LogCaptureFixture, *, take_back: bool = True) -> bool:
-    """Whether one look of the watch has CPUs asked for what they keep."""
+def emptied(root: Path, caplog: pytest.LogCaptureFixture, *, take_back: bool = True, saw: tuple[int, int] | None = None) -> bool:
+    """True if one look of the watch has CPUs asked for what they keep; `saw` is what another plugin tells of a host that it simulates."""
     caplog.set_level(logging.DEBUG)
     watch = HostWatch(WatchSettings(low_kib=1 << 20, take_back=take_back), root, lambda why: None, logging.getLogger("host"), lambda: 100.0)
+    if saw is not None:
+        watch.saw(*saw)
     watch.look()
     watch.lists.wait(60)
     return any("CPUs kept" in line for line in caplog.messages)
@@ -109,14 +111,7 @@ def test_cpus_that_are_to_be_left_alone_and_a_kernel_that_cannot_be_asked_are(
 
 
 def test_a_simulated_host_is_not_this_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
-    root = host(tmp_path, 1 << 20, MANY)
-    watch = HostWatch(WatchSettings(low_kib=1 << 20), root, lambda why: None, logging.getLogger("host"), lambda: 100.0)
-    fields = snapshot(host={"mem_available": 1 << 30, "mem_really_available": 1 << 20}).host.fields
-    watch.saw(int(str(fields["mem_really_available"])), int(str(fields["mem_available"])))
-    watch.look()
-    watch.lists.wait(60)
-    assert "CPUs kept" not in caplog.text
+    assert not emptied(host(tmp_path, 1 << 20, MANY), caplog, saw=(1 << 20, 1 << 30))
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def decide(
 # --- when ----------------------------------------------------------------------------------------------------------------------------
 
 
-POOR: dict[str, Value] = {"ksm_sleep_millisecs": 200, "ksm_pages_to_scan": 64}
+POOR = {"ksm_sleep_millisecs": 200, "ksm_pages_to_scan": 64}
 START = {"ksm_run": 1, "ksm_pages_to_scan": AT_THE_LIMIT}
 SOLD: dict[str, dict[str, Value]] = {f"g{n}": {"balloon_max": 2 * GIB, "rss": GIB // 4} for n in range(12)}
 ONE_SOLD: dict[str, dict[str, Value]] = {"g": {"balloon_max": 30 * GIB}}
