@@ -129,7 +129,7 @@ class BalloonedGuest:
         return None if self.request is None or self.request.arrived else self.request.target
 
     def gave_by(self, said: float) -> bool:
-        """Whether the guest was made smaller by the very statistics that were made at `said`: they promise too much by that."""
+        """True if the guest was made smaller by the very statistics that were made at `said`: they promise too much by that."""
         one = self.request
         return one is not None and one.said is not None and one.target < one.began_at and abs(said - one.said) < SAME_STATISTICS_SECONDS
 

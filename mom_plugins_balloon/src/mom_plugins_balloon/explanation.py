@@ -162,7 +162,7 @@ def _note(trace: _Trace, guest: Guest, now: float) -> None:
 
 
 def _on_the_way(asked: Decision, before: float, size: float) -> bool:
-    """Whether a guest that changed its size went towards what mom had asked for, or got there."""
+    """True if a guest that changed its size went towards what mom had asked for, or got there."""
     wanted = as_number(asked.value)
     if wanted is None:
         return False

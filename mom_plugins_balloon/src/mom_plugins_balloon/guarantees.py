@@ -217,7 +217,7 @@ class Guarantees:
         return promised
 
     def _room(self, host_kib: float | None) -> float | None:
-        """What the host can promise, in KiB."""
+        """The host's room for promises, in KiB."""
         if host_kib is None:
             return None
         return max(0.0, host_kib - (self._host_reserve.kib_of(host_kib) or 0.0))
@@ -257,7 +257,7 @@ class HeldPromises:
     """Implements `Promises`."""
 
     def guaranteed_kib(self, guest: Guest) -> float | None:
-        """What holds, in KiB."""
+        """The promise that holds, in KiB."""
         return guaranteed_kib(guest.fields)
 
     def promised_kib(self, guest: Guest) -> float | None:

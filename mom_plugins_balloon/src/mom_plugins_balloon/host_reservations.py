@@ -165,7 +165,7 @@ class HostReservations:
     # --- Reservations -----------------------------------------------------------------------------------------------------------------
 
     def room(self) -> Room:
-        """What could be reserved now."""
+        """The room for reservations now."""
         with self._lock:
             self._end_what_is_over()
             return self._room(self._current())[0]
@@ -231,7 +231,7 @@ class HostReservations:
     # --- once in each cycle -------------------------------------------------------------------------------------------------------------
 
     def reserved_kib(self) -> int:
-        """What is kept now and not touched by a guest yet."""
+        """The memory that is kept now and not touched by a guest yet."""
         with self._lock:
             self._end_what_is_over()
             return sum(map(self._kept_kib, self._kept.values()))
@@ -311,11 +311,11 @@ class HostReservations:
 
     @staticmethod
     def _free(room: Room) -> int:
-        """What is available and neither the host's own nor kept for what may come back from its swap; what is reserved included."""
+        """The available memory that is neither the host's own nor kept for what may come back from its swap; what is reserved included."""
         return room.available_kib - room.host_keeps_kib - room.returning_kib
 
     def _kept_kib(self, one: KeptReservation) -> int:
-        """What is kept for a reservation still."""
+        """The memory that is kept for a reservation still."""
         guest = None if one.taken_at is None or self._snapshot is None else self._snapshot.guests.get(one.guest)
         if guest is None:
             return one.memory_kib
@@ -323,7 +323,7 @@ class HostReservations:
         return max(0, wanted - int(self._held_kib(guest)))
 
     def _held_kib(self, guest: Guest) -> float:
-        """What a guest's process holds: asked of the kernel, as a guest that boots touches gigabytes between two cycles."""
+        """The memory that a guest's process holds: asked of the kernel, as a guest that boots touches gigabytes between two cycles."""
         pid = as_whole(guest.properties.get("pid"))
         stat = None if pid is None else ProcessStat.parse(read_kernel_file(self._context.root / f"proc/{pid}/stat"))
         if stat is not None and stat.resident_kib is not None:
@@ -359,7 +359,7 @@ class HostReservations:
         return self._kept != before
 
     def _is_for(self, one: KeptReservation, guest: Guest) -> bool:
-        """Whether this guest was started after the reservation was made, and for it: it is named by it, or fits into one for any guest."""
+        """True if this guest was started after the reservation was made, and for it: it is named by it, or fits into one for any guest."""
         if self._met is None or self._met[guest.id].at <= one.made:
             return False
         if one.name:
@@ -465,5 +465,5 @@ def _too_slow(memory_kib: int, seconds: float, expected: float | None, room: Roo
 
 
 def policies_reserve(texts: Mapping[str, Value]) -> bool:
-    """Whether any of these policies goes by what is reserved, or takes the law's suggestions, which do."""
+    """True if any of these policies goes by what is reserved, or takes the law's suggestions, which do."""
     return any(isinstance(text, str) and (RESERVED in text or SUGGESTED in text) for text in texts.values())

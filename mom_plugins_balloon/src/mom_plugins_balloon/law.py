@@ -339,11 +339,11 @@ class GuestLook:
         return GuestNeed(need, usable, margin, burst, tight, floor, used, inside, told, full, sparse, growing)
 
     def margin_of(self, need: float) -> float:
-        """What a guest with this need keeps above it."""
+        """The margin that a guest with this need keeps above it."""
         return self._margin + self._margin_share * need
 
     def _target_headroom(self, seen: GuestNeed) -> float:
-        """What should be usable in a guest."""
+        """The headroom that a guest should have."""
         burst_margin = seen.margin + self._margin_share * seen.burst  # of what it needs in its burst
         return max(self._p.target_headroom * seen.margin, seen.burst + burst_margin, seen.stall_floor)
 
@@ -549,7 +549,7 @@ def share(
 
 
 def _known(guest: LawGuest, size: float) -> KnownMemory:
-    """What the gate goes by."""
+    """The figures that the gate goes by."""
     swapping = max(guest.swap_in or 0.0, guest.swap_out or 0.0)
     return KnownMemory(size, guest.maximum, guest.guarantee, guest.usable, guest.age, swapping, guest.total, guest.kernel_reserved)
 

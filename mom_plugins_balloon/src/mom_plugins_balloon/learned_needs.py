@@ -84,7 +84,7 @@ class Learning:
         self.growth_kib = 0.0
         """The most that guests took from the host together within the time of a reaction, lately."""
         self.room_kib = 0.0
-        """What guests could take from the host: what they have, and the host has not backed with memory."""
+        """The memory that guests could take from the host: what they have, and the host has not backed with memory."""
 
     def see(self, records: BalloonedGuests) -> None:
         """Take in what all guests say now.
@@ -296,7 +296,7 @@ def _met(now: float, numbers: Sequence[float | None]) -> LearntNeeds | None:
 
 
 def _follow(known: LearntNeeds, total: float, size: float | None, request: SizeRequest | None) -> float | None:
-    """What a guest had in all when it said that its kernel has `total`, as `_had`, where the balloon may have moved."""
+    """A guest's memory in all when it said that its kernel has `total`, as `_had`, where the balloon may have moved."""
     stays = known.total_told == total
     if size is not None and stays and known.size_told == size and size >= total:
         known.hidden = size - total  # the balloon has not moved between two statistics
@@ -309,7 +309,7 @@ def _follow(known: LearntNeeds, total: float, size: float | None, request: SizeR
 
 
 def _had(known: LearntNeeds, total: float, size: float | None, request: SizeRequest | None, *, stays: bool) -> float | None:
-    """What a guest had in all when it said that its kernel has `total`. Statistics are from between the snapshot before and this one, and
+    """A guest's memory in all when it said that its kernel has `total`. Statistics are from between the snapshot before and this one, and
     its size then was between those of the two, but for what libvirt tells a second late.
 
     None where it is unknown: the balloon has moved and the total has not (they are from before that, or its kernel counts all), or the
@@ -330,7 +330,7 @@ def _had(known: LearntNeeds, total: float, size: float | None, request: SizeRequ
 
 
 def _pained(usable: float, unused: float | None, swap_in: float | None, faults: float | None, stalled: float | None) -> bool:
-    """Whether the guest waits for its swap or its disk, and has too little memory: one that reads files into free memory has not."""
+    """True if the guest waits for its swap or its disk, and has too little memory: one that reads files into free memory has not."""
     if unused is not None and unused > FREE_SHARE * usable:
         return False
     return (

@@ -26,7 +26,7 @@ _FIELDS_BESIDE: Final = ("mem_growth_rate", "balloon_autodeflate", "sweep_rest",
 def suggestions(
     snapshot: Snapshot, law: LawParameters, wanted: HostWanted, limits: ShrinkLimits, *, interval: float
 ) -> Sequence[SizeSuggestion]:
-    """What the law suggests of all guests, in their order.
+    """The law's suggestions for all guests, in their order.
 
     :param wanted: what the operator wants of the host
     :param limits: what the operator allows
@@ -39,7 +39,7 @@ def suggestions(
 
 
 def law_host(snapshot: Snapshot, wanted: HostWanted, interval: float) -> LawHost | None:
-    """What is known of the host; None where the least that the law needs is not."""
+    """The host, as far as it is known; None where the least that the law needs is not."""
     host = snapshot.host
     total, available = host.number("mem_available"), host.number("mem_really_available")
     high, hard, low = (host.number(name) for name in ("mem_watermark_high", "mem_watermark_hard", "mem_watermark_low"))
@@ -55,7 +55,7 @@ def law_host(snapshot: Snapshot, wanted: HostWanted, interval: float) -> LawHost
 
 
 def law_guests(snapshot: Snapshot) -> Sequence[LawGuest]:
-    """What is known of all guests, in their order."""
+    """All guests, as far as they are known, in their order."""
     promises = [snapshot.numbers(name) for name in ("balloon_min", "guest_guarantee")]
     guarantees = [max(own or 0.0, all_of_it or 0.0) for own, all_of_it in zip(*promises, strict=True)]
     columns = [snapshot.numbers(name) for name in _FIELDS]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def host_parts(report: Report) -> Iterator[StatusPart]:
-    """What the host should have available, how it is off, and what is kept for launches."""
+    """The memory that the host should have available, how it is off, and what is kept for launches."""
     from mom_cli import StatusPart
 
     host = report.snapshot.host

@@ -191,7 +191,7 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Whether all is declared that the law cannot do without."""
+        """True if all is declared that the law cannot do without."""
         lacks = self._lacks()
         return [Finding(Severity.WARNING, "balloon law", lacks, _DECLARE)] if lacks else []
 
@@ -280,7 +280,7 @@ class BalloonPlugin:
         return known
 
     def _guarantee_of(self, settings: mom_core.GuestSettings) -> Portion | None:
-        """What the YAML file promises by these settings of a guest."""
+        """The promise of the YAML file, by these settings of a guest."""
         return settings.guarantee if isinstance(settings, self.GuestSettings) else None
 
     # --- act and review ----------------------------------------------------------------------------------------------------------

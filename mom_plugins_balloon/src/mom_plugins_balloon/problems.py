@@ -59,7 +59,7 @@ def conditions(snapshot: Snapshot, state: MemoryState, standing: PromisesKept) -
 
 
 def _held(snapshot: Snapshot) -> str:
-    """What the guests hold of the host's memory."""
+    """The part of the host's memory that guests hold."""
     held, sizes = ([kib for kib in snapshot.numbers(name) if kib is not None] for name in ("rss", "balloon_cur"))
     if held:
         return f"the processes of guests hold {format_kib(sum(held))}"

@@ -86,7 +86,7 @@ class ReasonFigures:
 
     @property
     def has(self) -> str:
-        """What the host has available."""
+        """The host's available memory."""
         beyond = " beyond what is reserved" if self._host.number("mem_reserved") else ""
         if self._free < 0:
             return f"{format_kib(-self._free)} of what is reserved are not available on the host"

@@ -44,7 +44,7 @@ class Spare(NamedTuple):
 
 
 def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits, interval: float = 5.0) -> Spare:
-    """What the host gains when all its guests give what they can spare."""
+    """The host's gain when all its guests give what they can spare."""
     snapshot = records.snapshot
     host = law_host(snapshot, HostWanted(), interval) or LawHost(0.0, 0.0, 0.0, 0.0)
     look = GuestLook(host, law, easy=False)
@@ -62,7 +62,7 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
 
 
 def _spare_kib(guest: Guest, numbers: LawGuest, look: GuestLook, records: BalloonedGuests, limits: ShrinkLimits) -> float:
-    """What the host gains when this guest gives what it can spare, in KiB: 0 when it must not be shrunk, or cannot be counted on.
+    """The host's gain when this guest gives what it can spare, in KiB: 0 when it must not be shrunk, or cannot be counted on.
 
     Memory that the guest has never touched is no gain, whatever its size: with the size at the floor, its process holds about the floor.
     """
@@ -81,7 +81,7 @@ def _spare_kib(guest: Guest, numbers: LawGuest, look: GuestLook, records: Balloo
 
 
 def counted_kib(guest: Guest) -> float:
-    """What of a guest can be counted on to go to swap, in KiB: 0 where what it works on is unknown, or was learnt long ago."""
+    """The part of a guest that can be counted on to go to swap, in KiB: 0 where what it works on is unknown, or was learnt long ago."""
     held, working_set, age = (guest.number(name) for name in ("rss", "working_set", "working_set_age"))
     if held is None or working_set is None or age is None or age > OLDEST_SECONDS:
         return 0.0
@@ -89,7 +89,7 @@ def counted_kib(guest: Guest) -> float:
 
 
 def gained_kib(kib: float, host: Host) -> float:
-    """What the host gains when so much goes to swap: no more than its swap takes, less what that takes compressed; 0 while one of the two
+    """The host's gain when so much goes to swap: no more than its swap takes, less what that takes compressed; 0 while one of the two
     is unknown."""
     room, ratio = host.number("offload_room"), host.number("offload_ratio")
     if room is None or ratio is None or ratio <= 1:
@@ -98,7 +98,7 @@ def gained_kib(kib: float, host: Host) -> float:
 
 
 def returning_kib(snapshot: Snapshot) -> float:
-    """What is kept for guests that want back what is in the host's swap of them."""
+    """The memory that is kept for guests that want back what is in the host's swap of them."""
     return RETURNING_SHARE * sum(kib for kib in snapshot.numbers("host_swap") if kib is not None)
 
 

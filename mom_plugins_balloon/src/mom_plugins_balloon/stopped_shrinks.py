@@ -37,7 +37,7 @@ def stopped_shrinks(
 
 
 def _has_arrived(identity: str, target: float, history: Sequence[Snapshot], dead_band: float) -> bool:
-    """Whether a guest got to the size in KiB that was asked of it last: then another process has resized it if it has another one."""
+    """True if a guest got to the size in KiB that was asked of it last: then another process has resized it if it has another one."""
     for snapshot in reversed(history):
         guest = snapshot.guests.get(identity)
         if guest is None or guest.fields.get(CONTROL) != target:

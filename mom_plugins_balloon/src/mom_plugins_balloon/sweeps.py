@@ -139,7 +139,7 @@ class GuestProcess(Protocol):
         ...
 
     def memory(self) -> ProcessMemory | None:
-        """What it holds of the host's memory, and how often it has faulted; None when it has gone."""
+        """The host's memory that it holds, and how often it has faulted; None when it has gone."""
         ...
 
 
@@ -204,7 +204,7 @@ class _Look(NamedTuple):
 
 
 class SweepOutcome(NamedTuple):
-    """What became of a sweep of one guest.
+    """The outcome of a sweep of one guest.
 
     `lowest` is the smallest size that was asked for, `gave` what the host got, `resident` what the process held at the end (None: unknown):
     KiB. `seconds` is how long the guest was without its headroom, `reaction` how long it took at most to notice that the guest grows and
@@ -361,7 +361,7 @@ class Sweep:
         return SweepEnd.ARRIVED
 
     def _sizes(self) -> Iterator[int]:
-        """What the guest is asked for, one after the other."""
+        """The sizes that the guest is asked for, one after the other."""
         size = self.plan.size
         while size > self.plan.bottom:
             size = max(self.plan.bottom, int(size - SLICE_KIB))
@@ -404,7 +404,7 @@ class Sweep:
                 return SweepEnd.LATE
 
     def _at_rest(self, seconds: float, otherwise: SweepEnd) -> SweepEnd | None:
-        """Whether the guest does nothing for so long: why the sweep ends if it does something."""
+        """Why the sweep ends, if the guest does something for so long; None where it does nothing."""
         look = self._look(seconds)
         if look is None or self._resident is None:
             return SweepEnd.GONE
@@ -498,12 +498,12 @@ class Sweeper:
             sweep.take_over()
 
     def is_under_way(self, identity: str) -> bool:
-        """Whether the guest is swept now."""
+        """True if the guest is swept now."""
         with self._lock:
             return identity in self._under_way
 
     def outcomes(self) -> list[SweepOutcome]:
-        """What has ended since this was asked last."""
+        """The sweeps that have ended since this was asked last."""
         with self._lock:
             outcomes, self._outcomes = self._outcomes, []
         return outcomes
@@ -533,6 +533,6 @@ class Sweeper:
 
 
 def described(outcome: SweepOutcome) -> str:
-    """What became of a sweep, in words."""
+    """The outcome of a sweep, in words."""
     gave = f"gave {format_kib(outcome.gave)} of {format_kib(outcome.plan.gain)} in {outcome.seconds:.2f} s"
     return f"{gave}, {outcome.end}{': ' if outcome.error else ''}{outcome.error}"

@@ -59,7 +59,7 @@ class GuestStatistics(Protocol):
 
 
 def is_sweep(guest: Guest, target: int) -> bool:
-    """Whether this size is the law's suggestion of a sweep, and not a size that another wants it to keep."""
+    """True if this size is the law's suggestion of a sweep, and not a size that another wants it to keep."""
     return guest.fields.get(REASON) == ReasonCode.SWEEP.value and guest.fields.get(SUGGESTED) == target
 
 
@@ -158,7 +158,7 @@ class SweptGuests:
     # --- what was cut off --------------------------------------------------------------------------------------------------------------
 
     def was_swept_at(self, identity: str, size: int) -> bool:
-        """Whether a guest has this size because the mom before this one was cut off while it swept it."""
+        """True if a guest has this size because the mom before this one was cut off while it swept it."""
         one = self._cut_off_before().get(identity)
         return one is not None and one[1] - RESIZE_SLACK_KIB <= size <= one[2] + RESIZE_SLACK_KIB
 

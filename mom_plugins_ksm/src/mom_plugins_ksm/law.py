@@ -188,7 +188,7 @@ class KsmMemory:
 
 
 class KsmWanted(NamedTuple):
-    """What the knobs should be; None: as they are."""
+    """The values that the knobs should have; None: as they are."""
 
     reason: KsmReason
     run: int | None = None
@@ -197,7 +197,7 @@ class KsmWanted(NamedTuple):
 
 
 def decide(seen: KsmSeen, memory: KsmMemory, parameters: KsmParameters) -> tuple[KsmWanted, KsmMemory]:
-    """What the knobs should be, and what is to be remembered."""
+    """The values that the knobs should have, and what is to be remembered."""
     p, before = parameters, memory
     short = _is_short(seen, memory, p)
     fresh = bool(seen.guests - memory.seen) or (short and not before.short)
@@ -221,7 +221,7 @@ def start_kib(total: float, p: KsmParameters) -> float:
 
 
 def _is_short(seen: KsmSeen, memory: KsmMemory, p: KsmParameters) -> bool:
-    """Whether memory is short, or was and would not be ample without what KSM saves. Where nothing is remembered of it, a KSM that runs was
+    """True if memory is short, or was and would not be ample without what KSM saves. Where nothing is remembered of it, a KSM that runs was
     needed."""
     start = start_kib(seen.total, p)
     if seen.available < start:
@@ -277,7 +277,7 @@ def _rested(seen: KsmSeen, clock: float, memory: KsmMemory, p: KsmParameters) ->
 
 
 def _is_rested(seen: KsmSeen, clock: float, memory: KsmMemory, p: KsmParameters) -> bool:
-    """Whether a rest is over. The clock may have begun anew, with the host."""
+    """True if a rest is over. The clock may have begun anew, with the host."""
     rested = clock - (memory.since or 0.0)
     wait = p.rest_least if memory.wait is None else memory.wait
     if rested < 0 or rested >= wait or seen.run == 0:
@@ -289,7 +289,7 @@ def _is_rested(seen: KsmSeen, clock: float, memory: KsmMemory, p: KsmParameters)
 
 
 def _has_grown(seen: KsmSeen, memory: KsmMemory, p: KsmParameters) -> bool:
-    """Whether guests hold so much more than when it was noted."""
+    """True if guests hold so much more than when it was noted."""
     return seen.held - memory.held > max(p.grown_least / BYTES, p.grown_share * seen.held)
 
 
@@ -317,7 +317,7 @@ def _scanning(seen: KsmSeen, percent: float, reason: KsmReason, p: KsmParameters
 
 
 def _changed(now: float | None, wanted: float) -> int | None:
-    """What a knob is to be set to; None where it is unknown, or is so already: less than 1 is no change."""
+    """The value that a knob is to be set to; None where it is unknown, or is so already: less than 1 is no change."""
     return None if now is None or abs(wanted - now) < 1 else int(wanted)
 
 

@@ -20,7 +20,7 @@ REASONS: Final[Mapping[str, str]] = {
 
 
 def ksm_parts(report: Report) -> Iterator[StatusPart]:
-    """Whether it runs, how many pages are saved, and why it does what it does."""
+    """KSM on or off, the pages that are saved, and the reason."""
     fields = report.snapshot.host.fields
     run, shared = fields.get("ksm_run"), fields.get("ksm_pages_sharing")
     if run is not None:

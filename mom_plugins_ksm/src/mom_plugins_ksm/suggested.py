@@ -29,7 +29,7 @@ class KsmSuggestions:
         self._at: float | None = None
 
     def of(self, snapshot: Snapshot) -> Mapping[str, Value]:
-        """What the knobs should be; no knob where it should stay as it is."""
+        """The values that the knobs should have; no knob where it should stay as it is."""
         if self._before is None:
             self._before = self._after = self._written = self._file.read() or KsmMemory()
         if snapshot.monotonic != self._at:

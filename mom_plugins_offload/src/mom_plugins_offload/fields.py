@@ -1,4 +1,4 @@
-"""What the plugin declares to collect and to set."""
+"""The fields that the plugin declares, and its control."""
 
 from __future__ import annotations
 
