@@ -116,8 +116,8 @@ def test_silence_is_no_recovery() -> None:
     held.take({"balloon": [FULL], "host": []}, 0.0, 0.0)
     for now in (100.0, 200.0, 300.0):
         assert lasted(held.take({"balloon": None, "host": []}, now, now)) == now
-    assert held.take({"balloon": []}, 305.0, 305.0).conditions[0].over == 5.0
-    assert held.take({"balloon": None}, 310.0, 310.0).conditions[0].over == 10.0, "it had nothing to say when it was heard last"
+    assert held.take({"balloon": []}, 310.0, 310.0).conditions[0].over == 0.0, "not for long enough to be told"
+    assert held.take({"balloon": None}, 315.0, 315.0).conditions[0].over == 15.0, "it had nothing to say when it was heard last"
 
 
 def test_a_plugin_that_left_the_configuration_takes_its_alerts_along() -> None:

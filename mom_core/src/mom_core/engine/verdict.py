@@ -18,6 +18,9 @@ GAP_SECONDS: Final = 60.0
 """A condition stands until nobody has said it for so long: what is measured goes up and down around a bound, and a verdict that does so
 with it is of no use."""
 
+QUIET_SECONDS: Final = 10.0
+"""One that nobody has said for less is as it was said last: two cycles of the usual interval."""
+
 PAST_SECONDS: Final = 600.0
 """For so long what is over is told as such: an operator who comes because of it is there by then."""
 
@@ -73,7 +76,7 @@ def _joined(name: str, several: Sequence[Said], now: float, time: float) -> Cond
         plugins=tuple(one.plugin for one in worst_first),
         since=time - max(0.0, now - begun),
         lasted=max(0.0, last - begun),
-        over=max(0.0, now - last),
+        over=now - last if now - last > QUIET_SECONDS else 0.0,
     )
 
 

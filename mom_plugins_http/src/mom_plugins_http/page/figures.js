@@ -5,6 +5,11 @@ export const UNKNOWN = "–";
 /** @param {unknown} value @returns {value is number} */
 export const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 
+const COLLATOR = new Intl.Collator(undefined, { numeric: true });
+
+/** How two names are sorted: build-2 before build-10. @param {string} one @param {string} other */
+export const inNaturalOrder = (one, other) => COLLATOR.compare(one, other) || (one < other ? -1 : Number(one > other));
+
 /** The sum of what is known; null where nothing is. @param {unknown[]} values @returns {number | null} */
 export function sum(values) {
   const known = values.filter(isNumber);
@@ -58,6 +63,9 @@ export const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString([]
 
 /** @param {number} seconds since the epoch */
 export const moment = (seconds) => new Date(seconds * 1000).toLocaleString([], { hour12: false });
+
+/** The same, of today without the day. @param {number} seconds since the epoch */
+export const lately = (seconds) => (new Date(seconds * 1000).toDateString() === new Date().toDateString() ? clock(seconds) : moment(seconds));
 
 /** The value of a field or control. @param {unknown} value @param {string} [unit] */
 export function amount(value, unit = "") {

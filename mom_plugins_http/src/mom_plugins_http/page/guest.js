@@ -40,7 +40,7 @@ export class GuestView {
     this.known = h("tbody");
     this.element = h("div", null, h("p", null, h("a", { href: "#/guests" }, "← all guests")), this.name, this.trouble,
       h("h3", null, "Why it has this size"), this.told, this.days.element, this.memory.element, this.swap.element,
-      h("h3", null, "Decided in the last cycles"), scrolled("Decided in the last cycles", heads("When", "Control", "From", "To", "Outcome", "By"), this.done),
+      h("h3", null, "Decided in the last cycles"), scrolled("Decided in the last cycles", heads("When", "What", "From", "To", "Outcome", "Why"), this.done),
       h("h3", null, "All that is known of it"), scrolled("All that is known of it", heads("Field", "Value", "What it says"), this.known));
   }
 

@@ -2,7 +2,7 @@
 
 import { sparkPath } from "./charts.js";
 import { drawn, h, write } from "./elements.js";
-import { UNKNOWN, coded, figure, isNumber, sum } from "./figures.js";
+import { UNKNOWN, coded, figure, inNaturalOrder, isNumber, sum } from "./figures.js";
 
 /** @import { Guest, Mom } from "./known.js" */
 /** @typedef {number | string | undefined} Figure unknown is undefined */
@@ -12,6 +12,7 @@ import { UNKNOWN, coded, figure, isNumber, sum } from "./figures.js";
 const ROW = 32; // pixels, as the style has it
 const OTHERS = 29; // the width of a guest's name, of its small line and of remarks, as the style has them
 
+const WIDE = 1900; // pixels from which on there is room for whatever a terminal may show
 const MOST_RANK = 3; // columns of a higher one are for a terminal that is wide
 const WIDTHS = /** @type {Record<string, number>} */ ({ KiB: 5.2, "KiB/s": 5.6, s: 4.4 }); // in the size of the page's text, by unit
 const SUMMED = ["KiB", "KiB/s"]; // units of which groups have the sum
@@ -27,8 +28,24 @@ const GROUPS = {
   name: ["by name", (guest) => guest.name.replace(/[-_.]?[0-9]+$/, "") || guest.name],
 };
 
-/** How the list is; outlives the view. `sort` is the key of a column; empty: by name. `closed` are the groups of which the guests are not listed. */
-const list = { sort: "", falling: false, pattern: "", by: "", closed: new Set() };
+/**
+ * How the list is; outlives the view. `sort` is the key of a column; empty: by name. `closed` are the groups of which the guests are not listed;
+ * `top` is how far it was scrolled; `columns` says by name which columns are wanted whatever room there is (true), or not at all (false).
+ */
+const list = { sort: "", falling: false, pattern: "", by: "", closed: new Set(), top: 0, columns: /** @type {Record<string, boolean>} */ ({}) };
+const KEPT = /** @type {const} */ (["sort", "falling", "by", "columns"]); // over a reload
+const STORE = "mom-guests";
+
+try {
+  const kept = JSON.parse(localStorage.getItem(STORE) ?? "{}");
+  for (const name of KEPT) if (typeof kept?.[name] === typeof list[name] && kept[name]) Object.assign(list, { [name]: kept[name] });
+} catch { /* nothing is kept here, or something else */ }
+
+function keep() {
+  try {
+    localStorage.setItem(STORE, JSON.stringify(Object.fromEntries(KEPT.map((name) => [name, list[name]]))));
+  } catch { /* it is for this time only, then */ }
+}
 
 /** @param {Guest[]} guests @param {string} pattern */
 export function wanted(guests, pattern) {
@@ -41,14 +58,13 @@ export function wanted(guests, pattern) {
 
 /** @param {Guest[]} guests */
 function inOrder(guests) {
-  /** @type {(guest: Guest) => number | string | undefined} */
-  const value = list.sort ? (guest) => guest.fields[list.sort] : (guest) => guest.name.toLowerCase();
   const sign = list.falling ? -1 : 1;
-  return guests.map((guest) => ({ value: value(guest), guest })).sort(({ value: a, guest: one }, { value: b, guest: other }) => {
+  if (!list.sort) return guests.toSorted((one, other) => inNaturalOrder(one.name, other.name) * sign);
+  return guests.map((guest) => ({ value: /** @type {Figure} */ (guest.fields[list.sort]), guest })).sort(({ value: a, guest: one }, { value: b, guest: other }) => {
     const known = Number(b !== undefined) - Number(a !== undefined); // what is unknown comes last either way
     if (known) return known;
     if (a !== b && a !== undefined && b !== undefined) return (a < b ? -1 : 1) * sign;
-    return one.name < other.name ? -1 : 1;
+    return inNaturalOrder(one.name, other.name);
   }).map(({ guest }) => guest);
 }
 
@@ -71,7 +87,7 @@ export function entries(guests, by, closed) {
     if (known) known.push(guest);
     else groups.set(name, [guest]);
   }
-  return [...groups].sort(([one], [other]) => (one < other ? -1 : 1)).flatMap(([name, those]) => [
+  return [...groups].sort(([one], [other]) => inNaturalOrder(one, other)).flatMap(([name, those]) => [
     { id: `group\n${name}`, guest: null, name, guests: those }, ...(closed.has(name) ? [] : those.map(alone))]);
 }
 
@@ -85,6 +101,21 @@ function together(column, guests) {
 
 /** @param {Column} column */
 const widthOf = (column) => Math.max(WIDTHS[column.unit] ?? 5.6, 1.4 + 0.6 * column.name.length);
+
+/** The columns that are wanted, and of the others those for which the window has room, the most important first. @param {Column[]} all */
+function fitting(all) {
+  const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+  let room = innerWidth / rem / 0.9 - OTHERS - 3;
+  const wide = innerWidth > WIDE;
+  const taken = new Set();
+  const order = all.filter((one) => list.columns[one.name] ?? (wide || one.rank <= MOST_RANK))
+    .toSorted((one, other) => Number(list.columns[other.name] ?? 0) - Number(list.columns[one.name] ?? 0) || one.rank - other.rank);
+  for (const one of order) {
+    room -= widthOf(one);
+    if (room >= 0 || list.columns[one.name] || !one.rank) taken.add(one);
+  }
+  return all.filter((one) => taken.has(one));
+}
 
 class Row {
   /** @param {Column[]} columns @param {(name: string) => void} turn opens or closes a group */
@@ -149,7 +180,9 @@ export class GuestsView {
     this.shown = [];
     this.lastFocused = ""; // also while its row cannot be seen
     const declared = mom.report.fields;
-    this.columns = mom.report.guest_columns.filter((one) => one.name !== "remarks" && one.rank <= MOST_RANK);
+    const all = mom.report.guest_columns.filter((one) => one.name !== "remarks");
+    this.columns = fitting(all);
+    if (!this.columns.some((one) => one.key === list.sort)) list.sort = "";
     this.search = h("input", { type: "search", id: "filter", placeholder: "part of a name, or * and ?", "aria-label": "Filter guests by name",
       autocomplete: "off", spellcheck: "false", oninput: () => { list.pattern = this.search.value; this.box.scrollTop = 0; this.update(); },
       onkeydown: (event) => { if (event.key === "ArrowDown" || event.key === "Enter") { event.preventDefault(); this.enter(); } } });
@@ -159,6 +192,9 @@ export class GuestsView {
       ways.map(([by, [label]]) => h("option", { value: by }, label)));
     this.groups.value = list.by;
     this.count = h("span", { role: "status", class: "faint" });
+    const chosen = all.map((one) => h("label", { title: one.about }, h("input", { type: "checkbox", checked: this.columns.includes(one),
+      onchange: (/** @type {Event & { target: HTMLInputElement }} */ event) => { list.columns[one.name] = event.target.checked; keep(); dispatchEvent(new HashChangeEvent("hashchange")); } }), ` ${one.name}`));
+    const chooser = h("details", { class: "chooser" }, h("summary", null, "Columns"), h("div", null, chosen));
     this.heads = [this.heading("", "Guest", "its name", ""), ...this.columns.map((one) => this.heading(one.key, one.name[0].toUpperCase() + one.name.slice(1), one.about, one.rank ? "number minor" : "number", widthOf(one)))];
     this.spaces = [h("td"), h("td")]; // of one column: more than the head has would take their share of a narrow window
     this.above = h("tr", { class: "space", "aria-hidden": "true" }, this.spaces[0]);
@@ -167,16 +203,22 @@ export class GuestsView {
     const more = [h("th", { scope: "col", title: "its size in the last cycles" }, "Lately"), h("th", { scope: "col", class: "minor" }, "Remarks")];
     this.table = h("table", { "aria-label": "Guests" }, h("thead", null, h("tr", null, this.heads.map((one) => one.element), more)), this.body);
     this.table.style.minWidth = `${this.columns.reduce((all, one) => all + widthOf(one), OTHERS)}rem`;
-    this.box = h("div", { class: "scroll guests", role: "region", "aria-label": "All guests", tabindex: 0, onscroll: () => this.paint(false),
+    this.box = h("div", { class: "scroll guests", role: "region", "aria-label": "All guests", tabindex: 0, onscroll: () => { list.top = this.box.scrollTop; this.paint(false); },
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event), onfocusin: () => { this.lastFocused = focusedGuest() ?? this.lastFocused; } }, this.table);
-    this.element = h("div", null, h("h2", null, "Guests"), h("div", { class: "bar" }, this.search, this.groups, this.count), this.box);
-    this.sized = new ResizeObserver(() => this.paint());
+    this.element = h("div", null, h("h2", null, "Guests"), h("div", { class: "bar" }, this.search, this.groups, chooser, this.count), this.box);
+    let back = list.top; // as soon as there is something to scroll
+    this.sized = new ResizeObserver(() => {
+      this.paint();
+      if (back && this.box.clientHeight) this.box.scrollTop = back;
+      back = 0;
+    });
     this.sized.observe(this.box);
   }
 
   /** @param {string} by */
   groupBy(by) {
     list.by = by;
+    keep();
     this.box.scrollTop = 0;
     this.update();
   }
@@ -199,6 +241,7 @@ export class GuestsView {
   sortBy(key) {
     if (list.sort === key) list.falling = !list.falling;
     else Object.assign(list, { sort: key, falling: key !== "" });
+    keep();
     this.box.scrollTop = 0;
     this.update();
   }
@@ -207,7 +250,8 @@ export class GuestsView {
     const found = wanted(this.mom.guests, list.pattern);
     this.shown = entries(inOrder(found), list.by, list.closed);
     const all = this.mom.guests.length;
-    write(this.count, found.length === all ? `${all} guests` : `${found.length} of ${all} guests`);
+    write(this.count, !all ? "There are no guests on this host: they appear as they start. If some run, mom doctor says what mom cannot reach."
+      : found.length === all ? `${all} guests` : `${found.length} of ${all} guests`);
     for (const { key, label, button, element } of this.heads) {
       const on = key === list.sort;
       element.setAttribute("aria-sort", on ? (list.falling ? "descending" : "ascending") : "none");

@@ -17,7 +17,7 @@ export class HealthView {
     this.plugins = h("tbody");
     this.problems = h("ul", { class: "plain" });
     this.element = h("div", null, h("h2", null, "Health"), this.cycle, this.chart.element, h("h3", null, "Plugins"),
-      scrolled("Plugins", heads("Plugin", "State", "Took", "Calls", "Failed", "Hooks", "Last error"), this.plugins),
+      scrolled("Plugins", heads("Plugin", "State", "Took", "Calls", "Failed", "Last error"), this.plugins),
       h("h3", null, "Problems"), this.problems);
   }
 
@@ -33,9 +33,9 @@ export class HealthView {
 
 /** @param {Api.Plugin} one */
 function pluginRow(one) {
-  const hooks = Object.entries(one.durations_seconds);
+  const took = Object.values(one.durations_seconds).reduce((all, seconds) => all + seconds, 0);
   const again = one.retry_in_seconds ? `, tried again in ${span(one.retry_in_seconds)}` : "";
   return h("tr", { "data-key": one.name }, h("th", { scope: "row" }, one.name), h("td", { class: one.state === "ok" ? "good" : "bad" }, one.state + again),
-    h("td", null, span(hooks.reduce((sum, [, took]) => sum + took, 0))), h("td", null, one.calls), h("td", { class: one.failures ? "warn" : null }, one.failures),
-    h("td", { class: "faint" }, hooks.map(([hook, took]) => `${hook.replace("mom_", "")} ${span(took)}`).join(", ")), h("td", null, one.last_error));
+    h("td", null, span(took)), h("td", null, one.calls), h("td", { class: one.failures ? "warn" : null }, one.failures),
+    h("td", null, one.last_error));
 }

@@ -9,7 +9,7 @@ const SPARK_CYCLES = 60;
 const MOST_TOLD = 100; // outcomes of one cycle that are listed
 
 /** Fields of guests that are asked for beside those of the columns. */
-const MORE_FIELDS = ["rss"];
+const MORE_FIELDS = ["rss", "ailment"];
 
 /** @typedef {{ id: string, name: string, blocked: Record<string, string>, fields: Record<string, any> }} Guest */
 /** @typedef {{ cycle: number, time: number, duration_seconds: number, fields: Record<string, any>, guests_together: Record<string, number | null> }} Sample */

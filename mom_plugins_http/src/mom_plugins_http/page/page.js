@@ -4,7 +4,7 @@ import { Refused, ask, get, said } from "./api.js";
 import { forgetIfLost, keepToken, token } from "./connection.js";
 import { DecisionsView } from "./decisions.js";
 import { byId, h, renew, seen, write } from "./elements.js";
-import { clock, moment, span } from "./figures.js";
+import { clock, lately } from "./figures.js";
 import { GuestView } from "./guest.js";
 import { GuestsView } from "./guests.js";
 import { HealthView } from "./health.js";
@@ -142,15 +142,24 @@ function trouble(error) {
   banner();
 }
 
-/** What is wrong with the host as a whole, above all views: since when, why, and what to do. @param {Api.ReportDocument} report */
+/** What is wrong with the host as a whole, in one line above all views, which takes the same room always. @param {Api.ReportDocument} report */
 function verdict(report) {
-  const conditions = (report.verdict?.conditions ?? []).filter((one) => one.severity !== "ok");
-  const section = byId("host-verdict");
-  section.hidden = !conditions.length;
-  renew(section, conditions.map((one) => h("div", { "data-key": one.name, class: one.severity === "error" ? "notice bad" : "notice" },
-    h("p", null, h("strong", null, `${one.severity === "error" ? "✗" : "!"} ${one.message}`), ` since ${moment(one.since)}${one.over_seconds ? `, over for ${span(one.over_seconds)}` : ""}`),
-    one.why && h("p", null, `Why: ${one.why}.`), one.cure && h("p", null, `What to do: ${one.cure}.`))));
+  const standing = (report.verdict?.conditions ?? []).filter((one) => one.severity !== "ok");
+  const [worst] = standing;
+  const line = byId("host-verdict");
+  line.className = !worst ? "good" : worst.severity === "error" ? "bad" : "warn";
+  const more = standing.length > 1 ? ` (and ${standing.length - 1} more)` : "";
+  renew(line, worst ? h("a", { href: "#/" }, `${worst.severity === "error" ? "✗" : "!"} ${worst.message}, since ${lately(worst.since)}${more}`) : "✓ Nothing is wrong with the host");
+  line.title = worst ? worst.message : "";
+  const [host] = byId("views").children;
+  renew(host, "Host", standing.length > 0 && " ", standing.length > 0 && h("span", { class: "count", title: "what is wrong" }, standing.length));
+  const names = standing.map((one) => one.name).join();
+  if (names === announced) return; // whoever listens is told when something begins or ends, not of each figure
+  announced = names;
+  write(byId("announced"), worst ? worst.message : "Nothing is wrong with the host");
 }
+
+let announced = "";
 
 /** One line on what is wrong with what is shown, or nothing. */
 function banner() {
@@ -162,6 +171,7 @@ function banner() {
     : late ? `mom has not finished a cycle since ${clock(newest.cycle.time)}: it hangs, or is stopped.` : "";
   write(line, text);
   line.hidden = !text;
+  byId("host-verdict").hidden = Boolean(text);
   document.body.classList.toggle("stale", Boolean(text));
   if (!newest || !mom.heard) return;
   byId("mode").hidden = false;
