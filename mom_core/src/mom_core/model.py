@@ -210,7 +210,8 @@ class Metric(StrEnum):
 @dataclass(frozen=True, slots=True)
 class FieldSpec:
     """The declaration of a field. `source` says where the number comes from, such as `/proc/meminfo MemFree`; `metric`, how monitoring has
-    to take it. A plugin that only reads a field of others declares it by `reads`."""
+    to take it; `reason`, for what a plugin suggests, the field of the same scope that says why: decisions that take it up tell that. A
+    plugin that only reads a field of others declares it by `reads`."""
 
     name: str
     unit: Unit
@@ -219,6 +220,7 @@ class FieldSpec:
     source: str = ""
     metric: Metric = Metric.GAUGE
     collected: bool = True
+    reason: str = ""
 
     @classmethod
     def reads(cls, name: str, unit: Unit, scope: Scope) -> FieldSpec:

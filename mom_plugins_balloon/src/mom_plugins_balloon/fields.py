@@ -64,7 +64,8 @@ _READ: Final = (
 )
 """Fields of others that the law reads where they are known."""
 
-FIELDS: Final = (*(FieldSpec(*row) for row in _FIELDS), *(FieldSpec.reads(*row) for row in _READ))
+_REASONS: Final = {SUGGESTED: REASON}
+FIELDS: Final = (*(FieldSpec(*row, reason=_REASONS.get(row[0], "")) for row in _FIELDS), *(FieldSpec.reads(*row) for row in _READ))
 
 MOVED_KIB: Final = 512
 """KiB. A guest that came so much nearer to its target while it was watched is moving."""

@@ -14,7 +14,7 @@ export function happened(mom, one, named) {
   const who = one.entity.scope === "guest" ? h("a", { href: `#/guest/${coded(one.entity.id)}` }, one.entity.name) : one.entity.name;
   const outcome = [h("span", { class: TONE[one.status] ?? null }, one.status), one.error && `: ${one.error}`];
   return h("tr", { "data-key": `${one.time} ${one.entity.id} ${one.control}` }, h("td", null, clock(one.time)), named && h("td", null, who), h("td", null, one.control),
-    h("td", null, amount(one.before, unit)), h("td", null, amount(one.value, unit)), h("td", null, outcome), h("td", { title: place(one.source) }, one.reason || place(one.source)));
+    h("td", null, amount(one.before, unit)), h("td", null, amount(one.value, unit)), h("td", null, outcome), h("td", { title: one.reason }, one.reason.split(": (")[0] || place(one.source))); // what a law says, without the policy's form
 }
 
 export const happeningHeads = () => heads("When", "Who", "What", "From", "To", "Outcome", "Why");

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache, cached_property, lru_cache
 from typing import Any
@@ -19,6 +20,7 @@ from mom_plugins_policy.language.values import Guests
 TOO_COMPLICATED = (TooComplicatedError, RecursionError, MemoryError, SyntaxError)
 """The errors of compiling where a program is nested deeper than Python can go: SyntaxError is that of the generated code."""
 
+_FIELD = re.compile(r"\.(\w+)")
 _FRACTIONS = frozenset({Unit.TEXT, Unit.RATIO, Unit.PERCENT, Unit.SECONDS})
 _VARIANTS = 8  # compiled variants kept, for different sets of undeclared fields
 _CODES = 4  # kept, at up to some MiB: those in force, those a client checks and then sets, those on trial, and those from before
@@ -66,7 +68,7 @@ class Result:
         run, policy = self.run, self.policy
         failed = run.failed
         found: list[Decision] = []
-        reasons: dict[int, tuple[str, Source]] = {}
+        reasons: dict[int, tuple[str, Source, Sequence[str]]] = {}
         host = run.host.entity
         for control, requests in run.controls.items():
             if not isinstance(control, str) or not requests:
@@ -80,14 +82,16 @@ class Result:
                     continue
                 if site not in reasons:
                     form = self.compiled.sites[site].form
-                    reasons[site] = (f"{abridged(form)} in {form.source}", form.source)
-                reason, source = reasons[site]
+                    reasons[site] = (f"{abridged(form)} in {form.source}", form.source, policy.reason_fields(form))
+                reason, source, fields = reasons[site]
+                why = next((text for name in fields if (text := entity.text(name))), "")
+                reason = f"{why}: {reason}" if why else reason
                 who = entity.entity if identity != HOST_ID or guest else host
                 found.append(Decision(who, control, int(value) if whole else value, reason, source))
-        found.extend(self._disk_requests(reasons))
+        found.extend(self._disk_requests())
         return tuple(found)
 
-    def _disk_requests(self, reasons: dict[int, tuple[str, Source]]) -> list[Decision]:
+    def _disk_requests(self) -> list[Decision]:
         run = self.run
         found: list[Decision] = []
         scope, _ = self.policy.takes("io_tune")
@@ -167,6 +171,12 @@ class Policy:
             return None, False
         spec = self.declarations.controls.get(control)
         return (None, False) if spec is None else (spec.scope, spec.unit not in _FRACTIONS and spec.unit is not Unit.LIST)
+
+    def reason_fields(self, form: Form) -> Sequence[str]:
+        """The fields that say why the values are as they are which a form names, such as `balloon_reason` of `guest.balloon_suggested`."""
+        declared = {} if self.declarations is None else self.declarations.fields
+        specs = [declared.get((scope, name)) for name in _FIELD.findall(abridged(form)) for scope in Scope]
+        return [spec.reason for spec in specs if spec is not None and spec.reason]
 
     def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot] | None = None, notes: Notes | None = None) -> Result:
         """Evaluate against a snapshot. Never raises for what a policy does wrong: that is in `Result.errors`.
