@@ -22,14 +22,12 @@ class Hypervisor(Protocol):
     @property
     def uri(self) -> str:
         """How people name this hypervisor, such as `qemu:///system`."""
-        ...
 
     def guests(self) -> Sequence[Guest]:
         """The guests that are active now, without fields, read with a number of calls that does not grow with them.
 
         Raises `HypervisorError` when the hypervisor cannot be reached: mom then knows of no guest, and touches none.
         """
-        ...
 
 
 @runtime_checkable
@@ -38,11 +36,9 @@ class BalloonControl(Protocol):
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
         """Ask the guest to go to that size; returns when the request is made, not when the guest has followed."""
-        ...
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
         """The sizes that the guests really have now, by guest id, in one bulk call. A guest that is gone or unknown is absent."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +61,9 @@ class CpuTuneControl(Protocol):
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
         """The present limits, by guest id, without a call for each guest in each cycle. A guest that is gone or unknown is absent."""
-        ...
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
         """Set what is given, all at once. Raises `NotSupported` for values that the hypervisor cannot take, with its bounds."""
-        ...
 
 
 DISK_LIMITS: Final = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
@@ -97,11 +91,9 @@ class IoTuneControl(Protocol):
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
         """The present limits, by guest id, without a call for each guest in each cycle. A guest that is gone or unknown is absent."""
-        ...
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
         """Set the limits that are given on the disk with that name; the others stay. Raises `NotSupported` for impossible ones."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +114,9 @@ class NetTuneControl(Protocol):
 
     def net_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[NetTune]]:
         """The present limits, by guest id, without a call for each guest in each cycle. A guest that is gone or unknown is absent."""
-        ...
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
         """Set both directions of the interface with that name; an empty mapping takes the limit away."""
-        ...
 
 
 @runtime_checkable
@@ -139,11 +129,9 @@ class KsmControl(Protocol):
         What does not exist is absent. `ksmd_cpu_seconds` is the CPU time that the scanner has used, `shareable_kib` the memory in KiB
         that guests' processes may offer for merging, if known.
         """
-        ...
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
         """Set these knobs."""
-        ...
 
 
 @runtime_checkable
@@ -152,4 +140,3 @@ class KsmWriter(Protocol):
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
         """Set these knobs, by the names of their files in /sys/kernel/mm/ksm."""
-        ...

@@ -135,11 +135,9 @@ class BalloonStatistics(Protocol):
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
         """The balloon part of these guests' records, by guest id; without those that do not answer. Raises `HypervisorError`."""
-        ...
 
     def close(self) -> None:
         """Let go of what was opened, in any thread."""
-        ...
 
 
 @dataclass(slots=True, eq=False)

@@ -136,11 +136,9 @@ class GuestProcess(Protocol):
 
     def cpu_seconds(self) -> float | None:
         """CPU time of all its threads, as exact as the kernel has it; None when it has gone."""
-        ...
 
     def memory(self) -> ProcessMemory | None:
         """The host's memory that it holds, and how often it has faulted; None when it has gone."""
-        ...
 
 
 class QemuProcess:

@@ -43,7 +43,6 @@ class SweepControl(Protocol):
 
     def sweep_balloon(self, guest: Entity, bottom_kib: int) -> int:
         """Take what the guest has used and freed, down to that size, and leave it the size that it has; KiB that the host got."""
-        ...
 
 
 @runtime_checkable
@@ -55,7 +54,6 @@ class GuestStatistics(Protocol):
 
         Raises `HypervisorError`.
         """
-        ...
 
 
 def is_sweep(guest: Guest, target: int) -> bool:

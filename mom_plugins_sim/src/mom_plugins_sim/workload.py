@@ -27,11 +27,9 @@ class Demand(Protocol):
     @property
     def base(self) -> float:
         """The memory that they want when they have just started."""
-        ...
 
     def wanted(self, time: float) -> float:
         """The memory that they want at that moment."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

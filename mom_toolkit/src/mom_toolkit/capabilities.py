@@ -26,14 +26,12 @@ class AgentAccess(Protocol):
 
         The path is empty where only the hypervisor can use the channel. A guest without channels is absent.
         """
-        ...
 
     def agent_command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
         """Have the hypervisor pass this JSON text to the guest's qemu-guest-agent, and return the answer's JSON text.
 
         Raises `GuestBusy` when no answer came in time, `NotSupported` when there is no agent, and other kinds of `HypervisorError`.
         """
-        ...
 
 
 @runtime_checkable
@@ -42,11 +40,9 @@ class CpuPinControl(Protocol):
 
     def cpu_pins(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[AbstractSet[int]]]:
         """For each vCPU of each guest, the host's CPUs on which it may run, by guest id. A guest that is gone or unknown is absent."""
-        ...
 
     def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
         """Let that vCPU (from 0) run on these CPUs only."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +59,9 @@ class NodeTuneControl(Protocol):
 
     def node_tunes(self, guests: Sequence[Entity]) -> Mapping[str, NodeTune]:
         """The present settings, by guest id. A guest that is gone or unknown is absent."""
-        ...
 
     def set_node_tune(self, guest: Entity, nodes: AbstractSet[int]) -> None:
         """Take new memory from these nodes; raises `NotSupported` where the guest's mode cannot be changed while it runs."""
-        ...
 
 
 class GuestState(StrEnum):
@@ -85,27 +79,21 @@ class LifecycleControl(Protocol):
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
         """How these guests are, by guest id, also those that do not run. One that the hypervisor does not know is absent."""
-        ...
 
     def pause(self, guest: Entity) -> None:
         """Let the guest's CPUs stand still; its memory stays where it is."""
-        ...
 
     def resume(self, guest: Entity) -> None:
         """Let the CPUs of a guest that is paused go on."""
-        ...
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
         """Write the guest's memory to disk and end it. Raises `GuestBusy` when that took too long and was given up: then it runs on."""
-        ...
 
     def shut_down(self, guest: Entity) -> None:
         """Ask the guest's system to shut down; returns when it was asked. Not every guest follows."""
-        ...
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
         """Start a guest that is off, or let one that is saved go on where it was."""
-        ...
 
 
 @runtime_checkable
@@ -118,7 +106,6 @@ class MigrationControl(Protocol):
         Otherwise it runs here as before: raises `NotSupported` when it cannot be moved there at all, `GuestBusy` when that took longer
         than `timeout_seconds` and was given up, and other kinds of `HypervisorError`.
         """
-        ...
 
 
 class StoreKind(StrEnum):
@@ -162,7 +149,6 @@ class ColdMemoryControl(Protocol):
 
     def swap_stores(self) -> Sequence[SwapStore]:
         """All that there are now."""
-        ...
 
     def offload_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
         """Move so much of the guest's memory to swap, what it used least lately first, and take no longer than that.
@@ -170,8 +156,6 @@ class ColdMemoryControl(Protocol):
         What went counts in KiB of guest memory, not in what it takes when it is compressed. Raises `NotSupported` where nothing of the
         guest can be moved at all, and why.
         """
-        ...
 
     def recall_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
         """Bring so much of what is in swap back into the host's memory, and take no longer than that."""
-        ...

@@ -35,7 +35,6 @@ class SimulatedHost(Protocol):
 
     def news(self) -> str:
         """Why a cycle is needed before the next one is due, such as a guest that runs low on memory; empty when none is."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,6 @@ class Resource(Protocol):
 
     def routes(self) -> list[Route]:
         """Its operations."""
-        ...
 
 
 class Api:

@@ -53,4 +53,3 @@ class Admissions(Protocol):
 
         :param sla_class: empty: the class that guests get of which nothing else tells one
         """
-        ...

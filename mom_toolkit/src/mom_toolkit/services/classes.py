@@ -12,4 +12,3 @@ class ClassFiles(Protocol):
 
     def why_unused(self, path: Path) -> str:
         """Why the classes of that file are not in force, by the last look at it; empty: they are."""
-        ...

@@ -43,19 +43,15 @@ class GuestMoves(Protocol):
     @property
     def control(self) -> str:
         """The control that moves a guest; its value is a `Destination` as text."""
-        ...
 
     def mover(self) -> Mover | None:
         """The mover here: the first of several; None: there is none, or that is not known yet."""
-        ...
 
     def why_stays(self, guest: Guest) -> str:
         """Why that guest would not be moved when its host is drained, wherever to; empty: it would, as far as is known here."""
-        ...
 
     def progress(self, guest: Guest) -> MoveProgress | None:
         """How a guest's move goes, by what a snapshot says of it; None: that is unknown."""
-        ...
 
 
 @runtime_checkable
@@ -68,4 +64,3 @@ class HostDrain(Protocol):
 
     def is_ordered(self, decision: Decision) -> bool:
         """True if that was decided so, with just this value."""
-        ...

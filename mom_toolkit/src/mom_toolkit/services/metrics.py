@@ -12,4 +12,3 @@ class HostMetrics(Protocol):
     @property
     def metrics_port(self) -> int | None:
         """The TCP port that other machines can connect to; None: they cannot. From any thread."""
-        ...

@@ -74,28 +74,22 @@ class Mover(Protocol):
     @property
     def name(self) -> str:
         """How people and files of state call it, such as the plugin's name."""
-        ...
 
     @property
     def abilities(self) -> MoverAbilities:
         """Its abilities."""
-        ...
 
     def why_not(self, destination: Destination) -> str:
         """Why it moves no guest there; empty: it may."""
-        ...
 
     def begin(self, job: MoveJob) -> str:
         """Begin to move a guest, and return by what it is asked for again, also after a restart of mom: at most 400 characters.
 
         Raises `HypervisorError` only when nothing was begun. Where that is not certain, return nothing (an empty text): `look` finds out.
         """
-        ...
 
     def look(self, job: MoveJob) -> MoveReport:
         """How the move is. `UNKNOWN` when that cannot be found out, rather than a guess: what is said to have failed is tried again."""
-        ...
 
     def cancel(self, job: MoveJob) -> None:
         """Give the move up, if that can be; `look` tells what came of it. Raises `HypervisorError` when that cannot be asked for."""
-        ...

@@ -36,8 +36,6 @@ class PastCycles(Protocol):
     @property
     def where(self) -> str:
         """How people name it, such as its folder."""
-        ...
 
     def cycles(self, since: float, until: float) -> Iterator[PastCycle]:
         """All cycles of that time (seconds since the epoch), in the order in which they were recorded."""
-        ...

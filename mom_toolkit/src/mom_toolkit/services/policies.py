@@ -148,17 +148,14 @@ class PolicyTexts(Protocol):
 
     def state(self) -> PolicyState:
         """The policies in force now."""
-        ...
 
     def check(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
         """Everything for which `change` would refuse the same; nothing if it would not."""
-        ...
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
         """Everything that speaks against changes: what `check` says; what fails for certain once it is evaluated, as errors too; and what
         is hardly meant, as warnings. Of policies that are not changed, only what the changes cause in them. Nothing changes.
         """
-        ...
 
     def change(
         self, changes: Mapping[str, str | None], *, who: str, replace_all: bool = False, expected_version: str | None = None
@@ -168,40 +165,32 @@ class PolicyTexts(Protocol):
         :param replace_all: remove all others, those from files and the defaults too, until `reset`
         :return: what is in force then
         """
-        ...
 
     def reset(self, *, who: str, expected_version: str | None = None) -> PolicyState:
         """Forget all that was changed at run time, and read the files again."""
-        ...
 
     def history(self) -> Sequence[PolicyChange]:
         """The last changes, oldest first; the last one made what is in force."""
-        ...
 
     def roll_back(self, version: str, *, who: str, expected_version: str | None = None) -> PolicyState:
         """Make the texts what they were in a version that the history has. Raises `MomError` if it does not have it."""
-        ...
 
     def memory(self) -> Value:
         """The notes that policies keep from one evaluation to the next, as JSON that only `set_memory` understands: for a recording."""
-        ...
 
     def set_memory(self, memory: Value) -> None:
         """Remember this and nothing else: for a replay. Raises `MomError` for what `memory` did not give."""
-        ...
 
     def failure(self) -> str:
         """Why the newest evaluation ended before its end, so that not all was decided, with the place in the texts. Empty if it did not,
         and before the first one.
         """
-        ...
 
     def reason(self, cycle: int, guest: str, control: str) -> str:
         """Why the guest with this id got this control, or did not, in the newest cycle: words for a person, without a full stop.
 
         Empty where that is not known, and for any other cycle.
         """
-        ...
 
     def begin_canary(
         self,
@@ -217,12 +206,9 @@ class PolicyTexts(Protocol):
 
         Raises what `change` raises, and `MomError` when there is nothing to try, no guest to try it on, or a trial already.
         """
-        ...
 
     def canary(self) -> Canary | None:
         """The trial that runs, or the last one; None when there was none."""
-        ...
 
     def end_canary(self, *, promote: bool, who: str, expected_version: str | None = None) -> Canary:
         """Put what is tried in force for all guests now, or for none. Raises `MomError` when no trial runs."""
-        ...

@@ -47,4 +47,3 @@ class RecordedPoints(Protocol):
     def recorded_points(self, asked: PointsAsked) -> Sequence[RecordedPoint]:
         """Points in the order of time, about as far apart as each other. Takes seconds, in a process of its own: call it from a thread for
         which no other waits. Raises `MomError`."""
-        ...

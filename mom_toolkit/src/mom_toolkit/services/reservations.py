@@ -112,7 +112,6 @@ class Reservations(Protocol):
 
     def room(self) -> Room:
         """Memory that could be reserved now."""
-        ...
 
     def reserve(self, memory_kib: int, seconds: float, *, name: str = "", who: str = "") -> Reservation:
         """Keep so much for so long. Raises `ReservationRefused` at once when it cannot be had, and `UnitError` for what makes no sense.
@@ -122,12 +121,9 @@ class Reservations(Protocol):
         :param name: a pattern, such as `db-*`, for the name or id of the guest that it is for
         :param who: for the log, such as `user root, process 812`
         """
-        ...
 
     def reservations(self) -> Sequence[Reservation]:
         """Those that last, oldest first, and after them the last ones that have ended."""
-        ...
 
     def release(self, identity: str, *, who: str = "") -> Reservation:
         """End the reservation with this id. Raises `MomError` when there is none."""
-        ...
