@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 SYSTEMD = Path("/lib/systemd/systemd")
+
+_SHIPPED = Path(__file__).parents[2] / "packaging"
 
 _TARGETS = ("default", "basic", "sysinit", "shutdown", "multi-user")
 
@@ -73,6 +79,28 @@ class OwnSystemd:
         log_text = (self.folder / "systemd.log").read_text(errors="replace")
         self.stop()
         raise CannotStart(f"systemd does not come up in namespaces of its own: {log_text[-500:]}")
+
+    def add_moms_units(self, config: Path, drop_in: str) -> None:
+        """Those that are shipped, with the program that is tested and this configuration; what else differs stands in the drop-in."""
+        self.units.mkdir()
+        for name in ("mom", "mom-restore"):
+            text = (_SHIPPED / f"{name}.service").read_text()
+            text = text.replace("/opt/mom/bin/mom", str(Path(sys.executable).parent / "mom")).replace("/etc/mom/mom.yaml", str(config))
+            (self.units / f"{name}.service").write_text(text)
+            (self.units / f"{name}.service.d").mkdir()
+            (self.units / f"{name}.service.d/here.conf").write_text(drop_in)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Until the end of the block; skips the test where it cannot be."""
+        try:
+            self.start()
+        except CannotStart as error:
+            pytest.skip(str(error))
+        try:
+            yield
+        finally:
+            self.stop()
 
     def _child(self) -> int:
         assert self._process is not None

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from own_systemd import CannotStart, OwnSystemd, eventually
+from own_systemd import OwnSystemd, eventually
 
 pytestmark = pytest.mark.waits
 
@@ -88,14 +88,7 @@ class Service:
         (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mom-unit-plugins\nVersion: 1\n")
         (metadata / "entry_points.txt").write_text("[mom.plugins]\nmerge = mom_unit_plugins:MergeAlways\n")
         (folder / "mom.yaml").write_text(CONFIG.format(root=self.root, folder=folder))
-        systemd.units.mkdir()
-        for name in ("mom", "mom-restore"):
-            text = (ROOT / f"packaging/{name}.service").read_text()
-            text = text.replace("/opt/mom/bin/mom", str(BIN / "mom")).replace("/etc/mom/mom.yaml", str(folder / "mom.yaml"))
-            (systemd.units / f"{name}.service").write_text(text)
-            drop_in = systemd.units / f"{name}.service.d"
-            drop_in.mkdir()
-            (drop_in / "here.conf").write_text(DROP_IN.format(folder=folder))
+        systemd.add_moms_units(folder / "mom.yaml", DROP_IN.format(folder=folder))
 
     def knob(self) -> int:
         while not (text := (self._knobs / "run").read_text()):
@@ -156,6 +149,11 @@ class Service:
             time.sleep(0.01)
         return True
 
+    def is_put_back(self) -> None:
+        """Wait until all is, for as long as that may take, and nothing is left to be."""
+        eventually("it is put back", lambda: self.knob() == 0, WITHIN_SECONDS, [self.folder / "systemd.log", self.folder / "log"])
+        eventually("nothing is left", lambda: self.ledger() == [])
+
     def ledger(self) -> list[dict[str, object]]:
         """The entries, without whether what became of the last change was known when they were written."""
         content: list[dict[str, object]] = json.loads((self.folder / "state/ledger.json").read_text())["content"]
@@ -166,14 +164,8 @@ class Service:
 def service(tmp_path: Path) -> Iterator[Service]:
     systemd = OwnSystemd(tmp_path)
     one = Service(systemd, tmp_path)
-    try:
-        systemd.start()
-    except CannotStart as error:
-        pytest.skip(str(error))
-    try:
+    with systemd.running():
         yield one
-    finally:
-        systemd.stop()
 
 
 def test_it_is_started_watched_and_stopped(service: Service) -> None:
@@ -240,8 +232,7 @@ def test_a_crash_loop_of_moms_that_complete_cycles_ends_with_everything_put_back
         assert service.knob() == 1
     service.kill(signal.SIGKILL)
     service.wait("the start limit is reached", "mom", "failed")
-    eventually("mom-restore puts everything back", lambda: service.knob() == 0, WITHIN_SECONDS, [service.folder / "log"])
-    eventually("nothing is left", lambda: service.ledger() == [])
+    service.is_put_back()
     service.wait("it has done its work", "mom-restore", "inactive")
 
 
@@ -262,8 +253,7 @@ def test_a_mom_that_dies_just_when_it_is_stopped_is_put_back(service: Service, w
     service.kill(signal.SIGKILL)
     time.sleep(wait)  # in which its unit cleans up, and starts the next one
     service.systemd.systemctl("stop", "mom")
-    eventually("it is put back", lambda: service.knob() == 0, WITHIN_SECONDS, log=[service.folder / "systemd.log"])
-    eventually("nothing is left", lambda: service.ledger() == [])
+    service.is_put_back()
     assert service.main_pid() == 0
 
 
@@ -283,8 +273,7 @@ def test_a_mom_that_is_killed_while_it_puts_back_is_put_back(service: Service) -
     service.systemd.systemctl("stop", "--no-block", "mom")
     eventually("systemd has told it to end", lambda: service.state() == "deactivating")
     service.kill(signal.SIGKILL)
-    eventually("it is put back", lambda: service.knob() == 0, WITHIN_SECONDS, log=[service.folder / "systemd.log"])
-    eventually("nothing is left", lambda: service.ledger() == [])
+    service.is_put_back()
     assert service.main_pid() == 0
 
 
@@ -328,8 +317,7 @@ def test_what_cannot_be_put_back_is_tried_again(service: Service) -> None:
     eventually("it is tried again", lambda: service.systemd.show("mom-restore", "NRestarts")["NRestarts"] >= "2")
     assert service.knob() == 1
     away.unlink()
-    eventually("it is put back", lambda: service.knob() == 0, log=[service.folder / "log"])
-    eventually("nothing is left", lambda: service.ledger() == [])
+    service.is_put_back()
     service.wait("it has done its work", "mom-restore", "inactive")
 
 

@@ -14,9 +14,7 @@ from real_guests import Lab, RealGuest, eventually
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "packaging"))  # pytest's importlib mode does not; the module there is this one's fixture
 
-from own_systemd import CannotStart, OwnSystemd  # only found from here on
-
-ROOT = Path(__file__).parents[2]
+from own_systemd import OwnSystemd  # only found from here on
 
 pytestmark = pytest.mark.real
 
@@ -84,23 +82,9 @@ def systemd(guests: Sequence[RealGuest], lab: Lab, tmp_path: Path) -> Iterator[O
     libvirt = lab.libvirtd
     (tmp_path / "mom.yaml").write_text(_CONFIG.format(folder=tmp_path, uri=libvirt.uri, pids=libvirt.pid_folder))
     own = OwnSystemd(tmp_path)
-    own.units.mkdir()
-    for name in ("mom", "mom-restore"):
-        text = (ROOT / f"packaging/{name}.service").read_text()
-        text = text.replace("/opt/mom/bin/mom", str(Path(sys.executable).parent / "mom")).replace(
-            "/etc/mom/mom.yaml", str(tmp_path / "mom.yaml")
-        )
-        (own.units / f"{name}.service").write_text(text)
-        (own.units / f"{name}.service.d").mkdir()
-        (own.units / f"{name}.service.d/here.conf").write_text(_DROP_IN.format(folder=tmp_path, libvirt=libvirt.folder))
-    try:
-        own.start()
-    except CannotStart as error:
-        pytest.skip(str(error))
-    try:
+    own.add_moms_units(tmp_path / "mom.yaml", _DROP_IN.format(folder=tmp_path, libvirt=libvirt.folder))
+    with own.running():
         yield own
-    finally:
-        own.stop()
 
 
 def main_pid(systemd: OwnSystemd) -> int:
