@@ -240,6 +240,12 @@ def test_test_files_have_names_of_their_own() -> None:
     assert [name for name, count in names.items() if count > 1] == []
 
 
+def test_tests_of_a_distribution_take_nothing_from_conftest_while_they_run() -> None:
+    """Where all distributions are tested at once, pytest has read every one of their `conftest`, and has the last by that name."""
+    found = [str(path) for path in ROOT.glob("mom_*/tests/*.py") if re.search(r"^from conftest import", path.read_text(), re.M)]
+    assert found == []
+
+
 def test_no_file_is_named_for_nothing() -> None:
     empty = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "handler"}
     assert [str(path) for folder in DISTRIBUTIONS for path in modules(folder) if path.stem in empty] == []
