@@ -32,7 +32,7 @@ const GROUPS = {
  * How the list is; outlives the view. `sort` is the key of a column; empty: by name. `closed` are the groups of which the guests are not listed;
  * `top` is how far it was scrolled; `columns` says by name which columns are wanted whatever room there is (true), or not at all (false).
  */
-const list = { sort: "", falling: false, pattern: "", by: "", closed: new Set(), top: 0, columns: /** @type {Record<string, boolean>} */ ({}) };
+const list = { sort: "", falling: false, pattern: "", by: "", closed: new Set(), top: 0, choosing: false, columns: /** @type {Record<string, boolean>} */ ({}) };
 const KEPT = /** @type {const} */ (["sort", "falling", "by", "columns"]); // over a reload
 const STORE = "mom-guests";
 
@@ -168,8 +168,8 @@ class Row {
 }
 
 export class GuestsView {
-  /** @param {Mom} mom */
-  constructor(mom) {
+  /** @param {Mom} mom @param {() => void} again makes the view anew, as with other columns */
+  constructor(mom, again) {
     this.title = "Guests";
     this.mom = mom;
     /** @type {Map<string, Row>} */
@@ -180,8 +180,8 @@ export class GuestsView {
     this.shown = [];
     this.lastFocused = ""; // also while its row cannot be seen
     const declared = mom.report.fields;
-    const all = mom.report.guest_columns.filter((one) => one.name !== "remarks");
-    this.columns = fitting(all);
+    const offered = mom.report.guest_columns.filter((one) => one.name !== "remarks");
+    this.columns = fitting(offered);
     if (!this.columns.some((one) => one.key === list.sort)) list.sort = "";
     this.search = h("input", { type: "search", id: "filter", placeholder: "part of a name, or * and ?", "aria-label": "Filter guests by name",
       autocomplete: "off", spellcheck: "false", oninput: () => { list.pattern = this.search.value; this.box.scrollTop = 0; this.update(); },
@@ -192,9 +192,9 @@ export class GuestsView {
       ways.map(([by, [label]]) => h("option", { value: by }, label)));
     this.groups.value = list.by;
     this.count = h("span", { role: "status", class: "faint" });
-    const chosen = all.map((one) => h("label", { title: one.about }, h("input", { type: "checkbox", checked: this.columns.includes(one),
-      onchange: (/** @type {Event & { target: HTMLInputElement }} */ event) => { list.columns[one.name] = event.target.checked; keep(); dispatchEvent(new HashChangeEvent("hashchange")); } }), ` ${one.name}`));
-    const chooser = h("details", { class: "chooser" }, h("summary", null, "Columns"), h("div", null, chosen));
+    const chosen = offered.map((one) => h("label", { title: one.about }, h("input", { type: "checkbox", checked: this.columns.includes(one),
+      onchange: (/** @type {Event & { target: HTMLInputElement }} */ event) => { list.columns[one.name] = event.target.checked; keep(); again(); } }), ` ${one.name}`));
+    const chooser = h("details", { class: "chooser", open: list.choosing, ontoggle: () => { list.choosing = chooser.open; } }, h("summary", null, "Columns"), h("div", null, chosen));
     this.heads = [this.heading("", "Guest", "its name", ""), ...this.columns.map((one) => this.heading(one.key, one.name[0].toUpperCase() + one.name.slice(1), one.about, one.rank ? "number minor" : "number", widthOf(one)))];
     this.spaces = [h("td"), h("td")]; // of one column: more than the head has would take their share of a narrow window
     this.above = h("tr", { class: "space", "aria-hidden": "true" }, this.spaces[0]);
