@@ -11,9 +11,22 @@ import pytest
 from policy_declared import declared
 from pydantic import ValidationError
 
-from mom_core import ConfigError, ControlSpec, Decision, PluginContext, Problem, Scope, Severity, Snapshot, Unit, Value
+from mom_core import (
+    ConfigError,
+    ControlSpec,
+    Decision,
+    Declarations,
+    FieldSpec,
+    PluginContext,
+    Problem,
+    Scope,
+    Severity,
+    Snapshot,
+    Unit,
+    Value,
+)
 from mom_core.testing import snapshot
-from mom_plugins_policy import PolicyPlugin, checks
+from mom_plugins_policy import Policy, PolicyPlugin, checks
 
 CONTROLS = (
     ControlSpec("balloon_target", Unit.KIB, Scope.GUEST, "balloon", "size"),
@@ -321,3 +334,15 @@ def test_a_folder_of_policies_that_is_not_there_is_found_by_a_check(tmp_path: Pa
     assert [one.message for one in it.mom_check()] == [f"{tmp_path}/polcy.d is not there: no policy of yours is read"]
     (tmp_path / "polcy.d").mkdir()
     assert list(it.mom_check()) == []
+
+
+def test_decisions_that_take_a_suggestion_up_say_why_it_was_made() -> None:
+    declared = Declarations({
+        (Scope.GUEST, "wanted"): FieldSpec("wanted", Unit.KIB, Scope.GUEST, "what a law suggests", reason="why"),
+        (Scope.GUEST, "why"): FieldSpec("why", Unit.TEXT, Scope.GUEST, "why it does"),
+    }, {"size": ControlSpec("size", Unit.KIB, Scope.GUEST, "its size", "wanted")})  # fmt: skip
+    text = '(with Guests g (g.Control "size" (if (> g.wanted 10) (min g.wanted 20) 5)))'
+    guests = {"a": {"wanted": 30, "why": "sweep"}, "b": {"wanted": 1}}
+    decisions = Policy.compile({"x": text}, declared).evaluate(snapshot(guests=guests)).decisions
+    assert (decisions[0].value, decisions[0].reason.split(": ")[0]) == (20, "sweep")
+    assert decisions[1].reason.startswith("(g.Control")

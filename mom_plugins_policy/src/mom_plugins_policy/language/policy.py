@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache, cached_property, lru_cache
 from typing import Any
 
-from mom_core import HOST_ID, Decision, Declarations, Guest, Scope, Snapshot, Source, Unit
+from mom_core import HOST_ID, Decision, Declarations, Guest, Scope, Snapshot, Source, Unit, Value
 from mom_plugins_policy.language.analysis import Program, analyse
 from mom_plugins_policy.language.compiler import Compiled, TooComplicatedError, compile_program
 from mom_plugins_policy.language.errors import Fault, PolicyError
@@ -68,7 +68,7 @@ class Result:
         run, policy = self.run, self.policy
         failed = run.failed
         found: list[Decision] = []
-        reasons: dict[int, tuple[str, Source, Sequence[str]]] = {}
+        reasons: dict[int, tuple[str, Source, Mapping[str, Value]]] = {}
         host = run.host.entity
         for control, requests in run.controls.items():
             if not isinstance(control, str) or not requests:
@@ -82,14 +82,24 @@ class Result:
                     continue
                 if site not in reasons:
                     form = self.compiled.sites[site].form
-                    reasons[site] = (f"{abridged(form)} in {form.source}", form.source, policy.reason_fields(form))
-                reason, source, fields = reasons[site]
-                why = next((text for name in fields if (text := entity.text(name))), "")
-                reason = f"{why}: {reason}" if why else reason
+                    reasons[site] = (f"{abridged(form)} in {form.source}", form.source, self._suggested_because(form))
+                reason, source, because = reasons[site]
+                reason = f"{why}: {reason}" if (why := because.get(identity)) else reason
                 who = entity.entity if identity != HOST_ID or guest else host
                 found.append(Decision(who, control, int(value) if whole else value, reason, source))
         found.extend(self._disk_requests())
         return tuple(found)
+
+    def _suggested_because(self, form: Form) -> Mapping[str, Value]:
+        """Why what a form takes up was suggested, by entity: what the field says that is declared as its reason."""
+        declared = {} if self.policy.declarations is None else self.policy.declarations.fields
+        snapshot, because = self.run.snapshot, dict[str, Value]()
+        for name in _FIELD.findall(abridged(form)):
+            if (spec := declared.get((Scope.HOST, name))) is not None and spec.reason:
+                because[HOST_ID] = snapshot.host.text(spec.reason)
+            if (spec := declared.get((Scope.GUEST, name))) is not None and spec.reason:
+                because.update(zip(snapshot.guests, snapshot.column(spec.reason), strict=True))
+        return because
 
     def _disk_requests(self) -> list[Decision]:
         run = self.run
@@ -171,12 +181,6 @@ class Policy:
             return None, False
         spec = self.declarations.controls.get(control)
         return (None, False) if spec is None else (spec.scope, spec.unit not in _FRACTIONS and spec.unit is not Unit.LIST)
-
-    def reason_fields(self, form: Form) -> Sequence[str]:
-        """The fields that say why the values are as they are which a form names, such as `balloon_reason` of `guest.balloon_suggested`."""
-        declared = {} if self.declarations is None else self.declarations.fields
-        specs = [declared.get((scope, name)) for name in _FIELD.findall(abridged(form)) for scope in Scope]
-        return [spec.reason for spec in specs if spec is not None and spec.reason]
 
     def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot] | None = None, notes: Notes | None = None) -> Result:
         """Evaluate against a snapshot. Never raises for what a policy does wrong: that is in `Result.errors`.
