@@ -111,6 +111,13 @@ def test_the_marked_guest_stays_marked_when_the_order_changes() -> None:
     assert any("g30" in line for line in text_of(look, shown))
 
 
+def test_names_are_in_the_order_of_the_numbers_in_them_and_the_heading_says_which_of_how_many_are_seen() -> None:
+    rows = [Row(name, name) for name in ("build-10", "build-2", "Build-1", "10", "9", *(f"z{n}" for n in range(30)))]
+    look, shown = Looking(), picture(*rows)
+    assert [row.name for row in look.listed(shown)][:6] == ["9", "10", "Build-1", "build-2", "build-10", "z0"]
+    assert any("1 to 18 of 35" in line for line in text_of(look, shown))
+
+
 def test_a_guest_that_has_gone_is_no_longer_marked() -> None:
     look = Looking(guest="9")
     assert look.place([Row("1", "a")], 18) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -176,12 +177,17 @@ def chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
 
 def ordered(rows: Sequence[Row], column: str, *, falling: bool) -> list[Row]:
     """In the order of a column; what is unknown comes last either way, and equals are ordered by name."""
-    by_name = sorted(rows, key=lambda row: row.name.lower(), reverse=falling and column == NAME)
+    by_name = sorted(rows, key=lambda row: _natural(row.name), reverse=falling and column == NAME)
     if column == NAME:
         return by_name
     known = [row for row in by_name if row.values.get(column) is not None]
     known.sort(key=lambda row: _sortable(row.values[column]), reverse=falling)
     return known + [row for row in by_name if row.values.get(column) is None]
+
+
+def _natural(name: str) -> Sequence[str | int]:
+    """By which build-2 comes before build-10: texts and numbers by turns, the first of them a text."""
+    return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]{1,18})", name.lower()))]
 
 
 def _sortable(value: Any) -> tuple[float, str]:

@@ -204,7 +204,8 @@ def _guests(look: Looking, picture: Picture, width: int, lines: int) -> list[Lin
     arrow = "↓" if look.falling else "↑"
     headings = [cell(f"{NAME}{arrow}" if look.sort == NAME else NAME, name)]
     headings += [cell(f"{arrow if look.sort == one['name'] else ''}{one['name']}", room, right=True) for one, room in columns]
-    headings.append("note")
+    last = min(len(rows), look.first + lines)
+    headings.append("note" if len(rows) <= lines else f"{look.first + 1} to {last} of {len(rows)}")
     out: list[Line] = [[(cell(" ".join(headings), width - 1), "reverse")]]
     if not rows:
         why = f"no guest's name has {look.pattern!r} in it (Esc shows all)" if picture.rows else "there are no guests on this host"
