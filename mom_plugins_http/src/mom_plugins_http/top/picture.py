@@ -185,7 +185,7 @@ def ordered(rows: Sequence[Row], column: str, *, falling: bool) -> list[Row]:
     return known + [row for row in by_name if row.values.get(column) is None]
 
 
-def _natural(name: str) -> Sequence[str | int]:
+def _natural(name: str) -> list[Any]:
     """By which build-2 comes before build-10: texts and numbers by turns, the first of them a text."""
     return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]{1,18})", name.lower()))]
 
