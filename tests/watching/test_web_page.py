@@ -379,7 +379,7 @@ def test_the_keyboard_reaches_everything_in_order(shared: Start, visit: Visit) -
         seen.append(page.evaluate("document.activeElement.textContent || document.activeElement.id"))
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
     assert seen[0] == "Skip to the content"
-    assert seen[1:7] == ["Host", "Guests", "Policies", "Health", "Decisions", "Launches"]
+    assert [text.split()[0] for text in seen[1:7]] == ["Host", "Guests", "Policies", "Health", "Decisions", "Launches"]
     assert "filter" in seen
     assert any(text.startswith("Guest") for text in seen[9:])
     page.keyboard.press("?")
