@@ -34,7 +34,7 @@ def assert_answers(path: Path) -> None:
 
     def asked() -> bool:
         with suppress(MomError):
-            return bool(Client(path, 60).get("/v1/log-level"))
+            return bool(Client(path, 60).get("/v1/whoami"))
         return False
 
     wait_until(asked)
@@ -48,7 +48,7 @@ def over_tcp(port: int, ca: Path) -> httpx.Client:
 
 def status_over_tcp(port: int, ca: Path) -> int:
     with over_tcp(port, ca) as client:
-        return client.get("/v1/log-level").status_code
+        return client.get("/v1/whoami").status_code
 
 
 def shown_certificate(port: int) -> bytes:
@@ -102,10 +102,10 @@ def test_a_renewed_certificate_is_shown_without_a_restart(serve: Serve, tmp_path
     before = shown_certificate(free_port)
     # A connection from before goes on; a new one sees the new certificate.
     with over_tcp(free_port, tmp_path / "cert.pem") as kept:
-        assert kept.get("/v1/log-level").status_code == 200
+        assert kept.get("/v1/whoami").status_code == 200
         certificate(tmp_path)
         served.engine.reload(served.engine.config)
-        assert kept.get("/v1/log-level").status_code == 200
+        assert kept.get("/v1/whoami").status_code == 200
     renewed = shown_certificate(free_port)
     assert renewed != before
     assert status_over_tcp(free_port, tmp_path / "cert.pem") == 200

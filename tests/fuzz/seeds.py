@@ -20,7 +20,7 @@ def requests() -> list[bytes]:
     paths = ["", "v1/status", "v1/report?fields=balloon_cur", "v1/guests?fields=balloon_cur", "v1/guests/GUEST", "v1/fields"]
     paths += ["v1/guests/GUEST/explanation", "v1/controls", "v1/policies", "v1/policy-history?limit=3", "v1/recent-outcomes"]
     paths += ["v1/reservations", "v1/host/history", "v1/guest-histories?field=balloon_cur", "v1/openapi.json", "metrics"]
-    paths += ["v1/events", "v1/log-level"]
+    paths.append("v1/events")
     found = [f"GET /{path}\n\n".encode() for path in paths]
     changing = b"if-match: *\ncontent-type: application/json\n\n"
     found.append(b"PUT /v1/policies/60_x\nif-match: *\ncontent-type: text/plain\n\n(defvar x 1)")
@@ -28,7 +28,6 @@ def requests() -> list[bytes]:
     found.append(b"POST /v1/policy-canary\n" + changing + b'{"share": 0.5, "duration": "6h", "changes": {"60_x": "(+ 1 2)"}}')
     found.append(b"DELETE /v1/policy-canary\nif-match: *\n\n")
     found.append(b"POST /v1/reservations\n" + changing + b'{"memory_kib": 4096, "seconds": 60, "name": "web-*"}')
-    found.append(b"PUT /v1/log-level\n" + changing + b'{"levels": {"mom": "debug"}, "seconds": 60}')
     return found
 
 

@@ -13,7 +13,6 @@ EVENTS: Final = Verb(
 HISTORY: Final = Verb(
     "mom_plugins_http.cli.looking_verbs:history_command", "Show what a guest, or the host, had in the last cycles.", "Look"
 )
-LOG_LEVEL: Final = Verb("mom_plugins_http.cli.log_level_verb:log_level_command", "Show or change how much a running mom logs.", "Operate")
 PAGE: Final = Verb("mom_plugins_http.cli.page_verb:page_command", "Open the web page to one browser, through ssh.", "Look")
 RESERVE: Final = Verb("mom_plugins_http.cli.reserve_verbs:reserve_command", "Have memory made and kept for a launch.", "Change")
 TOP: Final = Verb("mom_plugins_http.top.verb:top_command", "Watch the host, its guests and what mom decides, live.", "Look")

@@ -18,7 +18,6 @@ from mom_plugins_http.routes.cycles import MOST_ASKED, CycleRoutes
 from mom_plugins_http.routes.events import Events
 from mom_plugins_http.routes.guests import GuestRoutes
 from mom_plugins_http.routes.launches import MOST_REQUESTS, LaunchRoutes
-from mom_plugins_http.routes.log_level import LogLevels
 from mom_plugins_http.routes.metrics import GuestSelection, MetricsRoutes
 from mom_plugins_http.routes.news import News
 from mom_plugins_http.routes.page_keys import PageKeys
@@ -74,7 +73,6 @@ class Service:
             policies,
             CanaryRoutes(policies),
             LaunchRoutes(context, self._room_worker),
-            LogLevels(context),
         ]
 
     @property

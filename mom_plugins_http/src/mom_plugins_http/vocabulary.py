@@ -6,7 +6,3 @@ from typing import Final
 
 MOST_ITEMS: Final = 1000
 """Items of a page."""
-
-LOG_LEVELS: Final = ("debug", "info", "warning", "error")
-
-LOG_LEVEL_PATH: Final = "/v1/log-level"
