@@ -10,7 +10,6 @@ from typing import Final
 
 from mom_core import Config
 from mom_core.plugins.secrets import Hiding
-from mom_daemon.logs.fields import PLUGIN_LOGGER
 from mom_daemon.logs.formats import JsonFormatter, TextFormatter
 from mom_daemon.logs.writer import Writer
 
@@ -47,9 +46,6 @@ class Log:
         self.hide.learn(plugin.settings for plugin in config.plugins.values())
         LOG.setLevel((self._level or config.log_level).upper())
         self._toggled = False
-        for name, logger in list(logging.root.manager.loggerDict.items()):
-            if name.startswith(PLUGIN_LOGGER) and isinstance(logger, logging.Logger):
-                logger.setLevel(logging.NOTSET)
         if config.log_format != self._format:
             self._format = config.log_format
             self._writer.sink = self._sink(config.log_format)
