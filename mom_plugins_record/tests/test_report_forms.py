@@ -20,6 +20,7 @@ from mom_plugins_record.report.accounts import GuestHour, HostHour
 from mom_plugins_record.report.accounts_file import NAME, AccountsFile
 from mom_plugins_record.report.command import report
 from mom_plugins_record.report.growth import growth_of
+from mom_plugins_record.report.page import page
 from mom_plugins_record.report.sizes import Fit, advise, risk_of
 from mom_plugins_record.report.spread import bin_of
 from mom_plugins_record.report.summary import AccountedHours, summary_of
@@ -172,14 +173,20 @@ def test_at_a_terminal_no_line_is_wider_than_it(accounts: Path, by: str, monkeyp
 def test_the_page_is_whole_in_itself_and_takes_names_for_text(accounts: Path, tmp_path: Path, last: str, span: str) -> None:
     out = tmp_path / "report.html"
     assert run(accounts, "--last", last, "--by", "guest", "--html", out).exit_code == 0
-    page = out.read_text()
-    assert not re.search(r'<script|<link|<img|url\((?!#)|@import|src=|href="(?!#)', page)
-    assert "http" not in re.sub(r'http-equiv="[^"]*"|xmlns(:\w+)?="[^"]*"', "", page)
-    assert "acme-&lt;b&gt;web" in page
-    assert "acme-<b>web" not in page
-    assert page.count("<svg") == 2
-    assert f"average of each {span}" in page
-    assert "prefers-color-scheme: dark" in page
+    made = out.read_text()
+    assert not re.search(r'<script|<link|<img|url\((?!#)|@import|src=|href="(?!#)', made)
+    assert "http" not in re.sub(r'http-equiv="[^"]*"|xmlns(:\w+)?="[^"]*"', "", made)
+    assert "acme-&lt;b&gt;web" in made
+    assert "acme-<b>web" not in made
+    assert made.count("<svg") == 2
+    assert f"average of each {span}" in made
+    assert "prefers-color-scheme: dark" in made
+
+
+def test_the_page_begins_with_the_programs_that_were_killed() -> None:
+    hours = [guest(FIRST, "a", 4, 1, killed=3, killed_known_seconds=3600.0), guest(FIRST, "b", 4, 1, killed=2, killed_known_seconds=3600.0)]
+    made = page(summary_of(AccountedHours([host(FIRST)], hours, FIRST * 3600, (FIRST + 1) * 3600)))
+    assert re.search('<div class="first"><div><b>5</b><span>programs killed in guests', made)
 
 
 @pytest.mark.parametrize("arguments", [["--last", "yesterday"], ["--last", "0s"], ["--json", "--csv"], ["--by", "tenant"]])

@@ -45,6 +45,8 @@ def _first(summary: ReportSummary) -> str:
     """The figures that are read first."""
     cards: list[tuple[str, str]] = []
     whole, worth, given = summary.whole, summary.worth, summary.whole.given_back.at_least_gib_hours
+    if whole.killed is not None:
+        cards.append((f"{whole.killed:,}", "programs killed in guests for want of memory"))
     if given is not None and summary.seen_hours:
         cards.append((size(given / summary.seen_hours), "given back on average, at least"))
     if worth is not None and worth.money is not None:

@@ -186,7 +186,7 @@ def _limits(summary: ReportSummary, host: HostLine) -> Iterator[Row]:
         yield "promised, at most", f"{size(host.promised_most_gib)} of {_size(host.promisable_gib)}"
     yield "less available than wanted", _seconds(host.below_wanted_seconds)
     if host.below_hard_seconds is not None and host.below_low_seconds is not None:
-        yield "less than is hard, than is low", f"{seconds_text(host.below_hard_seconds)}, {seconds_text(host.below_low_seconds)}"
+        yield "below the hard, the low watermark", f"{seconds_text(host.below_hard_seconds)}, {seconds_text(host.below_low_seconds)}"
     yield "tasks waited for memory", _seconds(host.stalled_seconds)
     if summary.growth is not None:
         yield "full, at this growth", growth_text(summary.growth, summary.until)
