@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,12 @@ def test_a_host_is_not_full_before_the_earliest_day_that_is_told(needed: list[fl
 def test_a_weeks_rhythm_is_no_growth() -> None:
     assert growth_of([(float(n), 5.0) for n in range(6)], 10.0, 0.0).gib_each_week is None
     assert "7 days" in growth_of([], 10.0, 0.0).why_unknown
+
+
+def test_an_hour_belongs_to_the_class_that_the_guest_had_then() -> None:
+    hours = [replace(guest(FIRST + hour, "b", 4, 1), service_class="gold" if hour > 7 else "") for hour in range(10)]
+    summary = summary_of(AccountedHours([host(FIRST + hour) for hour in range(10)], hours, FIRST * 3600, (FIRST + 10) * 3600))
+    assert [(line.name, line.guests, line.seen_guest_hours) for line in summary.lines] == [("without a class", 1, 8.0), ("gold", 1, 2.0)]
 
 
 def test_guests_of_several_classes_are_of_none_together(accounts: Path) -> None:

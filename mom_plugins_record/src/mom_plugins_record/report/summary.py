@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 from array import array
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby
@@ -219,12 +219,17 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
     hours = _by_hour(account.hosts)
     host = total_of(hours)
     found: dict[str, GuestHour] = {}
+    classes: dict[str, GuestHour] = {}
+    members: defaultdict[str, set[str]] = defaultdict(set)
     peaks: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
     needs: dict[int, float] = {}
     for row in account.guests:
         if tenant and not fnmatch.fnmatchcase(row.name, tenant):
             continue
         _add_guest(found.setdefault(row.id, GuestHour(0, row.id, row.name)), row)
+        if by == "class":  # an hour is the class's that the guest had then
+            _add_guest(classes.setdefault(row.service_class, GuestHour(0, "", "")), row)
+            members[row.service_class].add(row.id)
         if row.used_known_seconds >= SEEN_SHARE * HOUR:
             peaks[row.id].append(row.used_most_kib)
         known = row.used_known_seconds / row.seconds if row.seconds else 0.0
@@ -243,7 +248,7 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
         tenant,
         line,
         by,
-        _lines(found.values(), peaks, host.seconds, by),
+        _lines(found.values(), peaks) if by == "guest" else _class_lines(classes, members, host.seconds),
         _worth(line, host, price, tenant),
         None if tenant else _host_line(host),
         None if tenant else growth_of(_needed_by_day(hours, needs), host.total_kib - host.wanted_kib if host.wanted_kib else None, until),
@@ -272,17 +277,15 @@ def _by_hour(hosts: Iterable[HostHour]) -> list[HostHour]:
     return list(hours.values())
 
 
-def _lines(found: Collection[GuestHour], peaks: Mapping[str, Sequence[float]], seconds: float, by: str) -> list[ReportLine]:
-    if by == "guest":
-        return sorted((_guest_line(one, peaks.get(one.id, ())) for one in found), key=lambda line: -spare_of(line))
-    if by == "host":
-        return []
-    classes: dict[str, GuestHour] = {}
-    members = Counter(one.service_class for one in found)
-    for one in found:
-        name = one.service_class
-        _add_guest(classes.setdefault(name, GuestHour(0, "", name or "without a class", name)), one)
-    return [_line(total, members[name], seconds, _merged(total)) for name, total in sorted(classes.items())]
+def _lines(found: Collection[GuestHour], peaks: Mapping[str, Sequence[float]]) -> list[ReportLine]:
+    return sorted((_guest_line(one, peaks.get(one.id, ())) for one in found), key=lambda line: -spare_of(line))
+
+
+def _class_lines(classes: Mapping[str, GuestHour], members: Mapping[str, Collection[str]], seconds: float) -> list[ReportLine]:
+    """One line for each class, of the guests that were in it at any time."""
+    for name, total in classes.items():
+        total.name = name or "without a class"
+    return [_line(total, len(members[name]), seconds, _merged(total)) for name, total in sorted(classes.items())]
 
 
 def _guest_line(total: GuestHour, peaks: Sequence[float]) -> ReportLine:
