@@ -282,6 +282,17 @@ def test_the_file_is_not_for_everybody(tmp_path: Path) -> None:
     assert (tmp_path / "ledger.json").stat().st_mode & 0o007 == 0
 
 
+def test_a_change_that_a_crash_kept_from_being_made_is_noted_anew_before_it_is_made(tmp_path: Path) -> None:
+    ledger = Ledger.open(tmp_path)
+    ledger.record([entry("a", before=0, applied=5)])
+    ledger = Ledger.open(tmp_path)
+    ledger.resolve(lambda _: 0)
+    ledger.record([entry("a", before=0, applied=5)])
+    assert Ledger.open(tmp_path).entries[A].explains(4), "a mom that is cut off now may have set it, and the kernel rounds"
+    ledger.settle([outcome("a", Status.APPLIED, 5, after=4)])
+    assert Ledger.open(tmp_path).entries[A].explains(4)
+
+
 class RoundingKernel:
     """A control of a kernel that takes the nearest multiple of `step`."""
 

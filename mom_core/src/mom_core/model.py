@@ -528,7 +528,11 @@ class LedgerEntry(NamedTuple):
 
     def resolved(self, stands: Value) -> LedgerEntry:
         """The entry when it was in doubt, and `stands` is what stands now; None: nothing that could be compared."""
-        return self.succeeded(stands) if self.explains(stands) else self._replace(in_doubt=False)
+        if not self.explains(stands):
+            return self._replace(in_doubt=False)
+        # What stood there before stands still: `applied` was not set, and is noted anew when it is to be.
+        was_not_set = stands not in (self.applied, None) and stands in (self.found, self.earlier, self.before, *self.attempted)
+        return self.failed(stands) if was_not_set else self.succeeded(stands)
 
     @property
     def ours(self) -> tuple[Value, ...]:

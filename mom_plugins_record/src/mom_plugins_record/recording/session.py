@@ -54,7 +54,7 @@ class _Session(BaseModel):
     host: str
     configuration: dict[str, Any]
     policies: dict[str, str]
-    fields: Annotated[list[tuple[str, Unit, Scope, str, str]], Field(max_length=MOST_DECLARED)]
+    fields: Annotated[list[tuple[str, Unit, Scope, str, str, str]], Field(max_length=MOST_DECLARED)]
     controls: Annotated[
         list[tuple[str, Unit, Scope, str, str, FiniteFloat | None, FiniteFloat | None, list[int]]], Field(max_length=MOST_DECLARED)
     ]
@@ -66,7 +66,7 @@ class _SessionLine(BaseModel):
 
 def session_line(session: RecordedSession) -> bytes:
     """A session as JSON."""
-    fields = [[f.name, f.unit, f.scope, f.description, f.source] for f in session.fields]
+    fields = [[f.name, f.unit, f.scope, f.description, f.source, f.reason] for f in session.fields]
     controls = [[c.name, c.unit, c.scope, c.description, c.field, c.minimum, c.maximum, list(c.choices)] for c in session.controls]
     names = ("version", "host", "configuration", "policies")
     return json_text({"session": {**{name: getattr(session, name) for name in names}, "fields": fields, "controls": controls}})
@@ -78,6 +78,6 @@ def read_session(text: bytes) -> RecordedSession:
         one = _SessionLine.model_validate_json(text).session
     except ValidationError as error:
         raise Corrupt(f"what was in force makes no sense: {why_not(error)}") from error
-    fields = tuple(FieldSpec(*field) for field in one.fields)
+    fields = tuple(FieldSpec(*field[:5], reason=field[5]) for field in one.fields)
     controls = tuple(ControlSpec(*control) for control in one.controls)
     return RecordedSession(one.version, one.host, one.configuration, one.policies, fields, controls)
