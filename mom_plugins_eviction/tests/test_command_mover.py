@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from mom_core import Entity, HypervisorError, NotSupported, Scope
 from mom_plugins_eviction.movers import command
 from mom_plugins_eviction.movers.command import CommandMover, CommandMoverPlugin, arguments_of
-from mom_toolkit import ANYWHERE, Destination, MoveJob, MoveReport, MoveStanding
+from mom_toolkit import Destination, MoveJob, MoveReport, MoveStanding
 
 pytestmark = pytest.mark.processes
 
@@ -141,8 +141,8 @@ def test_after_a_restart_one_that_still_runs_is_known_and_of_one_that_has_ended_
 def test_a_command_without_a_place_for_the_host_chooses_it() -> None:
     told, chooses = mover("/usr/sbin/qm", "migrate", "{id}", "{host}"), mover("/usr/bin/evacuate", "{id}")
     assert not told.abilities.chooses
-    assert told.why_not(ANYWHERE)
+    assert told.why_not(Destination.ANYWHERE)
     assert not told.why_not(JOB.destination)
     assert chooses.abilities.chooses
     assert chooses.why_not(JOB.destination)
-    assert not chooses.why_not(ANYWHERE)
+    assert not chooses.why_not(Destination.ANYWHERE)

@@ -16,7 +16,7 @@ from test_eviction_plugin import MAY_ALL, ROOM, Bench, applied, mom_eviction, re
 
 from mom_core import Decision, HypervisorError, Source, Status
 from mom_devkit import apply_decisions
-from mom_toolkit import ANYWHERE, Destination, MoveJob, Mover, MoverAbilities, MoveReport, MoveStanding
+from mom_toolkit import Destination, MoveJob, Mover, MoverAbilities, MoveReport, MoveStanding
 
 RUNNING, DONE, UNKNOWN = MoveReport(MoveStanding.RUNNING), MoveReport(MoveStanding.DONE), MoveReport(MoveStanding.UNKNOWN)
 
@@ -36,7 +36,7 @@ class ClusterMover:
         self.begins: Callable[[MoveJob], str] = lambda job: f"task {job.guest.name}"
 
     def why_not(self, destination: Destination) -> str:
-        return "" if destination == ANYWHERE or not destination.is_hypervisor else "the cluster has names of its own"
+        return "" if destination == Destination.ANYWHERE or not destination.is_hypervisor else "the cluster has names of its own"
 
     def begin(self, job: MoveJob) -> str:
         self.jobs.append(job)
@@ -262,7 +262,7 @@ def test_the_ladder_has_a_mover_choose_the_host_where_the_settings_say_anywhere(
     bench.mover.says = DONE
     bench.cycles(200)
     assert bench.mover.jobs
-    assert {job.destination for job in bench.mover.jobs} == {ANYWHERE}
+    assert {job.destination for job in bench.mover.jobs} == {Destination.ANYWHERE}
     bench.plugin.mom_teardown()
 
 

@@ -11,7 +11,7 @@ from movers_server import Server
 
 from mom_core import Entity, HypervisorError, PluginContext, Scope
 from mom_plugins_eviction.movers.ovirt import OvirtMover, OvirtMoverPlugin
-from mom_toolkit import ANYWHERE, Destination, MoveJob, Mover
+from mom_toolkit import Destination, MoveJob, Mover
 
 VM = "6f2c7c1e-0000-4000-8000-000000000001"
 HOST = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
@@ -100,8 +100,8 @@ def test_a_refusal_has_begun_nothing_and_no_clear_answer_may_have(server: Server
 
 def test_who_chooses_the_host_is_the_settings(server: Server, secret: Path) -> None:
     chooses, told = made(server, secret), made(server, secret, chooses=False)
-    assert not chooses.why_not(ANYWHERE)
+    assert not chooses.why_not(Destination.ANYWHERE)
     assert chooses.why_not(Destination.parse("host://h2"))
     assert not told.why_not(Destination.parse("host://h2"))
-    assert told.why_not(ANYWHERE)
+    assert told.why_not(Destination.ANYWHERE)
     assert told.why_not(Destination.parse("qemu+tls://h2/system"))

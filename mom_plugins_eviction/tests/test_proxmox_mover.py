@@ -11,7 +11,7 @@ from movers_server import Request, Server
 
 from mom_core import Entity, HypervisorError, PluginContext, Scope
 from mom_plugins_eviction.movers.proxmox import ProxmoxMover, ProxmoxMoverPlugin
-from mom_toolkit import ANYWHERE, Destination, MoveJob, Mover, MoveStanding
+from mom_toolkit import Destination, MoveJob, Mover, MoveStanding
 
 UUID = "6f2c7c1e-0000-4000-8000-000000000001"
 UPID = "UPID:pve1:000AE992:00A21BA7:618C1D55:qmigrate:101:mom@pve!mover:"
@@ -146,7 +146,7 @@ def test_a_guest_whose_number_is_not_certain_is_not_moved(server: Server, mover:
 def test_it_takes_names_of_other_nodes_only(mover: ProxmoxMover) -> None:
     assert not mover.why_not(JOB.destination)
     for other in (
-        ANYWHERE,
+        Destination.ANYWHERE,
         Destination.parse("qemu+tls://pve2/system"),
         Destination.parse("host://pve1"),
         Destination.parse("host://10.0.0.2"),

@@ -17,7 +17,7 @@ from mom_plugins_fleet.plan import BOOKS_SECONDS, for_balance, leaver_of, next_o
 from mom_plugins_fleet.plan_verb import planned, print_plan
 from mom_plugins_fleet.records import Arrival, HostedGuest, HostState, Member, Move, MoverState, MoveState, Orders
 from mom_plugins_fleet.view import FleetView
-from mom_toolkit import ANYWHERE, Destination
+from mom_toolkit import Destination
 
 GIB = 1 << 20
 
@@ -188,7 +188,7 @@ def test_a_mover_that_chooses_is_told_anywhere_and_only_where_one_host_could_kee
     fleet.host("b", available=60, mover=engine, address="host://b")
     fleet.host("c", available=20, mover=engine, address="host://c")
     fleet.decide("a")
-    assert [(move.to, move.destination) for move in fleet.orders.records["a"][1].moves] == [("b", ANYWHERE)]
+    assert [(move.to, move.destination) for move in fleet.orders.records["a"][1].moves] == [("b", Destination.ANYWHERE)]
     fleet.end("a", MoveState.DONE)
     fleet.host("a", draining=True, mover=engine)
     fleet.host("c", [guest("1", 40, held=40)], available=20, mover=engine, address="host://c")

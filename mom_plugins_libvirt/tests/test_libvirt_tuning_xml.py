@@ -6,11 +6,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from mom_core import DISK_LIMITS, DiskTune, NetTune
+from mom_core import DiskTune, NetTune
 from mom_plugins_libvirt.tuning_xml import Tuning, tuning_of
 from mom_toolkit import NodeTune
 
-NONE = dict.fromkeys(DISK_LIMITS, 0)
+NONE = dict.fromkeys(DiskTune.LIMITS, 0)
 QOS = """<metadata><ovirt-tune:qos xmlns:ovirt-tune="http://ovirt.org/vm/tune/1.0">{}</ovirt-tune:qos></metadata>"""
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mom_core import DISK_LIMITS, CpuTune, DiskTune, Entity, Guest, GuestGone, HypervisorError, NetTune, Scope
+from mom_core import CpuTune, DiskTune, Entity, Guest, GuestGone, HypervisorError, NetTune, Scope
 
-NONE = dict.fromkeys(DISK_LIMITS, 0)
+NONE = dict.fromkeys(DiskTune.LIMITS, 0)
 FREE = CpuTune(-1, 100_000, 1024, 100.0)
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from mom_core import DISK_LIMITS, DiskTune, NetTune
+from mom_core import DiskTune, NetTune
 from mom_plugins_qos.lists import ImpossibleError, completed_disks, completed_interfaces, present_disks, present_interfaces
 
-NONE = dict.fromkeys(DISK_LIMITS, 0)
+NONE = dict.fromkeys(DiskTune.LIMITS, 0)
 DISKS = present_disks([DiskTune("vda", "/a", NONE), DiskTune("vdb", "/b", {**NONE, "read_bytes_sec": 7})])
 NETS = present_interfaces([NetTune("vnet0", {"average": 5, "floor": 1}, {})])
 

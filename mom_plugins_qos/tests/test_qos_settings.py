@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from mom_core import DISK_LIMITS
+from mom_core import DiskTune
 from mom_plugins_qos.settings import QosGuestSettings
 
 MIB = 1 << 20
@@ -24,7 +24,7 @@ def test_limits_are_written_with_their_units() -> None:
         }
     )
     assert settings.cpu_limit == 12.5
-    none = dict.fromkeys(DISK_LIMITS, 0)
+    none = dict.fromkeys(DiskTune.LIMITS, 0)
     assert settings.disk("vda") == {**none, "total_bytes_sec": 50 * MIB, "read_iops_sec": 100}
     assert settings.disk("vdb") == {"total_bytes_sec": 0, "read_bytes_sec": MIB, "write_bytes_sec": 0}
     assert settings.net_limit is not None

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import DISK_LIMITS, DiskTune
+from mom_core import DiskTune
 from mom_plugins_vdsm.tunables import disk_tunes, tunable
 
-NOTHING = dict.fromkeys(DISK_LIMITS, 0)
+NOTHING = dict.fromkeys(DiskTune.LIMITS, 0)
 
 
 def current(name: str, path: str, **limits: object) -> dict[str, object]:

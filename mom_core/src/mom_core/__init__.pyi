@@ -22,7 +22,6 @@ from .errors import (
 from .files import read_file as read_file, replace_file as replace_file
 from .hookspecs import hookimpl as hookimpl
 from .hypervisor import (
-    DISK_LIMITS as DISK_LIMITS,
     BalloonControl as BalloonControl,
     CpuTune as CpuTune,
     CpuTuneControl as CpuTuneControl,

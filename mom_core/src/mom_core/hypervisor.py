@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from mom_core.model import Entity, Guest
 from mom_core.values import Value
@@ -66,17 +66,15 @@ class CpuTuneControl(Protocol):
         """Set what is given, all at once. Raises `NotSupported` for values that the hypervisor cannot take, with its bounds."""
 
 
-DISK_LIMITS: Final = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
-"""The I/O limits of a disk."""
-
-
 @dataclass(frozen=True, slots=True)
 class DiskTune:
     """The I/O limits of one disk of a guest: `current`, and what was agreed for it (`maximum`, `guaranteed`; None: nothing).
 
-    Each maps those of `DISK_LIMITS` that are known to bytes or operations per second; 0 means no limit. `path` is empty where the disk
+    Each maps those of `LIMITS` that are known to bytes or operations per second; 0 means no limit. `path` is empty where the disk
     has none.
     """
+
+    LIMITS: ClassVar = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
 
     name: str
     path: str

@@ -44,7 +44,7 @@ class SizeRequest:
 
 
 @dataclass(slots=True)
-class Trial:
+class GivingTrial:
     """A guest that owes memory: its size when it was last seen to give some, when that was, and whether it ever was."""
 
     size: float
@@ -114,7 +114,7 @@ class BalloonedGuest:
     request: SizeRequest | None = None
     sizes: list[tuple[float, float]] = field(default_factory=list)
     overhead: float | None = None
-    trial: Trial | None = None
+    trial: GivingTrial | None = None
     aside: Aside | None = None
     learnt: LearntNeeds | None = None
     sweep: SweepOutcome | None = None

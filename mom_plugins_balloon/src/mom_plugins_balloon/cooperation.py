@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mom_core import format_duration, format_kib
-from mom_plugins_balloon.ballooned_guests import Aside, BalloonedGuest, BalloonedGuests, SizeRequest, Trial, why_blocked
+from mom_plugins_balloon.ballooned_guests import Aside, BalloonedGuest, BalloonedGuests, GivingTrial, SizeRequest, why_blocked
 
 PATIENCE_SECONDS = 20.0
 """s. A guest that has not come nearer to what was asked of it for so long does not cooperate: the time that XenServer's squeezed takes."""
@@ -28,7 +28,7 @@ def watch(records: BalloonedGuests) -> None:
         if request is None or size is None:
             memory.trial = None
         elif why_blocked(guest):  # it cannot give anything now, and is not blamed
-            memory.trial = Trial(size, now)
+            memory.trial = GivingTrial(size, now)
         elif request.arrived or size - request.target < dead_band:
             if request.target < request.began_at and (request.arrived or memory.trial is not None):
                 memory.aside = None  # it gave what was asked
@@ -41,7 +41,7 @@ def _judge(memory: BalloonedGuest, request: SizeRequest, size: float, now: float
     """A guest that has more than was asked of it."""
     trial = memory.trial
     if trial is None:
-        trial = memory.trial = Trial(max(size, request.began_at), request.asked)
+        trial = memory.trial = GivingTrial(max(size, request.began_at), request.asked)
     if size <= trial.size - PROGRESS_KIB:
         trial.size, trial.since, trial.gave = size, now, True
     if now - trial.since < PATIENCE_SECONDS:

@@ -22,7 +22,7 @@ from mom_plugins_fleet.records import AuthorizedKeys, Group, HostState, Member, 
 from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.signatures import Opened
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER, STATES
-from mom_toolkit import ANYWHERE, Callers
+from mom_toolkit import Callers, Destination
 
 RESYNC_SECONDS: Final = 30.0
 """How often everything is read again, in case a message was lost. With 10,000 hosts that is 1,000 reads a second, which a server answers
@@ -337,7 +337,7 @@ class FleetAgent:
             return f"the entry of {move.to}: {shown(error)}"
         if there.group != member.group or there.cordoned or there.draining:
             return f"no operator lets guests of this host go to {move.to}"
-        return "" if move.destination in (there.address, ANYWHERE) else f"by its entry {move.to} is reached elsewhere"
+        return "" if move.destination in (there.address, Destination.ANYWHERE) else f"by its entry {move.to} is reached elsewhere"
 
     def _why_stays(self, move: Move, member: Member) -> str:
         """Why a guest does not leave this host now; empty: it does. For balance one does at a time, whatever is ordered."""

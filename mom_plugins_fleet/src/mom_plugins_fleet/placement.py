@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mom_plugins_fleet.records import MOST_TOLD, HostedGuest
-from mom_toolkit import ANYWHERE, Destination
+from mom_toolkit import Destination
 
 RESERVE_SHARE: Final = 0.10
 RESERVE_MOST_KIB: Final = 16 << 20
@@ -42,7 +42,7 @@ class TargetHost:
     said: int | None = None
     arrived: int = 0
     works: int | None = None
-    address: Destination = ANYWHERE
+    address: Destination = Destination.ANYWHERE
 
     @property
     def has(self) -> int:

@@ -10,7 +10,7 @@ from typing import Final
 from mom_plugins_fleet.placement import Leaver, TargetHost, choose, foremost, leaving_order
 from mom_plugins_fleet.records import MOST_TOLD, Arrival, HostedGuest, HostState, Move, MoverState, MoveState, Orders
 from mom_plugins_fleet.view import FleetView
-from mom_toolkit import ANYWHERE
+from mom_toolkit import Destination
 
 AT_ONCE: Final = 2
 """How many guests leave a host at once: a live migration fills a link of 10 Gbit/s, and a second one fills its pauses."""
@@ -208,7 +208,7 @@ class _WaysOut:
 
 def _made(guest: HostedGuest, leaver: Leaver, place: TargetHost, mover: MoverState | None, number: int) -> Move:
     # A mover that chooses is given a guest only where one host at least would keep all promises; which one it takes is its own affair.
-    destination = ANYWHERE if mover is not None and mover.chooses else place.address
+    destination = Destination.ANYWHERE if mover is not None and mover.chooses else place.address
     return Move(guest=guest.id, name=guest.name, to=place.name, destination=destination, takes=leaver.needs, number=number)
 
 

@@ -26,7 +26,7 @@ from mom_plugins_fleet.records import (
 )
 from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATOR, COORDINATORS, LEASES, ORDERS, PROGRESS, ROSTER, STATES, StoredEntry
-from mom_toolkit import ANYWHERE
+from mom_toolkit import Destination
 
 SILENT_SECONDS: Final = 75.0
 """A host that has said nothing for so long is lost: two signs of life are missing. By the listener's clock; hosts' clocks are
@@ -265,7 +265,7 @@ class FleetView:
         """True for a guest that left `host` and has yet to be seen where it went to. One that has ended since is not waited for."""
         if move.state is not MoveState.DONE or move.to not in self.members.records or move.guest in self.guests(move.to):
             return False
-        if move.destination == ANYWHERE and any(move.guest in self.guests(one) for one in self.members.records if one != host):
+        if move.destination == Destination.ANYWHERE and any(move.guest in self.guests(one) for one in self.members.records if one != host):
             return False  # its mover has chosen another host
         return not self._told_since_left(move.to, host, move)
 

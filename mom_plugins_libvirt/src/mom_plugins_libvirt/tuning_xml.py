@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
-from mom_core import DISK_LIMITS, DiskTune, NetTune
+from mom_core import DiskTune, NetTune
 from mom_toolkit import NodeTune, parse_number_list
 
 OVIRT_TUNE = "http://ovirt.org/vm/tune/1.0"
@@ -77,7 +77,7 @@ def _disks(disks: Iterable[Element], agreements: Iterable[Element]) -> Iterable[
         agreed = next((device for device in agreements if _is_about(device, name, path)), None)
         maximum, guaranteed = (None, None) if agreed is None else (_agreed(agreed, "maximum"), _agreed(agreed, "guaranteed"))
         tune = disk.find("iotune")
-        current = {key: 0 if tune is None else natural_number(tune.findtext(key)) or 0 for key in DISK_LIMITS}
+        current = {key: 0 if tune is None else natural_number(tune.findtext(key)) or 0 for key in DiskTune.LIMITS}
         yield DiskTune(name, path, current, maximum, guaranteed)
 
 
@@ -95,7 +95,7 @@ def _agreed(device: Element, what: str) -> Mapping[str, int] | None:
     found = device.find(f"{{{OVIRT_TUNE}}}{what}")
     if found is None:
         return None
-    return {key: number for key in DISK_LIMITS if (number := natural_number(found.findtext(f"{{{OVIRT_TUNE}}}{key}"))) is not None}
+    return {key: number for key in DiskTune.LIMITS if (number := natural_number(found.findtext(f"{{{OVIRT_TUNE}}}{key}"))) is not None}
 
 
 def _interfaces(interfaces: Iterable[Element]) -> Iterable[NetTune]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from mom_core import DISK_LIMITS, DiskTune
+from mom_core import DiskTune
 from mom_plugins_qemu.wire import Answer, Question, WireError
 
-_NAMES: Final = dict(zip(DISK_LIMITS, ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), strict=True))
+_NAMES: Final = dict(zip(DiskTune.LIMITS, ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), strict=True))
 """The limits, and what QEMU calls them."""
 
 _BURSTS: Final = (

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mom_core import (
-    DISK_LIMITS,
     Change,
     ControlSpec,
     CpuTuneControl,
+    DiskTune,
     Entity,
     GuestGone,
     Hypervisor,
@@ -36,7 +36,7 @@ _CONTROLS = (
     (QUOTA, Unit.MICROSECONDS, f"CPU time that each vCPU may use in every period: {QUOTA_US[0]} to {QUOTA_US[1]}, or -1 for no limit"),
     (PERIOD, Unit.MICROSECONDS, f"the period that the quota is for: {PERIOD_US[0]} to {PERIOD_US[1]}"),
     (CPU_SHARES, Unit.COUNT, "the guest's weight when CPUs are short: 2 to 262144 with cgroups v1, 1 to 10000 with v2"),
-    (DISKS, Unit.LIST, f"limits of disks: for each `name`, and any of {', '.join(f'`{key}`' for key in DISK_LIMITS)}; 0: no limit"),
+    (DISKS, Unit.LIST, f"limits of disks: for each `name`, and any of {', '.join(f'`{key}`' for key in DiskTune.LIMITS)}; 0: no limit"),
     (INTERFACES, Unit.LIST, f"limits of network interfaces: for each `name`, and {_DIRECTIONS}"),
 )
 CONTROLS = tuple(
@@ -152,7 +152,7 @@ def _set_list(hypervisor: Hypervisor, change: Change) -> None:
 
 def _set_disk(hypervisor: Hypervisor, guest: Entity, name: str, item: Mapping[str, Value]) -> None:
     assert isinstance(hypervisor, IoTuneControl)  # noqa: S101  # it was read by this
-    hypervisor.set_io_tune(guest, name, {key: number for key in DISK_LIMITS if (number := as_whole(item.get(key))) is not None})
+    hypervisor.set_io_tune(guest, name, {key: number for key in DiskTune.LIMITS if (number := as_whole(item.get(key))) is not None})
 
 
 def _set_interface(hypervisor: Hypervisor, guest: Entity, name: str, item: Mapping[str, Value]) -> None:

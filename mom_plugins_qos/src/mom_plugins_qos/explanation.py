@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from mom_cli import About, Explainer, ExplanationPart, Sentence, SentencePlace
-from mom_core import DISK_LIMITS, Value, printable
+from mom_core import DiskTune, Value, printable
 from mom_plugins_qos.bounds import PERIOD, QUOTA
 from mom_plugins_qos.control import CONTROLS
 from mom_plugins_qos.fields import DISKS_NOW, USER_LIMIT
@@ -36,6 +36,6 @@ def _disks(disks: Value) -> Iterator[str]:
     for disk in disks if isinstance(disks, list | tuple) else ():
         if not isinstance(disk, Mapping):
             continue
-        limits = [f"{key} {value:,}" for key in DISK_LIMITS if isinstance(value := disk.get(key), int) and value > 0]
+        limits = [f"{key} {value:,}" for key in DiskTune.LIMITS if isinstance(value := disk.get(key), int) and value > 0]
         if limits:
             yield f"Its disk {printable(str(disk.get('name')), 60)} is limited: {', '.join(limits)}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mom_core import DISK_LIMITS, CpuTune, DiskTune, FieldSpec, Scope, Unit, Value
+from mom_core import CpuTune, DiskTune, FieldSpec, Scope, Unit, Value
 from mom_plugins_qos.bounds import CPU_SHARES, PERIOD, QUOTA
 from mom_plugins_qos.lists import present_disks
 from mom_plugins_qos.settings import QosGuestSettings
@@ -60,4 +60,4 @@ def _disk(tune: DiskTune, set_here: Mapping[str, int]) -> dict[str, Value]:
 
 def _all_six(limits: Mapping[str, int]) -> dict[str, Value]:
     """Policies name all six: what is unknown is nil, and no error."""
-    return {key: limits.get(key) for key in DISK_LIMITS}
+    return {key: limits.get(key) for key in DiskTune.LIMITS}

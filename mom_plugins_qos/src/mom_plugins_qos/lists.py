@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mom_core import DISK_LIMITS, DiskTune, NetTune, Value, as_whole, printable
+from mom_core import DiskTune, NetTune, Value, as_whole, printable
 from mom_plugins_qos.bounds import BANDWIDTH, DIRECTIONS, bandwidth_complaint, disk_complaint
 
 Item = dict[str, Value]
@@ -20,7 +20,7 @@ class ImpossibleError(ValueError):
 
 def present_disks(tunes: Sequence[DiskTune]) -> list[Item]:
     """The limits that stand, as `io_tune_current` and `io_tune` decisions hold it."""
-    return [{"name": tune.name, "path": tune.path, **{key: tune.current.get(key) for key in DISK_LIMITS}} for tune in tunes]
+    return [{"name": tune.name, "path": tune.path, **{key: tune.current.get(key) for key in DiskTune.LIMITS}} for tune in tunes]
 
 
 def present_interfaces(tunes: Sequence[NetTune]) -> list[Item]:
@@ -40,10 +40,10 @@ def completed_disks(value: Value, present: Sequence[Item]) -> list[Item]:
         for key, limit in given.items():
             if key in {"name", "path"} or limit is None:
                 continue
-            if key not in DISK_LIMITS:
-                raise ImpossibleError(f"{printable(str(key))} is no limit of a disk; there are {', '.join(DISK_LIMITS)}")
+            if key not in DiskTune.LIMITS:
+                raise ImpossibleError(f"{printable(str(key))} is no limit of a disk; there are {', '.join(DiskTune.LIMITS)}")
             disk[key] = _number(limit, key)
-        complaint = disk_complaint(printable(str(disk["name"])), {key: as_whole(disk[key]) or 0 for key in DISK_LIMITS})
+        complaint = disk_complaint(printable(str(disk["name"])), {key: as_whole(disk[key]) or 0 for key in DiskTune.LIMITS})
         if complaint:
             raise ImpossibleError(complaint)
     return wanted

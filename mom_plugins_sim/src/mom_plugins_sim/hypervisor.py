@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from mom_core import DISK_LIMITS, Columns, CpuTune, DiskTune, Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, printable
+from mom_core import Columns, CpuTune, DiskTune, Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, printable
 from mom_guests import TAKEN_KIB, WatchedMemory, why_wake
 from mom_plugins_sim.fields import HostSampler, guest_columns
 from mom_plugins_sim.scene import GuestScene
@@ -206,7 +206,7 @@ class SimHypervisor:
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
         """Keep these limits. Raises `GuestGone`, and `NotSupported` for an unknown disk or limit."""
         with self._of(guest) as there:
-            if disk not in {tune.name for tune in there.disks} or not limits.keys() <= set(DISK_LIMITS):
+            if disk not in {tune.name for tune in there.disks} or not limits.keys() <= set(DiskTune.LIMITS):
                 raise NotSupported(f"there is no disk {disk}, or no such limit")
             there.disks = tuple(replace(tune, current={**tune.current, **limits}) if tune.name == disk else tune for tune in there.disks)
 

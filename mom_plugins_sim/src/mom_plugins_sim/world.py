@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from mom_core import DISK_LIMITS, CpuTune, DiskTune, Guest
+from mom_core import CpuTune, DiskTune, Guest
 from mom_plugins_sim import guest as guest_model
 from mom_plugins_sim.guest import MIB, GuestMemory, new_guest
 from mom_plugins_sim.host import HostMemory, SwapStep
@@ -31,7 +31,7 @@ compressed swap of 6 GiB (benchmarks/squeeze, mix `cold`, with no manager). Some
 measured: there it begins when nothing is available."""
 
 UNLIMITED_CPU = CpuTune(quota_us=-1, period_us=100_000, shares=1024, user_limit_percent=100.0)
-UNLIMITED_DISKS = (DiskTune("vda", "", dict.fromkeys(DISK_LIMITS, 0)),)
+UNLIMITED_DISKS = (DiskTune("vda", "", dict.fromkeys(DiskTune.LIMITS, 0)),)
 
 CLASS = "sla_class"
 """The property of a guest with the service class that its metadata says, as of real ones."""

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from mom_core import DISK_LIMITS, MomError, PermissionDenied, PluginContext, Report, Scope, Value, printable
+from mom_core import DiskTune, MomError, PermissionDenied, PluginContext, Report, Scope, Value, printable
 from mom_plugins_vdsm.rpc_codec import read_call, write_answer, write_fault
 from mom_toolkit import PolicyProblem, PolicyRefused, PolicyTexts
 
@@ -320,4 +320,4 @@ def _with_limits(disk: Mapping[str, Value]) -> dict[str, object]:
 
 def _limits(value: object) -> dict[str, Value]:
     """The limits that are known."""
-    return {key: value[key] for key in DISK_LIMITS if value.get(key) is not None} if isinstance(value, Mapping) else {}
+    return {key: value[key] for key in DiskTune.LIMITS if value.get(key) is not None} if isinstance(value, Mapping) else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mom_core import DISK_LIMITS, DiskTune
+from mom_core import DiskTune
 from mom_plugins_vdsm.statistics import number
 
 
@@ -33,7 +33,7 @@ def disk_tunes(entry: object) -> tuple[DiskTune, ...]:
 def _limits(value: object) -> dict[str, int] | None:
     if not isinstance(value, Mapping):
         return None
-    return {key: limit for key in DISK_LIMITS if (limit := number(value.get(key))) is not None}
+    return {key: limit for key in DiskTune.LIMITS if (limit := number(value.get(key))) is not None}
 
 
 def _objects(value: object) -> Sequence[Mapping[str, object]]:
@@ -48,7 +48,7 @@ def _text(item: Mapping[str, object], key: str) -> str:
 def tunable(disk: DiskTune, limits: Mapping[str, int]) -> dict[str, object]:
     """The entry with which VM.setIoTune gives this disk these limits; the others stay."""
     then = {**disk.current, **limits}
-    told: dict[str, object] = {"ioTune": {key: then[key] for key in DISK_LIMITS if key in then}}
+    told: dict[str, object] = {"ioTune": {key: then[key] for key in DiskTune.LIMITS if key in then}}
     if disk.path:
         told["path"] = disk.path
     if disk.name != disk.path:

@@ -14,7 +14,7 @@ from .capabilities import (
     SwapStore as SwapStore,
 )
 from .cgroup_mounts import Hierarchies as Hierarchies
-from .destination import ANYWHERE as ANYWHERE, Destination as Destination
+from .destination import Destination as Destination
 from .enforcement import Enforcement as Enforcement, SetValue as SetValue
 from .freshness import stale_seconds as stale_seconds
 from .health import (

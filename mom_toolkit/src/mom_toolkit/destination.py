@@ -11,7 +11,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from mom_core import MomError, printable
 
@@ -82,6 +82,9 @@ class Destination:
     :raises DestinationError: when one of them is not allowed, or they do not fit together
     """
 
+    ANYWHERE: ClassVar[Destination]
+    """Wherever the mover likes."""
+
     driver: str
     path: str
     transport: str = ""
@@ -111,7 +114,7 @@ class Destination:
             if not " " <= character <= "~":
                 raise _refused(f"character {column} of the destination is {character!a}, which no URI has")
         if text == _ANYWHERE:
-            return ANYWHERE
+            return cls.ANYWHERE
         uri, space, way = text.partition(" ")
         if not uri or (space and (not way or " " in way)):
             raise _refused("the destination has a space too many", hint=_WAY_EXAMPLE)
@@ -279,5 +282,4 @@ def _refused(message: str, hint: str = _EXAMPLE) -> DestinationError:
     return DestinationError(message, hint=hint)
 
 
-ANYWHERE: Final = Destination(_ANYWHERE, "")
-"""Wherever the mover likes."""
+Destination.ANYWHERE = Destination(_ANYWHERE, "")

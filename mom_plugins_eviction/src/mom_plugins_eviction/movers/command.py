@@ -23,7 +23,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from mom_core import HypervisorError, MomError, NotSupported, PluginContext, PluginSettings, printable, untrusted
 from mom_plugins_eviction.movers.mover_plugin import MoverPlugin
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
-from mom_toolkit import ANYWHERE, Destination, MoveJob, MoverAbilities, MoveReport, ProcessStat
+from mom_toolkit import Destination, MoveJob, MoverAbilities, MoveReport, ProcessStat
 
 KILL_SECONDS: Final = 20.0
 """How long a command that was told to end (SIGTERM) may take before it is killed."""
@@ -100,8 +100,10 @@ class CommandMover:
     def why_not(self, destination: Destination) -> str:
         """By the placeholders: a command that has none for the host chooses it."""
         if self._chooses:
-            return "" if destination == ANYWHERE else f"the command of {self.name} chooses the host: the destination is `anywhere`"
-        if destination == ANYWHERE:
+            return (
+                "" if destination == Destination.ANYWHERE else f"the command of {self.name} chooses the host: the destination is `anywhere`"
+            )
+        if destination == Destination.ANYWHERE:
             return f"the command of {self.name} must be told where to"
         return ""
 

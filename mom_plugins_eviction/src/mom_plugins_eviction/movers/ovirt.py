@@ -15,7 +15,7 @@ from mom_core import ExistingFile, HypervisorError, NotSupported, PluginContext,
 from mom_plugins_eviction.movers.mover_plugin import MoverPlugin
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
 from mom_plugins_eviction.movers.server_api import ServerApi, ServerMover, WebUrl, credentials
-from mom_toolkit import ANYWHERE, Destination, MoveJob, MoverAbilities, MoveReport
+from mom_toolkit import Destination, MoveJob, MoverAbilities, MoveReport
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -38,7 +38,9 @@ class OvirtMover(ServerMover):
     def why_not(self, destination: Destination) -> str:
         """It knows hosts by their names or ids."""
         if self.abilities.chooses:
-            return "" if destination == ANYWHERE else f"the engine chooses the host for {self.name}: the destination is `anywhere`"
+            return (
+                "" if destination == Destination.ANYWHERE else f"the engine chooses the host for {self.name}: the destination is `anywhere`"
+            )
         if destination.driver == "host":
             return ""
         return f"{self.name} moves guests to hosts by their names or ids in the engine, `host://NAME`, not to {destination}"

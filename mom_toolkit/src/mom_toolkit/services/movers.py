@@ -20,7 +20,7 @@ class MoverAbilities:
     """The abilities of a mover.
 
     :param live: whether the guest works on while it is moved; None: that is not known, and not counted on
-    :param chooses: whether it takes `ANYWHERE`, and chooses the host itself
+    :param chooses: whether it takes `Destination.ANYWHERE`, and chooses the host itself
     :param within: between which hosts it moves guests: those whose movers say the same, such as a cluster's name. Empty: all
     """
 
