@@ -81,7 +81,7 @@ from .services.reservations import (
     Room as Room,
 )
 from .services.past_cycles import PastCycle as PastCycle, PastCycles as PastCycles
-from .simulation import SimulationSetup as SimulationSetup, policy_texts as policy_texts, quiet as quiet, run_simulation as run_simulation
+from .simulation import SimulationSetup as SimulationSetup, quiet as quiet, run_simulation as run_simulation
 from .sockets import Address as Address, Listener as Listener, PeerCredentials as PeerCredentials, listen as listen
 
 __version__: str

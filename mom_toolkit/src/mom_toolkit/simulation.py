@@ -57,6 +57,20 @@ class SimulationSetup:
     texts: Mapping[str, str] | None = None
     guests: Mapping[str, Value] | None = None
 
+    @staticmethod
+    def texts_in(paths: Sequence[Path]) -> dict[str, str]:
+        """The policies in these files, and in these folders' files *.policy, by name. Raises `MomError`."""
+        texts: dict[str, str] = {}
+        for path in paths:
+            try:
+                files = sorted(file for file in path.glob("*.policy") if file.name[:1] != ".") if path.is_dir() else [path]
+                texts |= {file.name.removesuffix(".policy"): file.read_text(encoding="utf-8") for file in files}
+            except (OSError, UnicodeDecodeError) as error:
+                raise MomError(f"cannot read {path}: {error}") from error
+            if not files:
+                raise MomError(f"there is no *.policy in {path}")
+        return texts
+
 
 def run_simulation(
     sim: Mapping[str, Value], setup: SimulationSetup, interval: float, lasts: float, record: Path | None = None
@@ -94,7 +108,7 @@ def _configuration(
     controllers = setup.plugins if setup.plugins is not None else {name: {} for name in setup.CONTROLLERS}
     policy: dict[str, object] = {}
     if setup.policies:
-        policy["directory"] = str(_written(policy_texts(setup.policies), folder / "policy.d"))
+        policy["directory"] = str(_written(setup.texts_in(setup.policies), folder / "policy.d"))
     if setup.texts is not None:
         policy = {"directory": str(_written(setup.texts, folder / "policy.d")), "defaults": False}
     plugins: dict[str, object] = {SIMULATOR: sim, **controllers, EVALUATOR: policy}
@@ -118,20 +132,6 @@ def _must_be_empty(folder: Path) -> Path:
     except OSError as error:
         raise MomError(f"cannot record in {folder}: {error.strerror}") from error
     return folder
-
-
-def policy_texts(paths: Sequence[Path]) -> dict[str, str]:
-    """The policies in these files, and in these folders' files *.policy, by name. Raises `MomError`."""
-    texts: dict[str, str] = {}
-    for path in paths:
-        try:
-            files = sorted(file for file in path.glob("*.policy") if file.name[:1] != ".") if path.is_dir() else [path]
-            texts |= {file.name.removesuffix(".policy"): file.read_text(encoding="utf-8") for file in files}
-        except (OSError, UnicodeDecodeError) as error:
-            raise MomError(f"cannot read {path}: {error}") from error
-        if not files:
-            raise MomError(f"there is no *.policy in {path}")
-    return texts
 
 
 def _written(texts: Mapping[str, str], folder: Path) -> Path:

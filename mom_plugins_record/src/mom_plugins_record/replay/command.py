@@ -18,7 +18,7 @@ from mom_plugins_record.recording.times import moment_of, shown
 from mom_plugins_record.replay.comparison import Comparison, DecisionDifference, compare
 from mom_plugins_record.replay.complaints import Complaint, Complaints
 from mom_plugins_record.replay.estimate import Estimate, estimate
-from mom_toolkit import RunSummary, policy_texts
+from mom_toolkit import RunSummary, SimulationSetup
 
 SHOWN: Final = 10
 """Lines of each list: what fits on a screen. `--json` has all."""
@@ -96,7 +96,7 @@ def _occurs(failure: str, result: Comparison) -> bool:
 def _texts(recording: Recording, policies: Sequence[Path], since: float | None) -> dict[str, str]:
     """The policies to evaluate: those in force at that time (None: none of these), with these in place of and beside them."""
     first = None if since is None else next(recording.cycles(since), None)
-    return {**(first.policies if first is not None else {}), **policy_texts(policies)}
+    return {**(first.policies if first is not None else {}), **SimulationSetup.texts_in(policies)}
 
 
 # --- for a person --------------------------------------------------------------------------------------------------------------
