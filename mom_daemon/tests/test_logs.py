@@ -251,7 +251,7 @@ def test_what_a_configuration_says_is_in_force_at_once_and_ends_what_was_changed
         LOG.info("not this")
         log.toggle_debug(Config(log_level="warning"))
         LOG.debug("but this")
-        LOG.setLevel(logging.ERROR)
+        logging.getLogger("mom").setLevel(logging.ERROR)
         log.use(Config(log_level="info", log_format="text"))
         assert LOG.getEffectiveLevel() == logging.INFO
         LOG.info("and this")
