@@ -138,7 +138,7 @@ def test_a_mom_that_is_stopped_is_given_up_soon_and_named_with_what_to_do(runnin
     process.send_signal(signal.SIGSTOP)
     try:
         with ThreadPoolExecutor() as at_once:  # each waits for as long as a verb does
-            told = list(at_once.map(lambda verb: mom.process(*verb), (("policy", "list"), ("reserve", "list"), ("history",))))
+            told = list(at_once.map(lambda verb: mom.process(*verb), (("policy", "list"), ("reserve", "list"), ("policy", "history"))))
     finally:
         process.send_signal(signal.SIGCONT)
     for done in told:

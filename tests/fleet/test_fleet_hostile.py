@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 
 from fleet_world import FleetWorld
 
@@ -66,6 +67,7 @@ def test_a_hostile_server_directs_no_host_and_no_coordinator(fleet: FleetWorld) 
     assert "no trusted one" in fleet.refused("drain", "h1"), "what an operator would build on that is nothing"
     assert sorted(fleet.where("h1")) == before
     assert " is to leave " not in fleet.log("c1")
+    fleet.kill("c1", signal.SIGTERM)  # another test's begins at once
 
 
 def test_a_key_of_an_operator_that_was_revoked_directs_no_host_also_not_by_what_it_has_signed_before(fleet: FleetWorld) -> None:
