@@ -342,7 +342,7 @@ def test_decisions_that_take_a_suggestion_up_say_why_it_was_made() -> None:
         (Scope.GUEST, "why"): FieldSpec("why", Unit.TEXT, Scope.GUEST, "why it does"),
     }, {"size": ControlSpec("size", Unit.KIB, Scope.GUEST, "its size", "wanted")})  # fmt: skip
     text = '(with Guests g (g.Control "size" (if (> g.wanted 10) (min g.wanted 20) 5)))'
-    guests = {"a": {"wanted": 30, "why": "sweep"}, "b": {"wanted": 1}}
+    guests: dict[str, dict[str, Value]] = {"a": {"wanted": 30, "why": "sweep"}, "b": {"wanted": 1}}
     decisions = Policy.compile({"x": text}, declared).evaluate(snapshot(guests=guests)).decisions
     assert (decisions[0].value, decisions[0].reason.split(": ")[0]) == (20, "sweep")
     assert decisions[1].reason.startswith("(g.Control")
