@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from mom_core import Entity, Scope
+from mom_core import Clock, Entity, Scope
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 from mom_plugins_libvirt.domains import SamplingSettings
@@ -438,7 +438,7 @@ def hypervisor_on(
     connection = Connection(ConnectionSettings(uri, readonly, call_timeout=LONG_SECONDS), log, libvirtd)
     sampling = SamplingSettings(stale_after or None, folder / "pids", folder / "proc", folder / "sys/fs/cgroup")
     try:
-        yield LibvirtHypervisor(connection, sampling, log, clock.wall, clock)
+        yield LibvirtHypervisor(connection, sampling, log, Clock(clock, clock.wall))
     finally:
         connection.close()
 

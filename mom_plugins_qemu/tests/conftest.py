@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does n
 
 from fake_monitors import FakeHost, HandClock  # only found from here on
 
+from mom_core import Clock
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.sampler import QemuHypervisorSettings
 
@@ -34,4 +35,4 @@ def host() -> Iterator[FakeHost]:
 @pytest.fixture
 def hypervisor(host: FakeHost, clock: HandClock) -> QemuHypervisor:
     settings = QemuHypervisorSettings(Path("/"), [f"{host.folder}/*.qmp"])
-    return QemuHypervisor(settings, logging.getLogger("mom.plugin.qemu"), clock.wall)
+    return QemuHypervisor(settings, logging.getLogger("mom.plugin.qemu"), Clock(wall=clock.wall))

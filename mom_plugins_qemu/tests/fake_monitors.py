@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mom_core import Clock
+
 MIB = 1024
 GREETING = b'{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian"}, "capabilities": ["oob"]}}\r\n'
 BALLOON = "/machine/peripheral-anon/device[1]"
@@ -28,6 +30,10 @@ class HandClock:
 
     def wall(self) -> float:
         return self.now + 900
+
+    @property
+    def of_mom(self) -> Clock:
+        return Clock(self, self.wall)
 
 
 @dataclass

@@ -61,7 +61,7 @@ def test_guests_are_listed_with_what_they_say(host: FakeHost, hypervisor: QemuHy
 
 def test_what_a_balloon_does_by_itself_is_asked_once_for_each_start(host: FakeHost, clock: HandClock) -> None:
     settings = QemuHypervisorSettings(Path("/"), [f"{host.folder}/*.qmp"])
-    hypervisor = QemuHypervisor(settings, logging.getLogger("test"), clock.wall, clock)
+    hypervisor = QemuHypervisor(settings, logging.getLogger("test"), clock.of_mom)
     both = {"free-page-reporting": True, "deflate-on-oom": True}
     on, off, old = host.add("on", switches=both), host.add("off"), host.add("old", switches={"deflate-on-oom": False})
     host.add("bare", balloon=False)
@@ -401,10 +401,9 @@ def test_lies_are_not_believed(host: FakeHost, hypervisor: QemuHypervisor) -> No
 
 
 def test_a_folder_or_socket_that_may_not_be_read_is_not_the_same_as_no_guests(
-    host: FakeHost, clock: HandClock, monkeypatch: pytest.MonkeyPatch
+    hypervisor: QemuHypervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
-    hypervisor = QemuHypervisor(QemuHypervisorSettings(Path("/"), [f"{host.folder}/*.qmp"]), logging.getLogger("test"), clock.wall)
     with pytest.raises(PermissionDenied):
         hypervisor.guests()
 
@@ -417,10 +416,10 @@ def test_a_file_that_is_no_socket_is_no_guest(host: FakeHost, hypervisor: QemuHy
     assert list(listed(hypervisor)) == ["web"]
 
 
-def test_readonly_changes_nothing(host: FakeHost, clock: HandClock) -> None:
+def test_readonly_changes_nothing(host: FakeHost) -> None:
     guest = host.add("web")
     settings = QemuHypervisorSettings(Path("/"), [f"{host.folder}/*.qmp"], readonly=True)
-    hypervisor = QemuHypervisor(settings, logging.getLogger("test"), clock.wall)
+    hypervisor = QemuHypervisor(settings, logging.getLogger("test"))
     web = listed(hypervisor)["web"]
     assert web.blocked == {"*": "mom was told to change nothing here (readonly)"}
     with pytest.raises(PermissionDenied):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -13,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, PermissionDenied, Value, printable
+from mom_core import Clock, Entity, GuestBusy, GuestGone, HypervisorError, PermissionDenied, Value, printable
 from mom_guests import AUTODEFLATE, PERIOD, REPORTING, HostSide, SeenGuests, possible_maximum
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.connection import Connection, GuestRecord
@@ -57,21 +56,15 @@ class Domains(SeenGuests[KnownDomain]):
     A guest that does not answer is not asked again while the question to it is still open.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        settings: SamplingSettings,
-        log: logging.Logger,
-        wall: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, connection: Connection, settings: SamplingSettings, log: logging.Logger, clock: Clock | None = None) -> None:
+        clock = clock or Clock()
         self._connection = connection
         self._log = log
-        self._wall = wall
+        self._wall = clock.wall
         self._local = is_local(connection.settings.uri)
         pid = partial(pid_of, settings.pid_folder, settings.proc)
-        host_side = HostSide(pid, settings.proc, settings.cgroups, monotonic) if self._local else None
-        super().__init__(settings.stale_after, monotonic, host_side, settings.proc if self._local else None)
+        host_side = HostSide(pid, settings.proc, settings.cgroups, clock.monotonic) if self._local else None
+        super().__init__(settings.stale_after, clock.monotonic, host_side, settings.proc if self._local else None)
         self._opened = 0
         self._events = EventBook(self._resizes, lambda what: self.tell(what))  # noqa: PLW0108  # it is set later
         connection.on_event = self._events.heard

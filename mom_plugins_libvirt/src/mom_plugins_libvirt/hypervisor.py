@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
-from mom_core import Entity, NotSupported
+from mom_core import Clock, Entity, NotSupported
 from mom_guests import Record
 from mom_plugins_libvirt.agents import AgentCommands
 from mom_plugins_libvirt.connection import Connection
@@ -24,15 +23,8 @@ class LibvirtHypervisor(TunableGuests, MovableGuests):
     on or migrates, that another process resizes, or that has a device more or less.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        settings: SamplingSettings,
-        log: logging.Logger,
-        wall: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(connection, settings, log, wall, monotonic)
+    def __init__(self, connection: Connection, settings: SamplingSettings, log: logging.Logger, clock: Clock | None = None) -> None:
+        super().__init__(connection, settings, log, clock)
         self._agents = AgentCommands(connection, log)
         self._jobs = LongJobs(connection, log)
 

@@ -70,6 +70,7 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
     def mom_setup(self) -> None:
         """Start libvirt's event loop. The first call that needs a connection opens it: libvirtd may be down when mom starts."""
         # Loaded here, as commands that only list plugins must not wait for libvirt.
+        from mom_core import Clock
         from mom_plugins_libvirt.connection import Connection
         from mom_plugins_libvirt.domains import SamplingSettings
         from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
@@ -78,7 +79,7 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
         pids = root / self._settings.pid_directory.lstrip("/")
         sampling = SamplingSettings(self._settings.stale_after, pids, root / "proc", root / "sys/fs/cgroup")
         connection = Connection(self._connection_settings(self._settings.readonly), self._context.log)
-        hypervisor = LibvirtHypervisor(connection, sampling, self._context.log, monotonic=self._context.monotonic)
+        hypervisor = LibvirtHypervisor(connection, sampling, self._context.log, Clock(self._context.monotonic))
         hypervisor.tell = self._context.wake
         connection.start()
         self._hypervisor = hypervisor

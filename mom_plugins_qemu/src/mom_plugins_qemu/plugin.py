@@ -70,6 +70,7 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
     def mom_setup(self) -> None:
         """Make ready. Nothing is visited yet: guests may be started later."""
         # Loaded here, as commands that only list plugins are to be fast.
+        from mom_core import Clock
         from mom_plugins_qemu.events import EventMonitors
         from mom_plugins_qemu.hypervisor import QemuHypervisor
         from mom_plugins_qemu.sampler import QemuHypervisorSettings
@@ -86,7 +87,7 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
             settings.guest_files,
             self._observes,
         )
-        self._hypervisor = hypervisor = QemuHypervisor(sampling, context.log, monotonic=context.monotonic)
+        self._hypervisor = hypervisor = QemuHypervisor(sampling, context.log, Clock(context.monotonic))
         if settings.event_sockets:
             hypervisor.tell = context.wake
             log = context.log.getChild("events")

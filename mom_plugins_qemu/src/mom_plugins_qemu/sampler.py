@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 import uuid as uuids
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, printable
+from mom_core import Clock, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, printable
 from mom_guests import HostSide, Record, SeenGuests, times_of
 from mom_plugins_qemu.command_line import identity_of
 from mom_plugins_qemu.description import DESCRIBING, Description, described, looked
@@ -59,19 +58,14 @@ class Sampler(SeenGuests[MonitoredGuest]):
     Safe to be used from several threads; one of them at a time visits monitors. A sample's visits take a second at most, whatever hangs.
     """
 
-    def __init__(
-        self,
-        settings: QemuHypervisorSettings,
-        log: logging.Logger,
-        wall: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, settings: QemuHypervisorSettings, log: logging.Logger, clock: Clock | None = None) -> None:
+        clock = clock or Clock()
         self._proc = settings.root / "proc"
-        host_side = HostSide(self._process_of, self._proc, settings.root / "sys/fs/cgroup", monotonic)
-        super().__init__(settings.stale_after, monotonic, host_side, self._proc)
+        host_side = HostSide(self._process_of, self._proc, settings.root / "sys/fs/cgroup", clock.monotonic)
+        super().__init__(settings.stale_after, clock.monotonic, host_side, self._proc)
         self._settings = settings
         self._log = log
-        self._wall = wall
+        self._wall = clock.wall
         self._visiting = threading.Lock()
         self._guests: dict[str, MonitoredGuest] = {}
         self._ask_again_at = 0.0
