@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
+import nats.errors
 import pytest
 
 from mom_plugins_fleet.link import FIRST_ATTEMPTS, LinkError, Store
@@ -49,6 +51,16 @@ def test_a_question_that_nobody_answers_is_asked_again() -> None:
     assert servers.asked == FIRST_ATTEMPTS + 1
     with pytest.raises(LinkError, match="cannot read mom-roster h1: the servers did not answer in time"):
         looked(Servers({"h1": STANDS}, FIRST_ATTEMPTS + 1))
+
+
+def test_a_connection_that_was_lost_is_said_since_when_and_not_what_the_library_makes_of_it() -> None:
+    async def unsent(*_: object, **__: object) -> NoReturn:
+        raise nats.errors.OutboundBufferLimitError
+
+    store = Store(cast(Any, SimpleNamespace(jetstream=lambda timeout: None, request=unsent, is_connected=False)))
+    store.lost_at = time.mktime((2026, 3, 1, 14, 2, 3, 0, 0, -1))
+    with pytest.raises(LinkError, match="cannot read mom-roster h1: NATS is not reachable since 2026-03-01 14:02:03"):
+        asyncio.run(store.read("mom-roster", "h1"))
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,24 @@ def test_what_was_given_back_on_all_hosts_is_summed_up_and_what_it_cost_is_said(
     assert "2 killed, promises broken for 1 min 30 s" in said
 
 
+@pytest.mark.parametrize(
+    ("state", "guests", "said"),
+    [
+        ("high", (HostedGuest(id="1", name="a"),), "draining, plenty of memory"),
+        ("hard", (), "empty, short of memory (hard)"),
+        ("", (), "empty"),
+    ],
+)
+def test_how_a_host_is_off_is_said_in_words(
+    state: str, guests: tuple[HostedGuest, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    view = FleetView()
+    view.members.records["h1"] = (1, Member(group="g1", draining=True, cordoned=True))
+    view.states.records["h1"] = (1, HostState(mode="enforce", memory_state=state, guests=guests))
+    print_hosts([host_row(view, "h1", {})])
+    assert capsys.readouterr().out.splitlines()[1].endswith(f"  {said}")
+
+
 def test_what_a_host_tells_of_itself_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     nasty = "\x1b]0;title\x07\n\x9b2J"
     view = FleetView()

@@ -142,6 +142,8 @@ class Store:
         self.client = client
         self.said: tuple[float, str] = (float("-inf"), "")
         """When the servers have complained last, and about what, such as a lack of permissions: they answer nothing to that request."""
+        self.lost_at = 0.0
+        """When the connection was lost last, in seconds since the epoch."""
         self._jetstream = client.jetstream(timeout=ANSWER_SECONDS)
 
     @property
@@ -266,7 +268,9 @@ class Store:
             at, why = self.said
             if isinstance(error, TimeoutError) and at < began:
                 raise UnansweredError(f"cannot {what}: the servers did not answer in time") from None
-            if not isinstance(error, TimeoutError):
+            if self.lost_at and not self.connected:
+                why = f"NATS is not reachable since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.lost_at))}"
+            elif not isinstance(error, TimeoutError):
                 why = str(error) or type(error).__name__
             elif "permissions violation" in why.lower():
                 raise LinkError(f"cannot {what}: the fleet's servers do not let this key do that", hint=_REFUSED) from None
@@ -301,6 +305,7 @@ async def linked(
             cannot(f"the fleet's servers cannot be reached: {why}")
 
     async def lost() -> None:
+        store.lost_at = time.time()
         if wanted:
             log.warning("the connection to the fleet's servers is lost; going on alone")
 

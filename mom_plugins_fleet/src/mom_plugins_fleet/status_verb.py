@@ -126,8 +126,11 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     def size(name: str) -> str:
         return "?" if row[name] is None else format_kib(row[name])
 
-    notes = ["draining" if row["draining"] else "cordoned" if row["cordoned"] else "", "balance" if row["balance"] else ""]
-    notes += [row["memory_state"] or "", "" if row["mode"] in (None, "enforce") else row["mode"]]
+    draining = "empty" if row["guests"] == 0 else "draining"
+    notes = [draining if row["draining"] else "cordoned" if row["cordoned"] else "", "balance" if row["balance"] else ""]
+    state = row["memory_state"]
+    notes += ["plenty of memory" if state == "high" else f"short of memory ({state})" if state else ""]
+    notes += ["" if row["mode"] in (None, "enforce") else row["mode"]]
     notes += [f"{row['problems']} problems" if row["problems"] else "", f"{row['killed_today']} killed" if row["killed_today"] else ""]
     notes += [f"guests waited {lasting(row['waited_today_s'])}" if row["waited_today_s"] else ""]
     notes += [f"promises broken for {lasting(row['promise_broken_today_s'])}" if row["promise_broken_today_s"] else ""]
