@@ -819,10 +819,19 @@ def test_columns_and_the_order_of_guests_are_kept_over_a_reload_and_the_place_ov
     wait_for(lambda: box.evaluate("box => box.scrollTop") == 640)
 
 
-def test_decisions_are_looked_for_by_whom_what_and_why(shared: Start, visit: Visit) -> None:
+def test_decisions_are_looked_for_and_those_that_say_the_same_again_are_one_until_they_are_unfolded(shared: Start, visit: Visit) -> None:
     page = visit(shared(), "decisions")
     rows = page.get_by_role("region", name="Decisions").locator("tbody tr")
     expect(rows.filter(has_text="balloon_target").first).to_be_visible()
+    again = rows.get_by_role("button", name=re.compile("[0-9]+ times")).first
+    again.press("Enter")
+    expect(again).to_have_attribute("aria-expanded", "true")
+    expect(again).to_be_focused()
+    folded = rows.filter(has=page.get_by_text("▾")).first
+    expect(folded).to_have_text(re.compile(r"\d\d:\d\d:\d\d . \d\d:\d\d:\d\d"))
+    shot(page, "decisions-folded")
+    folded.locator("td").last.click()
+    expect(again).to_have_attribute("aria-expanded", "false")
     page.get_by_label("Filter decisions").fill("db-01")
     expect(rows.first).to_contain_text("db-01")
     expect(rows.filter(has_not_text="db-01")).to_have_count(0)

@@ -1,7 +1,7 @@
 // Mistakes that types do not show. What the page runs in is named here: everything else that is not declared is a mistake.
 
 const BROWSER = ["AbortController", "AbortSignal", "CSS", "Element", "HTMLElement", "Node", "ResizeObserver", "TextDecoderStream", "addEventListener",
-  "clearTimeout", "confirm", "console", "document", "fetch", "getComputedStyle", "history", "innerWidth", "localStorage", "location", "matchMedia", "performance",
+  "clearTimeout", "confirm", "console", "document", "fetch", "getComputedStyle", "getSelection", "history", "innerWidth", "localStorage", "location", "matchMedia", "performance",
   "requestAnimationFrame", "sessionStorage", "setInterval", "setTimeout", "window"];
 
 export default [{

@@ -1,7 +1,7 @@
 // What was decided and what came of it, as it happens; all of it, or what is looked for.
 
-import { h, renew, scrolled, write } from "./elements.js";
-import { TONE, happeningHeads, recent } from "./happenings.js";
+import { h, scrolled, write } from "./elements.js";
+import { Happenings, TONE, happeningHeads } from "./happenings.js";
 
 /** @import { Done, Mom, Note } from "./known.js" */
 
@@ -28,14 +28,14 @@ export class DecisionsView {
     this.outcomes = h("select", { "aria-label": "Outcome", onchange: () => { looked.outcome = this.outcomes.value; this.update(); } },
       h("option", { value: "" }, "whatever came of it"), Object.keys(TONE).map((one) => h("option", { value: one }, one)));
     this.outcomes.value = looked.outcome;
-    this.body = h("tbody");
+    this.list = new Happenings(mom, MOST, wanted);
     this.more = h("p", { class: "faint" });
     this.element = h("div", null, h("h2", null, "Decisions and what came of them"), h("div", { class: "bar" }, this.search, this.outcomes),
-      scrolled("Decisions", happeningHeads(), this.body), this.more);
+      scrolled("Decisions", happeningHeads(), this.list.body), this.more);
   }
 
   update() {
-    renew(this.body, recent(this.mom, MOST, wanted));
+    this.list.update();
     write(this.more, this.mom.leftOut ? `${this.mom.leftOut} more in busy cycles: mom tells of 100 in each.` : "");
   }
 }

@@ -83,7 +83,8 @@ export function renew(parent, ...children) {
     const before = key === null ? (at && keyOf(at) === null ? at : null) : keyed.get(key) ?? null;
     if (key !== null) keyed.delete(key);
     if (before && before.nodeName === node.nodeName) {
-      if (before !== at) parent.insertBefore(before, at);
+      if (before !== at && isHeld(before)) moveBehind(parent, at, before);
+      else if (before !== at) parent.insertBefore(before, at);
       become(before, node);
       at = before.nextSibling;
     } else parent.insertBefore(node, at);
@@ -91,6 +92,19 @@ export function renew(parent, ...children) {
   while (at) {
     const next = at.nextSibling;
     at.remove();
+    at = next;
+  }
+}
+
+/** Whether it has the focus or marked text, which it would lose if it were moved. @param {Node} node */
+const isHeld = (node) => node.contains(document.activeElement) || getSelection()?.containsNode(node, true);
+
+/** Move those that stand before a child behind it. @param {Element} parent @param {ChildNode | null} at the first of them @param {Node} before the child */
+function moveBehind(parent, at, before) {
+  const behind = before.nextSibling;
+  while (at && at !== before) {
+    const next = at.nextSibling;
+    parent.insertBefore(at, behind);
     at = next;
   }
 }

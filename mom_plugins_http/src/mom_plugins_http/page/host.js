@@ -3,7 +3,7 @@
 import { Chart } from "./charts.js";
 import { h, renew, scrolled, tile } from "./elements.js";
 import { coded, inNaturalOrder, isNumber, kib, percent, span, sum } from "./figures.js";
-import { conditionItems, happeningHeads, problemItems, recent } from "./happenings.js";
+import { Happenings, conditionItems, happeningHeads, problemItems } from "./happenings.js";
 import { PastDays } from "./recorded.js";
 
 /** @import { Guest, Mom, Sample } from "./known.js" */
@@ -34,10 +34,10 @@ export class HostView {
     this.wrong = h("div");
     this.suffering = h("ul", { class: "plain" });
     this.problems = h("ul", { class: "plain" });
-    this.recent = h("tbody");
+    this.recent = new Happenings(mom, 10);
     const now = h("section", { class: "now", "aria-label": "Now" }, h("h3", null, "What is wrong with the host"), this.wrong,
       h("h3", null, "Guests that suffer"), this.suffering, h("h3", null, "Problems"), this.problems);
-    const past = h("div", null, this.past.element, this.chart.element, h("h3", null, "Done lately"), scrolled("Done lately", happeningHeads(), this.recent));
+    const past = h("div", null, this.past.element, this.chart.element, h("h3", null, "Done lately"), scrolled("Done lately", happeningHeads(), this.recent.body));
     this.element = h("div", null, h("h2", { class: "unseen" }, "Host"), this.tiles, h("div", { class: "first" }, past, now));
   }
 
@@ -48,7 +48,7 @@ export class HostView {
     renew(this.wrong, conditionItems(mom.report));
     renew(this.suffering, sufferers(mom));
     renew(this.problems, problemItems(mom.problems));
-    renew(this.recent, recent(mom, 10));
+    this.recent.update();
     this.past.update(); // which may take its time
   }
 
