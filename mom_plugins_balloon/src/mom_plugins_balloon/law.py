@@ -30,48 +30,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import Final, NamedTuple
 
 from mom_plugins_balloon.limits import KnownMemory, ShrinkLimits, gate
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, SLOW_BALLOON_KIB_PER_SECOND, UNKNOWN_REACTION_SECONDS, LawParameters
+from mom_plugins_balloon.reasons import ReasonCode
 from mom_toolkit import MAJOR_FAULTS, SWAP_IN_KIB
 
 BYTES: Final = 1024
 """In a KiB: settings are in bytes."""
-
-
-class ReasonCode(StrEnum):
-    """Why a guest gets a size, or keeps the one that it has. `reasons` has the sentence of each."""
-
-    # It keeps its size.
-    HOST_UNKNOWN = "host-unknown"
-    UNKNOWN = "unknown"
-    SILENT = "silent"
-    STALE = "stale"
-    IN_TRANSITION = "in-transition"
-    UNSETTLED = "unsettled"
-    ENOUGH = "enough"
-    PLENTY = "plenty"
-    NOTHING_TO_GIVE = "nothing-to-give"
-    OTHERS_GIVE = "others-give"
-    # It grows, or should.
-    HEADROOM_GROWING = "headroom-growing"
-    HEADROOM_BACK = "headroom-back"
-    PROMISED = "promised"
-    FORECAST = "forecast"
-    RUNS_OUT = "runs-out"
-    SWAPS = "swaps"
-    WAITS_FOR_DISK = "waits-for-disk"
-    STALL_FLOOR = "stall-floor"
-    FILLS = "fills"
-    GIVEN_BACK = "given-back"
-    # It gives.
-    SWEEP = "sweep"
-    TRIM_EMPTY = "trim-empty"
-    TRIM_CACHE = "trim-cache"
-    TRIM_MARGIN = "trim-margin"
-    TRIM_BURST = "trim-burst"
 
 
 class LawHost(NamedTuple):

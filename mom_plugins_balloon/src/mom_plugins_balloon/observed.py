@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from mom_core import Snapshot
-from mom_plugins_balloon.law import LawGuest, LawHost, ReasonCode, SizeSuggestion, decide
+from mom_plugins_balloon.law import LawGuest, LawHost, SizeSuggestion, decide
 from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
+from mom_plugins_balloon.reasons import ReasonCode
 from mom_plugins_balloon.states import HostWanted, StateGoal
 
 _FIELDS: Final = (

@@ -1,68 +1,93 @@
-"""One sentence for each code of the law: why a guest gets a size, or keeps the one that it has. From the fields of a report alone."""
+"""The reasons of the law, each with its sentence: why a guest gets a size, or keeps the one that it has. From the fields of a report alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from enum import StrEnum
+from typing import Self
 
 from mom_core import Guest, Host, format_kib
 from mom_plugins_balloon.guarantees import guaranteed_kib
-from mom_plugins_balloon.law import ReasonCode
 from mom_plugins_balloon.names import GAIN, SUGGESTED
 
-SENTENCES: Final[Mapping[str, str]] = {
-    ReasonCode.HOST_UNKNOWN: "what the host has available, or is to have, is unknown, so no guest's size is changed",
-    ReasonCode.UNKNOWN: "its size, its maximum or the age of its statistics is unknown, so it keeps its size",
-    ReasonCode.SILENT: "it does not tell what is usable in it, so it keeps its size",
-    ReasonCode.STALE: "its statistics are {0.statistics_age} old, too old to act upon: it keeps its size",
-    ReasonCode.IN_TRANSITION: "it was asked for {0[balloon_target]} {0.target_age} ago, and is still on its way there: mom waits for it",
-    ReasonCode.UNSETTLED: "its size was changed {0.target_age} ago, and its statistics are from before that: mom waits for newer ones",
-    ReasonCode.ENOUGH: (
-        "{0.has}, and is to have {0.high}: nothing has to be taken, and memory that was taken goes back only when it has clearly more"
-    ),
-    ReasonCode.PLENTY: "{0.has}, more than the {0.high} that it is to have: nothing has to be taken",
-    ReasonCode.NOTHING_TO_GIVE: "{0.short}, but this guest has nothing now that could be taken for it",
-    ReasonCode.OTHERS_GIVE: "{0.short}, but others give before this guest does",
-    ReasonCode.HEADROOM_GROWING: (
-        "it uses more than a moment ago, and headroom costs the host nothing until it is used: it gets its headroom back"
-    ),
-    ReasonCode.HEADROOM_BACK: (
-        "it has less than its headroom, as after a sweep, and headroom costs the host nothing until it is used: it gets it back"
-    ),
-    ReasonCode.PROMISED: "it has less than the {0.guarantee} that it is promised{0.grows}",
-    ReasonCode.FORECAST: "it is expected to run out of memory soon{0.grows}",
-    ReasonCode.RUNS_OUT: "it runs out of memory, as only {0[mem_usable]} are usable in it{0.grows}",
-    ReasonCode.SWAPS: "it reads {0[swap_in]}/s back from its swap: {0.eases}",
-    ReasonCode.WAITS_FOR_DISK: "it waits for its disk, with {0.major_faults} page faults a second: {0.eases}",
-    ReasonCode.STALL_FLOOR: "only {0[mem_usable]} are usable in it, with which it was seen to wait for its disk: {0.eases}",
-    ReasonCode.FILLS: "it has less than the headroom for a burst like its largest, and fills what it gets with page cache: {0.fills}",
-    ReasonCode.GIVEN_BACK: (
-        "{0.has}, clearly more than the {0.high} that it is to have: this one gets back what was taken from it, a little at a time"
-    ),
-    ReasonCode.SWEEP: (
+
+class ReasonCode(StrEnum):
+    """Why a guest gets a size, or keeps the one that it has: the code, and its sentence.
+
+    In a sentence, `{0[FIELD]}` is a field of the guest in KiB, `{0.NAME}` a figure or a part of the sentence that `ReasonFigures` has.
+    """
+
+    sentence: str
+
+    def __new__(cls, code: str, sentence: str) -> Self:
+        """A member of this code."""
+        one = str.__new__(cls, code)
+        one._value_, one.sentence = code, sentence
+        return one
+
+    # It keeps its size.
+    HOST_UNKNOWN = "host-unknown", "what the host has available, or is to have, is unknown, so no guest's size is changed"
+    UNKNOWN = "unknown", "its size, its maximum or the age of its statistics is unknown, so it keeps its size"
+    SILENT = "silent", "it does not tell what is usable in it, so it keeps its size"
+    STALE = "stale", "its statistics are {0.statistics_age} old, too old to act upon: it keeps its size"
+    IN_TRANSITION = (
+        "in-transition",
+        "it was asked for {0[balloon_target]} {0.target_age} ago, and is still on its way there: mom waits for it",
+    )
+    UNSETTLED = "unsettled", "its size was changed {0.target_age} ago, and its statistics are from before that: mom waits for newer ones"
+    ENOUGH = (
+        "enough",
+        "{0.has}, and is to have {0.high}: nothing has to be taken, and memory that was taken goes back only when it has clearly more",
+    )
+    PLENTY = "plenty", "{0.has}, more than the {0.high} that it is to have: nothing has to be taken"
+    NOTHING_TO_GIVE = "nothing-to-give", "{0.short}, but this guest has nothing now that could be taken for it"
+    OTHERS_GIVE = "others-give", "{0.short}, but others give before this guest does"
+    # It grows, or should.
+    HEADROOM_GROWING = (
+        "headroom-growing",
+        "it uses more than a moment ago, and headroom costs the host nothing until it is used: it gets its headroom back",
+    )
+    HEADROOM_BACK = (
+        "headroom-back",
+        "it has less than its headroom, as after a sweep, and headroom costs the host nothing until it is used: it gets it back",
+    )
+    PROMISED = "promised", "it has less than the {0.guarantee} that it is promised{0.grows}"
+    FORECAST = "forecast", "it is expected to run out of memory soon{0.grows}"
+    RUNS_OUT = "runs-out", "it runs out of memory, as only {0[mem_usable]} are usable in it{0.grows}"
+    SWAPS = "swaps", "it reads {0[swap_in]}/s back from its swap: {0.eases}"
+    WAITS_FOR_DISK = "waits-for-disk", "it waits for its disk, with {0.major_faults} page faults a second: {0.eases}"
+    STALL_FLOOR = "stall-floor", "only {0[mem_usable]} are usable in it, with which it was seen to wait for its disk: {0.eases}"
+    FILLS = "fills", "it has less than the headroom for a burst like its largest, and fills what it gets with page cache: {0.fills}"
+    GIVEN_BACK = (
+        "given-back",
+        "{0.has}, clearly more than the {0.high} that it is to have: this one gets back what was taken from it, a little at a time",
+    )
+    # It gives.
+    SWEEP = (
+        "sweep",
         "{0.short}; the guest holds {0.swept} that it had used and freed, so it is swept: that is taken, and it gets its headroom "
-        "back in a moment"
-    ),
-    ReasonCode.TRIM_EMPTY: "{0.short}; guests give memory that holds nothing, and this one gives {0.gives} of that now",
-    ReasonCode.TRIM_CACHE: (
-        "{0.short}; guests give page cache, too, beyond what they were seen to need of it, and this one gives {0.gives} of that now"
-    ),
-    ReasonCode.TRIM_MARGIN: (
+        "back in a moment",
+    )
+    TRIM_EMPTY = "trim-empty", "{0.short}; guests give memory that holds nothing, and this one gives {0.gives} of that now"
+    TRIM_CACHE = (
+        "trim-cache",
+        "{0.short}; guests give page cache, too, beyond what they were seen to need of it, and this one gives {0.gives} of that now",
+    )
+    TRIM_MARGIN = (
+        "trim-margin",
         "{0.short}; guests give of their margins, too, as far as no guest is known to want them soon, and this one gives {0.gives} of "
-        "that now"
-    ),
-    ReasonCode.TRIM_BURST: (
+        "that now",
+    )
+    TRIM_BURST = (
+        "trim-burst",
         "{0.short}; guests give of their headroom for bursts, too, and page cache that they will miss, and this one gives {0.gives} of "
-        "that now"
-    ),
-}
-"""`{0[FIELD]}` is a field of the guest in KiB, `{0.NAME}` a figure or a part of the sentence that `ReasonFigures` has."""
+        "that now",
+    )
 
 
 def sentence(code: str, guest: Guest, host: Host) -> str:
     """Why the law suggests what it does of this guest; empty for a code that this mom does not know, as of a newer recording."""
-    template = SENTENCES.get(code)
-    return "" if template is None else template.format(ReasonFigures(guest, host))
+    known = next((one for one in ReasonCode if one == code), None)
+    return "" if known is None else known.sentence.format(ReasonFigures(guest, host))
 
 
 class ReasonFigures:

@@ -11,10 +11,10 @@ from pydantic import Field, TypeAdapter
 
 from mom_core import BalloonControl, Decision, Entity, Guest, NoChangeNeeded, PluginContext, Refused, Source, StateError, Value, as_whole
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuest, BalloonedGuests, SizeRequest
-from mom_plugins_balloon.law import ReasonCode
 from mom_plugins_balloon.learned_needs import learn_from_sweep
 from mom_plugins_balloon.names import GAIN, REASON, SUGGESTED
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
+from mom_plugins_balloon.reasons import ReasonCode
 from mom_plugins_balloon.sweeps import FRESH_SECONDS, REST_SECONDS, QemuProcess, Sweep, SweepEnd, Sweeper, SweepOutcome, SweepPlan
 from mom_toolkit import stale_seconds
 
