@@ -199,11 +199,11 @@ def test_a_list_that_does_not_come_is_an_error_and_the_next_one_is_good(
 ) -> None:
     vdsm.add(A)
     vdsm.fault("Host.getAllVmStats", **fault)
-    patient = hypervisor._settings
-    monkeypatch.setattr(hypervisor, "_settings", replace(patient, answer_timeout=2.0))
+    patient = hypervisor.settings
+    monkeypatch.setattr(hypervisor, "settings", replace(patient, answer_timeout=2.0))
     with pytest.raises(HypervisorError) as caught:
         hypervisor.guests()
-    monkeypatch.setattr(hypervisor, "_settings", patient)
+    monkeypatch.setattr(hypervisor, "settings", patient)
     assert not isinstance(caught.value, GuestBusy | GuestGone)
 
     def answers() -> bool:
@@ -220,7 +220,7 @@ def test_a_guest_about_which_vdsm_does_not_answer_is_left_alone_until_it_does(
 ) -> None:
     vdsm.add(A, {**A, "id": "b", "name": "two"})
     hypervisor.guests()
-    monkeypatch.setattr(hypervisor, "_settings", replace(hypervisor._settings, call_timeout=2.0))
+    monkeypatch.setattr(hypervisor, "settings", replace(hypervisor.settings, call_timeout=2.0))
     vdsm.fault("VM.setBalloonTarget", held=True)
     errors: list[HypervisorError] = []
 

@@ -1,4 +1,4 @@
-"""The reasons of the law, each with its sentence: why a guest gets a size, or keeps the one that it has. From the fields of a report alone."""
+"""The reasons of the law, each with its sentence: why a guest gets a size, or keeps its own. From the fields of a report alone."""
 
 from __future__ import annotations
 

@@ -75,14 +75,6 @@ class VdsmConnectionSettings:
         return f"vdsm at {self.address}"
 
 
-class _Ended(Exception):  # an end is no error when mom itself wants it
-    """The connection is over; `error` is what its callers are told."""
-
-    def __init__(self, error: HypervisorError) -> None:
-        super().__init__(error.message)
-        self.error = error
-
-
 @dataclass(slots=True)
 class _Session:
     """One open socket, and the requests without an answer that went over it, by id."""
@@ -257,8 +249,8 @@ class VdsmConnection:
         try:
             session = await self._connected()
             await self._exchange(session)
-        except _Ended as ended:
-            self._ended(ended.error, session)
+        except HypervisorError as ended:
+            self._ended(ended, session)
         except asyncio.CancelledError:
             if session is not None:
                 await self._say_farewell(session)
@@ -286,18 +278,15 @@ class VdsmConnection:
     # --- opening -----------------------------------------------------------------------------------------------------------------
 
     async def _connected(self) -> _Session:
-        """A new session, which vdsm has not answered yet. Raises `_Ended`."""
+        """A new session, which vdsm has not answered yet. Raises `HypervisorError`."""
         settings, tls = self.settings, self.settings.tls
-        try:
-            context = None if tls is None else client_context(tls)
-        except HypervisorError as error:
-            raise _Ended(error) from error
+        context = None if tls is None else client_context(tls)
         try:
             sock = await asyncio.to_thread(socket.create_connection, (settings.host, settings.port), _OPEN_SECONDS)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             hint = "is vdsm running? systemctl status vdsmd"
-            raise _Ended(HypervisorError(f"{settings.peer} cannot be reached: {reason}", hint=hint)) from error
+            raise HypervisorError(f"{settings.peer} cannot be reached: {reason}", hint=hint) from error
         try:
             async with asyncio.timeout(_OPEN_SECONDS):
                 # Without a name: the certificate is for the host's name on the network, and mom connects to localhost.
@@ -305,9 +294,9 @@ class VdsmConnection:
         except BaseException as error:
             sock.close()
             if isinstance(error, TimeoutError):
-                raise _Ended(HypervisorError(f"{settings.peer} does not answer the TLS handshake")) from error
+                raise HypervisorError(f"{settings.peer} does not answer the TLS handshake") from error
             if isinstance(error, OSError) and tls is not None:
-                raise _Ended(refused_handshake(error, tls, settings.peer)) from error
+                raise refused_handshake(error, tls, settings.peer) from error
             raise
         ends = (writer.get_extra_info("peercert") or {}).get("notAfter")
         self.peer_certificate_ends = ssl.cert_time_to_seconds(ends) if isinstance(ends, str) else None
@@ -322,7 +311,7 @@ class VdsmConnection:
     # --- serving -----------------------------------------------------------------------------------------------------------------
 
     async def _exchange(self, session: _Session) -> NoReturn:
-        """Take what vdsm sends. Raises `_Ended` at the end."""
+        """Take what vdsm sends. Raises `HypervisorError` at the end."""
         peer = self.settings.peer
         while True:
             try:
@@ -330,7 +319,7 @@ class VdsmConnection:
                     piece = await session.reader.read(_PIECE)
             except TimeoutError as error:
                 silence = "has not answered CONNECT" if self._session is None else "gives no sign of life"
-                raise _Ended(HypervisorError(f"{peer} {silence}")) from error
+                raise HypervisorError(f"{peer} {silence}") from error
             except OSError as error:
                 raise self._lost(session, error) from error
             if not piece:
@@ -339,21 +328,21 @@ class VdsmConnection:
                 for frame in session.frames.feed(piece):
                     self._take(session, frame)
             except (FrameError, AnswerError) as error:
-                raise _Ended(HypervisorError(f"{peer} cannot be understood: {error}")) from error
+                raise HypervisorError(f"{peer} cannot be understood: {error}") from error
 
-    def _lost(self, session: _Session, error: OSError | None) -> _Ended:
+    def _lost(self, session: _Session, error: OSError | None) -> HypervisorError:
         """Why the connection broke, or was closed by vdsm (None)."""
         peer, tls = self.settings.peer, self.settings.tls
         if session.given_up is not None:
-            return _Ended(session.given_up)
+            return session.given_up
         if self._session is not None:
-            return _Ended(HypervisorError(f"{peer} has ended the connection" + (f": {error.strerror}" if error else "")))
+            return HypervisorError(f"{peer} has ended the connection" + (f": {error.strerror}" if error else ""))
         if tls is None:
             hint = "set tls: true for the plugin vdsm, if vdsm speaks TLS"
-            return _Ended(HypervisorError(f"{peer} has closed the connection before it said anything", hint=hint))
+            return HypervisorError(f"{peer} has closed the connection before it said anything", hint=hint)
         if isinstance(error, ssl.SSLError):
-            return _Ended(refused_handshake(error, tls, peer))
-        return _Ended(not_let_in(tls, peer, "it has closed the connection without a reason"))
+            return refused_handshake(error, tls, peer)
+        return not_let_in(tls, peer, "it has closed the connection without a reason")
 
     def _take(self, session: _Session, frame: StompFrame) -> None:
         if frame.command == "MESSAGE":
@@ -363,7 +352,7 @@ class VdsmConnection:
         elif frame.command == "ERROR":
             text = printable(frame.body[:500].decode("utf-8", "replace").strip() or frame.headers.get("message", ""), 200)
             if self._session is None:
-                raise _Ended(HypervisorError(f"{self.settings.peer} refuses the connection: {text}"))
+                raise HypervisorError(f"{self.settings.peer} refuses the connection: {text}")
             self._log.warning("%s: %s", self.settings.peer, text)  # about a frame, never about a request
 
     def _welcome(self, session: _Session, frame: StompFrame) -> None:

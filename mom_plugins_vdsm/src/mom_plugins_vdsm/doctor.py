@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from mom_core import Finding, HypervisorError, Severity, printable
+from mom_core import Finding, HypervisorError, Severity, first_names
 from mom_plugins_vdsm.connection import VdsmConnection
 from mom_plugins_vdsm.hypervisor import VdsmHypervisor
 from mom_plugins_vdsm.statistics import UP, Vm
@@ -14,9 +14,6 @@ from mom_plugins_vdsm.tls import own_certificate_problem
 from mom_plugins_vdsm.vdsm_conf import VdsmConf
 
 SUBJECT = "vdsm"
-
-_MOST_NAMES = 5
-"""So many guests are named; a host may have hundreds."""
 
 _EXPIRES_SOON_SECONDS = 30 * 86400.0
 """oVirt renews hosts' certificates from the engine, by hand: a month is time enough to find a maintenance window."""
@@ -66,6 +63,4 @@ def _about_guests(vms: Sequence[Vm]) -> Iterable[Finding]:
 
 
 def _named(vms: Sequence[Vm]) -> str:
-    names = ", ".join(printable(vm.name) for vm in vms[:_MOST_NAMES])
-    more = f" and {len(vms) - _MOST_NAMES} more" if len(vms) > _MOST_NAMES else ""
-    return f"{len(vms)} guest{'' if len(vms) == 1 else 's'} ({names}{more})"
+    return f"{len(vms)} guest{'' if len(vms) == 1 else 's'} ({first_names([vm.name for vm in vms])})"

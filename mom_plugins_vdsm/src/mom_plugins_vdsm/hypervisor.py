@@ -64,6 +64,7 @@ class _State:
     """Of calls about a guest that were given up, whether they have come back, and since when; by guest id."""
 
 
+@dataclass(slots=True, eq=False)
 class VdsmHypervisor:
     """The guests of this host's vdsm: `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl` and `KsmWriter`.
 
@@ -71,33 +72,31 @@ class VdsmHypervisor:
     does not answer is not asked about again while that call is open: each holds one of vdsm's eight workers.
     """
 
-    def __init__(
-        self,
-        connection: VdsmConnection,
-        settings: HypervisorSettings,
-        incarnations: Incarnations,
-        log: logging.Logger,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._connection = connection
-        self._settings = settings
-        self._incarnations = incarnations
-        self._log = log
-        self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._sampling = threading.Lock()
-        self._reading_disks = threading.Lock()
-        self._state = _State()
-        self.tell: Callable[[str], None] = lambda what: None
-        """Called with what happened, from the connection's thread, when a guest's status changes."""
-        self._malformed = 0
-        self._for_others = min(settings.answer_timeout, _BULK_FOR_OTHERS_SECONDS)
-        connection.on_event = self._event
+    connection: VdsmConnection
+    settings: HypervisorSettings
+    incarnations: Incarnations
+    log: logging.Logger
+    monotonic: Callable[[], float] = time.monotonic
+    tell: Callable[[str], None] = lambda what: None
+    """Called with what happened, from the connection's thread, when a guest's status changes."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _sampling: threading.Lock = field(default_factory=threading.Lock)
+    _reading_disks: threading.Lock = field(default_factory=threading.Lock)
+    _state: _State = field(default_factory=_State)
+    _malformed: int = 0
+
+    def __post_init__(self) -> None:
+        self.connection.on_event = self._event
+
+    @property
+    def _for_others(self) -> float:
+        """Seconds that a controller waits for a bulk answer."""
+        return min(self.settings.answer_timeout, _BULK_FOR_OTHERS_SECONDS)
 
     @property
     def uri(self) -> str:
         """Where vdsm listens."""
-        return f"vdsm://{self._connection.settings.address}"
+        return f"vdsm://{self.connection.settings.address}"
 
     # --- what there is -----------------------------------------------------------------------------------------------------------
 
@@ -106,7 +105,7 @@ class VdsmHypervisor:
 
         Raises `HypervisorError` while vdsm cannot be reached, or does not know its guests yet.
         """
-        vms = self._vms(self._settings.answer_timeout)
+        vms = self._vms(self.settings.answer_timeout)
         with self._lock:
             marks = self._state.marks
             self._forget_answered()
@@ -115,7 +114,7 @@ class VdsmHypervisor:
 
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
         """The fields of these guests as of the last call of `guests`, by guest id. A guest that is not known is absent."""
-        now, interval = self._monotonic(), self._settings.sample_interval
+        now, interval = self.monotonic(), self.settings.sample_interval
         with self._lock:
             vms = self._state.vms
         found: dict[str, dict[str, Value]] = {}
@@ -136,7 +135,7 @@ class VdsmHypervisor:
             with self._lock:
                 state = self._state
                 changed = state.changed if wanted is None else state.changed.intersection(wanted)
-                if state.read is not None and not changed and self._monotonic() - state.read < self._settings.statistics_kept:
+                if state.read is not None and not changed and self.monotonic() - state.read < self.settings.statistics_kept:
                     return state.vms
             return self._read_vms(timeout)
 
@@ -149,7 +148,7 @@ class VdsmHypervisor:
             raise HypervisorError(f"reading the guests: vdsm's list of guests is a {type(answer).__name__}")
         if len(answer) > MOST_GUESTS:
             raise HypervisorError(f"reading the guests: vdsm lists {len(answer):,} guests, and mom manages {MOST_GUESTS:,} at most")
-        now, settings = self._monotonic(), self._settings
+        now, settings = self.monotonic(), self.settings
         with self._lock:
             before = self._state.vms
         read = [
@@ -160,11 +159,11 @@ class VdsmHypervisor:
         vms = {vm.id: vm for vm in read if vm is not None and vm.here}
         malformed = len(answer) - sum(vm is not None for vm in read)
         if malformed > self._malformed:
-            self._log.warning("%d entries of vdsm's list of guests make no sense, and are left out", malformed)
+            self.log.warning("%d entries of vdsm's list of guests make no sense, and are left out", malformed)
         self._malformed = malformed
         if malformed == len(answer) > 0:
             raise HypervisorError("reading the guests: no entry of vdsm's list of guests makes sense")
-        marks = self._incarnations.follow(vms.values())
+        marks = self.incarnations.follow(vms.values())
         with self._lock:
             state = self._state
             state.vms, state.marks, state.read = vms, marks, now
@@ -173,7 +172,7 @@ class VdsmHypervisor:
 
     def _forget_answered(self) -> None:
         """Also what will not be answered any more. The lock is held."""
-        now = self._monotonic()
+        now = self.monotonic()
         late = self._state.late
         self._state.late = {i: (done, since) for i, (done, since) in late.items() if not done() and now - since < _LOST_SECONDS}
 
@@ -228,13 +227,13 @@ class VdsmHypervisor:
             with self._lock:
                 disks, read = self._state.disks, self._state.disks_read
                 come = (wanted & self._state.vms.keys()) - disks.keys()
-            if read is None or self._monotonic() - read >= self._settings.io_tune_kept or come:
+            if read is None or self.monotonic() - read >= self.settings.io_tune_kept or come:
                 disks = self._read_disks()
         return {identity: disks[identity] for identity in wanted if disks.get(identity)}
 
     def _read_disks(self) -> Mapping[str, Sequence[DiskTune]]:
         with self._lock:
-            changes, now = self._state.disk_changes, self._monotonic()
+            changes, now = self._state.disk_changes, self.monotonic()
             running = [vm.id for vm in self._state.vms.values() if vm.sampled]
         answer = self._bulk("Host.getAllVmIoTunePolicies", self._for_others, "reading the disks' limits")
         if not isinstance(answer, dict):
@@ -263,7 +262,7 @@ class VdsmHypervisor:
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
         """Have vdsm's privileged helper write these knobs of this host, in the given order."""
-        self._connection.call("Host.setKsmTune", {"tuningParams": dict(knobs)}, self._settings.call_timeout, "setting KSM's knobs")
+        self.connection.call("Host.setKsmTune", {"tuningParams": dict(knobs)}, self.settings.call_timeout, "setting KSM's knobs")
 
     # --- asking ------------------------------------------------------------------------------------------------------------------
 
@@ -284,7 +283,7 @@ class VdsmHypervisor:
 
     def _bulk(self, method: str, timeout: float, doing: str) -> object:
         try:
-            return self._connection.call(method, {}, timeout, doing)
+            return self.connection.call(method, {}, timeout, doing)
         except GuestBusy as error:  # no guest's matter
             raise HypervisorError(error.message, hint="if vdsm is well, set a longer answer_timeout for the plugin vdsm") from error
 
@@ -296,10 +295,10 @@ class VdsmHypervisor:
 
         def late(done: Callable[[], bool]) -> None:
             with self._lock:
-                self._state.late[guest.id] = (done, self._monotonic())
+                self._state.late[guest.id] = (done, self.monotonic())
 
         try:
-            self._connection.call(method, {"vmID": guest.id, **params}, self._settings.call_timeout, f"{doing} of {guest}", late)
+            self.connection.call(method, {"vmID": guest.id, **params}, self.settings.call_timeout, f"{doing} of {guest}", late)
         finally:
             with self._lock:
                 self._state.changed.add(guest.id)

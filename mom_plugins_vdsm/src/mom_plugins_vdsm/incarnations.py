@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from typing import Final
 
 from pydantic import TypeAdapter
@@ -47,43 +47,37 @@ class KeptIncarnations:
 FORM: Final = TypeAdapter(KeptIncarnations)
 
 
+@dataclass(slots=True)
 class Incarnations:
-    """Gives every run of every guest a mark of its own.
+    """Gives every run of every guest a mark of its own."""
 
-    :param file: where it is kept
-    :param boot: tells one run of the host from the next, in which no guest is the same
-    :param since_boot: the clock that was 0 then
-    :param changes: gives what mom has changed and not put back yet
-    :param keep: write the file: a command that only takes a look must not
-    :param wall: the clock by which `changes` are dated
-    """
+    file: StateFile[KeptIncarnations]
+    """Where they are kept."""
+    boot: str
+    """Tells one run of the host from the next, in which no guest is the same."""
+    since_boot: Callable[[], float]
+    """The clock that was 0 then."""
+    _: KW_ONLY
+    changes: Callable[[], Collection[LedgerEntry]] = tuple
+    """Gives what mom has changed and not put back yet."""
+    keep: bool = True
+    """Write the file: a command that only takes a look must not."""
+    wall: Callable[[], float] = time.time
+    """The clock by which `changes` are dated."""
+    _rebooted: bool = False
+    _runs: dict[str, _GuestRun] = field(default_factory=dict)
+    _written: bool = True
 
-    def __init__(
-        self,
-        file: StateFile[KeptIncarnations],
-        boot: str,
-        since_boot: Callable[[], float],
-        *,
-        changes: Callable[[], Collection[LedgerEntry]] = tuple,
-        keep: bool = True,
-        wall: Callable[[], float] = time.time,
-    ) -> None:
-        self._file = file
-        self._boot = boot
-        self._since_boot = since_boot
-        self._changes = changes
-        self._keep = keep
-        self._wall = wall
-        kept = file.read()
-        self._rebooted = kept is not None and kept.boot != boot
-        now = since_boot()
-        known = {} if kept is None or self._rebooted else kept.guests
-        self._runs = {identity: _GuestRun(mark, started, 0.0, now) for identity, (mark, started) in known.items()}
-        self._written = True
+    def __post_init__(self) -> None:
+        kept = self.file.read()
+        self._rebooted = kept is not None and kept.boot != self.boot
+        if kept is not None and not self._rebooted:
+            now = self.since_boot()
+            self._runs = {identity: _GuestRun(mark, started, 0.0, now) for identity, (mark, started) in kept.guests.items()}
 
     def follow(self, vms: Collection[Vm]) -> Mapping[str, str]:
         """The marks of these guests, which are all that run here now, by guest id."""
-        now = self._since_boot()
+        now = self.since_boot()
         runs: dict[str, _GuestRun] = {}
         before = self._runs
         in_ledger = {} if all(vm.id in before for vm in vms) else self._in_ledger()
@@ -104,13 +98,13 @@ class Incarnations:
                 runs[identity] = run
         self._written = self._written and len(runs) == len(before)
         self._runs = runs
-        if self._keep and not self._written:
+        if self.keep and not self._written:
             self._write()
         return marks
 
     def _in_ledger(self) -> dict[str, LedgerEntry]:
         """The last change that mom made to each guest, by the guest's id; nothing when the host was started anew since."""
-        changes = () if self._rebooted else sorted(self._changes(), key=lambda entry: entry.time)
+        changes = () if self._rebooted else sorted(self.changes(), key=lambda entry: entry.time)
         return {entry.entity.id: entry for entry in changes if entry.incarnation}
 
     def _mark_of_same(self, vm: Vm, changed: LedgerEntry | None) -> str:
@@ -118,7 +112,7 @@ class Incarnations:
 
         Where vdsm does not say since when it runs, it is taken for the same: what is put back is compared with what stands there.
         """
-        if changed is None or (vm.elapsed is not None and self._wall() - vm.elapsed > changed.time + _SLACK_SECONDS):
+        if changed is None or (vm.elapsed is not None and self.wall() - vm.elapsed > changed.time + _SLACK_SECONDS):
             return ""
         return changed.incarnation
 
@@ -126,7 +120,7 @@ class Incarnations:
         guests = {identity: (run.mark, run.started) for identity, run in self._runs.items()}
         # Without it all works, so it is tried again with the next list; mom says what is wrong with the file.
         with suppress(StateError):
-            self._file.write(asdict(KeptIncarnations(self._boot, guests)), durable=False)
+            self.file.write(asdict(KeptIncarnations(self.boot, guests)), durable=False)
             self._written = True
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from mom_core import Duration, Finding, PluginContext, PluginSettings, Problem, Report, Severity, Size, Source, Suggestion, hookimpl
-from mom_plugins_vdsm.rpc_server import RpcLimits, RpcServer
+from mom_plugins_vdsm.rpc_server import RpcServer
 from mom_plugins_vdsm.rpc_verbs import Verbs
 from mom_toolkit import Address, Listener, listen
 
@@ -76,9 +76,8 @@ class XmlRpcPlugin:
         """Listen, unless a command only takes a look. Raises `MomError` when that cannot be."""
         if not self._context.serves:
             return
-        settings = self._settings
-        limits = RpcLimits(settings.patience, settings.largest, settings.clients)
-        self._server = RpcServer(self._listen, self._verbs, limits, self._context.log)
+        most = {"clients": self._settings.clients, "largest": self._settings.largest}
+        self._server = RpcServer(self._listen, self._verbs, self._context.log, patience=self._settings.patience, **most)
         self._server.start(self._context.name)
         for finding in self._exposed():
             self._context.log.warning("%s: %s; %s", finding.subject, finding.message, finding.cure)

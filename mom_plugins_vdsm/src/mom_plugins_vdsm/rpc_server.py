@@ -13,7 +13,6 @@ import logging
 import re
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
@@ -30,19 +29,6 @@ _PIECE: Final = 64 << 10
 _LENGTH: Final = re.compile("[0-9]{1,9}")
 
 
-@dataclass(frozen=True, slots=True)
-class RpcLimits:
-    """The most that one client may use.
-
-    `patience` is the seconds that a call may take to arrive, and an answer to be taken; `body` the bytes of a call; `clients` how
-    many may be connected at once.
-    """
-
-    patience: float = 5.0
-    body: int = 1 << 20
-    clients: int = 64
-
-
 class _RefusedError(Exception):
     """A request that is answered with an HTTP error."""
 
@@ -55,12 +41,17 @@ class RpcServer(BoundedServer[ServerDoor]):
     """Serves in a thread of its own, from `start` to `close`.
 
     :param open_listener: gives what to listen on; raises `OccupiedByOurselvesError` while a plugin that is about to go serves there
+    :param clients: how many may be connected at once
+    :param patience: seconds that a call may take to arrive, and an answer to be taken
+    :param largest: bytes of a call
     """
 
-    def __init__(self, open_listener: Callable[[], Listener], verbs: Verbs, limits: RpcLimits, log: logging.Logger) -> None:
-        super().__init__([ServerDoor(open_listener)], limits.clients, log)
+    def __init__(
+        self, open_listener: Callable[[], Listener], verbs: Verbs, log: logging.Logger, *, clients: int, patience: float, largest: int
+    ) -> None:
+        super().__init__([ServerDoor(open_listener)], clients, log)
         self._verbs = verbs
-        self._limits = limits
+        self._patience, self._largest = patience, largest
         self._connected = 0
         self._waiting: dict[asyncio.StreamWriter, None] = {}
         """Clients of which no call has arrived as a whole, in the order in which they came."""
@@ -105,9 +96,9 @@ class RpcServer(BoundedServer[ServerDoor]):
             self._connected -= 1
 
     async def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str) -> bytes:
-        async with asyncio.timeout(self._limits.patience):
+        async with asyncio.timeout(self._patience):
             try:
-                length = _length_of(await reader.readuntil(b"\r\n\r\n"), self._limits.body)
+                length = _length_of(await reader.readuntil(b"\r\n\r\n"), self._largest)
             except asyncio.LimitOverrunError:
                 raise _RefusedError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE) from None
             body = await reader.readexactly(length)
@@ -119,7 +110,7 @@ class RpcServer(BoundedServer[ServerDoor]):
     async def _send(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, status: HTTPStatus, body: bytes) -> None:
         kind = "text/xml" if status == HTTPStatus.OK else "text/plain"
         head = f"HTTP/1.1 {status} {status.phrase}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        async with asyncio.timeout(self._limits.patience):
+        async with asyncio.timeout(self._patience):
             writer.write(head.encode("ascii"))
             with memoryview(body) as rest:  # in pieces: the newest statistics are in memory once, however many clients take them
                 for start in range(0, len(body), _PIECE):
