@@ -14,6 +14,7 @@ import pytest
 from mom_cli import About, Explainer, Explainers, ExplanationPart, Sentence, SentencePlace, find_guest
 from mom_core import ControlSpec, Decision, MomError, Outcome, Problem, Report, Revision, Scope, Source, Status, Unit
 from mom_core.testing import snapshot
+from mom_devkit import wait_until
 
 KNOB = ControlSpec("knob", Unit.KIB, Scope.GUEST, "a knob", field="knob_now")
 
@@ -143,10 +144,7 @@ def test_one_that_does_not_answer_in_time_is_left_behind_until_it_comes_back(mon
         assert "what the plugin slow knows (DeadlineExceeded: what it says did not end within 0.2 s)" in found["unknown"]
     assert slow.asked == 1, "never twice at once"
     slow.wait.set()
-    until = time.monotonic() + 10
-    while "slow: There after all." not in told(found) and time.monotonic() < until:
-        found = explainers.explain(one, one.snapshot.guests["web"])
-    assert "slow: There after all." in told(found)
+    wait_until(lambda: "slow: There after all." in told(explainers.explain(one, one.snapshot.guests["web"])))
 
 
 def test_plugins_that_stay_keep_what_they_remember_when_others_come() -> None:

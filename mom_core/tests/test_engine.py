@@ -51,7 +51,7 @@ from mom_core import (
 from mom_core.plugins.invoker import FIRST_RETRY_SECONDS, PluginWorker
 from mom_core.testing import snapshot as snapshot_of
 from mom_daemon import status_of
-from mom_devkit import config_of
+from mom_devkit import config_of, wait_until
 
 
 class Notes(Protocol):
@@ -171,13 +171,6 @@ def cycle(tmp_path: Path, machine: Machine) -> OneCycle:
             return engine.cycle()
 
     return one
-
-
-def wait_for(what: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def statuses(report: Report) -> dict[str, Status]:
@@ -821,7 +814,7 @@ def test_a_plugin_that_hangs_costs_one_deadline_and_is_then_left_out(tmp_path: P
         assert {p.name: p.state for p in second.plugins}["bad"] is PluginState.HUNG
         release.set()
         (worker,) = (plugin.worker for plugin in engine.plugins.plugins if plugin.name == "bad")
-        wait_for(lambda: not worker.hung)
+        wait_until(lambda: not worker.hung)
         third = engine.cycle()
         assert {p.name: p.state for p in third.plugins}["bad"] is PluginState.OK
 
@@ -877,7 +870,7 @@ def test_an_engine_in_a_thread_starts_stops_and_starts_again_and_a_second_one_is
             engine.start()
         with pytest.raises(MomError, match=r"process \d+ .* holds"):
             engine_with(tmp_path, machine).open()
-        wait_for(lambda: machine.sizes["a"] == 50)
+        wait_until(lambda: machine.sizes["a"] == 50)
         engine.stop()
         assert machine.sizes == {"a": 100, "b": 200}
         assert set(threading.enumerate()) <= before
@@ -889,9 +882,9 @@ def test_waking_runs_a_cycle_before_the_next_is_due(tmp_path: Path, machine: Mac
     engine = Engine(config, on_report=reports.append)
     engine.start()
     try:
-        wait_for(lambda: len(reports) == 1)
+        wait_until(lambda: len(reports) == 1)
         engine.wake("a guest came")
-        wait_for(lambda: len(reports) == 2)
+        wait_until(lambda: len(reports) == 2)
     finally:
         engine.stop()
     assert [report.woken_by for report in reports] == ["", "a guest came"]
@@ -968,7 +961,7 @@ def test_a_reload_that_is_asked_for_while_one_is_under_way_is_done_too(tmp_path:
         engine.start()
         try:
             engine.request_reload(load)
-            wait_for(lambda: len(loaded) >= 2)
+            wait_until(lambda: len(loaded) >= 2)
         finally:
             engine.stop()
     assert len(loaded) == 2

@@ -22,6 +22,7 @@ from mom_daemon.logs.formats import JsonFormatter, TextFormatter
 from mom_daemon.logs.log import leads_to_journal
 from mom_daemon.logs.repeats import ALIKE, WINDOW_SECONDS, Repeats
 from mom_daemon.logs.writer import WAITING, Writer
+from mom_devkit import wait_until
 
 LOG = logging.getLogger("mom.plugin.test_logs")
 
@@ -179,10 +180,7 @@ def test_a_disk_that_hangs_stops_nobody_and_what_is_lost_is_counted() -> None:
     assert time.monotonic() - began < 30
     assert writer.lost >= 499
     sink.free.set()
-    until = time.monotonic() + 60
-    while not any("of the log's lines" in line for line in sink.lines) and time.monotonic() < until:
-        time.sleep(0.01)
-    assert any("of the log's lines" in line for line in sink.lines)
+    wait_until(lambda: any("of the log's lines" in line for line in sink.lines))
     writer.close()
 
 
@@ -191,15 +189,12 @@ def test_a_full_disk_stops_nobody_and_is_told_what_is_missing_when_it_has_room_a
     writer = Writer(sink)
     for number in range(10):
         writer.handle(record(f"line {'x' * number}"))
-    until = time.monotonic() + 60
-    while writer.lost < 10 and time.monotonic() < until:
-        time.sleep(0.01)
+    wait_until(lambda: writer.lost == 10)
     room = Slow()
     room.free.set()
     writer.sink = room
     writer.handle(record("there is room again"))
-    while not any("lost" in line for line in room.lines) and time.monotonic() < until:
-        time.sleep(0.01)
+    wait_until(lambda: any("lost" in line for line in room.lines))
     writer.close()
     assert [line for line in room.lines if "lost" in line] == ["lost 10 of the log's lines, which could not be written in time"]
 

@@ -1,12 +1,12 @@
 """The plugin and its sweeps: which decision is one, what the hypervisor is asked, and what a crash leaves."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mom_core import Change, Decision, InTransition, NoChangeNeeded, PluginContext, Snapshot, Source, Target
+from mom_devkit import wait_until
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.sweeps import SLICE_KIB, SweepEnd
 
@@ -50,10 +50,7 @@ def write(plugin, hypervisor, snapshot, value=BOTTOM):
 
 def swept(plugin, hypervisor, snapshot):
     """Wait until no sweep is under way; the columns of all guests then."""
-    until = time.monotonic() + 10
-    while plugin._sweeps.sweeper.is_under_way("a"):
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait_until(lambda: not plugin._sweeps.sweeper.is_under_way("a"))
     return plugin.mom_collect_guests(list(snapshot.guests.values()))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mom_core import Entity, HypervisorError, NotSupported, Scope
+from mom_devkit import wait_until
 from mom_plugins_eviction.movers import command
 from mom_plugins_eviction.movers.command import CommandMover, CommandMoverPlugin, arguments_of
 from mom_toolkit import Destination, MoveJob, MoveReport, MoveStanding
@@ -37,11 +37,7 @@ def script(folder: Path, text: str, name: str = "move") -> str:
 
 
 def until(look: Callable[[], MoveReport], *standings: MoveStanding) -> MoveReport:
-    ends = time.monotonic() + 30
-    while (report := look()).standing not in standings:
-        assert time.monotonic() < ends
-        time.sleep(0.02)
-    return report
+    return wait_until(lambda: report if (report := look()).standing in standings else None)
 
 
 def test_it_is_told_what_to_move_in_place_of_whole_arguments_and_no_shell_reads_them(tmp_path: Path) -> None:
@@ -119,8 +115,7 @@ def test_one_that_hangs_gives_up_when_it_is_told_to_and_is_killed_with_all_it_ha
     marker = tmp_path / "marker"
     deaf = mover(script(tmp_path, f"trap '' TERM; touch {marker}; while :; do sleep 1; done", "deaf"))
     deaf.begin(JOB)
-    while not marker.exists():
-        time.sleep(0.01)
+    wait_until(marker.exists)
     deaf.cancel(JOB)
     assert until(lambda: deaf.look(JOB), MoveStanding.UNKNOWN).error == "", "what it has begun elsewhere may go on"
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
 
 from mom_core import MomError, StateFile
+from mom_devkit import wait_until
 from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.bucket_watch import BucketWatcher
 from mom_plugins_fleet.coordinator import Coordinator
@@ -171,14 +171,6 @@ def one() -> Coordinator:
 def agent() -> FleetAgent:
     """That accepts every move."""
     return an_agent()
-
-
-def until(so: Callable[[], bool]) -> None:
-    """Wait for that, for as long as a busy machine may take."""
-    ends = time.monotonic() + 60
-    while not so():
-        assert time.monotonic() < ends
-        time.sleep(0.01)
 
 
 def orders_of(store: Memory, host: str) -> Orders:
@@ -377,11 +369,11 @@ def test_a_host_whose_key_cannot_be_used_says_so_and_goes_on(tmp_path: Path, key
         path.write_text(key)
     agent = an_agent(key=path)
     agent.start()
-    until(lambda: bool(agent.trouble) or not agent._thread.is_alive())
+    wait_until(lambda: bool(agent.trouble) or not agent._thread.is_alive())
     assert said in agent.trouble
     assert agent._thread.is_alive()
     agent.close()
-    until(lambda: not agent._thread.is_alive())
+    wait_until(lambda: not agent._thread.is_alive())
 
 
 async def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_twice(monkeypatch: pytest.MonkeyPatch, store: Memory) -> None:
@@ -421,7 +413,7 @@ def test_an_agent_ends_though_an_adoption_hangs() -> None:
     assert hangs.wait(60)
     agent.close()
     try:
-        until(lambda: not agent._thread.is_alive())
+        wait_until(lambda: not agent._thread.is_alive())
     finally:
         goes_on.set()
 
@@ -435,7 +427,7 @@ def test_a_mistake_in_the_agent_is_said_and_does_not_end_it(monkeypatch: pytest.
 
     monkeypatch.setattr(agent, "_belong", belong)
     agent.start()
-    until(lambda: agent.trouble == "all is as it should be")
+    wait_until(lambda: agent.trouble == "all is as it should be")
     agent.close()
 
 
@@ -462,7 +454,7 @@ def test_a_host_that_its_servers_have_refused_for_a_while_says_when_it_is_back(
     monkeypatch.setattr("mom_plugins_fleet.agent.AGAIN_SECONDS", 0.01)
     caplog.set_level(logging.INFO, LOG.name)
     agent.start()
-    until(lambda: len(connections) > 2)
+    wait_until(lambda: len(connections) > 2)
     agent.close()
     said = [one.getMessage() for one in caplog.records]
     assert said[: connections[1]] == ["no"]
@@ -483,7 +475,7 @@ async def test_a_host_that_is_too_large_for_a_message_says_so(caplog: pytest.Log
 
 def test_a_host_that_never_reached_its_servers_says_why(agent: FleetAgent) -> None:
     agent.start()
-    until(lambda: bool(agent.trouble))
+    wait_until(lambda: bool(agent.trouble))
     assert agent.trouble.startswith("the fleet's servers cannot be reached: ")
     assert not agent.connected
     agent.close()

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from agent_servers import FILES, MEMINFO, Guestd, QemuAgent, Servers, silent, without_end
@@ -16,6 +15,7 @@ from click.testing import CliRunner
 from pydantic import ValidationError
 
 from mom_core import Entity, Guest, GuestBusy, GuestSettings, NotSupported, PluginContext, Report, Severity, Snapshot, Value, as_number
+from mom_devkit import wait_until
 from mom_plugins_guestagent import GuestAgentPlugin, guestd
 from mom_plugins_guestagent.collector import AgentCollector, AgentState, AgentTarget
 from mom_plugins_guestagent.script import guestd_script
@@ -23,22 +23,11 @@ from mom_plugins_guestagent.settings import AgentSettings
 from mom_plugins_guestagent.ways import AgentAddress, AgentKind
 from mom_toolkit import AgentAccess
 
-T = TypeVar("T")
-
-
 LONG_SECONDS = 60.0
 """Longer than anything here takes that does not hang, however busy the machine is."""
 
 PERIOD_SECONDS = 0.2
 """How often guests are asked here: operators may say no less than a second, and a test waits for several periods."""
-
-
-def eventually(look: Callable[[], T | None]) -> T:
-    end = time.monotonic() + LONG_SECONDS
-    while not (value := look()):
-        assert time.monotonic() < end, "it never becomes so"
-        time.sleep(0.01)
-    return value
 
 
 def guest(name: str, incarnation: str = "1") -> Guest:
@@ -92,7 +81,7 @@ def make() -> Iterator[Make]:
     yield plugin
     for each in made:
         each.mom_teardown()
-    eventually(lambda: not any(thread.name.startswith("guestagent") for thread in threading.enumerate()))
+    wait_until(lambda: not any(thread.name.startswith("guestagent") for thread in threading.enumerate()))
 
 
 @pytest.fixture
@@ -121,7 +110,7 @@ def fields_once_known(plugin: GuestAgentPlugin, hypervisor: Hypervisor, *guests:
         found = fields_of(plugin, hypervisor, *guests)
         return found if found.get(name) is not None else None
 
-    return eventually(known)
+    return wait_until(known)
 
 
 def test_every_way_leads_to_the_same_figures(make: Make, hypervisor: Hypervisor, servers: Servers, tmp_path: Path) -> None:
@@ -169,26 +158,26 @@ def test_what_is_too_old_is_unknown_and_its_age_is_not(make: Make, hypervisor: H
     fields_once_known(plugin, hypervisor, guest("a"))
     agent.hangs_up = True
 
-    eventually(lambda: "mem_available" not in fields_of(plugin, hypervisor, guest("a")))
+    wait_until(lambda: "mem_available" not in fields_of(plugin, hypervisor, guest("a")))
     fields = fields_of(plugin, hypervisor, guest("a"))
     assert (as_number(fields["guest_agent_age"]) or 0.0) >= 1.1
     assert "guest_agent" not in fields
     assert fields["guest_os"] == "Debian GNU/Linux 12"
-    eventually(lambda: fields_of(plugin, hypervisor, guest("a")).get("guest_agent_failures"))
+    wait_until(lambda: fields_of(plugin, hypervisor, guest("a")).get("guest_agent_failures"))
 
 
 def test_a_guest_that_was_started_anew_is_a_new_one(make: Make, hypervisor: Hypervisor, agent: QemuAgent) -> None:
     plugin = make(stale_after="1h")
     fields_once_known(plugin, hypervisor, guest("a"))
     agent.hangs_up = True
-    eventually(lambda: "mem_available" not in fields_of(plugin, hypervisor, guest("a", "2")))
+    wait_until(lambda: "mem_available" not in fields_of(plugin, hypervisor, guest("a", "2")))
 
 
 def test_a_guest_that_is_gone_is_asked_no_more(make: Make, hypervisor: Hypervisor, agent: QemuAgent) -> None:
     plugin = make()
     fields_once_known(plugin, hypervisor, guest("a"))
     assert plugin.mom_collect_guests(hypervisor, []) == {}
-    eventually(lambda: not states_of(plugin))
+    wait_until(lambda: not states_of(plugin))
     time.sleep(0.2)  # for a visit that had just begun
     visits = agent.visits
     time.sleep(3 * PERIOD_SECONDS)
@@ -212,7 +201,7 @@ def test_sockets_can_be_named_where_the_hypervisor_knows_none(make: Make, server
     daemon = Guestd(tmp_path / "root")
     plugin = make({"a": {"guestd_socket": servers.unix(daemon.speak)}, "b": {"agent_socket": servers.unix(QemuAgent().speak)}})
     both = [guest("a"), guest("b")]
-    eventually(lambda: ["mem_available" in fields for fields in plugin.mom_collect_guests(Plain(), both).values()] == [True, True])
+    wait_until(lambda: ["mem_available" in fields for fields in plugin.mom_collect_guests(Plain(), both).values()] == [True, True])
 
 
 # --- lies ----------------------------------------------------------------------------------------------------------------------------
@@ -236,7 +225,7 @@ def test_a_guest_that_lies_is_not_believed_and_that_is_said_and_counted(make: Ma
     assert problem.entity == guest("a").entity
     assert problem.severity is Severity.WARNING
     assert "mem_unused is more than all its memory" in problem.hint
-    eventually(lambda: fields_of(plugin, hypervisor, guest("a")).get("guest_agent_untrusted") not in {None, 0, 1})
+    wait_until(lambda: fields_of(plugin, hypervisor, guest("a")).get("guest_agent_untrusted") not in {None, 0, 1})
     agent.files["/proc/meminfo"] = MEMINFO
     fields_once_known(plugin, hypervisor, guest("a"))
     assert list(plugin.mom_act(GUEST_A)) == []
@@ -263,10 +252,10 @@ def test_a_guest_that_does_not_answer_is_asked_less_and_less(
     target = AgentTarget(guest("a").entity, "1", (AgentAddress(AgentKind.AGENT_SOCKET, socket_of_agent),))
     began = time.monotonic()
     collector.follow([target])
-    eventually(lambda: agent.visits >= 4)
+    wait_until(lambda: agent.visits >= 4)
     assert time.monotonic() - began >= 0.1 + 0.2 + 0.4, "not after 0.05 s each"
     agent.hangs_up = False
-    eventually(lambda: "mem_available" in collector.fields([target.guest.id]).get(target.guest.id, {}))
+    wait_until(lambda: "mem_available" in collector.fields([target.guest.id]).get(target.guest.id, {}))
     collector.stop(1.0)
     assert caplog.records == []
 
@@ -288,7 +277,7 @@ def test_it_ends_in_time_whatever_is_under_way(servers: Servers) -> None:
     collector.stop(0.3)
     assert time.monotonic() - began < LONG_SECONDS / 2
     release.set()
-    eventually(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("guestagent")])
+    wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("guestagent")])
 
 
 def test_one_that_was_never_started_ends_too() -> None:
@@ -313,14 +302,14 @@ def test_of_whom_the_hypervisor_knows_enough_it_is_seldom_asked_and_meanwhile_no
     collector.learn({}, {identity})
     places = (AgentAddress(AgentKind.GUESTD_CHANNEL, servers.unix(dead.speak)), AgentAddress(AgentKind.AGENT_HYPERVISOR))
     collector.follow([AgentTarget(guest("a").entity, "1", places)])
-    eventually(lambda: "mem_available" in collector.fields([identity]).get(identity, {}))
+    wait_until(lambda: "mem_available" in collector.fields([identity]).get(identity, {}))
     first = len(agent.asked)
-    eventually(lambda: collector.states()[identity].rounds >= 3)
+    wait_until(lambda: collector.states()[identity].rounds >= 3)
     assert len(agent.asked) == first, "the dead channel was tried again, and the hypervisor left in peace"
     assert collector.fields([identity])[identity]["guest_agent_failures"] == 0
     assert collector.states()[identity].silence == ""
     collector.learn({}, set())
-    eventually(lambda: len(agent.asked) > first)
+    wait_until(lambda: len(agent.asked) > first)
     collector.stop(1.0)
 
 
@@ -381,7 +370,7 @@ def test_what_is_known_of_memory_stays_while_it_is_fresh_when_only_the_load_is_t
     before = fields_once_known(plugin, hypervisor, guest("a"))
     agent.files = {}
     visits = agent.visits
-    eventually(lambda: agent.visits >= visits + 2)
+    wait_until(lambda: agent.visits >= visits + 2)
     assert fields_of(plugin, hypervisor, guest("a"))["mem_available"] == before["mem_available"]
 
 

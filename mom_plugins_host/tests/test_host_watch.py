@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from mom_core import PluginContext
 from mom_core.testing import snapshot
+from mom_devkit import wait_until
 from mom_plugins_host import HostPlugin
 from mom_plugins_host.trigger import NoTrigger, StallTrigger
 from mom_plugins_host.watch import HostWatch, Patience, StallGauge, WatchSettings
@@ -156,13 +157,6 @@ def cycle(plugin: HostPlugin, **others: int) -> None:
     list(plugin.mom_act(snapshot(host={**plugin.mom_collect_host(), **others})))
 
 
-def _until(look: Callable[[], object]) -> None:
-    end = time.monotonic() + 60
-    while not look():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 class TestTheThread:
     @pytest.mark.parametrize(("settings", "available", "level"), [({}, 3, 4), ({"watch_available": "5GiB"}, 4.9, 5)])
     def test_memory_that_falls_below_a_fifth_of_the_host_or_what_was_set_wakes_mom(
@@ -177,7 +171,7 @@ class TestTheThread:
         plugin = make(root)
         plugin._watch._monotonic = lambda: 0.0  # however late it looks, all of it is in the last second
         cycle(plugin)
-        _until(lambda: plugin._watch._stalls._looks)
+        wait_until(lambda: plugin._watch._stalls._looks)
         stall(root, 60_000)
         assert woken.event.wait(60)
         assert woken == ["host memory pressure: tasks waited 60 ms in the last second for memory"]
@@ -262,7 +256,7 @@ class TestTheKernelsTrigger:
             assert woken == ["host memory pressure: tasks waited 50 ms and more within a second for memory"]
             os.read(made[0].reading, 1)
             os.close(made[0].writing)  # hangs up: the kernel has ended it
-            _until(lambda: "ended" in watch.how)
+            wait_until(lambda: "ended" in watch.how)
             assert watch.how == "every 10s; the kernel has ended its trigger"
         finally:
             watch.stop()

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from unix_clients import wait_until
 
+from mom_devkit import wait_until
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.routes.route import MOST_ARRIVING
 from mom_plugins_http.server.access import LocalAccess, Peer, Right

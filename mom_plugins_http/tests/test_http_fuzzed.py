@@ -19,7 +19,8 @@ import httpx
 import pytest
 import yaml
 from http_over_tcp import tcp_settings
-from unix_clients import wait_until
+
+from mom_devkit import wait_until
 
 schemathesis = pytest.importorskip("schemathesis", minversion="4.0")
 requests = pytest.importorskip("requests")

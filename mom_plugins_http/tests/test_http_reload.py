@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from http_over_tcp import certificate, tcp_settings
-from unix_clients import client_of, wait_until
+from unix_clients import client_of
 
 from mom_core import Config, MomError, load_config
+from mom_devkit import wait_until
 from mom_plugins_http.cli.client import Client
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from unix_clients import wait_until
 
 from mom_core import Declarations, EngineState, PluginReport, PluginState, Problem, Report, Severity, Source
 from mom_core.testing import snapshot
 from mom_daemon import GuestColumnModel, ReportDocument, report_document
+from mom_devkit import wait_until
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.server.access import LocalAccess, Peer, Right
 from mom_plugins_http.top.columns import age, fitting, percent, short

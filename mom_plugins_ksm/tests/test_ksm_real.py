@@ -6,21 +6,19 @@ import mmap
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from mom_core import Decision, Entity, FieldSpec, LedgerEntry, Outcome, PluginContext, Scope, Severity, Status, Value
-from mom_devkit import apply_decisions, declared, put_back
+from mom_devkit import apply_decisions, declared, put_back, wait_until
 from mom_plugins_ksm import KsmPlugin
 
 KSM = Path("/sys/kernel/mm/ksm")
 HOST = Entity(Scope.HOST, "host", "host")
 PAGES = 2048  # 8 MiB in each of two processes: merged in a second or two
-PATIENCE = 60.0  # s; other mergeable memory of this host is scanned as well
 
 pytestmark = [pytest.mark.real, pytest.mark.alone]
 
@@ -86,13 +84,6 @@ def decide(ksm: KsmPlugin, **values: Value) -> dict[str, Outcome]:
 
 def number(name: str) -> int:
     return int((KSM / name).read_text())
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.1)
 
 
 def merge_anew(ksm: KsmPlugin, **knobs: Value) -> dict[str, Outcome]:

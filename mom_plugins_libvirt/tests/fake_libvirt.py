@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -450,14 +449,6 @@ def impatient(connection: Connection) -> Iterator[None]:
     connection.settings = replace(patient, call_timeout=0.1)
     yield
     connection.settings = patient
-
-
-def until(look: Callable[[], object]) -> None:
-    """Wait for something that is to happen soon."""
-    end = time.monotonic() + 2 * LONG_SECONDS
-    while not look():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 MakeHypervisor = Callable[..., LibvirtHypervisor]

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from xml.etree import ElementTree
 
 import pytest
-from fake_libvirt import LONG_SECONDS, FakeDomain, FakeError, FakeGuest, FakeLibvirtd, MakeHypervisor, until
+from fake_libvirt import LONG_SECONDS, FakeDomain, FakeError, FakeGuest, FakeLibvirtd, MakeHypervisor
 
 from mom_core import Entity, GuestBusy, HypervisorError, Scope
+from mom_devkit import wait_until
 from mom_plugins_libvirt.agents import AgentCommands, channels_of
 from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 from mom_plugins_libvirt.domain_xml import described
@@ -128,7 +129,7 @@ def test_commands_use_a_few_connections_of_their_own_and_keep_them(commands: Age
     threads = [threading.Thread(target=commands.command, args=(A, "{}", 60)) for _ in range(20)]
     for thread in threads:
         thread.start()
-    until(lambda: len(qemu.asked) == 8)
+    wait_until(lambda: len(qemu.asked) == 8)
     qemu.hangs.set()
     for thread in threads:
         thread.join()

@@ -12,10 +12,11 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import pytest
-from fake_libvirt import LONG_SECONDS, FakeError, FakeLibvirtd, HandClock, NoLoop, impatient, until
+from fake_libvirt import LONG_SECONDS, FakeError, FakeLibvirtd, HandClock, NoLoop, impatient
 
 import mom_plugins_libvirt.connection as module
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported
+from mom_devkit import wait_until
 from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 from mom_plugins_libvirt.events import GuestEvent
 from mom_plugins_libvirt.failures import SYSTEM_ERROR
@@ -93,7 +94,7 @@ def test_a_bulk_call_that_hangs_is_left_behind_and_repeated_on_another_connectio
     assert len(libvirtd.connections) == 2
     assert not libvirtd.connections[0].closed, "libvirt frees what the call still uses"
     hang.set()
-    until(lambda: libvirtd.connections[0].closed)
+    wait_until(lambda: libvirtd.connections[0].closed)
 
 
 def test_a_call_that_hangs_is_busy_and_does_not_hold_up_other_guests(libvirtd: FakeLibvirtd, make: Make) -> None:
@@ -120,7 +121,7 @@ def test_when_several_guests_hang_what_libvirtd_knows_itself_is_still_read(
         attempts.setattr(module, "_FIRST_ATTEMPT", SHORT_SECONDS / LONG_SECONDS)
         attempts.setattr(module, "_SECOND_ATTEMPT", 3 * SHORT_SECONDS / LONG_SECONDS)
         (found,) = connection.statistics(BALLOON, fallback=FakeLibvirtd.VIR_DOMAIN_STATS_STATE)
-    until(lambda: not libvirtd.bulk_hangs)
+    wait_until(lambda: not libvirtd.bulk_hangs)
     assert "state.state" in found.record
     assert "balloon.current" not in found.record
     (found,) = connection.statistics(BALLOON, fallback=FakeLibvirtd.VIR_DOMAIN_STATS_STATE)
@@ -176,7 +177,7 @@ def test_calls_that_hang_are_not_piled_up_in_libvirtd(libvirtd: FakeLibvirtd, ma
         for guest in guests:
             with pytest.raises(GuestBusy):
                 connection.call("asking", guest.uuid, lambda domain: domain.XMLDesc())
-    until(lambda: libvirtd.calls["XMLDesc"] >= 10)
+    wait_until(lambda: libvirtd.calls["XMLDesc"] >= 10)
     assert libvirtd.calls["XMLDesc"] == 10
     asked = libvirtd.calls["getAllDomainStats"]
     found = connection.statistics(BALLOON, fallback=FakeLibvirtd.VIR_DOMAIN_STATS_STATE)
@@ -187,7 +188,7 @@ def test_calls_that_hang_are_not_piled_up_in_libvirtd(libvirtd: FakeLibvirtd, ma
         connection.statistics(BALLOON, [guests[0].uuid])
     assert libvirtd.calls["domainListGetStats"] == 0
     hang.set()
-    until(lambda: not connection._too_many_open())
+    wait_until(lambda: not connection._too_many_open())
     assert "memballoon" in connection.call("asking", guests[0].uuid, lambda domain: domain.XMLDesc())
 
 
@@ -199,12 +200,12 @@ def test_an_attempt_to_connect_that_hangs_for_long_is_not_the_last(libvirtd: Fak
             clock.now += 1
             with pytest.raises(HypervisorError, match="does not answer"):
                 connection.statistics(BALLOON)
-    until(lambda: libvirtd.calls["open"] >= 3)
+    wait_until(lambda: libvirtd.calls["open"] >= 3)
     assert libvirtd.calls["open"] == 3, "as many as may hang at once"
     hang.set()
-    until(lambda: len(libvirtd.connections) == 3 and connection.opened == 1)
+    wait_until(lambda: len(libvirtd.connections) == 3 and connection.opened == 1)
     assert connection.statistics(BALLOON) == []
-    until(lambda: sum(not connection.closed for connection in libvirtd.connections) == 1)
+    wait_until(lambda: sum(not connection.closed for connection in libvirtd.connections) == 1)
 
 
 @pytest.fixture
@@ -221,9 +222,9 @@ def test_a_connection_that_is_lost_comes_back_without_being_asked(libvirtd: Fake
     with_loop.on_event = lambda event: None
     with_loop.statistics(BALLOON)
     libvirtd.connections[0].lose()
-    until(lambda: with_loop.opened == 2)
+    wait_until(lambda: with_loop.opened == 2)
     assert libvirtd.connections[1].callbacks, "events are heard"
-    until(lambda: libvirtd.connections[0].closed)
+    wait_until(lambda: libvirtd.connections[0].closed)
     assert returns == [], "nothing was amiss"
 
 
@@ -241,7 +242,7 @@ def test_a_libvirtd_that_was_away_is_said_to_be_back(
     libvirtd.refusal = FakeError("Connection refused", SYSTEM_ERROR, errno.ECONNREFUSED)
     if was_there:
         libvirtd.connections[0].lose()
-        until(lambda: libvirtd.calls["open"] >= 4)
+        wait_until(lambda: libvirtd.calls["open"] >= 4)
     with pytest.raises(HypervisorError):
         with_loop.statistics(BALLOON)
     libvirtd.refusal = None
@@ -336,7 +337,7 @@ def test_closing_takes_no_time_and_ends_everything(libvirtd: FakeLibvirtd, make:
     connection.on_event = lambda event: None
     connection.statistics(BALLOON)
     connection.close()
-    until(lambda: libvirtd.connections[0].closed)
+    wait_until(lambda: libvirtd.connections[0].closed)
     with pytest.raises(HypervisorError, match="closed"):
         connection.statistics(BALLOON)
 
@@ -349,7 +350,7 @@ def test_closing_takes_no_time_and_ends_everything(libvirtd: FakeLibvirtd, make:
     stuck.close()
     assert time.monotonic() - began < LONG_SECONDS
     guest.hangs.set()
-    until(lambda: all(connection.closed for connection in libvirtd.connections))
+    wait_until(lambda: all(connection.closed for connection in libvirtd.connections))
 
 
 def test_a_connection_that_opens_after_the_end_is_closed(libvirtd: FakeLibvirtd, make: Make) -> None:
@@ -359,4 +360,4 @@ def test_a_connection_that_opens_after_the_end_is_closed(libvirtd: FakeLibvirtd,
         connection.statistics(BALLOON)
     connection.close()
     hang.set()
-    until(lambda: bool(libvirtd.connections) and libvirtd.connections[0].closed)
+    wait_until(lambda: bool(libvirtd.connections) and libvirtd.connections[0].closed)

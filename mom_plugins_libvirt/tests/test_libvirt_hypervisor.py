@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from fake_libvirt import FakeGuest, FakeLibvirtd, HandClock, MakeHypervisor, impatient, until
+from fake_libvirt import FakeGuest, FakeLibvirtd, HandClock, MakeHypervisor, impatient
 
 from mom_core import (
     BalloonControl,
@@ -23,6 +23,7 @@ from mom_core import (
     PermissionDenied,
     Scope,
 )
+from mom_devkit import wait_until
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 from mom_toolkit import AgentAccess, CpuPinControl, LifecycleControl, MigrationControl, NodeTuneControl
 
@@ -331,12 +332,12 @@ def test_a_guest_that_hangs_is_asked_once_and_blocked_until_it_answers(
         for _ in range(3):
             with pytest.raises(GuestBusy):
                 hypervisor.set_balloon(guest.entity, 1000)
-    until(lambda: libvirtd.calls["jobStats"] > described)
+    wait_until(lambda: libvirtd.calls["jobStats"] > described)
     assert libvirtd.calls["jobStats"] - described == 1
     assert listed(hypervisor, guest).blocked == {"*": "the guest has not answered libvirt's last call"}
     guest.hangs.set()
     guest.hangs = None
-    until(lambda: not listed(hypervisor, guest).blocked)
+    wait_until(lambda: not listed(hypervisor, guest).blocked)
     hypervisor.set_balloon(guest.entity, 2000)
     assert guest.current == 2000
 
@@ -349,7 +350,7 @@ def test_a_guest_that_cannot_be_described_does_not_hide_the_others(
     with monkeypatch.context() as asking:
         asking.setattr(hypervisor._connection, "_patience", lambda: 0.1)
         hypervisor.guests()
-    until(lambda: not listed(hypervisor, well).blocked)
+    wait_until(lambda: not listed(hypervisor, well).blocked)
     found = {guest.id: guest for guest in hypervisor.guests()}
     assert found[well.uuid].blocked == {}
     assert "*" in found[sick.uuid].blocked
@@ -419,6 +420,6 @@ def test_nothing_is_known_while_libvirtd_cannot_be_reached(libvirtd: FakeLibvirt
         hypervisor.guests()
     hang.set()
     libvirtd.open_hangs = None
-    until(lambda: hypervisor._connection.opened == 2)
+    wait_until(lambda: hypervisor._connection.opened == 2)
     after = listed(hypervisor, guest)
     assert after.incarnation == before.incarnation

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
-from fake_libvirt import LONG_SECONDS, FakeError, FakeLibvirtd, NoLoop, until
+from fake_libvirt import LONG_SECONDS, FakeError, FakeLibvirtd, NoLoop
 from pydantic import ValidationError
 
 import mom_plugins_libvirt.connection as connection_module
 from mom_core import Decision, Entity, Guest, HypervisorError, LedgerEntry, PluginContext, Problem, Scope, Severity, Snapshot, Status
-from mom_devkit import apply_decisions, put_back
+from mom_devkit import apply_decisions, put_back, wait_until
 from mom_plugins_libvirt import LibvirtPlugin
 from mom_plugins_libvirt.failures import SYSTEM_ERROR
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
@@ -225,7 +225,7 @@ def on_test_driver() -> Iterator[tuple[LibvirtPlugin, list[str]]]:
     plugin.mom_setup()
     yield plugin, woken
     plugin.mom_teardown()
-    until(lambda: threading.active_count() <= threads)
+    wait_until(lambda: threading.active_count() <= threads)
 
 
 def test_guests_of_the_test_driver(on_test_driver: tuple[LibvirtPlugin, list[str]], capfd: pytest.CaptureFixture[str]) -> None:
@@ -243,12 +243,12 @@ def test_guests_of_the_test_driver(on_test_driver: tuple[LibvirtPlugin, list[str
         hypervisor.set_balloon(gone, 1 << 20)
     domain = other.lookupByName("test")
     domain.destroy()
-    until(lambda: "guest test stopped" in woken)
+    wait_until(lambda: "guest test stopped" in woken)
     assert hypervisor.guests() == ()
     with pytest.raises(HypervisorError):
         hypervisor.set_balloon(guest.entity, 1 << 20)
     domain.create()
-    until(lambda: "guest test started" in woken)
+    wait_until(lambda: "guest test started" in woken)
     (again,) = hypervisor.guests()
     assert (again.id, again.incarnation != guest.incarnation) == (guest.id, True)
     assert capfd.readouterr().err == "", "libvirt prints nothing"
@@ -264,7 +264,7 @@ def test_two_plugins_share_libvirts_event_loop(on_test_driver: tuple[LibvirtPlug
     first.mom_teardown()
     domain = libvirt.open("test:///default").lookupByName("test")
     domain.suspend()
-    until(lambda: "guest test suspended" in second_woken)
+    wait_until(lambda: "guest test suspended" in second_woken)
     domain.resume()
     second.mom_teardown()
-    until(lambda: not any(thread.name == "libvirt-events" for thread in threading.enumerate()))
+    wait_until(lambda: not any(thread.name == "libvirt-events" for thread in threading.enumerate()))

@@ -8,10 +8,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from fake_libvirt import LONG_SECONDS, FakeError, FakeLibvirtd, until
+from fake_libvirt import LONG_SECONDS, FakeError, FakeLibvirtd
 from pydantic import ValidationError
 
 from mom_core import Guest, Report, Snapshot
+from mom_devkit import wait_until
 from mom_guests import GuestWatch
 from mom_plugins_libvirt import LibvirtPlugin
 from mom_plugins_libvirt.connection import Connection, ConnectionSettings
@@ -43,7 +44,7 @@ def test_a_libvirtd_that_fails_is_left_in_peace_for_a_while(libvirtd: FakeLibvir
     libvirtd.refusal = FakeError("no", 38)
     assert watch.look() == 5.0
     libvirtd.refusal = None
-    until(lambda: watch.look() < 5.0)
+    wait_until(lambda: watch.look() < 5.0)
     libvirtd.guests["uuid-of-db"].statistics = {"balloon.last-update": int(time.time()), "balloon.usable": 20 << 10}
     watch.look()
     assert woken == ["guest db is short of memory: 20 MiB usable of 512 MiB"], "it is connected again"
@@ -53,7 +54,7 @@ def test_a_libvirtd_that_hangs_does_not_hold_up_the_end(libvirtd: FakeLibvirtd, 
     release = threading.Event()
     libvirtd.bulk_hangs.append(release)
     watch.start()
-    until(lambda: libvirtd.calls["getAllDomainStats"])
+    wait_until(lambda: libvirtd.calls["getAllDomainStats"])
     began = time.monotonic()
     watch.stop()
     assert time.monotonic() - began < LONG_SECONDS / 2, "half of what it waits for libvirtd"

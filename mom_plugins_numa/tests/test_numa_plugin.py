@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from numa_trees import GIB, nodes_tree, process_tree, tree
 
 from mom_core import PluginContext, Value
-from mom_devkit import FakeGuest, FakeHypervisor
+from mom_devkit import FakeGuest, FakeHypervisor, wait_until
 from mom_plugins_numa import NumaPlugin
 from mom_plugins_numa.fields import FIELDS
 from mom_toolkit import NodeTune
@@ -51,11 +50,12 @@ def make(tmp_path: Path, root: Path) -> Iterator[Callable[..., NumaPlugin]]:
 
 def looked(plugin: NumaPlugin, hypervisor: FakeHypervisor, name: str = "seen") -> Mapping[str, Value]:
     """The guest's fields after it was looked at."""
-    end = time.monotonic() + 60
-    while "numa_memory_age" not in (fields := plugin.mom_collect_guests(hypervisor, hypervisor.guests())[name]):
-        assert time.monotonic() < end
-        time.sleep(0.005)
-    return fields
+
+    def fields() -> Mapping[str, Value] | None:
+        seen = plugin.mom_collect_guests(hypervisor, hypervisor.guests())[name]
+        return seen if "numa_memory_age" in seen else None
+
+    return wait_until(fields)
 
 
 def test_a_cycle_knows_the_nodes(make: Callable[..., NumaPlugin]) -> None:

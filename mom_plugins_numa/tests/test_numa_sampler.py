@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from numa_trees import process_tree, tree
 
+from mom_devkit import wait_until
 from mom_plugins_numa.sampler import NodeSampler
-
-
-def wait_for(what: Callable[[], object], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.002)
 
 
 @pytest.fixture
@@ -38,11 +32,11 @@ def seen(sampler: NodeSampler, pids: dict[str, int]) -> Sequence[str]:
 def test_guests_are_sampled_in_turn_and_forgotten_when_they_are_gone(sampler: NodeSampler) -> None:
     both = {"a": 1000, "b": 2000}
     assert sampler.follow(both) == {}, "what is not known yet is unknown"
-    wait_for(lambda: seen(sampler, both) == ["a", "b"])
+    wait_until(lambda: seen(sampler, both) == ["a", "b"])
     assert sampler.follow(both)["a"].fields["numa_memory"] == [{"node": 0, "size": 12_000}, {"node": 1, "size": 8004}]
     assert seen(sampler, {"a": 1000}) == ["a"]
     assert seen(sampler, {"a": 2000}) == [], "another process"
-    wait_for(lambda: seen(sampler, {"a": 2000}) == ["a"])
+    wait_until(lambda: seen(sampler, {"a": 2000}) == ["a"])
 
 
 def test_sampling_takes_no_more_than_its_share_of_a_cpu(root: Path) -> None:
@@ -56,7 +50,7 @@ def test_sampling_takes_no_more_than_its_share_of_a_cpu(root: Path) -> None:
             looks.append(sampler.spent)
             return len(set(looks)) > 5
 
-        wait_for(looked)
+        wait_until(looked)
         # What the newest sample took is still to be rested for.
         assert looks[-2] <= 0.05 * (time.monotonic() - began)
     finally:
@@ -65,4 +59,4 @@ def test_sampling_takes_no_more_than_its_share_of_a_cpu(root: Path) -> None:
 
 def test_a_guest_without_a_process_keeps_no_other_from_being_sampled(sampler: NodeSampler) -> None:
     pids = {"a": 4999, "b": 2000}
-    wait_for(lambda: seen(sampler, pids) == ["b"])
+    wait_until(lambda: seen(sampler, pids) == ["b"])

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,14 +67,6 @@ class Serving:
 
 def report(taken: Snapshot) -> Report:
     return Report(1, 0.0, "enforce", taken, (), (), (), (), (), 0.01)
-
-
-def until(look: Callable[[], object]) -> None:
-    """Wait for something that is to happen soon."""
-    end = time.monotonic() + LONG_SECONDS
-    while not look():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def threads() -> set[str]:

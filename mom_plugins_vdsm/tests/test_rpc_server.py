@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from rpc_peer import LONG_SECONDS, Serving, client, threads, until
+from rpc_peer import LONG_SECONDS, Serving, client, threads
 
 from mom_core import MomError
+from mom_devkit import wait_until
 from mom_plugins_vdsm.rpc_plugin import XmlRpcPlugin
 from mom_toolkit import PolicyTexts
 
@@ -221,8 +222,8 @@ def test_the_socket_is_there_for_its_owner_only_and_gone_at_the_end(tmp_path: Pa
         found = serving.socket.stat()
         assert stat.S_ISSOCK(found.st_mode)
         assert stat.S_IMODE(found.st_mode) == 0o600
-    until(lambda: not serving.socket.exists())
-    until(lambda: threads() <= before)
+    wait_until(lambda: not serving.socket.exists())
+    wait_until(lambda: threads() <= before)
     with Serving(tmp_path, mode="0660") as serving:
         assert stat.S_IMODE(serving.socket.stat().st_mode) == 0o660
 

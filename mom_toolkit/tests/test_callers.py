@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from mom_devkit import wait_until
 from mom_toolkit import Callers
 
 LONG_SECONDS = 60.0
@@ -44,10 +45,7 @@ def test_threads_are_reused_and_end() -> None:
         assert Callers.came_back(callers.start(lambda: None), LONG_SECONDS)
     assert 0 < threads() < 10, "one or two, but one that has answered may not be idle again yet"
     callers.close(2)
-    until = time.monotonic() + LONG_SECONDS
-    while threads():
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait_until(lambda: not threads())
 
 
 def test_no_more_threads_are_started_than_may_be_and_what_waits_can_be_cancelled() -> None:

@@ -18,6 +18,7 @@ from unittest.mock import patch
 import pytest
 
 from mom_daemon.cli import frame
+from mom_devkit import wait_until
 
 MOM = Path(sys.executable).parent / "mom"
 
@@ -211,11 +212,7 @@ class Mom:
 
     def wait_for(self, what: Callable[[], bool], seconds: float = 120.0) -> None:
         """Wait until something is so; the daemon's log is shown when it does not become so."""
-        until = time.monotonic() + seconds
-        while not what():
-            if time.monotonic() > until:
-                raise AssertionError(f"it did not happen; the log:\n{self.log.read_text() if self.log.exists() else ''}")
-            time.sleep(0.02)
+        wait_until(what, lambda: self.log.read_text() if self.log.exists() else "", seconds)
 
     def logged(self, text: str, times: int = 1) -> bool:
         """True if the daemon has logged this so often, or more often."""

@@ -8,14 +8,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from mom_core import Engine, MomError, load_config
+from mom_devkit import wait_until
 from mom_toolkit import PolicyRefused, PolicyTexts
 
 PAGE = Path(__file__).parents[2] / "docs/embedding.md"
@@ -31,13 +31,6 @@ def config_in(folder: Path, **more: object) -> dict[str, object]:
         "plugins": plugins,
         **more,
     }
-
-
-def wait_for(what: Callable[[], object], seconds: float = 60.0) -> None:
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def signal_handlers() -> dict[int, object]:
@@ -99,7 +92,7 @@ def test_it_starts_changes_the_policy_tells_statistics_stops_and_starts_again(
         engine.start()
         assert engine.is_running
         begun = 0 if engine.report is None else engine.report.number
-        wait_for(partial(has_done, engine, begun + 2))
+        wait_until(partial(has_done, engine, begun + 2))
         assert engine.report is not None
         assert isinstance(engine.report.snapshot.host.fields["mem_free"], int)
         assert engine.report.snapshot.guests
@@ -107,11 +100,11 @@ def test_it_starts_changes_the_policy_tells_statistics_stops_and_starts_again(
         assert policies is not None
         state = policies.change({"99_mine": '(Host.Control "ksm_run" 1)'}, who="my program")
         assert "99_mine" in state.texts
-        wait_for(lambda: any(decision.source.name == "99_mine" for decision in engine.report.decisions))  # type: ignore[union-attr]  # it was there
+        wait_until(lambda: any(decision.source.name == "99_mine" for decision in engine.report.decisions))  # type: ignore[union-attr]  # it was there
         with pytest.raises(PolicyRefused):
             policies.change({"99_mine": "("}, who="my program")
         turns = program.turns
-        wait_for(partial(program.is_past, turns))
+        wait_until(partial(program.is_past, turns))
         engine.stop()
         assert not engine.is_running
         assert not (tmp_path / "rpc.sock").exists()
@@ -126,7 +119,7 @@ def test_it_runs_in_a_thread_of_the_programs_own_and_stops_from_another(tmp_path
     engine = Engine(load_config(config_in(tmp_path)))
     thread = threading.Thread(target=engine.run, name="MOM")
     thread.start()
-    wait_for(lambda: engine.report)
+    wait_until(lambda: engine.report)
     engine.stop()
     thread.join(60)
     assert not thread.is_alive()

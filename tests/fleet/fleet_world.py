@@ -22,6 +22,7 @@ import pytest
 
 from mom_core import MomError
 from mom_daemon.cli.frame import run
+from mom_devkit import wait_until
 from mom_plugins_fleet.link import Access, Store, ask
 from mom_plugins_fleet.signatures import Signer
 
@@ -283,10 +284,4 @@ class FleetWorld:
 
     def until(self, holds: Callable[[], object], what: str, seconds: float = START_SECONDS) -> None:
         """Wait for it; fails with everybody's last words."""
-        ends = time.monotonic() + seconds
-        while time.monotonic() < ends:
-            if holds():
-                return
-            time.sleep(0.2)
-        last = "\n".join(f"--- {name}\n{self.log(name)[-1500:]}" for name in self.processes)
-        raise AssertionError(f"not within {seconds} s: {what}\n{last}")
+        wait_until(holds, lambda: "\n".join([what, *(f"--- {name}\n{self.log(name)[-1500:]}" for name in self.processes)]), seconds)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 from fleet_world import NATS_SERVER, free_port, listens, port_of
+
+from mom_devkit import wait_until
 
 
 class OneServer:
@@ -30,10 +31,7 @@ class OneServer:
         if self._process is None:
             with self._log.open("ab") as log:
                 self._process = subprocess.Popen([NATS_SERVER, "-c", str(self._config)], stdout=log, stderr=log)
-        ends = time.monotonic() + 60
-        while not listens(self.port):
-            assert time.monotonic() < ends, self._log.read_text()
-            time.sleep(0.02)
+        wait_until(lambda: listens(self.port), self._log.read_text)
 
     def kill(self) -> None:
         if self._process is not None:

@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal
@@ -171,15 +171,6 @@ class Machine:
 def say(text: str) -> None:
     """What comes now, for who waits."""
     print(f"fresh: {text}", flush=True)
-
-
-def eventually(what: str, condition: Callable[[], bool], seconds: float = 180) -> None:
-    """Wait until it is so; end the session when it is not in time."""
-    until = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > until:
-            raise SystemExit(f"not within {seconds:g} s: {what}")
-        time.sleep(0.05)
 
 
 def _remove(group: Path) -> None:

@@ -18,7 +18,9 @@ import time
 from pathlib import Path
 from typing import Final
 
-from machine import Machine, eventually, say
+from machine import Machine, say
+
+from mom_devkit import wait_until
 
 ROOT: Final = Path(__file__).parents[2]
 CACHE: Final = ROOT / ".cache/fresh"
@@ -130,7 +132,7 @@ def check_package(machine: Machine, package: Path) -> None:
     policy.parent.mkdir(exist_ok=True)
     policy.write_text(POLICY)
     machine.run("systemctl", "reload", "mom")
-    eventually("mom says what it would set", lambda: _outcomes(machine).get("observed", 0) > 0)
+    wait_until(lambda: _outcomes(machine).get("observed", 0) > 0, "mom says what it would set")
     _claim(machine.knob() == 0, "what is installed touches nothing before the operator says so")
     line = 1 + written.splitlines().index("mode: observe")
     for verb in (("mom",), ("mom", "doctor")):
@@ -141,12 +143,12 @@ def check_package(machine: Machine, package: Path) -> None:
     edited = written.replace("mode: observe", "mode: enforce") + "# the operator's own line\n"
     config.write_text(edited)
     machine.run("systemctl", "reload", "mom")
-    eventually("mom has set what the policy says", lambda: machine.knob() == 1)
+    wait_until(lambda: machine.knob() == 1, "mom has set what the policy says")
     ledger, process = _ledger(machine), _main_pid(machine)
     _claim(len(ledger) == 1, "what stood there is in the ledger")
     with _Watch(machine) as watch:
         machine.run("apt-get", "install", "--yes", "/srv/mom/newer.deb")
-        eventually("another mom has completed a cycle", lambda: _main_pid(machine) not in {0, process} and _cycles(machine) > 1)
+        wait_until(lambda: _main_pid(machine) not in {0, process} and _cycles(machine) > 1, "another mom has completed a cycle")
     _claim(watch.always == {1}, f"an upgrade leaves what mom has set as it is, at every moment: {watch.always}")
     _claim(_ledger(machine) == ledger, "the new mom has taken the ledger over, with what stood there first")
     _claim(config.read_text() == edited, "an upgrade leaves the configuration as it is")
@@ -155,14 +157,14 @@ def check_package(machine: Machine, package: Path) -> None:
     machine.run("systemctl", "stop", "mom")
     _claim(machine.knob() == 0, "a stop puts everything back")
     machine.run("systemd-run", "--unit=by-hand", "mom", "run")
-    eventually("a mom that was started by hand has set what the policy says", lambda: machine.knob() == 1)
+    wait_until(lambda: machine.knob() == 1, "a mom that was started by hand has set what the policy says")
     refused = machine.start("apt-get", "remove", "--yes", "mom")
     _claim(refused.returncode != 0 and "mom stays installed" in refused.stdout, "mom is not removed while something cannot be put back")
     _claim(machine.knob() == 1, "the mom that was started by hand goes on")
     machine.run("systemctl", "stop", "by-hand")
     machine.run("systemctl", "reset-failed", "mom")
     machine.run("systemctl", "start", "mom")
-    eventually("mom runs again", lambda: machine.knob() == 1)
+    wait_until(lambda: machine.knob() == 1, "mom runs again")
     machine.run("apt-get", "remove", "--yes", "mom")
     _claim(machine.knob() == 0, "everything is put back when mom is removed")
     _claim(not (machine.folder / "usr/lib/mom").exists(), "no byte code is left")
@@ -170,7 +172,7 @@ def check_package(machine: Machine, package: Path) -> None:
 
     say("install again, and purge")
     machine.run("apt-get", "install", "--yes", "/srv/mom/mom.deb")
-    eventually("mom runs with the configuration that was left", lambda: machine.knob() == 1)
+    wait_until(lambda: machine.knob() == 1, "mom runs with the configuration that was left")
     _claim(config.read_text() == edited, "the configuration is as it was left")
     machine.run("systemctl", "kill", "--signal=KILL", "mom")
     machine.run("apt-get", "purge", "--yes", "mom")

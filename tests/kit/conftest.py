@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from mom_devkit import wait_until
 
 BIN = Path(sys.executable).parent
 
@@ -65,10 +66,7 @@ class Daemon:
         return self.log.read_text() if self.log.exists() else ""
 
     def wait_for(self, what: Callable[[], bool], seconds: float = 120.0) -> None:
-        until = time.monotonic() + seconds
-        while not what():
-            assert time.monotonic() < until, f"it did not happen; the log:\n{self.logged()}"
-            time.sleep(0.02)
+        wait_until(what, self.logged, seconds)
 
     def end(self) -> None:
         if self.process is not None and self.process.poll() is None:

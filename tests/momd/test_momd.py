@@ -7,11 +7,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from mom_devkit import wait_until
 
 MOMD = Path(sys.executable).parent / "momd"
 CLIENT = Path(sys.executable).parent / "mom-rpcclient"
@@ -58,10 +59,7 @@ class Place:
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=180).stdout
 
     def wait_for(self, what: Callable[[], bool], seconds: float = 120.0) -> None:
-        until = time.monotonic() + seconds
-        while not what():
-            assert time.monotonic() < until, self.log.read_text() if self.log.exists() else "it did not happen"
-            time.sleep(0.05)
+        wait_until(what, lambda: self.log.read_text() if self.log.exists() else "", seconds)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -147,11 +147,3 @@ def _remove(folder: Path) -> None:
             time.sleep(0.05)
         else:
             return
-
-
-def eventually(what: str, is_so: Callable[[], bool], seconds: float = 60.0, log: Sequence[Path] = ()) -> None:
-    until = time.monotonic() + seconds
-    while not is_so():
-        if time.monotonic() > until:
-            raise AssertionError(f"not within {seconds:g} s: {what}\n" + "\n".join(path.read_text(errors="replace") for path in log))
-        time.sleep(0.05)

@@ -7,12 +7,13 @@ import json
 import socket
 import subprocess
 import sys
-import time
 import venv
 from pathlib import Path
 
 import pytest
 from commands import run
+
+from mom_devkit import wait_until
 
 pytestmark = pytest.mark.release
 
@@ -134,11 +135,9 @@ def test_mom_is_tried_out_without_being_installed(wheelhouse: Path, tools: Path,
 
 
 def _answers(port: int, server: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
+    def listens() -> bool:
         assert server.poll() is None, "the index has ended"
         with socket.socket() as visitor:
-            if visitor.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise AssertionError(f"the index does not listen on {port}")
+            return visitor.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_until(listens, f"the index does not listen on {port}")

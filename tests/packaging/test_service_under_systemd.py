@@ -13,7 +13,9 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from own_systemd import OwnSystemd, eventually
+from own_systemd import OwnSystemd
+
+from mom_devkit import wait_until
 
 pytestmark = pytest.mark.waits
 
@@ -95,13 +97,17 @@ class Service:
             time.sleep(0.001)
         return int(text)
 
+    def said(self) -> str:
+        """What its systemd and its processes have logged."""
+        return "\n".join(path.read_text(errors="replace") for path in self.folder.glob("*log"))
+
     def main_pid(self, unit: str = "mom") -> int:
         """As its own systemd counts."""
         return int(self.systemd.show(unit, "MainPID")["MainPID"])
 
     def wait_for_another(self, before: int, unit: str = "mom") -> None:
         """Until another process than that one is the unit's, and the unit active: a state alone may still be that of the one before."""
-        eventually(f"another {unit} is there", lambda: self.main_pid(unit) not in {0, before}, log=[self.folder / "systemd.log"])
+        wait_until(lambda: self.main_pid(unit) not in {0, before}, self.said)
         self.wait("it works", unit, "active")
 
     def configure(self, **settings: str) -> None:
@@ -118,7 +124,7 @@ class Service:
         """Have mom die, stand still, or hang in a call that no signal handler interrupts."""
         if way == "hangs":
             self.stuck.write_text("")
-            eventually("it hangs", lambda: self.stuck.read_text() == "stuck")
+            wait_until(lambda: self.stuck.read_text() == "stuck", "it hangs")
             self.stuck.unlink()
         else:
             self.kill(signal.SIGKILL if way == "killed" else signal.SIGSTOP)
@@ -131,15 +137,15 @@ class Service:
         return self.systemd.show(unit, "ActiveState")["ActiveState"]
 
     def wait(self, what: str, unit: str, state: str, seconds: float = 60.0) -> None:
-        try:
-            eventually(f"{what}: {unit} is {state}", lambda: self.state(unit) == state, seconds, [self.folder / "systemd.log"])
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.systemd.systemctl('status', unit).stdout}") from None
+        def said() -> str:
+            return f"{what}: {unit} is {state}\n{self.said()}\n{self.systemd.systemctl('status', unit).stdout}"
+
+        wait_until(lambda: self.state(unit) == state, said, seconds)
 
     def start(self) -> None:
         done = self.systemd.systemctl("start", "mom")
         assert done.returncode == 0, done.stderr + self.systemd.systemctl("status", "mom").stdout
-        eventually("it has applied", lambda: self.knob() == 1, log=[self.folder / "systemd.log"])
+        wait_until(lambda: self.knob() == 1, self.said)
 
     def stays_applied(self, seconds: float) -> bool:
         until = time.monotonic() + seconds
@@ -151,8 +157,8 @@ class Service:
 
     def is_put_back(self) -> None:
         """Wait until all is, for as long as that may take, and nothing is left to be."""
-        eventually("it is put back", lambda: self.knob() == 0, WITHIN_SECONDS, [self.folder / "systemd.log", self.folder / "log"])
-        eventually("nothing is left", lambda: self.ledger() == [])
+        wait_until(lambda: self.knob() == 0, self.said, WITHIN_SECONDS)
+        wait_until(lambda: self.ledger() == [], "nothing is left")
 
     def ledger(self) -> list[dict[str, object]]:
         """The entries, without whether what became of the last change was known when they were written."""
@@ -170,13 +176,13 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 def test_it_is_started_watched_and_stopped(service: Service) -> None:
     service.start()
-    eventually("it says what it does", lambda: "0 guests" in service.systemd.show("mom", "StatusText")["StatusText"])
+    wait_until(lambda: "0 guests" in service.systemd.show("mom", "StatusText")["StatusText"], "it says what it does")
     shown = service.systemd.show("mom", "WatchdogUSec", "Type")
     assert shown == {"Type": "notify", "WatchdogUSec": "20s"}
     done = service.systemd.systemctl("reload", "mom")
     assert done.returncode == 0, done.stderr
-    eventually("it is ready again", lambda: service.state() == "active")
-    eventually("a reload may take longer", lambda: service.systemd.show("mom", "WatchdogUSec")["WatchdogUSec"] == "20s")
+    wait_until(lambda: service.state() == "active", "it is ready again")
+    wait_until(lambda: service.systemd.show("mom", "WatchdogUSec")["WatchdogUSec"] == "20s", "a reload may take longer")
     done = service.systemd.systemctl("stop", "mom")
     assert done.returncode == 0
     assert service.knob() == 0, "a stop has put everything back when it returns"
@@ -217,7 +223,7 @@ def test_a_mom_that_dies_or_hangs_and_cannot_be_replaced_is_put_back_within_30_s
     service.start()
     service.broken.write_text("")
     service.harm(way)
-    eventually("everything is put back", lambda: service.knob() == 0, WITHIN_SECONDS, [service.folder / "systemd.log"])
+    wait_until(lambda: service.knob() == 0, service.said, WITHIN_SECONDS)
     service.wait("the start limit is reached", "mom", "failed", 120)
     assert service.ledger() == []
 
@@ -228,7 +234,7 @@ def test_a_crash_loop_of_moms_that_complete_cycles_ends_with_everything_put_back
         before = service.main_pid()
         service.kill(signal.SIGKILL)
         service.wait_for_another(before)
-        eventually("it has taken over", service.completed_a_cycle)
+        wait_until(service.completed_a_cycle, "it has taken over")
         assert service.knob() == 1
     service.kill(signal.SIGKILL)
     service.wait("the start limit is reached", "mom", "failed")
@@ -242,7 +248,7 @@ def test_a_mom_that_hangs_and_is_stopped_is_put_back_within_30_s(service: Servic
     service.harm(way)
     began = time.monotonic()
     service.systemd.systemctl("stop", "mom")
-    eventually("it is put back", lambda: service.knob() == 0, began + WITHIN_SECONDS - time.monotonic())
+    wait_until(lambda: service.knob() == 0, "it is put back", began + WITHIN_SECONDS - time.monotonic())
     assert service.ledger() == []
     assert service.main_pid() == 0, "and no other is started"
 
@@ -271,7 +277,7 @@ def test_a_mom_that_is_killed_while_it_puts_back_is_put_back(service: Service) -
     service.start()
     service.harm("hangs")
     service.systemd.systemctl("stop", "--no-block", "mom")
-    eventually("systemd has told it to end", lambda: service.state() == "deactivating")
+    wait_until(lambda: service.state() == "deactivating", "systemd has told it to end")
     service.kill(signal.SIGKILL)
     service.is_put_back()
     assert service.main_pid() == 0
@@ -291,7 +297,7 @@ def test_a_restart_with_a_wrong_configuration_puts_everything_back(service: Serv
     service.start()
     (service.folder / "mom.yaml").write_text("plugins: [broken")
     assert service.systemd.systemctl("restart", "mom").returncode
-    eventually("everything is put back", lambda: service.knob() == 0, 60, [service.folder / "log"])
+    wait_until(lambda: service.knob() == 0, service.said)
     service.wait("it is not tried again", "mom", "failed")
     service.wait("it has done its work", "mom-restore", "inactive")
 
@@ -314,7 +320,7 @@ def test_what_cannot_be_put_back_is_tried_again(service: Service) -> None:
     service.harm("hangs")
     service.systemd.systemctl("stop", "mom")
     service.wait("it could not be put back", "mom", "failed")
-    eventually("it is tried again", lambda: service.systemd.show("mom-restore", "NRestarts")["NRestarts"] >= "2")
+    wait_until(lambda: service.systemd.show("mom-restore", "NRestarts")["NRestarts"] >= "2", "it is tried again")
     assert service.knob() == 1
     away.unlink()
     service.is_put_back()
@@ -346,14 +352,14 @@ def test_a_real_journal_has_the_levels(service: Service) -> None:
     def lines(text: str) -> list[dict[str, str]]:
         return [one for one in entries("_SYSTEMD_UNIT=mom.service") if text in one["MESSAGE"]]
 
-    eventually("a cycle is in the journal", lambda: bool(lines("1 applied")))
+    wait_until(lambda: bool(lines("1 applied")), "a cycle is in the journal")
     assert lines("1 applied")[0]["PRIORITY"] == "6"
     service.systemd.systemctl("kill", "-s", "USR1", "mom")
-    eventually("it says more", lambda: len([one for one in lines(" mom: cycle ") if one["PRIORITY"] == "7"]) > 3)
+    wait_until(lambda: len([one for one in lines(" mom: cycle ") if one["PRIORITY"] == "7"]) > 3, "it says more")
     # A journal that is gone stops nobody.
     service.systemd.systemctl("kill", "-s", "KILL", "systemd-journald")
     (service.root / "sys/kernel/mm/ksm/run").write_text("0\n")
-    eventually("it goes on", lambda: service.knob() == 1)
+    wait_until(lambda: service.knob() == 1, "it goes on")
 
 
 SEES = """
@@ -452,7 +458,7 @@ def test_all_plugins_work_within_what_the_unit_allows(service: Service) -> None:
     done = service.systemd.systemctl("start", "mom")
     log = service.folder / "log"
     assert done.returncode == 0, log.read_text()
-    eventually("some cycles", lambda: service.systemd.run(str(BIN / "mom"), "status", "-c", str(config)).returncode == 0, log=[log])
+    wait_until(lambda: service.systemd.run(str(BIN / "mom"), "status", "-c", str(config)).returncode == 0, service.said)
     time.sleep(3)
     status = json.loads(service.systemd.run(str(BIN / "mom"), "status", "--json", "-c", str(config)).stdout)
     troubles = {one["name"]: one["last_error"] for one in status["plugins"] if one["state"] != "ok"}

@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from commands import MadeOnce, run
+
+from mom_devkit import wait_until
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = "examples/mom-example-swappiness"
@@ -127,7 +128,7 @@ def test_core_libvirt_and_an_outside_plugin_are_enough(environment: Callable[...
     daemon = subprocess.Popen([mom, "run", "-c", config], stderr=subprocess.PIPE, text=True)
     try:
         first_cycle = tmp_path / "run/status.json"
-        _wait_until(lambda: (knob.read_text() == "10\n" and first_cycle.exists()) or daemon.poll() is not None)
+        wait_until(lambda: (knob.read_text() == "10\n" and first_cycle.exists()) or daemon.poll() is not None)
         assert daemon.poll() is None
         status = json.loads(run(mom, "status", "-c", config, "--json"))
         assert status["to_put_back"] >= 1
@@ -151,7 +152,7 @@ def test_a_host_that_only_runs_mom_needs_no_verbs_to_look_with(environment: Call
         assert f"the command '{verb}' comes with mom-cli, which is not installed: " in done.stderr
     daemon = subprocess.Popen([mom, "run", "-c", config], stderr=subprocess.PIPE, text=True)
     try:
-        _wait_until(lambda: knob.read_text() == "10\n" or daemon.poll() is not None)
+        wait_until(lambda: knob.read_text() == "10\n" or daemon.poll() is not None)
     finally:
         daemon.kill()
         _, said = daemon.communicate()
@@ -187,9 +188,3 @@ def test_what_plugin_new_says_comes_next_works_with_the_pip_that_a_fresh_environ
         if program == "pip":
             words += ["--quiet", "--disable-pip-version-check"]
         run(bin_folder / program, *words, cwd=tmp_path / "made")
-
-
-def _wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.05)

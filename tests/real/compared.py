@@ -19,9 +19,10 @@ from pathlib import Path
 
 from ballast import available_mib
 from private_libvirtd import PREFIX
-from real_guests import Lab, RealGuest, disk, eventually
+from real_guests import Lab, RealGuest, disk
 
 from mom_core import Report, Scope, Status, Value
+from mom_devkit import wait_until
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_sim.scenario.library import read_scenario
 from mom_plugins_sim.simulate.run import run_scenario
@@ -185,7 +186,7 @@ def real(course: Course, lab: Lab, folder: Path) -> tuple[Track, Course, float]:
     told_to_begin = time.time()
     guests = [_started(lab, one, told_to_begin) for one in course.members]
     for guest in guests:
-        eventually(f"{guest.name} holds what it should", partial(_last_told, guest), course.ready)
+        wait_until(partial(_last_told, guest), f"{guest.name} holds what it should", course.ready)
     begin, begin_monotonic = time.time() + HOLDING_SECONDS, time.monotonic() + HOLDING_SECONDS
     plan = {
         "capacity_mib": has,
@@ -221,7 +222,7 @@ def real(course: Course, lab: Lab, folder: Path) -> tuple[Track, Course, float]:
 def _clock(guest: RealGuest) -> float:
     """The seconds since it was told to begin by the guest's own clock, which was set when it started, and not well."""
     known = len(guest.printed)
-    eventually(f"{guest.name} tells its time", lambda: len(guest.printed) > known and guest.printed.endswith("\n"), every=0.01)
+    wait_until(lambda: len(guest.printed) > known and guest.printed.endswith("\n"), f"{guest.name} tells its time")
     return float(_last_told(guest)[0])
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from guest_image import cache_folder
 from private_libvirtd import PrivateLibvirtd
-from real_guests import RealGuest, eventually
+from real_guests import RealGuest
 
 from mom_core import Guest, HypervisorError, PluginContext, Value
+from mom_devkit import wait_until
 from mom_plugins_libvirt import LibvirtPlugin
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
@@ -57,7 +58,7 @@ class LibvirtMom:
 
     def hears(self, text: str) -> None:
         """Wait until it has asked to be woken for that."""
-        eventually(f"{text!r}, but: {self.woken}", lambda: text in self.woken, 60)
+        wait_until(lambda: text in self.woken, f"{text!r}, but: {self.woken}", 60)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from real_guests import eventually
+from mom_devkit import wait_until
 
 
 @dataclass
@@ -68,7 +68,7 @@ class MomRun:
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen([Path(sys.executable).parent / "mom", "run", "-c", self.config], stdout=log, stderr=log)
-        eventually("mom has done a cycle", (self.folder / "run" / "status.json").exists, 120)
+        wait_until((self.folder / "run" / "status.json").exists, "mom has done a cycle", 120)
 
     def guest_rows(self) -> dict[str, dict[str, Any]]:
         """What `mom guests` knows of each guest, by name."""

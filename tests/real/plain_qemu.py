@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from guest_image import GuestImage
-from real_guests import PrintingGuest, eventually
+from real_guests import PrintingGuest
+
+from mom_devkit import wait_until
 
 BALLOON = "/machine/peripheral/balloon0"
 """Where QEMU has a guest's balloon."""
@@ -108,7 +110,7 @@ class PlainHost:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)  # as other programs start guests
         guest = PlainGuest(process, name, identity, self.folder)
         self._guests.append(guest)
-        eventually(f"{name} has a monitor", guest.second.exists)
+        wait_until(guest.second.exists, f"{name} has a monitor")
         return guest
 
     def destroy_all(self) -> None:

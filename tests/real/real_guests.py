@@ -6,13 +6,11 @@ import itertools
 import os
 import re
 import signal
-import time
 import uuid
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 from xml.sax.saxutils import escape, quoteattr
 
 import pytest
@@ -20,8 +18,7 @@ from guest_image import GuestImage
 from private_libvirtd import PREFIX, PrivateLibvirtd
 
 from mom_core import Entity, Scope
-
-T = TypeVar("T")
+from mom_devkit import wait_until
 
 _BEAT = re.compile(r"BEAT (\d+) worst_ms=([\d.]+) kills=(-?\d+)")
 
@@ -32,18 +29,6 @@ _XML = """<domain type='qemu'>
 <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
 <serial type='file'><source path={log}/><target port='0'/></serial>
 {balloon}{devices}</devices></domain>"""
-
-
-def eventually(what: str, look: Callable[[], T], seconds: float = 60.0, every: float = 0.2) -> T:
-    """The first true value that `look` gives; fails when there is none within so many seconds."""
-    end = time.monotonic() + seconds
-    while True:
-        value = look()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {seconds:g} s: {what}")
-        time.sleep(every)
 
 
 @dataclass(frozen=True)
@@ -80,16 +65,16 @@ class PrintingGuest:
 
     def wait_until_up(self) -> None:
         """Wait until its kernel has handed over."""
-        eventually(f"{self.name} is up", lambda: "GUEST up" in self.printed, 180)
+        wait_until(lambda: "GUEST up" in self.printed, f"{self.name} is up", 180)
 
     def wait_until_it_works(self) -> None:
         """Wait until its workload holds all that it was told to hold."""
-        eventually(f"{self.name} works", lambda: self.beats, 180)
+        wait_until(lambda: self.beats, f"{self.name} works", 180)
 
     def works_on(self) -> None:
         """Wait until it has done more than it has."""
         seen = len(self.beats)
-        eventually(f"{self.name} works on", lambda: len(self.beats) > seen + 1, 60)
+        wait_until(lambda: len(self.beats) > seen + 1, f"{self.name} works on", 60)
 
 
 class RealGuest(PrintingGuest):

@@ -16,9 +16,10 @@ import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
 from ballast import available_mib
 from mom_run import MomRun
-from real_guests import Lab, RealGuest, eventually, not_here
+from real_guests import Lab, RealGuest, not_here
 
 from mom_core.ledger import Ledger
+from mom_devkit import wait_until
 
 pytestmark = [pytest.mark.real, pytest.mark.alone]
 
@@ -130,7 +131,7 @@ def mom(squad: Squad, lab: Lab, tmp_path: Path) -> Iterator[MomUnderPressure]:
 def test_mom_manages_a_host(mom: MomUnderPressure, squad: Squad, lab: Lab, own_ksm: dict[str, str]) -> None:
     rss_before = {guest.name: _rss_mib(guest) for guest in squad.spare}
     mom.start()
-    eventually("statistics are switched on where they were off", lambda: period(squad.without_statistics) == 1)
+    wait_until(lambda: period(squad.without_statistics) == 1, "statistics are switched on where they were off")
     time.sleep(3)
     assert [guest.size_mib for guest in squad.all] == [GUEST_MIB] * 4, "without pressure nothing is taken"
     assert knobs() == own_ksm, mom.log
@@ -138,9 +139,9 @@ def test_mom_manages_a_host(mom: MomUnderPressure, squad: Squad, lab: Lab, own_k
     with mom.pressure():
         # How small they were meanwhile cannot be seen from here for sure: a sweep may be over before QEMU tells of a new size.
         for guest in squad.spare:
-            eventually(f"the host has memory of {guest.name} back", _holds_at_most(guest, rss_before[guest.name] - 120), 60)
-        eventually("KSM is on", lambda: knobs()["run"] == "1")
-        eventually("and merges what the guests have in common", lambda: pages_sharing() > 10_000, 300)
+            wait_until(_holds_at_most(guest, rss_before[guest.name] - 120), f"the host has memory of {guest.name} back", 60)
+        wait_until(lambda: knobs()["run"] == "1", "KSM is on")
+        wait_until(lambda: pages_sharing() > 10_000, "and merges what the guests have in common", 300)
         time.sleep(5)
         # It may be swept once for what QEMU holds beside it, which nobody knows before that: then it is smaller for a second.
         looks = [_look(squad.busy) for _ in range(12)]
@@ -149,15 +150,15 @@ def test_mom_manages_a_host(mom: MomUnderPressure, squad: Squad, lab: Lab, own_k
             assert guest.size_mib >= 160, "the guarantee"
         _check_what_mom_says(mom, squad)
     for guest in squad.all:
-        eventually(f"{guest.name} has its memory back", _has_all(guest), 60)
+        wait_until(_has_all(guest), f"{guest.name} has its memory back", 60)
 
     lab.libvirtd.kill()
-    eventually(
-        "mom says that libvirt is away", lambda: any("cannot be reached" in problem["message"] for problem in mom.status()["problems"])
+    wait_until(
+        lambda: any("cannot be reached" in problem["message"] for problem in mom.status()["problems"]), "mom says that libvirt is away"
     )
     assert mom.status()["guests"]["rows"] == []
     lab.libvirtd.start()
-    eventually("all is well again", lambda: len(mom.status()["guests"]["rows"]) == 4 and not mom.status()["problems"], 60)
+    wait_until(lambda: len(mom.status()["guests"]["rows"]) == 4 and not mom.status()["problems"], "all is well again", 60)
 
     with mom.pressure():
         # Nothing is left to be swept: what they do not use was taken already, and their room costs the host nothing.
@@ -175,8 +176,8 @@ def test_what_a_killed_mom_has_left_is_put_back(mom: MomUnderPressure, squad: Sq
     mom.config.write_text(re.sub(r'"host_free": "\d+MiB"', '"host_free": "1TiB", "host_hard": "1TiB"', mom.config.read_text()))
     mom.start()
     with mom.pressure():
-        eventually("they are smaller, and stay so", lambda: _stay_small(squad), 120)
-        eventually("KSM is on", lambda: knobs()["run"] == "1")
+        wait_until(lambda: _stay_small(squad), "they are smaller, and stay so", 120)
+        wait_until(lambda: knobs()["run"] == "1", "KSM is on")
         mom.kill()
         assert _stay_small(squad, seconds=0.0)
 
@@ -184,7 +185,7 @@ def test_what_a_killed_mom_has_left_is_put_back(mom: MomUnderPressure, squad: Sq
         gone.destroy()
         elsewhere = _not_moms(mom.folder / "state", resized)
         resized.domain.setMemoryFlags(elsewhere << 10, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-        eventually("somebody else has resized it", lambda: resized.size_mib == elsewhere)
+        wait_until(lambda: resized.size_mib == elsewhere, "somebody else has resized it")
 
         assert mom.verb("status").returncode == 1, "it does not run"
         would = mom.verb("restore", "--dry-run")
@@ -211,7 +212,7 @@ def _stay_small(squad: Squad, seconds: float = 3.0) -> bool:
 
 
 def _check_what_mom_says(mom: MomUnderPressure, squad: Squad) -> None:
-    eventually("nothing is wrong", lambda: not mom.status()["problems"])
+    wait_until(lambda: not mom.status()["problems"], "nothing is wrong")
     status = mom.status()
     assert {plugin["name"] for plugin in status["plugins"] if plugin["state"] == "ok"} == {"host", "libvirt", "balloon", "ksm", "policy"}
     assert status["to_put_back"] >= 4
@@ -228,7 +229,7 @@ def _check_what_mom_says(mom: MomUnderPressure, squad: Squad) -> None:
 
 def _check_that_all_is_as_before(squad: Squad, ksm_before: dict[str, str]) -> None:
     for guest in squad.all:
-        eventually(f"{guest.name} has its memory back", _has_all(guest))
+        wait_until(_has_all(guest), f"{guest.name} has its memory back")
     assert knobs() == ksm_before
     assert period(squad.without_statistics) == 0
     assert period(squad.busy) == 1

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from real_guests import Lab, eventually
+from real_guests import Lab
+
+from mom_devkit import wait_until
 
 pytestmark = pytest.mark.real
 
@@ -58,14 +60,14 @@ def test_a_policy_that_comes_by_rpc_resizes_a_real_guest_which_has_its_memory_ba
 
     momd = subprocess.Popen([BIN / "momd", "-c", tmp_path / "momd.conf"], env=environment)
     try:
-        eventually("mom serves", socket.exists)
-        eventually("mom sees the guest", lambda: ask("getActiveGuests") == [guest.name])
-        eventually("the guest reports", lambda: ask("getStatistics")["guests"][guest.name].get("mem_unused"))
+        wait_until(socket.exists, "mom serves")
+        wait_until(lambda: ask("getActiveGuests") == [guest.name], "mom sees the guest")
+        wait_until(lambda: ask("getStatistics")["guests"][guest.name].get("mem_unused"), "the guest reports")
         assert ask("setPolicy", "-", given="(with Guests") is False
         assert ask("setPolicy", "-", given=POLICY) is True
-        eventually("the guest is smaller", lambda: guest.domain.memoryStats()["actual"] <= (WANTED_MIB + 8) << 10)
+        wait_until(lambda: guest.domain.memoryStats()["actual"] <= (WANTED_MIB + 8) << 10, "the guest is smaller")
         assert ask("getStatistics")["guests"][guest.name]["balloon_max"] == GUEST_MIB << 10
     finally:
         momd.send_signal(signal.SIGTERM)
         assert momd.wait(60) == 0, log.read_text()
-    eventually("the guest has its memory back", lambda: guest.domain.memoryStats()["actual"] >= (GUEST_MIB - 8) << 10)
+    wait_until(lambda: guest.domain.memoryStats()["actual"] >= (GUEST_MIB - 8) << 10, "the guest has its memory back")

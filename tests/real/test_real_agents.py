@@ -17,9 +17,10 @@ from agent_image import build_with_agents
 from guest_image import CannotBuild
 from libvirt_mom import LibvirtMom
 from private_libvirtd import PrivateLibvirtd
-from real_guests import Lab, RealGuest, eventually, not_here
+from real_guests import Lab, RealGuest, not_here
 
 from mom_core import Finding, Guest, GuestBusy, GuestGone, GuestSettings, HypervisorError, NotSupported, PluginContext, Value
+from mom_devkit import wait_until
 from mom_plugins_guestagent import GuestAgentPlugin, guestd
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
@@ -49,7 +50,7 @@ class Mom:
 
     def once_known(self, real: RealGuest, name: str, seconds: float = 180.0) -> dict[str, Value]:
         """The same, as soon as it holds a field: an emulated guest may have to start Python for that, and compile all that it imports."""
-        eventually(f"{real.name} tells {name}", lambda: name in self.fields(real), seconds)
+        wait_until(lambda: name in self.fields(real), f"{real.name} tells {name}", seconds)
         return self.fields(real)
 
     def doctor(self) -> list[Finding]:
@@ -147,7 +148,7 @@ def test_every_way_gives_what_the_balloon_driver_says_and_more(make_agents: Make
     assert str(fields["guest_kernel"]).endswith("-cloud-amd64")
     assert number(fields, "guest_agent_age") < 5
 
-    eventually("the balloon driver's figures", lambda: "mem_usable" in mom.libvirt.fields(guest))
+    wait_until(lambda: "mem_usable" in mom.libvirt.fields(guest), "the balloon driver's figures")
     theirs = mom.libvirt.fields(guest)
     for name in BALLOON:
         assert number(fields, name) == pytest.approx(number(theirs, name), abs=16 << 10), name
@@ -209,15 +210,15 @@ def test_a_guest_that_stands_still_delays_no_other(make_agents: MakeMom, guest: 
     mom = make_agents(timeout="1s")
     mom.once_known(still, "mem_available")
     still.domain.suspend()
-    eventually("it is noticed", lambda: number(mom.fields(still), "guest_agent_failures") > 0, 60)
+    wait_until(lambda: number(mom.fields(still), "guest_agent_failures") > 0, "it is noticed", 60)
     ages: list[float] = []
 
     def asked_thrice() -> bool:
         ages.append(number(mom.fields(guest), "guest_agent_age"))
         return sum(later < earlier for earlier, later in pairwise(ages)) >= 3
 
-    eventually("it is asked again and again, all the same", asked_thrice)
-    eventually("it is unknown", lambda: "mem_available" not in mom.fields(still), 60)
+    wait_until(asked_thrice, "it is asked again and again, all the same")
+    wait_until(lambda: "mem_available" not in mom.fields(still), "it is unknown", 60)
     still.domain.resume()
     mom.once_known(still, "mem_available")
     still.destroy()
@@ -240,7 +241,7 @@ def test_a_guest_that_is_started_again_is_known_again(make_agents: MakeMom, labo
         again = laboratory.start("again", GUESTD)
         mom.once_known(again, "mem_available")
         again.destroy()
-        eventually("it is gone", lambda guest=again: not mom.fields(guest), 60)  # type: ignore[misc]  # a lambda's default has no type
+        wait_until(lambda guest=again: not mom.fields(guest), "it is gone", 60)  # type: ignore[misc]  # a lambda's default has no type
 
 
 def test_guestd_is_asked_over_tcp(make_agents: MakeMom, guest: RealGuest, tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from cgroup_image import facts
 from grouped_guests import ROOT, grouped_guests
 from guest_image import CannotBuild
 from mom_run import MomRun
-from real_guests import Lab, eventually, not_here
+from real_guests import Lab, not_here
+
+from mom_devkit import wait_until
 
 pytestmark = pytest.mark.real
 
@@ -52,11 +54,11 @@ def test_pressure_comes_from_the_unified_hierarchy_beside_cgroups_v1(mom: MomRun
         (own / "cgroup.procs").write_text(str(guest.pid))
         mom.configure({"libvirt": grouped.libvirtd.settings(), "cgroup": {}})
         mom.start()
-        eventually("pressure", lambda: mom.guest_rows().get(guest.name, {}).get("host_psi_memory_some_avg10") is not None, 60)
+        wait_until(lambda: mom.guest_rows().get(guest.name, {}).get("host_psi_memory_some_avg10") is not None, "pressure", 60)
         assert mom.stop() < 30
     finally:
         guest.destroy()
-        eventually("the group is empty", lambda: not (own / "cgroup.procs").read_text())
+        wait_until(lambda: not (own / "cgroup.procs").read_text(), "the group is empty")
         own.rmdir()
 
 

@@ -11,9 +11,10 @@ import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
 from libvirt_mom import LibvirtMom
 from private_libvirtd import PrivateLibvirtd
-from real_guests import Lab, RealGuest, eventually
+from real_guests import Lab, RealGuest
 
 from mom_core import Engine, Report, Status, load_config
+from mom_devkit import wait_until
 from mom_plugins_libvirt.events import GuestEvent
 
 pytestmark = pytest.mark.real
@@ -28,7 +29,7 @@ class Listener(LibvirtMom):
     events: list[GuestEvent] = field(default_factory=list)
 
     def hears_of(self, kind: str, real: RealGuest) -> None:
-        eventually(f"an event {kind}", lambda: any((event.kind, event.uuid) == (kind, real.uuid) for event in self.events))
+        wait_until(lambda: any((event.kind, event.uuid) == (kind, real.uuid) for event in self.events), f"an event {kind}")
 
 
 @pytest.fixture
@@ -68,11 +69,11 @@ def test_a_guests_whole_life_wakes_the_engine(listener: Listener, lab: Lab, tmp_
 def test_moms_own_resizing_wakes_nobody_and_somebody_elses_does(listener: Listener, lab: Lab) -> None:
     guest = lab.start("sizes", mib=256)
     guest.wait_until_up()
-    eventually("statistics come", lambda: "mem_usable" in listener.fields(guest))
+    wait_until(lambda: "mem_usable" in listener.fields(guest), "statistics come")
     listener.woken.clear()
     for size in (160, 240, 176):
         listener.hypervisor.set_balloon(guest.entity, size << 10)
-        eventually("it has that size", lambda size=size: listener.fields(guest)["balloon_cur"] == size << 10)  # type: ignore[misc]  # a lambda
+        wait_until(lambda size=size: listener.fields(guest)["balloon_cur"] == size << 10, "it has that size")  # type: ignore[misc]  # a lambda
         time.sleep(1.5)  # QEMU tells of sizes with up to a second's delay
     assert listener.woken == []
     time.sleep(2)  # from so long after it got to its size on, it moves for somebody else
@@ -120,8 +121,8 @@ def test_guests_that_start_are_managed_soon_after(libvirtd: PrivateLibvirtd, lab
     engine = Engine(config, on_report=reports.append)
     engine.start()
     try:
-        eventually("the first cycle", lambda: reports)
+        wait_until(lambda: reports, "the first cycle")
         guests = [lab.start(f"soon{number}", mib=128, period=0) for number in range(2)]
-        eventually("they are managed", lambda: {guest.uuid for guest in guests} <= managed(), BOUND_SECONDS)
+        wait_until(lambda: {guest.uuid for guest in guests} <= managed(), "they are managed", BOUND_SECONDS)
     finally:
         engine.stop()

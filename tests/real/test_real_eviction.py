@@ -10,9 +10,9 @@ import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
 from libvirt_mom import another_host
 from private_libvirtd import PREFIX
-from real_guests import Lab, RealGuest, eventually
+from real_guests import Lab, RealGuest
 
-from mom_devkit import PluginRun, host_of, run_plugins
+from mom_devkit import PluginRun, host_of, run_plugins, wait_until
 
 pytestmark = pytest.mark.real
 
@@ -84,7 +84,7 @@ def test_a_real_guest_is_saved_on_a_full_host_and_goes_on_where_it_was(lab: Lab,
     assert was_saved
     assert guest.domain.isActive()
     assert found.reports[-1].snapshot.host.fields["guests_stopped"] == 0
-    eventually("it works on", lambda: guest.beats and guest.beats[-1].seconds > age, 60)
+    wait_until(lambda: guest.beats and guest.beats[-1].seconds > age, "it works on", 60)
     assert guest.printed.count("GUEST up") <= 1, "it has not booted anew"
 
 
@@ -156,14 +156,14 @@ def test_a_real_guest_moves_to_the_spare_host(lab: Lab, company: RealGuest, tmp_
 
         def is_full(number: int) -> bool:
             if number == 25:  # it was begun long ago, and takes as long as it takes
-                eventually("it has left", lambda: not is_here(), 60)
+                wait_until(lambda: not is_here(), "it has left", 60)
             return number <= 25
 
         found = _run(lab, tmp_path, "may_migrate", 40, is_full, guest, destination=str(other.destination))
         assert _applied(found, "guest_migrate") == [guest.name]
         names = [one.name for one in found.reports[-1].snapshot.guests.values()]
         assert names == [f"{PREFIX}stays"]
-        eventually("it works on", lambda: guest.beats and guest.beats[-1].seconds > age, 60)
+        wait_until(lambda: guest.beats and guest.beats[-1].seconds > age, "it works on", 60)
 
 
 def test_a_real_guest_that_cannot_be_saved_works_on_and_it_is_said(lab: Lab, company: RealGuest, tmp_path: Path) -> None:

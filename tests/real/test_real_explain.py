@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from mom_run import MomRun
-from real_guests import Lab, RealGuest, eventually
+from real_guests import Lab, RealGuest
+
+from mom_devkit import wait_until
 
 pytestmark = pytest.mark.real
 
@@ -36,7 +38,7 @@ def test_a_real_guests_size_is_explained_through_its_changes(lab: Lab, mom: MomR
     mom.configure(plugins, {"momtest-*": {"guarantee": "100MiB"}}, policies={})
     mom.start()
     # Nobody has touched it: it has what it was started with, and says itself what it needs.
-    found = eventually("its statistics are known", lambda: _with_statistics(mom, guest), 60)
+    found = wait_until(lambda: _with_statistics(mom, guest), "its statistics are known", 60)
     assert found is not None
     assert found["since"]["by"] == "maximum"
     assert found["memory"]["size_kib"] == found["memory"]["maximum_kib"] == guest.domain.info()[2]
@@ -46,8 +48,8 @@ def test_a_real_guests_size_is_explained_through_its_changes(lab: Lab, mom: MomR
     text = tmp_path / "less.policy"
     text.write_text(POLICY.format(target=240 * MIB))
     assert mom.verb("policy", "set", "60_less", str(text)).returncode == 0
-    eventually("libvirt has it smaller", lambda: guest.domain.info()[2] == 240 * MIB, 60)
-    found = eventually("mom has seen it", lambda: _set_by(mom, guest, "mom", 240), 60)
+    wait_until(lambda: guest.domain.info()[2] == 240 * MIB, "libvirt has it smaller", 60)
+    found = wait_until(lambda: _set_by(mom, guest, "mom", 240), "mom has seen it", 60)
     assert found is not None
     assert found["since"]["source"]["name"] == "60_less"
     assert found["since"]["before_kib"] == found["memory"]["maximum_kib"]
@@ -56,7 +58,7 @@ def test_a_real_guests_size_is_explained_through_its_changes(lab: Lab, mom: MomR
     assert "mom gave it this size, by 60_less:4:9. It had 320 MiB before." in told, told
     # Somebody else resizes it.
     guest.domain.setMemoryFlags(200 * MIB, 1)
-    found = eventually("mom has seen that", lambda: _set_by(mom, guest, "somebody-else", 200), 60)
+    found = wait_until(lambda: _set_by(mom, guest, "somebody-else", 200), "mom has seen that", 60)
     # And all of that is in the recording.
     past = mom.verb("explain", guest.name, "--at", "1s ago")
     assert past.returncode == 0, past.stderr

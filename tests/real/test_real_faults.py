@@ -17,9 +17,10 @@ import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
 from libvirt_mom import LibvirtMom, libvirt_mom
 from private_libvirtd import PrivateLibvirtd
-from real_guests import Lab, eventually
+from real_guests import Lab
 
 from mom_core import Engine, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Report, load_config
+from mom_devkit import wait_until
 
 pytestmark = pytest.mark.real
 
@@ -75,7 +76,7 @@ class Running:
     def next_reports(self, count: int) -> list[Report]:
         """Reports of cycles that begin from now on."""
         after = len(self.reports) + 1
-        eventually(f"{count} cycles", lambda: len(self.reports) >= after + count, 15 * count)
+        wait_until(lambda: len(self.reports) >= after + count, f"{count} cycles", 15 * count)
         return self.reports[after : after + count]
 
 
@@ -100,7 +101,7 @@ def test_a_libvirtd_that_hangs_leaves_the_other_plugins_at_work_and_is_found_aga
     running: Running, lab: Lab, libvirtd: PrivateLibvirtd, capfd: pytest.CaptureFixture[str]
 ) -> None:
     guest = lab.start("beside")
-    eventually("it is managed", lambda: running.reports and guest.uuid in running.reports[-1].snapshot.guests)
+    wait_until(lambda: running.reports and guest.uuid in running.reports[-1].snapshot.guests, "it is managed")
     with stopped(libvirtd.pid):
         during = running.next_reports(4)
     for report in during:
@@ -108,7 +109,7 @@ def test_a_libvirtd_that_hangs_leaves_the_other_plugins_at_work_and_is_found_aga
         assert "mem_free" in report.snapshot.host.fields, "the host is read as ever"
         assert not report.snapshot.guests
     assert any("libvirt" in problem.message for problem in during[-1].problems)
-    eventually("the guest is back", lambda: guest.uuid in running.reports[-1].snapshot.guests)
+    wait_until(lambda: guest.uuid in running.reports[-1].snapshot.guests, "the guest is back")
     try:
         with stopped(libvirtd.pid):
             running.next_reports(2)
@@ -116,7 +117,7 @@ def test_a_libvirtd_that_hangs_leaves_the_other_plugins_at_work_and_is_found_aga
         running.next_reports(2)
     finally:
         libvirtd.start()
-    eventually("the guest is back again", lambda: guest.uuid in running.reports[-1].snapshot.guests)
+    wait_until(lambda: guest.uuid in running.reports[-1].snapshot.guests, "the guest is back again")
     assert capfd.readouterr().err == ""
 
 
@@ -131,7 +132,7 @@ def test_a_connection_that_is_lost_in_the_middle_of_a_cycle_harms_that_cycle_onl
             mom.hypervisor.set_balloon(guest.entity, 150 << 10)
     finally:
         libvirtd.start()
-    after = eventually("libvirt is back", lambda: mom.reached(guest))
+    after = wait_until(lambda: mom.reached(guest), "libvirt is back")
     assert after is not None
     assert after.incarnation == before.incarnation
     libvirtd.kill()
@@ -144,7 +145,7 @@ def test_a_connection_that_is_lost_in_the_middle_of_a_cycle_harms_that_cycle_onl
             return False
         return True
 
-    eventually("calls go through the new connection", resized, 60)
+    wait_until(resized, "calls go through the new connection", 60)
 
 
 def test_a_libvirtd_that_was_restarted_is_used_again_at_once_and_said_to_be_back(
@@ -154,7 +155,7 @@ def test_a_libvirtd_that_was_restarted_is_used_again_at_once_and_said_to_be_back
     libvirtd.kill()
     libvirtd.start()
     # Without a call of mom's: guests that start now must be heard of.
-    eventually("it is connected again", lambda: mom.hypervisor._connection.opened == 2, 60)
+    wait_until(lambda: mom.hypervisor._connection.opened == 2, "it is connected again", 60)
     guest = lab.start("anew")
     mom.hears(f"guest {guest.name} started")
     mom.woken.clear()
@@ -165,7 +166,7 @@ def test_a_libvirtd_that_was_restarted_is_used_again_at_once_and_said_to_be_back
             mom.hypervisor.guests()
     finally:
         libvirtd.start()
-    eventually("it is back", lambda: any("can be reached again" in what for what in mom.woken), 60)
+    wait_until(lambda: any("can be reached again" in what for what in mom.woken), "it is back", 60)
     mom.hypervisor.guests()
 
 
@@ -201,7 +202,7 @@ def test_several_guests_that_hang_hold_up_nobody_for_long(mom: LibvirtMom, lab: 
     for guest in (well, *sick):
         guest.wait_until_up()
 
-    eventually("statistics come", lambda: all("mem_usable" in mom.fields(guest) for guest in (well, sick[-1])))
+    wait_until(lambda: all("mem_usable" in mom.fields(guest) for guest in (well, sick[-1])), "statistics come")
     with stopped(*(guest.pid for guest in sick)):
         for _ in range(3):  # four guests, found two at a time
             with bounded():
@@ -218,7 +219,7 @@ def test_several_guests_that_hang_hold_up_nobody_for_long(mom: LibvirtMom, lab: 
         with bounded():
             blocked = {guest.id for guest in mom.hypervisor.guests() if "*" in guest.blocked}
         assert blocked == {guest.uuid for guest in sick}
-    eventually("all answer again", lambda: all(not guest.blocked for guest in mom.hypervisor.guests()))
+    wait_until(lambda: all(not guest.blocked for guest in mom.hypervisor.guests()), "all answer again")
     for guest in sick:
         mom.hypervisor.set_balloon(guest.entity, 110 << 10)
     assert capfd.readouterr().err == ""
@@ -229,13 +230,13 @@ def test_a_guest_that_somebody_else_keeps_busy_is_busy(make: MakeMom, lab: Lab) 
     busy, other = lab.start("busy"), lab.start("other")
     for guest in (busy, other):
         guest.wait_until_up()
-    eventually("both tell their statistics", lambda: all("mem_unused" in mom.fields(guest) for guest in (busy, other)))
+    wait_until(lambda: all("mem_unused" in mom.fields(guest) for guest in (busy, other)), "both tell their statistics")
     mom.hypervisor.guests()  # a guest that begins to tell has its description read again, for which it must answer
     with stopped(busy.pid):
         domain = busy.domain
         holding = threading.Thread(target=domain.setMemoryFlags, args=(150 << 10, libvirt.VIR_DOMAIN_AFFECT_LIVE), daemon=True)
         holding.start()  # holds the guest's job until QEMU answers
-        eventually("its job is held", lambda: domain.controlInfo()[0] != libvirt.VIR_DOMAIN_CONTROL_OK, every=0.02)
+        wait_until(lambda: domain.controlInfo()[0] != libvirt.VIR_DOMAIN_CONTROL_OK, "its job is held")
         with bounded(6):
             assert len(mom.hypervisor.guests()) == 2, "libvirt knows that it is busy, and does not wait"
         with bounded(), pytest.raises(GuestBusy):
@@ -243,7 +244,7 @@ def test_a_guest_that_somebody_else_keeps_busy_is_busy(make: MakeMom, lab: Lab) 
         with bounded():
             mom.hypervisor.set_balloon(other.entity, 160 << 10)
     holding.join(60)
-    eventually("it answers again", lambda: (found := mom.reached(busy)) is not None and not found.blocked)
+    wait_until(lambda: (found := mom.reached(busy)) is not None and not found.blocked, "it answers again")
 
 
 def test_errors_are_told_apart(mom: LibvirtMom, make: MakeMom, lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
@@ -325,7 +326,7 @@ def test_guests_behind_ssh_are_managed_and_nobody_is_asked_for_a_password(
     ssh.chmod(0o755)
     guest = lab.start("remote")
     mom = make(uri=f"qemu+ssh://root@host.example/system?command={ssh}", call_timeout="2s")
-    found = eventually("it is connected", lambda: mom.reached(guest))
+    found = wait_until(lambda: mom.reached(guest), "it is connected")
     assert found is not None
     assert found.name == guest.name
     assert "pid" not in found.properties, "its process is on another host"

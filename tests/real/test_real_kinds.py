@@ -12,9 +12,10 @@ import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
 from libvirt_mom import LibvirtMom, another_host, libvirt_mom
 from private_libvirtd import PrivateLibvirtd
-from real_guests import Lab, RealGuest, eventually
+from real_guests import Lab, RealGuest
 
 from mom_core import Engine, GuestBusy, NotSupported, Problem, Snapshot, Status, load_config
+from mom_devkit import wait_until
 
 pytestmark = pytest.mark.real
 
@@ -81,8 +82,8 @@ def test_what_a_balloon_takes_comes_back_to_the_host_and_locked_memory_does_not(
     for guest in (plain, locked):
         mom.hypervisor.set_balloon(guest.entity, 130 * MIB)
     for guest in (plain, locked):
-        eventually(f"{guest.name} has shrunk", lambda guest=guest: mom.size(guest) < 140 * MIB)  # type: ignore[misc]  # mypy infers no type for a default
-    eventually("the host has it", lambda: rss_kib(plain) < before[plain] - 30 * MIB)
+        wait_until(lambda guest=guest: mom.size(guest) < 140 * MIB, f"{guest.name} has shrunk")  # type: ignore[misc]  # mypy infers no type for a default
+    wait_until(lambda: rss_kib(plain) < before[plain] - 30 * MIB, "the host has it")
     assert rss_kib(locked) > before[locked] - 5 * MIB
     assert BALLOON not in mom.blocked(locked), "it can be given back what was taken"
     assert mom.listed(locked).properties["pinned"] == reason
@@ -120,20 +121,20 @@ def test_virtio_mem_counts_as_far_as_it_is_plugged_in_and_the_balloon_leaves_it_
         arguments="memhp_default_state=online",
     )
     guest.wait_until_up()
-    eventually("memory is plugged in", lambda: mom.size(guest) == 320 * MIB)
-    eventually("the maximum follows", lambda: mom.fields(guest)["balloon_max"] == 320 * MIB)
+    wait_until(lambda: mom.size(guest) == 320 * MIB, "memory is plugged in")
+    wait_until(lambda: mom.fields(guest)["balloon_max"] == 320 * MIB, "the maximum follows")
     mom.hypervisor.set_balloon(guest.entity, 280 * MIB)
-    eventually("the guest is smaller", lambda: mom.size(guest) == 280 * MIB)
+    wait_until(lambda: mom.size(guest) == 280 * MIB, "the guest is smaller")
     with pytest.raises(NotSupported):
         mom.hypervisor.set_balloon(guest.entity, 100 * MIB)
     mom.hypervisor.set_balloon(guest.entity, 320 * MIB)
-    eventually("the guest is as large as before", lambda: mom.size(guest) == 320 * MIB)
+    wait_until(lambda: mom.size(guest) == 320 * MIB, "the guest is as large as before")
     xml = guest.domain.XMLDesc()
     device = xml[xml.index("<memory model='virtio-mem'") :].partition("</memory>")[0] + "</memory>"
     less = device.replace(f"<requested unit='KiB'>{128 * MIB}", f"<requested unit='KiB'>{64 * MIB}")
     guest.domain.updateDeviceFlags(less, LIVE)
-    eventually("memory is unplugged", lambda: mom.size(guest) == 256 * MIB)
-    eventually("the maximum follows", lambda: mom.fields(guest)["balloon_max"] == 256 * MIB)
+    wait_until(lambda: mom.size(guest) == 256 * MIB, "memory is unplugged")
+    wait_until(lambda: mom.fields(guest)["balloon_max"] == 256 * MIB, "the maximum follows")
 
 
 def test_a_guest_with_several_numa_cells_is_one_guest(mom: LibvirtMom, lab: Lab) -> None:
@@ -142,7 +143,7 @@ def test_a_guest_with_several_numa_cells_is_one_guest(mom: LibvirtMom, lab: Lab)
     guest.wait_until_up()
     assert mom.fields(guest)["balloon_max"] == 192 * MIB
     mom.hypervisor.set_balloon(guest.entity, 140 * MIB)
-    eventually("the guest is smaller", lambda: mom.size(guest) == 140 * MIB)
+    wait_until(lambda: mom.size(guest) == 140 * MIB, "the guest is smaller")
 
 
 def test_a_guest_that_is_saved_is_gone_and_comes_back_as_another_start_of_it_with_the_size_it_had(mom: LibvirtMom, lab: Lab) -> None:
@@ -150,17 +151,17 @@ def test_a_guest_that_is_saved_is_gone_and_comes_back_as_another_start_of_it_wit
     guest.wait_until_up()
     before = mom.listed(guest)
     mom.hypervisor.set_balloon(guest.entity, 150 * MIB)
-    eventually("the guest is smaller", lambda: mom.size(guest) == 150 * MIB)
+    wait_until(lambda: mom.size(guest) == 150 * MIB, "the guest is smaller")
     guest.domain.managedSave(0)
     assert mom.guest(guest) is None
     guest.domain.create()
-    after = eventually("it runs", lambda: mom.guest(guest))
+    after = wait_until(lambda: mom.guest(guest), "it runs")
     assert after is not None
     assert before.incarnation != after.incarnation
-    assert eventually("its size", lambda: mom.fields(guest).get("balloon_cur")) == 150 * MIB
-    eventually("nothing is in the way", lambda: mom.blocked(guest) == {})
+    assert wait_until(lambda: mom.fields(guest).get("balloon_cur"), "its size") == 150 * MIB
+    wait_until(lambda: mom.blocked(guest) == {}, "nothing is in the way")
     mom.hypervisor.set_balloon(guest.entity, 192 * MIB)
-    eventually("the guest has everything", lambda: mom.size(guest) == 192 * MIB)
+    wait_until(lambda: mom.size(guest) == 192 * MIB, "the guest has everything")
 
 
 def test_a_guest_is_left_alone_while_it_is_snapshotted_and_nobody_waits_for_that(mom: LibvirtMom, lab: Lab) -> None:
@@ -199,7 +200,7 @@ def test_a_guest_is_left_alone_while_it_is_snapshotted_and_nobody_waits_for_that
             break
     else:
         pytest.skip(f"no snapshot took long enough to be seen: {raised}")
-    eventually("it is over", lambda: mom.blocked(guest) == {})
+    wait_until(lambda: mom.blocked(guest) == {}, "it is over")
     mom.hypervisor.set_balloon(guest.entity, 150 * MIB)
 
 
@@ -213,7 +214,7 @@ def test_a_guest_that_migrates_is_left_alone_on_both_sides_and_managed_where_it_
         guest.domain.migrateSetMaxSpeed(2)
         parameters = {libvirt.VIR_MIGRATE_PARAM_URI: f"unix://{other.folder}/migration"}
         with meanwhile(lambda: guest.domain.migrate3(libvirt.open(other.uri), parameters, libvirt.VIR_MIGRATE_LIVE)):
-            eventually("mom knows", lambda: mom.blocked(guest) == {"*": "the guest is being migrated out"}, 60)
+            wait_until(lambda: mom.blocked(guest) == {"*": "the guest is being migrated out"}, "mom knows", 60)
             with pytest.raises(GuestBusy, match="being migrated"):  # not that there was no answer in time
                 mom.hypervisor.set_balloon(guest.entity, 150 * MIB)
             assert there.blocked(guest)["*"] == "the guest is paused, being migrated"
@@ -221,27 +222,27 @@ def test_a_guest_that_migrates_is_left_alone_on_both_sides_and_managed_where_it_
         assert mom.guest(guest) is None
         for side, what in ((mom, "stopped, migrated away"), (there, "started, migrated here"), (there, "resumed, after migration")):
             side.hears(f"guest {guest.name} {what}")
-        eventually("it is managed there", lambda: there.blocked(guest) == {})
+        wait_until(lambda: there.blocked(guest) == {}, "it is managed there")
         there.hypervisor.set_balloon(guest.entity, 150 * MIB)
-        eventually("the guest is smaller", lambda: there.size(guest) == 150 * MIB)
+        wait_until(lambda: there.size(guest) == 150 * MIB, "the guest is smaller")
 
 
 def test_a_guest_whose_kernel_crashes_is_left_alone(mom: LibvirtMom, lab: Lab) -> None:
     memory = "<memory unit='MiB'>192</memory><on_crash>preserve</on_crash>"
     guest = lab.start("crash", memory=memory, devices="<panic model='isa'/>", arguments="momtest.panic=1")
-    eventually("it has crashed", lambda: mom.blocked(guest) == {"*": "the guest is crashed"}, 60)
+    wait_until(lambda: mom.blocked(guest) == {"*": "the guest is crashed"}, "it has crashed", 60)
     assert mom.fields(guest)["balloon_cur"] == 192 * MIB
 
 
 def test_drivers_that_never_come_and_that_go_are_noticed(libvirtd: PrivateLibvirtd, lab: Lab) -> None:
     with libvirt_mom(libvirtd, stale_after="3s") as mom:
         goes = lab.start("goes", arguments="momtest.unload=8")
-        eventually("statistics come", lambda: "mem_usable" in mom.fields(goes), 60)
+        wait_until(lambda: "mem_usable" in mom.fields(goes), "statistics come", 60)
         assert problems(mom) == []
-        eventually("the driver is gone", lambda: "driver gone" in goes.printed, 60)
+        wait_until(lambda: "driver gone" in goes.printed, "the driver is gone", 60)
         reason = "the guest's balloon driver does not answer any more"
-        eventually("statistics are unknown", lambda: "mem_usable" not in mom.fields(goes), 60)
-        eventually("it is blocked", lambda: mom.blocked(goes) == {BALLOON: reason}, 60, 1)
+        wait_until(lambda: "mem_usable" not in mom.fields(goes), "statistics are unknown", 60)
+        wait_until(lambda: mom.blocked(goes) == {BALLOON: reason}, "it is blocked", 60)
         assert problems(mom) == [reason]
         assert mom.plugin.mom_collect_host(mom.hypervisor)["guests_silent"] == 1
         goes.domain.suspend()
@@ -261,7 +262,7 @@ def test_a_guests_own_cgroup_tells_its_pressure_and_cpu_time(mom: LibvirtMom, la
         guest = lab.start("grouped", workload=(10, 20, 0, 0))
         guest.wait_until_it_works()
         (group / "cgroup.procs").write_text(str(guest.pid))
-        eventually("CPU time", lambda: "host_cgroup_cpu_usage" in mom.fields(guest), 30, 1)
+        wait_until(lambda: "host_cgroup_cpu_usage" in mom.fields(guest), "CPU time", 30)
         fields = mom.fields(guest)
         assert fields["host_cgroup_cpu_usage"] != 0
         if (group / "memory.pressure").exists():
@@ -269,7 +270,7 @@ def test_a_guests_own_cgroup_tells_its_pressure_and_cpu_time(mom: LibvirtMom, la
         assert mom.listed(guest).properties["cgroups"] == {"": f"/{group.name}"}
     finally:
         lab.destroy_all()
-        eventually("the group is empty", lambda: not (group / "cgroup.procs").read_text().strip())
+        wait_until(lambda: not (group / "cgroup.procs").read_text().strip(), "the group is empty")
         group.rmdir()
 
 
@@ -299,7 +300,7 @@ def test_a_guest_that_cannot_give_what_was_asked_is_set_aside(libvirtd: PrivateL
             report = engine.cycle()
             return [problem.message for problem in report.problems if "does not give memory" in problem.message]
 
-        (message,) = eventually("it is set aside", aside, 180, 2)
+        (message,) = wait_until(aside, "it is set aside", 180)
         assert "has stayed at" in message
         report = engine.cycle()
         assert "has stayed at" in str(report.snapshot.guests[guest.uuid].fields["balloon_obstacle"])

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
 from libvirt_mom import LibvirtMom
-from real_guests import Lab, eventually
+from real_guests import Lab
 
 from mom_core import Decision, Guest, LedgerEntry, NotSupported, Snapshot, Status, Value
-from mom_devkit import apply_decisions, put_back
+from mom_devkit import apply_decisions, put_back, wait_until
 
 pytestmark = pytest.mark.real
 
@@ -28,14 +28,14 @@ def mom(make_mom: MakeMom) -> LibvirtMom:
 def test_a_guests_size_and_its_own_statistics_are_known_and_its_size_is_set_within_what_it_can_have(mom: LibvirtMom, lab: Lab) -> None:
     guest = lab.start("statistics", mib=192, workload=(20, 20, 0, 0))
     guest.wait_until_it_works()
-    eventually("the first statistics", lambda: "mem_usable" in mom.fields(guest))
+    wait_until(lambda: "mem_usable" in mom.fields(guest), "the first statistics")
     fields: dict[str, Value] = {}
 
     def all_known() -> bool:
         fields.update(mom.fields(guest))
         return {"minor_fault", "cpu_usage", "host_minor_faults", "host_cpu_usage", "host_swap"} <= fields.keys()
 
-    eventually("two statistics, and so rates", all_known)
+    wait_until(all_known, "two statistics, and so rates")
 
     def number(name: str) -> float:
         value = fields[name]
@@ -55,7 +55,7 @@ def test_a_guests_size_and_its_own_statistics_are_known_and_its_size_is_set_with
     asked = hypervisor.usable_memory(entity)
     assert asked is not None
     assert asked[1] == pytest.approx(number("mem_usable"), abs=kept)
-    eventually("the next statistics, a second later", lambda: (hypervisor.usable_memory(entity) or (0,))[0] > asked[0])
+    wait_until(lambda: (hypervisor.usable_memory(entity) or (0,))[0] > asked[0], "the next statistics, a second later")
     assert number(PERIOD) == 1
     assert number("vcpu_count") == 1
     assert 0 <= number("cpu_usage") < 200
@@ -69,7 +69,7 @@ def test_a_guests_size_and_its_own_statistics_are_known_and_its_size_is_set_with
     for size in (128 << 10, 192 << 10):
         mom.hypervisor.set_balloon(guest.entity, size)
         wanted = {guest.uuid: size}
-        eventually("the guest has that size", lambda wanted=wanted: mom.hypervisor.balloon_sizes([guest.entity]) == wanted)  # type: ignore[misc]  # a lambda
+        wait_until(lambda wanted=wanted: mom.hypervisor.balloon_sizes([guest.entity]) == wanted, "the guest has that size")  # type: ignore[misc]  # a lambda
 
 
 def test_statistics_are_switched_on_where_they_are_off_and_put_back(make_mom: MakeMom, lab: Lab) -> None:
@@ -78,13 +78,13 @@ def test_statistics_are_switched_on_where_they_are_off_and_put_back(make_mom: Ma
     guest.wait_until_up()
     listed, fields = mom.listed(guest), mom.fields(guest)
     assert fields[PERIOD] == 0
-    eventually("what the driver said when it was loaded is too old", lambda: "mem_usable" not in mom.fields(guest))
+    wait_until(lambda: "mem_usable" not in mom.fields(guest), "what the driver said when it was loaded is too old")
 
     snapshot = Snapshot(guests={guest.uuid: Guest(guest.uuid, guest.name, fields, blocked=listed.blocked)})
     (decision,) = [item for item in mom.plugin.mom_act(snapshot) if isinstance(item, Decision)]
     (outcome,) = apply_decisions(mom.plugin, [decision], mom.hypervisor)
     assert (outcome.status, outcome.before, outcome.after) == (Status.APPLIED, 0, 1)
-    eventually("statistics come", lambda: "mem_usable" in mom.fields(guest))
+    wait_until(lambda: "mem_usable" in mom.fields(guest), "statistics come")
     assert mom.fields(guest)[PERIOD] == 1
     assert not list(mom.plugin.mom_act(Snapshot(guests={guest.uuid: Guest(guest.uuid, guest.name, mom.fields(guest))})))
 
@@ -96,18 +96,18 @@ def test_statistics_are_switched_on_where_they_are_off_and_put_back(make_mom: Ma
 def test_statistics_become_unknown_where_somebody_else_switches_them_off_or_pauses_the_guest(make_mom: MakeMom, lab: Lab) -> None:
     mom = make_mom(stale_after="3s")
     guest = lab.start("noticed", period=1)
-    eventually("statistics come", lambda: "mem_usable" in mom.fields(guest))
+    wait_until(lambda: "mem_usable" in mom.fields(guest), "statistics come")
     guest.domain.setMemoryStatsPeriod(0, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-    eventually("they are late, so the description was read again", lambda: mom.fields(guest)[PERIOD] == 0)
-    eventually("what it said is too old", lambda: "mem_usable" not in mom.fields(guest))
+    wait_until(lambda: mom.fields(guest)[PERIOD] == 0, "they are late, so the description was read again")
+    wait_until(lambda: "mem_usable" not in mom.fields(guest), "what it said is too old")
     guest.domain.setMemoryStatsPeriod(1, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-    eventually("they have come back", lambda: mom.fields(guest)[PERIOD] == 1 and "mem_usable" in mom.fields(guest))
+    wait_until(lambda: mom.fields(guest)[PERIOD] == 1 and "mem_usable" in mom.fields(guest), "they have come back")
     guest.domain.suspend()
     assert mom.blocked(guest) == {"*": "the guest is paused"}
-    eventually("what it said is too old", lambda: "mem_usable" not in mom.fields(guest))
+    wait_until(lambda: "mem_usable" not in mom.fields(guest), "what it said is too old")
     assert mom.size(guest) == 192 << 10
     guest.domain.resume()
-    eventually("it goes on", lambda: "mem_usable" in mom.fields(guest))
+    wait_until(lambda: "mem_usable" in mom.fields(guest), "it goes on")
     assert mom.blocked(guest) == {}
 
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 from libvirt_mom import another_host, libvirt_mom
 from private_libvirtd import PrivateLibvirtd
-from real_guests import Lab, RealGuest, eventually
+from real_guests import Lab, RealGuest
 
 from mom_core import GuestBusy, GuestGone, NotSupported
+from mom_devkit import wait_until
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 from mom_toolkit import GuestState
 
@@ -52,12 +53,12 @@ def test_a_guest_goes_on_where_it_was_saved_and_boots_after_it_was_asked_to_shut
     age = guest.beats[-1].seconds
     hypervisor.start(guest.entity, 60.0)
     assert _standing(hypervisor, guest) is GuestState.RUNNING
-    eventually("it works on", lambda: guest.beats and guest.beats[-1].seconds > age, 60)
+    wait_until(lambda: guest.beats and guest.beats[-1].seconds > age, "it works on", 60)
     assert guest.printed.count("GUEST up") <= 1
     hypervisor.shut_down(guest.entity)
-    eventually("it is off", lambda: _standing(hypervisor, guest) is GuestState.OFF, 60)
+    wait_until(lambda: _standing(hypervisor, guest) is GuestState.OFF, "it is off", 60)
     hypervisor.start(guest.entity, 60.0)
-    eventually("it runs", lambda: _standing(hypervisor, guest) is GuestState.RUNNING, 60)
+    wait_until(lambda: _standing(hypervisor, guest) is GuestState.RUNNING, "it runs", 60)
 
 
 def test_a_move_that_takes_too_long_is_given_up_and_one_that_does_not_leads_to_the_other_libvirt(
@@ -80,6 +81,6 @@ def test_a_move_that_takes_too_long_is_given_up_and_one_that_does_not_leads_to_t
         assert _standing(hypervisor, guest) is None
         assert _standing(there.hypervisor, guest) is GuestState.RUNNING
         # The QEMU over there has begun its log anew.
-        eventually("it works on", lambda: guest.beats and guest.beats[-1].seconds > age, 60)
+        wait_until(lambda: guest.beats and guest.beats[-1].seconds > age, "it works on", 60)
         with pytest.raises(GuestGone):
             hypervisor.migrate(guest.entity, other.destination, 30.0)

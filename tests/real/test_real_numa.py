@@ -11,7 +11,9 @@ import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
 from grouped_guests import grouped_guests
 from mom_run import MomRun
-from real_guests import Lab, RealGuest, eventually, not_here
+from real_guests import Lab, RealGuest, not_here
+
+from mom_devkit import wait_until
 
 pytestmark = pytest.mark.real
 
@@ -78,7 +80,7 @@ def test_a_real_guest_is_seen_where_it_is_and_with_one_node_nothing_is_decided(m
     guest.wait_until_up()
     configure(mom, placed)
     mom.start()
-    fields = eventually("its memory is seen", lambda: found if "numa_cpus" in (found := fields_of(mom, guest)) else {})
+    fields = wait_until(lambda: found if "numa_cpus" in (found := fields_of(mom, guest)) else {}, "its memory is seen")
     resident = int(Path(f"/proc/{guest.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
     (there,) = fields["numa_memory"]
     assert there["node"] == 0
@@ -107,14 +109,14 @@ def test_pins_reach_libvirt_and_the_kernel_and_are_put_back(mom: MomRun, placed:
     before = kernels_cpus(guest)
     configure(mom, placed, f'(with Guests guest (guest.Control "vcpu_pins" "{last}"))')
     mom.start()
-    eventually("it is pinned", lambda: libvirts_cpus(guest) == [last] and kernels_cpus(guest) == str(last))
-    eventually("and mom sees it", lambda: fields_of(mom, guest).get("vcpu_pins") == str(last))
+    wait_until(lambda: libvirts_cpus(guest) == [last] and kernels_cpus(guest) == str(last), "it is pinned")
+    wait_until(lambda: fields_of(mom, guest).get("vcpu_pins") == str(last), "and mom sees it")
     assert mom.stop() < 30
     assert libvirts_cpus(guest) == EVERY
     assert kernels_cpus(guest) == before
 
     mom.start()
-    eventually("it is pinned again", lambda: libvirts_cpus(guest) == [last])
+    wait_until(lambda: libvirts_cpus(guest) == [last], "it is pinned again")
     mom.kill()
     assert libvirts_cpus(guest) == [last]
     done = mom.verb("restore")
@@ -128,6 +130,6 @@ def test_the_kernels_own_balancing_is_switched_and_put_back(mom: MomRun, placed:
     wanted = 0 if balancing else 1
     configure(mom, placed, f'(Host.Control "numa_balancing" {wanted})')
     mom.start()
-    eventually("it is switched", lambda: int(BALANCING.read_text()) == wanted)
+    wait_until(lambda: int(BALANCING.read_text()) == wanted, "it is switched")
     mom.stop()
     assert int(BALANCING.read_text()) == balancing

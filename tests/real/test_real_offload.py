@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from grouped_guests import grouped_guests
 from mom_run import MomRun
-from real_guests import Lab, RealGuest, eventually, not_here
+from real_guests import Lab, RealGuest, not_here
 from zram_swap import NoZram, zram_swap
 
+from mom_devkit import wait_until
 from mom_plugins_offload.requests import ReclaimWorker
 from mom_plugins_offload.worker import ReclaimRequest
 
@@ -91,13 +92,13 @@ def test_cold_memory_goes_hot_memory_stays_and_no_limit_is_ever_set(mom: MomRun,
     before = limits(cold)
     configure(mom, grouped, {spared.name: {"offload": False}})
     mom.start()
-    eventually("most of the cold memory is in swap", lambda: in_swap_mib(cold) >= 0.6 * COLD_MIB, 180)
+    wait_until(lambda: in_swap_mib(cold) >= 0.6 * COLD_MIB, "most of the cold memory is in swap", 180)
     assert limits(cold) == before
     begun = len(cold.beats)
-    eventually("the guest has worked on for a while", lambda: len(cold.beats) >= begun + 10, 60)
+    wait_until(lambda: len(cold.beats) >= begun + 10, "the guest has worked on for a while", 60)
     assert sorted(beat.worst_ms for beat in cold.beats[-10:])[5] < 500, "the guest works as it did"
     assert in_swap_mib(spared) == 0
-    eventually("its working set is known", lambda: "working_set" in mom.guest_rows().get(cold.name, {}), 60)
+    wait_until(lambda: "working_set" in mom.guest_rows().get(cold.name, {}), "its working set is known", 60)
     fields = mom.guest_rows()[cold.name]
     assert fields["working_set"] >= WARM_MIB << 10
     assert fields["cold"] >= 0.5 * COLD_MIB * 1024
@@ -116,10 +117,10 @@ def test_a_guest_keeps_its_limits_when_mom_and_its_worker_are_killed(mom: MomRun
     configure(mom, grouped, {})
     for _ in range(3):
         mom.start()
-        workers = eventually("the worker runs", partial(workers_of, mom), 60)
+        workers = wait_until(partial(workers_of, mom), "the worker runs", 60)
         mom.kill()
         folders = [Path(f"/proc/{one}") for one in workers]
-        eventually("the worker has ended with mom", partial(all_gone, folders), 10)
+        wait_until(partial(all_gone, folders), "the worker has ended with mom", 10)
         assert limits(guest) == before
         (mom.folder / "run" / "status.json").unlink(missing_ok=True)
     guest.works_on()
@@ -158,7 +159,7 @@ def test_a_worker_that_is_killed_at_any_instant_leaves_the_limit_as_it_was(group
 
 def test_what_is_in_swap_is_called_back_at_once(grouped: Lab, worker: ReclaimWorker) -> None:
     guest = started(grouped, "recalled")
-    eventually("some of it is in swap", lambda: ordered(worker, order_of(guest, "v1", 32)) and in_swap_mib(guest) >= 64, 60)
+    wait_until(lambda: ordered(worker, order_of(guest, "v1", 32)) and in_swap_mib(guest) >= 64, "some of it is in swap", 60)
     held = int((guest.group("memory") / "memory.usage_in_bytes").read_text())
     assert ordered(worker, order_of(guest, "recall", 64)) >= 32 << 10
     assert int((guest.group("memory") / "memory.usage_in_bytes").read_text()) >= held + (16 << 20)

@@ -10,8 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from real_guests import not_here
+
+from mom_devkit import wait_until
 
 pytestmark = pytest.mark.real
 
@@ -54,13 +55,6 @@ def make_certificate(folder: Path) -> None:
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     (folder / "key.pem").chmod(0o600)
-
-
-def wait_for(what: Callable[[], bool], why: Callable[[], str], seconds: float = 180.0) -> None:
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until, why()
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +94,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Clien
 
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{own}", timeout=60) as client:
-            wait_for(lambda: scrapes(client) >= 6 and bool(ask(client, "mom_balloon_distance_bytes")), log_text)
+            wait_until(lambda: scrapes(client) >= 6 and bool(ask(client, "mom_balloon_distance_bytes")), log_text)
             yield client
     finally:
         for process in processes:
@@ -161,7 +155,7 @@ def test_no_panel_lies_upon_another() -> None:
 
 
 def test_every_alert_rule_is_evaluated_without_an_error_and_knows_its_metrics(prometheus: httpx.Client) -> None:
-    wait_for(lambda: all(rule["lastEvaluation"] > "0002" for rule in rules(prometheus)), lambda: "no rule was evaluated")
+    wait_until(lambda: all(rule["lastEvaluation"] > "0002" for rule in rules(prometheus)), lambda: "no rule was evaluated")
     for rule in rules(prometheus):
         assert rule["health"] in {"ok", "unknown"}, rule
         assert not rule.get("lastError"), rule

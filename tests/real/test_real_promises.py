@@ -7,7 +7,9 @@ from typing import Any
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
 from mom_run import MomRun
-from real_guests import Lab, RealGuest, eventually
+from real_guests import Lab, RealGuest
+
+from mom_devkit import wait_until
 
 pytestmark = pytest.mark.real
 
@@ -44,22 +46,22 @@ def test_real_guests_keep_what_their_metadata_and_the_yaml_file_promise(lab: Lab
 
     maximum = 192 * MIB
     known = ("balloon_max", "column.used", "mem_usable", "column.swap", "column.guarantee", "stats_age")
-    eventually("all figures of a guest are known", lambda: all(sizes().get("yaml", {}).get(name) is not None for name in known), 60)
-    eventually("a guest without a promise gives what it does not need", lambda: has_shrunk("nothing", maximum - 8 * MIB), 60)
-    eventually("a guest gives what is beyond its promise", lambda: has_shrunk("yaml", maximum - 8 * MIB), 60)
+    wait_until(lambda: all(sizes().get("yaml", {}).get(name) is not None for name in known), "all figures of a guest are known", 60)
+    wait_until(lambda: has_shrunk("nothing", maximum - 8 * MIB), "a guest without a promise gives what it does not need", 60)
+    wait_until(lambda: has_shrunk("yaml", maximum - 8 * MIB), "a guest gives what is beyond its promise", 60)
     for _ in range(5):
         found = sizes()
         assert found["yaml"]["balloon_cur"] >= 0.75 * maximum
         assert found["metadata"]["balloon_cur"] >= 160 * MIB
         assert found["class"]["balloon_cur"] >= 0.5 * maximum
         assert found["mistaken"]["balloon_cur"] == maximum
-        eventually("a cycle more", lambda: True, 2)
+        wait_until(lambda: True, "a cycle more", 2)
     assert (found["class"]["sla_class"], found["mistaken"]["sla_class"]) == ("half", "platinum")
     assert "momtest-mistaken: there is no class hlaf" in mom.log
 
     promise(guests["metadata"], 'guarantee="100%"')
-    eventually("it gets back what it is promised now", lambda: sizes()["metadata"]["balloon_cur"] == maximum, 60)
+    wait_until(lambda: sizes()["metadata"]["balloon_cur"] == maximum, "it gets back what it is promised now", 60)
     promise(guests["metadata"], 'guarantee="lots"')
-    eventually("what cannot be understood is said", lambda: "momtest-metadata: the guarantee in its metadata" in mom.log, 60)
+    wait_until(lambda: "momtest-metadata: the guarantee in its metadata" in mom.log, "what cannot be understood is said", 60)
     assert sizes()["metadata"]["balloon_cur"] == maximum
     mom.stop()

@@ -13,7 +13,9 @@ import pytest
 from guest_image import CannotBuild, build
 from mom_run import MomRun
 from plain_qemu import PlainGuest, PlainHost
-from real_guests import eventually, not_here
+from real_guests import not_here
+
+from mom_devkit import wait_until
 
 pytestmark = [pytest.mark.real, pytest.mark.alone]
 
@@ -92,7 +94,7 @@ def test_mom_and_proxmox_share_a_node(root: Path, node: PlainHost, mom: MomRun) 
             time.sleep(5)
             assert mine.size_mib == 256, "it is locked"
             (root / "etc/pve/qemu-server/100.conf").write_text("memory: 256\nballoon: 180\nshares: 0\n")
-            eventually("the guest has its least memory", lambda: mine.size_mib == 180)
+            wait_until(lambda: mine.size_mib == 180, "the guest has its least memory")
             time.sleep(15)
             assert (mine.size_mib, theirs.size_mib) == (180, 256)
         finally:
@@ -102,5 +104,5 @@ def test_mom_and_proxmox_share_a_node(root: Path, node: PlainHost, mom: MomRun) 
     assert len(waits) > 10
     assert waits[len(waits) * 9 // 10] <= 0.1, waits
     mom.stop()
-    eventually("it has its memory back", lambda: mine.size_mib == 256)
+    wait_until(lambda: mine.size_mib == 256, "it has its memory back")
     assert mine.period == 0

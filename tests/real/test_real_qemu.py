@@ -14,9 +14,10 @@ import pytest
 from guest_image import CannotBuild, build
 from mom_run import MomRun
 from plain_qemu import PlainHost, ask
-from real_guests import eventually, not_here
+from real_guests import not_here
 
 from mom_core import Value
+from mom_devkit import wait_until
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.sampler import QemuHypervisorSettings
 
@@ -65,7 +66,7 @@ def test_a_guest_is_known_measured_and_resized(host: PlainHost) -> None:
     def fields() -> dict[str, Value]:
         return hypervisor.fields(hypervisor.guests())[guest.uuid]
 
-    eventually("statistics come", lambda: "mem_usable" in fields())
+    wait_until(lambda: "mem_usable" in fields(), "statistics come")
     measured = fields()
     assert measured["balloon_cur"] == measured["balloon_max"] == 256 * KIB_IN_MIB
     assert isinstance(measured["mem_usable"], int)
@@ -76,10 +77,10 @@ def test_a_guest_is_known_measured_and_resized(host: PlainHost) -> None:
     asked = hypervisor.usable_memory(found.entity)
     assert asked is not None
     assert asked[1] == pytest.approx(measured["mem_usable"], abs=8 * KIB_IN_MIB)
-    eventually("the next statistics, a second later", lambda: (hypervisor.usable_memory(found.entity) or (0,))[0] > asked[0])
+    wait_until(lambda: (hypervisor.usable_memory(found.entity) or (0,))[0] > asked[0], "the next statistics, a second later")
     hypervisor.set_balloon(found.entity, 200 * KIB_IN_MIB)
-    eventually("the guest has followed", lambda: hypervisor.balloon_sizes([found.entity]) == {guest.uuid: 200 * KIB_IN_MIB})
-    eventually("rates are known", lambda: "swap_in" in fields())
+    wait_until(lambda: hypervisor.balloon_sizes([found.entity]) == {guest.uuid: 200 * KIB_IN_MIB}, "the guest has followed")
+    wait_until(lambda: "swap_in" in fields(), "rates are known")
     guest.ask("stop")
     assert hypervisor.guests()[0].blocked == {"*": "the guest is paused"}
     guest.process.kill()
@@ -93,9 +94,9 @@ def test_what_mom_changed_is_explained_and_put_back_after_it_was_killed_as_soon_
     guest = host.start("web")
     guest.wait_until_up()
     mom.start()
-    eventually("the guest was asked for statistics", lambda: guest.period == 1)
-    eventually("the guest has given", lambda: guest.size_mib == 180)
-    told = eventually("mom has seen it", lambda: _told(mom, "It has 180 MiB of 256 MiB: 76 MiB are taken from it for the host."), 60)
+    wait_until(lambda: guest.period == 1, "the guest was asked for statistics")
+    wait_until(lambda: guest.size_mib == 180, "the guest has given")
+    told = wait_until(lambda: _told(mom, "It has 180 MiB of 256 MiB: 76 MiB are taken from it for the host."), "mom has seen it", 60)
     assert "50_small" in told
     mom.kill()
     time.sleep(0.5)
@@ -119,7 +120,7 @@ def test_what_mom_changed_is_explained_and_put_back_after_it_was_killed_as_soon_
             other.close()
     restored = mom.verb("restore")
     assert restored.returncode == 0, restored.stdout + restored.stderr
-    eventually("the guest has its memory back", lambda: guest.size_mib == 256)
+    wait_until(lambda: guest.size_mib == 256, "the guest has its memory back")
     assert guest.period == 0
 
 
@@ -134,7 +135,7 @@ def test_another_client_of_the_monitor_hardly_waits_for_mom(host: PlainHost, mom
     guest.wait_until_up()
     alone = [ask(guest.monitor, "query-status")[1] for _ in range(20)]
     mom.start()
-    eventually("the guest has given", lambda: guest.size_mib == 180)
+    wait_until(lambda: guest.size_mib == 180, "the guest has given")
     waits = []
     end = time.monotonic() + 20
     while time.monotonic() < end:
@@ -158,7 +159,7 @@ def test_what_a_balloon_does_by_itself_is_known(host: PlainHost) -> None:
         return {guest.name: (fields[guest.id].get(names[0]), fields[guest.id].get(names[1])) for guest in listed}
 
     known = {"plain": (0, 0), "reports": (1, 0), "deflates": (0, 1), "bare": (None, None)}
-    eventually("all have answered", lambda: found() == known)
+    wait_until(lambda: found() == known, "all have answered")
 
 
 def test_virtio_mem_sizes_a_guest_whose_memory_a_balloon_cannot_take(host: PlainHost) -> None:
@@ -173,14 +174,14 @@ def test_virtio_mem_sizes_a_guest_whose_memory_a_balloon_cannot_take(host: Plain
         (device,) = guest.ask("query-memory-devices")
         return int(device["data"]["size"]) >> 20
 
-    eventually("it is plugged in", lambda: plugged() == 256)
+    wait_until(lambda: plugged() == 256, "it is plugged in")
     hypervisor = QemuHypervisor(settings, logging.getLogger("test"))
     (web,) = hypervisor.guests()
     fields = hypervisor.fields([web])[web.id]
     assert (fields["sized_by"], fields["balloon_cur"], fields["balloon_max"]) == ("virtio-mem", 512 * KIB_IN_MIB, 512 * KIB_IN_MIB)
     hypervisor.set_balloon(web.entity, 384 * KIB_IN_MIB)
-    eventually("it is unplugged", lambda: plugged() == 128)
+    wait_until(lambda: plugged() == 128, "it is unplugged")
     assert hypervisor.balloon_sizes([web.entity]) == {web.id: 384 * KIB_IN_MIB}
     after_a_crash = QemuHypervisor(settings, logging.getLogger("test"))
     after_a_crash.set_balloon(web.entity, 512 * KIB_IN_MIB)
-    eventually("it has its memory back", lambda: plugged() == 256)
+    wait_until(lambda: plugged() == 256, "it has its memory back")

@@ -14,9 +14,10 @@ import pytest
 from grouped_guests import grouped_guests
 from libvirt_mom import libvirt_mom
 from mom_run import MomRun
-from real_guests import Lab, RealGuest, eventually, not_here
+from real_guests import Lab, RealGuest, not_here
 
 from mom_core import HypervisorError, NetTune, NotSupported
+from mom_devkit import wait_until
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 from mom_plugins_qos.bounds import MOST_DISK_LIMIT, PERIOD_US, QUOTA_US, SHARES
 
@@ -123,8 +124,8 @@ def test_limits_from_the_configuration_reach_the_kernel_and_qemu_and_are_put_bac
     assert free(guest)
     configure(mom, limited, guests={guest.name: OURS})
     mom.start()
-    eventually("the guest is held", lambda: held(guest))
-    eventually("its network too", lambda: "rate 8Mbit" in kernels_rate(limited))
+    wait_until(lambda: held(guest), "the guest is held")
+    wait_until(lambda: "rate 8Mbit" in kernels_rate(limited), "its network too")
     assert libvirts_cpu(other) == kernels_cpu(other) == FREE
     assert [problem["message"] for problem in mom.status()["problems"]] == []
     doctor = mom.verb("doctor").stdout
@@ -132,10 +133,10 @@ def test_limits_from_the_configuration_reach_the_kernel_and_qemu_and_are_put_bac
 
     configure(mom, limited)
     mom.reload()
-    eventually("what is no longer set is put back", lambda: free(guest) and "rate" not in kernels_rate(limited))
+    wait_until(lambda: free(guest) and "rate" not in kernels_rate(limited), "what is no longer set is put back")
     configure(mom, limited, guests={guest.name: OURS})
     mom.reload()
-    eventually("and set again", lambda: held(guest))
+    wait_until(lambda: held(guest), "and set again")
 
     assert mom.stop() < 30
     assert free(guest)
@@ -146,7 +147,7 @@ def test_limits_that_a_killed_mom_has_left_are_put_back(mom: MomRun, limited: La
     guest, changed, gone = limited.start("killed", devices=devices), limited.start("changed"), limited.start("gone")
     configure(mom, limited, guests={"momtest-*": OURS})
     mom.start()
-    eventually("the guests are held", lambda: held(guest) and all(libvirts_cpu(one)[2] == 512 for one in (changed, gone)))
+    wait_until(lambda: held(guest) and all(libvirts_cpu(one)[2] == 512 for one in (changed, gone)), "the guests are held")
     mom.kill()
     assert held(guest)
     changed.domain.setSchedulerParametersFlags({"cpu_shares": 77}, LIVE)
@@ -169,15 +170,15 @@ def test_the_default_policies_hold_guests_to_what_is_in_their_metadata_once_they
     guest = limited.start("agreed", memory=_AGREED.format(limit=30 / cpus), devices=devices)  # 30 % of one CPU
     configure(mom, limited)
     mom.start()
-    eventually("two cycles", lambda: mom.status()["cycle"]["number"] >= 2)
+    wait_until(lambda: mom.status()["cycle"]["number"] >= 2, "two cycles")
     assert free(guest), "both policies are off unless they are switched on"
     configure(mom, limited, qos={"cpu_limits": True, "io_limits": True})
     mom.reload()
-    eventually("its CPU time is held", lambda: kernels_cpu(guest) == libvirts_cpu(guest) == (30_000, 100_000, 1024))
-    eventually("and its disk, beside the limit that it had", lambda: qemus_disk(guest) == {**DISK_BEFORE, "bps_wr": 4_000_000})
+    wait_until(lambda: kernels_cpu(guest) == libvirts_cpu(guest) == (30_000, 100_000, 1024), "its CPU time is held")
+    wait_until(lambda: qemus_disk(guest) == {**DISK_BEFORE, "bps_wr": 4_000_000}, "and its disk, beside the limit that it had")
     change = "<qos><vcpuLimit>100</vcpuLimit></qos>"  # as a management system does it while the guest runs
     guest.domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, change, "ovirt-tune", "http://ovirt.org/vm/tune/1.0", LIVE)
-    eventually("what is no longer agreed is put back", lambda: kernels_cpu(guest) == FREE)
+    wait_until(lambda: kernels_cpu(guest) == FREE, "what is no longer agreed is put back")
     assert mom.stop() < 30
     assert free(guest)
 
@@ -255,12 +256,12 @@ def test_without_a_cpu_controller_disks_are_limited_all_the_same_and_the_doctor_
     guest = lab.start("without", devices=devices.partition("<interface")[0])
     configure(mom, lab, guests={guest.name: {"cpu_limit": "10%", "io_limit": {"total_bytes_sec": "8MiB"}}})
     mom.start()
-    eventually("the disk is held", lambda: qemus_disk(guest) == {**DISK_BEFORE, "bps": 8 * MIB})
+    wait_until(lambda: qemus_disk(guest) == {**DISK_BEFORE, "bps": 8 * MIB}, "the disk is held")
 
     def said() -> list[str]:
         return [problem["message"] for problem in mom.status()["problems"] if "CPU time cannot be limited" in problem["message"]]
 
-    problem = eventually("and it says so", said)[0]
+    problem = wait_until(said, "and it says so")[0]
     assert problem.startswith(("vcpu_quota is set in the YAML file", "vcpu_period is set in the YAML file"))
     done = mom.verb("doctor").stdout
     assert "CPU time cannot be limited" in done

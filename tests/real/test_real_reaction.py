@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from ballast import available_mib
-from real_guests import Lab, RealGuest, eventually, not_here
+from real_guests import Lab, RealGuest, not_here
 
 from mom_core import Engine, Report, Status, load_config
+from mom_devkit import wait_until
 from mom_plugins_host.trigger import NoTrigger, StallTrigger
 
 pytestmark = [pytest.mark.real, pytest.mark.alone]
@@ -57,7 +58,7 @@ def start_mom(lab: Lab, tmp_path: Path) -> Iterator[StartMom]:
         engine = Engine(load_config(content), on_report=reports.append)
         engines.append(engine)
         engine.start()
-        eventually("the first cycle", lambda: reports)
+        wait_until(lambda: reports, "the first cycle")
         return reports
 
     yield start
@@ -68,10 +69,10 @@ def start_mom(lab: Lab, tmp_path: Path) -> Iterator[StartMom]:
 def shrink(guest: RealGuest) -> None:
     """To `SHRUNK_MIB`, and until libvirt knows: QEMU tells of sizes with up to a second's delay, and mom would take that for news. A guest
     of which the first cycle does not know what is usable in it is not watched after that cycle."""
-    eventually("it tells what it has", lambda: guest.domain.memoryStats().get("usable"))
+    wait_until(lambda: guest.domain.memoryStats().get("usable"), "it tells what it has")
     guest.domain.setMemory(SHRUNK_MIB << 10)
-    eventually("it is smaller", lambda: guest.domain.memoryStats()["actual"] == SHRUNK_MIB << 10)
-    eventually("libvirt was told", lambda: guest.domain.info()[2] == SHRUNK_MIB << 10)
+    wait_until(lambda: guest.domain.memoryStats()["actual"] == SHRUNK_MIB << 10, "it is smaller")
+    wait_until(lambda: guest.domain.info()[2] == SHRUNK_MIB << 10, "libvirt was told")
 
 
 def sizes_asked_for(report: Report) -> list[int]:
@@ -83,7 +84,7 @@ def sizes_asked_for(report: Report) -> list[int]:
 
 def first(what: str, reports: list[Report], wanted: Callable[[Report], bool]) -> Report:
     """The first report that is as wanted, within a minute: half of an interval."""
-    eventually(what, lambda: any(wanted(report) for report in reports), 60)
+    wait_until(lambda: any(wanted(report) for report in reports), what, 60)
     return next(report for report in reports if wanted(report))
 
 
@@ -100,7 +101,7 @@ def test_a_guest_that_uses_up_its_memory_is_given_more_long_before_the_next_cycl
 
     report = first("it was asked to grow", reports, lambda report: any(size > SHRUNK_MIB for size in sizes_asked_for(report)))
     assert report.woken_by.startswith(f"guest {guest.name} is short of memory: ")
-    eventually("it has grown", lambda: guest.domain.memoryStats()["actual"] > SHRUNK_MIB << 10)
+    wait_until(lambda: guest.domain.memoryStats()["actual"] > SHRUNK_MIB << 10, "it has grown")
     assert "oom-kill" not in guest.printed
     assert [report.woken_by for report in reports if f"{calm.name} is short of memory" in report.woken_by] == []
 
@@ -111,7 +112,7 @@ def test_a_host_that_comes_short_of_memory_has_guests_give_long_before_the_next_
         not_here(f"only {available_mib()} MiB are available, of which this test takes {ballast_mib}")
     guest = lab.start("idle", mib=GUEST_MIB, workload=(20, 20, 0, FORMER_MIB))
     guest.wait_until_it_works()
-    eventually("it tells what it could give", lambda: guest.domain.memoryStats().get("usable"))
+    wait_until(lambda: guest.domain.memoryStats().get("usable"), "it tells what it could give")
     reports = start_mom(available_mib() - ballast_mib / 4)
     assert sizes_asked_for(reports[0]) == [], "there is enough"
     time.sleep(2.5)  # so that its statistics are newer than those of the first cycle
@@ -182,5 +183,5 @@ def a_task_that_waits_for_memory() -> Iterator[None]:
         process.kill()
         process.wait()
         file.unlink(missing_ok=True)
-        eventually("the group is empty", lambda: not (group / "cgroup.procs").read_text())
+        wait_until(lambda: not (group / "cgroup.procs").read_text(), "the group is empty")
         group.rmdir()

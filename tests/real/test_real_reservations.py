@@ -18,9 +18,10 @@ from guest_image import CannotBuild, build
 from mom_run import MomRun
 from plain_qemu import PlainGuest, PlainHost
 from private_libvirtd import PREFIX
-from real_guests import Lab, RealGuest, eventually, not_here
+from real_guests import Lab, RealGuest, not_here
 from steady_host import BLOCK_MIB, anonymous_mib, capacity_mib
 
+from mom_devkit import wait_until
 from mom_plugins_http.cli.client import Client
 
 pytestmark = [pytest.mark.real, pytest.mark.alone]
@@ -91,7 +92,7 @@ def steady(place: Place, tmp_path: Path, guests: list[RealGuest | PlainGuest]) -
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     command = [sys.executable, str(_HERE / "steady_host.py"), str(tmp_path / "plan.json")]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as follower:
-        eventually("the host has no more than that", lambda: capacity_mib(pids) < capacity + 2 * BLOCK_MIB, 60)
+        wait_until(lambda: capacity_mib(pids) < capacity + 2 * BLOCK_MIB, "the host has no more than that", 60)
         yield capacity - sum(anonymous_mib(pid) for pid in pids)
         assert follower.poll() is None, "it was killed: this host had too little memory"
         follower.communicate()
@@ -125,7 +126,7 @@ def test_guests_make_room_in_time_and_a_launched_guest_takes_it(
 ) -> None:
     pids = [guest.pid for guest in guests]
     held = sum(anonymous_mib(pid) for pid in pids)
-    room = eventually("guests can spare enough", lambda: wide_enough(asked(mom)["room"]), 60)
+    room = wait_until(lambda: wide_enough(asked(mom)["room"]), "guests can spare enough", 60)
     refused = mom.verb("reserve", f"{room['most_kib'] // 1024 + 64}MiB")
     assert refused.returncode == 1
     assert "cannot be had: at most" in refused.stderr
@@ -144,13 +145,13 @@ def test_guests_make_room_in_time_and_a_launched_guest_takes_it(
         freed = held - sum(anonymous_mib(pid) for pid in pids)
         return freed > expected and asked(mom, one)["state"] == "ready" and available_mib() > steady + expected - 30
 
-    eventually("all of it is there, given by guests", given, made["expected_in_seconds"] + SLACK_SECONDS)
+    wait_until(given, "all of it is there, given by guests", made["expected_in_seconds"] + SLACK_SECONDS)
     took, freed = time.monotonic() - began, held - sum(anonymous_mib(pid) for pid in pids)
     record_property("promised", f"{made['expected_kib'] >> 10} MiB in {made['expected_in_seconds']:.0f} s")
     record_property("came", f"{freed:.0f} MiB in {took:.1f} s")
 
     launched = place.start("launch", GUEST_MIB, (200, 10, 10, 0))
-    taken = eventually("it has come for it", lambda: being_taken(asked(mom, one)))
+    taken = wait_until(lambda: being_taken(asked(mom, one)), "it has come for it")
     assert taken["guest"]["name"] == launched.name
     least = available_mib()
     while asked(mom, one)["state"] == "taken":

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from real_guests import Lab, RealGuest, eventually
+from real_guests import Lab, RealGuest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "packaging"))  # pytest's importlib mode does not; the module there is this one's fixture
 
 from own_systemd import OwnSystemd  # only found from here on
+
+from mom_devkit import wait_until
 
 pytestmark = pytest.mark.real
 
@@ -100,7 +102,7 @@ def test_memory_stays_through_a_restart_a_kill_and_a_hang_and_goes_back_when_mom
 ) -> None:
     log = tmp_path / "log"
     assert systemd.systemctl("start", "mom").returncode == 0, log.read_text()
-    eventually("both are smaller", lambda: have_settled(guests), 60)
+    wait_until(lambda: have_settled(guests), "both are smaller", 60)
 
     for what in ("restart", "SIGKILL", "SIGSTOP"):
         before, began = main_pid(systemd), time.monotonic()
@@ -121,7 +123,7 @@ def test_memory_stays_through_a_restart_a_kill_and_a_hang_and_goes_back_when_mom
     (tmp_path / "mom.yaml").write_text("plugins: [broken")
     began = time.monotonic()
     systemd.run("kill", "-9", str(main_pid(systemd)))
-    eventually("both have their memory back", lambda: all_whole(guests), WITHIN_SECONDS)
+    wait_until(lambda: all_whole(guests), "both have their memory back", WITHIN_SECONDS)
     print(f"SIGKILL, and no successor: back after {time.monotonic() - began:.1f} s")  # noqa: T201  # as above
     for guest in guests:
         assert all(beat.kills == 0 for beat in guest.beats)

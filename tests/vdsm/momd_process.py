@@ -7,13 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from xmlrpc.client import ServerProxy
 
+from mom_devkit import wait_until
 from mom_plugins_vdsm.rpc_client import SocketTransport
 from mom_toolkit import Address
 
@@ -86,9 +86,9 @@ class Momd:
         return code
 
     def wait_for(self, what: Callable[[], bool], seconds: float = 120.0) -> None:
-        until = time.monotonic() + seconds
-        while not what():
+        def happened() -> bool:
             if self.process is not None:
                 assert self.process.poll() is None, self.process.stderr and self.process.stderr.read()
-            assert time.monotonic() < until, self.log.read_text() if self.log.exists() else "it did not happen"
-            time.sleep(0.05)
+            return what()
+
+        wait_until(happened, lambda: self.log.read_text() if self.log.exists() else "", seconds)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from vdsm_pki import Ca, make_ca, write_pki
-from vdsm_process import Vdsm, wait_for
+from vdsm_process import Vdsm
 
 from mom_core import HypervisorError, PermissionDenied
+from mom_devkit import wait_until
 from mom_plugins_vdsm.connection import VdsmConnection
 from mom_plugins_vdsm.tls import TlsFiles, own_certificate_problem
 
@@ -125,7 +126,7 @@ def test_renewed_files_are_used_with_the_next_connection(start_vdsm: Start, conn
     write_pki(pki, ca, begins=timedelta(days=-9), ends=timedelta(days=-2))
     assert connection.call("Host.ping2", {}, 60.0, "pinging") is True
     vdsm.do("drop")
-    wait_for(lambda: connection._session is None)
+    wait_until(lambda: connection._session is None)
     connection._retry_at = 0.0
     assert f"{pki / 'certs/vdsmcert.pem'} has expired" in failure(connection).message
 

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from vdsm_process import Vdsm, wait_for
+from vdsm_process import Vdsm
 
 from mom_core import GuestBusy, HypervisorError
+from mom_devkit import wait_until
 from mom_plugins_vdsm import connection as connection_module
 from mom_plugins_vdsm.connection import VdsmConnection
 
@@ -46,7 +47,7 @@ def test_it_subscribes_first_with_a_destination_of_its_own_and_says_goodbye(vdsm
     assert len(destinations) == 3
     assert "jms.queue.events" in destinations
     one.close(60.0)
-    wait_for(lambda: vdsm.wire()["clients"] == 1)
+    wait_until(lambda: vdsm.wire()["clients"] == 1)
     assert vdsm.wire()["frames"][-1] == "DISCONNECT"
     assert vdsm.wire()["drops"] == []
 
@@ -100,7 +101,7 @@ def test_what_is_no_frame_or_no_json_ends_the_connection_at_once_and_the_next_on
     one = connect(vdsm)
     vdsm.fault("Host.ping2", how="wire", bytes=text)
     assert "cannot be understood" in refused(one).message
-    wait_for(lambda: can_ping(one))
+    wait_until(lambda: can_ping(one))
 
 
 def test_an_answer_that_is_too_large_is_refused_before_it_is_there(vdsm: Vdsm, connect: Connect) -> None:
@@ -140,8 +141,8 @@ def test_after_a_connection_that_worked_the_next_call_connects_again(vdsm: Vdsm,
     one = connect(vdsm)
     ping(one)
     vdsm.do("drop")
-    wait_for(lambda: vdsm.wire()["clients"] == 0)
-    wait_for(lambda: can_ping(one))
+    wait_until(lambda: vdsm.wire()["clients"] == 0)
+    wait_until(lambda: can_ping(one))
     assert one.opened == 2
 
 
@@ -152,8 +153,8 @@ def test_a_lost_answer_costs_its_time_and_where_nothing_else_comes_the_connectio
     began = time.monotonic()
     assert isinstance(refused(one, 1.0), GuestBusy)
     assert 0.9 < time.monotonic() - began < 30
-    wait_for(lambda: vdsm.wire()["clients"] == 0)
-    wait_for(lambda: one._session is None)
+    wait_until(lambda: vdsm.wire()["clients"] == 0)
+    wait_until(lambda: one._session is None)
     assert ping(one) is True
     assert vdsm.wire()["connections"] == 2
 
@@ -169,13 +170,13 @@ def test_a_call_that_hangs_alone_leaves_the_connection_to_the_others(vdsm: Vdsm,
 
     thread = threading.Thread(target=list_guests)
     thread.start()
-    wait_for(lambda: "SEND" in vdsm.wire()["frames"])
+    wait_until(lambda: "SEND" in vdsm.wire()["frames"])
     while thread.is_alive():
         assert ping(one) is True
     assert ping(one) is True
     assert vdsm.wire()["connections"] == 1
     vdsm.release()
-    wait_for(late[0])
+    wait_until(late[0])
 
 
 def test_a_request_that_was_given_up_before_it_was_sent_is_never_sent(connect: Connect) -> None:
@@ -188,7 +189,7 @@ def test_a_request_that_was_given_up_before_it_was_sent_is_never_sent(connect: C
         assert isinstance(refused(one, 0.2), GuestBusy)
         with silent.accept()[0] as sock:
             sock.sendall(b"CONNECTED\nversion:1.2\n\n\0")
-            wait_for(lambda: one.opened)
+            wait_until(lambda: one.opened)
             one.close(60.0)
             frames = sock.recv(65536)
         assert frames.startswith(b"CONNECT\n")
@@ -204,15 +205,15 @@ def test_a_vdsm_without_a_sign_of_life_is_given_up(vdsm: Vdsm, connect: Connect,
     assert vdsm.wire()["connections"] == 1
     vdsm.do("faults", heart_beats=False)
     vdsm.do("drop")
-    wait_for(lambda: can_ping(one))
-    wait_for(lambda: vdsm.wire()["clients"] == 0)
+    wait_until(lambda: can_ping(one))
+    wait_until(lambda: vdsm.wire()["clients"] == 0)
 
 
 def test_a_vdsm_that_restarts_is_found_again(vdsm: Vdsm, connect: Connect) -> None:
     one = connect(vdsm)
     ping(one)
     vdsm.do("stop")
-    wait_for(lambda: "cannot be reached" in refused(one).message)
+    wait_until(lambda: "cannot be reached" in refused(one).message)
     one._retry_at = time.monotonic() + 600.0
     began = time.monotonic()
     refused(one, 1200.0)
@@ -220,7 +221,7 @@ def test_a_vdsm_that_restarts_is_found_again(vdsm: Vdsm, connect: Connect) -> No
     one._retry_at = 0.0
     vdsm.do("start")
 
-    wait_for(lambda: can_ping(one))
+    wait_until(lambda: can_ping(one))
     assert one.opened == 2
 
 
@@ -254,7 +255,7 @@ def test_closing_fails_what_waits_and_leaves_no_thread(vdsm: Vdsm, connect: Conn
     errors: list[HypervisorError] = []
     thread = threading.Thread(target=lambda: errors.append(refused(one, 600.0)))
     thread.start()
-    wait_for(lambda: "SEND" in vdsm.wire()["frames"])
+    wait_until(lambda: "SEND" in vdsm.wire()["frames"])
     one.close(60.0)
     thread.join(60)
     assert "closed" in errors[0].message
@@ -274,4 +275,4 @@ def test_all_of_it_over_tls(start_vdsm: Callable[..., Vdsm], connect: Connect, p
     vdsm.do("faults", piece=1000)
     assert ping(one) is True
     one.close(60.0)
-    wait_for(lambda: vdsm.wire()["frames"][-1] == "DISCONNECT")
+    wait_until(lambda: vdsm.wire()["frames"][-1] == "DISCONNECT")

@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 from momd_process import asked, end
 from vdsm_pki import Ca, write_pki
-from vdsm_process import Vdsm, wait_for
+from vdsm_process import Vdsm
+
+from mom_devkit import wait_until
 
 POLICIES = Path(__file__).parents[2] / "examples/policies/vdsm"
 MOM = Path(sys.executable).with_name("mom")
@@ -103,10 +105,7 @@ plugins:
         return found
 
     def wait(self, what: Callable[[], object], seconds: float = 120.0) -> None:
-        try:
-            wait_for(what, seconds)
-        except AssertionError:
-            raise AssertionError(self.log.read_text()) from None
+        wait_until(what, self.log.read_text, seconds)
 
     def parameters(self, **parameters: object) -> None:
         """What the engine does when somebody changes a cluster's settings; again until mom has them, as vdsm says so neither way."""

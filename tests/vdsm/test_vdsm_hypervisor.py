@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vdsm_process import Vdsm, wait_for
+from vdsm_process import Vdsm
 
 from mom_core import (
     BalloonControl,
@@ -24,6 +24,7 @@ from mom_core import (
     NotSupported,
     Scope,
 )
+from mom_devkit import wait_until
 from mom_plugins_vdsm import connection as connection_module
 from mom_plugins_vdsm.hypervisor import VdsmHypervisor
 
@@ -164,7 +165,7 @@ def test_disks_of_a_guest_that_has_come_since_are_read(vdsm: Vdsm, hypervisor: V
     assert len(vdsm.calls("Host.getAllVmIoTunePolicies")) == 1, "a guest without disks is no reason"
     vdsm.add({**A, "id": "b", "name": "two"})
     vdsm.do("event", identity="b", status="Up")
-    wait_for(lambda: len(hypervisor.guests()) == 3)
+    wait_until(lambda: len(hypervisor.guests()) == 3)
     entities = [guest.entity for guest in hypervisor.guests()]
     assert hypervisor.io_tunes(entities).keys() == {"a", "b"}
 
@@ -212,7 +213,7 @@ def test_a_list_that_does_not_come_is_an_error_and_the_next_one_is_good(
         except HypervisorError:
             return False
 
-    wait_for(answers)
+    wait_until(answers)
 
 
 def test_a_guest_about_which_vdsm_does_not_answer_is_left_alone_until_it_does(
@@ -231,7 +232,7 @@ def test_a_guest_about_which_vdsm_does_not_answer_is_left_alone_until_it_does(
 
     thread = threading.Thread(target=hang)
     thread.start()
-    wait_for(lambda: vdsm.wire()["frames"].count("SEND") == 2)
+    wait_until(lambda: vdsm.wire()["frames"].count("SEND") == 2)
     hypervisor.set_balloon(Entity(Scope.GUEST, "b", "two"), 3_000_000)  # the others go on
     thread.join()
     assert errors
@@ -241,7 +242,7 @@ def test_a_guest_about_which_vdsm_does_not_answer_is_left_alone_until_it_does(
     with pytest.raises(GuestBusy):
         hypervisor.set_balloon(ONE, 3_000_000)
     vdsm.release()
-    wait_for(lambda: not hypervisor.guests()[0].blocked)
+    wait_until(lambda: not hypervisor.guests()[0].blocked)
     assert len(vdsm.calls("VM.setBalloonTarget")) == 2
     assert vdsm.wire()["connections"] == 1
 
@@ -257,10 +258,10 @@ def test_events_of_guests_that_change_are_told_and_make_the_list_stale(vdsm: Vds
     vdsm.do("event", identity="a", status="Up")  # nothing new
     vdsm.add({"id": "b", "name": "two"})
     vdsm.do("event", identity="b", status="Up")
-    wait_for(lambda: heard == ["guest b is 'Up'"])
+    wait_until(lambda: heard == ["guest b is 'Up'"])
     assert len(hypervisor.guests()) == 2
     vdsm.do("event", identity="a", status="Down")
-    wait_for(lambda: heard[1:] == ["guest one is 'Down'"])
+    wait_until(lambda: heard[1:] == ["guest one is 'Down'"])
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +64,3 @@ class Vdsm:
         self.process.wait(60)
         self.process.stdin.close()
         self.process.stdout.close()
-
-
-def wait_for(what: Callable[[], object], seconds: float = 120.0) -> None:
-    """Wait until something is so."""
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.02)

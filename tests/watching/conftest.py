@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -20,6 +19,8 @@ from typing import Any, NoReturn
 
 import httpx
 import pytest
+
+from mom_devkit import wait_until
 
 MOM = Path(sys.executable).parent / "mom"
 
@@ -35,15 +36,6 @@ def not_here(reason: str) -> NoReturn:
     if os.environ.get("MOM_REQUIRE_REAL", "") not in {"", "0"}:
         pytest.fail(f"MOM_REQUIRE_REAL is set, and {reason}")
     pytest.skip(reason)
-
-
-def wait_for(what: Callable[[], object], seconds: float = 120.0, explain: Callable[[], str] = lambda: "") -> None:
-    """Wait until something is so."""
-    until = time.monotonic() + seconds
-    while not what():
-        if time.monotonic() > until:
-            raise AssertionError(f"it did not happen: {explain()}")
-        time.sleep(0.05)
 
 
 def chromium() -> str:
@@ -137,7 +129,7 @@ class Daemon:
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen([MOM, "run", "-c", self.config], stdout=log, stderr=log)
-        wait_for(self.answers, explain=(self.folder / "log").read_text)
+        wait_until(self.answers, (self.folder / "log").read_text)
 
     def answers(self) -> bool:
         try:

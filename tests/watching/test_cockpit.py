@@ -20,8 +20,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from conftest import Daemon, Start, client, not_here, wait_for
+from conftest import Daemon, Start, client, not_here
 from playwright.sync_api import Browser, Frame, FrameLocator, Page, expect
+
+from mom_devkit import wait_until
 
 ROOT = Path(__file__).parents[2]
 WEB_SERVICE = Path("/usr/lib/cockpit/cockpit-ws")
@@ -127,7 +129,7 @@ def served(session: Path, log: Path) -> Iterator[str]:
     with log.open("wb") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said)
     try:
-        wait_for(lambda: _listens(port), 30, log.read_text)
+        wait_until(lambda: _listens(port), log.read_text, 30)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -207,7 +209,7 @@ def test_it_is_dark_where_cockpit_is_and_asks_nothing_while_another_page_is_show
     expect(shown.mom.locator("html")).to_have_attribute("data-theme", "dark")
     shown.cockpit.get_by_role("link", name="Terminal").click()
     frame = shown.frame()
-    wait_for(lambda: frame.evaluate("document.hidden"), 30)
+    wait_until(lambda: frame.evaluate("document.hidden"), seconds=30)
     time.sleep(1)  # what was under way when it was hidden
     before = frame.locator("footer").text_content()
     time.sleep(2)

@@ -7,8 +7,10 @@ import subprocess
 from functools import partial
 from typing import Any
 
-from conftest import MOM, Daemon, Start, client, wait_for
+from conftest import MOM, Daemon, Start, client
 from prometheus_client.parser import text_string_to_metric_families
+
+from mom_devkit import wait_until
 
 Figures = dict[str, float | None]
 
@@ -62,7 +64,7 @@ def test_every_surface_says_the_same_of_what_a_guest_is_guaranteed(daemon: Start
         for sla_class, oversold in (("compute", False), ("platinum", True))
     }
     for oversold, mom in moms.items():
-        wait_for(partial(knows_what_holds, mom))
+        wait_until(partial(knows_what_holds, mom))
         found, sums = surfaces(mom)
         assert len(found["API"]) == 8
         assert any(found["API"].values())

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Start, Tunnel, chromium, wait_for
+from conftest import Start, Tunnel, chromium
+
+from mom_devkit import wait_until
 
 TABS = 7
 """One more than the connections that browsers make to a place through HTTP/1.1."""
@@ -114,9 +116,9 @@ class Tab:
 
     def goes_on(self) -> None:
         """Wait until it tells of one cycle, and then of another."""
-        wait_for(lambda: not self.hidden and self.state.startswith("live: cycle"), ANSWER_SECONDS, lambda: self.state)
+        wait_until(lambda: not self.hidden and self.state.startswith("live: cycle"), lambda: self.state, ANSWER_SECONDS)
         first = self.state
-        wait_for(lambda: self.state.startswith("live: cycle") and self.state != first, ANSWER_SECONDS, lambda: self.state)
+        wait_until(lambda: self.state.startswith("live: cycle") and self.state != first, lambda: self.state, ANSWER_SECONDS)
 
 
 @pytest.fixture
@@ -147,11 +149,11 @@ def test_a_hidden_tab_asks_nothing_and_misses_nothing(shared: Start, tunnel: Cal
     seen = browser.tab(dug.url)
     seen.goes_on()
     browser.tab("about:blank").show()
-    wait_for(lambda: seen.hidden)
+    wait_until(lambda: seen.hidden)
     time.sleep(1)  # what was on its way
     carried = dug.carried
     time.sleep(HIDDEN_SECONDS)
     assert dug.carried == carried, "nothing is asked, and nothing told"
     seen.show()
     seen.goes_on()
-    wait_for(lambda: seen.cycle - seen.drawn < 3, ANSWER_SECONDS, lambda: f"{seen.drawn} of {seen.cycle} cycles are drawn")
+    wait_until(lambda: seen.cycle - seen.drawn < 3, lambda: f"{seen.drawn} of {seen.cycle} cycles are drawn", ANSWER_SECONDS)

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import MOM, Daemon, Start, not_here, wait_for
+from conftest import MOM, Daemon, Start, not_here
+
+from mom_devkit import wait_until
 
 
 class Screen:
@@ -23,7 +25,7 @@ class Screen:
     def start(self, columns: int = 80, lines: int = 24, **environment: str) -> None:
         setting = [f"{name}={value}" for name, value in {"PS1": "ready> ", "LC_ALL": "C.UTF-8", "NO_COLOR": "", **environment}.items()]
         self.tmux("new-session", "-d", "-x", str(columns), "-y", str(lines), "env", "-u", "NO_COLOR", *setting, "sh")
-        wait_for(lambda: "ready>" in self.text())
+        wait_until(lambda: "ready>" in self.text())
 
     def tmux(self, *words: str) -> str:
         return subprocess.run([*self._tmux, *words], capture_output=True, text=True, timeout=60, check=True).stdout
@@ -44,7 +46,7 @@ class Screen:
 
     def shows(self, *texts: str, seconds: float = 60) -> str:
         """Wait until all of these are on the screen."""
-        wait_for(lambda: all(text in self.text() for text in texts), seconds, self.text)
+        wait_until(lambda: all(text in self.text() for text in texts), self.text, seconds)
         return self.text()
 
     def flag(self, name: str) -> str:
@@ -53,14 +55,14 @@ class Screen:
     def at_the_shell(self) -> None:
         """Wait until the shell reads again: what is typed before that may be thrown away by whoever puts the terminal in order."""
         self.shows("ready>")
-        wait_for(lambda: self.flag("pane_current_command") in {"sh", "dash", "bash"}, explain=self.text)
+        wait_until(lambda: self.flag("pane_current_command") in {"sh", "dash", "bash"}, self.text)
 
     def is_as_before(self) -> None:
         """The shell's screen again, with a cursor, lines and an echo."""
         self.at_the_shell()
         assert (self.flag("alternate_on"), self.flag("cursor_flag")) == ("0", "1")
         self.run("stty -a | tr ' ;' '\\n\\n' | grep -xE -e '-?(echo|icanon)'")
-        wait_for(lambda: {"icanon", "echo"} <= set(self.text().split()), explain=self.text)
+        wait_until(lambda: {"icanon", "echo"} <= set(self.text().split()), self.text)
 
 
 @pytest.fixture
@@ -102,7 +104,7 @@ def test_a_guest_is_found_among_a_thousand_and_explained(daemon: Start, screen: 
     screen.keys("-l", "web-01")
     screen.shows("filter: web-01")
     screen.keys("Enter")
-    wait_for(lambda: "db-" not in screen.text(), explain=screen.text)
+    wait_until(lambda: "db-" not in screen.text(), screen.text)
     screen.keys("Enter")
     screen.shows("now", "It has", "guaranteed", "the last", "size", "all that is known of it")
     screen.keys("Escape")
@@ -126,7 +128,7 @@ def test_the_screen_follows_the_window(daemon: Start, screen: Screen) -> None:
     screen.shows("60 guests have")
     before = screen.text().count("G ")
     screen.tmux("resize-window", "-x", "200", "-y", "50")
-    wait_for(lambda: screen.text().count("G ") > before + 20, explain=screen.text)
+    wait_until(lambda: screen.text().count("G ") > before + 20, screen.text)
     screen.tmux("resize-window", "-x", "30", "-y", "8")
     screen.shows("is the least")
     screen.tmux("resize-window", "-x", "80", "-y", "24")
@@ -144,7 +146,7 @@ def test_a_mom_that_goes_and_comes_back_is_told_of(daemon: Start, screen: Screen
     mom.stop(signal.SIGKILL)
     screen.shows("NOT REACHED", "web-01")
     mom.start()
-    wait_for(lambda: "NOT REACHED" not in screen.text(), explain=screen.text)
+    wait_until(lambda: "NOT REACHED" not in screen.text(), screen.text)
     assert mom.process is not None
     mom.process.send_signal(signal.SIGSTOP)
     screen.shows("has not finished a cycle for")
@@ -162,7 +164,7 @@ def test_a_pause_holds_the_picture(shared: Start, screen: Screen) -> None:
     screen.shows("2 s ago")
     assert screen.text().split("cycle ")[1].split()[0] == number
     screen.keys("p")
-    wait_for(lambda: screen.text().split("cycle ")[1].split()[0] != number, explain=screen.text)
+    wait_until(lambda: screen.text().split("cycle ")[1].split()[0] != number, screen.text)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

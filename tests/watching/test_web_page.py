@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from conftest import MOM, Daemon, Start, Tunnel, client, put, wait_for
+from conftest import MOM, Daemon, Start, Tunnel, client, put
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from mom_core import Condition, Engine, Report, Severity, Value, Verdict, load_config
 from mom_core.testing import snapshot
+from mom_devkit import wait_until
 from mom_plugins_http import HttpPlugin
 
 Dig = Callable[[Path], Tunnel]
@@ -173,7 +174,7 @@ def test_what_was_decided_for_a_guest_stands_on_the_axis_of_its_memory(daemon: S
             done = one.get("/v1/recent-outcomes?limit=1000").json()["items"]
             return [out["entity"]["id"] for out in done if out["control"] == "balloon_target" and out["status"] == "applied"]
 
-        wait_for(lambda: len(given()) > 20)
+        wait_until(lambda: len(given()) > 20)
         page.wait_for_timeout(15_000 if os.environ.get("MOM_SCREENSHOTS") else 0)
         guest = max(set(given()), key=given().count)
     shot(page, "web-page-guests")
@@ -257,7 +258,7 @@ def test_past_days_and_what_mom_has_brought_today_are_shown_where_they_are_recor
     mom = daemon(more='  record: {reserve: "0"}\n', interval="200ms")
     page = visit(mom)
     with client(mom) as one:
-        wait_for(lambda: len(one.get("/v1/recorded").json()["items"]) >= 2)
+        wait_until(lambda: len(one.get("/v1/recorded").json()["items"]) >= 2)
         metrics = one.get("/metrics").text
     page.get_by_label("Show").select_option("a day")
     polygon = page.locator("polygon").first
@@ -816,7 +817,7 @@ def test_columns_and_the_order_of_guests_are_kept_over_a_reload_and_the_place_ov
     expect(page.get_by_text("Why it has this size")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("columnheader", name="Used")).to_be_visible()
-    wait_for(lambda: box.evaluate("box => box.scrollTop") == 640)
+    wait_until(lambda: box.evaluate("box => box.scrollTop") == 640)
 
 
 def test_decisions_are_looked_for_and_those_that_say_the_same_again_are_one_until_they_are_unfolded(shared: Start, visit: Visit) -> None:

@@ -1,0 +1,27 @@
+"""How a test waits for what another thread or process does: until it is so, and not for a time that a busy machine makes too short."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+Found = TypeVar("Found")
+
+LONGEST_PAUSE_SECONDS: Final = 0.05
+"""Between two looks: each may start a program."""
+
+
+def wait_until(look: Callable[[], Found | None], explain: object = "it did not happen", seconds: float = 120.0) -> Found:
+    """The first value of `look` that counts as true. It looks often at first, then less and less often.
+
+    :param explain: what is said if there is none in time; where that can be called, as what reads a log can, what it returns
+    :raises AssertionError: if there is none within so many seconds
+    """
+    began = time.monotonic()
+    while not (found := look()):
+        waited = time.monotonic() - began
+        if waited > seconds:
+            raise AssertionError(f"not within {seconds:g} s: {explain() if callable(explain) else explain}")
+        time.sleep(min(LONGEST_PAUSE_SECONDS, 0.001 + waited / 10))
+    return found

@@ -1,0 +1,16 @@
+"""How tests wait."""
+
+from __future__ import annotations
+
+import pytest
+
+from mom_devkit import wait_until
+
+
+def test_it_returns_the_first_value_that_counts_and_says_what_there_is_when_none_comes() -> None:
+    looks = iter([None, 0, "there", "later"])
+    assert wait_until(lambda: next(looks)) == "there"
+    with pytest.raises(AssertionError, match=r"not within 0\.01 s: its log"):
+        wait_until(lambda: False, lambda: "its log", 0.01)
+    with pytest.raises(AssertionError, match="a sentence"):
+        wait_until(lambda: False, "a sentence", 0.01)
