@@ -17,18 +17,19 @@ from random_programs import program
 from mom_core import Declarations, Severity
 from mom_core.testing import snapshot
 from mom_plugins_policy import Fault, Policy, PolicyError
-from mom_plugins_policy.checks import RULES, Remark, check
+from mom_plugins_policy.checks import RULES, check
+from mom_toolkit import PolicyProblem
 
 TRUE_OF_OLD_POLICIES = {"possible-nil", "average-of-nothing"}
 """Old policies are not careful about guests without data, and that is worth a warning."""
 
 
-def remarks_on(text: str, declarations: Declarations | None = DECLARED) -> list[Remark]:
+def remarks_on(text: str, declarations: Declarations | None = DECLARED) -> list[PolicyProblem]:
     return check({"50_test": text}, declarations)
 
 
 def rules(text: str, declarations: Declarations | None = DECLARED) -> list[str]:
-    return [remark.rule for remark in remarks_on(text, declarations)]
+    return [remark.kind for remark in remarks_on(text, declarations)]
 
 
 def in_loop(body: str) -> str:
@@ -42,8 +43,8 @@ def test_old_policies_are_warned_once_of_each_field_without_data_and_of_nothing_
     """Policies in the manner of MOM's and vdsm's."""
     texts = {path.stem: path.read_text() for path in (Path(__file__).parent / "old").glob("*.policy")}
     found = check(texts, DECLARED)
-    assert {remark.rule for remark in found} == TRUE_OF_OLD_POLICIES
-    doubted = Counter(remark.message.split(" may be ")[0] for remark in found if remark.rule == "possible-nil")
+    assert {remark.kind for remark in found} == TRUE_OF_OLD_POLICIES
+    doubted = Counter(remark.message.split(" may be ")[0] for remark in found if remark.kind == "possible-nil")
     assert max(doubted.values()) <= 2, "guest.balloon_cur is used in two of the policies"
 
 
@@ -59,13 +60,13 @@ def test_what_is_said_of_a_policy(text: str, said: str) -> None:
 def test_nil_in_a_function_is_found_where_it_is_called_with_it() -> None:
     text = "(def twice (x) (* 2 x))\n" + in_loop("(debug (twice guest.balloon_cur))")
     (found,) = remarks_on(text)
-    assert (found.rule, found.source.line, found.source.column) == ("possible-nil", 1, 21)
+    assert (found.kind, found.source.line, found.source.column) == ("possible-nil", 1, 21)
 
 
 @pytest.mark.parametrize(("text", "rule", "words"), rows("checks_words.txt"))
 def test_a_remark_says_which_units_are_mixed_and_which_name_is_meant(text: str, rule: str, words: str) -> None:
     (found,) = remarks_on(text)
-    assert found.rule == rule
+    assert found.kind == rule
     assert words in (found.message, found.hint)
 
 
@@ -82,7 +83,7 @@ def test_names_of_other_policies_count() -> None:
     uses = {"50_uses": "(if (low Host.mem_free) 1 0)"}
     assert check(defines, DECLARED) == [], "a policy of definitions only is for others"
     assert check({**defines, **uses}, DECLARED) == []
-    assert [remark.rule for remark in check(uses, DECLARED)] == ["unknown-function"]
+    assert [remark.kind for remark in check(uses, DECLARED)] == ["unknown-function"]
     assert check({"10_a": "(def f () 1) (defvar v 1)", "20_b": "(def f () 2) (set v 2) (debug (f) v)"}, DECLARED) == []
 
 
@@ -92,21 +93,21 @@ def test_names_of_default_policies_count_where_these_are_not_replaced() -> None:
     assert check({"10_parameters": "(defvar limit 6)\n(debug 1)"}, declared) == []
     assert check({"90_late": "(if (low Host.mem_available) (set limit 7) 0)"}, declared) == []
     replaced = {"50_default": "(debug 1)", "90_late": "(if (low Host.mem_available) 1 0)"}
-    assert [remark.rule for remark in check(replaced, declared)] == ["unknown-function"]
+    assert [remark.kind for remark in check(replaced, declared)] == ["unknown-function"]
 
 
 def test_a_later_policy_may_define_a_function_anew_with_other_parameters() -> None:
     first = "(def worth (a b) (> a b)) (def act (x) (if (worth x 1) (debug x) 0)) (defvar on 0) (if {} (act 2) (debug on))"
     second = "(def worth (a) (!= a nil)) (debug (worth Host.mem_free))"
     for condition in ("on", "(and (< Host.mem_free 9) (== on 1))", "1"):
-        assert {remark.rule for remark in check({"10": first.format(condition), "20": second}, DECLARED)} == set()
+        assert {remark.kind for remark in check({"10": first.format(condition), "20": second}, DECLARED)} == set()
     wrong = check({"10": "(def worth (a b) (> a b)) (def act () (worth 1 2 3))", "20": "(def worth (a) a) (debug (worth 2))"}, DECLARED)
-    assert "arity" in {remark.rule for remark in wrong}
+    assert "arity" in {remark.kind for remark in wrong}
 
 
 def test_a_name_is_never_advised_instead_of_itself() -> None:
     (found,) = remarks_on("(def f (wish) wish) (debug (f 1)) (set wish 1)")
-    assert found.rule == "unknown-variable"
+    assert found.kind == "unknown-variable"
     assert "wish?" not in found.hint
 
 
@@ -119,13 +120,13 @@ def test_what_fails_for_certain_is_an_error() -> None:
 
 def test_everything_that_keeps_policies_from_loading_is_told_at_once() -> None:
     found = check({"a": "(", "b": "(def f x 1) (def g (a a) 1)", "c": "0o8"}, DECLARED)
-    assert [(remark.source.name, remark.rule) for remark in found] == [
+    assert [(remark.source.name, remark.kind) for remark in found] == [
         ("a", "syntax"),
         ("b", "malformed"),
         ("b", "malformed"),
         ("c", "bad-literal"),
     ]
-    assert all(remark.severity is Severity.ERROR for remark in found)
+    assert all(remark.severity == Severity.ERROR for remark in found)
 
 
 def test_remarks_come_in_the_order_of_policies_and_texts() -> None:
@@ -166,7 +167,7 @@ def test_the_checks_take_time_in_proportion_to_the_text(name: str) -> None:
 
 
 def test_units_are_compared_with_those_of_all_arguments() -> None:
-    (found,) = [one for one in remarks_on(in_loop("(max 1 guest.balloon_cur 2 guest.mem_unused guest.swap_in)")) if one.rule == "units"]
+    (found,) = [one for one in remarks_on(in_loop("(max 1 guest.balloon_cur 2 guest.mem_unused guest.swap_in)")) if one.kind == "units"]
     assert found.message == "KiB and KiB/s are compared"
 
 
@@ -184,10 +185,10 @@ def faults_of(text: str) -> Sequence[Fault]:
 def test_checks_of_random_programs_raise_nothing_and_refuse_what_compiling_refuses(choose: random.Random, declared: bool) -> None:
     text = program(choose.randrange)
     found = check({"p": text}, DECLARED if declared else None)
-    assert {remark.rule for remark in found} <= RULES.keys()
+    assert {remark.kind for remark in found} <= RULES.keys()
     refused = faults_of(text)
     if refused:
-        assert [(remark.rule, remark.source) for remark in found] == [(fault.kind, fault.source) for fault in refused]
+        assert [(remark.kind, remark.source) for remark in found] == [(fault.kind, fault.source) for fault in refused]
 
 
 @pytest.mark.long
@@ -200,5 +201,5 @@ def test_what_is_an_error_in_a_straight_line_does_fail(choose: random.Random) ->
     policy = Policy.compile({"p": text})
     taken = snapshot(host={"mem_free": 300, "swap_total": None, "cpu_count": 4, "late": None})
     failed = policy.evaluate(taken).errors
-    if any(remark.severity is Severity.ERROR for remark in check({"p": text})):
+    if any(remark.severity == Severity.ERROR for remark in check({"p": text})):
         assert failed, text

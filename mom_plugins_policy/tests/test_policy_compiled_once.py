@@ -63,7 +63,7 @@ def test_remarks_are_by_what_is_declared_and_looked_for_once(monkeypatch: pytest
     assert check_policy(Policy.compile(texts, DECLARED)) == []
     assert check_policy(Policy.compile(texts, DECLARED)) == []
     assert len(runs) == 1
-    assert [one.rule for one in check_policy(Policy.compile(texts, NOTHING_DECLARED))] == ["unknown-field"]
+    assert [one.kind for one in check_policy(Policy.compile(texts, NOTHING_DECLARED))] == ["unknown-field"]
 
 
 def test_a_start_and_a_reload_compile_each_default_and_all_of_them_once(tmp_path: Path, compiled: list[str]) -> None:

@@ -173,8 +173,8 @@ def test_a_function_has_the_units_of_its_arguments_in_the_checks() -> None:
         fields={(Scope.HOST, name): FieldSpec(name, Unit.KIB, Scope.HOST, "") for name in ("mem_free", "mem_available")}, controls={}
     )
     remarks = check({"p": "(+ (sqrt (* Host.mem_free Host.mem_available)) Host.mem_free)"}, declared)
-    assert not [one for one in remarks if one.rule == "units"]
+    assert not [one for one in remarks if one.kind == "units"]
     remarks = check({"p": "(+ (sqrt Host.mem_free) (/ Host.mem_free Host.mem_available))"}, declared)
-    assert not [one for one in remarks if one.rule == "units"], "of half a power nothing can be said"
+    assert not [one for one in remarks if one.kind == "units"], "of half a power nothing can be said"
     remarks = check({"p": "(+ (sqrt (* Host.mem_free Host.mem_available)) (* Host.mem_free Host.mem_free))"}, declared)
-    assert [one.rule for one in remarks if one.rule == "units"] == ["units"]
+    assert [one.kind for one in remarks if one.kind == "units"] == ["units"]

@@ -38,7 +38,7 @@ from mom_plugins_policy.rollout.trial import InForce
 from mom_plugins_policy.rollout.trials import EvaluatedSnapshot, TriedPolicies
 from mom_plugins_policy.rollout.versions import OVERLAY
 from mom_plugins_policy.sources import read_policies
-from mom_toolkit import CanaryState, PolicyState, PolicyText, PolicyTexts
+from mom_toolkit import CanaryState, PolicyProblem, PolicyState, PolicyText, PolicyTexts
 
 _NIL_FIELD = re.compile(r"[A-Za-z_][\w-]*\.([A-Za-z_]\w*) is nil")
 """Words of a fault about an operand that is an attribute, such as a guest's field."""
@@ -87,7 +87,7 @@ class PolicyPlugin:
         # Who only takes a look beside a running mom neither uses nor touches what that one keeps.
         keeps = settings.keep_changes and context.serves
         self._left_out: tuple[Problem, ...] = ()
-        self._remarked: frozenset[tuple[Source, str]] = frozenset()
+        self._remarked: frozenset[PolicyProblem] = frozenset()
         self._notes = PolicyNotes(context)
         lost = "the policies are those of the files and defaults"
         kept = context.state_file(_CHANGES, "the file of policies that were set while mom ran", OVERLAY, mode=0o600, loss=lost)
@@ -181,10 +181,9 @@ class PolicyPlugin:
     def _checked_files(self) -> list[Finding]:
         """The findings of the checks in the files. Raises `ConfigError`."""
         policy = self._policies.check_files()
-        return [
-            Finding(remark.severity, "policies", f"{printable(str(remark.source), 400)}: {remark.message} [{remark.rule}]", remark.hint)
-            for remark in (self._policies.checked(policy) if self._context.declarations.fields else ())
-        ]
+        remarks = self._policies.checked(policy) if self._context.declarations.fields else ()
+        texts = {remark: f"{printable(str(remark.source), 400)}: {remark.message} [{remark.kind}]" for remark in remarks}
+        return [Finding(Severity(remark.severity), "policies", text, remark.hint) for remark, text in texts.items()]
 
     def _read(self) -> Read:
         """The texts of the operator's files and the defaults now."""
@@ -241,14 +240,13 @@ class PolicyPlugin:
         """Say what the checks find in the policies; after a change at run time, only what they did not find before."""
         log = self._context.log
         remarks = self._policies.checked(policy)
-        known, self._remarked = self._remarked, frozenset((remark.source, remark.message) for remark in remarks)
-        remarks = [remark for remark in remarks if (remark.source, remark.message) not in known]
+        known, self._remarked = self._remarked, frozenset(remarks)
+        remarks = [remark for remark in remarks if remark not in known]
         for remark in remarks[:_REMARKS]:
-            name, line, column = remark.source
-            where = f"{where_from(name, state.texts.get(name))}:{line}:{column}"
+            where = f"{where_from(remark.name, state.texts.get(remark.name))}:{remark.line}:{remark.column}"
             advice = f" ({remark.hint})" if remark.hint else ""
-            level = logging.ERROR if remark.severity is Severity.ERROR else logging.WARNING
-            log.log(level, "%s: %s%s [%s]", printable(where, 400), printable(remark.message, 400), printable(advice, 400), remark.rule)
+            level = logging.ERROR if remark.severity == Severity.ERROR else logging.WARNING
+            log.log(level, "%s: %s%s [%s]", printable(where, 400), printable(remark.message, 400), printable(advice, 400), remark.kind)
         if len(remarks) > _REMARKS:
             log.warning("and %d more: `mom policy check` tells all", len(remarks) - _REMARKS)
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from weakref import WeakKeyDictionary
 
-from mom_core import Declarations, Severity
+from mom_core import Declarations
 from mom_plugins_policy.checks.names import remarks_on_names, survey
-from mom_plugins_policy.checks.remarks import RULES, Remark, Rule, refused
+from mom_plugins_policy.checks.remarks import RULES, Rule
 from mom_plugins_policy.checks.walk import Walk
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.policy import Code, Policy
+from mom_toolkit import PolicyProblem
 
-__all__ = ["RULES", "Remark", "Rule", "check", "check_policy"]
+__all__ = ["RULES", "Rule", "check", "check_policy"]
 
-_last: WeakKeyDictionary[Code, tuple[Declarations | None, list[Remark]]] = WeakKeyDictionary()
+_last: WeakKeyDictionary[Code, tuple[Declarations | None, list[PolicyProblem]]] = WeakKeyDictionary()
 """The last remarks on the same texts, and by which declarations: a change is checked before it is set, and files stay as they were."""
 
 
-def check(texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> list[Remark]:
+def check(texts: Mapping[str, str], declarations: Declarations | None = None, limits: PolicyLimits = DEFAULT_LIMITS) -> list[PolicyProblem]:
     """Everything that can be said about policies without evaluating them, in the order of their names and texts.
 
     Errors are what the policies are refused for, and what fails for certain once it is reached; the rest are warnings. They are looked at
@@ -32,11 +33,11 @@ def check(texts: Mapping[str, str], declarations: Declarations | None = None, li
     try:
         policy = Policy.compile({**beside, **texts}, declarations, limits)
     except PolicyError as error:
-        return sorted((refused(fault) for fault in error.faults), key=_place)
-    return [one for one in check_policy(policy) if one.source.name in texts]
+        return sorted(error.problems)
+    return [one for one in check_policy(policy) if one.name in texts]
 
 
-def check_policy(policy: Policy) -> list[Remark]:
+def check_policy(policy: Policy) -> list[PolicyProblem]:
     """Everything about policies that are compiled already."""
     known = _last.get(policy.code)
     if known is None or known[0] is not policy.declarations:
@@ -44,20 +45,10 @@ def check_policy(policy: Policy) -> list[Remark]:
     return list(known[1])
 
 
-def _looked_at(policy: Policy) -> list[Remark]:
+def _looked_at(policy: Policy) -> list[PolicyProblem]:
     names = survey(policy.program)
     walk = Walk(policy.program, policy.declarations, names.tested)
     walk.walk()
     if names.notes_known:
         walk.declared.unset_notes(names.noted)
-    return sorted([*walk.remarks.values(), *remarks_on_names(names)], key=_place)
-
-
-def _place(one: Remark) -> tuple[str, int, int, bool, str]:
-    return one.source.name, one.source.line, one.source.column, one.severity is not Severity.ERROR, one.rule
-
-
-def counted(remarks: Sequence[Remark]) -> tuple[int, int]:
-    """How many errors and how many warnings there are."""
-    errors = sum(one.severity is Severity.ERROR for one in remarks)
-    return errors, len(remarks) - errors
+    return sorted([*walk.remarks.values(), *remarks_on_names(names)])

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from mom_plugins_policy.checks.remarks import Remark, remark
+from mom_plugins_policy.checks.remarks import remark
 from mom_plugins_policy.language.analysis import Program
 from mom_plugins_policy.language.syntax import Form, FormKind
 from mom_plugins_policy.language.words.forms import WORDS, Roles
 from mom_plugins_policy.language.words.functions import PREDEFINED
+from mom_toolkit import PolicyProblem
 
 _TAKEN = frozenset(name for name, word in WORDS.items() if not word.extension)
 
@@ -91,14 +92,14 @@ def _bound(names: Names, roles: Roles, top: bool) -> None:
     names.others.extend(name for name, value in roles.bindings if value is None)
 
 
-def remarks_on_names(names: Names) -> Iterator[Remark]:
+def remarks_on_names(names: Names) -> Iterator[PolicyProblem]:
     """All remarks on the names in policies."""
     yield from _unused(names)
     yield from _twice(names)
     yield from _taken(names)
 
 
-def _unused(names: Names) -> Iterator[Remark]:
+def _unused(names: Names) -> Iterator[PolicyProblem]:
     for form, top in names.variables:
         unread = form.name not in names.read and not form.name.startswith("_")
         if unread and not (top and form.text.name in names.libraries):
@@ -110,7 +111,7 @@ def _unused(names: Names) -> Iterator[Remark]:
             yield remark("unused-function", form, f"nothing calls the function {form.name}", "delete it, or begin its name with _")
 
 
-def _twice(names: Names) -> Iterator[Remark]:
+def _twice(names: Names) -> Iterator[PolicyProblem]:
     first: dict[tuple[str, str], Form] = {}
     for form, top in names.functions:
         earlier = first.setdefault((form.text.name, form.name), form) if top else form
@@ -119,7 +120,7 @@ def _twice(names: Names) -> Iterator[Remark]:
             yield remark("duplicate-function", form, f"{form.name} was defined in line {line} already; from here on this one is used")
 
 
-def _taken(names: Names) -> Iterator[Remark]:
+def _taken(names: Names) -> Iterator[PolicyProblem]:
     bound = [form for form, _ in names.variables] + names.others
     for form in bound:
         if form.name in _TAKEN or form.name in PREDEFINED:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from mom_core import Severity, Source
-from mom_plugins_policy.language.errors import Fault
+from mom_core import Severity
 from mom_plugins_policy.language.syntax import Form
+from mom_toolkit import PolicyProblem
 
 
 class Rule(NamedTuple):
@@ -56,26 +55,6 @@ RULES: Mapping[str, Rule] = {
 """All rules by name. Those that are errors have the names of the errors that an evaluation would end with."""
 
 
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """One thing that a check found: how much it matters, by which rule, where, what, and what to do."""
-
-    severity: Severity
-    rule: str
-    source: Source
-    message: str
-    hint: str = ""
-
-    def __str__(self) -> str:
-        advice = f" ({self.hint})" if self.hint else ""
-        return f"{self.source}: {self.severity}: {self.message}{advice} [{self.rule}]"
-
-
-def remark(rule: str, form: Form, message: str, hint: str = "", *, severity: Severity | None = None) -> Remark:
+def remark(rule: str, form: Form, message: str, hint: str = "", *, severity: Severity | None = None) -> PolicyProblem:
     """A remark on a form, as severe as its rule unless it is said how."""
-    return Remark(severity or RULES[rule].severity, rule, form.source, message, hint)
-
-
-def refused(fault: Fault) -> Remark:
-    """The remark on a mistake that keeps a policy from being loaded."""
-    return Remark(Severity.ERROR, fault.kind, fault.source, fault.message)
+    return PolicyProblem(*form.source, rule, message, str(severity or RULES[rule].severity), hint)

@@ -16,7 +16,7 @@ from mom_core import Declarations, Scope, Severity
 from mom_plugins_policy.checks.conditions import CONDITIONS
 from mom_plugins_policy.checks.declared import DeclaredNames
 from mom_plugins_policy.checks.known import Key, Knowledge
-from mom_plugins_policy.checks.remarks import Remark, remark
+from mom_plugins_policy.checks.remarks import remark
 from mom_plugins_policy.checks.suggestions import Suggestions
 from mom_plugins_policy.checks.values import NIL_VALUE, NO_KEYS, EntityKey, FieldKey, Keys, Value, constant, either
 from mom_plugins_policy.language.analysis import Definition, Program
@@ -28,6 +28,7 @@ from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHO
 from mom_plugins_policy.language.words.types import ANY, ENTITY, FLOAT, FUNCTION, LIST, NIL, OTHER, STRING, UNBOUND
 from mom_plugins_policy.language.words.units import Measured
 from mom_plugins_policy.language.words.word import Word, covers
+from mom_toolkit import PolicyProblem
 
 _STEPS: Final = 12_000  # lists that are walked over: some tenths of a second
 _DEEPEST: Final = 120  # forms inside each other, with calls: far more than policies have, and safely below Python's limit
@@ -67,7 +68,7 @@ class Walk:
 
     def __init__(self, program: Program, declarations: Declarations | None, guarded: Mapping[str, Collection[str]]) -> None:
         self.program = program
-        self.remarks: dict[tuple[str, int, object], Remark] = {}
+        self.remarks: dict[tuple[str, int, object], PolicyProblem] = {}
         self._like = Suggestions().of
         self.declared = DeclaredNames(declarations, self.say, self._like)
         self._declarations = declarations
@@ -119,7 +120,7 @@ class Walk:
         unused = rule == "unknown-field" and (self._switched_off or self._afterwards)
         made = remark(rule, form, message, hint, severity=Severity.WARNING if unused else None)
         before = self.remarks.get(key)
-        if before is None or (before.severity is not Severity.ERROR and made.severity is Severity.ERROR):
+        if before is None or (before.severity, made.severity) == (Severity.WARNING, Severity.ERROR):
             self.remarks[key] = made
 
     def _wrong(self, form: Form, kind: str, message: str, where: Form | None = None, hint: str = "") -> _Fails:

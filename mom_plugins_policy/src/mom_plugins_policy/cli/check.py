@@ -12,10 +12,11 @@ import click
 
 from mom_core import Severity, printable
 from mom_daemon import config_option, json_option
-from mom_plugins_policy.checks import Remark, check, counted
+from mom_plugins_policy.checks import check
 from mom_plugins_policy.cli.inputs import EXIT_NO, Given, defaults_option, files_argument, given_policies
 from mom_plugins_policy.cli.values import plain
 from mom_plugins_policy.tools.excerpts import told
+from mom_toolkit import PolicyProblem
 
 
 @click.command("check")
@@ -34,23 +35,23 @@ def check_command(
     """
     given = given_policies(paths, config_path, defaults=with_default_policies)
     remarks = check(given.texts, given.declarations, given.limits)
-    errors, warnings = counted(remarks)
+    errors = [one for one in remarks if one.severity == Severity.ERROR]
+    warnings = [one for one in remarks if one.severity != Severity.ERROR]
     if as_json:
-        click.echo(json.dumps(_as_json(remarks, given), indent=2))
+        click.echo(json.dumps(_as_json(errors, warnings, given), indent=2))
     else:
-        _show(remarks, given)
+        _show(errors, warnings, given)
     if errors or (strict and warnings):
         sys.exit(EXIT_NO)
 
 
-def _show(remarks: Sequence[Remark], given: Given) -> None:
+def _show(errors: Sequence[PolicyProblem], warnings: Sequence[PolicyProblem], given: Given) -> None:
     """Errors first, then warnings, and how many there are."""
-    for remark in sorted(remarks, key=lambda remark: remark.severity is not Severity.ERROR):
-        click.echo(told(remark.source, f"{remark.severity}: {remark.message} [{remark.rule}]", given.texts, given.files))
-        if remark.hint:
-            click.echo(f"    {printable(remark.hint, 500)}")
-    errors, warnings = counted(remarks)
-    found = [_count(number, word) for number, word in ((errors, "error"), (warnings, "warning")) if number]
+    for one in (*errors, *warnings):
+        click.echo(told(one.source, f"{one.severity}: {one.message} [{one.kind}]", given.texts, given.files))
+        if one.hint:
+            click.echo(f"    {printable(one.hint, 500)}")
+    found = [_count(len(several), word) for several, word in ((errors, "error"), (warnings, "warning")) if several]
     click.echo(f"{_count(len(given.texts), 'policy', 'policies')}: {', '.join(found) or 'no errors, no warnings'}")
 
 
@@ -58,11 +59,15 @@ def _count(number: int, one: str, several: str = "") -> str:
     return f"{number} {one if number == 1 else several or one + 's'}"
 
 
-def _as_json(remarks: Sequence[Remark], given: Given) -> dict[str, Any]:
-    errors, warnings = counted(remarks)
+def _as_json(errors: Sequence[PolicyProblem], warnings: Sequence[PolicyProblem], given: Given) -> dict[str, Any]:
     return {
         "policies": [{"name": name, "file": given.files.get(name)} for name in sorted(given.texts)],
-        "errors": [plain(one, given.files) for one in remarks if one.severity is Severity.ERROR],
-        "warnings": [plain(one, given.files) for one in remarks if one.severity is not Severity.ERROR],
-        "counts": {"errors": errors, "warnings": warnings},
+        "errors": [_plain(one, given) for one in errors],
+        "warnings": [_plain(one, given) for one in warnings],
+        "counts": {"errors": len(errors), "warnings": len(warnings)},
     }
+
+
+def _plain(one: PolicyProblem, given: Given) -> dict[str, Any]:
+    about = {"severity": one.severity, "rule": one.kind, "message": one.message, "hint": one.hint}
+    return {**plain(one.source, given.files), **about}

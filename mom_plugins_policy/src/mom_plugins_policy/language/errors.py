@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mom_core import Entity, MomError, Source
+from mom_toolkit import PolicyProblem
 
 KINDS = frozenset({
     "syntax", "empty-policy", "undefined-symbol", "unknown-function", "not-callable", "arity", "malformed", "empty-form", "bad-literal",
@@ -62,6 +63,11 @@ class PolicyError(MomError):
         self.line = first.line
         self.column = first.column
         super().__init__(first.message)
+
+    @property
+    def problems(self) -> tuple[PolicyProblem, ...]:
+        """The same, for who has set the policies."""
+        return tuple(PolicyProblem(fault.name, fault.line, fault.column, fault.kind, fault.message) for fault in self.faults)
 
     def __str__(self) -> str:
         return "\n".join(str(fault) for fault in self.faults)

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from mom_core import ConfigError, ConfigProblem, MomError, PluginContext, StateError, StateFile, printable
 from mom_plugins_policy.language.errors import PolicyError
@@ -21,9 +21,6 @@ from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy
 from mom_plugins_policy.rollout.versions import Overlay, Version, difference
 from mom_toolkit import NoteStore, PolicyChange, PolicyConflict, PolicyProblem, PolicyRefused, PolicyState, PolicyText
-
-if TYPE_CHECKING:
-    from mom_plugins_policy.checks import Remark
 
 REMEMBERED_CHANGES: Final = 50
 """Versions that can be gone back to: with the largest policies some 50 MiB, as texts that did not change are shared."""
@@ -88,7 +85,7 @@ class ChangingPolicies:
         try:
             policy = Policy.compile(texts, self._context.declarations, limits or self._limits)
         except PolicyError as error:
-            return None, problems_of(error)
+            return None, error.problems
         return policy, self._failing(policy, texts) if to_work else ()
 
     def _usable(self, texts: Mapping[str, str], limits: PolicyLimits, hint: str) -> Policy:
@@ -153,14 +150,14 @@ class ChangingPolicies:
         """Remarks of the checks on changes: all of it in the policies that are changed, of the others what they did not say before."""
         now = self.policy
         policy, problems = self._judged(self._texts_after(changes, replace_all=replace_all), to_work=False)
-        return problems if policy is None else self._news(self._problems(policy), now, changes)
+        return problems if policy is None else self._news(self.checked(policy), now, changes)
 
     def _texts_after(self, changes: Mapping[str, str | None], *, replace_all: bool) -> dict[str, str]:
         """All texts as they would be. The lock is held for that only: whoever changes policies waits for nobody's check."""
         with self._lock:
             return texts_of(self._overlay.changed(changes, "", self._base, replace_all=replace_all).over(self._base))
 
-    def checked(self, policy: Policy) -> Sequence[Remark]:
+    def checked(self, policy: Policy) -> Sequence[PolicyProblem]:
         """All remarks of the checks on policies that are compiled."""
         from mom_plugins_policy.checks import check_policy  # of no use to a mom whose policies never change
 
@@ -170,24 +167,18 @@ class ChangingPolicies:
             self._log.exception("the policies could not be checked")
             return []
 
-    def _problems(self, policy: Policy) -> tuple[PolicyProblem, ...]:
-        return tuple(
-            PolicyProblem(one.source.name, one.source.line, one.source.column, one.rule, one.message, str(one.severity), one.hint)
-            for one in self.checked(policy)
-        )
-
     def _news(self, found: Sequence[PolicyProblem], now: Policy | None, changed: Container[str]) -> tuple[PolicyProblem, ...]:
         """Of what was found, all of it in texts that are changed, and of the others what the policy of now did not have."""
         if now is None or all(one.name in changed for one in found):
             return tuple(found)
-        known = set(self._problems(now))
+        known = set(self.checked(now))
         return tuple(one for one in found if one.name in changed or one not in known)
 
     def _failing(self, policy: Policy, texts: Mapping[str, str]) -> tuple[PolicyProblem, ...]:
         """For what these policies are not to be put in force: they can be loaded, and fail for certain where those in force do not."""
         if not self._refuse_failing:
             return ()
-        errors = [one for one in self._problems(policy) if one.severity == "error"]
+        errors = [one for one in self.checked(policy) if one.severity == "error"]
         if not errors:
             return ()
         now = texts_of(self._versions[-1].state.texts) if self._versions else {}
@@ -324,11 +315,6 @@ def texts_of(policies: Mapping[str, PolicyText]) -> dict[str, str]:
 def _same(one: Overlay, other: Overlay) -> bool:
     """True if both change the same, whatever client did it."""
     return one.alone == other.alone and {n: t and t.text for n, t in one.texts.items()} == {n: t and t.text for n, t in other.texts.items()}
-
-
-def problems_of(error: PolicyError) -> tuple[PolicyProblem, ...]:
-    """The problems of texts, for who set them."""
-    return tuple(PolicyProblem(fault.name, fault.line, fault.column, fault.kind, fault.message) for fault in error.faults)
 
 
 def _config_problem(one: PolicyProblem, policies: Mapping[str, PolicyText]) -> ConfigProblem:

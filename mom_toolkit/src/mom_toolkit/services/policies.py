@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
-from mom_core import Entity, MomError, Value
+from mom_core import Entity, MomError, Source, Value
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -29,9 +29,13 @@ class PolicyProblem:
     severity: str = "error"
     hint: str = ""
 
+    @property
+    def source(self) -> Source:
+        """The place."""
+        return Source(self.name, self.line, self.column)
+
     def __str__(self) -> str:
-        where = f"{self.name}:{self.line}:{self.column}" if self.line else self.name
-        return f"{where}: {self.kind}: {self.message}" if where else f"{self.kind}: {self.message}"
+        return f"{self.source}: {self.kind}: {self.message}" if self.name else f"{self.kind}: {self.message}"
 
 
 class PolicyRefused(MomError):
