@@ -15,7 +15,7 @@ from itertools import count
 from operator import or_
 
 from mom_plugins_policy.language.errors import Fault
-from mom_plugins_policy.language.syntax import Form, FormKind, SourceText
+from mom_plugins_policy.language.syntax import Form, FormKind, SourceText, all_in
 from mom_plugins_policy.language.words.forms import DEFINING, SPECIAL_FORMS, WORDS, FormWord, Role, Roles, expanded
 from mom_plugins_policy.language.words.functions import CALLABLES, PREDEFINED
 from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
@@ -80,16 +80,12 @@ class Program:
         """The names that evaluating a form may assign with `set`."""
         found: set[str] = set()
         called: list[str] = []
-        todo = [form] if self.assigned else []
-        while todo:
-            item = todo.pop()
-            if item.items:
-                roles = self.roles.get(item.index)
-                if roles is not None and roles.assigned:
-                    found.add(roles.assigned)
-                elif item.items[0].name in self.definitions:
-                    called.append(item.items[0].name)
-                todo.extend(item.items)
+        for item in all_in([form] if self.assigned else []):
+            roles = self.roles.get(item.index)
+            if roles is not None and roles.assigned:
+                found.add(roles.assigned)
+            elif item.items and item.items[0].name in self.definitions:
+                called.append(item.items[0].name)
         return found | self._assigned_by_calling(called)
 
     def changes(self, form: Form) -> bool:
@@ -144,13 +140,7 @@ def _with_extensions(program: Program) -> tuple[Sequence[Form], Mapping[str, Wor
 
     A function of an extension's name may be called before its definition is evaluated, so one anywhere is enough.
     """
-    own: set[str] = set()
-    todo = list(program.forms)
-    while todo:
-        form = todo.pop()
-        todo.extend(form.items)
-        if len(form.items) > 1 and form.items[0].name in DEFINING:
-            own.add(form.items[1].name)
+    own = {form.items[1].name for form in all_in(program.forms) if len(form.items) > 1 and form.items[0].name in DEFINING}
     if program.callables:
         # A variable of that name may hold something that can be called, and the head of a list is expanded before that is known.
         own |= program.bound.intersection(SPECIAL_FORMS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 
 from mom_core import Source
@@ -79,6 +79,15 @@ class DerivedForm(Form):
     def __init__(self, original: Form) -> None:
         super().__init__(FormKind.LIST, None, original.text, original.start, original.end, 0)
         self.original = original
+
+
+def all_in(forms: Iterable[Form]) -> Iterator[Form]:
+    """These forms, and all that are inside them, in no order."""
+    todo = list(forms)
+    while todo:
+        form = todo.pop()
+        yield form
+        todo.extend(form.items)
 
 
 _PLAIN_STRING = re.compile(r'[^"\\]*(?:\\.[^"\\]*)*')

@@ -18,7 +18,7 @@ from mom_plugins_policy.language.compiler import Compiled, compile_program
 from mom_plugins_policy.language.errors import Fault, PolicyError, Trouble
 from mom_plugins_policy.language.policy import TOO_COMPLICATED, Policy, Result
 from mom_plugins_policy.language.runtime import Evaluation, Notes
-from mom_plugins_policy.language.syntax import Form, FormKind, abridged
+from mom_plugins_policy.language.syntax import Form, FormKind, abridged, all_in
 from mom_plugins_policy.language.values import show
 from mom_plugins_policy.language.words.forms import Role
 from mom_plugins_policy.language.words.methods import ENTITY_METHODS
@@ -142,11 +142,8 @@ class _Outline:
         self.loops: dict[int, Form] = {}
         """By the index of the name that a loop binds: the loop."""
         requests: list[Form] = []
-        todo = list(program.forms)
-        while todo:
-            form = todo.pop()
+        for form in all_in(program.forms):
             self._around.update((item.index, form) for item in form.items)
-            todo.extend(form.items)
             head = form.items[0].name if form.items else ""
             if head.endswith(".Control"):
                 requests.append(form)

@@ -17,7 +17,7 @@ from mom_plugins_policy.language.analysis import Program
 from mom_plugins_policy.language.compiling.code import Emitter, Expression, PyFunction, joined
 from mom_plugins_policy.language.facts import Facts
 from mom_plugins_policy.language.limits import PolicyLimits
-from mom_plugins_policy.language.syntax import Form
+from mom_plugins_policy.language.syntax import Form, all_in
 from mom_plugins_policy.language.words.functions import CALLABLES, PREDEFINED
 
 
@@ -143,16 +143,8 @@ class Scoping(Emitter):
 
     def _shared_bindings(self, forms: Sequence[Form], names: Sequence[str]) -> list[str]:
         shared = self.program.shared
-        if not shared:
-            return []
-        found = {name for name in names if name in shared}
-        todo = list(forms)
-        while todo:
-            item = todo.pop()
-            if item.items:
-                found.update(name for name in self._bound_by(item) if name in shared)
-                todo.extend(item.items)
-        return sorted(found)
+        bound = (name for item in all_in(forms if shared else ()) for name in self._bound_by(item))
+        return sorted(shared.intersection((*names, *bound)))
 
     def _bound_by(self, form: Form) -> Sequence[str]:
         """The names that a form binds in the scope around it."""
@@ -264,14 +256,8 @@ class Scoping(Emitter):
 
     def _expect_bindings(self, form: Form) -> None:
         """After a form whose code comes later: what it may have bound in the current scope."""
-        todo = [form]
-        scope = self.chain[-1]
-        while todo:
-            item = todo.pop()
-            if item.items:
-                for name in self._bound_by(item):
-                    slot = self._slot(scope, name)
-                    if slot not in self.facts:
-                        self.facts.learn(slot, (False, "any", 1))
-                        slot.reset = True
-                todo.extend(item.items)
+        for name in (name for item in all_in([form]) for name in self._bound_by(item)):
+            slot = self._slot(self.chain[-1], name)
+            if slot not in self.facts:
+                self.facts.learn(slot, (False, "any", 1))
+                slot.reset = True

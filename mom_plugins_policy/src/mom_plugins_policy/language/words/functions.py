@@ -114,21 +114,17 @@ _FUNCTIONS = (
         name="div", operator="/", least=2, most=2, meaning="quotient, always a float", compute=operator.truediv,
         types=types.fraction, unit=units.quotient,
     ),
-    FunctionWord(
-        name="lt", operator="<", least=2, most=2, meaning="less than", compute=operator.lt,
-        types=types.order, unit=units.unknown, mixing="are compared",
-    ),
-    FunctionWord(
-        name="gt", operator=">", least=2, most=2, meaning="greater than", compute=operator.gt,
-        types=types.order, unit=units.unknown, mixing="are compared",
-    ),
-    FunctionWord(
-        name="lte", operator="<=", least=2, most=2, meaning="less than or equal", compute=operator.le,
-        types=types.order, unit=units.unknown, mixing="are compared",
-    ),
-    FunctionWord(
-        name="gte", operator=">=", least=2, most=2, meaning="greater than or equal", compute=operator.ge,
-        types=types.order, unit=units.unknown, mixing="are compared",
+    *(
+        FunctionWord(
+            name=name, operator=sign, least=2, most=2, meaning=meaning, compute=compute,
+            types=types.order, unit=units.unknown, mixing="are compared",
+        )
+        for name, sign, meaning, compute in (
+            ("lt", "<", "less than", operator.lt),
+            ("gt", ">", "greater than", operator.gt),
+            ("lte", "<=", "less than or equal", operator.le),
+            ("gte", ">=", "greater than or equal", operator.ge),
+        )
     ),
     FunctionWord(
         name="eq", operator="==", least=2, most=2, meaning="equal; never an error", compute=operator.eq, strict=None,

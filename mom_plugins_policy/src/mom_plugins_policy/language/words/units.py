@@ -19,22 +19,8 @@ UNKNOWN: Final = frozenset({("unknown", 0)})
 
 _NONE: Final[Dimension] = frozenset()
 
-_DIMENSIONS: Final = {
-    Unit.KIB: {"KiB": 1},
-    Unit.BYTES: {"B": 1},
-    Unit.PAGES: {"pages": 1},
-    Unit.COUNT: {},
-    Unit.PERCENT: {"%": 1},
-    Unit.RATIO: {},
-    Unit.FLAG: {},
-    Unit.SECONDS: {"s": 1},
-    Unit.MILLISECONDS: {"ms": 1},
-    Unit.MICROSECONDS: {"us": 1},
-    Unit.KIB_PER_SECOND: {"KiB": 1, "s": -1},
-    Unit.PAGES_PER_SECOND: {"pages": 1, "s": -1},
-    Unit.PER_SECOND: {"s": -1},
-    Unit.BYTES_PER_SECOND: {"B": 1, "s": -1},
-}
+_WITHOUT_DIMENSION: Final = ("", "1", Unit.COUNT, Unit.RATIO, Unit.FLAG)
+"""Words in the text of a unit that say nothing of what is counted."""
 
 _CONVERSIONS: Final = {
     frozenset({"KiB", "pages"}): "a page has 4 KiB on most machines: multiply the pages by 4",
@@ -54,8 +40,10 @@ _TINY: Final = 0.002
 
 def dimension_of_unit(unit: Unit) -> Dimension:
     """The dimension of numbers in a unit."""
-    powers = _DIMENSIONS.get(unit)
-    return UNKNOWN if powers is None else frozenset(powers.items())
+    if unit in (Unit.TEXT, Unit.LIST):
+        return UNKNOWN
+    above, _, below = unit.value.partition("/")
+    return frozenset((part, power) for part, power in ((above, 1), (below, -1)) if part not in _WITHOUT_DIMENSION)
 
 
 class Measured(NamedTuple):
