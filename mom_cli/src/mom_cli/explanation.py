@@ -35,6 +35,7 @@ from mom_core import (
     printable,
 )
 from mom_core.plugins.bounded import attempt, describe
+from mom_daemon import amount
 
 LOG = logging.getLogger("mom.explanation")
 
@@ -271,12 +272,12 @@ def _decided(about: About, specs: Mapping[str, ControlSpec], nouns: Mapping[str,
         reason = f", because {printable(decision.reason, LONGEST_LINE)}" if own else ""
         what = nouns.get(decision.control, decision.control)
         change = _change(decision, about.guest, specs.get(decision.control))
-        yield Sentence("wanted", f"{_place(decision.source)} wants {what} {_amount(decision.value, wanted.unit)}{change}{reason}.", here)
+        yield Sentence("wanted", f"{_place(decision.source)} wants {what} {amount(decision.value, wanted.unit)}{change}{reason}.", here)
         if wanted.line:
             yield Sentence("wanted", f"There it says: {wanted.line}", here)
         yield from _because(wanted.why, here)
         for revision in wanted.revisions:
-            made = "dropped that" if revision.after is None else f"made that {_amount(revision.after.value, wanted.unit)}"
+            made = "dropped that" if revision.after is None else f"made that {amount(revision.after.value, wanted.unit)}"
             said = f"The review of {revision.reviewer or 'mom'} {made}: {printable(revision.reason, LONGEST_LINE)}."
             yield Sentence("review", said, here)
         if wanted.outcome is not None:
@@ -303,11 +304,11 @@ def _change(decision: Decision, guest: Guest, spec: ControlSpec | None) -> str:
 
 
 def _done(outcome: Outcome, unit: str) -> str:
-    what = f"{outcome.decision.control} {_amount(outcome.decision.value, unit)}"
+    what = f"{outcome.decision.control} {amount(outcome.decision.value, unit)}"
     error = f": {printable(outcome.error, LONGEST_LINE)}" if outcome.error else ""
     if outcome.status is Status.APPLIED:
-        had = f"it had {_amount(outcome.before, unit)}, and " if outcome.before is not None else ""
-        after = "what it had right after is unknown" if outcome.after is None else f"{_amount(outcome.after, unit)} right after"
+        had = f"it had {amount(outcome.before, unit)}, and " if outcome.before is not None else ""
+        after = "what it had right after is unknown" if outcome.after is None else f"{amount(outcome.after, unit)} right after"
         return f"The hypervisor took it ({what}): {had}{after}{error and f' ({error[2:]})'}."
     said = {
         Status.UNCHANGED: f"Nothing was sent ({what}): it stands so already, or nearly{error}.",
@@ -323,7 +324,7 @@ def _trial(trial: Sequence[tuple[str, Value, Value]] | None, specs: Mapping[str,
     if trial is not None and not trial:
         yield Sentence("trial", "Policies on trial would decide the same about it.", SentencePlace.TRIAL)
     for control, decided, considered in trial or ():
-        then, now = ("nothing" if value is None else _amount(value, _unit(specs, control)) for value in (considered, decided))
+        then, now = ("nothing" if value is None else amount(value, _unit(specs, control)) for value in (considered, decided))
         yield Sentence("trial", f"Policies on trial would set {control} to {then}, instead of {now}.", SentencePlace.TRIAL)
 
 
@@ -350,13 +351,3 @@ def _unknown(names: Sequence[str]) -> Iterator[Sentence]:
 
 def _place(source: Source) -> str:
     return f"The policy {source.name} (line {source.line}, column {source.column})" if source.line else f"The plugin {source.name}"
-
-
-def _amount(value: Value, unit: str) -> str:
-    known = as_number(value)
-    if value is None:
-        return "unknown"
-    if unit == Unit.KIB and known is not None:
-        return format_kib(known)
-    text = printable(str(value), LONGEST_LINE)
-    return text if unit in {"", Unit.TEXT, Unit.LIST, Unit.FLAG, Unit.COUNT} else f"{text} {unit}"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
+from mom_core.config.wording import marks_of
 from mom_core.settings import FileMustExist
 
 if TYPE_CHECKING:
@@ -31,17 +32,10 @@ def _missing(settings: BaseModel, place: KeyPath) -> Iterator[tuple[KeyPath, str
             for number, item in enumerate(value):
                 if isinstance(item, BaseModel):
                     yield from _missing(item, (*here, number))
-        elif isinstance(value, Path) and any(isinstance(mark, FileMustExist) for mark in (*field.metadata, *_marks(field.annotation))):
+        elif isinstance(value, Path) and any(isinstance(mark, FileMustExist) for mark in marks_of(field.annotation, field.metadata)):
             why = _why_not(value)
             if why:
                 yield here, why
-
-
-def _marks(annotation: Any) -> Iterator[object]:
-    """All that `Annotated` says anywhere in an annotation."""
-    yield from getattr(annotation, "__metadata__", ())
-    for part in get_args(annotation):
-        yield from _marks(part)
 
 
 def _why_not(path: Path) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel
 
-from mom_core.plugins.secrets import MASK, MASKED_NAMES, Hiding, names_secret, without_secrets
+from mom_core.plugins.secrets import MASK, MASKED_NAMES, Hiding, leaves, names_secret, without_secrets
 
 LONGEST_SECRET: Final = 16_384
 """Bytes of a file that a setting names as a key or token; a private key has two or three thousand."""
@@ -41,20 +41,13 @@ class Redaction:
         return text
 
 
-def _secrets_elsewhere(value: object, name: str = "") -> Iterator[str]:
+def _secrets_elsewhere(settings: BaseModel) -> Iterator[str]:
     """The content of files that settings name as a secret, and passwords in URIs."""
-    if isinstance(value, BaseModel):
-        value = {inner: getattr(value, inner) for inner in type(value).model_fields}
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _secrets_elsewhere(inner, str(key))
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _secrets_elsewhere(inner, name)
-    elif isinstance(value, Path | str) and names_secret(name, "x"):
-        yield from _texts(Path(value))
-    elif isinstance(value, str):
-        yield from re.findall(r"://[^\s/@:]*:([^\s/@]+)@", value)
+    for name, value in leaves(settings):
+        if isinstance(value, Path | str) and names_secret(name, "x"):
+            yield from _texts(Path(value))
+        elif isinstance(value, str):
+            yield from re.findall(r"://[^\s/@:]*:([^\s/@]+)@", value)
 
 
 def _texts(path: Path) -> Iterator[str]:

@@ -68,18 +68,11 @@ def reported(content: ReportDocument) -> Report:
 
 def problems_of(content: ReportDocument) -> list[Problem]:
     """The problems that stand according to a document."""
-    return [
-        Problem(
-            Source(**one["source"]),
-            one["message"],
-            None if one["entity"] is None else _entity(one["entity"]),
-            Severity(one["severity"]),
-            one["hint"],
-            float(one["since"]),
-            int(one["cycles"]),
-        )
-        for one in content["problems"]
-    ]
+    problems = []
+    for one in content["problems"]:
+        entity, seen = one["entity"] and _entity(one["entity"]), (one["since"], one["cycles"])
+        problems.append(Problem(Source(**one["source"]), one["message"], entity, Severity(one["severity"]), one["hint"], *seen))
+    return problems
 
 
 def _decision(one: DecisionModel | RevisionModel, value: Value, reason: str) -> Decision:

@@ -429,14 +429,6 @@ def outcome_model(outcome: Outcome) -> OutcomeModel:
 def revision_model(revision: Revision) -> RevisionModel:
     """A revision."""
     before, after = revision.before, revision.after
-    return {
-        "entity": _entity(before.entity),
-        "control": before.control,
-        "wanted": before.value,
-        "wanted_because": before.reason,
-        "became": None if after is None else after.value,
-        "dropped": after is None,
-        "reason": revision.reason,
-        "reviewer": revision.reviewer,
-        "source": _source(before.source),
-    }
+    about = {"entity": _entity(before.entity), "control": before.control, "source": _source(before.source)}
+    made = {"wanted": before.value, "wanted_because": before.reason, "became": None if after is None else after.value}
+    return told(RevisionModel, revision, **about, **made, dropped=after is None)

@@ -127,15 +127,9 @@ def _plugins(document: Document, top: Mapping[str, object], causes: list[PluginE
     for error in errors:
         document.note(document.place(("plugins", error.plugin), at_key=True), error.message, error.hint)
     causes += errors
-    configured: dict[str, ConfiguredPlugin] = {}
-    for name, plugin in loaded.items():
-        settings = _plugin_settings(document, section[name], plugin)
-        if settings is not None:
-            configured[name] = ConfiguredPlugin(name, plugin, settings)
-        else:
-            # Its settings are wrong, but what it says about guests is known: they are checked all the same.
-            configured[name] = ConfiguredPlugin(name, plugin, PluginSettings())
-    return configured
+    # Where its settings are wrong, what it says about guests is known: they are checked all the same.
+    settings = {name: _plugin_settings(document, section[name], plugin) or PluginSettings() for name, plugin in loaded.items()}
+    return {name: ConfiguredPlugin(name, plugin, settings[name]) for name, plugin in loaded.items()}
 
 
 def _plugin_settings(document: Document, value: object, plugin: LoadedPlugin) -> PluginSettings | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, PlainValidator, SecretBytes, SecretStr
@@ -78,17 +78,11 @@ def unknown_key(key: str, known: Sequence[str], what: str = "setting") -> tuple[
     return f"there is no such {what}", f"there are: {', '.join(known)}" if known else "there are none"
 
 
-def parsers_of(annotation: object, metadata: Sequence[object] = ()) -> Iterator[object]:
-    """The functions that read a setting of this type, wherever in it, such as `parse_size`."""
-    for mark in metadata:
-        if isinstance(mark, BeforeValidator | PlainValidator):
-            yield mark.func
-    first, *others = get_args(annotation) or (None,)
-    if get_origin(annotation) is Annotated:
-        yield from parsers_of(first, others)
-    else:
-        for argument in (first, *others):
-            yield from parsers_of(argument) if argument is not None else ()
+def marks_of(annotation: object, metadata: Iterable[object] = ()) -> Iterator[object]:
+    """All that `Annotated` says of a setting of this type, wherever in it."""
+    yield from (*metadata, *getattr(annotation, "__metadata__", ()))
+    for part in get_args(annotation):
+        yield from marks_of(part)
 
 
 def is_secret(annotation: object) -> bool:
@@ -198,7 +192,8 @@ def _got(value: object) -> str:
 def _in_unit(value: object, field: FieldInfo | None) -> str:
     """A limit, or what broke it, as the operator writes it."""
     if isinstance(value, int | float) and not isinstance(value, bool) and field is not None:
-        parsers = set(parsers_of(field.annotation, field.metadata))
+        marks = marks_of(field.annotation, field.metadata)
+        parsers = {mark.func for mark in marks if isinstance(mark, BeforeValidator | PlainValidator)}
         if parse_duration in parsers:
             return format_duration(float(value))
         if parsers & {parse_size, Portion.parse}:

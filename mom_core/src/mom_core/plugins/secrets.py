@@ -100,23 +100,23 @@ def called_items(values: Iterable[Item], name: str) -> Iterator[tuple[str, Item]
         option = found if _OPTION.fullmatch(found) else ""
 
 
-def _leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
+def leaves(value: object, name: str = "") -> Iterator[tuple[str, object]]:
     """All that is nested in settings, with what each is called."""
     if isinstance(value, BaseModel):
         value = {key: getattr(value, key) for key in type(value).model_fields}
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _leaves(inner, str(key))
+            yield from leaves(inner, str(key))
     elif isinstance(value, list | tuple | set | frozenset):
         for called, inner in called_items(value, name):
-            yield from _leaves(inner, called)
+            yield from leaves(inner, called)
     else:
         yield name, value
 
 
 def secrets_in(settings: object) -> Iterator[str]:
     """All secrets in settings, wherever they are nested. Of a URL, what opens something is its path and its query, too."""
-    for _, value in _leaves(settings):
+    for _, value in leaves(settings):
         if isinstance(value, Secret | SecretStr | SecretBytes):
             held = value.get_secret_value()
             text = held.decode(errors="replace") if isinstance(held, bytes) else str(held)
@@ -128,7 +128,7 @@ def secrets_in(settings: object) -> Iterator[str]:
 
 def _called_secrets(settings: object) -> Iterator[str]:
     """The texts that settings hold under names that say that they are secret, as a whole and word by word."""
-    for name, value in _leaves(settings):
+    for name, value in leaves(settings):
         assigned = _ASSIGNED.fullmatch(value) if isinstance(value, str) else None
         if assigned and names_secret("key", assigned[1]):
             yield assigned[1]
