@@ -204,7 +204,7 @@ def test_the_schema_describes_the_whole_file_with_all_installed_plugins(mom, acm
 def test_every_reference_in_the_schema_leads_somewhere(mom, shelf):
     body = "class Settings(PluginSettings):\n    inner: Inner = Inner()\n    more: list[Inner] = []\n"
     for name in ("one", "two"):
-        shelf.add_plugin(name, body, before="from mom_core.settings import Settings\nclass Inner(Settings):\n    x: int = 1\n")
+        shelf.add_plugin(name, body, before="from mom_core.settings import Settings\nclass Inner(StrictModel):\n    x: int = 1\n")
     out = mom("config", "schema")[1]
     schema = json.loads(out)
     references = {line.split('"')[3] for line in out.splitlines() if '"$ref"' in line}

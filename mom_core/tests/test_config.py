@@ -16,7 +16,7 @@ from mom_core import ConfigError, Guest, Portion, UnitError, load_config
 from mom_core.config import Config, document
 
 ACME = '''
-class Inner(Settings):
+class Inner(StrictModel):
     depth: int = 1
 
 class Plugin:
@@ -48,7 +48,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from pydantic import Field, SecretStr
 from mom_core import Duration, GuestSettings, PluginSettings, Size
-from mom_core.settings import Settings
+from mom_core import StrictModel
 """
 
 

@@ -13,7 +13,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mom_core import Decision, Entity, Guest, Host, Outcome, PluginContext, Problem, Revision, Snapshot, Value
+from mom_core import (
+    Decision,
+    Entity,
+    Guest,
+    Host,
+    HypervisorError,
+    Outcome,
+    PermissionDenied,
+    PluginContext,
+    Problem,
+    Revision,
+    Snapshot,
+    Value,
+)
 from mom_devkit import FakeGuest, FakeHypervisor, FakePromises, apply_decisions
 from mom_plugins_cgroup import CgroupPlugin
 from mom_plugins_cgroup.fields import KNOBS
@@ -93,6 +106,14 @@ class FakeKernel:
         if file.name == "memory.high" and text != "max":
             self._lose(file.parent, int((file.parent / "memory.current").read_text()) - number(text))
 
+    def write(self, path: str, text: str) -> None:
+        """As `write_file` does it."""
+        try:
+            self.put(path, text)
+        except OSError as error:
+            kind = PermissionDenied if error.errno in {errno.EACCES, errno.EROFS} else HypervisorError
+            raise kind(f"cannot write {path}: {error.strerror}") from error
+
     def _lose(self, folder: Path, size: int) -> None:
         """Take memory from a group, as far as there is swap for it."""
         current, swap = (int((folder / name).read_text()) for name in ("memory.current", "memory.swap.current"))
@@ -148,7 +169,7 @@ class Bench:
         kernel = self.kernel
 
         class OnFakeKernel(CgroupPlugin):
-            write = staticmethod(kernel.put)
+            write = staticmethod(kernel.write)
 
         self.plugin = OnFakeKernel(CgroupSettings.model_validate(settings), self.context)
         return self.plugin

@@ -9,17 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_toolkit import (
-    Pressure,
-    ProcessStat,
-    boot_id,
-    parse_meminfo,
-    parse_number_list,
-    pid_of,
-    process_ids,
-    read_kernel_file,
-    write_kernel_file,
-)
+from mom_core import NotSupported
+from mom_toolkit import Pressure, ProcessStat, boot_id, parse_meminfo, parse_number_list, pid_of, process_ids, read_kernel_file, write_file
 
 TICKS = os.sysconf("SC_CLK_TCK")
 KSMD = "37 (ksmd) S 2 0 0 0 -1 2097216 0 0 0 0 25 75 0 0 25 5 1 0 26 0 0 18446744073709551615\n"
@@ -58,10 +49,10 @@ def test_a_file_of_the_kernel_that_is_missing_refused_or_a_folder_says_nothing(t
 
 def test_a_file_of_the_kernel_is_written_as_a_whole_and_never_made(tmp_path: Path) -> None:
     (tmp_path / "knob").write_text("a longer text")
-    write_kernel_file(tmp_path / "knob", "7")
+    write_file(tmp_path / "knob", 7)
     assert (tmp_path / "knob").read_text() == "7"
-    with pytest.raises(FileNotFoundError):
-        write_kernel_file(tmp_path / "missing", "7", wait=False)
+    with pytest.raises(NotSupported):
+        write_file(tmp_path / "missing", "7", wait=False)
     assert not (tmp_path / "missing").exists()
 
 

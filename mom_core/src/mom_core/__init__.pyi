@@ -76,6 +76,7 @@ from .settings import (
     ExistingFile as ExistingFile,
     GuestSettings as GuestSettings,
     PluginSettings as PluginSettings,
+    StrictModel as StrictModel,
     Size as Size,
     SizeOrShare as SizeOrShare,
 )

@@ -44,18 +44,18 @@ ExistingFile = Annotated[Path, FileMustExist()]
 """The path of a file that has to be there."""
 
 
-class Settings(BaseModel):
-    """Frozen, and strict: an unknown key is an error, a text is no number."""
+class StrictModel(BaseModel):
+    """Settings, or content of a file or a request: frozen, and strict: an unknown key is an error, a text or NaN is no number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
-class PluginSettings(Settings):
+class PluginSettings(StrictModel):
     """The settings of every plugin in YAML; a plugin's inner class `Settings` derives from this."""
 
     deadline: Annotated[Duration, Field(gt=0, le=300)] = 5.0
     """How long one call of this plugin may take before the cycle goes on without it."""
 
 
-class GuestSettings(Settings):
+class GuestSettings(StrictModel):
     """The settings of a plugin for single guests in the YAML section `guests`; its inner class `GuestSettings` derives from this."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Final, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from mom_core import (
     Duration,
@@ -29,6 +29,7 @@ from mom_core import (
     Size,
     Snapshot,
     StateError,
+    StrictModel,
     UnitError,
     Value,
     as_whole,
@@ -80,10 +81,8 @@ _Moment = Annotated[float, Field(ge=0, lt=1 << 36)]
 """Seconds since the epoch, or since the host was started: no clock shows more."""
 
 
-class ReservationSettings(BaseModel):
+class ReservationSettings(StrictModel):
     """How memory is reserved for launches."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     host_keeps: Size | None = None
     """What the host keeps available beside all that is reserved; the policy in force must aim at more. Unset: half of the least that a host

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from mom_core import Duration, Size
+from mom_core import Duration, Size, StrictModel
 
 Ratio = Annotated[float, Field(ge=0, le=100)]
 
@@ -21,10 +21,8 @@ UNKNOWN_REACTION_SECONDS: Final = 0.5
 most 0.45 s for guests without KVM on a host with work for all CPUs (benchmarks/sweeps/bench_collisions.py). With KVM, less."""
 
 
-class LawParameters(BaseModel):
+class LawParameters(StrictModel):
     """What guests keep, when they suffer, and how memory moves."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     # --- the host
 

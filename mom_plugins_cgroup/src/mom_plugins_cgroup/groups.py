@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value
+from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, Value
 from mom_plugins_cgroup.fields import ANON, CURRENT, FILE, KNOBS, LOCKED, NO_LIMIT, SHMEM, SWAP
-from mom_toolkit import Hierarchies, read_kernel_file, write_kernel_file
+from mom_toolkit import Hierarchies, read_kernel_file, write_file
 
 _STAT: Final = {ANON: "anon", FILE: "file", SHMEM: "shmem", LOCKED: "unevictable"}
 
@@ -40,31 +40,29 @@ def limit_of(control: str, folder: str) -> int | None:
 
 
 def set_limit(control: str, kib: int, folder: str, write: Callable[[str, str], None]) -> None:
-    """Set a control with the help of `write`, which raises `OSError`. Raises `HypervisorError`."""
+    """Set a control with the help of `write`, as `put` does it. Raises `HypervisorError`."""
     path, text = f"{folder}/{KNOBS[control][0]}", "max" if kib == NO_LIMIT else str(kib << 10)
     try:
         write(path, text)
-    except OSError as error:
-        raise _failure(error, path, text) from error
+    except HypervisorError as error:
+        raise _explained(error, Path(path), text) from error.__cause__
 
 
 def put(path: str, text: str) -> None:
-    """Write a file of a group at once; newer kernels leave the reclaim that it needs to the group. Raises `OSError`."""
-    write_kernel_file(path, text, wait=False)
+    """Write a file of a group at once; newer kernels leave the reclaim that it needs to the group. Raises `HypervisorError`."""
+    write_file(path, text, wait=False)
 
 
-def _failure(error: OSError, path: str, text: str) -> HypervisorError:
-    file = Path(path)
+def _explained(error: HypervisorError, file: Path, text: str) -> HypervisorError:
+    """The meaning of the kernel's refusal for a control group."""
+    number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
     if not file.parent.is_dir():
         return GuestGone("its control group is gone")
-    if error.errno in {errno.EAGAIN, errno.EBUSY, errno.EINTR}:
+    if number in {errno.EAGAIN, errno.EBUSY, errno.EINTR}:
         return GuestBusy(f"the kernel could not do all of {text} in {file.name} now")
-    if error.errno in {errno.EINVAL, errno.ERANGE, errno.EOPNOTSUPP}:
+    if number in {errno.EINVAL, errno.ERANGE, errno.EOPNOTSUPP}:
         return NotSupported(f"the kernel does not take {text} in {file.name}")
-    why = f"{file.name} cannot be written: {error.strerror}"
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return PermissionDenied(why, hint="run mom as root, outside of containers, with the cgroup file system mounted read-write")
-    return HypervisorError(why)
+    return error
 
 
 def _text(folder: str, file: str) -> str:

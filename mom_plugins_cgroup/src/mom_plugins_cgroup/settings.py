@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 import mom_core
-from mom_core import Duration, PluginSettings, Size
+from mom_core import Duration, PluginSettings, Size, StrictModel
 
 _Limit = Annotated[Size, Field(ge=0, le=1 << 60)] | Literal["max"]
 
 
-class GroupLimits(BaseModel):
+class GroupLimits(StrictModel):
     """Values of a guest's control group. One that is left out stays as it is."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     memory_high: _Limit | None = None
     """Above this, the kernel takes memory from the guest and slows it down. Never below what the guest needs."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
-from mom_core import Duration, ExistingFile, PluginSettings, Size
+from mom_core import Duration, ExistingFile, PluginSettings, Size, StrictModel
 from mom_toolkit import Address
 
 SOCKET: Final = "mom.sock"
@@ -35,10 +35,8 @@ def _a_name(text: str) -> str:
     return found
 
 
-class TcpSettings(BaseModel):
+class TcpSettings(StrictModel):
     """Serving beyond this host: always with TLS, and only who knows a token."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     listen: Annotated[str, AfterValidator(_a_port)]
     """Where, as `host:port`."""

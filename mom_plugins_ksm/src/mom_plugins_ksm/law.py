@@ -21,9 +21,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Final, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from mom_core import Duration, Size
+from mom_core import Duration, Size, StrictModel
 
 BYTES: Final = 1024
 """In a KiB: settings are in bytes."""
@@ -32,10 +32,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Percent = Annotated[float, Field(gt=0, lt=100)]
 
 
-class KsmParameters(BaseModel):
+class KsmParameters(StrictModel):
     """When KSM runs, what its CPU time is worth, how fast it scans, and when it rests."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     # --- when
 

@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from mom_core import HypervisorError, NotSupported, PermissionDenied, Unit, Value
+from mom_core import HypervisorError, NotSupported, Unit, Value
 from mom_plugins_ksm.fields import FILES
 from mom_plugins_ksm.ksmd import Ksmd
-from mom_toolkit import parse_meminfo, read_kernel_file, write_kernel_file
+from mom_toolkit import parse_meminfo, read_kernel_file, write_file
 
 FOLDER = "sys/kernel/mm/ksm"
 ADVISOR_CURE = f"echo none > /{FOLDER}/advisor_mode"
@@ -58,25 +58,23 @@ class SysfsKsm:
         Raises `NotSupported` for a knob that this kernel has not, `PermissionDenied`, or `HypervisorError` with the kernel's reason.
         """
         for name, value in knobs.items():
-            path = self.folder / name
             try:
-                write_kernel_file(path, f"{value:d}")
-            except OSError as error:
-                raise _explained(error, path, name) from error
+                write_file(self.folder / name, value)
+            except HypervisorError as error:
+                raise _explained(error, name) from error.__cause__
 
     def available_kib(self) -> int | None:
         """MemAvailable of this host in KiB; None when it is not known."""
         return parse_meminfo(read_kernel_file(self._meminfo)).get("MemAvailable")
 
 
-def _explained(error: OSError, path: Path, name: str) -> HypervisorError:
+def _explained(error: HypervisorError, name: str) -> HypervisorError:
     """The meaning of the kernel's refusal, as the kernel's mm/ksm.c gives it."""
-    if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+    number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
+    if isinstance(error, NotSupported):
         return NotSupported(f"this kernel has no KSM knob {name}")
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return PermissionDenied(f"cannot write {path}: {error.strerror}", hint="run mom as root, with /sys mounted read-write")
-    if error.errno == errno.EBUSY and name == "merge_across_nodes":
+    if number == errno.EBUSY and name == "merge_across_nodes":
         return HypervisorError("pages are shared, and merge_across_nodes can only change while none are", hint="set ksm_run to 2 first")
-    if error.errno == errno.EINVAL and name == "pages_to_scan":
+    if number == errno.EINVAL and name == "pages_to_scan":
         return HypervisorError("the kernel refused pages_to_scan: it takes none while an advisor is on", hint=ADVISOR_CURE)
-    return HypervisorError(f"the kernel refused to write {path}: {error.strerror}")
+    return error

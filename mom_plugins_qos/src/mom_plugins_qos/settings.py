@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
 import mom_core
-from mom_core import PluginSettings, Size
+from mom_core import PluginSettings, Size, StrictModel
 from mom_plugins_qos.bounds import MOST_BANDWIDTH_KIB, MOST_DISK_LIMIT, SHARES, contradiction
 
 
@@ -38,11 +38,7 @@ _Operations = Annotated[int, Field(ge=0, le=MOST_DISK_LIMIT)]
 _Bandwidth = Annotated[Size, Field(ge=1024, le=MOST_BANDWIDTH_KIB << 10)]
 
 
-class _Tuning(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False)
-
-
-class DiskLimits(_Tuning):
+class DiskLimits(StrictModel):
     """Limits of a disk; 0 is no limit. For bytes, and for operations, either a total or reads and writes apart."""
 
     total_bytes_sec: _PerSecond | None = None
@@ -74,7 +70,7 @@ class DiskLimits(_Tuning):
         return given
 
 
-class Bandwidth(_Tuning):
+class Bandwidth(StrictModel):
     """Limits of one direction of a network interface."""
 
     average: _Bandwidth
@@ -96,7 +92,7 @@ class Bandwidth(_Tuning):
         return {key: size >> 10 for key, size in self if size is not None}
 
 
-class NetLimits(_Tuning):
+class NetLimits(StrictModel):
     """Limits of a network interface, as the guest sees it. A direction that is left out is not limited."""
 
     inbound: Bandwidth | None = None

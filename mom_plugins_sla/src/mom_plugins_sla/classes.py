@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from mom_core import Duration, Portion, SizeOrShare
+from mom_core import Duration, Portion, SizeOrShare, StrictModel
 from mom_toolkit import EvictionField
 
 NOTHING: Final = Portion(size=0)
@@ -27,10 +27,8 @@ ALLOWED: Final[Mapping[str, str]] = MappingProxyType(
 what is done to it."""
 
 
-class ServiceClass(BaseModel):
+class ServiceClass(StrictModel):
     """One class. What is left out is what an ordinary guest without any promise has."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     guarantee: SizeOrShare = NOTHING
     """Memory below which a guest is never shrunk: `6GiB`, or `75%` of the most that it can have."""

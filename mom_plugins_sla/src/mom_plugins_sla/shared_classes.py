@@ -6,16 +6,14 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from mom_core import ConfigError, printable, read_settings
+from mom_core import ConfigError, StrictModel, printable, read_settings
 from mom_plugins_sla.classes import ServiceClass, checked_names
 
 
-class ClassesFile(BaseModel):
+class ClassesFile(StrictModel):
     """The content of such a file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     classes: dict[str, ServiceClass] = Field(default_factory=dict)
     """Classes by name, as in the settings of the plugin."""

@@ -38,7 +38,6 @@ from .kernel_files import (
     pid_of as pid_of,
     process_ids as process_ids,
     read_kernel_file as read_kernel_file,
-    write_kernel_file as write_kernel_file,
 )
 from .knobs import Knob as Knob, KnobPlugin as KnobPlugin, write_file as write_file
 from .notes import NoteStore as NoteStore

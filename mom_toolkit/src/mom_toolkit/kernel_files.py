@@ -51,19 +51,6 @@ def read_at_once(path: Path | str, most: int = MOST_BYTES) -> bytes:
         os.close(file)
 
 
-def write_kernel_file(path: Path | str, text: str, *, wait: bool = True) -> None:
-    """Write into a file in one write, as the kernel wants it; a file that is missing is not made. Raises `OSError`.
-
-    :param wait: whether to wait for what the kernel does about it, where that can be chosen (memory.high of newer kernels)
-    """
-    # Cut where the tree is a folder of plain files; the kernel's own have nothing to be cut.
-    file = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | (0 if wait else os.O_NONBLOCK))
-    try:
-        os.write(file, text.encode())
-    finally:
-        os.close(file)
-
-
 def boot_id(proc: Path) -> str:
     """The id of this boot of the host; empty when it cannot be read.
 

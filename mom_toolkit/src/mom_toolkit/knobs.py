@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from mom_core import (
     Value,
     hookimpl,
 )
-from mom_toolkit.kernel_files import read_at_once, write_kernel_file
+from mom_toolkit.kernel_files import read_at_once
 
 _NUMBER = re.compile(rb"\s*(-?[0-9]{1,20})\s*")
 
@@ -94,12 +95,15 @@ def read_number(path: Path) -> int | None:
 def write_file(path: Path | str, value: Value, *, wait: bool = True) -> None:
     """Write a number or text into a file of the kernel, in one write, as the kernel wants it; a file that is missing is not made.
 
-    :param wait: whether to wait for what the kernel does about it, where that can be chosen
+    :param wait: whether to wait for what the kernel does about it, where that can be chosen (memory.high of newer kernels)
     :raises HypervisorError: `NotSupported` where there is no such file, `PermissionDenied`, or with the kernel's reason; its `__cause__` is
         the `OSError`
     """
+    # Cut where the tree is a folder of plain files; the kernel's own have nothing to be cut.
+    flags = os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | (0 if wait else os.O_NONBLOCK)
     try:
-        write_kernel_file(path, str(value), wait=wait)
+        with os.fdopen(os.open(path, flags), "wb", buffering=0) as file:
+            file.write(str(value).encode())
     except OSError as error:
         raise failure_of(error, path, "write") from error
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from mom_core.settings import Duration, Settings
+from mom_core.settings import Duration, StrictModel
 
 JsonObject: TypeAlias = "dict[str, JsonValue]"
 JsonValue: TypeAlias = "None | bool | int | float | str | list[JsonValue] | JsonObject"
@@ -24,7 +24,7 @@ def _absolute(path: Path) -> Path:
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 
-class CoreSettings(Settings):
+class CoreSettings(StrictModel):
     """The settings of mom itself: the keys at the top of the file, except `plugins` and `guests`."""
 
     interval: Annotated[Duration, Field(ge=0.01, le=3600)] = 5.0

@@ -5,22 +5,16 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, WithJsonSchema
+from pydantic import BeforeValidator, ValidationError, WithJsonSchema
 
-from mom_core import parse_duration, parse_size, printable
+from mom_core import StrictModel, parse_duration, parse_size, printable
 from mom_plugins_http.routes.route import ApiCall
 from mom_plugins_http.server.problems import ProblemError
 
 JSON: Final = "application/json"
 
 
-class BodyModel(BaseModel):
-    """A body. Members that are not known are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False)
-
-
-Body = TypeVar("Body", bound=BodyModel)
+Body = TypeVar("Body", bound=StrictModel)
 
 
 async def read_body(call: ApiCall, model: type[Body], media_types: str = JSON) -> Body:

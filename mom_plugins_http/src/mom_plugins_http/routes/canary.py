@@ -8,9 +8,10 @@ from typing import Annotated, Final
 from pydantic import BeforeValidator, WithJsonSchema
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
+from mom_core import StrictModel
 from mom_daemon import described
 from mom_plugins_http.routes.answers import as_object
-from mom_plugins_http.routes.bodies import JSON, BodyModel, Span, as_float, read_body, span_schema
+from mom_plugins_http.routes.bodies import JSON, Span, as_float, read_body, span_schema
 from mom_plugins_http.routes.policies import ChangedTexts, PolicyRoutes
 from mom_plugins_http.routes.route import ApiCall, Route
 from mom_plugins_http.server.access import Right
@@ -31,7 +32,7 @@ _SHARE: Final = {
 }
 
 
-class BeginModel(BodyModel):
+class BeginModel(StrictModel):
     """Policies to be tried, on whom, and for how long."""
 
     changes: ChangedTexts

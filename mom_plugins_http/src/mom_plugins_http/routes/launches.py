@@ -9,10 +9,10 @@ from typing import Annotated, Final, TypeVar
 from pydantic import Field
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
-from mom_core import MomError, PluginContext, UnitError, parse_size, printable
+from mom_core import MomError, PluginContext, StrictModel, UnitError, parse_size, printable
 from mom_daemon import described, told
 from mom_plugins_http.routes.answers import as_object, asked, offered
-from mom_plugins_http.routes.bodies import JSON, BodyModel, Size, Span, read_body, size_schema, span_schema
+from mom_plugins_http.routes.bodies import JSON, Size, Span, read_body, size_schema, span_schema
 from mom_plugins_http.routes.route import ApiCall, Parameter, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
@@ -30,7 +30,7 @@ CLASS: Final = Parameter("class", "Their service class; without it, the class of
 COUNT: Final = Parameter("count", "How many guests.", "integer", 1, 10_000, 1)
 
 
-class WantedModel(BodyModel):
+class WantedModel(StrictModel):
     """Memory that is to be kept."""
 
     memory: Annotated[Size, size_schema(minimum=1024, maximum=1 << 40)]

@@ -15,8 +15,9 @@ from typing import Final
 
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
+from mom_core import StrictModel
 from mom_daemon import Seconds, described
-from mom_plugins_http.routes.bodies import JSON, BodyModel, read_body
+from mom_plugins_http.routes.bodies import JSON, read_body
 from mom_plugins_http.routes.route import ApiCall, Parameter, Route
 from mom_plugins_http.server.access import Peer, Right, bearer_digest, token_digest
 from mom_plugins_http.server.problems import ProblemError
@@ -40,7 +41,7 @@ KEYS: Final = "/v1/page-keys"
 SESSIONS: Final = "/v1/page-sessions"
 
 
-class KeyModel(BodyModel):
+class KeyModel(StrictModel):
     """A key that was given."""
 
     key: str

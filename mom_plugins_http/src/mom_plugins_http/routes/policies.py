@@ -9,10 +9,10 @@ from pydantic import AfterValidator, Field
 from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
-from mom_core import PluginContext, printable
+from mom_core import PluginContext, StrictModel, printable
 from mom_daemon import described, json_text
 from mom_plugins_http.routes.answers import Items, as_object, offered
-from mom_plugins_http.routes.bodies import JSON, BodyModel, read_body, text_of
+from mom_plugins_http.routes.bodies import JSON, read_body, text_of
 from mom_plugins_http.routes.route import LIMIT, ApiCall, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
@@ -42,7 +42,7 @@ ChangedTexts = Annotated[
 """Texts to set, and policies to remove, by the policy's name."""
 
 
-class ChangesModel(BodyModel):
+class ChangesModel(StrictModel):
     """Changes of several policies, all or none."""
 
     changes: ChangedTexts
@@ -50,13 +50,13 @@ class ChangesModel(BodyModel):
     """Remove all other policies, those from files too."""
 
 
-class PolicyTextModel(BodyModel):
+class PolicyTextModel(StrictModel):
     """A policy."""
 
     text: str
 
 
-class VersionModel(BodyModel):
+class VersionModel(StrictModel):
     """The version that is wanted."""
 
     version: str

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from mom_core import StrictModel
 
 
-class PolicyLimits(BaseModel):
+class PolicyLimits(StrictModel):
     """Limits of the policies in one evaluation. Each limit is far above what a policy needs, and low enough that reaching it
     is answered within a moment."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     policies: Annotated[int, Field(ge=1, le=10_000)] = 500
     """Policies, those that plugins bring included. A host has some dozens."""

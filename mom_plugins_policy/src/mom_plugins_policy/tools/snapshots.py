@@ -13,9 +13,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
-from mom_core import HOST_ID, ConfigError, ConfigProblem, Document, Guest, Host, Scope, Snapshot, Value, printable, settings_in
+from mom_core import HOST_ID, ConfigError, ConfigProblem, Document, Guest, Host, Scope, Snapshot, StrictModel, Value, printable, settings_in
 from mom_core.testing import snapshot
 from mom_plugins_policy.sources import text_of
 
@@ -45,13 +45,7 @@ FieldValue: TypeAlias = Annotated[Any, AfterValidator(_finite)]
 GuestName: TypeAlias = Annotated[str, AfterValidator(_guest)]
 
 
-class Form(BaseModel):
-    """A mapping with keys of its own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
-
-
-class SampleForm(Form):
+class SampleForm(StrictModel):
     """Fields of the host and of guests; None: there is no such guest."""
 
     host: dict[FieldName, FieldValue] = Field(default_factory=dict)

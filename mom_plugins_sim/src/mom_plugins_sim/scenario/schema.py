@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
-from mom_core import Duration, Size
+from mom_core import Duration, Size, StrictModel
 from mom_plugins_sim.guest import BALLOON_RATE, SMALL_PIECES, SUPERVISION
 from mom_plugins_sim.scene import FaultKind
 from mom_plugins_sim.workload import TOUCH_RATE
@@ -28,20 +28,14 @@ Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
 """A part of the guest's memory: `35%`, or 0.35."""
 
 
-class ScenarioPart(BaseModel):
-    """Frozen and strict: an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False)
-
-
-class ConstantDemand(ScenarioPart):
+class ConstantDemand(StrictModel):
     """Programs that always hold the same."""
 
     use: Share
     """The share that they hold."""
 
 
-class BurstyDemand(ScenarioPart):
+class BurstyDemand(StrictModel):
     """Programs that want more now and then, each guest at its own time."""
 
     base: Share
@@ -56,7 +50,7 @@ class BurstyDemand(ScenarioPart):
     """How far into a period they are at the beginning; unset: each guest somewhere else."""
 
 
-class DiurnalDemand(ScenarioPart):
+class DiurnalDemand(StrictModel):
     """Programs that follow the day."""
 
     low: Share
@@ -69,7 +63,7 @@ class DiurnalDemand(ScenarioPart):
     """By how much guests' busiest times differ at most, before and after."""
 
 
-class LeakDemand(ScenarioPart):
+class LeakDemand(StrictModel):
     """Programs that never give back, until they are started anew."""
 
     base: Share
@@ -86,7 +80,7 @@ class LeakDemand(ScenarioPart):
         return self
 
 
-class BatchDemand(ScenarioPart):
+class BatchDemand(StrictModel):
     """Jobs that come at random."""
 
     base: Share
@@ -99,7 +93,7 @@ class BatchDemand(ScenarioPart):
     """How long a job runs."""
 
 
-class TraceDemand(ScenarioPart):
+class TraceDemand(StrictModel):
     """A demand that was measured somewhere."""
 
     file: str
@@ -108,7 +102,7 @@ class TraceDemand(ScenarioPart):
     """By how much guests are apart at most, so that they do not all do the same at once."""
 
 
-class Demands(ScenarioPart):
+class Demands(StrictModel):
     """One of these."""
 
     constant: ConstantDemand | None = None
@@ -132,7 +126,7 @@ class Demands(ScenarioPart):
         return self
 
 
-class StatisticsPart(ScenarioPart):
+class StatisticsPart(StrictModel):
     """The statistics that guests send."""
 
     period: Annotated[Duration, Field(gt=0)] = 2.0
@@ -141,7 +135,7 @@ class StatisticsPart(ScenarioPart):
     """The part of the guests that send none."""
 
 
-class BalloonPart(ScenarioPart):
+class BalloonPart(StrictModel):
     """The behaviour of guests when memory is asked of them."""
 
     none: Share = 0.0
@@ -156,7 +150,7 @@ class BalloonPart(ScenarioPart):
     """The balloon gives memory back when the guest runs out, before a program is killed."""
 
 
-class GroupPart(ScenarioPart):
+class GroupPart(StrictModel):
     """Guests of a kind."""
 
     count: Annotated[int, Field(ge=1, le=100_000)] = 1
@@ -206,7 +200,7 @@ class GroupPart(ScenarioPart):
         return self
 
 
-class LoadPart(ScenarioPart):
+class LoadPart(StrictModel):
     """A program beside the guests."""
 
     at: Annotated[Duration, Field(ge=0)]
@@ -219,7 +213,7 @@ class LoadPart(ScenarioPart):
     """How much more in each second."""
 
 
-class HostPart(ScenarioPart):
+class HostPart(StrictModel):
     """The host."""
 
     memory: Annotated[Size, Field(ge=1 << 30)]
@@ -238,7 +232,7 @@ class HostPart(ScenarioPart):
         return self
 
 
-class FaultPart(ScenarioPart):
+class FaultPart(StrictModel):
     """Something that goes wrong."""
 
     at: Annotated[Duration, Field(ge=0)]
@@ -251,7 +245,7 @@ class FaultPart(ScenarioPart):
     """The guests that it concerns, by a pattern of their names, where it concerns guests."""
 
 
-class Scenario(ScenarioPart):
+class Scenario(StrictModel):
     """A whole scenario."""
 
     title: str

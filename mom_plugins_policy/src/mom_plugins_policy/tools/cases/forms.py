@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, PositiveInt, StringConstraints
 
+from mom_core import StrictModel
 from mom_plugins_policy.language.errors import KINDS, Fault
 from mom_plugins_policy.language.syntax import written_string
-from mom_plugins_policy.tools.snapshots import FieldName, FieldValue, Form, SnapshotForm, did_you_mean
+from mom_plugins_policy.tools.snapshots import FieldName, FieldValue, SnapshotForm, did_you_mean
 
 Any_ = TypeVar("Any_")
 
@@ -40,7 +41,7 @@ Parameters: TypeAlias = Annotated[
 Policies: TypeAlias = Listed[str | dict[str, str]]
 
 
-class DeclareForm(Form):
+class DeclareForm(StrictModel):
     """Fields and controls of plugins that are not installed."""
 
     host: Listed[FieldName] = Field(default_factory=list)
@@ -58,7 +59,7 @@ class GivenForm(SnapshotForm):
 Given: TypeAlias = Annotated[GivenForm, _Or_nothing]
 
 
-class ExpectedError(Form):
+class ExpectedError(StrictModel):
     """An error that an evaluation is to have; what is left out may be anything, `message` is a part of the message."""
 
     kind: Annotated[str, AfterValidator(_kind)]
@@ -86,7 +87,7 @@ def _errors(value: object) -> object:
 Errors: TypeAlias = Annotated[list[ExpectedError] | None, BeforeValidator(_errors)]
 
 
-class ExpectForm(Form):
+class ExpectForm(StrictModel):
     """The expected: decisions by `host` or guest name and control, whether there may be others, errors (None: any), and notes."""
 
     decisions: Mapped[Mapped[Any]] = Field(default_factory=dict)
@@ -95,7 +96,7 @@ class ExpectForm(Form):
     remembered: Mapped[Mapped[FieldValue]] | None = None
 
 
-class CaseForm(Form):
+class CaseForm(StrictModel):
     """A test. What it leaves out, the file gives."""
 
     name: Annotated[str, StringConstraints(pattern=r"\S")]
@@ -105,7 +106,7 @@ class CaseForm(Form):
     expect: ExpectForm
 
 
-class CasesForm(Form):
+class CasesForm(StrictModel):
     """A file of tests."""
 
     policies: Policies = Field(default=["default"])
