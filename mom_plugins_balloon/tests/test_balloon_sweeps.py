@@ -149,13 +149,13 @@ def statistics_of(guest: Guest, period: float = 2.0) -> Callable[[], tuple[float
 
 def commands_of(sweep: Sweep, noted: Callable[[], T], commands: list[T] | None = None) -> list[T]:
     """What is noted at each command of a sweep from now on."""
-    commands, command = [] if commands is None else commands, sweep._command
+    commands, command = [] if commands is None else commands, sweep.command
 
     def note(kib: int) -> None:
         commands.append(noted())
         command(kib)
 
-    sweep._command = note
+    sweep.command = note
     return commands
 
 
@@ -314,7 +314,7 @@ def test_the_room_is_given_back_again_and_again_where_the_hypervisor_fails(monke
             failing.errors = [failures.pop()]
         command(kib)
 
-    sweep._command = fails
+    sweep.command = fails
     outcome = sweep.perform()
     assert failing.commands.count(SIZE) == 4
     assert (failing.target, outcome.error) == (SIZE, "")

@@ -11,7 +11,7 @@ from mom_core import Severity
 from mom_devkit import host_of
 from mom_plugins_host.cpu_lists import CpuLists, KeptByCpus, kept_by_cpus
 from mom_plugins_host.findings import cpu_lists_finding
-from mom_plugins_host.watch import HostWatch, WatchSettings
+from mom_plugins_host.watch import HostSettings, HostWatch
 
 ZONE = """Node 0, zone   Normal
   pages free     5012345
@@ -61,7 +61,8 @@ def host(root: Path, available_kib: int, zoneinfo: str, *, isolated: str = "\n")
 def emptied(root: Path, caplog: pytest.LogCaptureFixture, *, take_back: bool = True, saw: tuple[int, int] | None = None) -> bool:
     """True if one look of the watch has CPUs asked for what they keep; `saw` is what another plugin tells of a host that it simulates."""
     caplog.set_level(logging.DEBUG)
-    watch = HostWatch(WatchSettings(low_kib=1 << 20, take_back=take_back), root, lambda why: None, logging.getLogger("host"), lambda: 100.0)
+    settings = HostSettings.model_validate({"watch_available": "1GiB", "take_back": take_back})
+    watch = HostWatch(settings, root, lambda why: None, logging.getLogger("host"), lambda: 100.0)
     if saw is not None:
         watch.saw(*saw)
     watch.look()

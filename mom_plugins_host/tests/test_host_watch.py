@@ -8,7 +8,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from mom_core.testing import snapshot
 from mom_devkit import wait_until
 from mom_plugins_host import HostPlugin
 from mom_plugins_host.trigger import NoTrigger, StallTrigger
-from mom_plugins_host.watch import HostWatch, Patience, StallGauge, WatchSettings
+from mom_plugins_host.watch import HostSettings, HostWatch, Patience, StallGauge
 from mom_toolkit import AvailableGauge
 
 GIB = 1 << 20
@@ -141,8 +140,8 @@ def make(woken: Woken, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakePlugin]:
 
     def make(root: Path, every: float = 0.01, **settings: object) -> HostPlugin:
         plugin = HostPlugin(HostPlugin.Settings.model_validate({"watch": "10ms", **settings}), PluginContext(root=root, wake=woken))
-        if plugin._watch.settings.every:
-            plugin._watch.settings = replace(plugin._watch.settings, every=every)
+        if plugin._watch.settings.watch:
+            plugin._watch.settings = plugin._watch.settings.model_copy(update={"watch": every})
         plugin.mom_setup()
         made.append(plugin)
         return plugin
@@ -169,7 +168,7 @@ class TestTheThread:
 
     def test_tasks_that_wait_for_memory_wake_mom(self, root: Path, make: MakePlugin, woken: Woken) -> None:
         plugin = make(root)
-        plugin._watch._monotonic = lambda: 0.0  # however late it looks, all of it is in the last second
+        plugin._watch.monotonic = lambda: 0.0  # however late it looks, all of it is in the last second
         cycle(plugin)
         wait_until(lambda: plugin._watch._stalls._looks)
         stall(root, 60_000)
@@ -246,7 +245,7 @@ class TestTheKernelsTrigger:
 
         make.events = 1  # type: ignore[attr-defined]  # stands in for a class
         monkeypatch.setattr("mom_plugins_host.watch.StallTrigger", make)
-        watch = HostWatch(WatchSettings(every=10.0), root, woken, logging.getLogger("test"), monotonic=lambda: 0.0)
+        watch = HostWatch(HostSettings.model_validate({"watch": "10s"}), root, woken, logging.getLogger("test"), monotonic=lambda: 0.0)
         watch.start()
         try:
             assert watch.how == "by a trigger of the kernel, and by what is available, every 10s"
@@ -267,7 +266,7 @@ class TestTheKernelsTrigger:
     ) -> None:
         monkeypatch.setattr("mom_plugins_host.watch.os.cpu_count", lambda: 2)  # of 2 GiB a second each
         put(root, available=int((8 + plenty) * GIB))  # falls count below 8 GiB
-        assert HostWatch(WatchSettings(), root, woken, logging.getLogger("test")).look() == rest
+        assert HostWatch(HostSettings(), root, woken, logging.getLogger("test")).look() == rest
 
     def test_this_kernel_takes_one_or_says_why_not(self) -> None:
         why = ""

@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Final, NamedTuple
 
 from pydantic import Field, TypeAdapter
@@ -126,40 +126,30 @@ class _Met(NamedTuple):
     at: float = -math.inf
 
 
+@dataclass(eq=False)
 class HostReservations:
-    """The balloon plugin's `Reservations`.
+    """The balloon plugin's `Reservations`."""
 
-    :param guests: what was seen last, and of each guest
-    :param limits: gives what the operator allows
-    :param why_none_gives: why no guest is shrunk at all now, such as that mom only observes; empty when they are
-    """
+    settings: ReservationSettings
+    law: LawParameters
+    context: PluginContext
+    guests: BalloonedGuests
+    """What was seen last, and of each guest."""
+    limits: Callable[[], ShrinkLimits]
+    """Gives what the operator allows."""
+    why_none_gives: Callable[[], str]
+    """Why no guest is shrunk at all now, such as that mom only observes; empty when they are."""
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _kept: dict[str, KeptReservation] = field(default_factory=dict)
+    _ended: deque[Reservation] = field(default_factory=lambda: deque(maxlen=_ENDED))
+    _met: dict[str, _Met] | None = None
+    _short_since: dict[str, float] = field(default_factory=dict)
+    """Reservations for which too little can be had, and since when."""
+    _snapshot: Snapshot | None = None
 
-    def __init__(
-        self,
-        settings: ReservationSettings,
-        law: LawParameters,
-        context: PluginContext,
-        guests: BalloonedGuests,
-        limits: Callable[[], ShrinkLimits],
-        why_none_gives: Callable[[], str],
-    ) -> None:
-        self._settings = settings
-        self._law = law
-        self._context = context
-        self._guests = guests
-        self._limits = limits
-        self._why_none_gives = why_none_gives
-        self._file = context.state_file(
-            "reservations.json", "the file of reservations", TypeAdapter(_Written), loss="the reservations of the last run have ended"
-        )
-        self._log = context.log
-        self._lock = threading.RLock()
-        self._kept: dict[str, KeptReservation] = {}
-        self._ended: deque[Reservation] = deque(maxlen=_ENDED)
-        self._met: dict[str, _Met] | None = None
-        self._short_since: dict[str, float] = {}
-        """Reservations for which too little can be had, and since when."""
-        self._snapshot: Snapshot | None = None
+    def __post_init__(self) -> None:
+        loss = "the reservations of the last run have ended"
+        self._file = self.context.state_file("reservations.json", "the file of reservations", TypeAdapter(_Written), loss=loss)
 
     # --- Reservations -----------------------------------------------------------------------------------------------------------------
 
@@ -181,18 +171,18 @@ class HostReservations:
             if len(self._kept) >= MOST_RESERVATIONS:
                 raise MomError(f"{MOST_RESERVATIONS} reservations are made already", hint="release some")
             missing = max(memory_kib - room.free_kib, 0) and room.reserved_kib + memory_kib - self._free(room)
-            expected = seconds_to_free(missing, spare, self._context.interval, self._law)
+            expected = seconds_to_free(missing, spare, self.context.interval, self.law)
             if expected is None or expected > seconds:
                 raise _too_slow(memory_kib, seconds, expected, room)
-            now = self._context.monotonic()
+            now = self.context.monotonic()
             one = KeptReservation(secrets.token_hex(4), memory_kib, name, printable(who, 200), time.time(), now, now + seconds)
             self._kept[one.id] = one
             self._write()
             made = self._described()[one.id]
         whom = f" (guest {printable(name)})" if name else ""
         size, there, last = format_kib(memory_kib), format_kib(made.there_kib), format_duration(seconds)
-        self._log.info("reservation %s of %s for %s by %s%s: %s of it is there", one.id, size, last, one.who, whom, there)
-        self._context.wake(f"{size} were reserved")
+        self.context.log.info("reservation %s of %s for %s by %s%s: %s of it is there", one.id, size, last, one.who, whom, there)
+        self.context.wake(f"{size} were reserved")
         return made
 
     def _ask_for_admission(self, memory_kib: int, room: Room) -> None:
@@ -200,7 +190,7 @@ class HostReservations:
 
         Raises `ReservationRefused`. What is not known there refuses nothing: the room was looked at.
         """
-        admissions, answer = self._context.service(Admissions), None
+        admissions, answer = self.context.service(Admissions), None
         with contextlib.suppress(MomError):
             answer = None if admissions is None else admissions.admission(memory_kib)
         if answer is not None and not answer.admitted:
@@ -224,7 +214,7 @@ class HostReservations:
                 raise MomError(said, hint=f"there are: {', '.join(self._kept) or 'none'}")
             released = self._end(identity, ReservationState.RELEASED, f"released by {printable(who, 200)}")
             self._write()
-        self._context.wake("memory was released")
+        self.context.wake("memory was released")
         return released
 
     # --- once in each cycle -------------------------------------------------------------------------------------------------------------
@@ -241,7 +231,7 @@ class HostReservations:
         :return: reservations for which not all can be had any more, and why
         """
         with self._lock:
-            snapshot = self._snapshot = self._guests.snapshot
+            snapshot = self._snapshot = self.guests.snapshot
             self._meet(snapshot)
             if self._take(snapshot):
                 self._write()
@@ -256,18 +246,18 @@ class HostReservations:
             found = self._file.read()
             if found is None:
                 return
-            if found.boot != boot_id(self._context.root / "proc") or found.monotonic > self._context.monotonic():
-                self._log.warning("%d reservations from before the host was started anew have ended", len(found.reservations))
+            if found.boot != boot_id(self.context.root / "proc") or found.monotonic > self.context.monotonic():
+                self.context.log.warning("%d reservations from before the host was started anew have ended", len(found.reservations))
                 return
             self._kept = {one.id: one for one in found.reservations}
             self._met = {identity: _Met(incarnation) for identity, incarnation in found.guests.items()}
             self._end_what_is_over()
             if self._kept:
-                self._log.info("took over %d reservations of an earlier run", len(self._kept))
+                self.context.log.info("took over %d reservations of an earlier run", len(self._kept))
 
     def _write(self) -> None:
         guests = {identity: one.incarnation for identity, one in (self._met or {}).items()}
-        written = _Written(boot_id(self._context.root / "proc"), self._context.monotonic(), guests, tuple(self._kept.values()))
+        written = _Written(boot_id(self.context.root / "proc"), self.context.monotonic(), guests, tuple(self._kept.values()))
         # What cannot be written lasts until mom ends; mom says what is wrong with the file.
         with contextlib.suppress(StateError):
             if self._kept:
@@ -281,21 +271,21 @@ class HostReservations:
         snapshot = self._snapshot
         if snapshot is None:
             raise MomError("mom has not looked at the host yet", hint="ask again in a moment")
-        age = self._context.monotonic() - snapshot.monotonic
-        if age > stale_seconds(self._context.interval):
+        age = self.context.monotonic() - snapshot.monotonic
+        if age > stale_seconds(self.context.interval):
             raise MomError(f"mom has not looked at the host for {age:.0f} s: nothing can be promised", hint="see `mom status`")
         if snapshot.host.number("mem_really_available") is None:
             raise MomError("what is available on the host is not known", hint="enable a plugin that collects it, such as host")
-        if self._settings.host_keeps is None and snapshot.host.number("mem_available") is None:
+        if self.settings.host_keeps is None and snapshot.host.number("mem_available") is None:
             raise MomError("how much memory the host has is not known, so neither is what it keeps", hint="set reservations.host_keeps")
         return snapshot
 
     def _room(self, snapshot: Snapshot) -> tuple[Room, Spare]:
-        host, why = snapshot.host, self._why_none_gives()
-        spare = Spare(0.0, 0.0) if why else spare_of(self._guests, self._law, self._limits(), self._context.interval)
+        host, why = snapshot.host, self.why_none_gives()
+        spare = Spare(0.0, 0.0) if why else spare_of(self.guests, self.law, self.limits(), self.context.interval)
         keeps = max(hard_kib(host.number("mem_available") or 0.0), host.number("mem_growth_peak") or 0.0)
-        if self._settings.host_keeps is not None:
-            keeps = self._settings.host_keeps / 1024
+        if self.settings.host_keeps is not None:
+            keeps = self.settings.host_keeps / 1024
         room = Room(
             available_kib=int(host.number("mem_really_available") or 0),
             host_keeps_kib=math.ceil(keeps),
@@ -324,7 +314,7 @@ class HostReservations:
     def _held_kib(self, guest: Guest) -> float:
         """The memory that a guest's process holds: asked of the kernel, as a guest that boots touches gigabytes between two cycles."""
         pid = as_whole(guest.properties.get("pid"))
-        stat = None if pid is None else ProcessStat.parse(read_kernel_file(self._context.root / f"proc/{pid}/stat"))
+        stat = None if pid is None else ProcessStat.parse(read_kernel_file(self.context.root / f"proc/{pid}/stat"))
         if stat is not None and stat.resident_kib is not None:
             return stat.resident_kib
         return guest.number("rss") or 0.0
@@ -347,14 +337,14 @@ class HostReservations:
             if one.taken_at is None or not snapshot.guests or (guest is not None and guest.incarnation == one.incarnation):
                 continue
             self._kept[identity] = replace(one, guest="", guest_name="", incarnation="", taken_at=None)
-            self._log.warning("guest %s, which came for reservation %s, is gone: it is kept on", printable(one.guest_name), identity)
+            self.context.log.warning("guest %s, which came for reservation %s, is gone: it is kept on", printable(one.guest_name), identity)
         for one in sorted((one for one in self._kept.values() if one.taken_at is None), key=_particular):
             guest = next((guest for guest in snapshot.guests.values() if self._is_for(one, guest)), None)
             if guest is not None and self._met is not None:
-                now = self._context.monotonic()
+                now = self.context.monotonic()
                 self._kept[one.id] = replace(one, guest=guest.id, guest_name=guest.name, incarnation=guest.incarnation, taken_at=now)
                 self._met[guest.id] = _Met(guest.incarnation)  # it has what it came for, and takes no other
-                self._log.info("guest %s has come for reservation %s", printable(guest.name), one.id)
+                self.context.log.info("guest %s has come for reservation %s", printable(guest.name), one.id)
         return self._kept != before
 
     def _is_for(self, one: KeptReservation, guest: Guest) -> bool:
@@ -368,14 +358,14 @@ class HostReservations:
 
     def _end_what_is_over(self) -> None:
         """Also on disk: what has ended must not begin anew with the next run of mom."""
-        now, before = self._context.monotonic(), len(self._kept)
+        now, before = self.context.monotonic(), len(self._kept)
         for identity, one in list(self._kept.items()):
             if one.taken_at is None:
                 if now >= one.deadline:
                     self._end(identity, ReservationState.EXPIRED, "no guest came for it in time")
             elif self._kept_kib(one) < TOUCHED_KIB:
                 self._end(identity, ReservationState.USED, f"guest {printable(one.guest_name)} has it")
-            elif now - one.taken_at >= self._settings.settle:
+            elif now - one.taken_at >= self.settings.settle:
                 left = format_kib(self._kept_kib(one))
                 self._end(identity, ReservationState.USED, f"guest {printable(one.guest_name)} has what it wanted; {left} were not touched")
         if len(self._kept) != before:
@@ -385,7 +375,7 @@ class HostReservations:
         described = self._describe(self._kept.pop(identity), 0, 0, None, state, note)
         self._short_since.pop(identity, None)
         self._ended.append(described)
-        self._log.info("reservation %s of %s is %s: %s", identity, format_kib(described.memory_kib), state, note)
+        self.context.log.info("reservation %s of %s is %s: %s", identity, format_kib(described.memory_kib), state, note)
         return described
 
     def _described(self) -> dict[str, Reservation]:
@@ -398,14 +388,14 @@ class HostReservations:
             return {
                 identity: self._describe(one, self._kept_kib(one), 0, None, None, error.message) for identity, one in self._kept.items()
             }
-        now, free, reserved = self._context.monotonic(), self._free(room), 0
+        now, free, reserved = self.context.monotonic(), self._free(room), 0
         described: dict[str, Reservation] = {}
         for identity, one in self._kept.items():
             kept = self._kept_kib(one)
             there = max(0, min(free - reserved, kept))
             reserved += kept
             missing = reserved - free if there < kept else 0
-            expected = seconds_to_free(missing, spare, self._context.interval, self._law)
+            expected = seconds_to_free(missing, spare, self.context.interval, self.law)
             note = ""
             if expected is not None:
                 self._short_since.pop(identity, None)
@@ -421,8 +411,8 @@ class HostReservations:
         if state is None:
             waits = ReservationState.READY if there >= kept else ReservationState.MAKING
             state = waits if one.taken_at is None else ReservationState.TAKEN
-        until = one.deadline if one.taken_at is None else one.taken_at + self._settings.settle
-        left = max(0.0, until - self._context.monotonic()) if state.lasts else 0.0
+        until = one.deadline if one.taken_at is None else one.taken_at + self.settings.settle
+        left = max(0.0, until - self.context.monotonic()) if state.lasts else 0.0
         guest = Entity(Scope.GUEST, one.guest, one.guest_name) if one.guest else None
         come = max(0, kept - there)
         return Reservation(one.id, one.memory_kib, state, one.name, one.who, one.created, left, kept, there, come, expected, guest, note)

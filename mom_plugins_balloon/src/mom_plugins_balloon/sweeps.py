@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -222,48 +223,39 @@ class SweepOutcome(NamedTuple):
     error: str = ""
 
 
+@dataclass(eq=False)
 class Sweep:
-    """One sweep, carried out by `perform` in a thread of its own.
+    """One sweep, carried out by `perform` in a thread of its own."""
 
-    :param command: asks the guest for a size; raises `HypervisorError`
-    :param statistics: when the guest's last statistics were made (s since the epoch), and what was usable by them, in KiB; None: it says
-        nothing. Raises `HypervisorError`
-    :param cost: of the balloon of this guest in the sweeps before; None: there was none
-    """
+    guest: Entity
+    incarnation: str
+    plan: SweepPlan
+    command: Callable[[int], None]
+    """Asks the guest for a size; raises `HypervisorError`."""
+    process: GuestProcess
+    cost: SweepCost | None = None
+    """Of the balloon of this guest in the sweeps before; None: there was none."""
+    statistics: Callable[[], tuple[float, float] | None] | None = None
+    """When the guest's last statistics were made (s since the epoch), and what was usable by them, in KiB; None: it says nothing. Raises
+    `HypervisorError`."""
+    monotonic: Callable[[], float] = time.monotonic
+    pause: Callable[[float], object] | None = None
+    """None: until it is taken over."""
+    _stopped: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _over: bool = False
+    _slowest: float = 0.0
+    """Seconds of the slowest slice."""
+    _first: float | None = None
+    """KiB that the process held before the first slice."""
+    _resident: float | None = None
 
-    def __init__(
-        self,
-        guest: Entity,
-        incarnation: str,
-        plan: SweepPlan,
-        command: Callable[[int], None],
-        process: GuestProcess,
-        cost: SweepCost | None = None,
-        statistics: Callable[[], tuple[float, float] | None] | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
-        pause: Callable[[float], object] | None = None,
-    ) -> None:
-        self.guest = guest
-        self.incarnation = incarnation
-        self.plan = plan
-        self._command = command
-        self._process = process
-        self._statistics = statistics
-        self._fresh_until = plan.said + FRESH_SECONDS
-        self._longest = plan.wait + (plan.size - plan.bottom) / SLOW_BALLOON_KIB_PER_SECOND
-        self._monotonic = monotonic
-        self._stopped = threading.Event()
-        self._pause = pause or self._stopped.wait
-        self._lock = threading.Lock()
-        self._over = False
-        self._lowest = plan.size
-        self._slowest = 0.0
-        """Seconds of the slowest slice."""
-        self._cost = cost or SweepCost()
-        self._began = self._monotonic()
-        self._first: float | None = None
-        """KiB that the process held before the first slice."""
-        self._resident: float | None = None
+    def __post_init__(self) -> None:
+        self._pause = self.pause or self._stopped.wait
+        self._cost = self.cost or SweepCost()
+        self._fresh_until = self.plan.said + FRESH_SECONDS
+        self._longest = self.plan.wait + (self.plan.size - self.plan.bottom) / SLOW_BALLOON_KIB_PER_SECOND
+        self._lowest, self._began = self.plan.size, self.monotonic()
 
     def take_over(self) -> None:
         """End it without giving anything back: the guest is about to get another size. Nothing is commanded after this returns."""
@@ -288,10 +280,10 @@ class Sweep:
             end = SweepEnd.GONE
         except Exception as failure:  # noqa: BLE001  # whatever happens, the guest gets its headroom back
             end, error = SweepEnd.FAILED, str(failure) or type(failure).__name__
-        commanded = self._monotonic()
+        commanded = self.monotonic()
         if self._lowest < self.plan.size and end is not SweepEnd.GONE:
             error = self._give_back() or error
-        now = self._monotonic()
+        now = self.monotonic()
         reaction = self._slowest + PAUSE_SECONDS + (now - commanded) + RELEASE_SECONDS
         gave = 0.0 if self._first is None or self._resident is None else max(0.0, self._first - self._resident)
         end = SweepEnd.TAKEN_OVER if self._over and end is not SweepEnd.GONE else end
@@ -302,13 +294,13 @@ class Sweep:
     def _read_anew(self) -> SweepEnd | None:
         """Wait for the guest's next statistics where those that it is swept by have become too old; why it is not swept, if it is not.
         Raises `HypervisorError`."""
-        now = self._monotonic()
-        if now <= self._fresh_until or self._statistics is None:
+        now = self.monotonic()
+        if now <= self._fresh_until or self.statistics is None:
             return None if now <= self._fresh_until else SweepEnd.LATE
-        first, until = self._statistics(), now + NEXT_STATISTICS_SECONDS
-        while self._monotonic() < until:
+        first, until = self.statistics(), now + NEXT_STATISTICS_SECONDS
+        while self.monotonic() < until:
             self._pause(ASK_SECONDS)
-            asked, told = self._monotonic(), self._statistics()
+            asked, told = self.monotonic(), self.statistics()
             if self._stopped.is_set():
                 return SweepEnd.TAKEN_OVER
             first = first or told
@@ -319,7 +311,7 @@ class Sweep:
 
     def _taken(self) -> SweepEnd:
         """Take slice after slice. Raises `HypervisorError`."""
-        memory, began = self._process.memory(), self._monotonic()
+        memory, began = self.process.memory(), self.monotonic()
         if memory is None:
             return SweepEnd.UNSEEN
         self._resident = self._first = resident = memory.resident
@@ -327,10 +319,10 @@ class Sweep:
         if (end := self._at_rest(QUIET_SECONDS, SweepEnd.AT_WORK)) is not None:
             return end
         for size in self._sizes():
-            if self._monotonic() - began > self._longest:
+            if self.monotonic() - began > self._longest:
                 return SweepEnd.LATE
             before = self._resident
-            used = self._process.cpu_seconds()
+            used = self.process.cpu_seconds()
             if not self._ask(size):
                 return SweepEnd.TAKEN_OVER
             taken, self._lowest = self._lowest - size, size
@@ -340,7 +332,7 @@ class Sweep:
             budget = FAR_MORE_WORK * taken * min(dearest, 1 / SLOW_BALLOON_KIB_PER_SECOND) + WORK_SECONDS
             if (end := self._arrived(used, budget)) is not None:
                 return end
-            spent = self._process.cpu_seconds()
+            spent = self.process.cpu_seconds()
             if spent is None:
                 return SweepEnd.GONE
             got = before - self._resident
@@ -370,7 +362,7 @@ class Sweep:
         with self._lock:
             if self._over or self._stopped.is_set():
                 return False
-            self._command(size)
+            self.command(size)
             return True
 
     def _arrived(self, used: float, budget: float) -> SweepEnd | None:
@@ -381,13 +373,13 @@ class Sweep:
         :param used: CPU seconds of the guest before the slice
         :param budget: CPU seconds that the slice may take
         """
-        began = self._monotonic()
+        began = self.monotonic()
         while True:
             look = self._look(POLL_SECONDS)
             idle = look is not None and look.busy < AT_WORK
             if idle:
                 look = self._look(PAUSE_SECONDS)
-            spent, passed = self._process.cpu_seconds(), self._monotonic() - began
+            spent, passed = self.process.cpu_seconds(), self.monotonic() - began
             self._slowest = max(self._slowest, passed)
             if look is None or spent is None:
                 return SweepEnd.GONE
@@ -419,16 +411,16 @@ class Sweep:
 
     def _look(self, seconds: float) -> _Look | None:
         """Look at the process for so long; None when it has gone."""
-        before, busy, after = self._process.memory(), self._busy(seconds), self._process.memory()
+        before, busy, after = self.process.memory(), self._busy(seconds), self.process.memory()
         if before is None or busy is None or after is None:
             return None
         return _Look(busy, after.resident, after.resident - before.resident, after.faulted - before.faulted)
 
     def _busy(self, seconds: float) -> float | None:
         """How much of a CPU the guest uses for so long; None when it has gone."""
-        used, began = self._process.cpu_seconds(), self._monotonic()
+        used, began = self.process.cpu_seconds(), self.monotonic()
         self._pause(seconds)
-        spent, passed = self._process.cpu_seconds(), self._monotonic() - began
+        spent, passed = self.process.cpu_seconds(), self.monotonic() - began
         if used is None or spent is None:
             return None
         return (spent - used) / passed if passed > 0 else 0.0
@@ -443,7 +435,7 @@ class Sweep:
                 if self._over:
                     return ""
                 try:
-                    self._command(self.plan.size)
+                    self.command(self.plan.size)
                 except GuestGone:
                     return ""
                 except HypervisorError as failure:

@@ -5,35 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from pydantic import AfterValidator, Field
+from typing import TYPE_CHECKING
 
 from mom_core import (
     Condition,
-    Duration,
     FieldSpec,
     Finding,
     Hypervisor,
     PluginContext,
-    PluginSettings,
     Problem,
     Report,
     Severity,
-    Size,
     Snapshot,
     Source,
     Suggestion,
     Value,
     as_whole,
-    format_duration,
     hookimpl,
 )
 from mom_plugins_host import clock, conditions, load, memory, pressure, swap
 from mom_plugins_host.findings import cpu_lists_finding, memory_finding, pressure_finding, swap_finding, watch_finding
 from mom_plugins_host.kernel_texts import read_text
-from mom_plugins_host.trigger import WINDOW_SECONDS
-from mom_plugins_host.watch import HostWatch, WatchSettings
+from mom_plugins_host.watch import HostSettings, HostWatch
 from mom_toolkit import ColdMemoryControl, Pressure, parse_meminfo, parse_number_list, read_kernel_file
 
 if TYPE_CHECKING:
@@ -44,36 +37,13 @@ _MEMINFO = "proc/meminfo"
 WANTED = "mem_watermark_high"
 """The field in which a plugin that manages the host's memory says what should be available."""
 
-_SHORTEST_WATCH_SECONDS = 0.01
-"""A look takes some 10 µs: more often than this would cost more than 0.1 % of a CPU, and tell no more."""
-
-
-def _not_too_often(seconds: float) -> float:
-    if 0 < seconds < _SHORTEST_WATCH_SECONDS:
-        raise ValueError(f"must be at least {format_duration(_SHORTEST_WATCH_SECONDS)}, or 0s for never")
-    return seconds
-
 
 class HostPlugin:
     """Collects the host's own figures: its memory, swap, huge pages, CPUs, load, pressure and time."""
 
-    class Settings(PluginSettings):
-        """How closely the host is watched between two cycles."""
+    Settings = HostSettings
 
-        watch: Annotated[Duration, Field(ge=0, le=10), AfterValidator(_not_too_often)] = 0.2
-        """How often to look whether the host runs low on memory, which wakes mom for a cycle at once. `0s`: never. With
-        plenty available, less often, down to once a second: before all CPUs together could take it."""
-        watch_available: Size | None = None
-        """Wake when less memory than this is available. Unset: what the plugin balloon wants to be available (`mem_watermark_high`), or
-        without it a fifth of the host's memory, at most 32 GiB."""
-        watch_stall: Annotated[Duration, Field(gt=0, le=WINDOW_SECONDS)] = 0.05
-        """Wake when tasks have waited so long for memory within one second (PSI). A host with enough memory stays near 0; at 50 ms,
-        programs lose a twentieth of their time."""
-        take_back: bool = True
-        """Ask CPUs for the free memory that they keep for themselves, while less than twice what should be available is.
-        Linux 6.7 and newer do not count it as available; CPUs return it within minutes by themselves."""
-
-    def __init__(self, settings: Settings, context: PluginContext) -> None:
+    def __init__(self, settings: HostSettings, context: PluginContext) -> None:
         self._context = context
         self._meminfo = context.root / _MEMINFO
         self._vmstat = context.root / "proc/vmstat"
@@ -81,9 +51,7 @@ class HostPlugin:
         self._cpus = context.root / "sys/devices/system/cpu/online"
         self._pressure = tuple((resource, context.root / "proc/pressure" / resource) for resource in pressure.RESOURCES)
         self._swap_activity = swap.SwapActivity()
-        low = settings.watch_available
-        watching = WatchSettings(settings.watch, settings.watch_stall, None if low is None else low / 1024, settings.take_back)
-        self._watch = HostWatch(watching, context.root, context.wake, context.log)
+        self._watch = HostWatch(settings, context.root, context.wake, context.log)
 
     @staticmethod
     @hookimpl
@@ -101,7 +69,7 @@ class HostPlugin:
     @hookimpl
     def mom_setup(self) -> None:
         """Start to watch the host."""
-        if self._watch.settings.every:
+        if self._watch.settings.watch:
             self._watch.start()
 
     @hookimpl
@@ -153,7 +121,7 @@ class HostPlugin:
         """See that memory, pressure and swap can be read, and how pressure is watched."""
         fields = self.mom_collect_host()
         lists, settings = self._watch.lists, self._watch.settings
-        kept = cpu_lists_finding(lists.kept(), lists.why_not(), wanted=settings.take_back and settings.every > 0)
+        kept = cpu_lists_finding(lists.kept(), lists.why_not(), wanted=settings.take_back and settings.watch > 0)
         rest = [pressure_finding(fields), watch_finding(self._watch.how)]
         if not isinstance(hypervisor, ColdMemoryControl):  # whose guests use the swap of this host
             rest.append(swap_finding(fields))

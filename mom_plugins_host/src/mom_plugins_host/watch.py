@@ -15,10 +15,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
-from mom_core import format_duration
+from pydantic import AfterValidator, Field
+
+from mom_core import Duration, PluginSettings, Size, format_duration
 from mom_plugins_host.cpu_lists import CpuLists
 from mom_plugins_host.trigger import WINDOW_SECONDS, NoTrigger, StallTrigger
 from mom_toolkit import AvailableGauge, read_kernel_file
@@ -46,18 +49,31 @@ _JOIN_SECONDS = 0.3
 """A plugin has 0.4 s to end; the thread needs the time of one look."""
 
 
-@dataclass(frozen=True, slots=True)
-class WatchSettings:
-    """`every` is the seconds between two looks, `stall` the seconds of waiting in a window that count as pressure.
+_SHORTEST_WATCH_SECONDS = 0.01
+"""A look takes some 10 µs: more often than this would cost more than 0.1 % of a CPU, and tell no more."""
 
-    `low_kib` is the available memory below which the host is low; None: by its size. `take_back`: CPUs are asked for the free memory that
-    they keep for themselves while the host has less available than twice that.
-    """
 
-    every: float = 0.2
-    stall: float = 0.05
-    low_kib: float | None = None
+def _not_too_often(seconds: float) -> float:
+    if 0 < seconds < _SHORTEST_WATCH_SECONDS:
+        raise ValueError(f"must be at least {format_duration(_SHORTEST_WATCH_SECONDS)}, or 0s for never")
+    return seconds
+
+
+class HostSettings(PluginSettings):
+    """How closely the host is watched between two cycles."""
+
+    watch: Annotated[Duration, Field(ge=0, le=10), AfterValidator(_not_too_often)] = 0.2
+    """How often to look whether the host runs low on memory, which wakes mom for a cycle at once. `0s`: never. With
+    plenty available, less often, down to once a second: before all CPUs together could take it."""
+    watch_available: Size | None = None
+    """Wake when less memory than this is available. Unset: what the plugin balloon wants to be available (`mem_watermark_high`), or
+    without it a fifth of the host's memory, at most 32 GiB."""
+    watch_stall: Annotated[Duration, Field(gt=0, le=WINDOW_SECONDS)] = 0.05
+    """Wake when tasks have waited so long for memory within one second (PSI). A host with enough memory stays near 0; at 50 ms,
+    programs lose a twentieth of their time."""
     take_back: bool = True
+    """Ask CPUs for the free memory that they keep for themselves, while less than twice what should be available is.
+    Linux 6.7 and newer do not count it as available; CPUs return it within minutes by themselves."""
 
 
 class StallGauge:
@@ -105,53 +121,47 @@ class Patience:
         return True
 
 
+@dataclass(eq=False)
 class HostWatch:
-    """A thread that looks at the host from `start` to `stop`, and calls `wake(why)` when it runs low on memory.
+    """A thread that looks at the host from `start` to `stop`, and calls `wake(why)` when it runs low on memory."""
 
-    :param root: where /proc is found
-    """
+    settings: HostSettings
+    root: Path
+    """Where /proc is found."""
+    wake: Callable[[str], None]
+    log: logging.Logger
+    monotonic: Callable[[], float] = time.monotonic
+    how: str = "not at all"
+    """How the host is watched, for people."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _available: AvailableGauge = field(default_factory=AvailableGauge)
+    _stalls: StallGauge = field(default_factory=StallGauge)
+    _patience: Patience = field(default_factory=Patience)
+    _another_host: bool = False
+    _wanted: int | None = None
+    _trigger: StallTrigger | None = None
+    _end: int = -1
+    _thread: threading.Thread | None = None
 
-    def __init__(
-        self,
-        settings: WatchSettings,
-        root: Path,
-        wake: Callable[[str], None],
-        log: logging.Logger,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.settings = settings
-        self.how = "not at all"
-        """How the host is watched, for people."""
-        self._pressure_path = root / "proc/pressure/memory"
-        self._meminfo = root / "proc/meminfo"
-        self.lists = CpuLists(root, log, monotonic)
-        """The lists in which CPUs keep free memory of the host."""
-        self._wake = wake
-        self._log = log
-        self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._available = AvailableGauge()
-        self._another_host = False
-        self._wanted: int | None = None
-        self._stalls = StallGauge()
-        self._patience = Patience()
-        self._trigger: StallTrigger | None = None
+    def __post_init__(self) -> None:
+        self._pressure_path = self.root / "proc/pressure/memory"
+        self._meminfo = self.root / "proc/meminfo"
         self._most_kib = _TAKEN_KIB * (os.cpu_count() or 1)
-        self._end = -1
-        self._thread: threading.Thread | None = None
+        self.lists = CpuLists(self.root, self.log, self.monotonic)
+        """The lists in which CPUs keep free memory of the host."""
 
     def start(self) -> None:
         """Start the thread."""
-        every = format_duration(self.settings.every)
+        every = format_duration(self.settings.watch)
         try:
-            self._trigger = StallTrigger(self._pressure_path, self.settings.stall)
+            self._trigger = StallTrigger(self._pressure_path, self.settings.watch_stall)
             self.how = f"by a trigger of the kernel, and by what is available, every {every}"
         except NoTrigger as error:
             self.how = f"every {every}; without a trigger of the kernel, as {error}"
         self._end = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="host-watch", daemon=True)
         self._thread.start()
-        self._log.info("memory pressure is watched %s", self.how)
+        self.log.info("memory pressure is watched %s", self.how)
 
     def stop(self) -> None:
         """End the thread and wait for it."""
@@ -188,22 +198,22 @@ class HostWatch:
         if not why and self._trigger is None:
             stalled = _number(_STALLED, read_kernel_file(self._pressure_path))
             if stalled is not None:
-                self._judge(self._stalls.stalled(stalled, self._monotonic()))
+                self._judge(self._stalls.stalled(stalled, self.monotonic()))
         if why:
-            self._wake(f"host memory pressure: {why}")
+            self.wake(f"host memory pressure: {why}")
         return self._rest(0.0 if low is None or available is None else available - AvailableGauge.FALL_BELOW * low)
 
     def _rest(self, headroom: float) -> float:
         """Seconds that all CPUs need at least to take this much memory, in KiB."""
-        return max(self.settings.every, min(_MOST_REST_SECONDS, headroom / self._most_kib))
+        return max(self.settings.watch, min(_MOST_REST_SECONDS, headroom / self._most_kib))
 
     def _judge(self, seconds: float) -> None:
-        if seconds >= self.settings.stall and self._patience.allows(self._monotonic()):
-            self._wake(f"host memory pressure: tasks waited {seconds * 1000:.0f} ms in the last second for memory")
+        if seconds >= self.settings.watch_stall and self._patience.allows(self.monotonic()):
+            self.wake(f"host memory pressure: tasks waited {seconds * 1000:.0f} ms in the last second for memory")
 
     def _low(self, total: int) -> float:
-        if self.settings.low_kib is not None:
-            return self.settings.low_kib
+        if self.settings.watch_available is not None:
+            return self.settings.watch_available / 1024
         return AvailableGauge.usual_low(total) if self._wanted is None else self._wanted
 
     def _run(self) -> None:
@@ -211,7 +221,7 @@ class HostWatch:
         poller.register(self._end, select.POLLIN)
         if self._trigger is not None:
             poller.register(self._trigger, StallTrigger.events)
-        rest = self.settings.every
+        rest = self.settings.watch
         while True:
             for fd, events in poller.poll(rest * 1000):
                 if fd == self._end:
@@ -226,10 +236,10 @@ class HostWatch:
             if self._trigger is not None:
                 self._trigger.close()
                 self._trigger = None
-            self.how = f"every {format_duration(self.settings.every)}; the kernel has ended its trigger"
-            self._log.warning("memory pressure is watched %s", self.how)
-        elif not self._another_host and self._patience.allows(self._monotonic()):
-            self._wake(f"host memory pressure: tasks waited {self.settings.stall * 1000:.0f} ms and more within a second for memory")
+            self.how = f"every {format_duration(self.settings.watch)}; the kernel has ended its trigger"
+            self.log.warning("memory pressure is watched %s", self.how)
+        elif not self._another_host and self._patience.allows(self.monotonic()):
+            self.wake(f"host memory pressure: tasks waited {self.settings.watch_stall * 1000:.0f} ms and more within a second for memory")
 
 
 def _number(pattern: re.Pattern[bytes], text: bytes) -> int | None:
