@@ -38,6 +38,12 @@ def acme(only_shelf):
 
 
 @pytest.fixture
+def with_acme(acme):
+    """That plugin is installed."""
+    acme()
+
+
+@pytest.fixture
 def file(tmp_path):
     return tmp_path / "mom.yaml"
 
@@ -56,8 +62,7 @@ def check(mom, file):
 # --- check ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_fine_configuration_is_said_to_be_fine_and_what_nobody_does_is_warned_of(acme, file, check):
-    acme()
+def test_a_fine_configuration_is_said_to_be_fine_and_what_nobody_does_is_warned_of(with_acme, file, check):
     code, out, err = check('plugins: {acme: {}}\nguests: {"*": {share: 2}}')
     assert (code, err) == (0, "")
     assert f"{file} is fine: mode enforce, every 5s, with the plugins acme" in out
@@ -66,8 +71,7 @@ def test_a_fine_configuration_is_said_to_be_fine_and_what_nobody_does_is_warned_
     assert "no enabled plugin evaluates policies: nothing is decided" in out
 
 
-def test_everything_that_is_wrong_is_told_and_the_exit_code_is_2(acme, file, check):
-    acme()
+def test_everything_that_is_wrong_is_told_and_the_exit_code_is_2(with_acme, file, check):
     code, out, err = check("mode: x\nplugins:\n  acme: {stp: 1}\n  no: {}\n")
     assert (code, out) == (2, "")
     assert [line.split(": ")[0] for line in err.splitlines()] == [f"{file}:1:7", f"{file}:3:10", f"{file}:4:3"]
@@ -107,8 +111,7 @@ def test_plugins_that_clash_are_an_error_that_names_what_they_declare(acme, chec
     assert "declares the field clash in pages, another plugin in KiB" in err
 
 
-def test_what_is_wrong_is_told_to_programs_by_its_place(acme, file, check):
-    acme()
+def test_what_is_wrong_is_told_to_programs_by_its_place(with_acme, file, check):
     code, out, _ = check("plugins: {acme: {step: 5}}", "--json")
     assert code == 2
     (problem,) = json.loads(out)["problems"]
@@ -144,8 +147,7 @@ def test_what_a_plugin_finds_wrong_with_its_configuration_refuses_it(acme, file,
 # --- show ----------------------------------------------------------------------------------------------------------------------
 
 
-def test_show_says_of_every_setting_what_it_is_and_where_it_was_set(mom, acme, file):
-    acme()
+def test_show_says_of_every_setting_what_it_is_and_where_it_was_set(mom, with_acme, file):
     file.write_text('interval: 90s\nplugins:\n  acme:\n    step: 1.5GiB\nguests:\n  "db-*": {share: 2}\n')
     code, out, _ = mom("config", "show", "-c", file)
     assert code == 0
@@ -163,8 +165,7 @@ def test_show_says_of_every_setting_what_it_is_and_where_it_was_set(mom, acme, f
 
 
 @pytest.mark.parametrize("option", [(), ("--json",)])
-def test_show_masks_secrets_and_what_is_only_called_one_and_leaves_paths_and_numbers(mom, acme, shelf, file, option):
-    acme()
+def test_show_masks_secrets_and_what_is_only_called_one_and_leaves_paths_and_numbers(mom, with_acme, shelf, file, option):
     shelf.add_plugin(
         "loose",
         """
@@ -186,8 +187,7 @@ def test_show_masks_secrets_and_what_is_only_called_one_and_leaves_paths_and_num
 # --- schema --------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_schema_describes_the_whole_file_with_all_installed_plugins(mom, acme):
-    acme()
+def test_the_schema_describes_the_whole_file_with_all_installed_plugins(mom, with_acme):
     code, out, _ = mom("config", "schema")
     schema = json.loads(out)
     assert code == 0
@@ -212,8 +212,7 @@ def test_every_reference_in_the_schema_leads_somewhere(mom, shelf):
     assert {reference.removeprefix("#/$defs/") for reference in references} <= schema["$defs"].keys()
 
 
-def test_a_broken_plugin_is_missing_in_the_schema_and_that_is_said(mom, acme, shelf):
-    acme()
+def test_a_broken_plugin_is_missing_in_the_schema_and_that_is_said(mom, with_acme, shelf):
     shelf.add_plugin("broken", before="raise ValueError")
     code, out, err = mom("config", "schema")
     assert code == 0
@@ -224,8 +223,7 @@ def test_a_broken_plugin_is_missing_in_the_schema_and_that_is_said(mom, acme, sh
 # --- init ----------------------------------------------------------------------------------------------------------------------
 
 
-def test_init_writes_a_commented_file_by_which_mom_only_observes_and_that_says_how_it_is_made_to_act(mom, acme, tmp_path):
-    acme()
+def test_init_writes_a_commented_file_by_which_mom_only_observes_and_that_says_how_it_is_made_to_act(mom, with_acme, tmp_path):
     file = tmp_path / "etc/mom/mom.yaml"
     code, out, err = mom("config", "init", "-o", file)
     assert (code, err) == (0, "")
@@ -246,8 +244,7 @@ def test_init_writes_a_commented_file_by_which_mom_only_observes_and_that_says_h
     assert file.stat().st_mode & 0o777 == 0o644
 
 
-def test_every_commented_default_may_be_uncommented(mom, acme, file):
-    acme()
+def test_every_commented_default_may_be_uncommented(mom, with_acme, file):
     mom("config", "init", "-o", file)
     lines = []
     for line in file.read_text().splitlines():
@@ -276,8 +273,7 @@ def test_init_prints_instead_of_writing(mom, acme, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["shelf"]
 
 
-def test_init_does_not_touch_a_file_that_is_there(mom, acme, file):
-    acme()
+def test_init_does_not_touch_a_file_that_is_there(mom, with_acme, file):
     file.write_text("mine")
     code, _, err = mom("config", "init", "-o", file)
     assert code == 1
@@ -286,8 +282,7 @@ def test_init_does_not_touch_a_file_that_is_there(mom, acme, file):
     assert file.read_text() == "mine"
 
 
-def test_init_does_not_touch_a_file_that_comes_while_it_looks(mom, acme, file, monkeypatch):
-    acme()
+def test_init_does_not_touch_a_file_that_comes_while_it_looks(mom, with_acme, file, monkeypatch):
     real = os.fsync
 
     def somebody_else_writes(descriptor: int) -> None:
@@ -300,8 +295,7 @@ def test_init_does_not_touch_a_file_that_comes_while_it_looks(mom, acme, file, m
     assert [path.name for path in file.parent.iterdir() if path.name.startswith(".")] == []
 
 
-def test_init_replaces_a_file_when_it_is_told_to_and_a_links_target_behind_it(mom, acme, file, tmp_path):
-    acme()
+def test_init_replaces_a_file_when_it_is_told_to_and_a_links_target_behind_it(mom, with_acme, file, tmp_path):
     file.write_text("old")
     link = tmp_path / "link.yaml"
     link.symlink_to(file)
@@ -311,8 +305,7 @@ def test_init_replaces_a_file_when_it_is_told_to_and_a_links_target_behind_it(mo
 
 
 @pytest.mark.parametrize("target", ["/dev/null", "/proc/mom.yaml", "/", "/etc/passwd/x"])
-def test_init_refuses_nicely_what_cannot_be_written(mom, acme, target):
-    acme()
+def test_init_refuses_nicely_what_cannot_be_written(mom, with_acme, target):
     code, _, err = mom("config", "init", "-o", target, "--force")
     assert code == 1
     assert "Traceback" not in err
@@ -437,8 +430,7 @@ def test_a_plugin_with_broken_importers_is_remarked_upon_and_the_others_count(mo
     assert told in err
 
 
-def test_init_keeps_the_mode_of_the_file_that_it_replaces(mom, acme, file):
-    acme()
+def test_init_keeps_the_mode_of_the_file_that_it_replaces(mom, with_acme, file):
     mom("config", "init", "--enforce", "-o", file)
     assert load_config(file).mode == "enforce"
     mom("config", "init", "--force", "-o", file)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,11 @@ from mom_devkit import config_of
 FULL = Condition("memory", "the host is full", "guests are promised too much", "move guests away")
 STALLED = Condition("memory", "processes wait for memory", cure="stop what need not run", severity=Severity.WARNING)
 SLOW = Condition("disk", "the disk is slow", severity=Severity.WARNING)
+
+
+@pytest.fixture
+def held() -> HeldConditions:
+    return HeldConditions()
 
 
 # --- the pure function -----------------------------------------------------------------------------------------------------------
@@ -66,22 +71,19 @@ def lasted(verdict: Verdict) -> float:
     return verdict.conditions[0].lasted
 
 
-def test_since_when_survives_cycles_and_words_that_change() -> None:
-    held = HeldConditions()
+def test_since_when_survives_cycles_and_words_that_change(held: HeldConditions) -> None:
     for now in range(100, 400, 5):
         verdict = held.take({"balloon": [Condition("memory", f"{now} KiB available")]}, now, 1e9 + now)
     assert lasted(verdict) == 295
     assert verdict.conditions[0].since == 1e9 + 100
 
 
-def test_since_when_does_not_follow_a_clock_that_is_set() -> None:
-    held = HeldConditions()
+def test_since_when_does_not_follow_a_clock_that_is_set(held: HeldConditions) -> None:
     held.take({"balloon": [FULL]}, 100.0, 1e9)
     assert lasted(held.take({"balloon": [FULL]}, 160.0, 5.0)) == 60.0
 
 
-def test_a_condition_that_comes_and_goes_stands_still_and_one_that_comes_back_late_is_new() -> None:
-    held = HeldConditions()
+def test_a_condition_that_comes_and_goes_stands_still_and_one_that_comes_back_late_is_new(held: HeldConditions) -> None:
     held.take({"balloon": [FULL]}, 0.0, 0.0)
     held.take({"balloon": [FULL]}, 5.0, 5.0)
     (away,) = held.take({"balloon": []}, 30.0, 30.0).conditions
@@ -92,8 +94,7 @@ def test_a_condition_that_comes_and_goes_stands_still_and_one_that_comes_back_la
     assert lasted(held.take({"balloon": [FULL]}, 55.0 + GAP_SECONDS, 0.0)) == 0.0
 
 
-def test_what_is_over_is_told_as_past_for_ten_minutes() -> None:
-    held = HeldConditions()
+def test_what_is_over_is_told_as_past_for_ten_minutes(held: HeldConditions) -> None:
     held.take({"balloon": [FULL], "host": []}, 0.0, 0.0)
     held.take({"balloon": [FULL], "host": []}, 5.0, 5.0)
     held.take({"balloon": [], "host": [SLOW]}, 100.0, 100.0)
@@ -104,15 +105,13 @@ def test_what_is_over_is_told_as_past_for_ten_minutes() -> None:
     assert "memory" not in [one.name for one in held.take({"balloon": [], "host": []}, 6.0 + PAST_SECONDS, 0.0).conditions]
 
 
-def test_of_one_name_the_words_are_of_those_who_say_it_now() -> None:
-    held = HeldConditions()
+def test_of_one_name_the_words_are_of_those_who_say_it_now(held: HeldConditions) -> None:
     held.take({"balloon": [FULL], "host": [STALLED]}, 0.0, 0.0)
     (condition,) = held.take({"balloon": [], "host": [STALLED]}, 5.0, 5.0).conditions
     assert (condition.message, condition.severity) == ("processes wait for memory", Severity.ERROR)
 
 
-def test_silence_is_no_recovery() -> None:
-    held = HeldConditions()
+def test_silence_is_no_recovery(held: HeldConditions) -> None:
     held.take({"balloon": [FULL], "host": []}, 0.0, 0.0)
     for now in (100.0, 200.0, 300.0):
         assert lasted(held.take({"balloon": None, "host": []}, now, now)) == now
@@ -120,8 +119,7 @@ def test_silence_is_no_recovery() -> None:
     assert held.take({"balloon": None}, 315.0, 315.0).conditions[0].over == 15.0, "it had nothing to say when it was heard last"
 
 
-def test_a_plugin_that_left_the_configuration_takes_its_alerts_along() -> None:
-    held = HeldConditions()
+def test_a_plugin_that_left_the_configuration_takes_its_alerts_along(held: HeldConditions) -> None:
     held.take({"balloon": [FULL]}, 0.0, 0.0)
     assert held.take({"host": []}, 5.0, 5.0) == Verdict()
 
@@ -188,6 +186,12 @@ def engine_of(tmp_path: Path, clock: Clock | None = None) -> Engine:
     return Engine(config_of(tmp_path, {"says": Says}), clock=clock)
 
 
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    with engine_of(tmp_path) as one:
+        yield one
+
+
 @pytest.fixture(autouse=True)
 def _nothing_said() -> None:
     Says.conditions = ()
@@ -212,47 +216,43 @@ def test_the_report_has_the_verdict_of_its_cycle(tmp_path: Path) -> None:
         assert lasted(verdict) == 300, "a reload is no new beginning"
 
 
-def test_a_plugin_that_fails_to_say_is_a_problem_and_what_it_said_stands(tmp_path: Path) -> None:
-    with engine_of(tmp_path) as engine:
-        Says.conditions = [FULL]
-        engine.cycle()
-        Says.conditions = RuntimeError("cannot look")
+def test_a_plugin_that_fails_to_say_is_a_problem_and_what_it_said_stands(engine: Engine) -> None:
+    Says.conditions = [FULL]
+    engine.cycle()
+    Says.conditions = RuntimeError("cannot look")
+    report = engine.cycle()
+    assert report.verdict is not None
+    assert report.verdict.conditions[0].message == "the host is full"
+    assert any("mom_act" in problem.message for problem in report.problems)
+
+
+def test_a_plugin_that_is_set_aside_is_said_by_the_core(engine: Engine) -> None:
+    Says.conditions = RuntimeError("cannot look")
+    for _ in range(4):
         report = engine.cycle()
-        assert report.verdict is not None
-        assert report.verdict.conditions[0].message == "the host is full"
-        assert any("mom_act" in problem.message for problem in report.problems)
+    assert report.verdict is not None
+    (condition,) = report.verdict.conditions
+    assert condition.plugins == ("core",)
+    assert "the plugin says keeps failing" in condition.message
+    assert "cannot look" in condition.why
+    assert report.verdict.is_bad
 
 
-def test_a_plugin_that_is_set_aside_is_said_by_the_core(tmp_path: Path) -> None:
-    with engine_of(tmp_path) as engine:
-        Says.conditions = RuntimeError("cannot look")
-        for _ in range(4):
-            report = engine.cycle()
-        assert report.verdict is not None
-        (condition,) = report.verdict.conditions
-        assert condition.plugins == ("core",)
-        assert "the plugin says keeps failing" in condition.message
-        assert "cannot look" in condition.why
-        assert report.verdict.is_bad
+def test_the_status_file_tells_the_verdict_as_it_is(engine: Engine) -> None:
+    Says.conditions = [FULL, SLOW]
+    report = engine.cycle()
+    content = status_of(engine, report)
+    verdict = content["verdict"]
+    assert verdict is not None
+    assert verdict["severity"] == "error"
+    assert verdict["conditions"][0]["cure"] == "move guests away"
+    assert RunningStatus(content, 1, 0.0).verdict == report.verdict
 
 
-def test_the_status_file_tells_the_verdict_as_it_is(tmp_path: Path) -> None:
-    with engine_of(tmp_path) as engine:
-        Says.conditions = [FULL, SLOW]
-        report = engine.cycle()
-        content = status_of(engine, report)
-        verdict = content["verdict"]
-        assert verdict is not None
-        assert verdict["severity"] == "error"
-        assert verdict["conditions"][0]["cure"] == "move guests away"
-        assert RunningStatus(content, 1, 0.0).verdict == report.verdict
-
-
-def test_a_mom_that_hangs_is_the_worst_of_it(tmp_path: Path) -> None:
-    with engine_of(tmp_path) as engine:
-        Says.conditions = [FULL]
-        content = status_of(engine, engine.cycle())
-        verdict = RunningStatus(content, 77, 300.0).verdict
-        assert [condition.name for condition in verdict.conditions] == ["late", "memory"]
-        assert "5 min ago" in verdict.conditions[0].message
-        assert "77" in verdict.conditions[0].cure
+def test_a_mom_that_hangs_is_the_worst_of_it(engine: Engine) -> None:
+    Says.conditions = [FULL]
+    content = status_of(engine, engine.cycle())
+    verdict = RunningStatus(content, 77, 300.0).verdict
+    assert [condition.name for condition in verdict.conditions] == ["late", "memory"]
+    assert "5 min ago" in verdict.conditions[0].message
+    assert "77" in verdict.conditions[0].cure

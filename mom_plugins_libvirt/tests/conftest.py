@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; the tests share the fake
 
-from fake_libvirt import FakeLibvirtd, HandClock, MakeHypervisor, hypervisor_on  # only found from here on
+from fake_libvirt import FakeGuest, FakeLibvirtd, HandClock, MakeHypervisor, hypervisor_on  # only found from here on
 
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
@@ -19,6 +19,11 @@ from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 @pytest.fixture
 def libvirtd() -> FakeLibvirtd:
     return FakeLibvirtd()
+
+
+@pytest.fixture
+def guest(libvirtd: FakeLibvirtd) -> FakeGuest:
+    return libvirtd.add("g")
 
 
 @pytest.fixture

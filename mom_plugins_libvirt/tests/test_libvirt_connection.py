@@ -12,7 +12,7 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import pytest
-from fake_libvirt import LONG_SECONDS, FakeError, FakeLibvirtd, HandClock, NoLoop, impatient
+from fake_libvirt import LONG_SECONDS, FakeError, FakeGuest, FakeLibvirtd, HandClock, NoLoop, impatient
 
 import mom_plugins_libvirt.connection as module
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported
@@ -67,8 +67,7 @@ def test_a_libvirtd_that_is_down_is_tried_again_with_growing_pauses(libvirtd: Fa
     assert connection.statistics(BALLOON) == []
 
 
-def test_a_connection_that_breaks_during_a_call_is_an_error_and_then_replaced(libvirtd: FakeLibvirtd, make: Make) -> None:
-    guest = libvirtd.add("g")
+def test_a_connection_that_breaks_during_a_call_is_an_error_and_then_replaced(libvirtd: FakeLibvirtd, make: Make, guest: FakeGuest) -> None:
     connection = make()
     connection.statistics(BALLOON)
 
@@ -267,8 +266,7 @@ def test_ssh_may_not_ask_anybody(libvirtd: FakeLibvirtd) -> None:
     assert libvirtd.opened_uris == ["qemu+ssh://root@other/system?no_tty=1", "qemu:///system"]
 
 
-def test_only_one_call_is_made_at_a_time(libvirtd: FakeLibvirtd, make: Make) -> None:
-    guest = libvirtd.add("g")
+def test_only_one_call_is_made_at_a_time(libvirtd: FakeLibvirtd, make: Make, guest: FakeGuest) -> None:
     connection = make()
     at_work = threading.Semaphore(1)
     overlaps = []
@@ -293,8 +291,7 @@ def test_only_one_call_is_made_at_a_time(libvirtd: FakeLibvirtd, make: Make) -> 
     assert len(libvirtd.connections) == 1
 
 
-def test_an_invalid_operation_means_gone_or_not_supported(libvirtd: FakeLibvirtd, make: Make) -> None:
-    guest = libvirtd.add("g")
+def test_an_invalid_operation_means_gone_or_not_supported(libvirtd: FakeLibvirtd, make: Make, guest: FakeGuest) -> None:
     guest.model = "none"
     connection = make()
     connection.statistics(BALLOON)
@@ -317,9 +314,8 @@ def test_a_driver_that_does_not_know_the_flag_is_asked_without_it(libvirtd: Fake
 
 
 def test_events_arrive_and_a_listener_that_fails_harms_nothing(
-    libvirtd: FakeLibvirtd, make: Make, caplog: pytest.LogCaptureFixture
+    libvirtd: FakeLibvirtd, make: Make, caplog: pytest.LogCaptureFixture, guest: FakeGuest
 ) -> None:
-    guest = libvirtd.add("g")
     connection = make()
     heard: list[GuestEvent] = []
     connection.on_event = heard.append
@@ -331,8 +327,7 @@ def test_events_arrive_and_a_listener_that_fails_harms_nothing(
     assert "could not be used" in caplog.text
 
 
-def test_closing_takes_no_time_and_ends_everything(libvirtd: FakeLibvirtd, make: Make) -> None:
-    guest = libvirtd.add("g")
+def test_closing_takes_no_time_and_ends_everything(libvirtd: FakeLibvirtd, make: Make, guest: FakeGuest) -> None:
     connection = make()
     connection.on_event = lambda event: None
     connection.statistics(BALLOON)

@@ -129,8 +129,9 @@ def test_all_kinds_that_the_binding_has_are_listened_to(libvirtd: FakeLibvirtd, 
     assert 0 < len(here) < len(EVENT_KINDS)
 
 
-def test_a_tunable_event_has_the_description_read_again(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock) -> None:
-    guest = libvirtd.add("g")
+def test_a_tunable_event_has_the_description_read_again(
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock, guest: FakeGuest
+) -> None:
     guest.statistics["balloon.last-update"] = int(clock.wall())
     hypervisor.guests()
     hypervisor.guests()
@@ -142,8 +143,9 @@ def test_a_tunable_event_has_the_description_read_again(libvirtd: FakeLibvirtd, 
     assert libvirtd.calls["XMLDesc"] == 2
 
 
-def test_own_balloons_wake_nobody_and_others_do(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, heard: list[str]) -> None:
-    guest = libvirtd.add("g")
+def test_own_balloons_wake_nobody_and_others_do(
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, heard: list[str], guest: FakeGuest
+) -> None:
     hypervisor.tell = heard.append
     hypervisor.guests()
     hypervisor.set_balloon(guest.entity, 600 * MIB)
@@ -155,9 +157,8 @@ def test_own_balloons_wake_nobody_and_others_do(libvirtd: FakeLibvirtd, hypervis
 
 
 def test_a_change_of_which_no_event_told_is_noticed_within_five_minutes(
-    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock, guest: FakeGuest
 ) -> None:
-    guest = libvirtd.add("g")
     hypervisor.guests()
     guest.period = 9
     read = 0
@@ -172,9 +173,8 @@ def test_a_change_of_which_no_event_told_is_noticed_within_five_minutes(
 
 
 def test_statistics_that_were_switched_off_are_noticed_when_they_are_late(
-    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock, guest: FakeGuest
 ) -> None:
-    guest = libvirtd.add("g")
     guest.statistics["balloon.last-update"] = int(clock.wall())
     hypervisor.guests()
     guests = hypervisor.guests()
@@ -193,9 +193,8 @@ def test_statistics_that_were_switched_off_are_noticed_when_they_are_late(
 
 
 def test_what_changes_while_the_description_is_read_is_read_again(
-    libvirtd: FakeLibvirtd, make_hypervisor: MakeHypervisor, clock: HandClock
+    libvirtd: FakeLibvirtd, make_hypervisor: MakeHypervisor, clock: HandClock, guest: FakeGuest
 ) -> None:
-    guest = libvirtd.add("g")
     guest.statistics["balloon.last-update"] = int(clock.wall())
     hypervisor = make_hypervisor()
     old = guest.xml

@@ -70,10 +70,8 @@ def test_reading_back_balloons_is_one_call(libvirtd: FakeLibvirtd, hypervisor: L
 
 
 def test_a_description_is_read_again_when_something_suggests_a_change(
-    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock, guest: FakeGuest
 ) -> None:
-    guest = libvirtd.add("g")
-
     def descriptions_read() -> int:
         before = libvirtd.calls["XMLDesc"]
         clock.now += 1
@@ -97,8 +95,7 @@ def test_a_description_is_read_again_when_something_suggests_a_change(
     assert descriptions_read() == 0
 
 
-def test_a_guest_has_its_properties_and_an_incarnation(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
-    guest = libvirtd.add("g")
+def test_a_guest_has_its_properties_and_an_incarnation(guest: FakeGuest, hypervisor: LibvirtHypervisor) -> None:
     found = listed(hypervisor, guest)
     assert found.properties == {"name": "g", "uuid": guest.uuid, "state": "running"}
     guest.number += 1
@@ -113,8 +110,9 @@ def test_no_name_harms(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, na
     assert guest.current == 1000
 
 
-def test_a_guest_that_does_not_run_or_has_no_balloon_or_no_cpu_is_blocked(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
-    guest = libvirtd.add("g")
+def test_a_guest_that_does_not_run_or_has_no_balloon_or_no_cpu_is_blocked(
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, guest: FakeGuest
+) -> None:
     guest.state = 3
     assert listed(hypervisor, guest).blocked == {"*": "the guest is paused"}
     guest.state = 1
@@ -146,9 +144,8 @@ def test_what_a_balloon_does_by_itself_is_known_by_the_description(
 
 
 def test_a_driver_that_never_answers_or_stops_answering_blocks_the_balloon_after_a_while(
-    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock
+    guest: FakeGuest, hypervisor: LibvirtHypervisor, clock: HandClock
 ) -> None:
-    guest = libvirtd.add("g")
     guest.statistics = {}
     assert listed(hypervisor, guest).blocked == {}, "it may be booting"
     clock.now += 61
@@ -165,10 +162,7 @@ def test_a_driver_that_never_answers_or_stops_answering_blocks_the_balloon_after
     assert listed(hypervisor, guest).blocked == {}
 
 
-def test_a_guest_that_was_paused_is_given_time_to_answer_again(
-    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock
-) -> None:
-    guest = libvirtd.add("g")
+def test_a_guest_that_was_paused_is_given_time_to_answer_again(guest: FakeGuest, hypervisor: LibvirtHypervisor, clock: HandClock) -> None:
     guest.statistics["balloon.last-update"] = int(clock.wall())
     hypervisor.guests()
     guest.state = 3
@@ -183,9 +177,8 @@ def test_a_guest_that_was_paused_is_given_time_to_answer_again(
 
 @pytest.mark.parametrize(("operation", "what"), [(2, "being saved"), (5, "being migrated out")])
 def test_a_guest_is_left_alone_while_libvirt_works_on_it(
-    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, operation: int, what: str
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, operation: int, what: str, guest: FakeGuest
 ) -> None:
-    guest = libvirtd.add("g")
     assert listed(hypervisor, guest).blocked == {}
     guest.job = {"type": 2, "operation": operation}
     with pytest.raises(GuestBusy, match=what):
@@ -199,9 +192,8 @@ def test_a_guest_is_left_alone_while_libvirt_works_on_it(
 
 
 def test_a_guest_whose_memory_is_pinned_is_blocked_unless_it_can_get_something_back(
-    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor
+    guest: FakeGuest, hypervisor: LibvirtHypervisor
 ) -> None:
-    guest = libvirtd.add("g")
     guest.more = "<memoryBacking><locked/></memoryBacking>"
     found = listed(hypervisor, guest)
     assert found.blocked == {BALLOON: "the guest's memory is locked: the host cannot take it"}
@@ -212,9 +204,8 @@ def test_a_guest_whose_memory_is_pinned_is_blocked_unless_it_can_get_something_b
 
 
 def test_memory_that_virtio_mem_has_not_plugged_in_is_none_and_what_it_has_is_no_balloons(
-    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor
+    guest: FakeGuest, hypervisor: LibvirtHypervisor
 ) -> None:
-    guest = libvirtd.add("g")
     guest.maximum, guest.current = 448 << 10, 320 << 10  # 192 MiB, and 128 of 256 MiB of virtio-mem
     guest.devices = _VIRTIO_MEM.format(128 << 10)
     found = listed(hypervisor, guest)
@@ -233,8 +224,7 @@ def test_memory_that_virtio_mem_has_not_plugged_in_is_none_and_what_it_has_is_no
 _VIRTIO_MEM = "<memory model='virtio-mem'><target><size unit='KiB'>262144</size><current unit='KiB'>{}</current></target></memory>"
 
 
-def test_reports_that_cannot_be_true_are_named(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock) -> None:
-    guest = libvirtd.add("g")
+def test_reports_that_cannot_be_true_are_named(guest: FakeGuest, hypervisor: LibvirtHypervisor, clock: HandClock) -> None:
     guest.statistics |= {"balloon.last-update": int(clock.wall()), "balloon.unused": 900_001}
     found = listed(hypervisor, guest)
     assert hypervisor.impossible() == {guest.uuid: ("mem_unused",)}
@@ -243,10 +233,7 @@ def test_reports_that_cannot_be_true_are_named(libvirtd: FakeLibvirtd, hyperviso
     assert not {"mem_usable", "mem_available", "mem_unused"} & fields.keys(), "nothing of it is believed"
 
 
-def test_with_statistics_off_a_silent_driver_proves_nothing(
-    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock
-) -> None:
-    guest = libvirtd.add("g")
+def test_with_statistics_off_a_silent_driver_proves_nothing(guest: FakeGuest, hypervisor: LibvirtHypervisor, clock: HandClock) -> None:
     guest.statistics, guest.period = {}, 0
     hypervisor.guests()
     clock.now += 61
@@ -295,9 +282,9 @@ def test_a_guest_that_vanishes_between_two_calls_harms_nothing(libvirtd: FakeLib
         hypervisor.set_balloon(goes.entity, 1000)
 
 
-def test_a_guest_that_vanishes_before_it_is_described_is_not_listed(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
-    guest = libvirtd.add("g")
-
+def test_a_guest_that_vanishes_before_it_is_described_is_not_listed(
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, guest: FakeGuest
+) -> None:
     class Vanishing(FakeGuest):
         """Goes with the bulk call that still saw it."""
 
@@ -311,8 +298,7 @@ def test_a_guest_that_vanishes_before_it_is_described_is_not_listed(libvirtd: Fa
     assert libvirtd.calls["XMLDesc"] == 1
 
 
-def test_sizes_that_make_no_sense_are_refused(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
-    guest = libvirtd.add("g")
+def test_sizes_that_make_no_sense_are_refused(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
     hypervisor.guests()
     for size in ((1 << 20) + 1, 0, -5, True, 1e6, float("nan"), "1000"):
         with pytest.raises(NotSupported):
@@ -322,9 +308,8 @@ def test_sizes_that_make_no_sense_are_refused(libvirtd: FakeLibvirtd, hypervisor
 
 
 def test_a_guest_that_hangs_is_asked_once_and_blocked_until_it_answers(
-    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock
+    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock, guest: FakeGuest
 ) -> None:
-    guest = libvirtd.add("g")
     hypervisor.guests()
     described = libvirtd.calls["jobStats"]
     guest.hangs = threading.Event()
@@ -380,8 +365,7 @@ def test_reading_descriptions_takes_only_a_part_of_a_cycle(
     assert all(not guest.blocked for guest in hypervisor.guests())
 
 
-def test_a_read_only_connection_blocks_everything(libvirtd: FakeLibvirtd, make_hypervisor: MakeHypervisor) -> None:
-    guest = libvirtd.add("g")
+def test_a_read_only_connection_blocks_everything(guest: FakeGuest, make_hypervisor: MakeHypervisor) -> None:
     hypervisor = make_hypervisor(readonly=True)
     assert listed(hypervisor, guest).blocked == {"*": "the connection to libvirt is read-only"}
     assert hypervisor.cpu_tunes([guest.entity])[guest.uuid].shares == 1024
@@ -395,9 +379,8 @@ def test_a_read_only_connection_blocks_everything(libvirtd: FakeLibvirtd, make_h
 
 
 def test_what_the_host_sees_of_a_guest_is_known_where_it_runs_here(
-    libvirtd: FakeLibvirtd, make_hypervisor: MakeHypervisor, tmp_path: Path
+    guest: FakeGuest, make_hypervisor: MakeHypervisor, tmp_path: Path
 ) -> None:
-    guest = libvirtd.add("g")
     process = tmp_path / "proc" / "42"
     process.mkdir(parents=True)
     (tmp_path / "pids").mkdir()
@@ -411,8 +394,7 @@ def test_what_the_host_sees_of_a_guest_is_known_where_it_runs_here(
     assert "pid" not in listed(make_hypervisor("fake://elsewhere/system"), guest).properties
 
 
-def test_nothing_is_known_while_libvirtd_cannot_be_reached(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
-    guest = libvirtd.add("g")
+def test_nothing_is_known_while_libvirtd_cannot_be_reached(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
     before = listed(hypervisor, guest)
     hang = libvirtd.open_hangs = threading.Event()
     libvirtd.connections[0].broken = True

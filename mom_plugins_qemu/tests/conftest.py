@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; the tests share the fake
 
-from fake_monitors import FakeHost, HandClock  # only found from here on
+from fake_monitors import FakeGuest, FakeHost, HandClock  # only found from here on
 
 from mom_core import Clock
 from mom_plugins_qemu.hypervisor import QemuHypervisor
@@ -30,6 +30,11 @@ def host() -> Iterator[FakeHost]:
         made = FakeHost(Path(folder))
         yield made
         made.close()
+
+
+@pytest.fixture
+def guest(host: FakeHost) -> FakeGuest:
+    return host.add("web")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from fake_monitors import MIB, FakeHost, HandClock
+from fake_monitors import MIB, FakeGuest, FakeHost, HandClock
 
 from mom_core import BalloonControl, Entity, Guest, GuestBusy, GuestGone, Hypervisor, MomError, NotSupported, PermissionDenied, Scope, Value
 from mom_devkit import wait_until
@@ -165,8 +165,7 @@ def test_a_guest_that_another_user_pretends_to_be_is_not_listed_and_asked_nothin
         assert b"execute" not in fake.stdout.read()
 
 
-def test_a_guest_is_paused_goes_on_and_is_asked_to_shut_down(host: FakeHost, hypervisor: QemuHypervisor) -> None:
-    guest = host.add("web")
+def test_a_guest_is_paused_goes_on_and_is_asked_to_shut_down(guest: FakeGuest, hypervisor: QemuHypervisor) -> None:
     entity = listed(hypervisor)["web"].entity
     assert isinstance(hypervisor, LifecycleControl)
     hypervisor.pause(entity)
@@ -195,8 +194,7 @@ def test_agents_are_reached_at_their_own_sockets_and_not_at_that_of_other_progra
         hypervisor.agent_command(entity, "{}", 1.0)
 
 
-def test_a_guest_is_resized_and_asked_for_statistics(host: FakeHost, hypervisor: QemuHypervisor) -> None:
-    guest = host.add("web")
+def test_a_guest_is_resized_and_asked_for_statistics(guest: FakeGuest, hypervisor: QemuHypervisor) -> None:
     entity = listed(hypervisor)["web"].entity
     hypervisor.set_balloon(entity, 600 * MIB)
     assert guest.size == 600 * MIB
@@ -337,8 +335,7 @@ def test_who_listens_is_found_among_more_sockets_than_the_kernel_tells_at_once(t
     assert listener_of(Path("/proc"), paths[0]) == 0
 
 
-def test_a_guest_that_begins_to_hang_stays_listed_with_nothing_known_of_it(host: FakeHost, hypervisor: QemuHypervisor) -> None:
-    guest = host.add("web")
+def test_a_guest_that_begins_to_hang_stays_listed_with_nothing_known_of_it(guest: FakeGuest, hypervisor: QemuHypervisor) -> None:
     guest.reports(usable=500 * MIB)
     assert fields(hypervisor)["web"]["mem_usable"] == 500 * MIB
     guest.hangs = True
@@ -356,8 +353,9 @@ def test_a_guest_that_begins_to_hang_stays_listed_with_nothing_known_of_it(host:
     assert listed(hypervisor)["web"].blocked == {}
 
 
-def test_another_client_is_not_kept_waiting_and_nothing_is_left_to_be_carried_out_later(host: FakeHost, hypervisor: QemuHypervisor) -> None:
-    guest = host.add("web")
+def test_another_client_is_not_kept_waiting_and_nothing_is_left_to_be_carried_out_later(
+    guest: FakeGuest, hypervisor: QemuHypervisor
+) -> None:
     entity = listed(hypervisor)["web"].entity
     with socket.socket(socket.AF_UNIX) as other:
         other.settimeout(5)
@@ -391,8 +389,7 @@ def test_of_two_guests_that_say_they_are_one_the_first_stays(host: FakeHost, hyp
     assert fields(hypervisor)["web"]["balloon_cur"] == 1024 * MIB
 
 
-def test_lies_are_not_believed(host: FakeHost, hypervisor: QemuHypervisor) -> None:
-    guest = host.add("web")
+def test_lies_are_not_believed(guest: FakeGuest, hypervisor: QemuHypervisor) -> None:
     guest.reports(usable=5000 * MIB)
     assert "mem_usable" not in fields(hypervisor)["web"]
     assert list(hypervisor.impossible().values()) == [("mem_unused", "mem_usable")]
@@ -414,8 +411,7 @@ def test_a_file_that_is_no_socket_is_no_guest(host: FakeHost, hypervisor: QemuHy
     assert list(listed(hypervisor)) == ["web"]
 
 
-def test_readonly_changes_nothing(host: FakeHost) -> None:
-    guest = host.add("web")
+def test_readonly_changes_nothing(host: FakeHost, guest: FakeGuest) -> None:
     settings = QemuHypervisorSettings(Path("/"), [f"{host.folder}/*.qmp"], readonly=True)
     hypervisor = QemuHypervisor(settings, logging.getLogger("test"))
     web = listed(hypervisor)["web"]

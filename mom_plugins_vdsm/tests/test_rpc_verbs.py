@@ -29,6 +29,12 @@ def serving(tmp_path: Path) -> Iterator[Serving]:
         yield serving
 
 
+@pytest.fixture
+def mom(serving: Serving) -> Iterator[ServerProxy]:
+    with client(serving.socket) as one:
+        yield one
+
+
 def test_statistics_have_the_five_keys_that_vdsm_needs_before_there_is_any_data(serving: Serving) -> None:
     needed = {"ksm_run": 0, "ksm_merge_across_nodes": 0, "ksm_pages_to_scan": 0, "ksm_pages_sharing": 0, "ksmd_cpu_usage": 0}
     with client(serving.socket) as mom:
@@ -120,12 +126,11 @@ def test_statistics_never_fault_even_when_they_cannot_be_told(serving: Serving, 
     assert "the statistics cannot be told" in caplog.text
 
 
-def test_policies_are_read_and_vdsms_parameters_in_force_at_the_next_evaluation(serving: Serving) -> None:
-    with client(serving.socket) as mom:
-        assert mom.getNamedPolicies() == FIRST
-        assert mom.getPolicy() == "\n".join(FIRST.values())
-        assert mom.setNamedPolicy("01-parameters", "(set x True)\n(set True 1)") is True
-        assert mom.getNamedPolicies()["01-parameters"] == "(set x True)\n(set True 1)"
+def test_policies_are_read_and_vdsms_parameters_in_force_at_the_next_evaluation(serving: Serving, mom: Any) -> None:
+    assert mom.getNamedPolicies() == FIRST
+    assert mom.getPolicy() == "\n".join(FIRST.values())
+    assert mom.setNamedPolicy("01-parameters", "(set x True)\n(set True 1)") is True
+    assert mom.getNamedPolicies()["01-parameters"] == "(set x True)\n(set True 1)"
     assert serving.woken == ["the policies have changed"]
 
 
@@ -194,40 +199,39 @@ def test_a_refused_policy_is_a_standing_problem_until_one_of_that_name_is_taken(
         assert len(problems()) == 20
 
 
-def test_parameters_are_taken_without_those_that_nothing_knows_which_are_told(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
+def test_parameters_are_taken_without_those_that_nothing_knows_which_are_told(
+    serving: Serving, caplog: pytest.LogCaptureFixture, mom: Any
+) -> None:
     """vdsm repeats with each change all parameters that it was ever told, and tells its engine that all is well."""
-    with client(serving.socket) as mom:
-        for text in ("(set x 2)\n(set unknown 1)", "(set unknown 1)\n(set y [1, (])\n(set z None)\n(set x 2)"):
-            mom.setNamedPolicy("01-parameters", "# nothing")
-            assert mom.setNamedPolicy("01-parameters", text) is True
-            assert [line for line in mom.getNamedPolicies()["01-parameters"].split("\n") if line] == ["(set x 2)"]
-            (problem,) = serving.plugin.mom_act()
-            assert isinstance(problem, Problem)
-            assert "the policy 01-parameters that was set last is in force without" in problem.message
-        assert "there is no variable unknown to set" in caplog.text
-        assert mom.setNamedPolicy("01-parameters", "(set x 3)") is True
-        assert list(serving.plugin.mom_act()) == []
-        assert mom.setNamedPolicy("01-parameters", "(set x 2) (if 1 2 3)\n(set unknown 1)\n(+ 1 2)") is False, "it is a policy"
+    for text in ("(set x 2)\n(set unknown 1)", "(set unknown 1)\n(set y [1, (])\n(set z None)\n(set x 2)"):
+        mom.setNamedPolicy("01-parameters", "# nothing")
+        assert mom.setNamedPolicy("01-parameters", text) is True
+        assert [line for line in mom.getNamedPolicies()["01-parameters"].split("\n") if line] == ["(set x 2)"]
+        (problem,) = serving.plugin.mom_act()
+        assert isinstance(problem, Problem)
+        assert "the policy 01-parameters that was set last is in force without" in problem.message
+    assert "there is no variable unknown to set" in caplog.text
+    assert mom.setNamedPolicy("01-parameters", "(set x 3)") is True
+    assert list(serving.plugin.mom_act()) == []
+    assert mom.setNamedPolicy("01-parameters", "(set x 2) (if 1 2 3)\n(set unknown 1)\n(+ 1 2)") is False, "it is a policy"
 
 
-def test_set_policy_replaces_all_and_reset_brings_the_files_back(serving: Serving) -> None:
-    with client(serving.socket) as mom:
-        assert mom.setPolicy("(+ 1 2)") is True
-        assert mom.getNamedPolicies() == {"50_main_": "(+ 1 2)"}
-        assert mom.resetPolicies() is True
-        assert mom.getNamedPolicies() == FIRST
-        (serving.socket.parent / "policy.d/99-bad.policy").write_text("(")
-        assert mom.resetPolicies() is False
+def test_set_policy_replaces_all_and_reset_brings_the_files_back(serving: Serving, mom: Any) -> None:
+    assert mom.setPolicy("(+ 1 2)") is True
+    assert mom.getNamedPolicies() == {"50_main_": "(+ 1 2)"}
+    assert mom.resetPolicies() is True
+    assert mom.getNamedPolicies() == FIRST
+    (serving.socket.parent / "policy.d/99-bad.policy").write_text("(")
+    assert mom.resetPolicies() is False
 
 
-def test_nil_removes_a_policy_and_without_any_the_text_is_0(serving: Serving) -> None:
-    with client(serving.socket) as mom:
-        assert mom.setNamedPolicy("00-defines", None) is False, "others use its variables"
-        for name in reversed(FIRST):
-            assert mom.setNamedPolicy(name, None) is True
-        assert mom.setNamedPolicy("never there", None) is True
-        assert mom.getPolicy() == "0"
-        assert mom.getNamedPolicies() == {}
+def test_nil_removes_a_policy_and_without_any_the_text_is_0(mom: Any) -> None:
+    assert mom.setNamedPolicy("00-defines", None) is False, "others use its variables"
+    for name in reversed(FIRST):
+        assert mom.setNamedPolicy(name, None) is True
+    assert mom.setNamedPolicy("never there", None) is True
+    assert mom.getPolicy() == "0"
+    assert mom.getNamedPolicies() == {}
 
 
 def test_who_changes_policies_is_in_the_log_and_the_history(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:

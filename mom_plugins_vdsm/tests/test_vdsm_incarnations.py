@@ -45,16 +45,20 @@ def host(tmp_path: Path) -> Host:
     return Host(tmp_path / "state/vdsm/guests.json")
 
 
-def test_a_guest_that_goes_on_running_is_the_same(host: Host) -> None:
-    first = host.mark(100)
+@pytest.fixture
+def first(host: Host) -> str:
+    """The mark of a guest that has run for 100 s."""
+    return host.mark(100)
+
+
+def test_a_guest_that_goes_on_running_is_the_same(first: str, host: Host) -> None:
     host.now += 50
     assert host.mark(149) == first
     host.now += 50
     assert host.mark(None) == first
 
 
-def test_a_guest_that_was_not_listed_for_a_moment_is_the_same(host: Host) -> None:
-    first = host.mark(100)
+def test_a_guest_that_was_not_listed_for_a_moment_is_the_same(first: str, host: Host) -> None:
     host.marks.follow([])
     host.now += 20
     assert host.mark(120) == first
@@ -64,16 +68,14 @@ def test_a_guest_that_was_not_listed_for_a_moment_is_the_same(host: Host) -> Non
 
 
 @pytest.mark.parametrize(("boot", "elapsed", "same"), [("boot-1", 601, True), ("boot-1", 450, False), ("boot-2", 601, False)])
-def test_a_mom_that_was_restarted_knows_the_guests_that_were_not(host: Host, boot: str, elapsed: float, same: bool) -> None:
-    first = host.mark(100)
+def test_a_mom_that_was_restarted_knows_the_guests_that_were_not(first: str, host: Host, boot: str, elapsed: float, same: bool) -> None:
     host.now += 500
     host.boot = boot
     host.restart()
     assert (host.mark(elapsed) == first) is same
 
 
-def test_a_guest_that_was_away_for_long_is_forgotten(host: Host) -> None:
-    first = host.mark(100)
+def test_a_guest_that_was_away_for_long_is_forgotten(first: str, host: Host) -> None:
     host.now += 700
     host.marks.follow([])
     assert host.mark(800) != first
@@ -85,9 +87,8 @@ DAMAGE = ["", "{", "[" * 9999, '{"state":"guests","version":1,"crc32":"00000000"
 @pytest.mark.parametrize("elapsed", [601.0, None], ids=["runs since before", "vdsm does not say"])
 @pytest.mark.parametrize("content", [*DAMAGE, None], ids=["empty", "cut", "deep", "changed", "gone"])
 def test_a_guest_that_mom_has_changed_is_known_by_the_ledger_when_the_file_is_lost(
-    host: Host, content: str | None, elapsed: float | None
+    first: str, host: Host, content: str | None, elapsed: float | None
 ) -> None:
-    first = host.mark(100)
     host.mom_changes_it(first)
     host.path.unlink() if content is None else host.path.write_text(content)
     host.now += 500
@@ -97,8 +98,7 @@ def test_a_guest_that_mom_has_changed_is_known_by_the_ledger_when_the_file_is_lo
     assert host.mark(5) != first, "and is another one when it was started anew"
 
 
-def test_a_guest_that_was_started_after_mom_had_changed_it_is_another_though_the_file_is_lost(host: Host) -> None:
-    first = host.mark(100)
+def test_a_guest_that_was_started_after_mom_had_changed_it_is_another_though_the_file_is_lost(first: str, host: Host) -> None:
     host.mom_changes_it(first)
     host.path.unlink()
     host.now += 500
@@ -106,8 +106,7 @@ def test_a_guest_that_was_started_after_mom_had_changed_it_is_another_though_the
     assert host.mark(450) != first
 
 
-def test_after_a_reboot_the_ledger_says_nothing_of_guests(host: Host) -> None:
-    first = host.mark(100)
+def test_after_a_reboot_the_ledger_says_nothing_of_guests(first: str, host: Host) -> None:
     host.mom_changes_it(first)
     host.boot = "boot-2"
     host.restart()

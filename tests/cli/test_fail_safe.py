@@ -58,22 +58,21 @@ def entries(mom: Mom) -> list[dict[str, object]]:
 
 
 def test_a_mom_that_is_killed_leaves_its_changes_to_one_successor_which_takes_them_over(killed: Mom) -> None:
-    mom = killed
-    before = entries(mom)
+    before = entries(killed)
     for _ in range(2):
-        assert "ksm_run is at 1 by mom" in mom(*IF_UNCLEAN, "--dry-run").stdout, "to look changes nothing"
-    left = mom(*IF_UNCLEAN)
+        assert "ksm_run is at 1 by mom" in killed(*IF_UNCLEAN, "--dry-run").stdout, "to look changes nothing"
+    left = killed(*IF_UNCLEAN)
     assert left.returncode == 0
     assert left.stdout.startswith("1 changes are kept for the next mom; `mom restore -c /")
-    assert mom.knob() == 1
-    start(mom)
-    assert mom.logged("took over 1 changes of an earlier run")
+    assert killed.knob() == 1
+    start(killed)
+    assert killed.logged("took over 1 changes of an earlier run")
     # A mom that was killed may have left it in doubt whether its change was made; its successor has seen that it was.
-    assert entries(mom) == [{**entry, "in_doubt": False} for entry in before], "what stood there before mom is still known"
-    mom.stop()
-    assert mom.knob() == 0
-    assert entries(mom) == []
-    assert mom(*IF_UNCLEAN).stdout == "Nothing to put back.\n"
+    assert entries(killed) == [{**entry, "in_doubt": False} for entry in before], "what stood there before mom is still known"
+    killed.stop()
+    assert killed.knob() == 0
+    assert entries(killed) == []
+    assert killed(*IF_UNCLEAN).stdout == "Nothing to put back.\n"
 
 
 def test_a_mom_that_works_is_left_alone_and_its_changes_are_listed_and_counted_when_it_was_killed(mom: Mom) -> None:
@@ -98,15 +97,14 @@ def test_a_mom_that_works_is_left_alone_and_its_changes_are_listed_and_counted_w
 
 
 def test_a_successor_that_does_not_complete_a_cycle_has_everything_put_back(killed: Mom) -> None:
-    mom = killed
-    mom(*IF_UNCLEAN)
-    mom.configure("merge: {}", "dies: {}")
-    assert mom.start().wait(60) == 1
-    assert mom.knob() == 1
-    done = mom(*IF_UNCLEAN)
+    killed(*IF_UNCLEAN)
+    killed.configure("merge: {}", "dies: {}")
+    assert killed.start().wait(60) == 1
+    assert killed.knob() == 1
+    done = killed(*IF_UNCLEAN)
     assert "ksm_run put back to 0" in done.stdout
-    assert mom.knob() == 0
-    assert entries(mom) == []
+    assert killed.knob() == 0
+    assert entries(killed) == []
 
 
 @pytest.mark.parametrize(("on_stop", "signals"), [("restore", [signal.SIGUSR2, signal.SIGTERM]), ("keep", [signal.SIGTERM])])
@@ -161,23 +159,21 @@ def test_a_damaged_ledger_is_not_nothing_to_put_back(mom: Mom) -> None:
 
 
 def test_what_was_in_force_puts_back_whatever_the_file_says_now(killed: Mom) -> None:
-    mom = killed
-    assert (mom.directory / "run/in-force.json").stat().st_mode & 0o777 == 0o600, "for its owner only"
-    mom.config.write_text("plugins: [broken")
-    assert mom("restore", "--as-left", str(mom.directory / "run")).returncode == 0
-    assert mom.knob() == 0
+    assert (killed.directory / "run/in-force.json").stat().st_mode & 0o777 == 0o600, "for its owner only"
+    killed.config.write_text("plugins: [broken")
+    assert killed("restore", "--as-left", str(killed.directory / "run")).returncode == 0
+    assert killed.knob() == 0
 
 
 def test_a_copy_of_the_configuration_that_others_may_have_written_is_not_used_and_goes_with_mom(killed: Mom) -> None:
-    mom = killed
-    copy = mom.directory / "run/in-force.json"
+    copy = killed.directory / "run/in-force.json"
     copy.chmod(0o666)
-    done = mom("restore", "--as-left", str(mom.directory / "run"))
+    done = killed("restore", "--as-left", str(killed.directory / "run"))
     assert "in-force.json is not used: " in done.stderr
     assert "can be written by everybody" in done.stderr
-    assert mom.knob() == 0, "with the file that -c names"
-    start(mom)
-    mom.stop()
+    assert killed.knob() == 0, "with the file that -c names"
+    start(killed)
+    killed.stop()
     assert not copy.exists()
 
 

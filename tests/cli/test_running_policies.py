@@ -52,22 +52,21 @@ def test_a_policy_is_set_takes_effect_and_outlives_a_restart(mom: Mom) -> None:
 
 
 def test_a_policy_with_a_mistake_is_refused_with_its_place_and_rolled_back_is_what_was_before(running: Mom) -> None:
-    mom = running
-    text = mom.directory / "mine.policy"
+    text = running.directory / "mine.policy"
     text.write_text("(+ 1 2)\n")
-    assert mom("policy", "set", "60_mine", str(text)).returncode == 0
+    assert running("policy", "set", "60_mine", str(text)).returncode == 0
     text.write_text("(+ 1\n")
     for arguments in (("--check",), ()):
-        refused = mom("policy", "set", "60_mine", str(text), *arguments)
+        refused = running("policy", "set", "60_mine", str(text), *arguments)
         assert refused.returncode == 1
         said = refused.stdout + refused.stderr
         assert "60_mine:1:1: " in said
         assert "syntax" in said
-    assert mom("policy", "remove", "60_mine", "--if-version", "9-x").returncode == 1
-    assert mom("policy", "remove", "60_mine").returncode == 0
-    assert mom("policy", "rollback").returncode == 0
-    assert "60_mine" in mom("policy", "list").stdout
-    assert mom("policy", "reset").returncode == 0
+    assert running("policy", "remove", "60_mine", "--if-version", "9-x").returncode == 1
+    assert running("policy", "remove", "60_mine").returncode == 0
+    assert running("policy", "rollback").returncode == 0
+    assert "60_mine" in running("policy", "list").stdout
+    assert running("policy", "reset").returncode == 0
 
 
 def test_without_a_running_mom_or_its_socket_it_says_what_to_do(mom: Mom) -> None:
@@ -133,36 +132,36 @@ def test_a_policy_is_tried_on_some_guests_and_rolled_back_or_promoted_by_itself(
 
 
 def test_a_mom_that_is_stopped_is_given_up_soon_and_named_with_what_to_do(running: Mom) -> None:
-    mom = running
-    process = mom.started[-1]
+    process = running.started[-1]
     process.send_signal(signal.SIGSTOP)
     try:
         with ThreadPoolExecutor() as at_once:  # each waits for as long as a verb does
-            told = list(at_once.map(lambda verb: mom.process(*verb), (("policy", "list"), ("reserve", "list"), ("policy", "history"))))
+            told = list(at_once.map(lambda verb: running.process(*verb), (("policy", "list"), ("reserve", "list"), ("policy", "history"))))
     finally:
         process.send_signal(signal.SIGCONT)
     for done in told:
         assert done.returncode == 1
         assert done.stdout == ""
-        assert f"mom (process {process.pid}, which is stopped) did not answer on {mom.directory}/run/mom.sock within 10 s" in done.stderr
+        assert (
+            f"mom (process {process.pid}, which is stopped) did not answer on {running.directory}/run/mom.sock within 10 s" in done.stderr
+        )
         assert f"kill -CONT {process.pid} lets it go on" in done.stderr
-    mom.wait_for(lambda: mom("policy", "list").returncode == 0)
+    running.wait_for(lambda: running("policy", "list").returncode == 0)
 
 
 def test_a_live_explanation_is_by_the_policies_that_were_set_while_mom_ran(running: Mom, moms: Callable[[], Mom]) -> None:
-    mom = running
-    text = mom.directory / "mine.policy"
+    text = running.directory / "mine.policy"
     text.write_text('(if (> Host.mem_available 5) (Host.Control "ksm_run" 1) 0)\n')
-    assert mom("policy", "set", "60_mine", str(text)).returncode == 0
-    told = mom("policy", "explain", "--live", "--host")
+    assert running("policy", "set", "60_mine", str(text)).returncode == 0
+    told = running("policy", "explain", "--live", "--host")
     assert told.returncode == 0, told.stderr
     assert "ksm_run = 1" in told.stdout
     assert "60_mine:1:30" in told.stdout
-    assert f"by the policies in force, from {mom.directory}/run/mom.sock" in told.stderr
-    assert "60_mine:1:30" in mom("policy", "eval", "--live").stdout
-    mine = mom("policy", "explain", str(text), "--live", "--host")
+    assert f"by the policies in force, from {running.directory}/run/mom.sock" in told.stderr
+    assert "60_mine:1:30" in running("policy", "eval", "--live").stdout
+    mine = running("policy", "explain", str(text), "--live", "--host")
     assert "in force" not in mine.stderr, "files that are named are what is asked about"
-    assert mom("policy", "reset").returncode == 0
+    assert running("policy", "reset").returncode == 0
     (gone := moms()).configure("policy: {defaults: false}", "http: {}")
     without = gone("policy", "explain", "--live", "--host")
     assert without.returncode == 0, without.stderr

@@ -52,8 +52,12 @@ def test_it_subscribes_first_with_a_destination_of_its_own_and_says_goodbye(vdsm
     assert vdsm.wire()["drops"] == []
 
 
-def test_it_never_sends_a_notification_or_two_requests_in_one_frame(vdsm: Vdsm, connect: Connect) -> None:
-    one = connect(vdsm)
+@pytest.fixture
+def one(connect: Connect, vdsm: Vdsm) -> VdsmConnection:
+    return connect(vdsm)
+
+
+def test_it_never_sends_a_notification_or_two_requests_in_one_frame(vdsm: Vdsm, one: VdsmConnection) -> None:
     threads = [threading.Thread(target=ping, args=(one,)) for _ in range(20)]
     for thread in threads:
         thread.start()
@@ -64,8 +68,7 @@ def test_it_never_sends_a_notification_or_two_requests_in_one_frame(vdsm: Vdsm, 
     assert not vdsm.wire()["dead"]
 
 
-def test_an_answer_that_comes_twice_or_is_nobodys_harms_nobody(vdsm: Vdsm, connect: Connect) -> None:
-    one = connect(vdsm)
+def test_an_answer_that_comes_twice_or_is_nobodys_harms_nobody(vdsm: Vdsm, one: VdsmConnection) -> None:
     vdsm.fault("Host.ping2", how="twice")
     vdsm.fault("Host.ping2", how="unknown id")
     assert ping(one) is True
@@ -74,8 +77,7 @@ def test_an_answer_that_comes_twice_or_is_nobodys_harms_nobody(vdsm: Vdsm, conne
     assert vdsm.wire()["connections"] == 1
 
 
-def test_an_error_frame_is_logged_and_the_connection_stays(vdsm: Vdsm, connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
-    one = connect(vdsm)
+def test_an_error_frame_is_logged_and_the_connection_stays(vdsm: Vdsm, one: VdsmConnection, caplog: pytest.LogCaptureFixture) -> None:
     ping(one)
     vdsm.do("error", text="oops")
     assert ping(one) is True
@@ -97,8 +99,9 @@ def test_an_error_frame_is_logged_and_the_connection_stays(vdsm: Vdsm, connect: 
         "x" * 20000,
     ],
 )
-def test_what_is_no_frame_or_no_json_ends_the_connection_at_once_and_the_next_one_is_good(vdsm: Vdsm, connect: Connect, text: str) -> None:
-    one = connect(vdsm)
+def test_what_is_no_frame_or_no_json_ends_the_connection_at_once_and_the_next_one_is_good(
+    vdsm: Vdsm, one: VdsmConnection, text: str
+) -> None:
     vdsm.fault("Host.ping2", how="wire", bytes=text)
     assert "cannot be understood" in refused(one).message
     wait_until(lambda: can_ping(one))
@@ -121,8 +124,7 @@ def can_ping(one: VdsmConnection) -> bool:
 @pytest.mark.parametrize(
     "body", ['{"id": "ID"}', '{"id": "ID", "error": 7}', '{"id": "ID", "error": {}}', '{"id": "ID", "error": {"code": "x"}}']
 )
-def test_an_answer_of_the_wrong_shape_is_an_error_of_this_call(vdsm: Vdsm, connect: Connect, body: str) -> None:
-    one = connect(vdsm)
+def test_an_answer_of_the_wrong_shape_is_an_error_of_this_call(vdsm: Vdsm, one: VdsmConnection, body: str) -> None:
     vdsm.fault("Host.ping2", how="body", body=body)
     refused(one)
     assert ping(one) is True
@@ -130,15 +132,13 @@ def test_an_answer_of_the_wrong_shape_is_an_error_of_this_call(vdsm: Vdsm, conne
 
 
 @pytest.mark.parametrize("how", ["drop", "partial"])
-def test_what_waits_fails_at_once_when_the_connection_goes(vdsm: Vdsm, connect: Connect, how: str) -> None:
-    one = connect(vdsm)
+def test_what_waits_fails_at_once_when_the_connection_goes(vdsm: Vdsm, one: VdsmConnection, how: str) -> None:
     ping(one)
     vdsm.fault("Host.ping2", how=how)
     assert "has ended the connection" in refused(one).message
 
 
-def test_after_a_connection_that_worked_the_next_call_connects_again(vdsm: Vdsm, connect: Connect) -> None:
-    one = connect(vdsm)
+def test_after_a_connection_that_worked_the_next_call_connects_again(vdsm: Vdsm, one: VdsmConnection) -> None:
     ping(one)
     vdsm.do("drop")
     wait_until(lambda: vdsm.wire()["clients"] == 0)
@@ -146,8 +146,7 @@ def test_after_a_connection_that_worked_the_next_call_connects_again(vdsm: Vdsm,
     assert one.opened == 2
 
 
-def test_a_lost_answer_costs_its_time_and_where_nothing_else_comes_the_connection_is_opened_anew(vdsm: Vdsm, connect: Connect) -> None:
-    one = connect(vdsm)
+def test_a_lost_answer_costs_its_time_and_where_nothing_else_comes_the_connection_is_opened_anew(vdsm: Vdsm, one: VdsmConnection) -> None:
     ping(one)
     vdsm.fault("Host.ping2", how="never")
     began = time.monotonic()
@@ -159,8 +158,7 @@ def test_a_lost_answer_costs_its_time_and_where_nothing_else_comes_the_connectio
     assert vdsm.wire()["connections"] == 2
 
 
-def test_a_call_that_hangs_alone_leaves_the_connection_to_the_others(vdsm: Vdsm, connect: Connect) -> None:
-    one = connect(vdsm)
+def test_a_call_that_hangs_alone_leaves_the_connection_to_the_others(vdsm: Vdsm, one: VdsmConnection) -> None:
     vdsm.fault("Host.getVMList", held=True)
     late: list[Callable[[], bool]] = []
 
@@ -209,8 +207,7 @@ def test_a_vdsm_without_a_sign_of_life_is_given_up(vdsm: Vdsm, connect: Connect,
     wait_until(lambda: vdsm.wire()["clients"] == 0)
 
 
-def test_a_vdsm_that_restarts_is_found_again(vdsm: Vdsm, connect: Connect) -> None:
-    one = connect(vdsm)
+def test_a_vdsm_that_restarts_is_found_again(vdsm: Vdsm, one: VdsmConnection) -> None:
     ping(one)
     vdsm.do("stop")
     wait_until(lambda: "cannot be reached" in refused(one).message)
@@ -249,8 +246,7 @@ def test_a_version_that_is_refused_is_said(connect: Connect, vdsm: Vdsm, monkeyp
     assert "Version unsupported" in refused(connect(vdsm)).message
 
 
-def test_closing_fails_what_waits_and_leaves_no_thread(vdsm: Vdsm, connect: Connect) -> None:
-    one = connect(vdsm)
+def test_closing_fails_what_waits_and_leaves_no_thread(vdsm: Vdsm, one: VdsmConnection) -> None:
     vdsm.fault("Host.ping2", how="never")
     errors: list[HypervisorError] = []
     thread = threading.Thread(target=lambda: errors.append(refused(one, 600.0)))

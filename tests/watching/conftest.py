@@ -179,6 +179,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
         yield cache(start)
 
 
+@pytest.fixture(scope="module")
+def mom(shared: Start) -> Daemon:
+    """The shared mom without any settings."""
+    return shared()
+
+
 def client(mom: Daemon | Path) -> httpx.Client:
     """Asks a mom, or the one at this socket."""
     path = mom if isinstance(mom, Path) else mom.socket

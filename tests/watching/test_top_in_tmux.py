@@ -74,8 +74,7 @@ def screen(tmp_path: Path) -> Iterator[Screen]:
     subprocess.run([*made._tmux, "kill-server"], check=False, capture_output=True)
 
 
-def test_host_and_guests_fit_on_the_smallest_usual_terminal(shared: Start, screen: Screen) -> None:
-    mom = shared()
+def test_host_and_guests_fit_on_the_smallest_usual_terminal(mom: Daemon, screen: Screen) -> None:
     screen.start()
     screen.top(mom)
     text = screen.shows("5 guests have", "web-01", "usable", "?:help", "q:end")
@@ -168,8 +167,7 @@ def test_a_pause_holds_the_picture(shared: Start, screen: Screen) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_whatever_ends_it_the_terminal_is_in_order(shared: Start, screen: Screen, number: int, tmp_path: Path) -> None:
-    mom = shared()
+def test_whatever_ends_it_the_terminal_is_in_order(mom: Daemon, screen: Screen, number: int, tmp_path: Path) -> None:
     screen.start()
     screen.run(f"sh -c 'echo $$ > {tmp_path}/pid; exec {MOM} top -c {mom.config}'")
     screen.shows("5 guests have")
@@ -178,8 +176,7 @@ def test_whatever_ends_it_the_terminal_is_in_order(shared: Start, screen: Screen
     screen.is_as_before()
 
 
-def test_it_can_be_suspended(shared: Start, screen: Screen) -> None:
-    mom = shared()
+def test_it_can_be_suspended(mom: Daemon, screen: Screen) -> None:
     screen.start()
     screen.keys("-l", "bash --norc -i")
     screen.keys("Enter")
@@ -195,8 +192,7 @@ def test_it_can_be_suspended(shared: Start, screen: Screen) -> None:
     screen.is_as_before()
 
 
-def test_without_colours_none_are_sent(shared: Start, screen: Screen) -> None:
-    mom = shared()
+def test_without_colours_none_are_sent(mom: Daemon, screen: Screen) -> None:
     screen.start()
     screen.top(mom, "NO_COLOR=1 ")
     screen.shows("5 guests have")
@@ -209,8 +205,7 @@ def test_without_colours_none_are_sent(shared: Start, screen: Screen) -> None:
     assert any(f"[{number}m" in screen.tmux("capture-pane", "-p", "-e") for number in range(30, 38))
 
 
-def test_a_terminal_without_unicode_gets_signs_that_it_has(shared: Start, screen: Screen) -> None:
-    mom = shared()
+def test_a_terminal_without_unicode_gets_signs_that_it_has(mom: Daemon, screen: Screen) -> None:
     screen.start(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     screen.top(mom)
     text = screen.shows("5 guests have", "###", "guest^")
@@ -226,8 +221,7 @@ def test_without_a_terminal_it_says_which_verbs_print_the_same(shared: Start, en
     assert "`mom guests -c " in told.stderr
 
 
-def test_a_terminal_that_goes_away_ends_it(shared: Start) -> None:
-    mom = shared()
+def test_a_terminal_that_goes_away_ends_it(mom: Daemon) -> None:
     master, slave = pty.openpty()
     process = subprocess.Popen([MOM, "top", "-c", mom.config], stdin=slave, stdout=slave, stderr=slave, env={**os.environ, "TERM": "xterm"})
     os.close(slave)

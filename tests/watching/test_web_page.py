@@ -91,8 +91,7 @@ def test_the_hosts_memory_is_drawn_and_read_out_by_keys(shared: Start, visit: Vi
     shot(page, "host-light")
 
 
-def test_a_problem_of_many_guests_is_told_once_with_how_many_and_which(shared: Start, visit: Visit) -> None:
-    mom = shared()
+def test_a_problem_of_many_guests_is_told_once_with_how_many_and_which(mom: Daemon, visit: Visit) -> None:
     text = '(with Guests g (g.Control "balloon_target" (/ g.balloon_max (- g.balloon_cur g.balloon_cur))))'
     put(mom, "60_bad", text)
     page = visit(mom, "health")
@@ -397,46 +396,43 @@ def mortal(shared: Start) -> Daemon:
 
 
 def test_a_mom_that_goes_hangs_or_comes_back_is_told_of(mortal: Daemon, visit: Visit) -> None:
-    mom = mortal
-    page = visit(mom, but=REFUSED)
+    page = visit(mortal, but=REFUSED)
     banner = page.locator("#banner")
     expect(page.locator("dl.tiles")).to_contain_text("Available")
-    mom.stop(signal.SIGKILL)
+    mortal.stop(signal.SIGKILL)
     expect(banner).to_contain_text("mom cannot be reached")
     shot(page, "gone")
-    mom.start()
+    mortal.start()
     expect(banner).to_be_hidden()
-    assert mom.process is not None
-    mom.process.send_signal(signal.SIGSTOP)
+    assert mortal.process is not None
+    mortal.process.send_signal(signal.SIGSTOP)
     expect(banner).to_contain_text("has not finished a cycle")
-    mom.process.send_signal(signal.SIGCONT)
+    mortal.process.send_signal(signal.SIGCONT)
     expect(banner).to_be_hidden()
 
 
 def test_changes_of_policies_are_told_of_also_those_that_the_page_has_missed(mortal: Daemon, visit: Visit) -> None:
-    mom = mortal
-    put(mom, "60_before")
-    page = visit(mom, "decisions", but=REFUSED)
+    put(mortal, "60_before")
+    page = visit(mortal, "decisions", but=REFUSED)
     rows = page.locator("main tbody")
     expect(rows).to_contain_text("set 60_before, by user")
-    put(mom, "61_heard")
+    put(mortal, "61_heard")
     expect(rows).to_contain_text("set 61_heard, by user")
     shot(page, "decisions")
-    mom.stop(signal.SIGKILL)
+    mortal.stop(signal.SIGKILL)
     expect(page.locator("#banner")).to_contain_text("mom cannot be reached")
-    mom.start()
-    put(mom, "62_missed")
+    mortal.start()
+    put(mortal, "62_missed")
     expect(rows).to_contain_text("set 62_missed, by user")
     expect(rows.get_by_text("set 62_missed")).to_have_count(1)
 
 
 def test_what_the_page_has_missed_is_asked_for_until_it_is_there(mortal: Daemon, visit: Visit) -> None:
     """A mom that has just started listens before its first cycle, and answers some questions only after it."""
-    mom = mortal
-    page = visit(mom, "decisions", but=REFUSED)
+    page = visit(mortal, "decisions", but=REFUSED)
     rows = page.locator("main tbody")
     before = rows.locator("tr", has_text="read at the start").locator("td").first.inner_text()
-    mom.stop(signal.SIGKILL)
+    mortal.stop(signal.SIGKILL)
     expect(page.locator("#banner")).to_contain_text("mom cannot be reached")
     refused: list[Route] = []
 
@@ -448,7 +444,7 @@ def test_what_the_page_has_missed_is_asked_for_until_it_is_there(mortal: Daemon,
             route.continue_()
 
     page.route("**/v1/report?*", answer)
-    mom.start()
+    mortal.start()
     expect(rows.locator("tr", has_text="read at the start")).to_have_count(1)
     expect(rows.locator("tr", has_text="read at the start")).not_to_contain_text(before)
     assert len(refused) == 2
@@ -470,8 +466,7 @@ def new_policy(page: Page, name: str) -> Locator:
     return page.get_by_role("textbox", name=name)
 
 
-def test_a_policy_is_checked_while_it_is_typed_saved_and_taken_back(shared: Start, visit: Visit) -> None:
-    mom = shared()
+def test_a_policy_is_checked_while_it_is_typed_saved_and_taken_back(mom: Daemon, visit: Visit) -> None:
     page = visit(mom, "policies")
     expect(page.locator("details").first).to_be_attached()
     changes = page.locator("details").count()
@@ -496,8 +491,7 @@ def test_a_policy_is_checked_while_it_is_typed_saved_and_taken_back(shared: Star
     shot(page, "policies")
 
 
-def test_a_policy_begun_before_the_others_are_read_can_be_saved(shared: Start, visit: Visit) -> None:
-    mom = shared()
+def test_a_policy_begun_before_the_others_are_read_can_be_saved(mom: Daemon, visit: Visit) -> None:
     page = visit(mom)
     held: list[Route] = []
     page.route("**/v1/policies", lambda route: held.append(route) if not held else route.continue_())
@@ -511,8 +505,7 @@ def test_a_policy_begun_before_the_others_are_read_can_be_saved(shared: Start, v
     assert text_in_force(mom, "60_begun") == "(+ 1 2)\n"
 
 
-def test_what_is_hardly_meant_is_shown_and_keeps_nobody_from_saving(shared: Start, visit: Visit) -> None:
-    mom = shared()
+def test_what_is_hardly_meant_is_shown_and_keeps_nobody_from_saving(mom: Daemon, visit: Visit) -> None:
     page = visit(mom, "policies")
     editor = new_policy(page, "60_warned")
     text = '# mine\n\n(with Guests guest (+ guest.swap_in 1))\n(with Guests guest\n    (guest.GetVar "nobody sets it"))\n'
@@ -536,8 +529,7 @@ def test_what_is_hardly_meant_is_shown_and_keeps_nobody_from_saving(shared: Star
     assert text_in_force(mom, "60_warned") == text
 
 
-def test_a_policy_is_tried_on_some_guests_watched_and_given_up(shared: Start, visit: Visit) -> None:
-    mom = shared()
+def test_a_policy_is_tried_on_some_guests_watched_and_given_up(mom: Daemon, visit: Visit) -> None:
     page = visit(mom, "policies", but=REFUSED)
     trial = page.get_by_role("region", name="Trial")
     expect(trial).to_contain_text("There was none.")
@@ -574,8 +566,7 @@ def test_two_who_change_a_policy_do_not_overwrite_each_other(shared: Start, visi
     assert text_in_force(mom, "60_mine") == "(+ 3 3)\n"
 
 
-def test_what_is_open_in_the_history_stays_open_when_policies_change(shared: Start, visit: Visit) -> None:
-    mom = shared()
+def test_what_is_open_in_the_history_stays_open_when_policies_change(mom: Daemon, visit: Visit) -> None:
     put(mom, "60_open", "(+ 1 1)\n")
     page = visit(mom, "policies/60_open")
     page.locator("#main details summary").first.click()
@@ -768,8 +759,7 @@ def test_names_stay_names(hostile: Path, visit: Visit) -> None:
     assert "taken over" not in page.title()
 
 
-def test_the_browser_is_told_to_run_nothing_else(shared: Start, visit: Visit) -> None:
-    mom = shared()
+def test_the_browser_is_told_to_run_nothing_else(mom: Daemon, visit: Visit) -> None:
     page = visit(mom, but=".")
     expect(page.locator("footer")).to_contain_text("live")
     with client(mom) as one:
@@ -840,8 +830,7 @@ def test_decisions_are_looked_for_and_those_that_say_the_same_again_are_one_unti
     expect(rows).to_have_text(re.compile("Nothing of that kind"))
 
 
-def test_through_the_pages_own_socket_one_browser_gets_in_with_a_key_that_works_once(shared: Start, tunnel: Dig, visit: Visit) -> None:
-    mom = shared()
+def test_through_the_pages_own_socket_one_browser_gets_in_with_a_key_that_works_once(mom: Daemon, tunnel: Dig, visit: Visit) -> None:
     dug = tunnel(mom.socket.with_name("mom-page.sock"))
     command = [str(MOM), "page", "--once", "--port", str(dug.port), "-c", str(mom.config)]
     address = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
@@ -865,9 +854,8 @@ def test_through_the_pages_own_socket_one_browser_gets_in_with_a_key_that_works_
 KEPT = "sessionStorage.getItem('mom-token')"
 
 
-def test_a_session_ends_with_its_mom_page_and_is_forgotten_when_the_port_is_lost(shared: Start, tunnel: Dig, visit: Visit) -> None:
+def test_a_session_ends_with_its_mom_page_and_is_forgotten_when_the_port_is_lost(mom: Daemon, tunnel: Dig, visit: Visit) -> None:
     """ssh may have ended, and another user of the workstation have the port by now."""
-    mom = shared()
     dug = tunnel(mom.socket.with_name("mom-page.sock"))
     command = [str(MOM), "page", "--port", str(dug.port), "-c", str(mom.config)]
     for lost in (False, True):
