@@ -70,12 +70,36 @@ def test_a_guest_that_nobody_has_touched_has_its_maximum() -> None:
     assert said(found, "unknown") == ""
 
 
-def test_what_a_class_guarantees_is_told_as_guaranteed() -> None:
-    of_class: dict[str, Any] = {"balloon_min": None, "mem_guarantee": 750 * MIB}
-    assert said(explained([report(1, 1000 * MIB, **of_class)]), "guaranteed") == "It is guaranteed 750 MiB."
-    shrunk = explained([report(1, 1000 * MIB, **of_class, guest_guarantee=500 * MIB)])
-    assert figures(shrunk, "memory")["guarantee_kib"] == 500 * MIB, "the host cannot keep all of it"
-    assert "No size" in said(explained([report(1, 1000 * MIB, balloon_min=None, guest_guarantee=0)]), "guaranteed")
+OF_CLASS: dict[str, Any] = {"balloon_min": None, "mem_guarantee": 750 * MIB}
+RESIZED = [report(1, 1000 * MIB), report(2, 1000 * MIB, asked(800 * MIB, 1000 * MIB)), report(3, 800 * MIB)]
+
+
+@pytest.mark.parametrize(
+    ("reports", "topic", "text"),
+    [
+        ([report(1, 1000 * MIB, **OF_CLASS)], "guaranteed", "It is guaranteed 750 MiB."),
+        ([report(1, 1000 * MIB, **OF_CLASS, guest_guarantee=500 * MIB)], "guaranteed", "It is guaranteed 500 MiB"),  # all that is kept
+        ([report(1, 1000 * MIB, balloon_min=None, guest_guarantee=0)], "guaranteed", "No size"),
+        (RESIZED, "since", "mom gave it this size, by 50_balloon:2:5. It had 1,000 MiB before."),
+        ([*RESIZED, report(4, 950 * MIB)], "since", "another process resized it"),
+        ([report(1, 700 * MIB)], "since", "who gave it that size is not known"),
+        ([*RESIZED[:2], report(3, 900 * MIB, balloon_target=700 * MIB)], "next", "It is on its way to 700 MiB, which mom asked for."),
+        (RESIZED[:1], "next", "it keeps this size"),
+        (
+            [RESIZED[0], *(report(number, 1000 * MIB, balloon_obstacle="set aside for 1m") for number in (2, 3))],
+            "next",
+            "mom does not count on its memory (since 00:00:10 UTC, 5 s before this cycle): set aside for 1m.",
+        ),
+        (
+            [report(2, 1000 * MIB, balloon_obstacle="set aside", balloon_rest=42.0)],
+            "next",
+            "set aside; it is asked again in 42 s, at 00:00:52 UTC.",
+        ),
+        ([report(1, 1000 * MIB, mode="observe")], "next", "mom only observes"),
+    ],
+)
+def test_what_is_known_of_a_guest_has_its_words(reports: Sequence[Report], topic: str, text: str) -> None:
+    assert text in said(explained(reports), topic)
 
 
 def test_the_policy_is_quoted_and_what_came_of_it_is_told() -> None:
@@ -162,19 +186,13 @@ def test_a_form_that_goes_on_in_the_next_lines_is_quoted_whole() -> None:
     assert 'There it says: (guest.Control "balloon_target" (min 5 800)))' in said(found, "wanted")
 
 
-def test_a_size_that_mom_asked_for_is_moms_and_another_one_is_somebody_elses() -> None:
-    reports = [report(1, 1000 * MIB), report(2, 1000 * MIB, asked(800 * MIB, 1000 * MIB)), report(3, 800 * MIB)]
-    found = explained(reports)
-    assert (figures(found, "since")["by"], figures(found, "since")["before_kib"]) == ("mom", 1000 * MIB)
-    assert "mom gave it this size, by 50_balloon:2:5. It had 1,000 MiB before." in said(found, "since")
-    found = explained([*reports, report(4, 950 * MIB)])
-    assert figures(found, "since")["by"] == "somebody-else"
-    assert "another process resized it" in said(found, "since")
-
-
-def test_a_size_from_before_mom_belongs_to_nobody_known() -> None:
-    found = explained([report(1, 700 * MIB)])
-    assert (figures(found, "since")["by"], figures(found, "since")["at_least"]) == ("unknown", True)
+def test_a_size_that_mom_asked_for_is_moms_another_one_somebody_elses_and_one_from_before_nobodys() -> None:
+    by = [figures(explained(reports), "since") for reports in (RESIZED, [*RESIZED, report(4, 950 * MIB)], [report(1, 700 * MIB)])]
+    assert [(one["by"], one["before_kib"], one["at_least"]) for one in by] == [
+        ("mom", 1000 * MIB, False),
+        ("somebody-else", 800 * MIB, False),
+        ("unknown", None, True),
+    ]
 
 
 def test_review_and_its_reason_are_told() -> None:
@@ -223,27 +241,6 @@ def test_nothing_known_of_the_past_is_said() -> None:
     one = report(1, 800 * MIB)
     found = balloon().explain(one, one.snapshot.guests["web"])
     assert "earlier cycles are not at hand" in said(found, "since")
-
-
-def test_a_guest_on_its_way_is_told_with_where_it_goes() -> None:
-    reports = [report(1, 1000 * MIB), report(2, 1000 * MIB, asked(700 * MIB, 1000 * MIB)), report(3, 900 * MIB, balloon_target=700 * MIB)]
-    assert said(explained(reports), "next").startswith("It is on its way to 700 MiB, which mom asked for.")
-    assert "it keeps this size" in said(explained(reports[:1]), "next")
-
-
-def test_an_obstacle_is_told_with_since_when() -> None:
-    reports = [report(1, 1000 * MIB), *(report(n, 1000 * MIB, balloon_obstacle="set aside for 1m") for n in (2, 3))]
-    told = said(explained(reports), "next")
-    assert "mom does not count on its memory (since 00:00:10 UTC, 5 s before this cycle): set aside for 1m." in told
-
-
-def test_a_guest_that_is_set_aside_is_told_until_when() -> None:
-    text = said(explained([report(2, 1000 * MIB, balloon_obstacle="set aside", balloon_rest=42.0)]), "next")
-    assert "set aside; it is asked again in 42 s, at 00:00:52 UTC." in text
-
-
-def test_in_observe_mode_nothing_will_happen() -> None:
-    assert "mom only observes" in said(explained([report(1, 1000 * MIB, mode="observe")]), "next")
 
 
 def test_a_guest_that_was_started_anew_has_no_past() -> None:

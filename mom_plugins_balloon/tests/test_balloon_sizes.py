@@ -1,5 +1,7 @@
 """The sizes that guests had lately."""
 
+import pytest
+
 from mom_core import Guest, Snapshot
 from mom_plugins_balloon.ballooned_guests import SIZES_SECONDS, BalloonedGuests
 
@@ -26,25 +28,17 @@ class Sizes:
         return one.overhead_by(total, moment)
 
 
-def test_a_size_that_stays_is_the_largest():
-    assert Sizes((0, 100), (5, 100), (10, 100)).largest_since(8) == 100
-
-
-def test_a_guest_had_its_old_size_until_just_before_the_new_one_was_seen():
-    sizes = Sizes((0, 100), (5, 80), (10, 60))
-    assert sizes.largest_since(10) == 60
-    assert sizes.largest_since(7) == 80
-    assert sizes.largest_since(5) == 80
-    assert sizes.largest_since(4) == 100
-    assert sizes.largest_since(-100) == 100
-
-
-def test_a_guest_that_was_never_seen_has_no_size():
-    assert Sizes().largest_since(0) is None
-
-
-def test_a_guest_whose_size_is_unknown_is_passed_over():
-    assert Sizes((0, None), (5, 80)).largest_since(-1) == 80
+@pytest.mark.parametrize(
+    ("samples", "since", "largest"),
+    [
+        ([(0, 100), (5, 100), (10, 100)], 8, 100),
+        *(([(0, 100), (5, 80), (10, 60)], since, largest) for since, largest in ((10, 60), (7, 80), (5, 80), (4, 100), (-100, 100))),
+        ([], 0, None),
+        ([(0, None), (5, 80)], -1, 80),
+    ],
+)
+def test_a_guest_had_its_old_size_until_just_before_the_new_one_was_seen(samples, since, largest):
+    assert Sizes(*samples).largest_since(since) == largest
 
 
 def test_guests_that_are_gone_are_forgotten():
@@ -65,18 +59,10 @@ def test_sizes_are_not_kept_for_ever():
     assert sizes.largest_since(-1) < 1 + SIZES_SECONDS + 2
 
 
-def test_the_overhead_is_learnt_while_the_size_stands():
-    assert Sizes((0, 100), (5, 100)).overhead(90, 1) == 10
-
-
 def test_the_overhead_is_not_learnt_while_the_balloon_may_be_moving():
-    sizes = Sizes((0, 100), (5, 70))
-    assert sizes.overhead(90, 1) is None
+    assert Sizes((0, 100), (5, 70)).overhead(90, 1) is None
 
 
-def test_the_largest_overhead_stands():
+def test_the_largest_overhead_while_the_size_stands_is_the_overhead():
     sizes = Sizes((0, 100), (5, 100))
-    assert sizes.overhead(90, 1) == 10
-    assert sizes.overhead(95, 1) == 10
-    assert sizes.overhead(85, 1) == 15
-    assert sizes.overhead(None, 1) == 15
+    assert [sizes.overhead(total, 1) for total in (90, 95, 85, None)] == [10, 10, 15, 15]
