@@ -25,14 +25,15 @@ from mom_plugins_offload.law import (
 
 GIB = 1 << 20
 QUIET = ObservedGuest(GIB, 0, 0.0, 0.0)
+HALF = replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2)
 LIMIT = 0.02
 
 
-def steps(seen: ObservedGuest, state: ReclaimState, count: int, begin: float = 0.0) -> tuple[list[int], ReclaimState]:
+def steps(seen: ObservedGuest, count: int) -> tuple[list[int], ReclaimState]:
     """The paces of so many steps in which nothing comes back, a second apart; all that is offered is taken."""
-    paces, taken = [], 0.0
+    paces, taken, state = [], 0.0, ReclaimState()
     for number in range(count):
-        offer = next_offer(seen, state, taken, LIMIT, begin + number)
+        offer = next_offer(seen, state, taken, LIMIT, float(number))
         taken, state = float(offer.pace_kib), offer.state
         seen = replace(seen, resident_kib=(seen.resident_kib or 0) - taken, away_kib=(seen.away_kib or 0) + taken)
         paces.append(offer.pace_kib)
@@ -40,23 +41,19 @@ def steps(seen: ObservedGuest, state: ReclaimState, count: int, begin: float = 0
 
 
 def test_the_pace_doubles_while_nothing_comes_back_up_to_one_percent_a_second() -> None:
-    paces, _ = steps(QUIET, ReclaimState(), 6)
+    paces, _ = steps(QUIET, 6)
     assert paces[1] == pytest.approx(2 * paces[0], rel=0.01)
     assert paces[-1] == pytest.approx(MOST_SHARE * GIB, rel=0.01)
 
 
 def test_where_hot_pages_go_with_cold_ones_the_pace_stays_a_quarter_of_that() -> None:
-    paces, _ = steps(replace(QUIET, most_share=MADVISE_SHARE), ReclaimState(), 6)
+    paces, _ = steps(replace(QUIET, most_share=MADVISE_SHARE), 6)
     assert max(paces) == pytest.approx(MADVISE_SHARE * GIB, rel=0.01)
 
 
 def test_a_tenth_of_a_guest_stays_however_long_it_is_idle() -> None:
-    seen, state, taken = QUIET, ReclaimState(), 0.0
-    for now in range(600):
-        offer = next_offer(seen, state, taken, LIMIT, float(now))
-        taken, state = float(offer.pace_kib), offer.state
-        seen = replace(seen, resident_kib=(seen.resident_kib or 0) - taken, away_kib=(seen.away_kib or 0) + taken)
-    assert (seen.resident_kib or 0) == pytest.approx(KEPT_SHARE * GIB, abs=512)
+    paces, _ = steps(QUIET, 600)
+    assert GIB - sum(paces) == pytest.approx(KEPT_SHARE * GIB, abs=512)
 
 
 @pytest.mark.parametrize("seen", [replace(QUIET, resident_kib=None), replace(QUIET, away_kib=None), replace(QUIET, refaults_kib=None)])
@@ -68,10 +65,7 @@ def test_nothing_is_taken_of_a_guest_of_which_something_is_unknown(seen: Observe
 
 @pytest.mark.parametrize(
     ("seen", "words"),
-    [
-        (replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2, refaults_kib=20_000.0), "works on what was taken"),
-        (replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2, stall=0.03), "waits for memory 3.0%"),
-    ],
+    [(replace(HALF, refaults_kib=20_000.0), "works on what was taken"), (replace(HALF, stall=0.03), "waits for memory 3.0%")],
 )
 def test_a_guest_that_works_on_what_was_taken_is_left_alone_and_may_have_it_back(seen: ObservedGuest, words: str) -> None:
     offer = next_offer(seen, ReclaimState(), 0.0, LIMIT, 100.0)
@@ -88,7 +82,7 @@ def test_a_guest_that_works_on_what_was_taken_is_left_alone_and_may_have_it_back
 
 @pytest.mark.parametrize(("returns", "stall"), [(GIB / 2 / 40, 0.0), (0.0, 0.04)])
 def test_a_guest_may_feel_more_while_it_would_be_hurt_otherwise(returns: float, stall: float) -> None:
-    seen = replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2, refaults_kib=returns, stall=stall)
+    seen = replace(HALF, refaults_kib=returns, stall=stall)
     resting = next_offer(seen, ReclaimState(), 0.0, LIMIT, 0.0)
     assert resting.pace_kib == 0
     assert next_offer(seen, ReclaimState(), 0.0, LIMIT, 0.0, urgency=4.0).pace_kib > 0
@@ -101,9 +95,8 @@ def test_a_guest_may_feel_more_while_it_would_be_hurt_otherwise(returns: float, 
 
 @pytest.mark.parametrize(("returns", "stall"), [(20_000.0, 0.0), (0.0, 0.1)])
 def test_what_comes_back_within_a_second_of_a_step_is_no_harm(returns: float, stall: float) -> None:
-    half = replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2)
-    _, state = steps(half, ReclaimState(), 6)
-    offer = next_offer(replace(half, refaults_kib=returns, stall=stall), state, 0.0, LIMIT, 6.0)
+    _, state = steps(HALF, 6)
+    offer = next_offer(replace(HALF, refaults_kib=returns, stall=stall), state, 0.0, LIMIT, 6.0)
     assert not offer.state.wants_back
     assert offer.pace_kib > 0
 
@@ -117,13 +110,7 @@ def harmed_for(seconds: int, seen: ObservedGuest, state: ReclaimState, begin: in
     raise AssertionError("no harm lasts")
 
 
-@pytest.mark.parametrize(
-    "seen",
-    [
-        replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2, refaults_kib=20_000.0),
-        replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2, stall=0.05),
-    ],
-)
+@pytest.mark.parametrize("seen", [replace(HALF, refaults_kib=20_000.0), replace(HALF, stall=0.05)])
 def test_a_guest_that_works_on_what_was_taken_for_long_is_left_alone_for_longer(seen: ObservedGuest) -> None:
     found, state = harmed_for(int(HARM_SECONDS), seen, ReclaimState())
     assert state.wants_back
@@ -134,11 +121,10 @@ def test_a_guest_that_works_on_what_was_taken_for_long_is_left_alone_for_longer(
 @pytest.mark.parametrize(("returns", "stall"), [(30_000.0, 0.0), (0.0, 0.1)])
 def test_a_burst_that_reads_back_what_it_writes_over_is_no_harm_that_lasts(returns: float, stall: float) -> None:
     """For six seconds of every two minutes: taking goes on between bursts, however many there are, after the same short pause."""
-    half = replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2)
-    burst = replace(half, refaults_kib=returns, stall=stall)
+    burst = replace(HALF, refaults_kib=returns, stall=stall)
     state, taking = ReclaimState(), 0
     for now in range(1200):
-        offer = next_offer(burst if now % 120 < 6 else half, state, 0.0, LIMIT, float(now))
+        offer = next_offer(burst if now % 120 < 6 else HALF, state, 0.0, LIMIT, float(now))
         state = offer.state
         assert state.pause == FIRST_PAUSE_SECONDS
         assert state.until - now <= FIRST_PAUSE_SECONDS
@@ -147,7 +133,7 @@ def test_a_burst_that_reads_back_what_it_writes_over_is_no_harm_that_lasts(retur
 
 
 def test_each_harm_that_lasts_doubles_the_pause_up_to_its_longest() -> None:
-    harmed = replace(QUIET, resident_kib=GIB // 2, away_kib=GIB // 2, stall=0.5)
+    harmed = replace(HALF, stall=0.5)
     state, now, pauses = ReclaimState(), 0, []
     for _ in range(9):
         now, state = harmed_for(int(HARM_SECONDS), harmed, state, now)
@@ -158,7 +144,7 @@ def test_each_harm_that_lasts_doubles_the_pause_up_to_its_longest() -> None:
 
 
 def test_when_half_of_what_is_taken_comes_back_the_pace_is_halved_and_the_working_set_learnt() -> None:
-    _, state = steps(QUIET, ReclaimState(), 6)
+    _, state = steps(QUIET, 6)
     seen = ObservedGuest(0.7 * GIB, 0.3 * GIB, 2200.0, 0.005)
     offer = next_offer(seen, state, 4000.0, LIMIT, 6.0)
     assert offer.state.share == state.share / 2
@@ -176,10 +162,9 @@ def test_what_stays_away_for_two_minutes_is_cold_and_what_does_not_ends_the_taki
 
 
 def test_the_dearer_guest_and_the_one_whose_memory_comes_back_are_taken_from_later() -> None:
-    away = replace(QUIET, resident_kib=GIB / 2, away_kib=GIB / 2)
-    cheap = next_offer(away, ReclaimState(), 0.0, LIMIT, 0.0).price
-    assert next_offer(replace(away, cost=4.0), ReclaimState(), 0.0, LIMIT, 0.0).price == 4 * cheap
-    assert next_offer(replace(away, refaults_kib=GIB / 2 / 300), ReclaimState(), 0.0, LIMIT, 0.0).price > cheap
+    cheap = next_offer(HALF, ReclaimState(), 0.0, LIMIT, 0.0).price
+    assert next_offer(replace(HALF, cost=4.0), ReclaimState(), 0.0, LIMIT, 0.0).price == 4 * cheap
+    assert next_offer(replace(HALF, refaults_kib=GIB / 2 / 300), ReclaimState(), 0.0, LIMIT, 0.0).price > cheap
 
 
 def test_what_is_merged_with_other_guests_is_not_taken() -> None:

@@ -78,10 +78,26 @@ class Bench:
         return next(self.fields[guest.id]["offload_state"] for guest in self.hypervisor.guests() if guest.name == name)
 
 
-def test_while_the_host_has_what_it_is_to_have_nothing_goes() -> None:
-    bench = Bench(["vm1"])
-    assert bench.cycle(PLENTY, {"vm1": COLD}) == []
-    assert "nothing has to be taken" in str(bench.state("vm1"))
+FULL = [SwapStore("zram0", StoreKind.ZRAM, 6 * GIB, GIB // 4)]
+
+
+@pytest.mark.parametrize(
+    ("host", "fields", "stores", "words"),
+    [
+        (PLENTY, {}, None, "nothing has to be taken"),
+        ({}, {}, None, "what the host has available, or is to have, is unknown"),
+        (SHORT, {}, FULL, "full"),
+        (SHORT, {"swap_in": 5000.0}, None, "its own swap"),
+        (SHORT, {"guest_psi_memory_some_avg10": 30.0}, None, "wait for it 30 %"),
+        (SHORT, {"host_swap": None}, None, "unknown"),
+    ],
+)
+def test_nothing_goes_without_need_or_room_nor_of_a_guest_that_lacks_memory_itself_or_is_unknown(
+    host: dict[str, Value], fields: dict[str, Value], stores: list[SwapStore] | None, words: str
+) -> None:
+    bench = Bench(["vm1"], stores=stores)
+    assert bench.cycle(host, {"vm1": {**COLD, **fields}}) == []
+    assert words in str(bench.state("vm1"))
 
 
 def test_when_the_host_is_short_cold_memory_goes_of_a_guest_without_balloon_statistics_or_agent() -> None:
@@ -110,26 +126,12 @@ def test_with_ahead_cold_memory_goes_however_much_the_host_has() -> None:
     assert bench.cycle(PLENTY, {"vm1": COLD})
 
 
-def test_what_the_host_has_is_unknown_and_nothing_goes() -> None:
-    assert Bench(["vm1"]).cycle({}, {"vm1": COLD}) == []
-
-
 def test_no_guest_is_asked_that_its_settings_or_its_class_spare() -> None:
     bench = Bench(["mine", "classy", "other"])
     bench.forbidden = {"mine"}
     decided = bench.cycle(SHORT, {"mine": COLD, "classy": {**COLD, "may_offload": 0}, "other": COLD})
     assert [one.entity.name for one in decided] == ["other"]
     assert "offload: false" in str(bench.state("mine"))
-
-
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [({"swap_in": 5000.0}, "its own swap"), ({"guest_psi_memory_some_avg10": 30.0}, "wait for it 30 %"), ({"host_swap": None}, "unknown")],
-)
-def test_a_guest_that_lacks_memory_itself_or_is_unknown_gives_nothing(fields: dict[str, Value], words: str) -> None:
-    bench = Bench(["vm1"])
-    assert bench.cycle(SHORT, {"vm1": {**COLD, **fields}}) == []
-    assert words in str(bench.state("vm1"))
 
 
 def test_a_guest_that_works_on_what_was_taken_gets_it_back_at_once_where_the_host_has_it() -> None:
@@ -140,13 +142,6 @@ def test_a_guest_that_works_on_what_was_taken_gets_it_back_at_once_where_the_hos
     assert "comes back" in decision.reason
     short = Bench(["vm1"])
     assert short.cycle(SHORT, {"vm1": works}) == []
-
-
-def test_nothing_goes_beyond_what_swap_takes() -> None:
-    full = [SwapStore("zram0", StoreKind.ZRAM, 6 * GIB, GIB // 4)]
-    bench = Bench(["vm1"], stores=full)
-    assert bench.cycle(SHORT, {"vm1": COLD}) == []
-    assert "full" in str(bench.state("vm1"))
 
 
 FREED: dict[str, Value] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,33 +57,29 @@ def test_zswap_stands_before_the_disk_behind_it(tmp_path: Path) -> None:
 def test_a_host_without_swap_or_without_proc_has_no_store(tmp_path: Path) -> None:
     assert stores_of(tmp_path) == []
     assert stores_of(host_of(tmp_path, {"proc/swaps": SWAPS})) == []
-    assert "no swap" in room_of([], 0).why
 
 
-def test_a_twentieth_of_each_store_is_kept_for_the_kernel() -> None:
-    assert room_of([ZRAM_STORE], 0).kib == 4 * GIB - int(0.4 * GIB)
-    full = room_of([SwapStore("zram0", StoreKind.ZRAM, 8 * GIB, GIB // 4)], 0)
-    assert full.kib == 0
-    assert "swap is full" in full.why
+MOVING = f"{DISK.name} is a disk with moving parts: a page takes 10 ms to come back"
+WRITTEN = "what may be written to disks in a day has been written"
 
 
-def test_nothing_goes_where_it_hardly_compresses_nor_to_what_comes_after_it() -> None:
-    poor = SwapStore("zram0", StoreKind.ZRAM, 8 * GIB, 4 * GIB, 4 * GIB, int(3.6 * GIB))
-    room = room_of([poor, DISK], GIB)
-    assert room.kib == 0
-    assert "compresses to 1/1.1" in room.why
-
-
-def test_nothing_goes_to_a_disk_with_moving_parts() -> None:
-    room = room_of([SwapStore("/dev/sda2", StoreKind.ROTATING, 8 * GIB, 8 * GIB)], GIB)
-    assert room.kib == 0
-    assert "moving parts" in room.why
-
-
-def test_no_more_goes_to_a_disk_than_may_be_written() -> None:
-    assert room_of([DISK], 1000.0) == type(room_of([DISK], 0))(1000, "", disk=True)
-    assert room_of([DISK], 0).kib == 0
-    assert "has been written" in room_of([DISK], 0).why
+@pytest.mark.parametrize(
+    ("stores", "writable", "room"),
+    [
+        ([], 0, StoreRoom(0, "the host has no swap")),
+        ([ZRAM_STORE], 0, StoreRoom(4 * GIB - int(0.4 * GIB), "")),
+        ([replace(ZRAM_STORE, free_kib=GIB // 4)], 0, StoreRoom(0, "swap is full but for the twentieth that is kept for the kernel")),
+        ([replace(ZRAM_STORE, takes_kib=int(3.6 * GIB)), DISK], GIB, StoreRoom(0, "what is in zram0 compresses to 1/1.1 only")),
+        ([replace(DISK, kind=StoreKind.ROTATING)], GIB, StoreRoom(0, MOVING)),
+        ([DISK], 1000.0, StoreRoom(1000, "", disk=True)),
+        ([DISK], 100, StoreRoom(0, WRITTEN)),
+        ([DISK], 0, StoreRoom(0, WRITTEN)),
+    ],
+)
+def test_a_twentieth_is_kept_and_what_must_not_be_used_keeps_what_comes_after_it_from_use(
+    stores: list[SwapStore], writable: float, room: StoreRoom
+) -> None:
+    assert room_of(stores, writable) == room
 
 
 def test_what_is_compressed_gives_the_host_less_than_what_is_on_a_disk() -> None:
@@ -113,9 +110,3 @@ def test_a_file_of_the_kernel_that_says_nonsense_is_no_store(tmp_path: Path) -> 
     (store,) = stores_of(host_of(tmp_path, odd))
     assert store.held_kib is None
     assert ratio_of([store]) is None
-
-
-def test_what_is_left_of_a_days_writes_is_said_though_the_disk_has_room() -> None:
-    disk = SwapStore("/dev/sda2", StoreKind.DISK, 8 * GIB, 7 * GIB)
-    assert room_of([disk], 100).why == "what may be written to disks in a day has been written"
-    assert room_of([disk], GIB) == StoreRoom(GIB, "", disk=True)
