@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 from xml.etree import ElementTree
@@ -50,7 +50,7 @@ def channels_of(devices: ElementTree.Element | None) -> Mapping[str, str]:
     return MappingProxyType(found) if found else NO_CHANNELS
 
 
-class AgentCommands:
+class AgentCommands(SpareConnections):
     """Passes commands to agents. One that is busy or dead keeps its call waiting.
 
     :param main: the connection that everything else goes through
@@ -58,7 +58,7 @@ class AgentCommands:
     """
 
     def __init__(self, main: Connection, log: logging.Logger, qemu: Any = None) -> None:
-        self._spare = SpareConnections(main, log, _MOST_AT_ONCE)
+        super().__init__(main, log, _MOST_AT_ONCE)
         self._qemu = qemu
 
     def command(self, guest: Entity, command: str, timeout_seconds: float) -> str:
@@ -70,15 +70,11 @@ class AgentCommands:
         doing = f"asking the agent of {guest}"
         seconds = min(_LONGEST_SECONDS, max(1, math.ceil(timeout_seconds)))
         qemu = self._binding(doing)
-        with self._spare.borrowed(doing, seconds, 2 * seconds + _SLACK_SECONDS) as connection:
+        with self.borrowed(doing, seconds, 2 * seconds + _SLACK_SECONDS) as connection:
             answer: object = connection.call(doing, guest.id, lambda domain: qemu.qemuAgentCommand(domain, command, seconds, 0))
         if not isinstance(answer, str):
             raise HypervisorError(f"{doing}: libvirt gave no answer")
         return answer
-
-    def close(self) -> Callable[[], None]:
-        """As `SpareConnections.close`."""
-        return self._spare.close()
 
     def _binding(self, doing: str) -> Any:
         if self._qemu is None:

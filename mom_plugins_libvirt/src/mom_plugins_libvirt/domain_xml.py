@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
 from mom_plugins_libvirt.agents import NO_CHANNELS, channels_of
-from mom_plugins_libvirt.promise_xml import NO_PROMISES, promises_of
 from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning, natural_number, tuning_of
 
 _LONGEST_XML = 8 << 20
@@ -18,6 +17,18 @@ _KIB = {"b": 1 / 1024, "bytes": 1 / 1024, "KB": 1000 / 1024, "k": 1, "KiB": 1, "
 
 _LARGEST_KIB = 1 << 50
 """An exbibyte. What says more is no size of a guest's memory."""
+
+
+_MOM_GUEST = "urn:mom:guest:1.0"
+"""The namespace of mom's own element: `<mom:guest xmlns:mom="urn:mom:guest:1.0" class="gold" guarantee="6GiB"/>`."""
+
+_PROPERTIES: Mapping[str, str] = {"class": "sla_class", "guarantee": "mem_guarantee"}
+"""The element's attributes, and what the guest's properties with them are called."""
+
+_LONGEST_PROMISE = 100
+"""Characters. Names of classes, and sizes, are shorter; what is longer is cut, and then not understood."""
+
+NO_PROMISES: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +76,7 @@ def described(xml: str) -> DomainDescription | None:
         plugged,
         channels_of(domain.find("devices")),
         tuning_of(domain),
-        promises_of(domain),
+        _promises_of(domain),
         balloon is not None and balloon.get("autodeflate") == "on",
         balloon is not None and balloon.get("freePageReporting") == "on",
     )
@@ -120,6 +131,18 @@ def _pinning_devices(devices: ElementTree.Element | None) -> Iterator[str]:
             yield f"a network interface ({kind})"
         elif device.tag == "disk" and kind in {"nvme", "vhostvdpa"}:
             yield f"a disk ({kind})"
+
+
+def _promises_of(domain: ElementTree.Element) -> Mapping[str, str]:
+    """The guest's properties that its metadata gives, as they are written there; none without mom's element.
+
+    Metadata is part of the guest's description. It is written through the host's libvirt connection, when the guest is defined or with
+    `virsh metadata`; a guest cannot write it, and nothing that runs in the guest is asked.
+    """
+    element = domain.find(f"metadata/{{{_MOM_GUEST}}}guest")
+    if element is None:
+        return NO_PROMISES
+    return {name: text[:_LONGEST_PROMISE] for attribute, name in _PROPERTIES.items() if (text := element.get(attribute)) is not None}
 
 
 def _virtio_mem(domain: ElementTree.Element) -> tuple[int, int]:

@@ -12,15 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mom_core import Clock, Entity, GuestBusy, GuestGone, HypervisorError, PermissionDenied, Value, printable
-from mom_guests import AUTODEFLATE, PERIOD, REPORTING, HostSide, SeenGuests, possible_maximum
+from mom_core import Clock, CpuTune, Entity, GuestBusy, GuestGone, HypervisorError, PermissionDenied, Value, printable
+from mom_guests import AUTODEFLATE, PERIOD, REPORTING, HostSide, SeenGuest, SeenGuests, possible_maximum
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.connection import Connection, GuestRecord
 from mom_plugins_libvirt.domain_xml import DomainDescription, described
 from mom_plugins_libvirt.events import EventBook
-from mom_plugins_libvirt.known_guest import KnownDomain
 from mom_plugins_libvirt.qemu_process import pid_of
-from mom_plugins_libvirt.states import PAUSED, job_name, state_name
+from mom_plugins_libvirt.states import PAUSED, job_name, state_name, why_left_alone
+from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning
 from mom_plugins_libvirt.uri import is_local
 
 T = TypeVar("T")
@@ -47,6 +47,37 @@ class SamplingSettings:
     pid_folder: Path = Path("/run/libvirt/qemu")
     proc: Path = Path("/proc")
     cgroups: Path = Path("/sys/fs/cgroup")
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class KnownDomain(SeenGuest):
+    """A guest since it was started. Belongs to the hypervisor's lock."""
+
+    status: int = 0
+    reason: int = 0
+    job: str = ""
+    """Libvirt's job with the guest that allows no change; empty for nothing."""
+    description: DomainDescription | None = None
+    describe: bool = True
+    """The description must be read (again); whatever changes something sets it."""
+    describe_at: float = float("inf")
+    """Monotonic seconds at which it is read again though no event has told of a change."""
+    prompt: bool = False
+    """Its statistics came when they were due."""
+    late: Future[Any] | None = None
+    """A call that did not come back in time, until it has come back."""
+    cpu_tune: CpuTune | None = None
+    pins: Sequence[Sequence[bool]] | None = None
+    """For each vCPU whether it may run on each of the host's CPUs. As `cpu_tune`: None until asked for, after each description."""
+
+    @property
+    def tuning(self) -> Tuning:
+        """Its limits by its description."""
+        return UNTUNED if self.description is None else self.description.tuning
+
+    def left_alone(self) -> str:
+        """By libvirt's state and reason."""
+        return why_left_alone(self.status, self.reason)
 
 
 class Domains(SeenGuests[KnownDomain]):

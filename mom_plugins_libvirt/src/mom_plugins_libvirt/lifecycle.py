@@ -35,21 +35,20 @@ _REACH_SECONDS = 10.0
 """How long another host's libvirt may take to let mom in."""
 
 
-class LongJobs:
+class LongJobs(SpareConnections):
     """Calls on guests that take long.
 
     :param main: the connection that everything else goes through
     """
 
     def __init__(self, main: Connection, log: logging.Logger) -> None:
-        self._main, self._log = main, log
-        self._spare = SpareConnections(main, log, _MOST_AT_ONCE)
+        super().__init__(main, log, _MOST_AT_ONCE)
         self._callers = Callers("libvirt-destination")
 
     def close(self) -> Callable[[], None]:
         """As `SpareConnections.close`. A migration that is under way is given up by libvirt: the guest stays."""
         self._callers.close(0)
-        return self._spare.close()
+        return super().close()
 
     def do(
         self, doing: str, guest: Entity, timeout_seconds: float, function: Callable[[Domain], object], *, can_be_given_up: bool = True
@@ -61,7 +60,7 @@ class LongJobs:
         # The call itself is ended by giving the job up; its connection waits a little longer, so that it hears of that.
         patience = timeout_seconds + 2 * _GIVE_UP_SECONDS
         try:
-            with self._spare.borrowed(doing, min(1.0, timeout_seconds), patience) as connection:
+            with self.borrowed(doing, min(1.0, timeout_seconds), patience) as connection:
                 if can_be_given_up:
                     timer.start()
                 connection.call(doing, guest.id, function)

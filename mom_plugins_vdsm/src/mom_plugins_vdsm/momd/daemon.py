@@ -41,22 +41,12 @@ VDSM_RUN: Final = Path("/run/vdsm/mom")
 @click.option("-v", "--verbose", "verbosity", metavar="LEVEL", help="critical, error, warn, info, debug, or 1 to 5.")
 @click.option("-d", "--daemonize", is_flag=True, help="Run in the background.")
 @click.option("--pid-file", type=click.Path(path_type=Path), help=f"Where to write the process id.  [default with -d: {DEFAULT_PID_FILE}]")
-def momd(
-    config_file: Path | None,
-    rules_file: str | None,
-    policy_dir: str | None,
-    plot_dir: str | None,
-    log: str | None,
-    verbosity: str | None,
-    daemonize: bool,
-    pid_file: Path | None,
-) -> None:
+def momd(*, config_file: Path | None, daemonize: bool, pid_file: Path | None, **options: str | None) -> None:
     """Manage this host as MOM's old daemon did, with its configuration. `mom config import` turns that into one for `mom run`.
 
     SIGTERM ends it, and puts everything back; SIGHUP reads the configuration and the policies again.
     """
-    overrides = _overrides(rules_file, policy_dir, plot_dir, log, verbosity)
-
+    overrides = _overrides(**options)
     path = config_file or DEFAULT_FILE
 
     def read() -> Momd:
@@ -79,16 +69,14 @@ def momd(
             _run(run, first, pid_file, None)
 
 
-def _overrides(
-    rules: str | None, folder: str | None, plots: str | None, log: str | None, verbosity: str | None
-) -> dict[tuple[str, str], str]:
+def _overrides(log: str | None, verbosity: str | None, plot_dir: str | None, **policies: str | None) -> dict[tuple[str, str], str]:
     """The command line as options of the file; what it says about policies takes the place of all that the file says about them."""
     said: dict[tuple[str, str], str] = {}
-    if rules is not None or folder is not None:
-        said["main", "policy"] = str(Path(rules).absolute()) if rules else ""
-        said["main", "policy-dir"] = str(Path(folder).absolute()) if folder else ""
-    if plots is not None:
-        said["main", "plot-dir"] = plots
+    if any(path is not None for path in policies.values()):
+        for option, path in (("policy", policies["rules_file"]), ("policy-dir", policies["policy_dir"])):
+            said["main", option] = str(Path(path).absolute()) if path else ""
+    if plot_dir is not None:
+        said["main", "plot-dir"] = plot_dir
     if log is not None:
         said["logging", "log"] = log if log.lower() == "stdio" else str(Path(log).absolute())
     if verbosity is not None:
