@@ -1,11 +1,11 @@
-"""How much CPU time limits of guests cost: reading them from descriptions, and each cycle, on simulated guests.
+"""How much CPU time limits of guests cost: reading them from descriptions, and each cycle, on guests that are kept in memory.
 
     python benchmarks/limits/bench_limits.py [--guests 12,1000] [--rounds 30] [--json]
 
 descriptions  what a guest's description says about limits, read from XML; happens once, and after each change
 collect       the fields of all guests, in a cycle in which nothing has changed
 hold          a cycle in which every guest has limits from the YAML file and all of them stand: decided, reviewed, and found unchanged
-set           the same, with all limits to be set on the simulated hypervisor
+set           the same, with all limits to be set on a hypervisor of memory only
 
 Milliseconds of CPU time for all guests together; the median of the rounds. It ends with 1 when a target is missed.
 """
@@ -22,14 +22,10 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 from mom_core import Decision, Guest, Host, PluginContext, Snapshot
-from mom_devkit import apply_decisions
+from mom_devkit import FakeGuest, FakeHypervisor, apply_decisions
 from mom_plugins_libvirt.tuning_xml import tuning_of
 from mom_plugins_qos import QosPlugin
 from mom_plugins_qos.settings import QosGuestSettings, QosSettings
-from mom_plugins_sim.hypervisor import SimHypervisor
-from mom_plugins_sim.scene import mixture
-from mom_plugins_sim.settings import SimSettings
-from mom_plugins_sim.world import World
 
 TARGETS_MS = {("collect", 1000): 15.0, ("hold", 1000): 40.0}
 
@@ -54,9 +50,7 @@ def measured(work: Callable[[], object], rounds: int) -> float:
 
 def measure(count: int, rounds: int) -> dict[str, float]:
     """All numbers for so many guests."""
-    hypervisor = SimHypervisor(
-        World(mixture(SimSettings.model_validate({"guests": count, "host_memory": f"{count}GiB", "host_swap": "0"}))), lambda: 0.0
-    )
+    hypervisor = FakeHypervisor([FakeGuest(f"vm{number}", str(number)) for number in range(count)])
     listed = hypervisor.guests()
     ours = QosGuestSettings.model_validate(_OURS)
     plugin = QosPlugin(QosSettings(), PluginContext(name="qos", guest_settings=lambda guest: ours))

@@ -76,10 +76,10 @@ class FakeHypervisor:
 
     def guest(self, entity: Entity) -> FakeGuest:
         """The guest that is meant; raises `GuestGone`."""
-        for one in self.known.values():
-            if one.id == entity.id:
-                return one
-        raise GuestGone(f"there is no guest {entity.name}")
+        one = self.known.get(entity.name)
+        if one is None or one.id != entity.id:
+            raise GuestGone(f"there is no guest {entity.name}")
+        return one
 
     def _there(self, guests: Sequence[Entity]) -> list[FakeGuest]:
         wanted = {entity.id for entity in guests}

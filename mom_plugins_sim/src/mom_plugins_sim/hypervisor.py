@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from mom_core import Columns, CpuTune, DiskTune, Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, printable
+from mom_core import Columns, Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, printable
 from mom_guests import TAKEN_KIB, WatchedMemory, why_wake
 from mom_plugins_sim.fields import HostSampler, guest_columns
 from mom_plugins_sim.scene import GuestScene
@@ -18,8 +18,8 @@ from mom_toolkit import AvailableGauge, Destination, GuestState, Offloaded, Stor
 
 
 class SimHypervisor:
-    """A `Hypervisor` with `BalloonControl`, `KsmControl`, `CpuTuneControl`, `IoTuneControl`,
-    `LifecycleControl`, `MigrationControl` and `ColdMemoryControl`, for several threads.
+    """A `Hypervisor` with `BalloonControl`, `KsmControl`, `LifecycleControl`, `MigrationControl` and `ColdMemoryControl`, for several
+    threads.
 
     The world catches up with the clock before each call.
 
@@ -181,34 +181,6 @@ class SimHypervisor:
         with self._answering():
             there = self.world.guests
             return {guest.id: int(there[guest.id].memory.size) for guest in guests if guest.id in there}
-
-    def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
-        """The limits of the guests' CPU time, by guest id."""
-        with self._answering():
-            there = self.world.guests
-            return {guest.id: there[guest.id].cpu for guest in guests if guest.id in there}
-
-    def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
-        """Keep these limits. Raises `GuestGone`, and `NotSupported` for what a kernel would not take."""
-        for what, value, least in (("quota", quota_us, 1000), ("period", period_us, 1000), ("shares", shares, 2)):
-            if value is not None and value < least and not (what == "quota" and value < 0):
-                raise NotSupported(f"{value} is less than the least {what} of {least}")
-        with self._of(guest) as there:
-            given = {"quota_us": quota_us, "period_us": period_us, "shares": shares}
-            there.cpu = replace(there.cpu, **{name: value for name, value in given.items() if value is not None})
-
-    def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """The limits of the guests' disks, by guest id."""
-        with self._answering():
-            there = self.world.guests
-            return {guest.id: there[guest.id].disks for guest in guests if guest.id in there}
-
-    def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Keep these limits. Raises `GuestGone`, and `NotSupported` for an unknown disk or limit."""
-        with self._of(guest) as there:
-            if disk not in {tune.name for tune in there.disks} or not limits.keys() <= set(DiskTune.LIMITS):
-                raise NotSupported(f"there is no disk {disk}, or no such limit")
-            there.disks = tuple(replace(tune, current={**tune.current, **limits}) if tune.name == disk else tune for tune in there.disks)
 
     def swap_stores(self) -> Sequence[SwapStore]:
         """The host's swap, if it has some."""

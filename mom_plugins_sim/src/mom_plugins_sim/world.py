@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from mom_core import CpuTune, DiskTune, Guest
+from mom_core import Guest
 from mom_plugins_sim import guest as guest_model
 from mom_plugins_sim.guest import MIB, GuestMemory, new_guest
 from mom_plugins_sim.host import HostMemory, SwapStep
@@ -30,9 +30,6 @@ so that little is left of it when free memory falls below the mark at which it b
 compressed swap of 6 GiB (benchmarks/squeeze, mix `cold`, with no manager). Some runs have kept more. Of swap on a disk that was not
 measured: there it begins when nothing is available."""
 
-UNLIMITED_CPU = CpuTune(quota_us=-1, period_us=100_000, shares=1024, user_limit_percent=100.0)
-UNLIMITED_DISKS = (DiskTune("vda", "", dict.fromkeys(DiskTune.LIMITS, 0)),)
-
 CLASS = "sla_class"
 """The property of a guest with the service class that its metadata says, as of real ones."""
 
@@ -53,7 +50,6 @@ class SimulatedGuest:
     """A guest as the hypervisor knows it, with its memory and what it tells.
 
     What is wrong with it now: it `hangs`, or it is `mute` and sends no statistics.
-    `cpu` and `disks` are kept, and limit nothing: CPU time and I/O are not simulated.
     """
 
     listed: Guest
@@ -67,8 +63,6 @@ class SimulatedGuest:
     mute: bool = False
     paused: bool = False
     """Its CPUs stand still, because they were paused."""
-    cpu: CpuTune = UNLIMITED_CPU
-    disks: tuple[DiskTune, ...] = UNLIMITED_DISKS
     swapped: SwappedGuest = field(default_factory=SwappedGuest)
     """The part of it in the host's swap."""
 
