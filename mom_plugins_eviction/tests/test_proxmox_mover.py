@@ -11,6 +11,7 @@ from movers_server import Request, Server
 
 from mom_core import Entity, HypervisorError, PluginContext, Scope
 from mom_plugins_eviction.movers.proxmox import ProxmoxMover, ProxmoxMoverPlugin
+from mom_plugins_eviction.movers.server_api import UnclearAnswerError
 from mom_toolkit import Destination, MoveJob, Mover, MoveStanding
 
 UUID = "6f2c7c1e-0000-4000-8000-000000000001"
@@ -120,9 +121,13 @@ def test_a_refusal_has_begun_nothing_and_no_clear_answer_may_have(server: Server
         cluster.migrate = (status, {"message": "VM is locked (backup)"})
         with pytest.raises(HypervisorError, match=rf"refuses \({status}\): VM is locked"):
             mover.begin(JOB)
-    for answer in ((596, {}), (0, {}), (200, {"data": None}), (200, {"data": "UPID:../../x"})):
-        cluster.migrate = answer
+    for upid in (None, "UPID:../../x"):
+        cluster.migrate = (200, {"data": upid})
         assert mover.begin(JOB) == ""
+    for status in (596, 0):
+        cluster.migrate = (status, {})
+        with pytest.raises(UnclearAnswerError):
+            mover.begin(JOB)
 
 
 def test_a_guest_that_hangs_on_this_node_is_not_moved(server: Server, cluster: Cluster, mover: ProxmoxMover, secret: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
@@ -437,6 +437,5 @@ class Jobs:
 
     def _write(self, jobs: Mapping[str, Job]) -> None:
         """Raises `StateError`: then nothing is changed."""
-        written = [{**asdict(one), "destination": one.destination and str(one.destination)} for one in jobs.values()]
-        self._file.write(written)
+        self._file.write(FORM.dump_python(tuple(jobs.values()), mode="json"))
         self._jobs, self._unwritten = dict(jobs), False

@@ -300,22 +300,26 @@ class EvictionPlugin:
         return any(one.is_ordered(decision) for one in self._context.services(HostDrain))
 
     def _why_not(self, step: Step, guest: Guest, decision: Decision, drains: bool) -> str:
-        field = ALLOWED_BY[step]
-        allowed = guest.fields.get(field)
-        if allowed is None and not (drains and self._settings.move_unclassed):
-            return f"the guest has no class that allows it ({field})"
-        if allowed is not None and allowed != 1:
-            return f"the guest's class {printable(str(guest.fields.get(EvictionField.CLASS)), 40)} does not allow it ({field})"
+        if why := self._why_forbidden(step, guest, drains):
+            return why
         job = self.jobs.get(guest.id)
         if job is not None and self.jobs.is_late(job):
             return "the guest was asked to shut down, and may do so at any moment"
-        if job is not None and (doing := self.jobs.doing(guest.id) or (job.lost and f"{job.what}: {job.lost}")):
-            return f"the guest is {doing}"
         if job is not None:
-            return f"mom has done that to the guest already: {job.step}"
+            doing = self.jobs.doing(guest.id) or (job.lost and f"{job.what}: {job.lost}")
+            return f"the guest is {doing}" if doing else f"mom has done that to the guest already: {job.step}"
         if step is Step.MIGRATE:
             return self._why_not_there(guest, decision.value, drains)
         return "" if needs_of(guest, step) is not None else "how much memory it needs when it comes back is unknown"
+
+    def _why_forbidden(self, step: Step, guest: Guest, drains: bool) -> str:
+        """Why the guest's class forbids a step; empty: it allows it."""
+        field = ALLOWED_BY[step]
+        allowed = guest.fields.get(field)
+        if allowed is None:
+            return "" if drains and self._settings.move_unclassed else f"the guest has no class that allows it ({field})"
+        name = printable(str(guest.fields.get(EvictionField.CLASS)), 40)
+        return "" if allowed == 1 else f"the guest's class {name} does not allow it ({field})"
 
     def _why_not_there(self, guest: Guest, value: Value | Destination, drains: bool) -> str:
         try:
@@ -361,12 +365,10 @@ class EvictionPlugin:
 
     def why_stays(self, guest: Guest) -> str:
         """Why the operator's drain would not move that guest, whatever the destination."""
-        allowed, mover = guest.fields.get(EvictionField.MAY_MIGRATE), self.mover()
         blocked = guest.blocked.get(self.control, "") or guest.blocked.get("*", "")
-        if blocked:
-            return blocked
-        if allowed != 1 and not (allowed is None and self._settings.move_unclassed):
-            return f"its class does not allow it ({EvictionField.MAY_MIGRATE})" if allowed is not None else "it has no class that allows it"
+        if why := blocked or self._why_forbidden(Step.MIGRATE, guest, drains=True):
+            return why
+        mover = self.mover()
         return "nothing on the host moves guests" if mover is None else _why_not_by(mover, guest)
 
     def progress(self, guest: Guest) -> MoveProgress | None:

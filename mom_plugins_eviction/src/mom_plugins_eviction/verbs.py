@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -34,7 +32,7 @@ def eviction(context: click.Context, config_path: str | None, as_json: bool) -> 
         return
     jobs = _jobs(_folder(load_config(config_path)))
     if as_json:
-        click.echo(json.dumps([{**asdict(one), "destination": one.destination and str(one.destination)} for one in jobs], indent=2))
+        click.echo(FORM.dump_json(tuple(jobs), indent=2))
         return
     stopped = [one for one in jobs if not one.is_move]
     if stopped:

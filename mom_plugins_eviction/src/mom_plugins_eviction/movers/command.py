@@ -99,13 +99,10 @@ class CommandMover:
 
     def why_not(self, destination: Destination) -> str:
         """By the placeholders: a command that has none for the host chooses it."""
-        if self._chooses:
-            return (
-                "" if destination == Destination.ANYWHERE else f"the command of {self.name} chooses the host: the destination is `anywhere`"
-            )
-        if destination == Destination.ANYWHERE:
-            return f"the command of {self.name} must be told where to"
-        return ""
+        if self._chooses is (destination == Destination.ANYWHERE):
+            return ""
+        how = "chooses the host: the destination is `anywhere`" if self._chooses else "must be told where to"
+        return f"the command of {self.name} {how}"
 
     def begin(self, job: MoveJob) -> str:
         """Start it. Raises `HypervisorError` when it cannot be started."""

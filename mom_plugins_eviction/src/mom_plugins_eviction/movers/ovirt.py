@@ -14,7 +14,7 @@ from pydantic import StringConstraints
 from mom_core import ExistingFile, HypervisorError, NotSupported, PluginContext, PluginSettings, printable
 from mom_plugins_eviction.movers.mover_plugin import MoverPlugin
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
-from mom_plugins_eviction.movers.server_api import ServerApi, ServerMover, WebUrl, credentials
+from mom_plugins_eviction.movers.server_api import ServerApi, WebUrl, credentials
 from mom_toolkit import Destination, MoveJob, MoverAbilities, MoveReport
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -24,7 +24,7 @@ _MAKE: Final = "write USER@PROFILE:PASSWORD into the file, such as mom@internal:
 _MOVES: Final = frozenset({"migrating"})
 
 
-class OvirtMover(ServerMover):
+class OvirtMover:
     """`Mover` on the engine's API: `POST /vms/ID/migrate` begins, the job that its answer names says how it is, and without one the
     machine's own status; `POST /vms/ID/cancelmigration` gives it up. A machine's id is its UUID.
 
@@ -45,7 +45,7 @@ class OvirtMover(ServerMover):
             return ""
         return f"{self.name} moves guests to hosts by their names or ids in the engine, `host://NAME`, not to {destination}"
 
-    def ask_to_begin(self, job: MoveJob) -> str:
+    def begin(self, job: MoveJob) -> str:
         """The reference is the id of the engine's job, where its answer names one."""
         host = job.destination.host
         action = {"host": {"id" if _UUID.fullmatch(host) else "name": host}} if host else {}
@@ -56,7 +56,7 @@ class OvirtMover(ServerMover):
         identity = found.get("id") if isinstance(found, dict) else None
         return identity if isinstance(identity, str) and _UUID.fullmatch(identity) else ""
 
-    def ask_how(self, job: MoveJob) -> MoveReport:
+    def look(self, job: MoveJob) -> MoveReport:
         """By the job; else by the machine: that it runs on the host that it was to go to. That it runs elsewhere says nothing, as it may
         not have begun to move."""
         if _UUID.fullmatch(job.reference):
@@ -79,7 +79,7 @@ class OvirtMover(ServerMover):
             return failed(f"the engine's job {status}: {printable(str(said.get('description', '')), 200)}")
         return UNKNOWN
 
-    def ask_to_cancel(self, job: MoveJob) -> None:
+    def cancel(self, job: MoveJob) -> None:
         """Have the engine stop the migration."""
         self._api.ask("POST", f"{self._machine(job)}/cancelmigration", b"{}", "application/json")
 

@@ -14,7 +14,7 @@ from pydantic import StringConstraints
 from mom_core import ExistingFile, HypervisorError, NotSupported, PluginContext, PluginSettings, printable
 from mom_plugins_eviction.movers.mover_plugin import MoverPlugin
 from mom_plugins_eviction.movers.reports import DONE, RUNNING, UNKNOWN, failed
-from mom_plugins_eviction.movers.server_api import ServerApi, ServerMover, UnclearAnswerError, WebUrl, credentials
+from mom_plugins_eviction.movers.server_api import ServerApi, UnclearAnswerError, WebUrl, credentials
 from mom_toolkit import Destination, MoveJob, MoverAbilities, MoveReport
 
 NODE: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -32,7 +32,7 @@ _NO_ANSWER: Final = frozenset({408, 429, 502, 503, 504, 595, 596, 599})
 _MAKE: Final = "pveum user token add mom@pve mover; write USER@REALM!TOKENID=SECRET into the file, chmod 600"
 
 
-class ProxmoxMover(ServerMover):
+class ProxmoxMover:
     """`Mover` on Proxmox VE's API: `POST /nodes/NODE/qemu/VMID/migrate` makes a task, `GET /nodes/NODE/tasks/UPID/status` says how it is,
     `DELETE /nodes/NODE/tasks/UPID` ends it.
 
@@ -49,7 +49,7 @@ class ProxmoxMover(ServerMover):
             return f"{self.name} moves guests to other nodes by their names, `host://NODE`, not to {destination}"
         return "the guest is on that node already" if destination.host == self._node else ""
 
-    def ask_to_begin(self, job: MoveJob) -> str:
+    def begin(self, job: MoveJob) -> str:
         """Refused by what the cluster says of the guest before, or begun by a task."""
         try:
             vmid = self._vmid(job)
@@ -61,7 +61,7 @@ class ProxmoxMover(ServerMover):
         upid = answer.get("data")
         return upid if isinstance(upid, str) and _UPID.fullmatch(upid) else ""
 
-    def ask_how(self, job: MoveJob) -> MoveReport:
+    def look(self, job: MoveJob) -> MoveReport:
         """By its task; where that is not known, by the tasks that this node has begun since."""
         upid = job.reference if _UPID.fullmatch(job.reference) else self._task_of(job)
         if not upid:
@@ -74,7 +74,7 @@ class ProxmoxMover(ServerMover):
             return UNKNOWN
         return DONE if ended == "OK" or ended.startswith("WARNINGS") else failed(f"Proxmox VE: {ended}")
 
-    def ask_to_cancel(self, job: MoveJob) -> None:
+    def cancel(self, job: MoveJob) -> None:
         """End the task: `qm migrate` then lets the guest run on here."""
         upid = job.reference if _UPID.fullmatch(job.reference) else self._task_of(job)
         if upid:

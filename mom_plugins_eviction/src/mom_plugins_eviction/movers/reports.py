@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mom_core import HypervisorError, printable
+from mom_core import MomError, printable
 from mom_toolkit import MoveReport, MoveStanding
 
 RUNNING: Final = MoveReport(MoveStanding.RUNNING)
@@ -14,7 +14,7 @@ UNKNOWN: Final = MoveReport(MoveStanding.UNKNOWN)
 
 def why_failed(error: BaseException) -> str:
     """Why a call of a hypervisor or a mover has failed: by its own words, and by its kind where it is a mistake in a program."""
-    return printable(str(error) if isinstance(error, HypervisorError) else f"{type(error).__name__}: {error}", 400)
+    return printable(str(error) if isinstance(error, MomError) else f"{type(error).__name__}: {error}", 400)
 
 
 def failed(error: str) -> MoveReport:

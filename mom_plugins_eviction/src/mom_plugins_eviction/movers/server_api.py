@@ -15,8 +15,6 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator
 
 from mom_core import HypervisorError, MomError, printable, read_secret
-from mom_plugins_eviction.movers.reports import UNKNOWN
-from mom_toolkit import MoveJob, MoveReport
 
 Result = TypeVar("Result")
 
@@ -48,7 +46,7 @@ WebUrl = Annotated[str, AfterValidator(_a_server)]
 
 
 class UnclearAnswerError(MomError):
-    """It is not known whether what was asked for was done."""
+    """It is not known whether what was asked for was done. A mover passes it on: of a move that it tells of, it is looked how that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,40 +156,3 @@ def credentials(key: Path, make: str) -> str:
     if not text.isascii() or not text.isprintable() or not text:
         raise MomError(f"the credentials in {key} are none", hint=make)
     return text
-
-
-class ServerMover:
-    """The part of a `Mover` on such an API that all have in common: what an answer that is not clear means."""
-
-    def begin(self, job: MoveJob) -> str:
-        """A refusal has begun nothing; without a clear answer it may have been begun, and is looked for."""
-        try:
-            return self.ask_to_begin(job)
-        except UnclearAnswerError:
-            return ""
-
-    def look(self, job: MoveJob) -> MoveReport:
-        """As the server says; what it does not say clearly is unknown."""
-        try:
-            return self.ask_how(job)
-        except (HypervisorError, UnclearAnswerError):
-            return UNKNOWN
-
-    def cancel(self, job: MoveJob) -> None:
-        """Raises `HypervisorError` when the server does not take it."""
-        try:
-            self.ask_to_cancel(job)
-        except UnclearAnswerError as error:
-            raise HypervisorError(error.message) from None
-
-    def ask_to_begin(self, job: MoveJob) -> str:
-        """Begin it, and return the reference. Raises `HypervisorError` and `UnclearAnswerError`, as the others do."""
-        raise NotImplementedError
-
-    def ask_how(self, job: MoveJob) -> MoveReport:
-        """How it is."""
-        raise NotImplementedError
-
-    def ask_to_cancel(self, job: MoveJob) -> None:
-        """Give it up."""
-        raise NotImplementedError

@@ -85,11 +85,12 @@ class Mover(Protocol):
     def begin(self, job: MoveJob) -> str:
         """Begin to move a guest, and return by what it is asked for again, also after a restart of mom: at most 400 characters.
 
-        Raises `HypervisorError` only when nothing was begun. Where that is not certain, return nothing (an empty text): `look` finds out.
+        Raises `HypervisorError` only when nothing was begun. Where that is not certain, return nothing (an empty text), or raise another
+        error, which is logged: `look` finds out.
         """
 
     def look(self, job: MoveJob) -> MoveReport:
-        """How the move is. `UNKNOWN` when that cannot be found out, rather than a guess: what is said to have failed is tried again."""
+        """How the move is. `UNKNOWN`, or an error, when that cannot be found out, rather than a guess: what has failed is tried again."""
 
     def cancel(self, job: MoveJob) -> None:
         """Give the move up, if that can be; `look` tells what came of it. Raises `HypervisorError` when that cannot be asked for."""
