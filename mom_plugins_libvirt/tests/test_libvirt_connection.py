@@ -41,8 +41,12 @@ def make(libvirtd: FakeLibvirtd) -> Iterator[Make]:
         yield make
 
 
-def test_nothing_is_opened_before_it_is_needed(libvirtd: FakeLibvirtd, make: Make) -> None:
-    connection = make()
+@pytest.fixture
+def connection(make: Make) -> Connection:
+    return make()
+
+
+def test_nothing_is_opened_before_it_is_needed(libvirtd: FakeLibvirtd, connection: Connection) -> None:
     assert libvirtd.calls["open"] == 0
     assert connection.statistics(BALLOON) == []
     assert connection.statistics(BALLOON) == []
@@ -67,8 +71,9 @@ def test_a_libvirtd_that_is_down_is_tried_again_with_growing_pauses(libvirtd: Fa
     assert connection.statistics(BALLOON) == []
 
 
-def test_a_connection_that_breaks_during_a_call_is_an_error_and_then_replaced(libvirtd: FakeLibvirtd, make: Make, guest: FakeGuest) -> None:
-    connection = make()
+def test_a_connection_that_breaks_during_a_call_is_an_error_and_then_replaced(
+    libvirtd: FakeLibvirtd, connection: Connection, guest: FakeGuest
+) -> None:
     connection.statistics(BALLOON)
 
     def breaks(domain: object) -> None:
@@ -82,10 +87,8 @@ def test_a_connection_that_breaks_during_a_call_is_an_error_and_then_replaced(li
 
 
 def test_a_bulk_call_that_hangs_is_left_behind_and_repeated_on_another_connection(
-    libvirtd: FakeLibvirtd, make: Make, monkeypatch: pytest.MonkeyPatch
+    libvirtd: FakeLibvirtd, connection: Connection, guest: FakeGuest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    libvirtd.add("g")
-    connection = make()
     connection.statistics(BALLOON)
     monkeypatch.setattr(module, "_FIRST_ATTEMPT", SHORT_SECONDS / LONG_SECONDS)
     hang = libvirtd.connections[0].hangs = threading.Event()
@@ -96,9 +99,8 @@ def test_a_bulk_call_that_hangs_is_left_behind_and_repeated_on_another_connectio
     wait_until(lambda: libvirtd.connections[0].closed)
 
 
-def test_a_call_that_hangs_is_busy_and_does_not_hold_up_other_guests(libvirtd: FakeLibvirtd, make: Make) -> None:
+def test_a_call_that_hangs_is_busy_and_does_not_hold_up_other_guests(libvirtd: FakeLibvirtd, connection: Connection) -> None:
     sick, well = libvirtd.add("sick"), libvirtd.add("well")
-    connection = make()
     connection.statistics(BALLOON)
     sick.hangs = threading.Event()
     late: list[object] = []
@@ -110,10 +112,8 @@ def test_a_call_that_hangs_is_busy_and_does_not_hold_up_other_guests(libvirtd: F
 
 
 def test_when_several_guests_hang_what_libvirtd_knows_itself_is_still_read(
-    libvirtd: FakeLibvirtd, make: Make, monkeypatch: pytest.MonkeyPatch
+    libvirtd: FakeLibvirtd, connection: Connection, guest: FakeGuest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    libvirtd.add("g")
-    connection = make()
     hangs = [threading.Event(), threading.Event()]
     libvirtd.bulk_hangs += hangs
     with monkeypatch.context() as attempts:
@@ -266,8 +266,7 @@ def test_ssh_may_not_ask_anybody(libvirtd: FakeLibvirtd) -> None:
     assert libvirtd.opened_uris == ["qemu+ssh://root@other/system?no_tty=1", "qemu:///system"]
 
 
-def test_only_one_call_is_made_at_a_time(libvirtd: FakeLibvirtd, make: Make, guest: FakeGuest) -> None:
-    connection = make()
+def test_only_one_call_is_made_at_a_time(libvirtd: FakeLibvirtd, connection: Connection, guest: FakeGuest) -> None:
     at_work = threading.Semaphore(1)
     overlaps = []
 
@@ -291,9 +290,8 @@ def test_only_one_call_is_made_at_a_time(libvirtd: FakeLibvirtd, make: Make, gue
     assert len(libvirtd.connections) == 1
 
 
-def test_an_invalid_operation_means_gone_or_not_supported(libvirtd: FakeLibvirtd, make: Make, guest: FakeGuest) -> None:
+def test_an_invalid_operation_means_gone_or_not_supported(libvirtd: FakeLibvirtd, connection: Connection, guest: FakeGuest) -> None:
     guest.model = "none"
-    connection = make()
     connection.statistics(BALLOON)
     with pytest.raises(NotSupported):
         connection.call("setting", guest.uuid, lambda domain: domain.setMemoryFlags(5, 1))
@@ -304,19 +302,16 @@ def test_an_invalid_operation_means_gone_or_not_supported(libvirtd: FakeLibvirtd
         connection.call("setting", "never there", lambda domain: domain.setMemoryFlags(5, 1))
 
 
-def test_a_driver_that_does_not_know_the_flag_is_asked_without_it(libvirtd: FakeLibvirtd, make: Make) -> None:
+def test_a_driver_that_does_not_know_the_flag_is_asked_without_it(libvirtd: FakeLibvirtd, connection: Connection, guest: FakeGuest) -> None:
     libvirtd.knows_nowait = False
-    libvirtd.add("g")
-    connection = make()
     for _ in range(3):
         assert len(connection.statistics(BALLOON)) == 1
     assert libvirtd.calls["getAllDomainStats"] == 4, "it is asked with the flag only once"
 
 
 def test_events_arrive_and_a_listener_that_fails_harms_nothing(
-    libvirtd: FakeLibvirtd, make: Make, caplog: pytest.LogCaptureFixture, guest: FakeGuest
+    libvirtd: FakeLibvirtd, connection: Connection, caplog: pytest.LogCaptureFixture, guest: FakeGuest
 ) -> None:
-    connection = make()
     heard: list[GuestEvent] = []
     connection.on_event = heard.append
     connection.statistics(BALLOON)
@@ -327,8 +322,7 @@ def test_events_arrive_and_a_listener_that_fails_harms_nothing(
     assert "could not be used" in caplog.text
 
 
-def test_closing_takes_no_time_and_ends_everything(libvirtd: FakeLibvirtd, make: Make, guest: FakeGuest) -> None:
-    connection = make()
+def test_closing_takes_no_time_and_ends_everything(libvirtd: FakeLibvirtd, make: Make, guest: FakeGuest, connection: Connection) -> None:
     connection.on_event = lambda event: None
     connection.statistics(BALLOON)
     connection.close()

@@ -35,25 +35,23 @@ def mom(serving: Serving) -> Iterator[ServerProxy]:
         yield one
 
 
-def test_statistics_have_the_five_keys_that_vdsm_needs_before_there_is_any_data(serving: Serving) -> None:
+def test_statistics_have_the_five_keys_that_vdsm_needs_before_there_is_any_data(serving: Serving, mom: Any) -> None:
     needed = {"ksm_run": 0, "ksm_merge_across_nodes": 0, "ksm_pages_to_scan": 0, "ksm_pages_sharing": 0, "ksmd_cpu_usage": 0}
-    with client(serving.socket) as mom:
-        assert mom.getStatistics() == {"host": needed, "guests": {}}
-        serving.report({"ksm_run": 1, "ksm_pages_sharing": None, "ksmd_cpu_usage": 12.6, "mem_free": 5})
-        host = mom.getStatistics()["host"]
+    assert mom.getStatistics() == {"host": needed, "guests": {}}
+    serving.report({"ksm_run": 1, "ksm_pages_sharing": None, "ksmd_cpu_usage": 12.6, "mem_free": 5})
+    host = mom.getStatistics()["host"]
     assert host == {**needed, "ksm_run": 1, "ksmd_cpu_usage": 13, "mem_free": 5}
     assert all(type(host[name]) is int for name in needed)
 
 
-def test_statistics_of_guests_are_by_name_and_what_is_unknown_is_nil(serving: Serving) -> None:
+def test_statistics_of_guests_are_by_name_and_what_is_unknown_is_nil(serving: Serving, mom: Any) -> None:
     disk = {"name": "vda", "path": "/d", "current": {"total_bytes_sec": 1 << 33}, "maximum": {"total_bytes_sec": 5}, "guaranteed": None}
     sampled = {"vcpu_count": 1}
     serving.report(
         {}, {"vm1": {**sampled, "balloon_cur": 1 << 31, "my_own": 1.5, "io_tune": [disk]}, "vm 2 <é>": {**sampled, "my_own": float("nan")}}
     )
-    with client(serving.socket) as mom:
-        guests = mom.getStatistics()["guests"]
-        assert mom.getActiveGuests() == ["vm 2 <é>", "vm1"]
+    guests = mom.getStatistics()["guests"]
+    assert mom.getActiveGuests() == ["vm 2 <é>", "vm1"]
     assert guests["vm1"] == {
         "balloon_cur": 1 << 31,
         "balloon_max": None,
@@ -97,32 +95,31 @@ def test_disks_and_swap_are_told_as_mom_tells_them(tmp_path: Path) -> None:
     assert (guests["vm2"]["io_tune"], guests["vm2"]["io_tune_current"]) == (None, None)
 
 
-def test_a_guest_that_nothing_can_be_done_about_or_that_was_not_sampled_is_not_active_and_has_statistics(serving: Serving) -> None:
+def test_a_guest_that_nothing_can_be_done_about_or_that_was_not_sampled_is_not_active_and_has_statistics(
+    serving: Serving, mom: Any
+) -> None:
     one = {"balloon_cur": 1, "vcpu_count": 1}
     taken = snapshot(host={}, guests={"vm1": one, "vm2": one, "vm3": one, "vm4": {"balloon_cur": 1}})
     blocked = {"vm1": {"*": "the guest is paused"}, "vm2": {"balloon_target": "the guest has no balloon device"}, "vm3": {}, "vm4": {}}
     guests = {key: replace(guest, blocked=blocked[guest.name]) for key, guest in taken.guests.items()}
     serving.plugin.mom_report(report(replace(taken, guests=guests)))
-    with client(serving.socket) as mom:
-        assert mom.getActiveGuests() == ["vm2", "vm3"]
-        assert sorted(mom.getStatistics()["guests"]) == ["vm1", "vm2", "vm3", "vm4"]
+    assert mom.getActiveGuests() == ["vm2", "vm3"]
+    assert sorted(mom.getStatistics()["guests"]) == ["vm1", "vm2", "vm3", "vm4"]
 
 
-def test_a_value_that_xml_cannot_carry_does_not_break_the_answer(serving: Serving) -> None:
+def test_a_value_that_xml_cannot_carry_does_not_break_the_answer(serving: Serving, mom: Any) -> None:
     serving.report({"huge": 1 << 70, "tuple": (1, "a\x00b\r\n")}, {"bad\x01name": {"balloon_cur": 1}})
-    with client(serving.socket) as mom:
-        found = mom.getStatistics()
+    found = mom.getStatistics()
     assert found["guests"]["bad\ufffdname"]["balloon_cur"] == 1
     assert found["host"]["huge"] == float(1 << 70)
     assert found["host"]["tuple"] == [1, "a\ufffdb\r\n"]
 
 
-def test_statistics_never_fault_even_when_they_cannot_be_told(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
+def test_statistics_never_fault_even_when_they_cannot_be_told(serving: Serving, caplog: pytest.LogCaptureFixture, mom: Any) -> None:
     endless: list[object] = []
     serving.report({"loop": endless})
     endless.append(endless)
-    with client(serving.socket) as mom:
-        assert mom.getStatistics()["host"]["ksm_run"] == 0
+    assert mom.getStatistics()["host"]["ksm_run"] == 0
     assert "the statistics cannot be told" in caplog.text
 
 
@@ -150,15 +147,14 @@ WRONG = [
 
 @pytest.mark.parametrize("text", [*WRONG, "Host.typo"])
 def test_a_policy_that_is_wrong_or_certain_to_fail_is_false_and_the_old_ones_decide_on(
-    serving: Serving, text: str, caplog: pytest.LogCaptureFixture
+    serving: Serving, text: str, caplog: pytest.LogCaptureFixture, mom: Any
 ) -> None:
     serving.evaluate()
-    with client(serving.socket) as mom:
-        assert mom.setNamedPolicy("01-parameters", text) is False
-        assert mom.setPolicy(text) is False
-        assert mom.getNamedPolicies() == FIRST
-        assert serving.evaluate() != []
-        assert mom.ping() is True, "what is in force works"
+    assert mom.setNamedPolicy("01-parameters", text) is False
+    assert mom.setPolicy(text) is False
+    assert mom.getNamedPolicies() == FIRST
+    assert serving.evaluate() != []
+    assert mom.ping() is True, "what is in force works"
     assert f"process {os.getpid()} of user {os.getuid()} is refused" in caplog.text
 
 
@@ -178,25 +174,24 @@ def test_ping_is_true_while_a_policy_fails_for_single_guests_only(tmp_path: Path
         assert mom.ping() is True
 
 
-def test_a_refused_policy_is_a_standing_problem_until_one_of_that_name_is_taken(serving: Serving) -> None:
+def test_a_refused_policy_is_a_standing_problem_until_one_of_that_name_is_taken(serving: Serving, mom: Any) -> None:
     def problems() -> list[str]:
         return [f"{item.severity}: {item.message}" for item in serving.plugin.mom_act() if isinstance(item, Problem)]
 
-    with client(serving.socket) as mom:
-        mom.setNamedPolicy("01-parameters", "(set unknown 1)")
-        mom.setPolicy("(")
-        assert problems() == [
-            "warning: the policy 01-parameters that was set last is refused: "
-            "01-parameters:1:6: unknown-variable: there is no variable unknown to set",
-            "warning: the policies that were set last are refused: 50_main_:1:1: syntax: ( is never closed",
-        ]
-        mom.setNamedPolicy("01-parameters", "(set x 1)")
-        assert len(problems()) == 1
-        mom.resetPolicies()
-        assert problems() == []
-        for number in range(100):
-            mom.setNamedPolicy(f"name {number}", "(")
-        assert len(problems()) == 20
+    mom.setNamedPolicy("01-parameters", "(set unknown 1)")
+    mom.setPolicy("(")
+    assert problems() == [
+        "warning: the policy 01-parameters that was set last is refused: "
+        "01-parameters:1:6: unknown-variable: there is no variable unknown to set",
+        "warning: the policies that were set last are refused: 50_main_:1:1: syntax: ( is never closed",
+    ]
+    mom.setNamedPolicy("01-parameters", "(set x 1)")
+    assert len(problems()) == 1
+    mom.resetPolicies()
+    assert problems() == []
+    for number in range(100):
+        mom.setNamedPolicy(f"name {number}", "(")
+    assert len(problems()) == 20
 
 
 def test_parameters_are_taken_without_those_that_nothing_knows_which_are_told(
@@ -234,10 +229,9 @@ def test_nil_removes_a_policy_and_without_any_the_text_is_0(mom: Any) -> None:
     assert mom.getNamedPolicies() == {}
 
 
-def test_who_changes_policies_is_in_the_log_and_the_history(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
+def test_who_changes_policies_is_in_the_log_and_the_history(serving: Serving, caplog: pytest.LogCaptureFixture, mom: Any) -> None:
     caplog.set_level(logging.INFO, "mom")
-    with client(serving.socket) as mom:
-        mom.setNamedPolicy("01-parameters", "(set x 2)")
+    mom.setNamedPolicy("01-parameters", "(set x 2)")
     who = f"process {os.getpid()} of user {os.getuid()} through {serving.socket}"
     assert f"policies changed by {who}: set 01-parameters" in caplog.text
     policies = serving.context.service(PolicyTexts)
