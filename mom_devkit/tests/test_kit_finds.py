@@ -69,6 +69,11 @@ class Knob:
             self.path.write_text(f"{change.value}\n")
 
 
+def wrong(**members: Any) -> type:
+    """One with these hooks, or other members, in place of its own."""
+    return type("Wrong", (Knob,), {name: hookimpl(value) if callable(value) else value for name, value in members.items()})
+
+
 def failed(findings):
     return [finding for finding in findings if finding.severity is Severity.ERROR]
 
@@ -133,7 +138,7 @@ def refusing(plugin: Knob, changes: Sequence[Change]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("check", "wrong", "message"),
+    ("check", "members", "message"),
     [
         ("declarations", {"mom_colect_host": lambda self: {}}, "there is no hook mom_colect_host"),
         ("declarations", {"mom_report": lambda self, rapport: None}, "rapport"),
@@ -157,9 +162,8 @@ def refusing(plugin: Knob, changes: Sequence[Change]) -> None:
         ("undo", {"mom_collect_host": lambda self: {"knob": 60}}, "was set to 45, and its field knob says 60"),
     ],
 )
-def test_a_plugin_that_is_wrong_in_one_way_is_told_so(check: str, wrong: dict[str, Any], message: str) -> None:
-    members = {name: hookimpl(value) if callable(value) else value for name, value in wrong.items()}
-    assert message in said(type("Wrong", (Knob,), members), check)
+def test_a_plugin_that_is_wrong_in_one_way_is_told_so(check: str, members: dict[str, Any], message: str) -> None:
+    assert message in said(wrong(**members), check)
 
 
 def test_settings_without_a_word_and_secrets_in_plain_text_are_found() -> None:
@@ -176,8 +180,9 @@ def test_settings_without_a_word_and_secrets_in_plain_text_are_found() -> None:
 
 @pytest.mark.parametrize("name", [5, None, "", "two words", "class"])
 def test_a_field_with_an_impossible_name_is_found(name: Any) -> None:
-    declares = hookimpl(lambda self: [FieldSpec(name, Unit.COUNT, Scope.HOST, "x", "y"), *Knob.mom_declare(self)])
-    assert said(type("Named", (Knob,), {"mom_declare": declares}), "declarations")
+    assert said(
+        wrong(mom_declare=lambda self: [FieldSpec(name, Unit.COUNT, Scope.HOST, "x", "y"), *Knob.mom_declare(self)]), "declarations"
+    )
 
 
 class Configured(Knob):
@@ -236,30 +241,19 @@ def test_a_control_that_could_not_be_tried_is_told_not_passed_over() -> None:
 
 
 def test_what_is_left_running_or_open_is_found() -> None:
-    ended = threading.Event()
+    ended, kept = threading.Event(), []
 
-    class Threads(Knob):
-        @hookimpl
-        def mom_setup(self):
-            threading.Thread(target=ended.wait, name="stray", daemon=True).start()
+    def starts(self: Knob) -> None:
+        threading.Thread(target=ended.wait, name="stray", daemon=True).start()
 
-    kept = []
-
-    class Files(Knob):
-        @hookimpl
-        def mom_setup(self):
-            kept.append(tempfile.TemporaryFile())  # noqa: SIM115  # left open on purpose
-
-    class Grows(Knob):
-        @hookimpl
-        def mom_collect_host(self):
-            kept.append(tempfile.TemporaryFile())  # noqa: SIM115  # left open on purpose
-            return {}
+    def opens(self: Knob) -> dict[str, int]:
+        kept.append(tempfile.TemporaryFile())  # noqa: SIM115  # left open on purpose
+        return {}
 
     try:
-        assert "leaves threads running: stray" in said(Threads, "traces")
-        assert "leaves open:" in said(Files, "traces")
-        assert "leaves open:" in said(Grows, "traces")
+        assert "leaves threads running: stray" in said(wrong(mom_setup=starts), "traces")
+        assert "leaves open:" in said(wrong(mom_setup=opens), "traces")
+        assert "leaves open:" in said(wrong(mom_collect_host=opens), "traces")
     finally:
         ended.set()
         for file in kept:
@@ -267,18 +261,16 @@ def test_what_is_left_running_or_open_is_found() -> None:
 
 
 def test_changes_to_the_process_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Moves(Knob):
-        @hookimpl
-        def mom_setup(self):
-            os.chdir(self.context.root)
-            os.environ["KNOB_WAS_HERE"] = "1"
-            os.umask(0o077)
+    def moves(self: Knob) -> None:
+        os.chdir(self.context.root)
+        os.environ["KNOB_WAS_HERE"] = "1"
+        os.umask(0o077)
 
     monkeypatch.setenv("KNOB_WAS_HERE", "0")
     monkeypatch.chdir(Path.cwd())
     mask = os.umask(0o022)
     try:
-        text = said(Moves, "traces")
+        text = said(wrong(mom_setup=moves), "traces")
     finally:
         os.umask(mask)
     for what in ("the working directory", "the environment (KNOB_WAS_HERE)", "the umask"):
@@ -305,18 +297,12 @@ def test_a_secret_that_is_shown_is_found() -> None:
 def test_a_reload_that_fails_is_found() -> None:
     taken: list[object] = []
 
-    class Alone(Knob):
-        @hookimpl
-        def mom_setup(self):
-            if taken:
-                raise OSError("address in use")
-            taken.append(self)
+    def take(self: Knob) -> None:
+        if taken:
+            raise OSError("address in use")
+        taken.append(self)
 
-        @hookimpl
-        def mom_teardown(self):
-            taken.clear()
-
-    assert "address in use" in said(Alone, "reload")
+    assert "address in use" in said(wrong(mom_setup=take, mom_teardown=lambda self: taken.clear()), "reload")
 
 
 def test_a_hypervisor_that_lists_badly_or_ignores_ghosts_is_found() -> None:
@@ -330,12 +316,7 @@ def test_a_hypervisor_that_lists_badly_or_ignores_ghosts_is_found() -> None:
         def guests(self):
             return [*super().guests(), *super().guests()]
 
-    class Brings(Knob):
-        @hookimpl
-        def mom_hypervisor(self):
-            return Careless()
-
-    text = said(Brings, "hypervisor")
+    text = said(wrong(mom_hypervisor=lambda self: Careless()), "hypervisor")
     for what in (
         "two guests have one id",
         "set_balloon of a guest that is gone does nothing",
