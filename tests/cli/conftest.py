@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -131,7 +132,7 @@ class Mom:
         path = filter(None, [str(self.site), os.environ.get("PYTHONPATH")])
         self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "COLUMNS": "200"}
         self._make_root()
-        self._make_plugins()
+        self.install("plugins", PLUGINS, ENTRY_POINTS)
         self.configure("merge: {}")
 
     def _make_root(self) -> None:
@@ -142,12 +143,13 @@ class Mom:
         (self.root / "proc/pressure").mkdir(parents=True)
         (self.root / "proc/meminfo").write_text(MEMINFO)
 
-    def _make_plugins(self) -> None:
-        metadata = self.site / "mom_test_plugins-1.dist-info"
+    def install(self, name: str, source: str, entry_points: str = "") -> None:
+        """Put a module, with a class `Plugin` unless its entry points name others, and its metadata where pip would."""
+        metadata = self.site / f"mom_test_{name}-1.dist-info"
         metadata.mkdir(parents=True)
-        (self.site / "mom_test_plugins.py").write_text(PLUGINS)
-        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mom-test-plugins\nVersion: 1\n")
-        (metadata / "entry_points.txt").write_text(ENTRY_POINTS)
+        (self.site / f"mom_test_{name}.py").write_text(source)
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: mom-test-{name}\nVersion: 1\n")
+        (metadata / "entry_points.txt").write_text(entry_points or f"[mom.plugins]\n{name} = mom_test_{name}:Plugin\n")
 
     def configure(self, *plugins: str, **settings: str) -> None:
         """Write a configuration with host, ksm and these lines of the section `plugins`."""
@@ -214,6 +216,14 @@ class Mom:
         """Wait until something is so; the daemon's log is shown when it does not become so."""
         wait_until(what, lambda: self.log.read_text() if self.log.exists() else "", seconds)
 
+    def status(self) -> dict[str, Any]:
+        """What it says of itself after a cycle."""
+        path = self.directory / "run/status.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def state_of(self, plugin: str) -> str:
+        return next((row["state"] for row in self.status().get("plugins", []) if row["name"] == plugin), "")
+
     def logged(self, text: str, times: int = 1) -> bool:
         """True if the daemon has logged this so often, or more often."""
         return self.log.exists() and self.log.read_text().count(text) >= times
@@ -255,8 +265,7 @@ def simulate(mom: Mom, *plugins: str) -> None:
     """Start it on a simulated host of six guests, with more plugins; it has completed some cycles."""
     mom.config.write_text(SIMULATED.format(folder=mom.directory, more="".join(f"  {one}\n" for one in plugins)))
     mom.start()
-    status = mom.directory / "run/status.json"
-    mom.wait_for(lambda: status.exists() and json.loads(status.read_text())["cycle"]["number"] > 3)
+    mom.wait_for(lambda: mom.status().get("cycle", {"number": 0})["number"] > 3)
 
 
 @pytest.fixture(scope="module")

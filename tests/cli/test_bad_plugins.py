@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from conftest import Daemon
+    from conftest import Mom
 
 HEAD = """
 import os, threading, time
@@ -45,42 +45,42 @@ class Plugin(Base):
 )
 
 
-def test_a_plugin_that_ends_the_process_cannot_be_contained_but_what_was_changed_is_put_back(daemon: Daemon) -> None:
-    daemon.install("knob", KNOB)
-    daemon.install(
+def test_a_plugin_that_ends_the_process_cannot_be_contained_but_what_was_changed_is_put_back(mom: Mom) -> None:
+    mom.install("knob", KNOB)
+    (mom.root / "proc/knob").write_text("60\n")
+    mom.install(
         "ends", HEAD + "class Plugin(Base):\n    @hookimpl\n    def mom_report(self, report):\n        report.number > 3 and os._exit(9)\n"
     )
-    daemon.configure("knob: {}", "ends: {}")
-    assert daemon.start().wait(60) == 9
-    assert (daemon.root / "proc/knob").read_text() == "10\n"
-    daemon.configure("knob: {}")
-    restored = daemon.mom("restore")
+    mom.configure("knob: {}", "ends: {}")
+    assert mom.start().wait(60) == 9
+    assert (mom.root / "proc/knob").read_text() == "10\n"
+    mom.configure("knob: {}")
+    restored = mom("restore")
     assert restored.returncode == 0, restored.stderr
-    assert (daemon.root / "proc/knob").read_text() == "60\n"
+    assert (mom.root / "proc/knob").read_text() == "60\n"
 
 
-def test_threads_that_a_plugin_leaves_do_not_keep_mom_from_ending(daemon: Daemon) -> None:
+def test_threads_that_a_plugin_leaves_do_not_keep_mom_from_ending(mom: Mom) -> None:
     body = """
 class Plugin(Base):
     @hookimpl
     def mom_setup(self):
         threading.Thread(target=time.sleep, args=(3600,), name="stray", daemon=False).start()
 """
-    daemon.install("strays", HEAD + body)
-    daemon.configure("strays: {}")
-    process = daemon.start()
-    daemon.wait_for(lambda: daemon.state_of("strays") == "ok")
+    mom.install("strays", HEAD + body)
+    mom.configure("strays: {}")
+    mom.start()
+    mom.wait_for(lambda: mom.state_of("strays") == "ok")
     began = time.monotonic()
-    process.terminate()
-    assert process.wait(60) == 0
+    mom.stop()
     assert time.monotonic() - began < 30
-    assert "left behind: stray" in daemon.logged()
+    assert mom.logged("left behind: stray")
 
 
 SECRET = 'open"sesame'  # noqa: S105  # nobody's
 
 
-def test_a_secret_from_the_settings_is_in_nothing_that_mom_says(daemon: Daemon) -> None:
+def test_a_secret_from_the_settings_is_in_nothing_that_mom_says(mom: Mom) -> None:
     body = """
 class Plugin(Base):
     class Settings(PluginSettings):
@@ -96,18 +96,17 @@ class Plugin(Base):
             self.context.log.exception("it failed")
             raise
 """
-    daemon.install("talks", HEAD + body)
-    daemon.configure(f"talks: {{token: '{SECRET}'}}")
-    process = daemon.start()
-    daemon.wait_for(lambda: daemon.state_of("talks") in {"failing", "set-aside"})
+    mom.install("talks", HEAD + body)
+    mom.configure(f"talks: {{token: '{SECRET}'}}")
+    mom.start()
+    mom.wait_for(lambda: mom.state_of("talks") in {"failing", "set-aside"})
     said = [
-        (daemon.directory / "run_directory/status.json").read_text(),
-        *(daemon.mom(*verb).stdout for verb in (("config", "show"), ("config", "show", "--json"), ("status",), ("status", "--json"))),
-        daemon.mom("doctor").stdout,
+        (mom.directory / "run/status.json").read_text(),
+        *(mom(*verb).stdout for verb in (("config", "show"), ("config", "show", "--json"), ("status",), ("status", "--json"))),
+        mom("doctor").stdout,
     ]
-    process.terminate()
-    process.wait(60)
-    log = daemon.logged()
+    mom.stop()
+    log = mom.log.read_text()
     assert "logging in with **********" in log
     assert "refused: **********" in log
     assert "refused: **********" in said[0]
