@@ -71,7 +71,6 @@ from .services.policies import (
     PolicyTexts as PolicyTexts,
 )
 from .services.promises import NO_PROMISES as NO_PROMISES, Promises as Promises
-from .services.recorded import PointsAsked as PointsAsked, RecordedPoint as RecordedPoint, RecordedPoints as RecordedPoints
 from .services.reservations import (
     Reservation as Reservation,
     ReservationRefused as ReservationRefused,
@@ -79,7 +78,13 @@ from .services.reservations import (
     Reservations as Reservations,
     Room as Room,
 )
-from .services.past_cycles import PastCycle as PastCycle, PastCycles as PastCycles
+from .services.past_cycles import (
+    PastCycle as PastCycle,
+    PastCycles as PastCycles,
+    PointsAsked as PointsAsked,
+    RecordedPoint as RecordedPoint,
+    RecordedPoints as RecordedPoints,
+)
 from .simulation import SimulationSetup as SimulationSetup, quiet as quiet, run_simulation as run_simulation
 from .sockets import Address as Address, Listener as Listener, PeerCredentials as PeerCredentials, listen as listen
 

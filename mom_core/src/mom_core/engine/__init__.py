@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mom_core.engine.clock import Clock
 from mom_core.engine.engine import Engine
+from mom_core.engine.schedule import Clock
 
 __all__ = ["Clock", "Engine"]

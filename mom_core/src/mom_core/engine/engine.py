@@ -13,12 +13,11 @@ from types import TracebackType
 
 from mom_core.config import Config
 from mom_core.context import Declarations, PluginContext, Service
-from mom_core.engine.clock import Clock
 from mom_core.engine.collect import Collector, host_properties
 from mom_core.engine.cycle import CycleSteps
 from mom_core.engine.problems import ProblemLog
 from mom_core.engine.restore import restore
-from mom_core.engine.schedule import Schedule, Tick
+from mom_core.engine.schedule import Clock, Schedule, Tick
 from mom_core.engine.verdict import HeldConditions
 from mom_core.engine_state import EngineState
 from mom_core.errors import MomError

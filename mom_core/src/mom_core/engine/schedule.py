@@ -1,4 +1,5 @@
-"""When the next cycle is: on a fixed grid of a clock that never jumps, or at once when the engine is woken."""
+"""When the next cycle is: on a fixed grid of a clock that never jumps, or at once when the engine is woken. And where the engine takes its
+time from, so that a simulation can bring its own."""
 
 from __future__ import annotations
 
@@ -15,6 +16,19 @@ predates the wake-up event."""
 
 BEAT_SECONDS = 5.0
 """How often a long wait says that it goes on: a fourth of the watchdog of mom's unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """`monotonic` measures durations in seconds and never jumps; `wall` is seconds since the epoch, for people."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass. One that is told what time it is stands still meanwhile, with the world that goes by it: nothing is waited for."""
+        if self.monotonic is time.monotonic:
+            time.sleep(seconds)
 
 
 @dataclass(frozen=True, slots=True)

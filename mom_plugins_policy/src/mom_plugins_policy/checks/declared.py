@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from difflib import get_close_matches
 from typing import Final, Protocol
 
 from mom_core import Declarations, Scope, Unit, printable
@@ -15,6 +16,11 @@ from mom_plugins_policy.language.words.types import DATA, INT, LIST, NIL, NUMBER
 from mom_plugins_policy.language.words.units import ANY, UNKNOWN, Dimension, conversion, differ, dimension_of_unit, written
 
 _PROPERTIES: Final = {Scope.HOST: ("name", "interval"), Scope.GUEST: ("name", "uuid", "pid")}
+# What could be looked up with these takes half a second at most.
+_MOST: Final = 10  # unknown names that are looked up
+_COMPARED: Final = 400  # known names that one is compared with
+_LONGEST: Final = 40  # characters of names that are compared: how long that takes grows faster than their square
+
 _WHOLE: Final = frozenset({Unit.KIB, Unit.PAGES, Unit.COUNT, Unit.FLAG, Unit.MILLISECONDS, Unit.BYTES})
 
 
@@ -25,18 +31,30 @@ class Say(Protocol):
         """Take one."""
 
 
+class Suggestions:
+    """Those of one run of the checks."""
+
+    def __init__(self) -> None:
+        self._told: dict[tuple[str, str], str] = {}
+
+    def of(self, what: str, name: str, known: Callable[[], Collection[str]]) -> str:
+        """A question for a hint; empty where no known name is like this one, or to find one would take too long."""
+        key = (what, name)
+        if key not in self._told and len(self._told) < _MOST and len(name) <= _LONGEST:
+            # One that is equal is bound elsewhere, and not here.
+            others = sorted(one for one in known() if one != name and len(one) <= _LONGEST)[:_COMPARED]
+            close = get_close_matches(name, others, 1)
+            self._told[key] = f"did you mean {close[0]}?" if close else ""
+        return self._told.get(key, "")
+
+
 class DeclaredNames:
-    """The declared fields and controls, and what there is to say where a policy names others. Without declarations, every name is good.
+    """The declared fields and controls, and what there is to say where a policy names others. Without declarations, every name is good."""
 
-    :param like: a hint for a kind of names and one that is not among those that are given
-    """
-
-    def __init__(
-        self, declarations: Declarations | None, say: Say, like: Callable[[str, str, Callable[[], Collection[str]]], str]
-    ) -> None:  # fmt: skip
+    def __init__(self, declarations: Declarations | None, say: Say, suggestions: Suggestions) -> None:
         self._declarations = declarations
         self._say = say
-        self._like = like
+        self._like = suggestions.of
         self.notes_read: list[tuple[Form, str]] = []
 
     def declares(self, scope: Scope, name: str) -> bool:

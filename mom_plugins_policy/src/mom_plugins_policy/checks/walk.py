@@ -14,10 +14,9 @@ from typing import Any, Final
 
 from mom_core import Declarations, Scope, Severity
 from mom_plugins_policy.checks.conditions import CONDITIONS
-from mom_plugins_policy.checks.declared import DeclaredNames
+from mom_plugins_policy.checks.declared import DeclaredNames, Suggestions
 from mom_plugins_policy.checks.known import Key, Knowledge
 from mom_plugins_policy.checks.remarks import remark
-from mom_plugins_policy.checks.suggestions import Suggestions
 from mom_plugins_policy.checks.values import NIL_VALUE, NO_KEYS, EntityKey, FieldKey, Keys, Value, constant, either
 from mom_plugins_policy.language.analysis import Definition, Program
 from mom_plugins_policy.language.errors import kind_of
@@ -69,8 +68,9 @@ class Walk:
     def __init__(self, program: Program, declarations: Declarations | None, guarded: Mapping[str, Collection[str]]) -> None:
         self.program = program
         self.remarks: dict[tuple[str, int, object], PolicyProblem] = {}
-        self._like = Suggestions().of
-        self.declared = DeclaredNames(declarations, self.say, self._like)
+        suggestions = Suggestions()
+        self._like = suggestions.of
+        self.declared = DeclaredNames(declarations, self.say, suggestions)
         self._declarations = declarations
         self._guarded = guarded
         self._unknown = Value(ANY if program.callables else ANY & ~FUNCTION)

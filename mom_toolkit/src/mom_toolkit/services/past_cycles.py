@@ -1,12 +1,12 @@
-"""What verbs look at besides the host itself and the mom that runs: what was recorded of it."""
+"""What was recorded of a host: cycles, for verbs that look at them, and points of past days, for those that draw them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-from mom_core import Report
+from mom_core import Report, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +39,46 @@ class PastCycles(Protocol):
 
     def cycles(self, since: float, until: float) -> Iterator[PastCycle]:
         """All cycles of that time (seconds since the epoch), in the order in which they were recorded."""
+
+
+# --- points of past days, for those that draw them ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedPoint:
+    """A recorded cycle, with the fields that were asked for; what was unknown is left out.
+
+    `together` are sums over all guests that had the field. `guest` are those of one guest; None: it was not there, or not asked for.
+    """
+
+    number: int
+    time: float
+    duration: float
+    host: Mapping[str, Value]
+    together: Mapping[str, float]
+    guest: Mapping[str, Value] | None
+
+
+@dataclass(frozen=True, slots=True)
+class PointsAsked:
+    """Which points: of which time (seconds since the epoch), how many at most, and which fields.
+
+    `guest` is the id of the guest whose fields are wanted; empty: of none.
+    """
+
+    since: float
+    until: float
+    most: int
+    host: Sequence[str]
+    together: Sequence[str]
+    guest: str = ""
+    guest_fields: Sequence[str] = ()
+
+
+@runtime_checkable
+class RecordedPoints(Protocol):
+    """Reads what was recorded of this host."""
+
+    def recorded_points(self, asked: PointsAsked) -> Sequence[RecordedPoint]:
+        """Points in the order of time, about as far apart as each other. Takes seconds, in a process of its own: call it from a thread for
+        which no other waits. Raises `MomError`."""
