@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -56,18 +57,12 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
     if reason:
         print_prose(reason, 2)
         return
-    if dry_run:
-        ledger = Ledger.open(config.state_directory, look=True)
-        if ledger.damage:
-            print_prose(f"mom: {ledger.damage}", 2, err=True)
-        _show_entries(list(ledger.entries.values()), as_json)
-        sys.exit(1 if ledger.damage else 0)
-    with RunLock(config.run_directory, RESTORE_SECONDS):
-        ledger = Ledger.open(config.state_directory)
+    with nullcontext() if dry_run else RunLock(config.run_directory, RESTORE_SECONDS):
+        ledger = Ledger.open(config.state_directory, look=dry_run)
         if ledger.damage:
             print_prose(f"mom: {ledger.damage}", 2, err=True)
         entries = list(ledger.entries.values())
-        if not entries:
+        if dry_run or not entries:
             _show_entries(entries, as_json)
             sys.exit(1 if ledger.damage else 0)
         changes = EngineState(to_put_back=len(entries), changes=entries)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from enum import Enum
@@ -99,15 +99,13 @@ class Collector:
         if not having:
             return snapshot
         fields: Fields = {}
-        told, listed = [], snapshot.listed
+        told, listed = list[_Told](), snapshot.listed
         for plugin, value in _ask(having, hook, problems, snapshot=snapshot, history=history):
             if not isinstance(value, Derived) or not isinstance(value.host, Mapping):
                 problems.append(_rubbish(plugin, hook, value, "a Derived"))
                 continue
             _join(fields, _accepted(value.host, self._declared_by(plugin, Scope.HOST), plugin, Scope.HOST, problems))
-            columns = self._columns(plugin, hook, value.guests, listed, snapshot.guests.keys(), problems)
-            if columns is not None:
-                told.append((plugin, self._declared_by(plugin, Scope.GUEST), columns))
+            told += self._told(plugin, hook, value.guests, listed, snapshot.guests.keys(), problems)
         host = replace(snapshot.host, fields={**snapshot.host.fields, **fields})
         places = self._places if listed is self._listed else {guest.id: place for place, guest in enumerate(listed)}
         guests = GuestTable(listed, places, snapshot.columns.with_columns(_joined(told, problems)))
@@ -165,35 +163,34 @@ class Collector:
     def _told_of_guests(self, guests: Sequence[Guest], problems: list[Problem]) -> list[_Told]:
         """Each plugin's fields of guests, as they came."""
         plugins = self._plugins.having("mom_collect_guests")
-        told = []
+        told: list[_Told] = []
         arguments = {"hypervisor": self._plugins.hypervisor, "guests": tuple(guests)}
         for plugin, value in _ask(plugins, "mom_collect_guests", problems, **arguments):
-            columns = self._columns(plugin, "mom_collect_guests", value, guests, self._places.keys(), problems)
-            if columns is not None:
-                told.append((plugin, self._declared_by(plugin, Scope.GUEST), columns))
+            told += self._told(plugin, "mom_collect_guests", value, guests, self._places.keys(), problems)
         return told
 
-    @staticmethod
-    def _columns(
-        plugin: Plugin, hook: str, value: object, guests: Sequence[Guest], known: AbstractSet[str], problems: list[Problem]
-    ) -> Columns | None:
-        """A plugin's fields of these guests, by field; None if its answer is rubbish."""
+    def _told(
+        self, plugin: Plugin, hook: str, value: object, guests: Sequence[Guest], known: AbstractSet[str], problems: list[Problem]
+    ) -> Iterator[_Told]:
+        """A plugin's fields of these guests, by field; nothing if its answer is rubbish."""
+        kinds = self._declared_by(plugin, Scope.GUEST)
         if isinstance(value, Columns):
             if all(len(column) == len(guests) for column in value.values()):
-                return value
-            what = f"{hook} gave columns that do not have a value for each of the {len(guests)} guests"
-            problems.append(Problem(Source(plugin.name), what))
-            return None
+                yield plugin, kinds, value
+            else:
+                what = f"{hook} gave columns that do not have a value for each of the {len(guests)} guests"
+                problems.append(Problem(Source(plugin.name), what))
+            return
         if not isinstance(value, Mapping):
             problems.append(_rubbish(plugin, hook, value, "a mapping"))
-            return None
+            return
         for stranger in () if value.keys() <= known else [identity for identity in value if identity not in known]:
             what = f"{hook} names an unknown guest {printable(str(stranger))}"
             problems.append(Problem(Source(plugin.name), what))
         rows: list[object] = [value.get(guest.id, _NO_FIELDS) for guest in guests]
         wrong = (fields for fields in rows if not isinstance(fields, Mapping))
         problems.extend(_rubbish(plugin, hook, fields, "a mapping for each guest") for fields in wrong)
-        return Columns.of_rows([fields if isinstance(fields, Mapping) else _NO_FIELDS for fields in rows])
+        yield plugin, kinds, Columns.of_rows([fields if isinstance(fields, Mapping) else _NO_FIELDS for fields in rows])
 
 
 def host_properties(interval: float) -> dict[str, Value]:

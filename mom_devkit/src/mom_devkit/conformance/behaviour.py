@@ -21,7 +21,7 @@ from mom_core import ControlSpec, Decision, Entity, Finding, GuestGone, Hypervis
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.secrets import secrets_in
 from mom_daemon import status_of
-from mom_devkit.conformance.subject import ExaminedPlugin, alive, configured
+from mom_devkit.conformance.subject import Bench, ExaminedPlugin, alive, configured
 from mom_devkit.hypervisors import FakeGuest, FakeHypervisor
 from mom_toolkit import Destination
 
@@ -71,17 +71,18 @@ def results(subject: ExaminedPlugin) -> Iterator[Finding]:
 
 def changing_guests(subject: ExaminedPlugin) -> Iterator[Finding]:
     """A host without guests or anything else that it looks for, guests that end within a cycle, and new ones are no error."""
-    hypervisor = subject.fresh_hypervisor()
+    bench = subject.new_bench()
+    hypervisor = bench.hypervisor
     if not isinstance(hypervisor, FakeHypervisor):
         return
     try:
-        with alive(subject, root=subject.new_folder("nothing"), hypervisor=FakeHypervisor([])) as life:
+        with alive(subject, Bench(subject.new_folder("nothing"), FakeHypervisor([]), subject.new_folder("life"))) as life:
             life.cycle()
     except MomError as error:
         cure = "raise in the calls that need it: what mom_setup raises keeps the daemon from starting"
         yield subject.remark(f"it keeps mom from starting on a host without what it looks for: {error.message}", cure)
     ghost = FakeGuest("ghost")
-    with alive(subject, hypervisor=hypervisor) as life:
+    with alive(subject, bench) as life:
         life.cycle()
         ended = hypervisor.known.popitem()[1] if hypervisor.known else None
         hypervisor.known["new"] = FakeGuest("new")
@@ -100,16 +101,16 @@ def changing_guests(subject: ExaminedPlugin) -> Iterator[Finding]:
 
 def observing(subject: ExaminedPlugin) -> Iterator[Finding]:
     """While mom only observes, nothing on the host or its guests changes."""
-    root, hypervisor = subject.new_host(), subject.fresh_hypervisor()
-    before, guests = _content(root), _guests_of(hypervisor)
-    with alive(subject, root=root, hypervisor=hypervisor, mode="observe") as life:
+    bench = subject.new_bench()
+    before, guests = _content(bench.root), _guests_of(bench.hypervisor)
+    with alive(subject, bench, mode="observe") as life:
         for _ in range(2):
             life.cycle()
-    after = _content(root)
+    after = _content(bench.root)
     changed = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
     if changed:
         yield subject.fault(f"in observe mode it wrote to {', '.join(sorted(changed)[:5])}", "change things in mom_write only")
-    if _guests_of(hypervisor) != guests:
+    if _guests_of(bench.hypervisor) != guests:
         yield subject.fault("in observe mode it changed guests", "change things in mom_write only")
 
 
@@ -123,12 +124,12 @@ def _guests_of(hypervisor: object) -> str:
 
 def reload(subject: ExaminedPlugin) -> Iterator[Finding]:
     """It takes new settings while mom runs, and goes on with equal ones."""
-    root, folder, hypervisor = subject.new_host(), subject.new_folder("life"), subject.fresh_hypervisor()
-    with alive(subject, root=root, folder=folder, hypervisor=hypervisor) as life:
+    bench = subject.new_bench()
+    with alive(subject, bench) as life:
         life.cycle()
         instances = [life.subject.instance]
         for _ in range(2):
-            config = configured(subject, life.wanted, hypervisor, root, folder, settings={**subject.settings, "deadline": "7s"})
+            config = configured(subject, bench, life.wanted, settings={**subject.settings, "deadline": "7s"})
             try:
                 life.engine.reload(config)
             except MomError as error:

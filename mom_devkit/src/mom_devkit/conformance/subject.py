@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 from mom_cli.declared import declared_by
 from mom_core import (
@@ -34,6 +34,15 @@ from mom_devkit.engines import config_of, plugin_settings
 from mom_devkit.hypervisors import USUAL_UNITS, FakeHypervisor
 
 Spec = TypeVar("Spec", FieldSpec, ControlSpec, DefaultPolicy)
+
+
+class Bench(NamedTuple):
+    """What is there before and after a life of a plugin: a host of files, the hypervisor where the plugin brings none, and where mom keeps
+    its ledger."""
+
+    root: Path
+    hypervisor: Hypervisor
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -67,14 +76,10 @@ class ExaminedPlugin:
         """An empty folder of its own."""
         return Path(tempfile.mkdtemp(prefix=f"{purpose}-", dir=self.folder))
 
-    def new_host(self) -> Path:
-        """A fresh copy of the test host."""
+    def new_bench(self) -> Bench:
+        """A fresh copy of the test host, with a new hypervisor and an empty ledger."""
         root: Path = shutil.copytree(self.root, self.new_folder("host") / "root", symlinks=True)
-        return root
-
-    def fresh_hypervisor(self) -> Hypervisor:
-        """A stand-in where the plugin brings no hypervisor."""
-        return FakeHypervisor() if self.hypervisor is None else self.hypervisor()
+        return Bench(root, FakeHypervisor() if self.hypervisor is None else self.hypervisor(), self.new_folder("life"))
 
     def declared_as(self, kind: type[Spec]) -> list[Spec]:
         """Its declarations of one kind. Raises `PluginError`."""
@@ -103,8 +108,7 @@ class Life:
 
     engine: Engine
     plugin: str
-    hypervisor: Hypervisor
-    wanted: list[Decision] = field(default_factory=list)
+    wanted: list[Decision]
 
     def cycle(self, *wanted: Decision) -> Report:
         """One cycle in which these decisions are made, before those of the plugin itself."""
@@ -123,42 +127,31 @@ class Life:
 @contextmanager
 def alive(
     subject: ExaminedPlugin,
+    bench: Bench | None = None,
     *,
-    root: Path | None = None,
-    folder: Path | None = None,
-    hypervisor: Hypervisor | None = None,
     mode: str = "enforce",
     put_back: bool = True,
     settings: Mapping[str, object] | None = None,
 ) -> Iterator[Life]:
     """The plugin set up, and torn down at the end. Raises `MomError` when it cannot be set up.
 
-    :param root: the host of files that it sees; a fresh copy of the test host when left out
-    :param folder: where its ledger is; another one when left out
+    :param bench: a new one when left out
     :param put_back: at the end, put everything back; otherwise leave it as after a crash
     :param settings: instead of the subject's own
     """
-    stand_in = hypervisor or subject.fresh_hypervisor()
     wanted: list[Decision] = []
     if hasattr(subject.plugin_class, "mom_hypervisor") and not subject.may_touch:
         mode = "observe"  # its guests may be real ones
-    config = configured(subject, wanted, stand_in, root or subject.new_host(), folder or subject.new_folder("life"), mode, settings)
-    engine = Engine(config, serve=subject.may_touch)
+    engine = Engine(configured(subject, bench or subject.new_bench(), wanted, mode, settings), serve=subject.may_touch)
     engine.open()
     try:
-        yield Life(engine, subject.name, stand_in, wanted)
+        yield Life(engine, subject.name, wanted)
     finally:
         engine.close(put_back=put_back)
 
 
 def configured(
-    subject: ExaminedPlugin,
-    wanted: list[Decision],
-    hypervisor: Hypervisor,
-    root: Path,
-    folder: Path,
-    mode: str = "enforce",
-    settings: Mapping[str, object] | None = None,
+    subject: ExaminedPlugin, bench: Bench, wanted: list[Decision], mode: str = "enforce", settings: Mapping[str, object] | None = None
 ) -> Config:
     """A configuration of the plugin between its companions: first who decides what a check wants, last who has all that is missing."""
     declared = {(spec.scope, spec.name) for spec in subject.declared_as(FieldSpec) if spec.collected}
@@ -168,10 +161,10 @@ def configured(
     plugins = {
         DECIDER: type("Decider", (_Decider,), {"wanted": wanted}),
         subject.name: subject.plugin_class,
-        TEST_HOST: type("TestHost", (_TestHost,), {"hypervisor": hypervisor, "fields": tuple(missing.values())}),
+        TEST_HOST: type("TestHost", (_TestHost,), {"hypervisor": bench.hypervisor, "fields": tuple(missing.values())}),
     }
     said = {subject.name: subject.settings if settings is None else settings}
-    return config_of(folder, plugins, said, mode=mode, root=root, stop_timeout=10.0)
+    return config_of(bench.folder, plugins, said, mode=mode, root=bench.root, stop_timeout=10.0)
 
 
 class _Companion:

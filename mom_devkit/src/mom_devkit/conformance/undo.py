@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from pathlib import Path
 
-from mom_core import ControlSpec, Decision, Entity, Finding, Hypervisor, Outcome, Scope, Snapshot, Status, Unit, Value
+from mom_core import ControlSpec, Decision, Entity, Finding, Outcome, Scope, Snapshot, Status, Unit, Value
 from mom_core.engine.judgement import same
-from mom_devkit.conformance.subject import ExaminedPlugin, Life, alive
+from mom_devkit.conformance.subject import Bench, ExaminedPlugin, Life, alive
 
 BACK = frozenset({Status.APPLIED, Status.UNCHANGED})
 
@@ -24,8 +23,8 @@ def undo(subject: ExaminedPlugin) -> Iterator[Finding]:
         yield subject.remark("its controls were not set, as the guests are those of its own hypervisor", cure)
         return
     for spec in controls:
-        root, hypervisor = subject.new_host(), subject.fresh_hypervisor()
-        with alive(subject, root=root, hypervisor=hypervisor) as life:
+        bench = subject.new_bench()
+        with alive(subject, bench) as life:
             entity, before = _stands(life.cycle().snapshot, spec)
             if entity is None or before is None:
                 why = "the test host has no guest on which it can be" if entity is None else f"its field {spec.field} is unknown there"
@@ -35,14 +34,14 @@ def undo(subject: ExaminedPlugin) -> Iterator[Finding]:
             if applied is None:
                 continue
             put_back = life.engine.close()
-        yield from _is_back(subject, spec, put_back, applied, before, root, hypervisor, "at a clean stop")
-        root, folder, hypervisor = subject.new_host(), subject.new_folder("crash"), subject.fresh_hypervisor()
-        with alive(subject, root=root, folder=folder, hypervisor=hypervisor, put_back=False) as life:
+        yield from _is_back(subject, spec, put_back, applied, before, bench, "at a clean stop")
+        bench = subject.new_bench()
+        with alive(subject, bench, put_back=False) as life:
             life.cycle()
             life.cycle(applied)
-        with alive(subject, root=root, folder=folder, hypervisor=hypervisor) as life:  # a new process knows only the ledger
+        with alive(subject, bench) as life:  # a new process knows only the ledger
             put_back = life.engine.close()
-        yield from _is_back(subject, spec, put_back, applied, before, root, hypervisor, "after a crash")
+        yield from _is_back(subject, spec, put_back, applied, before, bench, "after a crash")
 
 
 def _set(
@@ -103,14 +102,7 @@ def _candidates(subject: ExaminedPlugin, spec: ControlSpec, before: Value) -> li
 
 
 def _is_back(
-    subject: ExaminedPlugin,
-    spec: ControlSpec,
-    outcomes: Sequence[Outcome],
-    applied: Decision,
-    before: Value,
-    root: Path,
-    hypervisor: Hypervisor,
-    when: str,
+    subject: ExaminedPlugin, spec: ControlSpec, outcomes: Sequence[Outcome], applied: Decision, before: Value, bench: Bench, when: str
 ) -> Iterator[Finding]:
     outcome = outcome_of(outcomes, applied)
     if outcome is None:
@@ -119,7 +111,7 @@ def _is_back(
         yield subject.fault(
             f"{spec.name} was not put back {when}: {outcome.status} {outcome.error}".strip(), "write what mom_write is given"
         )
-    with alive(subject, root=root, hypervisor=hypervisor, mode="observe") as life:
+    with alive(subject, bench._replace(folder=subject.new_folder("look")), mode="observe") as life:
         snapshot = life.cycle().snapshot
     entity = applied.entity
     fields = snapshot.host.fields if entity.scope is Scope.HOST else snapshot.guests[entity.id].fields
