@@ -16,7 +16,7 @@ from operator import or_
 
 from mom_plugins_policy.language.errors import Fault
 from mom_plugins_policy.language.syntax import Form, FormKind, SourceText, all_in
-from mom_plugins_policy.language.words.forms import DEFINING, SPECIAL_FORMS, WORDS, FormWord, Role, Roles, expanded
+from mom_plugins_policy.language.words.forms import DEFINING, SPECIAL_FORMS, WORDS, FormWord, Role, Roles, expanded, in_order
 from mom_plugins_policy.language.words.functions import CALLABLES, PREDEFINED
 from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
 from mom_plugins_policy.language.words.word import Word
@@ -216,7 +216,7 @@ class _Survey:
                 program.callables = True
             return
         if form.kind is FormKind.BLOCK:
-            self._body(form.items, owner, dropped, level + 1, bound)
+            self._special(form, in_order(form.items), owner, dropped, level, bound)
             return
         if form.kind is not FormKind.LIST or not form.items:
             return
@@ -253,12 +253,6 @@ class _Survey:
 
     def _all(self, forms: Sequence[Form], owner: Definition | None, bound: _NamesAround) -> None:
         self.todo.extend((form, owner, False, -1, bound) for form in reversed(forms))
-
-    def _body(self, forms: Sequence[Form], owner: Definition | None, dropped: bool, level: int, bound: _NamesAround) -> None:
-        level = level if 0 < level <= _STATIC_DEPTH else -1
-        last = len(forms) - 1
-        for place in range(last, -1, -1):
-            self.todo.append((forms[place], owner, dropped if place == last else True, level, bound))
 
     def _special(self, form: Form, roles: Roles, owner: Definition | None, dropped: bool, level: int, bound: _NamesAround) -> None:
         """A special form: what its parts are to it."""

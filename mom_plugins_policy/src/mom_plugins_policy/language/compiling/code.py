@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any, TypeAlias
 
@@ -100,10 +102,10 @@ class Emitter(ABC):
         self._strings: dict[str, str] = {}
         self._numbers = count(1)
         self._uses: dict[str, str] = {}
-        self._host_fields: dict[str, str] = {}
+        self._host_fields = defaultdict[str, str](partial(self._new, "h"))
         self._dicts: dict[tuple[str, str], str] = {}
-        self._function_cells: dict[str, str] = {}
-        self._cells: dict[str, str] = {}
+        self._function_cells = defaultdict[str, str](partial(self._new, "n"))
+        self._cells = defaultdict[str, str](partial(self._new, "s"))
         self._columns: dict[str, str] = {}
 
     @abstractmethod
@@ -245,11 +247,6 @@ class Emitter(ABC):
                 stable = len(values)
             values.append(value)
         return values
-
-    def _cell(self, name: str) -> str:
-        if name not in self._cells:
-            self._cells[name] = self._new("s")
-        return self._cells[name]
 
     def assemble(self) -> tuple[str, dict[int, int]]:
         """The text of the code, and for its lines the site that begins there."""

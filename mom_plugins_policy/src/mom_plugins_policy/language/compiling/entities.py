@@ -61,8 +61,6 @@ class EntityAccess(Scoping):
             return None
         if scope is Scope.HOST:
             self._use("hostfields")
-            if name not in self._host_fields:
-                self._host_fields[name] = self._new("h")
             return Expression(self._host_fields[name], stable=True, safe=True)
         if name == "io_tune":
             return Expression(self._helper("disks", entity.text), safe=True)

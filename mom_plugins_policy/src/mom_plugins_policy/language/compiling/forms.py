@@ -227,7 +227,7 @@ class Generator(Operations):
         missing = self.marked(form, f"fail({self.constant('undefined-symbol')}, {self.constant(f'there is no variable {name} to set')})")
         if name in self.program.shared:
             _, certain = self._candidates(name)
-            cell = self._cell(name)
+            cell = self._cells[name]
             value = self.spilled(value)
             if not certain:
                 self.emit(f"if {cell} is U: {missing}")
@@ -392,12 +392,9 @@ class Generator(Operations):
                 return self.fault(form, "unknown-function", unknown)
             function = "" if definition.inline else self._standing(definition)
         else:
-            cell = self._function_cells.get(name)
-            if cell is None:
-                cell = self._function_cells[name] = self._new("n")
             definition = several[0]
             called = self._new("t")
-            self.emit(f"{called} = {cell}")
+            self.emit(f"{called} = {self._function_cells[name]}")
             self.emit(f"if {called} is U: {self.fault(form, 'unknown-function', unknown).text}")
             if len({len(one.parameters) for one in several}) > 1:
                 wrong = self._arity(form, name, "another number of arguments", len(arguments)).text

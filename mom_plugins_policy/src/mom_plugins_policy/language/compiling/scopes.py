@@ -73,7 +73,7 @@ class Scoping(Emitter):
                 self._use(text)
             shared = name in self.program.shared
             if shared or name in self.program.assigned:
-                slot = Slot(name, self._cell(name) if shared else self._new("v"), self.run, shared=shared)
+                slot = Slot(name, self._cells[name] if shared else self._new("v"), self.run, shared=shared)
                 self.run.inits[slot.py] = text
             else:
                 slot = Slot(name, text, self.run, stable=True)
@@ -123,7 +123,7 @@ class Scoping(Emitter):
             return
         slots: list[Slot] = []
         for name in shared:
-            slot = Slot(name, self._cell(name), self.func, shared=True)
+            slot = Slot(name, self._cells[name], self.func, shared=True)
             slot.flag, slot.saved = self._new("b"), self._new("t")
             scope.slots[name] = slot
             slots.append(slot)
@@ -170,7 +170,7 @@ class Scoping(Emitter):
             return None
         found, certain = self._candidates(name)
         if name in self.program.shared:
-            return Expression(self._cell(name), "any", safe=certain)
+            return Expression(self._cells[name], "any", safe=certain)
         if not found:
             return None
         last = self.facts[found[-1]]
@@ -208,7 +208,7 @@ class Scoping(Emitter):
         slot = scope.slots.get(name)
         if slot is None:
             shared = name in self.program.shared
-            py = self._cell(name) if shared else self._new("v")
+            py = self._cells[name] if shared else self._new("v")
             slot = scope.slots[name] = Slot(name, py, scope.owner, stable=not shared and name not in self.program.assigned, shared=shared)
         return slot
 

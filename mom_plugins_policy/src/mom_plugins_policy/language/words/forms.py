@@ -130,8 +130,9 @@ def _with(form: Form) -> Roles | None:
     return Roles((items, body), _LOOP, (Binding(name, None),), scope=True)
 
 
-def _eval(form: Form) -> Roles:
-    return Roles(tuple(form.items[1:]), _BODY * (len(form.items) - 1))
+def in_order(forms: Sequence[Form]) -> Roles:
+    """The roles of forms that are evaluated one after the other, as in `{ }`."""
+    return Roles(tuple(forms), _BODY * len(forms))
 
 
 def _of_names(form: Form, roles: Roles | None) -> Iterator[tuple[Form, str]]:
@@ -226,7 +227,7 @@ _FORMS = (
     ),
     FormWord(
         name="eval", least=0, most=None, meaning="one form after the other, as in `{ }`; the value of the last one",
-        roles=_eval, plain=True,
+        roles=lambda form: in_order(form.items[1:]), plain=True,
     ),
     FormWord(
         name="cond", extension=True, least=1, most=100,
