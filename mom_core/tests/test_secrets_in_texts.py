@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from mom_core import PluginSettings, load_config
 from mom_core.plugins.secrets import MASK, Hiding, secrets_in, without_secrets
-from mom_daemon.logs.fields import text_of
+from mom_daemon.logs.formats import text_of
 
 SEED = "SUAIBDPBAUTWCWBKIO6XHQNINK5FWJW4OHLXC3HQ2KFE4PEJUA44CNHTC4"
 

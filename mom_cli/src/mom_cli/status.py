@@ -61,7 +61,9 @@ def status_command(config_path: str | None, as_json: bool) -> None:
         sys.exit(1)
     status = found.status
     if as_json:
-        said = {**status.content, "verdict": status.verdict.as_json()}
+        from mom_daemon import verdict_model  # only programs need it
+
+        said = {**status.content, "verdict": verdict_model(status.verdict)}
         click.echo(json.dumps({"running": True, "from": found.where, "age": status.age, "late": status.late, **said}))
     else:
         _show(config, status, found.where)

@@ -32,7 +32,7 @@ from mom_core.lock import holder
 from mom_daemon import REPORT_FORMAT, STATUS_FILE
 
 if TYPE_CHECKING:
-    from mom_daemon import DecisionModel, EntityModel, ReportDocument, RevisionModel
+    from mom_daemon import DecisionModel, EntityModel, ReportDocument, RevisionModel, VerdictModel
 
 LATE_CYCLES: Final = 3
 """A status older than so many intervals (and the second that a slow disk may take) means that mom hangs."""
@@ -83,6 +83,17 @@ def _entity(one: EntityModel) -> Entity:
     return Entity(Scope(one["scope"]), one["id"], one["name"])
 
 
+def _verdict(content: VerdictModel) -> Verdict:
+    """Raises `KeyError`, `TypeError` or `ValueError` for what is none."""
+    conditions = []
+    for one in content["conditions"]:
+        name, message, why, cure = (str(text) for text in (one["name"], one["message"], one["why"], one["cure"]))
+        since, lasted, over = (float(span) for span in (one["since"], one["lasted_seconds"], one["over_seconds"]))
+        severity, plugins = Severity(one["severity"]), tuple(map(str, one["plugins"]))
+        conditions.append(Condition(name, message, why, cure, severity, 0.0, plugins, since, lasted, over))
+    return Verdict(tuple(conditions))
+
+
 @dataclass(frozen=True, slots=True)
 class RunningStatus:
     """The content of a status file, with the process that wrote it and its age in seconds."""
@@ -100,7 +111,7 @@ class RunningStatus:
     def verdict(self) -> Verdict:
         """The verdict on the whole; first of all that mom hangs, where it does: then the rest is as of its last cycle."""
         content = self.content["verdict"]
-        said = Verdict() if content is None else Verdict.from_json(content)
+        said = Verdict() if content is None else _verdict(content)
         if not self.late:
             return said
         message = f"mom hangs: its last cycle ended {lasting(self.age)} ago, and what follows is of that time"
@@ -134,7 +145,7 @@ def read_status(directory: Path) -> RunningStatus | None:
                 f"{path} is of format {content['format']}, this mom reads {REPORT_FORMAT}", hint="restart the daemon after an upgrade"
             )
         if content["verdict"] is not None:
-            Verdict.from_json(content["verdict"])
+            _verdict(content["verdict"])
         float(content["interval_seconds"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise MomError(f"{path} is no status file: {type(error).__name__}: {error}", hint="restart mom") from error

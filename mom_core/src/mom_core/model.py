@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from dataclasses import field as _field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
+from typing import ClassVar, Final, NamedTuple, TypeAlias
 
 from mom_core.columns import Columns, GuestRow
 from mom_core.units import Unit
@@ -619,34 +619,6 @@ class Verdict:
     def is_bad(self) -> bool:
         """True if something is wrong now that the operator must see to."""
         return self.severity is Severity.ERROR
-
-    def as_json(self) -> dict[str, Any]:
-        """As the status file and the API show it; `from_json` reads it."""
-        conditions = [
-            {
-                **{name: getattr(one, name) for name in _OF_CONDITIONS},
-                "plugins": list(one.plugins),
-                "lasted_seconds": one.lasted,
-                "over_seconds": one.over,
-            }
-            for one in self.conditions
-        ]
-        return {"severity": self.severity, "conditions": conditions}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Verdict:
-        """The verdict of which `as_json` gave this. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
-        conditions = []
-        for one in content["conditions"]:
-            read = {name: kind(one[name]) for name, kind in _OF_CONDITIONS.items()}
-            lasted, over = float(one["lasted_seconds"]), float(one["over_seconds"])
-            conditions.append(Condition(**read, plugins=tuple(map(str, one["plugins"])), lasted=lasted, over=over))
-        return cls(tuple(conditions))
-
-
-_OF_CONDITIONS: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "name": str, "severity": Severity, "message": str, "why": str, "cure": str, "since": float,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from .report_models import (
     SourceModel as SourceModel,
     StatusModel as StatusModel,
     Time as Time,
+    VerdictModel as VerdictModel,
     cycle_model as cycle_model,
     decision_model as decision_model,
     described as described,
@@ -34,6 +35,7 @@ from .report_models import (
     revision_model as revision_model,
     standing_problems as standing_problems,
     told as told,
+    verdict_model as verdict_model,
 )
 from .run import daemon_log as daemon_log, run_daemon as run_daemon
 from .status import STATUS_FILE as STATUS_FILE, status_of as status_of

@@ -30,6 +30,7 @@ from mom_core import (
     Severity,
     Source,
     Status,
+    Verdict,
     __version__,
 )
 from mom_daemon import guest_columns
@@ -321,7 +322,7 @@ def report_document(
         "hypervisor": state.hypervisor,
         "monotonic_seconds": time.monotonic() if monotonic is None else monotonic,
         "cycle": cycle_model(report),
-        "verdict": None if report.verdict is None else cast(VerdictModel, report.verdict.as_json()),  # the core has no models
+        "verdict": None if report.verdict is None else verdict_model(report.verdict),
         "to_put_back": state.to_put_back,
         "plugins": [_plugin(plugin, state) for plugin in report.plugins],
         "problems": [problem_model(one) for one in standing_problems(report, state)],
@@ -395,6 +396,14 @@ def _plugin(plugin: PluginReport, state: EngineState) -> PluginModel:
     distribution, version = state.distributions.get(plugin.name, ("", ""))
     spans = {"retry_in_seconds": plugin.retry_in, "durations_seconds": plugin.durations}
     return told(PluginModel, plugin, distribution=distribution, version=version, **spans)
+
+
+def verdict_model(verdict: Verdict) -> VerdictModel:
+    """A verdict."""
+    conditions = [
+        told(ConditionModel, one, plugins=list(one.plugins), lasted_seconds=one.lasted, over_seconds=one.over) for one in verdict.conditions
+    ]
+    return {"severity": verdict.severity, "conditions": conditions}
 
 
 def problem_model(problem: Problem) -> StandingProblemModel:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from mom_core.engine.problems import FREE_NUMBERS
-from mom_daemon.logs.fields import PLUGIN_LOGGER
+from mom_daemon.logs.formats import PLUGIN_LOGGER
 
 WINDOW_SECONDS: Final = 600.0
 """A warning or error that comes back within this is counted, and the count is said when it is over: six lines an hour for what lasts."""

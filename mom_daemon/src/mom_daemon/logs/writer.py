@@ -11,7 +11,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from mom_daemon.logs.fields import EXTRA, text_of
+from mom_daemon.logs.formats import EXTRA, text_of
 from mom_daemon.logs.repeats import Again, Repeats
 
 WAITING: Final = 2000
