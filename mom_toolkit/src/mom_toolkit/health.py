@@ -85,23 +85,14 @@ def ailments(snapshot: Snapshot, since_seconds: float = math.inf) -> Sequence[st
     :param since_seconds: how long ago that began, such as a trial; statistics that are older tell of before
     """
     most_age = min(since_seconds, STALE_SECONDS)
-    return [_ailment(most_age, *told) for told in zip(*map(snapshot.numbers, _TOLD), strict=True)]
+    return [_ailment(most_age, told) for told in zip(*map(snapshot.numbers, _TOLD), strict=True)]
 
 
 _TOLD: Final = ("balloon_cur", "mem_usable", "stats_age", "swap_in", "major_fault", *_PRESSURES, GUARANTEE)
 
 
-def _ailment(
-    most_age: float,
-    size: float | None,
-    usable: float | None,
-    age: float | None,
-    swap_in: float | None,
-    faults: float | None,
-    guest_pressure: float | None,
-    host_pressure: float | None,
-    guarantee: float | None,
-) -> str | None:
+def _ailment(most_age: float, told: Sequence[float | None]) -> str | None:
+    size, usable, age, swap_in, faults, guest_pressure, host_pressure, guarantee = told
     if size is None or usable is None or age is None or age > most_age:
         return None
     if usable < SHORT_KIB or usable < SHORT_SHARE * size:

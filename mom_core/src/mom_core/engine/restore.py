@@ -34,16 +34,13 @@ def restore(
     entries = [entry for key, entry in ledger.entries.items() if only is None or key in only]
     until = time.monotonic() + seconds
     outcomes: list[Outcome] = []
-    begun = []
+    calls = []
     for name in dict.fromkeys(entry.plugin for entry in entries):
         share = tuple(entry for entry in entries if entry.plugin == name)
         plugin = next((plugin for plugin in plugins.plugins if plugin.name == name), None)
         if plugin is None or "mom_write" not in plugin.hooks:
             outcomes.extend(_failed(share, f"the plugin {name} is not enabled"))
-        else:
-            begun.append((plugin, share))
-    calls = []
-    for plugin, share in begun:
+            continue
         plugin.worker.reset_failures()
         # A call that mom gave up on may still be changing things; only when it is over can they be put back.
         free = plugin.worker.wait_until_free(until)

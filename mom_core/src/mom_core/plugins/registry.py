@@ -270,10 +270,7 @@ def _new(
     context = replace(
         template,
         name=configured.name,
-        root=config.root,
-        state_directory=config.state_directory,
-        run_directory=config.run_directory,
-        interval=config.interval,
+        **{name: getattr(config, name) for name in ("root", "state_directory", "run_directory", "interval")},
         guest_settings=config.guest_settings(configured.name),
         configuration=config.in_force,
         state_files=[],

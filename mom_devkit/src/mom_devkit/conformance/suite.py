@@ -47,12 +47,7 @@ class ConformanceTests:
         if check in self.skipped:
             pytest.skip(self.skipped[check])
         host = mom_usual_host if self.host is None else self.host
-        given: dict[str, Any] = {
-            "settings": self.settings,
-            "values": self.values,
-            "may_touch": self.may_touch,
-            "hypervisor": self.hypervisor,
-        }
+        given: dict[str, Any] = {name: getattr(self, name) for name in ("settings", "values", "may_touch", "hypervisor")}
         with examined(self.plugin, name=self.plugin_name, host=host, **given) as subject:
             findings = run_check(subject, check)
         for finding in findings:

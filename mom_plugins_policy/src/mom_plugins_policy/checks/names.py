@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 from mom_plugins_policy.checks.remarks import remark
 from mom_plugins_policy.language.analysis import Program
@@ -94,9 +95,7 @@ def _bound(names: Names, roles: Roles, top: bool) -> None:
 
 def remarks_on_names(names: Names) -> Iterator[PolicyProblem]:
     """All remarks on the names in policies."""
-    yield from _unused(names)
-    yield from _twice(names)
-    yield from _taken(names)
+    return chain(_unused(names), _twice(names), _taken(names))
 
 
 def _unused(names: Names) -> Iterator[PolicyProblem]:

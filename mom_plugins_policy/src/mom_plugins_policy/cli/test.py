@@ -68,10 +68,5 @@ def _show(results: Sequence[tuple[PolicyTest, Sequence[Mismatch]]], verbose: boo
 
 
 def _plain(case: PolicyTest, differences: Sequence[Mismatch]) -> dict[str, object]:
-    return {
-        "name": case.name,
-        "file": case.file,
-        "line": case.line,
-        "passed": not differences,
-        "differences": list(map(asdict, differences)),
-    }
+    about = {name: getattr(case, name) for name in ("name", "file", "line")}
+    return {**about, "passed": not differences, "differences": list(map(asdict, differences))}

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from mom_core import Guest, Host, printable
@@ -19,36 +20,26 @@ _DIGITS = re.compile(r"\s*[+-]?[0-9]{1,1000}\s*", re.ASCII)
 _SHOWN_ITEMS = 5
 
 
-class Unbound:
-    """The one value that means: this variable is not bound."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "<unbound>"
+UNBOUND: Final = object()
+"""The one value that means: this variable is not bound."""
 
 
-UNBOUND: Final = Unbound()
-
-
+@dataclass(slots=True, eq=False)
 class Function:
     """Something callable that a variable can hold: `abs`, `debug`, or a method of an entity or disk.
 
     :param word: says how many arguments it takes; None: its call does
     """
 
-    __slots__ = ("_call", "_word", "name")
-
-    def __init__(self, name: str, call: Callable[[tuple[Any_, ...], int], Any_], word: Word | None = None) -> None:
-        self.name = name
-        self._call = call
-        self._word = word
+    name: str
+    call: Callable[[tuple[Any_, ...], int], Any_]
+    word: Word | None = None
 
     def __call__(self, *arguments: Any_, site: int = 0) -> Any_:
         """Call it with values of the language. `site` is the place in the program that calls."""
-        if self._word is not None and not self._word.takes(len(arguments)):
-            raise Trouble("arity", f"{self.name} takes {self._word.arguments}, not {len(arguments)},")
-        return self._call(arguments, site)
+        if self.word is not None and not self.word.takes(len(arguments)):
+            raise Trouble("arity", f"{self.name} takes {self.word.arguments}, not {len(arguments)},")
+        return self.call(arguments, site)
 
     def __repr__(self) -> str:
         return f"<function {self.name}>"

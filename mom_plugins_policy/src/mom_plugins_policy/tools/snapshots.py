@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
@@ -90,16 +91,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else ""
 
 
-class _RepeatedKeyError(ValueError):
-    """A key that an object has twice."""
-
-
-def _unique(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    """An object of JSON. Raises `_RepeatedKeyError`."""
+def _unique(file: str, pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON. Raises `ConfigError` for a key that it has twice."""
     made = dict(pairs)
     if len(made) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise _RepeatedKeyError(f"the key {printable(next(key for key in keys if keys.count(key) > 1), 60)} is there twice")
+        twice = printable(next(key for key in keys if keys.count(key) > 1), 60)
+        raise ConfigError([ConfigProblem(file, 0, 0, f"the key {twice} is there twice")])
     return made
 
 
@@ -114,11 +112,9 @@ def read_form(path: Path) -> SnapshotForm:
     if text is None:
         raise ConfigError(problems)
     try:
-        given = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_unique)
+        given = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=partial(_unique, file))
     except json.JSONDecodeError as error:
         raise ConfigError([ConfigProblem(file, error.lineno, error.colno, f"not JSON: {error.msg[0].lower()}{error.msg[1:]}")]) from None
-    except _RepeatedKeyError as error:
-        raise ConfigError([ConfigProblem(file, 0, 0, str(error))]) from None
     except (RecursionError, ValueError):
         raise ConfigError([ConfigProblem(file, 0, 0, "is nested too deep, or holds a number that is too long")]) from None
     return checked_form(given, file)
