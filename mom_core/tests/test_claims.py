@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from mom_core import ControlSpec, Decision, Declarations, Guest, Revision, Scope, Snapshot, Unit
-from mom_core.engine.claims import Claims
-from mom_core.engine.review import Proposal, review
+from mom_core.engine.review import Claims, Proposal, review
 
 DECLARED = Declarations(controls={"knob": ControlSpec("knob", Unit.KIB, Scope.GUEST, "a knob", "knob")})
 SNAPSHOT = Snapshot(guests={name: Guest(name, name) for name in ("a", "b")})

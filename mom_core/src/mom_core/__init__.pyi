@@ -3,7 +3,6 @@ from .config import Config as Config, load_config as load_config, read_settings 
 from .config.document import Document as Document, parse_document as parse_document
 from .context import Declarations as Declarations, PluginContext as PluginContext
 from .engine import Clock as Clock, Engine as Engine
-from .engine_state import EngineState as EngineState
 from .errors import (
     ConfigError as ConfigError,
     ConfigProblem as ConfigProblem,
@@ -42,6 +41,7 @@ from .model import (
     Declaration as Declaration,
     DefaultPolicy as DefaultPolicy,
     Derived as Derived,
+    EngineState as EngineState,
     Entity as Entity,
     FieldSpec as FieldSpec,
     Finding as Finding,

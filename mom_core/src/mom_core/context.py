@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mom_core.columns import Columns
-from mom_core.engine_state import EngineState
-from mom_core.model import ControlSpec, Derived, FieldSpec, Guest, GuestColumn, Scope, Snapshot, Value
+from mom_core.model import ControlSpec, Derived, EngineState, FieldSpec, Guest, GuestColumn, Scope, Snapshot, Value
 from mom_core.settings import GuestSettings
 from mom_core.state_files import StateFile
 

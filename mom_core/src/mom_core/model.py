@@ -5,7 +5,7 @@ Numbers are in the unit that their `FieldSpec` or `ControlSpec` declares. A fiel
 
 from __future__ import annotations
 
-from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Callable, Collection, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass, replace
 from dataclasses import field as _field
 from enum import StrEnum
@@ -690,6 +690,24 @@ class Report:
         considered = {(one.entity, one.control): one.value for one in self.considered}
         keys = dict.fromkeys([*decided, *considered])
         return [(*key, decided.get(key), considered.get(key)) for key in keys if decided.get(key) != considered.get(key)]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """The knowledge of an engine besides its reports.
+
+    `started_at` is in seconds since the epoch, `to_put_back` counts changes, `problems` are those that stand, `file` is the
+    configuration's (None: it came from a program), `distributions` gives each plugin's distribution and its version by the plugin's
+    name, `changes` is what the ledger holds.
+    """
+
+    hypervisor: str = ""
+    started_at: float = 0.0
+    to_put_back: int = 0
+    problems: Sequence[Problem] = ()
+    file: str | None = None
+    distributions: Mapping[str, tuple[str, str]] = _field(default_factory=dict)
+    changes: Collection[LedgerEntry] = ()
 
 
 def printable(text: str, limit: int = 80) -> str:

@@ -42,22 +42,19 @@ from .kernel_files import (
 from .knobs import Knob as Knob, KnobPlugin as KnobPlugin, write_file as write_file
 from .notes import NoteStore as NoteStore
 from .run_summary import RunSummary as RunSummary
-from .services.admission import Admission as Admission, Admissions as Admissions, Donor as Donor
-from .services.classes import ClassFiles as ClassFiles
+from .services.admission import Admission as Admission, Admissions as Admissions, ClassFiles as ClassFiles, Donor as Donor
 from .services.eviction import (
     EvictionField as EvictionField,
     GuestMoves as GuestMoves,
     HostDrain as HostDrain,
-    MoveProgress as MoveProgress,
-)
-from .services.metrics import HostMetrics as HostMetrics
-from .services.movers import (
     MoveJob as MoveJob,
+    MoveProgress as MoveProgress,
     MoveReport as MoveReport,
     MoveStanding as MoveStanding,
     Mover as Mover,
     MoverAbilities as MoverAbilities,
 )
+from .services.metrics import HostMetrics as HostMetrics
 from .services.policies import (
     Canary as Canary,
     CanaryGroup as CanaryGroup,

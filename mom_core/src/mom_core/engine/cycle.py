@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mom_core.engine import control
-from mom_core.engine.claims import Claims
 from mom_core.engine.collect import GUESTS_UNKNOWN, Collector, ask
 from mom_core.engine.restore import forget_gone
-from mom_core.engine.review import Proposal, apply_revisions, review
+from mom_core.engine.review import Claims, Proposal, apply_revisions, review
 from mom_core.engine.schedule import Clock, Tick
 from mom_core.engine.verdict import CORE, HeldConditions, accepted, own_conditions
 from mom_core.ledger import Ledger

@@ -19,12 +19,11 @@ from mom_core.engine.problems import ProblemLog
 from mom_core.engine.restore import restore
 from mom_core.engine.schedule import Clock, Schedule, Tick
 from mom_core.engine.verdict import HeldConditions
-from mom_core.engine_state import EngineState
 from mom_core.errors import MomError
 from mom_core.hypervisor import Hypervisor
 from mom_core.ledger import Key, Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock
-from mom_core.model import Outcome, Problem, Report, Snapshot, Status
+from mom_core.model import EngineState, Outcome, Problem, Report, Snapshot, Status
 from mom_core.plugins.registry import NOTHING_DECLARED, PluginSet, Rebuilt, build_plugins, close_plugins
 
 LOG = logging.getLogger("mom.engine")

@@ -1,24 +1,76 @@
-"""Between any evaluator and any controller: decisions that make no sense, clash or cannot be applied go no further, with the reason."""
+"""Between any evaluator and any controller: decisions that make no sense, clash or cannot be applied go no further, with the reason. So
+do those of an evaluator on a control that belongs to another one: two that want different things would take turns whenever one is silent.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mom_core.context import Declarations
-from mom_core.engine.claims import Claims
-from mom_core.model import ControlSpec, Decision, Entity, Problem, Revision, Scope, Snapshot, Source, Value, printable
+from mom_core.model import ControlSpec, Decision, Entity, Problem, Revision, Scope, Severity, Snapshot, Source, Value, printable
 from mom_core.units import Unit
 
 REVIEWER = "core"
+
+_ROOM: Final = 1000
+"""Claims on guests that are gone are forgotten when there are so many more of all claims than twice what the guests here can have."""
 
 _LARGEST = sys.float_info.max
 """Integers may be larger: of those, `math.isfinite` raises."""
 
 _FRACTIONAL = frozenset({Unit.RATIO, Unit.PERCENT, Unit.SECONDS})
 """Units whose controls may have a fraction; the others are cut to an integer, towards zero."""
+
+
+class Claims:
+    """A control of an entity belongs to the first evaluator, in the YAML order, that has decided it since the configuration was read.
+
+    What others decide about it is dropped, also in cycles in which its owner is silent. An act (`mom_act`) claims nothing, and is kept
+    away by no claim, only by what others decide in the same cycle.
+
+    :param order: the evaluators' names in the YAML order
+    """
+
+    def __init__(self, order: Sequence[str] = ()) -> None:
+        self._rank = {name: rank for rank, name in enumerate(order)}
+        self._may_clash = len(self._rank) > 1
+        """One evaluator alone has all controls: nothing is noted then."""
+        self._owners: dict[tuple[str, str], str] = {}
+        self._contested: set[tuple[str, str, str]] = set()
+
+    def owner_before(self, plugin: str, decision: Decision) -> str:
+        """The evaluator that comes before this one and has the control; empty when there is none, and this one may decide."""
+        if not self._may_clash:
+            return ""
+        owner = self._owners.get((decision.entity.id, decision.control), "")
+        return owner if owner and self._rank.get(owner, 0) < self._rank.get(plugin, 0) else ""
+
+    def claim(self, plugin: str, decision: Decision) -> None:
+        """This evaluator decides."""
+        if self._may_clash:
+            self._owners[decision.entity.id, decision.control] = plugin
+
+    def contest(self, winner: str, loser: str, decision: Decision) -> None:
+        """Note that this evaluator's decision was dropped in favour of the other one's."""
+        self._contested.add((decision.control, winner, loser))
+
+    def problems(self, snapshot: Snapshot) -> Iterable[Problem]:
+        """The contested controls of this cycle, a line for each control and pair of evaluators; called once at its end."""
+        contested, self._contested = sorted(self._contested), set()
+        self._forget_gone(snapshot)
+        for control, winner, loser in contested:
+            both = f"{winner} and {loser} both decide {control}"
+            text = f"{both}: {winner} has it, as it comes first below `plugins`; take it out of one of them"
+            yield Problem(Source("core"), text, severity=Severity.WARNING)
+
+    def _forget_gone(self, snapshot: Snapshot) -> None:
+        controls = len({control for _, control in self._owners})
+        if len(self._owners) > 2 * controls * (len(snapshot.guests) + 1) + _ROOM:
+            there = {*snapshot.guests, snapshot.host.entity.id}
+            self._owners = {key: owner for key, owner in self._owners.items() if key[0] in there}
 
 
 class Proposal(NamedTuple):

@@ -1,12 +1,14 @@
 """Whether another guest fits: what a plugin that knows promises offers to who is about to start guests.
 
-Who answers knows classes, promises and guests; who asks (a control socket, a scheduler) knows neither. Both know only this.
+Who answers knows classes, promises and guests; who asks (a control socket, a scheduler) knows neither. Both know only this. And what
+the plugin that knows classes says of a file of them, which many hosts share, to the plugin that brings it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from mom_core import Entity
@@ -53,3 +55,11 @@ class Admissions(Protocol):
 
         :param sla_class: empty: the class that guests get of which nothing else tells one
         """
+
+
+@runtime_checkable
+class ClassFiles(Protocol):
+    """A reader of service classes from a file that may change at any time. Any thread may call this; wait for nothing."""
+
+    def why_unused(self, path: Path) -> str:
+        """Why the classes of that file are not in force, by the last look at it; empty: they are."""

@@ -1,6 +1,11 @@
 """Guests that leave their host: what the plugin that moves them offers to one that has a reason to, and what that one offers to it.
 
 Who empties a host knows where guests go; who moves them knows which may be moved, and how that goes. Both know only this.
+
+What moves guests: each way of doing it is a mover, offered by a plugin. A host's own hypervisor is one; a cluster's management and a
+command of the operator's are others. The contract is small so that a mover that hangs, dies or forgets does no harm: it is told to begin,
+asked how it is, and told to give up, each by a call that may be abandoned. What was begun is noted on disk before, and asked for again
+after a restart.
 """
 
 from __future__ import annotations
@@ -9,8 +14,89 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
-from mom_core import Decision, Guest
-from mom_toolkit.services.movers import Mover
+from mom_core import Decision, Entity, Guest
+from mom_toolkit.destination import Destination
+
+
+@dataclass(frozen=True, slots=True)
+class MoverAbilities:
+    """The abilities of a mover.
+
+    :param live: whether the guest works on while it is moved; None: that is not known, and not counted on
+    :param chooses: whether it takes `Destination.ANYWHERE`, and chooses the host itself
+    :param within: between which hosts it moves guests: those whose movers say the same, such as a cluster's name. Empty: all
+    """
+
+    live: bool | None = None
+    chooses: bool = False
+    within: str = ""
+
+
+class MoveStanding(StrEnum):
+    """How a move is."""
+
+    RUNNING = "running"
+    DONE = "done"  #: the guest is not here any more
+    FAILED = "failed"  #: it is over, and the guest is still here
+    UNKNOWN = "unknown"  #: it may be any of these
+
+
+@dataclass(frozen=True, slots=True)
+class MoveReport:
+    """How a move is, as its mover says, and why it failed."""
+
+    standing: MoveStanding
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MoveJob:
+    """One move of one guest.
+
+    :param id: of this move, made by mom, and never used again: a mover that was told to begin it before does not begin it a second time
+    :param seconds: how long it may take before it is given up
+    :param time: when it was begun, in seconds since the epoch
+    :param reference: what the mover's `begin` returned; empty: it has not, or that was lost
+    """
+
+    guest: Entity
+    destination: Destination
+    id: str
+    seconds: float
+    time: float = 0.0
+    reference: str = ""
+
+
+@runtime_checkable
+class Mover(Protocol):
+    """Moves guests. `name`, `abilities` and `why_not` wait for nothing; the others may take some seconds, and are abandoned after 30.
+
+    Calls come from any thread, for several guests at once.
+    """
+
+    @property
+    def name(self) -> str:
+        """How people and files of state call it, such as the plugin's name."""
+
+    @property
+    def abilities(self) -> MoverAbilities:
+        """Its abilities."""
+
+    def why_not(self, destination: Destination) -> str:
+        """Why it moves no guest there; empty: it may."""
+
+    def begin(self, job: MoveJob) -> str:
+        """Begin to move a guest, and return by what it is asked for again, also after a restart of mom: at most 400 characters.
+
+        Raises `HypervisorError` only when nothing was begun. Where that is not certain, return nothing (an empty text), or raise another
+        error, which is logged: `look` finds out.
+        """
+
+    def look(self, job: MoveJob) -> MoveReport:
+        """How the move is. `UNKNOWN`, or an error, when that cannot be found out, rather than a guess: what has failed is tried again."""
+
+    def cancel(self, job: MoveJob) -> None:
+        """Give the move up, if that can be; `look` tells what came of it. Raises `HypervisorError` when that cannot be asked for."""
 
 
 class EvictionField(StrEnum):
