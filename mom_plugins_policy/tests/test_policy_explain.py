@@ -18,7 +18,7 @@ from random_programs import program
 from mom_core import Entity, Snapshot
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyError, PolicyLimits
-from mom_plugins_policy.notes import PolicyNotes
+from mom_plugins_policy.rollout.trial import PolicyNotes
 from mom_plugins_policy.tools.explain import EntityExplanation, Missed, explain, said
 
 SNAPSHOT = snapshot(

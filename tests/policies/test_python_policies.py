@@ -17,7 +17,7 @@ from mom_core.testing import snapshot
 from mom_daemon.cli.frame import mom
 from mom_devkit import PluginRun, declared, run_plugins
 from mom_plugins_policy import Policy
-from mom_plugins_policy.notes import PolicyNotes
+from mom_plugins_policy.rollout.trial import PolicyNotes
 from mom_plugins_pypolicy import PypolicyPlugin
 from mom_plugins_qos import QosPlugin
 from mom_plugins_qos.settings import QosSettings

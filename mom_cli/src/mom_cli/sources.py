@@ -30,10 +30,7 @@ class LocatedStatus(NamedTuple):
 
 def running_mom(config: Config) -> RunningMom | None:
     """A way to ask the mom with this configuration, offered by the first enabled plugin that has one. Whether it runs is not known."""
-    for plugin in config.plugins.values():
-        if (found := _source(RunningMom, plugin.loaded, config, plugin.settings)) is not None:
-            return found
-    return None
+    return _of_enabled(RunningMom, config)
 
 
 def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: str = "") -> tuple[Found, str] | None:
@@ -71,10 +68,8 @@ def told(config: Config) -> LocatedStatus | None:
 
 def recording(config: Config | None, path: Path | None) -> PastCycles:
     """A recording: the one at this path, or the one that a mom with this configuration writes. Raises `MomError`."""
-    if config is not None:
-        for plugin in config.plugins.values():
-            if (found := _source(PastCycles, plugin.loaded, config, plugin.settings, path)) is not None:
-                return found
+    if config is not None and (enabled := _of_enabled(PastCycles, config, path)) is not None:
+        return enabled
     if path is None:
         raise MomError(
             "there is no recording to look at: the configuration enables no plugin that records",
@@ -84,6 +79,12 @@ def recording(config: Config | None, path: Path | None) -> PastCycles:
         if (found := _source(PastCycles, one, Config(), None, path)) is not None:
             return found
     raise MomError(f"no installed plugin reads {path}", hint="`mom plugin list` says how to have more of them")
+
+
+def _of_enabled(kind: Callable[..., Kind], config: Config, path: Path | None = None) -> Kind | None:
+    """The first offer of an enabled plugin."""
+    offers = (_source(kind, plugin.loaded, config, plugin.settings, path) for plugin in config.plugins.values())
+    return next((offer for offer in offers if offer is not None), None)
 
 
 # A protocol is given as what would make one: type checkers take no abstract class for `type[Kind]`.

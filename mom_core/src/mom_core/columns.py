@@ -61,7 +61,7 @@ class Columns(Mapping[str, Sequence[Value]]):
         """The types of the values of this field. Whoever needs to know asks here: the values are looked at for it only once."""
         types = self._types.get(name)
         if types is None:
-            types = self._types[name] = _types_of(self[name])
+            types = self._types[name] = frozenset(map(type, self[name]))
         return types
 
     def with_columns(self, more: Columns) -> Columns:
@@ -76,10 +76,6 @@ class Columns(Mapping[str, Sequence[Value]]):
 
 
 _NONE = type(None)
-
-
-def _types_of(values: Sequence[Value]) -> AbstractSet[type]:
-    return frozenset(map(type, values))
 
 
 class GuestRow(Mapping[str, Value]):

@@ -32,9 +32,8 @@ from mom_core import (
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
-from mom_plugins_policy.notes import PolicyNotes
 from mom_plugins_policy.rollout.in_force import DEFAULT, Read, where_from
-from mom_plugins_policy.rollout.trial import InForce
+from mom_plugins_policy.rollout.trial import InForce, PolicyNotes
 from mom_plugins_policy.rollout.trials import EvaluatedSnapshot, TriedPolicies
 from mom_plugins_policy.rollout.versions import OVERLAY
 from mom_plugins_policy.sources import read_policies

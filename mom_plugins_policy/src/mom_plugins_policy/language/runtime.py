@@ -397,22 +397,18 @@ class Evaluation:
         return self.field(entity, field, default)
 
     def do_statavg(self, entity: Host | Guest, field: Any_) -> float:
-        """`StatAvg`."""
+        """`StatAvg`: the mean of a field over the kept samples, oldest first."""
         self._declared(entity, field)
-        return self.mean(entity, field)
-
-    def _declared(self, entity: Host | Guest, field: Any_) -> None:
-        scope = Scope.GUEST if entity.__class__ is Guest else Scope.HOST
-        if not isinstance(field, str) or not self.declares(scope, field):
-            raise Trouble("unknown-field", f"no plugin declares {'a guest' if scope is Scope.GUEST else 'a host'} field {show(field)}")
-
-    def mean(self, entity: Host | Guest, field: str) -> float:
-        """The mean of a field over the kept samples, oldest first."""
         samples = (guests.get(entity.id) for guests in self._older) if isinstance(entity, Guest) else self._hosts
         values = [one.fields.get(field) for one in samples if one is not None]
         known = [value for value in (*values, self.field(entity, field)) if value is not None]
         # Not by `sum`, which rounds otherwise since Python 3.12.
         return float(reduce(operator.add, known, 0) / len(known)) if known else 0.0
+
+    def _declared(self, entity: Host | Guest, field: Any_) -> None:
+        scope = Scope.GUEST if entity.__class__ is Guest else Scope.HOST
+        if not isinstance(field, str) or not self.declares(scope, field):
+            raise Trouble("unknown-field", f"no plugin declares {'a guest' if scope is Scope.GUEST else 'a host'} field {show(field)}")
 
     def control(self, name: Hashable) -> dict[str, tuple[Host | Guest, Any_, int]]:
         """The requests for one control, by entity id."""

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from mom_core import HOST_ID, Decision, Guest, Snapshot, Value, printable
 from mom_plugins_policy.language.errors import Fault
 from mom_plugins_policy.language.policy import Policy, Result
-from mom_plugins_policy.notes import PolicyNotes
-from mom_plugins_policy.rollout.trial import InForce, Trial
+from mom_plugins_policy.rollout.trial import InForce, PolicyNotes, Trial
 from mom_plugins_policy.rollout.verdict import (
     ASKED_TOO_MUCH,
     SIZE,

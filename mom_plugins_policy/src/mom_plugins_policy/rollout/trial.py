@@ -1,4 +1,5 @@
-"""Policies on trial: evaluated beside those in force, over the same snapshots. A shadow is a trial on no guest, only to be reported."""
+"""Policies that remember, and policies on trial: evaluated beside those in force, over the same snapshots. A shadow is a trial on no guest,
+only to be reported."""
 
 from __future__ import annotations
 
@@ -10,11 +11,22 @@ from mom_core import Decision, Guest, PluginContext, Problem, Severity, ShadowDe
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
-from mom_plugins_policy.notes import PolicyNotes
 from mom_plugins_policy.sources import read_policies
-from mom_toolkit import PolicyState
+from mom_toolkit import NoteStore, PolicyState
 
 _SHOWN: Final = 5  # errors of one evaluation
+
+
+class PolicyNotes(NoteStore):
+    """The notes that evaluations find, and leave."""
+
+    def evaluate(self, policy: Policy, snapshot: Snapshot, history: Sequence[Snapshot]) -> Result:
+        """One evaluation that finds these notes, and leaves its own: nil forgets."""
+        before = self.begin(snapshot)
+        result = policy.evaluate(snapshot, history, before)
+        after = {identity: {**before.get(identity, {}), **values} for identity, values in result.notes.items()}
+        self.keep({identity: {name: one for name, one in values.items() if one is not None} for identity, values in after.items()})
+        return result
 
 
 class InForce(NamedTuple):

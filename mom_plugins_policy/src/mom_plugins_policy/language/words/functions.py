@@ -77,24 +77,12 @@ def _first(truth: bool) -> Callable[..., Any]:
     return compute
 
 
-def _smallest(*values: Any) -> Any:
-    return min(values)
-
-
-def _largest(*values: Any) -> Any:
-    return max(values)
-
-
 def _none_missing(*values: Any) -> bool:
     return all(value is not None for value in values)
 
 
 def _all_nothing(*values: Any) -> bool:
     return all(map(empty, values))
-
-
-def _last(*values: Any) -> Any:
-    return values[-1]
 
 
 _FUNCTIONS = (
@@ -155,11 +143,11 @@ _FUNCTIONS = (
         types=types.truth, unit=units.unknown,
     ),
     FunctionWord(
-        name="min", least=1, most=None, meaning="the first smallest argument", compute=_smallest, strict=2,
+        name="min", least=1, most=None, meaning="the first smallest argument", compute=lambda *values: min(values), strict=2,
         types=types.extreme, unit=units.same, mixing="are compared",
     ),
     FunctionWord(
-        name="max", least=1, most=None, meaning="the first largest argument", compute=_largest, strict=2,
+        name="max", least=1, most=None, meaning="the first largest argument", compute=lambda *values: max(values), strict=2,
         types=types.extreme, unit=units.same, mixing="are compared",
     ),
     FunctionWord(
@@ -179,8 +167,8 @@ _FUNCTIONS = (
         types=types.number, unit=units.same,
     ),
     FunctionWord(
-        name="debug", variable=True, least=1, most=None, meaning="writes its arguments to the debug log; the last of them", compute=_last,
-        strict=None, types=types.joined, unit=units.unknown,
+        name="debug", variable=True, least=1, most=None, meaning="writes its arguments to the debug log; the last of them",
+        compute=lambda *values: values[-1], strict=None, types=types.joined, unit=units.unknown,
     ),
 )  # fmt: skip
 
