@@ -47,27 +47,25 @@ def apply(
 ) -> tuple[list[Outcome], list[Problem]]:
     """Note what stands there, then let each controller apply its decisions, all controllers at the same time."""
     ledger.resolve(lambda entry: present(snapshot, entry, plugins))
-    problems: list[Problem] = []
-    owners = {name: owner for name in {decision.control for decision in decisions} if (owner := plugins.owner(name)) is not None}
-    controllers = {owner.name: Controller.of(owner.controls, owner.hooks, plugins.hypervisor) for owner in owners.values()}
-    found, silent = _read(decisions, owners, controllers, problems)
-    plan = _planned(snapshot, decisions, ledger.entries, owners, found, silent)
+    owners = _Owners(decisions, plugins)
+    silent = owners.read(decisions)
+    plan = owners.planned(snapshot, decisions, ledger.entries, silent)
     try:
         ledger.record(plan.entries)
     except StateError as error:
-        problems.append(Problem(Source("core"), error.message, hint=error.hint))
+        owners.problems.append(Problem(Source("core"), error.message, hint=error.hint))
         refused = [Outcome(one, present(snapshot, one, plugins), None, Status.REFUSED, error.message) for one in plan.due]
-        return [*plan.outcomes, *refused], problems
+        return [*plan.outcomes, *refused], owners.problems
     if stopping.is_set():
-        return plan.outcomes, problems
-    written = _written(plan.due, owners, controllers, found, problems)
+        return plan.outcomes, owners.problems
+    written = owners.written(plan.due)
     # What another process has set, and still stands, does not become mom's because mom has failed to change it.
     failed = plan.foreign and {target_of(one.decision) for one in written if one.status is Status.FAILED} & plan.foreign
-    if failed or any(owner.controls[name].key for name, owner in owners.items()):
-        ledger.settle(_noted(owners[one.decision.control].controls[one.decision.control], one, failed) for one in written)
+    if failed or any(spec.key for spec in owners.specs.values()):
+        ledger.settle(_noted(owners.specs[one.decision.control], one, failed) for one in written)
     else:
         ledger.settle(written)
-    return [*plan.outcomes, *written], problems
+    return [*plan.outcomes, *written], owners.problems
 
 
 class _Plan(NamedTuple):
@@ -80,50 +78,90 @@ class _Plan(NamedTuple):
     outcomes: list[Outcome]
 
 
-def _planned(
-    snapshot: Snapshot,
-    decisions: Sequence[Decision],
-    entries: Mapping[Key, LedgerEntry],
-    owners: Mapping[str, Plugin],
-    found: dict[Target, Found],
-    silent: Mapping[str, str],
-) -> _Plan:
-    """Sort these decisions by what is found. `found` takes in what gradual controls stand at."""
-    plan = _Plan([], [], set(), [])
-    ways = {name: (owner.name, owner.controls[name]) for name, owner in owners.items()}
-    for decision in decisions:
-        control, entity, value = decision.control, decision.entity, decision.value
-        plugin, spec = ways[control]
-        if plugin in silent:
-            plan.outcomes.append(Outcome(decision, None, None, Status.FAILED, silent[plugin]))
-            continue
-        target = Target(entity, control)
-        guest = snapshot.guests.get(entity.id)
-        before = found.get(target, _UNREAD)
-        if before is _UNREAD:
-            before = found[target] = _stands(snapshot, entity, spec)
-        incarnation = "" if guest is None else guest.incarnation
-        noted = entries.get((entity.id, control))
-        if noted is not None and noted.incarnation != incarnation:
-            noted = None
-        outcome = without_writing(spec, decision, before, noted)
-        stands = known(before)
-        if outcome is not None:
-            plan.outcomes.append(outcome)
-            continue
-        if noted is None and stands == value:
-            plan.outcomes.append(Outcome(decision, value, value, Status.UNCHANGED))
-            continue
-        if noted is None or noted.applied != value:
-            if not can_be_kept(value) or (noted is None and not can_be_kept(stands)):
-                plan.outcomes.append(Outcome(decision, None, None, Status.REFUSED, NOT_KEPT))
+class _Owners:
+    """The plugins that apply decisions, with what they have found and what went wrong with them."""
+
+    def __init__(self, decisions: Sequence[Decision], plugins: PluginSet) -> None:
+        names = {decision.control for decision in decisions}
+        self.by_control = {name: owner for name in names if (owner := plugins.owner(name)) is not None}
+        self.specs = {name: owner.controls[name] for name, owner in self.by_control.items()}
+        self.controllers = {one.name: Controller.of(one.controls, one.hooks, plugins.hypervisor) for one in self.by_control.values()}
+        self.found: dict[Target, Found] = {}
+        self.problems: list[Problem] = []
+
+    def planned(
+        self, snapshot: Snapshot, decisions: Sequence[Decision], entries: Mapping[Key, LedgerEntry], silent: Mapping[str, str]
+    ) -> _Plan:
+        """Sort these decisions by what is found, which takes in what gradual controls stand at."""
+        plan, found = _Plan([], [], set(), []), self.found
+        ways = {name: (owner.name, self.specs[name]) for name, owner in self.by_control.items()}
+        for decision in decisions:
+            control, entity, value = decision.control, decision.entity, decision.value
+            plugin, spec = ways[control]
+            if plugin in silent:
+                plan.outcomes.append(Outcome(decision, None, None, Status.FAILED, silent[plugin]))
                 continue
-            here = (entity, control, stands, value, plugin, snapshot.time, incarnation)
-            plan.entries.append(LedgerEntry(*here) if noted is None else _next(spec, noted, value, stands))
-        if noted is not None and not noted.explains(stands, spec.tolerance):
-            plan.foreign.add(target)
-        plan.due.append(decision)
-    return plan
+            target = Target(entity, control)
+            guest = snapshot.guests.get(entity.id)
+            before = found.get(target, _UNREAD)
+            if before is _UNREAD:
+                before = found[target] = _stands(snapshot, entity, spec)
+            incarnation = "" if guest is None else guest.incarnation
+            noted = entries.get((entity.id, control))
+            if noted is not None and noted.incarnation != incarnation:
+                noted = None
+            outcome = without_writing(spec, decision, before, noted)
+            stands = known(before)
+            if outcome is not None:
+                plan.outcomes.append(outcome)
+                continue
+            if noted is None and stands == value:
+                plan.outcomes.append(Outcome(decision, value, value, Status.UNCHANGED))
+                continue
+            if noted is None or noted.applied != value:
+                if not can_be_kept(value) or (noted is None and not can_be_kept(stands)):
+                    plan.outcomes.append(Outcome(decision, None, None, Status.REFUSED, NOT_KEPT))
+                    continue
+                here = (entity, control, stands, value, plugin, snapshot.time, incarnation)
+                plan.entries.append(LedgerEntry(*here) if noted is None else _next(spec, noted, value, stands))
+            if noted is not None and not noted.explains(stands, spec.tolerance):
+                plan.foreign.add(target)
+            plan.due.append(decision)
+        return plan
+
+    def read(self, decisions: Sequence[Decision]) -> dict[str, str]:
+        """Find out the present values where something was decided; the plugins that did not say, with the reason."""
+        targets: dict[Plugin, list[Target]] = {}
+        for decision in decisions:
+            if not self.specs[decision.control].gradual:
+                targets.setdefault(self.by_control[decision.control], []).append(target_of(decision))
+        works = [(owner, partial(self.controllers[owner.name].read, wanted)) for owner, wanted in targets.items()]
+        answers = dict(ask(works, "mom_read", self.problems))
+        for answer in answers.values():
+            self.found.update(answer)  # type: ignore[call-overload]  # what Controller.read gives
+        return {owner.name: self._why_silent(owner.name) for owner in targets if owner not in answers}
+
+    def written(self, due: Sequence[Decision]) -> list[Outcome]:
+        """Let the plugins apply their decisions, all at the same time; an outcome for each decision."""
+        shares: dict[Plugin, list[Decision]] = {}
+        for decision in due:
+            shares.setdefault(self.by_control[decision.control], []).append(decision)
+        works = [(owner, partial(self.controllers[owner.name].apply, share, self.found)) for owner, share in shares.items()]
+        answers = dict(ask(works, "mom_write", self.problems))
+        outcomes: list[Outcome] = []
+        for owner, share in shares.items():
+            answer = answers.get(owner)
+            if isinstance(answer, list):
+                outcomes += answer
+            else:
+                silent = self._why_silent(owner.name)
+                outcomes += [Outcome(decision, None, None, Status.FAILED, silent) for decision in share]
+        return outcomes
+
+    def _why_silent(self, name: str) -> str:
+        """Why there is no answer of a plugin, by the last problem with it."""
+        said = (problem.message for problem in reversed(self.problems) if problem.source.name == name)
+        return next(said, f"the plugin {name} did not say what came of it")
 
 
 def _next(spec: ControlSpec, noted: LedgerEntry, value: Value, stands: Value) -> LedgerEntry:
@@ -153,53 +191,6 @@ def _noted(spec: ControlSpec, outcome: Outcome, foreign: Collection[Target]) -> 
     if foreign and target_of(outcome.decision) in foreign:
         return replace(outcome, after=None)
     return replace(outcome, after=spoken_of(spec, outcome.decision.value, outcome.after)) if spec.key else outcome
-
-
-def _read(
-    decisions: Sequence[Decision], owners: Mapping[str, Plugin], controllers: Mapping[str, Controller], problems: list[Problem]
-) -> tuple[dict[Target, Found], dict[str, str]]:
-    """The present values where something was decided; and the plugins that did not say, with the reason."""
-    targets: dict[Plugin, list[Target]] = {}
-    for decision in decisions:
-        owner = owners[decision.control]
-        if not owner.controls[decision.control].gradual:
-            targets.setdefault(owner, []).append(target_of(decision))
-    works = [(owner, partial(controllers[owner.name].read, wanted)) for owner, wanted in targets.items()]
-    answers = dict(ask(works, "mom_read", problems))
-    found: dict[Target, Found] = {}
-    for answer in answers.values():
-        found.update(answer)  # type: ignore[call-overload]  # what Controller.read gives
-    return found, {owner.name: _why_silent(owner.name, problems) for owner in targets if owner not in answers}
-
-
-def _written(
-    due: Sequence[Decision],
-    owners: Mapping[str, Plugin],
-    controllers: Mapping[str, Controller],
-    found: Mapping[Target, Found],
-    problems: list[Problem],
-) -> list[Outcome]:
-    """Let the plugins apply their decisions, all at the same time; an outcome for each decision."""
-    shares: dict[Plugin, list[Decision]] = {}
-    for decision in due:
-        shares.setdefault(owners[decision.control], []).append(decision)
-    works = [(owner, partial(controllers[owner.name].apply, share, found)) for owner, share in shares.items()]
-    answers = dict(ask(works, "mom_write", problems))
-    outcomes: list[Outcome] = []
-    for owner, share in shares.items():
-        answer = answers.get(owner)
-        if isinstance(answer, list):
-            outcomes += answer
-        else:
-            silent = _why_silent(owner.name, problems)
-            outcomes += [Outcome(decision, None, None, Status.FAILED, silent) for decision in share]
-    return outcomes
-
-
-def _why_silent(name: str, problems: Sequence[Problem]) -> str:
-    """Why there is no answer of a plugin, by the last problem with it."""
-    said = (problem.message for problem in reversed(problems) if problem.source.name == name)
-    return next(said, f"the plugin {name} did not say what came of it")
 
 
 def present(snapshot: Snapshot, about: Decision | LedgerEntry, plugins: PluginSet) -> Value:
