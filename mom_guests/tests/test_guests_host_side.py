@@ -9,19 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mom_core import Value
 from mom_guests import Cgroups, CpuCounters, HostSide, cgroups_of, merged, swapped_kib, times_of
 
 SCOPE = "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope"
 PRESSURE = "some avg10=12.34 avg60=1.00 avg300=0.00 total=99\nfull avg10=5.00 avg60=0.00 avg300=0.00 total=9\n"
-
-
-class HandClock:
-    """Seconds that pass when a test says so."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @dataclass
@@ -29,13 +21,13 @@ class HostFiles:
     """A host's files, and what the plugin makes of them."""
 
     root: Path
-    clock: HandClock
+    now: float = 100.0
 
     def __post_init__(self) -> None:
         (self.root / "pids").mkdir()
         (self.root / "cgroup").mkdir()
         (self.root / "cgroup/cgroup.controllers").write_text("cpu memory\n")
-        self.side = HostSide(self.found, self.root / "proc", self.root / "cgroup", self.clock)
+        self.side = HostSide(self.found, self.root / "proc", self.root / "cgroup", lambda: self.now)
 
     def found(self, name: str, uuid: str) -> int | None:
         """As a hypervisor finds it: only a process that runs this guest counts."""
@@ -71,32 +63,31 @@ class HostFiles:
     def follow(self, *names: str, number: int = 1) -> None:
         self.side.follow((f"uuid-of-{name}", name, number) for name in names)
 
+    @property
+    def properties(self) -> dict[str, Value]:
+        return self.side.properties("uuid-of-web")
+
     def fields(self, name: str = "web") -> dict[str, object]:
         return dict(self.side.fields([f"uuid-of-{name}"]).get(f"uuid-of-{name}", {}))
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
-
-
-@pytest.fixture
-def host(tmp_path: Path, clock: HandClock) -> HostFiles:
-    return HostFiles(tmp_path, clock)
+def host(tmp_path: Path) -> HostFiles:
+    return HostFiles(tmp_path)
 
 
 def test_a_guests_process_and_group_are_read(host: HostFiles) -> None:
     host.process(4711)
     host.group(used_us=1_000_000, throttled_us=0)
     host.follow("web")
-    assert host.side.properties("uuid-of-web") == {"pid": 4711, "cgroups": {"": SCOPE}}
+    assert host.properties == {"pid": 4711, "cgroups": {"": SCOPE}}
     first = host.fields()
     assert first == {
         "host_swap": 2048, "host_ksm_merged": 1024, "host_ksm_profit": 1024,
         "host_psi_memory_some_avg10": 12.34, "host_psi_memory_full_avg10": 5.0, "host_psi_cpu_some_avg10": 12.34,
         "host_psi_cpu_full_avg10": 5.0, "host_psi_io_some_avg10": 12.34, "host_psi_io_full_avg10": 5.0,
     }  # fmt: skip
-    host.clock.now += 5
+    host.now += 5
     host.count(4711, minor=30, major=2, ticks=250)
     host.group(used_us=4_000_000, throttled_us=500_000)
     assert host.fields() == first | {
@@ -110,11 +101,11 @@ def test_rates_are_not_taken_over_an_instant(host: HostFiles) -> None:
     host.group()
     host.follow("web")
     host.fields()
-    host.clock.now += 5
+    host.now += 5
     host.count(4711, ticks=100)
     host.group(used_us=1_000_000)
     before = host.fields()
-    host.clock.now += 0.01
+    host.now += 0.01
     host.count(4711, ticks=101)
     host.group(used_us=1_010_000)
     after = host.fields()
@@ -126,21 +117,19 @@ def test_a_number_that_another_process_has_now_is_not_the_guests(host: HostFiles
     host.process(4711)
     host.follow("web")
     assert host.fields()
-    host.clock.now += 5
+    host.now += 5
     host.count(4711, minor=999_999, started=100)
     assert host.fields() == {}
     (host.root / "proc/4711/cmdline").write_bytes(b"bash\0")
     host.follow("web")
-    assert host.side.properties("uuid-of-web") == {}
-    assert host.fields() == {}
+    assert (host.fields(), host.properties) == ({}, {})
 
 
 def test_a_process_that_has_ended_has_no_fields(host: HostFiles) -> None:
     host.process(4711)
     host.follow("web")
     (host.root / "proc/4711/stat").unlink()
-    assert host.fields() == {}
-    assert host.side.properties("uuid-of-web") == {}
+    assert (host.fields(), host.properties) == ({}, {})
 
 
 def test_a_guest_that_was_started_anew_has_another_process(host: HostFiles) -> None:
@@ -148,19 +137,19 @@ def test_a_guest_that_was_started_anew_has_another_process(host: HostFiles) -> N
     host.follow("web")
     host.process(4712)
     host.follow("web", number=2)
-    assert host.side.properties("uuid-of-web")["pid"] == 4712
+    assert host.properties["pid"] == 4712
     assert "host_minor_faults" not in host.fields(), "nothing to compare with yet"
 
 
 def test_a_pid_file_that_comes_late_is_found_and_one_that_never_comes_is_not_looked_for_all_the_time(host: HostFiles) -> None:
     host.follow("web")
-    assert host.side.properties("uuid-of-web") == {}
+    assert host.properties == {}
     host.process(4711)
     host.follow("web")
-    assert host.side.properties("uuid-of-web") == {}, "not yet"
-    host.clock.now += 1
+    assert host.properties == {}, "not yet"
+    host.now += 1
     host.follow("web")
-    assert host.side.properties("uuid-of-web")["pid"] == 4711
+    assert host.properties["pid"] == 4711
 
 
 @pytest.mark.parametrize(
@@ -184,7 +173,7 @@ def test_only_groups_that_are_the_guests_own_count(host: HostFiles, group: str, 
     host.group("/crowd", procs="4711\n4712\n")
     host.process(4711, group=group)
     host.follow("web")
-    assert host.side.properties("uuid-of-web") == ({"pid": 4711, "cgroups": own} if own else {"pid": 4711})
+    assert host.properties == ({"pid": 4711, "cgroups": own} if own else {"pid": 4711})
     if not own:
         assert not any("psi" in name or "cgroup" in name for name in host.fields())
 
@@ -193,10 +182,10 @@ def test_a_guest_that_is_moved_to_another_group_is_followed(host: HostFiles) -> 
     host.process(4711, group="0::/")
     host.group("/alone", procs="4711\n")
     host.follow("web")
-    assert "cgroups" not in host.side.properties("uuid-of-web")
+    assert "cgroups" not in host.properties
     (host.root / "proc/4711/cgroup").write_text("0::/alone\n")
     assert host.fields()["host_psi_memory_some_avg10"] == 12.34
-    assert host.side.properties("uuid-of-web")["cgroups"] == {"": "/alone"}
+    assert host.properties["cgroups"] == {"": "/alone"}
 
 
 def test_where_cgroups_are_of_both_versions_each_is_found(tmp_path: Path) -> None:
@@ -222,7 +211,7 @@ def test_of_many_guests_each_has_its_turn_and_faults_are_read_of_all(host: HostF
         (host.root / "proc" / str(1000 + number) / "status").write_text("Name:\tqemu\nVmSwap:\t     1 kB\n")
     seen = []
     for _ in range(3):
-        host.clock.now += 5
+        host.now += 5
         fields = host.side.fields(uuids)
         assert all("host_minor_faults" in of_one for of_one in fields.values())
         seen.append(sum(of_one["host_swap"] == 1 for of_one in fields.values()))

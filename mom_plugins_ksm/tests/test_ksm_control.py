@@ -185,42 +185,32 @@ def test_after_a_call_without_an_answer_no_knob_is_tried_again() -> None:
     assert {outcome.error for outcome in outcomes.values()} == {"no answer within 2s"}
 
 
+@pytest.mark.parametrize(
+    ("mergeable", "files", "entries", "left", "run"),
+    [
+        (100, {"pages_to_scan": 400}, {"run": (0, 1), "pages_to_scan": (100, 400)}, {}, 0),
+        (100, {}, {}, {}, 1),  # a KSM that ran before mom runs again
+        (100, {}, {"run": (2, 0)}, {"run": Status.LEFT_ALONE}, 1),  # which another process chose
+        (2000, {"pages_to_scan": 400}, {"run": (0, 1), "pages_to_scan": (100, 400)}, {"merge_across_nodes": Status.FAILED}, 0),
+    ],
+    ids=["stopped", "running", "chosen", "without memory to unmerge"],
+)
+def test_merging_across_nodes_is_put_back_by_unmerging_first_where_there_is_memory_for_that(
+    mergeable: int, files: dict[str, Value], entries: dict[str, tuple[Value, Value]], left: dict[str, Status], run: int
+) -> None:
+    kernel = Kernel(mergeable=mergeable, run=1, merge_across_nodes=0, **files)
+    outcomes = put_back(kernel, 1000, merge_across_nodes=(1, 0), **entries)
+    assert {name: one.status for name, one in outcomes.items() if one.status is not Status.APPLIED} == left
+    assert ("unmerging 1000 pages" in outcomes["merge_across_nodes"].error) == ("merge_across_nodes" in left)
+    assert (kernel.files["merge_across_nodes"], kernel.files["run"]) == (0 if "merge_across_nodes" in left else 1, run)
+    assert kernel.merged == (0 if run == 0 and not left else mergeable)
+
+
 def test_an_advisor_that_was_switched_on_since_keeps_its_pages() -> None:
     kernel = Kernel(advisor_mode="scan-time", pages_to_scan=400)
     outcome = put_back(kernel, pages_to_scan=(100, 400))["pages_to_scan"]
     assert outcome.status is Status.LEFT_ALONE
     assert "advisor" in outcome.error
-
-
-def test_merging_across_nodes_is_put_back_by_unmerging_first() -> None:
-    kernel = Kernel(mergeable=100, run=1, merge_across_nodes=0, pages_to_scan=400)
-    outcomes = put_back(kernel, run=(0, 1), merge_across_nodes=(1, 0), pages_to_scan=(100, 400))
-    assert {outcome.status for outcome in outcomes.values()} == {Status.APPLIED}
-    assert kernel.files["merge_across_nodes"] == 1
-    assert kernel.files["run"] == 0
-
-
-def test_a_ksm_that_ran_before_mom_runs_again_after_unmerging() -> None:
-    kernel = Kernel(mergeable=100, run=1, merge_across_nodes=0)
-    assert put_back(kernel, merge_across_nodes=(1, 0))["merge_across_nodes"].status is Status.APPLIED
-    assert kernel.files["run"] == 1
-    assert kernel.merged == 100
-
-
-def test_a_run_that_somebody_else_chose_stands_after_unmerging() -> None:
-    kernel = Kernel(mergeable=100, run=1, merge_across_nodes=0)
-    outcomes = put_back(kernel, run=(2, 0), merge_across_nodes=(1, 0))
-    assert outcomes["run"].status is Status.LEFT_ALONE
-    assert outcomes["merge_across_nodes"].status is Status.APPLIED
-    assert kernel.files["run"] == 1
-
-
-def test_without_memory_to_unmerge_the_rest_is_put_back_and_merging_across_nodes_waits() -> None:
-    kernel = Kernel(mergeable=2000, run=1, merge_across_nodes=0, pages_to_scan=400)
-    outcomes = put_back(kernel, 100, run=(0, 1), merge_across_nodes=(1, 0), pages_to_scan=(100, 400))
-    assert outcomes["merge_across_nodes"].status is Status.FAILED
-    assert "unmerging 1000 pages" in outcomes["merge_across_nodes"].error
-    assert outcomes["run"].status is outcomes["pages_to_scan"].status is Status.APPLIED
 
 
 class Sticky(Kernel):
