@@ -74,11 +74,6 @@ def test_rubbish_is_refused(rubbish):
     assert "is no size" in verdict.reason
 
 
-def test_while_a_balloon_fills_the_need_is_related_to_the_larger_size():
-    # The statistics are from before the balloon took 1 GiB: usable is still that of the guest of 2 GiB.
-    assert need_kib(a_guest(current=GIB, largest=2 * GIB)) == 600 * MIB
-
-
 def test_the_kernels_own_total_tells_the_size_at_the_time_of_the_statistics():
     # It had 1.5 GiB then, of which its kernel counts 1.45 GiB: 900 MiB usable leave a need of 636 MiB, although it had 2 GiB just before.
     guest = a_guest(current=GIB, usable=900 * MIB, total=1486 * MIB, overhead=50 * MIB, largest=2 * GIB)

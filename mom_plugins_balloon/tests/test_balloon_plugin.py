@@ -50,11 +50,6 @@ class TestReview:
         fresh = {"stats_age": 0.3}
         assert list(plugin.mom_review(seen_by(hypervisor, 101.0, a=fresh), [wants("a", 1300 * MIB)])) == []
 
-    @pytest.mark.parametrize("rubbish", [math.nan, -1, "x", None, 1024])
-    def test_rubbish_is_dropped(self, plugin, hypervisor, seen_by, rubbish):
-        (revision,) = plugin.mom_review(seen_by(hypervisor), [wants("a", rubbish)])
-        assert revision.after is None
-
     def test_other_controls_and_unknown_guests_are_not_our_business(self, plugin, hypervisor, seen_by):
         other = replace(wants("a", 1), control="vcpu_quota")
         assert list(plugin.mom_review(seen_by(hypervisor), [other, wants("nobody", GIB)])) == []

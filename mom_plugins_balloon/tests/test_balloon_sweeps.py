@@ -188,32 +188,27 @@ def test_without_new_statistics_a_guest_is_not_swept_by_old_ones(statistics: Cal
 
 def test_a_timer_between_two_slices_is_not_taken_for_work() -> None:
     """7 ms of CPU time, as soon as the balloon stands still: a third of the 20 ms in which it is looked at."""
-    guest = Guest()
-    pause = guest.pause
-    woken: list[float] = []
+    guest, woken = Guest(), list[float]()
 
     def with_a_timer(seconds: float) -> None:
         if seconds == PAUSE_SECONDS and not woken:
             woken.append(guest.now)
             guest.cpu += 0.007
-        pause(seconds)
+        guest.pause(seconds)
 
-    sweep = sweep_of(guest, pause=with_a_timer)
-    assert sweep.perform().end is SweepEnd.ARRIVED
+    assert sweep_of(guest, pause=with_a_timer).perform().end is SweepEnd.ARRIVED
     assert woken
 
 
 def test_a_guest_that_faults_memory_in_is_not_swept_though_it_holds_no_more_than_before() -> None:
     """The host takes as much from it meanwhile, or its kernel hands back as much."""
     guest = Guest()
-    pause = guest.pause
 
     def with_faults(seconds: float) -> None:
         guest.faulted += 100 * MIB * seconds
-        pause(seconds)
+        guest.pause(seconds)
 
-    sweep = sweep_of(guest, pause=with_faults)
-    assert sweep.perform().end is SweepEnd.AT_WORK
+    assert sweep_of(guest, pause=with_faults).perform().end is SweepEnd.AT_WORK
     assert guest.commands == []
 
 
@@ -297,27 +292,21 @@ def test_a_host_without_cpu_for_the_guest_ends_it_in_time(monkeypatch: pytest.Mo
 
 def test_the_room_is_given_back_again_and_again_where_the_hypervisor_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     guest = Guest()
-    monkeypatch.setattr("mom_plugins_balloon.sweeps.time.sleep", guest.pause)
     guest.errors = [ValueError("what nobody expects")]
-    first = sweep_of(guest)
-    assert first.perform().end is SweepEnd.FAILED
+    assert sweep_of(guest).perform().end is SweepEnd.FAILED
     assert guest.commands[-1] == SIZE - SLICE_KIB, "nothing was taken, as far as is known"
 
-    failing = Guest()
-    failing.errors = []
+    failing, failures = Guest(), [HypervisorError("it does not answer")] * 3
     monkeypatch.setattr("mom_plugins_balloon.sweeps.time.sleep", failing.pause)
     sweep = sweep_of(failing)
-    command, failures = failing.command, [HypervisorError("it does not answer")] * 3
 
     def fails(kib: int) -> None:
-        if kib == SIZE and failures:
-            failing.errors = [failures.pop()]
-        command(kib)
+        failing.errors = [failures.pop()] if kib == SIZE and failures else []
+        failing.command(kib)
 
     sweep.command = fails
-    outcome = sweep.perform()
-    assert failing.commands.count(SIZE) == 4
-    assert (failing.target, outcome.error) == (SIZE, "")
+    assert sweep.perform().error == ""
+    assert (failing.target, failing.commands.count(SIZE)) == (SIZE, 4)
 
 
 def test_a_guest_that_goes_is_let_go() -> None:
@@ -331,17 +320,14 @@ def test_a_guest_that_goes_is_let_go() -> None:
 
 def test_nothing_is_commanded_after_another_change_has_taken_over() -> None:
     guest = Guest()
-    sweep = sweep_of(guest)
-    pause = sweep._pause
 
     def taken_over(seconds: float) -> None:
         if len(guest.commands) == 2:
             sweep.take_over()
-        pause(seconds)
+        guest.pause(seconds)
 
-    sweep._pause = taken_over
-    outcome = sweep.perform()
-    assert outcome.end is SweepEnd.TAKEN_OVER
+    sweep = sweep_of(guest, pause=taken_over)
+    assert sweep.perform().end is SweepEnd.TAKEN_OVER
     assert len(guest.commands) == 2
     assert SIZE not in guest.commands
 
@@ -391,14 +377,12 @@ def test_what_cannot_be_noted_is_not_begun() -> None:
 
 def test_a_guest_is_swept_once_at_a_time() -> None:
     noted, guest, go = Noted(), Guest(), threading.Event()
-    first = sweep_of(guest)
 
     def pause(seconds: float) -> None:
         go.wait(10)
         guest.pause(seconds)
 
-    first._pause = pause
-    noted.sweeper.begin(first)
+    noted.sweeper.begin(sweep_of(guest, pause=pause))
     with pytest.raises(NoChangeNeeded, match="is swept now"):
         noted.sweeper.begin(sweep_of(guest))
     go.set()
