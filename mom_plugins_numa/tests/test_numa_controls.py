@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from numa_trees import GIB, nodes_tree, process_tree, tree
 
-from mom_core import Decision, Guest, LedgerEntry, Outcome, PluginContext, Source, Status, Value
+from mom_core import Decision, Guest, LedgerEntry, Outcome, PluginContext, Status, Value
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, FakeHypervisor, FakePromises, apply_decisions
 from mom_devkit import put_back as put_entries_back
@@ -16,8 +16,6 @@ from mom_plugins_numa import NumaPlugin
 from mom_plugins_numa.fields import parse_pins, pins_text
 from mom_plugins_numa.review import reviewed
 from mom_toolkit import NodeTune
-
-SOURCE = Source("numa")
 
 
 @pytest.fixture

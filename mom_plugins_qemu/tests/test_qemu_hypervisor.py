@@ -29,10 +29,6 @@ def listed(hypervisor: QemuHypervisor) -> dict[str, Guest]:
     return {guest.name: guest for guest in hypervisor.guests()}
 
 
-PATIENCE_SECONDS = 30.0
-"""For so long a test lists guests again that had no time to answer."""
-
-
 def fields(hypervisor: QemuHypervisor) -> dict[str, dict[str, Value]]:
     guests = hypervisor.guests()
     found = hypervisor.fields(guests)

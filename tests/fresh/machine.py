@@ -16,7 +16,6 @@ from typing import Final, Literal
 
 PACKAGES: Final = ("systemd", "systemd-sysv", "dbus", "python3", "ca-certificates", "git", "sudo")
 """Beyond Debian's smallest system: what any installation has, and what a clone is made with."""
-KSM: Final = "sys/kernel/mm/ksm"
 KSM_FILES: Final = {
     "run": 0,
     "pages_to_scan": 100,

@@ -24,7 +24,7 @@ from mom_plugins_qos.bounds import MOST_DISK_LIMIT, PERIOD_US, QUOTA_US, SHARES
 pytestmark = pytest.mark.real
 
 LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
-CPU, CPUSET = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup/cpuset")
+CPU = Path("/sys/fs/cgroup/cpu")
 TAP = "momtest0"
 MIB = 1 << 20
 
