@@ -131,21 +131,7 @@ def test_policies_are_read_and_vdsms_parameters_in_force_at_the_next_evaluation(
     assert serving.woken == ["the policies have changed"]
 
 
-WRONG = [
-    "(set x",
-    '"open',
-    "1 @ 2",
-    "(nosuch 1 2)",
-    "(defvar x)",
-    "(def f (a))",
-    "(Host.x.y 1)",
-    "(/ 1 0)",
-    "(set unknown 1)",
-    "(set x None)",
-]
-
-
-@pytest.mark.parametrize("text", [*WRONG, "Host.typo"])
+@pytest.mark.parametrize("text", ["(set x", "(set x None)", "Host.typo"])
 def test_a_policy_that_is_wrong_or_certain_to_fail_is_false_and_the_old_ones_decide_on(
     serving: Serving, text: str, caplog: pytest.LogCaptureFixture, mom: Any
 ) -> None:
