@@ -77,58 +77,56 @@ def test_without_a_running_mom_or_its_socket_it_says_what_to_do(mom: Mom) -> Non
 
 
 def test_memory_is_reserved_waited_for_and_given_up(simulated: Mom) -> None:
-    mom = simulated
-    refused = mom("reserve", "80TiB", "--wait")
+    refused = simulated("reserve", "80TiB", "--wait")
     assert refused.returncode == 1
     assert "80.00 TiB cannot be had: at most" in refused.stderr
-    got = mom("reserve", "1GiB", "--for", "5m", "--name", "db-*", "--wait", "--json")
+    got = simulated("reserve", "1GiB", "--for", "5m", "--name", "db-*", "--wait", "--json")
     assert got.returncode == 0, got.stderr
     made = json.loads(got.stdout)
     assert (made["state"], made["there_kib"], made["name"]) == ("ready", 1 << 20, "db-*")
-    listed = mom("reserve", "list").stdout
+    listed = simulated("reserve", "list").stdout
     assert f"{made['id']}  1.00 GiB for db-*: all of it is there; kept for " in listed
     assert "can be reserved besides" in listed
-    mom.wait_for(lambda: "reserved for launches 1.00 GiB" in mom("status").stdout)
-    assert "released" in mom("reserve", "release", made["id"]).stdout
-    assert mom("reserve", "release", made["id"]).returncode == 1
-    assert mom("reserve", "much").returncode == 2
-    assert mom("reserve", "1GiB", "--for", "ever").returncode == 2
+    simulated.wait_for(lambda: "reserved for launches 1.00 GiB" in simulated("status").stdout)
+    assert "released" in simulated("reserve", "release", made["id"]).stdout
+    assert simulated("reserve", "release", made["id"]).returncode == 1
+    assert simulated("reserve", "much").returncode == 2
+    assert simulated("reserve", "1GiB", "--for", "ever").returncode == 2
 
 
 GREEDY = '(with Guests guest (guest.Control "balloon_target" (* 0.05 guest.balloon_max)))\n'
 
 
 def test_a_policy_is_tried_on_some_guests_and_rolled_back_or_promoted_by_itself(simulated: Mom) -> None:
-    mom = simulated
-    text = mom.directory / "mine.policy"
+    text = simulated.directory / "mine.policy"
     text.write_text(GREEDY)
-    assert "No policy has been tried" in mom("policy", "canary").stdout
-    begun = mom("policy", "set", "60_mine", str(text), "--canary", "20%", "--for", "10m")
+    assert "No policy has been tried" in simulated("policy", "canary").stdout
+    begun = simulated("policy", "set", "60_mine", str(text), "--canary", "20%", "--for", "10m")
     assert begun.returncode == 0, begun.stderr
     assert "set 60_mine, on 20 % of the guests for 10m, begun " in begun.stdout
-    ended = mom("policy", "canary", "--wait")
+    ended = simulated("policy", "canary", "--wait")
     assert ended.returncode == 1
     assert "rolled-back: guests are to be made smaller than they need: " in ended.stdout
-    assert "60_mine" not in mom("policy", "list").stdout
+    assert "60_mine" not in simulated("policy", "list").stdout
     text.write_text("(+ 1 2)\n")
-    assert mom("policy", "set", "60_mine", str(text), "--guests", "*", "--for", "10m").returncode == 0
-    assert "set 60_mine is tried on 20 guests: `mom policy canary -c " in mom("policy", "list").stdout
-    assert mom("policy", "remove", "50_balloon").returncode == 1
-    assert mom("policy", "canary", "--abort").returncode == 0
-    assert mom("policy", "set", "60_mine", str(text), "--guests", "*", "--for", "5s").returncode == 0
-    mom.wait_for(lambda: json.loads(mom("policy", "canary", "--json").stdout)["state"] != "running")
-    promoted = mom("policy", "canary", "--wait")
+    assert simulated("policy", "set", "60_mine", str(text), "--guests", "*", "--for", "10m").returncode == 0
+    assert "set 60_mine is tried on 20 guests: `mom policy canary -c " in simulated("policy", "list").stdout
+    assert simulated("policy", "remove", "50_balloon").returncode == 1
+    assert simulated("policy", "canary", "--abort").returncode == 0
+    assert simulated("policy", "set", "60_mine", str(text), "--guests", "*", "--for", "5s").returncode == 0
+    simulated.wait_for(lambda: json.loads(simulated("policy", "canary", "--json").stdout)["state"] != "running")
+    promoted = simulated("policy", "canary", "--wait")
     assert promoted.returncode == 0, promoted.stdout + promoted.stderr
-    assert "60_mine" in mom("policy", "list").stdout
-    assert "rolled back the trial of: set 60_mine" in mom("policy", "history").stdout
-    assert mom("policy", "rollback").returncode == 0
-    assert "60_mine" not in mom("policy", "list").stdout, "versions that changed no text are none to go back to"
-    assert mom("policy", "set", "60_mine", str(text), "--canary", "1%", "--guests", "a").returncode == 2
-    assert mom("policy", "set", "60_mine", str(text), "--for", "1m").returncode == 2
-    assert mom("policy", "set", "60_mine", str(text), "--canary", "10").returncode == 2
-    assert mom("policy", "set", "60_mine", str(text), "--canary", "10%", "--for", "ever").returncode == 2
-    assert mom("policy", "canary", "--abort", "--promote").returncode == 2
-    assert mom("policy", "canary", "--abort").returncode == 1
+    assert "60_mine" in simulated("policy", "list").stdout
+    assert "rolled back the trial of: set 60_mine" in simulated("policy", "history").stdout
+    assert simulated("policy", "rollback").returncode == 0
+    assert "60_mine" not in simulated("policy", "list").stdout, "versions that changed no text are none to go back to"
+    assert simulated("policy", "set", "60_mine", str(text), "--canary", "1%", "--guests", "a").returncode == 2
+    assert simulated("policy", "set", "60_mine", str(text), "--for", "1m").returncode == 2
+    assert simulated("policy", "set", "60_mine", str(text), "--canary", "10").returncode == 2
+    assert simulated("policy", "set", "60_mine", str(text), "--canary", "10%", "--for", "ever").returncode == 2
+    assert simulated("policy", "canary", "--abort", "--promote").returncode == 2
+    assert simulated("policy", "canary", "--abort").returncode == 1
 
 
 def test_a_mom_that_is_stopped_is_given_up_soon_and_named_with_what_to_do(running: Mom) -> None:
