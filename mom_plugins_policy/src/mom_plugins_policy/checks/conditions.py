@@ -26,21 +26,15 @@ def _null(now: Knowledge, value: Value, args: Sequence[Value]) -> Value:
 
 
 def _equal(now: Knowledge, value: Value, args: Sequence[Value]) -> Value:
-    one, other = args
+    one, other = _constant_last(args)
     if not one.types & other.types and not (one.types & NUMBER and other.types & NUMBER):
         return constant(False)
-    if one.constant is not None:
-        one, other = other, one
     if other.constant is None:
         return value
     if other.constant == (None,):
         return replace(value, if_false=one.existing())
     otherwise = one.keys(True) if other.constant == (0,) and not one.types & NIL else NO_KEYS
     return replace(value, if_true=one.existing(), if_false=otherwise, zero=_compared_with_zero(args))
-
-
-def _unequal(now: Knowledge, value: Value, args: Sequence[Value]) -> Value:
-    return _not(now, value, [_equal(now, value, args)])
 
 
 def _not(now: Knowledge, value: Value, args: Sequence[Value]) -> Value:
@@ -65,15 +59,17 @@ def _or(now: Knowledge, value: Value, args: Sequence[Value]) -> Value:
     return replace(value, if_false=keys, if_true=args[0].keys(True) if len(args) == 1 else NO_KEYS, doubt=args[-1].doubt)
 
 
+def _constant_last(args: Sequence[Value]) -> Sequence[Value]:
+    return args if args[0].constant is None else args[::-1]
+
+
 def _compared_with_zero(args: Sequence[Value]) -> Keys:
-    one, other = args
-    if one.constant is not None:
-        one, other = other, one
+    one, other = _constant_last(args)
     return frozenset((one.identity,)) if other.constant is not None and other.constant[0] == 0 else NO_KEYS
 
 
 CONDITIONS: Final[Mapping[str, Callable[[Knowledge, Value, Sequence[Value]], Value]]] = {
-    "valid": _valid, "null": _null, "eq": _equal, "neq": _unequal, "not": _not, "and": _and, "or": _or,
-    "lt": _ordered, "gt": _ordered, "lte": _ordered, "gte": _ordered,
+    "valid": _valid, "null": _null, "eq": _equal, "neq": lambda now, value, args: _not(now, value, [_equal(now, value, args)]),
+    "not": _not, "and": _and, "or": _or, "lt": _ordered, "gt": _ordered, "lte": _ordered, "gte": _ordered,
 }  # fmt: skip
 """Functions of which more is known than the types of their values."""

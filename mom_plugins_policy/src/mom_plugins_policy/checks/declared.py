@@ -51,10 +51,10 @@ class Suggestions:
 class DeclaredNames:
     """The declared fields and controls, and what there is to say where a policy names others. Without declarations, every name is good."""
 
-    def __init__(self, declarations: Declarations | None, say: Say, suggestions: Suggestions) -> None:
+    def __init__(self, declarations: Declarations | None, say: Say) -> None:
         self._declarations = declarations
         self._say = say
-        self._like = suggestions.of
+        self.like = Suggestions().of
         self.notes_read: list[tuple[Form, str]] = []
 
     def declares(self, scope: Scope, name: str) -> bool:
@@ -81,7 +81,7 @@ class DeclaredNames:
             return
         other = Scope.HOST if scope is Scope.GUEST else Scope.GUEST
         fields = self._declarations.fields
-        hint = self._like(scope, name, lambda: [field for owner, field in fields if owner is scope])
+        hint = self.like(scope, name, lambda: [field for owner, field in fields if owner is scope])
         if (other, name) in fields:
             hint = f"there is a {other} field of that name" + (f"; {hint}" if hint else "")
         elif name in _PROPERTIES[scope] and attribute:
@@ -105,7 +105,7 @@ class DeclaredNames:
             self.field(place, entity.scope, name, attribute=False)
         elif self._declarations is not None and not any((scope, name) in self._declarations.fields for scope in Scope):
             fields = self._declarations.fields
-            hint = self._like("field", name, lambda: [field for _, field in fields])
+            hint = self.like("field", name, lambda: [field for _, field in fields])
             self._say("unknown-field", place, f"no plugin declares the field {printable(name, 60)}", hint)
 
     def average(self, place: Form, name: str) -> None:
@@ -119,14 +119,14 @@ class DeclaredNames:
             return
         if self._declarations is not None and (scope, name) in self._declarations.fields:
             self._say("unknown-property", place, f"{name} is a field of the {scope}, not a property", "read it as an attribute")
-        elif hint := self._like("property", name, lambda: _PROPERTIES[scope]):
+        elif hint := self.like("property", name, lambda: _PROPERTIES[scope]):
             self._say("unknown-property", place, f"a {scope} has no property {printable(name, 60)}", hint)
 
     def unset_notes(self, noted: Collection[str]) -> None:
         """Remark on notes that are read, and not among those that are set anywhere."""
         for place, name in self.notes_read:
             if name not in noted:
-                hint = self._like("note", name, lambda: noted)
+                hint = self.like("note", name, lambda: noted)
                 self._say("unset-note", place, f"nothing sets the note {printable(name, 60)}: it is always nil", hint)
 
     # --- controls, and what is compared --------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ class DeclaredNames:
             return
         spec = self._declarations.controls.get(name)
         if spec is None:
-            hint = self._like("control", name, self._declarations.controls.keys)
+            hint = self.like("control", name, self._declarations.controls.keys)
             self._say("unknown-control", places[0], f"no plugin has the control {printable(name, 60)}", hint)
             return
         if entity is not None and entity.scope is not spec.scope:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from mom_core import Declarations, Scope, Severity
 from mom_plugins_policy.checks.conditions import CONDITIONS
-from mom_plugins_policy.checks.declared import DeclaredNames, Suggestions
+from mom_plugins_policy.checks.declared import DeclaredNames
 from mom_plugins_policy.checks.known import Key, Knowledge
 from mom_plugins_policy.checks.remarks import remark
 from mom_plugins_policy.checks.values import NIL_VALUE, NO_KEYS, EntityKey, FieldKey, Keys, Value, constant, either
@@ -68,9 +68,7 @@ class Walk:
     def __init__(self, program: Program, declarations: Declarations | None, guarded: Mapping[str, Collection[str]]) -> None:
         self.program = program
         self.remarks: dict[tuple[str, int, object], PolicyProblem] = {}
-        suggestions = Suggestions()
-        self._like = suggestions.of
-        self.declared = DeclaredNames(declarations, self.say, suggestions)
+        self.declared = DeclaredNames(declarations, self.say)
         self._declarations = declarations
         self._guarded = guarded
         self._unknown = Value(ANY if program.callables else ANY & ~FUNCTION)
@@ -136,7 +134,7 @@ class Walk:
         first, *rest = form.name.split(".")
         value = self._now.lookup(first)
         if value is None:
-            hint = self._like("variable", first, lambda: self.program.bound) or _ELSEWHERE
+            hint = self.declared.like("variable", first, lambda: self.program.bound) or _ELSEWHERE
             raise self._wrong(form, "undefined-symbol", f"there is no variable {first}", hint=hint)
         for part in rest:
             value = self._attribute(form, value, part)
@@ -289,7 +287,7 @@ class Walk:
                 if not before.types & UNBOUND:
                     break
         if not held:
-            hint = self._like("variable", name.name, lambda: self.program.bound) or _ELSEWHERE
+            hint = self.declared.like("variable", name.name, lambda: self.program.bound) or _ELSEWHERE
             raise self._wrong(form, "unknown-variable", f"there is no variable {name.name} to set", name, hint)
         return value
 
@@ -336,7 +334,7 @@ class Walk:
             candidates = self.program.definitions.get(name, ())
         if not candidates:
             later = "it is defined only later" if name in self.program.definitions else ""
-            hint = later or self._like("function", name, lambda: {*self.program.definitions, *WORDS}) or _ELSEWHERE
+            hint = later or self.declared.like("function", name, lambda: {*self.program.definitions, *WORDS}) or _ELSEWHERE
             raise self._wrong(form, "unknown-function", f"there is no function {name}", form.items[0], hint)
         fitting = [one for one in candidates if len(one.parameters) == len(arguments)]
         if not fitting:
@@ -392,10 +390,7 @@ class Walk:
         if word.name == "div" and args[1].constant is None:
             for around in self._together:
                 if args[1].identity in around.zero:
-                    message = (
-                        f"`{around.word}` evaluates all its arguments, so an earlier one does not keep this from being a division by zero"
-                    )
-                    self.say("no-short-circuit", places[1], message, "put the division into an `if`")
+                    self._say_not_kept(around, places[1], "this from being a division by zero", "put the division into an `if`")
         value = self._computed(form, word, args)
         if word.strict is not None and len(args) >= word.strict:
             for arg in args:
@@ -432,10 +427,8 @@ class Walk:
         shown, head = abridged(place, 40), form.items[0].name
         for around in self._together:
             if arg.identity in around.keys:
-                message = (
-                    f"`{around.word}` evaluates all its arguments, so an earlier one does not keep nil from `{head}`: {shown} may be nil"
-                )
-                self.say("no-short-circuit", place, message, f"write (if {abridged(around.form.items[1], 30)} … …) around it")
+                cure = f"write (if {abridged(around.form.items[1], 30)} … …) around it"
+                self._say_not_kept(around, place, f"nil from `{head}`: {shown} may be nil", cure)
                 return
         if isinstance(arg.doubt, FieldKey):
             (scope, _), name = arg.doubt
@@ -449,6 +442,10 @@ class Walk:
             self.say("possible-nil", place, message, f"use it inside of (if (valid {tested}) … …)", about=(scope, name))
         else:
             self.say("possible-nil", place, f"{shown} may be nil here, and `{head}` fails on nil", f"test it with (valid {shown}) before")
+
+    def _say_not_kept(self, around: _Together, place: Form, what: str, cure: str) -> None:
+        message = f"`{around.word}` evaluates all its arguments, so an earlier one does not keep {what}"
+        self.say("no-short-circuit", place, message, cure)
 
     # --- methods -------------------------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     "test": Verb("mom_plugins_policy.cli.test:test_command", "Run tests of policies: given fields, expected decisions."),
     "fmt": Verb("mom_plugins_policy.cli.fmt:fmt_command", "Lay policies out, comments kept."),
     "defaults": Verb("mom_plugins_policy.cli.defaults:defaults_command", "Print the default policies that installed plugins bring."),
-    "snapshot": Verb("mom_plugins_policy.cli.snapshot:snapshot_command", "Print a snapshot of this host, or an example, as JSON."),
+    "snapshot": Verb("mom_plugins_policy.cli.defaults:snapshot_command", "Print a snapshot of this host, or an example, as JSON."),
 }
 """In the order in which `mom policy --help` shows them."""
 

@@ -1,4 +1,4 @@
-"""`mom policy defaults`: the policies that plugins bring, to be read, copied and changed."""
+"""`mom policy defaults` and `snapshot`: what is used where nothing is given, to be read, copied and changed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import click
 from mom_cli import TableColumn, declarations_of, print_table
 from mom_core import MomError
 from mom_daemon import config_option, json_option, print_text
-from mom_plugins_policy.cli.inputs import configured
-from mom_plugins_policy.tools.snapshots import did_you_mean
+from mom_plugins_policy.cli.inputs import configured, live_snapshot
+from mom_plugins_policy.tools.snapshots import EXAMPLE, as_json, did_you_mean
 
 
 @click.command("defaults")
@@ -47,3 +47,17 @@ def _first_sentence(text: str) -> str:
     lines = [line.strip("# ") for line in text.splitlines() if line.startswith("#")]
     paragraph = " ".join(takewhile(str, dropwhile(lambda line: not line.strip("-"), lines)))
     return paragraph.partition(". ")[0].rstrip(".")
+
+
+@click.command("snapshot")
+@click.option("--example", is_flag=True, help="Print the example that is used where no snapshot is given.")
+@config_option
+def snapshot_command(example: bool, config_path: str | None) -> None:
+    """Print what the configured plugins collect of this host now, as JSON, for --snapshot and for tests of policies.
+
+    It takes a second, as rates need two samples. Nothing is changed on the host.
+    """
+    if example:
+        print_text(EXAMPLE.read_text(encoding="utf-8"))
+    else:
+        click.echo(json.dumps(as_json(live_snapshot(config_path)), indent=2, default=str))

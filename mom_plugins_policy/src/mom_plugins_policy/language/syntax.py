@@ -6,6 +6,7 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from mom_core import Source
@@ -21,15 +22,13 @@ class FormKind(IntEnum):
     BLOCK = 4  #: `{ }`; `items` are its parts
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class SourceText:
     """One named policy text, and its line starts, for positions."""
 
-    __slots__ = ("_starts", "name", "text")
-
-    def __init__(self, name: str, text: str) -> None:
-        self.name = name
-        self.text = text
-        self._starts: list[int] | None = None
+    name: str
+    text: str
+    _starts: list[int] | None = field(init=False, default=None)
 
     def source(self, offset: int) -> Source:
         """The position of a character: 1-based line and column, counted in characters; lines end with a line feed."""
@@ -39,23 +38,24 @@ class SourceText:
         return Source(self.name, line, offset - self._starts[line - 1] + 1)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Form:
     """One atom, list or block.
 
     `start` and `end` are its offsets in `text`; `index` and `last` its and its last part's place in reading order.
     """
 
-    __slots__ = ("end", "index", "items", "kind", "last", "start", "text", "value")
+    kind: FormKind
+    value: int | float | str | None
+    text: SourceText
+    start: int
+    end: int
+    index: int = 0
+    items: list[Form] = field(default_factory=list)
+    last: int = field(init=False)
 
-    def __init__(self, kind: FormKind, value: int | float | str | None, text: SourceText, start: int, end: int, index: int) -> None:
-        self.kind = kind
-        self.value = value
-        self.items: list[Form] = []
-        self.text = text
-        self.start = start
-        self.end = end
-        self.index = index
-        self.last = index
+    def __post_init__(self) -> None:
+        self.last = self.index
 
     @property
     def source(self) -> Source:
@@ -76,8 +76,8 @@ class DerivedForm(Form):
 
     __slots__ = ("original",)
 
-    def __init__(self, original: Form) -> None:
-        super().__init__(FormKind.LIST, None, original.text, original.start, original.end, 0)
+    def __init__(self, original: Form, items: list[Form]) -> None:
+        super().__init__(FormKind.LIST, None, original.text, original.start, original.end, items=items)
         self.original = original
 
 

@@ -171,12 +171,10 @@ class CanaryRun(Trial):
 
 def _tally_before(history: Sequence[Snapshot], members: Mapping[str, Guest]) -> Tally:
     tally = Tally()
-    last: Snapshot | None = None
-    for older in history:
+    for last, older in zip((None, *history), history, strict=False):
         for guest, ails in zip(older.guests.values(), ailments(older), strict=True):
             if guest.id in members:
                 tally.add(ails, 0 if last is None else kills(guest, last.guests.get(guest.id)))
-        last = older
     return tally
 
 

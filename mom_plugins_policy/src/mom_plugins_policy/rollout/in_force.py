@@ -257,7 +257,9 @@ class ChangingPolicies:
         effective = overlay.over(read.texts)
         policy, problems = self._judged(texts_of(effective), to_work=to_work)
         if policy is None or problems or read.problems:
-            raise ConfigError(sorted([*read.problems, *(_config_problem(one, effective) for one in problems)]))
+            origins = ((one, where_from(one.name, effective.get(one.name))) for one in problems)
+            wrong = [ConfigProblem(file, one.line, one.column, f"{one.kind}: {one.message}", one.hint) for one, file in origins]
+            raise ConfigError(sorted([*read.problems, *wrong]))
         return policy
 
     def _change_to(
@@ -315,10 +317,6 @@ def texts_of(policies: Mapping[str, PolicyText]) -> dict[str, str]:
 def _same(one: Overlay, other: Overlay) -> bool:
     """True if both change the same, whatever client did it."""
     return one.alone == other.alone and {n: t and t.text for n, t in one.texts.items()} == {n: t and t.text for n, t in other.texts.items()}
-
-
-def _config_problem(one: PolicyProblem, policies: Mapping[str, PolicyText]) -> ConfigProblem:
-    return ConfigProblem(where_from(one.name, policies.get(one.name)), one.line, one.column, f"{one.kind}: {one.message}", one.hint)
 
 
 DEFAULT: Final = "default"

@@ -161,10 +161,12 @@ def judge(evidence: Evidence, left_seconds: float) -> CanaryVerdict:
     missing = _missing(evidence)
     if missing:
         return CanaryVerdict(CanaryState.ROLLED_BACK, f"too little is known to promote it: {missing}")
-    rate, usual = evidence.canary.rate or 0.0, _usual(evidence.before, evidence.others)
-    if evidence.canary.ailing.total() >= LEAST_AILING and rate > 1.5 * usual + MORE_IN_ALL:
-        return CanaryVerdict(CanaryState.ROLLED_BACK, _ailing(evidence.canary, evidence.before, evidence.others))
-    return CanaryVerdict(CanaryState.PROMOTED, f"guests fared as well as before and as the others: {_rates(evidence)}")
+    canary, before, others = evidence.canary, evidence.before, evidence.others
+    if canary.ailing.total() >= LEAST_AILING and (canary.rate or 0.0) > 1.5 * _usual(before, others) + MORE_IN_ALL:
+        return CanaryVerdict(CanaryState.ROLLED_BACK, _ailing(canary, before, others))
+    return CanaryVerdict(
+        CanaryState.PROMOTED, f"guests fared as well as before and as the others: ailing in {_compared(canary, before, others)}"
+    )
 
 
 def _against_now(evidence: Evidence) -> str:
@@ -197,11 +199,11 @@ def _usual(before: Tally, others: Tally) -> float:
 
 def _ailing(canary: Tally, before: Tally, others: Tally) -> str:
     what = canary.ailing.most_common(1)[0][0]
-    return f"guests are {what}: {_looks(canary)}, {_looks(others)} of the others, {_looks(before)} before"
+    return f"guests are {what}: {_compared(canary, before, others)}"
 
 
-def _rates(evidence: Evidence) -> str:
-    return f"ailing in {_looks(evidence.canary)}, {_looks(evidence.others)} of the others, {_looks(evidence.before)} before"
+def _compared(canary: Tally, before: Tally, others: Tally) -> str:
+    return f"{_looks(canary)}, {_looks(others)} of the others, {_looks(before)} before"
 
 
 def _looks(tally: Tally) -> str:

@@ -173,18 +173,15 @@ def _cond(form: Form) -> Form | None:
         rest = _in_order(last, last.items[1:])
         clauses = clauses[:-1]
     else:
-        rest = Form(FormKind.NAME, "nil", form.text, form.end - 1, form.end, 0)
+        rest = Form(FormKind.NAME, "nil", form.text, form.end - 1, form.end)
     shown = form.items[1:]
     for number in reversed(range(len(clauses))):
         clause = clauses[number]
         original = form
         if number:
-            original = Form(FormKind.LIST, None, form.text, clause.start, form.end, 0)
-            original.items = [head, *shown[number:]]
-        chosen = DerivedForm(original)
-        word = Form(FormKind.NAME, "if", form.text, head.start, head.end, 0)
-        chosen.items = [word, clause.items[0], _in_order(clause, clause.items[1:]), rest]
-        rest = chosen
+            original = Form(FormKind.LIST, None, form.text, clause.start, form.end, items=[head, *shown[number:]])
+        word = Form(FormKind.NAME, "if", form.text, head.start, head.end)
+        rest = DerivedForm(original, [word, clause.items[0], _in_order(clause, clause.items[1:]), rest])
     return rest
 
 
@@ -192,9 +189,7 @@ def _in_order(clause: Form, forms: Sequence[Form]) -> Form:
     """The body of a clause, as one form."""
     if len(forms) == 1:
         return forms[0]
-    block = Form(FormKind.BLOCK, None, clause.text, forms[0].start, forms[-1].end, 0)
-    block.items = list(forms)
-    return block
+    return Form(FormKind.BLOCK, None, clause.text, forms[0].start, forms[-1].end, items=list(forms))
 
 
 _DEFINES = "`def` takes a name, a list of parameters and a body"
