@@ -81,11 +81,8 @@ class Cgroups:
         if UNIFIED not in own:
             return {}
         folder = self.folder(UNIFIED, own[UNIFIED])
-        found = {}
-        for resource in ("memory", "cpu", "io"):
-            for kind, pressure in Pressure.parse(read_kernel_file(f"{folder}/{resource}.pressure")).items():
-                found[f"{resource}_{kind}"] = pressure.avg10
-        return found
+        read = ((resource, Pressure.parse(read_kernel_file(f"{folder}/{resource}.pressure"))) for resource in ("memory", "cpu", "io"))
+        return {f"{resource}_{kind}": pressure.avg10 for resource, kinds in read for kind, pressure in kinds.items()}
 
     def cpu(self, own: Mapping[str, str]) -> CpuCounters | None:
         """The CPU time of this group; None where it is not counted."""

@@ -110,19 +110,12 @@ class BalloonExplainer(Explainer):
         guarantee_from = _who_promised(guest, sizes["guarantee_kib"], about.declarations)
         obstacle = why_blocked(guest) or guest.text(OBSTACLE) or ""
         since = None if past is None else past.since
-        source = None if since is None or since.decision is None else since.decision.source
+        source = None if since is None or since.decision is None else since.decision.source._asdict()
         figures: dict[str, Value] = {
             "memory": {**sizes},
             "guarantee_from": guarantee_from,
-            "since": None
-            if since is None
-            else {
-                "time": since.time,
-                "at_least": since.at_least,
-                "by": since.by,
-                "before_kib": since.before_kib,
-                "source": None if source is None else source._asdict(),
-            },
+            "since": since
+            and {"time": since.time, "at_least": since.at_least, "by": since.by, "before_kib": since.before_kib, "source": source},
             "obstacle": obstacle,
             "asked_again_in_seconds": about.number(RESTS),
         }

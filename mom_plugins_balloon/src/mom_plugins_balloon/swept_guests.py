@@ -101,10 +101,7 @@ class SweptGuests:
             if memory is not None:
                 memory.rests_until = self._context.monotonic() + REST_SECONDS[SweepEnd.UNSEEN]
             raise Refused("its process is not known: whether it is at work while it is swept could not be seen")
-
-        def command(kib: int) -> None:
-            hypervisor.set_balloon(guest.entity, kib)
-
+        command = partial(hypervisor.set_balloon, guest.entity)
         process = QemuProcess(pid, self._context.root / "proc")
         self._cut_off_before()
         cost = None if memory is None else memory.sweep_cost

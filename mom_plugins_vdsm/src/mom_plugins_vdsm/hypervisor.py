@@ -117,12 +117,8 @@ class VdsmHypervisor:
         now, interval = self.monotonic(), self.settings.sample_interval
         with self._lock:
             vms = self._state.vms
-        found: dict[str, dict[str, Value]] = {}
-        for guest in guests:
-            vm = vms.get(guest.id)
-            if vm is not None:
-                found[guest.id] = {**vm.fields, "stats_age": vm.age(now, interval)} if vm.reports else dict(vm.fields)
-        return found
+        known = [vm for guest in guests if (vm := vms.get(guest.id)) is not None]
+        return {vm.id: {**vm.fields, "stats_age": vm.age(now, interval)} if vm.reports else dict(vm.fields) for vm in known}
 
     def vms(self) -> Sequence[Vm]:
         """The guests that run here, as of the last call of `guests`."""
@@ -197,12 +193,8 @@ class VdsmHypervisor:
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
         """The KiB that these guests have now, as vdsm knows it, which samples every so many seconds. One bulk call at most."""
-        sizes = {}
-        for identity, vm in self._vms_of(guests).items():
-            size = vm.fields.get("balloon_cur")
-            if isinstance(size, int):
-                sizes[identity] = size
-        return sizes
+        sizes = ((identity, vm.fields.get("balloon_cur")) for identity, vm in self._vms_of(guests).items())
+        return {identity: size for identity, size in sizes if isinstance(size, int)}
 
     # --- CPU and I/O -------------------------------------------------------------------------------------------------------------
 
