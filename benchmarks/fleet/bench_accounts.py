@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench_fleet import free_port
 
-from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed
+from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed, resolver
 from mom_plugins_fleet.link import Access, linked
 from mom_plugins_fleet.signatures import Signer
 from mom_plugins_fleet.subjects import STATES
@@ -73,7 +73,7 @@ def run(hosts: int, folder: Path) -> None:
     FleetRoot.make(folder / "root.key")
     root = FleetRoot(folder / "root.key")
     port = free_port()
-    accounts = root.server_config(str(folder / "accounts"))
+    accounts = resolver(folder / "accounts") + root.server_config()
     (folder / "nats.conf").write_text(f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{folder}/js" }}\n{accounts}')
     path = shutil.which("nats-server") or "/usr/sbin/nats-server"
     server = subprocess.Popen([path, "-c", str(folder / "nats.conf")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -73,28 +73,17 @@ async def patiently(what: Callable[[], Awaitable[object]], seconds: float = STAR
             await asyncio.sleep(0.2)
 
 
-def make_certificate(folder: Path) -> Path:
-    """A certificate of a server at localhost that is its own authority; its key stands beside it."""
-    made, key = folder / "server.pem", folder / "server-key.pem"
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names, "-keyout", str(key), "-out", str(made)]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
-    return made
-
-
 class FleetWorld:
     """Everything of one fleet below a folder, all of it by TLS. Processes are killed at the end, whatever state they are in."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.ca = folder, make_certificate(folder)
+        self.folder, self.home = folder, folder / "fleet"
         self._place = free_port()
         self.port = port_of(self._place)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.operator_key = folder / "operator.key"
-        self.root = folder / "root.key"
-        self._plain("fleet", "root", str(self.root))
-        self.operator = self.new_key(self.operator_key)
-        self._configure(self._plain("fleet", "--root", str(self.root), "server-config", "--accounts", str(folder / "accounts")))
+        self.ca, self.operator_key, self.root = self.home / "ca.pem", self.home / "operator.key", self.home / "root.key"
+        self._plain("fleet", "--home", str(self.home), "init", f"localhost:{self.port}", "--store", str(folder), "--no-start")
+        self.operator = self.signer.public
         try:
             self.start_server()
             self.fleet("init")
@@ -108,15 +97,8 @@ class FleetWorld:
     def url(self) -> str:
         return f"tls://localhost:{self.port}"
 
-    def _configure(self, text: str) -> None:
-        (self.folder / "accounts.conf").write_text(text)
-        tls = f'tls {{ cert_file: "{self.ca}", key_file: "{self.folder}/server-key.pem" }}'
-        (self.folder / "nats.conf").write_text(
-            f'listen: "127.0.0.1:{self.port}"\n{tls}\njetstream {{ store_dir: "{self.folder}/jetstream" }}\ninclude accounts.conf\n'
-        )
-
     def start_server(self) -> None:
-        self.start_program("server", [NATS_SERVER, "-c", str(self.folder / "nats.conf")])
+        self.start_program("server", [NATS_SERVER, "-c", str(self.home / "nats.conf")])
         self.until(lambda: listens(self.port), "the server answers")
 
     def new_key(self, file: Path) -> str:
@@ -188,7 +170,7 @@ class FleetWorld:
     # --- what an operator types --------------------------------------------------------------------------------------------------------
 
     def _access(self) -> list[str]:
-        return [*self.words(self.operator_key), "--root", str(self.root)]
+        return ["fleet", "--home", str(self.home)]
 
     def words(self, key: Path) -> list[str]:
         """Of a command of somebody with that key."""

@@ -55,7 +55,11 @@ class Monitoring:
         self.fleet.start_program("prometheus", command)
 
     def http_settings(self) -> dict[str, Any]:
-        tcp = {"certificate": str(self.fleet.ca), "key": str(self.fleet.folder / "server-key.pem"), "read_token": str(self.token)}
+        tcp = {
+            "certificate": str(self.fleet.home / "server.pem"),
+            "key": str(self.fleet.home / "server-key.pem"),
+            "read_token": str(self.token),
+        }
         return {"tcp": {"listen": f"0.0.0.0:{self.host}", "hosts": ["localhost"], **tcp}}
 
     def ask(self, query: str) -> list[dict[str, Any]]:

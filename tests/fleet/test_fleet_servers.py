@@ -18,7 +18,7 @@ import pytest
 from fleet_world import NATS_SERVER, free_port, need_a_server, patiently, port_of
 
 from mom_plugins_fleet import accounts
-from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed
+from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed, resolver
 from mom_plugins_fleet.link import Access, LinkError, NatsCredentials, Store, linked
 from mom_plugins_fleet.records import HostState, Member
 from mom_plugins_fleet.signatures import Signer, next_revision
@@ -107,7 +107,7 @@ class AccountServers(ThreeServers):
     def __init__(self, folder: Path) -> None:
         FleetRoot.make(folder / "root.key")
         self.root = FleetRoot(folder / "root.key")
-        super().__init__(folder, lambda number: self.root.server_config(str(folder / f"accounts{number}")))
+        super().__init__(folder, lambda number: resolver(folder / f"accounts{number}") + self.root.server_config())
         seed = new_seed(USER)
         self.signer = Signer(seed)
         self._operator = self.root.operator(self.signer.public, "operator")

@@ -6,10 +6,11 @@ import io
 from pathlib import Path
 
 import pytest
-from fleet_world import FleetWorld, make_certificate
+from fleet_world import FleetWorld
 
 from mom_plugins_fleet.accounts import USER, new_seed
 from mom_plugins_fleet.records import Group
+from mom_plugins_fleet.server_setup import make_server
 from mom_plugins_fleet.signatures import Signer, next_revision, opened
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ROSTER
 
@@ -68,7 +69,7 @@ def test_what_is_about_to_be_signed_is_shown_as_a_difference_and_in_whole_where_
     assert fleet.tried(*also, "uncordon", "h2")[1] == "mom-roster h2: - cordoned: True - draining: True"
     elsewhere = fleet.folder / "elsewhere"
     elsewhere.mkdir()
-    (fleet.folder / "fleet-revisions.operator.json").rename(elsewhere / "kept.json")
+    (fleet.home / "fleet-revisions.operator.json").rename(elsewhere / "kept.json")
     said = fleet.tried("enroll", "h2", "--group", "g1", "--memory", "8GiB")[1]
     assert "+ memory: 8388608" in said
     assert "+ group: g1" in said
@@ -118,4 +119,5 @@ def test_the_last_revision_that_there_is_ends_with_the_stolen_key_that_has_signe
 
 
 def test_nothing_is_asked_of_servers_whose_certificate_another_authority_has_signed(fleet: FleetWorld, tmp_path: Path) -> None:
-    assert "cannot be reached" in fleet.refused("--ca", str(make_certificate(tmp_path)), "status")
+    make_server(tmp_path / "other", ["localhost"], tmp_path)
+    assert "cannot be reached" in fleet.refused("--ca", str(tmp_path / "other/ca.pem"), "status")

@@ -23,9 +23,9 @@ from typing import Any, Final
 import nkeys  # type: ignore[import-untyped]  # it has no types
 from pydantic import TypeAdapter, ValidationError
 
-from mom_core import MomError, printable, read_secret
+from mom_core import MomError, printable, read_secret, replace_file
 from mom_plugins_fleet.link import NatsCredentials, Store
-from mom_plugins_fleet.subjects import heard, inbox, used
+from mom_plugins_fleet.subjects import INVITATIONS, INVITED_SECONDS, JOINING, heard, inbox, taken, used
 
 FLEET_ACCOUNT: Final = "MOM"
 """The name of the account of the buckets, operators and coordinators."""
@@ -37,6 +37,7 @@ _OF_A_HOST: Final = {**_UNLIMITED, "conn": 8, "leaf": 0, "exports": 0}
 _STORAGE: Final = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
 
 USER: Final[int] = nkeys.PREFIX_BYTE_USER
+ACCOUNT: Final[int] = nkeys.PREFIX_BYTE_ACCOUNT
 
 _UPDATE: Final = "$SYS.REQ.CLAIMS.UPDATE"
 _ANSWER_SECONDS: Final = 5.0
@@ -69,34 +70,31 @@ class FleetRoot:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
+        """Its file."""
         try:
-            self._kept = _FORM.validate_json(read_secret(path, "the fleet's root key", "`mom fleet root` makes one"))
-            self._operator, self._system, self._fleet = (_pair(one) for one in (self._kept.operator, self._kept.system, self._kept.fleet))
+            self._kept = _FORM.validate_json(read_secret(path, "the fleet's root key", "`mom fleet init` makes one"))
+            self._operator, self._system, self._fleet = (pair(one) for one in (self._kept.operator, self._kept.system, self._kept.fleet))
         except (ValidationError, ValueError, nkeys.NkeysError):
-            raise MomError(f"{path} holds no root key of a fleet", hint="`mom fleet root` makes one") from None
+            raise MomError(f"{path} holds no root key of a fleet", hint="`mom fleet init` makes one") from None
 
     @staticmethod
     def make(path: Path) -> None:
         """A new one, where no file is yet. Raises `MomError`."""
-        operator, system, fleet = map(new_seed, (nkeys.PREFIX_BYTE_OPERATOR, nkeys.PREFIX_BYTE_ACCOUNT, nkeys.PREFIX_BYTE_ACCOUNT))
+        operator, system, fleet = map(new_seed, (nkeys.PREFIX_BYTE_OPERATOR, ACCOUNT, ACCOUNT))
         write_secret(path, _FORM.dump_json(RootFile(operator, system, fleet)))
 
-    def server_config(self, folder: str) -> str:
-        """The part of the servers' configuration that knows the root key. It changes only when a key of an operator is revoked.
-
-        :param folder: where a server keeps the accounts that it was given
-        """
-        system = self._account(_public(self._system), "SYS", {"limits": _UNLIMITED}, None)
-        claims = {"type": "operator", "version": 2, "system_account": _public(self._system)}
+    def server_config(self) -> str:
+        """The part of the servers' configuration that knows the root key. It changes only when a key of an operator is revoked."""
+        system = self._account(public(self._system), "SYS", {"limits": _UNLIMITED}, None)
+        claims = {"type": "operator", "version": 2, "system_account": public(self._system)}
         return "\n".join(
             [
-                f"operator: {_jwt(self._operator, _public(self._operator), 'mom', claims)}",
-                f"system_account: {_public(self._system)}",
-                f'resolver: {{ type: full, dir: "{folder}", interval: "{SYNC_SECONDS}s" }}',
+                f"operator: {_jwt(self._operator, public(self._operator), 'mom', claims)}",
+                f"system_account: {public(self._system)}",
                 "resolver_preload: {",
-                f"  {_public(self._system)}: {system}",
-                f"  {_public(self._fleet)}: {self.fleet_account()}",
+                f"  {public(self._system)}: {system}",
+                f"  {public(self._fleet)}: {self.fleet_account()}",
                 "}",
                 "",
             ]
@@ -108,14 +106,14 @@ class FleetRoot:
         more = {"revocations": dict(self._kept.revoked)} if self._kept.revoked else {}
         claims = {"limits": _UNLIMITED | _STORAGE, "exports": exports, **more}
         at = int(time.time()) + len(self._kept.revoked)  # when two are revoked in one second, the account with both is the newer one
-        return self._account(_public(self._fleet), FLEET_ACCOUNT, claims, at)
+        return self._account(public(self._fleet), FLEET_ACCOUNT, claims, at)
 
     def host_account(self, account: str, host: str, group: str, revision: int) -> str:
         """A host's account: its own keys, and its group's, and no others.
 
         :param revision: what the host's entry has, or will have at least: servers keep the newest
         """
-        of_fleet = {"account": _public(self._fleet)}
+        of_fleet = {"account": public(self._fleet)}
         imports = [_share("service", one) | of_fleet for one in used(host, group)]
         imports += [_share("stream", one) | of_fleet for one in heard(host, group)]
         return self._account(account, f"{FLEET_ACCOUNT}-{host}", {"limits": _OF_A_HOST, "imports": imports}, revision)
@@ -126,7 +124,7 @@ class FleetRoot:
         What connects is another key: servers choose what it signs. It is made of the root key and of the one that signs, so that the root
         knows it when that one is revoked."""
         seed = self._connects(key)
-        return NatsCredentials(seed, _jwt(self._fleet, _public(_pair(seed)), name, _USER))
+        return NatsCredentials(seed, _jwt(self._fleet, public(pair(seed)), name, _USER))
 
     def _connects(self, key: str) -> str:
         raw = hmac.digest(self._kept.fleet.encode(), b"mom fleet connects\n" + key.encode(), "sha256")
@@ -135,18 +133,15 @@ class FleetRoot:
     def revoke(self, key: str) -> None:
         """Let that key in no more: kept in the file, and for `fleet_account`. Raises `MomError`."""
         # Both: the one that signs connects nowhere, unless its owner has made credentials of it.
-        revoked = dict.fromkeys((key, _public(_pair(self._connects(key)))), int(time.time()))
+        revoked = dict.fromkeys((key, public(pair(self._connects(key)))), int(time.time()))
         kept = RootFile(self._kept.operator, self._kept.system, self._kept.fleet, {**self._kept.revoked, **revoked})
-        new = self._path.with_name(f".{self._path.name}.new")
-        new.unlink(missing_ok=True)
-        write_secret(new, _FORM.dump_json(kept))
-        new.replace(self._path)
+        replace_file(self.path, _FORM.dump_json(kept), durable=True, mode=0o600)
         self._kept = kept
 
     def system_user(self) -> NatsCredentials:
         """A user who may give accounts to the servers."""
-        seed = new_seed(nkeys.PREFIX_BYTE_USER)
-        return NatsCredentials(seed, _jwt(self._system, _public(_pair(seed)), "mom fleet", _USER))
+        seed = new_seed(USER)
+        return NatsCredentials(seed, _jwt(self._system, public(pair(seed)), "mom fleet", _USER))
 
     async def give(self, store: Store, *accounts: str) -> None:
         """Give accounts to the servers, which take them at once. Raises `MomError`."""
@@ -168,12 +163,29 @@ class FleetRoot:
 _USER: Final = {"type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1}
 
 
-def host_credentials(host: str) -> tuple[str, NatsCredentials]:
-    """A host's new account, and the credentials by which it is let in: the account's own key is not needed any more, and is forgotten."""
-    account, seed = _pair(new_seed(nkeys.PREFIX_BYTE_ACCOUNT)), new_seed(nkeys.PREFIX_BYTE_USER)
+def resolver(folder: Path) -> str:
+    """The line of a server's configuration with the folder in which it keeps the accounts that it is given."""
+    return f'resolver: {{ type: full, dir: "{folder}", interval: "{SYNC_SECONDS}s" }}\n'
+
+
+def host_credentials(host: str, account_seed: str = "") -> tuple[str, NatsCredentials]:
+    """A host's new account, and the credentials by which it is let in: the account's own key is not needed any more, and is forgotten.
+
+    :param account_seed: the account's own key, where it signs something else besides
+    """
+    account, seed = pair(account_seed or new_seed(ACCOUNT)), new_seed(USER)
     # The account holds it to its own; these have servers say what they refuse. Which group is its own may change.
     may = {"pub": {"allow": used(host, "*")}, "sub": {"allow": [*heard(host, "*"), f"{inbox(host)}.>"]}}
-    return _public(account), NatsCredentials(seed, _jwt(account, _public(_pair(seed)), host, _USER | may))
+    return public(account), NatsCredentials(seed, _jwt(account, public(pair(seed)), host, _USER | may))
+
+
+def ticket(account: Any, user: str, host: str, ends: int) -> str:
+    """What lets a user into a host's account until then, in seconds since the epoch, to take that host's invitation and nothing else.
+
+    :param account: the account's keys: given the same signature, it is made again to the letter
+    """
+    may = {"pub": {"allow": [taken(INVITATIONS, host)]}, "sub": {"allow": [f"{inbox(JOINING)}.>"]}}
+    return _jwt(account, user, host, _USER | may, ends - INVITED_SECONDS, ends)
 
 
 def new_seed(kind: int) -> str:
@@ -184,11 +196,9 @@ def new_seed(kind: int) -> str:
 def write_secret(path: Path, data: bytes) -> None:
     """A new file that other users may not read. Raises `MomError` when there is one already."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        replace_file(path, data + b"\n", durable=True, mode=0o600, replace=False)
     except OSError as error:
         raise MomError(f"the key {path} cannot be made: {error.strerror}", hint="name a file that is not there yet") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data + b"\n")
 
 
 async def _said(store: Store, subject: str, claims: str) -> None:
@@ -206,20 +216,25 @@ def _share(kind: str, subject: str) -> dict[str, str]:
     return {"name": subject, "subject": subject, "type": kind}
 
 
-def _pair(seed: str) -> Any:
+def pair(seed: str) -> Any:
+    """The key pair of a seed."""
     return nkeys.from_seed(bytearray(seed.encode()))
 
 
-def _public(pair: Any) -> str:
-    return str(pair.public_key.decode())
+def public(keys: Any) -> str:
+    """The public key of a pair."""
+    return str(keys.public_key.decode())
 
 
-def _jwt(issuer: Any, subject: str, name: str, claims: Mapping[str, Any], at: int | None = None) -> str:
+def _jwt(issuer: Any, subject: str, name: str, claims: Mapping[str, Any], at: int | None = None, ends: int | None = None) -> str:
     """A token.
 
     :param at: when it is issued, in seconds since the epoch; None: now
+    :param ends: until when it is good; None: for ever
     """
-    body = {"iat": int(time.time()) if at is None else at, "iss": _public(issuer), "name": name, "sub": subject, "nats": claims}
+    body = {"iat": int(time.time()) if at is None else at, "iss": public(issuer), "name": name, "sub": subject, "nats": claims}
+    if ends is not None:
+        body["exp"] = ends
     digest = hashlib.new("sha512_256", _compact(body)).digest()
     body["jti"] = base64.b32encode(digest).rstrip(b"=").decode()
     head = {"typ": "JWT", "alg": "ed25519-nkey"}

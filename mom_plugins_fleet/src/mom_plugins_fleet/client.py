@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import ssl
 from contextlib import suppress
@@ -36,12 +37,18 @@ class FleetClient(Client):
     """Goes to the servers that it is given and to no others, by TLS where their addresses say so.
 
     :param tls: for addresses that begin with `tls://`
+    :param certificate: the SHA-256 of the one that the servers have to have; empty: `tls` checks it
     """
 
-    def __init__(self, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None, certificate: bytes = b"") -> None:
         super().__init__()
         self._ps = _BoundedParser(self)
-        self._transport = _Transport(tls)
+        self._transport = self._own = _Transport(tls, certificate)
+
+    @property
+    def certificate(self) -> bytes:
+        """The SHA-256 of the server's certificate; empty where there is no TLS."""
+        return self._own.certificate
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         """Servers that this one names are not gone to: it may name any."""
@@ -76,9 +83,10 @@ class _BoundedParser(Parser):
 class _Transport(TcpTransport):
     """Where an address begins with `tls://`, nothing is sent before TLS, whatever the server says."""
 
-    def __init__(self, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None, wanted: bytes) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # the library's transport has no types
-        self._tls = tls
+        self._tls, self._wanted = tls, wanted
+        self.certificate = b""
         self._first = b""
 
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
@@ -107,6 +115,10 @@ class _Transport(TcpTransport):
             transport = await asyncio.wait_for(begun, connect_timeout)
             if transport is None:
                 raise ConnectionResetError("the server has gone")
+            self.certificate = hashlib.sha256(transport.get_extra_info("ssl_object").getpeercert(binary_form=True)).digest()
+            if self._wanted not in (b"", self.certificate):
+                transport.abort()
+                raise nats.errors.Error(f"{name} has another certificate than the token names, and was told nothing")
             self._io_reader, self._io_writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     async def readline(self) -> bytes:

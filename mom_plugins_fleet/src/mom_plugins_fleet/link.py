@@ -21,11 +21,12 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig
 
 from mom_core import MomError, printable, read_secret
 from mom_plugins_fleet.bucket_watch import BucketWatch, BucketWatcher, WatchBroken, given_up_at_once
 from mom_plugins_fleet.client import FleetClient
-from mom_plugins_fleet.subjects import StoredEntry, buckets, direct, inbox, is_deleted, subject
+from mom_plugins_fleet.subjects import INVITED_SECONDS, StoredEntry, buckets, direct, inbox, is_deleted, subject, taken
 
 ANSWER_SECONDS: Final = 5.0
 """How long an answer of the servers' may take. Within one site that is milliseconds; a replicated bucket's new leader is chosen in 4 s."""
@@ -93,17 +94,27 @@ class NatsCredentials:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where the servers are, and how they are persuaded: `ca` checks them, `key` is the client's credentials, or the file with them."""
+    """Where the servers are, and how they are persuaded: `ca` checks them, or the SHA-256 of their `certificate`; `key` is the client's
+    credentials, or the file with them."""
 
     servers: Sequence[str]
     ca: Path | None = None
     key: Path | NatsCredentials | None = None
+    certificate: bytes = b""
 
     def __post_init__(self) -> None:
         for server in self.servers:
             why = not_safe(server)
             if why:
                 raise MomError(why, hint="write tls://HOST:4222")
+
+
+def a_server(text: str) -> str:
+    """An address of a server. Raises `ValueError`."""
+    why = not_safe(text)
+    if why:
+        raise ValueError(f"{why}; write tls://HOST:4222")
+    return text
 
 
 def not_safe(server: str) -> str:
@@ -232,6 +243,31 @@ class Store:
         """The answer on a subject. Raises `LinkError`."""
         return (await self._asked(f"ask {name}", self.client.request(name, data, timeout=seconds))).data
 
+    @property
+    def certificate(self) -> bytes:
+        """The SHA-256 of the certificate of the server that this is connected to; empty where there is no TLS."""
+        return self.client.certificate if isinstance(self.client, FleetClient) else b""
+
+    async def lay_out(self, bucket: str, key: str, data: bytes) -> None:
+        """Set a key so that the first client that takes it gets it, and no other."""
+        await self._asked(f"set {bucket} {key}", self._lay_out(f"KV_{bucket}", subject(bucket, key), key, data))
+
+    async def _lay_out(self, stream: str, name: str, key: str, data: bytes) -> None:
+        with suppress(nats.js.errors.NotFoundError):
+            await self._jetstream.delete_consumer(stream, key)
+        await self._publish(name, data, {}, None)
+        once = ConsumerConfig(durable_name=key, filter_subject=name, ack_policy=AckPolicy.NONE, inactive_threshold=INVITED_SECONDS)
+        await self._jetstream.add_consumer(stream, once)
+
+    async def take(self, bucket: str, key: str) -> bytes | None:
+        """What was laid out at a key, once; None: it was taken, or is over."""
+        try:
+            asked = self.client.request(taken(bucket, key), b'{"batch":1,"no_wait":true}', timeout=ANSWER_SECONDS, old_style=True)
+            answer = await self._asked(f"take {bucket} {key}", asked)
+        except UnansweredError:  # where all is over, there is nobody to answer
+            return None
+        return None if (answer.headers or {}).get("Status") else answer.data
+
     async def make(self, replicas: int) -> None:
         """Make all buckets that are missing, and let none be emptied by a client that may write only one key of it."""
         await self._asked("make the buckets", self._make(replicas))
@@ -287,7 +323,7 @@ async def linked(
     :param patient: wait for servers that are not there, instead of raising `LinkError`
     :param cannot: called with the first reason why there is no connection yet; of several servers each has its own
     """
-    client = FleetClient(_tls(access))
+    client = FleetClient(_tls(access), access.certificate)
     store = Store(client)
 
     wanted, waits = True, True
@@ -392,9 +428,12 @@ def _tls(access: Access) -> ssl.SSLContext | None:
     if not any(urlsplit(server).scheme == "tls" for server in access.servers):
         return None
     try:
-        return ssl.create_default_context(cafile=None if access.ca is None else str(access.ca))
+        context = ssl.create_default_context(cafile=None if access.ca is None else str(access.ca))
     except OSError as error:
         raise MomError(f"the certificates {access.ca} cannot be read: {error.strerror}", hint="name a file in PEM") from None
+    if access.certificate:  # `FleetClient` looks at it
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def _lets_in(key: Path | NatsCredentials | None) -> dict[str, Any]:

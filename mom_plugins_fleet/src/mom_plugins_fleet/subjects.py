@@ -22,6 +22,13 @@ ORDERS: Final = "mom-orders"
 PROGRESS: Final = "mom-progress"
 AUTHORIZED: Final = "mom-authorized"
 LEASES: Final = "mom-leases"
+INVITATIONS: Final = "mom-invitations"
+
+INVITED_SECONDS: Final = 3600
+"""For so long a token is good by which a host joins: an operator takes it there at once, and who finds it later can do nothing with it."""
+
+JOINING: Final = "join"
+"""The name of a client that has a token."""
 
 COORDINATOR: Final = "coordinator"
 """The key of the lease."""
@@ -58,6 +65,11 @@ def direct(bucket: str, key: str) -> str:
     return f"$JS.API.DIRECT.GET.KV_{bucket}.$KV.{bucket}.{key}"
 
 
+def taken(bucket: str, key: str) -> str:
+    """Where what lies at a key is asked for that is given once."""
+    return f"$JS.API.CONSUMER.MSG.NEXT.KV_{bucket}.{key}"
+
+
 def inbox(name: str) -> str:
     """The prefix of the subjects at which a client gets its answers: no other client may listen there."""
     return f"_INBOX_mom_{name}"
@@ -65,15 +77,16 @@ def inbox(name: str) -> str:
 
 def buckets(replicas: int) -> Iterable[KeyValueConfig]:
     """All of them, as they are made."""
-    for name, history in ((ROSTER, 8), (GROUPS, GROUPS_KEPT), (STATES, 1), (ORDERS, 1), (PROGRESS, 1), (AUTHORIZED, 8), (LEASES, 1)):
-        yield KeyValueConfig(
-            bucket=name, history=history, direct=True, replicas=replicas, storage=StorageType.FILE, max_value_size=LARGEST_RECORD + 4096
-        )
+    kept = {ROSTER: 8, GROUPS: GROUPS_KEPT, STATES: 1, ORDERS: 1, PROGRESS: 1, AUTHORIZED: 8, LEASES: 1, INVITATIONS: 1}
+    for name, history in kept.items():
+        ends = INVITED_SECONDS if name == INVITATIONS else None
+        largest = LARGEST_RECORD + 4096
+        yield KeyValueConfig(name, None, largest, history, ends, storage=StorageType.FILE, replicas=replicas, direct=True)
 
 
 def used(host: str, group: str) -> list[str]:
     """The subjects that a host sends something to: keys that it sets, and others that it asks for."""
-    read = [direct(ROSTER, host), direct(GROUPS, group), direct(ORDERS, host), direct(AUTHORIZED, COORDINATORS)]
+    read = [direct(ROSTER, host), direct(GROUPS, group), direct(ORDERS, host), direct(AUTHORIZED, COORDINATORS), taken(INVITATIONS, host)]
     return [subject(STATES, host), subject(PROGRESS, host), *read]
 
 

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -16,20 +17,23 @@ import click
 
 from mom_core import MomError, parse_size, printable, printable_lines
 from mom_daemon import print_prose
-from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed, write_secret
+from mom_plugins_fleet import server_setup
+from mom_plugins_fleet.accounts import ACCOUNT, host_credentials, new_seed, write_secret
 from mom_plugins_fleet.changes import ask_a_person, change, change_group, checked, named, show, standing, who
 from mom_plugins_fleet.group_verbs import policy_group
+from mom_plugins_fleet.invitation import Invitation, Token
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.plan_verb import plan_command
 from mom_plugins_fleet.records import AuthorizedKeys, Group, Member
 from mom_plugins_fleet.revisions import AHEAD_SECONDS
-from mom_plugins_fleet.signatures import Signer, next_revision, opened
+from mom_plugins_fleet.signatures import next_revision, opened
 from mom_plugins_fleet.status_verb import status_command
-from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER, STATES
-from mom_plugins_fleet.where import Where, checked_key
+from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, INVITATIONS, ORDERS, PROGRESS, ROSTER, STATES
+from mom_plugins_fleet.where import LOG, Where, checked_key
 from mom_toolkit import Destination
 
-_LOG: Final = logging.getLogger("mom.fleet")
+START_SECONDS: Final = 30.0
+"""How long a server may take to begin."""
 
 
 @click.group("fleet", short_help="Many hosts: policies, state, draining.", context_settings={"help_option_names": ["-h", "--help"]})
@@ -51,6 +55,15 @@ _LOG: Final = logging.getLogger("mom.fleet")
     "--anew", is_flag=True, help="What the servers do not have is gone: another operator has removed it, or they were set up anew."
 )
 @click.option(
+    "--home",
+    type=click.Path(path_type=Path),
+    envvar="MOM_FLEET_HOME",
+    default="/etc/mom/fleet",
+    show_default=True,
+    metavar="DIR",
+    help="What `mom fleet init` has made: used where no --server is given.",
+)
+@click.option(
     "-c", "--config", envvar="MOM_CONFIG", metavar="FILE", help="The configuration whose plugin fleet says where the servers are."
 )
 @click.pass_context
@@ -70,11 +83,33 @@ fleet.add_command(policy_group)
 
 
 @fleet.command("init")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--replicas", type=click.IntRange(1, 5), default=1, show_default=True, help="On how many servers everything is kept.")
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    default=server_setup.STORE,
+    show_default=True,
+    metavar="DIR",
+    help="Where this machine's server keeps all that it is told.",
+)
+@click.option("--no-start", is_flag=True, help="Make the files, and have no server run.")
 @click.pass_obj
-def init_command(where: Where, replicas: int) -> None:
-    """Make the fleet's buckets in the servers, where they are missing. With --root, also give them the accounts of all hosts, as to servers
-    that are new, which have none."""
+def init_command(where: Where, names: tuple[str, ...], replicas: int, store: Path, no_start: bool) -> None:
+    """Begin a fleet: make its keys and certificates, and have a NATS server run on this machine, which hosts reach as NAME or NAME:PORT.
+
+    Without NAME, or again: make the fleet's buckets in the servers, where they are missing, and with its root key give them the accounts of
+    all hosts, as to servers that are new, which have none.
+    """
+    unit = where.home / server_setup.UNIT
+    if names:
+        server_setup.make_server(where.home, names, store)
+        where.look_at_home()
+        why = "" if no_start else server_setup.started(unit)
+        if no_start or why:
+            print_prose(f"The server does not run yet{': ' if why else ''}{why}", 2)
+            print_prose(f"Have `nats-server -c {where.home}/nats.conf` run, as {unit} says, and then `mom fleet init` go on.", 2)
+            return
 
     async def made(store: Store) -> list[str]:
         await store.make(replicas)
@@ -83,30 +118,39 @@ def init_command(where: Where, replicas: int) -> None:
         members = (await where.view(store)).members.records.items()
         return [where.root().host_account(one.account, name, one.group, revision) for name, (revision, one) in members if one.account]
 
-    accounts = where.ask(made)
-    if where.root_file and accounts:
+    accounts = where.ask(made, START_SECONDS if names else 0.0)
+    if where.root_file:
         where.give(where.root().fleet_account(), *accounts)
     print_prose("The fleet's buckets are there." + (f" The servers have the accounts of {len(accounts)} hosts." if accounts else ""), 2)
+    if not accounts:
+        print_prose("Next: `mom fleet enroll HOST --group GROUP --token` prints what HOST joins with.", 2)
 
 
-@fleet.command("root")
-@click.argument("file", type=click.Path(path_type=Path))
-def root_command(file: Path) -> None:
-    """Make the fleet's root key in FILE. Who has it can let in any host and any operator: keep it apart, and a copy of it."""
-    FleetRoot.make(file)
-    print_prose(f"{file} is the fleet's root key. `mom fleet --root {file} server-config` prints what the servers need.", 2)
+@fleet.command("join")
+@click.argument("address")
+@click.argument("token")
+@click.pass_obj
+def join_command(where: Where, address: str, token: str) -> None:
+    """Make this host a member of the fleet whose server is at ADDRESS, with a TOKEN that `mom fleet enroll --token` has printed.
+
+    It is good once. The server's certificate must be the one that it names. This host's key and the fleet's certificate come beside its
+    configuration, which gets a part `fleet:`.
+    """
+    from mom_plugins_fleet.membership import DEFAULT_CONFIG, join
+
+    config, invited = Path(where.config or DEFAULT_CONFIG), Token.parse(token)
+    join(config, address, invited)
+    print_prose(f"{invited.host} is a member of the fleet, by {config}. Next: `systemctl daemon-reload && systemctl restart mom`, and", 2)
+    print_prose("`mom doctor`, which says whether the servers answer.", 2)
 
 
 @fleet.command("key")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.pass_obj
 def key_command(where: Where, file: Path) -> None:
-    """Make a key of an operator or a coordinator in FILE, and print its public part. With --root, also the one with which it connects."""
-    seed = new_seed(USER)
-    public = Signer(seed).public
-    connects = where.root().operator(public, file.stem) if where.root_file else None
-    write_secret(file, "\n".join([seed, *([connects.seed, connects.jwt] if connects else [])]).encode())
-    click.echo(public)
+    """Make a key of an operator or a coordinator in FILE, and print its public part. With the fleet's root key, also the one with which it
+    connects."""
+    click.echo(server_setup.make_operator(file, where.root() if where.root_file else None))
 
 
 @fleet.command("revoke")
@@ -117,58 +161,85 @@ def revoke_command(where: Where, key: str) -> None:
     root = where.root()
     root.revoke(checked_key(key))
     where.give(root.fleet_account())
-    print_prose(
-        "The servers let it in no more. For their next start, put `mom fleet server-config` in their configuration; and take the key out of"
-        " `operators` of all hosts: what it has signed counts there until then.",
-        2,
-    )
+    accounts = server_setup.write_accounts(root)
+    print_prose(f"The servers let it in no more. For their next start, bring {accounts} to all of them; and take the key out of", 2)
+    print_prose("`operators` of all hosts: what it has signed counts there until then.", 2)
 
 
 @fleet.command("enroll")
-@click.argument("host")
-@click.option("--group", required=True, help="The group whose policies it follows.")
-@click.option("--address", metavar="URI", help="Where other hosts reach this one's hypervisor, such as qemu+tls://HOST/system.")
-@click.option("--memory", metavar="SIZE", help="What it has, such as 256GiB: guests come to it for no more than that, whatever it tells.")
-@click.option("--metrics-host", metavar="NAME", help="What Prometheus calls this host, where that is not the host in the address.")
+@click.argument("hosts", nargs=-1, required=True, metavar="HOST...")
+@click.option("--group", required=True, help="The group whose policies they follow.")
+@click.option("--address", metavar="URI", help="Where other hosts reach its hypervisor, such as qemu+tls://HOST/system.")
+@click.option("--memory", metavar="SIZE", help="What each has, such as 256GiB: guests come to it for no more than that, whatever it tells.")
+@click.option("--metrics-host", metavar="NAME", help="What Prometheus calls the host, where that is not the host in the address.")
+@click.option("--token", "by_token", is_flag=True, help="Print what the host joins with: a new key, to be had once within an hour.")
 @click.option("--new-key", "key_file", type=click.Path(path_type=Path), help="Make the host's key in this file, to be brought to it.")
 @click.pass_obj
 def enroll_command(
-    where: Where, host: str, group: str, address: str | None, memory: str | None, metrics_host: str | None, key_file: Path | None
+    where: Where,
+    hosts: tuple[str, ...],
+    group: str,
+    address: str | None,
+    memory: str | None,
+    metrics_host: str | None,
+    by_token: bool,
+    key_file: Path | None,
 ) -> None:
-    """Let HOST in, or change its group, address, memory or key."""
+    """Let each HOST in, or change its group, address, memory or key."""
+    if len(hosts) > 1 and (address or metrics_host or key_file):
+        raise click.UsageError("--address, --metrics-host and --new-key are of one host")
     reached = None if address is None else Destination.parse(address)
     has = None if memory is None else parse_size(memory) // 1024
-    named(host)
-    named(group)
+    given = {"address": reached, "memory": has, "metrics_host": metrics_host}
+    for name in (*hosts, group):
+        named(name)
     if key_file is not None and key_file.exists():
         raise MomError(f"{key_file} is there already", hint="name a file that is not there yet")
+    for host in hosts:
+        token = _enroll(where, host, group, given, key_file, by_token=by_token)
+        print_prose(f"{host} is in the group {group}." + (f" Bring {key_file} to it." if key_file else ""), 2)
+        if token is not None:
+            click.echo(f"Within an hour, on {host}:\n  mom fleet join {where.access().servers[0].removeprefix('tls://')} {token}")
+
+
+def _enroll(where: Where, host: str, group: str, given: Mapping[str, object], key_file: Path | None, *, by_token: bool) -> Token | None:
     known = where.ask(lambda store: standing(where, store, ROSTER, Member, host))
     before = None if known is None else known.record
-    account = before.account if before else ""
-    credentials = None
-    if key_file is not None:
-        account, credentials = host_credentials(host)
+    account, seed, credentials = before.account if before else "", new_seed(ACCOUNT), None
+    if key_file is not None or by_token:
+        account, credentials = host_credentials(host, seed)
     if account and (before is None or credentials is not None or before.group != group):
         # Before the host hears of it: then it may read what it is told to.
         old = "" if before is None or before.account == account else before.account
         revision = next_revision(0 if known is None else known.revision)
         where.give(where.root().host_account(account, host, group, revision), take=old)
-    if key_file is not None and credentials is not None:
-        write_secret(key_file, f"{credentials.seed}\n{credentials.jwt}".encode())
+    key = "" if credentials is None else f"{credentials.seed}\n{credentials.jwt}"
+    if key_file is not None:
+        write_secret(key_file, key.encode())
 
     def enrolled(before: Member | None) -> Member:
         changes: dict[str, object] = {"group": group, "by": who(), "account": account}
-        given = {"address": reached, "memory": has, "metrics_host": metrics_host}
         changes |= {name: value for name, value in given.items() if value is not None}
         return checked(Member, {**(before.model_dump() if before else {}), **changes})
 
-    async def put(store: Store) -> None:
+    async def put(store: Store) -> Token | None:
         await change(where, store, ROSTER, Member, host, enrolled)
         if (await store.read(GROUPS, group)).data is None:  # so that what the group has can be told from what a server does not tell
             await change_group(where, store, group, lambda _: {})
+        return await _invite(where, store, host, seed, key) if by_token else None
 
-    where.ask(put)
-    print_prose(f"{host} is in the group {group}." + (f" Bring {key_file} to it." if key_file else ""), 2)
+    return where.ask(put)
+
+
+async def _invite(where: Where, store: Store, host: str, account_seed: str, key: str) -> Token:
+    """Let a host take its key, once."""
+    access, token = where.access(), Token.made(host, account_seed, store.certificate)
+    if not store.certificate:
+        raise MomError("a token is for servers with TLS", hint="name them as tls://HOST, or use --new-key")
+    ca = access.ca.read_text() if access.ca else ""
+    invitation = Invitation(key=key, operators=tuple(sorted(where.operators())), servers=tuple(access.servers), ca=ca)
+    await store.lay_out(INVITATIONS, host, token.sealed(invitation))
+    return token
 
 
 @fleet.command("remove")
@@ -191,14 +262,6 @@ def remove_command(where: Where, host: str) -> None:
 
     where.ask(removed)
     print_prose(f"{host} is not in the fleet any more, and the servers do not let it in.", 2)
-
-
-@fleet.command("server-config")
-@click.option("--accounts", default="/var/lib/nats/accounts", show_default=True, help="Where a server keeps the accounts that it is given.")
-@click.pass_obj
-def server_config_command(where: Where, accounts: str) -> None:
-    """Print what the NATS servers' configuration needs to know the fleet's root key. Hosts come and go without it."""
-    click.echo(where.root().server_config(accounts), nl=False)
 
 
 @fleet.command("coordinator")
@@ -225,8 +288,8 @@ def coordinator_command(where: Where, name: str, metrics: Path | None) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, task.cancel)  # type: ignore[union-attr]  # asyncio.run makes a task
-        one = Coordinator(access, f"{name} (process {os.getpid()})", _LOG, signer, operators, where.revisions_as("fleet-coordinator"))
-        await asyncio.gather(one.run(), *([write_metrics(metrics, one, _LOG)] if metrics else []))
+        one = Coordinator(access, f"{name} (process {os.getpid()})", LOG, signer, operators, where.revisions_as("fleet-coordinator"))
+        await asyncio.gather(one.run(), *([write_metrics(metrics, one, LOG)] if metrics else []))
 
     with suppress(asyncio.CancelledError):
         asyncio.run(work())

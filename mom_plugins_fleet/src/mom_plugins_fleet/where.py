@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,8 +14,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from mom_core import MomError, StateError, StateFile, load_config, printable
 from mom_plugins_fleet.accounts import FleetRoot
-from mom_plugins_fleet.link import Access, Store, ask, signing_seed
+from mom_plugins_fleet.link import Access, LinkError, Store, ask, signing_seed
 from mom_plugins_fleet.revisions import FORM, LOSS, SeenRevisions
+from mom_plugins_fleet.server_setup import CA, OPERATOR, ROOT, SERVERS
 from mom_plugins_fleet.signatures import Signer
 from mom_plugins_fleet.view import FleetView
 
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
-_LOG: Final = logging.getLogger("mom.fleet")
+LOG: Final = logging.getLogger("mom.fleet")
 
 WHAT: Final = "the file of what was seen of the fleet with this key"
 
@@ -38,11 +41,21 @@ class Where:
     named: Sequence[str] = ()
     root_file: Path | None = None
     anew: bool = False
+    home: Path = Path("/etc/mom/fleet")
     _revisions: SeenRevisions | None = None
 
     def __post_init__(self) -> None:
         for one in self.named:
             checked_key(one)
+        self.look_at_home()
+
+    def look_at_home(self) -> None:
+        """Where no server is named, take what `mom fleet init` has left in its folder."""
+        if not self.servers and os.access(self.home / SERVERS, os.R_OK):
+            self.servers = (self.home / SERVERS).read_text().split()
+            self.ca, self.key = self.ca or str(self.home / CA), self.key or str(self.home / OPERATOR)
+            kept = self.home / ROOT
+            self.root_file = self.root_file or (kept if os.access(kept, os.R_OK) else None)
 
     def access(self) -> Access:
         """Raises `MomError` when nothing says where they are."""
@@ -120,12 +133,22 @@ class Where:
             if take:
                 await root.take(store, take)
 
-        ask(replace(access, key=root.system_user()), "root", _LOG, given)
+        ask(replace(access, key=root.system_user()), "root", LOG, given)
 
-    def ask(self, what: Callable[[Store], Awaitable[Answer]]) -> Answer:
-        """Do that with a store, and keep what was seen of the fleet, where that can be kept: who only looks may have no right to."""
+    def ask(self, what: Callable[[Store], Awaitable[Answer]], start_seconds: float = 0.0) -> Answer:
+        """Do that with a store, and keep what was seen of the fleet, where that can be kept: who only looks may have no right to.
+
+        :param start_seconds: how long servers may take until they are there
+        """
+        ends = time.monotonic() + start_seconds
         try:
-            return ask(self.access(), "operator", _LOG, what)
+            while True:
+                try:
+                    return ask(self.access(), "operator", LOG, what)
+                except LinkError:
+                    if time.monotonic() >= ends:
+                        raise
+                    time.sleep(0.2)
         finally:
             if self._revisions is not None:
                 with suppress(StateError):

@@ -1,0 +1,118 @@
+"""How a host comes into a fleet: what it needs for that lies sealed in the servers, and a token lets it be taken once.
+
+The token lets its bearer into the host's own account, for an hour, to do one thing: have a consumer of JetStream give what lies there.
+That gives each message once, so that a second bearer gets nothing, and the first one's host says so. Servers see when the hour is over, by
+the token's own signature. What lies there is sealed with the token: neither servers nor their disks know the host's key, nor can they
+put other operators in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import time
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Annotated, Final
+
+import nkeys  # type: ignore[import-untyped]  # it has no types
+from pydantic import AfterValidator, Field
+
+from mom_core import MomError
+from mom_plugins_fleet.accounts import USER, pair, public, ticket
+from mom_plugins_fleet.link import NatsCredentials, a_server
+from mom_plugins_fleet.records import FleetRecord, HostName, PublicKey, read
+from mom_plugins_fleet.subjects import INVITED_SECONDS
+
+_SIZES: Final = (4, 4, 32, 35, 64, 32)
+"""Bytes of a token: its checksum, its end, its secret, the account, a signature, the server's certificate; the host's name is the rest."""
+
+_BEGIN: Final = "mom-"
+_NONCE: Final = bytes(nkeys.nacl.bindings.crypto_secretbox_NONCEBYTES)
+"""A token seals one thing, so that no other nonce is needed."""
+
+
+class Invitation(FleetRecord):
+    """What a host needs."""
+
+    key: str
+    """The content of the file with its key."""
+    operators: Annotated[tuple[PublicKey, ...], Field(max_length=64)]
+    servers: Annotated[tuple[Annotated[str, AfterValidator(a_server)], ...], Field(max_length=16)]
+    ca: str
+    """What the servers' certificates are checked with, as PEM; empty: what the system trusts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Whom it is for, until when it is good (in seconds since the epoch), the host's account, which has signed what it may do, and the
+    SHA-256 of the certificate of the server that it is to be taken to."""
+
+    host: HostName
+    ends: int
+    secret: bytes
+    account: str
+    signature: bytes
+    certificate: bytes
+
+    @staticmethod
+    def made(host: str, account_seed: str, certificate: bytes) -> Token:
+        """A new one.
+
+        :param account_seed: of the host's account, which is forgotten after this
+        """
+        secret, ends, account = os.urandom(32), int(time.time()) + INVITED_SECONDS, pair(account_seed)
+        jwt = ticket(account, public(pair(_seed(secret))), host, ends)
+        return Token(host, ends, secret, public(account), base64.urlsafe_b64decode(jwt.rpartition(".")[2] + "=="), certificate)
+
+    @staticmethod
+    def parse(text: str) -> Token:
+        """The token in a text. Raises `MomError`."""
+        try:
+            encoded = text.removeprefix(_BEGIN)
+            rest = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
+            parts = []
+            for size in _SIZES:
+                parts.append(rest[:size])
+                rest = rest[size:]
+            checksum, ends, secret, account, signature, certificate = parts
+            if text.startswith(_BEGIN) and checksum == _checksum(*parts[1:], rest):
+                return Token(rest.decode(), int.from_bytes(ends), secret, base64.b32encode(account).decode(), signature, certificate)
+        except (binascii.Error, ValueError):
+            pass
+        raise MomError("that is no token of `mom fleet enroll --token`, or not all of it", hint="copy it whole, as one word")
+
+    def __str__(self) -> str:
+        parts = [self.ends.to_bytes(4), self.secret, base64.b32decode(self.account), self.signature, self.certificate, self.host.encode()]
+        return _BEGIN + base64.urlsafe_b64encode(_checksum(*parts) + b"".join(parts)).rstrip(b"=").decode()
+
+    @property
+    def credentials(self) -> NatsCredentials:
+        """Those with which the invitation can be taken."""
+        seed, signs = _seed(self.secret), SimpleNamespace(public_key=self.account.encode(), sign=lambda _: self.signature)
+        return NatsCredentials(seed, ticket(signs, public(pair(seed)), self.host, self.ends))
+
+    def sealed(self, invitation: Invitation) -> bytes:
+        """The invitation as it lies in the servers."""
+        return bytes(nkeys.nacl.bindings.crypto_secretbox(invitation.packed(), _NONCE, self._key))
+
+    def opened(self, data: bytes) -> Invitation:
+        """The invitation that was sealed with this token. Raises `MomError`."""
+        try:
+            return read(Invitation, nkeys.nacl.bindings.crypto_secretbox_open(data, _NONCE, self._key))
+        except (nkeys.nacl.exceptions.CryptoError, ValueError):
+            raise MomError("what the servers gave was not sealed for this token", hint="make another one") from None
+
+    @property
+    def _key(self) -> bytes:
+        return hashlib.sha256(b"mom fleet seals\n" + self.secret).digest()
+
+
+def _seed(secret: bytes) -> str:
+    return str(nkeys.encode_seed(secret, USER).decode())
+
+
+def _checksum(*parts: bytes) -> bytes:
+    return hashlib.sha256(b"".join(parts)).digest()[: _SIZES[0]]

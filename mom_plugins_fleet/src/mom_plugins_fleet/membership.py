@@ -1,0 +1,97 @@
+"""What makes a host a member of a fleet: a part of its configuration, and the files that this names."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from mom_core import MomError, load_config, parse_document, printable, replace_file
+from mom_plugins_fleet.invitation import Token
+from mom_plugins_fleet.link import Access, LinkError, Store, ask
+from mom_plugins_fleet.subjects import INVITATIONS, JOINING
+from mom_plugins_fleet.where import LOG
+
+DEFAULT_CONFIG: Final = Path("/etc/mom/mom.yaml")
+UNITS: Final = Path("/etc/systemd/system")
+
+_NETWORK: Final = """\
+# Written by `mom fleet join`: the fleet's servers are on other machines.
+[Service]
+RestrictAddressFamilies=AF_INET AF_INET6
+IPAddressAllow=any
+"""
+
+
+def join(config: Path, address: str, token: Token) -> None:
+    """Make this host a member of the fleet whose server is there. Nothing is written before all of it is there. Raises `MomError`."""
+    server = address if "://" in address else f"tls://{address}"
+    if not server.startswith("tls://"):
+        raise MomError(f"{printable(address)} is no address of a server", hint="name its host, such as nats1.example.org")
+    named: dict[str, Any] = {"servers": [server], "host": token.host, "key": str(config.with_name("fleet.key"))}
+    with_fleet(config, named)  # what cannot be written is seen before the token is used
+    if not os.access(config.parent, os.W_OK):
+        raise MomError(f"{config.parent} cannot be written", hint="run it as root")
+    access = Access([server], None, token.credentials, token.certificate)
+    try:
+        data = ask(access, JOINING, LOG, lambda store: _taken(store, token))
+    except LinkError as error:
+        over = (
+            f"by this host's clock the token was good until {time.ctime(token.ends)}: make another"
+            if time.time() > token.ends
+            else error.hint
+        )
+        raise MomError(error.message, hint=over) from None
+    invitation = token.opened(data)
+    files = {config.with_name("fleet.key"): (invitation.key, 0o600)}
+    named["servers"] = list(dict.fromkeys([server, *invitation.servers]))
+    named["operators"] = list(invitation.operators)
+    if invitation.ca:
+        files[config.with_name("fleet-ca.pem")] = (invitation.ca, 0o644)
+        named["ca"] = str(config.with_name("fleet-ca.pem"))
+    status = config.stat()
+    files[config] = (with_fleet(config, named), status.st_mode & 0o777)  # at last: it names the others
+    if config == DEFAULT_CONFIG and UNITS.is_dir():
+        unit = UNITS / "mom.service.d"
+        unit.mkdir(exist_ok=True)
+        files = {unit / "fleet.conf": (_NETWORK, 0o644), **files}
+    try:
+        for path, (text, mode) in files.items():
+            replace_file(path, text, durable=True, mode=mode)
+            if path.parent == config.parent and path.stat().st_uid != status.st_uid:
+                os.chown(path, status.st_uid, status.st_gid)
+    except OSError as error:
+        raise MomError(f"{error.filename} cannot be written: {error.strerror}", hint="the token is used: make another one") from None
+
+
+async def _taken(store: Store, token: Token) -> bytes:
+    data = await store.take(INVITATIONS, token.host)
+    if data is None:
+        raise MomError("this token was used, or its time is over", hint=f"make another one: `mom fleet enroll {token.host} --token`")
+    return data
+
+
+def with_fleet(config: Path, settings: Mapping[str, object]) -> str:
+    """The text of a configuration, with these settings of the plugin fleet. Raises `MomError` where that cannot be."""
+    load_config(config)  # what is wrong is said before anything is added
+    text = config.read_text("utf-8-sig")
+    document, lines = parse_document(text, str(config)), text.splitlines()
+    top = document.value if isinstance(document.value, Mapping) else {}
+    plugins = top.get("plugins")
+    if isinstance(plugins, Mapping) and "fleet" in plugins:
+        line = document.keys["plugins", "fleet"].line
+        raise MomError(f"{config}:{line}: this host is in a fleet already", hint="take `fleet:` out first, if it is to join another one")
+    if isinstance(plugins, Mapping) and plugins:
+        indent = " " * (document.keys["plugins", next(iter(plugins))].column - 1)
+        own = [f"{indent}fleet:", *(f"{indent}{indent or '  '}{name}: {json.dumps(value)}" for name, value in settings.items())]
+        at = document.keys["plugins",].line
+        text = "\n".join([*lines[:at], *own, *lines[at:], ""])
+        wanted = {**top, "plugins": {**plugins, "fleet": dict(settings)}}
+        if parse_document(text, str(config)).value == wanted:
+            return text
+    raise MomError(
+        f"{config} has no plugins, one below the other, beside which `fleet:` could stand", hint="`mom config init` writes such a file"
+    )

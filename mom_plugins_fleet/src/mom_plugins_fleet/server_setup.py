@@ -1,0 +1,176 @@
+"""The first server of a fleet, from nothing: keys, certificates of the fleet's own, a configuration of nats-server, and its unit.
+
+Each file is made once and stays as the operator has it then; the accounts' part of the configuration is written anew each time.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from mom_core import MomError, printable, replace_file
+from mom_plugins_fleet.accounts import USER, FleetRoot, new_seed, resolver, write_secret
+from mom_plugins_fleet.link import not_safe
+from mom_plugins_fleet.signatures import Signer
+
+ROOT, OPERATOR, CA, SERVERS, ACCOUNTS, UNIT = "root.key", "operator.key", "ca.pem", "servers", "accounts.conf", "mom-nats.service"
+"""Files in the fleet's folder."""
+
+STORE: Final = Path("/var/lib/mom-nats")
+
+_NATS: Final = "nats"
+"""The user that nats-server runs as, as Debian's package makes it."""
+
+_CONFIG: Final = """\
+# Written by `mom fleet init`, and not again: change it as you like. docs/fleet.md has what several servers need besides.
+listen: "0.0.0.0:{port}"
+tls {{ cert_file: "{home}/server.pem", key_file: "{home}/server-key.pem" }}
+jetstream {{ store_dir: "{store}" }}
+{resolver}include "accounts.conf"
+"""
+
+_SERVICE: Final = """\
+[Unit]
+Description=NATS server of a fleet of mom's
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+ExecStart={program} -c {home}/nats.conf
+User={user}
+StateDirectory=mom-nats
+StateDirectoryMode=0750
+ReadWritePaths=-{store}
+Restart=always
+LimitNOFILE=65536
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def make_server(home: Path, names: Sequence[str], store: Path) -> None:
+    """Make what is missing of a fleet's first server. Raises `MomError`.
+
+    :param names: by which hosts reach it, with a port where that is not 4222
+    :param store: where it keeps all that it is told
+    """
+    urls = [f"tls://{name}" for name in names]
+    for url in urls:
+        why = not_safe(url) or ("" if re.fullmatch(r"[A-Za-z0-9.:-]+", urlsplit(url).hostname or "") else f"{printable(url)} is no name")
+        if why:
+            raise MomError(why, hint="name the host of the server, such as nats1.example.org")
+    program = shutil.which("nats-server", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if program is None:
+        raise MomError("there is no nats-server here", hint="apt install nats-server")
+    try:
+        home.mkdir(mode=0o755, parents=True, exist_ok=True)
+        made = home / SERVERS
+        if made.exists() and made.read_text().split() != urls:
+            raise MomError(
+                f"{home} has a fleet with other servers: {' '.join(made.read_text().split())}", hint="--home names another folder"
+            )
+        _make_keys(home)
+        _make_certificates(home, [urlsplit(url).hostname or "" for url in urls])
+        parts = {"home": home, "store": store, "program": program, "user": _NATS, "resolver": resolver(store / "accounts")}
+        for name, text in (("nats.conf", _CONFIG), (UNIT, _SERVICE)):
+            if not (home / name).exists():
+                replace_file(home / name, text.format(port=urlsplit(urls[0]).port or 4222, **parts), durable=True, mode=0o644)
+        write_accounts(FleetRoot(home / ROOT))
+        replace_file(made, "\n".join(urls), durable=True, mode=0o644)  # at last: from now on the folder is one of a fleet
+    except OSError as error:
+        raise MomError(
+            f"the fleet's folder {home} cannot be made: {error.strerror}", hint="run it as root, or name another one: --home"
+        ) from None
+
+
+def write_accounts(root: FleetRoot) -> Path:
+    """Write the part of servers' configuration that knows the root key, beside that."""
+    path = root.path.with_name(ACCOUNTS)
+    replace_file(path, root.server_config(), durable=True, mode=0o644)
+    return path
+
+
+def make_operator(path: Path, root: FleetRoot | None) -> str:
+    """Make a key of an operator or a coordinator; its public part.
+
+    :param root: lets it in; None: servers that ask for no keys
+    """
+    seed = new_seed(USER)
+    key = Signer(seed).public
+    connects = None if root is None else root.operator(key, path.stem)
+    write_secret(path, "\n".join([seed, *([connects.seed, connects.jwt] if connects else [])]).encode())
+    return key
+
+
+def _make_keys(home: Path) -> None:
+    if not (home / ROOT).exists():
+        FleetRoot.make(home / ROOT)
+    if not (home / OPERATOR).exists():
+        make_operator(home / OPERATOR, FleetRoot(home / ROOT))
+
+
+def _make_certificates(home: Path, names: Sequence[str]) -> None:
+    """An authority of the fleet's own, and a certificate of its servers."""
+    _make_certificate(home / CA, 7300, ["keyUsage=critical,keyCertSign,cRLSign"])
+    named = ",".join(f"{'IP' if _is_ip(name) else 'DNS'}:{name}" for name in names)
+    by = ["-CA", str(home / CA), "-CAkey", str(home / "ca-key.pem")]
+    server = home / "server.pem"
+    _make_certificate(server, 3650, [f"subjectAltName={named}", "basicConstraints=critical,CA:FALSE"], by)
+    if os.geteuid() == 0:
+        try:
+            shutil.chown(server.with_name("server-key.pem"), _NATS)
+        except LookupError:
+            raise MomError(f"there is no user {_NATS}, as which nats-server runs", hint=f"useradd --system {_NATS}") from None
+
+
+def _is_ip(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _make_certificate(path: Path, days: int, extensions: Sequence[str], by: Sequence[str] = ()) -> None:
+    if path.exists():
+        return
+    key, new = path.with_name(f"{path.stem}-key.pem"), path.with_name(f".{path.stem}.new")
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=mom fleet"]
+    command += ["-days", str(days), *by, "-keyout", str(key), "-out", str(new)]
+    for extension in extensions:
+        command += ["-addext", extension]
+    _run(command)
+    new.replace(path)
+
+
+def started(unit: Path) -> str:
+    """Have systemd run the server, now and after each start of this machine. Why it does not; empty: it does."""
+    try:
+        _run(["systemctl", "enable", "--now", str(unit)])
+    except MomError as error:
+        return error.message
+    return ""
+
+
+def _run(command: Sequence[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except FileNotFoundError:
+        raise MomError(f"there is no {command[0]} here", hint=f"apt install {command[0]}") from None
+    except subprocess.TimeoutExpired:
+        raise MomError(f"{command[0]} did not end within 60 s") from None
+    if done.returncode:
+        raise MomError(f"{command[0]}: {printable(' '.join(done.stderr.split()) or f'exit code {done.returncode}', 400)}")

@@ -1,0 +1,141 @@
+"""A fleet of three hosts from nothing, by the commands that docs/fleet.md begins with; and tokens that are of no use."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fleet_world import MOM, FleetWorld, free_port, need_a_server, port_of
+
+from mom_plugins_fleet import membership
+from mom_plugins_fleet.invitation import Token
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "fleet.md"
+SYSTEMCTL = """\
+#!/bin/sh -e
+exec </dev/null
+case "$*" in
+"enable --now "*) cd "$(dirname "$3")" && sed -i "s|/var/lib/mom-nats|$MACHINE/store|" nats.conf; run=$(sed -n s/^ExecStart=//p "$3") ;;
+"restart mom") run="mom run -c $MOM_CONFIG" ;;
+esac
+[ -z "$run" ] || { $run >"$MACHINE/log" 2>&1 & echo $! >>"$MACHINE/../started"; }
+"""
+"""Of a machine: systemd is not what is tried here."""
+
+
+class Machines:
+    """Some, below a folder, with what is installed on them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "bin").mkdir()
+        for name, text in (("mom", f'#!/bin/sh\nexec {MOM} "$@"\n'), ("systemctl", SYSTEMCTL)):
+            (folder / "bin" / name).write_text(text)
+            (folder / "bin" / name).chmod(0o755)
+
+    def types(self, machine: str, command: str) -> str:
+        own = self.folder / machine
+        places = {"MACHINE": own, "MOM_CONFIG": own / "mom.yaml", "MOM_FLEET_HOME": own / "fleet"}
+        environment = {
+            **os.environ,
+            "PATH": f"{self.folder}/bin:{os.environ['PATH']}",
+            **{name: str(path) for name, path in places.items()},
+        }
+        done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def close(self) -> None:
+        for process in (self.folder / "started").read_text().split() if (self.folder / "started").exists() else []:
+            os.kill(int(process), signal.SIGKILL)
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> Iterator[Machines]:
+    need_a_server()
+    made = Machines(tmp_path)
+    yield made
+    made.close()
+
+
+def configuration(folder: Path, host: str) -> Path:
+    """Of a host that is in no fleet yet."""
+    own = folder / host
+    own.mkdir()
+    places = f"state_directory: {own}/state\nrun_directory: {own}/run\n"
+    plugins = f"plugins:  # of this host\n  sim: {{shelf: {folder}/shelf, host: {host}, guests: 2}}\n  policy: {{}}\n"
+    (own / "mom.yaml").write_text(f"# mine\ninterval: 1s\n{places}{plugins}")
+    (own / "mom.yaml").chmod(0o640)
+    return own / "mom.yaml"
+
+
+@pytest.mark.processes
+def test_three_hosts_are_a_fleet_by_the_commands_of_the_document(machines: Machines) -> None:
+    server, of_hosts = re.findall(r"```sh\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[:2]
+    install, init, enroll = server.splitlines()
+    join, restart = of_hosts.splitlines()
+    assert install.startswith("apt install nats-server && systemctl disable --now nats-server ")
+    hosts = re.findall(r"\bh\d\b", enroll)
+    with closing(free_port()) as place:
+        name = f"localhost:{port_of(place)}"
+        for machine in ("server", *hosts):
+            configuration(machines.folder, machine)
+        assert "buckets are there" in machines.types("server", init.replace("nats1.example.org", name))
+        printed = machines.types("server", enroll)
+        pattern = join.replace("nats1.example.org:4222", name).partition("mom-AbC")[0]
+        for host, line in zip(hosts, re.findall(rf"^  ({pattern}mom-\S+)$", printed, re.MULTILINE), strict=True):
+            machines.types(host, line)
+            machines.types(host, restart)
+        ends = time.monotonic() + 120
+        while True:
+            told = json.loads(machines.types("server", "mom fleet status --json"))["hosts"]
+            if {one["host"]: (one["guests"], one["policies"]) for one in told} == dict.fromkeys(hosts, (2, "newest")):
+                break
+            assert time.monotonic() < ends, told
+            time.sleep(0.5)
+
+
+def test_a_token_is_good_once_for_an_hour_and_for_the_server_that_it_names(fleet: FleetWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configuration(fleet.folder, "h1")
+    before, address = config.read_text(), f"localhost:{fleet.port}"
+
+    def made() -> str:
+        return fleet.fleet("enroll", "h1", "--group", "g1", "--token").split()[-1]
+
+    def joins(token: object, there: str = address) -> str:
+        code, _, said = fleet._run("fleet", "-c", str(config), "join", there, str(token))
+        return " ".join(said.split()) if code else ""
+
+    token = Token.parse(made())
+    assert "not all of it" in joins(str(token)[:-1])
+    assert "not all of it" in joins("mom-x")
+    assert "another certificate than the token names" in joins(replace(token, certificate=bytes(32)))
+    with closing(free_port()) as nobody:
+        assert "cannot be reached" in joins(token, f"localhost:{port_of(nobody)}")
+    assert config.read_text() == before, "and nothing is half done"
+    older = token
+    token = Token.parse(made())
+    assert "cannot be reached" in joins(older), "a newer one has taken its place"
+    monkeypatch.setattr(membership, "DEFAULT_CONFIG", config)
+    monkeypatch.setattr(membership, "UNITS", fleet.folder)
+    assert not joins(token)
+    assert config.read_text().startswith(before.partition("  sim")[0] + "  fleet:\n    servers: ")
+    assert config.read_text().endswith(before.partition("of this host\n")[2])
+    assert [one.stat().st_mode & 0o777 for one in (config, config.with_name("fleet.key"))] == [0o640, 0o600]
+    assert "AF_INET" in (fleet.folder / "mom.service.d" / "fleet.conf").read_text()
+    assert "is in a fleet already" in joins(token)
+    config.write_text(before)
+    assert "this token was used" in joins(token)
+    assert not joins(made()), "what was left half done is in no one's way"
+    config.write_text(before)
+    monkeypatch.setattr("mom_plugins_fleet.invitation.INVITED_SECONDS", -1)
+    assert "by this host's clock the token was good until" in joins(made())
