@@ -43,7 +43,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "real"))
 
 from guest_image import build, cache_folder  # only found from here on
 from private_libvirtd import PrivateLibvirtd  # as above
-from real_guests import Lab, RealGuest, eventually  # as above
+from real_guests import Lab, RealGuest  # as above
+
+from mom_devkit import wait_until
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -252,7 +254,7 @@ def run(law: str, libvirtd: PrivateLibvirtd, lab: Lab, say: Callable[[str], None
     equal = [begin(lab, f"{law}-equal{n}", True) for n in range(EQUAL)]
     other = [begin(lab, f"{law}-random", False)]
     for guest in (*equal, *other):
-        eventually(f"{guest.name} works", partial(beats_of, guest), 240)
+        wait_until(partial(beats_of, guest), f"{guest.name} works", 240)
     time.sleep(3)
     with law_of(law, libvirtd) as tick:
         began, last = time.monotonic(), -1.0

@@ -30,7 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "real"))
 
 from guest_image import build, cache_folder  # only found from here on
 from private_libvirtd import PrivateLibvirtd  # as above
-from real_guests import Lab, RealGuest, eventually  # as above
+from real_guests import Lab, RealGuest  # as above
+
+from mom_devkit import wait_until
 
 SIZE_MIB = 768
 BASE_MIB, BURST_MIB = 60, 450
@@ -101,7 +103,7 @@ def begin(lab: Lab, name: str, option: str, at: float, burst: int) -> RealGuest:
     return lab.start(name, mib=SIZE_MIB, balloon_options=option, arguments=arguments)
 
 
-def wait_until(at: float) -> None:
+def sleep_until(at: float) -> None:
     """By the wall clock, which the guests go by."""
     time.sleep(max(0.0, at - time.time()))
 
@@ -115,24 +117,24 @@ def measure(lab: Lab, rounds: int) -> tuple[list[Reporting], list[Autodeflate]]:
     for _, guest in (*reporting, *deflating):
         guest.wait_until_up()
     for state, guest in deflating:
-        eventually("its statistics", partial(told_by, guest, "usable"), 60)
+        wait_until(partial(told_by, guest, "usable"), "its statistics", 60)
         guest.domain.setMemory(SMALL_MIB * 1024)
-        eventually("its balloon", partial(has_at_most, guest, SMALL_MIB), 60)
+        wait_until(partial(has_at_most, guest, SMALL_MIB), "its balloon", 60)
         state.before = told_by(guest, "actual")
     if time.time() > at:
         raise SystemExit("the guests took too long to start: try again when the host is less busy")
     for number in range(rounds):
         start = at + number * PERIOD
-        wait_until(start + HELD - 2)
+        sleep_until(start + HELD - 2)
         for one, guest in reporting:
             one.held.append(resident_mib(guest))
             one.filled.append(told(guest)[1])
-        wait_until(start + HELD - 0.5)
+        sleep_until(start + HELD - 0.5)
         spent = [cpu_seconds(guest) for _, guest in reporting]
-        wait_until(start + HELD + 10)
+        sleep_until(start + HELD + 10)
         for one, guest in reporting:
             one.after_10.append(resident_mib(guest))
-        wait_until(start + HELD + 30)
+        sleep_until(start + HELD + 30)
         for (one, guest), before in zip(reporting, spent, strict=True):
             one.after_30.append(resident_mib(guest))
             one.cpu_after.append(cpu_seconds(guest) - before)

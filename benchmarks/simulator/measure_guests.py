@@ -28,7 +28,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "real"))
 
 from guest_image import build, cache_folder  # only found from here on
 from private_libvirtd import PrivateLibvirtd  # as above
-from real_guests import Lab, RealGuest, disk, eventually  # as above
+from real_guests import Lab, RealGuest, disk  # as above
+
+from mom_devkit import wait_until
 
 MIB = 1024
 SIZES = (192, 512, 1024, 2048)
@@ -104,13 +106,13 @@ def moves(lab: Lab) -> Iterator[Move]:
         devices=disk(lab, "cached", BALLOON_MIB - 400),
         arguments=f"momtest.demand=0,10,0,100,0,0,{BALLOON_MIB - 400},0",
     )
-    eventually("it has read its files", lambda: "DEMAND" in cached.printed, 120)
+    wait_until(lambda: "DEMAND" in cached.printed, "it has read its files", 120)
     yield from there_and_back(cached, "page cache")
 
 
 def there_and_back(guest: RealGuest, what: str) -> Iterator[Move]:
     """To half of its size, and back; then the guest is ended."""
-    eventually("its statistics", lambda: guest.domain.memoryStats().get("usable"))
+    wait_until(lambda: guest.domain.memoryStats().get("usable"), "its statistics")
     time.sleep(2)
     yield moved(guest, what, SMALL_MIB)
     yield moved(guest, f"{what}, given back", BALLOON_MIB)
@@ -138,7 +140,7 @@ def kills(lab: Lab) -> Iterator[Kill]:
         guest = lab.start(
             "killer", mib=KILLER_MIB, devices=disk(lab, "files", FILES_MIB), arguments=f"momtest.growth={TIMES},{kept},{files}"
         )
-        eventually("all are killed", partial(has_printed, guest, "GROWTH done"), 400)
+        wait_until(partial(has_printed, guest, "GROWTH done"), "all are killed", 400)
         for _, filled, half, _, stalled in _GROWTH.findall(guest.printed):
             yield Kill(what, int(filled), int(filled) / 2 / float(half), float(stalled))
         guest.destroy()

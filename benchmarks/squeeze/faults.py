@@ -17,7 +17,9 @@ from guests_told import Work, work
 from managers import MANAGERS, Running, Where, at_work, mom_command, started
 from mixes import Mix
 from one_run import Squeeze
-from real_guests import RealGuest, eventually  # one_run knows where it is
+from real_guests import RealGuest  # one_run knows where it is
+
+from mom_devkit import wait_until
 
 TAKEN_MIB = 5800
 """So much is taken before anything goes wrong. With 6000 available at the beginning, guests hold less by then than they would without a
@@ -139,7 +141,7 @@ def driver(scene: Scene) -> float | None:
     """A guest takes its balloon driver out."""
     begin = int(time.time()) + 20
     guest = scene.squeeze.add("odd", 512, f"momtest.demand={begin},100,0,60,0,0,0,0,320,1000 momtest.unload=20")
-    eventually("its driver is gone", lambda: "GUEST driver gone" in guest.log.read_text(errors="replace"), 90)
+    wait_until(lambda: "GUEST driver gone" in guest.log.read_text(errors="replace"), "its driver is gone", 90)
     return scene.until(lambda: (row := scene.row("odd")) is not None and row.get("mem_usable") is None)
 
 

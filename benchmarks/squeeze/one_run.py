@@ -26,8 +26,9 @@ from needs import look_into
 sys.path.insert(0, str(REAL))
 
 from ballast import available_mib  # only found from here on
-from real_guests import eventually  # as above
 from steady_host import anonymous_mib, merged_mib, store_mib  # as above
+
+from mom_devkit import wait_until
 
 NICE = -15
 """Of guests, and of what watches them, so that what else runs here takes little CPU time from them."""
@@ -92,7 +93,7 @@ class Squeeze:
             self.add(member.name, one.memory, arguments, disk, balloon=Balloon(one.reporting, one.autodeflate) if one.balloon else None)
             time.sleep(BOOT_SECONDS)
         for name, listener in self.listeners.items():
-            eventually(f"{name} works", partial(_heard, listener), 120)
+            wait_until(partial(_heard, listener), f"{name} works", 120)
         self.wait(max(0.0, begin - time.time()))
 
     def add(self, name: str, mib: int, arguments: str, disk: Disk | None = None, *, balloon: Balloon | None = PLAIN) -> StartedGuest:
