@@ -22,6 +22,13 @@ _TARGETS = ("default", "basic", "sysinit", "shutdown", "multi-user")
 _CGROUPS = Path("/sys/fs/cgroup")
 _HIERARCHIES = ("systemd", "unified", "memory", "pids")
 
+_ELSEWHERE = """[Service]
+StateDirectory=
+PrivateTmp=no
+ProtectHome=no
+StandardOutput=append:{folder}/log
+StandardError=append:{folder}/log"""
+
 # The control groups are mounted anew in their namespace, so that this systemd sees its own as the root, and nobody else's.
 _BOOT = """
 set -e
@@ -80,8 +87,10 @@ class OwnSystemd:
         self.stop()
         raise CannotStart(f"systemd does not come up in namespaces of its own: {log_text[-500:]}")
 
-    def add_moms_units(self, config: Path, drop_in: str) -> None:
-        """Those that are shipped, with the program that is tested and this configuration; what else differs stands in the drop-in."""
+    def add_moms_units(self, config: Path, *more: str) -> None:
+        """Those that are shipped, with the program that is tested and this configuration; what else differs stands in a drop-in: where
+        things are, and these lines."""
+        drop_in = "\n".join([_ELSEWHERE.format(folder=self.folder), *more, ""])
         self.units.mkdir()
         for name in ("mom", "mom-restore"):
             text = (_SHIPPED / f"{name}.service").read_text()

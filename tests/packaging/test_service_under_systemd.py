@@ -56,17 +56,6 @@ plugins:
 
 MEMINFO = "MemTotal: 8388608 kB\nMemFree: 1048576 kB\nMemAvailable: 2097152 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n"
 
-# What differs here: where things are, and how soon.
-DROP_IN = """[Service]
-Environment=PYTHONPATH={folder}/site BROKEN={folder}/broken STUCK={folder}/stuck
-ReadWritePaths={folder}
-StateDirectory=
-PrivateTmp=no
-ProtectHome=no
-StandardOutput=append:{folder}/log
-StandardError=append:{folder}/log
-"""
-
 
 class Service:
     """mom's units under a systemd of the tests' own, on a host of files."""
@@ -90,7 +79,8 @@ class Service:
         (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mom-unit-plugins\nVersion: 1\n")
         (metadata / "entry_points.txt").write_text("[mom.plugins]\nmerge = mom_unit_plugins:MergeAlways\n")
         (folder / "mom.yaml").write_text(CONFIG.format(root=self.root, folder=folder))
-        systemd.add_moms_units(folder / "mom.yaml", DROP_IN.format(folder=folder))
+        environment = f"Environment=PYTHONPATH={folder}/site BROKEN={folder}/broken STUCK={folder}/stuck"
+        systemd.add_moms_units(folder / "mom.yaml", environment, f"ReadWritePaths={folder}")
 
     def knob(self) -> int:
         while not (text := (self._knobs / "run").read_text()):
@@ -145,7 +135,7 @@ class Service:
     def start(self) -> None:
         done = self.systemd.systemctl("start", "mom")
         assert done.returncode == 0, done.stderr + self.systemd.systemctl("status", "mom").stdout
-        wait_until(lambda: self.knob() == 1, self.said)
+        wait_until(lambda: self.knob() == 1 and self.completed_a_cycle(), self.said)
 
     def stays_applied(self, seconds: float) -> bool:
         until = time.monotonic() + seconds

@@ -42,16 +42,6 @@ _POLICY = f"""
 (with Guests guest (shrink guest))
 """
 
-# What differs here: where things are.
-_DROP_IN = """[Service]
-ReadWritePaths={folder} {libvirt}
-StateDirectory=
-PrivateTmp=no
-ProtectHome=no
-StandardOutput=append:{folder}/log
-StandardError=append:{folder}/log
-"""
-
 
 def all_smaller(guests: Sequence[RealGuest]) -> bool:
     return all(guest.size_mib <= SMALLER_MIB for guest in guests)
@@ -84,7 +74,7 @@ def systemd(guests: Sequence[RealGuest], lab: Lab, tmp_path: Path) -> Iterator[O
     libvirt = lab.libvirtd
     (tmp_path / "mom.yaml").write_text(_CONFIG.format(folder=tmp_path, uri=libvirt.uri, pids=libvirt.pid_folder))
     own = OwnSystemd(tmp_path)
-    own.add_moms_units(tmp_path / "mom.yaml", _DROP_IN.format(folder=tmp_path, libvirt=libvirt.folder))
+    own.add_moms_units(tmp_path / "mom.yaml", f"ReadWritePaths={tmp_path} {libvirt.folder}")
     with own.running():
         yield own
 
