@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import nats
 import nats.errors
 import nats.js.errors
+import nkeys  # type: ignore[import-untyped]  # it has no types
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
@@ -394,12 +395,15 @@ async def _connect(store: Store, servers: Sequence[str], name: str, options: Map
             await asyncio.sleep(AGAIN_SECONDS)
 
 
-def ask(access: Access, name: str, log: logging.Logger, what: Callable[[Store], Awaitable[Answer]]) -> Answer:
-    """Connect, do that, and leave. Raises `MomError` when the servers do not answer in time."""
+def ask(access: Access, name: str, log: logging.Logger, what: Callable[[Store], Awaitable[Answer]], *, patient: bool = False) -> Answer:
+    """Connect, do that, and leave. Raises `MomError` when the servers do not answer in time.
+
+    :param patient: wait for servers that have only just been started
+    """
 
     async def asked() -> Answer:
-        async with linked(access, name, log, patient=False) as store:
-            return await asyncio.wait_for(what(store), PATIENCE_SECONDS)
+        async with asyncio.timeout(PATIENCE_SECONDS), linked(access, name, log, patient=patient) as store:
+            return await what(store)
 
     try:
         return asyncio.run(asked())
@@ -443,8 +447,6 @@ def _lets_in(key: Path | NatsCredentials | None) -> dict[str, Any]:
         return {}
 
     def signed(nonce: str) -> bytes:
-        import nkeys  # type: ignore[import-untyped]  # it has no types
-
         found = credentials_of(key) or first
         return base64.b64encode(nkeys.from_seed(bytearray(found.seed.encode())).sign(nonce.encode()))
 
@@ -479,8 +481,6 @@ def _seeds(key: Path) -> tuple[list[str], str]:
 
 def _makes_a_key(seed: str) -> bool:
     """True for a seed that the library, which raises errors of its own while it connects, can use."""
-    import nkeys
-
     try:
         nkeys.from_seed(bytearray(seed.encode()))
     except (nkeys.NkeysError, ValueError):

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -31,9 +31,6 @@ from mom_plugins_fleet.status_verb import status_command
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, INVITATIONS, ORDERS, PROGRESS, ROSTER, STATES
 from mom_plugins_fleet.where import LOG, Where, checked_key
 from mom_toolkit import Destination
-
-START_SECONDS: Final = 30.0
-"""How long a server may take to begin."""
 
 
 @click.group("fleet", short_help="Many hosts: policies, state, draining.", context_settings={"help_option_names": ["-h", "--help"]})
@@ -118,7 +115,7 @@ def init_command(where: Where, names: tuple[str, ...], replicas: int, store: Pat
         members = (await where.view(store)).members.records.items()
         return [where.root().host_account(one.account, name, one.group, revision) for name, (revision, one) in members if one.account]
 
-    accounts = where.ask(made, START_SECONDS if names else 0.0)
+    accounts = where.ask(made, patient=bool(names))
     if where.root_file:
         where.give(where.root().fleet_account(), *accounts)
     print_prose("The fleet's buckets are there." + (f" The servers have the accounts of {len(accounts)} hosts." if accounts else ""), 2)

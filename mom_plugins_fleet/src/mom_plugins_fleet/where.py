@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from mom_core import MomError, StateError, StateFile, load_config, printable
 from mom_plugins_fleet.accounts import FleetRoot
-from mom_plugins_fleet.link import Access, LinkError, Store, ask, signing_seed
+from mom_plugins_fleet.link import Access, Store, ask, signing_seed
 from mom_plugins_fleet.revisions import FORM, LOSS, SeenRevisions
 from mom_plugins_fleet.server_setup import CA, OPERATOR, ROOT, SERVERS
 from mom_plugins_fleet.signatures import Signer
@@ -135,20 +134,13 @@ class Where:
 
         ask(replace(access, key=root.system_user()), "root", LOG, given)
 
-    def ask(self, what: Callable[[Store], Awaitable[Answer]], start_seconds: float = 0.0) -> Answer:
+    def ask(self, what: Callable[[Store], Awaitable[Answer]], *, patient: bool = False) -> Answer:
         """Do that with a store, and keep what was seen of the fleet, where that can be kept: who only looks may have no right to.
 
-        :param start_seconds: how long servers may take until they are there
+        :param patient: wait for servers that have only just been started
         """
-        ends = time.monotonic() + start_seconds
         try:
-            while True:
-                try:
-                    return ask(self.access(), "operator", LOG, what)
-                except LinkError:
-                    if time.monotonic() >= ends:
-                        raise
-                    time.sleep(0.2)
+            return ask(self.access(), "operator", LOG, what, patient=patient)
         finally:
             if self._revisions is not None:
                 with suppress(StateError):
