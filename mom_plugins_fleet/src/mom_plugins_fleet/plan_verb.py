@@ -11,8 +11,9 @@ import click
 from mom_cli import TableColumn, print_table
 from mom_core import MomError, format_kib, printable
 from mom_daemon import brief, json_option, print_prose
+from mom_plugins_fleet.placement import TargetHost
 from mom_plugins_fleet.plan import OPEN, for_balance, next_orders, place_of, places
-from mom_plugins_fleet.records import MoveState, Orders
+from mom_plugins_fleet.records import MoverState, MoveState, Orders
 from mom_plugins_fleet.view import FleetView
 
 if TYPE_CHECKING:
@@ -56,12 +57,8 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
     closed = {name: why for name in hosts if isinstance(why := place_of(view, name), str)}
     room = {name: max(0, place.room) for name, place in sorted(targets.items())}
     unbounded = [name for name, place in sorted(targets.items()) if place.said is None]
-    balance = {}
-    for group in sorted({member.group for _, member in view.members.records.values()}):
-        next_move = for_balance(view, targets, group)
-        if not isinstance(next_move, str):
-            next_move = f"{next_move[1].name} is to leave {next_move[0]} for {next_move[1].to}"
-        balance[group] = next_move
+    groups = sorted({member.group for _, member in view.members.records.values()})
+    balance = {group: _balance(view, targets, group) for group in groups}
     moves: list[dict[str, Any]] = []
     stay: list[tuple[str, str, str]] = []
     for host in hosts:
@@ -72,22 +69,20 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
             stay.append((host, "", "the host is silent: it is told nothing"))
         under_way = {move.guest for move in before.moves if move.state in OPEN}
         orders, stuck = next_orders(view, host, 0, targets, at_once=_ALL, arriving_at_once=_ALL)
-        mover = None if state is None else state.mover
+        mover = MoverState(name="") if state is None or state.mover is None else state.mover
+        by = {"host": host, "mover": mover.name, "chooses": mover.chooses}
         moves += [
-            {
-                "guest": move.name,
-                "host": host,
-                "to": move.to,
-                "needs_kib": move.takes,
-                "mover": "" if mover is None else mover.name,
-                "chooses": mover is not None and mover.chooses,
-                "under_way": move.guest in under_way,
-            }
+            {"guest": move.name, "to": move.to, "needs_kib": move.takes, "under_way": move.guest in under_way, **by}
             for move in orders.moves
-            if move.state in OPEN or move.state is MoveState.FAILED
+            if move.state is not MoveState.DONE
         ]
         stay += [(host, name, why) for name, why in sorted(stuck.items())]
     return {"moves": moves, "stay": stay, "room_kib": room, "closed": closed, "unbounded": unbounded, "balance": balance}
+
+
+def _balance(view: FleetView, targets: Mapping[str, TargetHost], group: str) -> str:
+    found = for_balance(view, targets, group)
+    return found if isinstance(found, str) else f"{found[1].name} is to leave {found[0]} for {found[1].to}"
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:

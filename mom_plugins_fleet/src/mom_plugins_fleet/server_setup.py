@@ -5,7 +5,6 @@ Each file is made once and stays as the operator has it then; the accounts' part
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import shutil
@@ -27,6 +26,9 @@ STORE: Final = Path("/var/lib/mom-nats")
 
 _NATS: Final = "nats"
 """The user that nats-server runs as, as Debian's package makes it."""
+
+_IP: Final = re.compile(r"[0-9.]+|.*:.*")
+"""What is an address and no name."""
 
 _CONFIG: Final = """\
 # Written by `mom fleet init`, and not again: change it as you like. docs/fleet.md has what several servers need besides.
@@ -125,7 +127,7 @@ def _make_keys(home: Path) -> None:
 def _make_certificates(home: Path, names: Sequence[str]) -> None:
     """An authority of the fleet's own, and a certificate of its servers."""
     _make_certificate(home / CA, 7300, ["keyUsage=critical,keyCertSign,cRLSign"])
-    named = ",".join(f"{'IP' if _is_ip(name) else 'DNS'}:{name}" for name in names)
+    named = ",".join(f"{'IP' if _IP.fullmatch(name) else 'DNS'}:{name}" for name in names)
     by = ["-CA", str(home / CA), "-CAkey", str(home / "ca-key.pem")]
     server = home / "server.pem"
     _make_certificate(server, 3650, [f"subjectAltName={named}", "basicConstraints=critical,CA:FALSE"], by)
@@ -134,14 +136,6 @@ def _make_certificates(home: Path, names: Sequence[str]) -> None:
             shutil.chown(server.with_name("server-key.pem"), _NATS)
         except LookupError:
             raise MomError(f"there is no user {_NATS}, as which nats-server runs", hint=f"useradd --system {_NATS}") from None
-
-
-def _is_ip(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _make_certificate(path: Path, days: int, extensions: Sequence[str], by: Sequence[str] = ()) -> None:
@@ -168,9 +162,7 @@ def started(unit: Path) -> str:
 def _run(command: Sequence[str]) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    except FileNotFoundError:
-        raise MomError(f"there is no {command[0]} here", hint=f"apt install {command[0]}") from None
-    except subprocess.TimeoutExpired:
-        raise MomError(f"{command[0]} did not end within 60 s") from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MomError(f"{command[0]} cannot be run: {error}", hint=f"apt install {command[0]}") from None
     if done.returncode:
         raise MomError(f"{command[0]}: {printable(' '.join(done.stderr.split()) or f'exit code {done.returncode}', 400)}")
