@@ -23,14 +23,14 @@ NOTHING_DECLARED = Declarations(controls=DECLARED.controls)
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The texts that are compiled from now on, joined."""
     found: list[str] = []
-    real = compiled_policies.compile_program
+    real = compiled_policies.Compiled
 
-    def compile_program(program: object, *more: object, **options: object) -> object:
+    def noted(program: object, *more: object, **options: object) -> object:
         found.append(" ".join(text.name for text in program.texts))  # type: ignore[attr-defined]  # a Program
         return real(program, *more, **options)  # type: ignore[arg-type]  # as it is given
 
     compiled_policies._code.cache_clear()
-    monkeypatch.setattr(compiled_policies, "compile_program", compile_program)
+    monkeypatch.setattr(compiled_policies, "Compiled", noted)
     return found
 
 

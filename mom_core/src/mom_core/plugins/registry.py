@@ -172,6 +172,7 @@ def build_plugins(
     plugins = [kept.get(name) or _new(configured, config, template, stopping) for name, configured in config.plugins.items()]
     fresh = [plugin for plugin in plugins if plugin.name not in kept]
     errors: list[PluginError] = []
+    commits: list[Callable[[], None]] = []
     try:
         for step in (_construct, _declare):
             for plugin in fresh:
@@ -183,7 +184,8 @@ def build_plugins(
         _put_in_force(plugins, config, declarations, offers)
         for plugin in fresh:
             guarded(errors, plugin, _set_up)
-        commits = [commit for plugin in kept.values() if (commit := _prepared(errors, plugin)) is not None]
+        for plugin in kept.values():
+            guarded(errors, plugin, partial(_prepare, commits))
         raise_all(errors)
         hypervisor, owner = _find_hypervisor(plugins)
     except BaseException:
@@ -385,7 +387,7 @@ def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Decla
     """
     fields = dict(declared.fields)
     controls = dict(declared.controls)
-    owners: dict[str, str] = {}
+    owners: dict[str, Plugin] = {}
     policies: dict[str, str] = {}
     field_owners: dict[tuple[Scope, str], str] = {}
     for plugin in plugins:
@@ -399,9 +401,9 @@ def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Decla
                 fields[key] = other if other.collected else spec
         for name, control in plugin.controls.items():
             if name in owners:
-                both = f"the control {name} is declared by the plugins {owners[name]} and {plugin.name}"
+                both = f"the control {name} is declared by the plugins {owners[name].name} and {plugin.name}"
                 errors.append(plugin.error(both, "enable only one of them"))
-            owners.setdefault(name, plugin.name)
+            owners.setdefault(name, plugin)
             controls.setdefault(name, control)
         for policy in plugin.declared_as(DefaultPolicy):
             if policy.name in policies:
@@ -409,15 +411,13 @@ def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Decla
             policies[policy.name] = policy.text
     for name, control in controls.items():
         if (control.scope, control.field) not in fields and name in owners:
-            owner = next(plugin for plugin in plugins if plugin.name == owners[name])
-            cure = "enable the plugin that collects it"
-            errors.append(
-                owner.error(f"no plugin declares the {control.scope} field {control.field}, which holds the present value of {name}", cure)
-            )
+            missing = f"no plugin declares the {control.scope} field {control.field}, which holds the present value of {name}"
+            errors.append(owners[name].error(missing, "enable the plugin that collects it"))
     explainers = explainers_of(plugin.configured.loaded for plugin in plugins)
     derivations = [partial(_derived, plugin) for plugin in plugins if "mom_derive" in plugin.hooks]
     columns = [column for plugin in plugins for column in plugin.declared_as(GuestColumn)]
-    return Declarations(fields, controls, owners, policies, field_owners, explainers, derivations, columns)
+    names = {control: owner.name for control, owner in owners.items()}
+    return Declarations(fields, controls, names, policies, field_owners, explainers, derivations, columns)
 
 
 def _derived(plugin: Plugin, snapshot: Snapshot) -> Derived:
@@ -436,17 +436,13 @@ def _set_up(plugin: Plugin) -> None:
         called(plugin, "mom_setup", plugin.work("mom_setup", context=plugin.context), "mom_setup failed", seconds)
 
 
-def _prepared(errors: list[PluginError], plugin: Plugin) -> Callable[[], None] | None:
-    if "mom_reload" not in plugin.hooks:
-        return None
-    try:
+def _prepare(commits: list[Callable[[], None]], plugin: Plugin) -> None:
+    if "mom_reload" in plugin.hooks:
         commit = called(plugin, "mom_reload", plugin.work("mom_reload"), "mom_reload failed", SETUP_SECONDS)
-        if commit is None or callable(commit):
-            return commit
-        errors.append(plugin.error(f"mom_reload must return a function or None, not a {type(commit).__name__}"))
-    except PluginError as error:
-        errors.append(error)
-    return None
+        if callable(commit):
+            commits.append(commit)
+        elif commit is not None:
+            raise plugin.error(f"mom_reload must return a function or None, not a {type(commit).__name__}")
 
 
 def _services(plugins: Iterable[Plugin]) -> dict[object, tuple[Any, ...]]:
@@ -474,12 +470,10 @@ def _take_offers(offers: dict[object, object], work: Callable[[], object]) -> No
 
 def _find_hypervisor(plugins: Iterable[Plugin]) -> tuple[Hypervisor, Plugin | None]:
     for plugin in plugins:
-        if "mom_hypervisor" not in plugin.hooks:
-            continue
-        hypervisor = called(plugin, "mom_hypervisor", plugin.work("mom_hypervisor"), "mom_hypervisor failed", SETUP_SECONDS)
-        if hypervisor is None:
-            continue
-        if not isinstance(hypervisor, Hypervisor):
-            raise plugin.error(f"mom_hypervisor returned a {type(hypervisor).__name__} that has no uri and guests()")
-        return hypervisor, plugin
+        if "mom_hypervisor" in plugin.hooks:
+            hypervisor = called(plugin, "mom_hypervisor", plugin.work("mom_hypervisor"), "mom_hypervisor failed", SETUP_SECONDS)
+            if isinstance(hypervisor, Hypervisor):
+                return hypervisor, plugin
+            if hypervisor is not None:
+                raise plugin.error(f"mom_hypervisor returned a {type(hypervisor).__name__} that has no uri and guests()")
     return NoHypervisor(), None

@@ -154,25 +154,23 @@ def _may_be_callable(name: str) -> bool:
     return first in CALLABLES or not _METHODS.isdisjoint((first, *rest))
 
 
+@dataclass(slots=True, eq=False)
 class _NamesAround:
     """The names that are bound around a form in its function: the first so many of one list of them, and those around these.
 
     A `let` of thousands of pairs has as many different such sets, as each value sees the names before its own; they share one list.
     """
 
-    __slots__ = ("_around", "_before", "_places")
-
-    def __init__(self, places: Mapping[str, int], before: int, around: _NamesAround | None) -> None:
-        self._places = places
-        self._before = before
-        self._around = around
+    places: Mapping[str, int]
+    before: int
+    around: _NamesAround | None
 
     def __contains__(self, name: str) -> bool:
         here: _NamesAround | None = self
         while here is not None:
-            if here._places.get(name, here._before) < here._before:
+            if here.places.get(name, here.before) < here.before:
                 return True
-            here = here._around
+            here = here.around
         return False
 
 

@@ -32,7 +32,7 @@ from mom_plugins_policy.language.runtime import Site, fail, write_to_log
 from mom_plugins_policy.language.values import UNBOUND, Function, empty, requested
 from mom_plugins_policy.language.words.functions import CALLABLES, FUNCTIONS, FunctionWord
 
-__all__ = ["Compiled", "TooComplicatedError", "compile_program"]
+__all__ = ["Compiled", "TooComplicatedError"]
 
 
 def _held(word: FunctionWord) -> Function:
@@ -49,11 +49,17 @@ _numbers = count(1)
 
 
 class Compiled:
-    """The code of a program: what to run, and what its lines mean."""
+    """The code of a program: what to run, and what its lines mean.
 
-    __slots__ = ("code", "fields", "filename", "namespace", "run", "sites", "source", "undeclared")
+    :param undeclared: fields that no plugin declares: reading them is `undefined-symbol`
+    :param traced: the forms, by their index, of which every value is reported to `Evaluation.trace`, and every request to
+        `Evaluation.traced_request`, for explanations
+    """
 
-    def __init__(self, generator: Generator) -> None:
+    def __init__(
+        self, program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]], *, traced: Container[int] = ()
+    ) -> None:
+        generator = Generator(program, limits, undeclared, traced=traced)
         self.source, lines = generator.assemble()
         self.filename = f"<policy {next(_numbers)}>"
         """A name of its own, by which tracebacks tell this code from all other."""
@@ -69,15 +75,3 @@ class Compiled:
         self.code: CodeType = compile(self.source, self.filename, "exec", dont_inherit=True)
         exec(self.code, self.namespace)  # noqa: S102  # generated code; nothing of the policy's text is in it
         self.run: Callable[..., None] = self.namespace["run"]
-
-
-def compile_program(
-    program: Program, limits: PolicyLimits, undeclared: frozenset[tuple[Scope, str]], *, traced: Container[int] = ()
-) -> Compiled:
-    """The code of a program.
-
-    :param undeclared: fields that no plugin declares: reading them is `undefined-symbol`
-    :param traced: the forms, by their index, of which every value is reported to `Evaluation.trace`, and every request to
-        `Evaluation.traced_request`, for explanations
-    """
-    return Compiled(Generator(program, limits, undeclared, traced=traced))

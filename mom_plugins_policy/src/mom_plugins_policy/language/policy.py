@@ -9,7 +9,7 @@ from typing import Any
 
 from mom_core import HOST_ID, Decision, Declarations, Guest, Scope, Snapshot, Source, Unit, Value
 from mom_plugins_policy.language.analysis import Program, analyse
-from mom_plugins_policy.language.compiler import Compiled, TooComplicatedError, compile_program
+from mom_plugins_policy.language.compiler import Compiled, TooComplicatedError
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.reader import read
@@ -130,7 +130,7 @@ class Code:
         compiled = self._variants.get(undeclared)
         if compiled is None:
             try:
-                compiled = compile_program(self.program, self._limits, undeclared)
+                compiled = Compiled(self.program, self._limits, undeclared)
             except TOO_COMPLICATED:
                 raise PolicyError([Fault("limit", "", 0, 0, "the policies are too complicated to be compiled")]) from None
             if len(self._variants) >= _VARIANTS:

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from mom_core import HOST_ID, Entity, Guest, Host, Scope, Snapshot, Source, Value, printable
 from mom_plugins_policy.language.analysis import Definition, Program
-from mom_plugins_policy.language.compiler import Compiled, compile_program
+from mom_plugins_policy.language.compiler import Compiled
 from mom_plugins_policy.language.errors import Fault, PolicyError, Trouble
 from mom_plugins_policy.language.policy import TOO_COMPLICATED, Policy, Result
 from mom_plugins_policy.language.runtime import Evaluation, Notes
@@ -297,7 +297,7 @@ def _traces_of(result: Result) -> _Traces | None:
     try:
         compiled = outline.compiled.get(result.compiled.undeclared)
         if compiled is None:
-            compiled = compile_program(outline.program, result.policy.limits, result.compiled.undeclared, traced=outline.traced)
+            compiled = Compiled(outline.program, result.policy.limits, result.compiled.undeclared, traced=outline.traced)
             outline.compiled = {result.compiled.undeclared: compiled}
     except TOO_COMPLICATED:
         return None
