@@ -211,15 +211,12 @@ for _kind, _pattern, _first in (
     _Loader.add_implicit_resolver(f"{_TAG}{_kind}", re.compile(rf"(?:{_pattern.pattern})\Z"), _first)
 
 _ADVICE: Final = (
-    ("'\\t'", "indent with spaces, not with tabs"),
-    ("'@'", "text that begins with this character needs quotes"),
-    ("'`'", "text that begins with this character needs quotes"),
-    ("'%'", "text that begins with this character needs quotes"),
+    (r"'\\t'", "indent with spaces, not with tabs"),
+    ("'[@`%]'", "text that begins with this character needs quotes"),
     ("mapping values are not allowed", "text with a colon needs quotes; otherwise look at the indentation"),
     ("could not find expected ':'", "write `key: value`, with a space after the colon"),
     ("expected <block end>", "look at the indentation of this line and the one above"),
-    ("undefined alias", "text that begins with * needs quotes"),
-    ("while scanning an alias", "text that begins with * needs quotes"),
+    ("undefined alias|while scanning an alias", "text that begins with * needs quotes"),
     ("expected alphabetic or numeric", "text that begins with * or & needs quotes"),
     ("unexpected end of stream", "a quote or bracket is opened and not closed"),
     ("expected ',' or", "a bracket is opened and not closed, or a comma is missing"),
@@ -248,7 +245,7 @@ def _compose(text: str, file: str) -> yaml.Node | None:
         opened = error.context_mark
         if opened is not None and mark is not None and opened.line != mark.line and error.context:
             said += f" {error.context}, which begins in line {opened.line + 1}"
-        hint = next((advice for sign, advice in _ADVICE if sign in full), "")
+        hint = next((advice for sign, advice in _ADVICE if re.search(sign, full)), "")
         if _INI_SECTION.search(text):
             hint = f"it looks like an INI file: `mom config import {file}` makes mom's configuration of MOM's"
         raise _refused(file, place, f"not valid YAML: {said}", hint) from None

@@ -312,12 +312,7 @@ def _is_whole(text: str) -> bool:
 
 def _join(joined: Fields, more: Fields) -> None:
     """Add what is not known yet: the plugin that comes first in the YAML order wins."""
-    if joined.keys().isdisjoint(more):
-        joined.update(more)
-        return
-    for name, value in more.items():
-        if joined.get(name) is None:
-            joined[name] = value
+    joined.update({name: value for name, value in more.items() if joined.get(name) is None})
 
 
 def _rubbish(plugin: Plugin, hook: str, value: object, wanted: str) -> Problem:

@@ -377,9 +377,7 @@ def _missing(name: str, found: Installed, own: Mapping[str, str], *, suggest: bo
 
 def _provided_twice(name: str, entries: Sequence[AvailablePlugin]) -> PluginError:
     providers = [f"{entry.distribution} {entry.version} ({entry.target})" for entry in entries]
-    return PluginError(
-        f"plugin '{printable(name)}' is provided by {' and by '.join(providers)}",
-        plugin=name,
-        distribution=", ".join(dict.fromkeys(entry.distribution for entry in entries)),
-        hint="keep one: " + " or ".join(f"`pip uninstall {one}`" for one in dict.fromkeys(entry.distribution for entry in entries)),
-    )
+    several = list(dict.fromkeys(entry.distribution for entry in entries))
+    message = f"plugin '{printable(name)}' is provided by {' and by '.join(providers)}"
+    hint = "keep one: " + " or ".join(f"`pip uninstall {one}`" for one in several)
+    return PluginError(message, plugin=name, distribution=", ".join(several), hint=hint)
