@@ -156,8 +156,7 @@ def _files(paths: Sequence[Path]) -> str:
 
 
 def _host(root: Path) -> str:
-    paths = [path for pattern in _HOST_FILES.split() for path in sorted(root.glob(pattern))]
-    return _files([path for path in paths if path.is_file()])
+    return _files([path for pattern in _HOST_FILES.split() for path in sorted(root.glob(pattern)) if path.is_file()])
 
 
 def _log() -> str:

@@ -15,7 +15,7 @@ from typing import Final
 
 import click
 
-from mom_core import MomError
+from mom_core import MomError, __version__
 from mom_daemon import print_prose
 from mom_devkit.hosts import host_of
 
@@ -105,6 +105,7 @@ def files_of(name: str, kind: str) -> dict[str, str]:
     templates = resources.files("mom_devkit").joinpath("templates")
     about = tomllib.loads(templates.joinpath(kind, "about.toml").read_text(encoding="utf-8"))
     package, class_name = _package(name), f"{''.join(word.capitalize() for word in re.split('[-_]', name))}Plugin"
+    major, minor = __version__.split(".")[:2]
     words = {
         "SETTINGS": about["settings"],
         "WHAT": about["what"],
@@ -114,7 +115,8 @@ def files_of(name: str, kind: str) -> dict[str, str]:
         "PACKAGE": package,
         "CLASS": class_name,
         "FIELD": name.replace("-", "_"),
-        **_versions(),
+        # The releases of mom-core for which it is: this one and all later ones with the same first number of their version.
+        "CORE": f">={major}.{minor},<{int(major) + 1}",
     }
 
     def filled(*path: str) -> str:
@@ -137,11 +139,3 @@ def files_of(name: str, kind: str) -> dict[str, str]:
     for module in KINDS[kind]:
         files[f"src/{package}/{module}.py"] = filled(kind, f"{module}.py.template")
     return files
-
-
-def _versions() -> dict[str, str]:
-    """The releases of mom-core and mom-toolkit for which it is: this one and all later ones with the same first number of their version."""
-    from mom_core import __version__
-
-    major, minor = __version__.split(".")[:2]
-    return {"CORE": f">={major}.{minor},<{int(major) + 1}"}

@@ -1,4 +1,5 @@
-"""Whole runs in a test: a few cycles of a real engine with given plugins, on a clock of their own, and what came of them."""
+"""Whole runs in a test: a few cycles of a real engine with given plugins, on a clock of their own, and what came of them. Classes of
+plugins need no distribution; files are below a folder of the test's own."""
 
 from __future__ import annotations
 
@@ -7,12 +8,58 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from mom_core import Clock, Decision, Engine, Report, Status, Value, load_config
-from mom_devkit.engines import config_of
+from mom_core import Clock, Config, Decision, Engine, GuestSettings, PluginSettings, Report, Status, Value, load_config
+from mom_core.config import ConfiguredPlugin
+from mom_core.config.document import mapping_document
+from mom_core.config.loader import settings_in
+from mom_core.plugins.discovery import LoadedPlugin
 from mom_devkit.hosts import host_of
 
 NEW_YEAR = 1_767_225_600.0
 """Seconds since the epoch at which every run begins: midnight of 1 January 2026, UTC."""
+
+
+def plugin_settings(said: Mapping[str, object], name: str, model: type[PluginSettings]) -> PluginSettings:
+    """A plugin's settings, if this stood in its section of the configuration.
+
+    :raises ConfigError: with all that is wrong, each with the way to it and a hint
+    """
+    return settings_in(mapping_document(said, f"settings of {name}"), model, f"plugin {name!r}")
+
+
+def config_of(
+    directory: Path,
+    plugins: Mapping[str, type],
+    settings: Mapping[str, Mapping[str, object]] | None = None,
+    *,
+    interval: float = 0.05,
+    mode: str = "enforce",
+    stop_timeout: float = 2.0,
+    root: Path = Path("/"),
+) -> Config:
+    """A configuration of these plugin classes, in this order, whose ledger, lock and status are below `directory`.
+
+    :param plugins: name in YAML to class; its inner `Settings` and `GuestSettings` count as they do for an installed plugin
+    :param settings: what YAML would say, by plugin name: checked as YAML is
+    :param interval: seconds
+    :param root: where /proc and /sys are found
+    :raises ConfigError: with all that is wrong in the settings
+    """
+    configured = {}
+    for name, plugin_class in plugins.items():
+        settings_class: type[PluginSettings] = getattr(plugin_class, "Settings", PluginSettings)
+        guest_class: type[GuestSettings] | None = getattr(plugin_class, "GuestSettings", None)
+        loaded = LoadedPlugin(name, f"test-{name}", "0", plugin_class, settings_class, guest_class)
+        configured[name] = ConfiguredPlugin(name, loaded, plugin_settings((settings or {}).get(name, {}), name, settings_class))
+    return Config(
+        interval=interval,
+        mode="observe" if mode == "observe" else "enforce",
+        root=root,
+        state_directory=directory / "state",
+        run_directory=directory / "run",
+        stop_timeout=stop_timeout,
+        plugins=configured,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,11 +40,7 @@ class ClassSummary:
     def add(self, guest: Guest, elapsed: float) -> None:
         """Take in one guest in one cycle."""
         fields = guest.fields
-        size, most, promised = (
-            field_number(fields, "balloon_cur"),
-            field_number(fields, "balloon_max"),
-            field_number(fields, "mem_promised"),
-        )
+        size, most, promised = (field_number(fields, name) for name in ("balloon_cur", "balloon_max", "mem_promised"))
         if not most:
             return
         self.guests.add(guest.id)

@@ -95,12 +95,11 @@ class Collector:
     def derived(self, snapshot: Snapshot, history: Sequence[Snapshot], problems: list[Problem]) -> Snapshot:
         """The snapshot with what follows from it, as plugins see it."""
         hook = "mom_derive"
-        having = self._plugins.having(hook)
-        if not having:
+        if not self._plugins.having(hook):
             return snapshot
         fields: Fields = {}
         told, listed = list[_Told](), snapshot.listed
-        for plugin, value in _ask(having, hook, problems, snapshot=snapshot, history=history):
+        for plugin, value in self._ask(hook, problems, snapshot=snapshot, history=history):
             if not isinstance(value, Derived) or not isinstance(value.host, Mapping):
                 problems.append(_rubbish(plugin, hook, value, "a Derived"))
                 continue
@@ -113,6 +112,10 @@ class Collector:
 
     def _declared_by(self, plugin: Plugin, scope: Scope) -> _Kinds:
         return self._declared.get((plugin.name, scope), {})
+
+    def _ask(self, hook: str, problems: list[Problem], **arguments: object) -> list[tuple[Plugin, object]]:
+        """One hook of all plugins at once: who answered what, in their order; failures become problems."""
+        return ask([(plugin, plugin.work(hook, **arguments)) for plugin in self._plugins.having(hook)], hook, problems)
 
     def _list_guests(self, problems: list[Problem]) -> Sequence[Guest]:
         owner = self._plugins.hypervisor_owner
@@ -151,9 +154,8 @@ class Collector:
         return in_order
 
     def _host_fields(self, problems: list[Problem]) -> Fields:
-        plugins = self._plugins.having("mom_collect_host")
         joined: Fields = {}
-        for plugin, value in _ask(plugins, "mom_collect_host", problems, hypervisor=self._plugins.hypervisor):
+        for plugin, value in self._ask("mom_collect_host", problems, hypervisor=self._plugins.hypervisor):
             if not isinstance(value, Mapping):
                 problems.append(_rubbish(plugin, "mom_collect_host", value, "a mapping"))
                 continue
@@ -162,10 +164,9 @@ class Collector:
 
     def _told_of_guests(self, guests: Sequence[Guest], problems: list[Problem]) -> list[_Told]:
         """Each plugin's fields of guests, as they came."""
-        plugins = self._plugins.having("mom_collect_guests")
         told: list[_Told] = []
         arguments = {"hypervisor": self._plugins.hypervisor, "guests": tuple(guests)}
-        for plugin, value in _ask(plugins, "mom_collect_guests", problems, **arguments):
+        for plugin, value in self._ask("mom_collect_guests", problems, **arguments):
             told += self._told(plugin, "mom_collect_guests", value, guests, self._places.keys(), problems)
         return told
 
@@ -196,11 +197,6 @@ class Collector:
 def host_properties(interval: float) -> dict[str, Value]:
     """The host's properties, known without measuring: its name, and the seconds between two cycles."""
     return {"name": platform.node() or HOST_ID, "interval": interval}
-
-
-def _ask(plugins: Sequence[Plugin], hook: str, problems: list[Problem], **arguments: object) -> list[tuple[Plugin, object]]:
-    """One hook of all these plugins at once: who answered what, in their order; failures become problems."""
-    return ask([(plugin, plugin.work(hook, **arguments)) for plugin in plugins], hook, problems)
 
 
 def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problems: list[Problem]) -> list[tuple[Plugin, object]]:

@@ -20,7 +20,7 @@ from mom_core import ConfigError, Finding, MomError, Severity
 from mom_core.plugins.discovery import LoadedPlugin, load_plugins
 from mom_devkit.conformance import CHECKS, examined, run_check
 from mom_devkit.conformance.behaviour import changes_since, process_state
-from mom_devkit.engines import plugin_settings
+from mom_devkit.runs import plugin_settings
 
 LOADING: Final = "loading"
 """The name of the first step, which is no check of the kit: there, the class is imported, and its settings are read."""

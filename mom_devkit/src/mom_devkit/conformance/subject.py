@@ -30,8 +30,8 @@ from mom_core import (
     hookimpl,
 )
 from mom_core.plugins.registry import Plugin
-from mom_devkit.engines import config_of, plugin_settings
 from mom_devkit.hypervisors import USUAL_UNITS, FakeHypervisor
+from mom_devkit.runs import config_of, plugin_settings
 
 Spec = TypeVar("Spec", FieldSpec, ControlSpec, DefaultPolicy)
 
