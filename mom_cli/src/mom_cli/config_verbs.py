@@ -143,8 +143,8 @@ def _show_running(config: Config, *, as_json: bool) -> None:
     in_file = dict(_settings(config.in_force()))
     rows = []
     for path, value in _settings(found):
-        other = "" if path not in in_file else "" if in_file[path] == value else _shown(in_file[path])
-        rows.append((dotted(path), _shown(value), "not there" if path not in in_file else other))
+        other = "not there" if path not in in_file else "" if in_file[path] == value else _shown(in_file[path])
+        rows.append((dotted(path), _shown(value), other))
     print_table(("setting", TableColumn("value", prose=True), TableColumn("the file says now", 1)), rows)
     print_prose(f"from {where}", 2)
 

@@ -143,11 +143,8 @@ def _show(config: Config, status: RunningStatus, where: str) -> None:
     print_prose("plugins:")
     for plugin in content["plugins"]:
         milliseconds = sum(plugin["durations_seconds"].values()) * 1e3
-        trouble = (
-            f", {plugin['failures']} of {plugin['calls']} calls failed, last: {brief(plugin['last_error'], 160)}"
-            if plugin["failures"]
-            else ""
-        )
+        failed, last = plugin["failures"], brief(plugin["last_error"], 160)
+        trouble = f", {failed} of {plugin['calls']} calls failed, last: {last}" if failed else ""
         retry = f", tried again in {plugin['retry_in_seconds']:.0f} s" if plugin["retry_in_seconds"] else ""
         print_prose(f"  {plugin['name']:<12} {plugin['state']:<9} {milliseconds:6.1f} ms{retry}{trouble}", 4)
     if content["problems"]:
