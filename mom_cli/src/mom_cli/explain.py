@@ -16,7 +16,6 @@ import click
 
 from mom_cli.explanation import Explainers, find_guest
 from mom_cli.here import how_to_start
-from mom_cli.moments import EXAMPLES, moment
 from mom_cli.sources import ask, newest, recording
 from mom_cli.status_file import LATE_CYCLES, read_status, reported
 from mom_core import Config, MomError, lasting, load_config, printable
@@ -24,6 +23,7 @@ from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plu
 from mom_core.plugins.registry import explainers_of
 from mom_daemon import STATUS_FILE, config_option, json_option
 from mom_daemon.cli.hints import with_config
+from mom_daemon.cli.moments import EXAMPLES, moment
 from mom_daemon.cli.prose import terminal_columns, wrapped
 from mom_toolkit import PastCycle, PastCycles
 

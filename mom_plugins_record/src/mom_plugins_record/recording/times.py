@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import click
-
-from mom_core import printable
+from mom_daemon import moment
 
 
 def moment_of(text: str | None, option: str, default: float) -> float:
-    """Seconds since the epoch; `default` when the option is not given. Without a zone it is UTC."""
-    if text is None:
-        return default
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.UsageError(f"{option}: {printable(text)!r} is no time; write it like 2026-11-20T08:00") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    """Seconds since the epoch; `default` when the option is not given."""
+    return default if text is None else moment(text, option)
 
 
 def shown(time: float) -> str:
