@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Final
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from mom_core import Duration, Portion, SizeOrShare, StrictModel
 from mom_toolkit import EvictionField
@@ -105,12 +105,14 @@ READY: Final[Mapping[str, ServiceClass]] = MappingProxyType(
 """The classes that are there without being defined; one of the same name in the settings takes the place of one of these."""
 
 
-def checked_names(classes: dict[str, ServiceClass]) -> dict[str, ServiceClass]:
-    """The same classes. Raises `ValueError` when one has a name that no file could hold."""
-    for name in classes:
-        if not name or len(name) > 40 or not name.replace("-", "").replace("_", "").isalnum():
-            raise ValueError(f"classes: {name!r:.50} is no name for a class: letters, digits, - and _, at most 40")
-    return classes
+def _a_name(name: str) -> str:
+    if len(name) > 40 or not name.replace("-", "").replace("_", "").isalnum():
+        raise ValueError(f"{name!r:.50} is no name for a class: letters, digits, - and _, at most 40")
+    return name
+
+
+ClassName = Annotated[str, AfterValidator(_a_name)]
+"""A name that a file could hold."""
 
 
 def safest(classes: Mapping[str, ServiceClass]) -> str:

@@ -8,13 +8,13 @@ from typing import cast
 from pydantic import Field, create_model, field_validator, model_validator
 
 from mom_core import GuestSettings, PluginSettings, SizeOrShare
-from mom_plugins_sla.classes import READY, ServiceClass, checked_names
+from mom_plugins_sla.classes import READY, ClassName, ServiceClass
 
 
 class SlaSettings(PluginSettings):
     """Which classes there are, and which guests are of which."""
 
-    classes: dict[str, ServiceClass] = Field(default_factory=dict)
+    classes: dict[ClassName, ServiceClass] = Field(default_factory=dict)
     """Classes besides `platinum`, `gold`, `compute` and `vapor`, or instead of them, by name."""
 
     classes_file: Path | None = None
@@ -63,7 +63,6 @@ class SlaSettings(PluginSettings):
     @model_validator(mode="after")
     def _names_exist(self) -> SlaSettings:
         known = self.all_classes
-        checked_names(known)
         if self.classes_file is not None:
             return self  # what stands there may change at any time; a class that is missing then is said of the guests that are to have it
         for pattern, name in self.patterns.items():

@@ -6,22 +6,17 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from mom_core import ConfigError, StrictModel, printable, read_settings
-from mom_plugins_sla.classes import ServiceClass, checked_names
+from mom_plugins_sla.classes import ClassName, ServiceClass
 
 
 class ClassesFile(StrictModel):
     """The content of such a file."""
 
-    classes: dict[str, ServiceClass] = Field(default_factory=dict)
+    classes: dict[ClassName, ServiceClass] = Field(default_factory=dict)
     """Classes by name, as in the settings of the plugin."""
-
-    @field_validator("classes")
-    @classmethod
-    def _are_names(cls, classes: dict[str, ServiceClass]) -> dict[str, ServiceClass]:
-        return checked_names(classes)
 
 
 class SharedClasses:
