@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; the tests share the fake
 
-from qos_fake import FakeHypervisor  # only found from here on
+from qos_fake import NotingHypervisor  # only found from here on
 
 from mom_core import PluginContext
 from mom_plugins_qos import QosPlugin
@@ -17,8 +17,8 @@ from mom_plugins_qos.settings import QosGuestSettings, QosSettings
 
 
 @pytest.fixture
-def hypervisor() -> FakeHypervisor:
-    return FakeHypervisor()
+def hypervisor() -> NotingHypervisor:
+    return NotingHypervisor()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from qos_fake import FREE, NONE, FakeHypervisor
+from qos_fake import FREE, NONE, NotingHypervisor
 
 from mom_core import (
     CpuTune,
@@ -34,7 +34,7 @@ from mom_plugins_qos.settings import QosGuestSettings
 QUOTA, PERIOD, SHARES, DISKS, NETS = "vcpu_quota", "vcpu_period", "cpu_shares", "io_tune", "net_tune"
 
 
-def seen(plugin: QosPlugin, hypervisor: FakeHypervisor, *, cpus: int | None = 8, vcpus: int = 4) -> Snapshot:
+def seen(plugin: QosPlugin, hypervisor: NotingHypervisor, *, cpus: int | None = 8, vcpus: int = 4) -> Snapshot:
     listed = hypervisor.guests()
     fields = plugin.mom_collect_guests(hypervisor, listed)
     guests = {guest.id: replace(guest, fields={**fields[guest.id], "vcpu_count": vcpus}) for guest in listed}
@@ -61,11 +61,11 @@ def settings(context: PluginContext, **values: Any) -> None:
 # --- what is collected -----------------------------------------------------------------------------------------------------------
 
 
-def test_limits_are_fields_and_what_was_agreed_stands_beside_what_is(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
+def test_limits_are_fields_and_what_was_agreed_stands_beside_what_is(plugin: QosPlugin, hypervisor: NotingHypervisor) -> None:
     hypervisor.add("a")
-    hypervisor.cpu["a"] = CpuTune(50_000, 100_000, 512, 30.0)
-    hypervisor.disks["a"] = (DiskTune("vda", "/a", {**NONE, "read_bytes_sec": 5}, {"total_bytes_sec": 9}, None),)
-    hypervisor.nets["a"] = (NetTune("vnet0", {"average": 7}, {}),)
+    hypervisor.known["a"].cpu = CpuTune(50_000, 100_000, 512, 30.0)
+    hypervisor.known["a"].disks = (DiskTune("vda", "/a", {**NONE, "read_bytes_sec": 5}, {"total_bytes_sec": 9}, None),)
+    hypervisor.known["a"].interfaces = (NetTune("vnet0", {"average": 7}, {}),)
     fields = seen(plugin, hypervisor).guests["a"].fields
     assert {key: fields[key] for key in (QUOTA, PERIOD, SHARES, "vcpu_user_limit")} == {
         QUOTA: 50_000, PERIOD: 100_000, SHARES: 512, "vcpu_user_limit": 30.0,
@@ -85,10 +85,10 @@ def test_limits_are_fields_and_what_was_agreed_stands_beside_what_is(plugin: Qos
 
 
 def test_the_operators_limits_stand_before_those_of_the_metadata(
-    plugin: QosPlugin, hypervisor: FakeHypervisor, context: PluginContext
+    plugin: QosPlugin, hypervisor: NotingHypervisor, context: PluginContext
 ) -> None:
     hypervisor.add("a")
-    hypervisor.cpu["a"] = CpuTune(-1, 100_000, 1024, 30.0)
+    hypervisor.known["a"].cpu = CpuTune(-1, 100_000, 1024, 30.0)
     settings(context, cpu_limit="20%", disk_limits={"vdb": {"total_iops_sec": 4}})
     fields: Any = seen(plugin, hypervisor).guests["a"].fields
     assert fields["vcpu_user_limit"] == 20.0
@@ -114,10 +114,10 @@ def test_a_hypervisor_that_limits_nothing_has_no_such_fields(plugin: QosPlugin) 
 
 
 def test_what_the_operator_set_is_decided_and_put_back_when_it_is_taken_out_again(
-    plugin: QosPlugin, hypervisor: FakeHypervisor, context: PluginContext
+    plugin: QosPlugin, hypervisor: NotingHypervisor, context: PluginContext
 ) -> None:
     guest = hypervisor.add("a")
-    hypervisor.nets["a"] = (NetTune("vnet0", {"average": 7, "floor": 3}, {"average": 8}),)
+    hypervisor.known["a"].interfaces = (NetTune("vnet0", {"average": 7, "floor": 3}, {"average": 8}),)
     settings(context, cpu_limit="25%", cpu_shares=512, io_limit={"total_iops_sec": 9}, net_limit={"inbound": {"average": "1MiB"}})
     decided = {one.control: one.value for one in plugin.mom_act(seen(plugin, hypervisor)) if isinstance(one, Decision)}
     limited = {**NONE, "total_iops_sec": 9}
@@ -136,13 +136,15 @@ def test_what_the_operator_set_is_decided_and_put_back_when_it_is_taken_out_agai
     settings(context)
     lifted = [one for one in plugin.mom_act(seen(plugin, hypervisor)) if isinstance(one, Decision)]
     apply_decisions(plugin, lifted, hypervisor)
-    assert hypervisor.cpu["a"] == FREE
-    assert {disk.current["total_iops_sec"] for disk in hypervisor.disks["a"]} == {0}
-    assert hypervisor.nets["a"] == (NetTune("vnet0", {"average": 7, "floor": 3}, {"average": 8}),)
+    assert hypervisor.known["a"].cpu == FREE
+    assert {disk.current["total_iops_sec"] for disk in hypervisor.known["a"].disks} == {0}
+    assert hypervisor.known["a"].interfaces == (NetTune("vnet0", {"average": 7, "floor": 3}, {"average": 8}),)
     assert list(plugin.mom_act(seen(plugin, hypervisor))) == []
 
 
-def test_what_cannot_be_decided_is_said_once_for_all_guests(plugin: QosPlugin, hypervisor: FakeHypervisor, context: PluginContext) -> None:
+def test_what_cannot_be_decided_is_said_once_for_all_guests(
+    plugin: QosPlugin, hypervisor: NotingHypervisor, context: PluginContext
+) -> None:
     for name in ("a", "b"):
         hypervisor.add(name)
     settings(context, cpu_limit="25%", disk_limits={"vdz": {"total_iops_sec": 9}, "vdb": {"total_iops_sec": 9}})
@@ -174,7 +176,7 @@ def test_what_cannot_be_decided_is_said_once_for_all_guests(plugin: QosPlugin, h
     ],
 )
 def test_impossible_decisions_are_dropped_with_the_bounds(
-    plugin: QosPlugin, hypervisor: FakeHypervisor, wanted: dict[str, Any], reason: str
+    plugin: QosPlugin, hypervisor: NotingHypervisor, wanted: dict[str, Any], reason: str
 ) -> None:
     guest = hypervisor.add("a")
     revisions = list(plugin.mom_review(seen(plugin, hypervisor), want(guest, **wanted)))
@@ -182,7 +184,7 @@ def test_impossible_decisions_are_dropped_with_the_bounds(
     assert all(revision.reason.startswith(reason) for revision in revisions)
 
 
-def test_lists_are_completed_so_that_they_can_be_compared_and_put_back(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
+def test_lists_are_completed_so_that_they_can_be_compared_and_put_back(plugin: QosPlugin, hypervisor: NotingHypervisor) -> None:
     guest = hypervisor.add("a")
     snapshot = seen(plugin, hypervisor)
     (revision,) = plugin.mom_review(snapshot, want(guest, io_tune=[{"name": "vdb", "path": "/b", "read_iops_sec": 3}]))
@@ -197,7 +199,7 @@ def test_lists_are_completed_so_that_they_can_be_compared_and_put_back(plugin: Q
 # --- what is set -----------------------------------------------------------------------------------------------------------------
 
 
-def test_quota_and_period_go_together_and_only_when_one_differs(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
+def test_quota_and_period_go_together_and_only_when_one_differs(plugin: QosPlugin, hypervisor: NotingHypervisor) -> None:
     guest = hypervisor.add("a")
     outcomes = by_control(apply_decisions(plugin, want(guest, vcpu_quota=50_000), hypervisor))
     assert hypervisor.commands == [("cpu", "a", 50_000, 100_000, None)]
@@ -209,14 +211,16 @@ def test_quota_and_period_go_together_and_only_when_one_differs(plugin: QosPlugi
     assert hypervisor.commands[-1] == ("cpu", "a", None, None, 2)
 
 
-def test_only_disks_that_differ_are_set_and_one_that_fails_does_not_keep_the_others(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
+def test_only_disks_that_differ_are_set_and_one_that_fails_does_not_keep_the_others(
+    plugin: QosPlugin, hypervisor: NotingHypervisor
+) -> None:
     guest = hypervisor.add("a")
     hypervisor.errors["vda"] = HypervisorError("vda is on fire")
     wanted = [{"name": "vda", "read_iops_sec": 3}, {"name": "vdb", "read_iops_sec": 4}]
     (outcome,) = apply_decisions(plugin, want(guest, io_tune=wanted), hypervisor)
     assert outcome.status is Status.FAILED
     assert outcome.error == "vda is on fire"
-    assert [disk.current["read_iops_sec"] for disk in hypervisor.disks["a"]] == [0, 4]
+    assert [disk.current["read_iops_sec"] for disk in hypervisor.known["a"].disks] == [0, 4]
     hypervisor.commands.clear()
     hypervisor.errors.clear()
     (outcome,) = apply_decisions(plugin, want(guest, io_tune=wanted), hypervisor)
@@ -230,7 +234,7 @@ def test_only_disks_that_differ_are_set_and_one_that_fails_does_not_keep_the_oth
     ("error", "status"), [(NotSupported("takes 2 to 262144"), Status.REFUSED), (HypervisorError("no answer"), Status.FAILED)]
 )
 def test_what_the_hypervisor_refuses_is_told_apart_from_what_fails(
-    plugin: QosPlugin, hypervisor: FakeHypervisor, error: HypervisorError, status: Status
+    plugin: QosPlugin, hypervisor: NotingHypervisor, error: HypervisorError, status: Status
 ) -> None:
     guest = hypervisor.add("a")
     for what in ("cpu", "vda", "vnet0"):
@@ -242,7 +246,7 @@ def test_what_the_hypervisor_refuses_is_told_apart_from_what_fails(
     assert {(outcome.status, outcome.error) for outcome in outcomes} == {(status, str(error))}
 
 
-def test_guests_that_are_gone_are_said_to_be(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
+def test_guests_that_are_gone_are_said_to_be(plugin: QosPlugin, hypervisor: NotingHypervisor) -> None:
     nobody = Entity(Scope.GUEST, "x", "x")
     outcomes = apply_decisions(plugin, want(nobody, vcpu_quota=5000, io_tune=[], net_tune=[]), hypervisor)
     assert {outcome.status for outcome in outcomes} == {Status.GONE}
@@ -251,11 +255,11 @@ def test_guests_that_are_gone_are_said_to_be(plugin: QosPlugin, hypervisor: Fake
 # --- what is put back ------------------------------------------------------------------------------------------------------------
 
 
-def test_limits_are_put_back_where_they_are_moms(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
+def test_limits_are_put_back_where_they_are_moms(plugin: QosPlugin, hypervisor: NotingHypervisor) -> None:
     ours, theirs = hypervisor.add("a"), hypervisor.add("b")
     for name in ("a", "b"):
-        hypervisor.cpu[name] = CpuTune(50_000, 200_000, 1024, 100.0)
-    hypervisor.cpu["b"] = CpuTune(77_000, 200_000, 1024, 100.0)
+        hypervisor.known[name].cpu = CpuTune(50_000, 200_000, 1024, 100.0)
+    hypervisor.known["b"].cpu = CpuTune(77_000, 200_000, 1024, 100.0)
     entries = [
         entry(guest, control, before, applied)
         for guest in (ours, theirs)
@@ -270,40 +274,40 @@ def test_limits_are_put_back_where_they_are_moms(plugin: QosPlugin, hypervisor: 
         ("b", PERIOD): Status.APPLIED,
         ("b", SHARES): Status.UNCHANGED,
     }
-    assert hypervisor.cpu["a"] == FREE
-    assert hypervisor.cpu["b"].quota_us == 77_000
+    assert hypervisor.known["a"].cpu == FREE
+    assert hypervisor.known["b"].cpu.quota_us == 77_000
 
 
-def test_each_disk_is_put_back_for_itself(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
+def test_each_disk_is_put_back_for_itself(plugin: QosPlugin, hypervisor: NotingHypervisor) -> None:
     guest = hypervisor.add("a")
     before = [{"name": name, "path": path, **NONE} for name, path in (("vda", "/a"), ("vdb", "/b"), ("vdd", "/gone"))]
     applied = [{**item, "read_iops_sec": 3} for item in before]
     changed = {**NONE, "read_iops_sec": 3}
-    hypervisor.disks["a"] = (DiskTune("vda", "/other.iso", changed), DiskTune("vdb", "/b", changed), DiskTune("vdc", "/new", changed))
+    hypervisor.known["a"].disks = (DiskTune("vda", "/other.iso", changed), DiskTune("vdb", "/b", changed), DiskTune("vdc", "/new", changed))
     (outcome,) = put_back(plugin, [entry(guest, DISKS, before, applied)], hypervisor)
     assert outcome.status is Status.APPLIED
-    assert [disk.current["read_iops_sec"] for disk in hypervisor.disks["a"]] == [0, 0, 3], "one plugged in since is not mom's"
+    assert [disk.current["read_iops_sec"] for disk in hypervisor.known["a"].disks] == [0, 0, 3], "one plugged in since is not mom's"
     (outcome,) = put_back(plugin, [entry(guest, DISKS, before, applied)], hypervisor)
     assert outcome.status is Status.UNCHANGED
-    hypervisor.disks["a"] = (DiskTune("vda", "/a", {**NONE, "read_iops_sec": 8}), DiskTune("vdb", "/b", changed))
+    hypervisor.known["a"].disks = (DiskTune("vda", "/a", {**NONE, "read_iops_sec": 8}), DiskTune("vdb", "/b", changed))
     (outcome,) = put_back(plugin, [entry(guest, DISKS, before, applied)], hypervisor)
     assert (outcome.status, outcome.error) == (Status.LEFT_ALONE, "another process has changed vda")
-    assert [disk.current["read_iops_sec"] for disk in hypervisor.disks["a"]] == [8, 0]
+    assert [disk.current["read_iops_sec"] for disk in hypervisor.known["a"].disks] == [8, 0]
 
 
-def test_bandwidth_is_put_back(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
+def test_bandwidth_is_put_back(plugin: QosPlugin, hypervisor: NotingHypervisor) -> None:
     guest = hypervisor.add("a")
-    hypervisor.nets["a"] = (NetTune("vnet0", {"average": 5}, {}),)
+    hypervisor.known["a"].interfaces = (NetTune("vnet0", {"average": 5}, {}),)
     before = [{"name": "vnet0", "inbound": {}, "outbound": {}}]
     applied = [{"name": "vnet0", "inbound": {"average": 5}, "outbound": {}}]
     (outcome,) = put_back(plugin, [entry(guest, NETS, before, [], applied)], hypervisor)
     assert outcome.status is Status.APPLIED
-    assert hypervisor.nets["a"] == (NetTune("vnet0", {}, {}),)
+    assert hypervisor.known["a"].interfaces == (NetTune("vnet0", {}, {}),)
 
 
-def test_what_cannot_be_put_back_stays_in_the_ledger_and_what_is_gone_does_not(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
+def test_what_cannot_be_put_back_stays_in_the_ledger_and_what_is_gone_does_not(plugin: QosPlugin, hypervisor: NotingHypervisor) -> None:
     guest = hypervisor.add("a")
-    hypervisor.cpu["a"] = CpuTune(50_000, 100_000, 1024, 100.0)
+    hypervisor.known["a"].cpu = CpuTune(50_000, 100_000, 1024, 100.0)
     hypervisor.errors["cpu"] = NotSupported("not now")
     (outcome,) = put_back(plugin, [entry(guest, QUOTA, -1, 50_000)], hypervisor)
     assert (outcome.status, outcome.error) == (Status.FAILED, "not now")
@@ -315,10 +319,10 @@ def test_what_cannot_be_put_back_stays_in_the_ledger_and_what_is_gone_does_not(p
 # --- findings --------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_doctor_says_what_can_be_limited_and_why_not(plugin: QosPlugin, hypervisor: FakeHypervisor) -> None:
+def test_the_doctor_says_what_can_be_limited_and_why_not(plugin: QosPlugin, hypervisor: NotingHypervisor) -> None:
     hypervisor.add("a")
     assert {finding.severity for finding in plugin.mom_doctor(hypervisor)} == {Severity.OK}
-    hypervisor.cpu["a"] = CpuTune(user_limit_percent=100.0)
+    hypervisor.known["a"].cpu = CpuTune(user_limit_percent=100.0)
     hypervisor.blocked = {QUOTA: "CPU time cannot be limited: no CPU controller"}
     finding = next(one for one in plugin.mom_doctor(hypervisor) if one.severity is Severity.WARNING)
     assert finding.message == "CPU time cannot be limited: no CPU controller (guests a)"
