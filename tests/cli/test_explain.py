@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 
-from mom_daemon.cli.moments import moment
+from mom_daemon import moment
 
 if TYPE_CHECKING:
     from conftest import Mom

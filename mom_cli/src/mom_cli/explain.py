@@ -21,9 +21,8 @@ from mom_cli.status_file import LATE_CYCLES, read_status, reported
 from mom_core import Config, MomError, lasting, load_config, printable
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
 from mom_core.plugins.registry import explainers_of
-from mom_daemon import STATUS_FILE, config_option, json_option
+from mom_daemon import STATUS_FILE, config_option, json_option, moment
 from mom_daemon.cli.hints import with_config
-from mom_daemon.cli.moments import EXAMPLES, moment
 from mom_daemon.cli.prose import terminal_columns, wrapped
 from mom_toolkit import PastCycle, PastCycles
 
@@ -58,7 +57,9 @@ class _FoundExplanation:
 
 @click.command("explain")
 @click.argument("guest")
-@click.option("--at", "at", metavar="TIME", help=f"How it was then, from a recording: {EXAMPLES} (UTC, unless it says a zone).")
+@click.option(
+    "--at", "at", metavar="TIME", help="How it was then, from a recording: 2026-11-20T08:00, 10:32 or 5m ago (UTC, unless it says a zone)."
+)
 @click.option(
     "--recording",
     "path",
