@@ -76,8 +76,10 @@ class XmlRpcPlugin:
         """Listen, unless a command only takes a look. Raises `MomError` when that cannot be."""
         if not self._context.serves:
             return
-        most = {"clients": self._settings.clients, "largest": self._settings.largest}
-        self._server = RpcServer(self._listen, self._verbs, self._context.log, patience=self._settings.patience, **most)
+        settings, log = self._settings, self._context.log
+        self._server = RpcServer(
+            self._listen, self._verbs, log, clients=settings.clients, patience=settings.patience, largest=settings.largest
+        )
         self._server.start(self._context.name)
         for finding in self._exposed():
             self._context.log.warning("%s: %s; %s", finding.subject, finding.message, finding.cure)
