@@ -103,10 +103,8 @@ def _killed(snapshot: Snapshot, killed: Mapping[str, int]) -> Condition:
     count, names = sum(killed.values()), first_names([guest.name for guest in guests], NAMED) or "guests that are gone"
     message = f"{count} program{'' if count == 1 else 's'} killed for want of memory in the last 10 min, in {names}"
     if shrunk:
-        why, cure = (
-            f"{first_names(shrunk, NAMED)} had less than the maximum",
-            "give what must not be killed a guarantee, or move guests away",
-        )
+        why = f"{first_names(shrunk, NAMED)} had less than the maximum"
+        cure = "give what must not be killed a guarantee, or move guests away"
     else:
         why, cure = "their guests had all the memory that they can have", "give these guests more memory: raise their maximum"
     return Condition("killed", message, why, cure, Severity.ERROR if shrunk else Severity.WARNING)

@@ -46,9 +46,8 @@ def cpu_lists_finding(kept: KeptByCpus | None, why_not: str, *, wanted: bool) ->
     if not wanted:
         return Finding(Severity.OK, subject, f"{much}; they return it within minutes (the watch or take_back is off)")
     if why_not:
-        return Finding(
-            Severity.WARNING, subject, f"{much}, and are not asked for it: {why_not}", "they return it within minutes by themselves"
-        )
+        message = f"{much}, and are not asked for it: {why_not}"
+        return Finding(Severity.WARNING, subject, message, "they return it within minutes by themselves")
     return Finding(Severity.OK, subject, f"{much}; they are asked for it when the host runs low")
 
 

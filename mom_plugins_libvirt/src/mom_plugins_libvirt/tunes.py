@@ -82,13 +82,8 @@ class TunableGuests(Domains):
 
     def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
         """Set what is given, in one call. A quota of -1 is no limit."""
-        wanted: dict[str, int] = {}
-        if quota_us is not None:
-            wanted["vcpu_quota"] = max(NO_QUOTA, quota_us)
-        if period_us is not None:
-            wanted["vcpu_period"] = period_us
-        if shares is not None:
-            wanted["cpu_shares"] = shares
+        given = zip(CPU_CONTROLS, (None if quota_us is None else max(NO_QUOTA, quota_us), period_us, shares), strict=True)
+        wanted = {name: value for name, value in given if value is not None}
         known = self._ready(guest)
         try:
             self._change(known, f"setting the CPU limits of {guest}", lambda domain, live: domain.setSchedulerParametersFlags(wanted, live))

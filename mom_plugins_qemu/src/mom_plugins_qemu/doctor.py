@@ -39,9 +39,8 @@ def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float)
         cure = "see who holds it (ss -xp), or give mom a monitor of its own: a second -qmp, which `sockets` match"
         yield Finding(Severity.WARNING, "monitor", f"{told(names, ' left alone')}: {reason}", cure)
     for path, why in hypervisor.doubles.items():
-        yield Finding(
-            Severity.WARNING, "monitor", f"{printable(path)}: {why}; it is left alone", "give each guest a UUID of its own (-uuid)"
-        )
+        text = f"{printable(path)}: {why}; it is left alone"
+        yield Finding(Severity.WARNING, "monitor", text, "give each guest a UUID of its own (-uuid)")
     for guest in known:
         if guest.defined is not None and guest.defined.wrong:
             text = f"{printable(guest.name)} is left alone: {guest.defined.wrong}"
