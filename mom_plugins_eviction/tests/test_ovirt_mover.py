@@ -89,8 +89,8 @@ def test_a_refusal_has_begun_nothing_and_no_clear_answer_may_have(server: Server
     says(server, {"status": "failed", "fault": {"detail": "no host"}})
     with pytest.raises(HypervisorError, match="no host"):
         mover.begin(job())
-    for content in ([], {"job": {"id": "../../x"}}):
-        says(server, content)
+    for task in (None, {"id": "../../x"}):
+        says(server, {"job": task})
         assert mover.begin(job()) == ""
     for status in (503, 0):
         says(server, {}, status)
