@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 from fleet_world import MOM, FleetWorld, free_port, need_a_server, port_of
 
+from mom_core import MomError
 from mom_plugins_fleet import membership
 from mom_plugins_fleet.invitation import Token
+from mom_plugins_fleet.server_setup import make_server
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "fleet.md"
 SYSTEMCTL = """\
@@ -76,6 +78,20 @@ def configuration(folder: Path, host: str) -> Path:
     (own / "mom.yaml").write_text(f"# mine\ninterval: 1s\n{places}{plugins}")
     (own / "mom.yaml").chmod(0o640)
     return own / "mom.yaml"
+
+
+def test_a_fleet_whose_root_key_is_kept_elsewhere_gets_no_other_one_with_a_new_certificate(tmp_path: Path) -> None:
+    need_a_server()
+    make_server(tmp_path, ["nats1", "10.0.0.1:4223"], tmp_path)
+    before = {name: (tmp_path / name).read_text() for name in ("accounts.conf", "ca.pem", "server.pem")}
+    (tmp_path / "root.key").unlink()
+    (tmp_path / "server.pem").unlink()
+    make_server(tmp_path, ["nats1", "10.0.0.1:4223"], tmp_path)
+    assert not (tmp_path / "root.key").exists()
+    assert [name for name, text in before.items() if (tmp_path / name).read_text() != text] == ["server.pem"]
+    for names, why in ((["nats2"], "has a fleet with other servers"), (["a b"], "is no address"), (["x,y"], "is no name")):
+        with pytest.raises(MomError, match=why):
+            make_server(tmp_path, names, tmp_path)
 
 
 @pytest.mark.processes

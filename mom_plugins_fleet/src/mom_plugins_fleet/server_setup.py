@@ -1,6 +1,6 @@
 """The first server of a fleet, from nothing: keys, certificates of the fleet's own, a configuration of nats-server, and its unit.
 
-Each file is made once and stays as the operator has it then; the accounts' part of the configuration is written anew each time.
+Each file is made once and stays as the operator has it then.
 """
 
 from __future__ import annotations
@@ -84,13 +84,13 @@ def make_server(home: Path, names: Sequence[str], store: Path) -> None:
             raise MomError(
                 f"{home} has a fleet with other servers: {' '.join(made.read_text().split())}", hint="--home names another folder"
             )
-        _make_keys(home)
+        if not made.exists():  # the root key of a fleet may be kept elsewhere: no other one takes its place
+            _make_keys(home)
         _make_certificates(home, [urlsplit(url).hostname or "" for url in urls])
         parts = {"home": home, "store": store, "program": program, "user": _NATS, "resolver": resolver(store / "accounts")}
         for name, text in (("nats.conf", _CONFIG), (UNIT, _SERVICE)):
             if not (home / name).exists():
                 replace_file(home / name, text.format(port=urlsplit(urls[0]).port or 4222, **parts), durable=True, mode=0o644)
-        write_accounts(FleetRoot(home / ROOT))
         replace_file(made, "\n".join(urls), durable=True, mode=0o644)  # at last: from now on the folder is one of a fleet
     except OSError as error:
         raise MomError(
@@ -122,6 +122,7 @@ def _make_keys(home: Path) -> None:
         FleetRoot.make(home / ROOT)
     if not (home / OPERATOR).exists():
         make_operator(home / OPERATOR, FleetRoot(home / ROOT))
+    write_accounts(FleetRoot(home / ROOT))
 
 
 def _make_certificates(home: Path, names: Sequence[str]) -> None:
