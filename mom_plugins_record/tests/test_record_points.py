@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from recordings import simulated, written
 
-from mom_core import MomError, Report, as_number
+from mom_core import MomError, Report
 from mom_plugins_record.recording.points import points_of
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.writer import GROUP, files_of
@@ -23,25 +23,27 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> list[Report]:
     return simulated(tmp_path_factory.mktemp("simulated"), 5 * GROUP + 5)
 
 
-def test_of_all_cycles_so_many_are_told_as_are_asked_for_evenly(tmp_path: Path, reports: list[Report]) -> None:
+def test_of_all_cycles_so_many_are_told_as_are_asked_for_evenly_and_all_of_a_short_time(tmp_path: Path, reports: list[Report]) -> None:
     folder = written(tmp_path / "r", reports)
-    times = [one.report.time for one in Recording(folder).sparse(*FOREVER, 100)]
-    assert times == [one.time for one in reports[::GROUP]]
-    assert [one.report.time for one in Recording(folder).sparse(*FOREVER, 3)] == times[1::2]
-    assert [one.report.time for one in Recording(folder).sparse(times[1], times[2], 100)] == times[1:3]
+    times = [one.time for one in reports]
+
+    def told(since: float, until: float, most: int) -> list[float]:
+        return [one.report.time for one in Recording(folder).sparse(since, until, most)]
+
+    assert told(*FOREVER, 6) == times[::GROUP]
+    assert told(*FOREVER, 3) == times[:: 2 * GROUP]
+    assert told(times[GROUP], times[2 * GROUP], 6) == [times[GROUP], times[GROUP + 10], times[GROUP + 20], times[2 * GROUP]]
+    assert told(times[40], times[70], 100) == times[40:71]
 
 
 def test_points_have_the_fields_that_are_asked_for_and_nothing_for_what_is_unknown(tmp_path: Path, reports: list[Report]) -> None:
     folder = written(tmp_path / "r", reports)
     guest = next(iter(reports[0].snapshot.guests))
-    asked = PointsAsked(*FOREVER, 100, ["mem_available", "nothing"], ["rss", "nothing"], guest, ["balloon_cur", "nothing"])
-    found = points_of(folder, asked)
-    assert [one.number for one in found] == [one.number for one in reports[::GROUP]]
+    found = points_of(folder, PointsAsked(*FOREVER, 6, guest, ["balloon_cur", "nothing"]))
+    assert [one.time for one in found] == [one.time for one in reports[::GROUP]]
     for point, report in zip(found, reports[::GROUP], strict=True):
-        assert point.host == {"mem_available": report.snapshot.host.fields["mem_available"]}
-        assert point.together == {"rss": sum(as_number(kib) or 0 for kib in report.snapshot.column("rss"))}
         assert point.guest == {"balloon_cur": report.snapshot.guests[guest].fields["balloon_cur"]}
-    assert all(one.guest is None for one in points_of(folder, PointsAsked(*FOREVER, 9, [], [], "another", ["balloon_cur"])))
+    assert all(one.guest is None for one in points_of(folder, PointsAsked(*FOREVER, 9, "another", ["balloon_cur"])))
 
 
 def test_what_is_damaged_is_left_out_and_what_is_not_there_is_said(tmp_path: Path, reports: list[Report]) -> None:
@@ -49,7 +51,7 @@ def test_what_is_damaged_is_left_out_and_what_is_not_there_is_said(tmp_path: Pat
     (path,) = files_of(folder)
     sound = path.read_bytes()
     path.write_bytes(sound[: len(sound) // 2] + b"rubbish" + sound[len(sound) // 2 + 90 :])
-    assert 3 <= len(points_of(folder, PointsAsked(*FOREVER, 100, ["mem_available"], []))) <= 6
+    assert 3 <= len(points_of(folder, PointsAsked(*FOREVER, 6))) <= 6
     (tmp_path / "empty").mkdir()
     with pytest.raises(MomError, match="the recording cannot be read: there is no recording in"):
-        points_of(tmp_path / "empty", PointsAsked(*FOREVER, 100, [], []))
+        points_of(tmp_path / "empty", PointsAsked(*FOREVER, 100))

@@ -13,8 +13,10 @@ from full_disk import largest_file
 from test_report_accounts import GIB, KNOWN, cycle
 
 from mom_plugins_record.report.accounts import GuestHour, HostHour, with_guests
-from mom_plugins_record.report.accounts_file import AccountsError, AccountsFile, check, read_guests, read_hosts
+from mom_plugins_record.report.accounts_file import AccountsError, AccountsFile, check, read_guests, read_hosts, read_minutes
 from mom_plugins_record.report.keeper import MOST_UNWRITTEN, AccountsKeeper
+from mom_plugins_record.report.minutes import MinuteRow
+from mom_toolkit import PointsAsked
 
 EPOCH = 1_000_000 * 3600.0
 LOG = logging.getLogger("test")
@@ -50,6 +52,31 @@ def test_what_was_written_is_read_again(path: Path) -> None:
     assert read_hosts(path, EPOCH, EPOCH) == [with_guests(*hour())]
     assert list(read_guests(path, 0, float("inf"))) == hour()[1]
     assert list(read_guests(path, EPOCH + 3600, float("inf"))) == []
+
+
+def test_each_low_of_a_week_is_in_one_of_the_parts_that_draw_it(path: Path) -> None:
+    lows = range(400, 7 * 1440, 531)
+    assert len(lows) == 19
+    rows = [MinuteRow(n, "mem_really_available", 1.0 if n in lows else 50.0, 60.0, 80.0) for n in range(7 * 1440)]
+    file_at(path).write([], rows)
+    parts = read_minutes(path, PointsAsked(0, 7 * 86_400 - 1, 700))
+    assert [one.time for one in parts] == [n * 900 + 450 for n in range(672)]
+    assert {int(one.time // 900) for one in parts if one.least["mem_really_available"] == 1} == {low // 15 for low in lows}
+    assert {(one.mean["mem_really_available"], one.most["mem_really_available"], one.seconds) for one in parts} == {(60, 80, 900)}
+    assert len(read_minutes(path, PointsAsked(3600, 7200 - 1, 700))) == 60
+
+
+def test_a_minute_in_which_mom_was_started_anew_has_the_least_and_most_of_both(path: Path) -> None:
+    for now, free in ((0, 5), (5, 3), (65, 9)):
+        keeper = kept(file_at(path))
+        keeper.add(cycle(now, {"a": KNOWN}, {"mem_really_available": free}), None)
+        keeper.write()
+    first, second = read_minutes(path, PointsAsked(EPOCH, EPOCH + 100, 100))
+    assert (first.least, first.most) == (
+        {"guests.rss": 3 * GIB, "mem_really_available": 3},
+        {"guests.rss": 3 * GIB, "mem_really_available": 5},
+    )
+    assert second.mean == {"guests.rss": 3 * GIB, "mem_really_available": 9}
 
 
 def test_any_tool_can_open_it(path: Path) -> None:
@@ -156,7 +183,7 @@ def test_the_next_mom_goes_on_with_what_guests_have_touched_and_with_the_day(pat
 
 
 def test_no_copy_with_damage_anywhere_gives_other_figures_than_were_written(path: Path, tmp_path: Path) -> None:
-    written = [hour(1_000_000 + number, guests=12) for number in range(8)]
+    written = [hour(1_000_000 + number, guests=14) for number in range(8)]
     file_at(path).write(written)
     sound = path.read_bytes()
     expected = [with_guests(*one) for one in written], [row for _, rows in written for row in sorted(rows, key=lambda row: row.id)]

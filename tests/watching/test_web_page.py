@@ -78,12 +78,12 @@ def test_the_hosts_memory_is_drawn_and_read_out_by_keys(shared: Start, visit: Vi
     legend = page.locator("figure").first.locator(".legend")
     for part in ("guests", "the host itself", "available", "saved by KSM"):
         expect(legend).to_contain_text(part)
-    expect(page.locator("svg.chart polygon")).to_have_count(4)
+    expect(page.locator("figure").first.locator("polygon")).to_have_count(4)
     chart = page.locator("svg.chart").first
     expect(page.locator("polygon").first).to_have_attribute("points", re.compile("( [0-9.,]+){8}"))
     chart.focus()
     page.keyboard.press("Home")
-    expect(page.locator("figure p[aria-live]")).to_have_text(re.compile(r"\d\d:\d\d:\d\d: guests .* available .*"))
+    expect(page.locator("figure p[aria-live]").first).to_have_text(re.compile(r"\d\d:\d\d:\d\d: guests .* available .*"))
     chart.hover()
     expect(legend).to_contain_text(re.compile(r"\d\d:\d\d:\d\d"))
     number = page.locator("footer").inner_text()
@@ -257,14 +257,51 @@ def test_past_days_and_what_mom_has_brought_today_are_shown_where_they_are_recor
     mom = daemon(more='  record: {reserve: "0"}\n', interval="200ms")
     page = visit(mom)
     with client(mom) as one:
-        wait_until(lambda: len(one.get("/v1/recorded").json()["items"]) >= 2)
         metrics = one.get("/metrics").text
-    page.get_by_label("Show").select_option("a day")
-    polygon = page.locator("polygon").first
-    expect(polygon).to_have_attribute("points", re.compile("^([0-9.,]+ ?){4,8}$"))
+    now, lows, asked = time.time() // 60 * 60, range(20, 672, 34), list[str]()
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.url)
+        known = {"mem_available": 4e7, "mem_really_available": 3e7, "swap_usage": 5.0, "psi_memory_some_avg10": 1.0, "killed_today": 3}
+        items = [
+            {"time": now + (n - 672) * 900, "seconds": 900, "mean": known, "most": known, "guest": None}
+            | {"least": {**known, "mem_really_available": 1e6} if n in lows else known}
+            for n in range(336, 672)
+        ]
+        route.fulfill(json={"items": items})
+
+    page.route("**/v1/recorded?*", answer)
+    chart = page.locator("svg.chart").first
+    page.get_by_label("Show").select_option("a week")
+    fullest = chart.locator("path.fullest")
+    expect(fullest).to_be_attached()
+    heights = [float(one.split()[1]) for one in re.split("[ML]", fullest.get_attribute("d") or "")[1:]]
+    assert sum(one < min(heights) + 1 for one in heights) == len([n for n in lows if n >= 336]), "each low is drawn"
+    assert float(re.split("[ML ]", fullest.get_attribute("d") or "")[1]) > 400, "a week is a week, also where less is known"
+    expect(chart.locator("text").filter(has_text=re.compile(r"^\d+ [A-Z][a-z]+$"))).to_have_count(7)
+    for name in ("Memory pressure", "Swap of the host", "Programs killed in guests"):
+        expect(page.locator("figure").filter(has_text=name)).to_be_visible()
     shot(page, "host-recorded")
+    box = chart.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 600, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 700, box["y"] + 50)
+    page.mouse.up()
+    back = page.get_by_role("button", name="Back to all of it")
+    expect(back).to_be_visible()
+    expect(chart.locator("text").filter(has_text="00").first).to_be_attached()
+    chart.press("+")
+    wait_until(lambda: len(asked) == 3)
+    spans = [int(one.partition("seconds=")[2].partition("&")[0]) for one in asked]
+    assert spans[0] == 604_800
+    assert spans[1] == pytest.approx(2 * spans[2], abs=2)
+    chart.press("Escape")
+    expect(back).to_be_hidden()
+    page.get_by_label("Show").select_option("from … to …")
+    expect(page.get_by_label("from", exact=True)).to_have_value(re.compile(r"^\d{4}-"))
     page.get_by_label("Show").select_option("the last cycles")
-    expect(polygon).to_have_attribute("points", re.compile("^([0-9.,]+ ?){20,}$"))
+    expect(fullest).to_have_count(0)
     tiles = page.locator(".tiles > div")
     expect(tiles.filter(has_text="Given back")).to_have_text(re.compile(r"Given back[\d.,]+( .iB)?.*[\d.,]+( .iB)? on average today"))
     for means in ("balloon", "sweeps", "ksm", "cold", "today"):

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { known, rounds, sparkPath, trail } from "./charts.js";
+import { known, roundTimes, rounds, sparkPath, trail } from "./charts.js";
 import { amount, coded, kib, percent, span, sum } from "./figures.js";
 import { wanted } from "./guests.js";
-import { parts } from "./host.js";
+import { parts, risen } from "./host.js";
 import { changed } from "./stream.js";
 
 test("sizes have three digits and the unit that suits them", () => {
@@ -59,4 +59,15 @@ test("changes make of one report the next", () => {
   const now = changed(report, /** @type {any} */ ({ mode: "enforce", guests: { rows: [["3", "a"], ["1", "bb"]], gone: ["2"] }, outcomes: { items: [], gone: [["1", "x"]] } }));
   assert.deepEqual(now, { mode: "enforce", guests: { columns: ["id", "name"], rows: [["3", "a"], ["1", "bb"]] }, outcomes: [] });
   assert.equal(report.guests.rows.length, 2);
+});
+
+test("times on an axis are round, and days have their names", () => {
+  const from = new Date(2026, 10, 24, 22, 10, 7).getTime() / 1000;
+  const made = roundTimes(from, from + 4 * 3600, 5);
+  assert.deepEqual(made.map(([time]) => new Date(time * 1000).getHours()), [23, 0, 1, 2]);
+  assert.ok(made.every(([time]) => new Date(time * 1000).getMinutes() === 0) && made[1][1].includes("25"));
+});
+
+test("what is counted since midnight has risen by its difference, and begins anew", () => {
+  assert.deepEqual(risen([3, 3, 5, null, 6, 7, 2]), [null, 0, 2, null, null, 1, 2]);
 });

@@ -1,4 +1,4 @@
-// Charts as SVG, with a cursor that the mouse and the arrow keys move, and what stands there in words.
+// Charts as SVG, with a cursor that the mouse and the arrow keys move, and what stands there in words; what is dragged over is looked at closer.
 
 import { drawn, h, renew, write } from "./elements.js";
 import { clock, isNumber, kib, moment } from "./figures.js";
@@ -6,15 +6,21 @@ import { clock, isNumber, kib, moment } from "./figures.js";
 const WIDTH = 900; // pixels, until it is known
 const MARGIN = { left: 62, right: 8, top: 8, bottom: 20 };
 const MARK = 5; // pixels from the middle of a mark to its points
+const DRAGGED = 6; // pixels from which on it is no click
+const CLOSEST = 10; // seconds
 const DAY = 86400;
+const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, DAY, 2 * DAY, 5 * DAY, 10 * DAY, 30 * DAY]; // seconds between round times
 
 /** @typedef {number | null | undefined} Figure unknown is null or undefined */
+/** @typedef {[number, number]} Time from when to when */
 
 /**
  * @typedef {object} Layer
  * @property {string} label
  * @property {string} look its class in the style
  * @property {Figure[]} values one for each time
+ * @property {[Figure[], Figure[]]} [range] the least and the most around each
+ * @property {boolean} [line] a line across areas, not one of them
  */
 
 /**
@@ -24,66 +30,137 @@ const DAY = 86400;
  * @property {string} text
  */
 
+/** Charts of the same time: they have one cursor, and the same part of it is looked at closer. */
+export class Together {
+  /** @param {() => void} changed another part is looked at: each chart is to be shown anew */
+  constructor(changed) {
+    this.changed = changed;
+    /** @type {Chart[]} */
+    this.charts = [];
+    /** @type {number | null} */
+    this.at = null; // the time where the cursor stands
+    /** @type {Time[]} */
+    this.parts = []; // each within the one before
+  }
+
+  get part() { return this.parts.at(-1) ?? null; }
+
+  /** @param {number | null} at */
+  point(at) {
+    if (at === this.at) return;
+    this.at = at;
+    for (const chart of this.charts) chart.draw();
+  }
+
+  /** @param {number} from @param {number} to */
+  closer(from, to) {
+    if (to - from < CLOSEST) return;
+    this.parts.push([from, to]);
+    this.changed();
+  }
+
+  /** To the part before; whether there was one. @param {boolean} whole or at once to all of the time */
+  back(whole) {
+    if (!this.parts.length) return false;
+    this.parts.length = whole ? 0 : this.parts.length - 1;
+    this.changed();
+    return true;
+  }
+}
+
 export class Chart {
   /**
    * @param {string} caption
+   * @param {Together} together
    * @param {object} [options]
-   * @param {boolean} [options.small]
-   * @param {boolean} [options.stacked] areas on top of each other, rather than lines
+   * @param {"areas" | "lines" | "bars"} [options.kind] areas on top of each other, lines, or how many there were since the time before
+   * @param {number} [options.height]
    * @param {(value: Figure) => string} [options.text] a value in words
    * @param {number} [options.thousand] of what round values are powers
    * @param {number} [options.least] the axis reaches to this at least
-   * @param {string} [options.limitLabel] what the dashed line is
    */
-  constructor(caption, { small = false, stacked = false, text = kib, thousand = 1024, least = 0, limitLabel = "" } = {}) {
+  constructor(caption, together, { kind = "lines", height = 150, text = kib, thousand = 1024, least = 0 } = {}) {
     this.caption = caption;
-    this.stacked = stacked;
+    this.together = together;
+    this.kind = kind;
     this.text = text;
     this.thousand = thousand;
     this.least = least;
-    this.limitLabel = limitLabel;
-    this.height = small ? 150 : 260;
+    this.height = height;
     this.live = true; // what stands at the right is now
-    /** @type {number | null} */
-    this.at = null; // the time where the cursor stands
+    /** @type {Time} */
+    this.span = [0, 0];
     /** @type {number[]} */
     this.times = [];
     /** @type {Layer[]} */
     this.layers = [];
-    /** @type {Figure[] | null} */
-    this.limit = null;
     /** @type {Mark[]} */
     this.marks = [];
-    this.svg = drawn("svg", { class: "chart", viewBox: `0 0 ${WIDTH} ${this.height}`, preserveAspectRatio: "none", tabindex: 0, role: "img", "aria-label": caption });
+    /** @type {number | null} */
+    this.dragged = null; // from which time on
+    this.svg = drawn("svg", { class: `chart ${kind}`, viewBox: `0 0 ${WIDTH} ${height}`, height, preserveAspectRatio: "none", tabindex: 0, role: "img", "aria-label": caption });
     this.legend = h("ul", { class: "legend" });
-    this.said = h("p", { class: "faint", "aria-live": "polite" });
-    this.element = h("figure", { class: small ? "small" : "" }, h("figcaption", null, caption), this.svg, this.legend, this.said);
+    this.said = h("p", { class: "said faint", "aria-live": "polite" });
+    this.element = h("figure", null, h("figcaption", null, caption), this.svg, this.legend, this.said);
     const leave = () => {
-      this.at = null;
-      this.draw();
+      this.dragged = null;
+      together.point(null);
     };
-    this.svg.addEventListener("pointermove", (event) => this.point(event));
+    this.svg.addEventListener("pointerdown", (event) => {
+      this.dragged = this.timeAt(event);
+      this.svg.setPointerCapture(event.pointerId);
+    });
+    this.svg.addEventListener("pointermove", (event) => together.point(this.times[this.nearest(this.timeAt(event))] ?? null));
+    this.svg.addEventListener("pointerup", (event) => this.drop(event));
+    this.svg.addEventListener("pointercancel", leave);
     this.svg.addEventListener("pointerleave", leave);
+    this.svg.addEventListener("dblclick", () => together.back(true));
     this.svg.addEventListener("keydown", (event) => this.key(event));
     this.svg.addEventListener("blur", leave);
     new ResizeObserver(() => this.draw()).observe(this.svg);
+    together.charts.push(this);
   }
 
-  /** @param {number[]} times oldest first @param {Layer[]} layers @param {Figure[] | null} [limit] a dashed line @param {Mark[]} [marks] */
-  show(times, layers, limit = null, marks = []) {
-    this.times = times;
-    this.layers = layers;
-    this.limit = limit;
-    this.marks = marks;
+  /**
+   * @param {number[]} times oldest first @param {Layer[]} layers
+   * @param {object} [more]
+   * @param {Mark[]} [more.marks]
+   * @param {Time | null} [more.span] the time that is shown, also where nothing is known of it
+   * @param {number} [more.gap] seconds between two times from which on nothing is known of those between
+   */
+  show(times, layers, { marks = [], span = null, gap = Infinity } = {}) {
+    const [from, to] = this.together.part ?? span ?? [times[0], times[times.length - 1]];
+    /** @type {number[]} */
+    const places = []; // -1: a gap
+    times.forEach((time, n) => {
+      if (time < from || time > to) return;
+      if (places.length && time - times[n - 1] > gap) places.push(-1);
+      places.push(n);
+    });
+    /** @param {Figure[]} values */
+    const cut = (values) => places.map((n) => values[n]);
+    this.span = [from, to];
+    this.times = places.map((n, place) => times[n] ?? (times[places[place - 1]] + times[places[place + 1]]) / 2);
+    this.layers = layers.map((layer) => ({ ...layer, values: cut(layer.values), range: layer.range && [cut(layer.range[0]), cut(layer.range[1])] }));
+    this.marks = marks.filter((mark) => mark.time >= from && mark.time <= to);
     this.draw();
   }
 
   /** @param {PointerEvent} event */
-  point(event) {
+  timeAt(event) {
     const box = this.svg.getBoundingClientRect();
     const share = (event.clientX - box.left - MARGIN.left) / Math.max(1, box.width - MARGIN.left - MARGIN.right);
-    this.at = this.times[this.nearest(this.times[0] + share * (this.times[this.times.length - 1] - this.times[0]))] ?? null;
-    this.draw();
+    return this.span[0] + Math.max(0, Math.min(1, share)) * (this.span[1] - this.span[0]);
+  }
+
+  /** @param {PointerEvent} event */
+  drop(event) {
+    const from = this.dragged;
+    const to = this.timeAt(event);
+    this.dragged = null;
+    if (from === null) return;
+    if (Math.abs(this.along(to) - this.along(from)) >= DRAGGED) this.together.closer(Math.min(from, to), Math.max(from, to));
+    else this.draw();
   }
 
   /** @param {number} time @returns {number} */
@@ -95,25 +172,40 @@ export class Chart {
 
   /** @param {KeyboardEvent} event */
   key(event) {
+    const { together, times } = this;
     const step = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10, Home: -1e9, End: 1e9 }[event.key];
-    if (step === undefined || !this.times.length) return;
-    event.preventDefault();
-    const now = this.at === null ? this.times.length : this.times.indexOf(this.at);
-    const index = Math.max(0, Math.min(this.times.length - 1, now + step));
-    this.at = this.times[index];
-    this.draw();
-    const happened = this.marksAt(index).map((mark) => mark.text).join("; ");
-    write(this.said, `${this.when(this.at)}: ${this.inWords(index)}${happened && `. ${happened}`}`);
+    if (event.ctrlKey || event.altKey || event.metaKey || !times.length) return;
+    if (event.key === "+" || event.key === "=") {
+      const [from, to] = this.span;
+      const begins = Math.max(from, Math.min((from + to) / 2, (together.at ?? to) - (to - from) / 4)); // half of it, around the cursor
+      together.closer(begins, begins + (to - from) / 2);
+    } else if (event.key === "-" || event.key === "Escape") {
+      if (together.back(event.key === "Escape")) event.stopPropagation();
+    } else if (step !== undefined) {
+      event.preventDefault();
+      const now = together.at === null ? times.length : this.nearest(together.at);
+      const index = Math.max(0, Math.min(times.length - 1, now + step));
+      together.point(times[index]);
+      const happened = this.marksAt(index).map((mark) => mark.text).join("; ");
+      write(this.said, `${this.when(times[index])}: ${this.inWords(index)}${happened && `. ${happened}`}`);
+    }
   }
 
   /** @param {number} time */
   when(time) {
-    return this.times[this.times.length - 1] - this.times[0] > DAY / 2 ? moment(time) : clock(time);
+    return this.span[1] - this.span[0] > DAY / 2 || !this.live ? moment(time) : clock(time);
+  }
+
+  /** @param {Layer} layer @param {number} index */
+  figure(layer, index) {
+    const [least, most] = layer.range?.map((values) => this.text(values[index])) ?? [];
+    const value = this.text(layer.values[index]);
+    return least === most ? value : `${value} (${least} to ${most})`;
   }
 
   /** @param {number} index */
   inWords(index) {
-    return this.layers.map((layer) => `${layer.label} ${this.text(layer.values[index])}`).join(", ");
+    return this.layers.map((layer) => `${layer.label} ${this.figure(layer, index)}`).join(", ");
   }
 
   /** What has happened nearer to this time than to others. @param {number} index */
@@ -121,48 +213,64 @@ export class Chart {
     return this.marks.filter((mark) => this.nearest(mark.time) === index);
   }
 
+  get width() { return this.svg.clientWidth || WIDTH; }
+
+  /** Where a time is. @param {number} time */
+  along(time) {
+    const [from, to] = this.span;
+    return MARGIN.left + ((time - from) / Math.max(1e-9, to - from)) * (this.width - MARGIN.left - MARGIN.right);
+  }
+
   draw() {
-    const width = this.svg.clientWidth || WIDTH;
+    const { times, layers, width, together, span: [from, to] } = this;
     this.svg.setAttribute("viewBox", `0 0 ${width} ${this.height}`);
-    const { times, layers, limit } = this;
     if (times.length < 2) {
-      this.svg.replaceChildren(drawn("text", { x: 20, y: 30 }, "There are too few cycles yet."));
+      this.svg.replaceChildren(drawn("text", { x: 20, y: 30 }, this.live ? "There are too few cycles yet." : "Nothing is known of that time."));
       this.legend.replaceChildren();
       return;
     }
-    const [first, last] = [times[0], times[times.length - 1]];
-    const sums = times.map((_, n) => layers.reduce((sum, layer) => sum + (layer.values[n] ?? 0), 0));
-    const tops = this.stacked ? sums : layers.flatMap((layer) => layer.values.filter(isNumber));
-    const most = Math.max(this.least, 1e-9, ...tops, ...(limit ?? []).filter(isNumber)) * 1.04;
+    const areas = this.kind === "areas" ? layers.filter((layer) => !layer.line) : [];
+    const lines = layers.filter((layer) => !areas.includes(layer));
+    const tops = [...times.map((_, n) => areas.reduce((all, layer) => all + (layer.values[n] ?? 0), 0)), ...lines.flatMap((layer) => [layer.values, layer.range?.[1] ?? []].flat().filter(isNumber))];
+    const most = tops.reduce((one, other) => Math.max(one, other), Math.max(this.least, 1e-9)) * 1.04;
     const bottom = this.height - MARGIN.bottom;
-    const across = width - MARGIN.left - MARGIN.right;
-    /** @param {number} time */
-    const along = (time) => MARGIN.left + ((time - first) / Math.max(1e-9, last - first)) * across;
     /** @param {number} n */
-    const x = (n) => along(times[n]);
+    const x = (n) => this.along(times[n]);
     /** @param {number} value */
     const y = (value) => bottom - (value / most) * (bottom - MARGIN.top);
+    /** @param {string} look @param {number} at */
+    const upright = (look, at) => drawn("line", { class: look, x1: this.along(at), x2: this.along(at), y1: MARGIN.top, y2: bottom });
     const parts = [];
-    for (const value of rounds(most, this.thousand)) {
+    for (const value of rounds(most, this.thousand, this.height)) {
       parts.push(drawn("line", { class: "axis", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(value), y2: y(value) }));
       parts.push(drawn("text", { x: MARGIN.left - 6, y: y(value) + 4, "text-anchor": "end" }, this.text(value)));
     }
-    const ticks = Math.max(2, Math.min(6, Math.floor(width / (last - first > DAY / 2 ? 220 : 150))));
-    for (let tick = 0; tick < ticks; tick++) {
-      const time = first + (tick * (last - first)) / (ticks - 1);
-      const anchor = tick === 0 ? "start" : tick === ticks - 1 ? "end" : "middle";
-      parts.push(drawn("text", { x: along(time), y: this.height - 5, "text-anchor": anchor }, this.when(time)));
+    for (const [time, label] of roundTimes(from, to, Math.max(2, width / 75))) {
+      const place = this.along(time);
+      const anchor = place < MARGIN.left + 25 ? "start" : place > width - MARGIN.right - 25 ? "end" : "middle";
+      parts.push(upright("axis", time), drawn("text", { x: place, y: this.height - 5, "text-anchor": anchor }, label));
     }
-    parts.push(...(this.stacked ? this.areas(x, y) : layers.map((layer) => drawn("path", { class: `line ${layer.look}`, d: trail(layer.values, x, y) }))));
-    if (limit) parts.push(drawn("path", { class: "total", d: trail(limit, x, y) }));
+    parts.push(...this.areas(areas, x, y));
+    for (const { look, values, range } of lines) {
+      if (this.kind === "bars") {
+        const bars = values.map((value, n) => (isNumber(value) && value > 0 ? `M${x(n).toFixed(1)} ${bottom}V${y(value).toFixed(1)}` : "")).join("");
+        parts.push(drawn("path", { class: look, d: bars, "stroke-width": Math.max(2, Math.min(12, (0.7 * (width - MARGIN.left)) / times.length)) }));
+        continue;
+      }
+      if (range) parts.push(...band(range[0], range[1], x, y, `band ${look}`));
+      parts.push(drawn("path", { class: `line ${look}`, d: trail(values, x, y) }));
+    }
     for (const mark of this.marks) {
-      if (mark.time < first || mark.time > last) continue;
-      const middle = along(mark.time);
+      const middle = this.along(mark.time);
       const points = `${middle},${bottom - 2 * MARK} ${middle + MARK},${bottom} ${middle - MARK},${bottom}`;
       parts.push(drawn("polygon", { class: `mark ${mark.tone}`, points }, drawn("title", null, mark.text)));
     }
-    const index = this.at === null ? -1 : times.indexOf(this.at);
-    if (index >= 0) parts.push(drawn("line", { class: "cursor", x1: x(index), x2: x(index), y1: MARGIN.top, y2: bottom }));
+    const index = together.at === null ? -1 : this.nearest(together.at);
+    if (index >= 0) parts.push(upright("cursor", times[index]));
+    if (index >= 0 && this.dragged !== null) {
+      const [left, right] = [this.along(this.dragged), x(index)].sort((one, other) => one - other);
+      parts.push(drawn("rect", { class: "dragged", x: left, width: right - left, y: MARGIN.top, height: bottom - MARGIN.top }));
+    }
     this.svg.replaceChildren(...parts);
     this.tell(index);
   }
@@ -170,26 +278,47 @@ export class Chart {
   /** What stands at the cursor, or now. @param {number} index */
   tell(index) {
     const n = index >= 0 ? index : this.times.length - 1;
-    const entries = this.layers.map((layer) => h("li", null, h("i", { class: layer.look }), `${layer.label}: ${this.text(layer.values[n])}`));
-    if (this.limit) entries.push(h("li", null, h("i", { class: "dashes" }), `${this.limitLabel}: ${this.text(this.limit[n])}`));
+    const entries = this.layers.map((layer) => h("li", null, h("i", { class: layer.line ? `dashes ${layer.look}` : layer.look }), `${layer.label}: ${this.figure(layer, n)}`));
     const happened = index >= 0 ? this.marksAt(index).map((mark) => h("li", { class: mark.tone }, `▲ ${mark.text}`)) : [];
-    renew(this.legend, h("li", { class: "faint" }, index < 0 && this.live ? "now" : this.when(this.times[n])), entries, happened);
-    this.svg.setAttribute("aria-label", `${this.caption}. ${this.live ? "Now" : "At last"}: ${this.inWords(this.times.length - 1)}. The arrow keys read out earlier times.`);
+    const now = this.live && !this.together.part;
+    renew(this.legend, h("li", { class: "faint" }, index < 0 && now ? "now" : this.when(this.times[n])), entries, happened);
+    this.svg.setAttribute("aria-label", `${this.caption}. ${now ? "Now" : "At last"}: ${this.inWords(this.times.length - 1)}. The arrow keys read out earlier times, + looks closer, - goes back.`);
   }
 
-  /** Areas on top of each other, in as many parts as there are times without a gap: where no layer is known there is none. @param {(n: number) => number} x @param {(value: number) => number} y */
-  areas(x, y) {
-    const base = this.times.map(() => 0);
-    const runs = known(this.times.map((_, n) => this.layers.some((layer) => isNumber(layer.values[n]))));
-    return this.layers.flatMap((layer) => {
-      const low = [...base];
-      this.times.forEach((_, n) => { base[n] += layer.values[n] ?? 0; });
-      return runs.map((run) => {
-        const above = run.map((n) => `${x(n).toFixed(1)},${y(base[n]).toFixed(1)}`);
-        const below = run.map((n) => `${x(n).toFixed(1)},${y(low[n]).toFixed(1)}`).reverse();
-        return drawn("polygon", { class: layer.look, points: [...above, ...below].join(" ") });
-      });
+  /** Areas on top of each other, in as many parts as there are times without a gap: where no layer is known there is none. @param {Layer[]} layers @param {(n: number) => number} x @param {(value: number) => number} y */
+  areas(layers, x, y) {
+    /** @type {(number | null)[]} */
+    let base = this.times.map((_, n) => (layers.some((layer) => isNumber(layer.values[n])) ? 0 : null));
+    return layers.flatMap((layer) => {
+      const low = base;
+      base = low.map((value, n) => (value === null ? null : value + (layer.values[n] ?? 0)));
+      return band(low, base, x, y, layer.look);
     });
+  }
+}
+
+/** What is between two lines, in as many parts as there are times without a gap. @param {Figure[]} low @param {Figure[]} high @param {(n: number) => number} x @param {(value: number) => number} y @param {string} look */
+function band(low, high, x, y, look) {
+  return known(low.map((value, n) => isNumber(value) && isNumber(high[n]))).map((run) => {
+    /** @param {Figure[]} values */
+    const points = (values) => run.map((n) => `${x(n).toFixed(1)},${y(values[n] ?? 0).toFixed(1)}`);
+    return drawn("polygon", { class: look, points: [...points(high), ...points(low).reverse()].join(" ") });
+  });
+}
+
+/** Round times of this time zone, so many at most, and how they are written. @param {number} from @param {number} to @param {number} most @returns {[number, string][]} */
+export function roundTimes(from, to, most) {
+  const step = STEPS.find((one) => (to - from) / one <= most) ?? 30 * DAY;
+  /** @param {number} time */
+  const zone = (time) => new Date(time * 1000).getTimezoneOffset() * 60;
+  /** @type {[number, string][]} */
+  const made = [];
+  for (let local = Math.ceil((from - zone(from)) / step) * step; ; local += step) {
+    const time = local + zone(local + zone(from)); // it may be summer by then
+    if (time > to) return made;
+    const date = new Date(time * 1000);
+    const isDay = !(date.getHours() || date.getMinutes() || date.getSeconds());
+    made.push([time, isDay ? date.toLocaleDateString([], { day: "numeric", month: "short" }) : date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: step < 60 ? "2-digit" : undefined, hour12: false })]);
   }
 }
 
@@ -205,10 +334,10 @@ export function known(flags) {
   return runs;
 }
 
-/** Round values from 0 on, at most six of them. @param {number} most @param {number} thousand @returns {number[]} */
-export function rounds(most, thousand) {
+/** Round values from 0 on, at most six of them, and four where it is low. @param {number} most @param {number} thousand @param {number} [height] @returns {number[]} */
+export function rounds(most, thousand, height = 260) {
   const unit = thousand ** Math.floor(Math.log(most) / Math.log(thousand));
-  const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].map((one) => one * unit).find((one) => most / one <= 5) ?? most;
+  const step = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].map((one) => one * unit).find((one) => most / one <= (height < 200 ? 3 : 5)) ?? most;
   return Array.from({ length: Math.floor(most / step) + 1 }, (_, n) => n * step);
 }
 

@@ -33,9 +33,9 @@ export class GuestView {
     this.trouble = h("p", { class: "notice", hidden: true });
     /** @type {Done[]} */
     this.happened = [];
-    this.days = new PastDays(id, () => this.draw());
-    this.memory = new Chart("Memory, and what was decided", { stacked: true, limitLabel: "most" });
-    this.swap = new Chart("Swapped in", { small: true, least: 64, text: kibPerSecond });
+    this.days = new PastDays(id, () => this.draw(), () => mom.report.interval_seconds);
+    this.memory = new Chart("Memory, and what was decided", this.days, { kind: "areas", height: 260 });
+    this.swap = new Chart("Swapped in", this.days, { least: 64, text: kibPerSecond });
     this.done = h("tbody");
     this.known = h("tbody");
     this.element = h("div", null, h("p", null, h("a", { href: "#/guests" }, "← all guests")), this.name, this.trouble,
@@ -103,8 +103,9 @@ export class GuestView {
     const layers = PARTS.map(([name, label]) => ({ label, look: `${name}-fill`, values: parts.map((one) => one[name]) }))
       .filter((layer) => layer.values.some((value) => value !== null));
     this.memory.live = this.swap.live = this.days.items === null;
-    this.memory.show(times, layers, values("balloon_max"), this.happened.map((one) => this.mark(one)));
-    this.swap.show(times, [{ label: "swapped in", look: "stroke-1", values: values("swap_in") }]);
+    const { shown } = this.days;
+    this.memory.show(times, [...layers, { label: "most", look: "total", line: true, values: values("balloon_max") }], { ...shown, marks: this.happened.map((one) => this.mark(one)) });
+    this.swap.show(times, [{ label: "swapped in", look: "stroke-1", values: values("swap_in") }], shown);
   }
 
   /** @param {Done} one */

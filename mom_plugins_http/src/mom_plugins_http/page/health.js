@@ -1,6 +1,6 @@
 // mom itself: its cycles, its plugins, and what is wrong.
 
-import { Chart } from "./charts.js";
+import { Chart, Together } from "./charts.js";
 import { h, heads, renew, scrolled, tile } from "./elements.js";
 import { moment, span } from "./figures.js";
 import { problemItems } from "./happenings.js";
@@ -13,7 +13,7 @@ export class HealthView {
     this.mom = mom;
     this.title = "Health";
     this.cycle = h("dl", { class: "tiles" });
-    this.chart = new Chart("How long cycles took", { small: true, text: span, thousand: 1000 });
+    this.chart = new Chart("How long cycles took", new Together(() => this.update()), { text: span, thousand: 1000 });
     this.plugins = h("tbody");
     this.problems = h("ul", { class: "plain" });
     this.element = h("div", null, h("h2", null, "Health"), this.cycle, this.chart.element, h("h3", null, "Plugins"),

@@ -8,6 +8,7 @@ import { PastDays } from "./recorded.js";
 
 /** @import { Guest, Mom, Sample } from "./known.js" */
 
+const SMALL = 110; // pixels
 const NAMED = 8; // guests that suffer: more do not fit beside the chart
 
 /**
@@ -29,8 +30,15 @@ export class HostView {
     this.mom = mom;
     this.title = "Host";
     this.tiles = h("dl", { class: "tiles" });
-    this.chart = new Chart("Memory of the host", { stacked: true, limitLabel: "all that the host has" });
-    this.past = new PastDays("", () => this.draw());
+    this.past = new PastDays("", () => this.draw(), () => mom.report.interval_seconds);
+    this.chart = new Chart("Memory of the host", this.past, { kind: "areas", height: 260 });
+    /** @type {[Chart, string, string, string][]} */
+    this.more = [
+      [new Chart("Memory pressure", this.past, { height: SMALL, text: (value) => percent(value), thousand: 1000, least: 1 }), "some waited", "stroke-1", "psi_memory_some_avg10"],
+      [new Chart("Swap of the host", this.past, { height: SMALL, least: 65536 }), "in use", "stroke-3", "swap_usage"],
+      [new Chart("Programs killed in guests", this.past, { kind: "bars", height: SMALL, text: howMany, thousand: 1000, least: 4 }), "killed", "stroke-bad", "killed_today"],
+      [new Chart("Cold memory of guests", this.past, { height: SMALL, least: 65536 }), "cold", "stroke-0", "guests.cold"],
+    ];
     this.wrong = h("div");
     this.suffering = h("ul", { class: "plain" });
     this.problems = h("ul", { class: "plain" });
@@ -38,7 +46,7 @@ export class HostView {
     const now = h("section", { class: "now", "aria-label": "Now" }, h("h3", null, "What is wrong with the host"), this.wrong,
       h("h3", null, "Guests that suffer"), this.suffering, h("h3", null, "Problems"), this.problems);
     const past = h("div", null, this.past.element, this.chart.element, h("h3", null, "Done lately"), scrolled("Done lately", happeningHeads(), this.recent.body));
-    this.element = h("div", null, h("h2", { class: "unseen" }, "Host"), this.tiles, h("div", { class: "first" }, past, now));
+    this.element = h("div", null, h("h2", { class: "unseen" }, "Host"), this.tiles, h("div", { class: "first" }, past, now, h("div", { class: "beside" }, this.more.map(([chart]) => chart.element))));
   }
 
   update() {
@@ -53,18 +61,54 @@ export class HostView {
   }
 
   draw() {
-    const all = this.past.items?.map((one) => ({ time: one.time, fields: one.host, guests_together: one.guests_together })) ?? this.mom.samples;
-    const samples = all.filter((sample) => isNumber(sample.fields.mem_available) && isNumber(sample.fields.mem_really_available));
-    const made = samples.map(parts);
+    const points = [...(this.past.items?.map(recordedPoint) ?? []), ...this.lately()].filter(({ mean }) => isNumber(mean.mem_available) && isNumber(mean.mem_really_available));
+    const times = points.map((one) => one.time);
+    const { shown } = this.past;
+    const made = points.map((one) => parts({ fields: one.mean, guests_together: { rss: one.mean["guests.rss"] } }));
     /** @param {string} label @param {keyof ReturnType<typeof parts>} key */
     const layer = (label, key) => ({ label, look: `${key}-fill`, values: made.map((one) => one[key]) });
     const layers = [layer("the host itself", "itself"), layer("available", "free")];
     if (made.some((one) => one.saved !== null)) layers.push(layer("saved by KSM, above the line", "saved"));
     if (made.some((one) => one.guests !== null)) layers.unshift(layer("guests", "guests"));
+    /** @param {string} label @param {string} look @param {(point: Point) => number} value */
+    const line = (label, look, value) => ({ label, look, line: true, values: points.map(value) });
+    const all = line("all that the host has", "total", ({ mean }) => mean.mem_available);
+    const fullest = line("used at most", "fullest", ({ mean, least }) => mean.mem_available - least.mem_really_available);
     this.chart.live = this.past.items === null;
-    this.chart.show(samples.map((sample) => sample.time), layers, samples.map((sample) => sample.fields.mem_available));
+    this.chart.show(times, [...layers, ...(this.chart.live ? [] : [fullest]), all], shown);
+    for (const [chart, label, look, name] of this.more) {
+      const most = points.map((one) => one.most[name]);
+      const values = chart.kind === "bars" ? risen(most) : points.map((one) => one.mean[name]);
+      chart.element.hidden = !values.some(isNumber);
+      chart.live = this.chart.live;
+      if (!chart.element.hidden) chart.show(times, [{ label, look, values, range: chart.live || chart.kind === "bars" ? undefined : [points.map((one) => one.least[name]), most] }], shown);
+    }
+  }
+
+  /** The last cycles, as far as the recording does not have them. @returns {Point[]} */
+  lately() {
+    const last = this.past.items?.at(-1);
+    const from = last ? last.time + last.seconds / 2 : this.past.items ? this.past.span?.[0] ?? 0 : 0;
+    return this.mom.samples.filter((one) => one.time > from).map(({ time, fields, guests_together: sums }) => {
+      const now = { ...fields, "guests.rss": sums.rss, "guests.cold": sums.cold };
+      return { time, least: now, mean: now, most: now };
+    });
   }
 }
+
+/** @typedef {{ time: number, least: Record<string, any>, mean: Record<string, any>, most: Record<string, any> }} Point */
+
+/** @param {Api.Recorded} one @returns {Point} */
+const recordedPoint = ({ time, least, mean, most }) => ({ time, least, mean, most });
+
+/** By how much a count has risen from time to time; it begins anew at midnight. @param {(number | null | undefined)[]} counts */
+export const risen = (counts) => counts.map((now, n) => {
+  const before = counts[n - 1];
+  return isNumber(now) && isNumber(before) ? (now >= before ? now - before : now) : null;
+});
+
+/** @param {number | null | undefined} value */
+const howMany = (value) => (isNumber(value) ? String(Math.round(value * 10) / 10) : "–");
 
 /** @param {Guest} guest */
 const killed = (guest) => guest.fields.killed_lately || 0;

@@ -9,7 +9,7 @@ const SPARK_CYCLES = 60;
 const MOST_TOLD = 100; // outcomes of one cycle that are listed
 
 /** Fields of guests that are asked for beside those of the columns. */
-const MORE_FIELDS = ["rss", "ailment"];
+const MORE_FIELDS = ["rss", "cold", "ailment"];
 
 /** @typedef {{ id: string, name: string, blocked: Record<string, string>, fields: Record<string, any> }} Guest */
 /** @typedef {{ cycle: number, time: number, duration_seconds: number, fields: Record<string, any>, guests_together: Record<string, number | null> }} Sample */
@@ -89,7 +89,7 @@ export class Mom {
     this.heard = performance.now();
     if (this.samples.some((one) => one.cycle === cycle.number && one.time === cycle.time)) return;
     this.samples.push({ cycle: cycle.number, time: cycle.time, duration_seconds: cycle.duration_seconds, fields: report.host.fields,
-      guests_together: { rss: together(report, "rss") } });
+      guests_together: { rss: together(report, "rss"), cold: together(report, "cold") } });
     if (this.samples.length > KEPT_SAMPLES) this.samples.shift();
     this.happenings.unshift(...done.slice(0, MOST_TOLD).map((one) => ({ ...one, time: cycle.time })));
     this.happenings.length = Math.min(this.happenings.length, KEPT_HAPPENINGS);

@@ -231,7 +231,7 @@ async function begin(key = "") {
 }
 
 const SHORTCUTS = [[`1 … ${VIEWS.length}`, "the views, in their order"], ["/", "filter guests; then ↓ or Enter: to the first that is left"], ["↑ ↓ PgUp PgDn Home End", "from guest to guest in the list; Enter opens one"],
-  ["← →", "in a chart: earlier and later cycles"], ["Ctrl S", "save the policy that is being edited"], ["t", "light or dark"], ["?", "this list"], ["Esc", "back from a guest to the list"]];
+  ["← →", "in a chart: earlier and later; + looks closer, - goes back, Esc to all of it, as dragging and a double click do"], ["Ctrl S", "save the policy that is being edited"], ["t", "light or dark"], ["?", "this list"], ["Esc", "back from a guest to the list"]];
 const keys = /** @type {HTMLDialogElement} */ (byId("keys"));
 
 function dark() {

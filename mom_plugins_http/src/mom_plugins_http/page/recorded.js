@@ -1,42 +1,82 @@
-// Past days, where the plugin record keeps them: more than the cycles that mom itself remembers.
+// Which time is looked at: the last cycles that mom itself remembers, or past days, where the plugin record keeps them.
 
 import { get, said } from "./api.js";
+import { Together } from "./charts.js";
 import { h, write } from "./elements.js";
 import { coded } from "./figures.js";
 
-const AGAIN_MS = 300000; // until newer points of the same time are asked for
-const POINTS = 400;
+/** @import { Time } from "./charts.js" */
+
+const AGAIN_MS = 300000; // until newer points of the same time are asked for: as often as the recorder writes them
+const POINTS = 700;
+const MINUTE = 60; // seconds, of which a host's past days are made
+const GROUP = 30; // cycles, of which a guest's past days may have one only
 
 /** @type {[string, string][]} */
-const SPANS = [["", "the last cycles"], ["21600", "6 hours"], ["86400", "a day"], ["604800", "a week"], ["2592000", "30 days"]];
+const SPANS = [["", "the last cycles"], ["3600", "an hour"], ["21600", "6 hours"], ["86400", "a day"], ["604800", "a week"], ["2592000", "30 days"], ["chosen", "from … to …"]];
 
 /** What is chosen; outlives the view. */
-const chosen = { seconds: "" };
+const chosen = { span: "", from: 0, to: 0 };
 
-export class PastDays {
-  /** @param {string} guest its id; empty: only the host is looked at @param {() => void} show what is known now */
-  constructor(guest, show) {
+export class PastDays extends Together {
+  /** @param {string} guest its id; empty: the host is looked at @param {() => void} show what is known now @param {() => number} interval seconds from cycle to cycle */
+  constructor(guest, show, interval) {
+    super(() => {
+      this.asked = -Infinity;
+      this.update();
+      show();
+    });
     this.guest = guest;
     this.show = show;
+    this.interval = interval;
     /** @type {Api.Recorded[] | null} */
     this.items = null; // null: the last cycles are to be shown
     this.asked = -Infinity;
-    const choice = h("select", { onchange: () => this.choose(choice.value) }, SPANS.map(([seconds, label]) => h("option", { value: seconds, selected: seconds === chosen.seconds }, label)));
+    this.choice = h("select", { onchange: () => this.choose(this.choice.value) }, SPANS.map(([span, label]) => h("option", { value: span, selected: span === chosen.span }, label)));
+    this.from = h("input", { type: "datetime-local", onchange: () => this.choose("chosen") });
+    this.to = h("input", { type: "datetime-local", onchange: () => this.choose("chosen") });
+    this.ends = h("span", { class: "bar", hidden: true }, h("label", null, "from ", this.from), h("label", null, "to ", this.to));
+    this.whole = h("button", { type: "button", hidden: true, onclick: () => this.back(true) }, "Back to all of it");
     this.said = h("span", { role: "status", class: "warn" });
-    this.element = h("div", { class: "bar" }, h("label", null, "Show ", choice), this.said);
+    this.element = h("div", { class: "bar" }, h("label", null, "Show ", this.choice), this.ends, this.whole, this.said);
   }
 
-  /** @param {string} seconds */
-  choose(seconds) {
-    chosen.seconds = seconds;
+  /** The time that is looked at before a part of it is; null: that of the last cycles. @returns {Time | null} */
+  get span() {
+    if (chosen.span === "chosen") return [chosen.from, chosen.to];
+    const now = Date.now() / 1000;
+    return chosen.span ? [now - Number(chosen.span), now] : null;
+  }
+
+  /** What a chart is to know of the time that it shows. */
+  get shown() {
+    const { items, span } = this;
+    const [from, to] = this.part ?? span ?? [0, 0];
+    const apart = items ? Math.max(this.interval() * (this.guest ? GROUP : 1), MINUTE, (to - from) / POINTS) : this.interval();
+    return { span: items && span, gap: 4 * apart };
+  }
+
+  /** @param {string} span */
+  choose(span) {
+    const now = Date.now() / 1000;
+    if (span === "chosen") {
+      const [from, to] = [this.from, this.to].map((one) => new Date(one.value).getTime() / 1000);
+      const [before, until] = this.part ?? this.span ?? [now - 3600, now];
+      Object.assign(chosen, from < to ? { from, to } : { from: before, to: until });
+    }
+    chosen.span = span;
+    this.parts = [];
     this.asked = -Infinity;
     return this.update();
   }
 
   /** Asks for what is chosen, where it is not there or has become old. */
   async update() {
-    const { seconds } = chosen;
-    if (!seconds) {
+    const { span, part } = this;
+    this.whole.hidden = !part;
+    this.ends.hidden = chosen.span !== "chosen";
+    if (!this.ends.hidden && !this.ends.contains(document.activeElement)) [this.from.value, this.to.value] = [chosen.from, chosen.to].map(written);
+    if (!span) {
       const had = this.items !== null;
       this.items = null;
       write(this.said, "");
@@ -44,17 +84,23 @@ export class PastDays {
       return;
     }
     if (performance.now() - this.asked < AGAIN_MS) return;
-    this.asked = performance.now();
+    const asked = performance.now();
+    this.asked = asked;
     if (!this.items) write(this.said, "The recording is being read …");
     try {
-      const { items } = await get(`v1/recorded?seconds=${seconds}&limit=${POINTS}${this.guest && `&guest=${coded(this.guest)}`}`);
-      if (seconds !== chosen.seconds) return; // another choice was made meanwhile
+      const [from, to] = part ?? span;
+      const { items } = await get(`v1/recorded?seconds=${Math.max(MINUTE, Math.ceil(to - from))}&until=${Math.ceil(to)}&limit=${POINTS}${this.guest && `&guest=${coded(this.guest)}`}`);
+      if (asked !== this.asked) return; // another choice was made meanwhile
       this.items = items;
       write(this.said, "");
     } catch (error) {
+      if (asked !== this.asked) return;
       this.items = null;
       write(this.said, said(error));
     }
     this.show();
   }
 }
+
+/** As a field for a time has it. @param {number} time */
+const written = (time) => new Date((time - new Date(time * 1000).getTimezoneOffset() * 60) * 1000).toISOString().slice(0, 16);

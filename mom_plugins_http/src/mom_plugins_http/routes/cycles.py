@@ -15,6 +15,7 @@ from mom_daemon import (
     EntityModel,
     OutcomeModel,
     ReportDocument,
+    Seconds,
     SourceModel,
     StatusModel,
     Time,
@@ -35,7 +36,7 @@ from mom_plugins_http.routes.answers import (
     past_cycles,
     wanted_fields,
 )
-from mom_plugins_http.routes.published import GUEST_HISTORY, SUMMED, ReportView
+from mom_plugins_http.routes.published import GUEST_HISTORY, ReportView
 from mom_plugins_http.routes.route import GUEST, LIMIT, ApiCall, Parameter, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.server import Worker
@@ -45,12 +46,10 @@ NAMED: Final = 10
 """Entities that are told of those that have a problem; `/v1/report` has each by itself."""
 
 
-HOST_RECORDED: Final = ("mem_available", "mem_really_available", "ksm_saved", "swap_usage", "psi_memory_some_avg10")
-"""The host's fields that are told of."""
-
 SECONDS: Final = Parameter("seconds", "How far back.", "integer", 60, 366 * 86_400, 86_400)
-POINTS: Final = Parameter("limit", "How many cycles at most, about as far apart as each other.", "integer", 2, 1000, 300)
-OF: Final = Parameter("guest", "A guest that is there, by id or name, whose fields are told of, too.")
+UNTIL: Final = Parameter("until", "Until when, in seconds since the epoch; if it is not given, until now.", "integer", 0, 1 << 40)
+POINTS: Final = Parameter("limit", "How many items at most, about as far apart as each other.", "integer", 2, 1000, 300)
+OF: Final = Parameter("guest", "A guest that is there, by id or name, whose fields are told of in place of the host's.")
 
 MOST_ASKED: Final = 8
 """Requests that may wait for each other: each reads for some seconds, in a process of its own."""
@@ -99,12 +98,16 @@ class PastHostModel(PastModel):
 
 
 @described
-class RecordedModel(PastModel):
-    """A recorded cycle."""
+class RecordedModel(TypedDict):
+    """Some time of the host, of which `time` is the middle, or a recorded cycle of one guest."""
 
-    host: Mapping[str, Any]
-    guests_together: Mapping[str, Any]
-    """Sums over all guests of which the field was known."""
+    time: Time
+    seconds: Seconds
+    """How long it was; 0: one cycle."""
+    least: Mapping[str, Any]
+    """Of the host's fields, and of sums over guests, which are called `guests.` and the field."""
+    mean: Mapping[str, Any]
+    most: Mapping[str, Any]
     guest: Annotated[Mapping[str, Any] | None, Field(description="null: it was not there, or not asked for.")]
 
 
@@ -155,7 +158,7 @@ class CycleRoutes:
             Route("GET", "/v1/fields", self.fields, Items[FieldModel]),
             Route("GET", "/v1/controls", self.controls, Items[ControlModel]),
             Route("GET", "/v1/host/history", self.host_history, Items[PastHostModel], parameters=(LIMIT,)),
-            Route("GET", "/v1/recorded", self.recorded, Items[RecordedModel], parameters=(SECONDS, POINTS, OF)),
+            Route("GET", "/v1/recorded", self.recorded, Items[RecordedModel], parameters=(SECONDS, UNTIL, POINTS, OF)),
             Route("GET", "/v1/recent-outcomes", self.recent_outcomes, Items[RecentOutcomeModel], parameters=(LIMIT, GUEST)),
             Route("GET", "/v1/problems", self.problems, Items[CommonProblemModel], parameters=(GUEST,)),
         ]
@@ -198,17 +201,12 @@ class CycleRoutes:
         return past_cycles(self._answers, call, lambda sample: {"fields": sample.host, "guests_together": sample.together})
 
     async def recorded(self, call: ApiCall) -> Items[RecordedModel]:
-        """Cycles of past days, oldest first, where the plugin record keeps them."""
+        """Past days, oldest first, where the plugin record keeps them: the host up to a few minutes ago, or cycles of one guest."""
         kept = offered(self._answers.context, RecordedPoints, "records", "record")
         guest = found_guest(self._answers.view(), str(call.query["guest"])).id if "guest" in call.query else ""
-        until = time.time()
-        asked = PointsAsked(until - call.number(SECONDS), until, call.number(POINTS), HOST_RECORDED, SUMMED, guest, GUEST_HISTORY)
-        return {
-            "items": [
-                told(RecordedModel, one, cycle=one.number, duration_seconds=one.duration, guests_together=one.together)
-                for one in await self._worker.run(lambda: kept.recorded_points(asked))
-            ]
-        }
+        until = call.number(UNTIL) or time.time()
+        asked = PointsAsked(until - call.number(SECONDS), until, call.number(POINTS), guest, GUEST_HISTORY)
+        return {"items": [told(RecordedModel, one) for one in await self._worker.run(lambda: kept.recorded_points(asked))]}
 
     async def recent_outcomes(self, call: ApiCall) -> object:
         """Outcomes of past cycles, newest first, without what stood so already; 100 of each cycle, 1,000 in all."""

@@ -40,7 +40,7 @@ GUEST_HISTORY: Final = (
 )
 """The fields of a guest whose history is kept."""
 
-SUMMED: Final = GUEST_HISTORY[:6]
+SUMMED: Final = (*GUEST_HISTORY[:6], "cold")
 """Those of which the sum over all guests is kept, too."""
 
 KEPT_DONE: Final = 1000

@@ -116,10 +116,11 @@ class RecordPlugin:
         return {RecordedPoints: self}
 
     def recorded_points(self, asked: PointsAsked) -> Sequence[RecordedPoint]:
-        """`RecordedPoints`: of this recording."""
+        """`RecordedPoints`: of this recording, and of the accounts beside it."""
         from mom_plugins_record.recording.points import points_of
+        from mom_plugins_record.report.accounts_file import NAME, read_minutes
 
-        return points_of(self.folder, asked)
+        return points_of(self.folder, asked) if asked.guest else read_minutes(self.folder / NAME, asked)
 
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:

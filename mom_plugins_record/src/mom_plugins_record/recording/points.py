@@ -1,4 +1,4 @@
-"""Points of past days out of a recording, read by a process of its own: what it unpacks would keep a mom from its guests for seconds."""
+"""Points of a guest's past days, read by a process of its own: unpacking a recording would keep a mom from its guests for seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from mom_core import MomError, as_number, printable
+from mom_core import MomError, printable
 from mom_plugins_record.recording.cycles import CycleRead
 from mom_plugins_record.recording.reader import Recording
 from mom_toolkit import PointsAsked, RecordedPoint
@@ -41,17 +41,9 @@ def points_of(folder: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
 
 def point_of(record: CycleRead, asked: PointsAsked) -> RecordedPoint:
     """The fields asked for of a recorded cycle."""
-    report = record.report
-    fields = report.snapshot.host.fields
-    host = {name: fields[name] for name in asked.host if fields.get(name) is not None}
-    together = {name: sum(known) for name in asked.together if (known := _known(record, name))}
-    guest = report.snapshot.guests.get(asked.guest)
+    guest = record.report.snapshot.guests.get(asked.guest)
     values = None if guest is None else {name: value for name in asked.guest_fields if (value := guest.fields.get(name)) is not None}
-    return RecordedPoint(report.number, report.time, report.duration, host, together, values)
-
-
-def _known(record: CycleRead, name: str) -> Sequence[float]:
-    return [number for value in record.columns.get(name, ()) if (number := as_number(value)) is not None]
+    return RecordedPoint(record.report.time, guest=values)
 
 
 def main() -> None:

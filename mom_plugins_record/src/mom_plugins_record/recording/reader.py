@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ from mom_core import MomError, printable
 from mom_plugins_record.recording.cycles import FARTHEST, CycleRead, read_cycle
 from mom_plugins_record.recording.groups import SUFFIX, Corrupt, NoRecording, RecordingFile, checksum
 from mom_plugins_record.recording.session import SESSION, RecordedSession, read_session
-from mom_plugins_record.recording.writer import begun, files_of
+from mom_plugins_record.recording.writer import GROUP, begun, files_of
 from mom_toolkit import PastCycle
 
 MOST_PLACES: Final = 20
@@ -109,17 +110,14 @@ class Recording:
             yield from self._of_file(path, since, until)
 
     def sparse(self, since: float, until: float, most: int) -> Iterator[CycleRead]:
-        """At most so many cycles of that time, about as far apart as each other: the first ones of groups. What is damaged is left out."""
-        counted = [(path, file.groups) for path in ending_after(self.files, since) for file in _readable(path)]
-        step = -(-sum(groups for _, groups in counted) // max(1, most)) or 1
-        place = 0
-        for path, groups in counted:
-            for file in _readable(path):
-                for group in range(min(groups, file.groups)):
-                    place += 1
-                    first = None if place % step else _head(file, group, {})
-                    if first is not None and since <= first.report.time <= until:
-                        yield first
+        """About so many cycles of that time, about as far apart as each other, and all if there are no more: of more groups than those, the
+        first ones, which need no others. What is damaged is left out."""
+        wanted = [(path, _groups_of(file, since, until)) for path in ending_after(self.files, since) for file in _readable(path)]
+        step = -(-sum(len(groups) for _, groups in wanted) * GROUP // max(1, most)) or 1
+        for path, groups in wanted:
+            for file in _readable(path) if groups else ():
+                for group in groups[:: -(-step // GROUP)]:
+                    yield from (one for one in _some_of(file, group, step) if since <= one.report.time <= until)
 
     def sessions(self) -> Iterator[RecordedSession]:
         """The sessions of all files, as often as they stand there."""
@@ -221,6 +219,26 @@ def _head(file: RecordingFile, group: int, sessions: dict[str, RecordedSession])
                 return read_cycle(text)
             sessions[checksum(text)] = read_session(text)
     return None
+
+
+def _groups_of(file: RecordingFile, since: float, until: float) -> range:
+    """The groups with cycles of that time, where no clock has jumped."""
+
+    def begins(group: int) -> float:
+        """When it does; for one that is damaged, when the next does."""
+        heads = (_head(file, one, {}) for one in range(group, file.groups))
+        return next((one.report.time for one in heads if one is not None), math.inf)
+
+    groups = range(file.groups)
+    return groups[max(0, bisect_right(groups, since, key=begins) - 1) : bisect_right(groups, until, key=begins)]
+
+
+def _some_of(file: RecordingFile, group: int, step: int) -> Iterator[CycleRead]:
+    """Of a group's cycles the first, and each so many cycles later; up to what is damaged."""
+    with suppress(Corrupt, OSError):
+        cycles = (text for text in file.lines(group) if not text.startswith(SESSION))
+        for text in islice(cycles, 0, GROUP if step < GROUP else 1, step):
+            yield read_cycle(text)
 
 
 def nothing_in(recording: Recording) -> MomError:

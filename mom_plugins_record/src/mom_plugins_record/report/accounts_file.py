@@ -1,4 +1,5 @@
-"""The file of accounts: SQLite, which any tool opens. One row for each hour of the host and of each guest in it.
+"""The file of accounts: SQLite, which any tool opens. One row for each hour of the host and of each guest in it; and the host by
+minutes.
 
 Written every few minutes, each time in one transaction. What is damaged is set aside and said, and keeps no mom from starting; what cannot
 be written is kept in memory for a while, and tried again.
@@ -19,6 +20,8 @@ from typing import Any, Final, TypeVar
 
 from mom_core import MomError, printable
 from mom_plugins_record.report.accounts import HOUR, GuestHour, HostHour, Touched, with_guests
+from mom_plugins_record.report.minutes import MINUTE, MinuteRow
+from mom_toolkit import PointsAsked, RecordedPoint
 
 NAME: Final = "accounts.sqlite3"
 """In the folder of the recording."""
@@ -47,6 +50,14 @@ _COLUMNS: Final[Mapping[type, Mapping[str, str]]] = {
     for kind in (HostHour, GuestHour)
 }
 """The columns of each table, with SQLite's types."""
+
+_MINUTES: Final = """CREATE TABLE IF NOT EXISTS minutes (
+    minute INTEGER NOT NULL, series TEXT NOT NULL, least REAL NOT NULL, mean REAL NOT NULL, most REAL NOT NULL, PRIMARY KEY (minute, series)
+) WITHOUT ROWID"""
+"""What the host's history is drawn of: with eight figures in each minute, half a MiB a day."""
+
+_ADD_MINUTE: Final = """INSERT INTO minutes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
+    SET least = min(least, excluded.least), mean = excluded.mean, most = max(most, excluded.most)"""
 
 _WRONG: Final = (sqlite3.Error, UnicodeDecodeError)
 """Errors of reading where the file is damaged: SQLite's own messages may hold bytes of it that are no text."""
@@ -93,6 +104,7 @@ class AccountsFile:
         try:
             with closing(_connected(self.path, write=True)) as connection:
                 _check_pages(self.path, connection)
+                connection.execute(_MINUTES)
             return ""
         except (AccountsError, sqlite3.DatabaseError, UnicodeDecodeError) as error:
             if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
@@ -119,8 +131,9 @@ class AccountsFile:
             found[row.id] = Touched(row.incarnation, max(most, row.touched_kib))
         return found
 
-    def write(self, hours: Iterable[Hour]) -> None:
-        """Put these hours in the place of what is there of them, and delete what is older than is kept. Raises `AccountsError`."""
+    def write(self, hours: Iterable[Hour], minutes: Iterable[MinuteRow] = ()) -> None:
+        """Put these hours in the place of what is there of them, add to minutes what is new, and delete what is older than is kept. Raises
+        `AccountsError`."""
         try:
             with closing(_connected(self.path, write=True)) as connection, connection:
                 newest = 0
@@ -128,6 +141,8 @@ class AccountsFile:
                     newest = max(newest, host.hour)
                     _put(connection, "host_hours", self._run, [with_guests(host, guests)])
                     _put(connection, "guest_hours", self._run, guests)
+                connection.executemany(_ADD_MINUTE, minutes)
+                connection.execute("DELETE FROM minutes WHERE minute < ?", (newest * 60 - int(self._keep // MINUTE),))
                 connection.execute("DELETE FROM guest_hours WHERE hour < ?", (newest - int(self._keep // HOUR),))
                 connection.execute("DELETE FROM host_hours WHERE hour < ?", (newest - int(HOST_KEPT // HOUR),))
                 self._bound(connection)
@@ -146,6 +161,7 @@ class AccountsFile:
         with closing(_connected(self.path, write=True, checked=False)) as connection, connection:
             connection.execute(f"PRAGMA application_id = {APPLICATION}")
             connection.execute(f"PRAGMA user_version = {FORMAT}")
+            connection.execute(_MINUTES)
             for table, kind, key in (("host_hours", HostHour, _HOST_KEY), ("guest_hours", GuestHour, _GUEST_KEY)):
                 columns = ["checksum INTEGER", "run INTEGER", *(f"{name} {column}" for name, column in _COLUMNS[kind].items())]
                 connection.execute(
@@ -178,6 +194,23 @@ def _check_pages(path: Path, connection: sqlite3.Connection) -> None:
 def read_guests(path: Path, since: float, until: float) -> Iterator[GuestHour]:
     """The guests' hours, oldest first, one at a time: there may be a million. Raises `AccountsError`."""
     return _read(path, "guest_hours", GuestHour, since, until)
+
+
+def read_minutes(path: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
+    """The host in that time, in parts of as many whole minutes as it takes. Raises `AccountsError`."""
+    first, last = int(asked.since // MINUTE), int(asked.until // MINUTE)
+    width = max(1, -(-(last - first + 1) // asked.most))
+    query = """SELECT (minute - :first) / :width AS part, json_group_object(series, least), json_group_object(series, mean),
+        json_group_object(series, most) FROM (SELECT minute, series, min(least) AS least, avg(mean) AS mean, max(most) AS most FROM minutes
+        WHERE minute BETWEEN :first AND :last GROUP BY (minute - :first) / :width, series) GROUP BY part ORDER BY part"""
+    try:
+        with closing(_connected(path)) as connection:
+            rows = connection.execute(query, {"first": first, "last": last, "width": width}).fetchall()
+        return [
+            RecordedPoint((first + (part + 0.5) * width) * MINUTE, width * MINUTE, *map(json.loads, figures)) for part, *figures in rows
+        ]
+    except (*_WRONG, ValueError) as error:
+        raise AccountsError(f"{path} cannot be read: {_reason(error)}", hint="what is older than a few minutes is not shown") from error
 
 
 def _read(path: Path, table: str, kind: type[Row], since: float, until: float) -> Iterator[Row]:

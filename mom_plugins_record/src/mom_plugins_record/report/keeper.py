@@ -10,6 +10,7 @@ from typing import Final
 from mom_core import Report
 from mom_plugins_record.report.accounts import Accounts, GivenBack, HostHour, with_guests
 from mom_plugins_record.report.accounts_file import AccountsDamaged, AccountsError, AccountsFile, Hour, read_hosts
+from mom_plugins_record.report.minutes import MinuteRow, Minutes
 from mom_plugins_record.report.summary import total_of
 
 WRITES_EVERY: Final = 300.0
@@ -21,6 +22,9 @@ FIRST_AFTER: Final = 60.0
 MOST_UNWRITTEN: Final = 48
 """Hours that are held in memory while the disk is full; beyond that the oldest are lost, and unknown."""
 
+MOST_UNWRITTEN_MINUTES: Final = 10_000
+"""Figures of minutes, the same: of a day or so."""
+
 DAY: Final = 86_400.0
 
 
@@ -30,7 +34,9 @@ class AccountsKeeper:
     def __init__(self, file: AccountsFile, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
         self._file, self._log, self._clock = file, log, clock
         self._accounts = Accounts()
+        self._minutes = Minutes()
         self._unwritten: list[Hour] = []
+        self._unwritten_minutes: list[MinuteRow] = []
         self._written = clock() - WRITES_EVERY + FIRST_AFTER
         self._day = 0
         self._earlier: list[HostHour] = []
@@ -69,6 +75,7 @@ class AccountsKeeper:
         if not self._opened:
             self.open(report.time)
         self._accounts.add(report, cpu_seconds)
+        self._minutes.add(report)
         day = int(report.time // DAY)
         over = self._accounts.take()
         if day != self._day:
@@ -84,12 +91,13 @@ class AccountsKeeper:
             return  # there was no cycle
         self._written = self._clock()
         current = self._accounts.current()
+        self._unwritten_minutes = [*self._unwritten_minutes, *self._minutes.take()][-MOST_UNWRITTEN_MINUTES:]
         try:
-            self._file.write([*self._unwritten, *([current] if current else [])])
+            self._file.write([*self._unwritten, *([current] if current else [])], self._unwritten_minutes)
         except AccountsError as error:
             self._not_written(error)
             return
-        self._unwritten = []
+        self._unwritten, self._unwritten_minutes = [], []
         if self.write_error:
             self._log.info("the accounts are on disk again")
         self.write_error = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from mom_core import Report, Value
@@ -46,31 +46,30 @@ class PastCycles(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RecordedPoint:
-    """A recorded cycle, with the fields that were asked for; what was unknown is left out.
+    """Some time of a host, or a recorded cycle of one guest; what was unknown is left out.
 
-    `together` are sums over all guests that had the field. `guest` are those of one guest; None: it was not there, or not asked for.
+    `time` is its middle, and `seconds` how long it was. The least, average and most are of the host's fields, and of sums over all guests,
+    which are called `guests.` and the field. `guest` are a guest's fields; None: it was not there, or not asked for.
     """
 
-    number: int
     time: float
-    duration: float
-    host: Mapping[str, Value]
-    together: Mapping[str, float]
-    guest: Mapping[str, Value] | None
+    seconds: float = 0.0
+    least: Mapping[str, float] = field(default_factory=dict)
+    mean: Mapping[str, float] = field(default_factory=dict)
+    most: Mapping[str, float] = field(default_factory=dict)
+    guest: Mapping[str, Value] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PointsAsked:
-    """Which points: of which time (seconds since the epoch), how many at most, and which fields.
+    """Which points: of which time (seconds since the epoch), and how many at most.
 
-    `guest` is the id of the guest whose fields are wanted; empty: of none.
+    `guest` is the id of the guest whose fields are wanted; empty: the host is.
     """
 
     since: float
     until: float
     most: int
-    host: Sequence[str]
-    together: Sequence[str]
     guest: str = ""
     guest_fields: Sequence[str] = ()
 
@@ -80,5 +79,5 @@ class RecordedPoints(Protocol):
     """Reads what was recorded of this host."""
 
     def recorded_points(self, asked: PointsAsked) -> Sequence[RecordedPoint]:
-        """Points in the order of time, about as far apart as each other. Takes seconds, in a process of its own: call it from a thread for
-        which no other waits. Raises `MomError`."""
+        """Points in the order of time, about as far apart as each other: of a guest some of its cycles, of the host all of its time. Takes
+        seconds: call it from a thread for which no other waits. Raises `MomError`."""
