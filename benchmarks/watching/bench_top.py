@@ -75,7 +75,7 @@ def watched(daemon: int, config: Path, columns: int, lines: int, seconds: float)
                 return
 
     threading.Thread(target=take, daemon=True).start()
-    os.write(master, b">>>>")  # sorted by what changes
+    os.write(master, b">>>>>")  # sorted by what changes
     time.sleep(3)
     before = sent
     found = measured(daemon, top.pid, seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -21,9 +22,9 @@ from mom_plugins_http.server.access import LocalAccess, Peer, Right
 from mom_plugins_http.top.columns import age, fitting, percent, short
 from mom_plugins_http.top.feed import Feed
 from mom_plugins_http.top.picture import Drill, Happening, Picture, Row, chosen, happening_of, ordered, picture_of
-from mom_plugins_http.top.screen import body_lines, screen, sparkline, verdict_lines
+from mom_plugins_http.top.screen import body_lines, click, screen, sparkline, verdict_lines
 from mom_plugins_http.top.selection import Looking
-from mom_plugins_http.top.terminal import cell
+from mom_plugins_http.top.terminal import Click, cell
 
 if TYPE_CHECKING:
     from conftest import Served
@@ -74,15 +75,15 @@ def test_a_cell_has_its_width_whatever_stands_in_it(text: str, width: int) -> No
 @pytest.mark.parametrize("screen_width", [40, 60, 80, 132, 200, 400])
 def test_the_columns_that_fit_are_those_of_the_lowest_ranks(screen_width: int) -> None:
     given_columns = [column(name, "KiB", rank) for name, rank in (("class", 3), ("size", 0), ("max", 1), ("guarantee", 1), ("age", 2))]
-    name, shown, note = fitting(given_columns, screen_width)
+    name, shown, note = fitting(given_columns, screen_width, 40)
     left_out = [one["rank"] for one in given_columns if one not in [kept for kept, _ in shown]]
     assert min(left_out, default=9) >= max(one["rank"] for one, _ in shown)
     assert name + sum(width + 1 for _, width in shown) + 1 + note <= screen_width
-    assert (not left_out) == (screen_width >= 60)
+    assert (not left_out) == (screen_width >= 80)
 
 
 def test_what_is_unknown_comes_last_either_way() -> None:
-    rows = [Row("1", "b", {"size": 1.0}), Row("2", "a"), Row("3", "c", {"size": 2.0})]
+    rows = [Row("2", "a"), Row("1", "b", {"size": 1.0}), Row("3", "c", {"size": 2.0})]
     for falling, names in ((True, "cba"), (False, "bca")):
         assert "".join(row.name for row in ordered(rows, "size", falling=falling)) == names
 
@@ -106,16 +107,63 @@ def test_the_marked_guest_stays_marked_when_the_order_changes() -> None:
     for _ in range(30):
         look.press("down", look.listed(shown), 18)
     assert look.guest == "30"
-    look.press(">", look.listed(shown), 18)
+    for key in (">", ">"):
+        look.press(key, look.listed(shown), 18)
     assert (look.sort, look.guest) == ("size", "30")
     assert any("g30" in line for line in text_of(look, shown))
 
 
 def test_names_are_in_the_order_of_the_numbers_in_them_and_the_heading_says_which_of_how_many_are_seen() -> None:
-    rows = [Row(name, name) for name in ("build-10", "build-2", "Build-1", "10", "9", *(f"z{n}" for n in range(30)))]
-    look, shown = Looking(), picture(*rows)
+    look, shown = (
+        Looking(),
+        collected(*((name, "", 0) for name in ("build-10", "build-2", "Build-1", "10", "9", *(f"z{n}" for n in range(30))))),
+    )
     assert [row.name for row in look.listed(shown)][:6] == ["9", "10", "Build-1", "build-2", "build-10", "z0"]
-    assert any("1 to 18 of 35" in line for line in text_of(look, shown))
+    assert text_of(look, shown)[-1].startswith("1 to 18 of 35, ")
+    look.press("page down", look.listed(shown), 18)
+    look.press("down", look.listed(shown), 18)
+    assert text_of(look, shown)[-1].startswith("2 to 19 of 35, ")
+
+
+def collected(*guests: tuple[str, str | None, int | None]) -> Picture:
+    """Of these guests: name, ailment, and how many programs were killed."""
+    table = {"columns": ["id", "name", "blocked", "ailment", "killed_lately"], "rows": [[name, name, {}, *harm] for name, *harm in guests]}
+    document = {**picture().report, "guests": table, "guest_columns": [column("killed_lately", "count")]}
+    return picture_of(cast(ReportDocument, document), {}, ())
+
+
+def test_guests_that_suffer_come_first_and_the_list_stays_at_its_beginning_until_somebody_moves() -> None:
+    look = Looking()
+    well = [(f"g{n}", "", 0) for n in range(40)]
+    suffering = collected(*well, ("silent", None, None), ("slow", "swapping", 0), ("torn", "", 2), ("worst", "swapping", 2))
+    assert [row.name for row in look.listed(suffering)][:4] == ["worst", "torn", "slow", "g0"]
+    lines = text_of(look, suffering)
+    assert "3 suffer" in lines[3]
+    assert "sufferers first" in lines[-1]
+    assert lines[5].startswith("worst"), "though nothing is marked"
+    assert text_of(look, collected(*well, ("worst", "", 0)))[5].startswith("g0"), "it is well again"
+    look.press("down", look.listed(suffering), 18)
+    assert look.guest == "torn"
+    for key, first in (("r", "g0"), ("s", "worst"), (">", "g0")):
+        look.press(key, look.listed(suffering), 18)
+        assert look.listed(suffering)[0].name == first
+
+
+def test_the_mouse_opens_a_guest_sorts_by_a_heading_and_scrolls() -> None:
+    look, shown = Looking(), picture(*[Row(str(n), f"g{n:02}", {"size": float(n)}) for n in range(40)])
+    heading = text_of(look, shown)[4]
+    click(look, shown, (80, 24), Click(heading.index("size"), 4))
+    assert (look.sort, look.falling) == ("size", True)
+    click(look, shown, (80, 24), Click(0, 4))
+    assert look.sort == "guest"
+    for key in ("wheel down", "wheel down", "wheel up"):
+        look.press(key, look.listed(shown), 18)
+    assert text_of(look, shown)[5].startswith("g03")
+    click(look, shown, (80, 24), Click(70, 7))
+    assert (look.view, look.guest) == ("guest", "5")
+    before = replace(look)
+    click(look, shown, (80, 24), Click(70, 7))
+    assert look == before, "there is no list"
 
 
 def test_a_guest_that_has_gone_is_no_longer_marked() -> None:

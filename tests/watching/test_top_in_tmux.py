@@ -82,8 +82,9 @@ def test_host_and_guests_fit_on_the_smallest_usual_terminal(mom: Daemon, screen:
     assert lines[0].startswith("mom ")
     assert "available" in lines[1]
     assert "swap" in lines[2]
-    assert lines[4].split()[:5] == ["guest↑", "size", "max", "used", "usable"], "and those of which something is known"
-    assert lines[4].split()[-1] == "note"
+    assert lines[4].split()[:5] == ["guest", "size", "max", "used", "usable"], "and those of which something is known"
+    assert lines[4].split()[-1] == "↓note"
+    assert lines[-1].startswith("sufferers first")
     screen.keys("q")
     screen.is_as_before()
     screen.top(mom, "TERM=nobody-knows-it ")
@@ -97,7 +98,7 @@ def test_a_guest_is_found_among_a_thousand_and_explained(daemon: Start, screen: 
     screen.start(200, 50)
     screen.top(mom)
     screen.shows("1000 guests have", "usable")
-    screen.keys(">", ">", ">")
+    screen.keys(">", ">", ">", ">")
     screen.shows("↓used")
     screen.keys("/")
     screen.keys("-l", "web-01")
@@ -208,7 +209,7 @@ def test_without_colours_none_are_sent(mom: Daemon, screen: Screen) -> None:
 def test_a_terminal_without_unicode_gets_signs_that_it_has(mom: Daemon, screen: Screen) -> None:
     screen.start(LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     screen.top(mom)
-    text = screen.shows("5 guests have", "###", "guest^")
+    text = screen.shows("5 guests have", "###", "vnote")
     assert text.isascii()
 
 

@@ -52,19 +52,19 @@ USUAL: Final = (
     GuestColumn("max", ("balloon_max",), Unit.KIB, "its memory with an empty balloon", 21, 1, "mom_guest_memory_maximum_bytes"),
     GuestColumn("used", ("balloon_cur", "mem_usable"), Unit.KIB, "its size less what is usable", 22, made=_used),
     GuestColumn("usable", ("mem_usable",), Unit.KIB, "what it could give without swapping", 23, 1, "mom_guest_memory_available_bytes"),
+    GuestColumn("held", ("rss",), Unit.KIB, "memory of the host that its process holds", 23, 4, "mom_guest_resident_bytes"),
+    GuestColumn("swapped", ("host_swap",), Unit.KIB, "memory of it that is in the host's swap", 23, 5, "mom_guest_host_swap_bytes"),
     GuestColumn("swap", _SWAPS, Unit.KIB_PER_SECOND, "its reads and writes of its own swap", 24, 1, mark_from=SWAP_IN_KIB, made=_swapping),
-    GuestColumn("target", ("balloon_target",), Unit.KIB, "the size that mom last set", 26, 1, "mom_guest_balloon_target_bytes"),
+    GuestColumn("target", ("balloon_target",), Unit.KIB, "the size that mom last set", 26, 2, "mom_guest_balloon_target_bytes"),
     GuestColumn("pressure", _PRESSURE, Unit.PERCENT, "time that it waited for memory, of the last 10 s", 46, 1, mark_from=PRESSURE_PERCENT),
     GuestColumn("age", ("stats_age",), Unit.SECONDS, "age of its statistics", 47, 2, "mom_guest_statistics_age_seconds", _OLD),
+    GuestColumn("vcpus", ("vcpu_count",), Unit.COUNT, "its virtual CPUs", 48, 6, "mom_guest_vcpus"),
     *(
         GuestColumn(name, (name,), unit, about, rank=None, metric=metric)
         for name, unit, metric, about in (
-            ("vcpu_count", Unit.COUNT, "mom_guest_vcpus", "its virtual CPUs"),
             ("mem_available", Unit.KIB, "mom_guest_memory_total_bytes", "all memory that its kernel manages"),
             ("mem_unused", Unit.KIB, "mom_guest_memory_free_bytes", "memory that it uses for nothing"),
             ("mem_disk_caches", Unit.KIB, "mom_guest_memory_cached_bytes", "memory that it uses as disk cache"),
-            ("rss", Unit.KIB, "mom_guest_resident_bytes", "memory of the host that its process holds"),
-            ("host_swap", Unit.KIB, "mom_guest_host_swap_bytes", "memory of it that is in the host's swap"),
             ("swap_in", Unit.KIB_PER_SECOND, "mom_guest_swap_in_bytes_per_second", "read back from its own swap"),
             ("swap_out", Unit.KIB_PER_SECOND, "mom_guest_swap_out_bytes_per_second", "written to its own swap"),
             ("major_fault", Unit.PER_SECOND, "mom_guest_major_faults_per_second", "page faults in it that needed I/O"),

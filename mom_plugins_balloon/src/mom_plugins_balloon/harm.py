@@ -27,7 +27,7 @@ FIELDS: Final = (
 
 COLUMNS: Final = (
     GuestColumn(
-        "killed", (KILLED,), Unit.COUNT, "programs that its kernel killed in the last 10 min for want of memory", 28, 3,
+        "killed", (KILLED,), Unit.COUNT, "programs that its kernel killed in the last 10 min for want of memory", 28, 1,
         "mom_guest_killed_programs", mark_from=1,
     ),
     GuestColumn(GuestColumn.REMARKS, (AILMENT,), Unit.TEXT, "what it suffers from"),

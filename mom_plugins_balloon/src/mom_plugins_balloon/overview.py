@@ -27,7 +27,7 @@ def host_parts(report: Report) -> Iterator[StatusPart]:
 
 COLUMNS: Final = (
     GuestColumn(
-        "guarantee", SOURCES, Unit.KIB, "what holds of what it is promised: mom does not make it smaller", 30, 1,
+        "guarantee", SOURCES, Unit.KIB, "what holds of what it is promised: mom does not make it smaller", 30, 2,
         metric="mom_guest_guaranteed_bytes", made=guaranteed_kib,
     ),
     GuestColumn(

@@ -23,4 +23,4 @@ def class_parts(report: Report) -> Iterator[StatusPart]:
         yield StatusPart("classes", ", ".join([*parts, *([f"{without} of none"] if without else [])]))
 
 
-COLUMNS: Final = (GuestColumn("class", ("sla_class",), Unit.TEXT, "its service class", 10, 2),)
+COLUMNS: Final = (GuestColumn("class", ("sla_class",), Unit.TEXT, "its service class", 10, 1),)

@@ -15,7 +15,7 @@ from mom_core import MomError, Status
 from mom_plugins_http.cli.client import ApiRefusedError, Client
 from mom_plugins_http.cli.event_stream import EventStream
 from mom_plugins_http.report_changes import with_changes
-from mom_plugins_http.top.picture import Drill, Happening, Json, Picture, happening_of, picture_of, policy_news, reservation_news
+from mom_plugins_http.top.picture import HARMS, Drill, Happening, Json, Picture, happening_of, picture_of, policy_news, reservation_news
 
 if TYPE_CHECKING:
     from mom_daemon import ReportDocument
@@ -116,7 +116,7 @@ class Feed:
 
     def _listen(self) -> None:
         """Until mom ends the stream. Raises `MomError`."""
-        stream = self._stream = EventStream(self._client, SILENCE_SECONDS, "fields=")
+        stream = self._stream = EventStream(self._client, SILENCE_SECONDS, f"fields={','.join(HARMS)}")
         report: ReportDocument | None = None
         try:
             for name, content in stream:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from mom_core import GuestColumn, Source, Status, format_kib, printable
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 Json = Mapping[str, Any]
 
 NAME: Final = "guest"
-"""The heading of the names, by which guests are sorted at first."""
+"""The heading of the names."""
+
+HARM: Final = "note"
+"""The heading under which it stands what guests suffer from: in the order of that they are listed at first."""
+
+HARMS: Final = ("killed_lately", "ailment")
 
 LONGEST_NOTE: Final = 400
 """Characters."""
@@ -27,12 +33,14 @@ LONGEST_NOTE: Final = 400
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A guest, with its values by the columns' names, and what keeps it from giving memory or failed."""
+    """A guest, with its values by the columns' names, and what it suffers from, what keeps it from giving memory, or failed."""
 
     id: str
     name: str
     values: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    harm: float = 0
+    """How many programs were killed in it lately; a half more where it suffers now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,7 @@ class Picture:
     columns: Sequence[GuestColumnModel]
     """Those of which anything is known."""
     rows: Sequence[Row]
+    """In the order of their names."""
     problems: Sequence[CommonProblem] = ()
     received: float = field(default_factory=time.monotonic)
 
@@ -113,24 +122,25 @@ class Drill:
 
 def picture_of(report: ReportDocument, last: Mapping[str, Happening], problems: Sequence[CommonProblem]) -> Picture:
     """A report, with what was done to each guest last, by its id."""
-    table = report["guests"]["columns"]
-    places = [(one["name"], table.index(one["key"])) for one in report["guest_columns"]]
-    rows = [_row(row, places, last.get(row[0])) for row in report["guests"]["rows"]]
-    known = {name for row in rows for name, value in row.values.items() if value is not None}
-    return Picture(
-        report, [one for one in report["guest_columns"] if one["name"] in known and one["name"] != GuestColumn.REMARKS], rows, problems
-    )
+    table, guests, columns = report["guests"]["columns"], report["guests"]["rows"], report["guest_columns"]
+    places = {one["name"]: table.index(one["key"]) for one in columns}
+    harms = [table.index(name) for name in HARMS if name in table]
+    rows = [_row(row, places, harms, last.get(row[0])) for row in guests]
+    shown = [one for one in columns if one["name"] != GuestColumn.REMARKS]
+    known = [one for one in shown if any(row[places[one["name"]]] is not None for row in guests)]
+    return Picture(report, known, sorted(rows, key=lambda row: _natural(row.name)), problems)
 
 
-def _row(row: Sequence[Any], places: Sequence[tuple[str, int]], last: Happening | None) -> Row:
-    identity, name, blocked, *_ = row
-    values = {column: row[place] for column, place in places}
+def _row(row: Sequence[Any], places: Mapping[str, int], harms: Sequence[int], last: Happening | None) -> Row:
+    values = {column: row[place] for column, place in places.items()}
+    harm = sum(0.5 if isinstance(row[place], str) else row[place] for place in harms if row[place])
+    notes = [values.get(GuestColumn.REMARKS), *row[2].values()]
     if last is not None and last.status == Status.OBSERVED and last.target is not None:
         values["target"] = last.target  # it would have been asked for this
-    notes = list(dict.fromkeys([*filter(None, [values.get(GuestColumn.REMARKS)]), *blocked.values()]))
     if last is not None and last.status not in _FINE:
         notes.insert(0, f"{last.status}: {last.error or last.what}")
-    return Row(identity, printable(name, 200), values, printable("; ".join(map(str, notes)), LONGEST_NOTE))
+    note = printable("; ".join(dict.fromkeys(str(one) for one in notes if one)), LONGEST_NOTE)
+    return Row(row[0], printable(row[1], 200), values, note, harm)
 
 
 _FINE: Final = frozenset({Status.APPLIED, Status.UNCHANGED, Status.OBSERVED})
@@ -176,15 +186,20 @@ def chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
 
 
 def ordered(rows: Sequence[Row], column: str, *, falling: bool) -> list[Row]:
-    """In the order of a column; what is unknown comes last either way, and equals are ordered by name."""
-    by_name = sorted(rows, key=lambda row: _natural(row.name), reverse=falling and column == NAME)
+    """In the order of a column; what is unknown comes last either way.
+
+    :param rows: in the order of their names, as equals stay
+    """
     if column == NAME:
-        return by_name
-    known = [row for row in by_name if row.values.get(column) is not None]
+        return list(reversed(rows)) if falling else list(rows)
+    if column == HARM:
+        return sorted(rows, key=lambda row: row.harm, reverse=falling)
+    known = [row for row in rows if row.values.get(column) is not None]
     known.sort(key=lambda row: _sortable(row.values[column]), reverse=falling)
-    return known + [row for row in by_name if row.values.get(column) is None]
+    return known + [row for row in rows if row.values.get(column) is None]
 
 
+@lru_cache(maxsize=10_000)  # the same names come again in each cycle
 def _natural(name: str) -> list[Any]:
     """By which build-2 comes before build-10: texts and numbers by turns, the first of them a text."""
     return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]{1,18})", name.lower()))]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import textwrap
 import time
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 from rich.cells import cell_len
 
-from mom_core import format_kib, printable
+from mom_core import Unit, format_kib, printable
 from mom_plugins_http.top.columns import age, fitting, percent, short, text_of
 from mom_plugins_http.top.feed import Feed
-from mom_plugins_http.top.picture import NAME, Drill, Happening, Json, Picture
+from mom_plugins_http.top.picture import HARM, NAME, Drill, Happening, Json, Picture, Row
 from mom_plugins_http.top.selection import Looking
-from mom_plugins_http.top.terminal import Line, cell
+from mom_plugins_http.top.terminal import Click, Line, cell
 
 SMALLEST: Final = (40, 10)
 """Columns and lines below which nothing sensible can be shown."""
@@ -51,14 +53,31 @@ def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, 
     if width < SMALLEST[0] or height < SMALLEST[1]:
         return [[(f"The terminal has {width} x {height};", "")], [(f"{SMALLEST[0]} x {SMALLEST[1]} is the least.", "")]]
     lines = body_lines(size, picture)
-    if look.view == "help":
-        return [*_help(picture)[: height - 1], [("any key: back", "reverse")]]
     head = host_lines(picture, look, feed, width, now)
     if picture is None:
         return [*head, *_waiting(feed, width)]
     head = [*verdict_lines(picture, width, _most_verdict(height)), *head]
-    body = _guests(look, picture, width, lines) if look.view == "guests" else _scrolled(_text(look, feed, picture, width), look, lines)
-    return [*head, *body, *[[]] * (lines + 1 - len(body)), _foot(look, feed, width)]
+    if look.view == "guests":
+        rows = look.listed(picture)
+        body, foot = _guests(look, picture, rows, width, lines), _list_foot(look, len(rows), width, lines)
+    else:
+        body, foot = _scrolled(_text(look, feed, picture, width), look, lines), _text_foot(look, width)
+    return [*head, *body, *[[]] * (lines + 1 - len(body)), foot]
+
+
+def click(look: Looking, picture: Picture | None, size: tuple[int, int], where: Click) -> None:
+    """Open the guest that is clicked on, or sort by the column whose heading that is."""
+    if picture is None or look.view != "guests":
+        return
+    lines = body_lines(size, picture)
+    line = where.y - (size[1] - lines - 2)
+    rows = look.listed(picture)[look.first : look.first + lines]
+    if 0 < line <= len(rows):
+        look.open(rows[line - 1].id)
+    elif line == 0:
+        name, columns, _ = fitting(picture.columns, size[0], _longest(picture))
+        begins = accumulate([name, *(room + 1 for _, room in columns)])
+        look.sort_by([NAME, *(one["name"] for one, _ in columns), HARM][bisect_right(list(begins), where.x)])
 
 
 # --- the verdict --------------------------------------------------------------------------------------------------------------------
@@ -182,6 +201,8 @@ def _health_line(picture: Picture) -> Line:
     sold, has = (sum(row.values.get(name) or 0 for row in rows) for name in ("max", "size"))
     line: list[tuple[str, str]] = [(f"{len(rows)} guests have {short(has)} of {short(sold)}", "")]
     changes = picture.changes
+    suffer = sum(1 for row in rows if row.harm)
+    line += [(f", {suffer} suffer{'s' if suffer == 1 else ''}", "red")] if suffer else []
     line.append((f", {changes} change{'' if changes == 1 else 's'}", "") if changes else (", nothing changed", ""))
     if sick:
         line.append(("  plugins: " + ", ".join(f"{printable(name)} {state}" for name, state in sick.items()), "bold red"))
@@ -197,25 +218,29 @@ def _health_line(picture: Picture) -> Line:
 # --- guests -------------------------------------------------------------------------------------------------------------------------
 
 
-def _guests(look: Looking, picture: Picture, width: int, lines: int) -> list[Line]:
-    rows = look.listed(picture)
+def _longest(picture: Picture) -> int:
+    return max((len(row.name) for row in picture.rows), default=0)
+
+
+def _guests(look: Looking, picture: Picture, rows: Sequence[Row], width: int, lines: int) -> list[Line]:
     marked = look.place(rows, lines)
-    name, columns, note = fitting(picture.columns, width)
+    name, columns, note = fitting(picture.columns, width, _longest(picture))
     arrow = "↓" if look.falling else "↑"
     headings = [cell(f"{NAME}{arrow}" if look.sort == NAME else NAME, name)]
-    headings += [cell(f"{arrow if look.sort == one['name'] else ''}{one['name']}", room, right=True) for one, room in columns]
-    last = min(len(rows), look.first + lines)
-    headings.append("note" if len(rows) <= lines else f"{look.first + 1} to {last} of {len(rows)}")
+    headings += [
+        cell(f"{arrow if look.sort == one['name'] else ''}{one['name']}", room, right=one["unit"] != Unit.TEXT) for one, room in columns
+    ]
+    headings.append(f"{arrow}{HARM}" if look.sort == HARM else HARM)
     out: list[Line] = [[(cell(" ".join(headings), width - 1), "reverse")]]
     if not rows:
         why = f"no guest's name has {look.pattern!r} in it (Esc shows all)" if picture.rows else "there are no guests on this host"
         return [*out, [(why, "dim")]]
     for number, row in enumerate(rows[look.first : look.first + lines], look.first):
-        cells = [(cell(row.name, name), "")]
+        cells = [(cell(row.name, name), "red" if row.harm else "")]
         for one, room in columns:
             value, mark_from = row.values.get(one["name"]), one["mark_from"]
             bad = mark_from is not None and isinstance(value, int | float) and value >= mark_from
-            cells.append((" " + cell(text_of(value, one["unit"]), room, right=True), "red" if bad else ""))
+            cells.append((" " + cell(text_of(value, one["unit"]), room, right=one["unit"] != Unit.TEXT), "red" if bad else ""))
         cells.append((" " + cell(row.note, note), "yellow"))
         out.append([(text, f"reverse {style}".strip()) for text, style in cells] if number == marked else cells)
     return out
@@ -241,6 +266,8 @@ def _text(look: Looking, feed: Feed, picture: Picture, width: int) -> list[Line]
         return _changes(list(feed.happenings), feed.left_out, width)
     if look.view == "problems":
         return _problems(picture, width)
+    if look.view == "help":
+        return _help(picture, width)
     return _one_guest(look, feed.drill, feed, picture, width)
 
 
@@ -385,30 +412,35 @@ def _sentence(trouble: tuple[str, str]) -> str:
     return "; ".join(filter(None, trouble))
 
 
-def _foot(look: Looking, feed: Feed, width: int) -> Line:
+def _list_foot(look: Looking, guests: int, width: int, lines: int) -> Line:
     if look.typing:
         return [("filter: ", "bold"), (look.pattern, ""), ("█", ""), ("  Enter: keep  Esc: as before", "dim")]
-    keys = {
-        "guests": "?:help /:filter Enter:why <>:sort r:turn d:decisions !:problems p:pause q:end",
-        "guest": "Esc:back ↑↓:scroll p:pause ?:help",
-    }.get(look.view, "g:guests Tab:next ↑↓:scroll p:pause ?:help q:end")
-    shown = f"filter {look.pattern!r}  " if look.pattern and look.view == "guests" else ""
+    shown = f"filter {look.pattern!r}  " if look.pattern else ""
+    seen = f"{look.first + 1} to {min(guests, look.first + lines)} of {guests}, " if guests > lines else ""
+    order = f"sufferers {'first' if look.falling else 'last'}" if look.sort == HARM else f"by {look.sort}"
+    keys = f"{seen}{order}  ?:help q:end Enter:why /:filter <>:sort s:sufferers r:turn d:decisions !:problems p:pause"
     return [(shown, "bold yellow"), (cell(keys, max(0, width - 1 - len(shown))), "dim")]
 
 
-def _help(picture: Picture | None) -> list[Line]:
+def _text_foot(look: Looking, width: int) -> Line:
+    keys = "Esc:back ↑↓:scroll p:pause ?:help" if look.view == "guest" else "g:guests Tab:next ↑↓:scroll p:pause ?:help q:end"
+    return [(cell(keys, width - 1), "dim")]
+
+
+def _help(picture: Picture, width: int) -> list[Line]:
     rows = [
         ("↑↓ PgUp PgDn Home End", "move (also j k)"),
         ("Enter", "all about the marked guest: why it has its size"),
         ("/", "some guests: part of a name, or * and ? for any"),
         ("Esc", "back; in the list: all guests"),
-        ("< >", "sort by the next column (also ←→); r: reverse"),
+        ("< >", "sort by the next column; r: reverse; s: sufferers first"),
+        ("mouse", "opens a guest, sorts by a heading; Shift: marks text"),
         ("d ! g Tab", "decisions; problems and plugins; guests; the next"),
         ("p or space", "pause: the picture stands still, mom goes on"),
         ("q", "end; Ctrl-L draws anew, Ctrl-Z suspends"),
     ]
-    out: list[Line] = [[("mom top: keys", "bold")]]
+    out: list[Line] = [_heading("keys", width)]
     out += [[(cell(keys, 24), "cyan"), (text, "")] for keys, text in rows]
     out += [[], [("columns", "bold")]]
-    out += [[(cell(one["name"], 12), "cyan"), (one["about"], "")] for one in picture.columns] if picture is not None else []
+    out += [[(cell(one["name"], 12), "cyan"), (one["about"], "")] for one in picture.columns]
     return out

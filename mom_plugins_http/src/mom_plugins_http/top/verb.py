@@ -41,8 +41,8 @@ def top_command(config_path: str | None) -> None:
 def watch(client: Client, look: Looking) -> None:
     """Draw until the person at the terminal ends it. What goes wrong is raised after the terminal is in order again."""
     from mom_plugins_http.top.feed import Feed
-    from mom_plugins_http.top.screen import body_lines, screen
-    from mom_plugins_http.top.terminal import EndedError, Terminal
+    from mom_plugins_http.top.screen import body_lines, click, screen
+    from mom_plugins_http.top.terminal import Click, EndedError, Terminal
 
     terminal = Terminal()
     feed = Feed(client, terminal.wake)
@@ -58,6 +58,8 @@ def watch(client: Client, look: Looking) -> None:
                 for pressed in terminal.keys(TICK_SECONDS):
                     if pressed == "redraw":
                         terminal.redraw()
+                    elif isinstance(pressed, Click):
+                        click(look, picture, terminal.size, pressed)
                     else:
                         look.press(pressed, look.listed(picture), body_lines(terminal.size, picture))
     except (EndedError, KeyboardInterrupt):
