@@ -22,6 +22,7 @@ function followTheme() {
   const theme = chosen === "dark" || (chosen === "auto" && prefersDark.matches) ? "dark" : "light";
   localStorage.setItem("mom-theme", theme);
   document.documentElement.dataset.theme = theme;
+  for (const version of ["v5", "v6"]) document.documentElement.classList.toggle(`pf-${version}-theme-dark`, theme === "dark");
 }
 followTheme();
 prefersDark.addEventListener("change", followTheme);

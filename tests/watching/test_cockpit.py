@@ -207,6 +207,9 @@ def test_it_is_dark_where_cockpit_is_and_asks_nothing_while_another_page_is_show
     expect(shown.mom.locator("html")).to_have_attribute("data-theme", "light")
     shown.cockpit.evaluate("localStorage.setItem('shell:style', 'dark')")
     expect(shown.mom.locator("html")).to_have_attribute("data-theme", "dark")
+    expect(shown.mom.locator("html")).to_have_class(re.compile("pf-v5-theme-dark"))
+    if pictures := os.environ.get("MOM_SCREENSHOTS"):
+        shown.cockpit.screenshot(path=f"{pictures}/cockpit-dark.png")
     shown.cockpit.get_by_role("link", name="Terminal").click()
     frame = shown.frame()
     wait_until(lambda: frame.evaluate("document.hidden"), seconds=30)

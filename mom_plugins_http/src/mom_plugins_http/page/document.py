@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from functools import cached_property
 from importlib.resources import files
 from typing import Final, NamedTuple
@@ -22,6 +23,10 @@ _MEDIA_TYPES: Final = {".js": "text/javascript", ".css": "text/css"}
 
 _MODULES_MARK: Final = "<!--modules-->"
 """Where the document names all modules, so that a browser asks for all at once, not for one after the other as they import each other."""
+
+
+_COMMENTS: Final = re.compile(r"^ *(?://[^\n]*|/\*\*(?:(?!\*/).)*\*/)\n", re.MULTILINE | re.DOTALL)
+"""Lines of modules that are for who reads the source, a fifth of their bytes: they are not sent."""
 
 
 class Part(NamedTuple):
@@ -113,4 +118,5 @@ def _part(body: bytes, media_type: str) -> Part:
 
 
 def _text(name: str) -> str:
-    return files(_HERE).joinpath(name).read_text(encoding="utf-8")
+    text = files(_HERE).joinpath(name).read_text(encoding="utf-8")
+    return _COMMENTS.sub("", text) if name.endswith(".js") else text
