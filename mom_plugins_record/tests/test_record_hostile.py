@@ -124,7 +124,8 @@ def test_a_file_that_holds_nothing_does_not_spoil_its_folder(tmp_path: Path) -> 
     assert [recorded.report for recorded in recording.cycles()] == REPORTS
     assert len(recording.damage.places) == 1
     assert [*recording.sessions()] == [SESSION]
-    assert [one.report for one in recording.sparse(*FOREVER, 100)] == REPORTS[:1]
+    assert [one.report for one in recording.sparse(*FOREVER, 100)] == REPORTS
+    assert [one.report for one in recording.sparse(*FOREVER, 1)] == REPORTS[:1]
 
 
 MIB = 1 << 20

@@ -149,6 +149,17 @@ def test_each_hour_has_its_own_rows_and_a_guest_that_has_left_keeps_its_own() ->
     assert accounts.take() == []
 
 
+def test_an_hour_of_a_guest_that_goes_and_comes_again_is_one_row() -> None:
+    there, away = {"a": {**KNOWN, "guest_oom_kills": 0}}, {}
+    accounts = after(
+        cycle(0, there), cycle(10, there), cycle(20, away), cycle(30, {"a": {**KNOWN, "guest_oom_kills": 2}}), cycle(35, there)
+    )
+    current = accounts.current()
+    assert current is not None
+    (row,) = current[1]
+    assert (row.seconds, row.killed) == (15, 2), "and what happened while it was not listed is known by what it counts"
+
+
 def test_of_many_guests_each_is_looked_at_in_turn_and_none_of_the_time_is_lost() -> None:
     many = {f"g{n}": KNOWN for n in range(2 * LOOKS_EACH_CYCLE)}
     looked = {name: row.seconds for name, row in current_of(after(*(cycle(n * 5, many) for n in range(9))))[1].items()}

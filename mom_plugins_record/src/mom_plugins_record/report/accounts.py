@@ -185,7 +185,7 @@ class Accounts:
         self._touched = dict(touched or {})
         self._guests: dict[str, _Followed] = {}
         self._over: list[tuple[HostHour, list[GuestHour]]] = []
-        self._gone: list[GuestHour] = []
+        self._gone: dict[str, _Followed] = {}
         self._host: HostHour | None = None
         self._looked: float | None = None
         self._time = 0.0
@@ -249,7 +249,7 @@ class Accounts:
         """The hour that is not over, as it is now; None before the first cycle."""
         if self._host is None:
             return None
-        return self._host, [*(one.row for one in self._guests.values() if _holds(one.row)), *self._gone]
+        return self._host, [one.row for one in (*self._guests.values(), *self._gone.values()) if _holds(one.row)]
 
     def take(self) -> list[tuple[HostHour, list[GuestHour]]]:
         """The hours that are over since this was called last."""
@@ -263,18 +263,20 @@ class Accounts:
         if current is not None:
             self._over.append(current)
         self._host = HostHour(hour)
-        self._gone = []
+        self._gone = {}
         for one in self._guests.values():
             one.row = GuestHour(hour, one.row.id, one.row.name, one.row.service_class, one.row.incarnation)
 
     def _come_and_go(self, guests: Mapping[str, Guest], hour: int, now: float) -> None:
         followed = self._guests
         for identity in followed.keys() - guests.keys():
-            row = followed.pop(identity).row
-            if _holds(row):
-                self._gone.append(row)
+            self._gone[identity] = followed.pop(identity)
         for identity in guests.keys() - followed.keys():
             guest = guests[identity]
+            if (back := self._gone.pop(identity, None)) is not None:  # an hour of a guest has one row
+                back.looked = now
+                followed[identity] = back
+                continue
             before = self._touched.pop(identity, None)
             known = before.kib if before is not None and before.incarnation == guest.incarnation else 0.0
             followed[identity] = _Followed(GuestHour(hour, identity, guest.name, incarnation=guest.incarnation), now, known)

@@ -9,7 +9,7 @@ from typing import Final
 from mom_core import printable
 from mom_plugins_record.report.plots import HELD, Curve, plot
 from mom_plugins_record.report.summary import ReportSummary
-from mom_plugins_record.report.terminal import CLASS_COLUMNS, GUEST_COLUMNS, MEANS, sections, seen, size, span, subject
+from mom_plugins_record.report.terminal import CLASS_COLUMNS, GUEST_COLUMNS, MEANS, headline, sections, seen, span, title
 
 MOST_ROWS: Final = 2000
 """Guests in the table: a page of more is too large for a mailbox; --csv has all."""
@@ -18,7 +18,7 @@ MOST_ROWS: Final = 2000
 def page(summary: ReportSummary) -> str:
     """The whole page. What guests and hosts are called is text, whatever it holds. Raises `MomError` when matplotlib is missing."""
     parts = [
-        f"<h1>{_text(subject(summary))}</h1>",
+        f"<h1>{_text(title(summary))}</h1>",
         f'<p class="soft">{span(summary)}. {_text(seen(summary))}.</p>',
         *(f'<p class="soft">{_text(remark)}</p>' for remark in summary.remarks),
         _first(summary),
@@ -34,7 +34,7 @@ def page(summary: ReportSummary) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         '<meta name="color-scheme" content="light dark">',
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-        f"<title>mom report: {_text(subject(summary))}</title>",
+        f"<title>mom report: {_text(title(summary))}</title>",
         f"<style>{Path(__file__).with_name('page.css').read_text(encoding='utf-8')}</style>",
     ]
     lines = ["<!doctype html>", '<html lang="en"><head>', *head, "</head>", "<body>", *(part for part in parts if part), "</body></html>"]
@@ -43,23 +43,8 @@ def page(summary: ReportSummary) -> str:
 
 def _first(summary: ReportSummary) -> str:
     """The figures that are read first."""
-    cards: list[tuple[str, str]] = []
-    whole, worth, given = summary.whole, summary.worth, summary.whole.given_back.at_least_gib_hours
-    if whole.killed is not None:
-        cards.append((f"{whole.killed:,}", "programs killed in guests for want of memory"))
-    if given is not None and summary.seen_hours:
-        cards.append((size(given / summary.seen_hours), "given back on average, at least"))
-    if worth is not None and worth.money is not None:
-        cards.append((f"{worth.money:,.0f} {worth.currency}".strip(), "worth, at the price that is set"))
-    elif worth is not None and worth.hosts is not None:
-        cards.append((f"{worth.hosts:.2g} hosts", "like this one, in memory"))
-    if whole.waited_for_mom_seconds is not None and whole.seen_guest_hours:
-        share = whole.waited_for_mom_seconds / 36 / whole.seen_guest_hours
-        cards.append((f"{share:.2g} %", "of guests' time waited because of mom, at most"))
-    if whole.promise_kept_percent is not None:
-        cards.append((f"{whole.promise_kept_percent:.5g} %", "of the time promises were kept"))
-    shown = "".join(f"<div><b>{_text(text)}</b><span>{_text(what)}</span></div>" for text, what in cards)
-    return f'<div class="first">{shown}</div>' if cards else ""
+    shown = "".join(f"<div><b>{_text(text)}</b><span>{_text(what)}</span></div>" for text, what in headline(summary))
+    return f'<div class="first">{shown}</div>' if shown else ""
 
 
 def _plots(summary: ReportSummary) -> list[str]:

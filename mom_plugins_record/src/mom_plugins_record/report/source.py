@@ -29,7 +29,7 @@ def find_accounts(path: Path, last: float) -> AccountedHours:
     if not hosts:
         raise MomError(f"there is nothing in {accounts} yet", hint="mom writes it a minute after its start")
     until = max(row.ended for row in hosts)
-    since = (until - last) // HOUR * HOUR  # an hour has one row
+    since = round((until - last) / HOUR) * HOUR  # an hour has one row: as near as can be
     begins = min(row.began for row in hosts)
     if begins > since:
         remarks.append(f"the accounts begin {shown(begins)[:16]} UTC")

@@ -18,6 +18,8 @@ UNKNOWN: Final = "unknown"
 
 NAME_WIDTH: Final = 32
 
+FIGURE_WIDTH: Final = 12
+
 Row = tuple[str, str]
 
 
@@ -29,10 +31,15 @@ def print_report(summary: ReportSummary) -> None:
     """Print it."""
     from mom_cli import TableColumn, print_table
 
-    print_prose(click.style(f"{printable(subject(summary), 40)}, {span(summary)}", bold=True), 2)
+    print_prose(click.style(f"{title(summary)}, {span(summary)}", bold=True), 2)
     print_prose(seen(summary), 2)
     for remark in summary.remarks:
         print_prose(printable(remark, 300), 2)
+    figures = list(headline(summary))
+    if figures:
+        click.echo()
+    for figure, meaning in figures:
+        print_prose(f"  {figure:>{FIGURE_WIDTH}}  {meaning}", FIGURE_WIDTH + 4)
     for heading, rows in sections(summary):
         click.echo()
         click.echo(click.style(heading, bold=True))
@@ -47,17 +54,47 @@ def print_report(summary: ReportSummary) -> None:
                 "sizes in GiB; why a size would do, and all other figures: --html, --json, --csv; what they mean: docs/report.md", 2
             )
         else:
-            print_prose("sizes in GiB, of all guests of the class together; --by guest has each guest", 2)
+            print_prose(
+                "sizes in GiB, of all guests of the class together; of KSM, what is known to be theirs; --by guest has each guest", 2
+            )
 
 
-def subject(summary: ReportSummary) -> str:
-    """Of whom the report is."""
-    return f"guests {summary.tenant}" if summary.tenant else summary.host_name
+def title(summary: ReportSummary) -> str:
+    """The report's name: what it is about."""
+    return f"Memory of {printable(f'guests {summary.tenant}' if summary.tenant else summary.host_name, 40)}"
 
 
 def span(summary: ReportSummary) -> str:
     """Of which time."""
     return f"{shown(summary.since)[:16]} to {shown(summary.until)[:16]} UTC"
+
+
+def headline(summary: ReportSummary) -> Iterator[Row]:
+    """The figures that are read first, each with its meaning: harm, what was sold, what it took, what was saved, and what will be short."""
+    whole, host, worth, hours = summary.whole, summary.host, summary.worth, summary.seen_hours
+    sold, given = whole.sold_parts.sold_gib_hours, whole.given_back.at_least_gib_hours
+    if whole.killed is not None:
+        worst = max(summary.lines, key=lambda line: line.killed or 0, default=None)
+        most = f", {worst.killed:,} of them in {printable(worst.name, 40)}" if worst is not None and worst.killed else ""
+        yield f"{whole.killed:,}", f"programs killed in guests for want of memory{most}"
+    if whole.promise_kept_percent is not None:
+        yield f"{whole.promise_kept_percent:.5g} %", "of the time promises were kept"
+    if whole.waited_for_mom_seconds is not None and whole.seen_guest_hours:
+        share = whole.waited_for_mom_seconds / 36 / whole.seen_guest_hours
+        yield f"{share:.2g} %", "of guests' time waited because of mom, at most"
+    if sold is not None and hours:
+        times = f", {sold / hours / host.total_gib:.2f} times the host" if host is not None and host.total_gib else ""
+        yield size(sold / hours), f"sold to {_guests(whole.guests)}, on average{times}"
+    if host is not None and host.used.average_gib is not None and host.total_gib:
+        yield size(host.used.average_gib), f"used of the host's {size(host.total_gib)}, on average"
+    if given is not None and hours:
+        yield size(given / hours), "given back on average, at least"
+    if worth is not None and worth.money is not None:
+        yield f"{worth.money:,.0f} {printable(worth.currency, 10)}".strip(), "worth, at the price that is set"
+    elif worth is not None and worth.hosts is not None:
+        yield f"{worth.hosts:.2g} hosts", "like this one saved, in memory"
+    if summary.growth is not None and summary.growth.full_on is not None:
+        yield shown(summary.growth.full_on)[:10], "the host is full, at this growth"
 
 
 def sections(summary: ReportSummary) -> Iterator[tuple[str, list[Row]]]:
@@ -134,14 +171,15 @@ def _sold(whole: ReportLine, hours: float) -> Iterator[Row]:
     if parts.sold_gib_hours is None or not hours:
         yield "", UNKNOWN
         return
-    for label, gib_hours in (
-        ("sold", parts.sold_gib_hours),
-        ("held by guests' processes", parts.held_gib_hours),
-        ("in the host's swap", parts.swapped_gib_hours),
-        ("in balloons", parts.ballooned_gib_hours),
-        ("not taken, or given back", parts.untaken_gib_hours),
+    merged = whole.given_back.by_ksm_gib_hours
+    for label, gib_hours, more in (
+        ("sold", parts.sold_gib_hours, ""),
+        ("held by guests' processes", parts.held_gib_hours, f", of which KSM has merged {size(merged / hours)}" if merged else ""),
+        ("in the host's swap", parts.swapped_gib_hours, ""),
+        ("in balloons", parts.ballooned_gib_hours, ""),
+        ("not taken, or given back", parts.untaken_gib_hours, ""),
     ):
-        yield label, size((gib_hours or 0.0) / hours)
+        yield label, size((gib_hours or 0.0) / hours) + more
     if parts.beyond_gib_hours:
         yield "held beside guests' memory", f"less {size(parts.beyond_gib_hours / hours)}"
     yield "used, as guests say", _size(whole.used_gib)
@@ -177,7 +215,7 @@ def _limits(summary: ReportSummary, host: HostLine) -> Iterator[Row]:
     if host.total_gib is None or used.average_gib is None or used.p95_gib is None or host.available_least_gib is None:
         yield "", UNKNOWN
     else:
-        yield "used", f"{size(used.average_gib)} on average, {size(used.p95_gib)} for 95 % of the time, of {size(host.total_gib)}"
+        yield "used, of " + size(host.total_gib), f"{size(used.average_gib)} on average, at most {size(used.p95_gib)} in 95 % of the time"
         wanted = f" (wanted: {size(host.wanted_gib)})" if host.wanted_gib is not None else ""
         yield "available, at least", size(host.available_least_gib) + wanted
     sold = f"{size(host.sold_most_gib)} to {_guests(host.guests_most)}"
@@ -185,8 +223,8 @@ def _limits(summary: ReportSummary, host: HostLine) -> Iterator[Row]:
     if host.promised_most_gib:
         yield "promised, at most", f"{size(host.promised_most_gib)} of {_size(host.promisable_gib)}"
     yield "less available than wanted", _seconds(host.below_wanted_seconds)
-    if host.below_hard_seconds is not None and host.below_low_seconds is not None:
-        yield "below the hard, the low watermark", f"{seconds_text(host.below_hard_seconds)}, {seconds_text(host.below_low_seconds)}"
+    yield "below the low watermark", _seconds(host.below_low_seconds)
+    yield "below the hard watermark", _seconds(host.below_hard_seconds)
     yield "tasks waited for memory", _seconds(host.stalled_seconds)
     if summary.growth is not None:
         yield "full, at this growth", growth_text(summary.growth, summary.until)
