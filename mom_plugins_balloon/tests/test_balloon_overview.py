@@ -16,7 +16,7 @@ GIB = 1 << 20
     [
         ({}, []),
         ({"mem_watermark_high": 3 * GIB}, ["wanted 3.00 GiB"]),
-        ({"mem_watermark_high": 5 * GIB, "host_memory_state": "soft"}, ["wanted 5.00 GiB (state soft)"]),
+        ({"mem_watermark_high": 5 * GIB, "host_memory_state": "soft"}, ["wanted 5.00 GiB (short of memory: soft)"]),
         ({"mem_reserved": GIB}, ["reserved for launches 1.00 GiB"]),
         ({"mem_reserved": 0}, []),
     ],
