@@ -297,6 +297,7 @@ def test_a_guest_that_cannot_give_what_was_asked_is_set_aside(libvirtd: PrivateL
     with Engine(config) as engine:
 
         def aside() -> list[str]:
+            time.sleep(2)  # the interval
             report = engine.cycle()
             return [problem.message for problem in report.problems if "does not give memory" in problem.message]
 
