@@ -49,7 +49,7 @@ def host(hour: int, **more: Any) -> HostHour:
         "available_kib_seconds": (20 - (hour - FIRST) / 100) * GIB * 3600, "memory_known_seconds": 3600.0, "total_kib": 32 * GIB,
         "wanted_kib": 2 * GIB, "used_most_kib": 14 * GIB, "sold_most_kib": 16 * GIB, "used_spread": {bin_of(12 * GIB): 3600.0},
     }  # fmt: skip
-    return HostHour(hour, "kvm-07", hour * 3600.0, (hour + 1) * 3600.0, **{**known, **more})
+    return HostHour(**{"hour": hour, "name": "kvm-07", "began": hour * 3600.0, "ended": (hour + 1) * 3600.0, **known, **more})
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +188,16 @@ def test_the_page_begins_with_the_programs_that_were_killed() -> None:
     hours = [guest(FIRST, "a", 4, 1, killed=3, killed_known_seconds=3600.0), guest(FIRST, "b", 4, 1, killed=2, killed_known_seconds=3600.0)]
     made = page(summary_of(AccountedHours([host(FIRST)], hours, FIRST * 3600, (FIRST + 1) * 3600)))
     assert re.search('<div class="first"><div><b>5</b><span>programs killed in guests', made)
+
+
+@pytest.mark.parametrize(("ended", "last", "began"), [(1800, "1h", 0), (1801, "1h", 1), (1801, "20m", 1), (3600, "10m", 1), (600, "1h", 0)])
+def test_a_report_begins_at_the_full_hour_that_is_nearest_and_has_one_hour_at_least(
+    tmp_path: Path, ended: float, last: str, began: int
+) -> None:
+    file = AccountsFile(tmp_path / NAME, keep=400 * 86_400.0, largest=1 << 30)
+    file.open()
+    file.write([(host(FIRST), []), (host(FIRST + 1, ended=(FIRST + 1) * 3600 + ended), [])])
+    assert told(tmp_path, "--last", last)["from"] == f"2025-11-25T{began:02}:00:00Z"
 
 
 @pytest.mark.parametrize("arguments", [["--last", "yesterday"], ["--last", "0s"], ["--json", "--csv"], ["--by", "tenant"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from mom_core import MomError
@@ -29,7 +30,7 @@ def find_accounts(path: Path, last: float) -> AccountedHours:
     if not hosts:
         raise MomError(f"there is nothing in {accounts} yet", hint="mom writes it a minute after its start")
     until = max(row.ended for row in hosts)
-    since = round((until - last) / HOUR) * HOUR  # an hour has one row: as near as can be
+    since = min(round((until - last) / HOUR), math.ceil(until / HOUR) - 1) * HOUR  # an hour has one row: as near as can be
     begins = min(row.began for row in hosts)
     if begins > since:
         remarks.append(f"the accounts begin {shown(begins)[:16]} UTC")
