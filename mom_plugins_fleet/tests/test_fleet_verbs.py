@@ -29,6 +29,11 @@ def test_a_pattern_or_a_typing_error_is_no_name(command: list[str], name: str, m
     assert "is no name of a host or group" in done.exception.message
 
 
+def test_a_token_without_tls_is_refused_before_anything_is_changed() -> None:
+    done = CliRunner().invoke(fleet, [*NOBODY, "enroll", "h1", "--group", "g1", "--token"])
+    assert "a token is for servers with TLS" in str(done.exception)
+
+
 @pytest.mark.parametrize(
     "address",
     [

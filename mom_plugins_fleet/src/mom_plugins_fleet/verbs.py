@@ -192,6 +192,8 @@ def enroll_command(
         named(name)
     if key_file is not None and key_file.exists():
         raise MomError(f"{key_file} is there already", hint="name a file that is not there yet")
+    if by_token and not where.access().servers[0].startswith("tls://"):
+        raise MomError("a token is for servers with TLS", hint="name them as tls://HOST, or use --new-key")
     for host in hosts:
         token = _enroll(where, host, group, given, key_file, by_token=by_token)
         print_prose(f"{host} is in the group {group}." + (f" Bring {key_file} to it." if key_file else ""), 2)
@@ -231,8 +233,6 @@ def _enroll(where: Where, host: str, group: str, given: Mapping[str, object], ke
 async def _invite(where: Where, store: Store, host: str, account_seed: str, key: str) -> Token:
     """Let a host take its key, once."""
     access, token = where.access(), Token.made(host, account_seed, store.certificate)
-    if not store.certificate:
-        raise MomError("a token is for servers with TLS", hint="name them as tls://HOST, or use --new-key")
     ca = access.ca.read_text() if access.ca else ""
     invitation = Invitation(key=key, operators=tuple(sorted(where.operators())), servers=tuple(access.servers), ca=ca)
     await store.lay_out(INVITATIONS, host, token.sealed(invitation))
