@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Final, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, ValidationError
 
-from mom_core import MomError, printable
+from mom_core import MomError, StrictModel, printable
 from mom_toolkit import Destination
 
 NAME: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -52,10 +52,10 @@ LARGEST_KIB: Final = 1 << 50
 Kib = Annotated[int, Field(ge=0, le=LARGEST_KIB)]
 
 
-class FleetRecord(BaseModel):
+class FleetRecord(StrictModel):
     """Frozen and strict. Unknown keys are left out, so that an older mom can read what a newer one wrote."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="ignore")
 
     def packed(self) -> bytes:
         """As JSON. Raises `MomError` when it is too large for a message."""
