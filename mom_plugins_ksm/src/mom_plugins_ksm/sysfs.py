@@ -59,7 +59,7 @@ class SysfsKsm:
         """
         for name, value in knobs.items():
             try:
-                write_file(self.folder / name, value)
+                write_file(self.folder / name, f"{value:d}")
             except HypervisorError as error:
                 raise _explained(error, name) from error.__cause__
 
