@@ -213,8 +213,13 @@ class Mom:
         return subprocess.run(command, capture_output=True, text=True, timeout=180, env=self.environment, check=False)
 
     def wait_for(self, what: Callable[[], bool], seconds: float = 120.0) -> None:
-        """Wait until something is so; the daemon's log is shown when it does not become so."""
-        wait_until(what, lambda: self.log.read_text() if self.log.exists() else "", seconds)
+        """Wait until something is so; what is known of the daemon is shown when it does not become so."""
+        wait_until(what, self._explain, seconds)
+
+    def _explain(self) -> str:
+        ended = [process.poll() for process in self.started]
+        log = self.log.read_text() if self.log.exists() else ""
+        return f"ended with {ended} (None: runs)\n{json.dumps(self.status())}\n{log}"
 
     def status(self) -> dict[str, Any]:
         """What it says of itself after a cycle."""
