@@ -6,13 +6,13 @@ import errno
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import pytest
-from fake_libvirt import LONG_SECONDS, FakeError, FakeGuest, FakeLibvirtd, HandClock, NoLoop, impatient
+from fake_libvirt import LONG_SECONDS, FakeError, FakeGuest, FakeLibvirtd, NoLoop, impatient
 
 import mom_plugins_libvirt.connection as module
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported
@@ -46,14 +46,14 @@ def connection(make: Make) -> Connection:
     return make()
 
 
-def test_nothing_is_opened_before_it_is_needed(libvirtd: FakeLibvirtd, connection: Connection) -> None:
+def test_nothing_is_opened_before_it_is_needed(libvirtd, connection):
     assert libvirtd.calls["open"] == 0
     assert connection.statistics(BALLOON) == []
     assert connection.statistics(BALLOON) == []
     assert libvirtd.calls["open"] == 1
 
 
-def test_a_libvirtd_that_is_down_is_tried_again_with_growing_pauses(libvirtd: FakeLibvirtd, make: Make, clock: HandClock) -> None:
+def test_a_libvirtd_that_is_down_is_tried_again_with_growing_pauses(libvirtd, make, clock):
     libvirtd.refusal = FakeError("Failed to connect socket: Connection refused", SYSTEM_ERROR, errno.ECONNREFUSED)
     connection = make(monotonic=clock)
     attempts = []
@@ -71,9 +71,7 @@ def test_a_libvirtd_that_is_down_is_tried_again_with_growing_pauses(libvirtd: Fa
     assert connection.statistics(BALLOON) == []
 
 
-def test_a_connection_that_breaks_during_a_call_is_an_error_and_then_replaced(
-    libvirtd: FakeLibvirtd, connection: Connection, guest: FakeGuest
-) -> None:
+def test_a_connection_that_breaks_during_a_call_is_an_error_and_then_replaced(libvirtd, connection, guest):
     connection.statistics(BALLOON)
 
     def breaks(domain: object) -> None:
@@ -86,9 +84,7 @@ def test_a_connection_that_breaks_during_a_call_is_an_error_and_then_replaced(
     assert connection.opened == 2
 
 
-def test_a_bulk_call_that_hangs_is_left_behind_and_repeated_on_another_connection(
-    libvirtd: FakeLibvirtd, connection: Connection, guest: FakeGuest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bulk_call_that_hangs_is_left_behind_and_repeated_on_another_connection(libvirtd, connection, guest, monkeypatch):
     connection.statistics(BALLOON)
     monkeypatch.setattr(module, "_FIRST_ATTEMPT", SHORT_SECONDS / LONG_SECONDS)
     hang = libvirtd.connections[0].hangs = threading.Event()
@@ -99,7 +95,7 @@ def test_a_bulk_call_that_hangs_is_left_behind_and_repeated_on_another_connectio
     wait_until(lambda: libvirtd.connections[0].closed)
 
 
-def test_a_call_that_hangs_is_busy_and_does_not_hold_up_other_guests(libvirtd: FakeLibvirtd, connection: Connection) -> None:
+def test_a_call_that_hangs_is_busy_and_does_not_hold_up_other_guests(libvirtd, connection):
     sick, well = libvirtd.add("sick"), libvirtd.add("well")
     connection.statistics(BALLOON)
     sick.hangs = threading.Event()
@@ -107,13 +103,11 @@ def test_a_call_that_hangs_is_busy_and_does_not_hold_up_other_guests(libvirtd: F
     with impatient(connection), pytest.raises(GuestBusy):
         connection.call("asking", sick.uuid, lambda domain: domain.XMLDesc(), late.append)
     assert len(late) == 1
-    assert "memballoon" in connection.call("asking", well.uuid, lambda domain: domain.XMLDesc())
+    assert "memballoon" in described(connection, well)
     sick.hangs.set()
 
 
-def test_when_several_guests_hang_what_libvirtd_knows_itself_is_still_read(
-    libvirtd: FakeLibvirtd, connection: Connection, guest: FakeGuest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_when_several_guests_hang_what_libvirtd_knows_itself_is_still_read(libvirtd, connection, guest, monkeypatch):
     hangs = [threading.Event(), threading.Event()]
     libvirtd.bulk_hangs += hangs
     with monkeypatch.context() as attempts:
@@ -127,6 +121,23 @@ def test_when_several_guests_hang_what_libvirtd_knows_itself_is_still_read(
     assert "balloon.current" in found.record
     for hang in hangs:
         hang.set()
+
+
+def described(connection: Connection, guest: FakeGuest) -> str:
+    return connection.call("asking", guest.uuid, lambda domain: domain.XMLDesc())
+
+
+def all_hang(connection: Connection, guests: Sequence[FakeGuest]) -> tuple[threading.Event, list[float]]:
+    """Guests that a connection knows hang and are asked; the event that sets them free, and how long each would have been waited for."""
+    connection.statistics(BALLOON)
+    hang = threading.Event()
+    for guest in guests:
+        guest.hangs = hang
+    with _patience_noted() as waited:
+        for guest in guests:
+            with pytest.raises(GuestBusy):
+                described(connection, guest)
+    return hang, waited
 
 
 @contextmanager
@@ -144,17 +155,10 @@ def _patience_noted() -> Iterator[list[float]]:
         yield waited
 
 
-def test_however_many_guests_hang_all_together_cost_two_timeouts_or_so(libvirtd: FakeLibvirtd, make: Make, clock: HandClock) -> None:
+def test_however_many_guests_hang_all_together_cost_two_timeouts_or_so(libvirtd, make, clock):
     guests = [libvirtd.add(f"g{number}") for number in range(6)]
-    hang = threading.Event()
     connection = make(monotonic=clock)
-    connection.statistics(BALLOON)
-    for guest in guests:
-        guest.hangs = hang
-    with _patience_noted() as waited:
-        for guest in guests:
-            with pytest.raises(GuestBusy):
-                connection.call("asking", guest.uuid, lambda domain: domain.XMLDesc())
+    hang, waited = all_hang(connection, guests)
     assert waited == [LONG_SECONDS / 2**number for number in range(6)]
     assert sum(waited) < 2 * LONG_SECONDS
     hang.set()
@@ -164,18 +168,11 @@ def test_however_many_guests_hang_all_together_cost_two_timeouts_or_so(libvirtd:
     assert later[0] == LONG_SECONDS, "patience returns"
 
 
-def test_calls_that_hang_are_not_piled_up_in_libvirtd(libvirtd: FakeLibvirtd, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_that_hang_are_not_piled_up_in_libvirtd(libvirtd, make, monkeypatch):
     monkeypatch.setattr(module, "_IMPATIENT_SECONDS", 0.0)  # or what does not hang would have little time too
     guests = [libvirtd.add(f"g{number}") for number in range(12)]
-    hang = threading.Event()
     connection = make()
-    connection.statistics(BALLOON)
-    for guest in guests:
-        guest.hangs = hang
-    with _patience_noted():
-        for guest in guests:
-            with pytest.raises(GuestBusy):
-                connection.call("asking", guest.uuid, lambda domain: domain.XMLDesc())
+    hang, _ = all_hang(connection, guests)
     wait_until(lambda: libvirtd.calls["XMLDesc"] >= 10)
     assert libvirtd.calls["XMLDesc"] == 10
     asked = libvirtd.calls["getAllDomainStats"]
@@ -188,10 +185,10 @@ def test_calls_that_hang_are_not_piled_up_in_libvirtd(libvirtd: FakeLibvirtd, ma
     assert libvirtd.calls["domainListGetStats"] == 0
     hang.set()
     wait_until(lambda: not connection._too_many_open())
-    assert "memballoon" in connection.call("asking", guests[0].uuid, lambda domain: domain.XMLDesc())
+    assert "memballoon" in described(connection, guests[0])
 
 
-def test_an_attempt_to_connect_that_hangs_for_long_is_not_the_last(libvirtd: FakeLibvirtd, make: Make, clock: HandClock) -> None:
+def test_an_attempt_to_connect_that_hangs_for_long_is_not_the_last(libvirtd, make, clock):
     connection = make(monotonic=clock)
     hang = libvirtd.open_hangs = threading.Event()
     with impatient(connection):
@@ -215,7 +212,7 @@ def with_loop(make: Make, monkeypatch: pytest.MonkeyPatch) -> Connection:
     return connection
 
 
-def test_a_connection_that_is_lost_comes_back_without_being_asked(libvirtd: FakeLibvirtd, with_loop: Connection) -> None:
+def test_a_connection_that_is_lost_comes_back_without_being_asked(libvirtd, with_loop):
     returns: list[str] = []
     with_loop.on_return = lambda: returns.append("returned")
     with_loop.on_event = lambda event: None
@@ -228,9 +225,7 @@ def test_a_connection_that_is_lost_comes_back_without_being_asked(libvirtd: Fake
 
 
 @pytest.mark.parametrize("was_there", [True, False])
-def test_a_libvirtd_that_was_away_is_said_to_be_back(
-    libvirtd: FakeLibvirtd, with_loop: Connection, monkeypatch: pytest.MonkeyPatch, was_there: bool
-) -> None:
+def test_a_libvirtd_that_was_away_is_said_to_be_back(libvirtd, with_loop, monkeypatch, was_there):
     monkeypatch.setattr(module, "_FIRST_RETRY_SECONDS", 0.05)
     with_loop._retry_after = 0.05
     back = threading.Event()
@@ -249,16 +244,15 @@ def test_a_libvirtd_that_was_away_is_said_to_be_back(
     assert with_loop.statistics(BALLOON) == []
 
 
-def test_nothing_comes_back_after_the_end(libvirtd: FakeLibvirtd, with_loop: Connection) -> None:
+def test_nothing_comes_back_after_the_end(libvirtd, with_loop):
     with_loop.statistics(BALLOON)
     callback = libvirtd.connections[0].close_callback
-    assert callback is not None
     with_loop.close()
     callback(libvirtd.connections[0], 1, None)
     assert libvirtd.calls["open"] == 1
 
 
-def test_ssh_may_not_ask_anybody(libvirtd: FakeLibvirtd) -> None:
+def test_ssh_may_not_ask_anybody(libvirtd):
     for uri in ("qemu+ssh://root@other/system", "qemu:///system"):
         connection = Connection(ConnectionSettings(uri, call_timeout=LONG_SECONDS), LOG, libvirtd)
         connection.statistics(BALLOON)
@@ -266,7 +260,7 @@ def test_ssh_may_not_ask_anybody(libvirtd: FakeLibvirtd) -> None:
     assert libvirtd.opened_uris == ["qemu+ssh://root@other/system?no_tty=1", "qemu:///system"]
 
 
-def test_only_one_call_is_made_at_a_time(libvirtd: FakeLibvirtd, connection: Connection, guest: FakeGuest) -> None:
+def test_only_one_call_is_made_at_a_time(libvirtd, connection, guest):
     at_work = threading.Semaphore(1)
     overlaps = []
 
@@ -290,7 +284,7 @@ def test_only_one_call_is_made_at_a_time(libvirtd: FakeLibvirtd, connection: Con
     assert len(libvirtd.connections) == 1
 
 
-def test_an_invalid_operation_means_gone_or_not_supported(libvirtd: FakeLibvirtd, connection: Connection, guest: FakeGuest) -> None:
+def test_an_invalid_operation_means_gone_or_not_supported(libvirtd, connection, guest):
     guest.model = "none"
     connection.statistics(BALLOON)
     with pytest.raises(NotSupported):
@@ -302,27 +296,25 @@ def test_an_invalid_operation_means_gone_or_not_supported(libvirtd: FakeLibvirtd
         connection.call("setting", "never there", lambda domain: domain.setMemoryFlags(5, 1))
 
 
-def test_a_driver_that_does_not_know_the_flag_is_asked_without_it(libvirtd: FakeLibvirtd, connection: Connection, guest: FakeGuest) -> None:
+def test_a_driver_that_does_not_know_the_flag_is_asked_without_it(libvirtd, connection, guest):
     libvirtd.knows_nowait = False
     for _ in range(3):
         assert len(connection.statistics(BALLOON)) == 1
     assert libvirtd.calls["getAllDomainStats"] == 4, "it is asked with the flag only once"
 
 
-def test_events_arrive_and_a_listener_that_fails_harms_nothing(
-    libvirtd: FakeLibvirtd, connection: Connection, caplog: pytest.LogCaptureFixture, guest: FakeGuest
-) -> None:
+def test_events_arrive_and_a_listener_that_fails_harms_nothing(libvirtd, connection, caplog, guest):
     heard: list[GuestEvent] = []
     connection.on_event = heard.append
     connection.statistics(BALLOON)
     libvirtd.connections[0].tell(guest, 5)
     assert heard == [GuestEvent("lifecycle", guest.uuid, "g", 5)]
-    connection.on_event = lambda event: 1 // 0  # type: ignore[assignment]  # on purpose
+    connection.on_event = lambda event: 1 // 0
     libvirtd.connections[0].tell(guest, 5)
     assert "could not be used" in caplog.text
 
 
-def test_closing_takes_no_time_and_ends_everything(libvirtd: FakeLibvirtd, make: Make, guest: FakeGuest, connection: Connection) -> None:
+def test_closing_takes_no_time_and_ends_everything(libvirtd, make, guest, connection):
     connection.on_event = lambda event: None
     connection.statistics(BALLOON)
     connection.close()
@@ -334,7 +326,7 @@ def test_closing_takes_no_time_and_ends_everything(libvirtd: FakeLibvirtd, make:
     stuck.statistics(BALLOON)
     guest.hangs = threading.Event()
     with impatient(stuck), pytest.raises(GuestBusy):
-        stuck.call("asking", guest.uuid, lambda domain: domain.XMLDesc())
+        described(stuck, guest)
     began = time.monotonic()
     stuck.close()
     assert time.monotonic() - began < LONG_SECONDS
@@ -342,7 +334,7 @@ def test_closing_takes_no_time_and_ends_everything(libvirtd: FakeLibvirtd, make:
     wait_until(lambda: all(connection.closed for connection in libvirtd.connections))
 
 
-def test_a_connection_that_opens_after_the_end_is_closed(libvirtd: FakeLibvirtd, make: Make) -> None:
+def test_a_connection_that_opens_after_the_end_is_closed(libvirtd, make):
     connection = make(call_timeout=SHORT_SECONDS)
     hang = libvirtd.open_hangs = threading.Event()
     with pytest.raises(HypervisorError):

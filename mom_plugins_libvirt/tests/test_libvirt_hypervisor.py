@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
 import pytest
-from fake_libvirt import FakeGuest, FakeLibvirtd, HandClock, MakeHypervisor, impatient
+from fake_libvirt import FakeGuest, impatient
 
 from mom_core import (
     BalloonControl,
@@ -34,16 +33,14 @@ def listed(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> Guest:
     return next(found for found in hypervisor.guests() if found.id == guest.uuid)
 
 
-def test_it_is_what_controllers_test_for(hypervisor: LibvirtHypervisor) -> None:
+def test_it_is_what_controllers_test_for(hypervisor):
     tuning = (CpuTuneControl, IoTuneControl, NetTuneControl, CpuPinControl, NodeTuneControl)
     for capability in (Hypervisor, BalloonControl, AgentAccess, LifecycleControl, MigrationControl, *tuning):
         assert isinstance(hypervisor, capability)
     assert hypervisor.uri == "fake:///system"
 
 
-def test_a_quiet_cycle_is_one_call_however_many_guests_there_are(
-    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock
-) -> None:
+def test_a_quiet_cycle_is_one_call_however_many_guests_there_are(libvirtd, hypervisor, clock):
     counts = []
     for target in (1, 10, 500):
         while len(libvirtd.guests) < target:
@@ -60,7 +57,7 @@ def test_a_quiet_cycle_is_one_call_however_many_guests_there_are(
     assert counts == [{"getAllDomainStats": 5}] * 3
 
 
-def test_reading_back_balloons_is_one_call(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
+def test_reading_back_balloons_is_one_call(libvirtd, hypervisor):
     guests = [libvirtd.add(f"g{number}") for number in range(50)]
     hypervisor.guests()
     libvirtd.calls.clear()
@@ -69,9 +66,7 @@ def test_reading_back_balloons_is_one_call(libvirtd: FakeLibvirtd, hypervisor: L
     assert libvirtd.calls == {"domainListGetStats": 1}
 
 
-def test_a_description_is_read_again_when_something_suggests_a_change(
-    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock, guest: FakeGuest
-) -> None:
+def test_a_description_is_read_again_when_something_suggests_a_change(libvirtd, hypervisor, clock, guest):
     def descriptions_read() -> int:
         before = libvirtd.calls["XMLDesc"]
         clock.now += 1
@@ -95,7 +90,7 @@ def test_a_description_is_read_again_when_something_suggests_a_change(
     assert descriptions_read() == 0
 
 
-def test_a_guest_has_its_properties_and_an_incarnation(guest: FakeGuest, hypervisor: LibvirtHypervisor) -> None:
+def test_a_guest_has_its_properties_and_an_incarnation(guest, hypervisor):
     found = listed(hypervisor, guest)
     assert found.properties == {"name": "g", "uuid": guest.uuid, "state": "running"}
     guest.number += 1
@@ -103,16 +98,14 @@ def test_a_guest_has_its_properties_and_an_incarnation(guest: FakeGuest, hypervi
 
 
 @pytest.mark.parametrize("name", ["", " ", "a b", "\"'", "x\ny", "../../../etc/passwd", "%s{0}", "\0", "\u202e", "n" * 10_000])
-def test_no_name_harms(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, name: str) -> None:
+def test_no_name_harms(libvirtd, hypervisor, name):
     guest = libvirtd.add(name, "u")
     assert listed(hypervisor, guest).name == name
     hypervisor.set_balloon(guest.entity, 1000)
     assert guest.current == 1000
 
 
-def test_a_guest_that_does_not_run_or_has_no_balloon_or_no_cpu_is_blocked(
-    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, guest: FakeGuest
-) -> None:
+def test_a_guest_that_does_not_run_or_has_no_balloon_or_no_cpu_is_blocked(libvirtd, hypervisor, guest):
     guest.state = 3
     assert listed(hypervisor, guest).blocked == {"*": "the guest is paused"}
     guest.state = 1
@@ -134,18 +127,14 @@ def test_a_guest_that_does_not_run_or_has_no_balloon_or_no_cpu_is_blocked(
         ("xen", (None, None)),
     ],
 )
-def test_what_a_balloon_does_by_itself_is_known_by_the_description(
-    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, balloon: str, fields: tuple[int | None, int | None]
-) -> None:
+def test_what_a_balloon_does_by_itself_is_known_by_the_description(libvirtd, hypervisor, balloon, fields):
     guest = libvirtd.add("web")
     guest.model = balloon
     found = hypervisor.fields(hypervisor.guests())[guest.uuid]
     assert (found.get("balloon_reporting"), found.get("balloon_autodeflate")) == fields
 
 
-def test_a_driver_that_never_answers_or_stops_answering_blocks_the_balloon_after_a_while(
-    guest: FakeGuest, hypervisor: LibvirtHypervisor, clock: HandClock
-) -> None:
+def test_a_driver_that_never_answers_or_stops_answering_blocks_the_balloon_after_a_while(guest, hypervisor, clock):
     guest.statistics = {}
     assert listed(hypervisor, guest).blocked == {}, "it may be booting"
     clock.now += 61
@@ -162,7 +151,7 @@ def test_a_driver_that_never_answers_or_stops_answering_blocks_the_balloon_after
     assert listed(hypervisor, guest).blocked == {}
 
 
-def test_a_guest_that_was_paused_is_given_time_to_answer_again(guest: FakeGuest, hypervisor: LibvirtHypervisor, clock: HandClock) -> None:
+def test_a_guest_that_was_paused_is_given_time_to_answer_again(guest, hypervisor, clock):
     guest.statistics["balloon.last-update"] = int(clock.wall())
     hypervisor.guests()
     guest.state = 3
@@ -176,9 +165,7 @@ def test_a_guest_that_was_paused_is_given_time_to_answer_again(guest: FakeGuest,
 
 
 @pytest.mark.parametrize(("operation", "what"), [(2, "being saved"), (5, "being migrated out")])
-def test_a_guest_is_left_alone_while_libvirt_works_on_it(
-    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, operation: int, what: str, guest: FakeGuest
-) -> None:
+def test_a_guest_is_left_alone_while_libvirt_works_on_it(libvirtd, hypervisor, operation, what, guest):
     assert listed(hypervisor, guest).blocked == {}
     guest.job = {"type": 2, "operation": operation}
     with pytest.raises(GuestBusy, match=what):
@@ -191,9 +178,7 @@ def test_a_guest_is_left_alone_while_libvirt_works_on_it(
     assert guest.current == 1 << 19
 
 
-def test_a_guest_whose_memory_is_pinned_is_blocked_unless_it_can_get_something_back(
-    guest: FakeGuest, hypervisor: LibvirtHypervisor
-) -> None:
+def test_a_guest_whose_memory_is_pinned_is_blocked_unless_it_can_get_something_back(guest, hypervisor):
     guest.more = "<memoryBacking><locked/></memoryBacking>"
     found = listed(hypervisor, guest)
     assert found.blocked == {BALLOON: "the guest's memory is locked: the host cannot take it"}
@@ -203,9 +188,7 @@ def test_a_guest_whose_memory_is_pinned_is_blocked_unless_it_can_get_something_b
     assert found.properties["pinned"] == "the guest's memory is locked: the host cannot take it"
 
 
-def test_memory_that_virtio_mem_has_not_plugged_in_is_none_and_what_it_has_is_no_balloons(
-    guest: FakeGuest, hypervisor: LibvirtHypervisor
-) -> None:
+def test_memory_that_virtio_mem_has_not_plugged_in_is_none_and_what_it_has_is_no_balloons(guest, hypervisor):
     guest.maximum, guest.current = 448 << 10, 320 << 10  # 192 MiB, and 128 of 256 MiB of virtio-mem
     guest.devices = _VIRTIO_MEM.format(128 << 10)
     found = listed(hypervisor, guest)
@@ -224,7 +207,7 @@ def test_memory_that_virtio_mem_has_not_plugged_in_is_none_and_what_it_has_is_no
 _VIRTIO_MEM = "<memory model='virtio-mem'><target><size unit='KiB'>262144</size><current unit='KiB'>{}</current></target></memory>"
 
 
-def test_reports_that_cannot_be_true_are_named(guest: FakeGuest, hypervisor: LibvirtHypervisor, clock: HandClock) -> None:
+def test_reports_that_cannot_be_true_are_named(guest, hypervisor, clock):
     guest.statistics |= {"balloon.last-update": int(clock.wall()), "balloon.unused": 900_001}
     found = listed(hypervisor, guest)
     assert hypervisor.impossible() == {guest.uuid: ("mem_unused",)}
@@ -233,7 +216,7 @@ def test_reports_that_cannot_be_true_are_named(guest: FakeGuest, hypervisor: Lib
     assert not {"mem_usable", "mem_available", "mem_unused"} & fields.keys(), "nothing of it is believed"
 
 
-def test_with_statistics_off_a_silent_driver_proves_nothing(guest: FakeGuest, hypervisor: LibvirtHypervisor, clock: HandClock) -> None:
+def test_with_statistics_off_a_silent_driver_proves_nothing(guest, hypervisor, clock):
     guest.statistics, guest.period = {}, 0
     hypervisor.guests()
     clock.now += 61
@@ -244,9 +227,7 @@ def test_with_statistics_off_a_silent_driver_proves_nothing(guest: FakeGuest, hy
     assert BALLOON in listed(hypervisor, guest).blocked
 
 
-def test_staleness_goes_by_the_guests_own_period_or_a_setting(
-    libvirtd: FakeLibvirtd, make_hypervisor: MakeHypervisor, clock: HandClock
-) -> None:
+def test_staleness_goes_by_the_guests_own_period_or_a_setting(libvirtd, make_hypervisor, clock):
     quick, slow = libvirtd.add("quick"), libvirtd.add("slow")
     slow.period = 60
 
@@ -263,7 +244,7 @@ def test_staleness_goes_by_the_guests_own_period_or_a_setting(
     assert believed(make_hypervisor(stale_after=3.0), 4) == [False, False]
 
 
-def test_a_guest_that_vanishes_between_two_calls_harms_nothing(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor) -> None:
+def test_a_guest_that_vanishes_between_two_calls_harms_nothing(libvirtd, hypervisor):
     stays, goes = libvirtd.add("stays"), libvirtd.add("goes")
     guests = hypervisor.guests()
     del libvirtd.guests[goes.uuid]
@@ -282,9 +263,7 @@ def test_a_guest_that_vanishes_between_two_calls_harms_nothing(libvirtd: FakeLib
         hypervisor.set_balloon(goes.entity, 1000)
 
 
-def test_a_guest_that_vanishes_before_it_is_described_is_not_listed(
-    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, guest: FakeGuest
-) -> None:
+def test_a_guest_that_vanishes_before_it_is_described_is_not_listed(libvirtd, hypervisor, guest):
     class Vanishing(FakeGuest):
         """Goes with the bulk call that still saw it."""
 
@@ -298,18 +277,16 @@ def test_a_guest_that_vanishes_before_it_is_described_is_not_listed(
     assert libvirtd.calls["XMLDesc"] == 1
 
 
-def test_sizes_that_make_no_sense_are_refused(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
+def test_sizes_that_make_no_sense_are_refused(libvirtd, hypervisor, guest):
     hypervisor.guests()
     for size in ((1 << 20) + 1, 0, -5, True, 1e6, float("nan"), "1000"):
         with pytest.raises(NotSupported):
-            hypervisor.set_balloon(guest.entity, size)  # type: ignore[arg-type]  # on purpose
+            hypervisor.set_balloon(guest.entity, size)
     assert libvirtd.calls["setMemoryFlags"] == 0
     hypervisor.set_balloon(guest.entity, 1 << 20)
 
 
-def test_a_guest_that_hangs_is_asked_once_and_blocked_until_it_answers(
-    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, clock: HandClock, guest: FakeGuest
-) -> None:
+def test_a_guest_that_hangs_is_asked_once_and_blocked_until_it_answers(libvirtd, hypervisor, clock, guest):
     hypervisor.guests()
     described = libvirtd.calls["jobStats"]
     guest.hangs = threading.Event()
@@ -327,9 +304,7 @@ def test_a_guest_that_hangs_is_asked_once_and_blocked_until_it_answers(
     assert guest.current == 2000
 
 
-def test_a_guest_that_cannot_be_described_does_not_hide_the_others(
-    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_guest_that_cannot_be_described_does_not_hide_the_others(libvirtd, hypervisor, monkeypatch):
     sick, well = libvirtd.add("sick"), libvirtd.add("well")
     sick.hangs = threading.Event()
     with monkeypatch.context() as asking:
@@ -342,9 +317,7 @@ def test_a_guest_that_cannot_be_described_does_not_hide_the_others(
     sick.hangs.set()
 
 
-def test_reading_descriptions_takes_only_a_part_of_a_cycle(
-    libvirtd: FakeLibvirtd, make_hypervisor: MakeHypervisor, clock: HandClock
-) -> None:
+def test_reading_descriptions_takes_only_a_part_of_a_cycle(libvirtd, make_hypervisor, clock):
     hypervisor = make_hypervisor()
     guests = [libvirtd.add(f"g{number}") for number in range(20)]
 
@@ -365,7 +338,7 @@ def test_reading_descriptions_takes_only_a_part_of_a_cycle(
     assert all(not guest.blocked for guest in hypervisor.guests())
 
 
-def test_a_read_only_connection_blocks_everything(guest: FakeGuest, make_hypervisor: MakeHypervisor) -> None:
+def test_a_read_only_connection_blocks_everything(guest, make_hypervisor):
     hypervisor = make_hypervisor(readonly=True)
     assert listed(hypervisor, guest).blocked == {"*": "the connection to libvirt is read-only"}
     assert hypervisor.cpu_tunes([guest.entity])[guest.uuid].shares == 1024
@@ -378,9 +351,7 @@ def test_a_read_only_connection_blocks_everything(guest: FakeGuest, make_hypervi
             change()
 
 
-def test_what_the_host_sees_of_a_guest_is_known_where_it_runs_here(
-    guest: FakeGuest, make_hypervisor: MakeHypervisor, tmp_path: Path
-) -> None:
+def test_what_the_host_sees_of_a_guest_is_known_where_it_runs_here(guest, make_hypervisor, tmp_path):
     process = tmp_path / "proc" / "42"
     process.mkdir(parents=True)
     (tmp_path / "pids").mkdir()
@@ -394,7 +365,7 @@ def test_what_the_host_sees_of_a_guest_is_known_where_it_runs_here(
     assert "pid" not in listed(make_hypervisor("fake://elsewhere/system"), guest).properties
 
 
-def test_nothing_is_known_while_libvirtd_cannot_be_reached(libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
+def test_nothing_is_known_while_libvirtd_cannot_be_reached(libvirtd, hypervisor, guest):
     before = listed(hypervisor, guest)
     hang = libvirtd.open_hangs = threading.Event()
     libvirtd.connections[0].broken = True

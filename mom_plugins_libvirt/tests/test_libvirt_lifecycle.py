@@ -8,7 +8,6 @@ import pytest
 from fake_libvirt import LONG_SECONDS, FakeGuest, FakeLibvirtd
 
 from mom_core import Entity, GuestBusy, GuestGone, NotSupported, Scope
-from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 from mom_toolkit import Destination, GuestState
 
 
@@ -17,7 +16,7 @@ def guest(libvirtd: FakeLibvirtd) -> FakeGuest:
     return libvirtd.add("a")
 
 
-def test_a_guest_is_paused_goes_on_is_saved_and_started_and_is_off_when_it_obeys(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
+def test_a_guest_is_paused_goes_on_is_saved_and_started_and_is_off_when_it_obeys(hypervisor, guest):
     def standing() -> GuestState:
         return hypervisor.standings([guest.entity])[guest.entity.id]
 
@@ -37,14 +36,14 @@ def test_a_guest_is_paused_goes_on_is_saved_and_started_and_is_off_when_it_obeys
     assert standing() is GuestState.OFF
 
 
-def test_a_guest_that_libvirt_would_forget_is_not_saved(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
+def test_a_guest_that_libvirt_would_forget_is_not_saved(hypervisor, guest):
     guest.persistent = False
     with pytest.raises(NotSupported, match="forgets such a guest"):
         hypervisor.save(guest.entity, LONG_SECONDS)
     assert not guest.saved
 
 
-def test_one_that_nobody_knows_has_no_standing_and_is_said_to_be_gone(hypervisor: LibvirtHypervisor) -> None:
+def test_one_that_nobody_knows_has_no_standing_and_is_said_to_be_gone(hypervisor):
     unknown = Entity(Scope.GUEST, "uuid-of-nobody", "nobody")
     assert hypervisor.standings([unknown]) == {}
     with pytest.raises(GuestGone):
@@ -52,9 +51,7 @@ def test_one_that_nobody_knows_has_no_standing_and_is_said_to_be_gone(hypervisor
 
 
 @pytest.mark.parametrize("persistent", [True, False])
-def test_a_guest_is_moved_and_a_defined_one_is_not_left_behind(
-    hypervisor: LibvirtHypervisor, libvirtd: FakeLibvirtd, guest: FakeGuest, persistent: bool
-) -> None:
+def test_a_guest_is_moved_and_a_defined_one_is_not_left_behind(hypervisor, libvirtd, guest, persistent):
     guest.persistent = persistent
     hypervisor.migrate(guest.entity, Destination.parse("qemu+tls://h2/system tcp://10.0.0.2"), LONG_SECONDS)
     assert guest.moved_to == "qemu+tls://h2/system"
@@ -65,26 +62,26 @@ def test_a_guest_is_moved_and_a_defined_one_is_not_left_behind(
     assert hypervisor.standings([guest.entity]) == {}
 
 
-def test_ssh_to_the_other_host_asks_nothing(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
+def test_ssh_to_the_other_host_asks_nothing(hypervisor, guest):
     hypervisor.migrate(guest.entity, Destination.parse("qemu+ssh://root@h2/system?mode=direct"), LONG_SECONDS)
     assert guest.moved_to == "qemu+ssh://root@h2/system?mode=direct&no_tty=1"
 
 
-def test_for_a_guest_that_is_gone_no_other_host_is_asked(hypervisor: LibvirtHypervisor, libvirtd: FakeLibvirtd) -> None:
+def test_for_a_guest_that_is_gone_no_other_host_is_asked(hypervisor, libvirtd):
     with pytest.raises(GuestGone):
         hypervisor.migrate(Entity(Scope.GUEST, "uuid-of-nobody", "nobody"), Destination.parse("qemu+tls://h2/system"), LONG_SECONDS)
     assert not any("h2" in uri for uri in libvirtd.opened_uris)
 
 
 @pytest.mark.parametrize("saved", [True, False])
-def test_what_takes_too_long_is_given_up_and_the_guest_runs_on(hypervisor: LibvirtHypervisor, guest: FakeGuest, saved: bool) -> None:
+def test_what_takes_too_long_is_given_up_and_the_guest_runs_on(hypervisor, guest, saved):
     guest.job_goes_on = threading.Event()
     with pytest.raises(GuestBusy, match="was given up"):
         hypervisor.save(guest.entity, 0.05) if saved else hypervisor.migrate(guest.entity, Destination.parse("qemu://h2/system"), 0.05)
     assert hypervisor.standings([guest.entity]) == {guest.entity.id: GuestState.RUNNING}
 
 
-def test_what_is_over_before_libvirt_has_said_that_it_was_given_up_was_given_up(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
+def test_what_is_over_before_libvirt_has_said_that_it_was_given_up_was_given_up(hypervisor, guest):
     guest.job_goes_on, guest.abort_returns = threading.Event(), threading.Event()
     try:
         with pytest.raises(GuestBusy, match="was given up"):
@@ -93,9 +90,7 @@ def test_what_is_over_before_libvirt_has_said_that_it_was_given_up_was_given_up(
         guest.abort_returns.set()
 
 
-def test_a_libvirtd_that_is_too_busy_to_give_up_is_asked_again(
-    hypervisor: LibvirtHypervisor, guest: FakeGuest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_libvirtd_that_is_too_busy_to_give_up_is_asked_again(hypervisor, guest, monkeypatch):
     monkeypatch.setattr("mom_plugins_libvirt.lifecycle._AGAIN_SECONDS", 0.01)
     guest.job_goes_on, guest.aborts_that_fail = threading.Event(), 2
     with pytest.raises(GuestBusy, match="was given up"):

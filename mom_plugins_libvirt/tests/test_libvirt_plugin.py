@@ -50,7 +50,7 @@ def own(plugin: LibvirtPlugin) -> LibvirtHypervisor:
     return found
 
 
-def test_defaults_are_sensible_and_nonsense_is_refused() -> None:
+def test_defaults_are_sensible_and_nonsense_is_refused():
     settings = LibvirtPlugin.Settings()
     assert (settings.uri, settings.stats_period, settings.readonly) == ("qemu:///system", 1.0, False)
     assert LibvirtPlugin.Settings.model_validate({"stats_period": "0s"}).stats_period == 0
@@ -69,7 +69,7 @@ def test_defaults_are_sensible_and_nonsense_is_refused() -> None:
     assert LibvirtPlugin.Settings.model_validate({"call_timeout": "3s", "deadline": "10s"}).call_timeout == 3
 
 
-def test_it_suggests_itself_where_libvirt_listens(tmp_path: Path) -> None:
+def test_it_suggests_itself_where_libvirt_listens(tmp_path):
     assert LibvirtPlugin.mom_suggest(tmp_path) is None
     (tmp_path / "run" / "libvirt").mkdir(parents=True)
     (tmp_path / "run" / "libvirt" / "virtqemud-sock").touch()
@@ -78,7 +78,7 @@ def test_it_suggests_itself_where_libvirt_listens(tmp_path: Path) -> None:
     assert LibvirtPlugin.Settings.model_validate(dict(suggestion.settings))
 
 
-def test_statistics_are_switched_on_only_where_they_are_off(make_plugin: MakePlugin) -> None:
+def test_statistics_are_switched_on_only_where_they_are_off(make_plugin):
     def guest(name: str, period: int | None, **blocked: str) -> Guest:
         return Guest(name, name, {} if period is None else {PERIOD: period}, blocked=blocked)
 
@@ -99,7 +99,7 @@ def test_statistics_are_switched_on_only_where_they_are_off(make_plugin: MakePlu
     assert 0 < len(list(make_plugin().mom_act(many))) <= 50, "the rest waits for the next cycles"
 
 
-def test_a_period_is_set_and_read_back(make_plugin: MakePlugin, libvirtd: FakeLibvirtd) -> None:
+def test_a_period_is_set_and_read_back(make_plugin, libvirtd):
     plugin = make_plugin()
     off, on, gone = libvirtd.add("off"), libvirtd.add("on"), libvirtd.add("gone")
     off.period = 0
@@ -114,7 +114,7 @@ def test_a_period_is_set_and_read_back(make_plugin: MakePlugin, libvirtd: FakeLi
     assert off.period == 2
 
 
-def test_another_hypervisor_is_left_to_its_own_plugin(make_plugin: MakePlugin) -> None:
+def test_another_hypervisor_is_left_to_its_own_plugin(make_plugin):
     plugin, other = make_plugin(), own(make_plugin())
     guest = Entity(Scope.GUEST, "u", "g")
     assert plugin.mom_collect_guests(other, []) == {}
@@ -123,7 +123,7 @@ def test_another_hypervisor_is_left_to_its_own_plugin(make_plugin: MakePlugin) -
     assert [outcome.status for outcome in put_back(plugin, entries, other)] == [Status.FAILED]
 
 
-def test_the_doctor_gives_each_trouble_its_cure(make_plugin: MakePlugin, libvirtd: FakeLibvirtd) -> None:
+def test_the_doctor_gives_each_trouble_its_cure(make_plugin, libvirtd):
     fine, bare, off, silent = (libvirtd.add(name) for name in ("fine", "bare", "off", "silent\nguest"))
     fine.statistics["balloon.last-update"] = int(time.time())
     bare.model, off.period, silent.statistics = "none", 0, {}
@@ -139,7 +139,7 @@ def test_the_doctor_gives_each_trouble_its_cure(make_plugin: MakePlugin, libvirt
     assert later.cure == "to see what mom would do while it only observes: virsh dommemstat GUEST --period 1 --live"
 
 
-def test_the_doctor_says_what_guests_could_have_and_what_it_would_bring(make_plugin: MakePlugin, libvirtd: FakeLibvirtd) -> None:
+def test_the_doctor_says_what_guests_could_have_and_what_it_would_bring(make_plugin, libvirtd):
     for number in range(100):
         guest = libvirtd.add(f"g{number:02}")
         guest.statistics = {"balloon.last-update": int(time.time()), "balloon.available": 900_000, "balloon.unused": 300 << 10}
@@ -153,9 +153,7 @@ def test_the_doctor_says_what_guests_could_have_and_what_it_would_bring(make_plu
     assert all(len(finding.message) < 400 and len(finding.cure) < 400 for finding in found.values()), "or it would be cut"
 
 
-def test_the_doctor_advises_nothing_that_a_guest_has_or_cannot_use_and_says_whose_memory_cannot_be_had(
-    make_plugin: MakePlugin, libvirtd: FakeLibvirtd
-) -> None:
+def test_the_doctor_advises_nothing_that_a_guest_has_or_cannot_use_and_says_whose_memory_cannot_be_had(make_plugin, libvirtd):
     libvirtd.add("has").model = "virtio' autodeflate='on' freePageReporting='on"
     libvirtd.add("bare").model = "none"
     libvirtd.add("given").devices = "<hostdev mode='subsystem' type='pci'/>"
@@ -173,12 +171,9 @@ def test_the_doctor_advises_nothing_that_a_guest_has_or_cannot_use_and_says_whos
     assert ("free page reporting" in subjects, "autodeflate" in subjects) == (False, True)
 
 
-def test_guests_that_cannot_be_relied_on_are_counted_and_said_in_the_same_words_each_time(
-    make_plugin: MakePlugin, libvirtd: FakeLibvirtd
-) -> None:
+def test_guests_that_cannot_be_relied_on_are_counted_and_said_in_the_same_words_each_time(make_plugin, libvirtd):
     plugin = make_plugin()
-    hypervisor = plugin.mom_hypervisor()
-    assert hypervisor is not None
+    hypervisor = own(plugin)
     liar = libvirtd.add("liar")
     said = []
     for second in (0, 1):
@@ -190,7 +185,7 @@ def test_guests_that_cannot_be_relied_on_are_counted_and_said_in_the_same_words_
     assert "what cannot be true (mem_unused)" in said[0][1]
 
 
-def test_the_doctor_tells_down_from_denied(make_plugin: MakePlugin, libvirtd: FakeLibvirtd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_tells_down_from_denied(make_plugin, libvirtd, monkeypatch):
     libvirtd.refusal = FakeError("Connection refused", SYSTEM_ERROR, errno.ECONNREFUSED)
     (finding,) = make_plugin().mom_doctor()
     assert finding.severity is Severity.ERROR
@@ -200,7 +195,7 @@ def test_the_doctor_tells_down_from_denied(make_plugin: MakePlugin, libvirtd: Fa
     assert "group libvirt" in finding.cure
 
 
-def test_a_binding_that_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_binding_that_is_missing_is_said(monkeypatch):
     def missing() -> object:
         raise ImportError("No module named 'libvirt'")
 
@@ -228,7 +223,7 @@ def on_test_driver() -> Iterator[tuple[LibvirtPlugin, list[str]]]:
     wait_until(lambda: threading.active_count() <= threads)
 
 
-def test_guests_of_the_test_driver(on_test_driver: tuple[LibvirtPlugin, list[str]], capfd: pytest.CaptureFixture[str]) -> None:
+def test_guests_of_the_test_driver(on_test_driver, capfd):
     plugin, woken = on_test_driver
     hypervisor = own(plugin)
     (guest,) = hypervisor.guests()
@@ -254,7 +249,7 @@ def test_guests_of_the_test_driver(on_test_driver: tuple[LibvirtPlugin, list[str
     assert capfd.readouterr().err == "", "libvirt prints nothing"
 
 
-def test_two_plugins_share_libvirts_event_loop(on_test_driver: tuple[LibvirtPlugin, list[str]]) -> None:
+def test_two_plugins_share_libvirts_event_loop(on_test_driver):
     first, _ = on_test_driver
     own(first).guests()
     second_woken: list[str] = []

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
-from fake_libvirt import FakeGuest, FakeLibvirtd, HandClock
+from fake_libvirt import FakeGuest, FakeLibvirtd
 
 from mom_core import CpuTune, Entity, GuestGone, HypervisorError, NetTune, NotSupported, Scope
-from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 DISK = "<disk device='disk'><source file='/a'/><target dev='vda'/><iotune><read_bytes_sec>5000</read_bytes_sec></iotune></disk>"
 INTERFACE = "<interface><target dev='vnet0'/><bandwidth><inbound average='100'/></bandwidth></interface>"
@@ -21,9 +18,7 @@ def guest(libvirtd: FakeLibvirtd) -> FakeGuest:
     return guest
 
 
-def test_limits_are_read_once_for_each_description_however_often_they_are_looked_at(
-    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, guest: FakeGuest, clock: HandClock
-) -> None:
+def test_limits_are_read_once_for_each_description_however_often_they_are_looked_at(libvirtd, hypervisor, guest, clock):
     for _ in range(4):
         guest.statistics["balloon.last-update"] = int(clock.wall())
         hypervisor.guests()
@@ -40,13 +35,12 @@ def test_limits_are_read_once_for_each_description_however_often_they_are_looked
 
 
 @pytest.mark.parametrize(("quota", "known"), [(-1, -1), (50_000, 50_000), (17592186044415, -1), (18446744073709551, -1)])
-def test_however_no_limit_is_said_it_is_minus_one(hypervisor: LibvirtHypervisor, guest: FakeGuest, quota: int, known: int) -> None:
-    assert guest.scheduler is not None
+def test_however_no_limit_is_said_it_is_minus_one(hypervisor, guest, quota, known):
     guest.scheduler["vcpu_quota"] = quota
     assert hypervisor.cpu_tunes([guest.entity])[guest.uuid].quota_us == known
 
 
-def test_cpu_limits_are_set_in_one_call_and_read_again(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
+def test_cpu_limits_are_set_in_one_call_and_read_again(hypervisor, guest):
     hypervisor.set_cpu_tune(guest.entity, 50_000, 200_000, 512)
     assert guest.tuned == [({"vcpu_quota": 50_000, "vcpu_period": 200_000, "cpu_shares": 512},)]
     assert hypervisor.cpu_tunes([guest.entity])[guest.uuid] == CpuTune(50_000, 200_000, 512, 100.0)
@@ -65,15 +59,13 @@ def test_cpu_limits_are_set_in_one_call_and_read_again(hypervisor: LibvirtHyperv
         (lambda h, g: h.set_node_tune(g, set()), "name all nodes"),
     ],
 )
-def test_what_the_guest_or_the_host_has_not_is_refused_before_the_call(
-    hypervisor: LibvirtHypervisor, guest: FakeGuest, call: Callable[[LibvirtHypervisor, Entity], None], said: str
-) -> None:
+def test_what_the_guest_or_the_host_has_not_is_refused_before_the_call(hypervisor, guest, call, said):
     with pytest.raises(NotSupported, match=said):
         call(hypervisor, guest.entity)
     assert guest.tuned == []
 
 
-def test_all_limits_of_a_kind_are_sent_as_libvirt_takes_missing_ones_for_none(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
+def test_all_limits_of_a_kind_are_sent_as_libvirt_takes_missing_ones_for_none(hypervisor, guest):
     hypervisor.set_io_tune(guest.entity, "vda", {"write_bytes_sec": 7})
     ((disk, wanted),) = guest.tuned
     assert disk == "vda"
@@ -81,7 +73,7 @@ def test_all_limits_of_a_kind_are_sent_as_libvirt_takes_missing_ones_for_none(hy
     assert (wanted["read_bytes_sec"], wanted["write_bytes_sec"], wanted["total_bytes_sec"]) == (5000, 7, 0)
 
 
-def test_what_was_set_is_seen_at_once(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
+def test_what_was_set_is_seen_at_once(hypervisor, guest):
     hypervisor.guests()
     guest.devices = DISK.replace("5000", "1") + INTERFACE.replace("100", "200")  # what libvirt says after the call
     hypervisor.set_io_tune(guest.entity, "vda", {"read_bytes_sec": 1})
@@ -89,28 +81,26 @@ def test_what_was_set_is_seen_at_once(hypervisor: LibvirtHypervisor, guest: Fake
     assert hypervisor.net_tunes([guest.entity])[guest.uuid][0].inbound == {"average": 200}
 
 
-def test_an_empty_direction_takes_the_limit_away(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
+def test_an_empty_direction_takes_the_limit_away(hypervisor, guest):
     hypervisor.set_net_tune(guest.entity, "vnet0", {}, {"average": 10, "burst": 4})
     assert guest.tuned == [("vnet0", {"inbound.average": 0, "outbound.average": 10, "outbound.burst": 4})]
 
 
-def test_a_bandwidth_that_cannot_be_set_whole_is_taken_back(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
+def test_a_bandwidth_that_cannot_be_set_whole_is_taken_back(hypervisor, guest):
     guest.bad_average = 7
     with pytest.raises(HypervisorError, match="tc failed"):
         hypervisor.set_net_tune(guest.entity, "vnet0", {"average": 7}, {})
     assert guest.tuned[-1] == ("vnet0", {"inbound.average": 100, "outbound.average": 0})
 
 
-def test_vcpus_are_pinned_and_memory_is_placed(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
+def test_vcpus_are_pinned_and_memory_is_placed(hypervisor, guest):
     hypervisor.set_cpu_pin(guest.entity, 1, {0})
     assert hypervisor.cpu_pins([guest.entity])[guest.uuid] == [{0, 1}, {0}]
     hypervisor.set_node_tune(guest.entity, {1, 0})
     assert guest.tuned[-1] == ({"numa_nodeset": "0,1"},)
 
 
-def test_without_a_cpu_controller_the_controls_are_blocked_with_the_reason_and_libvirt_is_not_asked_again(
-    libvirtd: FakeLibvirtd, hypervisor: LibvirtHypervisor, guest: FakeGuest, clock: HandClock
-) -> None:
+def test_without_a_cpu_controller_the_controls_are_blocked_and_libvirt_is_not_asked_again(libvirtd, hypervisor, guest, clock):
     other = libvirtd.add("two")
     guest.scheduler = other.scheduler = None
     for _ in range(3):
@@ -128,7 +118,7 @@ def test_without_a_cpu_controller_the_controls_are_blocked_with_the_reason_and_l
     assert "vcpu_quota" not in hypervisor.guests()[0].blocked
 
 
-def test_guests_that_are_gone_are_absent_and_cannot_be_limited(hypervisor: LibvirtHypervisor, guest: FakeGuest) -> None:
+def test_guests_that_are_gone_are_absent_and_cannot_be_limited(hypervisor, guest):
     nobody = Entity(Scope.GUEST, "none", "none")
     for look in (hypervisor.cpu_tunes, hypervisor.io_tunes, hypervisor.net_tunes, hypervisor.cpu_pins, hypervisor.node_tunes):
         assert not look([nobody])

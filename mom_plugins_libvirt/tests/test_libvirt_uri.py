@@ -24,7 +24,7 @@ from mom_plugins_libvirt.uri import cure_for_transport, is_local, without_questi
         "test:///default",
     ],
 )
-def test_uris_of_all_transports_are_accepted(uri: str) -> None:
+def test_uris_of_all_transports_are_accepted(uri):
     assert LibvirtPlugin.Settings(uri=uri).uri == uri
 
 
@@ -41,7 +41,7 @@ def test_uris_of_all_transports_are_accepted(uri: str) -> None:
         ("qemu+ssh://-oProxyCommand=reboot/system", "hyphen"),
     ],
 )
-def test_nonsense_is_refused_with_what_could_be_meant(uri: str, said: str) -> None:
+def test_nonsense_is_refused_with_what_could_be_meant(uri, said):
     with pytest.raises(ValidationError) as raised:
         LibvirtPlugin.Settings(uri=uri)
     assert said in str(raised.value)
@@ -62,9 +62,7 @@ def test_nonsense_is_refused_with_what_could_be_meant(uri: str, said: str) -> No
         ("//[", False, "", ""),
     ],
 )
-def test_only_local_guests_have_processes_here_only_ssh_asks_questions_and_each_transport_has_its_cure(
-    uri: str, local: bool, opened: str, cure: str
-) -> None:
+def test_only_local_guests_have_processes_here_only_ssh_asks_questions_and_each_transport_has_its_cure(uri, local, opened, cure):
     assert is_local(uri) is local
     assert without_questions(uri) == uri + opened
     assert cure in cure_for_transport(uri)
