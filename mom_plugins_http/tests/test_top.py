@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -13,18 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from mom_cli import Looking, Row
 from mom_core import Declarations, EngineState, PluginReport, PluginState, Problem, Report, Severity, Source
 from mom_core.testing import snapshot
 from mom_daemon import GuestColumnModel, ReportDocument, report_document
 from mom_devkit import wait_until
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.server.access import LocalAccess, Peer, Right
-from mom_plugins_http.top.columns import age, fitting, percent, short
 from mom_plugins_http.top.feed import Feed
-from mom_plugins_http.top.picture import Drill, Happening, Picture, Row, chosen, happening_of, ordered, picture_of
-from mom_plugins_http.top.screen import body_lines, click, screen, sparkline, verdict_lines
-from mom_plugins_http.top.selection import Looking
-from mom_plugins_http.top.terminal import Click, cell
+from mom_plugins_http.top.picture import Drill, Happening, Picture, happening_of, picture_of
+from mom_plugins_http.top.screen import body_lines, screen, sparkline, verdict_lines
+from mom_plugins_http.top.verb import looking
 
 if TYPE_CHECKING:
     from conftest import Served
@@ -36,6 +34,12 @@ def picture(*rows: Row, **more: object) -> Picture:
     document = {**report_document(NOTHING_NEW, Declarations(), EngineState(), 5.0), "version": "1", **more}
     columns = [column(name, "KiB") for name in ("size", "max")]
     return Picture(cast(ReportDocument, document), columns, rows)
+
+
+def looking_at(view: str, marked: str = "") -> Looking:
+    look = looking()
+    look.view, look.marked = view, marked
+    return look
 
 
 def column(name: str, unit: str, rank: int = 0) -> GuestColumnModel:
@@ -51,71 +55,16 @@ def text_of(look: Looking, shown: Picture | None, size: tuple[int, int] = (80, 2
     return ["".join(text for text, _ in line) for line in lines]
 
 
-@pytest.mark.parametrize(
-    ("kib", "text"), [(None, "-"), (0, "0"), (512, "512K"), (1000, "1M"), (524288, "512M"), (16_672_358, "15.9G"), (1 << 40, "1024T")]
-)
-def test_sizes_are_short(kib: float | None, text: str) -> None:
-    assert short(kib) == text or kib == 1 << 40
-
-
-@given(st.floats(0, 1e15))
-def test_no_figure_is_wider_than_its_column(value: float) -> None:
-    assert len(short(value)) <= 5
-    assert len(age(value)) <= 4
-    assert len(percent(min(value, 100))) <= 4
-
-
-@given(st.text(max_size=30), st.integers(2, 40))
-def test_a_cell_has_its_width_whatever_stands_in_it(text: str, width: int) -> None:
-    text = "".join(letter for letter in text if letter.isprintable())
-    assert cell_len(cell(text, width)) == width
-    assert cell_len(cell(text, width, right=True)) == width
-
-
-@pytest.mark.parametrize("screen_width", [40, 60, 80, 132, 200, 400])
-def test_the_columns_that_fit_are_those_of_the_lowest_ranks(screen_width: int) -> None:
-    given_columns = [column(name, "KiB", rank) for name, rank in (("class", 3), ("size", 0), ("max", 1), ("guarantee", 1), ("age", 2))]
-    name, shown, note = fitting(given_columns, screen_width, 40)
-    left_out = [one["rank"] for one in given_columns if one not in [kept for kept, _ in shown]]
-    assert min(left_out, default=9) >= max(one["rank"] for one, _ in shown)
-    assert name + sum(width + 1 for _, width in shown) + 1 + note <= screen_width
-    assert (not left_out) == (screen_width >= 80)
-
-
-def test_what_is_unknown_comes_last_either_way() -> None:
-    rows = [Row("2", "a"), Row("1", "b", {"size": 1.0}), Row("3", "c", {"size": 2.0})]
-    for falling, names in ((True, "cba"), (False, "bca")):
-        assert "".join(row.name for row in ordered(rows, "size", falling=falling)) == names
-
-
-def test_guests_are_found_by_a_part_of_their_name_or_a_pattern() -> None:
-    rows = [Row(name, name) for name in ("web-1", "WEB-2", "db-1")]
-    for pattern, names in (("web", {"web-1", "WEB-2"}), ("*-1", {"web-1", "db-1"}), ("w?b-1", {"web-1"}), ("", {"web-1", "WEB-2", "db-1"})):
-        assert {row.name for row in chosen(rows, pattern)} == names
-
-
 def test_a_name_cannot_write_on_the_terminal() -> None:
     table = {"columns": ["id", "name", "blocked", "kind"], "rows": [["1", "a\x1b[2Jb\nc", {"x": "\x1b]0;title\x07"}, "\x1b[1m"]]}
     document = {**picture().report, "guests": table, "guest_columns": [column("kind", "text")]}
-    lines = text_of(Looking(), picture_of(cast(ReportDocument, document), {}, ()))
+    lines = text_of(looking(), picture_of(cast(ReportDocument, document), {}, ()))
     assert not any("\x1b" in line or "\n" in line or "\x07" in line for line in lines)
-
-
-def test_the_marked_guest_stays_marked_when_the_order_changes() -> None:
-    rows = [Row(str(n), f"g{n:02}", {"size": float(-n)}) for n in range(50)]
-    look, shown = Looking(), picture(*rows)
-    for _ in range(30):
-        look.press("down", look.listed(shown), 18)
-    assert look.guest == "30"
-    for key in (">", ">"):
-        look.press(key, look.listed(shown), 18)
-    assert (look.sort, look.guest) == ("size", "30")
-    assert any("g30" in line for line in text_of(look, shown))
 
 
 def test_names_are_in_the_order_of_the_numbers_in_them_and_the_heading_says_which_of_how_many_are_seen() -> None:
     look, shown = (
-        Looking(),
+        looking(),
         collected(*((name, "", 0) for name in ("build-10", "build-2", "Build-1", "10", "9", *(f"z{n}" for n in range(30))))),
     )
     assert [row.name for row in look.listed(shown)][:6] == ["9", "10", "Build-1", "build-2", "build-10", "z0"]
@@ -133,7 +82,7 @@ def collected(*guests: tuple[str, str | None, int | None]) -> Picture:
 
 
 def test_guests_that_suffer_come_first_and_the_list_stays_at_its_beginning_until_somebody_moves() -> None:
-    look = Looking()
+    look = looking()
     well = [(f"g{n}", "", 0) for n in range(40)]
     suffering = collected(*well, ("silent", None, None), ("slow", "swapping", 0), ("torn", "", 2), ("worst", "swapping", 2))
     assert [row.name for row in look.listed(suffering)][:4] == ["worst", "torn", "slow", "g0"]
@@ -143,52 +92,16 @@ def test_guests_that_suffer_come_first_and_the_list_stays_at_its_beginning_until
     assert lines[5].startswith("worst"), "though nothing is marked"
     assert text_of(look, collected(*well, ("worst", "", 0)))[5].startswith("g0"), "it is well again"
     look.press("down", look.listed(suffering), 18)
-    assert look.guest == "torn"
+    assert look.marked == "torn"
     for key, first in (("r", "g0"), ("s", "worst"), (">", "g0")):
         look.press(key, look.listed(suffering), 18)
         assert look.listed(suffering)[0].name == first
 
 
-def test_the_mouse_opens_a_guest_sorts_by_a_heading_and_scrolls() -> None:
-    look, shown = Looking(), picture(*[Row(str(n), f"g{n:02}", {"size": float(n)}) for n in range(40)])
-    heading = text_of(look, shown)[4]
-    click(look, shown, (80, 24), Click(heading.index("size"), 4))
-    assert (look.sort, look.falling) == ("size", True)
-    click(look, shown, (80, 24), Click(0, 4))
-    assert look.sort == "guest"
-    for key in ("wheel down", "wheel down", "wheel up"):
-        look.press(key, look.listed(shown), 18)
-    assert text_of(look, shown)[5].startswith("g03")
-    click(look, shown, (80, 24), Click(70, 7))
-    assert (look.view, look.guest) == ("guest", "5")
-    before = replace(look)
-    click(look, shown, (80, 24), Click(70, 7))
-    assert look == before, "there is no list"
-
-
-def test_a_guest_that_has_gone_is_no_longer_marked() -> None:
-    look = Looking(guest="9")
-    assert look.place([Row("1", "a")], 18) == 0
-    assert look.guest == "1"
-    assert look.place([], 18) == 0
-
-
-def test_the_filter_is_typed_kept_and_taken_back() -> None:
-    look = Looking()
-    for key in ("/", "w", "e", "x", "backspace", "b", "enter"):
-        look.press(key, [], 18)
-    assert (look.pattern, look.typing) == ("web", False)
-    for key in ("/", "1", "q", "escape"):
-        look.press(key, [], 18)
-    assert (look.pattern, look.typing, look.ended) == ("web", False, False)
-    look.press("escape", [], 18)
-    assert look.pattern == ""
-
-
 def test_a_problem_of_many_guests_is_one_line_with_how_many_and_which(served: Served) -> None:
     served.tell(report_with_problems(200))
     with feeding(served) as feed:
-        lines = text_of(Looking(view="problems"), feed.picture, (132, 40))
+        lines = text_of(looking_at("problems"), feed.picture, (132, 40))
     (line,) = [line for line in lines if "it tells no statistics" in line]
     assert line.startswith("warning: libvirt: 200 guests (vm000, vm001, vm002 and 197 more): it tells no statistics, since "), line
     assert any("install the balloon's driver" in line for line in lines)
@@ -223,7 +136,7 @@ def report_with_problems(guests: int) -> Report:
     st.lists(st.sampled_from(["up", "down", "page down", "end", "home", "enter", "escape", "/", "x", "r", ">", "d", "!", "tab", "?", "p"]))
 )
 def test_no_keys_lead_to_a_screen_that_cannot_be_drawn(keys: list[str]) -> None:
-    look, shown = Looking(), picture(*[Row(str(n), f"g{n}") for n in range(40)])
+    look, shown = looking(), picture(*[Row(str(n), f"g{n}") for n in range(40)])
     for key in keys:
         look.press(key, look.listed(shown), 18)
         assert len(text_of(look, shown)) <= 24
@@ -231,23 +144,25 @@ def test_no_keys_lead_to_a_screen_that_cannot_be_drawn(keys: list[str]) -> None:
 
 def test_late_cycles_and_lost_connections_are_said() -> None:
     shown = picture()
-    assert any("has not finished a cycle for" in line for line in text_of(Looking(), shown, now=shown.received + 17))
+    assert any("has not finished a cycle for" in line for line in text_of(looking(), shown, now=shown.received + 17))
     now = time.monotonic()
-    lines = text_of(Looking(), shown, now=now, trouble=("nobody serves it", "start mom"), lost_at=now - 5)
+    lines = text_of(looking(), shown, now=now, trouble=("nobody serves it", "start mom"), lost_at=now - 5)
     assert any("NOT REACHED 5 s: nobody serves it; start mom" in line for line in lines)
-    assert any("Nobody serves it" in line for line in text_of(Looking(), None, trouble=("nobody serves it", "start mom")))
+    assert any("Nobody serves it" in line for line in text_of(looking(), None, trouble=("nobody serves it", "start mom")))
 
 
 def test_that_the_picture_stands_still_is_not_cut_off_on_a_narrow_terminal() -> None:
     cycle = {**picture().cycle, "number": 123456, "skipped": 12, "woken_by": "host memory pressure"}
-    line = text_of(Looking(paused=True), picture(cycle=cycle))[0]
+    look = looking()
+    look.paused = True
+    line = text_of(look, picture(cycle=cycle))[0]
     assert "PAUSED" in line[:80]
     assert "123456" in line
 
 
 def test_what_is_wrong_with_the_connection_is_not_cut_off_on_a_narrow_terminal() -> None:
     said = ("mom did not answer on /run/mom/mom.sock within 5 s", "it hangs, or is stopped; `mom status` says what was so last")
-    lines = text_of(Looking(), picture(Row("1", "web-01")), trouble=said, lost_at=time.monotonic())
+    lines = text_of(looking(), picture(Row("1", "web-01")), trouble=said, lost_at=time.monotonic())
     assert "`mom status` says what was so last" in " ".join(line.strip() for line in lines[2:4])
     assert max(map(len, lines)) <= 80
 
@@ -259,7 +174,7 @@ def outcome(identity: str, name: str, **more: object) -> dict[str, object]:
 
 
 def test_what_was_decided_for_another_guest_of_the_same_name_is_not_shown() -> None:
-    look = Looking(view="guest", guest="new")
+    look = looking_at("guest", "new")
     happenings = [happening_of(0.0, outcome(identity, "web-01", reason=f"for the {identity} one"), {}) for identity in ("old", "new")]
     text = "\n".join(text_of(look, picture(Row("new", "web-01")), (80, 40), drill=Drill("new"), happenings=happenings))
     assert "for the new one" in text
@@ -268,13 +183,13 @@ def test_what_was_decided_for_another_guest_of_the_same_name_is_not_shown() -> N
 
 def test_a_decision_says_where_in_the_policy_it_was_made_and_why_on_a_narrow_terminal_too() -> None:
     happenings = [happening_of(0.0, outcome("1", "a-guest-with-a-long-name", reason="the host needs memory"), {"balloon_target": "KiB"})]
-    text = "\n".join(text_of(Looking(view="changes"), picture(), (80, 24), happenings=happenings))
+    text = "\n".join(text_of(looking_at("changes"), picture(), (80, 24), happenings=happenings))
     assert "50_balloon:463:37: the host needs memory" in text
 
 
 def test_changes_of_policies_stand_among_the_decisions_in_full() -> None:
     news = Happening(0.0, "policies", "set 61_try for all guests, after a trial of 5s: guests fared as well as before, by mom, for root")
-    text = " ".join(line.strip() for line in text_of(Looking(view="changes"), picture(), (80, 24), happenings=[news]))
+    text = " ".join(line.strip() for line in text_of(looking_at("changes"), picture(), (80, 24), happenings=[news]))
     assert f"policies {news.why}" in " ".join(text.split())
 
 
@@ -302,7 +217,7 @@ def test_changes_of_policies_and_reservations_are_known_from_before_and_heard_of
 
 def test_observing_lag_and_sick_plugins_are_said() -> None:
     shown = picture(mode="observe", plugins=[{"name": "libvirt", "state": "set-aside"}])
-    lines = text_of(Looking(), shown)
+    lines = text_of(looking(), shown)
     assert "only observes" in lines[0]
     assert "libvirt set-aside" in lines[3]
 
@@ -349,7 +264,7 @@ FULL = {
 def test_a_full_host_is_told_first_with_since_when_why_and_what_to_do(size: tuple[int, int]) -> None:
     rows = [Row(f"id{n}", f"vm{n}") for n in range(100)]
     shown = picture(*rows, verdict={"severity": "error", "conditions": [FULL]})
-    lines = text_of(Looking(), shown, size)
+    lines = text_of(looking(), shown, size)
     assert len(lines) == size[1]
     assert cell_len(lines[0]) <= size[0]
     assert lines[0].startswith("WRONG: the host is full")
@@ -360,12 +275,12 @@ def test_a_full_host_is_told_first_with_since_when_why_and_what_to_do(size: tupl
     else:
         assert "(!: all)" in lines[0]
     assert any("vm0" in line for line in lines), "the guests are still there"
-    every = text_of(Looking(view="problems"), shown, (80, 24))
+    every = text_of(looking_at("problems"), shown, (80, 24))
     assert "start no more" in " ".join(every)
 
 
 def test_a_host_that_is_well_has_no_line_on_that() -> None:
-    assert text_of(Looking(), picture(verdict={"severity": "ok", "conditions": []}))[0].startswith("mom 1 on host")
+    assert text_of(looking(), picture(verdict={"severity": "ok", "conditions": []}))[0].startswith("mom 1 on host")
 
 
 def test_what_is_over_is_told_as_such_and_takes_no_room_above_the_guests() -> None:

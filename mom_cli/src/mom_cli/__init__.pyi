@@ -15,5 +15,21 @@ from .sources import ask as ask, newest as newest, recording as recording
 from .status_part import StatusPart as StatusPart
 from .status_file import problems_of as problems_of
 from .tables import TableColumn as TableColumn, print_table as print_table
+from .top.columns import age as age, percent as percent, short as short
+from .top.looking import Looking as Looking
+from .top.rows import Row as Row, by_name as by_name
+from .top.table import (
+    heading as heading,
+    help_lines as help_lines,
+    list_foot as list_foot,
+    list_lines as list_lines,
+    memory_line as memory_line,
+    scrolled as scrolled,
+    text_foot as text_foot,
+    too_small as too_small,
+    wrapped as wrapped,
+)
+from .top.terminal import Line as Line, cell as cell
+from .top.watch import terminal_for as terminal_for, watch as watch
 
 __version__: str

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from mom_cli import Row, by_name
 from mom_core import GuestColumn, Source, Status, format_kib, printable
 from mom_daemon import amount
 
@@ -20,27 +18,12 @@ if TYPE_CHECKING:
 Json = Mapping[str, Any]
 
 NAME: Final = "guest"
-"""The heading of the names."""
-
-HARM: Final = "note"
-"""The heading under which it stands what guests suffer from: in the order of that they are listed at first."""
+"""What a row is."""
 
 HARMS: Final = ("killed_lately", "ailment")
 
 LONGEST_NOTE: Final = 400
 """Characters."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A guest, with its values by the columns' names, and what it suffers from, what keeps it from giving memory, or failed."""
-
-    id: str
-    name: str
-    values: Mapping[str, Any] = field(default_factory=dict)
-    note: str = ""
-    harm: float = 0
-    """How many programs were killed in it lately; a half more where it suffers now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +111,7 @@ def picture_of(report: ReportDocument, last: Mapping[str, Happening], problems: 
     rows = [_row(row, places, harms, last.get(row[0])) for row in guests]
     shown = [one for one in columns if one["name"] != GuestColumn.REMARKS]
     known = [one for one in shown if any(row[places[one["name"]]] is not None for row in guests)]
-    return Picture(report, known, sorted(rows, key=lambda row: _natural(row.name)), problems)
+    return Picture(report, known, by_name(rows), problems)
 
 
 def _row(row: Sequence[Any], places: Mapping[str, int], harms: Sequence[int], last: Happening | None) -> Row:
@@ -173,37 +156,3 @@ def reservation_news(when: float, item: Json) -> Happening:
     whose = f", by {guest['name']}" if guest else ""
     text = f"{format_kib(item['memory_kib'])} for {item['name'] or item['id']}: {item['state']}{whose}{f'; {note}' if note else ''}"
     return Happening(when, "reserved", printable(text, LONGEST_NOTE))
-
-
-def chosen(rows: Sequence[Row], pattern: str) -> list[Row]:
-    """The guests whose name has this in it, or matches it when it is a pattern with `*` or `?`; capitals do not matter."""
-    wanted = pattern.strip().lower()
-    if not wanted:
-        return list(rows)
-    if "*" in wanted or "?" in wanted:
-        return [row for row in rows if fnmatchcase(row.name.lower(), wanted)]
-    return [row for row in rows if wanted in row.name.lower()]
-
-
-def ordered(rows: Sequence[Row], column: str, *, falling: bool) -> list[Row]:
-    """In the order of a column; what is unknown comes last either way.
-
-    :param rows: in the order of their names, as equals stay
-    """
-    if column == NAME:
-        return list(reversed(rows)) if falling else list(rows)
-    if column == HARM:
-        return sorted(rows, key=lambda row: row.harm, reverse=falling)
-    known = [row for row in rows if row.values.get(column) is not None]
-    known.sort(key=lambda row: _sortable(row.values[column]), reverse=falling)
-    return known + [row for row in rows if row.values.get(column) is None]
-
-
-@lru_cache(maxsize=10_000)  # the same names come again in each cycle
-def _natural(name: str) -> list[Any]:
-    """By which build-2 comes before build-10: texts and numbers by turns, the first of them a text."""
-    return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]{1,18})", name.lower()))]
-
-
-def _sortable(value: Any) -> tuple[float, str]:
-    return (value, "") if isinstance(value, int | float) else (0.0, str(value))

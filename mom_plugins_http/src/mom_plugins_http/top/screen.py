@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import textwrap
 import time
-from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Final
 
 from rich.cells import cell_len
 
-from mom_core import Unit, format_kib, printable
-from mom_plugins_http.top.columns import age, fitting, percent, short, text_of
+from mom_cli import (
+    Line,
+    Looking,
+    age,
+    cell,
+    heading,
+    help_lines,
+    list_foot,
+    list_lines,
+    memory_line,
+    percent,
+    scrolled,
+    short,
+    text_foot,
+    too_small,
+    wrapped,
+)
+from mom_core import format_kib, printable
 from mom_plugins_http.top.feed import Feed
-from mom_plugins_http.top.picture import HARM, NAME, Drill, Happening, Json, Picture, Row
-from mom_plugins_http.top.selection import Looking
-from mom_plugins_http.top.terminal import Click, Line, cell
-
-SMALLEST: Final = (40, 10)
-"""Columns and lines below which nothing sensible can be shown."""
+from mom_plugins_http.top.picture import Drill, Happening, Json, Picture
 
 WIDE: Final = 110
 """Columns from which there is room for words in place of signs."""
@@ -50,34 +59,20 @@ def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, 
     :param now: monotonic seconds
     """
     width, height = size
-    if width < SMALLEST[0] or height < SMALLEST[1]:
-        return [[(f"The terminal has {width} x {height};", "")], [(f"{SMALLEST[0]} x {SMALLEST[1]} is the least.", "")]]
+    if small := too_small(size):
+        return small
     lines = body_lines(size, picture)
     head = host_lines(picture, look, feed, width, now)
     if picture is None:
         return [*head, *_waiting(feed, width)]
     head = [*verdict_lines(picture, width, _most_verdict(height)), *head]
-    if look.view == "guests":
+    if look.view == look.overview:
         rows = look.listed(picture)
-        body, foot = _guests(look, picture, rows, width, lines), _list_foot(look, len(rows), width, lines)
+        body = list_lines(look, picture, rows, width, lines, "there are no guests on this host")
+        foot = list_foot(look, len(rows), width, lines, "d:decisions !:problems ")
     else:
-        body, foot = _scrolled(_text(look, feed, picture, width), look, lines), _text_foot(look, width)
+        body, foot = scrolled(_text(look, feed, picture, width), look, lines), text_foot(look, width)
     return [*head, *body, *[[]] * (lines + 1 - len(body)), foot]
-
-
-def click(look: Looking, picture: Picture | None, size: tuple[int, int], where: Click) -> None:
-    """Open the guest that is clicked on, or sort by the column whose heading that is."""
-    if picture is None or look.view != "guests":
-        return
-    lines = body_lines(size, picture)
-    line = where.y - (size[1] - lines - 2)
-    rows = look.listed(picture)[look.first : look.first + lines]
-    if 0 < line <= len(rows):
-        look.open(rows[line - 1].id)
-    elif line == 0:
-        name, columns, _ = fitting(picture.columns, size[0], _longest(picture))
-        begins = accumulate([name, *(room + 1 for _, room in columns)])
-        look.sort_by([NAME, *(one["name"] for one, _ in columns), HARM][bisect_right(list(begins), where.x)])
 
 
 # --- the verdict --------------------------------------------------------------------------------------------------------------------
@@ -93,13 +88,13 @@ def verdict_lines(picture: Picture, width: int, most: int | None = None) -> list
         lasted, over = age(condition["lasted_seconds"]), age(condition["over_seconds"])
         severity, message = condition["severity"], condition["message"]
         if severity == "ok":
-            lines += [] if most is not None else _wrapped(f"over for {over}: {printable(message, 400)}; it lasted {lasted}", width, "dim")
+            lines += [] if most is not None else wrapped(f"over for {over}: {printable(message, 400)}; it lasted {lasted}", width, "dim")
             continue
         ended = f", over for {over}" if condition["over_seconds"] else ""
         text = printable(f"{_MARKS.get(severity, '')}{message}, for {lasted}{ended}", 400)
-        lines += _wrapped(text, width, _SEVERE.get(severity, ""))
-        lines += _wrapped(printable(f"  why: {condition['why']}", 400), width) if condition["why"] else []
-        lines += _wrapped(printable(f"  → {condition['cure']}", 400), width, "bold") if condition["cure"] else []
+        lines += wrapped(text, width, _SEVERE.get(severity, ""))
+        lines += wrapped(printable(f"  why: {condition['why']}", 400), width) if condition["why"] else []
+        lines += wrapped(printable(f"  → {condition['cure']}", 400), width, "bold") if condition["cure"] else []
     if most is None or len(lines) <= most:
         return lines
     last, style = lines[most - 1][0]
@@ -152,16 +147,9 @@ def _mom_line(picture: Picture, look: Looking, now: float) -> Line:
 def _memory_line(picture: Picture, width: int) -> Line:
     host = picture.host
     total, available = host.get("mem_available"), host.get("mem_really_available")
-    if total is None or available is None or not total:
-        return [("memory ", ""), ("unknown", "yellow")]
-    share = max(0.0, min(1.0, available / total))
     style = {"error": "red", "warning": "yellow"}.get(picture.memory_severity, "green")
     wanted = host.get("mem_watermark_high")
-    text = f" {format_kib(available)} of {format_kib(total)} available ({share:.0%})"
-    text += f", {format_kib(wanted)} wanted" if wanted is not None and width >= WIDE else ""
-    room = max(5, min(60, width - 8 - len(text) - 2))
-    taken = round((1 - share) * room)
-    return [("memory ", ""), ("█" * taken, style), ("░" * (room - taken), "dim"), (text, style if style != "green" else "")]
+    return memory_line(total, available, style, width, f", {format_kib(wanted)} wanted" if wanted is not None and width >= WIDE else "")
 
 
 def _pressure_line(host: Json, width: int) -> Line:
@@ -215,50 +203,7 @@ def _health_line(picture: Picture) -> Line:
     return line
 
 
-# --- guests -------------------------------------------------------------------------------------------------------------------------
-
-
-def _longest(picture: Picture) -> int:
-    return max((len(row.name) for row in picture.rows), default=0)
-
-
-def _guests(look: Looking, picture: Picture, rows: Sequence[Row], width: int, lines: int) -> list[Line]:
-    marked = look.place(rows, lines)
-    name, columns, note = fitting(picture.columns, width, _longest(picture))
-    arrow = "↓" if look.falling else "↑"
-    headings = [cell(f"{NAME}{arrow}" if look.sort == NAME else NAME, name)]
-    headings += [
-        cell(f"{arrow if look.sort == one['name'] else ''}{one['name']}", room, right=one["unit"] != Unit.TEXT) for one, room in columns
-    ]
-    headings.append(f"{arrow}{HARM}" if look.sort == HARM else HARM)
-    out: list[Line] = [[(cell(" ".join(headings), width - 1), "reverse")]]
-    if not rows:
-        why = f"no guest's name has {look.pattern!r} in it (Esc shows all)" if picture.rows else "there are no guests on this host"
-        return [*out, [(why, "dim")]]
-    for number, row in enumerate(rows[look.first : look.first + lines], look.first):
-        cells = [(cell(row.name, name), "red" if row.harm else "")]
-        for one, room in columns:
-            value, mark_from = row.values.get(one["name"]), one["mark_from"]
-            bad = mark_from is not None and isinstance(value, int | float) and value >= mark_from
-            cells.append((" " + cell(text_of(value, one["unit"]), room, right=one["unit"] != Unit.TEXT), "red" if bad else ""))
-        cells.append((" " + cell(row.note, note), "yellow"))
-        out.append([(text, f"reverse {style}".strip()) for text, style in cells] if number == marked else cells)
-    return out
-
-
 # --- texts --------------------------------------------------------------------------------------------------------------------------
-
-
-def _scrolled(text: Sequence[Line], look: Looking, lines: int) -> list[Line]:
-    """A heading, and as much of the rest as there is room for."""
-    heading, *rest = text
-    first = max(0, min(look.scroll.get(look.view, 0), len(rest) - lines))
-    look.scroll[look.view] = first
-    shown = rest[first : first + lines]
-    below = len(rest) - first - len(shown)
-    if below and shown:
-        shown[-1] = [(f"↓ {below + 1} more lines", "dim")]
-    return [heading, *shown]
 
 
 def _text(look: Looking, feed: Feed, picture: Picture, width: int) -> list[Line]:
@@ -267,16 +212,13 @@ def _text(look: Looking, feed: Feed, picture: Picture, width: int) -> list[Line]
     if look.view == "problems":
         return _problems(picture, width)
     if look.view == "help":
-        return _help(picture, width)
+        more = [("d ! g Tab", "decisions; problems and plugins; guests; the next")]
+        return help_lines(look, picture, width, ": why it has its size", more)
     return _one_guest(look, feed.drill, feed, picture, width)
 
 
-def _heading(text: str, width: int) -> Line:
-    return [(cell(f" {text}", width - 1), "reverse")]
-
-
 def _changes(happenings: Sequence[Happening], left_out: int, width: int) -> list[Line]:
-    out = [_heading("decisions and what came of them, the newest first", width)]
+    out = [heading("decisions and what came of them, the newest first", width)]
     if not happenings:
         return [*out, [("nothing was decided for as long as mom remembers", "dim")]]
     for one in reversed(happenings):
@@ -304,14 +246,14 @@ def _indented(text: str, width: int, style: str) -> list[Line]:
 
 
 def _problems(picture: Picture, width: int) -> list[Line]:
-    out = [_heading("problems, and plugins", width), *verdict_lines(picture, width)]
+    out = [heading("problems, and plugins", width), *verdict_lines(picture, width)]
     for problem in picture.problems:
         who = f"{problem.who}: " if problem.who else ""
         since = f"since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(problem.since))}"
         text = f"{problem.severity}: {printable(str(problem.source))}: {printable(who, 400)}{problem.message}, {since}"
-        out += _wrapped(text, width, _SEVERE.get(problem.severity, ""))
+        out += wrapped(text, width, _SEVERE.get(problem.severity, ""))
         if problem.hint:
-            out += _wrapped(f"  {problem.hint}", width, "dim")
+            out += wrapped(f"  {problem.hint}", width, "dim")
     if not picture.problems:
         out.append([("no problems", "green")])
     out.append([])
@@ -329,28 +271,28 @@ def _problems(picture: Picture, width: int) -> list[Line]:
             ]
         )
         if one["last_error"]:
-            out += _wrapped(f"  last: {printable(one['last_error'], 1000)}", width, "dim")
+            out += wrapped(f"  last: {printable(one['last_error'], 1000)}", width, "dim")
     return out
 
 
 def _one_guest(look: Looking, drill: Drill | None, feed: Feed, picture: Picture, width: int) -> list[Line]:
-    row = next((row for row in picture.rows if row.id == look.guest), None)
-    name = row.name if row is not None else printable(look.guest)
-    out = [_heading(f"{name}  (Esc: back)", width)]
-    if drill is None or drill.id != look.guest:
+    row = next((row for row in picture.rows if row.id == look.marked), None)
+    name = row.name if row is not None else printable(look.marked)
+    out = [heading(f"{name}  (Esc: back)", width)]
+    if drill is None or drill.id != look.marked:
         return [*out, [("mom is being asked …", "dim")]]
     if drill.trouble:
-        return [*out, *_wrapped(f"{drill.trouble}. It may have been stopped, or moved to another host.", width, "yellow")]
+        return [*out, *wrapped(f"{drill.trouble}. It may have been stopped, or moved to another host.", width, "yellow")]
     out += _explained(drill.explanation, width)
     out += _past(drill.past, width)
-    about = [one for one in list(feed.happenings) if one.id == look.guest][-12:]
+    about = [one for one in list(feed.happenings) if one.id == look.marked][-12:]
     if about:
         out += [[], [("what was decided for it lately", "bold")]]
         for one in reversed(about):
             out += _happening(one, width, named=False)
     fields = {name: value for name, value in drill.guest.get("fields", {}).items() if value is not None}
     out += [[], [("all that is known of it", "bold")]]
-    out += _wrapped("  ".join(f"{name} {printable(str(value), 60)}" for name, value in sorted(fields.items())), width)
+    out += wrapped("  ".join(f"{name} {printable(str(value), 60)}" for name, value in sorted(fields.items())), width)
     return out
 
 
@@ -396,51 +338,13 @@ def sparkline(values: Sequence[float | None]) -> str:
     return "".join(" " if value is None else _BARS[round((value - least) / span * 7) if span else 0] for value in values)
 
 
-def _wrapped(text: str, width: int, style: str = "") -> list[Line]:
-    return [[(line, style)] for line in textwrap.wrap(text, max(20, width - 2), subsequent_indent="  ")]
-
-
 def _waiting(feed: Feed, width: int) -> list[Line]:
     message, hint = feed.trouble or ("mom is being asked", "")
-    lines = _wrapped(message[:1].upper() + message[1:] + ".", width, "bold")
+    lines = wrapped(message[:1].upper() + message[1:] + ".", width, "bold")
     if hint:
-        lines += _wrapped(hint[:1].upper() + hint[1:] + ".", width)
+        lines += wrapped(hint[:1].upper() + hint[1:] + ".", width)
     return [*lines, [], [("It is asked again every second. q: end", "dim")]]
 
 
 def _sentence(trouble: tuple[str, str]) -> str:
     return "; ".join(filter(None, trouble))
-
-
-def _list_foot(look: Looking, guests: int, width: int, lines: int) -> Line:
-    if look.typing:
-        return [("filter: ", "bold"), (look.pattern, ""), ("█", ""), ("  Enter: keep  Esc: as before", "dim")]
-    shown = f"filter {look.pattern!r}  " if look.pattern else ""
-    seen = f"{look.first + 1} to {min(guests, look.first + lines)} of {guests}, " if guests > lines else ""
-    order = f"sufferers {'first' if look.falling else 'last'}" if look.sort == HARM else f"by {look.sort}"
-    keys = f"{seen}{order}  ?:help q:end Enter:why /:filter <>:sort s:sufferers r:turn d:decisions !:problems p:pause"
-    return [(shown, "bold yellow"), (cell(keys, max(0, width - 1 - len(shown))), "dim")]
-
-
-def _text_foot(look: Looking, width: int) -> Line:
-    keys = "Esc:back ↑↓:scroll p:pause ?:help" if look.view == "guest" else "g:guests Tab:next ↑↓:scroll p:pause ?:help q:end"
-    return [(cell(keys, width - 1), "dim")]
-
-
-def _help(picture: Picture, width: int) -> list[Line]:
-    rows = [
-        ("↑↓ PgUp PgDn Home End", "move (also j k)"),
-        ("Enter", "all about the marked guest: why it has its size"),
-        ("/", "some guests: part of a name, or * and ? for any"),
-        ("Esc", "back; in the list: all guests"),
-        ("< >", "sort by the next column; r: reverse; s: sufferers first"),
-        ("mouse", "opens a guest, sorts by a heading; Shift: marks text"),
-        ("d ! g Tab", "decisions; problems and plugins; guests; the next"),
-        ("p or space", "pause: the picture stands still, mom goes on"),
-        ("q", "end; Ctrl-L draws anew, Ctrl-Z suspends"),
-    ]
-    out: list[Line] = [_heading("keys", width)]
-    out += [[(cell(keys, 24), "cyan"), (text, "")] for keys, text in rows]
-    out += [[], [("columns", "bold")]]
-    out += [[(cell(one["name"], 12), "cyan"), (one["about"], "")] for one in picture.columns]
-    return out

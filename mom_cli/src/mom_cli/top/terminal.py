@@ -66,8 +66,7 @@ class Terminal:
             try:
                 self._screen = curses.initscr()
             except curses.error as error:
-                hint = "install ncurses-base; `mom status` and `mom guests` print what it shows once"
-                raise MomError(f"mom top cannot draw on this terminal: {error}", hint=hint) from error
+                raise MomError(f"this terminal cannot be drawn on: {error}", hint="install ncurses-base") from error
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH):
             self._handlers[number] = signal.signal(number, self._on_signal)
         curses.cbreak()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from mom_plugins_http.top.picture import HARM, NAME, Picture, Row, chosen, ordered
+from mom_cli.top.rows import HARM, Row, chosen, ordered
 
-VIEWS: Final = ("guests", "changes", "problems")
-"""Those between which the tabulator goes; beside them there are `guest` and `help`."""
+if TYPE_CHECKING:
+    from mom_daemon import GuestColumnModel
 
 LONGEST_FILTER: Final = 60
 
@@ -17,69 +17,95 @@ WHEEL: Final = {"wheel up": -3, "wheel down": 3}
 """Lines that a step of the mouse's wheel moves."""
 
 
+class Listing(Protocol):
+    """What there is to look at."""
+
+    @property
+    def columns(self) -> Sequence[GuestColumnModel]:
+        """Those of which anything is known."""
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """In the order of their names."""
+
+
 @dataclass(slots=True)
 class Looking:
-    """The state of the view; `press` changes it."""
+    """The state of the view; `press` changes it.
 
-    view: str = "guests"
+    :param name: what a row is; also the heading of their names, and the view of one of them
+    :param views: those between which the tabulator goes, each with its key, the list first; beside them there are `name` and `help`
+    """
+
+    name: str
+    views: Mapping[str, str]
+    view: str = ""
     sort: str = HARM
     falling: bool = True
     pattern: str = ""
     typing: bool = False
     paused: bool = False
-    guest: str = ""
-    """The one that is marked; empty: the first of the list, whichever it is."""
+    marked: str = ""
+    """The id of the row that is; empty: the first of the list, whichever it is."""
     first: int = 0
     """The first line of the list that is shown; of each view by itself."""
     scroll: dict[str, int] = field(default_factory=dict)
-    columns: Sequence[str] = (NAME, HARM)
-    """Those by which guests can be sorted."""
+    columns: Sequence[str] = ()
+    """Those by which rows can be sorted."""
     ended: bool = False
     _pattern_before: str = ""
 
-    def listed(self, picture: Picture | None) -> list[Row]:
-        """The guests that are asked for, in the order that is asked for."""
-        if picture is None:
+    def __post_init__(self) -> None:
+        self.view = self.view or self.overview
+
+    @property
+    def overview(self) -> str:
+        """The view of all rows."""
+        return next(iter(self.views))
+
+    def listed(self, listing: Listing | None) -> Sequence[Row]:
+        """The rows that are asked for, in the order that is asked for."""
+        if listing is None:
             return []
-        self.columns = (NAME, *(one["name"] for one in picture.columns), HARM)
-        return ordered(chosen(picture.rows, self.pattern), self.sort, falling=self.falling)
+        self.columns = (self.name, *(one["name"] for one in listing.columns), HARM)
+        return ordered(chosen(listing.rows, self.pattern), self.sort, falling=self.falling)
 
     def place(self, rows: Sequence[Row], lines: int) -> int:
-        """Where the marked guest is, which stays the same however the list is ordered; and keep it in sight."""
-        index = next((n for n, row in enumerate(rows) if row.id == self.guest), None) if self.guest else 0
+        """Where the marked row is, which stays the same however the list is ordered; and keep it in sight."""
+        index = next((n for n, row in enumerate(rows) if row.id == self.marked), None) if self.marked else 0
         if index is None:
             index = min(self.first, max(0, len(rows) - 1))
-            self.guest = rows[index].id if rows else ""
+            self.marked = rows[index].id if rows else ""
         self.first = max(0, min(self.first, index, len(rows) - lines), index - lines + 1)
         return index
 
     def press(self, key: str, rows: Sequence[Row], lines: int) -> None:
         """One key.
 
-        :param rows: the guests as they are listed
+        :param rows: as they are listed
         :param lines: how many lines of a list are shown
         """
         if self.typing:
             self._type(key)
-        elif key == "quit" or (key == "q" and self.view in VIEWS):
+        elif key == "quit" or (key == "q" and self.view in self.views):
             self.ended = True
         elif key in {"?", "h"}:
-            self.view = "guests" if self.view == "help" else "help"
+            self.view = self.overview if self.view == "help" else "help"
         elif key in {"p", " "}:
             self.paused = not self.paused
-        elif self.view == "guests":
+        elif self.view == self.overview:
             self._in_list(key, rows, lines)
         else:
             self._in_text(key, lines)
 
-    def open(self, guest: str) -> None:
-        """Look at all about this guest."""
+    def open(self, row: str) -> None:
+        """Look at all about the row with this id."""
         self.typing = False
-        self.guest, self.view, self.scroll["guest"] = guest, "guest", 0
+        self.marked, self.view, self.scroll[self.name] = row, self.name, 0
 
     def sort_by(self, column: str) -> None:
         """In the order of this column; the other way round if it is so already."""
-        self.falling = not self.falling if column == self.sort else column != NAME
+        self.falling = not self.falling if column == self.sort else column != self.name
         self.sort = column
 
     def _type(self, key: str) -> None:
@@ -95,13 +121,12 @@ class Looking:
             self.pattern += key
 
     def _switch(self, key: str) -> bool:
+        views, wanted = list(self.views), {one: view for view, one in self.views.items()}
         if key in {"tab", "back tab"}:
-            at = VIEWS.index(self.view) if self.view in VIEWS else 0
-            self.view = VIEWS[(at + (1 if key == "tab" else -1)) % len(VIEWS)]
-        elif key in {"1", "2", "3"}:
-            self.view = VIEWS[int(key) - 1]
-        elif key in {"d", "g", "!"}:
-            self.view = {"d": "changes", "g": "guests", "!": "problems"}[key]
+            at = views.index(self.view) if self.view in views else 0
+            self.view = views[(at + (1 if key == "tab" else -1)) % len(views)]
+        elif key in wanted or (key.isdecimal() and 0 < int(key) <= len(views)):
+            self.view = wanted.get(key) or views[int(key) - 1]
         else:
             return False
         return True
@@ -128,12 +153,12 @@ class Looking:
                 first = max(0, min(self.first + WHEEL[key], len(rows) - lines))
                 index = max(first, min(index - WHEEL[key], first + lines - 1))
                 self.first = first
-            self.guest = rows[index].id if index else ""
+            self.marked = rows[index].id if index else ""
 
     def _in_text(self, key: str, lines: int) -> None:
-        if key in {"escape", "q", "backspace"} or (key == "left" and self.view == "guest"):
-            self.view = "guests"
-        elif (self.view == "guest" and key == "enter") or not self._switch(key):
+        if key in {"escape", "q", "backspace"} or (key == "left" and self.view == self.name):
+            self.view = self.overview
+        elif (self.view == self.name and key == "enter") or not self._switch(key):
             self.scroll[self.view] = moved(key, self.scroll.get(self.view, 0), lines, 100_000)
 
 

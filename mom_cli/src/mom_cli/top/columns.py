@@ -1,4 +1,4 @@
-"""The guests' table: which columns fit, how wide they are, and how their values are written."""
+"""A list: which columns fit, how wide they are, and how their values are written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OTHER_WIDTH: Final = 8
 
 _NAME_LEAST: Final = 12
 _NOTE_LEAST: Final = 16
-"""What a guest suffers from fits."""
+"""What a row suffers from fits."""
 
 
 def short(kib: float | None) -> str:

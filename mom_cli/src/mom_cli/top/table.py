@@ -1,0 +1,154 @@
+"""The list of what is watched, and what stands in its place, as lines of a screen: pure."""
+
+from __future__ import annotations
+
+import textwrap
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Final
+
+from mom_cli.top.columns import fitting, text_of
+from mom_cli.top.looking import Listing, Looking
+from mom_cli.top.rows import HARM, Row
+from mom_cli.top.terminal import Click, Line, cell
+from mom_core import Unit, format_kib
+
+SMALLEST: Final = (40, 10)
+"""Columns and lines below which nothing sensible can be shown."""
+
+KEYS: Final = (
+    ("↑↓ PgUp PgDn Home End", "move (also j k)"),
+    ("Enter", "all about the marked {name}{why}"),
+    ("/", "some {name}s: part of a name, or * and ? for any"),
+    ("Esc", "back; in the list: all {name}s"),
+    ("< >", "sort by the next column; r: reverse; s: sufferers first"),
+    ("mouse", "opens a {name}, sorts by a heading; Shift: marks text"),
+    ("p or space", "pause: the picture stands still, mom goes on"),
+    ("q", "end; Ctrl-L draws anew, Ctrl-Z suspends"),
+)
+
+
+def too_small(size: tuple[int, int]) -> list[Line]:
+    """What is said on a screen of so many columns and lines on which nothing can be shown; nothing where it is large enough."""
+    if size[0] >= SMALLEST[0] and size[1] >= SMALLEST[1]:
+        return []
+    return [[(f"The terminal has {size[0]} x {size[1]};", "")], [(f"{SMALLEST[0]} x {SMALLEST[1]} is the least.", "")]]
+
+
+def list_lines(look: Looking, listing: Listing, rows: Sequence[Row], width: int, lines: int, nothing: str) -> list[Line]:
+    """The headings, and so many of the rows.
+
+    :param rows: as they are listed
+    :param nothing: what is said where there are no rows at all
+    """
+    marked = look.place(rows, lines)
+    name, columns, note = fitting(listing.columns, width, _longest(listing))
+    arrow = "↓" if look.falling else "↑"
+    headings = [cell(f"{look.name}{arrow}" if look.sort == look.name else look.name, name)]
+    headings += [
+        cell(f"{arrow if look.sort == one['name'] else ''}{one['name']}", room, right=one["unit"] != Unit.TEXT) for one, room in columns
+    ]
+    headings.append(f"{arrow}{HARM}" if look.sort == HARM else HARM)
+    out: list[Line] = [[(cell(" ".join(headings), width - 1), "reverse")]]
+    if not rows:
+        why = f"no {look.name}'s name has {look.pattern!r} in it (Esc shows all)" if listing.rows else nothing
+        return [*out, [(why, "dim")]]
+    for number, row in enumerate(rows[look.first : look.first + lines], look.first):
+        cells = [(cell(row.name, name), "red" if row.harm else "")]
+        for one, room in columns:
+            value, mark_from = row.values.get(one["name"]), one["mark_from"]
+            bad = mark_from is not None and isinstance(value, int | float) and value >= mark_from
+            cells.append((" " + cell(text_of(value, one["unit"]), room, right=one["unit"] != Unit.TEXT), "red" if bad else ""))
+        cells.append((" " + cell(row.note, note), "yellow"))
+        out.append([(text, f"reverse {style}".strip()) for text, style in cells] if number == marked else cells)
+    return out
+
+
+def _longest(listing: Listing) -> int:
+    return max((len(row.name) for row in listing.rows), default=0)
+
+
+def click(look: Looking, listing: Listing | None, width: int, where: Click, headings: int, lines: int) -> None:
+    """Open the row that is clicked on, or sort by the column whose heading that is.
+
+    :param headings: the line of the screen in which they stand, above so many lines of rows
+    """
+    if listing is None or look.view != look.overview:
+        return
+    line, rows = where.y - headings, look.listed(listing)[look.first : look.first + lines]
+    if 0 < line <= len(rows):
+        look.open(rows[line - 1].id)
+    elif line == 0:
+        name, columns, _ = fitting(listing.columns, width, _longest(listing))
+        begins = accumulate([name, *(room + 1 for _, room in columns)])
+        look.sort_by([look.name, *(one["name"] for one, _ in columns), HARM][bisect_right(list(begins), where.x)])
+
+
+def list_foot(look: Looking, rows: int, width: int, lines: int, more: str = "") -> Line:
+    """The line below the list: how much of it is seen, in which order, and the keys.
+
+    :param rows: how many are listed
+    :param more: further keys
+    """
+    if look.typing:
+        return [("filter: ", "bold"), (look.pattern, ""), ("█", ""), ("  Enter: keep  Esc: as before", "dim")]
+    shown = f"filter {look.pattern!r}  " if look.pattern else ""
+    seen = f"{look.first + 1} to {min(rows, look.first + lines)} of {rows}, " if rows > lines else ""
+    order = f"sufferers {'first' if look.falling else 'last'}" if look.sort == HARM else f"by {look.sort}"
+    keys = f"{seen}{order}  ?:help q:end Enter:why /:filter <>:sort s:sufferers r:turn {more}p:pause"
+    return [(shown, "bold yellow"), (cell(keys, max(0, width - 1 - len(shown))), "dim")]
+
+
+def text_foot(look: Looking, width: int) -> Line:
+    """The line below a text: its keys."""
+    back = f"{look.views[look.overview]}:{look.overview} Tab:next"
+    keys = "Esc:back ↑↓:scroll p:pause ?:help" if look.view == look.name else f"{back} ↑↓:scroll p:pause ?:help q:end"
+    return [(cell(keys, width - 1), "dim")]
+
+
+def help_lines(look: Looking, listing: Listing, width: int, why: str = "", more: Sequence[tuple[str, str]] = ()) -> list[Line]:
+    """The keys, and what the columns are.
+
+    :param why: what opening a row tells
+    :param more: further keys
+    """
+    rows = [(keys, text.format(name=look.name, why=why)) for keys, text in KEYS]
+    out: list[Line] = [heading("keys", width)]
+    out += [[(cell(keys, 24), "cyan"), (text, "")] for keys, text in (*rows[:-2], *more, *rows[-2:])]
+    out += [[], [("columns", "bold")]]
+    out += [[(cell(one["name"], 12), "cyan"), (one["about"], "")] for one in listing.columns]
+    return out
+
+
+def scrolled(text: Sequence[Line], look: Looking, lines: int) -> list[Line]:
+    """A heading, and as much of the rest as there is room for."""
+    first_line, *rest = text
+    first = max(0, min(look.scroll.get(look.view, 0), len(rest) - lines))
+    look.scroll[look.view] = first
+    shown = rest[first : first + lines]
+    below = len(rest) - first - len(shown)
+    if below and shown:
+        shown[-1] = [(f"↓ {below + 1} more lines", "dim")]
+    return [first_line, *shown]
+
+
+def heading(text: str, width: int) -> Line:
+    """The first line of a text."""
+    return [(cell(f" {text}", width - 1), "reverse")]
+
+
+def wrapped(text: str, width: int, style: str = "") -> list[Line]:
+    """A text in as many lines as it takes."""
+    return [[(line, style)] for line in textwrap.wrap(text, max(20, width - 2), subsequent_indent="  ")]
+
+
+def memory_line(total: float | None, available: float | None, style: str, width: int, more: str = "") -> Line:
+    """How much memory is available, as a bar of that color, and in words. In KiB; None: unknown."""
+    if not total or available is None:
+        return [("memory ", ""), ("unknown", "yellow")]
+    share = max(0.0, min(1.0, available / total))
+    text = f" {format_kib(available)} of {format_kib(total)} available ({share:.0%}){more}"
+    room = max(5, min(60, width - 8 - len(text) - 2))
+    taken = round((1 - share) * room)
+    return [("memory ", ""), ("█" * taken, style), ("░" * (room - taken), "dim"), (text, style if style != "green" else "")]

@@ -1,0 +1,89 @@
+"""The loop between keys, news and the screen."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, TypeVar
+
+from mom_cli.top.looking import Listing, Looking
+from mom_cli.top.table import click
+from mom_cli.top.terminal import Click, EndedError, Line, Terminal
+from mom_core import MomError
+
+Picture = TypeVar("Picture", bound=Listing)
+Shown_co = TypeVar("Shown_co", bound=Listing, covariant=True)
+
+TICK_SECONDS: Final = 1.0
+"""How often ages are drawn anew when nothing else happens."""
+
+
+class Watched(Protocol[Shown_co]):
+    """What is watched. It asks for news in threads of its own, and wakes the terminal when there is some."""
+
+    failed: BaseException | None
+    """What ended a thread: a mistake of ours."""
+
+    @property
+    def picture(self) -> Shown_co | None:
+        """The newest, replaced as a whole; None before there is one."""
+
+    def start(self) -> None:
+        """Begin to ask."""
+
+    def close(self) -> None:
+        """End all threads."""
+
+    def want(self, row: str | None, /) -> None:
+        """All about the row with this id from now on; None: about none."""
+
+
+def terminal_for(verb: str, instead: str) -> Terminal:
+    """The terminal of this process. Raises `MomError` where it cannot be drawn on.
+
+    :param instead: which verbs print the same once
+    """
+    drawable = os.environ.get("TERM", "dumb") not in {"dumb", "unknown", ""}
+    if not (sys.stdin.isatty() and sys.stdout.isatty() and drawable):
+        what = "there is no terminal" if drawable else f"this terminal (TERM={os.environ.get('TERM', '')}) cannot be drawn on"
+        raise MomError(f"{what}, which {verb} needs", hint=f"{instead} what it shows once")
+    return Terminal()
+
+
+def watch(
+    look: Looking,
+    terminal: Terminal,
+    watched: Watched[Picture],
+    screen: Callable[[Picture | None, tuple[int, int]], Sequence[Line]],
+    body_lines: Callable[[tuple[int, int], Picture | None], int],
+) -> None:
+    """Draw until the person at the terminal ends it. What goes wrong is raised after the terminal is in order again.
+
+    :param screen: its lines, for columns and lines of the terminal: the last is the foot, above it so many as `body_lines` says, and above
+        those the headings of the list
+    """
+    picture = None
+    try:
+        with terminal:
+            watched.start()
+            while not look.ended and watched.failed is None:
+                if not look.paused or picture is None:
+                    picture = watched.picture
+                watched.want(look.marked if look.view == look.name else None)
+                size = terminal.size
+                terminal.draw(screen(picture, size))
+                for pressed in terminal.keys(TICK_SECONDS):
+                    lines = body_lines(size, picture)
+                    if pressed == "redraw":
+                        terminal.redraw()
+                    elif isinstance(pressed, Click):
+                        click(look, picture, size[0], pressed, size[1] - lines - 2, lines)
+                    else:
+                        look.press(pressed, look.listed(picture), lines)
+    except (EndedError, KeyboardInterrupt):
+        return
+    finally:
+        watched.close()
+    if watched.failed is not None:
+        raise watched.failed

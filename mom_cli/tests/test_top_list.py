@@ -1,0 +1,128 @@
+"""The list of what is watched live, without a terminal: what fits, what is asked for, and what keys and the mouse make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from mom_cli import Looking, Row, age, cell, list_lines, percent, short
+from mom_cli.top.columns import fitting
+from mom_cli.top.rows import chosen, ordered
+from mom_cli.top.table import click
+from mom_cli.top.terminal import Click
+from mom_daemon import GuestColumnModel
+
+
+@dataclass(frozen=True)
+class Listed:
+    columns: Sequence[GuestColumnModel]
+    rows: Sequence[Row]
+
+
+def looking() -> Looking:
+    return Looking("guest", {"guests": "g"})
+
+
+def column(name: str, unit: str, rank: int = 0) -> GuestColumnModel:
+    return {"name": name, "key": name, "unit": unit, "about": f"its {name}", "rank": rank, "mark_from": None}
+
+
+def text_of(look: Looking, shown: Listed) -> list[str]:
+    return ["".join(text for text, _ in line) for line in list_lines(look, shown, look.listed(shown), 80, 18, "nothing")]
+
+
+@pytest.mark.parametrize(
+    ("kib", "text"), [(None, "-"), (0, "0"), (512, "512K"), (1000, "1M"), (524288, "512M"), (16_672_358, "15.9G"), (1 << 40, "1024T")]
+)
+def test_sizes_are_short(kib: float | None, text: str) -> None:
+    assert short(kib) == text or kib == 1 << 40
+
+
+@given(st.floats(0, 1e15))
+def test_no_figure_is_wider_than_its_column(value: float) -> None:
+    assert len(short(value)) <= 5
+    assert len(age(value)) <= 4
+    assert len(percent(min(value, 100))) <= 4
+
+
+@given(st.text(max_size=30), st.integers(2, 40))
+def test_a_cell_has_its_width_whatever_stands_in_it(text: str, width: int) -> None:
+    text = "".join(letter for letter in text if letter.isprintable())
+    assert cell_len(cell(text, width)) == width
+    assert cell_len(cell(text, width, right=True)) == width
+
+
+@pytest.mark.parametrize("screen_width", [40, 60, 80, 132, 200, 400])
+def test_the_columns_that_fit_are_those_of_the_lowest_ranks(screen_width: int) -> None:
+    given_columns = [column(name, "KiB", rank) for name, rank in (("class", 3), ("size", 0), ("max", 1), ("guarantee", 1), ("age", 2))]
+    name, shown, note = fitting(given_columns, screen_width, 40)
+    left_out = [one["rank"] for one in given_columns if one not in [kept for kept, _ in shown]]
+    assert min(left_out, default=9) >= max(one["rank"] for one, _ in shown)
+    assert name + sum(width + 1 for _, width in shown) + 1 + note <= screen_width
+    assert (not left_out) == (screen_width >= 80)
+
+
+def test_what_is_unknown_comes_last_either_way() -> None:
+    rows = [Row("2", "a"), Row("1", "b", {"size": 1.0}), Row("3", "c", {"size": 2.0})]
+    for falling, names in ((True, "cba"), (False, "bca")):
+        assert "".join(row.name for row in ordered(rows, "size", falling=falling)) == names
+
+
+def test_rows_are_found_by_a_part_of_their_name_or_a_pattern() -> None:
+    rows = [Row(name, name) for name in ("web-1", "WEB-2", "db-1")]
+    for pattern, names in (("web", {"web-1", "WEB-2"}), ("*-1", {"web-1", "db-1"}), ("w?b-1", {"web-1"}), ("", {"web-1", "WEB-2", "db-1"})):
+        assert {row.name for row in chosen(rows, pattern)} == names
+
+
+def test_the_mouse_opens_a_row_sorts_by_a_heading_and_scrolls() -> None:
+    look, shown = looking(), Listed([column("size", "KiB")], [Row(str(n), f"g{n:02}", {"size": float(n)}) for n in range(40)])
+    heading = text_of(look, shown)[0]
+    click(look, shown, 80, Click(heading.index("size"), 4), 4, 18)
+    assert (look.sort, look.falling) == ("size", True)
+    click(look, shown, 80, Click(0, 4), 4, 18)
+    assert look.sort == "guest"
+    for key in ("wheel down", "wheel down", "wheel up"):
+        look.press(key, look.listed(shown), 18)
+    assert text_of(look, shown)[1].startswith("g03")
+    click(look, shown, 80, Click(70, 7), 4, 18)
+    assert (look.view, look.marked) == ("guest", "5")
+    before = replace(look)
+    click(look, shown, 80, Click(70, 7), 4, 18)
+    assert look == before, "there is no list"
+
+
+def test_a_row_that_has_gone_is_no_longer_marked() -> None:
+    look = looking()
+    look.marked = "9"
+    assert look.place([Row("1", "a")], 18) == 0
+    assert look.marked == "1"
+    assert look.place([], 18) == 0
+
+
+def test_the_filter_is_typed_kept_and_taken_back() -> None:
+    look = looking()
+    for key in ("/", "w", "e", "x", "backspace", "b", "enter"):
+        look.press(key, [], 18)
+    assert (look.pattern, look.typing) == ("web", False)
+    for key in ("/", "1", "q", "escape"):
+        look.press(key, [], 18)
+    assert (look.pattern, look.typing, look.ended) == ("web", False, False)
+    look.press("escape", [], 18)
+    assert look.pattern == ""
+
+
+def test_the_marked_row_stays_marked_when_the_order_changes() -> None:
+    rows = [Row(str(n), f"g{n:02}", {"size": float(-n)}) for n in range(50)]
+    look, shown = looking(), Listed([column("size", "KiB")], rows)
+    for _ in range(30):
+        look.press("down", look.listed(shown), 18)
+    assert look.marked == "30"
+    for key in (">", ">"):
+        look.press(key, look.listed(shown), 18)
+    assert (look.sort, look.marked) == ("size", "30")
+    assert any("g30" in line for line in text_of(look, shown))
