@@ -6,10 +6,10 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
@@ -189,7 +189,7 @@ MOVE = Move(guest="a", name="a", to="h2", destination=Destination.parse("qemu+tl
         b"x" * LARGEST_RECORD,
     ],
 )
-async def test_orders_that_no_coordinator_has_signed_are_made_anew(invented: bytes, store: Memory, one: Coordinator) -> None:
+async def test_orders_that_no_coordinator_has_signed_are_made_anew(invented, store, one):
     await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1))
     await store.put(ORDERS, "h1", invented)
     assert await one._acquire(store)
@@ -200,9 +200,7 @@ async def test_orders_that_no_coordinator_has_signed_are_made_anew(invented: byt
 
 
 @pytest.mark.parametrize("lost", ["all", "the last"])
-async def test_orders_that_the_servers_have_lost_are_given_again_and_no_move_is_another_one(
-    lost: str, store: Memory, one: Coordinator
-) -> None:
+async def test_orders_that_the_servers_have_lost_are_given_again_and_no_move_is_another_one(lost, store, one):
     await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1))
     assert await one._acquire(store)
     await one.view.load(store)
@@ -220,7 +218,7 @@ async def test_orders_that_the_servers_have_lost_are_given_again_and_no_move_is_
     assert orders_of(store, "h1").moves == (move,)
 
 
-async def test_a_coordinator_that_no_operator_has_appointed_says_so_and_takes_no_lease() -> None:
+async def test_a_coordinator_that_no_operator_has_appointed_says_so_and_takes_no_lease():
     store, one = Memory(), coordinator(THIEF)
     await store.put(AUTHORIZED, COORDINATORS, THIEF.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(THIEF.public,)), 1))
     async with following(one, store):
@@ -235,7 +233,7 @@ async def test_a_coordinator_that_no_operator_has_appointed_says_so_and_takes_no
         await asyncio.gather(working, return_exceptions=True)
 
 
-async def test_a_coordinator_that_was_replaced_stops_when_it_sees_a_later_epoch(store: Memory, one: Coordinator) -> None:
+async def test_a_coordinator_that_was_replaced_stops_when_it_sees_a_later_epoch(store, one):
     assert await one._acquire(store)
     later = await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed())
     await one.view.load(store)
@@ -245,9 +243,7 @@ async def test_a_coordinator_that_was_replaced_stops_when_it_sees_a_later_epoch(
     assert orders_of(store, "h1").epoch == later
 
 
-async def test_a_lease_is_taken_only_when_it_has_not_been_renewed_for_its_time(
-    monkeypatch: pytest.MonkeyPatch, store: Memory, one: Coordinator
-) -> None:
+async def test_a_lease_is_taken_only_when_it_has_not_been_renewed_for_its_time(monkeypatch, store, one):
     monkeypatch.setattr("mom_plugins_fleet.coordinator.LEASE_SECONDS", 0.05)
     for _ in range(10):
         await store.put(LEASES, COORDINATOR, Lease(holder="c2").packed())
@@ -257,7 +253,7 @@ async def test_a_lease_is_taken_only_when_it_has_not_been_renewed_for_its_time(
     assert await one._acquire(store)
 
 
-async def test_a_coordinator_that_ends_takes_nobody_elses_lease_away(store: Memory, one: Coordinator) -> None:
+async def test_a_coordinator_that_ends_takes_nobody_elses_lease_away(store, one):
     async with following(one, store):
         working = asyncio.create_task(one._work_if_alone(store))
         await asyncio.sleep(0.05)
@@ -266,6 +262,16 @@ async def test_a_coordinator_that_ends_takes_nobody_elses_lease_away(store: Memo
         with pytest.raises(asyncio.CancelledError):
             await working
     assert await store.read(LEASES, COORDINATOR) == taken
+
+
+async def until(so: Callable[[], object], work: Coroutine[Any, Any, None]) -> None:
+    """Do what has no end until so."""
+    running = asyncio.create_task(work)
+    while not so():
+        await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
 
 
 def run_with(one: Coordinator, store: Memory, monkeypatch: pytest.MonkeyPatch, so: Callable[[], bool]) -> None:
@@ -279,30 +285,18 @@ def run_with(one: Coordinator, store: Memory, monkeypatch: pytest.MonkeyPatch, s
     monkeypatch.setattr("mom_plugins_fleet.coordinator.LOOK_SECONDS", 0.01)
     monkeypatch.setattr("mom_plugins_fleet.view.AGAIN_SECONDS", 0.01)
 
-    async def work() -> None:
-        running = asyncio.create_task(one.run())
-        while not so():
-            await asyncio.sleep(0.01)
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-
-    asyncio.run(asyncio.wait_for(work(), 60))
+    asyncio.run(asyncio.wait_for(until(so, one.run()), 60))
     assert store.watchers == []
 
 
-def test_a_coordinator_that_cannot_see_all_of_the_fleet_takes_no_lease(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, store: Memory, one: Coordinator
-) -> None:
+def test_a_coordinator_that_cannot_see_all_of_the_fleet_takes_no_lease(monkeypatch, caplog, store, one):
     store.watches = 4
     run_with(one, store, monkeypatch, lambda: store.watches < -10)
     assert (LEASES, COORDINATOR) not in store.kept
     assert [record.message for record in caplog.records] == ["no answer"], "and says why, once"
 
 
-def test_a_coordinator_that_does_not_know_how_the_fleet_is_lets_another_one_try(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, store: Memory, one: Coordinator
-) -> None:
+def test_a_coordinator_that_does_not_know_how_the_fleet_is_lets_another_one_try(monkeypatch, caplog, store, one):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr("mom_plugins_fleet.coordinator.BLIND_SECONDS", 0.05)
 
@@ -314,9 +308,7 @@ def test_a_coordinator_that_does_not_know_how_the_fleet_is_lets_another_one_try(
     run_with(one, store, monkeypatch, blind)
 
 
-def test_a_coordinator_that_waits_knows_the_fleet_when_its_turn_comes(
-    monkeypatch: pytest.MonkeyPatch, store: Memory, one: Coordinator
-) -> None:
+def test_a_coordinator_that_waits_knows_the_fleet_when_its_turn_comes(monkeypatch, store, one):
     asyncio.run(store.put(LEASES, COORDINATOR, Lease(holder="c2").packed()))
 
     def so() -> bool:
@@ -329,9 +321,7 @@ def test_a_coordinator_that_waits_knows_the_fleet_when_its_turn_comes(
     assert not one.epoch
 
 
-def test_a_coordinator_moves_one_guest_for_balance_and_says_why_it_moves_no_other(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, store: Memory, one: Coordinator
-) -> None:
+def test_a_coordinator_moves_one_guest_for_balance_and_says_why_it_moves_no_other(monkeypatch, caplog, store, one):
     monkeypatch.setattr("mom_plugins_fleet.coordinator.BALANCE_SECONDS", 0.05)
     caplog.set_level(logging.INFO, LOG.name)
     looked = 0
@@ -362,7 +352,7 @@ def test_a_coordinator_moves_one_guest_for_balance_and_says_why_it_moves_no_othe
         ("SU" + "A" * 80, "own.key holds no NKEY seed"),
     ],
 )
-def test_a_host_whose_key_cannot_be_used_says_so_and_goes_on(tmp_path: Path, key: str | None, said: str) -> None:
+def test_a_host_whose_key_cannot_be_used_says_so_and_goes_on(tmp_path, key, said):
     path = tmp_path / "own.key"
     if key is not None:
         path.touch(0o600)
@@ -376,7 +366,7 @@ def test_a_host_whose_key_cannot_be_used_says_so_and_goes_on(tmp_path: Path, key
     wait_until(lambda: not agent._thread.is_alive())
 
 
-async def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_twice(monkeypatch: pytest.MonkeyPatch, store: Memory) -> None:
+async def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_twice(monkeypatch, store):
     monkeypatch.setattr("mom_plugins_fleet.agent.APPLY_SECONDS", 0.1)
     begun: list[int] = []
     goes_on = threading.Event()
@@ -401,7 +391,7 @@ async def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_tw
     assert begun == [1, 1]
 
 
-def test_an_agent_ends_though_an_adoption_hangs() -> None:
+def test_an_agent_ends_though_an_adoption_hangs():
     goes_on, hangs = threading.Event(), threading.Event()
 
     def apply(_group: str, _found: Opened[Group], _data: bytes | None) -> None:
@@ -418,7 +408,7 @@ def test_an_agent_ends_though_an_adoption_hangs() -> None:
         goes_on.set()
 
 
-def test_a_mistake_in_the_agent_is_said_and_does_not_end_it(monkeypatch: pytest.MonkeyPatch, agent: FleetAgent) -> None:
+def test_a_mistake_in_the_agent_is_said_and_does_not_end_it(monkeypatch, agent):
     mistakes = iter([KeyError("nobody"), KeyError("again")])
     monkeypatch.setattr("mom_plugins_fleet.agent.AGAIN_SECONDS", 0.01)
 
@@ -431,9 +421,7 @@ def test_a_mistake_in_the_agent_is_said_and_does_not_end_it(monkeypatch: pytest.
     agent.close()
 
 
-def test_a_host_that_its_servers_have_refused_for_a_while_says_when_it_is_back(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, agent: FleetAgent
-) -> None:
+def test_a_host_that_its_servers_have_refused_for_a_while_says_when_it_is_back(monkeypatch, caplog, agent):
     class Refusing(Memory):
         """Servers that have put out the host, so that the library connects no more."""
 
@@ -461,19 +449,12 @@ def test_a_host_that_its_servers_have_refused_for_a_while_says_when_it_is_back(
     assert "connected to the fleet's servers again" in said[connections[1] :]
 
 
-async def test_a_host_that_is_too_large_for_a_message_says_so(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_host_that_is_too_large_for_a_message_says_so(caplog):
     large = HostState(mode="enforce", refused="x" * LARGEST_RECORD)
-    agent = an_agent(state=lambda: large)
-    telling = asyncio.create_task(agent._tell(Memory()))
-    while "cannot be told" not in caplog.text:
-        await asyncio.sleep(0.01)
-    telling.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await telling
-    assert "what this host is cannot be told to the fleet: a record of" in caplog.text
+    await until(lambda: "cannot be told to the fleet: a record of" in caplog.text, an_agent(state=lambda: large)._tell(Memory()))
 
 
-def test_a_host_that_never_reached_its_servers_says_why(agent: FleetAgent) -> None:
+def test_a_host_that_never_reached_its_servers_says_why(agent):
     agent.start()
     wait_until(lambda: bool(agent.trouble))
     assert agent.trouble.startswith("the fleet's servers cannot be reached: ")
@@ -481,13 +462,8 @@ def test_a_host_that_never_reached_its_servers_says_why(agent: FleetAgent) -> No
     agent.close()
 
 
-async def test_a_coordinator_that_never_reached_its_servers_says_why(caplog: pytest.LogCaptureFixture) -> None:
-    running = asyncio.create_task(coordinator().run())
-    while "cannot be reached" not in caplog.text:
-        await asyncio.sleep(0.01)
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
+async def test_a_coordinator_that_never_reached_its_servers_says_why(caplog):
+    await until(lambda: "cannot be reached" in caplog.text, coordinator().run())
 
 
 DRAINED = Member(group="g1", draining=True)
@@ -514,14 +490,14 @@ async def told(agent: FleetAgent, store: Memory, orders: bytes | None, member: M
     return {} if found is None else {one.guest: one.state for one in read(Progress, found.data or b"").moves}
 
 
-async def test_orders_that_are_older_than_what_a_host_has_seen_are_not_followed_and_that_is_said(agent: FleetAgent, store: Memory) -> None:
+async def test_orders_that_are_older_than_what_a_host_has_seen_are_not_followed_and_that_is_said(agent, store):
     assert await told(agent, store, with_move(5)) == {}
     with pytest.raises(LinkError, match="its revision 3 is older than 5"):
         await told(agent, store, with_move(3, MOVE))
     assert agent.moves() == {}
 
 
-async def test_a_move_is_done_once_however_often_its_orders_are_said(agent: FleetAgent, store: Memory) -> None:
+async def test_a_move_is_done_once_however_often_its_orders_are_said(agent, store):
     orders = with_move(5, MOVE)
     assert await told(agent, store, orders) == {"a": MoveState.ACCEPTED}
     assert set(agent.moves()) == {"a"}
@@ -534,9 +510,7 @@ async def test_a_move_is_done_once_however_often_its_orders_are_said(agent: Flee
     assert await told(agent, store, with_move(7, later)) == {"a": MoveState.ACCEPTED}, "and another move of the same guest is another"
 
 
-async def test_a_host_lets_one_guest_leave_for_balance_at_a_time_whatever_is_ordered(
-    monkeypatch: pytest.MonkeyPatch, agent: FleetAgent, store: Memory
-) -> None:
+async def test_a_host_lets_one_guest_leave_for_balance_at_a_time_whatever_is_ordered(monkeypatch, agent, store):
     moves = tuple(MOVE.model_copy(update={"guest": guest, "name": guest}) for guest in "abc")
     lets = Member(group="g1", balance=True)
     assert await told(agent, store, with_move(1, *moves[:2]), lets) == {"a": MoveState.ACCEPTED, "b": MoveState.FAILED}
@@ -544,7 +518,7 @@ async def test_a_host_lets_one_guest_leave_for_balance_at_a_time_whatever_is_ord
     assert await told(agent, store, with_move(2, moves[0], moves[2]), lets) == {"a": MoveState.ACCEPTED, "c": MoveState.ACCEPTED}
 
 
-async def test_a_coordinator_knows_after_a_restart_what_was_over_before_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_coordinator_knows_after_a_restart_what_was_over_before_it(tmp_path, caplog):
     def one() -> Coordinator:
         revisions = SeenRevisions(StateFile(tmp_path / "kept" / "seen.json", "what was seen", FORM), at_once=False)
         revisions.load()
@@ -573,7 +547,7 @@ async def test_a_coordinator_knows_after_a_restart_what_was_over_before_it(tmp_p
 
 
 @pytest.mark.parametrize("signer", [THIEF, None])
-async def test_orders_of_no_coordinator_move_nobody(signer: Signer | None, store: Memory, agent: FleetAgent) -> None:
+async def test_orders_of_no_coordinator_move_nobody(signer, store, agent):
     orders = Orders(epoch=1, moves=(MOVE,), entries=entry())
     with pytest.raises(LinkError, match="signed"):
         await told(agent, store, orders.packed() if signer is None else signer.signed(ORDERS, "h1", orders, 9))
@@ -581,7 +555,7 @@ async def test_orders_of_no_coordinator_move_nobody(signer: Signer | None, store
     assert (PROGRESS, "h1") not in store.kept
 
 
-async def test_a_coordinator_is_followed_for_as_long_as_it_is_appointed(store: Memory, agent: FleetAgent) -> None:
+async def test_a_coordinator_is_followed_for_as_long_as_it_is_appointed(store, agent):
     orders = Orders(epoch=1, moves=(MOVE,), entries=entry())
 
     async def authorized(store: Memory, revision: int, *keys: str) -> None:
@@ -609,23 +583,21 @@ async def test_a_coordinator_is_followed_for_as_long_as_it_is_appointed(store: M
         (DRAINED, entry(cordoned=True), "no operator lets guests of this host go to h2"),
     ],
 )
-async def test_a_stolen_key_of_a_coordinator_sends_guests_nowhere_but_where_an_operator_has_said(
-    member: Member, entries: dict[str, str], why: str, agent: FleetAgent, store: Memory
-) -> None:
+async def test_a_stolen_key_of_a_coordinator_sends_guests_nowhere_but_where_an_operator_has_said(member, entries, why, agent, store):
     orders = OPERATOR.signed(ORDERS, "h1", Orders(epoch=1, moves=(MOVE,), entries=entries), 5)
     assert await told(agent, store, orders, member) == {"a": MoveState.FAILED}
     assert why in read(Progress, store.kept[PROGRESS, "h1"].data or b"").moves[0].error
     assert agent.moves() == {}
 
 
-async def test_orders_that_are_taken_away_change_nothing(agent: FleetAgent, store: Memory) -> None:
+async def test_orders_that_are_taken_away_change_nothing(agent, store):
     await told(agent, store, with_move(5, MOVE))
     await store.remove(ORDERS, "h1")
     await agent._take_orders(store, DRAINED)
     assert set(agent.moves()) == {"a"}
 
 
-async def test_a_group_that_a_server_hides_or_invents_leaves_what_is_in_force(store: Memory) -> None:
+async def test_a_group_that_a_server_hides_or_invents_leaves_what_is_in_force(store):
     applied: list[int] = []
     agent = an_agent(apply=lambda _group, found, _data: applied.append(found.revision))
     await store.put(GROUPS, "g", OPERATOR.signed(GROUPS, "g", Group(), 4))
@@ -640,12 +612,7 @@ async def test_a_group_that_a_server_hides_or_invents_leaves_what_is_in_force(st
     assert applied == [4]
 
 
-async def test_a_host_without_operators_follows_nothing_and_says_so() -> None:
+async def test_a_host_without_operators_follows_nothing_and_says_so():
     agent = an_agent(operators=())
-    following = asyncio.create_task(agent._follow(Memory(), asyncio.Event()))
-    while not agent.trouble:
-        await asyncio.sleep(0.01)
-    following.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await following
+    await until(lambda: agent.trouble, agent._follow(Memory(), asyncio.Event()))
     assert "no key of an operator" in agent.trouble

@@ -87,14 +87,14 @@ def fleet() -> Fleet:
 # --- promises ------------------------------------------------------------------------------------------------------------------------
 
 
-def test_seventy_gigabytes_do_not_go_to_a_host_of_fifty_eight(fleet: Fleet) -> None:
+def test_seventy_gigabytes_do_not_go_to_a_host_of_fifty_eight(fleet):
     fleet.host("a", [guest("large", 70, held=70)], total=128, draining=True)
     fleet.host("b", total=58, available=58)
     assert "needs 73400320 KiB there at once" in fleet.decide("a")["large"]
     assert fleet.moves("a") == []
 
 
-def test_a_guest_is_moved_by_what_its_host_holds_of_it_and_not_by_what_it_was_sold(fleet: Fleet) -> None:
+def test_a_guest_is_moved_by_what_its_host_holds_of_it_and_not_by_what_it_was_sold(fleet):
     fleet.host("a", [guest("large", 70, held=20, working=4)], total=128, draining=True)
     fleet.host("b", total=58, available=40)
     fleet.decide("a")
@@ -102,13 +102,13 @@ def test_a_guest_is_moved_by_what_its_host_holds_of_it_and_not_by_what_it_was_so
     assert fleet.orders.records["a"][1].moves[0].takes == 20 * GIB
 
 
-def test_what_is_not_known_of_a_guest_is_as_large_as_it_was_sold() -> None:
+def test_what_is_not_known_of_a_guest_is_as_large_as_it_was_sold():
     assert leaver_of(guest("x", 70)) == Leaver("id-x", 70 * GIB)
     assert leaver_of(guest("x", 70, held=3, working=9)) == Leaver("id-x", 9 * GIB)
     assert leaver_of(HostedGuest(id="x", name="x")) is None
 
 
-def test_a_promise_must_hold_from_the_first_moment_on_though_the_guest_holds_less(fleet: Fleet) -> None:
+def test_a_promise_must_hold_from_the_first_moment_on_though_the_guest_holds_less(fleet):
     fleet.host("a", [guest("gold", 40, held=4, guarantee=40)], draining=True)
     fleet.host("b", available=32)
     assert "needs 41943040 KiB" in fleet.decide("a")["gold"]
@@ -120,9 +120,7 @@ def test_a_promise_must_hold_from_the_first_moment_on_though_the_guest_holds_les
 # --- liars -----------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_host_that_lies_about_its_memory_attracts_no_more_than_the_operator_said_for_a_day(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_host_that_lies_about_its_memory_attracts_no_more_than_the_operator_said_for_a_day(fleet, monkeypatch):
     fleet.host("a", [guest(str(number), 4, held=4) for number in range(40)], total=1024, draining=True)
     attracted = 0
 
@@ -150,7 +148,7 @@ def test_a_host_that_lies_about_its_memory_attracts_no_more_than_the_operator_sa
     assert 0 < drain(30) <= 32 * GIB
 
 
-def test_a_guest_that_another_host_tells_of_counts_no_more_where_it_was(fleet: Fleet) -> None:
+def test_a_guest_that_another_host_tells_of_counts_no_more_where_it_was(fleet):
     fleet.host("a", [guest("1", 20, held=20)], draining=True)
     fleet.host("b", available=60, memory=64)
     fleet.decide("a")
@@ -169,7 +167,7 @@ def test_a_guest_that_another_host_tells_of_counts_no_more_where_it_was(fleet: F
 # --- movers ----------------------------------------------------------------------------------------------------------------------------
 
 
-def test_guests_go_only_where_their_mover_moves_them(fleet: Fleet) -> None:
+def test_guests_go_only_where_their_mover_moves_them(fleet):
     pve = MoverState(name="proxmox_mover", live=True, within="rack1")
     fleet.host("a", [guest("1")], draining=True, mover=pve)
     fleet.host("b", available=60, mover=MoverState(name="proxmox_mover", live=True, within="rack2"), address="host://b")
@@ -180,7 +178,7 @@ def test_guests_go_only_where_their_mover_moves_them(fleet: Fleet) -> None:
     assert str(fleet.orders.records["a"][1].moves[0].destination) == "host://c"
 
 
-def test_a_mover_that_chooses_is_told_anywhere_and_only_where_one_host_could_keep_the_promise(fleet: Fleet) -> None:
+def test_a_mover_that_chooses_is_told_anywhere_and_only_where_one_host_could_keep_the_promise(fleet):
     engine = MoverState(name="ovirt_mover", live=True, chooses=True, within="ovirt")
     fleet.host("a", [guest("1", 40, held=40)], draining=True, mover=engine)
     fleet.host("b", available=32, mover=engine, address="host://b")
@@ -233,11 +231,11 @@ def balanced(fleet: Fleet, *tried: str) -> tuple[str, str, str] | str:
         (WORKED, {"mover": MoverState(name="engine", live=True, chooses=True)}, "chooses itself where they go"),
     ],
 )
-def test_it_is_said_why_no_guest_is_moved_for_balance(here: Iterable[int | None], more: Mapping[str, Any], said: str) -> None:
+def test_it_is_said_why_no_guest_is_moved_for_balance(here, more, said):
     assert said in balanced(uneven(here, **more))
 
 
-def test_the_guest_is_moved_that_leaves_the_fuller_of_both_the_least_full_once_in_a_day_whatever_came_of_it() -> None:
+def test_the_guest_is_moved_that_leaves_the_fuller_of_both_the_least_full_once_in_a_day_whatever_came_of_it():
     assert balanced(uneven([2, 25, 20, 7])) == ("id-g1", "a", "b")
     fleet = uneven()
     assert balanced(fleet) == ("id-g0", "a", "b")
@@ -249,9 +247,7 @@ def test_the_guest_is_moved_that_leaves_the_fuller_of_both_the_least_full_once_i
 
 
 @given(st.lists(st.integers(0, 20), max_size=4), st.integers(0, 64), st.integers(0, 64))
-def test_a_move_for_balance_breaks_no_promise_and_leaves_no_host_as_full_as_the_fullest_was(
-    here: list[int], there: int, available: int
-) -> None:
+def test_a_move_for_balance_breaks_no_promise_and_leaves_no_host_as_full_as_the_fullest_was(here, there, available):
     fleet = uneven(here, there)
     fleet.host("b", fleet.guests("b").values(), available=available, mover=LIVE, balance=True)
     found = for_balance(fleet, places(fleet), "g")
@@ -266,7 +262,7 @@ def test_a_move_for_balance_breaks_no_promise_and_leaves_no_host_as_full_as_the_
     assert move.takes <= places(fleet)[move.to].room
 
 
-def test_balance_waits_for_drains_and_for_guests_that_are_on_their_way() -> None:
+def test_balance_waits_for_drains_and_for_guests_that_are_on_their_way():
     fleet = uneven()
     fleet.host("c", draining=True)
     assert balanced(fleet) == "no guest is moved now: c is drained"
@@ -277,7 +273,7 @@ def test_balance_waits_for_drains_and_for_guests_that_are_on_their_way() -> None
         assert balanced(fleet) == "no guest is moved now: guests of c are on their way"
 
 
-def test_what_was_ordered_for_balance_is_taken_back_when_the_operator_wants_it_no_more() -> None:
+def test_what_was_ordered_for_balance_is_taken_back_when_the_operator_wants_it_no_more():
     fleet = uneven()
     found = for_balance(fleet, places(fleet), "g")
     assert not isinstance(found, str)
@@ -301,7 +297,7 @@ def three_hosts() -> Fleet:
     return fleet
 
 
-def test_the_plan_shows_all_moves_of_a_drain_that_has_not_begun_and_changes_nothing() -> None:
+def test_the_plan_shows_all_moves_of_a_drain_that_has_not_begun_and_changes_nothing():
     fleet = three_hosts()
     plan = planned(fleet, ["a"])
     assert sorted(move["guest"] for move in plan["moves"]) == [f"g{n}" for n in range(5)]
@@ -315,7 +311,7 @@ def test_the_plan_shows_all_moves_of_a_drain_that_has_not_begun_and_changes_noth
         planned(fleet, ["x"])
 
 
-def test_the_plan_is_of_what_the_coordinator_would_do() -> None:
+def test_the_plan_is_of_what_the_coordinator_would_do():
     fleet = three_hosts()
     plan = planned(three_hosts(), ["a"])
     fleet.host("a", fleet.guests("a").values(), draining=True, mover=MoverState(name="qemu:///system", live=True))
@@ -329,7 +325,7 @@ def shown(plan: Mapping[str, Any], capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().out.split())
 
 
-def test_the_plan_is_said_in_words_and_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_plan_is_said_in_words_and_as_json(capsys):
     said = shown(planned(three_hosts(), ["a"]), capsys)
     for part in (
         "g0",
@@ -345,7 +341,7 @@ def test_the_plan_is_said_in_words_and_as_json(capsys: pytest.CaptureFixture[str
     assert "Balance of the group g: g0 is to leave a for b." in shown(planned(uneven()), capsys)
 
 
-def test_what_hosts_tell_prints_nothing_but_text(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_hosts_tell_prints_nothing_but_text(fleet, capsys):
     evil = HostedGuest(id="x", name="\x1b[2Jevil", size=GIB, maximum=GIB)
     fleet.host("a", [evil, HostedGuest(id="y", name="y", size=GIB, maximum=GIB, stays="\x1b]0;x\x07")], draining=True)
     fleet.host("b", mover=MoverState(name="\x1b[31m"))
@@ -353,7 +349,7 @@ def test_what_hosts_tell_prints_nothing_but_text(fleet: Fleet, capsys: pytest.Ca
     assert "\x1b" not in capsys.readouterr().out
 
 
-def test_moves_that_are_under_way_are_shown_as_such() -> None:
+def test_moves_that_are_under_way_are_shown_as_such():
     fleet = three_hosts()
     fleet.host("a", fleet.guests("a").values(), draining=True)
     fleet.decide("a")

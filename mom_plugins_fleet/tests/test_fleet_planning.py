@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from test_fleet_placement import GIB, Fleet, guest
@@ -41,9 +40,7 @@ def by_name(drawn: dict[str, TargetHost]) -> dict[str, TargetHost]:
 @given(
     _PLACES, st.integers(1, 16 * GIB), st.integers(0, 16 * GIB), st.frozensets(st.sampled_from("abcdef")), st.sampled_from(["", "c1", "c2"])
 )
-def test_a_guest_goes_only_where_it_fits_and_its_promise_can_be_kept(
-    drawn: dict[str, TargetHost], takes: int, guarantee: int, avoid: frozenset[str], within: str
-) -> None:
+def test_a_guest_goes_only_where_it_fits_and_its_promise_can_be_kept(drawn, takes, guarantee, avoid, within):
     known = by_name(drawn)
     chosen = choose(Leaver("x", takes, guarantee), known, "g", avoid, within)
     reached = [p for p in known.values() if p.group == "g" and p.name not in avoid and (not within or p.within == within)]
@@ -60,7 +57,7 @@ def test_a_guest_goes_only_where_it_fits_and_its_promise_can_be_kept(
 
 
 @given(_PLACES, st.integers(1, 16 * GIB), st.integers(0, 64 * GIB), st.sampled_from(["", "c1"]))
-def test_the_foremost_places_are_enough_to_choose_from(drawn: dict[str, TargetHost], takes: int, guarantee: int, within: str) -> None:
+def test_the_foremost_places_are_enough_to_choose_from(drawn, takes, guarantee, within):
     known, leaver = by_name(drawn), Leaver("x", takes, guarantee)
     best = foremost(known.values(), "g", within)
     chosen = choose(leaver, known, "g", within=within)
@@ -80,7 +77,7 @@ def _orders(view: FleetView, host: str) -> tuple[Orders, dict[str, str]]:
     return next_orders(view, host, 7, places(view))
 
 
-def test_a_drained_host_loses_a_few_guests_at_a_time() -> None:
+def test_a_drained_host_loses_a_few_guests_at_a_time():
     view = _view({"a": [guest(str(n)) for n in range(5)], "b": [], "c": []}, draining=["a"])
     orders, stuck = _orders(view, "a")
     assert len(orders.moves) == AT_ONCE
@@ -90,7 +87,7 @@ def test_a_drained_host_loses_a_few_guests_at_a_time() -> None:
     assert _orders(view, "a")[0] == orders
 
 
-def test_no_host_gets_more_than_a_few_at_a_time() -> None:
+def test_no_host_gets_more_than_a_few_at_a_time():
     view = _view({"a": [guest("1"), guest("2")], "b": [guest("3"), guest("4")], "c": []}, draining=["a", "b"])
     known = places(view)
     for host in ("a", "b"):
@@ -99,7 +96,7 @@ def test_no_host_gets_more_than_a_few_at_a_time() -> None:
     assert [move.to for move in moves] == ["c"] * ARRIVING_AT_ONCE
 
 
-def test_a_host_that_is_silent_gets_no_guests_and_is_told_nothing() -> None:
+def test_a_host_that_is_silent_gets_no_guests_and_is_told_nothing():
     view = _view({"a": [guest("1")], "b": []}, draining=["a"])
     view.states.heard["a"] = time.monotonic() - SILENT_SECONDS - 1
     assert not _orders(view, "a")[0].moves
@@ -108,7 +105,7 @@ def test_a_host_that_is_silent_gets_no_guests_and_is_told_nothing() -> None:
     assert not places(view)
 
 
-def test_a_guest_that_may_not_leave_stays_and_it_is_said_why() -> None:
+def test_a_guest_that_may_not_leave_stays_and_it_is_said_why():
     view = _view({"a": [guest("1", stays="its class does not allow it")], "b": []}, draining=["a"])
     orders, stuck = _orders(view, "a")
     assert not orders.moves
@@ -131,27 +128,27 @@ def _with_move(state: MoveState, number: int = 1) -> Fleet:
     return view
 
 
-def test_what_another_host_tells_of_a_move_changes_nothing() -> None:
+def test_what_another_host_tells_of_a_move_changes_nothing():
     view = _with_move(MoveState.ORDERED)
     view.progress.records["b"] = (1, Progress(moves=(OrderProgress("id-1", 0, MoveState.DONE),)))
     assert [move.state for move in _orders(view, "a")[0].moves] == [MoveState.ORDERED]
 
 
-def test_a_move_that_failed_is_tried_elsewhere_but_not_for_ever() -> None:
+def test_a_move_that_failed_is_tried_elsewhere_but_not_for_ever():
     orders, stuck = _orders(_with_move(MoveState.FAILED), "a")
     assert [(move.to, move.number, move.state) for move in orders.moves] == [("c", 2, MoveState.ORDERED)]
     orders, stuck = _orders(_with_move(MoveState.FAILED, ATTEMPTS), "a")
     assert stuck == {"1": "no"}
 
 
-def test_what_a_host_has_accepted_is_never_taken_back_and_what_it_has_not_is_when_the_drain_ends() -> None:
+def test_what_a_host_has_accepted_is_never_taken_back_and_what_it_has_not_is_when_the_drain_ends():
     for state, left in ((MoveState.ACCEPTED, 1), (MoveState.ORDERED, 0), (MoveState.FAILED, 0)):
         view = _with_move(state)
         view.host("a", view.guests("a").values())
         assert len(_orders(view, "a")[0].moves) == left
 
 
-def test_a_guest_that_has_left_counts_where_it_goes_until_it_is_seen_there() -> None:
+def test_a_guest_that_has_left_counts_where_it_goes_until_it_is_seen_there():
     view = _with_move(MoveState.DONE)
     view.host("a", draining=True)
     assert places(view)["b"].coming == 2 * GIB
@@ -161,9 +158,7 @@ def test_a_guest_that_has_left_counts_where_it_goes_until_it_is_seen_there() -> 
     assert not _orders(view, "a")[0].moves
 
 
-def test_a_guest_that_has_left_and_ended_is_not_waited_for_once_its_new_host_has_told_of_it_long_enough(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_guest_that_has_left_and_ended_is_not_waited_for_once_its_new_host_has_told_of_it_long_enough(monkeypatch):
     view = _with_move(MoveState.DONE)
     view.host("a", draining=True)
     assert len(_orders(view, "a")[0].moves) == 1
@@ -179,7 +174,7 @@ def test_a_guest_that_has_left_and_ended_is_not_waited_for_once_its_new_host_has
     assert not view.left, "it may leave again"
 
 
-def test_a_guest_that_has_come_is_not_moved_again_before_its_old_host_tells_of_it_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_guest_that_has_come_is_not_moved_again_before_its_old_host_tells_of_it_no_more(monkeypatch):
     view = _with_move(MoveState.DONE)
     view.host("b", [guest("1")], available=30)
     assert [(move.to, move.state) for move in _orders(view, "a")[0].moves] == [("b", MoveState.DONE)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -22,14 +21,14 @@ NOBODY = ["--server", "nats://localhost:1"]
 
 @pytest.mark.parametrize("name", ["*", ">", "h1 x", "h1\n", "../x", "H1", "", "a" * 64, "ü"])
 @pytest.mark.parametrize("command", [["remove"], ["drain"], ["policy", "show"], ["enroll", "--group", "g1"]])
-def test_a_pattern_or_a_typing_error_is_no_name(command: list[str], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pattern_or_a_typing_error_is_no_name(command, name, monkeypatch):
     monkeypatch.setattr("mom_plugins_fleet.verbs.Where.ask", lambda _self, what: asyncio.run(what(None)))  # servers cannot be asked
     done = CliRunner().invoke(fleet, [*NOBODY, *command, "--", name])
     assert isinstance(done.exception, MomError)
     assert "is no name of a host or group" in done.exception.message
 
 
-def test_a_token_without_tls_is_refused_before_anything_is_changed() -> None:
+def test_a_token_without_tls_is_refused_before_anything_is_changed():
     done = CliRunner().invoke(fleet, [*NOBODY, "enroll", "h1", "--group", "g1", "--token"])
     assert "a token is for servers with TLS" in str(done.exception)
 
@@ -47,7 +46,7 @@ def test_a_token_without_tls_is_refused_before_anything_is_changed() -> None:
         "",
     ],
 )
-def test_an_address_that_is_none_is_refused_before_a_key_is_made(tmp_path: Path, address: str) -> None:
+def test_an_address_that_is_none_is_refused_before_a_key_is_made(tmp_path, address):
     key = tmp_path / "h2.key"
     done = CliRunner().invoke(fleet, [*NOBODY, "enroll", "h2", "--group", "g1", f"--address={address}", "--new-key", str(key)])
     assert isinstance(done.exception, MomError)
@@ -57,9 +56,7 @@ def test_an_address_that_is_none_is_refused_before_a_key_is_made(tmp_path: Path,
 @pytest.mark.parametrize(
     ("lease", "holder"), [(None, None), (Lease(holder="c1").packed(), "c1"), (b"\xff{", "a coordinator whose lease cannot be read")]
 )
-def test_a_lease_that_cannot_be_read_does_not_hide_the_hosts(
-    lease: bytes | None, holder: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lease_that_cannot_be_read_does_not_hide_the_hosts(lease, holder, monkeypatch):
     view = FleetView(lease=StoredEntry(1, lease, 1.0))
     view.members.records["h1"] = (1, Member(group="g1"))
     monkeypatch.setattr("mom_plugins_fleet.verbs.Where.ask", lambda _self, _what: (view, {}))
@@ -68,7 +65,7 @@ def test_a_lease_that_cannot_be_read_does_not_hide_the_hosts(
     assert [row["host"] for row in told["hosts"]] == ["h1"]
 
 
-def test_what_was_given_back_on_all_hosts_is_summed_up_and_what_it_cost_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_given_back_on_all_hosts_is_summed_up_and_what_it_cost_is_said(capsys):
     view, gib = FleetView(), 1 << 20
     worst = {"given_back": gib, "promise_broken": 90.0, "killed": 2}
     told: dict[str, dict[str, float]] = {"h1": {"given_back": 2 * gib, "waited": 0.0, "killed": 0}, "h2": worst, "h3": {}}
@@ -91,9 +88,7 @@ def test_what_was_given_back_on_all_hosts_is_summed_up_and_what_it_cost_is_said(
         ("", (), "empty"),
     ],
 )
-def test_how_a_host_is_off_is_said_in_words(
-    state: str, guests: tuple[HostedGuest, ...], said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_how_a_host_is_off_is_said_in_words(state, guests, said, capsys):
     view = FleetView()
     view.members.records["h1"] = (1, Member(group="g1", draining=True, cordoned=True))
     view.states.records["h1"] = (1, HostState(mode="enforce", memory_state=state, guests=guests))
@@ -101,7 +96,7 @@ def test_how_a_host_is_off_is_said_in_words(
     assert capsys.readouterr().out.splitlines()[1].endswith(f"  {said}")
 
 
-def test_what_a_host_tells_of_itself_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_host_tells_of_itself_steers_no_terminal(capsys):
     nasty = "\x1b]0;title\x07\n\x9b2J"
     view = FleetView()
     view.members.records["h1"] = (1, Member(group="g1", draining=True, cordoned=True))
@@ -116,7 +111,7 @@ def test_what_a_host_tells_of_itself_steers_no_terminal(capsys: pytest.CaptureFi
     assert said.count("title") >= 6
 
 
-def test_a_groups_policy_is_printed_as_it_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_groups_policy_is_printed_as_it_was_set(monkeypatch):
     text = "# \x1b[31mred\r\n(+ 1 2)"
     group = Group(policies={"60_fleet_x": text})
     monkeypatch.setattr("mom_plugins_fleet.verbs.Where.ask", lambda _self, _what: (1, group))

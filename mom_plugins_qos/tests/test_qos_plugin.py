@@ -61,7 +61,7 @@ def settings(context: PluginContext, **values: Any) -> None:
 # --- what is collected -----------------------------------------------------------------------------------------------------------
 
 
-def test_limits_are_fields_and_what_was_agreed_stands_beside_what_is(plugin: QosPlugin, hypervisor: NotingHypervisor) -> None:
+def test_limits_are_fields_and_what_was_agreed_stands_beside_what_is(plugin, hypervisor):
     hypervisor.add("a")
     hypervisor.known["a"].cpu = CpuTune(50_000, 100_000, 512, 30.0)
     hypervisor.known["a"].disks = (DiskTune("vda", "/a", {**NONE, "read_bytes_sec": 5}, {"total_bytes_sec": 9}, None),)
@@ -84,9 +84,7 @@ def test_limits_are_fields_and_what_was_agreed_stands_beside_what_is(plugin: Qos
     assert fields[NETS] == [{"name": "vnet0", "inbound": {"average": 7}, "outbound": {}}]
 
 
-def test_the_operators_limits_stand_before_those_of_the_metadata(
-    plugin: QosPlugin, hypervisor: NotingHypervisor, context: PluginContext
-) -> None:
+def test_the_operators_limits_stand_before_those_of_the_metadata(plugin, hypervisor, context):
     hypervisor.add("a")
     hypervisor.known["a"].cpu = CpuTune(-1, 100_000, 1024, 30.0)
     settings(context, cpu_limit="20%", disk_limits={"vdb": {"total_iops_sec": 4}})
@@ -95,7 +93,7 @@ def test_the_operators_limits_stand_before_those_of_the_metadata(
     assert [disk["maximum"]["total_iops_sec"] for disk in fields[DISKS]] == [None, 4]
 
 
-def test_a_hypervisor_that_limits_nothing_has_no_such_fields(plugin: QosPlugin) -> None:
+def test_a_hypervisor_that_limits_nothing_has_no_such_fields(plugin):
     class Bare:
         uri = "bare:///"
 
@@ -113,9 +111,7 @@ def test_a_hypervisor_that_limits_nothing_has_no_such_fields(plugin: QosPlugin) 
 # --- what is decided -------------------------------------------------------------------------------------------------------------
 
 
-def test_what_the_operator_set_is_decided_and_put_back_when_it_is_taken_out_again(
-    plugin: QosPlugin, hypervisor: NotingHypervisor, context: PluginContext
-) -> None:
+def test_what_the_operator_set_is_decided_and_put_back_when_it_is_taken_out_again(plugin, hypervisor, context):
     guest = hypervisor.add("a")
     hypervisor.known["a"].interfaces = (NetTune("vnet0", {"average": 7, "floor": 3}, {"average": 8}),)
     settings(context, cpu_limit="25%", cpu_shares=512, io_limit={"total_iops_sec": 9}, net_limit={"inbound": {"average": "1MiB"}})
@@ -142,9 +138,7 @@ def test_what_the_operator_set_is_decided_and_put_back_when_it_is_taken_out_agai
     assert list(plugin.mom_act(seen(plugin, hypervisor))) == []
 
 
-def test_what_cannot_be_decided_is_said_once_for_all_guests(
-    plugin: QosPlugin, hypervisor: NotingHypervisor, context: PluginContext
-) -> None:
+def test_what_cannot_be_decided_is_said_once_for_all_guests(plugin, hypervisor, context):
     for name in ("a", "b"):
         hypervisor.add(name)
     settings(context, cpu_limit="25%", disk_limits={"vdz": {"total_iops_sec": 9}, "vdb": {"total_iops_sec": 9}})
@@ -175,16 +169,14 @@ def test_what_cannot_be_decided_is_said_once_for_all_guests(
         ({NETS: [{"name": "vnet0", "inbound": {"average": 0}}]}, "inbound average of vnet0 cannot be 0"),
     ],
 )
-def test_impossible_decisions_are_dropped_with_the_bounds(
-    plugin: QosPlugin, hypervisor: NotingHypervisor, wanted: dict[str, Any], reason: str
-) -> None:
+def test_impossible_decisions_are_dropped_with_the_bounds(plugin, hypervisor, wanted, reason):
     guest = hypervisor.add("a")
     revisions = list(plugin.mom_review(seen(plugin, hypervisor), want(guest, **wanted)))
     assert [revision.after for revision in revisions] == [None] * len(wanted)
     assert all(revision.reason.startswith(reason) for revision in revisions)
 
 
-def test_lists_are_completed_so_that_they_can_be_compared_and_put_back(plugin: QosPlugin, hypervisor: NotingHypervisor) -> None:
+def test_lists_are_completed_so_that_they_can_be_compared_and_put_back(plugin, hypervisor):
     guest = hypervisor.add("a")
     snapshot = seen(plugin, hypervisor)
     (revision,) = plugin.mom_review(snapshot, want(guest, io_tune=[{"name": "vdb", "path": "/b", "read_iops_sec": 3}]))
@@ -199,7 +191,7 @@ def test_lists_are_completed_so_that_they_can_be_compared_and_put_back(plugin: Q
 # --- what is set -----------------------------------------------------------------------------------------------------------------
 
 
-def test_quota_and_period_go_together_and_only_when_one_differs(plugin: QosPlugin, hypervisor: NotingHypervisor) -> None:
+def test_quota_and_period_go_together_and_only_when_one_differs(plugin, hypervisor):
     guest = hypervisor.add("a")
     outcomes = by_control(apply_decisions(plugin, want(guest, vcpu_quota=50_000), hypervisor))
     assert hypervisor.commands == [("cpu", "a", 50_000, 100_000, None)]
@@ -211,9 +203,7 @@ def test_quota_and_period_go_together_and_only_when_one_differs(plugin: QosPlugi
     assert hypervisor.commands[-1] == ("cpu", "a", None, None, 2)
 
 
-def test_only_disks_that_differ_are_set_and_one_that_fails_does_not_keep_the_others(
-    plugin: QosPlugin, hypervisor: NotingHypervisor
-) -> None:
+def test_only_disks_that_differ_are_set_and_one_that_fails_does_not_keep_the_others(plugin, hypervisor):
     guest = hypervisor.add("a")
     hypervisor.errors["vda"] = HypervisorError("vda is on fire")
     wanted = [{"name": "vda", "read_iops_sec": 3}, {"name": "vdb", "read_iops_sec": 4}]
@@ -233,9 +223,7 @@ def test_only_disks_that_differ_are_set_and_one_that_fails_does_not_keep_the_oth
 @pytest.mark.parametrize(
     ("error", "status"), [(NotSupported("takes 2 to 262144"), Status.REFUSED), (HypervisorError("no answer"), Status.FAILED)]
 )
-def test_what_the_hypervisor_refuses_is_told_apart_from_what_fails(
-    plugin: QosPlugin, hypervisor: NotingHypervisor, error: HypervisorError, status: Status
-) -> None:
+def test_what_the_hypervisor_refuses_is_told_apart_from_what_fails(plugin, hypervisor, error, status):
     guest = hypervisor.add("a")
     for what in ("cpu", "vda", "vnet0"):
         hypervisor.errors[what] = error
@@ -246,7 +234,7 @@ def test_what_the_hypervisor_refuses_is_told_apart_from_what_fails(
     assert {(outcome.status, outcome.error) for outcome in outcomes} == {(status, str(error))}
 
 
-def test_guests_that_are_gone_are_said_to_be(plugin: QosPlugin, hypervisor: NotingHypervisor) -> None:
+def test_guests_that_are_gone_are_said_to_be(plugin, hypervisor):
     nobody = Entity(Scope.GUEST, "x", "x")
     outcomes = apply_decisions(plugin, want(nobody, vcpu_quota=5000, io_tune=[], net_tune=[]), hypervisor)
     assert {outcome.status for outcome in outcomes} == {Status.GONE}
@@ -255,7 +243,7 @@ def test_guests_that_are_gone_are_said_to_be(plugin: QosPlugin, hypervisor: Noti
 # --- what is put back ------------------------------------------------------------------------------------------------------------
 
 
-def test_limits_are_put_back_where_they_are_moms(plugin: QosPlugin, hypervisor: NotingHypervisor) -> None:
+def test_limits_are_put_back_where_they_are_moms(plugin, hypervisor):
     ours, theirs = hypervisor.add("a"), hypervisor.add("b")
     for name in ("a", "b"):
         hypervisor.known[name].cpu = CpuTune(50_000, 200_000, 1024, 100.0)
@@ -278,7 +266,7 @@ def test_limits_are_put_back_where_they_are_moms(plugin: QosPlugin, hypervisor: 
     assert hypervisor.known["b"].cpu.quota_us == 77_000
 
 
-def test_each_disk_is_put_back_for_itself(plugin: QosPlugin, hypervisor: NotingHypervisor) -> None:
+def test_each_disk_is_put_back_for_itself(plugin, hypervisor):
     guest = hypervisor.add("a")
     before = [{"name": name, "path": path, **NONE} for name, path in (("vda", "/a"), ("vdb", "/b"), ("vdd", "/gone"))]
     applied = [{**item, "read_iops_sec": 3} for item in before]
@@ -295,7 +283,7 @@ def test_each_disk_is_put_back_for_itself(plugin: QosPlugin, hypervisor: NotingH
     assert [disk.current["read_iops_sec"] for disk in hypervisor.known["a"].disks] == [8, 0]
 
 
-def test_bandwidth_is_put_back(plugin: QosPlugin, hypervisor: NotingHypervisor) -> None:
+def test_bandwidth_is_put_back(plugin, hypervisor):
     guest = hypervisor.add("a")
     hypervisor.known["a"].interfaces = (NetTune("vnet0", {"average": 5}, {}),)
     before = [{"name": "vnet0", "inbound": {}, "outbound": {}}]
@@ -305,7 +293,7 @@ def test_bandwidth_is_put_back(plugin: QosPlugin, hypervisor: NotingHypervisor) 
     assert hypervisor.known["a"].interfaces == (NetTune("vnet0", {}, {}),)
 
 
-def test_what_cannot_be_put_back_stays_in_the_ledger_and_what_is_gone_does_not(plugin: QosPlugin, hypervisor: NotingHypervisor) -> None:
+def test_what_cannot_be_put_back_stays_in_the_ledger_and_what_is_gone_does_not(plugin, hypervisor):
     guest = hypervisor.add("a")
     hypervisor.known["a"].cpu = CpuTune(50_000, 100_000, 1024, 100.0)
     hypervisor.errors["cpu"] = NotSupported("not now")
@@ -319,7 +307,7 @@ def test_what_cannot_be_put_back_stays_in_the_ledger_and_what_is_gone_does_not(p
 # --- findings --------------------------------------------------------------------------------------------------------------------
 
 
-def test_the_doctor_says_what_can_be_limited_and_why_not(plugin: QosPlugin, hypervisor: NotingHypervisor) -> None:
+def test_the_doctor_says_what_can_be_limited_and_why_not(plugin, hypervisor):
     hypervisor.add("a")
     assert {finding.severity for finding in plugin.mom_doctor(hypervisor)} == {Severity.OK}
     hypervisor.known["a"].cpu = CpuTune(user_limit_percent=100.0)
