@@ -6,14 +6,13 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from mom_core import UnitError, format_duration, parse_duration, parse_size
-from mom_daemon import json_option, print_prose
+from mom_daemon import json_option, print_prose, progress
 from mom_plugins_record.advise.search import CapacitySearch, TimeIsOver
 from mom_plugins_record.advise.trial import Trials, stage_of
 from mom_plugins_record.report.sizes import risk_of
@@ -63,7 +62,7 @@ def advise(
         raise click.UsageError(str(error)) from None
     ends = time.monotonic() + limit
     stage = stage_of(recording, config, None if hours is None else hours * 3600)
-    with _progress(shown=not as_json) as say:
+    with progress(shown=not as_json) as say:
 
         def beat(count: int, seed: int, share: float) -> None:
             if time.monotonic() > ends and search.tried:
@@ -108,15 +107,3 @@ def _as_json(search: CapacitySearch, fits: int | None, sla_class: str) -> dict[s
     tried = [{"more": one.count, "runs": one.runs, "harm": one.harm} for one in search.tried]
     risk = None if fits is None else risk_of(search.counts[fits].runs)
     return {"class": sla_class, "fits": fits, "risk": risk, "complete": search.complete, "tried": tried}
-
-
-@contextmanager
-def _progress(*, shown: bool) -> Iterator[Callable[[str], None]]:
-    from rich.console import Console
-
-    console = Console(file=sys.__stderr__ or sys.stderr)  # which it draws on: mom's own shows what steers a terminal
-    if not shown or not console.is_terminal:
-        yield lambda text: None
-        return
-    with console.status("") as status:
-        yield status.update

@@ -153,7 +153,10 @@ class RecordPlugin:
         # The first two are replaced when the configuration is read again: whether they are others is seen faster than what they say.
         if self._in_force is None or any(now is not then and now != then for now, then in zip(in_force, self._in_force, strict=True)):
             texts = {name: policy.text for name, policy in policies.texts.items()} if policies else context.declarations.policies
-            writer.session(self._session(report, texts))
+            declared = context.declarations
+            fields, all_controls = tuple(declared.fields.values()), tuple(declared.controls.values())
+            name, configuration = report.snapshot.host.name, context.configuration()
+            writer.session(RecordedSession(__version__, name, configuration, texts, fields, all_controls))
             self._in_force = in_force
         controls = [name for name, spec in context.declarations.controls.items() if spec.scope is Scope.GUEST]
         reasons = self._reasons.of(report, context.service(PolicyTexts), controls)
@@ -194,9 +197,8 @@ class RecordPlugin:
             found.append(Finding(Severity.WARNING, "accounts", f"those of earlier were damaged: {NAME}.damaged-1 in {self.folder}",
                                  "look at the disk; delete the file when it is not needed"))  # fmt: skip
         elif accounts.exists():
-            found.append(
-                Finding(Severity.OK, "accounts", f"{format_kib(accounts.stat().st_size / 1024)} in {accounts}: `mom report` reads them")
-            )
+            text = f"{format_kib(accounts.stat().st_size / 1024)} in {accounts}: `mom report` reads them"
+            found.append(Finding(Severity.OK, "accounts", text))
         return found
 
     @staticmethod
@@ -212,14 +214,3 @@ class RecordPlugin:
         if path is None and isinstance(settings, RecordPlugin.Settings):
             path = settings.folder(state_directory)
         return None if path is None else Recording(path)
-
-    def _session(self, report: Report, policies: Mapping[str, str]) -> RecordedSession:
-        declared = self._context.declarations
-        return RecordedSession(
-            version=__version__,
-            host=report.snapshot.host.name,
-            configuration=self._context.configuration(),
-            policies=policies,
-            fields=tuple(declared.fields.values()),
-            controls=tuple(declared.controls.values()),
-        )

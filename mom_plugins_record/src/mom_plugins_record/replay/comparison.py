@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from mom_core import Decision, Severity, Value
 from mom_plugins_record.recording.reader import RecordedCycle, Recording, follows, must_fit, nothing_in, rarely_collected
-from mom_plugins_record.recording.session import RecordedSession
 from mom_plugins_record.recording.writer import GROUP
 from mom_plugins_record.replay.complaints import Complaints
 from mom_plugins_record.replay.engine import RecordedEngine, scope_of
@@ -104,7 +103,7 @@ class _Run:
         self.last = first
         self.engine = engine = RecordedEngine(first.session, policies)
         self._policies, self._since, self._result = policies, since, result
-        self._begins = since - _warm_up(first.session, engine.history)
+        self._begins = since - (GROUP + engine.history + 2) * first.session.interval  # from there on, all is known at the first of interest
         self._knows = self._whole = first.report.number == 1
         """True if what policies remember is what they remembered then, and whether all that they can look back at is there."""
         self._looked_back = 0
@@ -146,11 +145,6 @@ class _Run:
         _compare(recorded, then, tuple(again.decisions), result)
 
 
-def _warm_up(session: RecordedSession, history: int) -> float:
-    """Seconds before the first cycle of interest, from which on everything is known at it."""
-    return (GROUP + history + 2) * session.interval
-
-
 def _compare(recorded: RecordedCycle, then: tuple[Decision, ...], now: tuple[Decision, ...], result: Comparison) -> None:
     report = recorded.report
     result.compared += 1
@@ -161,27 +155,11 @@ def _compare(recorded: RecordedCycle, then: tuple[Decision, ...], now: tuple[Dec
     if then == now:
         result.identical += 1
         return
-    for difference in _differences(recorded, then, now):
-        key = (difference.entity, difference.control)
-        result.sums.setdefault(key, Sum(*key, difference)).cycles += 1
-
-
-def _differences(recorded: RecordedCycle, then: Iterable[Decision], now: Iterable[Decision]) -> Iterator[DecisionDifference]:
-    before = {(d.entity.id, d.control): d for d in then}
-    after = {(d.entity.id, d.control): d for d in now}
-    for key in dict.fromkeys([*before, *after]):
+    before, after = ({(one.entity.id, one.control): one for one in decisions} for decisions in (then, now))
+    for key, some in {**after, **before}.items():
         old, new = before.get(key), after.get(key)
-        if old == new:
-            continue
-        some = old or new
-        if some is not None:
-            yield DecisionDifference(
-                recorded.report.time,
-                recorded.report.number,
-                scope_of(some),
-                some.control,
-                old.value if old else None,
-                new.value if new else None,
-                str(old.source) if old else "",
-                str(new.source) if new else "",
-            )
+        if old != new:
+            values, sources = zip(*((one.value, str(one.source)) if one else (None, "") for one in (old, new)), strict=True)
+            about = scope_of(some), some.control
+            difference = DecisionDifference(report.time, report.number, *about, *values, *sources)
+            result.sums.setdefault(about, Sum(*about, difference)).cycles += 1

@@ -7,8 +7,10 @@ docs/report.md defines every number. Sizes in KiB.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from math import log
 from typing import Any, Final
 
@@ -37,6 +39,9 @@ LATE_SHARE: Final = 0.05
 
 EVICTIONS: Final = frozenset({"guest_migrate", "guest_pause", "guest_save", "guest_shutdown"})
 """Controls by which a guest has to go."""
+
+
+_spread: Final = partial(defaultdict[int, float], float)
 
 
 @dataclass(slots=True)
@@ -77,9 +82,9 @@ class GuestHour:
     sold_kib: float = 0.0
     touched_kib: float = 0.0
     used_most_kib: float = 0.0
-    used_spread: dict[int, float] = field(default_factory=dict)
-    held_spread: dict[int, float] = field(default_factory=dict)
-    worked_spread: dict[int, float] = field(default_factory=dict)
+    used_spread: dict[int, float] = field(default_factory=_spread)
+    held_spread: dict[int, float] = field(default_factory=_spread)
+    worked_spread: dict[int, float] = field(default_factory=_spread)
 
 
 @dataclass(slots=True)
@@ -128,7 +133,7 @@ class HostHour:
     sold_most_kib: float = 0.0
     promised_most_kib: float = 0.0
     promisable_kib: float = 0.0
-    used_spread: dict[int, float] = field(default_factory=dict)
+    used_spread: dict[int, float] = field(default_factory=_spread)
 
 
 GUESTS: Final = "guests_"
@@ -328,8 +333,7 @@ def _add_memory(row: HostHour, host: Host, elapsed: float) -> None:
         row.total_kib_seconds += total * elapsed
         row.available_kib_seconds += available * elapsed
         row.used_most_kib = max(row.used_most_kib, used)
-        number = bin_of(used)
-        row.used_spread[number] = row.used_spread.get(number, 0.0) + elapsed
+        row.used_spread[bin_of(used)] += elapsed
         wanted = host.number("mem_watermark_high")
         if wanted is not None:
             row.wanted_kib = wanted
@@ -387,16 +391,14 @@ def _sizes(one: _Followed, get: _Get, seconds: float, spread_swap: float, gained
     row.by_sweeps_kib_seconds += (returned - by_balloon) * seconds
     one.now = (by_balloon, returned - by_balloon, by_cold)
     one.kept = ballooned > NOTICEABLE_KIB or by_cold > NOTICEABLE_KIB
-    spread, number = row.held_spread, int(log(held) * PER_NATURAL) if held > 1 else 0
-    spread[number] = spread.get(number, 0.0) + seconds
+    row.held_spread[int(log(held) * PER_NATURAL) if held > 1 else 0] += seconds
     usable = get("mem_usable")
     if usable is not None:
         used = size - usable if size > usable else 0.0
         row.used_kib_seconds += used * seconds
         row.used_known_seconds += seconds
         row.used_most_kib = max(row.used_most_kib, used)
-        spread, number = row.used_spread, int(log(used) * PER_NATURAL) if used > 1 else 0
-        spread[number] = spread.get(number, 0.0) + seconds
+        row.used_spread[int(log(used) * PER_NATURAL) if used > 1 else 0] += seconds
     return True
 
 
@@ -406,8 +408,7 @@ def _uses(row: GuestHour, get: _Get, seconds: float) -> None:
     if worked is not None:
         row.worked_kib_seconds += worked * seconds
         row.worked_known_seconds += seconds
-        spread, number = row.worked_spread, int(log(worked) * PER_NATURAL) if worked > 1 else 0
-        spread[number] = spread.get(number, 0.0) + seconds
+        row.worked_spread[int(log(worked) * PER_NATURAL) if worked > 1 else 0] += seconds
     merged = get("host_ksm_profit")
     if merged is not None:
         row.merged_kib_seconds += merged * seconds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import linear_regression, pvariance
 from typing import Final
 
 from mom_plugins_record.report.sizes import KIB_PER_GIB
@@ -48,21 +49,16 @@ def growth_of(days: Sequence[tuple[float, float]], limit: float | None, last: fl
     count = len(days)
     if count < LEAST_DAYS:
         return Growth(count, why_unknown=f"it takes {LEAST_DAYS} days at least, and {count} were seen")
-    middle = math.fsum(day for day, _ in days) / count
-    mean = math.fsum(needed for _, needed in days) / count
-    across = math.fsum((day - middle) ** 2 for day, _ in days)
-    slope = math.fsum((day - middle) * (needed - mean) for day, needed in days) / across
-    left = math.fsum((needed - mean - slope * (day - middle)) ** 2 for day, needed in days)
-    unsure = _student(count - 2) * math.sqrt(left / (count - 2) / across)
+    slope, intercept = linear_regression(*zip(*days, strict=True))
+    left = math.fsum((needed - intercept - slope * day) ** 2 for day, needed in days)
+    across = count * pvariance(day for day, _ in days)
+    student = next(value for least, value in reversed(_STUDENT) if count - 2 >= least)
+    unsure = student * math.sqrt(left / (count - 2) / across)
     week, least, most = (each_day * 7 / KIB_PER_GIB for each_day in (slope, slope - unsure, slope + unsure))
     if limit is None:
         return Growth(count, week, least, most, why_unknown="what the host is to keep free is unknown")
-    room = limit - (mean + slope * (days[-1][0] - middle))
+    room = limit - (intercept + slope * days[-1][0])
     return Growth(count, week, least, most, _reached(room, slope, last), _reached(room, slope + unsure, last))
-
-
-def _student(freedom: int) -> float:
-    return next(value for least, value in reversed(_STUDENT) if freedom >= least)
 
 
 def _reached(room: float, each_day: float, last: float) -> float | None:

@@ -15,13 +15,17 @@ MOST_ROWS: Final = 2000
 """Guests in the table: a page of more is too large for a mailbox; --csv has all."""
 
 
+_MOODS: Final = {"too small": ' class="bad"', "too large": ' class="good"'}
+
+
 def page(summary: ReportSummary) -> str:
     """The whole page. What guests and hosts are called is text, whatever it holds. Raises `MomError` when matplotlib is missing."""
+    first = "".join(f"<div><b>{_text(text)}</b><span>{_text(what)}</span></div>" for text, what in headline(summary))
     parts = [
         f"<h1>{_text(title(summary))}</h1>",
         f'<p class="soft">{span(summary)}. {_text(seen(summary))}.</p>',
         *(f'<p class="soft">{_text(remark)}</p>' for remark in summary.remarks),
-        _first(summary),
+        f'<div class="first">{first}</div>' if first else "",
         *_plots(summary),
     ]
     for heading, rows in sections(summary):
@@ -39,12 +43,6 @@ def page(summary: ReportSummary) -> str:
     ]
     lines = ["<!doctype html>", '<html lang="en"><head>', *head, "</head>", "<body>", *(part for part in parts if part), "</body></html>"]
     return "\n".join(lines) + "\n"
-
-
-def _first(summary: ReportSummary) -> str:
-    """The figures that are read first."""
-    shown = "".join(f"<div><b>{_text(text)}</b><span>{_text(what)}</span></div>" for text, what in headline(summary))
-    return f'<div class="first">{shown}</div>' if shown else ""
 
 
 def _plots(summary: ReportSummary) -> list[str]:
@@ -71,8 +69,8 @@ def _table(summary: ReportSummary) -> str:
     heads = "".join(f"<th>{_text(one.heading)}</th>" for one in columns)
     rows = []
     for line in summary.lines[:MOST_ROWS]:
-        cells = [one.of(line) for one in columns]
-        rows.append(f"<tr>{''.join(f'<td{_mood(cell)}>{_text(cell)}</td>' for cell in cells)}</tr>")
+        cells = [f"<td{_MOODS.get(cell := one.of(line), '')}>{_text(cell)}</td>" for one in columns]
+        rows.append(f"<tr>{''.join(cells)}</tr>")
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     left = len(summary.lines) - len(rows)
     more = f" {left} more are in --csv." if left else ""
@@ -82,10 +80,6 @@ def _table(summary: ReportSummary) -> str:
 def _in_a_line(text: str) -> str:
     """A row of a terminal's columns as one text."""
     return ", ".join(part.strip() for part in text.strip().split("  ") if part.strip())
-
-
-def _mood(cell: str) -> str:
-    return {"too small": ' class="bad"', "too large": ' class="good"'}.get(cell, "")
 
 
 def _text(text: str) -> str:

@@ -216,13 +216,13 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
     :param tenant: a pattern of names of guests: only these count, and nothing is said of the host
     """
     since, until = account.since, account.until
-    hours = _by_hour(account.hosts)
+    hours = [total_of(of) for _, of in groupby(account.hosts, lambda row: row.hour)]  # a mom that was restarted has kept two rows of one
     host = total_of(hours)
     found: dict[str, GuestHour] = {}
     classes: dict[str, GuestHour] = {}
     members: defaultdict[str, set[str]] = defaultdict(set)
     peaks: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
-    needs: dict[int, float] = {}
+    needs: defaultdict[int, float] = defaultdict(float)
     for row in account.guests:
         if tenant and not fnmatch.fnmatchcase(row.name, tenant):
             continue
@@ -233,14 +233,14 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
         if row.used_known_seconds >= SEEN_SHARE * HOUR:
             peaks[row.id].append(row.used_most_kib)
         known = row.used_known_seconds / row.seconds if row.seconds else 0.0
-        needs[row.hour] = needs.get(row.hour, 0.0) + row.used_kib_seconds + (1 - known) * row.held_kib_seconds
+        needs[row.hour] += row.used_kib_seconds + (1 - known) * row.held_kib_seconds
     whole = GuestHour(0, "", "all")
     for one in found.values():
         _add_guest(whole, one)
     whole.service_class = common.pop() if len(common := {one.service_class for one in found.values()}) == 1 else ""
     line = _line(whole, len(found), host.seconds, _merged(whole) if tenant else _known(host.ksm_kib_seconds, host.ksm_known_seconds))
     return ReportSummary(
-        hours[-1].name if hours else "",
+        host.name,
         since,
         until,
         host.seconds / HOUR,
@@ -262,19 +262,16 @@ def total_of(hosts: Iterable[HostHour]) -> HostHour:
     """These hours together."""
     total = HostHour(0)
     for row in hosts:
-        _add_host(total, row)
+        total.hour, total.name = row.hour, row.name
+        for name in HOST_SUMS:
+            setattr(total, name, getattr(total, name) + getattr(row, name))
+        for number, seconds in row.used_spread.items():
+            total.used_spread[number] += seconds
+        for name in ("guests_most", "used_most_kib", "sold_most_kib", "promised_most_kib"):
+            setattr(total, name, max(getattr(total, name), getattr(row, name)))
+        for name in ("total_kib", "wanted_kib", "promisable_kib"):
+            setattr(total, name, getattr(row, name) or getattr(total, name))
     return total
-
-
-def _by_hour(hosts: Iterable[HostHour]) -> list[HostHour]:
-    """One row for each hour: a mom that was restarted within it has kept two."""
-    hours: dict[int, HostHour] = {}
-    for row in hosts:
-        into = hours.setdefault(row.hour, HostHour(row.hour))
-        _add_host(into, row)
-        into.name = row.name
-        into.began, into.ended = into.began or row.began, max(into.ended, row.ended)
-    return list(hours.values())
 
 
 def _lines(found: Collection[GuestHour], peaks: Mapping[str, Sequence[float]]) -> list[ReportLine]:
@@ -372,23 +369,12 @@ def _add_guest(total: GuestHour, row: GuestHour) -> None:
     for name in _SPREADS:
         into: dict[int, float] = getattr(total, name)
         for number, seconds in getattr(row, name).items():
-            into[number] = into.get(number, 0.0) + seconds
+            into[number] += seconds
     total.used_most_kib = max(total.used_most_kib, row.used_most_kib)
     total.sold_kib = row.sold_kib or total.sold_kib
     total.service_class = row.service_class or total.service_class
     if row.hour:
         total.name = row.name
-
-
-def _add_host(total: HostHour, row: HostHour) -> None:
-    for name in HOST_SUMS:
-        setattr(total, name, getattr(total, name) + getattr(row, name))
-    for number, seconds in row.used_spread.items():
-        total.used_spread[number] = total.used_spread.get(number, 0.0) + seconds
-    for name in ("guests_most", "used_most_kib", "sold_most_kib", "promised_most_kib"):
-        setattr(total, name, max(getattr(total, name), getattr(row, name)))
-    for name in ("total_kib", "wanted_kib", "promisable_kib"):
-        setattr(total, name, getattr(row, name) or getattr(total, name))
 
 
 def _worth(line: ReportLine, host: HostHour, price: Price, tenant: str) -> Worth | None:

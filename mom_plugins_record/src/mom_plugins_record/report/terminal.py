@@ -49,14 +49,9 @@ def print_report(summary: ReportSummary) -> None:
         click.echo()
         columns = GUEST_COLUMNS if summary.by == "guest" else CLASS_COLUMNS
         print_table([TableColumn(one.heading, one.rank) for one in columns], [[one.of(line) for one in columns] for line in summary.lines])
-        if summary.by == "guest":
-            print_prose(
-                "sizes in GiB; why a size would do, and all other figures: --html, --json, --csv; what they mean: docs/report.md", 2
-            )
-        else:
-            print_prose(
-                "sizes in GiB, of all guests of the class together; of KSM, what is known to be theirs; --by guest has each guest", 2
-            )
+        of_guests = "; why a size would do, and all other figures: --html, --json, --csv; what they mean: docs/report.md"
+        of_classes = ", of all guests of the class together; of KSM, what is known to be theirs; --by guest has each guest"
+        print_prose(f"sizes in GiB{of_guests if summary.by == 'guest' else of_classes}", 2)
 
 
 def title(summary: ReportSummary) -> str:

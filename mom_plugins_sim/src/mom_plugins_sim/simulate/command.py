@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
 
-from mom_core import Report, lasting
-from mom_daemon import json_option, print_prose
+from mom_core import lasting
+from mom_daemon import json_option, print_prose, progress
 from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
 from mom_plugins_sim.scenario.schema import Scenario
 from mom_plugins_sim.simulate.run import SETUPS, run_scenario
@@ -61,8 +59,10 @@ def simulate(
         into = record if record is None or len(setups) == 1 else record / setup.name.replace("/", "_")
         began = time.monotonic()
         summary = RunSummary(setup.name)
-        for report in _progress(run_scenario(scenario, path, setup, seed, lasts, into), lasts, setup.name, shown=not as_json):
-            summary.add(report)
+        with progress(shown=not as_json) as say:
+            for report in run_scenario(scenario, path, setup, seed, lasts, into):
+                summary.add(report)
+                say(f"{setup.name}: {100 * (report.time - SimulationSetup.BEGINS) / lasts:.0f} %")
         summaries.append(summary)
         if not as_json:
             click.echo(f"{setup.name}: {lasting(lasts)} simulated in {time.monotonic() - began:.1f} s", err=True)
@@ -91,21 +91,6 @@ def _list_scenarios(*, as_json: bool) -> None:
         guests = sum(group.count for group in one.guests.values())
         print_prose(f"{name:<16} {one.title}: {guests} guests, {lasting(one.lasts)}", 17)
         print_prose(f"{'':<16} {one.about.strip()}", 17)
-
-
-def _progress(reports: Iterable[Report], lasts: float, name: str, *, shown: bool) -> Iterator[Report]:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(file=sys.__stderr__ or sys.stderr)  # which it draws on: mom's own shows what steers a terminal
-    if not shown or not console.is_terminal:
-        yield from reports
-        return
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task(name, total=lasts)
-        for report in reports:
-            yield report
-            progress.update(task, completed=report.time - SimulationSetup.BEGINS)
 
 
 def _tell(scenario: Scenario, summaries: list[RunSummary], lasts: float) -> None:
