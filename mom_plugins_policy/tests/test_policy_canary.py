@@ -217,7 +217,7 @@ class TestHowItEnds:
                     break
             ended = made.canary
             assert ended.state is CanaryState.ROLLED_BACK
-            assert ended.canary.ailing > 0
+            assert ended.canary.unhealthy > 0
             assert ended.cycles < 150
 
     def test_a_good_one_is_promoted_at_its_end(self, managed: Managed) -> None:
