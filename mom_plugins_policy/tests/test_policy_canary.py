@@ -245,7 +245,7 @@ class TestHowItEnds:
             made.begin("(+ 1 2)", name="60_x", share=0.5, seconds=60)
             made.cycles(13)
             assert made.canary.state is CanaryState.ROLLED_BACK
-            assert "too little is known to promote it: guests told how they are in only 0 of" in made.canary.reason
+            assert "too little is known to promote it: how guests are is known in only 0 of" in made.canary.reason
 
     def test_one_that_fails_is_rolled_back_and_what_fails_without_it_too_is_not_its_fault(self, managed: Managed) -> None:
         managed.begin(FAILS, name="60_x", seconds=600)

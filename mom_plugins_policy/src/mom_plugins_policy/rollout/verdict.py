@@ -22,8 +22,8 @@ LEAST_UNHEALTHY: Final = 3
 
 MORE_NOW: Final = 0.10
 MORE_IN_ALL: Final = 0.05
-"""By how much the share of samples of unhealthy guests may exceed twice (now) or one and a half times (in all) what is usual. Now: one guest of
-ten, all the time."""
+"""By how much the share of samples of unhealthy guests may exceed twice (now) or one and a half times (in all) what is usual. Now: one
+guest of ten, all the time."""
 
 LEAST_CYCLES: Final = 5
 LEAST_KNOWN: Final = 0.5
@@ -217,7 +217,7 @@ def _missing(evidence: Evidence) -> str:
     if not canary.samples:
         return "there was no guest to try it on"
     if canary.known < LEAST_KNOWN * canary.samples:
-        return f"how guests are was known in only {canary.known} of {canary.samples} samples"
+        return f"how guests are is known in only {canary.known} of {canary.samples} samples"
     if evidence.host_known < LEAST_KNOWN * evidence.cycles:
         return f"how the host is was known in only {evidence.host_known} of {evidence.cycles} cycles"
     return ""

@@ -98,8 +98,8 @@ class CanaryState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CanaryGroup:
-    """How some guests fare: how many there are, how many samples were taken of them, in how many of those it is known how
-    the guest was, in how many it was unhealthy (it was short of memory, swapped, waited, or had less than it is guaranteed), and how many of its programs were killed."""
+    """How some guests fare: how many there are, how many samples were taken of them, in how many of those it is known how the guest was, in
+    how many it was unhealthy (short of memory, swapping, waiting, below its guarantee), and how many of its programs were killed."""
 
     guests: int = 0
     samples: int = 0
