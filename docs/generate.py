@@ -48,6 +48,7 @@ from mom_core import (
 )
 from mom_core.config.schema import CoreSettings
 from mom_core.plugins.discovery import LoadedPlugin, load_plugins
+from mom_core.settings import descriptions
 from mom_core.testing import snapshot
 from mom_daemon import guest_columns
 from mom_daemon.cli import frame, verbs
@@ -348,13 +349,14 @@ def _settings(plugins: Mapping[str, LoadedPlugin]) -> str:
 
 def _setting_rows(settings: type[BaseModel]) -> Iterator[tuple[str, str, str, str]]:
     properties = settings.model_json_schema(mode="validation").get("properties", {})
+    texts = descriptions(settings)
     for name, field in settings.model_fields.items():
         shown = field.alias or name
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield f"`{name}`", "mapping", "", field.description or ""
+            yield f"`{name}`", "mapping", "", texts[name]
             yield from ((f"`{name}.{row[0].strip('`')}`", *row[1:]) for row in _setting_rows(field.annotation))
         else:
-            yield f"`{shown}`", _type(properties[shown]), _default_of(settings, name), field.description or ""
+            yield f"`{shown}`", _type(properties[shown]), _default_of(settings, name), texts[name]
 
 
 def _default_of(settings: type[BaseModel], name: str) -> str:
