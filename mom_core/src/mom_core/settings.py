@@ -84,7 +84,7 @@ def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:
 class StrictModel(BaseModel):
     """Settings, or content of a file or a request: frozen, and strict: an unknown key is an error, a text or NaN is no number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra=_describe)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra=_describe, defer_build=True)
 
 
 class PluginSettings(StrictModel):

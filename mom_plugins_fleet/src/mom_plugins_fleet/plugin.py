@@ -37,6 +37,7 @@ from mom_core import (
     printable,
     replace_file,
 )
+from mom_plugins_fleet.addresses import a_server
 from mom_plugins_fleet.placement import listed
 from mom_plugins_fleet.records import (
     CLASSES,
@@ -71,12 +72,6 @@ GRAIN_KIB: Final = 16 << 10
 """A host rounds its sizes to this, so that it tells nothing as long as nothing has happened."""
 
 
-def _a_server(text: str) -> str:
-    from mom_plugins_fleet.link import a_server
-
-    return a_server(text)
-
-
 @dataclass(frozen=True, slots=True)
 class GroupInForce:
     """A group, and its record as it stood in the fleet, with its signature."""
@@ -91,7 +86,7 @@ class FleetPlugin:
     class Settings(PluginSettings):
         """Where the fleet's servers are, and who this host is there."""
 
-        servers: Annotated[list[Annotated[str, AfterValidator(_a_server)]], Field(min_length=1, max_length=16)] = Field(
+        servers: Annotated[list[Annotated[str, AfterValidator(a_server)]], Field(min_length=1, max_length=16)] = Field(
             default_factory=lambda: ["nats://localhost:4222"]
         )
         """NATS servers with JetStream, such as `tls://nats1.example.org:4222`; within this host `nats://localhost:4222` will do."""

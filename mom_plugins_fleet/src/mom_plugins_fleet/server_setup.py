@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from mom_core import MomError, printable, replace_file
 from mom_plugins_fleet.accounts import USER, FleetRoot, new_seed, resolver, write_secret
-from mom_plugins_fleet.link import not_safe
+from mom_plugins_fleet.addresses import not_safe
 from mom_plugins_fleet.signatures import Signer
 
 ROOT, OPERATOR, CA, SERVERS, ACCOUNTS, UNIT = "root.key", "operator.key", "ca.pem", "servers", "accounts.conf", "mom-nats.service"
