@@ -157,6 +157,8 @@ class HostState(FleetRecord):
     available: Kib | None = None
     memory_state: str = ""
     problems: int = 0
+    ailing: Annotated[int, Field(ge=0, le=LARGEST_KIB)] | None = None
+    """How many guests are short of memory, swap, wait for it, or have less than they are promised."""
     guests: Annotated[tuple[HostedGuest, ...], Field(max_length=MOST_TOLD)] = ()
     """Those that the fleet has to know one by one: all, those that came last, or those that are to leave next."""
     others: Annotated[int, Field(ge=0)] = 0

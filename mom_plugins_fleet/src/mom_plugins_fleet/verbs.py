@@ -29,6 +29,7 @@ from mom_plugins_fleet.revisions import AHEAD_SECONDS
 from mom_plugins_fleet.signatures import next_revision, opened
 from mom_plugins_fleet.status_verb import status_command
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, INVITATIONS, ORDERS, PROGRESS, ROSTER, STATES
+from mom_plugins_fleet.top_verb import top_command
 from mom_plugins_fleet.where import LOG, Where, checked_key
 from mom_toolkit import Destination
 
@@ -73,6 +74,7 @@ def fleet(context: click.Context, /, **options: Any) -> None:
 
 fleet.add_command(plan_command)
 fleet.add_command(status_command)
+fleet.add_command(top_command)
 fleet.add_command(policy_group)
 
 

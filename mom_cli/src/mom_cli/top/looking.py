@@ -39,6 +39,8 @@ class Looking:
 
     name: str
     views: Mapping[str, str]
+    note_least: int = 16
+    """Columns of the screen that a note has at least: what a guest suffers from fits."""
     view: str = ""
     sort: str = HARM
     falling: bool = True

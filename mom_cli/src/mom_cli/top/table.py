@@ -43,7 +43,7 @@ def list_lines(look: Looking, listing: Listing, rows: Sequence[Row], width: int,
     :param nothing: what is said where there are no rows at all
     """
     marked = look.place(rows, lines)
-    name, columns, note = fitting(listing.columns, width, _longest(listing))
+    name, columns, note = fitting(listing.columns, width, _longest(listing), look.note_least)
     arrow = "↓" if look.falling else "↑"
     headings = [cell(f"{look.name}{arrow}" if look.sort == look.name else look.name, name)]
     headings += [
@@ -80,7 +80,7 @@ def click(look: Looking, listing: Listing | None, width: int, where: Click, head
     if 0 < line <= len(rows):
         look.open(rows[line - 1].id)
     elif line == 0:
-        name, columns, _ = fitting(listing.columns, width, _longest(listing))
+        name, columns, _ = fitting(listing.columns, width, _longest(listing), look.note_least)
         begins = accumulate([name, *(room + 1 for _, room in columns)])
         look.sort_by([look.name, *(one["name"] for one, _ in columns), HARM][bisect_right(list(begins), where.x)])
 
@@ -102,7 +102,7 @@ def list_foot(look: Looking, rows: int, width: int, lines: int, more: str = "") 
 
 def text_foot(look: Looking, width: int) -> Line:
     """The line below a text: its keys."""
-    back = f"{look.views[look.overview]}:{look.overview} Tab:next"
+    back = f"{look.views[look.overview]}:{look.overview}{' Tab:next' if len(look.views) > 1 else ''}"
     keys = "Esc:back ↑↓:scroll p:pause ?:help" if look.view == look.name else f"{back} ↑↓:scroll p:pause ?:help q:end"
     return [(cell(keys, width - 1), "dim")]
 
