@@ -51,9 +51,8 @@ def text_of(value: Any, unit: str) -> str:
     """A value in few characters."""
     if value is None:
         return UNKNOWN
-    if isinstance(value, int | float) and (write := _WRITTEN.get(unit)) is not None:
-        return write(value)
-    return printable(str(value), 40)
+    write = _WRITTEN.get(unit)
+    return printable(str(value), 40) if write is None or isinstance(value, str) else write(value)
 
 
 _WRITTEN: Final[dict[str, Callable[[float], str]]] = {Unit.KIB: short, Unit.KIB_PER_SECOND: short, Unit.SECONDS: age, Unit.PERCENT: percent}

@@ -59,6 +59,7 @@ class Looking:
 
     def __post_init__(self) -> None:
         self.view = self.view or self.overview
+        self.columns = self.columns or (self.name, HARM)
 
     @property
     def overview(self) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, groupby
+from operator import itemgetter
 from typing import Final
 
 from mom_cli.top.columns import fitting, text_of
@@ -61,7 +62,8 @@ def list_lines(look: Looking, listing: Listing, rows: Sequence[Row], width: int,
             bad = mark_from is not None and isinstance(value, int | float) and value >= mark_from
             cells.append((" " + cell(text_of(value, one["unit"]), room, right=one["unit"] != Unit.TEXT), "red" if bad else ""))
         cells.append((" " + cell(row.note, note), "yellow"))
-        out.append([(text, f"reverse {style}".strip()) for text, style in cells] if number == marked else cells)
+        joined = [("".join(text for text, _ in alike), style) for style, alike in groupby(cells, key=itemgetter(1))]
+        out.append([(text, f"reverse {style}".strip()) for text, style in joined] if number == marked else joined)
     return out
 
 

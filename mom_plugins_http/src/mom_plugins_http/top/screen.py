@@ -186,7 +186,7 @@ def _kib(host: Json, field: str) -> float | None:
 def _health_line(picture: Picture) -> Line:
     sick = {one["name"]: one["state"] for one in picture.report["plugins"] if one["state"] != "ok"}
     rows = picture.rows
-    sold, has = (sum(row.values.get(name) or 0 for row in rows) for name in ("max", "size"))
+    has, sold = (picture.together.get(name) for name in ("size", "max"))
     line: list[tuple[str, str]] = [(f"{len(rows)} guests have {short(has)} of {short(sold)}", "")]
     changes = picture.changes
     suffer = sum(1 for row in rows if row.harm)
