@@ -39,7 +39,6 @@ SMALL = {
     "simulate/bench_simulate.py": "--scenario squeeze --hours 0.05",
     "sla/bench_fair_share.py": "--guests 10 --rounds 2",
     "soak/soak.py": "--minutes 0.1 --every 2 --guests 3",
-    "squeeze/bench_laws.py": "squeeze --hours 0.02",
     "squeeze/draw_law.py": "{folder}/law.svg",
     "squeeze/squeeze.py": "report --results {folder}",
     "startup/bench_startup.py": "--runs 1",
