@@ -1,7 +1,5 @@
 """The configuration as an argument: people type `mom config check FILE`."""
 
-from __future__ import annotations
-
 import pytest
 
 from mom_daemon.cli.frame import run

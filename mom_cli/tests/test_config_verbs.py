@@ -1,7 +1,5 @@
 """`mom config`: what an operator sees, and what is written on the disk."""
 
-from __future__ import annotations
-
 import json
 import os
 

@@ -1,7 +1,5 @@
 """Finding and loading plugins: what is installed counts at once, and no plugin can hurt another or the caller."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

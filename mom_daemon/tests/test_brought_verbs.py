@@ -1,7 +1,5 @@
 """Verbs of other distributions: found by entry points, imported when they are used, harmless when they are broken."""
 
-from __future__ import annotations
-
 import sys
 import textwrap
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """From records to fields."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Why a guest has its size: from reports, in numbers and sentences, with what is unknown said."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

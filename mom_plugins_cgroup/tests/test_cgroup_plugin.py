@@ -1,7 +1,5 @@
 """The plugin on a kernel of files: collecting, deciding, reviewing, setting, putting back, and its findings."""
 
-from __future__ import annotations
-
 import errno
 import shutil
 from types import SimpleNamespace
@@ -122,9 +120,7 @@ def test_guarantees_are_protected_when_that_is_switched_on(bench: Bench) -> None
 
 
 @pytest.mark.parametrize(("promised", "usable", "need"), [(0, 548 * MIB, "1.53 GiB"), (1000 * MIB, None, "1.04 GiB")])
-def test_a_limit_below_what_the_guest_uses_or_was_promised_is_dropped_with_the_amount(
-    bench: Bench, promised: int, usable: int | None, need: str
-) -> None:
+def test_a_limit_below_use_or_promise_is_dropped_with_the_amount(bench: Bench, promised: int, usable: int | None, need: str) -> None:
     guest = bench.add("a", guest_guarantee=promised, mem_usable=usable)
     bench.cycle()
     done = bench.cycle((guest, HIGH, 1000 * MIB))

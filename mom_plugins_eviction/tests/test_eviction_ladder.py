@@ -1,7 +1,5 @@
 """The ladder as pure functions: whom it takes, when, and that nothing makes it take anybody else."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The plugin on guests that are pretended: what it does to whom, what it leaves alone, and what it remembers."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Mapping, Sequence

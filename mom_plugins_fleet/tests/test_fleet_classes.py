@@ -1,7 +1,5 @@
 """A group's classes, from the operator's file to the host's."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is read from the servers is believed only when it can be."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What Prometheus is told of the fleet: names are the operator's, and no host is left out silently."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

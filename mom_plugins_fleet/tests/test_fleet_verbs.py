@@ -1,7 +1,5 @@
 """What an operator mistypes never reaches the servers."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 

@@ -1,7 +1,5 @@
 """What is made of what a guest says: figures from files, and what is believed."""
 
-from __future__ import annotations
-
 import math
 
 from agent_servers import FILES, LOADAVG, MEMINFO, PRESSURE, VMSTAT

@@ -1,7 +1,5 @@
 """The plugin: whom it asks, what it hands out, and that nobody ever waits for a guest."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import threading

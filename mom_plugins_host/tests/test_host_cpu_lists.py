@@ -1,7 +1,5 @@
 """Free memory that CPUs keep for themselves: what /proc/zoneinfo says of it, and when it is asked for."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The parsers: whole files as kernels write them, and everything that they must not believe."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

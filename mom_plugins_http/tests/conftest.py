@@ -1,7 +1,5 @@
 """A mom on a simulated host that serves a real unix socket, and clients for it."""
 
-from __future__ import annotations
-
 import secrets
 import socket
 from collections.abc import Callable, Iterator, Sequence

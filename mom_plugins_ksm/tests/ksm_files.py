@@ -1,7 +1,5 @@
 """KSM's files and ksmd's entry in /proc, as the kernel writes them."""
 
-from __future__ import annotations
-
 from mom_core import Value
 
 FILES: dict[str, Value] = {

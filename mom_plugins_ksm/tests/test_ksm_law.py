@@ -1,7 +1,5 @@
 """The KSM law, over hand-made hosts and over hosts that answer to it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -285,9 +283,7 @@ guests_of = st.dictionaries(st.sampled_from("abc"), st.fixed_dictionaries({"ball
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(hosts, guests_of), min_size=1, max_size=6))
-def test_every_course_of_hosts_gets_values_within_the_controls_bounds(
-    course: list[tuple[dict[str, Value], dict[str, dict[str, Value]]]],
-) -> None:
+def test_every_course_of_hosts_gets_values_within_bounds(course: list[tuple[dict[str, Value], dict[str, dict[str, Value]]]]) -> None:
     memory = Memory()
     for host, guests in course:
         decided = decide(host, memory, guests)

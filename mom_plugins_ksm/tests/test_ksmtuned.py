@@ -1,7 +1,5 @@
 """ksmtuned's configuration: what each variable becomes, what is said about the rest, and where a mistake stands."""
 
-from __future__ import annotations
-
 import pytest
 
 from mom_core import ConfigError

@@ -1,7 +1,5 @@
 """The plugin: settings, declarations, the statistics period, the doctor; on a libvirtd in memory and on libvirt's own test driver."""
 
-from __future__ import annotations
-
 import errno
 import threading
 import time

@@ -1,7 +1,5 @@
 """Policies on some guests first: two sets at the same time, one decisive for each guest, and an end by themselves."""
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor

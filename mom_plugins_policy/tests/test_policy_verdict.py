@@ -1,7 +1,5 @@
 """Verdicts on trials on some guests: bad ones end early, good ones at the end, and what is not known speaks for nobody."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Guests behind monitors: listed, measured, resized, and contained."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os
@@ -353,9 +351,7 @@ def test_a_guest_that_begins_to_hang_stays_listed_with_nothing_known_of_it(guest
     assert listed(hypervisor)["web"].blocked == {}
 
 
-def test_another_client_is_not_kept_waiting_and_nothing_is_left_to_be_carried_out_later(
-    guest: FakeGuest, hypervisor: QemuHypervisor
-) -> None:
+def test_another_client_is_not_kept_waiting_and_nothing_is_left_to_be_done_later(guest: FakeGuest, hypervisor: QemuHypervisor) -> None:
     entity = listed(hypervisor)["web"].entity
     with socket.socket(socket.AF_UNIX) as other:
         other.settimeout(5)
@@ -395,7 +391,7 @@ def test_lies_are_not_believed(guest: FakeGuest, hypervisor: QemuHypervisor) -> 
     assert list(hypervisor.impossible().values()) == [("mem_unused", "mem_usable")]
 
 
-def test_a_folder_or_socket_that_may_not_be_read_is_not_the_same_as_no_guests(
+def test_a_folder_or_socket_that_may_not_be_read_does_not_mean_no_guests(
     hypervisor: QemuHypervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)

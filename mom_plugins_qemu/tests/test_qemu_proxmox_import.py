@@ -1,7 +1,5 @@
 """Guest files of Proxmox VE: what is promised to each guest, and where a mistake stands."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

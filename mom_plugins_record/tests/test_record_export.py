@@ -1,7 +1,5 @@
 """A recording as tables, opened with the tools that people have."""
 
-from __future__ import annotations
-
 import csv
 import re
 import sys

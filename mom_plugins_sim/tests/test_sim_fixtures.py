@@ -1,7 +1,5 @@
 """How a policy or a plugin is tried on a simulated host in a unit test, with the fixture `mom_run`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 
 import pytest

@@ -1,7 +1,5 @@
 """The old daemon's configuration: what each setting becomes, what is said about the rest, and where a mistake stands."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

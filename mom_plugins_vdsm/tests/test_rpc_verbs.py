@@ -1,7 +1,5 @@
 """Every verb of MOM's RPC server, called as vdsm and MOM's clients call them, through a real socket."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

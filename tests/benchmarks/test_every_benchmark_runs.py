@@ -1,7 +1,5 @@
 """Every program below benchmarks/ runs: each in small, so that none goes stale unnoticed. How fast anything is does not matter here."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """A host of files, plugins of the tests' own in a distribution of their own, and `mom` as a process."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """A fleet of three hosts from nothing, by the commands that docs/fleet.md begins with; and tokens that are of no use."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

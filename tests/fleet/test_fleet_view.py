@@ -1,7 +1,5 @@
 """A coordinator's view of the fleet on a real server: whatever breaks, it is soon what stands there."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

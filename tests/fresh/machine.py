@@ -3,8 +3,6 @@
 While the package is tried, what mom sets of the kernel is plain files (KSM_FILES): the host's own is left alone.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

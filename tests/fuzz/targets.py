@@ -1,7 +1,5 @@
 """What reads texts, files and bytes from outside, each as a function of bytes that may raise nothing but what its callers expect."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

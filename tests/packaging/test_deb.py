@@ -1,7 +1,5 @@
 """What mom's Debian package holds. How it behaves on a machine is what `nox -s fresh` shows."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import re

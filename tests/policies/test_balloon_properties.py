@@ -1,7 +1,5 @@
 """Properties of the balloon law whatever the numbers are: on hosts of all sorts, made by hypothesis."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import pytest

@@ -1,7 +1,5 @@
 """Every constant of the laws stands in the documents, with its value, its unit and its reason, and nothing else does."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator, Mapping

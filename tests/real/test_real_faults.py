@@ -1,7 +1,5 @@
 """What becomes of mom when libvirtd or a guest's QEMU hangs, dies or refuses: everything is bounded, and the others go on."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -1,7 +1,5 @@
 """The laws of others do what their descriptions say."""
 
-from __future__ import annotations
-
 import peers
 import pytest
 from hypothesis import given
@@ -128,9 +126,7 @@ def test_pve_stays_between_least_and_maximum_and_within_its_step(
         (1000, 20 * GIB, 20 * GIB, True, 950),
     ],
 )
-def test_ksmtuned_starts_when_more_is_promised_than_there_is_and_is_faster_when_little_is_free(
-    pages: int, committed: float, free: float, run: bool, wanted: int
-) -> None:
+def test_ksmtuned_starts_when_too_much_is_promised_and_hurries(pages: int, committed: float, free: float, run: bool, wanted: int) -> None:
     wish = peers.ksmtuned(pages, 24 * GIB, committed, free)
     assert (wish.run, wish.pages) == (run, wanted)
 

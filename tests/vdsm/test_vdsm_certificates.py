@@ -1,7 +1,5 @@
 """Certificates: what is wrong with them is said, and in which file it stands; new ones are used."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Callable

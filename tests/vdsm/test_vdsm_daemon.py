@@ -1,7 +1,5 @@
 """`mom run` under vdsm as its users run it: a process, TLS, vdsm's configuration, certificates and kind of policies, and its socket."""
 
-from __future__ import annotations
-
 import os
 import random
 import shutil

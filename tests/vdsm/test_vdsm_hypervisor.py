@@ -1,7 +1,5 @@
 """The hypervisor on a vdsm: what guests there are, what stands, what can be set, and what goes wrong."""
 
-from __future__ import annotations
-
 import threading
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """mom's page in a real Cockpit, in a real Chromium, with what its users may do on this host."""
 
-from __future__ import annotations
-
 import grp
 import json
 import os

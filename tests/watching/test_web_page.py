@@ -1,7 +1,5 @@
 """The web page in a real Chromium, against a real mom: what is seen, what keys do, and what no other page can do."""
 
-from __future__ import annotations
-
 import http.server
 import os
 import re
