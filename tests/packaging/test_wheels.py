@@ -11,6 +11,7 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,9 @@ def built(made_once: MadeOnce) -> Path:
     def build(folder: Path) -> None:
         (folder / "dist").mkdir()
         run(sys.executable, "-c", BUILD, folder / "dist", folder / "unpacked", *(ROOT / name for name in FOLDERS))
+        # It has no wheels on the index: each environment would compile it anew.
+        libvirt = f"libvirt-python=={metadata.version('libvirt-python')}"
+        run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder / "dist", libvirt)
 
     return made_once("wheels", build) / "dist"
 
@@ -59,6 +63,8 @@ def environment(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "packaging")
         told: dict[str, str] = importlib.import_module("tree").as_pip_is_told(run(sys.executable, "-m", "pip", "config", "list"))
+    if versions := os.environ.get("PIP_CONSTRAINT"):
+        told["UV_CONSTRAINT"] = versions
     told["UV_FIND_LINKS"] = ",".join(filter(None, (str(built), os.environ.get("UV_FIND_LINKS") or told.get("UV_FIND_LINKS"))))
 
     def make(*requirements: str, own_pip: bool = False) -> Path:
