@@ -49,16 +49,9 @@ def test_memory_swap_and_what_controls_stand_at_are_fields(bench: Bench) -> None
     bench.kernel.stat(path, anon=900 * MIB, file=90 * MIB, shmem=10 * MIB)
     fields = bench.cycle().fields("a")
     expected = {
-        "cgroup_memory_current": 1000 * MIB,
-        "cgroup_memory_anon": 900 * MIB,
-        "cgroup_memory_file": 90 * MIB,
-        "cgroup_memory_shmem": 10 * MIB,
-        "cgroup_swap_current": 0,
-        HIGH: -1,
-        LOW: 0,
-        MIN: 0,
-        SWAP_MAX: -1,
-    }
+        "cgroup_memory_current": 1000 * MIB, "cgroup_memory_anon": 900 * MIB, "cgroup_memory_file": 90 * MIB,
+        "cgroup_memory_shmem": 10 * MIB, "cgroup_swap_current": 0, HIGH: -1, LOW: 0, MIN: 0, SWAP_MAX: -1,
+    }  # fmt: skip
     assert {name: fields.get(name) for name in expected} == expected
 
 

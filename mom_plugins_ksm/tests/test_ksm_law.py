@@ -22,21 +22,10 @@ GIB, MIB = 1 << 20, 1 << 10  # KiB
 PAGE = 4096
 
 AMPLE: dict[str, Value] = {
-    "mem_available": 24 * GIB,
-    "mem_really_available": 12 * GIB,
-    "mem_free": 13 * GIB,
-    "cpu_count": 4,
-    "ksm_run": 0,
-    "ksm_pages_to_scan": 100,
-    "ksm_sleep_millisecs": 20,
-    "ksm_full_scans": 10,
-    "ksm_saved": 0,
-    "ksm_yield": None,
-    "ksm_clock": 1000.0,
-    "ksm_advisor_mode": "none",
-    "ksmd_cpu_usage": None,
-    "ksmd_cpu_pages": None,
-}
+    "mem_available": 24 * GIB, "mem_really_available": 12 * GIB, "mem_free": 13 * GIB, "cpu_count": 4, "ksm_run": 0,
+    "ksm_pages_to_scan": 100, "ksm_sleep_millisecs": 20, "ksm_full_scans": 10, "ksm_saved": 0, "ksm_yield": None, "ksm_clock": 1000.0,
+    "ksm_advisor_mode": "none", "ksmd_cpu_usage": None, "ksmd_cpu_pages": None,
+}  # fmt: skip
 SHORT: dict[str, Value] = {**AMPLE, "mem_really_available": 4 * GIB}  # start is 4.8 GiB, stop 7.2 GiB for 24 GiB
 BETWEEN: dict[str, Value] = {**AMPLE, "mem_really_available": 6 * GIB}
 AT_THE_LIMIT = 6666

@@ -8,14 +8,8 @@ from mom_core import Decision, PluginContext, PluginSettings, Snapshot, hookimpl
 from mom_devkit import PluginRun
 
 HOST = {
-    "guests": 8,
-    "host_memory": "16GiB",
-    "sold": 1.5,
-    "load": "6GiB",
-    "load_after": "60s",
-    "load_for": "120s",
-    "statistics_period": "2s",
-}
+    "guests": 8, "host_memory": "16GiB", "sold": 1.5, "load": "6GiB", "load_after": "60s", "load_for": "120s", "statistics_period": "2s",
+}  # fmt: skip
 
 
 class Halver:

@@ -33,14 +33,8 @@ SwapFree: 0 kB
 """
 
 KSM = {
-    "run": 0,
-    "pages_to_scan": 100,
-    "sleep_millisecs": 20,
-    "merge_across_nodes": 1,
-    "pages_shared": 0,
-    "pages_sharing": 0,
-    "full_scans": 0,
-}
+    "run": 0, "pages_to_scan": 100, "sleep_millisecs": 20, "merge_across_nodes": 1, "pages_shared": 0, "pages_sharing": 0, "full_scans": 0,
+}  # fmt: skip
 
 PLUGINS = '''
 import ctypes, os, time

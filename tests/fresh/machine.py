@@ -15,14 +15,8 @@ from typing import Final, Literal
 PACKAGES: Final = ("systemd", "systemd-sysv", "dbus", "python3", "ca-certificates", "git", "sudo")
 """Beyond Debian's smallest system: what any installation has, and what a clone is made with."""
 KSM_FILES: Final = {
-    "run": 0,
-    "pages_to_scan": 100,
-    "sleep_millisecs": 20,
-    "merge_across_nodes": 1,
-    "pages_shared": 0,
-    "pages_sharing": 0,
-    "full_scans": 0,
-}
+    "run": 0, "pages_to_scan": 100, "sleep_millisecs": 20, "merge_across_nodes": 1, "pages_shared": 0, "pages_sharing": 0, "full_scans": 0,
+}  # fmt: skip
 CGROUPS: Final = Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup")
 """Where the control groups (version 2) of the host are: beside those of version 1, or alone."""
 

@@ -30,22 +30,9 @@ POLICY: Final = '(Host.Control "ksm_run" 1)\n'
 """What mom changes here, for want of guests: whether KSM runs."""
 OURS: Final = ("etc", "usr", "var/lib", "var/log", "run", "opt", "root", "srv", "tmp")
 NOT_OURS: Final = (
-    "etc/ld.so.cache",
-    "run/systemd",
-    "run/user",
-    "run/log",
-    "tmp/systemd-private",
-    "var/lib/apt",
-    "var/lib/dpkg",
-    "var/lib/systemd",
-    "var/lib/private",
-    "var/log/apt",
-    "var/log/dpkg.log",
-    "var/log/alternatives.log",
-    "var/log/journal",
-    "srv/ksm",
-    "srv/mom",
-)
+    "etc/ld.so.cache", "run/systemd", "run/user", "run/log", "tmp/systemd-private", "var/lib/apt", "var/lib/dpkg", "var/lib/systemd",
+    "var/lib/private", "var/log/apt", "var/log/dpkg.log", "var/log/alternatives.log", "var/log/journal", "srv/ksm", "srv/mom",
+)  # fmt: skip
 """What apt, dpkg and systemd write for themselves, and this session."""
 
 

@@ -254,13 +254,8 @@ FAULTS: tuple[dict[str, Any], ...] = (
     {"seconds": 0.5},
 )
 VERBS = (
-    "Host.getAllVmStats",
-    "Host.getAllVmIoTunePolicies",
-    "VM.setBalloonTarget",
-    "VM.setCpuTuneQuota",
-    "VM.setIoTune",
-    "Host.setKsmTune",
-)
+    "Host.getAllVmStats", "Host.getAllVmIoTunePolicies", "VM.setBalloonTarget", "VM.setCpuTuneQuota", "VM.setIoTune", "Host.setKsmTune",
+)  # fmt: skip
 
 
 def test_whatever_goes_wrong_mom_goes_on_and_puts_everything_back(daemon: Daemon) -> None:
