@@ -186,10 +186,8 @@ class FleetFeed:
         self._changed()
 
 
-_SILENT: Final = logging.getLogger("mom.fleet.top")
-"""What the connection logs would stand in the middle of the screen, which says it itself."""
-_SILENT.addHandler(logging.NullHandler())
-_SILENT.propagate = False
+_SILENT: Final = logging.Logger("mom.fleet.top", logging.CRITICAL + 1)
+"""What the connection logs would stand in the middle of the screen, which says it itself. It has no parent."""
 
 
 @click.command("top")
