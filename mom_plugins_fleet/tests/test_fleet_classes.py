@@ -72,6 +72,9 @@ class Policies:
     def state(self) -> PolicyState:
         return PolicyState("1", {})
 
+    def canary(self) -> None:
+        """Nothing is tried."""
+
     def change(self, changes: Mapping[str, str | None], *, who: str) -> None:
         self.changed.append(changes)
 

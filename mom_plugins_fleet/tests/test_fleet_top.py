@@ -38,7 +38,12 @@ def lines(view: FleetView, size: tuple[int, int] = (80, 24), trouble: str = "", 
 
 def test_hosts_that_suffer_come_first_each_with_how_it_is_in_words() -> None:
     view = fleet(
-        h10=told(memory_state="high"), h2=told(1, memory_state="hard", ailing=2, killed=4), h3=told(ailing=5), h1=told(), h4=told(), h5=None
+        h10=told(memory_state="high"),
+        h2=told(1, memory_state="hard", unhealthy=2, killed=4),
+        h3=told(unhealthy=5),
+        h1=told(),
+        h4=told(),
+        h5=None,
     )
     view.states.heard["h4"] -= SILENT_SECONDS + 1
     view.members.records["h1"] = (1, Member(group="kvm", draining=True, cordoned=True))
@@ -49,13 +54,15 @@ def test_hosts_that_suffer_come_first_each_with_how_it_is_in_words() -> None:
     assert notes[1:] == ["has told nothing yet", "", "short of memory (hard)", "empty", "plenty of memory"]
     assert f"not reachable since {time.strftime('%H:%M', time.localtime(time.time() - SILENT_SECONDS - 1))}" in shown[4]
     assert shown[0].startswith("mom fleet: 6 hosts, 12 guests  no coordinator works")
-    assert "2 not reachable, 1 short of memory, 7 guests ail" in shown[2]
+    assert "2 not reachable, 1 short of memory, 7 guests unhealthy" in shown[2]
     assert all(len(line) <= 80 for line in shown)
 
 
-@pytest.mark.parametrize(("size", "columns"), [((80, 24), "avail guests ailing policies heard"), ((160, 50), "group avail of back guests")])
+@pytest.mark.parametrize(
+    ("size", "columns"), [((80, 24), "avail guests unhealthy policies heard"), ((160, 50), "group avail of back guests")]
+)
 def test_a_wide_terminal_has_more_columns(size: tuple[int, int], columns: str) -> None:
-    shown = lines(fleet(h1=told(given_back=GIB, killed=0, ailing=0)), size)
+    shown = lines(fleet(h1=told(given_back=GIB, killed=0, unhealthy=0)), size)
     assert columns in " ".join(shown[3].split())
     assert len(shown) == size[1]
 

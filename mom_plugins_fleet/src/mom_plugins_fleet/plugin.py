@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, TypeAdapter
@@ -59,6 +60,7 @@ from mom_toolkit import NO_PROMISES, ClassFiles, GuestMoves, HostDrain, HostMetr
 
 if TYPE_CHECKING:
     from mom_plugins_fleet.agent import FleetAgent
+    from mom_plugins_fleet.host_trial import HostTrial
     from mom_plugins_fleet.link import Access
     from mom_plugins_fleet.signatures import Opened
 
@@ -177,6 +179,12 @@ class FleetPlugin:
         if self._agent is not None:
             self._agent.close()
 
+    @cached_property
+    def _trial(self) -> HostTrial:
+        from mom_plugins_fleet.host_trial import HostTrial
+
+        return HostTrial(self._host, self._settings.operators)
+
     def _access(self) -> Access:
         from mom_plugins_fleet.link import Access
 
@@ -253,7 +261,8 @@ class FleetPlugin:
         policies = self._context.service(PolicyTexts)
         if policies is None:
             raise MomError("no plugin here takes policies", hint="enable the plugin policy")
-        record = found.record
+        who = f"the fleet, group {group}, revision {found.revision}, signed by {found.by}"
+        record = self._trial.in_force(policies, group, found, who)
         wanted = {name: text for name, text in record.policies.items() if name != CLASSES}
         now = {name: text.text for name, text in policies.state().texts.items() if FLEET_POLICY.match(name)}
         changes: dict[str, str | None] = {name: text for name, text in wanted.items() if now.get(name) != text}
@@ -266,7 +275,7 @@ class FleetPlugin:
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
                 replace_file(new, record.classes, durable=False)
             if changes:
-                policies.change(changes, who=f"the fleet, group {group}, revision {found.revision}, signed by {found.by}")
+                policies.change(changes, who=who)
             if not record.classes:
                 path.unlink(missing_ok=True)
             elif differ:
@@ -275,6 +284,7 @@ class FleetPlugin:
             raise MomError(f"the group's classes cannot be kept: {path}: {error.strerror}", hint="see to mom's state directory") from None
         if data is not None:
             self.remember(group, data)
+        self._trial.begin(policies, found.record.trial)
 
     def _classes_unused(self, record: Group) -> str:
         if not record.classes:
@@ -340,13 +350,14 @@ class FleetPlugin:
             available=_kib(host.get("mem_really_available"), GRAIN_KIB),
             memory_state=(report.snapshot.host.text("host_memory_state") or "")[:64],
             problems=len(report.problems),
-            ailing=sum(map(bool, ailments(report.snapshot))),
+            unhealthy=sum(map(bool, ailments(report.snapshot))),
             guests=guests,
             others=len(others),
             others_promised=min(LARGEST_KIB, sum(_promised(guest, promises) for guest in others)),
             group_revision=0 if taken is None or taken.refused else taken.revision,
             refused="" if taken is None else taken.refused,
             classes_unused="" if taken is None or taken.refused else self._classes_unused(taken.record),
+            trial=self._trial.told(self._context.service(PolicyTexts)),
             mover=_mover(mover),
             metrics_port=None if metrics is None else metrics.metrics_port,
             given_back=_kib(host.get("given_back_today"), GRAIN_KIB),

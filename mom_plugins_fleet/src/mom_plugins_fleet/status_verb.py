@@ -16,6 +16,7 @@ from mom_plugins_fleet.coordinator import LEASE_SECONDS
 from mom_plugins_fleet.records import HostState, Lease, read
 from mom_plugins_fleet.view import FleetView
 from mom_plugins_fleet.where import Where
+from mom_toolkit import CanaryState
 
 _DAY: Final = 86_400.0
 
@@ -55,7 +56,7 @@ def holder_of(view: FleetView) -> str:
 def host_row(view: FleetView, name: str) -> dict[str, Any]:
     """How one host is. What it has not told is None."""
     member, state, orders = view.members.records[name][1], view.states.get(name), view.ordered(name)
-    told = ("mode", "total", "available", "memory_state", "problems", "ailing", "given_back", "waited", "promise_broken", "killed")
+    told = ("mode", "total", "available", "memory_state", "problems", "unhealthy", "given_back", "waited", "promise_broken", "killed")
     units = {"total": "_kib", "available": "_kib", "given_back": "_today_kib", "killed": "_today"}
     units |= dict.fromkeys(("waited", "promise_broken"), "_today_s")
     return {
@@ -81,6 +82,8 @@ def _policies(state: HostState | None, wanted: int) -> str:
         return "unknown"
     if state.refused:
         return "refused"
+    if state.trial is not None and state.trial.revision == wanted and state.trial.state in (CanaryState.RUNNING, CanaryState.PROMOTED):
+        return "on trial"
     return "newest" if state.group_revision == wanted else f"revision {state.group_revision} of {wanted}"
 
 
@@ -127,7 +130,7 @@ def remarks_of(row: Mapping[str, Any]) -> str:
     notes = [f"not reachable since {at}" if lost else "has told nothing yet" if row["mode"] is None else ""]
     notes += [draining if row["draining"] else "cordoned" if row["cordoned"] else "", "balance" if row["balance"] else ""]
     notes += ["plenty of memory" if state == "high" else f"short of memory ({state})" if state else ""]
-    notes += [f"{row['ailing']} guests ail" if row["ailing"] else "", "" if row["mode"] in (None, "enforce") else row["mode"]]
+    notes += [f"{row['unhealthy']} guests unhealthy" if row["unhealthy"] else "", "" if row["mode"] in (None, "enforce") else row["mode"]]
     notes += [f"{row['problems']} problems" if row["problems"] else "", f"{row['killed_today']} killed" if row["killed_today"] else ""]
     notes += [f"guests waited {lasting(row['waited_today_s'])}" if row["waited_today_s"] else ""]
     notes += [f"promises broken for {lasting(row['promise_broken_today_s'])}" if row["promise_broken_today_s"] else ""]

@@ -12,23 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from mom_cli import (
-    Line,
-    Looking,
-    Row,
-    by_name,
-    heading,
-    help_lines,
-    list_foot,
-    list_lines,
-    memory_line,
-    scrolled,
-    terminal_for,
-    text_foot,
-    too_small,
-    watch,
-    wrapped,
-)
+from mom_cli import Line, Looking, Row, below_head, by_name, heading, help_lines, memory_line, terminal_for, too_small, watch, wrapped
 from mom_core import MomError, StateError, Unit, format_kib, printable
 from mom_daemon import brief
 from mom_plugins_fleet.link import LinkError, linked
@@ -64,7 +48,7 @@ COLUMNS: Final[Sequence[GuestColumnModel]] = [
         ("of", "total_kib", Unit.KIB, 3, None, "its memory"),
         ("back", "given_back_today_kib", Unit.KIB, 5, None, "memory given back since midnight, UTC, on average"),
         ("guests", "guests", Unit.COUNT, 0, None, "how many it has"),
-        ("ailing", "ailing", Unit.COUNT, 0, 1, "guests that are short of memory, swap, wait, or lack what they are promised"),
+        ("unhealthy", "unhealthy", Unit.COUNT, 0, 1, "guests that are short of memory, swap, wait, or lack what they are promised"),
         ("killed", "killed_today", Unit.COUNT, 2, 1, "programs that kernels of guests have killed since midnight, UTC"),
         ("policies", "policies", Unit.TEXT, 1, None, "whether the group's newest are in force"),
         ("heard", "age_s", Unit.SECONDS, 1, SILENT_SECONDS, "how long ago it has told how it is"),
@@ -95,13 +79,13 @@ def picture_of(view: FleetView) -> FleetPicture:
 
 
 def _values(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    values = {one["name"]: row[one["key"]] for one in COLUMNS}
-    return {**values, "policies": "older" if " " in values["policies"] else values["policies"]}  # the revisions have no room
+    older = row["policies"].startswith("revision ")  # there is no room for which
+    return {**{one["name"]: row[one["key"]] for one in COLUMNS}, "policies": "older" if older else row["policies"]}
 
 
 def _note(row: Mapping[str, Any]) -> str:
     """What no column says."""
-    said = remarks_of({**row, "ailing": None, "killed_today": None})
+    said = remarks_of({**row, "unhealthy": None, "killed_today": None})
     moves = f"{len(row['moves'])} guests leave" if row["moves"] else ""
     return brief(", ".join(filter(None, (said, moves))), 400)
 
@@ -111,8 +95,8 @@ def _is_short(row: Mapping[str, Any]) -> bool:
 
 
 def _harm(row: Mapping[str, Any]) -> float:
-    """A host that is lost first, then by the guests that ail, then those short of memory; what was killed today counts least."""
-    now = 1e9 * row["silent"] + 100 * (row["ailing"] or 0) + 10 * _is_short(row)
+    """A host that is lost first, then by the unhealthy guests, then those short of memory; what was killed today counts least."""
+    now = 1e9 * row["silent"] + 100 * (row["unhealthy"] or 0) + 10 * _is_short(row)
     return float(now) + bool(row["refused"]) + bool(row["killed_today"])
 
 
@@ -120,7 +104,7 @@ class FleetFeed:
     """All that is known of the fleet, heard of in a thread. `changed` is called from there when there is news."""
 
     def __init__(self, where: Where, changed: Callable[[], None]) -> None:
-        self._where, self._changed = where, changed
+        self._changed = changed
         self._access, self._operators, self._revisions = where.access(), where.operators(), where.revisions
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -223,27 +207,25 @@ def screen(look: Looking, picture: FleetPicture | None, size: tuple[int, int], t
         return small
     if picture is None:
         return [[("mom fleet top", "bold")], [], *wrapped(f"{trouble[:1].upper()}{trouble[1:]}.", width), [], [("q: end", "dim")]]
-    if look.view == look.overview:
-        rows = look.listed(picture)
-        body = list_lines(look, picture, rows, width, lines, "no host is enrolled: `mom fleet enroll` lets one in")
-        foot = list_foot(look, len(rows), width, lines)
-    else:
-        text = help_lines(look, picture, width) if look.view == "help" else _one_host(look, picture, width)
-        body, foot = scrolled(text, look, lines), text_foot(look, width)
-    return [*_head(look, picture, width, trouble), *body, *[[]] * (lines + 1 - len(body)), foot]
+
+    def text() -> list[Line]:
+        return help_lines(look, picture, width) if look.view == "help" else _one_host(look, picture, width)
+
+    nothing = "no host is enrolled: `mom fleet enroll` lets one in"
+    return [*_head(look, picture, width, trouble), *below_head(look, picture, width, lines, text, nothing)]
 
 
 def _head(look: Looking, picture: FleetPicture, width: int, trouble: str) -> list[Line]:
     hosts = picture.hosts.values()
     known = [row for row in hosts if not row["silent"] and row["total_kib"] is not None and row["available_kib"] is not None]
     total, available, back = (sum(row[name] or 0 for row in known) for name in ("total_kib", "available_kib", "given_back_today_kib"))
-    short, ailing = sum(map(_is_short, known)), sum(row["ailing"] or 0 for row in hosts)
+    short, unhealthy = sum(map(_is_short, known)), sum(row["unhealthy"] or 0 for row in hosts)
     first: Line = [
         (f"mom fleet: {len(hosts)} hosts, {sum(row['guests'] or 0 for row in hosts)} guests", "bold"),
         *([("  PAUSED", "bold reverse")] if look.paused else []),
         (f"  coordinator: {brief(picture.holder, 60)}" if picture.holder else "  no coordinator works", ""),
     ]
-    told = [(sum(row["silent"] for row in hosts), "not reachable"), (short, "short of memory"), (ailing, "guests ail")]
+    told = [(sum(row["silent"] for row in hosts), "not reachable"), (short, "short of memory"), (unhealthy, "guests unhealthy")]
     bad = ", ".join(f"{count} {what}" for count, what in told if count)
     given = f"given back today: {format_kib(back)}" if back else ""
     third: Line = [(bad, "red"), (", " if bad and given else "", ""), (given, "")] if bad or given else [("all hosts are well", "green")]

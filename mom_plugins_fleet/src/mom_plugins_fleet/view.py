@@ -134,6 +134,10 @@ class Bucket(Generic[Kind]):
         kept = self._stored.get(key)
         return "" if kept is None or kept.data is None or key not in self.records else kept.data.decode()
 
+    def stands(self, key: str) -> int:
+        """The servers' revision of what is at that key; 0: nothing."""
+        return self._stored[key].revision if key in self._stored else 0
+
     def get(self, key: str) -> Kind | None:
         """The record at that key."""
         found = self.records.get(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, groupby
 from operator import itemgetter
 from typing import Final
@@ -35,6 +35,22 @@ def too_small(size: tuple[int, int]) -> list[Line]:
     if size[0] >= SMALLEST[0] and size[1] >= SMALLEST[1]:
         return []
     return [[(f"The terminal has {size[0]} x {size[1]};", "")], [(f"{SMALLEST[0]} x {SMALLEST[1]} is the least.", "")]]
+
+
+def below_head(
+    look: Looking, listing: Listing, width: int, lines: int, text: Callable[[], Sequence[Line]], nothing: str, more_keys: str = ""
+) -> list[Line]:
+    """All that stands below the head of a screen: headings and so many lines of the list, or of the text that is looked at, and the keys.
+
+    :param text: made where it is looked at
+    :param nothing: what is said where there are no rows at all
+    """
+    if look.view == look.overview:
+        rows = look.listed(listing)
+        shown, foot = list_lines(look, listing, rows, width, lines, nothing), list_foot(look, len(rows), width, lines, more_keys)
+    else:
+        shown, foot = scrolled(text(), look, lines), text_foot(look, width)
+    return [*shown, *[[]] * (lines + 1 - len(shown)), foot]
 
 
 def list_lines(look: Looking, listing: Listing, rows: Sequence[Row], width: int, lines: int, nothing: str) -> list[Line]:

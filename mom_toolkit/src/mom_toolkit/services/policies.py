@@ -206,7 +206,8 @@ class PolicyTexts(Protocol):
         guests: str = "",
         expected_version: str | None = None,
     ) -> Canary:
-        """Try changes, as `change` takes them, on a share of the guests (0 to 1) or those whose name or id matches a pattern.
+        """Try changes, as `change` takes them, on a share of the guests (0 to 1) or those whose name or id matches a pattern; with a share
+        of 1, on the host, too.
 
         Raises what `change` raises, and `MomError` when there is nothing to try, no guest to try it on, or a trial already.
         """
