@@ -81,5 +81,6 @@ def test_an_operator_ends_it_for_all_or_for_none(hosts: FleetWorld) -> None:
     for end, there in (("--abort", False), ("--promote", True)):
         hosts.fleet("policy", "set", "g1", "60_fleet_d", str(file), "--canary", "50%")
         hosts.fleet("policy", "canary", "g1", end)
-        hosts.until(lambda there=there: {("60_fleet_d" in policies_on(hosts, host)) for host in HOSTS} == {there}, end)
+        are = [there] * len(HOSTS)
+        hosts.until(lambda are=are: ["60_fleet_d" in policies_on(hosts, host) for host in HOSTS] == are, end)  # type: ignore[misc]  # bound now
     assert "nothing is tried" in hosts.refused("policy", "canary", "g1", "--abort")
