@@ -1,5 +1,7 @@
 """Random programs of the language: mostly meaningful, sometimes wrong, always small."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 Choose = Callable[[int], int]

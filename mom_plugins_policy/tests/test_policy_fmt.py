@@ -1,5 +1,7 @@
 """How policies are laid out, and that laying them out changes nothing else."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

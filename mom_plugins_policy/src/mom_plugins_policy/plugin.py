@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -90,17 +90,10 @@ class PolicyPlugin:
         self._notes = PolicyNotes(context)
         lost = "the policies are those of the files and defaults"
         kept = context.state_file(_CHANGES, "the file of policies that were set while mom ran", OVERLAY, mode=0o600, loss=lost)
-        self._policies = TriedPolicies(
-            context,
-            settings.limits,
-            self._read,
-            kept if keeps else None,
-            self._changed,
-            self._notes,
-            shadow=settings.shadow,
-            # Who only takes a look, as at a recording, wants to see what came of policies that were in force.
-            refuse_failing=settings.refuse_failing and context.serves,
-        )
+        # Who only takes a look, as at a recording, wants to see what came of policies that were in force.
+        refuse = settings.refuse_failing and context.serves
+        inside = self._read, kept if keeps else None, self._changed, self._notes
+        self._policies = TriedPolicies(context, settings.limits, *inside, shadow=settings.shadow, refuse_failing=refuse)
 
     @staticmethod
     @hookimpl
@@ -168,7 +161,10 @@ class PolicyPlugin:
         """Policies with which mom would not start, what the checks find in those with which it would, and the default policies that are
         left out."""
         try:
-            wrong = self._checked_files()
+            policy = self._policies.check_files()
+            remarks = self._policies.checked(policy) if self._context.declarations.fields else ()
+            texts = {remark: f"{printable(str(remark.source), 400)}: {remark.message} [{remark.kind}]" for remark in remarks}
+            wrong = [Finding(Severity(remark.severity), "policies", text, remark.hint) for remark, text in texts.items()]
         except ConfigError as error:
             wrong = [Finding(Severity.ERROR, "policies", str(replace(one, hint="")), one.hint) for one in error.problems]
         folder = self._settings.directory
@@ -176,13 +172,6 @@ class PolicyPlugin:
             text = f"{folder} is {'no folder' if folder.exists() else 'not there'}: no policy of yours is read"
             wrong.append(Finding(Severity.WARNING, "policies", text, "make it, or write another `directory`"))
         return [*wrong, *(Finding(Severity.WARNING, "policies", one.message, one.hint) for one in self._left_out)]
-
-    def _checked_files(self) -> list[Finding]:
-        """The findings of the checks in the files. Raises `ConfigError`."""
-        policy = self._policies.check_files()
-        remarks = self._policies.checked(policy) if self._context.declarations.fields else ()
-        texts = {remark: f"{printable(str(remark.source), 400)}: {remark.message} [{remark.kind}]" for remark in remarks}
-        return [Finding(Severity(remark.severity), "policies", text, remark.hint) for remark, text in texts.items()]
 
     def _read(self) -> Read:
         """The texts of the operator's files and the defaults now."""
@@ -196,23 +185,22 @@ class PolicyPlugin:
         """The default policies that the operator did not replace, but for those whose fields no plugin declares: one would stop all."""
         usable: dict[str, PolicyText] = {}
         left_out: list[Problem] = []
-        for name, text in self._context.declarations.policies.items():
-            undeclared = self._undeclared({name: text}) if name not in own else frozenset()
+        declared = self._context.declarations
+        for name, text in declared.policies.items():
+            if name in own:
+                continue
+            undeclared: Collection[tuple[Scope, str]] = ()
+            with contextlib.suppress(PolicyError):  # compiling all of them together says what is wrong
+                undeclared = Policy.compile({name: text}, declared, self._settings.limits).undeclared
             if undeclared:
                 names = ", ".join(f"{scope}.{field}" for scope, field in sorted(undeclared))
                 message = f"the default policy {name} is left out, and nothing is decided by it: no plugin declares {names}"
                 advice = f"enable what collects them: {', '.join(_COLLECTORS[scope] for scope in sorted({of for of, _ in undeclared}))}"
                 left_out.append(Problem(Source(self._context.name), message, severity=Severity.WARNING, hint=advice))
-            elif name not in own:
+            else:
                 usable[name] = PolicyText(text, DEFAULT)
         self._left_out = tuple(left_out)
         return usable
-
-    def _undeclared(self, texts: Mapping[str, str]) -> frozenset[tuple[Scope, str]]:
-        try:
-            return Policy.compile(texts, self._context.declarations, self._settings.limits).undeclared
-        except PolicyError:
-            return frozenset()  # compiling all of them together says what is wrong
 
     def _say(self, policy: Policy, state: PolicyState) -> None:
         """Say which policies are in force, and what the checks find in them."""

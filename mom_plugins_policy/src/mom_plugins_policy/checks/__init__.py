@@ -39,16 +39,13 @@ def check(texts: Mapping[str, str], declarations: Declarations | None = None, li
 
 def check_policy(policy: Policy) -> list[PolicyProblem]:
     """Everything about policies that are compiled already."""
-    known = _last.get(policy.code)
-    if known is None or known[0] is not policy.declarations:
-        known = _last[policy.code] = (policy.declarations, _looked_at(policy))
-    return list(known[1])
-
-
-def _looked_at(policy: Policy) -> list[PolicyProblem]:
-    names = survey(policy.program)
-    walk = Walk(policy.program, policy.declarations, names.tested)
-    walk.walk()
-    if names.notes_known:
-        walk.declared.unset_notes(names.noted)
-    return sorted([*walk.remarks.values(), *remarks_on_names(names)])
+    declarations, found = _last.get(policy.code, (None, None))
+    if found is None or declarations is not policy.declarations:
+        names = survey(policy.program)
+        walk = Walk(policy.program, policy.declarations, names.tested)
+        walk.walk()
+        if names.notes_known:
+            walk.declared.unset_notes(names.noted)
+        found = sorted([*walk.remarks.values(), *remarks_on_names(names)])
+        _last[policy.code] = (policy.declarations, found)
+    return list(found)

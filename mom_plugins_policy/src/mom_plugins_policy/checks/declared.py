@@ -31,31 +31,24 @@ class Say(Protocol):
         """Take one."""
 
 
-class Suggestions:
-    """Those of one run of the checks."""
-
-    def __init__(self) -> None:
-        self._told: dict[tuple[str, str], str] = {}
-
-    def of(self, what: str, name: str, known: Callable[[], Collection[str]]) -> str:
-        """A question for a hint; empty where no known name is like this one, or to find one would take too long."""
-        key = (what, name)
-        if key not in self._told and len(self._told) < _MOST and len(name) <= _LONGEST:
-            # One that is equal is bound elsewhere, and not here.
-            others = sorted(one for one in known() if one != name and len(one) <= _LONGEST)[:_COMPARED]
-            close = get_close_matches(name, others, 1)
-            self._told[key] = f"did you mean {close[0]}?" if close else ""
-        return self._told.get(key, "")
-
-
 class DeclaredNames:
     """The declared fields and controls, and what there is to say where a policy names others. Without declarations, every name is good."""
 
     def __init__(self, declarations: Declarations | None, say: Say) -> None:
         self._declarations = declarations
         self._say = say
-        self.like = Suggestions().of
+        self._suggested: dict[tuple[str, str], str] = {}
         self.notes_read: list[tuple[Form, str]] = []
+
+    def like(self, what: str, name: str, known: Callable[[], Collection[str]]) -> str:
+        """A question for a hint; empty where no known name is like this one, or to find one would take too long."""
+        key = (what, name)
+        if key not in self._suggested and len(self._suggested) < _MOST and len(name) <= _LONGEST:
+            # One that is equal is bound elsewhere, and not here.
+            others = sorted(one for one in known() if one != name and len(one) <= _LONGEST)[:_COMPARED]
+            close = get_close_matches(name, others, 1)
+            self._suggested[key] = f"did you mean {close[0]}?" if close else ""
+        return self._suggested.get(key, "")
 
     def declares(self, scope: Scope, name: str) -> bool:
         """True if a field can be read."""

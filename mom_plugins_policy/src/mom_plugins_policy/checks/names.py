@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain
 
 from mom_plugins_policy.checks.remarks import remark
 from mom_plugins_policy.language.analysis import Program
@@ -95,10 +94,6 @@ def _bound(names: Names, roles: Roles, top: bool) -> None:
 
 def remarks_on_names(names: Names) -> Iterator[PolicyProblem]:
     """All remarks on the names in policies."""
-    return chain(_unused(names), _twice(names), _taken(names))
-
-
-def _unused(names: Names) -> Iterator[PolicyProblem]:
     for form, top in names.variables:
         unread = form.name not in names.read and not form.name.startswith("_")
         if unread and not (top and form.text.name in names.libraries):
@@ -108,20 +103,13 @@ def _unused(names: Names) -> Iterator[PolicyProblem]:
             continue
         if not (top and form.text.name in names.libraries):
             yield remark("unused-function", form, f"nothing calls the function {form.name}", "delete it, or begin its name with _")
-
-
-def _twice(names: Names) -> Iterator[PolicyProblem]:
     first: dict[tuple[str, str], Form] = {}
     for form, top in names.functions:
         earlier = first.setdefault((form.text.name, form.name), form) if top else form
         if earlier is not form:
             line = earlier.source.line
             yield remark("duplicate-function", form, f"{form.name} was defined in line {line} already; from here on this one is used")
-
-
-def _taken(names: Names) -> Iterator[PolicyProblem]:
-    bound = [form for form, _ in names.variables] + names.others
-    for form in bound:
+    for form in [*(form for form, _ in names.variables), *names.others]:
         if form.name in _TAKEN or form.name in PREDEFINED:
             yield remark("shadowed-word", form, f"{form.name} is a word of the language", "give the variable another name")
     for form, _ in names.functions:

@@ -60,11 +60,8 @@ def eval_command(
 
 
 def _as_json(result: Result, given: Given) -> dict[str, object]:
-    parts: dict[str, object] = {
-        "values": result.values, "decisions": list(result.decisions), "remembered": result.notes,
-        "errors": result.errors, "stopped": result.stopped,
-    }  # fmt: skip
-    return {name: plain(value, given.files) for name, value in parts.items()}
+    parts = {"values": result.values, "decisions": list(result.decisions), "remembered": result.notes, "errors": result.errors}
+    return {**{name: plain(value, given.files) for name, value in parts.items()}, "stopped": result.stopped}
 
 
 def _show(result: Result, given: Given, *, only_values: bool) -> None:

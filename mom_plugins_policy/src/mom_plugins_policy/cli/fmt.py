@@ -13,7 +13,6 @@ from mom_plugins_policy.cli.inputs import EXIT_NO
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS
 from mom_plugins_policy.sources import SUFFIX, files_in, text_of
-from mom_plugins_policy.tools.excerpts import message_of
 from mom_plugins_policy.tools.formatter import formatted
 
 
@@ -37,7 +36,7 @@ def fmt_command(paths: tuple[Path, ...], check: bool) -> None:
         try:
             after = formatted(shown, before)
         except PolicyError as error:
-            problems += [ConfigProblem(shown, one.line, one.column, message_of(one)) for one in error.faults]
+            problems += [ConfigProblem(shown, one.line, one.column, one.told) for one in error.faults]
             continue
         changed = changed or after != before
         if not check:

@@ -20,7 +20,7 @@ from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.policy import Policy
 from mom_plugins_policy.sources import read_paths, read_policies
-from mom_plugins_policy.tools.excerpts import message_of, told
+from mom_plugins_policy.tools.excerpts import told
 from mom_plugins_policy.tools.snapshots import EXAMPLE, did_you_mean, fields_in, read_snapshot
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Given:
 
     def told(self, fault: Fault) -> str:
         """A mistake with its place and the line."""
-        return told(fault.source, message_of(fault), self.texts, self.files)
+        return told(fault.source, fault.told, self.texts, self.files)
 
 
 def given_policies(
@@ -182,9 +182,8 @@ def live_snapshot(config_path: str | None, seconds: float = 1.0) -> Snapshot:
     logging.getLogger("mom.engine").addHandler(logging.NullHandler())  # problems are told below, and not twice
     with tempfile.TemporaryDirectory(prefix="mom-policy-") as folder:
         plugins = {name: plugin for name, plugin in config.plugins.items() if name != "policy"}
-        observing = dataclasses.replace(
-            config, mode="observe", plugins=plugins, state_directory=Path(folder) / "state", run_directory=Path(folder) / "run"
-        )
+        state, run = Path(folder) / "state", Path(folder) / "run"
+        observing = dataclasses.replace(config, mode="observe", plugins=plugins, state_directory=state, run_directory=run)
         with Engine(observing, serve=False) as engine:
             first = engine.cycle().snapshot
             time.sleep(seconds)

@@ -55,9 +55,8 @@ def _show(results: Sequence[tuple[PolicyTest, Sequence[Mismatch]]], verbose: boo
             if verbose:
                 click.echo(f"{click.style('ok', fg='green')}    {name}")
             continue
-        print_prose(
-            f"{click.style('FAIL', fg='red')}  {name}  {click.style(f'{printable(case.file, 400)}:{case.line}:{case.column}', dim=True)}", 6
-        )
+        place = click.style(f"{printable(case.file, 400)}:{case.line}:{case.column}", dim=True)
+        print_prose(f"{click.style('FAIL', fg='red')}  {name}  {place}", 6)
         for difference in differences:
             click.echo(f"      {printable(difference.about, 200)}")
             print_prose(f"        expected  {brief(difference.expected, 400)}", 18)

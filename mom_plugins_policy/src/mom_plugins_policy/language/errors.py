@@ -42,11 +42,15 @@ class Fault:
         """The position, as decisions carry it."""
         return Source(self.name, self.line, self.column)
 
-    def __str__(self) -> str:
+    @property
+    def told(self) -> str:
+        """What is wrong, in words, with the guest and the values involved."""
         about = f" (guest {self.entity})" if self.entity else ""
         values = f": {', '.join(self.values)}" if self.values else ""
-        where = self.source if self.line else self.name
-        return f"{where}: {self.kind}: {self.message}{values}{about}"
+        return f"{self.kind}: {self.message}{values}{about}"
+
+    def __str__(self) -> str:
+        return f"{self.source if self.line else self.name}: {self.told}"
 
 
 class PolicyError(MomError):
@@ -58,10 +62,7 @@ class PolicyError(MomError):
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
         first = self.faults[0]
-        self.kind = first.kind
-        self.name = first.name
-        self.line = first.line
-        self.column = first.column
+        self.kind, (self.name, self.line, self.column) = first.kind, first.source
         super().__init__(first.message)
 
     @property

@@ -41,22 +41,13 @@ class Result:
         self.run = run
         self.compiled = compiled
         self.policy = policy
-
-    @cached_property
-    def decisions(self) -> Sequence[Decision]:
-        """The decisions that may be applied: the last request per control and entity, without those of guests of which a step failed."""
-        if not self.stopped:
-            return self._requests
-        return tuple(decision for decision in self._requests if not self._is_lost(decision.entity.id))
-
-    def _is_lost(self, identity: str) -> bool:
-        return self.stopped and identity == HOST_ID
+        self._lost = {*run.failed, HOST_ID} if stopped else run.failed
+        """The ids of entities of which nothing may be applied."""
 
     @property
     def notes(self) -> Mapping[str, Mapping[str, Any]]:
         """The notes that are to be remembered, by entity id, then by name; nil forgets. Only of entities whose decisions may be applied."""
-        lost = self.run.failed
-        return {identity: notes for identity, notes in self.run.noted.items() if identity not in lost and not self._is_lost(identity)}
+        return {identity: notes for identity, notes in self.run.noted.items() if identity not in self._lost}
 
     def request_of(self, control: str, identity: str) -> Form | None:
         """The form that asked for a control of an entity; None if nothing was asked for."""
@@ -64,9 +55,9 @@ class Result:
         return None if found is None or found[1] is None else self.compiled.sites[found[2]].form
 
     @cached_property
-    def _requests(self) -> Sequence[Decision]:
+    def decisions(self) -> Sequence[Decision]:
+        """The decisions that may be applied: the last request per control and entity, without those of guests of which a step failed."""
         run, policy = self.run, self.policy
-        failed = run.failed
         found: list[Decision] = []
         reasons: dict[int, tuple[str, Source, Mapping[str, Value]]] = {}
         host = run.host.entity
@@ -75,7 +66,7 @@ class Result:
                 continue
             scope, whole = policy.takes(control)
             for identity, (entity, value, site) in requests.items():
-                if value is None or identity in failed:
+                if value is None or identity in self._lost:
                     continue
                 guest = isinstance(entity, Guest)
                 if scope is not None and (scope is Scope.GUEST) != guest:
@@ -197,7 +188,7 @@ class Policy:
 
         undeclared = self.undeclared if declared is not None else frozenset(field for field in self.fields if not declares(*field))
         compiled = self.code.without(undeclared)
-        run = Evaluation(snapshot, older, self.limits, declares, compiled.sites, compiled.filename, compiled.namespace, notes)
+        run = Evaluation(snapshot, older, self.limits, declares, compiled, notes)
         values: list[Any] = []
         stopped = False
         try:

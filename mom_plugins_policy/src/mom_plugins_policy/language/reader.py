@@ -61,10 +61,8 @@ def read(name: str, text: str, limits: PolicyLimits = DEFAULT_LIMITS, *, first_i
                 raise _refusal("syntax", whole, start, f"{text[start]} closes nothing")
             form = open_forms.pop()
             if _CLOSING[text[form.start]] != text[start]:
-                opened = form.source
-                raise _refusal(
-                    "syntax", whole, start, f"{text[start]} does not close the {text[form.start]} of {opened.line}:{opened.column}"
-                )
+                _, line, column = form.source
+                raise _refusal("syntax", whole, start, f"{text[start]} does not close the {text[form.start]} of {line}:{column}")
             form.end = position
             form.last = index - 1
             here = open_forms[-1].items if open_forms else top

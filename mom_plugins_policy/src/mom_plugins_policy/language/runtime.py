@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from types import CodeType, TracebackType
-from typing import Any, NoReturn, TypeAlias
+from traceback import walk_tb
+from types import CodeType, FrameType
+from typing import Any, NoReturn, Protocol, TypeAlias
 
 from mom_core import HOST_ID, Entity, Guest, Host, Scope, Snapshot, printable
 from mom_plugins_policy.language.errors import WHAT_HAPPENED, Fault, Trouble, kind_of
@@ -31,6 +32,18 @@ Notes: TypeAlias = Mapping[str, Mapping[str, Any]]
 """The notes of earlier evaluations: by entity id, then by name."""
 
 
+_LONGEST_DEBUG = 2000
+"""Characters of one line that a policy writes to the log."""
+
+
+def write_to_log(*values: Any_) -> Any_:
+    """Write values to the debug log; the last of them."""
+    if _log.isEnabledFor(logging.DEBUG):
+        # On one line: what a policy writes must not look like records of the log.
+        _log.debug("%s", printable(" ".join(value if isinstance(value, str) else show(value) for value in values), _LONGEST_DEBUG))
+    return values[-1]
+
+
 def fail(kind: str, message: str) -> NoReturn:
     """Raise trouble, from within an expression."""
     raise Trouble(kind, message)
@@ -45,19 +58,23 @@ class Site:
     codes: list[tuple[str, CodeType]] | None = None
 
 
+class Emitted(Protocol):
+    """Generated code: its places that can fail, a name by which tracebacks tell it from all other, and what it finds by name."""
+
+    sites: Sequence[Site]
+    filename: str
+    namespace: dict[str, Any_]
+
+
+Declares: TypeAlias = Callable[[Scope, str], bool]
+"""Whether a field is declared."""
+
+
 class Evaluation:
     """One evaluation of one program against one snapshot. Its methods are called by generated code, by name."""
 
     def __init__(
-        self,
-        snapshot: Snapshot,
-        history: Sequence[Snapshot],
-        limits: PolicyLimits,
-        declares: Callable[[Scope, str], bool],
-        sites: Sequence[Site],
-        filename: str,
-        namespace: dict[str, Any_],
-        notes: Notes | None,
+        self, snapshot: Snapshot, history: Sequence[Snapshot], limits: PolicyLimits, declares: Declares, code: Emitted, notes: Notes | None
     ) -> None:
         self.snapshot = snapshot
         self.host = snapshot.host
@@ -76,15 +93,14 @@ class Evaluation:
         self.history = history
         self._hosts = [older.host for older in history]
         self._older = [older.guests for older in history]
-        self._sites = sites
-        self._filename = filename
-        self._namespace = namespace
+        self._code = code
         self._faults_seen: set[tuple[int, str]] = set()
         self._weights: dict[int, tuple[list[Any_], int]] = {}
         self._deadline = time.monotonic() + limits.seconds
         self._used = 0
         self._allowed = limits.steps
-        self._slice = min(_SLICE, limits.steps)
+        self.slice = min(_SLICE, limits.steps)
+        """The steps that generated code may count down before it asks for more."""
         self._outer: tuple[int, int] | None = None
 
     # --- budgets ---------------------------------------------------------------------------------------------------------------
@@ -93,31 +109,27 @@ class Evaluation:
         """True if the evaluation has taken longer than it may."""
         return time.monotonic() > self._deadline
 
-    def first_slice(self) -> int:
-        """The steps that generated code may count down before it asks for more."""
-        return self._slice
-
     def refill(self, left: int) -> int:
         """More steps, when the last ones are used up; `left` is below 0."""
-        self._used += self._slice - left
-        self._slice = 0
+        self._used += self.slice - left
+        self.slice = 0
         if time.monotonic() > self._deadline:
             raise Trouble("limit", f"the evaluation takes longer than {self.limits.seconds:g} s", fatal=True)
         if self._used > self._allowed:
             raise Trouble("limit", f"more than {self._allowed:,} steps")
-        self._slice = max(0, min(_SLICE, self._allowed - self._used))
-        return self._slice
+        self.slice = max(0, min(_SLICE, self._allowed - self._used))
+        return self.slice
 
     def enter_step(self, left: int) -> int:
         """A guest's step of an outermost loop over Guests begins: it has a budget of its own."""
         if self._outer is None:
-            self._outer = (self._used + self._slice - max(left, 0), self._allowed)
+            self._outer = (self._used + self.slice - max(left, 0), self._allowed)
         elif time.monotonic() > self._deadline:
             raise Trouble("limit", f"the evaluation takes longer than {self.limits.seconds:g} s", fatal=True)
         self._used = 0
         self._allowed = self.limits.guest_steps
-        self._slice = min(_SLICE, self._allowed)
-        return self._slice
+        self.slice = min(_SLICE, self._allowed)
+        return self.slice
 
     def leave_steps(self, left: int) -> int:
         """An outermost loop over Guests ends: what was left before it counts again."""
@@ -125,8 +137,8 @@ class Evaluation:
             return left
         self._used, self._allowed = self._outer
         self._outer = None
-        self._slice = max(0, min(_SLICE, self._allowed - self._used))
-        return self._slice
+        self.slice = max(0, min(_SLICE, self._allowed - self._used))
+        return self.slice
 
     def charge(self, steps: int) -> None:
         """Count work that grows with the size of a value."""
@@ -146,7 +158,7 @@ class Evaluation:
         if isinstance(error, Trouble) and error.fatal:
             raise error
         site = self._site(error)
-        place = self._sites[site].form.index if site >= 0 else -1
+        place = self._code.sites[site].form.index if site >= 0 else -1
         if (place, guest.id) not in self._faults_seen:
             self._faults_seen.add((place, guest.id))
             self.faults.append(self._fault(error, site, guest.entity))
@@ -157,21 +169,20 @@ class Evaluation:
 
     def _site(self, error: Exception) -> int:
         """Where it happened: the innermost place of the program that the traceback goes through."""
-        lines: Mapping[int, int] = self._namespace["LINES"]
-        found: list[int] = []
-        trace = error.__traceback__
-        while trace is not None:
-            if trace.tb_frame.f_code.co_filename == self._filename:
-                found.append(lines.get(trace.tb_lineno, -1))
-            trace = trace.tb_next
+        lines: Mapping[int, int] = self._code.namespace["LINES"]
+        found = [lines.get(line, -1) for _, line in self._frames(error)]
         if isinstance(error, Trouble) and error.of_call and len(found) > 1:
             found.pop()
         return found[-1] if found else -1
 
+    def _frames(self, error: Exception) -> list[tuple[FrameType, int]]:
+        """The frames of generated code in the traceback, and the line in each."""
+        return [(frame, line) for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == self._code.filename]
+
     def _fault(self, error: Exception, place: int, entity: Entity | None) -> Fault:
         if place < 0:
             return Fault(kind_of(error), "", 0, 0, str(error) or type(error).__name__, entity)
-        site = self._sites[place]
+        site = self._code.sites[place]
         if isinstance(error, Trouble):
             kind, message = error.kind, error.message
         else:
@@ -179,24 +190,20 @@ class Evaluation:
             message = WHAT_HAPPENED.get(kind, type(error).__name__)
             if kind == "internal":
                 _log.error("a mistake in the policy evaluator", exc_info=error)
-        values = self._values(site, error.__traceback__)
+        values = self._values(site, error)
         return Fault(kind, *site.form.source, f"{message} in {abridged(site.form)}", entity, values)
 
-    def _values(self, site: Site, trace: TracebackType | None) -> tuple[str, ...]:
-        frame = None
-        while trace is not None:
-            if trace.tb_frame.f_code.co_filename == self._filename:
-                frame = trace.tb_frame
-            trace = trace.tb_next
-        if frame is None or not site.operands:
+    def _values(self, site: Site, error: Exception) -> tuple[str, ...]:
+        frames = self._frames(error)
+        if not frames or not site.operands:
             return ()
         if site.codes is None:
-            site.codes = [(abridged(form, 30), compile(text, self._filename, "eval")) for form, text in site.operands]
-        known = dict(frame.f_locals)
+            site.codes = [(abridged(form, 30), compile(text, self._code.filename, "eval")) for form, text in site.operands]
+        known = dict(frames[-1][0].f_locals)
         found: list[str] = []
         for shown, code in site.codes:
             try:
-                value = eval(code, self._namespace, known)  # noqa: S307  # generated code, on the values that the failing code had
+                value = eval(code, self._code.namespace, known)  # noqa: S307  # generated code, on the values that the failing code had
             except Exception:  # noqa: BLE001, S112  # a message may lack a value, nothing more
                 continue
             found.append(f"{shown} is {show(value)}")
@@ -303,10 +310,7 @@ class Evaluation:
             raise Trouble("not-callable", f"{show(value)} cannot be called")
         return value(*arguments, site=site)
 
-    @staticmethod
-    def debug(*values: Any_) -> Any_:
-        """Write values to the debug log; the last of them."""
-        return write_to_log(*values)
+    debug = staticmethod(write_to_log)
 
     # --- entities --------------------------------------------------------------------------------------------------------------
 
@@ -496,15 +500,3 @@ def _keepable(value: Any_) -> bool:
     if isinstance(value, list):
         return len(value) <= _KEPT and all(not isinstance(item, list) and _keepable(item) for item in value)
     return value is None or isinstance(value, int | str) or (isinstance(value, float) and math.isfinite(value))
-
-
-_LONGEST_DEBUG = 2000
-"""Characters of one line that a policy writes to the log."""
-
-
-def write_to_log(*values: Any_) -> Any_:
-    """Write values to the debug log; the last of them."""
-    if _log.isEnabledFor(logging.DEBUG):
-        # On one line: what a policy writes must not look like records of the log.
-        _log.debug("%s", printable(" ".join(value if isinstance(value, str) else show(value) for value in values), _LONGEST_DEBUG))
-    return values[-1]

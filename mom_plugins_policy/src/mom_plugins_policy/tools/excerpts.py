@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mom_core import Source, printable
-from mom_plugins_policy.language.errors import Fault
 
 _BEFORE, _AFTER = 60, 40  # columns shown around a place in a line that is too long to be shown
 
@@ -48,10 +47,3 @@ def told(source: Source, message: str, texts: Mapping[str, str], files: Mapping[
     head = printable(f"{place}: " * bool(place) + message, 2000)
     below = excerpt(texts.get(name, ""), line, column)
     return f"{head}\n{below}" if below else head
-
-
-def message_of(fault: Fault) -> str:
-    """An error in words, with its guest and the values involved."""
-    guest = f" (guest {printable(fault.guest)})" if fault.guest is not None else ""
-    values = f": {', '.join(fault.values)}" if fault.values else ""
-    return f"{fault.kind}: {fault.message}{values}{guest}"

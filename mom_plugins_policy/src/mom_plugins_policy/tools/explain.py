@@ -302,9 +302,7 @@ def _traces_of(result: Result) -> _Traces | None:
     except TOO_COMPLICATED:
         return None
     was = result.run
-    run = _TracedRun(
-        was.snapshot, was.history, was.limits, was.declares, compiled.sites, compiled.filename, compiled.namespace, was.notes
-    )  # fmt: skip
+    run = _TracedRun(was.snapshot, was.history, was.limits, was.declares, compiled, was.notes)
     with contextlib.suppress(Exception):  # whatever a policy does is an error of the policy, and was told
         compiled.run(run, [])
     if run.is_late() or len(run.events) > _MOST_EVENTS:

@@ -118,9 +118,8 @@ class Emitter(ABC):
     def _use(self, name: str) -> str:
         """A helper or value of the run that the code needs, as a local variable of the outermost function."""
         if name not in self._uses:
-            self._uses[name] = {
-                "members": "rt.guests.members", "guests": "rt.guests", "host": "rt.host", "hostfields": "rt.host.fields", "left": "",
-            }.get(name, f"rt.{name}")  # fmt: skip
+            texts = {"members": "rt.guests.members", "hostfields": "rt.host.fields", "left": "rt.slice"}
+            self._uses[name] = texts.get(name, f"rt.{name}")
         return name
 
     def _helper(self, name: str, *arguments: str) -> str:
@@ -251,8 +250,7 @@ class Emitter(ABC):
     def assemble(self) -> tuple[str, dict[int, int]]:
         """The text of the code, and for its lines the site that begins there."""
         self.run.inits = {
-            **({"left": "rt.first_slice()"} if "left" in self._uses else {}),
-            **{name: text for name, text in self._uses.items() if name != "left"},
+            **self._uses,
             **{py: f"rt.snapshot.column({self.string(name)})" for name, py in self._columns.items()},
             **{py: f"hostfields.get({self.string(name)})" for name, py in self._host_fields.items()},
             **{py: f"rt.{kind}({self.string(name)})" for (kind, name), py in self._dicts.items()},
@@ -276,10 +274,7 @@ class Emitter(ABC):
         pad = " " * depth
         body: list[str] = []
         for line in function.lines:
-            if isinstance(line, str):
-                body.append(pad + line)
-            else:
-                body.extend(pad + late for late in line())
+            body.extend(pad + one for one in ([line] if isinstance(line, str) else line()))
         out.append(pad + function.header)
         if function.nonlocals:
             out.append(f"{pad} nonlocal {', '.join(sorted(function.nonlocals))}")

@@ -7,7 +7,7 @@ from collections.abc import Container, Sequence
 
 from mom_core import HOST_ID, Scope
 from mom_plugins_policy.language.analysis import Program
-from mom_plugins_policy.language.compiling.code import ENTITIES, NIL, SMALL, Expression, known
+from mom_plugins_policy.language.compiling.code import ENTITIES, NIL, SMALL, Expression
 from mom_plugins_policy.language.compiling.scopes import Scoping
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.syntax import Form
@@ -32,14 +32,11 @@ class EntityAccess(Scoping):
         return self.fault(form, "arity", f"{name} takes {wanted}, not {given}")
 
     def _name(self, form: Form) -> Expression:
-        name = form.name
-        if name == "nil":
-            return known("None", "nil", None)
-        parts = name.split(".")
-        if len(parts) == 1:
-            return self._variable(form, name)
-        value = self._variable(form, parts[0])
-        for part in parts[1:]:
+        if form.name == "nil":
+            return NIL
+        first, *rest = form.name.split(".")
+        value = self._variable(form, first)
+        for part in rest:
             value = self._attribute(form, value, part)
         return value
 

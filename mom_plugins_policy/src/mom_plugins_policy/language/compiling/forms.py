@@ -8,7 +8,6 @@ from mom_core import Scope
 from mom_plugins_policy.language.analysis import Definition, Program
 from mom_plugins_policy.language.compiling.code import ENTITIES, NIL, SCALARS, Expression, PyFunction, TooComplicatedError, joined, known
 from mom_plugins_policy.language.compiling.operations import Operations
-from mom_plugins_policy.language.compiling.scopes import Fact, Slot
 from mom_plugins_policy.language.facts import Facts
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.syntax import Form, FormKind
@@ -46,11 +45,8 @@ class Generator(Operations):
         self._main()
 
     def _main(self) -> None:
-        constant_facts: dict[Slot, Fact] = {}
-        for name in PREDEFINED:
-            slot = self.predefined.slots[name]
-            if name not in self.program.bound and name not in self.program.assigned:
-                constant_facts[slot] = self.facts[slot]
+        changing = self.program.bound | self.program.assigned
+        constant_facts = {slot: self.facts[slot] for name, slot in self.predefined.slots.items() if name not in changing}
         self._late_resets(self.predefined)
         for form in self.program.forms:
             value = self.guarded(self.generate(form), form)

@@ -99,9 +99,7 @@ class Scoping(Emitter):
         """The name of a variable that is about to be assigned in the function that is being generated."""
         if owner is not self.func:
             self.func.nonlocals.add(py)
-            if owner is not self.run or (
-                py not in self._uses and py not in self._cells.values() and py not in self._function_cells.values()
-            ):
+            if owner is not self.run or not any(py in some for some in (self._uses, self._cells.values(), self._function_cells.values())):
                 owner.inits.setdefault(py, "U")
         return py
 

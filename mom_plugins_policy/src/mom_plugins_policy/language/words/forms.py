@@ -196,39 +196,23 @@ _DEFINES = "`def` takes a name, a list of parameters and a body"
 _SETS = "`set` takes a name and a value"
 
 _FORMS = (
-    FormWord(
-        name="if", least=3, most=3, meaning="evaluates the condition, then one branch only", roles=_if,
-    ),
-    FormWord(
-        name="let", least=2, most=None, meaning="a new scope with names bound one after the other; the value of the last form",
-        roles=_let, shape="`let` takes a list of pairs of a name and a value", flaws=_of_names,
-    ),
-    FormWord(
-        name="def", least=3, most=3, meaning="defines a function: name, parameters, one body form",
-        roles=_def, shape=_DEFINES, flaws=_of_parameters,
-    ),
+    FormWord(name="if", least=3, most=3, meaning="evaluates the condition, then one branch only", roles=_if),
+    FormWord(name="let", least=2, most=None, meaning="a new scope with names bound one after the other; the value of the last form",
+             roles=_let, shape="`let` takes a list of pairs of a name and a value", flaws=_of_names),
+    FormWord(name="def", least=3, most=3, meaning="defines a function: name, parameters, one body form", roles=_def, shape=_DEFINES,
+             flaws=_of_parameters),
     FormWord(name="defun", least=3, most=3, meaning="the same as def", roles=_def, shape=_DEFINES, flaws=_of_parameters),
-    FormWord(
-        name="defvar", least=2, most=2, meaning="binds a name in the innermost scope, unless it is bound there already",
-        roles=_defvar, shape="`defvar` takes a name and a value", flaws=_of_names,
-    ),
-    FormWord(
-        name="set", least=2, most=2, meaning="assigns the nearest binding of a name", roles=_set, shape=_SETS,
-    ),
+    FormWord(name="defvar", least=2, most=2, meaning="binds a name in the innermost scope, unless it is bound there already", roles=_defvar,
+             shape="`defvar` takes a name and a value", flaws=_of_names),
+    FormWord(name="set", least=2, most=2, meaning="assigns the nearest binding of a name", roles=_set, shape=_SETS),
     FormWord(name="setq", least=2, most=2, meaning="the same as set", roles=_set, shape=_SETS),
-    FormWord(
-        name="with", least=3, most=3, meaning="evaluates the body once for each element; the list of the values",
-        roles=_with, shape="`with` takes the name of what to go over, a name, and a body",
-    ),
-    FormWord(
-        name="eval", least=0, most=None, meaning="one form after the other, as in `{ }`; the value of the last one",
-        roles=lambda form: in_order(form.items[1:]), plain=True,
-    ),
-    FormWord(
-        name="cond", extension=True, least=1, most=100,
+    FormWord(name="with", least=3, most=3, meaning="evaluates the body once for each element; the list of the values", roles=_with,
+             shape="`with` takes the name of what to go over, a name, and a body"),
+    FormWord(name="eval", least=0, most=None, meaning="one form after the other, as in `{ }`; the value of the last one",
+             roles=lambda form: in_order(form.items[1:]), plain=True),
+    FormWord(name="cond", extension=True, least=1, most=100, roles=lambda form: None, expansion=_cond,
         meaning="of clauses `(condition form …)`, the first with a condition that is true; the last may begin with `else`; otherwise nil",
-        roles=lambda form: None, expansion=_cond, shape="each clause of `cond` is a list of a condition and what is done then",
-    ),
+        shape="each clause of `cond` is a list of a condition and what is done then"),
 )  # fmt: skip
 
 SPECIAL_FORMS: Mapping[str, FormWord] = {word.name: word for word in _FORMS}

@@ -86,27 +86,17 @@ def _all_nothing(*values: Any) -> bool:
 
 
 _FUNCTIONS = (
-    FunctionWord(
-        name="add", operator="+", least=2, most=2, meaning="sum of numbers; concatenation of strings or lists", compute=operator.add,
-        types=types.total, unit=units.same, mixing="are added",
-    ),
-    FunctionWord(
-        name="sub", operator="-", least=2, most=2, meaning="difference", compute=operator.sub,
-        types=types.number, unit=units.same, mixing="are subtracted",
-    ),
-    FunctionWord(
-        name="mul", operator="*", least=2, most=2, meaning="product; repetition of a string or list", compute=_product,
-        types=types.product, unit=units.product,
-    ),
-    FunctionWord(
-        name="div", operator="/", least=2, most=2, meaning="quotient, always a float", compute=operator.truediv,
-        types=types.fraction, unit=units.quotient,
-    ),
+    FunctionWord(name="add", operator="+", least=2, most=2, meaning="sum of numbers; concatenation of strings or lists",
+                 compute=operator.add, types=types.total, unit=units.same, mixing="are added"),
+    FunctionWord(name="sub", operator="-", least=2, most=2, meaning="difference", compute=operator.sub, types=types.number, unit=units.same,
+                 mixing="are subtracted"),
+    FunctionWord(name="mul", operator="*", least=2, most=2, meaning="product; repetition of a string or list", compute=_product,
+                 types=types.product, unit=units.product),
+    FunctionWord(name="div", operator="/", least=2, most=2, meaning="quotient, always a float", compute=operator.truediv,
+                 types=types.fraction, unit=units.quotient),
     *(
-        FunctionWord(
-            name=name, operator=sign, least=2, most=2, meaning=meaning, compute=compute,
-            types=types.order, unit=units.unknown, mixing="are compared",
-        )
+        FunctionWord(name=name, operator=sign, least=2, most=2, meaning=meaning, compute=compute, types=types.order, unit=units.unknown,
+                     mixing="are compared")
         for name, sign, meaning, compute in (
             ("lt", "<", "less than", operator.lt),
             ("gt", ">", "greater than", operator.gt),
@@ -114,62 +104,34 @@ _FUNCTIONS = (
             ("gte", ">=", "greater than or equal", operator.ge),
         )
     ),
-    FunctionWord(
-        name="eq", operator="==", least=2, most=2, meaning="equal; never an error", compute=operator.eq, strict=None,
-        types=types.truth, unit=units.unknown, mixing="are compared",
-    ),
-    FunctionWord(
-        name="neq", operator="!=", least=2, most=2, meaning="not equal; never an error", compute=operator.ne, strict=None,
-        types=types.truth, unit=units.unknown, mixing="are compared",
-    ),
-    FunctionWord(
-        name="shl", operator="<<", least=2, most=2, meaning="shift to the left", compute=_shifted_left,
-        types=types.integer, unit=units.unknown,
-    ),
-    FunctionWord(
-        name="shr", operator=">>", least=2, most=2, meaning="arithmetic shift to the right", compute=_shifted_right, type="int",
-        types=types.integer, unit=units.unknown,
-    ),
-    FunctionWord(
-        name="and", least=1, most=None, meaning="the first false argument, else the last; all are evaluated", compute=_first(False),
-        strict=None, types=types.joined, unit=units.same,
-    ),
-    FunctionWord(
-        name="or", least=1, most=None, meaning="the first true argument, else the last; all are evaluated", compute=_first(True),
-        strict=None, types=types.joined, unit=units.same,
-    ),
-    FunctionWord(
-        name="not", least=1, most=1, meaning="whether the argument is false", compute=operator.not_, strict=None,
-        types=types.truth, unit=units.unknown,
-    ),
-    FunctionWord(
-        name="min", least=1, most=None, meaning="the first smallest argument", compute=lambda *values: min(values), strict=2,
-        types=types.extreme, unit=units.same, mixing="are compared",
-    ),
-    FunctionWord(
-        name="max", least=1, most=None, meaning="the first largest argument", compute=lambda *values: max(values), strict=2,
-        types=types.extreme, unit=units.same, mixing="are compared",
-    ),
-    FunctionWord(
-        name="null", least=0, most=None, meaning="whether every argument is nil or empty", compute=_all_nothing, strict=None,
-        types=types.truth, unit=units.unknown,
-    ),
-    FunctionWord(
-        name="valid", least=0, most=None, meaning="whether no argument is nil", compute=_none_missing, strict=None,
-        types=types.truth, unit=units.unknown,
-    ),
-    FunctionWord(
-        name="sqrt", extension=True, least=1, most=1, meaning="square root, a float; of a negative number it is an error",
-        compute=math.sqrt, type="float", types=types.fraction, unit=units.root,
-    ),
-    FunctionWord(
-        name="abs", variable=True, least=1, most=1, meaning="absolute value; an integer stays one", compute=abs, type="number",
-        types=types.number, unit=units.same,
-    ),
-    FunctionWord(
-        name="debug", variable=True, least=1, most=None, meaning="writes its arguments to the debug log; the last of them",
-        compute=lambda *values: values[-1], strict=None, types=types.joined, unit=units.unknown,
-    ),
+    FunctionWord(name="eq", operator="==", least=2, most=2, meaning="equal; never an error", compute=operator.eq, strict=None,
+                 types=types.truth, unit=units.unknown, mixing="are compared"),
+    FunctionWord(name="neq", operator="!=", least=2, most=2, meaning="not equal; never an error", compute=operator.ne, strict=None,
+                 types=types.truth, unit=units.unknown, mixing="are compared"),
+    FunctionWord(name="shl", operator="<<", least=2, most=2, meaning="shift to the left", compute=_shifted_left, types=types.integer,
+                 unit=units.unknown),
+    FunctionWord(name="shr", operator=">>", least=2, most=2, meaning="arithmetic shift to the right", compute=_shifted_right, type="int",
+                 types=types.integer, unit=units.unknown),
+    FunctionWord(name="and", least=1, most=None, meaning="the first false argument, else the last; all are evaluated",
+                 compute=_first(False), strict=None, types=types.joined, unit=units.same),
+    FunctionWord(name="or", least=1, most=None, meaning="the first true argument, else the last; all are evaluated", compute=_first(True),
+                 strict=None, types=types.joined, unit=units.same),
+    FunctionWord(name="not", least=1, most=1, meaning="whether the argument is false", compute=operator.not_, strict=None,
+                 types=types.truth, unit=units.unknown),
+    FunctionWord(name="min", least=1, most=None, meaning="the first smallest argument", compute=lambda *values: min(values), strict=2,
+                 types=types.extreme, unit=units.same, mixing="are compared"),
+    FunctionWord(name="max", least=1, most=None, meaning="the first largest argument", compute=lambda *values: max(values), strict=2,
+                 types=types.extreme, unit=units.same, mixing="are compared"),
+    FunctionWord(name="null", least=0, most=None, meaning="whether every argument is nil or empty", compute=_all_nothing, strict=None,
+                 types=types.truth, unit=units.unknown),
+    FunctionWord(name="valid", least=0, most=None, meaning="whether no argument is nil", compute=_none_missing, strict=None,
+                 types=types.truth, unit=units.unknown),
+    FunctionWord(name="sqrt", extension=True, least=1, most=1, meaning="square root, a float; of a negative number it is an error",
+                 compute=math.sqrt, type="float", types=types.fraction, unit=units.root),
+    FunctionWord(name="abs", variable=True, least=1, most=1, meaning="absolute value; an integer stays one", compute=abs, type="number",
+                 types=types.number, unit=units.same),
+    FunctionWord(name="debug", variable=True, least=1, most=None, meaning="writes its arguments to the debug log; the last of them",
+                 compute=lambda *values: values[-1], strict=None, types=types.joined, unit=units.unknown),
 )  # fmt: skip
 
 FUNCTIONS: Mapping[str, FunctionWord] = {word.name: word for word in _FUNCTIONS}

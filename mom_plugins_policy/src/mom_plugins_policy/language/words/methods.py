@@ -24,21 +24,15 @@ class MethodWord(Word):
 _METHODS = (
     MethodWord(name="Prop", least=1, most=1, meaning="a property, such as the name"),
     MethodWord(name="Stat", least=1, most=2, meaning="the newest value of a field; the second argument if the newest sample lacks it"),
-    MethodWord(
-        name="StatAvg", least=1, most=1, meaning="the mean of a field over the samples that are kept; 0.0 if there is no value",
-    ),
+    MethodWord(name="StatAvg", least=1, most=1, meaning="the mean of a field over the samples that are kept; 0.0 if there is no value"),
     MethodWord(name="Control", least=2, most=2, meaning="asks for a control to be set", store="control", writes=True),
     MethodWord(name="GetControl", least=1, most=1, meaning="what was asked for in this evaluation", store="control"),
     MethodWord(name="SetVar", least=2, most=2, meaning="a note on the entity for this evaluation", store="note", writes=True),
     MethodWord(name="GetVar", least=1, most=1, meaning="a note of this evaluation, else nil", store="note"),
-    MethodWord(
-        name="Remember", least=2, most=2, meaning="a note on the entity that is kept across cycles and restarts; nil forgets it",
-        store="memory", writes=True,
-    ),
-    MethodWord(
-        name="Recall", least=1, most=2, meaning="what was remembered in this or an earlier evaluation, else the second argument or nil",
-        store="memory",
-    ),
+    MethodWord(name="Remember", least=2, most=2, meaning="a note on the entity that is kept across cycles and restarts; nil forgets it",
+               store="memory", writes=True),
+    MethodWord(name="Recall", least=1, most=2,
+               meaning="what was remembered in this or an earlier evaluation, else the second argument or nil", store="memory"),
 )  # fmt: skip
 
 ENTITY_METHODS: Mapping[str, MethodWord] = {word.name: word for word in _METHODS}

@@ -100,9 +100,8 @@ def _amount(text: str, unit: Unit | None) -> float:
     try:
         return _finite(float(text.replace("_", "").replace(",", "")))
     except ValueError:
-        raise ValueError(
-            f"'{printable(text, 40)}' is no number; write such as 5, 1GiB, 1GiB ~5%, 1GiB..2GiB, < 1GiB, any or none"
-        ) from None
+        such = "5, 1GiB, 1GiB ~5%, 1GiB..2GiB, < 1GiB, any or none"
+        raise ValueError(f"'{printable(text, 40)}' is no number; write such as {such}") from None
 
 
 def _finite(number: float) -> float:

@@ -132,9 +132,8 @@ class _Reader:
                 self._complain((*at, "errors", number, "guest"), "no such guest is given", did_you_mean(error.guest, ids))
         list(self._known(expect.remembered or {}, ids, (*at, "remembered")))
         remembered = {ids[who]: notes for who, notes in self._known(merged.get("remembered", {}), ids, (*way, "given", "remembered"))}
-        decisions = {
-            who: self._expected(one, (*at, "decisions", who)) for who, one in self._known(expect.decisions, ids, (*at, "decisions"))
-        }
+        decided: Way = (*at, "decisions")
+        decisions = {who: self._expected(one, (*decided, who)) for who, one in self._known(expect.decisions, ids, decided)}
         yield PolicyTest(test.name, self._document.file, *self._document.place(way), policy, taken, remembered, decisions, expect)
 
     # --- policies ---
@@ -149,9 +148,8 @@ class _Reader:
                 some.texts = self._defaults(item.partition(":")[2], way)
             else:
                 some = read_paths([self._folder / item], 4 * self._limits.text)
-                self._document.problems.extend(
-                    ConfigProblem(self._document.file, *self._document.place(way), str(one)) for one in some.problems
-                )
+                for one in some.problems:
+                    self._document.note(self._document.place(way), str(one))
             for name in found.texts.keys() & some.texts.keys():
                 if found.texts[name] != self._declarations.policies.get(name):
                     self._complain(way, f"there is a policy named {name} already")
@@ -176,12 +174,11 @@ class _Reader:
             for fault in error.faults:
                 message = f"{fault.kind}: {fault.message}"
                 if fault.name in found.files:
-                    problem = ConfigProblem(found.files[fault.name], fault.line, fault.column, message)
+                    self._document.problems.append(ConfigProblem(found.files[fault.name], fault.line, fault.column, message))
                 else:
                     shown = excerpt(texts.get(fault.name, ""), fault.line, fault.column)
                     told = f"policy {printable(fault.name)}:{fault.line}:{fault.column}: {message}" + (f"\n{shown}" if shown else "")
-                    problem = ConfigProblem(self._document.file, *self._document.place(way), told)
-                self._document.problems.append(problem)
+                    self._document.note(self._document.place(way), told)
             return None
 
     # --- what is given ---
