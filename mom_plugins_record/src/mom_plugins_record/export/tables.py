@@ -14,21 +14,8 @@ from mom_plugins_record.recording.cycles import CycleRead
 from mom_plugins_record.recording.reader import RecordedCycle
 from mom_plugins_record.recording.session import RecordedSession
 
-SUFFIXES: Final = {
-    Unit.KIB: "_kib",
-    Unit.BYTES: "_bytes",
-    Unit.PAGES: "_pages",
-    Unit.PERCENT: "_percent",
-    Unit.RATIO: "_ratio",
-    Unit.SECONDS: "_seconds",
-    Unit.MILLISECONDS: "_milliseconds",
-    Unit.MICROSECONDS: "_microseconds",
-    Unit.KIB_PER_SECOND: "_kib_per_second",
-    Unit.PAGES_PER_SECOND: "_pages_per_second",
-    Unit.PER_SECOND: "_per_second",
-    Unit.BYTES_PER_SECOND: "_bytes_per_second",
-}
-"""Suffixes of columns' names by unit. Counts, flags, texts and lists have no unit."""
+WITHOUT_UNIT: Final = frozenset({Unit.COUNT, Unit.FLAG, Unit.TEXT, Unit.LIST})
+"""Units of which columns' names have no suffix. Those of others end in the unit's name, such as `_kib_per_second`."""
 
 
 class Kind(Enum):
@@ -73,7 +60,7 @@ OUTCOMES: Final[Schema] = {
 
 def column_name(spec: FieldSpec) -> str:
     """A field's name with its unit, unless it ends in that already."""
-    suffix = SUFFIXES.get(spec.unit, "")
+    suffix = "" if spec.unit in WITHOUT_UNIT else f"_{spec.unit.name.lower()}"
     return spec.name if spec.name.endswith(suffix) else spec.name + suffix
 
 

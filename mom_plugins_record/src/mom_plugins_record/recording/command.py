@@ -10,6 +10,8 @@ from mom_daemon import json_option
 
 FORMATS = ("parquet", "csv")
 
+_TO = f"{', '.join(FORMATS)}; parquet needs pyarrow. Given once more with a time, end there."
+
 USUAL = "/var/lib/mom/recording"
 """Where the plugin records unless its settings, or mom's, say otherwise."""
 
@@ -37,14 +39,7 @@ def show_command(recording: Path, as_json: bool) -> None:
 
 @record.command("export")
 @click.argument("recording", type=click.Path(path_type=Path), default=USUAL)
-@click.option(
-    "--to",
-    "to",
-    multiple=True,
-    required=True,
-    metavar="FORMAT|TIME",
-    help=f"{', '.join(FORMATS)}; parquet needs pyarrow. Given once more with a time, end there.",
-)
+@click.option("--to", multiple=True, required=True, metavar="FORMAT|TIME", help=_TO)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default="mom-export", show_default=True, metavar="FOLDER", help="Where to."
 )

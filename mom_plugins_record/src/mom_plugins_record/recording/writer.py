@@ -172,9 +172,8 @@ class RecordingWriter:
         self.written += len(content)
 
     def _is_long(self) -> bool:
-        return self._size >= min(self._limits.size // FILES, LARGEST_FILE) or self._monotonic() - self._began >= min(
-            LONGEST_FILE_SECONDS, self._limits.keep
-        )
+        largest, longest = min(self._limits.size // FILES, LARGEST_FILE), min(LONGEST_FILE_SECONDS, self._limits.keep)
+        return self._size >= largest or self._monotonic() - self._began >= longest
 
     def _is_away(self) -> bool:
         """True if the file was deleted."""

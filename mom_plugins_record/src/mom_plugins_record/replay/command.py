@@ -26,25 +26,20 @@ SHOWN: Final = 10
 FAILURES: Final = ("below-need", "oscillation", "bounds", "difference")
 
 
+_PATH: Final = click.Path(path_type=Path)
+_INSTEAD: Final = "Use these policies instead of the recorded ones; may be repeated."
+_STAY: Final = "Whether recorded policies that --policy does not replace stay."
+_FOLLOWED: Final = "With --policy: simulate what would have followed, too."
+
+
 @click.command()
-@click.argument("path", metavar="RECORDING", type=click.Path(path_type=Path))
-@click.option(
-    "--policy",
-    "policies",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE|FOLDER",
-    help="Use these policies instead of the recorded ones; may be repeated.",
-)
-@click.option(
-    "--defaults/--no-defaults", default=True, show_default=True, help="Whether recorded policies that --policy does not replace stay."
-)
+@click.argument("path", metavar="RECORDING", type=_PATH)
+@click.option("--policy", "policies", multiple=True, type=_PATH, metavar="FILE|FOLDER", help=_INSTEAD)
+@click.option("--defaults/--no-defaults", default=True, show_default=True, help=_STAY)
 @click.option("--from", "since", metavar="TIME", help="Begin there, such as 2026-11-20T08:00 (UTC, unless it says another zone).")
 @click.option("--to", "until", metavar="TIME", help="End there.")
 @click.option("--fail-on", metavar="LIST", help=f"Exit 1 for any of these, separated by commas: {', '.join(FAILURES)}.")
-@click.option(
-    "--estimate/--no-estimate", "simulated", default=True, show_default=True, help="With --policy: simulate what would have followed, too."
-)
+@click.option("--estimate/--no-estimate", "simulated", default=True, show_default=True, help=_FOLLOWED)
 @json_option
 def replay(
     path: Path,
@@ -148,9 +143,8 @@ def _verdict_lines(title: str, verdict: Complaints) -> Iterator[str]:
         cases = verdict.of(complaint)
         times = f", {sum(case.count for case in cases)} times" if cases else ""
         yield f"  {what}{f' ({title})' if title else ''}: {f'{len(cases)}{times}' if cases else 'none'}"
-        yield from (
-            f"    {case.entity} {case.control}: {case.count} times since {shown(case.first)}, {case.example}" for case in cases[:SHOWN]
-        )
+        for case in cases[:SHOWN]:
+            yield f"    {case.entity} {case.control}: {case.count} times since {shown(case.first)}, {case.example}"
 
 
 def _estimate_lines(estimated: Estimate) -> Iterator[str]:

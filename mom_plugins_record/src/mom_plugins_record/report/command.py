@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import click
@@ -10,10 +11,12 @@ import click
 from mom_core import MomError, UnitError, load_config, parse_duration, printable, replace_file
 from mom_daemon import config_option, json_option
 from mom_plugins_record.recording.plugin import RecordPlugin
+from mom_plugins_record.recording.times import shown
+from mom_plugins_record.report.accounts import HOUR
+from mom_plugins_record.report.accounts_file import NAME, check, read_guests, read_hosts
 from mom_plugins_record.report.document import document, table
 from mom_plugins_record.report.page import page
-from mom_plugins_record.report.source import find_accounts
-from mom_plugins_record.report.summary import Price, summary_of
+from mom_plugins_record.report.summary import AccountedHours, Price, summary_of
 from mom_plugins_record.report.terminal import print_report
 
 
@@ -60,6 +63,32 @@ def report(
         print_report(summary)
 
 
+def find_accounts(path: Path, last: float) -> AccountedHours:
+    """The last so many seconds of what is at this path: the folder of a recording, or the file of accounts in it.
+
+    Raises `MomError` when there is nothing.
+    """
+    accounts = path / NAME if path.is_dir() else path
+    if not accounts.exists():
+        hint = "name the folder of a recording, or its accounts: a mom with the plugin record keeps them"
+        raise MomError(f"there is no {accounts}", hint=hint)
+    remarks = []
+    if (accounts.with_name(f"{accounts.name}.damaged-1")).exists():
+        remarks.append(f"accounts of earlier were damaged: they are in {accounts.name}.damaged-1")
+    check(accounts)
+    hosts = read_hosts(accounts, 0.0, math.inf)
+    if not hosts:
+        raise MomError(f"there is nothing in {accounts} yet", hint="mom writes it a minute after its start")
+    until = max(row.ended for row in hosts)
+    since = min(round((until - last) / HOUR), math.ceil(until / HOUR) - 1) * HOUR  # an hour has one row: as near as can be
+    begins = min(row.began for row in hosts)
+    if begins > since:
+        remarks.append(f"the accounts begin {shown(begins)[:16]} UTC")
+        since = begins
+    of_that_time = [row for row in hosts if row.hour >= int(since // HOUR)]
+    return AccountedHours(of_that_time, read_guests(accounts, since, until), since, until, remarks)
+
+
 def _settings(path: Path | None, config_path: str | None) -> tuple[Path, Price]:
     """Where the accounts are, and the price. A file that was named needs no configuration; then there is a price only with one."""
     try:
@@ -73,7 +102,6 @@ def _settings(path: Path | None, config_path: str | None) -> tuple[Path, Price]:
     if path is not None:
         return path, price
     if not found:
-        raise MomError(
-            "the configuration has no plugin record, which keeps the accounts", hint="add `record: {}` to `plugins`, or name a FILE"
-        )
+        hint = "add `record: {}` to `plugins`, or name a FILE"
+        raise MomError("the configuration has no plugin record, which keeps the accounts", hint=hint)
     return found[0].folder(config.state_directory), price
