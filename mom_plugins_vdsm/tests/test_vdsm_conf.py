@@ -1,5 +1,7 @@
 """vdsm's own configuration says how to reach it."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,7 @@
 """Limits of disks: pairing and merging."""
 
+from __future__ import annotations
+
 import time
 
 import pytest

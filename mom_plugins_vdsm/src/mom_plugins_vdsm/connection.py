@@ -22,7 +22,7 @@ from typing import NoReturn
 from mom_core import GuestBusy, HypervisorError, format_duration, printable
 from mom_plugins_vdsm.jsonrpc import AnswerError, Event, JsonRpcRequest, parsed, request
 from mom_plugins_vdsm.stomp import FrameError, FrameReader, StompFrame
-from mom_plugins_vdsm.tls import TlsFiles, client_context, not_let_in, refused_handshake
+from mom_plugins_vdsm.tls import TlsFiles, context_of, not_let_in, refused_handshake
 
 _RETRY_SECONDS = (1.0, 2.0, 5.0, 15.0)
 """How long not to try again after the first, second … attempt in a row that came to nothing: calls fail at once meanwhile. A vdsm that is
@@ -97,32 +97,17 @@ class _Session:
         """Have a frame written when the socket takes it."""
         self.writer.write(StompFrame(command, headers, body).encode())
 
-    def ask(self, message: JsonRpcRequest) -> _Question:
-        """Send a request."""
+    def ask(self, message: JsonRpcRequest) -> asyncio.Future[object]:
+        """Send a request; what will have its answer."""
         answer = self.sent[message.id] = asyncio.get_running_loop().create_future()
-        headers = {
-            "destination": REQUESTS,
-            "content-type": "application/json",
-            "reply-to": self.destination,
-            "content-length": str(len(message.body)),
-        }
-        self.send("SEND", headers, message.body)
-        return _Question(self, message.id, answer, self.answers)
+        headers = {"destination": REQUESTS, "content-type": "application/json", "reply-to": self.destination}
+        self.send("SEND", {**headers, "content-length": str(len(message.body))}, message.body)
+        return answer
 
     def give_up(self, error: HypervisorError) -> None:
         """End the connection for this reason."""
         self.given_up = error
         self.writer.transport.abort()
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """A request that was sent when its session had seen so many answers."""
-
-    session: _Session
-    id: str
-    answer: asyncio.Future[object]
-    answers_before: int
 
 
 class VdsmConnection:
@@ -202,30 +187,29 @@ class VdsmConnection:
     async def _ask(
         self, method: str, params: Mapping[str, object], timeout: float, doing: str, late: Callable[[Callable[[], bool]], None] | None
     ) -> object:
-        question: _Question | None = None
+        message, asked = request(method, params), None
         try:
             async with asyncio.timeout(timeout):
                 session = await self._opened()
-                question = session.ask(request(method, params))
-                answer = await asyncio.shield(question.answer)
+                before, asked = session.answers, session.ask(message)
+                answer = await asyncio.shield(asked)
             if isinstance(answer, HypervisorError):
                 raise answer
             return answer
         except TimeoutError:
-            if question is not None and not question.answer.done():
-                self._overdue(question)
+            if asked is not None and not asked.done():
+                self._overdue(session, message.id, before)
                 if late is not None:
-                    late(question.answer.done)
+                    late(asked.done)
             raise GuestBusy(f"{doing}: {self.settings.peer} has not answered within {format_duration(timeout)}") from None
         except HypervisorError as error:
             raise type(error)(f"{doing}: {error.message}", hint=error.hint) from error
 
-    def _overdue(self, question: _Question) -> None:
-        """No caller waits for this any more. Its session ends if perhaps nothing arrives here any more."""
-        session = question.session
-        session.late.add(question.id)
+    def _overdue(self, session: _Session, identity: str, answers_before: int) -> None:
+        """No caller waits for this any more. The session ends if perhaps nothing arrives here any more."""
+        session.late.add(identity)
         # Other answers came: vdsm lives, and is stuck with this call only.
-        if session.answers == question.answers_before or len(session.late) > _MOST_LATE_CALLS:
+        if session.answers == answers_before or len(session.late) > _MOST_LATE_CALLS:
             session.give_up(HypervisorError(f"{self.settings.peer} does not answer"))
 
     async def _opened(self) -> _Session:
@@ -280,7 +264,7 @@ class VdsmConnection:
     async def _connected(self) -> _Session:
         """A new session, which vdsm has not answered yet. Raises `HypervisorError`."""
         settings, tls = self.settings, self.settings.tls
-        context = None if tls is None else client_context(tls)
+        context = None if tls is None else context_of(tls)
         try:
             sock = await asyncio.to_thread(socket.create_connection, (settings.host, settings.port), _OPEN_SECONDS)
         except OSError as error:

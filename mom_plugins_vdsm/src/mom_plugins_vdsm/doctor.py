@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from mom_core import Finding, HypervisorError, Severity, first_names
 from mom_plugins_vdsm.connection import VdsmConnection
 from mom_plugins_vdsm.hypervisor import VdsmHypervisor
-from mom_plugins_vdsm.statistics import UP, Vm
+from mom_plugins_vdsm.statistics import UP
 from mom_plugins_vdsm.tls import own_certificate_problem
 from mom_plugins_vdsm.vdsm_conf import VdsmConf
 
@@ -36,31 +36,22 @@ def examined(hypervisor: VdsmHypervisor, connection: VdsmConnection, ping_timeou
     else:
         way = "over TLS" if settings.tls else "without TLS"
         yield Finding(Severity.OK, SUBJECT, f"{settings.peer} answers {way}; {len(guests)} guest{'' if len(guests) == 1 else 's'} here")
-        yield from _about_guests(hypervisor.vms())
+        up = [vm for vm in hypervisor.vms() if vm.status == UP]
+        cure = "switch the memory balloon device on for them in the engine, and start them anew"
+        yield from _without("balloon device", [vm.name for vm in up if vm.balloon is False], cure)
+        cure = "load virtio_balloon in them (Windows: the balloon driver and service of virtio-win), unless they are starting"
+        yield from _without("guest statistics", [vm.name for vm in up if vm.balloon and not vm.reports], cure)
     if settings.tls is not None:
         problem = own_certificate_problem(settings.tls)
         if problem:
             yield Finding(Severity.ERROR, "certificate", problem, "renew it from the engine: Installation, Enroll Certificate")
-        yield from _about_the_end(connection.peer_certificate_ends)
+        ends = connection.peer_certificate_ends
+        if ends is not None and ends - time.time() < _EXPIRES_SOON_SECONDS:
+            day = datetime.fromtimestamp(ends, UTC).date().isoformat()
+            yield Finding(Severity.WARNING, "certificate", f"vdsm's certificate expires on {day}", "renew it from the engine before that")
 
 
-def _about_the_end(ends: float | None) -> Iterable[Finding]:
-    if ends is not None and ends - time.time() < _EXPIRES_SOON_SECONDS:
-        day = datetime.fromtimestamp(ends, UTC).date().isoformat()
-        yield Finding(Severity.WARNING, "certificate", f"vdsm's certificate expires on {day}", "renew it from the engine before that")
-
-
-def _about_guests(vms: Sequence[Vm]) -> Iterable[Finding]:
-    up = [vm for vm in vms if vm.status == UP]
-    without = [vm for vm in up if vm.balloon is False]
-    if without:
-        cure = "switch the memory balloon device on for them in the engine, and start them anew"
-        yield Finding(Severity.WARNING, "balloon device", f"{_named(without)} without", cure)
-    silent = [vm for vm in up if vm.balloon and not vm.reports]
-    if silent:
-        cure = "load virtio_balloon in them (Windows: the balloon driver and service of virtio-win), unless they are starting"
-        yield Finding(Severity.WARNING, "guest statistics", f"{_named(silent)} without", cure)
-
-
-def _named(vms: Sequence[Vm]) -> str:
-    return f"{len(vms)} guest{'' if len(vms) == 1 else 's'} ({first_names([vm.name for vm in vms])})"
+def _without(what: str, names: Sequence[str], cure: str) -> Iterable[Finding]:
+    if names:
+        named = f"{len(names)} guest{'' if len(names) == 1 else 's'} ({first_names(names)})"
+        yield Finding(Severity.WARNING, what, f"{named} without", cure)

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import KW_ONLY, asdict, dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Final
 
 from pydantic import TypeAdapter
@@ -57,7 +57,6 @@ class Incarnations:
     """Tells one run of the host from the next, in which no guest is the same."""
     since_boot: Callable[[], float]
     """The clock that was 0 then."""
-    _: KW_ONLY
     changes: Callable[[], Collection[LedgerEntry]] = tuple
     """Gives what mom has changed and not put back yet."""
     keep: bool = True

@@ -124,17 +124,13 @@ class VdsmPlugin:
         self._conf = conf = read_vdsm_conf(context.root)
         for problem in conf.problems:
             context.log.warning("%s", problem)
-        file = context.state_file(
-            "guests.json", "the file of guests' starts", FORM, loss="a guest counts as started anew unless the ledger knows it"
-        )
-        incarnations = Incarnations(
-            file, boot_id(context.root / "proc"), _since_boot, changes=lambda: context.engine_state().changes, keep=context.serves
-        )
-        connection = VdsmConnection(self._connection_settings(conf), context.log)
-        hypervisor = VdsmHypervisor(connection, self._hypervisor_settings(conf), incarnations, context.log, context.monotonic)
-        hypervisor.tell = context.wake
+        loss = "a guest counts as started anew unless the ledger knows it"
+        file = context.state_file("guests.json", "the file of guests' starts", FORM, loss=loss)
+        incarnations = Incarnations(file, boot_id(context.root / "proc"), _uptime, lambda: context.engine_state().changes, context.serves)
+        connection = self._connection = VdsmConnection(self._connection_settings(conf), context.log)
+        settings = self._hypervisor_settings(conf)
+        self._hypervisor = VdsmHypervisor(connection, settings, incarnations, context.log, context.monotonic, context.wake)
         connection.start()
-        self._connection, self._hypervisor = connection, hypervisor
 
     @hookimpl
     def mom_teardown(self) -> None:
@@ -154,11 +150,8 @@ class VdsmPlugin:
         settings = self._settings
         files = None
         if conf.tls if settings.tls is None else settings.tls:
-            folder = Path(settings.pki_directory)
-            key, certificate, ca = (
-                self._context.root / str(folder / name).lstrip("/") for name in (settings.key, settings.certificate, settings.ca)
-            )
-            files = TlsFiles(key, certificate, ca)
+            paths = [Path(settings.pki_directory, name) for name in (settings.key, settings.certificate, settings.ca)]
+            files = TlsFiles(*(self._context.root / path.relative_to(path.anchor) for path in paths))
         return VdsmConnectionSettings(settings.host or conf.host, settings.port or conf.port, files)
 
     def _hypervisor_settings(self, conf: VdsmConf) -> HypervisorSettings:
@@ -205,5 +198,5 @@ def _field(name: str, unit: Unit, description: str, source: str) -> FieldSpec:
     return FieldSpec(name, unit, Scope.GUEST, description, f"vdsm {source}")
 
 
-def _since_boot() -> float:
+def _uptime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -45,6 +45,10 @@ class SocketTransport(Transport):
         return connection
 
 
+_WHERE: Final = "PORT|PATH|HOST:PORT"
+_LISTENS: Final = "Where the daemon listens, as its rpc-port or `listen` says."
+
+
 def _address(context: click.Context, parameter: click.Parameter, value: str) -> Address:
     try:
         return Address.parse(value, "127.0.0.1")
@@ -53,16 +57,7 @@ def _address(context: click.Context, parameter: click.Parameter, value: str) -> 
 
 
 @click.command("mom-rpcclient", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option(
-    "-p",
-    "--port",
-    "address",
-    metavar="PORT|PATH|HOST:PORT",
-    default=DEFAULT_ADDRESS,
-    show_default=True,
-    callback=_address,
-    help="Where the daemon listens, as its rpc-port or `listen` says.",
-)
+@click.option("-p", "--port", "address", metavar=_WHERE, default=DEFAULT_ADDRESS, show_default=True, callback=_address, help=_LISTENS)
 @click.argument("verb")
 @click.argument("arguments", nargs=-1)
 def rpc_client(address: Address, verb: str, arguments: tuple[str, ...]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from pydantic import AfterValidator, Field
 from mom_core import Duration, Finding, PluginContext, PluginSettings, Problem, Report, Severity, Size, Source, Suggestion, hookimpl
 from mom_plugins_vdsm.rpc_server import RpcServer
 from mom_plugins_vdsm.rpc_verbs import Verbs
-from mom_toolkit import Address, Listener, listen
+from mom_toolkit import Address, listen
 
 VDSM_SOCKET = "/run/vdsm/mom-vdsm.sock"
 """Where vdsm looks for mom (its option `[mom] socket_path`)."""
@@ -58,9 +59,8 @@ class XmlRpcPlugin:
         self._settings = settings
         self._context = context
         self._address = Address.parse(settings.listen, LOOPBACK)
-        self._verbs = Verbs(
-            context, str(self._address), nil=bool(self._address.path), read_only=not self._address.path and not settings.changes_over_tcp
-        )
+        by_path = bool(self._address.path)
+        self._verbs = Verbs(context, str(self._address), nil=by_path, read_only=not by_path and not settings.changes_over_tcp)
         self._server: RpcServer | None = None
 
     @staticmethod
@@ -77,16 +77,12 @@ class XmlRpcPlugin:
         if not self._context.serves:
             return
         settings, log = self._settings, self._context.log
-        self._server = RpcServer(
-            self._listen, self._verbs, log, clients=settings.clients, patience=settings.patience, largest=settings.largest
-        )
+        door = partial(listen, self._address, mode=int(settings.mode, 8))
+        self._server = RpcServer(door, self._verbs, log, clients=settings.clients, patience=settings.patience, largest=settings.largest)
         self._server.start(self._context.name)
         for finding in self._exposed():
-            self._context.log.warning("%s: %s; %s", finding.subject, finding.message, finding.cure)
-        self._context.log.info("XML-RPC on %s%s", self._address, ", read only" if self._verbs.read_only else "")
-
-    def _listen(self) -> Listener:
-        return listen(self._address, mode=int(self._settings.mode, 8))
+            log.warning("%s: %s; %s", finding.subject, finding.message, finding.cure)
+        log.info("XML-RPC on %s%s", self._address, ", read only" if self._verbs.read_only else "")
 
     @hookimpl
     def mom_act(self) -> Iterable[Problem]:

@@ -107,12 +107,12 @@ class Verbs:
         except Exception as error:  # noqa: BLE001  # the client learns of a mistake here, too; expat and xmlrpc raise a dozen kinds
             self._log.warning("%s: %s by %s is refused: %s", self._where, printable(method), peer, printable(str(error), 400))
             self._log.debug("where that was", exc_info=True)
-            return _fault(error)
+            return write_fault(f"{type(error)}:{printable(str(error), 1000)}")
 
     def _called(self, method: str, params: Sequence[object], peer: str) -> object:
         verb, count = self._verbs.get(method, (None, 0))
         if verb is None:
-            raise _UnsupportedError(f'method "{method}" is not supported')
+            raise Exception(f'method "{method}" is not supported')  # noqa: TRY002  # clients are told its class, which MOM's server had
         if len(params) != count:
             raise TypeError(f"{method} takes {count} parameters, and {len(params)} are given")
         if self.read_only and method in CHANGING:
@@ -269,15 +269,6 @@ def _without_wrong(texts: Mapping[str, str | None], problems: Sequence[PolicyPro
         return None
     kept = ["" if number in wrong else line for number, line in enumerate(lines, 1)]  # as many lines, so that places stay
     return {name: "\n".join(kept)} if kept != lines and any(line.startswith("(") for line in kept) else None
-
-
-class _UnsupportedError(Exception):
-    """A method that does not exist."""
-
-
-def _fault(error: Exception) -> bytes:
-    kind = Exception if isinstance(error, _UnsupportedError) else type(error)
-    return write_fault(f"{kind}:{printable(str(error), 1000)}")
 
 
 def _whole(value: object) -> int:

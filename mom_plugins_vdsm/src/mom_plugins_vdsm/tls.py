@@ -33,12 +33,8 @@ class TlsFiles:
     ca: Path
 
 
-def client_context(files: TlsFiles) -> ssl.SSLContext:
+def context_of(files: TlsFiles, protocol: int = ssl.PROTOCOL_TLS_CLIENT) -> ssl.SSLContext:
     """The context of a connection to vdsm, from the files as they are now. Raises `HypervisorError` that names the file."""
-    return _context(files, ssl.PROTOCOL_TLS_CLIENT)
-
-
-def _context(files: TlsFiles, protocol: int) -> ssl.SSLContext:
     key, _, _ = (_read(path) for path in (files.key, files.certificate, files.ca))
     context = ssl.SSLContext(protocol)
     context.check_hostname = False
@@ -77,7 +73,7 @@ def own_certificate_problem(files: TlsFiles) -> str:
     A handshake in memory says: there is no other way to have the standard library check a certificate.
     """
     try:
-        accepting, presenting = _context(files, ssl.PROTOCOL_TLS_SERVER), _context(files, ssl.PROTOCOL_TLS_CLIENT)
+        accepting, presenting = context_of(files, ssl.PROTOCOL_TLS_SERVER), context_of(files)
     except HypervisorError as error:
         return error.message
     presenting.verify_mode = ssl.CERT_NONE
@@ -122,9 +118,8 @@ def not_let_in(files: TlsFiles, peer: str, said: str) -> HypervisorError:
     problem = own_certificate_problem(files)
     message = f"{peer} does not accept the certificate {files.certificate}" + (f": {said}" if said else "")
     if problem:
-        message += f"; {problem}"
-    hint = _ENROLL_HINT if problem else "it must be signed by the CA that vdsm trusts"
-    return PermissionDenied(message, hint=hint)
+        return PermissionDenied(f"{message}; {problem}", hint=_ENROLL_HINT)
+    return PermissionDenied(message, hint="it must be signed by the CA that vdsm trusts")
 
 
 def _no_tls(peer: str) -> HypervisorError:

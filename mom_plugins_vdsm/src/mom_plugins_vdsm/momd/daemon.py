@@ -100,14 +100,11 @@ def _config(momd: Momd, path: Path) -> Config:
         elif VDSM in momd.imported.plugins:
             settings[name] = str(beside_vdsm)
     try:
-        config = load_config(settings)
+        return load_config(settings)
     except ConfigError as error:
-        hint = f"`mom config import {path}` shows what became of each option"
-        problems = [
-            dataclasses.replace(problem, file=str(path), hint="; ".join(filter(None, (problem.hint, hint)))) for problem in error.problems
-        ]
-        raise ConfigError(problems) from error
-    return config
+        more = f"`mom config import {path}` shows what became of each option"
+        told = ((one, f"{one.hint}; {more}" if one.hint else more) for one in error.problems)
+        raise ConfigError([dataclasses.replace(one, file=str(path), hint=hint) for one, hint in told]) from error
 
 
 @contextmanager

@@ -52,20 +52,13 @@ LEVELS: Final[Mapping[str, str]] = {
 
 DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
     "main": {
-        "main-loop-interval": "5",
-        "host-monitor-interval": "5",
-        "guest-manager-interval": "5",
-        "guest-monitor-interval": "5",
-        "policy-engine-interval": "10",
-        "sample-history-length": "10",
+        **dict.fromkeys(("main-loop-interval", "host-monitor-interval", "guest-manager-interval", "guest-monitor-interval"), "5"),
+        **dict.fromkeys(("policy-engine-interval", "sample-history-length"), "10"),
         "hypervisor-interface": "libvirt",
-        "libvirt-hypervisor-uri": "",
         "controllers": "Balloon",
-        "plot-dir": "",
         "rpc-port": "-1",
-        "policy": "",
-        "policy-dir": "",
         "guest-manager-multi-thread": "true",
+        **dict.fromkeys(("libvirt-hypervisor-uri", "plot-dir", "policy", "policy-dir"), ""),
     },
     "logging": {"log": "stdio", "verbosity": "info", "max-bytes": "2097152", "backup-count": "5"},
     "host": {"collectors": "HostMemory"},
@@ -309,9 +302,8 @@ def _rpc(reader: _Reader) -> None:
         section.set("listen", f"127.0.0.1:{port}", f"rpc-port: {port}")
         why = "XML-RPC has no authentication: with true, as in MOM, any account of this host can replace all policies"
         section.set("changes_over_tcp", False, why)
-        reader.note(
-            f"rpc-port: {port}: it tells statistics and policies, and takes no changes; a path such as /run/mom/rpc.sock takes them"
-        )
+        without = "it tells statistics and policies, and takes no changes; a path such as /run/mom/rpc.sock takes them"
+        reader.note(f"rpc-port: {port}: {without}")
 
 
 def _rest(reader: _Reader) -> None:
