@@ -1,5 +1,7 @@
 """A configuration that names files which are not there is not fine."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

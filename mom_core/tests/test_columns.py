@@ -1,5 +1,7 @@
 """The fields of many guests by field name."""
 
+from __future__ import annotations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

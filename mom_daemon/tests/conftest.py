@@ -1,5 +1,7 @@
 """`mom`, in the process of the test."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import pytest

@@ -1,5 +1,7 @@
 """What the host sees of its guests, in folders that look like /proc and /sys/fs/cgroup."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -3,6 +3,8 @@
 `RULES_V2` says what it takes; tests/real holds the same rules against a real kernel.
 """
 
+from __future__ import annotations
+
 import errno
 import json
 import os

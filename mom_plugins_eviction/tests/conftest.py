@@ -1,5 +1,7 @@
 """A server for each test."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """What the verdict says of a host whose processes wait for memory."""
 
+from __future__ import annotations
+
 import pytest
 
 from mom_core import Severity, Value

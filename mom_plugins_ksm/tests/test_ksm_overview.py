@@ -1,5 +1,7 @@
 """What `mom status` says of KSM."""
 
+from __future__ import annotations
+
 import pytest
 
 from mom_core import Report, Value

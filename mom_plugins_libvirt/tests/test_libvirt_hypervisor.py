@@ -1,5 +1,7 @@
 """Guests, fields and controls on a libvirtd in memory."""
 
+from __future__ import annotations
+
 import threading
 
 import pytest

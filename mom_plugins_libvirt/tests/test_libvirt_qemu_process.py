@@ -1,5 +1,7 @@
 """A guest's process."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

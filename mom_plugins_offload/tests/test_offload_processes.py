@@ -1,5 +1,7 @@
 """How guests are reached, and whose memory cannot go anywhere."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,7 @@
 """Guests that the operator defines in a folder of files."""
 
+from __future__ import annotations
+
 import logging
 from pathlib import Path
 

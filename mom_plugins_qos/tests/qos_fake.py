@@ -1,5 +1,7 @@
 """A hypervisor that keeps limits in memory, and notes what sets them."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping, Sequence
 

@@ -1,5 +1,7 @@
 """Decisions on disks and interfaces, completed and checked."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import pytest

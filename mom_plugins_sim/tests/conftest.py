@@ -1,5 +1,7 @@
 """A clock that tests of the simulated host set."""
 
+from __future__ import annotations
+
 import pytest
 
 

@@ -1,5 +1,7 @@
 """Calls that may hang."""
 
+from __future__ import annotations
+
 import threading
 import time
 

@@ -1,5 +1,7 @@
 """Where control groups are, on hosts of all kinds."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest

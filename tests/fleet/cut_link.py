@@ -1,5 +1,7 @@
 """The way from one client to a server, which a test cuts and mends."""
 
+from __future__ import annotations
+
 import asyncio
 from contextlib import suppress
 

@@ -1,5 +1,7 @@
 """A fleet for tests: a real nats-server, real moms on simulated guests as hosts, and coordinators, each in a process of its own."""
 
+from __future__ import annotations
+
 import asyncio
 import io
 import json

@@ -1,5 +1,7 @@
 """`mom run` as a process of its own."""
 
+from __future__ import annotations
+
 import json
 import os
 import signal

@@ -1,5 +1,7 @@
 """What becomes of mom when libvirtd or a guest's QEMU hangs, dies or refuses: everything is bounded, and the others go on."""
 
+from __future__ import annotations
+
 import os
 import signal
 import socket
@@ -15,6 +17,7 @@ import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
 from libvirt_mom import LibvirtMom, libvirt_mom
 from private_libvirtd import PrivateLibvirtd
+from real_guests import Lab
 
 from mom_core import Engine, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Report, load_config
 from mom_devkit import wait_until
@@ -94,7 +97,9 @@ def running(libvirtd: PrivateLibvirtd, tmp_path: Path) -> Iterator[Running]:
     engine.stop()
 
 
-def test_a_libvirtd_that_hangs_leaves_the_other_plugins_at_work_and_is_found_again_also_when_it_was_killed(running, lab, libvirtd, capfd):
+def test_a_libvirtd_that_hangs_leaves_the_other_plugins_at_work_and_is_found_again_also_when_it_was_killed(
+    running: Running, lab: Lab, libvirtd: PrivateLibvirtd, capfd: pytest.CaptureFixture[str]
+) -> None:
     guest = lab.start("beside")
     wait_until(lambda: running.reports and guest.uuid in running.reports[-1].snapshot.guests, "it is managed")
     with stopped(libvirtd.pid):
@@ -116,7 +121,9 @@ def test_a_libvirtd_that_hangs_leaves_the_other_plugins_at_work_and_is_found_aga
     assert capfd.readouterr().err == ""
 
 
-def test_a_connection_that_is_lost_in_the_middle_of_a_cycle_harms_that_cycle_only(mom, lab, libvirtd):
+def test_a_connection_that_is_lost_in_the_middle_of_a_cycle_harms_that_cycle_only(
+    mom: LibvirtMom, lab: Lab, libvirtd: PrivateLibvirtd
+) -> None:
     guest = lab.start("middle")
     before = mom.listed(guest)
     libvirtd.kill()
@@ -141,7 +148,9 @@ def test_a_connection_that_is_lost_in_the_middle_of_a_cycle_harms_that_cycle_onl
     wait_until(resized, "calls go through the new connection", 60)
 
 
-def test_a_libvirtd_that_was_restarted_is_used_again_at_once_and_said_to_be_back(mom, lab, libvirtd):
+def test_a_libvirtd_that_was_restarted_is_used_again_at_once_and_said_to_be_back(
+    mom: LibvirtMom, lab: Lab, libvirtd: PrivateLibvirtd
+) -> None:
     mom.hypervisor.guests()
     libvirtd.kill()
     libvirtd.start()
@@ -161,7 +170,7 @@ def test_a_libvirtd_that_was_restarted_is_used_again_at_once_and_said_to_be_back
     mom.hypervisor.guests()
 
 
-def test_a_libvirtd_that_dies_during_a_call_does_not_keep_the_caller(make, lab, libvirtd):
+def test_a_libvirtd_that_dies_during_a_call_does_not_keep_the_caller(make: MakeMom, lab: Lab, libvirtd: PrivateLibvirtd) -> None:
     mom = make(call_timeout="20s", deadline="60s")
     guest = lab.start("during")
     assert mom.reached(guest)
@@ -187,7 +196,7 @@ def test_a_libvirtd_that_dies_during_a_call_does_not_keep_the_caller(make, lab, 
     assert "lost" in str(errors[0])
 
 
-def test_several_guests_that_hang_hold_up_nobody_for_long(mom, lab, capfd):
+def test_several_guests_that_hang_hold_up_nobody_for_long(mom: LibvirtMom, lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     well = lab.start("well", mib=128)
     sick = [lab.start(f"sick{number}", mib=128) for number in range(4)]
     for guest in (well, *sick):
@@ -216,7 +225,7 @@ def test_several_guests_that_hang_hold_up_nobody_for_long(mom, lab, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_guest_that_somebody_else_keeps_busy_is_busy(make, lab):
+def test_a_guest_that_somebody_else_keeps_busy_is_busy(make: MakeMom, lab: Lab) -> None:
     mom = make(call_timeout="8s", deadline="20s")
     busy, other = lab.start("busy"), lab.start("other")
     for guest in (busy, other):
@@ -238,7 +247,7 @@ def test_a_guest_that_somebody_else_keeps_busy_is_busy(make, lab):
     wait_until(lambda: (found := mom.reached(busy)) is not None and not found.blocked, "it answers again")
 
 
-def test_errors_are_told_apart(mom, make, lab, capfd):
+def test_errors_are_told_apart(mom: LibvirtMom, make: MakeMom, lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
     guest = lab.start("errors", balloon="none")
     mom.hypervisor.guests()
     with pytest.raises(NotSupported):
@@ -266,7 +275,7 @@ def silent_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("transport", ["tcp", "ssh", "libssh2"])
-def test_a_host_that_does_not_answer_is_waited_for_only_so_long(make, silent_port, transport):
+def test_a_host_that_does_not_answer_is_waited_for_only_so_long(make: MakeMom, silent_port: int, transport: str) -> None:
     mom = make(uri=f"qemu+{transport}://nobody@127.0.0.1:{silent_port}/system")
     for _ in range(3):
         with bounded(), pytest.raises(HypervisorError, match="does not answer"):
@@ -281,7 +290,7 @@ def test_a_host_that_does_not_answer_is_waited_for_only_so_long(make, silent_por
         ("qemu+tcp://127.0.0.1:1/system", "listens"),
     ],
 )
-def test_a_host_that_cannot_be_reached_is_said_so_at_once(make, capfd, uri, cure):
+def test_a_host_that_cannot_be_reached_is_said_so_at_once(make: MakeMom, capfd: pytest.CaptureFixture[str], uri: str, cure: str) -> None:
     with bounded(), pytest.raises(HypervisorError) as raised:
         make(uri=uri).hypervisor.guests()
     assert cure in raised.value.hint
@@ -308,7 +317,9 @@ while True:
 """
 
 
-def test_guests_behind_ssh_are_managed_and_nobody_is_asked_for_a_password(make, lab, libvirtd, tmp_path):
+def test_guests_behind_ssh_are_managed_and_nobody_is_asked_for_a_password(
+    make: MakeMom, lab: Lab, libvirtd: PrivateLibvirtd, tmp_path: Path
+) -> None:
     """With a program in the place of ssh that leads to the tests' own libvirtd."""
     ssh, seen = tmp_path / "ssh", tmp_path / "seen"
     ssh.write_text(_TUNNEL.format(python=sys.executable, seen=str(seen), socket=str(libvirtd.socket)))

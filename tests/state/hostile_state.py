@@ -3,6 +3,8 @@
 python hostile_state.py FOLDER
 """
 
+from __future__ import annotations
+
 import json
 import resource
 import sys

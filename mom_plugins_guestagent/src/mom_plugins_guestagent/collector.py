@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 from zlib import crc32
 
@@ -178,13 +179,8 @@ class AgentCollector:
 
     def fields(self, identities: Sequence[str]) -> dict[str, dict[str, Value]]:
         """Fresh fields, by guest id."""
-        now = time.monotonic()
-        guests = self._guests
-        return {
-            identity: _fields(guests[identity].state, now, self._asking, identity in self._known)
-            for identity in identities
-            if identity in guests
-        }
+        now, guests, known = time.monotonic(), self._guests, self._known
+        return {one: _fields(guests[one].state, now, self._asking, one in known) for one in identities if one in guests}
 
     # --- the loop ----------------------------------------------------------------------------------------------------------------
 
@@ -221,13 +217,10 @@ class AgentCollector:
         self._guests = guests
 
     def _trials(self, target: AgentTarget, before: Sequence[_Trial]) -> list[_Trial]:
-        known = {trial.place: trial for trial in before}
-        return [known.get(place) or _Trial(place, self._way(target.guest, place)) for place in target.places]
-
-    def _way(self, guest: Entity, place: AgentAddress) -> AgentWay | GuestdWay:
-        if place.kind in OF_AGENTS:
-            return AgentWay(place, self._asking.timeout, guest, self._call, self.pass_on)
-        return GuestdWay(place, self._asking.timeout)
+        known, seconds = {trial.place: trial for trial in before}, self._asking.timeout
+        agent = partial(AgentWay, seconds=seconds, guest=target.guest, call=self._call, pass_on=self.pass_on)
+        new = (_Trial(one, agent(one) if one.kind in OF_AGENTS else GuestdWay(one, seconds)) for one in target.places)
+        return [known.get(trial.place, trial) for trial in new]
 
     async def _keep_asking(self, followed: _Followed) -> None:
         period = self._asking.period * _spread(followed)
@@ -298,7 +291,10 @@ class AgentCollector:
         if disabled and not state.disabled and not found.of_memory:
             self._log.info("the agent of %s may not run %s: how its memory is stays unknown", followed.target.guest, ", ".join(disabled))
         silence = "; ".join(f"{trial.place.kind}: {trial.why}" for trial in followed.trials if trial.why)
-        takes_over = found.of_memory or (found.sample is not None and not self._tells_of_memory(followed))
+        # A sample that says nothing of memory does not take the place of one that does while that is still believed.
+        age, known = time.monotonic() - state.sample.monotonic if state.sample else 0.0, followed.target.guest.id in self._known
+        told = state.sample is not None and state.sample.of_memory and age <= self._asking.stale(state.by, known=known)
+        takes_over = found.of_memory or (found.sample is not None and not told)
         return AgentState(
             sample=found.sample if takes_over else state.sample,
             by=found.by if takes_over else state.by,
@@ -311,13 +307,6 @@ class AgentCollector:
             disabled=disabled,
             silence="" if found.sample is not None or found.resting else silence,
         )
-
-    def _tells_of_memory(self, followed: _Followed) -> bool:
-        """Tell whether the last sample does, and is still believed: one that says less does not take its place before."""
-        sample, by = followed.state.sample, followed.state.by
-        if sample is None or not sample.of_memory:
-            return False
-        return time.monotonic() - sample.monotonic <= self._asking.stale(by, known=followed.target.guest.id in self._known)
 
 
 def _spread(followed: _Followed) -> float:

@@ -93,19 +93,14 @@ class HostSampler:
             fields[f"psi_memory_full_avg{window}"] = round(percent / 2, 2)
         now = datetime.fromtimestamp(world.scene.begins, UTC) + timedelta(seconds=world.time)
         fields.update({f"time_{part}": getattr(now, part) for part in _TIME})
-        self._add_swapping(fields, world)
+        counts = (world.time, world.host.swap_in / PAGE, world.host.swap_out / PAGE)
+        last, self._last = self._last, counts
+        if last is not None:
+            seconds, pages_in, pages_out = counts[0] - last[0], int(counts[1] - last[1]), int(counts[2] - last[2])
+            fields["swap_in"], fields["swap_out"] = pages_in, pages_out
+            if seconds > 0:
+                fields["swap_in_rate"], fields["swap_out_rate"] = pages_in / seconds, pages_out / seconds
         return fields
-
-    def _add_swapping(self, fields: dict[str, Value], world: World) -> None:
-        now = (world.time, world.host.swap_in / PAGE, world.host.swap_out / PAGE)
-        last, self._last = self._last, now
-        if last is None:
-            return
-        pages_in, pages_out = int(now[1] - last[1]), int(now[2] - last[2])
-        fields["swap_in"], fields["swap_out"] = pages_in, pages_out
-        seconds = now[0] - last[0]
-        if seconds > 0:
-            fields["swap_in_rate"], fields["swap_out_rate"] = pages_in / seconds, pages_out / seconds
 
 
 def guest_columns(guests: Sequence[SimulatedGuest], time: float) -> dict[str, Sequence[Value]]:

@@ -54,9 +54,8 @@ class Shelf:
                 (self._own / _STOCKED).touch()
             return replace(scene, guests=[*self.guests(self._names())])
         except OSError as error:
-            raise MomError(
-                f"the shelf {self._own} cannot be used: {error.strerror}", hint="give shelf a folder that can be written"
-            ) from None
+            hint = "give shelf a folder that can be written"
+            raise MomError(f"the shelf {self._own} cannot be used: {error.strerror}", hint=hint) from None
 
     def news(self) -> frozenset[str] | None:
         """The ids of the guests that are here; None when nothing has changed since this was asked last."""

@@ -87,21 +87,14 @@ def admission_of(wanted: Wanted, figures: Figures, snapshot: Snapshot) -> Admiss
     if figures.room is not None and figures.room.why:
         against.append(figures.room.why)
     admitted = fits >= wanted.count
+    donors: Sequence[Donor] = ()
     if by_promises < wanted.count:
         donors = _donors(_lesser_promises(snapshot, figures.promises, wanted), wanted.count * wanted.guarantee_kib - left, promise=True)
-    else:
+    elif admitted:
         free = figures.available if figures.room is None else float(figures.room.free_kib)
-        donors = _donors(_spare(snapshot, figures.promises), wanted.count * wanted.start_kib - free, promise=False) if admitted else []
-    return Admission(
-        admitted,
-        wanted.count,
-        max(0, min(fits, MOST_COUNTED)),
-        wanted.memory_kib,
-        wanted.name,
-        math.ceil(wanted.guarantee_kib),
-        (*against, *in_favour),
-        tuple(donors),
-    )
+        donors = _donors(_spare(snapshot, figures.promises), wanted.count * wanted.start_kib - free, promise=False)
+    asked = wanted.memory_kib, wanted.name, math.ceil(wanted.guarantee_kib)
+    return Admission(admitted, wanted.count, fits, *asked, (*against, *in_favour), tuple(donors))
 
 
 def _fits(kib: float, each: float) -> int:

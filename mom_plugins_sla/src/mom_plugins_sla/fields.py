@@ -10,15 +10,18 @@ from mom_plugins_sla.classes import ALLOWED, ServiceClass
 _CLASS = "the guest's class"
 
 
+_SAID = "YAML file, metadata, patterns, default"
+_WRONG = "why the classes of classes_file are not in force; empty: they are; unknown without that setting"
+_LACK = "what the host lacks of what it is to have available (host_keeps); 0: nothing; as of the last cycle"
+
+
 def _guest(name: str, unit: Unit, description: str, source: str = _CLASS) -> FieldSpec:
     return FieldSpec(name, unit, Scope.GUEST, description, source)
 
 
 FIELDS = (
-    _guest("sla_class", Unit.TEXT, "the guest's service class; unknown if it has none", "YAML file, metadata, patterns, default"),
-    _guest(
-        "sla_class_by", Unit.TEXT, "what gave the guest that class, and what is wrong with it", "YAML file, metadata, patterns, default"
-    ),
+    _guest("sla_class", Unit.TEXT, "the guest's service class; unknown if it has none", _SAID),
+    _guest("sla_class_by", Unit.TEXT, "what gave the guest that class, and what is wrong with it", _SAID),
     _guest("mem_guarantee", Unit.KIB, "what the guest is promised by its class; a share of the maximum as of the last cycle"),
     _guest("mem_guarantee_share", Unit.RATIO, "the same as a share of the guest's maximum, where it is one"),
     _guest("priority", Unit.COUNT, "0 to 100: whose promises are kept when not all can be; 100 is the last to lose"),
@@ -29,20 +32,8 @@ FIELDS = (
     *(_guest(name, Unit.FLAG, f"whether the guest may be {what} when the host is full") for name, what in ALLOWED.items()),
     _guest("leave_warning", Unit.SECONDS, "how long before such a step it is announced; unknown if nothing may be done"),
     _guest("comes_back", Unit.FLAG, "whether what was done is undone later; unknown if nothing may be done"),
-    FieldSpec(
-        "classes_file_wrong",
-        Unit.TEXT,
-        Scope.HOST,
-        "why the classes of classes_file are not in force; empty: they are; unknown without that setting",
-        "classes_file",
-    ),
-    FieldSpec(
-        "fair_share_lack",
-        Unit.KIB,
-        Scope.HOST,
-        "what the host lacks of what it is to have available (host_keeps); 0: nothing; as of the last cycle",
-        "mem_really_available",
-    ),
+    FieldSpec("classes_file_wrong", Unit.TEXT, Scope.HOST, _WRONG, "classes_file"),
+    FieldSpec("fair_share_lack", Unit.KIB, Scope.HOST, _LACK, "mem_really_available"),
     _guest("fair_share", Unit.KIB, "the guest's fair share of what guests can have together; as of the last cycle", "all guests' needs"),
 )
 

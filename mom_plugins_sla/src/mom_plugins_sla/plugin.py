@@ -138,15 +138,11 @@ class SlaPlugin:
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Problem]:
         """Say which guests are of no class that there is; nothing is decided here."""
-        self._maxima = {
-            identity: maximum
-            for identity, guest in snapshot.guests.items()
-            if isinstance(maximum := guest.fields.get("balloon_max"), int | float)
-        }
+        maxima = ((identity, guest.number("balloon_max")) for identity, guest in snapshot.guests.items())
+        self._maxima = {identity: maximum for identity, maximum in maxima if maximum is not None}
         self._admissions.seen = snapshot
-        self._fairness = fairness_of(
-            snapshot, self._settings.host_keeps, self._settings.idle_tax, self._context.service(Promises) or NO_PROMISES
-        )
+        settings, promises = self._settings, self._context.service(Promises) or NO_PROMISES
+        self._fairness = fairness_of(snapshot, settings.host_keeps, settings.idle_tax, promises)
         source = Source(self._context.name)
         if wrong := self._wrong_file():
             yield Problem(source, wrong, severity=Severity.ERROR, hint="correct the file; in a fleet: `mom fleet policy set`")

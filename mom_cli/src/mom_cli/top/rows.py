@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 HARM: Final = "note"
 """The heading under which it stands what rows suffer from: in the order of that they are listed at first."""
 
 
-class Row(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Row:
     """A guest or a host, with its values by the columns' names, and what it suffers from, what keeps it from giving memory, or failed."""
 
     id: str
     name: str
-    values: Mapping[str, Any] = MappingProxyType({})
+    values: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
     harm: float = 0
     """How much it suffers, for the order; 0: not at all."""
@@ -50,17 +51,12 @@ def ordered(rows: Sequence[Row], column: str, *, falling: bool) -> list[Row]:
 
 def by_name(rows: Sequence[Row]) -> list[Row]:
     """In the order of their names, with the numbers in these by their size."""
-    return [rows[place] for place in _order(tuple(row.name for row in rows))]
+    return sorted(rows, key=lambda row: _natural(row.name))
 
 
-@lru_cache(maxsize=1)  # the same names come again in each cycle
-def _order(names: Sequence[str]) -> Sequence[int]:
-    """The places of names, so that build-2 comes before build-10."""
-    return sorted(range(len(names)), key=lambda place: _natural(names[place]))
-
-
+@lru_cache(maxsize=10_000)  # the same names come again in each cycle
 def _natural(name: str) -> list[Any]:
-    """Texts and numbers by turns, the first of them a text."""
+    """By which build-2 comes before build-10: texts and numbers by turns, the first of them a text."""
     return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]{1,18})", name.lower()))]
 
 

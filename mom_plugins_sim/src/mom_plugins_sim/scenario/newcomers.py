@@ -30,28 +30,12 @@ def with_newcomers(scene: Scene, count: int, memory_kib: float | None, seed: int
 
 def _like(model: GuestScene, number: int, memory_kib: float | None, source: random.Random) -> GuestScene:
     memory = model.memory if memory_kib is None else max(GUEST_GRAIN_KIB, memory_kib)
-    ratio = memory / model.memory
-    workload = model.workload
-    return replace(
-        model,
-        identity=draw_identity(source),
-        name=f"{NAME}-{number:03d}",
-        memory=memory,
-        workload=replace(
-            workload,
-            demand=_shifted(workload.demand, ratio, source),
-            files=workload.files * ratio,
-            hot_cache=workload.hot_cache * ratio,
-            cold=0.0,
-        ),
-        swap=model.swap * ratio,
-        statistics_first=source.uniform(0.0, model.statistics_period),
-        rigid=False,
-        arrives=0.0,
-        departs=FOREVER,
-        size=None,
-        sold_as=None,
-    )
+    ratio, work = memory / model.memory, model.workload
+    guest = replace(model, identity=draw_identity(source), name=f"{NAME}-{number:03d}", memory=memory, swap=model.swap * ratio)
+    demand = _shifted(work.demand, ratio, source)
+    workload = replace(work, demand=demand, files=work.files * ratio, hot_cache=work.hot_cache * ratio, cold=0.0)
+    first = source.uniform(0.0, model.statistics_period)
+    return replace(guest, workload=workload, statistics_first=first, rigid=False, arrives=0.0, departs=FOREVER, size=None, sold_as=None)
 
 
 def _shifted(demand: Demand, ratio: float, source: random.Random) -> Demand:

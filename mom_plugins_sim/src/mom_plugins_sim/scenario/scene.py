@@ -51,9 +51,8 @@ def scene_of(scenario: Scenario, folder: Path, seed: int | None = None, lasts: f
 
 def _group(name: str, group: GroupPart, folder: Path, source: random.Random, lasts: float) -> Iterator[GuestScene]:
     trace = _read_trace(folder / group.workload.trace.file) if group.workload.trace is not None else None
-    silent, rigid, refusing = (
-        _chosen(share, group.count, source) for share in (group.statistics.silent, group.balloon.none, group.balloon.refuses)
-    )
+    shares = (group.statistics.silent, group.balloon.none, group.balloon.refuses)
+    silent, rigid, refusing = (frozenset(source.sample(range(group.count), round(share * group.count))) for share in shares)
     for index in range(group.count):
         least, most = group.memory if isinstance(group.memory, tuple) else (group.memory, group.memory)
         memory = max(GRAIN, round(source.uniform(least, most) / KIB / GRAIN) * GRAIN)
@@ -61,24 +60,20 @@ def _group(name: str, group: GroupPart, folder: Path, source: random.Random, las
         arrives = source.uniform(first, last)
         identity = draw_identity(source)
         demand = _demand(group.workload, memory, trace, source, lasts)
+        cold, touched = min(group.cold * memory, demand.base), group.touches / KIB
+        files, hot = group.files * memory, min(group.hot, group.files) * memory
+        workload = Workload(demand, files, group.reads / KIB, hot, group.duplicate, cold, touch_rate=touched, warms=group.warms)
+        cached = source.uniform(0.6, 1.0) if group.cached is None else group.cached
+        period = group.statistics.period
         yield GuestScene(
             identity,
             f"{name}-{index + 1:03d}",
             memory,
-            Workload(
-                demand,
-                group.files * memory,
-                group.reads / KIB,
-                min(group.hot, group.files) * memory,
-                group.duplicate,
-                cold=min(group.cold * memory, demand.base),
-                touch_rate=group.touches / KIB,
-                warms=group.warms,
-            ),
+            workload,
             group.swap * memory,
-            source.uniform(0.6, 1.0) if group.cached is None else group.cached,
-            group.statistics.period,
-            source.uniform(0.0, group.statistics.period),
+            cached,
+            period,
+            source.uniform(0.0, period),
             silent=index in silent,
             rigid=index in rigid,
             refusing=index in refusing,
@@ -120,10 +115,6 @@ def _demand(demands: Demands, memory: float, trace: Trace | None, source: random
         raise MomError("a workload has no kind")
     shift = source.uniform(0.0, demands.trace.shift)
     return Trace([time - shift for time in trace.times], [min(value, memory) for value in trace.values])
-
-
-def _chosen(share: float, count: int, source: random.Random) -> frozenset[int]:
-    return frozenset(source.sample(range(count), round(share * count)))
 
 
 def _read_trace(path: Path) -> Trace:

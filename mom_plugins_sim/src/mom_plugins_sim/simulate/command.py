@@ -83,9 +83,8 @@ def _list_scenarios(*, as_json: bool) -> None:
     """Those that come with mom."""
     found = {name: read_scenario(path) for name, path in built_in().items()}
     if as_json:
-        click.echo(
-            json.dumps([{"name": name, "title": one.title, "about": one.about, "seconds": one.lasts} for name, one in found.items()])
-        )
+        told = [{"name": name, "title": one.title, "about": one.about, "seconds": one.lasts} for name, one in found.items()]
+        click.echo(json.dumps(told))
         return
     for name, one in found.items():
         guests = sum(group.count for group in one.guests.values())
