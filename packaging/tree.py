@@ -44,6 +44,16 @@ PIP_IN_UV: Final = {
 }
 """Pip's settings, and the variables that tell uv the same."""
 
+WHEELS: Final = """
+import os, sys
+from hatchling.build import build_wheel
+
+for folder in sys.argv[2:]:
+    os.chdir(folder)
+    build_wheel(sys.argv[1])
+"""
+"""What `uv build --wheel --no-build-isolation` has each folder's build backend do, in one process for all."""
+
 PROGRAM: Final = """\
 #!/{home}/bin/python3 -I
 import sys
@@ -124,9 +134,8 @@ def distributions() -> list[str]:
 def _install(scratch: Path, packages: Path) -> None:
     """All distributions and what they need, for each interpreter, laid one over the other."""
     uv = (sys.executable, "-m", "uv", "--quiet", "--no-progress")
-    folders = distributions()
-    for folder in folders:
-        _run(*uv, "build", "--wheel", "--no-build-isolation", "--python", sys.executable, "--out-dir", scratch / "wheels", ROOT / folder)
+    (scratch / "wheels").mkdir()
+    _run(sys.executable, "-c", WHEELS, scratch / "wheels", *(ROOT / folder for folder in distributions()))
     (scratch / "overrides").write_text(NOT_OURS)
     wheels = sorted(map(str, (scratch / "wheels").glob("*.whl")))
     for python in PYTHONS:

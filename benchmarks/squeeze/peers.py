@@ -24,12 +24,13 @@ class HostSeen:
 
 @dataclass(frozen=True)
 class GuestSeen:
-    """A guest: its size now, the most and the least that it may have, and what holds nothing in it, as it said last."""
+    """A guest: its size now, the most and the least that it may have, what holds nothing in it, as it said last, and its weight."""
 
     size: float
     maximum: float
     unused: float
     least: float = 0.0
+    shares: float = 1000.0
 
 
 Sample = tuple[HostSeen, Mapping[str, GuestSeen]]
@@ -82,13 +83,13 @@ def mom_targets(history: Sequence[Sample]) -> dict[str, float]:
 
 PVE_SECONDS = 10.0
 PVE_USED = 0.80
-"""Ratio of the host's memory that is to be used."""
+"""Ratio of the host's memory that is to be used (`ballooning-target` of the node, 80 where it says nothing)."""
 
 PVE_DEAD_BAND = 10 * MIB
 PVE_STEP = 100 * MIB
 """The most by which a guest changes in one round."""
 
-PVE_RICH = 0.25
+PVE_RELAXED = 0.25
 """Ratio of its least size: a guest with more than that free gives first."""
 
 PVE_LEAST = 0.5
@@ -97,31 +98,44 @@ they take who do not know better."""
 
 
 def pve_targets(host: HostSeen, guests: Mapping[str, GuestSeen]) -> dict[str, float]:
-    """The sizes that PVE's law sets: what is lacking or left is shared evenly, and what one cannot take goes to the others."""
-    left = host.available - (1 - PVE_USED) * host.total
-    if abs(left) <= PVE_DEAD_BAND:
+    """The sizes that PVE's law sets.
+
+    When the host has memory left, guests under pressure grow first; when it lacks some, relaxed ones give first. Where that moves nobody,
+    all take part. A guest without a least size or without shares is left alone.
+    """
+    goal = PVE_USED * host.total - (host.total - host.available)
+    if abs(goal) < PVE_DEAD_BAND:
         return {}
-    if left > 0:
-        return _shared(left, {name: (guest.size, guest.maximum) for name, guest in guests.items() if guest.size < guest.maximum})
-    room = {name: (guest.size, min(guest.size, guest.least)) for name, guest in guests.items() if guest.size > guest.least}
-    rich = {name: sizes for name, sizes in room.items() if guests[name].unused > PVE_RICH * guests[name].least}
-    return _shared(left, rich or room)
+    moved = {name: guest for name, guest in guests.items() if guest.least and guest.shares}
+    first = {name: guest for name, guest in moved.items() if _is_relaxed(guest) == (goal < 0)}
+    for group in (first, moved):
+        steps = {name: max(-PVE_STEP, min(PVE_STEP, size - group[name].size)) for name, size in _levelled(group, goal).items()}
+        targets = {name: group[name].size + step for name, step in steps.items() if round(step)}
+        if targets:
+            return targets
+    return {}
 
 
-def _shared(amount: float, sizes: Mapping[str, tuple[float, float]]) -> dict[str, float]:
-    """Shares `amount` (negative: to be taken) evenly over guests with their sizes and where they stop, no more than a step each."""
-    sign = 1 if amount > 0 else -1
-    left, open_ = abs(amount), {name: min(PVE_STEP, abs(end - size)) for name, (size, end) in sizes.items()}
-    given = dict.fromkeys(open_, 0.0)
-    while left > 1 and open_:
-        share = left / len(open_)
-        for name, most in list(open_.items()):
-            part = min(share, most - given[name])
-            given[name] += part
-            left -= part
-            if given[name] >= most - 1e-6:
-                del open_[name]
-    return {name: sizes[name][0] + sign * part for name, part in given.items() if part > 0}
+def _is_relaxed(guest: GuestSeen) -> bool:
+    return guest.unused > PVE_RELAXED * guest.least and guest.size >= guest.least
+
+
+def _levelled(guests: Mapping[str, GuestSeen], goal: float) -> dict[str, float]:
+    """The sizes at which what these guests have above their least, and `goal` beside that, is divided by their shares. What one cannot
+    take or give is divided among the others."""
+    sizes: dict[str, float] = {}
+    open_ = dict(guests)
+    amount = sum(guest.size - guest.least for guest in guests.values()) + goal
+    while open_:
+        each = amount / sum(guest.shares for guest in open_.values())
+        wanted = {name: guest.least + each * guest.shares for name, guest in open_.items()}
+        clamped = {name: max(guest.least, min(guest.maximum, wanted[name])) for name, guest in open_.items()}
+        stopped = {name: size for name, size in clamped.items() if size != wanted[name]}
+        if not stopped:
+            return sizes | wanted
+        amount -= sum(size - open_.pop(name).least for name, size in stopped.items())
+        sizes |= stopped
+    return sizes
 
 
 # --- ksmtuned, whose law MOM has, too --------------------------------------------------------------------------------------------------

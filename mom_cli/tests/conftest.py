@@ -1,7 +1,5 @@
 """`mom`, in the process of the test."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

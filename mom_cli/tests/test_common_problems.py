@@ -1,7 +1,5 @@
 """A problem of many guests is told once: how many they are, and which are the first."""
 
-from __future__ import annotations
-
 import pytest
 
 from mom_cli import common_problems

@@ -1,7 +1,5 @@
 """Completion: the scripts for shells, and what they are told on Tab."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,9 +1,5 @@
 """The configuration as an argument: people type `mom config check FILE`."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 
 from mom_daemon.cli.frame import run
@@ -13,18 +9,14 @@ VERBS = (["config", "check"], ["config", "show"], ["status"], ["guests"], ["doct
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
 @pytest.mark.parametrize("way", [[], ["-c"]], ids=["FILE", "-c FILE"])
-def test_each_verb_that_takes_one_file_takes_it_as_argument_and_option(
-    verb: list[str], way: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_verb_that_takes_one_file_takes_it_as_argument_and_option(verb, way, tmp_path, capsys):
     file = tmp_path / "mine.yaml"
     file.write_text("interval: never\n")
     assert run([*verb, *way, str(file)]) == 2
     assert f"{file}:1:11" in capsys.readouterr().err
 
 
-def test_an_argument_counts_more_than_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_argument_counts_more_than_the_environment(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MOM_CONFIG", str(tmp_path / "other.yaml"))
     assert run(["config", "check", str(tmp_path / "mine.yaml")]) == 2
     said = capsys.readouterr().err
@@ -32,6 +24,6 @@ def test_an_argument_counts_more_than_the_environment(
     assert "other.yaml" not in said
 
 
-def test_two_configurations_are_one_too_many(capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_configurations_are_one_too_many(capsys):
     assert run(["config", "check", "a.yaml", "-c", "b.yaml"]) == 2
     assert "named twice" in capsys.readouterr().err

@@ -1,7 +1,5 @@
 """`mom config`: what an operator sees, and what is written on the disk."""
 
-from __future__ import annotations
-
 import json
 import os
 
@@ -251,14 +249,8 @@ def test_every_commented_default_may_be_uncommented(mom, with_acme, file):
         bare = line.lstrip()
         name = bare.removeprefix("# ").partition(":")[0]
         is_setting = bare.startswith("# ") and name in {
-            "history",
-            "root",
-            "state_directory",
-            "run_directory",
-            "log_level",
-            "stop_timeout",
-            "period",
-        }
+            "history", "root", "state_directory", "run_directory", "log_level", "stop_timeout", "period",
+        }  # fmt: skip
         lines.append(line.replace("# ", "", 1) if is_setting else line)
     file.write_text("\n".join(lines))
     assert {("history",), ("plugins", "acme", "period")} <= load_config(file).places.keys()

@@ -1,7 +1,5 @@
 """What plugins declare can be known without running any of them."""
 
-from __future__ import annotations
-
 import pytest
 
 from mom_cli import declarations_of

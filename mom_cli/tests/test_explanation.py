@@ -1,7 +1,5 @@
 """What the core itself says of a guest, and how it joins what plugins say."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """`mom` without arguments: what it sees of a host, and what it says comes next."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

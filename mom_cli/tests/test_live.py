@@ -1,7 +1,5 @@
 """A verb that only looks waits as long as a person would."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from pathlib import Path

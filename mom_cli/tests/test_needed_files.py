@@ -1,7 +1,5 @@
 """A configuration that names files which are not there is not fine."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """What plugins add to `mom status`, and the table of `mom guests`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import pytest
@@ -65,7 +63,7 @@ def parts(*plugins: str) -> Mapping[str, str]:
     return _parts(load_config({"plugins": {name: {} for name in plugins}}), report)
 
 
-def test_parts_of_plugins_are_joined_by_heading_in_their_order_once_each_and_a_broken_plugin_is_remarked_upon(
+def test_parts_of_plugins_are_joined_by_heading_and_a_broken_plugin_is_remarked_upon(
     only_shelf, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The plugins sim and host both collect the host's memory."""

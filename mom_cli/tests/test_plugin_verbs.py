@@ -1,7 +1,5 @@
 """`mom plugin`: what is installed, and what one plugin is."""
 
-from __future__ import annotations
-
 import json
 import sys
 

@@ -1,7 +1,5 @@
 """What is printed for a person: whole words, tables that fit, and everything where a program reads."""
 
-from __future__ import annotations
-
 import click
 import pytest
 from hypothesis import given
@@ -100,9 +98,7 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_on_a_terminal_no_line_is_too_long_and_it_is_said_what_is_left_out(
-    wide: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_on_a_terminal_no_line_is_too_long_and_omissions_are_said(wide: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     columns = [*GUESTS[:4], TableColumn("where", 2), GUESTS[4]]
     print_table(columns, [[*row[:4], "/etc/mom/mom.yaml", row[4]] for row in ROWS])
     print_prose("a long line that has to be broken somewhere, such as here or there", 4)

@@ -1,7 +1,5 @@
 """What looks like a secret is masked, and what does not stays."""
 
-from __future__ import annotations
-
 import pytest
 
 from mom_cli.redaction import Redaction

@@ -1,7 +1,5 @@
 """Where verbs have their figures from, when a plugin that offers some is broken."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from pathlib import Path

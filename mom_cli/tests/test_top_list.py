@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from mom_cli import Looking, Row, age, cell, list_lines, percent, short
+from mom_cli import Looking, Row, age, cell, percent, short
 from mom_cli.top.columns import fitting
 from mom_cli.top.rows import chosen, ordered
-from mom_cli.top.table import click
+from mom_cli.top.table import click, list_lines
 from mom_cli.top.terminal import Click
 from mom_daemon import GuestColumnModel
 
@@ -60,7 +60,7 @@ def test_a_cell_has_its_width_whatever_stands_in_it(text: str, width: int) -> No
 @pytest.mark.parametrize("screen_width", [40, 60, 80, 132, 200, 400])
 def test_the_columns_that_fit_are_those_of_the_lowest_ranks(screen_width: int) -> None:
     given_columns = [column(name, "KiB", rank) for name, rank in (("class", 3), ("size", 0), ("max", 1), ("guarantee", 1), ("age", 2))]
-    name, shown, note = fitting(given_columns, screen_width, 40)
+    name, shown, note = fitting(given_columns, screen_width, 40, 16)
     left_out = [one["rank"] for one in given_columns if one not in [kept for kept, _ in shown]]
     assert min(left_out, default=9) >= max(one["rank"] for one, _ in shown)
     assert name + sum(width + 1 for _, width in shown) + 1 + note <= screen_width

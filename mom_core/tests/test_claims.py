@@ -1,7 +1,5 @@
 """A control belongs to one evaluator: the first, in the YAML order, of those that have decided it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pytest

@@ -1,7 +1,5 @@
 """The fields of many guests by field name."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """The configuration: what is right is read as it is meant, and what is wrong is said all at once, each with its place and a cure."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

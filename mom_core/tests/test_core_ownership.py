@@ -1,7 +1,5 @@
 """Another user's files decide nothing: neither what mom does, nor what it keeps, nor what it keeps secret."""
 
-from __future__ import annotations
-
 import os
 import stat
 from collections.abc import Callable

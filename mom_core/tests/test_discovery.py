@@ -1,7 +1,5 @@
 """Finding and loading plugins: what is installed counts at once, and no plugin can hurt another or the caller."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest
@@ -165,15 +163,10 @@ def test_a_distribution_that_is_on_the_path_twice_counts_once(shelf, tmp_path, m
 @pytest.mark.parametrize(
     "raised",
     [
-        "ValueError('odd')",
-        "SystemExit(3)",
-        "KeyboardInterrupt()",
-        "AssertionError('no')",
-        "GeneratorExit()",
-        "BaseException('base')",
+        "ValueError('odd')", "SystemExit(3)", "KeyboardInterrupt()", "AssertionError('no')", "GeneratorExit()", "BaseException('base')",
         "MemoryError()",
     ],
-)
+)  # fmt: skip
 def test_whatever_an_import_raises_is_that_plugins_error_and_the_others_load(shelf, raised):
     shelf.add_plugin("before")
     shelf.add_plugin("broken", before=f"raise {raised}")

@@ -1,7 +1,5 @@
 """The engine with plugins of the test's own: what a cycle does, what a bad plugin cannot do, and what is put back."""
 
-from __future__ import annotations
-
 import json
 import math
 import shutil
@@ -403,9 +401,7 @@ class Broken(Base):
         return dict(json.loads("{"))
 
 
-def test_the_first_failure_of_a_hook_is_told_with_file_line_and_traceback(
-    tmp_path: Path, machine: Machine, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_hooks_first_failure_has_file_line_and_traceback(tmp_path: Path, machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
     line = Broken._read.__code__.co_firstlineno + 1
     with engine_with(tmp_path, machine, evaluator(want(50)), broken=Broken) as engine:
         report = engine.cycle()
@@ -612,9 +608,7 @@ def test_a_bad_plugin_is_reported_and_the_others_results_stand(cycle: OneCycle, 
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("beside", [{}, {"other": 7}, {"other": math.inf}, {"other": 1 << 62}])
-def test_a_number_is_taken_if_it_is_one_and_within_bounds_whatever_stands_beside_it(
-    cycle: OneCycle, value: Any, taken: bool, beside: dict[str, Any]
-) -> None:
+def test_a_number_in_bounds_is_taken_whatever_stands_beside_it(cycle: OneCycle, value: Any, taken: bool, beside: dict[str, Any]) -> None:
     rows = {"a": {"odd": value, **beside}, "b": {**beside, "odd": value}}
     collects = plugin_of(mom_declare=declaring("odd", "other"), mom_collect_guests=lambda self: rows)
     report = cycle(collects=collects)
@@ -746,9 +740,7 @@ def test_rubbish_from_the_hypervisor_lists_no_guest_twice(cycle: OneCycle, machi
     assert len(report.problems) == 3
 
 
-def test_a_hypervisor_that_is_away_is_a_problem_and_no_guest_is_touched_or_forgotten(
-    tmp_path: Path, machine: Machine, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_lost_hypervisor_has_no_guest_touched_or_forgotten(tmp_path: Path, machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     with engine_with(tmp_path, machine, evaluator(want(50))) as engine:
         engine.cycle()

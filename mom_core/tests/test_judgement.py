@@ -119,9 +119,7 @@ def test_an_item_that_was_asked_and_never_answered_is_asked_for_again_though_it_
         (-1, 399, 700, False),
     ],
 )
-def test_what_the_kernel_made_of_a_late_command_is_put_back_and_what_it_cannot_have_made_stays(
-    before: int, asked: int, found: int, mine: bool
-) -> None:
+def test_what_the_kernel_made_of_a_late_command_is_put_back_and_nothing_else(before: int, asked: int, found: int, mine: bool) -> None:
     judgement = judged(COUNT, entry(COUNT, before, before, attempted=(asked,)), found)
     assert (judgement.status is None and judgement.value == before) == mine
 

@@ -1,7 +1,5 @@
 """The ledger: what was written is what is read, a damaged file is set aside and said, and a failed write changes nothing."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -135,9 +133,7 @@ def test_what_another_process_sets_after_a_cycle_is_left_alone_also_by_the_next_
     assert not noted.explains(77), "nearer to what mom had set than what stood there before, and none of mom's values"
 
 
-def test_a_full_disk_after_a_rounded_change_leaves_it_in_doubt_on_the_disk(
-    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_after_a_rounded_change_leaves_it_in_doubt(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger.record([entry("a", applied=50)])
     with monkeypatch.context() as patch:
         fill_the_disk(patch)

@@ -1,7 +1,5 @@
 """The files of the locks: who can read one can hold its lock, so that nobody but mom's user can."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import shutil

@@ -1,7 +1,5 @@
 """What the core makes of the values that evaluators and reviewers want, and of decisions that agree."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

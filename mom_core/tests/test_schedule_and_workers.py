@@ -1,7 +1,5 @@
 """Time: cycles on a grid that neither drifts nor piles up, and plugins that are called in their own threads, in time or not at all."""
 
-from __future__ import annotations
-
 import threading
 import time
 

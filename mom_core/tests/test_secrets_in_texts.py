@@ -1,7 +1,5 @@
 """A secret is masked wherever settings or texts leave mom: by its type, or by what it looks like."""
 
-from __future__ import annotations
-
 import logging
 
 import pytest

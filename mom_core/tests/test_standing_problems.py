@@ -1,7 +1,5 @@
 """What the log says of problems, and of controls that cannot be set: when they begin and when they are over, not in every cycle."""
 
-from __future__ import annotations
-
 import logging
 
 import pytest

@@ -1,7 +1,5 @@
 """Files of state: what was written is what is read; every other file is damage that is said, set aside, and keeps nobody from going on."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -107,9 +105,7 @@ def test_whatever_a_check_raises_is_damage(tmp_path: Path, error: type[Exception
     assert "is damaged" in checked.damage
 
 
-def test_what_is_damaged_is_set_aside_and_said_and_another_is_written(
-    kept: StateFile[Use], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_is_damaged_is_set_aside_and_said_and_replaced(kept: StateFile[Use], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     kept.path.write_text("{")
     again = file(tmp_path)
     assert again.read() is None

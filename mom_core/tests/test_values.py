@@ -1,7 +1,5 @@
 """Fields read as numbers, texts and lists: what is none, or cannot be, is unknown, and never 0."""
 
-from __future__ import annotations
-
 import math
 from enum import IntEnum
 

@@ -1,7 +1,5 @@
 """How the host is as a whole: what plugins say of it, joined, held over time, and told to the operator."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any

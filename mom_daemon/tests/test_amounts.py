@@ -1,7 +1,5 @@
 """What a control stands at, as people would say it."""
 
-from __future__ import annotations
-
 import pytest
 
 from mom_core import Value

@@ -1,7 +1,5 @@
 """Verbs of other distributions: found by entry points, imported when they are used, harmless when they are broken."""
 
-from __future__ import annotations
-
 import sys
 import textwrap
 from collections.abc import Callable
@@ -42,7 +40,7 @@ def paint():
 """
 
 
-def test_a_distribution_adds_a_verb_to_a_group_of_moms_own(mom: Mom, bring: Bring) -> None:
+def test_a_distribution_adds_a_verb_to_a_group_of_moms_own(mom, bring):
     bring("brush", PAINT, plugin__paint="paint")
     assert mom("plugin", "paint") == (0, "painted\n", "")
     _, text, _ = mom("plugin", "--help")
@@ -50,7 +48,7 @@ def test_a_distribution_adds_a_verb_to_a_group_of_moms_own(mom: Mom, bring: Brin
     assert "colour" not in text
 
 
-def test_a_distribution_adds_a_verb_beside_moms_own(mom: Mom, bring: Bring) -> None:
+def test_a_distribution_adds_a_verb_beside_moms_own(mom, bring):
     bring("brush", PAINT, paint="paint")
     assert mom("paint") == (0, "painted\n", "")
     text = mom("--help")[1]
@@ -62,7 +60,7 @@ def test_a_distribution_adds_a_verb_beside_moms_own(mom: Mom, bring: Bring) -> N
     assert "painted" not in mom("status", "--help")[1]
 
 
-def test_a_verb_of_moms_own_imports_none_that_is_brought_and_cannot_be_taken(mom: Mom, bring: Bring) -> None:
+def test_a_verb_of_moms_own_imports_none_that_is_brought_and_cannot_be_taken(mom, bring):
     bring("brush", PAINT, plugin__list="paint")
     code, out, _ = mom("plugin", "list", "--json")
     assert code == 0
@@ -79,7 +77,7 @@ def test_a_verb_of_moms_own_imports_none_that_is_brought_and_cannot_be_taken(mom
         ("", "cannot be imported: AttributeError"),
     ],
 )
-def test_a_broken_one_is_the_answer_when_it_is_asked_for_and_a_remark_in_the_list(source: str, told: str, mom: Mom, bring: Bring) -> None:
+def test_a_broken_one_is_the_answer_when_it_is_asked_for_and_a_remark_in_the_list(source, told, mom, bring):
     bring("brush", source, plugin__paint="paint")
     code, out, err = mom("plugin", "paint")
     assert (code, out) == (2, "")
@@ -90,7 +88,7 @@ def test_a_broken_one_is_the_answer_when_it_is_asked_for_and_a_remark_in_the_lis
     assert f"mom: warning: the command 'plugin paint' of acme-brush {told}" in err
 
 
-def test_no_other_distribution_is_imported_for_a_verb(mom: Mom, bring: Bring) -> None:
+def test_no_other_distribution_is_imported_for_a_verb(mom, bring):
     bring("brush", PAINT, paint="paint")
     bring("roller", PAINT, roll="paint")
     assert mom("paint")[0] == 0
@@ -99,7 +97,7 @@ def test_no_other_distribution_is_imported_for_a_verb(mom: Mom, bring: Bring) ->
     assert "tools_roller" not in sys.modules
 
 
-def test_a_group_of_a_distribution_takes_verbs_of_others(mom: Mom, bring: Bring) -> None:
+def test_a_group_of_a_distribution_takes_verbs_of_others(mom, bring):
     group = """
     from mom_daemon import (Verb, VerbGroup)
 
@@ -123,7 +121,7 @@ def test_a_group_of_a_distribution_takes_verbs_of_others(mom: Mom, bring: Bring)
     assert "mom walls --help" in err
 
 
-def test_a_verb_for_a_group_that_is_not_installed_is_nowhere(mom: Mom, bring: Bring) -> None:
+def test_a_verb_for_a_group_that_is_not_installed_is_nowhere(mom, bring):
     bring("brush", PAINT, walls__paint="paint")
     code, out, err = mom("--help")
     assert (code, err) == (0, "")
@@ -131,7 +129,7 @@ def test_a_verb_for_a_group_that_is_not_installed_is_nowhere(mom: Mom, bring: Br
     assert mom("walls", "paint")[0] == 2
 
 
-def test_a_verb_that_two_distributions_bring_names_both(mom: Mom, bring: Bring) -> None:
+def test_a_verb_that_two_distributions_bring_names_both(mom, bring):
     bring("brush", PAINT, plugin__paint="paint")
     bring("roller", PAINT, plugin__paint="paint")
     code, _, err = mom("plugin", "paint")
@@ -141,9 +139,7 @@ def test_a_verb_that_two_distributions_bring_names_both(mom: Mom, bring: Bring) 
     assert "uninstall all but one" in err
 
 
-def test_a_verb_that_is_not_installed_says_which_distribution_it_comes_with_and_no_name_to_take_from_an_index(
-    mom: Mom, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_verb_that_is_not_installed_says_which_distribution_it_comes_with_and_no_name_to_take_from_an_index(mom, monkeypatch):
     real = discovery.distributions
     monkeypatch.setattr(discovery, "distributions", lambda: [one for one in real() if one.name != "mom-devkit"])
     for verb in ("new", "check"):
@@ -163,7 +159,7 @@ def test_a_verb_that_is_not_installed_says_which_distribution_it_comes_with_and_
     assert f"there is no command 'demo' (it needs more of mom: {how_to_install(*absent('demo'))})" in mom("demo")[2]
 
 
-def test_metadata_that_cannot_be_read_harms_no_verb_of_another_distribution(mom: Mom, bring: Bring, tmp_path: Path) -> None:
+def test_metadata_that_cannot_be_read_harms_no_verb_of_another_distribution(mom, bring, tmp_path):
     bring("brush", PAINT, plugin__paint="paint")
     (tmp_path / "acme_brush-1.0.dist-info/entry_points.txt").write_bytes(b"[mom.commands]\nhalf a \xff file")
     code, _, err = mom("plugin", "list", "--json")
@@ -174,9 +170,7 @@ def test_metadata_that_cannot_be_read_harms_no_verb_of_another_distribution(mom:
     assert "the commands of acme-brush are not known: its entry_points.txt cannot be read" in err
 
 
-def test_a_verb_that_needs_a_distribution_of_moms_which_is_not_installed_names_it(
-    mom: Mom, bring: Bring, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_verb_that_needs_a_distribution_of_moms_which_is_not_installed_names_it(mom, bring, monkeypatch):
     bring("brush", "import mom_cli.tables", paint="paint")
     later = """
     @click.command("roll")
@@ -196,7 +190,7 @@ def test_a_verb_that_needs_a_distribution_of_moms_which_is_not_installed_names_i
     assert "a mistake in mom" not in err
 
 
-def test_help_shows_a_verb_that_says_what_it_is_without_importing_it(mom: Mom, bring: Bring) -> None:
+def test_help_shows_a_verb_that_says_what_it_is_without_importing_it(mom, bring):
     bring("light", "from mom_daemon import Verb\nROLL = Verb('tools_heavy:roll', 'Roll it on.')", roll="ROLL")
     bring("heavy", PAINT.replace("painted", "rolled").replace("def paint", "def roll").replace('"paint"', '"roll"'))
     assert "  roll " in mom("--help")[1]

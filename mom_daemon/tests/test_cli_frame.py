@@ -1,7 +1,5 @@
 """The command `mom`: verbs are found, however broken a plugin is, and whatever goes wrong is one line and the right exit code."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

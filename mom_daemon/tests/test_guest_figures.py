@@ -1,7 +1,5 @@
 """Figures of guests: which there are, in which order, and what they are of a guest."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import pytest

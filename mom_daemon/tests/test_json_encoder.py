@@ -1,7 +1,5 @@
 """JSON as mom writes it: what any reader of JSON, and of lines, can read."""
 
-from __future__ import annotations
-
 import json
 from types import MappingProxyType
 

@@ -1,7 +1,5 @@
 """The log of a running mom: fields, formats, the journal's protocol, repetitions, and that nobody ever waits for it."""
 
-from __future__ import annotations
-
 import io
 import json
 import logging

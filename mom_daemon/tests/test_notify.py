@@ -1,7 +1,5 @@
 """What systemd is told, by a socket of the tests' own that stands for systemd's."""
 
-from __future__ import annotations
-
 import os
 import socket
 import uuid

@@ -1,7 +1,5 @@
 """What mom leaves in its run directory: the configuration in force, and whether its changes are kept for the next mom."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """What reaches a terminal: colours do, what steers it does not; and texts that are files reach a pipe to the byte."""
 
-from __future__ import annotations
-
 import fcntl
 import io
 import os

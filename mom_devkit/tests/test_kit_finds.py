@@ -1,7 +1,5 @@
 """The conformance kit finds what it is there to find: each wrong plugin is wrong in one way, and one check says so."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """`mom plugin check`: in a process of its own, with findings, cures and an exit code."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

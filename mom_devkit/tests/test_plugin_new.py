@@ -1,7 +1,5 @@
 """`mom plugin new`: what it writes works as it stands, and it never takes a name or a file that is somebody's."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """How tests wait."""
 
-from __future__ import annotations
-
 import pytest
 
 from mom_devkit import wait_until

@@ -1,7 +1,5 @@
 """What the host sees of its guests, in folders that look like /proc and /sys/fs/cgroup."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A guest's process."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """From records to fields."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -39,12 +37,8 @@ def test_a_whole_record_gives_all_fields_but_the_rates() -> None:
 def test_counters_become_rates_by_the_guests_own_time() -> None:
     _, reading = convert(RECORDED, None, wall=WALL, monotonic=50.0, stale_after=10.0)
     later = {
-        **RECORDED,
-        "balloon.last-update": 1_795_163_160,
-        "balloon.swap_in": 50,
-        "balloon.minor_fault": 16_279,
-        "cpu.time": 4_990_000_000,
-    }
+        **RECORDED, "balloon.last-update": 1_795_163_160, "balloon.swap_in": 50, "balloon.minor_fault": 16_279, "cpu.time": 4_990_000_000,
+    }  # fmt: skip
     fields, reading = convert(later, reading, wall=WALL + 5, monotonic=55.0, stale_after=10.0)
     assert (fields["swap_in"], fields["swap_out"], fields["major_fault"], fields["minor_fault"]) == (10.0, 0.0, 0.0, 1.0)
     assert fields["cpu_usage"] == 40.0

@@ -1,7 +1,5 @@
 """What wakes mom for a guest: on plain numbers, and as a watch on guests' balloon statistics sees it."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Set
 from typing import Any

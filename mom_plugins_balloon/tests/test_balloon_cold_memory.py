@@ -1,7 +1,5 @@
 """What cold memory of guests counts for a launch: carefully, and only where it is known."""
 
-from __future__ import annotations
-
 from types import MappingProxyType
 
 import pytest

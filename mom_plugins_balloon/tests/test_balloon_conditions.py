@@ -1,7 +1,5 @@
 """What the verdict says of a host whose memory runs out."""
 
-from __future__ import annotations
-
 import pytest
 
 from mom_core import Guest, Host, Severity, Snapshot

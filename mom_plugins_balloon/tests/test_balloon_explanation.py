@@ -1,7 +1,5 @@
 """Why a guest has its size: from reports, in numbers and sentences, with what is unknown said."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -50,12 +48,6 @@ def balloon() -> Explainers:
 
 def said(explanation: dict[str, Any], topic: str) -> str:
     return " ".join(one["text"] for one in explanation["sentences"] if one["topic"] == topic)
-
-
-def figures(explanation: dict[str, Any], name: str) -> Mapping[str, Any]:
-    found = explanation[name]
-    assert isinstance(found, Mapping)
-    return found
 
 
 def test_a_guest_that_nobody_has_touched_has_its_maximum() -> None:
@@ -110,14 +102,14 @@ def test_the_policy_is_quoted_and_what_came_of_it_is_told() -> None:
     assert "The hypervisor took it" in said(found, "done")
     assert "900 MiB right after" in said(found, "done")
     assert said(found, "now").startswith("It has 900 MiB of 1,000 MiB: 100 MiB are taken")
-    assert figures(found, "memory")["used_kib"] == 400 * MIB, "the need belongs to the size of the statistics, not to the one after"
+    assert found["memory"]["used_kib"] == 400 * MIB, "the need belongs to the size of the statistics, not to the one after"
 
 
 def test_what_a_guest_needs_is_by_the_size_that_it_had_when_it_said_so() -> None:
     said_then: dict[str, Value] = {"mem_available": 950 * MIB, "kernel_reserved": 50 * MIB, "stats_age": 4.0}
     taken = snapshot(host=HOST, guests={"web": {**FULL, "balloon_cur": 500 * MIB, **said_then}}, properties={"host": {"interval": 5.0}})
     found = explained([Report(1, 0.0, "enforce", taken, (), (), (), (), (), 0.01)])
-    assert figures(found, "memory")["used_kib"] == 400 * MIB
+    assert found["memory"]["used_kib"] == 400 * MIB
     assert "It needs 400 MiB, and can use 600 MiB more" in said(found, "needs")
     assert "It has become 500 MiB smaller since it said so: 100 MiB are left to it of that." in said(found, "needs")
     settled = explained([report(1, 1000 * MIB)])
@@ -180,7 +172,7 @@ def test_a_form_that_goes_on_in_the_next_lines_is_quoted_whole() -> None:
 
 
 def test_a_size_that_mom_asked_for_is_moms_another_one_somebody_elses_and_one_from_before_nobodys() -> None:
-    by = [figures(explained(reports), "since") for reports in (RESIZED, [*RESIZED, report(4, 950 * MIB)], [report(1, 700 * MIB)])]
+    by = [explained(reports)["since"] for reports in (RESIZED, [*RESIZED, report(4, 950 * MIB)], [report(1, 700 * MIB)])]
     assert [(one["by"], one["before_kib"], one["at_least"]) for one in by] == [
         ("mom", 1000 * MIB, False),
         ("somebody-else", 800 * MIB, False),
@@ -242,7 +234,7 @@ def test_a_guest_that_was_started_anew_has_no_past() -> None:
     guest = replace(anew.snapshot.guests["web"], incarnation="2")
     anew = replace(anew, snapshot=replace(anew.snapshot, guests={"web": guest}))
     found = explained([first, anew])
-    assert figures(found, "since")["at_least"]
+    assert found["since"]["at_least"]
 
 
 def test_problems_and_trials_about_the_guest_are_told() -> None:

@@ -1,7 +1,5 @@
 """What guests are promised, and what of it holds."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

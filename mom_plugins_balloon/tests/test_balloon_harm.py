@@ -1,7 +1,5 @@
 """Guests that are harmed are told of, and stay so for a while; what is unknown harms nobody."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from mom_core import Guest, Severity, Snapshot, Value

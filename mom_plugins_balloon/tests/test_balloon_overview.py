@@ -1,7 +1,5 @@
 """What `mom status` shows of what the host should have, and guests' figures of promises."""
 
-from __future__ import annotations
-
 import pytest
 
 from mom_core import Report, Value

@@ -57,9 +57,7 @@ class TestReview:
     @pytest.mark.parametrize(
         ("fields", "reason"), [({"balloon_cur": None}, "size"), ({"stats_age": 16.0}, "16 s old"), ({"swap_out": 4000}, "lacks memory")]
     )
-    def test_a_guest_of_unknown_size_with_statistics_of_three_cycles_ago_or_that_swaps_is_left_alone(
-        self, plugin, hypervisor, seen_by, fields, reason
-    ):
+    def test_a_guest_of_unknown_size_with_old_statistics_or_that_swaps_is_left_alone(self, plugin, hypervisor, seen_by, fields, reason):
         (revision,) = plugin.mom_review(seen_by(hypervisor, a=fields), [wants("a", GIB)])
         assert revision.after is None
         assert reason in revision.reason

@@ -1,7 +1,5 @@
 """What a guest is guaranteed: what holds, or else the largest promise."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import pytest
@@ -29,9 +27,7 @@ from mom_toolkit import Promises
         ({"mem_promised": 300, "guest_guarantee": 0}, 0, 300),
     ],
 )
-def test_what_holds_is_guaranteed_and_without_a_word_on_that_the_largest_promise(
-    fields: Mapping[str, Value], guaranteed: float | None, promised: float | None
-) -> None:
+def test_what_holds_else_the_largest_promise_counts(fields: Mapping[str, Value], guaranteed: float | None, promised: float | None) -> None:
     promises: Promises = HeldPromises()
     guest = Guest("1", "vm", fields)
     assert (promises.guaranteed_kib(guest), promises.promised_kib(guest)) == (guaranteed, promised)

@@ -1,7 +1,5 @@
 """Reservations: never more is promised than can be had, nobody pays with what they need, and a launch gets what was kept for it."""
 
-from __future__ import annotations
-
 import json
 import logging
 import math
@@ -377,9 +375,7 @@ class TestHowItEnds:
         assert host.one(made.id).note == "guest new has what it wanted; 3.00 GiB were not touched"
 
     @pytest.mark.parametrize(("incarnation", "taker"), [("1", ""), ("2", "old")])
-    def test_a_guest_that_was_there_before_takes_none_unless_it_is_started_anew(
-        self, host: KeptReservation, incarnation: str, taker: str
-    ) -> None:
+    def test_a_guest_that_was_there_takes_none_unless_it_is_started_anew(self, host: KeptReservation, incarnation: str, taker: str) -> None:
         made = host.reserved(4 * GIB, a_guest("old", incarnation="1"))
         host.see(8 * GIB, a_guest("old", incarnation=incarnation))
         assert host.taker(made) == taker
@@ -456,15 +452,6 @@ class TestAcrossRestarts:
         (host.context.root / "proc/sys/kernel/random/boot_id").write_text("boot-2\n")
         assert host.begin().reserved_kib() == 0
         assert "1 reservations from before the host was started anew have ended" in caplog.text
-
-    @pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"format": 2}', '{"format": 1}', '{"format":1,"reservations":[{"id":3}]}'])
-    def test_a_damaged_file_costs_the_reservations_and_nothing_else(
-        self, host: KeptReservation, damage: str, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        host.file.parent.mkdir(parents=True)
-        host.file.write_text(damage)
-        assert host.begin().reserved_kib() == 0
-        assert "damaged" in caplog.text
 
     @pytest.mark.parametrize("name", ["memory_kib", "deadline", "made", "created"])
     def test_damage_within_a_reservation_is_damage(self, host: KeptReservation, name: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -392,9 +392,11 @@ def test_a_guest_is_swept_once_at_a_time() -> None:
 def test_guests_wait_for_statistics_beside_a_sweep_and_are_swept_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mom_plugins_balloon.sweeps.os.cpu_count", lambda: 2)
     noted, go = Noted(), threading.Event()
-    guests, asked, order = [Guest(), Guest()], threading.Event(), list[str]()
+    guests, order = [Guest(), Guest()], list[str]()
+    watched, asked = threading.Event(), threading.Event()
 
     def held_up(seconds: float) -> None:
+        watched.set()
         go.wait(10)
         guests[0].pause(seconds)
 
@@ -407,6 +409,7 @@ def test_guests_wait_for_statistics_beside_a_sweep_and_are_swept_after_it(monkey
         sweep.guest = Entity(Scope.GUEST, name, name)
         commands_of(sweep, partial(str, name), order)
         noted.sweeper.begin(sweep)
+        assert watched.wait(10), "the first one has its turn before the second one begins"
     third = sweep_of(Guest())
     third.guest = Entity(Scope.GUEST, "c", "c")
     with pytest.raises(NoChangeNeeded, match="as many guests"):

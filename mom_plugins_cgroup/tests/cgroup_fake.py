@@ -3,8 +3,6 @@
 `RULES_V2` says what it takes; tests/real holds the same rules against a real kernel.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """Fixtures: a kernel of files with control groups, and the plugin on it."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

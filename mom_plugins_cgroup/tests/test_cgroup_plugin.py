@@ -1,7 +1,5 @@
 """The plugin on a kernel of files: collecting, deciding, reviewing, setting, putting back, and its findings."""
 
-from __future__ import annotations
-
 import errno
 import shutil
 from types import SimpleNamespace
@@ -51,16 +49,9 @@ def test_memory_swap_and_what_controls_stand_at_are_fields(bench: Bench) -> None
     bench.kernel.stat(path, anon=900 * MIB, file=90 * MIB, shmem=10 * MIB)
     fields = bench.cycle().fields("a")
     expected = {
-        "cgroup_memory_current": 1000 * MIB,
-        "cgroup_memory_anon": 900 * MIB,
-        "cgroup_memory_file": 90 * MIB,
-        "cgroup_memory_shmem": 10 * MIB,
-        "cgroup_swap_current": 0,
-        HIGH: -1,
-        LOW: 0,
-        MIN: 0,
-        SWAP_MAX: -1,
-    }
+        "cgroup_memory_current": 1000 * MIB, "cgroup_memory_anon": 900 * MIB, "cgroup_memory_file": 90 * MIB,
+        "cgroup_memory_shmem": 10 * MIB, "cgroup_swap_current": 0, HIGH: -1, LOW: 0, MIN: 0, SWAP_MAX: -1,
+    }  # fmt: skip
     assert {name: fields.get(name) for name in expected} == expected
 
 
@@ -122,9 +113,7 @@ def test_guarantees_are_protected_when_that_is_switched_on(bench: Bench) -> None
 
 
 @pytest.mark.parametrize(("promised", "usable", "need"), [(0, 548 * MIB, "1.53 GiB"), (1000 * MIB, None, "1.04 GiB")])
-def test_a_limit_below_what_the_guest_uses_or_was_promised_is_dropped_with_the_amount(
-    bench: Bench, promised: int, usable: int | None, need: str
-) -> None:
+def test_a_limit_below_use_or_promise_is_dropped_with_the_amount(bench: Bench, promised: int, usable: int | None, need: str) -> None:
     guest = bench.add("a", guest_guarantee=promised, mem_usable=usable)
     bench.cycle()
     done = bench.cycle((guest, HIGH, 1000 * MIB))

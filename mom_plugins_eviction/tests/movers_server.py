@@ -1,7 +1,5 @@
 """A real HTTP server on this host that answers as a test says, and keeps what it was asked."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress

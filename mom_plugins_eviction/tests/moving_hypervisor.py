@@ -1,7 +1,5 @@
 """A hypervisor of memory only whose guests can be paused, saved, shut down, started and moved."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from mom_core import Entity, GuestGone

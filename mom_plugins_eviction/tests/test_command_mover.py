@@ -1,7 +1,5 @@
 """A program that moves guests: what it is told, what it may be, and what becomes of one that hangs, dies or outlives mom."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,9 +101,7 @@ def test_it_has_failed_by_its_exit_code_with_its_last_words(tmp_path: Path) -> N
     assert report.error.endswith("the disk is local (exit code 3)")
 
 
-def test_one_that_hangs_gives_up_when_it_is_told_to_and_is_killed_with_all_it_has_started_when_it_does_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_hangs_gives_up_when_told_to_or_is_killed_with_all_it_has_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     polite = mover(script(tmp_path, "sleep 300", "polite"))
     polite.begin(JOB)
     assert polite.look(JOB).standing is MoveStanding.RUNNING

@@ -1,7 +1,5 @@
 """What is said in words of a guest that has to go."""
 
-from __future__ import annotations
-
 from mom_cli import About
 from mom_core import Report, Value
 from mom_core.testing import snapshot

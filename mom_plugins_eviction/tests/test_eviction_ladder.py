@@ -1,7 +1,5 @@
 """The ladder as pure functions: whom it takes, when, and that nothing makes it take anybody else."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -117,14 +115,8 @@ def test_one_of_several_may_stop_and_never_all_of_them(guests: int, share: float
 
 def a_guest(**fields: Value) -> EvictionCandidate | None:
     known: dict[str, Value] = {
-        "rss": 1000,
-        "balloon_cur": 2000,
-        "may_save": 1,
-        "priority": 10,
-        "reclaim_cost": 1.0,
-        "leave_warning": 60.0,
-        **fields,
-    }
+        "rss": 1000, "balloon_cur": 2000, "may_save": 1, "priority": 10, "reclaim_cost": 1.0, "leave_warning": 60.0, **fields,
+    }  # fmt: skip
     return candidate_of(snapshot(guests={"vm": known}).guests["vm"], can_migrate=True)
 
 

@@ -1,7 +1,5 @@
 """The plugin on guests that are pretended: what it does to whom, what it leaves alone, and what it remembers."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Mapping, Sequence
@@ -43,14 +41,8 @@ from mom_toolkit import Destination, GuestState, HostDrain
 FULL: Mapping[str, Value] = {"mem_available": 1_000_000, "mem_really_available": 5_000, "psi_memory_full_avg10": 60.0}
 ROOM: Mapping[str, Value] = {"mem_available": 1_000_000, "mem_really_available": 900_000, "psi_memory_full_avg10": 0.0}
 VAPOR: Mapping[str, Value] = {
-    "may_save": 1,
-    "may_pause": 0,
-    "may_power_off": 0,
-    "may_migrate": 0,
-    "leave_warning": 30.0,
-    "comes_back": 1,
-    "sla_class": "vapor",
-}
+    "may_save": 1, "may_pause": 0, "may_power_off": 0, "may_migrate": 0, "leave_warning": 30.0, "comes_back": 1, "sla_class": "vapor",
+}  # fmt: skip
 MAY_ALL: Mapping[str, Value] = {**VAPOR, "may_pause": 1, "may_power_off": 1, "may_migrate": 1}
 
 

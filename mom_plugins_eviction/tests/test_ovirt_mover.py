@@ -1,7 +1,5 @@
 """oVirt's REST API, as it is documented, played by a real HTTP server: what is sent, and what is made of its answers."""
 
-from __future__ import annotations
-
 import base64
 import json
 from pathlib import Path
@@ -38,9 +36,7 @@ def says(server: Server, content: object, status: int = 200) -> None:
     ("destination", "action"),
     [("anywhere", {}), (f"host://{HOST}", {"host": {"id": HOST}}), ("host://node2.example.org", {"host": {"name": "node2.example.org"}})],
 )
-def test_the_machine_is_moved_by_the_engine_to_the_host_that_was_said_or_that_it_chooses(
-    server: Server, secret: Path, destination: str, action: object
-) -> None:
+def test_the_engine_moves_the_machine_to_the_host_said_or_chosen(server: Server, secret: Path, destination: str, action: object) -> None:
     says(server, {"status": "complete", "job": {"id": TASK}})
     assert made(server, secret).begin(job(destination)) == TASK
     (request,) = server.got

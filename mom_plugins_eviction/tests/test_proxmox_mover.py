@@ -1,7 +1,5 @@
 """Proxmox VE's API, as it is documented, played by a real HTTP server: what is sent, and what is made of its answers."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit

@@ -1,7 +1,5 @@
 """Requests to real servers on this host: ones that hang, drip, talk nonsense, send megabytes and point elsewhere."""
 
-from __future__ import annotations
-
 import socket
 import threading
 import time

@@ -1,7 +1,5 @@
 """The tokens that servers take; what real servers make of them is in tests/fleet."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import json
@@ -80,9 +78,7 @@ class Told(Store):
         return b'{"data": {"code": 200}}'
 
 
-def test_of_two_accounts_servers_keep_the_right_one_though_clocks_are_wrong_or_it_is_the_same_second(
-    root: FleetRoot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_two_accounts_servers_keep_the_right_one_whatever_clocks_say(root: FleetRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     year_9000 = next_revision(221_845_392_000)
     monkeypatch.setattr(time, "time", lambda: 1_000_000_000.0)
     account, _ = host_credentials("h1")

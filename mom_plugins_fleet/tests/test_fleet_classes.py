@@ -1,7 +1,5 @@
 """A group's classes, from the operator's file to the host's."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -73,6 +71,9 @@ class Policies:
 
     def state(self) -> PolicyState:
         return PolicyState("1", {})
+
+    def canary(self) -> None:
+        """Nothing is tried."""
 
     def change(self, changes: Mapping[str, str | None], *, who: str) -> None:
         self.changed.append(changes)

@@ -1,7 +1,5 @@
 """What one host or one lost answer can do to the coordinator of all: nothing that lasts."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

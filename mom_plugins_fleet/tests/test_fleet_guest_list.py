@@ -1,7 +1,5 @@
 """Of which guests a host tells the fleet one by one, and what of the others."""
 
-from __future__ import annotations
-
 import time
 import uuid
 from collections.abc import Mapping

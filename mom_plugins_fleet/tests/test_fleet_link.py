@@ -1,7 +1,5 @@
 """What becomes of answers that are late, or make no sense; what real servers say is in tests/fleet."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """A host that was told to let a guest go: what it says became of it, from what the plugin that moves guests shows."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 

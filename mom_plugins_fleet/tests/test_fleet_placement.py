@@ -1,7 +1,5 @@
 """Which promises a move must keep, what a liar attracts, and why no guest is moved: `mom fleet plan` on fleets that are written down."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """Where guests go, and in which order: pure decisions on a fleet that is written down."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What is read from the servers is believed only when it can be."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from pathlib import Path
@@ -72,16 +70,10 @@ def test_a_state_from_a_stranger_counts_for_nothing() -> None:
 @pytest.mark.parametrize(
     "server",
     [
-        "nats://nats.example.org:4222",
-        "http://localhost",
-        "tls://user:secret@host",
-        "tls://",
-        "nats",
-        "tls://h:x",
-        "nats://local\thost",
+        "nats://nats.example.org:4222", "http://localhost", "tls://user:secret@host", "tls://", "nats", "tls://h:x", "nats://local\thost",
         " tls://h",
     ],
-)
+)  # fmt: skip
 def test_a_server_that_would_be_spoken_to_in_the_clear_is_refused(server: str) -> None:
     with pytest.raises(MomError):
         Access([server])

@@ -1,7 +1,5 @@
 """Records that an operator or a coordinator has signed, and records that another has invented, changed, moved or kept for later."""
 
-from __future__ import annotations
-
 import base64
 import json
 import os

@@ -1,7 +1,5 @@
 """What Prometheus is told of the fleet: names are the operator's, and no host is left out silently."""
 
-from __future__ import annotations
-
 import time
 
 import pytest
@@ -31,13 +29,9 @@ H1 = Destination.parse("qemu+tls://h1.example.org/system")
 def test_a_host_is_found_at_its_operators_name_and_its_own_port() -> None:
     found = targets(view_of(h1=(Member(group="g", address=H1, draining=True, cordoned=True), told(8132))))
     labels = {
-        "host": "h1",
-        "group": "g",
-        "__scheme__": "https",
-        "__metrics_path__": "/metrics",
-        "__meta_mom_cordoned": "true",
+        "host": "h1", "group": "g", "__scheme__": "https", "__metrics_path__": "/metrics", "__meta_mom_cordoned": "true",
         "__meta_mom_draining": "true",
-    }
+    }  # fmt: skip
     assert found == [{"targets": ["h1.example.org:8132"], "labels": labels}]
 
 

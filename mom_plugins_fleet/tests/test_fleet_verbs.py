@@ -1,7 +1,5 @@
 """What an operator mistypes never reaches the servers."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 
@@ -59,7 +57,7 @@ def test_an_address_that_is_none_is_refused_before_a_key_is_made(tmp_path, addre
 def test_a_lease_that_cannot_be_read_does_not_hide_the_hosts(lease, holder, monkeypatch):
     view = FleetView(lease=StoredEntry(1, lease, 1.0))
     view.members.records["h1"] = (1, Member(group="g1"))
-    monkeypatch.setattr("mom_plugins_fleet.verbs.Where.ask", lambda _self, _what: (view, {}))
+    monkeypatch.setattr("mom_plugins_fleet.verbs.Where.ask", lambda _self, _what: view)
     told = json.loads(CliRunner().invoke(fleet, [*NOBODY, "status", "--json"]).stdout)
     assert told["coordinator"] == holder
     assert [row["host"] for row in told["hosts"]] == ["h1"]
@@ -72,7 +70,7 @@ def test_what_was_given_back_on_all_hosts_is_summed_up_and_what_it_cost_is_said(
     for host, figures in told.items():
         view.members.records[host] = (1, Member(group="g1"))
         view.states.records[host] = (1, read(HostState, json.dumps({"mode": "enforce", **figures}).encode()))
-    rows = [host_row(view, host, {}) for host in told]
+    rows = [host_row(view, host) for host in told]
     assert [row["given_back_today_kib"] for row in rows] == [2 * gib, gib, None]
     print_hosts(rows)
     said = " ".join(capsys.readouterr().out.split())
@@ -92,7 +90,7 @@ def test_how_a_host_is_off_is_said_in_words(state, guests, said, capsys):
     view = FleetView()
     view.members.records["h1"] = (1, Member(group="g1", draining=True, cordoned=True))
     view.states.records["h1"] = (1, HostState(mode="enforce", memory_state=state, guests=guests))
-    print_hosts([host_row(view, "h1", {})])
+    print_hosts([host_row(view, "h1")])
     assert capsys.readouterr().out.splitlines()[1].endswith(f"  {said}")
 
 
@@ -105,7 +103,7 @@ def test_what_a_host_tells_of_itself_steers_no_terminal(capsys):
     view.states.records["h1"] = (1, state)
     move = Move(guest="1", name=nasty, to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1, error=nasty)
     view.orders.records["h1"] = (1, Orders(moves=(move,)))
-    print_hosts([host_row(view, "h1", {"g1": 1})])
+    print_hosts([host_row(view, "h1")])
     said = capsys.readouterr().out
     assert all(c.isprintable() or c == "\n" for c in said)
     assert said.count("title") >= 6

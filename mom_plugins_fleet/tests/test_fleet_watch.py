@@ -1,7 +1,5 @@
 """A watch tells all and each change, or says that it has ended; what real servers send is in tests/fleet."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
@@ -89,13 +87,13 @@ class Told:
         self.all.append("complete")
 
 
-async def watched(sender: Sender, watcher: Any, so: Callable[[Sender], Awaitable[None]]) -> str:
-    """Why the watch has ended, if it has, after that was sent."""
+async def watched(sender: Sender, watcher: Any, so: Callable[[Sender], Awaitable[None]], patience: float = 0.05) -> str:
+    """Why the watch has ended, if it has so many seconds after that was sent."""
     running = asyncio.create_task(Store(cast(Any, sender)).watch(STATES, watcher))
     while not sender.made:
         await asyncio.sleep(0)
     await so(sender)
-    await asyncio.wait([running], timeout=0.05)
+    await asyncio.wait([running], timeout=patience)
     if not running.done():
         running.cancel()
     (found,) = await asyncio.gather(running, return_exceptions=True)
@@ -166,7 +164,7 @@ def test_silence_ends_the_watch(monkeypatch: pytest.MonkeyPatch) -> None:
     async def send(sender: Sender) -> None:
         await sender.pulse()
 
-    assert "nothing is heard any more" in asyncio.run(watched(Sender(last=1), Told(), send))
+    assert "nothing is heard any more" in asyncio.run(watched(Sender(last=1), Told(), send, patience=60))
 
 
 def test_a_mistake_of_who_is_told_ends_the_watch() -> None:

@@ -1,7 +1,5 @@
 """Servers on real sockets that speak as agents in guests do, and as no honest agent would: in a thread of their own, on asyncio."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import json

@@ -1,7 +1,5 @@
 """Fixtures: servers that answer as agents do, well or badly, and a plugin that asks them."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from pathlib import Path

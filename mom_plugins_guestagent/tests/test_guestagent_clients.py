@@ -1,7 +1,5 @@
 """Asking agents over real sockets: those that answer well, in pieces or slowly, and those that mean harm."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import tracemalloc

@@ -1,7 +1,5 @@
 """What is made of what a guest says: figures from files, and what is believed."""
 
-from __future__ import annotations
-
 import math
 
 from agent_servers import FILES, LOADAVG, MEMINFO, PRESSURE, VMSTAT
@@ -19,30 +17,12 @@ MEMORY = {name for name in NAMES if name.startswith("mem_")}
 
 def test_files_are_read_as_the_kernel_writes_them() -> None:
     assert figures("\n".join(FILES.values())) == {
-        "mem_available": 1000000,
-        "mem_unused": 300000,
-        "mem_usable": 600000,
-        "mem_free": 600000,
-        "mem_disk_caches": 301000,
-        "swap_total": 200000,
-        "swap_usage": 50000,
-        "swap_in": 40,
-        "swap_out": 80,
-        "major_fault": 100,
-        "minor_fault": 4900,
-        "oom_kills": 1,
-        "psi_memory_some_avg10": 1.5,
-        "psi_memory_some_avg60": 0.7,
-        "psi_memory_some_avg300": 0.1,
-        "psi_memory_some_total": 123456,
-        "psi_memory_full_avg10": 0.5,
-        "psi_memory_full_avg60": 0.2,
-        "psi_memory_full_avg300": 0.0,
-        "psi_memory_full_total": 3456,
-        "load_1": 0.5,
-        "load_5": 0.4,
-        "load_15": 0.3,
-    }
+        "mem_available": 1000000, "mem_unused": 300000, "mem_usable": 600000, "mem_free": 600000, "mem_disk_caches": 301000,
+        "swap_total": 200000, "swap_usage": 50000, "swap_in": 40, "swap_out": 80, "major_fault": 100, "minor_fault": 4900, "oom_kills": 1,
+        "psi_memory_some_avg10": 1.5, "psi_memory_some_avg60": 0.7, "psi_memory_some_avg300": 0.1, "psi_memory_some_total": 123456,
+        "psi_memory_full_avg10": 0.5, "psi_memory_full_avg60": 0.2, "psi_memory_full_avg300": 0.0, "psi_memory_full_total": 3456,
+        "load_1": 0.5, "load_5": 0.4, "load_15": 0.3,
+    }  # fmt: skip
 
 
 def test_the_page_size_is_worked_out_where_nobody_says_it() -> None:

@@ -1,7 +1,5 @@
 """The plugin: whom it asks, what it hands out, and that nobody ever waits for a guest."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import threading
@@ -10,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from agent_servers import FILES, MEMINFO, Guestd, QemuAgent, Servers, silent, without_end
+from agent_servers import FILES, MEMINFO, Guestd, QemuAgent, silent, without_end
 from click.testing import CliRunner
 from pydantic import ValidationError
 
@@ -113,7 +111,7 @@ def fields_once_known(plugin: GuestAgentPlugin, hypervisor: Hypervisor, *guests:
     return wait_until(known)
 
 
-def test_every_way_leads_to_the_same_figures(make: Make, hypervisor: Hypervisor, servers: Servers, tmp_path: Path) -> None:
+def test_every_way_leads_to_the_same_figures(make, hypervisor, servers, tmp_path):
     daemon, agent = Guestd(tmp_path / "root"), QemuAgent()
     tcp = servers.tcp(daemon.speak)
     hypervisor.channels = {
@@ -139,7 +137,7 @@ def test_every_way_leads_to_the_same_figures(make: Make, hypervisor: Hypervisor,
     assert all(name.startswith("guestagent-call") for name in hypervisor.threads)
 
 
-def test_nobody_waits_for_guests(make: Make, hypervisor: Hypervisor, servers: Servers) -> None:
+def test_nobody_waits_for_guests(make, hypervisor, servers):
     hypervisor.hangs = threading.Event()
     path = servers.unix(silent)
     for number in range(50):
@@ -153,7 +151,7 @@ def test_nobody_waits_for_guests(make: Make, hypervisor: Hypervisor, servers: Se
     hypervisor.hangs.set()
 
 
-def test_what_is_too_old_is_unknown_and_its_age_is_not(make: Make, hypervisor: Hypervisor, agent: QemuAgent) -> None:
+def test_what_is_too_old_is_unknown_and_its_age_is_not(make, hypervisor, agent):
     plugin = make(stale_after="1100ms")
     fields_once_known(plugin, hypervisor, guest("a"))
     agent.hangs_up = True
@@ -166,14 +164,14 @@ def test_what_is_too_old_is_unknown_and_its_age_is_not(make: Make, hypervisor: H
     wait_until(lambda: fields_of(plugin, hypervisor, guest("a")).get("guest_agent_failures"))
 
 
-def test_a_guest_that_was_started_anew_is_a_new_one(make: Make, hypervisor: Hypervisor, agent: QemuAgent) -> None:
+def test_a_guest_that_was_started_anew_is_a_new_one(make, hypervisor, agent):
     plugin = make(stale_after="1h")
     fields_once_known(plugin, hypervisor, guest("a"))
     agent.hangs_up = True
     wait_until(lambda: "mem_available" not in fields_of(plugin, hypervisor, guest("a", "2")))
 
 
-def test_a_guest_that_is_gone_is_asked_no_more(make: Make, hypervisor: Hypervisor, agent: QemuAgent) -> None:
+def test_a_guest_that_is_gone_is_asked_no_more(make, hypervisor, agent):
     plugin = make()
     fields_once_known(plugin, hypervisor, guest("a"))
     assert plugin.mom_collect_guests(hypervisor, []) == {}
@@ -184,14 +182,14 @@ def test_a_guest_that_is_gone_is_asked_no_more(make: Make, hypervisor: Hyperviso
     assert agent.visits == visits
 
 
-def test_guests_are_left_alone_where_the_operator_says_so(make: Make, hypervisor: Hypervisor, agent: QemuAgent) -> None:
+def test_guests_are_left_alone_where_the_operator_says_so(make, hypervisor, agent):
     hypervisor.channels["uuid-of-a"]["org.mom.guestd.0"] = hypervisor.channels["uuid-of-a"]["org.qemu.guest_agent.1"]
     for plugin in (make({"a": {"ask_agent": False}}), make(guestd=False, qemu_agent=False)):
         assert plugin.mom_collect_guests(hypervisor, [guest("a")]) == {}
     assert agent.visits == 0
 
 
-def test_sockets_can_be_named_where_the_hypervisor_knows_none(make: Make, servers: Servers, tmp_path: Path) -> None:
+def test_sockets_can_be_named_where_the_hypervisor_knows_none(make, servers, tmp_path):
     class Plain:
         uri = "plain:"
 
@@ -215,7 +213,7 @@ def report_of(*guests: Guest) -> Report:
     return Report(1, 0.0, "observe", Snapshot(guests={each.id: each for each in guests}), (), (), (), (), (), 0.0)
 
 
-def test_a_guest_that_lies_is_not_believed_and_that_is_said_and_counted(make: Make, hypervisor: Hypervisor, agent: QemuAgent) -> None:
+def test_a_guest_that_lies_is_not_believed_and_that_is_said_and_counted(make, hypervisor, agent):
     agent.files["/proc/meminfo"] = LYING
     plugin = make()
     fields = fields_once_known(plugin, hypervisor, guest("a"), name="guest_load_1")
@@ -231,7 +229,7 @@ def test_a_guest_that_lies_is_not_believed_and_that_is_said_and_counted(make: Ma
     assert list(plugin.mom_act(GUEST_A)) == []
 
 
-def test_a_guest_has_no_more_memory_than_its_hypervisor_gives_it(make: Make, hypervisor: Hypervisor, agent: QemuAgent) -> None:
+def test_a_guest_has_no_more_memory_than_its_hypervisor_gives_it(make, hypervisor, agent):
     plugin = make()
     plugin.mom_report(report_of(Guest("uuid-of-a", "a", {"balloon_max": 500_000}), guest("b")))
     fields = fields_once_known(plugin, hypervisor, guest("a"), name="guest_load_1")
@@ -243,9 +241,7 @@ def test_a_guest_has_no_more_memory_than_its_hypervisor_gives_it(make: Make, hyp
 # --- the collector by itself -----------------------------------------------------------------------------------------------------
 
 
-def test_a_guest_that_does_not_answer_is_asked_less_and_less(
-    agent: QemuAgent, socket_of_agent: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_guest_that_does_not_answer_is_asked_less_and_less(agent, socket_of_agent, caplog):
     agent.hangs_up = True
     collector = AgentCollector(AgentSettings.model_construct(period=0.05, stale_after=60.0, timeout=5.0), PluginContext().log)
     collector.start()
@@ -260,7 +256,7 @@ def test_a_guest_that_does_not_answer_is_asked_less_and_less(
     assert caplog.records == []
 
 
-def test_it_ends_in_time_whatever_is_under_way(servers: Servers) -> None:
+def test_it_ends_in_time_whatever_is_under_way(servers):
     release, hangs = threading.Event(), threading.Event()
 
     def hang(guest: Entity, command: str, seconds: float) -> str:
@@ -280,7 +276,7 @@ def test_it_ends_in_time_whatever_is_under_way(servers: Servers) -> None:
     wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("guestagent")])
 
 
-def test_one_that_was_never_started_ends_too() -> None:
+def test_one_that_was_never_started_ends_too():
     AgentCollector(AgentSettings(), PluginContext().log).stop(0.1)
     plugin = GuestAgentPlugin(GuestAgentPlugin.Settings(), PluginContext())
     assert plugin.mom_collect_guests(Hypervisor(), []) == {}
@@ -288,7 +284,7 @@ def test_one_that_was_never_started_ends_too() -> None:
     plugin.mom_teardown()
 
 
-def test_of_whom_the_hypervisor_knows_enough_it_is_seldom_asked_and_meanwhile_nothing_counts_as_a_failure(servers: Servers) -> None:
+def test_of_whom_the_hypervisor_knows_enough_it_is_seldom_asked_and_meanwhile_nothing_counts_as_a_failure(servers):
     agent, dead = QemuAgent(), QemuAgent()
     dead.hangs_up = True
 
@@ -313,7 +309,7 @@ def test_of_whom_the_hypervisor_knows_enough_it_is_seldom_asked_and_meanwhile_no
     collector.stop(1.0)
 
 
-def test_figures_are_stale_by_the_period_at_which_they_come() -> None:
+def test_figures_are_stale_by_the_period_at_which_they_come():
     asking = AgentSettings(period="10s", hypervisor_period="60s", timeout="3s")  # type: ignore[arg-type]  # as in YAML
     assert asking.stale(AgentKind.AGENT_SOCKET, known=True) == 33.0
     assert asking.stale(AgentKind.AGENT_HYPERVISOR, known=False) == 33.0
@@ -324,7 +320,7 @@ def test_figures_are_stale_by_the_period_at_which_they_come() -> None:
 # --- what operators see ------------------------------------------------------------------------------------------------------------
 
 
-def test_doctor_says_who_answers_and_what_the_others_lack(make: Make, hypervisor: Hypervisor, servers: Servers, tmp_path: Path) -> None:
+def test_doctor_says_who_answers_and_what_the_others_lack(make, hypervisor, servers, tmp_path):
     forbidding, foreign, lying = QemuAgent(), QemuAgent({}), QemuAgent({**FILES, "/proc/meminfo": LYING})
     forbidding.disabled = {"guest-file-open"}
     forbidding.answers["guest-get-load"] = foreign.answers["guest-get-load"] = LOAD
@@ -352,9 +348,7 @@ def test_doctor_says_who_answers_and_what_the_others_lack(make: Make, hypervisor
 LOAD = {"load1m": 0.25, "load5m": 0.5, "load15m": 0.75}
 
 
-def test_an_agent_that_tells_no_more_than_its_load_does_not_keep_others_from_being_asked(
-    make: Make, hypervisor: Hypervisor, agent: QemuAgent
-) -> None:
+def test_an_agent_that_tells_no_more_than_its_load_does_not_keep_others_from_being_asked(make, hypervisor, agent):
     agent.disabled = {"guest-file-open"}
     agent.answers["guest-get-load"] = LOAD
     hypervisor.channels["uuid-of-a"]["org.qemu.guest_agent.0"] = ""
@@ -362,9 +356,7 @@ def test_an_agent_that_tells_no_more_than_its_load_does_not_keep_others_from_bei
     assert fields_once_known(make(), hypervisor, guest("a"))["guest_agent"] == "agent-hypervisor"
 
 
-def test_what_is_known_of_memory_stays_while_it_is_fresh_when_only_the_load_is_told(
-    make: Make, hypervisor: Hypervisor, agent: QemuAgent
-) -> None:
+def test_what_is_known_of_memory_stays_while_it_is_fresh_when_only_the_load_is_told(make, hypervisor, agent):
     agent.answers["guest-get-load"] = LOAD
     plugin = make(stale_after="1m")
     before = fields_once_known(plugin, hypervisor, guest("a"))
@@ -374,7 +366,7 @@ def test_what_is_known_of_memory_stays_while_it_is_fresh_when_only_the_load_is_t
     assert fields_of(plugin, hypervisor, guest("a"))["mem_available"] == before["mem_available"]
 
 
-def test_the_script_and_its_unit_can_be_had() -> None:
+def test_the_script_and_its_unit_can_be_had():
     assert CliRunner().invoke(guestd_script, []).output == Path(guestd.__file__).read_text()
     unit = CliRunner().invoke(guestd_script, ["--unit"]).output
     assert "ExecStart=/usr/local/sbin/mom-guestd\n" in unit
@@ -382,7 +374,7 @@ def test_the_script_and_its_unit_can_be_had() -> None:
 
 @pytest.mark.processes
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
-def test_systemd_understands_the_unit(tmp_path: Path) -> None:
+def test_systemd_understands_the_unit(tmp_path):
     unit = CliRunner().invoke(guestd_script, ["--unit"]).output.replace("/usr/local/sbin/mom-guestd", "/bin/true")
     (tmp_path / "mom-guestd.service").write_text(unit)
     done = subprocess.run(["systemd-analyze", "verify", tmp_path / "mom-guestd.service"], capture_output=True, text=True, check=False)
@@ -390,6 +382,6 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"guestd_address": "db1.example"}, {"agent_socket": "run/x"}, {"guestd_address": "10.0.0.1:0"}])
-def test_places_that_are_none_are_refused(settings: dict[str, object]) -> None:
+def test_places_that_are_none_are_refused(settings):
     with pytest.raises(ValidationError):
         GuestAgentPlugin.GuestSettings.model_validate(settings)

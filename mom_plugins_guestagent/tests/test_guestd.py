@@ -1,7 +1,5 @@
 """mom-guestd: what it answers, over TCP and over a device, and what its clients cannot make it do."""
 
-from __future__ import annotations
-
 import ast
 import errno
 import io

@@ -1,7 +1,5 @@
 """What the verdict says of a host whose processes wait for memory."""
 
-from __future__ import annotations
-
 import pytest
 
 from mom_core import Severity, Value

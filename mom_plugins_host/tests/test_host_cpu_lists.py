@@ -1,7 +1,5 @@
 """Free memory that CPUs keep for themselves: what /proc/zoneinfo says of it, and when it is asked for."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 
@@ -73,14 +71,14 @@ def emptied(root: Path, caplog: pytest.LogCaptureFixture, *, take_back: bool = T
 MANY = ZONE.format(first=40000, second=1000)
 
 
-def test_what_cpus_keep_is_counted_in_all_and_beyond_the_usual() -> None:
+def test_what_cpus_keep_is_counted_in_all_and_beyond_the_usual():
     assert kept_by_cpus(MANY) == KeptByCpus(41000 * 4, (40000 - 1444) * 4)
     assert kept_by_cpus(BEFORE_6_7) == KeptByCpus(350 * 4, 0), "older kernels keep no more than the usual"
     assert kept_by_cpus(MANY + MANY) == KeptByCpus(2 * 41000 * 4, 2 * (40000 - 1444) * 4)
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", MANY.replace("count:", "cnt:"), MANY.replace("40000", "-4").replace(" 1000\n", " x\n")])
-def test_what_says_nothing_is_unknown(text: str) -> None:
+def test_what_says_nothing_is_unknown(text):
     assert kept_by_cpus(text) is None
 
 
@@ -94,16 +92,12 @@ def test_what_says_nothing_is_unknown(text: str) -> None:
         (3 << 19, ZONE.format(first=10000, second=10000), True, False),  # less than 5 % of 1.5 GiB
     ],
 )
-def test_a_host_that_is_short_asks_for_much(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, available_kib: int, zoneinfo: str, take_back: bool, asks: bool
-) -> None:
+def test_a_host_that_is_short_asks_for_much(tmp_path, caplog, available_kib, zoneinfo, take_back, asks):
     assert emptied(host(tmp_path, available_kib, zoneinfo), caplog, take_back=take_back) is asks
 
 
 @pytest.mark.parametrize("why", ["CPUs 2-5 are to be left alone (isolated)", "stat_refresh cannot be read"])
-def test_cpus_that_are_to_be_left_alone_and_a_kernel_that_cannot_be_asked_are(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, why: str
-) -> None:
+def test_cpus_that_are_to_be_left_alone_and_a_kernel_that_cannot_be_asked_are(tmp_path, caplog, why):
     root = host(tmp_path, 1 << 20, MANY, isolated="2-5\n" if "isolated" in why else "\n")
     if "isolated" not in why:
         (root / "proc/sys/vm/stat_refresh").unlink()
@@ -111,7 +105,7 @@ def test_cpus_that_are_to_be_left_alone_and_a_kernel_that_cannot_be_asked_are(
     assert not emptied(root, caplog)
 
 
-def test_a_simulated_host_is_not_this_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_simulated_host_is_not_this_one(tmp_path, caplog):
     assert not emptied(host(tmp_path, 1 << 20, MANY), caplog, saw=(1 << 20, 1 << 30))
 
 
@@ -123,7 +117,7 @@ def test_a_simulated_host_is_not_this_one(tmp_path: Path, caplog: pytest.LogCapt
         ("", False, Severity.OK, "take_back is off"),
     ],
 )
-def test_the_doctor_tells_of_it_where_it_matters(why_not: str, wanted: bool, severity: Severity, said: str) -> None:
+def test_the_doctor_tells_of_it_where_it_matters(why_not, wanted, severity, said):
     found = cpu_lists_finding(KeptByCpus(900 << 10, 800 << 10), why_not, wanted=wanted)
     assert found is not None
     assert (found.severity, said in found.message) == (severity, True)

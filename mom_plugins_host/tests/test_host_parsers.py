@@ -1,7 +1,5 @@
 """The parsers: whole files as kernels write them, and everything that they must not believe."""
 
-from __future__ import annotations
-
 import time
 
 import pytest
@@ -41,17 +39,9 @@ texts = st.text(max_size=200)
 def test_meminfo_gives_the_fields_under_moms_names() -> None:
     meminfo = parse_meminfo(MEMINFO.encode())
     assert memory_fields(meminfo) == {
-        "mem_available": 24684092,
-        "mem_unused": 24369416,
-        "mem_really_available": 24342512,
-        "mem_free": 24369416 + 2928 + 128396,
-        "mem_cached": 128396,
-        "mem_shmem": 8856,
-        "anon_pages": 18736,
-        "hugepages_total": 12,
-        "hugepages_free": 10,
-        "hugepage_size": 2048,
-    }
+        "mem_available": 24684092, "mem_unused": 24369416, "mem_really_available": 24342512, "mem_free": 24369416 + 2928 + 128396,
+        "mem_cached": 128396, "mem_shmem": 8856, "anon_pages": 18736, "hugepages_total": 12, "hugepages_free": 10, "hugepage_size": 2048,
+    }  # fmt: skip
     assert swap_space_fields(meminfo) == {"swap_total": 1000000, "swap_usage": 600000}
 
 
@@ -113,15 +103,9 @@ def test_a_counter_that_goes_backwards_is_unknown_and_starts_anew() -> None:
 
 def test_pressure_in_percent_and_microseconds() -> None:
     assert pressure_fields("memory", Pressure.parse(PRESSURE.encode())) == {
-        "psi_memory_some_avg10": 2.18,
-        "psi_memory_some_avg60": 0.97,
-        "psi_memory_some_avg300": 0.29,
-        "psi_memory_some_total": 4183652,
-        "psi_memory_full_avg10": 0.0,
-        "psi_memory_full_avg60": 0.1,
-        "psi_memory_full_avg300": 100.0,
-        "psi_memory_full_total": 0,
-    }
+        "psi_memory_some_avg10": 2.18, "psi_memory_some_avg60": 0.97, "psi_memory_some_avg300": 0.29, "psi_memory_some_total": 4183652,
+        "psi_memory_full_avg10": 0.0, "psi_memory_full_avg60": 0.1, "psi_memory_full_avg300": 100.0, "psi_memory_full_total": 0,
+    }  # fmt: skip
 
 
 def test_an_older_kernel_has_no_full_pressure_of_the_cpu() -> None:
@@ -158,11 +142,6 @@ def test_time_is_local_time(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.undo()
         time.tzset()
     assert fields == {
-        "time_year": 2023,
-        "time_month": 11,
-        "time_day": 15,
-        "time_hour": 0,
-        "time_minute": 13,
-        "time_second": 20,
+        "time_year": 2023, "time_month": 11, "time_day": 15, "time_hour": 0, "time_minute": 13, "time_second": 20,
         "time_microsecond": 123456,
-    }
+    }  # fmt: skip

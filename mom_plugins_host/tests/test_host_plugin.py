@@ -1,7 +1,5 @@
 """The plugin on a folder that looks like a host, with files taken away or broken, and on the real host."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The watch for memory pressure: what wakes mom and what does not, on plain numbers, on a folder of files, and on the real host."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re

@@ -1,10 +1,8 @@
 """A mom on a simulated host that serves a real unix socket, and clients for it."""
 
-from __future__ import annotations
-
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -68,11 +66,13 @@ def serving(folder: Path) -> Iterator[Serve]:
     with ExitStack() as stack:
         numbers = count(1)
 
-        def start(cycles: int = 1, plugins: dict[str, object] | None = None, **settings: object) -> Served:
+        def start(cycles: int = 1, plugins: dict[str, object] | None = None, without: Sequence[str] = (), **settings: object) -> Served:
             own = folder / str(next(numbers))
             own.mkdir()
             folders = {f"{kind}_directory": str(own / kind) for kind in ("state", "run")}
-            enabled = {"sim": {}, "balloon": {}, "ksm": {}, "policy": {}, **(plugins or {}), "http": settings}
+            enabled: dict[str, object] = {"sim": {}, "balloon": {}, "ksm": {}, "policy": {}, **(plugins or {}), "http": settings}
+            for name in without:
+                del enabled[name]
             engine = stack.enter_context(Engine(load_config({"interval": "1h", **folders, "plugins": enabled})))
             for _ in range(cycles):
                 engine.cycle()

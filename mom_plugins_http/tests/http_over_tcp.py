@@ -1,7 +1,5 @@
 """Settings of `tcp`, with what they need."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 

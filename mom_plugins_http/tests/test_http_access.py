@@ -24,7 +24,6 @@ from mom_toolkit import Address, listen
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Serve, Served
 
 NOBODY, READERS, CHANGERS = 65534, 61_001, 61_002
 
@@ -71,7 +70,7 @@ def groups(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @as_another_user
 @pytest.mark.usefixtures("groups")
-def test_one_group_may_read_another_may_change_and_a_stranger_cannot_even_connect(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_group_may_read_another_may_change_and_a_stranger_cannot_even_connect(serve, caplog):
     served = serve(read_group="readers", change_group="changers")
     for path in (served.path, served.path.with_name("mom-page.sock")):
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
@@ -86,16 +85,14 @@ def test_one_group_may_read_another_may_change_and_a_stranger_cannot_even_connec
 
 
 @as_another_user
-def test_without_groups_only_root_can_connect(served: Served) -> None:
+def test_without_groups_only_root_can_connect(served):
     assert stat.S_IMODE(served.path.stat().st_mode) == 0o600
     assert_cannot_connect(served.path)
 
 
 @as_another_user
 @pytest.mark.usefixtures("groups")
-def test_without_access_control_lists_mom_refuses_strangers_itself_and_says_so(
-    serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_access_control_lists_mom_refuses_strangers_itself_and_says_so(serve, caplog, monkeypatch):
     def unsupported(*_: object) -> bytes:
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
@@ -109,7 +106,7 @@ def test_without_access_control_lists_mom_refuses_strangers_itself_and_says_so(
     assert "every user may connect" in caplog.text
 
 
-def test_doctor_says_where_every_user_may_connect(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_says_where_every_user_may_connect(serve, monkeypatch):
     monkeypatch.setattr("mom_plugins_http.server.access.group_id", lambda _: 0)
     monkeypatch.setattr("mom_plugins_http.service.group_id", {"readers": os.getgid(), "changers": os.getgid()}.__getitem__)
     plugin = serve(read_group="readers", change_group="changers").plugin
@@ -122,12 +119,12 @@ def test_doctor_says_where_every_user_may_connect(serve: Serve, monkeypatch: pyt
     ("user", "groups", "right"),
     [(0, set(), Right.CHANGE), (9, {5}, Right.READ), (9, {6}, Right.CHANGE), (9, {5, 6}, Right.CHANGE), (9, {7}, Right.NOTHING)],
 )
-def test_the_largest_right_counts(user: int, groups: set[int], right: Right) -> None:
+def test_the_largest_right_counts(user, groups, right):
     access = LocalAccess(5, 6)
     assert access.peer(Credentials(1, user, frozenset(groups))).right is right
 
 
-def test_a_socket_that_is_left_over_is_replaced_and_anything_else_stays(tmp_path: Path) -> None:
+def test_a_socket_that_is_left_over_is_replaced_and_anything_else_stays(tmp_path):
     path = tmp_path / "mom.sock"
     listener = listen(Address(str(path)))
     listener.sock.close()
@@ -139,12 +136,12 @@ def test_a_socket_that_is_left_over_is_replaced_and_anything_else_stays(tmp_path
     assert path.read_text() == "mine"
 
 
-def test_an_unknown_group_keeps_mom_from_starting(serve: Serve) -> None:
+def test_an_unknown_group_keeps_mom_from_starting(serve):
     with pytest.raises(MomError, match="there is no group nowhere-at-all"):
         serve(read_group="nowhere-at-all")
 
 
-def test_a_token_that_all_can_read_or_guess_is_refused(tmp_path: Path) -> None:
+def test_a_token_that_all_can_read_or_guess_is_refused(tmp_path):
     token = tmp_path / "token"
     for text, mode, why in (("x" * 32, 0o644, "every user has access"), ("short", 0o600, "holds no token"), ("x " * 32, 0o600, "no token")):
         token.write_text(text)
@@ -165,7 +162,7 @@ def test_a_token_that_all_can_read_or_guess_is_refused(tmp_path: Path) -> None:
         ("", None, False),
     ],
 )
-def test_other_sites_are_refused(host: str, origin: str | None, good: bool) -> None:
+def test_other_sites_are_refused(host, origin, good):
     assert same_site(host, origin, ["mom.example", "::1"]) is good
 
 
@@ -180,7 +177,7 @@ def test_other_sites_are_refused(host: str, origin: str | None, good: bool) -> N
         ("a-b.c1.example:65535", Called("a-b.c1.example", 65535)),
     ],
 )
-def test_a_host_is_a_name_or_an_address_and_perhaps_a_port(host: str, called: Called) -> None:
+def test_a_host_is_a_name_or_an_address_and_perhaps_a_port(host, called):
     assert parse_host(host) == called
 
 
@@ -198,7 +195,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("host", HOSTILE)
-def test_no_other_host_passes_for_this_machine(host: str) -> None:
+def test_no_other_host_passes_for_this_machine(host):
     assert not same_site_locally(host, None, None, opens_page=False)
     assert not same_site_locally(host, None, None, opens_page=True)
     assert not same_site_locally(host, f"http://{host}", "same-origin", opens_page=False)
@@ -210,17 +207,17 @@ def test_no_other_host_passes_for_this_machine(host: str) -> None:
     [("Mom.Example", "mom.example"), ("::1", "::1"), ("0::1", "::1"), ("192.0.2.7", "192.0.2.7"), ("mom.example:8132", None),
      ("[::1]", None), ("", None), ("*", None), ("mom example", None), ("192.0.2", None)],
 )  # fmt: skip
-def test_further_names_are_names_and_addresses_without_ports(text: str, name: str | None) -> None:
+def test_further_names_are_names_and_addresses_without_ports(text, name):
     assert name_of(text) == name
 
 
-def test_a_further_name_that_is_none_is_refused_with_the_configuration(serve: Serve) -> None:
+def test_a_further_name_that_is_none_is_refused_with_the_configuration(serve):
     tcp = {"listen": "localhost:8132", "certificate": "/c", "key": "/k", "hosts": ["mom.example:8132"]}
     with pytest.raises(MomError, match="without a port"):
         serve(tcp=tcp)
 
 
-def test_tcp_needs_tls_a_token_and_the_right_name(serve: Serve, tmp_path: Path, free_port: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_tcp_needs_tls_a_token_and_the_right_name(serve, tmp_path, free_port, caplog):
     tcp = tcp_settings(tmp_path, free_port, read="read" * 8, change="change" * 8)
     served = serve(tcp=tcp)
     verify = ssl.create_default_context(cafile=str(tcp["certificate"]))
@@ -243,7 +240,7 @@ def test_tcp_needs_tls_a_token_and_the_right_name(serve: Serve, tmp_path: Path, 
         plain.get(f"http://localhost:{free_port}/v1/status")
 
 
-def test_a_key_that_everybody_can_read_is_not_served(serve: Serve, tmp_path: Path, free_port: int) -> None:
+def test_a_key_that_everybody_can_read_is_not_served(serve, tmp_path, free_port):
     tcp = tcp_settings(tmp_path, free_port, read="read" * 8)
     (key := tmp_path / "key.pem").chmod(0o644)
     with pytest.raises(PluginError, match=f"the key in {key} is no secret") as caught:
@@ -276,9 +273,7 @@ HERE = "localhost:8132"
         ("mom", None, "none", False),
     ],
 )
-def test_no_site_reaches_a_forwarded_socket_through_the_operators_browser(
-    shared: Served, host: str, origin: str, fetch_site: str, good: bool
-) -> None:
+def test_no_site_reaches_a_forwarded_socket_through_the_operators_browser(shared, host, origin, fetch_site, good):
     """What `ssh -L 8132:/run/mom/mom.sock` lets a browser send: `evil.example` is a name that its owner lets point to 127.0.0.1."""
     headers = {"host": host, "origin": origin, "sec-fetch-site": fetch_site}
     sent = {name: value for name, value in headers.items() if value is not None}
@@ -287,6 +282,6 @@ def test_no_site_reaches_a_forwarded_socket_through_the_operators_browser(
     assert (shared.client.put("/v1/policies/60_mine", content="(+ 1 2)", headers=change).status_code == 200) is good
 
 
-def test_who_asks_is_told_what_it_may_do(shared: Served) -> None:
+def test_who_asks_is_told_what_it_may_do(shared):
     found = shared.get("/v1/whoami")
     assert (found["right"], found["local"]) == ("change", True)

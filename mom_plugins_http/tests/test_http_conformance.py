@@ -1,7 +1,5 @@
 """The plugin against the conformance kit, and as `mom plugin check` looks at it."""
 
-from __future__ import annotations
-
 import pytest
 
 from mom_devkit import ConformanceTests, check_plugin

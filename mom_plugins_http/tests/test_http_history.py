@@ -1,7 +1,5 @@
 """The columns of `mom history`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What metrics are called: Prometheus' conventions, whatever plugins call their fields; also in documents, dashboard and rules."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

@@ -233,3 +233,10 @@ def test_what_was_done_in_past_cycles_is_remembered_the_newest_first(served: Ser
     assert [one["cycle"] for one in found] == [8, 7]
     assert found[0]["error"] == "no such guest"
     assert served.get("/v1/recent-outcomes?guest=vm2")["items"] == []
+
+
+def test_the_hosts_history_has_only_the_fields_that_are_asked_for_and_may_have_some_that_are_not_declared(served: Served) -> None:
+    (newest,) = served.get("/v1/host/history?limit=1&fields=mem_available,nowhere?,swap_usage?")["items"]
+    assert set(newest["fields"]) == {"mem_available", "swap_usage"}
+    assert served.get("/v1/report?fields=rss?,nowhere?")["guests"]["rows"]
+    assert "no plugin declares the host field nowhere" in served.get("/v1/host/history?fields=nowhere", 400)["detail"]

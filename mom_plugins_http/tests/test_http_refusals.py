@@ -19,9 +19,7 @@ def refusals(clock: Clock, caplog: pytest.LogCaptureFixture) -> RefusalLog:
     return RefusalLog(logging.getLogger("mom.test"), clock)
 
 
-def test_a_peer_that_guesses_is_logged_at_once_and_then_once_a_minute_with_how_often(
-    refusals: RefusalLog, clock: Clock, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_peer_that_guesses_is_logged_at_once_and_then_once_a_minute_with_how_often(refusals, clock, caplog):
     for _ in range(1000):
         refusals.note("192.0.2.7", "a token that is not known")
     refusals.note("192.0.2.8", "a token that is not known")
@@ -36,9 +34,7 @@ def test_a_peer_that_guesses_is_logged_at_once_and_then_once_a_minute_with_how_o
     ]
 
 
-def test_any_number_of_addresses_gets_few_lines_a_minute_and_little_memory(
-    refusals: RefusalLog, clock: Clock, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_any_number_of_addresses_gets_few_lines_a_minute_and_little_memory(refusals, clock, caplog):
     for minute in range(5):
         for number in range(5000):
             refusals.note(f"2001:db8::{minute}:{number:x}", "a token that is not known")

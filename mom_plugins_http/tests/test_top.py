@@ -25,7 +25,7 @@ from mom_plugins_http.top.screen import body_lines, screen, sparkline, verdict_l
 from mom_plugins_http.top.verb import looking
 
 if TYPE_CHECKING:
-    from conftest import Served
+    from conftest import Serve, Served
 
 NOTHING_NEW = Report(1, 0.0, "enforce", snapshot(), (), (), (), (), [PluginReport("sim", PluginState.OK, {}, 1, 0)], 0.1)
 
@@ -136,10 +136,11 @@ def report_with_problems(guests: int) -> Report:
     st.lists(st.sampled_from(["up", "down", "page down", "end", "home", "enter", "escape", "/", "x", "r", ">", "d", "!", "tab", "?", "p"]))
 )
 def test_no_keys_lead_to_a_screen_that_cannot_be_drawn(keys: list[str]) -> None:
-    look, shown = looking(), picture(*[Row(str(n), f"g{n}") for n in range(40)])
-    for key in keys:
-        look.press(key, look.listed(shown), 18)
-        assert len(text_of(look, shown)) <= 24
+    for shown in (picture(*[Row(str(n), f"g{n}") for n in range(40)]), None):
+        look = looking()
+        for key in keys:
+            look.press(key, look.listed(shown), 18)
+            assert len(text_of(look, shown, trouble=("mom is being asked", ""))) <= 24
 
 
 def test_late_cycles_and_lost_connections_are_said() -> None:
@@ -241,6 +242,13 @@ def test_each_cycle_is_a_new_picture_and_a_guest_is_explained(served: Served) ->
         assert len(drill.past) == 4
         feed.want("nobody")
         wait_until(lambda: feed.drill and feed.drill.trouble)
+
+
+def test_a_mom_without_the_balloon_plugin_is_watched_too(serve: Serve) -> None:
+    with feeding(serve(without=["balloon", "policy"])) as feed:
+        lines = text_of(looking(), feed.picture)
+    assert lines[3].startswith("24 guests have "), lines
+    assert "suffer" not in lines[3], "which nobody tells"
 
 
 def test_who_may_not_read_is_told_what_it_takes(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

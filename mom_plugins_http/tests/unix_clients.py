@@ -1,7 +1,5 @@
 """Clients of mom's socket. Tests import it by its name: `conftest` is another folder's when all are tested."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import httpx

@@ -249,9 +249,7 @@ SLOW = {"run": 0, "pages_to_scan": 1, "sleep_millisecs": 1, "merge_across_nodes"
 @given(settings_of_all, st.integers(0, 1000), st.lists(changes, max_size=5))
 @example(SLOW, 1, [{"run": 0, "merge_across_nodes": 0}, {"run": 1}])
 @example(SLOW, 2, [{"run": 0, "merge_across_nodes": 0}, {"run": 1}])
-def test_whatever_mom_did_putting_back_leaves_everything_as_it_was(
-    first: dict[str, int], mergeable: int, cycles: list[dict[str, int]]
-) -> None:
+def test_whatever_mom_did_putting_back_leaves_all_as_it_was(first: dict[str, int], mergeable: int, cycles: list[dict[str, int]]) -> None:
     kernel = Kernel(mergeable=mergeable, **first)
     before = dict(kernel.files)
     ledger: dict[str, tuple[Value, Value]] = {}

@@ -1,7 +1,5 @@
 """What KSM's files and ksmd's /proc entry mean, and everything that they must not be taken for."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The KSM law, over hand-made hosts and over hosts that answer to it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,21 +22,10 @@ GIB, MIB = 1 << 20, 1 << 10  # KiB
 PAGE = 4096
 
 AMPLE: dict[str, Value] = {
-    "mem_available": 24 * GIB,
-    "mem_really_available": 12 * GIB,
-    "mem_free": 13 * GIB,
-    "cpu_count": 4,
-    "ksm_run": 0,
-    "ksm_pages_to_scan": 100,
-    "ksm_sleep_millisecs": 20,
-    "ksm_full_scans": 10,
-    "ksm_saved": 0,
-    "ksm_yield": None,
-    "ksm_clock": 1000.0,
-    "ksm_advisor_mode": "none",
-    "ksmd_cpu_usage": None,
-    "ksmd_cpu_pages": None,
-}
+    "mem_available": 24 * GIB, "mem_really_available": 12 * GIB, "mem_free": 13 * GIB, "cpu_count": 4, "ksm_run": 0,
+    "ksm_pages_to_scan": 100, "ksm_sleep_millisecs": 20, "ksm_full_scans": 10, "ksm_saved": 0, "ksm_yield": None, "ksm_clock": 1000.0,
+    "ksm_advisor_mode": "none", "ksmd_cpu_usage": None, "ksmd_cpu_pages": None,
+}  # fmt: skip
 SHORT: dict[str, Value] = {**AMPLE, "mem_really_available": 4 * GIB}  # start is 4.8 GiB, stop 7.2 GiB for 24 GiB
 BETWEEN: dict[str, Value] = {**AMPLE, "mem_really_available": 6 * GIB}
 AT_THE_LIMIT = 6666
@@ -285,9 +272,7 @@ guests_of = st.dictionaries(st.sampled_from("abc"), st.fixed_dictionaries({"ball
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(hosts, guests_of), min_size=1, max_size=6))
-def test_every_course_of_hosts_gets_values_within_the_controls_bounds(
-    course: list[tuple[dict[str, Value], dict[str, dict[str, Value]]]],
-) -> None:
+def test_every_course_of_hosts_gets_values_within_bounds(course: list[tuple[dict[str, Value], dict[str, dict[str, Value]]]]) -> None:
     memory = Memory()
     for host, guests in course:
         decided = decide(host, memory, guests)

@@ -1,7 +1,5 @@
 """What `mom status` says of KSM."""
 
-from __future__ import annotations
-
 import pytest
 
 from mom_core import Report, Value

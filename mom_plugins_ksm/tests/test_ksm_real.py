@@ -1,7 +1,5 @@
 """The real /sys/kernel/mm/ksm and the real ksmd: saved before each test and put back after it."""
 
-from __future__ import annotations
-
 import mmap
 import os
 import subprocess

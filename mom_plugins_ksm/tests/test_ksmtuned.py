@@ -1,7 +1,5 @@
 """ksmtuned's configuration: what each variable becomes, what is said about the rest, and where a mistake stands."""
 
-from __future__ import annotations
-
 import pytest
 
 from mom_core import ConfigError
@@ -19,14 +17,9 @@ def test_ksmtuneds_values_become_parameters_of_the_law_and_the_interval() -> Non
     plugins = imported.settings()["plugins"]
     assert isinstance(plugins, dict)
     assert plugins["ksm"]["law"] == {
-        "start_share": 0.25,
-        "start_large_share": 0.25,
-        "start_least": "2048MiB",
-        "start_least_share": 1.0,
-        "pages_least": 64,
-        "pages_most": 2000,
-        "sleep_ms": 10,
-    }
+        "start_share": 0.25, "start_large_share": 0.25, "start_least": "2048MiB", "start_least_share": 1.0, "pages_least": 64,
+        "pages_most": 2000, "sleep_ms": 10,
+    }  # fmt: skip
     told = "\n".join(imported.notes)
     for part in ("line 6: DEBUG=1 has no counterpart", "line 7: FOO=2 has no", "line 8: if true has no"):
         assert part in told

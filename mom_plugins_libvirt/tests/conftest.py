@@ -1,7 +1,5 @@
 """Fixtures: a fake libvirtd, a clock that a test turns, and the plugin's hypervisor on them."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack

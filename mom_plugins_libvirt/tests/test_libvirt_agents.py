@@ -1,7 +1,5 @@
 """Agent channels in domain XML, and commands that libvirt passes to agents."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Iterator

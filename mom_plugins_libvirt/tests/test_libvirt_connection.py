@@ -1,7 +1,5 @@
 """The connection: one call at a time, nothing waits for ever, back-off."""
 
-from __future__ import annotations
-
 import errno
 import logging
 import threading

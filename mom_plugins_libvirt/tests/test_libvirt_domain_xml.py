@@ -1,7 +1,5 @@
 """What a guest's description says."""
 
-from __future__ import annotations
-
 import pytest
 
 from mom_plugins_libvirt.domain_xml import DomainDescription, described

@@ -1,7 +1,5 @@
 """Events: what is read again, what is worth a cycle, and that missed, doubled and disordered ones change nothing."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """From libvirt's errors to mom's."""
 
-from __future__ import annotations
-
 import errno
 
 import libvirt  # type: ignore[import-untyped]  # it has no types

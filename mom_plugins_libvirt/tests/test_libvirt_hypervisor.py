@@ -1,7 +1,5 @@
 """Guests, fields and controls on a libvirtd in memory."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

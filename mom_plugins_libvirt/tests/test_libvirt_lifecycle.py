@@ -1,7 +1,5 @@
 """Stopping guests and letting them go on, and moving them: on a fake libvirtd."""
 
-from __future__ import annotations
-
 import threading
 
 import pytest

@@ -1,7 +1,5 @@
 """The plugin: settings, declarations, the statistics period, the doctor; on a libvirtd in memory and on libvirt's own test driver."""
 
-from __future__ import annotations
-
 import errno
 import threading
 import time
@@ -83,12 +81,8 @@ def test_statistics_are_switched_on_only_where_they_are_off(make_plugin):
         return Guest(name, name, {} if period is None else {PERIOD: period}, blocked=blocked)
 
     guests = [
-        guest("off", 0),
-        guest("on", 5),
-        guest("unknown", None),
-        guest("blocked", 0, **{PERIOD: "no"}),
-        guest("all", 0, **{"*": "no"}),
-    ]
+        guest("off", 0), guest("on", 5), guest("unknown", None), guest("blocked", 0, **{PERIOD: "no"}), guest("all", 0, **{"*": "no"}),
+    ]  # fmt: skip
     snapshot = Snapshot(guests={found.id: found for found in guests})
     decisions = [item for item in make_plugin().mom_act(snapshot) if isinstance(item, Decision)]
     assert [(decision.entity.id, decision.control, decision.value, str(decision.source)) for decision in decisions] == [

@@ -1,7 +1,5 @@
 """A guest's process."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

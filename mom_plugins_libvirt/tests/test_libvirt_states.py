@@ -1,7 +1,5 @@
 """In which states a guest is left alone, and what that is called."""
 
-from __future__ import annotations
-
 import pytest
 
 from mom_plugins_libvirt.states import why_left_alone

@@ -1,7 +1,5 @@
 """Limits of guests on a libvirtd in memory: what is read, how often, and what is refused before libvirt hears of it."""
 
-from __future__ import annotations
-
 import pytest
 from fake_libvirt import FakeGuest, FakeLibvirtd
 

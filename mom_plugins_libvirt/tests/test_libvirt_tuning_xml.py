@@ -1,7 +1,5 @@
 """What descriptions say about limits, as libvirt and oVirt write them, and as somebody might who means harm."""
 
-from __future__ import annotations
-
 from xml.etree import ElementTree
 
 import pytest

@@ -1,7 +1,5 @@
 """URIs: which make sense, what is said of those that do not, and whose guests run on this host."""
 
-from __future__ import annotations
-
 import pytest
 from pydantic import ValidationError
 

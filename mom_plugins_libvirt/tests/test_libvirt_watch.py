@@ -1,7 +1,5 @@
 """The watch for guests that run low on memory has a connection to libvirtd of its own, and is stopped by nothing that becomes of it."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

@@ -1,7 +1,5 @@
 """Hosts of files with NUMA nodes and QEMU processes, written as the kernel writes them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

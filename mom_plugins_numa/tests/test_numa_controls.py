@@ -1,7 +1,5 @@
 """Setting, putting back and reviewing what everybody decides about NUMA."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

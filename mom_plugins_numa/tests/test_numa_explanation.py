@@ -1,7 +1,5 @@
 """What is said of the nodes that a guest is on."""
 
-from __future__ import annotations
-
 import pytest
 
 from mom_cli import About
@@ -22,9 +20,7 @@ MEMORY: Value = [{"node": 0, "size": 3 * GIB}, {"node": 1, "size": 0}, {"node": 
         (1, {"numa_memory": MEMORY, "numa_nodeset": "0"}, []),
     ],
 )
-def test_where_memory_is_and_may_come_from_is_told_on_hosts_with_several_nodes(
-    count: int | None, fields: dict[str, Value], words: list[str]
-) -> None:
+def test_where_memory_is_and_may_come_from_is_told_of_several_nodes(count: int | None, fields: dict[str, Value], words: list[str]) -> None:
     taken = snapshot(host={"numa_node_count": count}, guests={"web": fields})
     report = Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01)
     assert [sentence.text for sentence in NodesExplainer().part(About(report, taken.guests["web"])).sentences] == words

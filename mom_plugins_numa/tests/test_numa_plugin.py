@@ -1,7 +1,5 @@
 """The plugin as the engine calls it, on hosts of files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -94,9 +92,7 @@ def test_it_fits_hosts_with_several_nodes(root: Path, tmp_path: Path) -> None:
     assert NumaPlugin.mom_suggest(tmp_path / "nothing") is None
 
 
-def test_the_doctor_tells_nodes_guests_and_what_places_them(
-    make: Callable[..., NumaPlugin], hypervisor: FakeHypervisor, root: Path
-) -> None:
+def test_doctor_tells_nodes_guests_and_what_places_them(make: Callable[..., NumaPlugin], hypervisor: FakeHypervisor, root: Path) -> None:
     def messages() -> list[str]:
         return [finding.message for finding in make().mom_doctor(hypervisor)]
 

@@ -1,7 +1,5 @@
 """What is read of nodes and processes, from files as the kernel writes them."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

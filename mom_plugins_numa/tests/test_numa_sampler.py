@@ -1,7 +1,5 @@
 """Sampling where guests are: in turn, in a bounded thread."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path

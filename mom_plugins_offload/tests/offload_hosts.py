@@ -1,7 +1,5 @@
 """Hosts of files, and hypervisors that move cold memory by themselves, for the tests of the plugin."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from mom_core import Entity

@@ -1,7 +1,5 @@
 """The law: how much of a guest goes, when it stops, and what that teaches."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

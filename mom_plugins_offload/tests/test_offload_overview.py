@@ -1,7 +1,5 @@
 """What `mom doctor` says of a hypervisor that has swap of its own."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from offload_hosts import MovingHypervisor

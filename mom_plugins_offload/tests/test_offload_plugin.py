@@ -1,7 +1,5 @@
 """The plugin in the engine's cycle: whose cold memory goes, and whose does not."""
 
-from __future__ import annotations
-
 import pytest
 from offload_hosts import MovingHypervisor
 

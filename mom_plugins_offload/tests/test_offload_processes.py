@@ -1,7 +1,5 @@
 """How guests are reached, and whose memory cannot go anywhere."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

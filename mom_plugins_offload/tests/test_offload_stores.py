@@ -1,7 +1,5 @@
 """What swap a host has, how much it still takes, and what may be written to disks."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,9 +74,7 @@ WRITTEN = "what may be written to disks in a day has been written"
         ([DISK], 0, StoreRoom(0, WRITTEN)),
     ],
 )
-def test_a_twentieth_is_kept_and_what_must_not_be_used_keeps_what_comes_after_it_from_use(
-    stores: list[SwapStore], writable: float, room: StoreRoom
-) -> None:
+def test_a_twentieth_is_kept_and_a_barred_store_bars_those_after_it(stores: list[SwapStore], writable: float, room: StoreRoom) -> None:
     assert room_of(stores, writable) == room
 
 

@@ -1,7 +1,5 @@
 """The process that takes memory, and how it ends."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

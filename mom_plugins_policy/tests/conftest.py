@@ -1,7 +1,5 @@
 """The folder's own modules (the fixture, the plain interpreter) are importable in its tests."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Declarations as the usual plugins make them, without these plugins: for the checks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 from mom_core import ControlSpec, Declarations, FieldSpec, Scope, Unit

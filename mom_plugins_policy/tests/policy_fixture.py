@@ -1,7 +1,5 @@
 """The fixture of the reference's section 1, and how a value is written in its tables."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Command lines of `mom policy` in this process: what they print, and their exit code."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import sys

@@ -1,7 +1,5 @@
 """Random programs of the language: mostly meaningful, sometimes wrong, always small."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 Choose = Callable[[int], int]

@@ -1,7 +1,5 @@
 """The compiled policy and the plain interpreter agree: on random programs, in values, errors with their positions, and decisions."""
 
-from __future__ import annotations
-
 import math
 import random
 from pathlib import Path

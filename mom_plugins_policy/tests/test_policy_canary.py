@@ -1,7 +1,5 @@
 """Policies on some guests first: two sets at the same time, one decisive for each guest, and an end by themselves."""
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -217,7 +215,7 @@ class TestHowItEnds:
                     break
             ended = made.canary
             assert ended.state is CanaryState.ROLLED_BACK
-            assert ended.canary.ailing > 0
+            assert ended.canary.unhealthy > 0
             assert ended.cycles < 150
 
     def test_a_good_one_is_promoted_at_its_end(self, managed: Managed) -> None:
@@ -245,7 +243,7 @@ class TestHowItEnds:
             made.begin("(+ 1 2)", name="60_x", share=0.5, seconds=60)
             made.cycles(13)
             assert made.canary.state is CanaryState.ROLLED_BACK
-            assert "too little is known to promote it: guests told how they are in only 0 of" in made.canary.reason
+            assert "too little is known to promote it: how guests are is known in only 0 of" in made.canary.reason
 
     def test_one_that_fails_is_rolled_back_and_what_fails_without_it_too_is_not_its_fault(self, managed: Managed) -> None:
         managed.begin(FAILS, name="60_x", seconds=600)

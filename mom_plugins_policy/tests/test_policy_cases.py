@@ -1,7 +1,5 @@
 """`mom policy test`: what is expected, how differences read, and what is wrong with files of tests."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

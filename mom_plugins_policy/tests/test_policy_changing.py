@@ -1,7 +1,5 @@
 """Policies that change while mom runs: all or nothing, over what files say, with versions, a way back, and a memory on disk."""
 
-from __future__ import annotations
-
 import threading
 from pathlib import Path
 

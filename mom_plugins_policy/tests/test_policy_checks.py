@@ -1,7 +1,5 @@
 """Checks: what is found in policies before they go live, and what is not."""
 
-from __future__ import annotations
-
 import random
 import time
 from collections import Counter

@@ -1,7 +1,5 @@
 """`mom policy check`: what it prints, its exit codes, and what is wrong with the files that it is given."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

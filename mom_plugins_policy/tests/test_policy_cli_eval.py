@@ -1,7 +1,5 @@
 """`mom policy eval`, `snapshot` and `defaults`: values, decisions and errors, and what is wrong with what they are given."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable

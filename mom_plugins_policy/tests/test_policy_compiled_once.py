@@ -1,7 +1,5 @@
 """Texts that were compiled and checked a moment ago are not compiled and checked again, and what plugins declare still counts."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Explanations: which form decided something, the conditions around it with their values, and why other requests were not made."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """How policies are laid out, and that laying them out changes nothing else."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

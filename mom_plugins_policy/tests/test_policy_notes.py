@@ -1,7 +1,5 @@
 """Lasting notes: what a policy remembers about an entity is there in the next cycle and after a restart, and goes with the guest."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The plugin: which files it reads, what it refuses, what it decides, and how a change takes effect."""
 
-from __future__ import annotations
-
 import logging
 import os
 from pathlib import Path
@@ -157,9 +155,7 @@ def test_not_more_is_logged_than_a_person_reads(tmp_path: Path, caplog: pytest.L
     assert "and 20 more" in logged(caplog)[-1][1]
 
 
-def test_a_mistake_of_the_checks_does_not_keep_policies_from_being_used(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mistake_of_the_checks_stops_no_policy(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(policy: object) -> None:
         raise RuntimeError("broken")
 

@@ -1,7 +1,5 @@
 """The reader takes any text: it gives forms with their positions, or one error of its own, in linear time."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

@@ -1,7 +1,5 @@
 """Section 14 of the language reference, row by row: where we follow the original, and where we do better than it."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Policies on trial: evaluated beside those in force, reported, and nothing else."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -52,9 +50,7 @@ NOTING = '(def wanted (g) { (g.Remember "n" (+ 1 (g.Recall "n" 0))) (g.Recall "n
         ({"10_rule": "(def wanted"}, [None, None], "the shadow policies cannot be used: 10_rule:"),
     ],
 )
-def test_what_is_on_trial_is_told_and_decides_notes_and_breaks_nothing(
-    tmp_path: Path, shadow: dict[str, str], considered: list[object], said: str
-) -> None:
+def test_what_is_on_trial_is_told_and_changes_nothing(tmp_path: Path, shadow: dict[str, str], considered: list[object], said: str) -> None:
     it = plugin(tmp_path, **shadow)
     for expected in considered:
         decided, found, problems = split(it)

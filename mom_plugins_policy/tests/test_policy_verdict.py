@@ -1,7 +1,5 @@
 """Verdicts on trials on some guests: bad ones end early, good ones at the end, and what is not known speaks for nobody."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,9 +27,9 @@ def a_guest(**more: Value) -> Guest:
     return Guest("a", "a", {**WELL, **more})
 
 
-def looks(well: int = 0, ailing: int = 0, silent: int = 0, killed: int = 0) -> Tally:
+def samples(well: int = 0, unhealthy: int = 0, silent: int = 0, killed: int = 0) -> Tally:
     tally = Tally(killed=killed)
-    for ails in [""] * well + ["swapping"] * ailing + [None] * silent:
+    for ails in [""] * well + ["swapping"] * unhealthy + [None] * silent:
         tally.add(ails)
     return tally
 
@@ -44,7 +42,7 @@ def after(*cycles: WatchedCycle, before: Tally | None = None) -> Evidence:
 
 
 def good(count: int, guests: int = 3) -> list[WatchedCycle]:
-    return [WatchedCycle(looks(guests), looks(27), "") for _ in range(count)]
+    return [WatchedCycle(samples(guests), samples(27), "") for _ in range(count)]
 
 
 class TestWhenAGuestAils:
@@ -99,44 +97,44 @@ class TestTheHost:
         assert HostFigures.of(Host()) == HostFigures(None, None, None)
 
 
-BAD = WatchedCycle(looks(2, 1), looks(27), "")
-OTHERS_TOO = WatchedCycle(looks(2, 1), looks(18, 9), "")
-A_LITTLE_MORE = WatchedCycle(looks(27, 3), looks(97, 3), "")
-HOST_SWAPS = WatchedCycle(looks(3), looks(27), "the host swaps")
-FAILS = WatchedCycle(looks(3), looks(27), "", "60_x:1:1: unknown")
-KILLED = WatchedCycle(looks(3, killed=1), looks(27), "")
-ALL_KILLED = WatchedCycle(looks(3, killed=1), looks(27, killed=9), "")
+BAD = WatchedCycle(samples(2, 1), samples(27), "")
+OTHERS_TOO = WatchedCycle(samples(2, 1), samples(18, 9), "")
+A_LITTLE_MORE = WatchedCycle(samples(27, 3), samples(97, 3), "")
+HOST_SWAPS = WatchedCycle(samples(3), samples(27), "the host swaps")
+FAILS = WatchedCycle(samples(3), samples(27), "", "60_x:1:1: unknown")
+KILLED = WatchedCycle(samples(3, killed=1), samples(27), "")
+ALL_KILLED = WatchedCycle(samples(3, killed=1), samples(27, killed=9), "")
 RUNNING, PROMOTED, ROLLED_BACK = CanaryState.RUNNING, CanaryState.PROMOTED, CanaryState.ROLLED_BACK
 TOO_LITTLE = "too little is known to promote it: "
 
 # The cycles, how the same guests fared before, the seconds that are left, and the verdict with its reason.
 VERDICTS: dict[str, tuple[list[WatchedCycle], Tally, float, CanaryState, str]] = {
-    "nothing speaks against it": (good(3), looks(), 60, RUNNING, ""),
-    "a good end": (good(LEAST_CYCLES), looks(10), 0, PROMOTED,
+    "nothing speaks against it": (good(3), samples(), 60, RUNNING, ""),
+    "a good end": (good(LEAST_CYCLES), samples(10), 0, PROMOTED,
                    "guests fared as well as before and as the others: "
-                   "ailing in 0 of 15 looks, 0 of 135 looks of the others, 0 of 10 looks before"),
-    "one guest of three ails for two cycles": ([BAD] * 2, looks(), 600, RUNNING, ""),
-    "one guest of three ails for three": ([BAD] * 3, looks(), 600, ROLLED_BACK,
-                                          "guests are swapping: 3 of 9 looks, 0 of 81 looks of the others, no looks before"),
-    "very many ail in one cycle": ([WatchedCycle(looks(0, 30), looks(70), "")], looks(), 600, RUNNING, ""),
-    "it was so before": ([BAD] * 10, looks(20, 10), 600, RUNNING, ""),
-    "it was so before, at the end": ([BAD] * 10, looks(20, 10), 0, PROMOTED, ""),
-    "all others suffer, too": ([OTHERS_TOO] * 10, looks(), 0, PROMOTED, ""),
-    "a little more all the time": ([A_LITTLE_MORE] * 20, looks(), 600, RUNNING, ""),
-    "a little more all the time, at the end": ([A_LITTLE_MORE] * 20, looks(), 0, ROLLED_BACK, ""),
-    "a program is killed": ([*good(2), KILLED], looks(), 600, ROLLED_BACK, "kernels of guests killed 1 programs for want of memory"),
-    "programs of the others are, too": ([*good(2), ALL_KILLED], looks(), 600, RUNNING, ""),
-    "the host fares worse for two cycles": ([*good(9), HOST_SWAPS, HOST_SWAPS], looks(), 600, RUNNING, ""),
-    "the host fares worse for three of six": ([*good(9), HOST_SWAPS, HOST_SWAPS, *good(1), HOST_SWAPS, *good(1)], looks(), 600, ROLLED_BACK,
-                                              "the host swaps"),
-    "three of more": ([HOST_SWAPS, HOST_SWAPS, *good(RECENT_CYCLES), HOST_SWAPS], looks(), 600, RUNNING, ""),
-    "it fails": ([FAILS] * 3, looks(), 600, ROLLED_BACK, "it fails: 60_x:1:1: unknown"),
-    "no cycles": ([], looks(), 0, ROLLED_BACK, TOO_LITTLE + "there were only 0 cycles"),
-    "few cycles": (good(LEAST_CYCLES - 1), looks(), 0, ROLLED_BACK, TOO_LITTLE + "there were only 4 cycles"),
-    "no guest": ([WatchedCycle(looks(), looks(27), "")] * 9, looks(), 0, ROLLED_BACK, TOO_LITTLE + "there was no guest to try it on"),
-    "silent guests": ([WatchedCycle(looks(1, 0, 2), looks(27), "")] * 9, looks(), 0, ROLLED_BACK,
-                      TOO_LITTLE + "guests told how they are in only 9 of 27 looks"),
-    "an unknown host": ([WatchedCycle(looks(3), looks(27), None)] * 9, looks(), 0, ROLLED_BACK,
+                   "unhealthy in 0 of 15 samples, 0 of 135 samples of the others, 0 of 10 samples before"),
+    "one guest of three ails for two cycles": ([BAD] * 2, samples(), 600, RUNNING, ""),
+    "one guest of three ails for three": ([BAD] * 3, samples(), 600, ROLLED_BACK,
+                                          "guests are swapping: 3 of 9 samples, 0 of 81 samples of the others, no samples before"),
+    "very many ail in one cycle": ([WatchedCycle(samples(0, 30), samples(70), "")], samples(), 600, RUNNING, ""),
+    "it was so before": ([BAD] * 10, samples(20, 10), 600, RUNNING, ""),
+    "it was so before, at the end": ([BAD] * 10, samples(20, 10), 0, PROMOTED, ""),
+    "all others suffer, too": ([OTHERS_TOO] * 10, samples(), 0, PROMOTED, ""),
+    "a little more all the time": ([A_LITTLE_MORE] * 20, samples(), 600, RUNNING, ""),
+    "a little more all the time, at the end": ([A_LITTLE_MORE] * 20, samples(), 0, ROLLED_BACK, ""),
+    "a program is killed": ([*good(2), KILLED], samples(), 600, ROLLED_BACK, "kernels of guests killed 1 programs for want of memory"),
+    "programs of the others are, too": ([*good(2), ALL_KILLED], samples(), 600, RUNNING, ""),
+    "the host fares worse for two cycles": ([*good(9), HOST_SWAPS, HOST_SWAPS], samples(), 600, RUNNING, ""),
+    "the host fares worse for three of six": ([*good(9), HOST_SWAPS, HOST_SWAPS, *good(1), HOST_SWAPS, *good(1)], samples(), 600,
+                                              ROLLED_BACK, "the host swaps"),
+    "three of more": ([HOST_SWAPS, HOST_SWAPS, *good(RECENT_CYCLES), HOST_SWAPS], samples(), 600, RUNNING, ""),
+    "it fails": ([FAILS] * 3, samples(), 600, ROLLED_BACK, "it fails: 60_x:1:1: unknown"),
+    "no cycles": ([], samples(), 0, ROLLED_BACK, TOO_LITTLE + "there were only 0 cycles"),
+    "few cycles": (good(LEAST_CYCLES - 1), samples(), 0, ROLLED_BACK, TOO_LITTLE + "there were only 4 cycles"),
+    "no guest": ([WatchedCycle(samples(), samples(27), "")] * 9, samples(), 0, ROLLED_BACK, TOO_LITTLE + "there was no guest to try it on"),
+    "silent guests": ([WatchedCycle(samples(1, 0, 2), samples(27), "")] * 9, samples(), 0, ROLLED_BACK,
+                      TOO_LITTLE + "how guests are is known in only 9 of 27 samples"),
+    "an unknown host": ([WatchedCycle(samples(3), samples(27), None)] * 9, samples(), 0, ROLLED_BACK,
                         TOO_LITTLE + "how the host is was known in only 0 of 9 cycles"),
 }  # fmt: skip
 
@@ -151,10 +149,10 @@ class TestTheVerdict:
 
     @given(cycles=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)), max_size=20), left=st.floats(0, 600))
     def test_it_always_ends_at_the_end_and_never_promotes_before(self, cycles: list[tuple[int, int, int]], left: float) -> None:
-        evidence = after(*(WatchedCycle(looks(*one), looks(9), "") for one in cycles))
+        evidence = after(*(WatchedCycle(samples(*one), samples(9), "") for one in cycles))
         verdict = judge(evidence, left)
         assert (verdict.state is CanaryState.PROMOTED) <= (left == 0)
         assert (verdict.state is CanaryState.RUNNING) <= (left > 0)
         assert bool(verdict.reason) == (verdict.state is not CanaryState.RUNNING)
         if verdict.state is CanaryState.PROMOTED:
-            assert evidence.canary.told >= LEAST_CYCLES / 2
+            assert evidence.canary.known >= LEAST_CYCLES / 2

@@ -1,7 +1,5 @@
 """Every part of the language knows every word, and says of it what is so: one test for each thing that a record says."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -4,8 +4,6 @@ A line of `reference/*.txt` is `expression  =>  result`, where a line break in a
 to differ from the original, a third part says by which row of its section 14, and what we give instead.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Policies in Python: what they are given, what comes of what they give, and what their mistakes cost."""
 
-from __future__ import annotations
-
 import os
 import textwrap
 from collections.abc import Mapping

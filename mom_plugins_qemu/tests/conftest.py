@@ -1,7 +1,5 @@
 """Fixtures: monitors of guests that are none, a clock that a test turns, and the plugin's hypervisor on them."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from collections.abc import Iterator

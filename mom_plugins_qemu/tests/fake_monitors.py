@@ -1,7 +1,5 @@
 """Monitors of guests that are none: each listens at a socket and answers as QEMU does, or as it does not."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import threading

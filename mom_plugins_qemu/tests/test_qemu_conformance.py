@@ -1,7 +1,5 @@
 """The plugin against the conformance kit, on monitors of guests that are none."""
 
-from __future__ import annotations
-
 import pytest
 from fake_monitors import MIB, FakeHost
 

@@ -1,7 +1,5 @@
 """Limits of guests' disks, by query-block and block_set_io_throttle."""
 
-from __future__ import annotations
-
 import pytest
 from fake_monitors import FakeHost
 from hypothesis import given

@@ -1,7 +1,5 @@
 """A monitor of mom's own whose QEMU tells of more than anybody can want to know."""
 
-from __future__ import annotations
-
 import logging
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Guests that the operator defines in a folder of files."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

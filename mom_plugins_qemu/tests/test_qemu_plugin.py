@@ -1,7 +1,5 @@
 """The plugin in front of its hypervisor: settings, statistics switched on, guests in need, what doctor says."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """A node of Proxmox VE: its guests' definitions, and its own daemon, which resizes guests too."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory

@@ -1,7 +1,5 @@
 """Guest files of Proxmox VE: what is promised to each guest, and where a mistake stands."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -29,7 +27,7 @@ def test_memory_and_balloon_become_a_guarantee() -> None:
                 "/q/100.conf": GUEST,
                 "/q/101.conf": "memory: current=8192\nballoon: 0\n",
                 "/q/102.conf": "name: fixed[1]\nmemory: 1024\n",
-                "/q/103.conf": "name: never\nmemory: 1024\nballoon: 512\nshares: 0\n",
+                "/q/103.conf": "name: moms\nmemory: 4096\nballoon: 1024\nshares: 0\ntags: prod;class-gold\n",
             }
         )
     )
@@ -37,8 +35,9 @@ def test_memory_and_balloon_become_a_guarantee() -> None:
         "web": {"guarantee": "2048MiB"},
         "101": {"guarantee": "8192MiB"},
         "fixed[[]1]": {"guarantee": "1024MiB"},
-        "never": {"guarantee": "1024MiB"},
+        "moms": {"guarantee": "1024MiB", "class": "gold"},
     }
+    assert "sla" in found["plugins"]
 
 
 def test_shares_are_said_to_have_no_place() -> None:

@@ -1,7 +1,5 @@
 """virtio-mem, which sizes a guest whose memory a balloon cannot take."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """What comes from monitors, whatever it is."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket
@@ -85,9 +83,7 @@ def test_a_command_line_says_where_agents_channels_are() -> None:
 
 @pytest.mark.processes
 @pytest.mark.parametrize("handles", [True, False], ids=["by a handle", "by owner and age"])
-def test_who_listens_is_known_and_another_process_of_that_number_is_not_taken_for_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, handles: bool
-) -> None:
+def test_who_listens_is_not_mistaken_for_another_of_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, handles: bool) -> None:
     path = tmp_path / "monitor"
     if not handles:
         monkeypatch.setattr(visits, "_SO_PEERPIDFD", 10_000)

@@ -1,7 +1,5 @@
 """Fixtures: a hypervisor that keeps limits in memory, and the plugin."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A hypervisor that keeps limits in memory, and notes what sets them."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """From a limit to a quota and a period."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

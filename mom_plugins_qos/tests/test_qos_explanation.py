@@ -1,7 +1,5 @@
 """What is said of a guest's limits in words."""
 
-from __future__ import annotations
-
 import pytest
 
 from mom_cli import About

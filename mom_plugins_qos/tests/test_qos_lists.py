@@ -1,7 +1,5 @@
 """Decisions on disks and interfaces, completed and checked."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The plugin on limits in memory: collecting, deciding, reviewing, setting, putting back, and its findings."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

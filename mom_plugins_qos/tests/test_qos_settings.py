@@ -1,7 +1,5 @@
 """What an operator may write about limits."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

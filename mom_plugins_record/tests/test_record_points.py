@@ -1,7 +1,5 @@
 """Points of past days: few of many cycles, evenly, of cycles that need no others, read by a process of its own."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Why policies decided as they did, from a recording: in the words of the mom that ran, recorded at little cost."""
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Iterator

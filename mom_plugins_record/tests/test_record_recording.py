@@ -1,7 +1,5 @@
 """The flight recorder: everything comes back, damage costs only what is damaged, and a full disk costs nothing but the recording."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

@@ -1,7 +1,5 @@
 """Replay: the same policies decide the same to the bit, other ones are compared with them, and what cannot be known is not said."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from dataclasses import replace
@@ -118,7 +116,7 @@ def test_what_cannot_be_evaluated_here_is_not_compared(tmp_path: Path) -> None:
     assert "not replayed: acme" in run(folder).output
 
 
-def test_a_plugin_that_fails_is_set_aside_by_the_clock_of_the_recording_as_under_the_daemon(
+def test_a_failing_plugin_is_set_aside_by_the_recordings_clock_as_under_the_daemon(
     recording: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called: list[int] = []

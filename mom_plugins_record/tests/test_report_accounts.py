@@ -1,7 +1,5 @@
 """The accounts: each sum is what its name says, the parts are the whole, and what is not known is in no sum."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The file of accounts: any tool opens it; a crash, damage or a full disk cost as little as can be, and keep no mom from starting."""
 
-from __future__ import annotations
-
 import logging
 import random
 import sqlite3
@@ -140,9 +138,7 @@ def test_another_programs_database_is_not_taken_for_accounts(tmp_path: Path) -> 
         read_hosts(path, 0, 1)
 
 
-def test_on_a_full_disk_the_accounts_are_kept_in_memory_and_written_when_there_is_room(
-    path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_on_a_full_disk_accounts_are_kept_in_memory_and_written_when_there_is_room(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     keeper = kept(file_at(path))
     with largest_file(path.stat().st_size):
         for now in range(0, 3 * 3600, 60):

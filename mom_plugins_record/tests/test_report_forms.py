@@ -1,7 +1,5 @@
 """What `mom report` says: in every form, of all and of one tenant, with what is unknown said to be unknown."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -191,9 +189,7 @@ def test_the_page_begins_with_the_programs_that_were_killed() -> None:
 
 
 @pytest.mark.parametrize(("ended", "last", "began"), [(1800, "1h", 0), (1801, "1h", 1), (1801, "20m", 1), (3600, "10m", 1), (600, "1h", 0)])
-def test_a_report_begins_at_the_full_hour_that_is_nearest_and_has_one_hour_at_least(
-    tmp_path: Path, ended: float, last: str, began: int
-) -> None:
+def test_a_report_begins_at_the_nearest_full_hour_and_has_one_hour_at_least(tmp_path: Path, ended: float, last: str, began: int) -> None:
     file = AccountsFile(tmp_path / NAME, keep=400 * 86_400.0, largest=1 << 30)
     file.open()
     file.write([(host(FIRST), []), (host(FIRST + 1, ended=(FIRST + 1) * 3600 + ended), [])])

@@ -1,7 +1,5 @@
 """A clock that tests of the simulated host set."""
 
-from __future__ import annotations
-
 import pytest
 
 

@@ -1,7 +1,5 @@
 """What a simulated hypervisor tells, as tests read it: guest by guest."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How a policy or a plugin is tried on a simulated host in a unit test, with the fixture `mom_run`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -10,14 +8,8 @@ from mom_core import Decision, PluginContext, PluginSettings, Snapshot, hookimpl
 from mom_devkit import PluginRun
 
 HOST = {
-    "guests": 8,
-    "host_memory": "16GiB",
-    "sold": 1.5,
-    "load": "6GiB",
-    "load_after": "60s",
-    "load_for": "120s",
-    "statistics_period": "2s",
-}
+    "guests": 8, "host_memory": "16GiB", "sold": 1.5, "load": "6GiB", "load_after": "60s", "load_for": "120s", "statistics_period": "2s",
+}  # fmt: skip
 
 
 class Halver:

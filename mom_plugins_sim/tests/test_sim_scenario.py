@@ -1,7 +1,5 @@
 """Scenarios: read with care, drawn by the seed, simulated by the real engine, and summed up."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import re
@@ -168,9 +166,7 @@ faults:
         fields_at(65)
 
 
-def test_nothing_is_waited_for_at_the_end_while_the_simulated_clock_stands_still(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_nothing_is_waited_for_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr("mom_core.engine.judgement.POLL_SECONDS", 30.0)
     path = write(tmp_path)
     *_, last = run_scenario(read_scenario(path), path, SimulationSetup("x"), None, 600.0)

@@ -1,7 +1,5 @@
 """Guests that move between simulated hosts."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -76,9 +74,7 @@ DAMAGE = ["", "{", "[" * 50_000, '{"guests":1e999}', "\0" * 99]
 
 
 @pytest.mark.parametrize("text", DAMAGE)
-def test_a_guest_whose_file_is_damaged_is_left_out_and_the_others_are_there(
-    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_guest_with_a_damaged_file_is_left_out_and_others_are_there(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
     lost, *others = sorted(_ids(_host(tmp_path, "h1", 1)))
     (tmp_path / "h1" / f"{lost}.json").write_text(text)
     assert _ids(_host(tmp_path, "h1", 1)) == set(others)

@@ -1,7 +1,5 @@
 """Whether more guests fit, and why."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -164,9 +162,7 @@ def test_nothing_is_said_by_what_is_not_known_or_old(host: dict[str, int], seen:
     st.integers(0, 64),
     st.integers(0, 64),
 )
-def test_whoever_is_admitted_breaks_no_promise(
-    guests: list[tuple[int, int]], name: str, count: int, promisable: int, available: int
-) -> None:
+def test_who_is_admitted_breaks_no_promise(guests: list[tuple[int, int]], name: str, count: int, promisable: int, available: int) -> None:
     there = [a_guest(f"g{number}", promised, size) for number, (promised, size) in enumerate(guests)]
     found = asked(4, name, count, promisable=promisable, available=available, guests=there)
     promised = sum(min(8, promised) for promised, _ in guests) * GIB

@@ -1,7 +1,5 @@
 """Classes, and which guest is of which."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -33,9 +31,7 @@ def written(name: str | None) -> GuestSettings:
         (None, "\x1b[2J" * 30, Assigned("platinum", IN_METADATA, ("\\x1b[2J" * 30)[:39] + "…")),
     ],
 )
-def test_the_yaml_file_comes_before_metadata_and_metadata_before_patterns(
-    in_yaml: str | None, metadata: str | None, found: Assigned
-) -> None:
+def test_yaml_comes_before_metadata_and_metadata_before_patterns(in_yaml: str | None, metadata: str | None, found: Assigned) -> None:
     rules = ClassAssignment(READY, {"*": "gold", "db-*": "compute"}, "vapor")
     properties = {} if metadata is None else {"sla_class": metadata}
     assert rules.of(Guest("1", "db-1", properties=properties), written(in_yaml)) == found

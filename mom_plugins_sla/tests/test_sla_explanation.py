@@ -1,7 +1,5 @@
 """What is said of a guest's class in words."""
 
-from __future__ import annotations
-
 from mom_cli import About
 from mom_core import Report, Value
 from mom_core.testing import snapshot

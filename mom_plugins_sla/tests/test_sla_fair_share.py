@@ -1,7 +1,5 @@
 """Fair shares: the promises of `fair_shares`, whatever is claimed."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """How `mom status` counts classes."""
 
-from __future__ import annotations
-
 from mom_core import Report
 from mom_core.testing import snapshot
 from mom_plugins_sla.overview import class_parts

@@ -1,7 +1,5 @@
 """Classes in a file that somebody else changes while mom runs."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What the tests of this folder share."""
 
-from __future__ import annotations
-
 import secrets
 import socket
 from contextlib import suppress

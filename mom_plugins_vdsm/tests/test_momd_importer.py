@@ -1,7 +1,5 @@
 """The old daemon's configuration: what each setting becomes, what is said about the rest, and where a mistake stands."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -50,14 +48,8 @@ def test_intervals_history_uri_and_verbosity_have_their_place() -> None:
 def test_all_ways_to_vdsm_are_one_plugin(name: str) -> None:
     said = momd(f"[main]\nhypervisor-interface: {name}\n[vdsm]\nhost=h\nport=5\nrequest-timeout=20\npki-dir=/p\nkey-file=k\ncert-file=c\n")
     assert said["plugins"]["vdsm"] == {
-        "host": "h",
-        "port": 5,
-        "pki_directory": "/p",
-        "key": "k",
-        "certificate": "c",
-        "answer_timeout": "20s",
-        "deadline": "25s",
-    }
+        "host": "h", "port": 5, "pki_directory": "/p", "key": "k", "certificate": "c", "answer_timeout": "20s", "deadline": "25s",
+    }  # fmt: skip
     assert said["plugins"]["policy"] == {"defaults": False, "keep_changes": True}
 
 
@@ -90,13 +82,8 @@ def test_collectors_and_controllers_become_plugins() -> None:
 def test_what_no_controller_acted_on_has_no_effect_now_either() -> None:
     plugins = momd("[main]\ncontrollers: IoTune\n[host]\ncollectors: HostKSM\n")["plugins"]
     assert plugins["policy"]["ignore"] == [
-        "ksm_run",
-        "ksm_pages_to_scan",
-        "ksm_sleep_millisecs",
-        "ksm_merge_across_nodes",
-        "vcpu_quota",
-        "vcpu_period",
-    ]
+        "ksm_run", "ksm_pages_to_scan", "ksm_sleep_millisecs", "ksm_merge_across_nodes", "vcpu_quota", "vcpu_period",
+    ]  # fmt: skip
 
 
 def test_an_interval_is_never_written_with_an_exponent() -> None:

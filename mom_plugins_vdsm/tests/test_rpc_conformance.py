@@ -1,7 +1,5 @@
 """The RPC server against the conformance kit: with a socket of its own to listen on, and as `mom plugin check` looks at it."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The RPC server under what clients may do to it: silence, slowness, size, rubbish, too many; and where it listens, or refuses to."""
 
-from __future__ import annotations
-
 import resource
 import select
 import socket

@@ -1,7 +1,5 @@
 """Every verb of MOM's RPC server, called as vdsm and MOM's clients call them, through a real socket."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -35,7 +33,7 @@ def mom(serving: Serving) -> Iterator[ServerProxy]:
         yield one
 
 
-def test_statistics_have_the_five_keys_that_vdsm_needs_before_there_is_any_data(serving: Serving, mom: Any) -> None:
+def test_statistics_have_the_five_keys_that_vdsm_needs_before_there_is_any_data(serving, mom):
     needed = {"ksm_run": 0, "ksm_merge_across_nodes": 0, "ksm_pages_to_scan": 0, "ksm_pages_sharing": 0, "ksmd_cpu_usage": 0}
     assert mom.getStatistics() == {"host": needed, "guests": {}}
     serving.report({"ksm_run": 1, "ksm_pages_sharing": None, "ksmd_cpu_usage": 12.6, "mem_free": 5})
@@ -44,7 +42,7 @@ def test_statistics_have_the_five_keys_that_vdsm_needs_before_there_is_any_data(
     assert all(type(host[name]) is int for name in needed)
 
 
-def test_statistics_of_guests_are_by_name_and_what_is_unknown_is_nil(serving: Serving, mom: Any) -> None:
+def test_statistics_of_guests_are_by_name_and_what_is_unknown_is_nil(serving, mom):
     disk = {"name": "vda", "path": "/d", "current": {"total_bytes_sec": 1 << 33}, "maximum": {"total_bytes_sec": 5}, "guaranteed": None}
     sampled = {"vcpu_count": 1}
     serving.report(
@@ -73,7 +71,7 @@ def test_statistics_of_guests_are_by_name_and_what_is_unknown_is_nil(serving: Se
 SIX = ("total_bytes_sec", "read_bytes_sec", "write_bytes_sec", "total_iops_sec", "read_iops_sec", "write_iops_sec")
 
 
-def test_disks_and_swap_are_told_as_mom_tells_them(tmp_path: Path) -> None:
+def test_disks_and_swap_are_told_as_mom_tells_them(tmp_path):
     now = {**dict.fromkeys(SIX, 0), "total_bytes_sec": 7}
     unknown = dict.fromkeys(SIX)
     disks: list[Value] = [
@@ -95,9 +93,7 @@ def test_disks_and_swap_are_told_as_mom_tells_them(tmp_path: Path) -> None:
     assert (guests["vm2"]["io_tune"], guests["vm2"]["io_tune_current"]) == (None, None)
 
 
-def test_a_guest_that_nothing_can_be_done_about_or_that_was_not_sampled_is_not_active_and_has_statistics(
-    serving: Serving, mom: Any
-) -> None:
+def test_a_guest_that_nothing_can_be_done_about_or_that_was_not_sampled_is_not_active_and_has_statistics(serving, mom):
     one = {"balloon_cur": 1, "vcpu_count": 1}
     taken = snapshot(host={}, guests={"vm1": one, "vm2": one, "vm3": one, "vm4": {"balloon_cur": 1}})
     blocked = {"vm1": {"*": "the guest is paused"}, "vm2": {"balloon_target": "the guest has no balloon device"}, "vm3": {}, "vm4": {}}
@@ -107,7 +103,7 @@ def test_a_guest_that_nothing_can_be_done_about_or_that_was_not_sampled_is_not_a
     assert sorted(mom.getStatistics()["guests"]) == ["vm1", "vm2", "vm3", "vm4"]
 
 
-def test_a_value_that_xml_cannot_carry_does_not_break_the_answer(serving: Serving, mom: Any) -> None:
+def test_a_value_that_xml_cannot_carry_does_not_break_the_answer(serving, mom):
     serving.report({"huge": 1 << 70, "tuple": (1, "a\x00b\r\n")}, {"bad\x01name": {"balloon_cur": 1}})
     found = mom.getStatistics()
     assert found["guests"]["bad\ufffdname"]["balloon_cur"] == 1
@@ -115,7 +111,7 @@ def test_a_value_that_xml_cannot_carry_does_not_break_the_answer(serving: Servin
     assert found["host"]["tuple"] == [1, "a\ufffdb\r\n"]
 
 
-def test_statistics_never_fault_even_when_they_cannot_be_told(serving: Serving, caplog: pytest.LogCaptureFixture, mom: Any) -> None:
+def test_statistics_never_fault_even_when_they_cannot_be_told(serving, caplog, mom):
     endless: list[object] = []
     serving.report({"loop": endless})
     endless.append(endless)
@@ -123,7 +119,7 @@ def test_statistics_never_fault_even_when_they_cannot_be_told(serving: Serving, 
     assert "the statistics cannot be told" in caplog.text
 
 
-def test_policies_are_read_and_vdsms_parameters_in_force_at_the_next_evaluation(serving: Serving, mom: Any) -> None:
+def test_policies_are_read_and_vdsms_parameters_in_force_at_the_next_evaluation(serving, mom):
     assert mom.getNamedPolicies() == FIRST
     assert mom.getPolicy() == "\n".join(FIRST.values())
     assert mom.setNamedPolicy("01-parameters", "(set x True)\n(set True 1)") is True
@@ -132,9 +128,7 @@ def test_policies_are_read_and_vdsms_parameters_in_force_at_the_next_evaluation(
 
 
 @pytest.mark.parametrize("text", ["(set x", "(set x None)", "Host.typo"])
-def test_a_policy_that_is_wrong_or_certain_to_fail_is_false_and_the_old_ones_decide_on(
-    serving: Serving, text: str, caplog: pytest.LogCaptureFixture, mom: Any
-) -> None:
+def test_a_policy_that_is_wrong_or_certain_to_fail_is_false_and_the_old_ones_decide_on(serving, text, caplog, mom):
     serving.evaluate()
     assert mom.setNamedPolicy("01-parameters", text) is False
     assert mom.setPolicy(text) is False
@@ -144,7 +138,7 @@ def test_a_policy_that_is_wrong_or_certain_to_fail_is_false_and_the_old_ones_dec
     assert f"process {os.getpid()} of user {os.getuid()} is refused" in caplog.text
 
 
-def test_ping_is_false_while_the_policies_in_force_fail(tmp_path: Path) -> None:
+def test_ping_is_false_while_the_policies_in_force_fail(tmp_path):
     with Serving(tmp_path, policies={**FIRST, "01-parameters": "(set unknown 1)"}) as serving, client(serving.socket) as mom:
         serving.evaluate()
         assert mom.ping() is False
@@ -153,14 +147,14 @@ def test_ping_is_false_while_the_policies_in_force_fail(tmp_path: Path) -> None:
         assert mom.ping() is True
 
 
-def test_ping_is_true_while_a_policy_fails_for_single_guests_only(tmp_path: Path) -> None:
+def test_ping_is_true_while_a_policy_fails_for_single_guests_only(tmp_path):
     with Serving(tmp_path, policies={"02-use": "(with Guests guest (+ guest.balloon_cur 1))"}) as serving, client(serving.socket) as mom:
         (fault,) = serving.evaluator.mom_evaluate(snapshot(guests={"vm1": {"balloon_cur": None}}), ())
         assert isinstance(fault, Problem)
         assert mom.ping() is True
 
 
-def test_a_refused_policy_is_a_standing_problem_until_one_of_that_name_is_taken(serving: Serving, mom: Any) -> None:
+def test_a_refused_policy_is_a_standing_problem_until_one_of_that_name_is_taken(serving, mom):
     def problems() -> list[str]:
         return [f"{item.severity}: {item.message}" for item in serving.plugin.mom_act() if isinstance(item, Problem)]
 
@@ -180,16 +174,13 @@ def test_a_refused_policy_is_a_standing_problem_until_one_of_that_name_is_taken(
     assert len(problems()) == 20
 
 
-def test_parameters_are_taken_without_those_that_nothing_knows_which_are_told(
-    serving: Serving, caplog: pytest.LogCaptureFixture, mom: Any
-) -> None:
+def test_parameters_are_taken_without_those_that_nothing_knows_which_are_told(serving, caplog, mom):
     """vdsm repeats with each change all parameters that it was ever told, and tells its engine that all is well."""
     for text in ("(set x 2)\n(set unknown 1)", "(set unknown 1)\n(set y [1, (])\n(set z None)\n(set x 2)"):
         mom.setNamedPolicy("01-parameters", "# nothing")
         assert mom.setNamedPolicy("01-parameters", text) is True
         assert [line for line in mom.getNamedPolicies()["01-parameters"].split("\n") if line] == ["(set x 2)"]
         (problem,) = serving.plugin.mom_act()
-        assert isinstance(problem, Problem)
         assert "the policy 01-parameters that was set last is in force without" in problem.message
     assert "there is no variable unknown to set" in caplog.text
     assert mom.setNamedPolicy("01-parameters", "(set x 3)") is True
@@ -197,7 +188,7 @@ def test_parameters_are_taken_without_those_that_nothing_knows_which_are_told(
     assert mom.setNamedPolicy("01-parameters", "(set x 2) (if 1 2 3)\n(set unknown 1)\n(+ 1 2)") is False, "it is a policy"
 
 
-def test_set_policy_replaces_all_and_reset_brings_the_files_back(serving: Serving, mom: Any) -> None:
+def test_set_policy_replaces_all_and_reset_brings_the_files_back(serving, mom):
     assert mom.setPolicy("(+ 1 2)") is True
     assert mom.getNamedPolicies() == {"50_main_": "(+ 1 2)"}
     assert mom.resetPolicies() is True
@@ -206,7 +197,7 @@ def test_set_policy_replaces_all_and_reset_brings_the_files_back(serving: Servin
     assert mom.resetPolicies() is False
 
 
-def test_nil_removes_a_policy_and_without_any_the_text_is_0(mom: Any) -> None:
+def test_nil_removes_a_policy_and_without_any_the_text_is_0(mom):
     assert mom.setNamedPolicy("00-defines", None) is False, "others use its variables"
     for name in reversed(FIRST):
         assert mom.setNamedPolicy(name, None) is True
@@ -215,18 +206,16 @@ def test_nil_removes_a_policy_and_without_any_the_text_is_0(mom: Any) -> None:
     assert mom.getNamedPolicies() == {}
 
 
-def test_who_changes_policies_is_in_the_log_and_the_history(serving: Serving, caplog: pytest.LogCaptureFixture, mom: Any) -> None:
+def test_who_changes_policies_is_in_the_log_and_the_history(serving, caplog, mom):
     caplog.set_level(logging.INFO, "mom")
     mom.setNamedPolicy("01-parameters", "(set x 2)")
     who = f"process {os.getpid()} of user {os.getuid()} through {serving.socket}"
     assert f"policies changed by {who}: set 01-parameters" in caplog.text
-    policies = serving.context.service(PolicyTexts)
-    assert policies is not None
-    assert policies.history()[-1].who == who
+    assert serving.context.service(PolicyTexts).history()[-1].who == who
 
 
 @pytest.mark.parametrize(("level", "name"), [("debug", "DEBUG"), ("1", "CRITICAL"), (5, "DEBUG"), ("WARN", "WARNING"), ("info", "INFO")])
-def test_verbosity_changes_what_mom_logs(serving: Serving, level: object, name: str) -> None:
+def test_verbosity_changes_what_mom_logs(serving, level, name):
     logger = logging.getLogger("mom")
     before = logger.level
     try:
@@ -251,14 +240,14 @@ def test_verbosity_changes_what_mom_logs(serving: Serving, level: object, name: 
         (lambda mom: mom.setVerbosity("loud"), "loud is no level"),
     ],
 )
-def test_a_call_that_cannot_be_is_fault_1(serving: Serving, call: Any, message: str) -> None:
+def test_a_call_that_cannot_be_is_fault_1(serving, call, message):
     with client(serving.socket) as mom, pytest.raises(Fault) as caught:
         call(mom)
     assert caught.value.faultCode == 1
     assert message in caught.value.faultString
 
 
-def test_without_an_evaluator_policies_are_a_fault_and_statistics_are_not(tmp_path: Path) -> None:
+def test_without_an_evaluator_policies_are_a_fault_and_statistics_are_not(tmp_path):
     with Serving(tmp_path, evaluator=False) as serving, client(serving.socket) as mom:
         with pytest.raises(Fault, match="no plugin evaluates policies"):
             mom.setPolicy("1")
@@ -273,9 +262,7 @@ CHANGES: list[Any] = [
 ]
 
 
-def test_on_a_port_of_the_loopback_nil_is_left_out_and_nothing_can_be_changed(
-    tmp_path: Path, free_port: int, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_on_a_port_of_the_loopback_nil_is_left_out_and_nothing_can_be_changed(tmp_path, free_port, caplog):
     with Serving(tmp_path, policies=FIRST, listen=str(free_port)) as serving:
         serving.report({"unknown": None}, {"vm1": {"balloon_cur": 1}})
         policies = serving.context.service(PolicyTexts)
@@ -295,7 +282,7 @@ def test_on_a_port_of_the_loopback_nil_is_left_out_and_nothing_can_be_changed(
     assert "changes_over_tcp: true" in caplog.text
 
 
-def test_the_operator_may_allow_changes_over_tcp(tmp_path: Path, free_port: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_operator_may_allow_changes_over_tcp(tmp_path, free_port, caplog):
     with (
         Serving(tmp_path, policies=FIRST, listen=str(free_port), changes_over_tcp=True),
         ServerProxy(f"http://127.0.0.1:{free_port}/RPC2") as mom,
@@ -317,7 +304,7 @@ def test_the_operator_may_allow_changes_over_tcp(tmp_path: Path, free_port: int,
         ({"mode": "0660"}, Severity.OK, "can be listened on"),
     ],
 )  # fmt: skip
-def test_the_doctor_says_who_can_change_the_policies(tmp_path: Path, settings: dict[str, Any], severity: Severity, says: str) -> None:
+def test_the_doctor_says_who_can_change_the_policies(tmp_path, settings, severity, says):
     (finding,) = Serving(tmp_path, **settings).plugin.mom_doctor()
     assert finding.severity is severity
     assert says in finding.message
@@ -332,7 +319,7 @@ def told(serving: Serving, *arguments: str, given: str = "") -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_the_client_has_all_verbs(serving: Serving, tmp_path: Path) -> None:
+def test_the_client_has_all_verbs(serving, tmp_path):
     policy = tmp_path / "p"
     policy.write_text("(set x 3)")
     serving.report({"ksm_run": 1}, {"vm1": {"vcpu_count": 1}})
@@ -350,7 +337,7 @@ def test_the_client_has_all_verbs(serving: Serving, tmp_path: Path) -> None:
     logging.getLogger("mom").setLevel(logging.NOTSET)
 
 
-def test_the_client_says_no_with_exit_code_1_and_misuse_with_2(serving: Serving, tmp_path: Path) -> None:
+def test_the_client_says_no_with_exit_code_1_and_misuse_with_2(serving, tmp_path):
     refused = "false\nThe policy is refused, and nothing has changed; the daemon's log says why.\n"
     assert told(serving, "setPolicy", "-", given="(") == (1, refused)
     assert told(serving, "setVerbosity", "loud")[0] == 1

@@ -1,7 +1,5 @@
 """vdsm's own configuration says how to reach it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

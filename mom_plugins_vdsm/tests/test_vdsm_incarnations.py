@@ -1,7 +1,5 @@
 """A guest is the same until it was started anew, also for a mom that was restarted."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -86,7 +84,7 @@ DAMAGE = ["", "{", "[" * 9999, '{"state":"guests","version":1,"crc32":"00000000"
 
 @pytest.mark.parametrize("elapsed", [601.0, None], ids=["runs since before", "vdsm does not say"])
 @pytest.mark.parametrize("content", [*DAMAGE, None], ids=["empty", "cut", "deep", "changed", "gone"])
-def test_a_guest_that_mom_has_changed_is_known_by_the_ledger_when_the_file_is_lost(
+def test_a_changed_guest_is_known_by_the_ledger_without_the_file(
     first: str, host: Host, content: str | None, elapsed: float | None
 ) -> None:
     host.mom_changes_it(first)

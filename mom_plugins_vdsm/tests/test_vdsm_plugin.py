@@ -1,7 +1,5 @@
 """The plugin's settings and declarations, and where it is suggested."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from mom_core import Guest, PluginContext

@@ -1,7 +1,5 @@
 """One entry of vdsm's statistics: text as numbers, unknown as unknown, and what every status means."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import pytest

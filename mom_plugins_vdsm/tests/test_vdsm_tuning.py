@@ -1,7 +1,5 @@
 """Limits of disks: pairing and merging."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

@@ -1,7 +1,5 @@
 """Where control groups are, on hosts of all kinds."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

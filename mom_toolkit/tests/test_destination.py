@@ -1,7 +1,5 @@
 """Destinations: which there are, what is said of those that are refused, and that no text gets anything else through."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import replace

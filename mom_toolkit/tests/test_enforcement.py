@@ -1,7 +1,5 @@
 """What settings ask of guests' controls is decided while they ask for it, and undone after."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import pytest

@@ -1,7 +1,5 @@
 """From which age on what is read again and again says nothing about now."""
 
-from __future__ import annotations
-
 import pytest
 
 from mom_toolkit import stale_seconds

@@ -1,7 +1,5 @@
 """What all who judge guests share: a need that is unknown harms nobody, and a promise is broken by more than a balloon's page."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """What the kernel tells in small files, and everything in them that must not be believed."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

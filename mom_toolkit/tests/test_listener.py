@@ -1,7 +1,5 @@
 """Sockets that a plugin listens on, and what is left of them."""
 
-from __future__ import annotations
-
 import socket
 from pathlib import Path
 

@@ -4,24 +4,52 @@
 const { cockpit } = globalThis;
 const SOCKET = cockpit.manifests.mom?.config?.socket ?? "/run/mom/mom.sock";
 const MORE_RIGHTS = "“Limited access” at the top of Cockpit turns on administrative access";
+const GROUP = "become a member of the group that `read_group` or `change_group` of mom's plugin http names, and log in again";
 
-// What Cockpit says where it gets no answer, in the form of mom's own refusals.
-const UNANSWERED = {
-  "access-denied": [403, "you may not use mom's control socket", `${MORE_RIGHTS}; or become a member of the group that \`read_group\` or \`change_group\` of mom's plugin http names, and log in again`],
-  "not-found": [502, `no mom listens at ${SOCKET} on this host`, "start it: systemctl start mom; its configuration must have the plugin http"],
-};
+const ADMIN = cockpit.permission({ admin: true });
 
-// Newer Cockpits say "not-found" of whatever cannot be connected to.
-function refusal(problem, message) {
-  const what = /permission denied/i.test(message) ? "access-denied" : problem;
-  const [status, detail, hint] = UNANSWERED[what] ?? [502, `Cockpit cannot reach mom: ${problem}`, "look at mom's log: journalctl -u mom"];
-  return new Response(JSON.stringify({ detail, hint }), { status, headers: { "content-type": "application/problem+json" } });
+// Runs a command on the host that is shown, with administrative access.
+export const run = (command) => cockpit.spawn(command.split(" "), { superuser: "require", err: "message" });
+
+function mayRun() {
+  return new Promise((resolve) => {
+    const tell = () => { if (ADMIN.allowed !== null) resolve(ADMIN.allowed); };
+    ADMIN.addEventListener("changed", tell);
+    tell();
+  });
 }
+
+// Where there is no socket, systemd knows whether mom runs.
+async function withoutSocket() {
+  const detail = `no mom listens at ${SOCKET} on this host`;
+  const told = await cockpit.spawn(["systemctl", "show", "--property=LoadState,ActiveState", "mom.service"]).catch(() => "");
+  if (/^LoadState=not-found$/m.test(told)) {
+    return { detail, hint: "install its package, or start it by hand", instead: { title: "mom is not installed as a service", command: "mom run" } };
+  }
+  if (/^ActiveState=(active|reloading)$/m.test(told)) {
+    const command = "plugins:\n  http: {}\n\n# in /etc/mom/mom.yaml; and then:\nsystemctl reload mom";
+    return { detail, hint: "enable the plugin http in its configuration; where it has another socket, say so in /etc/cockpit/mom.override.json", instead: { title: "mom runs, without the plugin http", command } };
+  }
+  const button = await mayRun() ? "Start mom" : undefined;
+  const why = /^ActiveState=failed$/m.test(told) ? ". It has failed: journalctl -u mom says why" : "";
+  return { detail, hint: `start it: systemctl start mom${why}`, instead: { title: "mom does not run", command: "systemctl start mom", button } };
+}
+
+// What Cockpit says where it gets no answer, in the form of mom's own refusals. Newer Cockpits say "not-found" of whatever cannot be connected to.
+async function refusal(problem, message) {
+  const refused = problem === "access-denied" || /permission denied/i.test(message);
+  const said = refused ? { detail: "you may not use mom's control socket", hint: `${MORE_RIGHTS}; or ${GROUP}`, instead: NO_RIGHT }
+    : problem === "not-found" ? await withoutSocket()
+      : { detail: `Cockpit cannot reach mom: ${problem}`, hint: "look at mom's log", instead: { title: "mom does not answer", command: "journalctl -u mom" } };
+  return new Response(JSON.stringify(said), { status: refused ? 403 : 502, headers: { "content-type": "application/problem+json" } });
+}
+
+const NO_RIGHT = { title: "You may not see mom", command: "" };
 
 // mom knows of groups only; of what else helps here, Cockpit does.
 async function withWayToRights(answer) {
   const problem = await answer.json();
-  return new Response(JSON.stringify({ ...problem, hint: `${MORE_RIGHTS}; otherwise: ${problem.hint}` }), answer);
+  return new Response(JSON.stringify({ ...problem, hint: `${MORE_RIGHTS}; otherwise: ${problem.hint}`, instead: NO_RIGHT }), answer);
 }
 
 // Cockpit has logged the user in.

@@ -1,7 +1,5 @@
 """The benchmarks that need real guests stand in folders of their own; what they share with tests of real guests stands in tests/real."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

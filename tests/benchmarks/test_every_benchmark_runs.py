@@ -1,7 +1,5 @@
 """Every program below benchmarks/ runs: each in small, so that none goes stale unnoticed. How fast anything is does not matter here."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -39,7 +37,6 @@ SMALL = {
     "simulate/bench_simulate.py": "--scenario squeeze --hours 0.05",
     "sla/bench_fair_share.py": "--guests 10 --rounds 2",
     "soak/soak.py": "--minutes 0.1 --every 2 --guests 3",
-    "squeeze/bench_laws.py": "squeeze --hours 0.02",
     "squeeze/draw_law.py": "{folder}/law.svg",
     "squeeze/squeeze.py": "report --results {folder}",
     "startup/bench_startup.py": "--runs 1",

@@ -1,7 +1,5 @@
 """The parts of benchmarks on real guests that need none: what they make of their figures, and what they configure."""
 
-from __future__ import annotations
-
 import json
 import pickle
 import subprocess

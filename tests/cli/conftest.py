@@ -1,7 +1,5 @@
 """A host of files, plugins of the tests' own in a distribution of their own, and `mom` as a process."""
 
-from __future__ import annotations
-
 import io
 import json
 import os
@@ -35,14 +33,8 @@ SwapFree: 0 kB
 """
 
 KSM = {
-    "run": 0,
-    "pages_to_scan": 100,
-    "sleep_millisecs": 20,
-    "merge_across_nodes": 1,
-    "pages_shared": 0,
-    "pages_sharing": 0,
-    "full_scans": 0,
-}
+    "run": 0, "pages_to_scan": 100, "sleep_millisecs": 20, "merge_across_nodes": 1, "pages_shared": 0, "pages_sharing": 0, "full_scans": 0,
+}  # fmt: skip
 
 PLUGINS = '''
 import ctypes, os, time

@@ -1,7 +1,5 @@
 """`mom doctor` where another user's mom keeps its files, such as user vdsm after root has run mom once: findings, each with the fix."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

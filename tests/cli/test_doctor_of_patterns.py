@@ -1,7 +1,5 @@
 """Doctor says which patterns and names of the section `guests` match no guest: those that were mistyped look like all others."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

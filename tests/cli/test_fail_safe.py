@@ -108,9 +108,7 @@ def test_a_successor_that_does_not_complete_a_cycle_has_everything_put_back(kill
 
 
 @pytest.mark.parametrize(("on_stop", "signals"), [("restore", [signal.SIGUSR2, signal.SIGTERM]), ("keep", [signal.SIGTERM])])
-def test_sigusr2_keeps_for_the_next_mom_whatever_signal_follows_and_so_does_on_stop_keep(
-    mom: Mom, on_stop: str, signals: list[signal.Signals]
-) -> None:
+def test_sigusr2_and_on_stop_keep_for_the_next_mom_whatever_signal_follows(mom: Mom, on_stop: str, signals: list[signal.Signals]) -> None:
     mom.configure("merge: {}", on_stop=on_stop)
     process = start(mom)
     for one in signals:

@@ -1,7 +1,5 @@
 """What mom advises works as it stands for whoever has named a configuration: each command has it."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterator

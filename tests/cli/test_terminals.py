@@ -1,7 +1,5 @@
 """What verbs print on terminals of several widths, in pipes, and where the operator wants no colours."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Callable

@@ -82,9 +82,7 @@ def program() -> Iterator[Program]:
         yield program
 
 
-def test_it_starts_changes_the_policy_tells_statistics_stops_and_starts_again(
-    tmp_path: Path, program: Program, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_it_starts_sets_policies_tells_statistics_and_restarts(tmp_path: Path, program: Program, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "mom")
     before = ({thread.name for thread in threading.enumerate()}, descriptors(), signal_handlers(), list(logging.getLogger("mom").handlers))
     engine = Engine(load_config(config_in(tmp_path)))

@@ -1,7 +1,5 @@
 """A simulated host that is full for a while: cheap guests are saved, and come back when the load has gone."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

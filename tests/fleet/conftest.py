@@ -1,7 +1,5 @@
 """A fleet for the tests of a file; those of one host use hosts of their own, or leave those as they were."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import closing
 

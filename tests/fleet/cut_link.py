@@ -1,7 +1,5 @@
 """The way from one client to a server, which a test cuts and mends."""
 
-from __future__ import annotations
-
 import asyncio
 from contextlib import suppress
 

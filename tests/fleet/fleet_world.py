@@ -1,7 +1,5 @@
 """A fleet for tests: a real nats-server, real moms on simulated guests as hosts, and coordinators, each in a process of its own."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 import json

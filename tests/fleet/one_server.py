@@ -1,7 +1,5 @@
 """A real nats-server that asks for no keys, which a test kills, stops and starts again."""
 
-from __future__ import annotations
-
 import shutil
 import signal
 import subprocess

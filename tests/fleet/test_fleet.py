@@ -1,7 +1,5 @@
 """Hosts in a fleet: real servers, real processes, and what goes wrong between them."""
 
-from __future__ import annotations
-
 import json
 import signal
 from pathlib import Path

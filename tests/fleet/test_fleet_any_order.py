@@ -3,8 +3,6 @@
 The server, the coordinators and what hosts do as members of their fleet are the real ones; guests are simulated, and all waits are shorter.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os

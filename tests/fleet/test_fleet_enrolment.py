@@ -1,7 +1,5 @@
 """Hosts and operators that come and go while the servers run: none of the others notices."""
 
-from __future__ import annotations
-
 import shutil
 import signal
 from collections.abc import Iterator

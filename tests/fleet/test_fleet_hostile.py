@@ -1,7 +1,5 @@
 """What a hostile server and a revoked operator can make of hosts: nothing. Each of them may write everything."""
 
-from __future__ import annotations
-
 import json
 import signal
 

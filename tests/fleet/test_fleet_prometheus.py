@@ -1,7 +1,5 @@
 """A real Prometheus reads the list of hosts that `mom fleet targets` prints, and scrapes them."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """What somebody can do who has one host's key: nothing to another host, whatever he sends, and the servers see to it."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import logging

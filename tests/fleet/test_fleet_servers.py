@@ -1,7 +1,5 @@
 """Three servers for a fleet, of which one goes away: the others are enough."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import json
@@ -182,9 +180,7 @@ def test_a_host_is_enrolled_while_one_of_three_servers_is_away_which_lets_it_in_
     with_accounts(tmp_path, work)
 
 
-def test_a_host_that_is_put_out_while_a_server_is_away_is_let_in_by_none_when_that_is_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_host_put_out_while_a_server_is_away_is_let_in_by_none_when_that_is_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accounts, "SYNC_SECONDS", 2)
 
     async def work(servers: AccountServers) -> None:

@@ -1,7 +1,5 @@
 """What an operator signs, whatever a server shows: a server that hides, repeats or doubles records has nothing of it signed anew."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 
@@ -83,7 +81,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_person_at_a_terminal_is_asked_about_what_was_not_seen_before_and_nothing_is_signed_after_a_no(
+def test_a_person_is_asked_about_what_was_not_seen_before_and_a_no_signs_nothing(
     fleet: FleetWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Signer(new_seed(USER))

@@ -1,7 +1,5 @@
 """A coordinator's view of the fleet on a real server: whatever breaks, it is soon what stands there."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time
@@ -76,7 +74,7 @@ async def fleet(server: OneServer) -> AsyncIterator[Fleet]:
             await asyncio.gather(following, return_exceptions=True)
 
 
-async def test_a_change_is_seen_at_once_and_a_host_that_is_taken_out_is_gone(fleet: Fleet) -> None:
+async def test_a_change_is_seen_at_once_and_a_host_that_is_taken_out_is_gone(fleet):
     await fleet.store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g"), 1))
     await fleet.tell("h1", 1)
     await fleet.until(lambda: fleet.view.is_fresh("h1"))
@@ -88,9 +86,7 @@ async def test_a_change_is_seen_at_once_and_a_host_that_is_taken_out_is_gone(fle
 
 
 @pytest.mark.parametrize("how", ["it is killed", "it hangs"])
-async def test_a_server_that_is_gone_for_a_while_is_missed_and_followed_again_and_no_change_is_missed(
-    fleet: Fleet, server: OneServer, how: str
-) -> None:
+async def test_a_server_that_is_gone_for_a_while_is_missed_and_followed_again_and_no_change_is_missed(fleet, server, how):
     for number in range(20):
         await fleet.tell(f"h{number}", 1)
     await fleet.until(lambda: len(fleet.view.states.records) == 20)
@@ -107,7 +103,7 @@ async def test_a_server_that_is_gone_for_a_while_is_missed_and_followed_again_an
     assert fleet.said[-1] == ""
 
 
-async def test_a_consumer_that_the_server_forgets_is_made_anew(fleet: Fleet) -> None:
+async def test_a_consumer_that_the_server_forgets_is_made_anew(fleet):
     jetstream = fleet.store.client.jetstream()
     for one in await jetstream.consumers_info(f"KV_{STATES}"):
         await jetstream.delete_consumer(f"KV_{STATES}", one.name)
@@ -116,9 +112,7 @@ async def test_a_consumer_that_the_server_forgets_is_made_anew(fleet: Fleet) -> 
     await fleet.until(lambda: fleet.view.current and fleet.knows("h1") == 1)
 
 
-async def test_servers_that_are_set_up_anew_and_empty_are_believed_and_what_was_signed_earlier_is_not(
-    fleet: Fleet, server: OneServer
-) -> None:
+async def test_servers_that_are_set_up_anew_and_empty_are_believed_and_what_was_signed_earlier_is_not(fleet, server):
     old = OPERATOR.signed(ORDERS, "h1", Orders(epoch=1), 5)
     for _ in range(30):
         await fleet.tell("h1", 1)
@@ -137,7 +131,7 @@ async def test_servers_that_are_set_up_anew_and_empty_are_believed_and_what_was_
     assert fleet.view.orders.get("h1") is None
 
 
-async def test_many_hosts_are_read_at_once_and_told_while_they_are_read(fleet: Fleet) -> None:
+async def test_many_hosts_are_read_at_once_and_told_while_they_are_read(fleet):
     await asyncio.gather(*(fleet.tell(f"h{number}", 1) for number in range(500)))
     loading = asyncio.create_task(fleet.store.load(STATES))
     await asyncio.gather(*(fleet.tell(f"h{number}", 2) for number in range(0, 500, 7)))

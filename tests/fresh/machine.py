@@ -3,8 +3,6 @@
 While the package is tried, what mom sets of the kernel is plain files (KSM_FILES): the host's own is left alone.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -17,14 +15,8 @@ from typing import Final, Literal
 PACKAGES: Final = ("systemd", "systemd-sysv", "dbus", "python3", "ca-certificates", "git", "sudo")
 """Beyond Debian's smallest system: what any installation has, and what a clone is made with."""
 KSM_FILES: Final = {
-    "run": 0,
-    "pages_to_scan": 100,
-    "sleep_millisecs": 20,
-    "merge_across_nodes": 1,
-    "pages_shared": 0,
-    "pages_sharing": 0,
-    "full_scans": 0,
-}
+    "run": 0, "pages_to_scan": 100, "sleep_millisecs": 20, "merge_across_nodes": 1, "pages_shared": 0, "pages_sharing": 0, "full_scans": 0,
+}  # fmt: skip
 CGROUPS: Final = Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup")
 """Where the control groups (version 2) of the host are: beside those of version 1, or alone."""
 
@@ -56,13 +48,13 @@ exec /lib/systemd/systemd --system --log-target=console --show-status=no --unit=
 
 
 class Machine:
-    """Made of a release's packages in a folder; `boot` it."""
+    """Made of a release's packages in a folder; `boot` it. One of several has a name."""
 
-    def __init__(self, release: str, cache: Path) -> None:
+    def __init__(self, release: str, cache: Path, name: str = "") -> None:
         self.release = release
-        self.folder = cache / release
+        self.folder = cache / (name or release)
         self.packed = cache / f"{release}.tar"
-        self.log = cache / f"{release}.log"
+        self.log = cache / f"{name or release}.log"
         self._pid = 0
 
     def make(self) -> None:

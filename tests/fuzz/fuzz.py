@@ -1,7 +1,5 @@
 """Fuzzes one target, guided by coverage: `fuzz.py TARGET FOUND_FOLDER [libFuzzer options and corpus folders]`. `nox -s fuzz` calls it."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from importlib import import_module

@@ -4,8 +4,6 @@
 the square of an input's length is harmless there.
 """
 
-from __future__ import annotations
-
 import faulthandler
 import resource
 import sys

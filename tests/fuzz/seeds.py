@@ -1,7 +1,5 @@
 """Writes the inputs that fuzzing begins with: good ones of each kind, from what the repository holds. `seeds.py FOLDER`."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Mapping

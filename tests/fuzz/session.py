@@ -4,8 +4,6 @@ Each begins with good inputs (`seeds.py`) and with what earlier sessions kept (`
 that no other one reaches). What ends a target is left in `.cache/fuzz/found`, and the session fails.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import subprocess

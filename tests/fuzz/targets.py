@@ -1,7 +1,5 @@
 """What reads texts, files and bytes from outside, each as a function of bytes that may raise nothing but what its callers expect."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os
@@ -258,7 +256,7 @@ def fleet_record(data: bytes) -> None:
         with suppress(MomError):  # larger than the servers take: the coordinator makes them anew
             assert read(Orders, orders.packed()) == orders
     with redirect_stdout(StringIO()):
-        print_hosts([host_row(view, host, {"g": 1}) for host in sorted(view.members.records)])
+        print_hosts([host_row(view, host) for host in sorted(view.members.records)])
 
 
 class FromGuest(Wire):

@@ -1,7 +1,5 @@
 """Whatever a policy, a file, a client or a guest says, its reader gives an answer or an error that its caller expects."""
 
-from __future__ import annotations
-
 import zipfile
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The hypervisor of the tutorial, with no more fields than it has, under mom's own default policy."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import re

@@ -1,7 +1,5 @@
 """`mom config import` with the importers of mom's own plugins."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import yaml

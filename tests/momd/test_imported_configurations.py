@@ -1,7 +1,5 @@
 """What the importers make is right for the plugins that are there, and decides what the other program decided."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`momd` as its users start it: its flags, its files, the background, and what it says when something is wrong."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

@@ -1,7 +1,5 @@
 """Commands that packages are made and tried with."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What the tests of packages share: things that are made once."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import sys

@@ -1,7 +1,5 @@
 """A systemd of the tests' own: process 1 of its own namespaces, with nothing but the units that it is given."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

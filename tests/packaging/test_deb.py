@@ -1,7 +1,5 @@
 """What mom's Debian package holds. How it behaves on a machine is what `nox -s fresh` shows."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import re
@@ -23,7 +21,7 @@ def package(request: pytest.FixtureRequest, made_once: MadeOnce) -> Path:
     if shutil.which("dpkg-deb") is None or shutil.which("strip") is None:
         pytest.skip("dpkg-deb and strip are Debian's packages dpkg and binutils")
     tree = request.getfixturevalue("tree")
-    (made,) = made_once("deb", lambda folder: run(sys.executable, ROOT / "packaging/deb/deb.py", tree, folder)).glob("mom_*.deb")
+    (made,) = made_once("deb", lambda folder: run(sys.executable, ROOT / "packaging/deb/deb.py", "--quick", tree, folder)).glob("mom_*.deb")
     return made
 
 

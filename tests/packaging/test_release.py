@@ -1,7 +1,5 @@
 """What a release makes: distributions that an index accepts and hands on, a bill of materials, and wheels for hosts without internet."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import socket

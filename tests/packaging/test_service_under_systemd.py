@@ -1,7 +1,5 @@
 """The units in packaging/, run by a real systemd: start, watchdog, kill, restart, stop, and giving up."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """The RPM and the container image, made of the same tree as the Debian package: their bytes, what is in them, and mom in the image."""
 
-from __future__ import annotations
-
 import filecmp
 import json
 import os

@@ -11,6 +11,7 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,9 @@ def built(made_once: MadeOnce) -> Path:
     def build(folder: Path) -> None:
         (folder / "dist").mkdir()
         run(sys.executable, "-c", BUILD, folder / "dist", folder / "unpacked", *(ROOT / name for name in FOLDERS))
+        # It has no wheels on the index: each environment would compile it anew.
+        libvirt = f"libvirt-python=={metadata.version('libvirt-python')}"
+        run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder / "dist", libvirt)
 
     return made_once("wheels", build) / "dist"
 
@@ -59,6 +63,8 @@ def environment(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "packaging")
         told: dict[str, str] = importlib.import_module("tree").as_pip_is_told(run(sys.executable, "-m", "pip", "config", "list"))
+    if versions := os.environ.get("PIP_CONSTRAINT"):
+        told["UV_CONSTRAINT"] = versions
     told["UV_FIND_LINKS"] = ",".join(filter(None, (str(built), os.environ.get("UV_FIND_LINKS") or told.get("UV_FIND_LINKS"))))
 
     def make(*requirements: str, own_pip: bool = False) -> Path:
@@ -177,9 +183,7 @@ def test_where_mom_runs_pytest_is_not_installed_and_finds_nothing_of_mom(environ
     assert "comes with mom-devkit, which is not installed" in done.stderr
 
 
-def test_what_plugin_new_says_comes_next_works_with_the_pip_that_a_fresh_environment_has(
-    environment: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_what_plugin_new_says_comes_next_works_with_a_fresh_environments_pip(environment: Callable[..., Path], tmp_path: Path) -> None:
     bin_folder = environment("mom-devkit", own_pip=True)
     said = run(bin_folder / "mom", "plugin", "new", "page-cache", "--kind", "collector", "--directory", tmp_path / "made")
     lines = [shlex.split(line) for line in said.splitlines() if line.startswith("    ")]

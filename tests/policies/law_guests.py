@@ -1,7 +1,5 @@
 """Guests as the balloon law sees them, for its tests."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from mom_core import Value

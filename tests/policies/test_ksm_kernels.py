@@ -1,7 +1,5 @@
 """The KSM plugin and its law on what different kernels offer in /sys/kernel/mm/ksm, as folders of files that answer."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Every constant of the laws stands in the documents, with its value, its unit and its reason, and nothing else does."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -11,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
+from mom_core.settings import descriptions
 from mom_plugins_balloon import learned_needs, states, sweeps
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_ksm import law as ksm_law
@@ -84,15 +83,15 @@ def test_the_balloon_law_explains_every_constant_of_what_the_plugin_learns_and_w
 
 
 def test_every_parameter_of_the_balloon_law_has_a_unit_or_a_reference_and_a_reason() -> None:
-    for name, field in LawParameters.model_fields.items():
-        assert field.description, name
-        assert len(field.description) > 40, name
+    for name, text in descriptions(LawParameters).items():
+        assert len(text) > 40, name
+        field = LawParameters.model_fields[name]
         is_amount = field.annotation not in {float, int} or name.endswith(("percent", "share"))
-        assert is_amount or re.match(r"Times the|Ratio of|Page faults per second|Read from|A |What|For so long", field.description), name
+        assert is_amount or re.match(r"Times the|Ratio of|Page faults per second|Read from|A |What|For so long", text), name
 
 
 def test_the_ksm_law_explains_every_constant_with_its_value_and_every_parameter() -> None:
-    assert [name for name, field in KsmParameters.model_fields.items() if len(field.description or "") <= 25] == []
+    assert [name for name, text in descriptions(KsmParameters).items() if len(text) <= 25] == []
     found = constants(ksm_law)
     table = rows(KSM.partition("| constant | value |")[2].partition("\n\n")[0])
     assert sorted(name for row in table for name in row.names) == sorted(found)

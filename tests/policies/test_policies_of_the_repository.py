@@ -1,7 +1,5 @@
 """The policies of the repository: the checks find nothing in them, and their tests pass. The page about checks has all rules."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The documents about policies show what happens: examples, commands, tests, and quoted policies."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,9 +125,7 @@ def test_every_kind_of_error_is_explained() -> None:
 
 
 @pytest.mark.parametrize("block", blocks("console"), ids=name)
-def test_a_command_prints_what_is_shown(
-    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_commands_print_as_shown(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     for other in [b for b in blocks("lisp") + blocks("yaml") if b.page == block.page and b.kind]:
         (tmp_path / other.kind).write_text(other.text)

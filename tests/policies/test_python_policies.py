@@ -1,7 +1,5 @@
 """Policies in Python beside those in the policy language: on the simulator, as the README has it, and where both decide one control."""
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Mapping

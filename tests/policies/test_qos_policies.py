@@ -1,7 +1,5 @@
 """The default policy for CPU time asks for what the setting of a guest would. What it decides otherwise, `limits.yaml` says."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

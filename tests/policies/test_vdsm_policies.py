@@ -1,7 +1,5 @@
 """The policies for vdsm as vdsm's own are written, without spaces. What they decide, `examples/policies/tests/vdsm.yaml` says."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Monitors of guests that are none stand in mom_plugins_qemu/tests."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

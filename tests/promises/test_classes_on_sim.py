@@ -1,7 +1,5 @@
 """Classes at work on a simulated host: who gives, who keeps, and what the policies of the plugin sla set."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

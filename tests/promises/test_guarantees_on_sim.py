@@ -1,7 +1,5 @@
 """Guarantees hold on simulated hosts, whatever evaluators want, and whatever happens to guests: stale statistics, restarts, hotplug."""
 
-from __future__ import annotations
-
 import random
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -262,9 +260,7 @@ def test_no_guest_is_ever_smaller_than_its_guarantee_when_nobody_else_resizes_it
 @pytest.mark.long
 @thoroughly
 @given(stages(oversold=True), happenings)
-def test_on_a_host_that_has_promised_too_much_what_holds_of_it_holds(
-    stage: Stage, happens: dict[int, list[tuple[str, int, float]]]
-) -> None:
+def test_on_a_host_that_promised_too_much_what_holds_of_it_holds(stage: Stage, happens: dict[int, list[tuple[str, int, float]]]) -> None:
     run = stage.run(15, happens)
     assert_needs_are_respected(stage)
     for report, after in zip(run.reports, run.reports[1:], strict=False):

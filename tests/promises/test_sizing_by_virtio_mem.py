@@ -1,7 +1,5 @@
 """A guest whose memory a balloon cannot take gives by virtio-mem: as policies say, no more than it can spare, and gets it back."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from pathlib import Path

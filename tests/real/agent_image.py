@@ -3,8 +3,6 @@
 The kernel unpacks initramfs archives one after the other, so the guest of `guest_image` stays what it is, and starts `/extra` of this one.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import shutil

@@ -4,8 +4,6 @@ Holds MIB of memory until its standard input ends, and says so. It is the OOM ki
 FLOOR_MIB would be left available.
 """
 
-from __future__ import annotations
-
 import mmap
 import os
 import sys

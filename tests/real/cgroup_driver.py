@@ -3,8 +3,6 @@
 `cgroup_image` packs it together with what it imports, which `--imports` prints; each fact that it finds is JSON in a line after `FACT`.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """The tiny guest with cgroups v2 to itself: the tests' own Python, the plugin and `cgroup_driver`, packed behind its initramfs."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import stat

@@ -1,7 +1,5 @@
 """Fixtures for tests on a real libvirtd with real guests."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -48,6 +46,13 @@ def lab(laboratory: Lab) -> Iterator[Lab]:
     """Starts guests, and ends them with the test."""
     yield laboratory
     laboratory.destroy_all()
+
+
+@pytest.fixture
+def grouped(grouping: Lab) -> Iterator[Lab]:
+    """Starts guests in control groups of their own, by the fixture `grouping` of the test's file, and ends them with the test."""
+    yield grouping
+    grouping.destroy_all()
 
 
 @pytest.fixture

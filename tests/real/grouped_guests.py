@@ -1,7 +1,5 @@
 """Real guests that libvirt puts into control groups of their own."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path

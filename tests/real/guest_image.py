@@ -3,8 +3,6 @@
 `python tests/real/guest_image.py` builds it ahead of time and prints where it is.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import lzma

@@ -1,7 +1,5 @@
 """The plugin libvirt on a libvirtd of the tests' own, set up as the engine does it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass

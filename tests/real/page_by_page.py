@@ -3,8 +3,6 @@
 Says `ready`, and for each line on its standard input what it has done: it takes and gives back MIB of memory (`given`), and then ends.
 """
 
-from __future__ import annotations
-
 import mmap
 import random
 import sys

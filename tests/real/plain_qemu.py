@@ -1,7 +1,5 @@
 """Real guests that a test starts without libvirt, each with a monitor at a socket."""
 
-from __future__ import annotations
-
 import json
 import socket
 import subprocess

@@ -10,7 +10,7 @@ import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 from xml.sax.saxutils import escape, quoteattr
 
 import pytest
@@ -63,13 +63,15 @@ class PrintingGuest:
         """Its workload's lines, oldest first."""
         return beats_in(self.printed)
 
-    def wait_until_up(self) -> None:
+    def wait_until_up(self) -> Self:
         """Wait until its kernel has handed over."""
         wait_until(lambda: "GUEST up" in self.printed, f"{self.name} is up", 180)
+        return self
 
-    def wait_until_it_works(self) -> None:
+    def wait_until_it_works(self) -> Self:
         """Wait until its workload holds all that it was told to hold."""
         wait_until(lambda: self.beats, f"{self.name} works", 180)
+        return self
 
     def works_on(self) -> None:
         """Wait until it has done more than it has."""

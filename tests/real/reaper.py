@@ -4,8 +4,6 @@ libvirt's guests are orphans by design, and one that has ended looks alive until
 that, or never does it, as in containers, each guest's end takes seconds, or forever. This ends when nobody is left to be reaped.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import signal

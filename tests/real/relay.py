@@ -1,7 +1,5 @@
 """A port of this host behind which is a unix socket: so that what is reached by TCP elsewhere is reached so in a test, too."""
 
-from __future__ import annotations
-
 import socket
 import threading
 from contextlib import suppress

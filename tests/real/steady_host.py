@@ -8,8 +8,6 @@ available memory and the guests' anonymous memory, less what KSM saves, and with
 times a second; it is locked, where this user may lock it. Ends with its standard input; it is the OOM killer's first choice.
 """
 
-from __future__ import annotations
-
 import ctypes
 import json
 import mmap

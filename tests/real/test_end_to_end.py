@@ -1,7 +1,5 @@
 """The whole of mom at work: `mom run` as a process of its own, real guests, real memory pressure, the kernel's real KSM."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """The old daemon's command and configuration on real libvirt, with a real guest, told what to do by the old daemon's client."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -47,8 +45,7 @@ POLICY = f'(with Guests guest (guest.Control "balloon_target" {WANTED_MIB << 10}
 
 
 def test_a_policy_that_comes_by_rpc_resizes_a_real_guest_which_has_its_memory_back_at_the_end(lab: Lab, tmp_path: Path) -> None:
-    guest = lab.start("momd", mib=GUEST_MIB)
-    guest.wait_until_up()
+    guest = lab.start("momd", mib=GUEST_MIB).wait_until_up()
     socket, log = tmp_path / "rpc.sock", tmp_path / "momd.log"
     (tmp_path / "momd.conf").write_text(OLD.format(uri=lab.libvirtd.uri, socket=socket, log=log))
     environment = {**os.environ, "STATE_DIRECTORY": str(tmp_path / "state"), "RUNTIME_DIRECTORY": str(tmp_path / "run")}

@@ -1,7 +1,5 @@
 """Agents in real guests: Debian's qemu-guest-agent through libvirt and over a socket, and mom-guestd over its channel and over TCP."""
 
-from __future__ import annotations
-
 import shutil
 import socket
 import subprocess
@@ -113,9 +111,7 @@ def laboratory(libvirtd: PrivateLibvirtd) -> Iterator[AgentsLab]:
 @pytest.fixture(scope="module")
 def guest(laboratory: AgentsLab) -> RealGuest:
     """A guest with an agent on every way."""
-    made = laboratory.start("agents", LIBVIRTS, OURS, GUESTD)
-    made.wait_until_up()
-    return made
+    return laboratory.start("agents", LIBVIRTS, OURS, GUESTD).wait_until_up()
 
 
 def number(fields: Mapping[str, Value], name: str) -> float:
@@ -205,8 +201,7 @@ def test_libvirt_passes_commands_on_and_tells_errors_apart(make_agents: MakeMom,
 
 
 def test_a_guest_that_stands_still_delays_no_other(make_agents: MakeMom, guest: RealGuest, laboratory: AgentsLab) -> None:
-    still = laboratory.start("still", LIBVIRTS, OURS, GUESTD)
-    still.wait_until_up()
+    still = laboratory.start("still", LIBVIRTS, OURS, GUESTD).wait_until_up()
     mom = make_agents(timeout="1s")
     mom.once_known(still, "mem_available")
     still.domain.suspend()
@@ -225,8 +220,7 @@ def test_a_guest_that_stands_still_delays_no_other(make_agents: MakeMom, guest: 
 
 
 def test_disabled_commands_leave_what_there_is_and_the_next_way(make_agents: MakeMom, laboratory: AgentsLab) -> None:
-    careful = laboratory.start("careful", LIBVIRTS, OURS, arguments="momtest.block=1")
-    careful.wait_until_up()
+    careful = laboratory.start("careful", LIBVIRTS, OURS, arguments="momtest.block=1").wait_until_up()
     mom = make_agents()
     fields = mom.once_known(careful, "guest_os")
     assert "mem_available" not in fields

@@ -1,7 +1,5 @@
 """Control groups of the real kernel: pressure of a real guest beside cgroups v1, and v2 in a guest whose kernel has them to itself."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -36,18 +34,11 @@ def grouping() -> Iterator[Lab]:
         yield lab
 
 
-@pytest.fixture
-def grouped(grouping: Lab) -> Iterator[Lab]:
-    yield grouping
-    grouping.destroy_all()
-
-
 def test_pressure_comes_from_the_unified_hierarchy_beside_cgroups_v1(mom: MomRun, grouped: Lab) -> None:
     unified = ROOT / "unified"
     if not (unified / "memory.pressure").exists():
         not_here("the unified hierarchy, with pressure, is needed beside cgroups v1")
-    guest = grouped.start("hybrid")
-    guest.wait_until_up()
+    guest = grouped.start("hybrid").wait_until_up()
     own = unified / guest.name
     own.mkdir()
     try:

@@ -1,7 +1,5 @@
 """Events on real guests: what wakes mom and what does not, and how soon a guest that starts is managed."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -67,8 +65,7 @@ def test_a_guests_whole_life_wakes_the_engine(listener: Listener, lab: Lab, tmp_
 
 
 def test_moms_own_resizing_wakes_nobody_and_somebody_elses_does(listener: Listener, lab: Lab) -> None:
-    guest = lab.start("sizes", mib=256)
-    guest.wait_until_up()
+    guest = lab.start("sizes", mib=256).wait_until_up()
     wait_until(lambda: "mem_usable" in listener.fields(guest), "statistics come")
     listener.woken.clear()
     for size in (160, 240, 176):

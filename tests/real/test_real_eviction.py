@@ -1,7 +1,5 @@
 """Real guests that leave a host that is full: the pressure is made up in files, everything else is as it would be."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -61,16 +59,14 @@ def _applied(found: PluginRun, control: str) -> list[str]:
 @pytest.fixture
 def company(lab: Lab) -> Iterator[RealGuest]:
     """Another guest, without a class, that is to be left alone: one guest alone is never stopped."""
-    guest = lab.start("stays", workload=(5, 5, 0, 0))
-    guest.wait_until_it_works()
+    guest = lab.start("stays", workload=(5, 5, 0, 0)).wait_until_it_works()
     yield guest
     assert guest.domain.isActive()
     guest.works_on()
 
 
 def test_a_real_guest_is_saved_on_a_full_host_and_goes_on_where_it_was(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
-    guest = lab.start("leaves", workload=(5, 5, 0, 0), persistent=True)
-    guest.wait_until_it_works()
+    guest = lab.start("leaves", workload=(5, 5, 0, 0), persistent=True).wait_until_it_works()
     age = guest.beats[-1].seconds
     was_saved: list[bool] = []
 
@@ -89,8 +85,7 @@ def test_a_real_guest_is_saved_on_a_full_host_and_goes_on_where_it_was(lab: Lab,
 
 
 def test_a_real_guest_is_paused_and_resumed_when_there_is_room_or_mom_ends(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
-    guest = lab.start("leaves", workload=(5, 5, 0, 0))
-    guest.wait_until_it_works()
+    guest = lab.start("leaves", workload=(5, 5, 0, 0)).wait_until_it_works()
     states: list[int] = []
 
     def until(last: int) -> Callable[[int], bool]:
@@ -111,8 +106,7 @@ def test_a_real_guest_is_paused_and_resumed_when_there_is_room_or_mom_ends(lab: 
 
 
 def test_a_real_guest_that_somebody_else_resumes_is_left_alone(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
-    guest = lab.start("leaves", workload=(5, 5, 0, 0))
-    guest.wait_until_it_works()
+    guest = lab.start("leaves", workload=(5, 5, 0, 0)).wait_until_it_works()
 
     def is_full(number: int) -> bool:
         if number == 8:
@@ -130,8 +124,7 @@ def test_a_real_guest_that_somebody_else_resumes_is_left_alone(lab: Lab, company
 
 
 def test_a_real_guest_shuts_down_and_boots_when_there_is_room(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
-    guest = lab.start("leaves", workload=(5, 5, 0, 0), persistent=True)
-    guest.wait_until_it_works()
+    guest = lab.start("leaves", workload=(5, 5, 0, 0), persistent=True).wait_until_it_works()
     was_off: list[bool] = []
 
     def is_full(_: int) -> bool:
@@ -147,8 +140,7 @@ def test_a_real_guest_shuts_down_and_boots_when_there_is_room(lab: Lab, company:
 
 def test_a_real_guest_moves_to_the_spare_host(lab: Lab, company: RealGuest, tmp_path: Path) -> None:
     with another_host(lab.libvirtd) as other:
-        guest = lab.start("leaves", workload=(5, 5, 0, 0), persistent=True)
-        guest.wait_until_it_works()
+        guest = lab.start("leaves", workload=(5, 5, 0, 0), persistent=True).wait_until_it_works()
         age = guest.beats[-1].seconds
 
         def is_here() -> bool:

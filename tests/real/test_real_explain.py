@@ -1,7 +1,5 @@
 """`mom explain` on a real guest: what it says is what libvirt and the guest say."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -32,8 +30,7 @@ def explained(mom: MomRun, guest: RealGuest) -> dict[str, Any]:
 
 
 def test_a_real_guests_size_is_explained_through_its_changes(lab: Lab, mom: MomRun, tmp_path: Path) -> None:
-    guest = lab.start("explained", mib=320, workload=(5, 5, 0, 0))
-    guest.wait_until_it_works()
+    guest = lab.start("explained", mib=320, workload=(5, 5, 0, 0)).wait_until_it_works()
     plugins = {"libvirt": lab.libvirtd.settings(stats_period="1s"), "balloon": {}, "record": {}, "http": {}, "policy": {"defaults": False}}
     mom.configure(plugins, {"momtest-*": {"guarantee": "100MiB"}}, policies={})
     mom.start()

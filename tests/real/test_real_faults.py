@@ -1,7 +1,5 @@
 """What becomes of mom when libvirtd or a guest's QEMU hangs, dies or refuses: everything is bounded, and the others go on."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket
@@ -17,7 +15,6 @@ import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
 from libvirt_mom import LibvirtMom, libvirt_mom
 from private_libvirtd import PrivateLibvirtd
-from real_guests import Lab
 
 from mom_core import Engine, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Report, load_config
 from mom_devkit import wait_until
@@ -97,9 +94,7 @@ def running(libvirtd: PrivateLibvirtd, tmp_path: Path) -> Iterator[Running]:
     engine.stop()
 
 
-def test_a_libvirtd_that_hangs_leaves_the_other_plugins_at_work_and_is_found_again_also_when_it_was_killed(
-    running: Running, lab: Lab, libvirtd: PrivateLibvirtd, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_libvirtd_that_hangs_leaves_the_other_plugins_at_work_and_is_found_again_also_when_it_was_killed(running, lab, libvirtd, capfd):
     guest = lab.start("beside")
     wait_until(lambda: running.reports and guest.uuid in running.reports[-1].snapshot.guests, "it is managed")
     with stopped(libvirtd.pid):
@@ -121,9 +116,7 @@ def test_a_libvirtd_that_hangs_leaves_the_other_plugins_at_work_and_is_found_aga
     assert capfd.readouterr().err == ""
 
 
-def test_a_connection_that_is_lost_in_the_middle_of_a_cycle_harms_that_cycle_only(
-    mom: LibvirtMom, lab: Lab, libvirtd: PrivateLibvirtd
-) -> None:
+def test_a_connection_that_is_lost_in_the_middle_of_a_cycle_harms_that_cycle_only(mom, lab, libvirtd):
     guest = lab.start("middle")
     before = mom.listed(guest)
     libvirtd.kill()
@@ -148,9 +141,7 @@ def test_a_connection_that_is_lost_in_the_middle_of_a_cycle_harms_that_cycle_onl
     wait_until(resized, "calls go through the new connection", 60)
 
 
-def test_a_libvirtd_that_was_restarted_is_used_again_at_once_and_said_to_be_back(
-    mom: LibvirtMom, lab: Lab, libvirtd: PrivateLibvirtd
-) -> None:
+def test_a_libvirtd_that_was_restarted_is_used_again_at_once_and_said_to_be_back(mom, lab, libvirtd):
     mom.hypervisor.guests()
     libvirtd.kill()
     libvirtd.start()
@@ -170,7 +161,7 @@ def test_a_libvirtd_that_was_restarted_is_used_again_at_once_and_said_to_be_back
     mom.hypervisor.guests()
 
 
-def test_a_libvirtd_that_dies_during_a_call_does_not_keep_the_caller(make: MakeMom, lab: Lab, libvirtd: PrivateLibvirtd) -> None:
+def test_a_libvirtd_that_dies_during_a_call_does_not_keep_the_caller(make, lab, libvirtd):
     mom = make(call_timeout="20s", deadline="60s")
     guest = lab.start("during")
     assert mom.reached(guest)
@@ -196,7 +187,7 @@ def test_a_libvirtd_that_dies_during_a_call_does_not_keep_the_caller(make: MakeM
     assert "lost" in str(errors[0])
 
 
-def test_several_guests_that_hang_hold_up_nobody_for_long(mom: LibvirtMom, lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+def test_several_guests_that_hang_hold_up_nobody_for_long(mom, lab, capfd):
     well = lab.start("well", mib=128)
     sick = [lab.start(f"sick{number}", mib=128) for number in range(4)]
     for guest in (well, *sick):
@@ -225,7 +216,7 @@ def test_several_guests_that_hang_hold_up_nobody_for_long(mom: LibvirtMom, lab: 
     assert capfd.readouterr().err == ""
 
 
-def test_a_guest_that_somebody_else_keeps_busy_is_busy(make: MakeMom, lab: Lab) -> None:
+def test_a_guest_that_somebody_else_keeps_busy_is_busy(make, lab):
     mom = make(call_timeout="8s", deadline="20s")
     busy, other = lab.start("busy"), lab.start("other")
     for guest in (busy, other):
@@ -247,7 +238,7 @@ def test_a_guest_that_somebody_else_keeps_busy_is_busy(make: MakeMom, lab: Lab) 
     wait_until(lambda: (found := mom.reached(busy)) is not None and not found.blocked, "it answers again")
 
 
-def test_errors_are_told_apart(mom: LibvirtMom, make: MakeMom, lab: Lab, capfd: pytest.CaptureFixture[str]) -> None:
+def test_errors_are_told_apart(mom, make, lab, capfd):
     guest = lab.start("errors", balloon="none")
     mom.hypervisor.guests()
     with pytest.raises(NotSupported):
@@ -275,7 +266,7 @@ def silent_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("transport", ["tcp", "ssh", "libssh2"])
-def test_a_host_that_does_not_answer_is_waited_for_only_so_long(make: MakeMom, silent_port: int, transport: str) -> None:
+def test_a_host_that_does_not_answer_is_waited_for_only_so_long(make, silent_port, transport):
     mom = make(uri=f"qemu+{transport}://nobody@127.0.0.1:{silent_port}/system")
     for _ in range(3):
         with bounded(), pytest.raises(HypervisorError, match="does not answer"):
@@ -290,7 +281,7 @@ def test_a_host_that_does_not_answer_is_waited_for_only_so_long(make: MakeMom, s
         ("qemu+tcp://127.0.0.1:1/system", "listens"),
     ],
 )
-def test_a_host_that_cannot_be_reached_is_said_so_at_once(make: MakeMom, capfd: pytest.CaptureFixture[str], uri: str, cure: str) -> None:
+def test_a_host_that_cannot_be_reached_is_said_so_at_once(make, capfd, uri, cure):
     with bounded(), pytest.raises(HypervisorError) as raised:
         make(uri=uri).hypervisor.guests()
     assert cure in raised.value.hint
@@ -317,9 +308,7 @@ while True:
 """
 
 
-def test_guests_behind_ssh_are_managed_and_nobody_is_asked_for_a_password(
-    make: MakeMom, lab: Lab, libvirtd: PrivateLibvirtd, tmp_path: Path
-) -> None:
+def test_guests_behind_ssh_are_managed_and_nobody_is_asked_for_a_password(make, lab, libvirtd, tmp_path):
     """With a program in the place of ssh that leads to the tests' own libvirtd."""
     ssh, seen = tmp_path / "ssh", tmp_path / "seen"
     ssh.write_text(_TUNNEL.format(python=sys.executable, seen=str(seen), socket=str(libvirtd.socket)))

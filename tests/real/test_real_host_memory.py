@@ -1,7 +1,5 @@
 """Free memory that CPUs of this host keep for themselves after much was freed at once: it comes back when they are asked."""
 
-from __future__ import annotations
-
 import logging
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Guests of every kind on a real libvirtd: what mom sees of each, what it leaves alone and why, and that this is true."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -139,16 +137,14 @@ def test_virtio_mem_counts_as_far_as_it_is_plugged_in_and_the_balloon_leaves_it_
 
 def test_a_guest_with_several_numa_cells_is_one_guest(mom: LibvirtMom, lab: Lab) -> None:
     cells = "<cell id='0' cpus='0' memory='96' unit='MiB'/><cell id='1' memory='96' unit='MiB'/>"
-    guest = lab.start("cells", memory=f"<memory unit='MiB'>192</memory><cpu><numa>{cells}</numa></cpu>")
-    guest.wait_until_up()
+    guest = lab.start("cells", memory=f"<memory unit='MiB'>192</memory><cpu><numa>{cells}</numa></cpu>").wait_until_up()
     assert mom.fields(guest)["balloon_max"] == 192 * MIB
     mom.hypervisor.set_balloon(guest.entity, 140 * MIB)
     wait_until(lambda: mom.size(guest) == 140 * MIB, "the guest is smaller")
 
 
 def test_a_guest_that_is_saved_is_gone_and_comes_back_as_another_start_of_it_with_the_size_it_had(mom: LibvirtMom, lab: Lab) -> None:
-    guest = lab.start("saved", persistent=True)
-    guest.wait_until_up()
+    guest = lab.start("saved", persistent=True).wait_until_up()
     before = mom.listed(guest)
     mom.hypervisor.set_balloon(guest.entity, 150 * MIB)
     wait_until(lambda: mom.size(guest) == 150 * MIB, "the guest is smaller")
@@ -208,8 +204,7 @@ def test_a_guest_that_migrates_is_left_alone_on_both_sides_and_managed_where_it_
     with another_host(lab.libvirtd) as other, libvirt_mom(other) as there:
         mom.hypervisor.guests()
         there.hypervisor.guests()
-        guest = lab.start("migrates")
-        guest.wait_until_up()
+        guest = lab.start("migrates").wait_until_up()
         assert mom.blocked(guest) == {}
         guest.domain.migrateSetMaxSpeed(2)
         parameters = {libvirt.VIR_MIGRATE_PARAM_URI: f"unix://{other.folder}/migration"}
@@ -259,8 +254,7 @@ def test_a_guests_own_cgroup_tells_its_pressure_and_cpu_time(mom: LibvirtMom, la
     except OSError as error:
         pytest.skip(f"no cgroup can be made here: {error}")
     try:
-        guest = lab.start("grouped", workload=(10, 20, 0, 0))
-        guest.wait_until_it_works()
+        guest = lab.start("grouped", workload=(10, 20, 0, 0)).wait_until_it_works()
         (group / "cgroup.procs").write_text(str(guest.pid))
         wait_until(lambda: "host_cgroup_cpu_usage" in mom.fields(guest), "CPU time", 30)
         fields = mom.fields(guest)
@@ -275,8 +269,7 @@ def test_a_guests_own_cgroup_tells_its_pressure_and_cpu_time(mom: LibvirtMom, la
 
 
 def test_a_guest_that_cannot_give_what_was_asked_is_set_aside(libvirtd: PrivateLibvirtd, lab: Lab, tmp_path: Path) -> None:
-    guest = lab.start("stubborn", workload=(20, 20, 0, 0), arguments="momtest.files=40000")
-    guest.wait_until_it_works()
+    guest = lab.start("stubborn", workload=(20, 20, 0, 0), arguments="momtest.files=40000").wait_until_it_works()
     policies = tmp_path / "policy.d"
     policies.mkdir()
     (policies / "50_balloon.policy").write_text(

@@ -1,7 +1,5 @@
 """The libvirt plugin on a real libvirtd with real guests."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
@@ -26,8 +24,7 @@ def mom(make_mom: MakeMom) -> LibvirtMom:
 
 
 def test_a_guests_size_and_its_own_statistics_are_known_and_its_size_is_set_within_what_it_can_have(mom: LibvirtMom, lab: Lab) -> None:
-    guest = lab.start("statistics", mib=192, workload=(20, 20, 0, 0))
-    guest.wait_until_it_works()
+    guest = lab.start("statistics", mib=192, workload=(20, 20, 0, 0)).wait_until_it_works()
     wait_until(lambda: "mem_usable" in mom.fields(guest), "the first statistics")
     fields: dict[str, Value] = {}
 
@@ -74,8 +71,7 @@ def test_a_guests_size_and_its_own_statistics_are_known_and_its_size_is_set_with
 
 def test_statistics_are_switched_on_where_they_are_off_and_put_back(make_mom: MakeMom, lab: Lab) -> None:
     mom = make_mom(stale_after="3s")
-    guest = lab.start("period", period=0)
-    guest.wait_until_up()
+    guest = lab.start("period", period=0).wait_until_up()
     listed, fields = mom.listed(guest), mom.fields(guest)
     assert fields[PERIOD] == 0
     wait_until(lambda: "mem_usable" not in mom.fields(guest), "what the driver said when it was loaded is too old")
@@ -127,8 +123,7 @@ def test_memory_that_is_plugged_in_counts_at_once_and_wakes_the_engine(mom: Libv
         "<maxMemory slots='2' unit='MiB'>1024</maxMemory><memory unit='MiB'>192</memory>"
         "<cpu><numa><cell id='0' cpus='0' memory='192' unit='MiB'/></numa></cpu>"
     )
-    guest = lab.start("hotplug", memory=memory)
-    guest.wait_until_up()
+    guest = lab.start("hotplug", memory=memory).wait_until_up()
     assert mom.fields(guest)["balloon_max"] == 192 << 10
     dimm = "<memory model='dimm'><target><size unit='MiB'>128</size><node>0</node></target></memory>"
     guest.domain.attachDeviceFlags(dimm, libvirt.VIR_DOMAIN_AFFECT_LIVE)

@@ -1,7 +1,5 @@
 """Real guests that are paused, saved, shut down, started and moved to another libvirt."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 
@@ -29,8 +27,7 @@ def _standing(hypervisor: LibvirtHypervisor, guest: RealGuest) -> GuestState | N
 
 
 def test_a_guest_that_is_paused_goes_on_and_one_that_libvirt_would_forget_is_not_saved(hypervisor: LibvirtHypervisor, lab: Lab) -> None:
-    guest = lab.start("transient", workload=(10, 5, 0, 0))
-    guest.wait_until_it_works()
+    guest = lab.start("transient", workload=(10, 5, 0, 0)).wait_until_it_works()
     assert _standing(hypervisor, guest) is GuestState.RUNNING
     hypervisor.pause(guest.entity)
     assert _standing(hypervisor, guest) is GuestState.PAUSED
@@ -45,8 +42,7 @@ def test_a_guest_that_is_paused_goes_on_and_one_that_libvirt_would_forget_is_not
 
 
 def test_a_guest_goes_on_where_it_was_saved_and_boots_after_it_was_asked_to_shut_down(hypervisor: LibvirtHypervisor, lab: Lab) -> None:
-    guest = lab.start("saves", workload=(10, 5, 0, 0), persistent=True)
-    guest.wait_until_it_works()
+    guest = lab.start("saves", workload=(10, 5, 0, 0), persistent=True).wait_until_it_works()
     hypervisor.save(guest.entity, 60.0)
     assert _standing(hypervisor, guest) is GuestState.SAVED
     assert guest.uuid not in {one.id for one in hypervisor.guests()}
@@ -61,12 +57,9 @@ def test_a_guest_goes_on_where_it_was_saved_and_boots_after_it_was_asked_to_shut
     wait_until(lambda: _standing(hypervisor, guest) is GuestState.RUNNING, "it runs", 60)
 
 
-def test_a_move_that_takes_too_long_is_given_up_and_one_that_does_not_leads_to_the_other_libvirt(
-    hypervisor: LibvirtHypervisor, lab: Lab
-) -> None:
+def test_a_move_that_takes_too_long_is_given_up_and_another_leads_to_the_other_libvirt(hypervisor: LibvirtHypervisor, lab: Lab) -> None:
     with another_host(lab.libvirtd) as other, libvirt_mom(other) as there:
-        guest = lab.start("moves", workload=(60, 5, 0, 0), persistent=True)
-        guest.wait_until_it_works()
+        guest = lab.start("moves", workload=(60, 5, 0, 0), persistent=True).wait_until_it_works()
         guest.domain.migrateSetMaxSpeed(1)
         began = time.monotonic()
         with pytest.raises(GuestBusy, match="given up"):

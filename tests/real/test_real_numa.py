@@ -1,7 +1,5 @@
 """NUMA on real guests: what the kernel shows of them, pins that libvirt and the kernel take and get back, the kernel's own balancing."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,12 +28,6 @@ def grouping() -> Iterator[Lab]:
         not_here("a kernel with NUMA, cgroups v1 with the controller cpuset, and root, are needed")
     with grouped_guests(("cpuset",)) as lab:
         yield lab
-
-
-@pytest.fixture
-def placed(grouping: Lab) -> Iterator[Lab]:
-    yield grouping
-    grouping.destroy_all()
 
 
 @pytest.fixture
@@ -75,10 +67,9 @@ def libvirts_cpus(guest: RealGuest) -> list[int]:
 EVERY = sorted(os.sched_getaffinity(0))
 
 
-def test_a_real_guest_is_seen_where_it_is_and_with_one_node_nothing_is_decided(mom: MomRun, placed: Lab) -> None:
-    guest = placed.start("seen")
-    guest.wait_until_up()
-    configure(mom, placed)
+def test_a_real_guest_is_seen_where_it_is_and_with_one_node_nothing_is_decided(mom: MomRun, grouped: Lab) -> None:
+    guest = grouped.start("seen").wait_until_up()
+    configure(mom, grouped)
     mom.start()
     fields = wait_until(lambda: found if "numa_cpus" in (found := fields_of(mom, guest)) else {}, "its memory is seen")
     resident = int(Path(f"/proc/{guest.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
@@ -99,15 +90,14 @@ def test_a_real_guest_is_seen_where_it_is_and_with_one_node_nothing_is_decided(m
     assert mom.stop() < 30
 
 
-def test_pins_reach_libvirt_and_the_kernel_and_are_put_back(mom: MomRun, placed: Lab) -> None:
+def test_pins_reach_libvirt_and_the_kernel_and_are_put_back(mom: MomRun, grouped: Lab) -> None:
     if len(EVERY) < 2:
         not_here("two CPUs are needed")
     last = EVERY[-1]
-    guest = placed.start("pinned")
-    guest.wait_until_up()
+    guest = grouped.start("pinned").wait_until_up()
     assert libvirts_cpus(guest) == EVERY
     before = kernels_cpus(guest)
-    configure(mom, placed, f'(with Guests guest (guest.Control "vcpu_pins" "{last}"))')
+    configure(mom, grouped, f'(with Guests guest (guest.Control "vcpu_pins" "{last}"))')
     mom.start()
     wait_until(lambda: libvirts_cpus(guest) == [last] and kernels_cpus(guest) == str(last), "it is pinned")
     wait_until(lambda: fields_of(mom, guest).get("vcpu_pins") == str(last), "and mom sees it")
@@ -126,9 +116,9 @@ def test_pins_reach_libvirt_and_the_kernel_and_are_put_back(mom: MomRun, placed:
 
 
 @pytest.mark.alone
-def test_the_kernels_own_balancing_is_switched_and_put_back(mom: MomRun, placed: Lab, balancing: int) -> None:
+def test_the_kernels_own_balancing_is_switched_and_put_back(mom: MomRun, grouped: Lab, balancing: int) -> None:
     wanted = 0 if balancing else 1
-    configure(mom, placed, f'(Host.Control "numa_balancing" {wanted})')
+    configure(mom, grouped, f'(Host.Control "numa_balancing" {wanted})')
     mom.start()
     wait_until(lambda: int(BALANCING.read_text()) == wanted, "it is switched")
     mom.stop()

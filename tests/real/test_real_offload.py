@@ -1,7 +1,5 @@
 """Cold memory of real guests goes to a real compressed swap, hot memory stays, and nothing else is left of it."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time
@@ -47,12 +45,6 @@ def grouping(swap: str) -> Iterator[Lab]:
 
 
 @pytest.fixture
-def grouped(grouping: Lab) -> Iterator[Lab]:
-    yield grouping
-    grouping.destroy_all()
-
-
-@pytest.fixture
 def worker() -> Iterator[ReclaimWorker]:
     one = ReclaimWorker()
     yield one
@@ -82,9 +74,7 @@ def order_of(guest: RealGuest, way: str, mib: int) -> ReclaimRequest:
 
 def started(lab: Lab, name: str, **options: Any) -> RealGuest:
     """A guest that has written its cold memory, and works on its warm memory."""
-    guest = lab.start(name, mib=320, workload=(COLD_MIB, WARM_MIB, 0, 0), **options)
-    guest.wait_until_it_works()
-    return guest
+    return lab.start(name, mib=320, workload=(COLD_MIB, WARM_MIB, 0, 0), **options).wait_until_it_works()
 
 
 def test_cold_memory_goes_hot_memory_stays_and_no_limit_is_ever_set(mom: MomRun, grouped: Lab) -> None:

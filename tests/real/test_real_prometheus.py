@@ -1,7 +1,5 @@
 """A real Prometheus scrapes a real `mom run` over TLS with a token; every query of the dashboard and of the alert rules is asked of it."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

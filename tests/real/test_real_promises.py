@@ -1,7 +1,5 @@
 """Promises to real guests: written into their metadata with libvirt, held against a policy that wants everything."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import libvirt  # type: ignore[import-untyped]  # it has no types

@@ -1,7 +1,5 @@
 """A node of Proxmox VE, laid out as its documentation says, with real guests and clients that behave as its own do."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time

@@ -1,7 +1,5 @@
 """The plugin qemu on real guests that no libvirt knows: measured, resized, put back, and no other client kept waiting."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 import socket
@@ -55,8 +53,7 @@ def plugin_on(host: PlainHost) -> QemuHypervisor:
 
 
 def test_a_guest_is_known_measured_and_resized(host: PlainHost) -> None:
-    guest = host.start("web")
-    guest.wait_until_up()
+    guest = host.start("web").wait_until_up()
     hypervisor = plugin_on(host)
     (found,) = hypervisor.guests()
     assert (found.id, found.name, found.properties["pid"], found.properties["state"]) == (guest.uuid, "web", guest.process.pid, "running")
@@ -88,11 +85,8 @@ def test_a_guest_is_known_measured_and_resized(host: PlainHost) -> None:
     assert list(hypervisor.guests()) == []
 
 
-def test_what_mom_changed_is_explained_and_put_back_after_it_was_killed_as_soon_as_the_monitor_has_room(
-    host: PlainHost, mom: MomRun
-) -> None:
-    guest = host.start("web")
-    guest.wait_until_up()
+def test_what_mom_changed_is_explained_and_put_back_after_a_kill_as_soon_as_the_monitor_has_room(host: PlainHost, mom: MomRun) -> None:
+    guest = host.start("web").wait_until_up()
     mom.start()
     wait_until(lambda: guest.period == 1, "the guest was asked for statistics")
     wait_until(lambda: guest.size_mib == 180, "the guest has given")
@@ -131,8 +125,7 @@ def _told(mom: MomRun, what: str) -> str:
 
 @pytest.mark.alone
 def test_another_client_of_the_monitor_hardly_waits_for_mom(host: PlainHost, mom: MomRun) -> None:
-    guest = host.start("web")
-    guest.wait_until_up()
+    guest = host.start("web").wait_until_up()
     alone = [ask(guest.monitor, "query-status")[1] for _ in range(20)]
     mom.start()
     wait_until(lambda: guest.size_mib == 180, "the guest has given")

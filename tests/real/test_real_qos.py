@@ -1,7 +1,5 @@
 """Limits on real guests: what mom sets is read back from libvirt, from the kernel's cgroups and traffic control, and from QEMU."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -39,7 +37,7 @@ exit 2
 
 @pytest.fixture(scope="module")
 def grouping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """Starts guests whose CPU time can be limited, on a libvirtd that puts each into groups of the real kernel."""
+    """Starts guests whose CPU time can be grouped, on a libvirtd that puts each into groups of the real kernel."""
     if os.geteuid() != 0 or not (CPU / "cpu.cfs_quota_us").exists():
         not_here("cgroups v1 with the controller cpu, and root, are needed to limit CPU time here")
     programs = tmp_path_factory.mktemp("programs")
@@ -47,12 +45,6 @@ def grouping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     (programs / "tc").chmod(0o755)
     with grouped_guests(("cpu", "cpuset"), programs) as lab:
         yield lab
-
-
-@pytest.fixture
-def limited(grouping: Lab) -> Iterator[Lab]:
-    yield grouping
-    grouping.destroy_all()
 
 
 @pytest.fixture
@@ -119,33 +111,33 @@ def free(guest: RealGuest) -> bool:
     return libvirts_cpu(guest) == kernels_cpu(guest) == FREE and qemus_disk(guest) == DISK_BEFORE
 
 
-def test_limits_from_the_configuration_reach_the_kernel_and_qemu_and_are_put_back(mom: MomRun, limited: Lab, devices: str) -> None:
-    guest, other = limited.start("held", devices=devices), limited.start("other")
+def test_limits_from_the_configuration_reach_the_kernel_and_qemu_and_are_put_back(mom: MomRun, grouped: Lab, devices: str) -> None:
+    guest, other = grouped.start("held", devices=devices), grouped.start("other")
     assert free(guest)
-    configure(mom, limited, guests={guest.name: OURS})
+    configure(mom, grouped, guests={guest.name: OURS})
     mom.start()
     wait_until(lambda: held(guest), "the guest is held")
-    wait_until(lambda: "rate 8Mbit" in kernels_rate(limited), "its network too")
+    wait_until(lambda: "rate 8Mbit" in kernels_rate(grouped), "its network too")
     assert libvirts_cpu(other) == kernels_cpu(other) == FREE
     assert [problem["message"] for problem in mom.status()["problems"]] == []
     doctor = mom.verb("doctor").stdout
     assert "the CPU time of 2 guests can be limited" in doctor
 
-    configure(mom, limited)
+    configure(mom, grouped)
     mom.reload()
-    wait_until(lambda: free(guest) and "rate" not in kernels_rate(limited), "what is no longer set is put back")
-    configure(mom, limited, guests={guest.name: OURS})
+    wait_until(lambda: free(guest) and "rate" not in kernels_rate(grouped), "what is no longer set is put back")
+    configure(mom, grouped, guests={guest.name: OURS})
     mom.reload()
     wait_until(lambda: held(guest), "and set again")
 
     assert mom.stop() < 30
     assert free(guest)
-    assert "rate" not in kernels_rate(limited)
+    assert "rate" not in kernels_rate(grouped)
 
 
-def test_limits_that_a_killed_mom_has_left_are_put_back(mom: MomRun, limited: Lab, devices: str) -> None:
-    guest, changed, gone = limited.start("killed", devices=devices), limited.start("changed"), limited.start("gone")
-    configure(mom, limited, guests={"momtest-*": OURS})
+def test_limits_that_a_killed_mom_has_left_are_put_back(mom: MomRun, grouped: Lab, devices: str) -> None:
+    guest, changed, gone = grouped.start("killed", devices=devices), grouped.start("changed"), grouped.start("gone")
+    configure(mom, grouped, guests={"momtest-*": OURS})
     mom.start()
     wait_until(lambda: held(guest) and all(libvirts_cpu(one)[2] == 512 for one in (changed, gone)), "the guests are held")
     mom.kill()
@@ -155,7 +147,7 @@ def test_limits_that_a_killed_mom_has_left_are_put_back(mom: MomRun, limited: La
     done = mom.verb("restore")
     assert done.returncode == 0, done.stdout + done.stderr
     assert free(guest)
-    assert "rate" not in kernels_rate(limited)
+    assert "rate" not in kernels_rate(grouped)
     assert libvirts_cpu(changed) == kernels_cpu(changed) == (-1, 100_000, 77), "somebody else's is left alone"
     assert mom.verb("restore").stdout == "Nothing to put back.\n"
 
@@ -165,14 +157,14 @@ _AGREED = """<metadata><ovirt-tune:qos xmlns:ovirt-tune="http://ovirt.org/vm/tun
   </ovirt-tune:maximum></ovirt-tune:device></ovirt-tune:ioTune></ovirt-tune:qos></metadata><memory unit='MiB'>192</memory>"""
 
 
-def test_the_default_policies_hold_guests_to_what_is_in_their_metadata_once_they_are_on(mom: MomRun, limited: Lab, devices: str) -> None:
+def test_the_default_policies_hold_guests_to_what_is_in_their_metadata_once_they_are_on(mom: MomRun, grouped: Lab, devices: str) -> None:
     cpus = os.cpu_count() or 1
-    guest = limited.start("agreed", memory=_AGREED.format(limit=30 / cpus), devices=devices)  # 30 % of one CPU
-    configure(mom, limited)
+    guest = grouped.start("agreed", memory=_AGREED.format(limit=30 / cpus), devices=devices)  # 30 % of one CPU
+    configure(mom, grouped)
     mom.start()
     wait_until(lambda: mom.status()["cycle"]["number"] >= 2, "two cycles")
     assert free(guest), "both policies are off unless they are switched on"
-    configure(mom, limited, qos={"cpu_limits": True, "io_limits": True})
+    configure(mom, grouped, qos={"cpu_limits": True, "io_limits": True})
     mom.reload()
     wait_until(lambda: kernels_cpu(guest) == libvirts_cpu(guest) == (30_000, 100_000, 1024), "its CPU time is held")
     wait_until(lambda: qemus_disk(guest) == {**DISK_BEFORE, "bps_wr": 4_000_000}, "and its disk, beside the limit that it had")
@@ -184,13 +176,13 @@ def test_the_default_policies_hold_guests_to_what_is_in_their_metadata_once_they
 
 
 @pytest.fixture
-def hypervisor(limited: Lab) -> Iterator[LibvirtHypervisor]:
-    with libvirt_mom(limited.libvirtd) as mom:
+def hypervisor(grouped: Lab) -> Iterator[LibvirtHypervisor]:
+    with libvirt_mom(grouped.libvirtd) as mom:
         yield mom.hypervisor
 
 
-def test_the_bounds_are_those_of_libvirt(hypervisor: LibvirtHypervisor, limited: Lab, devices: str) -> None:
-    guest = limited.start("bounds", devices=devices)
+def test_the_bounds_are_those_of_libvirt(hypervisor: LibvirtHypervisor, grouped: Lab, devices: str) -> None:
+    guest = grouped.start("bounds", devices=devices)
     hypervisor.guests()
     names = {"vcpu_quota": "quota_us", "vcpu_period": "period_us", "cpu_shares": "shares"}
     bounds = {"vcpu_quota": QUOTA_US, "vcpu_period": PERIOD_US, "cpu_shares": (2, SHARES[1])}  # cgroups v1 begin with 2 shares
@@ -209,8 +201,8 @@ def test_the_bounds_are_those_of_libvirt(hypervisor: LibvirtHypervisor, limited:
     assert [disk.name for disk in hypervisor.io_tunes([guest.entity])[guest.uuid]] == ["vda"], "an empty drive cannot be limited"
 
 
-def test_a_limit_with_a_burst_is_not_taken_away_and_libvirt_says_why(hypervisor: LibvirtHypervisor, limited: Lab, devices: str) -> None:
-    guest = limited.start("burst", devices=devices)
+def test_a_limit_with_a_burst_is_not_taken_away_and_libvirt_says_why(hypervisor: LibvirtHypervisor, grouped: Lab, devices: str) -> None:
+    guest = grouped.start("burst", devices=devices)
     guest.domain.setBlockIoTune("vda", {"read_iops_sec": 700, "read_iops_sec_max": 900}, LIVE)
     with pytest.raises(NotSupported, match="read_iops_sec_max"):
         hypervisor.set_io_tune(guest.entity, "vda", {"read_iops_sec": 0})
@@ -218,27 +210,27 @@ def test_a_limit_with_a_burst_is_not_taken_away_and_libvirt_says_why(hypervisor:
     assert guest.domain.blockIoTune("vda", LIVE)["read_iops_sec_max"] == 900, "the burst stays"
 
 
-def test_the_network_is_limited_in_both_directions_or_in_none(hypervisor: LibvirtHypervisor, limited: Lab, devices: str) -> None:
-    guest = limited.start("network", devices=devices)
+def test_the_network_is_limited_in_both_directions_or_in_none(hypervisor: LibvirtHypervisor, grouped: Lab, devices: str) -> None:
+    guest = grouped.start("network", devices=devices)
     hypervisor.set_net_tune(guest.entity, TAP, {"average": 500, "peak": 800, "burst": 64}, {})
     assert hypervisor.net_tunes([guest.entity])[guest.uuid] == (NetTune(TAP, {"average": 500, "peak": 800, "burst": 64}, {}),)
     assert guest.domain.interfaceParameters(TAP, LIVE)["inbound.peak"] == 800
-    assert "rate 4Mbit ceil 6400Kbit" in kernels_rate(limited)
+    assert "rate 4Mbit ceil 6400Kbit" in kernels_rate(grouped)
     before = hypervisor.net_tunes([guest.entity])[guest.uuid]
     try:
         hypervisor.set_net_tune(guest.entity, TAP, {"average": 250}, {"average": 300})
     except HypervisorError:  # a kernel without policing cannot limit what the guest sends
         assert hypervisor.net_tunes([guest.entity])[guest.uuid] == before
-        assert "rate 4Mbit ceil 6400Kbit" in kernels_rate(limited), "nothing half-made is left behind"
+        assert "rate 4Mbit ceil 6400Kbit" in kernels_rate(grouped), "nothing half-made is left behind"
     else:
         assert hypervisor.net_tunes([guest.entity])[guest.uuid] == (NetTune(TAP, {"average": 250}, {"average": 300}),)
-        assert "rate 2Mbit" in kernels_rate(limited)
+        assert "rate 2Mbit" in kernels_rate(grouped)
     hypervisor.set_net_tune(guest.entity, TAP, {}, {})
-    assert kernels_rate(limited) == ""
+    assert kernels_rate(grouped) == ""
 
 
-def test_vcpus_are_pinned_and_memory_is_bound_for_real(hypervisor: LibvirtHypervisor, limited: Lab) -> None:
-    guest = limited.start("pinned")
+def test_vcpus_are_pinned_and_memory_is_bound_for_real(hypervisor: LibvirtHypervisor, grouped: Lab) -> None:
+    guest = grouped.start("pinned")
     every = frozenset(range(os.cpu_count() or 1))
     assert hypervisor.cpu_pins([guest.entity])[guest.uuid] == [every]
     hypervisor.set_cpu_pin(guest.entity, 0, {0})
@@ -250,9 +242,7 @@ def test_vcpus_are_pinned_and_memory_is_bound_for_real(hypervisor: LibvirtHyperv
     assert (guest.group("cpuset") / "vcpu0/cpuset.mems").read_text().strip() == "0"
 
 
-def test_without_a_cpu_controller_disks_are_limited_all_the_same_and_the_doctor_says_what_is_missing(
-    mom: MomRun, lab: Lab, devices: str
-) -> None:
+def test_without_a_cpu_controller_disks_are_still_limited_and_the_doctor_says_what_is_missing(mom: MomRun, lab: Lab, devices: str) -> None:
     guest = lab.start("without", devices=devices.partition("<interface")[0])
     configure(mom, lab, guests={guest.name: {"cpu_limit": "10%", "io_limit": {"total_bytes_sec": "8MiB"}}})
     mom.start()

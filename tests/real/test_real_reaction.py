@@ -1,7 +1,5 @@
 """Memory pressure between two cycles, in real guests and on the real host, wakes mom; the kernel's own trigger tells of real stalls."""
 
-from __future__ import annotations
-
 import select
 import subprocess
 import sys
@@ -88,14 +86,10 @@ def first(what: str, reports: list[Report], wanted: Callable[[Report], bool]) ->
     return next(report for report in reports if wanted(report))
 
 
-def test_a_guest_that_uses_up_its_memory_is_given_more_long_before_the_next_cycle_and_one_that_needs_none_wakes_nobody(
-    lab: Lab, start_mom: StartMom
-) -> None:
-    calm = lab.start("calm", mib=GUEST_MIB, workload=(20, 20, 0, 0))
-    calm.wait_until_it_works()
+def test_a_guest_that_runs_out_is_given_more_long_before_the_next_cycle_and_others_wake_nobody(lab: Lab, start_mom: StartMom) -> None:
+    calm = lab.start("calm", mib=GUEST_MIB, workload=(20, 20, 0, 0)).wait_until_it_works()
     shrink(calm)
-    guest = lab.start("burst", mib=GUEST_MIB, arguments="momtest.burst=60,25,40,10,10")
-    guest.wait_until_up()
+    guest = lab.start("burst", mib=GUEST_MIB, arguments="momtest.burst=60,25,40,10,10").wait_until_up()
     shrink(guest)
     reports = start_mom(available_mib() / 1.1)  # enough, and no room to give anything back
 
@@ -110,8 +104,7 @@ def test_a_host_that_comes_short_of_memory_has_guests_give_long_before_the_next_
     ballast_mib = int(BALLAST_SHARE * available_mib())
     if available_mib() < ballast_mib + 2 * LEAST_LEFT_MIB:
         not_here(f"only {available_mib()} MiB are available, of which this test takes {ballast_mib}")
-    guest = lab.start("idle", mib=GUEST_MIB, workload=(20, 20, 0, FORMER_MIB))
-    guest.wait_until_it_works()
+    guest = lab.start("idle", mib=GUEST_MIB, workload=(20, 20, 0, FORMER_MIB)).wait_until_it_works()
     wait_until(lambda: guest.domain.memoryStats().get("usable"), "it tells what it could give")
     reports = start_mom(available_mib() - ballast_mib / 4)
     assert sizes_asked_for(reports[0]) == [], "there is enough"

@@ -1,7 +1,5 @@
 """Real guests make room for a launch on the real host, in the time that was promised, and the guest that is launched takes it."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

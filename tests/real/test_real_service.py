@@ -1,8 +1,6 @@
 """Real guests under mom's units and a real systemd: they keep their size through a restart, a kill and a hang, and get their memory
 back when mom cannot be replaced."""
 
-from __future__ import annotations
-
 import signal
 import sys
 import time
@@ -87,9 +85,7 @@ def another_has_taken_over(systemd: OwnSystemd, before: int) -> bool:
     return main_pid(systemd) not in {0, before} and systemd.show("mom", "StatusText")["StatusText"].startswith("cycle ")
 
 
-def test_memory_stays_through_a_restart_a_kill_and_a_hang_and_goes_back_when_mom_cannot_be_replaced(
-    systemd: OwnSystemd, guests: Sequence[RealGuest], tmp_path: Path
-) -> None:
+def test_memory_stays_through_restart_kill_and_hang_or_goes_back(systemd: OwnSystemd, guests: Sequence[RealGuest], tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert systemd.systemctl("start", "mom").returncode == 0, log.read_text()
     wait_until(lambda: have_settled(guests), "both are smaller", 60)

@@ -1,7 +1,5 @@
 """The simulator is near to real guests: the same course of events under the same policy, on both."""
 
-from __future__ import annotations
-
 import pytest
 from ballast import available_mib
 from compared import LEAST_LEFT_MIB, Course, Member, Track, difference, real, simulated

@@ -1,7 +1,5 @@
 """A compressed swap of a test's own on this host, which is taken away again, whatever becomes of the test."""
 
-from __future__ import annotations
-
 import subprocess
 import time
 from collections.abc import Iterator

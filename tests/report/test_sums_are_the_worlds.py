@@ -1,7 +1,5 @@
 """What `mom report` sums up is what the simulated world knows of itself, second by second, within 2 %."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The squeeze's modules stand in benchmarks/squeeze."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The laws of others do what their descriptions say."""
 
-from __future__ import annotations
-
 import peers
 import pytest
 from hypothesis import given
@@ -45,41 +43,72 @@ def test_mom_believes_averages_so_that_a_burst_of_now_counts_little() -> None:
     assert targets["a"] == pytest.approx(950 * MIB)
 
 
-def test_pve_leaves_guests_alone_within_its_dead_band() -> None:
-    assert peers.pve_targets(HostSeen(10 * GIB, 0, 2 * GIB + 9 * MIB), {"a": guest(1024, 900, least=512)}) == {}
+LEFT, LACKS = 2 * GIB + 300 * MIB, 2 * GIB - 300 * MIB
+"""Available on a host of 10 GiB, of which PVE wants 8 used: 300 MiB are left, or lacking."""
 
 
-def test_pve_shares_evenly_what_is_lacking_and_takes_100_mib_of_a_guest_at_most() -> None:
-    guests = {name: guest(1024, 900, least=512) for name in "ab"}
-    assert peers.pve_targets(HostSeen(10 * GIB, 0, 2 * GIB - 120 * MIB), guests) == pytest.approx({"a": 964 * MIB, "b": 964 * MIB})
-    assert peers.pve_targets(HostSeen(10 * GIB, 0, 0), guests) == {"a": 924 * MIB, "b": 924 * MIB}
+def of_pve(size: float, unused: float = 500, least: float = 512, maximum: float = 1024, shares: float = 1000) -> GuestSeen:
+    return GuestSeen(size * MIB, maximum * MIB, unused * MIB, least * MIB, shares)
 
 
-def test_pve_lets_those_give_first_that_have_more_than_a_quarter_of_their_least_free() -> None:
-    guests = {"rich": guest(1024, 300, least=512), "poor": guest(1024, 100, least=512)}
-    assert set(peers.pve_targets(HostSeen(10 * GIB, 0, 0), guests)) == {"rich"}
-
-
-def test_pve_gives_others_what_one_guest_cannot_take() -> None:
-    guests = {"full": guest(1004, 0, least=512), "small": guest(600, 0, least=512)}
-    targets = peers.pve_targets(HostSeen(10 * GIB, 0, 2 * GIB + 100 * MIB), guests)
-    assert targets == pytest.approx({"full": 1024 * MIB, "small": 680 * MIB})
-
-
-def test_pve_takes_nothing_below_the_least() -> None:
-    assert peers.pve_targets(HostSeen(10 * GIB, 0, 0), {"a": guest(512, 400, least=512)}) == {}
+@pytest.mark.parametrize(
+    ("available", "guests", "targets"),
+    [
+        pytest.param(2 * GIB + 9 * MIB, {"a": of_pve(800)}, {}, id="nothing for less than 10 MiB"),
+        pytest.param(2 * GIB - 9 * MIB, {"a": of_pve(800)}, {}, id="either way"),
+        pytest.param(LACKS, {"a": of_pve(1024), "b": of_pve(1024)}, {"a": 924, "b": 924}, id="100 MiB of a guest in a round"),
+        pytest.param(2 * GIB - 60 * MIB, {"a": of_pve(1024), "b": of_pve(1024)}, {"a": 994, "b": 994}, id="equal shares give the same"),
+        pytest.param(
+            2 * GIB - 60 * MIB,
+            {"a": of_pve(812), "b": of_pve(812, shares=2000)},
+            {"a": 712, "b": 872},
+            id="guests are levelled by their shares: 540 MiB above the least, 180 and 360",
+        ),
+        pytest.param(LACKS, {"rich": of_pve(1024), "poor": of_pve(1024, unused=128)}, {"rich": 924}, id="relaxed ones give first"),
+        pytest.param(LACKS, {"rich": of_pve(512), "poor": of_pve(1024, unused=128)}, {"rich": 612, "poor": 924}, id="then all, levelled"),
+        pytest.param(LEFT, {"rich": of_pve(600), "poor": of_pve(600, unused=100)}, {"poor": 700}, id="pressed ones grow first"),
+        pytest.param(
+            LEFT,
+            {"rich": of_pve(600), "full": of_pve(1024, unused=9)},
+            {"rich": 700, "full": 962},
+            id="then all, and who has more than its part gives",
+        ),
+        pytest.param(
+            LEFT,
+            {"low": of_pve(500, unused=400), "rich": of_pve(600)},
+            {"low": 600},
+            id="below its least a guest is pressed, whatever is free in it",
+        ),
+        pytest.param(
+            2 * GIB + 100 * MIB,
+            {"full": of_pve(1014, unused=0), "small": of_pve(950, unused=0)},
+            {"full": 1024, "small": 1024},
+            id="what one cannot take goes to the others",
+        ),
+        pytest.param(LACKS, {"a": of_pve(512, unused=400)}, {}, id="nothing below the least"),
+        pytest.param(
+            LACKS, {"a": of_pve(1024, shares=0), "b": of_pve(1024, least=0)}, {}, id="neither without shares nor without a least size"
+        ),
+        pytest.param(LACKS, {}, {}, id="no guests"),
+    ],
+)
+def test_pve_as_it_is_described(available: float, guests: dict[str, GuestSeen], targets: dict[str, float]) -> None:
+    found = peers.pve_targets(HostSeen(10 * GIB, 0, available), guests)
+    assert found == pytest.approx({name: size * MIB for name, size in targets.items()})
 
 
 @given(
     st.floats(0, 64 * GIB),
-    st.dictionaries(st.text(max_size=3), st.tuples(st.floats(64, 4096), st.floats(0, 1), st.floats(0, 1)), max_size=8),
+    st.dictionaries(
+        st.text(max_size=3), st.tuples(st.floats(64, 4096), st.floats(0, 1), st.floats(0, 1), st.floats(0, 50_000)), max_size=8
+    ),
 )
-def test_pve_stays_between_least_and_maximum_and_within_its_step(available: float, drawn: dict[str, tuple[float, float, float]]) -> None:
+def test_pve_stays_between_least_and_maximum_and_within_its_step(
+    available: float, drawn: dict[str, tuple[float, float, float, float]]
+) -> None:
     guests = {
-        name: GuestSeen(
-            size=(share * 0.5 + 0.5) * maximum * MIB, maximum=maximum * MIB, unused=free * maximum * MIB, least=0.5 * maximum * MIB
-        )
-        for name, (maximum, share, free) in drawn.items()
+        name: of_pve(maximum * (0.5 + share / 2), free * maximum, maximum / 2, maximum, shares)
+        for name, (maximum, share, free, shares) in drawn.items()
     }
     for name, size in peers.pve_targets(HostSeen(64 * GIB, available, available), guests).items():
         one = guests[name]
@@ -97,9 +126,7 @@ def test_pve_stays_between_least_and_maximum_and_within_its_step(available: floa
         (1000, 20 * GIB, 20 * GIB, True, 950),
     ],
 )
-def test_ksmtuned_starts_when_more_is_promised_than_there_is_and_is_faster_when_little_is_free(
-    pages: int, committed: float, free: float, run: bool, wanted: int
-) -> None:
+def test_ksmtuned_starts_when_too_much_is_promised_and_hurries(pages: int, committed: float, free: float, run: bool, wanted: int) -> None:
     wish = peers.ksmtuned(pages, 24 * GIB, committed, free)
     assert (wish.run, wish.pages) == (run, wanted)
 

@@ -1,7 +1,5 @@
 """What guests print becomes work, latency and bursts; a trace becomes the figure of merit; runs become tables."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -224,9 +222,7 @@ class Says:
     ("usable", "age", "blocked", "known"),
     [(1000, 1.0, {}, True), (1000, 9.0, {}, False), (None, None, {}, False), (1000, 1.0, {"*": "it does not answer"}, False)],
 )
-def test_a_guest_is_known_again_when_its_statistics_are_fresh_and_it_can_be_resized(
-    usable: int | None, age: float | None, blocked: dict[str, str], known: bool
-) -> None:
+def test_a_guest_with_fresh_statistics_is_known_again(usable: int | None, age: float | None, blocked: dict[str, str], known: bool) -> None:
     columns = ["id", "name", "blocked", "mem_usable", "stats_age"]
     status = {"guests": {"columns": columns, "rows": [["u1", "momtest-a", blocked, usable, age]]}}
     squeeze = SimpleNamespace(guests={"a": SimpleNamespace(name="momtest-a"), "b": SimpleNamespace(name="momtest-b")})

@@ -1,7 +1,5 @@
 """The mixes say what they should, and run on the simulator."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import time

@@ -1,7 +1,5 @@
 """What guests need is told apart from what they hold, and so what could be taken at most."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import time

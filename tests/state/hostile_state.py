@@ -3,8 +3,6 @@
 python hostile_state.py FOLDER
 """
 
-from __future__ import annotations
-
 import json
 import resource
 import sys

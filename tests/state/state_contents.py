@@ -1,7 +1,5 @@
 """What each file below the state directory may hold, of a mom on a simulated host with all plugins that keep something."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Final
 

@@ -1,7 +1,5 @@
 """Whatever happens to files of state, mom starts, does its cycles, and says which file it was."""
 
-from __future__ import annotations
-
 import json
 import logging
 import random
@@ -18,7 +16,6 @@ from state_contents import BOOT, CONTENTS, GUEST
 from mom_cli.status_file import read_status
 from mom_core import Clock, Engine, MomError, PluginContext, Report, StateFile, load_config
 from mom_core.lock import holder
-from mom_daemon.supervision import IN_FORCE, config_as_left
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.revisions import FORM as FOLLOWED_FORM
@@ -294,18 +291,6 @@ def test_a_damaged_lock_names_nobody(tmp_path: Path, text: str) -> None:
         lock.flush()
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert holder(tmp_path) == 0
-
-
-def test_a_damaged_copy_of_the_configuration_is_said(tmp_path: Path) -> None:
-    path = tmp_path / IN_FORCE
-    content = {"interval": "5s", "plugins": {"sim": {"guests": 3}}}
-    whole = written(tmp_path, IN_FORCE, content)
-    assert config_as_left(tmp_path).interval == 5.0
-    for seed in range(5 * ROUNDS):
-        chance = dice(seed)
-        path.write_bytes(chance.choice(DAMAGE)(chance, whole))
-        with pytest.raises(MomError, match="is damaged"):
-            config_as_left(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """A vdsm as a process, certificates, and what talks to it."""
 
-from __future__ import annotations
-
 import logging
 import sys
 import time

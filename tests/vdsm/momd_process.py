@@ -1,7 +1,5 @@
 """The old daemon's command as vdsm's unit starts it, beside a vdsm, and vdsm's own way of asking it."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """Certificates: what is wrong with them is said, and in which file it stands; new ones are used."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Callable
@@ -9,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from vdsm_pki import Ca, make_ca, write_pki
+from vdsm_pki import make_ca, write_pki
 from vdsm_process import Vdsm
 
 from mom_core import HypervisorError, PermissionDenied
@@ -32,9 +30,7 @@ def files(pki: Path) -> TlsFiles:
 
 
 @pytest.mark.parametrize(("ends", "own_ca", "said"), [(-2, True, "has expired"), (9, False, "is not signed by the CA in {}")])
-def test_a_peer_whose_certificate_is_of_another_ca_or_has_expired_is_not_trusted(
-    start_vdsm: Start, connect: Connect, pki: Path, tmp_path: Path, ca: Ca, ends: int, own_ca: bool, said: str
-) -> None:
+def test_a_peer_whose_certificate_is_of_another_ca_or_over_is_not_trusted(start_vdsm, connect, pki, tmp_path, ca, ends, own_ca, said):
     signer = ca if own_ca else make_ca("another CA")
     other = write_pki(tmp_path / "other", signer, begins=timedelta(days=-9), ends=timedelta(days=ends))
     error = failure(connect(start_vdsm("--pki", other), pki))
@@ -47,9 +43,7 @@ def test_a_peer_whose_certificate_is_of_another_ca_or_has_expired_is_not_trusted
     ("begins", "ends", "own_ca", "said"),
     [(-9, -2, True, "has expired"), (2, 9, True, "is not valid yet"), (-1, 9, False, "is not signed by the CA in")],
 )
-def test_a_certificate_that_vdsm_refuses_is_named_with_the_reason(
-    start_vdsm: Start, connect: Connect, pki: Path, tmp_path: Path, ca: Ca, begins: int, ends: int, own_ca: bool, said: str, tls12: bool
-) -> None:
+def test_a_certificate_that_vdsm_refuses_is_named_and_why(start_vdsm, connect, pki, tmp_path, ca, begins, ends, own_ca, said, tls12):
     signer = ca if own_ca else make_ca("somebody else's CA")
     mine = write_pki(tmp_path / "mine", signer, begins=timedelta(days=begins), ends=timedelta(days=ends))
     (mine / "certs/cacert.pem").write_bytes((pki / "certs/cacert.pem").read_bytes())
@@ -61,7 +55,7 @@ def test_a_certificate_that_vdsm_refuses_is_named_with_the_reason(
 
 
 @pytest.mark.parametrize("peer_has_it", [False, True])
-def test_tls_at_one_end_only_says_what_to_set(start_vdsm: Start, connect: Connect, pki: Path, peer_has_it: bool) -> None:
+def test_tls_at_one_end_only_says_what_to_set(start_vdsm, connect, pki, peer_has_it):
     vdsm = start_vdsm(*(["--pki", pki] if peer_has_it else []))
     error = failure(connect(vdsm, None if peer_has_it else pki))
     assert f"tls: {str(peer_has_it).lower()}" in error.hint
@@ -69,9 +63,7 @@ def test_tls_at_one_end_only_says_what_to_set(start_vdsm: Start, connect: Connec
 
 @pytest.mark.parametrize("name", ["keys/vdsmkey.pem", "certs/vdsmcert.pem", "certs/cacert.pem"])
 @pytest.mark.parametrize("content", [None, "", "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n"])
-def test_a_file_that_is_not_there_or_holds_something_else_is_named(
-    start_vdsm: Start, connect: Connect, pki: Path, name: str, content: str | None
-) -> None:
+def test_a_file_that_is_not_there_or_holds_something_else_is_named(start_vdsm, connect, pki, name, content):
     (pki / name).unlink()
     if content is not None:
         (pki / name).write_text(content)
@@ -82,9 +74,7 @@ def test_a_file_that_is_not_there_or_holds_something_else_is_named(
         vdsm.end()
 
 
-def test_a_key_that_cannot_be_read_is_named_with_who_could(
-    connect: Connect, vdsm: Vdsm, pki: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_key_that_cannot_be_read_is_named_with_who_could(connect, vdsm, pki, monkeypatch):
     key = pki / "keys/vdsmkey.pem"
     if os.geteuid():
         key.chmod(0)
@@ -104,13 +94,13 @@ def test_a_key_that_cannot_be_read_is_named_with_who_could(
     assert "user vdsm" in error.hint
 
 
-def test_a_key_of_another_certificate_is_said(connect: Connect, vdsm: Vdsm, pki: Path, tmp_path: Path, ca: Ca) -> None:
+def test_a_key_of_another_certificate_is_said(connect, vdsm, pki, tmp_path, ca):
     other = write_pki(tmp_path / "other", ca)
     (pki / "keys/vdsmkey.pem").write_bytes((other / "keys/vdsmkey.pem").read_bytes())
     assert "does not belong to the certificate" in failure(connect(vdsm, pki)).message
 
 
-def test_an_encrypted_key_is_said_and_nobody_is_asked_for_a_password(connect: Connect, vdsm: Vdsm, pki: Path) -> None:
+def test_an_encrypted_key_is_said_and_nobody_is_asked_for_a_password(connect, vdsm, pki):
     from cryptography.hazmat.primitives import serialization as s
 
     path = pki / "keys/vdsmkey.pem"
@@ -119,7 +109,7 @@ def test_an_encrypted_key_is_said_and_nobody_is_asked_for_a_password(connect: Co
     assert "it is encrypted" in failure(connect(vdsm, pki)).message
 
 
-def test_renewed_files_are_used_with_the_next_connection(start_vdsm: Start, connect: Connect, pki: Path, ca: Ca) -> None:
+def test_renewed_files_are_used_with_the_next_connection(start_vdsm, connect, pki, ca):
     vdsm = start_vdsm("--pki", pki)
     connection = connect(vdsm, pki)
     connection.call("Host.ping2", {}, 60.0, "pinging")
@@ -131,7 +121,7 @@ def test_renewed_files_are_used_with_the_next_connection(start_vdsm: Start, conn
     assert f"{pki / 'certs/vdsmcert.pem'} has expired" in failure(connection).message
 
 
-def test_a_refusal_is_logged_once(start_vdsm: Start, connect: Connect, pki: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_refusal_is_logged_once(start_vdsm, connect, pki, caplog):
     caplog.set_level(logging.WARNING)
     connection = connect(start_vdsm(), pki)
     for _ in range(3):
@@ -140,5 +130,5 @@ def test_a_refusal_is_logged_once(start_vdsm: Start, connect: Connect, pki: Path
     assert len(caplog.records) == 1
 
 
-def test_a_good_certificate_has_no_problem(pki: Path) -> None:
+def test_a_good_certificate_has_no_problem(pki):
     assert own_certificate_problem(files(pki)) == ""

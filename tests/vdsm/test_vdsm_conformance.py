@@ -1,7 +1,5 @@
 """The plugin against the conformance kit, on a vdsm with guests."""
 
-from __future__ import annotations
-
 import pytest
 from vdsm_process import Vdsm
 

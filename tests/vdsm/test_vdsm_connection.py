@@ -1,7 +1,5 @@
 """The connection against a vdsm that does wrong what can be done wrong: every call ends, in time and with a reason."""
 
-from __future__ import annotations
-
 import socket
 import threading
 import time
@@ -99,9 +97,7 @@ def test_an_error_frame_is_logged_and_the_connection_stays(vdsm: Vdsm, one: Vdsm
         "x" * 20000,
     ],
 )
-def test_what_is_no_frame_or_no_json_ends_the_connection_at_once_and_the_next_one_is_good(
-    vdsm: Vdsm, one: VdsmConnection, text: str
-) -> None:
+def test_what_is_no_frame_or_json_ends_the_connection_at_once_and_the_next_one_is_good(vdsm: Vdsm, one: VdsmConnection, text: str) -> None:
     vdsm.fault("Host.ping2", how="wire", bytes=text)
     assert "cannot be understood" in refused(one).message
     wait_until(lambda: can_ping(one))

@@ -1,7 +1,5 @@
 """`mom run` under vdsm as its users run it: a process, TLS, vdsm's configuration, certificates and kind of policies, and its socket."""
 
-from __future__ import annotations
-
 import os
 import random
 import shutil
@@ -256,13 +254,8 @@ FAULTS: tuple[dict[str, Any], ...] = (
     {"seconds": 0.5},
 )
 VERBS = (
-    "Host.getAllVmStats",
-    "Host.getAllVmIoTunePolicies",
-    "VM.setBalloonTarget",
-    "VM.setCpuTuneQuota",
-    "VM.setIoTune",
-    "Host.setKsmTune",
-)
+    "Host.getAllVmStats", "Host.getAllVmIoTunePolicies", "VM.setBalloonTarget", "VM.setCpuTuneQuota", "VM.setIoTune", "Host.setKsmTune",
+)  # fmt: skip
 
 
 def test_whatever_goes_wrong_mom_goes_on_and_puts_everything_back(daemon: Daemon) -> None:

@@ -1,14 +1,9 @@
 """The hypervisor on a vdsm: what guests there are, what stands, what can be set, and what goes wrong."""
 
-from __future__ import annotations
-
 import threading
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
-from vdsm_process import Vdsm
 
 from mom_core import (
     BalloonControl,
@@ -26,7 +21,6 @@ from mom_core import (
 )
 from mom_devkit import wait_until
 from mom_plugins_vdsm import connection as connection_module
-from mom_plugins_vdsm.hypervisor import VdsmHypervisor
 
 A = {"id": "a", "name": "one", "disks": [{"name": "vda", "path": "/p/vda", "maximum": {"total_bytes_sec": 5 << 32}}]}
 ONE = Entity(Scope.GUEST, "a", "one")
@@ -38,20 +32,20 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "_RETRY_SECONDS", (0.1,))
 
 
-def test_more_guests_than_any_host_has_are_refused_as_a_whole(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+def test_more_guests_than_any_host_has_are_refused_as_a_whole(vdsm, hypervisor):
     vdsm.fault("Host.getAllVmStats", how="result", result=[{"vmId": str(number), "status": "Up"} for number in range(20_000)])
     with pytest.raises(HypervisorError, match="vdsm lists 20,000 guests, and mom manages 10,000 at most"):
         hypervisor.guests()
     assert hypervisor.guests() == ()
 
 
-def test_it_can_what_controllers_ask_for(hypervisor: VdsmHypervisor) -> None:
+def test_it_can_what_controllers_ask_for(hypervisor):
     for capability in (Hypervisor, BalloonControl, CpuTuneControl, IoTuneControl, KsmWriter):
         assert isinstance(hypervisor, capability)
     assert not isinstance(hypervisor, KsmControl), "the knobs are read from the kernel"
 
 
-def test_guests_in_every_state(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+def test_guests_in_every_state(vdsm, hypervisor):
     vdsm.add(
         {"id": "up", "name": "up"},
         {"id": "down", "name": "down", "status": "Down"},
@@ -80,7 +74,7 @@ def test_guests_in_every_state(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
     assert fields["up"]["mem_unused"] == 2 << 20
 
 
-def test_all_statistics_come_in_one_call_and_are_used_for_the_whole_cycle(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+def test_all_statistics_come_in_one_call_and_are_used_for_the_whole_cycle(vdsm, hypervisor):
     vdsm.add(A, {**A, "id": "b"})
     guests = hypervisor.guests()
     entities = [guest.entity for guest in guests]
@@ -92,7 +86,7 @@ def test_all_statistics_come_in_one_call_and_are_used_for_the_whole_cycle(vdsm: 
     assert [method for method, _ in vdsm.calls()] == list(BULK)
 
 
-def test_a_balloon_is_set_and_what_was_known_of_the_guest_is_read_anew(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+def test_a_balloon_is_set_and_what_was_known_of_the_guest_is_read_anew(vdsm, hypervisor):
     vdsm.add(A)
     hypervisor.guests()
     hypervisor.set_balloon(ONE, 3_000_000)
@@ -102,20 +96,20 @@ def test_a_balloon_is_set_and_what_was_known_of_the_guest_is_read_anew(vdsm: Vds
 
 
 @pytest.mark.parametrize("target", [0, -1, True, 5 << 20])
-def test_an_impossible_size_is_not_sent(vdsm: Vdsm, hypervisor: VdsmHypervisor, target: int) -> None:
+def test_an_impossible_size_is_not_sent(vdsm, hypervisor, target):
     vdsm.add(A)
     with pytest.raises(NotSupported):
         hypervisor.set_balloon(ONE, target)
     assert vdsm.calls("VM.setBalloonTarget") == []
 
 
-def test_a_success_that_would_change_nothing_is_not_asked_for(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+def test_a_success_that_would_change_nothing_is_not_asked_for(vdsm, hypervisor):
     vdsm.add({**A, "device": False})
     with pytest.raises(NotSupported, match="no balloon device"):
         hypervisor.set_balloon(ONE, 5000)
 
 
-def test_a_guest_that_vanished_is_gone_and_one_that_stopped_is_refused(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+def test_a_guest_that_vanished_is_gone_and_one_that_stopped_is_refused(vdsm, hypervisor):
     vdsm.add(A)
     hypervisor.guests()
     vdsm.change("a", status="Down")
@@ -130,7 +124,7 @@ def test_a_guest_that_vanished_is_gone_and_one_that_stopped_is_refused(vdsm: Vds
         hypervisor.set_balloon(ONE, 5000)
 
 
-def test_quota_then_period(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+def test_quota_then_period(vdsm, hypervisor):
     vdsm.add(A)
     hypervisor.set_cpu_tune(ONE, quota_us=50_000, period_us=200_000)
     assert [method for method, _ in vdsm.calls("VM.setCpuTuneQuota", "VM.setCpuTunePeriod")] == [
@@ -143,7 +137,7 @@ def test_quota_then_period(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
         hypervisor.set_cpu_tune(ONE, shares=5)
 
 
-def test_disks_limits_are_set_kept_and_read_anew_after_a_change(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+def test_disks_limits_are_set_kept_and_read_anew_after_a_change(vdsm, hypervisor):
     vdsm.add(A)
     hypervisor.guests()
     (disk,) = hypervisor.io_tunes([ONE])["a"]
@@ -157,7 +151,7 @@ def test_disks_limits_are_set_kept_and_read_anew_after_a_change(vdsm: Vdsm, hype
         hypervisor.set_io_tune(ONE, "vdz", {})
 
 
-def test_disks_of_a_guest_that_has_come_since_are_read(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+def test_disks_of_a_guest_that_has_come_since_are_read(vdsm, hypervisor):
     vdsm.add(A, {"id": "bare", "name": "bare", "disks": []})
     entities = [guest.entity for guest in hypervisor.guests()]
     hypervisor.io_tunes(entities)
@@ -170,7 +164,7 @@ def test_disks_of_a_guest_that_has_come_since_are_read(vdsm: Vdsm, hypervisor: V
     assert hypervisor.io_tunes(entities).keys() == {"a", "b"}
 
 
-def test_ksm_is_written_by_vdsm(hypervisor: VdsmHypervisor, tmp_path: Path) -> None:
+def test_ksm_is_written_by_vdsm(hypervisor, tmp_path):
     hypervisor.ksm_write({"pages_to_scan": 200, "run": 1})
     assert (tmp_path / "pages_to_scan").read_text() == "200\n"
     with pytest.raises(HypervisorError, match="code 71"):
@@ -181,13 +175,13 @@ def test_ksm_is_written_by_vdsm(hypervisor: VdsmHypervisor, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("result", [None, {}, "text", 7, [{}, 7]])
-def test_a_list_of_guests_that_is_none_is_an_error_and_not_an_empty_list(vdsm: Vdsm, hypervisor: VdsmHypervisor, result: object) -> None:
+def test_a_list_of_guests_that_is_none_is_an_error_and_not_an_empty_list(vdsm, hypervisor, result):
     vdsm.fault("Host.getAllVmStats", how="result", result=result)
     with pytest.raises(HypervisorError, match="list of guests"):
         hypervisor.guests()
 
 
-def test_entries_that_make_no_sense_are_left_out(vdsm: Vdsm, hypervisor: VdsmHypervisor, caplog: pytest.LogCaptureFixture) -> None:
+def test_entries_that_make_no_sense_are_left_out(vdsm, hypervisor, caplog):
     good = {"vmId": "a", "vmName": "n", "status": "Up", "balloonInfo": {"balloon_cur": "x"}}
     vdsm.fault("Host.getAllVmStats", how="result", result=[7, {"vmId": 5}, good, None])
     assert [guest.id for guest in hypervisor.guests()] == ["a"]
@@ -195,9 +189,7 @@ def test_entries_that_make_no_sense_are_left_out(vdsm: Vdsm, hypervisor: VdsmHyp
 
 
 @pytest.mark.parametrize("fault", [{"how": "error", "code": 99}, {"how": "error", "code": -32603}, {"how": "drop"}, {"how": "never"}])
-def test_a_list_that_does_not_come_is_an_error_and_the_next_one_is_good(
-    vdsm: Vdsm, hypervisor: VdsmHypervisor, fault: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_list_that_does_not_come_is_an_error_and_the_next_one_is_good(vdsm, hypervisor, fault, monkeypatch):
     vdsm.add(A)
     vdsm.fault("Host.getAllVmStats", **fault)
     patient = hypervisor.settings
@@ -216,9 +208,7 @@ def test_a_list_that_does_not_come_is_an_error_and_the_next_one_is_good(
     wait_until(answers)
 
 
-def test_a_guest_about_which_vdsm_does_not_answer_is_left_alone_until_it_does(
-    vdsm: Vdsm, hypervisor: VdsmHypervisor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_guest_about_which_vdsm_does_not_answer_is_left_alone_until_it_does(vdsm, hypervisor, monkeypatch):
     vdsm.add(A, {**A, "id": "b", "name": "two"})
     hypervisor.guests()
     monkeypatch.setattr(hypervisor, "settings", replace(hypervisor.settings, call_timeout=2.0))
@@ -250,7 +240,7 @@ def test_a_guest_about_which_vdsm_does_not_answer_is_left_alone_until_it_does(
 # --- events and identity ---------------------------------------------------------------------------------------------------------
 
 
-def test_events_of_guests_that_change_are_told_and_make_the_list_stale(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+def test_events_of_guests_that_change_are_told_and_make_the_list_stale(vdsm, hypervisor):
     vdsm.add(A)
     heard: list[str] = []
     hypervisor.tell = heard.append
@@ -267,14 +257,14 @@ def test_events_of_guests_that_change_are_told_and_make_the_list_stale(vdsm: Vds
 @pytest.mark.parametrize(
     "event", ['{"method": "|virt|VM_status|a"}', '{"method": "|virt|VM_status|a", "params": {"a": 7}}', '{"method": "x"}']
 )
-def test_events_of_another_shape_harm_nobody(vdsm: Vdsm, hypervisor: VdsmHypervisor, event: str) -> None:
+def test_events_of_another_shape_harm_nobody(vdsm, hypervisor, event):
     hypervisor.guests()
     vdsm.do("send", text=f"MESSAGE\nsubscription:events\n\n{event}\0")
     assert hypervisor.guests() == ()
     assert vdsm.wire()["connections"] == 1
 
 
-def test_a_guest_that_was_started_anew_is_another_incarnation(vdsm: Vdsm, hypervisor: VdsmHypervisor) -> None:
+def test_a_guest_that_was_started_anew_is_another_incarnation(vdsm, hypervisor):
     vdsm.add(A)
     vdsm.do("age", identity="a", seconds=100)
     (first,) = hypervisor.guests()

@@ -1,7 +1,5 @@
 """What stands behind vdsm's verbs in the test peer: guests in every state that vdsm knows, KSM's knobs, and each verb with its errors."""
 
-from __future__ import annotations
-
 import time
 import xmlrpc.client
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """vdsm as the one that asks mom: over XML-RPC on a unix socket, with vdsm's own impatience. Part of the test peer."""
 
-from __future__ import annotations
-
 import http.client
 import time
 import xmlrpc.client

@@ -4,8 +4,6 @@ It speaks vdsm's protocol with all of vdsm's peculiarities that are known, over 
 told to do wrong.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json

@@ -1,7 +1,5 @@
 """Certificates as a host under oVirt has them: a CA, and one certificate for the host's name that both ends present."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

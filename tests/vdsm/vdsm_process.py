@@ -1,7 +1,5 @@
 """The peer as a test sees it: a process that is started, told what to do, asked what happened, and ended."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """A stream that is plain or TLS, in the test peer. asyncio's own TLS closes a connection without the alert that says why; vdsm sends it."""
 
-from __future__ import annotations
-
 import asyncio
 import ssl
 

@@ -1,7 +1,5 @@
 """A mom on a simulated host, as a process, for those that watch it from a terminal or a browser."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

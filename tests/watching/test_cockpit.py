@@ -1,7 +1,5 @@
 """mom's page in a real Cockpit, in a real Chromium, with what its users may do on this host."""
 
-from __future__ import annotations
-
 import grp
 import json
 import os
@@ -102,7 +100,9 @@ def cockpit(browser: Browser, folder: Path) -> Iterator[Callable[..., Shown]]:
             (package / "manifest.json").write_text(json.dumps(manifest))
             session = folder / "session"
             login = f"runuser -u {user} -- " if user else ""
-            session.write_text(f"#!/bin/sh\nexec {login}env HOME={folder} XDG_DATA_HOME={folder}/data cockpit-bridge\n")
+            session.write_text(
+                f"#!/bin/sh\nexec {login}env PATH={folder}/bin:$PATH HOME={folder} XDG_DATA_HOME={folder}/data cockpit-bridge\n"
+            )
             session.chmod(0o755)
             url = stack.enter_context(served(session, folder / "ws.log"))
             context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB", **settings)  # type: ignore[arg-type]  # Chromium's own
@@ -177,7 +177,8 @@ def test_who_may_only_read_sees_all_and_is_offered_no_change(mom: Start, cockpit
 def test_who_has_no_rights_is_told_how_to_get_some(mom: Start, cockpit: Callable[..., Shown], settings: str) -> None:
     """The kernel refuses already, also where two groups may use the socket."""
     shown = cockpit(mom(settings), OTHER_USER, alone=True)
-    told = shown.mom.get_by_role("alert").first
+    told = shown.mom.locator(".empty")
+    expect(told.get_by_role("heading")).to_have_text("You may not see mom")
     expect(told).to_contain_text("“Limited access” at the top of Cockpit turns on administrative access")
     expect(told).to_contain_text("read_group")
     expect(told).to_contain_text("you may not use mom's control socket")
@@ -191,14 +192,39 @@ def test_no_text_becomes_markup_where_markup_could_do_what_root_may(mom: Start, 
     assert shown.cockpit.evaluate(refused) == "TypeError"
 
 
-def test_where_mom_does_not_run_it_is_said_and_shown_once_it_does(made: Start, cockpit: Callable[..., Shown]) -> None:
-    daemon = made()
-    shown = cockpit(daemon, alone=True)
-    told = shown.mom.get_by_role("alert").first
+UNITS = {
+    "LoadState=not-found\nActiveState=inactive": ("mom is not installed as a service", "mom run"),
+    "LoadState=loaded\nActiveState=active": ("mom runs, without the plugin http", "plugins:\n  http: {}"),
+    "LoadState=loaded\nActiveState=failed": ("mom does not run", "journalctl -u mom"),
+}
+"""What systemd says of mom's unit, what Cockpit's users are told of it, and what to do."""
+
+
+def test_where_mom_does_not_run_it_is_said_why_started_by_a_button_and_shown_once_it_runs(
+    made: Start, cockpit: Callable[..., Shown], folder: Path
+) -> None:
+    daemon, unit, started = made(), folder / "unit", folder / "started"
+    fake = folder / "bin/systemctl"
+    fake.parent.mkdir()
+    fake.write_text(f'#!/bin/sh\nif [ "$1" = show ]; then cat {unit}; else echo "$*" >{started}; fi\n')
+    fake.chmod(0o755)
+    unit.write_text("")
+    shown = cockpit(daemon)
+    told = shown.mom.locator(".empty")
     expect(told).to_contain_text(f"no mom listens at {daemon.socket} on this host; start it: systemctl start mom")
+    for said, (title, cure) in UNITS.items():
+        unit.write_text(said)
+        expect(told.get_by_role("heading")).to_have_text(title)
+        expect(told).to_contain_text(cure)
+        if pictures := os.environ.get("MOM_SCREENSHOTS"):
+            shown.cockpit.screenshot(path=f"{pictures}/cockpit-{title.replace(' ', '-').replace(',', '')}.png")
+    told.get_by_role("button", name="Start mom").click()
+    wait_until(started.exists)
+    assert started.read_text() == "start mom\n"
     daemon.start()
     expect(shown.mom.get_by_text("live: cycle")).to_be_visible()
-    expect(told).to_be_hidden()
+    expect(told).to_have_count(0)
+    assert shown.complaints == []
 
 
 def test_it_is_dark_where_cockpit_is_and_asks_nothing_while_another_page_is_shown(mom: Start, cockpit: Callable[..., Shown]) -> None:

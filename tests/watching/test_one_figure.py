@@ -1,7 +1,5 @@
 """What a guest is guaranteed is the same figure wherever it is shown: what holds of all that it is promised."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from functools import partial

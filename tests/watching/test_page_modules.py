@@ -5,8 +5,6 @@
 The tools are installed once, as `page/package-lock.json` has them.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

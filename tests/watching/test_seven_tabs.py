@@ -129,9 +129,7 @@ def browser(tmp_path: Path) -> Iterator[Chromium]:
 
 
 @pytest.mark.parametrize("background", [False, True], ids=["one after the other", "in the background"])
-def test_each_of_seven_tabs_is_live_when_it_is_seen(
-    shared: Start, tunnel: Callable[[Path], Tunnel], browser: Chromium, background: bool
-) -> None:
+def test_each_of_seven_tabs_is_live_when_seen(shared: Start, tunnel: Callable[[Path], Tunnel], browser: Chromium, background: bool) -> None:
     dug = tunnel(shared().socket)
     tabs = []
     for _ in range(TABS):

@@ -1,7 +1,5 @@
 """`mom top` in a real terminal: tmux draws what it sends, types what a person would, and knows how the terminal was left."""
 
-from __future__ import annotations
-
 import os
 import pty
 import shutil

@@ -1,7 +1,5 @@
 """The web page in a real Chromium, against a real mom: what is seen, what keys do, and what no other page can do."""
 
-from __future__ import annotations
-
 import http.server
 import os
 import re
@@ -318,6 +316,7 @@ def test_without_a_recorder_the_page_says_what_to_enable(shared: Start, visit: V
 def test_focus_scrolled_places_and_marked_text_stay_while_it_is_live(daemon: Start, visit: Visit) -> None:
     mom = daemon(guests=60, interval="300ms", host_memory="40GiB")
     page = visit(mom, "decisions", but=REFUSED)
+    expect(page.locator("main tbody")).to_contain_text("read at the start")  # what was before is there, too
     link = page.locator("tbody a").last
     link.focus()
     name = link.inner_text()
@@ -480,7 +479,7 @@ def test_what_the_page_has_missed_is_asked_for_until_it_is_there(mortal: Daemon,
         else:
             route.continue_()
 
-    page.route("**/v1/report?*", answer)
+    page.route("**/v1/host/history?*", answer)
     mortal.start()
     expect(rows.locator("tr", has_text="read at the start")).to_have_count(1)
     expect(rows.locator("tr", has_text="read at the start")).not_to_contain_text(before)

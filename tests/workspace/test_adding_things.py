@@ -1,7 +1,5 @@
 """CONTRIBUTING.md shows how to add what is added most often: each addition is made in a copy, in as few files as it says, and works."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

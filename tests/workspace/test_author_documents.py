@@ -4,8 +4,6 @@ A block's info string says what it is: a language and a file (```` ```python src
 stands below one must be in its output, in that order, `…` standing for anything. /tmp/mom-tutorial stands for the folder of the test.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import os

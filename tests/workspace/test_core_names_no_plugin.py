@@ -1,7 +1,5 @@
 """The core knows no plugin: no name of one, of a field or of a control that one declares, stands in a text of its code."""
 
-from __future__ import annotations
-
 import ast
 import re
 import tomllib

@@ -18,6 +18,7 @@ import pytest
 
 import mom_core
 from mom_cli.importers import installed_importers
+from mom_core.settings import descriptions
 from mom_daemon.cli.frame import mom
 
 ROOT = Path(__file__).parents[2]
@@ -116,7 +117,7 @@ def test_the_first_plugin_has_its_folders_name_and_all_settings_are_described(fo
         plugin = getattr(importlib.import_module(module), name)
         settings = getattr(plugin, "Settings", mom_core.PluginSettings)
         assert issubclass(settings, mom_core.PluginSettings)
-        assert all(field.description for field in settings.model_fields.values()), "every setting has a docstring"
+        assert all(descriptions(settings).values()), "every setting has a docstring"
 
 
 @pytest.mark.parametrize("folder", DISTRIBUTIONS)

@@ -16,18 +16,11 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
     path.relative_to(ROOT)
     for pattern in (
-        "*.md",
-        "docs/*.md",
-        "docs/authors/*.md",
-        "docs/lessons/*.md",
-        "mom_*/*.md",
-        "examples/**/*.md",
-        "benchmarks/**/*.md",
-        "packaging/*.md",
-        "tests/**/*.md",
+        "*.md", "docs/*.md", "docs/authors/*.md", "docs/lessons/*.md", "mom_*/*.md", "examples/**/*.md", "benchmarks/**/*.md",
+        "packaging/*.md", "tests/**/*.md",
     )
     for path in ROOT.glob(pattern)
-)
+)  # fmt: skip
 
 
 def test_the_reference_pages_are_what_the_code_says() -> None:

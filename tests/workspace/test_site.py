@@ -1,7 +1,5 @@
 """The documents as a site: it builds without a warning, links lead from page to page, and versions stand side by side."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import re

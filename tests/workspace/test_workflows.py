@@ -1,7 +1,5 @@
 """The workflows on GitHub ask for no more than they need, and call what there is."""
 
-from __future__ import annotations
-
 import ast
 import re
 from pathlib import Path

@@ -19,13 +19,10 @@ from .top.columns import age as age, percent as percent, short as short
 from .top.looking import Looking as Looking
 from .top.rows import Row as Row, by_name as by_name
 from .top.table import (
+    below_head as below_head,
     heading as heading,
     help_lines as help_lines,
-    list_foot as list_foot,
-    list_lines as list_lines,
     memory_line as memory_line,
-    scrolled as scrolled,
-    text_foot as text_foot,
     too_small as too_small,
     wrapped as wrapped,
 )

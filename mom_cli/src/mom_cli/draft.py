@@ -22,6 +22,7 @@ from mom_core.config.schema import CoreSettings, validated
 from mom_core.config.wording import is_secret
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin, absent, available_plugins, load_plugins
+from mom_core.settings import descriptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,16 +153,16 @@ def _comment(text: str, indent: str = "") -> Iterator[str]:
     return iter(textwrap.wrap(" ".join(text.split()), 110, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "))
 
 
-def _first_sentence(text: str | None) -> str:
-    return re.split(r"(?<=\.)\s", " ".join((text or "").split()), maxsplit=1)[0].rstrip(".")
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=\.)\s", " ".join(text.split()), maxsplit=1)[0].rstrip(".")
 
 
 def _settings(model: type[BaseModel], indent: str, given: Mapping[str, object], skip: Iterable[str] = ()) -> Iterator[str]:
     """A line for each setting: what is given as it is, the others commented out with their defaults, and what they mean."""
-    defaults = default_texts(model)
+    defaults, texts = default_texts(model), descriptions(model)
     for name, setting in model.model_fields.items():
         if name in given:
-            yield from _comment(_first_sentence(setting.description), indent)
+            yield from _comment(_first_sentence(texts[name]), indent)
             yield f"{indent}{name}: {yaml_value(given[name])}"
         elif name not in skip and not is_secret(setting.annotation):
             kind = type_name(setting.annotation, setting.metadata)
@@ -169,7 +170,7 @@ def _settings(model: type[BaseModel], indent: str, given: Mapping[str, object], 
             # Nothing is no example of how a size is written.
             example = next((text for word, text in _EXAMPLES.items() if default == "null" and kind.startswith(word)), default)
             without = "; not set by default" if example != default else ""
-            meaning = (_first_sentence(setting.description) or kind) + without
+            meaning = (_first_sentence(texts[name]) or kind) + without
             yield f"{indent}{f'# {name}: {example}':<32} # {meaning}"
 
 

@@ -155,12 +155,13 @@ def _settings_of(model: type[BaseModel]) -> list[dict[str, str]]:
     from mom_cli.type_names import type_name
     from mom_cli.yaml_values import default_texts
     from mom_core.config.wording import is_secret
+    from mom_core.settings import descriptions
 
-    rows, defaults = [], default_texts(model)
+    rows, defaults, texts = [], default_texts(model), descriptions(model)
     for name, field in model.model_fields.items():
         default = "required" if field.is_required() else "" if is_secret(field.annotation) else defaults[name]
         kind = type_name(field.annotation, field.metadata)
-        rows.append({"name": name, "type": kind, "default": default, "description": " ".join((field.description or "").split())})
+        rows.append({"name": name, "type": kind, "default": default, "description": " ".join(texts[name].split())})
     return rows
 
 

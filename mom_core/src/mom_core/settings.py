@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import textwrap
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
@@ -44,10 +48,43 @@ ExistingFile = Annotated[Path, FileMustExist()]
 """The path of a file that has to be there."""
 
 
+def descriptions(model: type[BaseModel]) -> dict[str, str]:
+    """What each setting is, by its name: the text below it in the source of its class, or its `Field(description=…)`. Empty: not said.
+
+    Read when somebody asks. With pydantic's `use_attribute_docstrings`, each command would read the sources of all plugins' settings.
+    """
+    found: dict[str, str] = {}
+    for kind in reversed(model.__mro__):
+        if issubclass(kind, BaseModel) and kind is not BaseModel:
+            found |= _docstrings(kind)
+    return {name: field.description or found.get(name, "") for name, field in model.model_fields.items()}
+
+
+def _docstrings(kind: type) -> dict[str, str]:
+    """The texts below the attributes in the source of a class; none, where there is no source."""
+    try:
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return {}
+    texts: dict[str, str] = {}
+    for above, below in pairwise(getattr(tree, "body", ())):
+        match above, below:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                texts[name] = inspect.cleandoc(text)
+    return texts
+
+
+def _describe(schema: dict[str, Any], model: type[BaseModel]) -> None:
+    """Have a model's JSON Schema say what each setting is."""
+    for name, text in descriptions(model).items():
+        if text:
+            schema["properties"][model.model_fields[name].alias or name].setdefault("description", text)
+
+
 class StrictModel(BaseModel):
     """Settings, or content of a file or a request: frozen, and strict: an unknown key is an error, a text or NaN is no number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra=_describe, defer_build=True)
 
 
 class PluginSettings(StrictModel):

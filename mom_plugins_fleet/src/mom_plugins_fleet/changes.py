@@ -33,17 +33,34 @@ def named(key: str) -> str:
     return key
 
 
-async def change_group(where: Where, store: Store, group: str, wanted: Callable[[Group], Mapping[str, object]]) -> int:
-    """Change parts of a group's record as it is now; the new revision. Raises `MomError`."""
+async def change_group(
+    where: Where,
+    store: Store,
+    group: str,
+    wanted: Callable[[Group], Mapping[str, object]],
+    followed: Callable[[Group, int], Group] = lambda record, _: record,
+) -> int:
+    """Change parts of a group's record as it is now; the new revision. Raises `MomError`.
+
+    :param followed: the record with those that can follow it, when its revision is known
+    """
 
     def changed(before: Group | None) -> Group:
         known = before or Group()
-        return checked(Group, {**known.model_dump(), **wanted(known), "by": who()})
+        return checked(Group, {**known.model_dump(), "not_before": 0.0, **wanted(known), "by": who()})
 
-    return await change(where, store, GROUPS, Group, group, changed)
+    return await change(where, store, GROUPS, Group, group, changed, followed)
 
 
-async def change(where: Where, store: Store, bucket: str, kind: type[Kind], key: str, wanted: Callable[[Kind | None], Kind]) -> int:
+async def change(
+    where: Where,
+    store: Store,
+    bucket: str,
+    kind: type[Kind],
+    key: str,
+    wanted: Callable[[Kind | None], Kind],
+    followed: Callable[[Kind, int], Kind] = lambda record, _: record,
+) -> int:
     """Change a record as it is now, however many others do the same, and sign it; the new revision."""
     named(key)
     signer, revisions, trusted = where.signer(), where.revisions, where.operators()
@@ -56,8 +73,8 @@ async def change(where: Where, store: Store, bucket: str, kind: type[Kind], key:
         show(f"{bucket} {key}", None if before is None or is_new else before.record, after)
         if before is not None and is_new:
             ask_a_person("It was not seen here so before. Sign it?")
-        revision = next_revision(revisions.newest(bucket, key, trusted))
-        data = signer.signed(bucket, key, after, revision)
+        revision = next_revision(revisions.newest(bucket, key, trusted) + (0 if before is None else before.record.following))
+        data = signer.signed(bucket, key, followed(after, revision), revision)
         try:
             await store.put(bucket, key, data, kept.revision)
         except ConflictError:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Final
@@ -23,7 +24,9 @@ from mom_plugins_fleet.records import Lease, Move, MoveState, Orders, shown
 from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.signatures import Signer, next_revision
 from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, PROGRESS, StoredEntry
+from mom_plugins_fleet.trials import settle
 from mom_plugins_fleet.view import FleetView
+from mom_toolkit import CanaryState
 
 LEASE_SECONDS: Final = 10.0
 """For how long a coordinator that says nothing keeps others from taking over. Three times the time between renewals, so that two may be
@@ -143,6 +146,7 @@ class Coordinator:
                     self.view.trust()
                     await self._decide(store)
                     await self._balance(store)
+                    await self._settle_trials(store)
                     self._keep()
                 elif loop.time() - knew > BLIND_SECONDS:
                     self._log.warning("how the fleet is has not been known for %g s; another coordinator may work now", BLIND_SECONDS)
@@ -258,6 +262,13 @@ class Coordinator:
                 for name, why in stuck.items():
                     self._log.warning("guest %s cannot leave %s: %s", printable(name), host, why)
             self.stuck[host] = stuck
+
+    async def _settle_trials(self, store: Store) -> None:
+        """Have what some hosts have tried go on to all of their groups, or back."""
+        for group in [group for group, (_, record) in self.view.groups.records.items() if record.trial is not None]:
+            state, why = await settle(store, self.view, group, time.time())
+            if state is not CanaryState.RUNNING:
+                self._log.info("what was tried in the group %s is %s: %s", group, state, printable(why, 400))
 
     async def _balance(self, store: Store) -> None:
         """Now and then, in groups with hosts that guests may leave for balance, order one move at the most."""

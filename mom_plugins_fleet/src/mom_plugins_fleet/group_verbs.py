@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import entry_points
@@ -10,18 +11,22 @@ from typing import Any
 
 import click
 
-from mom_core import ConfigError, MomError, load_config, parse_document, printable
+from mom_core import ConfigError, MomError, load_config, parse_document, parse_duration, printable
 from mom_daemon import json_option, print_prose, print_text
 from mom_plugins_fleet.changes import change_group, named, standing
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import CLASSES, FLEET_POLICY, Group
 from mom_plugins_fleet.subjects import GROUPS
+from mom_plugins_fleet.trial_verb import begin_trial, canary_command, nothing_on_trial
 from mom_plugins_fleet.where import Where
 
 
 @click.group("policy")
 def policy_group() -> None:
     """The policies of a group of hosts, and as classes.yaml its service classes."""
+
+
+policy_group.add_command(canary_command)
 
 
 @policy_group.command("show")
@@ -51,21 +56,44 @@ def policy_show_command(where: Where, group: str, name: str | None, as_json: boo
 @click.argument("group")
 @click.argument("name")
 @click.argument("file", type=click.File("rb"))
+@click.option("--check", "only_check", is_flag=True, help="Only ask the hosts what they would say to it.")
+@click.option("--canary", "share", metavar="PERCENT", help="First on so many of the hosts only, such as 20%.")
+@click.option("--for", "lasts", metavar="TIME", help="How long it is tried on them.  [default: 1h]")
 @click.pass_obj
-def policy_set_command(where: Where, group: str, name: str, file: Any) -> None:
+def policy_set_command(where: Where, group: str, name: str, file: Any, only_check: bool, share: str | None, lasts: str | None) -> None:
     """Set the policy NAME of GROUP to the text in FILE (-: standard input), on all its hosts, or on none where it cannot be right.
+
+    With --canary it is tried on some hosts first, while all others keep what is in force. As soon as guests of one of them fare worse than
+    before, or that host does, it is rolled back; at the end of the time it goes into force on all if enough is known that speaks for it.
+    A coordinator sees to that. `mom fleet policy canary` shows how it goes.
 
     With the NAME classes.yaml, set the service classes that hosts have before their own: a YAML file with `classes:`.
     """
+    if lasts is not None and share is None:
+        raise click.UsageError("--for goes with --canary")
     try:
         text = file.read(1 << 20).decode("utf-8")
     except UnicodeDecodeError as error:
         raise MomError(f"{printable(file.name, 400)} is no text in UTF-8: byte {error.start}", hint="save it as UTF-8") from None
+    tried = only_check or share is not None
+    if name == CLASSES and tried:
+        raise click.UsageError("only policies can be tried: hosts check classes when they have them")
     if name == CLASSES:
         _check_classes(text, file.name)
     elif not FLEET_POLICY.match(name):
         raise MomError(f"{printable(name)} is no name of a fleet's policy", hint="call it NN_fleet_NAME, such as 60_fleet_night")
-    _change(where, group, lambda before: {**before, name: text})
+    if tried:
+        begin_trial(where, group, name, text, None if share is None else _share(share), parse_duration(lasts or "1h"))
+    else:
+        _change(where, group, lambda before: {**before, name: text})
+
+
+def _share(text: str) -> float:
+    found = re.fullmatch(r"([0-9]{1,3}(\.[0-9]{1,6})?)\s*%", text.strip())
+    share = float(found[1]) / 100 if found else 0.0
+    if not 0 < share <= 1:
+        raise click.UsageError(f"{printable(text)!r} is no share of the hosts: write it like 20%")
+    return share
 
 
 @policy_group.command("remove")
@@ -78,7 +106,11 @@ def policy_remove_command(where: Where, group: str, name: str) -> None:
 
 
 def _change(where: Where, group: str, wanted: Callable[[Mapping[str, str]], Mapping[str, str]]) -> None:
-    revision = where.ask(lambda store: change_group(where, store, group, lambda before: {"policies": wanted(before.policies)}))
+    def changed(before: Group) -> Mapping[str, object]:
+        nothing_on_trial(before)
+        return {"policies": wanted(before.policies), "trial": None}
+
+    revision = where.ask(lambda store: change_group(where, store, group, changed))
     print_prose(f"The group {group} is at revision {revision}. `mom fleet status` shows where it is in force.", 2)
 
 

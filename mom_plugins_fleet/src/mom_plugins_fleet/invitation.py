@@ -22,7 +22,8 @@ from pydantic import AfterValidator, Field
 
 from mom_core import MomError
 from mom_plugins_fleet.accounts import USER, pair, public, ticket
-from mom_plugins_fleet.link import NatsCredentials, a_server
+from mom_plugins_fleet.addresses import a_server
+from mom_plugins_fleet.link import NatsCredentials
 from mom_plugins_fleet.records import FleetRecord, HostName, PublicKey, read
 from mom_plugins_fleet.subjects import INVITED_SECONDS
 

@@ -25,6 +25,7 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from mom_core import MomError, printable, read_secret
+from mom_plugins_fleet.addresses import not_safe
 from mom_plugins_fleet.bucket_watch import BucketWatch, BucketWatcher, WatchBroken, given_up_at_once
 from mom_plugins_fleet.client import FleetClient
 from mom_plugins_fleet.subjects import INVITED_SECONDS, StoredEntry, buckets, direct, inbox, is_deleted, subject, taken
@@ -63,8 +64,6 @@ _MISSING: Final = "`mom fleet init` makes them"
 _REFUSED: Final = "a host's key is for what is its own: is it the right one?"
 
 _JWT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-
-_LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
 
 PATIENCE_SECONDS: Final = 60.0
@@ -108,30 +107,6 @@ class Access:
             why = not_safe(server)
             if why:
                 raise MomError(why, hint="write tls://HOST:4222")
-
-
-def a_server(text: str) -> str:
-    """An address of a server. Raises `ValueError`."""
-    why = not_safe(text)
-    if why:
-        raise ValueError(f"{why}; write tls://HOST:4222")
-    return text
-
-
-def not_safe(server: str) -> str:
-    """Why mom does not talk to that server; empty if it does. In the clear it talks within this host only."""
-    try:
-        parts = urlsplit(server)
-        _ = parts.port
-    except ValueError:
-        return f"{printable(server)} is no address of a server"
-    if parts.scheme not in ("nats", "tls") or not parts.hostname or not server.isprintable() or " " in server:
-        return f"{printable(server)} is no address of a server"
-    if parts.username or parts.password:
-        return "an address of a server has no user and password in it: mom uses a key"
-    if parts.scheme == "nats" and parts.hostname not in _LOCAL:
-        return f"{printable(server)} would be spoken to in the clear"
-    return ""
 
 
 class _Loaded(dict[str, StoredEntry]):

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, TypeAdapter
@@ -37,6 +38,7 @@ from mom_core import (
     printable,
     replace_file,
 )
+from mom_plugins_fleet.addresses import a_server
 from mom_plugins_fleet.placement import listed
 from mom_plugins_fleet.records import (
     CLASSES,
@@ -54,10 +56,11 @@ from mom_plugins_fleet.records import (
     PublicKey,
     shown,
 )
-from mom_toolkit import NO_PROMISES, ClassFiles, GuestMoves, HostDrain, HostMetrics, PolicyTexts, Promises
+from mom_toolkit import NO_PROMISES, ClassFiles, GuestMoves, HostDrain, HostMetrics, PolicyTexts, Promises, ailments
 
 if TYPE_CHECKING:
     from mom_plugins_fleet.agent import FleetAgent
+    from mom_plugins_fleet.host_trial import HostTrial
     from mom_plugins_fleet.link import Access
     from mom_plugins_fleet.signatures import Opened
 
@@ -69,12 +72,6 @@ STILL_HERE_CYCLES: Final = 5
 
 GRAIN_KIB: Final = 16 << 10
 """A host rounds its sizes to this, so that it tells nothing as long as nothing has happened."""
-
-
-def _a_server(text: str) -> str:
-    from mom_plugins_fleet.link import a_server
-
-    return a_server(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +88,7 @@ class FleetPlugin:
     class Settings(PluginSettings):
         """Where the fleet's servers are, and who this host is there."""
 
-        servers: Annotated[list[Annotated[str, AfterValidator(_a_server)]], Field(min_length=1, max_length=16)] = Field(
+        servers: Annotated[list[Annotated[str, AfterValidator(a_server)]], Field(min_length=1, max_length=16)] = Field(
             default_factory=lambda: ["nats://localhost:4222"]
         )
         """NATS servers with JetStream, such as `tls://nats1.example.org:4222`; within this host `nats://localhost:4222` will do."""
@@ -182,6 +179,12 @@ class FleetPlugin:
         if self._agent is not None:
             self._agent.close()
 
+    @cached_property
+    def _trial(self) -> HostTrial:
+        from mom_plugins_fleet.host_trial import HostTrial
+
+        return HostTrial(self._host, self._settings.operators)
+
     def _access(self) -> Access:
         from mom_plugins_fleet.link import Access
 
@@ -258,7 +261,8 @@ class FleetPlugin:
         policies = self._context.service(PolicyTexts)
         if policies is None:
             raise MomError("no plugin here takes policies", hint="enable the plugin policy")
-        record = found.record
+        who = f"the fleet, group {group}, revision {found.revision}, signed by {found.by}"
+        record = self._trial.in_force(policies, group, found, who)
         wanted = {name: text for name, text in record.policies.items() if name != CLASSES}
         now = {name: text.text for name, text in policies.state().texts.items() if FLEET_POLICY.match(name)}
         changes: dict[str, str | None] = {name: text for name, text in wanted.items() if now.get(name) != text}
@@ -271,7 +275,7 @@ class FleetPlugin:
                 path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
                 replace_file(new, record.classes, durable=False)
             if changes:
-                policies.change(changes, who=f"the fleet, group {group}, revision {found.revision}, signed by {found.by}")
+                policies.change(changes, who=who)
             if not record.classes:
                 path.unlink(missing_ok=True)
             elif differ:
@@ -280,6 +284,7 @@ class FleetPlugin:
             raise MomError(f"the group's classes cannot be kept: {path}: {error.strerror}", hint="see to mom's state directory") from None
         if data is not None:
             self.remember(group, data)
+        self._trial.begin(policies, found.record.trial)
 
     def _classes_unused(self, record: Group) -> str:
         if not record.classes:
@@ -345,12 +350,14 @@ class FleetPlugin:
             available=_kib(host.get("mem_really_available"), GRAIN_KIB),
             memory_state=(report.snapshot.host.text("host_memory_state") or "")[:64],
             problems=len(report.problems),
+            unhealthy=sum(map(bool, ailments(report.snapshot))),
             guests=guests,
             others=len(others),
             others_promised=min(LARGEST_KIB, sum(_promised(guest, promises) for guest in others)),
             group_revision=0 if taken is None or taken.refused else taken.revision,
             refused="" if taken is None else taken.refused,
             classes_unused="" if taken is None or taken.refused else self._classes_unused(taken.record),
+            trial=self._trial.told(self._context.service(PolicyTexts)),
             mover=_mover(mover),
             metrics_port=None if metrics is None else metrics.metrics_port,
             given_back=_kib(host.get("given_back_today"), GRAIN_KIB),

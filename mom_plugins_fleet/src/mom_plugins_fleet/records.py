@@ -11,7 +11,7 @@ from typing import Annotated, Final, TypeVar
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from mom_core import MomError, StrictModel, printable
-from mom_toolkit import Destination
+from mom_toolkit import CanaryGroup, CanaryState, Destination
 
 NAME: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 """The names that hosts and groups may have: a label of a host name, which is also one word of a NATS subject."""
@@ -30,6 +30,10 @@ MOST_TOLD: Final = 400
 
 MOST_MOVES: Final = 2 * MOST_TOLD
 """Moves in a host's orders: one of each guest that it tells of, and those that are on their way."""
+
+
+MOST_TRYING: Final = 10_000
+MOST_REMARKS: Final = 5
 
 
 def _policy_name(name: str) -> str:
@@ -56,6 +60,11 @@ class FleetRecord(StrictModel):
     """Frozen and strict. Unknown keys are left out, so that an older mom can read what a newer one wrote."""
 
     model_config = ConfigDict(extra="ignore")
+
+    @property
+    def following(self) -> int:
+        """How many revisions after its own are taken already."""
+        return 0
 
     def packed(self) -> bytes:
         """As JSON. Raises `MomError` when it is too large for a message."""
@@ -106,13 +115,40 @@ class Member(FleetRecord):
     """Who changed this last."""
 
 
+Seconds = Annotated[float, Field(ge=0, lt=1 << 36)]
+"""Since the epoch; up to the year 4147, so that it can be written as a date."""
+
+
+class Trial(FleetRecord):
+    """Policies that are tried on some hosts of a group. The records that can follow are signed with it, so that a coordinator, which may
+    sign none, can have one of them follow."""
+
+    on: Annotated[tuple[HostName, ...], Field(max_length=MOST_TRYING)] = ()
+    """The hosts; none: it is only to be checked."""
+    ends: Seconds
+    what: Annotated[str, StringConstraints(max_length=200)] = ""
+    promoted: str = ""
+    """The group's record with these policies, signed as its next revision."""
+    rolled_back: str = ""
+    """The one as it was before, signed as the revision after that."""
+
+
 class Group(FleetRecord):
     """The policies of all hosts of a group."""
 
     policies: Mapping[PolicyName, str] = Field(default_factory=dict)
     """Texts by name: policies, and as `classes.yaml` service classes; without these, each host has its own."""
+    trial: Trial | None = None
+    """What some of its hosts try instead."""
+    not_before: Seconds = 0.0
+    """It is in force on no host before: what is tried, before its time is over."""
     by: str = ""
     """Who changed this last."""
+
+    @property
+    def following(self) -> int:
+        """Those of the records that were signed with its trial."""
+        return 0 if self.trial is None else 2
 
     @property
     def classes(self) -> str:
@@ -136,10 +172,6 @@ class HostedGuest(FleetRecord):
     """Why it cannot be moved; empty: it can."""
 
 
-Seconds = Annotated[float, Field(ge=0, lt=1 << 36)]
-"""Since the epoch; up to the year 4147, so that it can be written as a date."""
-
-
 class MoverState(FleetRecord):
     """The mover of a host and its abilities, as `mom_toolkit.MoverAbilities` has it."""
 
@@ -147,6 +179,22 @@ class MoverState(FleetRecord):
     live: bool | None = None
     chooses: bool = False
     within: Annotated[str, StringConstraints(max_length=64)] = ""
+
+
+class TrialState(FleetRecord):
+    """How a trial of a group's policies goes on a host: what it says of the texts, and how guests fared with them, and before."""
+
+    revision: int
+    """Of the group's record."""
+    remarks: Annotated[tuple[Annotated[str, StringConstraints(max_length=300)], ...], Field(max_length=MOST_REMARKS)] = ()
+    """What the host has to say of the texts before they are used, such as that it has no such control."""
+    refused: Annotated[str, StringConstraints(max_length=400)] = ""
+    """Why it cannot be begun here."""
+    state: CanaryState | None = None
+    """None: it has not begun."""
+    reason: Annotated[str, StringConstraints(max_length=400)] = ""
+    canary: CanaryGroup = CanaryGroup()
+    before: CanaryGroup = CanaryGroup()
 
 
 class HostState(FleetRecord):
@@ -157,6 +205,8 @@ class HostState(FleetRecord):
     available: Kib | None = None
     memory_state: str = ""
     problems: int = 0
+    unhealthy: Annotated[int, Field(ge=0, le=LARGEST_KIB)] | None = None
+    """How many guests are short of memory, swap, wait for it, or have less than they are promised."""
     guests: Annotated[tuple[HostedGuest, ...], Field(max_length=MOST_TOLD)] = ()
     """Those that the fleet has to know one by one: all, those that came last, or those that are to leave next."""
     others: Annotated[int, Field(ge=0)] = 0
@@ -169,6 +219,8 @@ class HostState(FleetRecord):
     """Why the newest record of the group is not in force here."""
     classes_unused: str = ""
     """Why the group's classes are not in force here, though its record is."""
+    trial: TrialState | None = None
+    """The last trial of the group's policies, as far as this host has seen it."""
     mover: MoverState | None = None
     """The mover of its guests; None: nothing moves them."""
     metrics_port: Annotated[int, Field(ge=1, le=65535)] | None = None

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from mom_core import MomError, printable, replace_file
 from mom_plugins_fleet.accounts import USER, FleetRoot, new_seed, resolver, write_secret
-from mom_plugins_fleet.link import not_safe
+from mom_plugins_fleet.addresses import not_safe
 from mom_plugins_fleet.signatures import Signer
 
 ROOT, OPERATOR, CA, SERVERS, ACCOUNTS, UNIT = "root.key", "operator.key", "ca.pem", "servers", "accounts.conf", "mom-nats.service"
@@ -151,10 +151,11 @@ def _make_certificate(path: Path, days: int, extensions: Sequence[str], by: Sequ
     new.replace(path)
 
 
-def started(unit: Path) -> str:
-    """Have systemd run the server, now and after each start of this machine. Why it does not; empty: it does."""
+def systemd_does(*commands: str) -> str:
+    """Have systemd do that, one after the other. Why it does not; empty: it does."""
     try:
-        _run(["systemctl", "enable", "--now", str(unit)])
+        for command in commands:
+            _run(["systemctl", *command.split()])
     except MomError as error:
         return error.message
     return ""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import click
 
@@ -12,11 +13,12 @@ from mom_cli import TableColumn, print_table
 from mom_core import MomError, format_kib, lasting, printable
 from mom_daemon import brief, json_option, print_prose
 from mom_plugins_fleet.coordinator import LEASE_SECONDS
-from mom_plugins_fleet.link import Store
-from mom_plugins_fleet.records import Group, HostState, Lease, read
-from mom_plugins_fleet.subjects import GROUPS
-from mom_plugins_fleet.view import Bucket, FleetView
+from mom_plugins_fleet.records import HostState, Lease, read
+from mom_plugins_fleet.view import FleetView
 from mom_plugins_fleet.where import Where
+from mom_toolkit import CanaryState
+
+_DAY: Final = 86_400.0
 
 
 @click.command("status")
@@ -25,16 +27,9 @@ from mom_plugins_fleet.where import Where
 def status_command(where: Where, as_json: bool) -> None:
     """Show all hosts: how they are, what was given back there today, which policies are in force, and what moves."""
 
-    async def looked(store: Store) -> tuple[FleetView, dict[str, int]]:
-        view = await where.view(store)
-        groups = Bucket(Group, GROUPS, view.operators, view.revisions)
-        for key, kept in (await store.load(GROUPS)).items():
-            groups.take(key, kept)
-        return view, {key: revision for key, (revision, _) in groups.records.items()}
-
-    view, revisions = where.ask(looked)
-    holder = _holder(view)
-    hosts = [host_row(view, name, revisions) for name in sorted(view.members.records)]
+    view = where.ask(where.view)
+    holder = holder_of(view)
+    hosts = [host_row(view, name) for name in sorted(view.members.records)]
     unsigned = dict(sorted(view.members.damaged.items()))
     strangers = sorted(view.states.records.keys() - view.members.records.keys() - unsigned.keys())
     if as_json:
@@ -48,7 +43,7 @@ def status_command(where: Where, as_json: bool) -> None:
         print_prose(f"{printable(name)} tells how it is, and is not in the fleet: ignored", 2)
 
 
-def _holder(view: FleetView) -> str:
+def holder_of(view: FleetView) -> str:
     """Who coordinates; empty: nobody."""
     if view.lease.data is None or max(view.states.set_at.values(), default=0.0) - view.lease.at >= LEASE_SECONDS:
         return ""
@@ -58,13 +53,10 @@ def _holder(view: FleetView) -> str:
         return "a coordinator whose lease cannot be read"
 
 
-def host_row(view: FleetView, name: str, revisions: Mapping[str, int]) -> dict[str, Any]:
-    """How one host is. What it has not told is None.
-
-    :param revisions: the newest of each group
-    """
+def host_row(view: FleetView, name: str) -> dict[str, Any]:
+    """How one host is. What it has not told is None."""
     member, state, orders = view.members.records[name][1], view.states.get(name), view.ordered(name)
-    told = ("mode", "total", "available", "memory_state", "problems", "given_back", "waited", "promise_broken", "killed")
+    told = ("mode", "total", "available", "memory_state", "problems", "unhealthy", "given_back", "waited", "promise_broken", "killed")
     units = {"total": "_kib", "available": "_kib", "given_back": "_today_kib", "killed": "_today"}
     units |= dict.fromkeys(("waited", "promise_broken"), "_today_s")
     return {
@@ -74,9 +66,10 @@ def host_row(view: FleetView, name: str, revisions: Mapping[str, int]) -> dict[s
         "draining": member.draining,
         "balance": member.balance,
         "age_s": view.age(name),
+        "silent": not view.is_fresh(name),
         **{field + units.get(field, ""): getattr(state, field, None) for field in told},
         "guests": None if state is None else len(state.guests) + state.others,
-        "policies": _policies(state, revisions.get(member.group, 0)),
+        "policies": _policies(state, view.groups.records.get(member.group, (0, None))[0]),
         "refused": "" if state is None else state.refused,
         "classes_unused": "" if state is None else state.classes_unused,
         "moves": [] if orders is None else [{"guest": m.name, "to": m.to, "state": str(m.state), "error": m.error} for m in orders.moves],
@@ -89,6 +82,8 @@ def _policies(state: HostState | None, wanted: int) -> str:
         return "unknown"
     if state.refused:
         return "refused"
+    if state.trial is not None and state.trial.revision == wanted and state.trial.state in (CanaryState.RUNNING, CanaryState.PROMOTED):
+        return "on trial"
     return "newest" if state.group_revision == wanted else f"revision {state.group_revision} of {wanted}"
 
 
@@ -110,30 +105,42 @@ def print_hosts(hosts: list[dict[str, Any]]) -> None:
         total = format_kib(sum(given))
         print_prose(f"given back since midnight, UTC, on average: {total} on {len(given)} of {len(hosts)} hosts", 2)
     for row in hosts:
-        host = brief(row["host"], 80)
-        if row["refused"]:
-            print_prose(f"{host} refuses its group's policies: {brief(row['refused'], 400)}", 4)
-        if row["classes_unused"]:
-            print_prose(f"{host} does not use its group's classes: {brief(row['classes_unused'], 400)}", 4)
-        for move in row["moves"]:
-            error = f": {brief(move['error'], 200)}" if move["error"] else ""
-            print_prose(f"{host}: {brief(move['guest'], 80)} -> {brief(move['to'], 80)}  {move['state']}{error}", 4)
-        for name, why in row["stay"]:
-            print_prose(f"{host}: {brief(name, 80)} stays: {brief(why, 200)}", 4)
+        for line in more_of(row):
+            print_prose(f"{brief(row['host'], 80)}{line}", 4)
+
+
+def more_of(row: Mapping[str, Any]) -> Iterator[str]:
+    """All else that there is to say of a host, as what follows its name."""
+    if row["refused"]:
+        yield f" refuses its group's policies: {brief(row['refused'], 400)}"
+    if row["classes_unused"]:
+        yield f" does not use its group's classes: {brief(row['classes_unused'], 400)}"
+    for move in row["moves"]:
+        error = f": {brief(move['error'], 200)}" if move["error"] else ""
+        yield f": {brief(move['guest'], 80)} -> {brief(move['to'], 80)}  {move['state']}{error}"
+    for name, why in row["stay"]:
+        yield f": {brief(name, 80)} stays: {brief(why, 200)}"
+
+
+def remarks_of(row: Mapping[str, Any]) -> str:
+    """How a host is, in words."""
+    lost = row["silent"] and row["age_s"]
+    at = time.strftime("%H:%M" if lost < _DAY else "%Y-%m-%d %H:%M", time.localtime(time.time() - lost)) if lost else ""
+    state, draining = row["memory_state"], "empty" if row["guests"] == 0 else "draining"
+    notes = [f"not reachable since {at}" if lost else "has told nothing yet" if row["mode"] is None else ""]
+    notes += [draining if row["draining"] else "cordoned" if row["cordoned"] else "", "balance" if row["balance"] else ""]
+    notes += ["plenty of memory" if state == "high" else f"short of memory ({state})" if state else ""]
+    notes += [f"{row['unhealthy']} guests unhealthy" if row["unhealthy"] else "", "" if row["mode"] in (None, "enforce") else row["mode"]]
+    notes += [f"{row['problems']} problems" if row["problems"] else "", f"{row['killed_today']} killed" if row["killed_today"] else ""]
+    notes += [f"guests waited {lasting(row['waited_today_s'])}" if row["waited_today_s"] else ""]
+    notes += [f"promises broken for {lasting(row['promise_broken_today_s'])}" if row["promise_broken_today_s"] else ""]
+    return ", ".join(note for note in notes if note)
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     def size(name: str) -> str:
         return "?" if row[name] is None else format_kib(row[name])
 
-    draining = "empty" if row["guests"] == 0 else "draining"
-    notes = [draining if row["draining"] else "cordoned" if row["cordoned"] else "", "balance" if row["balance"] else ""]
-    state = row["memory_state"]
-    notes += ["plenty of memory" if state == "high" else f"short of memory ({state})" if state else ""]
-    notes += ["" if row["mode"] in (None, "enforce") else row["mode"]]
-    notes += [f"{row['problems']} problems" if row["problems"] else "", f"{row['killed_today']} killed" if row["killed_today"] else ""]
-    notes += [f"guests waited {lasting(row['waited_today_s'])}" if row["waited_today_s"] else ""]
-    notes += [f"promises broken for {lasting(row['promise_broken_today_s'])}" if row["promise_broken_today_s"] else ""]
     return (
         row["host"],
         row["group"],
@@ -142,5 +149,5 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         size("given_back_today_kib"),
         "?" if row["guests"] is None else str(row["guests"]),
         row["policies"],
-        ", ".join(note for note in notes if note),
+        remarks_of(row),
     )

@@ -29,6 +29,7 @@ from mom_plugins_fleet.revisions import AHEAD_SECONDS
 from mom_plugins_fleet.signatures import next_revision, opened
 from mom_plugins_fleet.status_verb import status_command
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, INVITATIONS, ORDERS, PROGRESS, ROSTER, STATES
+from mom_plugins_fleet.top_verb import top_command
 from mom_plugins_fleet.where import LOG, Where, checked_key
 from mom_toolkit import Destination
 
@@ -73,6 +74,7 @@ def fleet(context: click.Context, /, **options: Any) -> None:
 
 fleet.add_command(plan_command)
 fleet.add_command(status_command)
+fleet.add_command(top_command)
 fleet.add_command(policy_group)
 
 
@@ -102,7 +104,7 @@ def init_command(where: Where, names: tuple[str, ...], replicas: int, store: Pat
     if names:
         server_setup.make_server(where.home, names, store)
         where.look_at_home()
-        why = "" if no_start else server_setup.started(unit)
+        why = "" if no_start else server_setup.systemd_does(f"enable --now {unit}")
         if no_start or why:
             print_prose(f"The server does not run yet{': ' if why else ''}{why}", 2)
             print_prose(f"Have `nats-server -c {where.home}/nats.conf` run, as {unit} says, and then `mom fleet init` go on.", 2)
@@ -126,19 +128,23 @@ def init_command(where: Where, names: tuple[str, ...], replicas: int, store: Pat
 @fleet.command("join")
 @click.argument("address")
 @click.argument("token")
+@click.option("--no-restart", is_flag=True, help="Leave a mom that runs as it is.")
 @click.pass_obj
-def join_command(where: Where, address: str, token: str) -> None:
+def join_command(where: Where, address: str, token: str, no_restart: bool) -> None:
     """Make this host a member of the fleet whose server is at ADDRESS, with a TOKEN that `mom fleet enroll --token` has printed.
 
     It is good once. The server's certificate must be the one that it names. This host's key and the fleet's certificate come beside its
-    configuration, which gets a part `fleet:`.
+    configuration, which gets a part `fleet:`. Where that is the unit's, mom.service is started again if it runs.
     """
     from mom_plugins_fleet.membership import DEFAULT_CONFIG, join
 
     config, invited = Path(where.config or DEFAULT_CONFIG), Token.parse(token)
     join(config, address, invited)
-    print_prose(f"{invited.host} is a member of the fleet, by {config}. Next: `systemctl daemon-reload && systemctl restart mom`, and", 2)
-    print_prose("`mom doctor`, which says whether the servers answer.", 2)
+    print_prose(f"{invited.host} is a member of the fleet, by {config}. `mom doctor` says whether the servers answer.", 2)
+    again = "daemon-reload", "try-restart mom"
+    why = "it was not to be" if no_restart or config != DEFAULT_CONFIG else server_setup.systemd_does(*again)
+    if why:
+        print_prose(f"mom is not started again ({why}): `systemctl daemon-reload && systemctl restart mom`.", 2)
 
 
 @fleet.command("key")

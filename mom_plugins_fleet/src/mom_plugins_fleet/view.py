@@ -13,6 +13,7 @@ from mom_plugins_fleet.link import LinkError, Store
 from mom_plugins_fleet.records import (
     AuthorizedKeys,
     FleetRecord,
+    Group,
     HostedGuest,
     HostState,
     Member,
@@ -25,7 +26,7 @@ from mom_plugins_fleet.records import (
     shown,
 )
 from mom_plugins_fleet.revisions import SeenRevisions
-from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATOR, COORDINATORS, LEASES, ORDERS, PROGRESS, ROSTER, STATES, StoredEntry
+from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATOR, COORDINATORS, GROUPS, LEASES, ORDERS, PROGRESS, ROSTER, STATES, StoredEntry
 from mom_toolkit import Destination
 
 SILENT_SECONDS: Final = 75.0
@@ -133,6 +134,10 @@ class Bucket(Generic[Kind]):
         kept = self._stored.get(key)
         return "" if kept is None or kept.data is None or key not in self.records else kept.data.decode()
 
+    def stands(self, key: str) -> int:
+        """The servers' revision of what is at that key; 0: nothing."""
+        return self._stored[key].revision if key in self._stored else 0
+
     def get(self, key: str) -> Kind | None:
         """The record at that key."""
         found = self.records.get(key)
@@ -148,6 +153,7 @@ class FleetView:
     revisions: SeenRevisions = field(default_factory=lambda: SeenRevisions(at_once=False))
     """The revisions of this that were seen before."""
     members: Bucket[Member] = field(default_factory=lambda: Bucket(Member, ROSTER, frozenset()))
+    groups: Bucket[Group] = field(default_factory=lambda: Bucket(Group, GROUPS, frozenset()))
     states: Bucket[HostState] = field(default_factory=lambda: Bucket(HostState, STATES))
     orders: Bucket[Orders] = field(default_factory=lambda: Bucket(Orders, ORDERS, frozenset()))
     progress: Bucket[Progress] = field(default_factory=lambda: Bucket(Progress, PROGRESS))
@@ -161,6 +167,7 @@ class FleetView:
         for bucket in self.buckets:
             bucket.revisions = self.revisions
         self.members.trust(self.operators)
+        self.groups.trust(self.operators)
         self.authorized.trust(self.operators)
         self.trust()
 
@@ -171,7 +178,7 @@ class FleetView:
     @property
     def buckets(self) -> tuple[Bucket[Any], ...]:
         """All that is looked at."""
-        return self.members, self.states, self.authorized, self.orders, self.progress
+        return self.members, self.groups, self.states, self.authorized, self.orders, self.progress
 
     @property
     def current(self) -> bool:

@@ -60,9 +60,8 @@ class GuestDefinition(NamedTuple):
         found: dict[str, Value] = {"mem_guarantee": f"{self.balloon_mib}MiB" if self.balloon_mib else "100%"}
         if self.tags:
             found["tags"] = self.tags
-        for tag in self.tags:
-            if tag.startswith(_CLASS_TAG):
-                found["sla_class"] = tag.removeprefix(_CLASS_TAG)
+        if named := class_of(self.tags):
+            found["sla_class"] = named
         return found
 
     @property
@@ -109,8 +108,17 @@ def parsed(text: str) -> GuestDefinition | None:
     shares = whole(found["shares"], MOST_SHARES) if "shares" in found else ORDINARY_SHARES
     if ("memory" in found and memory is None) or ("balloon" in found and balloon is None) or shares is None:
         return None  # what is not understood is no promise of anything less
-    tags = tuple(tag for tag in re.split(r"[;,\s]+", found.get("tags", ""))[:100] if tag)
-    return GuestDefinition(found.get("name", ""), memory, balloon, shares, found.get("lock", ""), tags)
+    return GuestDefinition(found.get("name", ""), memory, balloon, shares, found.get("lock", ""), tags_in(found.get("tags", "")))
+
+
+def tags_in(text: str) -> tuple[str, ...]:
+    """The tags that an option `tags` lists."""
+    return tuple(tag for tag in re.split(r"[;,\s]+", text)[:100] if tag)
+
+
+def class_of(tags: Sequence[str]) -> str:
+    """The service class that the last tag of that kind names; empty if none does."""
+    return next((tag.removeprefix(_CLASS_TAG) for tag in reversed(tags) if tag.startswith(_CLASS_TAG)), "")
 
 
 def current_mib(text: str) -> int | None:

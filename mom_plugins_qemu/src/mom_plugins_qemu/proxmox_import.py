@@ -1,4 +1,4 @@
-"""Proxmox VE's guest files (/etc/pve/qemu-server/*.conf): memory, balloon and shares as what mom promises to guests."""
+"""Proxmox VE's guest files (/etc/pve/qemu-server/*.conf): memory, balloon and tags as what mom promises to guests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from mom_cli import Imported, ImportedSection, Importer
 from mom_core import ConfigError, ConfigProblem, printable
-from mom_plugins_qemu.proxmox import MOST_MIB, MOST_SHARES, ORDINARY_SHARES, Option, current_mib, options_in, whole
+from mom_plugins_qemu.proxmox import MOST_MIB, MOST_SHARES, ORDINARY_SHARES, Option, class_of, current_mib, options_in, tags_in, whole
 
 _GLOB: Final = re.compile(r"([*?\[])")
 DEFAULT_MEMORY_MIB: Final = 512
@@ -73,11 +73,12 @@ def _guest(imported: Imported, file: str, text: str, shares: dict[str, int], pro
     else:
         section.set("guarantee", f"{memory}MiB", f"memory: {memory}, which was fixed; a smaller guarantee lets mom take the rest")
     section.why.append(file)
-    if "shares" in options:
-        if share == 0:
-            section.set("guarantee", f"{memory}MiB", f"memory: {memory}, shares: 0: never shrunk by Proxmox VE")
-        else:
-            shares[name] = share
+    if "shares" in options and share != 0:  # 0 only keeps pvestatd from the guest, as it must be where mom resizes it
+        shares[name] = share
+    tags = options.get("tags", Option(0, "")).text
+    if named := class_of(tags_in(tags)):
+        imported.plugin("sla", "classes by the guests' tags; those that it does not bring are to be defined in it")
+        section.set("class", named, f"tags: {tags}")
 
 
 PROXMOX: Final = Importer("proxmox", "guests of Proxmox VE, /etc/pve/qemu-server or files in it", import_proxmox, several="*.conf")

@@ -17,8 +17,6 @@ _OTHER_WIDTH: Final = 8
 """Of texts: the usual names of classes fit."""
 
 _NAME_LEAST: Final = 12
-_NOTE_LEAST: Final = 16
-"""What a row suffers from fits."""
 
 
 def short(kib: float | None) -> str:
@@ -53,24 +51,26 @@ def text_of(value: Any, unit: str) -> str:
     """A value in few characters."""
     if value is None:
         return UNKNOWN
-    if isinstance(value, int | float) and (write := _WRITTEN.get(unit)) is not None:
-        return write(value)
-    return printable(str(value), 40)
+    write = _WRITTEN.get(unit)
+    return printable(str(value), 40) if write is None or isinstance(value, str) else write(value)
 
 
 _WRITTEN: Final[dict[str, Callable[[float], str]]] = {Unit.KIB: short, Unit.KIB_PER_SECOND: short, Unit.SECONDS: age, Unit.PERCENT: percent}
 
 
-def fitting(columns: Sequence[GuestColumnModel], screen: int, longest: int) -> tuple[int, list[tuple[GuestColumnModel, int]], int]:
+def fitting(
+    columns: Sequence[GuestColumnModel], screen: int, longest: int, note_least: int
+) -> tuple[int, list[tuple[GuestColumnModel, int]], int]:
     """How wide the names are on a screen of so many columns; the columns that fit, each with its width; and what is left for notes.
 
     :param longest: letters of the longest name
+    :param note_least: columns of the screen that are left for notes at least
     """
     shown = [(one, max(len(one["name"]), _WIDTHS.get(one["unit"], _OTHER_WIDTH))) for one in columns]
-    while shown and _left(shown, screen) < _NAME_LEAST + _NOTE_LEAST and (rank := max(one["rank"] for one, _ in shown)):
+    while shown and _left(shown, screen) < _NAME_LEAST + note_least and (rank := max(one["rank"] for one, _ in shown)):
         del shown[max(n for n, (one, _) in enumerate(shown) if one["rank"] == rank)]
     left = _left(shown, screen)
-    name = max(_NAME_LEAST, min(longest, left * 6 // 10, left - _NOTE_LEAST))
+    name = max(_NAME_LEAST, min(longest, left * 6 // 10, left - note_least))
     return name, shown, max(0, left - name)
 
 

@@ -39,6 +39,8 @@ class Looking:
 
     name: str
     views: Mapping[str, str]
+    note_least: int = 16
+    """Columns of the screen that a note has at least: what a guest suffers from fits."""
     view: str = ""
     sort: str = HARM
     falling: bool = True
@@ -57,6 +59,7 @@ class Looking:
 
     def __post_init__(self) -> None:
         self.view = self.view or self.overview
+        self.columns = self.columns or (self.name, HARM)
 
     @property
     def overview(self) -> str:

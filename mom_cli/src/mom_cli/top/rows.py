@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 HARM: Final = "note"
 """The heading under which it stands what rows suffer from: in the order of that they are listed at first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A guest or a host, with its values by the columns' names, and what it suffers from, what keeps it from giving memory, or failed."""
 
     id: str
     name: str
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = MappingProxyType({})
     note: str = ""
     harm: float = 0
     """How much it suffers, for the order; 0: not at all."""
@@ -51,12 +50,17 @@ def ordered(rows: Sequence[Row], column: str, *, falling: bool) -> list[Row]:
 
 def by_name(rows: Sequence[Row]) -> list[Row]:
     """In the order of their names, with the numbers in these by their size."""
-    return sorted(rows, key=lambda row: _natural(row.name))
+    return [rows[place] for place in _order(tuple(row.name for row in rows))]
 
 
-@lru_cache(maxsize=10_000)  # the same names come again in each cycle
+@lru_cache(maxsize=1)  # the same names come again in each cycle
+def _order(names: Sequence[str]) -> Sequence[int]:
+    """The places of names, so that build-2 comes before build-10."""
+    return sorted(range(len(names)), key=lambda place: _natural(names[place]))
+
+
 def _natural(name: str) -> list[Any]:
-    """By which build-2 comes before build-10: texts and numbers by turns, the first of them a text."""
+    """Texts and numbers by turns, the first of them a text."""
     return [int(part) if place % 2 else part for place, part in enumerate(re.split("([0-9]{1,18})", name.lower()))]
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import textwrap
 from bisect import bisect_right
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Callable, Sequence
+from itertools import accumulate, groupby
+from operator import itemgetter
 from typing import Final
 
 from mom_cli.top.columns import fitting, text_of
@@ -36,6 +37,22 @@ def too_small(size: tuple[int, int]) -> list[Line]:
     return [[(f"The terminal has {size[0]} x {size[1]};", "")], [(f"{SMALLEST[0]} x {SMALLEST[1]} is the least.", "")]]
 
 
+def below_head(
+    look: Looking, listing: Listing, width: int, lines: int, text: Callable[[], Sequence[Line]], nothing: str, more_keys: str = ""
+) -> list[Line]:
+    """All that stands below the head of a screen: headings and so many lines of the list, or of the text that is looked at, and the keys.
+
+    :param text: made where it is looked at
+    :param nothing: what is said where there are no rows at all
+    """
+    if look.view == look.overview:
+        rows = look.listed(listing)
+        shown, foot = list_lines(look, listing, rows, width, lines, nothing), list_foot(look, len(rows), width, lines, more_keys)
+    else:
+        shown, foot = scrolled(text(), look, lines), text_foot(look, width)
+    return [*shown, *[[]] * (lines + 1 - len(shown)), foot]
+
+
 def list_lines(look: Looking, listing: Listing, rows: Sequence[Row], width: int, lines: int, nothing: str) -> list[Line]:
     """The headings, and so many of the rows.
 
@@ -43,7 +60,7 @@ def list_lines(look: Looking, listing: Listing, rows: Sequence[Row], width: int,
     :param nothing: what is said where there are no rows at all
     """
     marked = look.place(rows, lines)
-    name, columns, note = fitting(listing.columns, width, _longest(listing))
+    name, columns, note = fitting(listing.columns, width, _longest(listing), look.note_least)
     arrow = "↓" if look.falling else "↑"
     headings = [cell(f"{look.name}{arrow}" if look.sort == look.name else look.name, name)]
     headings += [
@@ -61,7 +78,8 @@ def list_lines(look: Looking, listing: Listing, rows: Sequence[Row], width: int,
             bad = mark_from is not None and isinstance(value, int | float) and value >= mark_from
             cells.append((" " + cell(text_of(value, one["unit"]), room, right=one["unit"] != Unit.TEXT), "red" if bad else ""))
         cells.append((" " + cell(row.note, note), "yellow"))
-        out.append([(text, f"reverse {style}".strip()) for text, style in cells] if number == marked else cells)
+        joined = [("".join(text for text, _ in alike), style) for style, alike in groupby(cells, key=itemgetter(1))]
+        out.append([(text, f"reverse {style}".strip()) for text, style in joined] if number == marked else joined)
     return out
 
 
@@ -80,7 +98,7 @@ def click(look: Looking, listing: Listing | None, width: int, where: Click, head
     if 0 < line <= len(rows):
         look.open(rows[line - 1].id)
     elif line == 0:
-        name, columns, _ = fitting(listing.columns, width, _longest(listing))
+        name, columns, _ = fitting(listing.columns, width, _longest(listing), look.note_least)
         begins = accumulate([name, *(room + 1 for _, room in columns)])
         look.sort_by([look.name, *(one["name"] for one, _ in columns), HARM][bisect_right(list(begins), where.x)])
 
@@ -102,7 +120,7 @@ def list_foot(look: Looking, rows: int, width: int, lines: int, more: str = "") 
 
 def text_foot(look: Looking, width: int) -> Line:
     """The line below a text: its keys."""
-    back = f"{look.views[look.overview]}:{look.overview} Tab:next"
+    back = f"{look.views[look.overview]}:{look.overview}{' Tab:next' if len(look.views) > 1 else ''}"
     keys = "Esc:back ↑↓:scroll p:pause ?:help" if look.view == look.name else f"{back} ↑↓:scroll p:pause ?:help q:end"
     return [(cell(keys, width - 1), "dim")]
 

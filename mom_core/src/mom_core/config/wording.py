@@ -14,6 +14,7 @@ from mom_core.config.document import Document, KeyPath
 from mom_core.errors import MomError
 from mom_core.model import printable
 from mom_core.plugins.discovery import suggestion
+from mom_core.settings import descriptions
 from mom_core.units import Portion, format_duration, format_size, parse_duration, parse_size
 
 _EXPECTED: Final[Mapping[str, str]] = {
@@ -60,7 +61,7 @@ def complain(document: Document, base: KeyPath, value: object, model: type[BaseM
             known = _names_at(model, error["loc"][:-1])
             groups.setdefault((path, True), []).append(unknown_key(str(error["loc"][-1]), known))
         elif error["type"] == "missing":
-            groups.setdefault((base + error["loc"], True), []).append(("is missing", _description(field)))
+            groups.setdefault((base + error["loc"], True), []).append(("is missing", _description(model, error["loc"])))
         else:
             groups.setdefault((path, False), []).append(_wording(error, field))
     for (path, at_key), wordings in groups.items():
@@ -138,8 +139,8 @@ def _models(annotation: object) -> list[type[BaseModel]]:
     return [model for argument in get_args(annotation) for model in _models(argument)]
 
 
-def _description(field: FieldInfo | None) -> str:
-    return " ".join((field.description or "").split()) if field else ""
+def _description(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    return " ".join(descriptions(model).get(str(loc[0]), "").split()) if loc else ""
 
 
 def _wording(error: ErrorDetails, field: FieldInfo | None) -> tuple[str, str]:

@@ -22,6 +22,7 @@ from mom_core.config.wording import is_secret
 from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import GROUP, on_core
 from mom_core.plugins.registry import check_hooks
+from mom_core.settings import descriptions
 from mom_devkit.conformance.subject import ExaminedPlugin
 
 PLUGIN_NAME: Final = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
@@ -166,8 +167,9 @@ def _settings(subject: ExaminedPlugin) -> Iterator[Finding]:
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             yield subject.fault("its inner Settings is no subclass of mom_core.PluginSettings", "derive it")
             continue
+        texts = descriptions(model)
         for name, field in model.model_fields.items():
-            if not (field.description or "").strip():
+            if not texts[name].strip():
                 yield subject.fault(f"the setting {name} is not described", "write a docstring below it: `mom plugin info` shows it")
             if SECRET_NAMES.search(name) and field.annotation is str and not is_secret(field.annotation):
                 yield subject.fault(f"the setting {name} sounds like a secret and is plain text", "make it a pydantic.SecretStr")

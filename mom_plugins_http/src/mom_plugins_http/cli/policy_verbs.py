@@ -201,10 +201,10 @@ def _show_canary(found: Any, *, as_json: bool) -> None:
     left = f", {format_duration(round(found['left_seconds']))} left" if found["state"] == "running" else ""
     print_prose(f"{found['state']}{left}{reason}", 2)
     if found["cycles"]:
-        print_prose(f"after {found['cycles']} cycles    guests  looks  told  ailing  killed", 2)
+        print_prose(f"after {found['cycles']} cycles    guests  samples  known  unhealthy  killed", 2)
         for title, group in (("on trial", "canary"), ("all others", "others"), ("on trial, before", "before")):
             one = found[group]
-            click.echo(f"  {title:<18}{one['guests']:6}{one['looks']:7}{one['told']:6}{one['ailing']:8}{one['killed']:8}")
+            click.echo(f"  {title:<18}{one['guests']:6}{one['samples']:9}{one['known']:7}{one['unhealthy']:11}{one['killed']:8}")
     if found["on"]:
         print_prose(f"on {first_names([one['name'] for one in found['on']], _SHOWN_GUESTS)}", 2)
     if found["note"]:

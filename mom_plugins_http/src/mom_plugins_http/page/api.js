@@ -4,13 +4,22 @@ import { send } from "./connection.js";
 
 const ANSWER_MS = 15000;
 
+/**
+ * What stands in place of a view where nothing is known of mom, beside the refusal itself.
+ * @typedef {object} Instead
+ * @property {string} title
+ * @property {string} command what to type on the host
+ * @property {string} [button] where this page can run it: what the button says
+ */
+
 /** mom has answered, and not with what was asked for. */
 export class Refused extends Error {
-  /** @param {number} status @param {{ detail?: string, hint?: string, problems?: Api.PolicyProblem[] }} problem */
+  /** @param {number} status @param {{ detail?: string, hint?: string, problems?: Api.PolicyProblem[], instead?: Instead }} problem */
   constructor(status, problem) {
     super(problem.detail ?? `mom answers with ${status}`);
     this.status = status;
     this.hint = problem.hint ?? "";
+    this.instead = problem.instead;
     this.problems = problem.problems ?? [];
   }
 }

@@ -225,7 +225,7 @@ export class Chart {
     const { times, layers, width, together, span: [from, to] } = this;
     this.svg.setAttribute("viewBox", `0 0 ${width} ${this.height}`);
     if (times.length < 2) {
-      this.svg.replaceChildren(drawn("text", { x: 20, y: 30 }, this.live ? "There are too few cycles yet." : "Nothing is known of that time."));
+      this.svg.replaceChildren(drawn("text", { x: 20, y: 30 }, this.live ? "No more than one cycle is known yet." : "Nothing is known of that time."));
       this.legend.replaceChildren();
       return;
     }

@@ -47,7 +47,7 @@ class WebPage:
     def document(self) -> Part:
         """The document. All addresses in it are relative to its own."""
         others = [name for name in self.parts if name.endswith(".js") and name != BEGINS]
-        modules = [f'<link rel="modulepreload" href="page/{name}">' for name in others]
+        modules = [f'<link rel="modulepreload" fetchpriority="low" href="page/{name}">' for name in others]
         begins = f'<script type="module" src="page/{BEGINS}"></script>'
         return _part(_text("page.html").replace(_MODULES_MARK, "\n".join([*modules, begins])).encode(), "text/html")
 

@@ -140,6 +140,11 @@ export function scrolled(label, head, body) {
   return h("div", { class: "scroll", role: "region", "aria-label": label, tabindex: 0 }, h("table", null, head, body));
 }
 
+/** What stands where there is nothing to show: what is so, why, and what to do. @param {string} icon one character @param {string} title @param {string} text @param {...Child} actions */
+export function emptyState(icon, title, text, ...actions) {
+  return h("div", { class: "empty", "data-icon": icon }, h("h2", null, title), h("p", null, text), actions);
+}
+
 /** @param {string} label @param {string | number} value @param {string | null} [more] @param {string} [tone] */
 export function tile(label, value, more, tone) {
   return h("div", { "data-key": label }, h("dt", null, label), h("dd", { class: tone || null }, value, more && h("small", null, more)));

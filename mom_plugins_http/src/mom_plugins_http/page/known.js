@@ -8,8 +8,11 @@ const KEPT_SAMPLES = 720;
 const SPARK_CYCLES = 60;
 const MOST_TOLD = 100; // outcomes of one cycle that are listed
 
-/** Fields of guests that are asked for beside those of the columns. */
-const MORE_FIELDS = ["rss", "cold", "ailment"];
+/** Fields of guests that are asked for beside those of the columns, as far as plugins declare them. */
+export const GUEST_FIELDS = "rss?,cold?,ailment?";
+
+/** Those of the host's past cycles that are drawn. */
+const HOST_FIELDS = "mem_available?,mem_really_available?,ksm_saved?,psi_memory_some_avg10?,swap_usage?,killed_today?";
 
 /** @typedef {{ id: string, name: string, blocked: Record<string, string>, fields: Record<string, any> }} Guest */
 /** @typedef {{ cycle: number, time: number, duration_seconds: number, fields: Record<string, any>, guests_together: Record<string, number | null> }} Sample */
@@ -59,31 +62,27 @@ export class Mom {
     return this.newest?.host.fields.page_size ?? null;
   }
 
-  listFields() {
-    return MORE_FIELDS.filter((name) => `guest.${name}` in (this.newest?.fields ?? {}));
+  /** The host before this page began to listen; after a while in which it did not, as many cycles as it has missed. */
+  async loadHost() {
+    const missed = Math.min(KEPT_SAMPLES, this.report.cycle.number - (this.samples.at(-2)?.cycle ?? 0));
+    const { items } = await get(`v1/host/history?limit=${missed}&fields=${HOST_FIELDS}`);
+    const first = items.at(-1)?.cycle ?? Infinity;
+    this.samples = [...this.samples.filter((one) => one.cycle < first), ...items.reverse()].slice(-KEPT_SAMPLES);
   }
 
-  /** What was before this page began to listen; after a while in which it did not, as many cycles as it has missed. */
-  async load() {
-    /** @type {Api.ReportDocument} */
-    const report = await get("v1/report?fields=");
-    const last = this.newest?.started_at === report.started_at ? this.samples.at(-1)?.cycle ?? 0 : 0;
-    const missed = Math.min(KEPT_SAMPLES, report.cycle.number - last + 1);
-    const [host, sparks, news] = await Promise.all([get(`v1/host/history?limit=${missed}`), get(`v1/guest-histories?limit=${SPARK_CYCLES}`), pastNews()]);
-    const done = await get(`v1/recent-outcomes?limit=${KEPT_HAPPENINGS}`);
-    this.newest ??= report;
-    const first = host.items.at(-1)?.cycle ?? 0;
-    this.samples = [...this.samples.filter((one) => last && one.cycle < first), ...host.items.reverse()].slice(-KEPT_SAMPLES);
+  /** What else was before. */
+  async loadPast() {
+    const [sparks, done, news] = await Promise.all([get(`v1/guest-histories?limit=${SPARK_CYCLES}`), get(`v1/recent-outcomes?limit=${KEPT_HAPPENINGS}`), pastNews()]);
     this.sparks = new Map(Object.entries(sparks.guests));
-    const until = this.samples.at(-1)?.time ?? Infinity; // a cycle that ends between these answers is heard of by itself
-    const before = done.items.filter((/** @type {Done} */ one) => one.time <= until);
-    this.happenings = [...before, ...news].sort((one, other) => other.time - one.time).slice(0, KEPT_HAPPENINGS);
+    const once = new Map([...done.items, ...news, ...this.happenings].map((/** @type {Done | Note} */ one) => [`${one.time} ${"text" in one ? one.text : `${one.entity.id} ${one.control}`}`, one]));
+    this.happenings = [...once.values()].sort((one, other) => other.time - one.time).slice(0, KEPT_HAPPENINGS);
   }
 
   /** A cycle has ended. @param {Api.ReportDocument} report */
   hear(report) {
     const { cycle } = report;
     const done = report.outcomes.filter((one) => one.status !== "unchanged");
+    if (this.newest?.started_at !== report.started_at) [this.samples, this.happenings] = [[], []]; // of another mom
     this.newest = report;
     this.changes = done.length;
     this.heard = performance.now();
@@ -96,14 +95,19 @@ export class Mom {
     this.leftOut += Math.max(0, done.length - MOST_TOLD);
   }
 
-  /** Guests and problems of the newest report, as views need them. */
-  async look() {
-    const { guests, problems } = this.report;
+  /** Problems of the newest report; whether they are others now. */
+  async lookAtProblems() {
+    const { problems } = this.report;
+    if (problems === this.problemsOf) return false;
+    this.problems = problems.length ? (await get("v1/problems")).items : [];
+    this.problemsOf = problems;
+    return true;
+  }
+
+  /** Guests of the newest report, as views need them. */
+  look() {
+    const { guests } = this.report;
     const columns = guests.columns.slice(3);
-    if (problems !== this.problemsOf) {
-      this.problems = problems.length ? (await get("v1/problems")).items : [];
-      this.problemsOf = problems;
-    }
     this.guests = guests.rows.map(([id, name, blocked, ...values]) => ({ id, name, blocked,
       fields: Object.fromEntries(columns.flatMap((column, n) => (values[n] === null ? [] : [[column, values[n]]]))) }));
     const here = new Set();

@@ -1,15 +1,15 @@
 // The page: which view is seen, how mom is heard, who the operator is, and what keys do.
 
 import { Refused, ask, get, said } from "./api.js";
-import { forgetIfLost, keepToken, token } from "./connection.js";
+import { forgetIfLost, keepToken, run, token } from "./connection.js";
 import { DecisionsView } from "./decisions.js";
-import { byId, h, renew, seen, write } from "./elements.js";
+import { byId, emptyState, h, renew, seen, write } from "./elements.js";
 import { clock, lately } from "./figures.js";
 import { GuestView } from "./guest.js";
 import { GuestsView } from "./guests.js";
 import { HealthView } from "./health.js";
 import { HostView } from "./host.js";
-import { Mom, forgetDeclared } from "./known.js";
+import { GUEST_FIELDS, Mom, forgetDeclared } from "./known.js";
 import { PoliciesView, drafts } from "./policies.js";
 import { LaunchesView } from "./launches.js";
 import { listen, shown } from "./stream.js";
@@ -28,7 +28,7 @@ const THEME = "mom-theme";
  */
 
 const mom = new Mom();
-const connection = { trouble: "", since: 0, lost: false };
+const connection = { trouble: "", since: 0, lost: false, failed: "" };
 
 // --- which view ---
 
@@ -99,9 +99,10 @@ async function look() {
   try {
     if (document.hidden) return; // when it is shown again, the next cycle has it look
     lookedAt = performance.now();
-    await mom.look();
-    if (view) refresh();
-    else show();
+    mom.look();
+    const first = !view;
+    if (first) show(); // at once; problems are asked for
+    if (await mom.lookAtProblems() || !first) refresh();
   } catch (error) {
     complain(error);
   } finally {
@@ -116,8 +117,13 @@ function tell(name, content) {
 }
 
 async function back() {
-  await mom.load();
-  tell("policies", { items: [] }); // they may have changed meanwhile
+  const again = view !== null;
+  forgetDeclared(); // other plugins may be enabled now
+  await mom.loadHost();
+  refresh();
+  await mom.loadPast();
+  refresh();
+  if (again) tell("policies", { items: [] }); // they may have changed meanwhile
 }
 
 /** @param {unknown} error @returns {"stop" | "again"} */
@@ -125,10 +131,6 @@ function lost(error) {
   if (error instanceof Refused && error.status === 401) {
     signIn(error);
     return "stop";
-  }
-  if (error instanceof Refused && error.status === 400) { // other plugins are enabled now
-    forgetDeclared();
-    get("v1/report?fields=").then((report) => { mom.newest = report; }, () => {});
   }
   trouble(error);
   return "again";
@@ -140,6 +142,15 @@ function trouble(error) {
   if (!connection.trouble) connection.since = Date.now() / 1000;
   connection.trouble = said(error);
   banner();
+  if (!mom.newest) renew(byId("main"), instead(error));
+}
+
+/** Where nothing is known of mom yet: what is so, and what to do. @param {unknown} error */
+function instead(error) {
+  const { title, command, button } = error instanceof Refused ? error.instead ?? { title: "mom refuses to answer", command: "" }
+    : { title: "mom does not answer", command: "systemctl status mom" };
+  const press = button && h("button", { type: "button", class: "chief", onclick: () => run?.(command).catch((/** @type {Error} */ { message }) => { connection.failed = message; }) }, button);
+  return emptyState("!", title, `${connection.trouble}. It is asked again and again.`, command && h("pre", null, command), press, h("p", { class: "bad", role: "alert" }, connection.failed));
 }
 
 /** What is wrong with the host as a whole, in one line above all views, which takes the same room always. @param {Api.ReportDocument} report */
@@ -167,7 +178,7 @@ function banner() {
   const { newest } = mom;
   const line = byId("banner");
   const late = newest && mom.heard && (performance.now() - mom.heard) / 1000 > 3 * newest.interval_seconds + 1;
-  const text = connection.trouble ? `${connection.trouble}, since ${clock(connection.since)}. It is asked again and again${mom.heard ? "; what is below is older" : ""}.`
+  const text = connection.trouble && newest ? `${connection.trouble}, since ${clock(connection.since)}. It is asked again and again; what is below is older.`
     : late ? `mom has not finished a cycle since ${clock(newest.cycle.time)}: it hangs, or is stopped.` : "";
   write(line, text);
   line.hidden = !text;
@@ -216,18 +227,16 @@ async function begin(key = "") {
     write(byId("who"), mom.mayChange ? "may change" : "may read");
     byId("who").title = mom.me.name;
     byId("leave").hidden = !token();
-    await mom.load();
   } catch (error) {
     if (error instanceof Refused && error.status === 401) {
       signIn(error, key);
       return;
     }
     trouble(error);
-    if (!mom.me) byId("main").replaceChildren(h("p", null, "mom does not tell."));
     setTimeout(begin, AGAIN_MS, error instanceof TypeError && location.protocol === "http:" ? "" : key); // whoever answers next may be another
     return;
   }
-  listen({ fields: () => mom.listFields(), hear, tell, lost, back });
+  listen({ fields: GUEST_FIELDS, hear, tell, lost, back });
 }
 
 const SHORTCUTS = [[`1 … ${VIEWS.length}`, "the views, in their order"], ["/", "filter guests; then ↓ or Enter: to the first that is left"], ["↑ ↓ PgUp PgDn Home End", "from guest to guest in the list; Enter opens one"],

@@ -44,19 +44,18 @@ function joined(before, items, gone, key) {
 
 /**
  * @typedef {object} Listener
- * @property {() => string[]} fields of guests, which it wants to be told of
+ * @property {string} fields of guests, which it wants to be told of
  * @property {(report: Api.ReportDocument) => void} hear of each cycle
  * @property {(name: string, content: any) => void} tell of what else has changed
  * @property {(error: unknown) => "stop" | "again"} lost the connection has ended; error: null where the server has ended it
- * @property {() => Promise<void>} back it is there again, or the tab is shown again; tried anew while it fails, as before the first cycle of a
- *   mom that has just started: what was missed meanwhile comes from there only
+ * @property {() => Promise<void>} back the first report was heard of a connection; tried anew while it fails: what was before, or was missed
+ *   meanwhile, comes from there only
  */
 
 /** Listens for as long as the page is there. EventSource cannot send a token. @param {Listener} listener */
 export async function listen({ fields, hear, tell, lost, back }) {
   let end = new AbortController();
   let slept = false;
-  let missed = false;
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden) return;
     slept = true;
@@ -73,10 +72,9 @@ export async function listen({ fields, hear, tell, lost, back }) {
     };
     try {
       alive();
-      const answer = await send("GET", `v1/events?fields=${fields().join(",")}`, { signal: end.signal });
+      const answer = await send("GET", `v1/events?fields=${fields}`, { signal: end.signal });
       if (!answer.ok || !answer.body) throw new Refused(answer.status, await answer.json().catch(() => ({})));
-      if (missed) await back();
-      missed = false;
+      let missed = true; // what happened until now is not told again
       /** @type {Api.ReportDocument | null} */
       let report = null;
       for await (const [name, content] of events(answer.body, alive)) {
@@ -86,6 +84,8 @@ export async function listen({ fields, hear, tell, lost, back }) {
         }
         report = name === "report" || !report ? content : changed(report, content);
         if (report) hear(report);
+        if (report && missed) await back();
+        missed = false;
         wait = 1000;
       }
       if (!slept) lost(null);
@@ -95,7 +95,6 @@ export async function listen({ fields, hear, tell, lost, back }) {
       clearTimeout(timer);
       end.abort();
     }
-    missed = true; // what happens meanwhile is not told again
     if (!slept) await new Promise((resolve) => { setTimeout(resolve, wait); });
   }
 }

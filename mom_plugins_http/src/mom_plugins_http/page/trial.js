@@ -22,7 +22,7 @@ export class Trial {
     this.state = h("p");
     this.groups = h("tbody");
     this.message = h("div", { class: "notice bad", role: "alert", hidden: true });
-    this.table = scrolled("How guests fare", heads("Guests", "How many", "Looked at", "Told how they are", "Short of memory", "Programs killed"), this.groups);
+    this.table = scrolled("How guests fare", heads("Guests", "How many", "Samples", "Known", "Unhealthy", "Programs killed"), this.groups);
     this.promote = h("button", { type: "button", onclick: () => this.end("POST", "v1/policy-canary/promotion", "Put what is tried in force for all guests now?") }, "For all guests now");
     this.abort = h("button", { type: "button", onclick: () => this.end("DELETE", "v1/policy-canary", "End the trial, so that nothing changes?") }, "End the trial");
     this.ending = h("div", { class: "bar", hidden: true }, this.promote, this.abort);
@@ -104,6 +104,6 @@ export class Trial {
 
 /** @param {string} label @param {Api.CanaryGroup} one */
 function group(label, one) {
-  const ailing = one.told ? percent((100 * one.ailing) / one.told) : "unknown";
-  return h("tr", { "data-key": label }, h("th", { scope: "row" }, label), h("td", null, one.guests), h("td", null, one.looks), h("td", null, one.told), h("td", null, ailing), h("td", null, one.killed));
+  const unhealthy = one.known ? percent((100 * one.unhealthy) / one.known) : "unknown";
+  return h("tr", { "data-key": label }, h("th", { scope: "row" }, label), h("td", null, one.guests), h("td", null, one.samples), h("td", null, one.known), h("td", null, unhealthy), h("td", null, one.killed));
 }

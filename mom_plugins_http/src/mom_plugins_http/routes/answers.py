@@ -22,7 +22,9 @@ Item = TypeVar("Item")
 Service = TypeVar("Service")
 Result = TypeVar("Result")
 
-FIELDS: Final = Parameter("fields", "Only these fields of each guest, separated by commas; 400 for one that no plugin declares.")
+FIELDS: Final = Parameter(
+    "fields", "Only these fields of each guest, separated by commas; 400 for one that no plugin declares, unless it ends with `?`."
+)
 
 
 class Items(TypedDict, Generic[Item]):
@@ -114,20 +116,20 @@ def past_cycles(answers: CycleAnswers, call: ApiCall, values: Callable[[CycleSam
     return {"items": list(islice(items, call.number(LIMIT)))}
 
 
-def wanted_fields(call: ApiCall, declarations: Declarations) -> tuple[str, ...] | None:
-    """The fields of guests that are asked for; None: all. Raises `ProblemError` for those that no plugin declares, with near ones."""
+def wanted_fields(call: ApiCall, declarations: Declarations, of: Scope = Scope.GUEST) -> tuple[str, ...] | None:
+    """The fields that are asked for; None: all. Raises `ProblemError` for those that no plugin declares, with near ones."""
     wanted = call.query.get("fields")
     if wanted is None:
         return None
-    names = tuple(name.strip() for name in str(wanted).split(",") if name.strip())
-    known = [name for scope, name in declarations.fields if scope is Scope.GUEST]
-    unknown = [name for name in dict.fromkeys(names) if name not in known]
+    names = [name.strip() for name in str(wanted).split(",") if name.strip()]
+    known = [name for scope, name in declarations.fields if scope is of]
+    unknown = [name for name in dict.fromkeys(names) if name not in known and not name.endswith("?")]
     if not unknown:
-        return names
+        return tuple(name for one in names if (name := one.removesuffix("?")) in known)
     near = [alike[0] for name in unknown[:_SHOWN_UNKNOWN] if (alike := get_close_matches(name[:100], known, 1, 0.6))]
     meant = f"did you mean {', '.join(near)}? " if near else ""
     what = "field" if len(unknown) == 1 else "fields"
-    message = f"no plugin declares the guest {what} {first_names(unknown, _SHOWN_UNKNOWN)}"
+    message = f"no plugin declares the {of} {what} {first_names(unknown, _SHOWN_UNKNOWN)}"
     raise ProblemError(400, message, f"{meant}GET /v1/fields lists all")
 
 

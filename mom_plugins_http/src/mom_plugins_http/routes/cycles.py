@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 from pydantic import Field
@@ -36,7 +37,7 @@ from mom_plugins_http.routes.answers import (
     past_cycles,
     wanted_fields,
 )
-from mom_plugins_http.routes.published import GUEST_HISTORY, ReportView
+from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, ReportView
 from mom_plugins_http.routes.route import GUEST, LIMIT, ApiCall, Parameter, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.server import Worker
@@ -49,6 +50,7 @@ NAMED: Final = 10
 SECONDS: Final = Parameter("seconds", "How far back.", "integer", 60, 366 * 86_400, 86_400)
 UNTIL: Final = Parameter("until", "Until when, in seconds since the epoch; if it is not given, until now.", "integer", 0, 1 << 40)
 POINTS: Final = Parameter("limit", "How many items at most, about as far apart as each other.", "integer", 2, 1000, 300)
+HOST_FIELDS: Final = replace(FIELDS, description=FIELDS.description.replace("each guest", "the host"))
 OF: Final = Parameter("guest", "A guest that is there, by id or name, whose fields are told of in place of the host's.")
 
 MOST_ASKED: Final = 8
@@ -157,7 +159,7 @@ class CycleRoutes:
             Route("GET", "/v1/configuration", self.configuration, Mapping[str, Any]),
             Route("GET", "/v1/fields", self.fields, Items[FieldModel]),
             Route("GET", "/v1/controls", self.controls, Items[ControlModel]),
-            Route("GET", "/v1/host/history", self.host_history, Items[PastHostModel], parameters=(LIMIT,)),
+            Route("GET", "/v1/host/history", self.host_history, Items[PastHostModel], parameters=(LIMIT, HOST_FIELDS)),
             Route("GET", "/v1/recorded", self.recorded, Items[RecordedModel], parameters=(SECONDS, UNTIL, POINTS, OF)),
             Route("GET", "/v1/recent-outcomes", self.recent_outcomes, Items[RecentOutcomeModel], parameters=(LIMIT, GUEST)),
             Route("GET", "/v1/problems", self.problems, Items[CommonProblemModel], parameters=(GUEST,)),
@@ -198,7 +200,13 @@ class CycleRoutes:
 
     async def host_history(self, call: ApiCall) -> object:
         """The host in past cycles, newest first."""
-        return past_cycles(self._answers, call, lambda sample: {"fields": sample.host, "guests_together": sample.together})
+        names = wanted_fields(call, self._answers.context.declarations, Scope.HOST)
+
+        def values(sample: CycleSample) -> dict[str, object]:
+            fields = sample.host if names is None else {name: sample.host[name] for name in names if name in sample.host}
+            return {"fields": fields, "guests_together": sample.together}
+
+        return past_cycles(self._answers, call, values)
 
     async def recorded(self, call: ApiCall) -> Items[RecordedModel]:
         """Past days, oldest first, where the plugin record keeps them: the host up to a few minutes ago, or cycles of one guest."""

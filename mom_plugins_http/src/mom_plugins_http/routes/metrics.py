@@ -228,9 +228,9 @@ def _canary(canary: Canary | None) -> Iterator[_Family]:
     groups = [(f'{{group="{name}"}}', getattr(canary, name)) for name in ("canary", "others", "before")]
     for key, name, text in (
         ("guests", "mom_canary_guests", "Guests on trial, all others, and those on trial before."),
-        ("looks", "mom_canary_looks_total", "How often one of these guests was looked at."),
-        ("told", "mom_canary_told_looks_total", "Looks in which the guest told how it is."),
-        ("ailing", "mom_canary_ailing_looks_total", "Looks in which the guest was short of memory."),
+        ("samples", "mom_canary_samples_total", "Samples of these guests: one of each in each cycle."),
+        ("known", "mom_canary_known_samples_total", "Samples in which it is known how the guest was."),
+        ("unhealthy", "mom_canary_unhealthy_samples_total", "Samples in which the guest was unhealthy."),
         ("killed", "mom_canary_killed_programs_total", "Programs that were killed in these guests."),
     ):
         yield _Family(name, text, [(label, getattr(group, key)) for label, group in groups])

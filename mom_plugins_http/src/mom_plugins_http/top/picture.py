@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
 from mom_cli import Row, by_name
@@ -21,6 +22,7 @@ NAME: Final = "guest"
 """What a row is."""
 
 HARMS: Final = ("killed_lately", "ailment")
+"""The fields that tell of harm: how many programs were killed in a guest lately, and what it suffers from now."""
 
 LONGEST_NOTE: Final = 400
 """Characters."""
@@ -52,6 +54,8 @@ class Picture:
     """Those of which anything is known."""
     rows: Sequence[Row]
     """In the order of their names."""
+    together: Mapping[str, float] = field(default_factory=dict)
+    """Sums over all guests of the columns `size` and `max`, in KiB."""
     problems: Sequence[CommonProblem] = ()
     received: float = field(default_factory=time.monotonic)
 
@@ -103,27 +107,48 @@ class Drill:
     trouble: str = ""
 
 
+class _Values(Mapping[str, Any]):
+    """Those of a row of the report's table, by the columns' names: a screen has room for a few of a thousand rows."""
+
+    __slots__ = ("_places", "_row")
+
+    def __init__(self, row: Sequence[Any], places: Mapping[str, int]) -> None:
+        self._row, self._places = row, places
+
+    def __getitem__(self, column: str) -> Any:
+        return self._row[self._places[column]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
 def picture_of(report: ReportDocument, last: Mapping[str, Happening], problems: Sequence[CommonProblem]) -> Picture:
     """A report, with what was done to each guest last, by its id."""
-    table, guests, columns = report["guests"]["columns"], report["guests"]["rows"], report["guest_columns"]
-    places = {one["name"]: table.index(one["key"]) for one in columns}
-    harms = [table.index(name) for name in HARMS if name in table]
-    rows = [_row(row, places, harms, last.get(row[0])) for row in guests]
+    table, columns = report["guests"], report["guest_columns"]
+    places = {one["name"]: table["columns"].index(one["key"]) for one in columns}
+    figures = dict(zip(table["columns"], zip(*table["rows"], strict=True), strict=False))  # none where there are no guests
+    harms = zip(*(figures.get(name) or repeat(None) for name in HARMS), strict=False)
+    harm = ((killed or 0) + (0.5 if ailment else 0) for killed, ailment in harms)
+    rows = [_row(row, places, last.get(row[0]), harmed) for row, harmed in zip(table["rows"], harm, strict=False)]
     shown = [one for one in columns if one["name"] != GuestColumn.REMARKS]
-    known = [one for one in shown if any(row[places[one["name"]]] is not None for row in guests)]
-    return Picture(report, known, by_name(rows), problems)
+    known = [one for one in shown if any(value is not None for value in figures.get(one["key"], ()))]
+    together = {one["name"]: sum(filter(None, figures.get(one["key"], ()))) for one in columns if one["name"] in {"size", "max"}}
+    return Picture(report, known, by_name(rows), together, problems)
 
 
-def _row(row: Sequence[Any], places: Mapping[str, int], harms: Sequence[int], last: Happening | None) -> Row:
-    values = {column: row[place] for column, place in places.items()}
-    harm = sum(0.5 if isinstance(row[place], str) else row[place] for place in harms if row[place])
-    notes = [values.get(GuestColumn.REMARKS), *row[2].values()]
-    if last is not None and last.status == Status.OBSERVED and last.target is not None:
-        values["target"] = last.target  # it would have been asked for this
+def _row(row: Sequence[Any], places: Mapping[str, int], last: Happening | None, harm: float) -> Row:
+    place = places.get(GuestColumn.REMARKS)
+    notes = [*row[2].values()] if place is None or not row[place] else [row[place], *row[2].values()]
     if last is not None and last.status not in _FINE:
         notes.insert(0, f"{last.status}: {last.error or last.what}")
-    note = printable("; ".join(dict.fromkeys(str(one) for one in notes if one)), LONGEST_NOTE)
-    return Row(row[0], printable(row[1], 200), values, note, harm)
+    if last is not None and last.status == Status.OBSERVED and last.target is not None and "target" in places:
+        row = [*row]
+        row[places["target"]] = last.target  # it would have been asked for this
+    note = printable("; ".join(dict.fromkeys(map(str, notes))), LONGEST_NOTE) if notes else ""
+    return Row(row[0], printable(row[1], 200), _Values(row, places), note, harm)
 
 
 _FINE: Final = frozenset({Status.APPLIED, Status.UNCHANGED, Status.OBSERVED})

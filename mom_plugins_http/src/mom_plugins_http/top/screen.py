@@ -9,23 +9,7 @@ from typing import Final
 
 from rich.cells import cell_len
 
-from mom_cli import (
-    Line,
-    Looking,
-    age,
-    cell,
-    heading,
-    help_lines,
-    list_foot,
-    list_lines,
-    memory_line,
-    percent,
-    scrolled,
-    short,
-    text_foot,
-    too_small,
-    wrapped,
-)
+from mom_cli import Line, Looking, age, below_head, cell, heading, help_lines, memory_line, percent, short, too_small, wrapped
 from mom_core import format_kib, printable
 from mom_plugins_http.top.feed import Feed
 from mom_plugins_http.top.picture import Drill, Happening, Json, Picture
@@ -66,13 +50,8 @@ def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, 
     if picture is None:
         return [*head, *_waiting(feed, width)]
     head = [*verdict_lines(picture, width, _most_verdict(height)), *head]
-    if look.view == look.overview:
-        rows = look.listed(picture)
-        body = list_lines(look, picture, rows, width, lines, "there are no guests on this host")
-        foot = list_foot(look, len(rows), width, lines, "d:decisions !:problems ")
-    else:
-        body, foot = scrolled(_text(look, feed, picture, width), look, lines), text_foot(look, width)
-    return [*head, *body, *[[]] * (lines + 1 - len(body)), foot]
+    nothing, keys = "there are no guests on this host", "d:decisions !:problems "
+    return [*head, *below_head(look, picture, width, lines, lambda: _text(look, feed, picture, width), nothing, keys)]
 
 
 # --- the verdict --------------------------------------------------------------------------------------------------------------------
@@ -186,7 +165,7 @@ def _kib(host: Json, field: str) -> float | None:
 def _health_line(picture: Picture) -> Line:
     sick = {one["name"]: one["state"] for one in picture.report["plugins"] if one["state"] != "ok"}
     rows = picture.rows
-    sold, has = (sum(row.values.get(name) or 0 for row in rows) for name in ("max", "size"))
+    has, sold = (picture.together.get(name) for name in ("size", "max"))
     line: list[tuple[str, str]] = [(f"{len(rows)} guests have {short(has)} of {short(sold)}", "")]
     changes = picture.changes
     suffer = sum(1 for row in rows if row.harm)

@@ -46,8 +46,15 @@ class ChosenGuests:
     @classmethod
     def of_share(cls, share: float, guests: Iterable[Guest]) -> ChosenGuests:
         """So large a share of these guests, at least one; and of those that come later, those that rank no higher."""
+        if share == 1:
+            return cls(cut=1.0)
         ranks = sorted(rank(guest.id) for guest in guests)
         return cls(cut=ranks[max(1, math.ceil(share * len(ranks))) - 1] if ranks else 0.0)
+
+    @property
+    def everything(self) -> bool:
+        """True for all guests, whichever come: then what is decided for the host is tried, too."""
+        return self.cut == 1.0
 
     def has(self, guest: Guest) -> bool:
         """True if this guest is in it."""
@@ -91,11 +98,12 @@ class CanaryRun(Trial):
     def _counted(self, snapshot: Snapshot, history: Sequence[Snapshot], in_force: InForce, result: Result) -> Sequence[Decision]:
         """The decisions of the policies on trial for the guests in the trial, those in force for the others."""
         members = {guest.id: guest for guest in snapshot.guests.values() if self.choice.has(guest)}
+        tried = {*members, HOST_ID} if self.choice.everything else members.keys()
         decided = [one for one in result.decisions if one.control not in in_force.ignored]
         own = [
             dataclasses.replace(one, source=self._source(one.source), reason=f"{one.reason}, on trial")
             for one in decided
-            if one.entity.id in members
+            if one.entity.id in tried
         ]
         mine, theirs = (
             {(one.control, repr(one.value)) for one in several if one.entity.id == HOST_ID} for several in (in_force.decisions, decided)
@@ -103,8 +111,8 @@ class CanaryRun(Trial):
         known = {_kind(fault) for fault in in_force.errors}  # these policies fail so, too
         concerning = [one for one in result.errors if (one.entity is None or one.entity.id in members) and _kind(one) not in known]
         with self._lock:
-            self._untried |= {control for control, _ in mine ^ theirs}
-            decisions = [*(one for one in in_force.decisions if one.entity.id not in members), *own]
+            self._untried |= set() if self.choice.everything else {control for control, _ in mine ^ theirs}
+            decisions = [*(one for one in in_force.decisions if one.entity.id not in tried), *own]
             failed = printable(str(concerning[0]), 300) if concerning else ""
             self._look(snapshot, history, members, {one.entity.id: one.value for one in decisions if one.control == SIZE}, failed)
         return decisions

@@ -17,17 +17,17 @@ from mom_toolkit import PRESSURE_PERCENT, CanaryGroup, CanaryState, need_of
 RECENT_CYCLES: Final = 6
 """The cycles that count as now: half a minute at 5 s."""
 
-LEAST_AILING: Final = 3
-"""Looks at ailing guests, in two cycles at least, before anything is concluded: one bad moment proves nothing."""
+LEAST_UNHEALTHY: Final = 3
+"""Samples of unhealthy guests, in two cycles at least, before anything is concluded: one bad moment proves nothing."""
 
 MORE_NOW: Final = 0.10
 MORE_IN_ALL: Final = 0.05
-"""By how much the share of looks at ailing guests may exceed twice (now) or one and a half times (in all) what is usual. Now: one guest of
-ten, all the time."""
+"""By how much the share of samples of unhealthy guests may exceed twice (now) or one and a half times (in all) what is usual. Now: one
+guest of ten, all the time."""
 
 LEAST_CYCLES: Final = 5
-LEAST_TOLD: Final = 0.5
-"""The least that promotes: so many cycles, and so large a share of looks at which guests told how they are."""
+LEAST_KNOWN: Final = 0.5
+"""The least that promotes: so many cycles, and so large a share of samples in which it is known how guests are."""
 
 BAD_HOST_CYCLES: Final = 3
 """Of the recent ones, in which the host fared worse than before."""
@@ -50,36 +50,36 @@ host memory: what a host has available goes up and down, and a large one has 2 %
 
 @dataclass(slots=True)
 class Tally:
-    """Looks at guests of one group, added up."""
+    """Samples of guests of one group, added up."""
 
-    looks: int = 0
-    told: int = 0
+    samples: int = 0
+    known: int = 0
     killed: int = 0
-    ailing: Counter[str] = field(default_factory=Counter)
+    unhealthy: Counter[str] = field(default_factory=Counter)
 
     @property
     def rate(self) -> float | None:
-        """The share of samples in which a guest was unhealthy, of those in which it told; None: none told."""
-        return self.ailing.total() / self.told if self.told else None
+        """The share of samples in which a guest was unhealthy, of those in which that is known; None: of none."""
+        return self.unhealthy.total() / self.known if self.known else None
 
     def add(self, ails: str | None, killed: int = 0) -> None:
         """Look at a guest."""
-        self.looks += 1
-        self.told += ails is not None
+        self.samples += 1
+        self.known += ails is not None
         if ails:
-            self.ailing[ails] += 1
+            self.unhealthy[ails] += 1
         self.killed += killed
 
     def add_all(self, other: Tally) -> None:
         """Add another one."""
-        self.looks += other.looks
-        self.told += other.told
+        self.samples += other.samples
+        self.known += other.known
         self.killed += other.killed
-        self.ailing.update(other.ailing)
+        self.unhealthy.update(other.unhealthy)
 
     def group(self, guests: int) -> CanaryGroup:
-        """For who looks at the trial."""
-        return CanaryGroup(guests, self.looks, self.told, self.ailing.total(), self.killed)
+        """For who samples at the trial."""
+        return CanaryGroup(guests, self.samples, self.known, self.unhealthy.total(), self.killed)
 
 
 class HostFigures(NamedTuple):
@@ -162,9 +162,9 @@ def judge(evidence: Evidence, left_seconds: float) -> CanaryVerdict:
     if missing:
         return CanaryVerdict(CanaryState.ROLLED_BACK, f"too little is known to promote it: {missing}")
     canary, before, others = evidence.canary, evidence.before, evidence.others
-    if canary.ailing.total() >= LEAST_AILING and (canary.rate or 0.0) > 1.5 * _usual(before, others) + MORE_IN_ALL:
-        return CanaryVerdict(CanaryState.ROLLED_BACK, _ailing(canary, before, others))
-    fared = f"guests fared as well as before and as the others: ailing in {_compared(canary, before, others)}"
+    if canary.unhealthy.total() >= LEAST_UNHEALTHY and (canary.rate or 0.0) > 1.5 * _usual(before, others) + MORE_IN_ALL:
+        return CanaryVerdict(CanaryState.ROLLED_BACK, _unhealthy(canary, before, others))
+    fared = f"guests fared as well as before and as the others: unhealthy in {_compared(canary, before, others)}"
     return CanaryVerdict(CanaryState.PROMOTED, fared)
 
 
@@ -180,44 +180,44 @@ def _against_now(evidence: Evidence) -> str:
         others.add_all(cycle.others)
     if evidence.canary.killed and _each(evidence.canary) > 2 * max(_each(evidence.others), _each(evidence.before)):
         return f"kernels of guests killed {evidence.canary.killed} programs for want of memory"
-    enough = canary.ailing.total() >= LEAST_AILING and evidence.cycles > 1
+    enough = canary.unhealthy.total() >= LEAST_UNHEALTHY and evidence.cycles > 1
     if enough and (canary.rate or 0.0) > 2 * _usual(evidence.before, others) + MORE_NOW:
-        return _ailing(canary, evidence.before, others)
+        return _unhealthy(canary, evidence.before, others)
     bad = [cycle.host for cycle in recent if cycle.host]
     return bad[-1] if len(bad) >= BAD_HOST_CYCLES else ""
 
 
 def _each(tally: Tally) -> float:
-    return tally.killed / tally.looks if tally.looks else 0.0
+    return tally.killed / tally.samples if tally.samples else 0.0
 
 
 def _usual(before: Tally, others: Tally) -> float:
-    """The share of looks at ailing guests that are not the trial's."""
+    """The share of samples of unhealthy guests that are not the trial's."""
     return max(before.rate or 0.0, others.rate or 0.0)
 
 
-def _ailing(canary: Tally, before: Tally, others: Tally) -> str:
-    what = canary.ailing.most_common(1)[0][0]
+def _unhealthy(canary: Tally, before: Tally, others: Tally) -> str:
+    what = canary.unhealthy.most_common(1)[0][0]
     return f"guests are {what}: {_compared(canary, before, others)}"
 
 
 def _compared(canary: Tally, before: Tally, others: Tally) -> str:
-    return f"{_looks(canary)}, {_looks(others)} of the others, {_looks(before)} before"
+    return f"{_samples(canary)}, {_samples(others)} of the others, {_samples(before)} before"
 
 
-def _looks(tally: Tally) -> str:
-    return f"{tally.ailing.total()} of {tally.told} looks" if tally.told else "no looks"
+def _samples(tally: Tally) -> str:
+    return f"{tally.unhealthy.total()} of {tally.known} samples" if tally.known else "no samples"
 
 
 def _missing(evidence: Evidence) -> str:
     canary = evidence.canary
     if evidence.cycles < LEAST_CYCLES:
         return f"there were only {evidence.cycles} cycles"
-    if not canary.looks:
+    if not canary.samples:
         return "there was no guest to try it on"
-    if canary.told < LEAST_TOLD * canary.looks:
-        return f"guests told how they are in only {canary.told} of {canary.looks} looks"
-    if evidence.host_known < LEAST_TOLD * evidence.cycles:
+    if canary.known < LEAST_KNOWN * canary.samples:
+        return f"how guests are is known in only {canary.known} of {canary.samples} samples"
+    if evidence.host_known < LEAST_KNOWN * evidence.cycles:
         return f"how the host is was known in only {evidence.host_known} of {evidence.cycles} cycles"
     return ""
 

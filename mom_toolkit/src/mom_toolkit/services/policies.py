@@ -98,13 +98,13 @@ class CanaryState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CanaryGroup:
-    """How some guests fare: how many there are, how often one was looked at, in how many looks it told how it is, in how many of those it
-    was unhealthy (it was short of memory, swapped, waited, or had less than it is guaranteed), and how many of its programs were killed."""
+    """How some guests fare: how many there are, how many samples were taken of them, in how many of those it is known how the guest was, in
+    how many it was unhealthy (short of memory, swapping, waiting, below its guarantee), and how many of its programs were killed."""
 
     guests: int = 0
-    looks: int = 0
-    told: int = 0
-    ailing: int = 0
+    samples: int = 0
+    known: int = 0
+    unhealthy: int = 0
     killed: int = 0
 
 
@@ -206,7 +206,8 @@ class PolicyTexts(Protocol):
         guests: str = "",
         expected_version: str | None = None,
     ) -> Canary:
-        """Try changes, as `change` takes them, on a share of the guests (0 to 1) or those whose name or id matches a pattern.
+        """Try changes, as `change` takes them, on a share of the guests (0 to 1) or those whose name or id matches a pattern; with a share
+        of 1, on the host, too.
 
         Raises what `change` raises, and `MomError` when there is nothing to try, no guest to try it on, or a trial already.
         """

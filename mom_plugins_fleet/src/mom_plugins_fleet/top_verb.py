@@ -1,0 +1,254 @@
+"""`mom fleet top`: all hosts, live in a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from mom_cli import Line, Looking, Row, below_head, by_name, heading, help_lines, memory_line, terminal_for, too_small, watch, wrapped
+from mom_core import MomError, StateError, Unit, format_kib, printable
+from mom_daemon import brief
+from mom_plugins_fleet.link import LinkError, linked
+from mom_plugins_fleet.records import shown
+from mom_plugins_fleet.status_verb import holder_of, host_row, more_of, remarks_of
+from mom_plugins_fleet.subjects import COORDINATOR, LEASES
+from mom_plugins_fleet.view import SILENT_SECONDS, FleetView
+from mom_plugins_fleet.where import Where
+
+if TYPE_CHECKING:
+    from mom_daemon import GuestColumnModel
+
+LOOK_SECONDS: Final = 2.0
+"""How often the picture is made anew: hosts tell every five seconds at most."""
+
+AGAIN_SECONDS: Final = 1.0
+"""How soon servers that do not answer are asked again."""
+
+CLOSING_SECONDS: Final = 2.0
+"""How long the end waits for the connection."""
+
+NOTE_LEAST: Final = 25
+"""Columns of a note: since when a host is not reachable fits."""
+
+_HEAD: Final = 4
+"""Lines above a view: three of the fleet, one of headings."""
+
+COLUMNS: Final[Sequence[GuestColumnModel]] = [
+    {"name": name, "key": key, "unit": unit, "rank": rank, "mark_from": mark_from, "about": about}
+    for name, key, unit, rank, mark_from, about in (
+        ("group", "group", Unit.TEXT, 4, None, "whose policies it follows"),
+        ("avail", "available_kib", Unit.KIB, 0, None, "memory that is available on the host"),
+        ("of", "total_kib", Unit.KIB, 3, None, "its memory"),
+        ("back", "given_back_today_kib", Unit.KIB, 5, None, "memory given back since midnight, UTC, on average"),
+        ("guests", "guests", Unit.COUNT, 0, None, "how many it has"),
+        ("unhealthy", "unhealthy", Unit.COUNT, 0, 1, "guests that are short of memory, swap, wait, or lack what they are promised"),
+        ("killed", "killed_today", Unit.COUNT, 2, 1, "programs that kernels of guests have killed since midnight, UTC"),
+        ("policies", "policies", Unit.TEXT, 1, None, "whether the group's newest are in force"),
+        ("heard", "age_s", Unit.SECONDS, 1, SILENT_SECONDS, "how long ago it has told how it is"),
+    )
+]
+
+
+@dataclass(frozen=True, slots=True)
+class FleetPicture:
+    """All hosts at one moment: as they are listed, and what is known of each."""
+
+    rows: Sequence[Row]
+    hosts: Mapping[str, Mapping[str, Any]]
+    holder: str
+    """Who coordinates; empty: nobody."""
+    columns: Sequence[GuestColumnModel] = ()
+
+
+def picture_of(view: FleetView) -> FleetPicture:
+    """The fleet as it is shown. Hosts that are not believed to be in it stand there, too."""
+    hosts = {name: host_row(view, name) for name in view.members.records}
+    rows = [Row(name, name, _values(row), _note(row), _harm(row)) for name, row in hosts.items()]
+    unsigned = {name: f"not believed to be in the fleet: {why}" for name, why in view.members.damaged.items()}
+    strangers = dict.fromkeys(view.states.records.keys() - hosts.keys() - unsigned.keys(), "not in the fleet: ignored")
+    rows += [Row(name, printable(name, 80), note=brief(why, 400), harm=1) for name, why in {**unsigned, **strangers}.items()]
+    known = [one for one in COLUMNS if any(row.values.get(one["name"]) is not None for row in rows)]
+    return FleetPicture(by_name(rows), hosts, holder_of(view), known)
+
+
+def _values(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    older = row["policies"].startswith("revision ")  # there is no room for which
+    return {**{one["name"]: row[one["key"]] for one in COLUMNS}, "policies": "older" if older else row["policies"]}
+
+
+def _note(row: Mapping[str, Any]) -> str:
+    """What no column says."""
+    said = remarks_of({**row, "unhealthy": None, "killed_today": None})
+    moves = f"{len(row['moves'])} guests leave" if row["moves"] else ""
+    return brief(", ".join(filter(None, (said, moves))), 400)
+
+
+def _is_short(row: Mapping[str, Any]) -> bool:
+    return row["memory_state"] not in (None, "", "high")
+
+
+def _harm(row: Mapping[str, Any]) -> float:
+    """A host that is lost first, then by the unhealthy guests, then those short of memory; what was killed today counts least."""
+    now = 1e9 * row["silent"] + 100 * (row["unhealthy"] or 0) + 10 * _is_short(row)
+    return float(now) + bool(row["refused"]) + bool(row["killed_today"])
+
+
+class FleetFeed:
+    """All that is known of the fleet, heard of in a thread. `changed` is called from there when there is news."""
+
+    def __init__(self, where: Where, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._access, self._operators, self._revisions = where.access(), where.operators(), where.revisions
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.picture: FleetPicture | None = None
+        self.trouble = "the fleet's servers are being asked"
+        """What is wrong; empty while all is known."""
+        self.failed: BaseException | None = None
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Leave the servers."""
+        with suppress(RuntimeError):  # it has ended
+            self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(self._loop)])
+        self._thread.join(CLOSING_SECONDS)
+        with suppress(StateError):  # who only looks may have no right to keep it
+            self._revisions.save()
+
+    def want(self, host: str | None) -> None:
+        """All is known of each."""
+
+    def _run(self) -> None:
+        try:
+            with suppress(asyncio.CancelledError), asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._ask())
+        except BaseException as error:  # noqa: BLE001  # it is raised where the terminal is put in order first
+            self.failed = error
+            self._changed()
+
+    async def _ask(self) -> None:
+        while True:
+            try:
+                await self._follow()
+            except MomError as error:
+                self._say(shown(error))
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _follow(self) -> None:
+        async with linked(self._access, "operator", _SILENT, patient=True, cannot=self._say) as store:
+            view = FleetView(self._operators, self._revisions)
+            await view.load(store)
+            following = asyncio.create_task(view.follow(store, self._say))
+            try:
+                while not following.done():
+                    if view.current:
+                        view.trust()
+                        try:
+                            view.lease = await store.read(LEASES, COORDINATOR)
+                            self.picture = picture_of(view)
+                            self._say("")
+                        except LinkError as error:  # the watches end by that, too, and are begun again
+                            self._say(shown(error))
+                    await asyncio.wait([following], timeout=LOOK_SECONDS)
+                await following
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+
+    def _say(self, trouble: str) -> None:
+        self.trouble = trouble
+        self._changed()
+
+
+_SILENT: Final = logging.Logger("mom.fleet.top", logging.CRITICAL + 1)
+"""What the connection logs would stand in the middle of the screen, which says it itself. It has no parent."""
+
+
+@click.command("top")
+@click.pass_obj
+def top_command(where: Where) -> None:
+    """Watch all hosts in the terminal: their memory, guests and policies, those that suffer first. `?` shows the keys.
+
+    `mom fleet status` prints the same once.
+    """
+    look = looking()
+    terminal = terminal_for("mom fleet top", "`mom fleet status` prints")
+    feed = FleetFeed(where, terminal.wake)
+    watch(look, terminal, feed, lambda picture, size: screen(look, picture, size, feed.trouble), body_lines)
+
+
+def looking() -> Looking:
+    """What the person at the terminal sees first."""
+    return Looking("host", {"hosts": "g"}, NOTE_LEAST)
+
+
+def body_lines(size: tuple[int, int], picture: FleetPicture | None = None) -> int:
+    """How many lines of a list fit on a screen of so many columns and lines."""
+    return max(1, size[1] - _HEAD - 1)
+
+
+def screen(look: Looking, picture: FleetPicture | None, size: tuple[int, int], trouble: str) -> list[Line]:
+    """All lines of a screen of so many columns and lines.
+
+    :param trouble: why the picture is not how the fleet is now; empty: it is
+    """
+    width, lines = size[0], body_lines(size)
+    if small := too_small(size):
+        return small
+    if picture is None:
+        return [[("mom fleet top", "bold")], [], *wrapped(f"{trouble[:1].upper()}{trouble[1:]}.", width), [], [("q: end", "dim")]]
+
+    def text() -> list[Line]:
+        return help_lines(look, picture, width) if look.view == "help" else _one_host(look, picture, width)
+
+    nothing = "no host is enrolled: `mom fleet enroll` lets one in"
+    return [*_head(look, picture, width, trouble), *below_head(look, picture, width, lines, text, nothing)]
+
+
+def _head(look: Looking, picture: FleetPicture, width: int, trouble: str) -> list[Line]:
+    hosts = picture.hosts.values()
+    known = [row for row in hosts if not row["silent"] and row["total_kib"] is not None and row["available_kib"] is not None]
+    total, available, back = (sum(row[name] or 0 for row in known) for name in ("total_kib", "available_kib", "given_back_today_kib"))
+    short, unhealthy = sum(map(_is_short, known)), sum(row["unhealthy"] or 0 for row in hosts)
+    first: Line = [
+        (f"mom fleet: {len(hosts)} hosts, {sum(row['guests'] or 0 for row in hosts)} guests", "bold"),
+        *([("  PAUSED", "bold reverse")] if look.paused else []),
+        (f"  coordinator: {brief(picture.holder, 60)}" if picture.holder else "  no coordinator works", ""),
+    ]
+    told = [(sum(row["silent"] for row in hosts), "not reachable"), (short, "short of memory"), (unhealthy, "guests unhealthy")]
+    bad = ", ".join(f"{count} {what}" for count, what in told if count)
+    given = f"given back today: {format_kib(back)}" if back else ""
+    third: Line = [(bad, "red"), (", " if bad and given else "", ""), (given, "")] if bad or given else [("all hosts are well", "green")]
+    style = "red" if short * 2 > len(known) else "yellow" if short else "green"
+    return [first, memory_line(total, available, style, width), [(f"NOT REACHED: {trouble}", "bold red")] if trouble else third]
+
+
+def _one_host(look: Looking, picture: FleetPicture, width: int) -> list[Line]:
+    row = next((row for row in picture.rows if row.id == look.marked), None)
+    out = [heading(f"{printable(look.marked, 80)}  (Esc: back)", width)]
+    if row is None:
+        return [*out, *wrapped("It is not in the fleet any more.", width, "yellow")]
+    out += wrapped(row.note or "it is well", width, "red" if row.harm else "")
+    for one in picture.columns:
+        value = row.values.get(one["name"])
+        if value is not None:
+            text = (
+                format_kib(value) if one["unit"] == Unit.KIB else f"{value:.0f} s" if one["unit"] == Unit.SECONDS else brief(str(value), 80)
+            )
+            out.append([(f"{one['name']:<10}", "bold cyan"), (f"{text:<14}", ""), (one["about"], "dim")])
+    for line in more_of(picture.hosts.get(row.id, _NOTHING)):
+        out += wrapped(f"{row.name}{line}", width)
+    return [*out, [], *wrapped("`mom top` on the host shows its guests.", width, "dim")]
+
+
+_NOTHING: Final = {"refused": "", "classes_unused": "", "moves": (), "stay": ()}

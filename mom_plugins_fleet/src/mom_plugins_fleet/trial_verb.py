@@ -1,0 +1,173 @@
+"""`mom fleet policy set --canary`, `--check` and `canary`: policies on some hosts of a group first."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Final
+
+import click
+
+from mom_cli import print_table
+from mom_core import MomError, first_names, printable
+from mom_daemon import brief, json_option, print_prose
+from mom_plugins_fleet.changes import change_group, named, show
+from mom_plugins_fleet.link import Store
+from mom_plugins_fleet.records import Group, Trial, TrialState
+from mom_plugins_fleet.signatures import opened
+from mom_plugins_fleet.status_verb import holder_of
+from mom_plugins_fleet.subjects import GROUPS
+from mom_plugins_fleet.trials import chosen, settle, told, with_followers
+from mom_plugins_fleet.view import FleetView
+from mom_plugins_fleet.where import Where
+from mom_toolkit import CanaryState
+
+ASKED_SECONDS: Final = 20.0
+"""How long the hosts are waited for to say what is wrong with a text: they tell every five seconds, unless told otherwise."""
+
+LOOK_SECONDS: Final = 2.0
+"""How often it is looked whether they have, or whether a trial has ended."""
+
+_SHOWN: Final = 10
+
+
+def nothing_on_trial(record: Group) -> None:
+    """Raises `MomError` while something is tried."""
+    trial = record.trial
+    if trial is not None and trial.on and time.time() < trial.ends:
+        until = time.strftime("%H:%M:%S", time.localtime(trial.ends))
+        message = f"{printable(trial.what)} is being tried on {len(trial.on)} hosts until {until}: nothing else changes meanwhile"
+        raise MomError(message, hint="`mom fleet policy canary GROUP --promote` or `--abort` ends it")
+
+
+def begin_trial(where: Where, group: str, name: str, text: str, share: float | None, seconds: float) -> None:
+    """Have hosts try a policy, or with a `share` of None only say what is wrong with it. Prints that; ends with 1 where some cannot use it,
+    and then none tries it."""
+    signer = where.signer()
+    ends = time.time() + (seconds if share is not None else ASKED_SECONDS)
+
+    async def begun(store: Store) -> tuple[FleetView, bool]:
+        view = await where.view(store)
+        on = () if share is None else chosen(view, named(group), share)
+        policies: dict[str, str] = {}
+
+        def wanted(before: Group) -> Mapping[str, object]:
+            nothing_on_trial(before)
+            policies.clear()
+            policies.update({**before.policies, name: text})
+            show(f"{GROUPS} {group}, if all goes well", before, before.model_copy(update={"policies": dict(policies)}))
+            return {"trial": Trial(on=on, ends=ends, what=f"{name}")}
+
+        await change_group(where, store, group, wanted, lambda record, number: with_followers(signer, group, record, policies, number))
+        hosts = {host for host, (_, member) in view.members.records.items() if member.group == group and view.is_fresh(host)}
+        waits_until = time.monotonic() + ASKED_SECONDS
+        view = await where.view(store)
+        while hosts - told(view, group).keys() and time.monotonic() < waits_until:
+            await asyncio.sleep(LOOK_SECONDS)
+            view = await where.view(store)
+        bad = any(one.startswith("error") for state in told(view, group).values() for one in state.remarks)
+        if share is None or bad:
+            await change_group(where, store, group, lambda _: {"trial": None})
+        silent = hosts - told(view, group).keys()
+        if silent:
+            print_prose(f"{first_names(sorted(silent), _SHOWN)} did not say what is wrong with it within {ASKED_SECONDS:.0f} s.", 2)
+        return view, bad
+
+    view, bad = where.ask(begun)
+    said: dict[str, list[str]] = {}
+    for host, state in sorted(told(view, group).items()):
+        for one in state.remarks:
+            said.setdefault(one, []).append(host)
+    for one, hosts in said.items():
+        print_prose(f"{brief(one, 300)} (on {first_names(hosts, _SHOWN)})", 4)
+    if bad:
+        print_prose("It is set nowhere.", 2)
+        sys.exit(1)
+    if share is None:
+        print_prose("It could be set.", 2)
+        return
+    _print(view, group)
+    if not holder_of(view):
+        print_prose(f"No coordinator works: `mom fleet policy canary {group} --wait` has it go on to all hosts, or back.", 2)
+
+
+@click.command("canary")
+@click.argument("group")
+@click.option("--promote", is_flag=True, help="Put it in force on all hosts now.")
+@click.option("--abort", is_flag=True, help="End the trial now; nothing changes.")
+@click.option("--wait", is_flag=True, help="Wait for its end, and have it go on or back; exit code 1 when it goes back.")
+@json_option
+@click.pass_obj
+def canary_command(where: Where, group: str, promote: bool, abort: bool, wait: bool, as_json: bool) -> None:
+    """Show how the policies fare that are tried on some hosts of GROUP, or end that."""
+    if promote + abort + wait > 1:
+        raise click.UsageError("--promote, --abort and --wait exclude each other")
+    trusted = where.operators()
+
+    def ended(before: Group) -> Mapping[str, object]:
+        if before.trial is None:
+            raise MomError(f"nothing is tried on hosts of the group {group} now", hint="`mom fleet policy set … --canary 20%` does that")
+        then = opened(Group, GROUPS, group, before.trial.promoted.encode(), trusted).record if promote else before
+        return {"policies": then.policies, "trial": None}
+
+    async def looked(store: Store) -> tuple[FleetView, CanaryState, str]:
+        view = await where.view(store)
+        if named(group) not in view.groups.records:
+            raise MomError(f"the fleet has no group {group}")
+        if promote or abort:
+            await change_group(where, store, group, ended)
+            return view, CanaryState.PROMOTED if promote else CanaryState.ABORTED, "by you"
+        if wait:
+            return view, *await settle(store, view, group, time.time())
+        return view, CanaryState.RUNNING, ""
+
+    view, state, why = where.ask(looked)
+    while wait and state is CanaryState.RUNNING and view.groups.records[group][1].trial is not None:
+        time.sleep(LOOK_SECONDS)
+        view, state, why = where.ask(looked)
+    if as_json:
+        trial = view.groups.records[group][1].trial
+        hosts = {host: one.model_dump(mode="json") for host, one in told(view, group).items()}
+        click.echo(json.dumps({"trial": trial and trial.model_dump(exclude={"promoted", "rolled_back"}), "state": state, "hosts": hosts}))
+    else:
+        _print(view, group)
+        if why:
+            print_prose(f"{state}: {brief(why, 400)}", 2)
+    if wait and state is not CanaryState.PROMOTED:
+        sys.exit(1)
+
+
+def _print(view: FleetView, group: str) -> None:
+    revision, record = view.groups.records[group]
+    trial = record.trial
+    if trial is None:
+        print_prose(f"Nothing is tried on hosts of the group {group}. Revision {revision}, by {printable(record.by, 600)}.", 2)
+        return
+    until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(trial.ends))
+    print_prose(f"{printable(trial.what)} is tried on {first_names(trial.on, _SHOWN)} until {until}.", 2)
+    states = told(view, group)
+    print_table(
+        ("host", "state", "samples", "known", "unhealthy", "killed", "before", "unhealthy"),
+        [_row(host, states.get(host)) for host in trial.on],
+    )
+    for host in trial.on:
+        one = states.get(host)
+        said = "" if one is None else one.reason or one.refused
+        if said:
+            print_prose(f"{host}: {brief(said, 400)}", 4)
+
+
+def _row(host: str, state: TrialState | None) -> tuple[str, ...]:
+    if state is None or state.state is None:
+        return host, "has not begun", *[""] * 6
+    now, before = asdict(state.canary), asdict(state.before)
+    return (
+        host,
+        str(state.state),
+        *(str(now[name]) for name in ("samples", "known", "unhealthy", "killed")),
+        *(str(before[name]) for name in ("samples", "unhealthy")),
+    )

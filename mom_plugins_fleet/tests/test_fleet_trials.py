@@ -1,0 +1,194 @@
+"""Policies on some hosts of a group first: who they are, what a host makes of a trial, and what follows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+
+from mom_core import MomError
+from mom_plugins_fleet.host_trial import HostTrial
+from mom_plugins_fleet.records import Group, HostState, Member, Trial, TrialState
+from mom_plugins_fleet.signatures import Opened, Signer
+from mom_plugins_fleet.trials import LATE_SECONDS, VERDICT_SECONDS, chosen, verdict, with_followers
+from mom_plugins_fleet.view import FleetView
+from mom_toolkit import Canary, CanaryState, PolicyProblem
+
+OPERATOR = Signer("SUAKYRHVIOREXV7EUZTBHUHL7NUMHPMAS7QMDU3GTIUWEI5LDNOXD43IZY")
+NOW = 1_800_000_000.0
+
+
+def fleet(*hosts: str, **states: HostState) -> FleetView:
+    view = FleetView()
+    for name in hosts:
+        view.members.records[name] = (1, Member(group="kvm"))
+        view.states.records[name] = (1, states.get(name, HostState(mode="enforce", others=3)))
+        view.states.heard[name] = time.monotonic()
+    return view
+
+
+def test_the_same_share_of_hosts_is_chosen_each_time_whoever_else_comes() -> None:
+    hosts = [f"h{n}" for n in range(100)]
+    some = chosen(fleet(*hosts), "kvm", 0.2)
+    assert len(some) == 20
+    assert chosen(fleet(*reversed(hosts)), "kvm", 0.2) == some
+    assert len(set(chosen(fleet(*hosts, "new"), "kvm", 0.2)) & set(some)) >= 19
+    assert len(chosen(fleet(*hosts), "kvm", 0.001)) == 1
+
+
+def test_only_hosts_that_can_try_something_are_chosen() -> None:
+    idle, observes = HostState(mode="enforce"), HostState(mode="observe", others=3)
+    view = fleet("idle", "observes", "drained", "silent", "good", idle=idle, observes=observes)
+    view.members.records["drained"] = (1, Member(group="kvm", draining=True))
+    del view.states.heard["silent"]
+    assert chosen(view, "kvm", 1.0) == ("good",)
+    with pytest.raises(MomError, match="no host of the group other can try"):
+        chosen(view, "other", 1.0)
+
+
+RUNNING, PROMOTED, ROLLED_BACK, ABORTED = CanaryState.RUNNING, CanaryState.PROMOTED, CanaryState.ROLLED_BACK, CanaryState.ABORTED
+
+
+@pytest.mark.parametrize(
+    ("states", "after", "becomes"),
+    [
+        ([RUNNING, RUNNING, RUNNING], -1, RUNNING),
+        ([RUNNING, ROLLED_BACK, RUNNING], -100, ROLLED_BACK),
+        ([PROMOTED, ABORTED, PROMOTED], 1, ROLLED_BACK),
+        ([PROMOTED, PROMOTED, PROMOTED], -1, RUNNING),
+        ([PROMOTED, PROMOTED, PROMOTED], 1, PROMOTED),
+        ([PROMOTED, PROMOTED, None], 1, RUNNING),
+        ([PROMOTED, PROMOTED, None], LATE_SECONDS + 1, PROMOTED),
+        ([PROMOTED, None, RUNNING], LATE_SECONDS + 1, ROLLED_BACK),
+        ([None, None, None], LATE_SECONDS + 1, ROLLED_BACK),
+        ([], LATE_SECONDS + 1, ROLLED_BACK),
+    ],
+)
+def test_one_host_that_fares_worse_has_all_go_back_and_more_than_half_that_fare_well_have_all_go_on(
+    states: Sequence[CanaryState | None], after: float, becomes: CanaryState
+) -> None:
+    trial = Trial(on=tuple(f"h{n}" for n in range(len(states))), ends=NOW)
+    told = {f"h{n}": TrialState(revision=1, state=state, reason="why") for n, state in enumerate(states) if state is not None}
+    state, why = verdict(trial, told, NOW + after)
+    assert state is becomes
+    assert bool(why) == (state is not RUNNING)
+
+
+class Policies:
+    """An evaluator that tries what it is given."""
+
+    def __init__(self) -> None:
+        self.trial: Canary | None = None
+        self.refuses = ""
+
+    def canary(self) -> Canary | None:
+        return self.trial
+
+    def remarks(self, changes: Mapping[str, str | None]) -> Sequence[PolicyProblem]:
+        return [PolicyProblem("60_fleet_a", 1, 2, "unknown-control", "no plugin has the control x", "warning")]
+
+    def begin_canary(self, changes: Mapping[str, str | None], *, who: str, seconds: float, share: float) -> None:
+        if self.refuses:
+            raise MomError(self.refuses)
+        assert (dict(changes), share) == ({"60_fleet_a": "new", "61_fleet_gone": None}, 1.0)
+        self.trial = Canary(RUNNING, "", who, "1", share, "", seconds, 0.0, seconds)
+
+    def end_canary(self, *, promote: bool, who: str) -> None:
+        self.becomes(ABORTED)
+
+    def becomes(self, state: CanaryState) -> None:
+        assert self.trial is not None
+        self.trial = replace(self.trial, state=state, reason="why")
+
+
+BEFORE = {"60_fleet_a": "old", "61_fleet_gone": "x", "classes.yaml": "y"}
+AFTER = {"60_fleet_a": "new", "classes.yaml": "y"}
+
+
+class Host:
+    """One that follows its group's record."""
+
+    def __init__(self, name: str = "h1", revision: int = 5) -> None:
+        self.policies, self.trial, self.revision = Policies(), HostTrial(name, {OPERATOR.public}), revision
+        begun = Group(policies=BEFORE, trial=Trial(on=("h1",), ends=NOW, what="60_fleet_a"), by="me")
+        self.record = with_followers(OPERATOR, "kvm", begun, AFTER, revision)
+
+    def looks(self, record: Group | None = None, revision: int = 0) -> Mapping[str, str]:
+        """Which texts are to stand here."""
+        record, revision = record or self.record, revision or self.revision
+        wanted = self.trial.in_force(self.policies, "kvm", Opened(record, revision, "U"), f"the fleet, {revision}")  # type: ignore[arg-type]
+        self.trial.begin(self.policies, record.trial)  # type: ignore[arg-type]
+        return wanted.policies
+
+    @property
+    def told(self) -> TrialState:
+        found = self.trial.told(self.policies)  # type: ignore[arg-type]
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock of the host's own, a minute before the end of the trial."""
+    now = [NOW - 60]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    return now
+
+
+def test_a_host_tries_and_stays_with_what_went_well_until_it_is_late_for_what_follows(clock: list[float]) -> None:
+    host = Host()
+    assert host.looks() == BEFORE
+    assert (host.told.state, host.told.revision) == (RUNNING, 5)
+    assert host.told.remarks == ("warning: 60_fleet_a:1:2: unknown-control: no plugin has the control x",)
+    host.policies.becomes(PROMOTED)
+    clock[0] = NOW + VERDICT_SECONDS - 1
+    assert host.looks() == AFTER
+    clock[0] = NOW + VERDICT_SECONDS + 1
+    assert host.looks() == BEFORE, "no coordinator has said that it goes on"
+    assert host.told.state is PROMOTED
+
+
+def test_a_host_goes_back_at_once_by_itself_and_does_not_begin_again(clock: list[float]) -> None:
+    host = Host()
+    host.looks()
+    host.policies.becomes(ROLLED_BACK)
+    assert host.looks() == BEFORE
+    assert (host.told.state, host.told.reason) == (ROLLED_BACK, "why")
+
+
+def test_other_hosts_only_say_what_is_wrong_with_the_texts(clock: list[float]) -> None:
+    host = Host("h2")
+    assert host.looks() == BEFORE
+    assert host.policies.trial is None
+    assert (host.told.state, len(host.told.remarks)) == (None, 1)
+
+
+def test_a_host_that_cannot_begin_says_why_and_tries_it_again(clock: list[float]) -> None:
+    host = Host()
+    host.policies.refuses = "mom has not looked at the guests yet"
+    assert host.looks() == BEFORE
+    assert host.told.refused == "mom has not looked at the guests yet"
+    host.policies.refuses = ""
+    host.looks()
+    assert (host.told.state, host.told.refused) == (RUNNING, "")
+
+
+def test_a_record_that_follows_ends_what_is_still_tried(clock: list[float]) -> None:
+    host = Host()
+    host.looks()
+    assert host.looks(Group(policies=BEFORE), 7) == BEFORE
+    assert host.told.state is ABORTED
+
+
+def test_nobody_can_have_what_is_tried_in_force_before_its_time(clock: list[float]) -> None:
+    host = Host()
+    early = Group(policies=AFTER, not_before=NOW)
+    with pytest.raises(MomError, match="the time for that is not over"):
+        host.looks(early, 6)
+    clock[0] = NOW + 1
+    assert host.looks(early, 6) == AFTER
+    stolen = host.record.model_copy(update={"trial": Trial(on=("h1",), ends=NOW + 99, promoted="not signed")})
+    with pytest.raises(MomError, match="not signed"):
+        host.looks(stolen, 8)
