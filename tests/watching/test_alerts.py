@@ -1,0 +1,305 @@
+"""Each of the shipped alert rules, provoked: a real Prometheus scrapes two real moms while their hosts get into trouble, and out of it.
+
+All that takes minutes takes so many times less, by one factor: what the rules wait for, and what mom itself waits for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from conftest import MOM, Tunnel, not_here
+
+from mom_devkit import wait_until
+
+pytestmark = [pytest.mark.processes, pytest.mark.waits]
+
+RULES = Path(__file__).parents[2] / "packaging/prometheus/mom-alerts.yml"
+
+FASTER = 120
+
+GIB = 1 << 20
+
+PLUGINS = f'''
+import importlib, json, time
+from mom_core import FieldSpec, Guest, HypervisorError, Scope, Unit, hookimpl
+
+for module, names in {{
+    "mom_core.engine.verdict": ("GAP_SECONDS", "QUIET_SECONDS", "PATIENCE_SECONDS"),
+    "mom_core.plugins.invoker": ("FIRST_RETRY_SECONDS", "LONGEST_RETRY_SECONDS"),
+    "mom_plugins_balloon.cooperation": ("PATIENCE_SECONDS", "FIRST_REST_SECONDS", "LAST_REST_SECONDS"),
+    "mom_plugins_balloon.harm": ("KILLED_SECONDS",),
+}}.items():
+    found = importlib.import_module(module)
+    for name in names:
+        setattr(found, name, getattr(found, name) / {FASTER})
+
+
+class World:
+    """Guests that a folder tells of. They go at once to the size that is asked of them, unless they are stuck, or their QEMU refuses."""
+
+    def __init__(self, folder):
+        self.uri, self._folder, self._asked = "world:///", folder, {{}}
+
+    def told(self):
+        if not self._folder.is_dir():
+            raise HypervisorError("libvirtd does not answer")
+        return {{path.stem: json.loads(path.read_text()) for path in self._folder.glob("*.json")}}
+
+    def guests(self):
+        return [Guest(name, name, properties={{"name": name, "uuid": name}}) for name in self.told()]
+
+    def set_balloon(self, guest, target_kib):
+        if self.told()[guest.name].get("refuses"):
+            raise HypervisorError("QEMU refuses")
+        self._asked[guest.name] = target_kib
+
+    def balloon_sizes(self, guests):
+        told = self.told()
+        return {{guest.id: self.size(guest.name, told[guest.name]) for guest in guests if guest.name in told}}
+
+    def size(self, name, one):
+        size = one.get("size", one["maximum"])
+        return size if one.get("stuck") else self._asked.get(name, size)
+
+
+class WorldPlugin:
+    def __init__(self, settings, context):
+        self._world = World(context.root / "guests")
+
+    @hookimpl
+    def mom_hypervisor(self):
+        return self._world
+
+    @hookimpl
+    def mom_declare(self):
+        for name in ("balloon_cur", "balloon_max", "mem_available", "mem_usable"):
+            yield FieldSpec(name, Unit.KIB, Scope.GUEST, "a size", "the folder")
+        yield FieldSpec("stats_age", Unit.SECONDS, Scope.GUEST, "how old that is", "the folder")
+        yield FieldSpec("guest_oom_kills", Unit.COUNT, Scope.GUEST, "killed programs", "the folder")
+
+    @hookimpl
+    def mom_collect_guests(self, guests):
+        found, told = {{}}, self._world.told()
+        for guest in guests:
+            one = told[guest.name]
+            size = self._world.size(guest.name, one)
+            figures = {{"balloon_max": one["maximum"], "mem_available": size, "mem_usable": size - one["used"], "stats_age": 0.0}}
+            found[guest.id] = {{"balloon_cur": size, "guest_oom_kills": one.get("killed", 0), **figures}}
+        return found
+
+
+class Probe:
+    """A collector of the operator's own."""
+
+    def __init__(self, settings, context):
+        self._root = context.root
+
+    @hookimpl
+    def mom_collect_host(self):
+        if (self._root / "broken").exists():
+            raise OSError("the sensor has gone")
+        if (self._root / "slow").exists():
+            time.sleep(4)
+        return {{}}
+'''
+
+ENTRY_POINTS = """[mom.plugins]
+world = mom_test_world:WorldPlugin
+probe = mom_test_world:Probe
+"""
+
+
+def hurried(rules: str) -> str:
+    """The rules with each time shorter by that factor: minutes of `for` and of ranges, and the seconds that figures are compared with,
+    whole numbers from 60 on."""
+    document = yaml.safe_load(rules)
+    for rule in document["groups"][0]["rules"]:
+        rule["expr"] = re.sub(r"(?<=\[)(\d+)m(?=\])", _milliseconds, rule["expr"])
+        rule["expr"] = re.sub(r"\b(?:[6-9]\d|\d{3,})\b", lambda found: str(int(found[0]) / FASTER), rule["expr"])
+        if "for" in rule:
+            rule["for"] = re.sub(r"^(\d+)m$", _milliseconds, rule["for"])
+    return yaml.safe_dump(document)
+
+
+def _milliseconds(minutes: re.Match[str]) -> str:
+    return f"{int(minutes[1]) * 60_000 // FASTER}ms"
+
+
+class Host:
+    """A host of files, its guests, and its mom."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.root = folder, folder / "root"
+        for name in ("root/guests", "root/proc/pressure", "site/mom_test_world-1.dist-info"):
+            (folder / name).mkdir(parents=True)
+        (folder / "site/mom_test_world.py").write_text(PLUGINS)
+        metadata = folder / "site/mom_test_world-1.dist-info"
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mom-test-world\nVersion: 1\n")
+        (metadata / "entry_points.txt").write_text(ENTRY_POINTS)
+        plugins = {"host": {}, "world": {}, "probe": {"deadline": "60s"}, "balloon": {}, "policy": {}, "http": {}}
+        folders = {"root": "root", "state_directory": "state", "run_directory": "run"}
+        config = {"interval": "200ms", **{name: str(folder / path) for name, path in folders.items()}, "plugins": plugins}
+        (folder / "mom.yaml").write_text(yaml.safe_dump({**config, "guests": {"sold-*": {"guarantee": "100%"}}}))
+        self.memory(available=4 * GIB)
+        self.pressure(0)
+        self.guest("calm", GIB)
+
+    def start(self) -> None:
+        environment = {**os.environ, "PYTHONPATH": str(self.folder / "site")}
+        with (self.folder / "log").open("ab") as log:
+            self.mom = subprocess.Popen([MOM, "run", "-c", self.folder / "mom.yaml"], stdout=log, stderr=log, env=environment)
+
+    def end(self, how: int = signal.SIGTERM) -> None:
+        self.mom.send_signal(how)
+        self.mom.wait(60)
+
+    def _write(self, path: str, text: str) -> None:
+        beside = self.root / "new"
+        beside.write_text(text)
+        beside.replace(self.root / path)
+
+    def memory(self, available: int) -> None:
+        figures = {"MemTotal": 8 * GIB, "MemFree": available, "MemAvailable": available, "Buffers": 0, "Cached": 0, "AnonPages": GIB}
+        self._write("proc/meminfo", "".join(f"{name}: {kib} kB\n" for name, kib in {**figures, "SwapTotal": 0, "SwapFree": 0}.items()))
+
+    def pressure(self, full: float) -> None:
+        lines = (f"{kind} avg10={full:.2f} avg60=0.00 avg300=0.00 total=1\n" for kind in ("some", "full"))
+        self._write("proc/pressure/memory", "".join(lines))
+
+    def guest(self, name: str, maximum: int, used: int = GIB // 4, **more: object) -> None:
+        self._write(f"guests/{name}.json", json.dumps({"maximum": maximum, "used": used, **more}))
+
+
+class Alerts:
+    """The alerts of a Prometheus that scrapes these hosts."""
+
+    def __init__(self, client: httpx.Client, told: Callable[[], str]) -> None:
+        self._client, self._told = client, told
+        self.seen: dict[tuple[str, str], str] = {}
+        """What has fired: host and name, with its summary."""
+
+    def firing(self) -> set[tuple[str, str]]:
+        told = self._client.get("/api/v1/alerts").json()["data"]["alerts"]
+        found = [(one["labels"], one["annotations"]["summary"]) for one in told if one["state"] == "firing"]
+        now = {(labels["instance"], labels["alertname"]): summary for labels, summary in found}
+        self.seen |= now
+        return set(now)
+
+    def come(self, host: str, *names: str) -> None:
+        """Wait until all of these have fired."""
+        wanted = {(host, name) for name in names}
+        wait_until(lambda: self.firing() and wanted <= set(self.seen), lambda: f"{wanted - set(self.seen)}: {self._told()}", 60)
+
+    def go(self, host: str) -> None:
+        """Wait until none fires."""
+        wait_until(lambda: not any(one == host for one, _ in self.firing()), lambda: f"{self.firing()}: {self._told()}", 60)
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as made:
+        yield made
+
+
+def scraping(folder: Path, hosts: dict[str, Host], stack: ExitStack) -> Alerts:
+    """A Prometheus that scrapes these, with the shipped rules."""
+    tunnels = {name: Tunnel(host.folder / "run/mom.sock") for name, host in hosts.items()}
+    own = Tunnel(folder / "nothing")  # a port that is free in a moment
+    own.close()
+    targets = [{"targets": [f"localhost:{tunnel.port}"], "labels": {"instance": name}} for name, tunnel in tunnels.items()]
+    often = {"scrape_interval": "250ms", "scrape_timeout": "250ms", "evaluation_interval": "250ms"}
+    (folder / "rules.yml").write_text(hurried(RULES.read_text()))
+    scrape = [{"job_name": "mom", "static_configs": targets}]
+    config = {"global": often, "rule_files": [str(folder / "rules.yml")], "scrape_configs": scrape}
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    listen = f"127.0.0.1:{own.port}"
+    options = {"config.file": folder / "prometheus.yml", "storage.tsdb.path": folder / "data", "web.listen-address": listen}
+    with (folder / "log").open("wb") as log:
+        words = ["prometheus", "--log.level=warn", *(f"--{name}={value}" for name, value in options.items())]
+        server = subprocess.Popen(words, stdout=log, stderr=log)
+    for tunnel in tunnels.values():
+        stack.callback(tunnel.close)
+    stack.callback(server.wait, 60)
+    stack.callback(server.terminate)
+    client = stack.enter_context(httpx.Client(base_url=f"http://{listen}", timeout=60))
+
+    def all_up() -> bool:
+        with suppress(httpx.HTTPError, ValueError):  # it is still starting
+            found: list[dict[str, Any]] = client.get("/api/v1/query", params={"query": "up == 1"}).json()["data"]["result"]
+            return len(found) == len(hosts)
+        return False
+
+    def told() -> str:
+        return "\n".join(path.read_text()[-3000:] for path in (folder / "log", *(host.folder / "log" for host in hosts.values())))
+
+    wait_until(all_up, told, 60)
+    return Alerts(client, told)
+
+
+def test_every_alert_comes_when_a_host_is_in_trouble_and_goes_when_that_is_over(tmp_path: Path, stack: ExitStack) -> None:
+    if shutil.which("prometheus") is None:
+        not_here("there is no prometheus (apt-get install prometheus)")
+    full, broken = hosts = Host(tmp_path / "full"), Host(tmp_path / "broken")
+    for host in hosts:
+        host.start()
+        stack.callback(host.end)
+    wait_until(lambda: all((host.folder / "run/status.json").exists() for host in hosts), (full.folder / "log").read_text)
+    alerts = scraping(tmp_path, {"full": full, "broken": broken}, stack)
+    assert not alerts.firing()
+
+    full.memory(available=GIB // 32)
+    full.pressure(30)
+    full.guest("sold-1", 5 * GIB)
+    full.guest("sold-2", 5 * GIB)
+    full.guest("stubborn", 4 * GIB, stuck=True)
+    full.guest("refusing", 4 * GIB, refuses=True)
+    full.guest("starving", 4 * GIB, used=GIB - 1024, size=GIB, stuck=True, killed=0)
+    alerts.come("full", "MomHostFull", "MomHostMemoryShort", "MomHostWaitsForMemory", "MomHostOversold", "MomGuestsSuffer")
+    full.memory(available=GIB * 2 // 3)
+    full.guest("starving", 4 * GIB, used=GIB - 1024, size=GIB, stuck=True, killed=2)
+
+    state, kept = broken.folder / "state", broken.folder / "kept"
+    state.rename(kept)
+    state.touch()  # where the folder was
+    broken.guest("late", 4 * GIB, size=GIB)
+    (broken.root / "broken").touch()
+    alerts.come("broken", "MomSaysError", "MomPluginSick")
+    state.unlink()
+    kept.rename(state)
+    (broken.root / "broken").unlink()
+    (broken.root / "guests").rename(broken.root / "away")
+    alerts.come("broken", "MomGuestsUnknown")
+    (broken.root / "away").rename(broken.root / "guests")
+    (broken.root / "slow").touch()
+    alerts.come("broken", "MomCyclesStopped", "MomSkipsCycles")
+    (broken.root / "slow").unlink()
+    alerts.go("broken")
+    broken.end(signal.SIGKILL)
+    alerts.come("broken", "MomDown")
+    broken.start()
+
+    alerts.come("full", "MomProgramsKilled", "MomCannotApply", "MomGuestsDoNotGive", "MomGuestsFarFromTargets")
+    full.memory(available=4 * GIB)
+    full.pressure(0)
+    (full.root / "guests/sold-2.json").unlink()
+    for name in ("stubborn", "refusing", "starving"):
+        full.guest(name, 4 * GIB)
+    alerts.go("full")
+    alerts.go("broken")
+
+    shipped = {rule["alert"] for rule in yaml.safe_load(RULES.read_text())["groups"][0]["rules"]}
+    assert {name for _, name in alerts.seen} == shipped
+    assert len(alerts.seen) == len(shipped), "each on the host whose trouble it is"
+    assert not any("<" in summary for summary in alerts.seen.values()), alerts.seen
