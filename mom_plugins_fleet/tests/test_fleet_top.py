@@ -1,7 +1,5 @@
 """`mom fleet top` without a terminal: what is known of the fleet as lines of a screen."""
 
-from __future__ import annotations
-
 import time
 
 import pytest
@@ -36,7 +34,7 @@ def lines(view: FleetView, size: tuple[int, int] = (80, 24), trouble: str = "", 
     return ["".join(text for text, _ in line) for line in screen(look, picture, size, trouble)]
 
 
-def test_hosts_that_suffer_come_first_each_with_how_it_is_in_words() -> None:
+def test_hosts_that_suffer_come_first_each_with_how_it_is_in_words():
     view = fleet(
         h10=told(memory_state="high"),
         h2=told(1, memory_state="hard", unhealthy=2, killed=4),
@@ -61,13 +59,13 @@ def test_hosts_that_suffer_come_first_each_with_how_it_is_in_words() -> None:
 @pytest.mark.parametrize(
     ("size", "columns"), [((80, 24), "avail guests unhealthy policies heard"), ((160, 50), "group avail of back guests")]
 )
-def test_a_wide_terminal_has_more_columns(size: tuple[int, int], columns: str) -> None:
+def test_a_wide_terminal_has_more_columns(size: tuple[int, int], columns: str):
     shown = lines(fleet(h1=told(given_back=GIB, killed=0, unhealthy=0)), size)
     assert columns in " ".join(shown[3].split())
     assert len(shown) == size[1]
 
 
-def test_what_is_known_of_one_host_is_told_when_it_is_opened() -> None:
+def test_what_is_known_of_one_host_is_told_when_it_is_opened():
     view = fleet(h1=told(refused="line 3: no such word", problems=2))
     shown = "\n".join(lines(view, (80, 24), "", "enter"))
     for said in ("2 problems", "8.00 GiB", "h1 refuses its group's policies: line 3: no such word", "Esc:back"):
@@ -75,7 +73,7 @@ def test_what_is_known_of_one_host_is_told_when_it_is_opened() -> None:
     assert "all about the marked host" in "\n".join(lines(view, (80, 24), "", "?"))
 
 
-def test_a_host_that_no_operator_has_signed_or_enrolled_is_named_and_steers_no_terminal() -> None:
+def test_a_host_that_no_operator_has_signed_or_enrolled_is_named_and_steers_no_terminal():
     view = fleet(h1=told())
     view.members.damaged["h2"] = "it is not signed\x1b[2J"
     view.states.records["h3"] = (1, told())
@@ -85,7 +83,7 @@ def test_a_host_that_no_operator_has_signed_or_enrolled_is_named_and_steers_no_t
     assert all(line.isprintable() for line in shown)
 
 
-def test_servers_that_are_lost_are_said_where_the_last_picture_stays() -> None:
+def test_servers_that_are_lost_are_said_where_the_last_picture_stays():
     shown = lines(fleet(h1=told()), (80, 24), "cannot ask: NATS is not reachable since 2026-01-01 10:00:00")
     assert shown[2].startswith("NOT REACHED: cannot ask: NATS is not reachable since")
     assert shown[4].startswith("h1 ")

@@ -1,7 +1,5 @@
 """Policies on some hosts of a group first: who they are, what a host makes of a trial, and what follows."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,7 +27,7 @@ def fleet(*hosts: str, **states: HostState) -> FleetView:
     return view
 
 
-def test_the_same_share_of_hosts_is_chosen_each_time_whoever_else_comes() -> None:
+def test_the_same_share_of_hosts_is_chosen_each_time_whoever_else_comes():
     hosts = [f"h{n}" for n in range(100)]
     some = chosen(fleet(*hosts), "kvm", 0.2)
     assert len(some) == 20
@@ -38,7 +36,7 @@ def test_the_same_share_of_hosts_is_chosen_each_time_whoever_else_comes() -> Non
     assert len(chosen(fleet(*hosts), "kvm", 0.001)) == 1
 
 
-def test_only_hosts_that_can_try_something_are_chosen() -> None:
+def test_only_hosts_that_can_try_something_are_chosen():
     idle, observes = HostState(mode="enforce"), HostState(mode="observe", others=3)
     view = fleet("idle", "observes", "drained", "silent", "good", idle=idle, observes=observes)
     view.members.records["drained"] = (1, Member(group="kvm", draining=True))
@@ -68,7 +66,7 @@ RUNNING, PROMOTED, ROLLED_BACK, ABORTED = CanaryState.RUNNING, CanaryState.PROMO
 )
 def test_one_host_that_fares_worse_has_all_go_back_and_more_than_half_that_fare_well_have_all_go_on(
     states: Sequence[CanaryState | None], after: float, becomes: CanaryState
-) -> None:
+):
     trial = Trial(on=tuple(f"h{n}" for n in range(len(states))), ends=NOW)
     told = {f"h{n}": TrialState(revision=1, state=state, reason="why") for n, state in enumerate(states) if state is not None}
     state, why = verdict(trial, told, NOW + after)
@@ -79,7 +77,7 @@ def test_one_host_that_fares_worse_has_all_go_back_and_more_than_half_that_fare_
 class Policies:
     """An evaluator that tries what it is given."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.trial: Canary | None = None
         self.refuses = ""
 
@@ -89,16 +87,16 @@ class Policies:
     def remarks(self, changes: Mapping[str, str | None]) -> Sequence[PolicyProblem]:
         return [PolicyProblem("60_fleet_a", 1, 2, "unknown-control", "no plugin has the control x", "warning")]
 
-    def begin_canary(self, changes: Mapping[str, str | None], *, who: str, seconds: float, share: float) -> None:
+    def begin_canary(self, changes: Mapping[str, str | None], *, who: str, seconds: float, share: float):
         if self.refuses:
             raise MomError(self.refuses)
         assert (dict(changes), share) == ({"60_fleet_a": "new", "61_fleet_gone": None}, 1.0)
         self.trial = Canary(RUNNING, "", who, "1", share, "", seconds, 0.0, seconds)
 
-    def end_canary(self, *, promote: bool, who: str) -> None:
+    def end_canary(self, *, promote: bool, who: str):
         self.becomes(ABORTED)
 
-    def becomes(self, state: CanaryState) -> None:
+    def becomes(self, state: CanaryState):
         assert self.trial is not None
         self.trial = replace(self.trial, state=state, reason="why")
 
@@ -110,7 +108,7 @@ AFTER = {"60_fleet_a": "new", "classes.yaml": "y"}
 class Host:
     """One that follows its group's record."""
 
-    def __init__(self, name: str = "h1", revision: int = 5) -> None:
+    def __init__(self, name: str = "h1", revision: int = 5):
         self.policies, self.trial, self.revision = Policies(), HostTrial(name, {OPERATOR.public}), revision
         begun = Group(policies=BEFORE, trial=Trial(on=("h1",), ends=NOW, what="60_fleet_a"), by="me")
         self.record = with_followers(OPERATOR, "kvm", begun, AFTER, revision)
@@ -137,7 +135,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_a_host_tries_and_stays_with_what_went_well_until_it_is_late_for_what_follows(clock: list[float]) -> None:
+def test_a_host_tries_and_stays_with_what_went_well_until_it_is_late_for_what_follows(clock: list[float]):
     host = Host()
     assert host.looks() == BEFORE
     assert (host.told.state, host.told.revision) == (RUNNING, 5)
@@ -150,7 +148,7 @@ def test_a_host_tries_and_stays_with_what_went_well_until_it_is_late_for_what_fo
     assert host.told.state is PROMOTED
 
 
-def test_a_host_goes_back_at_once_by_itself_and_does_not_begin_again(clock: list[float]) -> None:
+def test_a_host_goes_back_at_once_by_itself_and_does_not_begin_again(clock: list[float]):
     host = Host()
     host.looks()
     host.policies.becomes(ROLLED_BACK)
@@ -158,14 +156,14 @@ def test_a_host_goes_back_at_once_by_itself_and_does_not_begin_again(clock: list
     assert (host.told.state, host.told.reason) == (ROLLED_BACK, "why")
 
 
-def test_other_hosts_only_say_what_is_wrong_with_the_texts(clock: list[float]) -> None:
+def test_other_hosts_only_say_what_is_wrong_with_the_texts(clock: list[float]):
     host = Host("h2")
     assert host.looks() == BEFORE
     assert host.policies.trial is None
     assert (host.told.state, len(host.told.remarks)) == (None, 1)
 
 
-def test_a_host_that_cannot_begin_says_why_and_tries_it_again(clock: list[float]) -> None:
+def test_a_host_that_cannot_begin_says_why_and_tries_it_again(clock: list[float]):
     host = Host()
     host.policies.refuses = "mom has not looked at the guests yet"
     assert host.looks() == BEFORE
@@ -175,14 +173,14 @@ def test_a_host_that_cannot_begin_says_why_and_tries_it_again(clock: list[float]
     assert (host.told.state, host.told.refused) == (RUNNING, "")
 
 
-def test_a_record_that_follows_ends_what_is_still_tried(clock: list[float]) -> None:
+def test_a_record_that_follows_ends_what_is_still_tried(clock: list[float]):
     host = Host()
     host.looks()
     assert host.looks(Group(policies=BEFORE), 7) == BEFORE
     assert host.told.state is ABORTED
 
 
-def test_nobody_can_have_what_is_tried_in_force_before_its_time(clock: list[float]) -> None:
+def test_nobody_can_have_what_is_tried_in_force_before_its_time(clock: list[float]):
     host = Host()
     early = Group(policies=AFTER, not_before=NOW)
     with pytest.raises(MomError, match="the time for that is not over"):

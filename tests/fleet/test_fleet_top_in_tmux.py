@@ -1,7 +1,5 @@
 """`mom fleet top` in a real terminal, on a real server: what hosts tell is drawn, and so is that the server is lost."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -33,8 +31,8 @@ def tmux(tmp_path: Path) -> Iterator[Tmux]:
         run("kill-server")
 
 
-def test_hosts_are_drawn_as_they_tell_of_themselves(fleet: FleetWorld, tmux: Tmux) -> None:
-    def tell(host: str, available: int) -> None:
+def test_hosts_are_drawn_as_they_tell_of_themselves(fleet: FleetWorld, tmux: Tmux):
+    def tell(host: str, available: int):
         state = HostState(mode="enforce", total=16 << 20, available=available << 20, memory_state="high", others=4)
         fleet.put(STATES, host, state.packed())
 
@@ -43,10 +41,10 @@ def test_hosts_are_drawn_as_they_tell_of_themselves(fleet: FleetWorld, tmux: Tmu
         tell(host, 8)
     tmux("new-session", "-d", "-x", "80", "-y", "24", "env", "PS1=ready> ", "LC_ALL=C.UTF-8", "sh")
 
-    def shows(*texts: str) -> None:
+    def shows(*texts: str):
         wait_until(lambda: all(text in tmux("capture-pane", "-p") for text in texts), lambda: tmux("capture-pane", "-p"), 120)
 
-    def types(*keys: str) -> None:
+    def types(*keys: str):
         tmux("send-keys", *keys)
 
     types("-l", f"{MOM} fleet --home {fleet.home} top")

@@ -1,7 +1,5 @@
 """A policy on some hosts of a real fleet first: it goes on to all, or comes back, whatever becomes of coordinators."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 
@@ -33,7 +31,7 @@ def trial(fleet: FleetWorld) -> Any:
     return json.loads(fleet.fleet("policy", "canary", "g1", "--json"))
 
 
-def test_what_hosts_do_not_have_is_warned_of_before_anything_is_set(hosts: FleetWorld) -> None:
+def test_what_hosts_do_not_have_is_warned_of_before_anything_is_set(hosts: FleetWorld):
     file = hosts.folder / "b.policy"
     file.write_text('(with Guests guest (guest.Control "no_such_control" 3))\n')
     said = hosts.fleet("policy", "set", "g1", "60_fleet_b", str(file), "--check")
@@ -46,7 +44,7 @@ def test_what_hosts_do_not_have_is_warned_of_before_anything_is_set(hosts: Fleet
     assert json.loads(hosts.fleet("policy", "show", "g1", "--json"))["policies"] == {}
 
 
-def test_it_goes_on_to_all_hosts_though_the_coordinator_dies_meanwhile(hosts: FleetWorld) -> None:
+def test_it_goes_on_to_all_hosts_though_the_coordinator_dies_meanwhile(hosts: FleetWorld):
     hosts.start_coordinator("c1")
     hosts.until(lambda: hosts.status()["coordinator"], "one works")
     file = hosts.folder / "a.policy"
@@ -65,17 +63,20 @@ def test_it_goes_on_to_all_hosts_though_the_coordinator_dies_meanwhile(hosts: Fl
     hosts.fleet("policy", "remove", "g1", "60_fleet_a")
 
 
-def test_what_fails_on_one_host_is_taken_back_everywhere(hosts: FleetWorld) -> None:
+def test_what_fails_on_one_host_is_taken_back_everywhere(hosts: FleetWorld):
     file = hosts.folder / "c.policy"
     file.write_text(FAILS)
     hosts.fleet("policy", "set", "g1", "60_fleet_c", str(file), "--canary", "100%", "--for", "1h")
-    hosts.until(lambda: trial(hosts)["trial"] is None, "a coordinator has ended it")
+    assert hosts.tried("policy", "canary", "g1", "--wait")[0] == 1
+    assert trial(hosts)["trial"] is None, "a coordinator has ended it"
     assert "60_fleet_c" not in json.loads(hosts.fleet("policy", "show", "g1", "--json"))["policies"]
-    assert "as before 60_fleet_c was tried" in hosts.fleet("policy", "canary", "g1")
+    said = hosts.fleet("policy", "canary", "g1")
+    assert "as before 60_fleet_c was tried" in said
+    assert "it fails: " in said, "and why is still known"
     hosts.until(lambda: [row["policies"] for row in hosts.status()["hosts"]] == ["newest"] * 3, "no host tries it any more")
 
 
-def test_an_operator_ends_it_for_all_or_for_none(hosts: FleetWorld) -> None:
+def test_an_operator_ends_it_for_all_or_for_none(hosts: FleetWorld):
     file = hosts.folder / "d.policy"
     file.write_text(HARMLESS)
     for end, there in (("--abort", False), ("--promote", True)):
@@ -84,3 +85,14 @@ def test_an_operator_ends_it_for_all_or_for_none(hosts: FleetWorld) -> None:
         are = [there] * len(HOSTS)
         hosts.until(lambda are=are: ["60_fleet_d" in policies_on(hosts, host) for host in HOSTS] == are, end)  # type: ignore[misc]  # bound now
     assert "nothing is tried" in hosts.refused("policy", "canary", "g1", "--abort")
+
+
+def test_where_no_coordinator_works_the_operator_who_waits_has_it_go_on(hosts: FleetWorld):
+    hosts.kill("c2")
+    file = hosts.folder / "e.policy"
+    file.write_text(HARMLESS.replace("30", "40"))
+    hosts.until(lambda: not hosts.status()["coordinator"], "none works")
+    said = hosts.fleet("policy", "set", "g1", "60_fleet_e", str(file), "--canary", "50%", "--for", "12s")
+    assert "No coordinator works" in said
+    hosts.fleet("policy", "canary", "g1", "--wait")
+    hosts.until(lambda: all("60_fleet_e" in policies_on(hosts, host) for host in HOSTS), "it is in force on all")

@@ -86,21 +86,7 @@ class Coordinator:
     async def run(self) -> None:
         """Wait for the lease and work, for ever. One that waits looks at the fleet, too, and goes on at once when its turn comes."""
         async with linked(self._access, "coordinator", self._log, patient=True, cannot=self._log.warning) as store:
-            following = asyncio.create_task(self.view.follow(store, self._say))
-            try:
-                while not following.done():
-                    try:
-                        if self.view.current:
-                            self._keep()
-                            await self._work_if_alone(store)
-                            self._say("")
-                    except LinkError as error:
-                        self._say(shown(error))
-                    await asyncio.wait([following], timeout=LOOK_SECONDS)
-                await following
-            finally:
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
+            await self.view.look_often(store, self._work_if_alone, LOOK_SECONDS, self._say)
 
     def _say(self, trouble: str) -> None:
         """The first thing that is wrong, until nothing is."""
@@ -126,6 +112,7 @@ class Coordinator:
         return asyncio.get_running_loop().time() < self._sure_until
 
     async def _work_if_alone(self, store: Store) -> None:
+        self._keep()
         self.view.trust()
         if self._signer.public not in self.view.orderers:
             raise LinkError(

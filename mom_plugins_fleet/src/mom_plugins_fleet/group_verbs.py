@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import entry_points
@@ -11,7 +10,7 @@ from typing import Any
 
 import click
 
-from mom_core import ConfigError, MomError, load_config, parse_document, parse_duration, printable
+from mom_core import ConfigError, MomError, Portion, load_config, parse_document, parse_duration, printable
 from mom_daemon import json_option, print_prose, print_text
 from mom_plugins_fleet.changes import change_group, named, standing
 from mom_plugins_fleet.link import Store
@@ -71,6 +70,11 @@ def policy_set_command(where: Where, group: str, name: str, file: Any, only_chec
     """
     if lasts is not None and share is None:
         raise click.UsageError("--for goes with --canary")
+    if only_check and share is not None:
+        raise click.UsageError("--check and --canary exclude each other")
+    on = None if share is None else Portion.parse(share).share
+    if share is not None and not on:
+        raise click.UsageError(f"{printable(share)!r} is no share of the hosts: write it like 20%")
     try:
         text = file.read(1 << 20).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -83,17 +87,9 @@ def policy_set_command(where: Where, group: str, name: str, file: Any, only_chec
     elif not FLEET_POLICY.match(name):
         raise MomError(f"{printable(name)} is no name of a fleet's policy", hint="call it NN_fleet_NAME, such as 60_fleet_night")
     if tried:
-        begin_trial(where, group, name, text, None if share is None else _share(share), parse_duration(lasts or "1h"))
+        begin_trial(where, group, name, text, on, parse_duration(lasts or "1h"))
     else:
         _change(where, group, lambda before: {**before, name: text})
-
-
-def _share(text: str) -> float:
-    found = re.fullmatch(r"([0-9]{1,3}(\.[0-9]{1,6})?)\s*%", text.strip())
-    share = float(found[1]) / 100 if found else 0.0
-    if not 0 < share <= 1:
-        raise click.UsageError(f"{printable(text)!r} is no share of the hosts: write it like 20%")
-    return share
 
 
 @policy_group.command("remove")

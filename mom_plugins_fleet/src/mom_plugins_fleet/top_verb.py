@@ -15,7 +15,7 @@ import click
 from mom_cli import Line, Looking, Row, below_head, by_name, heading, help_lines, memory_line, terminal_for, too_small, watch, wrapped
 from mom_core import MomError, StateError, Unit, format_kib, printable
 from mom_daemon import brief
-from mom_plugins_fleet.link import LinkError, linked
+from mom_plugins_fleet.link import Store, linked
 from mom_plugins_fleet.records import shown
 from mom_plugins_fleet.status_verb import holder_of, host_row, more_of, remarks_of
 from mom_plugins_fleet.subjects import COORDINATOR, LEASES
@@ -148,22 +148,13 @@ class FleetFeed:
         async with linked(self._access, "operator", _SILENT, patient=True, cannot=self._say) as store:
             view = FleetView(self._operators, self._revisions)
             await view.load(store)
-            following = asyncio.create_task(view.follow(store, self._say))
-            try:
-                while not following.done():
-                    if view.current:
-                        view.trust()
-                        try:
-                            view.lease = await store.read(LEASES, COORDINATOR)
-                            self.picture = picture_of(view)
-                            self._say("")
-                        except LinkError as error:  # the watches end by that, too, and are begun again
-                            self._say(shown(error))
-                    await asyncio.wait([following], timeout=LOOK_SECONDS)
-                await following
-            finally:
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
+
+            async def look(store: Store) -> None:
+                view.trust()
+                view.lease = await store.read(LEASES, COORDINATOR)
+                self.picture = picture_of(view)
+
+            await view.look_often(store, look, LOOK_SECONDS, self._say)
 
     def _say(self, trouble: str) -> None:
         self.trouble = trouble

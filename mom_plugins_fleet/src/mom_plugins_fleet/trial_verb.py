@@ -7,12 +7,11 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Final
 
 import click
 
-from mom_cli import print_table
+from mom_cli import TableColumn, print_table
 from mom_core import MomError, first_names, printable
 from mom_daemon import brief, json_option, print_prose
 from mom_plugins_fleet.changes import change_group, named, show
@@ -24,7 +23,6 @@ from mom_plugins_fleet.subjects import GROUPS
 from mom_plugins_fleet.trials import chosen, settle, told, with_followers
 from mom_plugins_fleet.view import FleetView
 from mom_plugins_fleet.where import Where
-from mom_toolkit import CanaryState
 
 ASKED_SECONDS: Final = 20.0
 """How long the hosts are waited for to say what is wrong with a text: they tell every five seconds, unless told otherwise."""
@@ -108,66 +106,60 @@ def canary_command(where: Where, group: str, promote: bool, abort: bool, wait: b
         raise click.UsageError("--promote, --abort and --wait exclude each other")
     trusted = where.operators()
 
-    def ended(before: Group) -> Mapping[str, object]:
-        if before.trial is None:
-            raise MomError(f"nothing is tried on hosts of the group {group} now", hint="`mom fleet policy set … --canary 20%` does that")
-        then = opened(Group, GROUPS, group, before.trial.promoted.encode(), trusted).record if promote else before
-        return {"policies": then.policies, "trial": None}
+    def tried(record: Group) -> Mapping[str, str] | None:
+        if record.trial is None:
+            return None
+        return opened(Group, GROUPS, group, record.trial.promoted.encode(), trusted).record.policies
 
-    async def looked(store: Store) -> tuple[FleetView, CanaryState, str]:
+    def ended(before: Group) -> Mapping[str, object]:
+        policies = tried(before)
+        if policies is None:
+            raise MomError(f"nothing is tried on hosts of the group {group} now", hint="`mom fleet policy set … --canary 20%` does that")
+        return {"policies": policies if promote else before.policies, "trial": None}
+
+    async def looked(store: Store) -> FleetView:
         view = await where.view(store)
         if named(group) not in view.groups.records:
             raise MomError(f"the fleet has no group {group}")
         if promote or abort:
             await change_group(where, store, group, ended)
-            return view, CanaryState.PROMOTED if promote else CanaryState.ABORTED, "by you"
+            return await where.view(store)
         if wait:
-            return view, *await settle(store, view, group, time.time())
-        return view, CanaryState.RUNNING, ""
+            await settle(store, view, group, time.time())
+        return view
 
-    view, state, why = where.ask(looked)
-    while wait and state is CanaryState.RUNNING and view.groups.records[group][1].trial is not None:
+    view = where.ask(looked)
+    wanted = tried(view.groups.records[group][1])
+    while wait and view.groups.records[group][1].trial is not None:
         time.sleep(LOOK_SECONDS)
-        view, state, why = where.ask(looked)
+        view = where.ask(looked)
+    record = view.groups.records[group][1]
     if as_json:
-        trial = view.groups.records[group][1].trial
         hosts = {host: one.model_dump(mode="json") for host, one in told(view, group).items()}
-        click.echo(json.dumps({"trial": trial and trial.model_dump(exclude={"promoted", "rolled_back"}), "state": state, "hosts": hosts}))
+        trial = record.trial and record.trial.model_dump(exclude={"promoted", "rolled_back"})
+        click.echo(json.dumps({"trial": trial, "hosts": hosts}))
     else:
         _print(view, group)
-        if why:
-            print_prose(f"{state}: {brief(why, 400)}", 2)
-    if wait and state is not CanaryState.PROMOTED:
+    if wait and record.policies != wanted:
         sys.exit(1)
 
 
 def _print(view: FleetView, group: str) -> None:
     revision, record = view.groups.records[group]
-    trial = record.trial
+    trial, states = record.trial, told(view, group)
     if trial is None:
         print_prose(f"Nothing is tried on hosts of the group {group}. Revision {revision}, by {printable(record.by, 600)}.", 2)
-        return
-    until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(trial.ends))
-    print_prose(f"{printable(trial.what)} is tried on {first_names(trial.on, _SHOWN)} until {until}.", 2)
-    states = told(view, group)
-    print_table(
-        ("host", "state", "samples", "known", "unhealthy", "killed", "before", "unhealthy"),
-        [_row(host, states.get(host)) for host in trial.on],
-    )
-    for host in trial.on:
-        one = states.get(host)
-        said = "" if one is None else one.reason or one.refused
-        if said:
-            print_prose(f"{host}: {brief(said, 400)}", 4)
+    else:
+        until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(trial.ends))
+        print_prose(f"{printable(trial.what)} is tried on {first_names(trial.on, _SHOWN)} until {until}.", 2)
+        states = {host: states.get(host, TrialState(revision=revision)) for host in trial.on}
+    headings = ("host", "state", "samples", "unhealthy", "killed", "samples before", "unhealthy", TableColumn("why", prose=True))
+    shown = [(host, one) for host, one in states.items() if trial is not None or one.state is not None]
+    if shown:
+        print_table(headings, [(host, *_cells(one)) for host, one in shown])
 
 
-def _row(host: str, state: TrialState | None) -> tuple[str, ...]:
-    if state is None or state.state is None:
-        return host, "has not begun", *[""] * 6
-    now, before = asdict(state.canary), asdict(state.before)
-    return (
-        host,
-        str(state.state),
-        *(str(now[name]) for name in ("samples", "known", "unhealthy", "killed")),
-        *(str(before[name]) for name in ("samples", "unhealthy")),
-    )
+def _cells(state: TrialState) -> tuple[str, ...]:
+    now, before = state.canary, state.before
+    counts = (now.samples, now.unhealthy, now.killed, before.samples, before.unhealthy)
+    return str(state.state or "has not begun"), *map(str, counts), brief(state.reason or state.refused, 400)

@@ -58,10 +58,12 @@ def with_followers(signer: Signer, group: str, record: Group, policies: Mapping[
 
 
 def told(view: FleetView, group: str) -> Mapping[str, TrialState]:
-    """What hosts say of the trial of that group that its record has now."""
-    revision, _ = view.groups.records[group]
-    found = {name: state.trial for name, (_, state) in view.states.records.items() if state.trial is not None}
-    return {name: one for name, one in found.items() if one.revision == revision and name in view.members.records}
+    """What hosts say of the trial of that group, or of its last one."""
+    members = [name for name, (_, member) in view.members.records.items() if member.group == group]
+    found = {name: state.trial for name in sorted(members) if (state := view.states.get(name)) is not None and state.trial is not None}
+    revision, record = view.groups.records[group]
+    newest = max((one.revision for one in found.values()), default=0) if record.trial is None else revision
+    return {name: one for name, one in found.items() if one.revision == newest}
 
 
 def verdict(trial: Trial, states: Mapping[str, TrialState], now: float) -> tuple[CanaryState, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
@@ -216,6 +216,26 @@ class FleetView:
         finally:
             for bucket in self.buckets:
                 bucket.current = False
+
+    async def look_often(
+        self, store: Store, look: Callable[[Store], Awaitable[None]], seconds: float, trouble: Callable[[str], None]
+    ) -> None:
+        """Follow it, and look at it so often while it is up to date, until this is cancelled. Raises as `follow` does; what `look` cannot
+        is `trouble`."""
+        following = asyncio.create_task(self.follow(store, trouble))
+        try:
+            while not following.done():
+                try:
+                    if self.current:
+                        await look(store)
+                        trouble("")
+                except LinkError as error:
+                    trouble(shown(error))
+                await asyncio.wait([following], timeout=seconds)
+            await following
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
 
     async def _follow(self, store: Store, bucket: Bucket[Any], trouble: Callable[[str], None]) -> None:
         def whole() -> None:
