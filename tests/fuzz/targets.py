@@ -30,6 +30,7 @@ from mom_plugins_fleet.records import Group, HostedGuest, HostState, Member, Mov
 from mom_plugins_fleet.signatures import opened
 from mom_plugins_fleet.status_verb import host_row, print_hosts
 from mom_plugins_fleet.subjects import StoredEntry
+from mom_plugins_fleet.top_verb import looking, picture_of, screen
 from mom_plugins_fleet.view import FleetView
 from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
 from mom_plugins_guestagent.figures import judge
@@ -257,6 +258,7 @@ def fleet_record(data: bytes) -> None:
             assert read(Orders, orders.packed()) == orders
     with redirect_stdout(StringIO()):
         print_hosts([host_row(view, host) for host in sorted(view.members.records)])
+    assert all(text.isprintable() for line in screen(looking(), picture_of(view), (80, 24), "") for text, _ in line)
 
 
 class FromGuest(Wire):
