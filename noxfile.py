@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import nox
@@ -48,8 +50,8 @@ FEW_WORKERS = ("-n", str(CORES + 1), "--dist", "worksteal")
 """One worker more than cores, as some tests in one process wait. A worker that is done takes what others have not begun: some tests take
 a minute, and most a blink."""
 
-ALL_CORES = ("-n", str(2 * CORES), "--dist", "worksteal")
-"""Two workers a core, as tests of daemons and servers wait for half of their time."""
+ALL_CORES = ("-n", str(2 * CORES + 2), "--dist", "worksteal")
+"""Two workers a core and two more, as tests of daemons and servers wait for more than half of their time."""
 
 MEMORY, LEAST_MIB_IN_MEMORY = Path("/dev/shm"), 4096  # noqa: S108  # it is not one file with a name that is known beforehand
 
@@ -67,14 +69,16 @@ QUICK = f"{IN_ONE_PROCESS} and not long"
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests but those of a release, one kind after the other: in one process, of processes, with real guests, and what is to be alone.
+    """All tests but those of a release, one kind after the other: of processes, with real guests, and what is to be alone.
 
-    Not side by side: a server of a test that gets no core for a second is late, and a guest without hardware virtualization takes all.
+    Those that stay in one process only compute, and take what tests with real guests leave of the cores. Those of processes are not beside
+    these: a server of a test that gets no core for a second is late, and a guest without hardware virtualization takes all.
     """
-    one_process, processes = (*FEW_WORKERS, "-m", IN_ONE_PROCESS), (*ALL_CORES, "-m", f"{WITHOUT_GUESTS} and processes")
-    for options in (one_process, processes):
-        session.run(BIN / "pytest", *options, *session.posargs, env=_in_memory(), success_codes=_codes(session))
-    _real(session, REAL)
+    pytest, codes = BIN / "pytest", _codes(session)
+    processes = (*ALL_CORES, "-m", f"{WITHOUT_GUESTS} and processes")
+    session.run(pytest, *processes, *session.posargs, env=_in_memory(), success_codes=codes)
+    with _beside(session, [pytest, *FEW_WORKERS, "-m", IN_ONE_PROCESS, *session.posargs], env=_in_memory(), success_codes=codes):
+        _real(session, REAL)
     _real(session, ALONE)
 
 
@@ -107,6 +111,24 @@ def real(session: nox.Session) -> None:
     """Real libvirt, real QEMU guests, real KSM. Skips where there is no hypervisor, unless MOM_REQUIRE_REAL=1."""
     _real(session, REAL)
     _real(session, ALONE)
+
+
+@contextmanager
+def _beside(session: nox.Session, command: Sequence[str | Path], env: dict[str, str], success_codes: Sequence[int]) -> Iterator[None]:
+    """Run a command beside the block, which goes first wherever both want a core, and show when both have ended what the command said."""
+    words = ["nice", "-n", "10", *map(str, command)]
+    with tempfile.TemporaryFile("w+") as said:
+        beside = subprocess.Popen(words, stdout=said, stderr=subprocess.STDOUT, env=os.environ | env)
+        try:
+            yield
+        finally:
+            code = beside.wait()
+            said.seek(0)
+            session.log(" ".join(words))
+            sys.stdout.write(said.read())
+            sys.stdout.flush()
+    if code not in success_codes:
+        session.error(f"it ended with {code}: {' '.join(words)}")
 
 
 def _in_memory() -> dict[str, str]:

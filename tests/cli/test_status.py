@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from conftest import Mom
 
@@ -12,6 +14,7 @@ STALLED = "some avg10=99.00 avg60=97.00 avg300=90.00 total=41\nfull avg10=80.00 
 CALM = "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
 
 
+@pytest.mark.waits  # until what is over has been so for a minute
 def test_a_host_that_is_full_is_said_first_in_words_and_by_the_exit_code(mom: Mom) -> None:
     pressure, meminfo = mom.root / "proc/pressure/memory", mom.root / "proc/meminfo"
     pressure.write_text(CALM)
