@@ -2,84 +2,12 @@
 
 import secrets
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from itertools import count
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-from unix_clients import client_of
-
-from mom_core import Engine, Report, load_config
-from mom_plugins_http import HttpPlugin
-from mom_plugins_http.service import Service
-
-Serve = Callable[..., "Served"]
-
-
-@dataclass
-class Served:
-    """A mom that serves, and what a test asks it with. Cycles are done by the test."""
-
-    engine: Engine
-    path: Path
-    client: httpx.Client
-
-    @property
-    def plugin(self) -> HttpPlugin:
-        (found,) = (one.instance for one in self.engine.plugins.plugins if isinstance(one.instance, HttpPlugin))
-        return found
-
-    @property
-    def service(self) -> Service:
-        assert self.plugin._service is not None
-        return self.plugin._service
-
-    def tell(self, report: Report) -> None:
-        """As the engine tells of a cycle."""
-        self.plugin.mom_report(report)
-
-    def ask(self, method: str, url: str, status: int = 200, seen: str | None = "*", **more: Any) -> Any:
-        """What is answered with this status. A change of policies is one of a version that was seen."""
-        answer = self.client.request(method, url, headers={} if seen is None else {"if-match": seen}, **more)
-        assert answer.status_code == status, answer.text
-        return answer.json()
-
-    def get(self, url: str, status: int = 200) -> Any:
-        return self.ask("GET", url, status)
-
-    def put(self, name: str, text: str = "(+ 1 2)", seen: str = "*") -> httpx.Response:
-        """Set a policy."""
-        return self.client.put(f"/v1/policies/{name}", content=text, headers={"content-type": "text/plain", "if-match": seen})
-
-    def version(self) -> str:
-        """The entity tag of the policies."""
-        return self.client.get("/v1/policies").headers["etag"]
-
-
-@contextmanager
-def serving(folder: Path) -> Iterator[Serve]:
-    """Starts moms with their folders in this one, which end together."""
-    with ExitStack() as stack:
-        numbers = count(1)
-
-        def start(cycles: int = 1, plugins: dict[str, object] | None = None, without: Sequence[str] = (), **settings: object) -> Served:
-            own = folder / str(next(numbers))
-            own.mkdir()
-            folders = {f"{kind}_directory": str(own / kind) for kind in ("state", "run")}
-            enabled: dict[str, object] = {"sim": {}, "balloon": {}, "ksm": {}, "policy": {}, **(plugins or {}), "http": settings}
-            for name in without:
-                del enabled[name]
-            engine = stack.enter_context(Engine(load_config({"interval": "1h", **folders, "plugins": enabled})))
-            for _ in range(cycles):
-                engine.cycle()
-            path = own / "run/mom.sock"
-            return Served(engine, path, stack.enter_context(client_of(path)))
-
-        yield start
+from served_mom import Clock, Serve, Served, serving
 
 
 @pytest.fixture
@@ -100,16 +28,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def served(serve: Serve) -> Served:
     """One with the usual settings, after its first cycle."""
     return serve()
-
-
-@dataclass
-class Clock:
-    """Stands still until a test moves it."""
-
-    now: float = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Who may do what: other users are real processes of other users."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os
@@ -10,7 +8,7 @@ import stat
 import subprocess
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import httpx
 import pytest
@@ -20,10 +18,6 @@ from mom_core import MomError, PluginError, Severity
 from mom_plugins_http.server.access import Credentials, LocalAccess, Right, read_token
 from mom_plugins_http.server.sites import Called, name_of, parse_host, same_site, same_site_locally
 from mom_toolkit import Address, listen
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 NOBODY, READERS, CHANGERS = 65534, 61_001, 61_002
 

@@ -1,13 +1,9 @@
 """Policies on some guests first, through the API."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-
-if TYPE_CHECKING:
-    from conftest import Serve, Served
+from served_mom import Serve, Served
 
 PATH = "/v1/policy-canary"
 

@@ -1,7 +1,5 @@
 """Clients that mean harm, or are merely slow: they are let go, and nobody else notices."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import gc
@@ -12,10 +10,10 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from served_mom import Serve, Served
 
 from mom_devkit import wait_until
 from mom_plugins_http.cli.client import Client
@@ -25,9 +23,6 @@ from mom_plugins_http.server.answers_in_pieces import PIECE
 from mom_plugins_http.server.held_bytes import HeldBytes
 from mom_toolkit import Address, listen
 from mom_toolkit.bounded_server import accepted
-
-if TYPE_CHECKING:
-    from conftest import Serve, Served
 
 
 def connect(path: Path, text: bytes = b"") -> socket.socket:

@@ -1,21 +1,16 @@
 """Metrics: what Prometheus reads, under the names that dashboards know, and not without bound."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from served_mom import Serve
 from test_http_reading import busy_report
 
 from mom_core import Declarations, FieldSpec, Report, Scope, Unit, Value
 from mom_core.testing import snapshot
 from mom_plugins_http.routes.metrics import GuestSelection, exposition
 from mom_plugins_http.routes.published import ReportView, Totals
-
-if TYPE_CHECKING:
-    from conftest import Serve
 
 FIELDS = (
     FieldSpec("mem_available", Unit.KIB, Scope.HOST, "all"),

@@ -1,12 +1,8 @@
 """The web page as a browser gets it: a document, and modules that stand at addresses relative to it."""
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from conftest import Served
+from served_mom import Served
 
 
 def test_the_document_names_every_module_once_relative_to_itself(shared: Served) -> None:

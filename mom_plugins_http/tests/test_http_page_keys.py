@@ -1,24 +1,19 @@
 """The page's own socket: nobody may do anything there without a session, and a session takes a key that works once."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import httpx
 import pytest
+from served_mom import Clock, Serve, Served
 from unix_clients import client_of
 
 from mom_plugins_http.routes.page_keys import KEY_SECONDS, MOST, SESSION_SECONDS, PageKeys
 from mom_plugins_http.server.access import Peer, Right
 from mom_plugins_http.server.problems import ProblemError
-
-if TYPE_CHECKING:
-    import httpx
-    from conftest import Clock, Serve, Served
 
 PEER = Peer("user root, process 1", Right.CHANGE, local=True)
 

@@ -1,17 +1,12 @@
 """Policies through the API: nobody overwrites what they have not seen, and a change is made as a whole or not at all."""
 
-from __future__ import annotations
-
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import pytest
+from served_mom import Served
 from unix_clients import client_of
-
-if TYPE_CHECKING:
-    from conftest import Served
 
 
 def test_a_policy_is_set_shown_and_removed(served: Served) -> None:

@@ -1,21 +1,16 @@
 """Reading: everything of the newest cycle, with units, and never a wait for a cycle."""
 
-from __future__ import annotations
-
 import json
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from served_mom import Serve, Served
 
 from mom_core import Decision, Outcome, PluginReport, PluginState, Problem, Report, Revision, ShadowDecisions, Source, Status, Value
 from mom_core.testing import snapshot
 from mom_plugins_http.routes.openapi import _schemas
-
-if TYPE_CHECKING:
-    from conftest import Serve, Served
 
 
 def busy_report(number: int = 7) -> Report:

@@ -1,13 +1,7 @@
 """Past days through the API, where the plugin record keeps them."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import pytest
-
-if TYPE_CHECKING:
-    from conftest import Serve
+from served_mom import Serve
 
 
 @pytest.mark.processes

@@ -1,16 +1,11 @@
 """What the log says of refusals, at a rate that no client decides."""
 
-from __future__ import annotations
-
 import logging
-from typing import TYPE_CHECKING
 
 import pytest
+from served_mom import Clock
 
 from mom_plugins_http.server.refusals import MOST_LINES, RefusalLog
-
-if TYPE_CHECKING:
-    from conftest import Clock
 
 
 @pytest.fixture

@@ -1,26 +1,21 @@
 """A configuration that changes while mom serves: the socket moves, TCP comes and goes, a certificate is renewed, and nobody is cut off."""
 
-from __future__ import annotations
-
 import shutil
 import socket
 import ssl
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 from http_over_tcp import certificate, tcp_settings
+from served_mom import Serve, Served
 from unix_clients import client_of
 
 from mom_core import Config, MomError, load_config
 from mom_devkit import wait_until
 from mom_plugins_http.cli.client import Client
-
-if TYPE_CHECKING:
-    from conftest import Serve, Served
 
 
 def changed(served: Served, **http: object) -> Config:

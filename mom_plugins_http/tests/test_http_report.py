@@ -1,15 +1,14 @@
 """One cycle as one document: live, in the status file, and as a stream of changes."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
+from served_mom import Serve, Served
 from test_http_reading import busy_report
 
 from mom_daemon import ReportDocument, json_text, status_of
@@ -17,9 +16,6 @@ from mom_plugins_http.cli.client import ApiRefusedError, Client
 from mom_plugins_http.cli.event_stream import EventStream
 from mom_plugins_http.report_changes import ReportChanges, changes_between, with_changes
 from mom_plugins_http.routes.events import MOST_LISTS
-
-if TYPE_CHECKING:
-    from conftest import Serve, Served
 
 SECONDS = 60.0
 

@@ -1,21 +1,16 @@
 """Reservations through the API: what cannot be had is refused at once with all figures, what can is kept, watched and given up."""
 
-from __future__ import annotations
-
 import dataclasses
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from served_mom import Serve, Served
 
 from mom_core import Entity, MomError, PluginContext, Scope
 from mom_plugins_http.routes.news import News
 from mom_toolkit import Reservation, Reservations, ReservationState, Room
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from conftest import Serve, Served
 
 
 @pytest.fixture

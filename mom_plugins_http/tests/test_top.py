@@ -1,16 +1,15 @@
 """`mom top` without a terminal: what is known as lines, keys as what they do, and what mom says no to."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from served_mom import Serve, Served
 
 from mom_cli import Looking, Row
 from mom_core import Declarations, EngineState, PluginReport, PluginState, Problem, Report, Severity, Source
@@ -23,9 +22,6 @@ from mom_plugins_http.top.feed import Feed
 from mom_plugins_http.top.picture import Drill, Happening, Picture, happening_of, picture_of
 from mom_plugins_http.top.screen import body_lines, screen, sparkline, verdict_lines
 from mom_plugins_http.top.verb import looking
-
-if TYPE_CHECKING:
-    from conftest import Serve, Served
 
 NOTHING_NEW = Report(1, 0.0, "enforce", snapshot(), (), (), (), (), [PluginReport("sim", PluginState.OK, {}, 1, 0)], 0.1)
 

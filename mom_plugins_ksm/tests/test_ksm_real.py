@@ -96,16 +96,8 @@ def merge_anew(ksm: KsmPlugin, **knobs: Value) -> dict[str, Outcome]:
 def test_the_real_kernel_tells_all_fields_that_every_kernel_has(ksm: KsmPlugin) -> None:
     decide(ksm, ksm_run=0)  # or ksmd would go on counting between the two looks
     fields = ksm.mom_collect_host(None)
-    for name in (
-        "run",
-        "pages_to_scan",
-        "sleep_millisecs",
-        "pages_shared",
-        "pages_sharing",
-        "pages_unshared",
-        "pages_volatile",
-        "full_scans",
-    ):
+    names = "run pages_to_scan sleep_millisecs pages_shared pages_sharing pages_unshared pages_volatile full_scans"
+    for name in names.split():
         assert fields[f"ksm_{name}"] == number(name), name
     assert fields.keys() <= {spec.name for spec in declared(ksm, FieldSpec)}
     assert next(iter(ksm.mom_doctor(None))).severity is Severity.OK

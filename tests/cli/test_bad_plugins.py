@@ -1,12 +1,8 @@
 """What a plugin can do to the daemon, and what it cannot: real processes."""
 
-from __future__ import annotations
-
 import time
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from conftest import Mom
+from mom_on_files import Mom
 
 HEAD = """
 import os, threading, time

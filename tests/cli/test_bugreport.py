@@ -1,15 +1,11 @@
 """`mom bugreport`: what is in it, and what never is."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from mom_on_files import Mom
 
 from mom_core.plugins.secrets import MASK
-
-if TYPE_CHECKING:
-    from conftest import Mom
 
 PLANTED = ("s3cret-password", "tok-ABCDEF012345", "pw-in-uri", "from-the-token-file", "header-value-777", "query-token-9", "pem-body-line")
 

@@ -1,15 +1,11 @@
 """`mom run` as its users run it: a process, signals, and the other verbs beside it."""
 
-from __future__ import annotations
-
 import json
 import signal
 import time
 from functools import partial
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from conftest import Mom
+from mom_on_files import Mom
 
 
 def test_it_applies_says_so_and_puts_back_on_sigterm(mom: Mom) -> None:

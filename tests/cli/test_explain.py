@@ -1,21 +1,17 @@
 """`mom explain` and the verbs that ask a running mom: through its socket, from its status file, or from a recording."""
 
-from __future__ import annotations
-
 import json
 import signal
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import pytest
+from mom_on_files import Mom
 
 from mom_daemon import moment
-
-if TYPE_CHECKING:
-    from conftest import Mom
 
 Simulating = Callable[..., None]
 

@@ -1,7 +1,5 @@
 """mom hangs, is killed, is followed by another: what a supervisor sees of it, and what becomes of the changes. Real processes."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -12,12 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from conftest import Mom
+from mom_on_files import Mom
 
 NOT_WATCHED = "mom was started without a watchdog"
 

@@ -1,17 +1,13 @@
 """Plugins that are installed while mom runs."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from mom_on_files import Mom
 
 from mom_devkit.plugin_new import write_project
-
-if TYPE_CHECKING:
-    from conftest import Mom
 
 VMSTAT = "allocstall_normal 10\npgscan_kswapd 400\noom_kill 3\n"
 

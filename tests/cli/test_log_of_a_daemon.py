@@ -1,7 +1,5 @@
 """What a running mom logs, and that it works on whatever becomes of its log."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -9,13 +7,10 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import pytest
-
-if TYPE_CHECKING:
-    from conftest import Mom
-
+from mom_on_files import Mom
 
 MOM = Path(sys.executable).parent / "mom"
 

@@ -1,16 +1,12 @@
 """`mom history` and `mom events` beside a running mom."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from conftest import Mom
+from mom_on_files import Mom
 
 MOM = Path(sys.executable).parent / "mom"
 

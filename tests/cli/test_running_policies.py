@@ -1,17 +1,12 @@
 """`mom policy` beside a running `mom run`: its policies are read and changed, kept, and brought back."""
 
-from __future__ import annotations
-
 import json
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from conftest import Mom
+from mom_on_files import Mom
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,14 @@
 """`sos report` with mom's plugin for it: the real sos, with a copy of its modules, so that nothing is installed for the test."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from conftest import Mom
+from mom_on_files import Mom
 
 PLUGIN = Path(__file__).parents[2] / "packaging/sos/mom.py"
 SOS = Path("/usr/lib/python3/dist-packages/sos")

@@ -1,14 +1,9 @@
 """`mom status` beside a running mom: the verdict comes first, and the exit code goes by it."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from conftest import Mom
+from mom_on_files import Mom
 
 STALLED = "some avg10=99.00 avg60=97.00 avg300=90.00 total=41\nfull avg10=80.00 avg60=70.00 avg300=60.00 total=20\n"
 CALM = "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"

@@ -21,22 +21,9 @@ plugins:
   policy: {{}}
 """
 
-VERBS = (
-    ["guests"],
-    ["doctor"],
-    ["status"],
-    ["fields"],
-    ["config", "show"],
-    ["config", "check"],
-    ["plugin", "list"],
-    ["restore", "--dry-run"],
-    ["policy", "eval", "--live"],
-    ["policy", "explain", "--live"],
-    ["policy", "check"],
-    ["simulate"],
-    ["history", "host"],
-    ["nonsense"],
-)
+TYPED = """guests, doctor, status, fields, config show, config check, plugin list, restore --dry-run, policy eval --live, policy check,
+policy explain --live, simulate, history host, nonsense"""
+VERBS = [verb.split() for verb in TYPED.split(",")]
 
 
 @pytest.fixture(scope="module")

@@ -83,19 +83,8 @@ def test_what_is_uploaded_to_an_index_can_be_installed_from_it(release: Path, to
         run(tools / "twine", "upload", *said, *wanted)
         uploaded = {path.name: path.read_bytes() for path in (tmp_path / "index").iterdir() if path.is_file()}
         assert uploaded == {path.name: path.read_bytes() for path in wanted}
-        pip = (
-            tools / "python",
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--dest",
-            tmp_path / "got",
-            "--index-url",
-            f"{url}/simple",
-        )
-        run(*pip, "mom-toolkit", environment={"PIP_CONFIG_FILE": "/dev/null"})
+        pip = ("-m", "pip", "download", "--quiet", "--no-deps", "--index-url", f"{url}/simple", "--dest")
+        run(tools / "python", *pip, tmp_path / "got", "mom-toolkit", environment={"PIP_CONFIG_FILE": "/dev/null"})
         assert [path.name for path in (tmp_path / "got").iterdir()] == [wanted[-2].name]
     finally:
         server.kill()

@@ -126,7 +126,6 @@ def test_a_connection_that_is_lost_in_the_middle_of_a_cycle_harms_that_cycle_onl
     finally:
         libvirtd.start()
     after = wait_until(lambda: mom.reached(guest), "libvirt is back")
-    assert after is not None
     assert after.incarnation == before.incarnation
     libvirtd.kill()
     libvirtd.start()
@@ -316,7 +315,6 @@ def test_guests_behind_ssh_are_managed_and_nobody_is_asked_for_a_password(make, 
     guest = lab.start("remote")
     mom = make(uri=f"qemu+ssh://root@host.example/system?command={ssh}", call_timeout="2s")
     found = wait_until(lambda: mom.reached(guest), "it is connected")
-    assert found is not None
     assert found.name == guest.name
     assert "pid" not in found.properties, "its process is on another host"
     mom.hypervisor.set_balloon(guest.entity, 160 << 10)

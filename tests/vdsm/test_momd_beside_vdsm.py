@@ -1,19 +1,14 @@
 """The whole daemon under vdsm: started as vdsm's unit does, with vdsm's configuration and policies, over TLS, asked and told by vdsm."""
 
-from __future__ import annotations
-
 import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from momd_process import BIN, ROOT, Momd, asked, end
-
-if TYPE_CHECKING:
-    from conftest import Vdsm
+from vdsm_process import Vdsm
 
 FULL = "11111111-0000-4000-8000-000000000001"
 DISK = {"name": "vda", "path": "/d", "maximum": {"total_bytes_sec": 1 << 33}}

@@ -1,0 +1,240 @@
+"""A host of files, plugins of the tests' own in a distribution of their own, and `mom` as a process."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from mom_daemon.cli import frame
+from mom_devkit import wait_until
+
+MOM = Path(sys.executable).parent / "mom"
+
+MEMINFO = """MemTotal: 8388608 kB
+MemFree: 1048576 kB
+MemAvailable: 2097152 kB
+Buffers: 0 kB
+Cached: 1048576 kB
+AnonPages: 4194304 kB
+Shmem: 0 kB
+SwapTotal: 0 kB
+SwapFree: 0 kB
+"""
+
+KSM = {
+    "run": 0, "pages_to_scan": 100, "sleep_millisecs": 20, "merge_across_nodes": 1, "pages_shared": 0, "pages_sharing": 0, "full_scans": 0,
+}  # fmt: skip
+
+PLUGINS = '''
+import ctypes, os, time
+from pathlib import Path
+from pydantic import SecretStr
+from mom_core import Decision, Entity, PluginSettings, Scope, hookimpl
+
+class Base:
+    def __init__(self, settings, context):
+        pass
+
+class MergeAlways(Base):
+    """Wants KSM to run."""
+    @hookimpl
+    def mom_evaluate(self, snapshot):
+        return [Decision(snapshot.host.entity, "ksm_run", 1)]
+
+class Hangs(Base):
+    """Never comes back from a cycle."""
+    @hookimpl
+    def mom_collect_host(self):
+        time.sleep(3600)
+
+class HangsInSetup(Base):
+    """Never comes back from its setup."""
+    @hookimpl
+    def mom_setup(self):
+        print("in a setup that hangs", flush=True)
+        time.sleep(3600)
+
+class Sticks(Base):
+    """Stops everything in the process, once there is a certain file: a call into C that holds Python's lock."""
+    @hookimpl
+    def mom_collect_host(self):
+        if os.path.exists(os.environ["STICKS"]):
+            ctypes.PyDLL(None).sleep(3600)
+
+class Dies(Base):
+    """Takes mom along."""
+    @hookimpl
+    def mom_setup(self):
+        os._exit(1)
+
+class Secretive(Base):
+    """Is told secrets in all ways there are, and talks of them."""
+    class Settings(PluginSettings):
+        password: SecretStr = SecretStr("")
+        api_token: str = ""
+        uri: str = ""
+        token_file: Path = Path("/nowhere")
+        headers: dict[str, str] = {}
+    def __init__(self, settings, context):
+        self.settings, self.log = settings, context.log
+    @hookimpl
+    def mom_collect_host(self):
+        raise OSError(f"{self.settings.uri} refused {self.settings.api_token} and {self.settings.password.get_secret_value()}")
+
+class Rereads(Base):
+    """Reads a file at a reload."""
+    @hookimpl
+    def mom_reload(self):
+        if os.path.exists(os.environ.get("REREADS", "")):
+            raise ValueError("line 3 of the rules is wrong")
+'''
+
+ENTRY_POINTS = """[mom.plugins]
+merge = mom_test_plugins:MergeAlways
+hangs = mom_test_plugins:Hangs
+hangs_in_setup = mom_test_plugins:HangsInSetup
+rereads = mom_test_plugins:Rereads
+sticks = mom_test_plugins:Sticks
+dies = mom_test_plugins:Dies
+secretive = mom_test_plugins:Secretive
+"""
+
+
+class Mom:
+    """The command, a host of files, and everything that was started."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.root = directory / "root"
+        self.site = directory / "site"
+        self.config = directory / "mom.yaml"
+        self.log = directory / "mom.log"
+        self.started: list[subprocess.Popen[bytes]] = []
+        path = filter(None, [str(self.site), os.environ.get("PYTHONPATH")])
+        self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "COLUMNS": "200"}
+        self._make_root()
+        self.install("plugins", PLUGINS, ENTRY_POINTS)
+        self.configure("merge: {}")
+
+    def _make_root(self) -> None:
+        ksm = self.root / "sys/kernel/mm/ksm"
+        ksm.mkdir(parents=True)
+        for name, value in KSM.items():
+            (ksm / name).write_text(f"{value}\n")
+        (self.root / "proc/pressure").mkdir(parents=True)
+        (self.root / "proc/meminfo").write_text(MEMINFO)
+
+    def install(self, name: str, source: str, entry_points: str = "") -> None:
+        """Put a module, with a class `Plugin` unless its entry points name others, and its metadata where pip would."""
+        metadata = self.site / f"mom_test_{name}-1.dist-info"
+        metadata.mkdir(parents=True)
+        (self.site / f"mom_test_{name}.py").write_text(source)
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: mom-test-{name}\nVersion: 1\n")
+        (metadata / "entry_points.txt").write_text(entry_points or f"[mom.plugins]\n{name} = mom_test_{name}:Plugin\n")
+
+    def configure(self, *plugins: str, **settings: str) -> None:
+        """Write a configuration with host, ksm and these lines of the section `plugins`."""
+        top = {
+            "interval": "200ms",
+            "root": str(self.root),
+            "state_directory": str(self.directory / "state"),
+            "run_directory": str(self.directory / "run"),
+            "stop_timeout": "60s",  # what is not put back at the end is then a mistake, and not a busy machine
+            **settings,
+        }
+        lines = [f"{key}: {value}" for key, value in top.items()]
+        lines += ["plugins:", *[f"  {plugin}" for plugin in ("host: {}", "ksm: {}", *plugins)]]
+        self.config.write_text("\n".join(lines) + "\n")
+
+    def knob(self, name: str = "run") -> int:
+        """A KSM knob of the host of files. A file is empty for a moment while it is written, which a knob in /sys never is."""
+        while not (text := (self.root / "sys/kernel/mm/ksm" / name).read_text()):
+            time.sleep(0.001)
+        return int(text)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start the daemon; its log is appended to `log`."""
+        with self.log.open("ab") as log:
+            process = subprocess.Popen([MOM, "run", "-c", self.config], stderr=log, stdout=log, env=self.environment)
+        self.started.append(process)
+        return process
+
+    def begin(self) -> subprocess.Popen[bytes]:
+        """Start the daemon; it has completed a cycle."""
+        process = self.start()
+        self.wait_for((self.directory / "run/status.json").exists)
+        return process
+
+    def act(self) -> subprocess.Popen[bytes]:
+        """Start the daemon; it has set KSM's knob."""
+        process = self.start()
+        self.wait_for(lambda: self.knob() == 1)
+        return process
+
+    def stop(self) -> None:
+        """End the daemon, which puts everything back."""
+        self.started[-1].terminate()
+        assert self.started[-1].wait(60) == 0
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a verb with this configuration, in this process: another one would import all of mom first."""
+        words = [*arguments, "-c", str(self.config)]
+        with (
+            patch.dict(os.environ, self.environment, clear=True),
+            patch.object(sys, "path", [str(self.site), *sys.path]),
+            redirect_stdout(io.StringIO()) as out,
+            redirect_stderr(io.StringIO()) as err,
+        ):
+            code = frame.run(words)
+        return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+
+    def process(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The same as a process of its own."""
+        command = [str(MOM), *arguments, "-c", str(self.config)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=180, env=self.environment, check=False)
+
+    def wait_for(self, what: Callable[[], bool], seconds: float = 120.0) -> None:
+        """Wait until something is so; what is known of the daemon is shown when it does not become so."""
+        wait_until(what, self._explain, seconds)
+
+    def _explain(self) -> str:
+        ended = [process.poll() for process in self.started]
+        log = self.log.read_text() if self.log.exists() else ""
+        return f"ended with {ended} (None: runs)\n{json.dumps(self.status())}\n{log}"
+
+    def status(self) -> dict[str, Any]:
+        """What it says of itself after a cycle."""
+        path = self.directory / "run/status.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def state_of(self, plugin: str) -> str:
+        return next((row["state"] for row in self.status().get("plugins", []) if row["name"] == plugin), "")
+
+    def logged(self, text: str, times: int = 1) -> bool:
+        """True if the daemon has logged this so often, or more often."""
+        return self.log.exists() and self.log.read_text().count(text) >= times
+
+    def end(self) -> None:
+        """Leave nothing behind."""
+        for process in self.started:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.wait(60)
+
+
+@contextmanager
+def ending(directory: Path) -> Iterator[Mom]:
+    """One that leaves nothing behind."""
+    one = Mom(directory)
+    try:
+        yield one
+    finally:
+        one.end()
