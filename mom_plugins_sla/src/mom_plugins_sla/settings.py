@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 from pydantic import Field, create_model, field_validator, model_validator
 
@@ -74,21 +74,9 @@ class SlaSettings(PluginSettings):
 
 
 # A field called `class` cannot be written as an annotation.
-SlaGuestSettings = cast(
-    "type[GuestSettings]",
-    create_model(
-        "SlaGuestSettings",
-        __base__=GuestSettings,
-        __module__=__name__,
-        **{
-            "class": (
-                str | None,
-                Field(default=None, description="The guest's service class: `platinum`, `gold`, `compute`, `vapor`, or one of your own."),
-            )
-        },  # type: ignore[call-overload]  # names of fields are not known to mypy
-    ),
-)
-SlaGuestSettings.__doc__ = "What a guest is sold as."
+_CLASS = Field(default=None, description="The guest's service class: `platinum`, `gold`, `compute`, `vapor`, or one of your own.")
+_MODEL: Any = {"__base__": GuestSettings, "__module__": __name__, "__doc__": "What a guest is sold as.", "class": (str | None, _CLASS)}
+SlaGuestSettings: type[GuestSettings] = create_model("SlaGuestSettings", **_MODEL)
 
 
 def class_in(settings: GuestSettings) -> str | None:

@@ -43,17 +43,11 @@ def drawing(ink: str = "black") -> Iterator[type[Figure]]:
     with rc_context(
         {
             "font.size": 9,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
             "svg.fonttype": "none",
             "svg.hashsalt": "mom",
-            "text.parse_math": False,  # what guests are called is text, and no formula
-            "text.usetex": False,
-            "text.color": ink,
-            "axes.edgecolor": ink,
-            "axes.labelcolor": ink,
-            "xtick.color": ink,
-            "ytick.color": ink,
+            # What guests are called is text, and no formula.
+            **dict.fromkeys(("text.parse_math", "text.usetex", "axes.spines.top", "axes.spines.right"), False),
+            **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), ink),
         }
     ):
         yield Figure
