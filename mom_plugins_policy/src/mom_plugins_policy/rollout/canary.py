@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from mom_core import HOST_ID, Decision, Guest, Snapshot, Value, printable
 from mom_plugins_policy.language.errors import Fault
 from mom_plugins_policy.language.policy import Policy, Result
-from mom_plugins_policy.rollout.trial import InForce, PolicyNotes, Trial
+from mom_plugins_policy.rollout.trial import InForce, PolicyNotes, PolicyTrial
 from mom_plugins_policy.rollout.verdict import (
     ASKED_TOO_MUCH,
     SIZE,
@@ -63,7 +63,7 @@ class ChosenGuests:
         return rank(guest.id) <= self.cut
 
 
-class CanaryRun(Trial):
+class CanaryRun(PolicyTrial):
     """One such trial while it runs. `evaluate` is called by the evaluator; all else from any thread.
 
     :param begun: how it began, for who looks

@@ -37,7 +37,7 @@ class InForce(NamedTuple):
     ignored: Sequence[str]
 
 
-class Trial:
+class PolicyTrial:
     """One trial. Its methods are called by the evaluator.
 
     :param name: what sources of its decisions and problems begin with
@@ -81,7 +81,7 @@ class Trial:
         return source._replace(name=f"{self._name} {source.name}")
 
 
-class Shadow(Trial):
+class Shadow(PolicyTrial):
     """The policies of a folder in the place of those in force that have their names, and beside the others.
 
     :param limits: of the policies in force

@@ -14,7 +14,7 @@ from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy, Result
 from mom_plugins_policy.rollout.canary import CanaryRun, ChosenGuests
 from mom_plugins_policy.rollout.in_force import STAY, ChangingPolicies, said_of, texts_of
-from mom_plugins_policy.rollout.trial import Shadow, Trial
+from mom_plugins_policy.rollout.trial import PolicyTrial, Shadow
 from mom_plugins_policy.rollout.verdict import LEAST_CYCLES
 from mom_plugins_policy.rollout.versions import Overlay
 from mom_toolkit import Canary, CanaryState, PolicyRefused, PolicyState
@@ -29,7 +29,7 @@ class EvaluatedSnapshot:
 
     snapshot: Snapshot
     result: Result
-    trial: Trial | None = None
+    trial: PolicyTrial | None = None
     tried: Result | None = None
 
     def of(self, guest: Guest) -> Result:
@@ -57,7 +57,7 @@ class TriedPolicies(ChangingPolicies):
         self._promoted: CanaryRun | None = None
 
     @property
-    def trial(self) -> Trial | None:
+    def trial(self) -> PolicyTrial | None:
         """The one that is evaluated: while policies are tried on some guests, the shadow waits."""
         return self.on_some or self._shadow
 
@@ -165,7 +165,7 @@ class TriedPolicies(ChangingPolicies):
         self._announced(made)
         return ended
 
-    def settle(self, trial: Trial) -> Canary | None:
+    def settle(self, trial: PolicyTrial) -> Canary | None:
         """End a trial if it has shown what it can; what came of it, None while it goes on."""
         if not isinstance(trial, CanaryRun):
             return None
