@@ -111,15 +111,17 @@ class Daemon:
         mode: str = "enforce",
         ksm: bool = True,
         host_memory: str = "",
+        sim: str = "",
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.config = folder / "mom.yaml"
         self.socket = folder / "run/mom.sock"
+        memory = host_memory or f"{guests * 4 // 3 + 4}GiB"
+        usual = f"{{guests: {guests}, host_memory: {memory}, silent: 0.2, load: {guests // 2 + 2}GiB, load_after: 3s, load_for: 1h}}"
         self.config.write_text(
             f"interval: {interval}\nmode: {mode}\nstate_directory: {folder}/state\nrun_directory: {folder}/run\nplugins:\n"
-            f"  sim: {{guests: {guests}, host_memory: {host_memory or f'{guests * 4 // 3 + 4}GiB'}, silent: 0.2,"
-            f" load: {guests // 2 + 2}GiB, load_after: 3s, load_for: 1h}}\n"
+            f"  sim: {sim or usual}\n"
             f"  balloon: {{}}\n{'' if not ksm else '  ksm: {}'}\n  policy: {{}}\n  http: {http}\n{more}"
         )
         self.process: subprocess.Popen[bytes] | None = None

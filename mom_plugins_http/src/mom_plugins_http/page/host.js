@@ -45,8 +45,8 @@ export class HostView {
     this.recent = new Happenings(mom, 10);
     const now = h("section", { class: "now", "aria-label": "Now" }, h("h3", null, "What is wrong with the host"), this.wrong,
       h("h3", null, "Guests that suffer"), this.suffering, h("h3", null, "Problems"), this.problems);
-    const past = h("div", null, this.past.element, this.chart.element, h("h3", null, "Done lately"), scrolled("Done lately", happeningHeads(), this.recent.body));
-    this.element = h("div", null, h("h2", { class: "unseen" }, "Host"), this.tiles, h("div", { class: "first" }, past, now, h("div", { class: "beside" }, this.more.map(([chart]) => chart.element))));
+    const past = h("div", { class: "past" }, this.past.element, this.chart.element, h("h3", null, "Done lately"), scrolled("Done lately", happeningHeads(), this.recent.body));
+    this.element = h("div", { class: "host" }, h("h2", { class: "unseen" }, "Host"), this.tiles, h("div", { class: "first" }, past, now, h("div", { class: "beside" }, this.more.map(([chart]) => chart.element))));
   }
 
   update() {
@@ -119,6 +119,9 @@ function harmed(mom) {
     .sort((one, other) => killed(other) - killed(one) || inNaturalOrder(one.name, other.name));
 }
 
+/** The first of them by name. @param {Guest[]} guests */
+const named = (guests) => guests.slice(0, 3).map((guest) => guest.name).join(", ") + (guests.length > 3 ? ` and ${guests.length - 3} more` : "");
+
 /** @param {Mom} mom */
 function sufferers(mom) {
   const found = harmed(mom);
@@ -148,11 +151,12 @@ function tiles(mom) {
   const share = known.mem_really_available / known.mem_available;
   const counted = Object.entries(report.outcome_counts).filter(([, count]) => count).map(([name, count]) => `${count} ${name}`).join(", ");
   const wanted = isNumber(known.mem_watermark_high) ? `, ${kib(known.mem_watermark_high)} wanted` : "";
-  const suffer = harmed(mom).length;
+  const suffer = harmed(mom);
+  const promised = sumOf(mom, "column.promise");
   return [
     tile("Available", kib(known.mem_really_available), `${percent(share * 100, 0)} of ${kib(known.mem_available)}${wanted}`, memoryTone(report)),
-    tile("Guests that suffer", mom.guests.length ? suffer : "–", harm(known), known.killed_lately ? "bad" : suffer ? "warn" : ""),
-    tile("Guests", report.guests.rows.length, `have ${kib(sumOf(mom, "balloon_cur"))} of ${kib(sumOf(mom, "balloon_max"))}`),
+    tile("Guests that suffer", mom.guests.length ? suffer.length : "–", [named(suffer), harm(known)].filter(Boolean).join("; "), known.killed_lately ? "bad" : suffer.length ? "warn" : ""),
+    tile("Guests", report.guests.rows.length, `have ${kib(sumOf(mom, "balloon_cur"))} of ${kib(sumOf(mom, "balloon_max"))}${promised ? `, promised ${kib(promised)}` : ""}`),
     tile("Memory pressure", psi("memory"), `all waited ${percent(known.psi_memory_full_avg10)}`, known.psi_memory_some_avg10 >= 10 ? "bad" : ""),
     tile("Swap", kib(known.swap_usage), `of ${kib(known.swap_total)}${moving(mom)}`, moving(mom) ? "warn" : ""),
     tile("KSM saves", kib(known.ksm_saved), `${known.ksm_run === 1 ? "merges" : isNumber(known.ksm_run) ? "is off" : "nobody looks at it"}${isNumber(known.ksmd_cpu_usage) ? `, ${percent(known.ksmd_cpu_usage, 0)} of a CPU` : ""}`),
@@ -167,7 +171,7 @@ function harm(known) {
     isNumber(known.killed_lately) ? `${known.killed_lately} programs killed in 10 min` : "",
     known.killed_today ? `${known.killed_today} today` : "",
     known.promise_broken_today ? `promises broken for ${span(known.promise_broken_today)} today` : "",
-    known.waited_today ? `waited ${span(known.waited_today)} for mom today at most` : "",
+    known.waited_today ? `longest wait for memory today ${span(known.waited_today)}` : "",
   ].filter(Boolean).join(", ");
 }
 

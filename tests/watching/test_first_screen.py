@@ -1,0 +1,125 @@
+"""Ten questions of an operator who has never seen mom, each answered at its place on the first screen, while the host is full."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Daemon, Start, Tunnel, client
+from playwright.sync_api import Browser, Page, expect
+
+from mom_devkit import wait_until
+
+DOCUMENT = Path(__file__).parents[2] / "docs/watching.md"
+
+SCENARIO = """
+title: Short of memory
+about: Guests want more than the host has, and two of them more than they were sold.
+lasts: 1h
+interval: 1s
+host: {memory: 8GiB, swap: 1GiB}
+guests:
+  db: {count: 2, memory: 1GiB, workload: {bursty: {base: 60%, burst: 60%, period: 20s, duty: 60%, phase: 0s}}, statistics: {period: 1s}}
+  web: {count: 9, memory: 1GiB, workload: {constant: {use: 70%}}, statistics: {period: 1s}}
+"""
+
+PLUGINS = '  sla: {}\n  record: {reserve: "0"}\nguests:\n  "web-*": {guarantee: 100%}\n  "db-*": {guarantee: 50%}\n'
+
+WRONG = ".now .notice >> nth=0 >> p"
+
+Place = tuple[str, str]
+"""A selector, and a pattern of what stands there."""
+
+ANSWERS: dict[str, list[Place]] = {
+    "How much memory is left, and how much should be?": [("[data-key=Available]", r"% of 8.00 GiB, \d+ MiB wanted")],
+    "Is anything wrong with the host?": [("#host-verdict", "✗ .*full.* 0 KiB of 8.00 GiB"), ("#views .count", r"^\d$")],
+    "Since when?": [(f"{WRONG} >> nth=0", r"since \d\d:\d\d:\d\d")],
+    "Why?": [(f"{WRONG} >> nth=1", "Why: guests are promised .* GiB together, and this host can promise")],
+    "What am I to do?": [(f"{WRONG} >> nth=2", "What to do: move guests away")],
+    "Who suffers, and how?": [("[data-key='Guests that suffer']", r"2\s*db-001, db-002; [1-9]\d* programs killed in 10 min")],
+    "What was promised, and is it kept?": [
+        ("[data-key=Guests]", "promised 10.0 GiB"),
+        ("[data-key='Guests that suffer']", "promises broken for .* today"),
+    ],
+    "How bad is it, compared with before?": [("figure >> nth=0 >> svg", "8.00 GiB"), ("figure >> nth=0 >> .legend", "available: ")],
+    "What has mom done, and to whom?": [(".happenings tr:has(a) >> nth=0", r"db-00\d.*balloon_target.*GiB.*applied")],
+    "Does mom work, and is this true now?": [("#state", r"live: cycle \d+ of \d\d:\d\d:\d\d")],
+}
+
+AFTER_SCROLLING = ("What was promised, and is it kept?", "How bad is it, compared with before?", "What has mom done, and to whom?")
+"""On a phone."""
+
+expect.set_options(timeout=40_000)
+
+
+@pytest.fixture(scope="module")
+def full(shared: Start, tmp_path_factory: pytest.TempPathFactory) -> Daemon:
+    """A mom whose host is full for long enough that programs were killed."""
+    scenario = tmp_path_factory.mktemp("scenario") / "short.yaml"
+    scenario.write_text(SCENARIO)
+    mom = shared(interval="500ms", ksm=False, sim=f"{{scenario: {scenario}}}", more=PLUGINS)
+    with client(mom) as one:
+
+        def happened() -> bool:
+            report = one.get("/v1/report?fields=").json()
+            host, conditions = report["host"]["fields"], (report["verdict"] or {"conditions": []})["conditions"]
+            names = [each["name"] for each in conditions if each["severity"] == "error"]
+            return bool(host.get("killed_today") and host.get("promise_broken_today") and "memory" in names)
+
+        wait_until(happened, lambda: one.get("/v1/report?fields=").text[:3000], 90)
+    return mom
+
+
+@pytest.fixture
+def screen(browser: Browser, full: Daemon, tunnel: Callable[[Path], Tunnel]) -> Iterator[Callable[[int, int], Page]]:
+    """The first screen in a window of this size."""
+    contexts = []
+
+    def opened(width: int, height: int) -> Page:
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}, locale="en-GB"))
+        page = contexts[-1].new_page()
+        page.goto(f"{tunnel(full.socket).url}/")
+        expect(page.locator("figure").first.locator("polygon").first).to_be_attached()
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+SEEN = """one => {
+  const box = one.getBoundingClientRect(), last = document.querySelector("footer");
+  const bottom = last.contains(one) ? innerHeight : last.getBoundingClientRect().top;
+  return box.height > 0 && box.top >= 0 && box.left >= 0 && box.right <= innerWidth && box.bottom <= bottom;
+}"""
+"""Whether all of it is in the window, and nothing covers it."""
+
+
+def unanswered(page: Page, questions: dict[str, list[Place]]) -> list[str]:
+    lacking = []
+    for question, places in questions.items():
+        for selector, pattern in places:
+            place = page.locator(selector).first
+            expect(place).to_contain_text(re.compile(pattern, re.DOTALL))
+            if not place.evaluate(SEEN):
+                lacking.append(f"{question} {selector}")
+    return lacking
+
+
+def test_ten_questions_are_answered_on_the_first_screen_where_the_documents_say(screen: Callable[[int, int], Page]) -> None:
+    table = DOCUMENT.read_text().partition("### What the first screen answers")[2].partition("###")[0]
+    assert re.findall(r"^\| ([A-Z].*?\?) \|", table, re.MULTILINE) == list(ANSWERS)
+    page = screen(1280, 800)
+    assert unanswered(page, ANSWERS) == []
+    if folder := os.environ.get("MOM_SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/web-page-full.png")
+
+
+def test_on_a_phone_what_is_left_who_suffers_and_what_to_do_come_first(screen: Callable[[int, int], Page]) -> None:
+    page = screen(400, 800)
+    assert unanswered(page, {question: places for question, places in ANSWERS.items() if question not in AFTER_SCROLLING}) == []
+    if folder := os.environ.get("MOM_SCREENSHOTS"):
+        page.screenshot(path=f"{folder}/narrow-full.png")
