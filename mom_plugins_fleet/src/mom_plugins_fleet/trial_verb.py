@@ -43,54 +43,62 @@ def nothing_on_trial(record: Group) -> None:
 
 
 def begin_trial(where: Where, group: str, name: str, text: str, share: float | None, seconds: float) -> None:
-    """Have hosts try a policy, or with a `share` of None only say what is wrong with it. Prints that; ends with 1 where some cannot use it,
-    and then none tries it."""
+    """Have hosts try a policy, or with a `share` of None only say what is wrong with it. Prints that. Raises `MomError` where some cannot
+    use it: then none tries it."""
     signer = where.signer()
     ends = time.time() + (seconds if share is not None else ASKED_SECONDS)
 
-    async def begun(store: Store) -> tuple[FleetView, bool]:
-        view = await where.view(store)
-        on = () if share is None else chosen(view, named(group), share)
-        policies: dict[str, str] = {}
+    async def begun(store: Store) -> FleetView:
+        on = () if share is None else chosen(await where.view(store), named(group), share)
+
+        def tried(record: Group) -> Mapping[str, str]:
+            return {**record.policies, name: text}
 
         def wanted(before: Group) -> Mapping[str, object]:
             nothing_on_trial(before)
-            policies.clear()
-            policies.update({**before.policies, name: text})
-            show(f"{GROUPS} {group}, if all goes well", before, before.model_copy(update={"policies": dict(policies)}))
-            return {"trial": Trial(on=on, ends=ends, what=f"{name}")}
+            show(f"{GROUPS} {group}, if all goes well", before, before.model_copy(update={"policies": tried(before)}))
+            return {"trial": Trial(on=on, ends=ends, what=name)}
 
-        await change_group(where, store, group, wanted, lambda record, number: with_followers(signer, group, record, policies, number))
-        hosts = {host for host, (_, member) in view.members.records.items() if member.group == group and view.is_fresh(host)}
-        waits_until = time.monotonic() + ASKED_SECONDS
-        view = await where.view(store)
-        while hosts - told(view, group).keys() and time.monotonic() < waits_until:
-            await asyncio.sleep(LOOK_SECONDS)
-            view = await where.view(store)
-        bad = any(one.startswith("error") for state in told(view, group).values() for one in state.remarks)
-        if share is None or bad:
+        await change_group(where, store, group, wanted, lambda one, number: with_followers(signer, group, one, tried(one), number))
+        view = await _answered(where, store, group)
+        if share is None or _refused(view, group):
             await change_group(where, store, group, lambda _: {"trial": None})
-        silent = hosts - told(view, group).keys()
-        if silent:
-            print_prose(f"{first_names(sorted(silent), _SHOWN)} did not say what is wrong with it within {ASKED_SECONDS:.0f} s.", 2)
-        return view, bad
+        return view
 
-    view, bad = where.ask(begun)
+    view = where.ask(begun)
     said: dict[str, list[str]] = {}
-    for host, state in sorted(told(view, group).items()):
+    for host, state in told(view, group).items():
         for one in state.remarks:
             said.setdefault(one, []).append(host)
     for one, hosts in said.items():
         print_prose(f"{brief(one, 300)} (on {first_names(hosts, _SHOWN)})", 4)
-    if bad:
-        print_prose("It is set nowhere.", 2)
-        sys.exit(1)
+    if _refused(view, group):
+        raise MomError("it is set nowhere, as hosts cannot use it", hint="see what they say above")
     if share is None:
         print_prose("It could be set.", 2)
         return
     _print(view, group)
     if not holder_of(view):
         print_prose(f"No coordinator works: `mom fleet policy canary {group} --wait` has it go on to all hosts, or back.", 2)
+
+
+async def _answered(where: Where, store: Store, group: str) -> FleetView:
+    """The fleet when all hosts of a group that are there have said what is wrong with what is tried, or their time for that is over."""
+    ends = time.monotonic() + ASKED_SECONDS
+    while True:
+        view = await where.view(store)
+        here = {host for host, (_, member) in view.members.records.items() if member.group == group and view.is_fresh(host)}
+        silent = sorted(here - told(view, group).keys())
+        if not silent:
+            return view
+        if time.monotonic() > ends:
+            print_prose(f"{first_names(silent, _SHOWN)} did not say what is wrong with it within {ASKED_SECONDS:.0f} s.", 2)
+            return view
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def _refused(view: FleetView, group: str) -> bool:
+    return any(one.startswith("error") for state in told(view, group).values() for one in state.remarks)
 
 
 @click.command("canary")
