@@ -64,7 +64,7 @@ def test_a_guest_is_still_set_aside_when_the_hypervisor_has_been_away(loop, hype
     assert loop.fields["balloon_rest"] is not None
     list(loop.plugin.mom_act(Snapshot(monotonic=loop.now + 1), loop.history))
     loop.cycle()
-    assert loop.fields["balloon_obstacle"].startswith("it was asked to go to")
+    assert loop.fields["balloon_obstacle"].startswith("set aside for 1m, as it was asked to go to")
 
 
 def test_a_guest_that_is_set_aside_is_told_when_it_is_asked_again(loop, hypervisor):

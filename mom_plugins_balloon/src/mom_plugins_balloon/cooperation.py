@@ -49,7 +49,7 @@ def _judge(memory: BalloonedGuest, request: SizeRequest, size: float, now: float
     before = memory.aside
     rest = FIRST_REST_SECONDS if before is None or trial.gave else min(2 * before.rest, LAST_REST_SECONDS)
     reason = (
-        f"it was asked to go to {format_kib(request.target)}, and has stayed at {format_kib(size)} for {PATIENCE_SECONDS:.0f} s: "
-        f"set aside for {format_duration(rest)}"
+        f"set aside for {format_duration(rest)}, as it was asked to go to {format_kib(request.target)} and has stayed at "
+        f"{format_kib(size)} for {PATIENCE_SECONDS:.0f} s"
     )
     memory.aside, memory.trial = Aside(reason, now + rest, rest), None

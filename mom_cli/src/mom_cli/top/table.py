@@ -114,7 +114,7 @@ def list_foot(look: Looking, rows: int, width: int, lines: int, more: str = "") 
     shown = f"filter {look.pattern!r}  " if look.pattern else ""
     seen = f"{look.first + 1} to {min(rows, look.first + lines)} of {rows}, " if rows > lines else ""
     order = f"sufferers {'first' if look.falling else 'last'}" if look.sort == HARM else f"by {look.sort}"
-    keys = f"{seen}{order}  ?:help q:end Enter:why /:filter <>:sort s:sufferers r:turn {more}p:pause"
+    keys = f"{seen}{order}  ?:help q:end Enter:why {more}/:filter <>:sort s:sufferers r:turn p:pause"
     return [(shown, "bold yellow"), (cell(keys, max(0, width - 1 - len(shown))), "dim")]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from rich.cells import cell_len
@@ -27,6 +28,8 @@ _BARS: Final = "▁▂▃▄▅▆▇█"
 _SEVERE: Final = {"error": "bold red", "warning": "yellow"}
 _MARKS: Final = {"error": "WRONG: ", "warning": "warning: "}
 _STATUSES: Final = {"applied": "green", "failed": "bold red", "refused": "yellow", "gone": "yellow", "observed": "cyan"}
+_REPEATED: Final = frozenset({"failed", "refused", "observed"})
+"""What stands as it did after these is decided again in the next cycle."""
 
 
 def body_lines(size: tuple[int, int], picture: Picture | None = None) -> int:
@@ -45,12 +48,13 @@ def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, 
     width, height = size
     if small := too_small(size):
         return small
-    lines = body_lines(size, picture)
+    told_below = look.view == "problems"  # all of the verdict
+    lines = body_lines(size, None if told_below else picture)
     head = host_lines(picture, look, feed, width, now)
     if picture is None:
         return [*head, *_waiting(feed, width)]
-    head = [*verdict_lines(picture, width, _most_verdict(height)), *head]
-    nothing, keys = "there are no guests on this host", "d:decisions !:problems "
+    head = [*([] if told_below else verdict_lines(picture, width, _most_verdict(height))), *head]
+    nothing, keys = "there are no guests on this host", "!:problems d:decisions "
     return [*head, *below_head(look, picture, width, lines, lambda: _text(look, feed, picture, width), nothing, keys)]
 
 
@@ -171,13 +175,13 @@ def _health_line(picture: Picture) -> Line:
     suffer = sum(1 for row in rows if row.harm)
     line += [(f", {suffer} suffer{'s' if suffer == 1 else ''}", "red")] if suffer else []
     line.append((f", {changes} change{'' if changes == 1 else 's'}", "") if changes else (", nothing changed", ""))
-    if sick:
-        line.append(("  plugins: " + ", ".join(f"{printable(name)} {state}" for name, state in sick.items()), "bold red"))
     problems = picture.problems
     if problems:
         worst = "error" if any(one.severity == "error" for one in problems) else "warning"
         line.append((f"  {len(problems)} problem{'s' if len(problems) > 1 else ''} (!)", _SEVERE[worst]))
-    elif not sick:
+    if sick:
+        line.append(("  plugins: " + ", ".join(f"{printable(name)} {state}" for name, state in sick.items()), "bold red"))
+    elif not problems:
         line.append(("  plugins and policies are well", "green"))
     return line
 
@@ -200,11 +204,22 @@ def _changes(happenings: Sequence[Happening], left_out: int, width: int) -> list
     out = [heading("decisions and what came of them, the newest first", width)]
     if not happenings:
         return [*out, [("nothing was decided for as long as mom remembers", "dim")]]
-    for one in reversed(happenings):
-        out += _happening(one, width, named=True)
+    out += _told(happenings, width, named=True)
     if left_out:
         out.append([(f"and {left_out} more in busy cycles: mom tells of 100 in each", "dim")])
     return out
+
+
+def _told(happenings: Sequence[Happening], width: int, *, named: bool, most: int | None = None) -> list[Line]:
+    """The newest first. What comes again with each cycle stands there once, with how often and since when."""
+    times: dict[Happening, list[float]] = {}
+    for one in reversed(happenings):
+        times.setdefault(replace(one, time=0.0) if one.status in _REPEATED else one, []).append(one.time)
+    lines: list[Line] = []
+    for one, when in list(times.items())[:most]:
+        often = f"{len(when)} times since {time.strftime('%H:%M:%S', time.localtime(when[-1]))}: " if len(when) > 1 else ""
+        lines += _happening(replace(one, time=when[0], why=f"{often}{one.why}"), width, named=named)
+    return lines
 
 
 def _happening(one: Happening, width: int, *, named: bool) -> list[Line]:
@@ -264,11 +279,10 @@ def _one_guest(look: Looking, drill: Drill | None, feed: Feed, picture: Picture,
         return [*out, *wrapped(f"{drill.trouble}. It may have been stopped, or moved to another host.", width, "yellow")]
     out += _explained(drill.explanation, width)
     out += _past(drill.past, width)
-    about = [one for one in list(feed.happenings) if one.id == look.marked][-12:]
+    about = [one for one in list(feed.happenings) if one.id == look.marked]
     if about:
         out += [[], [("what was decided for it lately", "bold")]]
-        for one in reversed(about):
-            out += _happening(one, width, named=False)
+        out += _told(about, width, named=False, most=12)
     fields = {name: value for name, value in drill.guest.get("fields", {}).items() if value is not None}
     out += [[], [("all that is known of it", "bold")]]
     out += wrapped("  ".join(f"{name} {printable(str(value), 60)}" for name, value in sorted(fields.items())), width)
