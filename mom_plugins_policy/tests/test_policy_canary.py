@@ -127,6 +127,14 @@ class TestWhileItRuns:
         assert not any(one.source.name.startswith("canary") for one in report.decisions if one.entity.scope is Scope.HOST)
         assert managed.canary.note == "what it decides for the host (ksm_run) is not tried"
 
+    def test_on_all_guests_what_is_decided_for_the_host_is_tried_too(self, managed: Managed) -> None:
+        managed.begin('(Host.Control "ksm_run" 1)', name="60_ksm", share=1, seconds=600)
+        report = managed.cycles()
+        decided = [one for one in report.decisions if one.entity.scope is Scope.HOST and one.control == "ksm_run"]
+        assert [one.source.name for one in decided][-1:] == ["canary 60_ksm"]
+        assert not any(one.source.name in ("40_ksm", "60_ksm") for one in report.decisions if one.entity.scope is Scope.HOST)
+        assert (managed.canary.note, len(managed.canary.on)) == ("", 20)
+
     def test_nothing_else_changes_the_policies_and_who_has_not_seen_it_begin_is_told(self, managed: Managed) -> None:
         seen = managed.texts.state().version
         began = managed.begin(MINE.format(kib=1), seconds=600, expected_version=seen)
