@@ -1,7 +1,5 @@
 """The list of what is watched live, without a terminal: what fits, what is asked for, and what keys and the mouse make of it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

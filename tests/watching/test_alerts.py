@@ -3,8 +3,6 @@
 All that takes minutes takes so many times less, by one factor: what the rules wait for, and what mom itself waits for.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

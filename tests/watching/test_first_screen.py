@@ -1,7 +1,5 @@
 """Ten questions of an operator who has never seen mom, each answered at its place on the first screen, while the host is full."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Iterator
