@@ -23,7 +23,6 @@ from mom_plugins_http.server.answers_in_pieces import PIECE, Sending
 from mom_plugins_http.server.held_bytes import HeldBytes
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.protocol import UNKNOWN_PEER, ClientLimits
-from mom_plugins_http.server.refusals import RefusalLog
 from mom_plugins_http.server.sites import LOCAL_NAMES, TOOL_NAME, same_site, same_site_locally
 
 
@@ -49,7 +48,6 @@ class Api:
         self._context = context
         self._limits = limits
         self._hosts = hosts
-        self._refusals = RefusalLog(context.log)
         self._page_keys = page_keys
         self._arriving, self._unread = HeldBytes(MOST_ARRIVING), HeldBytes()
         described = Route("GET", "/v1/openapi.json", self.describe, Mapping[str, Any])
@@ -105,7 +103,7 @@ class Api:
             peer = replace(peer, name=who, right=right)
         if peer.right >= route.right:
             return peer
-        self._refusals.note(peer.name, f"{route.method} {route.path}")
+        self._note_refusal(peer, f"{route.method} {route.path}")
         raise ProblemError(403, f"{peer.name} may not do this", self._needed(route.right, local=peer.local))
 
     def _refuse_other_sites(self, request: Request, route: Route, peer: Peer) -> None:
@@ -118,9 +116,9 @@ class Api:
             good = same_site(host, origin, self._hosts)
             hint = f"call it by one of its names: {', '.join(self._hosts)}; `hosts` of the plugin http adds others"
         if not good:
-            why = "a request that is meant for another site, or was sent by one"
-            self._refusals.note(peer.name, why)
-            raise ProblemError(403, "this request is meant for another site, or was sent by one", hint)
+            what = "this request is meant for another site, or was sent by one"
+            self._note_refusal(peer, what)
+            raise ProblemError(403, what, hint)
 
     def _right(self, request: Request, peer: Peer) -> tuple[Right, str]:
         """The peer's right by now, and its name: a session ends, and tokens are replaced, while a stream of events goes on."""
@@ -140,8 +138,12 @@ class Api:
             what, hint = "session of the page", "open the address that `mom page` prints on the host"
         given = request.headers.get("authorization", "")
         why = f"a {what} that is not known" if given else f"a request without a {what}"
-        self._refusals.note(peer.name, why, logging.WARNING if given else logging.INFO)
+        self._note_refusal(peer, why, logging.WARNING if given else logging.INFO)
         return ProblemError(401, f"no {what} that is known came with the request", hint, headers={"www-authenticate": "Bearer"})
+
+    def _note_refusal(self, peer: Peer, why: str, level: int = logging.WARNING) -> None:
+        """In the log, which counts what comes again and again: no client decides how much is written. Never what was sent as a token."""
+        self._context.log.log(level, "refused to %s: %s", peer.name, why)
 
     def _needed(self, right: Right, *, local: bool) -> str:
         if not local:
