@@ -10,8 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import click
-
 from mom_cli import Line, Looking, Row, below_head, by_name, heading, help_lines, memory_line, terminal_for, too_small, watch, wrapped
 from mom_core import MomError, StateError, Unit, format_kib, printable
 from mom_daemon import brief
@@ -165,13 +163,8 @@ _SILENT: Final = logging.Logger("mom.fleet.top", logging.CRITICAL + 1)
 """What the connection logs would stand in the middle of the screen, which says it itself. It has no parent."""
 
 
-@click.command("top")
-@click.pass_obj
-def top_command(where: Where) -> None:
-    """Watch all hosts in the terminal: their memory, guests and policies, those that suffer first. `?` shows the keys.
-
-    `mom fleet status` prints the same once.
-    """
+def watch_fleet(where: Where) -> None:
+    """Draw until the person at the terminal ends it. Raises `MomError` where there is no terminal."""
     look = looking()
     terminal = terminal_for("mom fleet top", "`mom fleet status` prints")
     feed = FleetFeed(where, terminal.wake)

@@ -29,7 +29,6 @@ from mom_plugins_fleet.revisions import AHEAD_SECONDS
 from mom_plugins_fleet.signatures import next_revision, opened
 from mom_plugins_fleet.status_verb import status_command
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, INVITATIONS, ORDERS, PROGRESS, ROSTER, STATES
-from mom_plugins_fleet.top_verb import top_command
 from mom_plugins_fleet.where import LOG, Where, checked_key
 from mom_toolkit import Destination
 
@@ -74,8 +73,19 @@ def fleet(context: click.Context, /, **options: Any) -> None:
 
 fleet.add_command(plan_command)
 fleet.add_command(status_command)
-fleet.add_command(top_command)
 fleet.add_command(policy_group)
+
+
+@fleet.command("top")
+@click.pass_obj
+def top_command(where: Where) -> None:
+    """Watch all hosts in the terminal: their memory, guests and policies, those that suffer first. `?` shows the keys.
+
+    `mom fleet status` prints the same once.
+    """
+    from mom_plugins_fleet.top_verb import watch_fleet  # what draws is of use to no other verb
+
+    watch_fleet(where)
 
 
 # --- the fleet itself ------------------------------------------------------------------------------------------------------------------
