@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -41,11 +42,12 @@ def ordered(rows: Sequence[Row], column: str, *, falling: bool) -> list[Row]:
     """
     if column == HARM:
         return sorted(rows, key=lambda row: row.harm, reverse=falling)
-    known = [row for row in rows if row.values.get(column) is not None]
+    values = [(row.values.get(column), row) for row in rows]
+    known = [(_sortable(value), row) for value, row in values if value is not None]
     if not known:
         return list(reversed(rows)) if falling else list(rows)
-    known.sort(key=lambda row: _sortable(row.values[column]), reverse=falling)
-    return known + [row for row in rows if row.values.get(column) is None]
+    known.sort(key=itemgetter(0), reverse=falling)
+    return [row for _, row in known] + [row for value, row in values if value is None]
 
 
 def by_name(rows: Sequence[Row]) -> list[Row]:
@@ -65,4 +67,4 @@ def _natural(name: str) -> list[Any]:
 
 
 def _sortable(value: Any) -> tuple[float, str]:
-    return (value, "") if isinstance(value, int | float) else (0.0, str(value))
+    return (value, "") if isinstance(value, (int, float)) else (0.0, str(value))
