@@ -161,9 +161,8 @@ def test_a_thousand_guests_are_sorted_found_and_opened_with_the_keyboard(daemon:
 
 
 def test_what_was_decided_for_a_guest_stands_on_the_axis_of_its_memory(daemon: Start, visit: Visit) -> None:
-    """MOM_SCREENSHOTS=docs makes the pictures of the documents anew."""
     mom = daemon(guests=40, host_memory="46GiB", interval="1s")
-    page = visit(mom, "guests", height=700)
+    page = visit(mom, "guests", height=700, reduced_motion="reduce")
     page.get_by_role("button", name="Used").click()
     with client(mom) as one:
 
@@ -184,6 +183,7 @@ def test_what_was_decided_for_a_guest_stands_on_the_axis_of_its_memory(daemon: S
     expect(mark).to_be_attached()
     assert re.match(r"balloon_target .* → .*: ", mark.locator("title").text_content() or "")
     if folder := os.environ.get("MOM_SCREENSHOTS"):
+        page.set_viewport_size({"width": 1280, "height": 1200})  # nothing of it is behind the last line
         memory.screenshot(path=f"{folder}/web-page-guest.png")
     memory.locator("svg.chart").focus()
     page.keyboard.press("End")
@@ -222,6 +222,15 @@ def test_guests_are_in_groups_by_name_or_class_with_sums_and_have_what_holds_of_
     expect(page.get_by_role("button", name=re.compile("gold"))).to_be_focused()
     page.get_by_label("Groups of guests").select_option("by name")
     expect(rows.first).to_contain_text("▾ db (")
+
+
+def test_where_there_are_no_guests_it_is_said_with_what_to_do(shared: Start, visit: Visit) -> None:
+    page = visit(shared(guests=0), "guests")
+    told = page.locator(".empty")
+    expect(told.get_by_role("heading")).to_have_text("There are no guests on this host")
+    expect(told.locator("pre")).to_have_text("mom doctor")
+    expect(page.get_by_role("region", name="All guests")).to_be_hidden()
+    shot(page, "no-guests")
 
 
 def test_memory_for_a_launch_is_asked_for_seen_and_given_up(shared: Start, visit: Visit) -> None:

@@ -245,9 +245,9 @@ export class Chart {
       parts.push(drawn("line", { class: "axis", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(value), y2: y(value) }));
       parts.push(drawn("text", { x: MARGIN.left - 6, y: y(value) + 4, "text-anchor": "end" }, this.text(value)));
     }
-    for (const [time, label] of roundTimes(from, to, Math.max(2, width / 75))) {
+    for (const [time, label] of roundTimes(from, to, Math.max(2, (width - MARGIN.left - MARGIN.right) / 75))) {
       const place = this.along(time);
-      const anchor = place < MARGIN.left + 25 ? "start" : place > width - MARGIN.right - 25 ? "end" : "middle";
+      const anchor = place > width - MARGIN.right - 25 ? "end" : "middle";
       parts.push(upright("axis", time), drawn("text", { x: place, y: this.height - 5, "text-anchor": anchor }, label));
     }
     parts.push(...this.areas(areas, x, y));
