@@ -17,22 +17,7 @@ from mom_cli.here import changes_left, how_to_start
 from mom_cli.marks import mark
 from mom_cli.sources import told
 from mom_cli.status_file import RunningStatus, problems_of, reported
-from mom_core import (
-    HOST_ID,
-    Config,
-    GuestColumn,
-    MomError,
-    Report,
-    Scope,
-    Severity,
-    Source,
-    Status,
-    Unit,
-    Verdict,
-    lasting,
-    load_config,
-    printable,
-)
+from mom_core import Config, GuestColumn, MomError, Report, Scope, Severity, Source, Status, Unit, Verdict, lasting, load_config, printable
 from mom_daemon import amount, brief, config_argument, json_option, lacking, print_prose
 
 if TYPE_CHECKING:
@@ -194,7 +179,7 @@ SHOWN = 10
 
 
 def _who(entity: EntityModel) -> str:
-    return HOST_ID if entity["scope"] == Scope.HOST else brief(entity["name"], 80)
+    return entity["id"] if entity["scope"] == Scope.HOST else brief(entity["name"], 80)
 
 
 def _recent(content: ReportDocument) -> list[str]:

@@ -23,7 +23,7 @@ def times_of(process: str) -> ProcessStat | None:
 
     :param process: its folder in /proc
     """
-    found = ProcessStat.parse(read_kernel_file(f"{process}/stat"))
+    found = ProcessStat.of(process)
     return None if found is None or found.state in {"Z", "X"} else found
 
 

@@ -44,17 +44,7 @@ from mom_plugins_balloon.names import RESERVED, SUGGESTED
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.spare_memory import Spare, returning_kib, seconds_to_free, spare_of
 from mom_plugins_balloon.states import hard_kib
-from mom_toolkit import (
-    Admissions,
-    ProcessStat,
-    Reservation,
-    ReservationRefused,
-    ReservationState,
-    Room,
-    boot_id,
-    read_kernel_file,
-    stale_seconds,
-)
+from mom_toolkit import Admissions, ProcessStat, Reservation, ReservationRefused, ReservationState, Room, boot_id, stale_seconds
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40
@@ -314,7 +304,7 @@ class HostReservations:
     def _held_kib(self, guest: Guest) -> float:
         """The memory that a guest's process holds: asked of the kernel, as a guest that boots touches gigabytes between two cycles."""
         pid = as_whole(guest.properties.get("pid"))
-        stat = None if pid is None else ProcessStat.parse(read_kernel_file(self.context.root / f"proc/{pid}/stat"))
+        stat = None if pid is None else ProcessStat.of(self.context.root / f"proc/{pid}")
         if stat is not None and stat.resident_kib is not None:
             return stat.resident_kib
         return guest.number("rss") or 0.0

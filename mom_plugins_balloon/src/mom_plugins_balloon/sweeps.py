@@ -29,7 +29,7 @@ from typing import Final, NamedTuple, Protocol
 
 from mom_core import Entity, GuestGone, HypervisorError, NoChangeNeeded, Refused, StateError, format_kib
 from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND
-from mom_toolkit import ProcessStat, read_kernel_file
+from mom_toolkit import ProcessStat
 
 _PAGE_KIB: Final = mmap.PAGESIZE / 1024
 
@@ -149,8 +149,8 @@ class QemuProcess:
     """
 
     def __init__(self, pid: int, proc: Path) -> None:
-        self._stat = proc / str(pid) / "stat"
-        self._started = None if (stat := ProcessStat.parse(read_kernel_file(self._stat))) is None else stat.started
+        self._process = proc / str(pid)
+        self._started = None if (stat := ProcessStat.of(self._process)) is None else stat.started
         # The clock of another process's CPU time, as clock_getcpuclockid(3) makes it. It is that of this system, wherever `proc` is.
         self._clock = (~pid << 3) | 2 if proc == Path("/proc") else None
 
@@ -159,12 +159,12 @@ class QemuProcess:
         if self._clock is not None:
             with suppress(OSError):
                 return time.clock_gettime(self._clock)
-        stat = ProcessStat.parse(read_kernel_file(self._stat))
+        stat = ProcessStat.of(self._process)
         return None if stat is None or stat.started != self._started else stat.cpu_seconds
 
     def memory(self) -> ProcessMemory | None:
         """As `GuestProcess`."""
-        stat = ProcessStat.parse(read_kernel_file(self._stat))
+        stat = ProcessStat.of(self._process)
         if stat is None or stat.started != self._started or stat.resident_kib is None:
             return None
         return ProcessMemory(stat.resident_kib, (stat.minor_faults + stat.major_faults) * _PAGE_KIB)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from mom_core import Value
-from mom_toolkit import ProcessStat, process_ids, read_kernel_file
+from mom_toolkit import ProcessStat, process_ids
 
 _LOOK_AGAIN_AFTER = 60.0
 """Seconds between two searches through /proc for a ksmd that is not there. In a container of its own it never is, and a large host has
@@ -34,7 +34,7 @@ class Ksmd:
         return seconds
 
     def _seconds_of(self, pid: int) -> float | None:
-        process = ProcessStat.parse(read_kernel_file(f"{self._proc}/{pid}/stat"))
+        process = ProcessStat.of(f"{self._proc}/{pid}")
         return process.cpu_seconds if process is not None and process.is_kernel_thread and process.name == "ksmd" else None
 
 

@@ -49,7 +49,7 @@ class Process:
 
     def started(self) -> int | None:
         """When it was started, in the kernel's ticks: with the process id, this is who it is. None when there is none."""
-        stat = ProcessStat.parse(read_kernel_file(self.folder / "stat"))
+        stat = ProcessStat.of(self.folder)
         return None if stat is None else stat.started
 
     def memory(self) -> dict[int, int]:
@@ -74,7 +74,7 @@ class Process:
             named = _VCPU.fullmatch(read_kernel_file(task / "comm"))
             if named is None:
                 continue
-            stat = ProcessStat.parse(read_kernel_file(task / "stat"))
+            stat = ProcessStat.of(task)
             allowed = _ALLOWED.search(read_kernel_file(task / "status"))
             if stat is not None and stat.processor is not None and allowed is not None:
                 yield Vcpu(int(named[1]), stat.processor, parse_number_list(allowed[1].decode()) or frozenset(), stat.cpu_seconds)

@@ -39,7 +39,7 @@ def way_to(guest: Guest, root: Path, hierarchies: Hierarchies) -> MemoryWay:
     :param root: where /proc and /sys are found
     """
     pid = as_whole(guest.properties.get("pid"))
-    stat = ProcessStat.parse(read_kernel_file(root / f"proc/{pid}/stat")) if pid else None
+    stat = ProcessStat.of(root / f"proc/{pid}") if pid else None
     if not pid or stat is None:
         return MemoryWay("", why_not="its process is not known")
     why = _held_in_place(f"{root}/proc/{pid}")
@@ -86,5 +86,5 @@ def faults_of(way: MemoryWay, root: Path) -> int | None:
             return int(match[1])
     if not way.pid:
         return None
-    stat = ProcessStat.parse(read_kernel_file(root / f"proc/{way.pid}/stat"))
+    stat = ProcessStat.of(root / f"proc/{way.pid}")
     return stat.major_faults if stat is not None and stat.started == way.started else None

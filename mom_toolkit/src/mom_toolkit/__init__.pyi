@@ -38,8 +38,9 @@ from .kernel_files import (
     pid_of as pid_of,
     process_ids as process_ids,
     read_kernel_file as read_kernel_file,
+    write_file as write_file,
 )
-from .knobs import Knob as Knob, KnobPlugin as KnobPlugin, write_file as write_file
+from .knobs import Knob as Knob, KnobPlugin as KnobPlugin
 from .notes import NoteStore as NoteStore
 from .run_summary import RunSummary as RunSummary
 from .services.admission import Admission as Admission, Admissions as Admissions, ClassFiles as ClassFiles, Donor as Donor

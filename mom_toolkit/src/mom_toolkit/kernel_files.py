@@ -1,12 +1,15 @@
-"""What the kernel tells in the small files of /proc and /sys. One that is missing, refused or malformed is an ordinary answer: nothing is
-known."""
+"""What the kernel tells in the small files of /proc and /sys, and takes there. Where a file is only looked at, one that is missing, refused
+or malformed is an ordinary answer: nothing is known."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from mom_core import HypervisorError, NotSupported, PermissionDenied, Value
 
 MOST_BYTES: Final = 64 << 10
 """More than any file has that is read whole here."""
@@ -17,6 +20,7 @@ _PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
 _KERNEL_THREAD: Final = 0x00200000
 """PF_KTHREAD of the kernel's include/linux/sched.h. Any process may call itself ksmd; only the kernel sets this."""
 
+_NUMBER: Final = re.compile(rb"\s*(-?[0-9]{1,20})\s*")
 _RANGE: Final = re.compile(r"(\^?)([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _HIGHEST_NUMBER: Final = 8191
 """Kernels are built for 8192 CPUs and 1024 nodes at most."""
@@ -49,6 +53,41 @@ def read_at_once(path: Path | str, most: int = MOST_BYTES) -> bytes:
         return os.read(file, most)
     finally:
         os.close(file)
+
+
+def read_number(path: Path) -> int | None:
+    """The whole number in a file of the kernel; None where something else is in it. Raises `HypervisorError`."""
+    try:
+        match = _NUMBER.fullmatch(read_at_once(path))
+    except OSError as error:
+        raise _failure_of(error, path, "read") from error
+    return int(match[1]) if match else None
+
+
+def write_file(path: Path | str, value: Value, *, wait: bool = True) -> None:
+    """Write a number or text into a file of the kernel, in one write, as the kernel wants it; a file that is missing is not made.
+
+    :param wait: whether to wait for what the kernel does about it, where that can be chosen (memory.high of newer kernels)
+    :raises HypervisorError: `NotSupported` where there is no such file, `PermissionDenied`, or with the kernel's reason; its `__cause__` is
+        the `OSError`
+    """
+    # Cut where the tree is a folder of plain files; the kernel's own have nothing to be cut.
+    flags = os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | (0 if wait else os.O_NONBLOCK)
+    try:
+        with os.fdopen(os.open(path, flags), "wb", buffering=0) as file:
+            file.write(str(value).encode())
+    except OSError as error:
+        raise _failure_of(error, path, "write") from error
+
+
+def _failure_of(error: OSError, path: Path | str, verb: str) -> HypervisorError:
+    """The error for a file of the kernel that could not be read or written."""
+    if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+        return NotSupported(f"there is no {path}", hint="this kernel has no such thing, or mom runs in a container without it")
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        hint = "run mom as root, outside of containers, with /proc and /sys mounted read-write"
+        return PermissionDenied(f"cannot {verb} {path}: {error.strerror}", hint=hint)
+    return HypervisorError(f"cannot {verb} {path}: {error.strerror}")
 
 
 def boot_id(proc: Path) -> str:
@@ -116,6 +155,11 @@ class ProcessStat(NamedTuple):
     started: int
     processor: int | None
     resident_kib: int | None
+
+    @classmethod
+    def of(cls, process: Path | str) -> ProcessStat | None:
+        """A process by its folder in /proc; None when there is none."""
+        return cls.parse(read_kernel_file(f"{process}/stat"))
 
     @classmethod
     def parse(cls, content: bytes) -> ProcessStat | None:

@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mom_core import (
-    Change,
-    ControlSpec,
-    Declaration,
-    FieldSpec,
-    Finding,
-    HypervisorError,
-    NotSupported,
-    PermissionDenied,
-    Scope,
-    Severity,
-    Target,
-    Unit,
-    Value,
-    hookimpl,
-)
-from mom_toolkit.kernel_files import read_at_once
-
-_NUMBER = re.compile(rb"\s*(-?[0-9]{1,20})\s*")
+from mom_core import Change, ControlSpec, Declaration, FieldSpec, Finding, HypervisorError, Scope, Severity, Target, Unit, Value, hookimpl
+from mom_toolkit.kernel_files import read_number, write_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,41 +61,6 @@ class Knob:
     def field(self) -> FieldSpec:
         """The declaration of the field that holds the present value."""
         return FieldSpec(self.name, self.unit, Scope.HOST, self.description, self.source)
-
-
-def read_number(path: Path) -> int | None:
-    """The whole number in a file of the kernel; None where something else is in it. Raises `HypervisorError`."""
-    try:
-        match = _NUMBER.fullmatch(read_at_once(path))
-    except OSError as error:
-        raise failure_of(error, path, "read") from error
-    return int(match[1]) if match else None
-
-
-def write_file(path: Path | str, value: Value, *, wait: bool = True) -> None:
-    """Write a number or text into a file of the kernel, in one write, as the kernel wants it; a file that is missing is not made.
-
-    :param wait: whether to wait for what the kernel does about it, where that can be chosen (memory.high of newer kernels)
-    :raises HypervisorError: `NotSupported` where there is no such file, `PermissionDenied`, or with the kernel's reason; its `__cause__` is
-        the `OSError`
-    """
-    # Cut where the tree is a folder of plain files; the kernel's own have nothing to be cut.
-    flags = os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | (0 if wait else os.O_NONBLOCK)
-    try:
-        with os.fdopen(os.open(path, flags), "wb", buffering=0) as file:
-            file.write(str(value).encode())
-    except OSError as error:
-        raise failure_of(error, path, "write") from error
-
-
-def failure_of(error: OSError, path: Path | str, verb: str) -> HypervisorError:
-    """The error for a file of the kernel that could not be read or written."""
-    if error.errno in {errno.ENOENT, errno.ENOTDIR}:
-        return NotSupported(f"there is no {path}", hint="this kernel has no such thing, or mom runs in a container without it")
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        hint = "run mom as root, outside of containers, with /proc and /sys mounted read-write"
-        return PermissionDenied(f"cannot {verb} {path}: {error.strerror}", hint=hint)
-    return HypervisorError(f"cannot {verb} {path}: {error.strerror}")
 
 
 class KnobPlugin:

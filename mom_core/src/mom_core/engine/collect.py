@@ -13,25 +13,11 @@ from typing import Any, Final, TypeAlias, TypeGuard
 
 from mom_core.columns import Columns
 from mom_core.errors import HypervisorError
-from mom_core.model import (
-    HOST_ID,
-    Derived,
-    FieldSpec,
-    Guest,
-    GuestTable,
-    Host,
-    Problem,
-    Scope,
-    Severity,
-    Snapshot,
-    Source,
-    Value,
-    printable,
-)
+from mom_core.model import HOST_ID, Derived, FieldSpec, Guest, GuestTable, Host, Problem, Scope, Severity, Snapshot, Source, printable
 from mom_core.plugins.invoker import describe
 from mom_core.plugins.registry import Plugin, PluginSet
 from mom_core.units import Unit
-from mom_core.values import NUMBER_LIMIT
+from mom_core.values import NUMBER_LIMIT, Value
 
 LISTING = "guests"
 """The name under which listing the guests is counted and timed."""

@@ -12,27 +12,11 @@ from mom_core.engine.collect import ask
 from mom_core.engine.judgement import Controller, Found, items, joined, known, spoken_of, target_of, without_writing
 from mom_core.errors import StateError
 from mom_core.ledger import Key, Ledger, can_be_kept
-from mom_core.model import (
-    ControlSpec,
-    Decision,
-    Entity,
-    InTransition,
-    LedgerEntry,
-    Outcome,
-    Problem,
-    Scope,
-    Snapshot,
-    Source,
-    Status,
-    Target,
-    Value,
-)
+from mom_core.model import ControlSpec, Decision, Entity, LedgerEntry, Outcome, Problem, Scope, Snapshot, Source, Status, Target
 from mom_core.plugins.registry import Plugin, PluginSet
+from mom_core.values import Value
 
 NOT_KEPT: Final = "its present value or the new one is none that the ledger can keep, so it could not be put back"
-
-_UNREAD: Final = InTransition(None)
-"""What no plugin was asked for: a gradual control stands at what the snapshot says."""
 
 
 def observe(snapshot: Snapshot, decisions: Sequence[Decision], plugins: PluginSet) -> list[Outcome]:
@@ -103,9 +87,9 @@ class _Owners:
                 continue
             target = Target(entity, control)
             guest = snapshot.guests.get(entity.id)
-            before = found.get(target, _UNREAD)
-            if before is _UNREAD:
-                before = found[target] = _stands(snapshot, entity, spec)
+            if spec.gradual:  # no plugin was asked for it: it stands at what the snapshot says
+                found[target] = _stands(snapshot, entity, spec)
+            before = found[target]
             incarnation = "" if guest is None else guest.incarnation
             noted = entries.get((entity.id, control))
             if noted is not None and noted.incarnation != incarnation:

@@ -13,22 +13,10 @@ from typing import Final, TypeAlias
 
 from mom_core.errors import GuestGone, HypervisorError, NoChangeNeeded, NotSupported, Refused
 from mom_core.hypervisor import Hypervisor
-from mom_core.model import (
-    Change,
-    ControlSpec,
-    Decision,
-    InTransition,
-    LedgerEntry,
-    Outcome,
-    Scope,
-    Source,
-    Status,
-    Target,
-    Value,
-    printable,
-)
+from mom_core.model import Change, ControlSpec, Decision, InTransition, LedgerEntry, Outcome, Scope, Source, Status, Target, printable
 from mom_core.plugins.registry import Hooks
 from mom_core.units import Unit, format_kib
+from mom_core.values import Value
 
 Found: TypeAlias = "Value | InTransition | HypervisorError"
 Said: TypeAlias = "HypervisorError | str | None"

@@ -175,10 +175,7 @@ class CommandMover:
 
     def _started(self, pid: int) -> int:
         """When that process was started, in ticks; 0: it is not there."""
-        try:
-            found = ProcessStat.parse((self._proc / str(pid) / "stat").read_bytes())
-        except OSError:
-            return 0
+        found = ProcessStat.of(self._proc / str(pid))
         return 0 if found is None or found.state in "ZX" else found.started
 
     def _runs_still(self, reference: str) -> bool:

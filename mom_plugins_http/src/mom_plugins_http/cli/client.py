@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from mom_cli import NoSuchGuest, NotRunning
 from mom_core import MomError, load_config
-from mom_toolkit import PeerCredentials, PolicyProblem, PolicyRefused, ProcessStat, read_kernel_file
+from mom_toolkit import PeerCredentials, PolicyProblem, PolicyRefused, ProcessStat
 
 CONNECT_SECONDS: Final = 5.0
 
@@ -133,7 +133,7 @@ def _silent(connection: UnixConnection) -> tuple[str, str]:
         pid = PeerCredentials.of(connection.sock).process
     except OSError:
         pid = 0
-    process = ProcessStat.parse(read_kernel_file(f"/proc/{pid}/stat"))
+    process = ProcessStat.of(f"/proc/{pid}")
     if process is None:  # it has ended, or the kernel does not say
         return "", "it hangs, or the host does; `mom status` says what was so last"
     if process.state in {"T", "t"}:

@@ -21,7 +21,7 @@ from mom_plugins_http.routes.bodies import JSON, read_body
 from mom_plugins_http.routes.route import ApiCall, Parameter, Route
 from mom_plugins_http.server.access import Peer, Right, bearer_digest, token_digest
 from mom_plugins_http.server.problems import ProblemError
-from mom_toolkit import ProcessStat, read_kernel_file
+from mom_toolkit import ProcessStat
 
 KEY_SECONDS: Final = 120.0
 """A key is for the browser that is opened with it, now."""
@@ -160,7 +160,7 @@ class PageKeys:
 
     def _started(self, process: int) -> int | None:
         """When a process was started: another one that gets its number later was started later."""
-        found = ProcessStat.parse(read_kernel_file(f"{self._proc}/{process}/stat")) if process > 0 else None
+        found = ProcessStat.of(f"{self._proc}/{process}") if process > 0 else None
         return None if found is None or found.state in {"Z", "X"} else found.started
 
     def _keep(self, kept: dict[bytes, _Granted], secret: str, granted: _Granted) -> None:
