@@ -36,6 +36,7 @@ from mom_core import (
     hookimpl,
 )
 from mom_guests.fields import PERIOD
+from mom_toolkit import set_each
 
 if TYPE_CHECKING:
     from mom_guests.seen_guests import SeenGuests
@@ -180,16 +181,14 @@ class PluginOfGuests(Generic[H]):
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
         """Set statistics periods."""
         own = self._ours(hypervisor)
-        errors: dict[Target, HypervisorError] = {}
-        for change in changes:
+
+        def set_one(change: Change) -> None:
             period = as_whole(change.value)
-            try:
-                if period is None or not 0 <= period <= LONGEST_PERIOD_SECONDS:
-                    raise Refused(f"not a number of whole seconds from 0 to {LONGEST_PERIOD_SECONDS}")
-                own.set_stats_period(change.entity, period)
-            except HypervisorError as error:
-                errors[change.target] = error
-        return errors
+            if period is None or not 0 <= period <= LONGEST_PERIOD_SECONDS:
+                raise Refused(f"not a number of whole seconds from 0 to {LONGEST_PERIOD_SECONDS}")
+            own.set_stats_period(change.entity, period)
+
+        return set_each(changes, set_one)
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -29,7 +29,6 @@ from mom_core import (
     HypervisorError,
     InTransition,
     NoChangeNeeded,
-    NotSupported,
     PluginContext,
     PluginSettings,
     Portion,
@@ -64,11 +63,7 @@ from mom_plugins_balloon.problems import conditions, findings, promise_problems
 from mom_plugins_balloon.states import HostWanted, HostWatermarks, StateGoal
 from mom_plugins_balloon.stopped_shrinks import stopped_shrinks
 from mom_plugins_balloon.swept_guests import REACTION, SweptGuests, is_sweep
-from mom_toolkit import PolicyTexts, Promises, Reservations, ailments, stale_seconds
-
-if TYPE_CHECKING:
-    from mom_cli import Explainer, StatusPart
-    from mom_core import Report
+from mom_toolkit import PolicyTexts, Promises, Reservations, ailments, capable, late_hook, stale_seconds
 
 _NOTHING: Mapping[str, Value] = {}
 
@@ -361,7 +356,7 @@ class BalloonPlugin:
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:
         """What the guests have. Every size on the way to what this process has asked for is its own doing, until the guest arrives."""
-        sizes = _resizing(hypervisor).balloon_sizes([target.entity for target in targets])
+        sizes = capable(hypervisor, BalloonControl, "resize guests").balloon_sizes([target.entity for target in targets])
         return {target: self._as_asked(target.entity.id, size) for target in targets if (size := sizes.get(target.entity.id)) is not None}
 
     def _as_asked(self, identity: str, size: int) -> int | InTransition:
@@ -376,7 +371,7 @@ class BalloonPlugin:
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError | str]:
         """Ask each guest whose size should change."""
-        balloons = _resizing(hypervisor)
+        balloons = capable(hypervisor, BalloonControl, "resize guests")
         said: dict[Target, HypervisorError | str] = {}
         for change in changes:
             try:
@@ -449,21 +444,9 @@ class BalloonPlugin:
 
     # --- surface ---------------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    @hookimpl
-    def mom_status(report: Report) -> Iterable[StatusPart]:
-        """What the host should have."""
-        from mom_plugins_balloon.overview import host_parts
+    mom_status = late_hook("mom_plugins_balloon.overview:host_parts", "report")
 
-        return host_parts(report)
-
-    @staticmethod
-    @hookimpl
-    def mom_explainer() -> Explainer:
-        """The guest's size."""
-        from mom_plugins_balloon.explanation import BalloonExplainer
-
-        return BalloonExplainer()
+    mom_explainer = late_hook("mom_plugins_balloon.explanation:BalloonExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
@@ -473,10 +456,3 @@ class BalloonPlugin:
 
 def _kib(size: int | None) -> float | None:
     return None if size is None else size / 1024
-
-
-def _resizing(hypervisor: Hypervisor) -> BalloonControl:
-    """The hypervisor, if it resizes guests. Raises `NotSupported`."""
-    if not isinstance(hypervisor, BalloonControl):
-        raise NotSupported(f"{hypervisor.uri} cannot resize guests")
-    return hypervisor

@@ -5,22 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from mom_core import (
-    BalloonControl,
-    Condition,
-    Finding,
-    Hypervisor,
-    HypervisorError,
-    Problem,
-    Severity,
-    Snapshot,
-    Source,
-    format_kib,
-    printable,
-)
+from mom_core import BalloonControl, Condition, Finding, Hypervisor, Problem, Severity, Snapshot, Source, format_kib, printable
 from mom_plugins_balloon.ballooned_guests import why_blocked
 from mom_plugins_balloon.guarantees import PromisesKept
 from mom_plugins_balloon.states import MemoryState
+from mom_toolkit import listed_guests
 
 MEMORY: Final = "memory"
 PROMISES: Final = "promises"
@@ -79,26 +68,22 @@ def promise_problems(standing: PromisesKept, source: Source) -> Iterable[Problem
         yield Problem(source, message, unclear.guest.entity, Severity.ERROR, f"in the guest's metadata, {unclear.error.hint}")
 
 
-def findings(hypervisor: Hypervisor | None) -> list[Finding]:
+def findings(hypervisor: Hypervisor | None) -> Iterable[Finding]:
     """Whether guests can be resized, and which cannot."""
     subject = "memory balloons"
-    if hypervisor is None:
-        return [Finding(Severity.WARNING, subject, "not looked at: no hypervisor was reached")]
-    if not isinstance(hypervisor, BalloonControl):
+    if hypervisor is not None and not isinstance(hypervisor, BalloonControl):
         cure = "enable a hypervisor plugin that can, such as libvirt, before this one, or take balloon out of the configuration"
-        return [Finding(Severity.ERROR, subject, f"{hypervisor.uri} cannot resize guests", cure)]
-    try:
-        guests = hypervisor.guests()
-    except HypervisorError as error:
-        return [Finding(Severity.ERROR, subject, f"the guests cannot be listed: {error}", "see what the hypervisor plugin says above")]
+        yield Finding(Severity.ERROR, subject, f"{hypervisor.uri} cannot resize guests", cure)
+        return
+    guests = yield from listed_guests(hypervisor, subject)
+    if guests is None:
+        return
     blocked = [(guest.name, reason) for guest in guests if (reason := why_blocked(guest))]
-    found = [
-        Finding(Severity.WARNING, f"guest {printable(name)}", f"it cannot be resized: {reason}", _cure(reason))
-        for name, reason in blocked[:FINDINGS_SHOWN]
-    ]
+    for name, reason in blocked[:FINDINGS_SHOWN]:
+        yield Finding(Severity.WARNING, f"guest {printable(name)}", f"it cannot be resized: {reason}", _cure(reason))
     if len(blocked) > FINDINGS_SHOWN:
-        found.append(Finding(Severity.WARNING, subject, f"{len(blocked) - FINDINGS_SHOWN} more guests cannot be resized"))
-    return [*found, Finding(Severity.OK, subject, f"{len(guests) - len(blocked)} of {len(guests)} guests can be resized")]
+        yield Finding(Severity.WARNING, subject, f"{len(blocked) - FINDINGS_SHOWN} more guests cannot be resized")
+    yield Finding(Severity.OK, subject, f"{len(guests) - len(blocked)} of {len(guests)} guests can be resized")
 
 
 def _cure(reason: str) -> str:

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, first_names, printable
+from mom_core import Finding, Guest, Hypervisor, Severity, first_names, printable
 from mom_plugins_cgroup.fields import KNOBS
 from mom_plugins_cgroup.groups import folder_of
-from mom_toolkit import Hierarchies, read_kernel_file
+from mom_toolkit import Hierarchies, listed_guests, read_kernel_file
 
 SUBJECT = "control groups"
 _NO_GROUP_CURE = "run the guests under qemu:///system, with the controller memory among cgroup_controllers in /etc/libvirt/qemu.conf"
@@ -19,13 +19,8 @@ def findings(hierarchies: Hierarchies, hypervisor: Hypervisor | None) -> Iterabl
     """Where control groups are mounted, which guests have groups of their own, and what cannot be set."""
     hierarchies.refresh()
     yield _about_mounts(hierarchies)
-    if hypervisor is None:
-        yield Finding(Severity.WARNING, SUBJECT, "guests were not looked at: no hypervisor was reached")
-        return
-    try:
-        guests = hypervisor.guests()
-    except HypervisorError as error:
-        yield Finding(Severity.ERROR, SUBJECT, f"the guests cannot be looked at: {error}", "see what the hypervisor plugin says above")
+    guests = yield from listed_guests(hypervisor, SUBJECT)
+    if guests is None:
         return
     folders = {guest.id: folder for guest in guests if (folder := folder_of(guest.properties.get("cgroups"), hierarchies)) is not None}
     yield from _about_guests(guests, folders)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, Value
+from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Refused, Value
 from mom_plugins_cgroup.fields import ANON, CURRENT, FILE, KNOBS, LOCKED, NO_LIMIT, SHMEM, SWAP
 from mom_toolkit import Hierarchies, read_kernel_file, write_file
 
@@ -62,7 +62,7 @@ def _explained(error: HypervisorError, file: Path, text: str) -> HypervisorError
         return GuestBusy(f"the kernel could not do all of {text} in {file.name} now")
     if number in {errno.EINVAL, errno.ERANGE, errno.EOPNOTSUPP}:
         return NotSupported(f"the kernel does not take {text} in {file.name}")
-    return error
+    return Refused(error.message, hint=error.hint) if isinstance(error, PermissionDenied) else error
 
 
 def _text(folder: str, file: str) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from mom_core import (
     Change,
@@ -19,7 +19,6 @@ from mom_core import (
     Hypervisor,
     HypervisorError,
     NotSupported,
-    PermissionDenied,
     PluginContext,
     Problem,
     Refused,
@@ -34,10 +33,18 @@ from mom_plugins_cgroup.findings import findings
 from mom_plugins_cgroup.groups import folder_of, group_fields, limit_of, put, set_limit
 from mom_plugins_cgroup.review import HostBounds, Need, need_of, reviewed
 from mom_plugins_cgroup.settings import CgroupGuestSettings, CgroupSettings
-from mom_toolkit import NO_PROMISES, Enforcement, Hierarchies, Promises, SetValue, parse_meminfo, read_kernel_file, stale_seconds
-
-if TYPE_CHECKING:
-    from mom_cli import Explainer
+from mom_toolkit import (
+    NO_PROMISES,
+    Enforcement,
+    Hierarchies,
+    Promises,
+    SetValue,
+    late_hook,
+    parse_meminfo,
+    read_kernel_file,
+    set_each,
+    stale_seconds,
+)
 
 _NO_GROUP: Final = "the guest has no control group (v2) of its own with the controller memory"
 
@@ -125,20 +132,16 @@ class CgroupPlugin:
         """Set values as decided."""
         until = time.monotonic() + self._settings.deadline / 2
         folders = self._reached(hypervisor, {change.entity.id for change in changes})
-        errors: dict[Target, HypervisorError] = {}
-        for change in changes:
+
+        def set_one(change: Change) -> None:
             folder = folders.get(change.entity.id)
-            try:
-                if folder is None or not isinstance(change.value, int):
-                    raise NotSupported(_NO_GROUP if folder is None else "a limit is a number")
-                if change.control == MEMORY_HIGH and not change.back and time.monotonic() > until:
-                    raise Refused("there was no time left for it in this cycle")  # older kernels reclaim before such a write returns
-                set_limit(change.control, change.value, folder, self.write)
-            except PermissionDenied as error:
-                errors[change.target] = Refused(error.message, hint=error.hint)
-            except HypervisorError as error:
-                errors[change.target] = error
-        return errors
+            if folder is None or not isinstance(change.value, int):
+                raise NotSupported(_NO_GROUP if folder is None else "a limit is a number")
+            if change.control == MEMORY_HIGH and not change.back and time.monotonic() > until:
+                raise Refused("there was no time left for it in this cycle")  # older kernels reclaim before such a write returns
+            set_limit(change.control, change.value, folder, self.write)
+
+        return set_each(changes, set_one)
 
     def _reached(self, hypervisor: Hypervisor, identities: AbstractSet[str]) -> Mapping[str, str | None]:
         """The groups of these guests, also of those that were not collected yet: what is put back after a crash is. None: it has none.
@@ -150,13 +153,7 @@ class CgroupPlugin:
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    @hookimpl
-    def mom_explainer() -> Explainer:
-        """The guest's control group."""
-        from mom_plugins_cgroup.explanation import GroupExplainer
-
-        return GroupExplainer()
+    mom_explainer = late_hook("mom_plugins_cgroup.explanation:GroupExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from mom_core import (
     Change,
@@ -64,10 +64,8 @@ from mom_toolkit import (
     MigrationControl,
     MoveProgress,
     Mover,
+    late_hook,
 )
-
-if TYPE_CHECKING:
-    from mom_cli import Explainer
 
 REQUESTS: Final = "undo"
 
@@ -468,13 +466,7 @@ class EvictionPlugin:
 
     # --- for people ----------------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    @hookimpl
-    def mom_explainer() -> Explainer:
-        """Sentences on guests that have to go."""
-        from mom_plugins_eviction.explanation import EvictionExplainer
-
-        return EvictionExplainer()
+    mom_explainer = late_hook("mom_plugins_eviction.explanation:EvictionExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

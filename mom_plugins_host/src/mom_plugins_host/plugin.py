@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mom_core import (
     Condition,
@@ -14,7 +13,6 @@ from mom_core import (
     Hypervisor,
     PluginContext,
     Problem,
-    Report,
     Severity,
     Snapshot,
     Source,
@@ -27,10 +25,7 @@ from mom_plugins_host import clock, conditions, load, memory, pressure, swap
 from mom_plugins_host.findings import cpu_lists_finding, memory_finding, pressure_finding, swap_finding, watch_finding
 from mom_plugins_host.kernel_texts import read_text
 from mom_plugins_host.watch import HostSettings, HostWatch
-from mom_toolkit import ColdMemoryControl, Pressure, parse_meminfo, parse_number_list, read_kernel_file
-
-if TYPE_CHECKING:
-    from mom_cli import StatusPart
+from mom_toolkit import ColdMemoryControl, Pressure, late_hook, parse_meminfo, parse_number_list, read_kernel_file
 
 _MEMINFO = "proc/meminfo"
 
@@ -108,13 +103,7 @@ class HostPlugin:
                 yield Problem(Source(self._context.name), finding.message, severity=Severity.WARNING, hint=finding.cure)
         yield from conditions.conditions(known)
 
-    @staticmethod
-    @hookimpl
-    def mom_status(report: Report) -> Iterable[StatusPart]:
-        """How much memory there is, and how it is used."""
-        from mom_cli import StatusPart
-
-        return StatusPart.of_memory(report)
+    mom_status = late_hook("mom_cli:StatusPart.of_memory", "report")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

@@ -75,4 +75,6 @@ def _law(values: dict[str, int]) -> dict[str, str | int | float]:
     }
 
 
-KSMTUNED: Final = Importer("ksmtuned", "the configuration of ksmtuned, /etc/ksmtuned.conf", import_ksmtuned)
+def importers() -> list[Importer]:
+    """What `mom config import` finds here."""
+    return [Importer("ksmtuned", "the configuration of ksmtuned, /etc/ksmtuned.conf", import_ksmtuned)]

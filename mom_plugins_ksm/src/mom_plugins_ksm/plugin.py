@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mom_core import (
     Change,
@@ -39,11 +38,7 @@ from mom_plugins_ksm.processes import QemuProcesses
 from mom_plugins_ksm.suggested import FORM, KsmSuggestions
 from mom_plugins_ksm.sysfs import FOLDER, SysfsKsm
 from mom_plugins_ksm.yields import Yield
-from mom_toolkit import PolicyTexts
-
-if TYPE_CHECKING:
-    from mom_cli import Importer, StatusPart
-    from mom_core import Report
+from mom_toolkit import PolicyTexts, late_hook
 
 
 class KsmPlugin:
@@ -122,21 +117,9 @@ class KsmPlugin:
         """Set the knobs. What was merged meanwhile stays merged when they are put back, until another process writes to it."""
         return self._knobs(hypervisor).write(changes)
 
-    @staticmethod
-    @hookimpl
-    def mom_importers() -> Iterable[Importer]:
-        """ksmtuned's configuration."""
-        from mom_plugins_ksm.ksmtuned import KSMTUNED
+    mom_importers = late_hook("mom_plugins_ksm.ksmtuned:importers")
 
-        return [KSMTUNED]
-
-    @staticmethod
-    @hookimpl
-    def mom_status(report: Report) -> Iterable[StatusPart]:
-        """The line of `mom status`: if KSM runs, and why."""
-        from mom_plugins_ksm.overview import ksm_parts
-
-        return ksm_parts(report)
+    mom_status = late_hook("mom_plugins_ksm.overview:ksm_parts", "report")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mom_core import Change, Entity, GuestGone, Hypervisor, HypervisorError, NotSupported, Target, Value
 from mom_plugins_numa.fields import NODESET, PINS, balancing_knob, nodeset_text, parse_pins, pins_text
 from mom_plugins_numa.nodes import read_nodes, with_memory
-from mom_toolkit import CpuPinControl, NodeTuneControl, parse_number_list
+from mom_toolkit import CpuPinControl, NodeTuneControl, capable, parse_number_list, set_each
 
 
 def read(root: Path, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
@@ -26,31 +26,27 @@ def read(root: Path, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mappi
 
 def _stand(root: Path, hypervisor: Hypervisor, control: str, entities: Sequence[Entity]) -> Mapping[str, Value]:
     if control == PINS:
-        if not isinstance(hypervisor, CpuPinControl):
-            raise NotSupported(f"{hypervisor.uri} cannot pin vCPUs")
-        return {guest: pins_text(pins) if pins else None for guest, pins in hypervisor.cpu_pins(entities).items()}
+        pinned = capable(hypervisor, CpuPinControl, "pin vCPUs").cpu_pins(entities)
+        return {guest: pins_text(pins) if pins else None for guest, pins in pinned.items()}
     if control == NODESET:
-        if not isinstance(hypervisor, NodeTuneControl):
-            raise NotSupported(f"{hypervisor.uri} cannot choose NUMA nodes")
+        tunes = capable(hypervisor, NodeTuneControl, "choose NUMA nodes").node_tunes(entities)
         nodes = frozenset(node.number for node in with_memory(read_nodes(root)))
-        return {guest: nodeset_text(tune, nodes) for guest, tune in hypervisor.node_tunes(entities).items()}
+        return {guest: nodeset_text(tune, nodes) for guest, tune in tunes.items()}
     return {host.id: balancing_knob(root).read() for host in entities}
 
 
 def write(root: Path, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
     """Set them, where vCPUs run first: what they touch from then on is new memory on the right node, and need not be moved."""
-    errors: dict[Target, HypervisorError] = {}
-    for change in sorted(changes, key=lambda change: change.control != PINS):
-        try:
-            if change.control == PINS:
-                _pin(hypervisor, change)
-            elif change.control == NODESET:
-                _bind(hypervisor, change)
-            else:
-                balancing_knob(root).write(change.value)
-        except HypervisorError as error:
-            errors[change.target] = error
-    return errors
+
+    def set_one(change: Change) -> None:
+        if change.control == PINS:
+            _pin(hypervisor, change)
+        elif change.control == NODESET:
+            _bind(hypervisor, change)
+        else:
+            balancing_knob(root).write(change.value)
+
+    return set_each(sorted(changes, key=lambda change: change.control != PINS), set_one)
 
 
 def _pin(hypervisor: Hypervisor, change: Change) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mom_core import Finding, Hypervisor, HypervisorError, Severity, first_names, format_kib
+from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, first_names, format_kib
 from mom_plugins_numa.fields import balancing_knob
 from mom_plugins_numa.nodes import read_nodes, with_memory
 from mom_plugins_numa.numbers import format_list
 from mom_plugins_numa.process import Process
-from mom_toolkit import CpuPinControl, NodeTuneControl, pid_of
+from mom_toolkit import CpuPinControl, NodeTuneControl, listed_guests, pid_of
 
 SUBJECT = "NUMA"
 
@@ -27,13 +27,12 @@ def findings(hypervisor: Hypervisor | None, root: Path) -> Iterable[Finding]:
             cpus, memory = format_list(node.cpus) or "none", f"{format_kib(node.available)} of {format_kib(node.total)} available"
             yield Finding(Severity.OK, SUBJECT, f"node {node.number}: CPUs {cpus}, {memory}")
         yield _placement(root)
-    if hypervisor is None:
-        yield Finding(Severity.WARNING, SUBJECT, "guests were not looked at: no hypervisor was reached")
-        return
     for what, capability in (("pin vCPUs", CpuPinControl), ("choose NUMA nodes", NodeTuneControl)):
-        if not isinstance(hypervisor, capability):
+        if hypervisor is not None and not isinstance(hypervisor, capability):
             yield Finding(Severity.WARNING, SUBJECT, f"{hypervisor.uri} cannot {what}")
-    yield from _guests(hypervisor, root)
+    guests = yield from listed_guests(hypervisor, SUBJECT)
+    if guests is not None:
+        yield from _about_guests(guests, root)
 
 
 def _placement(root: Path) -> Finding:
@@ -50,12 +49,7 @@ def _placement(root: Path) -> Finding:
     return Finding(Severity.WARNING, SUBJECT, "nothing keeps guests' memory near their vCPUs: no numad, and NUMA balancing is off", cure)
 
 
-def _guests(hypervisor: Hypervisor, root: Path) -> Iterable[Finding]:
-    try:
-        guests = hypervisor.guests()
-    except HypervisorError as error:
-        yield Finding(Severity.ERROR, SUBJECT, f"the guests cannot be looked at: {error}", "see what the hypervisor plugin says above")
-        return
+def _about_guests(guests: Sequence[Guest], root: Path) -> Iterable[Finding]:
     without, unreadable, nameless = [], [], []
     for guest in guests:
         pid, name = guest.properties.get("pid"), guest.name

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
@@ -35,10 +35,7 @@ from mom_plugins_numa.findings import findings
 from mom_plugins_numa.nodes import NumaNode, cpus_to_nodes, node_fields, read_nodes, with_memory
 from mom_plugins_numa.review import reviewed
 from mom_plugins_numa.sampler import NodeSampler
-from mom_toolkit import NO_PROMISES, CpuPinControl, NodeTuneControl, Promises
-
-if TYPE_CHECKING:
-    from mom_cli import Explainer
+from mom_toolkit import NO_PROMISES, CpuPinControl, NodeTuneControl, Promises, late_hook
 
 
 class NumaPlugin:
@@ -131,13 +128,7 @@ class NumaPlugin:
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    @hookimpl
-    def mom_explainer() -> Explainer:
-        """The nodes that the guest is on."""
-        from mom_plugins_numa.explanation import NodesExplainer
-
-        return NodesExplainer()
+    mom_explainer = late_hook("mom_plugins_numa.explanation:NodesExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

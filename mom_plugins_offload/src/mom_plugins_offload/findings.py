@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from mom_core import Finding, Hypervisor, HypervisorError, Severity, first_names, format_kib, printable
+from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, first_names, format_kib, printable
 from mom_plugins_offload.processes import way_to
 from mom_plugins_offload.stores import KEPT_SHARE, LEAST_RATIO, ratio_of, stores_of
-from mom_toolkit import ColdMemoryControl, Hierarchies, StoreKind, SwapStore
+from mom_toolkit import ColdMemoryControl, Hierarchies, StoreKind, SwapStore, listed_guests
 
 SUBJECT: Final = "cold memory"
 
@@ -44,8 +44,9 @@ def findings(root: Path, hierarchies: Hierarchies, hypervisor: Hypervisor | None
     found = _about_stores(stores)
     # What a simulated host lacks, no command on this one gives it.
     yield from (replace(one, cure="") for one in found) if own else found
-    if hypervisor is not None and not own:
-        yield from _about_guests(root, hierarchies, hypervisor)
+    guests = None if own else (yield from listed_guests(hypervisor, SUBJECT))
+    if guests is not None:
+        yield from _about_guests(root, hierarchies, guests)
 
 
 def _about_stores(stores: Sequence[SwapStore]) -> Iterable[Finding]:
@@ -70,12 +71,7 @@ def _about_stores(stores: Sequence[SwapStore]) -> Iterable[Finding]:
             yield Finding(Severity.OK, SUBJECT, f"{size}{compressed}", cure)
 
 
-def _about_guests(root: Path, hierarchies: Hierarchies, hypervisor: Hypervisor) -> Iterator[Finding]:
-    try:
-        guests = hypervisor.guests()
-    except HypervisorError as error:
-        yield Finding(Severity.ERROR, SUBJECT, f"the guests cannot be looked at: {error}", "see what the hypervisor plugin says above")
-        return
+def _about_guests(root: Path, hierarchies: Hierarchies, guests: Sequence[Guest]) -> Iterator[Finding]:
     by_reason: dict[str, list[str]] = {}
     fine = 0
     for guest in guests:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from mom_core import (
     Change,
@@ -54,10 +54,7 @@ from mom_plugins_offload.settings import OffloadGuestSettings, OffloadSettings
 from mom_plugins_offload.stores import net_share, ratio_of, room_of, stores_of
 from mom_plugins_offload.worker import ReclaimRequest
 from mom_plugins_offload.writes import WriteBudget
-from mom_toolkit import ColdMemoryControl, Hierarchies, StoreKind, SwapStore
-
-if TYPE_CHECKING:
-    from mom_cli import Explainer
+from mom_toolkit import ColdMemoryControl, Hierarchies, StoreKind, SwapStore, late_hook
 
 _CYCLES_IN_FORCE: Final = 1
 """A request lapses when it was not renewed in the cycle after it."""
@@ -384,13 +381,7 @@ class OffloadPlugin:
             return None
         return Suggestion("this host has compressed swap, to which guests' cold memory can go", order=42)
 
-    @staticmethod
-    @hookimpl
-    def mom_explainer() -> Explainer:
-        """Sentences on the guest's working set and its memory in swap."""
-        from mom_plugins_offload.explanation import ColdExplainer
-
-        return ColdExplainer()
+    mom_explainer = late_hook("mom_plugins_offload.explanation:ColdExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

@@ -12,9 +12,9 @@ from mom_core import Declaration, Finding, Hypervisor, HypervisorError, PluginCo
 from mom_guests import PluginOfGuests
 from mom_plugins_qemu.fields import GUEST_FIELDS, HOST_FIELDS, LONGEST_STAY, WAY
 from mom_plugins_qemu.monitors import checked, monitors, trusted_users
+from mom_toolkit import late_hook
 
 if TYPE_CHECKING:
-    from mom_cli import Explainer, Importer
     from mom_plugins_qemu.events import EventMonitors
     from mom_plugins_qemu.hypervisor import QemuHypervisor
 
@@ -116,21 +116,9 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    @hookimpl
-    def mom_explainer() -> Explainer:
-        """Which of two ways sizes the guest."""
-        from mom_plugins_qemu.explanation import WayExplainer
+    mom_explainer = late_hook("mom_plugins_qemu.explanation:WayExplainer")
 
-        return WayExplainer()
-
-    @staticmethod
-    @hookimpl
-    def mom_importers() -> Iterable[Importer]:
-        """Guests of Proxmox VE."""
-        from mom_plugins_qemu.proxmox_import import PROXMOX
-
-        return [PROXMOX]
+    mom_importers = late_hook("mom_plugins_qemu.proxmox_import:importers")
 
     def _examined(self, hypervisor: QemuHypervisor) -> Iterable[Finding]:
         from mom_plugins_qemu.doctor import examined

@@ -81,4 +81,6 @@ def _guest(imported: Imported, file: str, text: str, shares: dict[str, int], pro
         section.set("class", named, f"tags: {tags}")
 
 
-PROXMOX: Final = Importer("proxmox", "guests of Proxmox VE, /etc/pve/qemu-server or files in it", import_proxmox, several="*.conf")
+def importers() -> list[Importer]:
+    """What `mom config import` finds here."""
+    return [Importer("proxmox", "guests of Proxmox VE, /etc/pve/qemu-server or files in it", import_proxmox, several="*.conf")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from mom_core import (
     Change,
@@ -26,6 +27,7 @@ from mom_core import (
 from mom_plugins_qos.bounds import CPU_SHARES, DIRECTIONS, NO_QUOTA, PERIOD, PERIOD_US, QUOTA, QUOTA_US
 from mom_plugins_qos.fields import DISKS, DISKS_NOW, INTERFACES
 from mom_plugins_qos.lists import ImpossibleError, Item, completed_disks, completed_interfaces, named, present_disks, present_interfaces
+from mom_toolkit import capable, set_each
 
 CPU_CONTROLS = (QUOTA, PERIOD, CPU_SHARES)
 
@@ -45,9 +47,6 @@ CONTROLS = tuple(
 )
 
 
-Refusals = dict[Target, HypervisorError]
-
-
 def read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
     """The limits as they stand, of all guests in one call for each kind."""
     found: dict[Target, Value | HypervisorError] = {}
@@ -63,18 +62,13 @@ def read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, V
     return found
 
 
-def write(hypervisor: Hypervisor, changes: Sequence[Change]) -> Refusals:
+def write(hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
     """Set limits; those of a guest's CPU time in one call."""
-    errors: Refusals = {}
+    errors = set_each((one for one in changes if one.control not in CPU_CONTROLS), partial(_set_list, hypervisor))
     cpu: dict[Entity, dict[str, Change]] = {}
     for change in changes:
         if change.control in CPU_CONTROLS:
             cpu.setdefault(change.entity, {})[change.control] = change
-            continue
-        try:
-            _set_list(hypervisor, change)
-        except HypervisorError as error:
-            errors[change.target] = error
     # Quota and period are one limit: where one of them changes, both are sent, the other one as it stands.
     alone = [guest for guest, wanted in cpu.items() if len(wanted.keys() & {QUOTA, PERIOD}) == 1]
     standing = _cpu(hypervisor, alone) if alone else {}
@@ -87,24 +81,18 @@ def write(hypervisor: Hypervisor, changes: Sequence[Change]) -> Refusals:
 
 
 def _cpu(hypervisor: Hypervisor, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, Value]]:
-    if not isinstance(hypervisor, CpuTuneControl):
-        raise NotSupported(f"{hypervisor.uri} cannot limit CPU time")
-    return {
-        identity: {QUOTA: tune.quota_us, PERIOD: tune.period_us, CPU_SHARES: tune.shares}
-        for identity, tune in hypervisor.cpu_tunes(guests).items()
-    }
+    tunes = capable(hypervisor, CpuTuneControl, "limit CPU time").cpu_tunes(guests)
+    return {identity: {QUOTA: tune.quota_us, PERIOD: tune.period_us, CPU_SHARES: tune.shares} for identity, tune in tunes.items()}
 
 
 def _disks(hypervisor: Hypervisor, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, Value]]:
-    if not isinstance(hypervisor, IoTuneControl):
-        raise NotSupported(f"{hypervisor.uri} cannot limit disks")
-    return {identity: {DISKS: _without_paths(present_disks(tunes))} for identity, tunes in hypervisor.io_tunes(guests).items()}
+    found = capable(hypervisor, IoTuneControl, "limit disks").io_tunes(guests)
+    return {identity: {DISKS: _without_paths(present_disks(tunes))} for identity, tunes in found.items()}
 
 
 def _interfaces(hypervisor: Hypervisor, guests: Sequence[Entity]) -> Mapping[str, Mapping[str, Value]]:
-    if not isinstance(hypervisor, NetTuneControl):
-        raise NotSupported(f"{hypervisor.uri} cannot limit network interfaces")
-    return {identity: {INTERFACES: present_interfaces(tunes)} for identity, tunes in hypervisor.net_tunes(guests).items()}
+    found = capable(hypervisor, NetTuneControl, "limit network interfaces").net_tunes(guests)
+    return {identity: {INTERFACES: present_interfaces(tunes)} for identity, tunes in found.items()}
 
 
 _READ_TOGETHER = ((CPU_CONTROLS, _cpu), ((DISKS,), _disks), ((INTERFACES,), _interfaces))
@@ -116,14 +104,12 @@ def _without_paths(disks: Sequence[Item]) -> list[Item]:
 
 
 def _set_cpu(hypervisor: Hypervisor, guest: Entity, wanted: Mapping[str, Change], standing: Mapping[str, Value]) -> None:
-    if not isinstance(hypervisor, CpuTuneControl):
-        raise NotSupported(f"{hypervisor.uri} cannot limit CPU time")
     values = {control: as_whole(change.value) for control, change in wanted.items()}
     if (values.get(QUOTA) or 0) < 0:
         values[QUOTA] = NO_QUOTA
     pair = {QUOTA, PERIOD} & values.keys()
     quota, period = (values.get(control, as_whole(standing.get(control))) if pair else None for control in (QUOTA, PERIOD))
-    hypervisor.set_cpu_tune(guest, quota, period, values.get(CPU_SHARES))
+    capable(hypervisor, CpuTuneControl, "limit CPU time").set_cpu_tune(guest, quota, period, values.get(CPU_SHARES))
 
 
 def _set_list(hypervisor: Hypervisor, change: Change) -> None:
@@ -151,14 +137,13 @@ def _set_list(hypervisor: Hypervisor, change: Change) -> None:
 
 
 def _set_disk(hypervisor: Hypervisor, guest: Entity, name: str, item: Mapping[str, Value]) -> None:
-    assert isinstance(hypervisor, IoTuneControl)  # noqa: S101  # it was read by this
-    hypervisor.set_io_tune(guest, name, {key: number for key in DiskTune.LIMITS if (number := as_whole(item.get(key))) is not None})
+    limits = {key: number for key in DiskTune.LIMITS if (number := as_whole(item.get(key))) is not None}
+    capable(hypervisor, IoTuneControl, "limit disks").set_io_tune(guest, name, limits)
 
 
 def _set_interface(hypervisor: Hypervisor, guest: Entity, name: str, item: Mapping[str, Value]) -> None:
-    assert isinstance(hypervisor, NetTuneControl)  # noqa: S101  # it was read by this
     inbound, outbound = (_numbers(item.get(direction)) for direction in DIRECTIONS)
-    hypervisor.set_net_tune(guest, name, inbound, outbound)
+    capable(hypervisor, NetTuneControl, "limit network interfaces").set_net_tune(guest, name, inbound, outbound)
 
 
 def _numbers(limits: Value) -> dict[str, int]:

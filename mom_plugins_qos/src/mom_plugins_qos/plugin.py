@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
-from typing import TYPE_CHECKING
 
 from mom_core import (
     Change,
@@ -36,10 +35,7 @@ from mom_plugins_qos.limits import mistakes_in, wanted_of_all
 from mom_plugins_qos.lists import present_interfaces
 from mom_plugins_qos.review import reviewed
 from mom_plugins_qos.settings import QosGuestSettings, QosSettings
-from mom_toolkit import Enforcement
-
-if TYPE_CHECKING:
-    from mom_cli import Explainer
+from mom_toolkit import Enforcement, late_hook
 
 _NOTHING_SET = QosGuestSettings()
 
@@ -121,13 +117,7 @@ class QosPlugin:
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    @hookimpl
-    def mom_explainer() -> Explainer:
-        """The guest's limits."""
-        from mom_plugins_qos.explanation import LimitsExplainer
-
-        return LimitsExplainer()
+    mom_explainer = late_hook("mom_plugins_qos.explanation:LimitsExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mom_core import Columns, FieldSpec, Finding, Guest, Hypervisor, PluginContext, Scope, Severity, Value, hookimpl, printable
 from mom_plugins_sim.fields import FIELDS
@@ -13,10 +12,7 @@ from mom_plugins_sim.scene import Scene, mixture
 from mom_plugins_sim.settings import SimSettings
 from mom_plugins_sim.shelf import Shelf
 from mom_plugins_sim.world import CLASS, World
-
-if TYPE_CHECKING:
-    from mom_cli import StatusPart
-    from mom_core import Report
+from mom_toolkit import late_hook
 
 
 class SimPlugin:
@@ -63,13 +59,7 @@ class SimPlugin:
         """The simulated guests."""
         return self.hypervisor.guest_columns(guests)
 
-    @staticmethod
-    @hookimpl
-    def mom_status(report: Report) -> Iterable[StatusPart]:
-        """The simulated host's memory."""
-        from mom_cli import StatusPart
-
-        return StatusPart.of_memory(report)
+    mom_status = late_hook("mom_cli:StatusPart.of_memory", "report")
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:

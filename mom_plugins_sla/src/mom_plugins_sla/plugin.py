@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mom_core import (
     Declaration,
@@ -30,11 +30,7 @@ from mom_plugins_sla.fields import FIELDS, fields_of
 from mom_plugins_sla.host_admissions import HostAdmissions
 from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
 from mom_plugins_sla.shared_classes import SharedClasses
-from mom_toolkit import NO_PROMISES, Admissions, ClassFiles, Promises
-
-if TYPE_CHECKING:
-    from mom_cli import Explainer, StatusPart
-    from mom_core import Report
+from mom_toolkit import NO_PROMISES, Admissions, ClassFiles, Promises, late_hook
 
 
 class SlaPlugin:
@@ -161,21 +157,9 @@ class SlaPlugin:
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    @hookimpl
-    def mom_status(report: Report) -> Iterable[StatusPart]:
-        """How many guests are of which class."""
-        from mom_plugins_sla.overview import class_parts
+    mom_status = late_hook("mom_plugins_sla.overview:class_parts", "report")
 
-        return class_parts(report)
-
-    @staticmethod
-    @hookimpl
-    def mom_explainer() -> Explainer:
-        """The guest's class."""
-        from mom_plugins_sla.explanation import ClassExplainer
-
-        return ClassExplainer()
+    mom_explainer = late_hook("mom_plugins_sla.explanation:ClassExplainer")
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:

@@ -23,10 +23,9 @@ from mom_core import (
     Value,
     hookimpl,
 )
-from mom_toolkit import boot_id
+from mom_toolkit import boot_id, late_hook
 
 if TYPE_CHECKING:
-    from mom_cli import Importer
     from mom_plugins_vdsm.connection import VdsmConnection, VdsmConnectionSettings
     from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
     from mom_plugins_vdsm.vdsm_conf import VdsmConf
@@ -176,13 +175,7 @@ class VdsmPlugin:
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    @hookimpl
-    def mom_importers() -> Iterable[Importer]:
-        """The old daemon's configuration."""
-        from mom_plugins_vdsm.momd.importer import MOMD
-
-        return [MOMD]
+    mom_importers = late_hook("mom_plugins_vdsm.momd.importer:importers")
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:

@@ -29,6 +29,7 @@ from .health import (
     taken_from as taken_from,
 )
 from .host_gauge import AvailableGauge as AvailableGauge
+from .hypervisors import capable as capable, listed_guests as listed_guests, set_each as set_each
 from .kernel_files import (
     Pressure as Pressure,
     ProcessStat as ProcessStat,
@@ -41,6 +42,7 @@ from .kernel_files import (
     write_file as write_file,
 )
 from .knobs import Knob as Knob, KnobPlugin as KnobPlugin
+from .late_hooks import late_hook as late_hook
 from .notes import NoteStore as NoteStore
 from .run_summary import RunSummary as RunSummary
 from .services.admission import Admission as Admission, Admissions as Admissions, ClassFiles as ClassFiles, Donor as Donor

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mom_core import Change, ControlSpec, Declaration, FieldSpec, Finding, HypervisorError, Scope, Severity, Target, Unit, Value, hookimpl
+from mom_toolkit.hypervisors import set_each
 from mom_toolkit.kernel_files import read_number, write_file
 
 
@@ -92,13 +93,7 @@ class KnobPlugin:
     def mom_write(self, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
         """Set these knobs, one after the other."""
         writers = {knob.name: knob.write for knob in self.knobs}
-        errors: dict[Target, HypervisorError] = {}
-        for change in changes:
-            try:
-                writers[change.control](change.value)
-            except HypervisorError as error:
-                errors[change.target] = error
-        return errors
+        return set_each(changes, lambda change: writers[change.control](change.value))
 
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:

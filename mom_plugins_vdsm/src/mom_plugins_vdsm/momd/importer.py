@@ -340,4 +340,6 @@ def _convert(texts: Mapping[str, str]) -> Imported:
     return import_momd(text, file).for_mom_run()
 
 
-MOMD: Final = Importer("momd", "MOM's old configuration, /etc/momd.conf or /etc/vdsm/mom.conf", _convert, assumed=True)
+def importers() -> list[Importer]:
+    """What `mom config import` finds here."""
+    return [Importer("momd", "MOM's old configuration, /etc/momd.conf or /etc/vdsm/mom.conf", _convert, assumed=True)]
