@@ -458,7 +458,7 @@ def _count(arguments: str) -> str:
 def _names() -> list[tuple[str, object]]:
     """What `mom_core` makes public, by name, and with their names before it what the libraries on top of it do."""
     found: list[tuple[str, object]] = [(name, getattr(mom_core, name)) for name in dir(mom_core)]
-    more = [(library, name) for library in (mom_toolkit, mom_daemon, mom_cli) for name in dir(library) if name != "__version__"]
+    more = [(library, name) for library in (mom_toolkit, mom_daemon, mom_cli) for name in dir(library)]
     return found + [(f"{library.__name__}.{name}", getattr(library, name)) for library, name in more]
 
 

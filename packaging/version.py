@@ -48,7 +48,7 @@ def places() -> Iterator[Path]:
     """The files that say it."""
     for folder in sorted(path.parent for path in ROOT.glob("mom_*/pyproject.toml")):
         yield folder / "pyproject.toml"
-        yield SOURCE if folder.name == "mom_core" else folder / f"src/{folder.name}/__init__.py"
+    yield SOURCE
     yield ROOT / "mom_plugins_guestagent/src/mom_plugins_guestagent/guestd.py"
     yield ROOT / "packaging/editors/package.json"
 
@@ -56,7 +56,7 @@ def places() -> Iterator[Path]:
 def stamped(text: str, now: str, wanted: str) -> str:
     """A file's text with the wanted version where it says mom's: what it requires of others stays."""
     own = re.escape(now)
-    text = re.sub(rf'^(__version__|VERSION) = "{own}"$', rf'\1 = "{wanted}"', text, flags=re.MULTILINE)
+    text = re.sub(rf'^(__version__|VERSION|version) = "{own}"$', rf'\1 = "{wanted}"', text, flags=re.MULTILINE)
     text = re.sub(rf'"version": "{own}"', f'"version": "{wanted}"', text)
     return re.sub(rf'"(mom-[a-z-]+(?:\[[a-z,]+\])?)=={own}"', rf'"\1=={wanted}"', text)
 

@@ -221,7 +221,7 @@ class TestDoctor:
 
     def test_many_such_guests_are_counted(self, plugin, hypervisor):
         hypervisor.guests = lambda: [Guest(str(i), str(i), blocked={"*": "it is paused"}) for i in range(50)]
-        findings = plugin.mom_doctor(hypervisor)
+        findings = list(plugin.mom_doctor(hypervisor))
         assert len(findings) == 12
         assert findings[-2].message == "40 more guests cannot be resized"
 

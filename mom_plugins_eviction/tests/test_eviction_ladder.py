@@ -24,6 +24,7 @@ from mom_plugins_eviction.steps import (
     is_hard,
     most_stopped,
     needs_of,
+    warning_of,
 )
 
 TOTAL = 1_000_000.0
@@ -31,8 +32,8 @@ FULL, ROOM = HostPressure(50.0, TOTAL, 5_000.0), HostPressure(0.0, TOTAL, 800_00
 SETTINGS = EvictionSettings()
 
 
-def guest(name: str, *steps: Step, frees: float = 1000, priority: int = 10, cost: float = 1.0, warning: float = 30.0) -> EvictionCandidate:
-    return EvictionCandidate(name, name, frozenset(steps), frees, cost, priority, warning)
+def guest(name: str, *steps: Step, frees: float = 1000, priority: int = 10, cost: float = 1.0) -> EvictionCandidate:
+    return EvictionCandidate(name, frozenset(steps), frees, cost, priority)
 
 
 def test_a_saved_guest_needs_what_the_host_held_of_it_and_one_that_boots_all_that_it_can_have() -> None:
@@ -114,22 +115,19 @@ def test_one_of_several_may_stop_and_never_all_of_them(guests: int, share: float
 
 
 def a_guest(**fields: Value) -> EvictionCandidate | None:
-    known: dict[str, Value] = {
-        "rss": 1000, "balloon_cur": 2000, "may_save": 1, "priority": 10, "reclaim_cost": 1.0, "leave_warning": 60.0, **fields,
-    }  # fmt: skip
+    known: dict[str, Value] = {"rss": 1000, "balloon_cur": 2000, "may_save": 1, "priority": 10, "reclaim_cost": 1.0, **fields}
     return candidate_of(snapshot(guests={"vm": known}).guests["vm"], can_migrate=True)
 
 
 def test_only_what_the_class_says_is_allowed_and_only_for_guests_of_which_enough_is_known() -> None:
     one = a_guest()
     assert one is not None
-    assert (set(one.allowed), one.frees, one.warning) == ({Step.SAVE}, 1000.0, 60.0)
+    assert (set(one.allowed), one.frees) == ({Step.SAVE}, 1000.0)
     nothings: list[dict[str, Value]] = [{"may_save": 0}, {"may_save": None}, {"may_save": "yes"}, {"rss": None, "balloon_cur": None}]
     for nothing in nothings:
         assert a_guest(**nothing) is None
-    silent = a_guest(leave_warning=None)
-    assert silent is not None
-    assert silent.warning == 30
+    warned, silent = (snapshot(guests={"vm": {"leave_warning": seconds}}).guests["vm"] for seconds in (60.0, None))
+    assert (warning_of(warned), warning_of(silent)) == (60, 30)
     there = snapshot(guests={"vm": {"rss": 1, "may_save": 1}}).guests["vm"]
     assert candidate_of(replace(there, blocked={"*": "it is paused"}), True) is None
     assert candidate_of(replace(there, properties={"state": "paused"}), True) is None
@@ -157,30 +155,34 @@ class Climber:
         return want
 
 
+def wanted(
+    ladder: Ladder, now: float, pressure: HostPressure, candidates: Sequence[EvictionCandidate], *, busy: bool = False
+) -> tuple[str, Step] | None:
+    """What is wanted now, of ten guests of which none is stopped."""
+    climb(ladder, now, pressure, candidates, [], 10, busy=busy)
+    return ladder.chosen
+
+
 def test_pressure_must_last_and_the_announcement_comes_a_warning_before_the_step() -> None:
     climber, one = Climber(), guest("vm", Step.SAVE)
-    wanted = {now: climb(climber.ladder, now, FULL, [one], [], 10).want for now in range(0, 91, 5)}
-    assert next(now for now, what in wanted.items() if what) == 60
-    assert [now for now, what in wanted.items() if climber.step(now, what, one.warning)] == [90]
+    found = {now: wanted(climber.ladder, now, FULL, [one]) for now in range(0, 91, 5)}
+    assert next(now for now, what in found.items() if what) == 60
+    assert [now for now, what in found.items() if climber.step(now, what, 30)] == [90]
 
 
 def test_what_is_wanted_is_not_any_more_when_the_host_is_well_or_unknown_or_the_guest_is_not_there() -> None:
     for pressure, there in ((ROOM, True), (HostPressure(), True), (FULL, False)):
         ladder, one = Ladder(SETTINGS), guest("vm", Step.SAVE)
         for now in range(0, 66, 5):
-            climb(ladder, now, FULL, [one], [], 10)
+            wanted(ladder, now, FULL, [one])
         assert ladder.chosen == ("vm", Step.SAVE)
-        assert climb(ladder, 70, pressure, [one] if there else [], [], 10).want is None
-        assert bool(climb(ladder, 95, FULL, [one], [], 10).want) is not there, "pressure must last anew"
+        assert wanted(ladder, 70, pressure, [one] if there else []) is None
+        assert bool(wanted(ladder, 95, FULL, [one])) is not there, "pressure must last anew"
 
 
 def test_the_next_step_waits_until_the_last_one_has_ended_and_had_an_effect() -> None:
-    climber, others = Climber(), [guest(name, Step.SAVE, warning=0) for name in "abcdefgh"]
-    taken = [
-        now
-        for now in range(0, 400, 5)
-        if climber.step(now, climb(climber.ladder, now, FULL, others, [], 10, busy=70 <= now <= 200).want, 0)
-    ]
+    climber, others = Climber(), [guest(name, Step.SAVE) for name in "abcdefgh"]
+    taken = [now for now in range(0, 400, 5) if climber.step(now, wanted(climber.ladder, now, FULL, others, busy=70 <= now <= 200), 0)]
     assert taken[0] == 60
     assert taken[1] >= 260
 
@@ -188,7 +190,7 @@ def test_the_next_step_waits_until_the_last_one_has_ended_and_had_an_effect() ->
 def test_who_was_stopped_last_comes_back_first_when_there_has_been_room_for_long() -> None:
     ladder = Ladder(SETTINGS)
     both = [Job("a", "a", Step.SAVE, needs=1000, state=JobState.DONE), Job("b", "b", Step.SAVE, needs=1000, state=JobState.DONE)]
-    back = [(now, said.undo.name) for now in range(0, 1300, 10) if (said := climb(ladder, now, ROOM, [], both, 10)).undo]
+    back = [(now, undo.name) for now in range(0, 1300, 10) if (undo := climb(ladder, now, ROOM, [], both, 10))]
     assert back[0] == (600, "b")
     assert back[1][0] >= 660
 
@@ -202,7 +204,7 @@ def test_who_is_too_large_does_not_come_back_and_one_that_is_paused_needs_nothin
         (Job("a", "a", Step.PAUSE, needs=0), False),
     ):
         ladder = Ladder(SETTINGS)
-        assert any(climb(ladder, now, tight, [], [one], 10).undo for now in range(0, 1000, 10)) is comes
+        assert any(climb(ladder, now, tight, [], [one], 10) for now in range(0, 1000, 10)) is comes
 
 
 numbers = st.one_of(st.none(), st.just(float("nan")), st.floats(0, TOTAL))
@@ -220,16 +222,18 @@ crowds = st.lists(
         st.sampled_from(list(Step)),
         frees=st.floats(1, 1e6),
         priority=st.integers(0, 100),
-        warning=st.floats(0, 300),
     ),
     max_size=10,
     unique_by=lambda one: one.identity,
 )
 
 
-@given(crowds, st.lists(st.tuples(pressures, st.floats(0.1, 100), st.booleans()), max_size=60), st.floats(0.05, 0.9))
+warnings = st.fixed_dictionaries({name: st.floats(0, 300) for name in "abcdefghij"})
+
+
+@given(crowds, warnings, st.lists(st.tuples(pressures, st.floats(0.1, 100), st.booleans()), max_size=60), st.floats(0.05, 0.9))
 def test_whatever_happens_nobody_is_taken_who_may_not_be_too_early_too_fast_or_too_many(
-    crowd: list[EvictionCandidate], cycles: list[tuple[HostPressure, float, bool]], share: float
+    crowd: list[EvictionCandidate], warning: dict[str, float], cycles: list[tuple[HostPressure, float, bool]], share: float
 ) -> None:
     settings = SETTINGS.model_copy(update={"share": share})
     climber, now = Climber(settings), 0.0
@@ -242,35 +246,36 @@ def test_whatever_happens_nobody_is_taken_who_may_not_be_too_early_too_fast_or_t
     guests = len(crowd) + 1
     for pressure, passed, busy in cycles:
         now += passed
-        said = climb(climber.ladder, now, pressure, list(running.values()), stopped, guests - moves, moved=moves, busy=busy)
+        undo = climb(climber.ladder, now, pressure, list(running.values()), stopped, guests - moves, moved=moves, busy=busy)
+        want = climber.ladder.chosen
         if pressure.share is None:
-            assert not said.want
-            assert not said.undo
-        if said.want not in announced:
-            announced = {said.want: now}
-        taken = climber.step(now, said.want, running[said.want[0]].warning if said.want else 0.0)
+            assert not want
+            assert not undo
+        if want not in announced:
+            announced = {want: now}
+        taken = climber.step(now, want, warning[want[0]] if want else 0.0)
         if taken:
             one = running.pop(taken[0])
             assert taken[1] in one.allowed
             assert is_hard(pressure, SETTINGS, already=True)
-            assert now >= announced.pop(taken) + one.warning
+            assert now >= announced.pop(taken) + warning[one.identity]
             assert not steps or now - steps[-1] >= settings.apart
             steps.append(now)
             if taken[1] is Step.MIGRATE:
                 moves += 1
             else:
-                stopped.append(Job(one.identity, one.name, taken[1], needs=one.frees, state=JobState.DONE))
+                stopped.append(Job(one.identity, one.identity, taken[1], needs=one.frees, state=JobState.DONE))
                 done.add(one.identity)
             assert len(stopped) <= most_stopped(guests - moves, share)
             assert moves <= most_stopped(guests, share)
-        if said.undo:
-            assert said.undo.guest in done
+        if undo:
+            assert undo.guest in done
             assert is_calm(pressure, SETTINGS, 0.0)
             assert not steps or now - steps[-1] >= settings.apart
             steps.append(now)
-            done.remove(said.undo.guest)
-            stopped.remove(said.undo)
-            running[said.undo.guest] = next(one for one in crowd if one.identity == said.undo.guest)
+            done.remove(undo.guest)
+            stopped.remove(undo)
+            running[undo.guest] = next(one for one in crowd if one.identity == undo.guest)
 
 
 @given(st.dictionaries(st.sampled_from(sorted(ALLOWED_BY.values())), st.sampled_from([0, 1, None, True, 2, "1", 1.0])))

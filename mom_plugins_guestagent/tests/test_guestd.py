@@ -21,7 +21,7 @@ from agent_servers import FILES
 from hypothesis import given
 from hypothesis import strategies as st
 
-import mom_plugins_guestagent
+import mom_core
 from mom_devkit import host_of
 from mom_plugins_guestagent import guestd
 from mom_plugins_guestagent.guestd import MOST_CLIENTS, MOST_LINE_BYTES, Clients, GuestFigures, converse, find_port
@@ -236,7 +236,7 @@ def test_it_is_one_file_for_old_and_new_pythons() -> None:
     plain = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported = plain | {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {name.partition(".")[0] for name in imported - {"__future__"}} <= sys.stdlib_module_names
-    assert mom_plugins_guestagent.__version__ == guestd.VERSION
+    assert mom_core.__version__ == guestd.VERSION
 
 
 @pytest.mark.processes

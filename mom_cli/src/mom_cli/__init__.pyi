@@ -28,5 +28,3 @@ from .top.table import (
 )
 from .top.terminal import Line as Line, cell as cell
 from .top.watch import terminal_for as terminal_for, watch as watch
-
-__version__: str

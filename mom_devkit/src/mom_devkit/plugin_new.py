@@ -131,7 +131,7 @@ def files_of(name: str, kind: str) -> dict[str, str]:
         **{path: filled("common", f"{template}.template") for path, template in common.items()},
         f"src/{package}/__init__.py": (
             f'"""{about["summary"]}."""\n\nfrom __future__ import annotations\n\n'
-            f'from {package}.plugin import {class_name}\n\n__all__ = ["{class_name}"]\n'
+            f"from {package}.plugin import {class_name} as {class_name}\n"
         ),
         f"src/{package}/py.typed": "",
         f"tests/test_{package}.py": filled(kind, "test.py.template"),

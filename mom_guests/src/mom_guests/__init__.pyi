@@ -23,5 +23,3 @@ from .watch import (
     usable_soon as usable_soon,
     why_wake as why_wake,
 )
-
-__version__: str

@@ -70,14 +70,6 @@ class Ladder:
         self.last_step, self.chosen = now, None
 
 
-@dataclass(frozen=True, slots=True)
-class Climbed:
-    """The result of `climb`: a guest and the step that is wanted of it, to be announced and then taken; or a guest that is to come back."""
-
-    want: tuple[str, Step] | None = None
-    undo: Job | None = None
-
-
 def climb(
     ladder: Ladder,
     now: float,
@@ -88,8 +80,10 @@ def climb(
     *,
     moved: int = 0,
     busy: bool = False,
-) -> Climbed:
-    """The step that is wanted at this moment. `ladder` is moved on.
+) -> Job | None:
+    """Move the ladder on: `chosen` of it is then the step that is wanted at this moment, to be announced and then taken.
+
+    Returns what was done to a guest that is to come back, if one is.
 
     :param candidates: the guests that run and to which something may be done
     :param stopped: those that were stopped before, first to last
@@ -106,7 +100,8 @@ def climb(
         ladder.hard_since = now
     if hard:
         ladder.calm_since = None
-        return _up(ladder, now, pressure, candidates, _open_steps(len(stopped), moved, guests, ladder.settings.share))
+        _up(ladder, now, pressure, candidates, _open_steps(len(stopped), moved, guests, ladder.settings.share))
+        return None
     ladder.chosen = None
     return _down(ladder, now, pressure, stopped)
 
@@ -118,7 +113,7 @@ def _open_steps(stopped: int, moved: int, guests: int, share: float) -> frozense
     return frozenset(step for step in Step if (may_move if step is Step.MIGRATE else may_stop))
 
 
-def _up(ladder: Ladder, now: float, pressure: HostPressure, candidates: Sequence[EvictionCandidate], steps: frozenset[Step]) -> Climbed:
+def _up(ladder: Ladder, now: float, pressure: HostPressure, candidates: Sequence[EvictionCandidate], steps: frozenset[Step]) -> None:
     able = [replace(one, allowed=one.allowed & steps) for one in candidates]
     if ladder.chosen not in {(one.identity, step) for one in able for step in one.allowed}:
         ladder.chosen = None
@@ -127,22 +122,21 @@ def _up(ladder: Ladder, now: float, pressure: HostPressure, candidates: Sequence
         total, available = pressure.total or 0.0, pressure.available or 0.0
         chosen = choose(able, max(0.0, ladder.settings.calm * total - available))
         ladder.chosen = None if chosen is None else (chosen[0].identity, chosen[1])
-    return Climbed(want=ladder.chosen)
 
 
-def _down(ladder: Ladder, now: float, pressure: HostPressure, stopped: Sequence[Job]) -> Climbed:
+def _down(ladder: Ladder, now: float, pressure: HostPressure, stopped: Sequence[Job]) -> Job | None:
     returning = [one for one in stopped if one.comes_back and one.state is JobState.DONE]
     if not returning:
         ladder.calm_since = None
-        return Climbed()
+        return None
     last = returning[-1]  # who was stopped last, and so at the dearest rung, comes back first
     # One that is paused has its memory still.
     if not is_calm(pressure, ladder.settings, 0.0 if last.step is Step.PAUSE else last.needs):
         ladder.calm_since = None
-        return Climbed()
+        return None
     if ladder.calm_since is None:
         ladder.calm_since = now
     if now - ladder.calm_since < ladder.settings.calm_for or ladder.waits(now):
-        return Climbed()
+        return None
     ladder.last_step = now
-    return Climbed(undo=last)
+    return last

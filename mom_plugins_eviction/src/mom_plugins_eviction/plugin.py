@@ -184,10 +184,10 @@ class EvictionPlugin:
         """Climb, or go down, one step at most."""
         now = snapshot.monotonic
         candidates = self._candidates(snapshot)
-        said = climb(
+        undo = climb(
             self._ladder,
             now,
-            _pressure(snapshot),
+            HostPressure.of(snapshot),
             candidates,
             [one for one in self.jobs.stopped if not self.jobs.doing(one.guest) or one.state is JobState.BEGUN],
             self._guests(snapshot),
@@ -198,15 +198,15 @@ class EvictionPlugin:
             guest = snapshot.guests.get(one.identity)
             if guest is not None:
                 yield self._warning(one, guest)
-        if said.want is not None:
-            guest, step = snapshot.guests[said.want[0]], said.want[1]
+        if self._ladder.chosen is not None:
+            guest, step = snapshot.guests[self._ladder.chosen[0]], self._ladder.chosen[1]
             value: Value = str(self._settings.destination) if step is Step.MIGRATE else 1
             yield Decision(guest.entity, step.control, value, "the host stays full", self._source)
-        if said.undo is not None:
+        if undo is not None:
             if self._enforces:
-                self.jobs.resume(self._hypervisor, said.undo, "there is room again")
+                self.jobs.resume(self._hypervisor, undo, "there is room again")
             else:
-                self._context.log.info("guest %s would go on: there is room again", printable(said.undo.name))
+                self._context.log.info("guest %s would go on: there is room again", printable(undo.name))
 
     def _candidates(self, snapshot: Snapshot) -> list[EvictionCandidate]:
         """Which guests may be evicted: none to which something is being done, or was, and not by what has just failed."""
@@ -494,9 +494,3 @@ def _why_not_by(mover: Mover, guest: Guest) -> str:
     if mover.abilities.live is True or guest.fields.get(EvictionField.MAY_SAVE) == 1:
         return ""
     return f"the mover {mover.name} may let it stand still meanwhile, which its class does not allow ({EvictionField.MAY_SAVE})"
-
-
-def _pressure(snapshot: Snapshot) -> HostPressure:
-    host = snapshot.host
-    full, total, available = (host.number(name) for name in ("psi_memory_full_avg10", "mem_available", "mem_really_available"))
-    return HostPressure(full, total, available, host.text("host_memory_state") or "")

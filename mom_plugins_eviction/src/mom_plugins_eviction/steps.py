@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from mom_core import Guest
+from mom_core import Guest, Snapshot
 from mom_plugins_eviction.settings import EvictionSettings
 from mom_toolkit import EvictionField
 
@@ -52,6 +52,13 @@ class HostPressure:
     total: float | None = None
     available: float | None = None
     state: str = ""
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> HostPressure:
+        """What a snapshot says of it."""
+        host = snapshot.host
+        full, total, available = (host.number(name) for name in ("psi_memory_full_avg10", "mem_available", "mem_really_available"))
+        return cls(full, total, available, host.text("host_memory_state") or "")
 
     @property
     def share(self) -> float | None:
@@ -104,12 +111,10 @@ class EvictionCandidate:
     """A guest, what its class allows, what the host gets by it, and what it costs: a KiB of a guest of cost 2 is twice as dear."""
 
     identity: str
-    name: str
     allowed: frozenset[Step]
     frees: float
     cost: float
     priority: int
-    warning: float
 
 
 def candidate_of(guest: Guest, can_migrate: bool) -> EvictionCandidate | None:
@@ -126,9 +131,7 @@ def candidate_of(guest: Guest, can_migrate: bool) -> EvictionCandidate | None:
     if not allowed or frees is None or needs_of(guest, Step.SAVE) is None:
         return None
     cost, priority = (guest.number(name) for name in (EvictionField.COST, EvictionField.PRIORITY))
-    return EvictionCandidate(
-        guest.id, guest.name, allowed, frees, 1.0 if cost is None else cost, 50 if priority is None else int(priority), warning_of(guest)
-    )
+    return EvictionCandidate(guest.id, allowed, frees, 1.0 if cost is None else cost, 50 if priority is None else int(priority))
 
 
 def warning_of(guest: Guest) -> float:

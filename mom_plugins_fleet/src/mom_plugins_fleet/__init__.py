@@ -1,6 +1,3 @@
 """Many hosts for mom: policies by group, the state of all hosts, and hosts that are drained."""
 
-from mom_plugins_fleet.plugin import FleetPlugin
-
-__all__ = ["FleetPlugin"]
-__version__ = "0.1.0"
+from mom_plugins_fleet.plugin import FleetPlugin as FleetPlugin

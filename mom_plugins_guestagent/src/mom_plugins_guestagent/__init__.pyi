@@ -1,3 +1,1 @@
 from .plugin import GuestAgentPlugin as GuestAgentPlugin
-
-__version__: str

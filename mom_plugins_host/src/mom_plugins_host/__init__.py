@@ -1,7 +1,3 @@
 """Host collectors for mom: memory, swap, huge pages, CPU, load, pressure and time, read from /proc and /sys."""
 
-from mom_plugins_host.plugin import HostPlugin
-
-__version__ = "0.1.0"
-
-__all__ = ["HostPlugin", "__version__"]
+from mom_plugins_host.plugin import HostPlugin as HostPlugin

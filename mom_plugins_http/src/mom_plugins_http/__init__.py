@@ -1,6 +1,3 @@
 """The control socket of mom: an HTTP/JSON API, policies at run time, events and metrics."""
 
-from mom_plugins_http.plugin import HttpPlugin
-
-__all__ = ["HttpPlugin"]
-__version__ = "0.1.0"
+from mom_plugins_http.plugin import HttpPlugin as HttpPlugin

@@ -1,7 +1,3 @@
 """KSM, the kernel's merging of equal pages: its fields, its controls, and a default policy for them."""
 
-from mom_plugins_ksm.plugin import KsmPlugin
-
-__version__ = "0.1.0"
-
-__all__ = ["KsmPlugin", "__version__"]
+from mom_plugins_ksm.plugin import KsmPlugin as KsmPlugin

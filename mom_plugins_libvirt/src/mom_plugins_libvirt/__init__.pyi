@@ -1,3 +1,1 @@
 from .plugin import LibvirtPlugin as LibvirtPlugin
-
-__version__: str

@@ -1,7 +1,3 @@
 """NUMA for mom: memory and CPUs of nodes and guests."""
 
-from mom_plugins_numa.plugin import NumaPlugin
-
-__version__ = "0.1.0"
-
-__all__ = ["NumaPlugin", "__version__"]
+from mom_plugins_numa.plugin import NumaPlugin as NumaPlugin

@@ -1,7 +1,3 @@
 """Cold memory for mom: what guests hold and no longer touch goes to the host's compressed swap, at a pace that they do not feel."""
 
-from mom_plugins_offload.plugin import OffloadPlugin
-
-__version__ = "0.1.0"
-
-__all__ = ["OffloadPlugin", "__version__"]
+from mom_plugins_offload.plugin import OffloadPlugin as OffloadPlugin

@@ -9,7 +9,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
-from mom_core import Guest, as_whole
+from mom_core import Guest, Value, as_whole
+from mom_plugins_offload.fields import COLD, OFFLOAD, OFFLOADED, REFAULTS, STATE, WORKING_SET, WORKING_SET_AGE
 from mom_plugins_offload.law import PAGE_KIB, ObservedGuest, ReclaimState, cold_kib
 from mom_plugins_offload.processes import MemoryWay, faults_of, way_to
 from mom_toolkit import Hierarchies
@@ -54,7 +55,24 @@ class FollowedGuest:
             self.faults = self.refaults = None
         self.way, self.looked = way, now
 
-    def compare_faults(self, root: Path, now: float) -> None:
+    def seen(self, root: Path | None, now: float) -> dict[str, Value]:
+        """Its fields in a new cycle, in which the pace lapses that was not asked for again.
+
+        :param root: where what came back of it is read; None: the hypervisor says it
+        """
+        if root is not None:
+            self._compare_faults(root, now)
+        self.left -= 1
+        if self.left < 0:
+            self.pace = 0
+        found: dict[str, Value] = {OFFLOAD: self.pace, OFFLOADED: self.offloaded_kib, STATE: self.reason or None}
+        found[REFAULTS] = None if self.refaults is None else round(self.refaults)
+        cold = self.cold_kib
+        if cold is not None and self.state.working_set is not None:
+            found |= {COLD: int(cold), WORKING_SET: int(self.state.working_set), WORKING_SET_AGE: round(now - self.state.learnt, 1)}
+        return found
+
+    def _compare_faults(self, root: Path, now: float) -> None:
         """See what came back since the last comparison."""
         if self.faults is not None and now - self.faults[0] < _FAULTS_SECONDS:
             return

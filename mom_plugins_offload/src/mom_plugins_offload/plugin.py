@@ -29,21 +29,7 @@ from mom_core import (
     hookimpl,
 )
 from mom_plugins_offload import law
-from mom_plugins_offload.fields import (
-    COLD,
-    CONTROLS,
-    FIELDS,
-    NET,
-    OFFLOAD,
-    OFFLOADED,
-    RATIO,
-    REFAULTS,
-    ROOM,
-    STATE,
-    WORKING_SET,
-    WORKING_SET_AGE,
-    WRITTEN,
-)
+from mom_plugins_offload.fields import CONTROLS, FIELDS, NET, OFFLOAD, RATIO, ROOM, WRITTEN
 from mom_plugins_offload.findings import findings
 from mom_plugins_offload.guests import FollowedGuest, followed, look_in_turn
 from mom_plugins_offload.host_need import HostNeed, chosen, need_of
@@ -157,20 +143,7 @@ class OffloadPlugin:
         if not self._own:
             self._hierarchies.keep_fresh()
             look_in_turn(self._followed, guests, self._context.root, self._hierarchies, now)
-        return {identity: self._fields_of(one, now) for identity, one in self._followed.items()}
-
-    def _fields_of(self, one: FollowedGuest, now: float) -> dict[str, Value]:
-        if not self._own:
-            one.compare_faults(self._context.root, now)
-        one.left -= 1
-        if one.left < 0:
-            one.pace = 0
-        found: dict[str, Value] = {OFFLOAD: one.pace, OFFLOADED: one.offloaded_kib, STATE: one.reason or None}
-        found[REFAULTS] = None if one.refaults is None else round(one.refaults)
-        cold = one.cold_kib
-        if cold is not None and one.state.working_set is not None:
-            found |= {COLD: int(cold), WORKING_SET: int(one.state.working_set), WORKING_SET_AGE: round(now - one.state.learnt, 1)}
-        return found
+        return {identity: one.seen(None if self._own else self._context.root, now) for identity, one in self._followed.items()}
 
     def _read_answers(self) -> None:
         for done in chain.from_iterable(self._worker.answers()):

@@ -4,6 +4,4 @@ from mom_core import Decision
 from mom_plugins_pypolicy.entities import GiB, Guest, Host, KiB, MiB, TiB
 from mom_plugins_pypolicy.plugin import PypolicyPlugin
 
-__version__ = "0.1.0"
-
-__all__ = ["Decision", "GiB", "Guest", "Host", "KiB", "MiB", "PypolicyPlugin", "TiB", "__version__"]
+__all__ = ["Decision", "GiB", "Guest", "Host", "KiB", "MiB", "PypolicyPlugin", "TiB"]

@@ -1,3 +1,1 @@
 from .plugin import QemuPlugin as QemuPlugin
-
-__version__: str

@@ -1,6 +1,3 @@
 """CPU, disk and network limits of guests for mom."""
 
-from mom_plugins_qos.plugin import QosPlugin
-
-__all__ = ["QosPlugin"]
-__version__ = "0.1.0"
+from mom_plugins_qos.plugin import QosPlugin as QosPlugin

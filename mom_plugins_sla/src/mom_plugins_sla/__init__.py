@@ -1,6 +1,3 @@
 """Service classes for mom: what guests are promised, and who pays when memory is short."""
 
-from mom_plugins_sla.plugin import SlaPlugin
-
-__all__ = ["SlaPlugin"]
-__version__ = "0.1.0"
+from mom_plugins_sla.plugin import SlaPlugin as SlaPlugin

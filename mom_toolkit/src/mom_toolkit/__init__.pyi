@@ -87,5 +87,3 @@ from .services.past_cycles import (
 )
 from .simulation import SimulationSetup as SimulationSetup, quiet as quiet, run_simulation as run_simulation
 from .sockets import Address as Address, Listener as Listener, PeerCredentials as PeerCredentials, listen as listen
-
-__version__: str
