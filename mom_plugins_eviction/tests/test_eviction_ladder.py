@@ -14,7 +14,6 @@ from mom_plugins_eviction.jobs import Job, Jobs, JobState
 from mom_plugins_eviction.ladder import Announcements, Ladder, climb
 from mom_plugins_eviction.settings import EvictionSettings
 from mom_plugins_eviction.steps import (
-    ALLOWED_BY,
     EvictionCandidate,
     HostPressure,
     Step,
@@ -94,7 +93,7 @@ def test_there_is_room_only_with_the_guest_that_comes_back_and_while_nobody_wait
 def chosen(candidates: Sequence[EvictionCandidate], lacks: float) -> tuple[str, Step]:
     found = choose(candidates, lacks)
     assert found is not None
-    return found[0].name, found[1]
+    return found[0].identity, found[1]
 
 
 def test_the_lowest_rung_comes_first_then_the_cheapest_class_then_the_smallest_that_is_enough() -> None:
@@ -278,11 +277,11 @@ def test_whatever_happens_nobody_is_taken_who_may_not_be_too_early_too_fast_or_t
             running[undo.guest] = next(one for one in crowd if one.identity == undo.guest)
 
 
-@given(st.dictionaries(st.sampled_from(sorted(ALLOWED_BY.values())), st.sampled_from([0, 1, None, True, 2, "1", 1.0])))
+@given(st.dictionaries(st.sampled_from([step.allowed_by for step in Step]), st.sampled_from([0, 1, None, True, 2, "1", 1.0])))
 def test_nothing_is_allowed_that_the_class_does_not_say(fields: dict[str, Value]) -> None:
     one = candidate_of(snapshot(guests={"vm": {"rss": 5, **fields}}).guests["vm"], True)
     allowed = set() if one is None else one.allowed
-    assert allowed == {step for step, name in ALLOWED_BY.items() if fields.get(name) == 1}
+    assert allowed == {step for step in Step if fields.get(step.allowed_by) == 1}
 
 
 # --- what is remembered -----------------------------------------------------------------------------------------------------------------

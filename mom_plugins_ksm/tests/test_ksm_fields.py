@@ -11,8 +11,8 @@ from ksm_files import FILES, KSMD
 from mom_core import Value
 from mom_devkit import host_of
 from mom_plugins_ksm.fields import FIELDS, ksm_fields, saved_kib, tracked_kib
-from mom_plugins_ksm.ksmd import CpuUsage, Ksmd
-from mom_plugins_ksm.yields import Yield
+from mom_plugins_ksm.processes import Ksmd
+from mom_plugins_ksm.yields import CpuUsage, Yield
 
 numbers = st.one_of(st.none(), st.integers(), st.booleans(), st.text(max_size=5))
 

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from mom_core import Value
 from mom_core.testing import snapshot
 from mom_plugins_ksm.fields import ksm_fields
-from mom_plugins_ksm.ksmd import CpuUsage
 from mom_plugins_ksm.law import KsmMemory, KsmParameters
 from mom_plugins_ksm.law import decide as law
 from mom_plugins_ksm.suggested import seen_in
-from mom_plugins_ksm.yields import Yield
+from mom_plugins_ksm.yields import CpuUsage, Yield
 from mom_plugins_sim.ksm import Ksm
 
 GIB, MIB = 1 << 20, 1 << 10  # KiB

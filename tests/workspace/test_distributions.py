@@ -101,7 +101,7 @@ def test_a_pyproject_has_the_same_shape_as_all_others(folder: str) -> None:
     assert mine["build-system"] == core["build-system"]
     assert mine["project"]["name"] == project_name(folder)
     assert mine["project"]["urls"] == core["project"]["urls"] | {"Source": core["project"]["urls"]["Source"].replace("mom_core", folder)}
-    for key in ("authors", "dynamic", "license", "license-files", "readme", "requires-python"):
+    for key in ("authors", "license", "license-files", "readme", "requires-python", "version"):
         assert mine["project"][key] == core["project"][key], key
     assert set(core["project"]["classifiers"]) <= set(mine["project"]["classifiers"])
     assert mine["tool"]["hatch"]["build"]["targets"]["sdist"] == core["tool"]["hatch"]["build"]["targets"]["sdist"]
@@ -123,7 +123,7 @@ def test_the_first_plugin_has_its_folders_name_and_all_settings_are_described(fo
 @pytest.mark.parametrize("folder", DISTRIBUTIONS)
 def test_versions_are_in_step(folder: str) -> None:
     project = pyproject(folder)["project"]
-    assert project.get("version", mom_core.__version__) == mom_core.__version__
+    assert project["version"] == mom_core.__version__
     extras = [requirement for listed in project.get("optional-dependencies", {}).values() for requirement in listed]
     for requirement in [*project["dependencies"], *extras]:
         if requirement.startswith("mom-"):

@@ -21,7 +21,7 @@ from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import Ledger
 from mom_core.lock import holder
 from mom_daemon import print_prose
-from mom_toolkit import parse_meminfo, process_ids, read_kernel_file
+from mom_toolkit import process_ids, read_kernel_file, read_meminfo
 
 Found = TypeVar("Found")
 
@@ -87,7 +87,7 @@ def look(root: Path) -> HostSight:
     """Look at the host whose files are below `root`."""
     signs = ((name, next((path for path in paths if _exists(root / path)), None)) for name, paths in SIGNS.items())
     managed = tuple((name, f"/{path}") for name, path in signs if path is not None)
-    memory = parse_meminfo(read_kernel_file(root / "proc/meminfo"))
+    memory = read_meminfo(root)
     config = root / DEFAULT_CONFIG.relative_to("/")
     said = _known(lambda: read_document(config)) or Document(str(config))
     top: Mapping[str, object] = said.value if isinstance(said.value, Mapping) else {}

@@ -33,18 +33,7 @@ from mom_plugins_cgroup.findings import findings
 from mom_plugins_cgroup.groups import folder_of, group_fields, limit_of, put, set_limit
 from mom_plugins_cgroup.review import HostBounds, Need, need_of, reviewed
 from mom_plugins_cgroup.settings import CgroupGuestSettings, CgroupSettings
-from mom_toolkit import (
-    NO_PROMISES,
-    Enforcement,
-    Hierarchies,
-    Promises,
-    SetValue,
-    late_hook,
-    parse_meminfo,
-    read_kernel_file,
-    set_each,
-    stale_seconds,
-)
+from mom_toolkit import NO_PROMISES, Enforcement, Hierarchies, Promises, SetValue, late_hook, read_meminfo, set_each, stale_seconds
 
 _NO_GROUP: Final = "the guest has no control group (v2) of its own with the controller memory"
 
@@ -106,7 +95,7 @@ class CgroupPlugin:
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
         """Refuse what makes no sense, and push no guest below its need."""
-        memory = parse_meminfo(read_kernel_file(self._context.root / "proc/meminfo"))
+        memory = read_meminfo(self._context.root)
         page_kib = os.sysconf("SC_PAGE_SIZE") >> 10
         return reviewed(snapshot, decisions, HostBounds(memory.get("MemTotal"), memory.get("SwapFree"), page_kib, self._need_of))
 

@@ -43,17 +43,7 @@ from mom_plugins_eviction.ladder import Announced, Announcements, Ladder, climb
 from mom_plugins_eviction.movers.hypervisor import HypervisorMover
 from mom_plugins_eviction.requests import ResumeRequests
 from mom_plugins_eviction.settings import EvictionSettings
-from mom_plugins_eviction.steps import (
-    ALLOWED_BY,
-    STEP_OF,
-    EvictionCandidate,
-    HostPressure,
-    Step,
-    candidate_of,
-    most_stopped,
-    needs_of,
-    warning_of,
-)
+from mom_plugins_eviction.steps import STEP_OF, EvictionCandidate, HostPressure, Step, candidate_of, most_stopped, needs_of, warning_of
 from mom_toolkit import (
     Destination,
     EvictionField,
@@ -312,7 +302,7 @@ class EvictionPlugin:
 
     def _why_forbidden(self, step: Step, guest: Guest, drains: bool) -> str:
         """Why the guest's class forbids a step; empty: it allows it."""
-        field = ALLOWED_BY[step]
+        field = step.allowed_by
         allowed = guest.fields.get(field)
         if allowed is None:
             return "" if drains and self._settings.move_unclassed else f"the guest has no class that allows it ({field})"

@@ -30,17 +30,21 @@ class Step(StrEnum):
         """The control that does it, such as `guest_shutdown`."""
         return f"guest_{self.replace(' ', '')}"
 
+    @property
+    def allowed_by(self) -> EvictionField:
+        """The field of a guest that allows it."""
+        return _ALLOWED_BY[self]
 
-STEP_OF: Final[Mapping[str, Step]] = {step.control: step for step in Step}
-"""The step that a control does."""
 
-ALLOWED_BY: Final[Mapping[Step, EvictionField]] = {
+_ALLOWED_BY: Final[Mapping[Step, EvictionField]] = {
     Step.MIGRATE: EvictionField.MAY_MIGRATE,
     Step.PAUSE: EvictionField.MAY_PAUSE,
     Step.SAVE: EvictionField.MAY_SAVE,
     Step.SHUT_DOWN: EvictionField.MAY_POWER_OFF,
 }
-"""The field by which a guest's class allows each."""
+
+STEP_OF: Final[Mapping[str, Step]] = {step.control: step for step in Step}
+"""The step that a control does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +128,8 @@ def candidate_of(guest: Guest, can_migrate: bool) -> EvictionCandidate | None:
     fields = guest.fields
     allowed = frozenset(
         step
-        for step, name in ALLOWED_BY.items()
-        if fields.get(name) == 1 and not guest.blocked.get(step.control) and (step is not Step.MIGRATE or can_migrate)
+        for step in Step
+        if fields.get(step.allowed_by) == 1 and not guest.blocked.get(step.control) and (step is not Step.MIGRATE or can_migrate)
     )
     frees = guest.number("rss") or guest.number("balloon_cur")
     if not allowed or frees is None or needs_of(guest, Step.SAVE) is None:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mom_core import format_kib
-from mom_plugins_host.kernel_texts import read_text
 
 LEAST_GAP_SECONDS = 1.0
 """Between two times at which lists are emptied: the pace at which the kernel itself looks after them (vm.stat_interval)."""
@@ -34,6 +33,17 @@ _LIST = re.compile(r"^ +count: +([0-9]{1,18})\n +high: +[0-9]+\n +batch: +[0-9]+
 """One list in /proc/zoneinfo, in pages of the base size; `high_min` is what it may hold in quiet times. Kernels without it keep no more."""
 
 _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") >> 10
+
+
+def read_text(path: Path) -> str | None:
+    """The whole text of a file in /proc or /sys; None when it cannot be read, whatever the reason.
+
+    Bytes that are not ASCII become U+FFFD, which no parser here accepts as part of a number.
+    """
+    try:
+        return path.read_bytes().decode("ascii", "replace")
+    except OSError:
+        return None
 
 
 class KeptByCpus(NamedTuple):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from mom_core import Finding, Severity, Value, format_kib
+from mom_core import Finding, Problem, Severity, Source, Value, format_kib
 from mom_plugins_host.cpu_lists import KeptByCpus
 from mom_plugins_host.pressure import RESOURCES
 
@@ -12,6 +12,13 @@ _KEPT_KIB = 64 << 10
 """Less is nothing that an operator would look for."""
 
 _PSI_CURE = "boot the kernel with the parameter psi=1 (it needs Linux 4.20 or newer, built with CONFIG_PSI)"
+
+
+def problems(fields: Mapping[str, Value], plugin: str) -> Iterator[Problem]:
+    """What of it is wrong in each cycle."""
+    for finding in (memory_finding(fields), pressure_finding(fields)):
+        if finding.severity is not Severity.OK:
+            yield Problem(Source(plugin), finding.message, severity=Severity.WARNING, hint=finding.cure)
 
 
 def memory_finding(fields: Mapping[str, Value]) -> Finding:

@@ -6,28 +6,12 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mom_core import (
-    Condition,
-    FieldSpec,
-    Finding,
-    Hypervisor,
-    PluginContext,
-    Problem,
-    Severity,
-    Snapshot,
-    Source,
-    Suggestion,
-    Value,
-    as_whole,
-    hookimpl,
-)
+from mom_core import Condition, FieldSpec, Finding, Hypervisor, PluginContext, Problem, Snapshot, Suggestion, Value, hookimpl
 from mom_plugins_host import clock, conditions, load, memory, pressure, swap
-from mom_plugins_host.findings import cpu_lists_finding, memory_finding, pressure_finding, swap_finding, watch_finding
-from mom_plugins_host.kernel_texts import read_text
+from mom_plugins_host.cpu_lists import read_text
+from mom_plugins_host.findings import cpu_lists_finding, memory_finding, pressure_finding, problems, swap_finding, watch_finding
 from mom_plugins_host.watch import HostSettings, HostWatch
-from mom_toolkit import ColdMemoryControl, Pressure, late_hook, parse_meminfo, parse_number_list, read_kernel_file
-
-_MEMINFO = "proc/meminfo"
+from mom_toolkit import ColdMemoryControl, Pressure, late_hook, parse_number_list, read_kernel_file, read_meminfo
 
 WANTED = "mem_watermark_high"
 """The field in which a plugin that manages the host's memory says what should be available."""
@@ -40,7 +24,6 @@ class HostPlugin:
 
     def __init__(self, settings: HostSettings, context: PluginContext) -> None:
         self._context = context
-        self._meminfo = context.root / _MEMINFO
         self._vmstat = context.root / "proc/vmstat"
         self._loadavg = context.root / "proc/loadavg"
         self._cpus = context.root / "sys/devices/system/cpu/online"
@@ -52,7 +35,7 @@ class HostPlugin:
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
         """Fits every Linux host."""
-        if not (root / _MEMINFO).exists():
+        if not (root / "proc/meminfo").exists():
             return None
         return Suggestion("this is a Linux host: memory, swap, CPU, pressure and time come from /proc", order=10)
 
@@ -76,7 +59,7 @@ class HostPlugin:
     def mom_collect_host(self) -> Mapping[str, Value]:
         """All that can be read now; a file that is missing or malformed only costs its own fields."""
         fields: dict[str, Value] = {"page_size": memory.PAGE_KIB}
-        meminfo = parse_meminfo(read_kernel_file(self._meminfo))
+        meminfo = read_meminfo(self._context.root)
         fields.update(memory.memory_fields(meminfo))
         fields.update(swap.swap_space_fields(meminfo))
         if (kept := self._watch.lists.kept()) is not None:
@@ -96,11 +79,9 @@ class HostPlugin:
     def mom_act(self, snapshot: Snapshot) -> Iterable[Problem | Condition]:
         """Say what policies have to do without, and that processes do little but wait for memory; tell the watch what policies go by."""
         known = snapshot.host.fields
-        total, available, wanted = (as_whole(known.get(name)) for name in ("mem_available", "mem_really_available", WANTED))
+        total, available, wanted = (snapshot.host.whole(name) for name in ("mem_available", "mem_really_available", WANTED))
         self._watch.saw(available, total, wanted)
-        for finding in (memory_finding(known), pressure_finding(known)):
-            if finding.severity is not Severity.OK:
-                yield Problem(Source(self._context.name), finding.message, severity=Severity.WARNING, hint=finding.cure)
+        yield from problems(known, self._context.name)
         yield from conditions.conditions(known)
 
     mom_status = late_hook("mom_cli:StatusPart.of_memory", "report")

@@ -32,12 +32,11 @@ from mom_core import (
 from mom_plugins_ksm.control import CONTROLS, KsmKnobs
 from mom_plugins_ksm.fields import FIELDS, LAW_FIELDS, is_count, ksm_fields
 from mom_plugins_ksm.findings import knobs_finding, law_findings, scanner_findings
-from mom_plugins_ksm.ksmd import CpuUsage
 from mom_plugins_ksm.law import KsmParameters
 from mom_plugins_ksm.processes import QemuProcesses
 from mom_plugins_ksm.suggested import FORM, KsmSuggestions
 from mom_plugins_ksm.sysfs import FOLDER, SysfsKsm
-from mom_plugins_ksm.yields import Yield
+from mom_plugins_ksm.yields import CpuUsage, Yield
 from mom_toolkit import PolicyTexts, late_hook
 
 

@@ -1,10 +1,41 @@
-"""QEMU's processes by their names in /proc, and what memory they could offer for merging."""
+"""The processes that KSM is about, found by their names in /proc: those of QEMU, whose memory is merged, and ksmd, which merges it."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
-from mom_toolkit import process_ids, read_kernel_file
+from mom_toolkit import ProcessStat, process_ids, read_kernel_file
+
+_LOOK_AGAIN_AFTER = 60.0
+"""Seconds between two searches through /proc for a ksmd that is not there. In a container of its own it never is, and a large host has
+thousands of processes to look at."""
+
+
+class Ksmd:
+    """Finds ksmd through /proc once, and again only when it is no longer what it was.
+
+    :param root: where /proc is found
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._proc = root / "proc"
+        self._pid = 0
+        self._look_again_at = 0.0
+
+    def cpu_seconds(self) -> float | None:
+        """CPU time that ksmd has used since it was started; None when it cannot be seen from here."""
+        seconds, now = self._seconds_of(self._pid) if self._pid else None, time.monotonic()
+        if seconds is None and (self._pid or now >= self._look_again_at):
+            self._look_again_at = now + _LOOK_AGAIN_AFTER
+            self._pid = next((pid for pid in process_ids(self._proc) or () if self._seconds_of(pid) is not None), 0)
+            seconds = self._seconds_of(self._pid) if self._pid else None
+        return seconds
+
+    def _seconds_of(self, pid: int) -> float | None:
+        process = ProcessStat.of(f"{self._proc}/{pid}")
+        return process.cpu_seconds if process is not None and process.is_kernel_thread and process.name == "ksmd" else None
+
 
 _SEARCH_SECONDS = 30.0
 """How long the sum stands. On a host with thousands of processes, asking each for its name takes tens of milliseconds."""

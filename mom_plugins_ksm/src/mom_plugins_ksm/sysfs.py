@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mom_core import HypervisorError, NotSupported, Unit, Value
 from mom_plugins_ksm.fields import FILES
-from mom_plugins_ksm.ksmd import Ksmd
-from mom_toolkit import parse_meminfo, read_kernel_file, write_file
+from mom_plugins_ksm.processes import Ksmd
+from mom_toolkit import read_kernel_file, read_meminfo, write_file
 
 FOLDER = "sys/kernel/mm/ksm"
 ADVISOR_CURE = f"echo none > /{FOLDER}/advisor_mode"
@@ -31,7 +31,7 @@ class SysfsKsm:
     def __init__(self, root: Path) -> None:
         self.folder = root / FOLDER
         self._ksmd = Ksmd(root)
-        self._meminfo = root / "proc/meminfo"
+        self._root = root
 
     def ksm_read(self) -> Mapping[str, Value]:
         """Knobs and counters by the names of their files; what is missing, cannot be read or is malformed is absent.
@@ -65,7 +65,7 @@ class SysfsKsm:
 
     def available_kib(self) -> int | None:
         """MemAvailable of this host in KiB; None when it is not known."""
-        return parse_meminfo(read_kernel_file(self._meminfo)).get("MemAvailable")
+        return read_meminfo(self._root).get("MemAvailable")
 
 
 def _explained(error: HypervisorError, name: str) -> HypervisorError:

@@ -1,4 +1,4 @@
-"""KSM's yield for its price: the memory that a scan of ksmd saves, for each second of its CPU time."""
+"""The price of KSM, ksmd's CPU time, and what it gives for it: the memory that a scan saves, for each second."""
 
 from __future__ import annotations
 
@@ -7,6 +7,43 @@ from typing import NamedTuple
 
 from mom_core import Value
 from mom_plugins_ksm.fields import is_count, saved_kib, tracked_kib
+
+_LEAST_BETWEEN = 1.0
+"""Over less than this the growth of CPU time says nothing, as it is counted in hundredths of a second: a cycle that is woken may begin at
+any moment after another one."""
+
+
+class CpuUsage:
+    """The share of one CPU that a growing count of CPU seconds means, over the last second at least, in which ksmd was set to one speed."""
+
+    def __init__(self) -> None:
+        self._base: tuple[float, float] | None = None
+        self._last: tuple[float, float] | None = None
+        self._speed: Value = None
+        self._percent: float | None = None
+        self.pages: Value = None
+        """Pages a batch at which the last percentage was measured: not those of now, while a new speed has not been measured yet."""
+
+    def percent(self, cpu_seconds: float | None, now: float, pages: Value = None) -> float | None:
+        """Percent of one CPU; None at the first sample, after a gap, and when the count has gone backwards.
+
+        :param cpu_seconds: the count now, None when it is unknown
+        :param now: seconds of a clock that never jumps
+        :param pages: ksmd's pages a batch now
+        """
+        base = self._base
+        if base is None or cpu_seconds is None or cpu_seconds < base[0] or now < base[1]:
+            self._base = self._last = None if cpu_seconds is None else (cpu_seconds, now)
+            self._speed, self._percent, self.pages = pages, None, None
+            return None
+        if pages != self._speed and self._last is not None:
+            # Set right after the last sample, as what mom sets is: what was before it says nothing of this speed.
+            self._base = base = self._last
+        if now - base[1] >= _LEAST_BETWEEN:
+            self._base, self._percent, self.pages = (cpu_seconds, now), 100 * (cpu_seconds - base[0]) / (now - base[1]), pages
+        self._last, self._speed = (cpu_seconds, now), pages
+        return self._percent
+
 
 _PAGE_SECONDS = 3e-6
 """CPU time for one page, where ksmd's is unknown: a checksum, and a look into two trees. benchmarks/ksm measures it: 2 to 3 us."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_plugins_offload.law import LEAST_KIB
-from mom_toolkit import StoreKind, SwapStore, parse_meminfo, read_kernel_file
+from mom_toolkit import StoreKind, SwapStore, read_kernel_file, read_meminfo
 
 KEPT_SHARE: Final = 0.05
 """Of each store. What is left is for the kernel: a host in need that cannot swap kills a process. It swaps by itself when
@@ -46,7 +46,7 @@ def stores_of(root: Path) -> list[SwapStore]:
 
     :param root: where /proc and /sys are found
     """
-    meminfo = parse_meminfo(read_kernel_file(root / "proc/meminfo"))
+    meminfo = read_meminfo(root)
     cached = _is_cached(root)
     found: list[tuple[int, SwapStore]] = []
     for name, is_file, size, used, priority in _areas(root):

@@ -39,6 +39,7 @@ from .kernel_files import (
     pid_of as pid_of,
     process_ids as process_ids,
     read_kernel_file as read_kernel_file,
+    read_meminfo as read_meminfo,
     write_file as write_file,
 )
 from .knobs import Knob as Knob, KnobPlugin as KnobPlugin

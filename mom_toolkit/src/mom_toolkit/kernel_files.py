@@ -103,6 +103,11 @@ def parse_meminfo(content: bytes) -> dict[str, int]:
     return {name.decode(): int(number) for name, number in _MEMORY_LINE.findall(content)}
 
 
+def read_meminfo(root: Path) -> dict[str, int]:
+    """The same of a host, by where /proc is found; empty when it cannot be read."""
+    return parse_meminfo(read_kernel_file(f"{root}/proc/meminfo"))
+
+
 def parse_number_list(text: str) -> frozenset[int] | None:
     """The numbers in a list of CPUs or nodes, such as `0-3,8`, or `0-3,^2` as libvirt writes it; None: it is malformed."""
     numbers: set[int] = set()
