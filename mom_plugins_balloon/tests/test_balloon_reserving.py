@@ -31,9 +31,9 @@ from mom_core import (
 )
 from mom_devkit import declared
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
-from mom_plugins_balloon.host_reservations import HostReservations, ReservationSettings, policies_reserve
+from mom_plugins_balloon.host_reservations import HostReservations, policies_reserve
 from mom_plugins_balloon.limits import ShrinkLimits
-from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.plugin import BalloonPlugin
 from mom_plugins_balloon.spare_memory import Spare, seconds_to_free, spare_of
 from mom_toolkit import Admission, Admissions, Reservation, ReservationRefused, Reservations, ReservationState

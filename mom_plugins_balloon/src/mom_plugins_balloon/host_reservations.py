@@ -19,29 +19,12 @@ from typing import Annotated, Final, NamedTuple
 
 from pydantic import Field, TypeAdapter
 
-from mom_core import (
-    Duration,
-    Entity,
-    Guest,
-    MomError,
-    PluginContext,
-    Scope,
-    Size,
-    Snapshot,
-    StateError,
-    StrictModel,
-    UnitError,
-    Value,
-    as_whole,
-    format_duration,
-    format_kib,
-    printable,
-)
+from mom_core import Guest, MomError, PluginContext, Snapshot, UnitError, as_whole, format_duration, format_kib, printable
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.guarantees import guaranteed_kib
 from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.names import RESERVED, SUGGESTED
-from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.spare_memory import Spare, returning_kib, seconds_to_free, spare_of
 from mom_plugins_balloon.states import hard_kib
 from mom_toolkit import Admissions, ProcessStat, Reservation, ReservationRefused, ReservationState, Room, boot_id, stale_seconds
@@ -69,17 +52,6 @@ SHORT_SECONDS: Final = 30.0
 _LONGEST_NAME: Final = 200
 _Moment = Annotated[float, Field(ge=0, lt=1 << 36)]
 """Seconds since the epoch, or since the host was started: no clock shows more."""
-
-
-class ReservationSettings(StrictModel):
-    """How memory is reserved for launches."""
-
-    host_keeps: Size | None = None
-    """What the host keeps available beside all that is reserved; the policy in force must aim at more. Unset: half of the least that a host
-    of its size keeps (0.4 GiB of 24), below which the default policy has guests give what they may miss, or what guests were seen to take
-    together within 3 s, if that is more."""
-    settle: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
-    """How long memory is kept still for a guest that has come for it, and has not touched all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +221,7 @@ class HostReservations:
         guests = {identity: one.incarnation for identity, one in (self._met or {}).items()}
         written = _Written(boot_id(self.context.root / "proc"), self.context.monotonic(), guests, tuple(self._kept.values()))
         # What cannot be written lasts until mom ends; mom says what is wrong with the file.
-        with contextlib.suppress(StateError):
+        with contextlib.suppress(MomError):
             if self._kept:
                 self._file.write(asdict(written))
             else:
@@ -403,7 +375,7 @@ class HostReservations:
             state = waits if one.taken_at is None else ReservationState.TAKEN
         until = one.deadline if one.taken_at is None else one.taken_at + self.settings.settle
         left = max(0.0, until - self.context.monotonic()) if state.lasts else 0.0
-        guest = Entity(Scope.GUEST, one.guest, one.guest_name) if one.guest else None
+        guest = Guest(one.guest, one.guest_name).entity if one.guest else None
         come = max(0, kept - there)
         return Reservation(one.id, one.memory_kib, state, one.name, one.who, one.created, left, kept, there, come, expected, guest, note)
 
@@ -443,6 +415,6 @@ def _too_slow(memory_kib: int, seconds: float, expected: float | None, room: Roo
     return ReservationRefused(message, room=room, hint=f"{format_kib(room.free_kib)} can be had at once; or ask for longer")
 
 
-def policies_reserve(texts: Mapping[str, Value]) -> bool:
+def policies_reserve(texts: Mapping[str, object]) -> bool:
     """True if any of these policies goes by what is reserved, or takes the law's suggestions, which do."""
     return any(isinstance(text, str) and (RESERVED in text or SUGGESTED in text) for text in texts.values())

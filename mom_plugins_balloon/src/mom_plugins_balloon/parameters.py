@@ -98,3 +98,14 @@ class LawParameters(StrictModel):
     """Ratio of what guests have got back and not used yet: so much of it counts as used when guests that suffer are to grow."""
     statistics_age: Annotated[Duration, Field(gt=0, le=600)] | None = None
     """Older statistics are not acted upon. Unset: 1.6 cycles, and 2 s at least, as their age is known in whole seconds."""
+
+
+class ReservationSettings(StrictModel):
+    """How memory is reserved for launches."""
+
+    host_keeps: Size | None = None
+    """What the host keeps available beside all that is reserved; the policy in force must aim at more. Unset: half of the least that a host
+    of its size keeps (0.4 GiB of 24), below which the default policy has guests give what they may miss, or what guests were seen to take
+    together within 3 s, if that is more."""
+    settle: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
+    """How long memory is kept still for a guest that has come for it, and has not touched all of it."""

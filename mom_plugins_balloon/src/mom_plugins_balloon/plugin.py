@@ -53,12 +53,12 @@ from mom_plugins_balloon.ballooned_guests import CONTROL, PINNED, BalloonedGuest
 from mom_plugins_balloon.cooperation import watch
 from mom_plugins_balloon.fields import FIELDS, TARGET
 from mom_plugins_balloon.guarantees import HOLDS, PROMISED, Guarantees, HeldPromises
-from mom_plugins_balloon.host_reservations import HostReservations, ReservationSettings, policies_reserve
+from mom_plugins_balloon.host_reservations import HostReservations, policies_reserve
 from mom_plugins_balloon.learned_needs import Learning
 from mom_plugins_balloon.limits import KnownMemory, ShrinkLimits, floor_kib, permitted
 from mom_plugins_balloon.names import GAIN, OBSTACLE, REASON, RESERVED, RESTS, SUGGESTED
 from mom_plugins_balloon.observed import suggestions
-from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.problems import conditions, findings, promise_problems
 from mom_plugins_balloon.states import HostWanted, HostWatermarks, StateGoal
 from mom_plugins_balloon.stopped_shrinks import stopped_shrinks

@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from mom_core import Change, Entity, GuestGone, Hypervisor, HypervisorError, NotSupported, Target, Value
 from mom_plugins_numa.fields import NODESET, PINS, balancing_knob, nodeset_text, parse_pins, pins_text
 from mom_plugins_numa.nodes import read_nodes, with_memory
-from mom_toolkit import CpuPinControl, NodeTuneControl, capable, parse_number_list, set_each
+from mom_toolkit import CpuPinControl, NodeTuneControl, capable, parse_number_list, read_together, set_each
 
 
 def read(root: Path, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
     """Values of the controls of guests, and of the host whose files are below `root`, all guests of one in one call."""
-    values: dict[Target, Value | HypervisorError] = {}
-    for control in {target.control for target in targets}:
-        entities = [target.entity for target in targets if target.control == control]
-        try:
-            stand = _stand(root, hypervisor, control, entities)
-            values |= {Target(entity, control): stand.get(entity.id) for entity in entities}
-        except HypervisorError as error:
-            values |= {Target(entity, control): error for entity in entities}
-    return values
+    controls = {one.control for one in targets}
+    return read_together(targets, [((control,), partial(_stand, root, hypervisor, control)) for control in controls])
 
 
-def _stand(root: Path, hypervisor: Hypervisor, control: str, entities: Sequence[Entity]) -> Mapping[str, Value]:
+def _stand(root: Path, hypervisor: Hypervisor, control: str, entities: Sequence[Entity]) -> Mapping[str, Mapping[str, Value]]:
     if control == PINS:
         pinned = capable(hypervisor, CpuPinControl, "pin vCPUs").cpu_pins(entities)
-        return {guest: pins_text(pins) if pins else None for guest, pins in pinned.items()}
+        return {guest: {control: pins_text(pins) if pins else None} for guest, pins in pinned.items()}
     if control == NODESET:
         tunes = capable(hypervisor, NodeTuneControl, "choose NUMA nodes").node_tunes(entities)
         nodes = frozenset(node.number for node in with_memory(read_nodes(root)))
-        return {guest: nodeset_text(tune, nodes) for guest, tune in tunes.items()}
-    return {host.id: balancing_knob(root).read() for host in entities}
+        return {guest: {control: nodeset_text(tune, nodes)} for guest, tune in tunes.items()}
+    return {host.id: {control: balancing_knob(root).read()} for host in entities}
 
 
 def write(root: Path, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:

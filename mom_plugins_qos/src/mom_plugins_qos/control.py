@@ -27,7 +27,7 @@ from mom_core import (
 from mom_plugins_qos.bounds import CPU_SHARES, DIRECTIONS, NO_QUOTA, PERIOD, PERIOD_US, QUOTA, QUOTA_US
 from mom_plugins_qos.fields import DISKS, DISKS_NOW, INTERFACES
 from mom_plugins_qos.lists import ImpossibleError, Item, completed_disks, completed_interfaces, named, present_disks, present_interfaces
-from mom_toolkit import capable, set_each
+from mom_toolkit import capable, read_together, set_each
 
 CPU_CONTROLS = (QUOTA, PERIOD, CPU_SHARES)
 
@@ -49,17 +49,7 @@ CONTROLS = tuple(
 
 def read(hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
     """The limits as they stand, of all guests in one call for each kind."""
-    found: dict[Target, Value | HypervisorError] = {}
-    for controls, read_all in _READ_TOGETHER:
-        due = [target for target in targets if target.control in controls]
-        if not due:
-            continue
-        try:
-            values = read_all(hypervisor, list({target.entity.id: target.entity for target in due}.values()))
-            found |= {target: values.get(target.entity.id, {}).get(target.control) for target in due}
-        except HypervisorError as error:
-            found |= dict.fromkeys(due, error)
-    return found
+    return read_together(targets, [(controls, partial(read_all, hypervisor)) for controls, read_all in _READ_TOGETHER])
 
 
 def write(hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from typing import TypeVar, cast
 
-from mom_core import Change, Finding, Guest, Hypervisor, HypervisorError, NotSupported, Severity, Target
+from mom_core import Change, Entity, Finding, Guest, Hypervisor, HypervisorError, NotSupported, Severity, Target, Value
 
 Capability = TypeVar("Capability")
 
@@ -19,6 +19,24 @@ def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what:
     if not isinstance(hypervisor, cast("type", capability)):
         raise NotSupported(f"{hypervisor.uri} cannot {what}")
     return cast("Capability", hypervisor)
+
+
+def read_together(
+    targets: Sequence[Target], readers: Iterable[tuple[Collection[str], Callable[[Sequence[Entity]], Mapping[str, Mapping[str, Value]]]]]
+) -> dict[Target, Value | HypervisorError]:
+    """Values of controls that can be had of many entities at a time, as `mom_read` gives them.
+
+    :param readers: names of controls, and what gives the values of all of them: by the ids of entities, by the names of the controls
+    """
+    found: dict[Target, Value | HypervisorError] = {}
+    for controls, read in readers:
+        due = [target for target in targets if target.control in controls]
+        try:
+            values = read(list({target.entity.id: target.entity for target in due}.values())) if due else {}
+            found |= {target: values.get(target.entity.id, {}).get(target.control) for target in due}
+        except HypervisorError as error:
+            found |= dict.fromkeys(due, error)
+    return found
 
 
 def set_each(changes: Iterable[Change], set_one: Callable[[Change], object]) -> dict[Target, HypervisorError]:
