@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final, TypeVar, cast
 
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
@@ -71,15 +72,15 @@ def with_changes(before: ReportDocument, changes: Mapping[str, Any]) -> ReportDo
     now = {**before, **{name: value for name, value in changes.items() if name not in _KEYED}}
     if "guests" in changes:
         rows = _joined(before["guests"]["rows"], changes["guests"]["rows"], changes["guests"]["gone"], _guest)
-        now["guests"] = {"columns": before["guests"]["columns"], "rows": sorted(rows, key=lambda row: (row[1], row[0]))}
+        now["guests"] = {"columns": before["guests"]["columns"], "rows": sorted(rows, key=itemgetter(1, 0))}
     if "outcomes" in changes:
         gone = map(tuple, changes["outcomes"]["gone"])
         now["outcomes"] = _joined(before["outcomes"], changes["outcomes"]["items"], gone, _decided)
     return cast(ReportDocument, now)
 
 
-def _guest(row: Sequence[Any]) -> str:
-    return str(row[0])
+_guest = itemgetter(0)
+"""The id in a row of the table of guests."""
 
 
 def _decided(one: OutcomeModel) -> tuple[str, str]:
