@@ -98,7 +98,8 @@ class PlainHost:
         monitor = ["-chardev", f"socket,id=qmp,path={qmp}", "-mon", "chardev=qmp,mode=control"] if vmid else ["-qmp", f"unix:{qmp}"]
         command = [
             "qemu-system-x86_64", "-name", f"{name},debug-threads=on", *who, *monitor, "-display", "none", "-nodefaults",
-            "-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd), "-append", f"console=ttyS0 quiet {arguments}",
+            "-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd),
+            "-append", f"console=ttyS0 quiet no_timer_check {arguments}",
             "-serial", f"file:{self.folder}/{name}.log",
             *(("-device", f"virtio-balloon-pci,id=balloon0{balloon_options}") if balloon else ()),
             "-qmp", f"unix:{self.folder}/{name}.second,server=on,wait=off",
