@@ -17,23 +17,7 @@ from typing import Any, Final, TypeVar
 
 from mom_cli.explainer import About, ExplainedDecision, Explainer, Sentence, SentencePlace
 from mom_cli.running import NoSuchGuest
-from mom_core import (
-    ControlSpec,
-    Decision,
-    Declarations,
-    Guest,
-    Outcome,
-    Problem,
-    Report,
-    Source,
-    Status,
-    Unit,
-    Value,
-    as_number,
-    format_duration,
-    format_kib,
-    printable,
-)
+from mom_core import ControlSpec, Declarations, Guest, Problem, Report, Source, Status, Unit, Value, as_number, format_duration, printable
 from mom_core.plugins.bounded import attempt, describe
 from mom_daemon import amount
 
@@ -271,7 +255,7 @@ def _decided(about: About, specs: Mapping[str, ControlSpec], nouns: Mapping[str,
         own = decision.reason and not (decision.source.line and str(decision.source) in decision.reason)
         reason = f", because {printable(decision.reason, LONGEST_LINE)}" if own else ""
         what = nouns.get(decision.control, decision.control)
-        change = _change(decision, about.guest, specs.get(decision.control))
+        change = _change(wanted, about.guest, specs.get(decision.control))
         yield Sentence("wanted", f"{_place(decision.source)} wants {what} {amount(decision.value, wanted.unit)}{change}{reason}.", here)
         if wanted.line:
             yield Sentence("wanted", f"There it says: {wanted.line}", here)
@@ -280,11 +264,8 @@ def _decided(about: About, specs: Mapping[str, ControlSpec], nouns: Mapping[str,
             made = "dropped that" if revision.after is None else f"made that {amount(revision.after.value, wanted.unit)}"
             said = f"The review of {revision.reviewer or 'mom'} {made}: {printable(revision.reason, LONGEST_LINE)}."
             yield Sentence("review", said, here)
-        if wanted.outcome is not None:
-            yield Sentence("done", _done(wanted.outcome, wanted.unit), here)
-        elif not (wanted.revisions and wanted.revisions[-1].after is None):
-            text = "What came of it is not known: mom was being stopped, or another decision on it came first."
-            yield Sentence("done", text, here)
+        if wanted.outcome is not None or not (wanted.revisions and wanted.revisions[-1].after is None):
+            yield Sentence("done", _done(wanted), here)
 
 
 def _because(why: str, place: SentencePlace) -> Iterator[Sentence]:
@@ -292,18 +273,21 @@ def _because(why: str, place: SentencePlace) -> Iterator[Sentence]:
         yield Sentence("why", f"{printable(why[0].upper() + why[1:], LONGEST_REASON)}.", place)
 
 
-def _change(decision: Decision, guest: Guest, spec: ControlSpec | None) -> str:
+def _change(wanted: ExplainedDecision, guest: Guest, spec: ControlSpec | None) -> str:
     """By how much a decision changes what stands there."""
-    value = as_number(decision.value)
+    value = as_number(wanted.decision.value)
     present = None if spec is None or spec.unit is not Unit.KIB else guest.number(spec.field)
     if present is None or value is None:
         return ""
     if abs(value - present) < 1:
         return ", which it has"
-    return f", {format_kib(abs(value - present))} {'more' if value > present else 'less'} than it has"
+    return f", {amount(abs(value - present), wanted.unit)} {'more' if value > present else 'less'} than it has"
 
 
-def _done(outcome: Outcome, unit: str) -> str:
+def _done(wanted: ExplainedDecision) -> str:
+    outcome, unit = wanted.outcome, wanted.unit
+    if outcome is None:
+        return "What came of it is not known: mom was being stopped, or another decision on it came first."
     what = f"{outcome.decision.control} {amount(outcome.decision.value, unit)}"
     error = f": {printable(outcome.error, LONGEST_LINE)}" if outcome.error else ""
     if outcome.status is Status.APPLIED:
