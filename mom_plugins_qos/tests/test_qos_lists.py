@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from mom_core import DiskTune, NetTune
-from mom_plugins_qos.lists import ImpossibleError, completed_disks, completed_interfaces, present_disks, present_interfaces
+from mom_core import DiskTune, NetTune, Refused
+from mom_plugins_qos.lists import completed_disks, completed_interfaces, present_disks, present_interfaces
 
 NONE = dict.fromkeys(DiskTune.LIMITS, 0)
 DISKS = present_disks([DiskTune("vda", "/a", NONE), DiskTune("vdb", "/b", {**NONE, "read_bytes_sec": 7})])
@@ -34,7 +34,7 @@ def test_what_is_not_mentioned_or_nil_stays() -> None:
     ],
 )
 def test_what_cannot_be_is_refused_with_the_reason(item: dict[str, Any], reason: str) -> None:
-    with pytest.raises(ImpossibleError, match=reason):
+    with pytest.raises(Refused, match=reason):
         completed_disks([item], DISKS)
 
 
@@ -58,5 +58,5 @@ def test_directions_are_replaced_as_a_whole() -> None:
     ],
 )
 def test_impossible_bandwidths_are_refused(item: dict[str, Any], reason: str) -> None:
-    with pytest.raises(ImpossibleError, match=reason):
+    with pytest.raises(Refused, match=reason):
         completed_interfaces([item], NETS)

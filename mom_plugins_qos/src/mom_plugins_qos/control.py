@@ -17,7 +17,6 @@ from mom_core import (
     IoTuneControl,
     NetTuneControl,
     NotSupported,
-    Refused,
     Scope,
     Target,
     Unit,
@@ -26,7 +25,7 @@ from mom_core import (
 )
 from mom_plugins_qos.bounds import CPU_SHARES, DIRECTIONS, NO_QUOTA, PERIOD, PERIOD_US, QUOTA, QUOTA_US
 from mom_plugins_qos.fields import DISKS, DISKS_NOW, INTERFACES
-from mom_plugins_qos.lists import ImpossibleError, Item, completed_disks, completed_interfaces, named, present_disks, present_interfaces
+from mom_plugins_qos.lists import Item, completed_disks, completed_interfaces, named, present_disks, present_interfaces
 from mom_toolkit import capable, read_together, set_each
 
 CPU_CONTROLS = (QUOTA, PERIOD, CPU_SHARES)
@@ -106,11 +105,7 @@ def _set_list(hypervisor: Hypervisor, change: Change) -> None:
     """Set what differs: one disk that cannot be limited does not keep the others from it."""
     present = [dict(item) for item in change.found if isinstance(item, Mapping)] if isinstance(change.found, Sequence) else []
     complete, set_one = (completed_disks, _set_disk) if change.control == DISKS else (completed_interfaces, _set_interface)
-    try:
-        wanted = complete(change.value, present)
-    except ImpossibleError as error:
-        raise Refused(str(error)) from error
-    now = named(present)
+    wanted, now = complete(change.value, present), named(present)
     errors: list[HypervisorError] = []
     for name, item in named(wanted).items():
         if item == now.get(name):

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mom_core import DiskTune, NetTune, Value, as_whole, printable
+from mom_core import DiskTune, NetTune, Refused, Value, as_whole, printable
 from mom_plugins_qos.bounds import BANDWIDTH, DIRECTIONS, bandwidth_complaint, disk_complaint
 
 Item = dict[str, Value]
-
-
-class ImpossibleError(ValueError):
-    """A decision that cannot be applied, and why."""
 
 
 def present_disks(tunes: Sequence[DiskTune]) -> list[Item]:
@@ -32,7 +28,7 @@ def completed_disks(value: Value, present: Sequence[Item]) -> list[Item]:
     """The list that a decision comes to: all disks, with what it does not mention, or says nil for, as it stands.
 
     :param value: a list of `{name, path, limits…}`; a disk is found by its name, or by its path where it has no name
-    :raises ImpossibleError: for what no disk has, and for limits that the hypervisor would not take
+    :raises Refused: for what no disk has, and for limits that the hypervisor would not take
     """
     wanted = [dict(item) for item in present]
     for given in _mappings(value):
@@ -41,11 +37,11 @@ def completed_disks(value: Value, present: Sequence[Item]) -> list[Item]:
             if key in {"name", "path"} or limit is None:
                 continue
             if key not in DiskTune.LIMITS:
-                raise ImpossibleError(f"{printable(str(key))} is no limit of a disk; there are {', '.join(DiskTune.LIMITS)}")
+                raise Refused(f"{printable(str(key))} is no limit of a disk; there are {', '.join(DiskTune.LIMITS)}")
             disk[key] = _number(limit, key)
         complaint = disk_complaint(printable(str(disk["name"])), {key: as_whole(disk[key]) or 0 for key in DiskTune.LIMITS})
         if complaint:
-            raise ImpossibleError(complaint)
+            raise Refused(complaint)
     return wanted
 
 
@@ -58,14 +54,14 @@ def completed_interfaces(value: Value, present: Sequence[Item]) -> list[Item]:
             if key == "name" or limits is None:
                 continue
             if key not in DIRECTIONS or not isinstance(limits, Mapping):
-                raise ImpossibleError(f"{printable(str(key))} is no direction of a network interface with its limits")
+                raise Refused(f"{printable(str(key))} is no direction of a network interface with its limits")
             unknown = [name for name in limits if name not in BANDWIDTH or (name == "floor" and key == "outbound")]
             if unknown:
-                raise ImpossibleError(f"{printable(str(unknown[0]))} is no limit of a network interface's {key} side")
+                raise Refused(f"{printable(str(unknown[0]))} is no limit of a network interface's {key} side")
             numbers = {name: _number(limit, f"{key} {name}") for name, limit in limits.items() if limit is not None}
             complaint = bandwidth_complaint(printable(str(interface["name"])), key, numbers)
             if complaint:
-                raise ImpossibleError(complaint)
+                raise Refused(complaint)
             interface[key] = dict(numbers)
     return wanted
 
@@ -90,11 +86,11 @@ def _found(given: Mapping[str, Value], wanted: Sequence[Item], keys: Sequence[st
             break
     shown = printable(str(given.get("name") or given.get("path") or "without a name"))
     has = ", ".join(printable(str(item["name"])) for item in wanted)
-    raise ImpossibleError(f"there is no {what} {shown}" + (f"; there are {has}" if has else ""))
+    raise Refused(f"there is no {what} {shown}" + (f"; there are {has}" if has else ""))
 
 
 def _number(value: Value, what: str) -> int:
     number = int(value) if isinstance(value, float) and abs(value) < 1 << 62 else as_whole(value)
     if number is None:
-        raise ImpossibleError(f"{printable(repr(value), 40)} is no number for {what}")
+        raise Refused(f"{printable(repr(value), 40)} is no number for {what}")
     return number

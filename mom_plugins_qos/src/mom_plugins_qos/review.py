@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from mom_core import Decision, Revision, Snapshot, as_whole
+from mom_core import Decision, Refused, Revision, Snapshot, as_whole
 from mom_plugins_qos.bounds import CPU_SHARES, NO_QUOTA, PERIOD, QUOTA, cpu_complaint
 from mom_plugins_qos.fields import DISKS, DISKS_NOW, INTERFACES
-from mom_plugins_qos.lists import ImpossibleError, Item, completed_disks, completed_interfaces
+from mom_plugins_qos.lists import Item, completed_disks, completed_interfaces
 
 _LISTS = {DISKS: (DISKS_NOW, completed_disks), INTERFACES: (INTERFACES, completed_interfaces)}
 
@@ -52,7 +52,7 @@ def _reviewed_list(snapshot: Snapshot, decision: Decision) -> Revision | None:
     items: list[Item] = [dict(item) for item in present if isinstance(item, dict)]
     try:
         wanted = complete(decision.value, items)
-    except ImpossibleError as error:
+    except Refused as error:
         return Revision(decision, None, str(error))
     if wanted == decision.value:
         return None
