@@ -218,7 +218,7 @@ def test_guests_are_in_groups_by_name_or_class_with_sums_and_have_what_holds_of_
     )
     page.get_by_role("button", name=re.compile("gold")).press("Enter")
     expect(page.get_by_role("button", name=re.compile("gold"))).to_have_attribute("aria-expanded", "false")
-    expect(page.get_by_role("link", name="web-01")).to_have_count(0)
+    expect(page.get_by_role("link", name="web-01", exact=True)).to_have_count(0)
     expect(page.get_by_role("button", name=re.compile("gold"))).to_be_focused()
     page.get_by_label("Groups of guests").select_option("by name")
     expect(rows.first).to_contain_text("▾ db (")
@@ -343,8 +343,8 @@ def test_focus_scrolled_places_and_marked_text_stay_while_it_is_live(daemon: Sta
     assert kept == [name, True]
     page.evaluate("location.hash = '#/guests'")
     box = page.locator(".guests")
-    expect(page.get_by_role("link", name="db-03")).to_be_attached()
-    page.get_by_role("link", name="db-03").focus()
+    expect(page.get_by_role("link", name="db-03", exact=True)).to_be_attached()
+    page.get_by_role("link", name="db-03", exact=True).focus()
     place = box.evaluate("box => { box.scrollTop = 1200; return box.scrollTop; }")
     before = page.locator("footer").inner_text()
     expect(page.locator("footer")).not_to_have_text(before)
@@ -398,7 +398,7 @@ def test_a_narrow_window_needs_no_scrolling_sideways(shared: Start, visit: Visit
                 "[document.querySelector('.guests').clientWidth, document.querySelector('.guests thead tr').offsetWidth]"
             )
             assert own == pytest.approx(width, abs=2), "the table is as wide as the window, and names can be read"
-            assert page.get_by_role("link", name="db-01").evaluate("link => link.offsetWidth <= link.parentElement.clientWidth")
+            assert page.get_by_role("link", name="db-01", exact=True).evaluate("link => link.offsetWidth <= link.parentElement.clientWidth")
 
 
 def test_light_and_dark_are_the_systems_until_somebody_chooses(shared: Start, visit: Visit) -> None:
@@ -416,7 +416,7 @@ def test_light_and_dark_are_the_systems_until_somebody_chooses(shared: Start, vi
 
 def test_the_keyboard_reaches_everything_in_order(shared: Start, visit: Visit) -> None:
     page = visit(shared(), "guests", but=REFUSED)
-    expect(page.get_by_role("link", name="db-01")).to_be_visible()
+    expect(page.get_by_role("link", name="db-01", exact=True)).to_be_visible()
     page.evaluate("document.activeElement.blur()")
     seen = []
     for _ in range(16):

@@ -205,7 +205,7 @@ export class GuestsView {
     this.table.style.minWidth = `${this.columns.reduce((all, one) => all + widthOf(one), OTHERS)}rem`;
     this.box = h("div", { class: "scroll guests", role: "region", "aria-label": "All guests", tabindex: 0, onscroll: () => { list.top = this.box.scrollTop; this.paint(false); },
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event), onfocusin: () => { this.lastFocused = focusedGuest() ?? this.lastFocused; } }, this.table);
-    this.none = emptyState("○", "There are no guests on this host", "They appear here as they start. If some run, this says what mom cannot reach:", h("pre", null, "mom doctor"));
+    this.none = emptyState("i", "There are no guests on this host", "They appear here as they start. If some run, this says what mom cannot reach:", h("pre", null, "mom doctor"));
     this.element = h("div", null, h("h2", null, "Guests"), h("div", { class: "bar" }, this.search, this.groups, chooser, this.count), this.box, this.none);
     let back = list.top; // as soon as there is something to scroll
     this.sized = new ResizeObserver(() => {
