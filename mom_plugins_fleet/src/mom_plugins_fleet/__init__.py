@@ -1,3 +1,7 @@
 """Many hosts for mom: policies by group, the state of all hosts, and hosts that are drained."""
 
-from mom_plugins_fleet.plugin import FleetPlugin as FleetPlugin
+from __future__ import annotations
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

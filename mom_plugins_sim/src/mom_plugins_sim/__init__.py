@@ -1,3 +1,7 @@
 """A simulated host with guests for mom, and the demonstration."""
 
-from mom_plugins_sim.plugin import SimPlugin as SimPlugin
+from __future__ import annotations
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,1 @@
+from .recording.plugin import RecordPlugin as RecordPlugin
