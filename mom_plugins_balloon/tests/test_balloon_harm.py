@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from mom_core import Guest, Severity, Snapshot, Value
-from mom_plugins_balloon.harm import AILMENT, KILLED, KILLED_SECONDS, KilledPrograms, conditions
+from mom_plugins_balloon.harm import KILLED, KILLED_SECONDS, UNHEALTHY, KilledPrograms, conditions
 
 GIB = 1 << 20
 
@@ -60,8 +60,8 @@ def test_killed_programs_are_an_error_where_mom_held_memory_back() -> None:
 
 
 def test_guests_that_suffer_are_counted_by_what_they_suffer_from_and_the_first_named() -> None:
-    ails = {**dict.fromkeys("abcde", "swapping"), "f": "short of memory", "g": "", "h": None}
-    (condition,) = conditions(Snapshot(guests={name: Guest(name, name, {AILMENT: text}) for name, text in ails.items()}), {})
+    trouble = {**dict.fromkeys("abcde", "swapping"), "f": "short of memory", "g": "", "h": None}
+    (condition,) = conditions(Snapshot(guests={name: Guest(name, name, {UNHEALTHY: text}) for name, text in trouble.items()}), {})
     assert condition.severity is Severity.WARNING
     assert condition.message == "6 guests of 8 suffer: a, b, c and 2 more are swapping; f is short of memory"
-    assert not list(conditions(Snapshot(guests={"g": Guest("g", "g", {AILMENT: ""})}), {}))
+    assert not list(conditions(Snapshot(guests={"g": Guest("g", "g", {UNHEALTHY: ""})}), {}))

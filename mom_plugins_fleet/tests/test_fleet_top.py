@@ -24,7 +24,7 @@ def fleet(**states: HostState | None) -> FleetView:
 
 
 def told(available: int = 8, **more: object) -> HostState:
-    return HostState(mode="enforce", total=16 * GIB, available=available * GIB, others=3, group_revision=7, **more)  # type: ignore[arg-type]
+    return HostState(mode="enforce", total=16 * GIB, available=available * GIB, others=3, group_revision=7, **more)  # type: ignore[arg-type]  # figures of any kind
 
 
 def lines(view: FleetView, size: tuple[int, int] = (80, 24), trouble: str = "", *keys: str) -> list[str]:

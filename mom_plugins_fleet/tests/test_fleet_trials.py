@@ -116,13 +116,13 @@ class Host:
     def looks(self, record: Group | None = None, revision: int = 0) -> Mapping[str, str]:
         """Which texts are to stand here."""
         record, revision = record or self.record, revision or self.revision
-        wanted = self.trial.in_force(self.policies, "kvm", Opened(record, revision, "U"), f"the fleet, {revision}")  # type: ignore[arg-type]
-        self.trial.begin(self.policies, record.trial)  # type: ignore[arg-type]
+        wanted = self.trial.in_force(self.policies, "kvm", Opened(record, revision, "U"), f"the fleet, {revision}")  # type: ignore[arg-type]  # stands in for those of the plugin policy
+        self.trial.begin(self.policies, record.trial)  # type: ignore[arg-type]  # stands in for those of the plugin policy
         return wanted.policies
 
     @property
     def told(self) -> TrialState:
-        found = self.trial.told(self.policies)  # type: ignore[arg-type]
+        found = self.trial.told(self.policies)  # type: ignore[arg-type]  # stands in for those of the plugin policy
         assert found is not None
         return found
 

@@ -72,8 +72,11 @@ def test_names_are_in_the_order_of_the_numbers_in_them_and_the_heading_says_whic
 
 
 def collected(*guests: tuple[str, str | None, int | None]) -> Picture:
-    """Of these guests: name, ailment, and how many programs were killed."""
-    table = {"columns": ["id", "name", "blocked", "ailment", "killed_lately"], "rows": [[name, name, {}, *harm] for name, *harm in guests]}
+    """Of these guests: name, why it is unhealthy, and how many programs were killed."""
+    table = {
+        "columns": ["id", "name", "blocked", "unhealthy", "killed_lately"],
+        "rows": [[name, name, {}, *harm] for name, *harm in guests],
+    }
     document = {**picture().report, "guests": table, "guest_columns": [column("killed_lately", "count")]}
     return picture_of(cast(ReportDocument, document), {}, ())
 

@@ -29,8 +29,8 @@ def a_guest(**more: Value) -> Guest:
 
 def samples(well: int = 0, unhealthy: int = 0, silent: int = 0, killed: int = 0) -> Tally:
     tally = Tally(killed=killed)
-    for ails in [""] * well + ["swapping"] * unhealthy + [None] * silent:
-        tally.add(ails)
+    for trouble in [""] * well + ["swapping"] * unhealthy + [None] * silent:
+        tally.add(trouble)
     return tally
 
 
@@ -113,8 +113,8 @@ VERDICTS: dict[str, tuple[list[WatchedCycle], Tally, float, CanaryState, str]] =
     "a good end": (good(LEAST_CYCLES), samples(10), 0, PROMOTED,
                    "guests fared as well as before and as the others: "
                    "unhealthy in 0 of 15 samples, 0 of 135 samples of the others, 0 of 10 samples before"),
-    "one guest of three ails for two cycles": ([BAD] * 2, samples(), 600, RUNNING, ""),
-    "one guest of three ails for three": ([BAD] * 3, samples(), 600, ROLLED_BACK,
+    "one guest of three is unhealthy for two cycles": ([BAD] * 2, samples(), 600, RUNNING, ""),
+    "one guest of three is unhealthy for three": ([BAD] * 3, samples(), 600, ROLLED_BACK,
                                           "guests are swapping: 3 of 9 samples, 0 of 81 samples of the others, no samples before"),
     "very many ail in one cycle": ([WatchedCycle(samples(0, 30), samples(70), "")], samples(), 600, RUNNING, ""),
     "it was so before": ([BAD] * 10, samples(20, 10), 600, RUNNING, ""),

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from mom_core import Guest, Snapshot, Value
-from mom_toolkit import ailments, is_broken, need_of, pages_kib, taken_from
+from mom_toolkit import is_broken, need_of, pages_kib, taken_from, unhealthy_reasons
 
 GIB = 1 << 20
 
@@ -16,8 +16,8 @@ def a_guest(**fields: Value) -> Guest:
     return Guest("g", "g", {name: value for name, value in {**known, **fields}.items() if value is not None})
 
 
-def ailment(**fields: Value) -> str | None:
-    (found,) = ailments(Snapshot(guests={"g": a_guest(**fields)}))
+def unhealthy(**fields: Value) -> str | None:
+    (found,) = unhealthy_reasons(Snapshot(guests={"g": a_guest(**fields)}))
     return found
 
 
@@ -49,18 +49,18 @@ def test_a_promise_is_broken_by_more_than_a_mebibyte(size: float, broken: bool) 
 
 
 def test_a_guest_that_does_not_tell_is_neither_well_nor_ill() -> None:
-    assert [ailment(**{name: None}) for name in ("balloon_cur", "mem_usable", "stats_age")] == [None] * 3
-    assert ailment(stats_age=15.1) is None
-    assert ailment() == ""
+    assert [unhealthy(**{name: None}) for name in ("balloon_cur", "mem_usable", "stats_age")] == [None] * 3
+    assert unhealthy(stats_age=15.1) is None
+    assert unhealthy() == ""
 
 
 @pytest.mark.parametrize(("size", "usable", "short"), [(GIB, 32 * 1024 - 1, True), (GIB, 32 * 1024, False), (4 * GIB, 100_000, True)])
 def test_a_guest_is_short_of_memory_below_the_larger_of_both_limits(size: int, usable: int, short: bool) -> None:
-    assert (ailment(balloon_cur=size, mem_usable=usable) == "short of memory") is short
+    assert (unhealthy(balloon_cur=size, mem_usable=usable) == "short of memory") is short
 
 
 @pytest.mark.parametrize(
-    ("fields", "ails"),
+    ("fields", "trouble"),
     [
         ({"swap_in": 257.0}, "swapping"),
         ({"major_fault": 201.0}, "waiting for disk"),
@@ -69,8 +69,8 @@ def test_a_guest_is_short_of_memory_below_the_larger_of_both_limits(size: int, u
         ({"swap_in": 256.0, "major_fault": 200.0, "guest_psi_memory_some_avg10": 10.0, "guest_guarantee": 2 * GIB}, ""),
     ],
 )
-def test_a_guest_suffers_from_what_is_more_than_it_should_be(fields: dict[str, Value], ails: str) -> None:
-    assert ailment(**fields) == ails
+def test_a_guest_suffers_from_what_is_more_than_it_should_be(fields: dict[str, Value], trouble: str) -> None:
+    assert unhealthy(**fields) == trouble
 
 
 def test_pages_count_by_the_hosts_own_size() -> None:

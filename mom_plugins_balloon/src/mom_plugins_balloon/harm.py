@@ -15,11 +15,11 @@ KILLED_SECONDS: Final = 600.0
 NAMED: Final = 3
 """So many guests are named, and the others counted: a verdict is read at a glance."""
 
-AILMENT: Final = "ailment"
+UNHEALTHY: Final = "unhealthy"
 KILLED: Final = "killed_lately"
 
 FIELDS: Final = (
-    FieldSpec(AILMENT, Unit.TEXT, Scope.GUEST, "what the guest suffers from, such as `short of memory`; empty if it is well", "mom"),
+    FieldSpec(UNHEALTHY, Unit.TEXT, Scope.GUEST, "why the guest is unhealthy, such as `short of memory`; empty if it is not", "mom"),
     FieldSpec(KILLED, Unit.COUNT, Scope.GUEST, "programs that its kernel killed in the last 10 min for want of memory", "guest_oom_kills"),
     FieldSpec(KILLED, Unit.COUNT, Scope.HOST, "the same of all guests together", "guest_oom_kills", metric=Metric.GAUGE),
     FieldSpec.reads("guest_oom_kills", Unit.COUNT, Scope.GUEST),
@@ -30,7 +30,7 @@ COLUMNS: Final = (
         "killed", (KILLED,), Unit.COUNT, "programs that its kernel killed in the last 10 min for want of memory", 28, 1,
         "mom_guest_killed_programs", mark_from=1,
     ),
-    GuestColumn(GuestColumn.REMARKS, (AILMENT,), Unit.TEXT, "what it suffers from"),
+    GuestColumn(GuestColumn.REMARKS, (UNHEALTHY,), Unit.TEXT, "why it is unhealthy"),
 )  # fmt: skip
 
 
@@ -82,12 +82,12 @@ def conditions(snapshot: Snapshot, killed: Mapping[str, int]) -> Iterator[Condit
     if killed:
         yield _killed(snapshot, killed)
     suffering: dict[str, list[str]] = {}
-    for guest, ails in zip(snapshot.listed, snapshot.column(AILMENT), strict=True):
-        if ails and isinstance(ails, str):
-            suffering.setdefault(ails, []).append(guest.name)
+    for guest, trouble in zip(snapshot.listed, snapshot.column(UNHEALTHY), strict=True):
+        if trouble and isinstance(trouble, str):
+            suffering.setdefault(trouble, []).append(guest.name)
     if suffering:
         count = sum(map(len, suffering.values()))
-        parts = [f"{first_names(names, NAMED)} {'is' if len(names) == 1 else 'are'} {ails}" for ails, names in suffering.items()]
+        parts = [f"{first_names(names, NAMED)} {'is' if len(names) == 1 else 'are'} {trouble}" for trouble, names in suffering.items()]
         yield Condition(
             "suffering",
             f"{count} guest{'' if count == 1 else 's'} of {len(snapshot.listed)} suffer{'s' if count == 1 else ''}: {'; '.join(parts)}",

@@ -63,7 +63,7 @@ from mom_plugins_balloon.problems import conditions, findings, promise_problems
 from mom_plugins_balloon.states import HostWanted, HostWatermarks, StateGoal
 from mom_plugins_balloon.stopped_shrinks import stopped_shrinks
 from mom_plugins_balloon.swept_guests import REACTION, SweptGuests, is_sweep
-from mom_toolkit import PolicyTexts, Promises, Reservations, ailments, capable, late_hook, stale_seconds
+from mom_toolkit import PolicyTexts, Promises, Reservations, capable, late_hook, stale_seconds, unhealthy_reasons
 
 _NOTHING: Mapping[str, Value] = {}
 
@@ -205,7 +205,7 @@ class BalloonPlugin:
         columns: dict[str, Sequence[Value]] = {
             SUGGESTED: sizes,
             REASON: [one.code.value for one in found],
-            harm.AILMENT: ailments(snapshot),
+            harm.UNHEALTHY: unhealthy_reasons(snapshot),
         }
         if any(one.gain for one in found):
             columns[GAIN] = [None if one.gain is None else int(one.gain) for one in found]

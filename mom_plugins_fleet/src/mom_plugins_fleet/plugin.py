@@ -56,7 +56,7 @@ from mom_plugins_fleet.records import (
     PublicKey,
     shown,
 )
-from mom_toolkit import NO_PROMISES, ClassFiles, GuestMoves, HostDrain, HostMetrics, PolicyTexts, Promises, ailments
+from mom_toolkit import NO_PROMISES, ClassFiles, GuestMoves, HostDrain, HostMetrics, PolicyTexts, Promises, unhealthy_reasons
 
 if TYPE_CHECKING:
     from mom_plugins_fleet.agent import FleetAgent
@@ -350,7 +350,7 @@ class FleetPlugin:
             available=_kib(host.get("mem_really_available"), GRAIN_KIB),
             memory_state=(report.snapshot.host.text("host_memory_state") or "")[:64],
             problems=len(report.problems),
-            unhealthy=sum(map(bool, ailments(report.snapshot))),
+            unhealthy=sum(map(bool, unhealthy_reasons(report.snapshot))),
             guests=guests,
             others=len(others),
             others_promised=min(LARGEST_KIB, sum(_promised(guest, promises) for guest in others)),

@@ -21,7 +21,7 @@ from .health import (
     MAJOR_FAULTS as MAJOR_FAULTS,
     PRESSURE_PERCENT as PRESSURE_PERCENT,
     SWAP_IN_KIB as SWAP_IN_KIB,
-    ailments as ailments,
+    unhealthy_reasons as unhealthy_reasons,
     field_number as field_number,
     is_broken as is_broken,
     need_of as need_of,

@@ -78,20 +78,20 @@ def is_broken(size_kib: float, promised_kib: float) -> bool:
     return size_kib < promised_kib - BROKEN_KIB
 
 
-def ailments(snapshot: Snapshot, since_seconds: float = math.inf) -> Sequence[str | None]:
-    """The ailment of each guest, in the order of `snapshot.guests`: empty if it is well; None when it does not tell, or not of the time
+def unhealthy_reasons(snapshot: Snapshot, since_seconds: float = math.inf) -> Sequence[str | None]:
+    """Why each guest is unhealthy, in the order of `snapshot.guests`: empty if it is well; None when it does not tell, or not of the time
     that counts.
 
     :param since_seconds: how long ago that began, such as a trial; statistics that are older tell of before
     """
     most_age = min(since_seconds, STALE_SECONDS)
-    return [_ailment(most_age, told) for told in zip(*map(snapshot.numbers, _TOLD), strict=True)]
+    return [_unhealthy_reason(most_age, told) for told in zip(*map(snapshot.numbers, _TOLD), strict=True)]
 
 
 _TOLD: Final = ("balloon_cur", "mem_usable", "stats_age", "swap_in", "major_fault", *_PRESSURES, GUARANTEE)
 
 
-def _ailment(most_age: float, told: Sequence[float | None]) -> str | None:
+def _unhealthy_reason(most_age: float, told: Sequence[float | None]) -> str | None:
     size, usable, age, swap_in, faults, guest_pressure, host_pressure, guarantee = told
     if size is None or usable is None or age is None or age > most_age:
         return None

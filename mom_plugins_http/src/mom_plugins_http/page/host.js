@@ -115,7 +115,7 @@ const killed = (guest) => guest.fields.killed_lately || 0;
 
 /** The guests that are harmed, those in which programs were killed first. @param {Mom} mom */
 function harmed(mom) {
-  return mom.guests.filter((guest) => killed(guest) || guest.fields.ailment)
+  return mom.guests.filter((guest) => killed(guest) || guest.fields.unhealthy)
     .sort((one, other) => killed(other) - killed(one) || inNaturalOrder(one.name, other.name));
 }
 
@@ -126,12 +126,12 @@ const named = (guests) => guests.slice(0, 3).map((guest) => guest.name).join(", 
 function sufferers(mom) {
   const found = harmed(mom);
   const rows = found.slice(0, NAMED).map((guest) => {
-    const { balloon_cur: size, balloon_max: most, ailment } = guest.fields;
-    const what = [ailment, killed(guest) && `${killed(guest)} killed within 10 min`].filter(Boolean).join(", ");
+    const { balloon_cur: size, balloon_max: most, unhealthy } = guest.fields;
+    const what = [unhealthy, killed(guest) && `${killed(guest)} killed within 10 min`].filter(Boolean).join(", ");
     return h("li", { "data-key": guest.id }, h("a", { href: `#/guest/${coded(guest.id)}` }, guest.name), ` ${what}; has ${kib(size)} of ${kib(most)}`);
   });
   if (found.length > NAMED) rows.push(h("li", null, h("a", { href: "#/guests" }, `and ${found.length - NAMED} more`)));
-  const silent = mom.guests.filter((guest) => guest.fields.ailment === undefined).length;
+  const silent = mom.guests.filter((guest) => guest.fields.unhealthy === undefined).length;
   if (silent) rows.push(h("li", { class: "faint" }, `${silent} of ${mom.guests.length} guests do not tell how they are.`));
   return rows.length && found.length ? rows : [h("li", { class: "good" }, "None."), ...rows];
 }

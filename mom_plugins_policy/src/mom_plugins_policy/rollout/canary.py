@@ -27,7 +27,7 @@ from mom_plugins_policy.rollout.verdict import (
     kills,
     worse,
 )
-from mom_toolkit import Canary, CanaryState, PolicyState, ailments
+from mom_toolkit import Canary, CanaryState, PolicyState, unhealthy_reasons
 
 
 def rank(identity: str) -> float:
@@ -128,10 +128,10 @@ class CanaryRun(PolicyTrial):
             self._last = snapshot
         canary, others = Tally(), Tally()
         last = self._last or snapshot
-        for guest, ails in zip(snapshot.guests.values(), ailments(snapshot, since), strict=True):
+        for guest, trouble in zip(snapshot.guests.values(), unhealthy_reasons(snapshot, since), strict=True):
             tally = canary if guest.id in members else others
-            asked_too_much = ails == "" and is_below_need(guest, sizes.get(guest.id))
-            tally.add(ASKED_TOO_MUCH if asked_too_much else ails, kills(guest, last.guests.get(guest.id)))
+            asked_too_much = trouble == "" and is_below_need(guest, sizes.get(guest.id))
+            tally.add(ASKED_TOO_MUCH if asked_too_much else trouble, kills(guest, last.guests.get(guest.id)))
         host = HostFigures.of(snapshot.host)
         self._evidence.add(WatchedCycle(canary, others, None if host.available is None else worse(host, self._host_before), fault))
         self._last = snapshot
@@ -173,9 +173,9 @@ class CanaryRun(PolicyTrial):
 def _tally_before(history: Sequence[Snapshot], members: Mapping[str, Guest]) -> Tally:
     tally = Tally()
     for last, older in zip((None, *history), history, strict=False):
-        for guest, ails in zip(older.guests.values(), ailments(older), strict=True):
+        for guest, trouble in zip(older.guests.values(), unhealthy_reasons(older), strict=True):
             if guest.id in members:
-                tally.add(ails, 0 if last is None else kills(guest, last.guests.get(guest.id)))
+                tally.add(trouble, 0 if last is None else kills(guest, last.guests.get(guest.id)))
     return tally
 
 

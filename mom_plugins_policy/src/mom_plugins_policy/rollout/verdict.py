@@ -62,12 +62,12 @@ class Tally:
         """The share of samples in which a guest was unhealthy, of those in which that is known; None: of none."""
         return self.unhealthy.total() / self.known if self.known else None
 
-    def add(self, ails: str | None, killed: int = 0) -> None:
+    def add(self, trouble: str | None, killed: int = 0) -> None:
         """Look at a guest."""
         self.samples += 1
-        self.known += ails is not None
-        if ails:
-            self.unhealthy[ails] += 1
+        self.known += trouble is not None
+        if trouble:
+            self.unhealthy[trouble] += 1
         self.killed += killed
 
     def add_all(self, other: Tally) -> None:

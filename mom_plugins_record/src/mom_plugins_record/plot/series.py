@@ -10,7 +10,7 @@ from typing import Final
 
 from mom_core import Guest, MomError, Report, Status, Value, as_number
 from mom_plugins_record.recording.reader import Recording, nothing_in
-from mom_toolkit import ailments, field_number, need_of, pages_kib, taken_from
+from mom_toolkit import field_number, need_of, pages_kib, taken_from, unhealthy_reasons
 
 BALLOON: Final = "balloon_target"
 
@@ -113,9 +113,9 @@ class _Score:
     changed: int = 0
     shrunk: float = 0.0
 
-    def look(self, guest: Guest, ails: str | None) -> None:
+    def look(self, guest: Guest, trouble: str | None) -> None:
         size, most = (field_number(guest.fields, name, math.nan) for name in ("balloon_cur", "balloon_max"))
-        self.short += bool(ails or size < _need(guest))
+        self.short += bool(trouble or size < _need(guest))
         if most > size:
             self.shrunk = max(self.shrunk, (most - size) / most)
 
@@ -133,8 +133,8 @@ def series_of(recording: Recording, patterns: Sequence[str], limit: int | None, 
         if before is not None:
             host.gap(before, time)
         host.add(time, *_host_point(report))
-        for guest, ails in zip(report.snapshot.guests.values(), ailments(report.snapshot), strict=True):
-            scores.setdefault(guest.id, _Score(guest.name)).look(guest, ails)
+        for guest, trouble in zip(report.snapshot.guests.values(), unhealthy_reasons(report.snapshot), strict=True):
+            scores.setdefault(guest.id, _Score(guest.name)).look(guest, trouble)
         for identity, mark in _marks(time, report):
             if identity in scores:
                 scores[identity].changed += bool(mark.change)
