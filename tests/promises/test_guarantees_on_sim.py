@@ -25,6 +25,9 @@ INTERVAL = 5.0
 STALE = 15.0
 """Seconds: three cycles, the balloon plugin's default."""
 
+MOST_PLUGGED = 3
+"""Times what a guest began with: a host that has four times of all that can keep its promises then, too."""
+
 SLACK = 2.0
 """KiB that the numbers of a simulation, which have fractions, may be off."""
 
@@ -165,8 +168,9 @@ def befall(stage: Stage, what: str, which: int, amount: float) -> None:
     elif what == "others-resize":
         memory.target = memory.size = max(memory.kernel + memory.anon + memory.low * 2, amount * memory.maximum)
     elif what == "memory-plugged":
-        memory.maximum *= 1 + amount
-        memory.size += amount * memory.maximum / 2
+        begun = next(one.memory for one in stage.scene.guests if one.name == guest.listed.name)
+        memory.maximum = min(memory.maximum * (1 + amount), max(memory.maximum, MOST_PLUGGED * begun))
+        memory.size = min(memory.size + amount * memory.maximum / 2, memory.maximum)
         memory.target = memory.size
     elif what == "memory-unplugged":
         memory.maximum = max(memory.kernel + memory.anon + memory.swapped + 4 * memory.low, memory.maximum * (1 - amount / 2))
