@@ -7,10 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import nox
@@ -69,16 +67,15 @@ QUICK = f"{IN_ONE_PROCESS} and not long"
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests but those of a release, one kind after the other: of processes, with real guests, and what is to be alone.
+    """All tests but those of a release, one kind after the other: in one process, of processes, with real guests, and what is to be alone.
 
-    Those that stay in one process only compute, and take what tests with real guests leave of the cores. Those of processes are not beside
-    these: a server of a test that gets no core for a second is late, and a guest without hardware virtualization takes all.
+    Not side by side: a server of a test that gets no core for a second is late, and a guest without hardware virtualization takes all.
+    Those that only compute beside those with real guests would save one minute of eleven.
     """
-    pytest, codes = BIN / "pytest", _codes(session)
-    processes = (*ALL_CORES, "-m", f"{WITHOUT_GUESTS} and processes")
-    session.run(pytest, *processes, *session.posargs, env=_in_memory(), success_codes=codes)
-    with _beside(session, [pytest, *FEW_WORKERS, "-m", IN_ONE_PROCESS, *session.posargs], env=_in_memory(), success_codes=codes):
-        _real(session, REAL)
+    one_process, processes = (*FEW_WORKERS, "-m", IN_ONE_PROCESS), (*ALL_CORES, "-m", f"{WITHOUT_GUESTS} and processes")
+    for options in (one_process, processes):
+        session.run(BIN / "pytest", *options, *session.posargs, env=_in_memory(), success_codes=_codes(session))
+    _real(session, REAL)
     _real(session, ALONE)
 
 
@@ -111,24 +108,6 @@ def real(session: nox.Session) -> None:
     """Real libvirt, real QEMU guests, real KSM. Skips where there is no hypervisor, unless MOM_REQUIRE_REAL=1."""
     _real(session, REAL)
     _real(session, ALONE)
-
-
-@contextmanager
-def _beside(session: nox.Session, command: Sequence[str | Path], env: dict[str, str], success_codes: Sequence[int]) -> Iterator[None]:
-    """Run a command beside the block, which goes first wherever both want a core, and show when both have ended what the command said."""
-    words = ["nice", "-n", "10", *map(str, command)]
-    with tempfile.TemporaryFile("w+") as said:
-        beside = subprocess.Popen(words, stdout=said, stderr=subprocess.STDOUT, env=os.environ | env)
-        try:
-            yield
-        finally:
-            code = beside.wait()
-            said.seek(0)
-            session.log(" ".join(words))
-            sys.stdout.write(said.read())
-            sys.stdout.flush()
-    if code not in success_codes:
-        session.error(f"it ended with {code}: {' '.join(words)}")
 
 
 def _in_memory() -> dict[str, str]:

@@ -17,6 +17,7 @@ import z3  # type: ignore[import-untyped]  # it has no types
 
 from mom_plugins_balloon import limits
 from mom_plugins_balloon.limits import KnownMemory, Passed, ShrinkLimits, gate
+from mom_toolkit import HealthLimits
 
 OPTIONAL = ("maximum", "guarantee", "usable", "statistics_age", "total", "overhead", "largest", "pending")
 MOST_PATHS = 5000
@@ -122,7 +123,7 @@ def contract(size: Any, memory: KnownMemory, allowed: ShrinkLimits) -> Any:
         kept = z3.And(kept, z3.Or(size < raw(memory.maximum) + 1, size < current + 1))
     if memory.obstacle or memory.usable is None or memory.statistics_age is None:
         return z3.And(kept, grows)
-    believed = z3.And(raw(memory.statistics_age) <= raw(allowed.stale_after), raw(memory.swapping) <= limits.SWAP_IN_KIB)
+    believed = z3.And(raw(memory.statistics_age) <= raw(allowed.stale_after), raw(memory.swapping) <= HealthLimits.SWAP_IN_KIB)
     # The guest's size when its statistics were made is one of these, or less; what was not usable of it, it needs.
     then = current
     if memory.largest is not None:

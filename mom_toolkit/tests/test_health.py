@@ -5,7 +5,7 @@ import math
 import pytest
 
 from mom_core import Guest, Snapshot, Value
-from mom_toolkit import is_broken, need_of, pages_kib, taken_from, unhealthy_reasons
+from mom_toolkit import HealthLimits, need_of, pages_kib, taken_from, unhealthy_reasons
 
 GIB = 1 << 20
 
@@ -45,7 +45,7 @@ def test_what_is_unknown_is_no_need_and_nothing_taken() -> None:
 
 @pytest.mark.parametrize(("size", "broken"), [(GIB, False), (GIB - 1024, False), (GIB - 1025, True), (0, True)])
 def test_a_promise_is_broken_by_more_than_a_mebibyte(size: float, broken: bool) -> None:
-    assert is_broken(size, GIB) is broken
+    assert HealthLimits.breaks(size, GIB) is broken
 
 
 def test_a_guest_that_does_not_tell_is_neither_well_nor_ill() -> None:

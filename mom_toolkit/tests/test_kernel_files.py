@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import NotSupported
-from mom_toolkit import Pressure, ProcessStat, boot_id, parse_meminfo, parse_number_list, pid_of, process_ids, read_kernel_file, write_file
+from mom_toolkit import Pressure, ProcessStat, boot_id, parse_number_list, read_kernel_file, write_file
+from mom_toolkit.kernel_files import parse_meminfo
 
 TICKS = os.sysconf("SC_CLK_TCK")
 KSMD = "37 (ksmd) S 2 0 0 0 -1 2097216 0 0 0 0 25 75 0 0 25 5 1 0 26 0 0 18446744073709551615\n"
@@ -77,8 +78,8 @@ def test_processes_are_found_by_their_names_and_an_unreadable_proc_is_no_empty_o
         (tmp_path / name).mkdir()
         if comm:
             (tmp_path / name / "comm").write_text(f"{comm}\n")
-    assert process_ids(tmp_path) == [2, 9, 10, 77]
-    assert pid_of("numad", tmp_path) == 9
-    assert pid_of("ksmtuned", tmp_path) == 0
-    assert process_ids(tmp_path / "away") is None
-    assert pid_of("numad", tmp_path / "away") == 0
+    assert ProcessStat.ids(tmp_path) == [2, 9, 10, 77]
+    assert ProcessStat.id_of("numad", tmp_path) == 9
+    assert ProcessStat.id_of("ksmtuned", tmp_path) == 0
+    assert ProcessStat.ids(tmp_path / "away") is None
+    assert ProcessStat.id_of("numad", tmp_path / "away") == 0

@@ -21,7 +21,7 @@ from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import Ledger
 from mom_core.lock import holder
 from mom_daemon import print_prose
-from mom_toolkit import process_ids, read_kernel_file, read_meminfo
+from mom_toolkit import ProcessStat, read_kernel_file, read_meminfo
 
 Found = TypeVar("Found")
 
@@ -165,7 +165,7 @@ def _known(read: Callable[[], Found]) -> Found | None:
 
 def _qemu_processes(proc: Path) -> int | None:
     """How many processes are QEMU's by their name."""
-    pids = process_ids(proc)
+    pids = ProcessStat.ids(proc)
     names = [read_kernel_file(proc / str(pid) / "comm").strip() for pid in pids or ()]
     return None if pids is None else sum(name == b"kvm" or name.startswith((b"qemu-system", b"qemu-kvm")) for name in names)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mom_core import Declarations, GuestColumn, Scope, Unit, Value, as_number
-from mom_toolkit import PRESSURE_PERCENT, SWAP_IN_KIB, stale_seconds
+from mom_toolkit import HealthLimits, stale_seconds
 
 
 def guest_columns(declarations: Declarations) -> Sequence[GuestColumn]:
@@ -43,6 +43,7 @@ def _swapping(fields: Mapping[str, Value]) -> float | None:
 
 
 _SWAPS: Final = ("swap_in", "swap_out")
+_SWAPS_FROM, _WAITS_FROM = HealthLimits.SWAP_IN_KIB, HealthLimits.PRESSURE_PERCENT
 _PRESSURE: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10")
 _OLD: Final = stale_seconds(5.0)
 """Marked from the age on at which statistics that come every 5 s, as is usual, say nothing about now."""
@@ -54,9 +55,9 @@ USUAL: Final = (
     GuestColumn("usable", ("mem_usable",), Unit.KIB, "what it could give without swapping", 23, 1, "mom_guest_memory_available_bytes"),
     GuestColumn("held", ("rss",), Unit.KIB, "memory of the host that its process holds", 23, 4, "mom_guest_resident_bytes"),
     GuestColumn("swapped", ("host_swap",), Unit.KIB, "memory of it that is in the host's swap", 23, 5, "mom_guest_host_swap_bytes"),
-    GuestColumn("swap", _SWAPS, Unit.KIB_PER_SECOND, "its reads and writes of its own swap", 24, 1, mark_from=SWAP_IN_KIB, made=_swapping),
+    GuestColumn("swap", _SWAPS, Unit.KIB_PER_SECOND, "its reads and writes of its own swap", 24, 1, mark_from=_SWAPS_FROM, made=_swapping),
     GuestColumn("target", ("balloon_target",), Unit.KIB, "the size that mom last set", 26, 2, "mom_guest_balloon_target_bytes"),
-    GuestColumn("pressure", _PRESSURE, Unit.PERCENT, "time that it waited for memory, of the last 10 s", 46, 1, mark_from=PRESSURE_PERCENT),
+    GuestColumn("pressure", _PRESSURE, Unit.PERCENT, "time that it waited for memory, of the last 10 s", 46, 1, mark_from=_WAITS_FROM),
     GuestColumn("age", ("stats_age",), Unit.SECONDS, "age of its statistics", 47, 2, "mom_guest_statistics_age_seconds", _OLD),
     GuestColumn("vcpus", ("vcpu_count",), Unit.COUNT, "its virtual CPUs", 48, 6, "mom_guest_vcpus"),
     *(

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 from mom_core import Guest, HypervisorError, Report, Status, Value, as_number, format_kib, printable
 from mom_guests.statistics import Reading, Record, convert
-from mom_toolkit import MAJOR_FAULTS, SWAP_IN_KIB
+from mom_toolkit import HealthLimits
 
 BALLOON_CONTROL = "balloon_target"
 
@@ -83,9 +83,9 @@ def why_wake(before: WatchedMemory, now: WatchedMemory) -> str:
     used_up = before.usable - now.usable - max(0.0, before.size - now.size)  # what a balloon took was not used up
     if used_up >= max(USED_UP_KIB, USED_UP_SHARE * before.usable):
         return f"{format_kib(used_up)} used up since the last cycle, {format_kib(now.usable)} usable"
-    if (now.swap_in or 0.0) > SWAP_IN_KIB >= (before.swap_in or 0.0):
+    if (now.swap_in or 0.0) > HealthLimits.SWAP_IN_KIB >= (before.swap_in or 0.0):
         return f"it reads {format_kib(now.swap_in or 0.0)} a second from its swap"
-    if (now.major_fault or 0.0) > MAJOR_FAULTS >= (before.major_fault or 0.0):
+    if (now.major_fault or 0.0) > HealthLimits.MAJOR_FAULTS >= (before.major_fault or 0.0):
         return f"{now.major_fault:.0f} page faults a second wait for its disk"
     return ""
 

@@ -35,7 +35,7 @@ from typing import Final, NamedTuple
 from mom_plugins_balloon.limits import KnownMemory, ShrinkLimits, gate
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, SLOW_BALLOON_KIB_PER_SECOND, UNKNOWN_REACTION_SECONDS, LawParameters
 from mom_plugins_balloon.reasons import ReasonCode
-from mom_toolkit import MAJOR_FAULTS, SWAP_IN_KIB
+from mom_toolkit import HealthLimits
 
 BYTES: Final = 1024
 """In a KiB: settings are in bytes."""
@@ -248,7 +248,7 @@ class GuestLook:
         promised = min(guest.guarantee or 0.0, maximum)
         if seen.usable < self._runs_out_at * seen.margin or size < promised:
             return self._runs_out(guest, seen, maximum - size, promised - size)
-        swaps, waits = (guest.swap_in or 0.0) > SWAP_IN_KIB, (guest.major_faults or 0.0) > MAJOR_FAULTS
+        swaps, waits = (guest.swap_in or 0.0) > HealthLimits.SWAP_IN_KIB, (guest.major_faults or 0.0) > HealthLimits.MAJOR_FAULTS
         code, eases, fills, returns, untouched = None, 0.0, 0.0, 0.0, 0.0
         if maximum > size:
             if swaps or waits or seen.usable < seen.stall_floor:
@@ -257,7 +257,7 @@ class GuestLook:
                 code, fills = ReasonCode.FILLS, max(0.0, seen.full - size)
             returns = min(maximum - size, self._p.return_share * maximum) if self._plenty else 0.0
             untouched = self._p.untouched_share * max(0.0, size - guest.rss) if guest.rss is not None else 0.0
-        if self._easy or swaps or (guest.swap_out or 0.0) > SWAP_IN_KIB or guest.obstacle is not None or size <= promised:
+        if self._easy or swaps or (guest.swap_out or 0.0) > HealthLimits.SWAP_IN_KIB or guest.obstacle is not None or size <= promised:
             return GuestAsk(code, False, 0.0, 0.0, eases, fills, returns, untouched)
         means = self._means(guest, seen, size, size - promised, waits=waits)
         if means is None:

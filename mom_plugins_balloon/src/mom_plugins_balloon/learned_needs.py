@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from mom_core import Value
 from mom_plugins_balloon.ballooned_guests import SAME_STATISTICS_SECONDS, BalloonedGuest, BalloonedGuests, LearntNeeds, SizeRequest
 from mom_plugins_balloon.sweeps import SweepEnd, SweepOutcome
-from mom_toolkit import SWAP_IN_KIB
+from mom_toolkit import HealthLimits
 
 PROCESS_KIB = 64 * 1024.0
 """KiB. What QEMU holds beside a guest's memory, until that is known: 48 MiB with KVM, more without. Too little costs one vain sweep."""
@@ -334,7 +334,7 @@ def _pained(usable: float, unused: float | None, swap_in: float | None, faults: 
     if unused is not None and unused > FREE_SHARE * usable:
         return False
     return (
-        (swap_in is not None and swap_in > SWAP_IN_KIB)
+        (swap_in is not None and swap_in > HealthLimits.SWAP_IN_KIB)
         or (faults is not None and faults > PAIN_FAULTS)
         or (stalled is not None and stalled > PAIN_PERCENT)
     )

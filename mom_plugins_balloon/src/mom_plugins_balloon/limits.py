@@ -8,7 +8,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from mom_core import Value, format_kib
-from mom_toolkit import SWAP_IN_KIB
+from mom_toolkit import HealthLimits
 
 MINIMUM_KIB = 1024
 """KiB. No guest lives in 1 MiB: a target this small is a mistake in a policy, never a wish."""
@@ -114,7 +114,7 @@ def never_shrunk(memory: KnownMemory, limits: ShrinkLimits) -> Limit | None:
         return Limit.AGE_UNKNOWN
     if memory.statistics_age > limits.stale_after:
         return Limit.STALE
-    return Limit.SWAPS if memory.swapping > SWAP_IN_KIB else None
+    return Limit.SWAPS if memory.swapping > HealthLimits.SWAP_IN_KIB else None
 
 
 def permitted(target: Value, memory: KnownMemory, limits: ShrinkLimits) -> SafeSize:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mom_core import Declarations, Finding, Scope, Severity, Value
 from mom_plugins_ksm.sysfs import ADVISOR_CURE
-from mom_toolkit import pid_of
+from mom_toolkit import ProcessStat
 
 _LAW_READS = ("mem_available", "mem_really_available", "mem_free", "cpu_count")
 """Host fields of other plugins that the law reads."""
@@ -41,7 +41,7 @@ def scanner_findings(found: Mapping[str, Value], proc: Path) -> Iterator[Finding
     if mode != "none":
         message = f"the kernel's advisor ({mode}) is on and sets pages_to_scan: mom leaves the scanner's speed to it"
         yield Finding(Severity.WARNING, "KSM advisor", message, f"{ADVISOR_CURE}, if mom is to set the speed")
-    pid = pid_of("ksmtuned", proc)
+    pid = ProcessStat.id_of("ksmtuned", proc)
     if pid:
         message = f"ksmtuned runs (pid {pid}) and sets the same knobs as mom: they would undo each other's work"
         yield Finding(Severity.ERROR, "KSM and ksmtuned", message, "systemctl disable --now ksmtuned")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from mom_toolkit import ProcessStat, process_ids, read_kernel_file
+from mom_toolkit import ProcessStat, read_kernel_file
 
 _LOOK_AGAIN_AFTER = 60.0
 """Seconds between two searches through /proc for a ksmd that is not there. In a container of its own it never is, and a large host has
@@ -28,7 +28,7 @@ class Ksmd:
         seconds, now = self._seconds_of(self._pid) if self._pid else None, time.monotonic()
         if seconds is None and (self._pid or now >= self._look_again_at):
             self._look_again_at = now + _LOOK_AGAIN_AFTER
-            self._pid = next((pid for pid in process_ids(self._proc) or () if self._seconds_of(pid) is not None), 0)
+            self._pid = next((pid for pid in ProcessStat.ids(self._proc) or () if self._seconds_of(pid) is not None), 0)
             seconds = self._seconds_of(self._pid) if self._pid else None
         return seconds
 
@@ -61,7 +61,7 @@ class QemuProcesses:
         """
         if now >= self._search_at:
             self._search_at = now + _SEARCH_SECONDS
-            pids = process_ids(self._proc)
+            pids = ProcessStat.ids(self._proc)
             self._kib = None if pids is None else sum(map(self._pages_of, pids)) * self._page_size // 1024
         return self._kib
 

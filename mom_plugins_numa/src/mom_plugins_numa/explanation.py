@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from mom_cli import About, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_core import format_kib, printable
 from mom_plugins_numa.fields import CONTROLS, NODESET
-from mom_plugins_numa.numbers import by_node
+from mom_plugins_numa.numbers import memory_by_node
 
 
 class NodesExplainer(Explainer):
@@ -22,7 +22,7 @@ class NodesExplainer(Explainer):
 
 
 def _sentences(about: About) -> Iterator[str]:
-    sizes = by_node(about.guest.fields.get("numa_memory"), "size") or {}
+    sizes = memory_by_node(about.guest)
     if parts := [f"node {node} ({format_kib(size)})" for node, size in sizes.items() if size]:
         yield f"Its memory is on {', '.join(parts)}."
     nodes = about.guest.fields.get(NODESET)

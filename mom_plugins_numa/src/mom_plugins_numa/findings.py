@@ -10,7 +10,7 @@ from mom_plugins_numa.fields import balancing_knob
 from mom_plugins_numa.nodes import read_nodes, with_memory
 from mom_plugins_numa.numbers import format_list
 from mom_plugins_numa.process import Process
-from mom_toolkit import CpuPinControl, NodeTuneControl, listed_guests, pid_of
+from mom_toolkit import CpuPinControl, NodeTuneControl, ProcessStat, listed_guests
 
 SUBJECT = "NUMA"
 
@@ -37,7 +37,7 @@ def findings(hypervisor: Hypervisor | None, root: Path) -> Iterable[Finding]:
 
 def _placement(root: Path) -> Finding:
     """Who keeps guests together on a node: mom shows where they are, and leaves that to the kernel and to numad."""
-    if pid_of("numad", root / "proc"):
+    if ProcessStat.id_of("numad", root / "proc"):
         return Finding(Severity.OK, SUBJECT, "numad places guests: leave `vcpu_pins` and `numa_nodeset` to it")
     try:
         balancing = balancing_knob(root).read()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
-from mom_core import Value, as_items, as_number, as_whole
+from mom_core import Guest, as_number, as_whole
 
 
 def format_list(numbers: AbstractSet[int]) -> str:
@@ -21,15 +21,15 @@ def format_list(numbers: AbstractSet[int]) -> str:
     return ",".join(parts)
 
 
-def by_node(value: Value, key: str) -> dict[int, float] | None:
-    """The amounts of a field with an item for each node, by node; None when it is unknown."""
+def memory_by_node(guest: Guest) -> dict[int, float]:
+    """The guest's memory on each node, in KiB; empty when it is unknown."""
     found: dict[int, float] = {}
-    for item in as_items(value) or ():
-        node, amount = as_whole(item.get("node")), as_number(item.get(key))
+    for item in guest.items("numa_memory") or ():
+        node, amount = as_whole(item.get("node")), as_number(item.get("size"))
         if node is None or amount is None:
-            return None
+            return {}
         found[node] = amount
-    return found or None
+    return found
 
 
 def shares(amounts: Mapping[int, float]) -> dict[int, float]:

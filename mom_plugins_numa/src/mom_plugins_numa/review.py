@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mom_core import Decision, Guest, Revision, Snapshot, Value, as_number, as_whole, format_kib
 from mom_plugins_numa.fields import NODESET, PINS, parse_pins, pins_text
-from mom_plugins_numa.numbers import by_node, format_list
+from mom_plugins_numa.numbers import format_list, memory_by_node
 from mom_toolkit import Promises, parse_number_list
 
 RESERVE_SHARE = 0.05
@@ -66,7 +66,7 @@ def _too_small(wanted: frozenset[int], guest: Guest, nodes: _Nodes, promises: Pr
     headrooms = [headroom for node in wanted if (headroom := _headroom(nodes[node])) is not None]
     if len(headrooms) < len(wanted):
         return "what the nodes have available is not known"
-    held = by_node(guest.fields.get("numa_memory"), "size") or {}
+    held = memory_by_node(guest)
     sizes = [size for size in (guest.number("balloon_cur"), promises.guaranteed_kib(guest)) if size is not None]
     if not sizes and not held:
         return "how much memory the guest needs is not known"

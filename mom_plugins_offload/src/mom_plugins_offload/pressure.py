@@ -7,7 +7,7 @@ from typing import Final
 
 from mom_core import Guest, format_kib
 from mom_plugins_offload.law import PAGE_KIB
-from mom_toolkit import PRESSURE_PERCENT, SWAP_IN_KIB, StoreKind, SwapStore
+from mom_toolkit import HealthLimits, StoreKind, SwapStore
 
 _PAGE_IN_SECONDS: Final = {StoreKind.ZRAM: 25e-6, StoreKind.ZSWAP: 25e-6, StoreKind.DISK: 200e-6, StoreKind.ROTATING: 10e-3}
 """What a vCPU waits for a page: 5 us for the fault, and 5 to 20 of decompression, or a read of an SSD: 17 us in
@@ -31,10 +31,10 @@ def stall_of(guest: Guest, refaults_kib: float, stores: Sequence[SwapStore]) -> 
 def own_pressure(guest: Guest) -> str:
     """The lack of memory that a guest tells of itself; empty: nothing, or it does not tell."""
     swap_in = guest.number("swap_in") or 0.0
-    if swap_in > SWAP_IN_KIB:
+    if swap_in > HealthLimits.SWAP_IN_KIB:
         return f"it lacks memory itself: it reads {swap_in:.0f} KiB/s back from its own swap"
     pressure = guest.number("guest_psi_memory_some_avg10") or 0.0
-    if pressure > PRESSURE_PERCENT:
+    if pressure > HealthLimits.PRESSURE_PERCENT:
         return f"it lacks memory itself: its tasks wait for it {pressure:.0f} % of the time"
     return ""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import MomError, PermissionDenied, printable, untrusted
-from mom_toolkit import process_ids
+from mom_toolkit import ProcessStat
 
 MOST_MONITORS: Final = 10_000
 """More guests than any host has: a pattern that fits a folder with millions of files must not fill the memory."""
@@ -80,7 +80,7 @@ def listener_of(proc: Path, path: str) -> int:
     It looks at the open files of all processes, which is much for one monitor: not to be asked in each cycle.
     """
     number = _listening_socket(proc, path)
-    for process in process_ids(proc) or () if number else ():
+    for process in ProcessStat.ids(proc) or () if number else ():
         with suppress(OSError):  # it has ended, or is another user's
             for file in os.listdir(f"{proc}/{process}/fd"):  # noqa: PTH208  # names are enough
                 with suppress(OSError):  # it was closed meanwhile

@@ -18,12 +18,9 @@ from .destination import Destination as Destination
 from .enforcement import Enforcement as Enforcement, SetValue as SetValue
 from .freshness import stale_seconds as stale_seconds
 from .health import (
-    MAJOR_FAULTS as MAJOR_FAULTS,
-    PRESSURE_PERCENT as PRESSURE_PERCENT,
-    SWAP_IN_KIB as SWAP_IN_KIB,
+    HealthLimits as HealthLimits,
     unhealthy_reasons as unhealthy_reasons,
     field_number as field_number,
-    is_broken as is_broken,
     need_of as need_of,
     pages_kib as pages_kib,
     taken_from as taken_from,
@@ -34,10 +31,7 @@ from .kernel_files import (
     Pressure as Pressure,
     ProcessStat as ProcessStat,
     boot_id as boot_id,
-    parse_meminfo as parse_meminfo,
     parse_number_list as parse_number_list,
-    pid_of as pid_of,
-    process_ids as process_ids,
     read_kernel_file as read_kernel_file,
     read_meminfo as read_meminfo,
     write_file as write_file,

@@ -13,28 +13,37 @@ from mom_core import Guest, Snapshot, Value, as_number
 GUARANTEE: Final = "guest_guarantee"
 """The field with what holds of all that a guest is promised."""
 
-BROKEN_KIB: Final = 1024
-"""KiB by which a size may be below a promise and still keep it: balloons move in pages, some guests' in 2 MiB."""
-
-
 # --- when a guest is unhealthy --------------------------------------------------------------------------------------------------------
 
-SHORT_KIB: Final = 32 * 1024
-"""With less usable, a guest is short of memory: half of what the balloon plugin leaves any guest that it shrinks."""
 
-SHORT_SHARE: Final = 0.025
-"""The same as a share of its size; the larger of the two counts."""
+class HealthLimits:
+    """Beyond these, a guest is unhealthy."""
 
-SWAP_IN_KIB: Final = 256.0
-"""KiB/s from its own swap from which on a guest lacks memory: 64 pages a second are more than strays, and about 1 % of the time of a
-program that waits for an SSD. Such a guest gives nothing, whoever decides; it grows as far as the host has memory; and mom looks again at
-once when that begins."""
+    SHORT_KIB: Final = 32 * 1024
+    """With less usable, a guest is short of memory: half of what the balloon plugin leaves any guest that it shrinks."""
 
-MAJOR_FAULTS: Final = 200.0
-"""Faults a second that wait for its disks, from which on its page cache is too small: it grows, too."""
+    SHORT_SHARE: Final = 0.025
+    """The same as a share of its size; the larger of the two counts."""
 
-PRESSURE_PERCENT: Final = 10.0
-"""Of time that some tasks wait for memory: systemd-oomd begins to act at 60 % of all tasks, senpai keeps guests below 0.1 %."""
+    SWAP_IN_KIB: Final = 256.0
+    """KiB/s from its own swap from which on a guest lacks memory: 64 pages a second are more than strays, and about 1 % of the time of a
+    program that waits for an SSD. Such a guest gives nothing, whoever decides; it grows as far as the host has memory; and mom looks again
+    at once when that begins."""
+
+    MAJOR_FAULTS: Final = 200.0
+    """Faults a second that wait for its disks, from which on its page cache is too small: it grows, too."""
+
+    PRESSURE_PERCENT: Final = 10.0
+    """Of time that some tasks wait for memory: systemd-oomd begins to act at 60 % of all tasks, senpai keeps guests below 0.1 %."""
+
+    BROKEN_KIB: Final = 1024
+    """KiB by which a size may be below a promise and still keep it: balloons move in pages, some guests' in 2 MiB."""
+
+    @classmethod
+    def breaks(cls, size_kib: float, promised_kib: float) -> bool:
+        """True if a guest of this size has less than a promise says."""
+        return size_kib < promised_kib - cls.BROKEN_KIB
+
 
 STALE_SECONDS: Final = 15.0
 """Older statistics tell nothing."""
@@ -73,11 +82,6 @@ def need_of(guest: Guest) -> tuple[float | None, str]:
     return best, "is guaranteed"
 
 
-def is_broken(size_kib: float, promised_kib: float) -> bool:
-    """True if a guest of this size has less than a promise says."""
-    return size_kib < promised_kib - BROKEN_KIB
-
-
 def unhealthy_reasons(snapshot: Snapshot, since_seconds: float = math.inf) -> Sequence[str | None]:
     """Why each guest is unhealthy, in the order of `snapshot.guests`: empty if it is well; None when it does not tell, or not of the time
     that counts.
@@ -95,12 +99,12 @@ def _unhealthy_reason(most_age: float, told: Sequence[float | None]) -> str | No
     size, usable, age, swap_in, faults, guest_pressure, host_pressure, guarantee = told
     if size is None or usable is None or age is None or age > most_age:
         return None
-    if usable < SHORT_KIB or usable < SHORT_SHARE * size:
+    if usable < HealthLimits.SHORT_KIB or usable < HealthLimits.SHORT_SHARE * size:
         return "short of memory"
-    if swap_in and swap_in > SWAP_IN_KIB:
+    if swap_in and swap_in > HealthLimits.SWAP_IN_KIB:
         return "swapping"
-    if faults and faults > MAJOR_FAULTS:
+    if faults and faults > HealthLimits.MAJOR_FAULTS:
         return "waiting for disk"
-    if max(guest_pressure or 0.0, host_pressure or 0.0) > PRESSURE_PERCENT:
+    if max(guest_pressure or 0.0, host_pressure or 0.0) > HealthLimits.PRESSURE_PERCENT:
         return "waiting for memory"
-    return "below guarantee" if guarantee and is_broken(size, guarantee) else ""
+    return "below guarantee" if guarantee and HealthLimits.breaks(size, guarantee) else ""

@@ -161,6 +161,23 @@ class ProcessStat(NamedTuple):
     processor: int | None
     resident_kib: int | None
 
+    @staticmethod
+    def ids(proc: Path) -> list[int] | None:
+        """The ids of all processes, rising, so that the kernel's own threads come early; None when /proc cannot be read."""
+        try:
+            names = os.listdir(proc)  # noqa: PTH208  # a path for each of thousands would take most of the time
+        except OSError:
+            return None
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+    @classmethod
+    def id_of(cls, name: str, proc: Path) -> int:
+        """The lowest id of a process with that name, of at most 15 characters as the kernel keeps it; 0 when there is none."""
+        for pid in cls.ids(proc) or ():
+            if read_kernel_file(f"{proc}/{pid}/comm").rstrip(b"\n") == name.encode():
+                return pid
+        return 0
+
     @classmethod
     def of(cls, process: Path | str) -> ProcessStat | None:
         """A process by its folder in /proc; None when there is none."""
@@ -187,20 +204,3 @@ class ProcessStat(NamedTuple):
         state, cpu_seconds = words[0].decode("ascii", "replace"), (user + system) / _TICKS_PER_SECOND
         who = name.decode("ascii", "replace")
         return cls(who, state, bool(flags & _KERNEL_THREAD), minor, major, cpu_seconds, started, processor, resident)
-
-
-def process_ids(proc: Path) -> list[int] | None:
-    """The ids of all processes, rising, so that the kernel's own threads come early; None when /proc cannot be read."""
-    try:
-        names = os.listdir(proc)  # noqa: PTH208  # a path for each of thousands would take most of the time
-    except OSError:
-        return None
-    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
-
-
-def pid_of(name: str, proc: Path) -> int:
-    """The lowest id of a process with that name, of at most 15 characters as the kernel keeps it; 0 when there is none."""
-    for pid in process_ids(proc) or ():
-        if read_kernel_file(f"{proc}/{pid}/comm").rstrip(b"\n") == name.encode():
-            return pid
-    return 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mom_core import Guest, Problem, Report, Severity, Status, Value, printable
-from mom_toolkit.health import PRESSURE_PERCENT, field_number, is_broken, pages_kib, taken_from
+from mom_toolkit.health import HealthLimits, field_number, pages_kib, taken_from
 
 NOTICEABLE_KIB: Final = 16 * 1024
 """KiB by which a guest must be smaller than it was sold to count as shrunk: mom's least step."""
@@ -47,7 +47,7 @@ class ClassSummary:
         self.sold += most * elapsed
         self.had += size * elapsed
         self.least = min(self.least, size / most)
-        self.broken_seconds += elapsed * is_broken(size, promised)
+        self.broken_seconds += elapsed * HealthLimits.breaks(size, promised)
         self.guest_seconds += elapsed
         self.lost[guest.id] = field_number(fields, "sim_lost")
         self.killed[guest.id] = field_number(fields, "guest_oom_kills")
@@ -122,7 +122,7 @@ class RunSummary:
         self.most_swapped = max(self.most_swapped, field_number(host, "swap_usage"))
         pressure = field_number(host, "psi_memory_some_avg10")
         self.most_pressure = max(self.most_pressure, pressure)
-        self.pressed_seconds += elapsed * (pressure >= PRESSURE_PERCENT)
+        self.pressed_seconds += elapsed * (pressure >= HealthLimits.PRESSURE_PERCENT)
         self.decided += len(report.decisions)
         for outcome in report.outcomes:
             self.applied += outcome.status is Status.APPLIED

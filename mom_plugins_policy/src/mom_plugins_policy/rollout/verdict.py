@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from mom_core import Guest, Host, Value, as_number
-from mom_toolkit import PRESSURE_PERCENT, CanaryGroup, CanaryState, need_of
+from mom_toolkit import CanaryGroup, CanaryState, HealthLimits, need_of
 
 RECENT_CYCLES: Final = 6
 """The cycles that count as now: half a minute at 5 s."""
@@ -102,7 +102,7 @@ def worse(now: HostFigures, before: Sequence[HostFigures]) -> str:
     pressure = max((one.pressure for one in before if one.pressure is not None), default=0.0)
     swap_out = max((one.swap_out for one in before if one.swap_out is not None), default=0.0)
     available = min((one.available for one in before if one.available is not None), default=1.0)
-    if now.pressure is not None and now.pressure > pressure + PRESSURE_PERCENT:
+    if now.pressure is not None and now.pressure > pressure + HealthLimits.PRESSURE_PERCENT:
         return f"programs of the host wait for memory {now.pressure:.0f} % of the time, before at most {pressure:.0f} %"
     if now.swap_out is not None and now.swap_out > max(SWAP_OUT_PAGES, 2 * swap_out):
         return f"the host writes {now.swap_out:.0f} pages a second to its swap, before at most {swap_out:.0f}"

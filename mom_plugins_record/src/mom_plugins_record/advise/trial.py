@@ -10,7 +10,7 @@ from typing import Final
 from mom_core import MomError, Report, Value, format_kib, load_config, printable
 from mom_plugins_record.recording.reader import RecordedCycle, Recording
 from mom_plugins_record.replay.stage import RecordedStage
-from mom_toolkit import field_number, is_broken
+from mom_toolkit import HealthLimits, field_number
 
 SWAPPED_KIB: Final = 64 << 10
 """In the host's swap beyond what was there at the beginning: less is what every host puts there in time."""
@@ -88,7 +88,7 @@ class TrialRun:
             return f"the host swaps: {format_kib(swapped)}"
         for guest in snapshot.guests.values():
             size, holds, lost = (field_number(guest.fields, name) for name in ("balloon_cur", "mem_promised", "sim_lost"))
-            if settled and is_broken(size, holds):
+            if settled and HealthLimits.breaks(size, holds):
                 return f"{printable(guest.name)} has {format_kib(size)} and is promised {format_kib(holds)}"
             if not settled or guest.id not in self._since:
                 self._since[guest.id] = guest.name, self._now, lost

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from mom_core import Guest, Host, Report, Status, Value
 from mom_plugins_record.report.spread import PER_NATURAL, bin_of
-from mom_toolkit import is_broken, pages_kib
+from mom_toolkit import HealthLimits, pages_kib
 
 HOUR: Final = 3600.0
 
@@ -439,7 +439,7 @@ def _signs(one: _Followed, get: _Get, seconds: float) -> None:
         one.killed = killed
     promised = get("mem_promised")
     if promised is not None:
-        if is_broken(get("balloon_cur"), promised):
+        if HealthLimits.breaks(get("balloon_cur"), promised):
             row.promise_broken_seconds += seconds
         else:
             row.promise_kept_seconds += seconds
