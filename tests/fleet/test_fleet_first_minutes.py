@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,7 +56,9 @@ class Machines:
 
     def close(self) -> None:
         for process in (self.folder / "started").read_text().split() if (self.folder / "started").exists() else []:
-            os.kill(int(process), signal.SIGKILL)
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended, and its number may be another one's by now
+                if str(self.folder) in Path(f"/proc/{process}/cmdline").read_text():
+                    os.kill(int(process), signal.SIGKILL)
 
 
 @pytest.fixture
