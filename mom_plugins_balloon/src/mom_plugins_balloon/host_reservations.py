@@ -19,7 +19,21 @@ from typing import Annotated, Final, NamedTuple
 
 from pydantic import Field, TypeAdapter
 
-from mom_core import Guest, MomError, PluginContext, Snapshot, UnitError, as_whole, format_duration, format_kib, printable
+from mom_core import (
+    Entity,
+    Guest,
+    MomError,
+    PluginContext,
+    Scope,
+    Snapshot,
+    StateError,
+    UnitError,
+    Value,
+    as_whole,
+    format_duration,
+    format_kib,
+    printable,
+)
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.guarantees import guaranteed_kib
 from mom_plugins_balloon.limits import ShrinkLimits
@@ -221,7 +235,7 @@ class HostReservations:
         guests = {identity: one.incarnation for identity, one in (self._met or {}).items()}
         written = _Written(boot_id(self.context.root / "proc"), self.context.monotonic(), guests, tuple(self._kept.values()))
         # What cannot be written lasts until mom ends; mom says what is wrong with the file.
-        with contextlib.suppress(MomError):
+        with contextlib.suppress(StateError):
             if self._kept:
                 self._file.write(asdict(written))
             else:
@@ -375,7 +389,7 @@ class HostReservations:
             state = waits if one.taken_at is None else ReservationState.TAKEN
         until = one.deadline if one.taken_at is None else one.taken_at + self.settings.settle
         left = max(0.0, until - self.context.monotonic()) if state.lasts else 0.0
-        guest = Guest(one.guest, one.guest_name).entity if one.guest else None
+        guest = Entity(Scope.GUEST, one.guest, one.guest_name) if one.guest else None
         come = max(0, kept - there)
         return Reservation(one.id, one.memory_kib, state, one.name, one.who, one.created, left, kept, there, come, expected, guest, note)
 
@@ -415,6 +429,6 @@ def _too_slow(memory_kib: int, seconds: float, expected: float | None, room: Roo
     return ReservationRefused(message, room=room, hint=f"{format_kib(room.free_kib)} can be had at once; or ask for longer")
 
 
-def policies_reserve(texts: Mapping[str, object]) -> bool:
+def policies_reserve(texts: Mapping[str, Value]) -> bool:
     """True if any of these policies goes by what is reserved, or takes the law's suggestions, which do."""
     return any(isinstance(text, str) and (RESERVED in text or SUGGESTED in text) for text in texts.values())

@@ -14,7 +14,18 @@ from typing import Annotated, Any, Final
 
 from pydantic import FailFast, Field, StringConstraints, TypeAdapter
 
-from mom_core import Entity, Hypervisor, HypervisorError, LedgerEntry, MomError, PluginContext, Scope, format_duration, printable
+from mom_core import (
+    Entity,
+    Hypervisor,
+    HypervisorError,
+    LedgerEntry,
+    MomError,
+    PluginContext,
+    Scope,
+    StateError,
+    format_duration,
+    printable,
+)
 from mom_plugins_eviction.movers.reports import UNKNOWN, why_failed
 from mom_plugins_eviction.steps import Step
 from mom_toolkit import Callers, Destination, GuestState, LifecycleControl, MoveJob, Mover, MoveReport, MoveStanding
@@ -421,7 +432,7 @@ class Jobs:
         """Note what has happened: known, also where the disk does not take it, until mom ends; mom says what is wrong with the file."""
         try:
             self._write(jobs)
-        except MomError:
+        except StateError:
             self._jobs, self._unwritten = dict(jobs), True
 
     def _write(self, jobs: Mapping[str, Job]) -> None:

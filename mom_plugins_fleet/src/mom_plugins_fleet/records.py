@@ -33,7 +33,10 @@ MOST_MOVES: Final = 2 * MOST_TOLD
 
 
 MOST_TRYING: Final = 10_000
+"""Hosts that try policies at a time: as many as the largest fleet has."""
+
 MOST_REMARKS: Final = 5
+"""What a host tells of a text before it is used: as much as a person reads of each."""
 
 
 def _policy_name(name: str) -> str:

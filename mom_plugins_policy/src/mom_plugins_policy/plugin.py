@@ -90,10 +90,17 @@ class PolicyPlugin:
         self._notes = PolicyNotes(context)
         lost = "the policies are those of the files and defaults"
         kept = context.state_file(_CHANGES, "the file of policies that were set while mom ran", OVERLAY, mode=0o600, loss=lost)
-        # Who only takes a look, as at a recording, wants to see what came of policies that were in force.
-        refuse = settings.refuse_failing and context.serves
-        inside = self._read, kept if keeps else None, self._changed, self._notes
-        self._policies = TriedPolicies(context, settings.limits, *inside, shadow=settings.shadow, refuse_failing=refuse)
+        self._policies = TriedPolicies(
+            context,
+            settings.limits,
+            self._read,
+            kept if keeps else None,
+            self._changed,
+            self._notes,
+            shadow=settings.shadow,
+            # Who only takes a look, as at a recording, wants to see what came of policies that were in force.
+            refuse_failing=settings.refuse_failing and context.serves,
+        )
 
     @staticmethod
     @hookimpl

@@ -117,8 +117,20 @@ def mixture(settings: SimSettings) -> Scene:
         swap = maximum / 4 if source.random() < 0.5 else 0.0  # half of all guests have a swap partition
         cached = source.uniform(0.6, 1.0)
         first = source.uniform(0.0, settings.statistics_period)
-        who, lacks = (draw_identity(source), f"{kind}-{numbers[kind]:02d}"), (index in silent, index in rigid)
-        guests.append(GuestScene(*who, maximum, workload, swap, cached, settings.statistics_period, first, *lacks))
+        guests.append(
+            GuestScene(
+                draw_identity(source),
+                f"{kind}-{numbers[kind]:02d}",
+                maximum,
+                workload,
+                swap,
+                cached,
+                settings.statistics_period,
+                first,
+                silent=index in silent,
+                rigid=index in rigid,
+            )
+        )
     load = HostLoad(settings.load / 1024, settings.load_after, settings.load_for, settings.load_growth / 1024)
     swap, zram = settings.host_swap // 1024, settings.host_zram // 1024
     return Scene(float(host), guests, seed, float(swap), HostLoads((load,)), host_zram=float(zram))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mom_cli import About, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_core import lasting, printable
@@ -30,5 +30,8 @@ def _of_class(about: About) -> Iterator[str]:
     if may:
         warning = about.number("leave_warning")
         when = "" if warning is None else f", {lasting(warning)} after that is announced"
-        either = " or ".join(filter(None, (", ".join(may[:-1]), may[-1])))
-        yield f"When the host stays full, its class allows that it is {either}{when}."
+        yield f"When the host stays full, its class allows that it is {_either(may)}{when}."
+
+
+def _either(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 HARM: Final = "note"
-"""The heading under which it stands what rows suffer from: in the order of that they are listed at first."""
+"""The heading of what rows suffer from, by which they are listed at first."""
 
 
 class Row(NamedTuple):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import quote
 
 from mom_cli import NoSuchGuest, common_problems, problems_of
-from mom_core import MomError, Scope, Status
+from mom_core import MomError, Status
 from mom_plugins_http.cli.client import ApiRefusedError, Client
 from mom_plugins_http.cli.event_stream import EventStream
 from mom_plugins_http.report_changes import with_changes
@@ -116,8 +116,8 @@ class Feed:
 
     def _listen(self) -> None:
         """Until mom ends the stream. Raises `MomError`."""
-        declared = [one["name"] for one in self._client.get("/v1/fields")["items"] if one["scope"] == Scope.GUEST]
-        stream = self._stream = EventStream(self._client, SILENCE_SECONDS, f"fields={','.join(name for name in HARMS if name in declared)}")
+        harms = ",".join(f"{name}?" for name in HARMS)  # where no plugin declares them, there is no harm to be told of
+        stream = self._stream = EventStream(self._client, SILENCE_SECONDS, f"fields={harms}")
         report: ReportDocument | None = None
         try:
             for name, content in stream:

@@ -163,11 +163,18 @@ class CanaryRun(PolicyTrial):
         with self._lock:
             evidence, guests = self._evidence or Evidence(), len(self._members)
             note = f"what it decides for the host ({', '.join(sorted(self._untried))}) is not tried" if self._untried else ""
-            left = self.left(now) if state is CanaryState.RUNNING else 0.0
-            on = tuple(guest.entity for guest in self._members)
-            canary, before = evidence.canary.group(guests), evidence.before.group(guests)
-            told = dataclasses.replace(self.begun, state=state, left_seconds=left, cycles=evidence.cycles, on=on, reason=reason, note=note)
-            return dataclasses.replace(told, canary=canary, others=evidence.others.group(self._others), before=before)
+            return dataclasses.replace(
+                self.begun,
+                state=state,
+                left_seconds=self.left(now) if state is CanaryState.RUNNING else 0.0,
+                cycles=evidence.cycles,
+                on=tuple(guest.entity for guest in self._members),
+                canary=evidence.canary.group(guests),
+                others=evidence.others.group(self._others),
+                before=evidence.before.group(guests),
+                reason=reason,
+                note=note,
+            )
 
 
 def _tally_before(history: Sequence[Snapshot], members: Mapping[str, Guest]) -> Tally:

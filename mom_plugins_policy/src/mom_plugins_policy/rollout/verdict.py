@@ -78,7 +78,7 @@ class Tally:
         self.unhealthy.update(other.unhealthy)
 
     def group(self, guests: int) -> CanaryGroup:
-        """For who samples at the trial."""
+        """For who looks at the trial."""
         return CanaryGroup(guests, self.samples, self.known, self.unhealthy.total(), self.killed)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -155,11 +155,27 @@ def _compare(recorded: RecordedCycle, then: tuple[Decision, ...], now: tuple[Dec
     if then == now:
         result.identical += 1
         return
-    before, after = ({(one.entity.id, one.control): one for one in decisions} for decisions in (then, now))
-    for key, some in {**after, **before}.items():
+    for difference in _differences(recorded, then, now):
+        key = (difference.entity, difference.control)
+        result.sums.setdefault(key, Sum(*key, difference)).cycles += 1
+
+
+def _differences(recorded: RecordedCycle, then: Iterable[Decision], now: Iterable[Decision]) -> Iterator[DecisionDifference]:
+    before = {(d.entity.id, d.control): d for d in then}
+    after = {(d.entity.id, d.control): d for d in now}
+    for key in dict.fromkeys([*before, *after]):
         old, new = before.get(key), after.get(key)
-        if old != new:
-            values, sources = zip(*((one.value, str(one.source)) if one else (None, "") for one in (old, new)), strict=True)
-            about = scope_of(some), some.control
-            difference = DecisionDifference(report.time, report.number, *about, *values, *sources)
-            result.sums.setdefault(about, Sum(*about, difference)).cycles += 1
+        if old == new:
+            continue
+        some = old or new
+        if some is not None:
+            yield DecisionDifference(
+                recorded.report.time,
+                recorded.report.number,
+                scope_of(some),
+                some.control,
+                old.value if old else None,
+                new.value if new else None,
+                str(old.source) if old else "",
+                str(new.source) if new else "",
+            )

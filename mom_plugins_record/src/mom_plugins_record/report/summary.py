@@ -9,7 +9,7 @@ import fnmatch
 from array import array
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from itertools import groupby
 from typing import Final
 
@@ -309,9 +309,8 @@ def _known(value: float, seconds: float) -> float | None:
 
 def _line(total: GuestHour, guests: int, seconds: float, ksm: float | None, size: SizeAdvice = NO_ADVICE) -> ReportLine:
     """:param seconds: over which averages are taken: the time that was seen of a guest, or of the host for several of them"""
-    about, unknown = (total.name, total.id, total.service_class, guests), total.unknown_seconds / HOUR
     if not total.seconds or not seconds:
-        return ReportLine(*about, 0.0, unknown, size=size)
+        return ReportLine(total.name, total.id, total.service_class, guests, 0.0, total.unknown_seconds / HOUR, size=size)
 
     def of(name: str) -> float:
         kib_seconds: float = getattr(total, f"{name}_kib_seconds")
@@ -325,19 +324,30 @@ def _line(total: GuestHour, guests: int, seconds: float, ksm: float | None, size
     merged = None if ksm is None else ksm / KIB_SECONDS_PER_GIB_HOUR
     at_least = balloon + sweeps + cold + (merged or 0.0)
     at_most = hours("ballooned", "untaken", "by_cold") + (merged or 0.0)
-    used = total.used_kib_seconds / seconds / KIB_PER_GIB if total.used_known_seconds else None
-    of_held = _percentiles(total.held_spread, total.held_kib_seconds, total.seconds)
-    of_used = _percentiles(total.used_spread, total.used_kib_seconds, total.used_known_seconds, total.used_most_kib)
-    of_worked = _percentiles(total.worked_spread, total.worked_kib_seconds, total.worked_known_seconds)
-    parts = SoldParts(*map(hours, ("sold", "held", "swapped", "ballooned", "untaken", "beyond")))
-    given = GivenBack(balloon, sweeps, cold, merged, at_least, max(at_least, at_most))
-    waited, for_mom = (_known(one, total.waiting_known_seconds) for one in (total.waited_seconds, total.waited_for_mom_seconds))
-    late = total.late_bursts if total.waiting_known_seconds else None
-    killed = total.killed if total.killed_known_seconds else None
-    kept, broken, seen = total.promise_kept_seconds / HOUR, total.promise_broken_seconds, total.seconds / HOUR
-    line = ReportLine(*about, seen, unknown, sold, had, held, used, of_held, of_used, of_worked, parts, given, size=size)
-    line = replace(line, waited_seconds=waited, waited_for_mom_seconds=for_mom, late_bursts=late, killed=killed)
-    return replace(line, promise_kept_hours=kept, promise_broken_seconds=broken)
+    return ReportLine(
+        total.name,
+        total.id,
+        total.service_class,
+        guests,
+        total.seconds / HOUR,
+        total.unknown_seconds / HOUR,
+        sold,
+        had,
+        held,
+        total.used_kib_seconds / seconds / KIB_PER_GIB if total.used_known_seconds else None,
+        _percentiles(total.held_spread, total.held_kib_seconds, total.seconds),
+        _percentiles(total.used_spread, total.used_kib_seconds, total.used_known_seconds, total.used_most_kib),
+        _percentiles(total.worked_spread, total.worked_kib_seconds, total.worked_known_seconds),
+        SoldParts(*map(hours, ("sold", "held", "swapped", "ballooned", "untaken", "beyond"))),
+        GivenBack(balloon, sweeps, cold, merged, at_least, max(at_least, at_most)),
+        _known(total.waited_seconds, total.waiting_known_seconds),
+        _known(total.waited_for_mom_seconds, total.waiting_known_seconds),
+        total.late_bursts if total.waiting_known_seconds else None,
+        total.killed if total.killed_known_seconds else None,
+        total.promise_kept_seconds / HOUR,
+        total.promise_broken_seconds,
+        size,
+    )
 
 
 def _percentiles(spread: Mapping[int, float], kib_seconds: float, seconds: float, most_kib: float | None = None) -> Percentiles:
@@ -380,16 +390,26 @@ def _worth(line: ReportLine, host: HostHour, price: Price, tenant: str) -> Worth
 
 def _host_line(host: HostHour) -> HostLine:
     known, limits = host.memory_known_seconds, host.limits_known_seconds
-    total, wanted, promisable = (kib / KIB_PER_GIB or None for kib in (host.total_kib, host.wanted_kib, host.promisable_kib))
-    used = _percentiles(host.used_spread, host.total_kib_seconds - host.available_kib_seconds, known, host.used_most_kib)
-    least = (host.total_kib - host.used_most_kib) / KIB_PER_GIB if known else None
-    most = host.guests_most, host.sold_most_kib / KIB_PER_GIB, host.promised_most_kib / KIB_PER_GIB, promisable
-    wanted_below, hard_below = _known(host.below_wanted_seconds, limits), _known(host.below_hard_seconds, limits)
-    below = wanted_below, hard_below, _known(host.below_low_seconds, limits)
-    stalled = _known(host.stalled_seconds, host.stalled_known_seconds)
-    ksmd = _known(host.ksmd_cpu_seconds, host.ksmd_known_seconds), host.ksmd_known_seconds / HOUR
-    mom = _known(host.mom_cpu_seconds, host.mom_known_seconds), host.mom_known_seconds / HOUR
-    return HostLine(total, used, least, wanted, *most, *below, stalled, *ksmd, *mom, host.evictions, host.cycles)
+    return HostLine(
+        host.total_kib / KIB_PER_GIB or None,
+        _percentiles(host.used_spread, host.total_kib_seconds - host.available_kib_seconds, known, host.used_most_kib),
+        (host.total_kib - host.used_most_kib) / KIB_PER_GIB if known else None,
+        host.wanted_kib / KIB_PER_GIB or None,
+        host.guests_most,
+        host.sold_most_kib / KIB_PER_GIB,
+        host.promised_most_kib / KIB_PER_GIB,
+        host.promisable_kib / KIB_PER_GIB or None,
+        _known(host.below_wanted_seconds, limits),
+        _known(host.below_hard_seconds, limits),
+        _known(host.below_low_seconds, limits),
+        _known(host.stalled_seconds, host.stalled_known_seconds),
+        _known(host.ksmd_cpu_seconds, host.ksmd_known_seconds),
+        host.ksmd_known_seconds / HOUR,
+        _known(host.mom_cpu_seconds, host.mom_known_seconds),
+        host.mom_known_seconds / HOUR,
+        host.evictions,
+        host.cycles,
+    )
 
 
 def _needed_by_day(hours: Sequence[HostHour], needs: Mapping[int, float]) -> list[tuple[float, float]]:

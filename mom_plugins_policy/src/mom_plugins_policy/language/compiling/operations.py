@@ -132,13 +132,18 @@ class Operations(EntityAccess):
         safe = all(value.safe and value.type in NUMBERS for value in values)
         return Expression(text, reduce(joined, (value.type for value in values)), size=max(value.size for value in values), safe=safe)
 
+    def _null(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
+        return self._all_of(values, _null_test)
+
+    def _valid(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
+        return self._all_of(values, _valid_test)
+
     def _debug(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
         result = self._new("t")
         self.emit(f"{result} = {self.marked(form, self._helper('debug', *(value.text for value in values)))}")
         return Expression(result, values[-1].type, size=values[-1].size, stable=True, safe=True)
 
-    def _null_valid(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
-        test = _null_test if _word_of(form) == "null" else _valid_test
+    def _all_of(self, values: Sequence[Expression], test: Callable[[Expression], str]) -> Expression:
         if not all(value.safe for value in values):
             values = [self.spilled(value) for value in values]
         named = [value if value.named else self.spilled(value) for value in values]
@@ -152,7 +157,7 @@ _OWN: dict[str, Callable[[Operations, Form, Sequence[Form], Sequence[Expression]
     "add": Operations._add, "sub": Operations._sub, "mul": Operations._mul, "div": Operations._div,
     "shl": Operations._shifted_left, **dict.fromkeys(_PYTHON, Operations._comparison),
     "and": Operations._and_or, "or": Operations._and_or, "not": Operations._not, "min": Operations._extreme,
-    "max": Operations._extreme, "null": Operations._null_valid, "valid": Operations._null_valid, "debug": Operations._debug,
+    "max": Operations._extreme, "null": Operations._null, "valid": Operations._valid, "debug": Operations._debug,
 }  # fmt: skip
 """Functions that are Python's operators, or that are compiled otherwise than as a call."""
 
