@@ -219,8 +219,7 @@ def test_where_mom_does_not_run_it_is_said_why_started_by_a_button_and_shown_onc
         if pictures := os.environ.get("MOM_SCREENSHOTS"):
             shown.cockpit.screenshot(path=f"{pictures}/cockpit-{title.replace(' ', '-').replace(',', '')}.png")
     told.get_by_role("button", name="Start mom").click()
-    wait_until(started.exists)
-    assert started.read_text() == "start mom\n"
+    wait_until(lambda: started.exists() and started.read_text() == "start mom\n")  # the shell makes the file before it writes
     daemon.start()
     expect(shown.mom.get_by_text("live: cycle")).to_be_visible()
     expect(told).to_have_count(0)
