@@ -106,7 +106,7 @@ def test_what_no_longer_matters_is_accepted_and_said() -> None:
     imported = import_momd(text, "old.conf").imported
     told = "\n".join(imported.notes)
     for part in (
-        "plot-dir: /plots: enable the plugin record; `mom plot RECORDING` draws what it records",
+        "plot-dir: /plots: enable the plugin record; `mom report --html FILE` draws its accounts",
         "guest-manager-multi-thread: true",
         "main-loop-interval: 3",
         "controller Baloon (line 5): it is not one of MOM's own",

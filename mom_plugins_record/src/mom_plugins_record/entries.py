@@ -11,5 +11,4 @@ REPORT: Final = Verb("mom_plugins_record.report.command:report", "Say what mom h
 ADVISE: Final = Verb(
     "mom_plugins_record.advise.command:advise", "Say how many more guests of a class would fit on a recorded host.", "Account"
 )
-PLOT: Final = Verb("mom_plugins_record.plot.command:plot", "Draw what a recording holds.", "Account")
 REPLAY: Final = Verb("mom_plugins_record.replay.command:replay", "Evaluate a recording again, with the policies of then or others.", "Try")

@@ -26,7 +26,12 @@ from mom_toolkit import RunSummary, SimulationSetup, quiet
 @click.option("--compare", nargs=2, metavar="A B", help="Run it twice: policies, 'defaults', 'no-offload' or 'nothing'.")
 @click.option("--hours", type=click.FloatRange(0.01, 24 * 365), help="How long is simulated.  [default: as the scenario says]")
 @click.option("--seed", type=int, help="Another number, other guests.  [default: the scenario's]")
-@click.option("--record", type=click.Path(path_type=Path), metavar="FOLDER", help="Leave a recording behind, for mom replay and mom plot.")
+@click.option(
+    "--record",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Leave a recording behind, for mom replay, report and record export.",
+)
 @json_option
 @quiet(logging.CRITICAL)
 def simulate(
@@ -71,7 +76,7 @@ def simulate(
     else:
         _tell(scenario, summaries, lasts)
         if record is not None:
-            click.echo(f"recorded in {record}: `mom plot` draws it")
+            click.echo(f"recorded in {record}: `mom report {record} --html report.html` draws it")
     for summary in summaries:
         for line in summary.failure_lines():
             print_prose(line, 4, err=True)

@@ -310,7 +310,7 @@ def _rest(reader: _Reader) -> None:
     """Note what no longer matters, and what there is not."""
     plots, threads = reader.option("plot-dir").text, reader.option("guest-manager-multi-thread").text
     if plots:
-        reader.note(f"plot-dir: {plots}: enable the plugin record; `mom plot RECORDING` draws what it records")
+        reader.note(f"plot-dir: {plots}: enable the plugin record; `mom report --html FILE` draws its accounts")
     if threads.lower() not in _FLAGS:
         reader.wrong("guest-manager-multi-thread", "main", "neither true nor false")
     elif reader.given("guest-manager-multi-thread"):
