@@ -39,9 +39,16 @@ def plot(title: str, times: Sequence[float], areas: Mapping[str, Sequence[float]
     except ImportError as error:
         raise MomError("pictures need matplotlib", hint="install matplotlib for the Python of mom (Debian: python3-matplotlib)") from error
     out, days = io.StringIO(), [time / _SECONDS_A_DAY for time in times]  # as matplotlib counts time
-    plain = dict.fromkeys(("text.parse_math", "text.usetex", "axes.spines.top", "axes.spines.right"), False)  # names are text, no formula
-    inks = dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK)
-    with rc_context({"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "mom", **plain, **inks}):
+    with rc_context(
+        {
+            "font.size": 9,
+            "svg.fonttype": "none",
+            "svg.hashsalt": "mom",
+            # What guests are called is text, and no formula.
+            **dict.fromkeys(("text.parse_math", "text.usetex", "axes.spines.top", "axes.spines.right"), False),
+            **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
+        }
+    ):
         figure = Figure(figsize=(8.2, 2.9), layout="constrained")
         axes = figure.add_subplot()
         if areas:
