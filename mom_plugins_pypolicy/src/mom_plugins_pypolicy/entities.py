@@ -7,17 +7,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import NamedTuple, TypeVar
+from typing import Annotated, Final, NamedTuple, TypeVar
+
+from pydantic import Field, TypeAdapter
 
 import mom_core
 from mom_core import Decision, Declarations, Scope, Snapshot, Source, Value, as_number
 from mom_plugins_pypolicy.files import PythonPolicy
-from mom_plugins_pypolicy.notes import Notes
 
 T = TypeVar("T")
 
 # Sizes are counted in KiB, as fields and controls have them.
 KiB, MiB, GiB, TiB = 1, 1 << 10, 1 << 20, 1 << 30
+
+
+_Text = Annotated[str, Field(max_length=4096)]
+_Scalar = bool | Annotated[int, Field(gt=-(1 << 63), lt=1 << 63)] | Annotated[float, Field(gt=-(2.0**63), lt=2.0**63)] | _Text
+Notes = Annotated[dict[_Text, _Scalar | Annotated[list[_Scalar], Field(max_length=1000)]], Field(max_length=1000)]
+
+CAN_BE_KEPT: Final = TypeAdapter(Notes)
+"""The notes that a policy may keep on the host and the guests."""
 
 
 class PolicyMistake(Exception):

@@ -1,4 +1,4 @@
-"""The limits that libvirt and QEMU accept, and why a value is none of them. Pure."""
+"""The limits that libvirt and QEMU accept, why a value is none of them, and which CPU quota is a part of the host's CPU time. Pure."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ MOST_DISK_LIMIT = 10**15
 MOST_BANDWIDTH_KIB = (1 << 32) - 1
 
 NO_QUOTA = -1
+
+USUAL_PERIOD_US = 100_000
+"""The kernel's own, and that of oVirt: short enough that a guest that has used up its quota waits no more than a blink."""
 
 DIRECTIONS = ("inbound", "outbound")
 BANDWIDTH = ("average", "peak", "burst", "floor")
@@ -58,3 +61,16 @@ def bandwidth_complaint(interface: str, direction: str, limits: dict[str, int]) 
     if limits and not {"average", "floor"} & limits.keys():
         return f"{interface}: {direction} peak and burst need an average"
     return ""
+
+
+def quota_and_period(percent: float, host_cpus: float, vcpus: float) -> tuple[int, int]:
+    """The quota and period, in µs, that hold each vCPU of a guest to its part of `percent` of all the host's CPUs.
+
+    The period becomes longer where the quota would be less than the hypervisor takes, as far as it may; after that, the quota is the
+    least that is possible. A guest that cannot reach its limit gets no quota.
+    """
+    share = percent / 100 * host_cpus / vcpus  # of one host CPU, for each vCPU
+    if percent >= 100 or share >= 1:
+        return NO_QUOTA, USUAL_PERIOD_US
+    period = min(PERIOD_US[1], max(USUAL_PERIOD_US, int(QUOTA_US[0] / share)))
+    return max(QUOTA_US[0], int(share * period)), period
