@@ -32,12 +32,11 @@ from mom_plugins_fleet.status_verb import host_row, print_hosts
 from mom_plugins_fleet.subjects import StoredEntry
 from mom_plugins_fleet.top_verb import looking, picture_of, screen
 from mom_plugins_fleet.view import FleetView
-from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
 from mom_plugins_guestagent.figures import judge
 from mom_plugins_guestagent.guestd_client import ask
 from mom_plugins_guestagent.qemu_agent import AgentWay, RawAgent
 from mom_plugins_guestagent.ways import AgentAddress, AgentKind
-from mom_plugins_guestagent.wire import Wire
+from mom_plugins_guestagent.wire import Misbehaves, NoAnswer, Wire
 from mom_plugins_http import HttpPlugin
 from mom_plugins_http.server.access import Peer, Right
 from mom_plugins_libvirt.domain_xml import described

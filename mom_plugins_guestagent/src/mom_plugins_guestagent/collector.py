@@ -19,12 +19,12 @@ from typing import TypeVar
 from zlib import crc32
 
 from mom_core import Entity, Value
-from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
 from mom_plugins_guestagent.figures import AgentSample, judge
 from mom_plugins_guestagent.guestd_client import GuestdWay
 from mom_plugins_guestagent.qemu_agent import AgentWay, PassOn
 from mom_plugins_guestagent.settings import AgentSettings
 from mom_plugins_guestagent.ways import OF_AGENTS, AgentAddress, AgentKind
+from mom_plugins_guestagent.wire import Misbehaves, NoAnswer
 from mom_toolkit import Callers
 
 T = TypeVar("T")

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from mom_core import Value
-from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
 from mom_plugins_guestagent.ways import AgentAddress, VisitAnswer
-from mom_plugins_guestagent.wire import Wire
+from mom_plugins_guestagent.wire import Misbehaves, NoAnswer, Wire
 
 _MOST_LINE_BYTES = 512
 _MOST_BYTES = 64 << 10

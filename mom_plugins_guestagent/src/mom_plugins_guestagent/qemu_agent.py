@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
 from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
-from mom_plugins_guestagent.failures import Misbehaves, NoAnswer, RefusedByAgent
 from mom_plugins_guestagent.guestd import FILES
 from mom_plugins_guestagent.guestd import figures as figures_in
 from mom_plugins_guestagent.ways import AgentAddress, AgentKind, VisitAnswer
-from mom_plugins_guestagent.wire import Wire
+from mom_plugins_guestagent.wire import Misbehaves, NoAnswer, RefusedByAgent, Wire
 
 Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
 Command: TypeAlias = "tuple[str, Mapping[str, Json]]"

@@ -1,4 +1,7 @@
-"""A socket to a peer that may mean harm: so many bytes, so long lines, and no more. Time limits are the caller's."""
+"""A socket to a peer that may mean harm: so many bytes, so long lines, and no more. Time limits are the caller's.
+
+Why a guest gave no figures is one of three kinds of failure, each of which has its consequence: see `collector`.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,25 @@ import socket
 from types import TracebackType
 from typing import Self
 
-from mom_plugins_guestagent.failures import Misbehaves, NoAnswer
+from mom_core import MomError
 
 _CHUNK_BYTES = 16 << 10
 
 _LEAST_BYTES_EACH = 64
 _SPARE_READS = 256
 """Who sends an answer in crumbs makes this process wake for each one: answers come in pieces of 64 bytes on average, or so few."""
+
+
+class NoAnswer(MomError):
+    """There is no agent, or it did not answer in time: the way is tried again later, at growing intervals."""
+
+
+class RefusedByAgent(MomError):
+    """The agent answered that it will not, or cannot: this command is disabled, that file does not exist."""
+
+
+class Misbehaves(MomError):
+    """The guest answered what was not asked, or too much. It is believed nothing, and reported."""
 
 
 class Wire:
