@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import sys
+import tempfile
 import textwrap
 import tomllib
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -34,6 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f".venv is older than {', '.join(stale)}: ./run setup, or .venv/bin/pip install --no-deps --no-build-isolation {words}"
         )
+    if (folder := os.environ.get("PYTEST_DEBUG_TEMPROOT")) is not None:
+        tempfile.tempdir = folder  # the kit for authors copies a host for each check: on a disk that takes ten times as long
     if _leaves_processes_out(config):
         sys.addaudithook(_note_start)
 

@@ -255,6 +255,7 @@ def test_aliases_that_explode_are_stopped_before_they_do(problems):
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("text", "words"),
     [

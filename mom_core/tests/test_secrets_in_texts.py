@@ -68,6 +68,7 @@ def test_the_secret_arguments_of_a_command_are_masked_in_settings_and_in_texts_a
     assert hide("ran with hunter-22 tok-123456 abcdefgh {id}") == f"ran with {MASK} {MASK} {MASK} {{id}}"
 
 
+@pytest.mark.long
 def test_a_long_line_of_beginnings_of_secrets_is_looked_through() -> None:
     length = 200_000  # with patterns that take the square of it, this would not end within an hour
     assert "**********" in without_secrets(

@@ -238,6 +238,7 @@ def test_a_control_that_could_not_be_tried_is_told_not_passed_over() -> None:
     assert "knob was not set: its field knob is unknown" in finding.message
 
 
+@pytest.mark.long
 def test_what_is_left_running_or_open_is_found() -> None:
     ended, kept = threading.Event(), []
 

@@ -282,6 +282,7 @@ def test_a_guest_that_shuts_down_after_its_time_comes_back_as_one_that_did_in_ti
     assert bench.remembered == []
 
 
+@pytest.mark.long
 def test_a_guest_that_shuts_down_long_after_it_was_asked_does_so_for_a_reason_of_its_own(tmp_path: Path) -> None:
     bench = asked(tmp_path)
     bench.cycles(1900)
@@ -326,6 +327,7 @@ def test_a_policy_that_would_stop_everybody_stops_a_quarter_after_the_warning(tm
     assert any("more than 2 of 8 must not be" in reason for reason in refusals(later))
 
 
+@pytest.mark.long
 def test_a_policy_that_would_evacuate_everybody_moves_a_quarter_and_only_to_the_operators_destination(tmp_path: Path) -> None:
     bench = Bench(tmp_path, guests=8, destination="qemu+tls://spare/system", ordinary=MAY_ALL)
     elsewhere = bench.cycles(100, *every("guest_migrate", "qemu+tls://evil/system"))

@@ -114,6 +114,7 @@ def test_a_move_is_given_up_by_ending_its_task(server: Server, mover: ProxmoxMov
     assert [(method, unquote(path)) for method, path in server.asked] == [("DELETE", f"/api2/json/nodes/pve1/tasks/{UPID}")]
 
 
+@pytest.mark.long
 def test_a_refusal_has_begun_nothing_and_no_clear_answer_may_have(server: Server, cluster: Cluster, mover: ProxmoxMover) -> None:
     for status in (400, 403, 500):
         cluster.migrate = (status, {"message": "VM is locked (backup)"})

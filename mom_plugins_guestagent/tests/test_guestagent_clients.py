@@ -157,6 +157,7 @@ WAYS: dict[str, Callable[[Servers, Speak], AgentWay | GuestdWay]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("asked", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_guest_costs_little_and_gives_nothing(
@@ -283,6 +284,7 @@ def test_old_answers_on_a_channel_are_passed_over(servers: Servers, tmp_path: Pa
     assert said.figures["mem_available"] == "1000000"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("closes", [False, True])
 @pytest.mark.parametrize("knows", ["silence", "an error", "the end"])
 def test_moms_older_daemon_is_understood_over_tcp(servers: Servers, closes: bool, knows: str) -> None:

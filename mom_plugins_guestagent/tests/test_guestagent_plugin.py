@@ -241,6 +241,7 @@ def test_a_guest_has_no_more_memory_than_its_hypervisor_gives_it(make, hyperviso
 # --- the collector by itself -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_guest_that_does_not_answer_is_asked_less_and_less(agent, socket_of_agent, caplog):
     agent.hangs_up = True
     collector = AgentCollector(AgentSettings.model_construct(period=0.05, stale_after=60.0, timeout=5.0), PluginContext().log)
@@ -320,6 +321,7 @@ def test_figures_are_stale_by_the_period_at_which_they_come():
 # --- what operators see ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_doctor_says_who_answers_and_what_the_others_lack(make, hypervisor, servers, tmp_path):
     forbidding, foreign, lying = QemuAgent(), QemuAgent({}), QemuAgent({**FILES, "/proc/meminfo": LYING})
     forbidding.disabled = {"guest-file-open"}

@@ -82,6 +82,7 @@ def test_a_request_that_does_not_arrive_is_given_up(serve: Serve, beginning: byt
     assert answer == b"" or answer.startswith(b"HTTP/1.1 408")
 
 
+@pytest.mark.long
 def test_who_does_not_take_an_answer_is_let_go(serve: Serve) -> None:
     served = serve(patience="300ms")
     sock = connect(served.path, b"GET /v1/openapi.json HTTP/1.1\r\nhost: mom\r\n\r\n" * 40)
@@ -120,6 +121,7 @@ def test_what_clients_do_not_read_is_in_memory_once(serve: Serve, many_descripto
 CHECK = b"POST /v1/policy-check HTTP/1.1\r\nhost: mom\r\ncontent-type: application/json\r\n"
 
 
+@pytest.mark.long
 def test_requests_that_do_not_arrive_whole_take_no_more_memory_than_is_meant_for_them(serve: Serve, many_descriptors: None) -> None:
     served = serve(patience="60s", clients=256)
     size = 4 << 20
@@ -202,6 +204,7 @@ def test_a_huge_body_is_refused_without_being_kept(serve: Serve) -> None:
     assert told(connect(served.path, head)).startswith(b"HTTP/1.1 413")
 
 
+@pytest.mark.long
 def test_a_listener_that_does_not_keep_up_is_let_go(serve: Serve) -> None:
     served = serve(patience="300ms")
     sock = connect(served.path, b"GET /v1/events HTTP/1.1\r\nhost: mom\r\n\r\n")

@@ -104,6 +104,7 @@ def test_programs_that_were_once_wrong_and_those_with_words_of_their_own_agree(s
     check(text)
 
 
+@pytest.mark.long
 def test_the_plain_interpreter_fails_where_the_language_does() -> None:
     """The comparison would be worth little if the interpreter only ever agreed by failing in the first form."""
     choose = random.Random(7)  # noqa: S311  # programs are no secrets

@@ -259,6 +259,7 @@ def test_what_is_given_and_is_no_decision_is_said(folder: Folder, given: str) ->
     assert "where `guest.set(…)` belongs" in problem.message
 
 
+@pytest.mark.long
 def test_a_policy_that_gives_without_end_is_cut_off(folder: Folder) -> None:
     text = "def decide(host, guests):\n    one = host.set('knob', 1, because='x')\n    while True:\n        yield one\n"
     assert folder.decide(text) == ({("host", "knob"): 1}, [])

@@ -14,6 +14,7 @@ STOPPED = b'{"event": "STOP", "timestamp": {"seconds": 1, "microseconds": 2}}\r\
 FLOODS = {"events": STOPPED, "small-messages": b"{}\n", "a-line-without-end": b"x"}
 
 
+@pytest.mark.long
 def test_floods_of_events_are_read_slowly_and_said_once_each(host: FakeHost, caplog: pytest.LogCaptureFixture) -> None:
     floods = [host.add(name, without_end=text) for name, text in FLOODS.items()]
     told: list[str] = []

@@ -276,6 +276,7 @@ def test_a_guest_that_misbehaves_harms_no_other(host: FakeHost, hypervisor: Qemu
     assert time.monotonic() - began < 1.5
 
 
+@pytest.mark.long
 def test_a_guest_is_asked_again_at_once_where_another_client_was_just_there(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     guest = host.add("web", size=700 * MIB)
     web = listed(hypervisor)["web"]
@@ -333,6 +334,7 @@ def test_who_listens_is_found_among_more_sockets_than_the_kernel_tells_at_once(t
     assert listener_of(Path("/proc"), paths[0]) == 0
 
 
+@pytest.mark.long
 def test_a_guest_that_begins_to_hang_stays_listed_with_nothing_known_of_it(guest: FakeGuest, hypervisor: QemuHypervisor) -> None:
     guest.reports(usable=500 * MIB)
     assert fields(hypervisor)["web"]["mem_usable"] == 500 * MIB

@@ -73,6 +73,7 @@ def cold_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return simulated(tmp_path_factory.mktemp("cold") / "recording", "cold-memory", "--hours", "0.15")
 
 
+@pytest.mark.long
 def test_newcomers_do_what_recorded_guests_did_at_another_time(recording: Path) -> None:
     scene = scene_of_recording(Recording(recording), float("-inf"), float("inf"))
     more = with_newcomers(scene, 5, 1 << 20, seed=3)

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
 import pytest
 from click.testing import CliRunner
 from recordings import read, rewritten, simulated
@@ -110,6 +109,8 @@ def test_reasons_that_make_no_sense_cost_their_cycle(made: Made, tmp_path: Path)
 def test_tables_say_why_a_guest_got_what_it_got(made: Made, tmp_path: Path) -> None:
     done = CliRunner().invoke(record, ["export", str(made.folder), "--to", "parquet", "-o", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
+    import pandas as pd  # a second, in each process that only collects tests
+
     table = pd.read_parquet(tmp_path / "out" / "decisions.parquet")
     mine = table[(table["control"] == CONTROL) & (table["stage"] == "evaluation") & (table["source_line"] > 0)]
     assert len(mine) > 10

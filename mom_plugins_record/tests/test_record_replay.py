@@ -54,6 +54,7 @@ def test_the_same_policies_decide_the_same_to_the_bit(recording: Path) -> None:
     assert "all decisions are identical" in shown.output
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", [COUNTS, AVERAGES])
 def test_what_policies_remember_and_look_back_at_is_the_same_again(tmp_path: Path, text: str) -> None:
     policy = tmp_path / "50_mine.policy"

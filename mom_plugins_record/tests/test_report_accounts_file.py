@@ -178,6 +178,7 @@ def test_the_next_mom_goes_on_with_what_guests_have_touched_and_with_the_day(pat
     assert (today.seconds, today.guests_killed_known_seconds) == (70, 0)
 
 
+@pytest.mark.long
 def test_no_copy_with_damage_anywhere_gives_other_figures_than_were_written(path: Path, tmp_path: Path) -> None:
     written = [hour(1_000_000 + number, guests=14) for number in range(8)]
     file_at(path).write(written)

@@ -166,6 +166,7 @@ faults:
         fields_at(65)
 
 
+@pytest.mark.long
 def test_nothing_is_waited_for_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr("mom_core.engine.judgement.POLL_SECONDS", 30.0)
     path = write(tmp_path)
@@ -175,6 +176,7 @@ def test_nothing_is_waited_for_at_the_end(tmp_path: Path, monkeypatch: pytest.Mo
     assert "mom_write did not answer" not in caplog.text
 
 
+@pytest.mark.long
 def test_a_guest_or_a_host_that_comes_short_gets_a_cycle_out_of_turn(tmp_path: Path) -> None:
     path = write(tmp_path, SMALL.replace("interval: 5s", "interval: 60s").replace("memory: 8GiB", "memory: 6GiB"))
     woken = [report.woken_by for report in run_scenario(read_scenario(path), path, SimulationSetup("x"), None, 600.0) if report.woken_by]
@@ -279,6 +281,7 @@ SOLD = SMALL.replace("a: {count: 6", "a: {class: gold, count: 3").replace(
 ) + ("  b: {class: cheap, count: 4, memory: 2GiB, workload: {constant: {use: 30%}}}\n")
 
 
+@pytest.mark.long
 def test_guests_may_be_sold_as_classes_and_the_summary_says_what_each_class_had(tmp_path: Path) -> None:
     path = write(tmp_path, SOLD)
     done = run(path, "--json")
@@ -297,6 +300,7 @@ def test_a_class_that_does_not_exist_keeps_its_guests_as_they_are(tmp_path: Path
     assert summaries[0]["classes"]["platinum"]["least_share"] > 0.9
 
 
+@pytest.mark.long
 def test_a_policy_that_fails_is_said_and_is_no_success(tmp_path: Path) -> None:
     policy = tmp_path / "60_moon.policy"
     policy.write_text("(defvar full (== Host.moon_phase 4))")

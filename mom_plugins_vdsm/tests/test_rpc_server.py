@@ -126,6 +126,7 @@ def test_a_body_that_is_no_call_is_a_fault(serving: Serving, body: bytes) -> Non
 # --- clients that harm others ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_silent_slow_and_lazy_clients_hold_up_nobody(serving: Serving) -> None:
     serving.report({}, {f"vm{n}": {"balloon_cur": n} for n in range(20_000)})
     held = [connected(serving.socket) for _ in range(24)]
@@ -155,6 +156,7 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
+@pytest.mark.long
 def test_statistics_that_clients_do_not_take_are_in_memory_once(serving: Serving) -> None:
     serving.report({}, {f"vm{n}": {"balloon_cur": n} for n in range(20_000)})
     body = post(PING.replace(b"ping", b"getStatistics"))

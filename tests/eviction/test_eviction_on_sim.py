@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from mom_devkit import run_plugins
 
 SIM = {"guests": 12, "host_memory": "8GiB", "sold": 0.9, "load": "7GiB", "load_after": "60s", "load_for": "900s"}
 CLASSES = {"web-*": {"class": "platinum"}, "db-*": {"class": "gold"}, "build-*": {"class": "compute"}, "idle-*": {"class": "vapor"}}
 
 
+@pytest.mark.long
 def test_vapor_guests_are_saved_while_the_host_is_full_and_brought_back(tmp_path: Path) -> None:
     plugins = {"sim": SIM, "sla": {}, "eviction": {"enabled": True, "calm_for": "120s"}, "policy": {}}
     found = run_plugins(tmp_path, plugins, cycles=360, guests=CLASSES)

@@ -493,6 +493,7 @@ def test_pressure_is_relieved_and_memory_returned(tmp_path: Path, seed: int) -> 
     assert taken(after) == 0, "all of it comes back"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
 def test_no_guest_is_shrunk_below_what_it_was_known_to_need_or_waits_long_in_a_burst(tmp_path: Path, seed: int) -> None:
     reports = simulated(tmp_path, 500, load="8GiB", seed=seed).reports
@@ -518,6 +519,7 @@ CONSTANT = {"guests": 12, "load": "14GiB", "load_for": "1d"}
 
 
 # What the beginning drove into the host's swap comes back only as guests touch it, which is no constant load: one of the hosts has none.
+@pytest.mark.long
 @pytest.mark.parametrize("sim", [{"seed": 2}, {"seed": 4, "host_swap": "0B"}], ids=str)
 def test_under_constant_load_there_is_not_one_command_in_ten_minutes(tmp_path: Path, sim: Mapping[str, object]) -> None:
     settled = 1500 // 5  # load from 60 s on, and page cache that finds its size
@@ -526,6 +528,7 @@ def test_under_constant_load_there_is_not_one_command_in_ten_minutes(tmp_path: P
     assert not [one for report in reports[settled:] for one in report.outcomes if one.status is Status.APPLIED]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 3])
 def test_the_bursts_of_some_are_no_waves_for_others(tmp_path: Path, seed: int) -> None:
     reports = simulated(tmp_path, 240 + 600, **{**CONSTANT, "load": "10GiB", "seed": seed}).reports
