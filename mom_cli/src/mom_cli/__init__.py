@@ -4,8 +4,6 @@ What is named here is public: plugins import it in their own verbs, and where th
 configurations return what stands here. A host that only runs mom needs none of it. Names are imported when they are first used.
 """
 
-from __future__ import annotations
-
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -5,8 +5,6 @@ nowhere else in `mom_core`. A new name is added to `__init__.pyi`.
 Names are imported when they are first used, so that a small command does not pay for a large one.
 """
 
-from __future__ import annotations
-
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

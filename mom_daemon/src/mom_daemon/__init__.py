@@ -3,8 +3,6 @@
 What is named here is public: for verbs of other distributions, and for programs that are such a daemon with a command line of their own.
 """
 
-from __future__ import annotations
-
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,7 +1,5 @@
 """The verbs that a daemon's unit needs, as help shows them: their modules are imported when they are used."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from mom_daemon import Verb

@@ -3,8 +3,6 @@
 Their fields; what is believed of what guests say; what the host sees of their processes; the watch for those in need.
 """
 
-from __future__ import annotations
-
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

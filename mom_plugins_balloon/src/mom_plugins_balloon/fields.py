@@ -1,7 +1,5 @@
 """The fields that the plugin declares, and the control that it sets."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from mom_core import ControlSpec, FieldSpec, Scope, Unit

@@ -1,7 +1,5 @@
 """The names of the law's fields."""
 
-from __future__ import annotations
-
 from typing import Final
 
 SUGGESTED: Final = "balloon_suggested"

@@ -1,7 +1,5 @@
 """The verbs, for `mom --help`: each is imported when it is used."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from mom_daemon import Verb

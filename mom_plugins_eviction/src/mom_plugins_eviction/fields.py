@@ -1,7 +1,5 @@
 """The plugin's fields and controls of guests."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from mom_core import ControlSpec, FieldSpec, Scope, Unit

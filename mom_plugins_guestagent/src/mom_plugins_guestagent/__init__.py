@@ -3,8 +3,6 @@
 Imports nothing by itself: `mom_plugins_guestagent.guestd` runs in guests that have only Python.
 """
 
-from __future__ import annotations
-
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

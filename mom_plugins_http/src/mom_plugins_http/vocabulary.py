@@ -1,7 +1,5 @@
 """What routes and verbs both say, without what the server is made of: verbs must start fast."""
 
-from __future__ import annotations
-
 from typing import Final
 
 MOST_ITEMS: Final = 1000

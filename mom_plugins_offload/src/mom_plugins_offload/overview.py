@@ -1,7 +1,5 @@
 """The figures of cold memory that are shown of each guest."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from mom_core import GuestColumn, Unit

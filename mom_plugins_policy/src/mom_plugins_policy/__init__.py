@@ -1,7 +1,5 @@
 """The MOM policy language for mom: an evaluator that operators write in."""
 
-from __future__ import annotations
-
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

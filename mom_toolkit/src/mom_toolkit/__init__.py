@@ -4,8 +4,6 @@ Capabilities of hypervisors; controls that are one file or call, and those that 
 may have to be abandoned; what plugins offer each other (services); what a plugin says in `mom status`, `mom guests` and `mom explain`.
 """
 
-from __future__ import annotations
-
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

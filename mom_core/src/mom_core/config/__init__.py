@@ -3,8 +3,6 @@
 Names are imported when they are first used: reading which plugins a file enables needs none of what checking it does.
 """
 
-from __future__ import annotations
-
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

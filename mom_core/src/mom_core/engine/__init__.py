@@ -1,7 +1,5 @@
 """The cycle: `schedule` says when, `collect` reads, `review` checks, `control` acts, `restore` puts back; `engine` joins them."""
 
-from __future__ import annotations
-
 from mom_core.engine.engine import Engine
 from mom_core.engine.schedule import Clock
 

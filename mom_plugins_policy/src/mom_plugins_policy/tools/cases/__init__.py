@@ -1,7 +1,5 @@
 """Tests of policies, written in YAML: given fields, expected decisions. Running them changes nothing on any host."""
 
-from __future__ import annotations
-
 from mom_plugins_policy.tools.cases.loader import PolicyTest, cases_of, read_cases
 from mom_plugins_policy.tools.cases.runner import Mismatch, run_case
 
