@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,9 @@ def demo(*options: str) -> str:
     return subprocess.run([MOM, "demo", *options], capture_output=True, text=True, check=True, timeout=300).stdout
 
 
-@pytest.fixture(scope="module")
-def moments() -> list[Moment]:
-    return list(play(1))
+@cache
+def moments(seed: int) -> list[Moment]:
+    return list(play(seed))
 
 
 def test_what_it_says_to_type_next_works_where_it_was_called(tmp_path: Path) -> None:
@@ -43,7 +44,7 @@ def test_what_it_says_to_type_next_works_where_it_was_called(tmp_path: Path) -> 
 @pytest.mark.parametrize("seed", [1, 2, 3, 7])
 def test_mom_relieves_a_host_that_would_swap_without_it(seed: int) -> None:
     summary = Summary()
-    for moment in play(seed):
+    for moment in moments(seed):
         summary.add(moment)
     waited, waited_alone = (one.snapshot.host.number("psi_memory_some_total") or 0 for one in (moment.report, moment.alone))
     assert summary.managed.least_available > 1 << 20, "its kernel never has to swap by itself"
@@ -84,8 +85,8 @@ def test_without_a_terminal_it_prints_lines_that_a_log_can_hold(shown: tuple[str
     assert all(len(line) <= 130 and line.isprintable() for line in lines)
 
 
-def test_every_picture_fits_into_a_terminal_of_80_by_24(moments: list[Moment]) -> None:
-    for moment in moments:
+def test_every_picture_fits_into_a_terminal_of_80_by_24() -> None:
+    for moment in moments(1):
         console = Console(width=80, height=24, force_terminal=True, color_system=None, record=True, file=None, quiet=True)
         lines = console.render_lines(frame(moment), pad=False)
         texts = ["".join(segment.text for segment in line) for line in lines]

@@ -82,6 +82,7 @@ def environment(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
         "PIP_NO_INDEX": "1",
         "PIP_NO_BUILD_ISOLATION": "0",  # pip reads it the wrong way round: this switches isolation off
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PYTEST_ADDOPTS": "-p no:schemathesis",  # which a reader has not, and which takes as long to import as a plugin's tests
         "PYTHONDONTWRITEBYTECODE": "1",
     }
 
