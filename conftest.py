@@ -141,6 +141,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> _FileByFi
     return _FileByFile(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
+@pytest.fixture(scope="session")
+def mypy_options() -> list[str]:
+    """With them, mypy finds what it has worked out of mom and its libraries for the last plugin that a test has checked, in whatever
+    process and run. In files, as several may use them at once: they would wait for a database until they give up."""
+    return ["--no-sqlite-cache", "--cache-dir", str(ROOT / ".cache/mypy/plugins")]
+
+
 # --- what starts processes --------------------------------------------------------------------------------------------------------
 
 WITH_PROCESSES = frozenset(

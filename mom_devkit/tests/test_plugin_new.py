@@ -35,8 +35,9 @@ def new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 @pytest.mark.processes
-def test_what_is_written_passes_its_own_tests_types_lint_and_check(new, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All kinds in one test: what mypy knows of mom and its libraries is worked out once."""
+def test_what_is_written_passes_its_own_tests_types_lint_and_check(
+    new, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mypy_options: list[str]
+) -> None:
     for kind in KINDS:
         code, text = new(f"page-{kind}", "--kind", kind)
         assert code == 0, text
@@ -46,7 +47,7 @@ def test_what_is_written_passes_its_own_tests_types_lint_and_check(new, tmp_path
         assert not re.search(r"\bHost\.mem_free\b|\"mem_free\"", written), "it counts what is not free; mem_really_available is better"
         # Without what only this repository's own tests need: an author has it not, and to import it takes as long as all tests of a plugin.
         assert "passed" in run(project, BIN / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis")
-        assert "Success" in run(project, BIN / "mypy", "--cache-dir", tmp_path / "mypy")
+        assert "Success" in run(project, BIN / "mypy", *mypy_options)
         about = project / f"src/mom_page_{kind}-1.dist-info"  # as pip would install it
         about.mkdir()
         (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: mom-{kind}\nVersion: 1\nSummary: Acme\nRequires-Dist: mom-core\n")

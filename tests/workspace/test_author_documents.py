@@ -33,8 +33,6 @@ TEXTS = sorted(path.name for path in AUTHORS.glob("*.md") if path.name not in GE
 SECONDS = 600
 """How long one document may take on a machine that is busy; alone it takes some twenty."""
 
-TOOLS = ("mypy", "pytest")
-
 
 @dataclass(frozen=True)
 class Block:
@@ -59,14 +57,18 @@ def test_every_block_is_a_file_or_a_command(name: str) -> None:
 
 
 @pytest.fixture
-def environment(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def environment(tmp_path: Path, mypy_options: list[str]) -> dict[str, str]:
     """A virtual environment of the test's own that has what this one has, without an index: what is installed goes there."""
     folder = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / "bin/python"
     (site,) = folder.glob("lib/python*/site-packages")
     (site / "outer.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
-    commands = {tool: f"import runpy; runpy.run_module({tool!r}, run_name='__main__')" for tool in (*TOOLS, "pip")}
+    tools = {"mypy": mypy_options, "pytest": ["-p", "no:schemathesis"], "pip": []}  # a reader has no schemathesis, which is long to import
+    commands = {
+        tool: f"import runpy, sys; sys.argv[1:1] = {options}; runpy.run_module({tool!r}, run_name='__main__')"
+        for tool, options in tools.items()
+    }
     commands["mom"] = "import sys; from mom_daemon.cli import main; sys.exit(main())"
     for name, program in commands.items():
         script = folder / "bin" / name
@@ -78,11 +80,9 @@ def environment(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
         **clean,
         "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "HOME": str(tmp_path),
-        "MYPY_CACHE_DIR": str(tmp_path_factory.getbasetemp() / "mypy"),  # what it knows of mom and its libraries is worked out once
         "PIP_NO_INDEX": "1",
         "PIP_NO_BUILD_ISOLATION": "0",  # pip reads it the wrong way round: this switches isolation off
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "PYTEST_ADDOPTS": "-p no:schemathesis",  # which a reader has not, and which takes as long to import as a plugin's tests
         "PYTHONDONTWRITEBYTECODE": "1",
     }
 
@@ -193,7 +193,7 @@ def test_recipes_pass_types_and_lint(tmp_path: Path) -> None:
     tools = Path(sys.executable).parent
     commands: list[list[str | Path]] = [
         [tools / "ruff", "check", "--no-cache", "--config", ROOT / "pyproject.toml", tmp_path],
-        [tools / "mypy", "--strict", "--cache-dir", tmp_path / "cache", tmp_path],
+        [tools / "mypy", "--strict", "--cache-dir", ROOT / ".cache/mypy", tmp_path],  # where `nox -s types` leaves what it knows of mom
     ]
     for command in commands:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
