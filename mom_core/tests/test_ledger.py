@@ -6,9 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from mom_core import Decision, Entity, LedgerEntry, Outcome, Scope, StateError, StateFile, Status, Value
 from mom_core.ledger import Ledger, can_be_kept
@@ -287,113 +286,3 @@ def test_a_change_that_a_crash_kept_from_being_made_is_noted_anew_before_it_is_m
     assert Ledger.open(tmp_path).entries[A].explains(4), "a mom that is cut off now may have set it, and the kernel rounds"
     ledger.settle([outcome("a", Status.APPLIED, 5, after=4)])
     assert Ledger.open(tmp_path).entries[A].explains(4)
-
-
-class RoundingKernel:
-    """A control of a kernel that takes the nearest multiple of `step`."""
-
-    def __init__(self, step: int, stands: int) -> None:
-        self.step = step
-        self.stands = self.rounded(stands)
-
-    def rounded(self, value: int) -> int:
-        return (value + self.step // 2) // self.step * self.step
-
-    def is_nearer(self, value: int) -> bool:
-        """Whether it has a value that is nearer to this one than what stands. Otherwise rounding cannot be told from another's change."""
-        return self.rounded(value) == self.stands or abs(self.rounded(value) - value) < abs(self.stands - value)
-
-    def set(self, value: int) -> int:
-        self.stands = self.rounded(value)
-        return self.stands
-
-
-class RoundingMachine(RuleBasedStateMachine):
-    """A mom that sets a control of a kernel that rounds, in any order of changes, crashes at any moment, refusals and full disks."""
-
-    @initialize(step=st.sampled_from([1, 4, 10]), stands=st.integers(0, 100))
-    def start(self, step: int, stands: int) -> None:
-        self.folder = TemporaryDirectory()
-        self.ledger = Ledger.open(Path(self.folder.name))
-        self.kernel = RoundingKernel(step, stands)
-        self.before = self.kernel.stands
-
-    @property
-    def noted(self) -> LedgerEntry | None:
-        return self.ledger.entries.get(A)
-
-    def note(self, value: int) -> None:
-        """What a cycle does before it applies anything."""
-        self.ledger.resolve(lambda _: self.kernel.stands)
-        self.ledger.record([entry("a", before=self.kernel.stands, applied=value)])
-
-    @rule(value=st.integers(0, 100), is_rounding_a_failure=st.booleans(), compares_first=st.booleans())
-    def sets(self, value: int, is_rounding_a_failure: bool, compares_first: bool) -> None:
-        """As controllers of all kinds do it."""
-        self.note(value)
-        stood = self.kernel.stands
-        after = self.kernel.set(value)
-        status = Status.FAILED if is_rounding_a_failure and after != value else Status.APPLIED
-        self.ledger.settle([outcome("a", Status.UNCHANGED if compares_first and after == stood else status, value, after=after)])
-
-    @rule(value=st.integers(0, 100))
-    def is_refused(self, value: int) -> None:
-        self.note(value)
-        self.ledger.settle([outcome("a", Status.REFUSED, value)])
-
-    @rule()
-    def does_nothing(self) -> None:
-        self.ledger.resolve(lambda _: self.kernel.stands)
-        self.ledger.record([])
-
-    @rule()
-    def crashes(self) -> None:
-        self.ledger = Ledger.open(Path(self.folder.name))
-
-    @rule(value=st.integers(0, 100), was_set=st.booleans())
-    def crashes_within_a_change(self, value: int, was_set: bool) -> None:
-        self.note(value)
-        if was_set and self.kernel.is_nearer(value):
-            self.kernel.set(value)
-        self.ledger = Ledger.open(Path(self.folder.name))
-
-    @rule(value=st.integers(0, 100))
-    def sets_while_the_disk_fills_up(self, value: int) -> None:
-        if not self.kernel.is_nearer(value):
-            return
-        self.note(value)
-        with pytest.MonkeyPatch.context() as patch:
-            fill_the_disk(patch)
-            self.ledger.settle([outcome("a", Status.APPLIED, value, after=self.kernel.set(value))])
-
-    @rule()
-    def restores(self) -> None:
-        """As a controller does it: what the entry does not explain would be left alone."""
-        if self.noted is not None:
-            assert self.noted.explains(self.kernel.stands)
-            self.kernel.set(self.before)
-            self.ledger.forget([A])
-        assert self.kernel.stands == self.before
-
-    @invariant()
-    def what_stands_can_be_put_back_also_after_a_crash(self) -> None:
-        for ledger in (self.ledger, Ledger.open(Path(self.folder.name))):
-            noted = ledger.entries.get(A)
-            assert noted.before == self.before if noted else self.kernel.stands == self.before
-            assert noted is None or noted.explains(self.kernel.stands)
-
-    @invariant()
-    def what_another_process_sets_is_left_alone_once_nothing_is_in_doubt(self) -> None:
-        noted = self.noted
-        if noted is not None and not noted.in_doubt:
-            assert [value for value in range(-200, 300) if noted.explains(value)] == sorted(
-                {value for value in noted.ours if isinstance(value, int)}
-            )
-            assert len(set(noted.ours)) <= 4 + ATTEMPTS_KEPT
-
-    def teardown(self) -> None:
-        self.folder.cleanup()
-
-
-TestRoundingMachine = pytest.mark.long(RoundingMachine.TestCase)
-TestRoundingMachine.settings = settings(max_examples=60, stateful_step_count=15, deadline=None)
