@@ -5,11 +5,14 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import secrets
+import socket
 import sys
 import tempfile
 import textwrap
 import tomllib
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, PathDistribution, distribution, distributions
 from itertools import chain, groupby, islice
 from pathlib import Path
@@ -226,6 +229,42 @@ def _logging_as_before() -> Iterator[None]:
         logger.setLevel(level)  # not `level` itself: loggers below have worked out from it what they log
     if changed:
         pytest.fail(f"loggers left with another (level, propagate, disabled): {changed}")
+
+
+# --- what tests of several folders need ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mom(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a verb in the process of the test: its exit code, and what it writes on standard output and on standard error."""
+    from mom_daemon.cli import frame
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = frame.run([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def unused_port() -> Callable[[], int]:
+    """Finds a TCP port of the loopback on which nobody listens, below those that the kernel gives to whoever connects anywhere."""
+
+    def find() -> int:
+        while True:
+            port = 10_000 + secrets.randbelow(20_000)
+            with socket.socket() as sock, suppress(OSError):
+                sock.bind(("127.0.0.1", port))
+                return port
+
+    return find
+
+
+@pytest.fixture
+def free_port(unused_port: Callable[[], int]) -> int:
+    """Such a port, another one for each test."""
+    return unused_port()
 
 
 # --- distributions that exist for one test ----------------------------------------------------------------------------------------

@@ -20,17 +20,12 @@ def mom_source(kind, settings, run_directory, state_directory, path):
 
 
 @pytest.fixture
-def mom(capsys, only_shelf, tmp_path):
+def mom(mom, only_shelf, tmp_path):
     """`mom`, with a configuration that enables the broken plugin."""
     only_shelf.add_plugin("acme", BROKEN)
     file = tmp_path / "mom.yaml"
     file.write_text(f"run_directory: {tmp_path}/run\nstate_directory: {tmp_path}/state\nplugins: {{acme: {{}}}}\n")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        code = frame.run([*arguments, "-c", str(file)])
-        return code, *capsys.readouterr()
-
-    return run
+    return lambda *arguments: mom(*arguments, "-c", file)
 
 
 @pytest.mark.parametrize("verb", ["status", "guests"])

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mom_daemon.cli import frame
 from mom_devkit.plugin_new import KINDS, LONGEST_NAME, files_of
 
 BIN = Path(sys.executable).parent
@@ -22,13 +21,12 @@ def run(folder: Path, *command: str | Path) -> str:
 
 
 @pytest.fixture
-def new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mom):
     """Runs the verb in an empty folder; gives the exit code and all that it said."""
     monkeypatch.chdir(tmp_path)
 
     def run_verb(*arguments: str) -> tuple[int, str]:
-        code = frame.run(["plugin", "new", *arguments])
-        out, err = capsys.readouterr()
+        code, out, err = mom("plugin", "new", *arguments)
         return code, out + err
 
     return run_verb

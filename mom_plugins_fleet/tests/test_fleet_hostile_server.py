@@ -9,6 +9,7 @@ import os
 import ssl
 import subprocess
 from collections.abc import Callable, Coroutine
+from functools import wraps
 from pathlib import Path
 from typing import Any, cast
 
@@ -74,8 +75,13 @@ def credentials() -> NatsCredentials:
     return NatsCredentials(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER).decode(), "e30.e30.e30")
 
 
-def within(seconds: float, what: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(what, seconds))
+def within(seconds: float) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:
+    """Runs a test that waits for servers, and ends it after so long."""
+
+    def decorate(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+        return wraps(test)(lambda *args, **given: asyncio.run(asyncio.wait_for(test(*args, **given), seconds)))
+
+    return decorate
 
 
 async def refused(url: str, why: str, ca: Path | None = None) -> None:
@@ -87,36 +93,31 @@ async def refused(url: str, why: str, ca: Path | None = None) -> None:
 @pytest.mark.parametrize(
     "nonce", ['["mom fleet", "mom-orders", "h1", 7]\n{"moves":[]}', "x" * 100, "AAAAAAAAAAA\n", "AAAAAAAAAA\u00e9", 7, [NONCE]]
 )
-def test_a_server_gets_no_signature_of_anything_but_a_nonce(nonce: object) -> None:
-    async def work() -> None:
-        async with FakeServer({"auth_required": True, "nonce": nonce}) as server:
-            await refused(f"nats://127.0.0.1:{server.port}", "no nonce")
-            assert b"CONNECT" not in server.heard
-
-    within(30, work())
+@within(30)
+async def test_a_server_gets_no_signature_of_anything_but_a_nonce(nonce: object) -> None:
+    async with FakeServer({"auth_required": True, "nonce": nonce}) as server:
+        await refused(f"nats://127.0.0.1:{server.port}", "no nonce")
+        assert b"CONNECT" not in server.heard
 
 
-def test_a_nonce_of_natss_own_form_is_signed() -> None:
-    async def work() -> None:
-        server = FakeServer({"auth_required": True, "nonce": NONCE})
-        async with server, linked(Access([f"nats://127.0.0.1:{server.port}"], None, credentials()), "h1", LOG, patient=False):
-            assert b'"sig"' in server.heard
-
-    within(30, work())
+@within(30)
+async def test_a_nonce_of_natss_own_form_is_signed() -> None:
+    server = FakeServer({"auth_required": True, "nonce": NONCE})
+    async with server, linked(Access([f"nats://127.0.0.1:{server.port}"], None, credentials()), "h1", LOG, patient=False):
+        assert b'"sig"' in server.heard
 
 
 @pytest.mark.long
-def test_nothing_is_told_in_the_clear_to_a_server_that_was_to_be_spoken_to_by_tls() -> None:
-    async def work() -> None:
-        async with FakeServer({"auth_required": True, "nonce": NONCE}) as server:
-            await refused(f"tls://127.0.0.1:{server.port}", "does not take TLS, which tls:// asks for")
-            assert server.clients
-            assert b"CONNECT" not in server.heard
-
-    within(30, work())
+@within(30)
+async def test_nothing_is_told_in_the_clear_to_a_server_that_was_to_be_spoken_to_by_tls() -> None:
+    async with FakeServer({"auth_required": True, "nonce": NONCE}) as server:
+        await refused(f"tls://127.0.0.1:{server.port}", "does not take TLS, which tls:// asks for")
+        assert server.clients
+        assert b"CONNECT" not in server.heard
 
 
-def test_servers_that_a_server_names_are_not_gone_to() -> None:
+@within(30)
+async def test_servers_that_a_server_names_are_not_gone_to() -> None:
     async def leave(writer: asyncio.StreamWriter) -> None:
         writer.write(b'INFO {"connect_urls": ["127.0.0.1:%d"]}\r\n' % other.port)
         await writer.drain()
@@ -124,19 +125,17 @@ def test_servers_that_a_server_names_are_not_gone_to() -> None:
 
     other = FakeServer({})
 
-    async def work() -> None:
-        async with other:
-            named = FakeServer({"connect_urls": [f"127.0.0.1:{other.port}"]}, leave)
-            async with named, linked(Access([f"nats://127.0.0.1:{named.port}"]), "h1", LOG, patient=True):
-                while named.clients < 4:
-                    await asyncio.sleep(0.01)
-            assert not other.clients
-
-    within(30, work())
+    async with other:
+        named = FakeServer({"connect_urls": [f"127.0.0.1:{other.port}"]}, leave)
+        async with named, linked(Access([f"nats://127.0.0.1:{named.port}"]), "h1", LOG, patient=True):
+            while named.clients < 4:
+                await asyncio.sleep(0.01)
+        assert not other.clients
 
 
 @pytest.mark.parametrize("head", [b"MSG a 1 734003200\r\n", b"HMSG a 1 12 734003200\r\n", b"", b"INFO {"])
-def test_a_message_that_is_too_large_is_not_kept(head: bytes) -> None:
+@within(60)
+async def test_a_message_that_is_too_large_is_not_kept(head: bytes) -> None:
     sent = 0
 
     async def flood(writer: asyncio.StreamWriter) -> None:
@@ -147,16 +146,13 @@ def test_a_message_that_is_too_large_is_not_kept(head: bytes) -> None:
             await writer.drain()
             sent += 65536
 
-    async def work() -> None:
-        largest, server = 0, FakeServer({}, flood)
-        async with server, linked(Access([f"nats://127.0.0.1:{server.port}"]), "h1", LOG, patient=True) as store:
-            while server.clients < 3:  # it leaves such a server, and tries again
-                largest = max(largest, kept(store))
-                assert sent < 64 << 20, "all of it was taken"
-                await asyncio.sleep(0.001)
-        assert largest <= 2 << 20
-
-    within(60, work())
+    largest, server = 0, FakeServer({}, flood)
+    async with server, linked(Access([f"nats://127.0.0.1:{server.port}"]), "h1", LOG, patient=True) as store:
+        while server.clients < 3:  # it leaves such a server, and tries again
+            largest = max(largest, kept(store))
+            assert sent < 64 << 20, "all of it was taken"
+            await asyncio.sleep(0.001)
+    assert largest <= 2 << 20
 
 
 def kept(store: Store) -> int:
@@ -164,7 +160,8 @@ def kept(store: Store) -> int:
 
 
 @pytest.mark.parametrize("info", ["[]", "7", "{", '{"connect_urls": 7, "nonce": {}}', "x" * 100_000])
-def test_a_server_that_says_nonsense_of_itself_is_left_and_tried_again(info: str) -> None:
+@within(30)
+async def test_a_server_that_says_nonsense_of_itself_is_left_and_tried_again(info: str) -> None:
 
     async def leave(writer: asyncio.StreamWriter) -> None:
         server._info = info  # the next time
@@ -172,12 +169,9 @@ def test_a_server_that_says_nonsense_of_itself_is_left_and_tried_again(info: str
 
     server = FakeServer({}, leave)
 
-    async def work() -> None:
-        async with server, linked(Access([f"nats://127.0.0.1:{server.port}"]), "h1", LOG, patient=True):
-            while server.clients < 4:
-                await asyncio.sleep(0.01)
-
-    within(30, work())
+    async with server, linked(Access([f"nats://127.0.0.1:{server.port}"]), "h1", LOG, patient=True):
+        while server.clients < 4:
+            await asyncio.sleep(0.01)
 
 
 class Hanging(FakeServer):
@@ -196,24 +190,22 @@ class Hanging(FakeServer):
         self.open -= 1
 
 
-def test_a_server_that_hangs_for_hours_costs_the_host_no_more_than_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+@within(60)
+async def test_a_server_that_hangs_for_hours_costs_the_host_no_more_than_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mom_plugins_fleet.link.CONNECT_SECONDS", 0.05)
 
     async def leave(writer: asyncio.StreamWriter) -> None:
         await writer.drain()
         writer.close()
 
-    async def work() -> None:
-        server = Hanging({}, leave)
-        async with server:
-            async with linked(Access([f"nats://127.0.0.1:{server.port}"]), "h1", LOG, patient=True):
-                while server.clients < 8:
-                    await asyncio.sleep(0.01)
-                assert server.open <= 2, "the one before may be about to end"
-            while server.open:
+    server = Hanging({}, leave)
+    async with server:
+        async with linked(Access([f"nats://127.0.0.1:{server.port}"]), "h1", LOG, patient=True):
+            while server.clients < 8:
                 await asyncio.sleep(0.01)
-
-    within(60, work())
+            assert server.open <= 2, "the one before may be about to end"
+        while server.open:
+            await asyncio.sleep(0.01)
 
 
 class TlsFirst(FakeServer):
@@ -235,6 +227,7 @@ class TlsFirst(FakeServer):
 @pytest.mark.long
 @pytest.mark.processes
 def test_a_server_that_waits_for_tls_hears_and_says_nothing_before_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    @within(30)
     async def work() -> None:
         server = TlsFirst(tmp_path)
         async with server:
@@ -243,13 +236,14 @@ def test_a_server_that_waits_for_tls_hears_and_says_nothing_before_it(tmp_path: 
                 assert b'"sig"' in server.heard
             await refused(url, "certificate")  # one that the system does not trust
 
-    within(30, work())
+    work()
     assert not caplog.records, "asyncio warns of nothing"
 
 
 @pytest.mark.long
 @pytest.mark.processes
-def test_a_server_that_hangs_behind_tls_is_left_though_it_says_no_goodbye(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@within(20)
+async def test_a_server_that_hangs_behind_tls_is_left_though_it_says_no_goodbye(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mom_plugins_fleet.link.PING_SECONDS", 0.1)
     monkeypatch.setattr("mom_plugins_fleet.client.GOODBYE_SECONDS", 0.1)
 
@@ -259,15 +253,12 @@ def test_a_server_that_hangs_behind_tls_is_left_though_it_says_no_goodbye(tmp_pa
         hung.append(cast(asyncio.Transport, writer.transport))
         hung[-1].pause_reading()
 
-    async def work() -> None:
-        server = TlsFirst(tmp_path, hang)
-        async with server:
-            access = Access([f"tls://localhost:{server.port}"], server.certificate, credentials())
-            async with linked(access, "h1", LOG, patient=True):
-                while server.clients < 2:
-                    await asyncio.sleep(0.01)
-            for one in hung:
-                one.abort()
-            await asyncio.sleep(0.1)
-
-    within(20, work())
+    server = TlsFirst(tmp_path, hang)
+    async with server:
+        access = Access([f"tls://localhost:{server.port}"], server.certificate, credentials())
+        async with linked(access, "h1", LOG, patient=True):
+            while server.clients < 2:
+                await asyncio.sleep(0.01)
+        for one in hung:
+            one.abort()
+        await asyncio.sleep(0.1)

@@ -1,9 +1,6 @@
 """A mom on a simulated host that serves a real unix socket, and clients for it."""
 
-import secrets
-import socket
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -33,24 +30,3 @@ def served(serve: Serve) -> Served:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-def unused_port() -> int:
-    """A TCP port of the loopback on which nobody listens: below those that the kernel gives to whoever connects anywhere meanwhile."""
-    while True:
-        port = 10_000 + secrets.randbelow(20_000)
-        with socket.socket() as sock, suppress(OSError):
-            sock.bind(("127.0.0.1", port))
-            return port
-
-
-@pytest.fixture
-def free_port() -> int:
-    """Another one for each test."""
-    return unused_port()
-
-
-@pytest.fixture(scope="module")
-def modules_port() -> int:
-    """One for all tests of a module."""
-    return unused_port()

@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,8 +78,8 @@ class Daemon:
 
 
 @pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory, modules_port: int) -> Iterator[Daemon]:
-    folder, port = tmp_path_factory.mktemp("fuzzed"), modules_port
+def daemon(tmp_path_factory: pytest.TempPathFactory, unused_port: Callable[[], int]) -> Iterator[Daemon]:
+    folder, port = tmp_path_factory.mktemp("fuzzed"), unused_port()
     tcp = tcp_settings(folder, port, change="change" * 8)
     plugins = {"sim": {}, "balloon": {}, "ksm": {}, "policy": {}, "http": {"tcp": tcp}}
     config = {"interval": "1s", "state_directory": str(folder / "s"), "run_directory": str(folder / "r"), "plugins": plugins}
