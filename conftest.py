@@ -99,8 +99,9 @@ def _umask_is_as_before() -> Iterator[None]:
     os.umask(before)
 
 
-_WEIGHTS = {"processes": 1, "long": 1, "waits": 10}
-"""What waits begins first, beside what computes: at the end, nothing would be left to do meanwhile."""
+_WEIGHTS = {"processes": 1, "long": 10, "waits": 10}
+"""What waits begins first, beside what computes: at the end, nothing would be left to do meanwhile. So does what computes for half a
+minute: at the end, all others would have nothing to do."""
 
 
 @pytest.hookimpl(trylast=True)

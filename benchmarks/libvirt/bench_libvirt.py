@@ -1,6 +1,6 @@
 """How much CPU time mom needs for guests on libvirt.
 
-    python benchmarks/libvirt/bench_libvirt.py [--cycles 24] [--guests 12] [--no-real] [--json] [--record]
+    python benchmarks/libvirt/bench_libvirt.py [--cycles 24] [--guests 12] [--domains 1000] [--no-real] [--json] [--record]
 
 conversion  what a real libvirtd answered for twelve guests (answer.json), taken for 1,000: to fields; and the whole listing with fields of
             that, with the guests' XML known; time of this thread
@@ -34,7 +34,6 @@ from mom_core import Clock, Report
 
 HERE = Path(__file__).parent
 ANSWER = HERE / "answer.json"
-MANY = 1000
 INTERVAL = 5
 ROUNDS = 12
 
@@ -51,8 +50,8 @@ CYCLE_TARGET_MS = 15.0
 Record = Mapping[str, object]
 
 
-def answers(rounds: int) -> list[list[Record]]:
-    """The recorded answer as it would be for 1,000 guests in so many cycles: everything that counts has grown by what it grew then."""
+def answers(rounds: int, many: int) -> list[list[Record]]:
+    """The recorded answer as it would be for so many guests in so many cycles: everything that counts has grown by what it grew then."""
     recorded: Sequence[Record] = json.loads(ANSWER.read_text(encoding="utf-8"))
     counters = ("time", "swap_in", "swap_out", "major_fault", "minor_fault", "delay", "user", "system")
 
@@ -66,16 +65,16 @@ def answers(rounds: int) -> list[list[Record]]:
                 grown[key] = value + INTERVAL * cycle
         return grown
 
-    return [[later(recorded[guest % len(recorded)], cycle, guest) for guest in range(MANY)] for cycle in range(rounds)]
+    return [[later(recorded[guest % len(recorded)], cycle, guest) for guest in range(many)] for cycle in range(rounds)]
 
 
-def conversion() -> list[float]:
-    """Milliseconds for 1,000 records to become fields, in each of the cycles after the first."""
+def conversion(many: int) -> list[float]:
+    """Milliseconds for so many records to become fields, in each of the cycles after the first."""
     from mom_guests import Reading, convert
 
-    rounds = answers(ROUNDS)
+    rounds = answers(ROUNDS, many)
     base = max(value for record in rounds[0] if isinstance(value := record.get("balloon.last-update"), int))
-    readings: list[Reading | None] = [None] * MANY
+    readings: list[Reading | None] = [None] * many
     spent = []
     for cycle, records in enumerate(rounds):
         now = 1000.0 + INTERVAL * cycle
@@ -109,9 +108,9 @@ class RecordedLibvirt:
     libvirtError = OSError  # noqa: N815  # as below
     VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE = VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT = 0
 
-    def __init__(self) -> None:
-        self.rounds = [iter(answers(ROUNDS))]
-        self.domains = [RecordedDomain(number) for number in range(MANY)]
+    def __init__(self, many: int) -> None:
+        self.rounds = [iter(answers(ROUNDS, many))]
+        self.domains = [RecordedDomain(number) for number in range(many)]
 
     def __getattr__(self, name: str) -> int:
         if name.startswith("VIR_"):
@@ -143,23 +142,23 @@ class RecordedLibvirt:
     domainListGetStats = getAllDomainStats  # noqa: N815  # as above
 
 
-def listing() -> list[float]:
-    """Milliseconds for 1,000 guests to be listed with their fields, in each of the cycles after the first, once all were described."""
+def listing(many: int) -> list[float]:
+    """Milliseconds for so many guests to be listed with their fields, in each of the cycles after the first, once all were described."""
     from mom_plugins_libvirt.connection import Connection, ConnectionSettings
     from mom_plugins_libvirt.domains import SamplingSettings
     from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
-    module = RecordedLibvirt()
+    module = RecordedLibvirt(many)
     first = next(module.rounds[0])
     base = max(value for record in first if isinstance(value := record.get("balloon.last-update"), int))
-    module.rounds[0] = iter([first] * 20 + answers(ROUNDS))
+    module.rounds[0] = iter([first] * 20 + answers(ROUNDS, many))
     log = logging.getLogger("bench")
     connection = Connection(ConnectionSettings("bench://elsewhere/", call_timeout=10.0), log, module)
     clock = [1000.0]
     hypervisor = LibvirtHypervisor(connection, SamplingSettings(), log, Clock(lambda: clock[0], lambda: base + clock[0] - 999))
     for _ in range(20):
         hypervisor.guests()
-    assert sum(guest.description is not None for guest in hypervisor.seen()) == MANY
+    assert sum(guest.description is not None for guest in hypervisor.seen()) == many
     spent = []
     for _ in range(ROUNDS):
         clock[0] += INTERVAL
@@ -171,14 +170,14 @@ def listing() -> list[float]:
     return spent[1:]
 
 
-def watch() -> tuple[list[float], list[float]]:
-    """Milliseconds of a look at 1,000 guests that all have something new to tell, and of one at the same guests before they have."""
+def watch(many: int) -> tuple[list[float], list[float]]:
+    """Milliseconds of a look at so many guests that all have something new to tell, and of one at the same guests before they have."""
     from mom_core import Guest, Snapshot
     from mom_guests import GuestWatch
     from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 
-    module = RecordedLibvirt()
-    module.rounds[0] = iter([answer for answer in answers(ROUNDS) for _ in range(2)])
+    module = RecordedLibvirt(many)
+    module.rounds[0] = iter([answer for answer in answers(ROUNDS, many) for _ in range(2)])
     log = logging.getLogger("bench")
     connection = Connection(ConnectionSettings("bench://elsewhere/", call_timeout=10.0), log, module)
     looking = GuestWatch(connection, 0.25, lambda _: None, log)
@@ -194,15 +193,15 @@ def watch() -> tuple[list[float], list[float]]:
     return spent[2::2], spent[3::2]
 
 
-def host_side() -> list[float]:
-    """Milliseconds for what the host sees of 1,000 guests: each is this very process, with a command line that has its UUID in it."""
+def host_side(many: int) -> list[float]:
+    """Milliseconds for what the host sees of so many guests: each is this very process, with a command line that has its UUID in it."""
     from mom_guests import HostSide
     from mom_plugins_libvirt.qemu_process import pid_of
 
     with tempfile.TemporaryDirectory(prefix="mom-bench-") as folder:
         pids, proc = Path(folder, "pids"), Path(folder, "proc")
         pids.mkdir()
-        for number in range(MANY):
+        for number in range(many):
             fake = proc / str(number + 1)
             fake.mkdir(parents=True)
             for name in ("stat", "status", "ksm_stat", "ksm_merging_pages", "cgroup"):
@@ -210,7 +209,7 @@ def host_side() -> list[float]:
             (fake / "cmdline").write_bytes(b"qemu\0-uuid\0" + str(uuid.UUID(int=number)).encode() + b"\0")
             (pids / f"g{number}.pid").write_text(str(number + 1))
         side = HostSide(partial(pid_of, pids, proc), proc, Path("/sys/fs/cgroup"), time.monotonic)
-        uuids = [str(uuid.UUID(int=number)) for number in range(MANY)]
+        uuids = [str(uuid.UUID(int=number)) for number in range(many)]
         spent = []
         for _ in range(ROUNDS):
             began = time.thread_time()
@@ -300,19 +299,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="CPU time that guests on libvirt cost mom.")
     parser.add_argument("--cycles", type=int, default=24, help="cycles to measure on real guests")
     parser.add_argument("--guests", type=int, default=12, help="real guests")
+    parser.add_argument("--domains", type=int, default=1000, help="recorded guests")
     parser.add_argument("--no-real", action="store_true", help="without real guests")
     parser.add_argument("--record", action="store_true", help="write answer.json anew")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     arguments = parser.parse_args()
     logging.disable(logging.ERROR)
     real = "not asked for" if arguments.no_real else real_cycles(arguments.guests, arguments.cycles, arguments.record)
-    new, nothing_new = watch()
+    many = arguments.domains
+    new, nothing_new = watch(many)
     parts = {
-        "conversion": conversion(),
-        "listing with fields": listing(),
+        "conversion": conversion(many),
+        "listing with fields": listing(many),
         "watch, all is new": new,
         "watch, nothing is new": nothing_new,
-        "host's view": host_side(),
+        "host's view": host_side(many),
     }
     figures = {name: {"mean": statistics.mean(spent), "worst": max(spent)} for name, spent in parts.items()}
     if not isinstance(real, str):
@@ -320,7 +321,7 @@ def main() -> int:
     if arguments.json:
         print(json.dumps(figures, indent=2))
     else:
-        print(f"{MANY:,} domains, ms of CPU time in one cycle")
+        print(f"{many:,} domains, ms of CPU time in one cycle")
         for name in parts:
             print(f"  {name:<22} {figures[name]['mean']:6.1f}   worst {figures[name]['worst']:6.1f}")
         if isinstance(real, str):

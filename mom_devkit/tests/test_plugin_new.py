@@ -32,6 +32,7 @@ def new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mom):
     return run_verb
 
 
+@pytest.mark.long
 @pytest.mark.processes
 def test_what_is_written_passes_its_own_tests_types_lint_and_check(
     new, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mypy_options: list[str]

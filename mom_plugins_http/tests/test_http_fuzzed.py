@@ -129,6 +129,7 @@ def fuzz(operation: APIOperation, mode: Any, session: Any, examples: int) -> Non
     one()
 
 
+@pytest.mark.long
 def test_no_request_is_a_mistake_of_moms_and_none_leaves_anything_behind(daemon: Daemon) -> None:
     found = operations(daemon)
     assert len(found) > 25

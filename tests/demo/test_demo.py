@@ -70,6 +70,7 @@ def test_it_ends_with_what_happened_and_what_to_type_next(shown: tuple[str, Path
     assert "mom here " in text
 
 
+@pytest.mark.long
 def test_the_same_seed_tells_the_same_story_and_another_seed_another(shown: tuple[str, Path], tmp_path: Path) -> None:
     def told(name: str, *options: str) -> str:
         return demo(*options, "--output", str(tmp_path / name)).replace(str(tmp_path / name), "FOLDER")

@@ -93,6 +93,7 @@ def test_what_cannot_be_fetched_is_said_without_a_traceback(tmp_path: Path) -> N
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_it_is_clean_for_debians_own_judge(package: Path) -> None:
     if shutil.which("lintian") is None:
         pytest.skip("lintian is not installed")

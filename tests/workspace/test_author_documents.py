@@ -116,6 +116,7 @@ def matches(expected: str, line: str) -> bool:
     return re.search(pattern if "…" in expected else f"^{pattern}$", line.strip()) is not None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TUTORIALS)
 def test_a_tutorial_does_what_it_says(name: str, environment: dict[str, str], tmp_path: Path) -> None:
     script, commands = script_of(name, tmp_path / "scene")
