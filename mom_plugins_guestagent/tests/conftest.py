@@ -1,14 +1,10 @@
 """Fixtures: servers that answer as agents do, well or badly, and a plugin that asks them."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; the tests share the servers
-
-from agent_servers import QemuAgent, Servers  # only found from here on
+from agent_servers import QemuAgent, Servers
 
 
 @pytest.fixture

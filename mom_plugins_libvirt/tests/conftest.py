@@ -1,15 +1,11 @@
 """Fixtures: a fake libvirtd, a clock that a test turns, and the plugin's hypervisor on them."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; the tests share the fake
-
-from fake_libvirt import FakeGuest, FakeLibvirtd, HandClock, MakeHypervisor, hypervisor_on  # only found from here on
+from fake_libvirt import FakeGuest, FakeLibvirtd, HandClock, MakeHypervisor, hypervisor_on
 
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 

@@ -1,16 +1,12 @@
 """Fixtures: monitors of guests that are none, a clock that a test turns, and the plugin's hypervisor on them."""
 
 import logging
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; the tests share the fake
-
-from fake_monitors import FakeGuest, FakeHost, HandClock  # only found from here on
+from fake_monitors import FakeGuest, FakeHost, HandClock
 
 from mom_core import Clock
 from mom_plugins_qemu.hypervisor import QemuHypervisor

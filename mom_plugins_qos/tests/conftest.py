@@ -1,13 +1,7 @@
 """Fixtures: a hypervisor that keeps limits in memory, and the plugin."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; the tests share the fake
-
-from qos_fake import NotingHypervisor  # only found from here on
+from qos_fake import NotingHypervisor
 
 from mom_core import PluginContext
 from mom_plugins_qos import QosPlugin

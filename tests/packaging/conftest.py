@@ -7,10 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; the modules beside this one are its fixtures
-
-from commands import MadeOnce, run  # only found from here on
+from commands import MadeOnce, run
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,19 +1,15 @@
 """Fixtures for tests on a real libvirtd with real guests."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; the modules beside this one import each other
-
-from guest_image import CannotBuild, build, cache_folder  # only found from here on
-from libvirt_mom import LibvirtMom, libvirt_mom  # as above
-from mom_run import MomRun  # as above
-from private_libvirtd import CannotStart, PrivateLibvirtd  # as above
-from real_guests import Lab, not_here  # as above
+from guest_image import CannotBuild, build, cache_folder
+from libvirt_mom import LibvirtMom, libvirt_mom
+from mom_run import MomRun
+from private_libvirtd import CannotStart, PrivateLibvirtd
+from real_guests import Lab, not_here
 
 
 @pytest.fixture(scope="session")

@@ -2,17 +2,13 @@
 back when mom cannot be replaced."""
 
 import signal
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from own_systemd import OwnSystemd
 from real_guests import Lab, RealGuest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "packaging"))  # pytest's importlib mode does not; the module there is this one's fixture
-
-from own_systemd import OwnSystemd  # only found from here on
 
 from mom_devkit import wait_until
 

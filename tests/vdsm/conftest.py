@@ -1,17 +1,13 @@
 """A vdsm as a process, certificates, and what talks to it."""
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not; the tests share the peer
-
-from vdsm_pki import Ca, make_ca, write_pki  # only found from here on
+from vdsm_pki import Ca, make_ca, write_pki
 from vdsm_process import Vdsm
 
 from mom_core import StateFile
