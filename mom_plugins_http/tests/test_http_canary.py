@@ -71,7 +71,6 @@ def test_who_has_not_seen_the_newest_version_begins_and_ends_nothing(served: Ser
         ({}, 400, "on a share of the guests or on those that match a pattern"),
         ({"share": "ten"}, 400, "`share`: "),
         ({"share": "110%"}, 400, "1.1 is no share of the guests"),
-        ({"share": 1e300}, 400, "is no share of the guests"),
         ({"share": True}, 400, "`share`: "),
         ({"guests": 5}, 400, "`guests`: "),
         ({"share": 0.1, "duration": "soon"}, 400, "`duration`: 'soon' is no number with a unit"),
@@ -82,7 +81,6 @@ def test_who_has_not_seen_the_newest_version_begins_and_ends_nothing(served: Ser
         ({"share": 0.1, "more": 1}, 400, "`more`: "),
         ({"share": 0.1, "duration": "6h", "changes": {"60_mine": "(+ 1"}}, 422, "the policies cannot be used"),
         ({"share": 0.1, "duration": "6h", "changes": {}}, 409, "there is nothing to try"),
-        ({"guests": "nobody", "duration": "6h"}, 409, "there is nobody to try it on"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_what_would(shared: Served, body: dict[str, Any], status: int, message: str) -> None:

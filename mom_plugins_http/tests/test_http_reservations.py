@@ -80,10 +80,7 @@ def test_a_policy_that_does_not_go_by_it_makes_no_room(served: Served) -> None:
         ({"memory": "8GiB", "deadline": "1m", "name": 5}, "`name`: "),
         ({"memory": "8GiB", "deadline": "1m", "guest": "a"}, "`guest`: "),
         ({"memory": 5, "deadline": "1m"}, "5 KiB is no size for a reservation"),
-        ({"memory": 1 << 70, "deadline": "1m"}, "is no size for a reservation"),
-        ({"memory": "8GiB", "deadline": "8d"}, "a reservation does not last"),
         ({"memory": "8GiB", "deadline": 1e300}, "a reservation does not last"),
-        ({"memory": "8GiB", "deadline": "1m", "name": "\n"}, "is no pattern"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_what_would(shared: Served, body: dict[str, object], message: str) -> None:
