@@ -60,13 +60,6 @@ def test_an_act_keeps_no_evaluator_away(host: Host) -> None:
     assert host.cycle([], [wants("a", 9)]) == {"a": 9}
 
 
-def test_an_act_is_done_while_the_owner_is_silent(host: Host) -> None:
-    host.cycle([wants("a", 1)])
-    assert host.cycle([], [wants("a", 9)], acts="second") == {"a": 9}, "such as giving a guest back what it is promised"
-    assert host.cycle([wants("a", 1)], [wants("a", 9)], acts="second") == {"a": 1}
-    assert host.cycle([], [wants("a", 9)]) == {}
-
-
 def test_two_that_agree_contest_nothing(host: Host) -> None:
     assert host.cycle([wants("a", 1)], [wants("a", 1)]) == {"a": 1}
     assert (host.revisions, host.problems) == ([], [])

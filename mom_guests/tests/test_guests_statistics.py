@@ -23,6 +23,9 @@ BUSY = {key: RECORDED[key] for key in ("state.state", "state.reason", "cpu.time"
 
 WALL = 1_795_163_157.0
 
+FIRST = convert(RECORDED, None, wall=WALL, monotonic=50.0, stale_after=10.0)[1]
+"""What is remembered of a first look."""
+
 ALL_ONES = (1 << 64) - 1
 
 
@@ -35,11 +38,10 @@ def test_a_whole_record_gives_all_fields_but_the_rates() -> None:
 
 
 def test_counters_become_rates_by_the_guests_own_time() -> None:
-    _, reading = convert(RECORDED, None, wall=WALL, monotonic=50.0, stale_after=10.0)
     later = {
         **RECORDED, "balloon.last-update": 1_795_163_160, "balloon.swap_in": 50, "balloon.minor_fault": 16_279, "cpu.time": 4_990_000_000,
     }  # fmt: skip
-    fields, reading = convert(later, reading, wall=WALL + 5, monotonic=55.0, stale_after=10.0)
+    fields, reading = convert(later, FIRST, wall=WALL + 5, monotonic=55.0, stale_after=10.0)
     assert (fields["swap_in"], fields["swap_out"], fields["major_fault"], fields["minor_fault"]) == (10.0, 0.0, 0.0, 1.0)
     assert fields["cpu_usage"] == 40.0
     fields, _ = convert(later, reading, wall=WALL + 6, monotonic=56.0, stale_after=10.0)
@@ -47,9 +49,8 @@ def test_counters_become_rates_by_the_guests_own_time() -> None:
 
 
 def test_a_counter_that_went_back_has_no_rate() -> None:
-    _, reading = convert(RECORDED, None, wall=WALL, monotonic=50.0, stale_after=10.0)
     rebooted = {**RECORDED, "balloon.last-update": 1_795_163_160, "balloon.minor_fault": 3}
-    fields, _ = convert(rebooted, reading, wall=WALL + 5, monotonic=55.0, stale_after=10.0)
+    fields, _ = convert(rebooted, FIRST, wall=WALL + 5, monotonic=55.0, stale_after=10.0)
     assert "minor_fault" not in fields
     assert fields["swap_in"] == 0.0
 
@@ -72,8 +73,7 @@ def test_statistics_that_never_came_have_no_age() -> None:
 
 
 def test_a_busy_guest_gives_its_size_and_what_it_said_grows_old() -> None:
-    _, reading = convert(RECORDED, None, wall=WALL, monotonic=50.0, stale_after=10.0)
-    fields, reading = convert(BUSY, reading, wall=WALL + 2, monotonic=52.0, stale_after=10.0)
+    fields, reading = convert(BUSY, FIRST, wall=WALL + 2, monotonic=52.0, stale_after=10.0)
     assert fields["balloon_cur"] == 262_144
     assert fields["stats_age"] == 3.0
     assert "mem_usable" not in fields
@@ -84,8 +84,7 @@ def test_a_busy_guest_gives_its_size_and_what_it_said_grows_old() -> None:
 
 def test_a_wall_clock_that_jumps_changes_no_age() -> None:
     for jump in (3600.0, -3600.0):
-        _, reading = convert(RECORDED, None, wall=WALL, monotonic=50.0, stale_after=10.0)
-        fields, reading = convert(RECORDED, reading, wall=WALL + jump, monotonic=51.0, stale_after=10.0)
+        fields, reading = convert(RECORDED, FIRST, wall=WALL + jump, monotonic=51.0, stale_after=10.0)
         assert fields["stats_age"] == 2.0
         moved = {**RECORDED, "balloon.last-update": RECORDED["balloon.last-update"] + int(jump)}
         fields, _ = convert(moved, reading, wall=WALL + 2, monotonic=52.0, stale_after=10.0)
@@ -139,16 +138,14 @@ def test_a_guest_that_says_what_cannot_be_is_not_believed_at_all(lie: dict[str, 
 
 
 def test_a_counter_that_leaps_is_a_lie() -> None:
-    _, reading = convert(RECORDED, None, wall=WALL, monotonic=50.0, stale_after=10.0)
     leaps = {**RECORDED, "balloon.last-update": 1_795_163_160, "balloon.swap_in": 1 << 61}
-    fields, reading = convert(leaps, reading, wall=WALL + 5, monotonic=55.0, stale_after=10.0)
+    fields, reading = convert(leaps, FIRST, wall=WALL + 5, monotonic=55.0, stale_after=10.0)
     assert reading.impossible == ("swap_in",)
     assert not {"swap_in", "swap_out", "mem_usable"} & fields.keys()
 
 
 def test_memory_that_was_just_unplugged_makes_nobody_a_liar() -> None:
-    _, reading = convert(RECORDED, None, wall=WALL, monotonic=50.0, stale_after=10.0)
-    fields, reading = convert({**RECORDED, "balloon.maximum": 200_000}, reading, wall=WALL + 1, monotonic=51.0, stale_after=10.0)
+    fields, reading = convert({**RECORDED, "balloon.maximum": 200_000}, FIRST, wall=WALL + 1, monotonic=51.0, stale_after=10.0)
     assert fields["mem_available"] == 223_632
     newer = {**RECORDED, "balloon.maximum": 200_000, "balloon.last-update": 1_795_163_160}
     _, reading = convert(newer, reading, wall=WALL + 5, monotonic=55.0, stale_after=10.0)
@@ -156,8 +153,7 @@ def test_memory_that_was_just_unplugged_makes_nobody_a_liar() -> None:
 
 
 def test_a_balloon_that_moves_has_a_rate() -> None:
-    _, reading = convert(RECORDED, None, wall=WALL, monotonic=50.0, stale_after=10.0)
-    fields, reading = convert({**RECORDED, "balloon.current": 252_144}, reading, wall=WALL + 5, monotonic=55.0, stale_after=10.0)
+    fields, reading = convert({**RECORDED, "balloon.current": 252_144}, FIRST, wall=WALL + 5, monotonic=55.0, stale_after=10.0)
     assert fields["balloon_rate"] == -2000.0
     fields, reading = convert({**RECORDED, "balloon.current": 252_144}, reading, wall=WALL + 5, monotonic=55.01, stale_after=10.0)
     assert fields["balloon_rate"] == -2000.0, "an instant later nothing is known that is new"

@@ -95,21 +95,20 @@ def test_cpu_weights_are_those_of_the_class(ordinary: int, now: int, share: int,
     assert found == ({} if wanted is None else {"cpu_shares": wanted})
 
 
-@pytest.mark.parametrize(("pressure", "share", "wanted"), [(50, 0.5, 5_000_000), (5, 0.5, 10_000_000), (50, 1.0, None)])
-def test_disks_are_held_to_the_classes_share_while_they_are_short(pressure: int, share: float, wanted: int | None) -> None:
-    agreed = {**dict.fromkeys(SIX), "total_bytes_sec": 10_000_000}
-    disks = [{"name": "vda", "path": "", "current": dict.fromkeys(SIX, 0), "maximum": agreed, "guaranteed": None}]
-    found = asked(policies(io=True), {"psi_io_some_avg60": pressure}, io_share=share, io_tune=disks)
-    if wanted is None:
-        assert found == {}
-    else:
-        (disk,) = found["io_tune"]
-        assert disk["total_bytes_sec"] == wanted
-
-
-def test_a_share_that_comes_to_nothing_is_not_no_limit_and_no_limit_stays_none() -> None:
-    agreed = {**dict.fromkeys(SIX), "total_iops_sec": 100, "total_bytes_sec": 0}
-    disks = [{"name": "vda", "path": "", "current": dict.fromkeys(SIX, 0), "maximum": agreed, "guaranteed": None}]
-    (disk,) = asked(policies(io=True), {"psi_io_some_avg60": 50}, io_share=0.001, io_tune=disks)["io_tune"]
-    assert disk["total_iops_sec"] == 1
-    assert not disk["total_bytes_sec"]
+@pytest.mark.parametrize(
+    ("pressure", "share", "agreed", "wanted"),
+    [
+        (50, 0.5, {"total_bytes_sec": 10_000_000}, 5_000_000),
+        (5, 0.5, {"total_bytes_sec": 10_000_000}, 10_000_000),
+        (50, 1.0, {"total_bytes_sec": 10_000_000}, None),
+        (50, 0.001, {"total_iops_sec": 100, "total_bytes_sec": 0}, 1),  # what comes to nothing is not no limit, and no limit stays none
+    ],
+)
+def test_disks_are_held_to_the_classes_share_while_they_are_short(
+    pressure: int, share: float, agreed: dict[str, int], wanted: int | None
+) -> None:
+    known = {"current": dict.fromkeys(SIX, 0), "maximum": {**dict.fromkeys(SIX), **agreed}, "guaranteed": None}
+    found = asked(policies(io=True), {"psi_io_some_avg60": pressure}, io_share=share, io_tune=[{"name": "vda", "path": "", **known}])
+    limits = [value for disk in found.get("io_tune", ()) for value in (disk[name] for name in SIX) if value]
+    assert limits == ([] if wanted is None else [wanted])
+    assert (wanted is None) == (found == {})
