@@ -5,9 +5,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
+from real_guests import not_here
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -85,10 +85,3 @@ def run(script: str, *options: str) -> subprocess.CompletedProcess[str]:
     """The program's answer."""
     command: list[str | Path] = [sys.executable, BENCHMARKS / script, *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)
-
-
-def not_here(reason: str) -> NoReturn:
-    """This machine lacks what a benchmark needs: skips it, or fails it where everything is meant to be there."""
-    if os.environ.get("MOM_REQUIRE_REAL", "") not in {"", "0"}:
-        pytest.fail(f"MOM_REQUIRE_REAL is set, and {reason}")
-    pytest.skip(reason)

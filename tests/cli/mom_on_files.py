@@ -14,7 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 from mom_daemon.cli import frame
-from mom_devkit import wait_until
+from mom_devkit import host_of, wait_until
 
 MOM = Path(sys.executable).parent / "mom"
 
@@ -120,17 +120,11 @@ class Mom:
         self.started: list[subprocess.Popen[bytes]] = []
         path = filter(None, [str(self.site), os.environ.get("PYTHONPATH")])
         self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "COLUMNS": "200"}
-        self._make_root()
+        knobs = {f"sys/kernel/mm/ksm/{name}": f"{value}\n" for name, value in KSM.items()}
+        host_of(self.root, {**knobs, "proc/meminfo": MEMINFO})
+        (self.root / "proc/pressure").mkdir()
         self.install("plugins", PLUGINS, ENTRY_POINTS)
         self.configure("merge: {}")
-
-    def _make_root(self) -> None:
-        ksm = self.root / "sys/kernel/mm/ksm"
-        ksm.mkdir(parents=True)
-        for name, value in KSM.items():
-            (ksm / name).write_text(f"{value}\n")
-        (self.root / "proc/pressure").mkdir(parents=True)
-        (self.root / "proc/meminfo").write_text(MEMINFO)
 
     def install(self, name: str, source: str, entry_points: str = "") -> None:
         """Put a module, with a class `Plugin` unless its entry points name others, and its metadata where pip would."""

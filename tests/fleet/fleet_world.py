@@ -16,7 +16,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pytest
+from real_guests import not_here
 
 from mom_core import MomError
 from mom_daemon.cli.frame import run
@@ -36,9 +36,7 @@ START_SECONDS = 120.0
 def need_a_server() -> None:
     """Skip the test where there is no nats-server, or fail it where everything is meant to be there."""
     if not Path(NATS_SERVER).exists():
-        if os.environ.get("MOM_REQUIRE_REAL"):
-            pytest.fail("there is no nats-server here")
-        pytest.skip("there is no nats-server here")
+        not_here("there is no nats-server")
 
 
 def free_port() -> socket.socket:

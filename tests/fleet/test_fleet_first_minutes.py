@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -15,6 +14,7 @@ import pytest
 from fleet_world import MOM, FleetWorld, free_port, need_a_server, port_of
 
 from mom_core import MomError
+from mom_devkit import wait_until
 from mom_plugins_fleet import membership
 from mom_plugins_fleet.invitation import Token
 from mom_plugins_fleet.server_setup import make_server
@@ -111,13 +111,12 @@ def test_three_hosts_are_a_fleet_by_the_commands_of_the_document(machines: Machi
         for host, line in zip(hosts, re.findall(rf"^  ({pattern}mom-\S+)$", printed, re.MULTILINE), strict=True):
             machines.types(host, line)
             machines.types(host, "systemctl restart mom")  # as `join` has it done where the configuration is the unit's
-        ends = time.monotonic() + 120
-        while True:
-            told = json.loads(machines.types("server", "mom fleet status --json"))["hosts"]
-            if {one["host"]: (one["guests"], one["policies"]) for one in told} == dict.fromkeys(hosts, (2, "newest")):
-                break
-            assert time.monotonic() < ends, told
-            time.sleep(0.5)
+
+        def told() -> dict[str, tuple[object, object]]:
+            rows = json.loads(machines.types("server", "mom fleet status --json"))["hosts"]
+            return {one["host"]: (one["guests"], one["policies"]) for one in rows}
+
+        wait_until(lambda: told() == dict.fromkeys(hosts, (2, "newest")), told)
 
 
 def test_a_token_is_good_once_for_an_hour_and_for_the_server_that_it_names(fleet: FleetWorld, monkeypatch: pytest.MonkeyPatch) -> None:

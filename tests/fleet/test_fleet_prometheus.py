@@ -1,6 +1,5 @@
 """A real Prometheus reads the list of hosts that `mom fleet targets` prints, and scrapes them."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -8,18 +7,11 @@ from contextlib import closing
 from typing import Any
 
 import httpx
-import pytest
 import yaml
 from fleet_world import FleetWorld, free_port, port_of
+from real_guests import not_here
 
 TOKEN = "read" * 8
-
-
-def need_prometheus() -> None:
-    if shutil.which("prometheus") is None or shutil.which("promtool") is None:
-        if os.environ.get("MOM_REQUIRE_REAL"):
-            pytest.fail("there is no prometheus (apt-get install prometheus)")
-        pytest.skip("there is no prometheus (apt-get install prometheus)")
 
 
 class Monitoring:
@@ -75,7 +67,8 @@ class Monitoring:
 
 
 def test_prometheus_finds_and_scrapes_all_hosts_that_serve_metrics_by_a_file(fleet: FleetWorld) -> None:
-    need_prometheus()
+    if shutil.which("prometheus") is None or shutil.which("promtool") is None:
+        not_here("there is no prometheus (apt-get install prometheus)")
     with closing(Monitoring(fleet)) as monitoring:
         fleet.enroll("h1", "g1", "--metrics-host", "localhost")
         fleet.enroll("h2", "g2")

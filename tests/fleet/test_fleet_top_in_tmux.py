@@ -1,6 +1,5 @@
 """`mom fleet top` in a real terminal, on a real server: what hosts tell is drawn, and so is that the server is lost."""
 
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from fleet_world import MOM, FleetWorld
+from real_guests import not_here
 
 from mom_devkit import wait_until
 from mom_plugins_fleet.records import HostState
@@ -20,7 +20,7 @@ Tmux = Callable[..., str]
 @pytest.fixture
 def tmux(tmp_path: Path) -> Iterator[Tmux]:
     if shutil.which("tmux") is None:
-        (pytest.fail if os.environ.get("MOM_REQUIRE_REAL") else pytest.skip)("there is no tmux")
+        not_here("there is no tmux")
 
     def run(*words: str) -> str:
         command = ["tmux", "-S", str(tmp_path / "tmux"), "-f", "/dev/null", *words]

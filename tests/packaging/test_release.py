@@ -64,20 +64,17 @@ def test_the_bill_of_materials_names_mom_and_all_that_it_needs_with_versions(rel
     assert "pip" not in named, "it made the environment, and is no part of mom"
 
 
-def test_what_is_uploaded_to_an_index_can_be_installed_from_it(release: Path, tools: Path, tmp_path: Path) -> None:
+def test_what_is_uploaded_to_an_index_can_be_installed_from_it(release: Path, tools: Path, tmp_path: Path, free_port: int) -> None:
     """By twine, as the release workflow does, to an index on this machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     (tmp_path / "index").mkdir()
     server = subprocess.Popen(
-        [tools / "pypi-server", "run", "-i", "127.0.0.1", "-p", str(port), "-P", ".", "-a", ".", tmp_path / "index"],
+        [tools / "pypi-server", "run", "-i", "127.0.0.1", "-p", str(free_port), "-P", ".", "-a", ".", tmp_path / "index"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://127.0.0.1:{free_port}"
     try:
-        _answers(port, server)
+        _answers(free_port, server)
         wanted = sorted(path for path in (release / "dist").iterdir() if path.name.startswith(("mom_core-", "mom_toolkit-")))
         said = ("--repository-url", url, "--username", "a", "--password", "b", "--disable-progress-bar", "--non-interactive")
         run(tools / "twine", "upload", *said, *wanted)

@@ -5,13 +5,13 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from guest_image import GuestImage
-from real_guests import PrintingGuest
+from guest_image import CannotBuild, GuestImage, build
+from real_guests import PrintingGuest, not_here
 
 from mom_devkit import wait_until
 
@@ -118,3 +118,16 @@ class PlainHost:
             with suppress(OSError):
                 guest.process.kill()
             guest.process.wait()
+
+
+@contextmanager
+def plain_host(folder: Path) -> Iterator[PlainHost]:
+    """Starts guests in this folder, which end with the block."""
+    try:
+        host = PlainHost(folder, build())
+    except CannotBuild as error:
+        not_here(f"there is no guest to start: {error}")
+    try:
+        yield host
+    finally:
+        host.destroy_all()

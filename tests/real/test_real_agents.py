@@ -238,15 +238,13 @@ def test_a_guest_that_is_started_again_is_known_again(make_agents: MakeMom, labo
         wait_until(lambda guest=again: not mom.fields(guest), "it is gone", 60)  # type: ignore[misc]  # a lambda's default has no type
 
 
-def test_guestd_is_asked_over_tcp(make_agents: MakeMom, guest: RealGuest, tmp_path: Path) -> None:
+def test_guestd_is_asked_over_tcp(make_agents: MakeMom, guest: RealGuest, tmp_path: Path, free_port: int) -> None:
     """The daemon runs on this host here: the tests' guests have no network."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     copy = tmp_path / "mom-guestd"
     shutil.copy(guestd.__file__, copy)
-    daemon = subprocess.Popen([sys.executable, "-I", "-S", str(copy), "--listen", "127.0.0.1", "--port", str(port)])
+    daemon = subprocess.Popen([sys.executable, "-I", "-S", str(copy), "--listen", "127.0.0.1", "--port", str(free_port)])
     try:
-        mom = make_agents({"guestd_address": f"127.0.0.1:{port}"}, qemu_agent=False, guestd_channel="none")
+        mom = make_agents({"guestd_address": f"127.0.0.1:{free_port}"}, qemu_agent=False, guestd_channel="none")
         fields = mom.once_known(guest, "major_fault")
         assert fields["guest_agent"] == "guestd-tcp"
         total = int(next(line.split()[1] for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal")))

@@ -4,22 +4,17 @@ import json
 import re
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from http_over_tcp import tcp_settings
 from real_guests import not_here
 
 from mom_devkit import wait_until
@@ -32,40 +27,14 @@ MAY_BE_EMPTY = ("mom_trial_", "mom_revisions_total", "mom_guest_swap_", "mom_plu
 """What there is only while policies are on trial, guests swap, or plugins are set aside, or where guests tell how long they wait."""
 
 
-def free_ports() -> tuple[int, int]:
-    """Two that differ."""
-    with socket.socket() as first, socket.socket() as second:
-        for sock in (first, second):
-            sock.bind(("127.0.0.1", 0))
-        return first.getsockname()[1], second.getsockname()[1]
-
-
-def make_certificate(folder: Path) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
-    made = made.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
-    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-    (folder / "cert.pem").write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    (folder / "key.pem").chmod(0o600)
-
-
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def prometheus(tmp_path_factory: pytest.TempPathFactory, unused_port: Callable[[], int]) -> Iterator[httpx.Client]:
     """A Prometheus that has scraped a mom on a simulated host under pressure several times."""
     if shutil.which("prometheus") is None:
         not_here("there is no prometheus (apt-get install prometheus)")
     folder = tmp_path_factory.mktemp("prometheus")
-    make_certificate(folder)
-    (folder / "token").write_text("read" * 8)
-    (folder / "token").chmod(0o600)
-    port, own = free_ports()
-    tcp = {"listen": f"localhost:{port}", "certificate": f"{folder}/cert.pem", "key": f"{folder}/key.pem", "read_token": f"{folder}/token"}
+    port, own = unused_port(), unused_port()
+    tcp = tcp_settings(folder, port, read="read" * 8)
     pressure = {"load": "12GiB", "load_after": "1s", "load_for": "1h", "load_growth": "4GiB"}
     plugins = {"sim": pressure, "balloon": {}, "ksm": {}, "policy": {}, "record": {"reserve": "0"}, "http": {"tcp": tcp}}
     config = {"interval": "1s", "state_directory": f"{folder}/s", "run_directory": f"{folder}/r", "plugins": plugins}
@@ -73,8 +42,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Clien
     (folder / "mom.yaml").write_text(yaml.safe_dump({**config, "guests": guests}))
     (scrape,) = yaml.safe_load((PACKAGING / "prometheus/scrape.yml").read_text())
     scrape |= {"scrape_interval": "1s", "static_configs": [{"targets": [f"localhost:{port}"]}]}
-    scrape["authorization"]["credentials_file"] = str(folder / "token")
-    scrape["tls_config"]["ca_file"] = str(folder / "cert.pem")
+    scrape["authorization"]["credentials_file"] = tcp["read_token"]
+    scrape["tls_config"]["ca_file"] = tcp["certificate"]
     rules = [str(PACKAGING / "prometheus/mom-alerts.yml")]
     (folder / "prometheus.yml").write_text(
         yaml.safe_dump({"global": {"evaluation_interval": "2s"}, "scrape_configs": [scrape], "rule_files": rules})

@@ -8,10 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from guest_image import CannotBuild, build
 from mom_run import MomRun
-from plain_qemu import PlainGuest, PlainHost
-from real_guests import not_here
+from plain_qemu import PlainGuest, PlainHost, plain_host
 
 from mom_devkit import wait_until
 
@@ -53,12 +51,8 @@ def root() -> Iterator[Path]:
 
 @pytest.fixture
 def node(root: Path) -> Iterator[PlainHost]:
-    try:
-        made = PlainHost(root / "run/qemu-server", build())
-    except CannotBuild as error:
-        not_here(f"there is no guest to start: {error}")
-    yield made
-    made.destroy_all()
+    with plain_host(root / "run/qemu-server") as made:
+        yield made
 
 
 @pytest.fixture

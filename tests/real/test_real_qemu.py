@@ -9,9 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from guest_image import CannotBuild, build
 from mom_run import MomRun
-from plain_qemu import PlainHost, ask
+from plain_qemu import PlainHost, ask, plain_host
 from real_guests import not_here
 
 from mom_core import Value
@@ -28,13 +27,8 @@ KIB_IN_MIB = 1024
 def host() -> Iterator[PlainHost]:
     if shutil.which("qemu-system-x86_64") is None:
         not_here("there is no QEMU")
-    with TemporaryDirectory(prefix="mom-qemu-") as folder:
-        try:
-            made = PlainHost(Path(folder), build())
-        except CannotBuild as error:
-            not_here(f"there is no guest to start: {error}")
+    with TemporaryDirectory(prefix="mom-qemu-") as folder, plain_host(Path(folder)) as made:
         yield made
-        made.destroy_all()
 
 
 @pytest.fixture

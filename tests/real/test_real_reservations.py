@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 from ballast import available_mib
-from guest_image import CannotBuild, build
 from mom_run import MomRun
-from plain_qemu import PlainGuest, PlainHost
+from plain_qemu import PlainGuest, plain_host
 from private_libvirtd import PREFIX
 from real_guests import Lab, RealGuest, not_here
 from steady_host import BLOCK_MIB, anonymous_mib, capacity_mib
@@ -56,17 +55,12 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         plugin = {"libvirt": lab.libvirtd.settings()}
         yield Place(lambda name, mib, workload: lab.start(name, mib=mib, workload=workload), lab.libvirtd.pid_folder, plugin)
         return
-    with TemporaryDirectory(prefix="mom-qemu-") as folder:
-        try:
-            host = PlainHost(Path(folder), build())
-        except CannotBuild as error:
-            not_here(f"there is no guest to start: {error}")
+    with TemporaryDirectory(prefix="mom-qemu-") as folder, plain_host(Path(folder)) as host:
 
         def start(name: str, mib: int, workload: tuple[int, int, int, int]) -> PlainGuest:
             return host.start(PREFIX + name, mib=mib, arguments=f"momtest.workload={','.join(map(str, workload))}")
 
         yield Place(start, host.folder, {"qemu": {"sockets": [f"{folder}/*.qmp"]}})
-        host.destroy_all()
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 import os
 import random
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mom_run import MomRun
 from momd_process import asked, end
 from vdsm_pki import Ca, write_pki
 from vdsm_process import Vdsm
 
-from mom_devkit import wait_until
+from mom_devkit import host_of, wait_until
 
 POLICIES = Path(__file__).parents[2] / "examples/policies/vdsm"
 MOM = Path(sys.executable).with_name("mom")
@@ -42,23 +41,16 @@ ONE = {"id": "11111111-0000-4000-8000-000000000001", "name": "one", "user_limit"
 TWO = {"id": "11111111-0000-4000-8000-000000000002", "name": "two", "guaranteed": 4 * GIB}
 
 
-class Daemon:
+class Daemon(MomRun):
     """A host of files with a vdsm, and mom on it."""
 
     def __init__(self, folder: Path, ca: Ca) -> None:
-        self.folder = folder
-        self.root = folder / "root"
+        super().__init__(folder)
         self.socket = folder / "mom.sock"
-        self.config = folder / "mom.yaml"
-        self.log = folder / "mom.log"
+        knobs = {f"sys/kernel/mm/ksm/{name}": f"{value}\n" for name, value in KSM.items()}
+        self.root = host_of(folder / "root", {**knobs, "proc/meminfo": MEMINFO, "sys/devices/system/cpu/online": "0-3\n"})
+        (self.root / "proc/pressure").mkdir()
         self.ksm = self.root / "sys/kernel/mm/ksm"
-        self.ksm.mkdir(parents=True)
-        for name, value in KSM.items():
-            (self.ksm / name).write_text(f"{value}\n")
-        (self.root / "proc/pressure").mkdir(parents=True)
-        (self.root / "proc/meminfo").write_text(MEMINFO)
-        (self.root / "sys/devices/system/cpu").mkdir(parents=True)
-        (self.root / "sys/devices/system/cpu/online").write_text("0-3\n")
         pki = write_pki(self.root / "etc/pki/vdsm", ca)
         options = ["--pki", pki, "--ksm", self.ksm, "--mom", self.socket, "--sample-every", "0.1"]
         self.vdsm = Vdsm(*map(str, options))
@@ -66,44 +58,16 @@ class Daemon:
         shutil.copytree(POLICIES, folder / "mom.d", ignore=shutil.ignore_patterns("tests"))
         (self.root / "etc/vdsm").mkdir()
         (self.root / "etc/vdsm/vdsm.conf").write_text(f"[vars]\nvm_sample_interval = 1\n[addresses]\nmanagement_port = {self.vdsm.port}\n")
-        self.config.write_text(
-            f"""interval: 250ms
-stop_timeout: 60s
-root: {self.root}
-state_directory: {folder}/state
-run_directory: {folder}/run
-plugins:
-  host: {{}}
-  vdsm: {{}}
-  balloon: {{}}
-  ksm: {{}}
-  qos: {{}}
-  policy: {{directory: {folder}/mom.d, defaults: false}}
-  xmlrpc: {{listen: {self.socket}}}
-"""
-        )
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen([MOM, "run", "-c", self.config], stderr=log, stdout=log)
-
-    def stop(self) -> int:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
-
-    def mom(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [str(MOM), *arguments, "-c", str(self.config)]
-        environment = {**os.environ, "COLUMNS": "200"}
-        return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False, env=environment)
+        policies = {"directory": f"{folder}/mom.d", "defaults": False}
+        plugins = {"vdsm": {}, "balloon": {}, "ksm": {}, "qos": {}, "policy": policies, "xmlrpc": {"listen": str(self.socket)}}
+        self.configure(plugins, interval="250ms", stop_timeout="60s", root=str(self.root))
 
     def machine(self, which: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = self.vdsm.do("machines")[which["id"]]
         return found
 
     def wait(self, what: Callable[[], object], seconds: float = 120.0) -> None:
-        wait_until(what, self.log.read_text, seconds)
+        wait_until(what, lambda: self.log, seconds)
 
     def parameters(self, **parameters: object) -> None:
         """What the engine does when somebody changes a cluster's settings; again until mom has them, as vdsm says so neither way."""
@@ -168,7 +132,7 @@ def test_everything_through_vdsms_verbs_and_back(daemon: Daemon) -> None:
     daemon.wait(told)
 
     # A clean stop puts everything back.
-    assert daemon.stop() == 0
+    daemon.stop()
     one = daemon.machine(ONE)
     assert (one["target"], one["quota"], one["disks"]["vda"]["total_bytes_sec"]) == (4 * GIB, -1, 0)
     assert (daemon.ksm / "pages_to_scan").read_text() == "100\n"
@@ -198,24 +162,24 @@ def test_vdsms_own_policy_starts_a_ksm_that_has_never_run_as_guests_may_take_mor
 def test_a_vdsm_that_starts_after_mom_and_restarts_while_mom_runs(daemon: Daemon) -> None:
     daemon.vdsm.do("stop")
     daemon.start()
-    daemon.wait(lambda: "cannot be reached" in daemon.log.read_text())
+    daemon.wait(lambda: "cannot be reached" in daemon.log)
     daemon.vdsm.do("start")
     daemon.wait(lambda: daemon.machine(ONE)["quota"] == 100_000)
     daemon.parameters(balloonEnabled=True)
     daemon.wait(lambda: daemon.machine(ONE)["seen"] < 4 * GIB)
-    said = len(daemon.log.read_text())
+    said = len(daemon.log)
     daemon.vdsm.do("stop")
-    daemon.wait(lambda: "cannot be reached" in daemon.log.read_text()[said:])
+    daemon.wait(lambda: "cannot be reached" in daemon.log[said:])
     daemon.vdsm.do("recovering", value=True)
     daemon.vdsm.do("start")
-    daemon.wait(lambda: "vdsm's code 99" in daemon.log.read_text())
+    daemon.wait(lambda: "vdsm's code 99" in daemon.log)
     time.sleep(1)  # several cycles, in which the guests are unknown and by no means gone
     seen = daemon.machine(ONE)["target"]
     daemon.vdsm.calls()
     daemon.vdsm.change(str(ONE["id"]), unused=3 * GIB)  # so that there is more to take, however much was taken already
     daemon.vdsm.do("recovering", value=False)
     daemon.wait(lambda: daemon.machine(ONE)["target"] < seen)
-    assert daemon.stop() == 0
+    daemon.stop()
     assert daemon.machine(ONE)["target"] == 4 * GIB
 
 
@@ -228,13 +192,13 @@ def test_what_took_effect_though_its_answer_was_lost_is_put_back(daemon: Daemon)
     daemon.vdsm.fault("VM.setBalloonTarget", 20, how="never")
     daemon.vdsm.change(str(ONE["id"]), unused=3 * GIB)  # so that there is more to take, however much was taken already
     daemon.wait(lambda: daemon.machine(ONE)["target"] < first)
-    daemon.wait(lambda: "balloon_target is not set" in daemon.log.read_text())
+    daemon.wait(lambda: "balloon_target is not set" in daemon.log)
     daemon.stop()
     daemon.vdsm.do("faults", answers={})
-    restored = daemon.mom("restore")
+    restored = daemon.verb("restore")
     assert restored.returncode == 0, restored.stdout + restored.stderr
     assert daemon.machine(ONE)["target"] == 4 * GIB
-    assert "another process" not in daemon.log.read_text()
+    assert "another process" not in daemon.log
 
 
 FAULTS: tuple[dict[str, Any], ...] = (
@@ -279,26 +243,25 @@ def test_whatever_goes_wrong_mom_goes_on_and_puts_everything_back(daemon: Daemon
     vdsm.calls()
     # What failed again and again is tried again after a minute only.
     daemon.wait(lambda: len(vdsm.calls("Host.getAllVmStats")) > 0 and daemon.machine(more[0])["target"] < 4 * GIB, 240)
-    assert daemon.stop() == 0
+    daemon.stop()
     # A guest whose last answer was lost is not asked again for a while: it stays in the ledger.
-    restored = daemon.mom("restore")
+    restored = daemon.verb("restore")
     assert restored.returncode == 0, restored.stdout + restored.stderr
     assert {machine["target"] for machine in vdsm.do("machines").values()} == {4 * GIB}
     assert {machine["quota"] for machine in vdsm.do("machines").values()} <= {None, -1}
-    assert "Traceback" not in daemon.log.read_text()
+    assert "Traceback" not in daemon.log
     wire = vdsm.wire()
     assert not wire["dead"]
     assert wire["drops"] == [], "vdsm never had a reason to drop mom"
 
 
 def test_the_doctor_and_config_init_know_vdsm(daemon: Daemon, tmp_path: Path, ca: Ca) -> None:
-    said = daemon.mom("doctor")
+    said = daemon.verb("doctor")
     assert f"vdsm at localhost:{daemon.vdsm.port} answers over TLS; 2 guests here" in said.stdout, said.stdout
     write_pki(daemon.root / "etc/pki/vdsm", ca, begins=timedelta(days=-9), ends=timedelta(days=-1))
-    said = daemon.mom("doctor")
+    said = daemon.verb("doctor")
     assert said.returncode == 1
     assert "vdsmcert.pem has expired" in said.stdout
-    command = [str(MOM), "config", "init", "--root", str(daemon.root), "-o", str(tmp_path / "new.yaml")]
-    drafted = subprocess.run(command, capture_output=True, text=True, check=False)
+    drafted = daemon.verb("config", "init", "--root", str(daemon.root), "-o", str(tmp_path / "new.yaml"))
     assert drafted.returncode == 0, drafted.stderr
     assert "\n  vdsm:" in (tmp_path / "new.yaml").read_text()

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import httpx
 import pytest
+from real_guests import not_here
 
 from mom_devkit import wait_until
 
@@ -27,13 +28,6 @@ PAGE_CHECKS = Path(__file__).parents[2] / ".cache/page"
 
 _OLDEST_NODE = 20
 """With which it runs: Debian 13 has it."""
-
-
-def not_here(reason: str) -> NoReturn:
-    """This machine lacks what a test needs: skips it, or fails it where everything is meant to be there."""
-    if os.environ.get("MOM_REQUIRE_REAL", "") not in {"", "0"}:
-        pytest.fail(f"MOM_REQUIRE_REAL is set, and {reason}")
-    pytest.skip(reason)
 
 
 def chromium() -> str:

@@ -83,7 +83,7 @@ class Shown:
 
 
 @pytest.fixture
-def cockpit(browser: Browser, folder: Path) -> Iterator[Callable[..., Shown]]:
+def cockpit(browser: Browser, folder: Path, unused_port: Callable[[], int]) -> Iterator[Callable[..., Shown]]:
     """Shows a mom in a Cockpit in which a user has logged in: who runs this test, or another one. `alone`: without the pages around it."""
     if not WEB_SERVICE.exists():
         not_here("there is no Cockpit: apt-get install cockpit-ws cockpit-bridge cockpit-system")
@@ -104,7 +104,7 @@ def cockpit(browser: Browser, folder: Path) -> Iterator[Callable[..., Shown]]:
                 f"#!/bin/sh\nexec {login}env PATH={folder}/bin:$PATH HOME={folder} XDG_DATA_HOME={folder}/data cockpit-bridge\n"
             )
             session.chmod(0o755)
-            url = stack.enter_context(served(session, folder / "ws.log"))
+            url = stack.enter_context(served(session, folder / "ws.log", unused_port()))
             context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB", **settings)  # type: ignore[arg-type]  # Chromium's own
             stack.callback(context.close)
             page = context.new_page()
@@ -121,10 +121,8 @@ def cockpit(browser: Browser, folder: Path) -> Iterator[Callable[..., Shown]]:
 
 
 @contextmanager
-def served(session: Path, log: Path) -> Iterator[str]:
+def served(session: Path, log: Path, port: int) -> Iterator[str]:
     """The address of Cockpit's web service without log-in: who opens it is whom the session says."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     command = [str(WEB_SERVICE), f"--local-session={session}", "--address=127.0.0.1", f"--port={port}"]
     with log.open("wb") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said)

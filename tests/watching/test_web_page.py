@@ -1,10 +1,10 @@
 """The web page in a real Chromium, against a real mom: what is seen, what keys do, and what no other page can do."""
 
 import http.server
+import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import pytest
 from conftest import MOM, Daemon, Start, Tunnel, client, put
+from http_over_tcp import tcp_settings
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from mom_core import Condition, Engine, Report, Severity, Value, Verdict, load_config
@@ -627,32 +628,10 @@ def test_what_is_open_in_the_history_stays_open_when_policies_change(mom: Daemon
 # --- who may -----------------------------------------------------------------------------------------------------------------------------
 
 
-def with_tcp(folder: Path, port: int) -> tuple[str, dict[str, str]]:
-    """Settings of the plugin http with TLS on a port, and the tokens."""
-    files = ["-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem"]
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", *files]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+def test_through_tcp_it_takes_a_token_and_readers_see_no_dead_buttons(daemon: Start, visit: Visit, tmp_path: Path, free_port: int) -> None:
     tokens = {"read": "r" * 32, "change": "c" * 32}
-    for right, token in tokens.items():
-        (folder / right).write_text(token)
-        (folder / right).chmod(0o600)
-    tcp = f"listen: 'localhost:{port}', certificate: {folder}/cert.pem, key: {folder}/key.pem"
-    return f"{{tcp: {{{tcp}, read_token: {folder}/read, change_token: {folder}/change}}}}", tokens
-
-
-@pytest.fixture
-def port() -> Iterator[int]:
-    """Held by a socket that never listens: a server can, and the kernel gives the port to nobody else."""
-    with socket.socket() as place:
-        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        place.bind(("127.0.0.1", 0))
-        yield place.getsockname()[1]
-
-
-def test_through_tcp_it_takes_a_token_and_readers_see_no_dead_buttons(daemon: Start, visit: Visit, tmp_path: Path, port: int) -> None:
-    settings, tokens = with_tcp(tmp_path, port)
-    daemon(http=settings)
-    page = visit(f"https://localhost:{port}/#/policies", ignore_https_errors=True, but=REFUSED)
+    daemon(http=json.dumps({"tcp": tcp_settings(tmp_path, free_port, **tokens)}))
+    page = visit(f"https://localhost:{free_port}/#/policies", ignore_https_errors=True, but=REFUSED)
     dialog = page.get_by_role("dialog", name="Who are you?")
     expect(dialog).to_be_visible()
     page.get_by_label("Key or token").fill("wrong" * 8)
