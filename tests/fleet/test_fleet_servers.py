@@ -133,12 +133,13 @@ class AccountServers(ThreeServers):
         except LinkError:
             return False
 
-    async def is_let_in(self, credentials: NatsCredentials, host: str, *, asked: int, so: bool = True) -> None:
-        """Wait until that server lets the host in, or does no more."""
+    async def is_let_in(self, credentials: NatsCredentials, host: str, *asked: int, so: bool = True) -> None:
+        """Wait until these servers let the host in, or do no more."""
         ends = time.monotonic() + WAIT_SECONDS
-        while await self.lets_in(credentials, host, asked=asked) is not so:
-            assert time.monotonic() < ends, f"server {asked} lets {host} in: {not so}"
-            await asyncio.sleep(0.2)
+        for number in asked:
+            while await self.lets_in(credentials, host, asked=number) is not so:
+                assert time.monotonic() < ends, f"server {number} lets {host} in: {not so}"
+                await asyncio.sleep(0.2)
 
 
 def with_accounts(folder: Path, work: Callable[[AccountServers], Coroutine[Any, Any, None]]) -> None:
@@ -158,20 +159,17 @@ def with_accounts(folder: Path, work: Callable[[AccountServers], Coroutine[Any, 
 def test_a_host_is_enrolled_while_one_of_three_servers_is_away_which_lets_it_in_when_it_is_back(tmp_path: Path) -> None:
     async def work(servers: AccountServers) -> None:
         first = await servers.enroll("h1", "g1", asked=0)
-        for number in range(3):
-            await servers.is_let_in(first, "h1", asked=number)
+        await servers.is_let_in(first, "h1", 0, 1, 2)
         servers.kill(2)
         second = await servers.enroll("h2", "g1", asked=0)
-        for number in (0, 1):
-            await servers.is_let_in(second, "h2", asked=number)
-            await servers.is_let_in(first, "h1", asked=number)
+        await servers.is_let_in(second, "h2", 0, 1)
+        await servers.is_let_in(first, "h1", 0, 1)
         servers.start(2)
-        for host, credentials in (("h1", first), ("h2", second)):
-            await servers.is_let_in(credentials, host, asked=2)
+        await servers.is_let_in(first, "h1", 2)
+        await servers.is_let_in(second, "h2", 2)
         servers.kill(0)  # and the one that was away is enough, with another
         third = await servers.enroll("h3", "g1", asked=2)
-        for number in (1, 2):
-            await servers.is_let_in(third, "h3", asked=number)
+        await servers.is_let_in(third, "h3", 1, 2)
         view = FleetView(frozenset({servers.signer.public}))
         async with linked(servers.operator(1, 2), "operator", LOG, patient=True) as store:
             await view.load(store)
@@ -185,14 +183,13 @@ def test_a_host_put_out_while_a_server_is_away_is_let_in_by_none_when_that_is_ba
 
     async def work(servers: AccountServers) -> None:
         credentials = await servers.enroll("h1", "g1", asked=0)
-        for number in range(3):
-            await servers.is_let_in(credentials, "h1", asked=number)
+        await servers.is_let_in(credentials, "h1", 0, 1, 2)
         servers.kill(2)
         account = json.loads(base64.urlsafe_b64decode(credentials.jwt.split(".")[1] + "=="))["iss"]
         async with linked(Access(servers.urls[:1], None, servers.root.system_user()), "root", LOG, patient=True) as store:
             await patiently(lambda: servers.root.take(store, account))
         servers.start(2)
-        await servers.is_let_in(credentials, "h1", asked=2, so=False)
+        await servers.is_let_in(credentials, "h1", 2, so=False)
         await asyncio.sleep(2 * accounts.SYNC_SECONDS)
         back = [number for number in range(3) if await servers.lets_in(credentials, "h1", asked=number)]
         assert not back, "and it gives the account back to none"

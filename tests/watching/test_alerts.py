@@ -6,20 +6,18 @@ All that takes minutes takes so many times less, by one factor: what the rules w
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 import yaml
-from conftest import MOM, Tunnel, not_here
+from conftest import MOM, Tunnel
+from prometheus_process import Prometheus, running_prometheus
 
-from mom_devkit import wait_until
+from mom_devkit import host_of, wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.waits]
 
@@ -140,12 +138,11 @@ class Host:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.root = folder, folder / "root"
-        for name in ("root/guests", "root/proc/pressure", "site/mom_test_world-1.dist-info"):
+        for name in ("root/guests", "root/proc/pressure"):
             (folder / name).mkdir(parents=True)
+        about = {"METADATA": "Metadata-Version: 2.1\nName: mom-test-world\nVersion: 1\n", "entry_points.txt": ENTRY_POINTS}
+        host_of(folder / "site/mom_test_world-1.dist-info", about)
         (folder / "site/mom_test_world.py").write_text(PLUGINS)
-        metadata = folder / "site/mom_test_world-1.dist-info"
-        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mom-test-world\nVersion: 1\n")
-        (metadata / "entry_points.txt").write_text(ENTRY_POINTS)
         plugins = {"host": {}, "world": {}, "probe": {"deadline": "60s"}, "balloon": {}, "policy": {}, "http": {}}
         folders = {"root": "root", "state_directory": "state", "run_directory": "run"}
         config = {"interval": "200ms", **{name: str(folder / path) for name, path in folders.items()}, "plugins": plugins}
@@ -183,8 +180,8 @@ class Host:
 class Alerts:
     """The alerts of a Prometheus that scrapes these hosts."""
 
-    def __init__(self, client: httpx.Client, told: Callable[[], str]) -> None:
-        self._client, self._told = client, told
+    def __init__(self, prometheus: Prometheus, told: Callable[[], str]) -> None:
+        self._client, self._told = prometheus.client, told
         self.seen: dict[tuple[str, str], str] = {}
         """What has fired: host and name, with its summary."""
 
@@ -211,50 +208,33 @@ def stack() -> Iterator[ExitStack]:
         yield made
 
 
-def scraping(folder: Path, hosts: dict[str, Host], stack: ExitStack) -> Alerts:
+def scraping(folder: Path, hosts: dict[str, Host], stack: ExitStack, port: int) -> Alerts:
     """A Prometheus that scrapes these, with the shipped rules."""
     tunnels = {name: Tunnel(host.folder / "run/mom.sock") for name, host in hosts.items()}
-    own = Tunnel(folder / "nothing")  # a port that is free in a moment
-    own.close()
     targets = [{"targets": [f"localhost:{tunnel.port}"], "labels": {"instance": name}} for name, tunnel in tunnels.items()]
     often = {"scrape_interval": "250ms", "scrape_timeout": "250ms", "evaluation_interval": "250ms"}
     (folder / "rules.yml").write_text(hurried(RULES.read_text()))
     scrape = [{"job_name": "mom", "static_configs": targets}]
     config = {"global": often, "rule_files": [str(folder / "rules.yml")], "scrape_configs": scrape}
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    listen = f"127.0.0.1:{own.port}"
-    options = {"config.file": folder / "prometheus.yml", "storage.tsdb.path": folder / "data", "web.listen-address": listen}
-    with (folder / "log").open("wb") as log:
-        words = ["prometheus", "--log.level=warn", *(f"--{name}={value}" for name, value in options.items())]
-        server = subprocess.Popen(words, stdout=log, stderr=log)
     for tunnel in tunnels.values():
         stack.callback(tunnel.close)
-    stack.callback(server.wait, 60)
-    stack.callback(server.terminate)
-    client = stack.enter_context(httpx.Client(base_url=f"http://{listen}", timeout=60))
-
-    def all_up() -> bool:
-        with suppress(httpx.HTTPError, ValueError):  # it is still starting
-            found: list[dict[str, Any]] = client.get("/api/v1/query", params={"query": "up == 1"}).json()["data"]["result"]
-            return len(found) == len(hosts)
-        return False
+    prometheus = stack.enter_context(running_prometheus(folder, config, port))
 
     def told() -> str:
-        return "\n".join(path.read_text()[-3000:] for path in (folder / "log", *(host.folder / "log" for host in hosts.values())))
+        logs = (folder / "prometheus.log", *(host.folder / "log" for host in hosts.values()))
+        return "\n".join(path.read_text()[-3000:] for path in logs)
 
-    wait_until(all_up, told, 60)
-    return Alerts(client, told)
+    wait_until(lambda: prometheus.has(f"count(up == 1) == {len(hosts)}"), told, 60)
+    return Alerts(prometheus, told)
 
 
-def test_every_alert_comes_when_a_host_is_in_trouble_and_goes_when_that_is_over(tmp_path: Path, stack: ExitStack) -> None:
-    if shutil.which("prometheus") is None:
-        not_here("there is no prometheus (apt-get install prometheus)")
+def test_every_alert_comes_when_a_host_is_in_trouble_and_goes_when_that_is_over(tmp_path: Path, stack: ExitStack, free_port: int) -> None:
     full, broken = hosts = Host(tmp_path / "full"), Host(tmp_path / "broken")
     for host in hosts:
         host.start()
         stack.callback(host.end)
     wait_until(lambda: all((host.folder / "run/status.json").exists() for host in hosts), (full.folder / "log").read_text)
-    alerts = scraping(tmp_path, {"full": full, "broken": broken}, stack)
+    alerts = scraping(tmp_path, {"full": full, "broken": broken}, stack, free_port)
     assert not alerts.firing()
 
     full.memory(available=GIB // 32)

@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -11,12 +11,12 @@ import pytest
 
 from mom_core import Decision, Engine, PluginContext, load_config
 from mom_core.testing import snapshot
+from mom_devkit import host_of
 from mom_plugins_policy import Policy
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 CORE_README = (ROOT / "mom_core/README.md").read_text()
-Install = Callable[[str, str, str], None]
 
 
 def block(language: str, text: str = README, number: int = 0) -> str:
@@ -24,31 +24,10 @@ def block(language: str, text: str = README, number: int = 0) -> str:
     return blocks[number]
 
 
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Makes mom find a module as if its distribution had been installed."""
-
-    def install(module: str, entry_points: str, source: str) -> None:
-        site = tmp_path / "site"
-        metadata = site / f"{module}-1.0.dist-info"
-        metadata.mkdir(parents=True)
-        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module.replace('_', '-')}\nVersion: 1.0\n")
-        (metadata / "entry_points.txt").write_text(entry_points)
-        if source:
-            (site / f"{module}.py").write_text(source)
-        monkeypatch.syspath_prepend(str(site))
-
-    known = set(sys.modules)
-    yield install
-    for name in set(sys.modules) - known:
-        if name.startswith("mom_writeback"):
-            del sys.modules[name]
-
-
 @pytest.mark.parametrize("path", sorted((ROOT / "examples/config").glob("*.yaml")), ids=lambda path: path.name)
-def test_an_example_configuration_loads(path: Path, install: Install) -> None:
+def test_an_example_configuration_loads(path: Path, shelf) -> None:
     if "swappiness" in path.name:
-        install("mom_example_swappiness", "[mom.plugins]\nswappiness = mom_example_swappiness:SwappinessPlugin\n", "")
+        shelf.add("mom-example-swappiness", {"swappiness": "mom_example_swappiness:SwappinessPlugin"})
     assert load_config(path).plugins
 
 
@@ -65,13 +44,11 @@ def test_the_readmes_policy_works_at_night_only(hour: int, pages: list[int]) -> 
     assert list(result.errors) == []
 
 
-def test_the_readmes_plugin_has_thirty_lines_and_works(install: Install, tmp_path: Path) -> None:
+def test_the_readmes_plugin_has_thirty_lines_and_works(shelf, tmp_path: Path) -> None:
     source = block("python")
     assert len(source.splitlines()) <= 30
-    install("mom_writeback", "[mom.plugins]\n" + block("toml").split("\n", 1)[1].replace('"', ""), source)
-    meminfo = tmp_path / "root/proc/meminfo"
-    meminfo.parent.mkdir(parents=True)
-    meminfo.write_text("MemTotal: 1000 kB\nDirty: 5000 kB\n")
+    shelf.add("mom-writeback", tomllib.loads(block("toml"))["project"]["entry-points"]["mom.plugins"], {"mom_writeback": source})
+    host_of(tmp_path / "root", {"proc/meminfo": "MemTotal: 1000 kB\nDirty: 5000 kB\n"})
     folders = {key: str(tmp_path / key) for key in ("root", "state_directory", "run_directory")}
     with Engine(load_config({"plugins": {"writeback": {"most": "1MiB"}}, **folders})) as engine:
         report = engine.cycle()
@@ -79,8 +56,8 @@ def test_the_readmes_plugin_has_thirty_lines_and_works(install: Install, tmp_pat
     assert report.snapshot.host.fields["mem_dirty"] == 5000
 
 
-def test_the_readmes_plugin_holds_back_only_what_shrinks(install: Install) -> None:
-    install("mom_writeback", "", block("python"))
+def test_the_readmes_plugin_holds_back_only_what_shrinks(shelf) -> None:
+    shelf.add("mom-writeback", {}, {"mom_writeback": block("python")})
     plugin_class = import_module("mom_writeback").WritebackPlugin
     plugin = plugin_class(plugin_class.Settings(most="1MiB"), PluginContext())
     guests = {"vm1": {"balloon_cur": 1000}}
@@ -91,12 +68,11 @@ def test_the_readmes_plugin_holds_back_only_what_shrinks(install: Install) -> No
         assert list(plugin.mom_review(snapshot(quiet, guests), decisions)) == []
 
 
-def test_the_cores_readme_shows_a_plugin_that_works(install: Install, tmp_path: Path) -> None:
-    install("mom_writeback", "", block("python", CORE_README))
+def test_the_cores_readme_shows_a_plugin_that_works(shelf, tmp_path: Path) -> None:
+    shelf.add("mom-writeback", {}, {"mom_writeback": block("python", CORE_README)})
     plugin_class = import_module("mom_writeback").UptimePlugin
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/uptime").write_text("12.5 20.0\n")
-    assert plugin_class(None, PluginContext(root=tmp_path)).mom_collect_host() == {"uptime": 12.5}
+    host = host_of(tmp_path / "root", {"proc/uptime": "12.5 20.0\n"})
+    assert plugin_class(None, PluginContext(root=host)).mom_collect_host() == {"uptime": 12.5}
 
 
 def test_the_cores_readme_shows_how_to_embed_mom(tmp_path: Path) -> None:
