@@ -14,22 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mom_core import (
-    Clock,
-    DefaultPolicy,
-    Engine,
-    Guest,
-    Host,
-    MomError,
-    PluginContext,
-    Report,
-    Snapshot,
-    StateFile,
-    Value,
-    as_number,
-    load_config,
-)
-from mom_devkit import declared
+from mom_core import Clock, DefaultPolicy, Engine, Guest, Host, MomError, PluginContext, Report, Snapshot, StateFile, Value, as_number
+from mom_devkit import HandClock, config_of, declared
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.host_reservations import HostReservations, policies_reserve
 from mom_plugins_balloon.limits import ShrinkLimits
@@ -486,21 +472,14 @@ class Simulated:
     """A simulated host under mom, on a clock of its own."""
 
     def __init__(self, folder: Path, guests: int = 30, **more: object) -> None:
-        self.now = 0.0
-        config = load_config(
-            {
-                "interval": "5s",
-                "state_directory": str(folder / "state"),
-                "run_directory": str(folder / "run"),
-                "plugins": {"sim": {"guests": guests, **more}, "balloon": {}, "policy": {}},
-                "guests": {"db-*": {"guarantee": "2GiB"}},
-            }
-        )
-        self.engine = Engine(config, Clock(lambda: self.now, lambda: self.now))
+        self.clock = HandClock()
+        plugins = {"sim": {"guests": guests, **more}, "balloon": {}, "policy": {}}
+        config = config_of(folder, plugins, guests={"db-*": {"guarantee": "2GiB"}}, interval=5.0)
+        self.engine = Engine(config, Clock(self.clock, self.clock.wall))
 
     def cycles(self, count: int) -> Iterator[Report]:
         for _ in range(count):
-            self.now += 5
+            self.clock.now += 5
             yield self.engine.cycle()
 
     @property
@@ -533,13 +512,13 @@ def test_guests_make_room_in_the_time_that_was_said(tmp_path: Path) -> None:
         made = simulated.kept.reserve(int(0.95 * room.most_kib), 600)
         assert made.there_kib < made.kept_kib
         assert made.expected_in_seconds is not None
-        began = simulated.now
+        began = simulated.clock.now
         for report in simulated.cycles(20):
             assert report.snapshot.host.fields["mem_reserved"] == made.memory_kib
             assert not below_need(report)
             if simulated.kept.reservations()[0].state is ReservationState.READY:
                 break
-        assert simulated.now - began <= made.expected_in_seconds + 5
+        assert simulated.clock.now - began <= made.expected_in_seconds + 5
 
 
 @pytest.mark.long

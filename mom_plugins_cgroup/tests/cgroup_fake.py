@@ -182,8 +182,7 @@ class Bench:
         **fields: Value,
     ) -> Entity:
         """A guest of 2 GiB that uses a quarter of it, with a group."""
-        path = f"{SLICE}/machine-qemu\\x2d1\\x2d{name}.scope"
-        properties: dict[str, Value] = {"cgroups": self.kernel.make(path, current_kib, controllers)}
+        properties: dict[str, Value] = {"cgroups": self.kernel.make(self.path(name), current_kib, controllers)}
         known = {"stats_age": 1.0, "mem_usable": 2048 * MIB - used_kib, "host_psi_memory_some_avg10": 0.0, **fields}
         guest = FakeGuest(name, balloon_kib=2048 * MIB, maximum_kib=2048 * MIB, properties=properties, fields=known)
         self.hypervisor.known[name] = guest

@@ -30,7 +30,7 @@ from mom_core import (
     Value,
 )
 from mom_core.testing import snapshot
-from mom_devkit import FakeGuest, apply_decisions, put_back
+from mom_devkit import FakeGuest, HandClock, apply_decisions, put_back
 from mom_plugins_eviction import EvictionPlugin
 from mom_plugins_eviction.jobs import FORM, WHAT, Job
 from mom_plugins_eviction.settings import EvictionSettings
@@ -44,13 +44,6 @@ VAPOR: Mapping[str, Value] = {
     "may_save": 1, "may_pause": 0, "may_power_off": 0, "may_migrate": 0, "leave_warning": 30.0, "comes_back": 1, "sla_class": "vapor",
 }  # fmt: skip
 MAY_ALL: Mapping[str, Value] = {**VAPOR, "may_pause": 1, "may_power_off": 1, "may_migrate": 1}
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class FleetDrain:
@@ -73,7 +66,7 @@ class Bench:
         fields: Mapping[str, Mapping[str, Value]] = {},  # as above
         **settings: object,
     ) -> None:
-        self.folder, self.mode, self.clock = folder, mode, Clock()
+        self.folder, self.mode, self.clock = folder, mode, HandClock()
         self.hypervisor = MovingHypervisor([FakeGuest(f"vm{number}") for number in range(1, guests + 1)])
         self.fields, self.ordinary = fields, ordinary
         self.host: Mapping[str, Value] = FULL

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -132,27 +132,17 @@ def _never(_group: str, _found: Opened[Group], _data: bytes | None) -> None:
     raise MomError("never asked")
 
 
-def an_agent(
-    apply: Callable[[str, Opened[Group], bytes | None], None] = _never,
-    remembered: Callable[[], tuple[str, Opened[Group]] | None] = lambda: None,
-    state: Callable[[], HostState | None] = lambda: None,
-    accepts: Callable[[Move], str] = lambda _: "",
-    operators: Sequence[str] = (OPERATOR.public,),
-    key: Path | None = None,
-) -> FleetAgent:
-    return FleetAgent(
-        Access(["nats://localhost:1"], None, key),
-        "h1",
-        1.0,
-        LOG,
-        operators=operators,
-        revisions=SeenRevisions(),
-        apply=apply,
-        remembered=remembered,
-        state=state,
-        accepts=accepts,
-        wake=lambda _: None,
-    )
+def an_agent(key: Path | None = None, **more: Any) -> FleetAgent:
+    """The agent of host h1, with all that it is not given as on a host of which nothing is known."""
+    usual: dict[str, Any] = {
+        "operators": [OPERATOR.public],
+        "apply": _never,
+        "remembered": lambda: None,
+        "state": lambda: None,
+        "accepts": lambda _: "",
+        "wake": lambda _: None,
+    }
+    return FleetAgent(Access(["nats://localhost:1"], None, key), "h1", 1.0, LOG, revisions=SeenRevisions(), **{**usual, **more})
 
 
 @pytest.fixture
@@ -373,7 +363,7 @@ async def test_a_record_whose_adoption_hangs_is_refused_in_time_and_not_begun_tw
         begun.append(found.revision)
         goes_on.wait(120)
 
-    agent = an_agent(apply)
+    agent = an_agent(apply=apply)
     await store.put(GROUPS, "g", OPERATOR.signed(GROUPS, "g", Group(), 1))
     try:
         for _ in range(2):
@@ -396,7 +386,7 @@ def test_an_agent_ends_though_an_adoption_hangs():
         hangs.set()
         goes_on.wait(120)
 
-    agent = an_agent(apply, remembered=lambda: ("g", Opened(Group(), 1, OPERATOR.public)))
+    agent = an_agent(apply=apply, remembered=lambda: ("g", Opened(Group(), 1, OPERATOR.public)))
     agent.start()
     assert hangs.wait(60)
     agent.close()

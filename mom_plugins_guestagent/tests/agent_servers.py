@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -194,26 +195,18 @@ def saying(data: bytes) -> Speak:
     return speak
 
 
-def without_end(data: bytes) -> Speak:
-    """Says this again and again, for ever."""
+def without_end(*pieces: bytes, pause: float = 0.0) -> Speak:
+    """Says these again and again, for ever, with so many seconds after each."""
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
+        for data in cycle(pieces):
             writer.write(data)
             await writer.drain()
-            await asyncio.sleep(0)  # others have their turn, too: drain alone waits only when a lot stands to be sent
+            await asyncio.sleep(pause)  # others have their turn, too: drain alone waits only when a lot stands to be sent
 
     return speak
 
 
 def dripping(data: bytes) -> Speak:
     """Says this in single bytes, for ever."""
-
-    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while True:
-            for byte in data:
-                writer.write(bytes([byte]))
-                await writer.drain()
-                await asyncio.sleep(0.01)
-
-    return speak
+    return without_end(*(bytes([byte]) for byte in data), pause=0.01)

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from pydantic import ValidationError
 
 from mom_core import Entity, Guest, GuestBusy, GuestSettings, NotSupported, PluginContext, Report, Severity, Snapshot, Value, as_number
-from mom_devkit import wait_until
+from mom_devkit import FakeHypervisor, wait_until
 from mom_plugins_guestagent import GuestAgentPlugin, guestd
 from mom_plugins_guestagent.collector import AgentCollector, AgentState, AgentTarget
 from mom_plugins_guestagent.script import guestd_script
@@ -190,16 +190,10 @@ def test_guests_are_left_alone_where_the_operator_says_so(make, hypervisor, agen
 
 
 def test_sockets_can_be_named_where_the_hypervisor_knows_none(make, servers, tmp_path):
-    class Plain:
-        uri = "plain:"
-
-        def guests(self) -> Sequence[Guest]:
-            return []
-
     daemon = Guestd(tmp_path / "root")
     plugin = make({"a": {"guestd_socket": servers.unix(daemon.speak)}, "b": {"agent_socket": servers.unix(QemuAgent().speak)}})
     both = [guest("a"), guest("b")]
-    wait_until(lambda: ["mem_available" in fields for fields in plugin.mom_collect_guests(Plain(), both).values()] == [True, True])
+    wait_until(lambda: ["mem_available" in fields for fields in plugin.mom_collect_guests(FakeHypervisor(), both).values()] == [True, True])
 
 
 # --- lies ----------------------------------------------------------------------------------------------------------------------------

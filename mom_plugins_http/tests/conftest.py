@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from served_mom import Clock, Serve, Served, serving
+from served_mom import Serve, Served, serving
+
+from mom_devkit import HandClock
 
 
 @pytest.fixture
@@ -28,5 +30,5 @@ def served(serve: Serve) -> Served:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> HandClock:
+    return HandClock(100.0)

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 from unix_clients import client_of
 
-from mom_core import Engine, Report, load_config
+from mom_core import Engine, Report
+from mom_devkit import config_of
 from mom_plugins_http import HttpPlugin
 from mom_plugins_http.service import Service
 
@@ -63,27 +64,15 @@ def serving(folder: Path) -> Iterator[Serve]:
     with ExitStack() as stack:
         numbers = count(1)
 
-        def start(cycles: int = 1, plugins: dict[str, object] | None = None, without: Sequence[str] = (), **settings: object) -> Served:
+        def start(cycles: int = 1, plugins: dict[str, Any] | None = None, without: Sequence[str] = (), **settings: object) -> Served:
             own = folder / str(next(numbers))
             own.mkdir()
-            folders = {f"{kind}_directory": str(own / kind) for kind in ("state", "run")}
-            enabled: dict[str, object] = {"sim": {}, "balloon": {}, "ksm": {}, "policy": {}, **(plugins or {}), "http": settings}
-            for name in without:
-                del enabled[name]
-            engine = stack.enter_context(Engine(load_config({"interval": "1h", **folders, "plugins": enabled})))
+            usual = {"sim": {}, "balloon": {}, "ksm": {}, "policy": {}, **(plugins or {}), "http": settings}
+            enabled = {name: said for name, said in usual.items() if name not in without}
+            engine = stack.enter_context(Engine(config_of(own, enabled, interval=3600.0)))
             for _ in range(cycles):
                 engine.cycle()
             path = own / "run/mom.sock"
             return Served(engine, path, stack.enter_context(client_of(path)))
 
         yield start
-
-
-@dataclass
-class Clock:
-    """Stands still until a test moves it."""
-
-    now: float = 100.0
-
-    def __call__(self) -> float:
-        return self.now

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from served_mom import Clock, Serve, Served
+from served_mom import Serve, Served
 from unix_clients import client_of
 
+from mom_devkit import HandClock
 from mom_plugins_http.routes.page_keys import KEY_SECONDS, MOST, SESSION_SECONDS, PageKeys
 from mom_plugins_http.server.access import Peer, Right
 from mom_plugins_http.server.problems import ProblemError
@@ -18,7 +19,7 @@ from mom_plugins_http.server.problems import ProblemError
 PEER = Peer("user root, process 1", Right.CHANGE, local=True)
 
 
-def test_a_key_works_once_and_for_two_minutes(clock: Clock) -> None:
+def test_a_key_works_once_and_for_two_minutes(clock: HandClock) -> None:
     keys = PageKeys("/run/mom/mom-page.sock", clock)
     key, late = keys.key_for(PEER), keys.key_for(PEER)
     assert keys.session_for(key)
@@ -28,7 +29,7 @@ def test_a_key_works_once_and_for_two_minutes(clock: Clock) -> None:
     assert keys.session_for("key-guessed") is None
 
 
-def test_a_session_has_the_right_of_whom_its_key_was_given_to_and_ends(clock: Clock) -> None:
+def test_a_session_has_the_right_of_whom_its_key_was_given_to_and_ends(clock: HandClock) -> None:
     keys = PageKeys("/run/mom/mom-page.sock", clock)
     token = keys.session_for(keys.key_for(Peer("user reader, process 2", Right.READ, local=True)))
     assert keys.session(f"Bearer {token}") == (Right.READ, "user reader, process 2")

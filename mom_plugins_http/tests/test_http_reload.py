@@ -13,16 +13,14 @@ from http_over_tcp import certificate, tcp_settings
 from served_mom import Serve, Served
 from unix_clients import client_of
 
-from mom_core import Config, MomError, load_config
-from mom_devkit import wait_until
+from mom_core import Config, MomError
+from mom_devkit import config_of, wait_until
 from mom_plugins_http.cli.client import Client
 
 
 def changed(served: Served, **http: object) -> Config:
-    config = served.engine.config
-    plugins: dict[str, object] = {"sim": {}, "balloon": {}, "ksm": {}, "policy": {}, "http": http}
-    folders = {"state_directory": str(config.state_directory), "run_directory": str(config.run_directory)}
-    return load_config({"interval": "1h", **folders, "plugins": plugins})
+    plugins = {"sim": {}, "balloon": {}, "ksm": {}, "policy": {}, "http": http}
+    return config_of(served.engine.config.state_directory.parent, plugins, interval=3600.0)
 
 
 def assert_answers(path: Path) -> None:

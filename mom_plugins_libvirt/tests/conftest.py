@@ -5,8 +5,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from fake_libvirt import FakeGuest, FakeLibvirtd, HandClock, MakeHypervisor, hypervisor_on
+from fake_libvirt import FakeGuest, FakeLibvirtd, MakeHypervisor, hypervisor_on
 
+from mom_devkit import HandClock
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 
@@ -22,7 +23,7 @@ def guest(libvirtd: FakeLibvirtd) -> FakeGuest:
 
 @pytest.fixture
 def clock() -> HandClock:
-    return HandClock()
+    return HandClock(100.0)
 
 
 @pytest.fixture

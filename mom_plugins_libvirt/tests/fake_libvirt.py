@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mom_core import Clock, Entity, Scope
+from mom_devkit import HandClock
 from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 from mom_plugins_libvirt.domains import SamplingSettings
@@ -412,20 +413,6 @@ class NoLoop:
 
     def stop(self, patience: float) -> None:
         pass
-
-
-class HandClock:
-    """Seconds that pass when a test says so: `monotonic` and `wall`."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-        self.wall_offset = 900.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return self.now + self.wall_offset
 
 
 @contextmanager

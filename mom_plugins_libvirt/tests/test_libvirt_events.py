@@ -5,11 +5,12 @@ from pathlib import Path
 
 import libvirt  # type: ignore[import-untyped]  # it has no types
 import pytest
-from fake_libvirt import FakeGuest, FakeLibvirtd, HandClock, hypervisor_on
+from fake_libvirt import FakeGuest, FakeLibvirtd, hypervisor_on
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mom_core import Guest, Value
+from mom_devkit import HandClock
 from mom_guests import Resizes
 from mom_plugins_libvirt.events import BALLOON, EVENT_KINDS, LIFECYCLE, EventBook, GuestEvent
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
@@ -251,7 +252,7 @@ def _all_known(hypervisor: LibvirtHypervisor) -> tuple[list[Guest], dict[str, di
 @given(changes=st.lists(st.tuples(_CHANGES, _TOLD), min_size=4, max_size=20))
 def test_events_that_are_missed_doubled_or_disordered_change_nothing_in_the_end(changes):
     """Each change is told of as often as its list is long (not at all, if it is empty), after so many further changes."""
-    libvirtd, clock = FakeLibvirtd(), HandClock()
+    libvirtd, clock = FakeLibvirtd(), HandClock(100.0)
     gone = FakeLibvirtd()
 
     def cycle() -> None:

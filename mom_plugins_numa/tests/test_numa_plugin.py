@@ -1,6 +1,7 @@
 """The plugin as the engine calls it, on hosts of files."""
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -30,14 +31,10 @@ def hypervisor() -> FakeHypervisor:
 @pytest.fixture
 def make(tmp_path: Path, root: Path) -> Iterator[Callable[..., NumaPlugin]]:
     made: list[NumaPlugin] = []
-    clock = [100.0]
-
-    def monotonic() -> float:
-        clock[0] += 5.0
-        return clock[0]
+    seconds = count(105.0, 5.0)
 
     def plugin(**settings: object) -> NumaPlugin:
-        context = PluginContext(name="numa", root=root, state_directory=tmp_path / "state", monotonic=monotonic)
+        context = PluginContext(name="numa", root=root, state_directory=tmp_path / "state", monotonic=lambda: next(seconds))
         made.append(NumaPlugin(NumaPlugin.Settings.model_validate(settings), context))
         return made[-1]
 

@@ -4,8 +4,11 @@ import json
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from subprocess import PIPE
+from typing import Any
 
 import pytest
 
@@ -14,28 +17,29 @@ from mom_plugins_offload import worker
 pytestmark = pytest.mark.processes
 
 
-def test_a_worker_whose_mom_ends_while_it_is_at_work_ends_without_a_word() -> None:
-    started = [sys.executable, "-I", worker.__file__]
-    with subprocess.Popen(started, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        process.stdin.write(json.dumps({"seconds": 1.0, "cpu_seconds": 1.0, "requests": []}).encode() + b"\n")
-        process.stdin.close()
-        assert process.stderr.read() == b""
+ORDER = json.dumps({"seconds": 1.0, "cpu_seconds": 1.0, "requests": []}).encode() + b"\n"
 
 
-def test_the_kernel_ends_it_before_guests_and_not_as_late_as_mom() -> None:
-    started = [sys.executable, "-I", worker.__file__]
-    with subprocess.Popen(started, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps({"seconds": 1.0, "cpu_seconds": 1.0, "requests": []}).encode() + b"\n")
-        process.stdin.flush()
-        assert process.stdout.readline()
-        assert Path(f"/proc/{process.pid}/oom_score_adj").read_text() == f"{worker.OOM_SCORE}\n"
-        process.stdin.close()
+@pytest.fixture
+def process() -> Iterator[Any]:
+    """A worker that waits for orders; its streams are there, as mom has them."""
+    with subprocess.Popen([sys.executable, "-I", worker.__file__], stdin=PIPE, stdout=PIPE, stderr=PIPE) as started:
+        yield started
+
+
+def test_a_worker_whose_mom_ends_while_it_is_at_work_ends_without_a_word(process: Any) -> None:
+    process.stdout.close()
+    process.stdin.write(ORDER)
+    process.stdin.close()
+    assert process.stderr.read() == b""
+
+
+def test_the_kernel_ends_it_before_guests_and_not_as_late_as_mom(process: Any) -> None:
+    process.stdin.write(ORDER)
+    process.stdin.flush()
+    assert process.stdout.readline()
+    assert Path(f"/proc/{process.pid}/oom_score_adj").read_text() == f"{worker.OOM_SCORE}\n"
+    process.stdin.close()
 
 
 def test_terabytes_of_addresses_are_gone_through_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:

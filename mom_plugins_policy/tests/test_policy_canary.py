@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from mom_core import HOST_ID, Clock, Engine, Guest, MomError, Report, Scope, UnitError, load_config
+from mom_core import HOST_ID, Clock, Engine, Guest, MomError, Report, Scope, UnitError
+from mom_devkit import HandClock, config_of
 from mom_plugins_policy.language.policy import Policy
 from mom_plugins_policy.rollout.canary import ChosenGuests, rank
 from mom_toolkit import Canary, CanaryState, PolicyConflict, PolicyRefused, PolicyTexts
@@ -21,24 +22,19 @@ GREEDY = '(with Guests guest (guest.Control "balloon_target" (* 0.05 guest.ballo
 class Managed:
     """Simulated guests under mom, on a clock of their own."""
 
-    def __init__(self, folder: Path, guests: int = 20, mode: str = "enforce", **policy: object) -> None:
-        self.now = 100.0
+    def __init__(self, folder: Path, guests: int = 20, mode: str = "enforce", period: str = "5s", **policy: object) -> None:
+        self.clock = HandClock(100.0)
         self.reports: list[Report] = []
-        self.config: dict[str, Any] = {
-            "interval": "5s",
-            "mode": mode,
-            "state_directory": str(folder / "state"),
-            "run_directory": str(folder / "run"),
-            "plugins": {"sim": {"guests": guests}, "balloon": {}, "ksm": {}, "policy": policy},
-        }
+        plugins = {"sim": {"guests": guests, "statistics_period": period}, "balloon": {}, "ksm": {}, "policy": policy}
+        self.config = config_of(folder, plugins, interval=5.0, mode=mode)
         self.engine = self.new_engine()
 
     def new_engine(self) -> Engine:
-        return Engine(load_config(self.config), Clock(lambda: self.now, lambda: 1e9 + self.now))
+        return Engine(self.config, Clock(self.clock, self.clock.wall))
 
     def cycles(self, count: int = 1) -> Report:
         for _ in range(count):
-            self.now += 5
+            self.clock.now += 5
             self.reports.append(self.engine.cycle())
         return self.reports[-1]
 
@@ -243,9 +239,7 @@ class TestHowItEnds:
         assert not any(one.source.name.startswith("canary") for one in report.decisions)
 
     def test_guests_that_tell_nothing_promote_nothing(self, tmp_path: Path) -> None:
-        made = Managed(tmp_path)
-        made.config["plugins"]["sim"]["statistics_period"] = "10h"
-        made.engine = made.new_engine()
+        made = Managed(tmp_path, period="10h")
         with made.engine:
             made.cycles(3)
             made.begin("(+ 1 2)", name="60_x", share=0.5, seconds=60)

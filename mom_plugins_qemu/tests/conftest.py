@@ -1,21 +1,19 @@
 """Fixtures: monitors of guests that are none, a clock that a test turns, and the plugin's hypervisor on them."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from fake_monitors import FakeGuest, FakeHost, HandClock
+from fake_monitors import FakeGuest, FakeHost
 
-from mom_core import Clock
+from mom_devkit import HandClock
 from mom_plugins_qemu.hypervisor import QemuHypervisor
-from mom_plugins_qemu.sampler import QemuHypervisorSettings
 
 
 @pytest.fixture
 def clock() -> HandClock:
-    return HandClock()
+    return HandClock(100.0)
 
 
 @pytest.fixture
@@ -33,5 +31,4 @@ def guest(host: FakeHost) -> FakeGuest:
 
 @pytest.fixture
 def hypervisor(host: FakeHost, clock: HandClock) -> QemuHypervisor:
-    settings = QemuHypervisorSettings(Path("/"), [f"{host.folder}/*.qmp"])
-    return QemuHypervisor(settings, logging.getLogger("mom.plugin.qemu"), Clock(wall=clock.wall))
+    return host.hypervisor(wall=clock.wall)

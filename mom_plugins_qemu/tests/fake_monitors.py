@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import threading
 import uuid
 from collections import Counter
@@ -12,26 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from mom_core import Clock
+from mom_devkit import HandClock
+from mom_plugins_qemu.hypervisor import QemuHypervisor
+from mom_plugins_qemu.sampler import QemuHypervisorSettings
 
 MIB = 1024
 GREETING = b'{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian"}, "capabilities": ["oob"]}}\r\n'
 BALLOON = "/machine/peripheral-anon/device[1]"
-
-
-class HandClock:
-    """Seconds that pass when a test says so: `monotonic` and `wall`."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return self.now + 900
-
-    @property
-    def of_mom(self) -> Clock:
-        return Clock(self, self.wall)
 
 
 @dataclass
@@ -75,7 +63,7 @@ class FakeGuest:
         total = self.size if total is None else total
         self.statistics = {"stat-total-memory": total << 10, "stat-free-memory": usable << 9, "stat-available-memory": usable << 10}
         self.statistics |= {f"stat-{name.replace('_', '-')}": value for name, value in more.items()}
-        self.updated = max(1000, self.updated + 1)
+        self.updated = max(int(HandClock(100.0).wall()), self.updated + 1)
 
     def answer(self, command: str, arguments: dict[str, Any]) -> Any:
         """What a command returns, or a text with the class of an error."""
@@ -140,6 +128,14 @@ class FakeHost:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
+
+    def hypervisor(self, *, readonly: bool = False, **clock: Callable[[], float]) -> QemuHypervisor:
+        """The plugin's own, on these monitors.
+
+        :param clock: what `Clock` takes
+        """
+        settings = QemuHypervisorSettings(Path("/"), [f"{self.folder}/*.qmp"], readonly=readonly)
+        return QemuHypervisor(settings, logging.getLogger("mom.plugin.qemu"), Clock(**clock))
 
     def add(self, name: str, **more: Any) -> FakeGuest:
         """Start a guest."""

@@ -11,10 +11,10 @@ import uuid
 from pathlib import Path
 
 import pytest
-from fake_monitors import MIB, FakeGuest, FakeHost, HandClock
+from fake_monitors import MIB, FakeGuest, FakeHost
 
 from mom_core import BalloonControl, Entity, Guest, GuestBusy, GuestGone, Hypervisor, MomError, NotSupported, PermissionDenied, Scope, Value
-from mom_devkit import wait_until
+from mom_devkit import HandClock, wait_until
 from mom_plugins_qemu.command_line import Identity
 from mom_plugins_qemu.doctor import examined
 from mom_plugins_qemu.hypervisor import QemuHypervisor
@@ -55,8 +55,7 @@ def test_guests_are_listed_with_what_they_say(host: FakeHost, hypervisor: QemuHy
 
 
 def test_what_a_balloon_does_by_itself_is_asked_once_for_each_start(host: FakeHost, clock: HandClock) -> None:
-    settings = QemuHypervisorSettings(Path("/"), [f"{host.folder}/*.qmp"])
-    hypervisor = QemuHypervisor(settings, logging.getLogger("test"), clock.of_mom)
+    hypervisor = host.hypervisor(monotonic=clock, wall=clock.wall)
     both = {"free-page-reporting": True, "deflate-on-oom": True}
     on, off, old = host.add("on", switches=both), host.add("off"), host.add("old", switches={"deflate-on-oom": False})
     host.add("bare", balloon=False)
@@ -410,8 +409,7 @@ def test_a_file_that_is_no_socket_is_no_guest(host: FakeHost, hypervisor: QemuHy
 
 
 def test_readonly_changes_nothing(host: FakeHost, guest: FakeGuest) -> None:
-    settings = QemuHypervisorSettings(Path("/"), [f"{host.folder}/*.qmp"], readonly=True)
-    hypervisor = QemuHypervisor(settings, logging.getLogger("test"))
+    hypervisor = host.hypervisor(readonly=True)
     web = listed(hypervisor)["web"]
     assert web.blocked == {"*": "mom was told to change nothing here (readonly)"}
     with pytest.raises(PermissionDenied):

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mom_core import Clock, Engine, Report, load_config
+from mom_core import Clock, Engine, Report
+from mom_devkit import HandClock, config_of
 from mom_plugins_record.recording.cycles import Reasons
 from mom_plugins_record.recording.reader import RecordedCycle, Recording
 from mom_plugins_record.recording.session import RecordedSession
@@ -18,19 +19,12 @@ def simulated(
     tmp_path: Path, cycles: int, guests: int = 12, watch: Callable[[Engine, Report], None] = lambda *_: None, **more: Any
 ) -> list[Report]:
     """Reports of a host under pressure; each is shown to `watch` before the next cycle."""
-    plugins = {
-        "sim": {"guests": guests, "load": "14GiB", "load_after": "30s", "silent": 0.1, "rigid": 0.1},
-        "policy": {},
-        "balloon": {},
-        "ksm": {},
-        **more,
-    }
-    configuration = {"state_directory": str(tmp_path / "state"), "run_directory": str(tmp_path / "run"), "plugins": plugins}
-    reports = []
-    now = 0.0
-    with Engine(load_config(configuration), Clock(lambda: now, lambda: 1_700_000_000.0 + now)) as engine:
+    sim = {"guests": guests, "load": "14GiB", "load_after": "30s", "silent": 0.1, "rigid": 0.1}
+    clock, reports = HandClock(), []
+    config = config_of(tmp_path, {"sim": sim, "policy": {}, "balloon": {}, "ksm": {}, **more}, interval=5.0)
+    with Engine(config, Clock(clock, clock.wall)) as engine:
         for _ in range(cycles):
-            now += 10.0
+            clock.now += 10.0
             reports.append(engine.cycle())
             watch(engine, reports[-1])
     return reports

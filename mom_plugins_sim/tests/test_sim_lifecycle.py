@@ -1,26 +1,20 @@
 """Simulated guests that are paused, saved, shut down and started."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import pytest
 from sim_guests import usual_world
 
 from mom_core import GuestGone
+from mom_devkit import HandClock
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_toolkit import GuestState
 
-if TYPE_CHECKING:
-    from conftest import Clock
-
 
 @pytest.fixture
-def host(clock: Clock) -> SimHypervisor:
+def host(clock: HandClock) -> SimHypervisor:
     return SimHypervisor(usual_world(3, 8), clock)
 
 
-def test_a_paused_guest_keeps_its_memory_loses_time_and_is_left_alone(host: SimHypervisor, clock: Clock) -> None:
+def test_a_paused_guest_keeps_its_memory_loses_time_and_is_left_alone(host: SimHypervisor, clock: HandClock) -> None:
     guest = host.guests()[0].entity
     host.pause(guest)
     memory = host.world.guests[guest.id].memory
@@ -33,7 +27,7 @@ def test_a_paused_guest_keeps_its_memory_loses_time_and_is_left_alone(host: SimH
     assert "*" not in host.guests()[0].blocked
 
 
-def test_a_saved_guest_gives_the_host_its_memory_and_goes_on_where_it_was(host: SimHypervisor, clock: Clock) -> None:
+def test_a_saved_guest_gives_the_host_its_memory_and_goes_on_where_it_was(host: SimHypervisor, clock: HandClock) -> None:
     guest = host.guests()[0].entity
     clock.now = 5
     host.guests()
@@ -51,7 +45,7 @@ def test_a_saved_guest_gives_the_host_its_memory_and_goes_on_where_it_was(host: 
     assert next(one for one in host.guests() if one.id == guest.id).incarnation != incarnation
 
 
-def test_a_guest_that_was_shut_down_boots(host: SimHypervisor, clock: Clock) -> None:
+def test_a_guest_that_was_shut_down_boots(host: SimHypervisor, clock: HandClock) -> None:
     guest = host.guests()[0].entity
     before = host.world.guests[guest.id].memory
     host.shut_down(guest)

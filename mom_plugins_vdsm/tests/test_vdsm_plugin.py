@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from mom_core import Guest, PluginContext
+from mom_core import PluginContext
+from mom_devkit import FakeHypervisor
 from mom_plugins_vdsm import VdsmPlugin
 
 
@@ -32,14 +33,8 @@ def test_what_is_not_set_comes_from_vdsms_configuration(tmp_path: Path) -> None:
 
 
 def test_it_collects_nothing_of_another_plugins_guests(tmp_path: Path) -> None:
-    class Other:
-        uri = "test:///"
-
-        def guests(self) -> tuple[Guest, ...]:
-            return ()
-
     one = plugin(tmp_path)
-    assert one.mom_collect_guests(Other(), ()) == {}
+    assert one.mom_collect_guests(FakeHypervisor(), ()) == {}
     assert list(one.mom_doctor()) == []
     one.mom_teardown()
 

@@ -4,4 +4,4 @@ from .controls import apply_decisions as apply_decisions, declared as declared, 
 from .hosts import host_of as host_of, mirror_host as mirror_host
 from .hypervisors import FakeGuest as FakeGuest, FakeHypervisor as FakeHypervisor, FakePromises as FakePromises
 from .patience import wait_until as wait_until
-from .runs import PluginRun as PluginRun, config_of as config_of, run_plugins as run_plugins
+from .runs import HandClock as HandClock, PluginRun as PluginRun, config_of as config_of, run_plugins as run_plugins

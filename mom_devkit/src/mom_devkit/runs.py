@@ -4,9 +4,9 @@ plugins need no distribution; files are below a folder of the test's own."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from mom_core import Clock, Config, Decision, Engine, GuestSettings, PluginSettings, Report, Status, Value, load_config
 from mom_core.config import ConfiguredPlugin
@@ -19,6 +19,22 @@ NEW_YEAR = 1_767_225_600.0
 """Seconds since the epoch at which every run begins: midnight of 1 January 2026, UTC."""
 
 
+@dataclass
+class HandClock:
+    """Stands still until a test moves `now`, in seconds: a plugin's `context.monotonic`, or with `wall` an engine's
+    `Clock(clock, clock.wall)`."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        """What `now` says."""
+        return self.now
+
+    def wall(self) -> float:
+        """Seconds since the epoch: it began at `NEW_YEAR`, and has gone on by as much as `now`."""
+        return NEW_YEAR + self.now
+
+
 def plugin_settings(said: Mapping[str, object], name: str, model: type[PluginSettings]) -> PluginSettings:
     """A plugin's settings, if this stood in its section of the configuration.
 
@@ -29,24 +45,30 @@ def plugin_settings(said: Mapping[str, object], name: str, model: type[PluginSet
 
 def config_of(
     directory: Path,
-    plugins: Mapping[str, type],
+    plugins: Mapping[str, type | Mapping[str, object]],
     settings: Mapping[str, Mapping[str, object]] | None = None,
     *,
+    guests: Mapping[str, Mapping[str, object]] | None = None,
     interval: float = 0.05,
     mode: str = "enforce",
     stop_timeout: float = 2.0,
     root: Path = Path("/"),
 ) -> Config:
-    """A configuration of these plugin classes, in this order, whose ledger, lock and status are below `directory`.
+    """A configuration of these plugins, in this order, whose ledger, lock and status are below `directory`.
 
-    :param plugins: name in YAML to class; its inner `Settings` and `GuestSettings` count as they do for an installed plugin
-    :param settings: what YAML would say, by plugin name: checked as YAML is
+    :param plugins: the name of an installed plugin and what YAML would say of it, or any name and a plugin's class, whose inner
+        `Settings` and `GuestSettings` count as they do for an installed plugin
+    :param settings: what YAML would say of classes, by plugin name: checked as YAML is
+    :param guests: the section `guests`
     :param interval: seconds
     :param root: where /proc and /sys are found
     :raises ConfigError: with all that is wrong in the settings
     """
-    configured = {}
-    for name, plugin_class in plugins.items():
+    classes = {name: item for name, item in plugins.items() if isinstance(item, type)}
+    installed = {name: item for name, item in plugins.items() if not isinstance(item, type)}
+    written = load_config({"plugins": installed, "guests": guests or {}}) if installed else Config()
+    configured = dict(written.plugins)
+    for name, plugin_class in classes.items():
         settings_class: type[PluginSettings] = getattr(plugin_class, "Settings", PluginSettings)
         guest_class: type[GuestSettings] | None = getattr(plugin_class, "GuestSettings", None)
         loaded = LoadedPlugin(name, f"test-{name}", "0", plugin_class, settings_class, guest_class)
@@ -58,7 +80,8 @@ def config_of(
         state_directory=directory / "state",
         run_directory=directory / "run",
         stop_timeout=stop_timeout,
-        plugins=configured,
+        plugins={name: configured[name] for name in plugins},
+        guests=written.guests,
     )
 
 
@@ -121,21 +144,15 @@ def run_plugins(
     :param policies: texts by name, for the installed plugin `policy`
     :param between: called with the number of each cycle, from 1, before it begins: to change the world
     """
-    classes = {name: item for name, item in plugins.items() if isinstance(item, type)}
-    installed: dict[str, Any] = {name: dict(cast("Mapping[str, object]", item)) for name, item in plugins.items() if name not in classes}
     if policies is not None:
         directory = host_of(folder / "policy.d", {f"{name}.policy": text for name, text in policies.items()})
-        installed.setdefault("policy", {})["directory"] = str(directory)
-    config = config_of(folder, classes, interval=interval, mode=mode, root=root)
-    if installed:
-        loaded = load_config({"plugins": installed, "guests": dict(guests or {})})
-        configured = {**loaded.plugins, **config.plugins}
-        config = replace(config, plugins={name: configured[name] for name in (*plugins, *installed)}, guests=loaded.guests)
-    now = 0.0
-    reports = []
-    with Engine(config, Clock(lambda: now, lambda: NEW_YEAR + now)) as engine:
+        own = cast("Mapping[str, object]", plugins.get("policy", {}))
+        plugins = {**plugins, "policy": {**own, "directory": str(directory)}}
+    config = config_of(folder, plugins, guests=guests, interval=interval, mode=mode, root=root)
+    clock, reports = HandClock(), []
+    with Engine(config, Clock(clock, clock.wall)) as engine:
         for number in range(1, cycles + 1):
-            now = number * interval
+            clock.now = number * interval
             if between is not None:
                 between(number)
             reports.append(engine.cycle())
