@@ -2,6 +2,7 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,22 +12,14 @@ from mom_core.engine.schedule import SHORTEST_GAP_SECONDS, Schedule, Tick
 from mom_core.errors import DeadlineExceeded
 from mom_core.plugins import invoker
 from mom_core.plugins.invoker import PluginWorker
-
-
-class FakeTime:
-    """The module `time` as far as a schedule uses it, and a clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
+from mom_devkit import HandClock
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
-    made = FakeTime()
-    monkeypatch.setattr(schedule_module, "time", made)
+def clock(monkeypatch: pytest.MonkeyPatch) -> HandClock:
+    """In the place of the module `time`, as far as a schedule uses it."""
+    made = HandClock(1000.0)
+    monkeypatch.setattr(schedule_module, "time", SimpleNamespace(monotonic=made))
     return made
 
 
@@ -46,7 +39,7 @@ PRESSURE = Tick(0.0, 0, "pressure")
         pytest.param(2, [(2, "pressure", NOW, 2), (0, "", NOW, 4)], id="a wake-up that comes with the clock costs no cycle of its own"),
     ],
 )
-def test_a_schedule_ticks(clock: FakeTime, interval: float, steps: list[tuple[float, str, Tick, float]]) -> None:
+def test_a_schedule_ticks(clock: HandClock, interval: float, steps: list[tuple[float, str, Tick, float]]) -> None:
     """Each step: so much time passes; it is woken a thousand times, or not; then it ticks so, at that time after the first one."""
 
     def wait(seconds: float) -> None:

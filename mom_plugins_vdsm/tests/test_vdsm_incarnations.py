@@ -5,11 +5,9 @@ from pathlib import Path
 import pytest
 
 from mom_core import Entity, LedgerEntry, Scope, StateFile
+from mom_devkit import HandClock
 from mom_plugins_vdsm.incarnations import FORM, Incarnations, KeptIncarnations
 from mom_plugins_vdsm.statistics import Vm
-
-EPOCH = 1_700_000_000.0
-"""Seconds from the epoch to the start of the host."""
 
 
 class Host:
@@ -17,7 +15,7 @@ class Host:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.now = 1000.0
+        self.clock = HandClock(1000.0)
         self.boot = "boot-1"
         self.changes: list[LedgerEntry] = []
         self.restart()
@@ -27,12 +25,11 @@ class Host:
         self.marks = self.follower()
 
     def follower(self, *, keep: bool = True) -> Incarnations:
-        now = lambda: self.now  # noqa: E731  # a clock
-        return Incarnations(self.file, self.boot, now, changes=lambda: self.changes, keep=keep, wall=lambda: EPOCH + self.now)
+        return Incarnations(self.file, self.boot, self.clock, changes=lambda: self.changes, keep=keep, wall=self.clock.wall)
 
     def mom_changes_it(self, mark: str) -> None:
         entity = Entity(Scope.GUEST, "a", "a")
-        self.changes = [LedgerEntry(entity, "balloon_target", 100, 50, "balloon", EPOCH + self.now, mark)]
+        self.changes = [LedgerEntry(entity, "balloon_target", 100, 50, "balloon", self.clock.wall(), mark)]
 
     def mark(self, elapsed: float | None) -> str:
         return self.marks.follow([Vm("a", "a", "Up", "", 0.0, elapsed=elapsed)])["a"]
@@ -50,31 +47,31 @@ def first(host: Host) -> str:
 
 
 def test_a_guest_that_goes_on_running_is_the_same(first: str, host: Host) -> None:
-    host.now += 50
+    host.clock.now += 50
     assert host.mark(149) == first
-    host.now += 50
+    host.clock.now += 50
     assert host.mark(None) == first
 
 
 def test_a_guest_that_was_not_listed_for_a_moment_is_the_same(first: str, host: Host) -> None:
     host.marks.follow([])
-    host.now += 20
+    host.clock.now += 20
     assert host.mark(120) == first
     host.marks.follow([])
-    host.now += 20
+    host.clock.now += 20
     assert host.mark(3) != first
 
 
 @pytest.mark.parametrize(("boot", "elapsed", "same"), [("boot-1", 601, True), ("boot-1", 450, False), ("boot-2", 601, False)])
 def test_a_mom_that_was_restarted_knows_the_guests_that_were_not(first: str, host: Host, boot: str, elapsed: float, same: bool) -> None:
-    host.now += 500
+    host.clock.now += 500
     host.boot = boot
     host.restart()
     assert (host.mark(elapsed) == first) is same
 
 
 def test_a_guest_that_was_away_for_long_is_forgotten(first: str, host: Host) -> None:
-    host.now += 700
+    host.clock.now += 700
     host.marks.follow([])
     assert host.mark(800) != first
 
@@ -89,17 +86,17 @@ def test_a_changed_guest_is_known_by_the_ledger_without_the_file(
 ) -> None:
     host.mom_changes_it(first)
     host.path.unlink() if content is None else host.path.write_text(content)
-    host.now += 500
+    host.clock.now += 500
     host.restart()
     assert host.mark(elapsed) == first
-    host.now += 200
+    host.clock.now += 200
     assert host.mark(5) != first, "and is another one when it was started anew"
 
 
 def test_a_guest_that_was_started_after_mom_had_changed_it_is_another_though_the_file_is_lost(first: str, host: Host) -> None:
     host.mom_changes_it(first)
     host.path.unlink()
-    host.now += 500
+    host.clock.now += 500
     host.restart()
     assert host.mark(450) != first
 
@@ -129,9 +126,9 @@ def test_who_only_takes_a_look_writes_nothing(host: Host) -> None:
 def test_the_file_is_written_only_when_guests_come_or_go(host: Host) -> None:
     host.mark(100)
     host.path.unlink()
-    host.now += 1
+    host.clock.now += 1
     host.mark(101)
     assert not host.path.exists()
-    host.now += 700
+    host.clock.now += 700
     host.marks.follow([])
     assert host.path.exists()
