@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mom_on_files import MOM
 
-MOM = Path(sys.executable).with_name("mom")
 NOBODY = 65534
 ROOT = Path(__file__).parents[2]
 

@@ -4,15 +4,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 import pytest
-from mom_on_files import Mom
-
-MOM = Path(sys.executable).parent / "mom"
+from mom_on_files import MOM, Mom
 
 
 def works_on(mom: Mom) -> None:

@@ -3,12 +3,11 @@
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
-from mom_on_files import Mom
+from mom_on_files import MOM, Mom
 
 PLUGIN = Path(__file__).parents[2] / "packaging/sos/mom.py"
 SOS = Path("/usr/lib/python3/dist-packages/sos")
@@ -24,7 +23,7 @@ def collected(mom: Mom) -> dict[str, str]:
     shutil.copytree(SOS, folder / "sos")
     text = PLUGIN.read_text()
     assert '"/opt/mom/bin/mom"' in text
-    text = text.replace("/opt/mom/bin/mom", str(Path(sys.executable).with_name("mom")))
+    text = text.replace("/opt/mom/bin/mom", str(MOM))
     (folder / "sos/report/plugins/mom.py").write_text(text)
     out = mom.directory / "sos-out"
     out.mkdir()

@@ -4,7 +4,6 @@ The server, the coordinators and what hosts do as members of their fleet are the
 """
 
 import asyncio
-import logging
 import os
 import tempfile
 import threading
@@ -18,7 +17,7 @@ from unittest.mock import patch
 
 import nkeys  # type: ignore[import-untyped]  # it has no types
 from cut_link import CutLink
-from fleet_world import need_a_server
+from fleet_world import LOG, need_a_server
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
@@ -34,8 +33,6 @@ from mom_plugins_fleet.signatures import Opened, Signer
 from mom_plugins_fleet.subjects import GROUPS, ROSTER
 from mom_plugins_fleet.view import FleetView
 from mom_toolkit import Destination
-
-LOG = logging.getLogger("mom.fleet.test")
 
 SHORTER: Final = {
     "link.PING_SECONDS": 0.3,

@@ -2,12 +2,11 @@
 
 import asyncio
 import json
-import logging
 import subprocess
 from collections.abc import Mapping
 
 import pytest
-from fleet_world import MOM, FleetWorld
+from fleet_world import LOG, MOM, FleetWorld
 from nats.js.api import KeyValueConfig
 
 from mom_plugins_fleet import link
@@ -15,8 +14,6 @@ from mom_plugins_fleet.link import LinkError, Store, linked
 from mom_plugins_fleet.records import Group, HostState, Move, MoveState, Orders, Progress
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ORDERS, PROGRESS, ROSTER, STATES, direct, subject
 from mom_toolkit import Destination
-
-LOG = logging.getLogger("mom.fleet.test")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -165,4 +162,4 @@ def test_a_mom_with_another_hosts_key_says_so_and_goes_on_alone(fleet: FleetWorl
     fleet.until(lambda: cycle() > 0, "it does cycles")
     before = cycle()
     fleet.until(lambda: cycle() > before + 2, "its cycles go on")
-    assert json.loads(fleet.fleet("status", "--json"))["hosts"][1]["guests"] is None
+    assert fleet.status()["hosts"][1]["guests"] is None

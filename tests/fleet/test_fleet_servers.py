@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-import logging
 import signal
 import subprocess
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from fleet_world import NATS_SERVER, free_port, need_a_server, patiently, port_of
+from fleet_world import LOG, NATS_SERVER, START_SECONDS, free_port, need_a_server, patiently, port_of
 
 from mom_plugins_fleet import accounts
 from mom_plugins_fleet.accounts import USER, FleetRoot, host_credentials, new_seed, resolver
@@ -22,9 +21,6 @@ from mom_plugins_fleet.records import HostState, Member
 from mom_plugins_fleet.signatures import Signer, next_revision
 from mom_plugins_fleet.subjects import ROSTER, STATES
 from mom_plugins_fleet.view import FleetView
-
-LOG = logging.getLogger("mom.fleet.test")
-WAIT_SECONDS = 120.0
 
 
 class ThreeServers:
@@ -96,7 +92,7 @@ def test_with_one_of_three_servers_away_everything_can_be_read(how: str, three: 
             for _ in range(12):
                 assert len(await store.load(ROSTER)) == 6
 
-    asyncio.run(asyncio.wait_for(work(), 4 * WAIT_SECONDS))
+    asyncio.run(asyncio.wait_for(work(), 4 * START_SECONDS))
 
 
 class AccountServers(ThreeServers):
@@ -135,7 +131,7 @@ class AccountServers(ThreeServers):
 
     async def is_let_in(self, credentials: NatsCredentials, host: str, *asked: int, so: bool = True) -> None:
         """Wait until these servers let the host in, or do no more."""
-        ends = time.monotonic() + WAIT_SECONDS
+        ends = time.monotonic() + START_SECONDS
         for number in asked:
             while await self.lets_in(credentials, host, asked=number) is not so:
                 assert time.monotonic() < ends, f"server {number} lets {host} in: {not so}"
@@ -153,7 +149,7 @@ def with_accounts(folder: Path, work: Callable[[AccountServers], Coroutine[Any, 
         await work(servers)
 
     with servers:
-        asyncio.run(asyncio.wait_for(made(), 4 * WAIT_SECONDS))
+        asyncio.run(asyncio.wait_for(made(), 4 * START_SECONDS))
 
 
 def test_a_host_is_enrolled_while_one_of_three_servers_is_away_which_lets_it_in_when_it_is_back(tmp_path: Path) -> None:

@@ -1,13 +1,12 @@
 """A coordinator's view of the fleet on a real server: whatever breaks, it is soon what stands there."""
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fleet_world import need_a_server, patiently
+from fleet_world import LOG, need_a_server, patiently
 from one_server import OneServer
 
 from mom_plugins_fleet.link import Access, Store, linked
@@ -16,7 +15,6 @@ from mom_plugins_fleet.signatures import Signer
 from mom_plugins_fleet.subjects import ORDERS, ROSTER, STATES
 from mom_plugins_fleet.view import FleetView
 
-LOG = logging.getLogger("mom.fleet.test")
 WAIT_SECONDS = 60.0
 pytestmark = pytest.mark.anyio
 OPERATOR = Signer("SUAKYRHVIOREXV7EUZTBHUHL7NUMHPMAS7QMDU3GTIUWEI5LDNOXD43IZY")

@@ -67,11 +67,7 @@ def test_a_file_that_is_not_there_or_holds_something_else_is_named(start_vdsm, c
     (pki / name).unlink()
     if content is not None:
         (pki / name).write_text(content)
-    vdsm = Vdsm()
-    try:
-        assert str(pki / name) in failure(connect(vdsm, pki)).message
-    finally:
-        vdsm.end()
+    assert str(pki / name) in failure(connect(start_vdsm(), pki)).message
 
 
 def test_a_key_that_cannot_be_read_is_named_with_who_could(connect, vdsm, pki, monkeypatch):

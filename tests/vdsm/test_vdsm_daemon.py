@@ -3,7 +3,6 @@
 import os
 import random
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -19,7 +18,6 @@ from vdsm_process import Vdsm
 from mom_devkit import host_of, wait_until
 
 POLICIES = Path(__file__).parents[2] / "examples/policies/vdsm"
-MOM = Path(sys.executable).with_name("mom")
 GIB = 1 << 20  # in KiB
 
 MEMINFO = """MemTotal: 16777216 kB
