@@ -47,12 +47,10 @@ class KeptReservation:
     """Reservations of a host whose clock and sights a test makes."""
 
     def __init__(self, folder: Path, **more: object) -> None:
-        self.now = 1000.0
+        self.clock = HandClock(1000.0)
         self.why = ""
         self.woken: list[str] = []
-        self.context = PluginContext(
-            "balloon", folder, folder / "state", folder / "run", monotonic=lambda: self.now, wake=self.woken.append
-        )
+        self.context = PluginContext("balloon", folder, folder / "state", folder / "run", monotonic=self.clock, wake=self.woken.append)
         (folder / "proc/sys/kernel/random").mkdir(parents=True, exist_ok=True)
         (folder / "proc/sys/kernel/random/boot_id").write_text("boot-1\n")
         self.settings = ReservationSettings(**{"host_keeps": f"{KEEPS}KiB", **more})  # type: ignore[arg-type]  # a test's own
@@ -66,8 +64,8 @@ class KeptReservation:
         return self.kept
 
     def see(self, available: float, *guests: Guest, after: float = 5.0) -> None:
-        self.now += after
-        self.follow(seen(self.now, available, *guests))
+        self.clock.now += after
+        self.follow(seen(self.clock.now, available, *guests))
 
     def follow(self, snapshot: Snapshot) -> None:
         self.guests.see(snapshot)
@@ -192,22 +190,22 @@ class TestWhatCanBeHad:
         with pytest.raises(MomError, match="mom has not looked at the host yet"):
             host.kept.reserve(GIB, 60)
         host.see(8 * GIB)
-        host.now += 60
+        host.clock.now += 60
         with pytest.raises(MomError, match="mom has not looked at the host for 60 s"):
             host.kept.reserve(GIB, 60)
-        host.follow(Snapshot(Host(fields={"mem_available": TOTAL}), monotonic=host.now))
+        host.follow(Snapshot(Host(fields={"mem_available": TOTAL}), monotonic=host.clock.now))
         with pytest.raises(MomError, match="what is available on the host is not known"):
             host.kept.room()
 
     def test_a_host_keeps_what_guests_were_seen_to_take_at_once_and_all_while_it_is_not_known_how_large_it_is(self, tmp_path: Path) -> None:
         host = KeptReservation(tmp_path, host_keeps=None)
-        host.follow(Snapshot(Host(fields={"mem_really_available": 8 * GIB}), monotonic=host.now))
+        host.follow(Snapshot(Host(fields={"mem_really_available": 8 * GIB}), monotonic=host.clock.now))
         with pytest.raises(MomError, match="how much memory the host has is not known"):
             host.kept.reserve(8 * GIB, 60)
         most = []
         for growth in (None, 3 * GIB):
             fields = {"mem_available": TOTAL, "mem_really_available": 8 * GIB, "mem_growth_peak": growth}
-            host.follow(Snapshot(Host(fields=fields), monotonic=host.now))
+            host.follow(Snapshot(Host(fields=fields), monotonic=host.clock.now))
             most.append(host.kept.room().most_kib)
         assert most[1] == 5 * GIB < most[0]
 
@@ -314,9 +312,9 @@ class TestHowSoon:
 class TestHowItEnds:
     def test_at_its_deadline(self, host: KeptReservation) -> None:
         made = host.reserved(GIB, seconds=60)
-        host.now += 59
+        host.clock.now += 59
         assert host.kept.reserved_kib() == GIB
-        host.now += 1
+        host.clock.now += 1
         assert host.kept.reserved_kib() == 0
         ended = host.one(made.id)
         assert (ended.state, ended.note, ended.expires_in_seconds) == (ReservationState.EXPIRED, "no guest came for it in time", 0)
@@ -418,12 +416,12 @@ class TestHowItEnds:
 class TestAcrossRestarts:
     def test_it_is_kept_until_its_deadline(self, host: KeptReservation) -> None:
         made = host.reserved(4 * GIB, a_guest("old"), seconds=60, name="db-*")
-        host.now += 30
+        host.clock.now += 30
         host.begin()
         assert host.kept.reserved_kib() == 4 * GIB
         host.see(8 * GIB, a_guest("old"))
         assert (host.one(made.id).name, host.one(made.id).expires_in_seconds) == ("db-*", 25)
-        host.now += 30
+        host.clock.now += 30
         host.begin()
         assert host.kept.reserved_kib() == 0
 
@@ -463,7 +461,7 @@ class TestAcrossRestarts:
     def test_what_has_ended_does_not_begin_anew_whoever_looks_first(self, host: KeptReservation) -> None:
         host.reserved(GIB, seconds=60)
         host.kept.reserve(2 * GIB, 600)
-        host.now += 60
+        host.clock.now += 60
         assert host.kept.reserved_kib() == 2 * GIB, "which each cycle asks before anything else"
         assert [one.memory_kib for one in host.begin().reservations()] == [2 * GIB]
 

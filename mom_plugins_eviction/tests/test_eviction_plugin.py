@@ -99,17 +99,16 @@ class Bench:
         known: dict[str, Mapping[str, Value]] = {
             guest.name: {"rss": 1000, **self.ordinary, **self.fields.get(guest.name, {}), **own[guest.id]} for guest in listed
         }
-        seen = snapshot(host=host, guests=known, properties={guest.name: {"uuid": guest.id} for guest in listed})
-        by_id = {guest.id: guest for guest in (*seen.guests.values(),)}
+        taken = snapshot(host=host, guests=known, properties={guest.name: {"uuid": guest.id} for guest in listed})
         ids = {guest.name: guest.id for guest in listed}
-        assert set(by_id) == set(ids.values()), "the bench's guests have the hypervisor's ids"
-        seen = Snapshot(seen.host, by_id, 1000.0 + self.clock.now, self.clock.now)
+        assert set(taken.guests) == set(ids.values()), "the bench's guests have the hypervisor's ids"
+        seen = Snapshot(taken.host, taken.guests, self.clock.wall(), self.clock.now)
         evaluated = list(plugin.mom_act(seen))
         decisions = [item for item in evaluated if isinstance(item, Decision)]
         problems = [item for item in evaluated if isinstance(item, Problem)]
         for name, control, value in wanted:
             if name in ids:
-                decisions.append(Decision(by_id[ids[name]].entity, control, value, "", Source("50_policy", 3, 1)))
+                decisions.append(Decision(seen.guests[ids[name]].entity, control, value, "", Source("50_policy", 3, 1)))
         revisions = [*plugin.mom_review(seen, decisions)]
         dropped = [revision.before for revision in revisions]
         left = [decision for decision in decisions if decision not in dropped]

@@ -22,7 +22,7 @@ from mom_core import (
     as_number,
 )
 from mom_core.testing import snapshot
-from mom_devkit import FakeGuest
+from mom_devkit import FakeGuest, HandClock
 from mom_plugins_offload import OffloadPlugin
 from mom_plugins_offload.explanation import ColdExplainer
 from mom_plugins_offload.host_need import chosen, need_of
@@ -40,14 +40,12 @@ class Bench:
     """The plugin on a hypervisor that moves memory itself; a second goes by from cycle to cycle."""
 
     def __init__(self, guests: list[str], settings: OffloadSettings | None = None, stores: list[SwapStore] | None = None) -> None:
-        self.now = 100.0
+        self.clock = HandClock(100.0)
         self.hypervisor = MovingHypervisor([FakeGuest(name) for name in guests], stores)
         self.forbidden: set[str] = set()
         target = FieldSpec("balloon_target", Unit.KIB, scope=Scope.GUEST, description="as the plugin balloon declares it")
         declarations = Declarations({(target.scope, target.name): target})
-        context = PluginContext(
-            "offload", declarations=declarations, interval=1.0, guest_settings=self._settings_of, monotonic=lambda: self.now
-        )
+        context = PluginContext("offload", declarations=declarations, interval=1.0, guest_settings=self._settings_of, monotonic=self.clock)
         self.plugin = OffloadPlugin(settings or OffloadSettings(), context)
 
     def _settings_of(self, guest: Guest) -> GuestSettings:
@@ -55,7 +53,7 @@ class Bench:
 
     def cycle(self, host: dict[str, Value], guests: dict[str, dict[str, Value]]) -> list[Decision]:
         """One cycle: collect, decide, review, set; what the guests' fields are then is in `fields`."""
-        self.now += 1
+        self.clock.now += 1
         listed = {guest.name: guest for guest in self.hypervisor.guests()}
         self.host_fields = self.plugin.mom_collect_host(self.hypervisor)
         self.fields = self.plugin.mom_collect_guests(self.hypervisor, list(listed.values()))
@@ -63,7 +61,7 @@ class Bench:
             listed[name].id: Guest(listed[name].id, name, {**self.fields[listed[name].id], **fields}, incarnation=listed[name].incarnation)
             for name, fields in guests.items()
         }
-        self.snapshot = Snapshot(snapshot(host=host).host, made, self.now, self.now)
+        self.snapshot = Snapshot(snapshot(host=host).host, made, self.clock.now, self.clock.now)
         decisions = list(self.plugin.mom_act(self.snapshot))
         self.hypervisor.moved.clear()
         changes = [Change(Target(one.entity, one.control), one.value, 0) for one in decisions]
@@ -157,9 +155,9 @@ def test_what_a_guest_had_used_and_freed_is_left_to_its_balloon_for_a_while(avai
     short: dict[str, Value] = {**SHORT, "mem_really_available": available}
     assert bench.cycle(short, {"vm1": FREED}) == []
     assert "its balloon takes that first" in str(bench.state("vm1"))
-    bench.now += patience - 4
+    bench.clock.now += patience - 4
     assert bench.cycle(short, {"vm1": FREED}) == []
-    bench.now += 4
+    bench.clock.now += 4
     assert bench.cycle(short, {"vm1": FREED})
     assert bench.cycle(short, {"vm1": {**FREED, "balloon_obstacle": "it has no balloon"}})
 
@@ -188,9 +186,9 @@ def test_it_is_waited_for_the_balloon_longer_while_what_hurts_is_far_off() -> No
     lacking: dict[str, Value] = {**SHORT, "mem_really_available": 1.9 * GIB}
     for _ in range(9):
         assert bench.cycle(lacking, {"vm1": FREED}) == []
-        bench.now += 30
+        bench.clock.now += 30
     assert bench.cycle(SHORT, {"vm1": FREED}), "the host is worse off, and has waited for long enough"
-    bench.now += 60
+    bench.clock.now += 60
     assert bench.cycle(lacking, {"vm1": FREED}), "the balloon has had five minutes, and has other reasons not to take it"
 
 
@@ -198,7 +196,7 @@ def test_a_balloon_that_nobody_needs_to_take_anything_has_not_been_waited_for() 
     bench = Bench(["vm1"])
     for _ in range(9):
         assert bench.cycle(PLENTY, {"vm1": FREED}) == []
-        bench.now += 60
+        bench.clock.now += 60
     bench.cycle(PLENTY, {"vm1": FREED})
     assert bench.cycle(SHORT, {"vm1": FREED}) == []
 
@@ -206,7 +204,7 @@ def test_a_balloon_that_nobody_needs_to_take_anything_has_not_been_waited_for() 
 def test_ahead_of_need_no_guest_is_swept_and_it_is_waited_for_half_a_minute_only() -> None:
     bench = Bench(["vm1"], OffloadSettings(ahead=True))
     assert bench.cycle(PLENTY, {"vm1": FREED}) == []
-    bench.now += 30
+    bench.clock.now += 30
     assert bench.cycle(PLENTY, {"vm1": FREED})
 
 
