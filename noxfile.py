@@ -57,6 +57,12 @@ SOME_FILES = ("-n", str(min(CORES + 1, 6)), "--dist", "loadgroup", "--no-loadsco
 """Tests with real guests wait for most of their time, each file for guests of its own: one worker more than cores, while these guests find
 room. In the order of their names, and not those with most tests first: of these few take long."""
 
+TESTS_FAILED, NO_TESTS = 1, 5
+"""What pytest ends with where tests have failed, and where there were none to run."""
+
+FAILED_BEFORE = ROOT / ".pytest_cache/v/cache/lastfailed"
+"""Where pytest keeps which tests have failed, as JSON."""
+
 REAL, ALONE = (*SOME_FILES, "-m", "real and not alone"), ("-m", "real and alone")
 """Those that are about the host as a whole run alone, one by one."""
 
@@ -72,9 +78,8 @@ def tests(session: nox.Session) -> None:
     Not side by side: a server of a test that gets no core for a second is late, and a guest without hardware virtualization takes all.
     Those that only compute beside those with real guests would save one minute of eleven.
     """
-    one_process, processes = (*FEW_WORKERS, "-m", IN_ONE_PROCESS), (*ALL_CORES, "-m", f"{WITHOUT_GUESTS} and processes")
-    for options in (one_process, processes):
-        session.run(BIN / "pytest", *options, *session.posargs, env=_in_memory(), success_codes=_codes(session))
+    session.run(BIN / "pytest", *FEW_WORKERS, "-m", IN_ONE_PROCESS, *session.posargs, env=_in_memory(), success_codes=_codes(session))
+    _processes(session)
     _real(session, REAL)
     _real(session, ALONE)
 
@@ -129,9 +134,19 @@ def _real(session: nox.Session, options: Sequence[str]) -> None:
     session.run(BIN / "pytest", *options, *chosen, success_codes=_codes(session))
 
 
+def _processes(session: nox.Session) -> None:
+    """What failed is run once more by itself, and must pass then: daemons, servers and browsers of five tests beside it took the cores that
+    it waited for. The output has both runs."""
+    kind = ("-m", f"{WITHOUT_GUESTS} and processes")
+    session.run(BIN / "pytest", *ALL_CORES, *kind, *session.posargs, env=_in_memory(), success_codes=[*_codes(session), TESTS_FAILED])
+    if FAILED_BEFORE.exists() and FAILED_BEFORE.read_text(encoding="utf-8").strip() != "{}":
+        again = ("--last-failed", "--last-failed-no-failures=none")
+        session.run(BIN / "pytest", *kind, *again, *session.posargs, env=_in_memory(), success_codes=[0, NO_TESTS])
+
+
 def _codes(session: nox.Session) -> list[int]:
     """What pytest may end with: where tests were chosen after `--`, none of them may be of the kind that is run."""
-    return [0, 5] if session.posargs else [0]
+    return [0, NO_TESTS] if session.posargs else [0]
 
 
 @nox.session
