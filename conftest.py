@@ -8,7 +8,6 @@ import os
 import secrets
 import socket
 import sys
-import tempfile
 import textwrap
 import tomllib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -38,8 +37,6 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f".venv is older than {', '.join(stale)}: ./run setup, or .venv/bin/pip install --no-deps --no-build-isolation {words}"
         )
-    if (folder := os.environ.get("PYTEST_DEBUG_TEMPROOT")) is not None:
-        tempfile.tempdir = folder  # the kit for authors copies a host for each check: on a disk that takes ten times as long
     if _leaves_processes_out(config):
         sys.addaudithook(_note_start)
 
@@ -100,8 +97,8 @@ def _umask_is_as_before() -> Iterator[None]:
 
 
 _WEIGHTS = {"processes": 1, "long": 10, "waits": 10}
-"""What waits begins first, beside what computes: at the end, nothing would be left to do meanwhile. So does what computes for half a
-minute: at the end, all others would have nothing to do."""
+"""What waits begins first, beside what computes: at the end, nothing would be left to do meanwhile. So does what computes for long: were it
+the last to begin, all other workers would wait for it."""
 
 
 @pytest.hookimpl(trylast=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import json
 import os
 import shutil
 import subprocess
@@ -138,8 +139,11 @@ def _processes(session: nox.Session) -> None:
     """What failed is run once more by itself, and must pass then: daemons, servers and browsers of five tests beside it took the cores that
     it waited for. The output has both runs."""
     kind = ("-m", f"{WITHOUT_GUESTS} and processes")
+    FAILED_BEFORE.unlink(missing_ok=True)  # of this run only
     session.run(BIN / "pytest", *ALL_CORES, *kind, *session.posargs, env=_in_memory(), success_codes=[*_codes(session), TESTS_FAILED])
-    if FAILED_BEFORE.exists() and FAILED_BEFORE.read_text(encoding="utf-8").strip() != "{}":
+    failed = json.loads(FAILED_BEFORE.read_text(encoding="utf-8")) if FAILED_BEFORE.exists() else {}
+    if failed:
+        session.warn(f"failed beside others, and must pass by themselves: {', '.join(failed)}")
         again = ("--last-failed", "--last-failed-no-failures=none")
         session.run(BIN / "pytest", *kind, *again, *session.posargs, env=_in_memory(), success_codes=[0, NO_TESTS])
 

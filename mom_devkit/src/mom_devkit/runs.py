@@ -59,14 +59,14 @@ def config_of(
     :param plugins: the name of an installed plugin and what YAML would say of it, or any name and a plugin's class, whose inner
         `Settings` and `GuestSettings` count as they do for an installed plugin
     :param settings: what YAML would say of classes, by plugin name: checked as YAML is
-    :param guests: the section `guests`
+    :param guests: the section `guests`, with settings of installed plugins
     :param interval: seconds
     :param root: where /proc and /sys are found
     :raises ConfigError: with all that is wrong in the settings
     """
     classes = {name: item for name, item in plugins.items() if isinstance(item, type)}
     installed = {name: item for name, item in plugins.items() if not isinstance(item, type)}
-    written = load_config({"plugins": installed, "guests": guests or {}}) if installed else Config()
+    written = load_config({"plugins": installed, "guests": guests or {}}) if installed or guests else Config()
     configured = dict(written.plugins)
     for name, plugin_class in classes.items():
         settings_class: type[PluginSettings] = getattr(plugin_class, "Settings", PluginSettings)

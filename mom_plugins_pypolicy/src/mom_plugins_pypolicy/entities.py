@@ -24,9 +24,9 @@ KiB, MiB, GiB, TiB = 1, 1 << 10, 1 << 20, 1 << 30
 _Text = Annotated[str, Field(max_length=4096)]
 _Scalar = bool | Annotated[int, Field(gt=-(1 << 63), lt=1 << 63)] | Annotated[float, Field(gt=-(2.0**63), lt=2.0**63)] | _Text
 Notes = Annotated[dict[_Text, _Scalar | Annotated[list[_Scalar], Field(max_length=1000)]], Field(max_length=1000)]
+"""The notes that a policy may keep on the host and the guests."""
 
 CAN_BE_KEPT: Final = TypeAdapter(Notes)
-"""The notes that a policy may keep on the host and the guests."""
 
 
 class PolicyMistake(Exception):
