@@ -341,7 +341,8 @@ def _settings(plugins: Mapping[str, LoadedPlugin]) -> str:
         for row in _setting_rows(loaded.guest_settings_class)
     ]
     parts.append(
-        "## `guests:`\n\nBelow a pattern of guest names, such as `db-*`. Where several patterns match, later ones win.\n\n"
+        "## `guests:`\n\nBelow a pattern of guest names, such as `db-*`, or of a property of guests, such as `flavor=m1.*`: "
+        "[which there are](guests.md#what-its-platform-says-of-it). Where several patterns match, later ones win.\n\n"
         + _table(("setting", "type", "default", "plugin", "what it does"), guests)
     )
     return _page("Settings", "What the YAML file may say. `mom config schema` prints the same as a JSON Schema.", parts)

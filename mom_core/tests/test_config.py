@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mom_core import ConfigError, Guest, Portion, UnitError, load_config
+from mom_core import ConfigError, Guest, GuestPattern, Portion, UnitError, load_config
 from mom_core.config import Config, document
 
 ACME = '''
@@ -459,6 +459,61 @@ def test_all_patterns_that_match_count_and_later_ones_override(acme, config):
     assert read == {"x": (2, 1 << 30), "db-a": (5, 1 << 30), "db-1": (5, 2 << 30), "DB-1": (2, 1 << 30), "web": (2, 1 << 30)}
 
 
+def test_a_pattern_may_be_of_a_property_and_its_name_is_one(acme, config):
+    find = config(
+        """
+        plugins: {acme: {}}
+        guests:
+          "flavor=m1.*": {share: 2}
+          "flavor=m1.large": {share: 3}
+          "project=acme": {floor: 1GiB}
+          "tags=web": {floor: 2GiB}
+          "name=a=b": {share: 9}
+          "uuid=*": {floor: 4GiB}
+        """
+    ).guest_settings("acme")
+
+    def read(name="x", **properties):
+        found = find(Guest("id", name, properties=properties))
+        return found.share, found.floor
+
+    assert read(flavor="m1.small") == (2, None)
+    assert read(flavor="m1.large", project="acme") == (3, 1 << 30)
+    assert read(flavor="M1.large", project="acme-2") == (1, None), "the whole text, case and all"
+    assert read(tags=("db", "web")) == read(tags=["db", "web"]) == (1, 2 << 30), "of a list, one must match"
+    assert read(tags=("web-2", 7), flavor=None, project=3) == (1, None), "what is no text matches nothing"
+    assert read("a=b") == (9, None)
+    assert read("flavor=m1.large") == (1, None), "a name is not looked at for properties"
+    assert read(uuid="u1") == (1, 4 << 30)
+
+
+def test_settings_follow_a_guests_properties_when_these_change(acme, config):
+    find = config('plugins: {acme: {}}\nguests: {"flavor=m1.*": {share: 2}}').guest_settings("acme")
+    guests = [Guest("id", "x", properties={"flavor": flavor}) for flavor in ("m1.small", "c1", "m1.small")]
+    assert [find(guest).share for guest in guests] == [2, 1, 2]
+
+
+def test_a_pattern_that_can_match_no_guest_is_told_with_what_to_write(acme, problems):
+    told = problems('plugins: {acme: {}}\nguests:\n  "flavor=": {share: 2}\n  "=m1": {}\n  "my flavor=m1.*": {}\n  "*=x": {shar: 1}\n')
+    assert told == [
+        "3:3: guests.\"flavor=\": 'flavor=' matches no guest: no property is empty "
+        "(write `flavor=*` for guests that have the property, or `name=flavor=` for guests of that name)",
+        '4:3: guests."=m1": there is no property before the = (write such as `flavor=m1.*`, or `name==m1` for guests of that name)',
+        "5:3: guests.\"my flavor=m1.*\": 'my flavor' before the = is no name of a property "
+        "(write such as `flavor=m1.*`, or `name=my flavor=m1.*` for guests of that name)",
+        "6:3: guests.\"*=x\": '*' before the = is no name of a property "
+        "(write such as `flavor=m1.*`, or `name=*=x` for guests of that name)",
+        "6:11: guests.\"*=x\".shar: there is no such setting for guests in the enabled plugins (did you mean 'share'?)",
+    ]
+
+
+@pytest.mark.parametrize("name", ["web", "a=b", "=", "vm[1]", "flavor=m1.*", "?", ""])
+def test_a_pattern_can_be_made_of_any_name_and_matches_it_alone(name):
+    pattern = GuestPattern.of(GuestPattern.of_name(name))
+    assert pattern.matches(Guest("id", name))
+    assert not any(pattern.matches(Guest("id", other)) for other in (f"{name}x", f"x{name}", "vm1", "flavor=m1.small", "z"))
+
+
 def test_each_plugin_sees_only_its_own_keys(acme, config):
     acme.add_plugin("other", "class GuestSettings(GuestSettings):\n    weight: int = 7\n")
     read = config('plugins: {acme: {}, other: {}}\nguests: {"*": {share: 2, weight: 3}}')
@@ -526,7 +581,11 @@ def test_thousands_of_guests_can_be_named_one_by_one(acme):
 @given(pattern=st.text(max_size=40), name=st.text(max_size=40))
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_no_pattern_and_no_name_can_break_the_lookup(acme, pattern, name):
-    config = load_config({"plugins": {"acme": {}}, "guests": {pattern: {"share": 2}}})
+    try:
+        config = load_config({"plugins": {"acme": {}}, "guests": {pattern: {"share": 2}}})
+    except ConfigError:
+        assert "=" in pattern  # no property, or one that nothing can match: that is told
+        return
     assert config.guest_settings("acme")(Guest("id", name)).share in (1, 2)  # type: ignore[attr-defined]  # of the test's own plugin
 
 

@@ -19,6 +19,7 @@ from mom_plugins_libvirt.connection import Connection, ConnectionSettings
 from mom_plugins_libvirt.domains import SamplingSettings
 from mom_plugins_libvirt.failures import INVALID_ARGUMENT, NO_DOMAIN, OPERATION_INVALID, OPERATION_TIMEOUT
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+from mom_toolkit import PlatformProperties
 
 LONG_SECONDS = 30.0
 """Longer than anything here takes that does not hang, however busy the machine is."""
@@ -417,12 +418,18 @@ class NoLoop:
 
 @contextmanager
 def hypervisor_on(
-    libvirtd: FakeLibvirtd, clock: HandClock, folder: Path, uri: str = "fake:///system", readonly: bool = False, stale_after: float = 0.0
+    libvirtd: FakeLibvirtd,
+    clock: HandClock,
+    folder: Path,
+    uri: str = "fake:///system",
+    readonly: bool = False,
+    stale_after: float = 0.0,
+    platforms: PlatformProperties | None = None,
 ) -> Iterator[LibvirtHypervisor]:
     """The plugin's hypervisor on the fake, with a host's files below a folder."""
     log = logging.getLogger("mom.plugin.libvirt")
     connection = Connection(ConnectionSettings(uri, readonly, call_timeout=LONG_SECONDS), log, libvirtd)
-    sampling = SamplingSettings(stale_after or None, folder / "pids", folder / "proc", folder / "sys/fs/cgroup")
+    sampling = SamplingSettings(stale_after or None, folder / "pids", folder / "proc", folder / "sys/fs/cgroup", platforms)
     try:
         yield LibvirtHypervisor(connection, sampling, log, Clock(clock, clock.wall))
     finally:

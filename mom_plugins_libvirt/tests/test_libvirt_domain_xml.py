@@ -112,4 +112,4 @@ PROMISE = '<metadata><x:guest xmlns:x="urn:mom:guest:1.0" {}/></metadata>'
 def test_what_the_metadata_promises_is_told_as_it_is_written(metadata: str, promises: dict[str, str]) -> None:
     found = described(f"<domain>{metadata}<devices><memballoon model='virtio'/></devices></domain>")
     assert found is not None
-    assert found.promises == promises
+    assert found.properties == promises

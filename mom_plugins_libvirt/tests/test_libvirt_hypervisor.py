@@ -18,11 +18,21 @@ from mom_core import (
     NetTuneControl,
     NotSupported,
     PermissionDenied,
+    PluginContext,
     Scope,
 )
 from mom_devkit import wait_until
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
-from mom_toolkit import AgentAccess, CpuPinControl, LifecycleControl, MigrationControl, NodeTuneControl
+from mom_toolkit import (
+    AgentAccess,
+    CpuPinControl,
+    GuestDescription,
+    GuestPlatform,
+    LifecycleControl,
+    MigrationControl,
+    NodeTuneControl,
+    PlatformProperties,
+)
 
 BALLOON, PERIOD = "balloon_target", "balloon_stats_period"
 
@@ -62,6 +72,33 @@ def test_reading_back_balloons_is_one_call(libvirtd, hypervisor):
     sizes = hypervisor.balloon_sizes([guest.entity for guest in guests[:30]] + [Entity(Scope.GUEST, "unknown", "unknown")])
     assert sizes == {guest.uuid: 1 << 20 for guest in guests[:30]}
     assert libvirtd.calls == {"domainListGetStats": 1}
+
+
+class Racks:
+    """A platform of a third party, which goes by the metadata in the domain XML."""
+
+    def properties(self, description: GuestDescription) -> dict[str, str]:
+        assert description.domain is not None
+        found = description.domain.find("metadata/{urn:rack}rack")
+        return {} if found is None else {"rack": found.get("name", ""), "sla_class": "platinum"}
+
+
+def test_a_guest_has_the_properties_that_its_platform_reads_in_its_description(libvirtd, make_hypervisor, clock, guest):
+    mine = '<mom:guest xmlns:mom="urn:mom:guest:1.0" class="gold"/>'
+    guest.more = f'<metadata><r:rack xmlns:r="urn:rack" name="r-17"/>{mine}</metadata>'
+    other = libvirtd.add("other")
+    context = PluginContext(name="libvirt")
+    hypervisor = make_hypervisor(platforms=PlatformProperties(context))
+    assert "rack" not in listed(hypervisor, guest).properties
+    context.offers = {GuestPlatform: (Racks(),)}
+    found = listed(hypervisor, guest).properties
+    assert (found["rack"], found["sla_class"]) == ("r-17", "gold"), "a reload that brings a platform is enough; promises are mom's own"
+    assert "rack" not in listed(hypervisor, other).properties
+    read = libvirtd.calls["XMLDesc"]
+    for _ in range(5):
+        clock.now += 1
+        listed(hypervisor, guest)
+    assert libvirtd.calls["XMLDesc"] == read, "nothing is read in each cycle"
 
 
 def test_a_description_is_read_again_when_something_suggests_a_change(libvirtd, hypervisor, clock, guest):

@@ -7,10 +7,11 @@ from tempfile import TemporaryDirectory
 import pytest
 from fake_monitors import MIB, FakeGuest, FakeHost
 
-from mom_core import Guest, GuestBusy, PluginContext, Severity
+from mom_core import Guest, GuestBusy, GuestPattern, PluginContext, Severity
 from mom_plugins_qemu import QemuPlugin
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.proxmox import GuestDefinition, parsed
+from mom_toolkit import GuestDescription, GuestPlatform
 
 WEB = """#the shop
 agent: 1
@@ -43,8 +44,8 @@ class Node:
         (root / "proc/77/cmdline").write_bytes(b"pvestatd\0")
         self.monitors = FakeHost(root / "run/qemu-server")
         self.mode = "enforce"
-        context = PluginContext(name="qemu", root=root, configuration=lambda: {"mode": self.mode})
-        self.plugin = QemuPlugin(QemuPlugin.Settings.model_validate({"watch": "0s"}), context)
+        self.context = PluginContext(name="qemu", root=root, configuration=lambda: {"mode": self.mode})
+        self.plugin = QemuPlugin(QemuPlugin.Settings.model_validate({"watch": "0s"}), self.context)
         self.plugin.mom_setup()
 
     @property
@@ -87,6 +88,23 @@ def test_the_least_memory_is_the_guarantee_and_tags_name_the_class(node: Node) -
     web, plain = node.guest(100), node.guest(101)
     assert (web.properties["mem_guarantee"], web.properties["sla_class"], web.blocked) == ("512MiB", "gold", {})
     assert plain.properties["mem_guarantee"] == "100%", "a guest with no least memory was sold all of it"
+
+
+class Pools:
+    """A platform of a third party, which goes by a guest's description."""
+
+    def properties(self, description: GuestDescription) -> dict[str, str]:
+        return {"tenant": description.options.get("description", "").removeprefix("tenant ")}
+
+
+def test_a_platform_gives_properties_by_the_options_and_a_reload_that_brings_it_is_enough(node: Node) -> None:
+    node.add(100, f"description: tenant acme\n{WEB}")
+    assert "tenant" not in node.guest(100).properties
+    node.context.offers = {GuestPlatform: (Pools(),)}
+    web = node.guest(100)
+    assert (web.properties["tenant"], web.properties["sla_class"]) == ("acme", "gold")
+    assert GuestPattern.of("tenant=ac*").matches(web)
+    assert GuestPattern.of("tags=prod").matches(web)
 
 
 def test_a_guest_that_proxmox_resizes_is_left_alone_until_that_has_ended(node: Node) -> None:

@@ -16,13 +16,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from xml.etree import ElementTree
 
 import pytest
 
-from mom_core import Severity
+from mom_core import Guest, GuestPattern, PluginContext, PluginSettings, Severity
 from mom_core.config.document import parse_document
 from mom_core.config.schema import SECTIONS, CoreSettings, setting_names
 from mom_devkit import check_plugin
+from mom_toolkit import GuestDescription, GuestPlatform, PlatformProperties
 
 ROOT = Path(__file__).parents[2]
 AUTHORS = ROOT / "docs/authors"
@@ -186,6 +188,18 @@ def test_a_recipe_passes_the_conformance_kit(block: Block, tmp_path: Path) -> No
         findings = check_plugin(plugin, name=Path(block.file).stem, host=host, hypervisor=hypervisor)
         wrong = [one for one in findings if one.severity is Severity.ERROR]
         assert not wrong, [finding.message for finding in wrong]
+
+
+def test_the_recipe_of_a_platform_gives_a_guest_what_its_patterns_match(tmp_path: Path) -> None:
+    (block,) = (block for block in recipes() if block.file == "shop.py")
+    shop: GuestPlatform = module_of(block, tmp_path).ShopPlatform(PluginSettings(), PluginContext())
+    properties = PlatformProperties(PluginContext(offers={GuestPlatform: (shop,)}))
+    told = '<domain><metadata><s:guest xmlns:s="https://shop.example/guest" team="db" tier="gold"/></metadata></domain>'
+    found = properties.of(GuestDescription(domain=ElementTree.fromstring(told)))  # noqa: S314  # our own text
+    assert found == {"team": "db", "tier": "gold"}
+    assert properties.of(GuestDescription(options={"description": "the shop, team web%0A"})) == {"team": "web"}
+    assert properties.of(GuestDescription(domain=ElementTree.Element("domain"))) == {}
+    assert GuestPattern.of("team=d*").matches(Guest("1", "vm", properties=found))
 
 
 def test_recipes_pass_types_and_lint(tmp_path: Path) -> None:

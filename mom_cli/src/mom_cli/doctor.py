@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import json
 import os
 import sys
@@ -17,13 +16,27 @@ from mom_cli.draft import draft_config, fitting
 from mom_cli.enabled_plugins import about_enabled
 from mom_cli.marks import mark
 from mom_cli.status_file import read_status
-from mom_core import Config, Finding, Guest, MomError, PluginError, Severity, StateError, lasting, load_config, printable
+from mom_core import (
+    Config,
+    Finding,
+    Guest,
+    GuestPattern,
+    GuestPatterns,
+    MomError,
+    PluginError,
+    Severity,
+    StateError,
+    lasting,
+    load_config,
+    printable,
+)
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import FILE as LEDGER
 from mom_core.ledger import Ledger
 from mom_core.lock import holder
 from mom_core.ownership import advice_when_denied
 from mom_core.plugins.bounded import describe
+from mom_core.plugins.discovery import suggestion
 from mom_core.plugins.registry import PluginSet, build_plugins
 from mom_core.state_files import ADVICE, set_aside_below
 from mom_daemon import brief, config_argument, json_option, print_prose
@@ -188,8 +201,8 @@ def _of_plugins(plugins: PluginSet, config: Config) -> Iterable[Said]:
                 yield owner.name, Finding(Severity.ERROR, "hypervisor", text, getattr(error, "hint", ""))
         else:
             hypervisor = plugins.hypervisor
-            names = [guest.name for guest in guests if isinstance(guest, Guest)] if isinstance(guests, Iterable) else []
-            yield from (("core", finding) for finding in _without_guests(config, names))
+            there = [guest for guest in guests if isinstance(guest, Guest)] if isinstance(guests, Iterable) else []
+            yield from (("core", finding) for finding in _without_guests(config, there))
     for hook, arguments in (("mom_check", {}), ("mom_doctor", {"hypervisor": hypervisor})):
         for plugin in plugins.having(hook):
             try:
@@ -201,15 +214,27 @@ def _of_plugins(plugins: PluginSet, config: Config) -> Iterable[Said]:
                 yield from ((plugin.name, item) for item in items if isinstance(item, Finding))
 
 
-def _without_guests(config: Config, names: Sequence[str]) -> Iterable[Finding]:
-    """Patterns and names of the section `guests` that match none of these names; none where there is no guest at all."""
-    unmatched = [rule.pattern for rule in config.guests if not fnmatch.filter(names, rule.pattern)] if names else []
+def _without_guests(config: Config, guests: Sequence[Guest]) -> Iterable[Finding]:
+    """Patterns of the section `guests` that match none of these guests; none where there is no guest at all."""
+    patterns = GuestPatterns([rule.pattern for rule in config.guests])
+    matched = {number for guest in guests for number in patterns.matching(guest)}
+    unmatched = [rule.pattern for number, rule in enumerate(config.guests) if number not in matched] if guests else []
     for pattern in unmatched[:PATTERNS_SHOWN]:
         place = config.places.get(("guests", pattern))
         line = f"line {place.line}: " if place is not None else ""
-        yield Finding(Severity.WARNING, "guests", f"{line}{printable(pattern, 60)} matches no guest here", "correct it, if some are meant")
+        cure = _cure_of_pattern(GuestPattern.of(pattern), guests)
+        yield Finding(Severity.WARNING, "guests", f"{line}{printable(pattern, 60)} matches no guest here", cure)
     if len(unmatched) > PATTERNS_SHOWN:
         yield Finding(Severity.WARNING, "guests", f"{len(unmatched) - PATTERNS_SHOWN} more patterns match no guest here")
+
+
+def _cure_of_pattern(pattern: GuestPattern, guests: Sequence[Guest]) -> str:
+    if any(pattern.texts(guest) for guest in guests):
+        return "correct it, if some are meant"
+    known = sorted({name for guest in guests for name, value in guest.properties.items() if isinstance(value, str | list | tuple)})
+    meant = suggestion(pattern.property, known)
+    instead = f"did you mean {meant}?" if meant else f"there are: {', '.join(known)}"
+    return f"no guest here has the property {pattern.property} ({instead}); properties come from a plugin of the platform, such as nova"
 
 
 def _show(findings: list[Said], as_json: bool) -> None:

@@ -213,7 +213,8 @@ def _other_lines(found: _InstalledPlugins, missing: Sequence[str]) -> Iterator[s
 def _guest_lines(found: _InstalledPlugins) -> Iterator[str]:
     models = {name: found.plugins[name].guest_settings_class for name in found.suggestions}
     lines = [line for model in models.values() if model is not None for line in _settings(model, "#     ", {})]
-    yield "# What the hypervisor cannot know, by patterns of guests' names. All that match count, later ones override earlier ones."
+    yield "# What the hypervisor cannot know, by patterns of guests' names, or of what their platform says of them (flavor=m1.*)."
+    yield "# All that match count, later ones override earlier ones."
     if not lines:
         yield "# None of the plugins above asks for anything here."
         return

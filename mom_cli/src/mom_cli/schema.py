@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from mom_core import GuestPattern
 from mom_core.config.schema import CoreSettings, JsonObject
 from mom_core.plugins.discovery import LoadedPlugin
 
@@ -32,9 +33,10 @@ def json_schema(plugins: Iterable[LoadedPlugin]) -> JsonObject:
             "properties": enabled,
         },
         "guests": {
-            "description": "Settings of single guests, by pattern of the guest's name (`*`, `?`, `[abc]`). "
-            "All patterns that match count; later ones override earlier ones.",
+            "description": "Settings of single guests, by pattern of the guest's name (`*`, `?`, `[abc]`), or of a property that its "
+            "platform gives it (`flavor=m1.*`). All patterns that match count; later ones override earlier ones.",
             "type": ["object", "null"],
+            "propertyNames": {"pattern": GuestPattern.FORM},
             "additionalProperties": {"type": ["object", "null"], "additionalProperties": False, "properties": guest},
         },
     }

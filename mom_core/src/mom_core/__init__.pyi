@@ -19,6 +19,7 @@ from .errors import (
     NoChangeNeeded as NoChangeNeeded,
 )
 from .files import read_file as read_file, replace_file as replace_file
+from .guest_patterns import GuestPattern as GuestPattern, GuestPatterns as GuestPatterns
 from .hookspecs import hookimpl as hookimpl
 from .hypervisor import (
     BalloonControl as BalloonControl,

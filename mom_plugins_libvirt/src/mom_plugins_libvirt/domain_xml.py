@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
@@ -28,7 +28,7 @@ _PROPERTIES: Mapping[str, str] = {"class": "sla_class", "guarantee": "mem_guaran
 _LONGEST_PROMISE = 100
 """Characters. Names of classes, and sizes, are shorter; what is longer is cut, and then not understood."""
 
-NO_PROMISES: Mapping[str, str] = {}
+NO_PROPERTIES: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,8 @@ class DomainDescription:
     `balloon` is the device's model, empty where the guest has none; `stats_period` is in seconds, 0 where statistics are off.
     `pinned` says why the host cannot use what the balloon takes, empty where it can.
     `resizable_kib` is the size of all virtio-mem devices, of which the guest has `plugged_kib` now.
-    `channels` are those to agents, by name, with the paths of their sockets. `promises` are properties that the metadata gives the guest.
+    `channels` are those to agents, by name, with the paths of their sockets. `properties` are those that the metadata gives the guest:
+    what it is promised, and what it is to its platform.
     `autodeflate` and `reports_free_pages` say whether the balloon gives memory back before the guest's kernel kills, and whether the guest
     tells the host which of its memory is free.
     """
@@ -50,7 +51,7 @@ class DomainDescription:
     plugged_kib: int = 0
     channels: Mapping[str, str] = field(default_factory=lambda: NO_CHANNELS)
     tuning: Tuning = UNTUNED
-    promises: Mapping[str, str] = field(default_factory=lambda: NO_PROMISES)
+    properties: Mapping[str, str] = field(default_factory=lambda: NO_PROPERTIES)
     autodeflate: bool = False
     reports_free_pages: bool = False
 
@@ -60,8 +61,11 @@ class DomainDescription:
         return self.resizable_kib - self.plugged_kib
 
 
-def described(xml: str) -> DomainDescription | None:
-    """The guest that this domain XML describes; None if it cannot be understood."""
+def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str, str]] | None = None) -> DomainDescription | None:
+    """The guest that this domain XML describes; None if it cannot be understood.
+
+    :param of_platform: gives the properties that its platform says
+    """
     domain = parsed(xml)
     if domain is None:
         return None
@@ -76,7 +80,7 @@ def described(xml: str) -> DomainDescription | None:
         plugged,
         channels_of(domain.find("devices")),
         tuning_of(domain),
-        _promises_of(domain),
+        {**(of_platform(domain) if of_platform is not None else {}), **_promises_of(domain)} or NO_PROPERTIES,
         balloon is not None and balloon.get("autodeflate") == "on",
         balloon is not None and balloon.get("freePageReporting") == "on",
     )
@@ -141,7 +145,7 @@ def _promises_of(domain: ElementTree.Element) -> Mapping[str, str]:
     """
     element = domain.find(f"metadata/{{{_MOM_GUEST}}}guest")
     if element is None:
-        return NO_PROMISES
+        return NO_PROPERTIES
     return {name: text[:_LONGEST_PROMISE] for attribute, name in _PROPERTIES.items() if (text := element.get(attribute)) is not None}
 
 

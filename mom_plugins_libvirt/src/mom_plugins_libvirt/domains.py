@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from xml.etree.ElementTree import Element
 
 from mom_core import Clock, CpuTune, Entity, GuestBusy, GuestGone, HypervisorError, PermissionDenied, Value, printable
 from mom_guests import AUTODEFLATE, PERIOD, REPORTING, HostSide, SeenGuest, SeenGuests, possible_maximum
@@ -22,6 +23,7 @@ from mom_plugins_libvirt.qemu_process import pid_of
 from mom_plugins_libvirt.states import PAUSED, job_name, state_name, why_left_alone
 from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning
 from mom_plugins_libvirt.uri import is_local
+from mom_toolkit import GuestDescription, GuestPlatform, PlatformProperties
 
 T = TypeVar("T")
 
@@ -41,12 +43,14 @@ _SILENT = "the guest has not answered libvirt's last call"
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
-    """`stale_after` in seconds (None: by each guest's own period); the folders of libvirt's pid files, of /proc and of the cgroups."""
+    """`stale_after` in seconds (None: by each guest's own period); the folders of libvirt's pid files, of /proc and of the cgroups; what
+    platforms say of guests (None: nothing)."""
 
     stale_after: float | None = None
     pid_folder: Path = Path("/run/libvirt/qemu")
     proc: Path = Path("/proc")
     cgroups: Path = Path("/sys/fs/cgroup")
+    platforms: PlatformProperties | None = None
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -97,6 +101,8 @@ class Domains(SeenGuests[KnownDomain]):
         host_side = HostSide(pid, settings.proc, settings.cgroups, clock.monotonic) if self._local else None
         super().__init__(settings.stale_after, clock.monotonic, host_side, settings.proc if self._local else None)
         self._opened = 0
+        self._platforms = settings.platforms
+        self._asked_platforms: Sequence[GuestPlatform] = ()
         self._events = EventBook(self._resizes, lambda what: self.tell(what))  # noqa: PLW0108  # it is set later
         connection.on_event = self._events.heard
         connection.on_return = partial(self._events.returned, self.uri)
@@ -121,12 +127,14 @@ class Domains(SeenGuests[KnownDomain]):
             missed_events = self._opened != self._connection.opened
             self._opened = self._connection.opened
             changed = self._events.changed({found.uuid for found in records})
+            platforms = () if self._platforms is None else self._platforms.platforms()
+            unasked, self._asked_platforms = platforms != self._asked_platforms, platforms
             before, self._seen = self._seen, {}
             for uuid, name, number, record in records:
                 known = before.get(uuid)
                 if known is None or known.start != number:
                     known = KnownDomain(id=uuid, name=name, start=number, since=monotonic)
-                known.describe |= missed_events or uuid in changed or monotonic >= known.describe_at
+                known.describe |= missed_events or unasked or uuid in changed or monotonic >= known.describe_at
                 self._update(known, record, wall, monotonic)
                 self._seen[uuid] = known
             if self._host_side is not None:
@@ -183,11 +191,14 @@ class Domains(SeenGuests[KnownDomain]):
         with self._lock:
             known.describe = False  # before it is read, so that what is said to have changed in the meantime is read again
         try:
-            return described(self._ask(known, f"reading the description of {printable(known.name)}", read))
+            return described(self._ask(known, f"reading the description of {printable(known.name)}", read), self._of_platform)
         except HypervisorError:
             with self._lock:
                 known.describe = True
             raise
+
+    def _of_platform(self, domain: Element) -> Mapping[str, str]:
+        return {} if self._platforms is None else self._platforms.of(GuestDescription(domain=domain))
 
     def _job(self, domain: Domain) -> str:
         """Name what libvirt is doing with the guest that allows no change now."""
@@ -215,7 +226,7 @@ class Domains(SeenGuests[KnownDomain]):
     def _properties(self, seen: KnownDomain) -> Mapping[str, Value]:
         if seen.description is None:
             return {}
-        return {**seen.description.promises, "pinned": seen.pinned} if seen.pinned else seen.description.promises
+        return {**seen.description.properties, "pinned": seen.pinned} if seen.pinned else seen.description.properties
 
     def _fields_of(self, seen: KnownDomain, process: Mapping[str, Value]) -> dict[str, Value]:
         described: dict[str, Value] = {}

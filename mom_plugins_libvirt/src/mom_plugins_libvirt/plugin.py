@@ -12,6 +12,7 @@ from mom_core import Declaration, Duration, Finding, PluginContext, Suggestion, 
 from mom_guests import PluginOfGuests
 from mom_plugins_libvirt.fields import GUEST_FIELDS, HOST_FIELDS
 from mom_plugins_libvirt.uri import checked
+from mom_toolkit import PlatformProperties
 
 if TYPE_CHECKING:
     from mom_plugins_libvirt.connection import ConnectionSettings
@@ -77,7 +78,8 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
 
         root = self._context.root
         pids = root / self._settings.pid_directory.lstrip("/")
-        sampling = SamplingSettings(self._settings.stale_after, pids, root / "proc", root / "sys/fs/cgroup")
+        platforms = PlatformProperties(self._context)
+        sampling = SamplingSettings(self._settings.stale_after, pids, root / "proc", root / "sys/fs/cgroup", platforms)
         connection = Connection(self._connection_settings(self._settings.readonly), self._context.log)
         hypervisor = LibvirtHypervisor(connection, sampling, self._context.log, Clock(self._context.monotonic))
         hypervisor.tell = self._context.wake

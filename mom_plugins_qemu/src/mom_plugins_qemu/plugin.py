@@ -12,7 +12,7 @@ from mom_core import Declaration, Finding, Hypervisor, HypervisorError, PluginCo
 from mom_guests import PluginOfGuests
 from mom_plugins_qemu.fields import GUEST_FIELDS, HOST_FIELDS, LONGEST_STAY, WAY
 from mom_plugins_qemu.monitors import checked, monitors, trusted_users
-from mom_toolkit import late_hook
+from mom_toolkit import PlatformProperties, late_hook
 
 if TYPE_CHECKING:
     from mom_plugins_qemu.events import EventMonitors
@@ -86,6 +86,7 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
             settings.definitions,
             settings.guest_files,
             self._observes,
+            PlatformProperties(context),
         )
         self._hypervisor = hypervisor = QemuHypervisor(sampling, context.log, Clock(context.monotonic))
         if settings.event_sockets:

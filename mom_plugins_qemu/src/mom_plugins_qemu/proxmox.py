@@ -10,10 +10,11 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from mom_core import Value
-from mom_toolkit import read_kernel_file
+from mom_toolkit import GuestDescription, GuestPlatform, PlatformProperties, read_kernel_file
 
 SOCKETS: Final = "/run/qemu-server"
 """Where Proxmox VE has its guests' monitors: a socket `VMID.qmp` each."""
@@ -39,7 +40,8 @@ _DAEMON_FILE: Final = "run/pvestatd.pid"
 class GuestDefinition(NamedTuple):
     """A guest's definition. `memory_mib` is None where it is not written, `balloon_mib` too: then its least memory is all of it.
 
-    `balloon_mib` is 0 for a guest without a balloon device; `shares` is 0 for one that pvestatd leaves alone.
+    `balloon_mib` is 0 for a guest without a balloon device; `shares` is 0 for one that pvestatd leaves alone. `of_platform` are the
+    properties that plugins of platforms read in it.
     """
 
     name: str = ""
@@ -48,6 +50,7 @@ class GuestDefinition(NamedTuple):
     shares: int = ORDINARY_SHARES
     lock: str = ""
     tags: tuple[str, ...] = ()
+    of_platform: Mapping[str, str] = MappingProxyType({})
 
     @property
     def is_resized_by_proxmox(self) -> bool:
@@ -55,9 +58,10 @@ class GuestDefinition(NamedTuple):
         return bool(self.balloon_mib) and self.shares != 0 and (self.memory_mib is None or (self.balloon_mib or 0) < self.memory_mib)
 
     def properties(self) -> dict[str, Value]:
-        """Promises to the guest, by the properties in which metadata makes them. A guest with no least memory of its own was
-        sold all of it."""
-        found: dict[str, Value] = {"mem_guarantee": f"{self.balloon_mib}MiB" if self.balloon_mib else "100%"}
+        """Promises to the guest, by the properties in which metadata makes them, and what it is to its platform. A guest with no least
+        memory of its own was sold all of it."""
+        found: dict[str, Value] = dict(self.of_platform)
+        found["mem_guarantee"] = f"{self.balloon_mib}MiB" if self.balloon_mib else "100%"
         if self.tags:
             found["tags"] = self.tags
         if named := class_of(self.tags):
@@ -100,7 +104,7 @@ def options_in(text: str) -> Options:
     return Options(found, odd)
 
 
-def parsed(text: str) -> GuestDefinition | None:
+def parsed(text: str, platforms: PlatformProperties | None = None) -> GuestDefinition | None:
     """The definition in a file; None for what cannot be one."""
     found = {name: option.text for name, option in options_in(text).by_name.items()}
     memory = current_mib(found["memory"]) if "memory" in found else None
@@ -108,7 +112,10 @@ def parsed(text: str) -> GuestDefinition | None:
     shares = whole(found["shares"], MOST_SHARES) if "shares" in found else ORDINARY_SHARES
     if ("memory" in found and memory is None) or ("balloon" in found and balloon is None) or shares is None:
         return None  # what is not understood is no promise of anything less
-    return GuestDefinition(found.get("name", ""), memory, balloon, shares, found.get("lock", ""), tags_in(found.get("tags", "")))
+    of_platform = {} if platforms is None else platforms.of(GuestDescription(options=found))
+    return GuestDefinition(
+        found.get("name", ""), memory, balloon, shares, found.get("lock", ""), tags_in(found.get("tags", "")), of_platform
+    )
 
 
 def tags_in(text: str) -> tuple[str, ...]:
@@ -136,9 +143,12 @@ class Definitions:
 
     :param root: of the host's files
     :param folder: such as /etc/pve/qemu-server
+    :param platforms: what platforms say of guests; None: nothing
     """
 
-    def __init__(self, root: Path, folder: Path) -> None:
+    def __init__(self, root: Path, folder: Path, platforms: PlatformProperties | None = None) -> None:
+        self._platforms = platforms
+        self._asked_platforms: Sequence[GuestPlatform] = ()
         self._proc = root / "proc"
         self._sockets = str(root / SOCKETS.lstrip("/")) + "/"
         self._daemon = root / _DAEMON_FILE
@@ -169,9 +179,16 @@ class Definitions:
             return known[1]
         ours = status.st_uid in {0, os.geteuid()} and not status.st_mode & 0o022 and status.st_size <= _LARGEST_FILE
         text = read_kernel_file(path, _LARGEST_FILE).decode(errors="replace") if ours else ""
-        found = parsed(text) if text else None
+        found = parsed(text, self._platforms) if text else None
         self._known[number] = stamp, found
         return found
+
+    def ask_platforms(self) -> None:
+        """Where other platforms are enabled now, all is to be read again."""
+        platforms = () if self._platforms is None else self._platforms.platforms()
+        if platforms != self._asked_platforms:
+            self._asked_platforms = platforms
+            self._known.clear()
 
     def forget_others(self, numbers: set[str]) -> None:
         """Only these guests are there."""

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from mom_cli import Imported, ImportedSection, Importer
-from mom_core import ConfigError, ConfigProblem, printable
+from mom_core import ConfigError, ConfigProblem, GuestPattern, printable
 from mom_plugins_qemu.proxmox import MOST_MIB, MOST_SHARES, ORDINARY_SHARES, Option, class_of, current_mib, options_in, tags_in, whole
 
-_GLOB: Final = re.compile(r"([*?\[])")
 DEFAULT_MEMORY_MIB: Final = 512
 
 
@@ -65,7 +64,7 @@ def _guest(imported: Imported, file: str, text: str, shares: dict[str, int], pro
     if balloon > memory:
         message = f"balloon: {balloon} is more than memory, which is {memory}"
         problems.append(ConfigProblem(file, options["balloon"].line, 1, message))
-    section = imported.guests.setdefault(_GLOB.sub(r"[\1]", name), ImportedSection())
+    section = imported.guests.setdefault(GuestPattern.of_name(name), ImportedSection())
     if "balloon" in options and balloon == 0:
         section.set("guarantee", f"{memory}MiB", f"memory: {memory}, balloon: 0: no balloon, so all of it")
     elif balloon < memory:

@@ -22,6 +22,7 @@ from mom_plugins_qemu.proxmox import Definitions
 from mom_plugins_qemu.states import state_name
 from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
 from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
+from mom_toolkit import PlatformProperties
 
 _DESCRIBE_AGAIN_SECONDS: Final = 150.0
 """A guest is described again after this to twice this, spread over the guests: devices may be plugged in and taken out."""
@@ -50,6 +51,8 @@ class QemuHypervisorSettings:
     """A folder with a file for each guest that the operator defines."""
     observing: Callable[[], bool] = lambda: False
     """Tells if mom only observes now: then what another daemon resizes is no reason not to say what mom would do."""
+    platforms: PlatformProperties | None = None
+    """What platforms say of guests by their definitions."""
 
 
 class Sampler(SeenGuests[MonitoredGuest]):
@@ -74,7 +77,9 @@ class Sampler(SeenGuests[MonitoredGuest]):
         """Until when, in monotonic seconds, it is not looked again for what listens at a monitor that takes no connection."""
         self._denied = ""
         """A monitor that this user may not visit, in the sample that is being taken."""
-        self._definitions = None if settings.definitions is None else Definitions(settings.root, settings.definitions)
+        self._definitions: Definitions | None = None
+        if settings.definitions is not None:
+            self._definitions = Definitions(settings.root, settings.definitions, settings.platforms)
         self._files = None if settings.guest_files is None else GuestFiles(settings.root, settings.guest_files)
         self._defined: Mapping[str, Defined] = {}
         """The operator's definitions, by the monitors' paths."""
@@ -302,6 +307,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         definitions = self._definitions
         if definitions is None:
             return
+        definitions.ask_platforms()
         for known in self._guests.values():
             known.number = definitions.number(known.path)
             known.definition = definitions.of(known.number) if known.number else None

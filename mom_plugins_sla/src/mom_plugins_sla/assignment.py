@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import fnmatch
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from mom_core import Guest, GuestSettings, printable
+from mom_core import Guest, GuestPatterns, GuestSettings, printable
 from mom_plugins_sla.classes import ServiceClass, safest
 from mom_plugins_sla.settings import class_in
 
 METADATA: Final = "sla_class"
 """The property of a guest with the class that its metadata, or the management system, says."""
 
-REMEMBERED: Final = 32_768
-"""Guests whose class is remembered: three times those of the largest host."""
+REMEMBERED: Final = 4096
+"""What was said of guests, and the class that follows from it, is remembered."""
 
 
 class Assigned(NamedTuple):
@@ -40,10 +38,8 @@ class ClassAssignment:
 
     def __init__(self, classes: Mapping[str, ServiceClass], patterns: Mapping[str, str], default: str | None) -> None:
         self._classes = classes
-        self._patterns = [
-            (re.compile(fnmatch.translate(pattern)).match, name, f"patterns of the plugin sla ({printable(pattern, 60)})")
-            for pattern, name in patterns.items()
-        ]
+        self._patterns = GuestPatterns(list(patterns))
+        self._named = [(name, f"patterns of the plugin sla ({printable(pattern, 60)})") for pattern, name in patterns.items()]
         self._default = default
         self._safest = safest(classes)
         self._assigned = lru_cache(REMEMBERED)(self._find)
@@ -51,20 +47,19 @@ class ClassAssignment:
     def of(self, guest: Guest, settings: GuestSettings) -> Assigned | None:
         """The guest's class; None: it has none."""
         metadata = guest.properties.get(METADATA)
-        return self._assigned(guest.name, class_in(settings), metadata if isinstance(metadata, str) else None)
+        return self._assigned(self._patterns.matching(guest)[-1:], class_in(settings), metadata if isinstance(metadata, str) else None)
 
     def of_all(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> dict[str, Assigned]:
         """The classes of all those that have one, by guest id."""
         return {guest.id: found for guest in guests if (found := self.of(guest, settings_of(guest))) is not None}
 
-    def _find(self, guest: str, written: str | None, metadata: str | None) -> Assigned | None:
+    def _find(self, pattern: tuple[int, ...], written: str | None, metadata: str | None) -> Assigned | None:
         if written is not None:
             return self._existing(written, "guests: in the YAML file")
         if metadata is not None:
             return self._existing(metadata, "the guest's metadata")
-        for matches, name, by in reversed(self._patterns):
-            if matches(guest):
-                return self._existing(name, by)
+        for number in pattern:
+            return self._existing(*self._named[number])
         return None if self._default is None else self._existing(self._default, "default of the plugin sla")
 
     def _existing(self, name: str, by: str) -> Assigned:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, create_model, field_validator, model_validator
 
-from mom_core import GuestSettings, PluginSettings, SizeOrShare
+from mom_core import GuestPatterns, GuestSettings, MomError, PluginSettings, SizeOrShare
 from mom_plugins_sla.classes import READY, ClassName, ServiceClass
 
 
@@ -22,8 +22,8 @@ class SlaSettings(PluginSettings):
     A fleet's are in `/var/lib/mom/fleet/classes.yaml`."""
 
     patterns: dict[str, str] = Field(default_factory=dict)
-    """The classes of guests of which neither the section `guests` nor their metadata tells it: patterns of names to names of classes.
-    Where several match, the last one counts."""
+    """The classes of guests of which neither the section `guests` nor their metadata tells it: patterns, as in that section, to names of
+    classes. Where several match, the last one counts."""
 
     default: str | None = None
     """The class of all other guests. Unset: they have none, and nothing is promised to them."""
@@ -59,6 +59,15 @@ class SlaSettings(PluginSettings):
         if path is not None and not path.is_absolute():
             raise ValueError(f"{str(path)!r:.100} depends on where mom is started; write the whole path, from / on")
         return path
+
+    @field_validator("patterns")
+    @classmethod
+    def _can_match(cls, patterns: dict[str, str]) -> dict[str, str]:
+        try:
+            GuestPatterns(list(patterns))
+        except MomError as error:
+            raise ValueError(str(error)) from error
+        return patterns
 
     @model_validator(mode="after")
     def _names_exist(self) -> SlaSettings:

@@ -53,6 +53,11 @@ from .services.eviction import (
     MoverAbilities as MoverAbilities,
 )
 from .services.metrics import HostMetrics as HostMetrics
+from .services.platforms import (
+    GuestDescription as GuestDescription,
+    GuestPlatform as GuestPlatform,
+    PlatformProperties as PlatformProperties,
+)
 from .services.policies import (
     Canary as Canary,
     CanaryGroup as CanaryGroup,

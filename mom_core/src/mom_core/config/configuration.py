@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import fnmatch
 import logging
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
 from mom_core.config.document import KeyPath, Place
 from mom_core.config.schema import CoreSettings, validated, written
+from mom_core.guest_patterns import GuestPatterns
 from mom_core.model import Guest, Value, printable
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin
@@ -22,9 +21,6 @@ from mom_core.plugins.secrets import masked
 from mom_core.settings import GuestSettings, PluginSettings
 
 LOG = logging.getLogger("mom.config")
-
-REMEMBERED_NAMES: Final = 32_768
-"""For how many guest names the matching patterns are remembered: three times the guests of the largest host, some 10 MiB at worst."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +34,7 @@ class ConfiguredPlugin:
 
 @dataclass(frozen=True, slots=True)
 class GuestRule:
-    """One entry of the section `guests`: a pattern of names, and what it says, as it stands in the file."""
+    """One entry of the section `guests`: a pattern as of `GuestPattern`, and what it says, as it stands in the file."""
 
     pattern: str
     settings: Mapping[str, object]
@@ -76,8 +72,8 @@ class Config:
     def guest_settings(self, plugin: str) -> Callable[[Guest], GuestSettings]:
         """A function that gives what the section `guests` says to this plugin about a guest.
 
-        All patterns that match the guest's name count, in the order of the file; a later one overrides single settings of an
-        earlier one. The function remembers what it found for a name, may be called from several threads, and never raises.
+        All patterns that match the guest count, in the order of the file; a later one overrides single settings of an
+        earlier one. The function remembers what it found for a guest, may be called from several threads, and never raises.
         """
         configured = self.plugins.get(plugin)
         model = configured.loaded.guest_settings_class if configured else None
@@ -111,15 +107,8 @@ def _shown(settings: BaseModel) -> dict[str, Value]:
 
 
 def _lookup(model: type[GuestSettings], rules: tuple[GuestRule, ...]) -> Callable[[Guest], GuestSettings]:
-    own = [rule.said_to(model) for rule in rules]
-    # A tool that writes this section may name thousands of guests one by one: names are looked up, only patterns are tried in turn.
-    names: dict[str, list[int]] = {}
-    patterns = []
-    for number, rule in enumerate(rules):
-        if own[number] and re.search(r"[*?\[]", rule.pattern):
-            patterns.append((number, re.compile(fnmatch.translate(rule.pattern)).match))
-        elif own[number]:
-            names.setdefault(rule.pattern, []).append(number)
+    said = [(rule, own) for rule in rules if (own := rule.said_to(model))]
+    patterns = GuestPatterns([rule.pattern for rule, _ in said])
     default = model()
 
     @lru_cache(maxsize=4096)
@@ -127,20 +116,19 @@ def _lookup(model: type[GuestSettings], rules: tuple[GuestRule, ...]) -> Callabl
         """Guests that the same patterns match share their settings."""
         settings: dict[str, object] = {}
         for number in matching:
-            settings.update(own[number])
+            settings.update(said[number][1])
         try:
             return validated(model, settings)
         except Exception as error:  # noqa: BLE001  # validators of the plugin may raise anything, and one guest must not cost the others
             # Each pattern alone was found right when the file was read; together they break a rule of the plugin.
-            last = rules[matching[-1]]
-            together = ", ".join(printable(rules[number].pattern) for number in matching)
+            last, alone = said[matching[-1]]
+            together = ", ".join(printable(said[number][0].pattern) for number in matching)
             reason = error.errors(include_input=False)[0]["msg"] if isinstance(error, ValidationError) else describe(error)
             LOG.warning("the guest patterns %s contradict each other (%s): only %s is used", together, reason, printable(last.pattern))
-            return validated(model, own[matching[-1]])
+            return validated(model, alone)
 
-    @lru_cache(maxsize=REMEMBERED_NAMES)
-    def by_name(name: str) -> GuestSettings:
-        matching = tuple(sorted([*names.get(name, ()), *(number for number, match in patterns if match(name))]))
+    def settings_of(guest: Guest) -> GuestSettings:
+        matching = patterns.matching(guest)
         return merged(matching) if matching else default
 
-    return lambda guest: by_name(guest.name)
+    return settings_of

@@ -14,8 +14,9 @@ from mom_core.config.configuration import Config, ConfiguredPlugin, GuestRule
 from mom_core.config.document import Document, KeyPath, mapping_document, read_document
 from mom_core.config.schema import SECTIONS, CoreSettings, setting_names, validated
 from mom_core.config.wording import complain, unknown_key
-from mom_core.errors import ConfigError, PluginError
+from mom_core.errors import ConfigError, MomError, PluginError
 from mom_core.files import DEFAULT_CONFIG
+from mom_core.guest_patterns import GuestPattern
 from mom_core.model import printable
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
@@ -148,13 +149,18 @@ def _guests(document: Document, section: object, plugins: Mapping[str, Configure
     if section is None:
         return ()
     if not isinstance(section, Mapping):
-        document.complain(("guests",), "must be a mapping of name patterns to settings", 'write each as `"db-*": {…}`')
+        hint = 'write each as `"db-*": {…}`, or by a property `"flavor=m1.*": {…}`'
+        document.complain(("guests",), "must be a mapping of patterns of guests to settings", hint)
         return ()
     models = {name: plugin.loaded.guest_settings_class for name, plugin in plugins.items() if plugin.loaded.guest_settings_class}
     known = list(dict.fromkeys(key for model in models.values() for key in model.model_fields))
     rules: list[GuestRule] = []
     for pattern, value in section.items():
         path = ("guests", pattern)
+        try:
+            GuestPattern.of(pattern)
+        except MomError as error:
+            document.complain(path, error.message, error.hint, at_key=True)
         settings = {} if value is None else value
         if not isinstance(settings, Mapping):
             document.complain(path, "what is said about guests must be a mapping", f"there are: {', '.join(known)}" if known else "")
