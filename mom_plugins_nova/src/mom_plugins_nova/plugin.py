@@ -1,0 +1,68 @@
+"""The plugin: what nova writes into the domain XML of its instances, as properties of guests.
+
+By nova's own source, `LibvirtConfigGuestMetaNovaInstance` in nova/virt/libvirt/config.py, and the specification
+libvirt-driver-domain-metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+from xml.etree.ElementTree import Element
+
+from mom_core import PluginContext, PluginSettings, Suggestion, hookimpl
+from mom_toolkit import GuestDescription, GuestPlatform
+
+_NAMESPACES: Final = tuple(f"http://openstack.org/xmlns/libvirt/nova/{version}" for version in ("1.1", "1.0"))
+"""The newest first. An instance that runs keeps what it was started with."""
+
+_TEXTS: Final = {
+    "display_name": ("name", ""),
+    "flavor": ("flavor", "name"),
+    "flavor_id": ("flavor", "id"),
+    "project": ("owner/project", ""),
+    "project_id": ("owner/project", "uuid"),
+    "user": ("owner/user", ""),
+    "user_id": ("owner/user", "uuid"),
+}
+"""By property, the element below `<nova:instance>`, and its attribute; empty: its text."""
+
+_SIGNS: Final = ("var/lib/nova/instances", "etc/nova/nova-compute.conf", "etc/kolla/nova-compute", "etc/nova/nova.conf")
+"""Files and folders of a host on which nova-compute runs: of any, of Debian's and Ubuntu's packages, of Kolla."""
+
+
+class NovaPlugin:
+    """OpenStack nova: flavor, project and name of its instances, for patterns of guests."""
+
+    def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
+        pass
+
+    @staticmethod
+    @hookimpl
+    def mom_suggest(root: Path) -> Suggestion | None:
+        """Fits a host of nova."""
+        found = next((sign for sign in _SIGNS if (root / sign).exists()), None)
+        return None if found is None else Suggestion(f"there is /{found}: this is a host of OpenStack nova", order=23)
+
+    @hookimpl
+    def mom_services(self) -> Mapping[type, Any]:
+        """What hypervisors ask when they read a guest's description."""
+        return {GuestPlatform: self}
+
+    def properties(self, description: GuestDescription) -> Mapping[str, str]:
+        """Of an instance of nova; nothing of any other guest."""
+        domain = description.domain
+        if domain is None:
+            return {}
+        for uri in _NAMESPACES:
+            instance = domain.find(f"metadata/{{{uri}}}instance")
+            if instance is not None:
+                texts = {name: _text(instance, uri, path, attribute) for name, (path, attribute) in _TEXTS.items()}
+                return {name: text for name, text in texts.items() if text}
+        return {}
+
+
+def _text(instance: Element, uri: str, path: str, attribute: str) -> str | None:
+    element = instance.find("/".join(f"{{{uri}}}{step}" for step in path.split("/")))
+    return None if element is None else element.get(attribute) if attribute else element.text
