@@ -103,6 +103,16 @@ def test_without_plugins_there_is_what_the_core_knows() -> None:
     assert observed[-1] == "next: mom only observes: whatever it decides, nothing will change by it."
 
 
+def test_what_its_platform_says_of_the_guest_is_told() -> None:
+    properties = {
+        "web": {"uuid": "web", "flavor": "m1.small", "display_name": "a\x1b[2Jb", "tags": ("db", "prod"), "pid": 7, "state": "running"}
+    }
+    found = explained(replace(report(), snapshot=snapshot(guests={"web": {"knob_now": 1}}, properties=properties)))
+    assert told(found)[0] == "platform: Its platform says: flavor m1.small; display_name a\\x1b[2Jb; tags db, prod."
+    assert found["properties"] == {"flavor": "m1.small", "display_name": "a\x1b[2Jb", "tags": ["db", "prod"]}
+    assert explained(report())["properties"] == {}
+
+
 def test_what_a_plugin_fails_to_say_is_unknown_and_the_others_are_heard(caplog: pytest.LogCaptureFixture) -> None:
     found = explained(report(), broken=Broken, ends=Ends, unmakeable=unmakeable, odd=lambda: 7, knobs=Knobs)
     assert told(found)[0] == "now: seen 1 times."

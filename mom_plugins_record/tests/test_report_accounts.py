@@ -1,6 +1,7 @@
 """The accounts: each sum is what its name says, the parts are the whole, and what is not known is in no sum."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -38,6 +39,17 @@ def after(*cycles: Report) -> Accounts:
     for one in cycles:
         accounts.add(one)
     return accounts
+
+
+def test_what_its_platform_says_of_a_guest_follows_it_into_the_next_hour() -> None:
+    properties: Mapping[str, Value] = {"name": "a", "state": "running", "flavor": "m1.small", "tags": ("db",), "pid": 7}
+    first = cycle(0, {"a": KNOWN})
+    told = replace(first.snapshot.guests["a"], properties=properties)
+    accounts = after(first, replace(first, snapshot=replace(first.snapshot, guests={"a": told}, monotonic=5.0)))
+    assert row_of(accounts).properties == {"flavor": "m1.small", "tags": ["db"]}
+    accounts.add(cycle(3605, {}))
+    ((_, (row,)),) = accounts.take()
+    assert row.properties == {"flavor": "m1.small", "tags": ["db"]}
 
 
 def test_a_size_counts_for_the_time_for_which_it_stood() -> None:

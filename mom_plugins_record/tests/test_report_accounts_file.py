@@ -52,6 +52,57 @@ def test_what_was_written_is_read_again(path: Path) -> None:
     assert list(read_guests(path, EPOCH + 3600, float("inf"))) == []
 
 
+def properties(path: Path) -> list[tuple[int, str, dict[str, str | list[str]]]]:
+    return [(row.hour - 1_000_000, row.id, dict(row.properties)) for row in read_guests(path, 0, float("inf"), properties=True)]
+
+
+def with_properties(number: int, **said: str | list[str]) -> tuple[HostHour, list[GuestHour]]:
+    made, (one,) = hour(1_000_000 + number, 1)
+    one.properties = said
+    return made, [one]
+
+
+def test_what_platforms_say_of_guests_is_kept_since_when_and_until_when_it_was_so(path: Path) -> None:
+    file = file_at(path)
+    for number, flavor in enumerate(("small", "small", "large")):
+        file.write([with_properties(number, flavor=flavor, tags=["a", "b"])])
+    file.write([with_properties(3)])
+    another = file_at(path, run=2)  # the next mom knows nothing of what stands there
+    another.write([with_properties(4)])
+    another.write([with_properties(5, flavor="large")])
+    tags = ["a", "b"]
+    assert properties(path) == [
+        (0, "g0", {"flavor": "small", "tags": tags}),
+        (1, "g0", {"flavor": "small", "tags": tags}),
+        (2, "g0", {"flavor": "large", "tags": tags}),
+        (3, "g0", {}),
+        (4, "g0", {}),
+        (5, "g0", {"flavor": "large"}),
+    ]
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM guest_properties").fetchone() == (4,), "a row for each change"
+    assert next(iter(read_guests(path, 0, EPOCH))).properties == {}, "only who asks for them waits for them"
+
+
+def test_accounts_of_a_mom_that_kept_no_properties_are_read_and_get_them(path: Path) -> None:
+    file_at(path).write([with_properties(0, flavor="small")])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TABLE guest_properties")
+    assert properties(path) == [(0, "g0", {})]
+    assert file_at(path).open() == ""
+    file_at(path).write([with_properties(1, flavor="small")])
+    assert properties(path)[-1] == (1, "g0", {"flavor": "small"})
+
+
+@pytest.mark.parametrize("damaged", ["", "7", "{", '{"flavor": "large"}', "[" * 100_000])
+def test_properties_that_mom_has_not_written_are_an_error(path: Path, damaged: str) -> None:
+    file_at(path).write([with_properties(0, flavor="small")])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE guest_properties SET properties = ?", (damaged,))
+    with pytest.raises(AccountsError, match="a checksum in guest_properties is wrong"):
+        properties(path)
+
+
 def test_each_low_of_a_week_is_in_one_of_the_parts_that_draw_it(path: Path) -> None:
     lows = range(400, 7 * 1440, 531)
     assert len(lows) == 19
@@ -180,7 +231,10 @@ def test_the_next_mom_goes_on_with_what_guests_have_touched_and_with_the_day(pat
 
 @pytest.mark.long
 def test_no_copy_with_damage_anywhere_gives_other_figures_than_were_written(path: Path, tmp_path: Path) -> None:
-    written = [hour(1_000_000 + number, guests=14) for number in range(8)]
+    written = [hour(1_000_000 + number, guests=14) for number in range(12)]
+    for _, rows in written:
+        for number, row in enumerate(rows):
+            row.properties = {"project": f"p{number % 3}", "flavor": "m1.small"}
     file_at(path).write(written)
     sound = path.read_bytes()
     expected = [with_guests(*one) for one in written], [row for _, rows in written for row in sorted(rows, key=lambda row: row.id)]
@@ -195,7 +249,7 @@ def test_no_copy_with_damage_anywhere_gives_other_figures_than_were_written(path
         copy.write_bytes(content)
         try:
             check(copy)
-            found = read_hosts(copy, 0, float("inf")), list(read_guests(copy, 0, float("inf")))
+            found = read_hosts(copy, 0, float("inf")), list(read_guests(copy, 0, float("inf"), properties=True))
         except AccountsError:
             refused += 1
             continue

@@ -129,12 +129,49 @@ def test_a_tenants_report_tells_of_its_guests_and_of_nothing_else(accounts: Path
     assert (found["host"], found["growth"], found["days"]) == (None, None, [])
 
 
+OF_ACME: dict[str, str | list[str]] = {"project": "acme", "tags": ["db", "web"]}
+
+
+@pytest.fixture
+def of_projects(tmp_path: Path) -> Path:
+    """Accounts in which one guest goes from one project to another after an hour, and another has none."""
+    file = AccountsFile(tmp_path / NAME, keep=400 * 86_400.0, largest=1 << 30)
+    file.open()
+    for hour in range(FIRST, FIRST + 4):
+        moved: dict[str, str | list[str]] = OF_ACME if hour == FIRST else {"project": "=ci"}
+        guests = [guest(hour, "a", 8, 1, properties=OF_ACME), guest(hour, "b", 4, 1, properties=moved), guest(hour, "plain", 2, 1)]
+        file.write([(host(hour), guests)])
+    return file.path
+
+
+def test_a_line_for_each_project_has_the_hours_in_which_guests_were_of_it(of_projects: Path) -> None:
+    found = told(of_projects, "--by", "project")
+    hours = {line["name"]: (line["guests"], line["seen_guest_hours"], line["sold_parts"]["sold_gib_hours"]) for line in found["lines"]}
+    assert hours == {"acme": (2, 5.0, 36.0), "=ci": (1, 3.0, 12.0), "without a project": (1, 4.0, 8.0)}
+    assert found["by"] == "project"
+    assert "'=ci" in run(of_projects, "--by", "project", "--csv").output, "a spreadsheet takes it for text"
+    assert re.search(r"^project +guests +sold", run(of_projects, "--by", "project").output, re.MULTILINE)
+    assert [line["name"] for line in told(of_projects, "--by", "tags")["lines"]] == ["without a tags", "db, web"]
+
+
+def test_a_tenant_may_be_a_project(of_projects: Path, tmp_path: Path) -> None:
+    found = told(of_projects, "--tenant", "project=acme", "--by", "guest")
+    assert {line["name"]: line["seen_guest_hours"] for line in found["lines"]} == {"a": 4.0, "b": 1.0}
+    assert found["host"] is None
+    assert [line["name"] for line in told(of_projects, "--tenant", "tags=web", "--by", "guest")["lines"]] == ["a", "b"]
+    page_at = tmp_path / "report.html"
+    assert run(of_projects, "--tenant", "project=acme", "--by", "project", "--html", page_at).exit_code == 0
+    assert "guests project=acme" in page_at.read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--tenant", "amce-*"], "no guest of that time is named amce-*"),
         (["--tenant", "amce-*", "--json"], "no guest of that time is named amce-*"),
         (["--tenant", "amce-*", "--csv"], "no guest of that time is named amce-*"),
+        (["--tenant", "project=amce"], "no guest of that time matches project=amce"),
+        (["--by", "projects"], "no guest of that time has the property projects"),
         (["--html", "/nowhere/report.html"], "cannot write /nowhere/report.html"),
     ],
 )
@@ -196,7 +233,9 @@ def test_a_report_begins_at_the_nearest_full_hour_and_has_one_hour_at_least(tmp_
     assert told(tmp_path, "--last", last)["from"] == f"2025-11-25T{began:02}:00:00Z"
 
 
-@pytest.mark.parametrize("arguments", [["--last", "yesterday"], ["--last", "0s"], ["--json", "--csv"], ["--by", "tenant"]])
+@pytest.mark.parametrize(
+    "arguments", [["--last", "yesterday"], ["--last", "0s"], ["--json", "--csv"], ["--by", "of tenant"], ["--tenant", "project="]]
+)
 def test_what_cannot_be_meant_is_said(accounts: Path, arguments: Sequence[str]) -> None:
     assert run(accounts, *arguments).exit_code == 2
 

@@ -46,6 +46,15 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(simulate, [str(argument) for argument in arguments], help_option_names=["-h", "--help"])
 
 
+def test_guests_have_the_properties_that_the_scenario_gives_them_and_a_recording_keeps_them(tmp_path: Path) -> None:
+    path = write(tmp_path, SMALL.replace("{count: 6,", "{count: 2, properties: {flavor: m1.small, name: mine},"))
+    plugins = {"sim": {"scenario": str(path)}, "record": {"path": str(tmp_path / "rec")}}
+    run_plugins(tmp_path, plugins, cycles=4)
+    again = run_plugins(tmp_path / "again", {"sim": {"recording": str(tmp_path / "rec")}}, cycles=1)
+    found = [dict(guest.properties) for guest in again.reports[-1].snapshot.guests.values()]
+    assert [(one["flavor"], one["name"]) for one in found] == [("m1.small", "a-001"), ("m1.small", "a-002")]
+
+
 @pytest.mark.parametrize("name", built_in())
 def test_every_scenario_that_comes_with_mom_can_be_drawn_and_is_overcommitted(name: str) -> None:
     path = find_scenario(name)

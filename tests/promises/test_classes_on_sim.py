@@ -1,19 +1,23 @@
 """Classes at work on a simulated host: who gives, who keeps, and what the policies of the plugin sla set."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from mom_core import DefaultPolicy, PluginContext
 from mom_core.testing import snapshot
 from mom_devkit import PluginRun, declared, run_plugins
 from mom_plugins_policy import Policy
+from mom_plugins_record.report.command import report
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.settings import SlaSettings
 from mom_toolkit import field_number
 
+GIB = 1 << 20
 SIM = {
     "guests": 8, "host_memory": "8GiB", "sold": 1.6, "statistics_period": "1s", "load": "3GiB", "load_after": "20s", "load_for": "600s",
 }  # fmt: skip
@@ -45,6 +49,41 @@ def test_classes_keep_what_they_are_promised_while_others_pay(tmp_path: Path, fa
     for guest in found.reports[-1].snapshot.guests.values():
         assert 0 <= field_number(guest.fields, "fair_share", -1) <= field_number(guest.fields, "balloon_max")
     assert not [problem for problem in found.problems if "policy" in problem or "60_fair" in problem]
+
+
+CLOUD = """
+title: A cloud
+lasts: 10m
+interval: 5s
+host: {memory: 8GiB, swap: 1GiB}
+guests:
+  large: {count: 2, memory: 2GiB, workload: {constant: {use: 30%}}, properties: {flavor: m1.large, project: acme}}
+  small: {count: 4, memory: 1GiB, workload: {constant: {use: 30%}}, properties: {flavor: m1.small, project: acme}}
+  spot: {count: 2, memory: 2GiB, workload: {constant: {use: 30%}}, properties: {flavor: spot.large, project: ci}}
+"""
+
+
+def test_classes_and_guarantees_go_by_flavor_and_project(tmp_path: Path) -> None:
+    (tmp_path / "cloud.yaml").write_text(CLOUD)
+    sim = {"scenario": str(tmp_path / "cloud.yaml")}
+    guests = {"flavor=m1.*": {"class": "gold"}, "flavor=m1.large": {"guarantee": "100%"}, "project=c?": {"guarantee": "512MiB"}}
+    sla = {"patterns": {"flavor=spot.*": "vapor"}}
+    found = run_plugins(tmp_path, {"sim": sim, "balloon": {}, "sla": sla, "policy": {}}, cycles=3, guests=guests)
+    told = {
+        guest.name.rpartition("-")[0]: (guest.fields["sla_class"], field_number(guest.fields, "mem_promised") / GIB)
+        for guest in found.reports[-1].snapshot.guests.values()
+    }
+    assert told == {"large": ("gold", 2.0), "small": ("gold", 0.75), "spot": ("vapor", 0.5)}
+
+
+def test_a_report_has_a_line_for_each_project(tmp_path: Path) -> None:
+    (tmp_path / "cloud.yaml").write_text(CLOUD)
+    plugins = {"sim": {"scenario": str(tmp_path / "cloud.yaml")}, "record": {"path": str(tmp_path / "recording")}}
+    run_plugins(tmp_path, plugins, cycles=5)
+    done = CliRunner().invoke(report, [str(tmp_path / "recording"), "--by", "project", "--json"], catch_exceptions=False)
+    assert {line["name"]: line["guests"] for line in json.loads(done.output)["lines"]} == {"acme": 6, "ci": 2}
+    done = CliRunner().invoke(report, [str(tmp_path / "recording"), "--by", "guest", "--tenant", "flavor=m1.large", "--csv"])
+    assert [line.partition(",")[0] for line in done.output.splitlines()] == ["name", "large-001", "large-002", "all"]
 
 
 def policies(**settings: object) -> Policy:

@@ -20,6 +20,7 @@ from mom_cli.running import NoSuchGuest
 from mom_core import ControlSpec, Declarations, Guest, Problem, Report, Source, Status, Unit, Value, as_number, format_duration, printable
 from mom_core.plugins.bounded import attempt, describe
 from mom_daemon import amount
+from mom_toolkit import platform_properties
 
 LOG = logging.getLogger("mom.explanation")
 
@@ -104,7 +105,9 @@ class Explainers:
         problems = [one for one in report.problems if one.entity is not None and one.entity.id == guest.id]
         unknown = [what for part in parts.values() for what in part.unknown]
         unknown += [f"what the plugin {name} knows ({printable(error, LONGEST_LINE)})" for name, error in broken.items()]
+        of_platform = platform_properties(guest)
         own = (
+            *_of_platform(of_platform),
             *_decided(about, specs, nouns),
             *_because(unchanged if not about.wanted else "", SentencePlace.UNCHANGED),
             *_trial(trial, specs),
@@ -116,6 +119,7 @@ class Explainers:
         return {
             **{name: value for part in parts.values() for name, value in part.figures.items()},
             "guest": {"id": guest.id, "name": guest.name},
+            "properties": of_platform,
             "cycle": report.number,
             "time": report.time,
             "mode": report.mode,
@@ -310,6 +314,13 @@ def _trial(trial: Sequence[tuple[str, Value, Value]] | None, specs: Mapping[str,
     for control, decided, considered in trial or ():
         then, now = ("nothing" if value is None else amount(value, _unit(specs, control)) for value in (considered, decided))
         yield Sentence("trial", f"Policies on trial would set {control} to {then}, instead of {now}.", SentencePlace.TRIAL)
+
+
+def _of_platform(properties: Mapping[str, str | list[str]]) -> Iterator[Sentence]:
+    texts = {name: value if isinstance(value, str) else ", ".join(value) for name, value in properties.items()}
+    if texts:
+        listed = "; ".join(f"{name} {printable(text, LONGEST_LINE)}" for name, text in texts.items())
+        yield Sentence("platform", f"Its platform says: {listed}.", SentencePlace.KIND)
 
 
 def _problems(problems: Iterable[Problem]) -> Iterator[Sentence]:

@@ -39,13 +39,14 @@ LATE_CYCLES: Final = 3
 
 
 def reported(content: ReportDocument) -> Report:
-    """The report that a document was made from, as far as it is in there: without properties, and with the decisions that had outcomes or
-    revisions only."""
+    """The report that a document was made from, as far as it is in there: of properties with those that platforms give, and with the
+    decisions that had outcomes or revisions only."""
     guests = {}
     for row in content["guests"]["rows"]:
         known = dict(zip(content["guests"]["columns"], row, strict=True))
         identity, name, blocked = (known.pop(key) for key in ("id", "name", "blocked"))
-        guests[identity] = Guest(identity, name, known, {"name": name, "uuid": identity}, blocked)
+        properties = {**known.pop("properties", {}), "name": name, "uuid": identity}
+        guests[identity] = Guest(identity, name, known, properties, blocked)
     name = content["host"]["name"]
     host = Host(name, content["host"]["fields"], {"name": name, "interval": content["interval_seconds"]})
     outcomes = [

@@ -34,6 +34,7 @@ from mom_core import (
     __version__,
 )
 from mom_daemon import guest_columns
+from mom_toolkit import platform_properties
 
 Model = TypeVar("Model")
 
@@ -212,7 +213,8 @@ class GuestTableModel(TypedDict):
     """All guests, a row for each."""
 
     columns: list[str]
-    """`id`, `name`, `blocked` (by control, why it cannot be set), and then the keys of `guest_columns` and the names of fields."""
+    """`id`, `name`, `blocked` (by control, why it cannot be set), `properties` (what its platform says of it), and then the keys of
+    `guest_columns` and the names of fields."""
     rows: list[list[Any]]
     """A value for each column, in its unit; null is unknown."""
 
@@ -331,9 +333,9 @@ def report_document(
         "host": {"name": snapshot.host.name, "fields": snapshot.host.fields},
         "guest_columns": [told(GuestColumnModel, one) for one in columns],
         "guests": {
-            "columns": ["id", "name", "blocked", *keyed, *names],
+            "columns": ["id", "name", "blocked", "properties", *keyed, *names],
             "rows": [
-                [guest.id, guest.name, guest.blocked, *values]
+                [guest.id, guest.name, guest.blocked, platform_properties(guest), *values]
                 for guest, *values in zip(
                     snapshot.listed, *(one.values(snapshot) for one in keyed.values()), *map(snapshot.column, names), strict=True
                 )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from mom_core import Value
 from mom_plugins_sim.guest import BALLOON_RATE, MIB, SMALL_PIECES, SUPERVISION
 from mom_plugins_sim.settings import SimSettings
 from mom_plugins_sim.workload import HostLoad, HostLoads, Workload, draw_workload
@@ -30,7 +31,7 @@ class GuestScene:
     `cached` is the ratio of its files that it has read before. Statistics come every `statistics_period`, first at `statistics_first`, and
     never from a `silent` one. `size` is what it has when it comes, in KiB; None: all of its memory. A `rigid` guest has no balloon
     device; a `refusing` one gives nothing, whatever it is asked for; others move `balloon_rate` KiB/s. `beside` is what the guest's
-    process holds beside its memory. `sold_as` is the service class that its metadata says.
+    process holds beside its memory. `sold_as` is the service class that its metadata says, `properties` what its platform says of it.
     With `reporting`, its kernel hands free memory back, but for the ratio `small_pieces` of what is freed; with `autodeflate`, its balloon
     gives back before the guest runs out.
     """
@@ -55,6 +56,7 @@ class GuestScene:
     reporting: bool = False
     autodeflate: bool = False
     small_pieces: float = SMALL_PIECES
+    properties: Mapping[str, Value] = field(default_factory=dict)
 
 
 class FaultKind(StrEnum):

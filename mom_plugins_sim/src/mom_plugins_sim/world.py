@@ -233,7 +233,9 @@ class World:
         # It is the balloon's driver that sends statistics.
         statistics = SentStatistics(scene.statistics_period, self.time + scene.statistics_first, silent=scene.silent or scene.rigid)
         blocked = {"balloon_target": "the guest has no balloon device"} if scene.rigid else {}
-        properties = {"name": scene.name, "uuid": scene.identity, **({} if scene.sold_as is None else {CLASS: scene.sold_as})}
+        properties = {**scene.properties, "name": scene.name, "uuid": scene.identity}
+        if scene.sold_as is not None:
+            properties[CLASS] = scene.sold_as
         listed = Guest(scene.identity, scene.name, properties=properties, blocked=blocked, incarnation="1")
         self.guests[scene.identity] = SimulatedGuest(listed, scene, memory, statistics)
 

@@ -57,6 +57,7 @@ from .services.platforms import (
     GuestDescription as GuestDescription,
     GuestPlatform as GuestPlatform,
     PlatformProperties as PlatformProperties,
+    platform_properties as platform_properties,
 )
 from .services.policies import (
     Canary as Canary,

@@ -107,8 +107,8 @@ export class Mom {
   /** Guests of the newest report, as views need them. */
   look() {
     const { guests } = this.report;
-    const columns = guests.columns.slice(3);
-    this.guests = guests.rows.map(([id, name, blocked, ...values]) => ({ id, name, blocked,
+    const columns = guests.columns.slice(4);
+    this.guests = guests.rows.map(([id, name, blocked, , ...values]) => ({ id, name, blocked,
       fields: Object.fromEntries(columns.flatMap((column, n) => (values[n] === null ? [] : [[column, values[n]]]))) }));
     const here = new Set();
     for (const guest of this.guests) {

@@ -97,6 +97,8 @@ class ExplanationModel(TypedDict):
     figures of their own, such as `memory` and `since` of the plugin balloon."""
 
     guest: IdentityModel
+    properties: Mapping[str, Any]
+    """What its platform says of it."""
     cycle: int
     time: Time
     mode: Mode

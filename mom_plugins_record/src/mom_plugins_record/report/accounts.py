@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from mom_core import Guest, Host, Report, Status, Value
 from mom_plugins_record.report.spread import PER_NATURAL, bin_of
-from mom_toolkit import HealthLimits, pages_kib
+from mom_toolkit import HealthLimits, pages_kib, platform_properties
 
 HOUR: Final = 3600.0
 
@@ -85,6 +85,8 @@ class GuestHour:
     used_spread: dict[int, float] = field(default_factory=_spread)
     held_spread: dict[int, float] = field(default_factory=_spread)
     worked_spread: dict[int, float] = field(default_factory=_spread)
+    properties: Mapping[str, str | list[str]] = field(default_factory=dict)
+    """What its platform says of it. It is no column: it seldom changes, and stands in a table of its own."""
 
 
 @dataclass(slots=True)
@@ -234,6 +236,7 @@ class Accounts:
             one = followed[guest.id]
             seconds = now - one.looked
             one.looked = now
+            one.row.properties = platform_properties(guest)
             if one.row.incarnation != guest.incarnation:
                 one.row.incarnation = guest.incarnation
                 one.touched, one.killed = 0.0, None
@@ -270,7 +273,8 @@ class Accounts:
         self._host = HostHour(hour)
         self._gone = {}
         for one in self._guests.values():
-            one.row = GuestHour(hour, one.row.id, one.row.name, one.row.service_class, one.row.incarnation)
+            row = one.row
+            one.row = GuestHour(hour, row.id, row.name, row.service_class, row.incarnation, properties=row.properties)
 
     def _come_and_go(self, guests: Mapping[str, Guest], hour: int, now: float) -> None:
         followed = self._guests

@@ -15,8 +15,11 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
+
+from pydantic import TypeAdapter
 
 from mom_core import MomError, printable
 from mom_plugins_record.report.accounts import HOUR, GuestHour, HostHour, Touched, with_guests
@@ -46,7 +49,7 @@ _HOST_KEY: Final = ("hour", "run")
 _GUEST_KEY: Final = ("hour", "run", "id")
 
 _COLUMNS: Final[Mapping[type, Mapping[str, str]]] = {
-    kind: {one.name: {"int": "INTEGER", "float": "REAL"}.get(str(one.type), "TEXT") for one in fields(kind)}
+    kind: {one.name: {"int": "INTEGER", "float": "REAL"}.get(str(one.type), "TEXT") for one in fields(kind) if one.name != "properties"}
     for kind in (HostHour, GuestHour)
 }
 """The columns of each table, with SQLite's types."""
@@ -55,6 +58,17 @@ _MINUTES: Final = """CREATE TABLE IF NOT EXISTS minutes (
     minute INTEGER NOT NULL, series TEXT NOT NULL, least REAL NOT NULL, mean REAL NOT NULL, most REAL NOT NULL, PRIMARY KEY (minute, series)
 ) WITHOUT ROWID"""
 """What the host's history is drawn of: with eight figures in each minute, half a MiB a day."""
+
+_PROPERTIES: Final = """CREATE TABLE IF NOT EXISTS guest_properties (
+    checksum INTEGER NOT NULL, id TEXT NOT NULL, hour INTEGER NOT NULL, last INTEGER NOT NULL, properties TEXT NOT NULL,
+    PRIMARY KEY (id, hour)
+) WITHOUT ROWID"""
+"""What a guest's platform says of it from an hour on, as JSON, and the last hour in which that was seen. Files of earlier moms have no
+such table."""
+
+_ADD_PROPERTIES: Final = "INSERT OR REPLACE INTO guest_properties VALUES (?, ?, ?, ?, ?)"
+
+_TEXTS: Final = TypeAdapter(dict[str, str | list[str]])
 
 _ADD_MINUTE: Final = """INSERT INTO minutes VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
     SET least = min(least, excluded.least), mean = excluded.mean, most = max(most, excluded.most)"""
@@ -88,6 +102,8 @@ class AccountsFile:
         self.path = path
         self._keep, self._largest = keep, largest
         self._run = time.time_ns() if run is None else run
+        self._told: dict[str, tuple[int, str]] = {}
+        """What stands in the file of guests' properties by this mom: since which hour, and what."""
 
     def open(self) -> str:
         """Make the file, or look whether it can be used. What was wrong with it, when it had to be set aside; empty: nothing.
@@ -105,6 +121,7 @@ class AccountsFile:
             with closing(_connected(self.path, write=True)) as connection:
                 _check_pages(self.path, connection)
                 connection.execute(_MINUTES)
+                connection.execute(_PROPERTIES)
             return ""
         except (AccountsError, sqlite3.DatabaseError, UnicodeDecodeError) as error:
             if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
@@ -117,6 +134,7 @@ class AccountsFile:
         try:
             self.path.replace(aside)  # of several, the last one is kept: each may be as large as the file may become
             self.path.with_name(f"{self.path.name}-journal").unlink(missing_ok=True)
+            self._told = {}
             self._make()
         except (OSError, sqlite3.Error) as worse:
             raise AccountsError(f"{self.path} cannot be written: {_reason(worse)}", hint="free space, or repair the disk") from worse
@@ -134,6 +152,7 @@ class AccountsFile:
     def write(self, hours: Iterable[Hour], minutes: Iterable[MinuteRow] = ()) -> None:
         """Put these hours in the place of what is there of them, add to minutes what is new, and delete what is older than is kept. Raises
         `AccountsError`."""
+        told = dict(self._told)
         try:
             with closing(_connected(self.path, write=True)) as connection, connection:
                 newest = 0
@@ -141,13 +160,16 @@ class AccountsFile:
                     newest = max(newest, host.hour)
                     _put(connection, "host_hours", self._run, [with_guests(host, guests)])
                     _put(connection, "guest_hours", self._run, guests)
+                    connection.executemany(_ADD_PROPERTIES, _new_properties(guests, told))
                 connection.executemany(_ADD_MINUTE, minutes)
                 connection.execute("DELETE FROM minutes WHERE minute < ?", (newest * 60 - int(self._keep // MINUTE),))
                 connection.execute("DELETE FROM guest_hours WHERE hour < ?", (newest - int(self._keep // HOUR),))
+                connection.execute("DELETE FROM guest_properties WHERE last < ?", (newest - int(self._keep // HOUR),))
                 connection.execute("DELETE FROM host_hours WHERE hour < ?", (newest - int(HOST_KEPT // HOUR),))
                 self._bound(connection)
         except (*_WRONG, OSError, OverflowError) as error:
             raise AccountsError(f"{self.path} cannot be written: {_reason(error)}", hint="free space, or repair the disk") from error
+        self._told = told
 
     def _bound(self, connection: sqlite3.Connection) -> None:
         """Delete the oldest day of guests when the file is as large as it may become; SQLite uses the room again."""
@@ -162,6 +184,7 @@ class AccountsFile:
             connection.execute(f"PRAGMA application_id = {APPLICATION}")
             connection.execute(f"PRAGMA user_version = {FORMAT}")
             connection.execute(_MINUTES)
+            connection.execute(_PROPERTIES)
             for table, kind, key in (("host_hours", HostHour, _HOST_KEY), ("guest_hours", GuestHour, _GUEST_KEY)):
                 columns = ["checksum INTEGER", "run INTEGER", *(f"{name} {column}" for name, column in _COLUMNS[kind].items())]
                 connection.execute(
@@ -191,9 +214,12 @@ def _check_pages(path: Path, connection: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(str(found))
 
 
-def read_guests(path: Path, since: float, until: float) -> Iterator[GuestHour]:
-    """The guests' hours, oldest first, one at a time: there may be a million. Raises `AccountsError`."""
-    return _read(path, "guest_hours", GuestHour, since, until)
+def read_guests(path: Path, since: float, until: float, *, properties: bool = False) -> Iterator[GuestHour]:
+    """The guests' hours, oldest first, one at a time: there may be a million. Raises `AccountsError`.
+
+    :param properties: with what their platforms said of them then
+    """
+    return _read(path, "guest_hours", GuestHour, since, until, properties=properties)
 
 
 def read_minutes(path: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
@@ -213,12 +239,13 @@ def read_minutes(path: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
         raise AccountsError(f"{path} cannot be read: {_reason(error)}", hint="what is older than a few minutes is not shown") from error
 
 
-def _read(path: Path, table: str, kind: type[Row], since: float, until: float) -> Iterator[Row]:
+def _read(path: Path, table: str, kind: type[Row], since: float, until: float, *, properties: bool = False) -> Iterator[Row]:
     names = _COLUMNS[kind]
     first, last = _hour(since), _hour(until)
     spreads = [n for n, name in enumerate(names) if name.endswith("_spread")]
     try:
         with closing(_connected(path)) as connection:
+            said = _properties(path, connection, first) if properties else {}
             query = f"SELECT checksum, run, {', '.join(names)} FROM {table} WHERE hour BETWEEN ? AND ? ORDER BY hour, run"  # noqa: S608  # of our own names
             for checksum, *stored in connection.execute(query, (first, last)):
                 if checksum != _checksum(table, stored):
@@ -226,9 +253,46 @@ def _read(path: Path, table: str, kind: type[Row], since: float, until: float) -
                 row: list[Any] = stored[1:]
                 for n in spreads:
                     row[n] = {int(number): seconds for number, seconds in json.loads(row[n]).items()}
-                yield kind(*row)
-    except _WRONG as error:
+                made = kind(*row)
+                if isinstance(made, GuestHour) and made.id in said:
+                    then = (texts for since, until, texts in said[made.id] if since <= made.hour <= until)
+                    made.properties = next(then, made.properties)
+                yield made
+    except (*_WRONG, ValueError) as error:
         raise AccountsError(f"{path} cannot be read: {_reason(error)}", hint="name the folder of a recording, or its accounts") from error
+
+
+_Properties = Mapping[str, str | list[str]]
+
+
+def _properties(path: Path, connection: sqlite3.Connection, first: int) -> Mapping[str, Sequence[tuple[int, int, _Properties]]]:
+    """What platforms said of each guest from that hour on, by id: from which hour to which, the newest first. Raises `AccountsError`, and
+    `ValueError` for what mom has not written."""
+    if not connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'guest_properties'").fetchone()[0]:
+        return {}
+    found: dict[str, list[tuple[int, int, _Properties]]] = {}
+    read = lru_cache(maxsize=4096)(_TEXTS.validate_json)  # guests of one project and flavor share them
+    for checksum, *row in connection.execute("SELECT checksum, id, hour, last, properties FROM guest_properties ORDER BY id, hour DESC"):
+        if checksum != _checksum("guest_properties", row):
+            raise AccountsDamaged(path, "a checksum in guest_properties is wrong")
+        identity, hour, last, text = row
+        if last >= first:
+            found.setdefault(identity, []).append((hour, last, read(text)))
+    return found
+
+
+def _new_properties(guests: Sequence[GuestHour], told: dict[str, tuple[int, str]]) -> Iterator[Sequence[object]]:
+    """Rows of what is said of these guests, where it is new, or was not seen in this hour yet; `told` is what stands there, and follows."""
+    for row in guests:
+        since, before = told.get(row.id, (row.hour, "{}"))
+        text = json.dumps(row.properties, separators=(",", ":"), sort_keys=True)
+        if text != before:
+            since = row.hour
+        elif row.id not in told:
+            continue  # nothing is said of it
+        told[row.id] = since, text
+        stored = [_stored(row.id, "TEXT"), since, row.hour, text]
+        yield _checksum("guest_properties", stored), *stored
 
 
 def _put(connection: sqlite3.Connection, table: str, run: int, rows: Sequence[HostHour] | Sequence[GuestHour]) -> None:

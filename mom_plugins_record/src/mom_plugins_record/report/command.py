@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from mom_core import MomError, UnitError, load_config, parse_duration, printable, replace_file
+from mom_core import GuestPattern, MomError, UnitError, load_config, parse_duration, printable, replace_file
 from mom_daemon import config_option, json_option
 from mom_plugins_record.recording.plugin import RecordPlugin
 from mom_plugins_record.recording.times import shown
@@ -16,15 +16,21 @@ from mom_plugins_record.report.accounts import HOUR
 from mom_plugins_record.report.accounts_file import NAME, check, read_guests, read_hosts
 from mom_plugins_record.report.document import document, table
 from mom_plugins_record.report.page import page
-from mom_plugins_record.report.summary import AccountedHours, Price, summary_of
+from mom_plugins_record.report.summary import AccountedHours, Price, summary_of, without
 from mom_plugins_record.report.terminal import print_report
 
 
 @click.command()
 @click.argument("path", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
 @click.option("--last", default="30d", show_default=True, metavar="TIME", help="The last so many days, such as 7d, or hours, such as 12h.")
-@click.option("--by", type=click.Choice(["class", "guest", "host"]), default="class", show_default=True, help="What has a line of its own.")
-@click.option("--tenant", default="", metavar="PATTERN", help="Only guests of these names, such as 'acme-*', and nothing of the host.")
+@click.option(
+    "--by",
+    metavar="WHAT",
+    default="class",
+    show_default=True,
+    help="What has a line of its own: class, guest, host, or a property of guests, such as project.",
+)
+@click.option("--tenant", default="", metavar="PATTERN", help="Only these guests, as 'acme-*' or 'project=acme', and nothing of the host.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print a table for spreadsheets.")
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write one page for a mailbox, with plots.")
 @config_option
@@ -43,12 +49,23 @@ def report(
         raise click.UsageError(f"--last: {error}") from None
     if seconds <= 0:
         raise click.UsageError("--last: must be longer than nothing, such as 30d")
+    for option, pattern in (("--by", f"{by}=*"), ("--tenant", tenant)):
+        try:
+            wanted = GuestPattern.of(pattern)
+        except MomError as error:
+            raise click.UsageError(f"{option}: {error}") from None
+    properties = by not in {"class", "guest", "host"} or wanted.property != "name"
     if as_json + as_csv + (html is not None) > 1:
         raise click.UsageError("choose one of --json, --csv and --html")
     path, price = _settings(path, config_path)
-    summary = summary_of(find_accounts(path, seconds), by, tenant, price)
+    account = find_accounts(path, seconds, properties=properties)
+    summary = summary_of(account, by, tenant, price)
     if tenant and not summary.whole.guests:
-        raise MomError(f"no guest of that time is named {printable(tenant)}", hint="--by guest without --tenant lists all")
+        verb = "is named" if wanted.property == "name" else "matches"
+        raise MomError(f"no guest of that time {verb} {printable(tenant)}", hint="--by guest without --tenant lists all")
+    if by not in {"class", "guest", "host"} and all(line.name == without(by) for line in summary.lines):
+        hint = "`mom guests --json` lists those of guests that are there; accounts have them since mom keeps them"
+        raise MomError(f"no guest of that time has the property {by}", hint=hint)
     if as_json:
         click.echo(json.dumps(document(summary), indent=2))
     elif as_csv:
@@ -63,8 +80,9 @@ def report(
         print_report(summary)
 
 
-def find_accounts(path: Path, last: float) -> AccountedHours:
-    """The last so many seconds of what is at this path: the folder of a recording, or the file of accounts in it.
+def find_accounts(path: Path, last: float, *, properties: bool = False) -> AccountedHours:
+    """The last so many seconds of what is at this path: the folder of a recording, or the file of accounts in it; `properties`: with what
+    guests' platforms said of them.
 
     Raises `MomError` when there is nothing.
     """
@@ -86,7 +104,7 @@ def find_accounts(path: Path, last: float) -> AccountedHours:
         remarks.append(f"the accounts begin {shown(begins)[:16]} UTC")
         since = begins
     of_that_time = [row for row in hosts if row.hour >= int(since // HOUR)]
-    return AccountedHours(of_that_time, read_guests(accounts, since, until), since, until, remarks)
+    return AccountedHours(of_that_time, read_guests(accounts, since, until, properties=properties), since, until, remarks)
 
 
 def _settings(path: Path | None, config_path: str | None) -> tuple[Path, Price]:

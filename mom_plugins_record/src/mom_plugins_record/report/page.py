@@ -9,7 +9,7 @@ from typing import Final
 from mom_core import printable
 from mom_plugins_record.report.plots import HELD, Curve, plot
 from mom_plugins_record.report.summary import ReportSummary
-from mom_plugins_record.report.terminal import CLASS_COLUMNS, GUEST_COLUMNS, MEANS, headline, sections, seen, span, title
+from mom_plugins_record.report.terminal import MEANS, columns_of, headline, sections, seen, span, title
 
 MOST_ROWS: Final = 2000
 """Guests in the table: a page of more is too large for a mailbox; --csv has all."""
@@ -65,7 +65,7 @@ def _plots(summary: ReportSummary) -> list[str]:
 def _table(summary: ReportSummary) -> str:
     if not summary.lines:
         return ""
-    columns = GUEST_COLUMNS if summary.by == "guest" else CLASS_COLUMNS
+    columns = columns_of(summary)
     heads = "".join(f"<th>{_text(one.heading)}</th>" for one in columns)
     rows = []
     for line in summary.lines[:MOST_ROWS]:

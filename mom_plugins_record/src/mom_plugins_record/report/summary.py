@@ -5,7 +5,6 @@ The names of the fields, which say their units, are those of the JSON document a
 
 from __future__ import annotations
 
-import fnmatch
 from array import array
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from dataclasses import dataclass, fields
 from itertools import groupby
 from typing import Final
 
+from mom_core import Guest, GuestPattern
 from mom_plugins_record.report.accounts import HOUR, GuestHour, HostHour
 from mom_plugins_record.report.growth import Growth, growth_of
 from mom_plugins_record.report.sizes import KIB_PER_GIB, NO_ADVICE, SizeAdvice, advise
@@ -80,7 +80,7 @@ class GivenBack:
 
 @dataclass(frozen=True, slots=True)
 class ReportLine:
-    """A guest, the guests of a class, or all that the report is about.
+    """A guest, the guests of a class or of one property, or all that the report is about.
 
     Hours are guests times time. `sold`, `had`, `held` and `used` are averages over the time that was seen, of all guests together (`used`:
     of those that tell); the percentiles are of single guests.
@@ -212,8 +212,8 @@ class AccountedHours:
 def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", price: Price = Price()) -> ReportSummary:
     """Sum these hours up.
 
-    :param by: `class`, `guest` or `host`: what has a line of its own
-    :param tenant: a pattern of names of guests: only these count, and nothing is said of the host
+    :param by: what has a line of its own: `class`, `guest`, `host`, or a property that guests' platforms give them, such as `project`
+    :param tenant: a pattern of guests, as of `GuestPattern`: only these count, and nothing is said of the host
     """
     since, until = account.since, account.until
     hours = [total_of(of) for _, of in groupby(account.hosts, lambda row: row.hour)]  # a mom that was restarted has kept two rows of one
@@ -223,13 +223,15 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
     members: defaultdict[str, set[str]] = defaultdict(set)
     peaks: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
     needs: defaultdict[int, float] = defaultdict(float)
+    wanted = GuestPattern.of(tenant) if tenant else None
     for row in account.guests:
-        if tenant and not fnmatch.fnmatchcase(row.name, tenant):
+        if wanted is not None and not wanted.matches(Guest(row.id, row.name, properties=row.properties)):
             continue
         _add_guest(found.setdefault(row.id, GuestHour(0, row.id, row.name)), row)
-        if by == "class":  # an hour is the class's that the guest had then
-            _add_guest(classes.setdefault(row.service_class, GuestHour(0, "", "")), row)
-            members[row.service_class].add(row.id)
+        if by not in {"guest", "host"}:  # an hour is the class's that the guest had then
+            name = row.service_class if by == "class" else _text_of(row.properties.get(by, ""))
+            _add_guest(classes.setdefault(name, GuestHour(0, "", "")), row)
+            members[name].add(row.id)
         if row.used_known_seconds >= SEEN_SHARE * HOUR:
             peaks[row.id].append(row.used_most_kib)
         known = row.used_known_seconds / row.seconds if row.seconds else 0.0
@@ -248,7 +250,7 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
         tenant,
         line,
         by,
-        _lines(found.values(), peaks) if by == "guest" else _class_lines(classes, members, host.seconds),
+        _lines(found.values(), peaks) if by == "guest" else _class_lines(classes, members, host.seconds, by),
         _worth(line, host, price, tenant),
         None if tenant else _host_line(host),
         None if tenant else growth_of(_needed_by_day(hours, needs), host.total_kib - host.wanted_kib if host.wanted_kib else None, until),
@@ -278,10 +280,19 @@ def _lines(found: Collection[GuestHour], peaks: Mapping[str, Sequence[float]]) -
     return sorted((_guest_line(one, peaks.get(one.id, ())) for one in found), key=lambda line: -spare_of(line))
 
 
-def _class_lines(classes: Mapping[str, GuestHour], members: Mapping[str, Collection[str]], seconds: float) -> list[ReportLine]:
-    """One line for each class, of the guests that were in it at any time."""
+def without(by: str) -> str:
+    """The line of the guests that have no class, or no such property."""
+    return f"without a {by}"
+
+
+def _text_of(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else ", ".join(value)
+
+
+def _class_lines(classes: Mapping[str, GuestHour], members: Mapping[str, Collection[str]], seconds: float, by: str) -> list[ReportLine]:
+    """One line for each class, or text of a property, of the guests that were in it at any time."""
     for name, total in classes.items():
-        total.name = name or "without a class"
+        total.name = name or without(by)
     return [_line(total, len(members[name]), seconds, _merged(total)) for name, total in sorted(classes.items())]
 
 

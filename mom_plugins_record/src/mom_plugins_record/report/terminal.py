@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import click
@@ -19,6 +19,9 @@ UNKNOWN: Final = "unknown"
 NAME_WIDTH: Final = 32
 
 FIGURE_WIDTH: Final = 12
+
+GROUP_WIDTH: Final = 24
+"""Characters of a class or another group's name."""
 
 Row = tuple[str, str]
 
@@ -47,10 +50,10 @@ def print_report(summary: ReportSummary) -> None:
             print_prose(f"  {name:<{NAME_WIDTH}}{text}", NAME_WIDTH + 2)
     if summary.lines:
         click.echo()
-        columns = GUEST_COLUMNS if summary.by == "guest" else CLASS_COLUMNS
+        columns = columns_of(summary)
         print_table([TableColumn(one.heading, one.rank) for one in columns], [[one.of(line) for one in columns] for line in summary.lines])
         of_guests = "; why a size would do, and all other figures: --html, --json, --csv; what they mean: docs/report.md"
-        of_classes = ", of all guests of the class together; of KSM, what is known to be theirs; --by guest has each guest"
+        of_classes = f", of all guests of the {summary.by} together; of KSM, what is known to be theirs; --by guest has each guest"
         print_prose(f"sizes in GiB{of_guests if summary.by == 'guest' else of_classes}", 2)
 
 
@@ -282,8 +285,7 @@ GUEST_COLUMNS: Final = (
     ReportColumn("waited", 3, _waited),
     ReportColumn("class", 8, lambda line: printable(line.service_class, 20)),
 )
-CLASS_COLUMNS: Final = (
-    ReportColumn("class", 0, lambda line: printable(line.name, 20)),
+GROUP_COLUMNS: Final = (
     ReportColumn("guests", 0, lambda line: str(line.guests)),
     ReportColumn("sold", 0, lambda line: _gib(line.sold_gib)),
     ReportColumn("had", 2, lambda line: _gib(line.had_gib)),
@@ -294,6 +296,13 @@ CLASS_COLUMNS: Final = (
     ReportColumn("killed", 3, lambda line: "-" if line.killed is None else str(line.killed)),
     ReportColumn("kept", 1, lambda line: "-" if line.promise_kept_percent is None else f"{line.promise_kept_percent:.5g} %"),
 )
+
+
+def columns_of(summary: ReportSummary) -> Sequence[ReportColumn]:
+    """Those of the table of guests, or of groups of them."""
+    if summary.by == "guest":
+        return GUEST_COLUMNS
+    return (ReportColumn(summary.by, 0, lambda line: printable(line.name, GROUP_WIDTH)), *GROUP_COLUMNS)
 
 
 def size(gib: float) -> str:

@@ -35,7 +35,8 @@ def _like(model: GuestScene, number: int, memory_kib: float | None, source: rand
     demand = _shifted(work.demand, ratio, source)
     workload = replace(work, demand=demand, files=work.files * ratio, hot_cache=work.hot_cache * ratio, cold=0.0)
     first = source.uniform(0.0, model.statistics_period)
-    return replace(guest, workload=workload, statistics_first=first, rigid=False, arrives=0.0, departs=FOREVER, size=None, sold_as=None)
+    fresh = replace(guest, rigid=False, arrives=0.0, departs=FOREVER, size=None, sold_as=None, properties={})
+    return replace(fresh, workload=workload, statistics_first=first)
 
 
 def _shifted(demand: Demand, ratio: float, source: random.Random) -> Demand:

@@ -19,7 +19,7 @@ from mom_plugins_sim.ksm import MERGEABLE
 from mom_plugins_sim.scene import FOREVER, GuestScene, Scene
 from mom_plugins_sim.workload import HostLoads, Trace, Workload
 from mom_plugins_sim.world import CLASS
-from mom_toolkit import PastCycles, field_number, pages_kib
+from mom_toolkit import PastCycles, field_number, pages_kib, platform_properties
 
 UNTOLD_SHARE = 0.9
 """Of its size, what a guest is taken to use that never told: mom must not count on taking much from it."""
@@ -163,4 +163,5 @@ def _scene(identity: str, one: _RecordedGuest, ends: float, duplicate: float) ->
         departs=FOREVER if one.last >= ends else one.last,
         size=one.size,
         sold_as=sold_as if isinstance(sold_as := one.guest.properties.get(CLASS), str) else None,
+        properties=platform_properties(one.guest),
     )

@@ -85,6 +85,7 @@ def _group(name: str, group: GroupPart, folder: Path, source: random.Random, las
             reporting=group.balloon.reporting,
             autodeflate=group.balloon.autodeflate,
             small_pieces=group.small_pieces,
+            properties=group.properties,
         )
 
 

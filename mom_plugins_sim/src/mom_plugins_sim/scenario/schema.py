@@ -187,6 +187,8 @@ class GroupPart(StrictModel):
     """Its balloon."""
     sold_as: Annotated[str | None, Field(alias="class")] = None
     """The service class that they are sold as, of the plugin sla; unset: none."""
+    properties: dict[str, str] = Field(default_factory=dict)
+    """What their platform says of them, such as `{flavor: m1.small}`."""
     arrives: Duration | tuple[Duration, Duration] = 0.0
     """When it is started, or the first and the last time, from which each draws."""
     stays: Annotated[Duration, Field(gt=0)] | None = None

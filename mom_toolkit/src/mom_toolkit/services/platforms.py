@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 from xml.etree.ElementTree import Element
 
-from mom_core import PluginContext, printable
+from mom_core import Guest, PluginContext, printable
 
 MOST_PROPERTIES: Final = 32
 """Of a guest: a platform tells a handful, and the owner of a guest may have a hand in them."""
@@ -20,6 +20,8 @@ RESERVED: Final = frozenset(
     {"name", "uuid", "state", "pid", "cgroups", "pinned", "sized_by", "tags", "interval", "sla_class", "mem_guarantee"}
 )
 """Properties that hypervisors give, and promises, which a guest has from mom's own element, a definition or the section `guests` only."""
+
+_OTHERS: Final = RESERVED - {"tags"}
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 
@@ -46,6 +48,19 @@ class GuestPlatform(Protocol):
         letter, and has letters, digits, `_`, `.` and `-`. Called when a description is read, from the hypervisor's thread: wait for
         nothing. What it raises is logged once; names that are wrong or of mom's own, and empty texts, are left out.
         """
+
+
+def platform_properties(guest: Guest) -> dict[str, str | list[str]]:
+    """Of a guest's properties those that say what it is to its platform, its tags with them: texts, and lists of texts."""
+    found: dict[str, str | list[str]] = {}
+    for name, value in guest.properties.items():
+        if name in _OTHERS:
+            continue
+        if isinstance(value, str):
+            found[name] = value
+        elif isinstance(value, list | tuple):
+            found[name] = [one for one in value if isinstance(one, str)]
+    return found
 
 
 class PlatformProperties:
