@@ -44,7 +44,7 @@ def test_a_busy_cycle_is_told_in_full(served: Served) -> None:
 def test_a_report_can_have_some_fields_of_guests_only(served: Served) -> None:
     guests = served.get("/v1/report?fields=balloon_cur")["guests"]
     shown = [one["key"] for one in served.get("/v1/report")["guest_columns"]]
-    assert guests["columns"] == ["id", "name", "blocked", *shown], "balloon_cur is among those that are always there"
+    assert guests["columns"] == ["id", "name", "blocked", "properties", *shown], "balloon_cur is among those that are always there"
     assert served.get("/v1/report?fields=balloon_cur,mem_unused")["guests"]["columns"] == [*guests["columns"], "mem_unused"]
     assert "did you mean balloon_max" in served.get("/v1/report?fields=baloon_max", 400)["hint"]
 

@@ -35,10 +35,16 @@ CLASSES: Final = "sla"
 
 @dataclass(slots=True)
 class TrialRun:
-    """The course of one run: how many programs were killed, and how much the host has swapped out by need (KiB), once all was settled."""
+    """The course of one run: how many programs were killed, and how much the host has swapped out by need (KiB), once all was settled.
+
+    `sold`, `total` and `promisable` are what guests were sold at the most, the host's memory, and what of it can be promised, in KiB.
+    """
 
     killed: float = 0.0
     swapped: float = 0.0
+    sold: float = 0.0
+    total: float | None = None
+    promisable: float | None = None
     _settled: tuple[float, float] | None = None
     """The same when it was settled."""
     _now: float = 0.0
@@ -72,6 +78,8 @@ class TrialRun:
         """
         snapshot = report.snapshot
         host, self._now = snapshot.host.fields, snapshot.monotonic
+        self.sold = max(self.sold, sum(size for size in snapshot.numbers("balloon_max") if size is not None))
+        self.total, self.promisable = snapshot.host.number("mem_available"), snapshot.host.number("mem_promisable")
         settled = self._now >= SETTLED_SECONDS
         promised, promisable = field_number(host, "mem_promised"), field_number(host, "mem_promisable")
         if promised > promisable + 1:
@@ -119,6 +127,8 @@ class Trials:
     beat: Callable[[int, int, float], None]
     before: TrialRun = field(default_factory=TrialRun)
     """The run without newcomers, which comes first."""
+    sold: dict[int, float] = field(default_factory=dict)
+    """By number of newcomers, what was sold together at the most, in KiB: in that run of them in which it was least."""
 
     def harm(self, count: int, seed: int) -> str:
         """Run it with so many newcomers. Who comes to harm first, and how; empty: nobody."""
@@ -136,6 +146,7 @@ class Trials:
             found = run.add(report, before)
             if found:
                 return found
+        self.sold[count] = min(run.sold, self.sold.get(count, run.sold))
         return "" if before is None else run.slowed_down(before)
 
 

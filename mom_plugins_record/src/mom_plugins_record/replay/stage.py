@@ -20,7 +20,7 @@ SIMULATED: Final = ("balloon", "ksm", "offload", "sla")
 class RecordedStage:
     """A time of a recording (seconds since the epoch), with the plugins, guests' settings and policies that were in force at its beginning.
 
-    `left_out` are the recorded plugins that are not simulated.
+    `left_out` are the recorded plugins that are not simulated; `host` is the recorded host's name.
     """
 
     path: Path
@@ -31,6 +31,7 @@ class RecordedStage:
     guests: Mapping[str, Value]
     policies: Mapping[str, str]
     left_out: tuple[str, ...]
+    host: str
 
     @classmethod
     def of(
@@ -62,7 +63,8 @@ class RecordedStage:
         }
         plugins = {**{name: {} for name in needed}, **controllers}
         guests = guest_rules(document, plugins)
-        return cls(recording.path, first.report.time, ends, session.interval, plugins, guests, session.policies, tuple(left_out))
+        host = first.report.snapshot.host.name
+        return cls(recording.path, first.report.time, ends, session.interval, plugins, guests, session.policies, tuple(left_out), host)
 
     @property
     def seconds(self) -> float:

@@ -1,0 +1,92 @@
+"""What `mom advise` found, for OpenStack's placement: printed or written, never run."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mom_plugins_record.advise.command import advise
+from mom_plugins_record.advise.placement import PlacementAdvice, placement_of, script
+from mom_plugins_sim.simulate.command import simulate
+
+GIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("total", "promisable", "sold", "found"),
+    [
+        (64 * GIB, 60 * GIB, 90 * GIB, PlacementAdvice("kvm-07", 65_536, 4096, 92_160, 1.5)),
+        (64 * GIB, 60.9995 * GIB, 90 * GIB, PlacementAdvice("kvm-07", 65_536, 3073, 92_160, 1.47)),
+        (None, 60 * GIB, 90 * GIB, "no ratio: the host's memory (plugin host) was not recorded"),
+        (64 * GIB, None, 90 * GIB, "no ratio: what it can promise (plugin balloon) was not recorded"),
+        (64 * GIB, 0.0, 90 * GIB, "no ratio: nothing of the host's memory is for guests"),
+        (64 * GIB, 60 * GIB, 0.0, "no ratio: there is no guest"),
+    ],
+)
+def test_the_ratio_is_of_what_can_be_sold_to_what_the_host_does_not_keep(
+    total: float | None, promisable: float | None, sold: float, found: PlacementAdvice | str
+) -> None:
+    assert placement_of("kvm-07", total, promisable, sold) == found
+
+
+def test_the_ratio_lets_no_more_in_than_was_found() -> None:
+    for sold in range(70_000, 70_500, 7):
+        found = placement_of("kvm-07", 64 * GIB, 61 * GIB, sold * 1024.0)
+        assert isinstance(found, PlacementAdvice)
+        assert (found.total_mib - found.reserved_mib) * found.ratio <= found.sold_mib
+
+
+@pytest.mark.processes
+def test_the_script_asks_the_operators_own_client_for_one_change_of_one_host(tmp_path: Path) -> None:
+    client, asked = tmp_path / "openstack", tmp_path / "asked"
+    client.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >> {asked}\n[ "$3" != list ] || echo 815a5634-86fb-4e1e-8824-8a631fee3e06\n')
+    client.chmod(0o755)
+    made = script(PlacementAdvice("kvm 07; rm -rf $HOME", 65_536, 4096, 92_160, 1.5), ["4 more fit\n$(touch oops)"])
+    subprocess.run(
+        ["/bin/sh"], input=made, text=True, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, cwd=tmp_path, check=True, timeout=60
+    )
+    assert asked.read_text().splitlines() == [
+        "resource provider list --name kvm 07; rm -rf $HOME -f value -c uuid",
+        "resource provider inventory set --amend --resource MEMORY_MB:allocation_ratio=1.50 815a5634-86fb-4e1e-8824-8a631fee3e06",
+    ]
+    assert not (tmp_path / "oops").exists()
+    assert "#   reserved_host_memory_mb = 4096" in made.splitlines()
+
+
+DAY = """
+title: A while
+lasts: 10m
+interval: 10s
+host: {memory: 12GiB, swap: 1GiB}
+guests:
+  shop: {class: gold, count: 3, memory: 2GiB, workload: {constant: {use: 30%}}}
+"""
+
+
+@pytest.mark.long
+def test_the_verb_hands_it_out_as_a_file_or_on_the_screen_or_as_json(tmp_path: Path) -> None:
+    (tmp_path / "day.yaml").write_text(DAY)
+    done = CliRunner().invoke(simulate, [str(tmp_path / "day.yaml"), "--record", str(tmp_path / "rec")])
+    assert done.exit_code == 0, done.output
+    arguments = [str(tmp_path / "rec"), "--class", "gold", "--memory", "2GiB", "--seeds", "1", "--most", "1"]
+
+    def run(*more: str) -> str:
+        done = CliRunner().invoke(advise, [*arguments, *more], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    # 12 GiB less 5 % are 11,673 MiB; three guests and one more are 8,192 MiB: what was tried is the least that fits.
+    expected = "MEMORY_MB:allocation_ratio=0.70"
+    assert expected in run("--placement", "-")
+    file = tmp_path / "placement.sh"
+    assert str(file) in run("--placement", str(file))
+    assert expected in file.read_text()
+    assert "1 or more more guests of class gold fit" in file.read_text()
+    assert os.access(file, os.X_OK)
+    told = json.loads(run("--placement", "-", "--json"))["placement"]
+    assert told.pop("host")
+    assert told == {"total_mib": 12_288, "reserved_mib": 615, "sold_mib": 8192, "ratio": 0.7}
+    assert "placement" not in json.loads(run("--json"))
