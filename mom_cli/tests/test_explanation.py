@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mom_cli import About, Explainer, Explainers, ExplanationPart, Sentence, SentencePlace, find_guest
-from mom_core import ControlSpec, Decision, MomError, Outcome, Problem, Report, Revision, Scope, Source, Status, Unit
+from mom_core import ControlSpec, Decision, MomError, Outcome, Problem, Report, Revision, Scope, Source, Status, Unit, Value
 from mom_core.testing import snapshot
 from mom_devkit import wait_until
 
@@ -104,7 +104,7 @@ def test_without_plugins_there_is_what_the_core_knows() -> None:
 
 
 def test_what_its_platform_says_of_the_guest_is_told() -> None:
-    properties = {
+    properties: Mapping[str, Mapping[str, Value]] = {
         "web": {"uuid": "web", "flavor": "m1.small", "display_name": "a\x1b[2Jb", "tags": ("db", "prod"), "pid": 7, "state": "running"}
     }
     found = explained(replace(report(), snapshot=snapshot(guests={"web": {"knob_now": 1}}, properties=properties)))

@@ -63,7 +63,8 @@ def test_what_is_made_of_several_fields_is_unknown_rather_than_nothing(name: str
 def test_a_document_has_the_values_of_columns_whichever_fields_are_asked_for_and_unknown_where_one_fails() -> None:
     odd = GuestColumn("odd", ("balloon_cur",), Unit.COUNT, "", 99, made=fails)
     declarations = declared("balloon_cur", "mem_usable", "mem_unused", columns=(odd,))
-    fields, properties = {"balloon_cur": 10, "mem_usable": 4, "mem_unused": 7}, {"flavor": "m1.small", "pid": 7, "tags": ("db",)}
+    fields = {"balloon_cur": 10, "mem_usable": 4, "mem_unused": 7}
+    properties: dict[str, Value] = {"flavor": "m1.small", "pid": 7, "tags": ("db",)}
     report = Report(1, 0.0, "enforce", snapshot(guests={"a": fields}, properties={"a": properties}), (), (), (), (), (), 0.1)
     document = report_document(report, declarations, EngineState(), 5.0, fields=["mem_unused"])
     assert [(one["name"], one["key"]) for one in document["guest_columns"]] == [
