@@ -1,0 +1,17 @@
+"""`mom config init` enables what a host's files show: the plugins of all distributions, in one configuration that can be used."""
+
+from pathlib import Path
+
+from mom_cli.draft import draft_config
+
+
+def test_a_host_of_nova_gets_libvirt_and_nova_and_another_one_does_not(tmp_path: Path) -> None:
+    (tmp_path / "run/libvirt").mkdir(parents=True)
+    (tmp_path / "run/libvirt/libvirt-sock").touch()
+    assert "nova" not in draft_config(tmp_path).enabled
+    (tmp_path / "var/lib/nova/instances").mkdir(parents=True)
+    draft = draft_config(tmp_path)
+    enabled = list(draft.enabled)
+    assert enabled.index("libvirt") < enabled.index("nova") < enabled.index("balloon")
+    assert "# nova: there is /var/lib/nova/instances: this is a host of OpenStack nova" in draft.text
+    assert "flavor=m1.*" in draft.text, "how patterns go by it is shown"
