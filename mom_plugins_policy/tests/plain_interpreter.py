@@ -301,9 +301,9 @@ class Plain:
         hash(values[0])
         key = (identity, values[0])
         if name == "Prop":
-            if values[0] not in entity.properties:
+            if values[0] not in entity.properties and len(values) == 1:
                 raise PlainError("missing-property")
-            return entity.properties[values[0]]
+            return entity.properties.get(values[0], values[-1])
         if name in ("Stat", "StatAvg"):
             if not self.declared(entity, values[0]):
                 raise PlainError("unknown-field")

@@ -135,7 +135,8 @@ class Writer:
             entity = self.name()
         what = self.choose(9)
         if what == 0:
-            return f'({entity}.Prop "{self.pick(("name", "uuid", "interval"))}")'
+            default = f" {self.form(depth)}" if self.choose(2) else ""
+            return f'({entity}.Prop "{self.pick(("name", "uuid", "interval", "flavor"))}"{default})'
         if what == 1:
             return f'({entity}.Stat "{self.pick(GUEST_FIELDS + HOST_FIELDS)}" {self.form(depth)})'
         if what == 2:

@@ -9,6 +9,7 @@ from policy_fixture import fixture
 from test_policy_agreement import comparable
 
 from mom_core import Declarations, FieldSpec, Scope, Unit
+from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyError
 from mom_plugins_policy.checks import check
 from mom_plugins_policy.checks.names import survey
@@ -23,6 +24,14 @@ from mom_plugins_policy.tools.formatter import formatted
 WORDS = list(FUNCTIONS.values())
 COUNTS = (0, 1, 2, 3)
 VALUES: dict[str, Any] = {"nil": None, "0": 0, "2": 2, "-3": -3, "7": 7, "0.5": 0.5, "-0.25": -0.25, "1e300": 1e300, '""': "", '"s"': "s"}
+
+
+def test_a_property_that_a_guest_lacks_is_an_error_or_the_second_argument() -> None:
+    taken = snapshot(guests={"a": {}, "b": {}}, properties={"a": {"uuid": "a", "flavor": "m1.small"}})
+    assert Policy.compile({"50": '(with Guests g (g.Prop "flavor" "none"))'}).evaluate(taken).values == [["m1.small", "none"]]
+    assert Policy.compile({"50": '(with Guests g (g.Prop "flavor" nil))'}).evaluate(taken).values == [["m1.small", None]]
+    (error,) = Policy.compile({"50": '(with Guests g (g.Prop "flavor"))'}).evaluate(taken).errors
+    assert (error.kind, error.guest) == ("missing-property", "b")
 
 
 def kind_of(error: Exception) -> str:

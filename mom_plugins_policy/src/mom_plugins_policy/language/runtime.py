@@ -386,11 +386,13 @@ class Evaluation:
         self.disks_of[guest.id] = found
         return found
 
-    def do_prop(self, entity: Host | Guest, name: Any_) -> Any_:
+    def do_prop(self, entity: Host | Guest, name: Any_, *default: Any_) -> Any_:
         """`Prop`."""
         try:
             return entity.properties[name]
         except KeyError:
+            if default:
+                return default[0]
             raise Trouble("missing-property", f"{show(entity)} has no property {show(name)}") from None
 
     def do_stat(self, entity: Host | Guest, field: Any_, default: Any_ = None) -> Any_:

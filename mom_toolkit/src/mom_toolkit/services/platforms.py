@@ -44,7 +44,7 @@ class GuestPlatform(Protocol):
     def properties(self, description: GuestDescription) -> Mapping[str, str]:
         """Properties of the guest by name, such as `{"flavor": "m1.small"}`; none where it is not one of this platform's.
 
-        Operators match them in the section `guests` (`"flavor=m1.*"`), policies read them (`(guest.Prop "flavor")`). A name begins with a
+        Operators match them in the section `guests` (`"flavor=m1.*"`), policies read them (`(guest.Prop "flavor" "")`). A name begins with a
         letter, and has letters, digits, `_`, `.` and `-`. Called when a description is read, from the hypervisor's thread: wait for
         nothing. What it raises is logged once; names that are wrong or of mom's own, and empty texts, are left out.
         """

@@ -22,7 +22,7 @@ class MethodWord(Word):
 
 
 _METHODS = (
-    MethodWord(name="Prop", least=1, most=1, meaning="a property, such as the name"),
+    MethodWord(name="Prop", least=1, most=2, meaning="a property, such as the name; the second argument if there is no such property"),
     MethodWord(name="Stat", least=1, most=2, meaning="the newest value of a field; the second argument if the newest sample lacks it"),
     MethodWord(name="StatAvg", least=1, most=1, meaning="the mean of a field over the samples that are kept; 0.0 if there is no value"),
     MethodWord(name="Control", least=2, most=2, meaning="asks for a control to be set", store="control", writes=True),
