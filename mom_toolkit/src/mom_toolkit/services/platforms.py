@@ -30,7 +30,8 @@ _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 class GuestDescription:
     """What a hypervisor knows of a guest, in its own format; what it has not is None or empty. To be read only.
 
-    `domain` is libvirt's domain XML, `options` are those of a definition of Proxmox VE by name, `labels` those of a Kubernetes object.
+    `domain` is libvirt's domain XML, `options` are those of a definition of Proxmox VE by name, `labels` those of a Kubernetes object, for
+    hypervisors of other distributions: mom's own have none.
     """
 
     domain: Element | None = None
@@ -44,8 +45,8 @@ class GuestPlatform(Protocol):
     def properties(self, description: GuestDescription) -> Mapping[str, str]:
         """Properties of the guest by name, such as `{"flavor": "m1.small"}`; none where it is not one of this platform's.
 
-        Operators match them in the section `guests` (`"flavor=m1.*"`), policies read them (`(guest.Prop "flavor" "")`). A name begins with a
-        letter, and has letters, digits, `_`, `.` and `-`. Called when a description is read, from the hypervisor's thread: wait for
+        Operators match them in the section `guests` (`"flavor=m1.*"`), policies read them (`(guest.Prop "flavor" "")`). A name begins with
+        a letter, and has letters, digits, `_`, `.` and `-`. Called when a description is read, from the hypervisor's thread: wait for
         nothing. What it raises is logged once; names that are wrong or of mom's own, and empty texts, are left out.
         """
 
