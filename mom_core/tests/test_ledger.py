@@ -93,6 +93,70 @@ def test_what_was_refused_never_counts_as_set_by_mom(ledger: Ledger) -> None:
     assert ledger.entries[A].applied == 45
 
 
+def test_what_the_caller_has_made_of_an_entry_that_stands_is_noted_as_it_is(ledger: Ledger, tmp_path: Path) -> None:
+    """A list that speaks of more items than before has more to put back."""
+    ledger.record([entry("a", before=100, applied=50)])
+    ledger.settle([outcome("a", Status.APPLIED, 50)])
+    made = ledger.entries[A].next(40)._replace(before=[1, 2], earlier=100)
+    ledger.record([made])
+    assert ledger.entries[A] == Ledger.open(tmp_path).entries[A] == made
+
+
+def test_that_a_change_failed_is_written_at_once(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.record([entry("a", applied=50)])
+    ledger.settle([outcome("a", Status.FAILED, 50, after=100)])
+    (noted,) = Ledger.open(tmp_path).entries.values()  # mom was killed
+    assert noted == ledger.entries[A]
+    assert (noted.applied, noted.attempted, noted.in_doubt) == (100, (50,), False)
+
+
+@pytest.mark.parametrize("status", [Status.UNCHANGED, Status.REFUSED])
+def test_what_stood_so_already_or_was_refused_when_it_was_noted_is_none_of_moms(ledger: Ledger, status: Status) -> None:
+    ledger.record([entry("a", applied=50)])
+    ledger.settle([outcome("a", status, 50, after=50)])
+    assert A not in ledger.entries
+    ledger.record([entry("a", applied=50)])
+    ledger.settle([outcome("a", Status.APPLIED, 50)])
+    ledger.record([entry("a", applied=40)])
+    ledger.settle([outcome("a", status, 40, after=40)])
+    assert ledger.entries[A] == entry("a", applied=50)
+
+
+@pytest.mark.parametrize(
+    ("status", "value", "still"),
+    [
+        (Status.UNCHANGED, 50, False),  # it stands as the mom before had set it, which could not note that any more
+        (Status.UNCHANGED, 40, True),
+        (Status.APPLIED, 50, False),
+        (Status.APPLIED, 40, True),
+        (Status.FAILED, 50, True),
+        (Status.REFUSED, 50, True),
+        (Status.OBSERVED, 50, True),
+    ],
+)
+def test_a_doubt_about_an_earlier_change_ends_only_with_that_value_in_place(
+    ledger: Ledger, tmp_path: Path, status: Status, value: int, still: bool
+) -> None:
+    ledger.record([entry("a", applied=50)])
+    ledger = Ledger.open(tmp_path)
+    ledger.settle([outcome("a", status, value)])
+    assert ledger.entries[A] == (in_doubt("a") if still else entry("a", applied=50))
+
+
+def test_what_is_set_in_place_of_what_was_noted_stays_in_doubt(ledger: Ledger) -> None:
+    ledger.record([entry("a", applied=50)])
+    ledger.settle([outcome("a", Status.APPLIED, 40, after=40)])
+    assert ledger.entries[A] == in_doubt("a", applied=50)
+
+
+def test_what_is_found_in_place_later_says_nothing_of_how_it_was_set(ledger: Ledger) -> None:
+    ledger.record([entry("a", applied=50), entry("b", applied=50)])
+    ledger.settle([outcome("a", Status.APPLIED, 50, after=48), outcome("b", Status.FAILED, 50)])
+    noted = dict(ledger.entries)
+    ledger.settle([outcome("a", Status.UNCHANGED, 50, after=50), outcome("b", Status.UNCHANGED, 50, after=50)])
+    assert ledger.entries == noted
+
+
 def test_what_the_kernel_has_made_of_a_value_is_written_at_once(ledger: Ledger, tmp_path: Path) -> None:
     ledger.record([entry("a", applied=50), entry("b", applied=50)])
     ledger.settle([outcome("a", Status.APPLIED, 50, after=48), outcome("b", Status.APPLIED, 50, after=50)])
