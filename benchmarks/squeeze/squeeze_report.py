@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 Run = Mapping[str, Any]
 
 COLOURS = {
-    "nothing": "#7f7f7f", "mom-original": "#D55E00", "pve": "#CC79A7", "ksm": "#E69F00", "mom": "#0072B2", "mom-offload": "#009E73",
-    "mom-asked": "#56B4E9",
+    "nothing": "#7f7f7f", "mom-original": "#D55E00", "pve": "#CC79A7", "pve-misread": "#e8c9dc", "ksm": "#E69F00", "mom": "#0072B2",
+    "mom-offload": "#009E73", "mom-asked": "#56B4E9",
 }  # fmt: skip
 
 KILLED, LOST, HARMED = "guest workload killed", "guest lost", "guests harmed"
@@ -95,7 +95,7 @@ def main_table(runs: Sequence[Run], mix: str, known: Sequence[Bound] = ()) -> st
                     figure([run["p99_ms"] for run in mine]),
                     figure([run["work"] for run in mine], 1, 100) + " %",
                     figure([run["swap"] for run in mine]),
-                    figure([run["manager_cpu_percent"] for run in mine], 2) if manager.command else "-",
+                    figure([run["manager_cpu_percent"] for run in mine], 2) if name != "nothing" else "-",
                 ]
             )
     free = [run for run in runs if run["mix"] == mix]
@@ -214,7 +214,7 @@ def cold_table(runs: Sequence[Run], mixes: Mapping[str, Mix]) -> str:
                     figure([run["work"] for run in mine], 1, 100) + " %",
                     f"{figure([held for held, _ in stores])}, {figure([takes for _, takes in stores])}",
                     figure([run["compression_cpu_percent"] for run in mine], 1),
-                    figure([run["manager_cpu_percent"] for run in mine], 2) if manager.command else "-",
+                    figure([run["manager_cpu_percent"] for run in mine], 2) if name != "nothing" else "-",
                 ]
             )
     return table(heading, rows) if rows else "Nothing has been measured yet."
@@ -259,11 +259,12 @@ def order_table(runs: Sequence[Run], simulated: Sequence[Run], mixes: Mapping[st
     rows = []
     for mix in mixes:
         real = {name: spread([run["taken"] for run in of(runs, mix, name)]).median for name in MANAGERS if of(runs, mix, name)}
-        guessed = {run["manager"]: float(run["taken"]) for run in simulated if run["mix"] == mix and run["manager"] in real}
-        if len(guessed) < 2:
+        guessed = {run["manager"]: float(run["taken"]) for run in simulated if run["mix"] == mix}
+        both = {name: taken for name, taken in guessed.items() if name in real}
+        if len(both) < 2:
             continue
-        cells = [f"{real[name]:,.0f} / {guessed[name]:,.0f}" if name in guessed else "-" for name in names]
-        same, pairs = same_order(real, guessed)
+        cells = [f"{figure([real.get(name)])} / {guessed[name]:,.0f}" if name in guessed else "-" for name in names]
+        same, pairs = same_order(real, both)
         rows.append([f"`{mix}`", *cells, f"{same} of {pairs}"])
     heading = ["mix: real / simulated, MiB", *(MANAGERS[name].title for name in names), "pairs in the same order"]
     return table(heading, rows) if rows else "Nothing has been measured yet that could be compared."

@@ -195,6 +195,14 @@ def test_the_order_of_managers_is_compared_where_they_differ() -> None:
     assert squeeze_report.same_order(real, {"a": 1.8, "b": 2.0, "c": 1.5}) == (1, 2)
 
 
+def test_who_was_only_simulated_is_told_and_not_compared() -> None:
+    real = [{**RUN, "manager": name, "taken": taken} for name, taken in (("nothing", 5000), ("mom", 9000), ("pve-misread", 4000))]
+    simulated = [{"mix": "bursty", "manager": name, "taken": taken} for name, taken in (("nothing", 5100), ("mom", 8000), ("pve", 3000))]
+    heading, _, row = squeeze_report.order_table(real, simulated, {"bursty": read_mixes()["bursty"]}).splitlines()
+    assert "misread" not in heading
+    assert row == "| `bursty` | 5,000 / 5,100 | - / 3,000 | 9,000 / 8,000 | 1 of 1 |"
+
+
 def test_a_document_keeps_what_stands_around_its_tables() -> None:
     text = "Before.\n<!-- one -->\n\nold\n\n<!-- end -->\nAfter.\n"
     assert squeeze_report.filled(text, {"one": "| new |"}) == "Before.\n<!-- one -->\n\n| new |\n\n<!-- end -->\nAfter.\n"
