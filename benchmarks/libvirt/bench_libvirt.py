@@ -204,11 +204,12 @@ def host_side(many: int) -> list[float]:
         for number in range(many):
             fake = proc / str(number + 1)
             fake.mkdir(parents=True)
-            for name in ("stat", "status", "ksm_stat", "ksm_merging_pages", "cgroup"):
+            for name in ("stat", "status", "ksm_stat", "ksm_merging_pages", "cgroup", "smaps_rollup"):
                 (fake / name).symlink_to(f"/proc/{os.getpid()}/{name}")
             (fake / "cmdline").write_bytes(b"qemu\0-uuid\0" + str(uuid.UUID(int=number)).encode() + b"\0")
             (pids / f"g{number}.pid").write_text(str(number + 1))
-        side = HostSide(partial(pid_of, pids, proc), proc, Path("/sys/fs/cgroup"), time.monotonic)
+        Path(folder, "sys").symlink_to("/sys")
+        side = HostSide(partial(pid_of, pids, proc), Path(folder), time.monotonic)
         uuids = [str(uuid.UUID(int=number)) for number in range(many)]
         spent = []
         for _ in range(ROUNDS):

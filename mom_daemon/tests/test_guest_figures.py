@@ -52,10 +52,16 @@ def test_remarks_of_all_are_joined_and_come_last() -> None:
         ("swap", {}, None),
         ("pressure", {"guest_psi_memory_some_avg10": 0.0, "host_psi_memory_some_avg10": 7.0}, 0.0),
         ("pressure", {"host_psi_memory_some_avg10": 7.0}, 7.0),
+        ("huge pages", {"host_huge_pages": 512, "rss": 2048}, 25.0),
+        ("huge pages", {"host_huge_pages": 2049, "rss": 2048}, 100.0),
+        ("huge pages", {"host_huge_pages": 0, "rss": 2048}, 0.0),
+        ("huge pages", {"host_huge_pages": 512}, None),
+        ("huge pages", {"host_huge_pages": 512, "rss": 0}, None),
+        ("huge pages", {"rss": 2048}, None),
     ],
 )
 def test_what_is_made_of_several_fields_is_unknown_rather_than_nothing(name: str, fields: dict[str, Value], expected: Value) -> None:
-    declarations = declared("balloon_cur", "mem_usable", "swap_in", "guest_psi_memory_some_avg10")
+    declarations = declared("balloon_cur", "mem_usable", "swap_in", "guest_psi_memory_some_avg10", "host_huge_pages")
     (column,) = [one for one in guest_columns(declarations) if one.name == name]
     assert column.value(fields) == expected
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mom_core import Value
-from mom_guests import Cgroups, CpuCounters, HostSide, cgroups_of, merged, swapped_kib, times_of
+from mom_guests import Cgroups, CpuCounters, HostSide, cgroups_of, huge_kib, merged, swapped_kib, times_of
 
 SCOPE = "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope"
 PRESSURE = "some avg10=12.34 avg60=1.00 avg300=0.00 total=99\nfull avg10=5.00 avg60=0.00 avg300=0.00 total=9\n"
@@ -23,9 +23,9 @@ class HostFiles:
 
     def __post_init__(self) -> None:
         (self.root / "pids").mkdir()
-        (self.root / "cgroup").mkdir()
-        (self.root / "cgroup/cgroup.controllers").write_text("cpu memory\n")
-        self.side = HostSide(self.found, self.root / "proc", self.root / "cgroup", lambda: self.now)
+        (self.root / "sys/fs/cgroup").mkdir(parents=True)
+        (self.root / "sys/fs/cgroup/cgroup.controllers").write_text("cpu memory\n")
+        self.side = HostSide(self.found, self.root, lambda: self.now)
 
     def found(self, name: str, uuid: str) -> int | None:
         """As a hypervisor finds it: only a process that runs this guest counts."""
@@ -34,23 +34,27 @@ class HostFiles:
         command = self.root / "proc" / str(pid) / "cmdline"
         return pid if command.exists() and uuid.encode() in command.read_bytes() else None
 
-    def process(self, pid: int, name: str = "web", *, started: int = 99, group: str = f"0::{SCOPE}/libvirt/emulator") -> Path:
+    def process(
+        self, pid: int, name: str = "web", *, started: int = 99, group: str = f"0::{SCOPE}/libvirt/emulator", huge: int | None = None
+    ) -> Path:
         folder = self.root / "proc" / str(pid)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "cmdline").write_bytes(b"\0".join([b"qemu", b"-uuid", f"uuid-of-{name}".encode(), b""]))
         (folder / "status").write_text("Name:\tqemu\nVmSwap:\t     2048 kB\n")
         (folder / "ksm_stat").write_text("ksm_merging_pages 256\nksm_process_profit 1048576\n")
         (folder / "cgroup").write_text(f"{group}\n")
+        if huge is not None:
+            (folder / "smaps_rollup").write_text(f"7f00-7fff ---p 0 00:00 0  [rollup]\nRss: 9 kB\nAnonHugePages:   {huge} kB\n")
         (self.root / "pids" / f"{name}.pid").write_text(str(pid))
         self.count(pid, started=started)
         return folder
 
-    def count(self, pid: int, *, minor: int = 0, major: int = 0, ticks: int = 0, started: int = 99) -> None:
-        text = f"{pid} (qemu) S 1 7 7 0 -1 4194560 {minor} 0 {major} 0 {ticks} 0 0 0 20 0 5 0 {started} 1 2\n"
+    def count(self, pid: int, *, minor: int = 0, major: int = 0, ticks: int = 0, started: int = 99, pages: int = 2) -> None:
+        text = f"{pid} (qemu) S 1 7 7 0 -1 4194560 {minor} 0 {major} 0 {ticks} 0 0 0 20 0 5 0 {started} 1 {pages}\n"
         (self.root / "proc" / str(pid) / "stat").write_text(text)
 
     def group(self, path: str = SCOPE, *, used_us: int = 0, throttled_us: int | None = None, procs: str = "") -> None:
-        folder = self.root / "cgroup" / path.lstrip("/")
+        folder = self.root / "sys/fs/cgroup" / path.lstrip("/")
         folder.mkdir(parents=True, exist_ok=True)
         for resource in ("memory", "cpu", "io"):
             (folder / f"{resource}.pressure").write_text(PRESSURE)
@@ -58,12 +62,21 @@ class HostFiles:
         (folder / "cpu.stat").write_text(f"usage_usec {used_us}\nuser_usec 1\n{throttled}")
         (folder / "cgroup.procs").write_text(procs)
 
+    def huge_pages(self, mode: str = "always [madvise] never") -> None:
+        folder = self.root / "sys/kernel/mm/transparent_hugepage"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "enabled").write_text(f"{mode}\n")
+
     def follow(self, *names: str, number: int = 1) -> None:
         self.side.follow((f"uuid-of-{name}", name, number) for name in names)
 
     @property
     def properties(self) -> dict[str, Value]:
         return self.side.properties("uuid-of-web")
+
+    def in_huge_pages(self, *names: str) -> list[Value]:
+        found = self.side.fields([f"uuid-of-{name}" for name in names])
+        return [found[f"uuid-of-{name}"].get("host_huge_pages") for name in names]
 
     def fields(self, name: str = "web") -> dict[str, object]:
         return dict(self.side.fields([f"uuid-of-{name}"]).get(f"uuid-of-{name}", {}))
@@ -217,6 +230,89 @@ def test_of_many_guests_each_has_its_turn_and_faults_are_read_of_all(host: HostF
     assert seen[-1] == 250
 
 
+@pytest.mark.parametrize(
+    ("group", "folder", "stat", "kib"),
+    [
+        (f"0::{SCOPE}", SCOPE, "anon 8388608\nanon_thp 4194304\n", 4096),
+        (f"0::{SCOPE}", SCOPE, "anon_thp 4194304\nfile_thp 9\nshmem_thp 2097152\n", 6144),
+        (f"4:memory:{SCOPE}\n0::/", f"/memory{SCOPE}", "rss_huge 1\ntotal_rss 8388608\ntotal_rss_huge 2097152\n", 2048),
+        (f"4:memory:{SCOPE}\n0::/", f"/memory{SCOPE}", "", 512),
+        (f"0::{SCOPE}", SCOPE, "anon_thp many\n", 512),
+        ("0::/", "/", "anon_thp 4194304\n", 512),
+    ],
+    ids=["unified", "shared memory", "before it", "not counted", "garbled", "not its own"],
+)
+def test_memory_in_huge_pages_is_counted_by_the_guests_group_or_in_the_tables_of_its_process(
+    host: HostFiles, group: str, folder: str, stat: str, kib: int
+) -> None:
+    host.huge_pages()
+    host.process(4711, group=group, huge=512)
+    host.group(folder)
+    (host.root / "sys/fs/cgroup" / folder.lstrip("/") / "memory.stat").write_text(stat)
+    host.follow("web")
+    assert host.fields()["host_huge_pages"] == kib
+    assert host.side.huge_pages == "madvise"
+
+
+@pytest.mark.parametrize("mode", ["always madvise [never]", "", "[always"])
+def test_nothing_is_said_of_huge_pages_where_there_are_none(host: HostFiles, mode: str) -> None:
+    host.huge_pages(mode)
+    host.process(4711, huge=512)
+    host.group()
+    (host.root / "sys/fs/cgroup" / SCOPE.lstrip("/") / "memory.stat").write_text("anon_thp 4194304\n")
+    host.follow("web")
+    assert "host_huge_pages" not in host.fields()
+    assert host.side.huge_pages == ("never" if mode else "") or mode == "[always"
+
+
+def test_the_tables_of_a_process_are_seldom_walked_and_those_of_a_large_one_never(host: HostFiles) -> None:
+    host.huge_pages()
+    for pid, name, huge in ((1, "web", 512), (2, "large", 512), (3, "theirs", None)):
+        host.process(pid, name, group="0::/", huge=huge)
+    host.count(2, pages=17 << 18)
+    host.follow("web", "large", "theirs")
+    assert host.in_huge_pages("web", "large", "theirs") == [512, None, None]
+    host.process(1, group="0::/", huge=1024)
+    host.process(3, "theirs", group="0::/", huge=1024)
+    host.now += 50
+    assert host.in_huge_pages("web", "large", "theirs") == [512, None, None]
+    host.now += 20
+    assert host.in_huge_pages("web", "large", "theirs") == [1024, None, 1024]
+
+
+def test_walks_are_bounded_in_time_and_each_guest_has_its_turn(host: HostFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.huge_pages()
+    names = [f"g{number}" for number in range(6)]
+    for number, name in enumerate(names):
+        host.process(1000 + number, name, group="0::/")
+    clock = [0.0]
+
+    def walk(folder: str) -> int:
+        clock[0] += 0.015
+        return 512
+
+    monkeypatch.setattr("mom_guests.huge_pages.huge_kib", walk)
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    host.follow(*names)
+    known = []
+    for seconds in (0, 5, 2, 7):
+        host.now += seconds
+        known.append(sum(kib is not None for kib in host.in_huge_pages(*names)))
+    assert known == [2, 2, 4, 6], "two in a sample, and none for 6 s"
+
+
+def test_another_process_is_not_in_the_huge_pages_of_the_one_before(host: HostFiles) -> None:
+    host.huge_pages()
+    host.process(4711, group="0::/", huge=512)
+    host.follow("web")
+    assert host.fields()["host_huge_pages"] == 512
+    host.process(4711, group="0::/", started=100)
+    (host.root / "proc/4711/smaps_rollup").unlink()
+    host.now += 1
+    host.follow("web", number=2)
+    assert "host_huge_pages" not in host.fields()
+
+
 STAT = b"7 (evil) S 1 2 ) 3) S 1 7 7 0 -1 4194560 12345 0 67 0 150 250 0 0 20 0 5 0 99 1 2\n"
 
 
@@ -227,11 +323,13 @@ _CONTENTS = st.one_of(st.binary(max_size=200), st.binary(max_size=60).map(lambda
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_CONTENTS)
 def test_no_content_raises(tmp_path: Path, content: bytes) -> None:
-    for name in ("cgroup", "cpu.stat", "memory.pressure", "cpuacct.usage", "stat", "status", "ksm_stat", "ksm_merging_pages"):
+    for name in ("cgroup", "cpu.stat", "memory.pressure", "memory.stat", "cpuacct.usage", "stat", "status", "smaps_rollup", "ksm_stat",
+                 "ksm_merging_pages"):  # fmt: skip
         (tmp_path / name).write_bytes(content)
     groups = Cgroups(tmp_path)
     own = groups.own(1, cgroups_of(str(tmp_path)))
     groups.pressure(own | {"": ""})
     groups.cpu(own | {"": ""})
-    for read in (times_of, swapped_kib, merged):
+    groups.huge_kib(own | {"": "", "memory": ""})
+    for read in (times_of, swapped_kib, huge_kib, merged):
         read(str(tmp_path))

@@ -429,7 +429,7 @@ def hypervisor_on(
     """The plugin's hypervisor on the fake, with a host's files below a folder."""
     log = logging.getLogger("mom.plugin.libvirt")
     connection = Connection(ConnectionSettings(uri, readonly, call_timeout=LONG_SECONDS), log, libvirtd)
-    sampling = SamplingSettings(stale_after or None, folder / "pids", folder / "proc", folder / "sys/fs/cgroup", platforms)
+    sampling = SamplingSettings(stale_after or None, folder / "pids", folder, platforms)
     try:
         yield LibvirtHypervisor(connection, sampling, log, Clock(clock, clock.wall))
     finally:

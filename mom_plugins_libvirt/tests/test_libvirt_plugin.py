@@ -165,6 +165,43 @@ def test_the_doctor_advises_nothing_that_a_guest_has_or_cannot_use_and_says_whos
     assert ("free page reporting" in subjects, "autodeflate" in subjects) == (False, True)
 
 
+SHARE = "25 % of what 2 guests hold is in transparent huge pages"
+MERGED = "KSM has merged 128 MiB of guests, and splits each huge page in which it finds a page to merge"
+
+
+@pytest.mark.parametrize(
+    ("mode", "merged", "said"),
+    [
+        ("always [madvise] never", 0, {"huge pages": f"{SHARE} (the host's setting is madvise)"}),
+        ("[always] madvise never", 64 << 8, {"huge pages": f"{SHARE} (the host's setting is always)", "huge pages and KSM": MERGED}),
+        ("always madvise [never]", 64 << 8, {"huge pages": "all memory of guests is in pages of 4 KiB"}),
+        ("", 0, {}),
+    ],
+    ids=["madvise", "always, and KSM", "never", "unknown"],
+)
+def test_the_doctor_says_how_much_of_guests_is_in_huge_pages(make_plugin, libvirtd, tmp_path, mode, merged, said):
+    setting = tmp_path / "sys/kernel/mm/transparent_hugepage/enabled"
+    setting.parent.mkdir(parents=True)
+    setting.write_text(f"{mode}\n")
+    (tmp_path / "run/libvirt/qemu").mkdir(parents=True)
+    for pid, huge_kib in ((41, 100 << 10), (42, 156 << 10)):
+        guest = libvirtd.add(f"g{pid}")
+        guest.statistics |= {"balloon.rss": 512 << 10}
+        process = tmp_path / f"proc/{pid}"
+        process.mkdir(parents=True)
+        (tmp_path / f"run/libvirt/qemu/g{pid}.pid").write_text(str(pid))
+        (process / "cmdline").write_text(f"qemu\0-uuid\0{guest.uuid}\0")
+        (process / "stat").write_text(f"{pid} (qemu) S 1 7 7 0 -1 4194560 130 0 5 0 100 200 0 0 20 0 5 0 99\n")
+        (process / "smaps_rollup").write_text(f"5500-7fff ---p 00000000 00:00 0 [rollup]\nRss: 9 kB\nAnonHugePages: {huge_kib} kB\n")
+        (process / "ksm_stat").write_text(f"ksm_merging_pages {merged}\n")
+    libvirtd.add("elsewhere").statistics = {"balloon.rss": 4 << 20}
+    findings = [one for one in make_plugin().mom_doctor() if one.subject.startswith("huge pages")]
+    assert [one.subject for one in findings] == [*said]
+    assert all(said[one.subject] in one.message for one in findings)
+    assert {one.severity for one in findings} <= {Severity.OK}
+    assert all(one.cure for one in findings if "KSM" in one.subject or "never" in one.message)
+
+
 def test_guests_that_cannot_be_relied_on_are_counted_and_said_in_the_same_words_each_time(make_plugin, libvirtd):
     plugin = make_plugin()
     hypervisor = own(plugin)

@@ -37,6 +37,11 @@ def _used(fields: Mapping[str, Value]) -> float | None:
     return None if size is None or usable is None else max(0.0, size - usable)
 
 
+def _in_huge_pages(fields: Mapping[str, Value]) -> float | None:
+    huge, held = as_number(fields.get("host_huge_pages")), as_number(fields.get("rss"))
+    return None if huge is None or not held else min(100.0, 100 * huge / held)  # they are read one after the other
+
+
 def _swapping(fields: Mapping[str, Value]) -> float | None:
     rates = [rate for name in _SWAPS if (rate := as_number(fields.get(name))) is not None]
     return sum(rates) if rates else None
@@ -44,6 +49,7 @@ def _swapping(fields: Mapping[str, Value]) -> float | None:
 
 _SWAPS: Final = ("swap_in", "swap_out")
 _SWAPS_FROM, _WAITS_FROM = HealthLimits.SWAP_IN_KIB, HealthLimits.PRESSURE_PERCENT
+_HUGE: Final = ("host_huge_pages", "rss")
 _PRESSURE: Final = ("guest_psi_memory_some_avg10", "host_psi_memory_some_avg10")
 _OLD: Final = stale_seconds(5.0)
 """Marked from the age on at which statistics that come every 5 s, as is usual, say nothing about now."""
@@ -55,6 +61,7 @@ USUAL: Final = (
     GuestColumn("usable", ("mem_usable",), Unit.KIB, "what it could give without swapping", 23, 1, "mom_guest_memory_available_bytes"),
     GuestColumn("held", ("rss",), Unit.KIB, "memory of the host that its process holds", 23, 4, "mom_guest_resident_bytes"),
     GuestColumn("swapped", ("host_swap",), Unit.KIB, "memory of it that is in the host's swap", 23, 5, "mom_guest_host_swap_bytes"),
+    GuestColumn("huge pages", _HUGE, Unit.PERCENT, "what of held is in transparent huge pages", 23, 6, made=_in_huge_pages),
     GuestColumn("swap", _SWAPS, Unit.KIB_PER_SECOND, "its reads and writes of its own swap", 24, 1, mark_from=_SWAPS_FROM, made=_swapping),
     GuestColumn("target", ("balloon_target",), Unit.KIB, "the size that mom last set", 26, 2, "mom_guest_balloon_target_bytes"),
     GuestColumn("pressure", _PRESSURE, Unit.PERCENT, "time that it waited for memory, of the last 10 s", 46, 1, mark_from=_WAITS_FROM),
@@ -63,6 +70,7 @@ USUAL: Final = (
     *(
         GuestColumn(name, (name,), unit, about, rank=None, metric=metric)
         for name, unit, metric, about in (
+            ("host_huge_pages", Unit.KIB, "mom_guest_huge_pages_bytes", "memory of it that is in transparent huge pages of the host"),
             ("mem_available", Unit.KIB, "mom_guest_memory_total_bytes", "all memory that its kernel manages"),
             ("mem_unused", Unit.KIB, "mom_guest_memory_free_bytes", "memory that it uses for nothing"),
             ("mem_disk_caches", Unit.KIB, "mom_guest_memory_cached_bytes", "memory that it uses as disk cache"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
-from mom_core import Finding, Severity, Value, first_names, format_duration
-from mom_guests.fields import AUTODEFLATE, REPORTING
+from mom_core import Finding, Severity, Value, as_number, first_names, format_duration
+from mom_guests.fields import AUTODEFLATE, HUGE_PAGES, REPORTING
+from mom_guests.huge_pages import NEVER
 from mom_guests.seen_guests import SeenGuest
 
 _WORTH_MENTION_KIB: Final = 64 << 10
@@ -17,7 +18,8 @@ NamedFields: TypeAlias = tuple[str, Mapping[str, Value]]
 
 
 class Cures(NamedTuple):
-    """A hypervisor's ways to give guests a balloon device, and to switch on their statistics, free page reporting and autodeflate.
+    """A hypervisor's ways to give guests a balloon device, to switch on their statistics, free page reporting and autodeflate, and to have
+    KSM leave them out.
 
     An empty one: there is none. In `statistics`, `{}` stands for the seconds.
     """
@@ -26,15 +28,24 @@ class Cures(NamedTuple):
     statistics: str
     reporting: str
     autodeflate: str
+    unmerged: str
 
 
 def examined(
-    guests: Sequence[SeenGuest], fields: Mapping[str, Mapping[str, Value]], cures: Cures, plugin: str, *, acts: bool, stats_period: float
+    guests: Sequence[SeenGuest],
+    fields: Mapping[str, Mapping[str, Value]],
+    cures: Cures,
+    plugin: str,
+    *,
+    acts: bool,
+    stats_period: float,
+    huge_pages: str,
 ) -> Iterable[Finding]:
     """Findings about guests whose devices are known.
 
     :param acts: mom may change something
     :param stats_period: at which mom switches statistics on
+    :param huge_pages: as `SeenGuests.huge_pages`
     """
     without = [guest.name for guest in guests if not guest.balloon]
     if without:
@@ -52,6 +63,7 @@ def examined(
         yield Finding(Severity.WARNING, "guest statistics", f"off for {told(off)}", cure)
     workable = [(guest.name, fields.get(guest.id, {})) for guest in guests if guest.balloon and not (guest.pinned or guest.without_balloon)]
     yield from _could_have(workable, cures.reporting, cures.autodeflate)
+    yield from _in_huge_pages([(guest.name, fields.get(guest.id, {})) for guest in guests], huge_pages, cures.unmerged)
     waiting = [guest.name for guest in guests if guest.reports and not guest.fresh]
     if waiting:
         cure = "load virtio_balloon in them (Windows: the balloon driver and service of virtio-win), unless they are booting or paused"
@@ -74,6 +86,26 @@ def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by
             f"to have it: {autodeflate_by}; from the guest's next start; not where a guest must never get more than the host has given it"
         )
         yield Finding(Severity.OK, "autodeflate", f"off for {told([name for name, _ in stiff])}; {gain}", cure)
+
+
+def _in_huge_pages(guests: Sequence[NamedFields], mode: str, unmerged_by: str) -> Iterable[Finding]:
+    """Findings about the host's transparent huge pages: none of them is wrong."""
+    if mode == NEVER and guests:
+        text = "transparent_hugepage is never on this host: all memory of guests is in pages of 4 KiB, which makes its use slower"
+        cure = "to have huge pages: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled; for guests that start from then on"
+        yield Finding(Severity.OK, "huge pages", text, cure)
+    told_kib = [(as_number(fields.get(HUGE_PAGES)), as_number(fields.get("rss"))) for _, fields in guests]
+    known = [(huge, held) for huge, held in told_kib if huge is not None and held]
+    if mode == NEVER or not known:
+        return
+    share = 100 * min(1.0, sum(huge for huge, _ in known) / sum(held for _, held in known))
+    text = f"{share:.0f} % of what {count_of(known)} hold is in transparent huge pages (the host's setting is {mode})"
+    yield Finding(Severity.OK, "huge pages", text)
+    merged_kib = sum(as_number(fields.get("host_ksm_merged")) or 0 for _, fields in guests)
+    if merged_kib >= _WORTH_MENTION_KIB:
+        text = f"KSM has merged {merged_kib / 1024:.0f} MiB of guests, and splits each huge page in which it finds a page to merge"
+        cure = f"for a guest whose speed is worth more than that room: {unmerged_by}; from its next start"
+        yield Finding(Severity.OK, "huge pages and KSM", text, cure)
 
 
 def _held_for_nothing(fields: Mapping[str, Value]) -> int:

@@ -10,6 +10,7 @@ from mom_core import FieldSpec, Scope, Unit
 PERIOD: Final = "balloon_stats_period"
 REPORTING: Final = "balloon_reporting"
 AUTODEFLATE: Final = "balloon_autodeflate"
+HUGE_PAGES: Final = "host_huge_pages"
 
 
 def _process(name: str, unit: Unit, description: str, file: str) -> FieldSpec:
@@ -77,6 +78,13 @@ _SEEN: Final = (
     _process("host_swap", Unit.KIB, "memory of the guest that is in the host's swap", "status VmSwap"),
     _process("host_ksm_merged", Unit.KIB, "memory of the guest that KSM has merged", "ksm_stat ksm_merging_pages"),
     _process("host_ksm_profit", Unit.KIB, "what KSM saves there, less its own costs; may be negative", "ksm_stat ksm_process_profit"),
+    FieldSpec(
+        HUGE_PAGES,
+        Unit.KIB,
+        Scope.GUEST,
+        "memory of the guest that is in transparent huge pages of the host",
+        "memory.stat anon_thp of the guest's cgroup, or /proc/PID/smaps_rollup AnonHugePages of its QEMU process",
+    ),
     _group(
         "host_cgroup_cpu_usage",
         "CPU time of the guest's cgroup: QEMU and its helpers, 100 being one host CPU",

@@ -87,7 +87,7 @@ class Cgroups:
     def cpu(self, own: Mapping[str, str]) -> CpuCounters | None:
         """The CPU time of this group; None where it is not counted."""
         if UNIFIED in own:
-            counts = dict(line.split(b" ", 1) for line in _lines(f"{self.folder(UNIFIED, own[UNIFIED])}/cpu.stat"))
+            counts = self._counts(UNIFIED, own, "cpu.stat")
             used, throttled = _whole(counts.get(b"usage_usec")), _whole(counts.get(b"throttled_usec"))
             if used is not None:
                 return CpuCounters(used / 1e6, None if throttled is None else throttled / 1e6)
@@ -96,9 +96,21 @@ class Cgroups:
             return None if used is None else CpuCounters(used / 1e9, None)
         return None
 
+    def huge_kib(self, own: Mapping[str, str]) -> int | None:
+        """KiB of this group in transparent huge pages, anonymous and shared ones, which the kernel counts as they come and go; None where
+        it does not, or the group has no memory controller."""
+        counts = self._counts(UNIFIED, own, "memory.stat")
+        anonymous, shared = _whole(counts.get(b"anon_thp")), _whole(counts.get(b"shmem_thp"))
+        if anonymous is None:
+            anonymous = _whole(self._counts("memory", own, "memory.stat").get(b"total_rss_huge"))
+        return None if anonymous is None else (anonymous + (shared or 0)) >> 10
 
-def _lines(path: str) -> list[bytes]:
-    return [line for line in read_kernel_file(path, _FILE_BYTES).splitlines() if b" " in line]
+    def _counts(self, controller: str, own: Mapping[str, str], file: str) -> dict[bytes, bytes]:
+        """The lines of a file of this group, such as `usage_usec 5`; of none where there is no such group."""
+        if controller not in own:
+            return {}
+        lines = read_kernel_file(f"{self.folder(controller, own[controller])}/{file}").splitlines()
+        return dict(line.split(b" ", 1) for line in lines if b" " in line)
 
 
 def _whole(text: bytes | None) -> int | None:

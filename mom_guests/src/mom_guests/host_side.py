@@ -8,7 +8,9 @@ from itertools import islice
 from pathlib import Path
 
 from mom_core import Value
+from mom_guests.fields import HUGE_PAGES
 from mom_guests.guest_cgroup import Cgroups, CpuCounters, cgroups_of
+from mom_guests.huge_pages import NEVER, HugePageWalks, Walk, mode_of
 from mom_guests.qemu_process import merged, swapped_kib, times_of
 from mom_toolkit import ProcessStat
 
@@ -61,6 +63,7 @@ class _Process:
     group_throttled: _Growth = field(default_factory=_Growth)
     closely: dict[str, Value] = field(default_factory=dict)
     """By the last close look."""
+    walk: Walk = field(default_factory=lambda: Walk(""))
 
 
 class HostSide:
@@ -69,13 +72,21 @@ class HostSide:
     Faults and CPU time are read in each sample. A close look (swap, merged pages, the control group) costs ten times as much: where
     there are more than 100 guests they get one in turn, and until then what the last one found stands.
 
+    Memory in huge pages is told by the guest's control group. Where it is not, the page tables of its process are walked in turn, for a
+    short time in each sample.
+
     :param find: the process id of the guest with this name and UUID, for certain; None: not found
+    :param root: where /proc and /sys are found
     """
 
-    def __init__(self, find: Callable[[str, str], int | None], proc: Path, cgroups: Path, monotonic: Callable[[], float]) -> None:
+    def __init__(self, find: Callable[[str, str], int | None], root: Path, monotonic: Callable[[], float]) -> None:
         self._find = find
-        self._proc = proc
-        self._cgroups = Cgroups(cgroups)
+        self._root = root
+        self._proc = root / "proc"
+        self._cgroups = Cgroups(root / "sys/fs/cgroup")
+        self.huge_pages = ""
+        """Which memory the kernel had in transparent huge pages at the last sample, as `mode_of` says."""
+        self._walks = HugePageWalks(monotonic)
         self._monotonic = monotonic
         self._processes: dict[str, _Process] = {}
         self._turn = 0
@@ -99,7 +110,7 @@ class HostSide:
             process.search_at = now + process.search_after
             process.search_after = min(2 * process.search_after, _LAST_SEARCH_SECONDS)
             return
-        process.pid, process.started = pid, times.started
+        process.pid, process.started, process.walk = pid, times.started, Walk(f"{self._proc}/{pid}")
         process.search_at, process.search_after = now, _FIRST_SEARCH_SECONDS
         process.cgroups = self._cgroups.own(pid, cgroups_of(f"{self._proc}/{pid}"))
 
@@ -120,11 +131,26 @@ class HostSide:
         now = self._monotonic()
         found = {}
         close = self._whose_turn()
+        self.huge_pages = mode_of(self._root)
         for uuid in uuids:
             process = self._processes.get(uuid)
             if process is not None and process.pid:
                 found[uuid] = self._fields_of(process, uuid in close, now)
+        if self._has_huge_pages:
+            self._walk(found)
         return found
+
+    @property
+    def _has_huge_pages(self) -> bool:
+        return self.huge_pages not in {NEVER, ""}
+
+    def _walk(self, found: Mapping[str, dict[str, Value]]) -> None:
+        """Add memory in huge pages where no control group tells it."""
+        untold = [(fields, self._processes[uuid]) for uuid, fields in found.items() if fields and HUGE_PAGES not in fields]
+        self._walks.renew((process.walk, process.times.resident_kib if process.times else None) for _, process in untold)
+        for fields, process in untold:
+            if process.walk.kib is not None:
+                fields[HUGE_PAGES] = process.walk.kib
 
     def _whose_turn(self) -> set[str]:
         count = len(self._processes)
@@ -160,6 +186,7 @@ class HostSide:
             "host_swap": swapped_kib(folder),
             "host_ksm_merged": None if shared is None else shared.kib,
             "host_ksm_profit": None if shared is None else shared.profit_kib,
+            HUGE_PAGES: self._cgroups.huge_kib(process.cgroups) if self._has_huge_pages else None,
             **{f"host_psi_{name}_avg10": percent for name, percent in self._cgroups.pressure(process.cgroups).items()},
             "host_cgroup_cpu_usage": process.group_used.take(counters.used, now),
             "host_cgroup_throttled": process.group_throttled.take(counters.throttled, now),

@@ -29,7 +29,21 @@ def times_of(process: str) -> ProcessStat | None:
 
 def swapped_kib(process: str) -> int | None:
     """KiB of this process in the host's swap; None when it cannot be read."""
-    _, found, after = read_kernel_file(f"{process}/status", _STAT_BYTES).partition(b"\nVmSwap:")
+    return _kib(read_kernel_file(f"{process}/status", _STAT_BYTES), b"VmSwap")
+
+
+def huge_kib(process: str) -> int | None:
+    """KiB of this process in transparent huge pages, its own and shared ones; None when it cannot be read, as of another user's process.
+
+    The kernel walks the page tables of the whole process for it.
+    """
+    content = read_kernel_file(f"{process}/smaps_rollup", _STAT_BYTES)
+    own = _kib(content, b"AnonHugePages")
+    return None if own is None else own + (_kib(content, b"ShmemPmdMapped") or 0)
+
+
+def _kib(content: bytes, name: bytes) -> int | None:
+    _, found, after = content.partition(b"\n" + name + b":")
     word = after.split(None, 1)[:1]
     return int(word[0]) if found and word and word[0].isdigit() else None
 

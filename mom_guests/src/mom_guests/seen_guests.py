@@ -238,6 +238,12 @@ class SeenGuests(ABC, Generic[G]):
             processes = {} if self._host_side is None else self._host_side.fields(there)
             return {identity: self._fields_of(seen, processes.get(identity, {})) for identity, seen in there.items()}
 
+    @property
+    def huge_pages(self) -> str:
+        """Which memory the host's kernel had in transparent huge pages when fields were last handed out: `always`, `madvise` or `never`;
+        empty where that is unknown, or the guests run on another host."""
+        return "" if self._host_side is None else self._host_side.huge_pages
+
     def silent(self) -> Mapping[str, str]:
         """The guests whose statistics ought to come, and have not for long, by id: in what way."""
         now = self._monotonic()

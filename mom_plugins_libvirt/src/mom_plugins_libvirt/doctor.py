@@ -16,6 +16,7 @@ mom runs on."""
 
 SUBJECT: Final = "libvirt"
 
+_UNMERGED: Final = "<memoryBacking><nosharepages/></memoryBacking> (virsh edit)"
 _BALLOON_CURE: Final = "add <memballoon model='virtio'/> to their devices (virsh edit) and start them anew"
 
 
@@ -27,8 +28,9 @@ def examined(hypervisor: LibvirtHypervisor, *, readonly: bool, stats_period: flo
         yield Finding(Severity.WARNING, SUBJECT, "the connection is read-only: mom can watch and change nothing", "set readonly to false")
     seen = [known for known in hypervisor.seen() if known.description is not None]
     reporting = _switching("freePageReporting") if hypervisor.library_version >= _REPORTING_FROM else ""
-    cures = Cures(_BALLOON_CURE, "virsh dommemstat GUEST --period {} --live", reporting, _switching("autodeflate"))
-    yield from examined_guests(seen, hypervisor.fields(guests), cures, "libvirt", acts=not readonly, stats_period=stats_period)
+    cures = Cures(_BALLOON_CURE, "virsh dommemstat GUEST --period {} --live", reporting, _switching("autodeflate"), _UNMERGED)
+    fields, acts = hypervisor.fields(guests), not readonly
+    yield from examined_guests(seen, fields, cures, "libvirt", acts=acts, stats_period=stats_period, huge_pages=hypervisor.huge_pages)
 
 
 def _switching(attribute: str) -> str:

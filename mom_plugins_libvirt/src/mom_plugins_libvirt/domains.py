@@ -43,13 +43,12 @@ _SILENT = "the guest has not answered libvirt's last call"
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
-    """`stale_after` in seconds (None: by each guest's own period); the folders of libvirt's pid files, of /proc and of the cgroups; what
+    """`stale_after` in seconds (None: by each guest's own period); the folder of libvirt's pid files; where /proc and /sys are found; what
     platforms say of guests (None: nothing)."""
 
     stale_after: float | None = None
     pid_folder: Path = Path("/run/libvirt/qemu")
-    proc: Path = Path("/proc")
-    cgroups: Path = Path("/sys/fs/cgroup")
+    root: Path = Path("/")
     platforms: PlatformProperties | None = None
 
 
@@ -97,9 +96,9 @@ class Domains(SeenGuests[KnownDomain]):
         self._log = log
         self._wall = clock.wall
         self._local = is_local(connection.settings.uri)
-        pid = partial(pid_of, settings.pid_folder, settings.proc)
-        host_side = HostSide(pid, settings.proc, settings.cgroups, clock.monotonic) if self._local else None
-        super().__init__(settings.stale_after, clock.monotonic, host_side, settings.proc if self._local else None)
+        proc = settings.root / "proc"
+        host_side = HostSide(partial(pid_of, settings.pid_folder, proc), settings.root, clock.monotonic) if self._local else None
+        super().__init__(settings.stale_after, clock.monotonic, host_side, proc if self._local else None)
         self._opened = 0
         self._platforms = settings.platforms
         self._asked_platforms: Sequence[GuestPlatform] = ()

@@ -78,8 +78,7 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
 
         root = self._context.root
         pids = root / self._settings.pid_directory.lstrip("/")
-        platforms = PlatformProperties(self._context)
-        sampling = SamplingSettings(self._settings.stale_after, pids, root / "proc", root / "sys/fs/cgroup", platforms)
+        sampling = SamplingSettings(self._settings.stale_after, pids, root, PlatformProperties(self._context))
         connection = Connection(self._connection_settings(self._settings.readonly), self._context.log)
         hypervisor = LibvirtHypervisor(connection, sampling, self._context.log, Clock(self._context.monotonic))
         hypervisor.tell = self._context.wake

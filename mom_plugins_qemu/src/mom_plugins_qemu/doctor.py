@@ -18,6 +18,7 @@ _CURES: Final = Cures(
     "",
     "free-page-reporting=on for the guest's -device virtio-balloon-pci",
     "deflate-on-oom=on for the guest's -device virtio-balloon-pci",
+    "-machine mem-merge=off",
 )
 
 
@@ -51,4 +52,5 @@ def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float)
     if readonly:
         yield Finding(Severity.WARNING, SUBJECT, "mom was told to change nothing here", "set readonly to false")
     described = [guest for guest in answering if guest.description is not None]
-    yield from examined_guests(described, hypervisor.fields(guests), _CURES, "qemu", acts=not readonly, stats_period=stats_period)
+    fields, acts = hypervisor.fields(guests), not readonly
+    yield from examined_guests(described, fields, _CURES, "qemu", acts=acts, stats_period=stats_period, huge_pages=hypervisor.huge_pages)

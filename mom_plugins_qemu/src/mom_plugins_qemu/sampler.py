@@ -64,7 +64,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
     def __init__(self, settings: QemuHypervisorSettings, log: logging.Logger, clock: Clock | None = None) -> None:
         clock = clock or Clock()
         self._proc = settings.root / "proc"
-        host_side = HostSide(self._process_of, self._proc, settings.root / "sys/fs/cgroup", clock.monotonic)
+        host_side = HostSide(self._process_of, settings.root, clock.monotonic)
         super().__init__(settings.stale_after, clock.monotonic, host_side, self._proc)
         self._settings = settings
         self._log = log
