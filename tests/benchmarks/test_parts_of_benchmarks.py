@@ -13,6 +13,7 @@ import bench_reaction
 import compare_laws
 import compare_real
 import measure_guests
+import measure_huge_pages
 import measure_reporting
 import pytest
 from compared import Course, simulated
@@ -76,6 +77,37 @@ def test_what_was_measured_of_guests_is_told_in_tables() -> None:
     assert "| on | 500 | 60 | 50 | 1.00 | 0.60 | 0.10 |" in told
     assert "| off | 400 | 400 | 1 | never |" in told
     assert "kernel" in measure_guests.table(("what", "MiB"), [("kernel", 42.0)])
+
+
+SMAPS = """\
+7f0000000000-7f0040000000 rw-p 00000000 00:00 0
+Size:            1048576 kB
+Rss:              800000 kB
+AnonHugePages:    600064 kB
+VmFlags: rd wr mr mw me dc ac sd mg hg
+7f0050000000-7f0090000000 rwxp 00000000 00:00 0
+Rss:              900000 kB
+AnonHugePages:    900000 kB
+VmFlags: rd wr ex mr mw me ac sd
+7f00a0000000-7f00a0100000 rw-p 00000000 00:00 0
+Rss:                1024 kB
+AnonHugePages:         0 kB
+VmFlags: rd wr mr mw me mg
+"""
+
+
+def test_a_guests_memory_is_told_from_what_qemu_holds_beside_it_and_its_huge_pages_in_a_table() -> None:
+    assert measure_huge_pages.memory_in(SMAPS) == (801024, 600064)
+    assert measure_huge_pages.memory_in("") == (0, 0)
+    found = [
+        measure_huge_pages.Held(guest, when, held, huge, walk_ms)
+        for guest, when, held, huge, walk_ms in (
+            ("a", "in use", 800, 760, 1.0), ("b", "in use", 800, 400, 8.0), ("a", "taken", 400, 390, 0.5), ("b", "taken", 0, 0, 0.1),
+        )
+    ]  # fmt: skip
+    lines = measure_huge_pages.told_in_markdown(found).splitlines()
+    assert "| in use | 800, 95 % | 800, 50 % |" in lines
+    assert "| taken | 400, 98 % | 0, 0 % |" in lines
 
 
 def run(script: str, *options: str | Path) -> str:
