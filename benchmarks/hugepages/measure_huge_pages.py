@@ -1,7 +1,8 @@
 """What balloons and KSM leave of the host's transparent huge pages: measured on real guests.
 
-    python benchmarks/hugepages/measure_huge_pages.py [--json]            balloons
-    python benchmarks/hugepages/measure_huge_pages.py --ksm [--json]      KSM, which is switched on for the whole host meanwhile
+    python benchmarks/hugepages/measure_huge_pages.py                     balloons
+    python benchmarks/hugepages/measure_huge_pages.py scan_sleep_millisecs=100 max_ptes_none=64     with other settings of khugepaged
+    python benchmarks/hugepages/measure_huge_pages.py --ksm               KSM, which is switched on for the whole host meanwhile
 
 Balloons: guests of 1 GiB, in each of which a program holds 250 MiB, uses 450 MiB more for 40 s, and frees them. Then half of the guest is
 taken by its balloon, and given back a minute later; and the program uses 450 MiB again, for two minutes. How much of the guest's memory the
@@ -13,8 +14,8 @@ reporting   as contiguous, with free page reporting
 
 KSM: two guests whose programs hold 400 MiB that are the same in both, and 100 MiB that are not; KSM scans them for a minute and a half.
 
-It needs what tests/real needs, 4 GiB of memory, and eight minutes in which nobody else starts large things; with --ksm, three minutes, and
-root.
+It needs what tests/real needs, 4 GiB of memory, and eight minutes in which nobody else starts large things; with --ksm, three minutes; root
+for all but the first.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -41,6 +42,7 @@ BASE_MIB, BURST_MIB = 250, 450
 BOOT, PERIOD, HELD = 60.0, 240.0, 40.0
 LIKE_MIB, UNLIKE_MIB, SCAN_SECONDS = 400, 100, 90.0
 KSM = Path("/sys/kernel/mm/ksm")
+KHUGEPAGED = Path("/sys/kernel/mm/transparent_hugepage/khugepaged")
 SCAN = {"pages_to_scan": "2000", "sleep_millisecs": "10", "run": "1"}
 
 _AREAS = re.compile(r"^(?=[0-9a-f]+-[0-9a-f]+ )", re.MULTILINE)
@@ -152,7 +154,9 @@ def merging(host: PlainHost) -> list[Held]:
     for guest in guests.values():
         wait_until(lambda guest=guest: f"held={LIKE_MIB + UNLIKE_MIB}" in guest.printed, f"{guest.name} holds what it is to", 180)
     look("filled")
-    with scanned():
+    if (KSM / "run").read_text().strip() == "1":
+        raise SystemExit("KSM runs on this host: what it has merged would be unmerged here")
+    with kept(KSM, SCAN), unmerged():
         time.sleep(SCAN_SECONDS)
         look(f"after {SCAN_SECONDS:.0f} s of KSM")
         merged = int((KSM / "pages_sharing").read_text()) >> 8
@@ -163,20 +167,25 @@ def merging(host: PlainHost) -> list[Held]:
 
 
 @contextmanager
-def scanned() -> Iterator[None]:
-    """KSM scans; its knobs are put back, and all is unmerged."""
-    before = {name: (KSM / name).read_text().strip() for name in SCAN}
-    if before["run"] == "1":
-        raise SystemExit("KSM runs on this host: what it has merged would be unmerged here")
+def kept(folder: Path, settings: Mapping[str, str]) -> Iterator[None]:
+    """These settings of the kernel until the end of the block."""
+    before = {name: (folder / name).read_text() for name in settings}
     try:
-        for name, value in SCAN.items():
-            (KSM / name).write_text(value)
+        for name, value in settings.items():
+            (folder / name).write_text(value)
+        yield
+    finally:
+        for name, value in before.items():
+            (folder / name).write_text(value)
+
+
+@contextmanager
+def unmerged() -> Iterator[None]:
+    """Nothing stays merged after this block."""
+    try:
         yield
     finally:
         (KSM / "run").write_text("2")
-        for name, value in before.items():
-            with suppress(OSError):
-                (KSM / name).write_text(value)
 
 
 def told_in_markdown(found: Sequence[Held]) -> str:
@@ -197,11 +206,13 @@ def told_in_markdown(found: Sequence[Held]) -> str:
 def main() -> None:
     """Measure, and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", nargs="*", metavar="NAME=VALUE", help="of khugepaged, for the time of the run")
     parser.add_argument("--ksm", action="store_true", help="KSM instead of balloons")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     measure: Callable[[PlainHost], list[Held]] = merging if options.ksm else balloons
-    with tempfile.TemporaryDirectory(prefix="mom-huge-") as folder, plain_host(Path(folder)) as host:
+    settings = dict(one.split("=", 1) for one in options.settings)
+    with kept(KHUGEPAGED, settings), tempfile.TemporaryDirectory(prefix="mom-huge-") as folder, plain_host(Path(folder)) as host:
         found = measure(host)
     print(json.dumps([asdict(one) for one in found]) if options.json else told_in_markdown(found))
 
