@@ -4,7 +4,7 @@
     python benchmarks/hugepages/measure_huge_pages.py scan_sleep_millisecs=100 max_ptes_none=64     with other settings of khugepaged
     python benchmarks/hugepages/measure_huge_pages.py --ksm               KSM, which is switched on for the whole host meanwhile
 
-Balloons: guests of 1 GiB, in each of which a program holds 250 MiB, uses 450 MiB more for 40 s, and frees them. Then half of the guest is
+Balloons: guests of 1 GiB, in each of which a program holds 250 MiB, uses 450 MiB more for 48 s, and frees them. Then half of the guest is
 taken by its balloon, and given back a minute later; and the program uses 450 MiB again, for two minutes. How much of the guest's memory the
 host holds, and how much of that is in huge pages, before and after each of these.
 
@@ -39,7 +39,7 @@ from mom_devkit import wait_until
 
 SIZE_MIB, HALF_MIB = 1024, 512
 BASE_MIB, BURST_MIB = 250, 450
-BOOT, PERIOD, HELD = 60.0, 240.0, 40.0
+BOOT, PERIOD, HELD = 60.0, 240.0, 48.0
 LIKE_MIB, UNLIKE_MIB, SCAN_SECONDS = 400, 100, 90.0
 KSM = Path("/sys/kernel/mm/ksm")
 KHUGEPAGED = Path("/sys/kernel/mm/transparent_hugepage/khugepaged")
@@ -87,8 +87,8 @@ def memory_in(smaps: str) -> tuple[int, int]:
 
 def demand(begin: float, base: int, burst: int, cold: int = 0, *, seed: int = 0, sliced: bool = False) -> str:
     """What a guest's program is told."""
-    duty = 100 * HELD / PERIOD
-    return f"momtest.demand={int(begin)},{base},{burst},{PERIOD:.0f},{duty:.1f},0,0,0,0,200,0,0,{cold},0,{seed},{int(sliced)}"
+    duty = round(100 * HELD / PERIOD)
+    return f"momtest.demand={int(begin)},{base},{burst},{PERIOD:.0f},{duty},0,0,0,0,200,0,0,{cold},0,{seed},{int(sliced)}"
 
 
 def sleep_until(at: float) -> None:
