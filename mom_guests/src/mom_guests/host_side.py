@@ -10,7 +10,7 @@ from pathlib import Path
 from mom_core import Value
 from mom_guests.fields import HUGE_PAGES
 from mom_guests.guest_cgroup import Cgroups, CpuCounters, cgroups_of
-from mom_guests.huge_pages import NEVER, HugePageWalks, Walk, mode_of
+from mom_guests.huge_pages import NEVER, HugePageWalks, TableWalk, mode_of
 from mom_guests.qemu_process import merged, swapped_kib, times_of
 from mom_toolkit import ProcessStat
 
@@ -63,7 +63,7 @@ class _Process:
     group_throttled: _Growth = field(default_factory=_Growth)
     closely: dict[str, Value] = field(default_factory=dict)
     """By the last close look."""
-    walk: Walk = field(default_factory=lambda: Walk(""))
+    walk: TableWalk = field(default_factory=lambda: TableWalk(""))
 
 
 class HostSide:
@@ -110,7 +110,7 @@ class HostSide:
             process.search_at = now + process.search_after
             process.search_after = min(2 * process.search_after, _LAST_SEARCH_SECONDS)
             return
-        process.pid, process.started, process.walk = pid, times.started, Walk(f"{self._proc}/{pid}")
+        process.pid, process.started, process.walk = pid, times.started, TableWalk(f"{self._proc}/{pid}")
         process.search_at, process.search_after = now, _FIRST_SEARCH_SECONDS
         process.cgroups = self._cgroups.own(pid, cgroups_of(f"{self._proc}/{pid}"))
 

@@ -41,7 +41,7 @@ def mode_of(root: Path) -> str:
 
 
 @dataclass(slots=True)
-class Walk:
+class TableWalk:
     """What a walk through the page tables of a process found: KiB in huge pages, at that time; None: unknown.
 
     :param folder: the process's in /proc
@@ -59,8 +59,8 @@ class HugePageWalks:
         self._monotonic = monotonic
         self._next = 0.0
 
-    def renew(self, walks: Iterable[tuple[Walk, int | None]]) -> None:
-        """Walk anew where it is time.
+    def renew(self, walks: Iterable[tuple[TableWalk, int | None]]) -> None:
+        """TableWalk anew where it is time.
 
         :param walks: each with KiB that the process holds; None: unknown
         """
