@@ -104,6 +104,11 @@ def size(guest: PlainGuest, mib: int) -> None:
     wait_until(lambda: guest.size_mib == mib, f"{guest.name} has {mib} MiB, and not {guest.size_mib}", 60)
 
 
+def wait_until_it_holds(guest: PlainGuest, mib: int) -> None:
+    """Wait until its program holds so much."""
+    wait_until(lambda: f"held={mib}" in guest.printed, f"{guest.name} holds {mib} MiB", 180)
+
+
 def balloons(host: PlainHost) -> list[Held]:
     """All guests together, from their start."""
     begin = float(int(time.time() + BOOT))
@@ -152,7 +157,7 @@ def merging(host: PlainHost) -> list[Held]:
         print(f"{when}: {found[-2:]}", file=sys.stderr, flush=True)
 
     for guest in guests.values():
-        wait_until(lambda guest=guest: f"held={LIKE_MIB + UNLIKE_MIB}" in guest.printed, f"{guest.name} holds what it is to", 180)
+        wait_until_it_holds(guest, LIKE_MIB + UNLIKE_MIB)
     look("filled")
     if (KSM / "run").read_text().strip() == "1":
         raise SystemExit("KSM runs on this host: what it has merged would be unmerged here")
