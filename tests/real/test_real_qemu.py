@@ -92,7 +92,7 @@ def test_what_a_balloon_leaves_of_a_guest_stays_in_huge_pages_and_the_field_tell
 
     held, huge = kib()
     assert isinstance(field, int)
-    assert abs(field - huge) < 32 * KIB_IN_MIB, "QEMU asks for huge pages for the guest's memory alone"
+    assert huge <= field < huge + 128 * KIB_IN_MIB, "without KVM, QEMU has what it has translated in huge pages, too"
     guest.ask("balloon", value=256 << 20)
     wait_until(lambda: guest.size_mib == 256, "its balloon has taken half of it")
     left, still_huge = kib()

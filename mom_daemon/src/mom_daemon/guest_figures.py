@@ -70,7 +70,7 @@ USUAL: Final = (
     *(
         GuestColumn(name, (name,), unit, about, rank=None, metric=metric)
         for name, unit, metric, about in (
-            ("host_huge_pages", Unit.KIB, "mom_guest_huge_pages_bytes", "memory of it that is in transparent huge pages of the host"),
+            ("host_huge_pages", Unit.KIB, "mom_guest_huge_pages_bytes", "memory that its process holds in transparent huge pages"),
             ("mem_available", Unit.KIB, "mom_guest_memory_total_bytes", "all memory that its kernel manages"),
             ("mem_unused", Unit.KIB, "mom_guest_memory_free_bytes", "memory that it uses for nothing"),
             ("mem_disk_caches", Unit.KIB, "mom_guest_memory_cached_bytes", "memory that it uses as disk cache"),

@@ -82,7 +82,7 @@ _SEEN: Final = (
         HUGE_PAGES,
         Unit.KIB,
         Scope.GUEST,
-        "memory of the guest that is in transparent huge pages of the host",
+        "host memory that the guest's QEMU process holds in transparent huge pages",
         "memory.stat anon_thp of the guest's cgroup, or /proc/PID/smaps_rollup AnonHugePages of its QEMU process",
     ),
     _group(
