@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mom_devkit import host_of
-from mom_plugins_guestagent.guestd import GuestFigures
+from mom_plugins_guestagent.guestd import GuestFigures, Relief
 
 MEMINFO = """MemTotal:        1000000 kB
 MemFree:          300000 kB
@@ -105,13 +105,15 @@ class QemuAgent:
 class Guestd:
     """The real mom-guestd's answers, over files in this folder."""
 
-    def __init__(self, root: Path) -> None:
-        self.guest = GuestFigures(str(host_of(root, FILES)), 4)
+    def __init__(self, root: Path, relief: Relief | None = None) -> None:
+        self.guest = GuestFigures(str(host_of(root, FILES)), 4, relief)
         self.visits = 0
+        self.asked: list[str] = []
 
     async def speak(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.visits += 1
         while line := await reader.readline():
+            self.asked += line.decode().split()[:1]
             writer.write(self.guest.answer(line.decode()).encode())
 
 

@@ -11,9 +11,10 @@ import pytest
 from agent_servers import LOADAVG, MEMINFO, PRESSURE, VMSTAT, Guestd, QemuAgent, Servers, Speak, dripping, saying, silent, without_end
 
 from mom_core import Entity, GuestBusy, HypervisorError, NotSupported, Scope
+from mom_devkit import host_of
 from mom_plugins_guestagent.addresses import parse_address
 from mom_plugins_guestagent.figures import judge
-from mom_plugins_guestagent.guestd import figures
+from mom_plugins_guestagent.guestd import REPORTING, Relief, figures
 from mom_plugins_guestagent.guestd_client import GuestdWay
 from mom_plugins_guestagent.qemu_agent import AgentWay
 from mom_plugins_guestagent.ways import AgentAddress, AgentKind, VisitAnswer
@@ -270,6 +271,37 @@ def test_guestd_is_asked_over_its_channel_and_over_tcp(servers: Servers, tmp_pat
         assert said.facts["guest_agent_version"] == "0.1.0"
         assert visit(guestd_way(address), facts=False).facts is None
     assert daemon.visits == 4
+
+
+def test_a_guest_is_told_that_its_host_is_short_where_its_owner_lets_it_help(servers: Servers, tmp_path: Path) -> None:
+    helping, other = Guestd(tmp_path / "root", Relief(str(tmp_path / "root"), 2)), Guestd(tmp_path / "other")
+    host_of(tmp_path / "root", {REPORTING: "9\n"})
+    short = 0
+    ways = [
+        GuestdWay(AgentAddress(AgentKind.GUESTD_CHANNEL, servers.unix(one.speak)), LONG_SECONDS, lambda: short) for one in (helping, other)
+    ]
+    assert [visit(way).figures for way in ways] == [{**as_said(ALL), "reporting_order": "9", "short_left": "0"}, as_said(ALL)]
+    short = 33
+    figures_of_one, figures_of_other = [visit(way, facts=False).figures for way in ways]
+    assert figures_of_one == {**as_said(ALL), "reporting_order": "2", "short_left": "33"}
+    assert figures_of_other == as_said(ALL)
+    assert (helping.asked, other.asked) == (["stats", "props", "stats", "short"], ["stats", "props", "stats"])
+
+
+def as_said(figures: Mapping[str, int | float]) -> dict[str, str]:
+    return {name: str(value) for name, value in figures.items()}
+
+
+def test_a_guest_that_lets_itself_be_told_and_then_does_not_answer_is_none_that_answers(servers: Servers, tmp_path: Path) -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            if line.startswith(b"stats"):
+                token = line.split()[1]
+                writer.write(b"begin:" + token + b"\nshort_left:0\nend:" + token + b"\nerror:unknown request\n")
+
+    way = GuestdWay(AgentAddress(AgentKind.GUESTD_CHANNEL, servers.unix(speak)), 0.3, lambda: 33)
+    with pytest.raises(TimeoutError):
+        visit(way, facts=False)
 
 
 def test_old_answers_on_a_channel_are_passed_over(servers: Servers, tmp_path: Path) -> None:

@@ -12,10 +12,28 @@ from agent_servers import FILES, MEMINFO, Guestd, QemuAgent, silent, without_end
 from click.testing import CliRunner
 from pydantic import ValidationError
 
-from mom_core import Entity, Guest, GuestBusy, GuestSettings, NotSupported, PluginContext, Report, Severity, Snapshot, Value, as_number
-from mom_devkit import FakeHypervisor, wait_until
+from mom_core import (
+    Declarations,
+    Entity,
+    FieldSpec,
+    Guest,
+    GuestBusy,
+    GuestSettings,
+    Host,
+    NotSupported,
+    PluginContext,
+    Report,
+    Scope,
+    Severity,
+    Snapshot,
+    Unit,
+    Value,
+    as_number,
+)
+from mom_devkit import FakeHypervisor, host_of, wait_until
 from mom_plugins_guestagent import GuestAgentPlugin, guestd
 from mom_plugins_guestagent.collector import AgentCollector, AgentState, AgentTarget
+from mom_plugins_guestagent.guestd import REPORTING, Relief
 from mom_plugins_guestagent.script import guestd_script
 from mom_plugins_guestagent.settings import AgentSettings
 from mom_plugins_guestagent.ways import AgentAddress, AgentKind
@@ -230,6 +248,81 @@ def test_a_guest_has_no_more_memory_than_its_hypervisor_gives_it(make, hyperviso
     assert "mem_available" not in fields
     plugin.mom_report(report_of(Guest("uuid-of-a", "a", {"balloon_max": 1 << 20})))
     fields_once_known(plugin, hypervisor, guest("a"))
+
+
+# --- a host that is short of memory -----------------------------------------------------------------------------------------------
+
+
+def short_report(*guests: Guest, state: str | None = "soft", mode: str = "enforce") -> Report:
+    host = Host(fields={} if state is None else {"host_memory_state": state})
+    return Report(1, 0.0, mode, Snapshot(host=host, guests={each.id: each for each in guests}), (), (), (), (), (), 0.0)
+
+
+@pytest.fixture
+def helping(servers, hypervisor, tmp_path) -> Guestd:
+    """Guest a has a mom-guestd whose owner lets it help its host."""
+    host_of(tmp_path / "root", {REPORTING: "9\n"})
+    daemon = Guestd(tmp_path / "root", Relief(str(tmp_path / "root"), 2))
+    hypervisor.channels["uuid-of-a"] = {"org.mom.guestd.0": servers.unix(daemon.speak)}
+    return daemon
+
+
+@pytest.mark.parametrize("state", ["soft", "hard", "low"])
+def test_guests_are_told_at_once_and_as_long_as_the_host_is_short_of_memory(make, hypervisor, helping, state):
+    plugin = make(tell_short=True, period="1h")
+    fields = fields_once_known(plugin, hypervisor, guest("a"), name="guest_short_left")
+    assert (fields["guest_reporting_order"], fields["guest_short_left"]) == (9, 0)
+    plugin.mom_report(short_report(guest("a"), state=state))
+    wait_until(lambda: fields_of(plugin, hypervisor, guest("a")).get("guest_reporting_order") == 2)
+    left = as_number(fields_of(plugin, hypervisor, guest("a"))["guest_short_left"]) or 0.0
+    assert 200 < left <= 300, "for three of the periods at which it is asked, as long as it believes that"
+    assert "reporting_order:9\n" in helping.guest.answer("short 0 x")
+    plugin.mom_report(short_report(guest("a"), state="high"))
+    plugin.mom_report(short_report(guest("a"), state=state))
+    wait_until(lambda: "reporting_order:2\n" in helping.guest.answer("stats x"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "report"),
+    [
+        ({}, short_report(guest("a"))),
+        ({"tell_short": True}, short_report(guest("a"), state="high")),
+        ({"tell_short": True}, short_report(guest("a"), state=None)),
+        ({"tell_short": True}, short_report(guest("a"), mode="observe")),
+        ({"tell_short": True}, short_report(Guest("uuid-of-a", "a", {"balloon_reporting": 0}))),
+    ],
+)
+def test_who_need_not_know_is_told_nothing(make, hypervisor, helping, settings, report):
+    plugin = make(**settings)
+    plugin.mom_report(report)
+    fields_once_known(plugin, hypervisor, guest("a"), name="guest_short_left")
+    visits = helping.visits
+    wait_until(lambda: helping.visits >= visits + 2)
+    assert "short" not in helping.asked
+
+
+def test_it_is_said_where_nobody_knows_whether_the_host_is_short():
+    known = FieldSpec("host_memory_state", Unit.TEXT, Scope.HOST, "how it is", "a test")
+    read = FieldSpec.reads("host_memory_state", Unit.TEXT, Scope.HOST)
+
+    def cures(spec: FieldSpec, *, tell_short: bool) -> list[str]:
+        declarations = Declarations(fields={(spec.scope, spec.name): spec})
+        plugin = GuestAgentPlugin(GuestAgentPlugin.Settings(tell_short=tell_short), PluginContext(declarations=declarations))
+        return [one.cure for one in plugin.mom_check()]
+
+    assert cures(read, tell_short=True) == ["enable the plugin balloon"]
+    assert cures(known, tell_short=True) == cures(read, tell_short=False) == []
+
+
+@pytest.mark.long
+def test_doctor_says_who_could_help(make, hypervisor, helping, servers, tmp_path):
+    host_of(tmp_path / "other", {REPORTING: "9\n"})
+    hypervisor.channels["uuid-of-b"] = {"org.mom.guestd.0": servers.unix(Guestd(tmp_path / "other").speak)}
+    for tells in (False, True):
+        plugin = make(timeout="5s", deadline="1m", tell_short=tells)
+        found = [finding.message for finding in plugin.mom_doctor(hypervisor)]
+        assert "1 guest could report smaller pieces of free memory while the host is short of it: b" in found
+        assert ("1 guest would help while the host is short of memory, and is not told: a" in found) is not tells
 
 
 # --- the collector by itself -----------------------------------------------------------------------------------------------------

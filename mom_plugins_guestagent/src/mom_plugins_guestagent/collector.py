@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,9 @@ from typing import TypeVar
 from zlib import crc32
 
 from mom_core import Entity, Value
+from mom_plugins_guestagent.fields import SHORT_LEFT
 from mom_plugins_guestagent.figures import AgentSample, judge
+from mom_plugins_guestagent.guestd import MOST_SHORT_SECONDS
 from mom_plugins_guestagent.guestd_client import GuestdWay
 from mom_plugins_guestagent.qemu_agent import AgentWay, PassOn
 from mom_plugins_guestagent.settings import AgentSettings
@@ -43,6 +46,11 @@ _LONGEST_WAIT_SECONDS = 120.0
 
 _SPREAD = 0.1
 """A guest's period is longer or shorter by up to this share, always by the same, so that not all are asked at the same moment."""
+
+_SHORT_PERIODS = 3
+_LONGEST_SHORT_PERIOD_SECONDS = MOST_SHORT_SECONDS / _SHORT_PERIODS
+"""A guest is told that its host is short of memory for so many periods and a timeout from then on, and that again in each visit: what it
+does for its host ends by itself if nobody comes any more. It believes no more than `MOST_SHORT_SECONDS`."""
 
 _FACTS_PERIODS = 3
 """Facts that could not be read again for so many periods are unknown."""
@@ -99,6 +107,8 @@ class _Followed:
     trials: list[_Trial]
     state: AgentState = field(default_factory=AgentState)
     task: asyncio.Task[None] | None = None
+    due: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set where the next visit is not to wait for its time."""
     surprised: bool = False
     """Something has gone wrong that is none of the failures that are expected: said once."""
 
@@ -136,6 +146,7 @@ class AgentCollector:
         self._targets: dict[str, AgentTarget] = {}
         self._maxima: Mapping[str, int] = {}
         self._known: AbstractSet[str] = frozenset()
+        self._short: AbstractSet[str] = frozenset()
         self._lanes: dict[tuple[bool, bool], asyncio.Semaphore] = {}
         self._stopped = False
 
@@ -168,10 +179,14 @@ class AgentCollector:
             self._targets = wanted
             self._loop.call_soon_threadsafe(self._follow, wanted)
 
-    def learn(self, maxima: Mapping[str, int], known: AbstractSet[str]) -> None:
+    def learn(self, maxima: Mapping[str, int], known: AbstractSet[str], short: AbstractSet[str] = frozenset()) -> None:
         """What the hypervisor says, by guest id: how much memory guests can have at most, in KiB, and of which it knows by itself how their
-        memory is. Who claims more is not believed; through it, these are asked at the long period only."""
-        self._maxima, self._known = maxima, known
+        memory is. Who claims more is not believed; through it, these are asked at the long period only. `short`: who is to be told that
+        the host is short of memory, as long as it is."""
+        new = short - self._short
+        self._maxima, self._known, self._short = maxima, known, short
+        if new and not self._stopped:
+            self._loop.call_soon_threadsafe(self._hurry, new)
 
     def states(self) -> Mapping[str, AgentState]:
         """The state of each guest that is followed, by guest id."""
@@ -216,10 +231,22 @@ class AgentCollector:
                 followed.task.cancel()
         self._guests = guests
 
+    def _hurry(self, identities: AbstractSet[str]) -> None:
+        """Visit those of them now that may be told something."""
+        for identity in identities & self._guests.keys():
+            if _may_be_told(self._guests[identity].state):
+                self._guests[identity].due.set()
+
+    def _short_seconds(self, identity: str) -> int:
+        """For how long that guest is to take its host to be short of memory; 0: it is told nothing."""
+        period = min(self._asking.period, _LONGEST_SHORT_PERIOD_SECONDS)
+        return math.ceil(min(MOST_SHORT_SECONDS, _SHORT_PERIODS * period + self._asking.timeout)) if identity in self._short else 0
+
     def _trials(self, target: AgentTarget, before: Sequence[_Trial]) -> list[_Trial]:
         known, seconds = {trial.place: trial for trial in before}, self._asking.timeout
         agent = partial(AgentWay, seconds=seconds, guest=target.guest, call=self._call, pass_on=self.pass_on)
-        new = (_Trial(one, agent(one) if one.kind in OF_AGENTS else GuestdWay(one, seconds)) for one in target.places)
+        short = partial(self._short_seconds, target.guest.id)
+        new = (_Trial(one, agent(one) if one.kind in OF_AGENTS else GuestdWay(one, seconds, short)) for one in target.places)
         return [known.get(trial.place, trial) for trial in new]
 
     async def _keep_asking(self, followed: _Followed) -> None:
@@ -233,7 +260,13 @@ class AgentCollector:
                 followed.surprised = True
             # The next period, or when the first way may be tried again.
             tries = [trial.not_before for trial in followed.trials]
-            await asyncio.sleep(max(began + period, min(tries, default=0.0)) - self._loop.time())
+            rest = max(began + period, min(tries, default=0.0)) - self._loop.time()
+            if followed.target.guest.id in self._short and _may_be_told(followed.state):
+                rest = min(rest, _LONGEST_SHORT_PERIOD_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(rest):
+                    await followed.due.wait()
+            followed.due.clear()
 
     async def _round(self, followed: _Followed) -> None:
         """Ask on one way after the other until there are figures of memory, and facts where they are due."""
@@ -313,6 +346,11 @@ def _spread(followed: _Followed) -> float:
     """By how much a guest's periods are longer than they are meant to be, or shorter."""
     share = crc32(followed.target.guest.id.encode()) / (1 << 32)
     return 1 + _SPREAD * (2 * share - 1)
+
+
+def _may_be_told(state: AgentState) -> bool:
+    """Whether the guest's owner lets it do something for a host that is short of memory."""
+    return state.sample is not None and SHORT_LEFT in state.sample.fields
 
 
 def _fields(state: AgentState, now: float, asking: AgentSettings, known: bool) -> dict[str, Value]:

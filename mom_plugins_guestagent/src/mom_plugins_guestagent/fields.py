@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from mom_core import FieldSpec, Scope, Unit
 
+REPORTING_ORDER, SHORT_LEFT, TRIMMED = "guest_reporting_order", "guest_short_left", "guest_trimmed"
+
+REPORTING = "balloon_reporting"
+HOST_STATE, PLENTY = "host_memory_state", "high"
+"""Of other plugins: the hypervisor's, and the balloon law's, with what it says where the host has what it should have."""
+
 _MEMINFO, _VMSTAT, _PSI = "the guest's /proc/meminfo", "the guest's /proc/vmstat", "the guest's /proc/pressure/memory"
 
 
@@ -18,6 +24,9 @@ _COLUMNS = (
 _KINDS = {"some": "at least one of the guest's tasks", "full": "all of the guest's tasks that were not idle"}
 _FREE = "memory of the guest that is unused or holds buffers and cache (MOM's name; mem_usable is better)"
 _KILLS = "how often the guest's kernel killed for lack of memory since it was booted"
+_ORDER = "in pieces of 2 to the power of how many pages and more the guest's kernel reports free memory to the host now"
+_SHORT = "for how long the guest takes the host to be short of memory; unknown where its owner lets it do nothing for it"
+_TRIMMED = "page cache that mom-guestd has dropped while the host was short of memory, since it was started"
 _LOAD = "the guest's tasks that run or wait to, average of {} min, not divided by CPUs"
 
 FIGURES = (
@@ -42,6 +51,9 @@ FIGURES = (
         _field(f"guest_load_{minutes}", Unit.RATIO, _LOAD.format(minutes), "the guest's /proc/loadavg, or guest-get-load")
         for minutes in (1, 5, 15)
     ),
+    _field(REPORTING_ORDER, Unit.COUNT, _ORDER, "mom-guestd: page_reporting_order"),
+    _field(SHORT_LEFT, Unit.SECONDS, _SHORT, "mom-guestd"),
+    _field(TRIMMED, Unit.KIB, _TRIMMED, "mom-guestd"),
 )
 """Those that are made of an agent's numbers, which have the same names there, without `guest_`: sizes and shares as they are,
 of counts since boot the growth per second."""
@@ -55,4 +67,6 @@ FIELDS = (
     _field("guest_agent_age", Unit.SECONDS, "age of what the guest's agent said last", "mom"),
     _field("guest_agent_failures", Unit.COUNT, "rounds in which no agent in the guest answered, since the guest was started", "mom"),
     _field("guest_agent_untrusted", Unit.COUNT, "answers of the guest's agent that were not believed, or only in part", "mom"),
+    FieldSpec.reads(REPORTING, Unit.FLAG, Scope.GUEST),
+    FieldSpec.reads(HOST_STATE, Unit.TEXT, Scope.HOST),
 )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from mom_core import Finding, Guest, Severity, first_names, printable
+from mom_core import Finding, Guest, Severity, as_number, first_names, printable
 from mom_plugins_guestagent.collector import AgentState, AgentTarget
+from mom_plugins_guestagent.fields import REPORTING_ORDER, SHORT_LEFT
+from mom_plugins_guestagent.guestd import USUAL_ORDER
 
 SUBJECT = "guest agents"
 
@@ -27,8 +29,15 @@ _WRONG = {
 _WITHOUT, _DISABLED, _SPEECHLESS, _SILENT = _WRONG
 
 
-def examined(guests: Sequence[Guest], targets: Sequence[AgentTarget], states: Mapping[str, AgentState]) -> Iterable[Finding]:
-    """Findings after each target was asked once."""
+_COULD_HELP = "{} could report smaller pieces of free memory while the host is short of it: {}"
+_MAY_BE_TOLD = "{} would help while the host is short of memory, and {} not told: {}"
+"""What guests with mom-guestd do not do yet; nothing is wrong."""
+
+
+def examined(
+    guests: Sequence[Guest], targets: Sequence[AgentTarget], states: Mapping[str, AgentState], *, tells: bool = False
+) -> Iterable[Finding]:
+    """Findings after each target was asked once. `tells`: guests are told when the host is short of memory."""
     reachable = {target.guest.id for target in targets}
     wrong: dict[str, list[Guest]] = {text: [] for text in _WRONG}
     by: list[str] = []
@@ -48,9 +57,24 @@ def examined(guests: Sequence[Guest], targets: Sequence[AgentTarget], states: Ma
             silence = next((states[one.id].silence for one in named if text == _SILENT and one.id in states), "")
             why = f" ({printable(silence, 200)})" if silence else ""
             yield Finding(Severity.WARNING, SUBJECT, text.format(_count(named), _names(named)) + why, _WRONG[text])
+    yield from _helpers(guests, states, tells=tells)
     liars = [guest for guest in guests if guest.id in reachable and guest.id in states and states[guest.id].complaint]
     if liars:
         yield Finding(Severity.WARNING, SUBJECT, f"{_count(liars)} not believed: {_names(liars)} ({states[liars[0].id].complaint})")
+
+
+def _helpers(guests: Sequence[Guest], states: Mapping[str, AgentState], *, tells: bool) -> Iterable[Finding]:
+    """Which guests could help a host that is short of memory, where their owners want that."""
+    fields = {one.id: state.sample.fields for one in guests if (state := states.get(one.id)) is not None and state.sample is not None}
+    able = [one for one in guests if SHORT_LEFT in fields.get(one.id, {})]
+    orders = {one.id: as_number(fields.get(one.id, {}).get(REPORTING_ORDER)) or 0 for one in guests}
+    unasked = [one for one in guests if one not in able and orders[one.id] > USUAL_ORDER]
+    if unasked:
+        cure = "if their owners want that: mom-guestd --reporting-order --trim there, and tell_short: true for the plugin guestagent"
+        yield Finding(Severity.OK, SUBJECT, _COULD_HELP.format(_count(unasked), _names(unasked)), cure)
+    if able and not tells:
+        message = _MAY_BE_TOLD.format(_count(able), "is" if len(able) == 1 else "are", _names(able))
+        yield Finding(Severity.OK, SUBJECT, message, "set tell_short: true for the plugin guestagent")
 
 
 def _count(guests: Sequence[object]) -> str:

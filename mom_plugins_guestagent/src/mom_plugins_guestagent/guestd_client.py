@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from mom_core import Value
+from mom_plugins_guestagent.fields import SHORT_LEFT
 from mom_plugins_guestagent.ways import AgentAddress, VisitAnswer
 from mom_plugins_guestagent.wire import Misbehaves, NoAnswer, Wire
 
@@ -24,11 +25,14 @@ _TOKEN_PATIENCE = 0.4
 _QUIET_SECONDS = 0.3
 """An answer without an end is over when nothing has come for so long."""
 
+_SHORT_LEFT = SHORT_LEFT.removeprefix("guest_")
+"""Stands among the figures of a guest whose owner lets it help its host."""
+
 _LINE = re.compile(rb"([a-z][a-z0-9_]{0,39}) ?: ?([\x20-\x7e]{0,200})\r?")
 
 
 async def ask(wire: Wire, *questions: str) -> list[dict[str, str]]:
-    """The answers to these questions (`stats`, `props`), by name.
+    """The answers to these questions (`stats`, `props`, `short SECONDS`), by name.
 
     What belongs to no question, or to an older one, is passed over. Raises `NoAnswer` and `Misbehaves`.
     """
@@ -76,9 +80,11 @@ def _take(line: bytes, said: dict[str, str]) -> None:
 class GuestdWay:
     """To mom-guestd, or to MOM's: that can be there only over TCP."""
 
-    def __init__(self, place: AgentAddress, seconds: float) -> None:
+    def __init__(self, place: AgentAddress, seconds: float, short: Callable[[], int] = lambda: 0) -> None:
         self._address = place.address
         self._seconds = seconds
+        self._short = short
+        """For how many seconds more the guest is to take its host to be short of memory; 0: it is told nothing."""
         self._plain = False
 
     async def visit(self, *, figures: bool, facts: bool) -> VisitAnswer:
@@ -89,6 +95,9 @@ class GuestdWay:
                 try:
                     async with asyncio.timeout(self._seconds * _TOKEN_PATIENCE if may_be_plain else None), self._wire() as wire:
                         said, *properties = await ask(wire, *(("stats", "props") if facts else ("stats",)))
+                        # Older ones do not know this question, and those whose owners allow nothing have no use for it.
+                        if _SHORT_LEFT in said and (seconds := self._short()):
+                            said.update(*await ask(wire, f"short {seconds}"))
                     return VisitAnswer(said, _facts(properties[0]) if properties else None)
                 except (TimeoutError, NoAnswer):
                     if not may_be_plain:

@@ -15,6 +15,7 @@ from mom_core import (
     PluginContext,
     Problem,
     Report,
+    Scope,
     Severity,
     Snapshot,
     Source,
@@ -22,7 +23,7 @@ from mom_core import (
     hookimpl,
 )
 from mom_plugins_guestagent.addresses import parse_address
-from mom_plugins_guestagent.fields import FIELDS
+from mom_plugins_guestagent.fields import FIELDS, HOST_STATE, PLENTY, REPORTING
 from mom_plugins_guestagent.settings import AgentGuestSettings, AgentSettings
 from mom_toolkit import AgentAccess
 
@@ -58,6 +59,16 @@ class GuestAgentPlugin:
     def mom_declare(self) -> Iterable[FieldSpec]:
         """The fields that agents give."""
         return FIELDS
+
+    @hookimpl
+    def mom_check(self) -> Iterable[Finding]:
+        """Whether anybody says that the host is short of memory, where guests are to be told."""
+        declared = self._context.declarations.fields
+        spec = declared.get((Scope.HOST, HOST_STATE))
+        if not self._settings.tell_short or not declared or (spec is not None and spec.collected):
+            return []
+        message = f"guests are never told that the host is short of memory (tell_short): no plugin gives the host's {HOST_STATE}"
+        return [Finding(Severity.WARNING, "guest agents", message, "enable the plugin balloon")]
 
     # --- life --------------------------------------------------------------------------------------------------------------------
 
@@ -100,12 +111,20 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Remember what the hypervisor says: how much memory the guests can have, and of which it has fresh statistics by itself."""
+        """Remember what the hypervisor says: how much memory the guests can have, and of which it has fresh statistics by itself. And
+        whether the host is short of memory."""
         if self._collector is not None:
             guests = report.snapshot.guests.values()
             maxima = {guest.id: size for guest in guests if isinstance(size := guest.fields.get("balloon_max"), int)}
             fresh = {guest.id for guest in guests if (age := guest.number("stats_age")) is not None and age <= self._settings.period}
-            self._collector.learn(maxima, fresh)
+            self._collector.learn(maxima, fresh, self._to_be_told(report))
+
+    def _to_be_told(self, report: Report) -> frozenset[str]:
+        """The guests that are to know that the host is short of memory, by id; none while it is not, or while mom only observes."""
+        state = report.snapshot.host.text(HOST_STATE)
+        if not self._settings.tell_short or report.mode != "enforce" or state in {None, "", PLENTY}:
+            return frozenset()
+        return frozenset(one.id for one in report.snapshot.guests.values() if one.fields.get(REPORTING) != 0)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
@@ -128,7 +147,8 @@ class GuestAgentPlugin:
         asked = {target.guest.id for target in targets}
         while time.monotonic() < end and not asked <= {each for each, state in self._collector.states().items() if state.rounds}:
             time.sleep(_DOCTOR_STEP_SECONDS)
-        return list(examined([guest for guest in guests if self._guest_settings(guest).ask_agent], targets, self._collector.states()))
+        asked_for = [guest for guest in guests if self._guest_settings(guest).ask_agent]
+        return list(examined(asked_for, targets, self._collector.states(), tells=self._settings.tell_short))
 
     # --- where to ask ------------------------------------------------------------------------------------------------------------
 

@@ -51,6 +51,10 @@ class AgentSettings(PluginSettings):
     agent_channels: list[str] = Field(default_factory=lambda: ["org.qemu.guest_agent.1"])
     """Names of channels on which a qemu-guest-agent listens that is mom's alone: its socket is used, not libvirt."""
 
+    tell_short: bool = False
+    """While the host is short of memory, say so to mom-guestd. Where the guest's owner lets it, it reports smaller pieces of free memory
+    then, and drops page cache that was not used for long."""
+
     def stale(self, by: AgentKind | None, *, known: bool) -> float:
         """From which age on, in seconds, figures that came this way are not to be believed any more; `known`: the hypervisor knows how the
         guest's memory is by itself."""
