@@ -47,8 +47,9 @@ SMALL = {
 }
 """What runs anywhere, with the options that make it small."""
 
-ON_GUESTS = ("hugepages/measure_huge_pages.py", "ksm/compare_laws.py", "reaction/bench_reaction.py", "reporting/measure_reporting.py",
-             "simulator/compare_real.py", "simulator/measure_guests.py", "sweeps/bench_collisions.py")  # fmt: skip
+ON_GUESTS = ("hugepages/measure_huge_pages.py", "ksm/compare_laws.py", "reaction/bench_reaction.py", "reporting/measure_relief.py",
+             "reporting/measure_reporting.py", "simulator/compare_real.py", "simulator/measure_guests.py",
+             "sweeps/bench_collisions.py")  # fmt: skip
 """What needs real guests and minutes: their parts are tried beside this (test_parts_of_benchmarks.py)."""
 
 BY_ANOTHER = ("qemu/stand_in.py", "squeeze/peer_loop.py")

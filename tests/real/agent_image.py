@@ -28,11 +28,13 @@ asked() { sed -n "s/.*momtest\\\\.$1=\\\\([0-9,]*\\\\).*/\\\\1/p" /proc/cmdline;
 [ -n "$(asked noagents)" ] && exit
 block=
 [ -n "$(asked block)" ] && block="-b guest-file-open"
+order=$(asked order) trim=$(asked trim)
+[ -n "$trim" ] && mount -t cgroup2 cgroup2 /sys/fs/cgroup
 for port in /sys/class/virtio-ports/*; do
     device=/dev/${port##*/}
     case $(cat $port/name) in
         org.qemu.guest_agent.*) qemu-ga -m virtio-serial -p $device -t /tmp -f /tmp/${port##*/}.pid $block & ;;
-        org.mom.guestd.0) python3 -I -S /bin/mom-guestd & ;;
+        org.mom.guestd.0) python3 -I -S /bin/mom-guestd ${order:+--reporting-order $order} ${trim:+--trim $trim} & ;;
     esac
 done
 """
@@ -43,7 +45,8 @@ _RELEASE = 'PRETTY_NAME="mom test guest"\nNAME="mom test guest"\nID=momtest\n'
 def build_with_agents(cache: Path | None = None) -> GuestImage:
     """The guest, from the cache if it is there. Raises `CannotBuild` with what to install.
 
-    Its kernel's command line takes `momtest.block=1`: the agents may not open files, and `momtest.noagents=1`: none is started.
+    Its kernel's command line takes `momtest.block=1`: the agents may not open files, `momtest.noagents=1`: none is started, and
+    `momtest.order=` and `momtest.trim=` with what mom-guestd's owner lets it do while the host is short of memory.
     """
     plain = build(cache)
     folder = cache or cache_folder()

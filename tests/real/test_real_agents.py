@@ -15,9 +15,22 @@ from agent_image import build_with_agents
 from guest_image import CannotBuild
 from libvirt_mom import LibvirtMom
 from private_libvirtd import PrivateLibvirtd
-from real_guests import Lab, RealGuest, not_here
+from real_guests import Lab, RealGuest, disk, not_here
 
-from mom_core import Finding, Guest, GuestBusy, GuestGone, GuestSettings, HypervisorError, NotSupported, PluginContext, Value
+from mom_core import (
+    Finding,
+    Guest,
+    GuestBusy,
+    GuestGone,
+    GuestSettings,
+    Host,
+    HypervisorError,
+    NotSupported,
+    PluginContext,
+    Report,
+    Snapshot,
+    Value,
+)
 from mom_devkit import wait_until
 from mom_plugins_guestagent import GuestAgentPlugin, guestd
 from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
@@ -87,11 +100,13 @@ class AgentsLab:
     def socket(self, name: str, channel: str) -> Path:
         return self._libvirtd.folder / f"{name}-{channel}"
 
-    def start(self, name: str, *channels: str, arguments: str = "") -> RealGuest:
-        devices = "".join(
+    def start(
+        self, name: str, *channels: str, arguments: str = "", mib: int = MIB, balloon_options: str = "", devices: str = ""
+    ) -> RealGuest:
+        devices += "".join(
             f"<channel type='unix'>{self._source(name, channel)}<target type='virtio' name='{channel}'/></channel>" for channel in channels
         )
-        return self.lab.start(name, mib=MIB, devices=devices, arguments=arguments)
+        return self.lab.start(name, mib=mib, devices=devices, arguments=arguments, balloon_options=balloon_options)
 
     def _source(self, name: str, channel: str) -> str:
         # libvirt's own default is in a folder that only the private libvirtd sees.
@@ -236,6 +251,48 @@ def test_a_guest_that_is_started_again_is_known_again(make_agents: MakeMom, labo
         mom.once_known(again, "mem_available")
         again.destroy()
         wait_until(lambda guest=again: not mom.fields(guest), "it is gone", 60)  # type: ignore[misc]  # a lambda's default has no type
+
+
+def report(guest: RealGuest, state: str) -> Report:
+    """A cycle's, of a host whose memory is as that says."""
+    snapshot = Snapshot(host=Host(fields={"host_memory_state": state}), guests={guest.uuid: Guest(guest.uuid, guest.name)})
+    return Report(1, 0.0, "enforce", snapshot, (), (), (), (), (), 0.0)
+
+
+def resident_mib(guest: RealGuest) -> float:
+    """What the guest's process holds of the host's memory."""
+    status = Path(f"/proc/{guest.pid}/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))) / 1024
+
+
+def test_a_guest_helps_while_its_host_is_short_of_memory_and_only_then(make_agents: MakeMom, laboratory: AgentsLab) -> None:
+    mom = make_agents(tell_short=True)
+    # 200 MiB are held, and between them lie 200 that were freed in pieces of 1 MiB; 128 of a disk were read once.
+    work = f"momtest.demand={int(time.time()) + 86400},200,200,60,50,0,128,0,0,0,0,0,0,0,0,1"
+    helping = laboratory.start(
+        "helping",
+        GUESTD,
+        mib=768,
+        balloon_options="freePageReporting='on'",
+        devices=disk(laboratory.lab, "helping", 128),
+        arguments=f"momtest.order=2 momtest.trim=60 {work}",
+    )
+    wait_until(lambda: "DEMAND" in helping.printed, "its memory is in pieces", 180)
+    before = mom.once_known(helping, "guest_short_left")
+    assert (before["guest_reporting_order"], before["guest_short_left"], before["guest_trimmed"]) == (9, 0, 0)
+    held = resident_mib(helping)
+
+    mom.agents.mom_report(report(helping, "soft"))
+    wait_until(lambda: mom.fields(helping).get("guest_reporting_order") == 2, "it reports small pieces", 60)
+    wait_until(lambda: resident_mib(helping) < held - 150, "the host has got them back", 120)
+    assert number(mom.fields(helping), "guest_short_left") > 0
+    wait_until(lambda: number(mom.fields(helping), "guest_trimmed") > 80 << 10, "what was read once is dropped", 240)
+    wait_until(lambda: resident_mib(helping) < held - 230, "and the host has got that back, too", 120)
+
+    mom.agents.mom_report(report(helping, "high"))
+    wait_until(lambda: mom.fields(helping).get("guest_reporting_order") == 9, "it is as it was", 60)
+    assert mom.fields(helping)["guest_short_left"] == 0
+    helping.destroy()
 
 
 def test_guestd_is_asked_over_tcp(make_agents: MakeMom, guest: RealGuest, tmp_path: Path, free_port: int) -> None:
