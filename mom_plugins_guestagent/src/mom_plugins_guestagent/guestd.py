@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """mom-guestd: runs inside a guest and tells the host how the guest's memory is.
 
-This one file needs Python 3.7 or later and nothing else, so that it can be copied into any guest. It reads a few files of /proc and /sys when
-it is asked, and answers over a virtio-serial channel (no network needed), over TCP, or both. It changes nothing, unless the guest's owner
-has it help a host that is short of memory (--reporting-order, --trim), and then puts back what it changed.
+This one file needs Python 3.7 or later and nothing else, so that it can be copied into any guest. It reads a few files of /proc and /sys
+when it is asked, and answers over a virtio-serial channel (no network needed), over TCP, or both. It changes nothing, unless the guest's
+owner has it help a host that is short of memory (--reporting-order, --trim), and then puts back what it changed.
 
 A request is a line, and so is each part of an answer:
 
