@@ -32,3 +32,31 @@ def test_a_pattern_of_a_property_that_no_guest_has_says_which_there_are(tmp_path
         ("line 9: uuids=x matches no guest here", f"no guest here has the property uuids (did you mean uuid?); {of_platform}"),
         ("line 10: name=nobody matches no guest here", "correct it, if some are meant"),
     ]
+
+
+SLOW = """
+looks = 0
+uri = "slow:///"
+
+def guests(self):
+    self.looks += 1
+    told = [{"flavor": "m1"} if number < 100 * self.looks else {} for number in range(250)]
+    return [Guest(f"u{number}", f"g{number}", properties={"uuid": f"u{number}", **more}) for number, more in enumerate(told)]
+
+@hookimpl
+def mom_hypervisor(self):
+    return self
+"""
+"""A hypervisor of many guests, of which it reads a hundred descriptions in each look."""
+
+
+def test_patterns_of_properties_are_judged_when_all_descriptions_are_read(shelf, tmp_path):
+    shelf.add_plugin("slow", SLOW, before="from mom_core import Guest")
+    config = tmp_path / "mom.yaml"
+    directories = f"state_directory: {tmp_path}/state\nrun_directory: {tmp_path}/run\n"
+    config.write_text(
+        f'{directories}plugins:\n  slow: {{}}\n  balloon: {{}}\nguests:\n  "flavor=m1": {{}}\n  "name=g249": {{}}\n  "flavor=m2": {{}}\n'
+    )
+    result = CliRunner().invoke(doctor_command, ["-c", str(config), "--json"])
+    said = [one for one in json.loads(result.stdout) if (one["plugin"], one["subject"]) == ("core", "guests")]
+    assert [(one["message"], one["cure"]) for one in said] == [("line 9: flavor=m2 matches no guest here", "correct it, if some are meant")]

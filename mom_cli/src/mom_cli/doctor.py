@@ -22,6 +22,7 @@ from mom_core import (
     Guest,
     GuestPattern,
     GuestPatterns,
+    Hypervisor,
     MomError,
     PluginError,
     Severity,
@@ -37,11 +38,15 @@ from mom_core.lock import holder
 from mom_core.ownership import advice_when_denied
 from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import suggestion
-from mom_core.plugins.registry import PluginSet, build_plugins
+from mom_core.plugins.registry import Plugin, PluginSet, build_plugins
 from mom_core.state_files import ADVICE, set_aside_below
 from mom_daemon import brief, config_argument, json_option, print_prose
 
 Said: TypeAlias = "tuple[str, Finding]"
+
+DESCRIBED_IN_A_LOOK: Final = 100
+MOST_LOOKS: Final = 30
+"""Of so many guests at least each look reads the descriptions, also on a slow host; and how often doctor looks, for half a second each."""
 
 PATTERNS_SHOWN: Final = 10
 """Doctor names so many patterns that match no guest, and counts the rest."""
@@ -194,15 +199,14 @@ def _of_plugins(plugins: PluginSet, config: Config) -> Iterable[Said]:
     owner, hypervisor = plugins.hypervisor_owner, None
     if owner is not None:
         try:
-            guests = owner.worker.call("guests", plugins.hypervisor.guests)
+            guests = _guests_of(owner, plugins.hypervisor, config)
         except BaseException as error:  # noqa: BLE001  # whatever the plugin raises is what doctor is there to show
             if "mom_doctor" not in owner.hooks:  # otherwise it says so itself, and knows the cure
                 text = f"{plugins.hypervisor.uri} does not list its guests: {describe(error)}"
                 yield owner.name, Finding(Severity.ERROR, "hypervisor", text, getattr(error, "hint", ""))
         else:
             hypervisor = plugins.hypervisor
-            there = [guest for guest in guests if isinstance(guest, Guest)] if isinstance(guests, Iterable) else []
-            yield from (("core", finding) for finding in _without_guests(config, there))
+            yield from (("core", finding) for finding in _without_guests(config, guests))
     for hook, arguments in (("mom_check", {}), ("mom_doctor", {"hypervisor": hypervisor})):
         for plugin in plugins.having(hook):
             try:
@@ -212,6 +216,23 @@ def _of_plugins(plugins: PluginSet, config: Config) -> Iterable[Said]:
             else:
                 items = answer if isinstance(answer, Iterable) else ()
                 yield from ((plugin.name, item) for item in items if isinstance(item, Finding))
+
+
+def _guests_of(owner: Plugin, hypervisor: Hypervisor, config: Config) -> Sequence[Guest]:
+    """The guests there are. A hypervisor of many reads their descriptions in several looks: it is asked again where patterns go by these.
+
+    :raises BaseException: whatever the plugin raises
+    """
+    patterns = GuestPatterns([rule.pattern for rule in config.guests])
+    by_property = {number for number, rule in enumerate(config.guests) if "=" in rule.pattern}
+    looks = 0
+    while True:
+        answer = owner.worker.call("guests", hypervisor.guests)
+        guests = [guest for guest in answer if isinstance(guest, Guest)] if isinstance(answer, Iterable) else []
+        looks += 1
+        matched = {number for guest in guests for number in patterns.matching(guest)}
+        if by_property <= matched or looks >= min(MOST_LOOKS, len(guests) / DESCRIBED_IN_A_LOOK):
+            return guests
 
 
 def _without_guests(config: Config, guests: Sequence[Guest]) -> Iterable[Finding]:
