@@ -36,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "real"))
 from plain_qemu import PlainGuest, PlainHost, plain_host  # only found from here on
 
 from mom_devkit import wait_until
+from mom_toolkit import ProcessStat
 
 SIZE_MIB, HALF_MIB = 1024, 512
 BASE_MIB, BURST_MIB = 250, 450
@@ -193,6 +194,13 @@ def unmerged() -> Iterator[None]:
         (KSM / "run").write_text("2")
 
 
+def khugepaged_seconds() -> float:
+    """CPU time of the kernel's thread that makes huge pages of small ones; 0 where it is out of sight."""
+    proc = Path("/proc")
+    stat = ProcessStat.of(proc / str(ProcessStat.id_of("khugepaged", proc)))
+    return 0.0 if stat is None else stat.cpu_seconds
+
+
 def told_in_markdown(found: Sequence[Held]) -> str:
     """For people: a row for each moment, and for each guest what is held of it and which part of that is in huge pages."""
     guests = list(dict.fromkeys(one.guest for one in found))
@@ -218,8 +226,13 @@ def main() -> None:
     measure: Callable[[PlainHost], list[Held]] = merging if options.ksm else balloons
     settings = dict(one.split("=", 1) for one in options.settings)
     with kept(KHUGEPAGED, settings), tempfile.TemporaryDirectory(prefix="mom-huge-") as folder, plain_host(Path(folder)) as host:
+        began, spent = time.monotonic(), khugepaged_seconds()
         found = measure(host)
-    print(json.dumps([asdict(one) for one in found]) if options.json else told_in_markdown(found))
+        share = 100 * (khugepaged_seconds() - spent) / (time.monotonic() - began)
+    if options.json:
+        print(json.dumps({"held": [asdict(one) for one in found], "khugepaged_percent": share}))
+    else:
+        print(f"{told_in_markdown(found)}\n\nkhugepaged took {share:.2f} % of a CPU.")
 
 
 if __name__ == "__main__":
