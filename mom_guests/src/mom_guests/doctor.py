@@ -13,6 +13,15 @@ from mom_guests.seen_guests import SeenGuest
 _WORTH_MENTION_KIB: Final = 64 << 10
 """Memory that a guest's process holds and the guest does not use, from which on a number is worth saying."""
 
+_MOSTLY_HUGE: Final = 80.0
+"""Percent of what guests' processes hold. QEMU's own memory is part of that, and need not be in huge pages."""
+
+_REBUILT_BY: Final = (
+    "for more: echo 100 > /sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs, which has the kernel make in minutes what"
+    " takes it hours; and free page reporting, as what a balloon has taken comes back in pages of 4 KiB"
+)
+"""docs/guests.md has the measurements."""
+
 NamedFields: TypeAlias = tuple[str, Mapping[str, Value]]
 """A guest's name and its fields."""
 
@@ -100,7 +109,7 @@ def _in_huge_pages(guests: Sequence[NamedFields], mode: str, unmerged_by: str) -
         return
     share = 100 * min(1.0, sum(huge for huge, _ in known) / sum(held for _, held in known))
     text = f"{share:.0f} % of what {count_of(known)} hold is in transparent huge pages (the host's setting is {mode})"
-    yield Finding(Severity.OK, "huge pages", text)
+    yield Finding(Severity.OK, "huge pages", text, _REBUILT_BY if share < _MOSTLY_HUGE else "")
     merged_kib = sum(as_number(fields.get("host_ksm_merged")) or 0 for _, fields in guests)
     if merged_kib >= _WORTH_MENTION_KIB:
         text = f"KSM has merged {merged_kib / 1024:.0f} MiB of guests, and splits each huge page in which it finds a page to merge"
