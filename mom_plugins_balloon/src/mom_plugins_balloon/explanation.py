@@ -12,7 +12,7 @@ from mom_core import Decision, Declarations, Guest, Host, Outcome, Report, Scope
 from mom_plugins_balloon.ballooned_guests import CONTROL, why_blocked
 from mom_plugins_balloon.fields import TARGET
 from mom_plugins_balloon.guarantees import guaranteed_kib
-from mom_plugins_balloon.names import OBSTACLE, REASON, RESTS, SUGGESTED
+from mom_plugins_balloon.names import OBSTACLE, REASON, RESTS, STARTED, SUGGESTED
 from mom_plugins_balloon.reasons import sentence
 from mom_toolkit import stale_seconds
 
@@ -28,8 +28,9 @@ LONGEST_LINE: Final = 200
 """Characters of a reason that are shown."""
 
 _FIGURES: Final = {
-    "maximum_kib": "balloon_max", "usable_kib": "mem_usable", "unused_kib": "mem_unused", "swap_in_kib_per_second": "swap_in",
-    "swap_out_kib_per_second": "swap_out", "major_faults_per_second": "major_fault", "statistics_age_seconds": "stats_age",
+    "maximum_kib": "balloon_max", "started_kib": STARTED, "usable_kib": "mem_usable", "unused_kib": "mem_unused",
+    "swap_in_kib_per_second": "swap_in", "swap_out_kib_per_second": "swap_out", "major_faults_per_second": "major_fault",
+    "statistics_age_seconds": "stats_age",
 }  # fmt: skip
 """Fields that are shown as they are, by what they are called in JSON."""
 
@@ -193,15 +194,20 @@ def _who_promised(guest: Guest, guarantee: float | None, declared: Declarations)
 
 def _present(sizes: Mapping[str, float | None], interval: float) -> Iterator[Sentence]:
     """What it has and needs."""
-    size, maximum, used, usable = (sizes[name] for name in ("size_kib", "maximum_kib", "used_kib", "usable_kib"))
+    size, maximum, used, usable, started = (sizes[f"{name}_kib"] for name in ("size", "maximum", "used", "usable", "started"))
     if size is None:
         text = "Its present size is unknown, so mom does not touch it."
     elif maximum is None:
         text = f"It has {format_kib(size)}; its maximum is unknown."
     elif size >= maximum - SAME_SIZE_KIB:
         text = f"It has {format_kib(size)}, all of its maximum: nothing is taken from it."
+    elif started is not None and size >= started - SAME_SIZE_KIB:
+        more = size - started
+        since = f"; {format_kib(more)} came to it since" if more >= SAME_SIZE_KIB else ""
+        text = f"It has {format_kib(size)} of {format_kib(maximum)}: it was started with {format_kib(started)}{since}."
     else:
-        text = f"It has {format_kib(size)} of {format_kib(maximum)}: {format_kib(maximum - size)} are taken from it for the host."
+        whole, had = (maximum, "") if started is None else (started, f", as it was started with {format_kib(started)}")
+        text = f"It has {format_kib(size)} of {format_kib(maximum)}: {format_kib(whole - size)} are taken from it for the host{had}."
     yield Sentence("now", text, SentencePlace.PRESENT)
     if used is None or usable is None:
         text = "What it needs is unknown: its kernel does not tell what is usable in it. It may grow, and is never shrunk."

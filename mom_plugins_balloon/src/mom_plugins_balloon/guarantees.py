@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import is_
-from typing import NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from mom_core import Guest, GuestSettings, Portion, Snapshot, UnitError, Value, as_number, first_names, format_kib, printable
 
@@ -18,7 +18,13 @@ GUARANTEE_SHARE = "mem_guarantee_share"
 PLATFORMS_GUARANTEE = "balloon_min"
 """The field with what the management system has promised, in KiB; where it has none, what the YAML file and the metadata promise."""
 
-_NOTHING: tuple[Sequence[Portion], UnitError | None] = ((), None)
+AT_START: Final = "start"
+"""The guarantee of a guest that is promised what it was started with."""
+
+Guaranteed: TypeAlias = Portion | Literal["start"]
+"""A guarantee as it is written: a size, a share of the maximum, or what the guest started with."""
+
+_NOTHING: tuple[Sequence[Guaranteed], UnitError | None] = ((), None)
 
 HOLDS = "guest_guarantee"
 """The field with what holds: the largest promise, as far as the host can keep it."""
@@ -129,14 +135,21 @@ class Guarantees:
 
     Every promise counts, so the largest holds; at most a guest's maximum, and at most what the host can promise.
 
-    :param settings: gives what the YAML file promises a guest
+    :param own: gives what the YAML file promises a guest
     :param host_reserve: what the host keeps for itself
+    :param started: gives what is guaranteed to a guest that is promised what it started with, in KiB, by its maximum; None: not known
     """
 
-    def __init__(self, own: Callable[[GuestSettings], Portion | None], host_reserve: Portion) -> None:
+    def __init__(
+        self,
+        own: Callable[[GuestSettings], Guaranteed | None],
+        host_reserve: Portion,
+        started: Callable[[Guest, float | None], float | None] = lambda guest, maximum: None,
+    ) -> None:
         self._own = own
         self._host_reserve = host_reserve
-        self._own_of: tuple[Sequence[Guest], object, Sequence[tuple[Guest, Sequence[Portion], UnitError | None]]] = ((), None, ())
+        self._started = started
+        self._own_of: tuple[Sequence[Guest], object, Sequence[tuple[Guest, Sequence[Guaranteed], UnitError | None]]] = ((), None, ())
         self._maxima: dict[str, float] = {}
         """As they were known last."""
         self.standing = PromisesKept()
@@ -160,7 +173,7 @@ class Guarantees:
                 unclear.append(Unclear(guest, error))
             # A share of what is not known now is one of what was known last, or of what the guest has: it is not shrunk below that.
             whole = maximum if maximum is not None else maxima.get(identity, size)
-            known = [by_class, by_platform, *(portion.kib_of(whole) for portion in portions)]
+            known = [by_class, by_platform, *(self._kib(one, guest, whole, size) for one in portions)]
             if share is not None and whole is not None:
                 known.append(min(1.0, share) * whole)
             promised = max((kib for kib in known if kib is not None and math.isfinite(kib)), default=0.0)
@@ -189,18 +202,30 @@ class Guarantees:
     def own(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> Mapping[str, float]:
         """What the YAML file and the metadata promise to these guests in KiB, by guest id, before their sizes are collected.
 
-        A share is one of the maximum that was known last; a guest without a promise, or of which that is not known, has no place here.
+        A share is one of the maximum that was known last; a guest without a promise, or of which that is not known, has no place here, nor
+        has one that is promised what it started with, where that is not known.
         """
         promised: dict[str, float] = {}
         for guest, portions, _ in self._with_promises(guests, settings_of):
-            known = [kib for portion in portions if (kib := portion.kib_of(self._maxima.get(guest.id))) is not None]
+            known = [kib for one in portions if (kib := self._kib(one, guest, self._maxima.get(guest.id), None)) is not None]
             if known:
                 promised[guest.id] = max(known)
         return promised
 
+    def _kib(self, promise: Guaranteed, guest: Guest, whole: float | None, size: float | None) -> float | None:
+        """A promise in KiB; None where that is not known. Where it is what the guest started with, and that is not known, it is what the
+        guest has: nothing is taken from it.
+
+        :param whole: what a share is one of
+        """
+        if isinstance(promise, Portion):
+            return promise.kib_of(whole)
+        started = self._started(guest, self._maxima.get(guest.id))
+        return size if started is None else started
+
     def _with_promises(
         self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]
-    ) -> Sequence[tuple[Guest, Sequence[Portion], UnitError | None]]:
+    ) -> Sequence[tuple[Guest, Sequence[Guaranteed], UnitError | None]]:
         """The guests to which the YAML file or the metadata promise something, which are few, what they do, and what is wrong with the
         metadata. They are looked for when the guests are not the very same as before, or the configuration is not."""
         before, settings_before, promised = self._own_of
@@ -224,9 +249,11 @@ class Guarantees:
 
 
 @lru_cache(maxsize=1024)
-def _read(text: str) -> tuple[Portion, UnitError | None]:
+def _read(text: str) -> tuple[Guaranteed, UnitError | None]:
     """What a guest's metadata promise. A promise that cannot be understood is one of all: the guest is not shrunk, which is safe for it,
     and gets noticed."""
+    if text.strip() == AT_START:
+        return AT_START, None
     try:
         return Portion.parse(text), None
     except UnitError as error:

@@ -16,3 +16,6 @@ RESERVED: Final = "mem_reserved"
 
 OBSTACLE: Final = "balloon_obstacle"
 RESTS: Final = "balloon_rest"
+
+STARTED: Final = "balloon_start"
+"""The field with what a guest was started with, where that was less than it could have."""

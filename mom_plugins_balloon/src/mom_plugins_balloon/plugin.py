@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -52,14 +52,15 @@ from mom_plugins_balloon import harm
 from mom_plugins_balloon.ballooned_guests import CONTROL, PINNED, BalloonedGuest, BalloonedGuests, why_blocked, why_not_counted_on
 from mom_plugins_balloon.cooperation import watch
 from mom_plugins_balloon.fields import FIELDS, TARGET
-from mom_plugins_balloon.guarantees import HOLDS, PROMISED, Guarantees, HeldPromises
+from mom_plugins_balloon.guarantees import HOLDS, PROMISED, Guaranteed, Guarantees, HeldPromises
 from mom_plugins_balloon.host_reservations import HostReservations, policies_reserve
 from mom_plugins_balloon.learned_needs import Learning
 from mom_plugins_balloon.limits import KnownMemory, ShrinkLimits, floor_kib, permitted
-from mom_plugins_balloon.names import GAIN, OBSTACLE, REASON, RESERVED, RESTS, SUGGESTED
+from mom_plugins_balloon.names import GAIN, OBSTACLE, REASON, RESERVED, RESTS, STARTED, SUGGESTED
 from mom_plugins_balloon.observed import suggestions
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.problems import conditions, findings, promise_problems
+from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.states import HostWanted, HostWatermarks, StateGoal
 from mom_plugins_balloon.stopped_shrinks import stopped_shrinks
 from mom_plugins_balloon.swept_guests import REACTION, SweptGuests, is_sweep
@@ -125,8 +126,9 @@ class BalloonPlugin:
     class GuestSettings(mom_core.GuestSettings):
         """What a guest is promised."""
 
-        guarantee: SizeOrShare | None = None
-        """The guest is never shrunk below this: `6GiB`, or `75%` of the most that it can have."""
+        guarantee: SizeOrShare | Literal["start"] | None = None
+        """The guest is never shrunk below this: `6GiB`, or `75%` of the most that it can have, or what it had at its `start`. Where memory
+        was plugged in since, that is the same share of all that it can have now."""
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
@@ -136,7 +138,8 @@ class BalloonPlugin:
         self._learning = Learning(settings.remember_bursts, settings.law.growth_rate / 1024)
         self._killed = harm.KilledPrograms()
         self._host = HostWatermarks(HostWanted(settings.goal, _kib(settings.host_free), _kib(settings.host_hard)))
-        self._guarantees = Guarantees(self._guarantee_of, settings.host_reserve)
+        self._started = StartedSizes(context)
+        self._guarantees = Guarantees(self._guarantee_of, settings.host_reserve, self._started.kib_of)
         self._reservations = HostReservations(
             settings.reservations, settings.law, context, self._guests, self._limits, self._why_none_gives
         )
@@ -246,6 +249,8 @@ class BalloonPlugin:
             columns[CONTROL] = [None if one is None else one.target for one in asked]
             ages = [None if one is None else max(0.0, now - one.asked) for one in asked]
             columns["balloon_target_age"] = [None if age is None else round(age * 1000) / 1000 for age in ages]  # faster than round(…, 3)
+        if self._started.any_below:
+            columns[STARTED] = [self._started.below(guest) for guest in guests]
         promises = self._guarantees.own(guests, self._context.guest_settings)
         few = {*promises, *self._guarantees.standing.holds}
         rows = [
@@ -278,7 +283,7 @@ class BalloonPlugin:
                 known[RESTS] = round(max(0.0, memory.aside.until - now), 1)
         return known
 
-    def _guarantee_of(self, settings: mom_core.GuestSettings) -> Portion | None:
+    def _guarantee_of(self, settings: mom_core.GuestSettings) -> Guaranteed | None:
         """The promise of the YAML file, by these settings of a guest."""
         return settings.guarantee if isinstance(settings, self.GuestSettings) else None
 
@@ -288,6 +293,7 @@ class BalloonPlugin:
         """Take in a snapshot, whichever hook is given it first."""
         if snapshot is not self._guests.snapshot:
             self._guests.see(snapshot)
+            self._started.see(snapshot)
             self._guarantees.look(snapshot, self._context.guest_settings)
 
     def _known(self, guest: Guest) -> KnownMemory | None:

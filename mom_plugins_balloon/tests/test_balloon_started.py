@@ -1,0 +1,223 @@
+"""Guests that are promised what they were started with: `guarantee: start`."""
+
+from pathlib import Path
+
+import pytest
+
+from mom_core import Entity, Guest, Host, LedgerEntry, PluginContext, Scope, Snapshot, load_config
+from mom_core.model import EngineState
+from mom_plugins_balloon import BalloonPlugin
+
+MIB = 1024
+GIB = 1024 * MIB
+
+
+class Guests:
+    """What the hypervisor says of guests, and what the plugin makes of that, through any number of moms one after the other."""
+
+    def __init__(self, folder: Path, guarantee: str | None = "start") -> None:
+        self.folder = folder
+        self.guarantee = guarantee
+        self.sizes: dict[str, tuple[str, float | None, float | None]] = {}
+        self.changes: list[LedgerEntry] = []
+        self.start_mom()
+
+    def start_mom(self, *, serves: bool = True) -> None:
+        """Another mom comes: all that it knows is on the disk."""
+        config = load_config(
+            {"plugins": {"sim": {}, "balloon": {}}, "guests": {"*": {"guarantee": self.guarantee} if self.guarantee else {}}}
+        )
+        self.context = PluginContext(
+            name="balloon",
+            state_directory=self.folder,
+            guest_settings=config.guest_settings("balloon"),
+            engine_state=lambda: EngineState(changes=self.changes),
+            serves=serves,
+        )
+        self.plugin = BalloonPlugin(BalloonPlugin.Settings(host_reserve="0B"), self.context)
+
+    def has(self, name: str, gib: float | None, maximum: float | None = 4, run: str = "1") -> None:
+        self.sizes[name] = (run, gib, maximum)
+
+    def cycle(self) -> dict[str, dict[str, object]]:
+        """One cycle; the guarantees that hold then, and what is told of the start, in GiB by guest."""
+        listed = [Guest(name, name, incarnation=run) for name, (run, _, _) in self.sizes.items()]
+        rows = list(self.plugin.mom_collect_guests(listed).rows()) or [{}] * len(listed)
+        guests = {}
+        for guest, row in zip(listed, rows, strict=True):
+            _, size, maximum = self.sizes[guest.id]
+            told = {"balloon_cur": size and int(size * GIB), "balloon_max": maximum and int(maximum * GIB)}
+            fields = {name: value for name, value in {**row, **told}.items() if value is not None}
+            guests[guest.id] = Guest(guest.id, guest.name, fields, incarnation=guest.incarnation)
+        snapshot = Snapshot(Host(fields={"mem_available": 64 * GIB}), guests)
+        list(self.plugin.mom_act(snapshot, ()))
+        return {name: guest.fields for name, guest in guests.items()}
+
+    def holds(self) -> dict[str, float]:
+        """The guarantees after one more cycle, in GiB."""
+        self.cycle()
+        return {name: kib / GIB for name, kib in self.plugin._guarantees.standing.holds.items()}
+
+    def changed(self, name: str, before_gib: float, run: str = "1") -> None:
+        """The ledger has a change of this guest's size."""
+        entity = Entity(Scope.GUEST, name, name)
+        self.changes.append(LedgerEntry(entity, "balloon_target", int(before_gib * GIB), 3 * GIB, "balloon", 0.0, run))
+
+
+@pytest.fixture
+def guests(tmp_path: Path) -> Guests:
+    return Guests(tmp_path)
+
+
+class TestWhatItStartedWith:
+    def test_it_is_the_size_that_mom_saw_first_whatever_becomes_of_it(self, guests):
+        guests.has("vm", 1)
+        assert guests.holds() == {"vm": 1}
+        for size in (4, 2.5, 0.5):
+            guests.has("vm", size)
+            assert guests.holds() == {"vm": 1}
+
+    def test_a_guest_that_is_started_anew_starts_with_what_it_has_then(self, guests):
+        guests.has("vm", 1)
+        guests.holds()
+        guests.has("vm", 2, run="2")
+        assert guests.holds() == {"vm": 2}
+        guests.start_mom()
+        guests.has("vm", 4, run="2")
+        assert guests.holds() == {"vm": 2}
+
+    def test_of_a_guest_that_has_all_it_is_all(self, guests):
+        guests.has("vm", 4)
+        assert guests.holds() == {"vm": 4}
+        assert "balloon_start" not in guests.cycle()["vm"]
+
+    def test_where_memory_was_plugged_in_it_is_the_same_share(self, guests):
+        guests.has("vm", 1, 4)
+        guests.holds()
+        guests.has("vm", 5, 8)
+        assert guests.holds() == {"vm": 2}
+        guests.start_mom()
+        assert guests.holds() == {"vm": 2}
+        guests.has("vm", 1, 3)
+        guests.cycle()  # a share is one of the maximum of the cycle before, too
+        assert guests.holds() == {"vm": 1}, "a smaller maximum takes nothing of it"
+        guests.has("vm", 0.5, 0.5)
+        guests.cycle()
+        assert guests.holds() == {"vm": 0.5}, "it cannot have more"
+
+    def test_what_is_not_known_now_was_known_before(self, guests):
+        guests.has("vm", 1, 4)
+        guests.holds()
+        guests.has("vm", None, None)
+        assert guests.holds() == {"vm": 1}
+
+    def test_a_maximum_that_becomes_known_later_counts_from_then(self, guests):
+        guests.has("vm", 1, None)
+        assert guests.holds() == {"vm": 1}
+        guests.has("vm", 2, 4)
+        assert guests.holds() == {"vm": 1}
+        guests.has("vm", 2, 8)
+        assert guests.holds() == {"vm": 2}
+
+    def test_a_guest_of_unknown_size_is_promised_nothing_that_is_known(self, guests):
+        guests.has("vm", None, 4)
+        assert guests.holds() == {}
+        guests.has("vm", 1, 4)
+        assert guests.holds() == {"vm": 1}
+
+    def test_it_is_told_of_guests_that_could_have_more(self, guests):
+        guests.has("small", 1)
+        guests.has("whole", 4)
+        guests.cycle()
+        guests.has("small", 3)
+        told = guests.cycle()
+        assert told["small"]["balloon_start"] == GIB
+        assert told["small"]["balloon_min"] == GIB
+        assert "balloon_start" not in told["whole"]
+
+    def test_the_metadata_may_promise_it_too(self, tmp_path):
+        guests = Guests(tmp_path, guarantee=None)
+        guests.has("vm", 1)
+        assert guests.holds() == {}
+        listed = [Guest("vm", "vm", properties={"mem_guarantee": "start"}, incarnation="1")]
+        assert guests.plugin._guarantees.own(listed, guests.context.guest_settings) == {"vm": GIB}
+
+
+class TestAfterARestart:
+    def test_the_next_mom_knows_it_from_its_first_cycle_on(self, guests):
+        guests.has("vm", 1)
+        guests.holds()
+        guests.has("vm", 3)
+        guests.start_mom()
+        assert guests.cycle()["vm"].keys() >= {"balloon_cur"}
+        assert guests.holds() == {"vm": 1}
+
+    def test_a_mom_that_was_not_told_to_promise_it_has_noted_it_all_the_same(self, tmp_path):
+        guests = Guests(tmp_path, guarantee=None)
+        guests.has("vm", 1)
+        assert guests.holds() == {}
+        guests.guarantee = "start"
+        guests.start_mom()
+        guests.has("vm", 3)
+        assert guests.holds() == {"vm": 1}
+
+    def test_where_there_is_no_note_the_ledger_knows_what_stood_there_before_mom(self, guests):
+        guests.changed("vm", 1)
+        guests.changed("other", 1, run="0")
+        guests.has("vm", 3)
+        guests.has("other", 3)
+        assert guests.holds() == {"vm": 1, "other": 3}, "what mom has set is no size at the start; an earlier run of a guest is history"
+
+    def test_a_note_goes_before_the_ledger(self, guests):
+        guests.has("vm", 1)
+        guests.holds()
+        guests.changed("vm", 2)
+        guests.start_mom()
+        assert guests.holds() == {"vm": 1}
+
+    def test_a_damaged_file_is_set_aside_and_the_ledger_counts(self, guests):
+        guests.has("vm", 1)
+        guests.holds()
+        (guests.folder / "balloon" / "starts.json").write_text('{"state":"starts"')
+        guests.changed("vm", 1)
+        guests.start_mom()
+        guests.has("vm", 3)
+        assert guests.holds() == {"vm": 1}
+        assert list((guests.folder / "balloon").glob("starts.json.damaged-*"))
+
+    def test_guests_are_remembered_while_their_hypervisor_does_not_list_them(self, guests):
+        guests.has("vm", 1)
+        guests.has("other", 2)
+        guests.holds()
+        del guests.sizes["vm"]
+        assert guests.holds() == {"other": 2}
+        guests.start_mom()
+        guests.holds()
+        guests.has("vm", 3)
+        assert guests.holds() == {"vm": 1, "other": 2}
+        guests.sizes.clear()
+        assert guests.holds() == {}
+        guests.has("vm", 3)
+        assert guests.holds() == {"vm": 1}
+
+    def test_a_command_that_only_looks_writes_nothing(self, guests):
+        guests.start_mom(serves=False)
+        guests.has("vm", 1)
+        assert guests.holds() == {"vm": 1}
+        assert not (guests.folder / "balloon").exists()
+
+    def test_what_cannot_be_written_is_written_when_it_can(self, guests):
+        (guests.folder / "balloon").write_text("in the way")
+        guests.has("vm", 1)
+        assert guests.holds() == {"vm": 1}
+        (guests.folder / "balloon").unlink()
+        guests.holds()
+        guests.start_mom()
+        guests.has("vm", 3)
+        assert guests.holds() == {"vm": 1}
+
+
+@pytest.mark.parametrize("text", ["Start", "begin", "6", ["start"]])
+def test_what_is_no_guarantee_is_refused_in_words_that_name_all_there_are(text):
+    with pytest.raises(Exception, match="start"):
+        load_config({"plugins": {"sim": {}, "balloon": {}}, "guests": {"*": {"guarantee": text}}})
