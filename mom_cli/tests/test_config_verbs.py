@@ -6,7 +6,7 @@ import os
 import pytest
 
 from mom_cli import config_verbs
-from mom_core import load_config
+from mom_core import Guest, load_config
 from mom_core.plugins.discovery import absent, how_to_install
 from mom_core.plugins.secrets import MASK
 
@@ -355,6 +355,18 @@ def test_init_without_anything_that_fits_says_what_to_install(mom, acme, file):
     assert f"for a KVM host: {how_to_install(*absent('kvm'))}" in err
     assert "mom-core[" not in err, "an extra is asked of an index, where the names may be another's"
     assert not file.exists()
+
+
+def test_init_writes_what_plugins_suggest_for_guests_and_why(mom, acme, file):
+    acme('return Suggestion("here", guests={"i-*": {"share": 3}}, guests_reason="They are sold so.")')
+    acme('return Suggestion("here", guests={"s-*": {"share": 1}})', name="more")
+    acme('return Suggestion("here", guests={"s-*": {"shar": 1}})', name="wrong")
+    code, out, _ = mom("config", "init", "-o", file)
+    assert code == 0
+    assert "mom_suggest gave settings that it refuses" in out
+    assert '# They are sold so.\nguests:\n  "i-*": {share: 3}\n  "s-*": {share: 1}\n#   "db-*":\n' in file.read_text()
+    settings = load_config(file).guest_settings("acme")
+    assert [settings(Guest(name, name)).share for name in ("i-2", "s-2", "x")] == [3, 1, 1]
 
 
 def test_init_looks_where_it_is_told_to(mom, acme, file, tmp_path):

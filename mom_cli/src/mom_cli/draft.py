@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from mom_cli.class_hooks import mistake, offered
 from mom_cli.declared import check_plugins
 from mom_cli.type_names import type_name
 from mom_cli.yaml_values import default_texts, yaml_value
-from mom_core import Config, MomError, Suggestion, printable
+from mom_core import Config, GuestSettings, MomError, Suggestion, printable
 from mom_core.config.configuration import ConfiguredPlugin
 from mom_core.config.schema import CoreSettings, validated
 from mom_core.config.wording import is_secret
@@ -125,6 +126,8 @@ def _suggestion(plugin: LoadedPlugin, root: Path) -> Suggestion | None:
         raise mistake(plugin, f"mom_suggest gave a {type(suggestion).__name__} that is no Suggestion")
     try:
         validated(plugin.settings_class, suggestion.settings)
+        for settings in suggestion.guests.values():
+            validated(plugin.guest_settings_class or GuestSettings, settings)
     except Exception as problem:  # a plugin's own validators may raise anything
         raise mistake(plugin, f"mom_suggest gave settings that it refuses: {describe(problem)}") from problem
     return suggestion
@@ -215,9 +218,25 @@ def _guest_lines(found: _InstalledPlugins) -> Iterator[str]:
     lines = [line for model in models.values() if model is not None for line in _settings(model, "#     ", {})]
     yield "# What the hypervisor cannot know, by patterns of guests' names, or of what their platform says of them (flavor=m1.*)."
     yield "# All that match count, later ones override earlier ones."
+    yield from _suggested_for_guests(found)
     if not lines:
         yield "# None of the plugins above asks for anything here."
         return
-    yield "# guests:"
+    if not any(one.guests for one in found.suggestions.values()):
+        yield "# guests:"
     yield '#   "db-*":'
     yield from (line.replace("#     # ", "#     ", 1) for line in lines)
+
+
+def _suggested_for_guests(found: _InstalledPlugins) -> Iterator[str]:
+    """The section `guests` as far as plugins suggest something for it, and why."""
+    patterns: dict[str, dict[str, object]] = {}
+    for name in found.in_order():
+        suggestion = found.suggestions[name]
+        for pattern, settings in suggestion.guests.items():
+            patterns.setdefault(pattern, {}).update(settings)
+        yield from _comment(suggestion.guests_reason if suggestion.guests else "")
+    if patterns:
+        yield "guests:"
+    for pattern, given in patterns.items():
+        yield f"  {json.dumps(pattern)}: {{{', '.join(f'{name}: {yaml_value(value)}' for name, value in given.items())}}}"

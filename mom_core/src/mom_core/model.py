@@ -627,11 +627,15 @@ class Suggestion:
 
     `order` is its place among the others, which is the order of precedence, along the way of the data: from 10 what reads the host, from 20
     hypervisors, from 40 controllers, from 60 evaluators, from 80 what other programs ask mom through. What has none comes last, by name.
+
+    `guests` are settings of the plugin for guests to start with, by patterns as in the section `guests`, and `guests_reason` says why.
     """
 
     reason: str
     settings: Mapping[str, Value] = _field(default_factory=_nothing)
     order: int = 100
+    guests: Mapping[str, Mapping[str, Value]] = _field(default_factory=_nothing)
+    guests_reason: str = ""
 
 
 class PluginState(StrEnum):

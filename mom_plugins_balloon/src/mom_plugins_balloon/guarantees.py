@@ -212,6 +212,11 @@ class Guarantees:
                 promised[guest.id] = max(known)
         return promised
 
+    def written(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> Mapping[str, Sequence[Guaranteed]]:
+        """What the YAML file and the metadata promise to these guests, as it is written there, by guest id; without those that are promised
+        nothing by them."""
+        return {guest.id: promises for guest, promises, _ in self._with_promises(guests, settings_of)}
+
     def _kib(self, promise: Guaranteed, guest: Guest, whole: float | None, size: float | None) -> float | None:
         """A promise in KiB; None where that is not known. Where it is what the guest started with, and that is not known, it is what the
         guest has: nothing is taken from it.

@@ -48,11 +48,11 @@ from mom_core import (
     format_kib,
     hookimpl,
 )
-from mom_plugins_balloon import harm
+from mom_plugins_balloon import cloudstack, harm
 from mom_plugins_balloon.ballooned_guests import CONTROL, PINNED, BalloonedGuest, BalloonedGuests, why_blocked, why_not_counted_on
 from mom_plugins_balloon.cooperation import watch
 from mom_plugins_balloon.fields import FIELDS, TARGET
-from mom_plugins_balloon.guarantees import HOLDS, PROMISED, Guaranteed, Guarantees, HeldPromises
+from mom_plugins_balloon.guarantees import GUARANTEE, HOLDS, PROMISED, Guaranteed, Guarantees, HeldPromises
 from mom_plugins_balloon.host_reservations import HostReservations, policies_reserve
 from mom_plugins_balloon.learned_needs import Learning
 from mom_plugins_balloon.limits import KnownMemory, ShrinkLimits, floor_kib, permitted
@@ -147,12 +147,15 @@ class BalloonPlugin:
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
-        """Fits where guests can run: KVM, or a libvirt daemon."""
+        """Fits where guests can run: KVM, or a libvirt daemon. On a host of CloudStack it says what its guests are promised."""
         if (root / "dev/kvm").exists():
-            return Suggestion("this host runs KVM guests (/dev/kvm)", order=40)
-        if any((root / socket).exists() for socket in SOCKETS):
-            return Suggestion("libvirt runs on this host", order=40)
-        return None
+            reason = "this host runs KVM guests (/dev/kvm)"
+        elif any((root / socket).exists() for socket in SOCKETS):
+            reason = "libvirt runs on this host"
+        else:
+            return None
+        for_guests = (cloudstack.FOR_GUESTS, cloudstack.WHY) if cloudstack.is_here(root) else ({}, "")
+        return Suggestion(reason, {}, 40, *for_guests)
 
     # --- declare ---------------------------------------------------------------------------------------------------------------
 
@@ -460,8 +463,13 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Whether guests can be resized, and which cannot."""
-        return findings(hypervisor)
+        """Whether guests can be resized, and which cannot; on a host of CloudStack, what its instances started with."""
+        yield from findings(hypervisor)
+        by_class = (Scope.GUEST, GUARANTEE) in self._context.declarations.fields
+        yield from cloudstack.findings(self._context.root, hypervisor, self._written_for, self._started, by_class=by_class)
+
+    def _written_for(self, guests: Sequence[Guest]) -> Mapping[str, Sequence[Guaranteed]]:
+        return self._guarantees.written(guests, self._context.guest_settings)
 
 
 def _kib(size: int | None) -> float | None:

@@ -54,6 +54,8 @@ class DomainDescription:
     properties: Mapping[str, str] = field(default_factory=lambda: NO_PROPERTIES)
     autodeflate: bool = False
     reports_free_pages: bool = False
+    plug_limit_kib: int = 0
+    """KiB that it could have after all that may be plugged into it while it runs; 0: nothing may."""
 
     @property
     def unplugged_kib(self) -> int:
@@ -83,6 +85,7 @@ def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str
         {**(of_platform(domain) if of_platform is not None else {}), **_promises_of(domain)} or NO_PROPERTIES,
         balloon is not None and balloon.get("autodeflate") == "on",
         balloon is not None and balloon.get("freePageReporting") == "on",
+        _kib(domain.find("maxMemory")),
     )
 
 

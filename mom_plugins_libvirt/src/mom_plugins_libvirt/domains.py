@@ -19,6 +19,7 @@ from mom_plugins_libvirt.api import Domain, Record
 from mom_plugins_libvirt.connection import Connection, GuestRecord
 from mom_plugins_libvirt.domain_xml import DomainDescription, described
 from mom_plugins_libvirt.events import EventBook
+from mom_plugins_libvirt.fields import PLUG_LIMIT
 from mom_plugins_libvirt.qemu_process import pid_of
 from mom_plugins_libvirt.states import PAUSED, job_name, state_name, why_left_alone
 from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning
@@ -233,6 +234,8 @@ class Domains(SeenGuests[KnownDomain]):
             described[PERIOD] = seen.period
             if seen.description.balloon.startswith("virtio"):
                 described |= {REPORTING: int(seen.description.reports_free_pages), AUTODEFLATE: int(seen.description.autodeflate)}
+        if seen.description is not None and seen.description.plug_limit_kib:
+            described[PLUG_LIMIT] = seen.description.plug_limit_kib
         return {**seen.fields, **described, **process}
 
     def _obstacle(self, seen: KnownDomain) -> str:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from mom_core import FieldSpec, Scope, Unit
 from mom_guests import AUTODEFLATE, PERIOD, REPORTING, guest_fields, host_fields
+
+PLUG_LIMIT: Final = "mem_plug_limit"
+_PLUG_LIMIT: Final = "the guest's memory after all that may be plugged into it while it runs; mom plugs nothing; unknown: nothing may be"
 
 _DESCRIBED: Final = {
     **dict.fromkeys((PERIOD, REPORTING, AUTODEFLATE), "the domain XML"),
@@ -16,5 +20,5 @@ def _source(record: str) -> str:
     return f"libvirt {_DESCRIBED.get(record, record)}"
 
 
-GUEST_FIELDS = guest_fields(_source)
+GUEST_FIELDS = (*guest_fields(_source), FieldSpec(PLUG_LIMIT, Unit.KIB, Scope.GUEST, _PLUG_LIMIT, "libvirt the domain XML's maxMemory"))
 HOST_FIELDS = host_fields(_source)

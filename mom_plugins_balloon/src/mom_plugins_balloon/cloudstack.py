@@ -1,0 +1,157 @@
+"""Hosts of Apache CloudStack: how they are told, what `mom config init` writes for their instances, and what `mom doctor` says of them.
+
+What CloudStack starts an instance of an over-provisioned cluster with, and why, is in docs/cloudstack.md, with the sources.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Protocol, runtime_checkable
+
+from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, Value, as_number, first_names, format_kib, printable
+from mom_plugins_balloon.guarantees import AT_START, Guaranteed
+from mom_plugins_balloon.started_sizes import SAME_SIZE_KIB, StartedSizes
+
+AGENT: Final = "etc/cloudstack/agent/agent.properties"
+"""The configuration of CloudStack's agent, which each host of it has."""
+
+SUBJECT: Final = "CloudStack"
+
+INSTANCES: Final = "i-*-VM"
+SYSTEM_VMS: Final = "[rsv]-*-VM"
+"""Patterns of names as CloudStack gives them: `i-ACCOUNT-ID-VM`; and `r-ID-VM`, `s-ID-VM`, `v-ID-VM`, virtual routers, secondary storage
+and consoles. The last part is its setting `instance.name`."""
+
+FOR_GUESTS: Final[Mapping[str, Mapping[str, Value]]] = {INSTANCES: {"guarantee": AT_START}, SYSTEM_VMS: {"guarantee": "100%"}}
+
+WHY: Final = (
+    "Apache CloudStack's agent is on this host. Its instances keep what they were started with, at least, and its system VMs all."
+    " Where CloudStack starts instances with all that they were sold, nothing is taken from them by this: write the share that is"
+    " promised to them instead, such as 50% where mem.overprovisioning.factor is 2. See docs/cloudstack.md."
+)
+
+_INSTANCE: Final = re.compile(r"i-\d+-\d+-.+")
+_SYSTEM_VM: Final = re.compile(r"[rsv]-\d+-.+")
+_WITHOUT_BALLOON: Final = re.compile(r"^[ \t]*vm\.memballoon\.disable[ \t]*[=:][ \t]*true[ \t\r]*$", re.MULTILINE | re.IGNORECASE)
+_LARGEST_BYTES: Final = 1 << 18
+"""Of the agent's configuration: it has 20 KB."""
+
+_STARTS_WHOLE: Final = (
+    "have CloudStack start them with all: vm.min.memory.equals.memory.divided.by.mem.overprovisioning.factor = false for the cluster,"
+    ' stop and start them, and in mom\'s file, under `guests:`, "i-*-VM": {guarantee: 50%}, where mem.overprovisioning.factor is 2'
+)
+
+
+@runtime_checkable
+class GuestFields(Protocol):
+    """A hypervisor that hands out what it saw of its guests when it listed them last."""
+
+    def fields(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
+        """The fields of these guests, by guest id."""
+
+
+def is_here(root: Path) -> bool:
+    """True if CloudStack's agent is on the host with these files."""
+    try:
+        return (root / AGENT).exists()
+    except PermissionError:  # of its folder: it is there
+        return True
+
+
+def findings(
+    root: Path,
+    hypervisor: Hypervisor | None,
+    promised_to: Callable[[Sequence[Guest]], Mapping[str, Sequence[Guaranteed]]],
+    started: StartedSizes,
+    *,
+    by_class: bool,
+) -> Iterable[Finding]:
+    """What there is to say on a host of CloudStack; nothing elsewhere.
+
+    :param promised_to: gives what guests are promised by mom's file and their metadata, by guest id
+    :param by_class: another plugin makes promises, by guests' classes
+    """
+    if hypervisor is None or not isinstance(hypervisor, GuestFields) or not is_here(root):
+        return
+    try:
+        guests = hypervisor.guests()
+        fields = hypervisor.fields(guests)
+    except HypervisorError:  # which is said of balloons as a whole
+        return
+    instances = [guest for guest in guests if _INSTANCE.fullmatch(guest.name)]
+    system_vms = sum(_SYSTEM_VM.fullmatch(guest.name) is not None for guest in guests)
+    yield Finding(Severity.OK, SUBJECT, f"its agent is on this host (/{AGENT}); {len(instances)} instances, {system_vms} system VMs active")
+    if _without_balloons(root):
+        cure = "set it to false, restart cloudstack-agent, and stop and start the instances"
+        yield Finding(Severity.WARNING, SUBJECT, f"vm.memballoon.disable=true in /{AGENT}: instances start without a balloon", cure)
+    yield from _sizes(instances, fields, promised_to(guests), started, by_class=by_class)
+    yield from _to_be_plugged(instances, fields)
+
+
+def _sizes(
+    instances: Sequence[Guest],
+    fields: Mapping[str, Mapping[str, Value]],
+    promised: Mapping[str, Sequence[Guaranteed]],
+    started: StartedSizes,
+    *,
+    by_class: bool,
+) -> Iterator[Finding]:
+    """Instances that were started with less than they can have, and whether they are promised that; and those that are promised all."""
+    below: list[str] = []
+    open_ones: list[str] = []
+    whole: list[str] = []
+    for guest in instances:
+        size, maximum = (as_number(fields.get(guest.id, {}).get(name)) for name in ("balloon_cur", "balloon_max"))
+        known, promises = started.of(guest), promised.get(guest.id, ())
+        had = size if known is None else float(known.size)
+        if had is None or maximum is None:
+            continue
+        if had < maximum - SAME_SIZE_KIB:
+            below.append(f"{printable(guest.name, 40)} with {format_kib(had)} of {format_kib(maximum)}")
+            if not promises and not by_class:
+                open_ones.append(guest.name)
+        elif AT_START in promises:
+            whole.append(guest.name)
+    if below:
+        text = f"{len(below)} instances started with less than they can have: {first_names(below, 3)}; mom lets them grow on demand"
+        if open_ones:
+            text += f"; {len(open_ones)} of them are not promised what they started with"
+            cure = f'under `guests:` in mom\'s file: "{_pattern(open_ones)}": {{guarantee: {AT_START}}}'
+            yield Finding(Severity.WARNING, SUBJECT, text, cure)
+        else:
+            yield Finding(Severity.OK, SUBJECT, text)
+    if whole:
+        text = f"{len(whole)} instances are promised all that they can have, as they started with it: nothing is taken from them"
+        cure = (
+            f'to have memory of them, the share that is promised to them: "{_pattern(whole)}": {{guarantee: 50%}}, by the cluster\'s factor'
+        )
+        yield Finding(Severity.OK, SUBJECT, f"{text}: {first_names(whole, 3)}", cure)
+
+
+def _to_be_plugged(instances: Sequence[Guest], fields: Mapping[str, Mapping[str, Value]]) -> Iterator[Finding]:
+    """Instances of which a part of the memory is not there yet, and no balloon can give it to them."""
+    found: list[str] = []
+    for guest in instances:
+        maximum, limit = (as_number(fields.get(guest.id, {}).get(name)) for name in ("balloon_max", "mem_plug_limit"))
+        if maximum is not None and limit is not None and maximum < limit - SAME_SIZE_KIB:
+            found.append(f"{printable(guest.name, 40)} {format_kib(maximum)} of {format_kib(limit)}")
+    if found:
+        text = f"{len(found)} instances see a part of their memory only: {first_names(found, 3)}"
+        rest = "the rest is plugged in when CloudStack scales them, and no balloon can give it"
+        yield Finding(Severity.OK, SUBJECT, f"{text}; {rest}", f"if the cluster is over-provisioned, {_STARTS_WHOLE}")
+
+
+def _pattern(names: Sequence[str]) -> str:
+    """The pattern that covers instances with these names."""
+    ends = {name.rpartition("-")[2] for name in names}
+    return INSTANCES if ends == {"VM"} else f"i-*-{ends.pop()}" if len(ends) == 1 else "i-*"
+
+
+def _without_balloons(root: Path) -> bool:
+    """True if the agent gives its instances no balloon device."""
+    with suppress(OSError), (root / AGENT).open("rb") as file:
+        return _WITHOUT_BALLOON.search(file.read(_LARGEST_BYTES).decode(errors="replace")) is not None
+    return False

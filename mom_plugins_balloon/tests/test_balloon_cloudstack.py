@@ -1,0 +1,142 @@
+"""What mom says and suggests on a host of Apache CloudStack."""
+
+from pathlib import Path
+
+import pytest
+
+from mom_core import FieldSpec, Guest, HypervisorError, PluginContext, Scope, Severity, Snapshot, Unit, load_config
+from mom_core.context import Declarations
+from mom_plugins_balloon import BalloonPlugin
+
+GIB = 1024 * 1024
+AGENT = "etc/cloudstack/agent/agent.properties"
+
+
+class Instances:
+    """A hypervisor with guests of these names: what each has, could have, and could have after memory was plugged in, in GiB."""
+
+    uri = "fake:///"
+
+    def __init__(self, guests):
+        self.sizes = guests
+        self.error = None
+
+    def guests(self):
+        if self.error:
+            raise self.error
+        return [Guest(name, name, incarnation="1") for name in self.sizes]
+
+    def fields(self, guests):
+        names = ("balloon_cur", "balloon_max", "mem_plug_limit")
+        return {
+            one.id: {name: int(gib * GIB) for name, gib in zip(names, self.sizes[one.id], strict=False) if gib is not None}
+            for one in guests
+            if one.id in self.sizes
+        }
+
+    def set_balloon(self, guest, target_kib): ...
+
+    def balloon_sizes(self, guests):
+        return {}
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    """Where CloudStack's agent is installed, and guests can run."""
+    agent = tmp_path / AGENT
+    agent.parent.mkdir(parents=True)
+    agent.write_text("# Sample\nhypervisor.type=kvm\n#vm.memballoon.disable=true\n")
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/kvm").touch()
+    return tmp_path
+
+
+def said(host, guests, wanted=None, by_class=False):
+    """The findings about CloudStack with this section `guests`."""
+    config = load_config({"plugins": {"sim": {}, "balloon": {}}, "guests": wanted or {}})
+    spec = FieldSpec("mem_guarantee", Unit.KIB, Scope.GUEST, "by its class", "its class")
+    context = PluginContext(
+        "balloon", host, host / "state", guest_settings=config.guest_settings("balloon"), serves=False,
+        declarations=Declarations(fields={(Scope.GUEST, "mem_guarantee"): spec} if by_class else {}),
+    )  # fmt: skip
+    hypervisor = guests if isinstance(guests, Instances) or guests is None else Instances(guests)
+    found = BalloonPlugin(BalloonPlugin.Settings(), context).mom_doctor(hypervisor)
+    return [one for one in found if one.subject == "CloudStack"]
+
+
+START = {"i-*-VM": {"guarantee": "start"}}
+
+
+class TestFirstConfiguration:
+    def test_instances_keep_what_they_were_started_with_and_system_vms_all(self, host):
+        suggestion = BalloonPlugin.mom_suggest(host)
+        assert suggestion.guests == {"i-*-VM": {"guarantee": "start"}, "[rsv]-*-VM": {"guarantee": "100%"}}
+        assert "CloudStack" in suggestion.guests_reason
+        settings = load_config({"plugins": {"sim": {}, "balloon": {}}, "guests": suggestion.guests}).guest_settings("balloon")
+        promised = {name: str(settings(Guest(name, name)).guarantee) for name in ("i-2-7-VM", "r-4-VM", "s-1-VM", "v-2-VM", "web")}
+        assert promised == {"i-2-7-VM": "start", "r-4-VM": "100%", "s-1-VM": "100%", "v-2-VM": "100%", "web": "None"}
+
+    def test_elsewhere_nothing_is_said_of_guests(self, host):
+        (host / AGENT).unlink()
+        suggestion = BalloonPlugin.mom_suggest(host)
+        assert suggestion.reason
+        assert not suggestion.guests
+
+
+class TestDoctor:
+    def test_the_host_is_told_by_its_agent_and_its_guests_by_their_names(self, host):
+        guests = {"i-2-7-VM": (4, 4), "r-4-VM": (0.25, 0.25), "s-1-VM": (1, 1), "v-2-VM": (1, 1), "i-2": (1, 4), "x-2-7-VM": (1, 4)}
+        (found,) = said(host, guests)
+        assert found.message == f"its agent is on this host (/{AGENT}); 1 instances, 3 system VMs active"
+        (host / AGENT).unlink()
+        assert said(host, guests) == []
+        assert said(host, None) == []
+
+    def test_instances_that_started_with_less_and_are_not_promised_it_are_named_with_the_line_that_does(self, host):
+        guests = {"i-2-7-VM": (1, 4), "i-2-8-VM": (2, 4), "i-2-9-VM": (4, 4), "i-2-10-VM": (None, 4)}
+        _, found = said(host, guests, {"i-2-8-VM": {"guarantee": "25%"}})
+        assert found.severity is Severity.WARNING
+        assert "2 instances started with less than they can have: i-2-7-VM with 1.00 GiB of 4.00 GiB" in found.message
+        assert "1 of them are not promised" in found.message
+        assert found.cure == 'under `guests:` in mom\'s file: "i-*-VM": {guarantee: start}'
+
+    @pytest.mark.parametrize(("wanted", "by_class"), [(START, False), ({"*": {"guarantee": "1GiB"}}, False), ({}, True)])
+    def test_where_they_are_promised_something_all_is_well(self, host, wanted, by_class):
+        _, found = said(host, {"i-2-7-VM": (1, 4)}, wanted, by_class)
+        assert found.severity is Severity.OK
+        assert "mom lets them grow on demand" in found.message
+
+    def test_the_pattern_is_that_of_the_names_there_are(self, host):
+        assert '"i-*-KVM": {guarantee: start}' in said(host, {"i-2-7-KVM": (1, 4)})[1].cure
+        assert '"i-*": {guarantee: start}' in said(host, {"i-2-7-KVM": (1, 4), "i-2-8-VM": (1, 4)})[1].cure
+
+    def test_instances_that_are_promised_all_give_nothing_which_is_said(self, host):
+        _, found = said(host, {"i-2-7-VM": (4, 4), "i-2-8-VM": (4, 4)}, START)
+        assert "2 instances are promised all that they can have" in found.message
+        assert '"i-*-VM": {guarantee: 50%}' in found.cure
+
+    def test_instances_whose_memory_ends_below_what_can_be_plugged_in_are_told_with_the_way_to_all(self, host):
+        _, found = said(host, {"i-2-7-VM": (1, 1, 4), "i-2-8-VM": (4, 4, 4), "i-2-9-VM": (4, 4)})
+        assert "1 instances see a part of their memory only: i-2-7-VM 1.00 GiB of 4.00 GiB" in found.message
+        assert "vm.min.memory.equals.memory.divided.by.mem.overprovisioning.factor = false" in found.cure
+
+    def test_an_agent_that_gives_no_balloons_is_told(self, host):
+        (host / AGENT).write_bytes(b"workers=5\r\n vm.memballoon.disable = TRUE \r\n\xff")
+        _, found = said(host, {"i-2-7-VM": (4, 4)})
+        assert (found.severity, "without a balloon" in found.message) == (Severity.WARNING, True)
+
+    def test_a_hypervisor_that_does_not_answer_is_said_of_balloons_alone(self, host):
+        away = Instances({"i-2-7-VM": (1, 4)})
+        away.error = HypervisorError("away")
+        assert said(host, away) == []
+
+    def test_what_it_started_with_counts_when_mom_has_let_it_grow(self, host):
+        config = load_config({"plugins": {"sim": {}, "balloon": {}}})
+        context = PluginContext("balloon", host, host / "state", guest_settings=config.guest_settings("balloon"))
+        running = BalloonPlugin(BalloonPlugin.Settings(), context)
+        for size in (1, 4):
+            hypervisor = Instances({"i-2-7-VM": (size, 4)})
+            fields = hypervisor.fields(hypervisor.guests())["i-2-7-VM"]
+            list(running.mom_act(Snapshot(guests={"i-2-7-VM": Guest("i-2-7-VM", "i-2-7-VM", fields, incarnation="1")}), ()))
+        _, found = said(host, hypervisor)
+        assert "i-2-7-VM with 1.00 GiB of 4.00 GiB" in found.message
