@@ -74,7 +74,7 @@ def test_a_guest_grows_beyond_its_start_and_keeps_it_whoever_of_several_moms_res
 
 
 def test_a_guest_of_an_over_provisioned_cluster_of_cloudstack_ends_where_no_balloon_helps_and_mom_knows(lab: Lab, mom: MomRun) -> None:
-    # As GuestResourceDef in LibvirtVMDef.java of apache/cloudstack writes it: what was sold is maxMemory, what it starts with the one NUMA cell.
+    # As GuestResourceDef in LibvirtVMDef.java of apache/cloudstack writes it: maxMemory was sold, and the NUMA cell is what it starts with.
     sold = f"<memory unit='MiB'>{START_MIB}</memory><maxMemory slots='16' unit='KiB'>{SOLD_MIB * MIB}</maxMemory>"
     cell = f"<cpu><numa><cell id='0' cpus='0' memory='{START_MIB * MIB}' unit='KiB'/></numa></cpu>"
     guest = lab.start("cloud", memory=sizes(sold) + cell).wait_until_up()
