@@ -377,7 +377,7 @@ def _type(schema: Mapping[str, object]) -> str:
     if isinstance(examples, list) and examples:
         kind = {"5s": "duration", "64MiB": "size", "6GiB": "size or share"}.get(examples[0], "text")
         return f"{kind}, such as {' or '.join(f'`{example}`' for example in examples)}"
-    choices = schema.get("enum")
+    choices = [schema["const"]] if "const" in schema else schema.get("enum")
     if isinstance(choices, list):
         return " or ".join(f"`{choice}`" for choice in choices)
     names = {

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import FieldSpec, Guest, HypervisorError, PluginContext, Scope, Severity, Snapshot, Unit, load_config
-from mom_core.context import Declarations
+from mom_core import Declarations, FieldSpec, Guest, HypervisorError, PluginContext, Scope, Severity, Snapshot, Unit, load_config
 from mom_plugins_balloon import BalloonPlugin
 
 GIB = 1024 * 1024

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import Entity, Guest, Host, LedgerEntry, PluginContext, Scope, Snapshot, load_config
-from mom_core.model import EngineState
+from mom_core import EngineState, Entity, Guest, Host, LedgerEntry, PluginContext, Scope, Snapshot, load_config
 from mom_plugins_balloon import BalloonPlugin
 
 MIB = 1024
