@@ -201,13 +201,12 @@ def _present(sizes: Mapping[str, float | None], interval: float) -> Iterator[Sen
         text = f"It has {format_kib(size)}; its maximum is unknown."
     elif size >= maximum - SAME_SIZE_KIB:
         text = f"It has {format_kib(size)}, all of its maximum: nothing is taken from it."
-    elif started is not None and size >= started - SAME_SIZE_KIB:
-        more = size - started
-        since = f"; {format_kib(more)} came to it since" if more >= SAME_SIZE_KIB else ""
-        text = f"It has {format_kib(size)} of {format_kib(maximum)}: it was started with {format_kib(started)}{since}."
+    elif started is None:
+        text = f"It has {format_kib(size)} of {format_kib(maximum)}: {format_kib(maximum - size)} are taken from it for the host."
     else:
-        whole, had = (maximum, "") if started is None else (started, f", as it was started with {format_kib(started)}")
-        text = f"It has {format_kib(size)} of {format_kib(maximum)}: {format_kib(whole - size)} are taken from it for the host{had}."
+        first = f"it had {format_kib(started)} when mom first saw it"
+        taken = f", and {format_kib(started - size)} are taken from it for the host" if size < started - SAME_SIZE_KIB else ""
+        text = f"It has {format_kib(size)} of {format_kib(maximum)}: {first}{taken}."
     yield Sentence("now", text, SentencePlace.PRESENT)
     if used is None or usable is None:
         text = "What it needs is unknown: its kernel does not tell what is usable in it. It may grow, and is never shrunk."
