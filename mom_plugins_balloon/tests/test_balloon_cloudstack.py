@@ -86,7 +86,7 @@ class TestDoctor:
     def test_the_host_is_told_by_its_agent_and_its_guests_by_their_names(self, host):
         guests = {"i-2-7-VM": (4, 4), "r-4-VM": (0.25, 0.25), "s-1-VM": (1, 1), "v-2-VM": (1, 1), "i-2": (1, 4), "x-2-7-VM": (1, 4)}
         (found,) = said(host, guests)
-        assert found.message == f"its agent is on this host (/{AGENT}); 1 instances, 3 system VMs active"
+        assert found.message == f"its agent is on this host (/{AGENT}); 1 instance and 3 system VMs active"
         (host / AGENT).unlink()
         assert said(host, guests) == []
         assert said(host, None) == []
@@ -95,15 +95,15 @@ class TestDoctor:
         guests = {"i-2-7-VM": (1, 4), "i-2-8-VM": (2, 4), "i-2-9-VM": (4, 4), "i-2-10-VM": (None, 4)}
         _, found = said(host, guests, {"i-2-8-VM": {"guarantee": "25%"}})
         assert found.severity is Severity.WARNING
-        assert "2 instances started with less than they can have: i-2-7-VM with 1.00 GiB of 4.00 GiB" in found.message
-        assert "1 of them are not promised" in found.message
+        assert "2 instances started with less than all: i-2-7-VM with 1.00 GiB of 4.00 GiB" in found.message
+        assert "not promised what they started with: 1" in found.message
         assert found.cure == 'under `guests:` in mom\'s file: "i-*-VM": {guarantee: start}'
 
     @pytest.mark.parametrize(("wanted", "by_class"), [(START, False), ({"*": {"guarantee": "1GiB"}}, False), ({}, True)])
     def test_where_they_are_promised_something_all_is_well(self, host, wanted, by_class):
         _, found = said(host, {"i-2-7-VM": (1, 4)}, wanted, by_class)
         assert found.severity is Severity.OK
-        assert "mom lets them grow on demand" in found.message
+        assert "mom lets such guests grow on demand" in found.message
 
     def test_the_pattern_is_that_of_the_names_there_are(self, host):
         assert '"i-*-KVM": {guarantee: start}' in said(host, {"i-2-7-KVM": (1, 4)})[1].cure
@@ -111,12 +111,12 @@ class TestDoctor:
 
     def test_instances_that_are_promised_all_give_nothing_which_is_said(self, host):
         _, found = said(host, {"i-2-7-VM": (4, 4), "i-2-8-VM": (4, 4)}, START)
-        assert "2 instances are promised all that they can have" in found.message
+        assert "2 instances started with all, and promised what they started with" in found.message
         assert '"i-*-VM": {guarantee: 50%}' in found.cure
 
     def test_instances_whose_memory_ends_below_what_can_be_plugged_in_are_told_with_the_way_to_all(self, host):
         _, found = said(host, {"i-2-7-VM": (1, 1, 4), "i-2-8-VM": (4, 4, 4), "i-2-9-VM": (4, 4)})
-        assert "1 instances see a part of their memory only: i-2-7-VM 1.00 GiB of 4.00 GiB" in found.message
+        assert "1 instance with a part of the memory only: i-2-7-VM 1.00 GiB of 4.00 GiB" in found.message
         assert "vm.min.memory.equals.memory.divided.by.mem.overprovisioning.factor = false" in found.cure
 
     def test_an_agent_that_gives_no_balloons_is_told(self, host):

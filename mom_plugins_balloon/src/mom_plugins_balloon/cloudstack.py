@@ -83,7 +83,7 @@ def findings(
         return
     instances = [guest for guest in guests if _INSTANCE.fullmatch(guest.name)]
     system_vms = sum(_SYSTEM_VM.fullmatch(guest.name) is not None for guest in guests)
-    yield Finding(Severity.OK, SUBJECT, f"its agent is on this host (/{AGENT}); {len(instances)} instances, {system_vms} system VMs active")
+    yield Finding(Severity.OK, SUBJECT, f"its agent is on this host (/{AGENT}); {_count(instances)} and {system_vms} system VMs active")
     if _without_balloons(root):
         cure = "set it to false, restart cloudstack-agent, and stop and start the instances"
         yield Finding(Severity.WARNING, SUBJECT, f"vm.memballoon.disable=true in /{AGENT}: instances start without a balloon", cure)
@@ -116,19 +116,17 @@ def _sizes(
         elif AT_START in promises:
             whole.append(guest.name)
     if below:
-        text = f"{len(below)} instances started with less than they can have: {first_names(below, 3)}; mom lets them grow on demand"
+        text = f"{_count(below)} started with less than all: {first_names(below, 3)}; mom lets such guests grow on demand"
         if open_ones:
-            text += f"; {len(open_ones)} of them are not promised what they started with"
+            text += f"; not promised what they started with: {len(open_ones)}"
             cure = f'under `guests:` in mom\'s file: "{_pattern(open_ones)}": {{guarantee: {AT_START}}}'
             yield Finding(Severity.WARNING, SUBJECT, text, cure)
         else:
             yield Finding(Severity.OK, SUBJECT, text)
     if whole:
-        text = f"{len(whole)} instances are promised all that they can have, as they started with it: nothing is taken from them"
-        cure = (
-            f'to have memory of them, the share that is promised to them: "{_pattern(whole)}": {{guarantee: 50%}}, by the cluster\'s factor'
-        )
-        yield Finding(Severity.OK, SUBJECT, f"{text}: {first_names(whole, 3)}", cure)
+        text = f"{_count(whole)} started with all, and promised what they started with: nothing is taken from {first_names(whole, 3)}"
+        cure = f'to have memory of them, promise them their share: "{_pattern(whole)}": {{guarantee: 50%}} for a factor of 2'
+        yield Finding(Severity.OK, SUBJECT, text, cure)
 
 
 def _to_be_plugged(instances: Sequence[Guest], fields: Mapping[str, Mapping[str, Value]]) -> Iterator[Finding]:
@@ -139,9 +137,13 @@ def _to_be_plugged(instances: Sequence[Guest], fields: Mapping[str, Mapping[str,
         if maximum is not None and limit is not None and maximum < limit - SAME_SIZE_KIB:
             found.append(f"{printable(guest.name, 40)} {format_kib(maximum)} of {format_kib(limit)}")
     if found:
-        text = f"{len(found)} instances see a part of their memory only: {first_names(found, 3)}"
+        text = f"{_count(found)} with a part of the memory only: {first_names(found, 3)}"
         rest = "the rest is plugged in when CloudStack scales them, and no balloon can give it"
         yield Finding(Severity.OK, SUBJECT, f"{text}; {rest}", f"if the cluster is over-provisioned, {_STARTS_WHOLE}")
+
+
+def _count(instances: Sequence[object]) -> str:
+    return f"{len(instances)} instance" + ("" if len(instances) == 1 else "s")
 
 
 def _pattern(names: Sequence[str]) -> str:
