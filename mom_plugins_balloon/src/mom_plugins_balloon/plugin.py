@@ -154,8 +154,9 @@ class BalloonPlugin:
             reason = "libvirt runs on this host"
         else:
             return None
-        for_guests = (cloudstack.FOR_GUESTS, cloudstack.WHY) if cloudstack.is_here(root) else ({}, "")
-        return Suggestion(reason, {}, 40, *for_guests)
+        if cloudstack.is_here(root):
+            return Suggestion(f"{reason}, for Apache CloudStack", {}, 40, cloudstack.FOR_GUESTS, cloudstack.WHY)
+        return Suggestion(reason, order=40)
 
     # --- declare ---------------------------------------------------------------------------------------------------------------
 
