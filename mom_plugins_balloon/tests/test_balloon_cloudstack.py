@@ -133,9 +133,10 @@ class TestDoctor:
         config = load_config({"plugins": {"sim": {}, "balloon": {}}})
         context = PluginContext("balloon", host, host / "state", guest_settings=config.guest_settings("balloon"))
         running = BalloonPlugin(BalloonPlugin.Settings(), context)
-        for size in (1, 4):
+        for cycle, size in enumerate((1, 1, 1, 4)):
             hypervisor = Instances({"i-2-7-VM": (size, 4)})
-            fields = hypervisor.fields(hypervisor.guests())["i-2-7-VM"]
-            list(running.mom_act(Snapshot(guests={"i-2-7-VM": Guest("i-2-7-VM", "i-2-7-VM", fields, incarnation="1")}), ()))
+            fields = {**hypervisor.fields(hypervisor.guests())["i-2-7-VM"], "stats_age": 1.0}
+            guests = {"i-2-7-VM": Guest("i-2-7-VM", "i-2-7-VM", fields, incarnation="1")}
+            list(running.mom_act(Snapshot(guests=guests, monotonic=5.0 * cycle), ()))
         _, found = said(host, hypervisor)
         assert "i-2-7-VM with 1.00 GiB of 4.00 GiB" in found.message

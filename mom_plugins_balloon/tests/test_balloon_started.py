@@ -1,10 +1,11 @@
 """Guests that are promised what they were started with: `guarantee: start`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from mom_core import EngineState, Entity, Guest, Host, LedgerEntry, PluginContext, Scope, Snapshot, load_config
+from mom_core import Decision, EngineState, Entity, Guest, Host, LedgerEntry, PluginContext, Scope, Snapshot, Source, load_config
 from mom_plugins_balloon import BalloonPlugin
 
 MIB = 1024
@@ -19,6 +20,7 @@ class Guests:
         self.guarantee = guarantee
         self.sizes: dict[str, tuple[str, float | None, float | None]] = {}
         self.changes: list[LedgerEntry] = []
+        self.now = 0.0
         self.start_mom()
 
     def start_mom(self, *, serves: bool = True) -> None:
@@ -38,23 +40,38 @@ class Guests:
     def has(self, name: str, gib: float | None, maximum: float | None = 4, run: str = "1") -> None:
         self.sizes[name] = (run, gib, maximum)
 
-    def cycle(self) -> dict[str, dict[str, object]]:
-        """One cycle; the guarantees that hold then, and what is told of the start, in GiB by guest."""
+    def cycle(self, age: float | None = 1.0) -> Mapping[str, Guest]:
+        """One cycle, five seconds after the one before; the guests as it saw them.
+
+        :param age: of their statistics; None: they have none
+        """
+        self.now += 5.0
         listed = [Guest(name, name, incarnation=run) for name, (run, _, _) in self.sizes.items()]
         rows = list(self.plugin.mom_collect_guests(listed).rows()) or [{}] * len(listed)
         guests = {}
         for guest, row in zip(listed, rows, strict=True):
             _, size, maximum = self.sizes[guest.id]
-            told = {"balloon_cur": size and int(size * GIB), "balloon_max": maximum and int(maximum * GIB)}
+            told = {"balloon_cur": size and int(size * GIB), "balloon_max": maximum and int(maximum * GIB), "stats_age": age}
             fields = {name: value for name, value in {**row, **told}.items() if value is not None}
             guests[guest.id] = Guest(guest.id, guest.name, fields, incarnation=guest.incarnation)
-        snapshot = Snapshot(Host(fields={"mem_available": 64 * GIB}), guests)
-        list(self.plugin.mom_act(snapshot, ()))
-        return {name: guest.fields for name, guest in guests.items()}
+        self.snapshot = Snapshot(Host(fields={"mem_available": 64 * GIB}), guests, monotonic=self.now)
+        list(self.plugin.mom_act(self.snapshot, ()))
+        return guests
 
-    def holds(self) -> dict[str, float]:
+    def started(self, name: str, gib: float, maximum: float | None = 4, run: str = "1") -> None:
+        """A guest was started with this size, and is seen until it has come to rest."""
+        self.has(name, gib, maximum, run)
+        for _ in range(3):
+            self.cycle()
+
+    def may_have(self, name: str, gib: float) -> bool:
+        """Whether a decision for this size passes review."""
+        wanted = Decision(self.snapshot.guests[name].entity, "balloon_target", int(gib * GIB), "", Source("test"))
+        return not [one for one in self.plugin.mom_review(self.snapshot, [wanted]) if one.before is wanted and one.after is None]
+
+    def holds(self, age: float | None = 1.0) -> dict[str, float]:
         """The guarantees after one more cycle, in GiB."""
-        self.cycle()
+        self.cycle(age)
         return {name: kib / GIB for name, kib in self.plugin._guarantees.standing.holds.items()}
 
     def changed(self, name: str, before_gib: float, run: str = "1") -> None:
@@ -69,30 +86,60 @@ def guests(tmp_path: Path) -> Guests:
 
 
 class TestWhatItStartedWith:
-    def test_it_is_the_size_that_mom_saw_first_whatever_becomes_of_it(self, guests):
-        guests.has("vm", 1)
+    def test_it_is_the_size_at_which_it_came_to_rest_whatever_becomes_of_it(self, guests):
+        guests.started("vm", 1)
         assert guests.holds() == {"vm": 1}
         for size in (4, 2.5, 0.5):
             guests.has("vm", size)
             assert guests.holds() == {"vm": 1}
 
+    def test_a_guest_boots_with_all_and_fills_its_balloon_when_its_driver_has_come(self, guests):
+        guests.has("vm", 4)
+        assert [guests.holds(age) for age in (None, None, None, 1.0)] == [{"vm": 4}] * 4, "what it has now"
+        for size in (3.75, 2.5, 1.25, 1):
+            guests.has("vm", size)
+            assert guests.holds() == {"vm": size}, "it is promised what it has, until it rests"
+            assert not guests.may_have("vm", 4), "mom does not come between it and its start"
+        guests.cycle()
+        assert guests.may_have("vm", 4)
+        guests.has("vm", 4)
+        assert guests.holds() == {"vm": 1}
+
+    def test_a_guest_whose_driver_never_comes_is_promised_what_it_has(self, guests):
+        guests.has("vm", 4)
+        for _ in range(20):
+            guests.cycle(None)
+        assert not guests.may_have("vm", 2)
+        assert guests.holds(None) == {"vm": 4}
+        assert "balloon_start" not in guests.cycle(None)["vm"].fields
+
+    def test_statistics_from_before_it_was_met_say_nothing(self, guests):
+        guests.has("vm", 4)
+        for age in (2.0, 7.0, 12.0, 17.0, 22.0):  # it is booting anew, and has said that before
+            guests.cycle(age)
+        assert not guests.may_have("vm", 4)
+
+    def test_without_that_promise_a_guest_may_be_resized_at_once(self, tmp_path):
+        guests = Guests(tmp_path, guarantee="1GiB")
+        guests.has("vm", 2)
+        guests.cycle()
+        assert guests.may_have("vm", 4)
+
     def test_a_guest_that_is_started_anew_starts_with_what_it_has_then(self, guests):
-        guests.has("vm", 1)
-        guests.holds()
-        guests.has("vm", 2, run="2")
+        guests.started("vm", 1)
+        guests.started("vm", 2, run="2")
         assert guests.holds() == {"vm": 2}
         guests.start_mom()
         guests.has("vm", 4, run="2")
         assert guests.holds() == {"vm": 2}
 
     def test_of_a_guest_that_has_all_it_is_all(self, guests):
-        guests.has("vm", 4)
+        guests.started("vm", 4)
         assert guests.holds() == {"vm": 4}
-        assert "balloon_start" not in guests.cycle()["vm"]
+        assert "balloon_start" not in guests.cycle()["vm"].fields
 
     def test_where_memory_was_plugged_in_it_is_the_same_share(self, guests):
-        guests.has("vm", 1, 4)
-        guests.holds()
+        guests.started("vm", 1, 4)
         guests.has("vm", 5, 8)
         assert guests.holds() == {"vm": 2}
         guests.start_mom()
@@ -105,13 +152,12 @@ class TestWhatItStartedWith:
         assert guests.holds() == {"vm": 0.5}, "it cannot have more"
 
     def test_what_is_not_known_now_was_known_before(self, guests):
-        guests.has("vm", 1, 4)
-        guests.holds()
+        guests.started("vm", 1, 4)
         guests.has("vm", None, None)
         assert guests.holds() == {"vm": 1}
 
     def test_a_maximum_that_becomes_known_later_counts_from_then(self, guests):
-        guests.has("vm", 1, None)
+        guests.started("vm", 1, None)
         assert guests.holds() == {"vm": 1}
         guests.has("vm", 2, 4)
         assert guests.holds() == {"vm": 1}
@@ -120,23 +166,22 @@ class TestWhatItStartedWith:
 
     def test_a_guest_of_unknown_size_is_promised_nothing_that_is_known(self, guests):
         guests.has("vm", None, 4)
-        assert guests.holds() == {}
-        guests.has("vm", 1, 4)
+        assert [guests.holds() for _ in range(3)] == [{}, {}, {}]
+        guests.started("vm", 1, 4)
         assert guests.holds() == {"vm": 1}
 
     def test_it_is_told_of_guests_that_could_have_more(self, guests):
-        guests.has("small", 1)
         guests.has("whole", 4)
-        guests.cycle()
+        guests.started("small", 1)
         guests.has("small", 3)
         told = guests.cycle()
-        assert told["small"]["balloon_start"] == GIB
-        assert told["small"]["balloon_min"] == GIB
-        assert "balloon_start" not in told["whole"]
+        assert told["small"].fields["balloon_start"] == GIB
+        assert told["small"].fields["balloon_min"] == GIB
+        assert "balloon_start" not in told["whole"].fields
 
     def test_the_metadata_may_promise_it_too(self, tmp_path):
         guests = Guests(tmp_path, guarantee=None)
-        guests.has("vm", 1)
+        guests.started("vm", 1)
         assert guests.holds() == {}
         listed = [Guest("vm", "vm", properties={"mem_guarantee": "start"}, incarnation="1")]
         assert guests.plugin._guarantees.own(listed, guests.context.guest_settings) == {"vm": GIB}
@@ -144,16 +189,15 @@ class TestWhatItStartedWith:
 
 class TestAfterARestart:
     def test_the_next_mom_knows_it_from_its_first_cycle_on(self, guests):
-        guests.has("vm", 1)
-        guests.holds()
+        guests.started("vm", 1)
         guests.has("vm", 3)
         guests.start_mom()
-        assert guests.cycle()["vm"].keys() >= {"balloon_cur"}
         assert guests.holds() == {"vm": 1}
+        assert guests.may_have("vm", 4)
 
     def test_a_mom_that_was_not_told_to_promise_it_has_noted_it_all_the_same(self, tmp_path):
         guests = Guests(tmp_path, guarantee=None)
-        guests.has("vm", 1)
+        guests.started("vm", 1)
         assert guests.holds() == {}
         guests.guarantee = "start"
         guests.start_mom()
@@ -163,20 +207,18 @@ class TestAfterARestart:
     def test_where_there_is_no_note_the_ledger_knows_what_stood_there_before_mom(self, guests):
         guests.changed("vm", 1)
         guests.changed("other", 1, run="0")
-        guests.has("vm", 3)
         guests.has("other", 3)
+        guests.started("vm", 3)
         assert guests.holds() == {"vm": 1, "other": 3}, "what mom has set is no size at the start; an earlier run of a guest is history"
 
     def test_a_note_goes_before_the_ledger(self, guests):
-        guests.has("vm", 1)
-        guests.holds()
+        guests.started("vm", 1)
         guests.changed("vm", 2)
         guests.start_mom()
         assert guests.holds() == {"vm": 1}
 
     def test_a_damaged_file_is_set_aside_and_the_ledger_counts(self, guests):
-        guests.has("vm", 1)
-        guests.holds()
+        guests.started("vm", 1)
         (guests.folder / "balloon" / "starts.json").write_text('{"state":"starts"')
         guests.changed("vm", 1)
         guests.start_mom()
@@ -185,9 +227,8 @@ class TestAfterARestart:
         assert list((guests.folder / "balloon").glob("starts.json.damaged-*"))
 
     def test_guests_are_remembered_while_their_hypervisor_does_not_list_them(self, guests):
-        guests.has("vm", 1)
         guests.has("other", 2)
-        guests.holds()
+        guests.started("vm", 1)
         del guests.sizes["vm"]
         assert guests.holds() == {"other": 2}
         guests.start_mom()
@@ -201,13 +242,13 @@ class TestAfterARestart:
 
     def test_a_command_that_only_looks_writes_nothing(self, guests):
         guests.start_mom(serves=False)
-        guests.has("vm", 1)
+        guests.started("vm", 1)
         assert guests.holds() == {"vm": 1}
         assert not (guests.folder / "balloon").exists()
 
     def test_what_cannot_be_written_is_written_when_it_can(self, guests):
         (guests.folder / "balloon").write_text("in the way")
-        guests.has("vm", 1)
+        guests.started("vm", 1)
         assert guests.holds() == {"vm": 1}
         (guests.folder / "balloon").unlink()
         guests.holds()

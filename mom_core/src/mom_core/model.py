@@ -634,7 +634,7 @@ class Suggestion:
     reason: str
     settings: Mapping[str, Value] = _field(default_factory=_nothing)
     order: int = 100
-    guests: Mapping[str, Mapping[str, Value]] = _field(default_factory=_nothing)
+    guests: Mapping[str, Mapping[str, Value]] = _field(default_factory=dict)
     guests_reason: str = ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import is_
@@ -101,7 +101,8 @@ class Unclear(NamedTuple):
 class PromisesKept:
     """How promises stand in one snapshot: KiB by guest id, of those that are promised something, and KiB of the host.
 
-    `room` is what the host can promise, None where its memory is unknown.
+    `room` is what the host can promise, None where its memory is unknown. `unsettled` are the ids of guests that are promised what they
+    were started with, while that is not known yet: they are promised what they have, and nothing is to be asked of them.
     """
 
     promised: Mapping[str, float] = field(default_factory=dict)
@@ -110,6 +111,7 @@ class PromisesKept:
     shrunk: Sequence[Shrunk] = ()
     excessive: Sequence[Excess] = ()
     unclear: Sequence[Unclear] = ()
+    unsettled: Set[str] = frozenset()
 
     @property
     def total(self) -> float:
@@ -164,6 +166,7 @@ class Guarantees:
         promises: dict[str, Promise] = {}
         excessive: list[Excess] = []
         unclear: list[Unclear] = []
+        unsettled: set[str] = set()
         for guest, maximum, by_class, by_platform, share, priority, size in zip(guests, sizes, *collected, strict=True):
             identity = guest.id
             if by_class is None and by_platform is None and share is None and identity not in own:
@@ -171,6 +174,8 @@ class Guarantees:
             portions, error = own.get(identity, _NOTHING)
             if error is not None:
                 unclear.append(Unclear(guest, error))
+            if AT_START in portions and self._started(guest, None) is None:
+                unsettled.add(identity)
             # A share of what is not known now is one of what was known last, or of what the guest has: it is not shrunk below that.
             whole = maximum if maximum is not None else maxima.get(identity, size)
             known = [by_class, by_platform, *(self._kib(one, guest, whole, size) for one in portions)]
@@ -195,7 +200,7 @@ class Guarantees:
         ]
         shrunk.sort(key=lambda one: (promises[one.guest.id].priority, one.guest.name))
         self.standing = PromisesKept(
-            {identity: promise.kib for identity, promise in promises.items()}, holds, room, shrunk, excessive, unclear
+            {identity: promise.kib for identity, promise in promises.items()}, holds, room, shrunk, excessive, unclear, unsettled
         )
         return self.standing
 

@@ -349,6 +349,8 @@ class BalloonPlugin:
         memory = self._known(guest)
         if memory is None:
             return Revision(decision, None, "the guest's present size is unknown")
+        if guest.id in self._guarantees.standing.unsettled:
+            return Revision(decision, None, "what the guest was started with is promised to it, and not known yet")
         passed = permitted(decision.value, memory, limits)
         target, past = passed.target, self._guests.of(guest.id)
         if target is not None and target < memory.current and past is not None and past.gave_by(self._said(memory)):

@@ -1,23 +1,27 @@
 """What guests started with: kept for as long as they run, also across restarts of mom, for `guarantee: start`.
 
-libvirt's description of a guest that runs follows its balloon: what stood in it when the guest was started is nowhere to be read later.
-So the size with which mom first sees a guest counts as the one that it was started with, and is kept before mom asks for another.
+It is nowhere to be read. libvirt's description of a guest that runs follows its balloon; and a guest that is started with less than it can
+have boots with all of it, until its driver has filled the balloon, at half a GiB in a second. So the size counts at which a guest has come
+to rest after its driver has answered, before mom first asks it for another; that is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from operator import is_
 from typing import Annotated, Final, NamedTuple
 
 from pydantic import Field, TypeAdapter
 
-from mom_core import Guest, LedgerEntry, PluginContext, Snapshot, StateError, as_number
-from mom_plugins_balloon.ballooned_guests import CONTROL
+from mom_core import Guest, PluginContext, Snapshot, StateError, as_number
+from mom_plugins_balloon.ballooned_guests import CLOCK_SLACK_SECONDS, CONTROL
 
 SAME_SIZE_KIB: Final = 1024
 """KiB. Sizes that differ by less are the same: hypervisors round to whole MiB."""
+
+SETTLES_SECONDS: Final = 3.0
+"""s. A guest whose size has not changed for so long does not fill its balloon any more: QEMU tells of that once a second."""
 
 GONE_KEPT: Final = 1000
 """Guests that are not listed any more are remembered, the last so many: one whose hypervisor does not answer for a while comes back."""
@@ -27,7 +31,7 @@ _FORM: Final = TypeAdapter(dict[str, tuple[str, _Kib, _Kib]])
 
 
 class StartedSize(NamedTuple):
-    """What one incarnation of a guest had when it was first seen, and could have then at most (0: not known yet), in KiB."""
+    """What one incarnation of a guest started with, and could have then at most (0: not known yet), in KiB."""
 
     incarnation: str
     size: int
@@ -39,11 +43,33 @@ class StartedSize(NamedTuple):
         return self.size < self.maximum - SAME_SIZE_KIB
 
 
+class _Settling:
+    """A guest that may still be filling its balloon, since it was met; moments are monotonic seconds."""
+
+    __slots__ = ("_heard", "_met", "_since", "_size")
+
+    def __init__(self, now: float) -> None:
+        self._met = now
+        self._heard: float | None = None
+        self._since = now
+        self._size = 0.0
+
+    def settled(self, now: float, size: float | None, age: float | None) -> bool:
+        """Take in one more look; True if it has come to rest, with statistics that it has made since it was met: before those it boots."""
+        if size is None:
+            return False
+        if abs(size - self._size) >= SAME_SIZE_KIB:
+            self._size, self._since = size, now
+        if self._heard is None and age is not None and now - age > self._met + CLOCK_SLACK_SECONDS:
+            self._heard = now
+        return self._heard is not None and now - max(self._heard, self._since) >= SETTLES_SECONDS
+
+
 class StartedSizes:
     """The sizes that the guests of this host started with.
 
-    A mom that finds no note of a guest, as the file is damaged or this mom is the first that keeps one, goes by the ledger, which has what
-    stood there before mom touched the guest's size; and where there is no entry of this incarnation, mom has not touched it.
+    Of a guest whose size mom has changed, and of which there is no note, as the file is damaged or mom changed it before the guest had come
+    to rest, the ledger has what stood there before.
     """
 
     def __init__(self, context: PluginContext) -> None:
@@ -53,43 +79,76 @@ class StartedSizes:
         self._known: dict[str, StartedSize] | None = None
         """By guest id; None: the file was not read yet."""
         self._guests: Sequence[Guest] = ()
-        self._is_complete = self._is_written = True
+        self._open: dict[int, _Settling | None] = {}
+        """The guests of whom something is not known yet, by their places; None: only their maximum."""
+        self._is_written = True
         self.any_below = False
         """Some guest that is there was started with less than it could have."""
 
     def see(self, snapshot: Snapshot) -> None:
-        """Note the guests that were not seen before. Before anything is asked of them; without any guest the hypervisor is away."""
+        """Take in a snapshot, before anything is asked of the guests in it. Without any guest the hypervisor is away."""
         guests = snapshot.listed
-        same = len(guests) == len(self._guests) and all(map(is_, guests, self._guests))
-        if not guests or (same and self._is_complete and self._is_written):
+        if not guests:
             return
-        known, found = self._notes(), dict[str, StartedSize]()
-        sizes, maxima = snapshot.numbers("balloon_cur"), snapshot.numbers("balloon_max")
-        before: dict[str, float] | None = None
-        for guest, size, maximum in zip(guests, sizes, maxima, strict=True):
-            one = known.get(guest.id)
-            if one is None or one.incarnation != guest.incarnation:
-                if before is None:
-                    before = self._before_mom(guests)
-                stood = before.get(guest.id, size)
-                one = None if stood is None else StartedSize(guest.incarnation, int(stood), int(maximum or 0))
-            elif not one.maximum and maximum:
-                one = one._replace(maximum=int(maximum))
-            if one is not None:
-                found[guest.id] = one
-        gone = [(identity, one) for identity, one in known.items() if identity not in snapshot.guests]
-        self._known = dict(gone[-GONE_KEPT:]) | found
-        self._guests, self._is_complete = guests, len(found) == len(guests) and all(one.maximum for one in found.values())
-        self._is_written = self._is_written and self._known == known
-        self.any_below = any(one.is_below for one in found.values())
+        known, now = self._notes(), snapshot.monotonic
+        if len(guests) != len(self._guests) or not all(map(is_, guests, self._guests)):
+            self._meet(guests, known, now)
+        if self._open:
+            self._look(snapshot, known, now)
         if self._context.serves and not self._is_written:
             # Written again with the next cycle if it cannot be now; mom says what is wrong with the file. No guest outlives the host.
             with suppress(StateError):
-                self._file.write(self._known, durable=False)
+                self._file.write(known, durable=False)
                 self._is_written = True
 
+    def _meet(self, guests: Sequence[Guest], known: dict[str, StartedSize], now: float) -> None:
+        """Take in another list of guests."""
+        settling = {self._guests[place].id: (self._guests[place].incarnation, one) for place, one in self._open.items()}
+        there = {guest.id for guest in guests}
+        for identity in [identity for identity in known if identity not in there][:-GONE_KEPT]:
+            del known[identity]
+            self._is_written = False
+        self._guests, self._open = guests, {}
+        for place, guest in enumerate(guests):
+            one = known.get(guest.id)
+            if one is None or one.incarnation != guest.incarnation:
+                incarnation, before = settling.get(guest.id, ("", None))
+                self._open[place] = before if before is not None and incarnation == guest.incarnation else _Settling(now)
+            elif not one.maximum:
+                self._open[place] = None
+        self._count()
+
+    def _look(self, snapshot: Snapshot, known: dict[str, StartedSize], now: float) -> None:
+        """Look at the guests of whom something is not known yet."""
+        sizes, maxima, ages = (snapshot.numbers(name) for name in ("balloon_cur", "balloon_max", "stats_age"))
+        before: dict[tuple[str, str], float] | None = None
+        for place, settling in list(self._open.items()):
+            guest, size, maximum, age = self._guests[place], sizes[place], maxima[place], ages[place]
+            if settling is not None:
+                if before is None and age is not None:  # mom does nothing with guests that say nothing
+                    before = self._before_mom()
+                stood = before.get((guest.id, guest.incarnation)) if before is not None else None
+                if stood is None:
+                    stood = size if settling.settled(now, size, age) else None
+                if stood is None:
+                    continue
+                known[guest.id] = StartedSize(guest.incarnation, int(stood), int(maximum or 0))
+            elif maximum:
+                known[guest.id] = known[guest.id]._replace(maximum=int(maximum))
+            else:
+                continue
+            self._is_written = False
+            if known[guest.id].maximum:
+                del self._open[place]
+            else:
+                self._open[place] = None
+        self._count()
+
+    def _count(self) -> None:
+        self.any_below = any(self.below(guest) is not None for guest in self._guests)
+
     def of(self, guest: Guest) -> StartedSize | None:
-        """What the guest started with; None: not known."""
+        """What the guest started with; None: not known, or not yet."""
         one = self._notes().get(guest.id)
         return one if one is not None and one.incarnation == guest.incarnation else None
 
@@ -120,14 +179,11 @@ class StartedSizes:
                 self._known = {identity: StartedSize(*one) for identity, one in kept.items()}
         return self._known
 
-    def _before_mom(self, guests: Sequence[Guest]) -> dict[str, float]:
-        """What these guests had before mom touched their sizes, by the ledger: KiB by guest id, of those that it did."""
-        changes: Collection[LedgerEntry] = self._context.engine_state().changes
-        there = {guest.id: guest.incarnation for guest in guests}
-        found: dict[str, float] = {}
-        for entry in changes:
-            if entry.control == CONTROL and there.get(entry.entity.id) == entry.incarnation:
-                before = as_number(entry.before)
-                if before is not None and before > 0:
-                    found[entry.entity.id] = before
+    def _before_mom(self) -> dict[tuple[str, str], float]:
+        """What guests had before mom touched their sizes, by the ledger: KiB by guest id and incarnation."""
+        found: dict[tuple[str, str], float] = {}
+        for entry in self._context.engine_state().changes:
+            before = as_number(entry.before) if entry.control == CONTROL else None
+            if before is not None and before > 0:
+                found[entry.entity.id, entry.incarnation] = before
         return found
