@@ -5,7 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import Decision, EngineState, Entity, Guest, Host, LedgerEntry, PluginContext, Scope, Snapshot, Source, load_config
+from mom_core import (
+    Decision,
+    EngineState,
+    Entity,
+    Guest,
+    Host,
+    LedgerEntry,
+    PluginContext,
+    Portion,
+    Scope,
+    Snapshot,
+    Source,
+    Value,
+    load_config,
+)
 from mom_plugins_balloon import BalloonPlugin
 
 MIB = 1024
@@ -35,7 +49,7 @@ class Guests:
             engine_state=lambda: EngineState(changes=self.changes),
             serves=serves,
         )
-        self.plugin = BalloonPlugin(BalloonPlugin.Settings(host_reserve="0B"), self.context)
+        self.plugin = BalloonPlugin(BalloonPlugin.Settings(host_reserve=Portion(size=0)), self.context)
 
     def has(self, name: str, gib: float | None, maximum: float | None = 4, run: str = "1") -> None:
         self.sizes[name] = (run, gib, maximum)
@@ -47,9 +61,10 @@ class Guests:
         """
         self.now += 5.0
         listed = [Guest(name, name, incarnation=run) for name, (run, _, _) in self.sizes.items()]
-        rows = list(self.plugin.mom_collect_guests(listed).rows()) or [{}] * len(listed)
+        rows: dict[str, Mapping[str, Value]] = dict(zip(self.sizes, self.plugin.mom_collect_guests(listed).rows(), strict=False))
         guests = {}
-        for guest, row in zip(listed, rows, strict=True):
+        for guest in listed:
+            row = rows.get(guest.id, {})
             _, size, maximum = self.sizes[guest.id]
             told = {"balloon_cur": size and int(size * GIB), "balloon_max": maximum and int(maximum * GIB), "stats_age": age}
             fields = {name: value for name, value in {**row, **told}.items() if value is not None}
