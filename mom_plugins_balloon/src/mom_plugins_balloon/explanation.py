@@ -204,7 +204,7 @@ def _present(sizes: Mapping[str, float | None], interval: float) -> Iterator[Sen
     elif started is None:
         text = f"It has {format_kib(size)} of {format_kib(maximum)}: {format_kib(maximum - size)} are taken from it for the host."
     else:
-        first = f"it had {format_kib(started)} when mom first saw it"
+        first = f"it was started with {format_kib(started)}"
         taken = f", and {format_kib(started - size)} are taken from it for the host" if size < started - SAME_SIZE_KIB else ""
         text = f"It has {format_kib(size)} of {format_kib(maximum)}: {first}{taken}."
     yield Sentence("now", text, SentencePlace.PRESENT)

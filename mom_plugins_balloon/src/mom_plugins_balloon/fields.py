@@ -22,7 +22,7 @@ _FIELDS: Final = (
     (PROMISED, _KIB, _G, "the largest promise to the guest; by the last cycle", _ALL),
     (PROMISED, _KIB, _H, "all that guests are promised; by the last cycle", _ALL),
     ("mem_promisable", _KIB, _H, "what the host can promise to guests", "its memory less host_reserve"),
-    (STARTED, _KIB, _G, "what the guest had when mom first saw it; unknown if that was all that it could have", _MOM),
+    (STARTED, _KIB, _G, "what the guest was started with, as mom saw it; unknown if that was all that it could have", _MOM),
     ("mem_used_peak", _KIB, _G, "the most that the guest's kernel and programs have used lately", _MOM),
     ("mem_used_before", _KIB, _G, "what they used by the statistics before", _MOM),
     ("kernel_reserved", _KIB, _G, "what the guest's kernel does not count as memory that it has", _MOM),
