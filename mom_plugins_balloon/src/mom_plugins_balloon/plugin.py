@@ -253,8 +253,8 @@ class BalloonPlugin:
             columns[CONTROL] = [None if one is None else one.target for one in asked]
             ages = [None if one is None else max(0.0, now - one.asked) for one in asked]
             columns["balloon_target_age"] = [None if age is None else round(age * 1000) / 1000 for age in ages]  # faster than round(…, 3)
-        if self._started.any_below:
-            columns[STARTED] = [self._started.below(guest) for guest in guests]
+        if below := self._started.all_below(guests):
+            columns[STARTED] = below
         promises = self._guarantees.own(guests, self._context.guest_settings)
         few = {*promises, *self._guarantees.standing.holds}
         rows = [

@@ -81,9 +81,9 @@ class StartedSizes:
         self._guests: Sequence[Guest] = ()
         self._open: dict[int, _Settling | None] = {}
         """The guests of whom something is not known yet, by their places; None: only their maximum."""
+        self._below: Sequence[int | None] = ()
+        """`below` of the guests, in their order; nothing where that is nothing for all of them."""
         self._is_written = True
-        self.any_below = False
-        """Some guest that is there was started with less than it could have."""
 
     def see(self, snapshot: Snapshot) -> None:
         """Take in a snapshot, before anything is asked of the guests in it. Without any guest the hypervisor is away."""
@@ -91,7 +91,7 @@ class StartedSizes:
         if not guests:
             return
         known, now = self._notes(), snapshot.monotonic
-        if len(guests) != len(self._guests) or not all(map(is_, guests, self._guests)):
+        if not self._are_listed(guests):
             self._meet(guests, known, now)
         if self._open:
             self._look(snapshot, known, now)
@@ -145,7 +145,19 @@ class StartedSizes:
         self._count()
 
     def _count(self) -> None:
-        self.any_below = any(self.below(guest) is not None for guest in self._guests)
+        below = [self.below(guest) for guest in self._guests]
+        self._below = below if any(below) else ()
+
+    def _are_listed(self, guests: Sequence[Guest]) -> bool:
+        """True if these are the very guests that were seen last."""
+        return len(guests) == len(self._guests) and all(map(is_, guests, self._guests))
+
+    def all_below(self, guests: Sequence[Guest]) -> Sequence[int | None]:
+        """`below` of all these guests; nothing where that is nothing for all of them."""
+        if self._are_listed(guests):
+            return self._below
+        below = [self.below(guest) for guest in guests]
+        return below if any(below) else ()
 
     def of(self, guest: Guest) -> StartedSize | None:
         """What the guest started with; None: not known, or not yet."""
