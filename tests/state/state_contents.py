@@ -14,6 +14,7 @@ ENTRY: Final = {"scope": "guest", "id": GUEST, "name": "vm", "control": "balloon
 CONTENTS: Final[Mapping[str, Any]] = {
     "ledger.json": [ENTRY, {**ENTRY, "control": "ksm_run", "scope": "host", "id": "host", "before": 0, "applied": 1, "plugin": "ksm"}],
     "balloon/sweeps.json": {GUEST: ["1", 300_000, 524_288]},
+    "balloon/starts.json": {GUEST: ["1", 262_144, 1 << 20]},
     "balloon/reservations.json": {
         "boot": BOOT, "monotonic": 90.0, "guests": {GUEST: "1"}, "reservations": [RESERVATION],
     },

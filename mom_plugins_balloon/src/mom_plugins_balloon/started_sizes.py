@@ -26,8 +26,9 @@ SETTLES_SECONDS: Final = 3.0
 GONE_KEPT: Final = 1000
 """Guests that are not listed any more are remembered, the last so many: one whose hypervisor does not answer for a while comes back."""
 
-_Kib = Annotated[int, Field(ge=0, lt=1 << 53)]
-_FORM: Final = TypeAdapter(dict[str, tuple[str, _Kib, _Kib]])
+_Size = Annotated[int, Field(gt=0, lt=1 << 53)]
+_Maximum = Annotated[int, Field(ge=0, lt=1 << 53)]
+_FORM: Final = TypeAdapter(dict[str, tuple[str, _Size, _Maximum]])
 
 
 class StartedSize(NamedTuple):
@@ -56,7 +57,7 @@ class _Settling:
 
     def settled(self, now: float, size: float | None, age: float | None) -> bool:
         """Take in one more look; True if it has come to rest, with statistics that it has made since it was met: before those it boots."""
-        if size is None:
+        if size is None or size < 1:
             return False
         if abs(size - self._size) >= SAME_SIZE_KIB:
             self._size, self._since = size, now
