@@ -22,6 +22,7 @@ from mom_plugins_balloon.sweeps import (
     SweepCost,
     SweepEnd,
     Sweeper,
+    SweepOutcome,
     SweepPlan,
     described,
 )
@@ -119,8 +120,9 @@ def sweep_of(
     pause: Callable[[float], None] | None = None,
     said: float = math.inf,
     statistics: Callable[[], tuple[float, float] | None] | None = None,
+    within: float = math.inf,
 ) -> Sweep:
-    plan = SweepPlan(SIZE, bottom, gain, guest.hollow, 3.0, SIZE - HELD, said)
+    plan = SweepPlan(SIZE, bottom, gain, guest.hollow, 3.0, SIZE - HELD, said, within)
     return Sweep(GUEST, "1", plan, guest.command, guest, cost, statistics, guest.monotonic, pause or guest.pause)
 
 
@@ -176,6 +178,16 @@ def test_a_guest_that_has_used_memory_since_its_last_statistics_is_not_swept() -
     guest.held += 100 * MIB
     outcome = sweep_of(guest, said=-1.5, statistics=statistics_of(guest)).perform()
     assert (outcome.end, guest.commands) == (SweepEnd.GREW, [])
+
+
+@pytest.mark.parametrize(("within", "took"), [(0.6, True), (0.1, False)])
+def test_a_sweep_of_a_guest_that_cannot_wait_takes_no_more_when_its_time_is_over(within: float, took: bool) -> None:
+    guest = Guest()
+    outcome = sweep_of(guest, within=within).perform()
+    assert outcome.end is SweepEnd.LATE
+    assert outcome.ended < within + 0.5
+    assert (outcome.gave > 0) is took
+    assert guest.commands[-1:] == ([SIZE] if took else [])
 
 
 @pytest.mark.parametrize("statistics", [None, lambda: None, lambda: (100.0, SIZE - HELD)])
@@ -369,6 +381,21 @@ class Noted:
 
     def wake(self, reason: str) -> None:
         self.woken.append(reason)
+
+
+def test_who_waits_for_a_sweep_is_told_when_it_is_not_under_way_any_more() -> None:
+    noted, guest, told = Noted(), Guest(), list[tuple[SweepEnd, bool]]()
+    heard = threading.Event()
+
+    def hear(outcome: SweepOutcome) -> None:
+        told.append((outcome.end, noted.sweeper.is_under_way("a")))
+        heard.set()
+
+    sweep = sweep_of(guest)
+    sweep.told = hear
+    noted.sweeper.begin(sweep)
+    assert heard.wait(10)
+    assert told == [(SweepEnd.ARRIVED, False)]
 
 
 def test_what_is_under_way_is_noted_before_the_first_command_and_until_the_last() -> None:

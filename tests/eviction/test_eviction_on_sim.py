@@ -1,10 +1,13 @@
 """A simulated host that is full for a while: cheap guests are saved, and come back when the load has gone."""
 
 import json
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from mom_core import Decision, PluginContext, PluginSettings, Snapshot, hookimpl
 from mom_devkit import run_plugins
 
 SIM = {"guests": 12, "host_memory": "8GiB", "sold": 0.9, "load": "7GiB", "load_after": "60s", "load_for": "900s"}
@@ -24,3 +27,47 @@ def test_vapor_guests_are_saved_while_the_host_is_full_and_brought_back(tmp_path
     assert stopped[-1] == 0
     assert len(found.reports[-1].snapshot.guests) == 12, "everybody is there again"
     assert json.loads((tmp_path / "state" / "eviction" / "jobs.json").read_text())["content"] == []
+
+
+LEAVES = "build-02"
+
+
+class Mover:
+    """Wants it moved in every cycle."""
+
+    def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
+        pass
+
+    @hookimpl
+    def mom_act(self, snapshot: Snapshot) -> list[Decision]:
+        return [Decision(one.entity, "guest_migrate", "qemu://h2/system") for one in snapshot.guests.values() if one.name == LEAVES]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("sweep", ["60s", "0s"])
+def test_a_guest_gives_what_it_has_freed_before_it_is_moved_and_goes_with_all_of_its_room(tmp_path: Path, sweep: str) -> None:
+    host = {"shelf": str(tmp_path / "shelf"), "guests": 12, "host_memory": "32GiB", "sold": 0.6}
+    run_plugins(tmp_path / "h2", {"sim": {**host, "host": "h2", "guests": 1, "seed": 2}}, cycles=1)
+    plugins: dict[str, type | Mapping[str, object]] = {
+        "sim": {**host, "host": "h1"},
+        "balloon": {},
+        "sla": {"classes": {"leaves": {"may_migrate": True, "warning": "800s"}}},
+        "eviction": {"destination": "qemu://h2/system", "sweep": sweep},
+        "policy": {},
+        "mover": Mover,
+    }
+    found = run_plugins(
+        tmp_path / "h1",
+        plugins,
+        cycles=180,
+        guests={LEAVES: {"class": "leaves"}},
+        between=lambda number: time.sleep(0.05 if number > 158 else 0),  # a move is made by threads, which take their time
+    )
+    assert found.applied("guest_migrate", LEAVES) == ["qemu://h2/system"]
+    held = [kib for kib in found.values(LEAVES, "rss") if isinstance(kib, int | float)]
+    sizes = [kib for kib in found.values(LEAVES, "balloon_cur") if kib is not None]
+    assert len(held) < 180, "it is gone"
+    assert (held[-1] < 0.7 * max(held)) is (sweep != "0s"), "the host had plenty, and took nothing otherwise"
+    assert sizes[-1] == found.values(LEAVES, "balloon_max")[0]
+    sized = [one.reason for report in found.reports for one in report.decisions if one.control == "balloon_target"]
+    assert any("it is to be moved" in reason for reason in sized) is (sweep != "0s")

@@ -167,6 +167,25 @@ def decide(host: LawHost, guests: Sequence[LawGuest], parameters: LawParameters,
     return share(host, guests, asks, parameters, limits)
 
 
+def sweep_of(host: LawHost, guest: LawGuest, parameters: LawParameters, limits: ShrinkLimits) -> SizeSuggestion:
+    """The sweep of one guest that is to be moved, whatever the host has: what it has used and freed would be sent with it. By the same
+    rules as any sweep; the target is None where there is none.
+
+    :param host: its `interval` is for how long the balloon may take memory
+    """
+    ask, size = GuestLook(host, parameters, easy=False).at(guest), guest.size
+    if size is not None and ask.sweep and not ask.eases:
+        passed = gate(int(size - ask.depth), _known(guest, size), limits).size
+        if passed is not None and passed < size:
+            return SizeSuggestion(passed, ReasonCode.SWEEP, ask.sweep)
+    return SizeSuggestion(None, ask.code or ReasonCode.NOTHING_TO_GIVE)
+
+
+def gives_headroom_back(host: LawHost, parameters: LawParameters) -> bool:
+    """True where guests get headroom for bursts back."""
+    return host.available >= parameters.bursts_above * host.watermarks[1]
+
+
 # --- one guest -------------------------------------------------------------------------------------------------------------------------
 
 
@@ -211,7 +230,7 @@ class GuestLook:
         self._moves = BALLOON_KIB_PER_SECOND * host.interval
         self._oldest = p.statistics_age or max(2.0, 1.6 * host.interval)
         self._plenty = host.available - host.reserved > p.return_above * host.high
-        self._deflates = host.available >= p.bursts_above * self._hard
+        self._deflates = gives_headroom_back(host, p)
         # Below the low watermark a sweep relies on being ended in time.
         self._careful = host.available >= low
         self._tight_share, self._runs_out_at = p.tight_margin, p.runs_out

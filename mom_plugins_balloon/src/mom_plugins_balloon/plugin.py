@@ -55,6 +55,7 @@ from mom_plugins_balloon.fields import FIELDS, TARGET
 from mom_plugins_balloon.guarantees import GUARANTEE, HOLDS, PROMISED, Guaranteed, Guarantees, HeldPromises
 from mom_plugins_balloon.host_reservations import HostReservations, policies_reserve
 from mom_plugins_balloon.learned_needs import Learning
+from mom_plugins_balloon.leaving_guests import LeavingGuests
 from mom_plugins_balloon.limits import KnownMemory, ShrinkLimits, floor_kib, permitted
 from mom_plugins_balloon.names import GAIN, OBSTACLE, REASON, RESERVED, RESTS, STARTED, SUGGESTED
 from mom_plugins_balloon.observed import suggestions
@@ -64,7 +65,7 @@ from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.states import HostWanted, HostWatermarks, StateGoal
 from mom_plugins_balloon.stopped_shrinks import stopped_shrinks
 from mom_plugins_balloon.swept_guests import REACTION, SweptGuests, is_sweep
-from mom_toolkit import PolicyTexts, Promises, Reservations, capable, late_hook, stale_seconds, unhealthy_reasons
+from mom_toolkit import MovePreparation, PolicyTexts, Promises, Reservations, capable, late_hook, stale_seconds, unhealthy_reasons
 
 _NOTHING: Mapping[str, Value] = {}
 
@@ -143,6 +144,7 @@ class BalloonPlugin:
         self._reservations = HostReservations(
             settings.reservations, settings.law, context, self._guests, self._limits, self._why_none_gives
         )
+        self._leaving = LeavingGuests(context, settings.law, self._host.wanted, self._guests, self._limits, self._tolerance())
 
     @staticmethod
     @hookimpl
@@ -171,8 +173,8 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
-        """Guests make room for launches, and are held to what they are promised."""
-        return {Reservations: self._reservations, Promises: HeldPromises()}
+        """Guests make room for launches, are held to what they are promised, and are swept before they are moved."""
+        return {Reservations: self._reservations, Promises: HeldPromises(), MovePreparation: self._leaving}
 
     @hookimpl
     def mom_setup(self) -> None:
@@ -326,6 +328,7 @@ class BalloonPlugin:
         self._killed.see(snapshot)
         yield from harm.conditions(snapshot, self._killed.lately())
         yield from self._sweeps.ends_of_cut_off(source)
+        yield from self._leaving.decisions(snapshot, source)
         for guest, end in stopped_shrinks(self._guests, standing.holds, history, self._limits(), self._sweeps.sweeper.is_under_way):
             yield Decision(guest.entity, CONTROL, end.target, end.reason, source)
         for guest, memory in zip(snapshot.listed, self._guests.of_all(snapshot.listed), strict=True):
@@ -353,8 +356,11 @@ class BalloonPlugin:
             return Revision(decision, None, "what the guest was started with is promised to it, and not known yet")
         passed = permitted(decision.value, memory, limits)
         target, past = passed.target, self._guests.of(guest.id)
-        if target is not None and target < memory.current and past is not None and past.gave_by(self._said(memory)):
-            return Revision(decision, None, "the guest has given by these very statistics: what it can spare now is not known yet")
+        if target is not None and target < memory.current and past is not None:
+            if why := self._leaving.why_kept(guest, target):
+                return Revision(decision, None, why)
+            if past.gave_by(self._said(memory)):
+                return Revision(decision, None, "the guest has given by these very statistics: what it can spare now is not known yet")
         return Revision(decision, None if target is None else replace(decision, value=target), passed.reason) if passed.reason else None
 
     def _said(self, memory: KnownMemory) -> float:
@@ -402,6 +408,8 @@ class BalloonPlugin:
             else:
                 if note:
                     said[change.target] = note
+            if isinstance(why := said.get(change.target), HypervisorError):
+                self._leaving.failed(change.entity.id, why)
         return said
 
     def _ask(self, hypervisor: BalloonControl, change: Change) -> str:
@@ -420,13 +428,15 @@ class BalloonPlugin:
         if reason:
             raise NoChangeNeeded(reason)
         size, age = memory.current, memory.statistics_age
-        if target < size and is_sweep(guest, target):
+        leaving = self._leaving.sweep(guest.id, target) if target < size else None
+        if target < size and (leaving is not None or is_sweep(guest, target)):
             waited = max(0.0, self._context.monotonic() - now)
-            swept = self._sweeps.begin(hypervisor, guest, target, int(size), None if age is None else age + waited)
+            swept = self._sweeps.begin(hypervisor, guest, target, int(size), None if age is None else age + waited, leaving)
             size, target = (size, target) if swept is None else (swept.lowest, swept.plan.size)
         else:
             self._sweeps.sweeper.take_over(guest.id)
             hypervisor.set_balloon(change.entity, target)
+            self._leaving.asked(guest.id, target)
         self._guests.asked(guest, target, size, now, None if age is None else now - age)
         return ""
 

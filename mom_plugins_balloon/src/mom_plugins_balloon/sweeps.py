@@ -173,7 +173,7 @@ class QemuProcess:
 class SweepPlan(NamedTuple):
     """What a sweep is to do: a guest of `size` goes down to `bottom` at most, until the host has got `gain`, through `hollow` memory that
     holds nothing; KiB. It may take `wait` seconds besides what a slow balloon needs. `usable` in the guest is what it goes by, from before
-    `said` (monotonic seconds)."""
+    `said` (monotonic seconds). It takes nothing more `within` seconds after it was planned."""
 
     size: int
     bottom: int
@@ -182,6 +182,7 @@ class SweepPlan(NamedTuple):
     wait: float
     usable: float = 0.0
     said: float = math.inf
+    within: float = math.inf
 
 
 class SweepCost(NamedTuple):
@@ -241,6 +242,8 @@ class Sweep:
     monotonic: Callable[[], float] = time.monotonic
     pause: Callable[[float], object] | None = None
     """None: until it is taken over."""
+    told: Callable[[SweepOutcome], object] | None = None
+    """Told what became of it, in its thread, when it is not under way any more."""
     _stopped: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _over: bool = False
@@ -256,6 +259,7 @@ class Sweep:
         self._fresh_until = self.plan.said + FRESH_SECONDS
         self._longest = self.plan.wait + (self.plan.size - self.plan.bottom) / SLOW_BALLOON_KIB_PER_SECOND
         self._lowest, self._began = self.plan.size, self.monotonic()
+        self._until = self._began + self.plan.within
 
     def take_over(self) -> None:
         """End it without giving anything back: the guest is about to get another size. Nothing is commanded after this returns."""
@@ -319,7 +323,7 @@ class Sweep:
         if (end := self._at_rest(QUIET_SECONDS, SweepEnd.AT_WORK)) is not None:
             return end
         for size in self._sizes():
-            if self.monotonic() - began > self._longest:
+            if (now := self.monotonic()) - began > self._longest or now > self._until:
                 return SweepEnd.LATE
             before = self._resident
             used = self.process.cpu_seconds()
@@ -519,6 +523,8 @@ class Sweeper:
                 self._log.warning("what is swept cannot be noted: %s", error.message)
         if outcome is not None:
             self._log.debug("sweep of %s: %s", sweep.guest, described(outcome))
+            if sweep.told is not None:
+                sweep.told(outcome)
         if last and outcome is not None and outcome.gave > SLICE_KIB:
             self._ended("guests were swept")
 

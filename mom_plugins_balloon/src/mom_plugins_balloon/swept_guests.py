@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Annotated, Final, Protocol, runtime_checkable
+from typing import Annotated, Final, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import Field, TypeAdapter
 
@@ -56,6 +57,15 @@ class GuestStatistics(Protocol):
         """
 
 
+class LeavingSweep(NamedTuple):
+    """The sweep of a guest that is to be moved: what the host is to get by it (KiB; 0: all), seconds within which it takes memory, and who
+    is told what became of it."""
+
+    gain: float
+    within: float
+    told: Callable[[SweepOutcome], object]
+
+
 def is_sweep(guest: Guest, target: int) -> bool:
     """True if this size is the law's suggestion of a sweep, and not a size that another wants it to keep."""
     return guest.fields.get(REASON) == ReasonCode.SWEEP.value and guest.fields.get(SUGGESTED) == target
@@ -78,10 +88,13 @@ class SweptGuests:
 
     # --- begin ---------------------------------------------------------------------------------------------------------------------
 
-    def begin(self, hypervisor: BalloonControl, guest: Guest, target: int, size: int, age: float | None) -> SweepOutcome | None:
+    def begin(
+        self, hypervisor: BalloonControl, guest: Guest, target: int, size: int, age: float | None, leaving: LeavingSweep | None = None
+    ) -> SweepOutcome | None:
         """Sweep a guest of this size. Raises `HypervisorError`.
 
         :param age: seconds since its statistics were made
+        :param leaving: the guest is to be moved
         :return: what became of it where that is known already; None: it is under way
         """
         memory = self._records.of(guest.id)
@@ -92,6 +105,8 @@ class SweptGuests:
             told = (plan, target, gave, 1.0, REACTION_SECONDS, now, SweepEnd.ARRIVED)
             outcome = SweepOutcome(guest.entity, guest.incarnation, *told, resident=left)
             self._took(memory, outcome)
+            if leaving is not None:
+                leaving.told(outcome)
             return outcome
         statistics = partial(hypervisor.usable_memory, guest.entity) if isinstance(hypervisor, GuestStatistics) else None
         if age is None or age > (FRESH_SECONDS if statistics is None else stale_seconds(self._context.interval)):
@@ -105,10 +120,11 @@ class SweptGuests:
         process = QemuProcess(pid, self._context.root / "proc")
         self._cut_off_before()
         cost = None if memory is None else memory.sweep_cost
-        gain, said = guest.number(GAIN) or float(size - target), self._context.monotonic() - age
+        gain = (guest.number(GAIN) if leaving is None else leaving.gain) or float(size - target)
         hollow, usable = max(0.0, size - target - gain), guest.number("mem_usable") or 0.0
-        plan = SweepPlan(size, target, gain, hollow, self._law.sweep_wait, usable, said)
-        self.sweeper.begin(Sweep(guest.entity, guest.incarnation, plan, command, process, cost, statistics))
+        within, hears = (math.inf, None) if leaving is None else (leaving.within, leaving.told)
+        plan = SweepPlan(size, target, gain, hollow, self._law.sweep_wait, usable, self._context.monotonic() - age, within)
+        self.sweeper.begin(Sweep(guest.entity, guest.incarnation, plan, command, process, cost, statistics, told=hears))
         return None
 
     # --- what became of them ---------------------------------------------------------------------------------------------------------

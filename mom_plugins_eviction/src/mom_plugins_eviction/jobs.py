@@ -28,7 +28,7 @@ from mom_core import (
 )
 from mom_plugins_eviction.movers.reports import UNKNOWN, why_failed
 from mom_plugins_eviction.steps import Step
-from mom_toolkit import Callers, Destination, GuestState, LifecycleControl, MoveJob, Mover, MoveReport, MoveStanding
+from mom_toolkit import Callers, Destination, GuestState, LifecycleControl, MoveJob, MovePreparation, Mover, MoveReport, MoveStanding
 
 AT_ONCE: Final = 4
 """To so many guests something is done at once, and so many calls of one mover may not have come back: more would make each slower."""
@@ -65,6 +65,7 @@ _Text = Annotated[str, StringConstraints(max_length=400)]
 class JobState(StrEnum):
     """How far a job is."""
 
+    PREPARING = "preparing"  #: a move: the guest is swept before, and its mover was not told yet
     BEGUN = "begun"  #: it is under way, or was when mom ended
     DONE = "done"  #: the guest has stopped, and can come back
     LOST = "lost"  #: a move: its time is over, and its mover has not said how it ended
@@ -122,14 +123,19 @@ class Job:
 
 FORM: Final = TypeAdapter(Annotated[tuple[Job, ...], FailFast()])
 
+UNDER_WAY: Final = frozenset({JobState.PREPARING, JobState.BEGUN})
+"""Something is being done to the guest."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call that is under way: its kind (save, ask, resume, begin, look, cancel), and when it was made."""
+    """A call that is under way: its kind (save, ask, resume, prepare, begin, look, cancel), when it was made, and how many seconds it may
+    take if it is for a move."""
 
     kind: str
     future: Future[Any]
     at: float
+    seconds: float
 
 
 @dataclass(slots=True)
@@ -172,10 +178,13 @@ class Jobs:
         if found is None:
             paused = [one for one in changes if one.control == Step.PAUSE.control and one.applied == 1]
             found = tuple(Job(one.entity.id, one.entity.name, Step.PAUSE, JobState.DONE, one.time) for one in paused)
-        self._jobs = {one.guest: one for one in found}
+        self._jobs = {one.guest: one for one in found if one.state is not JobState.PREPARING}
         self._seen = {guest: _Seen(self._context.monotonic()) for guest in self._jobs}
+        self._unwritten = len(self._jobs) < len(found)
         for one in found:
-            if one.is_move and not one.lost:
+            if one.state is JobState.PREPARING:
+                self._context.log.warning("guest %s was about to be moved when mom ended: it was not", printable(one.name))
+            elif one.is_move and not one.lost:
                 self._context.log.warning("guest %s was %s when mom ended: mom asks on how that goes", printable(one.name), one.what)
 
     def close(self) -> None:
@@ -211,7 +220,7 @@ class Jobs:
             return ""
         if call is not None and call.kind == "resume":
             return "going on"
-        return job.what if job.state is JobState.BEGUN and not self.is_late(job) else ""
+        return job.what if job.state in UNDER_WAY and not self.is_late(job) else ""
 
     def error(self, guest: str) -> str:
         """Why what was tried last did not work."""
@@ -240,12 +249,38 @@ class Jobs:
             else:
                 self._call(job, "ask", lambda: control.shut_down(guest))
 
-    def move(self, mover: Mover, job: Job) -> None:
-        """Begin to move a guest. Raises as `stop` does."""
-        if len(self._abandoned(mover.name)) >= AT_ONCE:
-            raise MomError(f"the mover {mover.name} has not come back from {AT_ONCE} calls", hint="see to it, and reload mom")
-        with self._noted(job):
-            self._call(job, "begin", lambda: mover.begin(job.for_mover()))
+    def move(self, mover: Mover, job: Job, preparations: Sequence[MovePreparation] = (), seconds: float = 0.0) -> None:
+        """Begin to move a guest. Raises as `stop` does.
+
+        :param preparations: what is done to it before, within so many seconds
+        """
+        if why := self._why_not_by(mover):
+            raise MomError(why, hint="see to it, and reload mom")
+        if not preparations or seconds <= 0:
+            with self._noted(job):
+                self._call(job, "begin", lambda: mover.begin(job.for_mover()))
+            return
+        before = replace(job, state=JobState.PREPARING)
+        with self._noted(before):
+            self._call(before, "prepare", lambda: _prepared(preparations, before.entity, seconds), seconds + CALL_SECONDS)
+
+    def _hand_over(self, job: Job, mover: Mover | None) -> None:
+        """Have the mover begin, once what was to be done before is over, whatever came of that."""
+        why = f"there is no mover {printable(job.mover)} any more" if mover is None else self._why_not_by(mover)
+        if mover is None or why:
+            self._failed(job, why)
+            return
+        begun = replace(job, state=JobState.BEGUN)
+        try:
+            self._write({**self._jobs, job.guest: begun})
+            self._seen[job.guest] = _Seen(self._context.monotonic())
+            self._call(begun, "begin", lambda: mover.begin(begun.for_mover()))
+        except MomError as error:
+            self._failed(job, f"it could not be begun: {error.message}")
+
+    def _why_not_by(self, mover: Mover) -> str:
+        hangs = len(self._abandoned(mover.name)) >= AT_ONCE
+        return f"the mover {mover.name} has not come back from {AT_ONCE} calls" if hangs else ""
 
     def resume(self, hypervisor: Hypervisor | None, job: Job, why: str) -> None:
         """Begin to let a guest go on."""
@@ -273,12 +308,12 @@ class Jobs:
             self.forget(job.guest)
             raise
 
-    def _call(self, job: Job, kind: str, function: Callable[[], Any]) -> None:
+    def _call(self, job: Job, kind: str, function: Callable[[], Any], seconds: float = CALL_SECONDS) -> None:
         try:
             future = self._callers.start(function)
         except RuntimeError as error:  # the system lets mom have no more threads
             raise MomError(f"it cannot be begun: {error}") from None
-        self._calls[job.guest] = _Call(kind, future, self._context.monotonic())
+        self._calls[job.guest] = _Call(kind, future, self._context.monotonic(), seconds)
         if kind != "look":
             future.add_done_callback(lambda _: self._context.wake(f"guest {job.entity}: {kind}"))
 
@@ -295,9 +330,10 @@ class Jobs:
             elif call.future.done():
                 del self._calls[guest]
                 self._take(job, call)
-            elif job.is_move and self._context.monotonic() - call.at >= CALL_SECONDS:
+            elif job.is_move and self._context.monotonic() - call.at >= call.seconds:
                 del self._calls[guest]
-                self._hung.setdefault(job.mover, []).append(call.future)
+                if call.kind != "prepare":
+                    self._hung.setdefault(job.mover, []).append(call.future)
         stopped = [one for one in self.stopped if one.guest not in self._calls]
         if stopped and isinstance(hypervisor, LifecycleControl):
             with suppress(HypervisorError):  # else another cycle will know
@@ -323,6 +359,9 @@ class Jobs:
         said = "" if error is None else why_failed(error)
         if call.kind == "resume":
             self._resumed(job, said)
+        elif call.kind == "prepare":  # its move follows, whatever was said
+            came_of_it = said if error else call.future.result()
+            self._context.log.info("guest %s, before it is moved: %s", job.entity, printable(str(came_of_it), 300))
         elif call.kind == "look":
             self._take_report(job, UNKNOWN if error else call.future.result())
         elif call.kind == "begin" and not isinstance(error, HypervisorError):
@@ -344,10 +383,14 @@ class Jobs:
     def _see_move(self, job: Job, is_here: bool, mover: Mover | None) -> None:
         seen, now, age = self._seen[job.guest], self._context.monotonic(), self._age(job)
         seen.absent = 0 if is_here else seen.absent + 1
-        if seen.absent >= GONE_CYCLES:
+        if seen.absent >= GONE_CYCLES and job.state is JobState.PREPARING:
+            self._failed(job, "the guest has gone before it was moved")
+        elif seen.absent >= GONE_CYCLES:
             self._moved(job)
         elif job.guest in self._calls:
             pass
+        elif job.state is JobState.PREPARING:
+            self._hand_over(job, mover)
         elif not job.lost and mover is None:
             self._lose(job, f"there is no mover {printable(job.mover)} any more")
         elif not job.lost and age >= job.seconds + GIVE_UP_SECONDS:
@@ -439,3 +482,14 @@ class Jobs:
         """Raises `StateError`: then nothing is changed."""
         self._file.write(FORM.dump_python(tuple(jobs.values()), mode="json"))
         self._jobs, self._unwritten = dict(jobs), False
+
+
+def _prepared(preparations: Sequence[MovePreparation], guest: Entity, seconds: float) -> str:
+    """Have all of them done, one after the other; what came of each."""
+    said = []
+    for one in preparations:
+        try:
+            said.append(one.prepare(guest, seconds))
+        except MomError as error:
+            said.append(error.message)
+    return "; ".join(filter(None, said))

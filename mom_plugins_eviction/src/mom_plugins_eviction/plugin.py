@@ -43,7 +43,17 @@ from mom_plugins_eviction.ladder import Announced, Announcements, Ladder, climb
 from mom_plugins_eviction.movers.hypervisor import HypervisorMover
 from mom_plugins_eviction.requests import ResumeRequests
 from mom_plugins_eviction.settings import EvictionSettings
-from mom_plugins_eviction.steps import STEP_OF, EvictionCandidate, HostPressure, Step, candidate_of, most_stopped, needs_of, warning_of
+from mom_plugins_eviction.steps import (
+    STEP_OF,
+    EvictionCandidate,
+    HostPressure,
+    Step,
+    candidate_of,
+    has_time,
+    most_stopped,
+    needs_of,
+    warning_of,
+)
 from mom_toolkit import (
     Destination,
     EvictionField,
@@ -52,6 +62,7 @@ from mom_toolkit import (
     HostDrain,
     LifecycleControl,
     MigrationControl,
+    MovePreparation,
     MoveProgress,
     Mover,
     late_hook,
@@ -423,7 +434,8 @@ class EvictionPlugin:
             if isinstance(mover, str):
                 raise MomError(mover)
             moved = replace(job, destination=destination, mover=mover.name, move=secrets.token_hex(16), seconds=self._settings.timeout)
-            self.jobs.move(mover, moved)
+            waits = self._settings.sweep if has_time(HostPressure.of(self._snapshot), self._settings) else 0.0
+            self.jobs.move(mover, moved, self._context.services(MovePreparation), waits)
             if not self._is_drained(Decision(entity, change.control, change.value, source=change.source)):
                 self._moves.append(self._snapshot.monotonic)
             return

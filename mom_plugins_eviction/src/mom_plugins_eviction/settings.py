@@ -48,5 +48,9 @@ class EvictionSettings(PluginSettings):
     """How long saving or moving one guest may take before it is given up, and the guest runs on. A guest that was asked to shut down has
     failed to when it is over; one that does so within half an hour after that comes back nevertheless."""
 
+    sweep: Annotated[Duration, Field(ge=0, le=60)] = 10.0
+    """For how long a guest that is to be moved may be swept by the plugin balloon before, so that what it has used and freed is not sent. A
+    host that has less than `least` available, or whose `host_memory_state` is low, moves guests at once, and so does any with 0."""
+
     move_unclassed: bool = False
     """Whether guests without a class may be moved, too, when the operator of a fleet drains this host."""

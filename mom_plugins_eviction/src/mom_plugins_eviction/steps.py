@@ -75,6 +75,9 @@ class HostPressure:
 WAITS: Final = 0.5
 """Of the setting `full`: so much waiting is enough when the plugin balloon says that the host is short, too; and to stay full."""
 
+NO_TIME: Final = "low"
+"""The state of a host that waits for nothing."""
+
 ROOM_TO_END: Final = 1.5
 """Of the setting `least`: a full host stays so until this much is available. Else each page that moves would begin the wait anew."""
 
@@ -91,10 +94,15 @@ def is_hard(pressure: HostPressure, limits: EvictionSettings, already: bool = Fa
         return True
     if share >= limits.calm:
         return False  # waiting alone is not enough: a guest's own small cgroup can wait while the host has plenty
-    if pressure.state == "low":
+    if pressure.state == NO_TIME:
         return True
     helped = already or pressure.state == "hard"
     return pressure.full is not None and pressure.full > limits.full * (WAITS if helped else 1.0)
+
+
+def has_time(pressure: HostPressure, limits: EvictionSettings) -> bool:
+    """True when the host can wait some seconds before a guest that leaves is moved. What is not known does not hurry."""
+    return pressure.state != NO_TIME and (pressure.share is None or pressure.share >= limits.least)
 
 
 def is_calm(pressure: HostPressure, limits: EvictionSettings, needs: float) -> bool:

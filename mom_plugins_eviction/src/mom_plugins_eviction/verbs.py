@@ -12,7 +12,7 @@ import click
 from mom_cli import print_table
 from mom_core import Config, MomError, StateFile, format_kib, load_config, printable
 from mom_daemon import config_option, json_option, print_prose
-from mom_plugins_eviction.jobs import FILE, FORM, LOSS, WHAT, Job, JobState
+from mom_plugins_eviction.jobs import FILE, FORM, LOSS, UNDER_WAY, WHAT, Job, JobState
 from mom_plugins_eviction.plugin import REQUESTS, EvictionPlugin
 from mom_plugins_eviction.requests import ResumeRequests
 from mom_plugins_eviction.steps import Step
@@ -60,7 +60,7 @@ def undo(above: str | None, guest: str, config_path: str | None, timeout: float)
     folder = _folder(config)
     job = _named(_jobs(folder), guest)
     name = printable(job.name)
-    if job.state is JobState.BEGUN:
+    if job.state in UNDER_WAY:
         what = f"it is {job.what}" if job.step is not Step.SHUT_DOWN else "it was asked to shut down, and still runs"
         raise MomError(f"guest {name} does not go on: {what}", hint="ask again when that has ended")
     if config.mode != "enforce" and not job.lost:

@@ -46,6 +46,7 @@ from .services.eviction import (
     GuestMoves as GuestMoves,
     HostDrain as HostDrain,
     MoveJob as MoveJob,
+    MovePreparation as MovePreparation,
     MoveProgress as MoveProgress,
     MoveReport as MoveReport,
     MoveStanding as MoveStanding,

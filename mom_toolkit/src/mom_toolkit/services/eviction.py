@@ -99,6 +99,17 @@ class Mover(Protocol):
         """Give the move up, if that can be; `look` tells what came of it. Raises `HypervisorError` when that cannot be asked for."""
 
 
+@runtime_checkable
+class MovePreparation(Protocol):
+    """What is done to a guest just before it is moved, such as having it hand back memory that it does not use, so that this is not sent.
+
+    Calls come in threads of their own, and are abandoned after `seconds` and half a minute. Then the guest is moved, whatever was said.
+    """
+
+    def prepare(self, guest: Entity, seconds: float) -> str:
+        """Prepare a guest within so many seconds, and return what came of it in words. Raises `MomError` where nothing can be done."""
+
+
 class EvictionField(StrEnum):
     """The fields by which it is known what may be done to a guest: the plugin that knows guests' classes declares them."""
 

@@ -1,0 +1,231 @@
+"""Guests that are to be moved: swept before, so that what they have freed is not sent, and given back what mom took from them.
+
+A sweep leaves nothing where it took: QEMU sends such a page as nine bytes, also when the guest has the room again. And a guest goes to its
+new host with the size that its balloon leaves it, where nobody may know what it had before mom: it gets that back here, as headroom that is
+not touched costs neither host anything.
+
+The call that prepares a guest comes in a thread of its own, and waits. What is done to the guest is decided in the next cycles, as all that
+is done to guests: it is reviewed, noted in the ledger, and stands in the report.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from mom_core import (
+    Decision,
+    Entity,
+    Guest,
+    HypervisorError,
+    MomError,
+    NoChangeNeeded,
+    PluginContext,
+    Snapshot,
+    Source,
+    as_number,
+    format_kib,
+)
+from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests, why_blocked
+from mom_plugins_balloon.law import gives_headroom_back, sweep_of
+from mom_plugins_balloon.limits import ShrinkLimits
+from mom_plugins_balloon.observed import law_guests, law_host
+from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.reasons import ReasonCode, sentence
+from mom_plugins_balloon.states import HostWanted
+from mom_plugins_balloon.sweeps import described
+from mom_plugins_balloon.swept_guests import LeavingSweep
+from mom_toolkit import GuestMoves
+
+END_SECONDS: Final = 6.0
+"""s. From when a sweep's time is over until the guest has its headroom back: its last slice, and commands that fail and are tried again."""
+
+BACK_SECONDS: Final = 3.0
+"""s. For so long the cycle is waited for at least in which a guest gets back what was taken from it."""
+
+AGAIN_SECONDS: Final = 0.5
+"""s. After which a sweep is asked for again that has to wait for others."""
+
+SWEPT: Final = "it is to be moved: what it has used and freed is taken, and it gets its headroom back in a moment"
+GIVEN_BACK: Final = "it is to be moved: it gets back what was taken from it"
+KEPT: Final = "it is to be moved, or is: it keeps its size"
+DROPPED: Final = "that was not followed: `mom explain` says why"
+
+
+@dataclass(eq=False)
+class _Wish:
+    """What is wanted of one guest by then (seconds of `time.monotonic`): a sweep, or the size that it had before mom."""
+
+    until: float
+    sweep: bool
+    decided: bool = False
+    begun: bool = False
+    said: str = ""
+    later: bool = False
+    """It has to wait for other sweeps, and may be asked for again."""
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    def answer(self, said: str, *, later: bool = False) -> None:
+        """Say what came of it. The first answer counts."""
+        if not self._over.is_set():
+            self.said, self.later = said, later
+            self._over.set()
+
+    def wait(self) -> bool:
+        """True if it is answered in time."""
+        return self._over.wait(max(0.0, self.until + (END_SECONDS if self.sweep else 0.0) - time.monotonic()))
+
+
+class LeavingGuests:
+    """The balloon plugin's `MovePreparation`.
+
+    :param limits: gives what the operator allows
+    :param tolerance: KiB by which a size may be off and still be mom's
+    """
+
+    def __init__(
+        self,
+        context: PluginContext,
+        law: LawParameters,
+        wanted: HostWanted,
+        records: BalloonedGuests,
+        limits: Callable[[], ShrinkLimits],
+        tolerance: float,
+    ) -> None:
+        self._context, self._law, self._wanted, self._records = context, law, wanted, records
+        self._limits, self._tolerance = limits, tolerance
+        self._lock = threading.Lock()
+        self._wishes: dict[str, _Wish] = {}
+        self._decided: dict[str, tuple[_Wish, int, float]] = {}
+        """What was decided in this cycle, by guest id: its wish, the size, and what the host is to get by a sweep."""
+
+    # --- MovePreparation -----------------------------------------------------------------------------------------------------------------
+
+    def prepare(self, guest: Entity, seconds: float) -> str:
+        """Sweep it, and give back what was taken from it."""
+        if self._context.configuration().get("mode") == "observe":
+            raise MomError("mom only observes")
+        until, smaller = time.monotonic() + seconds, self._before(guest)
+        wish = self._asked(guest, _Wish(until, sweep=True))
+        while wish.later and time.monotonic() + AGAIN_SECONDS < until:
+            time.sleep(AGAIN_SECONDS)
+            wish = self._asked(guest, _Wish(until, sweep=True))
+        if smaller is None and (wish.begun or self._before(guest) is None):
+            return wish.said
+        back = self._asked(guest, _Wish(max(until, time.monotonic() + BACK_SECONDS), sweep=False))
+        return f"{wish.said}; {back.said}"
+
+    def _asked(self, guest: Entity, wish: _Wish) -> _Wish:
+        """Have that decided in the next cycle, and wait for what comes of it."""
+        with self._lock:
+            if guest.id in self._wishes:
+                raise MomError("it is being prepared already")
+            self._wishes[guest.id] = wish
+        try:
+            self._context.wake(f"guest {guest} is to be moved")
+            if not wish.wait():
+                wish.answer("there was no time for it")
+        finally:
+            with self._lock:
+                del self._wishes[guest.id]
+        return wish
+
+    # --- in each cycle -------------------------------------------------------------------------------------------------------------------
+
+    def decisions(self, snapshot: Snapshot, source: Source) -> Iterator[Decision]:
+        """What is to be done to guests that are to be moved."""
+        with self._lock:
+            wishes = dict(self._wishes)
+        self._decided = {}
+        for identity, wish in wishes.items():
+            guest = snapshot.guests.get(identity)
+            if guest is None:
+                wish.answer("it is not there any more")
+            elif wish.decided:
+                if not wish.begun:
+                    wish.answer(DROPPED)
+            elif why := why_blocked(guest):
+                wish.answer(why)
+            elif (decided := self._sweep(snapshot, guest, wish) if wish.sweep else self._size_before(snapshot, guest, wish)) is not None:
+                wish.decided, self._decided[identity] = True, (wish, *decided)
+                yield Decision(guest.entity, CONTROL, decided[0], SWEPT if wish.sweep else GIVEN_BACK, source)
+
+    def _sweep(self, snapshot: Snapshot, guest: Guest, wish: _Wish) -> tuple[int, float] | None:
+        """The size down to which it is swept, and what the host gets by that; None: it is not, and it was said why."""
+        host = law_host(snapshot, self._wanted, max(0.0, wish.until - time.monotonic()))
+        if host is None:
+            wish.answer(sentence(ReasonCode.HOST_UNKNOWN, guest, snapshot.host))
+            return None
+        one = law_guests(snapshot)[next(place for place, there in enumerate(snapshot.listed) if there.id == guest.id)]
+        found = sweep_of(host, one, self._law, self._limits())
+        if found.target is None or found.gain is None:
+            nothing = "it has nothing now that is worth a sweep"
+            wish.answer(nothing if found.code is ReasonCode.NOTHING_TO_GIVE else sentence(found.code, guest, snapshot.host))
+            return None
+        return int(found.target), found.gain
+
+    def _size_before(self, snapshot: Snapshot, guest: Guest, wish: _Wish) -> tuple[int, float] | None:
+        """The size that it had before mom, where the host lets it have that; None: it keeps the one that it has, and it was said why."""
+        before, host = self._before(guest.entity), law_host(snapshot, self._wanted, self._context.interval)
+        if before is None:
+            wish.answer("nothing is taken from it")
+        elif host is None or not gives_headroom_back(host, self._law):
+            wish.answer(f"it keeps its size, as the host has too little to give back the {format_kib(before)} that it had before mom")
+        else:
+            return before, 0.0
+        return None
+
+    def _before(self, entity: Entity) -> int | None:
+        """The size that a guest had before mom, where mom has made it smaller; None: it has that, or more, or what it has is not mom's."""
+        guest, record = self._records.snapshot.guests.get(entity.id), self._records.of(entity.id)
+        size, maximum = (None, None) if guest is None else (guest.number("balloon_cur"), guest.number("balloon_max"))
+        entries = (one for one in self._context.engine_state().changes if one.control == CONTROL and one.entity.id == entity.id)
+        entry = next(entries, None)
+        before = None if entry is None else as_number(entry.before)
+        if guest is None or size is None or entry is None or before is None:
+            return None
+        pending = None if record is None else record.pending  # on its way to what mom asked for, it may have any size
+        if entry.incarnation != guest.incarnation or not (pending is not None or entry.explains(int(size), self._tolerance)):
+            return None
+        before, heading = before if maximum is None else min(before, maximum), size if pending is None else pending
+        return int(before) if before > heading + self._tolerance else None
+
+    # --- what is done --------------------------------------------------------------------------------------------------------------------
+
+    def why_kept(self, guest: Guest, target: int) -> str:
+        """Why a guest is not to be shrunk to that size, as it is being moved; empty: it may be."""
+        if self._sweep_to(guest.id, target) is not None:
+            return ""
+        moves = self._context.service(GuestMoves)
+        progress = None if moves is None else moves.progress(guest)
+        return KEPT if progress is not None and progress.moving else ""
+
+    def _sweep_to(self, identity: str, target: int) -> tuple[_Wish, float] | None:
+        """The wish for a sweep that goes as far as that size at least, and what the host is to get by it. A reviewer may have made it end
+        sooner."""
+        wish, lowest, gain = self._decided.get(identity, (None, 0, 0.0))
+        return (wish, gain - (target - lowest)) if wish is not None and wish.sweep and target >= lowest else None
+
+    def sweep(self, identity: str, target: int) -> LeavingSweep | None:
+        """How a guest is swept that is to go down to that size; None where it is not swept because it is to be moved."""
+        found = self._sweep_to(identity, target)
+        if found is None:
+            return None
+        wish, gain = found
+        wish.begun = True
+        return LeavingSweep(max(0.0, gain), max(0.0, wish.until - time.monotonic()), lambda outcome: wish.answer(described(outcome)))
+
+    def asked(self, identity: str, target: int) -> None:
+        """A guest was asked for a size."""
+        wish, size, _ = self._decided.get(identity, (None, 0, 0.0))
+        if wish is not None and not wish.sweep and target >= size:
+            wish.answer(f"it has {format_kib(target)} again")
+
+    def failed(self, identity: str, error: HypervisorError) -> None:
+        """A guest could not be asked for a size, or need not be."""
+        wish, _, _ = self._decided.get(identity, (None, 0, 0.0))
+        if wish is not None:
+            wish.answer(str(error), later=wish.sweep and isinstance(error, NoChangeNeeded))

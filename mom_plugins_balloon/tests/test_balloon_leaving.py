@@ -1,0 +1,317 @@
+"""Guests that are to be moved: what they have used and freed is taken before, they get back what mom took, and nothing more is taken."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from mom_core import (
+    Change,
+    Decision,
+    EngineState,
+    Entity,
+    Guest,
+    Host,
+    HypervisorError,
+    LedgerEntry,
+    MomError,
+    PluginContext,
+    Scope,
+    Snapshot,
+    Source,
+    Target,
+    Value,
+)
+from mom_plugins_balloon import BalloonPlugin
+from mom_toolkit import GuestMoves, MovePreparation, MoveProgress
+
+MIB = 1024
+GIB = 1024 * MIB
+NEED, BESIDE, HIDDEN = 512 * MIB, 60 * MIB, 50 * MIB
+POLICY = Source("50_policy")
+ROOMY: Mapping[str, Value] = {"mem_available": 64 * GIB, "mem_really_available": 40 * GIB}
+SHORT: Mapping[str, Value] = {"mem_available": 64 * GIB, "mem_really_available": 300 * MIB}
+
+
+STAT = "4711 (qemu) S 1 1 1 0 -1 0 50 0 0 0 20 10 0 0 20 0 4 0 1000 0 400000 18446744073709551615 " + "0 " * 13 + "3 0 0 0 0 0"
+
+
+class Resizer:
+    """A hypervisor that resizes guests at once, and notes what it is asked for."""
+
+    uri = "fake:///"
+
+    def __init__(self) -> None:
+        self.size = 2 * GIB
+        self.idle = GIB
+        self.commands: list[tuple[str, int]] = []
+        self.error: HypervisorError | None = None
+
+    def guests(self) -> Sequence[Guest]:
+        return [Guest("a", "one")]
+
+    def set_balloon(self, guest: Entity, target_kib: int) -> None:
+        if self.error is not None:
+            raise self.error
+        self.commands.append(("set", target_kib))
+        self.size = target_kib
+
+    def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
+        return {guest.id: self.size for guest in guests}
+
+
+class Sweeper(Resizer):
+    """One that sweeps guests, too."""
+
+    def sweep_balloon(self, guest: Entity, bottom_kib: int) -> int:
+        if self.error is not None:
+            raise self.error
+        self.commands.append(("sweep", bottom_kib))
+        gave = min(self.idle, self.size - bottom_kib)
+        self.idle -= gave
+        return gave
+
+
+class Moves:
+    """Says of the guest whether it is being moved."""
+
+    def __init__(self) -> None:
+        self.moving = False
+
+    def progress(self, guest: Guest) -> MoveProgress:
+        return MoveProgress(self.moving)
+
+
+class Bench:
+    """One plugin on a host with one guest of 2 GiB, of which 1 GiB was used and freed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.mode = "enforce"
+        self.changes: Sequence[LedgerEntry] = ()
+        self.hypervisor: Resizer = Sweeper()
+        self.moves = Moves()
+        context = PluginContext(
+            name="balloon",
+            root=folder / "root",
+            state_directory=folder / "state",
+            offers={GuestMoves: (self.moves,)},
+            engine_state=lambda: EngineState(changes=self.changes),
+            configuration=lambda: {"mode": self.mode},
+        )
+        self.plugin = BalloonPlugin(BalloonPlugin.Settings(), context)
+        self.plugin.mom_setup()
+        self.context = context
+        self.host, self.fields = ROOMY, dict[str, Value]()
+        self.dropped: list[str] = []
+        self.decided: list[Decision] = []
+
+    @property
+    def leaving(self) -> MovePreparation:
+        found = self.plugin.mom_services()[MovePreparation]
+        assert isinstance(found, MovePreparation)
+        return found
+
+    def taken_before(self, size: int, before: int) -> None:
+        """So much mom has left it of what it had."""
+        self.hypervisor.size = size
+        entity = Entity(Scope.GUEST, "a", "one")
+        self.changes = [LedgerEntry(entity, "balloon_target", before, size, "balloon", 1.0)]
+
+    def snapshot(self) -> Snapshot:
+        size, idle = self.hypervisor.size, self.hypervisor.idle
+        known: dict[str, Value] = {
+            "balloon_cur": size, "balloon_max": 4 * GIB, "mem_usable": size - NEED, "mem_unused": size - NEED, "stats_age": 0.2,
+            "mem_available": size - HIDDEN, "kernel_reserved": HIDDEN, "mem_used_peak": NEED - HIDDEN, "mem_used_before": NEED - HIDDEN,
+            "mem_cache_share": 0.6, "rss": BESIDE + NEED + idle, "rss_before": BESIDE + NEED + idle, "qemu_overhead": BESIDE,
+            "mem_growth_rate": 10 * MIB,
+        }  # fmt: skip
+        guest = Guest("a", "one", known | self.fields, {"pid": 4711})
+        return Snapshot(host=Host(fields=self.host), guests={"a": guest}, monotonic=self.context.monotonic())
+
+    def cycle(self, *wanted: int) -> None:
+        """:param wanted: sizes that a policy decides"""
+        seen = self.snapshot()
+        guest = seen.guests["a"]
+        self.plugin.mom_collect_guests([guest])
+        acts = [one for one in self.plugin.mom_act(seen, []) if isinstance(one, Decision)]
+        decisions = acts or [Decision(guest.entity, "balloon_target", size, "", POLICY) for size in wanted]
+        self.decided += acts
+        revisions = list(self.plugin.mom_review(seen, decisions))
+        self.dropped += [one.reason for one in revisions]
+        left = [one for one in decisions if all(one is not other.before for other in revisions)]
+        for one in left:
+            change = Change(Target(one.entity, one.control), one.value, self.hypervisor.size, source=one.source)
+            said = self.plugin.mom_write(self.hypervisor, [change])
+            self.dropped += [str(error) for error in said.values()]
+
+    def prepared(self, seconds: float = 10.0, cycle: Callable[[], None] | None = None) -> str:
+        """What comes of preparing the guest while cycles go on."""
+        with ThreadPoolExecutor(1) as pool:
+            future: Future[str] = pool.submit(self.leaving.prepare, Entity(Scope.GUEST, "a", "one"), seconds)
+            until = time.monotonic() + 60
+            while not future.done():
+                assert time.monotonic() < until
+                (cycle or self.cycle)()
+                time.sleep(0.01)
+            return future.result()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_a_guest_on_a_host_with_plenty_is_swept_and_keeps_its_size(bench: Bench) -> None:
+    bench.cycle()
+    assert bench.hypervisor.commands == [], "the host lacks nothing"
+    said = bench.prepared()
+    ((what, bottom),) = bench.hypervisor.commands
+    assert what == "sweep"
+    assert bench.hypervisor.size == 2 * GIB
+    assert bench.hypervisor.idle < 60 * MIB
+    assert bottom >= NEED + 32 * MIB, "it keeps what it uses, and what a sweep leaves"
+    assert said.startswith("gave ")
+    assert said.endswith("arrived")
+    (decision,) = bench.decided
+    assert "it is to be moved" in decision.reason
+    bench.cycle()
+    assert len(bench.hypervisor.commands) == 1, "once"
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"stats_age": 4.0}, "nothing now that is worth a sweep"),
+        ({"stats_age": 30.0}, "too old"),
+        ({"mem_usable": None}, "does not tell"),
+        ({"mem_used_before": 100 * MIB}, "nothing now that is worth a sweep"),
+        ({"sweep_rest": 5.0}, "nothing now that is worth a sweep"),
+        ({"guest_guarantee": 2 * GIB, "mem_guarantee_holds": 2 * GIB}, "nothing now that is worth a sweep"),
+        ({"balloon_obstacle": "it does not give"}, "nothing now that is worth a sweep"),
+    ],
+    ids=["old", "older", "silent", "growing", "resting", "promised", "aside"],
+)
+def test_the_rules_of_sweeps_hold_and_why_not_is_said(bench: Bench, fields: Mapping[str, Value], why: str) -> None:
+    bench.fields = dict(fields)
+    assert why in bench.prepared()
+    assert bench.hypervisor.commands == []
+
+
+def test_a_guest_keeps_what_it_may_take_until_its_growth_is_noticed(bench: Bench) -> None:
+    bench.fields = {"mem_growth_rate": GIB}
+    bench.prepared()
+    ((_, bottom),) = bench.hypervisor.commands
+    assert bottom >= NEED + 0.3 * GIB
+
+
+def test_nothing_is_done_while_mom_only_observes(bench: Bench) -> None:
+    bench.mode = "observe"
+    with pytest.raises(MomError, match="only observes"):
+        bench.prepared()
+    assert bench.decided == []
+
+
+def test_a_guest_gets_back_what_mom_has_taken_after_the_sweep(bench: Bench) -> None:
+    bench.taken_before(2 * GIB, 3 * GIB)
+    bench.cycle()
+    said = bench.prepared()
+    assert [what for what, _ in bench.hypervisor.commands] == ["sweep", "set"]
+    assert bench.hypervisor.size == 3 * GIB
+    assert said.endswith("it has 3.00 GiB again")
+
+
+def test_it_gets_that_back_also_where_it_is_not_swept(bench: Bench) -> None:
+    bench.taken_before(2 * GIB, 3 * GIB)
+    bench.hypervisor.idle = 0
+    said = bench.prepared()
+    assert bench.hypervisor.commands == [("set", 3 * GIB)]
+    assert "nothing now that is worth a sweep" in said
+
+
+def test_it_gets_that_back_also_while_it_is_on_its_way_to_what_was_taken(bench: Bench) -> None:
+    bench.cycle(1500 * MIB)
+    bench.taken_before(1800 * MIB, 2 * GIB)
+    bench.changes = [bench.changes[0]._replace(applied=1500 * MIB)]
+    bench.hypervisor.idle = 0
+    bench.hypervisor.commands.clear()
+    bench.prepared()
+    assert bench.hypervisor.commands == [("set", 2 * GIB)]
+    bench.prepared()
+    assert bench.hypervisor.commands == [("set", 2 * GIB)], "it is on its way there, or has it"
+
+
+def test_a_host_that_gives_no_headroom_back_does_not_here(bench: Bench) -> None:
+    bench.taken_before(2 * GIB, 3 * GIB)
+    bench.hypervisor.idle, bench.host = 0, SHORT
+    assert "the host has too little" in bench.prepared()
+    assert bench.hypervisor.commands == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda entry: entry._replace(incarnation="another start"),
+        lambda entry: entry._replace(applied=GIB),
+        lambda entry: entry._replace(before=2 * GIB),
+        lambda entry: entry._replace(before=None),
+    ],
+    ids=["started anew", "resized by others", "as before", "unknown"],
+)
+def test_a_size_that_is_not_moms_is_left(bench: Bench, other: Callable[[LedgerEntry], LedgerEntry]) -> None:
+    bench.taken_before(2 * GIB, 3 * GIB)
+    bench.changes = [other(one) for one in bench.changes]
+    bench.hypervisor.idle = 0
+    bench.prepared()
+    assert bench.hypervisor.commands == []
+
+
+def test_no_more_is_taken_from_a_guest_that_is_being_moved_and_it_may_grow(bench: Bench) -> None:
+    bench.cycle(GIB)
+    assert bench.hypervisor.commands == [("set", GIB)]
+    bench.hypervisor.size, bench.moves.moving = 2 * GIB, True
+    bench.hypervisor.commands.clear()
+    bench.cycle(1500 * MIB)
+    assert bench.hypervisor.commands == []
+    assert bench.dropped[-1] == "it is to be moved, or is: it keeps its size"
+    bench.cycle(3 * GIB)
+    assert bench.hypervisor.commands == [("set", 3 * GIB)]
+
+
+def test_its_own_sweep_is_let_through_while_it_is_being_moved(bench: Bench) -> None:
+    bench.moves.moving = True
+    assert bench.prepared().endswith("arrived")
+
+
+def test_a_sweep_that_the_hypervisor_refuses_is_said(bench: Bench) -> None:
+    bench.hypervisor.error = HypervisorError("the monitor is gone")
+    assert bench.prepared() == "the monitor is gone"
+
+
+def test_cycles_go_on_while_a_real_balloon_takes_and_what_came_of_it_is_told(bench: Bench) -> None:
+    """Its process holds what it did: after two slices it is known that there is no more."""
+    bench.hypervisor = Resizer()
+    process = bench.context.root / "proc/4711"
+    process.mkdir(parents=True)
+    (process / "stat").write_text(STAT)
+    size, cycles = 2 * GIB, list[int]()
+
+    def cycle() -> None:
+        cycles.append(1)
+        bench.fields = {"balloon_cur": size, "mem_usable": size - NEED, "mem_available": size - HIDDEN}
+        bench.cycle()
+
+    said = bench.prepared(cycle=cycle)
+    assert said.startswith("gave ")
+    assert said.endswith("nothing-more")
+    assert [kib for _, kib in bench.hypervisor.commands] == [size - 128 * MIB, size - 256 * MIB, size]
+    assert len(cycles) > 3
+    assert len(bench.decided) == 1
+
+
+def test_without_a_cycle_it_ends_in_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_balloon.leaving_guests.END_SECONDS", 0.1)
+    assert bench.prepared(0.1, cycle=lambda: None) == "there was no time for it"
+    bench.cycle()
+    assert bench.hypervisor.commands == [], "nor later"

@@ -1,0 +1,159 @@
+"""Real guests that are moved between two real QEMU processes: how much of them is sent, and with what they arrive.
+
+What QEMU counts is bytes, so it may be held to numbers; `pytest -o log_cli=true -o log_cli_level=INFO` shows them.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import libvirt  # type: ignore[import-untyped]  # it has no types
+import pytest
+from libvirt_mom import another_host
+from private_libvirtd import PrivateLibvirtd
+from real_guests import Lab, RealGuest
+
+from mom_core import Decision, PluginContext, PluginSettings, Snapshot, Value, hookimpl
+from mom_devkit import PluginRun, run_plugins, wait_until
+
+pytestmark = pytest.mark.real
+
+LOG = logging.getLogger("test")
+MIB = 1024
+SECONDS = 45
+WARNING = 15
+
+
+def _deciding(guest: RealGuest, wants: Callable[[int], Mapping[str, Value]]) -> type:
+    """A plugin that decides this about the guest: given the number of a cycle, values by control."""
+
+    class Deciding:
+        def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
+            self.cycles = 0
+
+        @hookimpl
+        def mom_act(self, snapshot: Snapshot) -> list[Decision]:
+            self.cycles += 1
+            entities = [one.entity for one in snapshot.guests.values() if one.id == guest.uuid]
+            return [Decision(entity, control, value) for entity in entities for control, value in wants(self.cycles).items()]
+
+    return Deciding
+
+
+def _moved(
+    lab: Lab, folder: Path, guest: RealGuest, other: PrivateLibvirtd, *, size: int = 0, guarantee: str = "64MiB", **leaving: object
+) -> PluginRun:
+    """A run in which mom moves the guest, in real time; a host that lacks nothing is not why it is swept.
+
+    :param size: in KiB, that the guest gets before
+    """
+    where = str(other.destination)
+    smaller: Mapping[str, Value] = {"balloon_target": size} if size else {}
+    plugins: dict[str, type | Mapping[str, object]] = {
+        "host": {},
+        "libvirt": lab.libvirtd.settings(),
+        "balloon": {"host_free": "64MiB"},
+        "sla": {"classes": {"leaves": {"may_migrate": True, "warning": f"{WARNING}s"}}},
+        "eviction": {"destination": where, **leaving},
+        "decides": _deciding(guest, lambda cycle: {"guest_migrate": where, **(smaller if cycle < WARNING - 5 else {})}),
+    }
+    known = {guest.name: {"class": "leaves", "guarantee": guarantee}}
+    return run_plugins(folder, plugins, cycles=SECONDS, interval=1.0, guests=known, between=lambda _: time.sleep(1.0))
+
+
+def _there(guest: RealGuest, other: PrivateLibvirtd) -> Any:
+    """libvirt's domain where it has gone to."""
+    return libvirt.open(other.uri).lookupByUUIDString(guest.uuid)
+
+
+def _sent(guest: RealGuest, other: PrivateLibvirtd) -> int:
+    """Bytes of its memory that were sent."""
+    stats = _there(guest, other).jobStats(libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED)
+    sent: int = stats["memory_processed"]
+    return sent
+
+
+def _works_on_after(guest: RealGuest, age: int) -> None:
+    """Wait until it is older than that: the QEMU over there has begun its log anew."""
+    wait_until(lambda: guest.beats and guest.beats[-1].seconds > age, f"{guest.name} works on", 60)
+
+
+def _reasons(found: PluginRun) -> list[str]:
+    return [one.reason for report in found.reports for one in report.decisions if one.control == "balloon_target"]
+
+
+def test_a_guest_that_has_freed_60_percent_of_its_memory_sends_half_of_what_it_would(lab: Lab, tmp_path: Path) -> None:
+    sent = {}
+    lab.start("stays")  # of a guest that is alone, the host is never emptied
+    with another_host(lab.libvirtd) as other:
+        for sweep in ("0s", "10s"):
+            guest = lab.start(f"freed{sweep}", mib=2048, workload=(550, 5, 0, 1800)).wait_until_it_works()
+            age = guest.beats[-1].seconds
+            found = _moved(lab, tmp_path / sweep, guest, other, sweep=sweep)
+            assert found.applied("guest_migrate") == [str(other.destination)]
+            sent[sweep] = _sent(guest, other)
+            assert any("it is to be moved" in reason for reason in _reasons(found)) is (sweep != "0s")
+            assert _there(guest, other).memoryStats()["actual"] == 2048 * MIB, "it arrives with all of its room"
+            _works_on_after(guest, age)
+            _there(guest, other).destroy()
+    LOG.info("sent without a sweep: %d MiB; with one: %d MiB", sent["0s"] >> 20, sent["10s"] >> 20)
+    assert sent["0s"] > 1700 << 20, "it had touched most of its memory"
+    assert sent["10s"] <= 0.5 * sent["0s"]
+
+
+def test_a_guest_from_which_mom_has_taken_arrives_with_what_it_had_before(lab: Lab, tmp_path: Path) -> None:
+    lab.start("stays")
+    with another_host(lab.libvirtd) as other:
+        guest = lab.start("smaller", mib=512, workload=(100, 5, 0, 0)).wait_until_it_works()
+        age = guest.beats[-1].seconds
+        found = _moved(lab, tmp_path, guest, other, size=360 * MIB, guarantee="300MiB")
+        sizes = [kib for kib in found.values(guest.name, "balloon_cur") if isinstance(kib, int)]
+        assert min(sizes) < 400 * MIB, "it was made smaller"
+        assert min(sizes) >= 300 * MIB
+        assert found.applied("guest_migrate") == [str(other.destination)]
+        assert _there(guest, other).memoryStats()["actual"] == 512 * MIB
+        _works_on_after(guest, age)
+
+
+def test_a_guest_that_others_move_is_left_alone_meanwhile_and_gets_its_room_at_its_new_host(lab: Lab, tmp_path: Path) -> None:
+    with another_host(lab.libvirtd) as other, ThreadPoolExecutor(1) as pool:
+        guest = lab.start("others", mib=512, workload=(60, 5, 0, 0)).wait_until_it_works()
+        begun: list[int] = []
+        parameters = {libvirt.VIR_MIGRATE_PARAM_URI: f"unix://{other.folder}/migration"}
+
+        def between(number: int) -> None:
+            time.sleep(1.0)
+            if not begun and guest.size_mib < 365:
+                guest.domain.migrateSetMaxSpeed(4)
+                begun.append(number)
+                pool.submit(guest.domain.migrate3, libvirt.open(other.uri), parameters, libvirt.VIR_MIGRATE_LIVE)
+                wait_until(lambda: guest.domain.jobInfo()[0], "it is under way", 60)
+            elif begun and number == begun[0] + 6:
+                guest.domain.migrateSetMaxSpeed(10_000)
+                wait_until(lambda: guest.uuid not in _uuids(lab.libvirtd), "it has left", 60)
+
+        plugins: dict[str, type | Mapping[str, object]] = {
+            "host": {},
+            "libvirt": lab.libvirtd.settings(),
+            "balloon": {"host_free": "64MiB"},
+            "decides": _deciding(guest, lambda _: {"balloon_target": (310 if begun else 360) * MIB}),
+        }
+        guests = {guest.name: {"guarantee": "300MiB"}}
+        found = run_plugins(tmp_path / "here", plugins, cycles=SECONDS, interval=1.0, guests=guests, between=between)
+        assert begun, "it was made smaller"
+        assert set(found.applied("balloon_target")) == {360 * MIB}, "and no smaller while it was moved"
+        assert any("being migrated" in reason for reason in (one.reason for report in found.reports for one in report.revisions))
+        assert 300 * MIB <= _there(guest, other).memoryStats()["actual"] <= 365 * MIB
+        there = {**plugins, "libvirt": other.settings(), "policy": {}}
+        del there["decides"]
+        found = run_plugins(tmp_path / "there", there, cycles=20, interval=1.0, guests=guests, between=lambda _: time.sleep(1.0))
+        found.assert_never_below("balloon_cur", 300 * MIB)
+        assert found.values(guest.name, "balloon_cur")[-1] == 512 * MIB, "until that mom ends, and leaves it as it came"
+
+
+def _uuids(libvirtd: PrivateLibvirtd) -> list[str]:
+    """Of the guests that run there."""
+    return [one.UUIDString() for one in libvirt.open(libvirtd.uri).listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)]
