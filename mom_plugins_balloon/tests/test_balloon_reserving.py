@@ -13,79 +13,16 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from reserving_host import GIB, KEEPS, LIMITS, MIB, TOTAL, KeptReservation, a_guest, seen
 
 from mom_core import Clock, DefaultPolicy, Engine, Guest, Host, MomError, PluginContext, Report, Snapshot, StateFile, Value, as_number
 from mom_devkit import HandClock, config_of, declared
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
-from mom_plugins_balloon.host_reservations import HostReservations, policies_reserve
-from mom_plugins_balloon.limits import ShrinkLimits
-from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
+from mom_plugins_balloon.host_reservations import policies_reserve
+from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.plugin import BalloonPlugin
 from mom_plugins_balloon.spare_memory import Spare, seconds_to_free, spare_of
-from mom_toolkit import Admission, Admissions, Reservation, ReservationRefused, Reservations, ReservationState
-
-GIB = 1 << 20
-MIB = 1 << 10
-LIMITS = ShrinkLimits(64 * MIB, 0.05, 15.0)
-TOTAL = 32 * GIB
-KEEPS = int(TOTAL * 0.05)
-
-
-def a_guest(identity: str, size: int = 4 * GIB, need: int = GIB, incarnation: str = "", **more: Value) -> Guest:
-    fields: dict[str, Value] = {
-        "balloon_cur": size, "balloon_max": size, "mem_usable": size - need, "stats_age": 1.0, "swap_in": 0, "swap_out": 0, "rss": size,
-    }  # fmt: skip
-    return Guest(identity, identity, {**fields, **more}, incarnation=incarnation)
-
-
-def seen(now: float, available: float, *guests: Guest) -> Snapshot:
-    host = Host(fields={"mem_available": TOTAL, "mem_really_available": int(available)})
-    return Snapshot(host, {guest.id: guest for guest in guests}, monotonic=now)
-
-
-class KeptReservation:
-    """Reservations of a host whose clock and sights a test makes."""
-
-    def __init__(self, folder: Path, **more: object) -> None:
-        self.clock = HandClock(1000.0)
-        self.why = ""
-        self.woken: list[str] = []
-        self.context = PluginContext("balloon", folder, folder / "state", folder / "run", monotonic=self.clock, wake=self.woken.append)
-        (folder / "proc/sys/kernel/random").mkdir(parents=True, exist_ok=True)
-        (folder / "proc/sys/kernel/random/boot_id").write_text("boot-1\n")
-        self.settings = ReservationSettings(**{"host_keeps": f"{KEEPS}KiB", **more})  # type: ignore[arg-type]  # a test's own
-        self.kept = self.begin()
-
-    def begin(self) -> HostReservations:
-        """As a start of mom does."""
-        self.guests = BalloonedGuests(8 * MIB)
-        self.kept = HostReservations(self.settings, LawParameters(), self.context, self.guests, lambda: LIMITS, lambda: self.why)
-        self.kept.load()
-        return self.kept
-
-    def see(self, available: float, *guests: Guest, after: float = 5.0) -> None:
-        self.clock.now += after
-        self.follow(seen(self.clock.now, available, *guests))
-
-    def follow(self, snapshot: Snapshot) -> None:
-        self.guests.see(snapshot)
-        self.kept.follow()
-
-    def reserved(self, kib: int, *guests: Guest, available: int = 8 * GIB, seconds: float = 600, name: str = "") -> Reservation:
-        """What is reserved on a host that has so much available."""
-        self.see(available, *guests)
-        return self.kept.reserve(kib, seconds, name=name)
-
-    @property
-    def file(self) -> Path:
-        return self.context.state_directory / "balloon/reservations.json"
-
-    def one(self, identity: str = "") -> Reservation:
-        return next(one for one in self.kept.reservations() if one.id == identity or not identity)
-
-    def taker(self, made: Reservation) -> str:
-        """The guest that has come for it; empty: none has."""
-        return guest.id if (guest := self.one(made.id).guest) is not None else ""
+from mom_toolkit import Admission, Admissions, ReservationRefused, Reservations, ReservationState
 
 
 @pytest.fixture

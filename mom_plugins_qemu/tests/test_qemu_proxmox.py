@@ -10,8 +10,8 @@ from fake_monitors import MIB, FakeGuest, FakeHost
 from mom_core import Guest, GuestBusy, GuestPattern, PluginContext, Severity
 from mom_plugins_qemu import QemuPlugin
 from mom_plugins_qemu.hypervisor import QemuHypervisor
-from mom_plugins_qemu.proxmox import GuestDefinition, parsed
-from mom_toolkit import GuestDescription, GuestPlatform
+from mom_plugins_qemu.proxmox import GuestDefinition, ProxmoxLaunches, parsed
+from mom_toolkit import GuestDescription, GuestPlatform, LaunchedGuest, LaunchReader
 
 WEB = """#the shop
 agent: 1
@@ -161,3 +161,29 @@ def test_a_node_is_recognized(node: Node) -> None:
     assert found is not None
     assert (found.reason, found.settings) == ("this is a node of Proxmox VE", {"sockets": ["/run/qemu-server/*.qmp"]})
     assert found.order < 21, "before libvirt, which a node may have besides"
+
+
+class TestLaunches:
+    """Guests that Proxmox VE is about to start: its hookscript sends their definitions."""
+
+    def test_a_guest_starts_with_all_of_its_memory(self) -> None:
+        assert ProxmoxLaunches().read(WEB, "100") == LaunchedGuest("web", 1 << 20, "7e1d3c1a-93a7-4d0c-a7f5-0d9f3a1b0c01")
+
+    @pytest.mark.parametrize(
+        ("text", "name", "mib"),
+        [("name: a\n", "a", 512), ("memory: current=2048\n", "vm100", 2048), ("memory: 4096\n[PENDING]\nname: b\n", "vm100", 4096)],
+    )
+    def test_what_is_not_written_is_what_proxmox_makes_of_it(self, text: str, name: str, mib: int) -> None:
+        assert ProxmoxLaunches().read(text, "100") == LaunchedGuest(name, mib << 10)
+
+    def test_huge_pages_come_out_of_a_pool_of_their_own(self) -> None:
+        found = ProxmoxLaunches().read("memory: 4096\nhugepages: 2\n", "100")
+        assert found is not None
+        assert found.why_none
+
+    @pytest.mark.parametrize(("text", "number"), [("memory: x\n", "100"), (WEB, ""), (WEB, "1/2"), ("<domain/>", "100")])
+    def test_what_is_no_definition_is_none(self, text: str, number: str) -> None:
+        assert ProxmoxLaunches().read(text, number) is None
+
+    def test_the_plugin_reads_them_for_who_asks(self, tmp_path: Path) -> None:
+        assert isinstance(Node(tmp_path).plugin.mom_services()[LaunchReader], LaunchReader)

@@ -192,3 +192,17 @@ def test_mom_in_cockpit_is_a_package_of_its_own_that_goes_with_this_mom(package:
     assert all((folder / name).is_file() for name in ("manifest.json", *loaded))
     if shutil.which("lintian"):
         assert run("lintian", "--allow-root", cockpit) == ""
+
+
+@pytest.mark.parametrize(("call", "status"), [("remove", 0), ("remove", 1), ("upgrade", 0)])
+def test_hooks_that_ask_mom_before_guests_start_go_with_it(tmp_path: Path, call: str, status: int) -> None:
+    """As far as mom can take them away: one that guests of Proxmox VE name stays, and mom is removed all the same."""
+    log = tmp_path / "called"
+    for name in ("mom", "py3clean", "deb-systemd-invoke"):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\necho "$0 $*" >> {log}\ncase "$0 $1" in *mom\\ hook) exit {status};; esac\n')
+        program.chmod(0o755)
+    run("sh", ROOT / "packaging/deb/prerm", call, environment={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    called = log.read_text() if log.exists() else ""
+    wanted = call == "remove"
+    assert [f"mom hook remove {platform}\n" in called for platform in ("libvirt", "proxmox")] == [wanted, wanted]

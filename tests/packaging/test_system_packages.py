@@ -71,6 +71,7 @@ def test_removing_the_rpm_puts_everything_back_and_an_upgrade_hands_over(rpm: Pa
     for text in scripts.values():
         subprocess.run(["sh", "-n"], input=text, text=True, timeout=60, check=True)
     assert "mom restore -c /etc/mom/mom.yaml --as-left /run/mom" in scripts["preuninstall"]
+    assert "mom hook remove" in scripts["preuninstall"]
     assert "systemctl try-restart mom.service" in scripts["postuninstall"]
     assert "[ ! -e /etc/mom/mom.yaml ]" in scripts["postinstall"]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import glob
 import math
 import secrets
 import threading
@@ -41,7 +42,17 @@ from mom_plugins_balloon.names import RESERVED, SUGGESTED
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.spare_memory import Spare, returning_kib, seconds_to_free, spare_of
 from mom_plugins_balloon.states import hard_kib
-from mom_toolkit import Admissions, ProcessStat, Reservation, ReservationRefused, ReservationState, Room, boot_id, stale_seconds
+from mom_toolkit import (
+    Admissions,
+    LaunchedGuest,
+    ProcessStat,
+    Reservation,
+    ReservationRefused,
+    ReservationState,
+    Room,
+    boot_id,
+    stale_seconds,
+)
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40
@@ -70,7 +81,10 @@ _Moment = Annotated[float, Field(ge=0, lt=1 << 36)]
 
 @dataclass(frozen=True, slots=True)
 class KeptReservation:
-    """One reservation as it is kept, also on disk. `made`, `deadline` and `taken_at` are of the monotonic clock."""
+    """One reservation as it is kept, also on disk. `made`, `deadline`, `taken_at` and `launch_until` are of the monotonic clock.
+
+    Until `launch_until` it is for the guest `launch` alone, by id or name, which is about to be started.
+    """
 
     id: str
     memory_kib: Annotated[int, Field(ge=LEAST_KIB, le=MOST_KIB)]
@@ -83,6 +97,10 @@ class KeptReservation:
     guest_name: str = ""
     incarnation: str = ""
     taken_at: _Moment | None = None
+    launch: str = ""
+    launch_until: _Moment = 0.0
+    launched: bool = False
+    """It was made for that launch, and ends with the guest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +178,39 @@ class HostReservations:
         self.context.log.info("reservation %s of %s for %s by %s%s: %s of it is there", one.id, size, last, one.who, whom, there)
         self.context.wake(f"{size} were reserved")
         return made
+
+    def keep_for(self, guest: LaunchedGuest, seconds: float, *, who: str = "", part_kib: int | None = None) -> Reservation:
+        """Keep memory for a guest that is about to be started. What is kept for it already, or for any that fits, is for it alone now.
+
+        Raises as `reserve` does.
+
+        :param part_kib: how much of its memory is to be kept, where there is nothing for it already; None: all
+        """
+        with self._lock:
+            self._end_what_is_over()
+            until = self.context.monotonic() + seconds
+            for one in sorted((one for one in self._kept.values() if one.taken_at is None), key=_particular):
+                if not self._would_take(one, guest):
+                    continue
+                if one.launched and one.memory_kib < guest.memory_kib:
+                    self._end(one.id, ReservationState.RELEASED, "the guest is started with more memory")
+                    continue
+                self._kept[one.id] = replace(one, launch=guest.id or guest.name, launch_until=until, deadline=max(one.deadline, until))
+                self._write()
+                return self._described()[one.id]
+            wanted = guest.memory_kib if part_kib is None else part_kib
+            made = self.reserve(wanted, seconds, name=_pattern_of(guest), who=who)
+            self._kept[made.id] = replace(self._kept[made.id], launch=guest.id or guest.name, launch_until=until, launched=True)
+            self._write()
+            return made
+
+    def _would_take(self, one: KeptReservation, guest: LaunchedGuest) -> bool:
+        """True if this guest will take the reservation when it comes."""
+        if one.launch and self.context.monotonic() < one.launch_until:
+            return one.launch in {guest.id, guest.name}
+        if one.name:
+            return any(fnmatch.fnmatchcase(called, one.name) for called in (guest.name, guest.id) if called)
+        return guest.memory_kib <= one.memory_kib
 
     def _ask_for_admission(self, memory_kib: int, room: Room) -> None:
         """Refuse what no guest could be started for without breaking a promise, where a plugin knows promises.
@@ -312,6 +363,9 @@ class HostReservations:
             guest = snapshot.guests.get(one.guest)
             if one.taken_at is None or not snapshot.guests or (guest is not None and guest.incarnation == one.incarnation):
                 continue
+            if one.launched:
+                self._end(identity, ReservationState.USED, f"guest {printable(one.guest_name)} has come for it, and is gone")
+                continue
             self._kept[identity] = replace(one, guest="", guest_name="", incarnation="", taken_at=None)
             self.context.log.warning("guest %s, which came for reservation %s, is gone: it is kept on", printable(one.guest_name), identity)
         for one in sorted((one for one in self._kept.values() if one.taken_at is None), key=_particular):
@@ -327,6 +381,8 @@ class HostReservations:
         """True if this guest was started after the reservation was made, and for it: it is named by it, or fits into one for any guest."""
         if self._met is None or self._met[guest.id].at <= one.made:
             return False
+        if one.launch and self.context.monotonic() < one.launch_until:
+            return one.launch in {guest.id, guest.name}
         if one.name:
             return fnmatch.fnmatchcase(guest.name, one.name) or fnmatch.fnmatchcase(guest.id, one.name)
         size = guest.number("balloon_max")
@@ -397,6 +453,12 @@ class HostReservations:
 def _particular(one: KeptReservation) -> tuple[bool, int]:
     """Who names a guest comes first; of those for any guest the smallest, so that a small guest leaves a large reservation alone."""
     return not one.name, one.memory_kib
+
+
+def _pattern_of(guest: LaunchedGuest) -> str:
+    """A pattern that its name or id alone matches, where one of them can be a pattern; something to show, where none can."""
+    named = (glob.escape(name) for name in (guest.name, guest.id, printable(guest.name, _LONGEST_NAME // 4)) if name)
+    return next(name for name in named if name.isprintable() and len(name) <= _LONGEST_NAME)
 
 
 def _sensible(memory_kib: int, seconds: float, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Final
 
 from pydantic import Field
@@ -100,6 +101,22 @@ class LawParameters(StrictModel):
     """Older statistics are not acted upon. Unset: 1.6 cycles, and 2 s at least, as their age is known in whole seconds."""
 
 
+class WhenShort(StrEnum):
+    """What becomes of a launch for which the memory cannot be had, or not in time."""
+
+    WARN = "warn"  #: the guest is started, and mom's log says what is missing
+    REFUSE = "refuse"  #: it is not started, and who starts it is told why
+
+
+class LaunchSettings(StrictModel):
+    """What happens when a hook of the hypervisor, or another program, asks before it starts a guest (`mom hook`)."""
+
+    wait: Annotated[Duration, Field(ge=0, le=300)] = 10.0
+    """How long a start waits at most until the memory for the guest is there. `mom hook install` again where this is made longer."""
+    when_short: WhenShort = WhenShort.WARN
+    """What becomes of a guest for which the memory cannot be had, or not in time: `warn` starts it, `refuse` does not, and says why."""
+
+
 class ReservationSettings(StrictModel):
     """How memory is reserved for launches."""
 
@@ -109,3 +126,5 @@ class ReservationSettings(StrictModel):
     together within 3 s, if that is more."""
     settle: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
     """How long memory is kept still for a guest that has come for it, and has not touched all of it."""
+    launches: LaunchSettings = LaunchSettings()
+    """What happens before each start of a guest, where a hook asks."""

@@ -53,6 +53,7 @@ from mom_plugins_balloon.ballooned_guests import CONTROL, PINNED, BalloonedGuest
 from mom_plugins_balloon.cooperation import watch
 from mom_plugins_balloon.fields import FIELDS, TARGET
 from mom_plugins_balloon.guarantees import GUARANTEE, HOLDS, PROMISED, Guaranteed, Guarantees, HeldPromises
+from mom_plugins_balloon.host_launches import HostLaunches
 from mom_plugins_balloon.host_reservations import HostReservations, policies_reserve
 from mom_plugins_balloon.learned_needs import Learning
 from mom_plugins_balloon.leaving_guests import LeavingGuests
@@ -65,7 +66,7 @@ from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.states import HostWanted, HostWatermarks, StateGoal
 from mom_plugins_balloon.stopped_shrinks import stopped_shrinks
 from mom_plugins_balloon.swept_guests import REACTION, SweptGuests, is_sweep
-from mom_toolkit import MovePreparation, PolicyTexts, Promises, Reservations, capable, late_hook, stale_seconds, unhealthy_reasons
+from mom_toolkit import Launches, MovePreparation, PolicyTexts, Promises, Reservations, capable, late_hook, stale_seconds, unhealthy_reasons
 
 _NOTHING: Mapping[str, Value] = {}
 
@@ -144,6 +145,7 @@ class BalloonPlugin:
         self._reservations = HostReservations(
             settings.reservations, settings.law, context, self._guests, self._limits, self._why_none_gives
         )
+        self._launches = HostLaunches(settings.reservations.launches, self._reservations, context)
         self._leaving = LeavingGuests(context, settings.law, self._host.wanted, self._guests, self._limits, self._tolerance())
 
     @staticmethod
@@ -174,7 +176,8 @@ class BalloonPlugin:
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
         """Guests make room for launches, are held to what they are promised, and are swept before they are moved."""
-        return {Reservations: self._reservations, Promises: HeldPromises(), MovePreparation: self._leaving}
+        launches: Mapping[type, Any] = {Reservations: self._reservations, Launches: self._launches}
+        return {**launches, Promises: HeldPromises(), MovePreparation: self._leaving}
 
     @hookimpl
     def mom_setup(self) -> None:

@@ -13,6 +13,7 @@ EVENTS: Final = Verb(
 HISTORY: Final = Verb(
     "mom_plugins_http.cli.looking_verbs:history_command", "Show what a guest, or the host, had in the last cycles.", "Look"
 )
+HOOK: Final = Verb("mom_plugins_http.cli.hook_verbs:hook_command", "Have the hypervisor ask mom before a guest starts.", "Change")
 PAGE: Final = Verb("mom_plugins_http.cli.page_verb:page_command", "Open the web page to one browser, through ssh.", "Look")
 RESERVE: Final = Verb("mom_plugins_http.cli.reserve_verbs:reserve_command", "Have memory made and kept for a launch.", "Change")
 TOP: Final = Verb("mom_plugins_http.top.verb:top_command", "Watch the host, its guests and what mom decides, live.", "Look")

@@ -87,7 +87,15 @@ class HttpPlugin:
         two_groups = len({self._settings.read_group, self._settings.change_group} - {None}) > 1
         if not findings and two_groups and not has_access_lists(self._path.parent):
             findings.append(Finding(Severity.WARNING, subject, OPEN_TO_ALL, OPEN_TO_ALL_FIX))
-        return findings or [Finding(Severity.OK, subject, "can be listened on")]
+        findings = findings or [Finding(Severity.OK, subject, "can be listened on")]
+        return [*findings, *self._hooks()]
+
+    def _hooks(self) -> Iterable[Finding]:
+        """Whether the hypervisors of this host ask mom before a guest starts."""
+        from mom_plugins_http.launch_hook.installed import Hook, Platform, findings, longest_wait
+
+        wait = longest_wait(self._context.configuration())
+        return findings(Hook(platform, self._context.root, self._path, wait) for platform in Platform)
 
     @staticmethod
     @hookimpl

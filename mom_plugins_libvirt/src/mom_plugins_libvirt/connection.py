@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from mom_core import GuestBusy, HypervisorError
 from mom_plugins_libvirt.api import Domain, LibvirtConnection, Record, binding
 from mom_plugins_libvirt.event_loop import EventLoop
-from mom_plugins_libvirt.events import EVENT_KINDS, GuestEvent
+from mom_plugins_libvirt.events import EVENT_KINDS, LIFECYCLE, STARTED, GuestEvent
 from mom_plugins_libvirt.failures import INVALID_ARGUMENT, OPERATION_INVALID, cure_for, error_numbers, translated
 from mom_plugins_libvirt.uri import without_questions
 from mom_toolkit import Callers
@@ -51,6 +51,9 @@ a cycle about two call timeouts."""
 
 _LEAST_PATIENCE_SECONDS = 0.1
 """A healthy libvirtd answers in a few milliseconds, even with guests that work hard."""
+
+_HELD_UP_SECONDS = 0.1
+"""How often it is looked whether a call about all guests waits for a hook by now."""
 
 _MOST_OPEN_CALLS = 10
 """So many calls that hang may be left behind: each holds one of libvirtd's threads, of which it has 20 by default, for others as well."""
@@ -117,10 +120,16 @@ class Connection:
     """A connection to one libvirtd, for several threads.
 
     :param module: libvirt's Python binding, or what stands in for it
+    :param held_up: gives guests whose start waits for a hook: libvirtd answers no call that reaches one of them
     """
 
     def __init__(
-        self, settings: ConnectionSettings, log: logging.Logger, module: Any = None, monotonic: Callable[[], float] = time.monotonic
+        self,
+        settings: ConnectionSettings,
+        log: logging.Logger,
+        module: Any = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        held_up: Callable[[], Set[str]] = frozenset,
     ) -> None:
         self.settings = settings
         self.opened = 0
@@ -132,6 +141,9 @@ class Connection:
         self._log = log
         self._module = module
         self._monotonic = monotonic
+        self._held_up = held_up
+        self._listed: set[str] | None = None
+        """The guests of the last call about all of them, and those that were started since; None before the first."""
         self._changed = threading.Condition()
         self._callers = Callers("libvirt-call")
         self._loop: EventLoop | None = None
@@ -201,7 +213,8 @@ class Connection:
         busy = GuestBusy(f"{doing}: {_TOO_MANY_OPEN}")
         for wanted, end in attempts:
             try:
-                return self._made(partial(self._bulk, groups=wanted, uuids=uuids), doing, began + end * timeout)
+                about_all = uuids is None and not self._held_up()
+                return self._made(partial(self._bulk, groups=wanted, uuids=uuids), doing, began + end * timeout, about_all=about_all)
             except GuestBusy as error:
                 busy = error
         raise HypervisorError(busy.message, hint="if libvirtd is well, set a longer call_timeout for the plugin libvirt") from busy
@@ -228,18 +241,38 @@ class Connection:
 
     # --- one call ----------------------------------------------------------------------------------------------------------------
 
-    def _made(self, ask: Callable[[_Live], T], doing: str, end: float, late: Callable[[Future[Any]], None] | None = None) -> T:
-        """The result of `ask`, in a thread of its own, on a connection that it has to itself."""
+    def _made(
+        self,
+        ask: Callable[[_Live], T],
+        doing: str,
+        end: float,
+        late: Callable[[Future[Any]], None] | None = None,
+        *,
+        about_all: bool = False,
+    ) -> T:
+        """The result of `ask`, in a thread of its own, on a connection that it has to itself.
+
+        :param about_all: a hook that holds up a guest's start holds this up, too
+        """
         live = self._borrowed(doing, end)
         patience = max(0.0, end - self._monotonic())
         call = self._callers.start(lambda: self._used(live, ask, doing))
-        if not Callers.came_back(call, patience):
+        if not self._came_back(call, patience, about_all=about_all):
             self._give_up(live, f"{doing}: no answer")
             self._left_behind(call)
             if late is not None:
                 late(call)
             raise GuestBusy(f"{doing}: no answer within {patience:.2g} s")
         return call.result()
+
+    def _came_back(self, call: Future[Any], patience: float, *, about_all: bool) -> bool:
+        while about_all and patience > _HELD_UP_SECONDS:
+            if Callers.came_back(call, _HELD_UP_SECONDS):
+                return True
+            if self._held_up():  # since it began: it would come back when that guest starts
+                return False
+            patience -= _HELD_UP_SECONDS
+        return Callers.came_back(call, patience)
 
     def _left_behind(self, call: Future[Any]) -> None:
         with self._changed:
@@ -295,13 +328,27 @@ class Connection:
         return [GuestRecord(domain.UUIDString(), domain.name(), domain.ID(), record) for domain, record in answer]
 
     def _ask(self, live: _Live, groups: int, uuids: Collection[str] | None, flags: int) -> Sequence[tuple[Domain, Record]]:
-        wanted = None if uuids is None else frozenset(uuids)
+        wanted, active = None if uuids is None else frozenset(uuids), self.module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
         if wanted is not None and live.domains.keys() >= wanted:
             return live.connection.domainListGetStats([live.domains[uuid] for uuid in wanted], groups, flags) if wanted else ()
+        held_up = self._held_up()
+        known_ids = self._listed if wanted is None else wanted
+        if held_up and known_ids is not None:
+            known = self._handles(live, known_ids - held_up)
+            return live.connection.domainListGetStats(known, groups, flags | active) if known else ()
         # A call about all guests is what the handles of single ones come from.
-        answer = live.connection.getAllDomainStats(groups, flags | self.module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE)
+        answer = live.connection.getAllDomainStats(groups, flags | active)
         live.domains = {domain.UUIDString(): domain for domain, _ in answer}
+        self._listed = set(live.domains)
         return answer if wanted is None else [(domain, record) for domain, record in answer if domain.UUIDString() in wanted]
+
+    def _handles(self, live: _Live, uuids: Collection[str]) -> Sequence[Domain]:
+        """Those of the guests that are there still."""
+        found = []
+        for uuid in uuids:
+            with suppress(self.module.libvirtError):
+                found.append(live.domain(uuid))
+        return found
 
     # --- the connection ----------------------------------------------------------------------------------------------------------
 
@@ -437,6 +484,8 @@ class Connection:
         if self.on_event is None:
             return
         code, detail, *_ = [*(number for number in details if isinstance(number, int)), 0, 0]
+        if kind == LIFECYCLE and code == STARTED and self._listed is not None:
+            self._listed.add(domain.UUIDString())
         try:
             self.on_event(GuestEvent(kind, domain.UUIDString(), domain.name(), code, detail))
         except Exception:  # noqa: BLE001  # containment: no caller is above this in libvirt's thread

@@ -140,6 +140,21 @@ def _pinning_devices(devices: ElementTree.Element | None) -> Iterator[str]:
             yield f"a disk ({kind})"
 
 
+def memory_of(domain: ElementTree.Element) -> int:
+    """KiB that the guest will have when it starts; 0 where that is not written.
+
+    What its balloon is to take from the start on, it never touches, unless something takes all of its memory at once.
+    """
+    size, plugged = _virtio_mem(domain)
+    most = max(0, _kib(domain.find("memory")) - (size - plugged))
+    now = _kib(domain.find("currentMemory"))
+    balloon, allocation = domain.find("devices/memballoon"), domain.find("memoryBacking/allocation")
+    at_once = why_pinned(domain) or (allocation is not None and allocation.get("mode") == "immediate")
+    if at_once or not now or balloon is None or balloon.get("model") == "none":
+        return most
+    return min(most, now)
+
+
 def _promises_of(domain: ElementTree.Element) -> Mapping[str, str]:
     """The guest's properties that its metadata gives, as they are written there; none without mom's element.
 

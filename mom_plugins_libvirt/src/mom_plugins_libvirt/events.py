@@ -16,6 +16,9 @@ from mom_guests import Resizes
 LIFECYCLE = "lifecycle"
 BALLOON = "balloon-change"
 
+STARTED = 2
+"""virDomainEventType of a guest that runs now."""
+
 EVENT_KINDS: Mapping[str, str] = {
     LIFECYCLE: "LIFECYCLE",
     BALLOON: "BALLOON_CHANGE",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
 from mom_core import Declaration, Duration, Finding, PluginContext, Suggestion, format_duration, hookimpl
 from mom_guests import PluginOfGuests
 from mom_plugins_libvirt.fields import GUEST_FIELDS, HOST_FIELDS
+from mom_plugins_libvirt.launches import LibvirtLaunches
 from mom_plugins_libvirt.uri import checked
-from mom_toolkit import PlatformProperties
+from mom_toolkit import LaunchReader, PlatformProperties
 
 if TYPE_CHECKING:
     from mom_plugins_libvirt.connection import ConnectionSettings
@@ -48,6 +49,7 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         super().__init__(settings, context)
         self._settings = settings
+        self._launches = LibvirtLaunches()
 
     @staticmethod
     @hookimpl
@@ -65,6 +67,11 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
         """The fields of each guest and of all together, and the statistics period."""
         return (*super().mom_declare(), *GUEST_FIELDS, *HOST_FIELDS)
 
+    @hookimpl
+    def mom_services(self) -> Mapping[type, Any]:
+        """What guests need that libvirt is about to start."""
+        return {LaunchReader: self._launches}
+
     # --- life --------------------------------------------------------------------------------------------------------------------
 
     @hookimpl
@@ -79,14 +86,15 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
         root = self._context.root
         pids = root / self._settings.pid_directory.lstrip("/")
         sampling = SamplingSettings(self._settings.stale_after, pids, root, PlatformProperties(self._context))
-        connection = Connection(self._connection_settings(self._settings.readonly), self._context.log)
+        connection = Connection(self._connection_settings(self._settings.readonly), self._context.log, held_up=self._launches.held_up)
         hypervisor = LibvirtHypervisor(connection, sampling, self._context.log, Clock(self._context.monotonic))
         hypervisor.tell = self._context.wake
         connection.start()
         self._hypervisor = hypervisor
         if self._settings.watch:
             # One of its own, as a connection serves one call at a time, and none after one that hangs.
-            self._watch_by(Connection(self._connection_settings(readonly=True), self._context.log.getChild("watch")))
+            log = self._context.log.getChild("watch")
+            self._watch_by(Connection(self._connection_settings(readonly=True), log, held_up=self._launches.held_up))
 
     @hookimpl
     def mom_teardown(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field
 
@@ -12,7 +12,8 @@ from mom_core import Declaration, Finding, Hypervisor, HypervisorError, PluginCo
 from mom_guests import PluginOfGuests
 from mom_plugins_qemu.fields import GUEST_FIELDS, HOST_FIELDS, LONGEST_STAY, WAY
 from mom_plugins_qemu.monitors import checked, monitors, trusted_users
-from mom_toolkit import PlatformProperties, late_hook
+from mom_plugins_qemu.proxmox import ProxmoxLaunches
+from mom_toolkit import LaunchReader, PlatformProperties, late_hook
 
 if TYPE_CHECKING:
     from mom_plugins_qemu.events import EventMonitors
@@ -63,6 +64,11 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
     def mom_declare(self) -> Iterable[Declaration]:
         """The fields of each guest and of all together, the statistics period, and which of two ways sizes guests."""
         return (*GUEST_FIELDS, *HOST_FIELDS, *super().mom_declare(), WAY)
+
+    @hookimpl
+    def mom_services(self) -> Mapping[type, Any]:
+        """What guests need that Proxmox VE is about to start."""
+        return {LaunchReader: ProxmoxLaunches()}
 
     # --- life --------------------------------------------------------------------------------------------------------------------
 

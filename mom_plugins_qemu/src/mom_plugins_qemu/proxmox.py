@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from mom_core import Value
-from mom_toolkit import GuestDescription, GuestPlatform, PlatformProperties, read_kernel_file
+from mom_toolkit import GuestDescription, GuestPlatform, LaunchedGuest, PlatformProperties, read_kernel_file
 
 SOCKETS: Final = "/run/qemu-server"
 """Where Proxmox VE has its guests' monitors: a socket `VMID.qmp` each."""
@@ -136,6 +136,34 @@ def current_mib(text: str) -> int | None:
 def whole(text: str, most: int) -> int | None:
     """A number as definitions have it; None for what is none, or more than that."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most else None
+
+
+_USUAL_MIB: Final = 512
+"""Of a guest whose definition does not say (qm.conf(5))."""
+
+_UUID: Final = re.compile(r"uuid=([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})")
+
+
+class ProxmoxLaunches:
+    """The qemu plugin's `LaunchReader`: guests that Proxmox VE is about to start."""
+
+    def read(self, description: str, identity: str) -> LaunchedGuest | None:
+        """The guest of a definition such as /etc/pve/qemu-server/100.conf, with its number. It starts with all of its memory."""
+        if not (identity.isascii() and identity.isdigit()) or description.lstrip().startswith("<"):
+            return None
+        definition, options = parsed(description), options_in(description).by_name
+        if definition is None:
+            return None
+        memory = _USUAL_MIB if definition.memory_mib is None else definition.memory_mib
+        uuid = _UUID.search(options["smbios1"].text) if "smbios1" in options else None
+        huge = "its memory is in huge pages, which come out of a pool of their own" if "hugepages" in options else ""
+        return LaunchedGuest(definition.name or f"vm{identity}", memory << 10, uuid[1].lower() if uuid else "", huge)
+
+    def launches(self, guest: LaunchedGuest) -> None:
+        """Nothing of Proxmox VE's holds up what mom asks of other guests."""
+
+    def launched(self, guest: LaunchedGuest) -> None:
+        """As above."""
 
 
 class Definitions:

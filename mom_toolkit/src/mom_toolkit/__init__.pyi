@@ -53,6 +53,13 @@ from .services.eviction import (
     Mover as Mover,
     MoverAbilities as MoverAbilities,
 )
+from .services.launches import (
+    LaunchReader as LaunchReader,
+    Launch as Launch,
+    LaunchedGuest as LaunchedGuest,
+    Launches as Launches,
+    LaunchState as LaunchState,
+)
 from .services.metrics import HostMetrics as HostMetrics
 from .services.platforms import (
     GuestDescription as GuestDescription,

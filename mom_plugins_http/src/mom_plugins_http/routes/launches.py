@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Final, TypeVar
 
 from pydantic import Field
@@ -12,12 +14,23 @@ from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 from mom_core import MomError, PluginContext, StrictModel, UnitError, parse_size, printable
 from mom_daemon import described, told
 from mom_plugins_http.routes.answers import as_object, asked, offered
-from mom_plugins_http.routes.bodies import JSON, Size, Span, read_body, size_schema, span_schema
+from mom_plugins_http.routes.bodies import JSON, Size, Span, read_body, size_schema, span_schema, text_of
 from mom_plugins_http.routes.route import ApiCall, Parameter, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.server import Worker
-from mom_toolkit import Admission, Admissions, Reservation, ReservationRefused, Reservations
+from mom_toolkit import (
+    Admission,
+    Admissions,
+    Launch,
+    LaunchedGuest,
+    Launches,
+    LaunchReader,
+    LaunchState,
+    Reservation,
+    ReservationRefused,
+    Reservations,
+)
 
 Result = TypeVar("Result")
 
@@ -28,6 +41,23 @@ MOST_REQUESTS: Final = 64
 MEMORY: Final = Parameter("memory", "What each guest may have at most, such as 8GiB.")
 CLASS: Final = Parameter("class", "Their service class; without it, the class of guests of which nothing else tells one.")
 COUNT: Final = Parameter("count", "How many guests.", "integer", 1, 10_000, 1)
+PATIENCE: Final = Parameter("patience", "Seconds to wait for the decision at most.", "integer", 0, 300, 300)
+IDENTITY: Final = Parameter("id", "What the platform calls the guest, where its description does not say: Proxmox VE's number.")
+
+_LOOK_SECONDS: Final = 0.1
+"""How often it is looked whether the memory for a launch is there."""
+
+_DESCRIPTIONS: Final = "application/xml, text/plain or application/json"
+
+
+class StartingGuestModel(StrictModel):
+    """A guest that is about to be started."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    memory: Annotated[Size, size_schema(minimum=1024, maximum=1 << 40)]
+    """What it will have when it starts."""
+    id: Annotated[str, Field(max_length=200)] = ""
+    """The id that it will have, such as libvirt's UUID."""
 
 
 class WantedModel(StrictModel):
@@ -79,8 +109,10 @@ class LaunchRoutes:
     def routes(self) -> list[Route]:
         """Its operations."""
         path, one, change = "/v1/reservations", "/v1/reservations/{id}", Right.CHANGE
+        described_as = {"application/xml": str, "text/plain": str, JSON: StartingGuestModel}
         return [
             Route("GET", "/v1/admission", self.admission, Admission, parameters=(MEMORY, CLASS, COUNT)),
+            Route("POST", "/v1/launches", self.launch, Launch, change, (PATIENCE, IDENTITY), body=described_as),
             Route("GET", path, self.reservations, ReservationsModel),
             Route("POST", path, self.reserve, Reservation, change, body={JSON: WantedModel}, status=201),
             Route("GET", one, self.reservation, Reservation),
@@ -95,6 +127,38 @@ class LaunchRoutes:
         kept = offered(self._context, Admissions, "knows promises", "sla")
         memory, sla_class = math.ceil(parse_size(str(call.query.get("memory", ""))) / 1024), str(call.query.get("class", ""))
         return as_object(await self._worker.run(lambda: kept.admission(memory, sla_class, call.number(COUNT))))
+
+    async def launch(self, call: ApiCall) -> object:
+        """Have memory made for a guest that is about to be started; answers when it may be, 409 with `state` `refused` when it must not."""
+        launches = offered(self._context, Launches, "makes room for launches", "balloon")
+        readers = self._context.services(LaunchReader)
+        guest = await self._launched(call, readers)
+        for reader in readers:
+            reader.launches(guest)
+        try:
+            patience, who = call.number(PATIENCE), call.peer.name
+            launch = await self._run(lambda: launches.begin(guest, patience=patience, who=who))
+            while launch.state is LaunchState.WAITING:
+                await asyncio.sleep(_LOOK_SECONDS)
+                launch = await self._run(partial(launches.look, launch))
+        finally:
+            for reader in readers:
+                reader.launched(guest)
+        if launch.state is LaunchState.REFUSED:
+            raise ProblemError(409, launch.note, launch.hint, more={"state": str(launch.state)})
+        return as_object(launch)
+
+    async def _launched(self, call: ApiCall, readers: Sequence[LaunchReader]) -> LaunchedGuest:
+        """The guest that the body describes: by libvirt's domain XML, a definition of Proxmox VE, or in JSON. Raises `ProblemError`."""
+        if call.media_type not in {"application/xml", "text/plain"}:
+            given = await read_body(call, StartingGuestModel, _DESCRIPTIONS)
+            return LaunchedGuest(given.name, given.memory, given.id)
+        text, identity = text_of(await call.body()), str(call.query.get(IDENTITY.name, ""))
+        guest = await self._worker.run(lambda: next(filter(None, (reader.read(text, identity) for reader in readers)), None))
+        if guest is None:
+            hint = "it is read by the plugin of the hypervisor that is to start it: libvirt, or qemu for Proxmox VE"
+            raise ProblemError(422, "no enabled plugin understands this description of a guest", hint)
+        return guest
 
     async def _run(self, job: Callable[[], Result], asked: int = 0) -> Result:
         try:

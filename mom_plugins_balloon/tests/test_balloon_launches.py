@@ -1,0 +1,242 @@
+"""Launches: memory is made before a guest starts, and whatever keeps mom from knowing starts it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from reserving_host import GIB, KEEPS, MIB, KeptReservation, a_guest
+
+from mom_core import Snapshot
+from mom_plugins_balloon.host_launches import COME_SECONDS, MOST_WAITING, HostLaunches
+from mom_plugins_balloon.parameters import LaunchSettings, WhenShort
+from mom_toolkit import Launch, LaunchedGuest, LaunchState, ReservationState
+
+STARTS, WAITING, REFUSED = LaunchState.STARTS, LaunchState.WAITING, LaunchState.REFUSED
+
+
+def launched(name: str = "web", kib: int = 2 * GIB, why_none: str = "") -> LaunchedGuest:
+    return LaunchedGuest(name, kib, f"id-{name}", why_none)
+
+
+class LaunchingHost(KeptReservation):
+    """One on which guests are started: with 2 GiB available, of which the host keeps 1.6, and a guest that can spare some."""
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        super().__init__(folder)
+        self.launches = HostLaunches(LaunchSettings.model_validate(settings), self.kept, self.context)
+
+    def launch(self, guest: LaunchedGuest | None = None, *, patience: float = 300) -> Launch:
+        return self.launches.begin(guest or launched(), patience=patience, who="me")
+
+    def later(self, launch: Launch, seconds: float) -> Launch:
+        self.clock.now += seconds
+        return self.launches.look(launch)
+
+    @property
+    def left(self) -> list[tuple[str, int]]:
+        """What is kept, for whom."""
+        return [(one.name, one.memory_kib) for one in self.kept.reservations() if one.state.lasts]
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> LaunchingHost:
+    return LaunchingHost(tmp_path)
+
+
+@pytest.fixture
+def strict(tmp_path: Path) -> LaunchingHost:
+    return LaunchingHost(tmp_path, when_short=WhenShort.REFUSE)
+
+
+class TestWithRoom:
+    def test_a_guest_starts_at_once_and_its_memory_is_kept_until_it_comes(self, host: LaunchingHost) -> None:
+        host.see(8 * GIB)
+        made = host.launch()
+        assert (made.state, made.note) == (STARTS, "")
+        assert host.left == [("web", 2 * GIB)]
+        host.see(8 * GIB, a_guest("id-web", 2 * GIB, rss=2 * GIB))
+        assert host.left == []
+        assert host.one(made.reservation).state is ReservationState.USED
+
+    def test_what_is_kept_ends_soon_when_the_guest_does_not_come(self, host: LaunchingHost) -> None:
+        host.see(8 * GIB)
+        host.launch()
+        host.clock.now += 10 + COME_SECONDS + 1
+        assert host.left == []
+
+    def test_what_is_kept_ends_with_the_guest_that_has_come_for_it(self, host: LaunchingHost) -> None:
+        host.see(8 * GIB, a_guest("other"))
+        made = host.launch()
+        host.see(8 * GIB, a_guest("other"), a_guest("id-web", 2 * GIB, rss=0))
+        assert host.taker(host.one(made.reservation)) == "id-web"
+        host.see(8 * GIB, a_guest("other"))
+        assert host.left == []
+
+    def test_a_guest_on_huge_pages_needs_none(self, strict: LaunchingHost) -> None:
+        strict.see(KEEPS)
+        assert strict.launch(launched(why_none="huge pages")).state is STARTS
+        assert strict.left == []
+
+    def test_only_the_guest_that_is_launched_takes_it(self, host: LaunchingHost) -> None:
+        host.see(8 * GIB)
+        made = host.launch(launched("db[1]*"))
+        host.see(8 * GIB, a_guest("db1", GIB), a_guest("db[1]x", GIB))
+        assert host.taker(host.one(made.reservation)) == ""
+        host.see(8 * GIB, a_guest("db1", GIB), a_guest("id-db[1]*", 2 * GIB, rss=0))
+        assert host.taker(host.one(made.reservation)) == "id-db[1]*"
+
+    @pytest.mark.parametrize("name", ["new\nline", "x" * 300, "\u202eevil"])
+    def test_a_name_may_be_anything(self, host: LaunchingHost, name: str) -> None:
+        host.see(8 * GIB)
+        assert host.launch(launched(name)).state is STARTS
+        assert [kib for _, kib in host.left] == [2 * GIB]
+
+    def test_who_is_launched_again_needs_no_more_than_once(self, host: LaunchingHost) -> None:
+        host.see(8 * GIB)
+        first, second = host.launch(), host.launch()
+        assert first.reservation == second.reservation
+        third = host.launch(launched(kib=3 * GIB))
+        assert third.reservation != first.reservation
+        assert host.left == [("web", 3 * GIB)]
+
+    @pytest.mark.parametrize("name", ["w*", ""])
+    def test_what_the_operator_has_reserved_is_for_one_launch(self, host: LaunchingHost, name: str) -> None:
+        kept = host.reserved(3 * GIB, name=name)
+        assert host.launch().reservation == kept.id
+        other = host.launch(launched("worker"))
+        assert other.reservation != kept.id
+        assert sorted(host.left) == sorted([(name, 3 * GIB), ("worker", 2 * GIB)])
+        host.see(8 * GIB, a_guest("id-worker", 2 * GIB, rss=0), a_guest("id-web", 2 * GIB, rss=0))
+        assert host.taker(host.one(kept.id)) == "id-web"
+        assert host.taker(host.one(other.reservation)) == "id-worker"
+
+    def test_what_a_launch_did_not_come_for_is_the_operators_again(self, host: LaunchingHost) -> None:
+        kept = host.reserved(3 * GIB, name="w*")
+        host.launch()
+        host.clock.now += 10 + COME_SECONDS + 1
+        host.see(8 * GIB, a_guest("worker", 2 * GIB, rss=0))
+        assert host.taker(host.one(kept.id)) == "worker"
+
+    def test_it_outlasts_a_restart_of_mom(self, host: LaunchingHost) -> None:
+        host.see(8 * GIB, a_guest("other"))
+        made = host.launch(launched("a[b]"))
+        host.begin()
+        host.see(8 * GIB, a_guest("other"), a_guest("id-a[b]", 2 * GIB, rss=0))
+        assert host.taker(host.one(made.reservation)) == "id-a[b]"
+
+
+class TestWithoutRoom:
+    def test_it_waits_until_guests_have_given_and_has_the_host_looked_at_meanwhile(self, strict: LaunchingHost) -> None:
+        strict.see(2 * GIB, a_guest("a"))
+        made = strict.launch()
+        assert made.state is WAITING
+        strict.woken.clear()
+        for _ in range(8):
+            made = strict.later(made, 0.25)
+            assert made.state is WAITING
+        assert strict.woken == ["guest web waits for memory"] * 4
+        strict.see(4 * GIB, a_guest("a"), after=0.1)
+        made = strict.later(made, 0.1)
+        assert (made.state, made.note) == (STARTS, "")
+        assert strict.left == [("web", 2 * GIB)]
+
+    def test_it_is_refused_in_words_when_that_does_not_come_in_time_and_nothing_is_kept(self, strict: LaunchingHost) -> None:
+        strict.see(2 * GIB, a_guest("a"))
+        made = strict.later(strict.launch(), 10.1)
+        assert made.state is REFUSED
+        assert "410 MiB of its 2.00 GiB are there, the rest is expected in some" in made.note
+        assert made.hint
+        assert strict.left == []
+
+    def test_it_is_refused_at_once_with_all_figures_when_it_cannot_be_had(self, strict: LaunchingHost) -> None:
+        strict.see(2 * GIB, a_guest("a"))
+        made = strict.launch(launched(kib=8 * GIB))
+        assert made.state is REFUSED
+        assert made.note.startswith("8.00 GiB cannot be had: at most ")
+        assert "guests can give" in made.hint
+        assert strict.left == []
+
+    def test_a_guest_that_may_not_be_refused_is_started_with_what_is_there_by_then(self, host: LaunchingHost) -> None:
+        host.see(2 * GIB, a_guest("a"))
+        made = host.launch()
+        assert made.state is WAITING
+        made = host.later(made, 10.1)
+        assert made.state is STARTS
+        assert "are there" in made.note
+        assert host.left == [("web", 2 * GIB)], "guests give on"
+
+    def test_one_for_which_it_cannot_all_be_had_gets_what_can(self, host: LaunchingHost) -> None:
+        host.see(2 * GIB, a_guest("a"))
+        most = host.kept.room().most_kib
+        made = host.launch(launched(kib=8 * GIB))
+        assert made.state is WAITING
+        assert host.left == [("web", most)]
+        host.see(2 * GIB + most, a_guest("a"))
+        made = host.later(made, 0.1)
+        assert made.state is STARTS
+        assert "cannot be had" in made.note
+
+    def test_it_takes_no_more_of_the_operators_than_fits(self, host: LaunchingHost) -> None:
+        kept = host.reserved(GIB, a_guest("a"), available=3 * GIB)
+        made = host.launch(launched(kib=8 * GIB))
+        assert made.reservation not in {"", kept.id}
+        host.see(3 * GIB, a_guest("a"), a_guest("small", GIB // 2, rss=0))
+        assert host.taker(host.one(kept.id)) == "small"
+
+    def test_where_nothing_can_be_had_it_starts_at_once(self, host: LaunchingHost) -> None:
+        host.see(KEEPS)
+        made = host.launch()
+        assert made.state is STARTS
+        assert "cannot be had: at most 0 KiB can" in made.note
+
+    def test_who_asks_is_answered_before_it_gives_up(self, strict: LaunchingHost) -> None:
+        strict.see(2 * GIB, a_guest("a"))
+        made = strict.launch(patience=3)
+        assert strict.later(made, 2.9).state is WAITING
+        assert strict.later(made, 0.2).state is REFUSED
+
+    def test_no_more_wait_at_once_than_leave_libvirt_threads_for_mom(self, strict: LaunchingHost) -> None:
+        strict.see(2 * GIB, *(a_guest(f"g{number}", 16 * GIB) for number in range(4)))
+        waiting = [strict.launch(launched(f"n{number}", GIB)) for number in range(MOST_WAITING + 1)]
+        assert [one.state for one in waiting] == [WAITING] * MOST_WAITING + [REFUSED]
+        assert "8 others wait" in waiting[-1].note
+        strict.later(waiting[0], 10.1)
+        assert strict.launch(launched("last", GIB)).state is WAITING
+
+
+class TestWhatIsNotKnown:
+    def test_a_mom_that_only_observes_refuses_nobody_and_keeps_nothing(self, strict: LaunchingHost) -> None:
+        in_force: Mapping[str, object] = {"mode": "observe"}
+        strict.context.configuration = lambda: in_force  # type: ignore[assignment, return-value]  # as a part of it
+        strict.see(KEEPS)
+        made = strict.launch(launched(kib=80 * GIB))
+        assert made.state is STARTS
+        assert "mom only observes" in made.note
+        assert strict.left == []
+
+    def test_before_mom_has_looked_at_the_host_guests_start(self, strict: LaunchingHost) -> None:
+        made = strict.launch()
+        assert made.state is STARTS
+        assert "mom has not looked at the host yet" in made.note
+
+    def test_they_start_while_what_is_available_is_not_known(self, strict: LaunchingHost) -> None:
+        strict.follow(Snapshot(monotonic=strict.clock.now))
+        assert strict.launch().state is STARTS
+
+    def test_what_is_released_meanwhile_starts_the_guest(self, strict: LaunchingHost) -> None:
+        strict.see(2 * GIB, a_guest("a"))
+        made = strict.launch()
+        strict.kept.release(made.reservation)
+        made = strict.launches.look(made)
+        assert made.state is STARTS
+        assert "given up" in made.note
+
+    def test_what_is_decided_stays_so(self, strict: LaunchingHost) -> None:
+        strict.see(2 * GIB, a_guest("a"))
+        refused = strict.launch(launched(kib=80 * GIB))
+        strict.see(200 * GIB)
+        assert strict.launches.look(refused) == refused
+
+    def test_a_size_that_makes_no_sense_starts_the_guest(self, strict: LaunchingHost) -> None:
+        strict.see(8 * GIB)
+        assert strict.launch(launched(kib=512 * MIB >> 20)).state is STARTS

@@ -1,0 +1,98 @@
+"""`mom hook`: the hypervisor asks mom before it starts a guest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from mom_core import MomError, load_config
+from mom_daemon import config_option, json_option, print_prose
+from mom_plugins_http.cli.client import Client
+from mom_plugins_http.launch_hook.installed import Hook, HookState, Platform, longest_wait, reload_line
+
+_STATES: Final = {
+    HookState.ABSENT: "not installed",
+    HookState.CURRENT: "installed",
+    HookState.OTHER: "installed by another version of mom, or for another socket or wait: `mom hook install {}`",
+    HookState.IDLE: "installed, and may not be executed: `mom hook install {}`",
+    HookState.FOREIGN: "another program is there, which stays as it is",
+}
+
+_platform = click.argument("platform", type=click.Choice([str(one) for one in Platform]))
+
+
+def _root(function: Callable[..., Any]) -> Callable[..., Any]:
+    folder = click.Path(path_type=Path, exists=True, file_okay=False)
+    return click.option("--root", type=folder, default=Path("/"), hidden=True)(config_option(function))
+
+
+@click.group("hook", short_help="Have the hypervisor ask mom before a guest starts.")
+def hook_command() -> None:
+    """Have the hypervisor ask mom before it starts a guest, so that memory is made for it first.
+
+    \b
+    mom hook install libvirt       each start of a guest of libvirt's
+    mom hook install proxmox       those of Proxmox VE's guests that name it
+
+    What is installed stands alone: where mom is away, hangs or was removed, guests start as without it.
+    """
+
+
+def _hook(platform: str, root: Path, config_path: str | None) -> Hook:
+    client = Client.configured(config_path)
+    return Hook(Platform(platform), root, client.path, longest_wait(load_config(config_path).in_force()))
+
+
+@hook_command.command("install", short_help="Install the hook, or write it anew.")
+@_platform
+@_root
+def install_command(platform: str, root: Path, config_path: str | None) -> None:
+    """Install the hook of PLATFORM, or write it anew, and say what is to be done besides. A file that is not mom's stays as it is."""
+    hook = _hook(platform, root, config_path)
+    unknown = hook.install()
+    print_prose(f"{hook.path} asks mom before a guest starts, at {hook.socket}.", 2)
+    if hook.platform is Platform.PROXMOX:
+        print_prose("For each guest that is to have room: qm set VMID --hookscript local:snippets/mom-launch", 2)
+        print_prose(
+            "The storage `local` must take snippets: pvesm set local --content iso,vztmpl,backup,snippets adds them to the usual.", 2
+        )
+        print_prose("In a cluster, install it on each node first: a node where it is missing does not start such a guest.", 2)
+    elif unknown:
+        print_prose(f"There was no hook for guests before, so libvirt must look again: {reload_line(root)}. Guests run on meanwhile.", 2)
+
+
+@hook_command.command("remove", short_help="Take the hook away.")
+@_platform
+@_root
+def remove_command(platform: str, root: Path, config_path: str | None) -> None:
+    """Take the hook of PLATFORM away. One that guests of Proxmox VE still name stays, as they would not start without it."""
+    hook = Hook(Platform(platform), root, Path(), 0.0)
+    removed = hook.remove()
+    print_prose(f"{hook.path} is removed." if removed else f"There is no {hook.path}.", 2)
+
+
+@hook_command.command("show", short_help="Say which hooks are installed.")
+@json_option
+@_root
+def show_command(as_json: bool, root: Path, config_path: str | None) -> None:
+    """Say which hooks are installed, and whether they are as this mom would install them. `mom doctor` says so, too."""
+    shown = []
+    for one in Platform:
+        hook = _hook(one, root, config_path)
+        try:
+            state = str(hook.state())
+            text = _STATES[HookState(state)].format(one)
+        except MomError as error:
+            state, text = "unknown", str(error)
+        shown.append({"platform": str(one), "path": str(hook.path), "state": state, "guests": hook.users()})
+        if not as_json and (one.is_here(root) or state != HookState.ABSENT):
+            users = f"; named by the guests {', '.join(hook.users())}" if hook.users() else ""
+            print_prose(f"{one}: {hook.path}: {text}{users}", 2)
+    if as_json:
+        click.echo(json.dumps(shown))
+    elif not any(one.is_here(root) for one in Platform):
+        print_prose("This is no host of libvirt or Proxmox VE.", 2)

@@ -1,0 +1,135 @@
+"""Launches through the API: a guest that is about to be started waits until its memory is there, and is told why it must not."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from served_mom import Serve, Served
+
+from mom_devkit import wait_until
+from mom_toolkit import Launch, LaunchedGuest, Launches, LaunchReader, LaunchState
+
+REFUSES = {"balloon": {"reservations": {"launches": {"when_short": "refuse"}}}}
+
+
+def ask(served: Served, status: int = 200, query: str = "", **body: object) -> Any:
+    return served.ask("POST", f"/v1/launches{query}", status, json=body)
+
+
+@pytest.fixture
+def served(serve: Serve) -> Served:
+    return serve(cycles=2)
+
+
+def test_with_room_a_guest_may_start_at_once_and_its_memory_is_kept(served: Served) -> None:
+    told = ask(served, name="web", memory="1GiB", id="u1")
+    assert (told["state"], told["note"], told["guest"]["memory_kib"]) == ("starts", "", 1 << 20)
+    (kept,) = served.get("/v1/reservations")["items"]
+    assert (kept["id"], kept["name"], kept["memory_kib"]) == (told["reservation"], "web", 1 << 20)
+    assert kept["who"].startswith("user root, process ")
+
+
+def test_what_must_not_start_is_told_why(serve: Serve) -> None:
+    served = serve(cycles=2, plugins=REFUSES)
+    problem = ask(served, 409, name="web", memory="1TiB")
+    assert problem["state"] == "refused"
+    assert "1.00 TiB cannot be had: at most" in problem["detail"]
+    assert "are available" in problem["hint"]
+    assert served.get("/v1/reservations")["items"] == []
+
+
+def test_by_default_it_starts_all_the_same(served: Served) -> None:
+    told = ask(served, query="?patience=0", name="web", memory="1TiB")
+    assert told["state"] == "starts"
+    assert "cannot be had" in told["note"]
+
+
+def test_before_the_first_cycle_nothing_is_refused(serve: Serve) -> None:
+    told = ask(serve(cycles=0, plugins=REFUSES), name="web", memory="1GiB")
+    assert told["state"] == "starts"
+    assert "mom has not looked at the host yet" in told["note"]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"memory": "1GiB"}, "`name`: "),
+        ({"name": "", "memory": "1GiB"}, "`name`: "),
+        ({"name": "a"}, "`memory`: "),
+        ({"name": "a", "memory": "8"}, "`memory`: '8' has no unit"),
+        ({"name": "a", "memory": "8GiB", "wait": 5}, "`wait`: "),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_what_would(shared: Served, body: dict[str, object], message: str) -> None:
+    problem = shared.ask("POST", "/v1/launches", 400, json=body)
+    assert message in problem["detail"]
+    assert "state" not in problem, "no hook takes it for a refusal of the guest"
+
+
+def test_without_a_plugin_that_makes_room_the_answer_is_no_refusal_of_the_guest(serve: Serve) -> None:
+    problem = ask(serve(without=["balloon"]), 409, name="a", memory="1GiB")
+    assert "no enabled plugin makes room" in problem["detail"]
+    assert "state" not in problem
+
+
+@pytest.mark.parametrize("kind", ["application/xml", "text/plain"])
+def test_a_description_that_no_plugin_understands_is_said_to_be_so(served: Served, kind: str) -> None:
+    answer = served.client.post("/v1/launches", content="<domain/>", headers={"content-type": kind})
+    assert (answer.status_code, answer.json()["detail"]) == (422, "no enabled plugin understands this description of a guest")
+    answer = served.client.post("/v1/launches", content=b"\xff", headers={"content-type": kind})
+    assert answer.status_code == 400
+
+
+class Reader(LaunchReader):
+    """A hypervisor's plugin that is told which guests' starts wait."""
+
+    def __init__(self) -> None:
+        self.waits = threading.Event()
+        self.held: list[str] = []
+
+    def read(self, description: str, identity: str) -> LaunchedGuest | None:
+        return LaunchedGuest(description, 64 << 10, identity) if description.startswith("guest") else None
+
+    def launches(self, guest: LaunchedGuest) -> None:
+        self.held.append(guest.id)
+        self.waits.set()
+
+    def launched(self, guest: LaunchedGuest) -> None:
+        self.held.remove(guest.id)
+
+
+class Room(Launches):
+    """Memory that comes when a test says so."""
+
+    def __init__(self) -> None:
+        self.comes = threading.Event()
+        self.looks = 0
+        self.patience = 0.0
+
+    def begin(self, guest: LaunchedGuest, *, patience: float, who: str = "") -> Launch:
+        self.patience = patience
+        return Launch(guest, LaunchState.WAITING)
+
+    def look(self, launch: Launch) -> Launch:
+        self.looks += 1
+        return replace(launch, state=LaunchState.STARTS) if self.comes.is_set() else launch
+
+
+def test_while_it_waits_its_hypervisor_knows_that_and_it_starts_when_the_memory_is_there(served: Served) -> None:
+    reader, room = Reader(), Room()
+    context = next(one.context for one in served.engine.plugins.plugins if one.name == "http")
+    context.offers = {**context.offers, LaunchReader: (reader,), Launches: (room,)}
+    with ThreadPoolExecutor(1) as pool:
+        headers = {"content-type": "text/plain"}
+        asked = pool.submit(served.client.post, "/v1/launches?id=7&patience=20", content="guest web", headers=headers)
+        assert reader.waits.wait(20)
+        wait_until(lambda: room.looks > 1, "it is looked again and again")
+        assert reader.held == ["7"]
+        assert served.get("/v1/reservations")["items"] == [], "others are answered meanwhile"
+        room.comes.set()
+        answer = asked.result(30)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["guest"] == {"name": "guest web", "memory_kib": 64 << 10, "id": "7", "why_none": ""}
+    assert (reader.held, room.patience) == ([], 20)

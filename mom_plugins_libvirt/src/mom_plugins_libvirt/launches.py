@@ -1,0 +1,71 @@
+"""Guests that are about to be started: what libvirt's description says of their memory, and whose start a hook holds up now.
+
+As long as a hook of a guest runs, libvirtd holds the guest's lock, and a call about all guests waits for it. What mom asks meanwhile is
+about the guests that it knows.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Set
+from typing import TYPE_CHECKING, Final
+
+from mom_plugins_libvirt.domain_xml import memory_of, parsed
+from mom_toolkit import LaunchedGuest
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+_LONGEST_NAME: Final = 1000
+"""Characters of a guest's name that are read: libvirt makes a file name of it, which is shorter."""
+
+
+class LibvirtLaunches:
+    """The libvirt plugin's `LaunchReader`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held_up: Counter[str] = Counter()
+
+    def held_up(self) -> Set[str]:
+        """The ids of guests whose start waits now: libvirt answers no question that reaches one of them."""
+        with self._lock:
+            return self._held_up.keys() | set()
+
+    def read(self, description: str, identity: str) -> LaunchedGuest | None:
+        """The guest of a domain XML, as a hook of libvirt is given it."""
+        domain = parsed(description)
+        if domain is None:
+            return None
+        memory, name = memory_of(domain), (domain.findtext("name") or "")[:_LONGEST_NAME]
+        if not memory or not name:
+            return None
+        return LaunchedGuest(name, memory, _uuid(domain), _why_none(domain))
+
+    def launches(self, guest: LaunchedGuest) -> None:
+        """Its start waits from now on."""
+        with self._lock:
+            self._held_up[guest.id] += 1
+
+    def launched(self, guest: LaunchedGuest) -> None:
+        """It does no longer."""
+        with self._lock:
+            self._held_up[guest.id] -= 1
+            self._held_up += Counter()  # without those that are zero
+
+
+def _uuid(domain: Element) -> str:
+    try:
+        return str(uuid.UUID((domain.findtext("uuid") or "").strip()))
+    except ValueError:
+        return ""
+
+
+def _why_none(domain: Element) -> str:
+    """Why the host's memory need not have room for it. Huge pages for some of its NUMA nodes alone are not enough."""
+    pages = domain.findall("memoryBacking/hugepages/page")
+    if domain.find("memoryBacking/hugepages") is None or (pages and all(page.get("nodeset") for page in pages)):
+        return ""
+    return "its memory is in huge pages, which come out of a pool of their own"

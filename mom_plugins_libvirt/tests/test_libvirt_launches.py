@@ -1,0 +1,176 @@
+"""Guests that are about to be started: what they will have, and that mom knows of the others while a hook holds one up."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+from fake_libvirt import LONG_SECONDS, FakeLibvirtd, NoLoop
+
+import mom_plugins_libvirt.connection as module
+from mom_core import PluginContext
+from mom_devkit import wait_until
+from mom_plugins_libvirt import LibvirtPlugin
+from mom_plugins_libvirt.connection import Connection, ConnectionSettings
+from mom_plugins_libvirt.launches import LibvirtLaunches
+from mom_toolkit import LaunchedGuest, LaunchReader
+
+MIB = 1 << 10
+BALLOON = FakeLibvirtd.VIR_DOMAIN_STATS_BALLOON
+UUID = "7e1d3c1a-93a7-4d0c-a7f5-0d9f3a1b0c01"
+SIZE = "<memory unit='KiB'>4194304</memory><currentMemory unit='KiB'>1048576</currentMemory>"
+VIRTIO = "<memballoon model='virtio'/>"
+PLUGGABLE = "<memory model='virtio-mem'><target><size unit='KiB'>2097152</size><requested unit='KiB'>0</requested></target></memory>"
+
+
+def domain(memory: str = SIZE, devices: str = VIRTIO, name: str = "web", more: str = "") -> str:
+    """As libvirt gives it to a hook."""
+    return f"<domain type='kvm'><name>{name}</name><uuid>{UUID}</uuid>{memory}{more}<devices>{devices}</devices></domain>"
+
+
+@pytest.mark.parametrize(
+    ("xml", "mib"),
+    [
+        (domain(), 1024),
+        (domain("<memory unit='GiB'>4</memory>"), 4096),
+        (domain(devices="<memballoon model='none'/>"), 4096),
+        (domain(devices=""), 4096),
+        (domain(devices=f"{VIRTIO}<hostdev mode='subsystem' type='pci'/>"), 4096),
+        (domain(more="<memoryBacking><locked/></memoryBacking>"), 4096),
+        (domain(more="<memoryBacking><allocation mode='immediate'/></memoryBacking>"), 4096),
+        (domain(more="<launchSecurity type='sev'/>"), 4096),
+        (domain("<memory unit='KiB'>4194304</memory>", devices=VIRTIO + PLUGGABLE), 2048),
+        (domain("<memory unit='KiB'>1048576</memory><currentMemory unit='KiB'>4194304</currentMemory>"), 1024),
+    ],
+)
+def test_a_guest_needs_what_it_starts_with_and_all_where_something_takes_all_at_once(xml: str, mib: int) -> None:
+    assert LibvirtLaunches().read(xml, "") == LaunchedGuest("web", mib * MIB, UUID)
+
+
+@pytest.mark.parametrize("pages", ["<hugepages/>", "<hugepages><page size='1' unit='G'/></hugepages>"])
+def test_a_guest_on_huge_pages_needs_none_of_the_hosts_memory(pages: str) -> None:
+    found = LibvirtLaunches().read(domain(more=f"<memoryBacking>{pages}</memoryBacking>"), "")
+    assert found is not None
+    assert "huge pages" in found.why_none
+
+
+def test_huge_pages_for_some_nodes_of_a_guest_are_not_enough() -> None:
+    pages = "<memoryBacking><hugepages><page size='1' unit='G' nodeset='0'/></hugepages></memoryBacking>"
+    found = LibvirtLaunches().read(domain(more=pages), "")
+    assert found is not None
+    assert not found.why_none
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "memory: 4096",
+        "<network><name>default</name></network>",
+        domain(memory=""),
+        domain(memory="<memory unit='parsec'>4</memory>"),
+        domain(name=""),
+        "<!DOCTYPE domain [<!ENTITY a 'aaaa'>]>" + domain(name="&a;"),
+        domain()[:-4],
+        domain(more="<metadata>" + "x" * (9 << 20) + "</metadata>"),
+    ],
+)
+def test_what_describes_no_guest_is_none(text: str) -> None:
+    assert LibvirtLaunches().read(text, "") is None
+
+
+def test_a_name_may_hold_anything_that_xml_can() -> None:
+    found = LibvirtLaunches().read(domain(name="a&lt;b&gt; '\u202e&amp;*"), "")
+    assert found is not None
+    assert found.name == "a<b> '\u202e&*"
+
+
+class HeldUp(FakeLibvirtd):
+    """While a hook runs, a call about all guests waits for its end, as libvirt's does."""
+
+    hook: threading.Event
+
+    def count(self, call: str) -> None:
+        super().count(call)
+        if call == "getAllDomainStats" and not self.hook.is_set():
+            self.hook.wait(30)
+
+
+@pytest.fixture
+def libvirtd() -> Iterator[HeldUp]:
+    made = HeldUp()
+    made.hook = threading.Event()
+    made.hook.set()
+    yield made
+    made.hook.set()
+
+
+@pytest.fixture
+def launches() -> LibvirtLaunches:
+    return LibvirtLaunches()
+
+
+@pytest.fixture
+def connection(libvirtd: HeldUp, launches: LibvirtLaunches, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connection]:
+    monkeypatch.setattr(module, "EventLoop", NoLoop)
+    settings = ConnectionSettings("fake:///", call_timeout=LONG_SECONDS)
+    with closing(Connection(settings, logging.getLogger("test"), libvirtd, held_up=launches.held_up)) as made:
+        made.on_event = lambda event: None
+        made.start()
+        yield made
+
+
+def names(connection: Connection) -> list[str]:
+    return sorted(one.name for one in connection.statistics(BALLOON))
+
+
+def test_while_a_hook_holds_a_guest_up_mom_asks_of_those_that_it_knows(
+    libvirtd: HeldUp, connection: Connection, launches: LibvirtLaunches
+) -> None:
+    ends, web = libvirtd.add("ends"), libvirtd.add("web")
+    assert names(connection) == ["ends", "web"]
+    starting = LaunchedGuest("new", 1, "uuid-of-new")
+    libvirtd.hook.clear()
+    launches.launches(starting)
+    assert names(connection) == ["ends", "web"]
+    libvirtd.end(ends)
+    late = libvirtd.add("late")
+    libvirtd.connections[0].tell(late, 2)
+    assert names(connection) == ["late", "web"], "one that was started meanwhile is seen, and one that has ended is not"
+    assert [one.name for one in connection.statistics(BALLOON, {web.uuid, "uuid-of-new"})] == ["web"]
+    libvirtd.hook.set()
+    launches.launched(starting)
+    libvirtd.add("new")
+    assert names(connection) == ["late", "new", "web"]
+    assert libvirtd.calls["getAllDomainStats"] == 2
+
+
+def test_a_call_about_all_guests_that_a_hook_has_caught_is_left_behind(
+    libvirtd: HeldUp, connection: Connection, launches: LibvirtLaunches
+) -> None:
+    libvirtd.add("web")
+    assert names(connection) == ["web"]
+    libvirtd.hook.clear()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(names, connection)
+        wait_until(lambda: libvirtd.calls["getAllDomainStats"] == 2, "the call waits")
+        launches.launches(LaunchedGuest("new", 1, "uuid-of-new"))
+        assert asked.result(LONG_SECONDS) == ["web"], "by another connection, long before its time is over"
+    assert len(libvirtd.connections) == 2
+
+
+def test_several_starts_of_one_guest_are_counted(launches: LibvirtLaunches) -> None:
+    guest = LaunchedGuest("web", 1, UUID)
+    launches.launches(guest)
+    launches.launches(guest)
+    launches.launched(guest)
+    assert launches.held_up() == {UUID}
+    launches.launched(guest)
+    assert not launches.held_up()
+
+
+def test_the_plugin_reads_descriptions_for_who_asks() -> None:
+    plugin = LibvirtPlugin(LibvirtPlugin.Settings(), PluginContext(name="libvirt"))
+    assert isinstance(plugin.mom_services()[LaunchReader], LaunchReader)

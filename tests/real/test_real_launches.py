@@ -1,0 +1,276 @@
+"""Room for every launch, on real libvirt: its hook asks mom before a guest starts, and only mom's own word keeps a guest from starting."""
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ballast import available_mib
+from mom_run import MomRun
+from private_libvirtd import PREFIX, PrivateLibvirtd
+from real_guests import Lab, RealGuest, not_here
+from steady_host import BLOCK_MIB, anonymous_mib, capacity_mib
+
+from mom_devkit import wait_until
+from mom_plugins_http.cli.client import Client
+
+pytestmark = [pytest.mark.real, pytest.mark.alone]
+
+GIVERS, GIVER_MIB = 6, 1200
+WORKLOAD = (40, 10, 10, 950)
+"""MiB of cold, warm, common and former memory: the former was touched and given up, so a giver holds it and can spare it."""
+
+MADE_MIB = 2048
+AT_ONCE_MIB = 20
+"""What is there for launches while givers have given nothing, at most."""
+
+BALLAST_MIB = 250
+"""What the rest of this host may come to want while the test runs, without anybody in the test noticing."""
+
+STARTS = 15
+
+BESIDE = ("aa-before", "zz-after")
+"""Hooks that libvirt runs before and after mom's, by their names."""
+
+ROOMY = {"host_keeps": "64MiB"}
+FULL = {"host_keeps": "1PiB"}
+
+Record = Callable[[str, object], None]
+
+
+class HookedMom:
+    """A mom, and the hook by which a libvirtd asks it."""
+
+    def __init__(self, folder: Path, libvirtd: PrivateLibvirtd) -> None:
+        if os.geteuid():
+            not_here("only root's libvirtd has hooks here")
+        self.libvirtd = libvirtd
+        self.mom = MomRun(folder)
+        self._root = folder / "root"
+        (self._root / "etc").mkdir(parents=True)
+        (self._root / "etc/libvirt").symlink_to(libvirtd.folder / "etc")
+
+    @property
+    def hook(self) -> Path:
+        return self._root / "etc/libvirt/hooks/qemu.d/mom"
+
+    def start(
+        self,
+        *,
+        reservations: Mapping[str, object],
+        launches: Mapping[str, object],
+        interval: str = "1s",
+        mode: str = "enforce",
+        **balloon: object,
+    ) -> None:
+        """Start it, and install the hook, by the verb."""
+        settings = {"reservations": {**reservations, "launches": launches}, **balloon}
+        plugins = {"libvirt": self.libvirtd.settings(), "balloon": settings, "policy": {}, "http": {}}
+        self.mom.configure(plugins, interval=interval, mode=mode)
+        self.mom.start()
+        self.verb("install", "libvirt")
+
+    def available_mib(self) -> int:
+        """What is available by mom's own account, of which all is the host's in the tests below."""
+        self.mom.configure({"libvirt": self.libvirtd.settings(), "balloon": {}, "policy": {}, "http": {}}, mode="observe")
+        self.mom.start()
+        found: int = self.asked()["room"]["available_kib"] >> 10
+        self.mom.stop()
+        return found
+
+    def verb(self, *words: str) -> str:
+        done = self.mom.verb("hook", *words, "--root", str(self._root))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def have_libvirt_look(self, lab: Lab) -> None:
+        """Have it reloaded, as the verb tells the operator to, and wait until it runs hooks: by one that notes that it was run."""
+        self.hook.parent.mkdir(parents=True, exist_ok=True)
+        for name in BESIDE:
+            other = self.hook.with_name(name)
+            other.write_text(f'#!/bin/sh\n[ "$2" != prepare ] || date +%s.%N >> {self.mom.folder}/{name}\n')
+            other.chmod(0o755)
+        os.kill(self.libvirtd.pid, signal.SIGHUP)
+
+        def runs() -> bool:
+            lab.start(f"brief{time.monotonic_ns()}", mib=64, paused=True).destroy()
+            return (self.mom.folder / BESIDE[0]).exists()
+
+        wait_until(runs, "libvirt runs hooks", 60)
+
+    def delays(self) -> list[float]:
+        """Seconds that each start was held up for by mom's hook, between the one before it and the one after it."""
+        before, after = ([float(line) for line in (self.mom.folder / name).read_text().splitlines()] for name in BESIDE)
+        return [then - now for now, then in zip(before, after, strict=True)]
+
+    def asked(self) -> Any:
+        return Client(self.mom.folder / "run/mom.sock", 60).get("/v1/reservations")
+
+    def kept_for(self, guest: RealGuest) -> Any:
+        """What was kept for this guest, when it has come for it."""
+        found = self.asked()
+        return next((one for one in [*found["items"], *found["ended"]] if one["guest"] and one["guest"]["id"] == guest.uuid), None)
+
+    def end(self) -> None:
+        for name in (*BESIDE, "mom"):
+            self.hook.with_name(name).unlink(missing_ok=True)
+        self.mom.kill()
+        sys.stdout.write(self.mom.log if (self.mom.folder / "log").exists() else "")
+
+
+@pytest.fixture
+def hooked(libvirtd: PrivateLibvirtd, lab: Lab, tmp_path: Path) -> Iterator[HookedMom]:
+    made = HookedMom(tmp_path, libvirtd)
+    made.have_libvirt_look(lab)
+    yield made
+    made.end()
+
+
+def test_libvirt_asks_before_a_guest_starts_which_takes_what_was_kept(hooked: HookedMom, lab: Lab) -> None:
+    hooked.start(reservations=ROOMY, launches={"when_short": "refuse"})
+    guest = lab.start("roomy")
+    kept = wait_until(lambda: hooked.kept_for(guest), "the guest has come for what was kept", 30)
+    assert (kept["name"], kept["memory_kib"]) == (guest.name, 192 << 10)
+    assert kept["who"].startswith("user root, process ")
+    guest.wait_until_up()
+
+
+@contextmanager
+def without_what_is_left(lab: Lab) -> Iterator[None]:
+    before = {domain.UUIDString() for domain in lab.connection.listAllDomains()}
+    yield
+    assert {domain.UUIDString() for domain in lab.connection.listAllDomains()} == before
+
+
+def test_a_guest_for_which_there_is_no_memory_is_refused_in_words(hooked: HookedMom, lab: Lab) -> None:
+    import libvirt  # type: ignore[import-untyped]  # it has no types
+
+    hooked.start(reservations=FULL, launches={"when_short": "refuse"})
+    with without_what_is_left(lab), pytest.raises(libvirt.libvirtError) as refused:
+        lab.start("unlucky")
+    assert "192 MiB cannot be had: at most 0 KiB can" in str(refused.value)
+    assert "the host keeps" in str(refused.value)
+    assert f"guest {PREFIX}unlucky is not started: 192 MiB cannot be had" in hooked.mom.log
+
+
+@pytest.mark.parametrize("way", ["warn", "observe"])
+def test_a_mom_that_warns_or_observes_lets_it_start(hooked: HookedMom, lab: Lab, way: str) -> None:
+    observes = way == "observe"
+    hooked.start(reservations=FULL, mode="observe" if observes else "enforce", launches={"when_short": "refuse"} if observes else {})
+    said = "mom only observes" if observes else "is started all the same: 192 MiB cannot be had"
+    lab.start("lucky").wait_until_up()
+    assert said in hooked.mom.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_guests_start_all_the_same_when_mom_was_killed_or_hangs(
+    hooked: HookedMom, lab: Lab, number: signal.Signals, record_property: Record
+) -> None:
+    hooked.start(reservations=FULL, launches={"when_short": "refuse"})
+    process = hooked.mom.process
+    assert process is not None
+    process.send_signal(number)
+    lab.start("survivor").wait_until_up()
+    record_property(f"held up after {number.name}", f"{hooked.delays()[-1]:.2f} s")
+    if number is signal.SIGSTOP:
+        process.send_signal(signal.SIGCONT)
+
+
+def test_a_guest_that_goes_on_where_it_was_saved_asks_too(hooked: HookedMom, lab: Lab) -> None:
+    hooked.start(reservations=ROOMY, launches={"when_short": "refuse"})
+    guest = lab.start("saved", workload=(10, 5, 0, 0), persistent=True).wait_until_it_works()
+    first = wait_until(lambda: hooked.kept_for(guest), "it has come for what was kept", 30)
+    guest.domain.managedSave()
+    guest.domain.create()
+    wait_until(lambda: (kept := hooked.kept_for(guest)) and kept["id"] != first["id"], "it has come for what was kept anew", 30)
+    guest.works_on()
+
+
+def test_it_starts_when_mom_hangs_while_it_waits(hooked: HookedMom, lab: Lab, steady: Callable[[], float], record_property: Record) -> None:
+    """The longest that anything can hold up a start: mom has taken the request, and is stopped."""
+    keeps = hooked.available_mib() - AT_ONCE_MIB
+    hooked.start(reservations={"host_keeps": f"{keeps}MiB"}, host_free=f"{keeps + 40}MiB", launches={"when_short": "refuse", "wait": "4s"})
+    wait_until(lambda: wide_enough(hooked), "givers can spare enough", 120)
+    process = hooked.mom.process
+    assert process is not None
+    program = f"until grep -q 'guest {PREFIX}patient' {hooked.mom.folder}/log; do sleep 0.02; done; kill -STOP {process.pid}"
+    with subprocess.Popen(["sh", "-c", program]):
+        lab.start("patient", mib=MADE_MIB)
+    record_property("held up after SIGSTOP during the wait", f"{hooked.delays()[-1]:.1f} s")
+    process.send_signal(signal.SIGCONT)
+
+
+def wide_enough(hooked: HookedMom) -> bool:
+    room = hooked.asked()["room"]
+    return bool(room) and room["most_kib"] >= (MADE_MIB + 64) << 10
+
+
+@pytest.fixture
+def givers(lab: Lab) -> list[RealGuest]:
+    if available_mib() < GIVERS * GIVER_MIB + MADE_MIB + 2 * BALLAST_MIB + 1024:
+        not_here(f"only {available_mib()} MiB are available on this host")
+    started = [lab.start(f"giver{number}", mib=GIVER_MIB, workload=WORKLOAD) for number in range(GIVERS)]
+    for guest in started:
+        guest.wait_until_it_works()
+    return started
+
+
+@pytest.fixture
+def steady(lab: Lab, tmp_path: Path, givers: list[RealGuest]) -> Iterator[None]:
+    """The host has the same for guests all the time."""
+    pids = [guest.pid for guest in givers]
+    capacity = capacity_mib(pids) - BALLAST_MIB
+    plan = {
+        "capacity_mib": capacity, "begin": time.monotonic(), "loads": [], "floor_mib": 512, "pid_folder": str(lab.libvirtd.pid_folder),
+    }  # fmt: skip
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    command = [sys.executable, str(Path(__file__).with_name("steady_host.py")), str(tmp_path / "plan.json")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as follower:
+        wait_until(lambda: capacity_mib(pids) < capacity + 2 * BLOCK_MIB, "the host has no more than that", 60)
+        yield
+        assert follower.poll() is None, "it was killed: this host had too little memory"
+        follower.communicate()
+
+
+def test_memory_is_made_before_a_guest_starts(
+    hooked: HookedMom, lab: Lab, givers: list[RealGuest], steady: None, record_property: Record
+) -> None:
+    """With mom's usual interval, as guests give, all of it comes within the wait, while libvirt answers no question about all guests."""
+    keeps = hooked.available_mib() - AT_ONCE_MIB
+    hooked.start(
+        interval="5s",
+        reservations={"host_keeps": f"{keeps}MiB"},
+        host_free=f"{keeps + 40}MiB",
+        law={"margin": "20MiB", "margin_percent": 10},
+        launches={"when_short": "refuse", "wait": "30s"},
+    )
+    wait_until(lambda: wide_enough(hooked), "givers can spare enough", 120)
+    held = sum(anonymous_mib(guest.pid) for guest in givers)
+    launched = lab.start("large", memory=f"<memory unit='MiB'>4096</memory><currentMemory unit='MiB'>{MADE_MIB}</currentMemory>")
+    given = held - sum(anonymous_mib(guest.pid) for guest in givers)
+    told = f"{hooked.delays()[-1]:.2f} s, {given:.0f} MiB given by then, at a load of {os.getloadavg()[0]:.1f}"
+    record_property("held up with 2 GiB to be made", told)
+    kept = wait_until(lambda: hooked.kept_for(launched), "it has come for it", 30)
+    assert kept["memory_kib"] == MADE_MIB << 10, "it starts with no more"
+    assert given > 0.8 * MADE_MIB
+    launched.wait_until_up()
+    assert "is given up" not in hooked.mom.log, "mom has asked libvirt nothing that waits for the hook"
+    assert not any(beat.kills for guest in givers for beat in guest.beats)
+
+
+def test_a_start_with_room_is_hardly_held_up(hooked: HookedMom, lab: Lab, record_property: Record) -> None:
+    hooked.start(interval="5s", reservations=ROOMY, launches={"when_short": "refuse"})
+    for number in range(STARTS):
+        lab.start(f"brief{number}", mib=64, paused=True).destroy()
+    delays = hooked.delays()[-STARTS:]
+    assert hooked.mom.log.count(f"guest {PREFIX}brief") >= STARTS
+    told = f"{statistics.median(delays) * 1000:.0f} ms, at most {max(delays) * 1000:.0f} ms, at a load of {os.getloadavg()[0]:.1f}"
+    record_property("held up with room", told)
