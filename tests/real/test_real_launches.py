@@ -14,11 +14,14 @@ from typing import Any
 
 import pytest
 from ballast import available_mib
+from guest_image import build
+from libvirt_mom import another_host, libvirt_mom
 from mom_run import MomRun
 from private_libvirtd import PREFIX, PrivateLibvirtd
 from real_guests import Lab, RealGuest, not_here
 from steady_host import BLOCK_MIB, anonymous_mib, capacity_mib
 
+from mom_core import HypervisorError
 from mom_devkit import wait_until
 from mom_plugins_http.cli.client import Client
 
@@ -192,6 +195,26 @@ def test_a_guest_that_goes_on_where_it_was_saved_asks_too(hooked: HookedMom, lab
     guest.domain.create()
     wait_until(lambda: (kept := hooked.kept_for(guest)) and kept["id"] != first["id"], "it has come for what was kept anew", 30)
     guest.works_on()
+
+
+def test_a_guest_that_is_moved_here_asks_too_and_stays_where_it_was_if_it_is_refused(lab: Lab, tmp_path: Path) -> None:
+    with another_host(lab.libvirtd) as other, libvirt_mom(lab.libvirtd) as here:
+        there = HookedMom(tmp_path, other)
+        try:
+            there.have_libvirt_look(Lab(other, build()))
+            guest = lab.start("moves", workload=(10, 5, 0, 0), persistent=True).wait_until_it_works()
+            there.start(reservations=FULL, launches={"when_short": "refuse"})
+            with pytest.raises(HypervisorError, match="Hook script execution failed"):
+                here.hypervisor.migrate(guest.entity, other.destination, 60.0)
+            assert f"guest {guest.name} is not started: 192 MiB cannot be had" in there.mom.log
+            guest.works_on()
+            there.mom.stop()
+            there.start(reservations=ROOMY, launches={"when_short": "refuse"})
+            here.hypervisor.migrate(guest.entity, other.destination, 60.0)
+            kept = wait_until(lambda: there.kept_for(guest), "it has come for what was kept", 60)
+            assert kept["memory_kib"] == 192 << 10
+        finally:
+            there.end()
 
 
 def test_it_starts_when_mom_hangs_while_it_waits(hooked: HookedMom, lab: Lab, steady: Callable[[], float], record_property: Record) -> None:
