@@ -165,7 +165,7 @@ def test_the_doctor_advises_nothing_that_a_guest_has_or_cannot_use_and_says_whos
     assert ("free page reporting" in subjects, "autodeflate" in subjects) == (False, True)
 
 
-SHARE = "25 % of what 2 guests hold is in transparent huge pages"
+SHARE = "25 % of the resident memory of 2 guests is in transparent huge pages"
 MERGED = "KSM has merged 128 MiB of guests, and splits each huge page in which it finds a page to merge"
 
 

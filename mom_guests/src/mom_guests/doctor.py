@@ -108,7 +108,7 @@ def _in_huge_pages(guests: Sequence[NamedFields], mode: str, unmerged_by: str) -
     if mode == NEVER or not known:
         return
     share = 100 * min(1.0, sum(huge for huge, _ in known) / sum(held for _, held in known))
-    text = f"{share:.0f} % of what {count_of(known)} hold is in transparent huge pages (the host's setting is {mode})"
+    text = f"{share:.0f} % of the resident memory of {count_of(known)} is in transparent huge pages (the host's setting is {mode})"
     yield Finding(Severity.OK, "huge pages", text, _REBUILT_BY if share < _MOSTLY_HUGE else "")
     merged_kib = sum(as_number(fields.get("host_ksm_merged")) or 0 for _, fields in guests)
     if merged_kib >= _WORTH_MENTION_KIB:
