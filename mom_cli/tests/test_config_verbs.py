@@ -366,7 +366,7 @@ def test_init_writes_what_plugins_suggest_for_guests_and_why(mom, acme, file):
     assert "mom_suggest gave settings that it refuses" in out
     assert '# They are sold so.\nguests:\n  "i-*": {share: 3}\n  "s-*": {share: 1}\n#   "db-*":\n' in file.read_text()
     settings = load_config(file).guest_settings("acme")
-    assert [settings(Guest(name, name)).share for name in ("i-2", "s-2", "x")] == [3, 1, 1]
+    assert [settings(Guest(name, name)).model_dump()["share"] for name in ("i-2", "s-2", "x")] == [3, 1, 1]
 
 
 def test_init_looks_where_it_is_told_to(mom, acme, file, tmp_path):
