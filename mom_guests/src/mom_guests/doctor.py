@@ -17,8 +17,9 @@ _MOSTLY_HUGE: Final = 80.0
 """Percent of what guests' processes hold. QEMU's own memory is part of that, and need not be in huge pages."""
 
 _REBUILT_BY: Final = (
-    "for more: echo 100 > /sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs, which has the kernel make in minutes what"
-    " takes it hours; and free page reporting, as what a balloon has taken comes back in pages of 4 KiB"
+    "for more: in /sys/kernel/mm/transparent_hugepage/khugepaged, 100 into scan_sleep_millisecs, which has the kernel make in minutes what"
+    " takes it hours, and 64 into max_ptes_none, or it fills what balloons have taken; and free page reporting, as what a balloon has taken"
+    " comes back in pages of 4 KiB"
 )
 """docs/guests.md has the measurements."""
 
