@@ -34,10 +34,13 @@ def test_what_it_says_to_type_next_works_where_it_was_called(tmp_path: Path) -> 
     told = subprocess.run(
         [MOM, "demo", "--seconds", "2"], cwd=BIN.parent, env=environment, capture_output=True, text=True, check=True
     ).stdout
-    lines = re.findall(r"^  (\S+ .+?)  +\S", told.partition("What to type next")[2], re.M)
-    assert len(lines) >= 3
-    for line in lines[1:]:  # the first is the same again
+    last = told.partition("What to type next")[2]
+    lines = [*re.findall(r"^  (\S+ .+?)  +\S", last, re.M), *re.findall("`(.+?)`", last)]
+    assert len(lines) >= 4
+    for called in lines[1:]:  # the first is the same again
+        line = called.replace("report.html", str(tmp_path / "report.html"))
         subprocess.run(["sh", "-c", line], cwd=BIN.parent, env=environment, capture_output=True, timeout=120, check=True)
+    assert "Memory" in (tmp_path / "report.html").read_text()
     assert program(Path(MOM), MOM) == "mom", "what a shell finds is called as one calls it"
 
 
