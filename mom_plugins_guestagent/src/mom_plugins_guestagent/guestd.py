@@ -77,6 +77,9 @@ MOST_SHORT_SECONDS = 300
 REPORTING = "sys/module/page_reporting/parameters/page_reporting_order"
 """From which order on free memory is reported to the host: pieces of 2^order pages. Linux 5.14; -1 where no driver reports."""
 
+WAKING_BYTES = (64 << 10) - 1
+"""And a zero behind them: a piece of 16 pages. The lists of CPUs hold up to 8 together, and huge pages."""
+
 KEPT = "run/mom-guestd/reporting-order"
 """The order that stood there before, and the one that was set instead, while it is. /run is empty after a boot, and so is the parameter."""
 
@@ -236,15 +239,15 @@ class ReportingOrder:
 
 
 def _wake_reporting() -> None:
-    """The kernel looks for what it may report when a piece of at least this order becomes free: in an idle guest none may for long. More
-    than the free pages that a CPU keeps for itself are taken and freed."""
-    with contextlib.suppress(OSError, AttributeError):  # Python 3.7 has no memfd_create
-        file = os.memfd_create("mom-guestd")
+    """The kernel looks for what it may report when a piece of at least this order becomes free, which it sees where the piece is too large
+    for the lists that each CPU keeps for itself. In a guest that only works on what it has, that may take minutes. To read a setting with so
+    large a buffer, the kernel takes a piece of that size, and frees it."""
+    with contextlib.suppress(OSError):
+        setting = os.open("/proc/sys/kernel/ostype", os.O_RDONLY)
         try:
-            for _ in range(64):
-                os.write(file, bytes(65536))
+            os.read(setting, WAKING_BYTES)
         finally:
-            os.close(file)
+            os.close(setting)
 
 
 class CacheCounts:
