@@ -2,7 +2,7 @@
 
     python benchmarks/reporting/measure_relief.py [--rounds 5] [--seconds 20] [--json]
 
-A guest of 1,536 MiB with free page reporting works steadily on 300 MiB, which lie in pieces of 1 MiB between 600 that it has freed; of its
+A guest of 1,920 MiB with free page reporting works steadily on 600 MiB, which lie in pieces of 1 MiB between 600 that it has freed; of its
 disk it reads 100 MiB again and again, and has read 300 once. Its owner lets mom-guestd report pieces of 16 KiB, and drop page cache that
 was not used for a minute.
 
@@ -41,7 +41,7 @@ from real_guests import Lab, RealGuest, disk  # as above
 
 from mom_devkit import wait_until
 
-SIZE_MIB, BASE_MIB, FREED_MIB = 1536, 300, 600
+SIZE_MIB, BASE_MIB, FREED_MIB = 1920, 600, 600
 READ_MIB, DISK_MIB, READ_KIB_S = 100, 400, 20480
 TOUCHES = 20000
 TRIM_SECONDS = 60

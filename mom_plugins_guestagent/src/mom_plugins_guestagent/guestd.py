@@ -239,9 +239,9 @@ class ReportingOrder:
 
 
 def _wake_reporting() -> None:
-    """The kernel looks for what it may report when a piece of at least this order becomes free, which it sees where the piece is too large
-    for the lists that each CPU keeps for itself. In a guest that only works on what it has, that may take minutes. To read a setting with so
-    large a buffer, the kernel takes a piece of that size, and frees it."""
+    """The kernel looks for what it may report when a piece of at least this order becomes free that is too large for the lists that each
+    CPU keeps for itself. In a guest that only works on what it has, that may take minutes. To read a setting with so large a buffer, the
+    kernel takes a piece of that size, and frees it."""
     with contextlib.suppress(OSError):
         setting = os.open("/proc/sys/kernel/ostype", os.O_RDONLY)
         try:
