@@ -334,6 +334,7 @@ class CacheTrim:
 
     def _step(self, now: float) -> float:
         """Drop a little, if that harms nobody; the seconds until the next step."""
+        spent = time.thread_time()
         counts, stalled_us = self._counts(), self._stalled_us()
         if stalled_us is None:
             return TRIM_REST_SECONDS
@@ -352,11 +353,11 @@ class CacheTrim:
         size = min(TRIM_KIB, self._unused(now, counts)) if calm else 0
         if size < TRIM_KIB // 4:
             return TRIM_REST_SECONDS
-        started, spent = time.monotonic(), time.thread_time()
+        started = time.monotonic()
         more = self._drop(size)
         self._own_us += int((time.monotonic() - started) * 1e6)
         left = self._counts()
-        self.trimmed_kib += max(0, min(size, counts.idle + counts.busy - left.idle - left.busy))
+        self.trimmed_kib += max(0, counts.idle + counts.busy - left.idle - left.busy)  # the kernel may drop more than it was asked for
         return max(TRIM_EACH_SECONDS, (time.thread_time() - spent) / TRIM_CPU_SHARE) if more else TRIM_REST_SECONDS
 
     def _unused(self, now: float, counts: CacheCounts) -> int:
