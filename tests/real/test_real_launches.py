@@ -32,8 +32,11 @@ WORKLOAD = (40, 10, 10, 950)
 """MiB of cold, warm, common and former memory: the former was touched and given up, so a giver holds it and can spare it."""
 
 MADE_MIB = 2048
-AT_ONCE_MIB = 20
-"""What is there for launches while givers have given nothing, at most."""
+AT_ONCE_MIB = 400
+"""What is there for launches at once on a host that is as full as it may be: what it is to have available less what it keeps in any case.
+By mom's defaults, that is as much on a host of 24 GiB."""
+
+LAUNCHED_MIB = MADE_MIB + AT_ONCE_MIB
 
 BALLAST_MIB = 250
 """What the rest of this host may come to want while the test runs, without anybody in the test noticing."""
@@ -220,25 +223,27 @@ def test_a_guest_that_is_moved_here_asks_too_and_stays_where_it_was_if_it_is_ref
 def test_it_starts_when_mom_hangs_while_it_waits(hooked: HookedMom, lab: Lab, steady: Callable[[], float], record_property: Record) -> None:
     """The longest that anything can hold up a start: mom has taken the request, and is stopped."""
     keeps = hooked.available_mib() - AT_ONCE_MIB
-    hooked.start(reservations={"host_keeps": f"{keeps}MiB"}, host_free=f"{keeps + 40}MiB", launches={"when_short": "refuse", "wait": "4s"})
+    hooked.start(
+        reservations={"host_keeps": f"{keeps}MiB"}, host_free=f"{keeps + AT_ONCE_MIB}MiB", launches={"when_short": "refuse", "wait": "4s"}
+    )
     wait_until(lambda: wide_enough(hooked), "givers can spare enough", 120)
     process = hooked.mom.process
     assert process is not None
     program = f"until grep -q 'guest {PREFIX}patient' {hooked.mom.folder}/log; do sleep 0.02; done; kill -STOP {process.pid}"
     with subprocess.Popen(["sh", "-c", program]):
-        lab.start("patient", mib=MADE_MIB)
+        lab.start("patient", mib=LAUNCHED_MIB)
     record_property("held up after SIGSTOP during the wait", f"{hooked.delays()[-1]:.1f} s")
     process.send_signal(signal.SIGCONT)
 
 
 def wide_enough(hooked: HookedMom) -> bool:
     room = hooked.asked()["room"]
-    return bool(room) and room["most_kib"] >= (MADE_MIB + 64) << 10
+    return bool(room) and room["most_kib"] >= (LAUNCHED_MIB + 64) << 10
 
 
 @pytest.fixture
 def givers(lab: Lab) -> list[RealGuest]:
-    if available_mib() < GIVERS * GIVER_MIB + MADE_MIB + 2 * BALLAST_MIB + 1024:
+    if available_mib() < GIVERS * GIVER_MIB + LAUNCHED_MIB + 2 * BALLAST_MIB + 1024:
         not_here(f"only {available_mib()} MiB are available on this host")
     started = [lab.start(f"giver{number}", mib=GIVER_MIB, workload=WORKLOAD) for number in range(GIVERS)]
     for guest in started:
@@ -271,18 +276,18 @@ def test_memory_is_made_before_a_guest_starts(
     hooked.start(
         interval="5s",
         reservations={"host_keeps": f"{keeps}MiB"},
-        host_free=f"{keeps + 40}MiB",
+        host_free=f"{keeps + AT_ONCE_MIB}MiB",
         law={"margin": "20MiB", "margin_percent": 10},
         launches={"when_short": "refuse", "wait": "30s"},
     )
     wait_until(lambda: wide_enough(hooked), "givers can spare enough", 120)
     held = sum(anonymous_mib(guest.pid) for guest in givers)
-    launched = lab.start("large", memory=f"<memory unit='MiB'>4096</memory><currentMemory unit='MiB'>{MADE_MIB}</currentMemory>")
+    launched = lab.start("large", memory=f"<memory unit='MiB'>4096</memory><currentMemory unit='MiB'>{LAUNCHED_MIB}</currentMemory>")
     given = held - sum(anonymous_mib(guest.pid) for guest in givers)
     told = f"{hooked.delays()[-1]:.2f} s, {given:.0f} MiB given by then, at a load of {os.getloadavg()[0]:.1f}"
     record_property("held up with 2 GiB to be made", told)
     kept = wait_until(lambda: hooked.kept_for(launched), "it has come for it", 30)
-    assert kept["memory_kib"] == MADE_MIB << 10, "it starts with no more"
+    assert kept["memory_kib"] == LAUNCHED_MIB << 10, "it starts with no more"
     assert given > 0.8 * MADE_MIB
     launched.wait_until_up()
     assert "is given up" not in hooked.mom.log, "mom has asked libvirt nothing that waits for the hook"
