@@ -295,7 +295,7 @@ def told_of_work(found: Work) -> str:
 
 def told(found: T, in_words: Callable[[T], str], as_json: bool) -> str:
     """For people or programs."""
-    return json.dumps(asdict(found)) if as_json else in_words(found) + "\n"  # type: ignore[call-overload]  # all T are data classes
+    return json.dumps(asdict(found)) if as_json else in_words(found) + "\n"
 
 
 def main() -> None:
