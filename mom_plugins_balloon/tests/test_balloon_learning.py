@@ -190,25 +190,23 @@ def test_growth_of_all_guests_together_within_seconds_is_remembered(guest: Watch
     assert guest.learning.growth_kib == 350 * MIB
 
 
-def test_how_far_use_rises_in_bursts_that_come_together_is_remembered_also_while_the_host_has_backed_it_all(guest: Watched) -> None:
-    backed = int(PROCESS_KIB + TOTAL + HIDDEN)
-    for used in (100, 400, 300, 700, 650):  # 300 and 400 within 20 s
-        guest.says(used * MIB, after=2.5, rss=backed)
-    assert guest.learning.wave_kib == 0, "nothing has to be taken for it"
+def test_what_guests_take_in_a_wave_is_remembered_without_what_came_back_meanwhile(guest: Watched) -> None:
+    for rss in (900, 300, 550, 500, 800, 750, 1000, 990):
+        guest.says(100 * MIB, after=2.5, rss=rss * MIB)
+    assert guest.learning.wave_kib == 700 * MIB
+    assert guest.learning.growth_kib == 300 * MIB
     for _ in range(10):
-        guest.says(100 * MIB, after=2.5, rss=int(PROCESS_KIB + 400 * MIB))
-    assert guest.learning.wave_kib == 624 * MIB, "from what is backed to its peak, with what its kernel keeps"
-    guest.says(100 * MIB, after=2.5, rss=int(PROCESS_KIB))
-    assert guest.learning.wave_kib == 700 * MIB
-    guest.away(5)
-    assert guest.learning.wave_kib == 700 * MIB
-    guest.away(2000)
-    assert guest.learning.wave_kib == 0
+        guest.says(100 * MIB, after=2.5, rss=990 * MIB)
+    assert guest.learning.wave_kib == 700 * MIB, "for as long as a burst is remembered"
+    guest.says(100 * MIB, after=890, rss=990 * MIB)
+    guest.says(100 * MIB, after=20, rss=990 * MIB)
+    assert guest.says(100 * MIB, after=900, rss=990 * MIB)
+    assert guest.learning.wave_kib < 300 * MIB
 
 
-def test_use_that_rises_slowly_is_no_burst(guest: Watched) -> None:
-    for used in range(100, 900, 10):
-        guest.says(used * MIB, after=5, rss=int(PROCESS_KIB))
+def test_memory_that_is_taken_slowly_is_no_wave(guest: Watched) -> None:
+    for rss in range(100, 1000, 10):
+        guest.says(100 * MIB, after=5, rss=rss * MIB)
     assert guest.learning.wave_kib == 50 * MIB
 
 

@@ -68,34 +68,7 @@ half a second to sweep 0.5 GiB, and as much again."""
 
 WAVE_SECONDS = 20.0
 """s. For so long guests that burst together may take memory faster than mom gets it back: who bursts cannot be swept, the others only one
-after the other, and a burst lasts some ten seconds. Twelve guests of 1 GiB whose bursts of 700 MiB fell together took 2 GiB of a host in it
-that had 3 GiB available and was exhausted by the next."""
-
-
-class MostTogether:
-    """The most that came together within some seconds, as it was lately.
-
-    :param window: those seconds
-    :param memory: for how many seconds it counts in full; after as many again, a third of it
-    """
-
-    def __init__(self, window: float, memory: float) -> None:
-        self._window, self._memory = window, memory
-        self._parts: deque[tuple[float, float]] = deque()
-        self._at = -math.inf
-        self.most = 0.0
-
-    def add(self, now: float, passed: float, part: float) -> None:
-        """Take in what came in the last `passed` seconds; what came in a longer time than is remembered did not come at once."""
-        if part > 0 and passed < self._memory:
-            self._parts.append((now, part))
-        while self._parts and self._parts[0][0] < now - self._window:
-            self._parts.popleft()
-        together = sum(one for _, one in self._parts)
-        if together >= self.most:
-            self.most, self._at = together, now
-        elif now - self._at > self._memory:
-            self.most = together + (self.most - together) * math.exp(-passed / self._memory)
+after the other, and a burst lasts some ten seconds. Twelve guests of 1 GiB whose bursts of 700 MiB fell together took 2 GiB in it."""
 
 
 class Learning:
@@ -108,24 +81,18 @@ class Learning:
     def __init__(self, memory_seconds: float, growth_rate: float) -> None:
         self._seconds = memory_seconds
         self._unseen = growth_rate
-        self._growth, self._wave = MostTogether(REACTION_SECONDS, memory_seconds), MostTogether(WAVE_SECONDS, memory_seconds)
-        self._risen = 0.0
+        self._growth: deque[tuple[float, float]] = deque()
+        self._growth_at = -math.inf
+        self._changes: deque[tuple[float, float]] = deque()
+        self._wave_at = -math.inf
         self._seen = -math.inf
         self._there = -math.inf
+        self.growth_kib = 0.0
+        """The most that guests took from the host together within the time of a reaction, lately."""
+        self.wave_kib = 0.0
+        """The most that they took together beyond what came back meanwhile, within `WAVE_SECONDS`, lately."""
         self.room_kib = 0.0
         """The memory that guests could take from the host: what they have, and the host has not backed with memory."""
-        self._room_to_peaks = 0.0
-
-    @property
-    def growth_kib(self) -> float:
-        """The most that guests took from the host together within the time of a reaction, lately."""
-        return self._growth.most
-
-    @property
-    def wave_kib(self) -> float:
-        """What guests may take from the host together while they burst: the most that their use rose by within `WAVE_SECONDS`, lately, as
-        far as the host has not backed what they used at their peaks."""
-        return min(self._wave.most, self._room_to_peaks)
 
     def see(self, records: BalloonedGuests) -> None:
         """Take in what all guests say now.
@@ -134,18 +101,15 @@ class Learning:
         What they took meanwhile was not taken at once.
         """
         snapshot = records.snapshot
-        now, grown, room, to_peaks = snapshot.monotonic, 0.0, 0.0, 0.0
-        passed, self._seen, self._risen = now - self._seen, now, 0.0
+        now, grown, gave, room = snapshot.monotonic, 0.0, 0.0, 0.0
         if snapshot.guests:
             self._there = now
         else:
             for memory in records:
                 if memory.learnt is not None:
                     memory.learnt.rss = None
-            if now - self._there > self._seconds:
-                self.room_kib = self._room_to_peaks = 0.0
-            self._growth.add(now, passed, 0.0)
-            self._wave.add(now, passed, 0.0)
+            self.room_kib = self.room_kib if now - self._there <= self._seconds else 0.0
+            self._note_growth(now, 0.0, 0.0)
             return
         told = zip(*[snapshot.numbers(name) for name in _TOLD], strict=True)
         for memory, numbers in zip(records.of_all(snapshot.listed), told, strict=True):
@@ -159,8 +123,10 @@ class Learning:
                 if rss is not None and before is not None:
                     if rss > before:
                         grown += rss - before
-                    elif before - rss > STRAY_KIB:
-                        known.freed_at = now
+                    else:
+                        gave += before - rss
+                        if before - rss > STRAY_KIB:
+                            known.freed_at = now
                 self._hear(known, now, numbers, memory.request)
             known.rss, known.size = rss, size
             if rss is not None:
@@ -170,11 +136,8 @@ class Learning:
             if size is not None and rss is not None:
                 backed = rss - known.process if rss > known.process else 0.0
                 room += size - backed if size > backed else 0.0
-                peak = known.peak + (known.hidden or 0.0)
-                to_peaks += peak - backed if peak > backed else 0.0
-        self.room_kib, self._room_to_peaks = room, to_peaks
-        self._growth.add(now, passed, grown)
-        self._wave.add(now, passed, self._risen)
+        self.room_kib = room
+        self._note_growth(now, grown, gave)
 
     def _hear(self, known: LearntNeeds, now: float, numbers: Sequence[float | None], request: SizeRequest | None) -> None:
         """What a guest's statistics tell, if they are new, and what its process holds beside it. One function, as it is for every guest
@@ -192,8 +155,6 @@ class Learning:
             before, known.used = known.used, total - usable if total > usable else 0.0
             if before - known.used > STRAY_KIB:
                 known.freed_at = now
-            elif known.used > before:
-                self._risen += known.used - before
             rate = max(0.0, (known.used - before) / passed)
             known.growth = max(rate, rate + (known.growth - rate) * math.exp(-passed / self._seconds))
             stays = total == known.total == known.total_told and size == known.size == known.size_told
@@ -262,6 +223,35 @@ class Learning:
                 known.hurts, known.hurts_at = hurts, known.said
         elif known.hurts and known.said - known.hurts_at > self._seconds:
             known.hurts *= math.exp(-passed / self._seconds)
+
+    def _note_growth(self, now: float, grown: float, gave: float) -> None:
+        """How much all guests together took from the host, within the time that it takes to react and in a wave: the most that was seen
+        lately.
+
+        :param gave: what others gave back since the snapshot before
+        """
+        passed, self._seen = now - self._seen, now
+        if passed < self._seconds:
+            if grown > 0:
+                self._growth.append((now, grown))
+            self._changes.append((now, grown - gave))
+        while self._growth and self._growth[0][0] < now - REACTION_SECONDS:
+            self._growth.popleft()
+        growth = sum(kib for _, kib in self._growth)
+        if growth >= self.growth_kib:
+            self.growth_kib, self._growth_at = growth, now
+        elif now - self._growth_at > self._seconds:
+            self.growth_kib = growth + (self.growth_kib - growth) * math.exp(-passed / self._seconds)
+        while self._changes and self._changes[0][0] < now - WAVE_SECONDS:
+            self._changes.popleft()
+        taken = wave = 0.0
+        for _, change in reversed(self._changes):  # from the least that they held in that time to what they hold now
+            taken += change
+            wave = max(wave, taken)
+        if wave >= self.wave_kib:
+            self.wave_kib, self._wave_at = wave, now
+        elif now - self._wave_at > self._seconds:
+            self.wave_kib = wave + (self.wave_kib - wave) * math.exp(-passed / self._seconds)
 
     def columns(self, records: Sequence[BalloonedGuest]) -> dict[str, Sequence[Value]]:
         """What was learnt of these guests, by field; None of a guest where that is nothing."""

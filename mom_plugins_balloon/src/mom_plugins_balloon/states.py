@@ -30,10 +30,7 @@ class StateGoal(StrEnum):
 
 
 GROWTH_FACTOR = {StateGoal.DENSITY: 1.0, StateGoal.BALANCED: 1.5, StateGoal.SAFE: 3.0}
-"""Ratios. How often the host has what guests were seen to take from it, together, in the time that it takes mom to get it back."""
-
-WAVE_SHARE = {StateGoal.DENSITY: 0.5, StateGoal.BALANCED: 1.0, StateGoal.SAFE: 1.0}
-"""Ratios. How much of what guests may take while they burst together the host has. They did so, but need not all do so again."""
+"""Ratios. How often the host has what guests were seen to take from it, together, before mom had got as much back."""
 
 UNSEEN_SHARE = {StateGoal.DENSITY: 0.03, StateGoal.BALANCED: 0.06, StateGoal.SAFE: 0.12}
 UNSEEN_MOST_KIB = 16 * GIB
@@ -95,11 +92,11 @@ class HostWanted(NamedTuple):
 
         :param growth: what guests were seen to take together within the time of a reaction
         :param room: what they could take, as they have the room for it
-        :param wave: what they may take while many of them burst together
+        :param wave: what they were seen to take together beyond what came back meanwhile
         """
         least = least_kib(total)
         unseen = min(UNSEEN_SHARE[self.goal] * total, UNSEEN_MOST_KIB)
-        seen = max(GROWTH_FACTOR[self.goal] * growth, WAVE_SHARE[self.goal] * wave)
+        seen = GROWTH_FACTOR[self.goal] * max(growth, min(wave, room))
         high = least + max(seen, ROOM_SHARE[self.goal] * room, unseen) if self.high is None else self.high
         hard = HARD_SHARE * least if self.hard is None else self.hard
         return Reserve(high, min(high, hard), min(high, hard, LOW_SHARE * least))
