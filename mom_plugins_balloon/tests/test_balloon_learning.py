@@ -190,26 +190,6 @@ def test_growth_of_all_guests_together_within_seconds_is_remembered(guest: Watch
     assert guest.learning.growth_kib == 350 * MIB
 
 
-def test_what_guests_take_in_a_wave_is_remembered_without_what_came_back_meanwhile(guest: Watched) -> None:
-    for rss in (900, 300, 550, 500, 800, 750, 1000, 990):
-        guest.says(100 * MIB, after=2.5, rss=rss * MIB)
-    assert guest.learning.wave_kib == 700 * MIB
-    assert guest.learning.growth_kib == 300 * MIB
-    for _ in range(10):
-        guest.says(100 * MIB, after=2.5, rss=990 * MIB)
-    assert guest.learning.wave_kib == 700 * MIB, "for as long as a burst is remembered"
-    guest.says(100 * MIB, after=890, rss=990 * MIB)
-    guest.says(100 * MIB, after=20, rss=990 * MIB)
-    assert guest.says(100 * MIB, after=900, rss=990 * MIB)
-    assert guest.learning.wave_kib < 300 * MIB
-
-
-def test_memory_that_is_taken_slowly_is_no_wave(guest: Watched) -> None:
-    for rss in range(100, 1000, 10):
-        guest.says(100 * MIB, after=5, rss=rss * MIB)
-    assert guest.learning.wave_kib == 50 * MIB
-
-
 def test_what_a_guest_could_take_is_what_the_host_has_not_backed(guest: Watched) -> None:
     guest.says(100 * MIB, rss=int(PROCESS_KIB + 300 * MIB))
     assert guest.learning.room_kib == TOTAL + HIDDEN - 300 * MIB

@@ -17,12 +17,6 @@ def test_what_guests_were_seen_to_take_at_once_is_there() -> None:
     assert HostWanted(StateGoal.DENSITY).reserve(32 * GIB, growth=4 * GIB).high == least_kib(32 * GIB) + 4 * GIB
 
 
-def test_what_guests_took_in_a_wave_is_there_as_far_as_they_have_the_room_for_another() -> None:
-    for room, counts in ((9 * GIB, 4 * GIB), (3 * GIB, 3 * GIB)):
-        high = HostWanted(StateGoal.BALANCED).reserve(32 * GIB, growth=GIB, room=room, wave=4 * GIB).high
-        assert high == least_kib(32 * GIB) + 1.5 * counts
-
-
 def test_with_safety_as_the_goal_all_room_is_there() -> None:
     assert HostWanted(StateGoal.SAFE).reserve(32 * GIB, growth=GIB, room=9 * GIB).high == least_kib(32 * GIB) + 9 * GIB
 

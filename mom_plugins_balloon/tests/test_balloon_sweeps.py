@@ -283,24 +283,6 @@ def test_a_balloon_that_is_kept_from_its_cpu_for_a_moment_has_not_arrived() -> N
     assert outcome.gave == pytest.approx(SIZE - HELD - 100 * MIB, rel=0.01)
 
 
-def test_what_a_guest_may_take_unnoticed_does_not_grow_while_the_host_keeps_its_cpu_from_it() -> None:
-    """Its programs grow no more in such a time than its balloon does."""
-    calm, kept_away = Guest(), Guest()
-    step = kept_away._step
-
-    def every_other(dt: float) -> None:
-        if round(kept_away.now / dt) % 2:
-            kept_away.now += dt
-        else:
-            step(dt)
-
-    kept_away._step = every_other  # type: ignore[method-assign]  # the host's doing, which the guest knows nothing of
-    quick, slow = sweep_of(calm).perform(), sweep_of(kept_away).perform()
-    assert (quick.end, slow.end) == (SweepEnd.ARRIVED, SweepEnd.ARRIVED)
-    assert slow.seconds > 1.5 * quick.seconds
-    assert slow.reaction == pytest.approx(quick.reaction, abs=0.05)
-
-
 def test_a_guest_whose_balloon_is_stuck_is_let_alone_soon() -> None:
     guest = Guest(balloon=10 * MIB)
     outcome = sweep_of(guest).perform()

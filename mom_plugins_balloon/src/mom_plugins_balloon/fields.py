@@ -37,7 +37,6 @@ _FIELDS: Final = (
     ("host_memory_state", _TEXT, _H, "high, soft, hard or low, by what was available in the cycle before", _MOM),
     ("balloon_goal", _TEXT, _H, "density, balanced or safe: the plugin's setting goal", _MOM),
     ("mem_growth_peak", _KIB, _H, "the most that guests together took from the host within 3 s lately", _MOM),
-    ("mem_wave_peak", _KIB, _H, "the most that guests together took beyond what came back within 20 s lately", _MOM),
     (SUGGESTED, _KIB, _G, "what the balloon law suggests; unknown where the guest keeps its size", _MOM),
     (REASON, _TEXT, _G, "the code of the law's reason, such as sweep or runs-out", _MOM),
     ("mem_growth_rate", _RATE, _G, "what the guest may take from the host in a second, as far as is known", _MOM),

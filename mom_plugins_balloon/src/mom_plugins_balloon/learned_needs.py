@@ -66,10 +66,6 @@ REACTION_SECONDS = 3.0
 """From a guest's growth until memory that others do not use has come back: a second until its statistics tell, half a second for a cycle,
 half a second to sweep 0.5 GiB, and as much again."""
 
-WAVE_SECONDS = 20.0
-"""s. For so long guests that burst together may take memory faster than mom gets it back: who bursts cannot be swept, the others only one
-after the other, and a burst lasts some ten seconds. Twelve guests of 1 GiB whose bursts of 700 MiB fell together took 2 GiB in it."""
-
 
 class Learning:
     """Learns from all guests; `see` takes in the last snapshot, `columns` says what was learnt until then.
@@ -83,14 +79,10 @@ class Learning:
         self._unseen = growth_rate
         self._growth: deque[tuple[float, float]] = deque()
         self._growth_at = -math.inf
-        self._changes: deque[tuple[float, float]] = deque()
-        self._wave_at = -math.inf
         self._seen = -math.inf
         self._there = -math.inf
         self.growth_kib = 0.0
         """The most that guests took from the host together within the time of a reaction, lately."""
-        self.wave_kib = 0.0
-        """The most that they took together beyond what came back meanwhile, within `WAVE_SECONDS`, lately."""
         self.room_kib = 0.0
         """The memory that guests could take from the host: what they have, and the host has not backed with memory."""
 
@@ -101,7 +93,7 @@ class Learning:
         What they took meanwhile was not taken at once.
         """
         snapshot = records.snapshot
-        now, grown, gave, room = snapshot.monotonic, 0.0, 0.0, 0.0
+        now, grown, room = snapshot.monotonic, 0.0, 0.0
         if snapshot.guests:
             self._there = now
         else:
@@ -109,7 +101,7 @@ class Learning:
                 if memory.learnt is not None:
                     memory.learnt.rss = None
             self.room_kib = self.room_kib if now - self._there <= self._seconds else 0.0
-            self._note_growth(now, 0.0, 0.0)
+            self._note_growth(now, 0.0)
             return
         told = zip(*[snapshot.numbers(name) for name in _TOLD], strict=True)
         for memory, numbers in zip(records.of_all(snapshot.listed), told, strict=True):
@@ -123,10 +115,8 @@ class Learning:
                 if rss is not None and before is not None:
                     if rss > before:
                         grown += rss - before
-                    else:
-                        gave += before - rss
-                        if before - rss > STRAY_KIB:
-                            known.freed_at = now
+                    elif before - rss > STRAY_KIB:
+                        known.freed_at = now
                 self._hear(known, now, numbers, memory.request)
             known.rss, known.size = rss, size
             if rss is not None:
@@ -137,7 +127,7 @@ class Learning:
                 backed = rss - known.process if rss > known.process else 0.0
                 room += size - backed if size > backed else 0.0
         self.room_kib = room
-        self._note_growth(now, grown, gave)
+        self._note_growth(now, grown)
 
     def _hear(self, known: LearntNeeds, now: float, numbers: Sequence[float | None], request: SizeRequest | None) -> None:
         """What a guest's statistics tell, if they are new, and what its process holds beside it. One function, as it is for every guest
@@ -224,17 +214,11 @@ class Learning:
         elif known.hurts and known.said - known.hurts_at > self._seconds:
             known.hurts *= math.exp(-passed / self._seconds)
 
-    def _note_growth(self, now: float, grown: float, gave: float) -> None:
-        """How much all guests together took from the host, within the time that it takes to react and in a wave: the most that was seen
-        lately.
-
-        :param gave: what others gave back since the snapshot before
-        """
+    def _note_growth(self, now: float, grown: float) -> None:
+        """How much all guests together took from the host within the time that it takes to react: the most that was seen lately."""
         passed, self._seen = now - self._seen, now
-        if passed < self._seconds:
-            if grown > 0:
-                self._growth.append((now, grown))
-            self._changes.append((now, grown - gave))
+        if grown > 0 and passed < self._seconds:
+            self._growth.append((now, grown))
         while self._growth and self._growth[0][0] < now - REACTION_SECONDS:
             self._growth.popleft()
         growth = sum(kib for _, kib in self._growth)
@@ -242,16 +226,6 @@ class Learning:
             self.growth_kib, self._growth_at = growth, now
         elif now - self._growth_at > self._seconds:
             self.growth_kib = growth + (self.growth_kib - growth) * math.exp(-passed / self._seconds)
-        while self._changes and self._changes[0][0] < now - WAVE_SECONDS:
-            self._changes.popleft()
-        taken = wave = 0.0
-        for _, change in reversed(self._changes):  # from the least that they held in that time to what they hold now
-            taken += change
-            wave = max(wave, taken)
-        if wave >= self.wave_kib:
-            self.wave_kib, self._wave_at = wave, now
-        elif now - self._wave_at > self._seconds:
-            self.wave_kib = wave + (self.wave_kib - wave) * math.exp(-passed / self._seconds)
 
     def columns(self, records: Sequence[BalloonedGuest]) -> dict[str, Sequence[Value]]:
         """What was learnt of these guests, by field; None of a guest where that is nothing."""

@@ -240,11 +240,7 @@ class BalloonPlugin:
             known |= {PROMISED: math.ceil(standing.total), "mem_promisable": int(standing.room)}
         if host.reserve is not None:
             known |= {f"mem_watermark_{name}": int(kib) for name, kib in host.reserve._asdict().items()}
-            known |= {
-                "host_memory_state": str(host.state),
-                "mem_growth_peak": int(self._learning.growth_kib),
-                "mem_wave_peak": int(self._learning.wave_kib),
-            }
+            known |= {"host_memory_state": str(host.state), "mem_growth_peak": int(self._learning.growth_kib)}
         return known
 
     @hookimpl
@@ -322,7 +318,7 @@ class BalloonPlugin:
         self._learning.see(self._guests)
         total, available = (snapshot.host.number(name) for name in ("mem_available", "mem_really_available"))
         if total is not None and available is not None:
-            self._host.see(total, available, self._learning.growth_kib, self._learning.room_kib, self._learning.wave_kib)
+            self._host.see(total, available, self._learning.growth_kib, self._learning.room_kib)
         watch(self._guests)
         for reservation, trouble in self._reservations.follow():
             yield Problem(source, f"reservation {reservation.id}: {trouble}", severity=Severity.WARNING, hint="`mom reserve list`")

@@ -30,7 +30,7 @@ class StateGoal(StrEnum):
 
 
 GROWTH_FACTOR = {StateGoal.DENSITY: 1.0, StateGoal.BALANCED: 1.5, StateGoal.SAFE: 3.0}
-"""Ratios. How often the host has what guests were seen to take from it, together, before mom had got as much back."""
+"""Ratios. How often the host has what guests were seen to take from it, together, in the time that it takes mom to get it back."""
 
 UNSEEN_SHARE = {StateGoal.DENSITY: 0.03, StateGoal.BALANCED: 0.06, StateGoal.SAFE: 0.12}
 UNSEEN_MOST_KIB = 16 * GIB
@@ -87,17 +87,15 @@ class HostWanted(NamedTuple):
     high: float | None = None
     hard: float | None = None
 
-    def reserve(self, total: float, growth: float = 0.0, room: float = 0.0, wave: float = 0.0) -> Reserve:
+    def reserve(self, total: float, growth: float = 0.0, room: float = 0.0) -> Reserve:
         """What a host of so much memory is to have. KiB.
 
         :param growth: what guests were seen to take together within the time of a reaction
         :param room: what they could take, as they have the room for it
-        :param wave: what they were seen to take together beyond what came back meanwhile
         """
         least = least_kib(total)
         unseen = min(UNSEEN_SHARE[self.goal] * total, UNSEEN_MOST_KIB)
-        seen = GROWTH_FACTOR[self.goal] * max(growth, min(wave, room))
-        high = least + max(seen, ROOM_SHARE[self.goal] * room, unseen) if self.high is None else self.high
+        high = least + max(GROWTH_FACTOR[self.goal] * growth, ROOM_SHARE[self.goal] * room, unseen) if self.high is None else self.high
         hard = HARD_SHARE * least if self.hard is None else self.hard
         return Reserve(high, min(high, hard), min(high, hard, LOW_SHARE * least))
 
@@ -113,7 +111,7 @@ class HostWatermarks:
         self.reserve: Reserve | None = None
         self.state = MemoryState.HIGH
 
-    def see(self, total: float, available: float, growth: float, room: float, wave: float = 0.0) -> None:
+    def see(self, total: float, available: float, growth: float, room: float) -> None:
         """Take in what there is, and what guests were seen to take."""
-        self.reserve = self.wanted.reserve(total, growth, room, wave)
+        self.reserve = self.wanted.reserve(total, growth, room)
         self.state = self.reserve.state(available, self.state)

@@ -248,7 +248,7 @@ class Sweep:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _over: bool = False
     _slowest: float = 0.0
-    """Seconds that the guest could run for in the slowest slice."""
+    """Seconds of the slowest slice."""
     _first: float | None = None
     """KiB that the process held before the first slice."""
     _resident: float | None = None
@@ -384,10 +384,9 @@ class Sweep:
             if idle:
                 look = self._look(PAUSE_SECONDS)
             spent, passed = self.process.cpu_seconds(), self.monotonic() - began
+            self._slowest = max(self._slowest, passed)
             if look is None or spent is None:
                 return SweepEnd.GONE
-            # While the host keeps a CPU from the guest, its programs grow no more than its balloon does.
-            self._slowest = max(self._slowest, min(passed, spent - used))
             self._resident = look.resident
             if self._stopped.is_set():
                 return SweepEnd.TAKEN_OVER
