@@ -390,6 +390,7 @@ class TestInstalling:
         definition.write_text("memory: 4096\n")
         assert hook.remove()
 
+    @pytest.mark.processes
     def test_a_path_with_blanks_and_quotes_is_one(self, host: HookedHost) -> None:
         text = Hook(Platform.LIBVIRT, host.root, Path("/run/it's mine/mom.sock"), 10).text()
         assert subprocess.run(["sh", "-n"], input=text, text=True, check=False).returncode == 0
