@@ -25,7 +25,7 @@ from mom_core import HypervisorError
 from mom_devkit import wait_until
 from mom_plugins_http.cli.client import Client
 
-pytestmark = [pytest.mark.real, pytest.mark.alone]
+pytestmark = pytest.mark.real
 
 GIVERS, GIVER_MIB = 6, 1200
 WORKLOAD = (40, 10, 10, 950)
@@ -140,6 +140,7 @@ def hooked(libvirtd: PrivateLibvirtd, lab: Lab, tmp_path: Path) -> Iterator[Hook
     made.end()
 
 
+@pytest.mark.alone
 def test_libvirt_asks_before_a_guest_starts_which_takes_what_was_kept(hooked: HookedMom, lab: Lab) -> None:
     hooked.start(reservations=ROOMY, launches={"when_short": "refuse"})
     guest = lab.start("roomy")
@@ -190,6 +191,7 @@ def test_guests_start_all_the_same_when_mom_was_killed_or_hangs(
         process.send_signal(signal.SIGCONT)
 
 
+@pytest.mark.alone
 def test_a_guest_that_goes_on_where_it_was_saved_asks_too(hooked: HookedMom, lab: Lab) -> None:
     hooked.start(reservations=ROOMY, launches={"when_short": "refuse"})
     guest = lab.start("saved", workload=(10, 5, 0, 0), persistent=True).wait_until_it_works()
@@ -200,6 +202,7 @@ def test_a_guest_that_goes_on_where_it_was_saved_asks_too(hooked: HookedMom, lab
     guest.works_on()
 
 
+@pytest.mark.alone
 def test_a_guest_that_is_moved_here_asks_too_and_stays_where_it_was_if_it_is_refused(lab: Lab, tmp_path: Path) -> None:
     with another_host(lab.libvirtd) as other, libvirt_mom(lab.libvirtd) as here:
         there = HookedMom(tmp_path, other)
@@ -220,6 +223,7 @@ def test_a_guest_that_is_moved_here_asks_too_and_stays_where_it_was_if_it_is_ref
             there.end()
 
 
+@pytest.mark.alone
 def test_it_starts_when_mom_hangs_while_it_waits(hooked: HookedMom, lab: Lab, steady: Callable[[], float], record_property: Record) -> None:
     """The longest that anything can hold up a start: mom has taken the request, and is stopped."""
     keeps = hooked.available_mib() - AT_ONCE_MIB
@@ -268,6 +272,7 @@ def steady(lab: Lab, tmp_path: Path, givers: list[RealGuest]) -> Iterator[None]:
         follower.communicate()
 
 
+@pytest.mark.alone
 def test_memory_is_made_before_a_guest_starts(
     hooked: HookedMom, lab: Lab, givers: list[RealGuest], steady: None, record_property: Record
 ) -> None:
@@ -294,6 +299,7 @@ def test_memory_is_made_before_a_guest_starts(
     assert not any(beat.kills for guest in givers for beat in guest.beats)
 
 
+@pytest.mark.alone
 def test_a_start_with_room_is_hardly_held_up(hooked: HookedMom, lab: Lab, record_property: Record) -> None:
     hooked.start(interval="5s", reservations=ROOMY, launches={"when_short": "refuse"})
     for number in range(STARTS):
