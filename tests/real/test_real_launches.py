@@ -37,6 +37,7 @@ AT_ONCE_MIB = 400
 By mom's defaults, that is as much on a host of 24 GiB."""
 
 LAUNCHED_MIB = MADE_MIB + AT_ONCE_MIB
+PATIENT_MIB = 900 + AT_ONCE_MIB
 
 BALLAST_MIB = 250
 """What the rest of this host may come to want while the test runs, without anybody in the test noticing."""
@@ -224,32 +225,34 @@ def test_a_guest_that_is_moved_here_asks_too_and_stays_where_it_was_if_it_is_ref
 
 
 @pytest.mark.alone
+@pytest.mark.parametrize("givers", [3], indirect=True)
 def test_it_starts_when_mom_hangs_while_it_waits(hooked: HookedMom, lab: Lab, steady: Callable[[], float], record_property: Record) -> None:
     """The longest that anything can hold up a start: mom has taken the request, and is stopped."""
     keeps = hooked.available_mib() - AT_ONCE_MIB
     hooked.start(
         reservations={"host_keeps": f"{keeps}MiB"}, host_free=f"{keeps + AT_ONCE_MIB}MiB", launches={"when_short": "refuse", "wait": "4s"}
     )
-    wait_until(lambda: wide_enough(hooked), "givers can spare enough", 120)
+    wait_until(lambda: wide_enough(hooked, PATIENT_MIB), "givers can spare enough", 120)
     process = hooked.mom.process
     assert process is not None
     program = f"until grep -q 'guest {PREFIX}patient' {hooked.mom.folder}/log; do sleep 0.02; done; kill -STOP {process.pid}"
     with subprocess.Popen(["sh", "-c", program]):
-        lab.start("patient", mib=LAUNCHED_MIB)
+        lab.start("patient", mib=PATIENT_MIB)
     record_property("held up after SIGSTOP during the wait", f"{hooked.delays()[-1]:.1f} s")
     process.send_signal(signal.SIGCONT)
 
 
-def wide_enough(hooked: HookedMom) -> bool:
+def wide_enough(hooked: HookedMom, mib: int = LAUNCHED_MIB) -> bool:
     room = hooked.asked()["room"]
-    return bool(room) and room["most_kib"] >= (LAUNCHED_MIB + 64) << 10
+    return bool(room) and room["most_kib"] >= (mib + 64) << 10
 
 
 @pytest.fixture
-def givers(lab: Lab) -> list[RealGuest]:
-    if available_mib() < GIVERS * GIVER_MIB + LAUNCHED_MIB + 2 * BALLAST_MIB + 1024:
+def givers(lab: Lab, request: pytest.FixtureRequest) -> list[RealGuest]:
+    many: int = getattr(request, "param", GIVERS)
+    if available_mib() < many * GIVER_MIB + LAUNCHED_MIB + 2 * BALLAST_MIB + 1024:
         not_here(f"only {available_mib()} MiB are available on this host")
-    started = [lab.start(f"giver{number}", mib=GIVER_MIB, workload=WORKLOAD) for number in range(GIVERS)]
+    started = [lab.start(f"giver{number}", mib=GIVER_MIB, workload=WORKLOAD) for number in range(many)]
     for guest in started:
         guest.wait_until_it_works()
     return started
