@@ -223,22 +223,25 @@ def _guests_of(owner: Plugin, hypervisor: Hypervisor, config: Config) -> Sequenc
 
     :raises BaseException: whatever the plugin raises
     """
-    patterns = GuestPatterns([rule.pattern for rule in config.guests])
     by_property = {number for number, rule in enumerate(config.guests) if "=" in rule.pattern}
     looks = 0
     while True:
         answer = owner.worker.call("guests", hypervisor.guests)
         guests = [guest for guest in answer if isinstance(guest, Guest)] if isinstance(answer, Iterable) else []
         looks += 1
-        matched = {number for guest in guests for number in patterns.matching(guest)}
-        if by_property <= matched or looks >= min(MOST_LOOKS, len(guests) / DESCRIBED_IN_A_LOOK):
+        if by_property <= _matched(config, guests) or looks >= min(MOST_LOOKS, len(guests) / DESCRIBED_IN_A_LOOK):
             return guests
+
+
+def _matched(config: Config, guests: Sequence[Guest]) -> set[int]:
+    """The places of the patterns of the section `guests` that match one of these guests."""
+    patterns = GuestPatterns([rule.pattern for rule in config.guests])
+    return {number for guest in guests for number in patterns.matching(guest)}
 
 
 def _without_guests(config: Config, guests: Sequence[Guest]) -> Iterable[Finding]:
     """Patterns of the section `guests` that match none of these guests; none where there is no guest at all."""
-    patterns = GuestPatterns([rule.pattern for rule in config.guests])
-    matched = {number for guest in guests for number in patterns.matching(guest)}
+    matched = _matched(config, guests)
     unmatched = [rule.pattern for number, rule in enumerate(config.guests) if number not in matched] if guests else []
     for pattern in unmatched[:PATTERNS_SHOWN]:
         place = config.places.get(("guests", pattern))

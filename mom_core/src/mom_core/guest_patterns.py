@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import glob
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ _PROPERTY: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 REMEMBERED_GUESTS: Final = 32_768
 """For how many guests the matching patterns are remembered: three times those of the largest host, some 10 MiB at worst."""
 
-_MAGIC: Final = re.compile(r"([*?\[])")
+_MAGIC: Final = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class GuestPattern:
             return cls(NAME, text)
         shown = printable(text, 60)
         by_name = f"`{NAME}={shown}` for guests of that name"
-        if not _PROPERTY.fullmatch(before):
+        if not cls.is_property(before):
             message = f"'{printable(before, 40)}' before the = is no name of a property" if before else "there is no property before the ="
             raise MomError(message, hint=f"write such as `flavor=m1.*`, or {by_name}")
         if not pattern:
@@ -54,9 +55,14 @@ class GuestPattern:
         return cls(before, pattern)
 
     @staticmethod
+    def is_property(name: str) -> bool:
+        """Whether a property of this name can be meant in a pattern."""
+        return _PROPERTY.fullmatch(name) is not None
+
+    @staticmethod
     def of_name(name: str) -> str:
         """The pattern that matches this name only, to be written into a configuration."""
-        escaped = _MAGIC.sub(r"[\1]", name)
+        escaped = glob.escape(name)
         return f"{NAME}={escaped}" if "=" in name else escaped
 
     def texts(self, guest: Guest) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ class HugePageWalks:
         self._next = 0.0
 
     def renew(self, walks: Iterable[tuple[TableWalk, int | None]]) -> None:
-        """TableWalk anew where it is time.
+        """Walk anew where it is time.
 
         :param walks: each with KiB that the process holds; None: unknown
         """

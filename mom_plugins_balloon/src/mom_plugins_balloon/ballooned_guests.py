@@ -27,6 +27,9 @@ SAME_STATISTICS_SECONDS = 0.5
 SIZES_SECONDS = 120.0
 """s. For so long sizes are remembered. Statistics that are older are not believed anyway."""
 
+SAME_SIZE_KIB = 1024
+"""KiB. Sizes that differ by less are the same: hypervisors round to whole MiB."""
+
 CLOCK_SLACK_SECONDS = 1.0
 """s. The time of a guest's statistics is known to the second."""
 

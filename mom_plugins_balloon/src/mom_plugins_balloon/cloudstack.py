@@ -11,9 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
-from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, Value, as_number, first_names, format_kib, printable
+from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, Value, as_number, first_names, format_kib, printable, read_file
+from mom_plugins_balloon.ballooned_guests import SAME_SIZE_KIB
 from mom_plugins_balloon.guarantees import AT_START, Guaranteed
-from mom_plugins_balloon.started_sizes import SAME_SIZE_KIB, StartedSizes
+from mom_plugins_balloon.started_sizes import StartedSizes
 
 AGENT: Final = "etc/cloudstack/agent/agent.properties"
 """The configuration of CloudStack's agent, which each host of it has."""
@@ -154,6 +155,6 @@ def _pattern(names: Sequence[str]) -> str:
 
 def _without_balloons(root: Path) -> bool:
     """True if the agent gives its instances no balloon device."""
-    with suppress(OSError), (root / AGENT).open("rb") as file:
-        return _WITHOUT_BALLOON.search(file.read(_LARGEST_BYTES).decode(errors="replace")) is not None
+    with suppress(OSError):
+        return _WITHOUT_BALLOON.search(read_file(root / AGENT, _LARGEST_BYTES).decode(errors="replace")) is not None
     return False

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from mom_cli import About, ExplainedDecision, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_core import Decision, Declarations, Guest, Host, Outcome, Report, Scope, Status, Value, as_number, format_kib, lasting, printable
-from mom_plugins_balloon.ballooned_guests import CONTROL, why_blocked
+from mom_plugins_balloon.ballooned_guests import CONTROL, SAME_SIZE_KIB, why_blocked
 from mom_plugins_balloon.fields import TARGET
 from mom_plugins_balloon.guarantees import guaranteed_kib
 from mom_plugins_balloon.names import OBSTACLE, REASON, RESTS, STARTED, SUGGESTED
@@ -17,9 +17,6 @@ from mom_plugins_balloon.reasons import sentence
 from mom_toolkit import stale_seconds
 
 SIZE: Final = "balloon_cur"
-
-SAME_SIZE_KIB: Final = 1024
-"""KiB. Sizes that differ by less are the same: hypervisors round to whole MiB."""
 
 ARRIVED_KIB: Final = 8192
 """KiB. A guest that has come so near to what was asked of it is there: guests stop a few pages short of it."""

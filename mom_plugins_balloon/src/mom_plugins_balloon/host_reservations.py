@@ -206,11 +206,15 @@ class HostReservations:
 
     def _would_take(self, one: KeptReservation, guest: LaunchedGuest) -> bool:
         """True if this guest will take the reservation when it comes."""
+        return self._fits(one, guest, guest.memory_kib)
+
+    def _fits(self, one: KeptReservation, guest: Guest | LaunchedGuest, size: float | None) -> bool:
+        """True if a reservation is for this guest's launch, is named for it, or has room for any guest of this size (None: unknown)."""
         if one.launch and self.context.monotonic() < one.launch_until:
             return one.launch in {guest.id, guest.name}
         if one.name:
             return any(fnmatch.fnmatchcase(called, one.name) for called in (guest.name, guest.id) if called)
-        return guest.memory_kib <= one.memory_kib
+        return size is not None and size <= one.memory_kib
 
     def _ask_for_admission(self, memory_kib: int, room: Room) -> None:
         """Refuse what no guest could be started for without breaking a promise, where a plugin knows promises.
@@ -381,12 +385,7 @@ class HostReservations:
         """True if this guest was started after the reservation was made, and for it: it is named by it, or fits into one for any guest."""
         if self._met is None or self._met[guest.id].at <= one.made:
             return False
-        if one.launch and self.context.monotonic() < one.launch_until:
-            return one.launch in {guest.id, guest.name}
-        if one.name:
-            return fnmatch.fnmatchcase(guest.name, one.name) or fnmatch.fnmatchcase(guest.id, one.name)
-        size = guest.number("balloon_max")
-        return size is not None and size <= one.memory_kib
+        return self._fits(one, guest, guest.number("balloon_max"))
 
     def _end_what_is_over(self) -> None:
         """Also on disk: what has ended must not begin anew with the next run of mom."""

@@ -15,10 +15,7 @@ from typing import Annotated, Final, NamedTuple
 from pydantic import Field, TypeAdapter
 
 from mom_core import Guest, PluginContext, Snapshot, StateError, as_number
-from mom_plugins_balloon.ballooned_guests import CLOCK_SLACK_SECONDS, CONTROL
-
-SAME_SIZE_KIB: Final = 1024
-"""KiB. Sizes that differ by less are the same: hypervisors round to whole MiB."""
+from mom_plugins_balloon.ballooned_guests import CLOCK_SLACK_SECONDS, CONTROL, SAME_SIZE_KIB
 
 SETTLES_SECONDS: Final = 3.0
 """s. A guest whose size has not changed for so long does not fill its balloon any more: QEMU tells of that once a second."""

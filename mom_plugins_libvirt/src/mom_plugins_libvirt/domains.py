@@ -24,7 +24,7 @@ from mom_plugins_libvirt.qemu_process import pid_of
 from mom_plugins_libvirt.states import PAUSED, job_name, state_name, why_left_alone
 from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning
 from mom_plugins_libvirt.uri import is_local
-from mom_toolkit import GuestDescription, GuestPlatform, PlatformProperties
+from mom_toolkit import GuestDescription, PlatformProperties
 
 T = TypeVar("T")
 
@@ -102,7 +102,6 @@ class Domains(SeenGuests[KnownDomain]):
         super().__init__(settings.stale_after, clock.monotonic, host_side, proc if self._local else None)
         self._opened = 0
         self._platforms = settings.platforms
-        self._asked_platforms: Sequence[GuestPlatform] = ()
         self._events = EventBook(self._resizes, lambda what: self.tell(what))  # noqa: PLW0108  # it is set later
         connection.on_event = self._events.heard
         connection.on_return = partial(self._events.returned, self.uri)
@@ -127,8 +126,7 @@ class Domains(SeenGuests[KnownDomain]):
             missed_events = self._opened != self._connection.opened
             self._opened = self._connection.opened
             changed = self._events.changed({found.uuid for found in records})
-            platforms = () if self._platforms is None else self._platforms.platforms()
-            unasked, self._asked_platforms = platforms != self._asked_platforms, platforms
+            unasked = self._platforms is not None and self._platforms.have_changed()
             before, self._seen = self._seen, {}
             for uuid, name, number, record in records:
                 known = before.get(uuid)

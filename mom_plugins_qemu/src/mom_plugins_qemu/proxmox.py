@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from mom_core import Value
-from mom_toolkit import GuestDescription, GuestPlatform, LaunchedGuest, PlatformProperties, read_kernel_file
+from mom_toolkit import GuestDescription, LaunchedGuest, PlatformProperties, read_kernel_file
 
 SOCKETS: Final = "/run/qemu-server"
 """Where Proxmox VE has its guests' monitors: a socket `VMID.qmp` each."""
@@ -138,7 +138,7 @@ def whole(text: str, most: int) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= most else None
 
 
-_USUAL_MIB: Final = 512
+DEFAULT_MEMORY_MIB: Final = 512
 """Of a guest whose definition does not say (qm.conf(5))."""
 
 _UUID: Final = re.compile(r"uuid=([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})")
@@ -154,7 +154,7 @@ class ProxmoxLaunches:
         definition, options = parsed(description), options_in(description).by_name
         if definition is None:
             return None
-        memory = _USUAL_MIB if definition.memory_mib is None else definition.memory_mib
+        memory = DEFAULT_MEMORY_MIB if definition.memory_mib is None else definition.memory_mib
         uuid = _UUID.search(options["smbios1"].text) if "smbios1" in options else None
         huge = "its memory is in huge pages, which come out of a pool of their own" if "hugepages" in options else ""
         return LaunchedGuest(definition.name or f"vm{identity}", memory << 10, uuid[1].lower() if uuid else "", huge)
@@ -176,7 +176,6 @@ class Definitions:
 
     def __init__(self, root: Path, folder: Path, platforms: PlatformProperties | None = None) -> None:
         self._platforms = platforms
-        self._asked_platforms: Sequence[GuestPlatform] = ()
         self._proc = root / "proc"
         self._sockets = str(root / SOCKETS.lstrip("/")) + "/"
         self._daemon = root / _DAEMON_FILE
@@ -213,9 +212,7 @@ class Definitions:
 
     def ask_platforms(self) -> None:
         """Where other platforms are enabled now, all is to be read again."""
-        platforms = () if self._platforms is None else self._platforms.platforms()
-        if platforms != self._asked_platforms:
-            self._asked_platforms = platforms
+        if self._platforms is not None and self._platforms.have_changed():
             self._known.clear()
 
     def forget_others(self, numbers: set[str]) -> None:

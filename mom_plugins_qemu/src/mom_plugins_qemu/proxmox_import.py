@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Final
 
 from mom_cli import Imported, ImportedSection, Importer
 from mom_core import ConfigError, ConfigProblem, GuestPattern, printable
-from mom_plugins_qemu.proxmox import MOST_MIB, MOST_SHARES, ORDINARY_SHARES, Option, class_of, current_mib, options_in, tags_in, whole
-
-DEFAULT_MEMORY_MIB: Final = 512
+from mom_plugins_qemu.proxmox import (
+    DEFAULT_MEMORY_MIB,
+    MOST_MIB,
+    MOST_SHARES,
+    ORDINARY_SHARES,
+    Option,
+    class_of,
+    current_mib,
+    options_in,
+    tags_in,
+    whole,
+)
 
 
 def import_proxmox(texts: Mapping[str, str]) -> Imported:

@@ -58,8 +58,8 @@ class ClassAssignment:
             return self._existing(written, "guests: in the YAML file")
         if metadata is not None:
             return self._existing(metadata, "the guest's metadata")
-        for number in pattern:
-            return self._existing(*self._named[number])
+        if pattern:
+            return self._existing(*self._named[pattern[0]])
         return None if self._default is None else self._existing(self._default, "default of the plugin sla")
 
     def _existing(self, name: str, by: str) -> Assigned:

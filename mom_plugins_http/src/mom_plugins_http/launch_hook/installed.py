@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from mom_core import Finding, MomError, Severity, UnitError, Value, parse_duration, replace_file
+from mom_core import Finding, MomError, Severity, UnitError, Value, parse_duration, read_file, replace_file
 
 _FIRST: Final = "#!/bin/sh\n"
 """The program's first line, which the file that it is made of lacks: a package is to have no program that may not be executed."""
@@ -103,7 +103,7 @@ class Hook:
         if not stat.S_ISREG(status.st_mode):
             return HookState.FOREIGN
         try:
-            found = _read(self.path)
+            found = read_file(self.path, _LARGEST)
         except OSError as error:
             raise MomError(f"{self.path} cannot be read: {error.strerror}", hint="look as root") from None
         if not found.startswith(f"{_FIRST}{_MARK}".encode()):
@@ -159,7 +159,7 @@ class Hook:
         found = []
         for path in sorted((self.root / _DEFINITIONS).glob("*.conf")):
             try:
-                lines = _read(path).decode(errors="replace").splitlines()
+                lines = read_file(path, _LARGEST).decode(errors="replace").splitlines()
             except OSError:
                 continue
             if any(line.startswith("hookscript:") and named in line for line in lines):
@@ -224,11 +224,6 @@ def findings(hooks: Iterable[Hook]) -> Iterable[Finding]:
         else:
             text = f"{hook.path} was installed by another version of mom, or for another socket or wait"
             yield Finding(Severity.WARNING, subject, text, again)
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_LARGEST)
 
 
 def _in_use(hook: Hook) -> str:

@@ -54,16 +54,16 @@ def report(
             wanted = GuestPattern.of(pattern)
         except MomError as error:
             raise click.UsageError(f"{option}: {error}") from None
-    properties = by not in {"class", "guest", "host"} or wanted.property != "name"
+    by_property = by not in {"class", "guest", "host"}
     if as_json + as_csv + (html is not None) > 1:
         raise click.UsageError("choose one of --json, --csv and --html")
     path, price = _settings(path, config_path)
-    account = find_accounts(path, seconds, properties=properties)
+    account = find_accounts(path, seconds, properties=by_property or wanted.property != "name")
     summary = summary_of(account, by, tenant, price)
     if tenant and not summary.whole.guests:
         verb = "is named" if wanted.property == "name" else "matches"
         raise MomError(f"no guest of that time {verb} {printable(tenant)}", hint="--by guest without --tenant lists all")
-    if by not in {"class", "guest", "host"} and all(line.name == without(by) for line in summary.lines):
+    if by_property and all(line.name == without(by) for line in summary.lines):
         hint = "`mom guests --json` lists those of guests that are there; accounts have them since mom keeps them"
         raise MomError(f"no guest of that time has the property {by}", hint=hint)
     if as_json:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 from xml.etree.ElementTree import Element
 
-from mom_core import Guest, PluginContext, printable
+from mom_core import Guest, GuestPattern, PluginContext, printable
 
 MOST_PROPERTIES: Final = 32
 """Of a guest: a platform tells a handful, and the owner of a guest may have a hand in them."""
@@ -22,8 +21,6 @@ RESERVED: Final = frozenset(
 """Properties that hypervisors give, and promises, which a guest has from mom's own element, a definition or the section `guests` only."""
 
 _OTHERS: Final = RESERVED - {"tags"}
-
-_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +71,17 @@ class PlatformProperties:
     def __init__(self, context: PluginContext) -> None:
         self._context = context
         self._told: set[str] = set()
+        self._asked: Sequence[GuestPlatform] = ()
 
-    def platforms(self) -> Sequence[GuestPlatform]:
-        """Those that are enabled now. Where these are others than before, descriptions are to be read again."""
-        return self._context.services(GuestPlatform)
+    def have_changed(self) -> bool:
+        """True where other platforms are enabled than at the last call: descriptions are to be read again. For one thread."""
+        before, self._asked = self._asked, self._context.services(GuestPlatform)
+        return self._asked != before
 
     def of(self, description: GuestDescription) -> dict[str, str]:
         """By name; raises nothing."""
         found: dict[str, str] = {}
-        for platform in self.platforms():
+        for platform in self._context.services(GuestPlatform):
             try:
                 for name, text in platform.properties(description).items():
                     if self._is_property(name, text) and len(found) < MOST_PROPERTIES:
@@ -92,7 +91,7 @@ class PlatformProperties:
         return found
 
     def _is_property(self, name: object, text: object) -> bool:
-        if not isinstance(name, str) or not isinstance(text, str) or not _NAME.fullmatch(name) or name in RESERVED:
+        if not isinstance(name, str) or not isinstance(text, str) or not GuestPattern.is_property(name) or name in RESERVED:
             self._tell(f"a platform gives a guest what is no property of it: {printable(repr(name), 80)}")
             return False
         return bool(text.strip())
