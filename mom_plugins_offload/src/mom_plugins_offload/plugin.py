@@ -35,6 +35,7 @@ from mom_plugins_offload.guests import FollowedGuest, followed, look_in_turn
 from mom_plugins_offload.host_need import HostNeed, chosen, need_of
 from mom_plugins_offload.law import ColdOffer, ObservedGuest, next_offer
 from mom_plugins_offload.pressure import own_pressure, stall_of, swept_first
+from mom_plugins_offload.processes import why_no_swap
 from mom_plugins_offload.requests import ReclaimWorker
 from mom_plugins_offload.settings import OffloadGuestSettings, OffloadSettings
 from mom_plugins_offload.stores import net_share, ratio_of, room_of, stores_of
@@ -192,8 +193,8 @@ class OffloadPlugin:
             one.observed = self._observed(guest, one, seconds, now, need)
             offer = next_offer(one.observed, one.state, one.moved_kib / seconds, self._settings.stall, now, need.urgency)
             one.state, one.reason, one.moved_kib = offer.state, offer.reason, 0
-            if offer.pace_kib:
-                offers[guest.id] = offer
+            if offer.pace_kib and (allowed := self._within_swap_limit(one, offer, cycle)) is not None:
+                offers[guest.id] = allowed
         room = room_of(self._stores, self._budget.left(now))
         wanted, why = self._wanted(need, room.kib, room.why)
         paces = chosen(offers, wanted, cycle) if wanted > 0 else {}
@@ -202,6 +203,15 @@ class OffloadPlugin:
             self._followed[identity].reason = "" if identity in paces else why or "other guests' cold memory costs less, and is enough"
         paces.update(self._coming_back(need, cycle))
         return _Plan(paces, offers, need.words or "the host's cold memory goes ahead of need")
+
+    def _within_swap_limit(self, one: FollowedGuest, offer: ColdOffer, cycle: float) -> ColdOffer | None:
+        """As much of an offer as the guest's control group may swap in this cycle; None: nothing."""
+        limit = None if self._own else one.way.swap_limit
+        if limit is None:
+            return offer
+        one.reason = why_no_swap(limit)
+        pace = int(min(offer.pace_kib, limit.room / cycle))
+        return replace(offer, pace_kib=pace) if pace > 0 and not one.reason else None
 
     def _wanted(self, need: HostNeed, room_kib: float, why_no_room: str) -> tuple[float, str]:
         """How much is to go in this cycle, in KiB of guests' memory, and why nothing."""

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mom_core import Guest, as_whole
-from mom_toolkit import Hierarchies, ProcessStat, read_kernel_file
+from mom_core import Guest, as_whole, format_kib, printable
+from mom_plugins_offload.law import LEAST_KIB
+from mom_toolkit import GroupLimit, Hierarchies, ProcessStat, read_kernel_file
 
 _LOCKED_KIB: Final = 64 << 10
 """QEMU locks nothing of its own but queues and stacks; a guest whose memory is locked, or held for a device, has all of it so."""
@@ -19,18 +20,30 @@ _MOST_DESCRIPTORS: Final = 4096
 """A guest has a few for each queue and disk."""
 
 _STATUS: Final = re.compile(rb"^(VmLck|VmPin|HugetlbPages|VmSwap|VmRSS):\s+([0-9]{1,18}) kB$", re.MULTILINE)
+_UNIFIED: Final = re.compile(rb"^0::(/.*)$", re.MULTILINE)
 _FAULTS: Final = re.compile(rb"^(?:total_)?pgmajfault ([0-9]{1,20})$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryWay:
-    """How a guest's memory is taken: `v2`, `v1`, `process`, or empty: not at all, for this reason."""
+    """How a guest's memory is taken: `v2`, `v1`, `process`, or empty: not at all, for this reason.
+
+    `swaps_in` is the folder of the control group (v2) whose limits of swap hold for its process, whoever else is in that group, and `top`
+    that of all groups; empty: unknown, or there is none.
+    """
 
     name: str
     folder: str = ""
     pid: int = 0
     started: int = 0
     why_not: str = ""
+    swaps_in: str = ""
+    top: str = ""
+
+    @property
+    def swap_limit(self) -> GroupLimit | None:
+        """The limit of swap that leaves it the least now, of its control group and those above; None: there is none."""
+        return GroupLimit.of_swap(self.swaps_in, self.top) if self.swaps_in else None
 
 
 def way_to(guest: Guest, root: Path, hierarchies: Hierarchies) -> MemoryWay:
@@ -42,7 +55,8 @@ def way_to(guest: Guest, root: Path, hierarchies: Hierarchies) -> MemoryWay:
     stat = ProcessStat.of(root / f"proc/{pid}") if pid else None
     if not pid or stat is None:
         return MemoryWay("", why_not="its process is not known")
-    why = _held_in_place(f"{root}/proc/{pid}")
+    swaps_in, top = _swap_group(f"{root}/proc/{pid}", hierarchies)
+    why = _held_in_place(f"{root}/proc/{pid}") or why_no_swap(GroupLimit.of_swap(swaps_in, top) if swaps_in else None)
     if why:
         return MemoryWay("", pid=pid, started=stat.started, why_not=why)
     paths = guest.properties.get("cgroups")
@@ -50,8 +64,26 @@ def way_to(guest: Guest, root: Path, hierarchies: Hierarchies) -> MemoryWay:
         path = paths.get(controller) if isinstance(paths, Mapping) else None
         folder = hierarchies.folder(controller, path) if isinstance(path, str) else None
         if folder is not None and Path(folder, file).exists():
-            return MemoryWay(name, folder, pid, stat.started)
-    return MemoryWay("process", "", pid, stat.started)
+            return MemoryWay(name, folder, pid, stat.started, "", swaps_in, top)
+    return MemoryWay("process", "", pid, stat.started, "", swaps_in, top)
+
+
+def _swap_group(process: str, hierarchies: Hierarchies) -> tuple[str, str]:
+    """The folder of the group (v2) that a process is in, which need not be the guest's own, and that of all groups; empty: unknown."""
+    match = _UNIFIED.search(read_kernel_file(f"{process}/cgroup"))
+    folder = None if match is None else hierarchies.folder(Hierarchies.UNIFIED, match[1].decode(errors="surrogateescape"))
+    top = hierarchies.top(Hierarchies.UNIFIED)
+    return ("", "") if folder is None or top is None else (folder, top)
+
+
+def why_no_swap(limit: GroupLimit | None) -> str:
+    """Why a guest's control group keeps all of its memory from going to swap; empty where it does not."""
+    if limit is None or limit.room >= LEAST_KIB:
+        return ""
+    group = printable(limit.name, 60)
+    if not limit.limit:
+        return f"its control group may not swap: memory.swap.max of {group} is 0"
+    return f"its control group may swap no more: memory.swap.max of {group} is {format_kib(limit.limit)}"
 
 
 def _held_in_place(process: str) -> str:

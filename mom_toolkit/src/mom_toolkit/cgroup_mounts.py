@@ -72,6 +72,11 @@ class Hierarchies:
         """The first mount that has this controller."""
         return next((mount for mount in self.mounts if controller in mount.controllers), None)
 
+    def top(self, controller: str) -> str | None:
+        """The folder that has this controller's groups in it; None where it is not mounted."""
+        mount = self.mount_of(controller)
+        return None if mount is None else f"{self._root / mount.folder.lstrip('/')}"
+
     def folder(self, controller: str, path: str) -> str | None:
         """The folder of a group; None where it cannot be reached from here.
 
