@@ -11,12 +11,12 @@ import pytest
 from fake_libvirt import LONG_SECONDS, FakeError, FakeLibvirtd, NoLoop
 from pydantic import ValidationError
 
-import mom_plugins_libvirt.connection as connection_module
+import mom_libvirt.connection as connection_module
 from mom_core import Decision, Entity, Guest, HypervisorError, LedgerEntry, PluginContext, Problem, Scope, Severity, Snapshot, Status
 from mom_devkit import apply_decisions, put_back, wait_until
+from mom_libvirt.failures import SYSTEM_ERROR
+from mom_libvirt.hypervisor import LibvirtHypervisor
 from mom_plugins_libvirt import LibvirtPlugin
-from mom_plugins_libvirt.failures import SYSTEM_ERROR
-from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
 
 PERIOD = "balloon_stats_period"
 MakePlugin = Callable[..., LibvirtPlugin]
@@ -27,7 +27,7 @@ PATIENT = {"call_timeout": f"{LONG_SECONDS:.0f}s", "deadline": f"{3 * LONG_SECON
 def make_plugin(libvirtd: FakeLibvirtd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MakePlugin]:
     monkeypatch.setattr(connection_module, "binding", lambda: libvirtd)
     monkeypatch.setattr(connection_module, "EventLoop", NoLoop)
-    monkeypatch.setattr("mom_plugins_libvirt.domains._DESCRIBE_SECONDS", LONG_SECONDS)  # all in the first look
+    monkeypatch.setattr("mom_libvirt.domains._DESCRIBE_SECONDS", LONG_SECONDS)  # all in the first look
     made: list[LibvirtPlugin] = []
 
     def make(**settings: object) -> LibvirtPlugin:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Set
 from typing import TYPE_CHECKING, Final
 
-from mom_plugins_libvirt.domain_xml import memory_of, parsed
+from mom_libvirt import memory_of, parsed
 from mom_toolkit import LaunchedGuest
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,14 +11,12 @@ from pydantic import AfterValidator, Field, model_validator
 
 from mom_core import Declaration, Duration, Finding, PluginContext, Suggestion, format_duration, hookimpl
 from mom_guests import PluginOfGuests
-from mom_plugins_libvirt.fields import GUEST_FIELDS, HOST_FIELDS
+from mom_libvirt import GUEST_FIELDS, HOST_FIELDS, checked_uri
 from mom_plugins_libvirt.launches import LibvirtLaunches
-from mom_plugins_libvirt.uri import checked
 from mom_toolkit import LaunchReader, PlatformProperties
 
 if TYPE_CHECKING:
-    from mom_plugins_libvirt.connection import ConnectionSettings
-    from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+    from mom_libvirt import ConnectionSettings, LibvirtHypervisor
 
 _PATIENT_SHARE = 0.45
 """Of the deadline that a verb gives which only takes a look: two attempts of a call are less than it. A person waits longer."""
@@ -31,7 +30,7 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
     class Settings(PluginOfGuests.Settings):
         """Where libvirt is, and how patient to be with it."""
 
-        uri: Annotated[str, AfterValidator(checked)] = "qemu:///system"
+        uri: Annotated[str, AfterValidator(checked_uri)] = "qemu:///system"
         """libvirt's URI; of another host: `qemu+ssh://root@HOST/system` or `qemu+tls://HOST/system`."""
         readonly: bool = False
         """Connect read-only: mom can watch, and change nothing."""
@@ -79,13 +78,12 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
         """Start libvirt's event loop. The first call that needs a connection opens it: libvirtd may be down when mom starts."""
         # Loaded here, as commands that only list plugins must not wait for libvirt.
         from mom_core import Clock
-        from mom_plugins_libvirt.connection import Connection
-        from mom_plugins_libvirt.domains import SamplingSettings
-        from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+        from mom_libvirt import Connection, LibvirtHypervisor, SamplingSettings, pid_of
 
         root = self._context.root
         pids = root / self._settings.pid_directory.lstrip("/")
-        sampling = SamplingSettings(self._settings.stale_after, pids, root, PlatformProperties(self._context))
+        find = partial(pid_of, pids, root / "proc")
+        sampling = SamplingSettings(self._settings.stale_after, find, root, PlatformProperties(self._context))
         connection = Connection(self._connection_settings(self._settings.readonly), self._context.log, held_up=self._launches.held_up)
         hypervisor = LibvirtHypervisor(connection, sampling, self._context.log, Clock(self._context.monotonic))
         hypervisor.tell = self._context.wake
@@ -104,7 +102,7 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
             self._hypervisor.close()
 
     def _connection_settings(self, readonly: bool) -> ConnectionSettings:
-        from mom_plugins_libvirt.connection import ConnectionSettings
+        from mom_libvirt import ConnectionSettings
 
         timeout = self._settings.call_timeout
         if not self._context.serves:

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from fake_libvirt import LONG_SECONDS, FakeError, FakeGuest, FakeLibvirtd, NoLoop, impatient
 
-import mom_plugins_libvirt.connection as module
+import mom_libvirt.connection as module
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported
 from mom_devkit import wait_until
-from mom_plugins_libvirt.connection import Connection, ConnectionSettings
-from mom_plugins_libvirt.events import GuestEvent
-from mom_plugins_libvirt.failures import SYSTEM_ERROR
+from mom_libvirt.connection import Connection, ConnectionSettings
+from mom_libvirt.events import GuestEvent
+from mom_libvirt.failures import SYSTEM_ERROR
 from mom_toolkit import Callers
 
 LOG = logging.getLogger("test")

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
-from mom_plugins_libvirt.agents import NO_CHANNELS, channels_of
-from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning, natural_number, tuning_of
+from mom_libvirt.agents import NO_CHANNELS, channels_of
+from mom_libvirt.tuning_xml import UNTUNED, Tuning, natural_number, tuning_of
 
 _LONGEST_XML = 8 << 20
 """Characters. libvirt passes on no text of more than 4 MiB; one that is longer did not come from it."""

@@ -10,15 +10,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from mom_core import Clock, Entity, Scope
 from mom_devkit import HandClock
-from mom_plugins_libvirt.api import Domain, Record
-from mom_plugins_libvirt.connection import Connection, ConnectionSettings
-from mom_plugins_libvirt.domains import SamplingSettings
-from mom_plugins_libvirt.failures import INVALID_ARGUMENT, NO_DOMAIN, OPERATION_INVALID, OPERATION_TIMEOUT
-from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+from mom_libvirt.api import Domain, Record
+from mom_libvirt.connection import Connection, ConnectionSettings
+from mom_libvirt.domains import SamplingSettings
+from mom_libvirt.failures import INVALID_ARGUMENT, NO_DOMAIN, OPERATION_INVALID, OPERATION_TIMEOUT
+from mom_libvirt.hypervisor import LibvirtHypervisor
+from mom_libvirt.qemu_process import pid_of
 from mom_toolkit import PlatformProperties
 
 LONG_SECONDS = 30.0
@@ -429,7 +431,7 @@ def hypervisor_on(
     """The plugin's hypervisor on the fake, with a host's files below a folder."""
     log = logging.getLogger("mom.plugin.libvirt")
     connection = Connection(ConnectionSettings(uri, readonly, call_timeout=LONG_SECONDS), log, libvirtd)
-    sampling = SamplingSettings(stale_after or None, folder / "pids", folder, platforms)
+    sampling = SamplingSettings(stale_after or None, partial(pid_of, folder / "pids", folder / "proc"), folder, platforms)
     try:
         yield LibvirtHypervisor(connection, sampling, log, Clock(clock, clock.wall))
     finally:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, printable
-from mom_plugins_libvirt.uri import cure_for_transport
+from mom_libvirt.uri import cure_for_transport
 
 # Numbers of virErrorNumber in libvirt/virterror.h, which are part of libvirt's stable interface. They stand here so that neither this
 # module nor its tests need the binding.

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pytest
 
 from mom_core import DiskTune, NetTune
-from mom_plugins_libvirt.tuning_xml import Tuning, tuning_of
+from mom_libvirt.tuning_xml import Tuning, tuning_of
 from mom_toolkit import NodeTune
 
 NONE = dict.fromkeys(DiskTune.LIMITS, 0)

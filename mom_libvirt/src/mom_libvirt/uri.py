@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 _EXAMPLES = "qemu:///system, or qemu+ssh://root@HOST/system and qemu+tls://HOST/system for another host"
 
 
-def checked(uri: str) -> str:
+def checked_uri(uri: str) -> str:
     """The URI, if libvirt could make sense of it. Raises `ValueError` with what is wrong with it, and how it could be meant."""
     if not uri.isprintable() or " " in uri or "://" not in uri:
         raise ValueError(f"{uri!r:.80} is no libvirt URI; write {_EXAMPLES}")

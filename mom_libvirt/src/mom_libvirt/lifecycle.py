@@ -13,13 +13,13 @@ from contextlib import suppress
 from typing import Any
 
 from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported
-from mom_plugins_libvirt.api import Domain
-from mom_plugins_libvirt.connection import Connection
-from mom_plugins_libvirt.domains import Domains
-from mom_plugins_libvirt.failures import translated
-from mom_plugins_libvirt.spare_connections import SpareConnections
-from mom_plugins_libvirt.states import PAUSED
-from mom_plugins_libvirt.uri import without_questions
+from mom_libvirt.api import Domain
+from mom_libvirt.connection import Connection
+from mom_libvirt.domains import Domains
+from mom_libvirt.failures import translated
+from mom_libvirt.spare_connections import SpareConnections
+from mom_libvirt.states import PAUSED
+from mom_libvirt.uri import without_questions
 from mom_toolkit import Callers, Destination, GuestState
 
 _MOST_AT_ONCE = 4

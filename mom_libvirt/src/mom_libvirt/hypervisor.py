@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence, Set
 
 from mom_core import Clock, Entity, NotSupported
 from mom_guests import Record
-from mom_plugins_libvirt.agents import AgentCommands
-from mom_plugins_libvirt.connection import Connection
-from mom_plugins_libvirt.domains import SamplingSettings, whole
-from mom_plugins_libvirt.lifecycle import LongJobs, MovableGuests
-from mom_plugins_libvirt.tunes import TunableGuests
+from mom_libvirt.agents import AgentCommands
+from mom_libvirt.connection import Connection
+from mom_libvirt.domains import SamplingSettings, whole
+from mom_libvirt.lifecycle import LongJobs, MovableGuests
+from mom_libvirt.tunes import TunableGuests
 
 
 class LibvirtHypervisor(TunableGuests, MovableGuests):

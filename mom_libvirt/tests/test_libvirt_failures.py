@@ -7,8 +7,8 @@ import pytest
 from fake_libvirt import FakeError
 
 from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied
-from mom_plugins_libvirt import failures
-from mom_plugins_libvirt.failures import cure_for, kind_of, translated
+from mom_libvirt import failures
+from mom_libvirt.failures import cure_for, kind_of, translated
 
 
 def test_the_numbers_are_libvirts() -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from mom_core import GuestBusy, HypervisorError
-from mom_plugins_libvirt.connection import Connection
+from mom_libvirt.connection import Connection
 
 
 class SpareConnections:

@@ -21,11 +21,11 @@ from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 from mom_core import GuestBusy, HypervisorError
-from mom_plugins_libvirt.api import Domain, LibvirtConnection, Record, binding
-from mom_plugins_libvirt.event_loop import EventLoop
-from mom_plugins_libvirt.events import EVENT_KINDS, LIFECYCLE, STARTED, GuestEvent
-from mom_plugins_libvirt.failures import INVALID_ARGUMENT, OPERATION_INVALID, cure_for, error_numbers, translated
-from mom_plugins_libvirt.uri import without_questions
+from mom_libvirt.api import Domain, LibvirtConnection, Record, binding
+from mom_libvirt.event_loop import EventLoop
+from mom_libvirt.events import EVENT_KINDS, LIFECYCLE, STARTED, GuestEvent
+from mom_libvirt.failures import INVALID_ARGUMENT, OPERATION_INVALID, cure_for, error_numbers, translated
+from mom_libvirt.uri import without_questions
 from mom_toolkit import Callers
 
 T = TypeVar("T")

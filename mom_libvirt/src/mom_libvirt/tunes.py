@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from mom_core import CpuTune, DiskTune, Entity, GuestBusy, GuestGone, HypervisorError, NetTune, NotSupported, printable
 from mom_guests import wanted_limits
-from mom_plugins_libvirt.domains import Domains, KnownDomain, whole
+from mom_libvirt.domains import Domains, KnownDomain, whole
 from mom_toolkit import NodeTune
 
 NO_QUOTA = -1

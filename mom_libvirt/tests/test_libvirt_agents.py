@@ -10,10 +10,10 @@ from fake_libvirt import LONG_SECONDS, FakeDomain, FakeError, FakeGuest, FakeLib
 
 from mom_core import Entity, GuestBusy, HypervisorError, Scope
 from mom_devkit import wait_until
-from mom_plugins_libvirt.agents import AgentCommands, channels_of
-from mom_plugins_libvirt.connection import Connection, ConnectionSettings
-from mom_plugins_libvirt.domain_xml import described
-from mom_plugins_libvirt.failures import AGENT_UNRESPONSIVE
+from mom_libvirt.agents import AgentCommands, channels_of
+from mom_libvirt.connection import Connection, ConnectionSettings
+from mom_libvirt.domain_xml import described
+from mom_libvirt.failures import AGENT_UNRESPONSIVE
 
 CHANNELS = """<devices>
 <channel type='unix'><source mode='bind' path='/run/a/agent'/><target type='virtio' name='org.qemu.guest_agent.0'
@@ -54,7 +54,7 @@ def qemu() -> FakeQemu:
 
 @pytest.fixture
 def commands(libvirtd: FakeLibvirtd, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch) -> Iterator[AgentCommands]:
-    monkeypatch.setattr("mom_plugins_libvirt.agents._SLACK_SECONDS", LONG_SECONDS)
+    monkeypatch.setattr("mom_libvirt.agents._SLACK_SECONDS", LONG_SECONDS)
     log = logging.getLogger("mom.plugin.libvirt")
     libvirtd.add("a")
     made = AgentCommands(Connection(ConnectionSettings("fake:///system"), log, libvirtd), log, qemu)

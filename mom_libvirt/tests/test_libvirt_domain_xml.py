@@ -2,7 +2,7 @@
 
 import pytest
 
-from mom_plugins_libvirt.domain_xml import DomainDescription, described
+from mom_libvirt.domain_xml import DomainDescription, described
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 from mom_core import Entity, HypervisorError, NotSupported
-from mom_plugins_libvirt.connection import Connection
-from mom_plugins_libvirt.spare_connections import SpareConnections
+from mom_libvirt.connection import Connection
+from mom_libvirt.spare_connections import SpareConnections
 
 LIBVIRTS_OWN = "org.qemu.guest_agent.0"
 """libvirt itself is connected to the socket of this channel, and QEMU serves one client at a time."""

@@ -22,7 +22,7 @@ from mom_core import (
     Scope,
 )
 from mom_devkit import wait_until
-from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+from mom_libvirt.hypervisor import LibvirtHypervisor
 from mom_toolkit import (
     AgentAccess,
     CpuPinControl,

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from mom_core import Guest, Value
 from mom_devkit import HandClock
 from mom_guests import Resizes
-from mom_plugins_libvirt.events import BALLOON, EVENT_KINDS, LIFECYCLE, EventBook, GuestEvent
-from mom_plugins_libvirt.hypervisor import LibvirtHypervisor
+from mom_libvirt.events import BALLOON, EVENT_KINDS, LIFECYCLE, EventBook, GuestEvent
+from mom_libvirt.hypervisor import LibvirtHypervisor
 
 MIB = 1024
 

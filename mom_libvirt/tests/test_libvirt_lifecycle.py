@@ -89,7 +89,7 @@ def test_what_is_over_before_libvirt_has_said_that_it_was_given_up_was_given_up(
 
 
 def test_a_libvirtd_that_is_too_busy_to_give_up_is_asked_again(hypervisor, guest, monkeypatch):
-    monkeypatch.setattr("mom_plugins_libvirt.lifecycle._AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("mom_libvirt.lifecycle._AGAIN_SECONDS", 0.01)
     guest.job_goes_on, guest.aborts_that_fail = threading.Event(), 2
     with pytest.raises(GuestBusy, match="was given up"):
         hypervisor.save(guest.entity, 0.05)

@@ -15,15 +15,14 @@ from xml.etree.ElementTree import Element
 
 from mom_core import Clock, CpuTune, Entity, GuestBusy, GuestGone, HypervisorError, PermissionDenied, Value, printable
 from mom_guests import AUTODEFLATE, PERIOD, REPORTING, HostSide, SeenGuest, SeenGuests, possible_maximum
-from mom_plugins_libvirt.api import Domain, Record
-from mom_plugins_libvirt.connection import Connection, GuestRecord
-from mom_plugins_libvirt.domain_xml import DomainDescription, described
-from mom_plugins_libvirt.events import EventBook
-from mom_plugins_libvirt.fields import PLUG_LIMIT
-from mom_plugins_libvirt.qemu_process import pid_of
-from mom_plugins_libvirt.states import PAUSED, job_name, state_name, why_left_alone
-from mom_plugins_libvirt.tuning_xml import UNTUNED, Tuning
-from mom_plugins_libvirt.uri import is_local
+from mom_libvirt.api import Domain, Record
+from mom_libvirt.connection import Connection, GuestRecord
+from mom_libvirt.domain_xml import DomainDescription, described
+from mom_libvirt.events import EventBook
+from mom_libvirt.fields import PLUG_LIMIT
+from mom_libvirt.states import PAUSED, job_name, state_name, why_left_alone
+from mom_libvirt.tuning_xml import UNTUNED, Tuning
+from mom_libvirt.uri import is_local
 from mom_toolkit import GuestDescription, PlatformProperties
 
 T = TypeVar("T")
@@ -44,11 +43,11 @@ _SILENT = "the guest has not answered libvirt's last call"
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
-    """`stale_after` in seconds (None: by each guest's own period); the folder of libvirt's pid files; where /proc and /sys are found; what
-    platforms say of guests (None: nothing)."""
+    """`stale_after` in seconds (None: by each guest's own period); `find` gives the process id of the guest with this name and UUID, for
+    certain (None: nothing is told of guests' processes); where /proc and /sys are found; what platforms say of guests (None: nothing)."""
 
     stale_after: float | None = None
-    pid_folder: Path = Path("/run/libvirt/qemu")
+    find: Callable[[str, str], int | None] | None = None
     root: Path = Path("/")
     platforms: PlatformProperties | None = None
 
@@ -98,7 +97,8 @@ class Domains(SeenGuests[KnownDomain]):
         self._wall = clock.wall
         self._local = is_local(connection.settings.uri)
         proc = settings.root / "proc"
-        host_side = HostSide(partial(pid_of, settings.pid_folder, proc), settings.root, clock.monotonic) if self._local else None
+        find = settings.find if self._local else None
+        host_side = None if find is None else HostSide(find, settings.root, clock.monotonic)
         super().__init__(settings.stale_after, clock.monotonic, host_side, proc if self._local else None)
         self._opened = 0
         self._platforms = settings.platforms
