@@ -2,7 +2,7 @@
 
 import re
 
-from served_mom import Served
+from served_mom import Serve, Served
 
 
 def test_the_document_names_every_module_once_relative_to_itself(shared: Served) -> None:
@@ -42,3 +42,11 @@ def test_what_is_no_part_of_the_page_is_refused_with_what_is(shared: Served) -> 
         answer = client.get(f"/page/{name}")
         assert answer.status_code == 404, name
     assert "page.js" in client.get("/page/other.js").json()["hint"]
+
+
+def test_a_mom_without_the_page_answers_programs_and_has_no_socket_for_browsers(serve: Serve) -> None:
+    served = serve(page=False)
+    assert served.get("/v1/status")["cycle"]["number"] == 1
+    assert served.client.get("/").status_code == 404
+    assert not served.path.with_name("mom-page.sock").exists()
+    assert "page: true" in served.ask("POST", "/v1/page-keys", 409)["hint"]

@@ -65,7 +65,7 @@ class Service:
         answers, policies = CycleAnswers(context, self._published), PolicyRoutes(context, self._worker, self._check_worker)
         selection = GuestSelection(settings.metrics_guests, tuple(settings.metrics_leave_out))
         return [
-            WebPage(),
+            *([WebPage()] if settings.page else []),
             CycleRoutes(answers, self._record_worker),
             GuestRoutes(answers),
             self._events,
@@ -102,7 +102,9 @@ class Service:
         return listener
 
     def _page_path(self) -> Path | None:
-        """The page's own socket, beside the control socket; None where its path would be too long for one."""
+        """The page's own socket, beside the control socket; None where no page is served, or the path would be too long for a socket."""
+        if not self._settings.page:
+            return None
         path = self._path.with_name(f"{self._path.stem}-page{self._path.suffix}")
         try:
             return Path(Address.parse(str(path)).path)

@@ -67,6 +67,8 @@ class HttpSettings(PluginSettings):
     """Members of this group may also change policies and reserve memory. Unset: root and mom's own user only."""
     tcp: TcpSettings | None = None
     """Serving beyond this host. Unset: not at all."""
+    page: bool = True
+    """Serve the web page, too, and have a socket of its own for it, to which `mom page` leads."""
     clients: Annotated[int, Field(ge=8, le=1000)] = 256
     """How many may be connected at once; with more, the one goes that has been silent for longest. A quarter may listen to events."""
     patience: Annotated[Duration, Field(gt=0, le=60)] = 5.0

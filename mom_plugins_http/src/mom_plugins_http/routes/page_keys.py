@@ -114,7 +114,7 @@ class PageKeys:
         if not call.peer.local or call.peer.keyed:
             raise ProblemError(403, "keys are given through the control socket only", "ask on the host: mom page")
         if not self._socket:
-            raise ProblemError(409, "this mom has no socket for the page", "mom's log says why")
+            raise ProblemError(409, "this mom has no socket for the page", "set `page: true` of the plugin http, and a shorter `socket`")
         key = self.key_for(call.peer, tied=bool(call.number(_TIED)))
         return {"key": key, "seconds": KEY_SECONDS, "socket": self._socket}
 
