@@ -62,8 +62,20 @@ def groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mom_plugins_http.service.group_id", {"readers": READERS, "changers": CHANGERS}.__getitem__)
 
 
+@pytest.fixture(params=["as root", "as another user"])
+def powers(request, monkeypatch):
+    """Whether mom may give its files to any group."""
+    if request.param == "as root":
+        return
+
+    def refused(path: Path, user: int, group: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refused)
+
+
 @as_another_user
-@pytest.mark.usefixtures("groups")
+@pytest.mark.usefixtures("groups", "powers")
 def test_one_group_may_read_another_may_change_and_a_stranger_cannot_even_connect(serve, caplog):
     served = serve(read_group="readers", change_group="changers")
     for path in (served.path, served.path.with_name("mom-page.sock")):
@@ -85,7 +97,7 @@ def test_without_groups_only_root_can_connect(served):
 
 
 @as_another_user
-@pytest.mark.usefixtures("groups")
+@pytest.mark.usefixtures("groups", "powers")
 def test_without_access_control_lists_mom_refuses_strangers_itself_and_says_so(serve, caplog, monkeypatch):
     def unsupported(*_: object) -> bytes:
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")

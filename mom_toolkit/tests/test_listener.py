@@ -1,9 +1,18 @@
 """Sockets that a plugin listens on, and what is left of them."""
 
+import os
 import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from mom_toolkit import Listener
+import pytest
+
+from mom_toolkit import Address, Listener, listen
+
+MOM, READERS, CHANGERS, STRANGERS = 61_000, 61_001, 61_002, 61_003
+"""Numbers of users and groups that no host has."""
 
 
 class Watched(socket.socket):
@@ -37,3 +46,36 @@ def test_a_file_that_another_program_has_put_there_stays(tmp_path: Path) -> None
         theirs.bind(str(path))
         listener.close()
     assert path.is_socket()
+
+
+@contextmanager
+def another_user(user: int, group: int) -> Iterator[None]:
+    """This process, without root's power."""
+    os.setegid(group)
+    os.seteuid(user)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_user_without_power_lets_groups_in_that_it_is_not_in() -> None:
+    with tempfile.TemporaryDirectory(prefix="mom-") as name:
+        folder, path = Path(name), Path(name, "mom.sock")
+        folder.chmod(0o755)
+        os.chown(folder, MOM, MOM)
+        with another_user(MOM, MOM):
+            listener = listen(Address(str(path)), mode=0o660, group=CHANGERS, second_group=READERS)
+        for group, may in ((READERS, True), (CHANGERS, True), (STRANGERS, False)):
+            with another_user(STRANGERS, group), socket.socket(socket.AF_UNIX) as client:
+                try:
+                    client.connect(str(path))
+                except PermissionError:
+                    assert not may, group
+                else:
+                    assert may, group
+        with another_user(MOM, MOM):
+            listener.close()
+        assert not path.exists()

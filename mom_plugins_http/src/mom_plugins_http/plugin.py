@@ -73,19 +73,20 @@ class HttpPlugin:
     @hookimpl
     def mom_doctor(self) -> Iterable[Finding]:
         """Findings about the socket, which must be possible to make, and its groups, which must be there."""
-        from mom_plugins_http.server.access import group_id, has_access_lists
+        from mom_plugins_http.server.access import group_id, has_access_lists, may_give_to
 
         subject = f"control socket {self._path}"
         findings = []
+        groups = set()
         for group in filter(None, (self._settings.read_group, self._settings.change_group)):
             try:
-                group_id(group)
+                groups.add(group_id(group))
             except MomError as error:
                 findings.append(Finding(Severity.ERROR, subject, error.message, error.hint))
         if not self._path.parent.is_dir() and self._path.parent != self._context.run_directory:
             findings.append(Finding(Severity.ERROR, subject, f"the folder {self._path.parent} is missing", "make it"))
-        two_groups = len({self._settings.read_group, self._settings.change_group} - {None}) > 1
-        if not findings and two_groups and not has_access_lists(self._path.parent):
+        by_lists = len({self._settings.read_group, self._settings.change_group} - {None}) > 1 or not may_give_to(groups)
+        if not findings and by_lists and not has_access_lists(self._path.parent):
             findings.append(Finding(Severity.WARNING, subject, OPEN_TO_ALL, OPEN_TO_ALL_FIX))
         findings = findings or [Finding(Severity.OK, subject, "can be listened on")]
         return [*findings, *self._hooks()]

@@ -93,11 +93,12 @@ class Service:
         return doors
 
     def _listen(self, path: Path, access: LocalAccess) -> Listener:
-        """The socket's file has one group, that of those who may change things; readers get in by its access control list."""
+        """The socket's file has one group, that of those who may change things; readers get in by its access control list. So do both where
+        mom may not give the file to a group."""
         group = access.read if access.change is None else access.change
         second = None if access.read == group else access.read
         listener = listen(Address(str(path)), mode=0o600 if group is None else 0o660, group=group, second_group=second)
-        if second is not None and path.stat().st_mode & stat.S_IWOTH:
+        if group is not None and path.stat().st_mode & stat.S_IWOTH:
             self._context.log.warning("control socket %s: %s; %s", path, OPEN_TO_ALL, OPEN_TO_ALL_FIX)
         return listener
 

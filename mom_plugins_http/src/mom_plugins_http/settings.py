@@ -52,8 +52,8 @@ class TcpSettings(StrictModel):
     """Further names and addresses, without a port, by which clients may call this server: beside the host's own, and where it listens."""
 
 
-OPEN_TO_ALL: Final = "every user may connect, for its file system has no access control lists for two groups; mom refuses strangers itself"
-OPEN_TO_ALL_FIX: Final = "set `socket` of the plugin http to a path on tmpfs, or only one of `read_group` and `change_group`"
+OPEN_TO_ALL: Final = "every user may connect, for its file system has no access control lists for groups; mom refuses strangers itself"
+OPEN_TO_ALL_FIX: Final = "set `socket` of the plugin http to a path on tmpfs, or only one group, of which mom's user is a member"
 
 
 class HttpSettings(PluginSettings):

@@ -9,6 +9,7 @@ import re
 import socket
 import stat
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -139,11 +140,15 @@ def _listen_at_path(path: Path, mode: int, group: int | None, second_group: int 
         sock.bind(str(path))
         # No client can connect before listen(), so there is no moment in which others may than these.
         path.chmod(0)
+        let_in = [] if second_group is None else [second_group]
         if group is not None:
-            os.chown(path, -1, group)
+            try:
+                os.chown(path, -1, group)
+            except PermissionError:  # only root may give a file to a group that it is not in itself
+                let_in.append(group)
         path.chmod(mode)
-        if second_group is not None:
-            _let_in(path, mode, second_group)
+        if let_in:
+            _let_in(path, mode, let_in)
         sock.listen(BACKLOG)
         sock.setblocking(False)
     except OSError as error:
@@ -154,10 +159,11 @@ def _listen_at_path(path: Path, mode: int, group: int | None, second_group: int 
     return Listener(sock, path)
 
 
-def _let_in(path: Path, mode: int, group: int) -> None:
-    """Give a second group what the file's group has; every user where the file system has no access control lists. Raises `OSError`."""
+def _let_in(path: Path, mode: int, groups: Sequence[int]) -> None:
+    """Give these groups what the file's group has; every user where the file system has no access control lists. Raises `OSError`."""
     owner, shared, others = mode >> 6 & 7, mode >> 3 & 7, mode & 7
-    entries = [(_OWNER, owner, _NO_ID), (_OWNING_GROUP, shared, _NO_ID), (_GROUP, shared, group), (_MASK, shared, _NO_ID)]
+    named = [(_GROUP, shared, group) for group in sorted(set(groups))]
+    entries = [(_OWNER, owner, _NO_ID), (_OWNING_GROUP, shared, _NO_ID), *named, (_MASK, shared, _NO_ID)]
     packed = (_ACL_ENTRY.pack(*entry) for entry in (*entries, (_OTHERS, others, _NO_ID)))
     try:
         os.setxattr(path, _ACL, _ACL_HEAD.pack(_ACL_VERSION) + b"".join(packed))

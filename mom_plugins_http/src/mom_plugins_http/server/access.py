@@ -11,7 +11,7 @@ import pwd
 import socket
 from array import array
 from asyncio.trsock import TransportSocket
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -103,6 +103,11 @@ def has_access_lists(folder: Path) -> bool:
     except OSError as error:
         return error.errno != errno.EOPNOTSUPP
     return True
+
+
+def may_give_to(groups: Set[int]) -> bool:
+    """True if mom may give its files to these groups: to its own, and as root to any."""
+    return os.geteuid() == 0 or groups <= {os.getegid(), *os.getgroups()}
 
 
 def _listed_groups(user: int, group: int) -> frozenset[int]:
