@@ -1,0 +1,232 @@
+"""How a mom without root has mom-helper do what only root may."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+
+from mom_helper import orders
+from mom_helper.orders import Answer, Order, OrderNumber
+
+ANSWER_SECONDS: Final = 2.0
+"""How long an order may take."""
+
+SOCKET_VARIABLE: Final = "MOM_HELPER_SOCKET"
+"""An environment variable that names another socket than the usual one."""
+
+DECLARATIONS_FOLDER: Final = "/etc/mom/helper.d"
+"""Where root declares more than mom's packages do."""
+
+_MOST_DECLARED: Final = 1000
+
+
+class DeclaredFile(NamedTuple):
+    """A file that root allows mom to write to: a knob by its path, or a file of guests' control groups by its name; and its bounds.
+
+    Of a group's file, `most` is 1 where `max` is allowed.
+    """
+
+    name: str
+    least: int
+    most: int
+    choices: Sequence[int] = ()
+
+
+class Helper:
+    """A connection to mom-helper. Any thread may use it; orders follow one another.
+
+    Each order raises `OSError` with the kernel's number: `ETIMEDOUT` where there was no answer in time, `ENOTCONN` where there is no
+    helper any more (the next order connects anew), `EAGAIN` where there were too many orders, `ESRCH` where the guest has ended or been
+    started anew, `EPERM` where root does not allow it.
+
+    :param path: of its socket
+    """
+
+    _shared: Helper | None = None
+    _sharing = threading.Lock()
+
+    def __init__(self, path: str = orders.SOCKET) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._connection: socket.socket | None = None
+        self._id = 0
+        self._declared: tuple[Sequence[DeclaredFile], Sequence[DeclaredFile]] | None = None
+
+    @classmethod
+    def reached(cls) -> Self | None:
+        """The one of this process; None where it needs none, as it is root, or where there is none."""
+        path = os.environ.get(SOCKET_VARIABLE, orders.SOCKET)
+        if os.geteuid() == 0 or not os.access(path, os.W_OK):
+            return None
+        with Helper._sharing:
+            if not isinstance(Helper._shared, cls) or Helper._shared._path != path:
+                Helper._shared = cls(path)
+            return Helper._shared
+
+    def close(self) -> None:
+        """Close the connection. The next order makes another one."""
+        with self._lock:
+            self._close()
+
+    # --- what is declared ----------------------------------------------------------------------------------------------------------
+
+    def knobs(self) -> Sequence[DeclaredFile]:
+        """The knobs that root allows."""
+        with self._lock:
+            return self._list()[0]
+
+    def group_files(self) -> Sequence[DeclaredFile]:
+        """The files of guests' control groups that root allows."""
+        with self._lock:
+            return self._list()[1]
+
+    # --- orders --------------------------------------------------------------------------------------------------------------------
+
+    def set_knob(self, path: Path | str, text: str) -> None:
+        """Write a whole number to a knob. `PermissionError` where root has not declared it: its message has the lines that do."""
+        declare = f"[knob {path}]\nleast = NUMBER\nmost = NUMBER"
+        self._to_listed(0, str(path), declare, lambda number: Order(OrderNumber.SET_KNOB, a=number, b=int(text)))
+
+    def set_group(self, pid: int, started: int, file: str, value: int) -> None:
+        """Write to a file of a guest's control group. `PermissionError` likewise.
+
+        :param pid: of the guest's QEMU
+        :param started: when that was started, in clock ticks since the boot (`ProcessStat.started`)
+        :param value: bytes; -1: `max`
+        """
+        declare = f"[group {file}]\nleast = NUMBER\nmax = yes"
+        self._to_listed(1, file, declare, lambda number: Order(OrderNumber.SET_GROUP, a=number, b=value, c=pid, d=started))
+
+    def open_of_guest(self, pid: int, started: int, name: str) -> int:
+        """A descriptor to read a file of a guest's folder in /proc, such as `smaps_rollup`. `PermissionError`: no plugin needs it."""
+        if name not in orders.PROCESS_FILES:
+            raise PermissionError(errno.EPERM, f"mom-helper opens no {name} of guests")
+        with self._lock:
+            order = Order(OrderNumber.OPEN, a=orders.PROCESS_FILES.index(name), c=pid, d=started)
+            return self._with_descriptor(self._send(order))
+
+    def held_by_device(self, pid: int, started: int) -> bool:
+        """Whether a device of the host was given to a guest (VFIO), which holds its memory in place."""
+        with self._lock:
+            return self._send(Order(OrderNumber.HELD_BY_DEVICE, c=pid, d=started))[0].a == 1
+
+    def pressure(self, stall_us: int, window_us: int) -> int:
+        """A descriptor that is ready (POLLPRI) when tasks waited for memory for so much of this time."""
+        with self._lock:
+            return self._with_descriptor(self._send(Order(OrderNumber.PRESSURE, a=stall_us, b=window_us)))
+
+    def connect(self, path: Path | str) -> socket.socket:
+        """A connection to a guest's socket, such as its monitor's. The caller must be able to reach the file's folder."""
+        with self._lock:
+            return socket.socket(fileno=self._with_descriptor(self._about_file(Order(OrderNumber.CONNECT), path)))
+
+    def give_group(self, path: Path | str, gid: int) -> None:
+        """Have a socket of mom's own belong to a group that root declares."""
+        with self._lock:
+            self._about_file(Order(OrderNumber.GIVE_GROUP, a=gid), path)
+
+    def taker(self) -> socket.socket:
+        """A connection to a process that reclaims memory of guests: `mom_helper.taker` says what it is told. There is one at a time."""
+        with self._lock:
+            return socket.socket(fileno=self._with_descriptor(self._send(Order(OrderNumber.TAKER))))
+
+    def put_back(self) -> int:
+        """Put back all that stood there before mom set something: how many values could not be."""
+        with self._lock:
+            return self._send(Order(OrderNumber.PUT_BACK))[0].b
+
+    # --- the connection ------------------------------------------------------------------------------------------------------------
+
+    def _to_listed(self, which: int, name: str, declare: str, order: Callable[[int], Order]) -> None:
+        with self._lock:
+            listed = self._list()[which]
+            number = next((number for number, one in enumerate(listed) if one.name == name), None)
+            if number is None:
+                cure = f"root must allow it, in {DECLARATIONS_FOLDER}/NAME.conf:\n{declare}"
+                raise PermissionError(errno.EPERM, f"mom-helper may not write to {name}; {cure}")
+            self._send(order(number))
+
+    def _list(self) -> tuple[Sequence[DeclaredFile], Sequence[DeclaredFile]]:
+        """What is declared; it is asked for once for each connection, as the next helper may have read other declarations."""
+        if self._connection is None:
+            self._connect()
+        if self._declared is None:
+            self._declared = self._listed(OrderNumber.KNOB), self._listed(OrderNumber.GROUP_FILE)
+        return self._declared
+
+    def _listed(self, kind: OrderNumber) -> Sequence[DeclaredFile]:
+        found: list[DeclaredFile] = []
+        with suppress(FileNotFoundError):  # after the last
+            while len(found) < _MOST_DECLARED:
+                answer, _ = self._send(Order(kind, a=len(found)))
+                name, _, choices = answer.text.decode(errors="surrogateescape").partition("\n")
+                found.append(DeclaredFile(name, answer.a, answer.b, tuple(map(int, choices.split()))))
+        return found
+
+    def _about_file(self, order: Order, path: Path | str) -> tuple[Answer, list[int]]:
+        file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            return self._send(order, file)
+        finally:
+            os.close(file)
+
+    def _send(self, order: Order, *descriptors: int) -> tuple[Answer, list[int]]:
+        """The answer to an order that was carried out, and the descriptors that came with it."""
+        if self._connection is None:
+            self._connect()
+        connection = self._connection
+        assert connection is not None  # noqa: S101  # it was made
+        self._id = (self._id + 1) & 0xFFFFFFFF
+        try:
+            message = order._replace(id=self._id).packed()
+        except struct.error as error:
+            raise OSError(errno.ERANGE, os.strerror(errno.ERANGE)) from error
+        try:
+            socket.send_fds(connection, [message], list(descriptors))
+            reply, received, _, _ = socket.recv_fds(connection, orders.ANSWER_SIZE, 1)
+            answer = Answer.unpacked(reply)
+        except TimeoutError as error:
+            self._close()  # what comes later is not to be taken for the answer to another order
+            raise TimeoutError(errno.ETIMEDOUT, f"mom-helper did not answer within {ANSWER_SECONDS:.0f} s") from error
+        except (OSError, struct.error) as error:
+            self._close()
+            raise OSError(errno.ENOTCONN, f"mom-helper has ended: {error}") from error
+        return self._checked(answer, received)
+
+    def _checked(self, answer: Answer, received: list[int]) -> tuple[Answer, list[int]]:
+        if answer.id == self._id and not answer.error:
+            return answer, received
+        for one in received:
+            os.close(one)
+        if answer.id != self._id:
+            self._close()
+            raise OSError(errno.EPROTO, "mom-helper answered something else")
+        raise OSError(answer.error, f"mom-helper: {os.strerror(answer.error)}")
+
+    @staticmethod
+    def _with_descriptor(answered: tuple[Answer, list[int]]) -> int:
+        if not answered[1]:
+            raise OSError(errno.EPROTO, "mom-helper answered without a descriptor")
+        return answered[1][0]
+
+    def _connect(self) -> None:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        connection.settimeout(ANSWER_SECONDS)
+        try:
+            connection.connect(self._path)
+        except OSError as error:
+            connection.close()
+            raise OSError(errno.ENOTCONN, f"mom-helper cannot be reached at {self._path}: {error.strerror or error}") from error
+        self._connection, self._declared = connection, None
+
+    def _close(self) -> None:
+        connection, self._connection, self._declared = self._connection, None, None
+        if connection is not None:
+            connection.close()
