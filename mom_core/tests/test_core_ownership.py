@@ -2,6 +2,9 @@
 
 import os
 import stat
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,3 +154,41 @@ def test_a_secret_that_is_not_there_is_an_error_that_says_how_to_make_one(tmp_pa
     with pytest.raises(MomError, match="cannot be read: No such file") as caught:
         read_secret(tmp_path / "key", "the key", "make one")
     assert caught.value.hint == "make one"
+
+
+READS = """
+import os, sys
+from mom_core import MomError, read_secret
+import mom_core.ownership
+from pathlib import Path
+os.setgroups([])
+os.setresgid(int(sys.argv[2]), int(sys.argv[2]), int(sys.argv[2]))
+os.setresuid(12345, 12345, 12345)
+try:
+    sys.stdout.write(read_secret(Path(sys.argv[1]), "the key", "make one").decode())
+except MomError as error:
+    sys.stdout.write(str(error))
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize(
+    ("owner", "group", "mode", "said"),
+    [
+        (0, OTHER, 0o640, "secret"),
+        (0, OTHER, 0o660, "is no secret: its group has access"),
+        (0, OTHER, 0o644, "is no secret: every user has access"),
+        (OTHER, OTHER, 0o640, "is no secret: its group has access"),
+        (0, OTHER + 1, 0o640, "cannot be read"),
+    ],
+)
+def test_a_secret_of_roots_may_be_read_by_the_own_group_of_a_mom_that_is_not_root(owner: int, group: int, mode: int, said: str) -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as made:
+        Path(made).chmod(0o755)
+        key = Path(made) / "key"
+        key.write_text("secret")
+        os.chown(key, owner, group)
+        key.chmod(mode)
+        done = subprocess.run([sys.executable, "-c", READS, key, str(OTHER)], capture_output=True, text=True, timeout=60, check=True)
+    assert said in done.stdout

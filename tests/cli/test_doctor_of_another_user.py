@@ -3,17 +3,16 @@
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from another_user import PATH, seen_by
 from mom_on_files import MOM
 
 NOBODY = 65534
-ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
@@ -32,38 +31,6 @@ def place() -> Iterator[Path]:
             f"state_directory: {folder}/state\nrun_directory: {folder}/run\nplugins:\n  policy: {{}}\n  xmlrpc: {{listen: {folder}/s}}\n"
         )
         yield folder
-
-
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-
-SHOW = """
-set -e
-closed=$1; shift; user=$1; shift; kept=$(mktemp -d)
-number=0
-while [ "$1" != -- ]; do
-    number=$((number + 1)); mkdir "$kept/$number"; mount --bind "$1" "$kept/$number"; echo "$1" >"$kept/$number.name"; shift
-done
-shift
-mount -t tmpfs -o mode=755 tmpfs "$closed"
-while [ "$number" -gt 0 ]; do
-    name=$(cat "$kept/$number.name"); mkdir -p "$name"; mount --bind "$kept/$number" "$name"; number=$((number - 1))
-done
-chmod 755 "$kept"
-exec setpriv --reuid "$user" --regid "$user" --clear-groups "$@"
-"""
-
-
-def seen_by(user: int) -> list[str]:
-    """What runs a command as that user, who reaches this checkout and its interpreter though they may lie in a closed folder such as /root:
-    in mounts of its own, that folder holds nothing else, and is open."""
-    needed = [ROOT, Path(sys.prefix), Path(sys.base_prefix)]
-    closed = next((path for need in needed for path in reversed(need.parents) if not path.stat().st_mode & 0o001), None)
-    if user == 0 or closed is None:
-        return ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups"]
-    below = [
-        str(path) for path in dict.fromkeys(needed) if path.is_relative_to(closed) and not (path != ROOT and path.is_relative_to(ROOT))
-    ]
-    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", SHOW, "sh", str(closed), str(user), *below, "--"]
 
 
 def doctor(place: Path, user: int) -> tuple[int, list[dict[str, Any]], str]:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -20,7 +21,7 @@ from mom_cli.redaction import Redaction
 from mom_cli.sources import newest, recording
 from mom_core import Config, Declarations, EngineState, MomError, Report, __version__, load_config, printable, replace_file
 from mom_core.plugins.bounded import attempt
-from mom_daemon import ReportDocument, config_argument, print_prose, report_document
+from mom_daemon import ReportDocument, config_argument, load_as_owner, other_owner, print_prose, report_document
 
 VERB_SECONDS: Final = 45.0
 """How long one of the parts may take: a plugin that hangs is what a report is made for."""
@@ -43,16 +44,25 @@ _HOST_FILES: Final = (
 
 _UNITS: Final = ("mom", "mom-restore", "mom-vdsm")
 
+_OF_THE_OWNER: Final = ("ledger.json", "lock.txt", "cycles.jsonl")
+"""Parts that are read from mom's folders. Where these are another user's, root has a process read them that is that user's: a link there
+could lead to what only root may read."""
+
 Part = Callable[[], str]
 
 
 @click.command("bugreport")
 @config_argument
 @click.option("-o", "--output", metavar="FILE", help="Where to write; - is standard output.  [default: mom-bugreport-TIME.txt]")
-def bugreport_command(config_path: str | None, output: str | None) -> None:
+@click.option("--part", type=click.Choice(_OF_THE_OWNER), hidden=True, help="Print this part only, as it is.")
+def bugreport_command(config_path: str | None, output: str | None, part: str | None) -> None:
     """Collect what a support engineer asks for: versions, configuration, what doctor and status say, the ledger, policies, the last cycles,
     the log, and facts about the kernel. Secrets are masked. Nothing on the host is changed, and nothing is sent anywhere.
     """
+    if part is not None:
+        config = load_as_owner(config_path)
+        click.echo(_parts(config, (), "")[part][0](), nl=False)
+        return
     path = Path(output or time.strftime("mom-bugreport-%Y%m%d-%H%M%S.txt"))
     if output != "-" and os.path.lexists(path):
         raise _exists(path)
@@ -65,6 +75,8 @@ def bugreport_command(config_path: str | None, output: str | None) -> None:
     redact = Redaction(plugin.settings for plugin in config.plugins.values())
     options = [] if config_path is None else ["-c", config_path]
     parts = _parts(config, options, trouble)
+    if other_owner(config.state_directory, config.run_directory) is not None:
+        parts = {**parts, **{name: (partial(_verb, "bugreport", "--part", name, *options), parts[name][1]) for name in _OF_THE_OWNER}}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         texts = dict(zip(parts, pool.map(_made, (part for part, _ in parts.values())), strict=True))
     redacted = {name: redact(text) for name, text in texts.items()}

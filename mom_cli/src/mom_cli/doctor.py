@@ -40,7 +40,7 @@ from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import suggestion
 from mom_core.plugins.registry import Plugin, PluginSet, build_plugins
 from mom_core.state_files import ADVICE, set_aside_below
-from mom_daemon import brief, config_argument, json_option, print_prose
+from mom_daemon import become_owner, brief, config_argument, json_option, print_prose
 
 Said: TypeAlias = "tuple[str, Finding]"
 
@@ -79,6 +79,10 @@ def _examine(config_path: str | None) -> list[Said]:
         if config.mode == "observe":
             cure = f"when `mom status` shows what you want: mode: enforce in line {config.places['mode',].line}, and systemctl reload mom"
             findings.append(("core", Finding(Severity.OK, "mode", f"{config.file} has mom observe: it decides, and touches nothing", cure)))
+    owner = become_owner(config.state_directory, config.run_directory)
+    if owner is not None:
+        text = f"mom's folders belong to {owner.name}: what follows is what {owner.name} sees and may do"
+        findings.append(("core", Finding(Severity.OK, "user", text)))
     findings.extend(("core", finding) for finding in (*_core(config), *_to_add(config)))
     plugins = _build(config, findings)
     if plugins is not None:
@@ -101,7 +105,7 @@ def _to_add(config: Config) -> Iterable[Finding]:
 
 
 def _core(config: Config) -> Iterable[Finding]:
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 and not _owns(config.state_directory):
         yield Finding(
             Severity.WARNING, "user", "this is not root: what needs root shows as denied", "run mom doctor as the user that mom runs as"
         )
@@ -114,6 +118,14 @@ def _core(config: Config) -> Iterable[Finding]:
     if pid:
         yield from _daemon(config, pid)
     yield from _ledger(config, running=bool(pid))
+
+
+def _owns(folder: Path) -> bool:
+    """True if it belongs to this process's user."""
+    try:
+        return folder.stat().st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def _daemon(config: Config, pid: int) -> Iterable[Finding]:

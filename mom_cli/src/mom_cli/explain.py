@@ -18,10 +18,10 @@ from mom_cli.explanation import Explainers, find_guest
 from mom_cli.here import how_to_start
 from mom_cli.sources import ask, newest, recording
 from mom_cli.status_file import LATE_CYCLES, read_status, reported
-from mom_core import Config, MomError, lasting, load_config, printable
+from mom_core import Config, MomError, lasting, printable
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
 from mom_core.plugins.registry import explainers_of
-from mom_daemon import STATUS_FILE, config_option, json_option, moment
+from mom_daemon import STATUS_FILE, config_option, json_option, load_as_owner, moment
 from mom_daemon.cli.hints import with_config
 from mom_daemon.cli.prose import terminal_columns, wrapped
 from mom_toolkit import PastCycle, PastCycles
@@ -87,7 +87,7 @@ def explain_command(guest: str, at: str | None, path: Path | None, config_path: 
 
 
 def _now(guest: str, config_path: str | None) -> _FoundExplanation:
-    config = load_config(config_path)
+    config = load_as_owner(config_path)
     file = config.run_directory / STATUS_FILE
     answer = ask(config, lambda running: running.explanation(guest), otherwise=str(file))
     if answer is not None:
@@ -116,7 +116,7 @@ def _late(age: float, interval: float | None) -> list[str]:
 
 
 def _recorded(guest: str, at: str | None, path: Path | None, config_path: str | None) -> _FoundExplanation:
-    config = load_config(config_path) if config_path is not None or path is None else None
+    config = load_as_owner(config_path) if config_path is not None or path is None else None
     then = None if at is None else moment(at, "--at")
     recorded = recording(config, path)
     explainers = Explainers(explainers_of(_plugins(config)))

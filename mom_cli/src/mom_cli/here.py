@@ -20,7 +20,7 @@ from mom_core.config.document import Document, read_document
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import Ledger
 from mom_core.lock import holder
-from mom_daemon import print_prose
+from mom_daemon import become_owner, print_prose
 from mom_toolkit import ProcessStat, read_kernel_file, read_meminfo
 
 Found = TypeVar("Found")
@@ -58,10 +58,11 @@ class HostSight:
 @click.command("here", hidden=True)
 def here_command() -> None:
     """Say what is seen of this host, and what to type next; `mom` alone says the same. Nothing is asked or touched."""
+    root = os.geteuid() == 0  # before this process becomes whom mom's folders belong to
     sight = look(Path("/"))
     context = click.get_current_context().find_root()
     demo = isinstance(context.command, click.Group) and "demo" in context.command.list_commands(context)
-    steps = list(next_steps(sight, root=os.geteuid() == 0, demo=demo))
+    steps = list(next_steps(sight, root=root, demo=demo))
     print_prose("mom manages memory overcommitment on KVM hosts. It sees here:")
     for title, text in _lines(sight):
         print_prose(f"  {title:<10} {text}", 13)
@@ -94,6 +95,8 @@ def look(root: Path) -> HostSight:
     state, run = (
         root / str(top.get(f"{kind}_directory", usual)).lstrip("/") for kind, usual in (("state", "var/lib/mom"), ("run", "run/mom"))
     )
+    with suppress(MomError):
+        become_owner(state, run)
     return HostSight(
         kvm=_exists(root / "dev/kvm"),
         managed=managed,

@@ -17,8 +17,8 @@ from mom_cli.here import changes_left, how_to_start
 from mom_cli.marks import mark
 from mom_cli.sources import told
 from mom_cli.status_file import RunningStatus, problems_of, reported
-from mom_core import Config, GuestColumn, MomError, Report, Scope, Severity, Source, Status, Unit, Verdict, lasting, load_config, printable
-from mom_daemon import amount, brief, config_argument, json_option, lacking, print_prose
+from mom_core import Config, GuestColumn, MomError, Report, Scope, Severity, Source, Status, Unit, Verdict, lasting, printable
+from mom_daemon import amount, brief, config_argument, json_option, lacking, load_as_owner, print_prose
 
 if TYPE_CHECKING:
     from mom_daemon import EntityModel, GuestColumnModel, ReportDocument
@@ -33,7 +33,7 @@ def status_command(config_path: str | None, as_json: bool) -> None:
     The verdict comes first: what is wrong with the host as a whole, since when, why, and what to do. Exit code 1 when something is wrong
     (WRONG; a warning is not), and when mom does not run, or hangs.
     """
-    config = load_config(config_path)
+    config = load_as_owner(config_path)
     found = told(config)
     if found is None:
         left = changes_left(config.state_directory)
@@ -61,7 +61,7 @@ def status_command(config_path: str | None, as_json: bool) -> None:
 @json_option
 def guests_command(config_path: str | None, as_json: bool) -> None:
     """Show all guests with their memory: from the running mom, or read now when none runs."""
-    config = load_config(config_path)
+    config = load_as_owner(config_path)
     found = told(config)
     if found is not None:
         content = found.status.content

@@ -105,7 +105,8 @@ def fault(path: Path, status: os.stat_result, *, inside: bool = False) -> str:
 
 
 def read_secret(path: Path, what: str, cure: str, *, group: bool = False, largest: int = 65_536) -> bytes:
-    """The content of the file of a token, key or password, if other users cannot read it.
+    """The content of the file of a token, key or password, if other users cannot read it. Where the file is root's and this process
+    is not, its own group may: so root keeps what mom is to know.
 
     :param what: the file holds, for errors, such as "the token"
     :param cure: how to make one, for errors
@@ -115,11 +116,18 @@ def read_secret(path: Path, what: str, cure: str, *, group: bool = False, larges
     """
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            status = os.fstat(file.fileno())
+            mode = stat.S_IMODE(status.st_mode)
             content = file.read(largest)
     except OSError as error:
         raise MomError(f"{what} in {path} cannot be read: {error.strerror}", hint=cure) from error
-    if mode & (stat.S_IRWXO if group else stat.S_IRWXG | stat.S_IRWXO):
+    ours = status.st_uid == 0 != os.geteuid() and status.st_gid == os.getegid()
+    forbidden = stat.S_IRWXG | stat.S_IRWXO
+    if group:
+        forbidden = stat.S_IRWXO
+    elif ours:
+        forbidden &= ~stat.S_IRGRP
+    if mode & forbidden:
         others = "every user" if mode & stat.S_IRWXO else "its group"
         hint = f"chmod 600 {path}; who could read it may have it: {cure}"
         raise MomError(f"{what} in {path} is no secret: {others} has access to the file (mode {mode:03o})", hint=hint)

@@ -8,6 +8,7 @@ from .amounts import amount as amount
 from .guest_figures import guest_columns as guest_columns
 from .json_encoder import json_text as json_text
 from .lacks import lacking as lacking
+from .owner import become_owner as become_owner, load_as_owner as load_as_owner, other_owner as other_owner
 from .report_models import (
     ConditionModel as ConditionModel,
     AnyValue as AnyValue,

@@ -18,7 +18,7 @@ from mom_core.engine.restore import restore
 from mom_core.ledger import Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock, holder
 from mom_core.plugins.registry import build_plugins
-from mom_daemon import amount, brief, config_argument, json_option, print_prose
+from mom_daemon import amount, become_owner, brief, config_argument, json_option, print_prose
 from mom_daemon.supervision import IN_FORCE, config_as_left, take_keep
 
 SETTLING_SECONDS = 1.5
@@ -48,11 +48,14 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
 
     Exit code 1 when something could not be put back; it stays in the ledger for the next attempt.
     """
+    if as_left is not None:
+        become_owner(as_left)  # what was left there is that user's word
     left = as_left is not None and (as_left / IN_FORCE).exists()
     if if_unclean and as_left is not None and config_path is None and not left:
         print_prose(NOTHING, 2)  # a mom that leaves anything leaves the copy, too
         return
     config = _config(config_path, as_left if left else None)
+    become_owner(config.state_directory, config.run_directory)
     reason = _why_not(config, look=dry_run) if if_unclean else ""
     if reason:
         print_prose(reason, 2)

@@ -21,7 +21,7 @@ import click
 
 from mom_core import Config, Engine, MomError, Report, Status, load_config
 from mom_core.engine.problems import described
-from mom_daemon import config_argument
+from mom_daemon import become_owner, config_argument
 from mom_daemon.cli.hints import with_config
 from mom_daemon.lacks import lacking
 from mom_daemon.logs import Log
@@ -79,6 +79,7 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
 
     share_one_heap()
     config = learn()
+    as_whom = _become_whom_it_runs_as(config)
     status = StatusFile(config.run_directory, log.hide)
     supervision = Supervision()
     engine = Engine(config, on_report=lambda report: _after_cycle(engine, status, report, supervision), on_progress=supervision.progress)
@@ -104,6 +105,8 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
     with suppress(OSError, ValueError, AttributeError):  # standard error may be closed, or no file
         faulthandler.enable()  # SIGABRT, which a watchdog sends, and faults write there where all threads are
     LOG.info("starting with %s, mode %s, every %g s, plugins %s", config.file, config.mode, config.interval, ", ".join(config.plugins))
+    if as_whom:
+        LOG.info("%s", as_whom)
     try:
         engine.open()
         spare_the_garbage_collector()
@@ -127,6 +130,16 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
         LOG.info("ended; %d changes stand: the next mom takes them over, or %s puts them back", left, with_config("`mom restore`"))
     else:
         LOG.info("ended")
+
+
+def _become_whom_it_runs_as(config: Config) -> str:
+    """Where root starts mom: be the user whom its folders belong to. A line on who it is, and what that is worth; empty for other users."""
+    if os.geteuid() != 0:
+        return ""
+    owner = become_owner(config.state_directory, config.run_directory)
+    if owner is not None:
+        return f"runs as {owner.name}, whose folders these are: what only root may do is left to mom-helper"
+    return "runs as root, and could do without: as a service mom is a user without power, and mom-helper does what only root may"
 
 
 def spare_the_garbage_collector() -> None:

@@ -1,0 +1,116 @@
+"""Verbs that root runs where mom is another user: what that user has written has root do nothing, and they do their work all the same."""
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from another_user import PATH, seen_by
+from mom_on_files import KSM, MEMINFO, MOM
+
+from mom_core import Entity, LedgerEntry, Scope
+from mom_core.ledger import Ledger
+from mom_devkit import host_of, wait_until
+
+NOBODY = 65534
+
+pytestmark = [pytest.mark.processes, pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")]
+
+
+class Place:
+    """A host of files, and folders of mom's that are user nobody's, where a ledger says that KSM is to be put back."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.state, self.run, self.knob = folder / "state", folder / "run", folder / "root/sys/kernel/mm/ksm/run"
+        host_of(folder / "root", {**{f"sys/kernel/mm/ksm/{name}": f"{value}\n" for name, value in KSM.items()}, "proc/meminfo": MEMINFO})
+        self.knob.write_text("1\n")
+        (folder / "mom.yaml").write_text(
+            f"root: {folder}/root\nstate_directory: {self.state}\nrun_directory: {self.run}\nplugins:\n  host: {{}}\n  ksm: {{}}\n"
+        )
+        for path in (self.state, self.run):
+            path.mkdir()
+        host = Entity(Scope.HOST, "host", "this host")
+        Ledger(self.state / "ledger.json").record([LedgerEntry(host, "ksm_run", 0, 1, "ksm", 1.0)])
+        for path in (self.state, self.run, self.state / "ledger.json"):
+            os.chown(path, NOBODY, NOBODY)
+
+    def command(self, *words: str) -> list[str]:
+        return [*seen_by(0, later=True), str(MOM), *words, "-c", str(self.folder / "mom.yaml")]
+
+    def mom(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*words), capture_output=True, text=True, check=False, timeout=120, cwd="/", env={"HOME": "/", "PATH": PATH}
+        )
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    """In a folder that other users can reach, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as made:
+        Path(made).chmod(0o755)
+        yield Place(Path(made))
+
+
+def test_a_ledger_of_another_user_has_root_write_nothing_that_this_user_may_not(place: Place) -> None:
+    done = place.mom("restore")
+    assert done.returncode == 1
+    assert place.knob.read_text() == "1\n"
+    assert "Permission denied" in done.stdout + done.stderr
+
+
+def test_root_has_everything_put_back_that_the_other_user_may(place: Place) -> None:
+    os.chown(place.knob, NOBODY, NOBODY)
+    done = place.mom("restore")
+    assert (done.returncode, place.knob.read_text().strip()) == (0, "0"), done.stdout + done.stderr
+    made = {path: path.stat().st_uid for path in (*place.state.rglob("*"), *place.run.rglob("*"))}
+    assert set(made.values()) == {NOBODY}, "the next mom can use all of it"
+
+
+def test_a_configuration_that_another_user_has_left_is_read_as_that_user(place: Place) -> None:
+    """It names a knob's folder of its own choice: what it says is done with that user's rights only."""
+    (place.run / "in-force.json").symlink_to(place.folder / "mom.yaml")
+    done = place.mom("restore", "--as-left", str(place.run), "--if-unclean")
+    assert done.returncode == 1
+    assert place.knob.read_text() == "1\n"
+
+
+def test_a_report_has_nothing_that_only_root_may_read(place: Place) -> None:
+    secret = place.folder / "roots"
+    secret.write_text("what only root may read\n")
+    secret.chmod(0o600)
+    (place.state / "ledger.json").unlink()
+    (place.state / "ledger.json").symlink_to(secret)
+    (place.run / "mom.lock").symlink_to(secret)
+    done = place.mom("bugreport", "-o", "-")
+    assert done.returncode == 0, done.stderr
+    assert "what only root may read" not in done.stdout
+    part = done.stdout.partition("===== ledger.json\n")[2].partition("=====")[0]
+    assert "(Permission denied)" in part
+
+
+def test_doctor_says_whose_eyes_it_looks_with(place: Place) -> None:
+    done = place.mom("doctor", "--json")
+    said = {one["subject"]: one["message"] for one in json.loads(done.stdout) if one["plugin"] == "core"}
+    assert said["user"] == "mom's folders belong to nobody: what follows is what nobody sees and may do"
+    assert said["ledger"] == "1 changes of an earlier run were not put back"
+
+
+def test_mom_that_root_starts_there_runs_as_that_user(place: Place) -> None:
+    log = place.folder / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen(place.command("run", "--observe"), stderr=file, cwd="/", env={"HOME": "/", "PATH": PATH})
+    try:
+        wait_until((place.run / "status.json").exists, log.read_text, 120)
+        assert "runs as nobody, whose folders these are" in log.read_text()
+        ids = Path(f"/proc/{process.pid}/status").read_text()
+        assert f"Uid:\t{NOBODY}\t{NOBODY}\t{NOBODY}\t{NOBODY}" in ids
+        assert "CapPrm:\t0000000000000000" in ids
+        shown = place.mom("status", "--json")
+        assert json.loads(shown.stdout)["running"] is True
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
