@@ -333,3 +333,58 @@ def test_no_content_raises(tmp_path: Path, content: bytes) -> None:
     groups.huge_kib(own | {"": "", "memory": ""})
     for read in (times_of, swapped_kib, huge_kib, merged):
         read(str(tmp_path))
+
+
+CONTAINER = (
+    "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod17470c02_2435_410d_824b_5e7f833ec65a.slice/cri-containerd-c1.scope"
+)
+CGROUPFS = "/kubepods/burstable/pod17470c02-2435-410d-824b-5e7f833ec65a/0123456789abcdef"
+
+
+@pytest.mark.parametrize("path", [CONTAINER, f"{CONTAINER}/container", CGROUPFS])
+def test_a_container_of_a_pod_is_the_group_of_its_only_guest(host: HostFiles, path: str) -> None:
+    host.process(4711, group=f"0::{path}")
+    host.group(path, procs="1\n20\n4711\n4800\n")
+    host.follow("web")
+    assert host.properties["cgroups"] == {"": path}
+    assert host.fields()["host_psi_memory_some_avg10"] == 12.34
+    host.process(4800, "db", group=f"0::{path}")
+    host.follow("web", "db")
+    assert "host_psi_memory_some_avg10" not in host.fields(), "there are two guests in it"
+
+
+def test_other_groups_with_more_processes_are_no_guests(host: HostFiles) -> None:
+    for path in ("/user.slice/session-1.scope", "/kubepods.slice", CONTAINER.rpartition("/")[0]):
+        host.process(4711, group=f"0::{path}")
+        host.group(path, procs="20\n4711\n")
+        host.follow("web", number=len(path))
+        assert host.properties == {"pid": 4711}, path
+
+
+def limited(host: HostFiles, path: str, most: str, used_mib: int, inactive_mib: int = 0) -> None:
+    host.group(path, procs="4711\n")
+    folder = host.root / "sys/fs/cgroup" / path.lstrip("/")
+    (folder / "memory.max").write_text(f"{most}\n")
+    (folder / "memory.current").write_text(f"{used_mib << 20}\n")
+    (folder / "memory.stat").write_text(f"anon 1\ninactive_file {inactive_mib << 20}\nactive_file 77\n")
+
+
+def test_what_the_tightest_of_its_groups_can_still_take_is_told(host: HostFiles) -> None:
+    host.process(4711, group=f"0::{CONTAINER}")
+    pod = CONTAINER.rpartition("/")[0]
+    limited(host, CONTAINER, "max", 900)
+    host.follow("web")
+    assert "host_limit_room" not in host.fields(), "no group has a limit"
+    limited(host, CONTAINER, str(2000 << 20), 900)
+    limited(host, pod, str(1500 << 20), 1200, inactive_mib=100)
+    limited(host, "/kubepods.slice", str(64 << 30), 1200)
+    assert host.fields()["host_limit_room"] == 400 << 10
+    limited(host, pod, str(1000 << 20), 1200)
+    assert host.fields()["host_limit_room"] == 0
+
+
+def test_a_limit_holds_also_where_the_group_is_not_the_guests_own(host: HostFiles) -> None:
+    host.process(4711, group="0::/user.slice")
+    limited(host, "/user.slice", str(1000 << 20), 400)
+    host.follow("web")
+    assert host.fields()["host_limit_room"] == 600 << 10

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_plugins_balloon.limits import MINIMUM_KIB, KnownMemory, ShrinkLimits, floor_kib, need_kib, permitted
+from mom_plugins_balloon.limits import MINIMUM_KIB, KnownMemory, ShrinkLimits, floor_kib, most_kib, need_kib, permitted
 
 MIB = 1024
 GIB = 1024 * MIB
@@ -123,3 +123,26 @@ def test_the_verdict_stands_when_it_is_reviewed_again(guest):
     once = permitted(guest.current // 2, guest, LIMITS)
     if once.target is not None and once.target > MINIMUM_KIB:
         assert permitted(once.target, guest, LIMITS).target == once.target
+
+
+@pytest.mark.parametrize(
+    ("known", "most"),
+    [
+        ((2 * GIB, GIB, None, GIB, 50 * MIB), 2 * GIB),  # there is no limit
+        ((2 * GIB, GIB, 300 * MIB, 900 * MIB, 50 * MIB), 1150 * MIB),  # what is held, and can be held beside, without QEMU's own
+        ((2 * GIB, GIB, 300 * MIB, 900 * MIB, None), 1200 * MIB),
+        ((2 * GIB, GIB, 0, 900 * MIB, 50 * MIB), GIB),  # it keeps what it has
+        ((2 * GIB, GIB, 9 * GIB, 900 * MIB, 50 * MIB), 2 * GIB),
+        ((None, GIB, 300 * MIB, 900 * MIB, 50 * MIB), None),
+        ((2 * GIB, None, 300 * MIB, 900 * MIB, 50 * MIB), 2 * GIB),
+        ((2 * GIB, GIB, 300 * MIB, None, 50 * MIB), 2 * GIB),
+    ],
+)
+def test_the_limit_of_a_control_group_bounds_what_a_guest_can_have(known, most):
+    assert most_kib(*known) == most
+
+
+def test_what_its_control_group_has_no_room_for_is_said():
+    verdict = permitted(2 * GIB, a_guest(current=GIB, maximum=1200 * MIB, held_by_group=True), LIMITS)
+    assert verdict.target == 1200 * MIB
+    assert verdict.reason == "above the 1.17 GiB that the memory limit of the guest's control group has room for"

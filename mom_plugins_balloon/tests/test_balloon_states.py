@@ -47,3 +47,21 @@ def test_safety_never_wants_less_than_density(total: float, growth: float, room:
         HostWanted(goal).reserve(total, growth, room).high for goal in (StateGoal.DENSITY, StateGoal.BALANCED, StateGoal.SAFE)
     )
     assert density <= balanced <= safe
+
+
+@given(total=st.floats(GIB, 1e10), growth=st.floats(0, 1e10), line=st.floats(1024, 1e10), goal=st.sampled_from(StateGoal))
+def test_where_something_stops_guests_below_a_line_all_watermarks_are_as_far_above_it_as_above_nothing(
+    total: float, growth: float, line: float, goal: StateGoal
+) -> None:
+    plain, above = HostWanted(goal).reserve(total, growth), HostWanted(goal).reserve(total, growth, stopped_below=line)
+    assert [one - line for one in above] == pytest.approx(plain, rel=1e-3, abs=1.0)
+
+
+@given(wanted=st.one_of(st.none(), st.floats(0, 1e9)), hard=st.one_of(st.none(), st.floats(0, 1e9)), line=st.floats(1024, 1e10))
+def test_what_the_operator_wants_stands_where_it_is_above_the_line_and_is_raised_above_it_where_not(
+    wanted: float | None, hard: float | None, line: float
+) -> None:
+    plain, above = (HostWanted(high=wanted, hard=hard).reserve(32 * GIB, stopped_below=one) for one in (0.0, line))
+    assert line <= above.low <= above.hard <= above.high
+    if wanted is not None and wanted > line + hard_kib(32 * GIB):
+        assert above.high == plain.high == wanted

@@ -11,6 +11,7 @@ PERIOD: Final = "balloon_stats_period"
 REPORTING: Final = "balloon_reporting"
 AUTODEFLATE: Final = "balloon_autodeflate"
 HUGE_PAGES: Final = "host_huge_pages"
+LIMIT_ROOM: Final = "host_limit_room"
 
 
 def _process(name: str, unit: Unit, description: str, file: str) -> FieldSpec:
@@ -78,6 +79,14 @@ _SEEN: Final = (
     _process("host_swap", Unit.KIB, "memory of the guest that is in the host's swap", "status VmSwap"),
     _process("host_ksm_merged", Unit.KIB, "memory of the guest that KSM has merged", "ksm_stat ksm_merging_pages"),
     _process("host_ksm_profit", Unit.KIB, "what KSM saves there, less its own costs; may be negative", "ksm_stat ksm_process_profit"),
+    FieldSpec(
+        LIMIT_ROOM,
+        Unit.KIB,
+        Scope.GUEST,
+        "what the guest's cgroup can still take until a limit of its memory, or of a cgroup above it, is reached: there the kernel kills;"
+        " unknown: there is no limit",
+        "memory.max, memory.current and memory.stat inactive_file of the guest's cgroups",
+    ),
     FieldSpec(
         HUGE_PAGES,
         Unit.KIB,

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from mom_toolkit import Pressure, read_kernel_file
+from mom_toolkit import GroupLimit, Pressure, read_kernel_file
 
 _CGROUP_BYTES = 16 << 10
 _FILE_BYTES = 4096
+
+_IN_POD = re.compile(r"pod[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}(?:\.slice)?/.")
+"""The path of a container's group, or of one below it: kubelet names a pod's by its uid, with the cgroup driver of systemd as without."""
+
+_MOST_IN_CONTAINER = 64
+"""Processes in a container that is one guest's; KubeVirt has half a dozen. The list of them is read as far as that."""
 
 UNIFIED = ""
 """The name of the unified hierarchy (cgroup v2) among the controllers, as in /proc/PID/cgroup."""
@@ -61,20 +68,34 @@ class Cgroups:
         """The folder of a group."""
         return (self._unified if controller == UNIFIED else f"{self._root}/{controller}") + path
 
-    def own(self, pid: int, groups: Mapping[str, str]) -> dict[str, str]:
+    def own(self, pid: int, groups: Mapping[str, str], guests: Collection[int] = ()) -> dict[str, str]:
         """Those of these groups that belong to this guest alone, so that what is read from them is its own, and what is set in them, too.
 
-        libvirt may be told to make none; QEMU is then in a group with others.
-        """
-        return {controller: path for controller, path in groups.items() if self._is_own(controller, path, pid)}
+        libvirt may be told to make none; QEMU is then in a group with others. A container in a Kubernetes pod is its guest's, with the
+        daemons in it that are there for that guest only, unless there is another guest in it.
 
-    def _is_own(self, controller: str, path: str, pid: int) -> bool:
+        :param guests: the processes of all guests
+        """
+        return {controller: path for controller, path in groups.items() if self._is_own(controller, path, pid, guests)}
+
+    def _is_own(self, controller: str, path: str, pid: int, guests: Collection[int]) -> bool:
         name = path.rpartition("/")[2]
         if not name or ".." in path.split("/"):  # above the root of this namespace: it cannot be reached
             return False
         if name.endswith(".libvirt-qemu") or (name.startswith("machine-qemu") and name.endswith(".scope")):
             return True
-        return read_kernel_file(f"{self.folder(controller, path)}/cgroup.procs", _FILE_BYTES).split() == [str(pid).encode()]
+        there = read_kernel_file(f"{self.folder(controller, path)}/cgroup.procs", _FILE_BYTES).split()
+        if _IN_POD.search(path) is None:
+            return there == [str(pid).encode()]
+        return len(there) <= _MOST_IN_CONTAINER and {int(one) for one in there if one.isdigit()}.intersection(guests) == {pid}
+
+    def limit(self, groups: Mapping[str, str]) -> GroupLimit | None:
+        """The limit of memory that leaves a guest in these groups the least, also where they are not its own, as the kernel kills in the
+        group that is full, whoever filled it; None: there is none, or it cannot be seen."""
+        path = groups.get(UNIFIED, "/")
+        if path == "/" or ".." in path.split("/"):
+            return None
+        return GroupLimit.of_memory(self.folder(UNIFIED, path), self._unified)
 
     def pressure(self, own: Mapping[str, str]) -> dict[str, float]:
         """Percent of the last ten seconds for which tasks of this group waited, by `RESOURCE_some` and `RESOURCE_full`."""

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from mom_core import Value
-from mom_guests.fields import HUGE_PAGES
+from mom_guests.fields import HUGE_PAGES, LIMIT_ROOM
 from mom_guests.guest_cgroup import Cgroups, CpuCounters, cgroups_of
 from mom_guests.huge_pages import NEVER, HugePageWalks, TableWalk, mode_of
 from mom_guests.qemu_process import merged, swapped_kib, times_of
@@ -90,6 +90,8 @@ class HostSide:
         self._walks = HugePageWalks(monotonic)
         self._monotonic = monotonic
         self._processes: dict[str, _Process] = {}
+        self._pids: set[int] = set()
+        """Those of the guests, with 0 where it is not known."""
         self._turn = 0
 
     def follow(self, guests: Iterable[tuple[str, str, Hashable]]) -> None:
@@ -113,7 +115,8 @@ class HostSide:
             return
         process.pid, process.started, process.walk = pid, times.started, TableWalk(f"{self._proc}/{pid}")
         process.search_at, process.search_after = now, _FIRST_SEARCH_SECONDS
-        process.cgroups = self._cgroups.own(pid, cgroups_of(f"{self._proc}/{pid}"))
+        self._pids = {one.pid for one in self._processes.values()} | {pid}
+        process.cgroups = self._cgroups.own(pid, cgroups_of(f"{self._proc}/{pid}"), self._pids)
 
     def properties(self, uuid: str) -> dict[str, Value]:
         """`pid`, and `cgroups`: the guest's own groups by controller (empty: the unified hierarchy). Absent where there is none."""
@@ -132,6 +135,7 @@ class HostSide:
         now = self._monotonic()
         found = {}
         close = self._whose_turn()
+        self._pids = {process.pid for process in self._processes.values()}
         self.huge_pages = mode_of(self._root)
         for uuid in uuids:
             process = self._processes.get(uuid)
@@ -181,12 +185,15 @@ class HostSide:
         return fields
 
     def _looked_closely(self, process: _Process, folder: str, now: float) -> dict[str, Value]:
-        process.cgroups = self._cgroups.own(process.pid, cgroups_of(folder))  # the operator may have moved it
+        groups = cgroups_of(folder)
+        process.cgroups = self._cgroups.own(process.pid, groups, self._pids)  # the operator may have moved it
+        limit = self._cgroups.limit(groups)
         shared, counters = merged(folder), self._cgroups.cpu(process.cgroups) or CpuCounters(None, None)
         found = {
             "host_swap": swapped_kib(folder),
             "host_ksm_merged": None if shared is None else shared.kib,
             "host_ksm_profit": None if shared is None else shared.profit_kib,
+            LIMIT_ROOM: None if limit is None else limit.room,
             HUGE_PAGES: self._cgroups.huge_kib(process.cgroups) if self._has_huge_pages else None,
             **{f"host_psi_{name}_avg10": percent for name, percent in self._cgroups.pressure(process.cgroups).items()},
             "host_cgroup_cpu_usage": process.group_used.take(counters.used, now),

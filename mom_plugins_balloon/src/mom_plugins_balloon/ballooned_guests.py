@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mom_core import Guest, Snapshot
-from mom_plugins_balloon.limits import KnownMemory
+from mom_plugins_balloon.limits import KnownMemory, most_kib
+from mom_plugins_balloon.names import GROUP_ROOM
 from mom_plugins_balloon.sweeps import SweepCost, SweepOutcome
 
 CONTROL = "balloon_target"
@@ -194,7 +195,9 @@ class BalloonedGuest:
         return "" if self.aside is None else self.aside.reason
 
 
-_NUMBERS = ("balloon_cur", "balloon_max", "mem_usable", "stats_age", "swap_in", "swap_out", "mem_available")
+_NUMBERS = (
+    "balloon_cur", "balloon_max", "mem_usable", "stats_age", "swap_in", "swap_out", "mem_available", GROUP_ROOM, "rss", "qemu_overhead",
+)  # fmt: skip
 
 
 class BalloonedGuests:
@@ -267,13 +270,15 @@ class BalloonedGuests:
         told = self._told[1].get(guest.id)
         if memory is None or told is None:
             return None
-        current, maximum, usable, age, swap_in, swap_out, total = told
+        current, own_maximum, usable, age, swap_in, swap_out, total, room, rss, beside = told
         if current is None:
             return None
+        maximum = most_kib(own_maximum, current, room, rss, beside)
         moment = snapshot.monotonic - (age or 0.0) - CLOCK_SLACK_SECONDS
         return KnownMemory(
             current, maximum, guarantee, usable, age, max(swap_in or 0.0, swap_out or 0.0), total,
             memory.overhead_by(total, moment), memory.largest_since(moment), memory.pending, why_not_counted_on(guest, memory),
+            maximum != own_maximum,
         )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ from mom_core import (
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.guarantees import guaranteed_kib
 from mom_plugins_balloon.limits import ShrinkLimits
-from mom_plugins_balloon.names import RESERVED, SUGGESTED
+from mom_plugins_balloon.names import RESERVED, STOPPED_BELOW, SUGGESTED
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.spare_memory import Spare, returning_kib, seconds_to_free, spare_of
 from mom_plugins_balloon.states import hard_kib
@@ -317,6 +317,7 @@ class HostReservations:
         keeps = max(hard_kib(host.number("mem_available") or 0.0), host.number("mem_growth_peak") or 0.0)
         if self.settings.host_keeps is not None:
             keeps = self.settings.host_keeps / 1024
+        keeps += host.number(STOPPED_BELOW) or 0.0
         room = Room(
             available_kib=int(host.number("mem_really_available") or 0),
             host_keeps_kib=math.ceil(keeps),

@@ -31,6 +31,7 @@ class KnownMemory(NamedTuple):
 
     `usable` and `total` are what the guest's kernel could make available, and has in all, both when the statistics were taken;
     `overhead` is what it never counts: its own code, its page tables. `largest` is the largest size that the guest has had since then.
+    `maximum` is no more than its control group allows, where that says less than the guest's own: then it is `held_by_group`.
     `pending` is the size that was asked for and that the guest has not reached yet. `swapping` is in KiB/s, in or out, whichever is
     more; `statistics_age` in seconds. `obstacle` says why the guest is not to be shrunk whatever it reports; empty: nothing is in the way.
     """
@@ -46,6 +47,23 @@ class KnownMemory(NamedTuple):
     largest: float | None = None
     pending: float | None = None
     obstacle: str = ""
+    held_by_group: bool = False
+
+
+def most_kib(maximum: float | None, size: float | None, room: float | None, rss: float | None, beside: float | None) -> float | None:
+    """The most that a guest can have, in KiB: its maximum, or what the limit of its control group leaves. Never less than it has: a limit
+    takes nothing from it here. None: unknown.
+
+    A guest that touches all of its memory takes its size, and what QEMU takes beside. Where its group cannot hold that, the kernel kills
+    the guest, whatever the host has.
+
+    :param room: KiB that its group can still take; None: there is no limit
+    :param rss: KiB that its process holds
+    :param beside: KiB of these that are QEMU's own; None: not known yet, and taken for nothing
+    """
+    if maximum is None or size is None or room is None or rss is None:
+        return maximum
+    return min(maximum, max(size, float(math.floor(rss + room - (beside or 0.0)))))
 
 
 class SafeSize(NamedTuple):
@@ -82,6 +100,7 @@ class Limit(Enum):
     """Why a guest may not have the size that is wanted; the last five: why it must not be shrunk at all now."""
 
     MAXIMUM = "above the guest's maximum of {maximum}"
+    GROUP = "above the {maximum} that the memory limit of the guest's control group has room for"
     MAXIMUM_UNKNOWN = "the guest's maximum is unknown"
     GUARANTEE = "below the guarantee of {guarantee}"
     NEED = "the guest needs {floor} with its reserve"
@@ -150,7 +169,7 @@ def gate(wanted: int, memory: KnownMemory, limits: ShrinkLimits) -> Passed:
     if maximum is None and wanted > current and wanted > guarantee:
         return Passed(None, Limit.MAXIMUM_UNKNOWN)
     if maximum is not None and wanted > maximum:
-        size, limit = math.floor(maximum), Limit.MAXIMUM
+        size, limit = math.floor(maximum), Limit.GROUP if memory.held_by_group else Limit.MAXIMUM
     if size < guarantee:
         size, limit = guarantee, Limit.GUARANTEE
     if size >= current:

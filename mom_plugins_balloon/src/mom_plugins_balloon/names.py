@@ -14,6 +14,12 @@ GAIN: Final = "sweep_gain"
 RESERVED: Final = "mem_reserved"
 """The host field with what is kept for launches, that policies read."""
 
+STOPPED_BELOW: Final = "mem_evicts_below"
+"""The host field with what a platform, such as Kubernetes, stops guests below: the watermarks are above it."""
+
+GROUP_ROOM: Final = "host_limit_room"
+"""The field of a guest with what the memory limits of its control groups still leave it."""
+
 OBSTACLE: Final = "balloon_obstacle"
 RESTS: Final = "balloon_rest"
 

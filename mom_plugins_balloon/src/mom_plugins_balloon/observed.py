@@ -7,7 +7,8 @@ from typing import Final
 
 from mom_core import Snapshot
 from mom_plugins_balloon.law import LawGuest, LawHost, SizeSuggestion, decide
-from mom_plugins_balloon.limits import ShrinkLimits
+from mom_plugins_balloon.limits import ShrinkLimits, most_kib
+from mom_plugins_balloon.names import GROUP_ROOM, STOPPED_BELOW
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
 from mom_plugins_balloon.reasons import ReasonCode
 from mom_plugins_balloon.states import HostWanted, StateGoal
@@ -45,7 +46,7 @@ def law_host(snapshot: Snapshot, wanted: HostWanted, interval: float) -> LawHost
     total, available = host.number("mem_available"), host.number("mem_really_available")
     high, hard, low = (host.number(name) for name in ("mem_watermark_high", "mem_watermark_hard", "mem_watermark_low"))
     if total is not None and (high is None or hard is None or low is None):  # in the first cycle, before guests were seen
-        high, hard, low = wanted.reserve(total)
+        high, hard, low = wanted.reserve(total, stopped_below=host.number(STOPPED_BELOW) or 0.0)
     if available is None or high is None or hard is None or low is None:
         return None
     reserved, cold = host.number("mem_reserved") or 0.0, host.number("offload_net") or 0.0
@@ -60,5 +61,9 @@ def law_guests(snapshot: Snapshot) -> Sequence[LawGuest]:
     promises = [snapshot.numbers(name) for name in ("balloon_min", "guest_guarantee")]
     guarantees = [max(own or 0.0, all_of_it or 0.0) for own, all_of_it in zip(*promises, strict=True)]
     columns = [snapshot.numbers(name) for name in _FIELDS]
+    room = snapshot.numbers(GROUP_ROOM)
+    if any(kib is not None for kib in room):  # as of few guests
+        size, maximum, rss, beside = (columns[_FIELDS.index(name)] for name in ("balloon_cur", "balloon_max", "rss", "qemu_overhead"))
+        columns[_FIELDS.index("balloon_max")] = list(map(most_kib, maximum, size, room, rss, beside))
     others = [snapshot.numbers(name) for name in _FIELDS_BESIDE]
     return list(map(LawGuest._make, zip(*columns, guarantees, snapshot.column("balloon_obstacle"), *others, strict=True)))

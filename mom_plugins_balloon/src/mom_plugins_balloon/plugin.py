@@ -58,7 +58,7 @@ from mom_plugins_balloon.host_reservations import HostReservations, policies_res
 from mom_plugins_balloon.learned_needs import Learning
 from mom_plugins_balloon.leaving_guests import LeavingGuests
 from mom_plugins_balloon.limits import KnownMemory, ShrinkLimits, floor_kib, permitted
-from mom_plugins_balloon.names import GAIN, OBSTACLE, REASON, RESERVED, RESTS, STARTED, SUGGESTED
+from mom_plugins_balloon.names import GAIN, OBSTACLE, REASON, RESERVED, RESTS, STARTED, STOPPED_BELOW, SUGGESTED
 from mom_plugins_balloon.observed import suggestions
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.problems import conditions, findings, promise_problems
@@ -318,7 +318,8 @@ class BalloonPlugin:
         self._learning.see(self._guests)
         total, available = (snapshot.host.number(name) for name in ("mem_available", "mem_really_available"))
         if total is not None and available is not None:
-            self._host.see(total, available, self._learning.growth_kib, self._learning.room_kib)
+            stopped_below = snapshot.host.number(STOPPED_BELOW) or 0.0
+            self._host.see(total, available, self._learning.growth_kib, self._learning.room_kib, stopped_below)
         watch(self._guests)
         for reservation, trouble in self._reservations.follow():
             yield Problem(source, f"reservation {reservation.id}: {trouble}", severity=Severity.WARNING, hint="`mom reserve list`")
@@ -449,7 +450,7 @@ class BalloonPlugin:
             raise Refused(f"{change.value!r:.40} is no size that a guest could have had")
         guest = self._guests.snapshot.guests.get(identity)
         memory = None if guest is None else self._known(guest)
-        maximum = None if memory is None else memory.maximum
+        maximum = None if guest is None else guest.number("balloon_max")  # whatever its control group has room for: it had that before
         target, note = int(before if maximum is None else min(before, maximum)), ""
         floor = 0 if memory is None else math.ceil(max(floor_kib(memory, self._limits()) or 0.0, memory.guarantee or 0.0))
         if target < floor:

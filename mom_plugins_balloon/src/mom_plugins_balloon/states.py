@@ -87,17 +87,21 @@ class HostWanted(NamedTuple):
     high: float | None = None
     hard: float | None = None
 
-    def reserve(self, total: float, growth: float = 0.0, room: float = 0.0) -> Reserve:
+    def reserve(self, total: float, growth: float = 0.0, room: float = 0.0, stopped_below: float = 0.0) -> Reserve:
         """What a host of so much memory is to have. KiB.
 
         :param growth: what guests were seen to take together within the time of a reaction
         :param room: what they could take, as they have the room for it
+        :param stopped_below: with less available, something else stops guests: what is worked out counts from there on, and what the
+            operator wants is raised above it where it is not
         """
         least = least_kib(total)
         unseen = min(UNSEEN_SHARE[self.goal] * total, UNSEEN_MOST_KIB)
-        high = least + max(GROWTH_FACTOR[self.goal] * growth, ROOM_SHARE[self.goal] * room, unseen) if self.high is None else self.high
-        hard = HARD_SHARE * least if self.hard is None else self.hard
-        return Reserve(high, min(high, hard), min(high, hard, LOW_SHARE * least))
+        high = least + max(GROWTH_FACTOR[self.goal] * growth, ROOM_SHARE[self.goal] * room, unseen)
+        hard, low = HARD_SHARE * least, LOW_SHARE * least
+        high = high + stopped_below if self.high is None else max(self.high, stopped_below + hard if stopped_below else 0.0)
+        hard = hard + stopped_below if self.hard is None else max(self.hard, stopped_below + low if stopped_below else 0.0)
+        return Reserve(high, min(high, hard), min(high, hard, low + stopped_below))
 
 
 class HostWatermarks:
@@ -111,7 +115,7 @@ class HostWatermarks:
         self.reserve: Reserve | None = None
         self.state = MemoryState.HIGH
 
-    def see(self, total: float, available: float, growth: float, room: float) -> None:
-        """Take in what there is, and what guests were seen to take."""
-        self.reserve = self.wanted.reserve(total, growth, room)
+    def see(self, total: float, available: float, growth: float, room: float, stopped_below: float = 0.0) -> None:
+        """Take in what there is, and what guests were seen to take; as `HostWanted.reserve`."""
+        self.reserve = self.wanted.reserve(total, growth, room, stopped_below)
         self.state = self.reserve.state(available, self.state)

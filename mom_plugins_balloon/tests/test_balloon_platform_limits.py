@@ -1,0 +1,76 @@
+"""What a platform holds guests to besides: the line below which it stops guests, and the memory limits of their control groups."""
+
+from mom_core import Decision, Entity, Host, LedgerEntry, Scope, Snapshot
+from mom_core.testing import snapshot
+from mom_devkit import put_back
+from mom_plugins_balloon.law import decide
+from mom_plugins_balloon.limits import ShrinkLimits
+from mom_plugins_balloon.observed import law_guests, law_host
+from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.states import HostWanted
+
+MIB, GIB = 1 << 10, 1 << 20
+LIMITS = ShrinkLimits(32 * MIB, 0.05, 15.0)
+HOST = {"mem_available": 64 * GIB, "mem_really_available": 6 * GIB}
+
+
+def state_with(plugin, seen_by, hypervisor, line):
+    host = {**HOST, "mem_evicts_below": line}
+    plugin.mom_act(Snapshot(Host(fields=host), seen_by(hypervisor).guests, monotonic=1.0), [])
+    list(plugin.mom_act(Snapshot(Host(fields=host), seen_by(hypervisor).guests, monotonic=2.0), []))
+    return plugin.mom_collect_host()
+
+
+def test_all_watermarks_are_above_what_the_platform_stops_guests_below(plugin, hypervisor, seen_by):
+    before = state_with(plugin, seen_by, hypervisor, None)
+    above = state_with(plugin, seen_by, hypervisor, 2 * GIB)
+    for name in ("high", "hard", "low"):
+        assert above[f"mem_watermark_{name}"] == before[f"mem_watermark_{name}"] + 2 * GIB
+    assert (before["host_memory_state"], above["host_memory_state"]) == ("high", "soft")
+
+
+def test_the_first_cycle_goes_by_it_too():
+    plain, held = (law_host(snapshot(host={**HOST, "mem_evicts_below": line}), HostWanted(), 5.0) for line in (None, GIB))
+    assert plain is not None
+    assert held is not None
+    assert held.watermarks == tuple(one + GIB for one in plain.watermarks)
+
+
+def short_guest(**fields):
+    """A guest of 2 GiB that has 1 GiB of it, and runs out."""
+    known = {"balloon_cur": GIB, "balloon_max": 2 * GIB, "mem_usable": 4 * MIB, "stats_age": 1.0, "mem_available": 900 * MIB}
+    return snapshot(host={"mem_available": 64 * GIB, "mem_really_available": 32 * GIB}, guests={"a": {**known, **fields}})
+
+
+def grown_to(seen):
+    host = law_host(seen, HostWanted(), 5.0)
+    assert host is not None
+    (found,) = decide(host, law_guests(seen), LawParameters(), LIMITS)
+    return found.target
+
+
+def test_a_guest_grows_no_further_than_its_control_group_has_room_for():
+    free = grown_to(short_guest(rss=900 * MIB))
+    assert free is not None
+    assert free > 1200 * MIB
+    assert grown_to(short_guest(rss=900 * MIB, host_limit_room=300 * MIB)) == 1200 * MIB
+    assert grown_to(short_guest(rss=900 * MIB, host_limit_room=0)) is None, "it is at its limit: it keeps what it has"
+
+
+def wants(value):
+    return Decision(Entity(Scope.GUEST, "a", "name-a"), "balloon_target", value)
+
+
+def test_no_policy_has_a_guest_grow_beyond_that(plugin, hypervisor, seen_by):
+    hypervisor.sizes["a"] = GIB
+    seen = seen_by(hypervisor, a={"rss": 900 * MIB, "qemu_overhead": 60 * MIB, "host_limit_room": 300 * MIB})
+    (revision,) = plugin.mom_review(seen, [wants(2 * GIB)])
+    assert revision.after.value == 1140 * MIB
+    assert "control group" in revision.reason
+
+
+def test_what_it_had_before_mom_it_gets_back_all_the_same(plugin, hypervisor, seen_by):
+    hypervisor.sizes["a"] = GIB
+    plugin.mom_review(seen_by(hypervisor, a={"rss": 900 * MIB, "host_limit_room": 0}), [])
+    put_back(plugin, [LedgerEntry(Entity(Scope.GUEST, "a", "name-a"), "balloon_target", 2 * GIB, GIB, "balloon", 0.0, "")], hypervisor)
+    assert hypervisor.commands == [("a", 2 * GIB)]
