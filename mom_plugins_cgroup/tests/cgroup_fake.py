@@ -104,8 +104,8 @@ class FakeKernel:
         if file.name == "memory.high" and text != "max":
             self._lose(file.parent, int((file.parent / "memory.current").read_text()) - number(text))
 
-    def write(self, path: str, text: str) -> None:
-        """As `write_file` does it."""
+    def write(self, path: str, text: str, pid: int) -> None:
+        """As `write_group_file` does it."""
         try:
             self.put(path, text)
         except OSError as error:

@@ -96,7 +96,7 @@ def test_a_host_that_is_short_asks_for_much(tmp_path, caplog, available_kib, zon
     assert emptied(host(tmp_path, available_kib, zoneinfo), caplog, take_back=take_back) is asks
 
 
-@pytest.mark.parametrize("why", ["CPUs 2-5 are to be left alone (isolated)", "stat_refresh cannot be read"])
+@pytest.mark.parametrize("why", ["CPUs 2-5 are to be left alone (isolated)", "sys/vm/stat_refresh"])
 def test_cpus_that_are_to_be_left_alone_and_a_kernel_that_cannot_be_asked_are(tmp_path, caplog, why):
     root = host(tmp_path, 1 << 20, MANY, isolated="2-5\n" if "isolated" in why else "\n")
     if "isolated" not in why:

@@ -248,6 +248,9 @@ class ControlSpec:
     count as moving (0: it changes at once); of an act that takes its time, such as moving a guest away, it is 1. What stands there before a
     decision is then taken from the cycle's snapshot, and whether a command is worth sending is the controller's to say. `renewed` is one
     whose decisions hold for one cycle: they are written in each, also where the value stands.
+
+    `file` is of a control that is one file of the kernel: of the host its path, of a guest the name of the file in its control group. Where
+    mom is not root, mom-helper writes it, if a declaration of root's lists it.
     """
 
     name: str
@@ -263,6 +266,7 @@ class ControlSpec:
     absent: Mapping[str, Value] | None = None
     gradual: float = 0.0
     renewed: bool = False
+    file: str = ""
 
     def __post_init__(self) -> None:
         """Fill in what follows from the rest."""

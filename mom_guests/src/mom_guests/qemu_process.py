@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from mom_toolkit import ProcessStat, read_kernel_file
+from mom_toolkit import ProcessStat, read_kernel_file, read_process_file
 
 _STAT_BYTES = 4096
 _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") >> 10
@@ -33,11 +33,11 @@ def swapped_kib(process: str) -> int | None:
 
 
 def huge_kib(process: str) -> int | None:
-    """KiB of this process in transparent huge pages, its own and shared ones; None when it cannot be read, as of another user's process.
+    """KiB of this process in transparent huge pages, its own and shared ones; None when it cannot be read.
 
     The kernel walks the page tables of the whole process for it.
     """
-    content = read_kernel_file(f"{process}/smaps_rollup", _STAT_BYTES)
+    content = read_process_file(process, "smaps_rollup", _STAT_BYTES)
     own = _kib(content, b"AnonHugePages")
     return None if own is None else own + (_kib(content, b"ShmemPmdMapped") or 0)
 
@@ -49,14 +49,14 @@ def _kib(content: bytes, name: bytes) -> int | None:
 
 
 def merged(process: str) -> Merged | None:
-    """Pages of this process that KSM has merged; None where the kernel does not tell (before 5.19), or not this user."""
+    """Pages of this process that KSM has merged; None where the kernel does not tell (before 5.19), or cannot be asked."""
     counts = {}
-    for line in read_kernel_file(f"{process}/ksm_stat", _STAT_BYTES).splitlines():
+    for line in read_process_file(process, "ksm_stat", _STAT_BYTES).splitlines():
         name, _, number = line.partition(b" ")
         counts[name] = number
     pages = counts.get(b"ksm_merging_pages")
     if pages is None:  # before 6.4
-        pages = read_kernel_file(f"{process}/ksm_merging_pages", _STAT_BYTES).strip()
+        pages = read_process_file(process, "ksm_merging_pages", _STAT_BYTES).strip()
     profit = counts.get(b"ksm_process_profit", b"")
     if not pages.isdigit():
         return None

@@ -47,4 +47,6 @@ FIELDS: Final = (
 )
 
 # No bounds of limits here: a limit that is moved to a bound by itself would be another one than was meant. Such values are refused.
-CONTROLS: Final = tuple(ControlSpec(name, Unit.KIB, Scope.GUEST, description, name) for name, (_, description) in KNOBS.items())
+CONTROLS: Final = tuple(
+    ControlSpec(name, Unit.KIB, Scope.GUEST, description, name, file=file) for name, (file, description) in KNOBS.items()
+)

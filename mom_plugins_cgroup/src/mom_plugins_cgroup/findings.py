@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mom_core import Finding, Guest, Hypervisor, Severity, first_names, printable
 from mom_plugins_cgroup.fields import KNOBS
-from mom_plugins_cgroup.groups import folder_of
-from mom_toolkit import Hierarchies, listed_guests, read_kernel_file
+from mom_plugins_cgroup.groups import group_of
+from mom_toolkit import Hierarchies, listed_guests, read_kernel_file, why_not_writable
 
 SUBJECT = "control groups"
 _NO_GROUP_CURE = "run the guests under qemu:///system, with the controller memory among cgroup_controllers in /etc/libvirt/qemu.conf"
@@ -22,7 +21,7 @@ def findings(hierarchies: Hierarchies, hypervisor: Hypervisor | None) -> Iterabl
     guests = yield from listed_guests(hypervisor, SUBJECT)
     if guests is None:
         return
-    folders = {guest.id: folder for guest in guests if (folder := folder_of(guest.properties.get("cgroups"), hierarchies)) is not None}
+    folders = {guest.id: group.folder for guest in guests if (group := group_of(guest, hierarchies)) is not None}
     yield from _about_guests(guests, folders)
     yield from _about_protection(hierarchies, guests)
 
@@ -53,8 +52,8 @@ def _about_guests(guests: Sequence[Guest], folders: Mapping[str, str]) -> Iterab
     for control, (file, _) in KNOBS.items() if folder is not None else ():
         if not Path(f"{folder}/{file}").exists():
             yield Finding(Severity.WARNING, SUBJECT, f"{control} cannot be set: there is no {folder}/{file}")
-        elif not os.access(f"{folder}/{file}", os.W_OK):
-            yield Finding(Severity.ERROR, SUBJECT, f"{control} cannot be set: {folder}/{file} is not writable", "run mom as root")
+        elif hindrance := why_not_writable(f"{folder}/{file}"):
+            yield Finding(Severity.ERROR, SUBJECT, f"{control} cannot be set: {folder}/{file} is not writable", hindrance.hint)
 
 
 def _about_protection(hierarchies: Hierarchies, guests: Sequence[Guest]) -> Iterable[Finding]:

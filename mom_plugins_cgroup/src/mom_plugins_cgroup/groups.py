@@ -9,19 +9,28 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from mom_core import GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Refused, Value
+from mom_core import Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Refused, Value, as_whole
 from mom_plugins_cgroup.fields import ANON, CURRENT, FILE, KNOBS, LOCKED, NO_LIMIT, SHMEM, SWAP
-from mom_toolkit import Hierarchies, read_kernel_file, write_file
+from mom_toolkit import Hierarchies, read_kernel_file
 
 _STAT: Final = {ANON: "anon", FILE: "file", SHMEM: "shmem", LOCKED: "unevictable"}
 
 
-def folder_of(property_: Value, hierarchies: Hierarchies) -> str | None:
-    """Where the group (cgroups v2) is that a guest's property `cgroups` names; None: it has none."""
-    path = property_.get(Hierarchies.UNIFIED) if isinstance(property_, Mapping) else None
-    return hierarchies.folder(Hierarchies.UNIFIED, path) if isinstance(path, str) else None
+class GuestGroup(NamedTuple):
+    """The folder of a guest's group, and the process of its QEMU, 0 where that is not known."""
+
+    folder: str
+    pid: int
+
+
+def group_of(guest: Guest, hierarchies: Hierarchies) -> GuestGroup | None:
+    """The group (cgroups v2) that a guest's property `cgroups` names; None: it has none."""
+    paths = guest.properties.get("cgroups")
+    path = paths.get(Hierarchies.UNIFIED) if isinstance(paths, Mapping) else None
+    folder = hierarchies.folder(Hierarchies.UNIFIED, path) if isinstance(path, str) else None
+    return None if folder is None else GuestGroup(folder, as_whole(guest.properties.get("pid")) or 0)
 
 
 def group_fields(folder: str) -> dict[str, Value]:
@@ -39,18 +48,13 @@ def limit_of(control: str, folder: str) -> int | None:
     return NO_LIMIT if text == "max" else _kib(text)
 
 
-def set_limit(control: str, kib: int, folder: str, write: Callable[[str, str], None]) -> None:
-    """Set a control with the help of `write`, as `put` does it. Raises `HypervisorError`."""
-    path, text = f"{folder}/{KNOBS[control][0]}", "max" if kib == NO_LIMIT else str(kib << 10)
+def set_limit(control: str, kib: int, group: GuestGroup, write: Callable[[str, str, int], None]) -> None:
+    """Set a control with the help of `write`, as `write_group_file` does it. Raises `HypervisorError`."""
+    path, text = f"{group.folder}/{KNOBS[control][0]}", "max" if kib == NO_LIMIT else str(kib << 10)
     try:
-        write(path, text)
+        write(path, text, group.pid)
     except HypervisorError as error:
         raise _explained(error, Path(path), text) from error.__cause__
-
-
-def put(path: str, text: str) -> None:
-    """Write a file of a group at once; newer kernels leave the reclaim that it needs to the group. Raises `HypervisorError`."""
-    write_file(path, text, wait=False)
 
 
 def _explained(error: HypervisorError, file: Path, text: str) -> HypervisorError:
@@ -58,6 +62,8 @@ def _explained(error: HypervisorError, file: Path, text: str) -> HypervisorError
     number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
     if not file.parent.is_dir():
         return GuestGone("its control group is gone")
+    if number == errno.ESRCH:
+        return GuestGone("its process is gone")
     if number in {errno.EAGAIN, errno.EBUSY, errno.EINTR}:
         return GuestBusy(f"the kernel could not do all of {text} in {file.name} now")
     if number in {errno.EINVAL, errno.ERANGE, errno.EOPNOTSUPP}:

@@ -30,10 +30,21 @@ from mom_core import (
 )
 from mom_plugins_cgroup.fields import CONTROLS, CURRENT, FIELDS, KNOBS, MEMORY_HIGH, MEMORY_LOW, NO_LIMIT
 from mom_plugins_cgroup.findings import findings
-from mom_plugins_cgroup.groups import folder_of, group_fields, limit_of, put, set_limit
+from mom_plugins_cgroup.groups import GuestGroup, group_fields, group_of, limit_of, set_limit
 from mom_plugins_cgroup.review import HostBounds, Need, need_of, reviewed
 from mom_plugins_cgroup.settings import CgroupGuestSettings, CgroupSettings
-from mom_toolkit import NO_PROMISES, Enforcement, Hierarchies, Promises, SetValue, late_hook, read_meminfo, set_each, stale_seconds
+from mom_toolkit import (
+    NO_PROMISES,
+    Enforcement,
+    Hierarchies,
+    Promises,
+    SetValue,
+    late_hook,
+    read_meminfo,
+    set_each,
+    stale_seconds,
+    write_group_file,
+)
 
 _NO_GROUP: Final = "the guest has no control group (v2) of its own with the controller memory"
 
@@ -43,7 +54,7 @@ class CgroupPlugin:
 
     Settings = CgroupSettings
     GuestSettings = CgroupGuestSettings
-    write: Callable[[str, str], None] = staticmethod(put)
+    write: Callable[[str, str, int], None] = staticmethod(write_group_file)
     """Writes a file of a group; a test may have another kernel."""
 
     def __init__(self, settings: CgroupSettings, context: PluginContext) -> None:
@@ -51,7 +62,7 @@ class CgroupPlugin:
         self._context = context
         self._hierarchies = Hierarchies(context.root)
         self._enforcement = Enforcement(context.name, CONTROLS, _hindrance)
-        self._folders: dict[str, str] = {}
+        self._groups: dict[str, GuestGroup] = {}
         """By guest id."""
 
     # --- declare and collect -----------------------------------------------------------------------------------------------------
@@ -65,9 +76,9 @@ class CgroupPlugin:
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """The groups of all guests."""
         self._hierarchies.keep_fresh()
-        folders = {guest.id: folder_of(guest.properties.get("cgroups"), self._hierarchies) for guest in guests}
-        self._folders = {identity: folder for identity, folder in folders.items() if folder is not None}
-        return {identity: group_fields(folder) for identity, folder in self._folders.items()}
+        groups = {guest.id: group_of(guest, self._hierarchies) for guest in guests}
+        self._groups = {identity: group for identity, group in groups.items() if group is not None}
+        return {identity: group_fields(group.folder) for identity, group in self._groups.items()}
 
     # --- decide and review -------------------------------------------------------------------------------------------------------
 
@@ -104,15 +115,15 @@ class CgroupPlugin:
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
         """Values of the controls."""
-        folders = self._reached(hypervisor, {target.entity.id for target in targets})
-        there = [target for target in targets if target.entity.id in folders]
-        return {target: self._standing(target.control, folders[target.entity.id]) for target in there}
+        groups = self._reached(hypervisor, {target.entity.id for target in targets})
+        there = [target for target in targets if target.entity.id in groups]
+        return {target: self._standing(target.control, groups[target.entity.id]) for target in there}
 
-    def _standing(self, control: str, folder: str | None) -> Value | HypervisorError:
-        if folder is None:
+    def _standing(self, control: str, group: GuestGroup | None) -> Value | HypervisorError:
+        if group is None:
             return NotSupported(_NO_GROUP)
-        value = limit_of(control, folder)
-        if value is None and not Path(folder).is_dir():
+        value = limit_of(control, group.folder)
+        if value is None and not Path(group.folder).is_dir():
             return GuestGone("its control group is gone")
         return NotSupported(f"its control group has no {KNOBS[control][0]}") if value is None else value
 
@@ -120,25 +131,25 @@ class CgroupPlugin:
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
         """Set values as decided."""
         until = time.monotonic() + self._settings.deadline / 2
-        folders = self._reached(hypervisor, {change.entity.id for change in changes})
+        groups = self._reached(hypervisor, {change.entity.id for change in changes})
 
         def set_one(change: Change) -> None:
-            folder = folders.get(change.entity.id)
-            if folder is None or not isinstance(change.value, int):
-                raise NotSupported(_NO_GROUP if folder is None else "a limit is a number")
+            group = groups.get(change.entity.id)
+            if group is None or not isinstance(change.value, int):
+                raise NotSupported(_NO_GROUP if group is None else "a limit is a number")
             if change.control == MEMORY_HIGH and not change.back and time.monotonic() > until:
                 raise Refused("there was no time left for it in this cycle")  # older kernels reclaim before such a write returns
-            set_limit(change.control, change.value, folder, self.write)
+            set_limit(change.control, change.value, group, self.write)
 
         return set_each(changes, set_one)
 
-    def _reached(self, hypervisor: Hypervisor, identities: AbstractSet[str]) -> Mapping[str, str | None]:
+    def _reached(self, hypervisor: Hypervisor, identities: AbstractSet[str]) -> Mapping[str, GuestGroup | None]:
         """The groups of these guests, also of those that were not collected yet: what is put back after a crash is. None: it has none.
         Raises `HypervisorError`."""
-        if identities <= self._folders.keys():
-            return self._folders
+        if identities <= self._groups.keys():
+            return self._groups
         self._hierarchies.refresh()
-        return {guest.id: folder_of(guest.properties.get("cgroups"), self._hierarchies) for guest in hypervisor.guests()}
+        return {guest.id: group_of(guest, self._hierarchies) for guest in hypervisor.guests()}
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 

@@ -6,11 +6,13 @@ Why a guest gave no figures is one of three kinds of failure, each of which has 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from types import TracebackType
 from typing import Self
 
 from mom_core import MomError
+from mom_toolkit import Helper, connect_to_guest
 
 _CHUNK_BYTES = 16 << 10
 
@@ -49,20 +51,23 @@ class Wire:
 
     async def __aenter__(self) -> Self:
         """Connect. Raises `NoAnswer`."""
-        local = isinstance(self._address, str)
-        family = socket.AF_UNIX if local else socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
         try:
-            self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        except OSError as error:
+            self._socket = await self._connected()
+        except (OSError, ValueError) as error:
             raise NoAnswer(f"{self._address}: {error}") from error
-        try:
-            await asyncio.get_running_loop().sock_connect(self._socket, self._address)
-        except BaseException as error:
-            self._socket.close()
-            if isinstance(error, OSError | ValueError):
-                raise NoAnswer(f"{self._address}: {error}") from error
-            raise
         return self
+
+    async def _connected(self) -> socket.socket:
+        if isinstance(self._address, str) and not os.access(self._address, os.W_OK) and Helper.reached() is not None:
+            return await asyncio.to_thread(connect_to_guest, self._address)
+        family = socket.AF_UNIX if isinstance(self._address, str) else socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, self._address)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         """Hang up."""

@@ -17,7 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from mom_core import format_kib
+from mom_core import HypervisorError, format_kib
+from mom_toolkit import why_not_writable, write_file
+
+REFRESH = "proc/sys/vm/stat_refresh"
+"""The file of the kernel that empties them."""
 
 LEAST_GAP_SECONDS = 1.0
 """Between two times at which lists are emptied: the pace at which the kernel itself looks after them (vm.stat_interval)."""
@@ -25,9 +29,9 @@ LEAST_GAP_SECONDS = 1.0
 LONGEST_SECONDS = 0.1
 """How long they are emptied at a time. 800 MiB on two CPUs take as long."""
 
-VAIN_READS = 20
-"""After so many reads without a change no more will come. Each lowers what a list may hold by an eighth before it takes anything out of one
-that holds less than that, and lists may be allowed ten times of what they hold."""
+VAIN_WRITES = 20
+"""After so many writes without a change no more will come. Each lowers what a list may hold by an eighth before it takes anything out of
+one that holds less than that, and lists may be allowed ten times of what they hold."""
 
 _LIST = re.compile(r"^ +count: +([0-9]{1,18})\n +high: +[0-9]+\n +batch: +[0-9]+\n(?: +high_min: +([0-9]{1,18})\n)?", re.MULTILINE)
 """One list in /proc/zoneinfo, in pages of the base size; `high_min` is what it may hold in quiet times. Kernels without it keep no more."""
@@ -65,15 +69,16 @@ def kept_by_cpus(zoneinfo: str) -> KeptByCpus | None:
 class CpuLists:
     """The lists of this host.
 
-    Each read of /proc/sys/vm/stat_refresh has every CPU do what it would do within the next second anyway: bring its statistics up to date,
-    and let go of a part of its list, 8 MiB of each zone (Documentation/admin-guide/sysctl/vm.rst; mm/vmstat.c, `refresh_cpu_vm_stats`).
+    Each write to /proc/sys/vm/stat_refresh has every CPU do what it would do within the next second anyway: bring its statistics up to
+    date, and let go of a part of its list, 8 MiB of each zone (mm/vmstat.c, `vmstat_refresh` and `refresh_cpu_vm_stats`; a read does the
+    same, Documentation/admin-guide/sysctl/vm.rst).
 
     :param root: where /proc and /sys are found
     """
 
     def __init__(self, root: Path, log: logging.Logger, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._zoneinfo = root / "proc/zoneinfo"
-        self._refresh = root / "proc/sys/vm/stat_refresh"
+        self._refresh = root / REFRESH
         self._cpus = root / "sys/devices/system/cpu"
         self._log = log
         self._monotonic = monotonic
@@ -91,7 +96,7 @@ class CpuLists:
             cpus = (read_text(self._cpus / name) or "").strip()
             if cpus and cpus != "(null)":
                 return f"CPUs {cpus} are to be left alone ({name})"
-        return "" if os.access(self._refresh, os.R_OK) else f"{self._refresh} cannot be read, which root may"
+        return "" if (denied := why_not_writable(self._refresh)) is None else denied.message
 
     def take_back(self, least_kib: float) -> None:
         """Begin to empty the lists if so much could come of it. In a thread: the kernel asks every CPU, and one may be busy for long."""
@@ -113,9 +118,14 @@ class CpuLists:
     def empty(self, kept: KeptByCpus) -> None:
         """Empty them until nothing comes any more, or for `LONGEST_SECONDS`."""
         first, vain, end = kept.total, 0, self._monotonic() + LONGEST_SECONDS
-        while kept.excess and vain < VAIN_READS and self._monotonic() < end:
+        while kept.excess and vain < VAIN_WRITES and self._monotonic() < end:
             before = kept.total
-            if read_text(self._refresh) is None or (now := self.kept()) is None:
+            try:
+                write_file(self._refresh, 1)
+            except HypervisorError as error:  # mom-helper takes so many orders only
+                self._log.debug("%s", error)
+                return
+            if (now := self.kept()) is None:
                 return
             kept = now
             vain = 0 if kept.total < before else vain + 1

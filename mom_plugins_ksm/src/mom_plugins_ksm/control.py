@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mom_core import Change, ControlSpec, GuestBusy, HypervisorError, NotSupported, Refused, Scope, Target, Unit, Value, as_whole
 from mom_plugins_ksm.fields import is_count
-from mom_plugins_ksm.sysfs import ADVISOR_CURE
+from mom_plugins_ksm.sysfs import ADVISOR_CURE, FOLDER
 
 RUN, MERGE_ACROSS_NODES, SLEEP, PAGES_TO_SCAN = "run", "merge_across_nodes", "sleep_millisecs", "pages_to_scan"
 STOPPED, MERGING, UNMERGED = 0, 1, 2
@@ -22,7 +22,8 @@ _MOST_SLEEP_MS = 60_000
 
 
 def _control(knob: str, unit: Unit, about: str, most: float | None = None, choices: tuple[int, ...] = ()) -> ControlSpec:
-    return ControlSpec(f"ksm_{knob}", unit, Scope.HOST, about, f"ksm_{knob}", most and 1, most, choices=choices)
+    name, file = f"ksm_{knob}", f"/{FOLDER}/{knob}"
+    return ControlSpec(name, unit, Scope.HOST, about, name, most and 1, most, choices, file=file)
 
 
 CONTROLS = (

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mom_core import Declarations, Finding, Scope, Severity, Value
 from mom_plugins_ksm.sysfs import ADVISOR_CURE
-from mom_toolkit import ProcessStat
+from mom_toolkit import ProcessStat, why_not_writable
 
 _LAW_READS = ("mem_available", "mem_really_available", "mem_free", "cpu_count")
 """Host fields of other plugins that the law reads."""
@@ -26,9 +25,8 @@ def knobs_finding(folder: Path, *, present: bool, writes: bool) -> Finding:
         return Finding(Severity.ERROR, "KSM", f"{folder} is missing or unreadable: this kernel merges no pages", cure)
     if not writes:
         return Finding(Severity.OK, "KSM", f"{folder} is there, and the hypervisor writes to it")
-    if not os.access(folder / "run", os.W_OK):
-        cure = "run mom as root, with /sys mounted read-write (mount -o remount,rw /sys)"
-        return Finding(Severity.ERROR, "KSM", f"{folder / 'run'} is not writable: KSM stays as it is", cure)
+    if hindrance := why_not_writable(folder / "run"):
+        return Finding(Severity.ERROR, "KSM", f"{folder / 'run'} is not writable: KSM stays as it is", hindrance.hint)
     return Finding(Severity.OK, "KSM", f"{folder} is there and writable")
 
 

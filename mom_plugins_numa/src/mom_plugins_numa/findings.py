@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from mom_plugins_numa.fields import balancing_knob
 from mom_plugins_numa.nodes import read_nodes, with_memory
 from mom_plugins_numa.numbers import format_list
 from mom_plugins_numa.process import Process
-from mom_toolkit import CpuPinControl, NodeTuneControl, ProcessStat, listed_guests
+from mom_toolkit import CpuPinControl, NodeTuneControl, ProcessStat, listed_guests, open_process_file, root_cure
 
 SUBJECT = "NUMA"
 
@@ -58,7 +59,7 @@ def _about_guests(guests: Sequence[Guest], root: Path) -> Iterable[Finding]:
             continue
         process = Process(root / "proc" / str(pid))
         try:
-            (process.folder / "numa_maps").open("rb").close()
+            os.close(open_process_file(process.folder, "numa_maps"))
         except OSError:
             unreadable.append(name)
         if not process.vcpus():
@@ -68,7 +69,7 @@ def _about_guests(guests: Sequence[Guest], root: Path) -> Iterable[Finding]:
         yield Finding(Severity.WARNING, SUBJECT, message)
     if unreadable:
         message = f"/proc/PID/numa_maps cannot be read for guests {first_names(unreadable)}"
-        yield Finding(Severity.WARNING, SUBJECT, message, "run mom as root, or with CAP_SYS_PTRACE")
+        yield Finding(Severity.WARNING, SUBJECT, message, root_cure())
     if nameless:
         message = f"the vCPU threads of guests {first_names(nameless)} have no names, so where they run is unknown"
         yield Finding(Severity.WARNING, SUBJECT, message, "start QEMU with -name …,debug-threads=on, as libvirt does")

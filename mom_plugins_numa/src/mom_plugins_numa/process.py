@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mom_toolkit import ProcessStat, parse_number_list, read_kernel_file
+from mom_toolkit import ProcessStat, open_process_file, parse_number_list, read_kernel_file
 
 MOST_MAPS = 64 << 20
 """Bytes of numa_maps that are read at most: 100 bytes for each of 65,530 areas (vm.max_map_count), tenfold."""
@@ -55,7 +55,7 @@ class Process:
     def memory(self) -> dict[int, int]:
         """Its KiB on each node; nothing where that may not be read. The kernel walks all of its page tables for it."""
         try:
-            with (self.folder / "numa_maps").open("rb") as file:
+            with os.fdopen(open_process_file(self.folder, "numa_maps"), "rb") as file:
                 return parse_numa_maps(file.read(MOST_MAPS))
         except OSError:
             return {}

@@ -11,7 +11,7 @@ from typing import Final
 
 from mom_core import Guest, as_whole, format_kib, printable
 from mom_plugins_offload.law import LEAST_KIB
-from mom_toolkit import GroupLimit, Hierarchies, ProcessStat, read_kernel_file
+from mom_toolkit import GroupLimit, Helper, Hierarchies, ProcessStat, guest_of, read_kernel_file
 
 _LOCKED_KIB: Final = 64 << 10
 """QEMU locks nothing of its own but queues and stacks; a guest whose memory is locked, or held for a device, has all of it so."""
@@ -99,12 +99,22 @@ def _held_in_place(process: str) -> str:
     if told.get(b"VmPin", 0) > _LOCKED_KIB:
         return "its memory is held in place for a device"
     try:
-        for descriptor in os.listdir(f"{process}/fd")[:_MOST_DESCRIPTORS]:  # noqa: PTH208  # a path for each takes three times as long
-            if os.readlink(f"{process}/fd/{descriptor}").startswith("/dev/vfio/"):  # noqa: PTH115  # as above
-                return "a device of the host was given to it (VFIO): its memory is held in place"
+        held = _has_device(process)
     except OSError:  # it has ended, or may not be looked at: then what is locked says enough
         return ""
-    return ""
+    return "a device of the host was given to it (VFIO): its memory is held in place" if held else ""
+
+
+def _has_device(process: str) -> bool:
+    """Whether a process has a device of the host open. Where this user may not see its files, mom-helper tells. Raises `OSError`."""
+    try:
+        descriptors = os.listdir(f"{process}/fd")[:_MOST_DESCRIPTORS]  # noqa: PTH208  # a path for each takes three times as long
+    except PermissionError:
+        helper, guest = Helper.reached(), guest_of(process)
+        if helper is None or guest is None:
+            raise
+        return helper.held_by_device(*guest)
+    return any(os.readlink(f"{process}/fd/{one}").startswith("/dev/vfio/") for one in descriptors)  # noqa: PTH115  # as above
 
 
 def faults_of(way: MemoryWay, root: Path) -> int | None:

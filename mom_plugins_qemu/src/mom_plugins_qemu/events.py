@@ -15,7 +15,7 @@ from typing import Any, Final
 from mom_core import HypervisorError
 from mom_plugins_qemu.monitors import monitors, trusted_users
 from mom_plugins_qemu.wire import WireError, message, request
-from mom_toolkit import PeerCredentials
+from mom_toolkit import PeerCredentials, connect_to_guest
 
 _SEARCH_SECONDS: Final = 1.0
 """How often to look for monitors of guests that were started since."""
@@ -121,15 +121,17 @@ class EventMonitors:
         self._retry_at = {path: at for path, at in self._retry_at.items() if path in paths}
 
     def _open(self, path: str) -> None:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
-            sock.connect(path)
-            peer = PeerCredentials.of(sock)
-            if peer.user not in self.users:
-                raise PermissionError(f"it belongs to user {peer.user}")
-            self._lines[path] = _Line(sock, peer.process)
+            sock = connect_to_guest(path)
         except OSError as error:
             self.log.debug("%s: %s", path, error)
+            self._retry_at[path] = self.monotonic() + _RETRY_SECONDS
+            return
+        peer = PeerCredentials.of(sock)
+        if peer.user in self.users:
+            self._lines[path] = _Line(sock, peer.process)
+        else:
+            self.log.debug("%s: it belongs to user %d", path, peer.user)
             self._retry_at[path] = self.monotonic() + _RETRY_SECONDS
             sock.close()
 

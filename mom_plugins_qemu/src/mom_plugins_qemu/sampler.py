@@ -22,7 +22,7 @@ from mom_plugins_qemu.proxmox import Definitions
 from mom_plugins_qemu.states import state_name
 from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
 from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
-from mom_toolkit import PlatformProperties
+from mom_toolkit import PlatformProperties, root_cure
 
 _DESCRIBE_AGAIN_SECONDS: Final = 150.0
 """A guest is described again after this to twice this, spread over the guests: devices may be plugged in and taken out."""
@@ -31,8 +31,6 @@ _ASKED_AGAIN: Final = 3
 """Rounds of visits in one cycle: what a guest is, how it is, and once more where another client was just there."""
 
 _DESCRIBING: Final = prepared(DESCRIBING)
-
-_ANOTHER_USER: Final = "run mom as root, or as QEMU's own user"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +101,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
             due = self._begin(paths, now)
         self._rounds(due, 0)
         if self._denied:  # the guest behind it is not known: it is not to be taken for one that has ended
-            raise PermissionDenied(f"{self._denied}: {Failure.DENIED}", hint=_ANOTHER_USER)
+            raise PermissionDenied(f"{self._denied}: {Failure.DENIED}", hint=root_cure())
         with self._lock:
             self._define()
             self._index()
@@ -325,7 +323,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
             if visit.failure in {Failure.ABSENT, Failure.STRANGER} and not self._is_alive(known):
                 raise GuestGone(f"{doing}: the guest is not there any more")
             if visit.failure is Failure.DENIED:
-                raise PermissionDenied(f"{doing}: {visit.failure}", hint=_ANOTHER_USER)
+                raise PermissionDenied(f"{doing}: {visit.failure}", hint=root_cure())
             raise GuestBusy(f"{doing}: {visit.failure}")
         (answer,) = visit.answers
         if isinstance(answer, Refusal):

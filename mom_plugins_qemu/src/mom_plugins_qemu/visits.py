@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_plugins_qemu.wire import Answer, Conversation, Question, WireError, request
-from mom_toolkit import PeerCredentials, ProcessStat
+from mom_toolkit import PeerCredentials, ProcessStat, connect_to_guest
 
 GREETING_SECONDS: Final = 0.25
 """How long to stand in line for a monitor that another client holds, or whose QEMU hangs."""
@@ -182,18 +182,12 @@ def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.mon
 def _connected(visit: Visit, users: Set[int] | None) -> socket.socket | None:
     """A connection to the process that is expected; otherwise the visit has failed. `OCCUPIED`: as many as may stand in line do."""
     try:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    except OSError as error:  # no more files may be open
-        visit.fail(Failure.LEFT, str(error))
-        return None
-    try:
-        sock.connect(visit.path)
-        peer = PeerCredentials.of(sock)
+        sock = connect_to_guest(visit.path)
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
         number = error.errno if isinstance(error, OSError) else None
         visit.fail(_CONNECTING.get(number or 0, Failure.ABSENT), str(error))
-        sock.close()
         return None
+    peer = PeerCredentials.of(sock)
     if users is not None and peer.user not in users:
         visit.fail(Failure.FOREIGN, f"it belongs to user {peer.user}")
         sock.close()
@@ -241,7 +235,12 @@ def _is_the_peer(sock: socket.socket, peer: PeerCredentials, path: str) -> bool:
 _SLACK_SECONDS: Final = 2.0
 """A process's start is known in hundredths of a second, and clocks are set by less than this while nobody notices."""
 
-_CONNECTING: Final = {errno.EAGAIN: Failure.OCCUPIED, errno.EACCES: Failure.DENIED, errno.EPERM: Failure.DENIED}
+_CONNECTING: Final = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), Failure.DENIED),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), Failure.LEFT),  # no more files may be open
+    **dict.fromkeys((errno.ENOTCONN, errno.ETIMEDOUT), Failure.LEFT),  # mom-helper is just being started anew
+    errno.EAGAIN: Failure.OCCUPIED,
+}
 
 
 def _over(one: _Open, monotonic: Callable[[], float]) -> bool:

@@ -32,10 +32,16 @@ from .kernel_files import (
     Pressure as Pressure,
     ProcessStat as ProcessStat,
     boot_id as boot_id,
+    guest_of as guest_of,
+    open_process_file as open_process_file,
     parse_number_list as parse_number_list,
     read_kernel_file as read_kernel_file,
     read_meminfo as read_meminfo,
+    read_process_file as read_process_file,
+    root_cure as root_cure,
+    why_not_writable as why_not_writable,
     write_file as write_file,
+    write_group_file as write_group_file,
 )
 from .knobs import Knob as Knob, KnobPlugin as KnobPlugin
 from .late_hooks import late_hook as late_hook
@@ -97,4 +103,10 @@ from .services.past_cycles import (
     RecordedPoints as RecordedPoints,
 )
 from .simulation import SimulationSetup as SimulationSetup, quiet as quiet, run_simulation as run_simulation
-from .sockets import Address as Address, Listener as Listener, PeerCredentials as PeerCredentials, listen as listen
+from .sockets import (
+    Address as Address,
+    Listener as Listener,
+    PeerCredentials as PeerCredentials,
+    connect_to_guest as connect_to_guest,
+    listen as listen,
+)

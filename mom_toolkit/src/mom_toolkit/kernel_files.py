@@ -6,10 +6,13 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_core import HypervisorError, NotSupported, PermissionDenied, Value
+from mom_helper.orders import NO_LIMIT
+from mom_toolkit.root_helper import DECLARATIONS_FOLDER, Helper
 
 MOST_BYTES: Final = 64 << 10
 """More than any file has that is read whole here."""
@@ -19,6 +22,11 @@ _PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
 
 _KERNEL_THREAD: Final = 0x00200000
 """PF_KTHREAD of the kernel's include/linux/sched.h. Any process may call itself ksmd; only the kernel sets this."""
+
+_REFUSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""What the kernel says where only root may, or where it is mounted read-only for mom."""
+
+_PROCESS: Final = re.compile(r"/proc/([1-9][0-9]{0,9})")
 
 _NUMBER: Final = re.compile(rb"\s*(-?[0-9]{1,20})\s*")
 _RANGE: Final = re.compile(r"(\^?)([0-9]{1,5})(?:-([0-9]{1,5}))?")
@@ -67,26 +75,126 @@ def read_number(path: Path) -> int | None:
 def write_file(path: Path | str, value: Value, *, wait: bool = True) -> None:
     """Write a number or text into a file of the kernel, in one write, as the kernel wants it; a file that is missing is not made.
 
+    Where this process may not, mom-helper does, if root has declared the file.
+
     :param wait: whether to wait for what the kernel does about it, where that can be chosen (memory.high of newer kernels)
     :raises HypervisorError: `NotSupported` where there is no such file, `PermissionDenied`, or with the kernel's reason; its `__cause__` is
         the `OSError`
     """
+    text = str(value)
+    _write(path, text, lambda helper: helper.set_knob(path, text), wait=wait)
+
+
+def write_group_file(path: Path | str, text: str, pid: int) -> None:
+    """Write a file of a guest's control group at once; newer kernels leave what has to be done about it to the group.
+
+    Where this process may not, mom-helper does, if root has declared files of that name: it finds the group by the guest's process.
+
+    :param path: of the file, in the group of the whole guest
+    :param text: bytes, or `max`
+    :param pid: of the guest's QEMU
+    :raises HypervisorError: as `write_file`
+    """
+
+    def by_helper(helper: Helper) -> None:
+        stat = ProcessStat.of(f"/proc/{pid}")
+        parts = read_kernel_file(f"/proc/{pid}/cgroup").decode(errors="surrogateescape").split("/")
+        if stat is None or Path(path).parent.name not in parts:  # the number is another process's by now
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        helper.set_group(pid, stat.started, Path(path).name, NO_LIMIT if text == "max" else int(text))
+
+    _write(path, text, by_helper, wait=False)
+
+
+def _write(path: Path | str, text: str, by_helper: Callable[[Helper], None], *, wait: bool) -> None:
     # Cut where the tree is a folder of plain files; the kernel's own have nothing to be cut.
     flags = os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | (0 if wait else os.O_NONBLOCK)
     try:
-        with os.fdopen(os.open(path, flags), "wb", buffering=0) as file:
-            file.write(str(value).encode())
+        try:
+            with os.fdopen(os.open(path, flags), "wb", buffering=0) as file:
+                file.write(text.encode())
+        except OSError as error:
+            helper = Helper.reached() if error.errno in _REFUSED else None
+            if helper is None:
+                raise
+            by_helper(helper)
     except OSError as error:
         raise _failure_of(error, path, "write") from error
+
+
+def why_not_writable(path: Path | str) -> HypervisorError | None:
+    """What `write_file` would raise, found without writing. None: it would write, or have mom-helper do so, unless the kernel refuses."""
+    if os.access(path, os.W_OK):
+        return None
+    number = errno.EACCES if os.path.exists(path) else errno.ENOENT  # noqa: PTH110  # `path` may be a text
+    error, helper = OSError(number, os.strerror(number)), Helper.reached()
+    if helper is not None and number == errno.EACCES:
+        try:
+            if any(one.name in {str(path), Path(path).name} for one in (*helper.knobs(), *helper.group_files())):
+                return None
+        except OSError as away:
+            error = away
+    return _failure_of(error, path, "write")
+
+
+def open_process_file(process: Path | str, name: str) -> int:
+    """A descriptor to read a file of a process that only its own user and root may read, such as `smaps_rollup`.
+
+    Where this process may not, mom-helper opens it, if the process is a guest's. Raises `OSError`.
+
+    :param process: its folder in /proc
+    """
+    try:
+        return os.open(f"{process}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        helper, guest = Helper.reached(), guest_of(process)
+        if helper is None or guest is None:
+            raise
+        return helper.open_of_guest(*guest, name)
+
+
+def read_process_file(process: Path | str, name: str, most: int = MOST_BYTES) -> bytes:
+    """The content of such a file, in one read, as `read_kernel_file` gives it."""
+    try:
+        file = open_process_file(process, name)
+        try:
+            return os.read(file, most)
+        finally:
+            os.close(file)
+    except (OSError, ValueError):  # ValueError: as above
+        return b""
+
+
+def guest_of(process: Path | str) -> tuple[int, int] | None:
+    """How mom-helper is told which process is meant, by its folder in this host's /proc: its id and its start; None: it is not there."""
+    found = _PROCESS.fullmatch(str(process))
+    stat = ProcessStat.of(process) if found else None
+    return None if found is None or stat is None else (int(found[1]), stat.started)
+
+
+def root_cure(path: Path | str = "") -> str:
+    """What has this process do what it was refused: what a finding or error advises.
+
+    :param path: of a knob that is not to be written
+    """
+    if os.geteuid() == 0:
+        return "run mom as root, outside of containers, with /proc and /sys mounted read-write"
+    if Helper.reached() is None:
+        return "start mom-helper, which does for mom what only root may: systemctl enable --now mom-helper.socket; or run mom as root"
+    if path:
+        return (
+            f"if root is to allow it: `[knob {path}]`, and in the next lines `least = …` and `most = …` or `values = …`, in a file of"
+            f" {DECLARATIONS_FOLDER} whose name ends in .conf; then systemctl restart mom-helper"
+        )
+    return "see what mom-helper has refused: journalctl -u mom-helper"
 
 
 def _failure_of(error: OSError, path: Path | str, verb: str) -> HypervisorError:
     """The error for a file of the kernel that could not be read or written."""
     if error.errno in {errno.ENOENT, errno.ENOTDIR}:
         return NotSupported(f"there is no {path}", hint="this kernel has no such thing, or mom runs in a container without it")
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        hint = "run mom as root, outside of containers, with /proc and /sys mounted read-write"
-        return PermissionDenied(f"cannot {verb} {path}: {error.strerror}", hint=hint)
+    if error.errno in _REFUSED:
+        return PermissionDenied(f"cannot {verb} {path}: {error.strerror}", hint=root_cure(path))
     return HypervisorError(f"cannot {verb} {path}: {error.strerror}")
 
 

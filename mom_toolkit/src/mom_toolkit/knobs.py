@@ -29,6 +29,8 @@ class Knob:
     maximum: float | None = None
     choices: Sequence[int] = ()
     source: str = ""
+    file: str = ""
+    """The file of the kernel that this is, for one that is a file."""
 
     @classmethod
     def of_file(
@@ -49,14 +51,13 @@ class Knob:
         def write(value: Value) -> None:
             write_file(path, f"{round(value) if isinstance(value, float) else value}\n")
 
-        return cls(name, unit, description, lambda: read_number(path), write, minimum, maximum, choices, str(path))
+        return cls(name, unit, description, lambda: read_number(path), write, minimum, maximum, choices, str(path), str(path))
 
     @property
     def control(self) -> ControlSpec:
         """The declaration of the control; its field has the same name."""
-        return ControlSpec(
-            self.name, self.unit, Scope.HOST, self.description, self.name, self.minimum, self.maximum, choices=tuple(self.choices)
-        )
+        bounds = (self.minimum, self.maximum)
+        return ControlSpec(self.name, self.unit, Scope.HOST, self.description, self.name, *bounds, tuple(self.choices), file=self.file)
 
     @property
     def field(self) -> FieldSpec:

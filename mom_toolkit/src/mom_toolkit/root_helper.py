@@ -90,9 +90,8 @@ class Helper:
     # --- orders --------------------------------------------------------------------------------------------------------------------
 
     def set_knob(self, path: Path | str, text: str) -> None:
-        """Write a whole number to a knob. `PermissionError` where root has not declared it: its message has the lines that do."""
-        declare = f"[knob {path}]\nleast = NUMBER\nmost = NUMBER"
-        self._to_listed(0, str(path), declare, lambda number: Order(OrderNumber.SET_KNOB, a=number, b=int(text)))
+        """Write a whole number to a knob. `PermissionError` where root has not declared it."""
+        self._to_listed(0, str(path), lambda number: Order(OrderNumber.SET_KNOB, a=number, b=int(text)))
 
     def set_group(self, pid: int, started: int, file: str, value: int) -> None:
         """Write to a file of a guest's control group. `PermissionError` likewise.
@@ -101,8 +100,7 @@ class Helper:
         :param started: when that was started, in clock ticks since the boot (`ProcessStat.started`)
         :param value: bytes; -1: `max`
         """
-        declare = f"[group {file}]\nleast = NUMBER\nmax = yes"
-        self._to_listed(1, file, declare, lambda number: Order(OrderNumber.SET_GROUP, a=number, b=value, c=pid, d=started))
+        self._to_listed(1, file, lambda number: Order(OrderNumber.SET_GROUP, a=number, b=value, c=pid, d=started))
 
     def open_of_guest(self, pid: int, started: int, name: str) -> int:
         """A descriptor to read a file of a guest's folder in /proc, such as `smaps_rollup`. `PermissionError`: no plugin needs it."""
@@ -144,13 +142,12 @@ class Helper:
 
     # --- the connection ------------------------------------------------------------------------------------------------------------
 
-    def _to_listed(self, which: int, name: str, declare: str, order: Callable[[int], Order]) -> None:
+    def _to_listed(self, which: int, name: str, order: Callable[[int], Order]) -> None:
         with self._lock:
             listed = self._list()[which]
             number = next((number for number, one in enumerate(listed) if one.name == name), None)
             if number is None:
-                cure = f"root must allow it, in {DECLARATIONS_FOLDER}/NAME.conf:\n{declare}"
-                raise PermissionError(errno.EPERM, f"mom-helper may not write to {name}; {cure}")
+                raise PermissionError(errno.EPERM, f"mom-helper may not, as root has not declared {name}")
             self._send(order(number))
 
     def _list(self) -> tuple[Sequence[DeclaredFile], Sequence[DeclaredFile]]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from mom_core import MomError
+from mom_toolkit.root_helper import Helper
 
 if TYPE_CHECKING:
     from asyncio.trsock import TransportSocket
@@ -97,6 +98,28 @@ class PeerCredentials(NamedTuple):
     def of(cls, sock: socket.socket | TransportSocket) -> PeerCredentials:
         """Of the peer of a connected unix socket. Raises `OSError`."""
         return cls(*_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)))
+
+
+def connect_to_guest(path: str) -> socket.socket:
+    """A connection to a guest's unix socket, such as its monitor's, that does not block.
+
+    Where this process may not connect, mom-helper does, if a guest's process listens there. Raises `OSError`, and `ValueError` for a path
+    that is none.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.connect(path)
+    except PermissionError:
+        sock.close()
+        helper = Helper.reached()
+        if helper is None:
+            raise
+        sock = helper.connect(path)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 class Listener:
