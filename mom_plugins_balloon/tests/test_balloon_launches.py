@@ -85,6 +85,24 @@ class TestWithRoom:
         host.see(8 * GIB, a_guest("db1", GIB), a_guest("id-db[1]*", 2 * GIB, rss=0))
         assert host.taker(host.one(made.reservation)) == "id-db[1]*"
 
+    def test_a_guest_that_is_listed_before_its_hook_asks_takes_what_is_kept_for_it(self, host: LaunchingHost) -> None:
+        host.see(8 * GIB, a_guest("other"))
+        host.see(8 * GIB, a_guest("other"), a_guest("id-web", 2 * GIB, rss=0))
+        made = host.launch()
+        host.see(8 * GIB, a_guest("other"), a_guest("id-web", 2 * GIB, rss=0), after=0.5)
+        assert host.taker(host.one(made.reservation)) == "id-web"
+
+    def test_a_guest_that_still_ran_a_moment_before_is_not_the_one_that_is_launched(self, host: LaunchingHost) -> None:
+        earlier, anew = (a_guest("id-web", 2 * GIB, incarnation=number, rss=0) for number in "12")
+        host.see(8 * GIB, a_guest("other"))
+        for _ in range(12):
+            host.see(8 * GIB, a_guest("other"), earlier)
+        made = host.launch()
+        host.see(8 * GIB, a_guest("other"), earlier, after=0.5)
+        assert host.taker(host.one(made.reservation)) == ""
+        host.see(8 * GIB, a_guest("other"), anew)
+        assert host.taker(host.one(made.reservation)) == "id-web"
+
     @pytest.mark.parametrize("name", ["new\nline", "x" * 300, "\u202eevil"])
     def test_a_name_may_be_anything(self, host: LaunchingHost, name: str) -> None:
         host.see(8 * GIB)

@@ -71,6 +71,10 @@ _ENDED: Final = 100
 TOUCHED_KIB: Final = 16384
 """When a guest has touched all but this of what was kept for it, it has taken it."""
 
+LISTED_BEFORE_SECONDS: Final = 10.0
+"""libvirt lists a guest that it starts from before it runs the hook that asks mom: so long before it asks, mom may have met it. The hook
+starts within a second, and on a busy host within some."""
+
 SHORT_SECONDS: Final = 30.0
 """Only when so long too little can be had, it is said: while guests shrink, what they can spare still is unknown."""
 
@@ -383,8 +387,12 @@ class HostReservations:
         return self._kept != before
 
     def _is_for(self, one: KeptReservation, guest: Guest) -> bool:
-        """True if this guest was started after the reservation was made, and for it: it is named by it, or fits into one for any guest."""
-        if self._met is None or self._met[guest.id].at <= one.made:
+        """True if this guest was started after the reservation was made, and for it: it is named by it, or fits into one for any guest.
+
+        The guest of which a launch was asked may have been listed already.
+        """
+        early = LISTED_BEFORE_SECONDS if one.launch in {guest.id, guest.name} else 0.0
+        if self._met is None or self._met[guest.id].at <= one.made - early:
             return False
         return self._fits(one, guest, guest.number("balloon_max"))
 
