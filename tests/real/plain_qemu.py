@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from guest_image import CannotBuild, GuestImage, build
-from real_guests import PrintingGuest, not_here
+from real_guests import COMMAND_LINE, PrintingGuest, not_here
 
 from mom_devkit import wait_until
 
@@ -99,7 +99,7 @@ class PlainHost:
         command = [
             "qemu-system-x86_64", "-name", f"{name},debug-threads=on", *who, *monitor, "-display", "none", "-nodefaults",
             "-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd),
-            "-append", f"console=ttyS0 quiet no_timer_check {arguments}",
+            "-append", COMMAND_LINE + arguments,
             "-serial", f"file:{self.folder}/{name}.log",
             *(("-device", f"virtio-balloon-pci,id=balloon0{balloon_options}") if balloon else ()),
             "-qmp", f"unix:{self.folder}/{name}.second,server=on,wait=off",
