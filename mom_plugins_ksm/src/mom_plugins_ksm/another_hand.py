@@ -1,8 +1,8 @@
 """Whether another program sets KSM's knobs, too: then they are left to it, as two that undo each other's work are worse than either.
 
 KubeVirt's virt-handler does so on nodes that its `ksmConfiguration` selects: it writes `run`, `pages_to_scan` and `sleep_millisecs` every
-three minutes (kubevirt/kubevirt, pkg/virt-handler/ksm). Its mark is a label of the node, `kubevirt.io/ksm-enabled`, which only the cluster's API tells,
-so it is known by what it does.
+three minutes (kubevirt/kubevirt, pkg/virt-handler/ksm). Its mark is a label of the node, `kubevirt.io/ksm-enabled`, which only the
+cluster's API tells, so it is known by what it does.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ VIRT_HANDLER: Final = "virt-handler"
 _KNOBS: Final = (RUN, PAGES_TO_SCAN, SLEEP)
 
 _WITHIN_SECONDS: Final = 900.0
-"""s. Two times that mom's values were replaced within this are no accident: virt-handler comes every three minutes, ksmtuned every minute. A
-person who has set something by hand once has not begun a fight."""
+"""s. Two times that mom's values were replaced within this are no accident: virt-handler comes every three minutes, ksmtuned every minute.
+A person who has set something by hand once has not begun a fight."""
 
 _ALONE_SECONDS: Final = 86_400.0
 """s. For so long the knobs are left to the other one, as it may be gone some day; then it takes minutes to be sure of it again."""
