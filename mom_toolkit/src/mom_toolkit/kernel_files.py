@@ -197,7 +197,7 @@ def cure_by_lines(declaration: str) -> str:
 def _declared(helper: Helper, path: Path | str) -> bool:
     """Whether root has declared a file, as a knob or as a file of guests' control groups; False where the helper cannot be asked."""
     try:
-        return any(one.name in {str(path), Path(path).name} for one in (*helper.knobs(), *helper.group_files()))
+        return any(one.name in {str(path), Path(path).name} for one in helper.declared())
     except OSError:
         return False
 

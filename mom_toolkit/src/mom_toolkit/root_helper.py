@@ -77,6 +77,10 @@ class Helper:
 
     # --- what is declared ----------------------------------------------------------------------------------------------------------
 
+    def declared(self) -> Sequence[DeclaredFile]:
+        """The files that root allows mom to write to, knobs by their paths and files of guests' control groups by their names."""
+        return (*self.knobs(), *self.group_files())
+
     def knobs(self) -> Sequence[DeclaredFile]:
         """The knobs that root allows."""
         with self._lock:
