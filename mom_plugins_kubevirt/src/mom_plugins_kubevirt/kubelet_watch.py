@@ -1,0 +1,203 @@
+"""Asks the kubelet of this node again and again what pods request, in a thread of its own: nothing waits for it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import Field
+
+from mom_core import Duration, MomError, StrictModel
+from mom_plugins_kubevirt.kubelet_api import KubeletDoor, KubeletError, first_answer
+from mom_plugins_kubevirt.kubelet_config import KubeletConfig, KubeletProcess, config_of, running
+from mom_plugins_kubevirt.requests import PodRequest, pods_in
+from mom_toolkit import read_kernel_file
+
+PODS: Final = "/pods"
+CONFIG: Final = "/configz"
+
+_CONFIG_SECONDS: Final = 600.0
+"""A kubelet reads its configuration when it starts."""
+
+_SOONEST_SECONDS: Final = 5.0
+"""It is asked no more often, however many pods come: an answer has some KiB for each of all pods."""
+
+_ACCOUNT: Final = "var/run/secrets/kubernetes.io/serviceaccount"
+_OWN_CERTIFICATES: Final = ("var/lib/kubelet/pki/kubelet-server-current.pem", "var/lib/kubelet/pki/kubelet.crt")
+"""What a kubelet shows where its configuration names nothing: signed by the cluster (`serverTLSBootstrap`), or made by itself."""
+_AUTHORITIES: Final = (f"{_ACCOUNT}/ca.crt", "etc/kubernetes/pki/ca.crt")
+
+
+class KubeletSettings(StrictModel):
+    """How the node's kubelet is asked what pods request, and at what it evicts them."""
+
+    every: Annotated[Duration, Field(ge=0, le=3600)] = 30.0
+    """How often it is asked, and soon after new pods have come. `0s`: never; then control groups, files and settings say what they can."""
+    timeout: Annotated[Duration, Field(gt=0, le=60)] = 5.0
+    """How long one answer may take. Nothing else waits for it."""
+    address: str = ""
+    """Where it listens. Unset: what the variable HOST_IP says, else this machine (127.0.0.1)."""
+    node: str = ""
+    """The node's name, which its certificate must bear. Unset: what the variable NODE_NAME says, the kubelet's command line, or the host's
+    name."""
+    token: Path = Path(f"/{_ACCOUNT}/token")
+    """The token by which mom is let in: that of a service account that may get `nodes/pods` and `nodes/configz` (before Kubernetes 1.33
+    `nodes/proxy`)."""
+    certificate: Path = Path("/var/lib/kubelet/pki/kubelet-client-current.pem")
+    """The node's own certificate with its key, which is tried where there is no token, or that is refused."""
+    ca: Path | None = None
+    """The certificate of who signs those of nodes. Unset: the kubelet's own certificate on this node, where it can be read, or that of the
+    cluster. Nobody is asked by TLS whose certificate cannot be checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class KubeletTold:
+    """What is known by the kubelet: pods by uid, its configuration, which way it was asked (empty: none that worked), and why not now."""
+
+    pods: Mapping[str, PodRequest] = field(default_factory=dict)
+    config: KubeletConfig = field(default_factory=KubeletConfig)
+    door: str = ""
+    error: str = ""
+    hint: str = ""
+    asked: bool = False
+
+
+class KubeletWatch:
+    """Asks the kubelet from `start` to `stop`; what it said is in `told`, for any thread.
+
+    :param root: where the node's files are found
+    :param tell: called with what has changed that needs a cycle, from the thread
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        settings: KubeletSettings,
+        log: logging.Logger,
+        monotonic: Callable[[], float],
+        tell: Callable[[str], None] = lambda what: None,
+    ) -> None:
+        self._root, self._settings, self._log, self._monotonic, self._tell = root, settings, log, monotonic, tell
+        self.told = KubeletTold()
+        self._said: Mapping[str, Any] | None = None
+        self._said_at = -_CONFIG_SECONDS
+        self._missing: set[str] = set()
+        """Pods that it was asked for, and that it may not know: it is not asked for them again and again."""
+        self._soon, self._stopping = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to ask."""
+        self._thread = threading.Thread(target=self._run, name="kubelet", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask no more. A thread that waits for an answer is left behind."""
+        self._stopping.set()
+        self._soon.set()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join(0.1)
+
+    def want(self, uids: Collection[str]) -> None:
+        """These pods are on the node: it is asked soon where one of them is not known yet."""
+        new = {uid for uid in uids if uid not in self.told.pods} - self._missing
+        if new:
+            self._missing |= new
+            self._soon.set()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._soon.clear()
+            try:
+                self.ask()
+            except Exception:  # noqa: BLE001  # containment: whatever it answers, it is asked again
+                self._log.exception("asking the kubelet failed")
+            self._stopping.wait(_SOONEST_SECONDS)
+            self._soon.wait(max(0.0, (self._settings.every or 3600.0) - _SOONEST_SECONDS))
+
+    def ask(self) -> None:
+        """Ask once, and take what it says. What it said before of pods stays where it says nothing now: requests hardly change."""
+        before, process = self.told, running(self._root)
+        config = config_of(self._root, process, self._said)
+        if not self._settings.every:
+            self.told = KubeletTold(config=config, asked=True)
+            return
+        doors = list(doors_of(self._root, self._settings, config, process))
+        try:
+            door, answer = first_answer(doors, PODS, self._settings.timeout)
+            pods, error, hint = pods_in(answer), "", ""
+            self._missing -= pods.keys()
+            self._ask_config(door)
+            config = config_of(self._root, process, self._said)
+        except MomError as failure:
+            door, pods, error, hint = None, dict(before.pods), failure.message, failure.hint
+            self._log.debug("the kubelet: %s", error)
+        self.told = KubeletTold(pods, config, "" if door is None else str(door), error, hint, asked=True)
+        if any(pod.leaves and not (before.pods.get(uid) or pod._replace(leaves=False)).leaves for uid, pod in pods.items()):
+            self._tell("a guest is about to be migrated")
+        elif pods.keys() - before.pods.keys():
+            self._tell("the kubelet says what new pods request")
+
+    def _ask_config(self, door: KubeletDoor) -> None:
+        now = self._monotonic()
+        if now - self._said_at < _CONFIG_SECONDS:
+            return
+        self._said_at = now
+        try:
+            self._said = door.get(CONFIG, self._settings.timeout)
+        except KubeletError as error:  # its files say nearly as much
+            self._log.debug("the kubelet: %s", error)
+
+
+def doors_of(root: Path, settings: KubeletSettings, config: KubeletConfig, process: KubeletProcess | None) -> Iterator[KubeletDoor]:
+    """The ways to ask it, those that are checked first."""
+    host = settings.address or os.environ.get("HOST_IP", "") or "127.0.0.1"
+    token, certificate = (_there(root, str(path)) for path in (settings.token, settings.certificate))
+    for trusted, names in _trusted(root, settings, config, process):
+        if token is not None:
+            yield KubeletDoor(host, config.port, trusted, names, token=token)
+        if certificate is not None:
+            yield KubeletDoor(host, config.port, trusted, names, certificate=certificate)
+    if config.read_only_port:
+        yield KubeletDoor(host, config.read_only_port)
+
+
+def _trusted(root: Path, settings: KubeletSettings, config: KubeletConfig, process: KubeletProcess | None) -> Iterator[tuple[Path, str]]:
+    """Certificates to trust, and whose name the kubelet's must bear; empty: it is the kubelet's own."""
+    name = settings.node or os.environ.get("NODE_NAME", "") or config.node or _host_name(root, process)
+    if settings.ca is not None:
+        yield root / str(settings.ca).lstrip("/"), name
+        return
+    within = root if process is None else process.root
+    own = [_there(within, config.certificate)] if config.certificate else [_there(root, one) for one in _OWN_CERTIFICATES]
+    signed_by = [_there(root, one) for one in _AUTHORITIES]
+    if config.authority:
+        signed_by.append(_there(within, config.authority))
+    found = next((one for one in own if one is not None), None)
+    if found is not None:
+        yield found, ""
+    authority = next((one for one in signed_by if one is not None), None)
+    if authority is not None and name:
+        yield authority, name
+
+
+def _host_name(root: Path, process: KubeletProcess | None) -> str:
+    for place in (process.root if process is not None else root, root):
+        name = read_kernel_file(place / "etc/hostname").decode("ascii", "replace").strip().lower()
+        if name:
+            return name
+    return ""
+
+
+def _there(root: Path, path: str) -> Path | None:
+    found = root / path.lstrip("/")
+    try:
+        return found if found.is_file() and os.access(found, os.R_OK) else None
+    except OSError:
+        return None

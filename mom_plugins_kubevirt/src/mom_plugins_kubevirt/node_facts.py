@@ -1,0 +1,154 @@
+"""What the node knows beside libvirt: what guests are promised, at what the kubelet evicts, and what is about to be done to guests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from typing import Final
+
+from mom_core import Condition, FieldSpec, Finding, PluginContext, Scope, Severity, Unit, Value, as_number, format_kib, printable
+from mom_plugins_kubevirt.eviction import EvictionRoom, conditions, memory_of, room_of
+from mom_plugins_kubevirt.kubelet_watch import KubeletSettings, KubeletWatch
+from mom_plugins_kubevirt.launcher_pod import LauncherPod
+from mom_plugins_kubevirt.requests import promise_of, protected_kib
+from mom_toolkit import Hierarchies
+
+PROMISE: Final = "balloon_min"
+REQUEST: Final = "pod_request"
+PROMISED_BY: Final = "pod_request_by"
+EVICTS_BELOW: Final = "mem_evicts_below"
+ROOM: Final = "eviction_room"
+THRESHOLD: Final = "eviction_threshold"
+GIVE_BACK: Final = "give_back"
+"""Declared with the other fields of libvirt's guests."""
+
+LEAVES: Final = "it is about to be migrated (its pod is being evicted)"
+
+_G, _H, _KIB, _TEXT = Scope.GUEST, Scope.HOST, Unit.KIB, Unit.TEXT
+FIELDS: Final = (
+    FieldSpec(
+        PROMISE,
+        _KIB,
+        _G,
+        "what the guest is promised: the memory request of its pod, less KubeVirt's own overhead; unknown: that is not known",
+        "its pod's memory request",
+    ),
+    FieldSpec(REQUEST, _KIB, _G, "the memory that the container of the guest requests", "kubelet /pods, or memory.min or memory.low"),
+    FieldSpec(PROMISED_BY, _TEXT, _G, "who says what the guest is promised: the kubelet, its control group, or a setting", "mom"),
+    FieldSpec(
+        EVICTS_BELOW,
+        _KIB,
+        _H,
+        "with less available (`mem_really_available`) than this, the kubelet evicts pods; unknown: it does not, for want of memory",
+        "kubelet evictionHard, evictionSoft; /proc/meminfo, memory.stat",
+    ),
+    FieldSpec(ROOM, _KIB, _H, "what can still be used until the kubelet evicts pods; negative: it evicts", "the same"),
+    FieldSpec(THRESHOLD, _KIB, _H, "the available memory, as the kubelet counts it, at which it evicts pods", "the same"),
+)
+
+
+class NodeFacts:
+    """What the kubelet, control groups and settings say. Its calls come from the plugin's thread.
+
+    :param percentage: KubeVirt's `memoryOvercommitPercentage`, as the operator says it; None: not said
+    """
+
+    def __init__(self, context: PluginContext, settings: KubeletSettings, percentage: float | None) -> None:
+        self._context, self._percentage = context, percentage
+        self._hierarchies = Hierarchies(context.root)
+        log = context.log.getChild("kubelet")
+        self._watch = KubeletWatch(context.root, settings, log, context.monotonic, context.wake)
+        self._asks = bool(settings.every)
+        self._room: EvictionRoom | None = None
+
+    def start(self) -> None:
+        """Begin to ask the kubelet."""
+        self._watch.start()
+
+    def stop(self) -> None:
+        """Ask it no more."""
+        self._watch.stop()
+
+    def ask(self) -> None:
+        """Ask it now, and wait for what it says."""
+        self._watch.ask()
+
+    # --- collect -----------------------------------------------------------------------------------------------------------------
+
+    def add_to(self, fields: Mapping[str, dict[str, Value]], pods: Mapping[str, LauncherPod]) -> None:
+        """Add what is known of guests to their fields.
+
+        :param fields: by guest id, with `balloon_max` and `vcpu_count` where they are known
+        :param pods: by guest id
+        """
+        self._watch.want({pod.pod_uid for pod in pods.values()})
+        told = self._watch.told
+        for identity, known in fields.items():
+            pod = pods.get(identity)
+            if pod is None:
+                continue
+            asked = told.pods.get(pod.pod_uid)
+            protected = None if asked is not None and asked.memory is not None else protected_kib(pod.cgroup)
+            most, vcpus = as_number(known.get("balloon_max")), as_number(known.get("vcpu_count"))
+            promise = promise_of(asked, protected, most, vcpus, self._percentage)
+            if promise is not None:
+                known[PROMISE], known[PROMISED_BY] = math.ceil(promise.kib), promise.by
+                if promise.request is not None:
+                    known[REQUEST] = math.ceil(promise.request)
+            if asked is not None and asked.leaves:
+                known[GIVE_BACK] = LEAVES
+
+    def host_fields(self) -> dict[str, Value]:
+        """What the host's memory means to the kubelet; nothing where it does not evict, or that is not known."""
+        self._hierarchies.keep_fresh()
+        memory = memory_of(self._context.root, self._hierarchies)
+        self._room = room = None if memory is None else room_of(memory, self._watch.told.config)
+        if room is None:
+            return {}
+        return {EVICTS_BELOW: math.ceil(room.evicts_below), ROOM: math.floor(room.room), THRESHOLD: math.ceil(room.threshold)}
+
+    # --- surface -----------------------------------------------------------------------------------------------------------------
+
+    def conditions(self) -> Iterator[Condition]:
+        """That pods are evicted, whatever mom does."""
+        return conditions(self._room)
+
+    @property
+    def why_unknown(self) -> str:
+        """Why the kubelet does not say what pods request; empty: it does, or is not to be asked."""
+        told = self._watch.told
+        return f"the kubelet does not say what pods request: {printable(told.error, 400)}" if told.asked and told.error else ""
+
+    def findings(self, pods: Collection[LauncherPod]) -> Iterator[Finding]:
+        """For `mom doctor`: how the kubelet is asked, and at what it evicts."""
+        if not self._watch.told.asked:
+            self.ask()
+        told, subject = self._watch.told, "kubelet"
+        unknown = [pod for pod in pods if pod.pod_uid not in told.pods]
+        if told.error:
+            yield Finding(Severity.WARNING, subject, f"{self.why_unknown}; {self._else()}", told.hint or _CURE)
+        elif self._asks:
+            text = f"it says by {told.door} what {len(told.pods)} pods request"
+            yield Finding(Severity.OK, subject, text if not unknown else f"{text}; {len(unknown)} guests' pods are not among them")
+        config = told.config
+        limits = [
+            f"{format_kib(one.kib) if one.kib else f'{one.share:.1%} of the node'} {when}"
+            for one, when in ((config.hard, "available (at once)"), (config.soft, "available (after a while)"))
+            if one is not None
+        ]
+        by = f", by {printable(config.by, 100)}" if config.by else ", which is its default: no configuration of it was found"
+        if limits:
+            yield Finding(Severity.OK, "eviction", f"the kubelet evicts pods with less than {' or '.join(limits)}{by}")
+        else:
+            yield Finding(Severity.OK, "eviction", f"the kubelet evicts no pods for want of memory{by}")
+
+    def _else(self) -> str:
+        if self._percentage is not None:
+            return "guests are promised what their control groups say, or memory_overcommit_percentage"
+        return "where control groups do not say it either, guests are promised nothing, and keep what they use"
+
+
+_CURE: Final = (
+    "give mom a service account that may get nodes/pods and nodes/configz, or say what KubeVirt's memoryOvercommitPercentage is:"
+    " memory_overcommit_percentage of the plugin kubevirt"
+)

@@ -1,0 +1,124 @@
+"""What a guest of KubeVirt is promised: the memory that its pod requests, without what KubeVirt adds to it for its own programs.
+
+KubeVirt makes the request of the container `compute` from the guest's memory (divided by `memoryOvercommitPercentage`, where that is set)
+and an overhead that it works out: kubevirt/kubevirt, pkg/virt-controller/services/renderresources.go (`WithMemoryRequests`,
+`WithMemoryOverhead`), and `GetMemoryOverhead`. The kubelet's list of pods tells what was requested; where that cannot be had, the pod's
+control group says it if the kubelet has the kernel protect it (its feature MemoryQoS); else an operator may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from mom_plugins_kubevirt.kubelet_api import member, objects_of
+from mom_plugins_kubevirt.quantities import quantity_kib
+from mom_toolkit import kib_in
+
+COMPUTE: Final = "compute"
+"""The container with QEMU."""
+
+MOST_PODS: Final = 2000
+MOST_CONTAINERS: Final = 64
+
+_MIB: Final = 1024.0
+FIXED_MIB: Final = 25 + 75 + 17 + 33 + 30 + 8
+"""virt-launcher-monitor, virt-launcher, virtlogd, libvirt's daemon, QEMU without its guest, and its I/O thread: the least of what versions
+of KubeVirt count for them (0.54; newer ones count 220 instead of 180). To take off too little promises the guest a little more."""
+
+VCPU_MIB: Final = 8
+PAGE_TABLE_SHARE: Final = 1 / 512
+"""Of the request: one bit for every 512 of memory."""
+
+EVICTED: Final = "descheduler.alpha.kubernetes.io/eviction-in-progress"
+"""The annotation of a pod whose guest is to be moved elsewhere, from before its migration begins: kubevirt/kubevirt,
+pkg/virt-controller/watch/drain/evacuation."""
+
+
+class PodRequest(NamedTuple):
+    """One pod by the kubelet: the memory that its container `compute` requests, in KiB (None: none); whether its guest is to be moved."""
+
+    name: str
+    namespace: str
+    memory: float | None
+    leaves: bool = False
+
+
+class PodPromise(NamedTuple):
+    """What a guest is promised in KiB, what its pod requests, and who says so."""
+
+    kib: float
+    request: float | None
+    by: str
+
+
+def pods_in(answer: Mapping[str, Any]) -> dict[str, PodRequest]:
+    """The pods in the kubelet's answer that have a container `compute`, by their uids. What is malformed is left out."""
+    found: dict[str, PodRequest] = {}
+    for pod in objects_of(answer.get("items"), MOST_PODS):
+        uid, name, namespace = (member(pod, "metadata", one) for one in ("uid", "name", "namespace"))
+        containers = {
+            one.get("name"): one for one in objects_of(member(pod, "spec", "containers"), MOST_CONTAINERS) if _is_name(one.get("name"))
+        }
+        if not (isinstance(uid, str) and isinstance(name, str) and isinstance(namespace, str)) or COMPUTE not in containers:
+            continue
+        memory = quantity_kib(member(containers[COMPUTE], "resources", "requests", "memory"))
+        leaves = member(pod, "metadata", "annotations", EVICTED) is not None
+        found[uid] = PodRequest(name, namespace, memory, leaves)
+    return found
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str)
+
+
+def overhead_kib(request_kib: float, vcpus: float | None) -> float:
+    """What KubeVirt has added to a request at least, in KiB.
+
+    :param vcpus: of the guest; None: unknown, and taken for one
+    """
+    return _MIB * (FIXED_MIB + VCPU_MIB * max(1.0, vcpus or 1.0)) + PAGE_TABLE_SHARE * request_kib
+
+
+def promise_by_request(request_kib: float, guest_kib: float | None, vcpus: float | None) -> float:
+    """What a request promises its guest, in KiB.
+
+    A request of just what the guest has is one to which no overhead was added (`overcommitGuestOverhead`), and promises it all of that.
+
+    :param guest_kib: the most that the guest can have; None: unknown
+    """
+    if guest_kib is not None and abs(request_kib - guest_kib) < _MIB:
+        return min(request_kib, guest_kib)
+    promised = max(0.0, request_kib - overhead_kib(request_kib, vcpus))
+    return promised if guest_kib is None else min(promised, guest_kib)
+
+
+def protected_kib(pod_group: str, container_group: str = "") -> float | None:
+    """The memory of a pod that the kernel protects, as the kubelet has it do so with its feature MemoryQoS; None: none.
+
+    :param pod_group: the folder of the pod's control group
+    :param container_group: that of the container with QEMU: its own request is told there; empty: not known
+    """
+    for group in (container_group, pod_group):
+        known = [kib for file in ("memory.min", "memory.low") if group and (kib := kib_in(f"{group}/{file}"))]
+        if known:
+            return float(max(known))
+    return None
+
+
+def promise_of(
+    asked: PodRequest | None, protected: float | None, guest_kib: float | None, vcpus: float | None, percentage: float | None
+) -> PodPromise | None:
+    """What a guest is promised, and who says so; None: nothing is known of it.
+
+    :param asked: its pod, by the kubelet; None: the kubelet was not asked, or does not know it
+    :param protected: what its control group protects
+    :param percentage: KubeVirt's `memoryOvercommitPercentage`, by the operator
+    """
+    if asked is not None and asked.memory is not None:
+        return PodPromise(promise_by_request(asked.memory, guest_kib, vcpus), asked.memory, "the kubelet")
+    if protected is not None:
+        return PodPromise(promise_by_request(protected, guest_kib, vcpus), protected, "its control group")
+    if percentage is not None and guest_kib is not None:
+        return PodPromise(guest_kib * min(1.0, 100 / percentage), None, "the setting memory_overcommit_percentage")
+    return None

@@ -1,0 +1,199 @@
+"""At what the kubelet evicts, by its configuration and its own arithmetic, and what follows for mom."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_core import Severity
+from mom_devkit import host_of
+from mom_plugins_kubevirt.eviction import KubeletMemory, conditions, memory_of, room_of
+from mom_plugins_kubevirt.kubelet_config import KubeletConfig, KubeletProcess, Threshold, config_of, flags_of, running
+from mom_plugins_kubevirt.quantities import quantity_kib
+from mom_toolkit import Hierarchies
+
+MIB, GIB = 1 << 10, 1 << 20
+CONFIG = "var/lib/kubelet/config.yaml"
+
+
+@pytest.mark.parametrize(
+    ("text", "kib"),
+    [
+        ("100Mi", 100 * MIB), ("1Gi", GIB), ("1.5Gi", 1.5 * GIB), ("2048", 2), ("1k", 1000 / 1024), ("129e6", 129e6 / 1024),
+        ("1E3", 1000 / 1024), ("500M", 500e6 / 1024), ("1024000m", 1), (4096, 4), ("+1Ki", 1), (".5Ki", 0.5),
+        ("", None), ("-1Gi", None), ("Gi", None), ("1 Gi", None), ("1gi", None), ("1Gi " * 90, None), (None, None), (True, None),
+        (1.5, None), ("1e99", None), ("99999999999999999999Ei", None), ("\u0663Gi", None),
+    ],
+)  # fmt: skip
+def test_sizes_are_read_as_kubernetes_writes_them(text: object, kib: float | None) -> None:
+    assert quantity_kib(text) == (None if kib is None else pytest.approx(kib))
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_a_size_or_none(text: str) -> None:
+    found = quantity_kib(text)
+    assert found is None or found >= 0
+
+
+@pytest.mark.parametrize(
+    ("text", "threshold"),
+    [
+        ("100Mi", Threshold(kib=100 * MIB)), ("5%", Threshold(share=0.05)), ("0.5%", Threshold(share=0.005)),
+        ("0%", None), ("100%", None), ("0", None), ("-5%", None), ("nan%", None), ("x%", None), (None, None), ({}, None),
+    ],
+)  # fmt: skip
+def test_a_threshold_is_a_size_or_a_share_and_nothing_and_all_switch_it_off(text: object, threshold: Threshold | None) -> None:
+    assert Threshold.parse(text) == threshold
+
+
+def configured(folder: Path, text: str, flags: str = "", drop_ins: dict[str, str] | None = None, said: object = None) -> KubeletConfig:
+    files = {CONFIG: text, **{f"etc/kubelet.d/{name}": content for name, content in (drop_ins or {}).items()}}
+    root = host_of(folder, files)
+    process = KubeletProcess(root, flags_of(b"kubelet\0" + "\0".join(flags.split()).encode())) if flags else None
+    return config_of(root, process, said if isinstance(said, dict) else None)
+
+
+def test_a_kubelet_that_was_told_nothing_evicts_below_100_mib(tmp_path: Path) -> None:
+    assert config_of(tmp_path, None).hard == Threshold(kib=100 * MIB)
+    assert config_of(tmp_path, None).by == ""
+
+
+BOMB = "a: &a [x]\n" + "".join(f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in pairwise("abcdefghi"))
+HARD = "evictionHard:\n  memory.available: {}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "hard", "soft"),
+    [
+        (HARD.format("500Mi"), "", Threshold(kib=500 * MIB), None),
+        (HARD.format("10%") + "evictionSoft: {memory.available: 1Gi}\n", "", Threshold(share=0.1), Threshold(kib=GIB)),
+        ("evictionHard: {nodefs.available: 10%}\n", "", None, None),
+        ("evictionHard: {nodefs.available: 10%}\nmergeDefaultEvictionSettings: true\n", "", Threshold(kib=100 * MIB), None),
+        ("evictionHard: {}\n", "", None, None),
+        (HARD.format("500Mi"), "--eviction-hard=memory.available<2Gi,nodefs.available<10%", Threshold(kib=2 * GIB), None),
+        (HARD.format("500Mi"), "--eviction-hard imagefs.available<5%,nodefs.available<5%", None, None),
+        (HARD.format("500Mi"), "--eviction-hard=", None, None),
+        ("", "--eviction-soft=memory.available<20%", Threshold(kib=100 * MIB), Threshold(share=0.2)),
+        ("evictionHard: [1]\n", "", None, None),
+        ("[1, 2]\n", "", Threshold(kib=100 * MIB), None),
+        ("a: &a [x]\nb: *a\n" + HARD.format("500Mi"), "", Threshold(kib=500 * MIB), None),
+        (BOMB + HARD.format("500Mi"), "", Threshold(kib=100 * MIB), None),
+        ("{" * 5000, "", Threshold(kib=100 * MIB), None),
+    ],
+)
+def test_thresholds_come_from_files_and_the_command_line(
+    tmp_path: Path, text: str, flags: str, hard: Threshold | None, soft: Threshold | None
+) -> None:
+    config = configured(tmp_path, text, flags)
+    assert (config.hard, config.soft) == (hard, soft)
+
+
+def test_drop_ins_count_after_the_file_and_in_their_order(tmp_path: Path) -> None:
+    drop_ins = {
+        "20-b.conf": HARD.format("700Mi"),
+        "10-a.conf": HARD.format("600Mi") + "enforceNodeAllocatable: [none]\n",
+        "x.txt": HARD.format("9Gi"),
+    }
+    config = configured(tmp_path, HARD.format("500Mi") + "port: 10251\n", "--config-dir=/etc/kubelet.d", drop_ins)
+    assert (config.hard, config.holds_pods, config.port) == (Threshold(kib=700 * MIB), False, 10251)
+
+
+def test_what_the_kubelet_says_itself_counts(tmp_path: Path) -> None:
+    said = {"kubeletconfig": {"evictionHard": {"memory.available": "3%"}}}
+    assert configured(tmp_path, HARD.format("500Mi"), "--eviction-hard=memory.available<1Gi", said=said).hard == Threshold(share=0.03)
+    assert configured(tmp_path, HARD.format("500Mi"), said={"kubeletconfig": {}}).hard is None, "it leaves out what is empty"
+    assert configured(tmp_path, HARD.format("500Mi"), said={"error": 1}).hard == Threshold(kib=500 * MIB)
+
+
+def test_the_kubelet_is_roots_process_outside_of_pods_and_its_files_are_seen_as_it_sees_them(tmp_path: Path) -> None:
+    command = "/usr/bin/kubelet\0--config\0/etc/kubernetes/kubelet.conf\0--hostname-override=n1\0--tls-cert-file=/pki/own.crt\0"
+    pod = "0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-c.scope\n"
+    files = {
+        "proc/50/comm": "kubelet\n", "proc/50/cgroup": pod, "proc/50/cmdline": "kubelet\0--eviction-hard=memory.available<90%\0",
+        "proc/70/comm": "kubelet\n", "proc/70/cgroup": "0::/system.slice/kubelet.service\n", "proc/70/cmdline": command,
+        "proc/70/root/etc/kubernetes/kubelet.conf": HARD.format("300Mi"),
+        "proc/80/comm": "bash\n",
+    }  # fmt: skip
+    root = host_of(tmp_path, files)
+    process = running(root)
+    assert process is not None
+    config = config_of(root, process)
+    assert (config.hard, config.node, config.certificate) == (Threshold(kib=300 * MIB), "n1", "/pki/own.crt")
+    assert config.by == "/etc/kubernetes/kubelet.conf"
+
+
+# --- arithmetic ----------------------------------------------------------------------------------------------------------------------
+
+MOUNT = "31 24 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
+MEMINFO = f"MemTotal: {64 * GIB} kB\nMemFree: {2 * GIB} kB\nMemAvailable: {9 * GIB} kB\n"
+
+
+def memory(folder: Path, files: dict[str, str]) -> KubeletMemory | None:
+    root = host_of(folder, {"proc/meminfo": MEMINFO, "proc/self/mountinfo": MOUNT, **files})
+    hierarchies = Hierarchies(root)
+    hierarchies.refresh()
+    return memory_of(root, hierarchies)
+
+
+def test_page_cache_in_use_is_not_available_to_the_kubelet(tmp_path: Path) -> None:
+    found = memory(tmp_path, {"sys/fs/cgroup/memory.stat": f"anon 5\ninactive_file {3 << 30}\nactive_file {5 << 30}\n"})
+    assert found == KubeletMemory(64 * GIB, 5 * GIB, 9 * GIB)
+
+
+def test_all_pods_together_count_too_where_something_is_reserved_for_the_system(tmp_path: Path) -> None:
+    pods = "sys/fs/cgroup/kubepods.slice"
+    stat = {"sys/fs/cgroup/memory.stat": f"inactive_file {3 << 30}\n", f"{pods}/memory.stat": f"inactive_file {1 << 30}\n"}
+    found = memory(tmp_path, {**stat, f"{pods}/memory.max": f"{60 << 30}\n", f"{pods}/memory.current": f"{58 << 30}\n"})
+    assert found == KubeletMemory(64 * GIB, 5 * GIB, 9 * GIB, 60 * GIB, 3 * GIB)
+
+
+def test_groups_of_the_first_version_are_counted_by_their_root(tmp_path: Path) -> None:
+    mount = "31 24 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+    files = {"proc/self/mountinfo": mount, "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{60 << 30}\n"}
+    found = memory(tmp_path, {**files, "sys/fs/cgroup/memory/memory.stat": f"inactive_file 7\ntotal_inactive_file {1 << 30}\n"})
+    assert found is not None
+    assert found.available in {5 * GIB, 4 * GIB}
+
+
+def test_what_cannot_be_seen_is_unknown(tmp_path: Path) -> None:
+    assert memory(tmp_path, {"proc/meminfo": "MemTotal: 5 kB\n"}) is None
+
+
+def test_the_line_is_where_the_kernels_figure_would_be_when_the_kubelet_evicts() -> None:
+    room = room_of(KubeletMemory(64 * GIB, 5 * GIB, 9 * GIB), KubeletConfig())
+    assert room is not None
+    assert room.room == 5 * GIB - 100 * MIB
+    assert room.evicts_below == 4 * GIB + 100 * MIB
+
+
+def test_the_nearest_of_all_thresholds_counts() -> None:
+    seen = KubeletMemory(64 * GIB, 5 * GIB, 9 * GIB, 60 * GIB, 3 * GIB)
+    soft = room_of(seen, KubeletConfig(soft=Threshold(share=0.075)))
+    assert soft is not None
+    assert soft.threshold == pytest.approx(4.8 * GIB)
+    assert not soft.pods
+    pods = room_of(seen, KubeletConfig(hard=Threshold(share=0.01)))
+    assert pods is not None
+    assert pods.threshold == pytest.approx(0.6 * GIB)
+    assert pods.pods
+    alone = room_of(seen, KubeletConfig(hard=Threshold(share=0.01), holds_pods=False))
+    assert alone is not None
+    assert not alone.pods
+    assert room_of(seen, KubeletConfig(hard=None)) is None
+
+
+@pytest.mark.parametrize(
+    ("available", "severity"), [(5 * GIB, None), (150 * MIB, Severity.WARNING), (100 * MIB, Severity.ERROR), (0, Severity.ERROR)]
+)
+def test_it_is_said_when_pods_are_evicted_all_the_same(available: float, severity: Severity | None) -> None:
+    found = list(conditions(room_of(KubeletMemory(64 * GIB, available, 4 * GIB), KubeletConfig())))
+    assert [one.severity for one in found] == ([severity] if severity else [])
+    assert all(one.name == "eviction" and "100 MiB" in one.why for one in found)
+
+
+def test_nothing_is_said_where_the_kubelet_does_not_evict() -> None:
+    assert list(conditions(room_of(KubeletMemory(64 * GIB, 0, 0), KubeletConfig(hard=None)))) == []

@@ -1,0 +1,188 @@
+"""Asking the kubelet of a node: a real server on this host stands in for it, well or ill behaved."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stand_in_kubelet import NODE, TOKEN, Behaviour, StandInKubelet, kubelet, pod
+
+from mom_devkit import wait_until
+from mom_plugins_kubevirt.kubelet_watch import KubeletSettings, KubeletWatch
+from mom_plugins_kubevirt.requests import PodRequest
+
+GIB = 1 << 20
+UID = "17470c02-2435-410d-824b-5e7f833ec65a"
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[StandInKubelet]:
+    """A kubelet with a certificate that it made itself."""
+    with kubelet(tmp_path) as one:
+        one.pods = [pod(UID, "2Gi")]
+        yield one
+
+
+def watch(one: StandInKubelet, tell: Callable[[str], None] = lambda what: None, **settings: Any) -> KubeletWatch:
+    made = KubeletSettings.model_validate({"timeout": "1s", **settings})
+    return KubeletWatch(one.folder, made, logging.getLogger("test"), time.monotonic, tell)
+
+
+def asked(one: StandInKubelet, **settings: Any) -> KubeletWatch:
+    found = watch(one, **settings)
+    found.ask()
+    return found
+
+
+def test_what_pods_request_is_asked_with_the_token_of_a_service_account(own: StandInKubelet) -> None:
+    told = asked(own).told
+    assert told.pods == {UID: PodRequest("virt-launcher-vm-x", "tenant", 2 * GIB)}
+    assert "with the token" in told.door
+    assert told.error == ""
+
+
+def test_the_token_is_read_anew_each_time(own: StandInKubelet) -> None:
+    found = asked(own)
+    own.write("var/run/secrets/kubernetes.io/serviceaccount/token", "an-old-one")
+    found.ask()
+    assert "403" in found.told.error
+    assert found.told.pods, "what it said before stays"
+    own.write("var/run/secrets/kubernetes.io/serviceaccount/token", TOKEN)
+    found.ask()
+    assert found.told.error == ""
+
+
+def test_a_certificate_that_the_cluster_signed_is_known_by_the_nodes_name(tmp_path: Path) -> None:
+    with kubelet(tmp_path, own_certificate=False) as one:
+        one.pods = [pod(UID, "2Gi")]
+        assert asked(one).told.pods
+        assert "not the node's" in asked(one, node="node8").told.error
+    with kubelet(tmp_path / "other", own_certificate=False, name="node8") as one:
+        assert "not the node's" in asked(one).told.error, "another node of the cluster answers there"
+
+
+def test_no_token_goes_to_one_that_cannot_be_known(own: StandInKubelet, tmp_path: Path) -> None:
+    with kubelet(tmp_path / "another") as other:
+        own.configure(f"port: {other.port}\n")
+        told = asked(own).told
+        assert not told.pods
+        assert "not the node's" in told.error
+        assert other.asked == []
+    for name in ("var/lib/kubelet/pki/kubelet.crt", "var/run/secrets/kubernetes.io/serviceaccount/ca.crt"):
+        (own.folder / name).unlink()
+    own.configure(f"port: {own.port}\n")
+    assert asked(own).told.error.startswith("there is no way to ask it")
+    assert own.asked == []
+
+
+def test_the_nodes_own_certificate_is_tried_where_the_token_is_refused_or_missing(own: StandInKubelet) -> None:
+    own.allows = frozenset({"certificate"})
+    own.write("var/lib/kubelet/pki/kubelet-client-current.pem", (own.folder / "client.pem").read_bytes())
+    told = asked(own).told
+    assert told.pods
+    assert "with the certificate" in told.door
+    (own.folder / "var/run/secrets/kubernetes.io/serviceaccount/token").unlink()
+    assert asked(own).told.pods
+
+
+def test_the_read_only_port_is_asked_where_the_kubelet_says_that_it_has_one(tmp_path: Path) -> None:
+    with kubelet(tmp_path, tls=False) as one:
+        one.pods = [pod(UID, "1500M")]
+        told = asked(one).told
+        assert told.pods[UID].memory == 1500e6 / 1024
+        assert "read-only" in told.door
+        one.configure()
+        assert not asked(one).told.pods, "anybody may listen on a port that the kubelet does not use"
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "why"),
+    [
+        (Behaviour.HANG, "no whole answer within 1 s"),
+        (Behaviour.DRIP, "no whole answer within 1 s"),
+        (Behaviour.GARBAGE, "no JSON"),
+        (Behaviour.DEEP, "no JSON"),
+        (Behaviour.LIST, "no object"),
+        (Behaviour.FORBIDDEN, "refuses /pods (403)"),
+        (Behaviour.HUGE, "more than 16 MiB"),
+        (Behaviour.CUT, "ended too soon"),
+        (Behaviour.CLOSED, "closed"),
+    ],
+)
+def test_an_answer_that_is_none_is_said_and_what_was_known_stays(own: StandInKubelet, behaviour: Behaviour, why: str) -> None:
+    found = asked(own)
+    own.behaviour = behaviour
+    found.ask()
+    assert why in found.told.error
+    assert found.told.pods[UID].memory == 2 * GIB
+    own.behaviour = Behaviour.WELL
+    own.pods = [pod(UID, "3Gi")]
+    found.ask()
+    assert found.told.pods[UID].memory == 3 * GIB
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        None,
+        7,
+        [None, 7, "x", []],
+        [{"metadata": {"uid": 7, "name": "a", "namespace": "b"}, "spec": {"containers": [{"name": "compute"}]}}],
+        [{"metadata": [], "spec": {"containers": {"name": "compute"}}}],
+        [{"metadata": {"uid": "u", "name": "a", "namespace": "b"}, "spec": {"containers": [{"name": ["compute"]}, {"name": {}}]}}],
+        [{"metadata": {"uid": "u", "name": "a", "namespace": "b"}, "spec": {"containers": [{"name": "nginx"}]}}],
+    ],
+)
+def test_pods_that_make_no_sense_are_left_out(own: StandInKubelet, items: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StandInKubelet, "answer", lambda self, request: self.say(request, 200, _json({"items": items})))
+    told = asked(own).told
+    assert (told.pods, told.error) == ({}, "")
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    import json
+
+    return json.dumps(value).encode()
+
+
+def test_it_is_asked_in_a_thread_and_soon_when_a_pod_is_not_known(own: StandInKubelet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_kubevirt.kubelet_watch._SOONEST_SECONDS", 0.05)
+    heard: list[str] = []
+    found = watch(own, heard.append, every="1h")
+    found.start()
+    wait_until(lambda: UID in found.told.pods, lambda: str(found.told), 10)
+    own.pods = [pod(UID, "2Gi"), pod("second", "1Gi")]
+    found.want({UID, "second"})
+    wait_until(lambda: "second" in found.told.pods, lambda: str(found.told), 10)
+    own.pods = [pod(UID, "2Gi", leaves=True)]
+    found.want({"third"})
+    wait_until(lambda: "a guest is about to be migrated" in heard, lambda: str(heard), 10)
+    own.behaviour = Behaviour.HANG
+    found.want({"fourth"})
+    found.stop()
+    count = len(own.asked)
+    found.want({"fifth"})
+    assert len(own.asked) <= count + 1
+
+
+def test_it_is_not_asked_where_the_operator_says_so(own: StandInKubelet) -> None:
+    own.configure("evictionHard: {memory.available: 300Mi}\n")
+    told = asked(own, every="0s").told
+    assert own.asked == []
+    assert told.config.hard is not None
+    assert told.config.hard.kib == 300 << 10
+
+
+def test_its_configuration_is_what_it_says_itself_and_else_what_its_files_say(own: StandInKubelet) -> None:
+    own.configure(f"port: {own.port}\nevictionHard: {{memory.available: 300Mi}}\n")
+    own.config = {"evictionHard": {"memory.available": "5%", "nodefs.available": "10%"}, "evictionSoft": {"memory.available": "1Gi"}}
+    config = asked(own).told.config
+    assert config.hard is not None
+    assert config.soft is not None
+    assert (config.hard.share, config.soft.kib, config.by) == (0.05, GIB, "the kubelet")
+    assert own.asked == ["/pods", "/configz"]
+    assert NODE

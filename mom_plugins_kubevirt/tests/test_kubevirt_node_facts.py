@@ -1,0 +1,148 @@
+"""What the node knows of its guests, as fields, conditions, findings and words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from stand_in_kubelet import Behaviour, StandInKubelet, kubelet, pod
+
+from mom_cli import About
+from mom_core import PluginContext, Report, Severity, Value
+from mom_core.testing import snapshot
+from mom_devkit import host_of, wait_until
+from mom_plugins_kubevirt.explanation import PodExplainer
+from mom_plugins_kubevirt.kubelet_watch import KubeletSettings
+from mom_plugins_kubevirt.launcher_pod import LauncherPod
+from mom_plugins_kubevirt.node_facts import LEAVES, NodeFacts
+
+MIB, GIB = 1 << 10, 1 << 20
+UID = "17470c02-2435-410d-824b-5e7f833ec65a"
+MEMINFO = f"MemTotal: {64 * GIB} kB\nMemFree: {2 * GIB} kB\nMemAvailable: {9 * GIB} kB\n"
+
+
+class Node:
+    """A node with one guest of 4 GiB, whose pod may request something."""
+
+    def __init__(self, one: StandInKubelet) -> None:
+        self.kubelet, self.root = one, one.folder
+        mount = "31 24 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
+        host_of(self.root, {"proc/meminfo": MEMINFO, "proc/self/mountinfo": mount, "sys/fs/cgroup/memory.stat": "inactive_file 0\n"})
+        self.pod = LauncherPod(1000, 7, UID, str(self.root / "sys/fs/cgroup/pod"), "/run/libvirt/virtqemud-sock")
+
+    def facts(self, percentage: float | None = None, every: str = "1h") -> NodeFacts:
+        settings = KubeletSettings.model_validate({"timeout": "2s", "every": every})
+        return NodeFacts(PluginContext("kubevirt", root=self.root), settings, percentage)
+
+    def guest(self, facts: NodeFacts) -> dict[str, Value]:
+        """The guest's fields."""
+        fields: dict[str, dict[str, Value]] = {"g": {"balloon_max": 4 * GIB, "vcpu_count": 2}, "other": {"balloon_max": GIB}}
+        facts.add_to(fields, {"g": self.pod})
+        assert fields["other"] == {"balloon_max": GIB}, "it is in no pod"
+        return fields["g"]
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    with kubelet(tmp_path) as one:
+        yield Node(one)
+
+
+@pytest.fixture
+def running(node: Node) -> Iterator[NodeFacts]:
+    """Facts that the kubelet is asked for."""
+    node.kubelet.pods = [pod(UID, "2300Mi")]
+    facts = node.facts()
+    facts.start()
+    wait_until(lambda: "balloon_min" in node.guest(facts), lambda: facts.why_unknown, 20)
+    yield facts
+    facts.stop()
+
+
+def test_a_guest_is_promised_what_its_pod_requests_without_kubevirts_own(node: Node, running: NodeFacts) -> None:
+    fields = node.guest(running)
+    assert fields["pod_request"] == 2300 * MIB
+    assert fields["pod_request_by"] == "the kubelet"
+    assert 2080 * MIB < int(str(fields["balloon_min"])) < 2100 * MIB
+    assert "give_back" not in fields
+
+
+def test_what_is_promised_stays_while_the_kubelet_does_not_answer(node: Node, running: NodeFacts) -> None:
+    before = node.guest(running)
+    node.kubelet.behaviour = Behaviour.FORBIDDEN
+    running.ask()
+    assert "403" in running.why_unknown
+    assert node.guest(running) == before
+
+
+def test_a_guest_that_is_about_to_be_moved_is_told(node: Node, running: NodeFacts) -> None:
+    node.kubelet.pods = [pod(UID, "2300Mi", leaves=True)]
+    running.ask()
+    assert node.guest(running)["give_back"] == LEAVES
+
+
+def test_without_the_kubelet_the_control_group_says_it_and_else_a_setting_and_else_nobody(node: Node) -> None:
+    node.kubelet.behaviour = Behaviour.FORBIDDEN
+    assert "balloon_min" not in node.guest(node.facts())
+    fields = node.guest(node.facts(percentage=200))
+    assert fields["balloon_min"] == 2 * GIB
+    assert "pod_request" not in fields
+    host_of(node.root, {"sys/fs/cgroup/pod/memory.min": f"{3 << 30}\n"})
+    fields = node.guest(node.facts(percentage=200))
+    assert fields["pod_request_by"] == "its control group"
+    assert fields["pod_request"] == 3 * GIB
+
+
+def test_the_line_below_which_the_kubelet_evicts_is_told_in_the_kernels_figure(node: Node) -> None:
+    node.kubelet.configure("evictionHard: {memory.available: 1Gi}\n")
+    facts = node.facts(every="0s")
+    list(facts.findings([]))
+    assert facts.host_fields() == {"mem_evicts_below": 8 * GIB, "eviction_room": GIB, "eviction_threshold": GIB}
+    assert list(facts.conditions()) == []
+    host_of(node.root, {"proc/meminfo": MEMINFO.replace(str(2 * GIB), str(GIB // 2))})
+    assert facts.host_fields()["eviction_room"] == -GIB // 2
+    (condition,) = facts.conditions()
+    assert (condition.name, condition.severity) == ("eviction", Severity.ERROR)
+    node.kubelet.configure("evictionHard: {nodefs.available: 5%}\n")
+    facts = node.facts(every="0s")
+    list(facts.findings([]))
+    assert facts.host_fields() == {}
+    assert list(facts.conditions()) == []
+
+
+def test_doctor_says_how_the_kubelet_is_asked_and_at_what_it_evicts(node: Node) -> None:
+    node.kubelet.pods = [pod("another", "1Gi")]
+    node.kubelet.config = {"evictionHard": {"memory.available": "100Mi"}, "evictionSoft": {"memory.available": "5%"}}
+    well = [(one.severity, one.message) for one in node.facts().findings([node.pod])]
+    assert [severity for severity, _ in well] == [Severity.OK, Severity.OK]
+    assert "what 1 pods request; 1 guests' pods are not among them" in well[0][1]
+    limits = "100 MiB available (at once) or 5.0% of the node available (after a while)"
+    assert well[1][1] == f"the kubelet evicts pods with less than {limits}, by the kubelet"
+    node.kubelet.behaviour = Behaviour.FORBIDDEN
+    ill = next(iter(node.facts().findings([node.pod])))
+    assert ill.severity is Severity.WARNING
+    assert "guests are promised nothing" in ill.message
+    assert "nodes/pods" in ill.cure
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (
+            {"balloon_min": 2 * GIB, "pod_request": 2 * GIB + 240 * MIB, "pod_request_by": "the kubelet"},
+            "Its pod requests 2.23 GiB, as the kubelet says, of which 240 MiB are for KubeVirt's own programs:"
+            " 2.00 GiB are promised to it.",
+        ),
+        (
+            {"balloon_min": GIB, "pod_request_by": "the setting memory_overcommit_percentage"},
+            "By the setting memory_overcommit_percentage, 1.00 GiB are promised to it; what its pod requests is not known.",
+        ),
+        ({}, "What its pod requests is not known, so no size is promised to it by that; it keeps what it uses."),
+    ],
+)
+def test_explain_says_what_is_promised_and_who_says_so(fields: dict[str, Value], words: str) -> None:
+    taken = snapshot(guests={"g": fields, "plain": fields}, properties={"g": {"kubevirt.pod": "virt-launcher-g-x"}})
+    report = Report(1, taken.time, "enforce", taken, (), (), (), (), (), 0.01)
+    assert [one.text for one in PodExplainer().part(About(report, taken.guests["g"])).sentences] == [words]
+    assert not PodExplainer().part(About(report, taken.guests["plain"])).sentences

@@ -1,0 +1,89 @@
+"""What the request of its pod promises a guest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_devkit import host_of
+from mom_plugins_kubevirt.requests import PodPromise, PodRequest, overhead_kib, promise_by_request, promise_of, protected_kib
+
+MIB, GIB = 1 << 10, 1 << 20
+NEWEST_FIXED_MIB = 25 + 100 + 25 + 40 + 30 + 8
+
+
+def kubevirts_request(guest_kib: float, vcpus: int, percentage: int, *, graphics: bool = True) -> float:
+    """As the newest KubeVirt makes it, in KiB: `GetMemoryOverhead` of v1.5 and `WithMemoryRequests`."""
+    request = guest_kib * 100 // percentage
+    return request + request / 512 + (NEWEST_FIXED_MIB + 8 * vcpus + (32 if graphics else 0)) * MIB
+
+
+@pytest.mark.parametrize("percentage", [100, 120, 150, 200, 400])
+@pytest.mark.parametrize(("guest", "vcpus"), [(GIB, 1), (4 * GIB, 2), (64 * GIB, 16), (512 * GIB, 128)])
+def test_a_guest_is_promised_its_share_and_hardly_more_and_never_less(guest: float, vcpus: int, percentage: int) -> None:
+    promised = promise_by_request(kubevirts_request(guest, vcpus, percentage), guest, vcpus)
+    share = guest * 100 // percentage
+    assert share <= promised <= min(guest, share + 100 * MIB + share / 512)
+
+
+def test_a_request_of_as_much_as_the_guest_has_promises_all_whatever_was_added() -> None:
+    assert promise_by_request(2 * GIB + 300 * MIB, 2 * GIB, 1) == 2 * GIB
+    assert promise_by_request(2 * GIB, 2 * GIB, 64) == 2 * GIB, "overcommitGuestOverhead"
+
+
+def test_a_request_below_the_overhead_promises_nothing() -> None:
+    assert promise_by_request(100 * MIB, 2 * GIB, 2) == 0
+
+
+@given(request=st.floats(0, 1e12), guest=st.one_of(st.none(), st.floats(0, 1e12)), vcpus=st.one_of(st.none(), st.floats(0, 1e4)))
+def test_nobody_is_promised_more_than_was_requested_or_than_the_guest_can_have(
+    request: float, guest: float | None, vcpus: float | None
+) -> None:
+    promised = promise_by_request(request, guest, vcpus)
+    assert 0 <= promised <= request
+    assert guest is None or promised <= guest or promised <= request < guest
+
+
+def asked(memory: float | None) -> PodRequest:
+    return PodRequest("virt-launcher-vm-x", "tenant", memory)
+
+
+@pytest.mark.parametrize(
+    ("pod", "protected", "percentage", "promise"),
+    [
+        (asked(3 * GIB), GIB, 200.0, PodPromise(2 * GIB, 3 * GIB, "the kubelet")),
+        (None, 3 * GIB, 200.0, PodPromise(2 * GIB, 3 * GIB, "its control group")),
+        (asked(None), 3 * GIB, None, PodPromise(2 * GIB, 3 * GIB, "its control group")),
+        (None, None, 200.0, PodPromise(GIB, None, "the setting memory_overcommit_percentage")),
+        (asked(None), None, 80.0, PodPromise(2 * GIB, None, "the setting memory_overcommit_percentage")),
+        (asked(None), None, None, None),
+        (None, None, None, None),
+    ],
+)
+def test_the_kubelet_is_believed_before_the_control_group_and_that_before_the_operator(
+    pod: PodRequest | None, protected: float | None, percentage: float | None, promise: PodPromise | None
+) -> None:
+    assert promise_of(pod, protected, 2 * GIB, 1, percentage) == promise
+
+
+def test_what_is_not_known_of_the_guest_leaves_only_what_was_requested() -> None:
+    found = promise_of(asked(GIB), None, None, None, None)
+    assert found is not None
+    assert found.kib == GIB - overhead_kib(GIB, None)
+    assert promise_of(None, None, None, None, 150.0) is None
+
+
+def test_what_the_kernel_protects_is_read_of_the_container_and_else_of_the_pod(tmp_path: Path) -> None:
+    root = host_of(
+        tmp_path, {"pod/memory.min": f"{3 << 30}\n", "pod/memory.low": "0\n", "pod/c/memory.min": "0\n", "pod/c/memory.low": "0\n"}
+    )
+    pod, container = str(root / "pod"), str(root / "pod/c")
+    assert protected_kib(pod, container) == protected_kib(pod) == 3 * GIB
+    (root / "pod/c/memory.low").write_text(f"{2 << 30}\n")
+    assert protected_kib(pod, container) == 2 * GIB
+    assert protected_kib("") is None
+    (root / "pod/memory.min").write_text("0\n")
+    assert protected_kib(pod) is None
