@@ -103,12 +103,16 @@ class Probe:
         self._root = context.root
 
     @hookimpl
+    def mom_declare(self):
+        yield FieldSpec("eviction_room", Unit.KIB, Scope.HOST, "as the plugin kubevirt has it", "the folder")
+
+    @hookimpl
     def mom_collect_host(self):
         if (self._root / "broken").exists():
             raise OSError("the sensor has gone")
         if (self._root / "slow").exists():
             time.sleep(4)
-        return {{}}
+        return {{"eviction_room": -1024 if (self._root / "evicting").exists() else 1024}}
 '''
 
 ENTRY_POINTS = """[mom.plugins]
@@ -237,6 +241,7 @@ def test_every_alert_comes_when_a_host_is_in_trouble_and_goes_when_that_is_over(
     alerts = scraping(tmp_path, {"full": full, "broken": broken}, stack, free_port)
     assert not alerts.firing()
 
+    (full.root / "evicting").touch()
     full.memory(available=GIB // 32)
     full.pressure(30)
     full.guest("sold-1", 5 * GIB)
@@ -244,7 +249,9 @@ def test_every_alert_comes_when_a_host_is_in_trouble_and_goes_when_that_is_over(
     full.guest("stubborn", 4 * GIB, stuck=True)
     full.guest("refusing", 4 * GIB, refuses=True)
     full.guest("starving", 4 * GIB, used=GIB - 1024, size=GIB, stuck=True, killed=0)
-    alerts.come("full", "MomHostFull", "MomHostMemoryShort", "MomHostWaitsForMemory", "MomHostOversold", "MomGuestsSuffer")
+    alerts.come(
+        "full", "MomHostFull", "MomHostMemoryShort", "MomHostWaitsForMemory", "MomHostOversold", "MomGuestsSuffer", "MomKubeletEvicts"
+    )
     full.memory(available=GIB * 2 // 3)
     full.guest("starving", 4 * GIB, used=GIB - 1024, size=GIB, stuck=True, killed=2)
 
@@ -271,6 +278,7 @@ def test_every_alert_comes_when_a_host_is_in_trouble_and_goes_when_that_is_over(
     alerts.come("full", "MomProgramsKilled", "MomCannotApply", "MomGuestsDoNotGive", "MomGuestsFarFromTargets")
     full.memory(available=4 * GIB)
     full.pressure(0)
+    (full.root / "evicting").unlink()
     (full.root / "guests/sold-2.json").unlink()
     for name in ("stubborn", "refusing", "starving"):
         full.guest(name, 4 * GIB)
