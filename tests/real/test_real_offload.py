@@ -16,8 +16,7 @@ from real_guests import Lab, RealGuest, not_here
 from zram_swap import NoZram, zram_swap
 
 from mom_devkit import wait_until
-from mom_plugins_offload.requests import ReclaimWorker
-from mom_plugins_offload.worker import ReclaimRequest
+from mom_plugins_offload.requests import ReclaimRequest, ReclaimWorker
 
 pytestmark = pytest.mark.real
 
@@ -69,7 +68,7 @@ def limits(guest: RealGuest) -> tuple[str, str]:
 
 def order_of(guest: RealGuest, way: str, mib: int) -> ReclaimRequest:
     started = int(Path(f"/proc/{guest.pid}/stat").read_text().rpartition(")")[2].split()[19])
-    return ReclaimRequest(guest.uuid, way, mib << 10, str(guest.group("memory")), guest.pid, started)
+    return ReclaimRequest(guest.uuid, way, mib << 10, guest.pid, started)
 
 
 def started(lab: Lab, name: str, **options: Any) -> RealGuest:
@@ -127,7 +126,7 @@ def workers_of(mom: MomRun) -> list[int]:
     for children in Path(f"/proc/{mom.process.pid}/task").glob("*/children"):
         with suppress(OSError):
             pids = [int(word) for word in children.read_text().split()]
-            found += [pid for pid in pids if b"worker.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+            found += [pid for pid in pids if b"mom_helper" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     return found
 
 

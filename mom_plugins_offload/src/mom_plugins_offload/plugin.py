@@ -27,7 +27,6 @@ from mom_core import (
     Value,
     as_whole,
     hookimpl,
-    printable,
 )
 from mom_plugins_offload import law
 from mom_plugins_offload.fields import CONTROLS, FIELDS, NET, OFFLOAD, RATIO, ROOM, WRITTEN
@@ -37,10 +36,9 @@ from mom_plugins_offload.host_need import HostNeed, chosen, need_of
 from mom_plugins_offload.law import ColdOffer, ObservedGuest, next_offer
 from mom_plugins_offload.pressure import own_pressure, stall_of, swept_first
 from mom_plugins_offload.processes import why_no_swap
-from mom_plugins_offload.requests import ReclaimWorker
+from mom_plugins_offload.requests import ReclaimRequest, ReclaimWorker
 from mom_plugins_offload.settings import OffloadGuestSettings, OffloadSettings
 from mom_plugins_offload.stores import net_share, ratio_of, room_of, stores_of
-from mom_plugins_offload.worker import ReclaimRequest
 from mom_plugins_offload.writes import WriteBudget
 from mom_toolkit import ColdMemoryControl, Hierarchies, StoreKind, SwapStore, late_hook
 
@@ -257,8 +255,6 @@ class OffloadPlugin:
         )
 
     def _forbidden(self, guest: Guest) -> str:
-        if why := guest.text("give_back"):
-            return f"{printable(why, 100)}: it is left as it is"
         settings = self._context.guest_settings(guest)
         own = settings.offload if isinstance(settings, OffloadGuestSettings) else None
         if own is False:
@@ -330,7 +326,7 @@ class OffloadPlugin:
             if kib and not change.back:
                 targets[change.entity.id] = change.target
                 way = "recall" if pace < 0 else one.way.name
-                requests.append(ReclaimRequest(change.entity.id, way, kib, one.way.folder, one.way.pid, one.way.started, one.at))
+                requests.append(ReclaimRequest(change.entity.id, way, kib, one.way.pid, one.way.started, one.at))
         seconds, cpu = _MOST_OF_CYCLE * self._seconds, self._settings.cpu_share * self._seconds * (2 if self._urgent else 1)
         try:
             if isinstance(hypervisor, ColdMemoryControl):

@@ -1,34 +1,65 @@
-"""Requests to the worker, a process of its own: it is started when there is something to do, and ended with mom, however mom ends."""
+"""Requests to the taker, a process of its own: it is started when there is something to do, and ended with mom, however mom ends."""
 
 from __future__ import annotations
 
-import json
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import mom_helper
 from mom_core import HypervisorError
-from mom_plugins_offload.worker import ReclaimRequest
+from mom_helper.orders import ORDER, Order
+from mom_helper.taker import AT_ONCE, MOST_REQUESTS, Reason, Way, messages, records_in
+from mom_toolkit import Helper
 
-_PROGRAM: Final = Path(__file__).with_name("worker.py")
+_PROGRAM: Final = Path(mom_helper.__file__).parent
 
-_MOST_BYTES: Final = 16 << 20
-"""An answer of ten thousand guests has 1 MiB."""
+_SEND_SECONDS: Final = 1.0
+"""It reads whenever it is not busy, and then at once."""
 
 _END_SECONDS: Final = 0.15
-"""How long the worker may take to end by itself, and again when it is killed: then the kernel ends what it has under way."""
+"""How long the taker may take to end by itself, and again when it is killed: then the kernel ends what it has under way."""
+
+_WAYS: Final = {"v2": Way.V2, "v1": Way.V1, "process": Way.PROCESS, "recall": Way.RECALL}
+
+_REASONS: Final[Mapping[int, str]] = {
+    Reason.NONE: "",
+    Reason.NO_MORE: "the kernel found no more to take",
+    Reason.HOLDS_TOO_LITTLE: "its group holds too little",
+    Reason.HAS_ENDED: "its process has ended",
+    Reason.NO_LARGE_MEMORY: "its process has no large memory",
+    Reason.TIME_IS_OVER: "the time was over",
+    Reason.NO_MORE_IN_SWAP: "there was no more in swap",
+}
+
+
+@dataclass(slots=True)
+class ReclaimRequest:
+    """Move so much (`left`, KiB) of a guest by this way; and the result: what `went` (KiB), and why it ended before all had gone (empty:
+    all had). `at` is where a walk through the guest goes on."""
+
+    guest: str
+    way: str
+    left: int
+    pid: int = 0
+    started: int = 0
+    at: int = 0
+    went: int = 0
+    why: str = ""
 
 
 class ReclaimWorker:
-    """The process and the pipes to it. Not to be used by two threads at a time; no call waits for the kernel."""
+    """The process and the socket to it. Not to be used by two threads at a time; no call waits for the kernel."""
 
     def __init__(self) -> None:
+        self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._answer = b""
+        self._sent: Sequence[ReclaimRequest] = ()
         self._busy = False
 
     @property
@@ -38,58 +69,60 @@ class ReclaimWorker:
 
     @property
     def pid(self) -> int | None:
-        """Its process, if it runs."""
+        """The process, where this started it itself and it runs."""
         return None if self._process is None else self._process.pid
 
     def send(self, requests: Sequence[ReclaimRequest], seconds: float, cpu_seconds: float) -> None:
         """Have these followed, all together in no more than that time, and with no more CPU time than that.
 
-        Raises `HypervisorError` when there is no worker for it.
+        Raises `HypervisorError` when there is no taker for it.
         """
-        if self._process is None:
-            self._process = _started()
-        line = json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, "requests": [asdict(request) for request in requests]}) + "\n"
-        pipe = self._process.stdin
-        assert pipe is not None  # noqa: S101  # it was asked for
+        if self._socket is None:
+            self._start()
+        sent = requests[:MOST_REQUESTS]
+        orders = [Order(_WAYS[one.way], number, one.left, one.at, one.pid, one.started) for number, one in enumerate(sent)]
+        orders.append(Order(Way.GO, 0, int(seconds * 1e6), int(cpu_seconds * 1e6)))
+        assert self._socket is not None  # noqa: S101  # it was started
         try:
-            pipe.write(line.encode())  # it reads whenever it is not busy: no line waits for longer than the one before it is read
-            pipe.flush()
+            self._socket.settimeout(_SEND_SECONDS)
+            for message in messages(orders):
+                self._socket.send(message)
         except OSError as error:
             self.close()
-            raise HypervisorError(f"the process that takes memory has ended: {error.strerror}") from error
-        self._busy = True
+            raise HypervisorError(f"the process that takes memory has ended: {error.strerror or error}") from error
+        self._sent, self._busy = sent, True
 
     def answers(self) -> Iterator[Sequence[ReclaimRequest]]:
-        """The results of each batch of requests since the last call. A worker that has ended is started anew with the next request."""
-        if self._process is None or self._process.stdout is None:
-            return
-        while True:
+        """The results of requests that have come since the last call. A taker that has ended is started anew with the next request."""
+        while self._socket is not None:
             try:
-                part = os.read(self._process.stdout.fileno(), 1 << 16)
+                message = self._socket.recv(ORDER.size * AT_ONCE, socket.MSG_DONTWAIT)
             except BlockingIOError:
-                break
+                return
             except OSError:
-                part = b""
-            if not part or len(self._answer) > _MOST_BYTES:
+                message = b""
+            if not message:
                 self.close()
                 return
-            self._answer += part
-            while b"\n" in self._answer:
-                line, _, self._answer = self._answer.partition(b"\n")
+            yield list(self._results(message))
+
+    def _results(self, message: bytes) -> Iterator[ReclaimRequest]:
+        for result in records_in(message):
+            if result.number == Way.GO:
                 self._busy = False
-                yield [ReclaimRequest(**one) for one in json.loads(line)]
+            elif result.id < len(self._sent):
+                one = self._sent[result.id]
+                one.went, one.at = result.a, result.b
+                one.why = os.strerror(-result.c) if result.c < 0 else _REASONS.get(result.c, "")
+                yield one
 
     def close(self) -> None:
         """End it. What it has taken stays; nothing else is left of it."""
-        process, self._process, self._answer, self._busy = self._process, None, b"", False
+        process, taker, self._process, self._socket, self._sent, self._busy = self._process, self._socket, None, None, (), False
+        if taker is not None:
+            taker.close()
         if process is None:
             return
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except OSError:  # what was not sent any more
-                    continue
         for end in (process.kill, None):
             try:
                 process.wait(_END_SECONDS)
@@ -98,15 +131,18 @@ class ReclaimWorker:
                     return
                 end()
 
-
-def _started() -> subprocess.Popen[bytes]:
-    # -I: nothing that the environment or the current folder names is imported.
-    try:
-        process = subprocess.Popen(  # a program of this distribution
-            [sys.executable, "-I", str(_PROGRAM)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/", start_new_session=True
-        )
-    except OSError as error:
-        raise HypervisorError(f"the process that takes memory cannot be started: {error.strerror}") from error
-    assert process.stdout is not None  # noqa: S101  # it was asked for
-    os.set_blocking(process.stdout.fileno(), False)
-    return process
+    def _start(self) -> None:
+        """By mom-helper where this process is not root. Raises `HypervisorError`."""
+        helper = Helper.reached()
+        try:
+            if helper is not None:
+                self._socket = helper.taker()
+                return
+            self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                # -I, -S: nothing that the environment or the current folder names is imported.
+                command = [sys.executable, "-I", "-S", str(_PROGRAM), "taker"]
+                self._process = subprocess.Popen(command, stdin=theirs.fileno(), cwd="/", start_new_session=True)
+        except OSError as error:
+            self.close()
+            raise HypervisorError(f"the process that takes memory cannot be started: {error.strerror or error}") from error

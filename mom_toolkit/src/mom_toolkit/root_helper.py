@@ -28,15 +28,14 @@ _MOST_DECLARED: Final = 1000
 
 
 class DeclaredFile(NamedTuple):
-    """A file that root allows mom to write to: a knob by its path, or a file of guests' control groups by its name; and its bounds.
-
-    Of a group's file, `most` is 1 where `max` is allowed.
-    """
+    """A file that root allows mom to write to: a knob by its path, or a file of guests' control groups by its name; and its bounds, or the
+    only values. `unlimited`: a group's file may be `max`."""
 
     name: str
     least: int
     most: int
     choices: Sequence[int] = ()
+    unlimited: bool = False
 
 
 class Helper:
@@ -57,7 +56,7 @@ class Helper:
         self._lock = threading.Lock()
         self._connection: socket.socket | None = None
         self._id = 0
-        self._declared: tuple[Sequence[DeclaredFile], Sequence[DeclaredFile]] | None = None
+        self._declared: Sequence[DeclaredFile] | None = None
 
     @classmethod
     def reached(cls) -> Self | None:
@@ -79,23 +78,14 @@ class Helper:
 
     def declared(self) -> Sequence[DeclaredFile]:
         """The files that root allows mom to write to, knobs by their paths and files of guests' control groups by their names."""
-        return (*self.knobs(), *self.group_files())
-
-    def knobs(self) -> Sequence[DeclaredFile]:
-        """The knobs that root allows."""
         with self._lock:
-            return self._list()[0]
-
-    def group_files(self) -> Sequence[DeclaredFile]:
-        """The files of guests' control groups that root allows."""
-        with self._lock:
-            return self._list()[1]
+            return self._list()
 
     # --- orders --------------------------------------------------------------------------------------------------------------------
 
     def set_knob(self, path: Path | str, text: str) -> None:
         """Write a whole number to a knob. `PermissionError` where root has not declared it."""
-        self._to_listed(0, str(path), lambda number: Order(OrderNumber.SET_KNOB, a=number, b=int(text)))
+        self._to_listed(str(path), lambda number: Order(OrderNumber.SET_KNOB, a=number, b=int(text)))
 
     def set_group(self, pid: int, started: int, file: str, value: int) -> None:
         """Write to a file of a guest's control group. `PermissionError` likewise.
@@ -104,7 +94,7 @@ class Helper:
         :param started: when that was started, in clock ticks since the boot (`ProcessStat.started`)
         :param value: bytes; -1: `max`
         """
-        self._to_listed(1, file, lambda number: Order(OrderNumber.SET_GROUP, a=number, b=value, c=pid, d=started))
+        self._to_listed(file, lambda number: Order(OrderNumber.SET_GROUP, a=number, b=value, c=pid, d=started))
 
     def open_of_guest(self, pid: int, started: int, name: str) -> int:
         """A descriptor to read a file of a guest's folder in /proc, such as `smaps_rollup`. `PermissionError`: no plugin needs it."""
@@ -146,64 +136,61 @@ class Helper:
 
     # --- the connection ------------------------------------------------------------------------------------------------------------
 
-    def _to_listed(self, which: int, name: str, order: Callable[[int], Order]) -> None:
+    def _to_listed(self, name: str, order: Callable[[int], Order]) -> None:
         with self._lock:
-            listed = self._list()[which]
-            number = next((number for number, one in enumerate(listed) if one.name == name), None)
+            number = next((number for number, one in enumerate(self._list()) if one.name == name), None)
             if number is None:
                 raise PermissionError(errno.EPERM, f"mom-helper may not, as root has not declared {name}")
             self._send(order(number))
 
-    def _list(self) -> tuple[Sequence[DeclaredFile], Sequence[DeclaredFile]]:
+    def _list(self) -> Sequence[DeclaredFile]:
         """What is declared; it is asked for once for each connection, as the next helper may have read other declarations."""
         if self._connection is None:
             self._connect()
         if self._declared is None:
-            self._declared = self._listed(OrderNumber.KNOB), self._listed(OrderNumber.GROUP_FILE)
+            found: list[DeclaredFile] = []
+            with suppress(FileNotFoundError):  # after the last
+                while len(found) < _MOST_DECLARED:
+                    answer, text, _ = self._send(Order(OrderNumber.LIST, a=len(found)))
+                    name, _, values = text.decode(errors="surrogateescape").partition("\n")
+                    choices = tuple(int(word) for word in values.split() if word != "max")
+                    found.append(DeclaredFile(name, answer.a, answer.b, choices, values == "max"))
+            self._declared = found
         return self._declared
 
-    def _listed(self, kind: OrderNumber) -> Sequence[DeclaredFile]:
-        found: list[DeclaredFile] = []
-        with suppress(FileNotFoundError):  # after the last
-            while len(found) < _MOST_DECLARED:
-                answer, _ = self._send(Order(kind, a=len(found)))
-                name, _, choices = answer.text.decode(errors="surrogateescape").partition("\n")
-                found.append(DeclaredFile(name, answer.a, answer.b, tuple(map(int, choices.split()))))
-        return found
-
-    def _about_file(self, order: Order, path: Path | str) -> tuple[Answer, list[int]]:
+    def _about_file(self, order: Order, path: Path | str) -> tuple[Answer, bytes, list[int]]:
         file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             return self._send(order, file)
         finally:
             os.close(file)
 
-    def _send(self, order: Order, *descriptors: int) -> tuple[Answer, list[int]]:
-        """The answer to an order that was carried out, and the descriptors that came with it."""
+    def _send(self, order: Order, *descriptors: int) -> tuple[Answer, bytes, list[int]]:
+        """The answer to an order that was carried out, its text, and the descriptors that came with it."""
         if self._connection is None:
             self._connect()
         connection = self._connection
         assert connection is not None  # noqa: S101  # it was made
         self._id = (self._id + 1) & 0xFFFFFFFF
         try:
-            message = order._replace(id=self._id).packed()
+            message = orders.ORDER.pack(*order._replace(id=self._id))
         except struct.error as error:
             raise OSError(errno.ERANGE, os.strerror(errno.ERANGE)) from error
         try:
             socket.send_fds(connection, [message], list(descriptors))
-            reply, received, _, _ = socket.recv_fds(connection, orders.ANSWER_SIZE, 1)
-            answer = Answer.unpacked(reply)
+            reply, received, _, _ = socket.recv_fds(connection, orders.ANSWER.size + orders.MOST_TEXT, 1)
+            answer = Answer(*orders.ANSWER.unpack(reply[: orders.ANSWER.size]))
         except TimeoutError as error:
             self._close()  # what comes later is not to be taken for the answer to another order
             raise TimeoutError(errno.ETIMEDOUT, f"mom-helper did not answer within {ANSWER_SECONDS:.0f} s") from error
         except (OSError, struct.error) as error:
             self._close()
             raise OSError(errno.ENOTCONN, f"mom-helper has ended: {error}") from error
-        return self._checked(answer, received)
+        return self._checked(answer, received), reply[orders.ANSWER.size :], received
 
-    def _checked(self, answer: Answer, received: list[int]) -> tuple[Answer, list[int]]:
+    def _checked(self, answer: Answer, received: list[int]) -> Answer:
         if answer.id == self._id and not answer.error:
-            return answer, received
+            return answer
         for one in received:
             os.close(one)
         if answer.id != self._id:
@@ -212,10 +199,11 @@ class Helper:
         raise OSError(answer.error, f"mom-helper: {os.strerror(answer.error)}")
 
     @staticmethod
-    def _with_descriptor(answered: tuple[Answer, list[int]]) -> int:
-        if not answered[1]:
+    def _with_descriptor(answered: tuple[Answer, bytes, list[int]]) -> int:
+        _, _, received = answered
+        if not received:
             raise OSError(errno.EPROTO, "mom-helper answered without a descriptor")
-        return answered[1][0]
+        return received[0]
 
     def _connect(self) -> None:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)

@@ -1,0 +1,81 @@
+"""`python3 -I -S …/mom_helper serve --user mom`: the program that runs as root.
+
+serve --user NAME    follow the orders of user NAME. [--socket PATH] where systemd gives none, [--state FOLDER] for what stood there
+                     before, [--declarations FOLDER:FOLDER…] for what root declares
+put-back             put back what stood there before, without an engine. [--state FOLDER]
+taker                move memory of guests as standard input, a socket, says; for a mom that is root itself
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__":
+    # Modules of the standard library first, whatever else is installed beside this.
+    HERE = os.path.dirname(os.path.realpath(__file__))  # noqa: PTH120  # pathlib takes a megabyte
+    sys.path[:] = [*(path for path in sys.path if path != HERE), os.path.dirname(HERE)]  # noqa: PTH120  # as above
+
+import pwd
+import signal
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+from mom_helper import server, taker
+from mom_helper.before import Before
+from mom_helper.declarations import FOLDERS, Declared
+from mom_helper.guests import hierarchies
+from mom_helper.limits import Allowance, OrderLog
+from mom_helper.orders import SOCKET
+from mom_helper.work import Work
+
+_STATE: Final = {"--state": "/var/lib/mom-helper"}
+_OPTIONS: Final = {"serve": {"--user": "", "--socket": SOCKET, "--declarations": FOLDERS, **_STATE}, "put-back": _STATE, "taker": {}}
+_FIRST_OF_SYSTEMD: Final = 3
+
+
+def main(verb: str, given: Sequence[str]) -> int:
+    """What the process ends with."""
+    known, named = _OPTIONS.get(verb, {}), dict(zip(given[::2], given[1::2], strict=False))
+    options = {**known, **named}
+    if verb not in _OPTIONS or len(given) % 2 or options.keys() != known.keys() or "" in options.values():
+        sys.stderr.write(f"{__doc__}\n")
+        return 2
+    os.umask(0o077)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, lambda *_: None)  # it ends calls of the kernel that would take too long
+    if verb == "taker":
+        taker.serve(socket.socket(fileno=os.dup(0)), taker.Guests(None, hierarchies(), Allowance(1 << 50, seconds=1)))
+        return 0
+    log, before = OrderLog(), Before(options["--state"])
+    if verb == "put-back":
+        return 1 if before.put_back(log)[1] else 0
+    try:
+        user = pwd.getpwnam(options["--user"])
+    except KeyError:
+        sys.stderr.write(f"there is no user {options['--user']}: name mom's\n")
+        return 2
+    declared = Declared.read(options["--declarations"].split(":"), log)
+    log(f"orders of user {user.pw_name}: {len(declared.files)} files may be written, {len(declared.kinds)} kinds of processes are guests")
+    server.serve(_listener(options["--socket"], user.pw_gid), Work(declared, before, log, user.pw_uid))
+    return 0
+
+
+def _listener(path: str, group: int) -> socket.socket:
+    """The socket that systemd has made, or one that only root and the engine's group can reach."""
+    if os.environ.get("LISTEN_PID") == str(os.getpid()):
+        os.set_inheritable(_FIRST_OF_SYSTEMD, False)
+        return socket.socket(fileno=_FIRST_OF_SYSTEMD)
+    if os.path.exists(path):  # noqa: PTH110  # as above
+        os.unlink(path)  # noqa: PTH108  # as above
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(path)
+    os.chown(path, 0, group)
+    os.chmod(path, 0o660)  # noqa: PTH101  # as above
+    listener.listen(2 * server.MOST_CONNECTIONS)
+    return listener
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1] if sys.argv[1:] else "", sys.argv[2:]))

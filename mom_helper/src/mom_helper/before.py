@@ -1,0 +1,178 @@
+"""What stood there before the engine had something written, so that it can be put back, whatever becomes of the engine or of this program.
+
+There is a file for each that was written: first it is noted what is about to be overwritten, and only then that is done. They outlive
+every process; they need not outlive the kernel, with which all that was written goes, too: so nothing waits for a disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Final, Self
+
+from mom_helper.guests import read_at
+from mom_helper.orders import NO_LIMIT
+
+_LONGEST_WRITE_SECONDS: Final = 0.1
+"""For what the kernel reclaims at once for a new limit. A signal ends that, and the limit holds all the same (mm/memcontrol.c)."""
+
+UNCERTAIN: Final = "?"
+
+_TIDY_WRITES: Final = 1000
+"""After how many writes files of groups that are gone are removed."""
+
+
+class KernelNumber:
+    """A file of the kernel with a whole number, or `max`, in it.
+
+    :param folder: a descriptor of the control group's folder that it is in, which is closed with this; None: it is a knob
+    """
+
+    def __init__(self, path: str, folder: int | None = None) -> None:
+        self.path, self._folder = path, folder
+        self._file = path if folder is None else path.rpartition("/")[2]
+        # A group of the same name may be a later guest's; the kernel never gives the inode to another one.
+        self.key = path.replace("/", "!") if folder is None else f"{os.fstat(folder).st_ino}!{self._file}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._folder is not None:
+            os.close(self._folder)
+
+    def read(self) -> int:
+        """What stands there. Raises `OSError`: EINVAL where it is no whole number."""
+        text = read_at(self._folder, self._file, 100).strip()
+        try:
+            return NO_LIMIT if text == b"max" else int(text)
+        except ValueError:
+            raise OSError(errno.EINVAL, "there is no whole number in it") from None
+
+    def write(self, value: int) -> None:
+        """Raises `OSError`."""
+        # Cut where the tree is a folder of plain files; the kernel's own have nothing to be cut.
+        flags = os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.open(self._file, flags, dir_fd=self._folder)
+        try:
+            if self._folder is not None:
+                signal.setitimer(signal.ITIMER_REAL, _LONGEST_WRITE_SECONDS, _LONGEST_WRITE_SECONDS)
+            os.write(file, b"max" if value == NO_LIMIT and self._folder is not None else b"%d" % value)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            os.close(file)
+
+
+class Before:
+    """These files: what stood there, what was written last (or that this is not certain: then whatever stands there is taken for it), and
+    where.
+
+    :param state: a folder of root alone; what is in it of an earlier boot goes
+    """
+
+    def __init__(self, state: str) -> None:
+        boot = read_at(None, "/proc/sys/kernel/random/boot_id").decode("ascii").strip()
+        self._folder = f"{state}/{boot}"
+        os.makedirs(self._folder, exist_ok=True)  # noqa: PTH103  # pathlib takes a megabyte
+        for path, _, names in list(os.walk(state)):
+            if path not in {state, self._folder}:
+                for name in names:
+                    os.unlink(f"{path}/{name}")  # noqa: PTH108  # as above
+                os.rmdir(path)  # noqa: PTH106  # as above
+        self._writes = 0
+
+    def write(self, place: KernelNumber, value: int) -> int:
+        """Write a value, and remember what stood there: that is returned. Raises `OSError`: nothing is done that cannot be remembered."""
+        with self._noted(place.key) as note:
+            stood, (known, wrote, _) = place.read(), _read_note(note)
+            if stood == value:
+                return stood
+            # What somebody else has set since is what stood there before, from now on.
+            before = int(known) if wrote in {UNCERTAIN, str(stood)} else stood
+            _write_note(note, before, UNCERTAIN, place.path)
+            try:
+                place.write(value)
+            finally:
+                with suppress(OSError):  # then it is not certain what stands there
+                    stands = place.read()
+                    if stands == before:
+                        os.ftruncate(note, 0)
+                    else:
+                        _write_note(note, before, str(stands), place.path)
+        self._writes += 1
+        if self._writes % _TIDY_WRITES == 0:
+            self.put_back(lambda _: None, only_tidy=True)
+        return stood
+
+    def put_back(self, log: Callable[[str], None], *, only_tidy: bool = False) -> tuple[int, int]:
+        """Put back all that was written and nobody else has set since: how many values were, and how many could not be.
+
+        :param only_tidy: forget what is gone, and put back nothing
+        """
+        done = failed = 0
+        for key in os.listdir(self._folder):  # noqa: PTH208  # as above
+            with self._noted(key) as note:
+                before, wrote, path = _read_note(note)
+                try:
+                    with _found(key, path) as place:
+                        if only_tidy:
+                            continue
+                        stands = place.read()
+                        if before != str(stands) and wrote in {UNCERTAIN, str(stands)}:
+                            place.write(int(before))
+                            log(f"{place.path}: {before} again")
+                            done += 1
+                except FileNotFoundError:
+                    pass  # the guest has gone
+                except (OSError, ValueError) as error:
+                    log(f"{path} cannot be {before} again: {error}")
+                    failed += 1
+                    continue
+                os.ftruncate(note, 0)
+        return done, failed
+
+    @contextmanager
+    def _noted(self, key: str) -> Iterator[int]:
+        """The file of one, for one process at a time. It goes where nothing is left in it."""
+        path = f"{self._folder}/{key}"
+        while True:
+            note = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(note, fcntl.LOCK_EX)
+                if os.fstat(note).st_nlink:  # else it went, while this waited
+                    try:
+                        yield note
+                    finally:
+                        if not os.fstat(note).st_size:
+                            os.unlink(path)  # noqa: PTH108  # as above
+                    return
+            finally:
+                os.close(note)
+
+
+def _read_note(note: int) -> tuple[str, str, str]:
+    """What stood there, what was written, and where; empty where nothing is noted."""
+    text = os.pread(note, 1 << 13, 0).decode(errors="surrogateescape")
+    return text[:20].strip(), text[21:41].strip(), text[42:]
+
+
+def _write_note(note: int, before: int, wrote: str, path: str) -> None:
+    """It is as long each time: what stood there is never half written."""
+    content = f"{before:<20} {wrote:<20} {path}".encode(errors="surrogateescape")
+    if os.pwrite(note, content, 0) != len(content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _found(key: str, path: str) -> KernelNumber:
+    """Where that was. Raises `FileNotFoundError` where it is gone."""
+    if key.startswith("!"):
+        return KernelNumber(path)
+    place = KernelNumber(path, os.open(path.rpartition("/")[0], os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+    if place.key != key:
+        place.__exit__()
+        raise FileNotFoundError(errno.ENOENT, "another group has that name now")
+    return place

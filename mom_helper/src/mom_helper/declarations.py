@@ -1,0 +1,111 @@
+"""What root has declared: which files may be written within which bounds, whose processes are guests, and how much may be ordered."""
+
+from __future__ import annotations
+
+import configparser
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple
+
+FOLDERS: Final = "/usr/lib/mom/helper.d:/etc/mom/helper.d"
+"""Of mom's own packages, and of others; what is declared twice is as the later file says."""
+
+_MOST: Final = (1 << 63) - 1
+
+
+class WritableFile(NamedTuple):
+    """A knob, by its path, or a file of guests' control groups, by its name: the least and most that may be written, or the only values."""
+
+    name: str
+    least: int
+    most: int
+    values: Sequence[int]
+    unlimited: bool
+    """Whether a group's file may be `max`, which is -1 here."""
+
+    def allows(self, value: int) -> bool:
+        """Whether this may be written."""
+        return (
+            self.unlimited if value == -1 and self.unlimited else value in self.values if self.values else self.least <= value <= self.most
+        )
+
+
+class GuestRule(NamedTuple):
+    """Processes of these users (ids), in control groups below these (such as `/machine.slice/`), are guests."""
+
+    users: frozenset[int]
+    groups: tuple[str, ...]
+
+
+class Declared:
+    """All of it. `gids` may be given to sockets of the engine's; `orders` and `reclaim_bytes` are what may be ordered a second."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, WritableFile] = {}
+        self.kinds: dict[str, GuestRule] = {}
+        self.gids: set[int] = set()
+        self.orders, self.reclaim_bytes = 2000, 1 << 30
+
+    @classmethod
+    def read(cls, folders: Iterable[str], log: Callable[[str], None]) -> Declared:
+        """What files `*.conf` of these folders declare. What is malformed, or others than root can write to, is left out."""
+        declared = cls()
+        for folder in filter(os.path.isdir, folders):
+            for path in sorted(f"{folder}/{name}" for name in os.listdir(folder) if name.endswith(".conf")):  # noqa: PTH208  # pathlib takes 1 MB
+                parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), inline_comment_prefixes=(";", "#"))
+                try:
+                    if not _is_roots(path):
+                        raise ValueError("others than root can write to it, or to a folder above it")
+                    parser.read(path, encoding="utf-8")
+                except (OSError, ValueError, configparser.Error) as error:
+                    log(f"{path} is left out: {error}")
+                for name in parser.sections():
+                    try:
+                        declared._take(parser[name])
+                    except ValueError as error:
+                        log(f"{path}: [{name}] is left out: {error}")
+        return declared
+
+    def _take(self, section: configparser.SectionProxy) -> None:
+        kind, _, name = section.name.partition(" ")
+        if kind == "guests":
+            groups = tuple(f"/{one.strip('/')}/" for one in section.get("slices", "").split())
+            self.kinds[name] = GuestRule(frozenset(_ids(section.get("users", ""), lambda user: pwd.getpwnam(user).pw_uid)), groups)
+        elif kind == "sockets":
+            self.gids |= _ids(section.get("groups", ""), lambda group: grp.getgrnam(group).gr_gid)
+        elif kind == "limits":
+            self.orders, self.reclaim_bytes = section.getint("orders", 2000), section.getint("reclaim_mib", 1024) << 20
+        elif (kind == "knob" and name.startswith("/") and os.path.normpath(name) == name) or (kind == "group" and name and "/" not in name):
+            values = tuple(map(int, section.get("values", "").split()))
+            least, most = section.getint("least", 0 if values else None), section.getint("most", _MOST if kind == "group" else None)
+            if not values and (least is None or most is None or least > most):
+                raise ValueError("write least and most, or values")
+            unlimited = kind == "group" and section.getboolean("max", False)
+            self.files[name] = WritableFile(name, min(values, default=least or 0), max(values, default=most or 0), values, unlimited)
+        else:
+            raise ValueError("write [knob PATH], [group FILE], [guests NAME], [sockets] or [limits]")
+
+
+def _is_roots(path: str) -> bool:
+    """Whether nobody but root can write to a file, or put another in its place."""
+    parts = os.path.realpath(path).split("/")
+    for end in range(1, len(parts) + 1):
+        found = os.stat("/".join(parts[:end]) or "/")  # noqa: PTH116  # as above
+        sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
+        if found.st_uid != 0 or (found.st_mode & 0o022 and not sticky):
+            return False
+    return True
+
+
+def _ids(text: str, of_name: Callable[[str], int]) -> set[int]:
+    """The ids of these names; of a name that this host does not have, none."""
+    found = set()
+    for word in text.split():
+        try:
+            found.add(int(word) if word.isdigit() else of_name(word))
+        except KeyError:
+            continue
+    return found

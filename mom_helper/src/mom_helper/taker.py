@@ -1,0 +1,335 @@
+"""A process of its own that has the kernel move memory of guests to swap and back, so that neither mom nor the helper waits for it.
+
+mom-helper starts it for a mom without root, and gives it what guests are; a mom that is root starts it itself (`mom_helper taker`). It
+reads requests from a SOCK_SEQPACKET socket, answers them, and ends when the other end does. It changes no setting of the kernel: whatever
+becomes of it or of mom leaves no limit behind.
+
+A request is an `Order` whose number is a way: `a` KiB of guest `c`, `d`; `b` is where a walk through it goes on. So is a result: what went
+(KiB), where a walk goes on, and the reason why not all went. A message has some; the last of a batch is `GO`: how long it may take, and how
+much CPU time (microseconds). The last of the results is `GO` again.
+
+`v2`      a write to `memory.reclaim` of the group, in pieces.
+`v1`      a write to `memory.force_empty` of the group: the kernel takes by its own list of what was used least lately, as much as it
+          can, until a signal ends it; a timer sends one after some milliseconds. The group's limit stays what it is.
+`process` process_madvise(MADV_PAGEOUT) of a process's memory, where there is no group. It takes what is hot with what is cold.
+`recall`  process_madvise(MADV_WILLNEED) of what is in swap.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+from mom_helper.declarations import GuestRule
+from mom_helper.guests import UNIFIED, Guest, read_at
+from mom_helper.limits import Allowance
+from mom_helper.orders import ORDER, Order
+from mom_helper.processes import libc
+
+PIECE_KIB: Final = 4 << 10
+"""What is asked for at once, where that can be said. The kernel takes 10 ms for it on compressed memory: the guests take turns by it."""
+
+FIRST_BITE_SECONDS: Final = 0.01
+LONGEST_BITE_SECONDS: Final = 0.1
+LONGEST_SECONDS: Final = 30.0
+"""How long one bite may take where an amount cannot be said: by how fast the one before it went. The kernel takes 1 GiB/s at most."""
+
+LEAST_HELD_KIB: Final = 64 << 10
+"""A group that holds less is left alone: what an empty guest needs to run at all."""
+
+LEAST_AREA_KIB: Final = 16 << 10
+"""Areas of a process that are larger hold a guest's memory; QEMU's own are smaller, and few."""
+
+STEP_KIB: Final = 2 << 10
+"""How much of a process is looked at for what is in swap in one step."""
+
+NICE: Final = 10
+"""The guests' own threads come first: this process gets a tenth of what one of them gets where both want the same CPU."""
+
+OOM_SCORE: Final = 900
+"""Where memory runs out, the kernel ends this process before any guest."""
+
+MOST_REQUESTS: Final = 10_000
+"""In one batch: the guests that a host may have."""
+
+AT_ONCE: Final = 128
+"""How many requests or results one message has at most."""
+
+MADV_WILLNEED, MADV_PAGEOUT = 3, 21
+_SYS_PROCESS_MADVISE: Final = 440
+_SWAPPED: Final = 1 << 62
+_PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
+
+
+class Way(IntEnum):
+    """How memory is moved."""
+
+    GO = 0
+    V2 = 1
+    V1 = 2
+    PROCESS = 3
+    RECALL = 4
+
+
+class Reason(IntEnum):
+    """Why a request ended before all had gone. Errors of the kernel are negative."""
+
+    NONE = 0
+    NO_MORE = 1
+    HOLDS_TOO_LITTLE = 2
+    HAS_ENDED = 3
+    NO_LARGE_MEMORY = 4
+    TIME_IS_OVER = 5
+    NO_MORE_IN_SWAP = 6
+
+
+class RequestRefused(Exception):
+    """A request that cannot be followed: its first argument is the reason."""
+
+
+class Guests(NamedTuple):
+    """What guests are (None: whatever is named), where their groups are, and how much of them may be moved."""
+
+    kinds: Sequence[GuestRule] | None
+    hierarchies: Mapping[str, str]
+    allowance: Allowance
+
+
+def messages(records: Sequence[Order]) -> Iterator[bytes]:
+    """Requests or results as they are sent."""
+    for first in range(0, len(records), AT_ONCE):
+        yield b"".join(ORDER.pack(*one) for one in records[first : first + AT_ONCE])
+
+
+def records_in(message: bytes) -> Iterable[Order]:
+    """Requests or results in a message. Raises `struct.error` where they are none."""
+    return map(Order._make, ORDER.iter_unpack(message))
+
+
+class _Taking:
+    """A request that is followed, piece by piece."""
+
+    def __init__(self, request: Order, guests: Guests) -> None:
+        self.request, self.guests, self.left, self.at = request, guests, request.a, request.b
+        self.went = self.reason = 0
+        self.seconds = self.rate = 0.0
+
+    def piece(self, until: float) -> bool:
+        """Take one piece; False when there is no more to do."""
+        if self.left <= 0 or self.reason:
+            return False
+        before, went = time.monotonic(), 0
+        try:
+            with Guest(self.request.c, self.request.d, self.guests.kinds) as guest:
+                went = _WAYS[self.request.number](self, guest, until)
+        except RequestRefused as error:
+            (self.reason,) = error.args
+        except ProcessLookupError:
+            self.reason = Reason.HAS_ENDED
+        except KeyError:
+            self.reason = -errno.EINVAL
+        except OSError as error:
+            self.reason = -(error.errno or errno.EIO)
+        took = max(1e-6, time.monotonic() - before)
+        self.rate, self.seconds, self.went, self.left = went / took, self.seconds + took, self.went + went, self.left - went
+        self.guests.allowance.take(went << 10)
+        return self.left > 0 and not self.reason
+
+
+def _of_group(taking: _Taking, guest: Guest, hierarchy: str, counter: str, write: Callable[[int], None], no_more: int) -> int:
+    """What a write to a file of the guest's group took, by how much the group holds then.
+
+    :param no_more: the error by which the kernel says that it found no more
+    """
+    folder, _ = guest.group(hierarchy, taking.guests.hierarchies.get(hierarchy, ""))
+    try:
+        before = int(read_at(folder, counter)) >> 10
+        if before < LEAST_HELD_KIB:
+            raise RequestRefused(Reason.HOLDS_TOO_LITTLE)
+        try:
+            write(folder)
+        except InterruptedError:  # the timer has ended it
+            pass
+        except OSError as error:
+            if error.errno != no_more:
+                raise
+            taking.reason = Reason.NO_MORE
+        return max(0, before - (int(read_at(folder, counter)) >> 10))
+    finally:
+        os.close(folder)
+
+
+def _write(folder: int, name: str, content: bytes) -> None:
+    """Once: Python's own write begins again after a signal. Raises `OSError`."""
+    file = os.open(name, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder)
+    try:
+        _called(libc.write, file, content, len(content))
+    finally:
+        os.close(file)
+
+
+def _called(function: Callable[..., int], *arguments: object) -> None:
+    ctypes.set_errno(0)
+    if function(*arguments) < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def _take_v2(taking: _Taking, guest: Guest, until: float) -> int:
+    del until  # a piece is small
+    content = b"%d" % (min(taking.left, PIECE_KIB) << 10)
+    return _of_group(taking, guest, UNIFIED, "memory.current", lambda folder: _write(folder, "memory.reclaim", content), errno.EAGAIN)
+
+
+def _take_v1(taking: _Taking, guest: Guest, until: float) -> int:
+    wanted = taking.left / taking.rate if taking.rate > 0 else FIRST_BITE_SECONDS
+    bite = min(max(wanted, 0.002), 2 * taking.seconds or FIRST_BITE_SECONDS, LONGEST_BITE_SECONDS, max(0.002, until - time.monotonic()))
+
+    def write(folder: int) -> None:
+        # Again and again: a signal that comes before the write has begun ends nothing.
+        signal.setitimer(signal.ITIMER_REAL, bite, 0.002)
+        try:
+            _write(folder, "memory.force_empty", b"0")
+            taking.reason = Reason.NO_MORE
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    return _of_group(taking, guest, "memory", "memory.usage_in_bytes", write, errno.EBUSY)
+
+
+def _areas(guest: Guest) -> Sequence[tuple[int, int]]:
+    """Where a process has large areas of memory that can be written: first and last address."""
+    found: list[tuple[int, int]] = []
+    with os.fdopen(os.open("maps", os.O_RDONLY | os.O_CLOEXEC, dir_fd=guest.folder), "rb") as file:
+        for line in file:
+            where, rights = line.split(None, 2)[:2]
+            first, last = (int(word, 16) for word in where.split(b"-"))
+            if rights.startswith(b"rw") and last - first >= LEAST_AREA_KIB << 10 and len(found) < MOST_REQUESTS:
+                found.append((first, last))
+    return found
+
+
+class _Vector(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+def _advise(handle: int, first: int, length: int, advice: int) -> None:
+    vector = ctypes.byref(_Vector(first, length))
+    _called(libc.syscall, _SYS_PROCESS_MADVISE, handle, vector, ctypes.c_size_t(1), advice, 0)
+
+
+def _swapped_kib(guest: Guest) -> int:
+    _, _, after = read_at(guest.folder, "status").partition(b"\nVmSwap:")
+    return int(after.split(None, 1)[0]) if after else 0
+
+
+def steps_of(areas: Sequence[tuple[int, int]], at: int) -> Iterator[tuple[int, int]]:
+    """The areas in steps (address, length), from where the last request ended. They are made one by one: a process may reserve terabytes of
+    addresses."""
+    ranges = [range(first, last, STEP_KIB << 10) for first, last in areas]
+    count = sum(map(len, ranges))
+    if not count:
+        raise RequestRefused(Reason.NO_LARGE_MEMORY)
+    start = at % count
+    for begin, end in ((start, count), (0, start)):
+        passed = 0
+        for steps, (_, last) in zip(ranges, areas, strict=True):
+            for first in steps[max(0, begin - passed) : max(0, end - passed)]:
+                yield first, min(STEP_KIB << 10, last - first)
+            passed += len(steps)
+
+
+def _take_process(taking: _Taking, guest: Guest, until: float) -> int:
+    handle = guest.handle()
+    try:
+        before = _swapped_kib(guest)
+        for first, length in steps_of(_areas(guest), taking.at):
+            if time.monotonic() >= until:
+                break
+            _advise(handle, first, length, MADV_PAGEOUT)
+            taking.at += 1
+            if _swapped_kib(guest) - before >= min(taking.left, PIECE_KIB):
+                break
+        else:
+            taking.reason = Reason.NO_MORE
+        return max(0, _swapped_kib(guest) - before)
+    finally:
+        os.close(handle)
+
+
+def _recall(taking: _Taking, guest: Guest, until: float) -> int:
+    handle, called = guest.handle(), 0
+    try:
+        with os.fdopen(os.open("pagemap", os.O_RDONLY | os.O_CLOEXEC, dir_fd=guest.folder), "rb", buffering=0) as pagemap:
+            for first, length in steps_of(_areas(guest), taking.at):
+                if time.monotonic() >= until or called >= min(taking.left, PIECE_KIB):
+                    return called
+                taking.at += 1
+                pagemap.seek((first // (_PAGE_KIB << 10)) * 8)
+                entries = pagemap.read((length // (_PAGE_KIB << 10)) * 8)
+                swapped = sum(1 for (entry,) in struct.iter_unpack("=Q", entries) if entry & _SWAPPED)
+                if swapped:
+                    _advise(handle, first, length, MADV_WILLNEED)
+                    called += swapped * _PAGE_KIB
+        taking.reason = Reason.NO_MORE_IN_SWAP
+        return called
+    finally:
+        os.close(handle)
+
+
+_WAYS: Final[Mapping[int, Callable[[_Taking, Guest, float], int]]] = {
+    Way.V2: _take_v2,
+    Way.V1: _take_v1,
+    Way.PROCESS: _take_process,
+    Way.RECALL: _recall,
+}
+
+
+def _followed(batch: Sequence[Order], go: Order, guests: Guests) -> Sequence[Order]:
+    """The results of a batch. The guests take turns by pieces, so that a slow store costs all of them a little rather than one all."""
+    due = takings = [_Taking(request, guests) for request in batch]
+    until, most = time.monotonic() + min(max(go.a, 0) / 1e6, LONGEST_SECONDS), time.process_time() + go.b / 1e6
+
+    def goes_on(taking: _Taking) -> bool:
+        if time.monotonic() >= until or time.process_time() >= most:
+            return False
+        if guests.allowance.take(0):
+            return taking.piece(until)
+        time.sleep(0.01)
+        return True
+
+    while due:
+        due = [taking for taking in due if goes_on(taking)]
+    for taking in takings:
+        taking.reason = taking.reason or (Reason.TIME_IS_OVER if taking.left > 0 else Reason.NONE)
+    return [Order(one.request.number, one.request.id, one.went, one.at, one.reason) for one in takings]
+
+
+def serve(engine: socket.socket, guests: Guests) -> None:
+    """Follow batches until the engine ends."""
+    os.nice(NICE)
+    for name, value in (("autogroup", NICE), ("oom_score_adj", OOM_SCORE)):
+        # Where each session is a group for the scheduler, what counts is the group's. The score of mom and the helper is low, so that the
+        # kernel spares them; this process can be started again.
+        with suppress(OSError), open(f"/proc/self/{name}", "w", encoding="ascii") as file:  # noqa: PTH123  # pathlib takes a megabyte
+            file.write(str(value))
+    for ignored in (signal.SIGINT, signal.SIGHUP):  # the terminal's; mom ends this process by closing the socket
+        signal.signal(ignored, signal.SIG_IGN)
+    batch: list[Order] = []
+    with suppress(ConnectionError, struct.error):  # mom may end while a batch is followed: there is nobody to tell what came of it
+        while message := engine.recv(ORDER.size * AT_ONCE):
+            for request in records_in(message):
+                if request.number != Way.GO:
+                    batch += [request] if len(batch) < MOST_REQUESTS else []
+                    continue
+                for answer in messages([*_followed(batch, request, guests), Order(Way.GO, request.id)]):
+                    engine.send(answer)
+                batch.clear()

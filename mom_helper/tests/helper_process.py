@@ -1,0 +1,206 @@
+"""A helper as a process, with knobs in a folder, guests in control groups of the unified hierarchy, and clients under another user."""
+
+import array
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mom_helper
+from mom_devkit import wait_until
+from mom_helper.orders import ANSWER, MOST_TEXT, ORDER, Answer, Order
+
+PROGRAM = Path(mom_helper.__file__).parent
+
+ENGINE, GUEST, STRANGER = 65534, 64055, 64056
+"""Users: the engine's (`nobody`, as the helper takes a name), one whose processes are guests, and one whose processes are none."""
+
+
+def as_user(user: int, work: Callable[[], Any], seconds: float = 60) -> Any:
+    """What this returns, as JSON, in a process of that user without any capability."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(reading)
+            os.setgroups([])
+            os.setgid(user)
+            os.setuid(user)
+            answer = {"answer": work()}
+        except BaseException as error:  # noqa: BLE001  # a fork of a test must not go on as another one
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        with os.fdopen(writing, "w") as file:
+            json.dump(answer, file)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as file:
+        if not select.select([file], [], [], seconds)[0]:
+            os.kill(pid, signal.SIGKILL)
+        text = file.read()
+    os.waitpid(pid, 0)
+    told = json.loads(text or '{"error": "it did not end"}')
+    assert "error" not in told, told["error"]
+    return told["answer"]
+
+
+class Client:
+    """A connection that sends whatever it is told to."""
+
+    def __init__(self, path: Path) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.settimeout(20)
+        self.socket.connect(str(path))
+        self._id = 0
+
+    def order(self, number: int, *words: int, descriptors: Sequence[int] = ()) -> tuple[Answer, bytes, list[int]]:
+        """The answer, its text, and descriptors that came."""
+        self._id += 1
+        self.send(ORDER.pack(*Order(number, self._id, *words)), descriptors)
+        while True:
+            answer, text, received = self.answer()
+            if answer.id == self._id:
+                return answer, text, received
+
+    def send(self, message: bytes, descriptors: Sequence[int] = ()) -> None:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        self.socket.sendmsg([message], rights)
+
+    def answer(self) -> tuple[Answer, bytes, list[int]]:
+        message, ancillary, _, _ = self.socket.recvmsg(ANSWER.size + MOST_TEXT, socket.CMSG_SPACE(40))
+        if not message:
+            raise EOFError("the helper has closed the connection")
+        received = [one for _, _, content in ancillary for one in array.array("i", content)]
+        return Answer(*ANSWER.unpack(message[: ANSWER.size])), message[ANSWER.size :], received
+
+    def error(self, number: int, *words: int, descriptors: Sequence[int] = ()) -> int:
+        """The number of the error of an order; descriptors that come are closed."""
+        answer, _, received = self.order(number, *words, descriptors=descriptors)
+        for one in received:
+            os.close(one)
+        return answer.error
+
+
+class RunningHelper:
+    """A helper with these declarations, below a folder that has knobs `a` (1 to 1000), `b` (0, 1 or 2) and `c`, which is not declared."""
+
+    def __init__(self, folder: Path, more: str = "", groups: Path | None = None) -> None:
+        self.folder, self.groups = folder, groups
+        folder.chmod(0o755)
+        self.socket, self.state, self.declared = folder / "socket", folder / "state", folder / "helper.d"
+        self.knobs = {name: folder / name for name in "abc"}
+        for knob in self.knobs.values():
+            knob.write_text("100\n" if knob.name != "b" else "1\n")
+        self.declared.mkdir()
+        self.state.mkdir()
+        (self.declared / "test.conf").write_text(
+            f"[knob {self.knobs['a']}]\nleast = 1\nmost = 1000\n[knob {self.knobs['b']}]\nvalues = 0 1 2\n"
+            f"[group memory.high]\nleast = 1048576\nmax = yes\n[guests test]\nusers = {GUEST}\nslices = mom-test.slice\n{more}"
+        )
+        self.log = folder / "log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> "RunningHelper":
+        command = [sys.executable, "-I", "-S", str(PROGRAM), "serve", "--user", "nobody", "--socket", str(self.socket)]
+        command += ["--state", str(self.state), "--declarations", str(self.declared)]
+        if self.groups is not None:  # a tree of plain files where the kernel's groups are, as these may have no controller for memory here
+            bind = f'mount --bind {self.groups} {unified_mount()} && exec "$@"'
+            command = ["unshare", "--mount", "sh", "-c", bind, "sh", *command]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, stderr=log)
+        wait_until(self.listens, "the helper listens", 20)
+        return self
+
+    def listens(self) -> bool:
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as knock:
+            knock.connect(str(self.socket))
+            return True
+        return False
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(20)
+        self.process = None
+
+    def put_back(self) -> int:
+        """What the verb ends with."""
+        command = [sys.executable, "-I", "-S", str(PROGRAM), "put-back", "--state", str(self.state)]
+        return subprocess.run(command, stderr=subprocess.DEVNULL, timeout=60, check=False).returncode
+
+    def values(self) -> dict[str, str]:
+        return {name: knob.read_text().strip() for name, knob in self.knobs.items()}
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def processes(self) -> list[int]:
+        """Its own, and those of its connections and takers."""
+        assert self.process is not None
+        found = [self.process.pid]
+        for pid in found:
+            with suppress(OSError):
+                found += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        return found
+
+    def ask(self, work: Callable[[Client], Any], user: int = ENGINE, seconds: float = 60) -> Any:
+        """What this gives for a client of that user."""
+        return as_user(user, lambda: work(Client(self.socket)), seconds)
+
+
+def unified_mount() -> Path:
+    """Where the unified hierarchy of control groups is; skipped where there is none, or this is not root."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    root = next((Path(line.split()[4]) for line in lines if " - cgroup2 " in line), None)
+    if root is None or os.geteuid() != 0:
+        pytest.skip("the unified hierarchy of control groups, and root, are needed")
+    return root
+
+
+class Group:
+    """A control group of the unified hierarchy, and processes in it; skipped where there can be none."""
+
+    def __init__(self, name: str) -> None:
+        self.path = f"/{name}"
+        self.folder = unified_mount() / name
+        try:
+            self.folder.mkdir(parents=True)
+        except OSError as error:
+            pytest.skip(f"no control group can be made: {error.strerror}")
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def process(self, user: int) -> tuple[int, int]:
+        """A process of this user in it: its id and its start."""
+        one = subprocess.Popen(["sleep", "1000"], user=user, group=user, extra_groups=[])
+        self.started.append(one)
+        (self.folder / "cgroup.procs").write_text(str(one.pid))
+        return one.pid, int(Path(f"/proc/{one.pid}/stat").read_text().rpartition(")")[2].split()[19])
+
+    def mirrored(self, tree: Path, **files: str) -> Path:
+        """Its folder in a tree of plain files, with these (`memory_high` is memory.high)."""
+        folder = tree / self.path.lstrip("/")
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (folder / name.replace("_", ".")).write_text(content)
+        return folder
+
+    def remove(self) -> None:
+        for one in self.started:
+            one.kill()
+            one.wait(20)
+        until = time.monotonic() + 10
+        folder = self.folder
+        while folder.exists() and time.monotonic() < until:
+            with suppress(OSError):
+                folder.rmdir()
+        with suppress(OSError):  # others have theirs in it
+            folder.parent.rmdir()

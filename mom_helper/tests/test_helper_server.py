@@ -1,0 +1,655 @@
+"""The helper as a process that runs as root, and clients of another user, friendly and hostile."""
+
+import os
+import random
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import pytest
+from helper_process import ENGINE, GUEST, STRANGER, Client, Group, RunningHelper, as_user
+
+from mom_devkit import wait_until
+from mom_helper.orders import ORDER, PROCESS_FILES, Order, OrderNumber
+from mom_helper.server import MOST_CONNECTIONS
+from mom_helper.taker import Reason, Way, messages, records_in
+
+pytestmark = [pytest.mark.processes, pytest.mark.skipif(os.geteuid() != 0, reason="what runs as root is tried as root")]
+
+A, B, HIGH = 0, 1, 2
+"""The numbers of what may be written."""
+
+EPERM, ESRCH, EAGAIN, EINVAL, ERANGE, ENOENT = 1, 3, 11, 22, 34, 2
+EXTREMES = (0, 1, -1, 2, 7, 1000, 1001, 1 << 31, -(1 << 31), (1 << 63) - 1, -(1 << 63), os.getpid())
+CLOSED = r"EOFError|ConnectionResetError|BrokenPipeError"
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that other users can reach, which those of pytest are not."""
+    with tempfile.TemporaryDirectory(prefix="mom-helper-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def helper(place: Path) -> Iterator[RunningHelper]:
+    yield from running(RunningHelper(place))
+
+
+def running(one: RunningHelper) -> Iterator[RunningHelper]:
+    one.start()
+    yield one
+    if one.process is not None:
+        one.kill()
+
+
+@pytest.fixture
+def group() -> Iterator[Group]:
+    yield from groups_named(f"mom-test.slice/machine-qemu-{os.getpid()}.scope")
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Group]:
+    yield from groups_named(f"mom-test-other.slice/machine-qemu-{os.getpid()}.scope")
+
+
+def groups_named(name: str) -> Iterator[Group]:
+    one = Group(name)
+    yield one
+    one.remove()
+
+
+@pytest.fixture
+def grouped(place: Path, group: Group) -> Iterator[RunningHelper]:
+    """A helper that finds the group as plain files."""
+    tree = place / "groups"
+    group.mirrored(tree, memory_high="max\n", memory_low="0\n")
+    yield from running(RunningHelper(place, groups=tree))
+
+
+def limiting(pid: int, started: int) -> Callable[[Client], int]:
+    """Limit a guest to 1 GiB: the error."""
+    return lambda client: client.error(OrderNumber.SET_GROUP, HIGH, 1 << 30, pid, started)
+
+
+def high(helper: RunningHelper, group: Group) -> str:
+    assert helper.groups is not None
+    return (helper.groups / group.path.lstrip("/") / "memory.high").read_text().strip()
+
+
+# --- what is allowed -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_knob_is_written_within_its_bounds_only(helper: RunningHelper) -> None:
+    asked = [(A, 1, 0), (A, 1000, 0), (A, 0, ERANGE), (A, 1001, ERANGE), (B, 2, 0), (B, 3, ERANGE), (B, -1, ERANGE)]
+    told = helper.ask(lambda client: [client.error(OrderNumber.SET_KNOB, number, value) for number, value, _ in asked])
+    assert told == [error for *_, error in asked]
+    assert helper.values() == {"a": "1000", "b": "2", "c": "100"}
+    assert f"{helper.knobs['a']}: 1000, was 1" in helper.said()
+
+
+def test_what_root_declared_is_listed_and_nothing_else_has_a_number(helper: RunningHelper) -> None:
+    def listed(client: Client) -> list[list[object]]:
+        answers = [client.order(OrderNumber.LIST, number) for number in (A, B, HIGH, 3, -1, 1 << 40)]
+        return [[answer.error, answer.a, answer.b, text.decode()] for answer, text, _ in answers]
+
+    assert helper.ask(listed) == [
+        [0, 1, 1000, f"{helper.knobs['a']}\n"],
+        [0, 0, 2, f"{helper.knobs['b']}\n0 1 2"],
+        [0, 1 << 20, (1 << 63) - 1, "memory.high\nmax"],
+        *[[ENOENT, 0, 0, ""]] * 3,
+    ]
+
+
+def test_no_other_user_gets_an_answer(helper: RunningHelper) -> None:
+    helper.socket.chmod(0o666)
+    for user in (STRANGER, GUEST):
+        with pytest.raises(AssertionError, match=CLOSED):
+            helper.ask(lambda client: client.error(OrderNumber.SET_KNOB, A, 7), user)
+    assert helper.values()["a"] == "100"
+
+
+def test_a_guests_group_is_limited_and_the_limit_lifted(grouped: RunningHelper, group: Group) -> None:
+    pid, started = group.process(GUEST)
+    assert grouped.ask(lambda client: client.error(OrderNumber.SET_GROUP, HIGH, 1 << 30, pid, started)) == 0
+    assert high(grouped, group) == str(1 << 30)
+    assert grouped.ask(lambda client: client.error(OrderNumber.SET_GROUP, HIGH, -1, pid, started)) == 0
+    assert high(grouped, group) == "max"
+    assert grouped.ask(lambda client: client.error(OrderNumber.SET_GROUP, HIGH, 4096, pid, started)) == ERANGE
+
+
+def test_only_processes_of_guests_users_in_guests_groups_are_guests(grouped: RunningHelper, group: Group, elsewhere: Group) -> None:
+    guest = group.process(GUEST)
+    others = [group.process(STRANGER), group.process(0), elsewhere.process(GUEST)]
+    others += [(1, 0), (os.getpid(), 0), (0, 0), (-1, 0), (1 << 40, 0), (guest[0], guest[1] + 1)]
+
+    def asked(client: Client) -> list[list[int]]:
+        return [
+            [
+                client.error(OrderNumber.SET_GROUP, HIGH, 1 << 30, *one),
+                client.error(OrderNumber.OPEN, 0, 0, *one),
+                client.error(OrderNumber.HELD_BY_DEVICE, 0, 0, *one),
+            ]
+            for one in others
+        ]
+
+    assert {error for errors in grouped.ask(asked) for error in errors} <= {EPERM, ESRCH}
+    assert high(grouped, group) == "max"
+    assert grouped.ask(lambda client: client.error(OrderNumber.SET_GROUP, HIGH, 1 << 30, *guest)) == 0
+
+
+def test_a_group_that_is_not_the_guests_alone_is_left_alone(place: Path) -> None:
+    for one in groups_named(f"mom-test.slice/shared-{os.getpid()}"):
+        tree = place / "groups"
+        folder = one.mirrored(tree, memory_high="max\n")
+        (pid, started), (other, _) = one.process(GUEST), one.process(GUEST)
+        for helper in running(RunningHelper(place, groups=tree)):
+            (folder / "cgroup.procs").write_text(f"{pid}\n{other}\n")
+            assert helper.ask(limiting(pid, started)) == EPERM
+            (folder / "cgroup.procs").write_text(f"{pid}\n")
+            assert helper.ask(limiting(pid, started)) == 0
+
+
+def test_files_of_a_guests_process_can_be_read_and_only_these(grouped: RunningHelper, group: Group) -> None:
+    pid, started = group.process(GUEST)
+
+    def read(client: Client) -> list[object]:
+        found: list[object] = []
+        for number in range(-1, len(PROCESS_FILES) + 1):
+            answer, _, received = client.order(OrderNumber.OPEN, number, 0, pid, started)
+            for one in received:
+                found.append(len(os.read(one, 1 << 20)) > 0)
+                with pytest.raises(OSError, match="Bad file descriptor"):
+                    os.write(one, b"1")
+            found += [answer.error] if answer.error else []
+        return found
+
+    read_at_all = [(Path(f"/proc/{pid}") / name).exists() for name in PROCESS_FILES]
+    assert grouped.ask(read) == [EPERM, *[True if there else ENOENT for there in read_at_all], EPERM]
+
+
+def test_a_device_that_a_guest_holds_is_told(grouped: RunningHelper, group: Group) -> None:
+    pid, started = group.process(GUEST)
+    answer = grouped.ask(lambda client: list(client.order(OrderNumber.HELD_BY_DEVICE, 0, 0, pid, started)[0][1:3]))
+    assert answer == [0, 0]
+
+
+def test_triggers_of_pressure_are_few_and_within_bounds(helper: RunningHelper) -> None:
+    if not Path("/proc/pressure/memory").exists():
+        pytest.skip("the kernel does not count pressure")
+    windows = [
+        (150_000, 2_000_000, 0),
+        (150_000, 100, ERANGE),
+        (-1, 2_000_000, ERANGE),
+        (3_000_000, 2_000_000, ERANGE),
+        (1, 1 << 62, ERANGE),
+    ]
+    told = helper.ask(lambda client: [client.error(OrderNumber.PRESSURE, stall, window) for stall, window, _ in windows])
+    assert told in ([error for *_, error in windows], [EPERM, *[error for *_, error in windows[1:]]])
+    flood = helper.ask(lambda client: [client.error(OrderNumber.PRESSURE, 150_000, 2_000_000) for _ in range(40)])
+    assert flood.count(0) <= 8
+    assert flood[-1] == EAGAIN
+
+
+# --- sockets -------------------------------------------------------------------------------------------------------------------------
+
+
+SERVE = """
+import os, socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+os.chmod(sys.argv[1], 0o600)
+listener.listen()
+while True:
+    connection, _ = listener.accept()
+    connection.sendall(b"hello")
+    connection.close()
+"""
+
+
+def serving(path: Path, user: int, group: Group | None) -> subprocess.Popen[bytes]:
+    """A process of this user that serves a socket that only its user may reach."""
+    path.parent.mkdir(exist_ok=True)
+    path.parent.chmod(0o777)
+    one = subprocess.Popen(["/usr/bin/python3", "-c", SERVE, str(path)], user=user, group=user, extra_groups=[])
+    if group is not None:
+        (group.folder / "cgroup.procs").write_text(str(one.pid))
+        group.started.append(one)
+    wait_until(path.exists, "it listens", 20)
+    wait_until(lambda: path.stat().st_mode & 0o777 == 0o600, "its mode is set", 20)
+    time.sleep(0.1)
+    return one
+
+
+def connected(client: Client, path: Path) -> str:
+    file = os.open(path, os.O_PATH)
+    answer, _, received = client.order(OrderNumber.CONNECT, descriptors=[file])
+    if answer.error:
+        return f"error {answer.error}"
+    with socket.socket(fileno=received[0]) as connection:
+        return connection.recv(10).decode()
+
+
+def test_a_monitor_of_a_guest_can_be_reached_and_no_other_programs_socket(grouped: RunningHelper, group: Group, elsewhere: Group) -> None:
+    serving(grouped.folder / "run/guest", GUEST, group)
+    serving(grouped.folder / "run/elsewhere", GUEST, elsewhere)
+    serving(grouped.folder / "run/stranger", STRANGER, group)
+    serving(grouped.folder / "run/root", 0, group)
+    for name, told in (("guest", "hello"), ("elsewhere", "error 1"), ("stranger", "error 1"), ("root", "error 1")):
+        assert grouped.ask(partial(connected, path=grouped.folder / "run" / name)) == told, name
+
+
+def test_a_socket_that_root_made_for_a_guests_user_can_be_reached_as_libvirt_makes_them(grouped: RunningHelper, group: Group) -> None:
+    server = serving(grouped.folder / "run/made", 0, None)
+    try:
+        os.chown(grouped.folder / "run/made", GUEST, GUEST)
+        assert grouped.ask(lambda client: connected(client, grouped.folder / "run/made")) == "hello"
+    finally:
+        server.kill()
+        server.wait(20)
+
+
+def test_a_socket_of_the_engines_own_can_be_given_to_a_declared_group_only(place: Path) -> None:
+    for helper in running(RunningHelper(place, more="[sockets]\ngroups = 4321\n")):
+        folder = place / "run"
+        folder.mkdir()
+        folder.chmod(0o777)
+
+        def given(client: Client, folder: Path = folder, theirs: Path = helper.socket) -> list[int]:
+            mine = folder / "mine"
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(str(mine))
+            plain = folder / "plain"
+            plain.write_text("")
+            asked = [
+                (4321, mine),
+                (0, mine),
+                (4322, mine),
+                (-1, mine),
+                (1 << 40, mine),
+                (4321, plain),
+                (4321, theirs),
+                (4321, Path("/etc")),
+            ]
+            return [client.error(OrderNumber.GIVE_GROUP, gid, descriptors=[os.open(path, os.O_PATH)]) for gid, path in asked]
+
+        assert helper.ask(given) == [0, *[EPERM] * 7]
+        assert (folder / "mine").stat().st_gid == 4321
+        assert (folder / "mine").stat().st_uid == ENGINE
+
+
+# --- what stood there before ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_stood_there_is_put_back_after_any_end_of_the_helper(helper: RunningHelper) -> None:
+    helper.ask(lambda client: [client.error(OrderNumber.SET_KNOB, A, 7), client.error(OrderNumber.SET_KNOB, A, 8)])
+    helper.kill()
+    helper.start()
+    helper.ask(lambda client: client.error(OrderNumber.SET_KNOB, A, 9))
+    helper.kill()
+    assert helper.put_back() == 0
+    assert helper.values()["a"] == "100"
+    assert helper.put_back() == 0
+
+
+def test_the_engine_cannot_make_the_helper_forget(helper: RunningHelper) -> None:
+    def tried(client: Client) -> None:
+        for value in (1, 100, 2, 1000, 100, 3):
+            client.error(OrderNumber.SET_KNOB, A, value)
+        client.error(OrderNumber.PUT_BACK)
+        client.error(OrderNumber.SET_KNOB, A, 5)
+        other = Client(helper.socket)
+        for value in range(1, 40):
+            other.send(ORDER.pack(*Order(OrderNumber.SET_KNOB, 0, A, value)))
+            client.send(ORDER.pack(*Order(OrderNumber.SET_KNOB, 0, A, 1000 - value)))
+        for _ in range(39):
+            other.answer()
+            client.answer()
+
+    helper.ask(tried)
+    assert helper.values()["a"] != "100"
+    assert helper.ask(lambda client: list(client.order(OrderNumber.PUT_BACK)[0][2:])) == [1, 0]
+    assert helper.values()["a"] == "100"
+
+
+def test_what_somebody_else_has_set_since_stays(helper: RunningHelper) -> None:
+    helper.ask(lambda client: [client.error(OrderNumber.SET_KNOB, A, 7), client.error(OrderNumber.SET_KNOB, B, 2)])
+    helper.knobs["a"].write_text("55\n")
+    helper.ask(lambda client: client.error(OrderNumber.PUT_BACK))
+    assert helper.values() == {"a": "55", "b": "1", "c": "100"}
+
+
+def test_what_somebody_else_has_set_in_between_is_what_stood_there_before(helper: RunningHelper) -> None:
+    helper.ask(lambda client: client.error(OrderNumber.SET_KNOB, A, 7))
+    helper.knobs["a"].write_text("55\n")
+    helper.ask(lambda client: client.error(OrderNumber.SET_KNOB, A, 8))
+    assert helper.put_back() == 0
+    assert helper.values()["a"] == "55"
+
+
+def test_a_helper_that_is_killed_at_any_instant_knows_what_stood_there(helper: RunningHelper) -> None:
+    def floods(client: Client) -> None:
+        with suppress(OSError, EOFError):
+            for value in range(100_000):
+                client.error(OrderNumber.SET_KNOB, A, 2 + value % 90)
+
+    for number in range(8):
+        pid = os.fork()
+        if pid == 0:
+            with suppress(BaseException):
+                helper.ask(floods)
+            os._exit(0)
+        wait_until(lambda: helper.values()["a"] not in {"100", ""}, "the flood has begun", 20)
+        time.sleep(0.003 * number)
+        for one in reversed(helper.processes()):
+            os.kill(one, 9)
+        helper.kill()
+        os.waitpid(pid, 0)
+        if not helper.values()["a"]:  # a plain file is cut first, and the kernel's are not
+            helper.knobs["a"].write_text("2\n")
+        assert helper.put_back() == 0
+        assert helper.values()["a"] == "100"
+        helper.start()
+
+
+def test_nothing_is_written_that_cannot_be_remembered(helper: RunningHelper) -> None:
+    (boot,) = helper.state.iterdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=1", "none", str(boot)], check=True)
+    try:
+        assert helper.ask(lambda client: client.error(OrderNumber.SET_KNOB, A, 7)) == 28
+        assert helper.values()["a"] == "100"
+    finally:
+        subprocess.run(["umount", str(boot)], check=True)
+    assert helper.ask(lambda client: client.error(OrderNumber.SET_KNOB, A, 7)) == 0
+
+
+def test_what_an_earlier_boot_left_is_of_no_use(helper: RunningHelper) -> None:
+    helper.ask(lambda client: client.error(OrderNumber.SET_KNOB, A, 7))
+    helper.kill()
+    (boot,) = helper.state.iterdir()
+    boot.rename(helper.state / "another boot")
+    assert helper.put_back() == 0
+    assert helper.values()["a"] == "7"
+    assert not (helper.state / "another boot").exists()
+
+
+def test_what_an_ended_guest_had_is_forgotten_and_a_group_of_the_same_name_is_another_one(grouped: RunningHelper, group: Group) -> None:
+    pid, started = group.process(GUEST)
+    grouped.ask(lambda client: client.error(OrderNumber.SET_GROUP, HIGH, 1 << 30, pid, started))
+    assert grouped.groups is not None
+    folder = grouped.groups / group.path.lstrip("/")
+    old = folder.rename(folder.with_name("old"))
+    group.mirrored(grouped.groups, memory_high=f"{1 << 30}\n")
+    assert grouped.ask(lambda client: list(client.order(OrderNumber.PUT_BACK)[0][2:])) == [0, 0]
+    assert high(grouped, group) == str(1 << 30)
+    assert (old / "memory.high").read_text() == str(1 << 30)
+
+
+# --- a hostile engine ----------------------------------------------------------------------------------------------------------------
+
+
+def fuzz(client: Client, seed: int, count: int, pids: list[int]) -> int:
+    """Send orders of all kinds with all kinds of words, and read what comes; how many were carried out."""
+    chance = random.Random(seed)  # noqa: S311  # it is to be the same each time
+    done = 0
+    numbers = [*OrderNumber, 0, 11, 77, (1 << 32) - 1]
+    names = ["/etc/passwd", "/dev/null", "/proc/self/mem", "/proc/1/ns/mnt", "/run", "/dev/shm"]
+    files = [os.open(name, os.O_PATH) for name in names if os.path.exists(name)]  # noqa: PTH110  # names are texts here
+    files += [*os.pipe(), client.socket.fileno()]
+    for _ in range(count):
+        words = [
+            chance.choice((*EXTREMES, *pids, chance.getrandbits(63), -chance.getrandbits(63), chance.randrange(-5, 2000))) for _ in range(4)
+        ]
+        sent = [chance.choice(files) for _ in range(chance.choice((0, 0, 0, 0, 0, 1, 1, 2, 30)))]
+        answer, _, received = client.order(chance.choice(numbers), *words, descriptors=sent)
+        done += answer.error == 0
+        for one in received:
+            os.close(one)
+    return done
+
+
+def test_an_engine_that_orders_anything_gets_nothing_but_what_is_declared(grouped: RunningHelper, group: Group, elsewhere: Group) -> None:
+    guest, stranger, other = group.process(GUEST), group.process(STRANGER), elsewhere.process(GUEST)
+    words = [*guest, *stranger, *other, 1, grouped.processes()[0]]
+    before = {path: path.read_bytes() for path in grouped.folder.rglob("*") if path.is_file() and path != grouped.log}
+    assert grouped.ask(lambda client: fuzz(client, 1, 8000, words), seconds=120) > 50
+    allowed = {grouped.knobs["a"], grouped.knobs["b"], *grouped.folder.rglob("memory.high")}
+    changed = {path for path, content in before.items() if path.read_bytes() != content}
+    assert changed <= allowed
+    assert 1 <= int(grouped.values()["a"]) <= 1000
+    assert grouped.values()["b"] in {"0", "1", "2"}
+    for pid, began in (guest, stranger, other):
+        assert int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]) == began, "nobody was ended"
+    assert grouped.put_back() == 0
+    assert grouped.values() == {"a": "100", "b": "1", "c": "100"}
+    assert high(grouped, group) == "max"
+    is_alive_and_small(grouped)
+
+
+def is_alive_and_small(helper: RunningHelper) -> None:
+    assert helper.ask(lambda client: client.error(OrderNumber.SET_KNOB, A, 77)) in {0, EAGAIN}
+    for pid in helper.processes():
+        with suppress(FileNotFoundError):
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines():  # of one that ends, it has no such line any more
+                assert not line.startswith("VmRSS") or int(line.split()[1]) <= 15 << 10
+    assert "Traceback" not in helper.said()
+
+
+@pytest.mark.parametrize("size", [0, 1, ORDER.size - 1, ORDER.size + 1, 100_000])
+def test_what_is_no_order_ends_the_connection(helper: RunningHelper, size: int) -> None:
+    with pytest.raises(AssertionError, match=CLOSED):
+        helper.ask(lambda client: client.send(bytes(size)) or client.answer())  # type: ignore[func-returns-value]  # one after the other
+    is_alive_and_small(helper)
+
+
+def test_descriptors_that_an_order_does_not_want_are_closed_however_many_there_are(helper: RunningHelper) -> None:
+    def sent(client: Client) -> list[int]:
+        asked = product((OrderNumber.SET_KNOB, OrderNumber.CONNECT), (1, 2, 253))
+        told = [client.error(number, 0, 7, descriptors=[0] * many) for number, many in asked]
+        (helper.folder / "shared/asked").write_text("")
+        wait_until((helper.folder / "shared/looked").exists, "it was looked", 20)
+        return told
+
+    shared = helper.folder / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    with ThreadPoolExecutor(1) as thread:
+        told = thread.submit(helper.ask, sent)
+        wait_until((shared / "asked").exists, "it was asked", 20)
+        assert max(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in helper.processes()) < 20
+        (shared / "looked").write_text("")
+        assert told.result() == [EINVAL, EINVAL, EINVAL, EPERM, EINVAL, EINVAL]
+
+
+def test_descriptors_of_strange_files_are_refused_at_once(helper: RunningHelper, place: Path) -> None:
+    fifo = place / "fifo"
+    os.mkfifo(fifo)
+    fifo.chmod(0o666)
+
+    def strange(client: Client) -> list[int]:
+        pidfd, event, memory = os.pidfd_open(os.getpid()), os.eventfd(0), os.memfd_create("x")
+        lingering = socket.socket()
+        lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+        files = [os.open(fifo, os.O_RDWR), os.open("/dev/null", os.O_PATH), os.open("/proc/self/mem", os.O_PATH), pidfd, event, memory]
+        files += [socket.socket(socket.AF_UNIX).fileno(), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).fileno(), lingering.fileno()]
+        files += [client.socket.fileno(), os.open(helper.socket, os.O_PATH)]
+        orders = (OrderNumber.CONNECT, OrderNumber.GIVE_GROUP)
+        return [client.error(number, 0, descriptors=[file]) for number, file in product(orders, files)]
+
+    assert set(helper.ask(strange)) == {EPERM}
+    is_alive_and_small(helper)
+
+
+def test_a_flood_is_slowed_down_and_keeps_nobody_else_waiting(place: Path) -> None:
+    for helper in running(RunningHelper(place, more="[limits]\norders = 100\n")):
+        told = helper.ask(lambda client: [client.error(OrderNumber.SET_KNOB, A, 1 + number % 9) for number in range(600)])
+        assert told.count(0) >= 300
+        assert told.count(EAGAIN) >= 100
+        assert set(told) == {0, EAGAIN}
+        assert helper.put_back() == 0
+        assert len(helper.said().splitlines()) < 600
+        time.sleep(0.5)
+        assert helper.ask(lambda client: client.error(OrderNumber.SET_KNOB, A, 5)) == 0, "orders are followed again"
+
+
+def test_a_client_that_reads_no_answers_is_left_and_others_are_served(helper: RunningHelper) -> None:
+    def deaf(client: Client) -> int:
+        client.socket.setblocking(False)
+        sent = 0
+        with suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
+            while sent < 100_000:
+                client.send(ORDER.pack(*Order(OrderNumber.LIST, 0, 0)))
+                sent += 1
+        assert Client(helper.socket).error(OrderNumber.SET_KNOB, A, 7) in {0, EAGAIN}
+        return sent
+
+    assert helper.ask(deaf) < 100_000
+    is_alive_and_small(helper)
+
+
+def test_there_are_only_so_many_connections_and_takers_and_they_end_with_their_clients(helper: RunningHelper) -> None:
+    def many(_: Client) -> int:
+        served = 0
+        kept: list[object] = []
+        for _ in range(2 * MOST_CONNECTIONS):
+            with suppress(OSError, EOFError):
+                one = Client(helper.socket)
+                for _ in range(3):
+                    answer, _, received = one.order(OrderNumber.TAKER)
+                    kept += [one, *received]
+                served += answer.error == 0
+        return served
+
+    assert helper.ask(many) <= MOST_CONNECTIONS
+    wait_until(lambda: len(helper.processes()) == 1, "all have ended", 20)
+    is_alive_and_small(helper)
+
+
+def test_the_taker_takes_of_guests_only(grouped: RunningHelper, group: Group, elsewhere: Group) -> None:
+    guest, stranger, other = group.process(GUEST), group.process(STRANGER), elsewhere.process(GUEST)
+    root = (1, int(Path("/proc/1/stat").read_text().rpartition(")")[2].split()[19]))
+
+    def taken(client: Client) -> list[list[int]]:
+        _, _, (descriptor,) = client.order(OrderNumber.TAKER)
+        with socket.socket(fileno=descriptor) as taker:
+            ways = (Way.V2, Way.V1, Way.PROCESS, Way.RECALL)
+            requests = [Order(way, number, 1000, 0, *one) for number, one in enumerate((stranger, other, root)) for way in ways]
+            requests.append(Order(Way.PROCESS, 9, 1000, 0, *guest))
+            for message in messages([*requests, Order(Way.GO, 0, 5_000_000, 5_000_000)]):
+                taker.send(message)
+            results = [*records_in(taker.recv(1 << 16))]
+        return [[one.number, one.id, one.a, one.c] for one in results]
+
+    *results, of_guest, go = grouped.ask(taken)
+    assert [one[2:] for one in results] == [[0, -EPERM]] * 12
+    assert of_guest[3] in {Reason.NO_LARGE_MEMORY, Reason.NO_MORE, -EPERM}
+    assert go[0] == Way.GO
+
+
+def test_a_process_that_ends_meanwhile_is_no_guest_and_neither_is_the_next_of_its_number(grouped: RunningHelper, group: Group) -> None:
+    for _ in range(9):
+        pid, started = group.process(GUEST)
+        one = group.started[-1]
+
+        def ordered(client: Client, pid: int = pid, started: int = started) -> list[int]:
+            return [client.error(OrderNumber.SET_GROUP, HIGH, (1 << 30) + number * 4096, pid, started) for number in range(20)]
+
+        fork = os.fork()
+        if fork == 0:
+            time.sleep(0.002)
+            os.kill(pid, 9)
+            os._exit(0)
+        told = grouped.ask(ordered)
+        os.waitpid(fork, 0)
+        one.wait(20)
+        assert set(told) <= {0, ESRCH, EPERM, EAGAIN}
+        assert grouped.ask(limiting(pid, started)) == ESRCH
+    is_alive_and_small(grouped)
+
+
+# --- how it is started ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[knob relative]\nleast = 1\nmost = 2\n", "[knob /a/../b]\nleast = 1\nmost = 2\n", "[knob /a]\nleast = 1\n",
+        "[knob /a]\nleast = 3\nmost = 2\n", "[group a/b]\nleast = 0\n", "[group ]\nleast = 0\n", "[knob /a]\nvalues = x\n", "[what]\n",
+        "[limits]\norders = many\n", "no section", "[knob /a]\n" * 2, "\0", "[guests x]\nusers = \xff",
+    ],
+)  # fmt: skip
+def test_a_declaration_that_is_wrong_is_left_out_and_said(place: Path, text: str) -> None:
+    for helper in running(declaring(place, text)):
+        assert "is left out" in helper.said()
+        assert helper.ask(lambda client: client.error(OrderNumber.SET_KNOB, A, 7)) == 0
+        assert helper.ask(lambda client: client.error(OrderNumber.LIST, 3)) == ENOENT
+
+
+def declaring(folder: Path, text: str, name: str = "more.conf") -> RunningHelper:
+    one = RunningHelper(folder)
+    (one.declared / name).write_bytes(text.encode("latin-1"))
+    return one
+
+
+def test_a_declaration_that_others_than_root_can_write_is_left_out(place: Path) -> None:
+    one = declaring(place, f"[knob {place / 'c'}]\nleast = 0\nmost = 1\n")
+    (one.declared / "more.conf").chmod(0o666)
+    theirs = one.declared / "theirs.conf"
+    theirs.write_text(f"[knob {place / 'c'}]\nleast = 0\nmost = 1\n")
+    os.chown(theirs, ENGINE, 0)
+    for helper in running(one):
+        assert helper.said().count("others than root can write to it") == 2
+        assert helper.ask(lambda client: client.error(OrderNumber.LIST, 3)) == ENOENT
+
+
+def test_a_declaration_of_another_package_is_added_and_a_later_file_holds(place: Path) -> None:
+    one = declaring(place, f"[knob {place / 'c'}]\nleast = 0\nmost = 200\n[knob {place / 'a'}]\nleast = 5\nmost = 6\n", "zz.conf")
+    for helper in running(one):
+        assert helper.ask(lambda client: [client.error(OrderNumber.SET_KNOB, A, 7), client.error(OrderNumber.SET_KNOB, 3, 7)]) == [
+            ERANGE,
+            0,
+        ]
+        assert helper.values() == {"a": "100", "b": "1", "c": "7"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["serve"], ["serve", "--user"], ["serve", "--user", "no such user"], ["put-back", "--what", "x"], ["x"]]
+)
+def test_what_is_no_way_to_start_it_is_misuse(arguments: list[str]) -> None:
+    from helper_process import PROGRAM
+
+    done = subprocess.run(["/usr/bin/python3", "-I", "-S", str(PROGRAM), *arguments], capture_output=True, timeout=20, check=False)
+    assert done.returncode == 2
+    assert done.stderr
+
+
+def test_it_takes_the_socket_that_systemd_has_made(place: Path) -> None:
+    one = RunningHelper(place)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(one.socket))
+    one.socket.chmod(0o666)
+    listener.listen()
+    from helper_process import PROGRAM
+
+    start = f'exec 3<&{listener.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
+    command = ["bash", "-c", start, "bash", "/usr/bin/python3", "-I", "-S", str(PROGRAM), "serve", "--user", "nobody"]
+    command += ["--state", str(one.state), "--declarations", str(one.declared)]
+    one.process = subprocess.Popen(command, pass_fds=[listener.fileno()], stderr=subprocess.DEVNULL)
+    try:
+        assert one.ask(lambda client: client.error(OrderNumber.SET_KNOB, A, 7)) == 0
+    finally:
+        listener.close()
+        one.kill()
+
+
+def test_as_user_gives_what_a_client_of_another_user_finds() -> None:
+    assert as_user(STRANGER, os.getuid) == STRANGER
