@@ -1,5 +1,6 @@
 """Where control groups are, on hosts of all kinds."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from mom_toolkit.cgroup_mounts import BELIEVED_SECONDS, Hierarchies, mounts_in
 
 V2 = "31 24 0:28 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
+HOSTS = "40 24 0:28 /../../.. /host/cgroup ro - cgroup2 cgroup2 rw"
 HYBRID = """24 1 254:0 / / rw - ext4 /dev/vda rw
 32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
 35 31 0:32 / /sys/fs/cgroup/memory rw shared:3 master:1 - cgroup cgroup rw,memory
@@ -39,10 +41,25 @@ def hierarchies(tmp_path: Path, text: str) -> Hierarchies:
         (V2.replace("0:28 / ", "0:28 /docker/x "), Hierarchies.UNIFIED, "/docker/xy/a", None),
         (V2.replace("/sys/fs/cgroup", "/mnt/my\\040groups"), Hierarchies.UNIFIED, "/a", "mnt/my groups/a"),
         ("", Hierarchies.UNIFIED, "/a", None),
+        # In a container, with the host's hierarchy mounted beside its own: paths begin at its own group, three below the host's root.
+        (f"{V2}\n{HOSTS}", Hierarchies.UNIFIED, "/../../../machine/a", "host/cgroup/machine/a"),
+        (f"{V2}\n{HOSTS}", Hierarchies.UNIFIED, "/../../pod-b/guest", "host/cgroup/kube/pod-b/guest"),
+        (f"{V2}\n{HOSTS}", Hierarchies.UNIFIED, "/", "host/cgroup/kube/pods/mom"),
+        (f"{V2}\n{HOSTS}", Hierarchies.UNIFIED, "/../../../..", None),
+        (f"{V2}\n{HOSTS}", Hierarchies.UNIFIED, "/../a/../b", None),
     ],
 )
 def test_a_group_is_found_through_what_is_mounted(tmp_path: Path, text: str, controller: str, path: str, folder: str | None) -> None:
+    (own := tmp_path / "host/cgroup/kube/pods/mom").mkdir(parents=True)
+    (own / "cgroup.procs").write_text(f"1\n{os.getpid()}\n")
     assert hierarchies(tmp_path, text).folder(controller, path) == (None if folder is None else str(tmp_path / folder))
+
+
+def test_where_the_own_group_is_not_found_only_what_is_above_all_groups_on_the_way_can_be_reached(tmp_path: Path) -> None:
+    found = hierarchies(tmp_path, HOSTS)
+    assert found.folder("", "/../../pod-b") is None
+    assert found.folder("", "/../../../machine") == f"{tmp_path}/host/cgroup/machine"
+    assert found.top("") == f"{tmp_path}/host/cgroup"
 
 
 def test_a_mount_that_is_read_only_in_either_way_is_not_writable() -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from mom_toolkit.kernel_files import read_kernel_file
+
 BELIEVED_SECONDS = 60.0
 """How long the list of mounts is believed. On a host with containers it is long, and what guests use is mounted at its start."""
+
+MOST_SEARCHED = 20_000
+"""Groups that are looked at for the one that this process is in: those of a node with as many pods as it can have, ten times over."""
+
+_PROCESSES_BYTES = 256 << 10
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -43,6 +51,9 @@ def mounts_in(mountinfo: str) -> list[Mount]:
 class Hierarchies:
     """The mounted hierarchies of a host.
 
+    In a container, all paths begin at its own group, and lead up out of it first (`/../../other`). More of the hierarchy is seen where
+    the host's is mounted into the container: from how many groups up, that says, and which these are is searched for.
+
     :param root: where /proc and /sys are found
     """
 
@@ -52,6 +63,7 @@ class Hierarchies:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._until = 0.0
+        self._own: dict[str, Sequence[str]] = {}
         self.mounts: Sequence[Mount] = ()
 
     def keep_fresh(self) -> None:
@@ -66,7 +78,8 @@ class Hierarchies:
             text = (self._root / "proc/self/mountinfo").read_text(errors="surrogateescape")
         except OSError:
             text = ""
-        self.mounts = mounts_in(text)
+        self.mounts = sorted(mounts_in(text), key=lambda mount: -_above(mount.root)[0])  # what shows more of the groups goes first
+        self._own = {folder: own for folder, own in self._own.items() if own}
 
     def mount_of(self, controller: str) -> Mount | None:
         """The first mount that has this controller."""
@@ -82,12 +95,61 @@ class Hierarchies:
 
         :param path: as in /proc/PID/cgroup: from the root of the hierarchy, which need not be what is mounted
         """
-        if not path.startswith("/") or ".." in path.split("/"):
+        above, steps = _above(path)
+        if not path.startswith("/") or ".." in steps:
             return None
         for mount in self.mounts:
             if controller not in mount.controllers:
                 continue
-            inside = path if mount.root == "/" else path.removeprefix(mount.root) if f"{path}/".startswith(f"{mount.root}/") else None
+            inside = self._inside(mount, above, steps)
             if inside is not None:
-                return f"{self._root / mount.folder.lstrip('/')}{inside.rstrip('/')}"
+                return "/".join((f"{self._root / mount.folder.lstrip('/')}", *inside)).rstrip("/")
         return None
+
+    def _inside(self, mount: Mount, above: int, steps: Sequence[str]) -> Sequence[str] | None:
+        """The way to a group from the root of this mount; None where that is not on the way to it.
+
+        :param above: how many groups up, from the one at which paths begin, the way begins, and then goes by these steps
+        """
+        mount_above, mount_steps = _above(mount.root)
+        if mount_above and not mount_steps:
+            own = self._own_group(mount, mount_above) if above < mount_above else ()
+            return [*own[: mount_above - above], *steps] if above == mount_above or own else None
+        if above or ".." in mount_steps or list(steps[: len(mount_steps)]) != list(mount_steps):
+            return None
+        return steps[len(mount_steps) :]
+
+    def _own_group(self, mount: Mount, depth: int) -> Sequence[str]:
+        """The groups from the root of this mount down to the one at which paths begin, which is this process's; empty: not found."""
+        if mount.folder not in self._own:
+            top, mine = f"{self._root / mount.folder.lstrip('/')}", str(os.getpid())
+            self._own[mount.folder] = next(
+                (way for way, _ in zip(_groups(top, depth), range(MOST_SEARCHED), strict=False) if _holds("/".join((top, *way)), mine)), ()
+            )
+        return self._own[mount.folder]
+
+
+def _above(path: str) -> tuple[int, Sequence[str]]:
+    """How many groups a path leads up first, and its steps from there on."""
+    steps = [step for step in path.split("/") if step]
+    above = next((number for number, step in enumerate(steps) if step != ".."), len(steps))
+    return above, steps[above:]
+
+
+def _groups(folder: str, depth: int) -> Iterator[Sequence[str]]:
+    """The ways to all groups so far below a folder, those of pods first."""
+    if not depth:
+        yield ()
+        return
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted((one.name for one in entries if one.is_dir(follow_symlinks=False)), key=lambda name: ("kube" not in name, name))
+    except OSError:  # it has gone
+        return
+    for name in names:
+        for way in _groups(f"{folder}/{name}", depth - 1):
+            yield (name, *way)
+
+
+def _holds(folder: str, pid: str) -> bool:
+    return pid.encode() in read_kernel_file(f"{folder}/cgroup.procs", _PROCESSES_BYTES).split()
