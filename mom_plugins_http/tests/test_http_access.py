@@ -292,3 +292,15 @@ def test_no_site_reaches_a_forwarded_socket_through_the_operators_browser(shared
 def test_who_asks_is_told_what_it_may_do(shared):
     found = shared.get("/v1/whoami")
     assert (found["right"], found["local"]) == ("change", True)
+
+
+def test_the_address_that_a_request_came_to_is_one_of_the_servers_names(serve, tmp_path, free_port):
+    """Of a pod, no configuration knows its address. That of another host, or port of a name that leads here, stays refused."""
+    serve(tcp=tcp_settings(tmp_path, free_port, read="read" * 8) | {"listen": f"0.0.0.0:{free_port}"})
+    verify = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+    verify.check_hostname = False
+    with httpx.Client(verify=verify, base_url=f"https://127.0.0.7:{free_port}", timeout=60) as client:
+        client.headers["authorization"] = f"Bearer {'read' * 8}"
+        assert client.get("/v1/status").status_code == 200
+        for other in ("127.0.0.8", "rebound.example"):
+            assert client.get("/v1/status", headers={"host": f"{other}:{free_port}"}).status_code == 403

@@ -23,7 +23,7 @@ from mom_plugins_http.server.answers_in_pieces import PIECE, Sending
 from mom_plugins_http.server.held_bytes import HeldBytes
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.protocol import UNKNOWN_PEER, ClientLimits
-from mom_plugins_http.server.sites import LOCAL_NAMES, TOOL_NAME, same_site, same_site_locally
+from mom_plugins_http.server.sites import LOCAL_NAMES, TOOL_NAME, reached_at, same_site, same_site_locally
 
 
 class Resource(Protocol):
@@ -113,7 +113,8 @@ class Api:
             good = same_site_locally(host, origin, headers.get("sec-fetch-site"), opens_page=route.path == "/")
             hint = f"call it by one of these names: {', '.join(LOCAL_NAMES)}; without a browser, also by {TOOL_NAME}"
         else:
-            good = same_site(host, origin, self._hosts)
+            # The address that the request came to is its own, too, as pods have one that no configuration knows: no other site has it.
+            good = same_site(host, origin, (*self._hosts, reached_at(request.scope)))
             hint = f"call it by one of its names: {', '.join(self._hosts)}; `hosts` of the plugin http adds others"
         if not good:
             what = "this request is meant for another site, or was sent by one"

@@ -7,8 +7,8 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Collection
-from typing import Final, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, Final, NamedTuple
 
 from mom_toolkit import Address
 
@@ -110,3 +110,12 @@ def own_names(listen: str) -> list[str]:
     if anywhere or names[0] in LOCAL_NAMES:
         names += LOCAL_NAMES
     return [name for name in dict.fromkeys(names) if name is not None]
+
+
+def reached_at(scope: Mapping[str, Any]) -> str:
+    """This host's address that a request came to, as `parse_host` has it; empty where it is unknown, or no address.
+
+    :param scope: ASGI's, of the request
+    """
+    server = scope.get("server")
+    return (name_of(str(server[0])) or "") if server else ""
