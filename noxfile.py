@@ -161,7 +161,7 @@ def types(session: nox.Session) -> None:
     """
     mypy, kept = str(BIN / "mypy"), "--cache-dir=.cache/mypy"
     sources = [f"{folder}/src" for folder in [*DISTRIBUTIONS, *EXAMPLES]]
-    packaging = [f"packaging/{name}*.py" for name in ("", "cockpit/", "deb/", "oci/", "rpm/")]
+    packaging = [f"packaging/{name}*.py" for name in ("", "cockpit/", "deb/", "kubernetes/", "oci/", "rpm/")]
     scripts = ["noxfile.py", "conftest.py", *_relative("docs/*.py", *packaging)]
     tests = [folder for folder in _relative("mom_*/tests", "examples/*/tests", "tests/*") if any(Path(ROOT / folder).glob("*.py"))]
     benchmarks = ["--strict", "--follow-imports=silent", f"{kept}/benchmarks"]
@@ -235,10 +235,18 @@ def rpm(session: nox.Session) -> None:
 
 @nox.session
 def image(session: nox.Session) -> None:
-    """A container image of the same tree, for `mom demo` and `mom fleet coordinator`: dist/mom.oci.tar. Needs root and mmdebstrap."""
+    """A container image of the same tree, for `mom demo` and `mom fleet coordinator`: dist/mom.oci.tar. Needs root and mmdebstrap.
+
+    `-- --node`: the one for the nodes of a cluster with KubeVirt, dist/mom-node.oci.tar, of what these need.
+    """
     _made_with(session, "mmdebstrap", "strip")
     (ROOT / "dist").mkdir(exist_ok=True)
-    session.run(BIN / "python", "packaging/oci/image.py", _tree(session), ROOT / "dist/mom.oci.tar")
+    node = session.posargs == ["--node"]
+    if session.posargs and not node:
+        session.error(f"{' '.join(session.posargs)}: there is --node, or nothing")
+    tree, file = _tree(session, *(["kubevirt"] if node else [])), "mom-node.oci.tar" if node else "mom.oci.tar"
+    session.run(BIN / "python", "packaging/oci/image.py", *session.posargs, tree, ROOT / "dist" / file)
+    session.log(f"dist/{file}: {(ROOT / 'dist' / file).stat().st_size >> 20} MiB")
 
 
 @nox.session
@@ -321,11 +329,11 @@ def _debian_packages(session: nox.Session, folder: Path) -> None:
     session.run(BIN / "python", "packaging/deb/deb.py", _tree(session), folder)
 
 
-def _tree(session: nox.Session) -> Path:
-    """What a system's package of mom installs, made anew."""
+def _tree(session: nox.Session, *extra: str) -> Path:
+    """What a system's package of mom installs, made anew; of one of mom-core's extras."""
     tree = Path(session.create_tmp()) / "tree"
     shutil.rmtree(tree, ignore_errors=True)
-    session.run(BIN / "python", "packaging/tree.py", tree)
+    session.run(BIN / "python", "packaging/tree.py", tree, *extra)
     return tree
 
 

@@ -1,20 +1,27 @@
-"""Writes a page of the manual for each verb: `python packaging/manual.py FOLDER VERSION`, where mom and click-man can be imported."""
+"""Writes a page of the manual for each verb: `python packaging/manual.py FOLDER VERSION PROGRAM…`.
+
+Where mom and click-man can be imported.
+"""
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
+from typing import Final
 
 import click
 from click_man.core import write_man_pages
 
-from mom_daemon.cli import frame
-from mom_plugins_vdsm.momd.daemon import momd
+COMMANDS: Final = {"mom": ("mom_daemon.cli.frame", "mom"), "momd": ("mom_plugins_vdsm.momd.daemon", "momd")}
+"""By program, the module of its command, and how it is called there."""
 
 
-def main(folder: str, version: str) -> None:
+def main(folder: str, version: str, *programs: str) -> None:
     """Write them."""
-    for command in (frame.mom, momd):
+    for program in programs:
+        module, found = COMMANDS[program]
+        command: click.Command = getattr(import_module(module), found)
         name = command.name or ""
         _find_verbs(command, click.Context(command, info_name=name))
         write_man_pages(name, command, version=f"mom {version}", target_dir=folder)

@@ -1,4 +1,6 @@
-"""Makes the tree of files that a system's package of mom installs: `python packaging/tree.py FOLDER`, from a clone.
+"""Makes the tree of files that a system's package of mom installs: `python packaging/tree.py FOLDER [EXTRA]`, from a clone.
+
+What it holds is what mom-core's extra `all` brings, or the one that is named.
 
 The tree is the same to the byte wherever and whenever it is made of one commit: versions are those of requirements.lock, and every file has
 the commit's time. It fits all of PYTHONS, as modules in C carry the interpreter's version in their names, and byte code is made where it is
@@ -18,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -72,7 +74,7 @@ COMPLETION: Final = {
 
 def main(arguments: list[str]) -> int:
     """Make it in the folder that is named, which must be empty or not be there yet."""
-    if len(arguments) != 1:
+    if len(arguments) not in {1, 2}:
         print(__doc__.splitlines()[0], file=sys.stderr)
         return 2
     tree = Path(arguments[0]).resolve()
@@ -84,13 +86,15 @@ def main(arguments: list[str]) -> int:
     os.environ |= as_pip_is_told(subprocess.check_output([sys.executable, "-m", "pip", "config", "list"], text=True, timeout=60))
     os.umask(0o022)
     packages = tree / HOME / "lib/python3/site-packages"
+    folders = distributions(*arguments[1:])
     with tempfile.TemporaryDirectory(prefix="mom-tree-") as scratch:
-        _install(Path(scratch), packages)
+        _install(folders, Path(scratch), packages)
     _make_environment(tree / HOME, packages)
-    _write_programs(tree)
+    programs = {name: target for name, target in PROGRAMS.items() if target.partition(".")[0] in folders}
+    _write_programs(tree, programs)
     _write_units(tree / "usr/lib/systemd/system")
-    _write_completion(tree, packages)
-    _write_manual(tree / "usr/share/man/man1", packages)
+    _write_completion(tree, packages, programs)
+    _write_manual(tree / "usr/share/man/man1", packages, programs)
     _write_documents(tree / "usr/share/doc/mom")
     _run(sys.executable, ROOT / "packaging/cockpit/package.py", tree / "usr/share/cockpit/mom")
     _settle(tree)
@@ -124,18 +128,18 @@ def version() -> str:
     return str(re.findall(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)[0])
 
 
-def distributions() -> list[str]:
-    """The folders of those that a host may need: the core and what its extra `all` names."""
+def distributions(extra: str = "all") -> list[str]:
+    """The folders of those that a host needs: the core and what this extra of it names."""
     project = tomllib.loads((ROOT / "mom_core/pyproject.toml").read_text())["project"]
-    names = [requirement.partition("==")[0].partition("[")[0] for requirement in project["optional-dependencies"]["all"]]
+    names = [requirement.partition("==")[0].partition("[")[0] for requirement in project["optional-dependencies"][extra]]
     return ["mom_core", *(name.replace("-", "_") for name in names)]
 
 
-def _install(scratch: Path, packages: Path) -> None:
-    """All distributions and what they need, for each interpreter, laid one over the other."""
+def _install(folders: Collection[str], scratch: Path, packages: Path) -> None:
+    """These distributions and what they need, for each interpreter, laid one over the other."""
     uv = (sys.executable, "-m", "uv", "--quiet", "--no-progress")
     (scratch / "wheels").mkdir()
-    _run(sys.executable, "-c", WHEELS, scratch / "wheels", *(ROOT / folder for folder in distributions()))
+    _run(sys.executable, "-c", WHEELS, scratch / "wheels", *(ROOT / folder for folder in folders))
     (scratch / "overrides").write_text(NOT_OURS)
     wheels = sorted(map(str, (scratch / "wheels").glob("*.whl")))
     for python in PYTHONS:
@@ -189,10 +193,10 @@ def _make_environment(home: Path, packages: Path) -> None:
     (packages / "mom-host.pth").write_text("/usr/local/lib/mom\nimport mom_system_libvirt\n")
 
 
-def _write_programs(tree: Path) -> None:
+def _write_programs(tree: Path, programs: Mapping[str, str]) -> None:
     folder = tree / "usr/bin"
     folder.mkdir(parents=True)
-    for name, target in PROGRAMS.items():
+    for name, target in programs.items():
         module, _, function = target.partition(":")
         program = tree / HOME / "bin" / name
         program.write_text(PROGRAM.format(home=HOME, module=module, function=function))
@@ -207,9 +211,9 @@ def _write_units(folder: Path) -> None:
         (folder / name).write_text(text.replace("/opt/mom/bin/", "/usr/bin/"))
 
 
-def _write_completion(tree: Path, packages: Path) -> None:
+def _write_completion(tree: Path, packages: Path, programs: Mapping[str, str]) -> None:
     for shell, place in COMPLETION.items():
-        for name, target in PROGRAMS.items():
+        for name, target in programs.items():
             path = tree / place.format(name)
             path.parent.mkdir(parents=True, exist_ok=True)
             module, _, function = target.partition(":")
@@ -217,7 +221,7 @@ def _write_completion(tree: Path, packages: Path) -> None:
             path.write_text(_run_installed(packages, "-c", program, **{f"_{name.upper()}_COMPLETE": f"{shell}_source"}))
 
 
-def _write_manual(folder: Path, packages: Path) -> None:
+def _write_manual(folder: Path, packages: Path, programs: Mapping[str, str]) -> None:
     folder.mkdir(parents=True)
     # Of the environment that makes it, it sees click-man only: what else is there, mom does not bring.
     tool = importlib.util.find_spec("click_man")
@@ -226,7 +230,7 @@ def _write_manual(folder: Path, packages: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="mom-tree-") as scratch:
         Path(scratch, "click_man").symlink_to(Path(tool.origin).parent)
         path = os.pathsep.join((str(packages), scratch))
-        _run_installed(packages, str(ROOT / "packaging/manual.py"), str(folder), version(), PYTHONPATH=path)
+        _run_installed(packages, str(ROOT / "packaging/manual.py"), str(folder), version(), *programs, PYTHONPATH=path)
     for page in folder.glob("*.1"):
         (folder / f"{page.name}.gz").write_bytes(gzip.compress(page.read_bytes(), 9, mtime=0))
         page.unlink()

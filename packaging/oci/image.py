@@ -1,8 +1,9 @@
 """Makes a container image of mom, as an OCI archive, of a tree that packaging/tree.py has made: `python packaging/oci/image.py TREE FILE`.
 
-It is for what needs no host of its own: `mom demo`, `mom simulate`, `mom fleet coordinator`. No container daemon takes part: mmdebstrap
-makes a minimal Debian with Python and the tree in it, and what the OCI image format asks for beside is written here
-(https://github.com/opencontainers/image-spec). The same tree and the same packages of Debian's give the same bytes.
+It is for what needs no host of its own: `mom demo`, `mom simulate`, `mom fleet coordinator`. With `--node` before the tree, it is the one
+that a DaemonSet brings to the nodes of a cluster (packaging/kubernetes): with libvirt's client library, as root, started by mom-node. No
+container daemon takes part: mmdebstrap makes a minimal Debian with Python and the tree in it, and what the OCI image format asks for
+beside is written here (https://github.com/opencontainers/image-spec). The same tree and the same packages of Debian's give the same bytes.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ import sys
 import tarfile
 import tempfile
 import tomllib
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 PROJECT: Final = tomllib.loads((Path(__file__).resolve().parents[2] / "mom_core/pyproject.toml").read_text())["project"]
 SUITE: Final = "bookworm"
+PYTHON: Final = "cpython-311"
+"""The one that it has, as names of modules in C have it."""
 SECONDS: Final = 1800
-NOBODY: Final = "65534:65534"
-"""Nothing that the image is for needs root."""
+FOLDER: Final = Path(__file__).resolve().parent
 NOT_WANTED: Final = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 WANTED: Final = ("/usr/share/doc/*/copyright", "/usr/share/doc/mom/*")
 COMPILE: Final = (
@@ -35,8 +38,56 @@ COMPILE: Final = (
 """Byte code that does not go by the sources' times; the image's user may not write any."""
 
 
+OTHER_PYTHONS: Final = f"find \"$1\"/usr/lib/mom -name '*.cpython-*.so' ! -name '*.{PYTHON}-*' -delete"
+"""The tree has modules in C for several interpreters; the image has one."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What one image is for.
+
+    :param packages: of Debian's, beside the least that runs a shell
+    :param without: names of files below the root that nothing in it needs, as shell patterns
+    :param programs: of this folder, for /usr/bin
+    """
+
+    name: str
+    about: str
+    packages: tuple[str, ...]
+    user: str
+    entrypoint: str
+    command: tuple[str, ...]
+    programs: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    debian: str = "minbase"
+
+
+PLAIN: Final = Variant(
+    name="mom",
+    about="memory overcommitment manager for KVM hosts: demo, simulator, coordinator of a fleet",
+    packages=("python3-minimal", "python3", "ca-certificates"),
+    user="65534:65534",  # nothing that it is for needs root
+    entrypoint="/usr/bin/mom",
+    command=("demo",),
+)
+NODE: Final = Variant(
+    name="mom-node",
+    about="memory overcommitment manager for KVM hosts: for the nodes of a cluster with KubeVirt",
+    packages=("python3-minimal", "python3", "python3-libvirt"),
+    user="0:0",  # it reaches into pods of other users; what it may do there is said by the DaemonSet
+    entrypoint="/usr/bin/mom-node",
+    command=("run",),
+    programs=("mom-node",),
+    # Perl comes with what maintains catalogues of XML, of which libvirt's client reads none; the rest is for systems that live.
+    without=("usr/share/perl", "usr/share/perl5", "usr/lib/x86_64-linux-gnu/perl", "usr/lib/x86_64-linux-gnu/libperl.so*", "var/cache/*"),
+    debian="essential",
+)
+
+
 def main(arguments: list[str]) -> int:
     """Make it, and print what the archive's image is called by its content."""
+    variant = NODE if arguments[:1] == ["--node"] else PLAIN
+    arguments = arguments[variant is NODE :]
     if len(arguments) != 2:
         print(__doc__.splitlines()[0], file=sys.stderr)
         return 2
@@ -44,8 +95,8 @@ def main(arguments: list[str]) -> int:
     epoch = int((tree / "usr").stat().st_mtime)
     with tempfile.TemporaryDirectory(prefix="mom-oci-", dir=archive.parent) as scratch:
         root = Path(scratch) / "root.tar"
-        _make_root(tree, root, epoch)
-        digest = _write_archive(root, archive, epoch, _version(tree))
+        _make_root(variant, tree, root, epoch)
+        digest = _write_archive(variant, root, archive, epoch, _version(tree))
     print(digest)
     return 0
 
@@ -55,12 +106,15 @@ def _version(tree: Path) -> str:
     return core.name.removeprefix("mom_core-").removesuffix(".dist-info")
 
 
-def _make_root(tree: Path, root: Path, epoch: int) -> None:
+def _make_root(variant: Variant, tree: Path, root: Path, epoch: int) -> None:
     """A Debian with Python and nothing else, and mom in it, as a tar archive."""
     names = [f"--dpkgopt=path-exclude={name}" for name in NOT_WANTED] + [f"--dpkgopt=path-include={name}" for name in WANTED]
-    copied = ["--customize-hook=sync-in " + _quoted(tree) + " /", f"--customize-hook={COMPILE}"]
-    packages = ("--variant=minbase", "--include=python3-minimal,python3,ca-certificates", "--format=tar", "--quiet")
-    command = ["mmdebstrap", *packages, *names, *copied, SUITE, str(root)]
+    hooks = [f"sync-in {_quoted(tree)} /", OTHER_PYTHONS, COMPILE]
+    hooks += [f"upload {_quoted(FOLDER / name)} /usr/bin/{name}" for name in variant.programs]
+    hooks += [f'chmod 755 "$1"/usr/bin/{name}' for name in variant.programs]
+    hooks += [f'rm -rf "$1"/{name}' for name in variant.without]
+    packages = (f"--variant={variant.debian}", f"--include={','.join(variant.packages)}", "--format=tar", "--quiet")
+    command = ["mmdebstrap", *packages, *names, *(f"--customize-hook={hook}" for hook in hooks), SUITE, str(root)]
     environment = os.environ | {"SOURCE_DATE_EPOCH": str(epoch)}
     if code := subprocess.run(command, env=environment, timeout=SECONDS, check=False).returncode:
         raise SystemExit(f"mmdebstrap ended with {code}: it needs root, and Debian's packages of {SUITE}")
@@ -73,24 +127,24 @@ def _quoted(path: Path) -> str:
     return str(path)
 
 
-def _write_archive(root: Path, archive: Path, epoch: int, version: str) -> str:
+def _write_archive(variant: Variant, root: Path, archive: Path, epoch: int, version: str) -> str:
     """The image's archive, with the root as its only layer; the digest of its manifest."""
     plain = root.read_bytes()
     layer = gzip.compress(plain, 6, mtime=0)
     created = datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     labels = {
-        "org.opencontainers.image.title": "mom",
-        "org.opencontainers.image.description": "memory overcommitment manager for KVM hosts: demo, simulator, coordinator of a fleet",
+        "org.opencontainers.image.title": variant.name,
+        "org.opencontainers.image.description": variant.about,
         "org.opencontainers.image.licenses": "Apache-2.0",
         "org.opencontainers.image.source": PROJECT["urls"]["Homepage"],
         "org.opencontainers.image.version": version,
         "org.opencontainers.image.created": created,
     }
     run = {
-        "User": NOBODY,
+        "User": variant.user,
         "Env": ["PATH=/usr/bin:/bin", "LANG=C.UTF-8"],
-        "Entrypoint": ["/usr/bin/mom"],
-        "Cmd": ["demo"],
+        "Entrypoint": [variant.entrypoint],
+        "Cmd": [*variant.command],
         "Labels": labels,
         "StopSignal": "SIGTERM",
     }
@@ -119,7 +173,7 @@ def _write_archive(root: Path, archive: Path, epoch: int, version: str) -> str:
         "annotations": labels,
     }
     entry = stored("manifest.v1+json", _json(manifest))
-    named = {**entry, "annotations": {"org.opencontainers.image.ref.name": f"mom:{version}"}}
+    named = {**entry, "annotations": {"org.opencontainers.image.ref.name": f"{variant.name}:{version}"}}
     index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [named]}
     files = {"oci-layout": _json({"imageLayoutVersion": "1.0.0"}), "index.json": _json(index)}
     files |= {f"blobs/sha256/{digest}": content for digest, content in blobs.items()}
