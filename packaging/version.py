@@ -51,12 +51,17 @@ def places() -> Iterator[Path]:
     yield SOURCE
     yield ROOT / "mom_plugins_guestagent/src/mom_plugins_guestagent/guestd.py"
     yield ROOT / "packaging/editors/package.json"
+    yield ROOT / "packaging/kubernetes/base/daemonset.yaml"
+    yield ROOT / "packaging/kubernetes/chart/Chart.yaml"
 
 
 def stamped(text: str, now: str, wanted: str) -> str:
     """A file's text with the wanted version where it says mom's: what it requires of others stays."""
     own = re.escape(now)
     text = re.sub(rf'^(__version__|VERSION|version) = "{own}"$', rf'\1 = "{wanted}"', text, flags=re.MULTILINE)
+    text = re.sub(rf"^version: {own}$", f"version: {wanted}", text, flags=re.MULTILINE)
+    text = re.sub(rf'^appVersion: "{own}"$', f'appVersion: "{wanted}"', text, flags=re.MULTILINE)
+    text = text.replace(f"image: mom-node:{now}", f"image: mom-node:{wanted}")
     text = re.sub(rf'"version": "{own}"', f'"version": "{wanted}"', text)
     return re.sub(rf'"(mom-[a-z-]+(?:\[[a-z,]+\])?)=={own}"', rf'"\1=={wanted}"', text)
 

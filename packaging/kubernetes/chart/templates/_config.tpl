@@ -1,0 +1,5 @@
+{{- /* Written by packaging/kubernetes/generate.py.
+Another configuration is another ConfigMap: a rolling update takes it from node to node. */}}
+{{- define "mom.config.name" -}}
+mom-{{ tpl .Values.config . | sha256sum | trunc 10 }}
+{{- end }}

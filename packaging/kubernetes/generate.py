@@ -1,0 +1,223 @@
+"""Writes what follows from packaging/kubernetes/base and the alert rules: `.venv/bin/python packaging/kubernetes/generate.py`.
+
+The manifests in base are the one truth. From them follow the configurations of the overlays and the templates of the Helm chart: each
+place where these differ is one of the pairs below, and must be found in base once. A test compares what is written with what follows, and
+what kustomize and Helm make of it with each other.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+FOLDER: Final = ROOT / "packaging/kubernetes"
+
+Pairs = Iterable[tuple[str, str]]
+"""What stands in base, and what is written in its place."""
+
+ENFORCE: Final = (("\nmode: observe\n", "\nmode: enforce\n"),)
+OFFLOAD: Final = (*ENFORCE, ("  # offload: {}\n", "  offload: {}\n"))
+TCP: Final = (
+    '    # tcp:\n    #   listen: "0.0.0.0:8132"\n    #   certificate: /etc/mom/metrics/tls.crt\n'
+    "    #   key: /etc/mom/metrics/tls.key\n    #   read_token: /etc/mom/metrics/token\n"
+)
+
+CHART_CONFIG: Final = (
+    ("\nmode: observe\n", "\nmode: {{ .Values.mode }}\n"),
+    ("  # offload: {}\n", "  {{- if .Values.offload }}\n  offload: {}\n  {{- end }}\n"),
+    (TCP, "    {{- if .Values.metrics.enabled }}\n" + TCP.replace("    # ", "    ") + "    {{- end }}\n"),
+)
+"""The configuration in the chart's values, which is a template itself."""
+
+NAMESPACE: Final = ("  namespace: mom\n", "  namespace: {{ .Release.Namespace }}\n")
+
+
+def main() -> int:
+    """Write all of it."""
+    for path, text in generated().items():
+        if not path.exists() or path.read_text() != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            print(f"wrote {path.relative_to(ROOT)}")
+    return 0
+
+
+def generated() -> Mapping[Path, str]:
+    """By file, what is to stand in it."""
+    config, rules = _read("base/mom.yaml"), _rules()
+    subject = ("namespace: mom}", "namespace: {{ .Release.Namespace }}}")
+    secrets = ("name: mom-metrics", "name: {{ .Values.metrics.secret }}")
+    written = {
+        "overlays/enforce/mom.yaml": _with(config, ENFORCE),
+        "overlays/offload/mom.yaml": _with(config, OFFLOAD),
+        "prometheus/rules.yaml": rules,
+        "chart/Chart.yaml": CHART.format(version=version()),
+        "chart/values.yaml": VALUES + _indented(_with(config, CHART_CONFIG)),
+        "chart/templates/_config.tpl": CONFIG_NAME,
+        "chart/templates/config.yaml": CONFIG_MAP,
+        "chart/templates/access.yaml": _with(_read("base/access.yaml"), (NAMESPACE, subject)),
+        "chart/templates/daemonset.yaml": _with(_read("base/daemonset.yaml"), _daemonset_pairs()),
+        "chart/templates/podmonitor.yaml": _only(
+            "metrics.enabled", _with(_read("prometheus/podmonitor.yaml"), (NAMESPACE,)).replace(*secrets)
+        ),
+        "chart/templates/rules.yaml": _only("metrics.enabled", _with(_escaped(rules), (NAMESPACE,))),
+    }
+    return {FOLDER / name: text for name, text in written.items()}
+
+
+def version() -> str:
+    """mom's."""
+    return str(tomllib.loads((ROOT / "mom_core/pyproject.toml").read_text())["project"]["version"])
+
+
+def _read(name: str) -> str:
+    return (FOLDER / name).read_text()
+
+
+def _with(text: str, pairs: Pairs) -> str:
+    for old, new in pairs:
+        if text.count(old) != 1:
+            raise SystemExit(f"{old!r} is there {text.count(old)} times, and should be once, in what begins with {text[:60]!r}")
+        text = text.replace(old, new)
+    return text
+
+
+def _only(value: str, line: str) -> str:
+    """A line of a template that is there where the value is set."""
+    indent = " " * (len(line) - len(line.lstrip()))
+    return f"{indent}{{{{- if .Values.{value} }}}}\n{line}{indent}{{{{- end }}}}\n"
+
+
+def _daemonset_pairs() -> Pairs:
+    """Where the chart's DaemonSet differs: what its values say, and what the overlay `offload` patches in."""
+    mount, volume = "            - {name: tmp, mountPath: /tmp}\n", "          emptyDir: {medium: Memory, sizeLimit: 16Mi}\n"
+    cgroup = "        - name: cgroup\n          hostPath: {path: /sys/fs/cgroup, type: Directory}\n"
+    return [
+        NAMESPACE,
+        (f"image: mom-node:{version()}", "image: {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}"),
+        ("imagePullPolicy: IfNotPresent", "imagePullPolicy: {{ .Values.image.pullPolicy }}"),
+        (
+            "      tolerations: [{operator: Exists}]\n",
+            "      {{- with .Values.imagePullSecrets }}\n      imagePullSecrets: {{- toYaml . | nindent 8 }}\n      {{- end }}\n"
+            "      tolerations: {{- toYaml .Values.tolerations | nindent 8 }}\n",
+        ),
+        (
+            "          resources:\n            requests: {cpu: 50m, memory: 192Mi}\n"
+            "            # No limit of CPU time: a mom that is throttled gives memory back late.\n            limits: {memory: 1Gi}\n",
+            "          resources: {{- toYaml .Values.resources | nindent 12 }}\n",
+        ),
+        ("configMap: {name: mom}", 'configMap: {name: {{ include "mom.config.name" . }}}'),
+        ("secretName: mom-metrics", "secretName: {{ .Values.metrics.secret }}"),
+        ("SYS_RESOURCE]", "SYS_RESOURCE{{ if .Values.offload }}, SYS_NICE{{ end }}]"),
+        (mount, mount + _only("offload", "            - {name: cgroup, mountPath: /host/cgroup}\n")),
+        (volume, volume + _only("offload", cgroup)),
+    ]
+
+
+def _rules() -> str:
+    """The alert rules as the Prometheus operator takes them; the instance is the node, by the PodMonitor."""
+    text = (ROOT / "packaging/prometheus/mom-alerts.yml").read_text()
+    _, _, groups = text.partition("groups:\n")
+    return RULES + _indented("groups:\n" + groups)
+
+
+def _escaped(text: str) -> str:
+    """Text with braces that are Prometheus's, not Helm's."""
+    return re.sub(r"\{\{[^{}]*\}\}", lambda found: "{{ `" + found[0] + "` }}", text)
+
+
+def _indented(text: str) -> str:
+    return "".join(f"  {line}" if line.strip() else line for line in text.splitlines(keepends=True))
+
+
+WRITTEN: Final = "# Written by packaging/kubernetes/generate.py.\n"
+
+CHART: Final = (
+    WRITTEN
+    + """\
+apiVersion: v2
+name: mom
+description: mom, which manages memory overcommitment, on the nodes of a cluster with KubeVirt
+type: application
+version: {version}
+appVersion: "{version}"
+kubeVersion: ">=1.25.0-0"
+"""
+)
+
+VALUES: Final = (
+    WRITTEN
+    + """\
+# observe: decide and report, touch nothing. enforce: act.
+mode: observe
+# Have what guests no longer touch go to the node's swap: where the kubelet lets pods swap (LimitedSwap).
+offload: false
+
+# `./run image --node` in a clone of mom makes it; push it to where your nodes pull from.
+image:
+  repository: mom-node
+  tag: ""
+  pullPolicy: IfNotPresent
+imagePullSecrets: []
+
+# Metrics for Prometheus, with a PodMonitor and alert rules for its operator. Needs a Secret with tls.crt, tls.key, ca.crt and token.
+metrics:
+  enabled: false
+  secret: mom-metrics
+
+tolerations:
+  - operator: Exists
+resources:
+  requests: {cpu: 50m, memory: 192Mi}
+  # No limit of CPU time: a mom that is throttled gives memory back late.
+  limits: {memory: 1Gi}
+
+# mom's configuration, in full: `--set-file config=mom.yaml` takes another one, with or without what is filled in here.
+config: |
+"""
+)
+
+CONFIG_NAME: Final = """\
+{{- /* Written by packaging/kubernetes/generate.py.
+Another configuration is another ConfigMap: a rolling update takes it from node to node. */}}
+{{- define "mom.config.name" -}}
+mom-{{ tpl .Values.config . | sha256sum | trunc 10 }}
+{{- end }}
+"""
+
+CONFIG_MAP: Final = (
+    WRITTEN
+    + """\
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {{ include "mom.config.name" . }}
+  namespace: {{ .Release.Namespace }}
+  labels: {app.kubernetes.io/name: mom}
+data:
+  mom.yaml: |
+    {{- tpl .Values.config . | nindent 4 }}
+"""
+)
+
+RULES: Final = (
+    WRITTEN
+    + """\
+# From packaging/prometheus/mom-alerts.yml.
+apiVersion: monitoring.coreos.com/v1
+kind: PrometheusRule
+metadata:
+  name: mom
+  namespace: mom
+  labels: {app.kubernetes.io/name: mom}
+spec:
+"""
+)
+
+if __name__ == "__main__":
+    sys.exit(main())
