@@ -206,7 +206,8 @@ def test_an_attempt_to_connect_that_hangs_for_long_is_not_the_last(libvirtd, mak
 def with_loop(make: Make, monkeypatch: pytest.MonkeyPatch) -> Connection:
     """A connection that was started."""
     connection = make()
-    monkeypatch.setattr(connection, "_loop", NoLoop())
+    for name in ("_loop", "_own_loop"):
+        monkeypatch.setattr(connection, name, NoLoop())
     return connection
 
 

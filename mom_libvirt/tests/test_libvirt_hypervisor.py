@@ -343,7 +343,7 @@ def test_a_guest_that_cannot_be_described_does_not_hide_the_others(libvirtd, hyp
     sick, well = libvirtd.add("sick"), libvirtd.add("well")
     sick.hangs = threading.Event()
     with monkeypatch.context() as asking:
-        asking.setattr(hypervisor._connection, "_patience", lambda: 0.1)
+        asking.setattr(hypervisor._connection, "_wait", lambda: 0.1)
         hypervisor.guests()
     wait_until(lambda: not listed(hypervisor, well).blocked)
     found = {guest.id: guest for guest in hypervisor.guests()}

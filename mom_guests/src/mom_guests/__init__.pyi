@@ -11,6 +11,7 @@ from .guest_cgroup import Cgroups as Cgroups, CpuCounters as CpuCounters, cgroup
 from .host_side import HostSide as HostSide
 from .plugin_of_guests import PluginOfGuests as PluginOfGuests
 from .qemu_process import Merged as Merged, huge_kib as huge_kib, merged as merged, swapped_kib as swapped_kib, times_of as times_of
+from .reporting_hypervisor import ReportingHypervisor as ReportingHypervisor
 from .resizes import Resizes as Resizes
 from .seen_guests import BALLOON as BALLOON, SeenGuest as SeenGuest, SeenGuests as SeenGuests
 from .statistics import Reading as Reading, Record as Record, convert as convert, possible_maximum as possible_maximum

@@ -90,7 +90,7 @@ def _could_have(guests: Sequence[NamedFields], reporting_by: str, autodeflate_by
         cure = f"to have it: {reporting_by}; from the guest's next start; QEMU 5.1, in the guest Linux 5.7"
         yield Finding(Severity.OK, "free page reporting", f"off for {told([name for name, _ in silent])}; {gain}", cure)
     stiff = [guest for guest in guests if guest[1].get(AUTODEFLATE) == 0]
-    if stiff:
+    if stiff and autodeflate_by:
         gain = "with it a guest that runs out takes back from its balloon within a second, instead of a kill"
         cure = (
             f"to have it: {autodeflate_by}; from the guest's next start; not where a guest must never get more than the host has given it"
@@ -114,10 +114,8 @@ def _in_huge_pages(guests: Sequence[NamedFields], mode: str, unmerged_by: str) -
     merged_kib = sum(as_number(fields.get("host_ksm_merged")) or 0 for _, fields in guests)
     if merged_kib >= _WORTH_MENTION_KIB:
         text = f"KSM has merged {merged_kib / 1024:.0f} MiB of guests, and splits each huge page in which it finds a page to merge"
-        cure = (
-            "to merge only while memory is short: law: {sold_share: 10} of the plugin ksm; for a guest whose speed is worth more than that"
-            f" room: {unmerged_by}, from its next start"
-        )
+        left_out = f"; for a guest whose speed is worth more than that room: {unmerged_by}, from its next start" if unmerged_by else ""
+        cure = f"to merge only while memory is short: law: {{sold_share: 10}} of the plugin ksm{left_out}"
         yield Finding(Severity.OK, "huge pages and KSM", text, cure)
 
 

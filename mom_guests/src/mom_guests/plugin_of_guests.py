@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, Generic, TypeVar
 
 from pydantic import AfterValidator, Field
 
@@ -39,7 +39,7 @@ from mom_guests.fields import PERIOD
 from mom_toolkit import set_each
 
 if TYPE_CHECKING:
-    from mom_guests.seen_guests import SeenGuests
+    from mom_guests.reporting_hypervisor import ReportingHypervisor
     from mom_guests.watch import BalloonStatistics, GuestWatch
 
 LONGEST_PERIOD_SECONDS: Final = 3600
@@ -63,7 +63,7 @@ def _not_too_often(seconds: float) -> float:
     return seconds
 
 
-H = TypeVar("H", bound="SeenGuests[Any]")
+H = TypeVar("H", bound="ReportingHypervisor")
 
 
 class PluginOfGuests(Generic[H]):

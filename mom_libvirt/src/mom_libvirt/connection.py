@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
@@ -33,21 +33,16 @@ T = TypeVar("T")
 WITHOUT_BINDING: Final = "install python3-libvirt for the Python of the system; for one of its own, pip builds libvirt-python"
 
 _FIRST_RETRY_SECONDS = 0.25
-_LAST_RETRY_SECONDS = 15.0
-"""Back-off between attempts to connect: doubled from the first to the last. A restart of libvirtd takes one to some tens of seconds."""
+"""Back-off between attempts to connect: doubled from this to the longest. A restart of libvirtd takes one to some tens of seconds."""
 
 _OPEN_SECONDS = 30.0
 """How long to believe that an attempt to connect which hangs may still succeed; a host that went away is not noticed otherwise."""
-
-_MOST_OPENING = 3
-"""So many attempts to connect may hang at once. TCP gives one up after two minutes; what hangs for longer would hang again."""
 
 _FIRST_ATTEMPT, _SECOND_ATTEMPT, _LAST_ATTEMPT = 1.0, 1.6, 2.0
 """By when each attempt of a bulk call must be back, in call timeouts from its begin: it has two in all, which are less than a deadline."""
 
 _IMPATIENT_SECONDS = 5.0
-"""For so long a call that did not come back halves the patience with the next ones: however many guests hang, all of them together cost
-a cycle about two call timeouts."""
+"""For so long a call that did not come back halves the patience with the next ones."""
 
 _LEAST_PATIENCE_SECONDS = 0.1
 """A healthy libvirtd answers in a few milliseconds, even with guests that work hard."""
@@ -55,12 +50,7 @@ _LEAST_PATIENCE_SECONDS = 0.1
 _HELD_UP_SECONDS = 0.1
 """How often it is looked whether a call about all guests waits for a hook by now."""
 
-_MOST_OPEN_CALLS = 10
-"""So many calls that hang may be left behind: each holds one of libvirtd's threads, of which it has 20 by default, for others as well."""
-
 _NO_ANSWER_CURE = "look why it hangs (journalctl -u libvirtd), or restart it: guests go on without it"
-
-_TOO_MANY_OPEN = f"libvirtd has not come back from {_MOST_OPEN_CALLS} earlier calls"
 
 _CLOSE_SECONDS = 0.15
 """How long a connection, and then the event loop, may take to end: a plugin has 0.4 s for that."""
@@ -71,8 +61,47 @@ class ConnectionSettings:
     """Where libvirtd is, and for how many seconds to wait for it."""
 
     uri: str = "qemu:///system"
+    """How people name it, and what is opened, where there is no `way`."""
     readonly: bool = False
     call_timeout: float = 2.0
+    way: Callable[[], AbstractContextManager[str]] | None = None
+    """Finds it anew for each attempt to connect: gives the URI to be opened, which holds for as long as that takes. Raises
+    `HypervisorError`."""
+    longest_retry: float = 15.0
+    """Seconds between two attempts to connect at most."""
+    most_open_calls: int = 10
+    """So many calls that hang may be left behind: each holds one of libvirtd's threads, of which it has 20 by default, for others as
+    well."""
+    most_opening: int = 3
+    """So many attempts to connect may hang at once. TCP gives one up after two minutes; what hangs for longer would hang again."""
+    lost_level: int = logging.WARNING
+    """How loudly it is logged that a connection is given up."""
+
+
+class CallPatience:
+    """How long to wait for a call on a single guest: less after others were given up. For several threads, and connections.
+
+    However many guests hang, all of them together cost a cycle about two call timeouts.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._given_up: list[float] = []
+        """When calls were given up lately."""
+
+    def given_up(self) -> None:
+        """A call did not come back in time."""
+        with self._lock:
+            self._given_up.append(self._monotonic())
+
+    def seconds(self, call_timeout: float) -> float:
+        """How many seconds to wait for the next call."""
+        with self._lock:
+            now = self._monotonic()
+            self._given_up = [given_up for given_up in self._given_up if now - given_up < _IMPATIENT_SECONDS]
+            patience: float = call_timeout / 2 ** len(self._given_up)
+        return max(patience, min(_LEAST_PATIENCE_SECONDS, call_timeout))
 
 
 class GuestRecord(NamedTuple):
@@ -121,6 +150,8 @@ class Connection:
 
     :param module: libvirt's Python binding, or what stands in for it
     :param held_up: gives guests whose start waits for a hook: libvirtd answers no call that reaches one of them
+    :param callers: the threads in which calls are made, where several connections share them: they are not ended with this one
+    :param patience: as well
     """
 
     def __init__(
@@ -130,6 +161,8 @@ class Connection:
         module: Any = None,
         monotonic: Callable[[], float] = time.monotonic,
         held_up: Callable[[], Set[str]] = frozenset,
+        callers: Callers | None = None,
+        patience: CallPatience | None = None,
     ) -> None:
         self.settings = settings
         self.opened = 0
@@ -138,6 +171,8 @@ class Connection:
         """Told of guests' events, in libvirt's thread, so it must not call libvirt. To be set before the connection is first used."""
         self.on_return: Callable[[], None] | None = None
         """Called when libvirtd can be reached after it could not; as `on_event`."""
+        self.on_open: Callable[[], None] | None = None
+        """Called each time that it was reached, after `on_return`."""
         self._log = log
         self._module = module
         self._monotonic = monotonic
@@ -145,14 +180,15 @@ class Connection:
         self._listed: set[str] | None = None
         """The guests of the last call about all of them, and those that were started since; None before the first."""
         self._changed = threading.Condition()
-        self._callers = Callers("libvirt-call")
+        self._callers = callers or Callers("libvirt-call")
+        self._own_callers = self._callers if callers is None else None
+        self._patience = patience or CallPatience(monotonic)
         self._loop: EventLoop | None = None
+        self._own_loop: EventLoop | None = None
         self._live: _Live | None = None
         self._opening_since: float | None = None
         self._opening = 0
         self._coming_back = False
-        self._impatience: list[float] = []
-        """When calls were given up lately."""
         self._open_calls: list[Future[Any]] = []
         """Calls that were given up and have perhaps not come back."""
         self._refusal: HypervisorError | None = None
@@ -172,8 +208,18 @@ class Connection:
 
     def start(self) -> None:
         """Start the event loop, for events. Connects nowhere yet, but comes back by itself from now on."""
-        self._loop = EventLoop(self.module)
+        self._loop = self._own_loop = EventLoop(self.module)
         self._loop.start()
+
+    def join(self, loop: EventLoop) -> None:
+        """Hear of events by a loop that turns already, and that others use too; comes back when `reach` is called, or a call is made."""
+        self._loop = loop
+
+    def reach(self) -> None:
+        """Begin to connect, if it is not connected and it is time to try; waits for nothing."""
+        with self._changed, suppress(HypervisorError):
+            if self._live is None and not self._closed:
+                self._begin_to_open()
 
     def close(self) -> None:
         """Let the connection go and end all threads, in well under half a second. Threads that are stuck in a call are left behind."""
@@ -186,9 +232,10 @@ class Connection:
             self._changed.notify_all()
         if live is not None and idle:
             Callers.came_back(self._callers.start(live.close), _CLOSE_SECONDS)
-        if self._loop is not None:
-            self._loop.stop(_CLOSE_SECONDS)
-        self._callers.close(_CLOSE_SECONDS / 3)
+        if self._own_loop is not None:
+            self._own_loop.stop(_CLOSE_SECONDS)
+        if self._own_callers is not None:
+            self._own_callers.close(_CLOSE_SECONDS / 3)
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
         """The balloon part of these guests' records, by guest id, in one bulk call; without those that are gone or silent."""
@@ -204,13 +251,13 @@ class Connection:
         single guests less after others hung.
         """
         doing = f"reading the guests from {self.settings.uri}"
-        timeout, began = self.settings.call_timeout if uuids is None else self._patience(), self._monotonic()
+        timeout, began = self.settings.call_timeout if uuids is None else self._wait(), self._monotonic()
         attempts = [(groups, _FIRST_ATTEMPT), (groups, _SECOND_ATTEMPT if fallback else _LAST_ATTEMPT)]
         if self._too_many_open():
             attempts = []
         if fallback:
             attempts.append((fallback, _LAST_ATTEMPT))
-        busy = GuestBusy(f"{doing}: {_TOO_MANY_OPEN}")
+        busy = GuestBusy(f"{doing}: {self._too_many}")
         for wanted, end in attempts:
             try:
                 about_all = uuids is None and not self._held_up()
@@ -236,8 +283,8 @@ class Connection:
                 raise translated(error, doing, running=self._runs(domain)) from error
 
         if self._too_many_open():
-            raise GuestBusy(f"{doing}: {_TOO_MANY_OPEN}")
-        return self._made(ask, doing, self._monotonic() + self._patience(), late)
+            raise GuestBusy(f"{doing}: {self._too_many}")
+        return self._made(ask, doing, self._monotonic() + self._wait(), late)
 
     # --- one call ----------------------------------------------------------------------------------------------------------------
 
@@ -275,22 +322,22 @@ class Connection:
         return Callers.came_back(call, patience)
 
     def _left_behind(self, call: Future[Any]) -> None:
+        self._patience.given_up()
         with self._changed:
-            self._impatience.append(self._monotonic())
             self._open_calls.append(call)
 
     def _too_many_open(self) -> bool:
         with self._changed:
             self._open_calls = [call for call in self._open_calls if not call.done()]
-            return len(self._open_calls) >= _MOST_OPEN_CALLS
+            return len(self._open_calls) >= self.settings.most_open_calls
 
-    def _patience(self) -> float:
+    @property
+    def _too_many(self) -> str:
+        return f"libvirtd has not come back from {self.settings.most_open_calls} earlier calls"
+
+    def _wait(self) -> float:
         """How many seconds to wait for the next call on a guest."""
-        with self._changed:
-            now = self._monotonic()
-            self._impatience = [given_up for given_up in self._impatience if now - given_up < _IMPATIENT_SECONDS]
-            patience: float = self.settings.call_timeout / 2 ** len(self._impatience)
-            return max(patience, min(_LEAST_PATIENCE_SECONDS, self.settings.call_timeout))
+        return self._patience.seconds(self.settings.call_timeout)
 
     def _used(self, live: _Live, ask: Callable[[_Live], T], doing: str) -> T:
         try:
@@ -374,7 +421,7 @@ class Connection:
     def _begin_to_open(self) -> None:
         """The lock is held. Raises the last refusal while it is not yet time to try again."""
         now = self._monotonic()
-        if self._opening_since is not None and (now - self._opening_since < _OPEN_SECONDS or self._opening >= _MOST_OPENING):
+        if self._opening_since is not None and (now - self._opening_since < _OPEN_SECONDS or self._opening >= self.settings.most_opening):
             if now - self._opening_since > self.settings.call_timeout:
                 raise HypervisorError(f"{self.settings.uri} cannot be reached: libvirtd does not answer", hint=_NO_ANSWER_CURE)
             return
@@ -390,7 +437,7 @@ class Connection:
 
     def _return(self) -> None:
         """Connect again without being asked, as often as it takes. The lock is held."""
-        if self._loop is None or self._closed or self._coming_back:
+        if self._own_loop is None or self._closed or self._coming_back:
             return
         self._coming_back = True
         self._callers.start(self._come_back)
@@ -414,6 +461,8 @@ class Connection:
             refusal = None
         except self.module.libvirtError as error:
             refusal = translated(error, f"{uri} cannot be reached", hint=cure_for(*error_numbers(error), uri))
+        except HypervisorError as error:
+            refusal = error
         finally:
             with self._changed:
                 self._opening -= 1
@@ -423,7 +472,7 @@ class Connection:
                 if live is None:
                     self._refusal = refusal
                     self._retry_at = self._monotonic() + self._retry_after
-                    self._retry_after = min(self._retry_after * 2, _LAST_RETRY_SECONDS)
+                    self._retry_after = min(self._retry_after * 2, self.settings.longest_retry)
                     self._return()
                 elif wanted:
                     returned = self._refusal is not None or self._monotonic() - since > self.settings.call_timeout
@@ -431,16 +480,20 @@ class Connection:
                     self._retry_after = _FIRST_RETRY_SECONDS
                     self._live = live
                     self.opened += 1
-                    self._log.info("connected to %s", uri)
+                    self._log.log(min(self.settings.lost_level, logging.INFO), "connected to %s", uri)
                 self._changed.notify_all()
         if live is not None and not wanted:
             live.close()
         if returned and self.on_return is not None:
             self.on_return()
+        if wanted and self.on_open is not None:
+            self.on_open()
 
     def _opened(self) -> _Live:
         module, settings = self.module, self.settings
-        connection: LibvirtConnection = (module.openReadOnly if settings.readonly else module.open)(without_questions(settings.uri))
+        way = nullcontext(without_questions(settings.uri)) if settings.way is None else settings.way()
+        with way as uri:
+            connection: LibvirtConnection = (module.openReadOnly if settings.readonly else module.open)(uri)
         callbacks = []
         if self.on_event is not None:
             for kind, constant in EVENT_KINDS.items():
@@ -466,7 +519,7 @@ class Connection:
         if self._live is live:
             self._live = None
             self._return()
-            self._log.warning("the connection to %s is given up: %s", self.settings.uri, why)
+            self._log.log(self.settings.lost_level, "the connection to %s is given up: %s", self.settings.uri, why)
         if not live.busy and not self._closed:
             self._callers.start(live.close)
 

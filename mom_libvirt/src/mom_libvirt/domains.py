@@ -120,6 +120,13 @@ class Domains(SeenGuests[KnownDomain]):
         self._take(self._connection.statistics(asks_nobody | asks_guests, fallback=asks_nobody))
         self._describe(end)
 
+    def unanswered(self) -> None:
+        """A look has brought nothing, as libvirtd did not answer: what is known of its guests grows older."""
+        wall, monotonic = self._wall(), self._monotonic()
+        with self._lock:
+            for known in self._seen.values():
+                known.take({}, wall, monotonic, self._stale_after)
+
     def _take(self, records: Sequence[GuestRecord]) -> None:
         wall, monotonic = self._wall(), self._monotonic()
         with self._lock:

@@ -20,6 +20,6 @@ class LauncherPod:
     socket: str
     """Where its daemon listens, as a path in the pod's own root."""
     namespace: str = ""
-    """The pod's namespace, by the names of the folders of logs that kubelet keeps; empty: unknown."""
+    """The pod's namespace, by the name of the folder in which kubelet keeps its logs."""
     name: str = ""
-    """The pod's name, known in the same way."""
+    """The pod's name, by the same: `virt-launcher-NAME-…`."""

@@ -2,30 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import resource
+from collections.abc import Iterable, Mapping, Set
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import Field, model_validator
 
-from mom_core import Declaration, Duration, PluginContext, Suggestion, format_duration, hookimpl
+from mom_core import (
+    Decision,
+    Declaration,
+    Duration,
+    Finding,
+    HypervisorError,
+    PluginContext,
+    Problem,
+    Severity,
+    Snapshot,
+    Source,
+    Suggestion,
+    format_duration,
+    hookimpl,
+    printable,
+)
 from mom_guests import PluginOfGuests
 from mom_libvirt import GUEST_FIELDS, HOST_FIELDS
 
-_SIGNS = ("var/run/kubevirt", "var/lib/kubevirt")
+if TYPE_CHECKING:
+    from mom_guests import Record
+    from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
+
+_SIGNS: Final = ("var/run/kubevirt", "var/lib/kubevirt")
 """Folders that virt-handler makes on each node on which it runs."""
 
+_FILES: Final = 65536
+"""mom has four files open for each pod, and the usual limit is 1024."""
 
-class KubevirtPlugin(PluginOfGuests[Any]):
+_MOST_PROBLEMS: Final = 10
+"""Pods of which one cycle tells that they cannot be managed."""
+
+
+class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
     """QEMU guests of KubeVirt on this node, each under the libvirt of its own pod."""
 
     class Settings(PluginOfGuests.Settings):
-        """How patient to be with the pods' libvirts."""
+        """How patient to be with the pods' libvirts, and where the node says whose pods they are."""
 
         call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 1.0
         """How long to wait for one answer of a pod's libvirt. One that hangs costs the others nothing. Less than half of `deadline`."""
         readonly: bool = False
         """Change nothing of guests: mom only watches."""
+        pod_logs: str = "/var/log/pods"
+        """kubelet's folder of pods' logs (`podLogsDir`) on the node: it tells the namespace and the name of each pod."""
 
         @model_validator(mode="after")
         def _calls_fit_into_the_deadline(self) -> KubevirtPlugin.Settings:
@@ -48,3 +77,88 @@ class KubevirtPlugin(PluginOfGuests[Any]):
     def mom_declare(self) -> Iterable[Declaration]:
         """The fields of each guest and of all together, and the statistics period."""
         return (*super().mom_declare(), *GUEST_FIELDS, *HOST_FIELDS)
+
+    # --- life --------------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_setup(self) -> None:
+        """Begin to look for pods. A command that only takes a look does so when it asks for the guests."""
+        # Loaded here, as commands that only list plugins must not wait for libvirt.
+        from mom_libvirt import WITHOUT_BINDING, CallPatience, EventLoop, binding
+        from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
+        from mom_plugins_kubevirt.pod_libvirt import Means
+        from mom_plugins_kubevirt.pods import Pods
+        from mom_toolkit import Callers
+
+        context, settings = self._context, self._settings
+        try:
+            module = binding()
+        except ImportError as error:
+            raise HypervisorError(f"libvirt's Python binding cannot be loaded: {error}", hint=WITHOUT_BINDING) from error
+        loop = EventLoop(module) if context.serves else None
+        means = Means(
+            context,
+            module,
+            loop,
+            Callers("kubevirt-call"),
+            CallPatience(context.monotonic),
+            settings.call_timeout,
+            settings.readonly,
+            settings.stale_after,
+        )
+        hypervisor = KubevirtHypervisor(Pods(context.root, Path(settings.pod_logs), context.monotonic), means)
+        hypervisor.tell = context.wake
+        self._hypervisor = hypervisor
+        _allow_files()
+        if loop is not None:
+            loop.start()
+            hypervisor.watch()
+            if settings.watch:
+                self._watch_by(_Balloons(hypervisor))
+
+    @hookimpl
+    def mom_teardown(self) -> None:
+        """Watch no longer, and let the connections go."""
+        self._stop_watching()
+        if self._hypervisor is not None:
+            self._hypervisor.close()
+
+    # --- act ---------------------------------------------------------------------------------------------------------------------
+
+    @hookimpl
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
+        """As for guests of one libvirt; and a problem for each pod that cannot be managed, for as long as it cannot."""
+        yield from super().mom_act(snapshot)
+        if self._hypervisor is None:
+            return
+        source = Source(self._context.name)
+        for pod, why in islice(self._hypervisor.troubles().items(), _MOST_PROBLEMS):
+            yield Problem(source, f"pod {printable(pod)}: {why}", None, Severity.WARNING, "look at the pod; the others are managed")
+
+    # --- surface -----------------------------------------------------------------------------------------------------------------
+
+    def _examined(self, hypervisor: KubevirtHypervisor) -> Iterable[Finding]:
+        from mom_plugins_kubevirt.doctor import examined
+
+        return examined(hypervisor, readonly=self._settings.readonly, stats_period=self._settings.stats_period)
+
+
+class _Balloons:
+    """What the watch asks: the hypervisor itself, which it does not end."""
+
+    def __init__(self, hypervisor: KubevirtHypervisor) -> None:
+        self._hypervisor = hypervisor
+
+    def of(self, guests: Set[str]) -> Mapping[str, Record]:
+        """See `BalloonStatistics`."""
+        return self._hypervisor.of(guests)
+
+    def close(self) -> None:
+        """The plugin closes it."""
+
+
+def _allow_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,27 @@
+"""What a plugin of guests asks of its hypervisor, whether that is one of seen guests or made of many of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from mom_core import Entity, Guest, Hypervisor, Value
+
+
+class ReportingHypervisor(Hypervisor, Protocol):
+    """A hypervisor that reads guests' statistics when it lists them."""
+
+    def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
+        """The fields of these guests as of the last call of `guests`, by guest id. A guest that is not known is absent."""
+
+    def silent(self) -> Mapping[str, str]:
+        """The guests whose statistics ought to come, and have not for long, by id: in what way."""
+
+    def impossible(self) -> Mapping[str, Sequence[str]]:
+        """The guests whose last statistics cannot be true, by id: the names of the fields."""
+
+    def stats_period(self, guest: Entity) -> int:
+        """Every how many seconds the guest is asked to report now; 0: never. Raises `HypervisorError`."""
+
+    def set_stats_period(self, guest: Entity, seconds: int) -> None:
+        """Have the guest asked every `seconds`, 0 for no longer. Raises `HypervisorError`."""

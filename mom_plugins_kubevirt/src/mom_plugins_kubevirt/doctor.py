@@ -1,0 +1,47 @@
+"""Findings of `mom doctor` about the node's pods: how many there are, which cannot be managed, and what their guests lack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Final
+
+from mom_core import Finding, Severity, printable
+from mom_guests import Cures, count_of
+from mom_guests import examined as examined_guests
+from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
+
+SUBJECT: Final = "kubevirt"
+
+_MOST_TOLD: Final = 5
+"""Pods that are told of one by one."""
+
+_CURES: Final = Cures(
+    balloon="remove autoattachMemBalloon: false from their VirtualMachines, and start them anew",
+    statistics="",
+    reporting="remove disableFreePageReporting from KubeVirt's virtualMachineOptions, and start them anew",
+    autodeflate="",
+    unmerged="",
+)
+"""By KubeVirt's own API: what is written into a pod's libvirt is gone with the pod."""
+
+
+def examined(hypervisor: KubevirtHypervisor, *, readonly: bool, stats_period: float) -> Iterable[Finding]:
+    """Findings about the pods and their guests."""
+    guests = hypervisor.guests()
+    yield Finding(Severity.OK, SUBJECT, f"{len(hypervisor.pods)} pods of KubeVirt; {count_of(guests)} active")
+    if readonly:
+        yield Finding(Severity.WARNING, SUBJECT, "mom can watch guests and change nothing", "set readonly to false")
+    troubles = hypervisor.troubles()
+    for pod, why in islice(troubles.items(), _MOST_TOLD):
+        yield Finding(Severity.WARNING, SUBJECT, f"pod {printable(pod)}: {why}", "look whether it hangs or ends; the others are managed")
+    if len(troubles) > _MOST_TOLD:
+        yield Finding(Severity.WARNING, SUBJECT, f"{len(troubles) - _MOST_TOLD} more pods cannot be managed")
+    if hypervisor.nameless:
+        text = f"{len(hypervisor.nameless)} pods with a libvirt have no folder of logs on this node: it cannot be said whose they are"
+        yield Finding(Severity.WARNING, SUBJECT, text, "set pod_logs to kubelet's podLogsDir")
+    seen = [known for known in hypervisor.seen() if known.description is not None]
+    fields = hypervisor.fields(guests)
+    yield from examined_guests(
+        seen, fields, _CURES, SUBJECT, acts=not readonly, stats_period=stats_period, huge_pages=hypervisor.huge_pages
+    )

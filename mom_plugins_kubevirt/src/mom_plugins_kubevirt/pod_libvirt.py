@@ -1,0 +1,177 @@
+"""One pod's libvirt: the connection to it, what it lists, and how far it can be relied on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from mom_core import Clock, Guest, GuestBusy, HypervisorError, PluginContext, printable
+from mom_libvirt import CallPatience, Connection, ConnectionSettings, EventLoop, LibvirtHypervisor, SamplingSettings
+from mom_plugins_kubevirt.launcher_pod import LauncherPod
+from mom_plugins_kubevirt.pod_socket import reached
+from mom_plugins_kubevirt.pods import LAUNCHER
+from mom_toolkit import Callers
+
+_LONGEST_RETRY_SECONDS: Final = 1.0
+"""Between two attempts to reach a pod's libvirt: while a pod starts, its daemon does not listen yet, and its guest is to be seen within 2 s
+of when it does. An attempt that fails costs a tenth of a millisecond."""
+
+_MOST_OPEN_CALLS: Final = 2
+_MOST_OPENING: Final = 1
+"""A pod that hangs keeps so many threads of mom."""
+
+_LONGEST_NAME: Final = 63 + 1 + 253
+"""NAMESPACE_NAME: Kubernetes' bounds for both."""
+
+_WHOLE_NAME: Final = 30
+_CUT_NAME: Final = 16
+"""Characters of a guest's name that stand in its pod's name whole, and that stand there of a longer one at least: Kubernetes keeps names of
+pods to 63 characters, with virt-launcher- and five at random, or a hash."""
+
+_FIRST_REST_SECONDS: Final = 1.0
+_LAST_REST_SECONDS: Final = 60.0
+"""How long one that answers nonsense is not asked again: doubled from the first to the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all pods' connections share: threads, the event loop, the patience; and how patient to be with one call (s).
+
+    :param module: libvirt's binding
+    """
+
+    context: PluginContext
+    module: Any
+    loop: EventLoop | None
+    callers: Callers
+    patience: CallPatience
+    call_timeout: float
+    readonly: bool
+    stale_after: float | None
+
+
+@dataclass(eq=False)
+class PodLibvirt:
+    """The libvirt in one pod. `look` is called by one thread at a time; the rest belongs to the thread of the round."""
+
+    pod: LauncherPod
+    connection: Connection
+    hypervisor: LibvirtHypervisor
+    tell: Callable[[str], None]
+    """Called with what happened that needs a cycle."""
+    listed: Sequence[Guest] = ()
+    """By its last answer."""
+    open_call: Future[Sequence[Guest]] | None = None
+    """A question that has not been answered yet."""
+    trouble: str = ""
+    """Why its last answer cannot be used, or did not come; empty: it can."""
+    hangs: bool = False
+    _rest_until: float = float("-inf")
+    _rest: float = _FIRST_REST_SECONDS
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def of(cls, pod: LauncherPod, means: Means, tell: Callable[[str], None]) -> PodLibvirt:
+        """That of this pod; connects nowhere yet.
+
+        :param tell: called with what happened that needs a cycle
+        """
+        root: Path = means.context.root
+        settings = ConnectionSettings(
+            uri=f"qemu+unix:///session?socket=/proc/{pod.pid}/root/{pod.socket}",
+            readonly=means.readonly,
+            call_timeout=means.call_timeout,
+            way=partial(reached, root / "proc", pod),
+            longest_retry=_LONGEST_RETRY_SECONDS,
+            most_open_calls=_MOST_OPEN_CALLS,
+            most_opening=_MOST_OPENING,
+            lost_level=logging.DEBUG,
+        )
+        log, monotonic = means.context.log, means.context.monotonic
+        connection = Connection(settings, log, means.module, callers=means.callers, patience=means.patience)
+        if means.loop is not None:
+            connection.join(means.loop)
+        sampling = SamplingSettings(means.stale_after, None, root)
+        hypervisor = LibvirtHypervisor(connection, sampling, log, Clock(monotonic))
+        hypervisor.tell = tell
+        made = cls(pod, connection, hypervisor, tell)
+        connection.on_open = made._opened
+        return made
+
+    def _opened(self) -> None:
+        self.hangs = False  # it has just answered
+        self.tell(f"the libvirt of pod {self.pod.name} answers")
+
+    @property
+    def may_be_asked(self) -> bool:
+        """It does not owe an answer, and does not rest."""
+        if self.open_call is not None:
+            if not self.open_call.done():
+                return False
+            self.hangs = self.open_call.exception() is not None  # one that has answered late is waited for again
+            self.open_call = None
+        return time.monotonic() >= self._rest_until
+
+    def look(self) -> Sequence[Guest]:
+        """Its guests now. Raises `HypervisorError`, also for an answer that no libvirt of a pod gives."""
+        guests = self.hypervisor.guests()
+        if len(guests) > 1:
+            raise NonsenseError(f"it lists {len(guests)} guests, and a pod of KubeVirt has one")
+        for guest in guests:
+            if len(guest.name) > _LONGEST_NAME or not guest.name.isprintable():
+                raise NonsenseError("its guest's name is none that KubeVirt gives")
+            if not _is_of(self.pod, guest.name):
+                said = printable(guest.name, 80)
+                raise NonsenseError(f"its guest is called {said}, which is not that of a pod {self.pod.namespace}/{self.pod.name}")
+        return guests
+
+    def take(self, answer: Sequence[Guest] | HypervisorError) -> None:
+        """It has answered."""
+        self.open_call, self.hangs = None, isinstance(answer, GuestBusy)
+        if isinstance(answer, HypervisorError):
+            self.unanswered(answer.message)
+            if isinstance(answer, NonsenseError):
+                self.listed = ()
+                self._rest_until = time.monotonic() + self._rest
+                self._rest = min(2 * self._rest, _LAST_REST_SECONDS)
+        else:
+            self.listed, self.trouble, self._rest = answer, "", _FIRST_REST_SECONDS
+
+    def hung(self, call: Future[Sequence[Guest]] | None) -> None:
+        """It has not answered in time."""
+        self.open_call, self.hangs = call, True
+        self.unanswered("its libvirt does not answer")
+        if call is not None and not self.listed:
+            call.add_done_callback(self._answered_late)
+
+    def _answered_late(self, call: Future[Sequence[Guest]]) -> None:
+        """A daemon is slow to answer while it starts its guest, and that is waited for."""
+        if call.exception() is None and call.result():
+            self.tell(f"the libvirt of pod {self.pod.name} has answered")
+
+    def unanswered(self, why: str = "") -> None:
+        """Nothing new was heard of it: what is known grows older."""
+        self.trouble = why or self.trouble or "its libvirt does not answer"
+        self.hypervisor.unanswered()
+
+    def fields(self, guest: Guest) -> Mapping[str, Any]:
+        """Those of its guest, by its own word."""
+        return self.hypervisor.fields([guest]).get(guest.id, {})
+
+
+def _is_of(pod: LauncherPod, domain: str) -> bool:
+    """Whether a domain of this name is that of the pod: NAMESPACE_NAME, in a pod virt-launcher-NAME-…, which cuts a long NAME."""
+    namespace, underscore, name = domain.partition("_")
+    launcher = f"{LAUNCHER}{name}-" if len(name) <= _WHOLE_NAME else f"{LAUNCHER}{name[:_CUT_NAME]}"
+    return bool(underscore and name) and namespace == pod.namespace and pod.name.startswith(launcher)
+
+
+class NonsenseError(HypervisorError):
+    """A pod's libvirt says what cannot be."""

@@ -1,0 +1,109 @@
+"""The way to a pod's libvirt: its socket, opened below the pod's own root, and nothing that a link in the pod could lead to."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from mom_core import HypervisorError, PermissionDenied
+from mom_plugins_kubevirt.launcher_pod import LauncherPod
+from mom_toolkit import ProcessStat
+
+_SYS_OPENAT2: Final = 437
+"""On all architectures; since Linux 5.6."""
+
+_RESOLVE_NO_MAGICLINKS: Final = 0x02
+_RESOLVE_IN_ROOT: Final = 0x10
+"""linux/openat2.h: links like those in /proc/PID/fd lead nowhere; all others end within the folder where the search began, as if that were
+the root."""
+
+_O_PATH: Final = os.O_PATH | os.O_CLOEXEC
+_STATUS_BYTES: Final = 4096
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextmanager
+def reached(proc: Path, pod: LauncherPod) -> Iterator[str]:
+    """The URI of the pod's libvirt, for as long as the block takes: it holds what it names open. Raises `HypervisorError`.
+
+    The daemon's process is the one that was found, and the socket belongs to its user. Waits for the pod's file system, which may hang.
+    """
+    handles: list[int] = []
+    try:
+        user = _enter(proc, pod, handles)
+        yield f"qemu+unix:///{'session' if user else 'system'}?socket=/proc/self/fd/{handles[-1]}"
+    except OSError as error:
+        kind = PermissionDenied if error.errno in {errno.EACCES, errno.EPERM} else HypervisorError
+        raise kind(f"the libvirt of pod {pod.pod_uid} cannot be reached: {_said(error, pod)}", hint=_cure(error)) from error
+    finally:
+        for handle in handles:
+            os.close(handle)
+
+
+def _enter(proc: Path, pod: LauncherPod, handles: list[int]) -> int:
+    """Open the process, its root, and the socket below it, which is the last of the handles; the user that serves it."""
+    handles.append(os.open(proc / str(pod.pid), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    # From here on it is one process: its number may be given to another one, the open folder then holds nothing.
+    found = ProcessStat.parse(_read("stat", handles[0]))
+    if found is None or found.started != pod.started:
+        raise ProcessLookupError(errno.ESRCH, "it has ended")
+    user = _user(_read("status", handles[0]))
+    handles.append(os.open("root", _O_PATH | os.O_DIRECTORY, dir_fd=handles[0]))
+    handles.append(_open_in_root(handles[-1], pod.socket))
+    status = os.fstat(handles[-1])
+    if not stat.S_ISSOCK(status.st_mode):
+        raise OSError(errno.ENOTSOCK, "it is no socket")
+    if status.st_uid != user:
+        raise OSError(errno.EOWNERDEAD, f"it belongs to user {status.st_uid}, and the daemon runs as {user}")
+    return user
+
+
+def _open_in_root(root: int, path: str) -> int:
+    """A handle of what is there, itself and not where it leads to if it is a link. Raises `OSError`."""
+    how = struct.pack("QQQ", _O_PATH | os.O_NOFOLLOW, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    handle: int = _libc.syscall(_SYS_OPENAT2, root, os.fsencode(path), how, len(how))
+    if handle < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return handle
+
+
+def _read(name: str, folder: int) -> bytes:
+    handle = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        return os.read(handle, _STATUS_BYTES)
+    finally:
+        os.close(handle)
+
+
+def _user(status: bytes) -> int:
+    """The effective one."""
+    _, found, rest = status.partition(b"\nUid:")
+    words = rest.split(None, 2)
+    if not found or len(words) < 2 or not words[1].isdigit():
+        raise OSError(errno.EINVAL, "its user is unknown")
+    return int(words[1])
+
+
+def _said(error: OSError, pod: LauncherPod) -> str:
+    if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+        return f"there is no /{pod.socket} in it"
+    if error.errno == errno.ESRCH:
+        return "it has ended"
+    return f"/{pod.socket}: {error.strerror}"
+
+
+def _cure(error: OSError) -> str:
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return "mom needs CAP_SYS_PTRACE and CAP_DAC_OVERRIDE in the node's process namespace (hostPID)"
+    if error.errno == errno.ENOSYS:
+        return "Linux 5.6 or later is needed"
+    return ""

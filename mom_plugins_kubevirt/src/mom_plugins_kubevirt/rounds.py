@@ -1,0 +1,80 @@
+"""Asks many at once that may each take for ever, and goes on when no more answers come."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Set
+from concurrent.futures import Future
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Final, TypeVar
+
+from mom_core import HypervisorError
+from mom_toolkit import Callers
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+AT_ONCE: Final = 16
+"""So many questions are under way at once that may still be answered soon. More of them would only wait for the same cores."""
+
+_SOON_SECONDS: Final = 0.1
+"""What has not been answered by then does not keep the next from being asked."""
+
+_QUIET_SECONDS: Final = 0.5
+"""Where all have been asked and nothing was heard for so long, the others are not waited for. A healthy daemon answers in milliseconds, and
+in some hundred where the host is short of CPU."""
+
+
+def ask_all(
+    callers: Callers, whom: Iterable[T], ask: Callable[[T], R], patience: float, unsure: Set[T] = frozenset()
+) -> tuple[dict[T, R | HypervisorError], dict[T, Future[R]]]:
+    """What each answered, or the error that it raised, and the questions that are still open.
+
+    :param patience: seconds in all
+    :param unsure: those that have hung before: they are asked, and not waited for once all others have answered
+    """
+    answers: dict[T, R | HypervisorError] = {}
+    open_: dict[T, tuple[Future[R], float]] = {}
+    heard: SimpleQueue[T] = SimpleQueue()
+    waiting = deque(sorted(whom, key=lambda one: one not in unsure))  # these first, so that they have the time that the others take
+    end = time.monotonic() + patience
+    last = time.monotonic()
+    while True:
+        now = time.monotonic()
+        soon = sum(1 for _, began in open_.values() if now - began < _SOON_SECONDS)
+        while waiting and soon < AT_ONCE:
+            one = waiting.popleft()
+            call = callers.start(partial(ask, one))
+            open_[one] = call, now
+            call.add_done_callback(partial(_tell, heard, one))
+            soon += 1
+            last = now
+        if not waiting and all(one in unsure for one in open_):
+            break
+        quiet = _SOON_SECONDS if waiting else last + _QUIET_SECONDS - now
+        wait = min(quiet, end - now)
+        if wait <= 0:
+            break
+        try:
+            one = heard.get(timeout=wait)
+        except Empty:
+            continue
+        last = time.monotonic()
+        _take(one, open_, answers)
+    while not heard.empty():
+        _take(heard.get(), open_, answers)
+    return answers, {one: call for one, (call, _) in open_.items()}
+
+
+def _tell(heard: SimpleQueue[T], one: T, call: Future[R]) -> None:
+    heard.put(one)
+
+
+def _take(one: T, open_: dict[T, tuple[Future[R], float]], answers: dict[T, R | HypervisorError]) -> None:
+    call, _ = open_.pop(one)
+    try:
+        answers[one] = call.result()
+    except HypervisorError as error:
+        answers[one] = error

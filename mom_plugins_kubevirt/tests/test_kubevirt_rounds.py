@@ -1,0 +1,68 @@
+"""Rounds of questions to many that may hang: all others are asked, however many do."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from mom_core import GuestBusy
+from mom_plugins_kubevirt.rounds import AT_ONCE, ask_all
+from mom_toolkit import Callers
+
+LONG_SECONDS = 30.0
+
+
+@pytest.fixture
+def callers() -> Iterator[Callers]:
+    made = Callers("test")
+    yield made
+    made.close(1.0)
+
+
+@pytest.fixture
+def hang() -> Iterator[Callable[[int], int]]:
+    """Those below zero do, until the test has ended."""
+    over = threading.Event()
+
+    def ask(number: int) -> int:
+        if number < 0:
+            over.wait(LONG_SECONDS)
+        return 10 * number
+
+    yield ask
+    over.set()
+
+
+def test_all_answer(callers, hang):
+    answers, open_ = ask_all(callers, range(300), hang, LONG_SECONDS)
+    assert answers == {number: 10 * number for number in range(300)}
+    assert not open_
+
+
+@pytest.mark.long
+def test_more_hang_than_are_asked_at_once_and_all_others_are_asked(callers, hang):
+    hanging = [-1 - number for number in range(2 * AT_ONCE)]
+    answers, open_ = ask_all(callers, [*hanging, *range(50)], hang, LONG_SECONDS)
+    assert answers.keys() == set(range(50))
+    assert open_.keys() == set(hanging)
+
+
+def test_those_that_have_hung_before_are_asked_and_not_waited_for(callers, hang):
+    answers, open_ = ask_all(callers, [-1, 2, 3], hang, LONG_SECONDS, unsure={-1})
+    assert answers.keys() == {2, 3}
+    assert open_.keys() == {-1}
+
+
+def test_an_error_is_an_answer(callers):
+    def ask(number: int) -> int:
+        raise GuestBusy("no")
+
+    answers, open_ = ask_all(callers, [1], ask, LONG_SECONDS)
+    assert isinstance(answers[1], GuestBusy)
+    assert not open_
+
+
+def test_nobody_is_waited_for_longer_than_that(callers, hang):
+    answers, open_ = ask_all(callers, [-1, -2], hang, 0.05)
+    assert not answers
+    assert open_.keys() == {-1, -2}

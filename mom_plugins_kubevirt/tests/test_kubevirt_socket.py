@@ -1,0 +1,118 @@
+"""The way into a pod: its socket is found below its root whatever links there are in it, and nothing else is."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from kubernetes_node import Node
+
+from mom_core import HypervisorError
+from mom_plugins_kubevirt.launcher_pod import LauncherPod
+from mom_plugins_kubevirt.pod_socket import reached
+
+Listen = Callable[[Path], None]
+
+
+@pytest.fixture
+def listen() -> Iterator[Listen]:
+    """Put a socket there."""
+    with ExitStack() as opened:
+
+        def at(path: Path) -> None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sock = opened.enter_context(socket.socket(socket.AF_UNIX))
+            handle = os.open(path.parent, os.O_PATH)
+            sock.bind(f"/proc/self/fd/{handle}/{path.name}")  # where a test's folder is, a path would be too long
+            os.close(handle)
+            sock.listen()
+
+        yield at
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
+
+
+def launcher(node: Node, user: int | None = None) -> LauncherPod:
+    """A daemon, whose root is a folder beside its process."""
+    pid = node.process("virtqemud", "/kubepods/pod")
+    (node.root / f"proc/{pid}/root").mkdir()
+    (node.root / f"proc/{pid}/status").write_text(f"Name:\tvirtqemud\nUid:\t0\t{os.getuid() if user is None else user}\t0\t0\n")
+    return LauncherPod(pid, 7 * pid, "uid", "", "var/run/libvirt/virtqemud-sock", "prod", "virt-launcher-db-x7k2p")
+
+
+def root_of(node: Node, pod: LauncherPod) -> Path:
+    return node.root / f"proc/{pod.pid}/root"
+
+
+def connects(node: Node, pod: LauncherPod) -> str:
+    """The URI, by which a client has reached the socket."""
+    with reached(node.root / "proc", pod) as uri, socket.socket(socket.AF_UNIX) as client:
+        client.connect(uri.partition("?socket=")[2])
+        return uri
+
+
+def test_the_socket_is_reached_through_links_that_stay_in_the_pod(node, listen):
+    pod = launcher(node)
+    listen(root_of(node, pod) / "run/libvirt/virtqemud-sock")
+    (root_of(node, pod) / "var").mkdir()
+    (root_of(node, pod) / "var/run").symlink_to("/run")  # as in most images: absolute, and meant in the pod
+    expected = "qemu+unix:///session?" if os.getuid() else "qemu+unix:///system?"
+    assert connects(node, pod).startswith(expected)
+
+
+def test_a_link_that_leads_out_of_the_pod_ends_within_it(node, listen):
+    pod = launcher(node)
+    listen(node.root / "outside/libvirt/virtqemud-sock")
+    (root_of(node, pod) / "var").mkdir()
+    (root_of(node, pod) / "var/run").symlink_to("../../../../outside")
+    with pytest.raises(HypervisorError, match="there is no /var/run/libvirt/virtqemud-sock in it"):
+        connects(node, pod)
+
+
+def test_a_socket_that_is_itself_a_link_is_refused(node, listen):
+    pod = launcher(node)
+    listen(root_of(node, pod) / "real-sock")
+    path = root_of(node, pod) / pod.socket
+    path.parent.mkdir(parents=True)
+    path.symlink_to("/real-sock")
+    with pytest.raises(HypervisorError, match="it is no socket"):
+        connects(node, pod)
+
+
+def test_a_file_in_its_place_is_refused(node):
+    pod = launcher(node)
+    path = root_of(node, pod) / pod.socket
+    path.parent.mkdir(parents=True)
+    path.write_text("")
+    with pytest.raises(HypervisorError, match="it is no socket"):
+        connects(node, pod)
+
+
+def test_a_socket_of_another_user_than_the_daemons_is_refused(node, listen):
+    pod = launcher(node, user=107)
+    listen(root_of(node, pod) / pod.socket)
+    with pytest.raises(HypervisorError, match=f"it belongs to user {os.getuid()}, and the daemon runs as 107"):
+        connects(node, pod)
+
+
+def test_a_process_that_has_the_number_of_one_that_ended_is_not_entered(node, listen):
+    pod = launcher(node)
+    listen(root_of(node, pod) / pod.socket)
+    stat = node.root / f"proc/{pod.pid}/stat"
+    stat.write_text(stat.read_text().replace(str(pod.started), str(pod.started + 1)))
+    with pytest.raises(HypervisorError, match="it has ended"):
+        connects(node, pod)
+
+
+def test_no_handle_is_left_open(node, listen):
+    pod = launcher(node)
+    listen(root_of(node, pod) / pod.socket)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        connects(node, pod)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
