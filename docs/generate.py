@@ -52,13 +52,14 @@ from mom_core.settings import descriptions
 from mom_core.testing import snapshot
 from mom_daemon import guest_columns
 from mom_daemon.cli import frame, verbs
+from mom_plugins_host.cpu_lists import REFRESH
 from mom_plugins_http.routes.host_metrics import host_metrics
 from mom_plugins_http.routes.metrics import GuestSelection, exposition
 from mom_plugins_http.routes.openapi import description
 from mom_plugins_http.routes.published import ReportView, Totals
 from mom_plugins_http.service import Service
 from mom_plugins_http.settings import HttpSettings
-from mom_toolkit import Canary, CanaryState
+from mom_toolkit import Canary, CanaryState, helper_declaration
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parent
@@ -82,6 +83,7 @@ def pages() -> dict[str, str]:
         "authors/errors.md": _errors(),
         "authors/conformance.md": _conformance(),
         **_editors(),
+        "../packaging/helper.d/mom.conf": _helper_declarations(plugins),
     }
 
 
@@ -315,6 +317,30 @@ def _controls(plugins: Mapping[str, LoadedPlugin]) -> str:
         "now; before a control is first changed, mom writes that to its ledger, and while it is unknown the control is not applied.",
         [_table(("control", "scope", "unit", "bounds", "plugin", "field", "what it does"), sorted(rows))],
     )
+
+
+_GUESTS = """\
+# Whose processes are guests, by their users and the control groups that they are in. Where others are, write a section of your own into a
+# file of /etc/mom/helper.d.
+[guests libvirt]
+users = libvirt-qemu qemu oneadmin
+slices = machine.slice machine
+
+[guests proxmox]
+users = root
+slices = qemu.slice
+"""
+
+
+def _helper_declarations(plugins: Mapping[str, LoadedPlugin]) -> str:
+    """What mom-helper may write for mom's own plugins: the files that their controls are, with the controls' bounds."""
+    found = {f"[knob /{REFRESH}]\nvalues = 1\n"}
+    for _, plugin in _constructed(plugins):
+        for spec in getattr(plugin, "mom_declare", tuple)():
+            if isinstance(spec, ControlSpec) and spec.file:
+                found.add(f"{helper_declaration(spec)}\n")
+    note = "# What mom-helper may do for mom: made by docs/generate.py of what mom's plugins declare. mom_helper/README.md has the form.\n"
+    return "\n".join([note, *sorted(found), _GUESTS])
 
 
 def _bound(value: float | None) -> str:

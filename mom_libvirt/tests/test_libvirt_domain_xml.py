@@ -113,3 +113,14 @@ def test_what_the_metadata_promises_is_told_as_it_is_written(metadata: str, prom
     found = described(f"<domain>{metadata}<devices><memballoon model='virtio'/></devices></domain>")
     assert found is not None
     assert found.properties == promises
+
+
+@pytest.mark.parametrize(
+    ("requested", "current", "left"),
+    [("262144", "262144", 0), ("262144", "131072", 131072), ("0", "131072", 131072), ("", "131072", 0), ("many", "131072", 0)],
+)
+def test_what_is_still_to_be_plugged_is_found(requested: str, current: str, left: int) -> None:
+    target = f"<target><size>524288</size><requested>{requested}</requested><current>{current}</current></target>"
+    found = described(f"<domain><devices><memory model='virtio-mem'>{target}</memory></devices></domain>")
+    assert found is not None
+    assert found.plugging_kib == left

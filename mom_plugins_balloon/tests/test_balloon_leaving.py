@@ -315,3 +315,33 @@ def test_without_a_cycle_it_ends_in_time(bench: Bench, monkeypatch: pytest.Monke
     assert bench.prepared(0.1, cycle=lambda: None) == "there was no time for it"
     bench.cycle()
     assert bench.hypervisor.commands == [], "nor later"
+
+
+def test_a_guest_that_its_platform_is_about_to_change_gets_back_what_was_taken_and_keeps_it_until_that_is_over(bench: Bench) -> None:
+    bench.taken_before(GIB, 2 * GIB)
+    bench.fields = {"give_back": "it is about to be migrated"}
+    bench.cycle(700 * MIB)
+    assert bench.hypervisor.commands == [("set", 2 * GIB)]
+    (decision,) = bench.decided
+    assert decision.reason == "it is about to be migrated: it gets back what was taken from it"
+    bench.changes = ()
+    bench.cycle(GIB)
+    assert bench.hypervisor.size == 2 * GIB
+    assert bench.dropped == ["it is about to be migrated: it keeps its size"]
+    bench.fields = {}
+    bench.cycle(GIB)
+    assert bench.hypervisor.size == GIB
+
+
+def test_where_the_host_has_too_little_such_a_guest_keeps_what_it_has(bench: Bench) -> None:
+    bench.taken_before(GIB, 2 * GIB)
+    bench.host, bench.fields = SHORT, {"give_back": "it is about to be migrated"}
+    bench.cycle()
+    assert bench.hypervisor.commands == []
+
+
+def test_nothing_is_given_back_to_such_a_guest_of_which_nothing_was_taken(bench: Bench) -> None:
+    bench.fields = {"give_back": "memory is being plugged into it"}
+    bench.cycle()
+    assert not bench.hypervisor.commands
+    assert not bench.decided

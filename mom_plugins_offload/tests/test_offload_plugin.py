@@ -130,6 +130,12 @@ def test_no_guest_is_asked_that_its_settings_or_its_class_spare() -> None:
     assert "offload: false" in str(bench.state("mine"))
 
 
+def test_nothing_goes_of_a_guest_that_is_to_be_left_as_it_is() -> None:
+    bench = Bench(["vm1"])
+    assert not bench.cycle(SHORT, {"vm1": {**COLD, "give_back": "it is about to be migrated"}})
+    assert bench.state("vm1") == "it is about to be migrated: it is left as it is"
+
+
 def test_a_guest_that_works_on_what_was_taken_gets_it_back_at_once_where_the_host_has_it() -> None:
     bench = Bench(["vm1"])
     works: dict[str, Value] = {"rss": GIB // 2, "host_swap": GIB // 2, "host_major_faults": 5000}

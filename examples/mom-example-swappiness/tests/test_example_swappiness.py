@@ -5,7 +5,8 @@ import pytest
 from mom_core import ControlSpec, Decision, Entity, LedgerEntry, Outcome, PluginContext, Scope, Status
 from mom_core.testing import snapshot
 from mom_devkit import apply_decisions, declared, put_back
-from mom_example_swappiness import SwappinessPlugin
+from mom_example_swappiness import HIGHEST, SwappinessPlugin
+from mom_toolkit import helper_declaration
 
 HOST = Entity(Scope.HOST, "host", "h1")
 
@@ -77,3 +78,9 @@ def test_the_operator_bounds_what_a_policy_may_ask_for(knob: Path, tmp_path: Pat
     plugin = SwappinessPlugin(SwappinessPlugin.Settings(highest=70), PluginContext(root=tmp_path))
     (spec,) = declared(plugin, ControlSpec)
     assert (spec.minimum, spec.maximum, spec.field) == (0, 70, "vm_swappiness")
+
+
+def test_root_lets_mom_helper_write_what_the_kernel_takes() -> None:
+    settings = SwappinessPlugin.Settings(highest=HIGHEST)
+    (spec,) = declared(SwappinessPlugin(settings, PluginContext()), ControlSpec)
+    assert helper_declaration(spec) in (Path(__file__).parents[1] / "helper.d/swappiness.conf").read_text()

@@ -14,6 +14,7 @@ import click
 
 from mom_cli.draft import draft_config, fitting
 from mom_cli.enabled_plugins import about_enabled
+from mom_cli.helper_findings import helper_findings
 from mom_cli.marks import mark
 from mom_cli.status_file import read_status
 from mom_core import (
@@ -87,6 +88,7 @@ def _examine(config_path: str | None) -> list[Said]:
     plugins = _build(config, findings)
     if plugins is not None:
         try:
+            findings.extend(helper_findings(plugins))
             findings.extend(_files_of_state(plugins))
             findings.extend(_of_plugins(plugins, config))
         finally:

@@ -54,6 +54,8 @@ class DomainDescription:
     properties: Mapping[str, str] = field(default_factory=lambda: NO_PROPERTIES)
     autodeflate: bool = False
     reports_free_pages: bool = False
+    plugging_kib: int = 0
+    """KiB that virtio-mem was asked to plug in or out, and that have not come or gone yet."""
     plug_limit_kib: int = 0
     """KiB that it could have after all that may be plugged into it while it runs; 0: nothing may."""
 
@@ -85,6 +87,7 @@ def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str
         {**(of_platform(domain) if of_platform is not None else {}), **_promises_of(domain)} or NO_PROPERTIES,
         balloon is not None and balloon.get("autodeflate") == "on",
         balloon is not None and balloon.get("freePageReporting") == "on",
+        _plugging_kib(domain),
         _kib(domain.find("maxMemory")),
     )
 
@@ -175,6 +178,12 @@ def _virtio_mem(domain: ElementTree.Element) -> tuple[int, int]:
         size += whole
         plugged += min(_kib(device.find("current")), whole)
     return size, plugged
+
+
+def _plugging_kib(domain: ElementTree.Element) -> int:
+    targets = domain.iterfind("devices/memory[@model='virtio-mem']/target")
+    pairs = ((one.find("requested"), one.find("current")) for one in targets)
+    return sum(abs(_kib(wanted) - _kib(now)) for wanted, now in pairs if natural_number(getattr(wanted, "text", None)) is not None)
 
 
 def _kib(element: ElementTree.Element | None) -> int:

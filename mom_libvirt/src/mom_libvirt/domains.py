@@ -19,7 +19,7 @@ from mom_libvirt.api import Domain, Record
 from mom_libvirt.connection import Connection, GuestRecord
 from mom_libvirt.domain_xml import DomainDescription, described
 from mom_libvirt.events import EventBook
-from mom_libvirt.fields import PLUG_LIMIT
+from mom_libvirt.fields import GIVE_BACK, PLUG_LIMIT
 from mom_libvirt.states import PAUSED, job_name, state_name, why_left_alone
 from mom_libvirt.tuning_xml import UNTUNED, Tuning
 from mom_libvirt.uri import is_local
@@ -37,6 +37,9 @@ _DESCRIBE_SECONDS = 0.5
 
 _DESCRIBE_AGAIN_SECONDS = 150.0
 """A description is read again after this to twice this, spread over the guests: an event may be lost, and some changes have none."""
+
+_PLUGGING_SECONDS = 60.0
+"""A guest that has taken no more of what was plugged in for so long, or given none, does not finish it: it may lack the driver, or room."""
 
 _SILENT = "the guest has not answered libvirt's last call"
 
@@ -65,6 +68,9 @@ class KnownDomain(SeenGuest):
     """The description must be read (again); whatever changes something sets it."""
     describe_at: float = float("inf")
     """Monotonic seconds at which it is read again though no event has told of a change."""
+    plugging_kib: int = 0
+    plugging_since: float | None = None
+    """What was still to be plugged in or out by the last description, and since when that has not changed (monotonic seconds)."""
     prompt: bool = False
     """Its statistics came when they were due."""
     late: Future[Any] | None = None
@@ -220,6 +226,9 @@ class Domains(SeenGuests[KnownDomain]):
             known.since = self._monotonic()
         known.describe_at = self._monotonic() + _DESCRIBE_AGAIN_SECONDS * (1 + zlib.crc32(known.id.encode()) % 100 / 100)
         known.cpu_tune = known.pins = None
+        plugging = 0 if description is None else description.plugging_kib
+        if plugging != known.plugging_kib:
+            known.plugging_kib, known.plugging_since = plugging, self._monotonic() if plugging else None
         if description is not None and known.reading is not None and known.reading.maximum is not None:
             known.fields["balloon_max"] = possible_maximum(known.reading.maximum, description.unplugged_kib, known.size)
 
@@ -239,6 +248,8 @@ class Domains(SeenGuests[KnownDomain]):
             described[PERIOD] = seen.period
             if seen.description.balloon.startswith("virtio"):
                 described |= {REPORTING: int(seen.description.reports_free_pages), AUTODEFLATE: int(seen.description.autodeflate)}
+        if seen.plugging_since is not None and self._monotonic() - seen.plugging_since < _PLUGGING_SECONDS:
+            described[GIVE_BACK] = "memory is being plugged into it, or out"
         if seen.description is not None and seen.description.plug_limit_kib:
             described[PLUG_LIMIT] = seen.description.plug_limit_kib
         return {**seen.fields, **described, **process}

@@ -6,7 +6,7 @@ from mom_core import ControlSpec, FieldSpec, Scope, Unit
 from mom_plugins_balloon.ballooned_guests import CONTROL
 from mom_plugins_balloon.guarantees import HOLDS, PROMISED
 from mom_plugins_balloon.limits import MINIMUM_KIB
-from mom_plugins_balloon.names import GAIN, GROUP_ROOM, OBSTACLE, REASON, RESERVED, RESTS, STARTED, STOPPED_BELOW, SUGGESTED
+from mom_plugins_balloon.names import GAIN, GIVE_BACK, GROUP_ROOM, OBSTACLE, REASON, RESERVED, RESTS, STARTED, STOPPED_BELOW, SUGGESTED
 from mom_plugins_balloon.swept_guests import ENDED, GAVE, LASTED, REACTION, REST
 
 _H, _G = Scope.HOST, Scope.GUEST
@@ -60,6 +60,7 @@ _READ: Final = (
     ("major_fault", Unit.PER_SECOND, _G),
     ("reclaim_cost", _RATIO, _G),
     (GROUP_ROOM, _KIB, _G),
+    (GIVE_BACK, _TEXT, _G),
     ("offload_net", _KIB, _H),
     (STOPPED_BELOW, _KIB, _H),
 )

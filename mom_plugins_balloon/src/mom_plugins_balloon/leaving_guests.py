@@ -4,6 +4,9 @@ A sweep leaves nothing where it took: QEMU sends such a page as nine bytes, also
 new host with the size that its balloon leaves it, where nobody may know what it had before mom: it gets that back here, as headroom that is
 not touched costs neither host anything.
 
+A plugin that knows that a guest is about to leave, or is being changed by its platform, says so in a field (`give_back`): such a guest gets
+back what was taken, and keeps that, until the field says nothing any more.
+
 The call that prepares a guest comes in a thread of its own, and waits. What is done to the guest is decided in the next cycles, as all that
 is done to guests: it is reviewed, noted in the ledger, and stands in the report.
 """
@@ -28,10 +31,12 @@ from mom_core import (
     Source,
     as_number,
     format_kib,
+    printable,
 )
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests, why_blocked
 from mom_plugins_balloon.law import gives_headroom_back, sweep_of
 from mom_plugins_balloon.limits import ShrinkLimits
+from mom_plugins_balloon.names import GIVE_BACK
 from mom_plugins_balloon.observed import law_guests, law_host
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.reasons import ReasonCode, sentence
@@ -140,6 +145,9 @@ class LeavingGuests:
         with self._lock:
             wishes = dict(self._wishes)
         self._decided = {}
+        for one, why in zip(snapshot.listed, snapshot.column(GIVE_BACK), strict=True):
+            if isinstance(why, str) and why and one.id not in wishes and (before := self._due_back(snapshot, one)) is not None:
+                yield Decision(one.entity, CONTROL, before, f"{printable(why, 100)}: it gets back what was taken from it", source)
         for identity, wish in wishes.items():
             guest = snapshot.guests.get(identity)
             if guest is None:
@@ -169,14 +177,20 @@ class LeavingGuests:
 
     def _size_before(self, snapshot: Snapshot, guest: Guest, wish: _Wish) -> tuple[int, float] | None:
         """The size that it had before mom, where the host lets it have that; None: it keeps the one that it has, and it was said why."""
-        before, host = self._before(guest.entity), law_host(snapshot, self._wanted, self._context.interval)
+        before = self._before(guest.entity)
         if before is None:
             wish.answer("nothing is taken from it")
-        elif host is None or not gives_headroom_back(host, self._law):
+        elif self._due_back(snapshot, guest) is None:
             wish.answer(f"it keeps its size, as the host has too little to give back the {format_kib(before)} that it had before mom")
         else:
             return before, 0.0
         return None
+
+    def _due_back(self, snapshot: Snapshot, guest: Guest) -> int | None:
+        """The size that it had before mom, where it has less and the host lets it have that."""
+        before = None if why_blocked(guest) else self._before(guest.entity)
+        host = None if before is None else law_host(snapshot, self._wanted, self._context.interval)
+        return before if host is not None and gives_headroom_back(host, self._law) else None
 
     def _before(self, entity: Entity) -> int | None:
         """The size that a guest had before mom, where mom has made it smaller; None: it has that, or more, or what it has is not mom's."""
@@ -199,6 +213,8 @@ class LeavingGuests:
         """Why a guest is not to be shrunk to that size, as it is being moved; empty: it may be."""
         if self._sweep_to(guest.id, target) is not None:
             return ""
+        if why := guest.text(GIVE_BACK):
+            return f"{printable(why, 100)}: it keeps its size"
         moves = self._context.service(GuestMoves)
         progress = None if moves is None else moves.progress(guest)
         return KEPT if progress is not None and progress.moving else ""

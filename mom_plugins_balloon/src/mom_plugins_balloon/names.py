@@ -20,6 +20,9 @@ STOPPED_BELOW: Final = "mem_evicts_below"
 GROUP_ROOM: Final = "host_limit_room"
 """The field of a guest with what the memory limits of its control groups still leave it."""
 
+GIVE_BACK: Final = "give_back"
+"""The field of a guest that says why mom is to give back what it took, and to leave the guest as it is until that is over."""
+
 OBSTACLE: Final = "balloon_obstacle"
 RESTS: Final = "balloon_rest"
 

@@ -6,11 +6,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mom_core import Declarations, Finding, Scope, Severity, Value
+from mom_plugins_ksm.another_hand import VIRT_HANDLER, virt_handler_in
 from mom_plugins_ksm.sysfs import ADVISOR_CURE
 from mom_toolkit import ProcessStat, why_not_writable
 
 _LAW_READS = ("mem_available", "mem_really_available", "mem_free", "cpu_count")
 """Host fields of other plugins that the law reads."""
+
+ONE_OF_TWO = (
+    "let one of them set KSM: take the plugin ksm out of mom's configuration, or switch the other one off (KubeVirt: ksmConfiguration)"
+)
 
 
 def knobs_finding(folder: Path, *, present: bool, writes: bool) -> Finding:
@@ -43,6 +48,11 @@ def scanner_findings(found: Mapping[str, Value], proc: Path) -> Iterator[Finding
     if pid:
         message = f"ksmtuned runs (pid {pid}) and sets the same knobs as mom: they would undo each other's work"
         yield Finding(Severity.ERROR, "KSM and ksmtuned", message, "systemctl disable --now ksmtuned")
+    if pid := virt_handler_in(proc):
+        message = (
+            f"{VIRT_HANDLER} runs (pid {pid}), which sets KSM where KubeVirt's ksmConfiguration selects the node: mom leaves it alone then"
+        )
+        yield Finding(Severity.WARNING, "KSM and KubeVirt", message, ONE_OF_TWO)
     if "ksmd_cpu_seconds" not in found:
         message = "ksmd is not seen in /proc, so what KSM costs is unknown: policies cannot limit its CPU time"
         yield Finding(Severity.WARNING, "KSM cost", message, "run mom outside of containers, or with the host's PID namespace")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mom_core import (
     Change,
+    Decision,
     Declaration,
     DefaultPolicy,
     Derived,
@@ -20,6 +21,7 @@ from mom_core import (
     PluginContext,
     PluginSettings,
     Problem,
+    Revision,
     Severity,
     Snapshot,
     Source,
@@ -27,11 +29,13 @@ from mom_core import (
     Target,
     Value,
     as_number,
+    as_whole,
     hookimpl,
 )
-from mom_plugins_ksm.control import CONTROLS, KsmKnobs
+from mom_plugins_ksm.another_hand import AnotherHand
+from mom_plugins_ksm.control import CONTROLS, KsmKnobs, knob_of
 from mom_plugins_ksm.fields import FIELDS, LAW_FIELDS, is_count, ksm_fields
-from mom_plugins_ksm.findings import knobs_finding, law_findings, scanner_findings
+from mom_plugins_ksm.findings import ONE_OF_TWO, knobs_finding, law_findings, scanner_findings
 from mom_plugins_ksm.law import KsmParameters
 from mom_plugins_ksm.processes import QemuProcesses
 from mom_plugins_ksm.suggested import FORM, KsmSuggestions
@@ -59,6 +63,7 @@ class KsmPlugin:
         file = context.state_file("law.json", "what the KSM law remembers", FORM, loss="KSM looks anew for what can be merged")
         self._suggested = KsmSuggestions(settings.law, file)
         self._is_foreign = self._is_written_by_another = False
+        self._other = AnotherHand(context.root / "proc")
 
     @staticmethod
     @hookimpl
@@ -79,6 +84,8 @@ class KsmPlugin:
         """KSM now; empty where there is none."""
         found = self._knobs(hypervisor).ksm_read()
         now = self._context.monotonic()
+        if not self._is_foreign:
+            self._other.see(found, now)
         if found and not self._is_foreign:
             found = {**found, "shareable_kib": self._qemu.address_space_kib(now)}
         collected = ksm_fields(found, self._page_size)
@@ -102,9 +109,18 @@ class KsmPlugin:
             return ()
         present = is_count(snapshot.host.fields.get("ksm_run"))
         finding = knobs_finding(self._sysfs.folder, present=present, writes=not self._is_written_by_another)
-        if finding.severity is Severity.OK:
-            return ()
-        return (Problem(Source(self._context.name), finding.message, severity=Severity.WARNING, hint=finding.cure),)
+        source = Source(self._context.name)
+        if finding.severity is not Severity.OK:
+            return (Problem(source, finding.message, severity=Severity.WARNING, hint=finding.cure),)
+        why = self._other.why_left
+        return (Problem(source, why, severity=Severity.WARNING, hint=ONE_OF_TWO),) if why else ()
+
+    @hookimpl
+    def mom_review(self, decisions: Sequence[Decision]) -> Iterable[Revision]:
+        """Nothing is set while another program sets the same knobs."""
+        why = self._other.why_left
+        mine = {spec.name for spec in CONTROLS} if why else set()
+        return [Revision(decision, None, why) for decision in decisions if decision.control in mine]
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor | None, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
@@ -114,7 +130,12 @@ class KsmPlugin:
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor | None, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
         """Set the knobs. What was merged meanwhile stays merged when they are put back, until another process writes to it."""
-        return self._knobs(hypervisor).write(changes)
+        errors = self._knobs(hypervisor).write(changes)
+        for change in changes:
+            value = as_whole(change.value)
+            if value is not None and change.target not in errors and not change.back and not self._is_foreign:
+                self._other.set_by_mom(knob_of(change.control), value)
+        return errors
 
     mom_importers = late_hook("mom_plugins_ksm.ksmtuned:importers")
 

@@ -27,6 +27,7 @@ from mom_core import (
     Value,
     as_whole,
     hookimpl,
+    printable,
 )
 from mom_plugins_offload import law
 from mom_plugins_offload.fields import CONTROLS, FIELDS, NET, OFFLOAD, RATIO, ROOM, WRITTEN
@@ -255,6 +256,8 @@ class OffloadPlugin:
         )
 
     def _forbidden(self, guest: Guest) -> str:
+        if why := guest.text("give_back"):
+            return f"{printable(why, 100)}: it is left as it is"
         settings = self._context.guest_settings(guest)
         own = settings.offload if isinstance(settings, OffloadGuestSettings) else None
         if own is False:

@@ -32,6 +32,7 @@ from .kernel_files import (
     Pressure as Pressure,
     ProcessStat as ProcessStat,
     boot_id as boot_id,
+    cure_by_lines as cure_by_lines,
     guest_of as guest_of,
     open_process_file as open_process_file,
     parse_number_list as parse_number_list,
@@ -43,7 +44,7 @@ from .kernel_files import (
     write_file as write_file,
     write_group_file as write_group_file,
 )
-from .knobs import Knob as Knob, KnobPlugin as KnobPlugin
+from .knobs import Knob as Knob, KnobPlugin as KnobPlugin, helper_declaration as helper_declaration
 from .late_hooks import late_hook as late_hook
 from .notes import NoteStore as NoteStore
 from .root_helper import DeclaredFile as DeclaredFile, Helper as Helper

@@ -127,14 +127,10 @@ def why_not_writable(path: Path | str) -> HypervisorError | None:
     if os.access(path, os.W_OK):
         return None
     number = errno.EACCES if os.path.exists(path) else errno.ENOENT  # noqa: PTH110  # `path` may be a text
-    error, helper = OSError(number, os.strerror(number)), Helper.reached()
-    if helper is not None and number == errno.EACCES:
-        try:
-            if any(one.name in {str(path), Path(path).name} for one in helper.declared()):
-                return None
-        except OSError as away:
-            error = away
-    return _failure_of(error, path, "write")
+    helper = Helper.reached()
+    if helper is not None and number == errno.EACCES and _declared(helper, path):
+        return None
+    return _failure_of(OSError(number, os.strerror(number)), path, "write")
 
 
 def open_process_file(process: Path | str, name: str) -> int:
@@ -172,21 +168,38 @@ def guest_of(process: Path | str) -> tuple[int, int] | None:
     return None if found is None or stat is None else (int(found[1]), stat.started)
 
 
-def root_cure(path: Path | str = "") -> str:
+def root_cure(path: Path | str = "", number: int | None = errno.EACCES) -> str:
     """What has this process do what it was refused: what a finding or error advises.
 
-    :param path: of a knob that is not to be written
+    :param path: of a file of the kernel that is not to be written
+    :param number: the kernel's, of the error
     """
     if os.geteuid() == 0:
         return "run mom as root, outside of containers, with /proc and /sys mounted read-write"
-    if Helper.reached() is None:
+    helper = Helper.reached()
+    if helper is None:
         return "start mom-helper, which does for mom what only root may: systemctl enable --now mom-helper.socket; or run mom as root"
-    if path:
-        return (
-            f"if root is to allow it: `[knob {path}]`, and in the next lines `least = …` and `most = …` or `values = …`, in a file of"
-            f" {DECLARATIONS_FOLDER} whose name ends in .conf; then systemctl restart mom-helper"
-        )
-    return "see what mom-helper has refused: journalctl -u mom-helper"
+    if not path:
+        return "see what mom-helper has refused: journalctl -u mom-helper"
+    if number == errno.EROFS:
+        return f"let mom-helper.service write there: ReadWritePaths={path}, in a drop-in of it"
+    if _declared(helper, path):
+        return "mom-helper.service leaves out what the kernel wants for it: docs/service.md says how to give it that"
+    return cure_by_lines(f"[knob {path}]\nleast = …\nmost = …")
+
+
+def cure_by_lines(declaration: str) -> str:
+    """What has mom-helper write a file that root has not declared: these lines, as `helper_declaration` gives them."""
+    lines = ", ".join(f"`{line}`" for line in declaration.splitlines())
+    return f"if root is to let it: the lines {lines} in a file {DECLARATIONS_FOLDER}/NAME.conf, and systemctl restart mom-helper"
+
+
+def _declared(helper: Helper, path: Path | str) -> bool:
+    """Whether root has declared a file, as a knob or as a file of guests' control groups; False where the helper cannot be asked."""
+    try:
+        return any(one.name in {str(path), Path(path).name} for one in helper.declared())
+    except OSError:
+        return False
 
 
 def _failure_of(error: OSError, path: Path | str, verb: str) -> HypervisorError:
@@ -194,7 +207,7 @@ def _failure_of(error: OSError, path: Path | str, verb: str) -> HypervisorError:
     if error.errno in {errno.ENOENT, errno.ENOTDIR}:
         return NotSupported(f"there is no {path}", hint="this kernel has no such thing, or mom runs in a container without it")
     if error.errno in _REFUSED:
-        return PermissionDenied(f"cannot {verb} {path}: {error.strerror}", hint=root_cure(path))
+        return PermissionDenied(f"cannot {verb} {path}: {error.strerror}", hint=root_cure(path, error.errno))
     return HypervisorError(f"cannot {verb} {path}: {error.strerror}")
 
 

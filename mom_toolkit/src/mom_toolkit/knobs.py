@@ -65,6 +65,19 @@ class Knob:
         return FieldSpec(self.name, self.unit, Scope.HOST, self.description, self.source)
 
 
+def helper_declaration(control: ControlSpec) -> str:
+    """The lines by which root lets mom-helper write the file that a control is, within the control's bounds.
+
+    :raises ValueError: it is no file, or has no bounds
+    """
+    if control.scope is Scope.GUEST and control.file:  # the kernel's own bounds, which depend on the guest
+        return f"[group {control.file}]\nleast = 0\nmax = yes"
+    if not control.file or control.minimum is None or control.maximum is None:
+        raise ValueError(f"{control.name} is no file, or has no bounds")
+    bounds = f"least = {control.minimum:.0f}\nmost = {control.maximum:.0f}"
+    return f"[knob {control.file}]\n" + (f"values = {' '.join(map(str, control.choices))}" if control.choices else bounds)
+
+
 class KnobPlugin:
     """The base of a plugin whose controls are knobs: it declares, collects, reads, writes and examines them.
 

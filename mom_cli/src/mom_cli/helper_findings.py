@@ -1,0 +1,42 @@
+"""What `mom doctor` says of mom-helper: what root lets it write for mom, and what controls of plugins it may not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from mom_core import ControlSpec, Finding, Scope, Severity
+from mom_core.plugins.registry import PluginSet
+from mom_toolkit import Helper, cure_by_lines, helper_declaration, root_cure
+
+SUBJECT = "mom-helper"
+
+
+def helper_findings(plugins: PluginSet) -> Iterator[tuple[str, Finding]]:
+    """All findings, each with the plugin that it is about, or `core`; none where root runs mom."""
+    if os.geteuid() == 0:
+        return
+    helper = Helper.reached()
+    if helper is None:  # what that means for a plugin it says itself: under vdsm, it means nothing
+        yield "core", Finding(Severity.OK, SUBJECT, "mom is not root, and there is no helper: what only root may is not done", root_cure())
+        return
+    try:
+        declared = {one.name for one in helper.declared()}
+    except OSError as error:
+        yield "core", Finding(Severity.ERROR, SUBJECT, f"{error.strerror}", "systemctl status mom-helper.socket mom-helper")
+        return
+    names = ", ".join(sorted(declared)) or "nothing"
+    yield "core", Finding(Severity.OK, SUBJECT, f"it does for mom what only root may; root lets it write {names}")
+    for plugin in plugins.plugins:
+        for control in plugin.controls.values():
+            writes_itself = control.scope is Scope.HOST and os.access(control.file, os.W_OK)
+            if control.file and control.file not in declared and not writes_itself:
+                yield plugin.name, _undeclared(control)
+
+
+def _undeclared(control: ControlSpec) -> Finding:
+    try:
+        cure = cure_by_lines(helper_declaration(control))
+    except ValueError:  # it has no bounds of its own
+        cure = root_cure(control.file)
+    return Finding(Severity.WARNING, control.name, f"it cannot be set: root has not declared {control.file} for mom-helper", cure)

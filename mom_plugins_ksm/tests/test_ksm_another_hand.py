@@ -1,0 +1,94 @@
+"""Another program that sets KSM's knobs, such as KubeVirt's virt-handler: it is seen, said, and the knobs are left to it."""
+
+from pathlib import Path
+
+import pytest
+from ksm_files import HOST_FILES
+
+from mom_core import Decision, Entity, PluginContext, Scope, Source
+from mom_core.testing import snapshot
+from mom_devkit import HandClock, apply_decisions, host_of
+from mom_plugins_ksm import KsmPlugin
+
+MINUTES = 60.0
+HOST = Entity(Scope.HOST, "host", "host")
+HANDLER = {"proc/900/comm": "virt-handler\n"}
+
+
+class Node:
+    """The plugin on files, a cycle at a time; the policy wants KSM to merge 500 pages at a time."""
+
+    def __init__(self, root: Path, **more: str) -> None:
+        self.root, self.clock = host_of(root, {**HOST_FILES, **more}), HandClock(1000.0)
+        self.plugin = KsmPlugin(KsmPlugin.Settings(), PluginContext("ksm", root=root, monotonic=self.clock, state_directory=root / "state"))
+
+    def stands(self, knob: str) -> str:
+        return (self.root / "sys/kernel/mm/ksm" / knob).read_text().strip()
+
+    def cycle(self, wanted: int = 500) -> list[str]:
+        """One cycle; what was said is wrong."""
+        seen = snapshot(host=dict(self.plugin.mom_collect_host(None)))
+        said = [problem.message for problem in self.plugin.mom_act(seen)]
+        decision = Decision(HOST, "ksm_pages_to_scan", wanted, source=Source("40_ksm"))
+        if not list(self.plugin.mom_review([decision])):
+            apply_decisions(self.plugin, [decision], None)
+        self.clock.now += 10
+        return said
+
+    def other_sets(self, pages: int, knob: str = "pages_to_scan") -> None:
+        (self.root / "sys/kernel/mm/ksm" / knob).write_text(f"{pages}\n")
+
+
+def test_the_knobs_are_left_to_a_program_that_replaces_them_again_and_again(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    assert node.cycle() == []
+    node.other_sets(100)
+    assert node.cycle() == [], "once may be by hand"
+    assert node.stands("pages_to_scan") == "500"
+    node.clock.now += 3 * MINUTES
+    node.other_sets(100)
+    (said,) = node.cycle()
+    assert said.startswith("another program sets KSM's knobs, too (pages_to_scan 100 instead of 500)")
+    assert node.stands("pages_to_scan") == "100"
+    node.clock.now += 60 * MINUTES
+    assert node.cycle() == [said], "for as long as that is so"
+    assert node.stands("pages_to_scan") == "100"
+    node.clock.now += 24 * 60 * MINUTES
+    assert node.cycle() == [], "it is tried again"
+    assert node.stands("pages_to_scan") == "500"
+
+
+def test_where_virt_handler_runs_once_is_enough(tmp_path: Path) -> None:
+    node = Node(tmp_path, **HANDLER)
+    assert node.cycle() == []
+    node.other_sets(100)
+    (said,) = node.cycle()
+    assert said.startswith("KubeVirt's virt-handler sets KSM's knobs")
+    assert node.stands("pages_to_scan") == "100"
+
+
+def test_what_was_replaced_long_ago_does_not_count(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    for _ in range(4):
+        assert node.cycle() == []
+        node.clock.now += 30 * MINUTES
+        node.other_sets(100)
+        node.cycle()
+        assert node.stands("pages_to_scan") == "500"
+
+
+def test_what_mom_sets_itself_and_what_the_kernels_advisor_sets_is_no_other_hand(tmp_path: Path) -> None:
+    node = Node(tmp_path, **HANDLER)
+    for pages in (500, 600, 700):
+        assert node.cycle(pages) == []
+    node.other_sets(5000)
+    (node.root / "sys/kernel/mm/ksm/advisor_mode").write_text("none [scan-time]\n")
+    assert node.cycle() == []
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["without", "with"])
+def test_doctor_says_that_virt_handler_may_set_them(tmp_path: Path, there: bool) -> None:
+    node = Node(tmp_path, **(HANDLER if there else {}))
+    found = [finding.message for finding in node.plugin.mom_doctor(None) if finding.subject == "KSM and KubeVirt"]
+    assert bool(found) is there
+    assert all("virt-handler runs (pid 900)" in message for message in found)
