@@ -517,7 +517,7 @@ def test_a_client_that_reads_no_answers_is_left_and_others_are_served(helper: Ru
 
 
 def test_there_are_only_so_many_connections_and_takers_and_they_end_with_their_clients(helper: RunningHelper) -> None:
-    def many(_: Client) -> int:
+    def many(_unused: Client) -> int:
         served = 0
         kept: list[object] = []
         for _ in range(2 * MOST_CONNECTIONS):
