@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from mom_core import Clock, Guest, GuestBusy, HypervisorError, PluginContext, printable
+from mom_core import Clock, Guest, GuestBusy, HypervisorError, PermissionDenied, PluginContext, printable
 from mom_libvirt import CallPatience, Connection, ConnectionSettings, EventLoop, LibvirtHypervisor, SamplingSettings
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_plugins_kubevirt.pod_socket import reached
@@ -136,7 +136,7 @@ class PodLibvirt:
         """It has answered."""
         self.open_call, self.hangs = None, isinstance(answer, GuestBusy)
         if isinstance(answer, HypervisorError):
-            self.unanswered(answer.message)
+            self.unanswered(f"{answer.message}; {answer.hint}" if isinstance(answer, PermissionDenied) else answer.message)
             if isinstance(answer, NonsenseError):
                 self.listed = ()
                 self._rest_until = time.monotonic() + self._rest

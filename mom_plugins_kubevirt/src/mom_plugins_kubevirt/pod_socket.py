@@ -63,6 +63,9 @@ def _enter(proc: Path, pod: LauncherPod, handles: list[int]) -> int:
         raise OSError(errno.ENOTSOCK, "it is no socket")
     if status.st_uid != user:
         raise OSError(errno.EOWNERDEAD, f"it belongs to user {status.st_uid}, and the daemon runs as {user}")
+    # To connect needs that; libvirt says it in words only.
+    if not os.access(f"/proc/self/fd/{handles[-1]}", os.W_OK, effective_ids=True):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
     return user
 
 
