@@ -137,6 +137,35 @@ class TestImage:
         assert [path.name for path in (root / "etc/mom").iterdir()] == ["mom.yaml"]
 
 
+@pytest.fixture(scope="module")
+def node_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("node-image")
+    run(sys.executable, PACKAGING / "tree.py", folder / "tree", "kubevirt")
+    run(sys.executable, PACKAGING / "oci/image.py", "--node", folder / "tree", folder / "mom-node.oci.tar")
+    return folder / "mom-node.oci.tar"
+
+
+class TestNodeImage:
+    """What it does there, tests/real/test_real_kubernetes_node.py shows, also of an image: `MOM_NODE_ROOT=ROOTFS`."""
+
+    pytestmark = of_the_image
+
+    def test_it_has_what_the_daemonset_starts_and_mom_needs_there_and_no_more(self, node_image: Path, tmp_path: Path) -> None:
+        about = json.loads(run("skopeo", "inspect", "--config", f"oci-archive:{node_image}:mom-node:{mom_core.__version__}"))
+        assert (about["config"]["Entrypoint"], about["config"]["Cmd"]) == (["/usr/bin/mom-node"], ["run"])
+        root = unpacked(node_image, tmp_path)
+        with mounted(root):
+            inside = ("chroot", root, "/usr/bin/env", "-i", "PATH=/usr/bin:/bin", "LANG=C.UTF-8")
+            names = {one["name"] for one in json.loads(run(*inside, "mom", "plugin", "list", "--json"))}
+            assert {"host", "kubevirt", "balloon", "offload", "policy", "http", "record"} <= names
+            assert not names & {"libvirt", "vdsm", "sim", "fleet"}
+            assert run(*inside, "/usr/lib/mom/bin/python3", "-c", "import libvirt; print(libvirt.getVersion())").strip().isdigit()
+            for program in ("flock", "stat", "sed", "setpriv"):
+                run(*inside, "sh", "-c", f"command -v {program}")
+        assert not list(root.glob("usr/lib/mom/lib/python3/site-packages/**/*.cpython-313-*.so"))
+        assert node_image.stat().st_size < 90 << 20
+
+
 def unpacked(image: Path, folder: Path) -> Path:
     """The files of a container of this image."""
     run("skopeo", "copy", "--quiet", f"oci-archive:{image}", f"oci:{folder}/oci:mom")

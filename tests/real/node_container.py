@@ -1,0 +1,168 @@
+"""The container of the DaemonSet in packaging/kubernetes, as far as a machine without Kubernetes goes: its namespaces, its capabilities and
+no others, its read-only root and its mounts. The test plays kubelet's part: probes, preStop, SIGTERM, and SIGKILL at last.
+
+What plays no part: seccomp, SELinux and the limits of resources. The root is this machine's, with the mom that is tested, or that of an
+unpacked image, which MOM_NODE_ROOT names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from launcher_pods import groups_root
+
+from mom_devkit import wait_until
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+PATH: Final = f"{Path(sys.executable).parent}:{ROOT / 'packaging/oci'}:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_ENTER: Final = """set -e
+folder=$1 lower=$2 shared=$3 logs=$4
+shift 4
+mount --make-rprivate /
+mount -t tmpfs tmpfs "$folder"
+mkdir "$folder/upper" "$folder/work" "$folder/root"
+root=$folder/root
+mount -t overlay overlay -o "lowerdir=$lower,upperdir=$folder/upper,workdir=$folder/work" "$root"
+mkdir -p "$root/run/mom" "$root/var/lib/mom" "$root/etc/mom/policy.d" "$root/host/cgroup"
+touch "$root/etc/mom/mom.yaml" "$root/etc/mom/policy.d/50_test.policy"
+[ -z "$logs" ] || mkdir -p "$root/node/pods"
+mount -o remount,ro "$root"
+mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
+mount -t sysfs -o ro sysfs "$root/sys"
+mount -t tmpfs -o mode=755,size=64k tmpfs "$root/dev"
+for name in null zero full random urandom; do
+    touch "$root/dev/$name"
+    mount --bind "/dev/$name" "$root/dev/$name"
+done
+mount -t tmpfs -o mode=777,size=16m tmpfs "$root/tmp"
+mount --bind "$shared/run" "$root/run/mom"
+mount --bind "$shared/state" "$root/var/lib/mom"
+for name in mom.yaml policy.d/50_test.policy; do
+    mount --bind "$shared/config/$name" "$root/etc/mom/$name"
+    mount -o remount,bind,ro "$root/etc/mom/$name"
+done
+[ -z "$logs" ] || mount --bind "$logs" "$root/node/pods"
+cd /
+exec chroot "$root" "$@"
+"""
+
+
+class NodeContainer:
+    """One container. `shared` is what the node keeps for all that follow each other: state, run folder, and here also the configuration.
+
+    :param pod_logs: kubelet's folder of logs of pods, mounted where the first process's root cannot be looked into; see `node_root_is_seen`
+    :param without: capabilities that it is not given though the manifest says so
+    """
+
+    def __init__(self, shared: Path, pod_logs: Path, without: Collection[str] = ()) -> None:
+        lower = Path(os.environ.get("MOM_NODE_ROOT", "/"))
+        (manifest,) = yaml.safe_load_all((ROOT / "packaging/kubernetes/base/daemonset.yaml").read_text())
+        self.spec: Mapping[str, Any] = manifest["spec"]["template"]["spec"]
+        self.told: Mapping[str, Any] = self.spec["containers"][0]
+        self.shared = shared
+        self._folder = shared / f"container-{uuid.uuid4().hex[:8]}"
+        self._folder.mkdir()
+        self._log = shared / f"{self._folder.name}.log"
+        self._path = PATH if lower == Path("/") else "/usr/bin:/bin"
+        context = self.told["securityContext"]
+        assert context["readOnlyRootFilesystem"]
+        assert not context["privileged"]
+        assert context["capabilities"]["drop"] == ["ALL"]
+        wanted = [name.lower() for name in context["capabilities"]["add"] if name not in without]
+        bounds = ",".join(["-all", *(f"+{name}" for name in wanted if name in _ours())])
+        self._rights = ["setpriv", f"--bounding-set={bounds}", "--inh-caps=-all", "--clear-groups"]
+        self._rights += ["--no-new-privs"] if not context["allowPrivilegeEscalation"] else []
+        self._environment = ["/usr/bin/env", "-i", f"PATH={self._path}", "NODE_NAME=node", "LANG=C.UTF-8", "MOM_HUNG_SECONDS=1"]
+        self._group = groups_root() / f"kubepods-{self._folder.name}/pod{uuid.uuid4()}/mom"
+        self._group.mkdir(parents=True)
+        self._namespaces = ["--mount", "--uts", "--ipc", "--net", "--cgroup"]  # and not --pid: hostPID
+        assert self.spec["hostPID"]
+        logs = "" if node_root_is_seen() else str(pod_logs)
+        enter = ["sh", "-c", _ENTER, "sh", str(self._folder), str(lower), str(shared), logs]
+        command = ["mom-node" if not self.told.get("command") else self.told["command"], *self.told["args"]]
+        inside = ["unshare", *self._namespaces, *enter, *self._environment, *self._rights, *command]
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                ["sh", "-c", 'echo 0 > "$0" && exec "$@"', self._group / "cgroup.procs", *inside],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def log(self) -> str:
+        """What it has printed."""
+        return self._log.read_text()
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in it, as a probe or `kubectl exec` does."""
+        into = ["nsenter", f"--target={self.process.pid}", "--mount", "--uts", "--ipc", "--net", "--cgroup", "--root", "--wd"]
+        whole = [*into, *self._environment, *self._rights, *command]
+        return subprocess.run(whole, capture_output=True, text=True, timeout=60, check=False)
+
+    def probe(self, name: str) -> bool:
+        """Whether that probe succeeds."""
+        return self.run(*self.told[name]["exec"]["command"]).returncode == 0
+
+    @property
+    def state(self) -> str:
+        """What it says of itself, which is in its own /tmp."""
+        return self.run("cat", "/tmp/mom-node/state").stdout.strip()
+
+    def wait_until(self, state: str) -> None:
+        """Wait until it is so, and kubelet would take it for started."""
+        wait_until(
+            lambda: self.state == state and self.probe("startupProbe"), lambda: f"{self.state!r}, not {state}: {self.log[-3000:]}", 60
+        )
+
+    def mom_pid(self) -> int:
+        """The process of mom itself."""
+        (pid,) = re.findall(r"^(\d+)$", subprocess.check_output(["pgrep", "-P", str(self.process.pid), "-f", "mom run"], text=True), re.M)
+        return int(pid)
+
+    def delete(self) -> tuple[int, int]:
+        """As kubelet ends a pod: preStop, SIGTERM, and after the grace period SIGKILL. What preStop and the container ended with."""
+        grace = self.spec["terminationGracePeriodSeconds"]
+        asked = self.run(*self.told["lifecycle"]["preStop"]["exec"]["command"])
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(grace)
+        finally:
+            self.kill()
+        return asked.returncode, self.process.returncode
+
+    def kill(self) -> None:
+        """All of it at once, as when it has more memory than it may."""
+        for pid in (self._group / "cgroup.procs").read_text().split() if self._group.exists() else ():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        self.process.wait(20)
+
+    def remove(self) -> None:
+        """What is left of it."""
+        with suppress(OSError):
+            self.kill()
+        for group in (self._group, self._group.parent, self._group.parent.parent):
+            with suppress(OSError):
+                group.rmdir()
+
+
+def node_root_is_seen() -> bool:
+    """Whether the root of the first process can be looked into, by which mom finds files of its node. In a sandbox it may not be."""
+    return os.access("/proc/1/root/proc", os.R_OK)
+
+
+def _ours() -> Collection[str]:
+    """The capabilities that this process can give to others, in lower case."""
+    said = subprocess.check_output(["setpriv", "--dump"], text=True)
+    (line,) = re.findall(r"^Capability bounding set: (.*)$", said, re.M)
+    return set(line.split(","))

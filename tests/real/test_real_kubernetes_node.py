@@ -1,0 +1,163 @@
+"""What packaging/kubernetes says of its DaemonSet, tried: mom in that container, with its rights and no others, beside pods with guests."""
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from guest_image import CannotBuild, build
+from launcher_pods import TestPods
+from node_container import NodeContainer, node_root_is_seen
+from private_libvirtd import PREFIX, CannotStart
+from real_guests import not_here
+
+from mom_devkit import wait_until
+
+pytestmark = [pytest.mark.real, pytest.mark.xdist_group("kubernetes-node")]
+
+ROOT = Path(__file__).parents[2]
+NAMES = ("db", "web")
+MIB, SMALLER_MIB = 192, 150
+POLICY = f'(with Guests guest (guest.Control "balloon_target" {SMALLER_MIB << 10}))'
+
+Start = Callable[..., NodeContainer]
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[SimpleNamespace]:
+    """Two pods with a guest each."""
+    with ExitStack() as stack:
+        try:
+            pods, image = TestPods(), build()
+            stack.callback(pods.remove_all)
+            started = [pods.start(f"{PREFIX}shop", name) for name in NAMES]
+            for pod in started:
+                pod.wait_until_it_listens()
+        except (CannotStart, CannotBuild) as error:
+            not_here(f"there are no pods: {error}")
+        guests = [pods.guest(pod, image, mib=MIB) for pod in started]
+        for guest in guests:
+            guest.wait_until_up()
+        yield SimpleNamespace(pods=pods, guests=guests)
+
+
+@pytest.fixture
+def start(node: SimpleNamespace, tmp_path: Path) -> Iterator[Start]:
+    """Starts containers that follow each other on that node, with the configuration of the overlay `enforce`."""
+    shared = tmp_path / "node"
+    for name in ("run", "state", "config/policy.d"):
+        (shared / name).mkdir(parents=True)
+    config = yaml.safe_load((ROOT / "packaging/kubernetes/overlays/enforce/mom.yaml").read_text())
+    logs = node.pods.settings()["pod_logs"] if node_root_is_seen() else "/node/pods"
+    config |= {"interval": "1s", "guests": {"*": {"guarantee": "25%"}}}
+    config["plugins"] |= {"kubevirt": {"pod_logs": logs}, "policy": {"directory": "/etc/mom/policy.d"}}
+    (shared / "config/mom.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    (shared / "config/policy.d/50_test.policy").write_text(POLICY)
+    with ExitStack() as stack:
+
+        def begin(**how: Any) -> NodeContainer:
+            container = NodeContainer(shared, Path(node.pods.settings()["pod_logs"]), **how)
+            stack.callback(container.remove)
+            return container
+
+        yield begin
+
+
+def sizes(node: SimpleNamespace) -> list[int]:
+    return [round(guest.size_mib) for guest in node.guests]
+
+
+def wait_for(node: SimpleNamespace, size: int, container: NodeContainer) -> None:
+    wait_until(lambda: sizes(node) == [size] * len(NAMES), lambda: f"{sizes(node)}, not {size}: {container.log[-3000:]}", 60)
+
+
+def test_in_its_container_mom_sees_all_guests_resizes_them_and_puts_them_back_at_the_end(node: SimpleNamespace, start: Start) -> None:
+    container = start()
+    container.wait_until("running")
+    wait_for(node, SMALLER_MIB, container)
+    rows = json.loads(container.run("mom", "guests", "--json").stdout)
+    assert {row["name"] for row in rows} == {f"{PREFIX}shop/{name}" for name in NAMES}
+    assert container.probe("livenessProbe")
+    assert container.probe("readinessProbe")
+    assert container.run("touch", "/usr/here").returncode != 0, "its root is read-only"
+    assert not (node.pods.folder / "mom-page.sock").exists()
+    assert container.delete() == (0, 0), container.log
+    assert sizes(node) == [MIB] * len(NAMES), container.log
+
+
+def test_a_mom_that_is_killed_leaves_no_guest_small(node: SimpleNamespace, start: Start) -> None:
+    container = start()
+    container.wait_until("running")
+    wait_for(node, SMALLER_MIB, container)
+    os.kill(container.mom_pid(), signal.SIGKILL)
+    assert container.process.wait(30) != 0, "kubelet starts another one"
+    wait_for(node, MIB, container)
+
+
+def test_one_that_hangs_is_told_by_the_probe_and_ended_and_what_it_has_changed_is_put_back(node: SimpleNamespace, start: Start) -> None:
+    container = start()
+    container.wait_until("running")
+    wait_for(node, SMALLER_MIB, container)
+    os.kill(container.mom_pid(), signal.SIGSTOP)
+    os.utime(container.shared / "run/status.json", (1, 1))  # as it will be after a while
+    assert not container.probe("livenessProbe")
+    assert container.delete() == (0, 0), container.log
+    assert sizes(node) == [MIB] * len(NAMES), container.log
+
+
+def test_after_a_container_was_killed_whole_the_next_one_takes_over_what_it_has_changed(node: SimpleNamespace, start: Start) -> None:
+    first = start()
+    first.wait_until("running")
+    wait_for(node, SMALLER_MIB, first)
+    first.kill()
+    assert sizes(node) == [SMALLER_MIB] * len(NAMES)
+    second = start()
+    second.wait_until("running")
+    assert second.delete() == (0, 0), second.log
+    assert sizes(node) == [MIB] * len(NAMES), second.log
+
+
+def test_in_a_rolling_update_the_new_pod_takes_over_and_no_guest_grows_in_between(node: SimpleNamespace, start: Start) -> None:
+    old = start()
+    old.wait_until("running")
+    wait_for(node, SMALLER_MIB, old)
+    new = start()
+    new.wait_until("waiting")
+    assert new.probe("readinessProbe"), "or the old one would stay"
+    assert old.delete() == (0, 0), old.log
+    assert "left what was changed to the pod that waits" in old.log
+    assert sizes(node) == [SMALLER_MIB] * len(NAMES)
+    new.wait_until("running")
+    assert sizes(node) == [SMALLER_MIB] * len(NAMES)
+    assert new.delete() == (0, 0), new.log
+    assert sizes(node) == [MIB] * len(NAMES), new.log
+
+
+def test_where_both_go_at_once_what_was_left_to_the_new_one_is_put_back(node: SimpleNamespace, start: Start) -> None:
+    old = start()
+    old.wait_until("running")
+    wait_for(node, SMALLER_MIB, old)
+    new = start()
+    new.wait_until("waiting")
+    new.process.send_signal(signal.SIGSTOP)  # told after the old one has looked whether it waits
+    assert old.delete() == (0, 0), old.log
+    new.process.send_signal(signal.SIGTERM)
+    new.process.send_signal(signal.SIGCONT)
+    assert new.process.wait(60) == 0, new.log
+    assert sizes(node) == [MIB] * len(NAMES), new.log
+
+
+@pytest.mark.parametrize("capability", ["SYS_PTRACE", "DAC_OVERRIDE"])
+def test_without_one_of_its_capabilities_it_reaches_no_guest_and_names_what_it_lacks(
+    capability: str, node: SimpleNamespace, start: Start
+) -> None:
+    container = start(without=[capability])
+    container.wait_until("running")
+    assert f"CAP_{capability}" in container.run("mom", "doctor").stdout
+    assert sizes(node) == [MIB] * len(NAMES)
