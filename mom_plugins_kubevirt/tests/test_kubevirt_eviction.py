@@ -14,7 +14,6 @@ from mom_devkit import host_of
 from mom_plugins_kubevirt.eviction import KubeletMemory, conditions, memory_of, room_of
 from mom_plugins_kubevirt.kubelet_config import KubeletConfig, KubeletProcess, Threshold, config_of, flags_of, running
 from mom_plugins_kubevirt.quantities import quantity_kib
-from mom_toolkit import Hierarchies
 
 MIB, GIB = 1 << 10, 1 << 20
 CONFIG = "var/lib/kubelet/config.yaml"
@@ -111,14 +110,18 @@ def test_what_the_kubelet_says_itself_counts(tmp_path: Path) -> None:
 
 def test_the_kubelet_is_roots_process_outside_of_pods_and_its_files_are_seen_as_it_sees_them(tmp_path: Path) -> None:
     command = "/usr/bin/kubelet\0--config\0/etc/kubernetes/kubelet.conf\0--hostname-override=n1\0--tls-cert-file=/pki/own.crt\0"
-    pod = "0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-c.scope\n"
+    pod = "0::/../../kubepods-pod17470c02_2435_410d_824b_5e7f833ec65a.slice/cri-containerd-c.scope\n"
     files = {
+        "proc/40/comm": "kubelet\n", "proc/40/cgroup": "0::/../docker-1.scope\n", "proc/40/cmdline": "kubelet\0--config=/none\0",
         "proc/50/comm": "kubelet\n", "proc/50/cgroup": pod, "proc/50/cmdline": "kubelet\0--eviction-hard=memory.available<90%\0",
         "proc/70/comm": "kubelet\n", "proc/70/cgroup": "0::/system.slice/kubelet.service\n", "proc/70/cmdline": command,
         "proc/70/root/etc/kubernetes/kubelet.conf": HARD.format("300Mi"),
         "proc/80/comm": "bash\n",
     }  # fmt: skip
     root = host_of(tmp_path, files)
+    for pid, namespace in ((1, "pid:[1]"), (40, "pid:[40]"), (50, "pid:[1]"), (70, "pid:[1]")):
+        (root / f"proc/{pid}/ns").mkdir(parents=True, exist_ok=True)
+        (root / f"proc/{pid}/ns/pid").symlink_to(namespace)
     process = running(root)
     assert process is not None
     config = config_of(root, process)
@@ -128,35 +131,25 @@ def test_the_kubelet_is_roots_process_outside_of_pods_and_its_files_are_seen_as_
 
 # --- arithmetic ----------------------------------------------------------------------------------------------------------------------
 
-MOUNT = "31 24 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
 MEMINFO = f"MemTotal: {64 * GIB} kB\nMemFree: {2 * GIB} kB\nMemAvailable: {9 * GIB} kB\n"
+CACHE = f"Active(file): {5 * GIB} kB\nInactive(file): {3 * GIB} kB\n"
 
 
 def memory(folder: Path, files: dict[str, str]) -> KubeletMemory | None:
-    root = host_of(folder, {"proc/meminfo": MEMINFO, "proc/self/mountinfo": MOUNT, **files})
-    hierarchies = Hierarchies(root)
-    hierarchies.refresh()
-    return memory_of(root, hierarchies)
+    root = host_of(folder, {"proc/meminfo": MEMINFO + CACHE, **files})
+    return memory_of(root, [f"{root}/none", f"{root}/sys/fs/cgroup"])
 
 
 def test_page_cache_in_use_is_not_available_to_the_kubelet(tmp_path: Path) -> None:
-    found = memory(tmp_path, {"sys/fs/cgroup/memory.stat": f"anon 5\ninactive_file {3 << 30}\nactive_file {5 << 30}\n"})
+    found = memory(tmp_path, {})
     assert found == KubeletMemory(64 * GIB, 5 * GIB, 9 * GIB)
 
 
 def test_all_pods_together_count_too_where_something_is_reserved_for_the_system(tmp_path: Path) -> None:
     pods = "sys/fs/cgroup/kubepods.slice"
-    stat = {"sys/fs/cgroup/memory.stat": f"inactive_file {3 << 30}\n", f"{pods}/memory.stat": f"inactive_file {1 << 30}\n"}
+    stat = {f"{pods}/memory.stat": f"anon 5\ninactive_file {1 << 30}\n"}
     found = memory(tmp_path, {**stat, f"{pods}/memory.max": f"{60 << 30}\n", f"{pods}/memory.current": f"{58 << 30}\n"})
     assert found == KubeletMemory(64 * GIB, 5 * GIB, 9 * GIB, 60 * GIB, 3 * GIB)
-
-
-def test_groups_of_the_first_version_are_counted_by_their_root(tmp_path: Path) -> None:
-    mount = "31 24 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
-    files = {"proc/self/mountinfo": mount, "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{60 << 30}\n"}
-    found = memory(tmp_path, {**files, "sys/fs/cgroup/memory/memory.stat": f"inactive_file 7\ntotal_inactive_file {1 << 30}\n"})
-    assert found is not None
-    assert found.available in {5 * GIB, 4 * GIB}
 
 
 def test_what_cannot_be_seen_is_unknown(tmp_path: Path) -> None:

@@ -27,8 +27,7 @@ class Node:
 
     def __init__(self, one: StandInKubelet) -> None:
         self.kubelet, self.root = one, one.folder
-        mount = "31 24 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
-        host_of(self.root, {"proc/meminfo": MEMINFO, "proc/self/mountinfo": mount, "sys/fs/cgroup/memory.stat": "inactive_file 0\n"})
+        host_of(self.root, {"proc/meminfo": MEMINFO})
         self.pod = LauncherPod(1000, 7, UID, str(self.root / "sys/fs/cgroup/pod"), "/run/libvirt/virtqemud-sock")
 
     def facts(self, percentage: float | None = None, every: str = "1h") -> NodeFacts:

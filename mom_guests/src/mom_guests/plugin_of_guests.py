@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 
 from mom_core import (
     Change,
+    Condition,
     ControlSpec,
     Decision,
     Declaration,
@@ -135,7 +136,7 @@ class PluginOfGuests(Generic[H]):
         return {} if own is None else {"guests_silent": len(own.silent()), "guests_distrusted": len(own.impossible())}
 
     @hookimpl
-    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem | Condition]:
         """Statistics are switched on for guests that have none: without them what a guest needs is unknown.
 
         Guests that do not report any more, or that report what cannot be, are a problem for as long as they do.

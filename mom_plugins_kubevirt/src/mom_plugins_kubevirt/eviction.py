@@ -8,14 +8,13 @@ against what is allocatable to them (`allocatableMemory.available`).
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_core import Condition, Severity, format_kib
 from mom_plugins_kubevirt.kubelet_config import KubeletConfig
-from mom_toolkit import GroupLimit, Hierarchies, kib_in, read_kernel_file, read_meminfo
+from mom_toolkit import GroupLimit, read_meminfo
 
 EVICTION: Final = "eviction"
 """The condition's name."""
@@ -23,7 +22,6 @@ EVICTION: Final = "eviction"
 SOON_KIB: Final = 64 << 10
 """KiB above a threshold from which on it is warned of: a guest that fills fresh memory takes that in a fifth of a second."""
 
-_INACTIVE_FILE: Final = re.compile(rb"^(?:total_)?inactive_file ([0-9]{1,19})$", re.MULTILINE)
 _PODS: Final = ("kubepods.slice", "kubepods")
 """The group of all pods, by the cgroup driver of systemd and without."""
 
@@ -58,24 +56,21 @@ class EvictionRoom(NamedTuple):
     evicts_below: float
 
 
-def memory_of(root: Path, hierarchies: Hierarchies) -> KubeletMemory | None:
+def memory_of(root: Path, tops: Iterable[str]) -> KubeletMemory | None:
     """Memory as the kubelet counts it now; None where that cannot be seen.
 
     Of the group of all, newer kubelets count what is in use as anonymous memory and page cache, older ones as all that is not free, and the
     kernel's own with it. What says less is taken, which is the second.
 
-    :param root: where /proc and /sys are found
+    :param root: where /proc is found
+    :param tops: where the node's control groups (v2) may be found
     """
     memory = read_meminfo(root)
     total, free, available = (memory.get(name) for name in ("MemTotal", "MemFree", "MemAvailable"))
     if total is None or free is None or available is None:
         return None
-    unified, v1 = hierarchies.top(Hierarchies.UNIFIED), hierarchies.top("memory")
-    top = v1 or unified
-    match = None if top is None else _INACTIVE_FILE.search(read_kernel_file(f"{top}/memory.stat"))
-    used = (kib_in(f"{v1}/memory.usage_in_bytes") if v1 else None) or total - free
-    working_set = max(0, used - (int(match[1]) >> 10 if match else 0))
-    pods = None if unified is None or v1 else _pods(unified)
+    working_set = max(0, total - free - memory.get("Inactive(file)", 0))
+    pods = next(filter(None, map(_pods, tops)), None)
     return KubeletMemory(
         total,
         max(0, total - working_set),

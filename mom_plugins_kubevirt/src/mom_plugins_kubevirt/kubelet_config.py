@@ -6,7 +6,7 @@ before the files, a drop-in before the file that it goes with, and a hard thresh
 
 from __future__ import annotations
 
-import stat
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,10 @@ _MOST_FILES: Final = 64
 
 _PROGRAMS: Final = frozenset({b"kubelet", b"hyperkube"})
 """Names of the program. k3s has the kubelet in a process of its own with everything else: there it is asked, or its drop-ins are read."""
+
+_IN_POD: Final = re.compile(rb"pod[0-9a-f]{8}[-_]?[0-9a-f]{4}[-_]?[0-9a-f]{4}")
+"""In the path of a control group: a pod's uid, which of those that a node makes of files has no hyphens. From within a container, it is all
+that a path has of another pod."""
 
 _DROP_INS: Final = ("var/lib/rancher/rke2/agent/etc/kubelet.conf.d", "var/lib/rancher/k3s/agent/etc/kubelet.conf.d")
 """Folders of drop-ins of RKE2 (Harvester) and k3s, where no command line names one."""
@@ -66,7 +70,8 @@ class KubeletConfig:
 
     `hard` and `soft`: with less memory available, pods are evicted, at once and after a while; None: not for want of memory. `holds_pods`:
     the memory of all pods together counts, too, against what is allocatable. `read_only_port` is 0 where that is closed. `certificate` is
-    what it shows, as a path on the node; empty: one that it made itself. `node` is the node's name, where the command line says it.
+    what it shows, as a path on the node; empty: one that it made itself, in the folder `certificates`. `authority` is the certificate of
+    who signs those that it lets in, and often its own. `node` is the node's name, where the command line says it.
     `by` says where this is from; empty: from nothing, and these are the kubelet's own defaults.
     """
 
@@ -77,6 +82,7 @@ class KubeletConfig:
     read_only_port: int = 0
     certificate: str = ""
     authority: str = ""
+    certificates: str = "/var/lib/kubelet/pki"
     node: str = ""
     by: str = ""
 
@@ -89,22 +95,32 @@ class KubeletProcess(NamedTuple):
 
 
 def running(root: Path) -> KubeletProcess | None:
-    """The kubelet's process; None where none is seen. Any process may call itself so: it is root's, and in no pod.
+    """The kubelet's process; None where none is seen. Any process may call itself so: it is root's, in no pod, and has the process ids of
+    the node itself, as no container has.
 
     :param root: where /proc is found
     """
     proc = root / "proc"
+    nodes = _process_ids_of(proc / "1")
     for pid in ProcessStat.ids(proc) or ():
         folder = proc / str(pid)
-        if read_kernel_file(f"{folder}/comm").strip() not in _PROGRAMS or b"kubepods" in read_kernel_file(f"{folder}/cgroup"):
+        if read_kernel_file(f"{folder}/comm").strip() not in _PROGRAMS or _IN_POD.search(read_kernel_file(f"{folder}/cgroup")):
             continue
         try:
-            mine = stat.S_ISDIR((status := folder.stat()).st_mode) and status.st_uid == 0
+            roots = folder.stat().st_uid == 0
         except OSError:
             continue
-        if mine:
+        if roots and _process_ids_of(folder) == nodes:
             return KubeletProcess(folder / "root", flags_of(read_kernel_file(f"{folder}/cmdline")))
     return None
+
+
+def _process_ids_of(process: Path) -> str:
+    """The namespace of a process's ids; empty where it may not be looked at."""
+    try:
+        return str((process / "ns/pid").readlink())
+    except OSError:
+        return ""
 
 
 def flags_of(command: bytes) -> dict[str, str]:
@@ -155,6 +171,7 @@ def config_of(root: Path, process: KubeletProcess | None, said: Mapping[str, Any
         read_only,
         certificate,
         authority,
+        flags.get("cert-dir") or "/var/lib/kubelet/pki",
         flags.get("hostname-override", ""),
         by,
     )

@@ -28,7 +28,7 @@ _SOONEST_SECONDS: Final = 5.0
 """It is asked no more often, however many pods come: an answer has some KiB for each of all pods."""
 
 _ACCOUNT: Final = "var/run/secrets/kubernetes.io/serviceaccount"
-_OWN_CERTIFICATES: Final = ("var/lib/kubelet/pki/kubelet-server-current.pem", "var/lib/kubelet/pki/kubelet.crt")
+_OWN_CERTIFICATES: Final = ("kubelet-server-current.pem", "kubelet.crt")
 """What a kubelet shows where its configuration names nothing: signed by the cluster (`serverTLSBootstrap`), or made by itself."""
 _AUTHORITIES: Final = (f"{_ACCOUNT}/ca.crt", "etc/kubernetes/pki/ca.crt")
 
@@ -175,7 +175,8 @@ def _trusted(root: Path, settings: KubeletSettings, config: KubeletConfig, proce
         yield root / str(settings.ca).lstrip("/"), name
         return
     within = root if process is None else process.root
-    own = [_there(within, config.certificate)] if config.certificate else [_there(root, one) for one in _OWN_CERTIFICATES]
+    named = [config.certificate] if config.certificate else [f"{config.certificates}/{name}" for name in _OWN_CERTIFICATES]
+    own = [_there(place, path) for place in dict.fromkeys((within, root)) for path in named]
     signed_by = [_there(root, one) for one in _AUTHORITIES]
     if config.authority:
         signed_by.append(_there(within, config.authority))

@@ -11,7 +11,6 @@ from mom_plugins_kubevirt.eviction import EvictionRoom, conditions, memory_of, r
 from mom_plugins_kubevirt.kubelet_watch import KubeletSettings, KubeletWatch
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_plugins_kubevirt.requests import promise_of, protected_kib
-from mom_toolkit import Hierarchies
 
 PROMISE: Final = "balloon_min"
 REQUEST: Final = "pod_request"
@@ -23,6 +22,9 @@ GIVE_BACK: Final = "give_back"
 """Declared with the other fields of libvirt's guests."""
 
 LEAVES: Final = "it is about to be migrated (its pod is being evicted)"
+
+_CONTROL_GROUPS: Final = ("proc/1/root/sys/fs/cgroup", "sys/fs/cgroup")
+"""Those of the node, as a container of its process namespace sees them, which has others of its own; and as the node itself does."""
 
 _G, _H, _KIB, _TEXT = Scope.GUEST, Scope.HOST, Unit.KIB, Unit.TEXT
 FIELDS: Final = (
@@ -40,7 +42,7 @@ FIELDS: Final = (
         _KIB,
         _H,
         "with less available (`mem_really_available`) than this, the kubelet evicts pods; unknown: it does not, for want of memory",
-        "kubelet evictionHard, evictionSoft; /proc/meminfo, memory.stat",
+        "kubelet evictionHard, evictionSoft; /proc/meminfo, memory.max of kubepods",
     ),
     FieldSpec(ROOM, _KIB, _H, "what can still be used until the kubelet evicts pods; negative: it evicts", "the same"),
     FieldSpec(THRESHOLD, _KIB, _H, "the available memory, as the kubelet counts it, at which it evicts pods", "the same"),
@@ -55,7 +57,7 @@ class NodeFacts:
 
     def __init__(self, context: PluginContext, settings: KubeletSettings, percentage: float | None) -> None:
         self._context, self._percentage = context, percentage
-        self._hierarchies = Hierarchies(context.root)
+        self._tops = [f"{context.root / place}" for place in _CONTROL_GROUPS]
         log = context.log.getChild("kubelet")
         self._watch = KubeletWatch(context.root, settings, log, context.monotonic, context.wake)
         self._asks = bool(settings.every)
@@ -100,8 +102,7 @@ class NodeFacts:
 
     def host_fields(self) -> dict[str, Value]:
         """What the host's memory means to the kubelet; nothing where it does not evict, or that is not known."""
-        self._hierarchies.keep_fresh()
-        memory = memory_of(self._context.root, self._hierarchies)
+        memory = memory_of(self._context.root, self._tops)
         self._room = room = None if memory is None else room_of(memory, self._watch.told.config)
         if room is None:
             return {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 from pydantic import Field, model_validator
 
 from mom_core import (
+    Condition,
     Decision,
     Declaration,
     Duration,
     Finding,
+    Guest,
+    Hypervisor,
     HypervisorError,
     PluginContext,
     Problem,
@@ -22,12 +25,16 @@ from mom_core import (
     Snapshot,
     Source,
     Suggestion,
+    Value,
     format_duration,
     hookimpl,
     printable,
 )
 from mom_guests import PluginOfGuests
 from mom_libvirt import GUEST_FIELDS, HOST_FIELDS
+from mom_plugins_kubevirt.kubelet_watch import KubeletSettings
+from mom_plugins_kubevirt.node_facts import FIELDS, NodeFacts
+from mom_toolkit import late_hook
 
 if TYPE_CHECKING:
     from mom_guests import Record
@@ -47,7 +54,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
     """QEMU guests of KubeVirt on this node, each under the libvirt of its own pod."""
 
     class Settings(PluginOfGuests.Settings):
-        """How patient to be with the pods' libvirts, and where the node says whose pods they are."""
+        """How patient to be with the pods' libvirts, where the node says whose pods they are, and what these request."""
 
         call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 1.0
         """How long to wait for one answer of a pod's libvirt. One that hangs costs the others nothing. Less than half of `deadline`."""
@@ -55,6 +62,12 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
         """Change nothing of guests: mom only watches."""
         pod_logs: str = "/var/log/pods"
         """kubelet's folder of pods' logs (`podLogsDir`) on the node: it tells the namespace and the name of each pod."""
+
+        kubelet: KubeletSettings = KubeletSettings()
+        """How the node's kubelet is asked what pods request, and at what it evicts them."""
+        memory_overcommit_percentage: Annotated[float, Field(ge=10, le=1000)] | None = None
+        """KubeVirt's `memoryOvercommitPercentage`: where neither the kubelet nor control groups say what a pod requests, its guest is
+        promised its memory divided by this; 150: two thirds. Unset: then it is promised nothing, and keeps what it uses."""
 
         @model_validator(mode="after")
         def _calls_fit_into_the_deadline(self) -> KubevirtPlugin.Settings:
@@ -65,6 +78,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         super().__init__(settings, context)
         self._settings = settings
+        self._facts = NodeFacts(context, settings.kubelet, settings.memory_overcommit_percentage)
 
     @staticmethod
     @hookimpl
@@ -76,7 +90,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
         """The fields of each guest and of all together, and the statistics period."""
-        return (*super().mom_declare(), *GUEST_FIELDS, *HOST_FIELDS)
+        return (*super().mom_declare(), *GUEST_FIELDS, *HOST_FIELDS, *FIELDS)
 
     # --- life --------------------------------------------------------------------------------------------------------------------
 
@@ -112,6 +126,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
         _allow_files()
         if loop is not None:
             loop.start()
+            self._facts.start()
             hypervisor.watch()
             if settings.watch:
                 self._watch_by(_Balloons(hypervisor))
@@ -120,27 +135,50 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
     def mom_teardown(self) -> None:
         """Watch no longer, and let the connections go."""
         self._stop_watching()
+        self._facts.stop()
         if self._hypervisor is not None:
             self._hypervisor.close()
 
-    # --- act ---------------------------------------------------------------------------------------------------------------------
+    # --- collect and act ---------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
-        """As for guests of one libvirt; and a problem for each pod that cannot be managed, for as long as it cannot."""
+    def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
+        """What was said about the guests when they were listed, and what the node knows of them."""
+        own = self._own(hypervisor)
+        if own is None:
+            return {}
+        found = {identity: dict(fields) for identity, fields in super().mom_collect_guests(hypervisor, guests).items()}
+        self._facts.add_to(found, own.pods_of([guest.entity for guest in guests]))
+        return found
+
+    @hookimpl
+    def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
+        """How many guests there are that cannot be relied on, and how far the kubelet is from evicting."""
+        return {**super().mom_collect_host(hypervisor), **self._facts.host_fields()}
+
+    @hookimpl
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem | Condition]:
+        """As for guests of one libvirt; and a problem for each pod that cannot be managed, for as long as it cannot, and where the kubelet
+        does not say what pods request; that it evicts some is wrong with the whole host."""
         yield from super().mom_act(snapshot)
+        yield from self._facts.conditions()
         if self._hypervisor is None:
             return
         source = Source(self._context.name)
+        if (why := self._facts.why_unknown) and self._settings.memory_overcommit_percentage is None:
+            yield Problem(source, why, None, Severity.WARNING, "`mom doctor` says what is promised then, and what to do")
         for pod, why in islice(self._hypervisor.troubles().items(), _MOST_PROBLEMS):
             yield Problem(source, f"pod {printable(pod)}: {why}", None, Severity.WARNING, "look at the pod; the others are managed")
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 
+    mom_explainer = late_hook("mom_plugins_kubevirt.explanation:PodExplainer")
+
     def _examined(self, hypervisor: KubevirtHypervisor) -> Iterable[Finding]:
         from mom_plugins_kubevirt.doctor import examined
 
-        return examined(hypervisor, readonly=self._settings.readonly, stats_period=self._settings.stats_period)
+        yield from examined(hypervisor, readonly=self._settings.readonly, stats_period=self._settings.stats_period)
+        yield from self._facts.findings(list(hypervisor.pods.values()))
 
 
 class _Balloons:
