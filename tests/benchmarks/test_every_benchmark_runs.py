@@ -24,6 +24,7 @@ SMALL = {
     "fleet/bench_view.py": "--hosts 4 --guests 3 --seconds 8",
     "host/bench_cpu_lists.py": "--mib 8 --seconds 2",
     "http/bench_http.py": "--guests 10 --runs 2 --turns 1",
+    "kubevirt/bench_kubevirt.py": "--pods 3 --hanging 1 --garbage 1 --cycles 1 --interval 1",
     "libvirt/bench_libvirt.py": "--no-real --domains 50",
     "limits/bench_limits.py": "--guests 4 --rounds 2",
     "numa/bench_numa.py": "--guests 10 --gib 0.02",

@@ -39,7 +39,7 @@ class Guest:
     def __init__(self, name: str, uuid: str, mib: int) -> None:
         self.name, self.uuid = name, bytes.fromhex(uuid.replace("-", ""))
         self.maximum = self.current = mib << 10
-        self.period = 0
+        self.period = 10  # as KubeVirt has it
 
     def domain(self) -> bytes:
         """Its handle."""

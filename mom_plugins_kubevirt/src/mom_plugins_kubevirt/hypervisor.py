@@ -23,7 +23,7 @@ from mom_toolkit import read_kernel_file
 
 T = TypeVar("T")
 
-_SCAN_SECONDS: Final = 0.5
+_SCAN_SECONDS: Final = 0.25
 """How often it is looked for new pods. It takes a millisecond for each thousand processes of the node."""
 
 _CLOSE_SECONDS: Final = 0.3
