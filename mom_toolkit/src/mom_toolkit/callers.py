@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent import futures
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -71,7 +71,9 @@ class Callers:
     @staticmethod
     def came_back(future: Future[Any], seconds: float) -> bool:
         """True if a call comes back within so many seconds, with a result or an error."""
-        return bool(futures.wait([future], seconds).done)
+        with suppress(TimeoutError, CancelledError):
+            future.exception(seconds)
+        return future.done()
 
 
 def make(future: Future[T], function: Callable[[], T]) -> None:
