@@ -37,9 +37,9 @@ def examined(hypervisor: KubevirtHypervisor, *, readonly: bool, stats_period: fl
         yield Finding(Severity.WARNING, SUBJECT, f"pod {printable(pod)}: {why}", "look whether it hangs or ends; the others are managed")
     if len(troubles) > _MOST_TOLD:
         yield Finding(Severity.WARNING, SUBJECT, f"{len(troubles) - _MOST_TOLD} more pods cannot be managed")
-    if hypervisor.nameless:
-        text = f"{len(hypervisor.nameless)} pods with a libvirt have no folder of logs on this node: it cannot be said whose they are"
-        yield Finding(Severity.WARNING, SUBJECT, text, "set pod_logs to kubelet's podLogsDir")
+    nameless, cure = hypervisor.why_nameless
+    if nameless:
+        yield Finding(Severity.WARNING, SUBJECT, nameless, cure)
     seen = [known for known in hypervisor.seen() if known.description is not None]
     fields = hypervisor.fields(guests)
     yield from examined_guests(

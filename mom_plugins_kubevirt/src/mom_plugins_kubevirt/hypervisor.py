@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
@@ -137,9 +137,9 @@ class KubevirtHypervisor:
         return self._pods.pods
 
     @property
-    def nameless(self) -> Collection[str]:
+    def why_nameless(self) -> tuple[str, str]:
         """See `Pods`."""
-        return self._pods.nameless
+        return self._pods.why_nameless
 
     def _all(self) -> list[PodLibvirt]:
         with self._lock:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+RIGHTS: Final = "mom needs CAP_SYS_PTRACE and CAP_DAC_OVERRIDE in the node's process namespace (hostPID)"
+"""The cure where mom may not look into pods and their node."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,6 +169,9 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
             yield Problem(source, why, None, Severity.WARNING, "`mom doctor` says what is promised then, and what to do")
         for pod, why in islice(self._hypervisor.troubles().items(), _MOST_PROBLEMS):
             yield Problem(source, f"pod {printable(pod)}: {why}", None, Severity.WARNING, "look at the pod; the others are managed")
+        nameless, cure = self._hypervisor.why_nameless
+        if nameless:
+            yield Problem(source, nameless, None, Severity.WARNING, cure)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 

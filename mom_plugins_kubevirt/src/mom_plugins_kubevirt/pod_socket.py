@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import HypervisorError, PermissionDenied
-from mom_plugins_kubevirt.launcher_pod import LauncherPod
+from mom_plugins_kubevirt.launcher_pod import RIGHTS, LauncherPod
 from mom_toolkit import ProcessStat
 
 _SYS_OPENAT2: Final = 437
@@ -106,7 +106,7 @@ def _said(error: OSError, pod: LauncherPod) -> str:
 
 def _cure(error: OSError) -> str:
     if error.errno in {errno.EACCES, errno.EPERM}:
-        return "mom needs CAP_SYS_PTRACE and CAP_DAC_OVERRIDE in the node's process namespace (hostPID)"
+        return RIGHTS
     if error.errno == errno.ENOSYS:
         return "Linux 5.6 or later is needed"
     return ""

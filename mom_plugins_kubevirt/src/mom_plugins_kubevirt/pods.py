@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from mom_plugins_kubevirt.launcher_pod import LauncherPod
+from mom_plugins_kubevirt.launcher_pod import RIGHTS, LauncherPod
 from mom_toolkit import ProcessStat, read_kernel_file
 
 _DAEMONS: Final[Mapping[bytes, str]] = {b"virtqemud": "var/run/libvirt/virtqemud-sock", b"libvirtd": "var/run/libvirt/libvirt-sock"}
@@ -101,6 +101,8 @@ class Pods:
         self._names_at = float("-inf")
         self.pods: Mapping[str, LauncherPod] = {}
         """By uid; replaced by each scan that finds others."""
+        self._denied = False
+        """Whether the names of folders could not be read for want of a right."""
         self.nameless: Collection[str] = ()
         """The uids of pods with a libvirt whose names the node does not tell."""
 
@@ -122,6 +124,16 @@ class Pods:
                 del self._young[pid]
                 self._old.add(pid)
         return self._renew()
+
+    @property
+    def why_nameless(self) -> tuple[str, str]:
+        """Why there are pods without names, and the cure; two empty texts where there are none."""
+        if not self.nameless:
+            return "", ""
+        what = f"whose {len(self.nameless)} pods with a libvirt are cannot be said, so they are left alone"
+        if self._denied:
+            return f"{what}: mom may not look into {self._logs[0]}", RIGHTS
+        return f"{what}: they have no folder of logs on this node", "set pod_logs to kubelet's podLogsDir"
 
     def guest_process(self, pod_uid: str, uuid: str) -> int | None:
         """The QEMU process of that pod which was started for the guest with this UUID."""
@@ -219,12 +231,14 @@ class Pods:
         now = self._monotonic()
         if now - self._names_at < _LOGS_AGAIN_SECONDS:
             return
-        self._names_at = now
+        self._names_at, self._denied = now, False
         for folder in self._logs:
             try:
                 names = os.listdir(folder)  # noqa: PTH208  # a path for each of hundreds would take most of the time
-            except OSError:
+            except OSError as error:
+                self._denied |= isinstance(error, PermissionError)
                 continue
+            self._denied = False
             matches = filter(None, map(_LOG_FOLDER.fullmatch, names))
             self._names = {match[3]: (match[1], match[2]) for match in matches}
             return
