@@ -26,7 +26,7 @@ from mom_helper import server, taker
 from mom_helper.before import Before
 from mom_helper.declarations import FOLDERS, Declared
 from mom_helper.guests import hierarchies
-from mom_helper.limits import Allowance, OrderLog
+from mom_helper.kernel import Allowance, OrderLog
 from mom_helper.orders import SOCKET
 from mom_helper.work import Work
 
@@ -57,7 +57,7 @@ def main(verb: str, given: Sequence[str]) -> int:
         sys.stderr.write(f"there is no user {options['--user']}: name mom's\n")
         return 2
     declared = Declared.read(options["--declarations"].split(":"), log)
-    log(f"orders of user {user.pw_name}: {len(declared.files)} files may be written, {len(declared.kinds)} kinds of processes are guests")
+    log(f"orders of user {user.pw_name}: {len(declared.files)} files may be written, {len(declared.rules)} kinds of processes are guests")
     server.serve(_listener(options["--socket"], user.pw_gid), Work(declared, before, log, user.pw_uid))
     return 0
 

@@ -12,9 +12,9 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final, Self
+from typing import Final
 
-from mom_helper.guests import read_at
+from mom_helper.kernel import opened, read_at
 from mom_helper.orders import NO_LIMIT
 
 _LONGEST_WRITE_SECONDS: Final = 0.1
@@ -29,21 +29,13 @@ _TIDY_WRITES: Final = 1000
 class KernelNumber:
     """A file of the kernel with a whole number, or `max`, in it.
 
-    :param folder: a descriptor of the control group's folder that it is in, which is closed with this; None: it is a knob
+    :param folder: a descriptor of the control group's folder that it is in; None: it is a knob
     """
 
     def __init__(self, path: str, folder: int | None = None) -> None:
-        self.path, self._folder = path, folder
-        self._file = path if folder is None else path.rpartition("/")[2]
+        self.path, self._folder, self._file = path, folder, path if folder is None else path.rpartition("/")[2]
         # A group of the same name may be a later guest's; the kernel never gives the inode to another one.
         self.key = path.replace("/", "!") if folder is None else f"{os.fstat(folder).st_ino}!{self._file}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._folder is not None:
-            os.close(self._folder)
 
     def read(self) -> int:
         """What stands there. Raises `OSError`: EINVAL where it is no whole number."""
@@ -55,16 +47,13 @@ class KernelNumber:
 
     def write(self, value: int) -> None:
         """Raises `OSError`."""
-        # Cut where the tree is a folder of plain files; the kernel's own have nothing to be cut.
-        flags = os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-        file = os.open(self._file, flags, dir_fd=self._folder)
-        try:
-            if self._folder is not None:
-                signal.setitimer(signal.ITIMER_REAL, _LONGEST_WRITE_SECONDS, _LONGEST_WRITE_SECONDS)
-            os.write(file, b"max" if value == NO_LIMIT and self._folder is not None else b"%d" % value)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            os.close(file)
+        with opened(self._file, os.O_WRONLY | os.O_TRUNC, self._folder) as file:  # cut, where the tree is a folder of plain files
+            try:
+                if self._folder is not None:
+                    signal.setitimer(signal.ITIMER_REAL, _LONGEST_WRITE_SECONDS, _LONGEST_WRITE_SECONDS)
+                os.write(file, b"max" if value == NO_LIMIT and self._folder is not None else b"%d" % value)
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 class Before:
@@ -140,8 +129,7 @@ class Before:
         """The file of one, for one process at a time. It goes where nothing is left in it."""
         path = f"{self._folder}/{key}"
         while True:
-            note = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            try:
+            with opened(path, os.O_RDWR | os.O_CREAT) as note:
                 fcntl.flock(note, fcntl.LOCK_EX)
                 if os.fstat(note).st_nlink:  # else it went, while this waited
                     try:
@@ -150,8 +138,6 @@ class Before:
                         if not os.fstat(note).st_size:
                             os.unlink(path)  # noqa: PTH108  # as above
                     return
-            finally:
-                os.close(note)
 
 
 def _read_note(note: int) -> tuple[str, str, str]:
@@ -167,12 +153,14 @@ def _write_note(note: int, before: int, wrote: str, path: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _found(key: str, path: str) -> KernelNumber:
-    """Where that was. Raises `FileNotFoundError` where it is gone."""
+@contextmanager
+def _found(key: str, path: str) -> Iterator[KernelNumber]:
+    """Where that was. Raises `FileNotFoundError` where it is gone, or another group has its name."""
     if key.startswith("!"):
-        return KernelNumber(path)
-    place = KernelNumber(path, os.open(path.rpartition("/")[0], os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
-    if place.key != key:
-        place.__exit__()
-        raise FileNotFoundError(errno.ENOENT, "another group has that name now")
-    return place
+        yield KernelNumber(path)
+        return
+    with opened(path.rpartition("/")[0], os.O_PATH | os.O_DIRECTORY) as folder:
+        place = KernelNumber(path, folder)
+        if place.key != key:
+            raise FileNotFoundError(errno.ENOENT, "another group has that name now")
+        yield place

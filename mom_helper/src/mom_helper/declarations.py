@@ -7,7 +7,8 @@ import grp
 import os
 import pwd
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
 
 FOLDERS: Final = "/usr/lib/mom/helper.d:/etc/mom/helper.d"
@@ -36,7 +37,7 @@ class WritableFile(NamedTuple):
 class GuestRule(NamedTuple):
     """Processes of these users (ids), in control groups below these (such as `/machine.slice/`), are guests."""
 
-    users: frozenset[int]
+    users: AbstractSet[int]
     groups: tuple[str, ...]
 
 
@@ -45,7 +46,7 @@ class Declared:
 
     def __init__(self) -> None:
         self.files: dict[str, WritableFile] = {}
-        self.kinds: dict[str, GuestRule] = {}
+        self.rules: dict[str, GuestRule] = {}
         self.gids: set[int] = set()
         self.orders, self.reclaim_bytes = 2000, 1 << 30
 
@@ -72,10 +73,10 @@ class Declared:
     def _take(self, section: configparser.SectionProxy) -> None:
         kind, _, name = section.name.partition(" ")
         if kind == "guests":
-            groups = tuple(f"/{one.strip('/')}/" for one in section.get("slices", "").split())
-            self.kinds[name] = GuestRule(frozenset(_ids(section.get("users", ""), lambda user: pwd.getpwnam(user).pw_uid)), groups)
+            users = _ids(section.get("users", ""), {one.pw_name: one.pw_uid for one in pwd.getpwall()})
+            self.rules[name] = GuestRule(users, tuple(f"/{one}/".replace("//", "/") for one in section.get("slices", "").split()))
         elif kind == "sockets":
-            self.gids |= _ids(section.get("groups", ""), lambda group: grp.getgrnam(group).gr_gid)
+            self.gids |= _ids(section.get("groups", ""), {one.gr_name: one.gr_gid for one in grp.getgrall()})
         elif kind == "limits":
             self.orders, self.reclaim_bytes = section.getint("orders", 2000), section.getint("reclaim_mib", 1024) << 20
         elif (kind == "knob" and name.startswith("/") and os.path.normpath(name) == name) or (kind == "group" and name and "/" not in name):
@@ -100,12 +101,6 @@ def _is_roots(path: str) -> bool:
     return True
 
 
-def _ids(text: str, of_name: Callable[[str], int]) -> set[int]:
+def _ids(text: str, names: Mapping[str, int]) -> set[int]:
     """The ids of these names; of a name that this host does not have, none."""
-    found = set()
-    for word in text.split():
-        try:
-            found.add(int(word) if word.isdigit() else of_name(word))
-        except KeyError:
-            continue
-    return found
+    return {int(word) if word.isdigit() else names[word] for word in text.split() if word.isdigit() or word in names}

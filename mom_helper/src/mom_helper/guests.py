@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
-from typing import Final, Self
+from typing import Final
 
 from mom_helper.declarations import GuestRule
+from mom_helper.kernel import opened, read_at
 
 UNIFIED: Final = ""
 """The unified hierarchy of control groups (v2), as /proc/PID/cgroup names it; `memory` is that of v1."""
 
-_READ_BYTES: Final = 16 << 10
 _MOST_DESCRIPTORS: Final = 4096
 """A guest has a few for each queue and disk."""
 
@@ -30,120 +31,92 @@ def hierarchies() -> Mapping[str, str]:
     return found
 
 
-def read_at(folder: int | None, name: str, most: int = _READ_BYTES) -> bytes:
-    """What a file says, in one read. Raises `OSError`."""
-    file = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-    try:
-        return os.read(file, most)
-    finally:
-        os.close(file)
-
-
 class Guest:
-    """A guest's process. All is read below one descriptor of its folder in /proc, which never becomes another process's.
+    """A guest's process, for a `with`. All is read below one descriptor of its folder in /proc, which never becomes another process's.
 
     :param started: when it was started, in clock ticks since the boot; None: whichever has that number now
-    :param kinds: what guests are; None: any process is taken for one
+    :param rules: what guests are; None: any process is taken for one
     :raises ProcessLookupError: it has ended, or is another one by now
     :raises PermissionError: it is no guest
     """
 
-    def __init__(self, pid: int, started: int | None, kinds: Iterable[GuestRule] | None) -> None:
-        self.pid = pid
-        try:
-            self.folder = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise _ended() from None
-        try:
-            self._seen = self._look()
-            if started not in {None, self._seen[0]}:
-                raise _ended()
-            self._groups = _paths(self._seen[1])
-            self._below = ("/",) if kinds is None else self._kind_among(kinds).groups
-        except BaseException:
-            os.close(self.folder)
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self.folder)
+    def __init__(self, pid: int, started: int | None, rules: Iterable[GuestRule] | None, folder: int) -> None:
+        self.pid, self.folder = pid, folder
+        self._seen = self._look()
+        self._groups = _paths(self._seen[1])
+        if started not in {None, self._seen[0]}:
+            raise _ended()
+        self._below = ("/",) if rules is None else self._rule_among(rules).groups
 
     def check(self) -> None:
         """Look again, after something of it was opened: it must still be there, and where it was. Raises `ProcessLookupError`."""
         if self._look() != self._seen:
             raise _ended()
 
-    def handle(self) -> int:
-        """A descriptor (pidfd) to act on it by."""
-        handle = os.pidfd_open(self.pid)
-        try:
-            self.check()  # the number is still its own: so was it when the handle was made
-        except BaseException:
-            os.close(handle)
-            raise
-        return handle
-
-    def group(self, hierarchy: str, folder: str) -> tuple[int, str]:
+    @contextmanager
+    def group(self, hierarchy: str, mount: str) -> Iterator[tuple[int, str]]:
         """A descriptor of the folder of its own group, and its path. Raises `OSError`.
 
-        :param folder: where the hierarchy is mounted
+        :param mount: where the hierarchy is mounted
         """
         path = self._groups.get(hierarchy, "")
         if ".." in path.split("/") or not path.startswith(self._below):
             raise PermissionError(errno.EPERM, "it has no group below those of guests")
-        opened = os.open(f"{folder}{path}", os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
+        with opened(f"{mount}{path}", os.O_PATH | os.O_DIRECTORY) as folder:
             # libvirt's are named for their guests; in another one, no other process may be.
             named = path.endswith(".libvirt-qemu") or (path.rpartition("/")[2].startswith("machine-qemu") and path.endswith(".scope"))
-            if not named and read_at(opened, "cgroup.procs").split() != [b"%d" % self.pid]:
+            if not named and read_at(folder, "cgroup.procs").split() != [b"%d" % self.pid]:
                 raise PermissionError(errno.EPERM, "its group has others in it")
             self.check()
-        except BaseException:
-            os.close(opened)
-            raise
-        return opened, f"{folder}{path}"
+            yield folder, f"{mount}{path}"
 
     def held_by_device(self) -> bool:
         """Whether it has a device of the host open (VFIO)."""
-        folder = os.open("fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self.folder)
-        try:
-            with os.scandir(folder) as entries:
-                return any(os.readlink(entry.name, dir_fd=folder).startswith("/dev/vfio/") for entry in islice(entries, _MOST_DESCRIPTORS))
-        finally:
-            os.close(folder)
+        with opened("fd", os.O_DIRECTORY, self.folder) as folder, os.scandir(folder) as entries:
+            return any(os.readlink(entry.name, dir_fd=folder).startswith("/dev/vfio/") for entry in islice(entries, _MOST_DESCRIPTORS))
 
     def _look(self) -> tuple[int, bytes]:
         """When it was started, and its groups."""
         try:
-            words = read_at(self.folder, "stat").rpartition(b")")[2].split(None, 20)
-            groups = read_at(self.folder, "cgroup")
+            words, groups = read_at(self.folder, "stat").rpartition(b")")[2].split(None, 20), read_at(self.folder, "cgroup")
         except FileNotFoundError:
             raise _ended() from None
         if len(words) < 20 or words[0] in {b"Z", b"X"}:
             raise _ended()
         return int(words[19]), groups
 
-    def _kind_among(self, kinds: Iterable[GuestRule]) -> GuestRule:
+    def _rule_among(self, rules: Iterable[GuestRule]) -> GuestRule:
         """What makes it a guest. A thread that is not the first of its process is none; nor is one with other users' rights besides."""
         lines = dict(line.split(b":", 1) for line in read_at(self.folder, "status").splitlines() if b":" in line)
         users = set(map(int, lines[b"Uid"].split()))
-        for kind in kinds:
+        for rule in rules:
             if (
-                users <= kind.users
+                users <= rule.users
                 and int(lines[b"Tgid"]) == self.pid
-                and any(path.startswith(kind.groups) for path in self._groups.values())
+                and any(path.startswith(rule.groups) for path in self._groups.values())
             ):
-                return kind
+                return rule
         raise PermissionError(errno.EPERM, "it is no guest")
+
+
+@contextmanager
+def guest_of(pid: int, started: int | None, rules: Iterable[GuestRule] | None) -> Iterator[Guest]:
+    """A guest; its folder is closed at the end. Raises as `Guest`."""
+    try:
+        folder = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise _ended() from None
+    try:
+        yield Guest(pid, started, rules, folder)
+    finally:
+        os.close(folder)
 
 
 def _ended() -> ProcessLookupError:
     return ProcessLookupError(errno.ESRCH, "it has ended")
 
 
-def _paths(content: bytes) -> dict[str, str]:
+def _paths(content: bytes) -> Mapping[str, str]:
     """The whole guest's groups, above those that libvirt makes in it, in the unified hierarchy and that of memory."""
     found: dict[str, str] = {}
     for line in content.decode(errors="surrogateescape").splitlines():

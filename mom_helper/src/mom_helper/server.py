@@ -12,9 +12,8 @@ import struct
 import time
 from typing import Final
 
-from mom_helper.limits import Allowance
+from mom_helper.kernel import Allowance, forked
 from mom_helper.orders import ANSWER, MOST_TEXT, ORDER, Answer, Order, OrderNumber
-from mom_helper.processes import forked
 from mom_helper.work import CREDENTIALS, Done, Work
 
 MOST_CONNECTIONS: Final = 8
@@ -53,7 +52,7 @@ def serve(listener: socket.socket, work: Work) -> None:
                 if user != work.user or len(children) >= MOST_CONNECTIONS or not new.take():
                     time.sleep(_REFUSED_SECONDS)
                     continue
-                pid = forked(lambda: attend(connection, work), listener)  # noqa: B023  # it is called at once
+                pid = forked(lambda: attend(connection, work), listener.fileno())  # noqa: B023  # it is called at once
             child = os.pidfd_open(pid)
             children[child] = pid
             poller.register(child, select.POLLIN)

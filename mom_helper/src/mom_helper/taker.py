@@ -25,15 +25,14 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from typing import Final, NamedTuple
 
 from mom_helper.declarations import GuestRule
-from mom_helper.guests import UNIFIED, Guest, read_at
-from mom_helper.limits import Allowance
+from mom_helper.guests import UNIFIED, Guest, guest_of
+from mom_helper.kernel import Allowance, libc, opened, read_at
 from mom_helper.orders import ORDER, Order
-from mom_helper.processes import libc
 
 PIECE_KIB: Final = 4 << 10
 """What is asked for at once, where that can be said. The kernel takes 10 ms for it on compressed memory: the guests take turns by it."""
@@ -99,7 +98,7 @@ class RequestRefused(Exception):
 class Guests(NamedTuple):
     """What guests are (None: whatever is named), where their groups are, and how much of them may be moved."""
 
-    kinds: Sequence[GuestRule] | None
+    rules: Sequence[GuestRule] | None
     hierarchies: Mapping[str, str]
     allowance: Allowance
 
@@ -129,7 +128,7 @@ class _Taking:
             return False
         before, went = time.monotonic(), 0
         try:
-            with Guest(self.request.c, self.request.d, self.guests.kinds) as guest:
+            with guest_of(self.request.c, self.request.d, self.guests.rules) as guest:
                 went = _WAYS[self.request.number](self, guest, until)
         except RequestRefused as error:
             (self.reason,) = error.args
@@ -145,36 +144,28 @@ class _Taking:
         return self.left > 0 and not self.reason
 
 
-def _of_group(taking: _Taking, guest: Guest, hierarchy: str, counter: str, write: Callable[[int], None], no_more: int) -> int:
-    """What a write to a file of the guest's group took, by how much the group holds then.
+def _of_group(taking: _Taking, guest: Guest, hierarchy: str, files: tuple[str, str], content: bytes, no_more: int) -> int:
+    """What a write of this took, by how much the group holds then.
 
+    :param files: what tells how much it holds, and what is written to
     :param no_more: the error by which the kernel says that it found no more
     """
-    folder, _ = guest.group(hierarchy, taking.guests.hierarchies.get(hierarchy, ""))
-    try:
-        before = int(read_at(folder, counter)) >> 10
+    held, written = files
+    with guest.group(hierarchy, taking.guests.hierarchies.get(hierarchy, "")) as (folder, _):
+        before = int(read_at(folder, held)) >> 10
         if before < LEAST_HELD_KIB:
             raise RequestRefused(Reason.HOLDS_TOO_LITTLE)
         try:
-            write(folder)
+            with opened(written, os.O_WRONLY, folder) as file:
+                _called(libc.write, file, content, len(content))  # once: Python's own write begins again after a signal
+            taking.reason = Reason.NO_MORE if hierarchy != UNIFIED else taking.reason
         except InterruptedError:  # the timer has ended it
             pass
         except OSError as error:
             if error.errno != no_more:
                 raise
             taking.reason = Reason.NO_MORE
-        return max(0, before - (int(read_at(folder, counter)) >> 10))
-    finally:
-        os.close(folder)
-
-
-def _write(folder: int, name: str, content: bytes) -> None:
-    """Once: Python's own write begins again after a signal. Raises `OSError`."""
-    file = os.open(name, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder)
-    try:
-        _called(libc.write, file, content, len(content))
-    finally:
-        os.close(file)
+        return max(0, before - (int(read_at(folder, held)) >> 10))
 
 
 def _called(function: Callable[..., int], *arguments: object) -> None:
@@ -183,33 +174,27 @@ def _called(function: Callable[..., int], *arguments: object) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def _take_v2(taking: _Taking, guest: Guest, until: float) -> int:
-    del until  # a piece is small
+def _take_v2(taking: _Taking, guest: Guest, _: float) -> int:
     content = b"%d" % (min(taking.left, PIECE_KIB) << 10)
-    return _of_group(taking, guest, UNIFIED, "memory.current", lambda folder: _write(folder, "memory.reclaim", content), errno.EAGAIN)
+    return _of_group(taking, guest, UNIFIED, ("memory.current", "memory.reclaim"), content, errno.EAGAIN)
 
 
 def _take_v1(taking: _Taking, guest: Guest, until: float) -> int:
     wanted = taking.left / taking.rate if taking.rate > 0 else FIRST_BITE_SECONDS
     bite = min(max(wanted, 0.002), 2 * taking.seconds or FIRST_BITE_SECONDS, LONGEST_BITE_SECONDS, max(0.002, until - time.monotonic()))
-
-    def write(folder: int) -> None:
-        # Again and again: a signal that comes before the write has begun ends nothing.
-        signal.setitimer(signal.ITIMER_REAL, bite, 0.002)
-        try:
-            _write(folder, "memory.force_empty", b"0")
-            taking.reason = Reason.NO_MORE
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-
-    return _of_group(taking, guest, "memory", "memory.usage_in_bytes", write, errno.EBUSY)
+    # Again and again: a signal that comes before the write has begun ends nothing.
+    signal.setitimer(signal.ITIMER_REAL, bite, 0.002)
+    try:
+        return _of_group(taking, guest, "memory", ("memory.usage_in_bytes", "memory.force_empty"), b"0", errno.EBUSY)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _areas(guest: Guest) -> Sequence[tuple[int, int]]:
     """Where a process has large areas of memory that can be written: first and last address."""
     found: list[tuple[int, int]] = []
-    with os.fdopen(os.open("maps", os.O_RDONLY | os.O_CLOEXEC, dir_fd=guest.folder), "rb") as file:
-        for line in file:
+    with opened("maps", folder=guest.folder) as file:
+        for line in os.fdopen(file, "rb", closefd=False):
             where, rights = line.split(None, 2)[:2]
             first, last = (int(word, 16) for word in where.split(b"-"))
             if rights.startswith(b"rw") and last - first >= LEAST_AREA_KIB << 10 and len(found) < MOST_REQUESTS:
@@ -247,42 +232,44 @@ def steps_of(areas: Sequence[tuple[int, int]], at: int) -> Iterator[tuple[int, i
             passed += len(steps)
 
 
-def _take_process(taking: _Taking, guest: Guest, until: float) -> int:
-    handle = guest.handle()
+@contextmanager
+def _walk(taking: _Taking, guest: Guest) -> Iterator[tuple[int, Iterator[tuple[int, int]]]]:
+    """A handle of its process (pidfd), and the steps of a walk through its memory."""
+    handle = os.pidfd_open(guest.pid)
     try:
-        before = _swapped_kib(guest)
-        for first, length in steps_of(_areas(guest), taking.at):
-            if time.monotonic() >= until:
-                break
-            _advise(handle, first, length, MADV_PAGEOUT)
-            taking.at += 1
-            if _swapped_kib(guest) - before >= min(taking.left, PIECE_KIB):
-                break
-        else:
-            taking.reason = Reason.NO_MORE
-        return max(0, _swapped_kib(guest) - before)
+        guest.check()  # the number is still its own: so was it when the handle was made
+        yield handle, steps_of(_areas(guest), taking.at)
     finally:
         os.close(handle)
+
+
+def _take_process(taking: _Taking, guest: Guest, until: float) -> int:
+    before, took = _swapped_kib(guest), 0
+    with _walk(taking, guest) as (handle, steps):
+        for first, length in steps:
+            if time.monotonic() >= until or took >= min(taking.left, PIECE_KIB):
+                return max(0, took)
+            _advise(handle, first, length, MADV_PAGEOUT)
+            taking.at += 1
+            took = _swapped_kib(guest) - before
+    taking.reason = Reason.NO_MORE
+    return max(0, took)
 
 
 def _recall(taking: _Taking, guest: Guest, until: float) -> int:
-    handle, called = guest.handle(), 0
-    try:
-        with os.fdopen(os.open("pagemap", os.O_RDONLY | os.O_CLOEXEC, dir_fd=guest.folder), "rb", buffering=0) as pagemap:
-            for first, length in steps_of(_areas(guest), taking.at):
-                if time.monotonic() >= until or called >= min(taking.left, PIECE_KIB):
-                    return called
-                taking.at += 1
-                pagemap.seek((first // (_PAGE_KIB << 10)) * 8)
-                entries = pagemap.read((length // (_PAGE_KIB << 10)) * 8)
-                swapped = sum(1 for (entry,) in struct.iter_unpack("=Q", entries) if entry & _SWAPPED)
-                if swapped:
-                    _advise(handle, first, length, MADV_WILLNEED)
-                    called += swapped * _PAGE_KIB
-        taking.reason = Reason.NO_MORE_IN_SWAP
-        return called
-    finally:
-        os.close(handle)
+    called = 0
+    with _walk(taking, guest) as (handle, steps), opened("pagemap", folder=guest.folder) as pagemap:
+        for first, length in steps:
+            if time.monotonic() >= until or called >= min(taking.left, PIECE_KIB):
+                return called
+            taking.at += 1
+            entries = os.pread(pagemap, (length // (_PAGE_KIB << 10)) * 8, (first // (_PAGE_KIB << 10)) * 8)
+            swapped = sum(1 for (entry,) in struct.iter_unpack("=Q", entries) if entry & _SWAPPED)
+            if swapped:
+                _advise(handle, first, length, MADV_WILLNEED)
+                called += swapped * _PAGE_KIB
+    taking.reason = Reason.NO_MORE_IN_SWAP
+    return called
 
 
 _WAYS: Final[Mapping[int, Callable[[_Taking, Guest, float], int]]] = {
