@@ -48,10 +48,12 @@ class KernelNumber:
     def write(self, value: int) -> None:
         """Raises `OSError`."""
         with opened(self._file, os.O_WRONLY | os.O_TRUNC, self._folder) as file:  # cut, where the tree is a folder of plain files
+            if self._folder is None:
+                os.write(file, b"%d" % value)
+                return
+            signal.setitimer(signal.ITIMER_REAL, _LONGEST_WRITE_SECONDS, _LONGEST_WRITE_SECONDS)
             try:
-                if self._folder is not None:
-                    signal.setitimer(signal.ITIMER_REAL, _LONGEST_WRITE_SECONDS, _LONGEST_WRITE_SECONDS)
-                os.write(file, b"max" if value == NO_LIMIT and self._folder is not None else b"%d" % value)
+                os.write(file, b"max" if value == NO_LIMIT else b"%d" % value)
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
 

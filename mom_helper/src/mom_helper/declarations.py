@@ -8,7 +8,6 @@ import os
 import pwd
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
 
 FOLDERS: Final = "/usr/lib/mom/helper.d:/etc/mom/helper.d"
@@ -37,7 +36,7 @@ class WritableFile(NamedTuple):
 class GuestRule(NamedTuple):
     """Processes of these users (ids), in control groups below these (such as `/machine.slice/`), are guests."""
 
-    users: AbstractSet[int]
+    users: frozenset[int]
     groups: tuple[str, ...]
 
 
@@ -74,7 +73,9 @@ class Declared:
         kind, _, name = section.name.partition(" ")
         if kind == "guests":
             users = _ids(section.get("users", ""), {one.pw_name: one.pw_uid for one in pwd.getpwall()})
-            self.rules[name] = GuestRule(users, tuple(f"/{one}/".replace("//", "/") for one in section.get("slices", "").split()))
+            self.rules[name] = GuestRule(
+                frozenset(users), tuple(f"/{one.strip('/')}/".replace("//", "/") for one in section.get("slices", "").split())
+            )
         elif kind == "sockets":
             self.gids |= _ids(section.get("groups", ""), {one.gr_name: one.gr_gid for one in grp.getgrall()})
         elif kind == "limits":

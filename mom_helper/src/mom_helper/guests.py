@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -14,6 +15,8 @@ from mom_helper.kernel import opened, read_at
 
 UNIFIED: Final = ""
 """The unified hierarchy of control groups (v2), as /proc/PID/cgroup names it; `memory` is that of v1."""
+
+_WHO: Final = re.compile(rb"\nTgid:\t(\d+)\n.*?\nUid:\t(\d+)\t(\d+)\t(\d+)\t(\d+)\n", re.DOTALL)
 
 _MOST_DESCRIPTORS: Final = 4096
 """A guest has a few for each queue and disk."""
