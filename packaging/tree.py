@@ -34,6 +34,13 @@ PLATFORM: Final = "x86_64-manylinux_2_36"
 """Debian 12's C library; later ones run what was built for it."""
 PROGRAMS: Final = {"mom": "mom_daemon.cli:main", "momd": "mom_plugins_vdsm.momd.daemon:main"}
 """What /usr/bin has. mom-guestd runs in guests, and is installed there; mom-rpcclient is the client of vdsm's developers."""
+HELPER: Final = f"/usr/bin/python3 -I -S /{HOME}/lib/python3/site-packages/mom_helper"
+"""What root runs knows nothing but the standard library, and itself: not what else is in mom's environment, or was added to it."""
+RIGHTS: Final = {
+    "mom.sysusers.conf": "usr/lib/sysusers.d/mom.conf",
+    "helper.d/mom.conf": "usr/lib/mom/helper.d/mom.conf",
+    "polkit/60-mom.rules": "usr/share/polkit-1/rules.d/60-mom.rules",
+}
 NOT_OURS: Final = 'libvirt-python; python_version < "3"\n'
 """Never wanted: it is the distribution's own, which knows its libvirt and has its corrections."""
 
@@ -93,6 +100,7 @@ def main(arguments: list[str]) -> int:
     programs = {name: target for name, target in PROGRAMS.items() if target.partition(".")[0] in folders}
     _write_programs(tree, programs)
     _write_units(tree / "usr/lib/systemd/system")
+    _write_rights(tree)
     _write_completion(tree, packages, programs)
     _write_manual(tree / "usr/share/man/man1", packages, programs)
     _write_documents(tree / "usr/share/doc/mom")
@@ -206,9 +214,20 @@ def _write_programs(tree: Path, programs: Mapping[str, str]) -> None:
 
 def _write_units(folder: Path) -> None:
     folder.mkdir(parents=True)
-    for name in ("mom.service", "mom-restore.service"):
-        text = (ROOT / "packaging" / name).read_text()
+    for name in ("mom.service", "mom-restore.service", "mom-helper.service", "mom-helper.socket"):
+        text = (ROOT / "packaging" / name).read_text().replace("/opt/mom/bin/python3 -I -m mom_helper", HELPER)
         (folder / name).write_text(text.replace("/opt/mom/bin/", "/usr/bin/"))
+
+
+def _write_rights(tree: Path) -> None:
+    """Whom mom runs as, what that user and its helper may do, and drop-ins that let them do more."""
+    for name, place in RIGHTS.items():
+        (tree / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / "packaging" / name, tree / place)
+    for path in (ROOT / "packaging/drop-ins").glob("*.conf"):
+        place = tree / HOME / "drop-ins" / path.name
+        place.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, place)
 
 
 def _write_completion(tree: Path, packages: Path, programs: Mapping[str, str]) -> None:

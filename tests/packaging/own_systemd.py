@@ -11,17 +11,21 @@ from pathlib import Path
 
 import pytest
 
+import mom_helper
+
 SYSTEMD = Path("/lib/systemd/systemd")
 
 _SHIPPED = Path(__file__).parents[2] / "packaging"
 
-_TARGETS = ("default", "basic", "sysinit", "shutdown", "multi-user")
+_TARGETS = ("default", "basic", "sysinit", "shutdown", "multi-user", "sockets")
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _HIERARCHIES = ("systemd", "unified", "memory", "pids")
 
+MOM = 987
+"""The number of user and group `mom`, who are known in these namespaces only."""
+
 _ELSEWHERE = """[Service]
-StateDirectory=
 PrivateTmp=no
 ProtectHome=no
 StandardOutput=append:{folder}/log
@@ -36,6 +40,7 @@ mount -t tmpfs tmpfs /sys/fs/cgroup
 mkdir /sys/fs/cgroup/systemd /sys/fs/cgroup/unified
 mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd
 mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified
+. "$2"
 export container=test SYSTEMD_UNIT_PATH="$1"
 exec /lib/systemd/systemd --system --log-target=console --show-status=no
 """
@@ -71,8 +76,10 @@ class OwnSystemd:
         script = self.folder / "boot.sh"
         join = "".join(f"mkdir {group} && echo $$ > {group}/cgroup.procs\n" for group in self._groups)
         script.write_text(
-            f"{join}exec unshare -m -p -f -C -u -i --kill-child --mount-proc --propagation private sh -c '{_BOOT}' sh {self.units}\n"
+            f"{join}exec unshare -m -p -f -C -u -i --kill-child --mount-proc --propagation private"
+            f" sh -c '{_BOOT}' sh {self.units} {self.folder}/seen.sh\n"
         )
+        (self.folder / "seen.sh").write_text("\n".join(self._what_mom_sees()))
         with (self.folder / "systemd.log").open("wb") as log:
             self._process = subprocess.Popen(["sh", script], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
         until = time.monotonic() + 60
@@ -85,14 +92,41 @@ class OwnSystemd:
         self.stop()
         raise CannotStart(f"systemd does not come up in namespaces of its own: {log_text[-500:]}")
 
+    def _what_mom_sees(self) -> Iterator[str]:
+        """Lines of shell: user mom is known, and reaches this checkout and its interpreter, also in a closed folder such as /root."""
+        for name, line in (("passwd", f"mom:x:{MOM}:{MOM}::/:/usr/sbin/nologin\n"), ("group", f"mom:x:{MOM}:\n")):
+            others = [one for one in Path("/etc", name).read_text().splitlines(keepends=True) if not one.startswith("mom:")]
+            (self.folder / name).write_text("".join([*others, line]))
+            (self.folder / name).chmod(0o644)
+            yield f"mount --bind {self.folder / name} /etc/{name}"
+        (self.folder / "lib").mkdir(exist_ok=True)
+        yield f"mount --bind {self.folder}/lib /var/lib"
+        needed = dict.fromkeys((_SHIPPED.parent, Path(sys.prefix), Path(sys.base_prefix)))
+        closed = next((path for need in needed for path in reversed(need.parents) if not path.stat().st_mode & 0o001), None)
+        if closed is not None:
+            below = [path for path in needed if path.is_relative_to(closed)]
+            yield from (f"mkdir -p /run/kept/{number} && mount --bind {path} /run/kept/{number}" for number, path in enumerate(below))
+            yield f"mount -t tmpfs -o mode=755 tmpfs {closed}"
+            yield from (f"mkdir -p {path} && mount --bind /run/kept/{number} {path}" for number, path in enumerate(below))
+
     def add_moms_units(self, config: Path, *more: str) -> None:
-        """Those that are shipped, with the program that is tested and this configuration; what else differs stands in a drop-in: where
-        things are, and these lines."""
+        """Those that are shipped, with the programs that are tested and this configuration; what else differs stands in a drop-in: where
+        things are, and these lines. What the helper may write stands in `helper.d`. Of /var/lib, they see the folder `lib`."""
         drop_in = "\n".join([_ELSEWHERE.format(folder=self.folder), *more, ""])
-        self.units.mkdir()
-        for name in ("mom", "mom-restore"):
+        helper = f"{sys.executable} -I -S {Path(mom_helper.__file__).parent}"
+        replaced = {
+            "/opt/mom/bin/python3 -I -m mom_helper serve": f"{helper} serve --declarations {self.folder}/helper.d",
+            "/opt/mom/bin/python3 -I -m mom_helper": helper,
+            "/opt/mom/bin/mom": str(Path(sys.executable).parent / "mom"),
+            "/etc/mom/mom.yaml": str(config),
+        }
+        for folder in (self.units, self.folder / "helper.d"):
+            folder.mkdir()
+        shutil.copy(_SHIPPED / "mom-helper.socket", self.units)
+        for name in ("mom", "mom-restore", "mom-helper"):
             text = (_SHIPPED / f"{name}.service").read_text()
-            text = text.replace("/opt/mom/bin/mom", str(Path(sys.executable).parent / "mom")).replace("/etc/mom/mom.yaml", str(config))
+            for shipped, tested in replaced.items():
+                text = text.replace(shipped, tested)
             (self.units / f"{name}.service").write_text(text)
             (self.units / f"{name}.service.d").mkdir()
             (self.units / f"{name}.service.d/here.conf").write_text(drop_in)

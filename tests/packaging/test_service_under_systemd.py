@@ -5,13 +5,14 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
-from own_systemd import OwnSystemd
+from own_systemd import MOM, OwnSystemd
 
 from mom_devkit import wait_until
 
@@ -38,13 +39,15 @@ class MergeAlways:
         return [Decision(snapshot.host.entity, "ksm_run", 1)]
 '''
 
+SET = ("run", "pages_to_scan", "sleep_millisecs", "merge_across_nodes")
+"""What mom may set of KSM."""
+
 WITHIN_SECONDS = 30.0
 """What was changed is taken over or put back within this time, whatever happens to mom."""
 
 CONFIG = """
 interval: 200ms
 root: {root}
-state_directory: {folder}/state
 run_directory: /run/mom
 plugins:
   host: {{deadline: 200ms}}
@@ -70,7 +73,6 @@ class Service:
             (self._knobs / name).write_text("0\n")
         (self.root / "proc").mkdir()
         (self.root / "proc/meminfo").write_text(MEMINFO)
-        (folder / "state").mkdir()
         metadata = folder / "site/mom_unit_plugins-1.dist-info"
         metadata.mkdir(parents=True)
         (folder / "site/mom_unit_plugins.py").write_text(PLUGIN)
@@ -79,6 +81,8 @@ class Service:
         (folder / "mom.yaml").write_text(CONFIG.format(root=self.root, folder=folder))
         environment = f"Environment=PYTHONPATH={folder}/site BROKEN={folder}/broken STUCK={folder}/stuck"
         systemd.add_moms_units(folder / "mom.yaml", environment, f"ReadWritePaths={folder}")
+        declared = "".join(f"[knob {self._knobs / name}]\nleast = 0\nmost = 1000000\n" for name in SET)
+        (folder / "helper.d/ksm.conf").write_text(declared)
 
     def knob(self) -> int:
         while not (text := (self._knobs / "run").read_text()):
@@ -92,6 +96,11 @@ class Service:
     def main_pid(self, unit: str = "mom") -> int:
         """As its own systemd counts."""
         return int(self.systemd.show(unit, "MainPID")["MainPID"])
+
+    def owner(self, pid: int) -> int:
+        """The user that a process of its systemd is."""
+        status = self.systemd.run("cat", f"/proc/{pid}/status").stdout
+        return int(re.findall(r"^Uid:\t(\d+)", status, re.M)[0])
 
     def wait_for_another(self, before: int, unit: str = "mom") -> None:
         """Until another process than that one is the unit's, and the unit active: a state alone may still be that of the one before."""
@@ -111,7 +120,8 @@ class Service:
     def harm(self, way: str) -> None:
         """Have mom die, stand still, or hang in a call that no signal handler interrupts."""
         if way == "hangs":
-            self.stuck.write_text("")
+            self.stuck.touch()
+            self.stuck.chmod(0o666)
             wait_until(lambda: self.stuck.read_text() == "stuck", "it hangs")
             self.stuck.unlink()
         else:
@@ -150,16 +160,20 @@ class Service:
 
     def ledger(self) -> list[dict[str, object]]:
         """The entries, without whether what became of the last change was known when they were written."""
-        content: list[dict[str, object]] = json.loads((self.folder / "state/ledger.json").read_text())["content"]
+        content: list[dict[str, object]] = json.loads((self.folder / "lib/mom/ledger.json").read_text())["content"]
         return [{name: value for name, value in entry.items() if name != "in_doubt"} for entry in content]
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    systemd = OwnSystemd(tmp_path)
-    one = Service(systemd, tmp_path)
-    with systemd.running():
-        yield one
+def service() -> Iterator[Service]:
+    """In a folder that other users can reach, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="mom-units-") as made:
+        folder = Path(made)
+        folder.chmod(0o755)
+        systemd = OwnSystemd(folder)
+        one = Service(systemd, folder)
+        with systemd.running():
+            yield one
 
 
 def test_it_is_started_watched_and_stopped(service: Service) -> None:
@@ -290,6 +304,80 @@ def test_a_restart_with_a_wrong_configuration_puts_everything_back(service: Serv
     service.wait("it has done its work", "mom-restore", "inactive")
 
 
+def earlier(text: str) -> str:
+    """A unit of this as it was shipped when mom was root."""
+    changed = {
+        "User=mom\nGroup=mom\n": "",
+        "=-+/bin/sh": "=-/bin/sh",
+        "=+/bin/sh": "=/bin/sh",
+        "CapabilityBoundingSet=\n": "CapabilityBoundingSet=CAP_SYS_PTRACE CAP_SYS_RESOURCE CAP_CHOWN\n",
+        "ProtectControlGroups=yes\n": "",
+        "Wants=mom-helper.socket\n": "",
+        " mom-helper.socket mom-helper.service\n": "\n",
+    }
+    for now, then in changed.items():
+        text = text.replace(now, then)
+    return text
+
+
+def test_a_mom_that_was_root_hands_over_to_one_that_is_not(service: Service) -> None:
+    """As the packages' scripts do it: the new units take the place of the old ones, and mom is restarted."""
+    units = {path: path.read_text() for name in ("mom", "mom-restore") if (path := service.systemd.units / f"{name}.service")}
+    for path, text in units.items():
+        path.write_text(earlier(text))
+    service.systemd.systemctl("daemon-reload")
+    service.start()
+    before, ledger = service.main_pid(), service.ledger()
+    assert service.owner(before) == 0
+    assert (service.folder / "lib/mom").stat().st_uid == 0
+
+    for path, text in units.items():
+        path.write_text(text)
+    service.systemd.systemctl("daemon-reload")
+    service.systemd.systemctl("start", "mom-helper.socket")
+    service.systemd.systemctl("try-restart", "--no-block", "mom")
+    assert service.stays_applied(3)
+    service.wait_for_another(before)
+    assert service.stays_applied(3)
+    assert service.owner(service.main_pid()) == MOM
+    assert service.ledger() == ledger, "the entry is the old one, with its time"
+    assert {path.stat().st_uid for path in (service.folder / "lib/mom").rglob("*")} == {MOM}
+    assert service.systemd.systemctl("stop", "mom").returncode == 0
+    assert service.knob() == 0
+
+
+def test_what_mom_sets_outlives_the_helper_and_goes_back_through_another_one(service: Service) -> None:
+    service.start()
+    for _ in range(2):
+        helper = service.main_pid("mom-helper")
+        assert service.owner(helper) == 0
+        service.systemd.run("kill", "-9", str(helper))
+        service.wait_for_another(helper, "mom-helper")
+        assert service.stays_applied(1)
+    (service.root / "sys/kernel/mm/ksm/run").write_text("2\n")
+    wait_until(lambda: service.knob() == 1, "the next helper is asked")
+    service.systemd.run("kill", "-9", str(service.main_pid("mom-helper")), str(service.main_pid()))
+    wait_until(service.completed_a_cycle, service.said)
+    service.wait("it is there again", "mom", "active")
+    assert service.knob() == 1
+    assert service.systemd.systemctl("stop", "mom").returncode == 0
+    assert service.knob() == 0
+
+
+def test_a_helper_that_is_stopped_for_good_puts_back_what_mom_has_forgotten(service: Service) -> None:
+    """A mom that was taken over has destroyed its ledger, and ends: the helper knows what stood there."""
+    service.start()
+    assert service.systemd.systemctl("restart", "mom-helper.service").returncode == 0
+    assert service.stays_applied(1), "the next helper knows what stood there, too"
+    service.kill(signal.SIGSTOP)
+    (service.folder / "lib/mom/ledger.json").unlink()
+    service.kill(signal.SIGKILL)
+    service.systemd.systemctl("stop", "mom")
+    assert service.knob() == 1, "mom itself knows of nothing"
+    assert service.systemd.systemctl("stop", "mom-helper.socket", "mom-helper.service").returncode == 0
+    assert service.knob() == 0
+
+
 NO_ANSWER = """
 import os, sys
 if "restore" in sys.orig_argv and os.path.exists({away!r}):
@@ -376,7 +464,7 @@ found["cgroup"] = made(f"/sys/fs/cgroup/unified{own}/probe")
 found["stat_refresh"] = "read" if os.access("/proc/sys/vm/stat_refresh", os.R_OK) else "not read"
 found["capabilities"] = status[status.index("CapEff:") + 1]
 found["uid"] = os.geteuid()
-if os.path.exists("/sys/kernel/mm/ksm/sleep_millisecs"):  # with what stands there
+if os.access("/sys/kernel/mm/ksm/sleep_millisecs", os.W_OK):  # with what stands there
     with open("/sys/kernel/mm/ksm/sleep_millisecs", "r+") as file:
         text = file.read()
         file.seek(0)
@@ -395,18 +483,23 @@ FORBIDDEN = (
 """What root may write without any capability: the first two name programs that the kernel runs as root."""
 
 
-@pytest.mark.parametrize("unit", ["mom", "mom-restore"])
-def test_root_without_capabilities_writes_what_mom_sets_and_nothing_else_of_the_kernel(service: Service, unit: str) -> None:
+@pytest.mark.parametrize("unit", ["mom", "mom-restore", "mom-helper"])
+def test_only_the_helper_writes_what_mom_sets_and_nothing_else_of_the_kernel(service: Service, unit: str) -> None:
+    """The helper even without its capabilities, as what it may write there is root's."""
     from mom_plugins_ksm.sysfs import FOLDER
     from mom_plugins_numa.nodes import BALANCING
 
     forbidden = [path for path in FORBIDDEN if os.access(path, os.F_OK)]
-    knobs = [f"/{FOLDER}/{name}" for name in ("run", "pages_to_scan", "sleep_millisecs", "merge_across_nodes")] + [f"/{BALANCING}"]
+    knobs = [f"/{FOLDER}/{name}" for name in SET] + [f"/{BALANCING}"]
     knobs = [path for path in knobs if Path(path).exists()]
     program = service.folder / "sees.py"
     program.write_text(SEES)
     text = (ROOT / f"packaging/{unit}.service").read_text()
-    kept = [line for line in text.splitlines() if not re.match("Exec|Type|Notify|Restart|OnFailure|Wants|WatchdogSec|StateDirectory", line)]
+    kept = [
+        line
+        for line in text.splitlines()
+        if not re.match("Exec|Type|Notify|Restart|OnFailure|Wants|Requires|WatchdogSec|StateDirectory", line)
+    ]
     begin = kept.index("[Service]") + 1
     asked = json.dumps([*forbidden, *knobs]).replace('"', '\\"')
     kept[begin:begin] = ["Type=oneshot", f'ExecStart={sys.executable} {program} "{asked}"', f"ReadWritePaths={service.folder}"]
@@ -420,17 +513,20 @@ def test_root_without_capabilities_writes_what_mom_sets_and_nothing_else_of_the_
     wrong = service.folder / "wrong"
     assert done.returncode == 0, done.stderr + (wrong.read_text() if wrong.exists() else "")
     seen = json.loads((service.folder / "seen").read_text())
-    assert (seen["uid"], int(seen["capabilities"], 16)) == (0, 0)
-    assert {path: seen[path] for path in forbidden} == dict.fromkeys(forbidden, "EROFS")
-    assert {path: seen[path] for path in knobs} == dict.fromkeys(knobs, "written")
-    assert seen["cgroup"] == "written"
-    assert seen["stat_refresh"] == "read"
+    helps = unit == "mom-helper"
+    assert (seen["uid"], int(seen["capabilities"], 16)) == (0 if helps else MOM, 0)
+    denied = {"EROFS"} if helps else {"EROFS", "EACCES"}
+    assert {seen[path] for path in forbidden} <= denied
+    assert {seen[path] for path in knobs} <= ({"written"} if helps else denied)
+    assert seen["cgroup"] in ({"written"} if helps else denied)
+    assert seen["stat_refresh"] == ("read" if helps else "not read"), "/proc is there, and root may read this"
 
 
-@pytest.mark.parametrize("unit", ["mom", "mom-restore", "mom-vdsm"])
+@pytest.mark.parametrize("unit", ["mom", "mom-restore", "mom-helper", "mom-vdsm"])
 def test_every_unit_keeps_files_and_the_kernels_settings_to_itself(unit: str) -> None:
     lines = (ROOT / f"packaging/{unit}.service").read_text().splitlines()
-    for line in ("UMask=0077", "ProtectKernelTunables=yes", "ProtectSystem=strict", "NoNewPrivileges=yes", "StateDirectoryMode=0750"):
+    mode = "StateDirectoryMode=0700" if unit == "mom-helper" else "StateDirectoryMode=0750"
+    for line in ("UMask=0077", "ProtectKernelTunables=yes", "ProtectSystem=strict", "NoNewPrivileges=yes", mode):
         assert line in lines, f"{unit}.service lacks {line}"
 
 

@@ -16,7 +16,7 @@ from mom_cli.here import how_to_start
 from mom_core import ConfigError, ConfigProblem, Finding, MomError, Severity, format_duration, replace_file
 from mom_core.config.schema import CoreSettings
 from mom_core.files import DEFAULT_CONFIG
-from mom_daemon import brief, config_argument, json_option, print_prose
+from mom_daemon import brief, config_argument, config_option, json_option, print_prose
 from mom_daemon.cli.prose import terminal_columns
 
 if TYPE_CHECKING:
@@ -89,6 +89,24 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
         raise ConfigError(sorted([*missing, *raised]))
     warnings = [("core", finding) for finding in about_enabled(config)]
     return config, warnings + [(name, finding) for name, finding in checked.findings if finding.severity is Severity.WARNING]
+
+
+# --- grant ---------------------------------------------------------------------------------------------------------------------
+
+
+@config_command.command("grant")
+@click.argument("user")
+@config_option
+def grant_command(user: str, config_path: str | None) -> None:
+    """Let USER, whom mom runs as, read the configuration and the files that it names. They stay root's: their group becomes that of USER,
+    which may read them. What every user can read stays as it is. The packages do this when an earlier mom ran as root.
+    """
+    from mom_cli.granted_files import grant
+    from mom_core import load_config
+
+    config = load_config(config_path)
+    for path, why in grant(config, user):
+        print_prose(f"{path}: {why or f'{user} may read it now'}", 2, err=bool(why))
 
 
 # --- show ----------------------------------------------------------------------------------------------------------------------

@@ -18,24 +18,27 @@ if TYPE_CHECKING:
 
 def missing_files(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """The settings of plugins that name a file which is not there, each with what is wrong."""
+    return ((place, why) for place, path in named_files(config) if (why := _why_not(path)))
+
+
+def named_files(config: Config) -> Iterator[tuple[KeyPath, Path]]:
+    """The settings of plugins that name a file which has to be there, each with the file."""
     for name, plugin in config.plugins.items():
-        yield from _missing(plugin.settings, ("plugins", name))
+        yield from _named(plugin.settings, ("plugins", name))
 
 
-def _missing(settings: BaseModel, place: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+def _named(settings: BaseModel, place: KeyPath) -> Iterator[tuple[KeyPath, Path]]:
     for name, field in type(settings).model_fields.items():
         value: object = getattr(settings, name)
         here = (*place, field.alias or name)
         if isinstance(value, BaseModel):
-            yield from _missing(value, here)
+            yield from _named(value, here)
         elif isinstance(value, list | tuple):
             for number, item in enumerate(value):
                 if isinstance(item, BaseModel):
-                    yield from _missing(item, (*here, number))
+                    yield from _named(item, (*here, number))
         elif isinstance(value, Path) and any(isinstance(mark, FileMustExist) for mark in marks_of(field.annotation, field.metadata)):
-            why = _why_not(value)
-            if why:
-                yield here, why
+            yield here, value
 
 
 def _why_not(path: Path) -> str:

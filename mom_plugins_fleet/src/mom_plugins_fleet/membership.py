@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from mom_core import MomError, load_config, parse_document, printable, replace_file
+from mom_core import Config, MomError, load_config, parse_document, printable, replace_file
+from mom_daemon import other_owner
 from mom_plugins_fleet.invitation import Token
 from mom_plugins_fleet.link import Access, LinkError, Store, ask
 from mom_plugins_fleet.subjects import INVITATIONS, JOINING
@@ -61,10 +62,20 @@ def join(config: Path, address: str, token: Token) -> None:
     try:
         for path, (text, mode) in files.items():
             replace_file(path, text, durable=True, mode=mode)
-            if path.parent == config.parent and path.stat().st_uid != status.st_uid:
+            made = path.stat()
+            if path.parent == config.parent and (made.st_uid, made.st_gid) != (status.st_uid, status.st_gid):
                 os.chown(path, status.st_uid, status.st_gid)
+        _let_read(config.with_name("fleet.key"), load_config(config))
     except OSError as error:
         raise MomError(f"{error.filename} cannot be written: {error.strerror}", hint="the token is used: make another one") from None
+
+
+def _let_read(key: Path, config: Config) -> None:
+    """A mom that is not root reads the key by its group; the key stays root's. Raises `OSError`."""
+    reader = other_owner(config.state_directory, config.run_directory)
+    if reader is not None:
+        os.chown(key, -1, reader.groups[0])
+        key.chmod(0o640)
 
 
 async def _taken(store: Store, token: Token) -> bytes:

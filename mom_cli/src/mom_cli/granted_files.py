@@ -1,0 +1,64 @@
+"""Lets the user that mom runs as read what the configuration names, which stays root's."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mom_cli.needed_files import named_files
+from mom_core import MomError, printable, untrusted
+
+if TYPE_CHECKING:
+    from mom_core import Config
+
+
+def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
+    """Each file or folder that the user could not read, with why it was left as it was (empty: its group may read it now).
+
+    :raises MomError: there is no such user
+    """
+    try:
+        group = pwd.getpwnam(user).pw_gid
+    except KeyError:
+        raise MomError(
+            f"there is no user {printable(user)} on this host", hint="systemd-sysusers, or the package of mom, makes it"
+        ) from None
+    for path in _needed(config):
+        try:
+            status = path.stat()
+        except OSError:  # not there: the configuration's check says so
+            continue
+        wanted = stat.S_IRGRP | stat.S_IXGRP if stat.S_ISDIR(status.st_mode) else stat.S_IRGRP
+        may = status.st_mode & (wanted >> 3) == wanted >> 3 or (status.st_gid == group and status.st_mode & wanted == wanted)
+        if may or status.st_uid == pwd.getpwnam(user).pw_uid:
+            continue
+        yield path, _give(path, group, stat.S_IMODE(status.st_mode) & ~stat.S_IWGRP | wanted)
+
+
+def _needed(config: Config) -> Iterator[Path]:
+    """The configuration with its folder, and what it names, the policies with their folders."""
+    if config.file is not None:
+        yield from (Path(config.file).absolute().parent, Path(config.file))
+    for _, path in named_files(config):
+        yield path
+    for plugin in config.plugins.values():
+        folder = getattr(plugin.settings, "directory", None)
+        if isinstance(folder, Path):
+            yield from (folder, *sorted(folder.glob("*")))
+
+
+def _give(path: Path, group: int, mode: int) -> str:
+    """Why it stays as it is; empty if it does not."""
+    reason = untrusted(path)
+    if reason:
+        return reason
+    try:
+        os.chown(path, -1, group)
+        path.chmod(mode)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""

@@ -1,0 +1,63 @@
+"""`mom config grant`: a mom that is not root reads what root keeps for it."""
+
+import os
+import pwd
+import stat
+from pathlib import Path
+
+import pytest
+
+from mom_daemon.cli.frame import run
+
+YAML = """plugins:
+  policy: {{file: {here}/mine.policy, directory: {here}/policy.d}}
+  http:
+    tcp: {{listen: "127.0.0.1:8132", certificate: {here}/cert.pem, key: {here}/key.pem}}
+"""
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to groups")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mom.yaml").write_text(YAML.format(here=tmp_path))
+    (tmp_path / "mom.yaml").chmod(0o600)
+    (tmp_path / "policy.d").mkdir(mode=0o700)
+    for name, mode in (("mine.policy", 0o644), ("cert.pem", 0o644), ("key.pem", 0o600), ("policy.d/a.policy", 0o600), ("other", 0o600)):
+        (tmp_path / name).write_text("")
+        (tmp_path / name).chmod(mode)
+    return tmp_path
+
+
+def test_all_that_a_configuration_names_can_be_read_and_nothing_else(folder: Path) -> None:
+    group = pwd.getpwnam("nobody").pw_gid
+    assert run(["config", "grant", "nobody", "-c", str(folder / "mom.yaml")]) == 0
+    found = {path.relative_to(folder).as_posix(): path.stat() for path in sorted(folder.rglob("*"))}
+    assert {
+        (one.st_uid, one.st_gid == group, oct(stat.S_IMODE(one.st_mode)))
+        for name, one in found.items()
+        if name in {"mine.policy", "cert.pem"}
+    } == {(0, False, "0o644")}
+    assert (found["other"].st_gid, stat.S_IMODE(found["other"].st_mode)) == (0, 0o600)
+    for name in ("mom.yaml", "key.pem", "policy.d/a.policy"):
+        assert (found[name].st_uid, found[name].st_gid, stat.S_IMODE(found[name].st_mode)) == (0, group, 0o640), name
+    assert (found["policy.d"].st_gid, stat.S_IMODE(found["policy.d"].st_mode)) == (group, 0o750)
+
+
+def test_what_another_user_could_have_put_there_is_left_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.chown(folder / "key.pem", 1, 1)
+    assert run(["config", "grant", "nobody", "-c", str(folder / "mom.yaml")]) == 0
+    assert (folder / "key.pem").stat().st_gid == 1
+    assert "belongs to the user 1" in capsys.readouterr().err
+
+
+def test_a_second_time_there_is_nothing_to_do(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(["config", "grant", "nobody", "-c", str(folder / "mom.yaml")])
+    capsys.readouterr()
+    assert run(["config", "grant", "nobody", "-c", str(folder / "mom.yaml")]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_user_that_there_is_not_is_an_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["config", "grant", "nosuch", "-c", str(folder / "mom.yaml")]) == 1
+    assert "there is no user nosuch" in capsys.readouterr().err
