@@ -73,7 +73,9 @@ class Watched:
 
     def cycles(self, many: int) -> dict[str, float]:
         """Figures of the next so many cycles."""
-        walls, parts, last = [], [], self.status["cycle"]["number"]
+        walls: list[float] = []
+        parts: list[float] = []
+        last = self.status["cycle"]["number"]
         cpu, began = self._cpu(), time.monotonic()
         while len(walls) < many:
             status = self.status

@@ -1,8 +1,10 @@
-"""What guests that are squeezed are started by, and asked through: libvirt, or nothing but QEMU. Both start the same guests."""
+"""What guests that are squeezed are started by, and asked through: libvirt, a libvirt for each guest, or nothing but QEMU. All start the
+same guests."""
 
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -10,12 +12,13 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 REAL = Path(__file__).resolve().parents[2] / "tests" / "real"
 sys.path.insert(0, str(REAL))
 
 from guest_image import GuestImage, cache_folder  # noqa: E402  # only found from here on
+from launcher_pods import USER, TestPod, TestPods  # noqa: E402  # as above
 from plain_qemu import BALLOON, PlainGuest, PlainHost  # noqa: E402  # as above
 from private_libvirtd import PREFIX, PrivateLibvirtd  # noqa: E402  # as above
 from real_guests import Lab, RealGuest, disk  # noqa: E402  # as above
@@ -111,15 +114,20 @@ class LibvirtHost:
         """See `GuestHost`."""
         return {"libvirt": {"uri": self.uri, "pid_directory": str(self.pid_folder)}}
 
-    def start(self, name: str, mib: int, arguments: str, disk: Disk | None = None, *, balloon: Balloon | None = PLAIN) -> RealGuest:
-        """See `GuestHost`."""
+    def start(
+        self, name: str, mib: int, arguments: str, disk: Disk | None = None, *, balloon: Balloon | None = PLAIN, called: str = ""
+    ) -> RealGuest:
+        """See `GuestHost`.
+
+        :param called: libvirt's name of the guest after the tests' prefix, where that is not this one
+        """
         model, options = "none", ""
         if balloon is not None:
             model, switches = "virtio", {"freePageReporting": balloon.reporting, "autodeflate": balloon.autodeflate}
             options = " ".join(f"{name}='on'" for name, on in switches.items() if on)
         devices = self._disk(name, disk)
         return self._lab.start(
-            name, mib=mib, period=PERIOD_SECONDS, balloon=model, balloon_options=options, devices=devices, arguments=arguments
+            called or name, mib=mib, period=PERIOD_SECONDS, balloon=model, balloon_options=options, devices=devices, arguments=arguments
         )
 
     def _disk(self, name: str, wanted: Disk | None) -> str:
@@ -297,6 +305,69 @@ def _record(balloon: Mapping[str, int], told: Mapping[str, Any], maximum_kib: in
     return found
 
 
+class PodsHost:
+    """Guests of a libvirt for each, in a pod of its own, as KubeVirt starts them."""
+
+    uri = ""
+
+    def __init__(self, pods: TestPods, image: GuestImage) -> None:
+        self.pid_folder = pods.folder
+        self._pods = pods
+        self._image = pods.image(image)
+        self._guests: dict[str, RealGuest] = {}
+        self._pids: dict[str, int] = {}
+        self._connections: dict[str, Any] = {}
+
+    @property
+    def plugin(self) -> Mapping[str, object]:
+        """See `GuestHost`."""
+        return {"kubevirt": self._pods.settings()}
+
+    def start(self, name: str, mib: int, arguments: str, disk: Disk | None = None, *, balloon: Balloon | None = PLAIN) -> RealGuest:
+        """See `GuestHost`."""
+        pod = self._pods.start(f"{PREFIX}squeeze", name)
+        pod.wait_until_it_listens()
+        (pod.folder / f"{name}.raw").touch()
+        os.chown(pod.folder / f"{name}.raw", USER, USER)  # what is to be its disk
+        host = LibvirtHost(_as_libvirtd(pod), self._image)
+        guest = host.start(name, mib, arguments, disk, balloon=balloon, called=f"squeeze_{name}")
+        guest.name = f"{pod.namespace}/{name}"
+        self._guests[name], self._pids[name] = guest, guest.pid
+        self._connections[name] = pod.connect()
+        return guest
+
+    def records(self) -> dict[str, Record]:
+        """See `GuestHost`; one question to each libvirt."""
+        import libvirt
+
+        flags = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+        found: dict[str, Record] = {}
+        for name, connection in self._connections.items():
+            with suppress(libvirt.libvirtError):  # the guest has ended
+                for _, record in connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_BALLOON, flags):
+                    found[name] = record
+        return found
+
+    def sizes(self) -> dict[str, float]:
+        """See `GuestHost`."""
+        return {name: record["balloon.current"] / KIB_PER_MIB for name, record in self.records().items()}
+
+    def pids(self) -> dict[str, int]:
+        """See `GuestHost`."""
+        return {name: pid for name, pid in self._pids.items() if Path(f"/proc/{pid}").exists()}
+
+    def destroy_all(self) -> None:
+        """See `GuestHost`."""
+        for connection in self._connections.values():
+            connection.close()
+        self._pods.remove_all()
+
+
+def _as_libvirtd(pod: TestPod) -> PrivateLibvirtd:
+    """What starts guests asks for its URI, its folder, and the folder of process ids."""
+    return cast(PrivateLibvirtd, pod)
+
+
 V1_MEMORY = Path("/sys/fs/cgroup/memory/memory.force_empty")
 """Each guest has a memory group of its own, as where systemd runs libvirt: by it the kernel tells cold memory from hot."""
 
@@ -323,5 +394,19 @@ def by_qemu(image: GuestImage) -> Iterator[QemuHost]:
             host.destroy_all()
 
 
-HOSTS: Final[Mapping[str, Callable[[GuestImage], AbstractContextManager[GuestHost]]]] = {"libvirt": by_libvirt, "qemu": by_qemu}
+@contextmanager
+def by_pods(image: GuestImage) -> Iterator[PodsHost]:
+    """A node of pods from here to the end of the block; each has a libvirtd of its own."""
+    host = PodsHost(TestPods(), image)
+    try:
+        yield host
+    finally:
+        host.destroy_all()
+
+
+HOSTS: Final[Mapping[str, Callable[[GuestImage], AbstractContextManager[GuestHost]]]] = {
+    "libvirt": by_libvirt,
+    "qemu": by_qemu,
+    "kubevirt": by_pods,
+}
 """How guests can be started, by name."""

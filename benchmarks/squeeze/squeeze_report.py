@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from managers import MANAGERS
 from merit import Moment, spread
@@ -235,15 +235,20 @@ def warming_text(runs: Sequence[Run]) -> str:
     return "\n".join(lines) or "Nothing has been measured yet."
 
 
+OTHER_HOSTS: Final = {"qemu": "QEMU alone", "kubevirt": "a libvirt for each guest"}
+"""What starts guests, instead of one libvirt for all, and how it is called."""
+
+
 def hosts_table(runs: Sequence[Run], mixes: Mapping[str, Mix]) -> str:
-    """mom on guests of libvirt and on guests that QEMU was started for by itself, side by side: the last runs of the same mix."""
+    """mom on guests of libvirt and on guests that were started otherwise, side by side: the last runs of the same mix."""
     rows = []
     for mix in mixes:
         mine = of(runs, mix, "mom")
-        alone = [run for run in mine if run.get("on") == "qemu"]
+        others = {title: [run for run in mine if run.get("on") == on] for on, title in OTHER_HOSTS.items()}
         # Only runs of the same version say anything of the difference.
-        libvirts = [run for run in mine if "on" not in run and run["label"] in {one["label"] for one in alone}]
-        for name, some in (("libvirt", libvirts), ("QEMU alone", alone)):
+        labels = {one["label"] for some in others.values() for one in some}
+        libvirts = [run for run in mine if "on" not in run and run["label"] in labels]
+        for name, some in (("libvirt", libvirts), *others.items()):
             if some:
                 taken = [run["taken"] for run in some]
                 bursts = (figure([run["burst_worst"] for run in some], 1), figure([run["burst"] for run in some], 1))

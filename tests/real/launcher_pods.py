@@ -35,7 +35,7 @@ _GROUP = f"root:x:0:\nqemu:x:{USER}:\n"
 _QEMU_CONF = 'stdio_handler = "file"\nnamespaces = []\nsecurity_driver = "none"\n'
 
 _ENTER = """set -e
-echo $$ > "$2/cgroup.procs"
+for group in $2; do echo $$ > "$group/cgroup.procs"; done
 mount --make-rprivate / 2>&- || true
 mount --bind "$1/run" /run
 mount --bind "$1/passwd" /etc/passwd
@@ -50,6 +50,18 @@ def groups_root() -> Path:
     """Where control groups v2 are."""
     root = Path("/sys/fs/cgroup")
     return root if (root / "cgroup.controllers").exists() else root / "unified"
+
+
+def groups_roots() -> list[Path]:
+    """The same, and where those of memory are, if these are v1."""
+    memory = Path("/sys/fs/cgroup/memory")
+    return [groups_root(), memory] if memory.is_dir() else [groups_root()]
+
+
+def _remove_groups(*groups: Path) -> None:
+    for group in groups:
+        with suppress(OSError):  # something in it has not ended yet
+            group.rmdir()
 
 
 class TestPod:
@@ -74,13 +86,14 @@ class TestPod:
             os.chown(path, USER, USER)
         self._logs = pods.logs / f"{namespace}_{self.pod_name}_{self.uid}"
         self._logs.mkdir()
-        self.group = pods.group / f"pod{self.uid}"
-        (self.group / "compute").mkdir(parents=True)
+        self.groups = [group / f"pod{self.uid}/compute" for group in pods.groups]
+        for group in self.groups:
+            group.mkdir(parents=True)
         self._pid_file = self.folder / "pid"
         folders = {"CONFIG_HOME": self.folder / "config", "DATA_HOME": self.folder / "lib", "CACHE_HOME": pods.cache, "RUNTIME_DIR": "/run"}
         environment = {**os.environ, "HOME": "/", **{f"XDG_{key}": str(path) for key, path in folders.items()}}
         self.uuid = str(uuid.uuid4())
-        command = ["unshare", "--mount", "sh", "-c", _ENTER, "sh", str(self.folder), str(self.group / "compute")]
+        command = ["unshare", "--mount", "sh", "-c", _ENTER, "sh", str(self.folder), " ".join(map(str, self.groups))]
         if stand_in is None:
             self.socket = "run/libvirt/libvirt-sock"
             # What it leaves behind are orphans, and none of the tests'.
@@ -104,6 +117,11 @@ class TestPod:
         """How the node reaches its libvirt."""
         return f"qemu+unix:///session?socket=/proc/{self.pid}/root/{self.socket}"
 
+    @property
+    def pid_folder(self) -> Path:
+        """Where it keeps its guest's process id."""
+        return self.folder / "run/libvirt/qemu/run"
+
     def wait_until_it_listens(self) -> None:
         """Raises `CannotStart` with what it has said."""
 
@@ -126,10 +144,9 @@ class TestPod:
 
     def kill(self) -> None:
         """End all that runs in it, at once, as when a pod is evicted."""
-        for file in self.group.rglob("cgroup.procs"):
-            for pid in file.read_text().split():
-                with suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGKILL)
+        for pid in (self.groups[0] / "cgroup.procs").read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):  # a libvirtd's guests are waited for by its reaper
             self._process.wait(0.05)
 
@@ -139,9 +156,8 @@ class TestPod:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(20)
         shutil.rmtree(self._logs, ignore_errors=True)
-        for folder in (self.group / "compute", self.group):
-            with suppress(OSError):
-                folder.rmdir()
+        for group in self.groups:
+            _remove_groups(group, group.parent)
 
 
 class TestPods:
@@ -158,9 +174,10 @@ class TestPods:
         self.logs.mkdir()
         self.cache.mkdir()
         os.chown(self.cache, USER, USER)
-        self.group = groups_root() / f"kubepods-{self.folder.name}/besteffort"
+        self.groups = [root / f"kubepods-{self.folder.name}/besteffort" for root in groups_roots()]
         try:
-            self.group.mkdir(parents=True)
+            for group in self.groups:
+                group.mkdir(parents=True)
         except OSError as error:
             raise CannotStart(f"control groups cannot be made: {error}") from error
         self.pods: list[TestPod] = []
@@ -196,7 +213,6 @@ class TestPods:
             pod.kill()
         for pod in self.pods:
             pod.remove()
-        for folder in (self.group, self.group.parent):
-            with suppress(OSError):
-                folder.rmdir()
+        for group in self.groups:
+            _remove_groups(group, group.parent)
         shutil.rmtree(self.folder, ignore_errors=True)

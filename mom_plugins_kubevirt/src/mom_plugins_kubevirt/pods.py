@@ -208,9 +208,9 @@ class Pods:
 
     def _pod_of(self, pid: int) -> tuple[str, str]:
         """The uid of the pod that this process is in, and the path of its control group down to the pod's; empty: in none."""
-        for line in read_kernel_file(f"{self._proc}/{pid}/cgroup", _CGROUP_BYTES).decode(errors="replace").splitlines():
-            path = line.split(":", 2)[-1]
-            steps = path.split("/")
+        lines = read_kernel_file(f"{self._proc}/{pid}/cgroup", _CGROUP_BYTES).decode(errors="replace").splitlines()
+        for line in sorted(lines, key=lambda line: not line.startswith("0::")):  # the group of v2 first
+            steps = line.split(":", 2)[-1].split("/")
             for number, step in enumerate(steps):
                 match = _POD.search(step)
                 if match is not None:
