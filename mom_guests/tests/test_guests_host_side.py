@@ -388,3 +388,29 @@ def test_a_limit_holds_also_where_the_group_is_not_the_guests_own(host: HostFile
     limited(host, "/user.slice", str(1000 << 20), 400)
     host.follow("web")
     assert host.fields()["host_limit_room"] == 600 << 10
+
+
+def test_from_within_a_container_groups_are_seen_where_the_hosts_are_mounted_into_it(host: HostFiles) -> None:
+    inside = "31 24 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
+    hosts = "40 24 0:28 /../.. /host/cgroup rw - cgroup2 cgroup2 rw\n"
+    (host.root / "proc/self").mkdir(parents=True)
+    (host.root / "proc/self/mountinfo").write_text(inside)
+    path = "/../.." + CGROUPFS
+    host.process(4711, group=f"0::{path}")
+    host.follow("web")
+    assert host.properties == {"pid": 4711}, "its group is not seen from here"
+    (host.root / "proc/self/mountinfo").write_text(inside + hosts)
+    folder = host.root / "host/cgroup" / CGROUPFS.lstrip("/")
+    folder.mkdir(parents=True)
+    (folder / "cgroup.procs").write_text("20\n4711\n")
+    (folder / "memory.pressure").write_text(PRESSURE)
+    (folder / "memory.max").write_text(f"{1 << 30}\n")
+    (folder / "memory.current").write_text(f"{1 << 29}\n")
+    (folder.parent / "memory.max").write_text(f"{3 << 28}\n")
+    (folder.parent / "memory.current").write_text(f"{1 << 29}\n")
+    host.side = HostSide(host.found, host.root, lambda: host.now)
+    host.follow("web")
+    assert host.properties == {"pid": 4711, "cgroups": {"": path}}
+    fields = host.fields()
+    assert fields["host_psi_memory_some_avg10"] == 12.34
+    assert fields["host_limit_room"] == 256 << 10

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from mom_toolkit import GroupLimit, Pressure, read_kernel_file
+from mom_toolkit import GroupLimit, Hierarchies, Pressure, read_kernel_file
 
 _CGROUP_BYTES = 16 << 10
 _FILE_BYTES = 4096
@@ -58,14 +58,25 @@ def _whole_guest(path: str) -> str:
 
 
 class Cgroups:
-    """Where the hierarchies are mounted, below a folder such as /sys/fs/cgroup."""
+    """Where the hierarchies are mounted, below a folder such as /sys/fs/cgroup.
 
-    def __init__(self, root: Path) -> None:
+    :param hierarchies: knows where groups are whose paths lead up out of a container first; None: they are not reached
+    """
+
+    def __init__(self, root: Path, hierarchies: Hierarchies | None = None) -> None:
         self._root = str(root)
         self._unified = str(root if (root / "cgroup.controllers").exists() else root / "unified")
+        self._hierarchies = hierarchies
+
+    def keep_fresh(self) -> None:
+        """Look again where they are mounted, if that was long ago."""
+        if self._hierarchies is not None:
+            self._hierarchies.keep_fresh()
 
     def folder(self, controller: str, path: str) -> str:
-        """The folder of a group."""
+        """The folder of a group; empty where it cannot be reached."""
+        if ".." in path.split("/"):
+            return (self._hierarchies.folder(controller, path) or "") if self._hierarchies is not None else ""
         return (self._unified if controller == UNIFIED else f"{self._root}/{controller}") + path
 
     def own(self, pid: int, groups: Mapping[str, str], guests: Collection[int] = ()) -> dict[str, str]:
@@ -79,12 +90,12 @@ class Cgroups:
         return {controller: path for controller, path in groups.items() if self._is_own(controller, path, pid, guests)}
 
     def _is_own(self, controller: str, path: str, pid: int, guests: Collection[int]) -> bool:
-        name = path.rpartition("/")[2]
-        if not name or ".." in path.split("/"):  # above the root of this namespace: it cannot be reached
+        name, folder = path.rpartition("/")[2], self.folder(controller, path)
+        if not name or not folder:
             return False
         if name.endswith(".libvirt-qemu") or (name.startswith("machine-qemu") and name.endswith(".scope")):
             return True
-        there = read_kernel_file(f"{self.folder(controller, path)}/cgroup.procs", _FILE_BYTES).split()
+        there = read_kernel_file(f"{folder}/cgroup.procs", _FILE_BYTES).split()
         if _IN_POD.search(path) is None:
             return there == [str(pid).encode()]
         return len(there) <= _MOST_IN_CONTAINER and {int(one) for one in there if one.isdigit()}.intersection(guests) == {pid}
@@ -93,9 +104,11 @@ class Cgroups:
         """The limit of memory that leaves a guest in these groups the least, also where they are not its own, as the kernel kills in the
         group that is full, whoever filled it; None: there is none, or it cannot be seen."""
         path = groups.get(UNIFIED, "/")
-        if path == "/" or ".." in path.split("/"):
+        folder = "" if path == "/" else self.folder(UNIFIED, path)
+        if not folder:
             return None
-        return GroupLimit.of_memory(self.folder(UNIFIED, path), self._unified)
+        top = self._hierarchies.top(UNIFIED) if self._hierarchies is not None and ".." in path.split("/") else self._unified
+        return GroupLimit.of_memory(folder, top or self._unified)
 
     def pressure(self, own: Mapping[str, str]) -> dict[str, float]:
         """Percent of the last ten seconds for which tasks of this group waited, by `RESOURCE_some` and `RESOURCE_full`."""

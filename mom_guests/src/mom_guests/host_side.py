@@ -12,7 +12,7 @@ from mom_guests.fields import HUGE_PAGES, LIMIT_ROOM
 from mom_guests.guest_cgroup import Cgroups, CpuCounters, cgroups_of
 from mom_guests.huge_pages import NEVER, HugePageWalks, TableWalk, mode_of
 from mom_guests.qemu_process import merged, swapped_kib, times_of
-from mom_toolkit import ProcessStat
+from mom_toolkit import Hierarchies, ProcessStat
 
 _IN_TURN = 100
 """How many guests are looked at closely in one sample. It takes 60 us for each, and 30 more where its group counts
@@ -84,7 +84,7 @@ class HostSide:
         self._find = find
         self._root = root
         self._proc = root / "proc"
-        self._cgroups = Cgroups(root / "sys/fs/cgroup")
+        self._cgroups = Cgroups(root / "sys/fs/cgroup", Hierarchies(root))
         self.huge_pages = ""
         """Which memory the kernel had in transparent huge pages at the last sample, as `mode_of` says."""
         self._walks = HugePageWalks(monotonic)
@@ -97,6 +97,7 @@ class HostSide:
     def follow(self, guests: Iterable[tuple[str, str, Hashable]]) -> None:
         """These are the guests now: UUID, name, and what is another one after each start."""
         now = self._monotonic()
+        self._cgroups.keep_fresh()
         before, self._processes = self._processes, {}
         for uuid, name, start in guests:
             process = before.get(uuid)

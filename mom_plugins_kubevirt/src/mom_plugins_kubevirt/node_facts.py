@@ -10,6 +10,7 @@ from mom_core import Condition, FieldSpec, Finding, PluginContext, Scope, Severi
 from mom_plugins_kubevirt.eviction import EvictionRoom, conditions, memory_of, room_of
 from mom_plugins_kubevirt.kubelet_watch import KubeletSettings, KubeletWatch
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
+from mom_plugins_kubevirt.pod_groups import container_group, group_fields
 from mom_plugins_kubevirt.requests import promise_of, protected_kib
 
 PROMISE: Final = "balloon_min"
@@ -89,8 +90,10 @@ class NodeFacts:
             pod = pods.get(identity)
             if pod is None:
                 continue
-            asked = told.pods.get(pod.pod_uid)
-            protected = None if asked is not None and asked.memory is not None else protected_kib(pod.cgroup)
+            asked, group = told.pods.get(pod.pod_uid), container_group(pod, self._context.root / "proc")
+            for name, value in group_fields(pod, group).items():
+                known.setdefault(name, value)
+            protected = None if asked is not None and asked.memory is not None else protected_kib(pod.cgroup, group)
             most, vcpus = as_number(known.get("balloon_max")), as_number(known.get("vcpu_count"))
             promise = promise_of(asked, protected, most, vcpus, self._percentage)
             if promise is not None:
