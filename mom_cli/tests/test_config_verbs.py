@@ -199,6 +199,7 @@ def test_the_schema_describes_the_whole_file_with_all_installed_plugins(mom, wit
     assert "default secret" not in out
 
 
+@pytest.mark.long
 def test_every_reference_in_the_schema_leads_somewhere(mom, shelf):
     body = "class Settings(PluginSettings):\n    inner: Inner = Inner()\n    more: list[Inner] = []\n"
     for name in ("one", "two"):

@@ -52,6 +52,7 @@ def test_without_a_file_nothing_is_wrong(tmp_path: Path) -> None:
     assert (empty.read(), empty.look(), empty.damage) == (None, None, "")
 
 
+@pytest.mark.long
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(), st.lists))
 def test_whatever_json_holds_comes_back(tmp_path_factory: pytest.TempPathFactory, content: object) -> None:
     anything = StateFile(tmp_path_factory.mktemp("any") / "any.json", "it", lambda found: [found])

@@ -169,6 +169,7 @@ def test_a_thousand_guests_with_one_trouble_are_some_lines_and_a_count() -> None
 # --- nobody waits -----------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_disk_that_hangs_stops_nobody_and_what_is_lost_is_counted() -> None:
     sink = Slow()
     writer = Writer(sink)

@@ -98,6 +98,7 @@ def test_a_guest_that_gives_nothing_is_set_aside_after_twenty_seconds_and_said(l
     assert loop.problems == [problem], "the same words: it is said once"
 
 
+@pytest.mark.long
 def test_it_is_tried_again_and_set_aside_for_longer_each_time(loop, hypervisor):
     hypervisor.speed = 0
     tries = []

@@ -60,6 +60,7 @@ def told(sock: socket.socket) -> bytes:
     return b"".join(parts)
 
 
+@pytest.mark.long
 def test_a_thousand_idle_connections_harm_nobody(serve: Serve, many_descriptors: None) -> None:
     """All at once, and none of them closed by the test before the end."""
     served = serve(clients=64)

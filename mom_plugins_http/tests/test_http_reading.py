@@ -118,6 +118,7 @@ def test_fields_and_controls_have_units(served: Served) -> None:
     assert controls["balloon_target"]["plugin"] == "balloon"
 
 
+@pytest.mark.long
 def test_the_schemas_of_answers_are_made_once_however_often_mom_reloads(serve: Serve) -> None:
     first = serve().get("/v1/openapi.json")["components"]["schemas"]
     made = _schemas.cache_info().misses

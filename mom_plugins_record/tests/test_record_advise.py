@@ -111,6 +111,7 @@ def test_the_verb_says_how_many_fit_at_which_risk(recording: Path) -> None:
         (["--class", "gold", "--hours", "0.01"], "holds only"),
     ],
 )
+@pytest.mark.long
 def test_what_makes_no_sense_is_said(recording: Path, arguments: list[str], message: str) -> None:
     done = CliRunner().invoke(advise, [str(recording), *arguments])
     assert done.exit_code != 0

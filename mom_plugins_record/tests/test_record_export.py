@@ -63,6 +63,7 @@ def test_duckdb_and_pandas_open_the_tables_and_find_what_was_recorded(recording,
     assert begins == pytest.approx(reports[0].time, abs=1e-3)
 
 
+@pytest.mark.long
 def test_the_question_in_the_documents_is_answered_by_the_tables(recording, reports, tmp_path, monkeypatch):
     export(recording, "--to", "parquet", "-o", tmp_path / "friday")
     (query,) = re.findall(r"```sql\n(.*?)```", (Path(__file__).parents[2] / "docs/recordings.md").read_text(), re.DOTALL)

@@ -153,6 +153,7 @@ def test_what_is_older_than_is_kept_goes(path: Path) -> None:
     assert len(read_hosts(path, 0, float("inf"))) == 2, "growth is seen over months"
 
 
+@pytest.mark.long
 def test_a_file_as_large_as_it_may_become_loses_its_oldest_day_of_guests(path: Path) -> None:
     file = file_at(path, largest=1 << 18)
     for number in range(0, 24 * 20, 6):

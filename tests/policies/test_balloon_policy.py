@@ -481,6 +481,7 @@ def taken(report: Report) -> float:
     return sum(map(taken_from, report.snapshot.guests.values()))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 3, 4])
 def test_pressure_is_relieved_and_memory_returned(tmp_path: Path, seed: int) -> None:
     run = simulated(tmp_path, 600, load="9GiB", seed=seed)
