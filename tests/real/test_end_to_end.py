@@ -75,15 +75,18 @@ class Squad:
         return [*self.spare, self.busy]
 
 
-@pytest.fixture
-def squad(lab: Lab) -> Squad:
+@pytest.fixture(scope="module")
+def squad(laboratory: Lab) -> Iterator[Squad]:
+    """The same for all tests: the first leaves them as they were."""
+    lab = laboratory
     idle = [lab.start(f"idle{number}", mib=GUEST_MIB, workload=(5, 5, 40, 350)) for number in (1, 2)]
     without = lab.start("without-statistics", mib=GUEST_MIB, workload=(5, 5, 40, 350), period=0)
     busy = lab.start("busy", mib=GUEST_MIB, workload=(20, 280, 0, 0))
     squad = Squad(idle, without, busy)
     for guest in squad.all:
         guest.wait_until_it_works()
-    return squad
+    yield squad
+    lab.destroy_all()
 
 
 def period(guest: RealGuest) -> int:
@@ -108,7 +111,7 @@ class MomUnderPressure(MomRun):
 
 
 @pytest.fixture
-def mom(squad: Squad, lab: Lab, tmp_path: Path) -> Iterator[MomUnderPressure]:
+def mom(squad: Squad, laboratory: Lab, tmp_path: Path) -> Iterator[MomUnderPressure]:
     available = available_mib()
     if available < BALLAST_MIB + 2 * LEAST_LEFT_MIB:
         not_here(f"only {available} MiB are available, of which this test takes {BALLAST_MIB}")
@@ -117,7 +120,7 @@ def mom(squad: Squad, lab: Lab, tmp_path: Path) -> Iterator[MomUnderPressure]:
     # Pressure begins half-way to what the ballast takes, and ends half-way back from there, whatever the size of this host.
     room = (available - BALLAST_MIB / 4) / target
     plugins = {
-        "libvirt": lab.libvirtd.settings(stats_period="1s"),
+        "libvirt": laboratory.libvirtd.settings(stats_period="1s"),
         "balloon": {"host_free": f"{target}MiB", "law": {"return_above": room}},
         "ksm": {"law": {"start_least": f"{target}MiB", "start_least_share": 1.0}},
     }
@@ -126,7 +129,7 @@ def mom(squad: Squad, lab: Lab, tmp_path: Path) -> Iterator[MomUnderPressure]:
     run.kill()
 
 
-def test_mom_manages_a_host(mom: MomUnderPressure, squad: Squad, lab: Lab, own_ksm: dict[str, str]) -> None:
+def test_mom_manages_a_host(mom: MomUnderPressure, squad: Squad, laboratory: Lab, own_ksm: dict[str, str]) -> None:
     rss_before = {guest.name: _rss_mib(guest) for guest in squad.spare}
     mom.start()
     wait_until(lambda: period(squad.without_statistics) == 1, "statistics are switched on where they were off")
@@ -150,12 +153,12 @@ def test_mom_manages_a_host(mom: MomUnderPressure, squad: Squad, lab: Lab, own_k
     for guest in squad.all:
         wait_until(_has_all(guest), f"{guest.name} has its memory back", 60)
 
-    lab.libvirtd.kill()
+    laboratory.libvirtd.kill()
     wait_until(
         lambda: any("cannot be reached" in problem["message"] for problem in mom.status()["problems"]), "mom says that libvirt is away"
     )
     assert mom.status()["guests"]["rows"] == []
-    lab.libvirtd.start()
+    laboratory.libvirtd.start()
     wait_until(lambda: len(mom.status()["guests"]["rows"]) == 4 and not mom.status()["problems"], "all is well again", 60)
 
     with mom.pressure():

@@ -83,11 +83,11 @@ def test_mom_and_proxmox_share_a_node(root: Path, node: PlainHost, mom: MomRun) 
             assert "qm set 101 --shares 0" in doctor
             assert "qm set 100 --shares 0" not in doctor
             mom.start()
-            time.sleep(5)
+            time.sleep(3)
             assert mine.size_mib == 256, "it is locked"
             (root / "etc/pve/qemu-server/100.conf").write_text("memory: 256\nballoon: 180\nshares: 0\n")
             wait_until(lambda: mine.size_mib == 180, "the guest has its least memory")
-            time.sleep(15)
+            time.sleep(10)
             assert (mine.size_mib, theirs.size_mib) == (180, 256)
         finally:
             pvestatd.terminate()

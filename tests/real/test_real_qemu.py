@@ -145,7 +145,7 @@ def test_another_client_of_the_monitor_hardly_waits_for_mom(host: PlainHost, mom
     mom.start()
     wait_until(lambda: guest.size_mib == 180, "the guest has given")
     waits = []
-    end = time.monotonic() + 20
+    end = time.monotonic() + 12
     while time.monotonic() < end:
         waits.append(ask(guest.monitor, "query-status")[1])
         time.sleep(0.05)
