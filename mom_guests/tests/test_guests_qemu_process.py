@@ -1,9 +1,13 @@
 """A guest's process."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from mom_guests import Merged, merged, swapped_kib, times_of
+import pytest
+
+from mom_devkit.without_root import MomPower, StandInGuest
+from mom_guests import Merged, huge_kib, merged, swapped_kib, times_of
 
 STAT = "7 (evil) S 1 2 ) 3) S 1 7 7 0 -1 4194560 12345 0 67 0 150 250 0 0 20 0 5 0 99 1 2\n"
 
@@ -32,3 +36,24 @@ def test_what_the_host_has_swapped_and_merged_of_it(tmp_path: Path) -> None:
     assert merged(str(tmp_path)) is None
     (tmp_path / "ksm_merging_pages").write_text("0\n")
     assert merged(str(tmp_path)) == Merged(0, None), "an older kernel"
+
+
+@pytest.fixture
+def guest() -> Iterator[StandInGuest]:
+    """A real process of another user."""
+    try:
+        one = StandInGuest()
+    except OSError as error:
+        pytest.skip(f"no control groups can be made here: {error}")
+    yield one
+    one.close()
+
+
+@pytest.mark.processes
+def test_what_the_kernel_tells_its_own_user_and_root_only_is_known(guest: StandInGuest, mom_power: MomPower) -> None:
+    folder = f"/proc/{guest.pid}"
+    told = huge_kib(folder), merged(folder)
+    with mom_power(guest.DECLARATION):
+        assert (huge_kib(folder), merged(folder)) == told
+    if os.geteuid() == 0:
+        assert told[0] is not None, "this kernel has smaps_rollup since 4.14"

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
+import sys
 import tracemalloc
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,13 +14,14 @@ from agent_servers import LOADAVG, MEMINFO, PRESSURE, VMSTAT, Guestd, QemuAgent,
 
 from mom_core import Entity, GuestBusy, HypervisorError, NotSupported, Scope
 from mom_devkit import host_of
+from mom_devkit.without_root import MomPower, StandInGuest, another_user
 from mom_plugins_guestagent.addresses import parse_address
 from mom_plugins_guestagent.figures import judge
 from mom_plugins_guestagent.guestd import REPORTING, Relief, figures
 from mom_plugins_guestagent.guestd_client import GuestdWay
 from mom_plugins_guestagent.qemu_agent import AgentWay
 from mom_plugins_guestagent.ways import AgentAddress, AgentKind, VisitAnswer
-from mom_plugins_guestagent.wire import Misbehaves, NoAnswer
+from mom_plugins_guestagent.wire import Misbehaves, NoAnswer, Wire
 
 T = TypeVar("T")
 
@@ -376,3 +379,48 @@ def test_addresses_are_numeric_with_or_without_a_port() -> None:
 def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"address|port"):
         parse_address(text)
+
+
+# --- a socket that only QEMU's user and root may use -------------------------------------------------------------------------------
+
+ECHO = """
+import os, socket, sys
+listener = socket.socket(socket.AF_UNIX); listener.bind(sys.argv[1]); os.chmod(sys.argv[1], 0o600); listener.listen()
+print("listening", flush=True)
+while True:
+    connection = listener.accept()[0]
+    connection.sendall(connection.recv(100))
+"""
+
+
+@pytest.fixture
+def closed_socket(mom_open_folder: Path) -> Iterator[tuple[str, StandInGuest]]:
+    """The path, and the process that listens there."""
+    mom_open_folder.chmod(0o777)
+    path = str(mom_open_folder / "agent")
+    try:
+        guest = StandInGuest([sys.executable, "-I", "-S", "-c", ECHO, path])
+    except OSError as error:
+        pytest.skip(f"no control groups can be made here: {error}")
+    try:
+        assert guest.process.stdout is not None
+        assert guest.process.stdout.readline() == b"listening\n"
+        yield path, guest
+    finally:
+        guest.close()
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may use another user's socket")
+def test_an_agents_socket_of_another_user_is_reached(closed_socket: tuple[str, StandInGuest], mom_power: MomPower) -> None:
+    path, guest = closed_socket
+
+    async def asked() -> bytes:
+        async with Wire(path, most_line=100, most_bytes=1000) as wire:
+            await wire.send(b"anybody there?\n")
+            return await wire.line()
+
+    with mom_power(guest.DECLARATION):
+        assert run(asked()) == b"anybody there?"
+    with another_user(), pytest.raises(NoAnswer, match="Permission denied"):
+        run(asked())

@@ -96,6 +96,14 @@ def test_a_host_that_is_short_asks_for_much(tmp_path, caplog, available_kib, zon
     assert emptied(host(tmp_path, available_kib, zoneinfo), caplog, take_back=take_back) is asks
 
 
+def test_mom_need_not_be_root_for_that(mom_open_folder, mom_power, caplog):
+    root = host(mom_open_folder, 1 << 20, MANY)
+    with mom_power(f"[knob {root}/proc/sys/vm/stat_refresh]\nvalues = 1\n"):
+        assert CpuLists(root, logging.getLogger()).why_not() == ""
+        assert emptied(root, caplog)
+    assert (root / "proc/sys/vm/stat_refresh").read_text() == "1"
+
+
 @pytest.mark.parametrize("why", ["CPUs 2-5 are to be left alone (isolated)", "sys/vm/stat_refresh"])
 def test_cpus_that_are_to_be_left_alone_and_a_kernel_that_cannot_be_asked_are(tmp_path, caplog, why):
     root = host(tmp_path, 1 << 20, MANY, isolated="2-5\n" if "isolated" in why else "\n")

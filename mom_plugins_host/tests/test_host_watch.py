@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from mom_core import PluginContext
 from mom_core.testing import snapshot
 from mom_devkit import wait_until
+from mom_devkit.without_root import MomPower
 from mom_plugins_host import HostPlugin
 from mom_plugins_host.trigger import NoTrigger, StallTrigger
 from mom_plugins_host.watch import HostSettings, HostWatch, Patience, StallGauge
@@ -266,12 +267,13 @@ class TestTheKernelsTrigger:
         put(root, available=int((8 + plenty) * GIB))  # falls count below 8 GiB
         assert HostWatch(HostSettings(), root, woken, logging.getLogger("test")).look() == rest
 
-    def test_this_kernel_takes_one_or_says_why_not(self) -> None:
+    def test_this_kernel_takes_one_or_says_why_not(self, mom_power: MomPower) -> None:
         why = ""
-        try:
-            StallTrigger(Path("/proc/pressure/memory"), 0.05).close()
-        except NoTrigger as error:
-            why = str(error)
+        with mom_power():
+            try:
+                StallTrigger(Path("/proc/pressure/memory"), 0.05).close()
+            except NoTrigger as error:
+                why = str(error)
         short = "windows of less than 2 s need CAP_SYS_RESOURCE, or mom-helper"
         assert re.fullmatch(f"|this kernel has no pressure stall information|{short}|Permission denied", why)
 

@@ -11,6 +11,7 @@ import pytest
 from ksm_files import HOST_FILES
 
 from mom_core import (
+    ControlSpec,
     Decision,
     Declarations,
     Entity,
@@ -25,10 +26,11 @@ from mom_core import (
     Value,
 )
 from mom_core.testing import snapshot
-from mom_devkit import FakeHypervisor, apply_decisions, host_of, put_back
+from mom_devkit import FakeHypervisor, apply_decisions, declared, host_of, put_back
+from mom_devkit.without_root import MomPower
 from mom_plugins_ksm import KsmPlugin
 from mom_plugins_ksm.sysfs import SysfsKsm
-from mom_toolkit import PolicyTexts
+from mom_toolkit import PolicyTexts, helper_declaration
 
 HOST = Entity(Scope.HOST, "host", "host")
 
@@ -131,13 +133,17 @@ def test_a_hypervisors_own_ksm_takes_the_kernels_place(root: Path, folder: Path)
     assert [finding.severity for finding in ksm.mom_doctor(own)] == [Severity.OK]
 
 
-def test_the_kernels_knobs_are_written_and_put_back(root: Path, folder: Path) -> None:
-    ksm = plugin(root)
-    outcomes = apply_decisions(ksm, [Decision(HOST, "ksm_pages_to_scan", 64), Decision(HOST, "ksm_run", 0)])
-    assert [outcome.status for outcome in outcomes] == [Status.APPLIED, Status.APPLIED]
-    assert (folder / "pages_to_scan").read_text() == "64"
-    entries = [LedgerEntry(HOST, "ksm_run", 1, 0, "ksm", 0.0), LedgerEntry(HOST, "ksm_pages_to_scan", 100, 64, "ksm", 0.0)]
-    assert [outcome.status for outcome in put_back(ksm, entries)] == [Status.APPLIED, Status.APPLIED]
+def test_the_kernels_knobs_are_written_and_put_back(mom_open_folder: Path, mom_power: MomPower) -> None:
+    ksm = plugin(host_of(mom_open_folder, HOST_FILES))
+    folder = mom_open_folder / "sys/kernel/mm/ksm"
+    controls = [replace(control, file=f"{mom_open_folder}{control.file}") for control in declared(ksm, ControlSpec)]
+    with mom_power("\n".join(map(helper_declaration, controls))):
+        assert [finding.severity for finding in ksm.mom_doctor(None) if finding.subject == "KSM"] == [Severity.OK]
+        outcomes = apply_decisions(ksm, [Decision(HOST, "ksm_pages_to_scan", 64), Decision(HOST, "ksm_run", 0)])
+        assert [outcome.status for outcome in outcomes] == [Status.APPLIED, Status.APPLIED]
+        assert (folder / "pages_to_scan").read_text() == "64"
+        entries = [LedgerEntry(HOST, "ksm_run", 1, 0, "ksm", 0.0), LedgerEntry(HOST, "ksm_pages_to_scan", 100, 64, "ksm", 0.0)]
+        assert [outcome.status for outcome in put_back(ksm, entries)] == [Status.APPLIED, Status.APPLIED]
     assert (folder / "run").read_text() == "1"
 
 

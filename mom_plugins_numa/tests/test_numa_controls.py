@@ -1,19 +1,21 @@
 """Setting, putting back and reviewing what everybody decides about NUMA."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from numa_trees import GIB, nodes_tree, process_tree, tree
 
-from mom_core import Decision, Guest, LedgerEntry, Outcome, PluginContext, Status, Value
+from mom_core import ControlSpec, Decision, Guest, LedgerEntry, Outcome, PluginContext, Status, Value
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, FakeHypervisor, FakePromises, apply_decisions
 from mom_devkit import put_back as put_entries_back
+from mom_devkit.without_root import MomPower
 from mom_plugins_numa import NumaPlugin
 from mom_plugins_numa.fields import parse_pins, pins_text
 from mom_plugins_numa.review import reviewed
-from mom_toolkit import NodeTune
+from mom_toolkit import NodeTune, helper_declaration
 
 
 @pytest.fixture
@@ -78,6 +80,16 @@ def test_what_is_set_is_read_back_set_only_once_and_put_back(
     done = put_back(plugin, hypervisor, control, before, after)
     assert (done.after, done.status) == (before, Status.APPLIED)
     assert put_back(plugin, hypervisor, control, before, after).status in {Status.UNCHANGED, Status.APPLIED}
+
+
+def test_the_kernels_own_balancing_is_set_and_put_back(mom_open_folder: Path, mom_power: MomPower, hypervisor: FakeHypervisor) -> None:
+    plugin = NumaPlugin(NumaPlugin.Settings(), PluginContext(name="numa", root=tree(mom_open_folder, nodes_tree())))
+    control = next(spec for spec in plugin.mom_declare() if isinstance(spec, ControlSpec) and spec.file)
+    with mom_power(helper_declaration(replace(control, file=f"{mom_open_folder}{control.file}"))):
+        outcome = apply(plugin, hypervisor, "numa_balancing", 1)
+        assert (outcome.before, outcome.after, outcome.status) == (0, 1, Status.APPLIED)
+        assert put_back(plugin, hypervisor, "numa_balancing", 0, 1).status is Status.APPLIED
+    assert (mom_open_folder / "proc/sys/kernel/numa_balancing").read_text().strip() == "0"
 
 
 @pytest.mark.parametrize(

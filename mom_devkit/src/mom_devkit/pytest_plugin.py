@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from mom_core import PluginContext
     from mom_devkit.runs import PluginRun
+    from mom_devkit.without_root import MomPower
 
 
 @pytest.fixture
@@ -36,6 +37,34 @@ def mom_context(mom_host: Path, tmp_path: Path) -> PluginContext:
     from mom_core import PluginContext
 
     return PluginContext(root=mom_host, state_directory=tmp_path / "mom-state", run_directory=tmp_path / "mom-run")
+
+
+@pytest.fixture
+def mom_open_folder() -> Iterator[Path]:
+    """An empty folder that other users can reach, unlike pytest's own."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="mom-open-") as made:
+        folder = Path(made)
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.fixture(params=["as root", pytest.param("by mom-helper", marks=pytest.mark.processes)])
+def mom_power(request: pytest.FixtureRequest) -> Iterator[MomPower]:
+    """Has a test run twice: with mom as root, and as another user with a real mom-helper.
+
+    `with mom_power(declarations):` mom's code runs so, and the helper may write what they declare, as `helper_declaration` of mom_toolkit
+    makes them. Skipped where this process cannot become another user.
+    """
+    from mom_devkit.without_root import MomPower, why_not_another_user
+
+    by_helper = request.param == "by mom-helper"
+    if by_helper and (reason := why_not_another_user()):
+        pytest.skip(reason)
+    power = MomPower(by_helper=by_helper)
+    yield power
+    power.close()
 
 
 @pytest.fixture

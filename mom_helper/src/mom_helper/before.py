@@ -37,9 +37,12 @@ class KernelNumber:
         # A group of the same name may be a later guest's; the kernel never gives the inode to another one.
         self.key = path.replace("/", "!") if folder is None else f"{os.fstat(folder).st_ino}!{self._file}"
 
-    def read(self) -> int:
-        """What stands there. Raises `OSError`: EINVAL where it is no whole number."""
+    def read(self) -> int | None:
+        """What stands there; None where nothing does, as it only acts when it is written to. Raises `OSError`: EINVAL where it is no whole
+        number."""
         text = read_at(self._folder, self._file, 100).strip()
+        if not text:
+            return None
         try:
             return NO_LIMIT if text == b"max" else int(text)
         except ValueError:
@@ -76,11 +79,18 @@ class Before:
                 os.rmdir(path)  # noqa: PTH106  # as above
         self._writes = 0
 
-    def write(self, place: KernelNumber, value: int) -> int:
-        """Write a value, and remember what stood there: that is returned. Raises `OSError`: nothing is done that cannot be remembered."""
+    def write(self, place: KernelNumber, value: int, *, allowed: bool) -> int | None:
+        """Write a value, and remember what stood there: that is returned. Raises `OSError`: nothing is done that cannot be remembered.
+
+        :param allowed: whether root lets this value be written; what stood there before may be written again in any case
+        """
         with self._noted(place.key) as note:
             stood, (known, wrote, _) = place.read(), _read_note(note)
-            if stood == value:
+            if not allowed and known != str(value):
+                raise OSError(errno.ERANGE, os.strerror(errno.ERANGE))
+            if stood is None:
+                place.write(value)
+            if stood is None or stood == value:
                 return stood
             # What somebody else has set since is what stood there before, from now on.
             before = int(known) if wrote in {UNCERTAIN, str(stood)} else stood

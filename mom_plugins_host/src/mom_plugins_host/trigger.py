@@ -69,5 +69,6 @@ class StallTrigger:
 
     def close(self) -> None:
         """End the watch."""
+        file, self._fd = self._fd, -1
         with suppress(OSError):
-            os.close(self._fd)
+            os.close(file)

@@ -47,7 +47,7 @@ from .kernel_files import (
 from .knobs import Knob as Knob, KnobPlugin as KnobPlugin, helper_declaration as helper_declaration
 from .late_hooks import late_hook as late_hook
 from .notes import NoteStore as NoteStore
-from .root_helper import DeclaredFile as DeclaredFile, Helper as Helper
+from .root_helper import HELPER_SOCKET_VARIABLE as HELPER_SOCKET_VARIABLE, DeclaredFile as DeclaredFile, Helper as Helper
 from .run_summary import RunSummary as RunSummary
 from .services.admission import Admission as Admission, Admissions as Admissions, ClassFiles as ClassFiles, Donor as Donor
 from .services.eviction import (

@@ -26,7 +26,7 @@ _KERNEL_THREAD: Final = 0x00200000
 _REFUSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 """What the kernel says where only root may, or where it is mounted read-only for mom."""
 
-_PROCESS: Final = re.compile(r"/proc/([1-9][0-9]{0,9})")
+_PROCESS: Final = re.compile(r"/{1,2}proc/([1-9][0-9]{0,9})")
 
 _NUMBER: Final = re.compile(rb"\s*(-?[0-9]{1,20})\s*")
 _RANGE: Final = re.compile(r"(\^?)([0-9]{1,5})(?:-([0-9]{1,5}))?")
@@ -98,8 +98,8 @@ def write_group_file(path: Path | str, text: str, pid: int) -> None:
 
     def by_helper(helper: Helper) -> None:
         stat = ProcessStat.of(f"/proc/{pid}")
-        parts = read_kernel_file(f"/proc/{pid}/cgroup").decode(errors="surrogateescape").split("/")
-        if stat is None or Path(path).parent.name not in parts:  # the number is another process's by now
+        groups = read_kernel_file(f"/proc/{pid}/cgroup").decode(errors="surrogateescape")
+        if stat is None or Path(path).parent.name not in re.split("[/\n]", groups):  # the number is another process's by now
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         helper.set_group(pid, stat.started, Path(path).name, NO_LIMIT if text == "max" else int(text))
 

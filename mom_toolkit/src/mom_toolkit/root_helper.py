@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import struct
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
@@ -18,7 +19,7 @@ from mom_helper.orders import Answer, Order, OrderNumber
 ANSWER_SECONDS: Final = 2.0
 """How long an order may take."""
 
-SOCKET_VARIABLE: Final = "MOM_HELPER_SOCKET"
+HELPER_SOCKET_VARIABLE: Final = "MOM_HELPER_SOCKET"
 """An environment variable that names another socket than the usual one."""
 
 DECLARATIONS_FOLDER: Final = "/etc/mom/helper.d"
@@ -61,7 +62,7 @@ class Helper:
     @classmethod
     def reached(cls) -> Self | None:
         """The one of this process; None where it needs none, as it is root, or where there is none."""
-        path = os.environ.get(SOCKET_VARIABLE, orders.SOCKET)
+        path = os.environ.get(HELPER_SOCKET_VARIABLE, orders.SOCKET)
         if os.geteuid() == 0 or not os.access(path, os.W_OK):
             return None
         with Helper._sharing:
@@ -78,7 +79,7 @@ class Helper:
 
     def declared(self) -> Sequence[DeclaredFile]:
         """The files that root allows mom to write to, knobs by their paths and files of guests' control groups by their names."""
-        with self._lock:
+        with self._turn():
             return self._list()
 
     # --- orders --------------------------------------------------------------------------------------------------------------------
@@ -100,44 +101,55 @@ class Helper:
         """A descriptor to read a file of a guest's folder in /proc, such as `smaps_rollup`. `PermissionError`: no plugin needs it."""
         if name not in orders.PROCESS_FILES:
             raise PermissionError(errno.EPERM, f"mom-helper opens no {name} of guests")
-        with self._lock:
+        with self._turn():
             order = Order(OrderNumber.OPEN, a=orders.PROCESS_FILES.index(name), c=pid, d=started)
             return self._with_descriptor(self._send(order))
 
     def held_by_device(self, pid: int, started: int) -> bool:
         """Whether a device of the host was given to a guest (VFIO), which holds its memory in place."""
-        with self._lock:
+        with self._turn():
             return self._send(Order(OrderNumber.HELD_BY_DEVICE, c=pid, d=started))[0].a == 1
 
     def pressure(self, stall_us: int, window_us: int) -> int:
         """A descriptor that is ready (POLLPRI) when tasks waited for memory for so much of this time."""
-        with self._lock:
+        with self._turn():
             return self._with_descriptor(self._send(Order(OrderNumber.PRESSURE, a=stall_us, b=window_us)))
 
     def connect(self, path: Path | str) -> socket.socket:
         """A connection to a guest's socket, such as its monitor's. The caller must be able to reach the file's folder."""
-        with self._lock:
+        with self._turn():
             return socket.socket(fileno=self._with_descriptor(self._about_file(Order(OrderNumber.CONNECT), path)))
 
     def give_group(self, path: Path | str, gid: int) -> None:
         """Have a socket of mom's own belong to a group that root declares."""
-        with self._lock:
+        with self._turn():
             self._about_file(Order(OrderNumber.GIVE_GROUP, a=gid), path)
 
     def taker(self) -> socket.socket:
         """A connection to a process that reclaims memory of guests: `mom_helper.taker` says what it is told. There is one at a time."""
-        with self._lock:
+        with self._turn():
             return socket.socket(fileno=self._with_descriptor(self._send(Order(OrderNumber.TAKER))))
 
     def put_back(self) -> int:
         """Put back all that stood there before mom set something: how many values could not be."""
-        with self._lock:
+        with self._turn():
             return self._send(Order(OrderNumber.PUT_BACK))[0].b
 
     # --- the connection ------------------------------------------------------------------------------------------------------------
 
-    def _to_listed(self, name: str, order: Callable[[int], Order]) -> None:
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One order at a time. A helper that was restarted since the last one is connected to anew: it may have read other declarations."""
         with self._lock:
+            if self._connection is not None:
+                ended = select.poll()
+                ended.register(self._connection, select.POLLIN)  # nothing is to come now but the end
+                if ended.poll(0):
+                    self._close()
+            yield
+
+    def _to_listed(self, name: str, order: Callable[[int], Order]) -> None:
+        with self._turn():
             number = next((number for number, one in enumerate(self._list()) if one.name == name), None)
             if number is None:
                 raise PermissionError(errno.EPERM, f"mom-helper may not, as root has not declared {name}")

@@ -1,7 +1,7 @@
 """A mover that is a program of the operator's: a fixed list of arguments, no shell, and nothing in it that another host could have written.
 
-It runs as mom does, which is as root, so that only the host's own configuration names it. In place of whole arguments stand what is to be
-moved, and where to, each of a type that can be no option and no second argument.
+It runs as mom's user, with that one's rights, so that only the host's own configuration names it. In place of whole arguments stand what is
+to be moved, and where to, each of a type that can be no option and no second argument.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class CommandMover:
         _refuse_foreign(program)
         if not os.access(program, os.X_OK):
             raise MomError(f"{program} is no program that can be run", hint="chmod +x it, or name another one")
-        return f"guests are moved by {printable(program, 100)}"
+        return f"guests are moved by {printable(program, 100)}, which runs as user {_user_name()}"
 
     def _started(self, pid: int) -> int:
         """When that process was started, in ticks; 0: it is not there."""
@@ -216,6 +216,12 @@ def _environment() -> Mapping[str, str]:
     with suppress(KeyError):
         return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": pwd.getpwuid(os.geteuid()).pw_dir}
     return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/"}
+
+
+def _user_name() -> str:
+    with suppress(KeyError):
+        return pwd.getpwuid(os.geteuid()).pw_name
+    return str(os.geteuid())
 
 
 def _refuse_foreign(program: str) -> None:

@@ -1,0 +1,78 @@
+"""Monitors of real QEMU processes that belong to another user than mom's: as root, and by mom-helper."""
+
+import logging
+import os
+import pwd
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mom_core import PermissionDenied
+from mom_devkit import wait_until
+from mom_devkit.without_root import MomPower, StandInGuest, another_user
+from mom_plugins_qemu.events import EventMonitors
+from mom_plugins_qemu.hypervisor import QemuHypervisor
+from mom_plugins_qemu.sampler import QemuHypervisorSettings
+
+pytestmark = [pytest.mark.processes, pytest.mark.real, pytest.mark.skipif(os.geteuid() != 0, reason="only root can have others run QEMU")]
+
+USERS = {pwd.getpwnam(StandInGuest.USER).pw_uid}
+
+
+@pytest.fixture
+def monitor(mom_open_folder: Path) -> Iterator[tuple[Path, StandInGuest]]:
+    """A QEMU without a machine, whose monitor's socket only its own user may use."""
+    program = shutil.which("qemu-system-x86_64")
+    if program is None:
+        if os.environ.get("MOM_REQUIRE_REAL") == "1":
+            pytest.fail("there is no QEMU here")
+        pytest.skip("there is no QEMU here")
+    user = pwd.getpwnam(StandInGuest.USER)
+    os.chown(mom_open_folder, user.pw_uid, user.pw_gid)
+    path = mom_open_folder / "web.qmp"
+    nothing = ["-machine", "none", "-nodefaults", "-display", "none", "-accel", "tcg", "-name", "web"]
+    try:
+        guest = StandInGuest([program, *nothing, "-qmp", f"unix:{path},server=on,wait=off"])
+    except OSError as error:
+        pytest.skip(f"no control groups can be made here: {error}")
+    try:
+        wait_until(path.is_socket, "QEMU has made no monitor", 60)
+        path.chmod(0o600)
+        yield path, guest
+    finally:
+        guest.close()
+
+
+def hypervisor(path: Path) -> QemuHypervisor:
+    settings = QemuHypervisorSettings(sockets=[str(path.parent / "*.qmp")], users=USERS)
+    return QemuHypervisor(settings, logging.getLogger("qemu"))
+
+
+def test_a_guest_is_found_by_its_monitor(monitor: tuple[Path, StandInGuest], mom_power: MomPower) -> None:
+    path, process = monitor
+    with mom_power(process.DECLARATION):
+        (guest,) = hypervisor(path).guests()
+    assert (guest.name, guest.properties["pid"]) == ("web", process.pid)
+
+
+def test_events_are_heard(monitor: tuple[Path, StandInGuest], mom_power: MomPower) -> None:
+    path, process = monitor
+    heard: list[tuple[int, str]] = []
+    listener = EventMonitors(
+        Path("/"), [str(path)], lambda pid, text: heard.append((pid, text)), lambda *_: None, logging.getLogger("qemu"), USERS
+    )
+    with mom_power(process.DECLARATION):
+        listener.start()
+        try:
+            wait_until(lambda: bool(heard), "nothing was heard of it", 60)
+        finally:
+            listener.stop()
+    assert heard[0] == (process.pid, "is there")
+
+
+def test_without_a_helper_the_error_says_how_to_start_it(monitor: tuple[Path, StandInGuest]) -> None:
+    path, _ = monitor
+    with another_user(), pytest.raises(PermissionDenied, match="systemctl enable --now mom-helper"):
+        hypervisor(path).guests()
