@@ -95,8 +95,6 @@ def _only(value: str, line: str) -> str:
 
 def _daemonset_pairs() -> Pairs:
     """Where the chart's DaemonSet differs: what its values say, and what the overlay `offload` patches in."""
-    mount, volume = "            - {name: tmp, mountPath: /tmp}\n", "          emptyDir: {medium: Memory, sizeLimit: 16Mi}\n"
-    cgroup = "        - name: cgroup\n          hostPath: {path: /sys/fs/cgroup, type: Directory}\n"
     return [
         NAMESPACE,
         (f"image: mom-node:{version()}", "image: {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}"),
@@ -114,8 +112,7 @@ def _daemonset_pairs() -> Pairs:
         ("configMap: {name: mom}", 'configMap: {name: {{ include "mom.config.name" . }}}'),
         ("secretName: mom-metrics", "secretName: {{ .Values.metrics.secret }}"),
         ("SYS_RESOURCE]", "SYS_RESOURCE{{ if .Values.offload }}, SYS_NICE{{ end }}]"),
-        (mount, mount + _only("offload", "            - {name: cgroup, mountPath: /host/cgroup}\n")),
-        (volume, volume + _only("offload", cgroup)),
+        ("mountPath: /host/cgroup, readOnly: true", "mountPath: /host/cgroup, readOnly: {{ not .Values.offload }}"),
     ]
 
 

@@ -27,8 +27,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 PATH: Final = f"{Path(sys.executable).parent}:{ROOT / 'packaging/oci'}:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _ENTER: Final = """set -e
-folder=$1 lower=$2 shared=$3 logs=$4
-shift 4
+folder=$1 lower=$2 shared=$3 logs=$4 groups=$5
+shift 5
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$folder"
 mkdir "$folder/upper" "$folder/work" "$folder/root"
@@ -52,6 +52,8 @@ for name in mom.yaml policy.d/50_test.policy; do
     mount --bind "$shared/config/$name" "$root/etc/mom/$name"
     mount -o remount,bind,ro "$root/etc/mom/$name"
 done
+mount --bind "$groups" "$root/host/cgroup"
+mount -o remount,bind,ro "$root/host/cgroup"
 [ -z "$logs" ] || mount --bind "$logs" "$root/node/pods"
 cd /
 exec chroot "$root" "$@"
@@ -89,7 +91,7 @@ class NodeContainer:
         self._namespaces = ["--mount", "--uts", "--ipc", "--net", "--cgroup"]  # and not --pid: hostPID
         assert self.spec["hostPID"]
         logs = "" if node_root_is_seen() else str(pod_logs)
-        enter = ["sh", "-c", _ENTER, "sh", str(self._folder), str(lower), str(shared), logs]
+        enter = ["sh", "-c", _ENTER, "sh", str(self._folder), str(lower), str(shared), logs, str(groups_root())]
         command = ["mom-node" if not self.told.get("command") else self.told["command"], *self.told["args"]]
         inside = ["unshare", *self._namespaces, *enter, *self._environment, *self._rights, *command]
         with self._log.open("ab") as log:

@@ -83,6 +83,9 @@ def test_in_its_container_mom_sees_all_guests_resizes_them_and_puts_them_back_at
     wait_for(node, SMALLER_MIB, container)
     rows = json.loads(container.run("mom", "guests", "--json").stdout)
     assert {row["name"] for row in rows} == {f"{PREFIX}shop/{name}" for name in NAMES}
+    told = json.loads(container.run("mom", "status", "--json").stdout)["guests"]
+    pressure = [row[told["columns"].index("host_psi_memory_some_avg10")] for row in told["rows"]]
+    assert None not in pressure, "from within the container the groups of pods are found"
     assert container.probe("livenessProbe")
     assert container.probe("readinessProbe")
     assert container.run("touch", "/usr/here").returncode != 0, "its root is read-only"
