@@ -84,7 +84,8 @@ def test_the_same_seed_tells_the_same_story_and_another_seed_another(shown: tupl
 
 
 def test_without_a_terminal_it_prints_lines_that_a_log_can_hold(shown: tuple[str, Path]) -> None:
-    lines = shown[0].splitlines()
+    text, folder = shown
+    lines = text.replace(str(folder), "~/demo").splitlines()  # how long the name of a test's folder is depends on how many there were
     assert len([line for line in lines if re.match(r" *\d+:\d\d  available", line)]) == CYCLES // 5
     assert all(len(line) <= 130 and line.isprintable() for line in lines)
 
