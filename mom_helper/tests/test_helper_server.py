@@ -490,15 +490,14 @@ def test_descriptors_of_strange_files_are_refused_at_once(helper: RunningHelper,
 
 
 def test_a_flood_is_slowed_down_and_keeps_nobody_else_waiting(place: Path) -> None:
-    for helper in running(RunningHelper(place, more="[limits]\norders = 100\n")):
-        told = helper.ask(lambda client: [client.error(OrderNumber.SET_KNOB, A, 1 + number % 9) for number in range(600)])
-        assert told.count(0) >= 300
-        assert told.count(EAGAIN) >= 100
+    for helper in running(RunningHelper(place, more="[limits]\norders = 10\n")):
+        told = helper.ask(lambda client: [client.error(OrderNumber.SET_KNOB, A, 1 + number % 9) for number in range(300)])
+        assert told.count(0) >= 30
+        assert told.count(EAGAIN) >= 50
         assert set(told) == {0, EAGAIN}
         assert helper.put_back() == 0
         assert len(helper.said().splitlines()) < 600
-        time.sleep(0.5)
-        assert helper.ask(lambda client: client.error(OrderNumber.SET_KNOB, A, 5)) == 0, "orders are followed again"
+        wait_until(lambda: helper.ask(lambda client: client.error(OrderNumber.SET_KNOB, A, 5)) == 0, "orders are followed again", 20)
 
 
 def test_a_client_that_reads_no_answers_is_left_and_others_are_served(helper: RunningHelper) -> None:
