@@ -497,7 +497,11 @@ def test_a_flood_is_slowed_down_and_keeps_nobody_else_waiting(place: Path) -> No
         assert set(told) == {0, EAGAIN}
         assert helper.put_back() == 0
         assert len(helper.said().splitlines()) < 600
-        wait_until(lambda: helper.ask(lambda client: client.error(OrderNumber.SET_KNOB, A, 5)) == 0, "orders are followed again", 20)
+        wait_until(partial(follows, helper), "orders are followed again", 20)
+
+
+def follows(helper: RunningHelper) -> bool:
+    return helper.ask(lambda client: client.error(OrderNumber.SET_KNOB, A, 5)) == 0
 
 
 def test_a_client_that_reads_no_answers_is_left_and_others_are_served(helper: RunningHelper) -> None:

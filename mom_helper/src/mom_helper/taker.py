@@ -144,11 +144,12 @@ class _Taking:
         return self.left > 0 and not self.reason
 
 
-def _of_group(taking: _Taking, guest: Guest, hierarchy: str, files: tuple[str, str], content: bytes, no_more: int) -> int:
+def _of_group(taking: _Taking, guest: Guest, hierarchy: str, files: tuple[str, str], content: bytes, no_more: int, bite: float) -> int:
     """What a write of this took, by how much the group holds then.
 
     :param files: what tells how much it holds, and what is written to
     :param no_more: the error by which the kernel says that it found no more
+    :param bite: seconds after which a signal ends the write; 0: it ends by itself
     """
     held, written = files
     with guest.group(hierarchy, taking.guests.hierarchies.get(hierarchy, "")) as (folder, _):
@@ -157,6 +158,8 @@ def _of_group(taking: _Taking, guest: Guest, hierarchy: str, files: tuple[str, s
             raise RequestRefused(Reason.HOLDS_TOO_LITTLE)
         try:
             with opened(written, os.O_WRONLY, folder) as file:
+                # Again and again: a signal that comes before the write has begun ends nothing.
+                signal.setitimer(signal.ITIMER_REAL, bite, 0.002 if bite else 0)
                 _called(libc.write, file, content, len(content))  # once: Python's own write begins again after a signal
             taking.reason = Reason.NO_MORE if hierarchy != UNIFIED else taking.reason
         except InterruptedError:  # the timer has ended it
@@ -165,6 +168,8 @@ def _of_group(taking: _Taking, guest: Guest, hierarchy: str, files: tuple[str, s
             if error.errno != no_more:
                 raise
             taking.reason = Reason.NO_MORE
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         return max(0, before - (int(read_at(folder, held)) >> 10))
 
 
@@ -176,18 +181,13 @@ def _called(function: Callable[..., int], *arguments: object) -> None:
 
 def _take_v2(taking: _Taking, guest: Guest, _: float) -> int:
     content = b"%d" % (min(taking.left, PIECE_KIB) << 10)
-    return _of_group(taking, guest, UNIFIED, ("memory.current", "memory.reclaim"), content, errno.EAGAIN)
+    return _of_group(taking, guest, UNIFIED, ("memory.current", "memory.reclaim"), content, errno.EAGAIN, 0)
 
 
 def _take_v1(taking: _Taking, guest: Guest, until: float) -> int:
     wanted = taking.left / taking.rate if taking.rate > 0 else FIRST_BITE_SECONDS
     bite = min(max(wanted, 0.002), 2 * taking.seconds or FIRST_BITE_SECONDS, LONGEST_BITE_SECONDS, max(0.002, until - time.monotonic()))
-    # Again and again: a signal that comes before the write has begun ends nothing.
-    signal.setitimer(signal.ITIMER_REAL, bite, 0.002)
-    try:
-        return _of_group(taking, guest, "memory", ("memory.usage_in_bytes", "memory.force_empty"), b"0", errno.EBUSY)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+    return _of_group(taking, guest, "memory", ("memory.usage_in_bytes", "memory.force_empty"), b"0", errno.EBUSY, bite)
 
 
 def _areas(guest: Guest) -> Sequence[tuple[int, int]]:
