@@ -164,7 +164,7 @@ def _measured(pods: TestPods, run: MomRun, arguments: argparse.Namespace) -> dic
         free = [name for name, is_free in mom.guests.items() if is_free]
         figures["hanging"]["managed"] = len(free)
         figures["hanging"]["should be managed"] = len(well)
-        run.configure(plugins, policies={"10_size": SIZED}, interval=f"{arguments.interval}s")
+        run.configure(plugins, policies={"90_size": SIZED}, interval=f"{arguments.interval}s")
         run.reload()
         _wait_until(lambda: max(_sizes(well)) <= SIZED_KIB, "all others are smaller")
         run.kill()

@@ -106,6 +106,13 @@ def test_a_daemon_that_only_its_parent_waits_for_has_ended(node, pods):
     assert not pods.pods
 
 
+def test_a_group_that_a_container_has_made_below_its_own_changes_nothing(node, pods):
+    uid, others = node.pod(), node.pod("other", "virt-launcher-db-22222")
+    node.process("virtqemud", f"{in_container(uid)}/pod{others}")
+    pods.scan()
+    assert list(pods.pods) == [uid]
+
+
 def test_a_pod_without_a_name_waits_for_kubelet_to_tell_it(node, pods, clock):
     uid = node.pod(named=False)
     node.process("virtqemud", in_container(uid))

@@ -163,7 +163,7 @@ def test_liars_cost_nobody_else_anything(pods: TestPods) -> None:
         assert guests[called(well)].blocked == {}
         troubles = mom.hypervisor.troubles()
         told = {lie: troubles[f"{NAMESPACE}/{pod.pod_name}"] for lie, pod in liars.items()}
-        assert told["crowd"] == "it lists 50 guests, and a pod of KubeVirt has one"
+        assert told["crowd"] == "50 guests are listed where there is room for 1"
         assert "is not that of a pod" in told["another's name"]
         assert "kube-system_db" in told["another namespace"]
         assert told["another's UUID"] == f"it claims the UUID of the guest in pod {NAMESPACE}/{well.pod_name}"
@@ -205,7 +205,7 @@ def test_a_hundred_come_and_vanish_at_once(pods: TestPods) -> None:
 
 def test_a_mom_that_was_killed_leaves_nothing_that_the_next_does_not_put_back(pods: TestPods, mom: MomRun) -> None:
     launchers = start_all(pods, 5)
-    sized = {"10_size": '(with Guests guest (guest.Control "balloon_target" (* 512 1024)))'}
+    sized = {"90_size": '(with Guests guest (guest.Control "balloon_target" (* 512 1024)))'}
     mom.configure({"kubevirt": pods.settings(), "balloon": {}, "policy": {}}, policies=sized)
 
     def sizes() -> set[int]:

@@ -6,7 +6,7 @@ from .connection import (
     CallPatience as CallPatience,
 )
 from .domain_xml import memory_of as memory_of, parsed as parsed
-from .domains import SamplingSettings as SamplingSettings
+from .domains import ImpossibleAnswer as ImpossibleAnswer, SamplingSettings as SamplingSettings
 from .event_loop import EventLoop as EventLoop
 from .fields import GUEST_FIELDS as GUEST_FIELDS, HOST_FIELDS as HOST_FIELDS
 from .hypervisor import LibvirtHypervisor as LibvirtHypervisor

@@ -74,6 +74,8 @@ class ConnectionSettings:
     well."""
     most_opening: int = 3
     """So many attempts to connect may hang at once. TCP gives one up after two minutes; what hangs for longer would hang again."""
+    most_events: int | None = None
+    """With more events than this between two calls about all guests, the connection is given up; None: however many there are."""
     lost_level: int = logging.WARNING
     """How loudly it is logged that a connection is given up."""
 
@@ -177,6 +179,8 @@ class Connection:
         self._module = module
         self._monotonic = monotonic
         self._held_up = held_up
+        self._events = 0
+        """Since the last call about all guests."""
         self._listed: set[str] | None = None
         """The guests of the last call about all of them, and those that were started since; None before the first."""
         self._changed = threading.Condition()
@@ -386,7 +390,7 @@ class Connection:
         # A call about all guests is what the handles of single ones come from.
         answer = live.connection.getAllDomainStats(groups, flags | active)
         live.domains = {domain.UUIDString(): domain for domain, _ in answer}
-        self._listed = set(live.domains)
+        self._listed, self._events = set(live.domains), 0
         return answer if wanted is None else [(domain, record) for domain, record in answer if domain.UUIDString() in wanted]
 
     def _handles(self, live: _Live, uuids: Collection[str]) -> Sequence[Domain]:
@@ -531,10 +535,21 @@ class Connection:
                 self._forget(live, "libvirtd has ended it")
                 self._changed.notify_all()
 
+    def _are_too_many(self) -> bool:
+        """Take note of one more event."""
+        self._events += 1
+        if self.settings.most_events is None or self._events <= self.settings.most_events:
+            return False
+        with self._changed:
+            if self._live is not None:
+                self._forget(self._live, "it tells of too many events")
+                self._changed.notify_all()
+        return True
+
     def _told(self, connection: object, domain: Domain, *details_and_kind: Any) -> None:
         """libvirt's event callback: what the event's kind brings with it, then what was given at registration."""
         *details, kind = details_and_kind
-        if self.on_event is None:
+        if self.on_event is None or self._are_too_many():
             return
         code, detail, *_ = [*(number for number in details if isinstance(number, int)), 0, 0]
         if kind == LIFECYCLE and code == STARTED and self._listed is not None:

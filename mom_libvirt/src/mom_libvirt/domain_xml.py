@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 from mom_libvirt.agents import NO_CHANNELS, channels_of
 from mom_libvirt.tuning_xml import UNTUNED, Tuning, natural_number, tuning_of
 
-_LONGEST_XML = 8 << 20
+LONGEST_XML = 8 << 20
 """Characters. libvirt passes on no text of more than 4 MiB; one that is longer did not come from it."""
 
 _KIB = {"b": 1 / 1024, "bytes": 1 / 1024, "KB": 1000 / 1024, "k": 1, "KiB": 1, "MiB": 1 << 10, "M": 1 << 10, "GiB": 1 << 20, "G": 1 << 20}
@@ -65,12 +65,15 @@ class DomainDescription:
         return self.resizable_kib - self.plugged_kib
 
 
-def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str, str]] | None = None) -> DomainDescription | None:
+def described(
+    xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str, str]] | None = None, longest: int = LONGEST_XML
+) -> DomainDescription | None:
     """The guest that this domain XML describes; None if it cannot be understood.
 
     :param of_platform: gives the properties that its platform says
+    :param longest: characters; of more nothing is read
     """
-    domain = parsed(xml)
+    domain = parsed(xml) if len(xml) <= longest else None
     if domain is None:
         return None
     balloon = domain.find("devices/memballoon")
@@ -102,7 +105,7 @@ class _Builder(ElementTree.TreeBuilder):
 
 def parsed(xml: str) -> ElementTree.Element | None:
     """The domain element; None for what is no domain XML. A guest's owner writes parts of it: it may hold anything, and be large."""
-    if len(xml) > _LONGEST_XML:
+    if len(xml) > LONGEST_XML:
         return None
     try:
         root = ElementTree.fromstring(xml, ElementTree.XMLParser(target=_Builder()))  # noqa: S314  # the builder refuses entities

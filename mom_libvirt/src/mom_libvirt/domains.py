@@ -17,7 +17,7 @@ from mom_core import Clock, CpuTune, Entity, GuestBusy, GuestGone, HypervisorErr
 from mom_guests import AUTODEFLATE, PERIOD, REPORTING, HostSide, SeenGuest, SeenGuests, possible_maximum
 from mom_libvirt.api import Domain, Record
 from mom_libvirt.connection import Connection, GuestRecord
-from mom_libvirt.domain_xml import DomainDescription, described
+from mom_libvirt.domain_xml import LONGEST_XML, DomainDescription, described
 from mom_libvirt.events import EventBook
 from mom_libvirt.fields import GIVE_BACK, PLUG_LIMIT
 from mom_libvirt.states import PAUSED, job_name, state_name, why_left_alone
@@ -47,12 +47,20 @@ _SILENT = "the guest has not answered libvirt's last call"
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
     """`stale_after` in seconds (None: by each guest's own period); `find` gives the process id of the guest with this name and UUID, for
-    certain (None: nothing is told of guests' processes); where /proc and /sys are found; what platforms say of guests (None: nothing)."""
+    certain (None: nothing is told of guests' processes); where /proc and /sys are found; what platforms say of guests (None: nothing).
+
+    An answer with more than `most_guests`, and a description of more than `longest_xml` characters, are not looked into."""
 
     stale_after: float | None = None
     find: Callable[[str, str], int | None] | None = None
     root: Path = Path("/")
     platforms: PlatformProperties | None = None
+    most_guests: int | None = None
+    longest_xml: int = LONGEST_XML
+
+
+class ImpossibleAnswer(HypervisorError):
+    """libvirtd answers what it never would: it is another program, or is not itself any more."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -108,6 +116,7 @@ class Domains(SeenGuests[KnownDomain]):
         super().__init__(settings.stale_after, clock.monotonic, host_side, proc if self._local else None)
         self._opened = 0
         self._platforms = settings.platforms
+        self._most_guests, self._longest_xml = settings.most_guests, settings.longest_xml
         self._events = EventBook(self._resizes, lambda what: self.tell(what))  # noqa: PLW0108  # it is set later
         connection.on_event = self._events.heard
         connection.on_return = partial(self._events.returned, self.uri)
@@ -123,7 +132,10 @@ class Domains(SeenGuests[KnownDomain]):
         end = self._monotonic() + self._connection.settings.call_timeout
         asks_nobody = module.VIR_DOMAIN_STATS_STATE
         asks_guests = module.VIR_DOMAIN_STATS_CPU_TOTAL | module.VIR_DOMAIN_STATS_BALLOON | module.VIR_DOMAIN_STATS_VCPU
-        self._take(self._connection.statistics(asks_nobody | asks_guests, fallback=asks_nobody))
+        records = self._connection.statistics(asks_nobody | asks_guests, fallback=asks_nobody)
+        if self._most_guests is not None and len(records) > self._most_guests:
+            raise ImpossibleAnswer(f"{len(records)} guests are listed where there is room for {self._most_guests}")
+        self._take(records)
         self._describe(end)
 
     def unanswered(self) -> None:
@@ -202,7 +214,9 @@ class Domains(SeenGuests[KnownDomain]):
         with self._lock:
             known.describe = False  # before it is read, so that what is said to have changed in the meantime is read again
         try:
-            return described(self._ask(known, f"reading the description of {printable(known.name)}", read), self._of_platform)
+            return described(
+                self._ask(known, f"reading the description of {printable(known.name)}", read), self._of_platform, self._longest_xml
+            )
         except HypervisorError:
             with self._lock:
                 known.describe = True

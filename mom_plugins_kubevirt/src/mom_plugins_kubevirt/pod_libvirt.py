@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mom_core import Clock, Guest, GuestBusy, HypervisorError, PermissionDenied, PluginContext, printable
-from mom_libvirt import CallPatience, Connection, ConnectionSettings, EventLoop, LibvirtHypervisor, SamplingSettings
+from mom_libvirt import CallPatience, Connection, ConnectionSettings, EventLoop, ImpossibleAnswer, LibvirtHypervisor, SamplingSettings
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_plugins_kubevirt.pod_socket import reached
 from mom_plugins_kubevirt.pods import LAUNCHER
@@ -37,7 +37,18 @@ pods to 63 characters, with virt-launcher- and five at random, or a hash."""
 
 _FIRST_REST_SECONDS: Final = 1.0
 _LAST_REST_SECONDS: Final = 60.0
-"""How long one that answers nonsense is not asked again: doubled from the first to the last."""
+"""How long one that answers nonsense is not asked again: doubled from the first to the last, which is also how long it must answer sense
+until that begins anew."""
+
+_MOST_EVENTS: Final = 500
+"""Between two looks. A guest that is resized all the time has five each second."""
+
+_LONGEST_XML: Final = 512 << 10
+"""Characters of a guest's description. KubeVirt's have some 20,000."""
+
+_MOST_TOLD: Final = 5
+_TOLD_SECONDS: Final = 10.0
+"""So many cycles a pod may ask for in so many seconds: a start brings three."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,8 @@ class PodLibvirt:
     hangs: bool = False
     _rest_until: float = float("-inf")
     _rest: float = _FIRST_REST_SECONDS
+    _told: list[float] = field(default_factory=list)
+    """When it asked for cycles lately."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -92,22 +105,33 @@ class PodLibvirt:
             longest_retry=_LONGEST_RETRY_SECONDS,
             most_open_calls=_MOST_OPEN_CALLS,
             most_opening=_MOST_OPENING,
+            most_events=_MOST_EVENTS,
             lost_level=logging.DEBUG,
         )
         log, monotonic = means.context.log, means.context.monotonic
         connection = Connection(settings, log, means.module, callers=means.callers, patience=means.patience)
         if means.loop is not None:
             connection.join(means.loop)
-        sampling = SamplingSettings(means.stale_after, None, root)
+        sampling = SamplingSettings(means.stale_after, None, root, most_guests=1, longest_xml=_LONGEST_XML)
         hypervisor = LibvirtHypervisor(connection, sampling, log, Clock(monotonic))
-        hypervisor.tell = tell
         made = cls(pod, connection, hypervisor, tell)
+        hypervisor.tell = made._tell
         connection.on_open = made._opened
         return made
 
+    def _tell(self, what: str) -> None:
+        """From any thread. A pod that would keep mom busy with cycles is heard in those that come anyway."""
+        now = time.monotonic()
+        with self._lock:
+            self._told = [told for told in self._told if now - told < _TOLD_SECONDS]
+            if len(self._told) >= _MOST_TOLD:
+                return
+            self._told.append(now)
+        self.tell(what)
+
     def _opened(self) -> None:
         self.hangs = False  # it has just answered
-        self.tell(f"the libvirt of pod {self.pod.name} answers")
+        self._tell(f"the libvirt of pod {self.pod.name} answers")
 
     @property
     def may_be_asked(self) -> bool:
@@ -122,14 +146,12 @@ class PodLibvirt:
     def look(self) -> Sequence[Guest]:
         """Its guests now. Raises `HypervisorError`, also for an answer that no libvirt of a pod gives."""
         guests = self.hypervisor.guests()
-        if len(guests) > 1:
-            raise NonsenseError(f"it lists {len(guests)} guests, and a pod of KubeVirt has one")
         for guest in guests:
             if len(guest.name) > _LONGEST_NAME or not guest.name.isprintable():
-                raise NonsenseError("its guest's name is none that KubeVirt gives")
+                raise ImpossibleAnswer("its guest's name is none that KubeVirt gives")
             if not _is_of(self.pod, guest.name):
                 said = printable(guest.name, 80)
-                raise NonsenseError(f"its guest is called {said}, which is not that of a pod {self.pod.namespace}/{self.pod.name}")
+                raise ImpossibleAnswer(f"its guest is called {said}, which is not that of a pod {self.pod.namespace}/{self.pod.name}")
         return guests
 
     def take(self, answer: Sequence[Guest] | HypervisorError) -> None:
@@ -137,12 +159,14 @@ class PodLibvirt:
         self.open_call, self.hangs = None, isinstance(answer, GuestBusy)
         if isinstance(answer, HypervisorError):
             self.unanswered(f"{answer.message}; {answer.hint}" if isinstance(answer, PermissionDenied) else answer.message)
-            if isinstance(answer, NonsenseError):
+            if isinstance(answer, ImpossibleAnswer):
                 self.listed = ()
                 self._rest_until = time.monotonic() + self._rest
                 self._rest = min(2 * self._rest, _LAST_REST_SECONDS)
         else:
-            self.listed, self.trouble, self._rest = answer, "", _FIRST_REST_SECONDS
+            self.listed, self.trouble = answer, ""
+            if time.monotonic() > self._rest_until + _LAST_REST_SECONDS:
+                self._rest = _FIRST_REST_SECONDS
 
     def hung(self, call: Future[Sequence[Guest]] | None) -> None:
         """It has not answered in time."""
@@ -154,7 +178,7 @@ class PodLibvirt:
     def _answered_late(self, call: Future[Sequence[Guest]]) -> None:
         """A daemon is slow to answer while it starts its guest, and that is waited for."""
         if call.exception() is None and call.result():
-            self.tell(f"the libvirt of pod {self.pod.name} has answered")
+            self._tell(f"the libvirt of pod {self.pod.name} has answered")
 
     def unanswered(self, why: str = "") -> None:
         """Nothing new was heard of it: what is known grows older."""
@@ -171,7 +195,3 @@ def _is_of(pod: LauncherPod, domain: str) -> bool:
     namespace, underscore, name = domain.partition("_")
     launcher = f"{LAUNCHER}{name}-" if len(name) <= _WHOLE_NAME else f"{LAUNCHER}{name[:_CUT_NAME]}"
     return bool(underscore and name) and namespace == pod.namespace and pod.name.startswith(launcher)
-
-
-class NonsenseError(HypervisorError):
-    """A pod's libvirt says what cannot be."""
