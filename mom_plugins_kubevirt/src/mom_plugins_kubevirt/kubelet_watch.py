@@ -42,6 +42,8 @@ class KubeletSettings(StrictModel):
     """How long one answer may take. Nothing else waits for it."""
     address: str = ""
     """Where it listens. Unset: what the variable HOST_IP says, else this machine (127.0.0.1)."""
+    port: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    """Its port for TLS. Unset: what its configuration says, else 10250."""
     node: str = ""
     """The node's name, which its certificate must bear. Unset: what the variable NODE_NAME says, the kubelet's command line, or the host's
     name."""
@@ -158,12 +160,13 @@ class KubeletWatch:
 def doors_of(root: Path, settings: KubeletSettings, config: KubeletConfig, process: KubeletProcess | None) -> Iterator[KubeletDoor]:
     """The ways to ask it, those that are checked first."""
     host = settings.address or os.environ.get("HOST_IP", "") or "127.0.0.1"
+    port = settings.port or config.port
     token, certificate = (_there(root, str(path)) for path in (settings.token, settings.certificate))
     for trusted, names in _trusted(root, settings, config, process):
         if token is not None:
-            yield KubeletDoor(host, config.port, trusted, names, token=token)
+            yield KubeletDoor(host, port, trusted, names, token=token)
         if certificate is not None:
-            yield KubeletDoor(host, config.port, trusted, names, certificate=certificate)
+            yield KubeletDoor(host, port, trusted, names, certificate=certificate)
     if config.read_only_port:
         yield KubeletDoor(host, config.read_only_port)
 
