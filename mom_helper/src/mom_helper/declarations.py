@@ -33,7 +33,7 @@ class WritableFile(NamedTuple):
         )
 
 
-class GuestKind(NamedTuple):
+class GuestUsers(NamedTuple):
     """Processes of these users (ids), in control groups below these (such as `/machine.slice/`), are guests."""
 
     users: frozenset[int]
@@ -45,7 +45,7 @@ class Declared:
 
     def __init__(self) -> None:
         self.files: dict[str, WritableFile] = {}
-        self.rules: dict[str, GuestKind] = {}
+        self.rules: dict[str, GuestUsers] = {}
         self.gids: set[int] = set()
         self.orders, self.reclaim_bytes = 2000, 1 << 30
 
@@ -73,7 +73,7 @@ class Declared:
         kind, _, name = section.name.partition(" ")
         if kind == "guests":
             users = _ids(section.get("users", ""), {one.pw_name: one.pw_uid for one in pwd.getpwall()})
-            self.rules[name] = GuestKind(
+            self.rules[name] = GuestUsers(
                 frozenset(users), tuple(f"/{one.strip('/')}/".replace("//", "/") for one in section.get("slices", "").split())
             )
         elif kind == "sockets":

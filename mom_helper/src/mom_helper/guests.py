@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Final
 
-from mom_helper.declarations import GuestKind
+from mom_helper.declarations import GuestUsers
 from mom_helper.kernel import opened, read_at
 
 UNIFIED: Final = ""
@@ -43,7 +43,7 @@ class Guest:
     :raises PermissionError: it is no guest
     """
 
-    def __init__(self, pid: int, started: int | None, rules: Iterable[GuestKind] | None, folder: int) -> None:
+    def __init__(self, pid: int, started: int | None, rules: Iterable[GuestUsers] | None, folder: int) -> None:
         self.pid, self.folder = pid, folder
         self._seen = self._look()
         self._groups = _paths(self._seen[1])
@@ -88,7 +88,7 @@ class Guest:
             raise _ended()
         return int(words[19]), groups
 
-    def _rule_among(self, rules: Iterable[GuestKind]) -> GuestKind:
+    def _rule_among(self, rules: Iterable[GuestUsers]) -> GuestUsers:
         """What makes it a guest. A thread that is not the first of its process is none; nor is one with other users' rights besides."""
         lines = dict(line.split(b":", 1) for line in read_at(self.folder, "status").splitlines() if b":" in line)
         users = set(map(int, lines[b"Uid"].split()))
@@ -103,7 +103,7 @@ class Guest:
 
 
 @contextmanager
-def guest_of(pid: int, started: int | None, rules: Iterable[GuestKind] | None) -> Iterator[Guest]:
+def guest_of(pid: int, started: int | None, rules: Iterable[GuestUsers] | None) -> Iterator[Guest]:
     """A guest; its folder is closed at the end. Raises as `Guest`."""
     try:
         folder = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

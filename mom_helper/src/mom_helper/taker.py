@@ -29,7 +29,7 @@ from contextlib import contextmanager, suppress
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from mom_helper.declarations import GuestKind
+from mom_helper.declarations import GuestUsers
 from mom_helper.guests import UNIFIED, Guest, guest_of
 from mom_helper.kernel import Allowance, libc, opened, read_at
 from mom_helper.orders import ORDER, Order
@@ -98,7 +98,7 @@ class RequestRefused(Exception):
 class Guests(NamedTuple):
     """What guests are (None: whatever is named), where their groups are, and how much of them may be moved."""
 
-    rules: Sequence[GuestKind] | None
+    rules: Sequence[GuestUsers] | None
     hierarchies: Mapping[str, str]
     allowance: Allowance
 
