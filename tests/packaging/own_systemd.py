@@ -22,8 +22,8 @@ _TARGETS = ("default", "basic", "sysinit", "shutdown", "multi-user", "sockets")
 _CGROUPS = Path("/sys/fs/cgroup")
 _HIERARCHIES = ("systemd", "unified", "memory", "pids")
 
-MOM = 987
-"""The number of user and group `mom`, who are known in these namespaces only."""
+MOM = 5
+"""The number of user and group `mom`, who are known in these namespaces only: Debian's games', as a libvirtd outside wants to know it."""
 
 _ELSEWHERE = """[Service]
 PrivateTmp=no
@@ -95,7 +95,7 @@ class OwnSystemd:
     def _what_mom_sees(self) -> Iterator[str]:
         """Lines of shell: user mom is known, and reaches this checkout and its interpreter, also in a closed folder such as /root."""
         for name, line in (("passwd", f"mom:x:{MOM}:{MOM}::/:/usr/sbin/nologin\n"), ("group", f"mom:x:{MOM}:\n")):
-            others = [one for one in Path("/etc", name).read_text().splitlines(keepends=True) if not one.startswith("mom:")]
+            others = [one for one in Path("/etc", name).read_text().splitlines(keepends=True) if one.split(":")[2] != str(MOM)]
             (self.folder / name).write_text("".join([*others, line]))
             (self.folder / name).chmod(0o644)
             yield f"mount --bind {self.folder / name} /etc/{name}"

@@ -2,6 +2,7 @@
 back when mom cannot be replaced."""
 
 import signal
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,7 +23,6 @@ WITHIN_SECONDS = 30.0
 
 _CONFIG = """
 interval: 1s
-state_directory: {folder}/state
 run_directory: /run/mom
 plugins:
   host: {{deadline: 2s}}
@@ -61,16 +61,22 @@ def guests(lab: Lab) -> Sequence[RealGuest]:
 
 
 @pytest.fixture
-def systemd(guests: Sequence[RealGuest], lab: Lab, tmp_path: Path) -> Iterator[OwnSystemd]:
-    for name in ("policy.d", "state"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "policy.d/50_balloon.policy").write_text(_POLICY)
+def systemd(guests: Sequence[RealGuest], lab: Lab) -> Iterator[OwnSystemd]:
+    """In a folder that user mom reaches, unlike pytest's own, beside a libvirtd that lets it in, as polkit has one do."""
     libvirt = lab.libvirtd
-    (tmp_path / "mom.yaml").write_text(_CONFIG.format(folder=tmp_path, uri=libvirt.uri, pids=libvirt.pid_folder))
-    own = OwnSystemd(tmp_path)
-    own.add_moms_units(tmp_path / "mom.yaml", f"ReadWritePaths={tmp_path} {libvirt.folder}")
-    with own.running():
-        yield own
+    for path in (libvirt.socket, *libvirt.socket.parents):
+        if path.is_relative_to(libvirt.folder):
+            path.chmod(path.stat().st_mode | (0o006 if path == libvirt.socket else 0o001))
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="mom-service-") as made:
+        folder = Path(made)
+        folder.chmod(0o755)
+        (folder / "policy.d").mkdir()
+        (folder / "policy.d/50_balloon.policy").write_text(_POLICY)
+        (folder / "mom.yaml").write_text(_CONFIG.format(folder=folder, uri=libvirt.uri, pids=libvirt.pid_folder))
+        own = OwnSystemd(folder)
+        own.add_moms_units(folder / "mom.yaml", f"ReadWritePaths={folder} {libvirt.folder}")
+        with own.running():
+            yield own
 
 
 def main_pid(systemd: OwnSystemd) -> int:
@@ -81,10 +87,10 @@ def another_has_taken_over(systemd: OwnSystemd, before: int) -> bool:
     return main_pid(systemd) not in {0, before} and systemd.show("mom", "StatusText")["StatusText"].startswith("cycle ")
 
 
-def test_memory_stays_through_restart_kill_and_hang_or_goes_back(systemd: OwnSystemd, guests: Sequence[RealGuest], tmp_path: Path) -> None:
-    log = tmp_path / "log"
+def test_memory_stays_through_restart_kill_and_hang_or_goes_back(systemd: OwnSystemd, guests: Sequence[RealGuest]) -> None:
+    log = systemd.folder / "log"
     assert systemd.systemctl("start", "mom").returncode == 0, log.read_text()
-    wait_until(lambda: have_settled(guests), "both are smaller", 60)
+    wait_until(lambda: have_settled(guests), log.read_text, 60)
 
     for what in ("restart", "SIGKILL", "SIGSTOP"):
         before, began = main_pid(systemd), time.monotonic()
@@ -102,7 +108,7 @@ def test_memory_stays_through_restart_kill_and_hang_or_goes_back(systemd: OwnSys
             assert all_smaller(guests), log.read_text()
             time.sleep(0.2)
 
-    (tmp_path / "mom.yaml").write_text("plugins: [broken")
+    (systemd.folder / "mom.yaml").write_text("plugins: [broken")
     began = time.monotonic()
     systemd.run("kill", "-9", str(main_pid(systemd)))
     wait_until(lambda: all_whole(guests), "both have their memory back", WITHIN_SECONDS)
