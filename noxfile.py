@@ -54,8 +54,8 @@ ALL_CORES = ("-n", str(2 * CORES + 2), "--dist", "worksteal")
 
 MEMORY, LEAST_MIB_IN_MEMORY = Path("/dev/shm"), 4096  # noqa: S108  # it is not one file with a name that is known beforehand
 
-SOME_FILES = ("-n", str(min(CORES + 1, 6)), "--dist", "loadgroup", "--no-loadscope-reorder")
-"""Tests with real guests wait for most of their time, each file for guests of its own: one worker more than cores, while these guests find
+SOME_FILES = ("-n", str(min(CORES + 2, 6)), "--dist", "loadgroup", "--no-loadscope-reorder")
+"""Tests with real guests wait for most of their time, each file for guests of its own: two workers more than cores, while these guests find
 room. In the order of their names, and not those with most tests first: of these few take long."""
 
 TESTS_FAILED, NO_TESTS = 1, 5

@@ -151,7 +151,8 @@ def test_a_guest_that_others_move_is_left_alone_meanwhile_and_gets_its_room_at_i
         guests = {guest.name: {"guarantee": "300MiB"}}
         found = run_plugins(tmp_path / "here", plugins, cycles=SECONDS, interval=1.0, guests=guests, between=between)
         assert begun, "it was made smaller"
-        assert set(found.applied("balloon_target")) == {360 * MIB}, "and no smaller while it was moved"
+        asked = [kib for kib in found.applied("balloon_target") if isinstance(kib, int)]
+        assert min(asked) == 360 * MIB, "and no smaller while it was moved"
         assert any("being migrated" in reason for reason in (one.reason for report in found.reports for one in report.revisions))
         assert 300 * MIB <= _there(guest, other).memoryStats()["actual"] <= 365 * MIB
         moved = _there(guest, other)
