@@ -120,6 +120,31 @@ def test_the_limits_and_the_pressure_of_its_pods_groups_are_told(node: Node, pat
     assert "host_limit_room" not in node.guest(node.facts())
 
 
+def test_of_many_pods_some_are_looked_at_in_each_cycle_and_none_is_left_out(node: Node) -> None:
+    groups = "sys/fs/cgroup/kubepods"
+    facts, pods = node.facts(), {}
+    for number in range(120):
+        pods[f"g{number}"] = replace(node.pod, pod_uid=f"pod{number}", pid=number + 1, cgroup=f"{node.root}/{groups}/pod{number}")
+        host_of(
+            node.root,
+            {f"proc/{number + 1}/cgroup": f"0::/kubepods/pod{number}/c\n", f"{groups}/pod{number}/c/memory.pressure": PRESSURE.format(1)},
+        )
+
+    def told() -> dict[str, Value]:
+        fields: dict[str, dict[str, Value]] = {name: {} for name in pods}
+        facts.add_to(fields, pods)
+        return {name: value for name, known in fields.items() if (value := known.get("host_psi_memory_some_avg10")) is not None}
+
+    assert [len(told()) for _ in range(3)] == [50, 100, 120]
+    for number in range(120):
+        host_of(node.root, {f"{groups}/pod{number}/c/memory.pressure": PRESSURE.format(2)})
+    for _ in range(3):
+        after = told()
+    assert set(after.values()) == {2.0}
+    del pods["g7"]
+    assert len(told()) == 119
+
+
 def test_the_line_below_which_the_kubelet_evicts_is_told_in_the_kernels_figure(node: Node) -> None:
     node.kubelet.configure("evictionHard: {memory.available: 1Gi}\n")
     facts = node.facts(every="0s")

@@ -10,7 +10,7 @@ from mom_core import Condition, FieldSpec, Finding, PluginContext, Scope, Severi
 from mom_plugins_kubevirt.eviction import EvictionRoom, conditions, memory_of, room_of
 from mom_plugins_kubevirt.kubelet_watch import KubeletSettings, KubeletWatch
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
-from mom_plugins_kubevirt.pod_groups import container_group, group_fields
+from mom_plugins_kubevirt.pod_groups import PodGroups
 from mom_plugins_kubevirt.requests import promise_of, protected_kib
 
 PROMISE: Final = "balloon_min"
@@ -58,6 +58,7 @@ class NodeFacts:
 
     def __init__(self, context: PluginContext, settings: KubeletSettings, percentage: float | None) -> None:
         self._context, self._percentage = context, percentage
+        self._groups = PodGroups(context.root / "proc")
         self._tops = [f"{context.root / place}" for place in _CONTROL_GROUPS]
         log = context.log.getChild("kubelet")
         self._watch = KubeletWatch(context.root, settings, log, context.monotonic, context.wake)
@@ -86,12 +87,13 @@ class NodeFacts:
         """
         self._watch.want({pod.pod_uid for pod in pods.values()})
         told = self._watch.told
+        self._groups.look(fields, pods)
         for identity, known in fields.items():
             pod = pods.get(identity)
             if pod is None:
                 continue
-            asked, group = told.pods.get(pod.pod_uid), container_group(pod, self._context.root / "proc")
-            for name, value in group_fields(pod, group).items():
+            asked, (group, found) = told.pods.get(pod.pod_uid), self._groups.of(pod)
+            for name, value in found.items():
                 known.setdefault(name, value)
             protected = None if asked is not None and asked.memory is not None else protected_kib(pod.cgroup, group)
             most, vcpus = as_number(known.get("balloon_max")), as_number(known.get("vcpu_count"))

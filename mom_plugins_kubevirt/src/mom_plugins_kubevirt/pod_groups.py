@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -12,8 +13,48 @@ from mom_toolkit import GroupLimit, Pressure, read_kernel_file
 LIMIT_ROOM: Final = "host_limit_room"
 """As every hypervisor of QEMU guests has it; from a container, the paths of groups lead to nothing, and the pod's folder does."""
 
+_IN_TURN: Final = 50
+"""How many pods' groups are looked at in one cycle, of which each takes a quarter of a millisecond: until a pod's turn comes, what the last
+look found stands."""
+
+_TOLD: Final = "host_psi_memory_some_avg10"
+"""Where this is known, the groups are seen by the usual way."""
+
 _TOP: Final = "/sys/fs/cgroup"
 _CGROUP_BYTES: Final = 16 << 10
+
+
+class PodGroups:
+    """The control groups of pods, looked at in turn.
+
+    :param proc: where /proc is found
+    """
+
+    def __init__(self, proc: Path) -> None:
+        self._proc = proc
+        self._turn = 0
+        self._found: dict[str, tuple[str, Mapping[str, Value]]] = {}
+        """By pod uid: the folder of the container's group, and fields."""
+
+    def look(self, fields: Mapping[str, Mapping[str, Value]], pods: Mapping[str, LauncherPod]) -> None:
+        """Look at the groups of some of these pods: of new ones first, and not of those that are seen by the usual way.
+
+        :param fields: of guests, by their ids
+        :param pods: the same
+        """
+        there = {pods[identity].pod_uid: pods[identity] for identity, known in fields.items() if identity in pods and _TOLD not in known}
+        self._found = {uid: found for uid, found in self._found.items() if uid in there}
+        new = [uid for uid in there if uid not in self._found]
+        known = list(self._found)
+        first = self._turn % max(1, len(known))
+        self._turn = first + _IN_TURN
+        for uid in [*new, *known[first:], *known[:first]][:_IN_TURN]:
+            group = container_group(there[uid], self._proc)
+            self._found[uid] = group, group_fields(there[uid], group)
+
+    def of(self, pod: LauncherPod) -> tuple[str, Mapping[str, Value]]:
+        """The folder of the group of its container (empty: not known), and what was found in it."""
+        return self._found.get(pod.pod_uid, ("", {}))
 
 
 def container_group(pod: LauncherPod, proc: Path) -> str:
