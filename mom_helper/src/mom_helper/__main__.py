@@ -46,7 +46,7 @@ def main(verb: str, given: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, lambda *_: None)  # it ends calls of the kernel that would take too long
     if verb == "taker":
-        taker.serve(socket.socket(fileno=os.dup(0)), taker.Guests(None, hierarchies(), Allowance(1 << 50, seconds=1)))
+        taker.serve(socket.socket(fileno=os.dup(0)), taker.Guests(None, hierarchies(from_within=True), Allowance(1 << 50, seconds=1)))
         return 0
     log, before = OrderLog(), Before(options["--state"])
     if verb == "put-back":

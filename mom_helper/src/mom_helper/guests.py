@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Final
@@ -18,12 +18,21 @@ UNIFIED: Final = ""
 
 _WHO: Final = re.compile(rb"\nTgid:\t(\d+)\n.*?\nUid:\t(\d+)\t(\d+)\t(\d+)\t(\d+)\n", re.DOTALL)
 
+MOST_SEARCHED: Final = 20_000
+"""Groups that are looked at for the one that this process is in: those of a node with as many pods as it can have, ten times over."""
+
+_PROCESSES_BYTES: Final = 256 << 10
+
 _MOST_DESCRIPTORS: Final = 4096
 """A guest has a few for each queue and disk."""
 
 
-def hierarchies() -> Mapping[str, str]:
-    """Where the unified hierarchy and that of memory are mounted, as a whole."""
+def hierarchies(*, from_within: bool = False) -> Mapping[str, str]:
+    """Where the unified hierarchy and that of memory are mounted, as a whole.
+
+    :param from_within: in a container into which the host's unified hierarchy is mounted beside its own: in that, the folder of this
+        process's group, where the paths of all others begin, and lead up out of it first
+    """
     found: dict[str, str] = {}
     for line in read_at(None, "/proc/self/mountinfo", 1 << 20).decode(errors="surrogateescape").splitlines():
         before, _, after = line.partition(" - ")
@@ -31,14 +40,45 @@ def hierarchies() -> Mapping[str, str]:
         name = UNIFIED if kind == "cgroup2" else "memory" if kind == "cgroup" and "memory" in options.split(",") else None
         if root == "/" and name is not None:
             found.setdefault(name, folder)
+        elif from_within and name == UNIFIED and set(root.split("/")[1:]) == {".."}:
+            way = way_to_own(folder, root.count(".."))
+            return {UNIFIED: "/".join((folder, *way))} if way else found
     return found
+
+
+def way_to_own(top: str, depth: int) -> Sequence[str]:
+    """The groups that lead from a folder down to the one, so far below, that this process is in; empty: it is not found there."""
+    ways = islice(_ways(top, depth), MOST_SEARCHED)
+    return next((way for way in ways if _holds("/".join((top, *way)), b"%d" % os.getpid())), ())
+
+
+def _ways(folder: str, depth: int) -> Iterator[Sequence[str]]:
+    """To all groups so far below a folder, those of pods first."""
+    if not depth:
+        yield ()
+        return
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted((one.name for one in entries if one.is_dir(follow_symlinks=False)), key=lambda name: ("kube" not in name, name))
+    except OSError:  # it has gone
+        return
+    for name in names:
+        for way in _ways(f"{folder}/{name}", depth - 1):
+            yield (name, *way)
+
+
+def _holds(folder: str, pid: bytes) -> bool:
+    try:
+        return pid in read_at(None, f"{folder}/cgroup.procs", _PROCESSES_BYTES).split()
+    except OSError:  # it has gone
+        return False
 
 
 class Guest:
     """A guest's process, for a `with`. All is read below one descriptor of its folder in /proc, which never becomes another process's.
 
     :param started: when it was started, in clock ticks since the boot; None: whichever has that number now
-    :param rules: what guests are; None: any process is taken for one
+    :param rules: what guests are; None: any process is taken for one, and its group for its own, by the word of a mom that is root itself
     :raises ProcessLookupError: it has ended, or is another one by now
     :raises PermissionError: it is no guest
     """
@@ -49,6 +89,7 @@ class Guest:
         self._groups = _paths(self._seen[1])
         if started not in {None, self._seen[0]}:
             raise _ended()
+        self._whatever = rules is None
         self._below = ("/",) if rules is None else self._rule_among(rules).groups
 
     def check(self) -> None:
@@ -63,12 +104,12 @@ class Guest:
         :param mount: where the hierarchy is mounted
         """
         path = self._groups.get(hierarchy, "")
-        if ".." in path.split("/") or not path.startswith(self._below):
+        if (".." in path.split("/") and not self._whatever) or not path.startswith(self._below):
             raise PermissionError(errno.EPERM, "it has no group below those of guests")
         with opened(f"{mount}{path}", os.O_PATH | os.O_DIRECTORY) as folder:
             # libvirt's are named for their guests; in another one, no other process may be.
             named = path.endswith(".libvirt-qemu") or (path.rpartition("/")[2].startswith("machine-qemu") and path.endswith(".scope"))
-            if not named and read_at(folder, "cgroup.procs").split() != [b"%d" % self.pid]:
+            if not (named or self._whatever) and read_at(folder, "cgroup.procs").split() != [b"%d" % self.pid]:
                 raise PermissionError(errno.EPERM, "its group has others in it")
             self.check()
             yield folder, f"{mount}{path}"

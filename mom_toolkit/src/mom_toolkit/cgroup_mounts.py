@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mom_toolkit.kernel_files import read_kernel_file
+from mom_helper.guests import way_to_own
 
 BELIEVED_SECONDS = 60.0
 """How long the list of mounts is believed. On a host with containers it is long, and what guests use is mounted at its start."""
-
-MOST_SEARCHED = 20_000
-"""Groups that are looked at for the one that this process is in: those of a node with as many pods as it can have, ten times over."""
-
-_PROCESSES_BYTES = 256 << 10
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -122,10 +116,7 @@ class Hierarchies:
     def _own_group(self, mount: Mount, depth: int) -> Sequence[str]:
         """The groups from the root of this mount down to the one at which paths begin, which is this process's; empty: not found."""
         if mount.folder not in self._own:
-            top, mine = f"{self._root / mount.folder.lstrip('/')}", str(os.getpid())
-            self._own[mount.folder] = next(
-                (way for way, _ in zip(_groups(top, depth), range(MOST_SEARCHED), strict=False) if _holds("/".join((top, *way)), mine)), ()
-            )
+            self._own[mount.folder] = way_to_own(f"{self._root / mount.folder.lstrip('/')}", depth)
         return self._own[mount.folder]
 
 
@@ -134,22 +125,3 @@ def _above(path: str) -> tuple[int, Sequence[str]]:
     steps = [step for step in path.split("/") if step]
     above = next((number for number, step in enumerate(steps) if step != ".."), len(steps))
     return above, steps[above:]
-
-
-def _groups(folder: str, depth: int) -> Iterator[Sequence[str]]:
-    """The ways to all groups so far below a folder, those of pods first."""
-    if not depth:
-        yield ()
-        return
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted((one.name for one in entries if one.is_dir(follow_symlinks=False)), key=lambda name: ("kube" not in name, name))
-    except OSError:  # it has gone
-        return
-    for name in names:
-        for way in _groups(f"{folder}/{name}", depth - 1):
-            yield (name, *way)
-
-
-def _holds(folder: str, pid: str) -> bool:
-    return pid.encode() in read_kernel_file(f"{folder}/cgroup.procs", _PROCESSES_BYTES).split()
