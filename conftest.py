@@ -12,6 +12,7 @@ import textwrap
 import tomllib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, PathDistribution, distribution, distributions
 from itertools import chain, groupby, islice
 from pathlib import Path
@@ -187,17 +188,30 @@ def _all_marked(path: Path) -> bool:
     return path.match("test_*.py") and "\npytestmark = pytest.mark.processes\n" in path.read_text()
 
 
+@cache
+def _none_marked(path: Path) -> bool:
+    """By what stands in the file: the mark, or the fixture that has some tests run with a helper process, too."""
+    if not path.match("test_*.py") or _with_processes(path):
+        return False
+    text = path.read_text()
+    return "mark.processes" not in text and "mom_power" not in text
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Where all tests of a folder or file are left out, import none of them: some import what takes a second."""
-    if not _leaves_processes_out(config):
-        return None
-    return _with_processes(collection_path) or _all_marked(collection_path) or None
+    if _leaves_processes_out(config):
+        return _with_processes(collection_path) or _all_marked(collection_path) or None
+    if config.getoption("markexpr").endswith(" and processes"):
+        return _none_marked(collection_path) or None
+    return None
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark what stands in such a folder."""
+    """Mark what stands in such a folder. Elsewhere, none is marked in a way for which its file would be left out."""
     if _with_processes(item.path):
         item.add_marker("processes")
+    elif item.get_closest_marker("processes") and _none_marked(item.path):
+        raise pytest.UsageError(f"{item.nodeid} is marked `processes`, and nothing in its file says so to _none_marked in {__file__}")
 
 
 def _as_installed(pyproject: Path) -> bool:
