@@ -131,14 +131,10 @@ class Guest:
 
     def _rule_among(self, rules: Iterable[GuestUsers]) -> GuestUsers:
         """What makes it a guest. A thread that is not the first of its process is none; nor is one with other users' rights besides."""
-        lines = dict(line.split(b":", 1) for line in read_at(self.folder, "status").splitlines() if b":" in line)
-        users = set(map(int, lines[b"Uid"].split()))
+        found = _WHO.search(read_at(self.folder, "status"))
+        leader, *users = map(int, found.groups()) if found else (0,)
         for rule in rules:
-            if (
-                users <= rule.users
-                and int(lines[b"Tgid"]) == self.pid
-                and any(path.startswith(rule.groups) for path in self._groups.values())
-            ):
+            if leader == self.pid and rule.users.issuperset(users) and any(path.startswith(rule.groups) for path in self._groups.values()):
                 return rule
         raise PermissionError(errno.EPERM, "it is no guest")
 

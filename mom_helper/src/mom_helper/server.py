@@ -45,15 +45,16 @@ def serve(listener: socket.socket, work: Work) -> None:
                 continue
             try:
                 connection, _ = listener.accept()
-            except OSError:  # it has gone again
+                with connection:
+                    _, user, _ = CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
+                    if user != work.user or len(children) >= MOST_CONNECTIONS or not new.take():
+                        time.sleep(_REFUSED_SECONDS)
+                        continue
+                    pid = forked(lambda: attend(connection, work), listener.fileno())  # noqa: B023  # it is called at once
+                child = os.pidfd_open(pid)
+            except OSError as error:  # it has gone again; or there is no room for another process now
+                work.log(f"a connection was not served: {error.strerror or error}")
                 continue
-            with connection:
-                _, user, _ = CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
-                if user != work.user or len(children) >= MOST_CONNECTIONS or not new.take():
-                    time.sleep(_REFUSED_SECONDS)
-                    continue
-                pid = forked(lambda: attend(connection, work), listener.fileno())  # noqa: B023  # it is called at once
-            child = os.pidfd_open(pid)
             children[child] = pid
             poller.register(child, select.POLLIN)
 
