@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import pytest
 from mom_on_files import Mom
 
 STALLED = "some avg10=99.00 avg60=97.00 avg300=90.00 total=41\nfull avg10=80.00 avg60=70.00 avg300=60.00 total=20\n"
@@ -15,17 +14,24 @@ def told_by(verdict: dict[str, Any]) -> set[str]:
     return {plugin for condition in verdict["conditions"] for plugin in condition["plugins"]}
 
 
-@pytest.mark.waits  # until what is over has been so for a minute
+HURRIED = """
+from mom_core.engine import verdict
+verdict.GAP_SECONDS /= 10
+"""
+"""In each process that the test starts: what is over has been so for six seconds instead of a minute."""
+
+
 def test_a_host_that_is_full_is_said_first_in_words_and_by_the_exit_code(mom: Mom) -> None:
     pressure, meminfo = mom.root / "proc/pressure/memory", mom.root / "proc/meminfo"
     pressure.write_text(CALM)
     mom.configure("balloon: {}", "http: {}")
+    (mom.site / "sitecustomize.py").write_text(HURRIED)
     mom.begin()
     fine = mom("status")
     assert fine.returncode == 0, fine.stdout + fine.stderr
     assert fine.stdout.startswith("ok     nothing is wrong with the host")
 
-    # One after the other: with room and pressure, a control group would be at its limit, and that would be said for a minute.
+    # One after the other: with room and pressure, a control group would be at its limit, and that would be said for long.
     meminfo.write_text(meminfo.read_text().replace("MemAvailable: 2097152", "MemAvailable: 0"))
     mom.wait_for(lambda: told_by(mom.status()["verdict"]) == {"balloon"})
     pressure.write_text(STALLED)
