@@ -12,7 +12,8 @@ import pytest
 from stand_in_kubelet import NODE, TOKEN, Behaviour, StandInKubelet, kubelet, pod
 
 from mom_devkit import wait_until
-from mom_plugins_kubevirt.kubelet_watch import KubeletSettings, KubeletWatch
+from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
+from mom_plugins_kubevirt.kubelet_watch import KubeletWatch
 from mom_plugins_kubevirt.requests import PodRequest
 
 GIB = 1 << 20

@@ -14,7 +14,7 @@ from mom_core import PluginContext, Report, Severity, Value
 from mom_core.testing import snapshot
 from mom_devkit import host_of, wait_until
 from mom_plugins_kubevirt.explanation import PodExplainer
-from mom_plugins_kubevirt.kubelet_watch import KubeletSettings
+from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_plugins_kubevirt.node_facts import LEAVES, NodeFacts
 

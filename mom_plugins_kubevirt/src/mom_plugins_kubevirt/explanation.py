@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from mom_cli import About, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_core import format_kib, printable
-from mom_plugins_kubevirt.node_facts import PROMISE, PROMISED_BY, REQUEST
+from mom_plugins_kubevirt.node_fields import PROMISE, PROMISED_BY, REQUEST
 
 
 class PodExplainer(Explainer):

@@ -8,13 +8,12 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from pydantic import Field
-
-from mom_core import Duration, MomError, StrictModel
+from mom_core import MomError
 from mom_plugins_kubevirt.kubelet_api import KubeletDoor, KubeletError, first_answer
 from mom_plugins_kubevirt.kubelet_config import KubeletConfig, KubeletProcess, config_of, running
+from mom_plugins_kubevirt.kubelet_settings import ACCOUNT, KubeletSettings
 from mom_plugins_kubevirt.requests import PodRequest, pods_in
 from mom_toolkit import read_kernel_file
 
@@ -27,34 +26,9 @@ _CONFIG_SECONDS: Final = 600.0
 _SOONEST_SECONDS: Final = 5.0
 """It is asked no more often, however many pods come: an answer has some KiB for each of all pods."""
 
-_ACCOUNT: Final = "var/run/secrets/kubernetes.io/serviceaccount"
 _OWN_CERTIFICATES: Final = ("kubelet-server-current.pem", "kubelet.crt")
 """What a kubelet shows where its configuration names nothing: signed by the cluster (`serverTLSBootstrap`), or made by itself."""
-_AUTHORITIES: Final = (f"{_ACCOUNT}/ca.crt", "etc/kubernetes/pki/ca.crt")
-
-
-class KubeletSettings(StrictModel):
-    """How the node's kubelet is asked what pods request, and at what it evicts them."""
-
-    every: Annotated[Duration, Field(ge=0, le=3600)] = 30.0
-    """How often it is asked, and soon after new pods have come. `0s`: never; then control groups, files and settings say what they can."""
-    timeout: Annotated[Duration, Field(gt=0, le=60)] = 5.0
-    """How long one answer may take. Nothing else waits for it."""
-    address: str = ""
-    """Where it listens. Unset: what the variable HOST_IP says, else this machine (127.0.0.1)."""
-    port: Annotated[int, Field(ge=1, le=65_535)] | None = None
-    """Its port for TLS. Unset: what its configuration says, else 10250."""
-    node: str = ""
-    """The node's name, which its certificate must bear. Unset: what the variable NODE_NAME says, the kubelet's command line, or the host's
-    name."""
-    token: Path = Path(f"/{_ACCOUNT}/token")
-    """The token by which mom is let in: that of a service account that may get `nodes/pods` and `nodes/configz` (before Kubernetes 1.33
-    `nodes/proxy`)."""
-    certificate: Path = Path("/var/lib/kubelet/pki/kubelet-client-current.pem")
-    """The node's own certificate with its key, which is tried where there is no token, or that is refused."""
-    ca: Path | None = None
-    """The certificate of who signs those of nodes. Unset: the kubelet's own certificate on this node, where it can be read, or that of the
-    cluster. Nobody is asked by TLS whose certificate cannot be checked."""
+_AUTHORITIES: Final = (f"{ACCOUNT}/ca.crt", "etc/kubernetes/pki/ca.crt")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,48 +6,19 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
-from mom_core import Condition, FieldSpec, Finding, PluginContext, Scope, Severity, Unit, Value, as_number, format_kib, printable
+from mom_core import Condition, Finding, PluginContext, Severity, Value, as_number, format_kib, printable
 from mom_plugins_kubevirt.eviction import EvictionRoom, conditions, memory_of, room_of
-from mom_plugins_kubevirt.kubelet_watch import KubeletSettings, KubeletWatch
+from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
+from mom_plugins_kubevirt.kubelet_watch import KubeletWatch
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
+from mom_plugins_kubevirt.node_fields import EVICTS_BELOW, GIVE_BACK, PROMISE, PROMISED_BY, REQUEST, ROOM, THRESHOLD
 from mom_plugins_kubevirt.pod_groups import PodGroups
 from mom_plugins_kubevirt.requests import promise_of, protected_kib
-
-PROMISE: Final = "balloon_min"
-REQUEST: Final = "pod_request"
-PROMISED_BY: Final = "pod_request_by"
-EVICTS_BELOW: Final = "mem_evicts_below"
-ROOM: Final = "eviction_room"
-THRESHOLD: Final = "eviction_threshold"
-GIVE_BACK: Final = "give_back"
-"""Declared with the other fields of libvirt's guests."""
 
 LEAVES: Final = "it is about to be migrated (its pod is being evicted)"
 
 _CONTROL_GROUPS: Final = ("proc/1/root/sys/fs/cgroup", "sys/fs/cgroup")
 """Those of the node, as a container of its process namespace sees them, which has others of its own; and as the node itself does."""
-
-_G, _H, _KIB, _TEXT = Scope.GUEST, Scope.HOST, Unit.KIB, Unit.TEXT
-FIELDS: Final = (
-    FieldSpec(
-        PROMISE,
-        _KIB,
-        _G,
-        "what the guest is promised: the memory request of its pod, less KubeVirt's own overhead; unknown: that is not known",
-        "its pod's memory request",
-    ),
-    FieldSpec(REQUEST, _KIB, _G, "the memory that the container of the guest requests", "kubelet /pods, or memory.min or memory.low"),
-    FieldSpec(PROMISED_BY, _TEXT, _G, "who says what the guest is promised: the kubelet, its control group, or a setting", "mom"),
-    FieldSpec(
-        EVICTS_BELOW,
-        _KIB,
-        _H,
-        "with less available (`mem_really_available`) than this, the kubelet evicts pods; unknown: it does not, for want of memory",
-        "kubelet evictionHard, evictionSoft; /proc/meminfo, memory.max of kubepods",
-    ),
-    FieldSpec(ROOM, _KIB, _H, "what can still be used until the kubelet evicts pods; negative: it evicts", "the same"),
-    FieldSpec(THRESHOLD, _KIB, _H, "the available memory, as the kubelet counts it, at which it evicts pods", "the same"),
-)
 
 
 class NodeFacts:

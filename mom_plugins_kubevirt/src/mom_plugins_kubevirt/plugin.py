@@ -32,13 +32,14 @@ from mom_core import (
 )
 from mom_guests import PluginOfGuests
 from mom_libvirt import GUEST_FIELDS, HOST_FIELDS
-from mom_plugins_kubevirt.kubelet_watch import KubeletSettings
-from mom_plugins_kubevirt.node_facts import FIELDS, NodeFacts
+from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
+from mom_plugins_kubevirt.node_fields import FIELDS
 from mom_toolkit import late_hook
 
 if TYPE_CHECKING:
     from mom_guests import Record
     from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
+    from mom_plugins_kubevirt.node_facts import NodeFacts
 
 _SIGNS: Final = ("var/run/kubevirt", "var/lib/kubevirt")
 """Folders that virt-handler makes on each node on which it runs."""
@@ -78,7 +79,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         super().__init__(settings, context)
         self._settings = settings
-        self._facts = NodeFacts(context, settings.kubelet, settings.memory_overcommit_percentage)
+        self._facts: NodeFacts | None = None
 
     @staticmethod
     @hookimpl
@@ -100,6 +101,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
         # Loaded here, as commands that only list plugins must not wait for libvirt.
         from mom_libvirt import WITHOUT_BINDING, CallPatience, EventLoop, binding
         from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
+        from mom_plugins_kubevirt.node_facts import NodeFacts
         from mom_plugins_kubevirt.pod_libvirt import Means
         from mom_plugins_kubevirt.pods import Pods
         from mom_toolkit import Callers
@@ -122,11 +124,12 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
         )
         hypervisor = KubevirtHypervisor(Pods(context.root, Path(settings.pod_logs), context.monotonic), means)
         hypervisor.tell = context.wake
+        self._facts = facts = NodeFacts(context, settings.kubelet, settings.memory_overcommit_percentage)
         self._hypervisor = hypervisor
         _allow_files()
         if loop is not None:
             loop.start()
-            self._facts.start()
+            facts.start()
             hypervisor.watch()
             if settings.watch:
                 self._watch_by(_Balloons(hypervisor))
@@ -135,7 +138,8 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
     def mom_teardown(self) -> None:
         """Watch no longer, and let the connections go."""
         self._stop_watching()
-        self._facts.stop()
+        if self._facts is not None:
+            self._facts.stop()
         if self._hypervisor is not None:
             self._hypervisor.close()
 
@@ -144,26 +148,26 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """What was said about the guests when they were listed, and what the node knows of them."""
-        own = self._own(hypervisor)
-        if own is None:
+        own, facts = self._own(hypervisor), self._facts
+        if own is None or facts is None:
             return {}
         found = {identity: dict(fields) for identity, fields in super().mom_collect_guests(hypervisor, guests).items()}
-        self._facts.add_to(found, own.pods_of([guest.entity for guest in guests]))
+        facts.add_to(found, own.pods_of([guest.entity for guest in guests]))
         return found
 
     @hookimpl
     def mom_collect_host(self, hypervisor: Hypervisor) -> Mapping[str, Value]:
         """How many guests there are that cannot be relied on, and how far the kubelet is from evicting."""
-        return {**super().mom_collect_host(hypervisor), **self._facts.host_fields()}
+        return {**super().mom_collect_host(hypervisor), **({} if self._facts is None else self._facts.host_fields())}
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem | Condition]:
         """As for guests of one libvirt; and a problem for each pod that cannot be managed, for as long as it cannot, and where the kubelet
         does not say what pods request; that it evicts some is wrong with the whole host."""
         yield from super().mom_act(snapshot)
-        yield from self._facts.conditions()
-        if self._hypervisor is None:
+        if self._hypervisor is None or self._facts is None:
             return
+        yield from self._facts.conditions()
         source = Source(self._context.name)
         if (why := self._facts.why_unknown) and self._settings.memory_overcommit_percentage is None:
             yield Problem(source, why, None, Severity.WARNING, "`mom doctor` says what is promised then, and what to do")
@@ -181,7 +185,8 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
         from mom_plugins_kubevirt.doctor import examined
 
         yield from examined(hypervisor, readonly=self._settings.readonly, stats_period=self._settings.stats_period)
-        yield from self._facts.findings(list(hypervisor.pods.values()))
+        if self._facts is not None:
+            yield from self._facts.findings(list(hypervisor.pods.values()))
 
 
 class _Balloons:

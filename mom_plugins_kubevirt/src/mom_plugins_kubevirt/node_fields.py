@@ -1,0 +1,38 @@
+"""The fields of what the node knows beside libvirt."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mom_core import FieldSpec, Scope, Unit
+
+PROMISE: Final = "balloon_min"
+REQUEST: Final = "pod_request"
+PROMISED_BY: Final = "pod_request_by"
+EVICTS_BELOW: Final = "mem_evicts_below"
+ROOM: Final = "eviction_room"
+THRESHOLD: Final = "eviction_threshold"
+GIVE_BACK: Final = "give_back"
+"""Declared with the other fields of libvirt's guests."""
+
+_G, _H, _KIB, _TEXT = Scope.GUEST, Scope.HOST, Unit.KIB, Unit.TEXT
+FIELDS: Final = (
+    FieldSpec(
+        PROMISE,
+        _KIB,
+        _G,
+        "what the guest is promised: the memory request of its pod, less KubeVirt's own overhead; unknown: that is not known",
+        "its pod's memory request",
+    ),
+    FieldSpec(REQUEST, _KIB, _G, "the memory that the container of the guest requests", "kubelet /pods, or memory.min or memory.low"),
+    FieldSpec(PROMISED_BY, _TEXT, _G, "who says what the guest is promised: the kubelet, its control group, or a setting", "mom"),
+    FieldSpec(
+        EVICTS_BELOW,
+        _KIB,
+        _H,
+        "with less available (`mem_really_available`) than this, the kubelet evicts pods; unknown: it does not, for want of memory",
+        "kubelet evictionHard, evictionSoft; /proc/meminfo, memory.max of kubepods",
+    ),
+    FieldSpec(ROOM, _KIB, _H, "what can still be used until the kubelet evicts pods; negative: it evicts", "the same"),
+    FieldSpec(THRESHOLD, _KIB, _H, "the available memory, as the kubelet counts it, at which it evicts pods", "the same"),
+)
