@@ -394,6 +394,15 @@ def test_what_an_ended_guest_had_is_forgotten_and_a_group_of_the_same_name_is_an
     assert (old / "memory.high").read_text() == str(1 << 30)
 
 
+def test_a_knob_that_keeps_nothing_is_written_and_nothing_is_remembered(place: Path) -> None:
+    refresh = Path("/proc/sys/vm/stat_refresh")  # it has the kernel add up its counters
+    if not os.access(refresh, os.W_OK):
+        pytest.skip("the kernel has no such knob")
+    for helper in running(RunningHelper(place, more=f"[knob {refresh}]\nvalues = 1\n")):
+        assert helper.ask(lambda client: [client.error(OrderNumber.SET_KNOB, 3, value) for value in (1, 0, 1)]) == [0, ERANGE, 0]
+        assert helper.ask(lambda client: list(client.order(OrderNumber.PUT_BACK)[0][2:])) == [0, 0]
+
+
 # --- a hostile engine ----------------------------------------------------------------------------------------------------------------
 
 
