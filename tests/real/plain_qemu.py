@@ -5,7 +5,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -66,11 +66,15 @@ def ask(monitor: Path, command: str, **arguments: object) -> tuple[Any, float]:
 
 
 class PlainHost:
-    """Starts guests in a folder, and ends them."""
+    """Starts guests in a folder, and ends them.
 
-    def __init__(self, folder: Path, image: GuestImage) -> None:
+    :param begin: starts a process; left out: in a session of its own, as other programs start guests
+    """
+
+    def __init__(self, folder: Path, image: GuestImage, begin: Callable[[list[str]], subprocess.Popen[bytes]] | None = None) -> None:
         self.folder = folder
         self._image = image
+        self._begin = begin or (lambda command: subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True))
         self._guests: list[PlainGuest] = []
 
     def start(
@@ -106,8 +110,7 @@ class PlainHost:
             "-pidfile", f"{self.folder}/{name}.pid",
             *(options or ("-m", str(mib))),
         ]  # fmt: skip
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)  # as other programs start guests
-        guest = PlainGuest(process, name, identity, self.folder)
+        guest = PlainGuest(self._begin(command), name, identity, self.folder)
         self._guests.append(guest)
         wait_until(guest.second.exists, f"{name} has a monitor")
         return guest
