@@ -66,6 +66,15 @@ def test_a_certificate_that_the_cluster_signed_is_known_by_the_nodes_name(tmp_pa
         assert "not the node's" in asked(one).told.error, "another node of the cluster answers there"
 
 
+@pytest.mark.parametrize("target", ["/var/lib/kubelet/pki/kubelet-server-1.pem", "kubelet-server-1.pem"])
+def test_the_newest_of_its_certificates_is_a_link_within_the_node(own: StandInKubelet, target: str) -> None:
+    pki = own.folder / "var/lib/kubelet/pki"
+    (pki / "kubelet.crt").rename(pki / "kubelet-server-1.pem")
+    (pki / "kubelet-server-current.pem").symlink_to(target)
+    (own.folder / "var/run/secrets/kubernetes.io/serviceaccount/ca.crt").unlink()
+    assert asked(own).told.pods
+
+
 def test_no_token_goes_to_one_that_cannot_be_known(own: StandInKubelet, tmp_path: Path) -> None:
     with kubelet(tmp_path / "another") as other:
         own.configure(f"port: {other.port}\n")

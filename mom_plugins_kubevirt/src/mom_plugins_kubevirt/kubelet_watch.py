@@ -174,8 +174,12 @@ def _host_name(root: Path, process: KubeletProcess | None) -> str:
 
 
 def _there(root: Path, path: str) -> Path | None:
+    """A file below a root, if it can be read. The kubelet's newest certificate (`kubelet-server-current.pem`) is a link to a whole path,
+    which begins at that root, too."""
     found = root / path.lstrip("/")
     try:
+        if found.is_symlink():
+            found = root / str(found.parent / found.readlink()).removeprefix(str(root)).lstrip("/")
         return found if found.is_file() and os.access(found, os.R_OK) else None
     except OSError:
         return None
