@@ -1,4 +1,4 @@
-"""The plugin: follows guests, decides whose cold memory goes to swap, has the worker move it, and says what guests work on."""
+"""The plugin: follows guests, decides whose cold memory goes to swap, has the taker move it, and says what guests work on."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from mom_plugins_offload.host_need import HostNeed, chosen, need_of
 from mom_plugins_offload.law import ColdOffer, ObservedGuest, next_offer
 from mom_plugins_offload.pressure import own_pressure, stall_of, swept_first
 from mom_plugins_offload.processes import why_no_swap
-from mom_plugins_offload.requests import ReclaimRequest, ReclaimWorker
+from mom_plugins_offload.requests import ReclaimRequest, ReclaimTaker
 from mom_plugins_offload.settings import OffloadGuestSettings, OffloadSettings
 from mom_plugins_offload.stores import net_share, ratio_of, room_of, stores_of
 from mom_plugins_offload.writes import WriteBudget
@@ -60,7 +60,7 @@ _URGENT_SWEEP_SECONDS: Final = 10.0
 guests, cost all that the host had left (mix `hot`)."""
 
 _MOST_OF_CYCLE: Final = 0.8
-"""Of the time between two cycles. The worker answers before the next decision, which goes by what came of the one before."""
+"""Of the time between two cycles. The taker answers before the next decision, which goes by what came of the one before."""
 
 _SHORTEST_SECONDS: Final = 0.2
 """A rate over less says nothing."""
@@ -86,7 +86,7 @@ class OffloadPlugin:
         self._context = context
         self._source = Source(context.name)
         self._hierarchies = Hierarchies(context.root)
-        self._worker = ReclaimWorker()
+        self._taker = ReclaimTaker()
         self._followed: dict[str, FollowedGuest] = {}
         self._stores: Sequence[SwapStore] = ()
         self._budget = WriteBudget(settings.disk_writes >> 10, context.monotonic())
@@ -112,8 +112,8 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_teardown(self) -> None:
-        """End the worker: nothing is left of it but what is in swap, and that comes back when guests touch it."""
-        self._worker.close()
+        """End the taker: nothing is left of it but what is in swap, and that comes back when guests touch it."""
+        self._taker.close()
 
     # --- collect -----------------------------------------------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ class OffloadPlugin:
         return {identity: one.seen(None if self._own else self._context.root, now) for identity, one in self._followed.items()}
 
     def _read_answers(self) -> None:
-        for done in chain.from_iterable(self._worker.answers()):
+        for done in chain.from_iterable(self._taker.answers()):
             one = self._followed.get(done.guest)
             if one is not None:
                 one.at = done.at
@@ -334,8 +334,8 @@ class OffloadPlugin:
         try:
             if isinstance(hypervisor, ColdMemoryControl):
                 errors |= self._by_hypervisor(hypervisor, targets, requests, cpu)
-            elif requests and not self._worker.busy:
-                self._worker.send(requests, seconds, cpu)
+            elif requests and not self._taker.busy:
+                self._taker.send(requests, seconds, cpu)
         except HypervisorError as error:
             errors |= dict.fromkeys(targets.values(), error)
         return errors

@@ -53,7 +53,7 @@ class ReclaimRequest:
     why: str = ""
 
 
-class ReclaimWorker:
+class ReclaimTaker:
     """The process and the socket to it. Not to be used by two threads at a time; no call waits for the kernel."""
 
     def __init__(self) -> None:
