@@ -79,8 +79,8 @@ class Service:
         (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mom-unit-plugins\nVersion: 1\n")
         (metadata / "entry_points.txt").write_text("[mom.plugins]\nmerge = mom_unit_plugins:MergeAlways\n")
         (folder / "mom.yaml").write_text(CONFIG.format(root=self.root, folder=folder))
-        environment = f"Environment=PYTHONPATH={folder}/site BROKEN={folder}/broken STUCK={folder}/stuck"
-        systemd.add_moms_units(folder / "mom.yaml", environment, f"ReadWritePaths={folder}")
+        self.environment = (f"PYTHONPATH={folder}/site", f"BROKEN={folder}/broken", f"STUCK={folder}/stuck")
+        systemd.add_moms_units(folder / "mom.yaml", f"Environment={' '.join(self.environment)}", f"ReadWritePaths={folder}")
         declared = "".join(f"[knob {self._knobs / name}]\nleast = 0\nmost = 1000000\n" for name in SET)
         (folder / "helper.d/ksm.conf").write_text(declared)
 
@@ -335,6 +335,10 @@ def test_a_mom_that_was_root_hands_over_to_one_that_is_not(service: Service) -> 
         path.write_text(text)
     service.systemd.systemctl("daemon-reload")
     service.systemd.systemctl("start", "mom-helper.socket")
+    told = service.systemd.run(
+        "env", *service.environment, str(BIN / "mom"), "config", "hand-over", "/var/lib/mom-helper", "-c", str(service.folder / "mom.yaml")
+    )
+    assert (told.returncode, told.stdout.split(": ")[-1]) == (0, "0 stood there before\n"), told.stdout + told.stderr
     service.systemd.systemctl("try-restart", "--no-block", "mom")
     assert service.stays_applied(3)
     service.wait_for_another(before)
@@ -344,6 +348,8 @@ def test_a_mom_that_was_root_hands_over_to_one_that_is_not(service: Service) -> 
     assert {path.stat().st_uid for path in (service.folder / "lib/mom").rglob("*")} == {MOM}
     assert service.systemd.systemctl("stop", "mom").returncode == 0
     assert service.knob() == 0
+    assert service.systemd.systemctl("stop", "mom-helper.socket", "mom-helper.service").returncode == 0
+    assert service.knob() == 0, "the helper does not take what the old mom had set for what stood there before"
 
 
 def test_what_mom_sets_outlives_the_helper_and_goes_back_through_another_one(service: Service) -> None:

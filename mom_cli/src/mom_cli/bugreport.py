@@ -42,7 +42,7 @@ _HOST_FILES: Final = (
     "sys/devices/system/node/node*/meminfo sys/fs/cgroup/cgroup.controllers etc/os-release"
 )
 
-_UNITS: Final = ("mom", "mom-restore", "mom-vdsm")
+_UNITS: Final = ("mom", "mom-helper", "mom-restore", "mom-vdsm")
 
 _OF_THE_OWNER: Final = ("ledger.json", "lock.txt", "cycles.jsonl")
 """Parts that are read from mom's folders. Where these are another user's, root has a process read them that is that user's: a link there

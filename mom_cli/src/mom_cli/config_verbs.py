@@ -109,6 +109,21 @@ def grant_command(user: str, config_path: str | None) -> None:
         print_prose(f"{path}: {why or f'{user} may read it now'}", 2, err=bool(why))
 
 
+@config_command.command("hand-over", hidden=True)
+@click.argument("folder", type=click.Path(path_type=Path))
+@config_option
+def hand_over_command(folder: Path, config_path: str | None) -> None:
+    """Have the helper, which keeps such things in FOLDER, know what stood there before a mom changed it that was root itself.
+
+    For packages, when the first mom that is not root takes over: only then is its ledger root's word.
+    """
+    from mom_cli.handed_over import hand_over
+    from mom_core import load_config
+
+    for path, before in hand_over(load_config(config_path), folder):
+        print_prose(f"{path}: {before} stood there before", 2)
+
+
 # --- show ----------------------------------------------------------------------------------------------------------------------
 
 

@@ -109,6 +109,12 @@ class Before:
             self.put_back(lambda _: None, only_tidy=True)
         return stood
 
+    def take_over(self, place: KernelNumber, before: int) -> None:
+        """Remember what stood there before a mom that was root set something else; what is noted already counts. Raises `OSError`."""
+        with self._noted(place.key) as note:
+            if not os.fstat(note).st_size and before != place.read():
+                _write_note(note, before, UNCERTAIN, place.path)
+
     def put_back(self, log: Callable[[str], None], *, only_tidy: bool = False) -> tuple[int, int]:
         """Put back all that was written and nobody else has set since: how many values were, and how many could not be.
 

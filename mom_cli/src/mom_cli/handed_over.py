@@ -1,0 +1,38 @@
+"""What the helper is to know of settings that a mom changed which was root itself: what stood there before.
+
+Otherwise the helper would take what that mom has set for what stood there before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mom_cli.declared import declarations_of
+from mom_core import Config, MomError, Scope, untrusted
+from mom_core.ledger import FILE, Ledger
+from mom_helper.before import Before, KernelNumber
+
+
+def hand_over(config: Config, folder: Path) -> Iterator[tuple[str, int]]:
+    """Note in the helper's folder what stood before in each file of the host that the ledger has: path and value, one after the other.
+
+    :raises MomError: the ledger is no more root's word than anything that a user may write, or the folder cannot be written
+    """
+    ledger = config.state_directory / FILE
+    if not ledger.exists():
+        return
+    if reason := untrusted(ledger):
+        raise MomError(f"{ledger} is not handed over: {reason}", hint="a mom that was root keeps a ledger that is root's")
+    entries, controls = Ledger.open(config.state_directory, look=True).entries.values(), declarations_of(config).controls
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        memory = Before(str(folder))
+        for entry in entries:
+            control = controls.get(entry.control)
+            if control is not None and control.scope is Scope.HOST and control.file and type(entry.before) is int:
+                path = control.file if Path(control.file).is_relative_to(config.root) else str(config.root / control.file.lstrip("/"))
+                memory.take_over(KernelNumber(path), entry.before)
+                yield path, entry.before
+    except OSError as error:
+        raise MomError(f"{error.filename or folder}: {error.strerror}", hint="the package of mom calls this, as root") from error
