@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import Decision, Entity, FieldSpec, LedgerEntry, Outcome, PluginContext, Scope, Severity, Status, Value
+from mom_core import ControlSpec, Decision, Entity, FieldSpec, LedgerEntry, Outcome, PluginContext, Scope, Severity, Status, Value
 from mom_devkit import apply_decisions, declared, put_back, wait_until
+from mom_devkit.without_root import MomPower
 from mom_plugins_ksm import KsmPlugin
+from mom_toolkit import helper_declaration
 
 KSM = Path("/sys/kernel/mm/ksm")
 HOST = Entity(Scope.HOST, "host", "host")
@@ -117,6 +119,16 @@ def test_equal_pages_of_two_processes_are_merged_and_all_is_put_back(ksm: KsmPlu
     assert usage is None or (isinstance(usage, float) and 0 < usage <= 200)  # None: ksmd is out of sight in a container
     entries = [LedgerEntry(HOST, name, was[name], wanted[name], "ksm", 0.0) for name in wanted]
     assert all(outcome.status in {Status.APPLIED, Status.UNCHANGED} for outcome in put_back(ksm, entries))
+    assert {name: number(name.removeprefix("ksm_")) for name in was} == was
+
+
+def test_the_real_knobs_are_set_and_put_back_whoever_mom_is(ksm: KsmPlugin, mom_power: MomPower) -> None:
+    was = {f"ksm_{name}": number(name) for name in ("pages_to_scan", "sleep_millisecs")}
+    wanted: dict[str, Value] = {"ksm_pages_to_scan": 4321, "ksm_sleep_millisecs": 7}
+    with mom_power("\n".join(map(helper_declaration, declared(ksm, ControlSpec)))):
+        assert {name: one.after for name, one in decide(ksm, **wanted).items()} == wanted
+        entries = [LedgerEntry(HOST, name, was[name], wanted[name], "ksm", 0.0) for name in wanted]
+        assert {outcome.status for outcome in put_back(ksm, entries)} == {Status.APPLIED}
     assert {name: number(name.removeprefix("ksm_")) for name in was} == was
 
 
