@@ -180,6 +180,19 @@ def test_a_method_that_makes_no_sense_is_told_which_do(shared: Served) -> None:
     assert "GET" in answer.headers["allow"]
 
 
+def test_a_slash_in_a_guests_name_is_no_step_of_a_path(served: Served) -> None:
+    """As KubeVirt's guests have one."""
+    served.tell(
+        replace(busy_report(), snapshot=snapshot(guests={"shop/db": {"balloon_cur": 100}, "shop": {"balloon_cur": 50}}), decisions=())
+    )
+    for name in ("shop%2Fdb", "shop%2fdb"):
+        assert served.get(f"/v1/guests/{name}/explanation")["memory"]["size_kib"] == 100
+        assert served.get(f"/v1/guests/{name}")["name"] == "shop/db"
+    assert served.get("/v1/guests/shop/explanation")["memory"]["size_kib"] == 50
+    served.get("/v1/guests/shop/db", 404)
+    served.get("/v1/guests/shop%252Fdb", 404)
+
+
 def test_an_explanation_has_numbers_sentences_and_the_policys_line(served: Served) -> None:
     report = busy_report()
     wanted = Decision(report.decisions[0].entity, "balloon_target", 90, "", Source("50_balloon", 1, 1))

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route as StarletteRoute
@@ -17,7 +18,7 @@ from mom_core import MomError, PluginContext, UnitError, printable
 from mom_daemon import json_text
 from mom_plugins_http.routes.openapi import description
 from mom_plugins_http.routes.page_keys import PageKeys
-from mom_plugins_http.routes.route import MOST_ARRIVING, ApiCall, Route
+from mom_plugins_http.routes.route import MOST_ARRIVING, ApiCall, Route, WholeNames
 from mom_plugins_http.server.access import Peer, Right, Tokens
 from mom_plugins_http.server.answers_in_pieces import PIECE, Sending
 from mom_plugins_http.server.held_bytes import HeldBytes
@@ -56,7 +57,8 @@ class Api:
         for route in self.routes:
             by_path.setdefault(route.path, {})[route.method] = route
         made = [StarletteRoute(path, self._endpoint(methods), methods=list(methods)) for path, methods in by_path.items()]
-        self.application = Starlette(routes=made, exception_handlers={HTTPException: self._no_route, ProblemError: self._problem})
+        handlers = {HTTPException: self._no_route, ProblemError: self._problem}
+        self.application = Starlette(routes=made, exception_handlers=handlers, middleware=[Middleware(WholeNames)])
         self.application.router.redirect_slashes = False
 
     def _endpoint(self, methods: Mapping[str, Route]) -> Callable[[Request], Awaitable[Response]]:

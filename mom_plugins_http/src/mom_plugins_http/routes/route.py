@@ -7,9 +7,10 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mom_core import Value, printable
 from mom_plugins_http.server.access import Peer, Right
@@ -56,8 +57,26 @@ class Parameter:
         return {"type": "integer", "minimum": self.minimum, "maximum": self.maximum, **more}
 
 
+SLASH: Final = "\0"
+"""Stands in a path for a slash that is part of a name, as KubeVirt's guests have one (`NAMESPACE/NAME`), and no step."""
+
 LIMIT: Final = Parameter("limit", "How many items to list at most, the newest.", "integer", 1, MOST_ITEMS, 100)
 GUEST: Final = Parameter("guest", "Only what concerns this guest, by id or name; `host` for the host.")
+
+
+class WholeNames:
+    """Keeps a slash in a name (%2F) apart from those between the steps of a path, which a server has decoded alike."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        raw: bytes = scope.get("raw_path") or b""
+        if b"%2f" in raw.lower():
+            steps = (unquote(step).replace("/", SLASH) for step in raw.decode("ascii", "replace").split("/"))
+            scope = {**scope, "path": "/".join(steps)}
+        await self._app(scope, receive, send)
 
 
 class Arriving:
@@ -88,7 +107,7 @@ class ApiCall:
     def path(self) -> Mapping[str, str]:
         """The variable parts of the path."""
         parts: dict[str, str] = self.request.path_params
-        return parts
+        return {name: part.replace(SLASH, "/") for name, part in parts.items()}
 
     def number(self, parameter: Parameter) -> int:
         """The value of an integer, or its default."""
