@@ -86,10 +86,12 @@ def test_in_its_container_mom_sees_all_guests_resizes_them_and_puts_them_back_at
     told = json.loads(container.run("mom", "status", "--json").stdout)["guests"]
     pressure = [row[told["columns"].index("host_psi_memory_some_avg10")] for row in told["rows"]]
     assert None not in pressure, "from within the container the groups of pods are found"
+    explained = container.run("mom", "explain", f"{PREFIX}shop/{NAMES[0]}")
+    assert "mom.sock" in explained.stdout, explained.stderr
     assert container.probe("livenessProbe")
     assert container.probe("readinessProbe")
     assert container.run("touch", "/usr/here").returncode != 0, "its root is read-only"
-    assert not (node.pods.folder / "mom-page.sock").exists()
+    assert not (container.shared / "run/mom-page.sock").exists()
     assert container.delete() == (0, 0), container.log
     assert sizes(node) == [MIB] * len(NAMES), container.log
 
