@@ -10,7 +10,7 @@ import pytest
 from stand_in_kubelet import Behaviour, StandInKubelet, kubelet, pod
 
 from mom_cli import About
-from mom_core import PluginContext, Report, Severity, Value
+from mom_core import ControlSpec, Declarations, EngineState, LedgerEntry, PluginContext, Report, Scope, Severity, Source, Unit, Value
 from mom_core.testing import snapshot
 from mom_devkit import host_of, wait_until
 from mom_plugins_kubevirt.explanation import PodExplainer
@@ -143,6 +143,32 @@ def test_of_many_pods_some_are_looked_at_in_each_cycle_and_none_is_left_out(node
     assert set(after.values()) == {2.0}
     del pods["g7"]
     assert len(told()) == 119
+
+
+@pytest.mark.parametrize(
+    ("fields", "state", "taken", "decided"),
+    [
+        ({"give_back": LEAVES, "balloon_cur": GIB}, "high", False, [4 * GIB]),
+        ({"give_back": LEAVES, "balloon_cur": 4 * GIB}, "high", False, []),
+        ({"give_back": LEAVES, "balloon_cur": GIB}, "hard", False, []),
+        ({"give_back": LEAVES, "balloon_cur": GIB}, "high", True, []),
+        ({"balloon_cur": GIB}, "high", False, []),
+        ({"give_back": LEAVES}, "high", False, []),
+    ],
+    ids=["smaller", "whole", "short", "by mom here", "left alone by nobody", "unknown"],
+)
+def test_a_guest_that_came_smaller_from_another_node_gets_all_before_it_is_changed(
+    node: Node, fields: dict[str, Value], state: str, taken: bool, decided: list[int]
+) -> None:
+    seen = snapshot(host={"host_memory_state": state}, guests={"g": {"balloon_max": 4 * GIB, **fields}})
+    entity = seen.guests["g"].entity
+    changes = [LedgerEntry(entity, "balloon_target", 4 * GIB, GIB, "balloon", 0.0)] if taken else []
+    size = ControlSpec("balloon_target", Unit.KIB, Scope.GUEST, "its size", field="balloon_cur")
+    context = PluginContext("kubevirt", root=node.root, engine_state=lambda: EngineState(changes=changes))
+    without = NodeFacts(context, KubeletSettings(), None)
+    assert not list(without.decisions(seen, Source("kubevirt"))), "no plugin resizes guests"
+    context.declarations = Declarations(controls={"balloon_target": size})
+    assert [one.value for one in NodeFacts(context, KubeletSettings(), None).decisions(seen, Source("kubevirt"))] == decided
 
 
 def test_the_line_below_which_the_kubelet_evicts_is_told_in_the_kernels_figure(node: Node) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
-from mom_core import Condition, Finding, PluginContext, Severity, Value, as_number, format_kib, printable
+from mom_core import Condition, Decision, Finding, PluginContext, Severity, Snapshot, Source, Value, as_number, format_kib, printable
 from mom_plugins_kubevirt.eviction import EvictionRoom, conditions, memory_of, room_of
 from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
 from mom_plugins_kubevirt.kubelet_watch import KubeletWatch
@@ -16,6 +16,11 @@ from mom_plugins_kubevirt.pod_groups import PodGroups
 from mom_plugins_kubevirt.requests import promise_of, protected_kib
 
 LEAVES: Final = "it is about to be migrated (its pod is being evicted)"
+
+BALLOON: Final = "balloon_target"
+_STATE: Final = "host_memory_state"
+_SHORT: Final = frozenset({"hard", "low"})
+"""How the host is off where no guest gets headroom back, as the balloon law has it."""
 
 _CONTROL_GROUPS: Final = ("proc/1/root/sys/fs/cgroup", "sys/fs/cgroup")
 """Those of the node, as a container of its process namespace sees them, which has others of its own; and as the node itself does."""
@@ -83,6 +88,19 @@ class NodeFacts:
         if room is None:
             return {}
         return {EVICTS_BELOW: math.ceil(room.evicts_below), ROOM: math.floor(room.room), THRESHOLD: math.ceil(room.threshold)}
+
+    # --- act ---------------------------------------------------------------------------------------------------------------------
+
+    def decisions(self, snapshot: Snapshot, source: Source) -> Iterator[Decision]:
+        """A guest that is to be left as it is, and that mom on another node has made smaller before it came here, gets all of its memory:
+        nobody but mom resizes balloons under KubeVirt. What mom has taken on this node is given back by who took it."""
+        if BALLOON not in self._context.declarations.controls or snapshot.host.text(_STATE) in _SHORT:
+            return
+        taken_here = {entry.entity.id for entry in self._context.engine_state().changes if entry.control == BALLOON}
+        for guest in snapshot.listed:
+            why, size, most = guest.text(GIVE_BACK), guest.number("balloon_cur"), guest.number("balloon_max")
+            if why and size is not None and most is not None and size < most and guest.id not in taken_here:
+                yield Decision(guest.entity, BALLOON, int(most), f"{printable(why, 100)}: it gets all of its memory", source)
 
     # --- surface -----------------------------------------------------------------------------------------------------------------
 

@@ -168,6 +168,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
         if self._hypervisor is None or self._facts is None:
             return
         yield from self._facts.conditions()
+        yield from self._facts.decisions(snapshot, Source(self._context.name))
         source = Source(self._context.name)
         if (why := self._facts.why_unknown) and self._settings.memory_overcommit_percentage is None:
             yield Problem(source, why, None, Severity.WARNING, "`mom doctor` says what is promised then, and what to do")
