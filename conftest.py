@@ -179,6 +179,7 @@ def _leaves_processes_out(config: pytest.Config) -> bool:
     return "not processes" in config.getoption("markexpr")
 
 
+@cache
 def _with_processes(path: Path) -> bool:
     parts = path.relative_to(ROOT).parts if path.is_relative_to(ROOT) else ()
     return parts[:1] == ("tests",) and not WITH_PROCESSES.isdisjoint(parts[1:2])

@@ -184,6 +184,7 @@ def test_rubbish_for_which_a_right_checksum_vouches_is_refused_soon_and_in_littl
     assert found["mebibytes"] < 256
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_mom_starts_with_files_that_are_damaged_and_says_which(world: World, seed: int) -> None:
     chance = dice(seed)
@@ -200,6 +201,7 @@ def test_mom_starts_with_files_that_are_damaged_and_says_which(world: World, see
         assert path.with_name(f"{path.name}.damaged-1").read_bytes() == text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_mom_starts_whatever_right_checksums_vouch_for(world: World, seed: int) -> None:
     chance = dice(seed)
@@ -263,6 +265,7 @@ READERS: Final[Mapping[str, Callable[[Path], StateFile[Any]]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", READERS)
 def test_what_other_plugins_keep_may_be_damaged_too(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "mom")
