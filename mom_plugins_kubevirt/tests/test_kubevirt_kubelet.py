@@ -112,8 +112,8 @@ def test_the_read_only_port_is_asked_where_the_kubelet_says_that_it_has_one(tmp_
 @pytest.mark.parametrize(
     ("behaviour", "why"),
     [
-        (Behaviour.HANG, "no whole answer within 1 s"),
-        (Behaviour.DRIP, "no whole answer within 1 s"),
+        pytest.param(Behaviour.HANG, "no whole answer within 1 s", marks=pytest.mark.long),
+        pytest.param(Behaviour.DRIP, "no whole answer within 1 s", marks=pytest.mark.long),
         (Behaviour.GARBAGE, "no JSON"),
         (Behaviour.DEEP, "no JSON"),
         (Behaviour.LIST, "no object"),
