@@ -4,7 +4,8 @@ import pytest
 
 from mom_core import ControlSpec, Decision, Entity, LedgerEntry, Outcome, PluginContext, Scope, Status
 from mom_core.testing import snapshot
-from mom_devkit import apply_decisions, declared, put_back
+from mom_devkit import apply_decisions, declared, host_of, put_back
+from mom_devkit.without_root import MomPower
 from mom_example_swappiness import HIGHEST, SwappinessPlugin
 from mom_toolkit import helper_declaration
 
@@ -84,3 +85,13 @@ def test_root_lets_mom_helper_write_what_the_kernel_takes() -> None:
     settings = SwappinessPlugin.Settings(highest=HIGHEST)
     (spec,) = declared(SwappinessPlugin(settings, PluginContext()), ControlSpec)
     assert helper_declaration(spec) in (Path(__file__).parents[1] / "helper.d/swappiness.conf").read_text()
+
+
+def test_mom_need_not_be_root(mom_open_folder: Path, mom_power: MomPower) -> None:
+    knob = host_of(mom_open_folder, {"proc/sys/vm/swappiness": "60\n"}) / "proc/sys/vm/swappiness"
+    plugin = SwappinessPlugin(SwappinessPlugin.Settings(), PluginContext(root=mom_open_folder))
+    (spec,) = declared(plugin, ControlSpec)
+    with mom_power(helper_declaration(spec)):
+        (outcome,) = apply_decisions(plugin, [Decision(HOST, "vm_swappiness", 10)])
+    assert (outcome.after, outcome.status) == (10, Status.APPLIED)
+    assert knob.read_text().strip() == "10"
