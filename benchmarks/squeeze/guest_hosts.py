@@ -358,8 +358,9 @@ class PodsHost:
 
     def destroy_all(self) -> None:
         """See `GuestHost`."""
-        for connection in self._connections.values():
-            connection.close()
+        while self._connections:
+            self._connections.popitem()[1].close()
+        self._pids.clear()
         self._pods.remove_all()
 
 

@@ -209,9 +209,10 @@ class TestPods:
 
     def remove_all(self) -> None:
         """End all pods."""
-        for pod in self.pods:
+        pods, self.pods = self.pods, []
+        for pod in pods:
             pod.kill()
-        for pod in self.pods:
+        for pod in pods:
             pod.remove()
         for group in self.groups:
             _remove_groups(group, group.parent)
