@@ -135,6 +135,7 @@ def test_the_guests_process_is_one_of_its_own_pod_only(node, pods):
     assert pods.guest_process(mine, uuid) == qemu
     assert pods.guest_process(others, uuid) == liar
     assert pods.guest_process(mine, "another") is None
+    assert (pods.guest_of(mine), pods.guest_of(others), pods.guest_of("none")) == (uuid, uuid, "")
     node.ends(qemu)
     pods.scan()
     assert pods.guest_process(mine, uuid) is None

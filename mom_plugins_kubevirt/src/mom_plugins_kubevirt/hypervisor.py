@@ -17,9 +17,9 @@ from mom_guests import HostSide, Record, SeenGuest
 from mom_libvirt import LibvirtHypervisor
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_plugins_kubevirt.pod_libvirt import Means, PodLibvirt
-from mom_plugins_kubevirt.pods import Pods
+from mom_plugins_kubevirt.pods import LAUNCHER, Pods
 from mom_plugins_kubevirt.rounds import ask_all
-from mom_toolkit import read_kernel_file
+from mom_toolkit import ProcessStat, boot_id, read_kernel_file
 
 T = TypeVar("T")
 
@@ -78,6 +78,7 @@ class KubevirtHypervisor:
         self._watcher: threading.Thread | None = None
         self._host_side = HostSide(self._process_of, means.context.root, means.context.monotonic)
         self._proc = means.context.root / "proc"
+        self._boot = boot_id(self._proc)
 
     # --- pods --------------------------------------------------------------------------------------------------------------------
 
@@ -182,7 +183,7 @@ class KubevirtHypervisor:
         """Of two pods that claim one guest, the one that had it first keeps it."""
         held: dict[str, PodGuest] = {}
         troubles = {_called(one.pod): one.trouble for one in libvirts if one.trouble}
-        claims = [(guest, libvirt) for libvirt in libvirts for guest in libvirt.listed]
+        claims = [(guest, libvirt) for libvirt in libvirts for guest in libvirt.listed or self._not_told(libvirt)]
         claims.sort(key=lambda claim: not self._holds(claim[1], claim[0]))
         for guest, libvirt in claims:
             if guest.id in held:
@@ -192,15 +193,27 @@ class KubevirtHypervisor:
             held[guest.id] = PodGuest(_as_of_pod(guest, libvirt), libvirt)
         with self._lock:
             self._held, self._troubles = held, troubles
-        self._host_side.follow((uuid, one.guest.name, one.guest.incarnation) for uuid, one in held.items())
+        self._host_side.follow((uuid, one.guest.name, one.libvirt.pod.pod_uid) for uuid, one in held.items())
         for uuid, one in held.items():
             process = self._host_side.properties(uuid)
             guest = replace(one.guest, properties={**one.guest.properties, **process})
+            stat = ProcessStat.of(f"{self._proc}/{process['pid']}") if process else None
+            if stat is None:
+                guest = replace(guest, blocked={"*": "the guest's process is not found in its pod", **guest.blocked})
+            else:
+                guest = replace(guest, incarnation=f"{stat.started}.{one.libvirt.pod.pod_uid}@{self._boot}")
             why = self._too_large(guest, one.libvirt)
             if why:
                 guest = replace(guest, blocked={"*": why})
                 troubles[_called(one.libvirt.pod)] = why
             held[uuid] = PodGuest(guest, one.libvirt)
+
+    def _not_told(self, libvirt: PodLibvirt) -> Sequence[Guest]:
+        """The guest of a pod whose libvirt has not answered yet, by the pod's process: what an earlier mom has changed of it is still to be
+        put back, so it must not seem to be gone."""
+        uuid = "" if libvirt.lies or not libvirt.trouble else self._pods.guest_of(libvirt.pod.pod_uid)
+        name = libvirt.pod.name.removeprefix(LAUNCHER).rpartition("-")[0]
+        return [Guest(uuid, f"{libvirt.pod.namespace}_{name}", properties={"uuid": uuid, "state": "unknown"})] if uuid else ()
 
     def _holds(self, libvirt: PodLibvirt, guest: Guest) -> bool:
         held = self._held.get(guest.id)
@@ -331,7 +344,7 @@ def _called(pod: LauncherPod) -> str:
 
 
 def _as_of_pod(guest: Guest, libvirt: PodLibvirt) -> Guest:
-    """The guest by its names in Kubernetes. Its libvirt counts starts from one in each pod, so the pod tells one start from another."""
+    """The guest by its names in Kubernetes."""
     pod = libvirt.pod
     name = guest.name.removeprefix(f"{pod.namespace}_")
     kept = {key: guest.properties[key] for key in _KEPT if key in guest.properties}
@@ -340,5 +353,4 @@ def _as_of_pod(guest: Guest, libvirt: PodLibvirt) -> Guest:
         name=f"{pod.namespace}/{name}",
         properties={**kept, "name": f"{pod.namespace}/{name}", NAMESPACE: pod.namespace, NAME: name, POD: pod.name},
         blocked={"*": libvirt.trouble} if libvirt.trouble else guest.blocked,
-        incarnation=f"{guest.incarnation}.{pod.pod_uid}",
     )

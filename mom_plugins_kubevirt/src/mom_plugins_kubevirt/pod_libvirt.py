@@ -84,6 +84,8 @@ class PodLibvirt:
     trouble: str = ""
     """Why its last answer cannot be used, or did not come; empty: it can."""
     hangs: bool = False
+    lies: bool = False
+    """Its last answer was none that a pod's libvirt gives."""
     _rest_until: float = float("-inf")
     _rest: float = _FIRST_REST_SECONDS
     _told: list[float] = field(default_factory=list)
@@ -159,12 +161,13 @@ class PodLibvirt:
         self.open_call, self.hangs = None, isinstance(answer, GuestBusy)
         if isinstance(answer, HypervisorError):
             self.unanswered(f"{answer.message}; {answer.hint}" if isinstance(answer, PermissionDenied) else answer.message)
-            if isinstance(answer, ImpossibleAnswer):
+            self.lies = isinstance(answer, ImpossibleAnswer)
+            if self.lies:
                 self.listed = ()
                 self._rest_until = time.monotonic() + self._rest
                 self._rest = min(2 * self._rest, _LAST_REST_SECONDS)
         else:
-            self.listed, self.trouble = answer, ""
+            self.listed, self.trouble, self.lies = answer, "", False
             if time.monotonic() > self._rest_until + _LAST_REST_SECONDS:
                 self._rest = _FIRST_REST_SECONDS
 

@@ -26,6 +26,9 @@ _QEMU: Final = b"qemu"
 _POD: Final = re.compile(r"pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12})(?:\.slice)?")
 """A pod's control group: `pod<uid>` of kubelet's cgroupfs driver, `…-pod<uid>.slice` of its systemd driver, with underscores."""
 
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""As libvirt writes it."""
+
 _YOUNG_SECONDS: Final = 5.0
 """A process is looked at again and again for so long: it is forked first, and becomes what it is to be when it executes a program."""
 
@@ -137,12 +140,19 @@ class Pods:
 
     def guest_process(self, pod_uid: str, uuid: str) -> int | None:
         """The QEMU process of that pod which was started for the guest with this UUID."""
+        return next((pid for pid, found in self._guests_in(pod_uid) if found == uuid), None)
+
+    def guest_of(self, pod_uid: str) -> str:
+        """The UUID of the guest that a process of that pod was started for, by its command line; empty: there is none."""
+        return next((found for _, found in self._guests_in(pod_uid)), "")
+
+    def _guests_in(self, pod_uid: str) -> Iterator[tuple[int, str]]:
         seen = self._seen.get(pod_uid)
         for pid in () if seen is None else tuple(seen.processes):
-            arguments = read_kernel_file(f"{self._proc}/{pid}/cmdline", _COMMAND_BYTES).split(b"\0")
-            if b"-uuid" in arguments and uuid.encode() in arguments and self._pod_of(pid)[0] == pod_uid:
-                return pid
-        return None
+            _, option, rest = read_kernel_file(f"{self._proc}/{pid}/cmdline", _COMMAND_BYTES).partition(b"\0-uuid\0")
+            found = rest.partition(b"\0")[0].decode("ascii", "replace")
+            if option and _UUID.fullmatch(found) and self._pod_of(pid)[0] == pod_uid:
+                yield pid, found
 
     def _daemons_in_turn(self) -> list[int]:
         daemons = [pid for seen in self._seen.values() for pid in seen.daemons]
