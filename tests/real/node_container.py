@@ -128,8 +128,9 @@ class NodeContainer:
 
     def mom_pid(self) -> int:
         """The process of mom itself."""
-        (pid,) = re.findall(r"^(\d+)$", subprocess.check_output(["pgrep", "-P", str(self.process.pid), "-f", "mom run"], text=True), re.M)
-        return int(pid)
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        (pid,) = [int(one) for one in children if b"mom\0run\0" in Path(f"/proc/{one}/cmdline").read_bytes()]
+        return pid
 
     def delete(self) -> tuple[int, int]:
         """As kubelet ends a pod: preStop, SIGTERM, and after the grace period SIGKILL. What preStop and the container ended with."""
