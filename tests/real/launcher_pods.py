@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
@@ -56,6 +57,14 @@ def groups_roots() -> list[Path]:
     """The same, and where those of memory are, if these are v1."""
     memory = Path("/sys/fs/cgroup/memory")
     return [groups_root(), memory] if memory.is_dir() else [groups_root()]
+
+
+def _remove_tree(group: Path) -> None:
+    """A group with all below it; for two seconds, as the kernel takes its time with the last of what was killed."""
+    end = time.monotonic() + 2.0
+    while group.exists() and time.monotonic() < end:
+        _remove_groups(*sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True), group)
+        time.sleep(0.02)
 
 
 def _remove_groups(*groups: Path) -> None:
@@ -215,5 +224,5 @@ class TestPods:
         for pod in pods:
             pod.remove()
         for group in self.groups:
-            _remove_groups(group, group.parent)
+            _remove_tree(group.parent)
         shutil.rmtree(self.folder, ignore_errors=True)
