@@ -151,12 +151,17 @@ class NodeContainer:
         self.process.wait(20)
 
     def remove(self) -> None:
-        """What is left of it."""
+        """What is left of it; the kernel keeps a group until all that was killed in it is reaped."""
         with suppress(OSError):
             self.kill()
-        for group in (self._group, self._group.parent, self._group.parent.parent):
-            with suppress(OSError):
-                group.rmdir()
+
+        def gone() -> bool:
+            for group in (self._group, self._group.parent, self._group.parent.parent):
+                with suppress(OSError):
+                    group.rmdir()
+            return not self._group.parent.parent.exists()
+
+        wait_until(gone, f"{self._group} is empty", 20)
 
 
 def node_root_is_seen() -> bool:
