@@ -163,7 +163,7 @@ def test_a_guest_that_others_move_is_left_alone_meanwhile_and_gets_its_room_at_i
 
         there = {**plugins, "libvirt": other.settings(), "policy": {}}
         del there["decides"]
-        found = run_plugins(tmp_path / "there", there, cycles=20, interval=1.0, guests=guests, between=until_whole)
+        found = run_plugins(tmp_path / "there", there, cycles=SECONDS, interval=1.0, guests=guests, between=until_whole)
         found.assert_never_below("balloon_cur", 300 * MIB)
         assert found.values(guest.name, "balloon_cur")[-1] == 512 * MIB, "until that mom ends, and leaves it as it came"
 
