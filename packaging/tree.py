@@ -225,9 +225,9 @@ def _write_rights(tree: Path) -> None:
         (tree / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / "packaging" / name, tree / place)
     for path in (ROOT / "packaging/drop-ins").glob("*.conf"):
-        place = tree / HOME / "drop-ins" / path.name
-        place.parent.mkdir(exist_ok=True)
-        shutil.copyfile(path, place)
+        drop_in = tree / HOME / "drop-ins" / path.name
+        drop_in.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, drop_in)
 
 
 def _write_completion(tree: Path, packages: Path, programs: Mapping[str, str]) -> None:

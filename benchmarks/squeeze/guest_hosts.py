@@ -311,7 +311,8 @@ class PodsHost:
     uri = ""
 
     def __init__(self, pods: TestPods, image: GuestImage) -> None:
-        self.pid_folder = pods.folder
+        self.pid_folder = pods.folder / "pids"
+        self.pid_folder.mkdir()
         self._pods = pods
         self._image = pods.image(image)
         self._guests: dict[str, RealGuest] = {}
@@ -333,6 +334,7 @@ class PodsHost:
         guest = host.start(name, mib, arguments, disk, balloon=balloon, called=f"squeeze_{name}")
         guest.name = f"{pod.namespace}/{name}"
         self._guests[name], self._pids[name] = guest, guest.pid
+        (self.pid_folder / f"{name}.pid").write_text(f"{guest.pid}")
         self._connections[name] = pod.connect()
         return guest
 

@@ -94,8 +94,8 @@ def check(one: Mapping[str, Any]) -> None:
 
 
 def test_what_follows_from_the_base_is_what_is_written() -> None:
-    for path, text in runpy.run_path(str(KUBERNETES / "generate.py"))["generated"]().items():
-        assert path.read_text() == text, f"{path.relative_to(ROOT)}: .venv/bin/python packaging/kubernetes/generate.py"
+    for path, text in runpy.run_path(str(KUBERNETES / "manifests.py"))["generated"]().items():
+        assert path.read_text() == text, f"{path.relative_to(ROOT)}: .venv/bin/python packaging/kubernetes/manifests.py"
 
 
 @pytest.mark.processes

@@ -1,4 +1,4 @@
-"""Writes what follows from packaging/kubernetes/base and the alert rules: `.venv/bin/python packaging/kubernetes/generate.py`.
+"""Writes what follows from packaging/kubernetes/base and the alert rules: `.venv/bin/python packaging/kubernetes/manifests.py`.
 
 The manifests in base are the one truth. From them follow the configurations of the overlays and the templates of the Helm chart: each
 place where these differ is one of the pairs below, and must be found in base once. A test compares what is written with what follows, and
@@ -132,7 +132,7 @@ def _indented(text: str) -> str:
     return "".join(f"  {line}" if line.strip() else line for line in text.splitlines(keepends=True))
 
 
-WRITTEN: Final = "# Written by packaging/kubernetes/generate.py.\n"
+WRITTEN: Final = "# Written by packaging/kubernetes/manifests.py.\n"
 
 CHART: Final = (
     WRITTEN
@@ -180,7 +180,7 @@ config: |
 )
 
 CONFIG_NAME: Final = """\
-{{- /* Written by packaging/kubernetes/generate.py.
+{{- /* Written by packaging/kubernetes/manifests.py.
 Another configuration is another ConfigMap: a rolling update takes it from node to node. */}}
 {{- define "mom.config.name" -}}
 mom-{{ tpl .Values.config . | sha256sum | trunc 10 }}
