@@ -22,7 +22,7 @@ def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
     :raises MomError: there is no such user
     """
     try:
-        group = pwd.getpwnam(user).pw_gid
+        account = pwd.getpwnam(user)
     except KeyError:
         raise MomError(
             f"there is no user {printable(user)} on this host", hint="systemd-sysusers, or the package of mom, makes it"
@@ -33,10 +33,10 @@ def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
         except OSError:  # not there: the configuration's check says so
             continue
         wanted = stat.S_IRGRP | stat.S_IXGRP if stat.S_ISDIR(status.st_mode) else stat.S_IRGRP
-        may = status.st_mode & (wanted >> 3) == wanted >> 3 or (status.st_gid == group and status.st_mode & wanted == wanted)
-        if may or status.st_uid == pwd.getpwnam(user).pw_uid:
+        may = status.st_mode & (wanted >> 3) == wanted >> 3 or (status.st_gid == account.pw_gid and status.st_mode & wanted == wanted)
+        if may or status.st_uid == account.pw_uid:
             continue
-        yield path, _give(path, group, stat.S_IMODE(status.st_mode) & ~stat.S_IWGRP | wanted)
+        yield path, _give(path, account.pw_gid, stat.S_IMODE(status.st_mode) & ~stat.S_IWGRP | wanted)
 
 
 def _needed(config: Config) -> Iterator[Path]:

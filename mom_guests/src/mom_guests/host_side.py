@@ -116,7 +116,7 @@ class HostSide:
             return
         process.pid, process.started, process.walk = pid, times.started, TableWalk(f"{self._proc}/{pid}")
         process.search_at, process.search_after = now, _FIRST_SEARCH_SECONDS
-        self._pids = {one.pid for one in self._processes.values()} | {pid}
+        self._pids.add(pid)
         process.cgroups = self._cgroups.own(pid, cgroups_of(f"{self._proc}/{pid}"), self._pids)
 
     def properties(self, uuid: str) -> dict[str, Value]:

@@ -145,8 +145,10 @@ class LeavingGuests:
         with self._lock:
             wishes = dict(self._wishes)
         self._decided = {}
-        for one, why in zip(snapshot.listed, snapshot.column(GIVE_BACK), strict=True):
-            if isinstance(why, str) and why and one.id not in wishes and (before := self._due_back(snapshot, one)) is not None:
+        changed = [(one, why) for one, why in zip(snapshot.listed, snapshot.column(GIVE_BACK), strict=True) if isinstance(why, str) and why]
+        for one, why in changed if changed and self._has_room(snapshot) else ():
+            before = None if one.id in wishes or why_blocked(one) else self._before(one.entity)
+            if before is not None:
                 yield Decision(one.entity, CONTROL, before, f"{printable(why, 100)}: it gets back what was taken from it", source)
         for identity, wish in wishes.items():
             guest = snapshot.guests.get(identity)
@@ -180,17 +182,16 @@ class LeavingGuests:
         before = self._before(guest.entity)
         if before is None:
             wish.answer("nothing is taken from it")
-        elif self._due_back(snapshot, guest) is None:
+        elif not self._has_room(snapshot):
             wish.answer(f"it keeps its size, as the host has too little to give back the {format_kib(before)} that it had before mom")
         else:
             return before, 0.0
         return None
 
-    def _due_back(self, snapshot: Snapshot, guest: Guest) -> int | None:
-        """The size that it had before mom, where it has less and the host lets it have that."""
-        before = None if why_blocked(guest) else self._before(guest.entity)
-        host = None if before is None else law_host(snapshot, self._wanted, self._context.interval)
-        return before if host is not None and gives_headroom_back(host, self._law) else None
+    def _has_room(self, snapshot: Snapshot) -> bool:
+        """Whether the host has enough for guests to get back what was taken from them."""
+        host = law_host(snapshot, self._wanted, self._context.interval)
+        return host is not None and gives_headroom_back(host, self._law)
 
     def _before(self, entity: Entity) -> int | None:
         """The size that a guest had before mom, where mom has made it smaller; None: it has that, or more, or what it has is not mom's."""

@@ -39,7 +39,7 @@ class AnotherHand:
         self._set: dict[str, int] = {}
         self._replaced: list[float] = []
         self._until: float | None = None
-        self._what = ""
+        self._who = self._what = ""
 
     def set_by_mom(self, knob: str, value: int) -> None:
         """mom has set a knob."""
@@ -59,7 +59,9 @@ class AnotherHand:
         for knob in changed:
             del self._set[knob]
         self._replaced = [*(moment for moment in self._replaced if now - moment <= _WITHIN_SECONDS), now]
-        if len(self._replaced) >= (1 if virt_handler_in(self._proc) else 2):
+        kubevirt = virt_handler_in(self._proc) != 0
+        self._who = "KubeVirt's virt-handler" if kubevirt else "another program"
+        if len(self._replaced) >= (1 if kubevirt else 2):
             self._until = now + _ALONE_SECONDS
 
     @property
@@ -67,10 +69,9 @@ class AnotherHand:
         """Why the knobs are left alone; empty: they are not."""
         if self._until is None:
             return ""
-        who = "KubeVirt's virt-handler" if virt_handler_in(self._proc) else "another program"
-        return f"{who} sets KSM's knobs, too ({self._what}): mom leaves KSM to it, for {format_duration(_ALONE_SECONDS)}"
+        return f"{self._who} sets KSM's knobs, too ({self._what}): mom leaves KSM to it, for {format_duration(_ALONE_SECONDS)}"
 
 
 def virt_handler_in(proc: Path) -> int:
-    """The process of KubeVirt's virt-handler; 0: none is seen."""
+    """The process of KubeVirt's virt-handler; 0: none is seen. It looks at all processes, which is too much for each cycle."""
     return ProcessStat.id_of(VIRT_HANDLER, proc)
