@@ -62,6 +62,7 @@ from .services.eviction import (
     Mover as Mover,
     MoverAbilities as MoverAbilities,
 )
+from .services.forecasts import Days as Days, Forecasts as Forecasts, LearnedDays as LearnedDays
 from .services.launches import (
     LaunchReader as LaunchReader,
     Launch as Launch,

@@ -1,0 +1,360 @@
+"""The days of all guests of a host: takes in what each cycle says, and tells what is expected. For one thread, but for what says so."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan
+from typing import Final
+
+from mom_core import Columns, Guest, Snapshot, Value
+from mom_plugins_forecast.curve import COVERAGE, FITS, LEAST_SHARE, LEAST_WEIGHT, QUANTILE_STEP, RECOVERY, GuestDays, SlotExpected, SlotSeen
+from mom_plugins_forecast.slots import HOUR_SLOTS, Calendar
+from mom_toolkit import Days
+
+SAMPLES: Final = 30
+"""Of a slot, of each guest: more tell nothing new, and cost time."""
+
+LEAST_VISITS: Final = 50
+"""Guests that are looked at in each cycle, however often each was."""
+
+LEAST_REFRESHED: Final = 20
+"""Guests whose forecast is made anew in each cycle, though their slot has not ended."""
+
+SUMMED_EVERY: Final = 100
+"""Of so many guests the sum is made in each cycle, of twice as many in every second one."""
+
+CLOSE_WITHIN: Final = 0.3
+"""Ratio of a slot. The slots of thousands of guests end at one moment; they are taken in one after the other within this time."""
+
+MOST_GUESTS: Final = 10_000
+"""Guests whose days are kept: beyond that, those that were not seen for longest are forgotten."""
+
+KEPT_WEEKS: Final = 5
+"""So long are the days of a guest kept that is not there."""
+
+JUMP_SECONDS: Final = 5.0
+"""By how much the wall clock may go wrong from one cycle to the next, and has not jumped."""
+
+RISE_KIB: Final = 16 * 1024.0
+RISE_SHARE: Final = 0.05
+"""KiB, and a ratio of what a guest uses. What is less is no rise."""
+
+USED_FIELDS: Final = ("mem_available", "mem_usable", "balloon_cur")
+"""Of which it is known what a guest uses: what its kernel has, at most its size, less what is usable."""
+
+
+@dataclass(slots=True)
+class KnownGuest:
+    """A guest whose days are learned.
+
+    :param seen: when it was last there, in seconds since the epoch
+    :param index: the slot that is being seen; -1: none is
+    :param whole: whether that slot may be learned: the guest was not started in it
+    :param used: what it used when it was last looked at; NaN: unknown
+    :param first: of which slot the first of `expected` is
+    :param row: what is told of it, in the order of `GUEST_FIELDS`; but for when a rise begins, which is `rises_at`, by the monotonic clock
+    """
+
+    id: str
+    name: str
+    days: GuestDays
+    seen: float = 0.0
+    incarnation: str = ""
+    index: int = -1
+    whole: bool = False
+    total: float = 0.0
+    count: int = 0
+    most: float = 0.0
+    growth: float = 0.0
+    began: float = 0.0
+    used: float = math.nan
+    used_at: float = -math.inf
+    first: int = 0
+    expected: Sequence[SlotExpected] = ()
+    row: Sequence[Value] = ()
+    rises_at: float | None = None
+
+    def told(self, index: int) -> SlotExpected | None:
+        """What was forecast for a slot; None: nothing that counts."""
+        place = index - self.first
+        return self.expected[place] if 0 <= place < len(self.expected) else None
+
+
+class HostDays:
+    """Learns the days of a host's guests.
+
+    :param ahead: seconds that are looked ahead for what is told in each cycle
+    """
+
+    def __init__(self, calendar: Calendar, ahead: float) -> None:
+        self.calendar = calendar
+        self.ahead = ahead
+        self.known: dict[str, KnownGuest] = {}
+        self.margin = 0.0
+        """KiB that are added to what all guests together are expected to take."""
+        self.usual = 0.0
+        """KiB. What that was wrong by, usually."""
+        self._ids: list[str] = []
+        self._present: list[KnownGuest] = []
+        self._visit = self._refresh = self._cycles = 0
+        self._clock: float | None = None
+        self._host: Mapping[str, Value] = {}
+        self._step = 0.0
+        self._index = -1
+        self._now = (0.0, 0.0)
+        self._sums: tuple[int, Sequence[KnownGuest], float, float] | None = None
+
+    # --- learn -------------------------------------------------------------------------------------------------------------------
+
+    def see(self, snapshot: Snapshot) -> None:
+        """Take in what a cycle says of all guests."""
+        now, monotonic = snapshot.time, snapshot.monotonic
+        clock = now - monotonic
+        if self._clock is not None and abs(clock - self._clock) > JUMP_SECONDS:
+            self._interrupt(self._present)
+        self._clock, before, self._now = clock, self._now, (now, monotonic)
+        self._step = max(0.0, monotonic - before[1]) if before[1] else 0.0
+        self._list(snapshot.listed, now)
+        count = len(self._present)
+        if not count:
+            return
+        index = self.calendar.index(now)
+        per_slot = max(1.0, self.calendar.slot_seconds / max(self._step, 0.1))
+        visits = min(count, max(LEAST_VISITS, math.ceil(count * SAMPLES / per_slot)))
+        closes = max(LEAST_REFRESHED, math.ceil(count / (CLOSE_WITHIN * per_slot)))
+        refreshes = LEAST_REFRESHED
+        totals, usables, sizes = (snapshot.numbers(name) for name in USED_FIELDS)
+        present, listed = self._present, snapshot.listed
+        covered = self.calendar.slot_seconds / 2 - self._step * count / visits
+        for place in _places(self._visit, visits, count):
+            guest = present[place]
+            if guest.index != index:
+                if not closes:
+                    continue  # its slot is taken in later, and what comes now is of the next one
+                closes -= guest.index >= 0
+                self._next_slot(guest, listed[place], index, covered)
+            total, usable, size = totals[place], usables[place], sizes[place]
+            if total is None or usable is None:
+                continue
+            used = max(0.0, (total if size is None or total < size else size) - usable)
+            if not guest.count:
+                guest.began = monotonic
+            elif used > guest.used and monotonic > guest.used_at:
+                guest.growth = max(guest.growth, (used - guest.used) / (monotonic - guest.used_at))
+            guest.used, guest.used_at = used, monotonic
+            guest.total += used
+            guest.count += 1
+            guest.most = max(guest.most, used)
+        self._visit = (self._visit + visits) % count
+        for place in _places(self._refresh, min(count, refreshes), count):
+            self._expect(present[place], index)
+        self._refresh = (self._refresh + refreshes) % count
+        self._index = index
+        if self._cycles % math.ceil(count / SUMMED_EVERY) == 0:
+            self._see_sum(index)
+            self._host = self._sum_up()
+        self._cycles += 1
+
+    def _list(self, listed: Sequence[Guest], now: float) -> None:
+        """Which guests are there."""
+        ids = [guest.id for guest in listed]
+        if ids == self._ids:
+            return
+        for guest in self._present:
+            guest.seen = now
+        left = {guest.id: guest for guest in self._present}
+        self._ids, self._present = ids, []
+        for one in listed:
+            known = self.known.get(one.id)
+            if known is None:
+                known = self.known[one.id] = KnownGuest(one.id, one.name, GuestDays(self.calendar))
+            known.name, known.seen = one.name, now
+            left.pop(one.id, None)
+            self._present.append(known)
+        self._interrupt(left.values())
+        self._visit = self._refresh = 0
+        self.forget(now)
+
+    def forget(self, now: float) -> None:
+        """Drop the days of guests that have not been there for long, and of the oldest of too many."""
+        oldest = now - KEPT_WEEKS * self.calendar.day_seconds * self.calendar.week_days
+        there = set(self._ids)
+        absent = sorted((one for one in self.known.values() if one.id not in there), key=lambda one: one.seen)
+        too_many = len(self.known) - MOST_GUESTS
+        for place, one in enumerate(absent):
+            if one.seen < oldest or place < too_many:
+                del self.known[one.id]
+
+    def _interrupt(self, guests: Iterable[KnownGuest]) -> None:
+        """What comes does not follow what was."""
+        for guest in guests:
+            guest.index, guest.count, guest.expected, guest.row, guest.rises_at = -1, 0, (), (), None
+            guest.days.interrupt()
+
+    def _next_slot(self, guest: KnownGuest, listed: Guest, index: int, covered: float) -> None:
+        """A guest's slot has ended: learn it, and begin the next one.
+
+        :param covered: seconds of it that must have been seen
+        """
+        started = guest.incarnation not in ("", listed.incarnation)
+        if guest.index >= 0 and guest.whole and not started:
+            seen = None
+            if guest.count and guest.used_at - guest.began >= covered:
+                seen = SlotSeen(guest.total / guest.count, guest.most, guest.growth)
+            guest.days.close(guest.index, seen)
+        elif started:
+            guest.days.interrupt()
+        # A slot in whose middle it is seen first is no whole one; one that is begun in time is.
+        guest.whole = guest.index >= 0 and not started
+        guest.incarnation, guest.index = listed.incarnation, index
+        guest.total = guest.growth = guest.most = 0.0
+        guest.count = 0
+        self._expect(guest, index)
+
+    def _expect(self, guest: KnownGuest, index: int) -> None:
+        """Make a guest's forecast anew, and what is told of it."""
+        days, window = guest.days, self._window(self.ahead)
+        guest.first, guest.rises_at = index, None
+        weight = self._weight(guest, expected := days.ahead(index, window + 1)) if days.has_pattern else 0.0
+        guest.expected = expected if weight >= LEAST_WEIGHT else ()
+        told_weight = round(weight, 2) if days.has_pattern else None
+        error = int(days.error) if days.wrong[3] else None
+        soon = max((one.most + one.margin for one in guest.expected[:window]), default=math.nan)
+        usual = days.expected(index) if guest.expected else math.nan
+        if isnan(soon) or isnan(usual):
+            guest.expected, guest.row = (), (None, None, None, told_weight, error)
+            return
+        guest.row = (int(usual), math.ceil(max(usual, soon)), None, told_weight, error)
+        guest.rises_at = self._rises_at(guest, guest.expected[:window])
+
+    def _weight(self, guest: KnownGuest, expected: Sequence[SlotExpected]) -> float:
+        """How much a guest's forecast counts. One that uses far more than was expected at most is found out at once; one that uses less may
+        only be late, and is when its slot ends."""
+        days, used, now = guest.days, guest.used, expected[0]
+        over = used - now.most - now.margin
+        usual = FITS * max(LEAST_SHARE * used, days.error)
+        return min(days.weight, usual / over) if over > usual else days.weight  # what is unknown is not over
+
+    def _rises_at(self, guest: KnownGuest, window: Sequence[SlotExpected]) -> float | None:
+        """When the rise begins that is expected, by the monotonic clock; None: none is."""
+        now, monotonic = self._now
+        for place, one in enumerate(window):
+            if one.most > guest.used + max(RISE_KIB, RISE_SHARE * guest.used, one.margin):
+                return monotonic + (self.calendar.left(now) + (place - 1) * self.calendar.slot_seconds if place else 0.0)
+        return None
+
+    def _window(self, seconds: float) -> int:
+        """How many slots that reaches into, the present one included."""
+        left = self.calendar.left(self._now[0])
+        return 1 + max(0, math.ceil((seconds - left) / self.calendar.slot_seconds))
+
+    def _see_sum(self, index: int) -> None:
+        """What all guests together used, beside what was expected of them: how wrong that is lately."""
+        sums = self._sums
+        if sums is not None and sums[0] == index:
+            used = sum(guest.used for guest in sums[1])
+            if used > sums[3]:
+                self._sums = (*sums[:3], used)
+            return
+        if sums is not None and sums[0] == index - 1 and all(guest.index >= 0 for guest in sums[1]):
+            error = sums[3] - sums[2] - self.margin
+            self.usual += RECOVERY * (abs(sums[3] - sums[2]) - self.usual)
+            step = QUANTILE_STEP * max(self.usual, RISE_KIB)
+            self.margin = max(0.0, self.margin + step * (COVERAGE if error > 0 else COVERAGE - 1))
+        counted = [(guest, told) for guest in self._present if (told := guest.told(index)) is not None and not isnan(guest.used)]
+        self._sums = (index, [guest for guest, _ in counted], sum(told.middle for _, told in counted), -math.inf) if counted else None
+
+    # --- tell --------------------------------------------------------------------------------------------------------------------
+
+    def columns(self, guests: Sequence[Guest]) -> Columns | None:
+        """What is told of these guests, by field, in their order; None: nothing is of any."""
+        if [guest.id for guest in guests] == self._ids:
+            known: Sequence[KnownGuest | None] = self._present
+        else:
+            known = [self.known.get(guest.id) for guest in guests]
+        rows = [_NOTHING if one is None else one.row or _NOTHING for one in known]
+        if not rows:
+            return None
+        columns = dict(zip(GUEST_FIELDS, zip(*rows, strict=True), strict=True))
+        now = self._now[1]
+        columns["mem_rises_in"] = tuple(
+            None if one is None or one.rises_at is None else max(0.0, round(one.rises_at - now, 1)) for one in known
+        )
+        return Columns(columns)
+
+    def host_fields(self) -> Mapping[str, Value]:
+        """The host's fields."""
+        return self._host
+
+    def _sum_up(self) -> Mapping[str, Value]:
+        counted = [guest.days for guest in self._present if guest.days.has_pattern]
+        fields: dict[str, Value] = {"guests_forecast": len(counted)}
+        if counted:
+            fields["host_rise_expected"] = self.rise_expected(self.ahead)
+            fields["forecast_error"] = int(sum(days.error for days in counted))
+            fields["forecast_error_unlearned"] = int(sum(days.now_error for days in counted))
+        return fields
+
+    def most_expected(self, uuid: str, seconds: float) -> int | None:
+        """As `Forecasts`; from any thread."""
+        guest = self.known.get(uuid)
+        if guest is None or not guest.days.counts or guest.index < 0:
+            return None
+        most = max(one.most + one.margin for one in guest.days.ahead(self._index, self._window(seconds)))
+        return None if isnan(most) else math.ceil(most)
+
+    def rise_expected(self, seconds: float) -> int:
+        """As `Forecasts`; from any thread."""
+        count, index = self._window(seconds), self._index
+        sums, used = [0.0] * count, 0.0
+        for guest in list(self._present):
+            if isnan(guest.used) or not guest.expected:
+                continue
+            place = index - guest.first
+            told = guest.expected[place : place + count]
+            if len(told) < count:
+                told = guest.days.ahead(index, count)
+            if any(isnan(one.middle) for one in told):
+                continue
+            used += guest.used
+            sums = [whole + one.middle for whole, one in zip(sums, told, strict=True)]
+        if not used:
+            return 0
+        rises = (whole - used + self.margin * math.sqrt(min(max(1, place), HOUR_SLOTS)) for place, whole in enumerate(sums))
+        return max(0, math.ceil(max(rises)))
+
+    def days(self, uuid: str) -> Days | None:
+        """As `Forecasts`; from any thread."""
+        guest = self.known.get(uuid)
+        return None if guest is None or not guest.days.slots else days_of(guest)
+
+
+GUEST_FIELDS: Final = ("mem_used_expected", "mem_used_expected_soon", "mem_rises_in", "mem_expected_weight", "mem_expected_error")
+_NOTHING: Final[Sequence[Value]] = (None,) * len(GUEST_FIELDS)
+
+
+def days_of(guest: KnownGuest) -> Days:
+    """What was learned of a guest, to be handed out."""
+    days, calendar = guest.days, guest.days.calendar
+    monday = next(index for index in range(calendar.week_slots) if calendar.of_week(index) == 0)
+    week = range(monday, monday + calendar.week_slots)
+    expected = [days.expected(index) for index in week]
+    most = [value + days.excess_of(index) for index, value in zip(week, expected, strict=True)]
+    return Days(
+        guest.id, guest.name, calendar.slot_seconds, calendar.week_slots // calendar.week_days, calendar.week_days,
+        _known(expected), _known(most), _known([days.error])[0], days.margin if days.wrong[3] else None, _known(days.hour_errors),
+        _known([days.now_error])[0], _known(days.growth), _known(days.last), days.slots, days.has_pattern, round(days.weight, 3),
+    )  # fmt: skip
+
+
+def _known(values: Sequence[float] | array[float]) -> tuple[float | None, ...]:
+    return tuple(None if isnan(value) else round(value, 1) for value in values)
+
+
+def _places(first: int, count: int, whole: int) -> Iterable[int]:
+    """So many places from the first on, in a circle."""
+    end = first + count
+    return range(first, end) if end <= whole else (*range(first, whole), *range(end - whole))

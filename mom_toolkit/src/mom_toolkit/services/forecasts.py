@@ -1,0 +1,77 @@
+"""What guests' days have taught: how much each uses at which time of the day and of the week, as a plugin that learns it offers it.
+
+Who learns knows what guests used; who makes room, keeps memory or advises knows what may be taken from whom. Both know only this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """The days of one guest, as they were learned. Sizes in KiB; None: not known.
+
+    A day has `slots` slots of `slot_seconds` each, by local wall-clock time; a week has `week_days` days, and begins with a Monday where a
+    day has 24 hours. `expected` is the middle of what the guest uses in each slot of the week, `most` the most that it uses within it.
+
+    :param error_kib: what its forecast of the next hour (four slots) was wrong by lately, in the middle
+    :param surprise_kib: what it used beyond the most that was forecast, at most in 19 of 20 slots
+    :param errors_by_hour: the same as `error_kib`, for each of 24 parts of the day
+    :param now_error_kib: what "it stays as it is now" was wrong by meanwhile
+    :param growth: how fast it was seen to grow in each slot of a day, in KiB/s
+    :param came: what it used in each slot of a day the last time
+    :param learned_slots: of how many slots it is known what it used
+    :param has_pattern: its forecast is better than "it stays as it is now"
+    :param weight: how much its forecast counts now, 0 to 1
+    """
+
+    id: str
+    name: str
+    slot_seconds: float
+    slots: int
+    week_days: int
+    expected: Sequence[float | None]
+    most: Sequence[float | None]
+    error_kib: float | None = None
+    surprise_kib: float | None = None
+    errors_by_hour: Sequence[float | None] = ()
+    now_error_kib: float | None = None
+    growth: Sequence[float | None] = ()
+    came: Sequence[float | None] = ()
+    learned_slots: int = 0
+    has_pattern: bool = False
+    weight: float = 0.0
+
+
+@runtime_checkable
+class Forecasts(Protocol):
+    """What guests are expected to use, by their days. Any thread may call this; none of it waits.
+
+    A guest without a pattern has no forecast, and nothing is counted for it.
+    """
+
+    def most_expected(self, uuid: str, seconds: float) -> int | None:
+        """The most that the guest with this id is expected to use from now on within so many seconds, in KiB, with what its forecasts were
+        wrong by added. None: it has no pattern, or its day differs from those before."""
+
+    def rise_expected(self, seconds: float) -> int:
+        """What all guests with a pattern are expected to use more than now, together, within so many seconds, in KiB, with what that was
+        wrong by added. 0: no rise is expected, or none is known."""
+
+    def days(self, uuid: str) -> Days | None:
+        """The days of the guest with this id; None: nothing was learned of it."""
+
+
+@runtime_checkable
+class LearnedDays(Protocol):
+    """Days of guests at rest, for verbs: a mom's own, or of a recording. Raises `MomError` where they cannot be read."""
+
+    @property
+    def where(self) -> str:
+        """How people name it, such as its file."""
+
+    def all_days(self) -> Mapping[str, Days]:
+        """The days of all guests that were seen, by their ids."""
