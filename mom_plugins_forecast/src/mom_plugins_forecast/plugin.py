@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import Field
 
-from mom_core import Declaration, Duration, Guest, PluginContext, PluginSettings, Report, Value, hookimpl
+from mom_core import (
+    Columns,
+    Declaration,
+    Duration,
+    Finding,
+    Guest,
+    Hypervisor,
+    PluginContext,
+    PluginSettings,
+    Report,
+    Severity,
+    StateError,
+    StateFile,
+    Suggestion,
+    Value,
+    hookimpl,
+)
 from mom_plugins_forecast.fields import FIELDS
 from mom_plugins_forecast.host_days import HostDays
-from mom_plugins_forecast.slots import SLOTS, Calendar
-from mom_toolkit import Days, Forecasts
+from mom_plugins_forecast.overview import COLUMNS
+from mom_plugins_forecast.slots import HOUR_SLOTS, LONGEST_DAY, LONGEST_WEEK, SHORTEST_DAY, SLOTS, Calendar
+from mom_plugins_forecast.state import FILE, LEARNED, LOSS, WHAT, content_of, days_from, merge, same_calendar
+from mom_toolkit import Days, Forecasts, LearnedDays, late_hook
+
+if TYPE_CHECKING:
+    from mom_plugins_forecast.stored import StoredDays
+
+LOOKS_EVERY: Final = 60.0
+"""Seconds. So often it is looked whether `mom forecast learn` has learned something."""
 
 
 class ForecastPlugin:
@@ -20,24 +46,41 @@ class ForecastPlugin:
     class Settings(PluginSettings):
         """What a day is, and how far is looked ahead."""
 
-        day: Annotated[Duration, Field(ge=60, le=7 * 86_400)] = 86_400.0
-        """How long a day is, for tests with days that are made up; it has 96 slots. Another one forgets what was learned."""
+        day: Annotated[Duration, Field(ge=SHORTEST_DAY, le=LONGEST_DAY)] = 86_400.0
+        """How long a day is, for tests with days that are made up; it has 96 slots. With another one, what was learned is not used."""
 
-        week: Annotated[int, Field(ge=1, le=31)] = 7
-        """After how many days the same kind of day comes again. Another number forgets what was learned."""
+        week: Annotated[int, Field(ge=1, le=LONGEST_WEEK)] = 7
+        """After how many days the same kind of day comes again. With another number, what was learned is not used."""
 
-        ahead: Annotated[Duration, Field(gt=0)] | None = None
-        """How far what guests will use soon looks ahead, at most a day. Unset: one slot of the day, which is 15 minutes."""
+        ahead: Annotated[Duration, Field(gt=0, le=LONGEST_DAY)] | None = None
+        """How far "soon" looks ahead, at most a day. Unset: one slot of the day, which is 15 minutes."""
+
+        @property
+        def calendar(self) -> Calendar:
+            """How time is divided."""
+            return Calendar(self.day, self.week)
 
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._context = context
-        ahead = settings.day / SLOTS if settings.ahead is None else min(settings.ahead, settings.day)
-        self._days = HostDays(Calendar(settings.day, settings.week), ahead)
+        self._ahead = settings.day / SLOTS if settings.ahead is None else min(settings.ahead, settings.day)
+        self._days = HostDays(settings.calendar, self._ahead)
+        self._file: StateFile[HostDays] | None = None
+        self._learned: StateFile[HostDays] | None = None
+        self._written = 0
+        self._looked = -LOOKS_EVERY
+
+    @staticmethod
+    @hookimpl
+    def mom_suggest(root: Path) -> Suggestion | None:
+        """Fits where guests can run."""
+        if not (root / "dev/kvm").exists():
+            return None
+        return Suggestion("it learns guests' days, so that there is room before it is needed", order=45)
 
     @hookimpl
     def mom_declare(self) -> Iterable[Declaration]:
-        """Fields."""
-        return FIELDS
+        """Fields, and figures of guests."""
+        return (*FIELDS, *COLUMNS)
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
@@ -45,7 +88,27 @@ class ForecastPlugin:
         return {Forecasts: self}
 
     @hookimpl
-    def mom_collect_guests(self, guests: Sequence[Guest]) -> Any:
+    def mom_setup(self) -> None:
+        """Read what was learned before."""
+        self._file = self._context.state_file(FILE, WHAT, days_from, loss=LOSS)
+        self._learned = self._context.state_file(LEARNED, "what `mom forecast learn` has learned", days_from, loss="it is not used")
+        kept = self._file.read()
+        if kept is None:
+            return
+        if not same_calendar(kept.calendar, self._days.calendar):
+            self._file.refuse("it is of days, or weeks, of another length than the settings say")
+            return
+        kept.ahead = self._ahead
+        self._days = kept
+
+    @hookimpl
+    def mom_teardown(self) -> None:
+        """Keep what was learned."""
+        if self._context.serves and self._written:
+            self._write()
+
+    @hookimpl
+    def mom_collect_guests(self, guests: Sequence[Guest]) -> Columns | Mapping[str, Mapping[str, Value]]:
         """What is expected of each guest, by what the last cycle has shown."""
         return self._days.columns(guests) or {}
 
@@ -57,7 +120,39 @@ class ForecastPlugin:
     @hookimpl
     def mom_report(self, report: Report) -> None:
         """Learn from a cycle: here, as what is learned is of use in the next one."""
+        self._take_learned(report.snapshot.time)
         self._days.see(report.snapshot)
+        hour = self._days.calendar.index(report.snapshot.time) // HOUR_SLOTS
+        if hour != self._written:
+            if self._written:
+                self._write()
+            self._written = hour
+
+    def _take_learned(self, time: float) -> None:
+        """Take in what `mom forecast learn` has left, if it has."""
+        now, file = self._context.monotonic(), self._learned
+        if file is None or now - self._looked < LOOKS_EVERY:
+            return
+        self._looked = now
+        if not file.path.exists() or (learned := file.read()) is None:
+            return
+        if not same_calendar(learned.calendar, self._days.calendar):
+            file.refuse("it is of days, or weeks, of another length than the settings say")
+            return
+        count = merge(self._days, learned)
+        self._days.forget(time)
+        self._context.log.info("took in the days of %d guests of %s", count, file.path)
+        if self._write():
+            with suppress(StateError):  # the file says what is wrong
+                file.remove()
+
+    def _write(self) -> bool:
+        """Keep what was learned; whether that worked. What did not is said by the file, in each cycle."""
+        with suppress(StateError):
+            if self._file is not None:
+                self._file.write(content_of(self._days))
+                return True
+        return False
 
     # --- Forecasts, from any thread ------------------------------------------------------------------------------------------------
 
@@ -72,3 +167,33 @@ class ForecastPlugin:
     def days(self, uuid: str) -> Days | None:
         """The days of the guest with this id."""
         return self._days.days(uuid)
+
+    # --- surface -----------------------------------------------------------------------------------------------------------------
+
+    mom_status = late_hook("mom_plugins_forecast.overview:forecast_parts", "report")
+
+    mom_explainer = late_hook("mom_plugins_forecast.explanation:ForecastExplainer")
+
+    @hookimpl
+    def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
+        """Of how many guests days were learned."""
+        known = [one.days for one in self._days.known.values()]
+        patterns = sum(days.has_pattern for days in known)
+        text = (
+            f"days of {len(known)} guests are known; {patterns} of them have a pattern" if known else "no days are known yet: it takes two"
+        )
+        yield Finding(Severity.OK, "guests' days", text)
+
+    @staticmethod
+    @hookimpl
+    def mom_source(
+        kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
+    ) -> StoredDays | None:
+        """What a mom with these settings has learned; or what is in the file of days at the path."""
+        if kind is not LearnedDays:
+            return None
+        from mom_plugins_forecast.stored import StoredDays
+
+        if path is None and isinstance(settings, ForecastPlugin.Settings):
+            return StoredDays(state_directory / "forecast", settings.calendar)
+        return None if path is None or path.name not in {FILE, LEARNED} else StoredDays(path, None)

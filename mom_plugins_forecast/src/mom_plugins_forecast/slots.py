@@ -16,6 +16,11 @@ HOURS: Final = 24
 HOUR_SLOTS: Final = SLOTS // HOURS
 """The next hour, by which forecasts are judged."""
 
+SHORTEST_DAY: Final = 60.0
+LONGEST_DAY: Final = 7 * 86_400.0
+LONGEST_WEEK: Final = 31
+"""Seconds, and days, that a setting may say."""
+
 _MONDAY: Final = 3
 """Days from the first Monday back to 1970-01-01, a Thursday."""
 

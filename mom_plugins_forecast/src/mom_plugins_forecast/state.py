@@ -1,0 +1,166 @@
+"""What was learned, as a file of state keeps it: less than 4 KiB a guest, whose curves are the upper halves of their numbers."""
+
+from __future__ import annotations
+
+import base64
+import math
+import sys
+from array import array
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from mom_core import StateFile
+from mom_plugins_forecast.curve import GuestDays
+from mom_plugins_forecast.host_days import MOST_GUESTS, HostDays, KnownGuest
+from mom_plugins_forecast.slots import HOURS, LONGEST_DAY, LONGEST_WEEK, SHORTEST_DAY, SLOTS, Calendar
+
+FILE: Final = "days.json"
+LEARNED: Final = "learned.json"
+"""What `mom forecast learn` has learned: the mom that runs takes it in, and removes it."""
+
+WHAT: Final = "the file of guests' days"
+LOSS: Final = "guests' days are learned anew"
+
+LONGEST_NAME: Final = 256
+LARGEST_KIB: Final = 1e12
+LARGEST_NUMBER: Final = 1e30
+"""A PiB, and sums of squares of such."""
+
+_HALF: Final = b"\x80"
+"""In the place of the two bytes that are left out of four: the middle of what they could be, and no more is lost when it is kept again."""
+
+
+def content_of(days: HostDays) -> Mapping[str, Any]:
+    """All that is to be kept."""
+    calendar = days.calendar
+    guests = [_kept(guest) for guest in list(days.known.values()) if guest.days.slots]
+    return {"day": calendar.day_seconds, "week": calendar.week_days, "sum": [days.margin, days.usual], "guests": guests}
+
+
+def days_from(content: Any) -> HostDays:
+    """What was kept, with the calendar that it was learned by, which need not be that of now. Raises any error for what `content_of` did
+    not give."""
+    day, week = content["day"], content["week"]
+    if not (SHORTEST_DAY <= day <= LONGEST_DAY and isinstance(week, int) and 1 <= week <= LONGEST_WEEK):
+        raise ValueError("days, or weeks, are of a length that they cannot have")
+    calendar = Calendar(float(day), week)
+    found = HostDays(calendar, calendar.slot_seconds)
+    found.margin, found.usual = (_size(number) for number in content["sum"])
+    guests = content["guests"]
+    if len(guests) > MOST_GUESTS:
+        raise ValueError("there are too many guests")
+    for one in guests:
+        guest = _guest(one, calendar)
+        found.known[guest.id] = guest
+    return found
+
+
+def stored_days(folder: Path, calendar: Calendar | None = None) -> HostDays | None:
+    """What a mom keeps in this folder, with what `mom forecast learn` has learned for it; None: nothing. For verbs.
+
+    :raises StateError: a file is damaged, or cannot be read
+    """
+    found: HostDays | None = None
+    for name in (FILE, LEARNED):
+        days = StateFile(folder / name, WHAT, days_from, loss=LOSS, sets_aside=False).look()
+        if days is None or (calendar is not None and not same_calendar(days.calendar, calendar)):
+            continue
+        if found is None:
+            found = days
+        elif same_calendar(found.calendar, days.calendar):
+            merge(found, days)
+    return found
+
+
+def same_calendar(one: Calendar, other: Calendar) -> bool:
+    """True if days and weeks of both are as long."""
+    return (one.day_seconds, one.week_days) == (other.day_seconds, other.week_days)
+
+
+def merge(into: HostDays, learned: HostDays) -> int:
+    """Take in what was learned elsewhere, of those guests of which more was learned there; of how many that was."""
+    count = 0
+    for identity, guest in learned.known.items():
+        known = into.known.get(identity)
+        if known is None:
+            into.known[identity] = guest
+        elif known.days.slots < guest.days.slots:
+            known.days = guest.days
+        else:
+            continue
+        count += 1
+    into.margin, into.usual = max(into.margin, learned.margin), max(into.usual, learned.usual)
+    return count
+
+
+def _kept(guest: KnownGuest) -> Sequence[Any]:
+    days = guest.days
+    numbers = [days.usual, *days.losses, *days.wrong, *days.lasting, days.margin, days.average, days.weight]
+    return [
+        guest.id[:LONGEST_NAME], guest.name[:LONGEST_NAME], int(guest.seen), days.slots, int(days.has_pattern),
+        [None if math.isnan(one) else float(f"{one:.6g}") for one in numbers],
+        *(_packed(curve) for curve in (days.by_day, days.by_week, days.last, days.excess, days.growth, days.hour_errors)),
+    ]  # fmt: skip
+
+
+def _guest(kept: Sequence[Any], calendar: Calendar) -> KnownGuest:
+    identity, name, seen, slots, pattern, numbers, *curves = kept
+    if not (isinstance(identity, str) and isinstance(name, str) and isinstance(slots, int) and pattern in (0, 1)) or slots < 0:
+        raise TypeError("a guest is not as it was kept")
+    lengths = (SLOTS, calendar.week_slots, SLOTS, SLOTS, SLOTS, HOURS)
+    by_day, by_week, last, excess, growth, errors = (_unpacked(*one) for one in zip(curves, lengths, strict=True))
+    usual, *rest = (math.nan if one is None else _number(one) for one in numbers)
+    first, second, third, mine, stays, average_wrong, count, both, square, margin, average, weight = rest
+    if not 0 <= weight <= 1 or min(first, second, third, mine, stays, average_wrong, count, square, margin) < 0:
+        raise ValueError("a number of a guest makes no sense")
+    days = GuestDays(
+        calendar, by_day, by_week, last, excess, growth, errors, usual, [first, second, third], [mine, stays, average_wrong, count],
+        [both, square], margin, average, weight, slots, bool(pattern),
+    )  # fmt: skip
+    return KnownGuest(identity[:LONGEST_NAME], name[:LONGEST_NAME], days, _number(seen))
+
+
+def _packed(curve: array[float]) -> str:
+    """The upper two bytes of each number, least first: sign, exponent, and seven bits, which is to 0.4 %."""
+    raw = _little(curve)
+    halves = bytearray(len(raw) // 2)
+    halves[0::2], halves[1::2] = raw[2::4], raw[3::4]
+    return base64.b64encode(halves).decode()
+
+
+def _unpacked(text: str, length: int) -> array[float]:
+    halves = base64.b64decode(text, validate=True)
+    if len(halves) != 2 * length:
+        raise ValueError("a curve has another length")
+    raw = bytearray(4 * length)
+    raw[1::4], raw[2::4], raw[3::4] = _HALF * length, halves[0::2], halves[1::2]
+    curve = array("f", bytes(raw))
+    if sys.byteorder == "big":
+        curve.byteswap()
+    # A size that is no number at all is unknown; one that is not finite, or negative, was never kept.
+    if any(one < 0 or one > LARGEST_KIB for one in curve):
+        raise ValueError("a size of a curve makes no sense")
+    return curve
+
+
+def _little(curve: array[float]) -> bytes:
+    if sys.byteorder == "little":
+        return curve.tobytes()
+    turned = array("f", curve)
+    turned.byteswap()
+    return turned.tobytes()
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    if not abs(number) <= LARGEST_NUMBER:  # what is no number neither
+        raise ValueError("a number is out of all bounds")
+    return number
+
+
+def _size(value: Any) -> float:
+    number = _number(value)
+    if number < 0:
+        raise ValueError("a size is negative")
+    return number

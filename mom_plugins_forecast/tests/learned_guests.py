@@ -1,0 +1,62 @@
+"""Guests with days that are made up, for tests: a week of days of 24 minutes, and what a host's snapshots say of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from mom_core import Guest, Host, Snapshot
+from mom_plugins_forecast.host_days import HostDays
+from mom_plugins_forecast.slots import Calendar
+
+DAY: Final = 1440.0
+SLOT: Final = DAY / 96
+MIB: Final = 1024
+SIZE: Final = 4096 * MIB
+FIRST: Final = 4 * DAY
+"""The first day of a week, in seconds since the epoch."""
+
+Use = Callable[[int, int], float]
+"""What a guest uses in MiB, by day and slot."""
+
+
+def at_eight(day: int, slot: int) -> float:
+    """It uses 400 MiB, and from eight to five 1,600."""
+    return 1600.0 if 32 <= slot < 68 else 400.0
+
+
+def no_pattern(day: int, slot: int) -> float:
+    """It takes and gives back when it likes."""
+    return 500.0 + 400.0 * math.sin(((day * 96 + slot) // 7) ** 2.1)
+
+
+def new_days() -> HostDays:
+    return HostDays(Calendar(DAY, 7, lambda _: 0.0), SLOT)
+
+
+def snapshots(uses: dict[str, Use], days: range, *, step: float = 5.0, incarnation: str = "1") -> Iterator[Snapshot]:
+    """What the host's cycles say of guests in these days."""
+    time = FIRST + days.start * DAY
+    while time < FIRST + days.stop * DAY:
+        yield one_snapshot(uses, time, incarnation=incarnation)
+        time += step
+
+
+def one_snapshot(uses: dict[str, Use], time: float, *, ahead: float = 0.0, incarnation: str = "1") -> Snapshot:
+    """One of them; `ahead`: how far the wall clock is ahead of the right one."""
+    day, slot = divmod(int((time - FIRST) // SLOT), 96)
+    guests = {}
+    for name, use in uses.items():
+        used = int(use(day, slot) * MIB)
+        fields = {"mem_available": SIZE - 64 * MIB, "mem_usable": SIZE - 64 * MIB - used, "balloon_cur": SIZE}
+        guests[name] = Guest(name, name, fields, incarnation=incarnation)
+    return Snapshot(Host(), guests, time + ahead, time)
+
+
+def told(days: HostDays, snapshot: Snapshot, name: str) -> dict[str, object]:
+    """The fields of a guest."""
+    columns = days.columns(snapshot.listed)
+    assert columns is not None
+    place = list(snapshot.guests).index(name)
+    return {field: columns[field][place] for field in columns}
