@@ -1,8 +1,10 @@
 """Each of the shipped alert rules, provoked: a real Prometheus scrapes two real moms while their hosts get into trouble, and out of it.
+What the alerts' pages in docs/runbooks show is what mom prints there then.
 
 All that takes minutes takes so many times less, by one factor: what the rules wait for, and what mom itself waits for.
 """
 
+import itertools
 import json
 import os
 import re
@@ -16,6 +18,7 @@ import pytest
 import yaml
 from conftest import MOM, Tunnel
 from prometheus_process import Prometheus, running_prometheus
+from runbooks import Shown, commands
 
 from mom_devkit import host_of, wait_until
 
@@ -158,10 +161,35 @@ class Host:
         self.pressure(0)
         self.guest("calm", GIB)
 
+        self._environment = {**os.environ, "PYTHONPATH": str(folder / "site"), "COLUMNS": "200"}
+
     def start(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(self.folder / "site")}
         with (self.folder / "log").open("ab") as log:
-            self.mom = subprocess.Popen([MOM, "run", "-c", self.folder / "mom.yaml"], stdout=log, stderr=log, env=environment)
+            self.mom = subprocess.Popen([MOM, "run", "-c", self.folder / "mom.yaml"], stdout=log, stderr=log, env=self._environment)
+
+    def prints(self, *words: str) -> str:
+        command = [MOM, *words, "-c", self.folder / "mom.yaml"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=self._environment).stdout
+
+    def shows(self, alert: str, guest: str = "", again: Callable[[], None] = lambda: None) -> None:
+        """Wait until mom prints what the alert's page shows.
+
+        :param guest: which is meant by GUEST
+        :param again: is done before each look, where a trouble is over soon
+        """
+        for shown in commands(alert):
+            self._prints(shown, [word.replace("GUEST", guest) for word in shown.words], again)
+
+    def _prints(self, shown: Shown, words: list[str], again: Callable[[], None]) -> None:
+        printed = ""
+
+        def is_printed() -> bool:
+            nonlocal printed
+            again()
+            printed = self.prints(*words)
+            return not shown.missing(printed)
+
+        wait_until(is_printed, lambda: f"mom {' '.join(words)} lacks {shown.missing(printed)!r}:\n{printed}", 60)
 
     def end(self, how: int = signal.SIGTERM) -> None:
         self.mom.send_signal(how)
@@ -255,8 +283,16 @@ def test_every_alert_comes_when_a_host_is_in_trouble_and_goes_when_that_is_over(
     alerts.come(
         "full", "MomHostFull", "MomHostMemoryShort", "MomHostWaitsForMemory", "MomHostOversold", "MomGuestsSuffer", "MomKubeletEvicts"
     )
+    for name in ("MomHostFull", "MomHostMemoryShort", "MomHostWaitsForMemory", "MomHostOversold", "MomCannotApply"):
+        full.shows(name)
+    full.shows("MomGuestsSuffer", "starving")
+    full.shows("MomGuestsDoNotGive", "stubborn")
     full.memory(available=GIB * 2 // 3)
-    full.guest("starving", 4 * GIB, used=GIB - 1024, size=GIB, stuck=True, killed=2)
+    killed = itertools.count(2)
+    full.shows(
+        "MomProgramsKilled", "starving", lambda: full.guest("starving", 4 * GIB, used=GIB - 1024, size=GIB, stuck=True, killed=next(killed))
+    )
+    full.shows("MomGuestsFarFromTargets", "starving")
 
     state, kept = broken.folder / "state", broken.folder / "kept"
     state.rename(kept)
@@ -264,18 +300,24 @@ def test_every_alert_comes_when_a_host_is_in_trouble_and_goes_when_that_is_over(
     broken.guest("late", 4 * GIB, size=GIB)
     (broken.root / "broken").touch()
     alerts.come("broken", "MomSaysError", "MomPluginSick")
+    broken.shows("MomSaysError")
+    broken.shows("MomPluginSick")
     state.unlink()
     kept.rename(state)
     (broken.root / "broken").unlink()
     (broken.root / "guests").rename(broken.root / "away")
     alerts.come("broken", "MomGuestsUnknown")
+    broken.shows("MomGuestsUnknown")
     (broken.root / "away").rename(broken.root / "guests")
     (broken.root / "slow").touch()
     alerts.come("broken", "MomCyclesStopped", "MomSkipsCycles")
+    broken.shows("MomCyclesStopped")
+    broken.shows("MomSkipsCycles")
     (broken.root / "slow").unlink()
     alerts.go("broken")
     broken.end(signal.SIGKILL)
     alerts.come("broken", "MomDown")
+    broken.shows("MomDown")
     broken.start()
 
     alerts.come("full", "MomProgramsKilled", "MomCannotApply", "MomGuestsDoNotGive", "MomGuestsFarFromTargets")
