@@ -168,7 +168,7 @@ class Host:
             self.mom = subprocess.Popen([MOM, "run", "-c", self.folder / "mom.yaml"], stdout=log, stderr=log, env=self._environment)
 
     def prints(self, *words: str) -> str:
-        command = [MOM, *words, "-c", self.folder / "mom.yaml"]
+        command = [str(MOM), *words, "-c", str(self.folder / "mom.yaml")]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=self._environment).stdout
 
     def shows(self, alert: str, guest: str = "", again: Callable[[], None] = lambda: None) -> None:
