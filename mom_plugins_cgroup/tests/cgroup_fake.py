@@ -143,10 +143,14 @@ class Cycle:
 
 
 class Bench:
-    """The plugin with guests on a kernel of files; one cycle at a time, as the engine would do it, but for the ledger."""
+    """The plugin with guests on a kernel of files; one cycle at a time, as the engine would do it, but for the ledger.
 
-    def __init__(self, kernel: FakeKernel, interval: float = 5.0) -> None:
+    :param plainly: writes are those of the plugin itself, and no kernel's rules count for them
+    """
+
+    def __init__(self, kernel: FakeKernel, interval: float = 5.0, *, plainly: bool = False) -> None:
         self.kernel = kernel
+        self.plainly = plainly
         self.clock = 1000.0
         self.interval = interval
         self.hypervisor = FakeHypervisor([])
@@ -169,7 +173,7 @@ class Bench:
         class OnFakeKernel(CgroupPlugin):
             write = staticmethod(kernel.write)
 
-        self.plugin = OnFakeKernel(CgroupSettings.model_validate(settings), self.context)
+        self.plugin = (CgroupPlugin if self.plainly else OnFakeKernel)(CgroupSettings.model_validate(settings), self.context)
         return self.plugin
 
     def add(
@@ -179,10 +183,12 @@ class Bench:
         *,
         used_kib: int = 512 * MIB,
         controllers: str = "cpu io memory pids",
+        group: str = "",
+        pid: int | None = None,
         **fields: Value,
     ) -> Entity:
-        """A guest of 2 GiB that uses a quarter of it, with a group."""
-        properties: dict[str, Value] = {"cgroups": self.kernel.make(self.path(name), current_kib, controllers)}
+        """A guest of 2 GiB that uses a quarter of it, with a group, which may be that of a process."""
+        properties: dict[str, Value] = {"cgroups": self.kernel.make(group or self.path(name), current_kib, controllers), "pid": pid}
         known = {"stats_age": 1.0, "mem_usable": 2048 * MIB - used_kib, "host_psi_memory_some_avg10": 0.0, **fields}
         guest = FakeGuest(name, balloon_kib=2048 * MIB, maximum_kib=2048 * MIB, properties=properties, fields=known)
         self.hypervisor.known[name] = guest

@@ -29,9 +29,12 @@ class HelperProcess:
     """A mom-helper of a test's own, which follows the orders of user nobody.
 
     :param declarations: what root lets it write, and whose processes are guests, as in a file of /etc/mom/helper.d
+    :param groups: a tree of plain files that it sees where the kernel's control groups (v2) are, as these may have no controller for
+        memory here; None: the kernel's own
     """
 
-    def __init__(self, declarations: str) -> None:
+    def __init__(self, declarations: str, groups: Path | None = None) -> None:
+        self._groups = groups
         self._made = tempfile.TemporaryDirectory(prefix="mom-helper-", ignore_cleanup_errors=True)
         self.folder = Path(self._made.name)
         self.folder.chmod(0o755)  # the folder of the socket must be within reach
@@ -55,8 +58,9 @@ class HelperProcess:
         """Start it, and wait until it listens."""
         self.socket.unlink(missing_ok=True)
         places = ("--socket", self.socket, "--state", self.folder / "state", "--declarations", self.folder / "helper.d")
+        command = [*self._seeing_groups(), *self._command("serve", "--user", USER, *map(str, places))]
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(self._command("serve", "--user", USER, *map(str, places)), stdout=log, stderr=log, cwd="/")
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
         wait_until(self._listens, lambda: f"mom-helper does not listen: {self.log}", 60)
 
     def _listens(self) -> bool:
@@ -70,9 +74,17 @@ class HelperProcess:
             self._process.wait(60)
             self._process = None
 
+    def processes(self) -> Sequence[int]:
+        """Its own, those of its connections, and the one that takes memory."""
+        found = [] if self._process is None else [self._process.pid]
+        for pid in found:
+            with suppress(OSError):  # it has ended
+                found += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        return found
+
     def put_back(self) -> subprocess.CompletedProcess[str]:
         """Put back what stood there before the first order, as its unit does after it was stopped."""
-        command = self._command("put-back", "--state", str(self.folder / "state"))
+        command = [*self._seeing_groups(), *self._command("put-back", "--state", str(self.folder / "state"))]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd="/")
 
     def close(self) -> None:
@@ -83,6 +95,13 @@ class HelperProcess:
                 self._process.wait(10)
             self.kill()
         self._made.cleanup()
+
+    def _seeing_groups(self) -> list[str]:
+        """What its command begins with, to see that tree."""
+        mount = _hierarchies().mount_of(Hierarchies.UNIFIED)
+        if self._groups is None or mount is None:
+            return []
+        return ["unshare", "--mount", "sh", "-c", f'mount --bind {self._groups} {mount.folder} && exec "$@"', "sh"]
 
     @staticmethod
     def _command(*arguments: str) -> list[str]:
@@ -112,6 +131,13 @@ def another_user(name: str = USER) -> Iterator[None]:
         os.setgroups(groups)
 
 
+def _hierarchies() -> Hierarchies:
+    """Those of this machine."""
+    found = Hierarchies(Path("/"))
+    found.refresh()
+    return found
+
+
 class MomPower:
     """What a test writes to the host with: as root, or as another user by a mom-helper.
 
@@ -124,14 +150,14 @@ class MomPower:
         self.helper: HelperProcess | None = None
         self._connection: Helper | None = None
 
-    def __call__(self, declarations: str = "") -> AbstractContextManager[None]:
-        """The context of mom's code. The helper is started by the first call."""
-        return self._with_helper(declarations) if self.by_helper else nullcontext()
+    def __call__(self, declarations: str = "", groups: Path | None = None) -> AbstractContextManager[None]:
+        """The context of mom's code. The helper is started by the first call, with what `HelperProcess` takes."""
+        return self._with_helper(declarations, groups) if self.by_helper else nullcontext()
 
     @contextmanager
-    def _with_helper(self, declarations: str) -> Iterator[None]:
+    def _with_helper(self, declarations: str, groups: Path | None) -> Iterator[None]:
         if self.helper is None:
-            self.helper = HelperProcess(declarations)
+            self.helper = HelperProcess(declarations, groups)
             self.helper.start()
         before = os.environ.get(HELPER_SOCKET_VARIABLE)
         os.environ.update(self.helper.environment)
@@ -166,8 +192,7 @@ class StandInGuest:
     DECLARATION: Final = "[guests test]\nusers = daemon\nslices = mom-test.slice\n"
 
     def __init__(self, command: Sequence[str] = ("cat",)) -> None:
-        hierarchies = Hierarchies(Path("/"))
-        hierarchies.refresh()
+        hierarchies = _hierarchies()
         self.group = f"/mom-test.slice/machine-qemu-{secrets.token_hex(4)}.scope"
         controller = Hierarchies.UNIFIED if hierarchies.mount_of(Hierarchies.UNIFIED) else "memory"
         self.cgroups = {controller: self.group}

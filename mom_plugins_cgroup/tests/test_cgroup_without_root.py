@@ -1,0 +1,102 @@
+"""The plugin as root, and as another user for whom a real mom-helper writes: groups of real processes, on a tree of plain files."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cgroup_fake import MIB, Bench, FakeKernel
+
+from mom_core import LedgerEntry, Status
+from mom_devkit import put_back
+from mom_devkit.without_root import MomPower, StandInGuest, why_not_another_user
+from mom_plugins_cgroup.fields import CONTROLS, MEMORY_HIGH, MEMORY_LOW, MEMORY_MIN, SWAP_MAX
+from mom_toolkit import helper_declaration
+
+pytestmark = pytest.mark.processes
+
+DECLARED = "\n".join([*map(helper_declaration, CONTROLS), StandInGuest.DECLARATION])
+FILES = ("memory.high", "memory.low", "memory.min", "memory.swap.max")
+FREE = dict(zip(FILES, ("max", "0", "0", "max"), strict=True))
+
+
+class Limited:
+    """The plugin, and a guest `web` that is a process in a group of its own."""
+
+    def __init__(self, folder: Path, process: StandInGuest) -> None:
+        self.kernel = FakeKernel(folder / "root")
+        self.process = process
+        self.bench = Bench(self.kernel, plainly=True)
+        self.guest = self.bench.add("web", 1000 * MIB, group=process.group, pid=process.pid)
+        self.tree = self.kernel.folder("/")
+
+    def stands(self) -> dict[str, str]:
+        return {file: self.kernel.value(self.process.group, file) for file in FILES}
+
+
+@pytest.fixture
+def limited(mom_open_folder: Path) -> Iterator[Limited]:
+    if reason := why_not_another_user():
+        pytest.skip(reason)
+    try:
+        process = StandInGuest()
+    except OSError as error:
+        pytest.skip(f"no control groups can be made here: {error}")
+    yield Limited(mom_open_folder, process)
+    process.close()
+
+
+def test_limits_are_set_changed_and_lifted(limited: Limited, mom_power: MomPower) -> None:
+    bench, guest = limited.bench, limited.guest
+    with mom_power(DECLARED, limited.tree):
+        bench.cycle()
+        wanted = ((MEMORY_HIGH, 1900 * MIB), (MEMORY_LOW, 600 * MIB), (MEMORY_MIN, 100 * MIB), (SWAP_MAX, 0))
+        done = bench.cycle(*((guest, control, value) for control, value in wanted))
+        assert {control: one.status for (_, control), one in done.outcomes.items()} == dict.fromkeys(dict(wanted), Status.APPLIED)
+        assert limited.stands() == dict(zip(FILES, (str(1900 << 20), str(600 << 20), str(100 << 20), "0"), strict=True))
+        changed = bench.cycle((guest, MEMORY_HIGH, 1800 * MIB), (guest, MEMORY_LOW, 600 * MIB))
+        assert [one.status for one in changed.outcomes.values()] == [Status.APPLIED, Status.UNCHANGED]
+        lifted = bench.cycle(*((guest, control, value) for control, value in zip(dict(wanted), (-1, 0, 0, -1), strict=True)))
+        assert {one.status for one in lifted.outcomes.values()} == {Status.APPLIED}
+    assert limited.stands() == FREE
+    if mom_power.helper is not None:
+        assert f"{limited.process.group}/memory.high: {1800 << 20}, was {1900 << 20}" in mom_power.helper.log
+
+
+def test_everything_is_put_back_by_a_process_that_knows_nothing_but_the_ledger(limited: Limited, mom_power: MomPower) -> None:
+    bench, guest = limited.bench, limited.guest
+    with mom_power(DECLARED, limited.tree):
+        bench.cycle()
+        bench.cycle((guest, MEMORY_HIGH, 1900 * MIB), (guest, MEMORY_LOW, 600 * MIB))
+        entries = [
+            LedgerEntry(guest, control, before, after, "cgroup", 0.0, "1", None)
+            for control, before, after in ((MEMORY_HIGH, -1, 1900 * MIB), (MEMORY_LOW, 0, 600 * MIB))
+        ]
+        outcomes = put_back(bench.fresh(), entries, bench.hypervisor)
+    assert {one.status for one in outcomes} == {Status.APPLIED}
+    assert limited.stands() == FREE
+
+
+def test_what_root_has_not_declared_only_root_sets_and_the_others_are_told_the_lines(limited: Limited, mom_power: MomPower) -> None:
+    bench, guest = limited.bench, limited.guest
+    with mom_power(StandInGuest.DECLARATION, limited.tree):
+        bench.cycle()
+        outcome = bench.cycle((guest, MEMORY_LOW, 600 * MIB)).outcomes["web", MEMORY_LOW]
+    if mom_power.by_helper:
+        assert outcome.status is Status.REFUSED
+        assert "root has not declared memory.low" in outcome.error
+        assert limited.stands() == FREE
+    else:
+        assert outcome.status is Status.APPLIED
+
+
+def test_a_guest_that_is_gone_with_its_group_has_nothing_to_be_limited(limited: Limited, mom_power: MomPower) -> None:
+    bench, guest = limited.bench, limited.guest
+    with mom_power(DECLARED, limited.tree):
+        bench.cycle()
+    limited.process.close()
+    for file in limited.kernel.folder(limited.process.group).iterdir():
+        file.unlink()
+    limited.kernel.folder(limited.process.group).rmdir()
+    with mom_power(DECLARED, limited.tree):
+        outcome = bench.cycle((guest, MEMORY_LOW, 600 * MIB)).outcomes["web", MEMORY_LOW]
+    assert (outcome.status, outcome.error) == (Status.GONE, "its control group is gone")
