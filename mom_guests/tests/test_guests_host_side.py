@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mom_core import Value
-from mom_guests import Cgroups, CpuCounters, HostSide, cgroups_of, huge_kib, merged, swapped_kib, times_of
+from mom_guests import Cgroups, CpuCounters, HostSide, MergedPages, cgroups_of, huge_kib, swapped_kib, times_of
 
 SCOPE = "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope"
 PRESSURE = "some avg10=12.34 avg60=1.00 avg300=0.00 total=99\nfull avg10=5.00 avg60=0.00 avg300=0.00 total=9\n"
@@ -331,7 +331,7 @@ def test_no_content_raises(tmp_path: Path, content: bytes) -> None:
     groups.pressure(own | {"": ""})
     groups.cpu(own | {"": ""})
     groups.huge_kib(own | {"": "", "memory": ""})
-    for read in (times_of, swapped_kib, huge_kib, merged):
+    for read in (times_of, swapped_kib, huge_kib, lambda process: MergedPages(process).read()):
         read(str(tmp_path))
 
 

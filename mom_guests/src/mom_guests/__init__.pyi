@@ -10,7 +10,13 @@ from .fields import (
 from .guest_cgroup import Cgroups as Cgroups, CpuCounters as CpuCounters, cgroups_of as cgroups_of
 from .host_side import HostSide as HostSide
 from .plugin_of_guests import PluginOfGuests as PluginOfGuests
-from .qemu_process import Merged as Merged, huge_kib as huge_kib, merged as merged, swapped_kib as swapped_kib, times_of as times_of
+from .qemu_process import (
+    Merged as Merged,
+    huge_kib as huge_kib,
+    MergedPages as MergedPages,
+    swapped_kib as swapped_kib,
+    times_of as times_of,
+)
 from .reporting_hypervisor import ReportingHypervisor as ReportingHypervisor
 from .resizes import Resizes as Resizes
 from .seen_guests import BALLOON as BALLOON, SeenGuest as SeenGuest, SeenGuests as SeenGuests

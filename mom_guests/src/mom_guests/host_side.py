@@ -11,7 +11,7 @@ from mom_core import Value
 from mom_guests.fields import HUGE_PAGES, LIMIT_ROOM
 from mom_guests.guest_cgroup import Cgroups, CpuCounters, cgroups_of
 from mom_guests.huge_pages import NEVER, HugePageWalks, TableWalk, mode_of
-from mom_guests.qemu_process import merged, swapped_kib, times_of
+from mom_guests.qemu_process import MergedPages, swapped_kib, times_of
 from mom_toolkit import Hierarchies, ProcessStat
 
 _IN_TURN = 100
@@ -65,6 +65,7 @@ class _Process:
     closely: dict[str, Value] = field(default_factory=dict)
     """By the last close look."""
     walk: TableWalk = field(default_factory=lambda: TableWalk(""))
+    merged: MergedPages = field(default_factory=lambda: MergedPages(""))
 
 
 class HostSide:
@@ -114,7 +115,8 @@ class HostSide:
             process.search_at = now + process.search_after
             process.search_after = min(2 * process.search_after, _LAST_SEARCH_SECONDS)
             return
-        process.pid, process.started, process.walk = pid, times.started, TableWalk(f"{self._proc}/{pid}")
+        folder = f"{self._proc}/{pid}"
+        process.pid, process.started, process.walk, process.merged = pid, times.started, TableWalk(folder), MergedPages(folder)
         process.search_at, process.search_after = now, _FIRST_SEARCH_SECONDS
         self._pids.add(pid)
         process.cgroups = self._cgroups.own(pid, cgroups_of(f"{self._proc}/{pid}"), self._pids)
@@ -171,6 +173,7 @@ class HostSide:
         times, before = times_of(folder), process.times
         if times is None or times.started != process.started:  # it has ended, and the number may be another process's by now
             process.pid, process.times, process.closely = 0, None, {}
+            process.merged.close()
             process.cpu, process.group_used, process.group_throttled = _Growth(), _Growth(), _Growth()
             return {}
         if close or not process.closely:
@@ -189,7 +192,7 @@ class HostSide:
         groups = cgroups_of(folder)
         process.cgroups = self._cgroups.own(process.pid, groups, self._pids)  # the operator may have moved it
         limit = self._cgroups.limit(groups)
-        shared, counters = merged(folder), self._cgroups.cpu(process.cgroups) or CpuCounters(None, None)
+        shared, counters = process.merged.read(), self._cgroups.cpu(process.cgroups) or CpuCounters(None, None)
         found = {
             "host_swap": swapped_kib(folder),
             "host_ksm_merged": None if shared is None else shared.kib,

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import resource
 from typing import NamedTuple
 
-from mom_toolkit import ProcessStat, read_kernel_file, read_process_file
+from mom_toolkit import ProcessStat, open_process_file, read_kernel_file, read_process_file
 
 _STAT_BYTES = 4096
+
+_HIGHEST_KEPT_SHARE = 0.5
+"""Of the descriptors that this process may have."""
+
 _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") >> 10
 
 
@@ -48,16 +53,51 @@ def _kib(content: bytes, name: bytes) -> int | None:
     return int(word[0]) if found and word and word[0].isdigit() else None
 
 
-def merged(process: str) -> Merged | None:
-    """Pages of this process that KSM has merged; None where the kernel does not tell (before 5.19), or cannot be asked."""
-    counts = {}
-    for line in read_process_file(process, "ksm_stat", _STAT_BYTES).splitlines():
-        name, _, number = line.partition(b" ")
-        counts[name] = number
-    pages = counts.get(b"ksm_merging_pages")
-    if pages is None:  # before 6.4
-        pages = read_process_file(process, "ksm_merging_pages", _STAT_BYTES).strip()
-    profit = counts.get(b"ksm_process_profit", b"")
-    if not pages.isdigit():
-        return None
-    return Merged(int(pages) * _PAGE_KIB, int(profit) >> 10 if profit.removeprefix(b"-").isdigit() else None)
+class MergedPages:
+    """What KSM has merged of a process.
+
+    The kernel's file of it stays open: where mom is not root, each opening is an order to mom-helper, for each guest. It is the process's
+    own for good, whoever has its number later.
+
+    :param process: its folder in /proc
+    """
+
+    def __init__(self, process: str) -> None:
+        self._process = process
+        self._kept: int | None = None
+
+    def read(self) -> Merged | None:
+        """None where the kernel does not tell (before 5.19), cannot be asked, or the process has ended."""
+        counts = {}
+        for line in self._content().splitlines():
+            name, _, number = line.rpartition(b" ")
+            counts[name] = number
+        pages = counts.get(b"ksm_merging_pages", counts.get(b"", b""))  # the older file is the number alone
+        profit = counts.get(b"ksm_process_profit", b"")
+        if not pages.isdigit():
+            return None
+        return Merged(int(pages) * _PAGE_KIB, int(profit) >> 10 if profit.removeprefix(b"-").isdigit() else None)
+
+    def close(self) -> None:
+        """Let go of the file. The next time, it is opened again."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            os.close(kept)
+
+    __del__ = close
+
+    def _content(self) -> bytes:
+        try:
+            if self._kept is not None:
+                return os.pread(self._kept, _STAT_BYTES, 0)
+            for name in ("ksm_stat", "ksm_merging_pages"):  # the second before 6.4
+                self._kept = open_process_file(self._process, name)
+                content = os.pread(self._kept, _STAT_BYTES, 0)
+                if name == "ksm_merging_pages" or b"ksm_merging_pages " in content:
+                    if self._kept >= _HIGHEST_KEPT_SHARE * resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
+                        self.close()  # others need some, too
+                    return content
+                self.close()
+        except OSError:
+            self.close()
+        return b""
