@@ -53,6 +53,7 @@ done
     [ "$type" != cgroup2 ] || umount "$path"
 done < /proc/mounts
 busybox ip link set lo up || echo "no loopback: guests cannot be moved"
+[ -z "$3" ] || . "$3"
 exec libvirtd -f /etc/libvirt/libvirtd.conf --pid-file /run/libvirtd.pid
 """
 _SYSTEM_FOLDERS = ("/etc/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt")
@@ -79,6 +80,8 @@ class PrivateLibvirtd:
     :param controllers: the cgroup controllers that it uses for its guests: none, as a rule
     :param programs: a folder whose programs it finds before others of their names
     :param beside: another one, which runs; both are in one network, so that guests can be moved between them
+    :param settings: what its libvirtd.conf says
+    :param beforehand: a file of shell that runs, as root, in its namespaces before it starts
     """
 
     def __init__(
@@ -88,6 +91,8 @@ class PrivateLibvirtd:
         controllers: Sequence[str] = (),
         programs: Path | None = None,
         beside: PrivateLibvirtd | None = None,
+        settings: str = _LIBVIRTD_CONF,
+        beforehand: Path | None = None,
     ) -> None:
         if shutil.which("libvirtd") is None or shutil.which("qemu-system-x86_64") is None:
             raise CannotStart("libvirtd or qemu-system-x86_64 is missing: apt-get install libvirt-daemon-system qemu-system-x86")
@@ -104,11 +109,12 @@ class PrivateLibvirtd:
         kept.mkdir(parents=True, exist_ok=True)
         (self.folder / "cache").symlink_to(kept)
         host = f'host_uuid = "{host_uuid}"\n' if host_uuid else ""  # libvirt migrates to another host only
-        (self.folder / "etc" / "libvirtd.conf").write_text(_LIBVIRTD_CONF + host)
+        (self.folder / "etc" / "libvirtd.conf").write_text(settings + host)
         (self.folder / "etc" / "qemu.conf").write_text(_QEMU_CONF.format(controllers=", ".join(f'"{name}"' for name in controllers)))
         self._controllers = controllers
         self._programs = programs
         self._beside = beside
+        self._beforehand = beforehand
         self._relay: Relay | None = None
 
     @property
@@ -158,7 +164,7 @@ class PrivateLibvirtd:
                 Path(folder).mkdir(parents=True, exist_ok=True)
             network = ["unshare", "--net"] if self._beside is None else ["nsenter", f"--net=/proc/{self._beside.pid}/ns/net"]
             command = [*network, "unshare", "--mount", "--propagation", "unchanged", "sh", "-c", _ENTER, "sh", str(self.folder)]
-            command += ["cgroups"] if self._controllers else [""]
+            command += ["cgroups" if self._controllers else "", str(self._beforehand or "")]
             environment = dict(os.environ)
         else:
             command = ["libvirtd", "-f", str(self.folder / "etc" / "libvirtd.conf")]

@@ -82,9 +82,9 @@ def test_libvirt_lets_moms_user_in_and_nobody_else_and_it_defines_no_guest() -> 
     """By polkit's rules, which are JavaScript."""
     asked = [
         ("mom", "org.libvirt.unix.manage"), ("mom", "org.libvirt.api.domain.write"), ("mom", "org.libvirt.api.connect.read"),
-        ("mom", "org.libvirt.api.domain.save"), ("mom", "org.libvirt.api.domain.delete"), ("mom", "org.libvirt.api.connect.write"),
-        ("mom", "org.libvirt.api.secret.read"), ("mom", "org.libvirt.api.storage-pool.read"), ("mom", "org.freedesktop.login1.reboot"),
-        ("other", "org.libvirt.unix.manage"), ("other", "org.libvirt.api.domain.write"),
+        ("mom", "org.libvirt.api.domain.save"), ("mom", "org.libvirt.api.domain.delete"), ("mom", "org.libvirt.api.domain.start"),
+        ("mom", "org.libvirt.api.connect.write"), ("mom", "org.libvirt.api.secret.read"), ("mom", "org.libvirt.api.storage-pool.read"),
+        ("mom", "org.freedesktop.login1.reboot"), ("other", "org.libvirt.unix.manage"), ("other", "org.libvirt.api.domain.write"),
     ]  # fmt: skip
     program = """
     let rule; const polkit = {Result: {YES: "yes", NOT_HANDLED: ""}, addRule: one => rule = one};
@@ -93,7 +93,7 @@ def test_libvirt_lets_moms_user_in_and_nobody_else_and_it_defines_no_guest() -> 
     """
     command = ["node", "-e", program, str(ROOT / "packaging/polkit/60-mom.rules"), json.dumps(asked)]
     said = json.loads(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout)
-    assert said == ["yes"] * 3 + [""] * 8
+    assert said == ["yes"] * 3 + [""] * 9
 
 
 def test_drop_ins_change_what_they_are_for_and_nothing_else() -> None:
