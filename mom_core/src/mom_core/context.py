@@ -91,6 +91,11 @@ class PluginContext:
     """Those that `state_file` gave: mom reports what is wrong with them."""
 
     @property
+    def observes(self) -> bool:
+        """True if mom only observes (`mode: observe`)."""
+        return self.configuration().get("mode") == "observe"
+
+    @property
     def log(self) -> logging.Logger:
         """The plugin's own logger, `mom.plugin.NAME`."""
         return logging.getLogger(f"mom.plugin.{self.name}")

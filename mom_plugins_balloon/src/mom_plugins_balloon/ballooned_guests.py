@@ -34,6 +34,9 @@ SAME_SIZE_KIB = 1024
 CLOCK_SLACK_SECONDS = 1.0
 """s. The time of a guest's statistics is known to the second."""
 
+SETTLES_SECONDS = 3.0
+"""s. A guest whose size has not changed for so long does not fill its balloon any more: QEMU tells of that once a second."""
+
 
 @dataclass(slots=True)
 class SizeRequest:
@@ -63,6 +66,26 @@ class Aside:
     reason: str
     until: float
     rest: float
+
+
+@dataclass(slots=True)
+class Filling:
+    """A guest that may still be filling its balloon, since it was `met`: its size, since when, and when its statistics were made."""
+
+    met: float
+    since: float = 0.0
+    size: float = 0.0
+    heard: float | None = None
+
+    def is_over(self, now: float, size: float | None, age: float | None) -> bool:
+        """Take in one more look; True if it has come to rest, with statistics that it has made since it was met: before those it boots."""
+        if size is None or size < 1:
+            return False
+        if abs(size - self.size) >= SAME_SIZE_KIB:
+            self.size, self.since = size, now
+        if self.heard is None and age is not None and now - age > self.met + CLOCK_SLACK_SECONDS:
+            self.heard = now
+        return self.heard is not None and now - max(self.heard, self.since) >= SETTLES_SECONDS
 
 
 @dataclass(slots=True)
@@ -111,10 +134,12 @@ class LearntNeeds:
 
 @dataclass(slots=True)
 class BalloonedGuest:
-    """One incarnation of a guest: what was asked of it, the sizes that it had (with since when), what its kernel does not count as its own,
-    whether it gives, what it has taught, and its sweeps: the last one, until when there is no other, and what its balloon costs."""
+    """One incarnation of a guest: whether its balloon still fills after its start, what was asked of it, the sizes that it had (with since
+    when), what its kernel does not count as its own, whether it gives, what it has taught, and its sweeps: the last one, until when there
+    is no other, and what its balloon costs."""
 
     incarnation: str
+    filling: Filling | None = None
     request: SizeRequest | None = None
     sizes: list[tuple[float, float]] = field(default_factory=list)
     overhead: float | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -117,14 +117,16 @@ class BalloonExplainer(Explainer):
             "obstacle": obstacle,
             "asked_again_in_seconds": about.number(RESTS),
         }
-        sentences = (
-            *_present(sizes, about.interval or 0.0),
-            _guaranteed(sizes, guarantee_from),
-            _since(about, since),
-            *_host(about.report.snapshot.host),
-            *_last_tried(about, past),
-            *_next(about, sizes, past, obstacle),
+        said: Sequence[tuple[str, SentencePlace, Iterable[str]]] = (
+            ("now", SentencePlace.PRESENT, [_size_now(sizes)]),
+            ("needs", SentencePlace.PRESENT, _needs(sizes, about.interval or 0.0)),
+            ("guaranteed", SentencePlace.PROMISED, [_guaranteed(sizes, guarantee_from)]),
+            ("since", SentencePlace.PAST, [_since(about, since)]),
+            ("host", SentencePlace.HOST, _host(about.report.snapshot.host)),
+            ("wanted", SentencePlace.LAST_DECIDED, _last_tried(about, past)),
+            ("next", SentencePlace.NEXT, _next(about, sizes, past, obstacle)),
         )
+        sentences = [Sentence(topic, text, place) for topic, place, texts in said for text in texts]
         known = {
             "its size": sizes["size_kib"], "its maximum": sizes["maximum_kib"], "what is usable in it": sizes["usable_kib"],
             "the age of its statistics": sizes["statistics_age_seconds"], "whether it swaps": sizes["swap_in_kib_per_second"],
@@ -189,101 +191,95 @@ def _who_promised(guest: Guest, guarantee: float | None, declared: Declarations)
 # --- in words ------------------------------------------------------------------------------------------------------------------------
 
 
-def _present(sizes: Mapping[str, float | None], interval: float) -> Iterator[Sentence]:
-    """What it has and needs."""
-    size, maximum, used, usable, started = (sizes[f"{name}_kib"] for name in ("size", "maximum", "used", "usable", "started"))
+def _size_now(sizes: Mapping[str, float | None]) -> str:
+    size, maximum, started = (sizes[f"{name}_kib"] for name in ("size", "maximum", "started"))
     if size is None:
-        text = "Its present size is unknown, so mom does not touch it."
-    elif maximum is None:
-        text = f"It has {format_kib(size)}; its maximum is unknown."
-    elif size >= maximum - SAME_SIZE_KIB:
-        text = f"It has {format_kib(size)}, all of its maximum: nothing is taken from it."
-    elif started is None:
-        text = f"It has {format_kib(size)} of {format_kib(maximum)}: {format_kib(maximum - size)} are taken from it for the host."
-    else:
-        first = f"it was started with {format_kib(started)}"
-        taken = f", and {format_kib(started - size)} are taken from it for the host" if size < started - SAME_SIZE_KIB else ""
-        text = f"It has {format_kib(size)} of {format_kib(maximum)}: {first}{taken}."
-    yield Sentence("now", text, SentencePlace.PRESENT)
+        return "Its present size is unknown, so mom does not touch it."
+    if maximum is None:
+        return f"It has {format_kib(size)}; its maximum is unknown."
+    if size >= maximum - SAME_SIZE_KIB:
+        return f"It has {format_kib(size)}, all of its maximum: nothing is taken from it."
+    of_all = f"It has {format_kib(size)} of {format_kib(maximum)}"
+    if started is None:
+        return f"{of_all}: {format_kib(maximum - size)} are taken from it for the host."
+    taken = f", and {format_kib(started - size)} are taken from it for the host" if size < started - SAME_SIZE_KIB else ""
+    return f"{of_all}: it was started with {format_kib(started)}{taken}."
+
+
+def _needs(sizes: Mapping[str, float | None], interval: float) -> Iterator[str]:
+    size, used, usable, unused = (sizes[f"{name}_kib"] for name in ("size", "used", "usable", "unused"))
     if used is None or usable is None:
-        text = "What it needs is unknown: its kernel does not tell what is usable in it. It may grow, and is never shrunk."
-        yield Sentence("needs", text, SentencePlace.PRESENT)
+        yield "What it needs is unknown: its kernel does not tell what is usable in it. It may grow, and is never shrunk."
         return
-    unused, age = sizes["unused_kib"], sizes["statistics_age_seconds"]
     free = f" ({format_kib(unused)} of it free, the rest cache)" if unused is not None and unused <= usable else ""
-    yield Sentence("needs", f"It needs {format_kib(used)}, and can use {format_kib(usable)} more{free}.", SentencePlace.PRESENT)
+    yield f"It needs {format_kib(used)}, and can use {format_kib(usable)} more{free}."
     given = 0.0 if size is None else used + usable - size
     if given >= ARRIVED_KIB:
-        text = f"It has become {format_kib(given)} smaller since it said so: {format_kib(max(0.0, usable - given))} are left to it of that."
-        yield Sentence("needs", text, SentencePlace.PRESENT)
+        left = format_kib(max(0.0, usable - given))
+        yield f"It has become {format_kib(given)} smaller since it said so: {left} are left to it of that."
     swaps = max(sizes["swap_in_kib_per_second"] or 0.0, sizes["swap_out_kib_per_second"] or 0.0)
     if swaps:
-        yield Sentence("needs", f"It swaps {format_kib(swaps)}/s: it lacks memory, or did.", SentencePlace.PRESENT)
+        yield f"It swaps {format_kib(swaps)}/s: it lacks memory, or did."
+    age = sizes["statistics_age_seconds"]
     if age is not None:
-        late = ": too old to shrink it by" if age > stale_seconds(interval) else ""
-        yield Sentence("needs", f"Its statistics were {lasting(age)} old{late}.", SentencePlace.PRESENT)
+        yield f"Its statistics were {lasting(age)} old{': too old to shrink it by' if age > stale_seconds(interval) else ''}."
 
 
-def _guaranteed(sizes: Mapping[str, float | None], whose: str) -> Sentence:
+def _guaranteed(sizes: Mapping[str, float | None], whose: str) -> str:
     guarantee, size = sizes["guarantee_kib"], sizes["size_kib"]
     if not guarantee:
-        return Sentence("guaranteed", "No size is guaranteed to it; mom leaves it what it needs, and a reserve.", SentencePlace.PROMISED)
+        return "No size is guaranteed to it; mom leaves it what it needs, and a reserve."
     lacks = "" if size is None or size >= guarantee - SAME_SIZE_KIB else f": it has {format_kib(guarantee - size)} less than that"
-    text = f"It is guaranteed {format_kib(guarantee)}{f' ({whose})' if whose else ''}{lacks}."
-    return Sentence("guaranteed", text, SentencePlace.PROMISED)
+    return f"It is guaranteed {format_kib(guarantee)}{f' ({whose})' if whose else ''}{lacks}."
 
 
-def _since(about: About, since: Since | None) -> Sentence:
+def _since(about: About, since: Since | None) -> str:
     if since is None:
-        return Sentence("since", "Since when it has this size is not known: earlier cycles are not at hand.", SentencePlace.PAST)
+        return "Since when it has this size is not known: earlier cycles are not at hand."
     when = about.ago(since.time)
     if since.at_least:
         whose = ": it was started with it" if since.by == "maximum" else "; who gave it that size is not known"
-        return Sentence("since", f"It has had this size since mom first saw it ({when}){whose}.", SentencePlace.PAST)
+        return f"It has had this size since mom first saw it ({when}){whose}."
     by = "this is not what mom had asked for: another process resized it, or the guest took memory back by itself"
     if since.decision is not None:
         by = f"mom gave it this size, by {since.decision.source}"
     before = "" if since.before_kib is None else f" It had {format_kib(since.before_kib)} before."
-    return Sentence("since", f"Since {when}: {by}.{before}", SentencePlace.PAST)
+    return f"Since {when}: {by}.{before}"
 
 
-def _host(host: Host) -> Iterator[Sentence]:
+def _host(host: Host) -> Iterator[str]:
     total, available, reserved = (host.number(name) for name in ("mem_available", "mem_really_available", "mem_reserved"))
-    text = "What the host has available is unknown."
     if total and available is not None:
-        text = f"The host has {format_kib(available)} of {format_kib(total)} available ({100 * available / total:.0f} %)."
-    yield Sentence("host", text, SentencePlace.HOST)
+        yield f"The host has {format_kib(available)} of {format_kib(total)} available ({100 * available / total:.0f} %)."
+    else:
+        yield "What the host has available is unknown."
     if reserved:
         kept = "no memory goes back to guests from that, and they give for it until it is there"
-        yield Sentence("host", f"{format_kib(reserved)} are reserved for guests that are to be launched: {kept}.", SentencePlace.HOST)
+        yield f"{format_kib(reserved)} are reserved for guests that are to be launched: {kept}."
 
 
-def _last_tried(about: About, past: _Trace | None) -> Iterator[Sentence]:
+def _last_tried(about: About, past: _Trace | None) -> Iterator[str]:
     if not about.wanted and past is not None and past.tried is not None and past.tried_at < about.report.time:
         tried = past.tried
         before = "" if tried.before is None else f"from {_size(tried.before)} "
         step = f"{before}to {_size(tried.decision.value)}, {tried.status}"
-        yield Sentence(
-            "wanted", f"The last time was {about.ago(past.tried_at)}: {step}, by {tried.decision.source}.", SentencePlace.LAST_DECIDED
-        )
+        yield f"The last time was {about.ago(past.tried_at)}: {step}, by {tried.decision.source}."
 
 
-def _next(about: About, sizes: Mapping[str, float | None], past: _Trace | None, obstacle: str) -> Iterator[Sentence]:
+def _next(about: About, sizes: Mapping[str, float | None], past: _Trace | None, obstacle: str) -> Iterator[str]:
     if about.report.mode == "observe":
         return
     size, asked, rest = sizes["size_kib"], sizes["asked_kib"], about.number(RESTS)
     if obstacle:
         since = "" if past is None or past.obstacle is None else f" (since {about.ago(past.obstacle_since)})"
         again = "" if rest is None else f"; it is asked again in {lasting(rest)}, at {about.at(about.report.time + rest)}"
-        text = f"mom does not count on its memory{since}: {printable(obstacle, LONGEST_LINE)}{again}."
-        yield Sentence("next", text, SentencePlace.NEXT)
+        yield f"mom does not count on its memory{since}: {printable(obstacle, LONGEST_LINE)}{again}."
     if size is None:
         return
     if asked is not None and abs(asked - size) >= ARRIVED_KIB:
-        yield Sentence("next", f"It is on its way to {format_kib(asked)}, which mom asked for.", SentencePlace.NEXT)
+        yield f"It is on its way to {format_kib(asked)}, which mom asked for."
     elif not obstacle:
-        text = "If nothing changes, it keeps this size, until it needs more, or the host has memory to give back, or needs more itself."
-        yield Sentence("next", text, SentencePlace.NEXT)
+        yield "If nothing changes, it keeps this size, until it needs more, or the host has memory to give back, or needs more itself."
 
 
 def _size(value: Value) -> str:

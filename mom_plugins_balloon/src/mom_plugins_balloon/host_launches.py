@@ -42,7 +42,7 @@ class HostLaunches:
         if guest.why_none:
             self.context.log.debug("guest %s is started: %s", printable(guest.name), guest.why_none)
             return Launch(guest, LaunchState.STARTS)
-        if self._observes():
+        if self.context.observes:
             return self._observed(guest)
         wait = min(self.settings.wait, patience)
         launch = Launch(guest, LaunchState.WAITING, until=self.context.monotonic() + wait)
@@ -63,9 +63,6 @@ class HostLaunches:
         except MomError as error:
             return self._decided(replace(launch, note=f"what is there for it is not known: {error.message}"), may_refuse=False)
         return self._judged(launch, kept)
-
-    def _observes(self) -> bool:
-        return self.context.configuration().get("mode") == "observe"
 
     def _observed(self, guest: LaunchedGuest) -> Launch:
         """A mom that only observes says what it would have made, and starts the guest."""

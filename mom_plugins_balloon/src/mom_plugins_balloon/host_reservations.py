@@ -51,7 +51,7 @@ from mom_toolkit import (
     ReservationState,
     Room,
     boot_id,
-    stale_seconds,
+    seen_lately,
 )
 
 LEAST_KIB: Final = 1024
@@ -168,8 +168,7 @@ class HostReservations:
             self._ask_for_admission(memory_kib, room)
             if len(self._kept) >= MOST_RESERVATIONS:
                 raise MomError(f"{MOST_RESERVATIONS} reservations are made already", hint="release some")
-            missing = max(memory_kib - room.free_kib, 0) and room.reserved_kib + memory_kib - self._free(room)
-            expected = seconds_to_free(missing, spare, self.context.interval, self.law)
+            expected = seconds_to_free(max(0, memory_kib - room.unreserved_kib), spare, self.context.interval, self.law)
             if expected is None or expected > seconds:
                 raise _too_slow(memory_kib, seconds, expected, room)
             now = self.context.monotonic()
@@ -194,7 +193,7 @@ class HostReservations:
             self._end_what_is_over()
             until = self.context.monotonic() + seconds
             for one in sorted((one for one in self._kept.values() if one.taken_at is None), key=_particular):
-                if not self._would_take(one, guest):
+                if not self._fits(one, guest, guest.memory_kib):
                     continue
                 if one.launched and one.memory_kib < guest.memory_kib:
                     self._end(one.id, ReservationState.RELEASED, "the guest is started with more memory")
@@ -207,10 +206,6 @@ class HostReservations:
             self._kept[made.id] = replace(self._kept[made.id], launch=guest.id or guest.name, launch_until=until, launched=True)
             self._write()
             return made
-
-    def _would_take(self, one: KeptReservation, guest: LaunchedGuest) -> bool:
-        """True if this guest will take the reservation when it comes."""
-        return self._fits(one, guest, guest.memory_kib)
 
     def _fits(self, one: KeptReservation, guest: Guest | LaunchedGuest, size: float | None) -> bool:
         """True if a reservation is for this guest's launch, is named for it, or has room for any guest of this size (None: unknown)."""
@@ -303,12 +298,7 @@ class HostReservations:
     # --- inside: the lock is held -------------------------------------------------------------------------------------------------------
 
     def _current(self) -> Snapshot:
-        snapshot = self._snapshot
-        if snapshot is None:
-            raise MomError("mom has not looked at the host yet", hint="ask again in a moment")
-        age = self.context.monotonic() - snapshot.monotonic
-        if age > stale_seconds(self.context.interval):
-            raise MomError(f"mom has not looked at the host for {age:.0f} s: nothing can be promised", hint="see `mom status`")
+        snapshot = seen_lately(self._snapshot, self.context, "nothing can be promised")
         if snapshot.host.number("mem_really_available") is None:
             raise MomError("what is available on the host is not known", hint="enable a plugin that collects it, such as host")
         if self.settings.host_keeps is None and snapshot.host.number("mem_available") is None:
@@ -333,11 +323,6 @@ class HostReservations:
             returning_kib=math.ceil(returning_kib(snapshot)),
         )
         return room, spare
-
-    @staticmethod
-    def _free(room: Room) -> int:
-        """The available memory that is neither the host's own nor kept for what may come back from its swap; what is reserved included."""
-        return room.available_kib - room.host_keeps_kib - room.returning_kib
 
     def _kept_kib(self, one: KeptReservation) -> int:
         """The memory that is kept for a reservation still."""
@@ -428,13 +413,13 @@ class HostReservations:
             return {
                 identity: self._describe(one, self._kept_kib(one), 0, None, None, error.message) for identity, one in self._kept.items()
             }
-        now, free, reserved = self.context.monotonic(), self._free(room), 0
+        now, left = self.context.monotonic(), room.unreserved_kib + room.reserved_kib
         described: dict[str, Reservation] = {}
         for identity, one in self._kept.items():
             kept = self._kept_kib(one)
-            there = max(0, min(free - reserved, kept))
-            reserved += kept
-            missing = reserved - free if there < kept else 0
+            there = max(0, min(left, kept))
+            left -= kept
+            missing = -left if there < kept else 0
             expected = seconds_to_free(missing, spare, self.context.interval, self.law)
             note = ""
             if expected is not None:

@@ -1,7 +1,7 @@
 """The balloon law: from what is known of the host and its guests to the sizes that guests should have, each with the code of its reason.
 
-Pure: no clock, no file, no plugin. Read it from top to bottom: what is known, what one guest asks for or can give (`look`), how all of that
-is weighed (`share`), and `decide`, which is both.
+Pure: no clock, no file, no plugin. Read it from top to bottom: what is known, `decide`, what one guest asks for or can give (`GuestLook`),
+and how all of that is weighed (`share`).
 
 A guest needs what it holds and could not give up without swapping. Above that it keeps a margin, for what its programs may want before
 mom looks again, and headroom for a burst like its largest lately. Headroom costs the host nothing until it is used: QEMU hands back what a
@@ -42,9 +42,9 @@ BYTES: Final = 1024
 
 
 class LawHost(NamedTuple):
-    """What is known of the host: what is available, its watermarks, what is reserved for launches, what cold memory gave in the last cycle,
-    and seconds between cycles. `backs_bursts`: headroom for bursts must be there on the host (goal `safe`). `reaction`: seconds until a
-    guest that grows while it is swept has been noticed and gets its headroom back."""
+    """What is known of the host: what is available, its watermarks (none above those before it), what is reserved for launches, what cold
+    memory gave in the last cycle, and seconds between cycles. `backs_bursts`: headroom for bursts must be there on the host (goal `safe`).
+    `reaction`: seconds until a guest that grows while it is swept has been noticed and gets its headroom back."""
 
     available: float
     high: float
@@ -57,10 +57,9 @@ class LawHost(NamedTuple):
     reaction: float = UNKNOWN_REACTION_SECONDS
 
     @property
-    def watermarks(self) -> tuple[float, float, float]:
-        """The high, the hard and the low one, none above those before it."""
-        hard = min(self.high, self.hard)
-        return self.high, hard, min(hard, self.low)
+    def free(self) -> float:
+        """What is available and not reserved."""
+        return self.available - self.reserved
 
 
 class LawGuest(NamedTuple):
@@ -69,11 +68,11 @@ class LawGuest(NamedTuple):
     `usable`, `total`, `unused` are its kernel's, from `age` seconds ago; `kernel_reserved` is what that does not count in `total`. `peak`
     and `used_before` are what was used at most lately, and by the statistics before. With less than `stall_floor` usable it was seen to
     wait. `rss` is what its process holds, of which `overhead` is QEMU's. `target` is what was asked for, `target_age` seconds ago. `soon`
-    is what will be usable before long. `guarantee` is the largest of its promises that hold. `cost`: what it costs to take from it.
-    `growth` is what it may take in a second. With `autodeflate`, its balloon gives back when its kernel runs out. It is not to be swept
-    for `sweep_rest` seconds. `burst` is what its use has risen by more than once lately. With `reporting`, its kernel hands free pages back
-    by itself; `freed_age` seconds ago it was last seen to free memory, None: not lately. `hollow` is what the host has got back of it and
-    it has not touched since: a balloon gets that first, more often than not.
+    is what will be usable before long. `cost`: what it costs to take from it. `growth` is what it may take in a second. With
+    `autodeflate`, its balloon gives back when its kernel runs out. It is not to be swept for `sweep_rest` seconds. `burst` is what its use
+    has risen by more than once lately. With `reporting`, its kernel hands free pages back by itself; `freed_age` seconds ago it was last
+    seen to free memory, None: not lately. `hollow` is what the host has got back of it and it has not touched since: a balloon gets that
+    first, more often than not. `guarantee` is the largest of its promises that hold.
     """
 
     size: float | None = None
@@ -98,8 +97,6 @@ class LawGuest(NamedTuple):
     swap_out: float | None = None
     major_faults: float | None = None
     cost: float | None = None
-    guarantee: float | None = None
-    obstacle: object = None
     growth: float | None = None
     autodeflate: float | None = None
     sweep_rest: float | None = None
@@ -107,16 +104,30 @@ class LawGuest(NamedTuple):
     reporting: float | None = None
     freed_age: float | None = None
     hollow: float | None = None
+    guarantee: float = 0.0
+    obstacle: object = None
+
+
+class GuestOffer(NamedTuple):
+    """What one guest can give; KiB, and 0 where it is nothing.
+
+    `sweep` is what the host gets by a sweep, for which the balloon takes `depth`. `trims` is what can be trimmed by each of `TRIMS`, with
+    those before it; nothing: it gives nothing. `backed` is what the host gains by the first. `cost`: what it costs to take from it.
+    """
+
+    sweep: float = 0.0
+    depth: float = 0.0
+    backed: float = 0.0
+    trims: Sequence[float] = ()
+    cost: float = 1.0
 
 
 class GuestAsk(NamedTuple):
-    """What one guest asks for, or can give; KiB, and 0 where it is nothing.
+    """What one guest asks for; KiB, and 0 where it is nothing. And what it can give.
 
     `full`: the size that it gets at once, as it costs nothing. `grows` is wanted at once, `eases` as far as the host has it, `fills` as far
-    as it has more than it should, `returns` is what it may get back. `sweep` is what the host gets by a sweep, for which the balloon takes
-    `depth`. `trims` is what can be trimmed by each of
-    `TRIMS`, with those before it; nothing: it gives nothing. `backed` is what the host gains by the first. `untouched` is what it has and
-    does not use. `keeps`: it keeps its size, whatever the host has.
+    as it has more than it should, `returns` is what it may get back. `untouched` is what it has and does not use. `keeps`: it keeps its
+    size, whatever the host has.
     """
 
     code: ReasonCode | None = None
@@ -127,11 +138,7 @@ class GuestAsk(NamedTuple):
     fills: float = 0.0
     returns: float = 0.0
     untouched: float = 0.0
-    sweep: float = 0.0
-    depth: float = 0.0
-    backed: float = 0.0
-    trims: Sequence[float] = ()
-    cost: float = 1.0
+    offer: GuestOffer = GuestOffer()
 
 
 TRIMS: Final = (ReasonCode.TRIM_EMPTY, ReasonCode.TRIM_CACHE, ReasonCode.TRIM_MARGIN, ReasonCode.TRIM_BURST)
@@ -155,8 +162,7 @@ IN_TRANSITION, UNSETTLED = GuestAsk(ReasonCode.IN_TRANSITION, True), GuestAsk(Re
 
 def decide(host: LawHost, guests: Sequence[LawGuest], parameters: LawParameters, limits: ShrinkLimits) -> list[SizeSuggestion]:
     """The sizes that these guests should have, in their order."""
-    step = parameters.step / BYTES
-    free = host.available - host.reserved
+    step, free = parameters.step / BYTES, host.free
     # As long as no guest has to give, whatever guests want, those that have all of their memory need not be looked at.
     taken = 0.0
     if host.high < free + step:
@@ -174,16 +180,16 @@ def sweep_of(host: LawHost, guest: LawGuest, parameters: LawParameters, limits: 
     :param host: its `interval` is for how long the balloon may take memory
     """
     ask, size = GuestLook(host, parameters, easy=False).at(guest), guest.size
-    if size is not None and ask.sweep and not ask.eases:
-        passed = gate(int(size - ask.depth), _known(guest, size), limits).size
+    if size is not None and ask.offer.sweep and not ask.eases:
+        passed = gate(int(size - ask.offer.depth), _known(guest, size), limits).size
         if passed is not None and passed < size:
-            return SizeSuggestion(passed, ReasonCode.SWEEP, ask.sweep)
+            return SizeSuggestion(passed, ReasonCode.SWEEP, ask.offer.sweep)
     return SizeSuggestion(None, ask.code or ReasonCode.NOTHING_TO_GIVE)
 
 
 def gives_headroom_back(host: LawHost, parameters: LawParameters) -> bool:
     """True where guests get headroom for bursts back."""
-    return host.available >= parameters.bursts_above * host.watermarks[1]
+    return host.available >= parameters.bursts_above * host.hard
 
 
 # --- one guest -------------------------------------------------------------------------------------------------------------------------
@@ -223,21 +229,20 @@ class GuestLook:
     def __init__(self, host: LawHost, parameters: LawParameters, *, easy: bool) -> None:
         p = parameters
         self._host, self._p, self._easy = host, parameters, easy
-        _, self._hard, low = host.watermarks
         self._tight = tight_below(host, parameters)
         self._step = p.step / BYTES
         self._margin, self._margin_share = p.margin / BYTES, p.margin_percent / 100
         self._moves = BALLOON_KIB_PER_SECOND * host.interval
         self._oldest = p.statistics_age or max(2.0, 1.6 * host.interval)
-        self._plenty = host.available - host.reserved > p.return_above * host.high
+        self._plenty = host.free > p.return_above * host.high
         self._deflates = gives_headroom_back(host, p)
         # Below the low watermark a sweep relies on being ended in time.
-        self._careful = host.available >= low
+        self._careful = host.available >= host.low
         self._tight_share, self._runs_out_at = p.tight_margin, p.runs_out
         self._fills = -1.0 if host.backs_bursts else p.fills
         self._worth, self._worth_share, self._sweep_keeps = p.sweep_step / BYTES, p.sweep_step_share, p.sweep_keeps / BYTES
         self._growth, self._part, self._least = p.growth_rate / BYTES, p.shrink_share, p.least
-        self._below_hard, self._reserves = host.available < self._hard, host.reserved > 0
+        self._below_hard, self._reserves = host.available < host.hard, host.reserved > 0
 
     def at(self, guest: LawGuest) -> GuestAsk:
         """What this guest asks for, or can give."""
@@ -261,10 +266,10 @@ class GuestLook:
             if seen.told and owes >= step and target_age is not None and target_age < slowest and not seen.growing:
                 return IN_TRANSITION
             if seen.sparse and self._deflates:
-                return GuestAsk(ReasonCode.HEADROOM_GROWING if seen.growing else ReasonCode.HEADROOM_BACK, False, seen.full)
+                return GuestAsk(ReasonCode.HEADROOM_GROWING if seen.growing else ReasonCode.HEADROOM_BACK, full=seen.full)
         if not settled:
             return UNSETTLED
-        promised = min(guest.guarantee or 0.0, maximum)
+        promised = min(guest.guarantee, maximum)
         if seen.usable < self._runs_out_at * seen.margin or size < promised:
             return self._runs_out(guest, seen, maximum - size, promised - size)
         swaps, waits = (guest.swap_in or 0.0) > HealthLimits.SWAP_IN_KIB, (guest.major_faults or 0.0) > HealthLimits.MAJOR_FAULTS
@@ -276,13 +281,10 @@ class GuestLook:
                 code, fills = ReasonCode.FILLS, max(0.0, seen.full - size)
             returns = min(maximum - size, self._p.return_share * maximum) if self._plenty else 0.0
             untouched = self._p.untouched_share * max(0.0, size - guest.rss) if guest.rss is not None else 0.0
-        if self._easy or swaps or (guest.swap_out or 0.0) > HealthLimits.SWAP_IN_KIB or guest.obstacle is not None or size <= promised:
-            return GuestAsk(code, False, 0.0, 0.0, eases, fills, returns, untouched)
-        means = self._means(guest, seen, size, size - promised, waits=waits)
-        if means is None:
-            return GuestAsk(code, False, 0.0, 0.0, eases, fills, returns, untouched)
-        cost = guest.cost if guest.cost is not None and guest.cost > 0 else 1.0
-        return GuestAsk(code, False, 0.0, 0.0, eases, fills, returns, untouched, *means, cost)
+        swaps = swaps or (guest.swap_out or 0.0) > HealthLimits.SWAP_IN_KIB
+        gives_nothing = self._easy or swaps or guest.obstacle is not None or size <= promised
+        offer = GuestOffer() if gives_nothing else self._offer(guest, seen, size, size - promised, waits=waits)
+        return GuestAsk(code, eases=eases, fills=fills, returns=returns, untouched=untouched, offer=offer)
 
     def need(self, guest: LawGuest, size: float, maximum: float, reported: float, settled: bool) -> GuestNeed:
         """What the guest uses, and should have.
@@ -372,10 +374,8 @@ class GuestLook:
         # would read it back.
         return unused, held, max(0.0, guest.rss - guest.overhead - max(0.0, held - (guest.host_swap or 0.0)))
 
-    def _means(
-        self, guest: LawGuest, seen: GuestNeed, size: float, spare: float, *, waits: bool
-    ) -> tuple[float, float, float, Sequence[float]] | None:
-        """What the guest can give, as in `GuestAsk` from `sweep` to `trims`; None if that is nothing.
+    def _offer(self, guest: LawGuest, seen: GuestNeed, size: float, spare: float, *, waits: bool) -> GuestOffer:
+        """What the guest can give.
 
         :param spare: what it has above its guarantee
         :param waits: it waits for its disk, and gives only what is taken below the hard watermark
@@ -387,11 +387,10 @@ class GuestLook:
         above = min(self._moves, calm, size - self.swept_keeps(guest, seen, held))
         sweep = min(self._sweep(guest, seen, idle), above - hollow) if idle >= worth else 0.0
         sweep, depth = (sweep, sweep + hollow) if sweep >= worth else (0.0, 0.0)
-        if seen.sparse and not self._below_hard:  # it has all of it: that is taken only below the hard watermark
-            return (sweep, depth, 0.0, ()) if sweep else None
-        trims = self._trims(seen, unused, worth, calm, spare)
+        # A sparse guest has all of it: that is taken only below the hard watermark.
+        trims = () if seen.sparse and not self._below_hard else self._trims(seen, unused, worth, calm, spare)
         backed = 0.0 if not trims else min(idle, trims[0]) if seen.told else trims[0]
-        return (sweep, depth, backed, trims) if sweep or trims else None
+        return GuestOffer(sweep, depth, backed, trims, guest.cost if guest.cost is not None and guest.cost > 0 else 1.0)
 
     def _sweep(self, guest: LawGuest, seen: GuestNeed, idle: float) -> float:
         """What can be swept: memory that the guest had used and freed, if it was left in peace for a while.
@@ -456,40 +455,38 @@ class ReclaimMeans(NamedTuple):
     last: int
     level: float = 0.0
 
-    def part(self, ask: GuestAsk) -> float:
+    def part(self, offer: GuestOffer) -> float:
         """What a guest can give of the last means."""
-        return ask.trims[self.last] - ask.trims[self.last - 1]
+        return offer.trims[self.last] - offer.trims[self.last - 1]
 
-    def of(self, ask: GuestAsk) -> float:
+    def of(self, offer: GuestOffer) -> float:
         """What a guest gives."""
-        trims = ask.trims
+        trims = offer.trims
         given = self.shares[0] * trims[0]
         for place in range(1, self.last):
             given += self.shares[place] * (trims[place] - trims[place - 1])
-        return given + self.part(ask) * min(1.0, self.level / ask.cost) if self.last else given
+        return given + self.part(offer) * min(1.0, self.level / offer.cost) if self.last else given
 
 
 def share(
     host: LawHost, guests: Sequence[LawGuest], asks: Sequence[GuestAsk], parameters: LawParameters, limits: ShrinkLimits
 ) -> list[SizeSuggestion]:
     """Weigh what guests ask for and can give: what each is to have, as far as that passes the gate."""
-    p, step, available = parameters, parameters.step / BYTES, host.available
-    high, hard, low = host.watermarks
-    free = available - host.reserved
-    donors = [one for one in asks if one.trims]
+    p, step, available, free, high = parameters, parameters.step / BYTES, host.available, host.free, host.high
+    donors = [one.offer for one in asks if one.offer.trims]
     grows, eases = sum([one.grows for one in asks]), sum([one.eases for one in asks])
     fills, returns = sum([one.fills for one in asks]), sum([one.returns for one in asks])
     wanted = grows + eases
     # What there is for guests that want some; all together grow by no more than the host has.
-    grow_ratio = _ratio(available - low, grows)
-    ease_ratio = _ratio(free - (sum([one.untouched for one in asks]) + grows + hard), eases) if eases else 0.0
+    grow_ratio = _ratio(available - host.low, grows)
+    ease_ratio = _ratio(free - (sum([one.untouched for one in asks]) + grows + host.hard), eases) if eases else 0.0
     for_filling = max(0.0, free - (wanted + high))
     fill_ratio = _ratio(for_filling, fills)
     return_ratio = _ratio(free - (wanted + min(for_filling, fills) + p.return_above * high), returns)
     growth_left = max(0.0, available)
 
     lacks = high + wanted - free
-    means = _means(host, donors, sum([one.sweep for one in asks]), p, lacks, grows, eases)
+    means = _means(host, donors, sum([one.offer.sweep for one in asks]), p, lacks, grows, eases)
     swept = _swept(guests, asks, lacks - sum([one.backed for one in donors]), step, growing=ease_ratio > 0) if lacks >= step else set()
     left = sum([means.of(one) for one in donors])
     average, trim = _average(donors, means), TRIMS[means.last]
@@ -497,7 +494,7 @@ def share(
     generic = ReasonCode.NOTHING_TO_GIVE if lacks >= step else ReasonCode.ENOUGH if free < p.return_above * high else ReasonCode.PLENTY
     suggestions = []
     for place, (guest, ask) in enumerate(zip(guests, asks, strict=True)):
-        code, size, change = ask.code or generic, guest.size, 0.0
+        code, size, offer, change = ask.code or generic, guest.size, ask.offer, 0.0
         if ask.keeps or size is None or guest.maximum is None:
             suggestions.append(SizeSuggestion(None, code))
             continue
@@ -509,12 +506,12 @@ def share(
         elif ask.eases and ease_ratio > 0:
             change = ease_ratio * ask.eases
         elif place in swept:
-            change, code = -ask.depth, ReasonCode.SWEEP
-        elif ask.trims and left > 0:
-            given = means.of(ask)
+            change, code = -offer.depth, ReasonCode.SWEEP
+        elif offer.trims and left > 0:
+            given = means.of(offer)
             if given < step:  # when all shares are smaller, those give a step that can spare most
-                can = ask.trims[means.last]
-                given = step if can >= step and (can / ask.cost if means.level else can) >= average else 0.0
+                can = offer.trims[means.last]
+                given = step if can >= step and (can / offer.cost if means.level else can) >= average else 0.0
             if given:
                 change, code = -given, trim
                 left -= given
@@ -525,12 +522,12 @@ def share(
             if given >= step or size + given >= guest.maximum:
                 change, code = given, ReasonCode.GIVEN_BACK
         passed = None
-        if not change and lacks >= step and (ask.trims or ask.sweep):
+        if not change and lacks >= step and (offer.trims or offer.sweep):
             code = ReasonCode.OTHERS_GIVE
         if change:
             passed = gate(int(size + min(change, growth_left)), _known(guest, size), limits).size
             growth_left = max(0.0, growth_left - max(0.0, (passed or 0.0) - size))
-        suggestions.append(SizeSuggestion(passed, code, ask.sweep if code is ReasonCode.SWEEP and passed is not None else None))
+        suggestions.append(SizeSuggestion(passed, code, offer.sweep if code is ReasonCode.SWEEP and passed is not None else None))
     return suggestions
 
 
@@ -548,25 +545,23 @@ def _ratio(there: float, wanted: float) -> float:
 def tight_below(host: LawHost, p: LawParameters) -> float:
     """With less than this available, guests give of their margins. A reservation is made before anybody else may want it: margins are taken
     for it at once."""
-    return host.high if host.reserved > 0 else max(min(host.high, host.hard), p.tight_below * host.high)
+    return host.high if host.reserved > 0 else max(host.hard, p.tight_below * host.high)
 
 
 def _means(
-    host: LawHost, donors: Sequence[GuestAsk], sweep: float, p: LawParameters, lacks: float, grows: float, eases: float
+    host: LawHost, donors: Sequence[GuestOffer], sweep: float, p: LawParameters, lacks: float, grows: float, eases: float
 ) -> ReclaimMeans:
     """Which means are used, and how far.
 
     :param sweep: what can be swept of all guests
     :param lacks: what the host lacks of its high watermark and of what guests want
     """
-    high, hard, low = host.watermarks
     step = p.step / BYTES
-    slack, danger = max(step, p.slack * high), host.available < low
+    slack, danger = max(step, p.slack * host.high), host.available < host.low
     empty, cache, tight, most = map(sum, zip(*(one.trims for one in donors), strict=True)) if donors else (0.0, 0.0, 0.0, 0.0)
     costless = sum(one.backed for one in donors) + sweep
-    free = host.available - host.reserved
-    lacks_much = tight_below(host, p) + grows + eases - (free + costless + (cache - empty) + host.cold)
-    lacks_all = hard + grows - (host.available + costless + host.cold + (tight - empty))
+    lacks_much = tight_below(host, p) + grows + eases - (host.free + costless + (cache - empty) + host.cold)
+    lacks_all = host.hard + grows - (host.available + costless + host.cold + (tight - empty))
 
     def used(lack: float, there: float) -> float:
         """The share of a means: all of it in danger, and nothing for a shortage that is not worth it."""
@@ -609,22 +604,22 @@ def _swept(guests: Sequence[LawGuest], asks: Sequence[GuestAsk], wanted: float, 
     """
     if wanted < step:
         return set()
-    worth = 0.5 * max((one.sweep for one in asks), default=0.0)
+    worth = 0.5 * max((one.offer.sweep for one in asks), default=0.0)
     able = [
-        (one.cost, math.inf if (age := guests[place].freed_age) is None else age, place)
+        (one.offer.cost, math.inf if (age := guests[place].freed_age) is None else age, place)
         for place, one in enumerate(asks)
-        if one.sweep and one.sweep >= worth and not (growing and one.eases)
+        if one.offer.sweep and one.offer.sweep >= worth and not (growing and one.eases)
     ]
     found: set[int] = set()
     for _, _, place in sorted(able):
         if wanted < step:
             break
         found.add(place)
-        wanted -= asks[place].sweep
+        wanted -= asks[place].offer.sweep
     return found
 
 
-def _average(donors: Sequence[GuestAsk], means: ReclaimMeans) -> float:
+def _average(donors: Sequence[GuestOffer], means: ReclaimMeans) -> float:
     """What the average donor can give, by its cost where that counts; less a hair's breadth for rounding."""
     able = [one.trims[means.last] / (one.cost if means.level else 1.0) for one in donors]
     return 0.99 * sum(able) / len(able) if able else 0.0

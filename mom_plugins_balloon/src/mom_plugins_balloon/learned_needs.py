@@ -351,9 +351,6 @@ def _cache_share(usable: float, unused: float | None, caches: float | None, away
 
     :param away: what would be usable, too, if the balloon had not taken it for a moment
     """
-    if caches is not None and unused is not None:
-        whole = caches + unused + away
-        return caches / whole if whole > 0 else 0.0
     if caches is None:
         caches = 0.0 if unused is None else max(0.0, usable - unused)
     whole = caches + (max(0.0, usable - caches) if unused is None else unused) + away

@@ -62,11 +62,15 @@ DROPPED: Final = "that was not followed: `mom explain` says why"
 
 @dataclass(eq=False)
 class _Wish:
-    """What is wanted of one guest by then (seconds of `time.monotonic`): a sweep, or the size that it had before mom."""
+    """What is wanted of one guest by then (seconds of `time.monotonic`): a sweep, or the size that it had before mom.
+
+    `size` is the one that was decided (None: none yet), and `gain` what the host is to get by a sweep to that.
+    """
 
     until: float
     sweep: bool
-    decided: bool = False
+    size: int | None = None
+    gain: float = 0.0
     begun: bool = False
     said: str = ""
     later: bool = False
@@ -104,14 +108,14 @@ class LeavingGuests:
         self._limits, self._tolerance = limits, tolerance
         self._lock = threading.Lock()
         self._wishes: dict[str, _Wish] = {}
-        self._decided: dict[str, tuple[_Wish, int, float]] = {}
-        """What was decided in this cycle, by guest id: its wish, the size, and what the host is to get by a sweep."""
+        self._decided: dict[str, _Wish] = {}
+        """Those of which was decided in this cycle, by guest id."""
 
     # --- MovePreparation -----------------------------------------------------------------------------------------------------------------
 
     def prepare(self, guest: Entity, seconds: float) -> str:
         """Sweep it, and give back what was taken from it."""
-        if self._context.configuration().get("mode") == "observe":
+        if self._context.observes:
             raise MomError("mom only observes")
         until, smaller = time.monotonic() + seconds, self._before(guest)
         wish = self._asked(guest, _Wish(until, sweep=True))
@@ -154,17 +158,19 @@ class LeavingGuests:
             guest = snapshot.guests.get(identity)
             if guest is None:
                 wish.answer("it is not there any more")
-            elif wish.decided:
+            elif wish.size is not None:
                 if not wish.begun:
                     wish.answer(DROPPED)
             elif why := why_blocked(guest):
                 wish.answer(why)
-            elif (decided := self._sweep(snapshot, guest, wish) if wish.sweep else self._size_before(snapshot, guest, wish)) is not None:
-                wish.decided, self._decided[identity] = True, (wish, *decided)
-                yield Decision(guest.entity, CONTROL, decided[0], SWEPT if wish.sweep else GIVEN_BACK, source)
+            else:
+                wish.size = self._swept_size(snapshot, guest, wish) if wish.sweep else self._size_before(snapshot, guest, wish)
+                if wish.size is not None:
+                    self._decided[identity] = wish
+                    yield Decision(guest.entity, CONTROL, wish.size, SWEPT if wish.sweep else GIVEN_BACK, source)
 
-    def _sweep(self, snapshot: Snapshot, guest: Guest, wish: _Wish) -> tuple[int, float] | None:
-        """The size down to which it is swept, and what the host gets by that; None: it is not, and it was said why."""
+    def _swept_size(self, snapshot: Snapshot, guest: Guest, wish: _Wish) -> int | None:
+        """The size down to which it is swept; None: it is not, and it was said why."""
         host = law_host(snapshot, self._wanted, max(0.0, wish.until - time.monotonic()))
         if host is None:
             wish.answer(sentence(ReasonCode.HOST_UNKNOWN, guest, snapshot.host))
@@ -175,9 +181,10 @@ class LeavingGuests:
             nothing = "it has nothing now that is worth a sweep"
             wish.answer(nothing if found.code is ReasonCode.NOTHING_TO_GIVE else sentence(found.code, guest, snapshot.host))
             return None
-        return int(found.target), found.gain
+        wish.gain = found.gain
+        return int(found.target)
 
-    def _size_before(self, snapshot: Snapshot, guest: Guest, wish: _Wish) -> tuple[int, float] | None:
+    def _size_before(self, snapshot: Snapshot, guest: Guest, wish: _Wish) -> int | None:
         """The size that it had before mom, where the host lets it have that; None: it keeps the one that it has, and it was said why."""
         before = self._before(guest.entity)
         if before is None:
@@ -185,7 +192,7 @@ class LeavingGuests:
         elif not self._has_room(snapshot):
             wish.answer(f"it keeps its size, as the host has too little to give back the {format_kib(before)} that it had before mom")
         else:
-            return before, 0.0
+            return before
         return None
 
     def _has_room(self, snapshot: Snapshot) -> bool:
@@ -220,29 +227,28 @@ class LeavingGuests:
         progress = None if moves is None else moves.progress(guest)
         return KEPT if progress is not None and progress.moving else ""
 
-    def _sweep_to(self, identity: str, target: int) -> tuple[_Wish, float] | None:
-        """The wish for a sweep that goes as far as that size at least, and what the host is to get by it. A reviewer may have made it end
-        sooner."""
-        wish, lowest, gain = self._decided.get(identity, (None, 0, 0.0))
-        return (wish, gain - (target - lowest)) if wish is not None and wish.sweep and target >= lowest else None
+    def _sweep_to(self, identity: str, target: int) -> _Wish | None:
+        """The wish for a sweep that goes as far as that size at least. A reviewer may have made it end sooner."""
+        wish = self._decided.get(identity)
+        return wish if wish is not None and wish.sweep and target >= (wish.size or 0) else None
 
     def sweep(self, identity: str, target: int) -> LeavingSweep | None:
         """How a guest is swept that is to go down to that size; None where it is not swept because it is to be moved."""
-        found = self._sweep_to(identity, target)
-        if found is None:
+        wish = self._sweep_to(identity, target)
+        if wish is None:
             return None
-        wish, gain = found
         wish.begun = True
-        return LeavingSweep(max(0.0, gain), max(0.0, wish.until - time.monotonic()), lambda outcome: wish.answer(described(outcome)))
+        gain, within = max(0.0, wish.gain - (target - (wish.size or 0))), max(0.0, wish.until - time.monotonic())
+        return LeavingSweep(gain, within, lambda outcome: wish.answer(described(outcome)))
 
     def asked(self, identity: str, target: int) -> None:
         """A guest was asked for a size."""
-        wish, size, _ = self._decided.get(identity, (None, 0, 0.0))
-        if wish is not None and not wish.sweep and target >= size:
+        wish = self._decided.get(identity)
+        if wish is not None and not wish.sweep and target >= (wish.size or 0):
             wish.answer(f"it has {format_kib(target)} again")
 
     def failed(self, identity: str, error: HypervisorError) -> None:
         """A guest could not be asked for a size, or need not be."""
-        wish, _, _ = self._decided.get(identity, (None, 0, 0.0))
+        wish = self._decided.get(identity)
         if wish is not None:
             wish.answer(str(error), later=wish.sweep and isinstance(error, NoChangeNeeded))

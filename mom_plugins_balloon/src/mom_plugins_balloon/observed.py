@@ -9,20 +9,17 @@ from mom_core import Snapshot
 from mom_plugins_balloon.law import LawGuest, LawHost, SizeSuggestion, decide
 from mom_plugins_balloon.limits import ShrinkLimits, most_kib
 from mom_plugins_balloon.names import GROUP_ROOM, STOPPED_BELOW
-from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
+from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.reasons import ReasonCode
 from mom_plugins_balloon.states import HostWanted, StateGoal
 
 _FIELDS: Final = (
     "balloon_cur", "balloon_max", "mem_usable", "stats_age", "mem_available", "mem_unused", "mem_usable_soon", "kernel_reserved",
     "mem_used_peak", "mem_used_before", "mem_stall_floor", "mem_cache_share", "rss", "rss_before", "qemu_overhead", "host_swap",
-    "balloon_target", "balloon_target_age", "swap_in", "swap_out", "major_fault", "reclaim_cost",
+    "balloon_target", "balloon_target_age", "swap_in", "swap_out", "major_fault", "reclaim_cost", "mem_growth_rate",
+    "balloon_autodeflate", "sweep_rest", "mem_burst", "balloon_reporting", "mem_freed_age", "mem_hollow",
 )  # fmt: skip
-"""Of guests, in the order of `LawGuest`, up to what is worked out of several of them."""
-
-_FIELDS_BESIDE: Final = ("mem_growth_rate", "balloon_autodeflate", "sweep_rest", "mem_burst", "balloon_reporting", "mem_freed_age",
-                         "mem_hollow")  # fmt: skip
-"""Those after that."""
+"""Of guests, in the order of `LawGuest`, up to its guarantee."""
 
 
 def suggestions(
@@ -49,11 +46,12 @@ def law_host(snapshot: Snapshot, wanted: HostWanted, interval: float) -> LawHost
         high, hard, low = wanted.reserve(total, stopped_below=host.number(STOPPED_BELOW) or 0.0)
     if available is None or high is None or hard is None or low is None:
         return None
-    reserved, cold = host.number("mem_reserved") or 0.0, host.number("offload_net") or 0.0
-    hard, low = min(high, hard), min(high, hard, low)
+    known = LawHost(
+        available, high, min(high, hard), min(high, hard, low), host.number("mem_reserved") or 0.0, host.number("offload_net") or 0.0,
+        interval, wanted.goal is StateGoal.SAFE,
+    )  # fmt: skip
     reaction = host.number("balloon_reaction")
-    reaction = UNKNOWN_REACTION_SECONDS if reaction is None else reaction
-    return LawHost(available, high, hard, low, reserved, cold, interval, wanted.goal is StateGoal.SAFE, reaction)
+    return known if reaction is None else known._replace(reaction=reaction)
 
 
 def law_guests(snapshot: Snapshot) -> Sequence[LawGuest]:
@@ -65,5 +63,4 @@ def law_guests(snapshot: Snapshot) -> Sequence[LawGuest]:
     if any(kib is not None for kib in room):  # as of few guests
         size, maximum, rss, beside = (columns[_FIELDS.index(name)] for name in ("balloon_cur", "balloon_max", "rss", "qemu_overhead"))
         columns[_FIELDS.index("balloon_max")] = list(map(most_kib, maximum, size, room, rss, beside))
-    others = [snapshot.numbers(name) for name in _FIELDS_BESIDE]
-    return list(map(LawGuest._make, zip(*columns, guarantees, snapshot.column("balloon_obstacle"), *others, strict=True)))
+    return list(map(LawGuest._make, zip(*columns, guarantees, snapshot.column("balloon_obstacle"), strict=True)))

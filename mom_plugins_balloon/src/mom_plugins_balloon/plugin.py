@@ -187,7 +187,7 @@ class BalloonPlugin:
 
     def _why_none_gives(self) -> str:
         """Why no guest makes room for a launch, whatever is asked; empty when they do."""
-        if self._context.configuration().get("mode") == "observe":
+        if self._context.observes:
             return "mom only observes"
         policies = self._context.service(PolicyTexts)
         if policies is None:
@@ -298,7 +298,7 @@ class BalloonPlugin:
         """Take in a snapshot, whichever hook is given it first."""
         if snapshot is not self._guests.snapshot:
             self._guests.see(snapshot)
-            self._started.see(snapshot)
+            self._started.see(self._guests)
             self._guarantees.look(snapshot, self._context.guest_settings)
 
     def _known(self, guest: Guest) -> KnownMemory | None:
@@ -359,13 +359,9 @@ class BalloonPlugin:
         if target is not None and target < memory.current and past is not None:
             if why := self._leaving.why_kept(guest, target):
                 return Revision(decision, None, why)
-            if past.gave_by(self._said(memory)):
+            if past.gave_by(self._guests.snapshot.monotonic - (memory.statistics_age or 0.0)):
                 return Revision(decision, None, "the guest has given by these very statistics: what it can spare now is not known yet")
         return Revision(decision, None if target is None else replace(decision, value=target), passed.reason) if passed.reason else None
-
-    def _said(self, memory: KnownMemory) -> float:
-        """When a guest's statistics were made."""
-        return self._guests.snapshot.monotonic - (memory.statistics_age or 0.0)
 
     def _limits(self) -> ShrinkLimits:
         settings = self._settings

@@ -91,7 +91,7 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
             users,
             settings.definitions,
             settings.guest_files,
-            self._observes,
+            lambda: context.observes,
             PlatformProperties(context),
         )
         self._hypervisor = hypervisor = QemuHypervisor(sampling, context.log, Clock(context.monotonic))
@@ -102,9 +102,6 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
             self._events.start()
         if settings.watch:
             self._watch_by(hypervisor)
-
-    def _observes(self) -> bool:
-        return self._context.configuration().get("mode") == "observe"
 
     @hookimpl
     def mom_teardown(self) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 from mom_core import MomError, PluginContext, Snapshot, printable
 from mom_plugins_sla.admission import MOST_COUNTED, Wanted, about_moving, admission_of, figures_of
 from mom_plugins_sla.classes import ServiceClass
-from mom_toolkit import NO_PROMISES, Admission, GuestMoves, Promises, Reservations, stale_seconds
+from mom_toolkit import NO_PROMISES, Admission, GuestMoves, Promises, Reservations, seen_lately
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40
@@ -26,12 +26,7 @@ class HostAdmissions:
     def admission(self, memory_kib: int, sla_class: str = "", count: int = 1) -> Admission:
         """Say whether these guests fit; see `Admissions`."""
         wanted = self._wanted(memory_kib, sla_class, count)
-        seen = self.seen
-        if seen is None:
-            raise MomError("mom has not looked at the host yet", hint="ask again in a moment")
-        age = self._context.monotonic() - seen.monotonic
-        if age > stale_seconds(self._context.interval):
-            raise MomError(f"mom has not looked at the host for {age:.0f} s: nothing can be said", hint="see `mom status`")
+        seen = seen_lately(self.seen, self._context, "nothing can be said")
         kept = self._context.service(Reservations)
         promises = self._context.service(Promises) or NO_PROMISES
         figures = figures_of(seen, None if kept is None else kept.room(), () if kept is None else kept.reservations(), promises)

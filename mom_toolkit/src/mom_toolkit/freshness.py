@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from mom_core import MomError, PluginContext, Snapshot
+
 STALE_PERIODS: Final = 3
 STALE_SECONDS: Final = 10.0
 """What is read at intervals is stale when it was missed twice, and after some seconds: a guest that is short of CPU misses one, and libvirt
@@ -17,3 +19,17 @@ def stale_seconds(period: float, setting: float | None = None) -> float:
     :param setting: what the operator says instead; None: nothing
     """
     return max(STALE_SECONDS, STALE_PERIODS * period) if setting is None else setting
+
+
+def seen_lately(snapshot: Snapshot | None, context: PluginContext, lost: str) -> Snapshot:
+    """What mom saw last, if that says something about now. Raises `MomError`.
+
+    :param snapshot: None: mom has not looked at the host yet
+    :param lost: what cannot be done otherwise, such as `nothing can be said`
+    """
+    if snapshot is None:
+        raise MomError("mom has not looked at the host yet", hint="ask again in a moment")
+    age = context.monotonic() - snapshot.monotonic
+    if age > stale_seconds(context.interval):
+        raise MomError(f"mom has not looked at the host for {age:.0f} s: {lost}", hint="see `mom status`")
+    return snapshot

@@ -200,7 +200,7 @@ class TriedPolicies(ChangingPolicies):
 
     def _expect_sense(self, seconds: float, share: float | None, guests: str) -> None:
         """Raise what is wrong with a trial of these guests for so long."""
-        if self._context.configuration().get("mode") == "observe":
+        if self._context.observes:
             raise MomError("nothing can be tried: mom only observes", hint="policies on trial (`shadow`) and `mom simulate` can do that")
         if (share is None) == (not guests):
             raise UnitError("a trial is on a share of the guests or on those that match a pattern", hint="give one of the two")

@@ -80,15 +80,16 @@ class Room:
     @property
     def most_kib(self) -> int:
         """The largest reservation that can be had."""
-        return max(0, self._unreserved_kib + self.can_free_kib + self.can_offload_kib)
+        return max(0, self.unreserved_kib + self.can_free_kib + self.can_offload_kib)
 
     @property
     def free_kib(self) -> int:
         """The part of that which is there already."""
-        return max(0, min(self.most_kib, self._unreserved_kib))
+        return max(0, min(self.most_kib, self.unreserved_kib))
 
     @property
-    def _unreserved_kib(self) -> int:
+    def unreserved_kib(self) -> int:
+        """What is there beyond what is kept for others, the host, and what may come back from its swap; negative where that lacks."""
         return self.available_kib - self.host_keeps_kib - self.returning_kib - self.reserved_kib
 
 
