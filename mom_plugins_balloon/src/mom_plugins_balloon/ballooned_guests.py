@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mom_core import Guest, Snapshot
+from mom_core import Guest, Snapshot, Value
 from mom_plugins_balloon.limits import KnownMemory, most_kib
-from mom_plugins_balloon.names import GROUP_ROOM
+from mom_plugins_balloon.names import GROUP_ROOM, OBSTACLE, RESTS
 from mom_plugins_balloon.sweeps import SweepCost, SweepOutcome
 
 CONTROL = "balloon_target"
@@ -276,6 +276,21 @@ class BalloonedGuests:
         memory = self._records.get(guest.id)
         if memory is not None and memory.incarnation == guest.incarnation:
             memory.request = SizeRequest(target, size, now, said=said)
+
+    def columns(self, guests: Sequence[Guest], now: float) -> dict[str, Sequence[Value]]:
+        """What was asked of these guests, and what keeps them from giving; nothing where that is so of none."""
+        records, columns = self.of_all(guests), dict[str, Sequence[Value]]()
+        asked = [memory.request for memory in records]
+        if any(asked):
+            columns[CONTROL] = [None if one is None else one.target for one in asked]
+            ages = [None if one is None else max(0.0, now - one.asked) for one in asked]
+            columns["balloon_target_age"] = [None if age is None else round(age * 1000) / 1000 for age in ages]  # faster than round(…, 3)
+        obstacles = [why_blocked(guest) or why_not_counted_on(guest, one) or None for guest, one in zip(guests, records, strict=True)]
+        if any(obstacles):
+            columns[OBSTACLE] = obstacles
+            aside = [memory.aside if memory.why_aside else None for memory in records]
+            columns[RESTS] = [None if one is None else round(max(0.0, one.until - now), 1) for one in aside]
+        return columns
 
     def forget_request(self, identity: str) -> None:
         """The guest is gone, or its size is no longer ours."""

@@ -217,6 +217,19 @@ class Guarantees:
                 promised[guest.id] = max(known)
         return promised
 
+    def columns(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> dict[str, Sequence[Value]]:
+        """What is promised to these guests, and what holds of it as of the last snapshot; nothing where that is so of none."""
+        standing = self.standing
+        own = self.own(guests, settings_of)
+        if standing.shrunk:
+            own = {identity: min(kib, standing.holds.get(identity, kib)) for identity, kib in own.items()}
+        known = {PLATFORMS_GUARANTEE: own, HOLDS: standing.holds, PROMISED: standing.promised}
+        return {
+            name: [None if (kib := promises.get(guest.id)) is None else math.ceil(kib) for guest in guests]
+            for name, promises in known.items()
+            if promises
+        }
+
     def written(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> Mapping[str, Sequence[Guaranteed]]:
         """What the YAML file and the metadata promise to these guests, as it is written there, by guest id; without those that are promised
         nothing by them."""

@@ -238,10 +238,9 @@ class GuestLook:
         self._deflates = gives_headroom_back(host, p)
         # Below the low watermark a sweep relies on being ended in time.
         self._careful = host.available >= host.low
-        self._tight_share, self._runs_out_at = p.tight_margin, p.runs_out
         self._fills = -1.0 if host.backs_bursts else p.fills
-        self._worth, self._worth_share, self._sweep_keeps = p.sweep_step / BYTES, p.sweep_step_share, p.sweep_keeps / BYTES
-        self._growth, self._part, self._least = p.growth_rate / BYTES, p.shrink_share, p.least
+        self._worth, self._sweep_keeps = p.sweep_step / BYTES, p.sweep_keeps / BYTES
+        self._growth = p.growth_rate / BYTES
         self._below_hard, self._reserves = host.available < host.hard, host.reserved > 0
 
     def at(self, guest: LawGuest) -> GuestAsk:
@@ -270,7 +269,7 @@ class GuestLook:
         if not settled:
             return UNSETTLED
         promised = min(guest.guarantee, maximum)
-        if seen.usable < self._runs_out_at * seen.margin or size < promised:
+        if seen.usable < self._p.runs_out * seen.margin or size < promised:
             return self._runs_out(guest, seen, maximum - size, promised - size)
         swaps, waits = (guest.swap_in or 0.0) > HealthLimits.SWAP_IN_KIB, (guest.major_faults or 0.0) > HealthLimits.MAJOR_FAULTS
         code, eases, fills, returns, untouched = None, 0.0, 0.0, 0.0, 0.0
@@ -311,7 +310,7 @@ class GuestLook:
         if need < 0:
             need = 0.0
         margin = self._margin + self._margin_share * need  # as `margin_of`
-        tight = margin if peak is None or total is None else burst + self._tight_share * (margin + self._margin_share * burst)
+        tight = margin if peak is None or total is None else burst + self._p.tight_margin * (margin + self._margin_share * burst)
         if floor is None:
             floor = 0.0
         elif tight < floor:
@@ -381,7 +380,7 @@ class GuestLook:
         :param waits: it waits for its disk, and gives only what is taken below the hard watermark
         """
         unused, held, idle = self.held(guest, seen)
-        worth, calm = max(self._worth, self._worth_share * size), 0.0 if waits else spare
+        worth, calm = max(self._worth, self._p.sweep_step_share * size), 0.0 if waits else spare
         # A kernel allocates from its smallest free pieces first, and reports the largest: a balloon gets what was not reported before.
         hollow = 0.0 if guest.reporting else guest.hollow or 0.0
         above = min(self._moves, calm, size - self.swept_keeps(guest, seen, held))
@@ -429,7 +428,7 @@ class GuestLook:
         :param calm: what it may give at all; nothing where it waits for its disk
         :param spare: what it may give below the hard watermark
         """
-        moves, part, usable, empty, cache, tight = self._moves, self._part, seen.usable, 0.0, 0.0, 0.0
+        moves, part, usable, empty, cache, tight = self._moves, self._p.shrink_share, seen.usable, 0.0, 0.0, 0.0
         # In one cycle a part of what it can spare is taken, or nothing if that is not worth a step.
         if calm >= worth:
             beyond = min(calm, usable - self._target_headroom(seen))
@@ -440,7 +439,7 @@ class GuestLook:
             kept = min(seen.tight, seen.margin) if self._reserves else seen.tight
             above = min(calm, usable - kept)
             tight = max(cache, min(moves, part * above)) if above >= worth else cache
-        most = max(tight, min(moves, part * min(spare, usable - self._least * seen.margin)))
+        most = max(tight, min(moves, part * min(spare, usable - self._p.least * seen.margin)))
         return (empty, cache, tight, most) if most >= self._step else ()
 
 
@@ -468,26 +467,40 @@ class ReclaimMeans(NamedTuple):
         return given + self.part(offer) * min(1.0, self.level / offer.cost) if self.last else given
 
 
+class GrowthRatios(NamedTuple):
+    """How much guests get of what they ask for, by what they want as `GuestAsk` has it; ratios."""
+
+    grows: float
+    eases: float
+    fills: float
+    returns: float
+
+
+def _growth(host: LawHost, asks: Sequence[GuestAsk], p: LawParameters, grows: float, eases: float) -> GrowthRatios:
+    """What there is for guests that want some; all together grow by no more than the host has.
+
+    :param grows: what all guests want at once, `eases`: what they want as far as the host has it
+    """
+    fills, returns = sum([one.fills for one in asks]), sum([one.returns for one in asks])
+    for_easing = host.free - (sum([one.untouched for one in asks]) + grows + host.hard) if eases else 0.0
+    for_filling = max(0.0, host.free - (grows + eases + host.high))
+    for_returning = host.free - (grows + eases + min(for_filling, fills) + p.return_above * host.high)
+    return GrowthRatios(
+        _ratio(host.available - host.low, grows), _ratio(for_easing, eases), _ratio(for_filling, fills), _ratio(for_returning, returns)
+    )
+
+
 def share(
     host: LawHost, guests: Sequence[LawGuest], asks: Sequence[GuestAsk], parameters: LawParameters, limits: ShrinkLimits
 ) -> list[SizeSuggestion]:
     """Weigh what guests ask for and can give: what each is to have, as far as that passes the gate."""
-    p, step, available, free, high = parameters, parameters.step / BYTES, host.available, host.free, host.high
+    p, step, free, high = parameters, parameters.step / BYTES, host.free, host.high
     donors = [one.offer for one in asks if one.offer.trims]
     grows, eases = sum([one.grows for one in asks]), sum([one.eases for one in asks])
-    fills, returns = sum([one.fills for one in asks]), sum([one.returns for one in asks])
-    wanted = grows + eases
-    # What there is for guests that want some; all together grow by no more than the host has.
-    grow_ratio = _ratio(available - host.low, grows)
-    ease_ratio = _ratio(free - (sum([one.untouched for one in asks]) + grows + host.hard), eases) if eases else 0.0
-    for_filling = max(0.0, free - (wanted + high))
-    fill_ratio = _ratio(for_filling, fills)
-    return_ratio = _ratio(free - (wanted + min(for_filling, fills) + p.return_above * high), returns)
-    growth_left = max(0.0, available)
-
-    lacks = high + wanted - free
+    growth, growth_left = _growth(host, asks, p, grows, eases), max(0.0, host.available)
+    lacks = high + (grows + eases) - free
     means = _means(host, donors, sum([one.offer.sweep for one in asks]), p, lacks, grows, eases)
-    swept = _swept(guests, asks, lacks - sum([one.backed for one in donors]), step, growing=ease_ratio > 0) if lacks >= step else set()
+    swept = _swept(guests, asks, lacks - sum([one.backed for one in donors]), step, growing=growth.eases > 0) if lacks >= step else set()
     left = sum([means.of(one) for one in donors])
     average, trim = _average(donors, means), TRIMS[means.last]
 
@@ -502,9 +515,9 @@ def share(
             suggestions.append(SizeSuggestion(ask.full, code))
             continue
         if ask.grows:
-            change = grow_ratio * ask.grows
-        elif ask.eases and ease_ratio > 0:
-            change = ease_ratio * ask.eases
+            change = growth.grows * ask.grows
+        elif ask.eases and growth.eases > 0:
+            change = growth.eases * ask.eases
         elif place in swept:
             change, code = -offer.depth, ReasonCode.SWEEP
         elif offer.trims and left > 0:
@@ -515,10 +528,10 @@ def share(
             if given:
                 change, code = -given, trim
                 left -= given
-        elif fill_ratio * ask.fills >= step:
-            change = fill_ratio * ask.fills
-        elif ask.returns and return_ratio > 0:
-            given = return_ratio * ask.returns
+        elif growth.fills * ask.fills >= step:
+            change = growth.fills * ask.fills
+        elif ask.returns and growth.returns > 0:
+            given = growth.returns * ask.returns
             if given >= step or size + given >= guest.maximum:
                 change, code = given, ReasonCode.GIVEN_BACK
         passed = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -49,16 +50,16 @@ from mom_core import (
     hookimpl,
 )
 from mom_plugins_balloon import cloudstack, harm
-from mom_plugins_balloon.ballooned_guests import CONTROL, PINNED, BalloonedGuest, BalloonedGuests, why_blocked, why_not_counted_on
+from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests
 from mom_plugins_balloon.cooperation import watch
 from mom_plugins_balloon.fields import FIELDS, TARGET
-from mom_plugins_balloon.guarantees import GUARANTEE, HOLDS, PROMISED, Guaranteed, Guarantees, HeldPromises
+from mom_plugins_balloon.guarantees import GUARANTEE, PROMISED, Guaranteed, Guarantees, HeldPromises
 from mom_plugins_balloon.host_launches import HostLaunches
 from mom_plugins_balloon.host_reservations import HostReservations, policies_reserve
 from mom_plugins_balloon.learned_needs import Learning
 from mom_plugins_balloon.leaving_guests import LeavingGuests
 from mom_plugins_balloon.limits import KnownMemory, ShrinkLimits, floor_kib, permitted
-from mom_plugins_balloon.names import GAIN, OBSTACLE, REASON, RESERVED, RESTS, STARTED, STOPPED_BELOW, SUGGESTED
+from mom_plugins_balloon.names import GAIN, REASON, RESERVED, STOPPED_BELOW, SUGGESTED
 from mom_plugins_balloon.observed import suggestions
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.problems import conditions, findings, promise_problems
@@ -67,8 +68,6 @@ from mom_plugins_balloon.states import HostWanted, HostWatermarks, StateGoal
 from mom_plugins_balloon.stopped_shrinks import stopped_shrinks
 from mom_plugins_balloon.swept_guests import REACTION, SweptGuests, is_sweep
 from mom_toolkit import Launches, MovePreparation, PolicyTexts, Promises, Reservations, capable, late_hook, stale_seconds, unhealthy_reasons
-
-_NOTHING: Mapping[str, Value] = {}
 
 NEEDED = (
     (Scope.HOST, "mem_really_available"),
@@ -248,45 +247,16 @@ class BalloonPlugin:
         """What is guaranteed to each guest, what was learnt of it, and what was asked of it."""
         records, now = self._guests.of_all(guests), self._context.monotonic()
         self._sweeps.follow()
-        columns = {**self._learning.columns(records), **self._sweeps.columns(records, now), **self._killed.columns(guests)}
-        asked = [memory.request for memory in records]
-        if any(asked):
-            columns[CONTROL] = [None if one is None else one.target for one in asked]
-            ages = [None if one is None else max(0.0, now - one.asked) for one in asked]
-            columns["balloon_target_age"] = [None if age is None else round(age * 1000) / 1000 for age in ages]  # faster than round(…, 3)
-        if below := self._started.all_below(guests):
-            columns[STARTED] = below
-        promises = self._guarantees.own(guests, self._context.guest_settings)
-        few = {*promises, *self._guarantees.standing.holds}
-        rows = [
-            self._promised(guest, memory, promises.get(guest.id), now)
-            if guest.id in few or memory.aside is not None or guest.blocked or PINNED in guest.properties
-            else _NOTHING
-            for guest, memory in zip(guests, records, strict=True)
-        ]
-        if any(rows):
-            columns.update(Columns.of_rows(rows))
-        return Columns(columns)
-
-    def _promised(self, guest: Guest, memory: BalloonedGuest, own: float | None, now: float) -> dict[str, Value]:
-        """The fields of a guest that was promised something, or that may not be able to give.
-
-        :param own: what the YAML file and the metadata promise, in KiB
-        """
-        standing = self._guarantees.standing
-        holds = standing.holds.get(guest.id)
-        known: dict[str, Value] = {}
-        if own is not None:
-            known["balloon_min"] = math.ceil(own if holds is None or not standing.shrunk else min(own, holds))
-        if holds is not None:
-            known[HOLDS] = holds
-            known[PROMISED] = math.ceil(standing.promised[guest.id])
-        obstacle = why_blocked(guest) or why_not_counted_on(guest, memory)
-        if obstacle:
-            known[OBSTACLE] = obstacle
-            if memory.aside is not None and memory.aside.reason:
-                known[RESTS] = round(max(0.0, memory.aside.until - now), 1)
-        return known
+        return Columns(
+            {
+                **self._learning.columns(records),
+                **self._sweeps.columns(records, now),
+                **self._killed.columns(guests),
+                **self._guests.columns(guests, now),
+                **self._started.columns(guests),
+                **self._guarantees.columns(guests, self._context.guest_settings),
+            }
+        )
 
     def _guarantee_of(self, settings: mom_core.GuestSettings) -> Guaranteed | None:
         """The promise of the YAML file, by these settings of a guest."""
@@ -475,10 +445,8 @@ class BalloonPlugin:
         """Whether guests can be resized, and which cannot; on a host of CloudStack, what its instances started with."""
         yield from findings(hypervisor)
         by_class = (Scope.GUEST, GUARANTEE) in self._context.declarations.fields
-        yield from cloudstack.findings(self._context.root, hypervisor, self._written_for, self._started, by_class=by_class)
-
-    def _written_for(self, guests: Sequence[Guest]) -> Mapping[str, Sequence[Guaranteed]]:
-        return self._guarantees.written(guests, self._context.guest_settings)
+        written = partial(self._guarantees.written, settings_of=self._context.guest_settings)
+        yield from cloudstack.findings(self._context.root, hypervisor, written, self._started, by_class=by_class)
 
 
 def _kib(size: int | None) -> float | None:

@@ -13,8 +13,9 @@ from typing import Annotated, Final, NamedTuple
 
 from pydantic import Field, TypeAdapter
 
-from mom_core import Guest, PluginContext, StateError, as_number
+from mom_core import Guest, PluginContext, StateError, Value, as_number
 from mom_plugins_balloon.ballooned_guests import CONTROL, SAME_SIZE_KIB, BalloonedGuests, Filling
+from mom_plugins_balloon.names import STARTED
 
 GONE_KEPT: Final = 1000
 """Guests that are not listed any more are remembered, the last so many: one whose hypervisor does not answer for a while comes back."""
@@ -76,11 +77,10 @@ class StartedSizes:
                 self._file.write(known, durable=False)
                 self._is_written = True
 
-    def all_below(self, guests: Sequence[Guest]) -> Sequence[int | None]:
-        """KiB that these guests started with where that was less than they could have; None: it was not, or that is not known. Nothing
-        where that is so of all."""
-        found = [one.size if (one := self.of(guest)) is not None and one.is_below else None for guest in guests]
-        return found if any(found) else ()
+    def columns(self, guests: Sequence[Guest]) -> dict[str, Sequence[Value]]:
+        """What these guests started with, where that was less than they could have; nothing where that is so of none."""
+        below = [one.size if (one := self.of(guest)) is not None and one.is_below else None for guest in guests]
+        return {STARTED: below} if any(below) else {}
 
     def of(self, guest: Guest) -> StartedSize | None:
         """What the guest started with; None: not known, or not yet."""
