@@ -134,11 +134,12 @@ class LearntNeeds:
 
 @dataclass(slots=True)
 class BalloonedGuest:
-    """One incarnation of a guest: whether its balloon still fills after its start, what was asked of it, the sizes that it had (with since
-    when), what its kernel does not count as its own, whether it gives, what it has taught, and its sweeps: the last one, until when there
-    is no other, and what its balloon costs."""
+    """One incarnation of a guest: when it was first seen, unless it was there before mom; whether its balloon still fills after its start,
+    what was asked of it, the sizes that it had (with since when), what its kernel does not count as its own, whether it gives, what it has
+    taught, and its sweeps: the last one, until when there is no other, and what its balloon costs."""
 
     incarnation: str
+    came_at: float = math.inf
     filling: Filling | None = None
     request: SizeRequest | None = None
     sizes: list[tuple[float, float]] = field(default_factory=list)
@@ -234,12 +235,18 @@ class BalloonedGuests:
     def __init__(self, dead_band: float) -> None:
         self.dead_band = dead_band
         self.snapshot = Snapshot()
+        self.earlier: Mapping[str, str] | None = None
+        """The incarnations of guests, by id, that were there before mom; None: all that it sees first were."""
         self._records: dict[str, BalloonedGuest] = {}
         self._in_order: tuple[Sequence[Guest], list[BalloonedGuest]] = ((), [])
         self._told: tuple[Snapshot, Mapping[str, Sequence[float | None]]] = (self.snapshot, {})
 
     def __iter__(self) -> Iterator[BalloonedGuest]:
         return iter(self._records.values())
+
+    def incarnations(self) -> dict[str, str]:
+        """Those of all guests, by id."""
+        return {identity: memory.incarnation for identity, memory in self._records.items()}
 
     def of(self, identity: str) -> BalloonedGuest | None:
         """That of one guest."""
@@ -264,12 +271,16 @@ class BalloonedGuests:
         if snapshot is self.snapshot:
             return
         self.snapshot, now = snapshot, snapshot.monotonic
-        for memory, size in zip(self.of_all(snapshot.listed), snapshot.numbers("balloon_cur"), strict=True):
+        guests, earlier = snapshot.listed, self.earlier
+        for guest, memory, size in zip(guests, self.of_all(guests), snapshot.numbers("balloon_cur"), strict=True):
+            if memory.came_at == math.inf:
+                memory.came_at = -math.inf if earlier is None or earlier.get(guest.id) == guest.incarnation else now
             if size is not None:
                 memory.note_size(size, now)
             request = memory.request
             if request is not None and not request.arrived:
                 request.arrived = size is not None and abs(size - request.target) < self.dead_band
+        self.earlier = {} if guests or earlier is None else earlier
 
     def asked(self, guest: Guest, target: int, size: float, now: float, said: float | None = None) -> None:
         """Note that `target` KiB was asked of a guest of `size` KiB, by statistics that were made at `said`."""

@@ -118,6 +118,10 @@ class PromisesKept:
         """All promises together."""
         return sum(self.promised.values())
 
+    def fields(self) -> Mapping[str, Value]:
+        """All that is promised, and what the host can promise."""
+        return {} if self.room is None else {PROMISED: math.ceil(self.total), "mem_promisable": int(self.room)}
+
     def oversold_by(self) -> str:
         """That more is promised than the host has; empty when it is not so."""
         if not self.shrunk or self.room is None:

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final
 
 from pydantic import Field, TypeAdapter
 
@@ -117,13 +117,6 @@ class _Written:
     reservations: Annotated[tuple[KeptReservation, ...], Field(max_length=MOST_RESERVATIONS)]
 
 
-class _Met(NamedTuple):
-    """A guest that was seen: as which incarnation, and when first; those that were there before mom: never."""
-
-    incarnation: str
-    at: float = -math.inf
-
-
 @dataclass(eq=False)
 class HostReservations:
     """The balloon plugin's `Reservations`."""
@@ -140,7 +133,6 @@ class HostReservations:
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _kept: dict[str, KeptReservation] = field(default_factory=dict)
     _ended: deque[Reservation] = field(default_factory=lambda: deque(maxlen=_ENDED))
-    _met: dict[str, _Met] | None = None
     _short_since: dict[str, float] = field(default_factory=dict)
     """Reservations for which too little can be had, and since when."""
     _snapshot: Snapshot | None = None
@@ -262,7 +254,6 @@ class HostReservations:
         """
         with self._lock:
             snapshot = self._snapshot = self.guests.snapshot
-            self._meet(snapshot)
             if self._take(snapshot):
                 self._write()
             self._end_what_is_over()
@@ -280,14 +271,14 @@ class HostReservations:
                 self.context.log.warning("%d reservations from before the host was started anew have ended", len(found.reservations))
                 return
             self._kept = {one.id: one for one in found.reservations}
-            self._met = {identity: _Met(incarnation) for identity, incarnation in found.guests.items()}
+            self.guests.earlier = found.guests
             self._end_what_is_over()
             if self._kept:
                 self.context.log.info("took over %d reservations of an earlier run", len(self._kept))
 
     def _write(self) -> None:
-        guests = {identity: one.incarnation for identity, one in (self._met or {}).items()}
-        written = _Written(boot_id(self.context.root / "proc"), self.context.monotonic(), guests, tuple(self._kept.values()))
+        guests, boot = self.guests.incarnations(), boot_id(self.context.root / "proc")
+        written = _Written(boot, self.context.monotonic(), guests, tuple(self._kept.values()))
         # What cannot be written lasts until mom ends; mom says what is wrong with the file.
         with contextlib.suppress(StateError):
             if self._kept:
@@ -340,16 +331,6 @@ class HostReservations:
             return stat.resident_kib
         return guest.number("rss") or 0.0
 
-    def _meet(self, snapshot: Snapshot) -> None:
-        """Note when guests were first seen, or were started anew. Those that mom finds when it starts are no launches."""
-        before, at = self._met or {}, -math.inf if self._met is None else snapshot.monotonic
-        self._met = before
-        if snapshot.guests:  # else the hypervisor may be away
-            self._met = {
-                guest.id: met if (met := before.get(guest.id)) and met.incarnation == guest.incarnation else _Met(guest.incarnation, at)
-                for guest in snapshot.listed
-            }
-
     def _take(self, snapshot: Snapshot) -> bool:
         """See who has come for a reservation and who has gone; whether that changed one."""
         before = dict(self._kept)
@@ -364,10 +345,11 @@ class HostReservations:
             self.context.log.warning("guest %s, which came for reservation %s, is gone: it is kept on", printable(one.guest_name), identity)
         for one in sorted((one for one in self._kept.values() if one.taken_at is None), key=_particular):
             guest = next((guest for guest in snapshot.guests.values() if self._is_for(one, guest)), None)
-            if guest is not None and self._met is not None:
+            if guest is not None:
                 now = self.context.monotonic()
                 self._kept[one.id] = replace(one, guest=guest.id, guest_name=guest.name, incarnation=guest.incarnation, taken_at=now)
-                self._met[guest.id] = _Met(guest.incarnation)  # it has what it came for, and takes no other
+                if (memory := self.guests.of(guest.id)) is not None:
+                    memory.came_at = -math.inf  # it has what it came for, and takes no other
                 self.context.log.info("guest %s has come for reservation %s", printable(guest.name), one.id)
         return self._kept != before
 
@@ -376,8 +358,8 @@ class HostReservations:
 
         The guest of which a launch was asked may have been listed already.
         """
-        early = LISTED_BEFORE_SECONDS if one.launch in {guest.id, guest.name} else 0.0
-        if self._met is None or self._met[guest.id].at <= one.made - early:
+        early, memory = LISTED_BEFORE_SECONDS if one.launch in {guest.id, guest.name} else 0.0, self.guests.of(guest.id)
+        if memory is None or memory.came_at <= one.made - early:
             return False
         return self._fits(one, guest, guest.number("balloon_max"))
 

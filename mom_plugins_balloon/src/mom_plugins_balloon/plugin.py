@@ -53,13 +53,13 @@ from mom_plugins_balloon import cloudstack, harm
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests
 from mom_plugins_balloon.cooperation import watch
 from mom_plugins_balloon.fields import FIELDS, TARGET
-from mom_plugins_balloon.guarantees import GUARANTEE, PROMISED, Guaranteed, Guarantees, HeldPromises
+from mom_plugins_balloon.guarantees import GUARANTEE, Guaranteed, Guarantees, HeldPromises
 from mom_plugins_balloon.host_launches import HostLaunches
 from mom_plugins_balloon.host_reservations import HostReservations, policies_reserve
 from mom_plugins_balloon.learned_needs import Learning
 from mom_plugins_balloon.leaving_guests import LeavingGuests
 from mom_plugins_balloon.limits import KnownMemory, ShrinkLimits, floor_kib, permitted
-from mom_plugins_balloon.names import GAIN, REASON, RESERVED, STOPPED_BELOW, SUGGESTED
+from mom_plugins_balloon.names import GAIN, REASON, RESERVED, SUGGESTED
 from mom_plugins_balloon.observed import suggestions
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.problems import conditions, findings, promise_problems
@@ -227,20 +227,15 @@ class BalloonPlugin:
     @hookimpl
     def mom_collect_host(self) -> Mapping[str, Value]:
         """What is reserved for launches; what is promised, what can be, and how the host is off, as the last cycle saw it."""
-        standing, host = self._guarantees.standing, self._host
-        known: dict[str, Value] = {
+        return {
             **self._killed.together(),
+            **self._guarantees.standing.fields(),
+            **self._host.fields(self._learning.growth_kib),
             RESERVED: self._reservations.reserved_kib(),
             "balloon_goal": str(self._settings.goal),
             REACTION: round(self._sweeps.reaction, 2),
             "guests_set_aside": sum(memory.aside is not None for memory in self._guests),
         }
-        if standing.room is not None:
-            known |= {PROMISED: math.ceil(standing.total), "mem_promisable": int(standing.room)}
-        if host.reserve is not None:
-            known |= {f"mem_watermark_{name}": int(kib) for name, kib in host.reserve._asdict().items()}
-            known |= {"host_memory_state": str(host.state), "mem_growth_peak": int(self._learning.growth_kib)}
-        return known
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Columns:
@@ -286,10 +281,7 @@ class BalloonPlugin:
         if self._context.declarations.fields and (lacks := self._lacks()):
             yield Problem(source, lacks, severity=Severity.WARNING, hint=_DECLARE)
         self._learning.see(self._guests)
-        total, available = (snapshot.host.number(name) for name in ("mem_available", "mem_really_available"))
-        if total is not None and available is not None:
-            stopped_below = snapshot.host.number(STOPPED_BELOW) or 0.0
-            self._host.see(total, available, self._learning.growth_kib, self._learning.room_kib, stopped_below)
+        self._host.see(snapshot.host, self._learning.growth_kib, self._learning.room_kib)
         watch(self._guests)
         for reservation, trouble in self._reservations.follow():
             yield Problem(source, f"reservation {reservation.id}: {trouble}", severity=Severity.WARNING, hint="`mom reserve list`")
@@ -362,20 +354,19 @@ class BalloonPlugin:
         balloons = capable(hypervisor, BalloonControl, "resize guests")
         said: dict[Target, HypervisorError | str] = {}
         for change in changes:
+            result: HypervisorError | str
             try:
-                note = self._give_back(balloons, change) if change.back else self._ask(balloons, change)
-            except GuestGone as error:
-                self._guests.forget_request(change.entity.id)
-                said[change.target] = error
+                result = self._give_back(balloons, change) if change.back else self._ask(balloons, change)
             except HypervisorError as error:
-                said[change.target] = error
+                result = error
             except Exception as error:  # noqa: BLE001  # containment: whatever one guest provokes, the others still get their memory
-                said[change.target] = HypervisorError(f"{type(error).__name__}: {error}")
-            else:
-                if note:
-                    said[change.target] = note
-            if isinstance(why := said.get(change.target), HypervisorError):
-                self._leaving.failed(change.entity.id, why)
+                result = HypervisorError(f"{type(error).__name__}: {error}")
+            if isinstance(result, GuestGone):
+                self._guests.forget_request(change.entity.id)
+            if isinstance(result, HypervisorError):
+                self._leaving.failed(change.entity.id, result)
+            if result:
+                said[change.target] = result
         return said
 
     def _ask(self, hypervisor: BalloonControl, change: Change) -> str:

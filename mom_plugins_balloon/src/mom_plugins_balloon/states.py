@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
+
+from mom_core import Host, Value
+from mom_plugins_balloon.names import STOPPED_BELOW
 
 GIB = 1 << 20
 """KiB."""
@@ -115,7 +119,16 @@ class HostWatermarks:
         self.reserve: Reserve | None = None
         self.state = MemoryState.HIGH
 
-    def see(self, total: float, available: float, growth: float, room: float, stopped_below: float = 0.0) -> None:
+    def see(self, host: Host, growth: float, room: float) -> None:
         """Take in what there is, and what guests were seen to take; as `HostWanted.reserve`."""
-        self.reserve = self.wanted.reserve(total, growth, room, stopped_below)
-        self.state = self.reserve.state(available, self.state)
+        total, available = host.number("mem_available"), host.number("mem_really_available")
+        if total is not None and available is not None:
+            self.reserve = self.wanted.reserve(total, growth, room, host.number(STOPPED_BELOW) or 0.0)
+            self.state = self.reserve.state(available, self.state)
+
+    def fields(self, growth: float) -> Mapping[str, Value]:
+        """How the host is off, as it was seen last, with the growth of its guests that is known by now."""
+        if self.reserve is None:
+            return {}
+        watermarks = {f"mem_watermark_{name}": int(kib) for name, kib in self.reserve._asdict().items()}
+        return {**watermarks, "host_memory_state": str(self.state), "mem_growth_peak": int(growth)}
