@@ -387,8 +387,7 @@ class BalloonPlugin:
         size, age = memory.current, memory.statistics_age
         leaving = self._leaving.sweep(guest.id, target) if target < size else None
         if target < size and (leaving is not None or is_sweep(guest, target)):
-            waited = max(0.0, self._context.monotonic() - now)
-            swept = self._sweeps.begin(hypervisor, guest, target, int(size), None if age is None else age + waited, leaving)
+            swept = self._sweeps.begin(hypervisor, guest, past, memory, target, leaving)
             size, target = (size, target) if swept is None else (swept.lowest, swept.plan.size)
         else:
             self._sweeps.sweeper.take_over(guest.id)

@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter
 from mom_core import BalloonControl, Decision, Entity, Guest, NoChangeNeeded, PluginContext, Refused, Source, StateError, Value, as_whole
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuest, BalloonedGuests, SizeRequest
 from mom_plugins_balloon.learned_needs import learn_from_sweep
+from mom_plugins_balloon.limits import KnownMemory
 from mom_plugins_balloon.names import GAIN, REASON, SUGGESTED
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
 from mom_plugins_balloon.reasons import ReasonCode
@@ -89,42 +90,43 @@ class SweptGuests:
     # --- begin ---------------------------------------------------------------------------------------------------------------------
 
     def begin(
-        self, hypervisor: BalloonControl, guest: Guest, target: int, size: int, age: float | None, leaving: LeavingSweep | None = None
+        self, hypervisor: BalloonControl, guest: Guest, past: BalloonedGuest, known: KnownMemory, target: int, leaving: LeavingSweep | None
     ) -> SweepOutcome | None:
-        """Sweep a guest of this size. Raises `HypervisorError`.
+        """Sweep a guest of the last snapshot. Raises `HypervisorError`.
 
-        :param age: seconds since its statistics were made
-        :param leaving: the guest is to be moved
+        :param past: its record
+        :param known: what the snapshot tells of it
+        :param leaving: how, as the guest is to be moved; None: it is not
         :return: what became of it where that is known already; None: it is under way
         """
-        memory = self._records.of(guest.id)
+        size, now = int(known.current), self._context.monotonic()
         if isinstance(hypervisor, SweepControl):
             held, gave = guest.number("rss"), hypervisor.sweep_balloon(guest.entity, target)
-            now, left = self._context.monotonic(), None if held is None else held - gave
+            left = None if held is None else held - gave
             plan = SweepPlan(size, target, gave, 0.0, self._law.sweep_wait)
             told = (plan, target, gave, 1.0, REACTION_SECONDS, now, SweepEnd.ARRIVED)
             outcome = SweepOutcome(guest.entity, guest.incarnation, *told, resident=left)
-            self._took(memory, outcome)
+            self._took(outcome)
             if leaving is not None:
                 leaving.told(outcome)
             return outcome
         statistics = partial(hypervisor.usable_memory, guest.entity) if isinstance(hypervisor, GuestStatistics) else None
+        waited = max(0.0, now - self._records.snapshot.monotonic)
+        age = None if known.statistics_age is None else known.statistics_age + waited
         if age is None or age > (FRESH_SECONDS if statistics is None else stale_seconds(self._context.interval)):
             raise NoChangeNeeded("its statistics are too old by now to sweep it")
         pid = as_whole(guest.properties.get("pid"))
         if not pid:
-            if memory is not None:
-                memory.rests_until = self._context.monotonic() + REST_SECONDS[SweepEnd.UNSEEN]
+            past.rests_until = now + REST_SECONDS[SweepEnd.UNSEEN]
             raise Refused("its process is not known: whether it is at work while it is swept could not be seen")
         command = partial(hypervisor.set_balloon, guest.entity)
         process = QemuProcess(pid, self._context.root / "proc")
         self._cut_off_before()
-        cost = None if memory is None else memory.sweep_cost
         gain = (guest.number(GAIN) if leaving is None else leaving.gain) or float(size - target)
-        hollow, usable = max(0.0, size - target - gain), guest.number("mem_usable") or 0.0
+        hollow, usable = max(0.0, size - target - gain), known.usable or 0.0
         within, hears = (math.inf, None) if leaving is None else (leaving.within, leaving.told)
-        plan = SweepPlan(size, target, gain, hollow, self._law.sweep_wait, usable, self._context.monotonic() - age, within)
-        self.sweeper.begin(Sweep(guest.entity, guest.incarnation, plan, command, process, cost, statistics, told=hears))
+        plan = SweepPlan(size, target, gain, hollow, self._law.sweep_wait, usable, now - age, within)
+        self.sweeper.begin(Sweep(guest.entity, guest.incarnation, plan, command, process, past.sweep_cost, statistics, told=hears))
         return None
 
     # --- what became of them ---------------------------------------------------------------------------------------------------------
@@ -132,19 +134,18 @@ class SweptGuests:
     def follow(self) -> None:
         """Take in what has ended: the guest was asked for its headroom again."""
         for outcome in self.sweeper.outcomes():
-            memory = self._records.of(outcome.guest.id)
-            if memory is not None and memory.incarnation == outcome.incarnation:
-                if outcome.end is SweepEnd.GONE:
-                    memory.request = None
-                elif outcome.end is not SweepEnd.TAKEN_OVER:
-                    memory.request = SizeRequest(outcome.plan.size, outcome.lowest, outcome.ended)
-            self._took(memory, outcome)
+            self._took(outcome)
 
-    def _took(self, memory: BalloonedGuest | None, outcome: SweepOutcome) -> None:
+    def _took(self, outcome: SweepOutcome) -> None:
+        memory = self._records.of(outcome.guest.id)
         if outcome.reaction and outcome.lowest < outcome.plan.size:
             self._reactions = [*self._reactions, outcome.reaction][-REACTIONS:]
         if memory is None or memory.incarnation != outcome.incarnation:
             return
+        if outcome.end is SweepEnd.GONE:
+            memory.request = None
+        elif outcome.end is not SweepEnd.TAKEN_OVER:
+            memory.request = SizeRequest(outcome.plan.size, outcome.lowest, outcome.ended)
         memory.sweep, memory.sweep_cost = outcome, outcome.cost
         memory.rests_until = outcome.ended + REST_SECONDS.get(outcome.end, 0.0)
         if memory.learnt is not None:
