@@ -242,6 +242,7 @@ def report(options: argparse.Namespace) -> None:
         print(f"{name}\n\n{part}\n")
     if options.docs is not None:
         squeeze_report.draw_course(options.results, chosen, "bursty", options.docs / "squeeze-bursty.png")
+        squeeze_report.draw_moving(options.results, chosen, "bursty", options.docs / "squeeze-moving.svg")
         squeeze_report.draw_mixes(chosen, mixes, options.docs / "squeeze-mixes.png")
         page = options.docs / "squeeze.md"
         page.write_text(squeeze_report.filled(page.read_text("utf-8"), parts), "utf-8")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from managers import MANAGERS
 from merit import Moment, spread
 from mixes import Mix, Protocol
+from moving_picture import LANES, lane, picture
 from needs import Needs, could_be_taken, needs_in
 
 if TYPE_CHECKING:
@@ -324,6 +325,14 @@ def draw_course(results: Path, runs: Sequence[Run], mix: str, path: Path) -> Non
     grid[-1][0].set_xlabel("seconds")
     grid[-1][1].set_xlabel("seconds")
     figure_.savefig(path, dpi=90)
+
+
+def draw_moving(results: Path, runs: Sequence[Run], mix: str, path: Path) -> None:
+    """Of each manager in the picture, its median run; nothing where one has none."""
+    ordered = {name: sorted(of(runs, mix, name), key=lambda run: run["taken"]) for name in LANES}
+    if all(ordered.values()):
+        medians = {name: mine[(len(mine) - 1) // 2] for name, mine in ordered.items()}
+        path.write_text(picture([lane(LANES[name], run, traced(results, run)) for name, run in medians.items()]), encoding="utf-8")
 
 
 def draw_mixes(runs: Sequence[Run], mixes: Mapping[str, Mix], path: Path) -> None:
