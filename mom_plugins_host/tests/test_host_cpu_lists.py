@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import Severity
+from mom_core import PluginContext, Severity
 from mom_devkit import host_of
 from mom_plugins_host.cpu_lists import CpuLists, KeptByCpus, kept_by_cpus
 from mom_plugins_host.findings import cpu_lists_finding
+from mom_plugins_host.plugin import HostPlugin
 from mom_plugins_host.watch import HostSettings, HostWatch
 
 ZONE = """Node 0, zone   Normal
@@ -111,6 +112,16 @@ def test_cpus_that_are_to_be_left_alone_and_a_kernel_that_cannot_be_asked_are(tm
         (root / "proc/sys/vm/stat_refresh").unlink()
     assert why in CpuLists(root, logging.getLogger()).why_not()
     assert not emptied(root, caplog)
+
+
+@pytest.mark.parametrize(("mode", "asks"), [("enforce", True), ("observe", False)])
+def test_a_mom_that_only_observes_asks_nobody(tmp_path, caplog, mode, asks):
+    caplog.set_level(logging.DEBUG)
+    context = PluginContext(root=host(tmp_path, 1 << 20, MANY), configuration=lambda: {"mode": mode})
+    watch = HostPlugin(HostSettings.model_validate({"watch_available": "1GiB"}), context)._watch
+    watch.look()
+    watch.lists.wait(60)
+    assert any("CPUs kept" in line for line in caplog.messages) is asks
 
 
 def test_a_simulated_host_is_not_this_one(tmp_path, caplog):

@@ -29,7 +29,7 @@ class HostPlugin:
         self._cpus = context.root / "sys/devices/system/cpu/online"
         self._pressure = tuple((resource, context.root / "proc/pressure" / resource) for resource in pressure.RESOURCES)
         self._swap_activity = swap.SwapActivity()
-        self._watch = HostWatch(settings, context.root, context.wake, context.log)
+        self._watch = HostWatch(settings, context.root, context.wake, context.log, acts=self._acts)
 
     @staticmethod
     @hookimpl
@@ -83,6 +83,9 @@ class HostPlugin:
         self._watch.saw(available, total, wanted)
         yield from problems(known, self._context.name)
         yield from conditions.conditions(known)
+
+    def _acts(self) -> bool:
+        return self._context.configuration().get("mode", "enforce") == "enforce"
 
     mom_status = late_hook("mom_cli:StatusPart.of_memory", "report")
 

@@ -131,6 +131,8 @@ class HostWatch:
     wake: Callable[[str], None]
     log: logging.Logger
     monotonic: Callable[[], float] = time.monotonic
+    acts: Callable[[], bool] = lambda: True
+    """Whether mom does more than observe: then CPUs may be asked for what they keep."""
     how: str = "not at all"
     """How the host is watched, for people."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -193,7 +195,13 @@ class HostWatch:
             total, available = _number(_TOTAL, text), _number(_AVAILABLE, text)
             low = None if total is None else self._low(total)
             why = "" if low is None or available is None else self._available.why(available, low)
-        if self.settings.take_back and low is not None and available is not None and available < AvailableGauge.FALL_BELOW * low:
+        if (
+            self.settings.take_back
+            and low is not None
+            and available is not None
+            and available < AvailableGauge.FALL_BELOW * low
+            and self.acts()
+        ):
             self.lists.take_back(max(AvailableGauge.FALL_KIB, AvailableGauge.FALL_SHARE * available))
         if not why and self._trigger is None:
             stalled = _number(_STALLED, read_kernel_file(self._pressure_path))
