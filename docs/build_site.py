@@ -21,6 +21,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
+import mom_core
+
 ROOT: Final = Path(__file__).parents[1]
 WORK: Final = ROOT / ".cache/documents"
 """A folder of its own: Zensical empties the folder `.cache` beside its configuration."""
@@ -84,7 +86,8 @@ def build() -> int:
             target.write_text(page(path, (ROOT / path).read_text(encoding="utf-8"), site), encoding="utf-8")
         else:
             shutil.copyfile(ROOT / path, target)
-    shutil.copyfile(ROOT / "docs/zensical.toml", WORK / "zensical.toml")
+    settings = (ROOT / "docs/zensical.toml").read_text(encoding="utf-8").replace("@version@", mom_core.__version__)
+    (WORK / "zensical.toml").write_text(settings, encoding="utf-8")
     command = [sys.executable, "-m", "zensical", "build", "--strict"]
     return subprocess.run(command, check=False, timeout=600, cwd=WORK).returncode
 

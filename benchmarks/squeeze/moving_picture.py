@@ -18,7 +18,7 @@ MOVING_SECONDS, STILL_SECONDS = 14.0, 8.0
 STEP_SECONDS: Final = 4
 """Of the run, between two points."""
 
-WIDTH, LEFT, LANE, GAP, TOP = 860, 16, 118, 34, 58
+WIDTH, LEFT, LANE, GAP, TOP = 860, 16, 76, 30, 56
 AREAS: Final = (("guests", "#0072B2", "guests hold"), ("available", "#A6D5C3", "available on the host"), ("taken", "#D55E00", "sold again"))
 """From the bottom: member of a moment, colour, what it is."""
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import os
 import shutil
 import signal
 import socket
@@ -17,7 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
-from real_guests import not_here
+from real_browser import browsing
 
 from mom_devkit import wait_until
 
@@ -28,12 +27,6 @@ PAGE_CHECKS = Path(__file__).parents[2] / ".cache/page"
 
 _OLDEST_NODE = 20
 """With which it runs: Debian 13 has it."""
-
-
-def chromium() -> str:
-    """The browser of this machine."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    return found or not_here("there is no Chromium")
 
 
 class Tunnel:
@@ -193,14 +186,9 @@ def put(mom: Daemon, name: str, text: str = "(+ 1 2)") -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A Chromium that Playwright drives; no other place than this machine has the name of a hostile site."""
-    from playwright.sync_api import sync_playwright  # most tests here need none
-
-    arguments = ["--disable-gpu", "--disable-dev-shm-usage", "--host-resolver-rules=MAP evil.example 127.0.0.1"]
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=chromium(), args=[*arguments, *(["--no-sandbox"] if os.geteuid() == 0 else [])])
+    """A Chromium that Playwright drives."""
+    with browsing() as made:
         yield made
-        made.close()
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Start, Tunnel, chromium
+from conftest import Start, Tunnel
+from real_browser import chromium
 
 from mom_devkit import wait_until
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import MOM, Daemon, Start, not_here
+from conftest import MOM, Daemon, Start
+from real_guests import not_here
 
 from mom_devkit import wait_until
 

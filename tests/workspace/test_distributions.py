@@ -273,14 +273,16 @@ def test_the_usual_set_brings_every_verb_with_which_the_readme_looks_at_mom_and_
         assert command.callback.__module__.partition(".")[0] in brought_by("kvm"), f"mom {verb}"
 
 
-def test_the_readme_installs_the_same_from_the_clone_as_from_wheels() -> None:
-    own, plugins = re.findall(r"pip install \./mom_\{([a-z,]+)\} \./mom_plugins_\{([a-z,]+)\}", (ROOT / "README.md").read_text())[0]
+def test_the_page_installs_the_same_from_the_clone_as_from_wheels() -> None:
+    page = (ROOT / "docs/install.md").read_text()
+    own, plugins = re.findall(r"pip install \./mom_\{([a-z,]+)\} \./mom_plugins_\{([a-z,]+)\}", page)[0]
     assert {*(f"mom_{name}" for name in own.split(",")), *(f"mom_plugins_{name}" for name in plugins.split(","))} == brought_by("kvm")
 
 
-def test_the_readme_says_what_its_imports_need_beyond_what_it_installs() -> None:
+def test_the_page_says_what_imports_need_beyond_what_is_installed() -> None:
     kinds = installed_importers()
-    shown = re.findall(r"^    mom config import (?:--from (\w+) )?\S+(.*)$", (ROOT / "README.md").read_text(), re.M)
+    page = (ROOT / "docs/coming-from.md").read_text().partition("\n## ")[0]
+    shown = re.findall(r"^    mom config import (?:--from (\w+) )?\S+(.*)$", page, re.M)
     assert len(shown) == len(kinds)
     for kind, remark in shown:
         name = kind or next(name for name, (importer, _) in kinds.items() if importer.assumed)

@@ -1,14 +1,22 @@
 """The documents as a site: it builds without a warning, links lead from page to page, and versions stand side by side."""
 
+import functools
+import http.server
 import importlib.util
 import json
 import re
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+from real_browser import browsing
+
+import mom_core
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,7 +64,65 @@ def test_readers_choose_between_versions_the_newest_first(versions: Path) -> Non
 def test_the_first_page_fetches_nothing_from_elsewhere(versions: Path) -> None:
     text = (versions / "0.0.10/index.html").read_text()
     assert re.findall(r'(?:src|href)="(?:https?:)?//[^"]+\.(?:js|css|woff2?)[^"]*"', text) == []
-    assert "mom in a minute" in text
+    assert f"mom {mom_core.__version__}" in text
+    assert 'href="https://github.com/mom-project/mom"' in text
+    for first in ("install.html", "safety.html", "faq.html", "coming-from.html", "install.html#observe-first", "install.html#uninstall"):
+        assert f'href="{first}' in text, first
+    assert (versions / "0.0.10/squeeze-moving.svg").stat().st_size < 100_000
+
+
+class _Quietly(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def search(versions: Path) -> Iterator[Any]:
+    """The site in a browser, with its search open: a function from what is typed to the titles and pages that are found."""
+    handler = functools.partial(_Quietly, directory=versions / "0.0.10")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, browsing() as browser:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{server.server_address[1]}/index.html")
+        page.keyboard.press("/")
+        field = page.get_by_role("combobox", name="Search")
+
+        def found(words: str) -> list[str]:
+            field.fill("")
+            page.get_by_role("option").first.wait_for(state="detached")
+            field.fill(words)
+            page.get_by_role("option").first.wait_for()
+            links = page.get_by_role("option").evaluate_all("each => each.map(one => (one.closest('a') || one.querySelector('a')).href)")
+            return [re.sub(r"\?h=[^#]*|#$", "", link.rpartition("/")[2]) for link in links]  # what to highlight
+
+        yield found
+        server.shutdown()
+
+
+FIRST_FOUND = {
+    "install": "install.html",
+    "uninstall": "install.html#uninstall-and-what-is-put-back",
+    "is it safe": "safety.html",
+    "balloon not shrinking": "faq.html#why-is-my-guest-or-its-balloon-not-shrinking",
+    "overcommit ratio": "faq.html#how-much-can-i-sell-what-overcommit-ratio-is-safe",
+    "how much can i sell": "faq.html#how-much-can-i-sell-what-overcommit-ratio-is-safe",
+    "ksm": "ksm-law.html",
+    "windows": "faq.html#does-it-work-with-windows-guests",
+    "huge pages": "faq.html#huge-pages",
+    "vfio": "faq.html#vfio-pci-passthrough-gpus-vdpa",
+    "zfs": "faq.html#zfs-arc",
+    "proxmox": "proxmox.html",
+    "ksmtuned": "coming-from.html#from-ksmtuned",
+    "vmware": "coming-from.html#from-vmware",
+    "requirements": "install.html#requirements",
+    "observe": "install.html#observe-first",
+}
+"""What operators look for first, and what answers it."""
+
+
+@pytest.mark.parametrize(("words", "page"), FIRST_FOUND.items(), ids=str)
+def test_what_is_looked_for_first_is_found_first(search: Any, words: str, page: str) -> None:
+    assert search(words)[0] == page
 
 
 def test_links_lead_to_pages_and_those_to_other_files_become_words(build_site: ModuleType) -> None:

@@ -1,0 +1,27 @@
+"""A Chromium of this machine, for tests of pages."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from real_guests import not_here
+
+
+def chromium() -> str:
+    """The browser of this machine."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    return found or not_here("there is no Chromium")
+
+
+@contextmanager
+def browsing() -> Iterator[Any]:
+    """A Chromium that Playwright drives; no other place than this machine has the name of a hostile site."""
+    from playwright.sync_api import sync_playwright  # most tests need none
+
+    arguments = ["--disable-gpu", "--disable-dev-shm-usage", "--host-resolver-rules=MAP evil.example 127.0.0.1"]
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=chromium(), args=[*arguments, *(["--no-sandbox"] if os.geteuid() == 0 else [])])
+        yield made
+        made.close()
