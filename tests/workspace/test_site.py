@@ -83,6 +83,7 @@ def search(versions: Path) -> Iterator[Any]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, browsing() as browser:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         page = browser.new_page()
+        page.set_default_timeout(120_000)  # on a machine that does much else meanwhile
         page.goto(f"http://127.0.0.1:{server.server_address[1]}/index.html")
         page.keyboard.press("/")
         field = page.get_by_role("combobox", name="Search")
