@@ -88,6 +88,14 @@ def test_statistics_that_have_become_too_old_meanwhile_are_not_swept_by(plugin, 
     assert hypervisor.commands == []
 
 
+def test_the_law_is_told_which_guests_balloon_takes_memory(plugin, hypervisor, seen_by, context) -> None:
+    snapshot = seen_at(hypervisor, seen_by, context)
+    write(plugin, hypervisor, snapshot)
+    columns = wait_until(lambda: (found := plugin.mom_collect_guests(list(snapshot.guests.values()))).get("sweep_under_way") and found)
+    assert list(columns["sweep_under_way"]) == [1, None, None]
+    assert "sweep_under_way" not in swept(plugin, hypervisor, snapshot)
+
+
 def test_another_size_ends_the_sweep(plugin, hypervisor, seen_by, context) -> None:
     snapshot = seen_at(hypervisor, seen_by, context)
     write(plugin, hypervisor, snapshot)

@@ -443,8 +443,10 @@ def test_guests_wait_for_statistics_beside_a_sweep_and_are_swept_after_it(monkey
         noted.sweeper.begin(third)
     assert asked.wait(10)
     assert not order
+    assert noted.sweeper.taking() == {"a"}, "the other one takes nothing yet"
     go.set()
     assert noted.ended.wait(10)
+    assert not noted.sweeper.taking()
     assert order == sorted(order)
     assert {one.end for one in noted.sweeper.outcomes()} == {SweepEnd.ARRIVED}
 

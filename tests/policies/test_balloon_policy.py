@@ -116,6 +116,12 @@ ALONE: dict[str, tuple[float, Fields, float | None]] = {
     "while it gives it is left to it": (TARGET - GIB, swept(800 * MIB), None),
     "one that grows meanwhile has its room at once": (TARGET - GIB, swept(800 * MIB, mem_used_before=NEED - HIDDEN - 100 * MIB), 2 * GIB),
     "so has one that takes too long": (TARGET - GIB, swept(800 * MIB, balloon_target_age=5.0), 2 * GIB),
+    "a sweep that has begun ends by itself": (TARGET - GIB, swept(800 * MIB, balloon_target_age=5.0, sweep_under_way=1), None),
+    "it knows better than old statistics what grows": (
+        TARGET - GIB,
+        swept(800 * MIB, mem_used_before=NEED - HIDDEN - 100 * MIB, sweep_under_way=1),
+        None,
+    ),
     "when the host is hard up there is no room to give": (HARD, swept(), None),
     "a host that lacks memory has no room for page cache": (TARGET - 100 * MIB, filler(800 * MIB), None),
     "for page cache there is as much room as the host has": (TARGET + 100 * MIB, filler(800 * MIB), 900 * MIB),

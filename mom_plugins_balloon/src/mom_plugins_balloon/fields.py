@@ -6,7 +6,19 @@ from mom_core import ControlSpec, FieldSpec, Scope, Unit
 from mom_plugins_balloon.ballooned_guests import CONTROL
 from mom_plugins_balloon.guarantees import HOLDS, PROMISED
 from mom_plugins_balloon.limits import MINIMUM_KIB
-from mom_plugins_balloon.names import GAIN, GIVE_BACK, GROUP_ROOM, OBSTACLE, REASON, RESERVED, RESTS, STARTED, STOPPED_BELOW, SUGGESTED
+from mom_plugins_balloon.names import (
+    GAIN,
+    GIVE_BACK,
+    GROUP_ROOM,
+    OBSTACLE,
+    REASON,
+    RESERVED,
+    RESTS,
+    STARTED,
+    STOPPED_BELOW,
+    SUGGESTED,
+    SWEPT_NOW,
+)
 from mom_plugins_balloon.swept_guests import ENDED, GAVE, LASTED, REACTION, REST
 
 _H, _G = Scope.HOST, Scope.GUEST
@@ -44,6 +56,7 @@ _FIELDS: Final = (
     ("mem_hollow", _KIB, _G, "what the host has got back of the guest, and the guest has not touched since", _MOM),
     ("mem_burst", _KIB, _G, "what its use rose by to near its peak, more than once lately", _MOM),
     (GAIN, _KIB, _G, "what the host is to get by the sweep that the balloon law suggests", _MOM),
+    (SWEPT_NOW, Unit.FLAG, _G, "1: the guest is swept now; unknown: it is not", _MOM),
     (GAVE, _KIB, _G, "what the host got by the guest's last sweep, for a minute", _MOM),
     (LASTED, _S, _G, "for how long that left the guest without its headroom", _MOM),
     (ENDED, _TEXT, _G, "why that ended: arrived, grew, nothing-more, at-work, late or another", _MOM),

@@ -72,7 +72,7 @@ class LawGuest(NamedTuple):
     `autodeflate`, its balloon gives back when its kernel runs out. It is not to be swept for `sweep_rest` seconds. `burst` is what its use
     has risen by more than once lately. With `reporting`, its kernel hands free pages back by itself; `freed_age` seconds ago it was last
     seen to free memory, None: not lately. `hollow` is what the host has got back of it and it has not touched since: a balloon gets that
-    first, more often than not. `guarantee` is the largest of its promises that hold.
+    first, more often than not. It is `swept_now`: that ends by itself. `guarantee` is the largest of its promises that hold.
     """
 
     size: float | None = None
@@ -104,6 +104,7 @@ class LawGuest(NamedTuple):
     reporting: float | None = None
     freed_age: float | None = None
     hollow: float | None = None
+    swept_now: float | None = None
     guarantee: float = 0.0
     obstacle: object = None
 
@@ -246,6 +247,8 @@ class GuestLook:
     def at(self, guest: LawGuest) -> GuestAsk:
         """What this guest asks for, or can give."""
         size, maximum, usable, age = guest[:4]
+        if guest.swept_now:  # it looks at the guest's process, and is told sooner than any statistics when the guest wants its headroom
+            return IN_TRANSITION
         if usable is None:
             return SILENT
         if size is None or maximum is None or age is None:

@@ -8,6 +8,9 @@ SUGGESTED: Final = "balloon_suggested"
 REASON: Final = "balloon_reason"
 """The field with the code of the reason, as `law.ReasonCode`."""
 
+SWEPT_NOW: Final = "sweep_under_way"
+"""The field that is 1 while the balloon of a guest that is swept takes memory."""
+
 GAIN: Final = "sweep_gain"
 """The field with what the host is to get by the sweep that the law suggests."""
 

@@ -8,7 +8,7 @@ from typing import Final
 from mom_core import Snapshot
 from mom_plugins_balloon.law import LawGuest, LawHost, SizeSuggestion, decide
 from mom_plugins_balloon.limits import ShrinkLimits, most_kib
-from mom_plugins_balloon.names import GROUP_ROOM, STOPPED_BELOW
+from mom_plugins_balloon.names import GROUP_ROOM, STOPPED_BELOW, SWEPT_NOW
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.reasons import ReasonCode
 from mom_plugins_balloon.states import HostWanted, StateGoal
@@ -17,7 +17,7 @@ _FIELDS: Final = (
     "balloon_cur", "balloon_max", "mem_usable", "stats_age", "mem_available", "mem_unused", "mem_usable_soon", "kernel_reserved",
     "mem_used_peak", "mem_used_before", "mem_stall_floor", "mem_cache_share", "rss", "rss_before", "qemu_overhead", "host_swap",
     "balloon_target", "balloon_target_age", "swap_in", "swap_out", "major_fault", "reclaim_cost", "mem_growth_rate",
-    "balloon_autodeflate", "sweep_rest", "mem_burst", "balloon_reporting", "mem_freed_age", "mem_hollow",
+    "balloon_autodeflate", "sweep_rest", "mem_burst", "balloon_reporting", "mem_freed_age", "mem_hollow", SWEPT_NOW,
 )  # fmt: skip
 """Of guests, in the order of `LawGuest`, up to its guarantee."""
 

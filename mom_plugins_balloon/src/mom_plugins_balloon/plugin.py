@@ -245,7 +245,7 @@ class BalloonPlugin:
         return Columns(
             {
                 **self._learning.columns(records),
-                **self._sweeps.columns(records, now),
+                **self._sweeps.columns(guests, records, now),
                 **self._killed.columns(guests),
                 **self._guests.columns(guests, now),
                 **self._started.columns(guests),

@@ -247,6 +247,8 @@ class Sweep:
     _stopped: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _over: bool = False
+    takes: bool = field(default=False, init=False)
+    """It has begun to take memory."""
     _slowest: float = 0.0
     """Seconds of the slowest slice."""
     _first: float | None = None
@@ -318,7 +320,7 @@ class Sweep:
         memory, began = self.process.memory(), self.monotonic()
         if memory is None:
             return SweepEnd.UNSEEN
-        self._resident = self._first = resident = memory.resident
+        self.takes, self._resident, self._first, resident = True, memory.resident, memory.resident, memory.resident
         self._began, vain = began, 0.0  # KiB that the balloon took, and the host did not get
         if (end := self._at_rest(QUIET_SECONDS, SweepEnd.AT_WORK)) is not None:
             return end
@@ -495,6 +497,11 @@ class Sweeper:
         """True if the guest is swept now."""
         with self._lock:
             return identity in self._under_way
+
+    def taking(self) -> frozenset[str]:
+        """The ids of guests whose balloons take memory now: not of those that wait for statistics, or for their turn."""
+        with self._lock:
+            return frozenset(identity for identity, sweep in self._under_way.items() if sweep.takes)
 
     def outcomes(self) -> list[SweepOutcome]:
         """The sweeps that have ended since this was asked last."""

@@ -14,7 +14,7 @@ from mom_core import BalloonControl, Decision, Entity, Guest, NoChangeNeeded, Pl
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuest, BalloonedGuests, SizeRequest
 from mom_plugins_balloon.learned_needs import learn_from_sweep
 from mom_plugins_balloon.limits import KnownMemory
-from mom_plugins_balloon.names import GAIN, REASON, SUGGESTED
+from mom_plugins_balloon.names import GAIN, REASON, SUGGESTED, SWEPT_NOW
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
 from mom_plugins_balloon.reasons import ReasonCode
 from mom_plugins_balloon.sweeps import FRESH_SECONDS, REST_SECONDS, QemuProcess, Sweep, SweepEnd, Sweeper, SweepOutcome, SweepPlan
@@ -156,10 +156,12 @@ class SweptGuests:
         """Seconds until a guest that grows while it is swept has its headroom again, by the slowest of the last sweeps."""
         return max(self._reactions, default=UNKNOWN_REACTION_SECONDS)
 
-    def columns(self, records: Sequence[BalloonedGuest], now: float) -> dict[str, Sequence[Value]]:
-        """What became of guests' last sweeps, and in how many seconds they may be swept again."""
+    def columns(self, guests: Sequence[Guest], records: Sequence[BalloonedGuest], now: float) -> dict[str, Sequence[Value]]:
+        """Which guests are swept now, what became of their last sweeps, and in how many seconds they may be swept again."""
         last = [one.sweep if one.sweep is not None and now - one.sweep.ended < TOLD_SECONDS else None for one in records]
         columns: dict[str, Sequence[Value]] = {}
+        if taking := self.sweeper.taking():
+            columns[SWEPT_NOW] = [1 if guest.id in taking else None for guest in guests]
         if any(last):
             columns[GAVE] = [None if one is None else int(one.gave) for one in last]
             columns[LASTED] = [None if one is None else round(one.seconds, 2) for one in last]
