@@ -100,7 +100,7 @@ class Squeezed:
         time.sleep(max(0.0, at - 0.1 - time.monotonic()))
         plan = self.plan(size)
         time.sleep(max(0.0, at - time.monotonic()))
-        outcome = Sweep(self.entity, "1", plan, self.resize, self.process, self.cost).perform()
+        outcome = Sweep(self.entity, "1", plan, self.resize, self.process, self.cost, size_now=self.size_now).perform()
         if outcome.lowest < size:
             self.reactions.append(outcome.reaction)
         self.cost = outcome.cost
@@ -109,6 +109,10 @@ class Squeezed:
     def resize(self, kib: int) -> None:
         """Ask it for a size."""
         ask(self.guest.second, "balloon", value=kib * KIB)
+
+    def size_now(self) -> float:
+        """What its balloon leaves it now, in KiB."""
+        return int(self.guest.ask("query-balloon")["actual"]) / KIB
 
     def run(self, sweeps: int, order: random.Random) -> None:
         """So many bursts that are met by sweeps, and some that are not."""

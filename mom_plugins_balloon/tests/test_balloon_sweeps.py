@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -73,6 +74,9 @@ class Guest:
     def memory(self) -> ProcessMemory | None:
         return None if self.gone else ProcessMemory(self.resident, self.faulted)
 
+    def size_now(self) -> float | None:
+        return self.size
+
     def command(self, kib: int) -> None:
         self.commands.append(kib)
         if self.errors:
@@ -121,9 +125,12 @@ def sweep_of(
     said: float = math.inf,
     statistics: Callable[[], tuple[float, float] | None] | None = None,
     within: float = math.inf,
+    *,
+    tells: bool = True,
 ) -> Sweep:
     plan = SweepPlan(SIZE, bottom, gain, guest.hollow, 3.0, SIZE - HELD, said, within)
-    return Sweep(GUEST, "1", plan, guest.command, guest, cost, statistics, guest.monotonic, pause or guest.pause)
+    size_now = guest.size_now if tells else None
+    return Sweep(GUEST, "1", plan, guest.command, guest, cost, statistics, size_now, guest.monotonic, pause or guest.pause)
 
 
 def test_an_idle_guest_gives_all_that_it_had_freed_and_has_its_room_again() -> None:
@@ -266,26 +273,48 @@ def test_it_goes_through_hollow_memory_until_the_host_has_what_it_was_to_get(hol
     assert guest.target == SIZE
 
 
-def test_a_balloon_that_is_kept_from_its_cpu_for_a_moment_has_not_arrived() -> None:
-    """For 15 ms after each 40, as on a host with more work than CPUs."""
+@pytest.mark.parametrize(("works", "stolen", "tells"), [(0.04, 0.015, False), (0.04, 0.015, True), (0.05, 0.15, True), (0.04, 0.1, True)])
+def test_a_balloon_that_is_kept_from_its_cpu_for_a_moment_has_not_arrived(works: float, stolen: float, tells: bool) -> None:
+    """As on a host with more work than CPUs: for so many seconds each, it works and cannot."""
     guest = Guest()
     step = guest._step
 
-    def stolen(dt: float) -> None:
-        if guest.now % 0.055 > 0.04:
+    def shared(dt: float) -> None:
+        if guest.now % (works + stolen) > works:
             guest.now += dt
         else:
             step(dt)
 
-    guest._step = stolen  # type: ignore[method-assign]  # the host's doing, which the guest knows nothing of
-    outcome = sweep_of(guest).perform()
+    guest._step = shared  # type: ignore[method-assign]  # the host's doing, which the guest knows nothing of
+    outcome = sweep_of(guest, tells=tells).perform()
     assert outcome.end is SweepEnd.ARRIVED
     assert outcome.gave == pytest.approx(SIZE - HELD - 100 * MIB, rel=0.01)
 
 
-def test_a_guest_whose_balloon_is_stuck_is_let_alone_soon() -> None:
-    guest = Guest(balloon=10 * MIB)
+def test_slices_are_smaller_where_the_balloon_is_slow_so_that_growth_is_noticed_in_time() -> None:
+    guest = Guest(balloon=BALLOON / 5)
+    assert sweep_of(guest).perform().end is SweepEnd.ARRIVED
+    slices = [before - after for before, after in pairwise([SIZE, *guest.commands[:-1]])]
+    assert slices[0] == SLICE_KIB
+    assert all(one < 0.6 * SLICE_KIB for one in slices[1:])
+    guest = Guest(balloon=BALLOON / 5, grows_at=2.0)
     outcome = sweep_of(guest).perform()
+    assert outcome.end is SweepEnd.GREW
+    assert guest.short == 0
+
+
+@pytest.mark.parametrize(("balloon", "end"), [(0.0, SweepEnd.LATE), (10 * MIB, SweepEnd.SLOW)])
+def test_a_guest_whose_balloon_is_stuck_or_slow_is_let_alone_soon(balloon: float, end: SweepEnd) -> None:
+    guest = Guest(balloon=balloon)
+    outcome = sweep_of(guest).perform()
+    assert outcome.end is end
+    assert guest.target == SIZE
+    assert outcome.seconds < 1.5
+
+
+def test_where_the_hypervisor_does_not_say_how_far_the_balloon_is_a_stuck_one_is_let_alone_soon() -> None:
+    guest = Guest(balloon=10 * MIB)
+    outcome = sweep_of(guest, tells=False).perform()
     assert outcome.end is SweepEnd.NOTHING_MORE
     assert guest.target == SIZE
     assert outcome.seconds < 1

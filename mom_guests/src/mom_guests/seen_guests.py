@@ -192,6 +192,11 @@ class SeenGuests(ABC, Generic[G]):
         """When the guest's last statistics were made (s since the epoch), and KiB that are usable by them; None: it does not answer."""
         return usable_memory(self.of({guest.id}).get(guest.id, {}))
 
+    def size_now(self, guest: Entity) -> float | None:
+        """What the guest's balloon leaves it, in KiB, while it moves; None: it does not answer. Raises `HypervisorError`."""
+        size = self.of({guest.id}).get(guest.id, {}).get("balloon.current")
+        return size if isinstance(size, int) else None
+
     def _moved_by(self, seen: G) -> str:
         """Why its balloon is left to another program; empty where it is not. The lock is held."""
         return ""

@@ -58,6 +58,13 @@ class LibvirtHypervisor(TunableGuests, MovableGuests):
         there = self.of({known.id for known in self.seen(guests)})
         return {uuid: size for uuid, record in there.items() if (size := whole(record.get("balloon.current")))}
 
+    def size_now(self, guest: Entity) -> float | None:
+        """See `SeenGuests`: by QEMU's word, as libvirt itself hears of a balloon that moves once a second."""
+        known = self._ready(guest)
+        said = self._ask(known, f"asking the balloon of {guest}", lambda domain: domain.memoryStats())
+        size = whole(said.get("actual"))
+        return None if size is None else size + (known.description.plugged_kib if known.description else 0)
+
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
         """The balloon part of these guests' records, by guest id, in one bulk call; without those that are gone or silent."""
         return self._connection.of(guests)

@@ -59,7 +59,7 @@ _FIELDS: Final = (
     (SWEPT_NOW, Unit.FLAG, _G, "1: the guest is swept now; unknown: it is not", _MOM),
     (GAVE, _KIB, _G, "what the host got by the guest's last sweep, for a minute", _MOM),
     (LASTED, _S, _G, "for how long that left the guest without its headroom", _MOM),
-    (ENDED, _TEXT, _G, "why that ended: arrived, grew, nothing-more, at-work, late or another", _MOM),
+    (ENDED, _TEXT, _G, "why that ended: arrived, grew, nothing-more, at-work, slow, late or another", _MOM),
     (REST, _S, _G, "in how long the guest may be swept again; unknown if it may", _MOM),
     (REACTION, _S, _H, "until a guest that grows while it is swept has its headroom again", _MOM),
     (CONTROL, _KIB, _G, "what mom asked the guest for last; unknown if it did not", _MOM),

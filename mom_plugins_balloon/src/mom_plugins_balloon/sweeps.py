@@ -34,8 +34,13 @@ from mom_toolkit import ProcessStat
 _PAGE_KIB: Final = mmap.PAGESIZE / 1024
 
 SLICE_KIB: Final = 128 * 1024.0
-"""KiB. The balloon takes so much before the guest is looked at again: 0.15 s at 0.86 GiB/s. Larger slices are noticed later; smaller ones
-cost more looks and commands."""
+LEAST_SLICE_KIB: Final = 16 * 1024.0
+"""KiB. The balloon takes so much at most, and at least, before the guest is looked at again: 128 MiB are 0.15 s at 0.86 GiB/s. Larger
+slices are noticed later; smaller ones cost more looks and commands."""
+
+SLICE_SECONDS: Final = 0.25
+"""s. Slices are made smaller than `SLICE_KIB` where one takes longer than this: the CPUs of the host are busy, and a guest that grows
+would be noticed as much later."""
 
 POLL_SECONDS: Final = 0.01
 """s. Between two looks at the CPU time of a guest whose balloon moves: what each slice takes longer than its balloon at most."""
@@ -89,6 +94,9 @@ GOT_SHARE: Final = 0.97
 SLICE_WAIT_SECONDS: Final = 1.0
 """s. A slice that takes longer is given up: the balloon is stuck, or the host has no CPU for the guest."""
 
+ARRIVED_KIB: Final = 1024.0
+"""KiB. A balloon that is so near to what was asked of it has arrived: hypervisors round to whole MiB."""
+
 BACK_AGAIN_SECONDS: Final = (0.1, 0.3, 1.0, 2.0)
 """s. When to try again to give headroom back after the hypervisor has failed to. After these, the next cycle finds it as it is."""
 
@@ -107,6 +115,7 @@ class SweepEnd(StrEnum):
     GREW = "grew"  #: the guest began to use memory
     AT_WORK = "at-work"  #: it was not begun, as the guest was at work
     LATE = "late"  #: its time was over
+    SLOW = "slow"  #: its balloon moved too slowly, as where the host has no CPU for it
     TAKEN_OVER = "taken-over"  #: the guest was to have another size
     UNSEEN = "unseen"  #: its process could not be looked at
     FAILED = "failed"  #: the hypervisor did not do as it was told
@@ -117,11 +126,13 @@ REST_SECONDS: Final = {
     SweepEnd.AT_WORK: 2.0,
     SweepEnd.GREW: 10.0,
     SweepEnd.LATE: 60.0,
+    SweepEnd.SLOW: 10.0,
     SweepEnd.UNSEEN: 600.0,
     SweepEnd.FAILED: 60.0,
     SweepEnd.NOTHING_MORE: 10.0,
 }
-"""s. For so long a guest is not swept again after one that has ended so: a burst lasts seconds, a balloon that is stuck much longer."""
+"""s. For so long a guest is not swept again after one that has ended so: a burst lasts seconds, as does a moment without CPU, and a
+balloon that is stuck much longer."""
 
 
 class ProcessMemory(NamedTuple):
@@ -239,6 +250,8 @@ class Sweep:
     statistics: Callable[[], tuple[float, float] | None] | None = None
     """When the guest's last statistics were made (s since the epoch), and what was usable by them, in KiB; None: it says nothing. Raises
     `HypervisorError`."""
+    size_now: Callable[[], float | None] | None = None
+    """What its balloon leaves the guest now, in KiB; None: the hypervisor does not say. Raises `HypervisorError`."""
     monotonic: Callable[[], float] = time.monotonic
     pause: Callable[[float], object] | None = None
     """None: until it is taken over."""
@@ -254,6 +267,7 @@ class Sweep:
     _first: float | None = None
     """KiB that the process held before the first slice."""
     _resident: float | None = None
+    _slice: float = SLICE_KIB
 
     def __post_init__(self) -> None:
         self._pause = self.pause or self._stopped.wait
@@ -325,10 +339,12 @@ class Sweep:
         if (end := self._at_rest(QUIET_SECONDS, SweepEnd.AT_WORK)) is not None:
             return end
         for size in self._sizes():
-            if (now := self.monotonic()) - began > self._longest or now > self._until:
+            if (now := self.monotonic()) > self._until:
                 return SweepEnd.LATE
+            if now - began > self._longest:
+                return SweepEnd.SLOW
             before = self._resident
-            used = self.process.cpu_seconds()
+            used, asked = self.process.cpu_seconds(), self.monotonic()
             if not self._ask(size):
                 return SweepEnd.TAKEN_OVER
             taken, self._lowest = self._lowest - size, size
@@ -336,8 +352,9 @@ class Sweep:
                 return SweepEnd.GONE
             dearest = max(self._cost) if vain < self.plan.hollow else self._cost.backed
             budget = FAR_MORE_WORK * taken * min(dearest, 1 / SLOW_BALLOON_KIB_PER_SECOND) + WORK_SECONDS
-            if (end := self._arrived(used, budget)) is not None:
+            if (end := self._arrived(used, budget, self._lowest + taken)) is not None:
                 return end
+            self._slice = self._slice_after(taken, self.monotonic() - asked)
             spent = self.process.cpu_seconds()
             if spent is None:
                 return SweepEnd.GONE
@@ -360,8 +377,12 @@ class Sweep:
         """The sizes that the guest is asked for, one after the other."""
         size = self.plan.size
         while size > self.plan.bottom:
-            size = max(self.plan.bottom, int(size - SLICE_KIB))
+            size = max(self.plan.bottom, int(size - self._slice))
             yield size
+
+    def _slice_after(self, taken: float, seconds: float) -> float:
+        """How much the balloon takes next, in KiB, after it has taken so much in so many seconds."""
+        return min(SLICE_KIB, max(LEAST_SLICE_KIB, taken * SLICE_SECONDS / seconds)) if seconds > 0 else SLICE_KIB
 
     def _ask(self, size: int) -> bool:
         """Ask for a size, unless the guest is another's to change by now. Raises `HypervisorError`."""
@@ -371,18 +392,23 @@ class Sweep:
             self.command(size)
             return True
 
-    def _arrived(self, used: float, budget: float) -> SweepEnd | None:
+    def _arrived(self, used: float, budget: float, before: float) -> SweepEnd | None:
         """Wait until the balloon stands still, which leaves the guest idle; why the sweep ends if it does not.
 
-        On a busy host the balloon's CPU may be kept from it for a moment, which looks like idle: so it is looked at twice.
+        On a busy host the balloon's CPU may be kept from it for a while, which looks like idle: so the hypervisor is asked how far it has
+        come, and the guest is looked at twice where the hypervisor does not say.
 
         :param used: CPU seconds of the guest before the slice
         :param budget: CPU seconds that the slice may take
+        :param before: KiB that the balloon left it before the slice
         """
         began = self.monotonic()
         while True:
-            look = self._look(POLL_SECONDS)
+            look, size = self._look(POLL_SECONDS), None
             idle = look is not None and look.busy < AT_WORK
+            if idle and self.size_now is not None:
+                size = self.size_now()
+                idle = size is None or size - self._lowest <= ARRIVED_KIB
             if idle:
                 look = self._look(PAUSE_SECONDS)
             spent, passed = self.process.cpu_seconds(), self.monotonic() - began
@@ -394,10 +420,10 @@ class Sweep:
                 return SweepEnd.TAKEN_OVER
             if (idle and look.grown > GROWN_KIB) or spent - used > budget:
                 return SweepEnd.GREW
-            if look.busy < AT_WORK:
+            if idle and look.busy < AT_WORK:
                 return None
             if passed > SLICE_WAIT_SECONDS:
-                return SweepEnd.LATE
+                return SweepEnd.SLOW if size is not None and before - size > ARRIVED_KIB else SweepEnd.LATE
 
     def _at_rest(self, seconds: float, otherwise: SweepEnd) -> SweepEnd | None:
         """Why the sweep ends, if the guest does something for so long; None where it does nothing."""

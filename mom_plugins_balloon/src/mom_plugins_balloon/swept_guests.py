@@ -57,6 +57,9 @@ class GuestStatistics(Protocol):
         Raises `HypervisorError`.
         """
 
+    def size_now(self, guest: Entity) -> float | None:
+        """What the guest's balloon leaves it, in KiB, while it moves; None: its balloon does not say. Raises `HypervisorError`."""
+
 
 class LeavingSweep(NamedTuple):
     """The sweep of a guest that is to be moved: what the host is to get by it (KiB; 0: all), seconds within which it takes memory, and who
@@ -110,7 +113,9 @@ class SweptGuests:
             if leaving is not None:
                 leaving.told(outcome)
             return outcome
-        statistics = partial(hypervisor.usable_memory, guest.entity) if isinstance(hypervisor, GuestStatistics) else None
+        asks = hypervisor if isinstance(hypervisor, GuestStatistics) else None
+        statistics = None if asks is None else partial(asks.usable_memory, guest.entity)
+        size_now = None if asks is None else partial(asks.size_now, guest.entity)
         waited = max(0.0, now - self._records.snapshot.monotonic)
         age = None if known.statistics_age is None else known.statistics_age + waited
         if age is None or age > (FRESH_SECONDS if statistics is None else stale_seconds(self._context.interval)):
@@ -126,7 +131,9 @@ class SweptGuests:
         hollow, usable = max(0.0, size - target - gain), known.usable or 0.0
         within, hears = (math.inf, None) if leaving is None else (leaving.within, leaving.told)
         plan = SweepPlan(size, target, gain, hollow, self._law.sweep_wait, usable, now - age, within)
-        self.sweeper.begin(Sweep(guest.entity, guest.incarnation, plan, command, process, past.sweep_cost, statistics, told=hears))
+        self.sweeper.begin(
+            Sweep(guest.entity, guest.incarnation, plan, command, process, past.sweep_cost, statistics, size_now, told=hears)
+        )
         return None
 
     # --- what became of them ---------------------------------------------------------------------------------------------------------

@@ -306,6 +306,10 @@ class KubevirtHypervisor:
         """See `SeenGuests`."""
         return self._libvirt_of(guest).hypervisor.usable_memory(guest)
 
+    def size_now(self, guest: Entity) -> float | None:
+        """See `SeenGuests`."""
+        return self._libvirt_of(guest).hypervisor.size_now(guest)
+
     def stats_period(self, guest: Entity) -> int:
         """By libvirt's word now: every how many seconds it reads the guest's statistics, or 0."""
         return self._libvirt_of(guest).hypervisor.stats_period(guest)
