@@ -72,6 +72,7 @@ def test_a_guest_is_known_measured_and_resized(host: PlainHost) -> None:
     wait_until(lambda: (hypervisor.usable_memory(found.entity) or (0,))[0] > asked[0], "the next statistics, a second later")
     hypervisor.set_balloon(found.entity, 200 * KIB_IN_MIB)
     wait_until(lambda: hypervisor.balloon_sizes([found.entity]) == {guest.uuid: 200 * KIB_IN_MIB}, "the guest has followed")
+    assert hypervisor.size_now(found.entity) == 200 * KIB_IN_MIB
     wait_until(lambda: "swap_in" in fields(), "rates are known")
     guest.ask("stop")
     assert hypervisor.guests()[0].blocked == {"*": "the guest is paused"}
