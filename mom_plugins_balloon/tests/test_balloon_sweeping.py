@@ -8,7 +8,7 @@ import pytest
 from mom_core import Change, Decision, InTransition, NoChangeNeeded, PluginContext, Snapshot, Source, Target
 from mom_devkit import wait_until
 from mom_plugins_balloon import BalloonPlugin
-from mom_plugins_balloon.sweeps import SLICE_KIB, SweepEnd
+from mom_plugins_balloon.sweeps import FIRST_SLICE_KIB, SLICE_KIB, SweepEnd
 
 MIB = 1024
 SIZE = 2 * 1024 * MIB
@@ -59,8 +59,8 @@ def test_what_the_law_suggests_as_a_sweep_is_one_operation(plugin, hypervisor, s
     assert write(plugin, hypervisor, snapshot) is None
     assert isinstance(plugin.mom_read(hypervisor, [Target(snapshot.guests["a"].entity, "balloon_target")]).popitem()[1], int | InTransition)
     columns = swept(plugin, hypervisor, snapshot)
-    slices = [int(SIZE - SLICE_KIB), int(SIZE - 2 * SLICE_KIB)]
-    assert hypervisor.commands == [("a", slices[0]), ("a", slices[1]), ("a", SIZE)], "its process holds what it did: there is no more"
+    slices = [int(SIZE - FIRST_SLICE_KIB - number * SLICE_KIB) for number in range(3)]
+    assert hypervisor.commands == [*(("a", size) for size in slices), ("a", SIZE)], "its process holds what it did: there is no more"
     assert columns["sweep_end"][0] == SweepEnd.NOTHING_MORE.value
     assert columns["sweep_gave"][0] == 0
     assert columns["sweep_rest"][0] > 5

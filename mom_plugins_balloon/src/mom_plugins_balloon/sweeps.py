@@ -34,13 +34,14 @@ from mom_toolkit import ProcessStat
 _PAGE_KIB: Final = mmap.PAGESIZE / 1024
 
 SLICE_KIB: Final = 128 * 1024.0
+FIRST_SLICE_KIB: Final = 64 * 1024.0
 LEAST_SLICE_KIB: Final = 16 * 1024.0
-"""KiB. The balloon takes so much at most, and at least, before the guest is looked at again: 128 MiB are 0.15 s at 0.86 GiB/s. Larger
-slices are noticed later; smaller ones cost more looks and commands."""
+"""KiB. The balloon takes so much at most, at first, and at least, before the guest is looked at again: 128 MiB are 0.15 s at 0.86 GiB/s.
+Larger slices are noticed later; smaller ones cost more looks and commands. The first one shows how fast the balloon is."""
 
 SLICE_SECONDS: Final = 0.25
-"""s. Slices are made smaller than `SLICE_KIB` where one takes longer than this: the CPUs of the host are busy, and a guest that grows
-would be noticed as much later."""
+"""s. A slice is as large as the balloon takes in this time, by the one before it: where the CPUs of the host are busy, a guest that grows
+would be noticed later otherwise."""
 
 POLL_SECONDS: Final = 0.01
 """s. Between two looks at the CPU time of a guest whose balloon moves: what each slice takes longer than its balloon at most."""
@@ -267,7 +268,7 @@ class Sweep:
     _first: float | None = None
     """KiB that the process held before the first slice."""
     _resident: float | None = None
-    _slice: float = SLICE_KIB
+    _slice: float = FIRST_SLICE_KIB
 
     def __post_init__(self) -> None:
         self._pause = self.pause or self._stopped.wait
@@ -399,7 +400,7 @@ class Sweep:
         come, and the guest is looked at twice where the hypervisor does not say.
 
         :param used: CPU seconds of the guest before the slice
-        :param budget: CPU seconds that the slice may take
+        :param budget: CPU seconds that the balloon may need for the slice; what an idle guest does in a slice that takes longer comes on top
         :param before: KiB that the balloon left it before the slice
         """
         began = self.monotonic()
@@ -418,7 +419,7 @@ class Sweep:
             self._resident = look.resident
             if self._stopped.is_set():
                 return SweepEnd.TAKEN_OVER
-            if (idle and look.grown > GROWN_KIB) or spent - used > budget:
+            if (idle and look.grown > GROWN_KIB) or spent - used > budget + AT_WORK * max(0.0, passed - SLICE_SECONDS):
                 return SweepEnd.GREW
             if idle and look.busy < AT_WORK:
                 return None
