@@ -290,7 +290,7 @@ def test_a_sweep_that_the_hypervisor_refuses_is_said(bench: Bench) -> None:
 
 
 def test_cycles_go_on_while_a_real_balloon_takes_and_what_came_of_it_is_told(bench: Bench) -> None:
-    """Its process holds what it did: after two slices it is known that there is no more."""
+    """Its process holds what it did: after three slices it is known that there is no more."""
     bench.hypervisor = Resizer()
     process = bench.context.root / "proc/4711"
     process.mkdir(parents=True)
@@ -305,7 +305,7 @@ def test_cycles_go_on_while_a_real_balloon_takes_and_what_came_of_it_is_told(ben
     said = bench.prepared(cycle=cycle)
     assert said.startswith("gave ")
     assert said.endswith("nothing-more")
-    assert [kib for _, kib in bench.hypervisor.commands] == [size - 128 * MIB, size - 256 * MIB, size]
+    assert [kib for _, kib in bench.hypervisor.commands] == [size - 64 * MIB, size - 192 * MIB, size - 320 * MIB, size]
     assert len(cycles) > 3
     assert len(bench.decided) == 1
 

@@ -400,7 +400,7 @@ class Sweep:
         come, and the guest is looked at twice where the hypervisor does not say.
 
         :param used: CPU seconds of the guest before the slice
-        :param budget: CPU seconds that the balloon may need for the slice; what an idle guest does in a slice that takes longer comes on top
+        :param budget: CPU seconds that the balloon may need for the slice; in one that takes longer, what an idle guest does comes on top
         :param before: KiB that the balloon left it before the slice
         """
         began = self.monotonic()
