@@ -24,9 +24,11 @@ import signal
 import socket
 import struct
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from enum import IntEnum
+from itertools import accumulate, chain
 from typing import Final, NamedTuple
 
 from mom_helper.declarations import GuestUsers
@@ -91,10 +93,6 @@ class Reason(IntEnum):
     NO_MORE_IN_SWAP = 6
 
 
-class RequestRefused(Exception):
-    """A request that cannot be followed: its first argument is the reason."""
-
-
 class Guests(NamedTuple):
     """What guests are (None: whatever is named), where their groups are, and how much of them may be moved."""
 
@@ -130,8 +128,6 @@ class _Taking:
         try:
             with guest_of(self.request.c, self.request.d, self.guests.rules) as guest:
                 went = _WAYS[self.request.number](self, guest, until)
-        except RequestRefused as error:
-            (self.reason,) = error.args
         except ProcessLookupError:
             self.reason = Reason.HAS_ENDED
         except KeyError:
@@ -142,6 +138,17 @@ class _Taking:
         self.rate, self.seconds, self.went, self.left = went / took, self.seconds + took, self.went + went, self.left - went
         self.guests.allowance.take(went << 10)
         return self.left > 0 and not self.reason
+
+
+def _take_v2(taking: _Taking, guest: Guest, _: float) -> int:
+    content = b"%d" % (min(taking.left, PIECE_KIB) << 10)
+    return _of_group(taking, guest, UNIFIED, ("memory.current", "memory.reclaim"), content, errno.EAGAIN, 0)
+
+
+def _take_v1(taking: _Taking, guest: Guest, until: float) -> int:
+    wanted = taking.left / taking.rate if taking.rate > 0 else FIRST_BITE_SECONDS
+    bite = min(max(wanted, 0.002), 2 * taking.seconds or FIRST_BITE_SECONDS, LONGEST_BITE_SECONDS, max(0.002, until - time.monotonic()))
+    return _of_group(taking, guest, "memory", ("memory.usage_in_bytes", "memory.force_empty"), b"0", errno.EBUSY, bite)
 
 
 def _of_group(taking: _Taking, guest: Guest, hierarchy: str, files: tuple[str, str], content: bytes, no_more: int, bite: float) -> int:
@@ -155,7 +162,8 @@ def _of_group(taking: _Taking, guest: Guest, hierarchy: str, files: tuple[str, s
     with guest.group(hierarchy, taking.guests.hierarchies.get(hierarchy, "")) as (folder, _):
         before = int(read_at(folder, held)) >> 10
         if before < LEAST_HELD_KIB:
-            raise RequestRefused(Reason.HOLDS_TOO_LITTLE)
+            taking.reason = Reason.HOLDS_TOO_LITTLE
+            return 0
         try:
             with opened(written, os.O_WRONLY, folder) as file:
                 # Again and again: a signal that comes before the write has begun ends nothing.
@@ -179,15 +187,33 @@ def _called(function: Callable[..., int], *arguments: object) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def _take_v2(taking: _Taking, guest: Guest, _: float) -> int:
-    content = b"%d" % (min(taking.left, PIECE_KIB) << 10)
-    return _of_group(taking, guest, UNIFIED, ("memory.current", "memory.reclaim"), content, errno.EAGAIN, 0)
+def _of_process(taking: _Taking, guest: Guest, until: float) -> int:
+    """What went to swap of a walk through its large areas, or was called back from there."""
+    recall, went, areas = taking.request.number == Way.RECALL, 0, _areas(guest)
+    taking.reason = Reason.NO_LARGE_MEMORY if not areas else Reason.NO_MORE_IN_SWAP if recall else Reason.NO_MORE
+    handle = os.pidfd_open(guest.pid)
+    try:
+        guest.check()  # the number is still its own: so was it when the handle was made
+        with opened("pagemap", folder=guest.folder) as pagemap:
+            for first, length in steps_of(areas, taking.at):
+                if time.monotonic() >= until or went >= min(taking.left, PIECE_KIB):
+                    taking.reason = Reason.NONE
+                    break
+                taking.at += 1
+                swapped = _swapped_kib(pagemap, first, length)
+                if swapped or not recall:
+                    vector = ctypes.byref(_Vector(first, length))
+                    advice = MADV_WILLNEED if recall else MADV_PAGEOUT
+                    _called(libc.syscall, _SYS_PROCESS_MADVISE, handle, vector, ctypes.c_size_t(1), advice, 0)
+                # What is called back is still in swap, as the kernel counts, until it is used.
+                went += swapped if recall else max(0, _swapped_kib(pagemap, first, length) - swapped)
+    finally:
+        os.close(handle)
+    return went
 
 
-def _take_v1(taking: _Taking, guest: Guest, until: float) -> int:
-    wanted = taking.left / taking.rate if taking.rate > 0 else FIRST_BITE_SECONDS
-    bite = min(max(wanted, 0.002), 2 * taking.seconds or FIRST_BITE_SECONDS, LONGEST_BITE_SECONDS, max(0.002, until - time.monotonic()))
-    return _of_group(taking, guest, "memory", ("memory.usage_in_bytes", "memory.force_empty"), b"0", errno.EBUSY, bite)
+class _Vector(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
 def _areas(guest: Guest) -> Sequence[tuple[int, int]]:
@@ -202,81 +228,29 @@ def _areas(guest: Guest) -> Sequence[tuple[int, int]]:
     return found
 
 
-class _Vector(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
-
-
-def _advise(handle: int, first: int, length: int, advice: int) -> None:
-    vector = ctypes.byref(_Vector(first, length))
-    _called(libc.syscall, _SYS_PROCESS_MADVISE, handle, vector, ctypes.c_size_t(1), advice, 0)
-
-
-def _swapped_kib(guest: Guest) -> int:
-    _, _, after = read_at(guest.folder, "status").partition(b"\nVmSwap:")
-    return int(after.split(None, 1)[0]) if after else 0
+def _swapped_kib(pagemap: int, first: int, length: int) -> int:
+    entries = os.pread(pagemap, (length // (_PAGE_KIB << 10)) * 8, (first // (_PAGE_KIB << 10)) * 8)
+    return sum(1 for entry in memoryview(entries).cast("Q") if entry & _SWAPPED) * _PAGE_KIB
 
 
 def steps_of(areas: Sequence[tuple[int, int]], at: int) -> Iterator[tuple[int, int]]:
-    """The areas in steps (address, length), from where the last request ended. They are made one by one: a process may reserve terabytes of
-    addresses."""
-    ranges = [range(first, last, STEP_KIB << 10) for first, last in areas]
-    count = sum(map(len, ranges))
-    if not count:
-        raise RequestRefused(Reason.NO_LARGE_MEMORY)
-    start = at % count
-    for begin, end in ((start, count), (0, start)):
-        passed = 0
-        for steps, (_, last) in zip(ranges, areas, strict=True):
-            for first in steps[max(0, begin - passed) : max(0, end - passed)]:
-                yield first, min(STEP_KIB << 10, last - first)
-            passed += len(steps)
-
-
-@contextmanager
-def _walk(taking: _Taking, guest: Guest) -> Iterator[tuple[int, Iterator[tuple[int, int]]]]:
-    """A handle of its process (pidfd), and the steps of a walk through its memory."""
-    handle = os.pidfd_open(guest.pid)
-    try:
-        guest.check()  # the number is still its own: so was it when the handle was made
-        yield handle, steps_of(_areas(guest), taking.at)
-    finally:
-        os.close(handle)
-
-
-def _take_process(taking: _Taking, guest: Guest, until: float) -> int:
-    before, took = _swapped_kib(guest), 0
-    with _walk(taking, guest) as (handle, steps):
-        for first, length in steps:
-            if time.monotonic() >= until or took >= min(taking.left, PIECE_KIB):
-                return max(0, took)
-            _advise(handle, first, length, MADV_PAGEOUT)
-            taking.at += 1
-            took = _swapped_kib(guest) - before
-    taking.reason = Reason.NO_MORE
-    return max(0, took)
-
-
-def _recall(taking: _Taking, guest: Guest, until: float) -> int:
-    called = 0
-    with _walk(taking, guest) as (handle, steps), opened("pagemap", folder=guest.folder) as pagemap:
-        for first, length in steps:
-            if time.monotonic() >= until or called >= min(taking.left, PIECE_KIB):
-                return called
-            taking.at += 1
-            entries = os.pread(pagemap, (length // (_PAGE_KIB << 10)) * 8, (first // (_PAGE_KIB << 10)) * 8)
-            swapped = sum(1 for (entry,) in struct.iter_unpack("=Q", entries) if entry & _SWAPPED)
-            if swapped:
-                _advise(handle, first, length, MADV_WILLNEED)
-                called += swapped * _PAGE_KIB
-    taking.reason = Reason.NO_MORE_IN_SWAP
-    return called
+    """The areas in steps (address, length), each once, from where the last request ended. They are made one by one: a process may reserve
+    terabytes of addresses."""
+    steps = [range(first, last, STEP_KIB << 10) for first, last in areas]
+    ends = list(accumulate(map(len, steps)))  # the number of the step that comes after each area
+    count = ends[-1] if ends else 0
+    start = at % count if count else 0
+    for number in chain(range(start, count), range(start)):
+        area = bisect_right(ends, number)
+        first = steps[area][number - ends[area]]  # counted from the area's end
+        yield first, min(STEP_KIB << 10, areas[area][1] - first)
 
 
 _WAYS: Final[Mapping[int, Callable[[_Taking, Guest, float], int]]] = {
     Way.V2: _take_v2,
     Way.V1: _take_v1,
-    Way.PROCESS: _take_process,
-    Way.RECALL: _recall,
+    Way.PROCESS: _of_process,
+    Way.RECALL: _of_process,
 }
 
 
