@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-import mom_helper
-
 PROGRAM = """
 import os, sys
-sys.path.insert(0, sys.argv[1])
-from mom_helper.guests import UNIFIED, guest_of, hierarchies
-with guest_of(int(sys.argv[2]), None, None) as guest, guest.group(UNIFIED, hierarchies(from_within=True)[UNIFIED]) as (folder, _):
+from pathlib import Path
+from mom_helper.guests import UNIFIED, guest_of
+from mom_toolkit import Hierarchies
+seen = Hierarchies(Path("/"))
+seen.refresh()
+with guest_of(int(sys.argv[1]), None, None) as guest, guest.group(UNIFIED, seen.folder(UNIFIED, "/")) as (folder, _):
     print(os.readlink(f"/proc/self/fd/{folder}"))
 """
 
@@ -52,7 +53,7 @@ def test_from_within_a_container_a_guests_group_is_found_where_the_hosts_are_mou
             (groups / "pod/guest/cgroup.procs").write_text(str(one.pid))
         mounted = tmp_path / "host"
         mounted.mkdir()
-        program = [sys.executable, "-I", "-S", "-c", PROGRAM, str(Path(mom_helper.__file__).parents[1]), str(guest.pid)]
+        program = [sys.executable, "-I", "-c", PROGRAM, str(guest.pid)]
         command = ["sh", "-c", CONTAINER, "sh", str(groups), str(groups.parent), str(mounted), *program]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         guest.kill()

@@ -3,7 +3,8 @@
 serve --user NAME    follow the orders of user NAME. [--socket PATH] where systemd gives none, [--state FOLDER] for what stood there
                      before, [--declarations FOLDER:FOLDER…] for what root declares
 put-back             put back what stood there before, without an engine. [--state FOLDER]
-taker                move memory of guests as standard input, a socket, says; for a mom that is root itself
+taker                move memory of guests as standard input, a socket, says; for a mom that is root itself. [--unified FOLDER] and
+                     [--memory FOLDER] where that sees the control groups, from its own one or from all
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ from typing import Final
 from mom_helper import server, taker
 from mom_helper.before import Before
 from mom_helper.declarations import FOLDERS, Declared
-from mom_helper.guests import hierarchies
+from mom_helper.guests import UNIFIED
 from mom_helper.kernel import Allowance, OrderLog
 from mom_helper.orders import SOCKET
 from mom_helper.work import Work
 
 _STATE: Final = {"--state": "/var/lib/mom-helper"}
-_OPTIONS: Final = {"serve": {"--user": "", "--socket": SOCKET, "--declarations": FOLDERS, **_STATE}, "put-back": _STATE, "taker": {}}
+_GROUPS: Final = {"--unified": "/sys/fs/cgroup", "--memory": "/sys/fs/cgroup/memory"}
+_OPTIONS: Final = {"serve": {"--user": "", "--socket": SOCKET, "--declarations": FOLDERS, **_STATE}, "put-back": _STATE, "taker": _GROUPS}
 _FIRST_OF_SYSTEMD: Final = 3
 
 
@@ -46,7 +48,8 @@ def main(verb: str, given: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, lambda *_: None)  # it ends calls of the kernel that would take too long
     if verb == "taker":
-        taker.serve(socket.socket(fileno=os.dup(0)), taker.Guests(None, hierarchies(from_within=True), Allowance(1 << 50, seconds=1)))
+        groups = {UNIFIED: options["--unified"], "memory": options["--memory"]}
+        taker.serve(socket.socket(fileno=os.dup(0)), taker.Guests(None, groups, Allowance(1 << 50, seconds=1)))
         return 0
     log, before = OrderLog(), Before(options["--state"])
     if verb == "put-back":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from typing import Final
@@ -18,60 +18,21 @@ UNIFIED: Final = ""
 
 _WHO: Final = re.compile(rb"\nTgid:\t(\d+)\n.*?\nUid:\t(\d+)\t(\d+)\t(\d+)\t(\d+)\n", re.DOTALL)
 
-MOST_SEARCHED: Final = 20_000
-"""Groups that are looked at for the one that this process is in: those of a node with as many pods as it can have, ten times over."""
-
-_PROCESSES_BYTES: Final = 256 << 10
-
 _MOST_DESCRIPTORS: Final = 4096
 """A guest has a few for each queue and disk."""
 
 
-def hierarchies(*, from_within: bool = False) -> Mapping[str, str]:
-    """Where the unified hierarchy and that of memory are mounted, as a whole.
-
-    :param from_within: in a container into which the host's unified hierarchy is mounted beside its own: in that, the folder of this
-        process's group, where the paths of all others begin, and lead up out of it first
-    """
+def hierarchies() -> Mapping[str, str]:
+    """Where the unified hierarchy and that of memory are mounted, as a whole."""
     found: dict[str, str] = {}
     for line in read_at(None, "/proc/self/mountinfo", 1 << 20).decode(errors="surrogateescape").splitlines():
         before, _, after = line.partition(" - ")
         (root, folder), (kind, _, options) = before.split()[3:5], after.split()[:3]
-        name = UNIFIED if kind == "cgroup2" else "memory" if kind == "cgroup" and "memory" in options.split(",") else None
-        if root == "/" and name is not None:
-            found.setdefault(name, folder)
-        elif from_within and name == UNIFIED and set(root.split("/")[1:]) == {".."}:
-            way = way_to_own(folder, root.count(".."))
-            return {UNIFIED: "/".join((folder, *way))} if way else found
+        if root == "/" and kind == "cgroup2":
+            found.setdefault(UNIFIED, folder)
+        elif root == "/" and kind == "cgroup" and "memory" in options.split(","):
+            found.setdefault("memory", folder)
     return found
-
-
-def way_to_own(top: str, depth: int) -> Sequence[str]:
-    """The groups that lead from a folder down to the one, so far below, that this process is in; empty: it is not found there."""
-    ways = islice(_ways(top, depth), MOST_SEARCHED)
-    return next((way for way in ways if _holds("/".join((top, *way)), b"%d" % os.getpid())), ())
-
-
-def _ways(folder: str, depth: int) -> Iterator[Sequence[str]]:
-    """To all groups so far below a folder, those of pods first."""
-    if not depth:
-        yield ()
-        return
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted((one.name for one in entries if one.is_dir(follow_symlinks=False)), key=lambda name: ("kube" not in name, name))
-    except OSError:  # it has gone
-        return
-    for name in names:
-        for way in _ways(f"{folder}/{name}", depth - 1):
-            yield (name, *way)
-
-
-def _holds(folder: str, pid: bytes) -> bool:
-    try:
-        return pid in read_at(None, f"{folder}/cgroup.procs", _PROCESSES_BYTES).split()
-    except OSError:  # it has gone
-        return False
 
 
 class Guest:

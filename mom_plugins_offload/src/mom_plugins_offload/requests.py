@@ -15,7 +15,7 @@ import mom_helper
 from mom_core import HypervisorError
 from mom_helper.orders import ORDER, Order
 from mom_helper.taker import AT_ONCE, MOST_REQUESTS, Reason, Way, messages, records_in
-from mom_toolkit import Helper
+from mom_toolkit import Helper, Hierarchies
 
 _PROGRAM: Final = Path(mom_helper.__file__).parent
 
@@ -141,8 +141,18 @@ class ReclaimTaker:
             self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 # -I, -S: nothing that the environment or the current folder names is imported.
-                command = [sys.executable, "-I", "-S", str(_PROGRAM), "taker"]
+                command = [sys.executable, "-I", "-S", str(_PROGRAM), "taker", *_where_groups_are()]
                 self._process = subprocess.Popen(command, stdin=theirs.fileno(), cwd="/", start_new_session=True)
         except OSError as error:
             self.close()
             raise HypervisorError(f"the process that takes memory cannot be started: {error.strerror or error}") from error
+
+
+def _where_groups_are() -> Iterator[str]:
+    """Options that say where the paths of control groups begin, as this process sees them: in a container, at its own group."""
+    hierarchies = Hierarchies(Path("/"))
+    hierarchies.refresh()
+    for option, controller in (("--unified", Hierarchies.UNIFIED), ("--memory", "memory")):
+        folder = hierarchies.folder(controller, "/")
+        if folder is not None:
+            yield from (option, folder)

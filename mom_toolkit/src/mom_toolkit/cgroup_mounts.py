@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mom_helper.guests import way_to_own
+from mom_toolkit.kernel_files import read_kernel_file
 
 BELIEVED_SECONDS = 60.0
 """How long the list of mounts is believed. On a host with containers it is long, and what guests use is mounted at its start."""
+
+_MOST_SEARCHED: Final = 20_000
+"""Groups that are looked at for the one that this process is in: those of a node with as many pods as it can have, ten times over."""
+
+_PROCESSES_BYTES: Final = 256 << 10
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -116,8 +123,33 @@ class Hierarchies:
     def _own_group(self, mount: Mount, depth: int) -> Sequence[str]:
         """The groups from the root of this mount down to the one at which paths begin, which is this process's; empty: not found."""
         if mount.folder not in self._own:
-            self._own[mount.folder] = way_to_own(f"{self._root / mount.folder.lstrip('/')}", depth)
+            self._own[mount.folder] = _way_to_own(f"{self._root / mount.folder.lstrip('/')}", depth)
         return self._own[mount.folder]
+
+
+def _way_to_own(top: str, depth: int) -> Sequence[str]:
+    """The groups that lead from a folder down to the one, so far below, that this process is in; empty: it is not found there."""
+    ways = islice(_ways(top, depth), _MOST_SEARCHED)
+    return next((way for way in ways if _holds("/".join((top, *way)), b"%d" % os.getpid())), ())
+
+
+def _ways(folder: str, depth: int) -> Iterator[Sequence[str]]:
+    """To all groups so far below a folder, those of pods first."""
+    if not depth:
+        yield ()
+        return
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted((one.name for one in entries if one.is_dir(follow_symlinks=False)), key=lambda name: ("kube" not in name, name))
+    except OSError:  # it has gone
+        return
+    for name in names:
+        for way in _ways(f"{folder}/{name}", depth - 1):
+            yield (name, *way)
+
+
+def _holds(folder: str, pid: bytes) -> bool:
+    return pid in read_kernel_file(f"{folder}/cgroup.procs", _PROCESSES_BYTES).split()
 
 
 def _above(path: str) -> tuple[int, Sequence[str]]:
