@@ -32,7 +32,8 @@ def hand_over(config: Config, folder: Path) -> Iterator[tuple[str, int]]:
             control = controls.get(entry.control)
             if control is not None and control.scope is Scope.HOST and control.file and type(entry.before) is int:
                 path = control.file if Path(control.file).is_relative_to(config.root) else str(config.root / control.file.lstrip("/"))
-                memory.take_over(KernelNumber(path), entry.before)
+                with KernelNumber.of(path) as place:
+                    memory.take_over(place, entry.before)
                 yield path, entry.before
     except OSError as error:
         raise MomError(f"{error.filename or folder}: {error.strerror}", hint="the package of mom calls this, as root") from error

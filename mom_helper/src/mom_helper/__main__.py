@@ -26,14 +26,13 @@ from typing import Final
 from mom_helper import server, taker
 from mom_helper.before import Before
 from mom_helper.declarations import FOLDERS, Declared
-from mom_helper.guests import UNIFIED
+from mom_helper.guests import UNIFIED, Guests, hierarchies
 from mom_helper.kernel import Allowance, OrderLog
 from mom_helper.orders import SOCKET
 from mom_helper.work import Work
 
 _STATE: Final = {"--state": "/var/lib/mom-helper"}
-_GROUPS: Final = {"--unified": "/sys/fs/cgroup", "--memory": "/sys/fs/cgroup/memory"}
-_OPTIONS: Final = {"serve": {"--user": "", "--socket": SOCKET, "--declarations": FOLDERS, **_STATE}, "put-back": _STATE, "taker": _GROUPS}
+_OPTIONS: Final = {"serve": {"--user": "", "--socket": SOCKET, "--declarations": FOLDERS, **_STATE}, "put-back": _STATE, "taker": {"--unified": hierarchies()[UNIFIED], "--memory": hierarchies()["memory"]}}
 _FIRST_OF_SYSTEMD: Final = 3
 
 
@@ -49,7 +48,7 @@ def main(verb: str, given: Sequence[str]) -> int:
     signal.signal(signal.SIGALRM, lambda *_: None)  # it ends calls of the kernel that would take too long
     if verb == "taker":
         groups = {UNIFIED: options["--unified"], "memory": options["--memory"]}
-        taker.serve(socket.socket(fileno=os.dup(0)), taker.Guests(None, groups, Allowance(1 << 50, seconds=1)))
+        taker.serve(socket.socket(fileno=os.dup(0)), Guests(None, groups, Allowance(1 << 50, seconds=1)))
         return 0
     log, before = OrderLog(), Before(options["--state"])
     if verb == "put-back":

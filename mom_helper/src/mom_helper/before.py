@@ -11,8 +11,8 @@ import fcntl
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Final
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Final, NamedTuple
 
 from mom_helper.kernel import opened, read_at
 from mom_helper.orders import NO_LIMIT
@@ -26,21 +26,27 @@ _TIDY_WRITES: Final = 1000
 """After how many writes files of groups that are gone are removed."""
 
 
-class KernelNumber:
-    """A file of the kernel with a whole number, or `max`, in it.
+class KernelNumber(NamedTuple):
+    """An open file of the kernel with a whole number, or `max`, in it: a knob, or of a control group."""
 
-    :param folder: a descriptor of the control group's folder that it is in; None: it is a knob
-    """
+    path: str
+    file: int
+    key: str
 
-    def __init__(self, path: str, folder: int | None = None) -> None:
-        self.path, self._folder, self._file = path, folder, path if folder is None else path.rpartition("/")[2]
+    @classmethod
+    @contextmanager
+    def of(cls, path: str, folder: int | None = None) -> Iterator[KernelNumber]:
+        """:param folder: a descriptor of the control group's folder that it is in; None: it is a knob. Raises `OSError`."""
+        name = path if folder is None else path.rpartition("/")[2]
         # A group of the same name may be a later guest's; the kernel never gives the inode to another one.
-        self.key = path.replace("/", "!") if folder is None else f"{os.fstat(folder).st_ino}!{self._file}"
+        key = path.replace("/", "!") if folder is None else f"{os.fstat(folder).st_ino}!{name}"
+        with opened(name, os.O_RDWR, folder) as file:
+            yield cls(path, file, key)
 
     def read(self) -> int | None:
         """What stands there; None where nothing does, as it only acts when it is written to. Raises `OSError`: EINVAL where it is no whole
         number."""
-        text = read_at(self._folder, self._file, 100).strip()
+        text = os.pread(self.file, 100, 0).strip()
         if not text:
             return None
         try:
@@ -49,16 +55,16 @@ class KernelNumber:
             raise OSError(errno.EINVAL, "there is no whole number in it") from None
 
     def write(self, value: int) -> None:
-        """Raises `OSError`."""
-        with opened(self._file, os.O_WRONLY | os.O_TRUNC, self._folder) as file:  # cut, where the tree is a folder of plain files
-            if self._folder is None:
-                os.write(file, b"%d" % value)
-                return
-            signal.setitimer(signal.ITIMER_REAL, _LONGEST_WRITE_SECONDS, _LONGEST_WRITE_SECONDS)
-            try:
-                os.write(file, b"max" if value == NO_LIMIT else b"%d" % value)
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+        """Once, as it was opened. Raises `OSError`."""
+        os.ftruncate(self.file, 0)  # where the tree is a folder of plain files
+        if self.key.startswith("!"):
+            os.write(self.file, b"%d" % value)
+            return
+        signal.setitimer(signal.ITIMER_REAL, _LONGEST_WRITE_SECONDS, _LONGEST_WRITE_SECONDS)
+        try:
+            os.write(self.file, b"max" if value == NO_LIMIT else b"%d" % value)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 class Before:
@@ -124,8 +130,11 @@ class Before:
         for key in os.listdir(self._folder):  # noqa: PTH208  # as above
             with self._noted(key) as note:
                 before, wrote, path = _read_note(note)
+                group = nullcontext() if key.startswith("!") else opened(path.rpartition("/")[0], os.O_PATH | os.O_DIRECTORY)
                 try:
-                    with _found(key, path) as place:
+                    with group as folder, KernelNumber.of(path, folder) as place:
+                        if place.key != key:
+                            raise FileNotFoundError(errno.ENOENT, "another group has that name now")
                         if only_tidy:
                             continue
                         stands = place.read()
@@ -169,16 +178,3 @@ def _write_note(note: int, before: int, wrote: str, path: str) -> None:
     content = f"{before:<20} {wrote:<20} {path}".encode(errors="surrogateescape")
     if os.pwrite(note, content, 0) != len(content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-@contextmanager
-def _found(key: str, path: str) -> Iterator[KernelNumber]:
-    """Where that was. Raises `FileNotFoundError` where it is gone, or another group has its name."""
-    if key.startswith("!"):
-        yield KernelNumber(path)
-        return
-    with opened(path.rpartition("/")[0], os.O_PATH | os.O_DIRECTORY) as folder:
-        place = KernelNumber(path, folder)
-        if place.key != key:
-            raise FileNotFoundError(errno.ENOENT, "another group has that name now")
-        yield place

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import configparser
-import grp
 import os
 import pwd
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 FOLDERS: Final = "/usr/lib/mom/helper.d:/etc/mom/helper.d"
@@ -28,9 +28,7 @@ class WritableFile(NamedTuple):
 
     def allows(self, value: int) -> bool:
         """Whether this may be written."""
-        return (
-            self.unlimited if value == -1 and self.unlimited else value in self.values if self.values else self.least <= value <= self.most
-        )
+        return (value == -1 and self.unlimited) or (value in self.values if self.values else self.least <= value <= self.most)
 
 
 class GuestUsers(NamedTuple):
@@ -41,12 +39,11 @@ class GuestUsers(NamedTuple):
 
 
 class Declared:
-    """All of it. `gids` may be given to sockets of the engine's; `orders` and `reclaim_bytes` are what may be ordered a second."""
+    """All of it. `orders` and `reclaim_bytes` are what may be ordered a second."""
 
     def __init__(self) -> None:
         self.files: dict[str, WritableFile] = {}
         self.rules: dict[str, GuestUsers] = {}
-        self.gids: set[int] = set()
         self.orders, self.reclaim_bytes = 2000, 1 << 30
 
     @classmethod
@@ -72,12 +69,8 @@ class Declared:
     def _take(self, section: configparser.SectionProxy) -> None:
         kind, _, name = section.name.partition(" ")
         if kind == "guests":
-            users = _ids(section.get("users", ""), {one.pw_name: one.pw_uid for one in pwd.getpwall()})
-            self.rules[name] = GuestUsers(
-                frozenset(users), tuple(f"/{one.strip('/')}/".replace("//", "/") for one in section.get("slices", "").split())
-            )
-        elif kind == "sockets":
-            self.gids |= _ids(section.get("groups", ""), {one.gr_name: one.gr_gid for one in grp.getgrall()})
+            groups = (f"/{one.strip('/')}/".replace("//", "/") for one in section.get("slices", "").split())
+            self.rules[name] = GuestUsers(frozenset(_user_ids(section.get("users", "").split())), tuple(groups))
         elif kind == "limits":
             self.orders, self.reclaim_bytes = section.getint("orders", 2000), section.getint("reclaim_mib", 1024) << 20
         elif (kind == "knob" and name.startswith("/") and os.path.normpath(name) == name) or (kind == "group" and name and "/" not in name):
@@ -88,7 +81,7 @@ class Declared:
             unlimited = kind == "group" and section.getboolean("max", False)
             self.files[name] = WritableFile(name, min(values, default=least or 0), max(values, default=most or 0), values, unlimited)
         else:
-            raise ValueError("write [knob PATH], [group FILE], [guests NAME], [sockets] or [limits]")
+            raise ValueError("write [knob PATH], [group FILE], [guests NAME] or [limits]")
 
 
 def _is_roots(path: str) -> bool:
@@ -102,6 +95,8 @@ def _is_roots(path: str) -> bool:
     return True
 
 
-def _ids(text: str, names: Mapping[str, int]) -> set[int]:
-    """The ids of these names; of a name that this host does not have, none."""
-    return {int(word) if word.isdigit() else names[word] for word in text.split() if word.isdigit() or word in names}
+def _user_ids(users: Iterable[str]) -> Iterator[int]:
+    """Of a name that this host does not have, none."""
+    for user in users:
+        with suppress(KeyError):
+            yield int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid

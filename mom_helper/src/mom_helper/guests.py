@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from mom_helper.declarations import GuestUsers
-from mom_helper.kernel import opened, read_at
+from mom_helper.kernel import Allowance, opened, read_at
 
 UNIFIED: Final = ""
 """The unified hierarchy of control groups (v2), as /proc/PID/cgroup names it; `memory` is that of v1."""
@@ -23,16 +23,17 @@ _MOST_DESCRIPTORS: Final = 4096
 
 
 def hierarchies() -> Mapping[str, str]:
-    """Where the unified hierarchy and that of memory are mounted, as a whole."""
-    found: dict[str, str] = {}
-    for line in read_at(None, "/proc/self/mountinfo", 1 << 20).decode(errors="surrogateescape").splitlines():
-        before, _, after = line.partition(" - ")
-        (root, folder), (kind, _, options) = before.split()[3:5], after.split()[:3]
-        if root == "/" and kind == "cgroup2":
-            found.setdefault(UNIFIED, folder)
-        elif root == "/" and kind == "cgroup" and "memory" in options.split(","):
-            found.setdefault("memory", folder)
-    return found
+    """Where systemd mounts the unified hierarchy and that of memory."""
+    top = "/sys/fs/cgroup"
+    return {UNIFIED: f"{top}/unified" if os.path.exists(f"{top}/unified") else top, "memory": f"{top}/memory"}  # noqa: PTH110  # as above
+
+
+class Guests(NamedTuple):
+    """What guests are (None: whatever is named), where their groups are, and how much of their memory may be moved, in bytes."""
+
+    rules: Sequence[GuestUsers] | None
+    hierarchies: Mapping[str, str]
+    allowance: Allowance
 
 
 class Guest:

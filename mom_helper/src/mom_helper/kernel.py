@@ -7,7 +7,6 @@ import mmap
 import os
 import select
 import signal
-import struct
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,7 +15,6 @@ from typing import Final
 
 libc: Final = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG: Final = 1
-_ALLOWED: Final = struct.Struct("dd")
 
 
 @contextmanager
@@ -31,11 +29,8 @@ def opened(name: str, flags: int = os.O_RDONLY, folder: int | None = None) -> It
 
 def read_at(folder: int | None, name: str, most: int = 16 << 10) -> bytes:
     """What a file says, in one read. Raises `OSError`."""
-    file = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-    try:
+    with opened(name, os.O_RDONLY, folder) as file:
         return os.read(file, most)
-    finally:
-        os.close(file)
 
 
 class Allowance:
@@ -48,16 +43,16 @@ class Allowance:
     """
 
     def __init__(self, rate: float, seconds: float) -> None:
-        self._rate, self._most, self._shared = rate, rate * seconds, mmap.mmap(-1, _ALLOWED.size)
-        _ALLOWED.pack_into(self._shared, 0, self._most, time.monotonic())
+        self._rate, self._most, self._shared = rate, rate * seconds, memoryview(mmap.mmap(-1, 16)).cast("d")
+        self._shared[0], self._shared[1] = self._most, time.monotonic()
 
     def take(self, amount: float = 1.0) -> bool:
         """Take so much, whether or not there is as much left; False where nothing is left, and then nothing is taken."""
-        (before, since), now = _ALLOWED.unpack_from(self._shared), time.monotonic()
-        left = min(self._most, before + (now - since) * self._rate)
+        now = time.monotonic()
+        left: float = min(self._most, self._shared[0] + (now - self._shared[1]) * self._rate)
         if left > 0:
-            _ALLOWED.pack_into(self._shared, 0, left - amount, now)
-        return bool(left > 0)
+            self._shared[0], self._shared[1] = left - amount, now
+        return left > 0
 
 
 class OrderLog:
@@ -72,7 +67,7 @@ class OrderLog:
 
     def __call__(self, text: str) -> None:
         """Say it."""
-        if not (self._allowance.take() and any(events & select.POLLOUT for _, events in self._errors.poll(0))):
+        if not self._allowance.take() or self._errors.poll(0) != [(2, select.POLLOUT)]:
             self._left_out += 1
             return
         more = f" ({self._left_out} lines more were left out)" if self._left_out else ""
@@ -80,16 +75,12 @@ class OrderLog:
         os.write(2, text.encode("ascii", "backslashreplace").replace(b"\n", b" ")[:500] + more.encode() + b"\n")
 
 
-def forked(work: Callable[[], None], unused: int) -> int:
-    """The id of a new process that does this, and ends then, or with its parent.
-
-    :param unused: a descriptor that it closes
-    """
+def forked(work: Callable[[], None]) -> int:
+    """The id of a new process that does this, and ends then, or with its parent."""
     parent, pid = os.getpid(), os.fork()
     if pid == 0:
         try:
             libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            os.close(unused)
             if os.getppid() == parent:  # it has not ended before that
                 work()
             os._exit(0)

@@ -43,10 +43,8 @@ class OrderNumber(IntEnum):
     """A descriptor that is ready when tasks waited for memory for `a` of `b` microseconds."""
     CONNECT = 7
     """A connection to the socket of a guest whose file is the descriptor that comes with the order."""
-    GIVE_GROUP = 8
-    """Have the socket of the engine's own whose file is the descriptor belong to group `a`."""
     TAKER = 9
-    """A descriptor to order reclaim by: `mom_helper.taker`."""
+    """From the answer on, this connection is one to order reclaim by: `mom_helper.taker`."""
     PUT_BACK = 10
     """Put back all that stood there before: how many values were, and how many could not be."""
 

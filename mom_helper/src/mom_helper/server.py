@@ -12,6 +12,7 @@ import struct
 import time
 from typing import Final
 
+from mom_helper import taker
 from mom_helper.kernel import Allowance, forked
 from mom_helper.orders import ANSWER, MOST_TEXT, ORDER, Answer, Order, OrderNumber
 from mom_helper.work import CREDENTIALS, Done, Work
@@ -23,6 +24,8 @@ _SEND_TIMEOUT: Final = struct.pack("ll", 2, 0)
 
 _REFUSED_SECONDS: Final = 0.005
 """How long a client waits that has ordered too much, so that it cannot keep a CPU busy."""
+
+_NO_TIMEOUT: Final = struct.pack("ll", 0, 0)
 
 _DESCRIPTOR_SPACE: Final = socket.CMSG_SPACE(4)
 
@@ -50,7 +53,7 @@ def serve(listener: socket.socket, work: Work) -> None:
                     if user != work.user or len(children) >= MOST_CONNECTIONS or not new.take():
                         time.sleep(_REFUSED_SECONDS)
                         continue
-                    pid = forked(lambda: attend(connection, work), listener.fileno())  # noqa: B023  # it is called at once
+                    pid = forked(lambda: attend(connection, work))  # noqa: B023  # it is called at once
                 child = os.pidfd_open(pid)
             except OSError as error:  # it has gone again; or there is no room for another process now
                 work.log(f"a connection was not served: {error.strerror or error}")
@@ -68,8 +71,6 @@ def attend(connection: socket.socket, work: Work) -> None:
             pass
     except OSError as error:
         work.log(f"a connection has ended: {error.strerror or error}")
-    finally:
-        work.close()
 
 
 def _answer_one(connection: socket.socket, work: Work) -> bool:
@@ -91,6 +92,11 @@ def _answer_one(connection: socket.socket, work: Work) -> bool:
             time.sleep(_REFUSED_SECONDS)
         sent = [] if done.descriptor is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [done.descriptor]))]
         connection.sendmsg([ANSWER.pack(*Answer(order.id, error, done.a, done.b)), done.text[:MOST_TEXT]], sent)
+        if order.number == OrderNumber.TAKER and not error:
+            work.log(f"process {os.getpid()} reclaims memory of guests")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _NO_TIMEOUT)  # the engine reads its results when it gets to it
+            taker.serve(connection, work.guests)
+            return False
         return True
     finally:
         for one in (*descriptors, *(() if done.descriptor is None else (done.descriptor,))):

@@ -29,11 +29,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import IntEnum
 from itertools import accumulate, chain
-from typing import Final, NamedTuple
+from typing import Final
 
-from mom_helper.declarations import GuestUsers
-from mom_helper.guests import UNIFIED, Guest, guest_of
-from mom_helper.kernel import Allowance, libc, opened, read_at
+from mom_helper.guests import UNIFIED, Guest, Guests, guest_of
+from mom_helper.kernel import libc, opened, read_at
 from mom_helper.orders import ORDER, Order
 
 PIECE_KIB: Final = 4 << 10
@@ -91,14 +90,6 @@ class Reason(IntEnum):
     NO_LARGE_MEMORY = 4
     TIME_IS_OVER = 5
     NO_MORE_IN_SWAP = 6
-
-
-class Guests(NamedTuple):
-    """What guests are (None: whatever is named), where their groups are, and how much of them may be moved."""
-
-    rules: Sequence[GuestUsers] | None
-    hierarchies: Mapping[str, str]
-    allowance: Allowance
 
 
 def messages(records: Sequence[Order]) -> Iterator[bytes]:
@@ -159,7 +150,7 @@ def _of_group(taking: _Taking, guest: Guest, hierarchy: str, files: tuple[str, s
     :param bite: seconds after which a signal ends the write; 0: it ends by itself
     """
     held, written = files
-    with guest.group(hierarchy, taking.guests.hierarchies.get(hierarchy, "")) as (folder, _):
+    with guest.group(hierarchy, taking.guests.hierarchies[hierarchy]) as (folder, _):
         before = int(read_at(folder, held)) >> 10
         if before < LEAST_HELD_KIB:
             taking.reason = Reason.HOLDS_TOO_LITTLE

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import socket
 import stat
 import struct
@@ -12,11 +11,10 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, NamedTuple
 
-from mom_helper import taker
 from mom_helper.before import Before, KernelNumber
 from mom_helper.declarations import Declared, WritableFile
-from mom_helper.guests import UNIFIED, Guest, guest_of, hierarchies
-from mom_helper.kernel import Allowance, OrderLog, forked, opened
+from mom_helper.guests import UNIFIED, Guest, Guests, guest_of, hierarchies
+from mom_helper.kernel import Allowance, OrderLog, opened
 from mom_helper.orders import PROCESS_FILES, Order, OrderNumber
 
 CREDENTIALS: Final = struct.Struct("3i")
@@ -43,11 +41,10 @@ class Work:
     """The orders of the engine, a process of the user `user`."""
 
     def __init__(self, declared: Declared, before: Before, log: OrderLog, user: int) -> None:
-        self._before, self.log, self.user, self._hierarchies = before, log, user, hierarchies()
-        self._files, self._rules, self._gids = list(declared.files.values()), list(declared.rules.values()), declared.gids
+        self._before, self.log, self.user = before, log, user
+        self._files, self._rules = list(declared.files.values()), list(declared.rules.values())
         self._orders, self._triggers = Allowance(declared.orders, seconds=3), Allowance(_TRIGGERS_PER_SECOND, seconds=240)
-        self._taken = taker.Guests(self._rules, self._hierarchies, Allowance(declared.reclaim_bytes, seconds=2))
-        self._taker = 0
+        self.guests = Guests(self._rules, hierarchies(), Allowance(declared.reclaim_bytes, seconds=2))
         self._ways: Mapping[int, Callable[[Order, int], Done]] = {
             OrderNumber.LIST: self._list,
             OrderNumber.SET_KNOB: self._set_knob,
@@ -56,8 +53,7 @@ class Work:
             OrderNumber.HELD_BY_DEVICE: self._held_by_device,
             OrderNumber.PRESSURE: self._watch_pressure,
             OrderNumber.CONNECT: self._connect,
-            OrderNumber.GIVE_GROUP: self._give_group,
-            OrderNumber.TAKER: self._start_taker,
+            OrderNumber.TAKER: lambda *_: Done(),  # what follows is the connection's
             OrderNumber.PUT_BACK: lambda *_: Done(*before.put_back(log)),
         }
 
@@ -65,17 +61,10 @@ class Work:
         """Do what an order says. Raises `OSError`: what kept it from that."""
         if not self._orders.take():
             raise _refused(errno.EAGAIN)
-        wanted = order.number in {OrderNumber.CONNECT, OrderNumber.GIVE_GROUP}
+        wanted = order.number == OrderNumber.CONNECT
         if order.number not in self._ways or len(descriptors) != wanted:
             raise _refused(errno.EINVAL)
         return self._ways[order.number](order, descriptors[0] if wanted else -1)
-
-    def close(self) -> None:
-        """End the taker: there is one for each connection at most."""
-        if self._taker:
-            os.kill(self._taker, signal.SIGKILL)
-            os.waitpid(self._taker, 0)  # when the kernel has ended what it had under way
-            self._taker = 0
 
     def _list(self, order: Order, _: int) -> Done:
         file = self._file(order, errno.ENOENT)
@@ -83,19 +72,20 @@ class Work:
         return Done(file.least, file.most, f"{file.name}\n{values}".encode(errors="surrogateescape"))
 
     def _set_knob(self, order: Order, _: int) -> Done:
-        return self._write(self._file(order, errno.EPERM), order, KernelNumber)
+        file = self._file(order, errno.EPERM)
+        return self._write(file, order, file.name)
 
     def _set_group(self, order: Order, _: int) -> Done:
         file = self._file(order, errno.EPERM)
-        with self._guest(order) as guest, guest.group(UNIFIED, self._hierarchies.get(UNIFIED, "")) as (folder, path):
-            return self._write(file, order, lambda name: KernelNumber(f"{path}/{name}", folder))
+        with self._guest(order) as guest, guest.group(UNIFIED, self.guests.hierarchies[UNIFIED]) as (folder, path):
+            return self._write(file, order, f"{path}/{file.name}", folder)
 
-    def _write(self, file: WritableFile, order: Order, place_of: Callable[[str], KernelNumber]) -> Done:
-        if file.name.startswith("/") != (order.number == OrderNumber.SET_KNOB):
+    def _write(self, file: WritableFile, order: Order, path: str, folder: int | None = None) -> Done:
+        if file.name.startswith("/") != (folder is None):
             raise _refused(errno.EPERM)
-        place = place_of(file.name)
-        stood = self._before.write(place, order.b, allowed=file.allows(order.b))
-        self.log(f"{place.path}: {order.b}, was {stood}")
+        with KernelNumber.of(path, folder) as place:
+            stood = self._before.write(place, order.b, allowed=file.allows(order.b))
+        self.log(f"{path}: {order.b}, was {stood}")
         return Done()
 
     def _open(self, order: Order, _: int) -> Done:
@@ -130,22 +120,6 @@ class Work:
                 connection.setblocking(True)
                 self.log(f"connected to a socket of user {found.st_uid}, process {pid}")
                 return Done(descriptor=connection.detach())
-
-    def _give_group(self, order: Order, file: int) -> Done:
-        found = os.fstat(file)
-        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != self.user or order.a not in self._gids:
-            raise _refused(errno.EPERM)
-        os.chown(f"/proc/self/fd/{file}", -1, order.a)
-        self.log(f"a socket of the engine's belongs to group {order.a}")
-        return Done()
-
-    def _start_taker(self, *_: object) -> Done:
-        self.close()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with ours:
-            self._taker = forked(lambda: taker.serve(ours, self._taken), theirs.fileno())
-        self.log(f"process {self._taker} reclaims memory of guests")
-        return Done(descriptor=theirs.detach())
 
     def _file(self, order: Order, error: int) -> WritableFile:
         if not 0 <= order.a < len(self._files):

@@ -120,15 +120,16 @@ class Helper:
         with self._turn():
             return socket.socket(fileno=self._with_descriptor(self._about_file(Order(OrderNumber.CONNECT), path)))
 
-    def give_group(self, path: Path | str, gid: int) -> None:
-        """Have a socket of mom's own belong to a group that root declares."""
-        with self._turn():
-            self._about_file(Order(OrderNumber.GIVE_GROUP, a=gid), path)
-
     def taker(self) -> socket.socket:
-        """A connection to a process that reclaims memory of guests: `mom_helper.taker` says what it is told. There is one at a time."""
-        with self._turn():
-            return socket.socket(fileno=self._with_descriptor(self._send(Order(OrderNumber.TAKER))))
+        """A connection of its own to a process that reclaims memory of guests: `mom_helper.taker` says what it is told."""
+        one = Helper(self._path)
+        try:
+            one._send(Order(OrderNumber.TAKER))
+            assert one._connection is not None  # noqa: S101  # the order was answered
+            return one._connection
+        except OSError:
+            one._close()
+            raise
 
     def put_back(self) -> int:
         """Put back all that stood there before mom set something: how many values could not be."""
