@@ -32,7 +32,8 @@ from mom_helper.orders import SOCKET
 from mom_helper.work import Work
 
 _STATE: Final = {"--state": "/var/lib/mom-helper"}
-_OPTIONS: Final = {"serve": {"--user": "", "--socket": SOCKET, "--declarations": FOLDERS, **_STATE}, "put-back": _STATE, "taker": {"--unified": hierarchies()[UNIFIED], "--memory": hierarchies()["memory"]}}
+_GROUPS: Final = {"--unified": hierarchies()[UNIFIED], "--memory": hierarchies()["memory"]}
+_OPTIONS: Final = {"serve": {"--user": "", "--socket": SOCKET, "--declarations": FOLDERS, **_STATE}, "put-back": _STATE, "taker": _GROUPS}
 _FIRST_OF_SYSTEMD: Final = 3
 
 

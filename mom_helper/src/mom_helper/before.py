@@ -56,15 +56,15 @@ class KernelNumber(NamedTuple):
 
     def write(self, value: int) -> None:
         """Once, as it was opened. Raises `OSError`."""
-        os.ftruncate(self.file, 0)  # where the tree is a folder of plain files
         if self.key.startswith("!"):
-            os.write(self.file, b"%d" % value)
-            return
-        signal.setitimer(signal.ITIMER_REAL, _LONGEST_WRITE_SECONDS, _LONGEST_WRITE_SECONDS)
-        try:
-            os.write(self.file, b"max" if value == NO_LIMIT else b"%d" % value)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            written = os.write(self.file, b"%d" % value)
+        else:
+            signal.setitimer(signal.ITIMER_REAL, _LONGEST_WRITE_SECONDS, _LONGEST_WRITE_SECONDS)
+            try:
+                written = os.write(self.file, b"max" if value == NO_LIMIT else b"%d" % value)
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        os.ftruncate(self.file, written)  # where the tree is a folder of plain files
 
 
 class Before:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import errno
 import gc
 import os
@@ -26,8 +25,6 @@ _REFUSED_SECONDS: Final = 0.005
 """How long a client waits that has ordered too much, so that it cannot keep a CPU busy."""
 
 _NO_TIMEOUT: Final = struct.pack("ll", 0, 0)
-
-_DESCRIPTOR_SPACE: Final = socket.CMSG_SPACE(4)
 
 
 def serve(listener: socket.socket, work: Work) -> None:
@@ -64,7 +61,6 @@ def serve(listener: socket.socket, work: Work) -> None:
 
 def attend(connection: socket.socket, work: Work) -> None:
     """Follow the orders of one connection until it ends."""
-    connection.setblocking(True)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)
     try:
         while _answer_one(connection, work):
@@ -75,23 +71,22 @@ def attend(connection: socket.socket, work: Work) -> None:
 
 def _answer_one(connection: socket.socket, work: Work) -> bool:
     """Follow one order; False when there are no more, or what comes is none."""
-    message, ancillary, _, _ = connection.recvmsg(ORDER.size + 1, _DESCRIPTOR_SPACE, socket.MSG_CMSG_CLOEXEC)
-    descriptors = [one for _, _, content in ancillary for one in array.array("i", content[: len(content) // 4 * 4])]
+    message, received, _, _ = socket.recv_fds(connection, ORDER.size + 1, 2, socket.MSG_CMSG_CLOEXEC)
     done, error = Done(), 0
     try:
         if len(message) != ORDER.size:
             return False
         order = Order(*ORDER.unpack(message))
         try:
-            done = work.follow(order, descriptors)
+            done = work.follow(order, received)
         except OSError as failure:
             error = failure.errno or errno.EIO
             if order.number != OrderNumber.LIST:  # it ends so
                 work.log(f"refused: order {' '.join(map(str, order))}: {failure.strerror}")
         if error == errno.EAGAIN:
             time.sleep(_REFUSED_SECONDS)
-        sent = [] if done.descriptor is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [done.descriptor]))]
-        connection.sendmsg([ANSWER.pack(*Answer(order.id, error, done.a, done.b)), done.text[:MOST_TEXT]], sent)
+        answer = Answer(order.id, error, done.a, done.b)
+        socket.send_fds(connection, [ANSWER.pack(*answer), done.text[:MOST_TEXT]], done.descriptors)
         if order.number == OrderNumber.TAKER and not error:
             work.log(f"process {os.getpid()} reclaims memory of guests")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _NO_TIMEOUT)  # the engine reads its results when it gets to it
@@ -99,5 +94,5 @@ def _answer_one(connection: socket.socket, work: Work) -> bool:
             return False
         return True
     finally:
-        for one in (*descriptors, *(() if done.descriptor is None else (done.descriptor,))):
+        for one in (*received, *done.descriptors):
             os.close(one)

@@ -7,7 +7,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, NamedTuple
 
@@ -29,12 +29,12 @@ _TRIGGERS_PER_SECOND: Final = 1 / 30
 
 
 class Done(NamedTuple):
-    """What came of an order: numbers, text, and a descriptor for the engine."""
+    """What came of an order: numbers, text, and descriptors for the engine."""
 
     a: int = 0
     b: int = 0
     text: bytes = b""
-    descriptor: int | None = None
+    descriptors: Sequence[int] = ()
 
 
 class Work:
@@ -92,7 +92,7 @@ class Work:
         if not 0 <= order.a < len(PROCESS_FILES):
             raise _refused(errno.EPERM)
         with self._guest(order) as guest:  # its folder is of no other process: this needs no second look
-            return Done(descriptor=os.open(PROCESS_FILES[order.a], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=guest.folder))
+            return Done(descriptors=[os.open(PROCESS_FILES[order.a], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=guest.folder)])
 
     def _held_by_device(self, order: Order, _: int) -> Done:
         with self._guest(order) as guest:
@@ -106,7 +106,7 @@ class Work:
         with opened(PRESSURE_FILE, os.O_RDWR) as file:
             os.write(file, b"some %d %d\0" % (order.a, order.b))
             self.log(f"{PRESSURE_FILE}: a trigger at {order.a} of {order.b} us")
-            return Done(descriptor=os.dup(file))
+            return Done(descriptors=[os.dup(file)])
 
     def _connect(self, _: Order, file: int) -> Done:
         """To QEMU's own sockets, and to those that libvirt, as root, makes and gives to QEMU's user."""
@@ -119,7 +119,7 @@ class Work:
             with guest_of(pid, None, self._rules) if user != 0 or found.st_uid == 0 else nullcontext():
                 connection.setblocking(True)
                 self.log(f"connected to a socket of user {found.st_uid}, process {pid}")
-                return Done(descriptor=connection.detach())
+                return Done(descriptors=[connection.detach()])
 
     def _file(self, order: Order, error: int) -> WritableFile:
         if not 0 <= order.a < len(self._files):

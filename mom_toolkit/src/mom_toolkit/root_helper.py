@@ -193,7 +193,7 @@ class Helper:
             socket.send_fds(connection, [message], list(descriptors))
             reply, received, _, _ = socket.recv_fds(connection, orders.ANSWER.size + orders.MOST_TEXT, 1)
             answer = Answer(*orders.ANSWER.unpack(reply[: orders.ANSWER.size]))
-        except TimeoutError as error:
+        except BlockingIOError as error:
             self._close()  # what comes later is not to be taken for the answer to another order
             raise TimeoutError(errno.ETIMEDOUT, f"mom-helper did not answer within {ANSWER_SECONDS:.0f} s") from error
         except (OSError, struct.error) as error:
@@ -220,7 +220,8 @@ class Helper:
 
     def _connect(self) -> None:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        connection.settimeout(ANSWER_SECONDS)
+        for limit in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):  # the kernel's: with Python's own, each call would be two
+            connection.setsockopt(socket.SOL_SOCKET, limit, struct.pack("ll", int(ANSWER_SECONDS), 0))
         try:
             connection.connect(self._path)
         except OSError as error:
