@@ -12,6 +12,7 @@ import pytest
 from mom_core import GuestGone, HypervisorError, NotSupported, PermissionDenied
 from mom_devkit.without_root import HelperProcess, MomPower, StandInGuest, another_user, why_not_another_user
 from mom_toolkit import (
+    Helper,
     PeerCredentials,
     connect_to_guest,
     open_process_file,
@@ -172,3 +173,11 @@ def test_as_root_no_helper_is_asked(mom_open_folder: Path) -> None:
         for name in helper.environment:
             os.environ.pop(name, None)
         helper.close()
+
+
+def test_a_helper_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as deaf:
+        deaf.bind(str(tmp_path / "socket"))
+        deaf.listen()
+        with pytest.raises(TimeoutError, match="did not answer within 2 s"):
+            Helper(str(tmp_path / "socket")).put_back()
