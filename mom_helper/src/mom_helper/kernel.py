@@ -9,22 +9,24 @@ import select
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Final
 
 libc: Final = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG: Final = 1
 
 
-@contextmanager
-def opened(name: str, flags: int = os.O_RDONLY, folder: int | None = None) -> Iterator[int]:
-    """A descriptor, below that of a folder where one is given; it is closed at the end. Raises `OSError`."""
-    file = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=folder)
-    try:
-        yield file
-    finally:
-        os.close(file)
+class opened:  # noqa: N801  # called as a function; a generator would take a tenth of an order's time
+    """For a `with`: a descriptor, below that of a folder where one is given; it is closed at the end. Raises `OSError`."""
+
+    def __init__(self, name: str, flags: int = os.O_RDONLY, folder: int | None = None) -> None:
+        self._file = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=folder)
+
+    def __enter__(self) -> int:
+        return self._file
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
 
 
 def read_at(folder: int | None, name: str, most: int = 16 << 10) -> bytes:

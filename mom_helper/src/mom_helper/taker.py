@@ -133,23 +133,21 @@ class _Taking:
 
 def _take_v2(taking: _Taking, guest: Guest, _: float) -> int:
     content = b"%d" % (min(taking.left, PIECE_KIB) << 10)
-    return _of_group(taking, guest, UNIFIED, ("memory.current", "memory.reclaim"), content, errno.EAGAIN, 0)
+    return _of_group(taking, guest, UNIFIED, "memory.current", "memory.reclaim", content)
 
 
 def _take_v1(taking: _Taking, guest: Guest, until: float) -> int:
     wanted = taking.left / taking.rate if taking.rate > 0 else FIRST_BITE_SECONDS
     bite = min(max(wanted, 0.002), 2 * taking.seconds or FIRST_BITE_SECONDS, LONGEST_BITE_SECONDS, max(0.002, until - time.monotonic()))
-    return _of_group(taking, guest, "memory", ("memory.usage_in_bytes", "memory.force_empty"), b"0", errno.EBUSY, bite)
+    return _of_group(taking, guest, "memory", "memory.usage_in_bytes", "memory.force_empty", b"0", bite)
 
 
-def _of_group(taking: _Taking, guest: Guest, hierarchy: str, files: tuple[str, str], content: bytes, no_more: int, bite: float) -> int:
+def _of_group(taking: _Taking, guest: Guest, hierarchy: str, held: str, written: str, content: bytes, bite: float = 0) -> int:
     """What a write of this took, by how much the group holds then.
 
-    :param files: what tells how much it holds, and what is written to
-    :param no_more: the error by which the kernel says that it found no more
-    :param bite: seconds after which a signal ends the write; 0: it ends by itself
+    :param held: the file that tells how much it holds
+    :param bite: seconds after which a signal ends the write, which else goes on until there is no more; 0: it ends by itself
     """
-    held, written = files
     with guest.group(hierarchy, taking.guests.hierarchies[hierarchy]) as (folder, _):
         before = int(read_at(folder, held)) >> 10
         if before < LEAST_HELD_KIB:
@@ -160,11 +158,11 @@ def _of_group(taking: _Taking, guest: Guest, hierarchy: str, files: tuple[str, s
                 # Again and again: a signal that comes before the write has begun ends nothing.
                 signal.setitimer(signal.ITIMER_REAL, bite, 0.002 if bite else 0)
                 _called(libc.write, file, content, len(content))  # once: Python's own write begins again after a signal
-            taking.reason = Reason.NO_MORE if hierarchy != UNIFIED else taking.reason
+            taking.reason = Reason.NO_MORE if bite else Reason.NONE
         except InterruptedError:  # the timer has ended it
             pass
         except OSError as error:
-            if error.errno != no_more:
+            if error.errno not in {errno.EAGAIN, errno.EBUSY}:  # so the kernel says that it found no more, in v2 and v1
                 raise
             taking.reason = Reason.NO_MORE
         finally:

@@ -56,6 +56,7 @@ class Helper:
         self._path = path
         self._lock = threading.Lock()
         self._connection: socket.socket | None = None
+        self._ended = select.poll()
         self._id = 0
         self._declared: Sequence[DeclaredFile] | None = None
 
@@ -142,11 +143,8 @@ class Helper:
     def _turn(self) -> Iterator[None]:
         """One order at a time. A helper that was restarted since the last one is connected to anew: it may have read other declarations."""
         with self._lock:
-            if self._connection is not None:
-                ended = select.poll()
-                ended.register(self._connection, select.POLLIN)  # nothing is to come now but the end
-                if ended.poll(0):
-                    self._close()
+            if self._connection is not None and self._ended.poll(0):
+                self._close()
             yield
 
     def _to_listed(self, name: str, order: Callable[[int], Order]) -> None:
@@ -228,6 +226,8 @@ class Helper:
             connection.close()
             raise OSError(errno.ENOTCONN, f"mom-helper cannot be reached at {self._path}: {error.strerror or error}") from error
         self._connection, self._declared = connection, None
+        self._ended = select.poll()
+        self._ended.register(connection, select.POLLIN)  # between two orders, nothing comes but the end
 
     def _close(self) -> None:
         connection, self._connection, self._declared = self._connection, None, None
