@@ -1,6 +1,7 @@
 """The process that takes memory of guests, as a mom that is root starts it."""
 
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -117,3 +118,26 @@ def test_terabytes_of_addresses_are_gone_through_step_by_step() -> None:
 def test_no_other_size_holds_requests(size: int) -> None:
     with pytest.raises(struct.error):
         list(records_in(bytes(size)))
+
+
+RESERVES = """
+import mmap
+reserved = mmap.mmap(-1, 64 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)  # MAP_NORESERVE
+print("reserved", flush=True)
+input()
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("way", [Way.PROCESS, Way.RECALL])
+def test_a_process_that_ends_while_it_is_walked_through_ends_nothing_else(taker: Taker, way: Way) -> None:
+    with subprocess.Popen([sys.executable, "-I", "-c", RESERVES], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"reserved\n"
+        for message in messages([Order(way, 3, 1 << 40, 0, holder.pid, started_of(holder.pid)), Order(Way.GO, 7, 10**7, 10**7)]):
+            taker.socket.send(message)
+        select.select([taker.socket], [], [], 0.05)
+        holder.kill()
+        results = [*records_in(taker.socket.recv(ORDER.size * AT_ONCE))]
+    assert results[0].c in {Reason.HAS_ENDED, Reason.NO_MORE, Reason.NO_MORE_IN_SWAP}
+    assert taker.order() == []
