@@ -16,7 +16,7 @@ libc: Final = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG: Final = 1
 
 
-class opened:  # noqa: N801  # called as a function; a generator would take a tenth of an order's time
+class opened:  # noqa: N801  # called as a function; a generator would take a twentieth of an order's time
     """For a `with`: a descriptor, below that of a folder where one is given; it is closed at the end. Raises `OSError`."""
 
     def __init__(self, name: str, flags: int = os.O_RDONLY, folder: int | None = None) -> None:
