@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import socket
 import struct
 import subprocess
@@ -363,6 +364,16 @@ def test_what_an_ended_guest_had_is_forgotten_and_a_group_of_the_same_name_is_an
     assert grouped.ask(lambda client: list(client.order(OrderNumber.PUT_BACK)[0][2:])) == [0, 0]
     assert high(grouped, group) == str(1 << 30)
     assert (old / "memory.high").read_text() == str(1 << 30)
+
+
+def test_what_an_ended_guest_had_keeps_nothing_else_from_being_put_back(grouped: RunningHelper, group: Group) -> None:
+    pid, started = group.process(GUEST)
+    grouped.ask(lambda client: [client.error(OrderNumber.SET_KNOB, A, 7), client.error(OrderNumber.SET_GROUP, HIGH, 1 << 30, pid, started)])
+    assert grouped.groups is not None
+    shutil.rmtree(grouped.groups / group.path.lstrip("/"))
+    assert grouped.ask(lambda client: list(client.order(OrderNumber.PUT_BACK)[0][2:4])) == [1, 0]
+    assert grouped.values()["a"] == "100"
+    assert [path for path in grouped.state.rglob("*") if path.is_file()] == []
 
 
 def test_a_knob_that_keeps_nothing_is_written_and_nothing_is_remembered(place: Path) -> None:

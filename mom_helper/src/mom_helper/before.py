@@ -130,9 +130,12 @@ class Before:
         for key in os.listdir(self._folder):  # noqa: PTH208  # as above
             with self._noted(key) as note:
                 before, wrote, path = _read_note(note)
-                group = nullcontext() if key.startswith("!") else opened(path.rpartition("/")[0], os.O_PATH | os.O_DIRECTORY)
+                knob, group = key.startswith("!"), path.rpartition("/")[0]
                 try:
-                    with group as folder, KernelNumber.of(path, folder) as place:
+                    with (
+                        nullcontext() if knob else opened(group, os.O_PATH | os.O_DIRECTORY) as folder,
+                        KernelNumber.of(path, folder) as place,
+                    ):
                         if place.key != key:
                             raise FileNotFoundError(errno.ENOENT, "another group has that name now")
                         if only_tidy:
