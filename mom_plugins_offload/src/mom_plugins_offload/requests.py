@@ -87,6 +87,7 @@ class ReclaimTaker:
             self._socket.settimeout(_SEND_SECONDS)
             for message in messages(orders):
                 self._socket.send(message)
+            self._socket.setblocking(False)  # with a timeout, to look for answers would wait for one as long
         except OSError as error:
             self.close()
             raise HypervisorError(f"the process that takes memory has ended: {error.strerror or error}") from error
@@ -96,7 +97,7 @@ class ReclaimTaker:
         """The results of requests that have come since the last call. A taker that has ended is started anew with the next request."""
         while self._socket is not None:
             try:
-                message = self._socket.recv(ORDER.size * AT_ONCE, socket.MSG_DONTWAIT)
+                message = self._socket.recv(ORDER.size * AT_ONCE)
             except BlockingIOError:
                 return
             except OSError:
