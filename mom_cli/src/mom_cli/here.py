@@ -139,7 +139,7 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
         what = f"manages this host from now on{acts}; systemctl disable --now mom puts everything back"
         yield f"{sudo}systemctl enable --now mom", what
     else:
-        yield f"{sudo}mom run", f"manages this host until Ctrl-C, which puts everything back{acts}; docs/service.md has it as a service"
+        yield f"{sudo}mom run", f"manages this host until Ctrl-C, which puts everything back{acts}; docs/install.md has it as a service"
 
 
 def _lines(sight: HostSight) -> Iterator[tuple[str, str]]:
