@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from real_browser import browsing
@@ -76,27 +78,37 @@ class _Quietly(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+@dataclass(frozen=True)
+class Reader:
+    """A reader of the site, in a browser, with its search open."""
+
+    page: Any
+    asked: set[str]
+    """Hosts that the browser has asked for anything."""
+
+    def finds(self, words: str) -> list[str]:
+        """The pages, and the parts of pages, that the search finds, the first one first."""
+        field, options = self.page.get_by_role("combobox", name="Search"), self.page.get_by_role("option")
+        field.fill("")
+        options.first.wait_for(state="detached")
+        field.fill(words)
+        options.first.wait_for()
+        links = options.evaluate_all("each => each.map(one => (one.closest('a') || one.querySelector('a')).href)")
+        return [re.sub(r"\?h=[^#]*|#$", "", link.rpartition("/")[2]) for link in links]  # without what to highlight
+
+
 @pytest.fixture(scope="module")
-def search(versions: Path) -> Iterator[Any]:
-    """The site in a browser, with its search open: a function from what is typed to the titles and pages that are found."""
+def reader(versions: Path) -> Iterator[Reader]:
     handler = functools.partial(_Quietly, directory=versions / "0.0.10")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, browsing() as browser:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         page = browser.new_page()
         page.set_default_timeout(120_000)  # on a machine that does much else meanwhile
+        asked: set[str] = set()
+        page.on("request", lambda request: asked.add(str(urlsplit(request.url).hostname)))
         page.goto(f"http://127.0.0.1:{server.server_address[1]}/index.html")
         page.keyboard.press("/")
-        field = page.get_by_role("combobox", name="Search")
-
-        def found(words: str) -> list[str]:
-            field.fill("")
-            page.get_by_role("option").first.wait_for(state="detached")
-            field.fill(words)
-            page.get_by_role("option").first.wait_for()
-            links = page.get_by_role("option").evaluate_all("each => each.map(one => (one.closest('a') || one.querySelector('a')).href)")
-            return [re.sub(r"\?h=[^#]*|#$", "", link.rpartition("/")[2]) for link in links]  # what to highlight
-
-        yield found
+        yield Reader(page, asked)
         server.shutdown()
 
 
@@ -122,8 +134,13 @@ FIRST_FOUND = {
 
 
 @pytest.mark.parametrize(("words", "page"), FIRST_FOUND.items(), ids=str)
-def test_what_is_looked_for_first_is_found_first(search: Any, words: str, page: str) -> None:
-    assert search(words)[0] == page
+def test_what_is_looked_for_first_is_found_first(reader: Reader, words: str, page: str) -> None:
+    assert reader.finds(words)[0] == page
+
+
+def test_who_reads_and_searches_the_site_is_known_to_nobody_else(reader: Reader) -> None:
+    reader.finds("balloon")
+    assert reader.asked == {"127.0.0.1"}
 
 
 def test_links_lead_to_pages_and_those_to_other_files_become_words(build_site: ModuleType) -> None:
