@@ -52,11 +52,13 @@ demand=$(asked demand | tr , ' ')
 [ -n "$(asked panic)" ] && exit
 after=$(asked unload)
 [ -n "$after" ] && sleep "$after" && rmmod virtio_balloon && echo "GUEST driver gone"
+lies=$(asked liar)
+[ -n "$lies" ] && sleep "${lies%,*}" && rmmod virtio_balloon && liar "${lies#*,}" &
 while :; do sleep 3600; done
 """
 
 
-_PROGRAMS = ("workload", "burst", "demand", "growth")
+_PROGRAMS = ("workload", "burst", "demand", "growth", "liar")
 """C programs beside this file, which each guest has."""
 
 
@@ -67,7 +69,8 @@ class CannotBuild(Exception):
 @dataclass(frozen=True)
 class GuestImage:
     """What a guest is booted from. Its kernel's command line takes `momtest.workload=COLD,WARM,COMMON,FORMER` (MiB), `momtest.panic=1`
-    (crash at once), `momtest.unload=SECONDS` (take the balloon driver out after that), `momtest.swap=1` (its second disk is its swap),
+    (crash at once), `momtest.unload=SECONDS` (take the balloon driver out after that), `momtest.liar=SECONDS,SEED`
+    (another one that lies is put into its place), `momtest.swap=1` (its second disk is its swap),
     `momtest.files=NUMBER` (so many files in its memory: half of what their names take counts as usable, and none of it is),
     `momtest.zram=MIB` (compressed swap in its own memory), and `momtest.burst=`, `momtest.demand=` and `momtest.growth=` with what these
     programs take."""

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +23,13 @@ from mom_devkit import wait_until
 
 _BEAT = re.compile(r"BEAT (\d+) worst_ms=([\d.]+) kills=(-?\d+)")
 
-_XML = """<domain type='qemu'>
+_XML = """<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
 <name>{name}</name><uuid>{uuid}</uuid>{memory}<vcpu>1</vcpu>
 <os><type arch='x86_64' machine='pc'>hvm</type><kernel>{kernel}</kernel><initrd>{initrd}</initrd>
 <cmdline>{arguments}</cmdline></os><features><acpi/></features>
 <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
 <serial type='file'><source path={log}/><target port='0'/></serial>
-{balloon}{devices}</devices></domain>"""
+{balloon}{devices}</devices>{options}</domain>"""
 
 COMMAND_LINE = "console=ttyS0 quiet no_timer_check cryptomgr.notests "
 """What a guest's kernel is told before all else. It does not check its timer: on a busy host, emulated ticks come too late for that, and it
@@ -155,6 +156,7 @@ class Lab:
         memory: str = "",
         devices: str = "",
         arguments: str = "",
+        options: Sequence[str] = (),
         paused: bool = False,
         persistent: bool = False,
     ) -> RealGuest:
@@ -168,11 +170,13 @@ class Lab:
         :param memory: XML instead of `mib`
         :param devices: XML of more devices
         :param arguments: more for the guest's kernel command line
+        :param options: more of QEMU's, past libvirt
         :param persistent: libvirt knows the guest while it does not run, too
         """
         log = self.libvirtd.folder / f"guest{next(self._numbers)}.log"
         if workload is not None:
             arguments += " momtest.workload=" + ",".join(str(part) for part in workload)
+        past_libvirt = "".join(f"<qemu:arg value={quoteattr(one)}/>" for one in options)
         stats = f"<stats period='{period}'/>" if period and balloon != "none" else ""
         xml = _XML.format(
             name=escape(PREFIX + name + self._suffix),
@@ -184,6 +188,7 @@ class Lab:
             log=quoteattr(str(log)),
             balloon=f"<memballoon model='{balloon}' {balloon_options}>{stats}</memballoon>",
             devices=devices,
+            options=f"<qemu:commandline>{past_libvirt}</qemu:commandline>" if options else "",
         )
         flags = self._libvirt.VIR_DOMAIN_START_PAUSED if paused else 0
         if not persistent:

@@ -54,6 +54,11 @@ class HelperProcess:
         """What it has logged."""
         return (self.folder / "log").read_text()
 
+    @property
+    def pid(self) -> int:
+        """Its process; 0 while there is none."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else 0
+
     def start(self) -> None:
         """Start it, and wait until it listens."""
         self.socket.unlink(missing_ok=True)

@@ -1,0 +1,91 @@
+"""What a campaign of faults has found, as text and as a table."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from fault_kinds import KINDS
+from squeeze_report import filled, table
+
+Result = Mapping[str, Any]
+
+SURE: Final = 0.95
+"""Of a bound: the real share of faults that break something is smaller, with this probability."""
+
+
+def results_in(path: Path) -> Iterator[Result]:
+    """The lines of a file, if it is there."""
+    if path.exists():
+        yield from map(json.loads, path.read_text(encoding="utf-8").splitlines())
+
+
+def tried(results: Sequence[Result]) -> list[Result]:
+    """Those that happened as they should."""
+    return [one for one in results if "not_tried" not in one]
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value that so large a part of at least one is not above."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def bound(broken: int, count: int) -> float:
+    """The share of all faults of which, with `SURE`, no more break something: of none in n it is 3/n (Poisson's distribution)."""
+    low, high = 0.0, 10.0 * (broken + 1)
+    for _ in range(60):
+        middle = (low + high) / 2
+        so_few = sum(math.exp(-middle) * middle**k / math.factorial(k) for k in range(broken + 1))
+        low, high = (middle, high) if so_few > 1 - SURE else (low, middle)
+    return min(1.0, high / count)
+
+
+def summary(results: Sequence[Result]) -> str:
+    """In a few sentences."""
+    found = tried(results)
+    if not found:
+        return "No campaign is kept yet."
+    broken = [one for one in found if one["broke"]]
+    recoveries = [one["recovery"] for one in found if one["recovery"] is not None]
+    by = {what: sum(what in one["broke"] for one in broken) for what in sorted({what for one in broken for what in one["broke"]})}
+    lines = [
+        f"{len(found):,} faults of {len({one['kind'] for one in found})} kinds, {len(broken)} of which broke something"
+        + (f" ({', '.join(f'{what}: {count}' for what, count in by.items())})" if by else "")
+        + f": below {100 * bound(len(broken), len(found)):.2g} % with 95 % confidence.",
+        f"All was in order again after {quantile(recoveries, 0.5):.1f} s in half of them, after {quantile(recoveries, 0.99):.1f} s in 99 of"
+        f" 100, and after {max(recoveries):.1f} s in the slowest.",
+    ]
+    if len(found) < len(results):
+        lines.append(f"{len(results) - len(found)} more could not be tried, as something else was in the way.")
+    return " ".join(lines)
+
+
+def table_of(results: Sequence[Result]) -> str:
+    """By kind: how many, what they broke, how long it took until all was in order, and up to which share they may break something."""
+    found = tried(results)
+    rows = []
+    for name, kind in KINDS.items():
+        mine = [one for one in found if one["kind"] == name]
+        if mine:
+            rows.append([kind.says, *_figures(mine)])
+    if not rows:
+        return "Nothing has been measured yet."
+    rows.append(["all", *_figures(found)])
+    return table(["what goes wrong", "faults", "broken promises", "in order after, s: half", "99 of 100", "slowest", "may break, %"], rows)
+
+
+def _figures(mine: Sequence[Result]) -> list[str]:
+    recoveries = [one["recovery"] for one in mine if one["recovery"] is not None] or [math.nan]
+    broken = sum(bool(one["broke"]) for one in mine)
+    times = (quantile(recoveries, 0.5), quantile(recoveries, 0.99), max(recoveries))
+    return [f"{len(mine):,}", str(broken), *(f"{seconds:.1f}" for seconds in times), f"{100 * bound(broken, len(mine)):.2g}"]
+
+
+def fill(page: Path, results: Sequence[Result]) -> None:
+    """Put both into a page, between `<!-- faults -->` and `<!-- end -->`."""
+    text = f"{summary(results)}\n\n{table_of(results)}"
+    page.write_text(filled(page.read_text("utf-8"), {"faults": text}), "utf-8")

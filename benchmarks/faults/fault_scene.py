@@ -1,0 +1,498 @@
+"""What faults happen to: real guests, a libvirtd, mom with its supervisor, helper and disk, and a swap, all the time short of memory."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from ballast import available_mib
+from grouped_guests import grouped_guests
+from guests_told import Listener
+from host_swap import HostSwap, compressed_swap, descendants
+from libvirt_mom import another_host
+from private_libvirtd import PREFIX, PrivateLibvirtd
+from real_guests import Lab, RealGuest
+from supervised import SupervisedMom
+from witness import SecondMonitor, Watched, as_json
+
+from mom_devkit import wait_until
+from mom_devkit.without_root import USER, HelperProcess
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+GUEST_MIB: Final = 320
+"""Of each guest. It holds 40 MiB, and for 10 of every 30 s 60 MiB more; another 60 MiB it touches hardly ever. With what its kernel needs
+that is up to 200: mom finds 100 to take."""
+
+DEMAND: Final = "{begin},40,60,30,33,{phase},0,0,160,300,0,0,60,0,{seed}"
+
+PROMISES: Final = {"half": 0.5, "most": 0.75, "all": 1.0, "none": 0.0}
+"""What guests are promised, as shares of what they are sold, by the first word of their names. Most are promised a half, as nothing else is
+taken from one that is promised more than it uses."""
+
+ORDER: Final = ("half", "half", "most", "half", "none", "half", "all", "half", "half", "most", "half", "none")
+
+FRESH_SECONDS: Final = 5.0
+"""A guest is known when its statistics are no older: an emulated one, on a busy host, tells them every two seconds."""
+
+CYCLES: Final = 2
+"""mom is at work again when it has completed so many cycles since."""
+
+SWAP_MIB: Final = 256
+DISK_MIB: Final = 16
+LOOK_SECONDS: Final = 0.1
+KEPT_MOMENTS: Final = 900
+"""Of what was seen, for a trace: a minute and a half."""
+
+TAIL_BYTES: Final = 60_000
+
+KSM: Final = Path("/sys/kernel/mm/ksm")
+
+_DECLARED: Final = """
+[guests campaign]
+users = root
+slices = machine
+"""
+
+
+class SomethingIsLeft(Exception):
+    """The scene is not in order, and cannot be put in order: another one has to be made."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How large all of it is, and what of it there is.
+
+    :param guests: how many
+    :param ksm: whether mom may use KSM, which all of the host's processes share
+    :param available: MiB that a program leaves the host, so that it is really short; 0: mom is told to keep more than there is
+    """
+
+    guests: int = 12
+    ksm: bool = True
+    available: int = 0
+
+
+@dataclass
+class Guest:
+    """One of the guests."""
+
+    real: RealGuest
+    pid: int
+    seen: Watched
+
+    @property
+    def name(self) -> str:
+        """For mom."""
+        return self.real.name
+
+    @property
+    def runs(self) -> bool:
+        """Whether its process is there."""
+        return Path(f"/proc/{self.pid}").exists()
+
+
+class Tell(Protocol):
+    """For whoever waits."""
+
+    def __call__(self, text: str, /) -> None:
+        """One line."""
+
+
+@dataclass
+class Scene:
+    """All that faults happen to. Whoever waits has time pass by `tick`."""
+
+    plan: Plan
+    folder: Path
+    lab: Lab
+    helper: HelperProcess
+    mom: SupervisedMom
+    swap: HostSwap | None
+    tell: Tell
+    guests: dict[str, Guest] = field(default_factory=dict)
+    moments: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=KEPT_MOMENTS))
+    ksm_before: Mapping[str, str] = field(default_factory=dict)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _other: PrivateLibvirtd | None = None
+    _gone_kills: int = 0
+
+    # --- guests ----------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def libvirtd(self) -> PrivateLibvirtd:
+        """The one that mom knows."""
+        return self.lab.libvirtd
+
+    def add(self, promise: str, *, arguments: str = "", honest: bool = True, speaks: bool = True, waits: bool = True) -> Guest:
+        """Start a guest, which is in `guests` from then on.
+
+        :param promise: what it is promised, a word of `PROMISES`
+        :param arguments: more for its kernel
+        :param honest: its figures can be believed
+        :param speaks: it keeps its balloon's driver
+        :param waits: return when it works only
+        """
+        number = next(self._numbers)
+        name = f"{promise}-{number:04d}"
+        second = self.libvirtd.folder / f"{name}.second"
+        begin = int(time.time())
+        demand = DEMAND.format(begin=begin, phase=number * 7 % 30, seed=number + 1)
+        real = self.lab.start(
+            name,
+            mib=GUEST_MIB,
+            arguments=f"momtest.demand={demand} momtest.zram=64 {arguments}",
+            options=("-qmp", f"unix:{second},server=on,wait=off"),
+        )
+        guest = self._watched(real, promise, second)
+        guest.seen.honest, guest.seen.speaks = honest, speaks
+        self.guests[real.name] = guest
+        if waits:
+            self.until(lambda: bool(guest.seen.listener.heard), f"{real.name} works", 120)
+        return guest
+
+    def _watched(self, real: RealGuest, promise: str, second: Path) -> Guest:
+        wait_until(second.exists, f"{real.name} has a monitor")
+        seen = Watched(real.name, GUEST_MIB, PROMISES[promise] * GUEST_MIB, SecondMonitor(second), Listener(real.log), size=GUEST_MIB)
+        return Guest(real, real.pid, seen)
+
+    def end(self, guest: Guest) -> None:
+        """A guest has ended, or is somewhere else: it is looked after no more."""
+        self.guests.pop(guest.name, None)
+        guest.seen.monitor.close()
+        self._gone_kills += guest.seen.kills
+
+    def replace(self, guest: Guest) -> Guest:
+        """Another one in the place of one that has ended."""
+        self.end(guest)
+        return self.add(guest.name.removeprefix(PREFIX).partition("-")[0], waits=False)
+
+    @property
+    def other(self) -> PrivateLibvirtd:
+        """Another host, to which guests can be moved; it is started when it is first asked for."""
+        if self._other is None:
+            self._other = self._stack.enter_context(another_host(self.libvirtd))
+        return self._other
+
+    @property
+    def honest(self) -> list[Guest]:
+        """The guests whose figures can be believed, and that have their balloon's driver."""
+        return [one for one in self.guests.values() if one.seen.honest and one.seen.speaks]
+
+    @property
+    def kills(self) -> int:
+        """Programs that guests' kernels have killed since the scene was made, and guests that have ended by themselves."""
+        return self._gone_kills + sum(one.seen.kills for one in self.guests.values())
+
+    # --- time ------------------------------------------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """A tenth of a second passes: what keeps mom and its helper, and what watches guests, does its part."""
+        self.mom.tend()
+        if not self.helper.pid:
+            self.helper.start()
+        now = time.monotonic()
+        for guest in self.guests.values():
+            guest.seen.look(now)
+        status = self.status()
+        self.moments.append(
+            {
+                "at": round(now, 2),
+                "mom": [
+                    self.mom.pid,
+                    status.get("cycle", {}).get("number"),
+                    status.get("host", {}).get("fields", {}).get("host_memory_state"),
+                ],
+                "guests": as_json({name: one.seen for name, one in self.guests.items()}),
+            }
+        )
+        time.sleep(LOOK_SECONDS)
+
+    def pass_time(self, seconds: float) -> None:
+        """So many seconds."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.tick()
+
+    def until(self, so: Callable[[], bool], what: str, most: float) -> float:
+        """Seconds until it is so. Raises `SomethingIsLeft` when it is not so in time."""
+        began = time.monotonic()
+        while not so():
+            if time.monotonic() - began > most:
+                raise SomethingIsLeft(f"{most:.0f} s were not enough until {what}")
+            self.tick()
+        return time.monotonic() - began
+
+    # --- what mom says ---------------------------------------------------------------------------------------------------------------
+
+    def status(self) -> Mapping[str, Any]:
+        """What mom says of itself; nothing where it says nothing."""
+        with suppress(OSError, ValueError):
+            content: dict[str, Any] = json.loads((self.mom.run_directory / "status.json").read_text())
+            return content
+        return {}
+
+    @property
+    def cycle(self) -> tuple[int, int]:
+        """mom's process, and the number of its last cycle."""
+        status = self.status()
+        return status.get("pid", 0), status.get("cycle", {}).get("number", 0)
+
+    def why_not_in_order(self, since: tuple[int, int]) -> str:
+        """What is missing until all is as it was before a fault; empty: nothing.
+
+        :param since: `cycle` when the fault was over
+        """
+        status = self.status()
+        pid, number = status.get("pid", 0), status.get("cycle", {}).get("number", 0)
+        if not self.mom.pid or pid != self.mom.pid:
+            return "mom runs"
+        if number < CYCLES + (since[1] if pid == since[0] else 0):
+            return "mom has completed two cycles"
+        for plugin in status.get("plugins", ()):
+            if plugin["state"] != "ok":
+                return f"its plugin {plugin['name']} is {plugin['state']}: {plugin['last_error']}"
+        table = status.get("guests", {})
+        rows = {row["name"]: row for row in (dict(zip(table["columns"], row, strict=False)) for row in table.get("rows", ()))}
+        for name, guest in self.guests.items():
+            row = rows.pop(name, None)
+            if row is None:
+                return f"it knows {name}"
+            if not guest.seen.honest:
+                continue
+            if not guest.seen.speaks:
+                if row.get("mem_usable") is not None:
+                    return f"it believes nothing of {name}, which has no driver"
+                continue
+            if row.get("blocked"):
+                return f"{name} can be resized: {row['blocked']}"
+            age = row.get("stats_age")
+            if row.get("mem_usable") is None or not isinstance(age, int | float) or age > FRESH_SECONDS:
+                return f"it has fresh statistics of {name}"
+        return f"it knows no {', '.join(rows)} any more" if rows else ""
+
+    def why_not_as_before(self) -> str:
+        """What is missing until nothing is left of what mom has changed; empty: nothing."""
+        if not self.mom.is_over:
+            return "mom has ended and has put everything back"
+        for name, guest in self.guests.items():
+            if not guest.seen.is_whole:
+                return f"{name} has its {GUEST_MIB} MiB back, of which it has {guest.seen.size:.0f}"
+        for name, before in self.ksm_before.items():
+            if self.plan.ksm and ksm_knobs().get(name) != before:
+                return f"KSM's {name} is {before} again"
+        with suppress(FileNotFoundError):
+            if entries := json.loads((self.state / "ledger.json").read_text())["content"]:
+                return f"nothing stands in the ledger: {json.dumps(entries)[:300]}"
+        return ""
+
+    # --- what can be broken ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def disk(self) -> Path:
+        """The file system with mom's log and its state."""
+        return self.folder / "disk"
+
+    @property
+    def state(self) -> Path:
+        """What of it mom sees as its state directory: a mount of its own."""
+        return self.folder / "state"
+
+    def write_policy(self, name: str, text: str | None) -> None:
+        """A policy of that name, which is the last one, or none any more; mom reads them again."""
+        path = self.folder / "policy.d" / f"{name}.policy"
+        if text is None:
+            path.unlink(missing_ok=True)
+        else:
+            path.write_text(text)
+        self.mom.send(signal.SIGHUP)
+
+    def helpers(self) -> list[int]:
+        """The helper's processes, its taker included."""
+        return [self.helper.pid, *descendants(self.helper.pid)] if self.helper.pid else []
+
+    def takers(self) -> list[int]:
+        """The processes that move cold memory: those of the helper's that are as nice as can be."""
+        return [pid for pid in self.helpers()[1:] if _niceness(pid) > 0]
+
+    def keep_trace(self, path: Path, told: Mapping[str, object]) -> None:
+        """Write down what was seen, and what all logs end with."""
+        logs = {"mom": self.mom.log, "helper": self.helper.folder / "log", "libvirtd": self.libvirtd.folder / "libvirtd.log"}
+        content = {
+            "fault": told,
+            "moments": list(self.moments),
+            "status": self.status(),
+            "logs": {name: _tail(file) for name, file in logs.items()},
+            "guests": {name: _tail(one.real.log, 3000) for name, one in self.guests.items()},
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with gzip.open(path, "wt") as file:
+            json.dump(content, file)
+
+    def make_room_in_log(self) -> None:
+        """Begin mom's log anew, as logs are rotated: faults fill the disk, and the log is not to."""
+        with suppress(OSError):
+            if self.mom.log.stat().st_size > DISK_MIB << 17:
+                os.truncate(self.mom.log, 0)
+
+
+def _niceness(pid: int) -> int:
+    with suppress(OSError):
+        return os.getpriority(os.PRIO_PROCESS, pid)
+    return 0
+
+
+def _tail(path: Path, most: int = TAIL_BYTES) -> str:
+    with suppress(OSError), path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - most))
+        return file.read().decode(errors="replace")
+    return ""
+
+
+def ksm_knobs() -> dict[str, str]:
+    """Those that mom sets; a KSM that has unmerged its pages is as much off as one that never ran."""
+    found = {}
+    for name in ("run", "pages_to_scan", "sleep_millisecs"):
+        with suppress(OSError):
+            found[name] = (KSM / name).read_text().strip().replace("2", "0", 1) if name == "run" else (KSM / name).read_text().strip()
+    return found
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """A file system of its own in `folder/disk`, which can be filled and frozen; its folder `state` is mounted in `folder`, too."""
+    image, disk, state = folder / "disk.img", folder / "disk", folder / "state"
+    with image.open("wb") as file:
+        file.truncate(DISK_MIB << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", "-O", "^has_journal", image], check=True, capture_output=True)
+    for one in (disk, state):
+        one.mkdir()
+    subprocess.run(["mount", "-o", "loop", image, disk], check=True)
+    try:
+        (disk / "state").mkdir(mode=0o750)
+        user = pwd.getpwnam(USER)
+        os.chown(disk / "state", user.pw_uid, user.pw_gid)
+        subprocess.run(["mount", "--bind", disk / "state", state], check=True)
+        yield
+    finally:
+        subprocess.run(["fsfreeze", "--unfreeze", disk], check=False, capture_output=True)
+        for one in (state, disk):
+            subprocess.run(["umount", "--lazy", one], check=False)
+
+
+def _clock(folder: Path) -> tuple[Path, Path]:
+    """A library that has a program's clock go wrong, and the file that says by how many seconds."""
+    library, offset = folder / "clock.so", folder / "clock"
+    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library, HERE / "clock.c"], check=True, capture_output=True)
+    offset.write_bytes(bytes(8))
+    offset.chmod(0o644)
+    library.chmod(0o755)
+    return library, offset
+
+
+def configuration(plan: Plan, folder: Path, libvirtd: PrivateLibvirtd) -> Mapping[str, object]:
+    """mom as an operator would have it for such guests, except that it is to keep more than the host has, and looks every second."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    short = {} if plan.available else {"host_free": f"{total * 95 // 100}MiB", "law": {"tight_below": 1.0}}
+    return {
+        "interval": "1s",
+        "state_directory": str(folder / "state"),
+        "run_directory": str(folder / "mom/run"),
+        "plugins": {
+            "host": {},
+            "libvirt": libvirtd.settings(),
+            "balloon": short,
+            **({"ksm": {}} if plan.ksm else {}),
+            "offload": {},
+            "policy": {"directory": str(folder / "policy.d")},
+        },
+        "guests": {f"{PREFIX}{name}-*": {"guarantee": f"{share:.0%}"} for name, share in PROMISES.items() if share},
+    }
+
+
+@contextmanager
+def scene(plan: Plan, tell: Tell) -> Iterator[Scene]:
+    """All of it, from here to the end of the block; mom and its guests are at work."""
+    user = pwd.getpwnam(USER)
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="mom-faults-", dir="/tmp"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder.chmod(0o755)
+        for name in ("policy.d", "mom", "mom/run"):
+            (folder / name).mkdir(mode=0o755)
+        for name in ("mom", "mom/run"):
+            os.chown(folder / name, user.pw_uid, user.pw_gid)
+        swap = stack.enter_context(compressed_swap(SWAP_MIB))
+        lab = stack.enter_context(grouped_guests(("memory",)))
+        open_to_others(lab.libvirtd)
+        stack.enter_context(small_disk(folder))
+        helper = HelperProcess((ROOT / "packaging/helper.d/mom.conf").read_text() + _DECLARED)
+        stack.callback(helper.close)
+        helper.start()
+        library, offset = _clock(folder)
+        config = folder / "mom.yaml"
+        config.write_text(json.dumps(configuration(plan, folder, lab.libvirtd), indent=1))
+        environment = {**helper.environment, "LD_PRELOAD": str(library), "FAULTS_CLOCK": str(offset), "PYTHONDONTWRITEBYTECODE": "1"}
+        mom = SupervisedMom(config, folder / "mom", folder / "disk/log", environment)
+        stack.callback(mom.close)
+        stack.callback(lab.destroy_all)
+        made = Scene(plan, folder, lab, helper, mom, swap, tell, ksm_before=ksm_knobs())
+        stack.enter_context(made._stack)
+        tell(f"starting {plan.guests} guests")
+        for number in range(plan.guests):
+            made.add(ORDER[number % len(ORDER)], waits=False)
+            made.pass_time(0.5)
+        made.until(lambda: all(one.seen.listener.heard for one in made.guests.values()), "all guests work", 300)
+        if plan.available:
+            stack.enter_context(_really_short(made, plan.available))
+        mom.start()
+        yield made
+
+
+def open_to_others(libvirtd: PrivateLibvirtd) -> None:
+    """mom's user may reach libvirt, as polkit and a group have it elsewhere."""
+    for path in (libvirtd.socket, *libvirtd.socket.parents, libvirtd.pid_folder):
+        if path.is_relative_to(libvirtd.folder):
+            path.chmod(path.stat().st_mode | (0o006 if path == libvirtd.socket else 0o005))
+
+
+@contextmanager
+def _really_short(made: Scene, available: int) -> Iterator[None]:
+    """A program takes what the host has beyond so many MiB, and what guests give."""
+    from steady_host import anonymous_mib, merged_mib, store_mib
+
+    store = made.swap.store if made.swap is not None else ""
+    held = sum(anonymous_mib(one.pid) for one in made.guests.values()) - merged_mib() + store_mib(store)
+    plan = {
+        "capacity_mib": available + held,
+        "begin": time.monotonic(),
+        "loads": [],
+        "pid_folder": str(made.libvirtd.pid_folder),
+        "floor_mib": available / 2,
+        "store": store,
+    }
+    path = made.folder / "plan.json"
+    path.write_text(json.dumps(plan))
+    command = [sys.executable, str(ROOT / "tests/real/steady_host.py"), str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        try:
+            made.until(lambda: available_mib() < available + 200, f"the host has {available} MiB", 60)
+            yield
+        finally:
+            process.kill()
