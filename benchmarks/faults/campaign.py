@@ -24,10 +24,9 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests/real"))
-sys.path.insert(0, str(ROOT / "benchmarks/squeeze"))
-sys.path.insert(0, str(ROOT / "benchmarks/faults"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests/real"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "squeeze"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import fault_report  # only found from here on
 from ballast import available_mib  # as above

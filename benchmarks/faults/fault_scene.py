@@ -255,37 +255,11 @@ class Scene:
         return status.get("pid", 0), status.get("cycle", {}).get("number", 0)
 
     def why_not_in_order(self, since: tuple[int, int]) -> str:
-        """What is missing until all is as it was before a fault; empty: nothing.
+        """What is missing until all is in order; empty: nothing.
 
         :param since: `cycle` when the fault was over
         """
-        status = self.status()
-        pid, number = status.get("pid", 0), status.get("cycle", {}).get("number", 0)
-        if not self.mom.pid or pid != self.mom.pid:
-            return "mom runs"
-        if number < CYCLES + (since[1] if pid == since[0] else 0):
-            return "mom has completed two cycles"
-        for plugin in status.get("plugins", ()):
-            if plugin["state"] != "ok":
-                return f"its plugin {plugin['name']} is {plugin['state']}: {plugin['last_error']}"
-        table = status.get("guests", {})
-        rows = {row["name"]: row for row in (dict(zip(table["columns"], row, strict=False)) for row in table.get("rows", ()))}
-        for name, guest in self.guests.items():
-            row = rows.pop(name, None)
-            if row is None:
-                return f"it knows {name}"
-            if not guest.seen.honest:
-                continue
-            if not guest.seen.speaks:
-                if row.get("mem_usable") is not None:
-                    return f"it believes nothing of {name}, which has no driver"
-                continue
-            if row.get("blocked"):
-                return f"{name} can be resized: {row['blocked']}"
-            age = row.get("stats_age")
-            if row.get("mem_usable") is None or not isinstance(age, int | float) or age > FRESH_SECONDS:
-                return f"it has fresh statistics of {name}"
-        return f"it knows no {', '.join(rows)} any more" if rows else ""
+        return what_is_missing(self.status(), self.mom.pid, since, {name: one.seen for name, one in self.guests.items()})
 
     def why_not_as_before(self) -> str:
         """What is missing until nothing is left of what mom has changed; empty: nothing."""
@@ -350,6 +324,40 @@ class Scene:
         with suppress(OSError):
             if self.mom.log.stat().st_size > DISK_MIB << 17:
                 os.truncate(self.mom.log, 0)
+
+
+def what_is_missing(status: Mapping[str, Any], pid: int, since: tuple[int, int], guests: Mapping[str, Watched]) -> str:
+    """What is missing in what mom says of itself until all is in order; empty: nothing.
+
+    :param pid: of the mom that runs; 0: none
+    :param since: which mom said something when the fault was over, and the number of its cycle
+    """
+    said_by, number = status.get("pid", 0), status.get("cycle", {}).get("number", 0)
+    if not pid or said_by != pid:
+        return "mom runs"
+    if number < CYCLES + (since[1] if pid == since[0] else 0):
+        return f"mom has completed {CYCLES} cycles"
+    for plugin in status.get("plugins", ()):
+        if plugin["state"] != "ok":
+            return f"its plugin {plugin['name']} works, which is {plugin['state']}: {plugin['last_error']}"
+    table = status.get("guests", {})
+    rows = {row["name"]: row for row in (dict(zip(table["columns"], row, strict=False)) for row in table.get("rows", ()))}
+    if missing := guests.keys() - rows.keys():
+        return f"it knows {', '.join(sorted(missing))}"
+    if left := rows.keys() - guests.keys():
+        return f"it knows no {', '.join(sorted(left))} any more"
+    return next(filter(None, (_what_it_lacks(rows[name], one) for name, one in guests.items() if one.honest)), "")
+
+
+def _what_it_lacks(row: Mapping[str, Any], guest: Watched) -> str:
+    """What mom must still learn of a guest, or unlearn."""
+    usable, age = row.get("mem_usable"), row.get("stats_age")
+    if not guest.speaks:
+        return "" if usable is None else f"it believes nothing of {guest.name}, which has no driver"
+    if row.get("blocked"):
+        return f"{guest.name} can be resized, which is not so: {row['blocked']}"
+    is_fresh = usable is not None and isinstance(age, int | float) and age <= FRESH_SECONDS
+    return "" if is_fresh else f"it has fresh statistics of {guest.name}"
 
 
 def _niceness(pid: int) -> int:
