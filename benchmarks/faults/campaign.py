@@ -253,7 +253,7 @@ def run(options: argparse.Namespace) -> None:
     """A campaign, or the rest of one."""
     build()
     pauses = options.pause_while.exists if options.pause_while else lambda: False
-    plan = Plan(options.guests, not options.no_ksm, options.available)
+    plan = Plan(options.guests, not options.no_ksm, options.nice, options.available)
     campaign = Campaign(options.seed, options.kinds or list(KINDS), plan, options.results, told, pauses)
     if campaign.done() and not options.resume:
         sys.exit(f"{campaign.path} has results with the seed {options.seed}: go on with --resume, or choose another seed")
@@ -285,6 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     campaign.add_argument("--pause-while", type=Path, metavar="FILE", help="end guests and mom while there is that file")
     campaign.add_argument("--guests", type=int, default=12, help="how many guests of 320 MiB (default: %(default)s)")
     campaign.add_argument("--no-ksm", action="store_true", help="leave the host's KSM alone, as other programs here use it")
+    campaign.add_argument("--nice", type=int, default=0, help="of guests, where others work on this machine (default: %(default)s)")
     campaign.add_argument(
         "--available",
         type=int,

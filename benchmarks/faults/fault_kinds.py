@@ -319,7 +319,7 @@ def _boots(guest: Guest) -> Until:
 
 @kind("the helper is killed, and started again", "helper")
 def helper_killed(scene: Scene, random: Random) -> Course:
-    scene.helper.kill()
+    kill([scene.helper.pid])
     yield 0.2
 
 

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -80,11 +81,13 @@ class Plan:
 
     :param guests: how many
     :param ksm: whether mom may use KSM, which all of the host's processes share
+    :param nice: how nice guests are, where others work on the same machine
     :param available: MiB that a program leaves the host, so that it is really short; 0: mom is told to keep more than there is
     """
 
     guests: int = 12
     ksm: bool = True
+    nice: int = 0
     available: int = 0
 
 
@@ -116,7 +119,7 @@ class Tell(Protocol):
 
 @dataclass
 class Scene:
-    """All that faults happen to. Whoever waits has time pass by `tick`."""
+    """All that faults happen to. A thread of its own keeps mom and its helper, and watches guests, ten times a second."""
 
     plan: Plan
     folder: Path
@@ -169,6 +172,9 @@ class Scene:
 
     def _watched(self, real: RealGuest, promise: str, second: Path) -> Guest:
         wait_until(second.exists, f"{real.name} has a monitor")
+        for task in Path(f"/proc/{real.pid}/task").glob("*"):
+            with suppress(OSError):  # a thread that has ended
+                os.setpriority(os.PRIO_PROCESS, int(task.name), self.plan.nice)
         seen = Watched(real.name, GUEST_MIB, PROMISES[promise] * GUEST_MIB, SecondMonitor(second), Listener(real.log), size=GUEST_MIB)
         return Guest(real, real.pid, seen)
 
@@ -202,13 +208,30 @@ class Scene:
 
     # --- time ------------------------------------------------------------------------------------------------------------------------
 
-    def tick(self) -> None:
-        """A tenth of a second passes: what keeps mom and its helper, and what watches guests, does its part."""
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """mom is kept, and guests are watched, until the end of the block."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(LOOK_SECONDS):
+                self._look()
+
+        thread = threading.Thread(target=watch, name="watch")
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _look(self) -> None:
         self.mom.tend()
         if not self.helper.pid:
             self.helper.start()
         now = time.monotonic()
-        for guest in self.guests.values():
+        guests = dict(self.guests)
+        for guest in guests.values():
             guest.seen.look(now)
         status = self.status()
         self.moments.append(
@@ -219,9 +242,12 @@ class Scene:
                     status.get("cycle", {}).get("number"),
                     status.get("host", {}).get("fields", {}).get("host_memory_state"),
                 ],
-                "guests": as_json({name: one.seen for name, one in self.guests.items()}),
+                "guests": as_json({name: one.seen for name, one in guests.items()}),
             }
         )
+
+    def tick(self) -> None:
+        """A tenth of a second passes."""
         time.sleep(LOOK_SECONDS)
 
     def pass_time(self, seconds: float) -> None:
@@ -462,6 +488,7 @@ def scene(plan: Plan, tell: Tell) -> Iterator[Scene]:
         stack.callback(lab.destroy_all)
         made = Scene(plan, folder, lab, helper, mom, swap, tell, ksm_before=ksm_knobs())
         stack.enter_context(made._stack)
+        stack.enter_context(made.watched())
         tell(f"starting {plan.guests} guests")
         for number in range(plan.guests):
             made.add(ORDER[number % len(ORDER)], waits=False)

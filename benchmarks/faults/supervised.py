@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -30,7 +32,8 @@ MISUSE = 2
 
 
 class SupervisedMom:
-    """`mom run` under a supervisor that does what the shipped units do. Nothing happens by itself: `tend` is to be called all the time.
+    """`mom run` under a supervisor that does what the shipped units do. Nothing happens by itself: `tend` is to be called
+    all the time, by any thread.
 
     :param folder: what it may write to beside its state, of its user
     :param environment: more of it
@@ -39,6 +42,7 @@ class SupervisedMom:
     def __init__(self, config: Path, folder: Path, log: Path, environment: Mapping[str, str]) -> None:
         self.config, self.folder, self.log = config, folder, log
         self.starts = 0
+        self._lock = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None
         self._restoring: subprocess.Popen[bytes] | None = None
         self._again = self._restarting = False
@@ -64,17 +68,18 @@ class SupervisedMom:
 
     def start(self) -> None:
         """Have it run from now on."""
-        self.starts += 1
-        self._again, self._restore_at = True, None
-        self._fed, self._aborted, self._watchdog = time.monotonic(), 0.0, START_SECONDS
-        self._process = self._mom("run", "-c", str(self.config))
+        with self._lock:
+            self.starts += 1
+            self._again, self._restore_at = True, None
+            self._fed, self._aborted, self._watchdog = time.monotonic(), 0.0, START_SECONDS
+            self._process = self._mom("run", "-c", str(self.config))
 
     def _mom(self, *words: str) -> subprocess.Popen[bytes]:
         command = [str(Path(sys.executable).parent / "mom"), *words]
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, user=USER, group=USER, extra_groups=[], cwd="/",
-                env=self._environment, process_group=0, umask=0o077,
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd="/", env=self._environment,
+                user=USER, group=pwd.getpwnam(USER).pw_gid, extra_groups=[], process_group=0, umask=0o077,
             )  # fmt: skip
 
     def _restore(self) -> subprocess.Popen[bytes]:
@@ -89,29 +94,36 @@ class SupervisedMom:
 
     def stop(self) -> None:
         """As `systemctl stop`: nothing is kept for a next mom, and none is started."""
-        self._again = False
-        (self.run_directory / "keep").unlink(missing_ok=True)
-        self.send(signal.SIGTERM)
+        with self._lock:
+            self._again = False
+            (self.run_directory / "keep").unlink(missing_ok=True)
+            self.send(signal.SIGTERM)
 
     def give_up(self) -> None:
         """As when it ends again and again: it is killed, none is started, and everything is put back."""
-        self._again = False
-        self.send(signal.SIGKILL)
-        (self.run_directory / "keep").unlink(missing_ok=True)
+        with self._lock:
+            self._again = False
+            self.send(signal.SIGKILL)
+            (self.run_directory / "keep").unlink(missing_ok=True)
 
     def restart(self) -> None:
         """As `systemctl restart`: what was applied is kept for the mom that takes over."""
-        self._restarting = True
-        self.send(signal.SIGUSR2)
+        with self._lock:
+            self._restarting = True
+            self.send(signal.SIGUSR2)
 
     @property
     def is_over(self) -> bool:
         """Whether it has ended for good, and what it had changed was put back."""
-        return self._process is None and self._restoring is None and self._restore_at is None and not self._again
+        with self._lock:
+            return self._process is None and self._restoring is None and self._restore_at is None and not self._again
 
     def tend(self) -> None:
         """What a supervisor does, without waiting for anything."""
-        now = time.monotonic()
+        with self._lock:
+            self._tend(time.monotonic())
+
+    def _tend(self, now: float) -> None:
         self._hear(now)
         if self._process is not None:
             code = self._process.poll()

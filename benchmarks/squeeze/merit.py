@@ -11,9 +11,9 @@ from typing import Any
 WORK_FLOOR = 0.95
 """Ratio of the unsqueezed work: with less, guests are being harmed."""
 
-UNFELT_P99, UNFELT_BURST_SECONDS = 2.0, 2.5
+UNFELT_P99, LATE_BURST_SECONDS = 2.0, 2.5
 """Guests do not feel what is taken while the slowest of 100 slots takes no more than twice what it took unsqueezed, and each burst has
-grown after so many seconds."""
+grown after so many seconds. What grows later was sold, and was not there when it was wanted: a promise was broken."""
 
 WINDOW_SECONDS = 60.0
 """Work is what was done in the last minute: as long as half of the longest period of a mix."""
@@ -107,7 +107,7 @@ def taken_unfelt(trace: Sequence[Moment], p99_ms: float) -> float:
 def _unfelt(moment: Moment, p99_ms: float) -> bool:
     slots = moment.p99_ms is not None and moment.p99_ms <= UNFELT_P99 * p99_ms
     # A moment with a guest killed stays in the trace: nothing that is taken after it counts.
-    return bool(moment.kills) or (slots and (moment.burst or 0.0) <= UNFELT_BURST_SECONDS)
+    return bool(moment.kills) or (slots and (moment.burst or 0.0) <= LATE_BURST_SECONDS)
 
 
 @dataclass(frozen=True)

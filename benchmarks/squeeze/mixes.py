@@ -130,8 +130,8 @@ class Member:
         return ",".join(map(str, (*told, one.growth, TOUCHES, one.leak, one.leaks, *cold)))
 
 
-FAULTS = "faults"
-"""The mix during which things go wrong; it is not squeezed by itself."""
+QUICK = "quick"
+"""The small mix for a first look; it is not among those that are compared."""
 
 
 def read_mixes(path: Path = HERE / "mixes.yaml") -> Mapping[str, Mix]:

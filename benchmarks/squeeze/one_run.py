@@ -19,7 +19,7 @@ from guest_hosts import PLAIN, REAL, Balloon, Disk, GuestHost, StartedGuest
 from guests_told import Listener, Work, work
 from host_swap import HostSwap, compressed_swap, descendants, system_seconds, thread_seconds
 from managers import REFUSED, Manager, Running, Where, at_work
-from merit import WINDOW_SECONDS, WORK_FLOOR, Moment, most_at_work, taken_at_work, taken_unfelt
+from merit import LATE_BURST_SECONDS, WINDOW_SECONDS, WORK_FLOOR, Moment, most_at_work, taken_at_work, taken_unfelt
 from mixes import Mix
 from needs import look_into
 
@@ -370,6 +370,8 @@ def summary(squeeze: Squeeze, ended: str, seconds: float) -> dict[str, Any]:
         "burst_worst": max(whole.bursts, default=None),
         "burst_worst_until_taken": max(until.bursts, default=None),
         "bursts": len(whole.bursts),
+        "bursts_late": sum(seconds > LATE_BURST_SECONDS for seconds in whole.bursts),
+        "lost": squeeze.lost(),
         "swap": round(last.swap),
         "host_swap": [round(mib) for mib in squeeze.swap.held_mib()] if squeeze.swap is not None else None,
         "warming": warming(squeeze, now) if squeeze.warms is not None else None,

@@ -3,7 +3,7 @@
     python benchmarks/squeeze/squeeze.py run [MIX …] [--managers NAME …] [--runs 3]   runs what has not been run yet, one after the other
     python benchmarks/squeeze/squeeze.py run [MIX …] --on qemu                        the same guests, started without libvirt
     python benchmarks/squeeze/squeeze.py simulate [MIX …]                             the same mixes on the simulated host
-    python benchmarks/squeeze/squeeze.py faults                                       what goes wrong during a squeeze, under mom
+    python benchmarks/squeeze/squeeze.py quick                                        a small one in ten minutes, with its table and picture
     python benchmarks/squeeze/squeeze.py still [MIX]                                  whether mom keeps still where nothing changes
     python benchmarks/squeeze/squeeze.py report [--docs docs]                         tables, pictures and docs/squeeze.md from all results
 
@@ -36,7 +36,7 @@ import squeeze_report  # as above
 from guest_hosts import HOSTS, REAL, LibvirtHost, by_libvirt  # as above
 from managers import RUN  # as above
 from merit import Moment  # as above
-from mixes import FAULTS, Mix, read_mixes  # as above
+from mixes import QUICK, Mix, read_mixes  # as above
 
 sys.path.insert(0, str(REAL))
 
@@ -46,6 +46,9 @@ SWITCHES = ("fpr", "autodeflate")
 """What balloons do by themselves, for all guests of a run."""
 
 RESULTS = Path(__file__).resolve().parent / "results"
+QUICK_MANAGERS = ("nothing", "mom-original", "mom")
+"""Nobody, who takes too much of everybody, and mom."""
+
 PAUSE_SECONDS = 8.0
 """Between two runs: others who wait for the lock take turns."""
 
@@ -57,7 +60,7 @@ def told(text: str) -> None:
 
 def squeezed() -> Mapping[str, Mix]:
     """The mixes that are compared."""
-    return {name: mix for name, mix in read_mixes().items() if name != FAULTS}
+    return {name: mix for name, mix in read_mixes().items() if name != QUICK}
 
 
 def kept(results: Path) -> list[dict[str, Any]]:
@@ -117,17 +120,22 @@ def compared(mix: Mix) -> list[str]:
 def run_all(options: argparse.Namespace) -> None:
     """What has not been run as often as wished."""
     mixes = squeezed()
+    chosen = {name: mixes[name] if options.zram is None else mixes[name].with_zram(options.zram) for name in options.mixes or mixes}
+    squeeze_each(options, chosen, options.managers)
+
+
+def squeeze_each(options: argparse.Namespace, mixes: Mapping[str, Mix], managers: Sequence[str]) -> None:
+    """These mixes, under these managers or, where none are named, those that are compared; as often as wished and not done yet."""
     with suppress(PermissionError):
         os.nice(one_run.NICE)
         one_run.favour(os.getpid())
     image = build()
-    chosen = {name: mixes[name] if options.zram is None else mixes[name].with_zram(options.zram) for name in options.mixes or mixes}
-    chosen = {name: mix.with_switches(reporting=options.fpr, autodeflate=options.autodeflate) for name, mix in chosen.items()}
+    chosen = {name: mix.with_switches(reporting=options.fpr, autodeflate=options.autodeflate) for name, mix in mixes.items()}
     wished = (
         (name, number, manager)
         for name, mix in chosen.items()
         for number in range(options.runs)
-        for manager in options.managers or compared(mix)
+        for manager in managers or compared(mix)
         if options.on == "libvirt" or not RUN[manager].by_libvirt
     )
     for name, number, manager in wished:
@@ -156,14 +164,17 @@ def run_all(options: argparse.Namespace) -> None:
         time.sleep(PAUSE_SECONDS)
 
 
-def break_things(options: argparse.Namespace) -> None:
-    """All faults, one after the other, during one squeeze; what was kept of an earlier time is replaced."""
-    import faults
-
-    with host_of_guests(options.lock) as (host, folder):
-        found = faults.run(read_mixes()[FAULTS], host, folder, told)
-    replace(options.results / "faults.jsonl", found)
-    print(squeeze_report.faults_table(found))
+def look_quickly(options: argparse.Namespace) -> None:
+    """The small mix under those managers that differ most, with a table and a picture at the end: for a first look, on any machine."""
+    mix = read_mixes()[QUICK]
+    began = time.monotonic()
+    squeeze_each(options, {QUICK: mix}, QUICK_MANAGERS)
+    runs = [run for run in kept(options.results) if run["mix"] == QUICK]
+    picture = options.results / "squeeze.png"
+    squeeze_report.draw_course(options.results, runs, QUICK, picture)
+    known = {QUICK: squeeze_report.bounds(options.results, runs, QUICK, mix.protocol)}
+    print(f"\n{squeeze_report.machine(runs)}\n\n{squeeze_report.figures_table(runs, {QUICK: mix}, known)}\n")
+    told(f"that took {(time.monotonic() - began) / 60:.0f} minutes; each second of it is drawn in {picture}")
 
 
 def keep_still(options: argparse.Namespace) -> None:
@@ -223,20 +234,19 @@ def report(options: argparse.Namespace) -> None:
     mixes, swapping = ({name: mix for name, mix in squeezed().items() if bool(mix.protocol.zram) is swaps} for swaps in (False, True))
     runs = [run for run in everything if not run.keys() & {"floor", "on", "zram"}]
     chosen = [run for run in runs if run["mix"] in mixes and (options.label in {"", run["label"]} or run["manager"] != "mom")]
+    told_apart = [run for run in all_of_them if any(switched(run)) and not run.keys() & {"floor", "on", "zram"}]
     known = {name: squeeze_report.bounds(options.results, chosen, name, mix.protocol) for name, mix in mixes.items()}
     parts = {
         "machine": squeeze_report.machine(chosen),
         "bursty": squeeze_report.main_table(chosen, "bursty", known["bursty"]),
         "needs": squeeze_report.needs_text(known["bursty"], mixes["bursty"].protocol),
-        "mixes": squeeze_report.mixes_table(chosen, mixes, known),
+        "mixes": squeeze_report.figures_table([*chosen, *told_apart], mixes, known),
         "cold": squeeze_report.cold_table([run for run in everything if not run.keys() & {"floor", "on"}], swapping),
         "warming": squeeze_report.warming_text(runs),
         "hosts": squeeze_report.hosts_table([run for run in everything if not run.keys() & {"floor", "zram"}], mixes),
         "refusal": squeeze_report.refusal_text([run for run in everything if "floor" in run]),
         "order": squeeze_report.order_table(runs, simulated, squeezed()),
-        "switches": squeeze_report.switches_table([run for run in all_of_them if any(switched(run)) or run["mix"] == "fragmented"]),
         "still": squeeze_report.still_text(list(squeeze_report.results_in(options.results / "still.jsonl"))),
-        "faults": squeeze_report.faults_table(list(squeeze_report.results_in(options.results / "faults.jsonl"))),
     }
     for name, part in parts.items():
         print(f"{name}\n\n{part}\n")
@@ -268,8 +278,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for verb in (run, on_model):
         verb.add_argument("--fpr", action="store_true", help="guests report their free pages by themselves; told apart")
         verb.add_argument("--autodeflate", action="store_true", help="balloons give back before guests run out; told apart")
-    broken = verbs.add_parser("faults", help="what goes wrong during a squeeze, and how long mom takes to be itself again")
-    broken.add_argument("--lock", type=Path, help="a file that is locked meanwhile")
+    quick = verbs.add_parser("quick", help="a small squeeze in ten minutes, for a first look on any machine with 6 GiB of memory to spare")
+    quick.add_argument("--lock", type=Path, help="a file that is locked during each run")
+    quick.set_defaults(runs=1, on="libvirt", floor=None, zram=None, fpr=False, autodeflate=False, deaf=False, label="", keep=None)
     calm = verbs.add_parser(
         "still", help="whether mom keeps still for ten minutes in which nothing changes, on a host that is short of memory"
     )
@@ -278,11 +289,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     told_all = verbs.add_parser("report", help="print tables, and write them and pictures into documents")
     told_all.add_argument("--docs", type=Path, help="the folder in which squeeze.md is to be filled and pictures drawn")
     told_all.add_argument("--label", default="", help="of mom's runs only those with this label")
-    for verb in (run, on_model, broken, calm, told_all):
+    for verb in (run, on_model, quick, calm, told_all):
         verb.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as ctrl-C does: so that guests and libvirtd end, too
-    {"run": run_all, "simulate": simulate, "faults": break_things, "still": keep_still, "report": report}[options.verb](options)
+    {"run": run_all, "simulate": simulate, "quick": look_quickly, "still": keep_still, "report": report}[options.verb](options)
 
 
 if __name__ == "__main__":

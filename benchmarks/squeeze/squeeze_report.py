@@ -169,18 +169,42 @@ def needs_text(known: Sequence[Bound], protocol: Protocol) -> str:
     )
 
 
-def mixes_table(runs: Sequence[Run], mixes: Mapping[str, Mix], known: Mapping[str, Sequence[Bound]]) -> str:
-    """All mixes: what could be taken under each manager, and how it ended."""
-    names = [name for name in MANAGERS if any(run["manager"] == name for run in runs)]
+def figures_table(runs: Sequence[Run], mixes: Mapping[str, Mix], known: Mapping[str, Sequence[Bound]]) -> str:
+    """The same figures for all: each mix under each manager, with balloons that do something by themselves and without."""
+    heading = [
+        "mix", "manager", "balloons", "runs", "sold, MiB", "taken, MiB", "ended by", "programs killed", "bursts that came late",
+        "slowest burst, s", "p99 of a slot, ms", "work",
+    ]  # fmt: skip
     rows = []
     for mix, content in mixes.items():
-        cells = []
-        for name in names:
-            mine = of(runs, mix, name)
-            cells.append(f"{figure([run['taken'] for run in mine])}; {ends(mine)}" if mine else "-")
-        cells.append("; ".join(bound_cells(known[mix])) if known.get(mix) else "-")
-        rows.append([f"`{mix}`", f"{content.count}, {content.sold:,} MiB", *cells])
-    return table(["mix", "guests, sold", *(MANAGERS[name].title for name in names), NEEDED], rows)
+        for name, manager in MANAGERS.items():
+            for switches, mine in sorted(by_switches(of(runs, mix, name)).items()):
+                rows.append([f"`{mix}`", manager.title, switches or "plain", f"{len(mine)}", f"{content.sold:,}", *_figures(mine)])
+        if known.get(mix):
+            rows.append([f"`{mix}`", NEEDED, "", f"{len(known[mix])}", f"{content.sold:,}", *bound_cells(known[mix]), *["-"] * 5])
+    return table(heading, rows) if rows else "Nothing has been measured yet."
+
+
+def _figures(mine: Sequence[Run]) -> list[str]:
+    late = [run.get("bursts_late") for run in mine]
+    return [
+        figure([run["taken"] for run in mine]),
+        ends(mine),
+        figure([run["kills"] for run in mine]),
+        f"{figure(late)} of {figure([run['bursts'] for run in mine])}" if any(one is not None for one in late) else "-",
+        figure([run["burst_worst"] for run in mine], 1),
+        figure([run["p99_ms"] for run in mine]),
+        figure([run["work"] for run in mine], 1, 100) + " %",
+    ]
+
+
+def by_switches(runs: Sequence[Run]) -> Mapping[str, list[Run]]:
+    """Runs by what their guests' balloons do by themselves."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        on = ", ".join(text for name, text in (("fpr", "free page reporting"), ("autodeflate", "autodeflate")) if run.get(name))
+        found.setdefault(on, []).append(run)
+    return found
 
 
 def cold_table(runs: Sequence[Run], mixes: Mapping[str, Mix]) -> str:
@@ -373,23 +397,6 @@ def _plain(*all_axes: Axes) -> None:
         axes.spines[["top", "right"]].set_visible(False)
 
 
-def faults_table(faults: Sequence[Run]) -> str:
-    """What went wrong, what became of the workloads, and how long it took mom to be itself again."""
-    rows = [
-        [
-            fault["fault"],
-            fault["means"],
-            "not within " + f"{fault['waited']:.0f} s" if fault["recovery"] is None else f"{fault['recovery']:.1f}",
-            str(fault["kills"]),
-            f"{100 * fault['work_others']:.1f} %",
-        ]
-        for fault in faults
-    ]
-    if not rows:
-        return "Nothing has been measured yet."
-    return table(["fault", "recovered means", "recovery, s", "workloads lost", "work of the others meanwhile"], rows)
-
-
 def refusal_text(runs: Sequence[Run]) -> str:
     """What came of going on below the floor of the mixes."""
     lines = [
@@ -401,20 +408,6 @@ def refusal_text(runs: Sequence[Run]) -> str:
     ]
     nothing = "No run is kept that went on below the floor: the command for it stands at the end of this page."
     return "\n".join(f"- {line}" for line in lines) or nothing
-
-
-def switches_table(runs: Sequence[Run]) -> str:
-    """Guests whose balloons do something by themselves: free page reporting, autodeflate."""
-    rows = []
-    for run in runs:
-        on = ", ".join(text for name, text in (("fpr", "free page reporting"), ("autodeflate", "autodeflate")) if run.get(name))
-        grown = f"{run['burst_worst'] or 0:.1f}"
-        rows.append(
-            [f"`{run['mix']}`", MANAGERS[run["manager"]].title, on or "as the mix says", f"{run['taken']:,}", str(run["kills"]), grown]
-        )
-    if not rows:
-        return "Nothing has been measured yet."
-    return table(["mix", "manager", "balloons", "taken, MiB", "killed", "worst burst, s"], rows)
 
 
 def _said(states: Mapping[str, float]) -> str:
