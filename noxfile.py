@@ -296,6 +296,20 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def squeeze(session: nox.Session) -> None:
+    """How much memory can be taken from real guests under one manager or another: what docs/squeeze.md shows, in hours. As root.
+
+    `-- --quick`: a small one in ten minutes, with its table and picture. What has been run is kept in .cache/squeeze, and not run again.
+    """
+    program, kept = ("benchmarks/squeeze/squeeze.py", f"--results={ROOT / '.cache/squeeze'}")
+    if session.posargs == ["--quick"]:
+        session.run(BIN / "python", program, "quick", kept)
+        return
+    session.run(BIN / "python", program, "run", kept, *session.posargs)
+    session.run(BIN / "python", program, "report", kept)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """How much time and memory a cycle takes: benchmarks/, side by side in one run."""
     for script in sorted(ROOT.glob("benchmarks/*/bench_*.py")):

@@ -43,8 +43,8 @@ TOGETHER: Final = 0.2
 LONGEST_SECONDS: Final = 120.0
 """Until a scene is given up: how late something was that was too late is worth knowing."""
 
-FIRST_SECONDS: Final = 180.0
-"""For the first time that all is in order."""
+FIRST_SECONDS, SQUEEZED_SECONDS = 180.0, 20.0
+"""For the first time that all is in order, and until guests have given what they do not use."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,10 @@ class Chosen:
 
 
 def chosen(seed: int, number: int, kinds: Sequence[str]) -> Chosen:
-    """The fault of that number, whatever came before it."""
-    random = Random(f"{seed}/{number}")  # noqa: S311  # it is to be the same every time
-    return Chosen(number, KINDS[random.choice(sorted(kinds))], random)
+    """The fault of that number, whatever came before it: each kind comes once before any comes again."""
+    turn, place = divmod(number - 1, len(kinds))
+    order = Random(f"{seed}/{turn}/order").sample(sorted(kinds), len(kinds))  # noqa: S311  # it is to be the same every time
+    return Chosen(number, KINDS[order[place]], Random(f"{seed}/{number}"))  # noqa: S311  # as above
 
 
 def in_turn(seed: int, numbers: Sequence[int], kinds: Sequence[str]) -> Iterator[Sequence[Chosen]]:
@@ -167,8 +168,9 @@ def suffer(made: Scene, faults: Sequence[Chosen]) -> dict[str, Any]:
 
 
 def in_order_first(made: Scene) -> None:
-    """Until mom is at work, before anything goes wrong."""
+    """Until mom is at work and has taken what it finds, before anything goes wrong."""
     made.until(lambda: not made.why_not_in_order((0, 0)), "all is in order for the first time", FIRST_SECONDS)
+    made.pass_time(SQUEEZED_SECONDS)
 
 
 @dataclass

@@ -179,10 +179,12 @@ def libvirtd_killed(scene: Scene, random: Random) -> Course:
     _start_libvirtd(scene)
 
 
-@kind("libvirtd stands still for some seconds", "libvirtd")
+@kind("libvirtd stands still for some seconds, in which mom goes on", "libvirtd", "mom")
 def libvirtd_stands_still(scene: Scene, random: Random) -> Course:
     with stopped([scene.libvirtd.pid]):
+        _, number = scene.cycle
         yield random.uniform(1, 8)
+        yield Until(lambda: "" if scene.cycle[1] > number + 1 else "mom completes cycles without libvirtd")
 
 
 @kind("libvirtd stands still, and is killed then", "libvirtd")

@@ -177,12 +177,14 @@ def figures_table(runs: Sequence[Run], mixes: Mapping[str, Mix], known: Mapping[
     ]  # fmt: skip
     rows = []
     for mix, content in mixes.items():
+        if not any(run["mix"] == mix for run in runs):
+            rows.append([f"`{mix}`", "not run yet", "", "0", f"{content.sold:,}", *["-"] * 7])
         for name, manager in MANAGERS.items():
             for switches, mine in sorted(by_switches(of(runs, mix, name)).items()):
                 rows.append([f"`{mix}`", manager.title, switches or "plain", f"{len(mine)}", f"{content.sold:,}", *_figures(mine)])
         if known.get(mix):
             rows.append([f"`{mix}`", NEEDED, "", f"{len(known[mix])}", f"{content.sold:,}", *bound_cells(known[mix]), *["-"] * 5])
-    return table(heading, rows) if rows else "Nothing has been measured yet."
+    return table(heading, rows)
 
 
 def _figures(mine: Sequence[Run]) -> list[str]:

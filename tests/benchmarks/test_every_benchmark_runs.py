@@ -19,6 +19,7 @@ SMALL = {
     "agents/bench_agents.py": "--guests 10 --hanging 10 --period 1",
     "cgroup/bench_cgroup.py": "--guests 4 --rounds 2",
     "cycle/bench_cycle.py": "--guests 10 --cycles 2",
+    "faults/campaign.py": "report --results {folder}",
     "fleet/bench_accounts.py": "--hosts 3",
     "fleet/bench_fleet.py": "--hosts 2 --guests 3 --seconds 2",
     "fleet/bench_view.py": "--hosts 4 --guests 3 --seconds 8",
@@ -54,8 +55,8 @@ ON_GUESTS = ("hugepages/measure_huge_pages.py", "ksm/compare_laws.py", "reaction
              "sweeps/bench_collisions.py")  # fmt: skip
 """What needs real guests and minutes: their parts are tried beside this (test_parts_of_benchmarks.py)."""
 
-BY_ANOTHER = ("qemu/stand_in.py", "squeeze/peer_loop.py")
-"""What only another benchmark starts; the laws in the second have tests (tests/squeeze)."""
+BY_ANOTHER = ("faults/hold.py", "qemu/stand_in.py", "squeeze/peer_loop.py")
+"""What only another benchmark starts; the laws in the last have tests (tests/squeeze)."""
 
 
 def test_every_benchmark_is_known_here() -> None:

@@ -2,17 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import squeeze_report
 import steady_host
-from faults import Scene
-from guest_hosts import GuestHost, LibvirtHost
+from guest_hosts import GuestHost
 from guests_told import Listener, lines, quantile, work
 from host_swap import HostSwap, descendants, system_seconds, thread_seconds
-from managers import Running, applied_in, could_be_reserved, state_in
+from managers import applied_in, could_be_reserved, state_in
 from merit import Moment, spread, taken_at_work, taken_unfelt
 from mixes import read_mixes
 from one_run import Squeeze, warming
@@ -203,6 +201,19 @@ def test_who_was_only_simulated_is_told_and_not_compared() -> None:
     assert row == "| `bursty` | 5,000 / 5,100 | - / 3,000 | 9,000 / 8,000 | 1 of 1 |"
 
 
+def test_all_managers_have_the_same_figures_with_balloons_that_do_something_by_themselves_and_without() -> None:
+    plain = [{**RUN, "bursts": 36, "bursts_late": late, "taken": taken} for late, taken in ((0, 9000), (2, 9400))]
+    runs = [*plain, {**RUN, "bursts": 36, "bursts_late": 1, "kills": 3, "fpr": True}, {**RUN, "manager": "ksm", "bursts": 20}]
+    lines = squeeze_report.figures_table(runs, {name: read_mixes()[name] for name in ("bursty", "tiny")}, {}).splitlines()
+    assert lines[2].startswith("| `bursty` | KSM alone (ksmtuned's law) | plain | 1 | 12,288 | 9,500 |")
+    assert "| - | 1.9 | 90 | 99.0 % |" in lines[2], "an earlier run has not counted what came late"
+    assert lines[3].startswith("| `bursty` | mom | plain | 2 | 12,288 | 9,200 (9,000 to 9,400) |")
+    assert "| 0 | 1 (0 to 2) of 36 | 1.9 | 90 |" in lines[3]
+    assert lines[4].startswith("| `bursty` | mom | free page reporting | 1 |")
+    assert "| 3 | 1 of 36 |" in lines[4]
+    assert lines[5].startswith("| `tiny` | not run yet |")
+
+
 def test_a_document_keeps_what_stands_around_its_tables() -> None:
     text = "Before.\n<!-- one -->\n\nold\n\n<!-- end -->\nAfter.\n"
     assert squeeze_report.filled(text, {"one": "| new |"}) == "Before.\n<!-- one -->\n\n| new |\n\n<!-- end -->\nAfter.\n"
@@ -214,29 +225,6 @@ def test_mom_says_how_the_host_is_where_it_does() -> None:
     assert state_in({"host": {"fields": {"host_memory_state": "hard"}}}) == "hard"
     assert state_in({"host": {"fields": {"host_memory_state": None}}}) == ""
     assert state_in({}) == ""
-
-
-class Says:
-    """A manager that says this of itself."""
-
-    def __init__(self, status: dict[str, Any]) -> None:
-        self._status = status
-
-    def status(self) -> dict[str, Any]:
-        return self._status
-
-
-@pytest.mark.parametrize(
-    ("usable", "age", "blocked", "known"),
-    [(1000, 1.0, {}, True), (1000, 9.0, {}, False), (None, None, {}, False), (1000, 1.0, {"*": "it does not answer"}, False)],
-)
-def test_a_guest_with_fresh_statistics_is_known_again(usable: int | None, age: float | None, blocked: dict[str, str], known: bool) -> None:
-    columns = ["id", "name", "blocked", "mem_usable", "stats_age"]
-    status = {"guests": {"columns": columns, "rows": [["u1", "momtest-a", blocked, usable, age]]}}
-    squeeze = SimpleNamespace(guests={"a": SimpleNamespace(name="momtest-a"), "b": SimpleNamespace(name="momtest-b")})
-    scene = Scene(cast("Squeeze", squeeze), cast("Running", Says(status)), cast("LibvirtHost", None), print)
-    assert scene.knows("a") is known
-    assert not scene.knows("b"), "mom knows of no such guest"
 
 
 def test_a_mom_that_cannot_be_asked_has_not_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import on_simulator
 import pytest
-from mixes import FAULTS, Mix, read_mixes
+from mixes import QUICK, Mix, read_mixes
 from squeeze import compared, done, main
 
 MIXES = read_mixes()
@@ -112,9 +112,9 @@ def test_simulated_results_are_kept_and_replaced(tmp_path: Path, capsys: pytest.
     assert "| mix" in capsys.readouterr().out
 
 
-def test_the_mix_for_faults_is_not_squeezed_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_mix_for_a_first_look_is_not_compared_with_the_others(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["simulate", FAULTS])
+        main(["simulate", QUICK])
     assert "invalid choice" in capsys.readouterr().err
 
 

@@ -1,0 +1,128 @@
+"""The parts of the campaign of faults that need no guests: what is chosen, when all is in order, and what the table says."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import campaign
+import fault_report
+import pytest
+from fault_kinds import KINDS
+from fault_scene import what_is_missing
+from witness import Watched
+
+STATUS: dict[str, Any] = {
+    "pid": 7,
+    "cycle": {"number": 12},
+    "plugins": [{"name": "libvirt", "state": "ok", "last_error": ""}],
+    "guests": {"columns": ["id", "name", "blocked", "mem_usable", "stats_age"], "rows": [["u1", "a", {}, 1000, 1.0]]},
+}
+
+
+def guest(**known: Any) -> Watched:
+    nothing = cast("Any", SimpleNamespace(heard=[]))
+    return Watched("a", 320, **{"promised": 160, "monitor": nothing, "listener": nothing, **known})
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    """What mom says when that is so of its guest."""
+    columns = STATUS["guests"]["columns"]
+    cells = {**dict(zip(columns, STATUS["guests"]["rows"][0], strict=True)), **changes}
+    return {**STATUS, "guests": {"columns": columns, "rows": [[cells[name] for name in columns]]}}
+
+
+def test_all_is_in_order_when_mom_has_gone_on_and_knows_its_guests() -> None:
+    assert what_is_missing(STATUS, 7, (7, 10), {"a": guest()}) == ""
+    assert what_is_missing(STATUS, 7, (6, 500), {"a": guest()}) == "", "another mom counts its cycles anew"
+
+
+@pytest.mark.parametrize(
+    ("status", "pid", "since", "missing"),
+    [
+        ({}, 7, (7, 10), "mom runs"),
+        (STATUS, 0, (7, 10), "mom runs"),
+        (STATUS, 8, (7, 10), "mom runs"),
+        (STATUS, 7, (7, 11), "completed 2 cycles"),
+        ({**STATUS, "plugins": [{"name": "libvirt", "state": "hung", "last_error": "no answer"}]}, 7, (7, 10), "hung: no answer"),
+        ({**STATUS, "guests": {}}, 7, (7, 10), "knows a"),
+        (row(name="b"), 7, (7, 10), "knows a"),
+        (row(stats_age=9.0), 7, (7, 10), "fresh statistics of a"),
+        (row(mem_usable=None, stats_age=None), 7, (7, 10), "fresh statistics of a"),
+        (row(blocked={"*": "it does not answer"}), 7, (7, 10), "does not answer"),
+    ],
+)
+def test_what_is_missing_until_then_is_said(status: dict[str, Any], pid: int, since: tuple[int, int], missing: str) -> None:
+    assert missing in what_is_missing(status, pid, since, {"a": guest()})
+
+
+def test_a_guest_that_has_ended_must_be_forgotten_and_one_without_a_driver_not_believed() -> None:
+    assert what_is_missing(STATUS, 7, (7, 10), {}) == "it knows no a any more"
+    assert "believes nothing" in what_is_missing(STATUS, 7, (7, 10), {"a": guest(speaks=False)})
+    assert what_is_missing(row(mem_usable=None), 7, (7, 10), {"a": guest(speaks=False)}) == ""
+    assert what_is_missing(row(mem_usable=None), 7, (7, 10), {"a": guest(honest=False)}) == "", "what a liar says is not waited for"
+
+
+def test_a_guest_is_below_its_promise_by_its_own_least_size() -> None:
+    assert guest(least=150.0).is_below
+    assert not guest(least=159.5).is_below, "a balloon moves by whole pages"
+    assert not guest(least=0.0).is_below, "nothing was seen of it"
+    assert not guest(least=10.0, honest=False).is_below, "its word is not believed"
+    taken = guest(least=150.0, size=200.0)
+    assert taken.take_least() == 150.0
+    assert not taken.is_below
+
+
+def test_a_seed_gives_the_same_faults_every_time_and_none_that_touch_the_same_come_together() -> None:
+    def names(numbers: range) -> list[list[tuple[int, str]]]:
+        return [[(one.number, one.kind.name) for one in group] for group in campaign.in_turn(3, numbers, list(KINDS))]
+
+    all_of_them = names(range(1, 301))
+    assert all_of_them == names(range(1, 301))
+    assert [number for group in all_of_them for number, _ in group] == list(range(1, 301))
+    assert sorted(name for group in names(range(1, len(KINDS) + 1)) for _, name in group) == sorted(KINDS), (
+        "each kind comes before any comes again"
+    )
+    pairs = [group for group in campaign.in_turn(3, range(1, 301), list(KINDS)) if len(group) == 2]
+    assert len(pairs) > 10
+    assert not any(one.kind.touches & other.kind.touches or one.kind.alone or other.kind.alone for one, other in pairs)
+    later = campaign.chosen(3, 300, list(KINDS))
+    assert (later.number, later.kind.name) == all_of_them[-1][-1], "whatever was done before"
+
+
+def result(number: int, kind: str, recovery: float | None = 2.0, **more: Any) -> dict[str, Any]:
+    return {"seed": 1, "number": number, "kind": kind, "recovery": recovery, "broke": [], **more}
+
+
+def test_of_none_in_n_the_bound_is_three_in_n() -> None:
+    assert fault_report.bound(0, 2000) == pytest.approx(0.0015, rel=0.01)
+    assert fault_report.bound(1, 2000) == pytest.approx(4.74 / 2000, rel=0.01)
+    assert fault_report.bound(0, 1) == 1.0
+
+
+def test_the_table_has_a_line_for_each_kind_and_leaves_out_what_could_not_be_tried() -> None:
+    found = [
+        *(result(number, "mom-killed", number / 10) for number in range(1, 101)),
+        result(101, "disk-full", None, broke=["late"], late="after 30 s …"),
+        result(102, "disk-full", not_tried="no disk"),
+    ]
+    lines = fault_report.table_of(found).splitlines()
+    assert lines[2] == "| mom is killed, and started again | 100 | 0 | 5.0 | 9.9 | 10.0 | 3 |"
+    assert lines[3].startswith("| the disk of mom's ledger and log is full | 1 | 1 |")
+    assert lines[4].startswith("| all | 101 | 1 | 5.0 | 9.9 | 10.0 |")
+    summary = fault_report.summary(found)
+    assert "101 faults of 2 kinds, 1 of which broke something (late: 1)" in summary
+    assert "1 more could not be tried" in summary
+
+
+def test_the_page_gets_the_table_and_a_campaign_knows_what_is_done(tmp_path: Path) -> None:
+    page = tmp_path / "safety.md"
+    page.write_text("# Safe?\n\n<!-- faults -->\n\nold\n\n<!-- end -->\n\nafter\n")
+    (tmp_path / "faults.jsonl").write_text("".join(json.dumps(result(number, "mom-killed")) + "\n" for number in (1, 2)))
+    campaign.main(["report", "--results", str(tmp_path), "--docs", str(tmp_path)])
+    assert "| mom is killed, and started again | 2 | 0 |" in page.read_text()
+    assert "old" not in page.read_text()
+    kept = campaign.Campaign(1, ["mom-killed"], campaign.Plan(), tmp_path, print)
+    assert kept.done() == {1, 2}
+    with pytest.raises(SystemExit):
+        campaign.main(["run", "--kinds", "no-such-kind"])

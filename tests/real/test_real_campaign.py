@@ -1,0 +1,27 @@
+"""A short campaign of faults (benchmarks/faults) with a seed that is always the same: guests that are squeezed keep what they are promised,
+and all is in order again within 30 s."""
+
+import os
+from pathlib import Path
+
+import pytest
+from campaign import Campaign
+from fault_scene import Plan
+from real_guests import not_here
+
+pytestmark = pytest.mark.real
+
+SEED = 1
+CHOSEN = (
+    "mom-killed", "mom-stopped", "libvirtd-stands-still", "libvirtd-killed", "guest-hangs", "guest-lies", "helper-killed", "disk-full",
+    "swap-full", "clock-jumps", "policy-bad",
+)  # fmt: skip
+"""One of each part that can break; each of them comes once."""
+
+
+def test_whatever_breaks_guests_keep_what_they_are_promised_and_all_is_put_right_in_time(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        not_here("only root breaks what mom works with")
+    found = Campaign(SEED, CHOSEN, Plan(guests=4, ksm=False), tmp_path, print).run(range(1, len(CHOSEN) + 1))
+    assert sorted(one["kind"] for one in found) == sorted(CHOSEN)
+    assert [one for one in found if one["broke"] or "not_tried" in one] == []
