@@ -24,6 +24,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+import libvirt  # type: ignore[import-untyped]  # it has no types
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests/real"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "squeeze"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -36,6 +38,9 @@ from guest_image import build  # as above
 from guests_told import grown  # as above
 
 RESULTS: Final = HERE / "results"
+
+TROUBLE: Final = (SomethingIsLeft, RuntimeError, OSError, AssertionError, subprocess.SubprocessError, libvirt.libvirtError)
+"""What keeps a fault from being tried, which says nothing of mom."""
 
 TOGETHER: Final = 0.2
 """Of the faults, so many come with the next one, where they do not touch the same."""
@@ -217,7 +222,7 @@ class Campaign:
         names = [one.kind.name for one in faults]
         try:
             seen = suffer(made, faults)
-        except (SomethingIsLeft, RuntimeError, OSError, AssertionError, subprocess.SubprocessError, *_libvirts()) as error:
+        except TROUBLE as error:
             seen = {"not_tried": f"{type(error).__name__}: {error}"[:500], "broke": []}
         lines: list[dict[str, Any]] = []
         trace = f"{self.seed}.{faults[0].number}.json.gz"
@@ -237,13 +242,6 @@ class Campaign:
         self.tell(f"{faults[0].number:5d} {' and '.join(names)}: {said}")
         made.make_room_in_log()
         return lines, "not_tried" not in seen and seen["recovery"] is not None
-
-
-def _libvirts() -> tuple[type[Exception], ...]:
-    """What libvirt raises."""
-    import libvirt  # type: ignore[import-untyped]  # it has no types
-
-    return (libvirt.libvirtError,)
 
 
 def told(text: str) -> None:
