@@ -88,6 +88,14 @@ def test_a_broken_one_is_the_answer_when_it_is_asked_for_and_a_remark_in_the_lis
     assert f"mom: warning: the command 'plugin paint' of acme-brush {told}" in err
 
 
+def test_one_that_is_not_imported_in_time_is_no_misuse_so_that_a_unit_starts_it_again(mom, bring, monkeypatch):
+    monkeypatch.setattr(discovery, "IMPORT_SECONDS", 0.2)
+    bring("brush", "import time; time.sleep(3)", plugin__paint="paint")
+    code, _, err = mom("plugin", "paint")
+    assert code == 1
+    assert "did not end within 0.2 s" in err
+
+
 def test_no_other_distribution_is_imported_for_a_verb(mom, bring):
     bring("brush", PAINT, paint="paint")
     bring("roller", PAINT, roll="paint")

@@ -61,6 +61,11 @@ class PluginError(MomError):
         self.distribution = distribution
         self.errors: tuple[PluginError, ...] = tuple(errors) or (self,)
 
+    @property
+    def was_late(self) -> bool:
+        """Whether it was only not there in time: on a host that is too busy now, it may be the next time."""
+        return isinstance(self.__cause__, DeadlineExceeded)
+
     @classmethod
     def of(cls, errors: Sequence[PluginError]) -> PluginError:
         """These errors, of which there is at least one, as one."""

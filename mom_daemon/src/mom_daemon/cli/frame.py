@@ -134,7 +134,8 @@ def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
             code = error.code or 0
     except MomError as error:
         _tell_error(error)
-        code = EXIT_MISUSE if isinstance(error, ConfigError | PluginError | ValueError) else EXIT_NO
+        misused = isinstance(error, ConfigError | PluginError | ValueError) and not _was_late(error)
+        code = EXIT_MISUSE if misused else EXIT_NO
     except _NoReaderError:
         raise
     except OSError as error:
@@ -153,6 +154,13 @@ def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
         _tell_traceback(error)
         code = EXIT_BROKEN
     return code
+
+
+def _was_late(error: BaseException | None) -> bool:
+    """True where something was not there in time: it may be the next time, so that a unit is to start it again."""
+    while error is not None and not (isinstance(error, PluginError) and error.was_late):
+        error = error.__cause__
+    return error is not None
 
 
 def _colours() -> bool | None:

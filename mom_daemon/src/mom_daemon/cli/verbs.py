@@ -227,7 +227,7 @@ def _load(entries: Sequence[Entry], use: Callable[[Verb | click.Command], Used])
         why = f"is no click command: {point.value}"
     else:
         return made.value
-    raise PluginError(f"the command {verb!r} of {owner} {why}", plugin=verb, distribution=owner, hint=hint)
+    raise PluginError(f"the command {verb!r} of {owner} {why}", plugin=verb, distribution=owner, hint=hint) from made.error
 
 
 def what_it_lacks(error: BaseException) -> tuple[str, str] | None:
