@@ -1,5 +1,6 @@
 """The plugin and its sweeps: which decision is one, what the hypervisor is asked, and what a crash leaves."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from mom_core import Change, Decision, InTransition, NoChangeNeeded, PluginContext, Snapshot, Source, Target
 from mom_devkit import wait_until
 from mom_plugins_balloon import BalloonPlugin
+from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS
 from mom_plugins_balloon.sweeps import FIRST_SLICE_KIB, SLICE_KIB, SweepEnd
 
 MIB = 1024
@@ -66,6 +68,18 @@ def test_what_the_law_suggests_as_a_sweep_is_one_operation(plugin, hypervisor, s
     assert columns["sweep_rest"][0] > 5
     assert columns["balloon_target"][0] == SIZE, "it was asked for its headroom again"
     assert 0 < plugin.mom_collect_host()["balloon_reaction"] < 1
+
+
+def test_a_slow_reaction_keeps_guests_from_being_swept_for_as_long_as_a_burst_lasts(hypervisor, seen_by, context) -> None:
+    later = 0.0
+    context = replace(context, monotonic=lambda: time.monotonic() + later)
+    plugin = BalloonPlugin(BalloonPlugin.Settings(), context)
+    snapshot = seen_at(hypervisor, seen_by, context)
+    write(plugin, hypervisor, snapshot)
+    swept(plugin, hypervisor, snapshot)
+    assert plugin.mom_collect_host()["balloon_reaction"] != UNKNOWN_REACTION_SECONDS
+    later = 16.0
+    assert plugin.mom_collect_host()["balloon_reaction"] == UNKNOWN_REACTION_SECONDS
 
 
 def test_another_size_is_set_as_it_is(plugin, hypervisor, seen_by, context) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from mom_core import Entity, GuestGone, HypervisorError, NoChangeNeeded, Scope, StateError
 from mom_plugins_balloon.sweeps import (
     FIRST_SLICE_KIB,
+    LEAST_SLICE_KIB,
     PAUSE_SECONDS,
     SLICE_KIB,
     ProcessMemory,
@@ -131,7 +133,7 @@ def sweep_of(
 ) -> Sweep:
     plan = SweepPlan(SIZE, bottom, gain, guest.hollow, 3.0, SIZE - HELD, said, within)
     size_now = guest.size_now if tells else None
-    return Sweep(GUEST, "1", plan, guest.command, guest, cost, statistics, size_now, guest.monotonic, pause or guest.pause)
+    return Sweep(GUEST, "1", plan, guest.command, guest, cost, statistics, size_now, monotonic=guest.monotonic, pause=pause or guest.pause)
 
 
 def test_an_idle_guest_gives_all_that_it_had_freed_and_has_its_room_again() -> None:
@@ -302,6 +304,16 @@ def test_slices_are_smaller_where_the_balloon_is_slow_so_that_growth_is_noticed_
     outcome = sweep_of(guest).perform()
     assert outcome.end is SweepEnd.GREW
     assert guest.short == 0
+
+
+def test_a_sweep_begins_with_what_the_balloon_of_the_last_one_took_in_time() -> None:
+    slow = sweep_of(Guest(balloon=BALLOON / 8)).perform()
+    assert LEAST_SLICE_KIB <= slow.slice < FIRST_SLICE_KIB
+    guest = Guest()
+    sweep = sweep_of(guest)
+    sweep = replace(sweep, first_slice=slow.slice)
+    assert sweep.perform().slice == SLICE_KIB, "this one's is not slow"
+    assert guest.commands[0] == int(SIZE - slow.slice)
 
 
 @pytest.mark.parametrize(("balloon", "end"), [(0.0, SweepEnd.LATE), (10 * MIB, SweepEnd.SLOW)])

@@ -219,8 +219,8 @@ class SweepOutcome(NamedTuple):
     """The outcome of a sweep of one guest.
 
     `lowest` is the smallest size that was asked for, `gave` what the host got, `resident` what the process held at the end (None: unknown):
-    KiB. `seconds` is how long the guest was without its headroom, `reaction` how long it took at most to notice that the guest grows and
-    to give headroom back. `ended` is in monotonic seconds."""
+    KiB. `slice` is what its balloon takes in `SLICE_SECONDS`, as far as is known. `seconds` is how long the guest was without its headroom,
+    `reaction` how long it took at most to notice that the guest grows and to give headroom back. `ended` is in monotonic seconds."""
 
     guest: Entity
     incarnation: str
@@ -234,6 +234,7 @@ class SweepOutcome(NamedTuple):
     cost: SweepCost | None = None
     resident: float | None = None
     error: str = ""
+    slice: float = FIRST_SLICE_KIB
 
 
 @dataclass(eq=False)
@@ -253,6 +254,8 @@ class Sweep:
     `HypervisorError`."""
     size_now: Callable[[], float | None] | None = None
     """What its balloon leaves the guest now, in KiB; None: the hypervisor does not say. Raises `HypervisorError`."""
+    first_slice: float = FIRST_SLICE_KIB
+    """KiB that its balloon takes before the guest is looked at for the first time."""
     monotonic: Callable[[], float] = time.monotonic
     pause: Callable[[float], object] | None = None
     """None: until it is taken over."""
@@ -268,11 +271,10 @@ class Sweep:
     _first: float | None = None
     """KiB that the process held before the first slice."""
     _resident: float | None = None
-    _slice: float = FIRST_SLICE_KIB
 
     def __post_init__(self) -> None:
         self._pause = self.pause or self._stopped.wait
-        self._cost = self.cost or SweepCost()
+        self._cost, self._slice = self.cost or SweepCost(), self.first_slice
         self._fresh_until = self.plan.said + FRESH_SECONDS
         self._longest = self.plan.wait + (self.plan.size - self.plan.bottom) / SLOW_BALLOON_KIB_PER_SECOND
         self._lowest, self._began = self.plan.size, self.monotonic()
@@ -310,7 +312,7 @@ class Sweep:
         end = SweepEnd.TAKEN_OVER if self._over and end is not SweepEnd.GONE else end
         seconds = now - self._began if self._lowest < self.plan.size else 0.0
         told = (self.guest, self.incarnation, self.plan, self._lowest, gave, seconds, reaction, now, end)
-        return SweepOutcome(*told, self._cost, self._resident, error)
+        return SweepOutcome(*told, self._cost, self._resident, error, self._slice)
 
     def _read_anew(self) -> SweepEnd | None:
         """Wait for the guest's next statistics where those that it is swept by have become too old; why it is not swept, if it is not.
@@ -353,9 +355,10 @@ class Sweep:
                 return SweepEnd.GONE
             dearest = max(self._cost) if vain < self.plan.hollow else self._cost.backed
             budget = FAR_MORE_WORK * taken * min(dearest, 1 / SLOW_BALLOON_KIB_PER_SECOND) + WORK_SECONDS
-            if (end := self._arrived(used, budget, self._lowest + taken)) is not None:
-                return end
+            end = self._arrived(used, budget, self._lowest + taken)
             self._slice = self._slice_after(taken, self.monotonic() - asked)
+            if end is not None:
+                return end
             spent = self.process.cpu_seconds()
             if spent is None:
                 return SweepEnd.GONE
@@ -382,8 +385,10 @@ class Sweep:
             yield size
 
     def _slice_after(self, taken: float, seconds: float) -> float:
-        """How much the balloon takes next, in KiB, after it has taken so much in so many seconds."""
-        return min(SLICE_KIB, max(LEAST_SLICE_KIB, taken * SLICE_SECONDS / seconds)) if seconds > 0 else SLICE_KIB
+        """How much the balloon takes next, in KiB, after it has taken so much in so many seconds; a rest of a slice tells nothing."""
+        if taken < 0.5 * self._slice or seconds <= 0:
+            return self._slice
+        return min(SLICE_KIB, max(LEAST_SLICE_KIB, taken * SLICE_SECONDS / seconds))
 
     def _ask(self, size: int) -> bool:
         """Ask for a size, unless the guest is another's to change by now. Raises `HypervisorError`."""

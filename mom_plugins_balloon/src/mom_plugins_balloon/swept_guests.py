@@ -17,7 +17,17 @@ from mom_plugins_balloon.limits import KnownMemory
 from mom_plugins_balloon.names import GAIN, REASON, SUGGESTED, SWEPT_NOW
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
 from mom_plugins_balloon.reasons import ReasonCode
-from mom_plugins_balloon.sweeps import FRESH_SECONDS, REST_SECONDS, QemuProcess, Sweep, SweepEnd, Sweeper, SweepOutcome, SweepPlan
+from mom_plugins_balloon.sweeps import (
+    FIRST_SLICE_KIB,
+    FRESH_SECONDS,
+    REST_SECONDS,
+    QemuProcess,
+    Sweep,
+    SweepEnd,
+    Sweeper,
+    SweepOutcome,
+    SweepPlan,
+)
 from mom_toolkit import stale_seconds
 
 GAVE, LASTED, ENDED, REST = "sweep_gave", "sweep_seconds", "sweep_end", "sweep_rest"
@@ -26,8 +36,9 @@ REACTION = "balloon_reaction"
 TOLD_SECONDS: Final = 60.0
 """s. For so long a guest's fields tell of its last sweep."""
 
-REACTIONS: Final = 20
-"""Sweeps by whose slowest reaction the next ones go: what was slow once, on a host that was busy, is not for ever."""
+LATELY_SECONDS: Final = 15.0
+"""s. The slowest reaction of so long counts, and the smallest slices. Bursts that keep the host's CPUs busy last seconds; and where the
+reaction was slow few guests are swept, so that no further sweep may show that this is over."""
 
 REACTION_SECONDS: Final = 0.35
 """s. The reaction where a hypervisor sweeps by itself: the slowest of real guests (benchmarks/sweeps/bench_collisions.py)."""
@@ -88,7 +99,7 @@ class SweptGuests:
         self._cut_off: Mapping[str, tuple[str, int, int]] | None = None
         """Sweeps by the mom before this one, by guest id: incarnation, least and former size; None: not looked at yet."""
         self.sweeper = Sweeper(context.log, self._note, context.wake)
-        self._reactions: list[float] = []
+        self._lately: list[SweepOutcome] = []
 
     # --- begin ---------------------------------------------------------------------------------------------------------------------
 
@@ -136,6 +147,10 @@ class SweptGuests:
         )
         return None
 
+    @property
+    def _first_slice(self) -> float:
+        return min((FIRST_SLICE_KIB, *(one.slice for one in self._of_late())))
+
     # --- what became of them ---------------------------------------------------------------------------------------------------------
 
     def follow(self) -> None:
@@ -146,7 +161,7 @@ class SweptGuests:
     def _took(self, outcome: SweepOutcome) -> None:
         memory = self._records.of(outcome.guest.id)
         if outcome.reaction and outcome.lowest < outcome.plan.size:
-            self._reactions = [*self._reactions, outcome.reaction][-REACTIONS:]
+            self._lately = [*self._of_late(), outcome]
         if memory is None or memory.incarnation != outcome.incarnation:
             return
         if outcome.end is SweepEnd.GONE:
@@ -158,10 +173,14 @@ class SweptGuests:
         if memory.learnt is not None:
             learn_from_sweep(memory.learnt, outcome)
 
+    def _of_late(self) -> list[SweepOutcome]:
+        now = self._context.monotonic()
+        return [one for one in self._lately if now - one.ended <= LATELY_SECONDS]
+
     @property
     def reaction(self) -> float:
-        """Seconds until a guest that grows while it is swept has its headroom again, by the slowest of the last sweeps."""
-        return max(self._reactions, default=UNKNOWN_REACTION_SECONDS)
+        """Seconds until a guest that grows while it is swept has its headroom again, by the slowest of the sweeps of late."""
+        return max((one.reaction for one in self._of_late()), default=UNKNOWN_REACTION_SECONDS)
 
     def columns(self, guests: Sequence[Guest], records: Sequence[BalloonedGuest], now: float) -> dict[str, Sequence[Value]]:
         """Which guests are swept now, what became of their last sweeps, and in how many seconds they may be swept again."""
