@@ -234,6 +234,8 @@ class BalloonedGuests:
 
     def __init__(self, dead_band: float) -> None:
         self.dead_band = dead_band
+        self.tolerance = 2 * dead_band
+        """KiB by which a size may be off and still be mom's: changes within the dead band were decided but never sent."""
         self.snapshot = Snapshot()
         self.earlier: Mapping[str, str] | None = None
         """The incarnations of guests, by id, that were there before mom; None: all that it sees first were."""

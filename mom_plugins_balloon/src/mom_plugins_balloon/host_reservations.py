@@ -247,17 +247,17 @@ class HostReservations:
             self._end_what_is_over()
             return sum(map(self._kept_kib, self._kept.values()))
 
-    def follow(self) -> Sequence[tuple[Reservation, str]]:
+    def follow(self) -> Sequence[Reservation]:
         """See who has come, and what is there now.
 
-        :return: reservations for which not all can be had any more, and why
+        :return: reservations for which not all can be had any more; their notes say why
         """
         with self._lock:
             snapshot = self._snapshot = self.guests.snapshot
             if self._take(snapshot):
                 self._write()
             self._end_what_is_over()
-            return [(one, one.note) for one in self._described().values() if one.note]
+            return [one for one in self._described().values() if one.note]
 
     # --- on disk ------------------------------------------------------------------------------------------------------------------------
 
@@ -379,7 +379,7 @@ class HostReservations:
             self._write()
 
     def _end(self, identity: str, state: ReservationState, note: str) -> Reservation:
-        described = self._describe(self._kept.pop(identity), 0, 0, None, state, note)
+        described = replace(self._describe(self._kept.pop(identity), note), state=state, expires_in_seconds=0.0)
         self._short_since.pop(identity, None)
         self._ended.append(described)
         self.context.log.info("reservation %s of %s is %s: %s", identity, format_kib(described.memory_kib), state, note)
@@ -392,9 +392,7 @@ class HostReservations:
         try:
             room, spare = self._room(self._current())
         except MomError as error:
-            return {
-                identity: self._describe(one, self._kept_kib(one), 0, None, None, error.message) for identity, one in self._kept.items()
-            }
+            return {identity: self._describe(one, error.message, self._kept_kib(one)) for identity, one in self._kept.items()}
         now, left = self.context.monotonic(), room.unreserved_kib + room.reserved_kib
         described: dict[str, Reservation] = {}
         for identity, one in self._kept.items():
@@ -409,19 +407,16 @@ class HostReservations:
             elif now - self._short_since.setdefault(identity, now) >= SHORT_SECONDS:
                 why = room.why or "guests have come to need what they could spare"
                 note = f"{format_kib(missing - spare.total - spare.cold)} cannot be had any more: {why}"
-            described[identity] = self._describe(one, kept, there, expected, None, note)
+            described[identity] = self._describe(one, note, kept, there, expected)
         return described
 
-    def _describe(
-        self, one: KeptReservation, kept: int, there: int, expected: float | None, state: ReservationState | None, note: str
-    ) -> Reservation:
-        if state is None:
-            waits = ReservationState.READY if there >= kept else ReservationState.MAKING
-            state = waits if one.taken_at is None else ReservationState.TAKEN
-        until = one.deadline if one.taken_at is None else one.taken_at + self.settings.settle
-        left = max(0.0, until - self.context.monotonic()) if state.lasts else 0.0
-        guest = Entity(Scope.GUEST, one.guest, one.guest_name) if one.guest else None
-        come = max(0, kept - there)
+    def _describe(self, one: KeptReservation, note: str, kept: int = 0, there: int = 0, expected: float | None = None) -> Reservation:
+        state = ReservationState.READY if there >= kept else ReservationState.MAKING
+        until, guest = one.deadline, None
+        if one.taken_at is not None:
+            state, until = ReservationState.TAKEN, one.taken_at + self.settings.settle
+            guest = Entity(Scope.GUEST, one.guest, one.guest_name)
+        left, come = max(0.0, until - self.context.monotonic()), max(0, kept - there)
         return Reservation(one.id, one.memory_kib, state, one.name, one.who, one.created, left, kept, there, come, expected, guest, note)
 
 

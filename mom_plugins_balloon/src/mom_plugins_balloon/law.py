@@ -123,6 +123,9 @@ class GuestOffer(NamedTuple):
     cost: float = 1.0
 
 
+NO_OFFER: Final = GuestOffer()
+
+
 class GuestAsk(NamedTuple):
     """What one guest asks for; KiB, and 0 where it is nothing. And what it can give.
 
@@ -139,7 +142,7 @@ class GuestAsk(NamedTuple):
     fills: float = 0.0
     returns: float = 0.0
     untouched: float = 0.0
-    offer: GuestOffer = GuestOffer()
+    offer: GuestOffer = NO_OFFER
 
 
 TRIMS: Final = (ReasonCode.TRIM_EMPTY, ReasonCode.TRIM_CACHE, ReasonCode.TRIM_MARGIN, ReasonCode.TRIM_BURST)
@@ -285,7 +288,7 @@ class GuestLook:
             untouched = self._p.untouched_share * max(0.0, size - guest.rss) if guest.rss is not None else 0.0
         swaps = swaps or (guest.swap_out or 0.0) > HealthLimits.SWAP_IN_KIB
         gives_nothing = self._easy or swaps or guest.obstacle is not None or size <= promised
-        offer = GuestOffer() if gives_nothing else self._offer(guest, seen, size, size - promised, waits=waits)
+        offer = NO_OFFER if gives_nothing else self._offer(guest, seen, size, size - promised, waits=waits)
         return GuestAsk(code, eases=eases, fills=fills, returns=returns, untouched=untouched, offer=offer)
 
     def need(self, guest: LawGuest, size: float, maximum: float, reported: float, settled: bool) -> GuestNeed:
@@ -392,6 +395,8 @@ class GuestLook:
         # A sparse guest has all of it: that is taken only below the hard watermark.
         trims = () if seen.sparse and not self._below_hard else self._trims(seen, unused, worth, calm, spare)
         backed = 0.0 if not trims else min(idle, trims[0]) if seen.told else trims[0]
+        if not sweep and not trims:
+            return NO_OFFER
         return GuestOffer(sweep, depth, backed, trims, guest.cost if guest.cost is not None and guest.cost > 0 else 1.0)
 
     def _sweep(self, guest: LawGuest, seen: GuestNeed, idle: float) -> float:

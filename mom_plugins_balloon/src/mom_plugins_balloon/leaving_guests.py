@@ -92,20 +92,12 @@ class LeavingGuests:
     """The balloon plugin's `MovePreparation`.
 
     :param limits: gives what the operator allows
-    :param tolerance: KiB by which a size may be off and still be mom's
     """
 
     def __init__(
-        self,
-        context: PluginContext,
-        law: LawParameters,
-        wanted: HostWanted,
-        records: BalloonedGuests,
-        limits: Callable[[], ShrinkLimits],
-        tolerance: float,
+        self, context: PluginContext, law: LawParameters, wanted: HostWanted, records: BalloonedGuests, limits: Callable[[], ShrinkLimits]
     ) -> None:
-        self._context, self._law, self._wanted, self._records = context, law, wanted, records
-        self._limits, self._tolerance = limits, tolerance
+        self._context, self._law, self._wanted, self._records, self._limits = context, law, wanted, records, limits
         self._lock = threading.Lock()
         self._wishes: dict[str, _Wish] = {}
         self._decided: dict[str, _Wish] = {}
@@ -210,10 +202,10 @@ class LeavingGuests:
         if guest is None or size is None or entry is None or before is None:
             return None
         pending = None if record is None else record.pending  # on its way to what mom asked for, it may have any size
-        if entry.incarnation != guest.incarnation or not (pending is not None or entry.explains(int(size), self._tolerance)):
+        if entry.incarnation != guest.incarnation or not (pending is not None or entry.explains(int(size), self._records.tolerance)):
             return None
         before, heading = before if maximum is None else min(before, maximum), size if pending is None else pending
-        return int(before) if before > heading + self._tolerance else None
+        return int(before) if before > heading + self._records.tolerance else None
 
     # --- what is done --------------------------------------------------------------------------------------------------------------------
 

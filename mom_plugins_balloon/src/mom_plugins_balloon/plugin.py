@@ -145,7 +145,7 @@ class BalloonPlugin:
             settings.reservations, settings.law, context, self._guests, self._limits, self._why_none_gives
         )
         self._launches = HostLaunches(settings.reservations.launches, self._reservations, context)
-        self._leaving = LeavingGuests(context, settings.law, self._host.wanted, self._guests, self._limits, self._tolerance())
+        self._leaving = LeavingGuests(context, settings.law, self._host.wanted, self._guests, self._limits)
 
     @staticmethod
     @hookimpl
@@ -169,7 +169,7 @@ class BalloonPlugin:
         from mom_plugins_balloon.overview import COLUMNS
 
         policy = files("mom_plugins_balloon").joinpath("balloon.policy").read_text(encoding="utf-8")
-        size = replace(TARGET, tolerance=self._tolerance())
+        size = replace(TARGET, tolerance=self._guests.tolerance)
         return (*FIELDS, *harm.FIELDS, size, DefaultPolicy("50_balloon", policy), *COLUMNS, *harm.COLUMNS)
 
     @hookimpl
@@ -197,7 +197,7 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """True if all is declared that the law cannot do without."""
+        """Whether all is declared that the law cannot do without."""
         lacks = self._lacks()
         return [Finding(Severity.WARNING, "balloon law", lacks, _DECLARE)] if lacks else []
 
@@ -283,8 +283,8 @@ class BalloonPlugin:
         self._learning.see(self._guests)
         self._host.see(snapshot.host, self._learning.growth_kib, self._learning.room_kib)
         watch(self._guests)
-        for reservation, trouble in self._reservations.follow():
-            yield Problem(source, f"reservation {reservation.id}: {trouble}", severity=Severity.WARNING, hint="`mom reserve list`")
+        for one in self._reservations.follow():
+            yield Problem(source, f"reservation {one.id}: {one.note}", severity=Severity.WARNING, hint="`mom reserve list`")
         yield from promise_problems(standing, source)
         yield from conditions(snapshot, self._host.state, standing)
         self._killed.see(snapshot)
@@ -344,7 +344,7 @@ class BalloonPlugin:
         request = None if memory is None else memory.request
         if request is None or request.arrived:
             return InTransition(size) if request is None and self._sweeps.was_swept_at(identity, size) else size
-        began, target, tolerance = request.began_at, request.target, self._tolerance()
+        began, target, tolerance = request.began_at, request.target, self._guests.tolerance
         low, high = (began, target) if began < target else (target, began)
         return InTransition(size) if low - tolerance <= size <= high + tolerance else size
 
@@ -419,10 +419,6 @@ class BalloonPlugin:
         hypervisor.set_balloon(change.entity, target)
         self._guests.forget_request(identity)
         return note
-
-    def _tolerance(self) -> float:
-        """KiB by which a size may be off and still be mom's: changes within the dead band were decided but never sent."""
-        return 2 * self._guests.dead_band
 
     # --- surface ---------------------------------------------------------------------------------------------------------------
 
