@@ -1,17 +1,22 @@
-"""Runs inside a guest whose kernel has cgroups v2 to itself: the plugin on real control groups, with processes that stand in for guests.
+"""Runs inside a guest whose kernel has cgroups v2 to itself: plugins on real control groups, with processes that stand in for guests; as
+root, and as user mom with mom-helper under its own units.
 
 `cgroup_image` packs it together with what it imports, which `--imports` prints; each fact that it finds is JSON in a line after `FACT`.
 """
 
 import errno
+import importlib
 import json
 import os
+import pwd
+import select
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from mom_core import (
@@ -31,11 +36,15 @@ from mom_core import (
     hookimpl,
 )
 from mom_devkit import FakeGuest, FakeHypervisor, config_of
+from mom_devkit.without_root import another_user
 from mom_plugins_cgroup import CgroupPlugin
+from mom_plugins_offload.requests import ReclaimRequest, ReclaimTaker
+from mom_toolkit import Helper, ProcessStat, open_process_file, read_process_file, write_group_file
 
 ROOT = Path("/sys/fs/cgroup")
 MIB = 1 << 10
 COLD_MIB, WARM_MIB = 96, 8
+WEB_MIB, HIGH_MIB = 80, 40
 
 HIGH, LOW, MIN, SWAP_MAX = "cgroup_memory_high", "cgroup_memory_low", "cgroup_memory_min", "cgroup_swap_max"
 
@@ -106,8 +115,9 @@ def group_of(name: str) -> Path:
     return ROOT / "machine.slice" / f"machine-qemu-{name}.scope"
 
 
-def begin(name: str, cold: int, warm: int) -> subprocess.Popen[bytes]:
-    """A process that holds memory, in a group such as libvirt makes it."""
+def begin(name: str, cold: int, warm: int, user: str = "root") -> subprocess.Popen[bytes]:
+    """A process of that user that holds memory, in a group such as libvirt makes it."""
+    uid = pwd.getpwnam(user).pw_uid
     leaf = group_of(name) / "libvirt" / "emulator"
     leaf.mkdir(parents=True)
     size = cold + warm
@@ -117,12 +127,16 @@ def begin(name: str, cold: int, warm: int) -> subprocess.Popen[bytes]:
 
     def join() -> None:
         (leaf / "cgroup.procs").write_text(str(os.getpid()))
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
 
     log = Path(f"/tmp/{name}.log")
     with log.open("wb") as out:
         command = ["/bin/workload", str(cold), str(warm), "0", "0"]
         process = subprocess.Popen(command, stdout=out, preexec_fn=join)  # noqa: PLW1509  # nothing else runs here yet
     until(lambda: "BEAT" in log.read_text(), 120)
+    properties["pid"] = process.pid
     return process
 
 
@@ -136,8 +150,6 @@ def until(look: Callable[[], object], seconds: float) -> bool:
 
 
 def prepare() -> None:
-    ROOT.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "cgroup2", "cgroup2", str(ROOT)], check=True)
     for folder in (ROOT, ROOT / "machine.slice"):
         folder.mkdir(exist_ok=True)
         (folder / "cgroup.subtree_control").write_text("+cpu +io +memory")
@@ -207,6 +219,113 @@ def gone(mom: Mom, process: subprocess.Popen[bytes]) -> None:
     fact("gone at the end", statuses([one for one in mom.engine.close() if one.decision.control == SWAP_MAX]))
 
 
+# --- as user mom, with mom-helper under systemd -----------------------------------------------------------------------------------------
+
+
+def status_of(pid: int | str, *names: str) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: words for name, _, words in (line.partition(":\t") for line in lines) if name in names}
+
+
+def refusal(work: Callable[[], object]) -> str:
+    """The kernel's word for why this cannot be; empty: it can."""
+    try:
+        work()
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    return ""
+
+
+def systemctl(*words: str) -> str:
+    return subprocess.run(["systemctl", *words], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def held(name: str) -> int:
+    return int((group_of(name) / "memory.current").read_text())
+
+
+def alone(pid: int) -> None:
+    """What user mom may not do by itself."""
+    high, process = group_of("web") / "memory.high", Path(f"/proc/{pid}")
+    tried = {
+        "limit": lambda: os.close(os.open(high, os.O_WRONLY)),
+        "trigger": lambda: os.write(os.open("/proc/pressure/memory", os.O_RDWR), b"some 100000 1000000\0"),
+        "process": lambda: os.close(os.open(process / "smaps_rollup", os.O_RDONLY)),
+    }
+    fact("alone", {what: refusal(work) for what, work in tried.items()})
+
+
+def helped_limits(folder: Path) -> None:
+    """The plugin sets limits, crashes, and the next one puts back."""
+    mom = Mom(folder)
+    wanted: Sequence[tuple[str, Value]] = ((HIGH, 100 * MIB), (LOW, 20 * MIB), (MIN, 8 * MIB), (SWAP_MAX, 64 * MIB))
+    mom.cycle()
+    fact("helped", statuses(mom.cycle(*[("web", control, value) for control, value in wanted]).outcomes))
+    fact("helped stand", stands("web", *KNOBS))
+    mom.engine.close(put_back=False)  # as after a crash
+    mom.open()
+    fact("helped back", statuses(mom.engine.close()))
+    fact("helped stand no more", stands("web", *KNOBS))
+
+
+def taken(way: str, kib: int, pid: int, started: int) -> list[object]:
+    """What the helper's taker has moved to swap: KiB, and why no more."""
+    taker, request = ReclaimTaker(), ReclaimRequest("web", way, kib, pid, started)
+    taker.send([request], 10.0, 10.0)
+    answers: list[ReclaimRequest] = []
+
+    def all_answered() -> bool:
+        answers.extend(one for some in taker.answers() for one in some)
+        return not taker.busy
+
+    until(all_answered, 60)
+    taker.close()
+    return [sum(one.went for one in answers[-1:]), "".join(one.why for one in answers)]
+
+
+def limit(helper: Helper, pid: int) -> None:
+    stat = ProcessStat.of(f"/proc/{pid}")
+    assert stat is not None
+    helper.set_group(pid, stat.started, "memory.high", 1 << 30)
+
+
+def helped(folder: Path) -> None:
+    """Everything that user mom has the helper do."""
+    web = begin("web", WEB_MIB, WARM_MIB, "libvirt-qemu")
+    systemctl("start", "mom-helper.socket", "mom-helper")
+    stat = ProcessStat.of(f"/proc/{web.pid}")
+    assert stat is not None
+    stranger = subprocess.Popen(["sleep", "600"], user="libvirt-qemu", group="libvirt-qemu", extra_groups=[])
+    os.chown(folder, pwd.getpwnam("mom").pw_uid, -1)
+    with another_user("mom"):
+        fact("mom's power", status_of("self", "CapEff", "Uid"))
+        alone(web.pid)
+        helper = Helper.reached()
+        assert helper is not None
+        until(lambda: not refusal(helper.declared), 60)
+        helped_limits(folder)
+        trigger = helper.pressure(100_000, 1_000_000)
+        poller = select.poll()
+        poller.register(trigger, select.POLLPRI)
+        fact("trigger", [event for _, event in poller.poll(100) if event & select.POLLERR])
+        os.close(open_process_file(f"/proc/{web.pid}", "smaps_rollup"))
+        fact("process file", b"Rss:" in read_process_file(f"/proc/{web.pid}", "smaps_rollup"))
+        fact("others", [refusal(partial(limit, helper, pid)) for pid in (os.getpid(), stranger.pid)])
+        before = held("web")
+        fact("taken of its group", taken("v2", 16 * MIB, web.pid, stat.started))
+        fact("taken of its process", taken("process", 16 * MIB, web.pid, stat.started))
+        fact("went", (before - held("web")) >> 20)
+        write_group_file(group_of("web") / "memory.high", str(HIGH_MIB << 20), web.pid)
+        fact("pressed", until(lambda: held("web") <= (HIGH_MIB + 2) << 20, 30))
+    fact(
+        "helper's power",
+        status_of(systemctl("show", "--property=MainPID", "--value", "mom-helper"), "CapEff", "CapBnd", "NoNewPrivs", "Seccomp"),
+    )
+    systemctl("stop", "mom-helper.socket", "mom-helper")
+    fact("put back by the helper", stands("web", *KNOBS))
+    stranger.kill()
+
+
 def main() -> None:
     prepare()
     fact("kernel", os.uname().release)
@@ -216,6 +335,9 @@ def main() -> None:
         mom = Mom(Path(folder))
         limits(mom)
         gone(mom, cold)
+    with tempfile.TemporaryDirectory() as folder:
+        HYPERVISOR.known.clear()
+        helped(Path(folder))
     fact("done", True)
 
 
@@ -223,6 +345,7 @@ def imports() -> None:
     """The files of all modules that this imports, and that one cycle needs."""
     folder = Path(tempfile.mkdtemp())
     Mom(folder).engine.close()
+    importlib.import_module("mom_helper.__main__")
     shutil.rmtree(folder)
     for module in list(sys.modules.values()):
         for file in (getattr(module, "__file__", None), getattr(module, "__cached__", None)):

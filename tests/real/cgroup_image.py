@@ -1,8 +1,8 @@
-"""The tiny guest with cgroups v2 to itself: the tests' own Python, the plugin and `cgroup_driver`, packed behind its initramfs."""
+"""The tiny guest with cgroups v2 to itself: a systemd with mom-helper's units, the tests' own Python, the plugins and `cgroup_driver`,
+packed behind its initramfs."""
 
 import os
 import shutil
-import stat
 import subprocess
 import sys
 import sysconfig
@@ -14,12 +14,29 @@ from guest_image import CannotBuild, GuestImage, build, cache_folder, kernel_mod
 _HERE = Path(__file__).resolve().parent
 _RULES = _HERE.parents[1] / "mom_plugins_cgroup" / "tests" / "cgroup_rules.json"
 
-_EXTRA = """#!/bin/busybox sh
+_PACKAGING = _HERE.parents[1] / "packaging"
+
+_SYSTEMD = Path("/lib/systemd/systemd")
+_OF_SYSTEMD = (_SYSTEMD, Path("/lib/systemd/systemd-executor"), Path("/bin/systemctl"), *Path("/usr/lib").glob("*/libseccomp.so.2"))
+"""Newer ones have a program for what they start, and look for a library only when they need it."""
+
+_FOLDERS = ("bin", "etc/systemd/system", "lib", "root", "run", "tmp", "usr/bin", "usr/lib/mom/helper.d", "var/lib", "var/tmp", "work")
+
+_USERS = {"root": 0, "mom": 990, "libvirt-qemu": 64055}
+
+_DRIVER = """[Service]
+ExecStart=/bin/busybox sh /extra
+"""
+
+_EXTRA = """exec > /dev/console 2>&1
+/bin/busybox --install -s /bin
 insmod /lib/brd.ko rd_nr=2 rd_size=262144
 export PYTHONPATH={path}
-{python} -S /bin/cgroup_driver.py 2>&1 || echo "FACT {{\\"failed\\": true}}"
+{python} -S /bin/cgroup_driver.py || {{ systemctl status mom-helper; cat /run/mom-helper.log; echo "FACT {{\\"failed\\": true}}"; }}
 poweroff -f
 """
+
+_KERNEL_LINE = "console=ttyS0 quiet psi=1 panic=-1 rdinit=/lib/systemd/systemd systemd.log_target=console systemd.show_status=0"
 _SECONDS = 1800.0
 """The guest's processor is emulated: importing alone takes a quarter of a minute, and several times that on a host that is slow or busy."""
 
@@ -29,15 +46,17 @@ def facts(work: Path) -> Iterator[str]:
     plain = build()
     image = _with_driver(plain, work)
     command = ["qemu-system-x86_64", "-machine", "pc", "-accel", "tcg,thread=multi", "-smp", "2", "-m", "768", "-nographic", "-no-reboot"]
-    command += ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", "console=ttyS0 quiet psi=1 panic=-1"]
+    command += ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", _KERNEL_LINE]
     process = subprocess.run(["timeout", str(_SECONDS), *command], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     yield from process.stdout.splitlines()
 
 
 def _with_driver(plain: GuestImage, work: Path) -> GuestImage:
+    if not _SYSTEMD.exists():
+        raise CannotBuild("systemd is missing: apt-get install systemd")
     tree = work / "tree"
-    (tree / "bin").mkdir(parents=True)
-    (tree / "lib").mkdir()
+    for folder in _FOLDERS:
+        (tree / folder).mkdir(parents=True, exist_ok=True)
     for module in kernel_modules(cache_folder(), work, ("brd",)):
         shutil.copy(module, tree / "lib")
     python = Path(sys.base_prefix) / "bin" / f"python{sysconfig.get_python_version()}"
@@ -48,9 +67,10 @@ def _with_driver(plain: GuestImage, work: Path) -> GuestImage:
         raise CannotBuild(f"cgroup_driver cannot be imported: {listed.stderr[-500:]}")
     library = Path(sysconfig.get_path("stdlib"))
     files = {python, *map(Path, listed.stdout.splitlines()), *(library / "encodings").glob("*.py"), *_packages()}
+    files |= {path for path in _OF_SYSTEMD if path.exists()}
     files |= {stub for path in files if (stub := path.with_suffix(".pyi")).exists()}  # where the names of a package are listed
     for file in list(files):
-        if file.suffix == ".so" or file == python:
+        if file.suffix == ".so" or file in {python, *_OF_SYSTEMD}:
             files |= set(libraries(file))
     for file in files:
         target = tree / str(file).lstrip("/")
@@ -58,18 +78,45 @@ def _with_driver(plain: GuestImage, work: Path) -> GuestImage:
         shutil.copy2(file, target)  # with its time, by which Python knows what was compiled from it
     for file in (_HERE / "cgroup_driver.py", _RULES):
         shutil.copy(file, tree / "bin")
-    extra = tree / "extra"
-    extra.write_text(_EXTRA.format(path=path, python=python))
-    extra.chmod(extra.stat().st_mode | stat.S_IXUSR)
+    (tree / "extra").write_text(_EXTRA.format(path=path, python=python))
+    _add_units(tree, python)
     initrd = work / "initrd"
-    initrd.write_bytes(plain.initrd.read_bytes() + packed(tree))
+    initrd.write_bytes(_aligned(plain.initrd.read_bytes()) + packed(tree, compressed=False))  # the guest's processor would take its time
     return GuestImage(plain.kernel, initrd)
+
+
+def _aligned(archive: bytes) -> bytes:
+    """What is not compressed begins at a multiple of four."""
+    return archive + b"\0" * (-len(archive) % 4)
+
+
+def _add_units(tree: Path, python: Path) -> None:
+    """A systemd that starts nothing but the driver, and mom-helper's own units, with the helper that is tested."""
+    import mom_helper
+
+    units = tree / "etc/systemd/system"
+    for target in ("basic", "sysinit", "shutdown", "sockets"):
+        (units / f"{target}.target").write_text("[Unit]\n")
+    (units / "default.target").write_text("[Unit]\nWants=driver.service\n")
+    (units / "driver.service").write_text(_DRIVER)
+    shutil.copy(_PACKAGING / "mom-helper.socket", units)
+    text = (_PACKAGING / "mom-helper.service").read_text()
+    helper = f"{python} -I -S {Path(mom_helper.__file__).parent}"
+    (units / "mom-helper.service").write_text(text.replace("/opt/mom/bin/python3 -I -m mom_helper", helper))
+    (units / "mom-helper.service.d").mkdir()
+    (units / "mom-helper.service.d/log.conf").write_text("[Service]\nStandardError=file:/run/mom-helper.log\n")
+    shutil.copy(_PACKAGING / "helper.d/mom.conf", tree / "usr/lib/mom/helper.d")
+    (tree / "etc/passwd").write_text("".join(f"{name}:x:{number}:{number}::/:/bin/sh\n" for name, number in _USERS.items()))
+    (tree / "etc/group").write_text("".join(f"{name}:x:{number}:\n" for name, number in _USERS.items()))
+    (tree / "bin/sh").symlink_to("busybox")
+    (tree / "usr/bin/systemctl").symlink_to("/bin/systemctl")
 
 
 def _packages() -> Iterator[Path]:
     """All of our own, as they import when they first need."""
     import mom_core
+    import mom_helper
     import mom_plugins_cgroup
 
-    for package in (mom_core, mom_plugins_cgroup):
+    for package in (mom_core, mom_helper, mom_plugins_cgroup):
         yield from Path(str(package.__file__)).parent.rglob("*.py")

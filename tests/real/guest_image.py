@@ -205,13 +205,13 @@ def _pack_initrd(cache: Path, work: Path, initrd: Path) -> None:
     initrd.write_bytes(packed(tree))
 
 
-def packed(tree: Path) -> bytes:
+def packed(tree: Path, *, compressed: bool = True) -> bytes:
     """This folder as an initramfs archive."""
     names = "\n".join(sorted(str(path.relative_to(tree)) for path in tree.rglob("*")))
     archive = subprocess.run(
         ["cpio", "-o", "-H", "newc", "--quiet"], cwd=tree, input=names.encode(), capture_output=True, check=True
     ).stdout
-    return subprocess.run(["gzip", "-1"], input=archive, capture_output=True, check=True).stdout
+    return subprocess.run(["gzip", "-1"], input=archive, capture_output=True, check=True).stdout if compressed else archive
 
 
 def libraries(program: Path) -> list[Path]:

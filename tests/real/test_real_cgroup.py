@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,3 +102,58 @@ def test_what_cannot_be_is_refused_with_the_reason_and_a_group_that_goes_away_is
     assert "/memory.low: Read-only file system (" in v2["read-only"]["cgroup_memory_low"]
     assert v2["gone in a cycle"][0] == [], "no plugin has failed"
     assert v2["gone at the end"] == {"cgroup_swap_max": "gone its control group is gone"}
+
+
+# --- as user mom, with mom-helper under its units ------------------------------------------------------------------------------------
+
+CAPABILITIES = {"CAP_SYS_NICE": 23, "CAP_SYS_PTRACE": 19, "CAP_SYS_RESOURCE": 24}
+
+
+def held_by(mask: str) -> set[int]:
+    return {number for number in range(64) if int(mask, 16) >> number & 1}
+
+
+def test_a_mom_without_any_power_does_none_of_it_by_itself(v2: dict[str, Any]) -> None:
+    assert held_by(v2["mom's power"]["CapEff"]) == set()
+    assert {what: bool(refused) for what, refused in v2["alone"].items()} == {"limit": True, "trigger": True, "process": True}, v2["alone"]
+
+
+def test_the_helper_has_the_power_that_its_unit_says_and_no_more(v2: dict[str, Any]) -> None:
+    unit = (Path(__file__).parents[2] / "packaging/mom-helper.service").read_text()
+    bounds = next(line for line in unit.splitlines() if line.startswith("CapabilityBoundingSet="))
+    named = set(bounds.partition("=")[2].split())
+    assert named.issuperset(CAPABILITIES)
+    held = held_by(v2["helper's power"]["CapEff"])
+    assert held.issuperset(CAPABILITIES.values())
+    assert len(held) == len(named)
+    assert (v2["helper's power"]["NoNewPrivs"], v2["helper's power"]["Seccomp"]) == ("1", "2")
+
+
+def test_by_the_helper_all_limits_reach_the_kernel_and_are_put_back_after_a_crash(v2: dict[str, Any]) -> None:
+    assert set(v2["helped"].values()) == {"applied"}
+    assert v2["helped stand"] == {
+        "memory.high": str(100 * MIB),
+        "memory.low": str(20 * MIB),
+        "memory.min": str(8 * MIB),
+        "memory.swap.max": str(64 * MIB),
+    }
+    assert v2["helped back"] == v2["helped"]
+    assert v2["helped stand no more"] == {"memory.high": "max", "memory.low": "0", "memory.min": "0", "memory.swap.max": "max"}
+
+
+def test_by_the_helper_memory_is_taken_pressure_is_watched_and_files_of_guests_are_read(v2: dict[str, Any]) -> None:
+    for way in ("taken of its group", "taken of its process"):
+        kib, why = v2[way]
+        assert kib >= 8 << 10, f"{way}: {why}"
+    assert v2["went"] >= 8
+    assert v2["pressed"], "what is above a new limit goes"
+    assert v2["trigger"] == []
+    assert v2["process file"]
+
+
+def test_no_other_process_is_limited(v2: dict[str, Any]) -> None:
+    assert v2["others"] == ["EPERM", "EPERM"]
+
+
+def test_a_helper_that_is_stopped_puts_back_what_mom_has_forgotten(v2: dict[str, Any]) -> None:
+    assert v2["put back by the helper"] == v2["helped stand no more"]
