@@ -81,9 +81,11 @@ class SlotSeen(NamedTuple):
 
 
 class SlotExpected(NamedTuple):
-    """What is expected of a guest in a slot, in KiB: in the middle, at most within it, and what is to be added to that for the forecast to
-    be wrong in one slot of twenty only. That is learned of the next slot; for later ones it grows with the root of their distance."""
+    """What is expected of a guest in a slot, in KiB: what it usually uses then; what is expected today, in the middle and at most within
+    the slot; and what is to be added to that for the forecast to be wrong in one slot of twenty only. That is learned of the next slot;
+    for later ones it grows with the root of their distance."""
 
+    usual: float
     middle: float
     most: float
     margin: float
@@ -272,13 +274,17 @@ class GuestDays:
     def ahead(self, index: int, count: int) -> Sequence[SlotExpected]:
         """What is expected in this slot and those after it, `count` in all. NaN: unknown."""
         mixed, said = self._mixed(), self._said
-        last = said[-1] if said else None
-        left = 0.0 if last is None else last.used - self._season(last.index, mixed)
+        last, left = index - 1, 0.0
+        if said:
+            last, left = said[-1].index, said[-1].used - self._season(said[-1].index, mixed)
+            left = 0.0 if isnan(left) else left
         found = []
         for one in range(index, index + count):
-            later = 1 if last is None else max(1, one - last.index)
-            middle = self._season(one, mixed) + self._stays(later) * (left if not isnan(left) else 0.0)
-            found.append(SlotExpected(middle, middle + self.excess_of(one), self.margin * math.sqrt(min(later, HOUR_SLOTS))))
+            later = max(1, one - last)
+            usual = self._season(one, mixed)
+            middle = usual + self._stays(later) * left
+            margin = self.margin if later == 1 else self.margin * math.sqrt(min(later, HOUR_SLOTS))
+            found.append(SlotExpected(usual, middle, middle + self.excess_of(one), margin))
         return found
 
     def excess_of(self, index: int) -> float:

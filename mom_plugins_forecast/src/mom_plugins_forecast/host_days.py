@@ -10,7 +10,18 @@ from math import isnan
 from typing import Final
 
 from mom_core import Columns, Guest, Snapshot, Value
-from mom_plugins_forecast.curve import COVERAGE, FITS, LEAST_SHARE, LEAST_WEIGHT, QUANTILE_STEP, RECOVERY, GuestDays, SlotExpected, SlotSeen
+from mom_plugins_forecast.curve import (
+    COVERAGE,
+    FITS,
+    LEAST_SHARE,
+    LEAST_WEIGHT,
+    QUANTILE_STEP,
+    RECOVERY,
+    UNKNOWN,
+    GuestDays,
+    SlotExpected,
+    SlotSeen,
+)
 from mom_plugins_forecast.slots import HOUR_SLOTS, Calendar
 from mom_toolkit import Days
 
@@ -55,7 +66,8 @@ class KnownGuest:
     :param whole: whether that slot may be learned: the guest was not started in it
     :param used: what it used when it was last looked at; NaN: unknown
     :param first: of which slot the first of `expected` is
-    :param row: what is told of it, in the order of `GUEST_FIELDS`; but for when a rise begins, which is `rises_at`, by the monotonic clock
+    :param weight: how much its forecast counts now; below `LEAST_WEIGHT`, it is not told
+    :param middles: what is expected of it in the middle, in the slots that are told; none: nothing is told
     """
 
     id: str
@@ -74,12 +86,14 @@ class KnownGuest:
     used_at: float = -math.inf
     first: int = 0
     expected: Sequence[SlotExpected] = ()
-    row: Sequence[Value] = ()
-    rises_at: float | None = None
+    weight: float = 0.0
+    middles: Sequence[float] = ()
 
     def told(self, index: int) -> SlotExpected | None:
         """What was forecast for a slot; None: nothing that counts."""
         place = index - self.first
+        if self.weight < LEAST_WEIGHT:
+            return None
         return self.expected[place] if 0 <= place < len(self.expected) else None
 
 
@@ -98,12 +112,15 @@ class HostDays:
         self.usual = 0.0
         """KiB. What that was wrong by, usually."""
         self._ids: list[str] = []
+        self._columns: list[list[Value]] = [[] for _ in GUEST_FIELDS]
+        self._rises: dict[int, float] = {}
         self._present: list[KnownGuest] = []
         self._visit = self._refresh = self._cycles = 0
         self._clock: float | None = None
         self._host: Mapping[str, Value] = {}
         self._step = 0.0
         self._index = -1
+        self._reach = 1
         self._now = (0.0, 0.0)
         self._sums: tuple[int, Sequence[KnownGuest], float, float] | None = None
 
@@ -121,7 +138,8 @@ class HostDays:
         count = len(self._present)
         if not count:
             return
-        index = self.calendar.index(now)
+        index = self._index = self.calendar.index(now)
+        self._reach = self._window(self.ahead)
         per_slot = max(1.0, self.calendar.slot_seconds / max(self._step, 0.1))
         visits = min(count, max(LEAST_VISITS, math.ceil(count * SAMPLES / per_slot)))
         closes = max(LEAST_REFRESHED, math.ceil(count / (CLOSE_WITHIN * per_slot)))
@@ -135,7 +153,7 @@ class HostDays:
                 if not closes:
                     continue  # its slot is taken in later, and what comes now is of the next one
                 closes -= guest.index >= 0
-                self._next_slot(guest, listed[place], index, covered)
+                self._next_slot(guest, place, listed[place], index, covered)
             total, usable, size = totals[place], usables[place], sizes[place]
             if total is None or usable is None:
                 continue
@@ -150,9 +168,8 @@ class HostDays:
             guest.most = max(guest.most, used)
         self._visit = (self._visit + visits) % count
         for place in _places(self._refresh, min(count, refreshes), count):
-            self._expect(present[place], index)
+            self._tell(present[place], place)
         self._refresh = (self._refresh + refreshes) % count
-        self._index = index
         if self._cycles % math.ceil(count / SUMMED_EVERY) == 0:
             self._see_sum(index)
             self._host = self._sum_up()
@@ -175,6 +192,10 @@ class HostDays:
             left.pop(one.id, None)
             self._present.append(known)
         self._interrupt(left.values())
+        self._columns = [[None] * len(ids) for _ in GUEST_FIELDS]
+        self._rises = {}
+        for place, guest in enumerate(self._present):
+            self._tell(guest, place)
         self._visit = self._refresh = 0
         self.forget(now)
 
@@ -191,12 +212,13 @@ class HostDays:
     def _interrupt(self, guests: Iterable[KnownGuest]) -> None:
         """What comes does not follow what was."""
         for guest in guests:
-            guest.index, guest.count, guest.expected, guest.row, guest.rises_at = -1, 0, (), (), None
+            guest.index, guest.count, guest.expected, guest.middles, guest.weight = -1, 0, (), (), 0.0
             guest.days.interrupt()
 
-    def _next_slot(self, guest: KnownGuest, listed: Guest, index: int, covered: float) -> None:
+    def _next_slot(self, guest: KnownGuest, place: int, listed: Guest, index: int, covered: float) -> None:
         """A guest's slot has ended: learn it, and begin the next one.
 
+        :param place: where it is among all
         :param covered: seconds of it that must have been seen
         """
         started = guest.incarnation not in ("", listed.incarnation)
@@ -213,27 +235,36 @@ class HostDays:
         guest.total = guest.growth = guest.most = 0.0
         guest.count = 0
         self._expect(guest, index)
+        self._tell(guest, place)
 
     def _expect(self, guest: KnownGuest, index: int) -> None:
-        """Make a guest's forecast anew, and what is told of it."""
-        days, window = guest.days, self._window(self.ahead)
-        guest.first, guest.rises_at = index, None
-        weight = self._weight(guest, expected := days.ahead(index, window + 1)) if days.has_pattern else 0.0
-        guest.expected = expected if weight >= LEAST_WEIGHT else ()
-        told_weight = round(weight, 2) if days.has_pattern else None
-        error = int(days.error) if days.wrong[3] else None
-        soon = max((one.most + one.margin for one in guest.expected[:window]), default=math.nan)
-        usual = days.expected(index) if guest.expected else math.nan
-        if isnan(soon) or isnan(usual):
-            guest.expected, guest.row = (), (None, None, None, told_weight, error)
-            return
-        guest.row = (int(usual), math.ceil(max(usual, soon)), None, told_weight, error)
-        guest.rises_at = self._rises_at(guest, guest.expected[:window])
+        """Make a guest's forecast anew."""
+        guest.first = index
+        guest.expected = guest.days.ahead(index, self._reach + 1) if guest.days.has_pattern else ()
 
-    def _weight(self, guest: KnownGuest, expected: Sequence[SlotExpected]) -> float:
+    def _tell(self, guest: KnownGuest, place: int) -> None:
+        """Say what is told of a guest, by its forecast and by what it uses now."""
+        days, columns = guest.days, self._columns
+        self._rises.pop(place, None)
+        columns[4][place] = int(days.error) if days.wrong[3] else None
+        expected = guest.expected[max(0, self._index - guest.first) :]
+        window = expected[: self._reach]
+        soon = max((one.most + one.margin for one in window), default=UNKNOWN)
+        guest.weight = self._weight(guest, window[0]) if window else 0.0
+        columns[3][place] = round(guest.weight, 2) if days.has_pattern else None
+        if guest.weight < LEAST_WEIGHT or isnan(soon) or isnan(window[0].usual):
+            columns[0][place] = columns[1][place] = None
+            guest.middles = ()
+            return
+        guest.middles = tuple(one.middle for one in window)
+        columns[0][place], columns[1][place] = int(window[0].usual), math.ceil(max(window[0].usual, soon))
+        if (at := self._rises_at(guest, window)) is not None:
+            self._rises[place] = at
+
+    def _weight(self, guest: KnownGuest, now: SlotExpected) -> float:
         """How much a guest's forecast counts. One that uses far more than was expected at most is found out at once; one that uses less may
         only be late, and is when its slot ends."""
-        days, used, now = guest.days, guest.used, expected[0]
+        days, used = guest.days, guest.used
         over = used - now.most - now.margin
         usual = FITS * max(LEAST_SHARE * used, days.error)
         return min(days.weight, usual / over) if over > usual else days.weight  # what is unknown is not over
@@ -271,19 +302,18 @@ class HostDays:
 
     def columns(self, guests: Sequence[Guest]) -> Columns | None:
         """What is told of these guests, by field, in their order; None: nothing is of any."""
-        if [guest.id for guest in guests] == self._ids:
-            known: Sequence[KnownGuest | None] = self._present
-        else:
-            known = [self.known.get(guest.id) for guest in guests]
-        rows = [_NOTHING if one is None else one.row or _NOTHING for one in known]
-        if not rows:
+        if not self._ids:
             return None
-        columns = dict(zip(GUEST_FIELDS, zip(*rows, strict=True), strict=True))
         now = self._now[1]
-        columns["mem_rises_in"] = tuple(
-            None if one is None or one.rises_at is None else max(0.0, round(one.rises_at - now, 1)) for one in known
-        )
-        return Columns(columns)
+        rises: list[Value] = [None] * len(self._ids)
+        for place, at in self._rises.items():
+            rises[place] = max(0.0, round(at - now, 1))
+        columns = [self._columns[0], self._columns[1], rises, *self._columns[3:]]
+        if [guest.id for guest in guests] != self._ids:
+            places = {identity: place for place, identity in enumerate(self._ids)}
+            wanted = [places.get(guest.id) for guest in guests]
+            columns = [[None if place is None else column[place] for place in wanted] for column in columns]
+        return Columns(dict(zip(GUEST_FIELDS, columns, strict=True)))
 
     def host_fields(self) -> Mapping[str, Value]:
         """The host's fields."""
@@ -301,7 +331,7 @@ class HostDays:
     def most_expected(self, uuid: str, seconds: float) -> int | None:
         """As `Forecasts`; from any thread."""
         guest = self.known.get(uuid)
-        if guest is None or not guest.days.counts or guest.index < 0:
+        if guest is None or guest.weight < LEAST_WEIGHT or guest.index < 0:
             return None
         most = max(one.most + one.margin for one in guest.days.ahead(self._index, self._window(seconds)))
         return None if isnan(most) else math.ceil(most)
@@ -309,22 +339,15 @@ class HostDays:
     def rise_expected(self, seconds: float) -> int:
         """As `Forecasts`; from any thread."""
         count, index = self._window(seconds), self._index
-        sums, used = [0.0] * count, 0.0
-        for guest in list(self._present):
-            if isnan(guest.used) or not guest.expected:
-                continue
-            place = index - guest.first
-            told = guest.expected[place : place + count]
-            if len(told) < count:
-                told = guest.days.ahead(index, count)
-            if any(isnan(one.middle) for one in told):
-                continue
-            used += guest.used
-            sums = [whole + one.middle for whole, one in zip(sums, told, strict=True)]
-        if not used:
-            return 0
-        rises = (whole - used + self.margin * math.sqrt(min(max(1, place), HOUR_SLOTS)) for place, whole in enumerate(sums))
-        return max(0, math.ceil(max(rises)))
+        counted = [guest for guest in list(self._present) if guest.middles and not isnan(guest.used)]
+        if count <= self._reach:
+            middles = [guest.middles for guest in counted]
+        else:
+            middles = [tuple(one.middle for one in guest.days.ahead(index, count)) for guest in counted]
+        used = sum(guest.used for guest, one in zip(counted, middles, strict=True) if not any(map(isnan, one)))
+        sums = [sum(column) for column in zip(*(one for one in middles if not any(map(isnan, one))), strict=False)]
+        rises = (whole - used + self.margin * math.sqrt(min(max(1, place), HOUR_SLOTS)) for place, whole in enumerate(sums[:count]))
+        return max(0, math.ceil(max(rises, default=0.0)))
 
     def days(self, uuid: str) -> Days | None:
         """As `Forecasts`; from any thread."""
@@ -333,7 +356,6 @@ class HostDays:
 
 
 GUEST_FIELDS: Final = ("mem_used_expected", "mem_used_expected_soon", "mem_rises_in", "mem_expected_weight", "mem_expected_error")
-_NOTHING: Final[Sequence[Value]] = (None,) * len(GUEST_FIELDS)
 
 
 def days_of(guest: KnownGuest) -> Days:
