@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache
+from zoneinfo import ZoneInfo
 
 import pytest
-from learned_guests import DAY, FIRST, MIB, SLOT, at_eight, new_days, no_pattern, one_snapshot, snapshots, told
+from learned_guests import DAY, FIRST, MIB, SLOT, Use, at_eight, new_days, no_pattern, one_snapshot, snapshots, told
 
-from mom_plugins_forecast.host_days import HostDays
+from mom_plugins_forecast.host_days import KEPT_WEEKS, MOST_GUESTS, HostDays, KnownGuest
+from mom_plugins_forecast.slots import Calendar
 from mom_plugins_forecast.state import content_of, days_from
 
-USES = {"desktop": at_eight, "odd": no_pattern}
+USES: Mapping[str, Use] = {"desktop": at_eight, "odd": no_pattern}
+SOON = "mem_used_expected_soon"
 
 
 @cache
@@ -26,35 +30,202 @@ def _kept_after(days: int) -> str:
 def after(days: int) -> HostDays:
     """What was learned after so many days, as it was kept and read again."""
     learned = days_from(json.loads(_kept_after(days)))
-    learned.calendar = new_days().calendar
+    learned.calendar = new_days().calendar  # whose clock is UTC's
     for guest in learned.known.values():
         guest.days.calendar = learned.calendar
     return learned
 
 
-def seen_at(days: HostDays, day: int, slot: float, uses: object = None) -> dict[str, object]:
-    """What is told of the desktop at that time, after the two slots before it were seen."""
-    time = FIRST + day * DAY + slot * SLOT
-    moment = time - 2 * SLOT
-    while moment <= time:
-        days.see(snapshot := one_snapshot(USES, moment))
+def see(days: HostDays, day: int, first: float, last: float, uses: Mapping[str, Use] = USES) -> dict[str, object]:
+    """The slots of a day from one to another are seen; what is told of the desktop then."""
+    moment = FIRST + day * DAY + first * SLOT
+    while moment < FIRST + day * DAY + last * SLOT:
+        days.see(snapshot := one_snapshot(uses, moment))
         moment += 5.0
     return told(days, snapshot, "desktop")
 
 
-@pytest.mark.long
+def number(value: object) -> float:
+    assert isinstance(value, int | float)
+    return value
+
+
 def test_on_the_third_day_a_rise_is_expected_before_it_begins() -> None:
-    found = seen_at(after(2), 2, 31.4)
+    days = after(2)
+    found = see(days, 2, 29, 31.5)
     assert found["mem_used_expected"] == pytest.approx(400 * MIB, rel=0.02)
-    assert 1590 * MIB <= float(str(found["mem_used_expected_soon"])) < 2000 * MIB
+    assert 1590 * MIB <= number(found[SOON]) < 2000 * MIB
     assert found["mem_rises_in"] == pytest.approx(0.6 * SLOT, abs=5.0)
-    assert float(str(found["mem_expected_weight"])) > 0.9
+    assert number(found["mem_expected_weight"]) > 0.9
+    assert days.most_expected("desktop", SLOT) == found[SOON]
+    assert days.rise_expected(SLOT) == pytest.approx(1200 * MIB, rel=0.1)
+    assert days.rise_expected(0.1) < 100 * MIB, "within this slot, nothing rises"
+    assert see(days, 2, 31.5, 33)["mem_rises_in"] is None, "it has risen"
 
 
-@pytest.mark.long
 def test_a_guest_without_a_pattern_has_no_forecast() -> None:
     days = after(4)
-    seen_at(days, 4, 31.4)
+    see(days, 4, 29, 31.5)
     found = told(days, one_snapshot(USES, FIRST), "odd")
-    assert [found[name] for name in ("mem_used_expected", "mem_used_expected_soon", "mem_rises_in", "mem_expected_weight")] == [None] * 4
+    assert [found[name] for name in ("mem_used_expected", SOON, "mem_rises_in", "mem_expected_weight")] == [None] * 4
     assert days.most_expected("odd", SLOT) is None
+    assert (known := days.days("odd")) is not None
+    assert not known.has_pattern
+
+
+def test_a_day_that_differs_is_found_out_and_hardly_changes_what_is_expected_on_the_next() -> None:
+    days = after(4)
+
+    def holiday(day: int, slot: int) -> float:
+        return 400.0
+
+    uses = {**USES, "desktop": holiday}
+    assert see(days, 4, 29, 31.5, uses)[SOON] is not None, "nobody knows yet that it is a holiday"
+    found = see(days, 4, 31.5, 38, uses)
+    assert number(found["mem_expected_weight"]) < 0.5
+    assert found["mem_used_expected"] is None
+    see(days, 4, 38, 96, uses)
+    see(days, 5, 0, 29)
+    found = see(days, 5, 29, 31.5)
+    assert number(found["mem_expected_weight"]) > 0.5, "a night that fitted has brought most of its weight back"
+    assert number(found[SOON]) > 1300 * MIB
+
+
+def test_a_guest_that_uses_far_more_than_was_expected_has_no_forecast_at_once() -> None:
+    days = after(4)
+    see(days, 4, 10, 12)
+
+    def new_job(day: int, slot: int) -> float:
+        return 3500.0
+
+    found = see(days, 4, 12, 12.4, {**USES, "desktop": new_job})
+    assert found["mem_used_expected"] is None
+    assert number(found["mem_expected_weight"]) < 0.5
+
+
+def test_weekends_are_learned() -> None:
+    def workday(day: int, slot: int) -> float:
+        return at_eight(day, slot) if day % 7 < 5 else 400.0
+
+    days = new_days()
+    for snapshot in snapshots({"desktop": workday}, range(16)):
+        days.see(snapshot)
+    uses = {"desktop": workday}
+    wednesday = see(days, 16, 29, 31.5, uses)
+    assert number(wednesday[SOON]) > 1500 * MIB
+    for day in (16, 17, 18):
+        see(days, day, 32, 96, uses)
+        see(days, day + 1, 0, 29, uses)
+    saturday = see(days, 19, 29, 31.5, uses)
+    assert number(saturday[SOON]) < 550 * MIB
+
+
+def test_time_in_which_nothing_was_seen_teaches_nothing() -> None:
+    days = after(2)
+    learned = days.known["desktop"].days.slots
+    see(days, 2, 60, 60.4)
+    see(days, 3, 30, 30.4)
+    assert days.known["desktop"].days.slots == learned, "a slot that is not seen whole is unknown"
+    see(days, 3, 31, 34)
+    assert days.known["desktop"].days.slots == learned + 2
+
+
+@pytest.mark.parametrize("what", ["started anew", "the clock jumps"])
+def test_a_slot_in_which_a_guest_starts_or_the_clock_jumps_is_not_learned_and_its_days_stay(what: str) -> None:
+    days = after(2)
+    see(days, 2, 10, 12.5)
+    known = days.known["desktop"].days
+    learned = known.slots
+    for step in range(6):
+        time = FIRST + 2 * DAY + 12.5 * SLOT + 5.0 * step
+        ahead, incarnation = (0.0, "2") if what == "started anew" else (40 * SLOT, "1")
+        days.see(one_snapshot(USES, time, ahead=ahead, incarnation=incarnation))
+    assert known.slots - learned <= 1, "the one that was seen before it"
+    assert days.known["desktop"].days is known
+    assert known.has_pattern
+
+
+def test_days_of_23_and_25_hours_have_each_slot_at_its_wall_clock_time() -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+
+    def offset(moment: float) -> float:
+        from datetime import datetime
+
+        found = datetime.fromtimestamp(moment, berlin).utcoffset()
+        assert found is not None
+        return found.total_seconds()
+
+    calendar = Calendar(offset=offset)
+    spring = 1_774_742_400.0  # 2026-03-29 00:00 UTC: a Sunday, at 01:00 in Berlin; one hour later it is 03:00
+    assert [calendar.of_week(calendar.index(spring + 900 * n)) - 6 * 96 for n in range(6)] == [4, 5, 6, 7, 12, 13]
+    autumn = 1_792_886_400.0  # 2026-10-25 00:00 UTC: at 02:00 in Berlin, which comes twice
+    assert [calendar.of_week(calendar.index(autumn + 900 * n)) - 6 * 96 for n in range(9)] == [8, 9, 10, 11, 8, 9, 10, 11, 12]
+
+
+def test_guests_that_are_long_gone_are_forgotten_and_so_are_the_oldest_of_too_many() -> None:
+    days = new_days()
+    days.see(one_snapshot({"gone": at_eight, "there": at_eight}, FIRST))
+    days.see(one_snapshot({"there": at_eight}, FIRST + 5.0))
+    assert set(days.known) == {"gone", "there"}
+    days.forget(FIRST + KEPT_WEEKS * 7 * DAY + 10.0)
+    assert set(days.known) == {"there"}
+    for number_of in range(MOST_GUESTS + 5):
+        identity = f"g{number_of}"
+        days.known[identity] = KnownGuest(identity, identity, days.known["there"].days, FIRST + number_of / 1000)
+    days.forget(FIRST + 20.0)
+    assert len(days.known) == MOST_GUESTS
+    assert "there" in days.known
+    assert "g0" not in days.known
+
+
+def test_what_is_kept_of_a_guest_is_less_than_4_kib_and_is_read_as_it_was() -> None:
+    content = json.loads(_kept_after(2))
+    assert all(len(json.dumps(guest)) < 4096 for guest in content["guests"])
+    read = days_from(content)
+    assert json.loads(json.dumps(content_of(read))) == content
+    learned, kept = read.days("desktop"), after(2).days("desktop")
+    assert learned == kept
+    assert learned is not None
+    assert learned.expected[40] == pytest.approx(1600 * MIB, rel=0.005)
+    assert learned.expected[5 * 96 + 40] == learned.expected[40], "of a day that was not seen, what others had"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content.update(day="24h"),
+        lambda content: content.update(week=0),
+        lambda content: content.update(sum=[-1.0, 0.0]),
+        lambda content: content.update(guests=[[]]),
+        lambda content: content["guests"][0].__setitem__(3, -4),
+        lambda content: content["guests"][0].__setitem__(6, "AAAA"),
+        lambda content: content["guests"][0].__setitem__(7, "no base64 ü"),
+        lambda content: content["guests"][0][5].__setitem__(15, 2.0),
+        lambda content: content["guests"][0][5].append(1.0),
+        lambda content: content["guests"][0][5].__setitem__(1, 1e300),
+    ],
+)
+def test_what_was_not_kept_so_is_refused(damage: object) -> None:
+    content = json.loads(_kept_after(2))
+    assert callable(damage)
+    damage(content)
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        days_from(content)
+
+
+def test_what_guests_take_together_is_less_than_the_sum_of_what_each_takes_at_most() -> None:
+    def at_nine(day: int, slot: int) -> float:
+        return 1600.0 if 36 <= slot < 68 else 400.0
+
+    def goes_at_eight(day: int, slot: int) -> float:
+        return 400.0 if 32 <= slot < 68 else 1600.0
+
+    uses = {"desktop": at_eight, "later": at_nine, "goes": goes_at_eight}
+    days = new_days()
+    for snapshot in snapshots(uses, range(3)):
+        days.see(snapshot)
+    see(days, 3, 29, 31.5, uses)
+    assert days.rise_expected(SLOT) < 500 * MIB, "what one takes at eight, another gives back"
+    most = [days.most_expected(name, 6 * SLOT) for name in uses]
+    rises = sum(number(one) for one in most) - 400 * MIB * 2 - 1600 * MIB
+    assert 1000 * MIB < days.rise_expected(6 * SLOT) < rises

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from served_mom import Serve, Served
 
-from mom_cli import Looking, Row, common_problems
+from mom_cli import Looking, Row, common_problems, sparkline
 from mom_core import Declarations, EngineState, PluginReport, PluginState, Problem, Report, Severity, Source
 from mom_core.testing import snapshot
 from mom_daemon import GuestColumnModel, ReportDocument, report_document
@@ -21,7 +21,7 @@ from mom_plugins_http.cli.client import Client
 from mom_plugins_http.server.access import LocalAccess, Peer, Right
 from mom_plugins_http.top.feed import Feed
 from mom_plugins_http.top.picture import Drill, Happening, Picture, happening_of, picture_of
-from mom_plugins_http.top.screen import body_lines, screen, sparkline, verdict_lines
+from mom_plugins_http.top.screen import body_lines, screen, verdict_lines
 from mom_plugins_http.top.verb import looking
 
 NOTHING_NEW = Report(1, 0.0, "enforce", snapshot(), (), (), (), (), [PluginReport("sim", PluginState.OK, {}, 1, 0)], 0.1)

@@ -15,7 +15,7 @@ from .sources import ask as ask, newest as newest, recording as recording
 from .status_part import StatusPart as StatusPart
 from .status_file import problems_of as problems_of
 from .tables import TableColumn as TableColumn, print_table as print_table
-from .top.columns import age as age, percent as percent, short as short
+from .top.columns import age as age, percent as percent, short as short, sparkline as sparkline
 from .top.looking import Looking as Looking
 from .top.rows import Row as Row, by_name as by_name
 from .top.table import (

@@ -37,6 +37,9 @@ USUAL_RATE: Final = 1 / 96
 RECENT: Final = 1 - 1 / 16
 """Ratio, by slot. How wrong each curve was counts for four hours: a day of another kind is found out in its first hours."""
 
+LASTING_SHARE: Final = 0.5
+"""Ratio. How much how wrong each curve was over a week counts beside that: at night, all are right, and the morning is to be known."""
+
 LONG: Final = 1 - 1 / (96 * 7)
 """Ratio, by slot. How good the whole forecast is, and how long an error lasts, are of a week or so."""
 
@@ -125,7 +128,8 @@ class GuestDays:
     :param growth: how fast it grew in each slot of a day at most, in KiB/s
     :param hour_errors: what the forecast of the next hour was wrong by, by the hour of the day
     :param usual: how much a slot differs from `by_day`, usually
-    :param losses: how wrong each curve was lately
+    :param losses: how wrong each curve was in the last hours
+    :param week_losses: how wrong it was in the last week or so
     :param wrong: sums that are forgotten slowly: how wrong the forecast was, "as it is now", "as on average", and of how many slots
     :param lasting: sums by which is known how long an error lasts
     :param margin: what is added to the most that is expected
@@ -141,6 +145,7 @@ class GuestDays:
     hour_errors: array[float] = field(default_factory=lambda: unknown_curve(HOURS))
     usual: float = UNKNOWN
     losses: list[float] = field(default_factory=lambda: [0.0] * _CURVES)
+    week_losses: list[float] = field(default_factory=lambda: [0.0] * _CURVES)
     wrong: list[float] = field(default_factory=lambda: [0.0] * 4)
     lasting: list[float] = field(default_factory=lambda: [0.0, 0.0])
     margin: float = 0.0
@@ -191,7 +196,9 @@ class GuestDays:
                 flat = abs(used - self.average)
                 for place, loss in enumerate((error, abs(used - said.used), flat, 1.0)):
                     self.wrong[place] = LONG * self.wrong[place] + loss
-                self.losses = [RECENT * old + abs(used - one) for old, one in zip(self.losses, said.hour_of_each, strict=True)]
+                losses = [abs(used - one) for one in said.hour_of_each]
+                self.losses = [RECENT * old + loss for old, loss in zip(self.losses, losses, strict=True)]
+                self.week_losses = [LONG * old + loss for old, loss in zip(self.week_losses, losses, strict=True)]
                 then, now = said.used - said.season, used - self._season(index, said.mixed)
                 self.lasting = [LONG * self.lasting[0] + then * now, LONG * self.lasting[1] + then * then]
                 hour = index % SLOTS * HOURS // SLOTS
@@ -300,11 +307,13 @@ class GuestDays:
 
     def _mixed(self) -> Sequence[float]:
         """How much each curve counts, 1 in all."""
-        least = min(self.losses)
+        lasting = LASTING_SHARE / (1.0 - RECENT) / max(1.0, self.wrong[3])
+        losses = [recent + lasting * week for recent, week in zip(self.losses, self.week_losses, strict=True)]
+        least = min(losses)
         if not math.isfinite(least):
             return (1.0, 0.0, 0.0)
-        floor = 16 * LEAST_SHARE * (0.0 if isnan(self.average) else self.average) + 1.0
-        shares = [((least + floor) / (loss + floor)) ** SHARPNESS for loss in self.losses]
+        floor = LEAST_SHARE / (1.0 - RECENT) * (0.0 if isnan(self.average) else self.average) + 1.0
+        shares = [((least + floor) / (loss + floor)) ** SHARPNESS for loss in losses]
         whole = sum(shares)
         return [share / whole for share in shares]
 

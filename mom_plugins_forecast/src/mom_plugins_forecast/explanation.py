@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 from mom_cli import About, Explainer, ExplanationPart, Sentence
 from mom_core import format_kib
-
-_HALF_KNOWN = 0.5
-"""Ratio: a forecast that counts less is not told."""
+from mom_plugins_forecast.curve import LEAST_WEIGHT
 
 
 class ForecastExplainer(Explainer):
@@ -20,7 +18,7 @@ class ForecastExplainer(Explainer):
             return ExplanationPart()
         names = ("mem_used_expected", "mem_used_expected_soon", "mem_rises_in", "mem_expected_weight", "mem_expected_error")
         figures = {name: value for name in names if (value := about.number(name)) is not None}
-        return ExplanationPart([Sentence("its days", text) for text in _of_days(about)], figures)
+        return ExplanationPart([Sentence("days", text) for text in _of_days(about)], figures)
 
 
 def _of_days(about: About) -> Iterator[str]:
@@ -29,7 +27,7 @@ def _of_days(about: About) -> Iterator[str]:
         yield "No pattern of its days is known: nothing is forecast of it."
         return
     if expected is None or soon is None:
-        if weight < _HALF_KNOWN:
+        if weight < LEAST_WEIGHT:
             yield f"This day differs from those before: its forecast counts {weight:.0%}, and is not used."
         return
     error = about.number("mem_expected_error")

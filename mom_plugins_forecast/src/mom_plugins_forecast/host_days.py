@@ -229,8 +229,7 @@ class HostDays:
             guest.days.close(guest.index, seen)
         elif started:
             guest.days.interrupt()
-        # A slot in whose middle it is seen first is no whole one; one that is begun in time is.
-        guest.whole = guest.index >= 0 and not started
+        guest.whole = index == guest.index + 1 and not started  # otherwise it is seen first in the middle of this slot
         guest.incarnation, guest.index = listed.incarnation, index
         guest.total = guest.growth = guest.most = 0.0
         guest.count = 0

@@ -27,6 +27,9 @@ LARGEST_KIB: Final = 1e12
 LARGEST_NUMBER: Final = 1e30
 """A PiB, and sums of squares of such."""
 
+_NUMBERS: Final = 15
+"""Of a guest, beside how much its slots usually differ."""
+
 _HALF: Final = b"\x80"
 """In the place of the two bytes that are left out of four: the middle of what they could be, and no more is lost when it is kept again."""
 
@@ -96,7 +99,7 @@ def merge(into: HostDays, learned: HostDays) -> int:
 
 def _kept(guest: KnownGuest) -> Sequence[Any]:
     days = guest.days
-    numbers = [days.usual, *days.losses, *days.wrong, *days.lasting, days.margin, days.average, days.weight]
+    numbers = [days.usual, *days.losses, *days.week_losses, *days.wrong, *days.lasting, days.margin, days.average, days.weight]
     return [
         guest.id[:LONGEST_NAME], guest.name[:LONGEST_NAME], int(guest.seen), days.slots, int(days.has_pattern),
         [None if math.isnan(one) else float(f"{one:.6g}") for one in numbers],
@@ -111,12 +114,14 @@ def _guest(kept: Sequence[Any], calendar: Calendar) -> KnownGuest:
     lengths = (SLOTS, calendar.week_slots, SLOTS, SLOTS, SLOTS, HOURS)
     by_day, by_week, last, excess, growth, errors = (_unpacked(*one) for one in zip(curves, lengths, strict=True))
     usual, *rest = (math.nan if one is None else _number(one) for one in numbers)
-    first, second, third, mine, stays, average_wrong, count, both, square, margin, average, weight = rest
-    if not 0 <= weight <= 1 or min(first, second, third, mine, stays, average_wrong, count, square, margin) < 0:
+    if len(rest) != _NUMBERS:
+        raise ValueError("a guest is not as it was kept")
+    losses, week_losses, wrong, lasting, (margin, average, weight) = rest[:3], rest[3:6], rest[6:10], rest[10:12], rest[12:]
+    if not 0 <= weight <= 1 or min(*losses, *week_losses, *wrong, lasting[1], margin) < 0:
         raise ValueError("a number of a guest makes no sense")
     days = GuestDays(
-        calendar, by_day, by_week, last, excess, growth, errors, usual, [first, second, third], [mine, stays, average_wrong, count],
-        [both, square], margin, average, weight, slots, bool(pattern),
+        calendar, by_day, by_week, last, excess, growth, errors, usual, losses, week_losses, wrong, lasting, margin, average, weight, slots,
+        bool(pattern),
     )  # fmt: skip
     return KnownGuest(identity[:LONGEST_NAME], name[:LONGEST_NAME], days, _number(seen))
 

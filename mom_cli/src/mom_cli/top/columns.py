@@ -18,6 +18,11 @@ _OTHER_WIDTH: Final = 8
 
 _NAME_LEAST: Final = 12
 
+_BARS: Final = "▁▂▃▄▅▆▇█"
+
+_FLAT: Final = 0.01
+"""Of the largest value: a smaller difference between least and most is no news."""
+
 
 def short(kib: float | None) -> str:
     """A size in at most five characters, such as 512M, 15.9G, 1.25T."""
@@ -76,3 +81,16 @@ def fitting(
 
 def _left(shown: Sequence[tuple[GuestColumnModel, int]], screen: int) -> int:
     return screen - 2 - sum(width + 1 for _, width in shown)
+
+
+def sparkline(values: Sequence[float | None], *, others: Sequence[float | None] = ()) -> str:
+    """Bars between the least and the most; what is unknown is empty, what hardly changes is flat.
+
+    :param others: values of a line beside it, of which these two are the ends, too
+    """
+    known = [value for value in (*values, *others) if value is not None]
+    if not known:
+        return ""
+    least, span = min(known), max(known) - min(known)
+    span = span if span > _FLAT * max(map(abs, known)) else 0
+    return "".join(" " if value is None else _BARS[round((value - least) / span * 7) if span else 0] for value in values)

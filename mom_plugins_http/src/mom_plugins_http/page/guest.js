@@ -4,7 +4,7 @@ import { Refused, get, said } from "./api.js";
 import { Chart } from "./charts.js";
 import { h, heads, renew, scrolled, seen, write } from "./elements.js";
 import { amount, coded, kibPerSecond } from "./figures.js";
-import { PARTS, memoryParts } from "./guest_memory.js";
+import { PARTS, expectedKib, memoryParts } from "./guest_memory.js";
 import { TONE, happened } from "./happenings.js";
 import { declaredFields } from "./known.js";
 import { PastDays } from "./recorded.js";
@@ -16,7 +16,7 @@ const LISTED_DONE = 100;
 
 /** @type {Record<string, string>} */
 const TOPICS = { now: "Now", needs: "Needs", class: "Class", guaranteed: "Guaranteed", since: "Since", host: "The host", wanted: "Wanted",
-  why: "Why", review: "Review", done: "Done", problems: "Problems", next: "Next", unknown: "Not known", trial: "On trial" };
+  why: "Why", review: "Review", done: "Done", problems: "Problems", next: "Next", days: "Days", unknown: "Not known", trial: "On trial" };
 
 export class GuestView {
   /** @param {Mom} mom @param {string} id */
@@ -104,7 +104,11 @@ export class GuestView {
       .filter((layer) => layer.values.some((value) => value !== null));
     this.memory.live = this.swap.live = this.days.items === null;
     const { shown } = this.days;
-    this.memory.show(times, [...layers, { label: "most", look: "total", line: true, values: values("balloon_max") }], { ...shown, marks: this.happened.map((one) => this.mark(one)) });
+    const expected = past.map((sample) => expectedKib(sample.fields));
+    /** @type {import("./charts.js").Layer[]} */
+    const lines = [{ label: "most", look: "total", line: true, values: values("balloon_max") }];
+    if (expected.some((value) => value !== null)) lines.push({ label: "usual use at that time", look: "expected", line: true, values: expected });
+    this.memory.show(times, [...layers, ...lines], { ...shown, marks: this.happened.map((one) => this.mark(one)) });
     this.swap.show(times, [{ label: "swapped in", look: "stroke-1", values: values("swap_in") }], shown);
   }
 

@@ -57,3 +57,14 @@ export function memoryParts(fields) {
   made.merged = take(merged);
   return made;
 }
+
+/**
+ * What the guest usually uses at that time, as the plugin forecast has learned it, with what its kernel does not count: as high as what is used would be.
+ * @param {Record<string, any>} fields in KiB
+ * @returns {Kib}
+ */
+export function expectedKib(fields) {
+  const { mem_used_expected: expected, balloon_cur: size, mem_available: told } = fields;
+  if (!isNumber(expected)) return null;
+  return expected + (isNumber(size) && isNumber(told) ? Math.max(0, size - told) : 0);
+}

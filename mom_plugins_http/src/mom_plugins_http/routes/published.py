@@ -37,6 +37,7 @@ GUEST_HISTORY: Final = (
     "host_swap",
     "host_ksm_merged",
     "cold",
+    "mem_used_expected",
 )
 """The fields of a guest whose history is kept."""
 

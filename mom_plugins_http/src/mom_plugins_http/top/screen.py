@@ -10,7 +10,7 @@ from typing import Final
 
 from rich.cells import cell_len
 
-from mom_cli import Line, Looking, age, below_head, cell, heading, help_lines, memory_line, percent, short, too_small, wrapped
+from mom_cli import Line, Looking, age, below_head, cell, heading, help_lines, memory_line, percent, short, sparkline, too_small, wrapped
 from mom_core import format_kib, printable
 from mom_plugins_http.top.feed import Feed
 from mom_plugins_http.top.picture import Drill, Happening, Json, Picture
@@ -21,10 +21,6 @@ WIDE: Final = 110
 _HEAD: Final = 5
 """Lines above a view: four of the host, one of headings."""
 
-_FLAT: Final = 0.01
-"""Of the largest value: a smaller difference between least and most is no news."""
-
-_BARS: Final = "▁▂▃▄▅▆▇█"
 _SEVERE: Final = {"error": "bold red", "warning": "yellow"}
 _MARKS: Final = {"error": "WRONG: ", "warning": "warning: "}
 _STATUSES: Final = {"applied": "green", "failed": "bold red", "refused": "yellow", "gone": "yellow", "observed": "cyan"}
@@ -319,16 +315,6 @@ def _past(past: Sequence[Json], width: int) -> list[Line]:
             ends = f" {short(min(known))} to {short(max(known))}"
             out.append([(cell(label, 9), ""), (sparkline(values), "cyan"), (ends, "dim")])
     return out
-
-
-def sparkline(values: Sequence[float | None]) -> str:
-    """Bars between the least and the most; what is unknown is empty, what hardly changes is flat."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return ""
-    least, span = min(known), max(known) - min(known)
-    span = span if span > _FLAT * max(map(abs, known)) else 0
-    return "".join(" " if value is None else _BARS[round((value - least) / span * 7) if span else 0] for value in values)
 
 
 def _waiting(feed: Feed, width: int) -> list[Line]:

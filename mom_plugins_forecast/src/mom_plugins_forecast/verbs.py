@@ -1,0 +1,223 @@
+"""The verb `mom forecast`: guests' days as they were learned, and learning them from recordings."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import click
+
+from mom_cli import NoSuchGuest, TableColumn, find_guest, print_table, recording, short, sparkline
+from mom_core import Config, Guest, MomError, StateError, StateFile, format_kib, printable
+from mom_daemon import config_option, json_option, load_as_owner, print_prose, progress
+from mom_plugins_forecast.curve import LEAST_WEIGHT
+from mom_plugins_forecast.host_days import HostDays
+from mom_plugins_forecast.plugin import ForecastPlugin
+from mom_plugins_forecast.slots import HOURS, SLOTS, Calendar
+from mom_plugins_forecast.state import LEARNED, LOSS, WHAT, content_of, days_from, merge, same_calendar
+from mom_plugins_forecast.stored import StoredDays
+from mom_toolkit import Days
+
+BARS: Final = 48
+"""Characters for a day: half an hour each, which fits beside names on 80 columns."""
+
+PROGRESS_EVERY: Final = 500
+"""Cycles."""
+
+NOBODY: Final = "No days of guests are known."
+
+
+@click.group("forecast", context_settings={"help_option_names": ["-h", "--help"]})
+def forecast() -> None:
+    """Show what guests usually use by time of day and week, as mom has learned it, and learn it from recordings."""
+
+
+@forecast.command("show")
+@click.argument("guest", required=False)
+@click.option("--file", type=click.Path(path_type=Path), help="This file of days, or folder of such; without it, those of this host's mom.")
+@config_option
+@json_option
+def show_command(guest: str | None, file: Path | None, config_path: str | None, as_json: bool) -> None:
+    """Show which guests have a pattern, what they usually use at this time, and how wrong their forecasts were; of one GUEST, by its name
+    or id, a day: what is expected, what came, and the error.
+
+    Exit code 1 when no days are known, or none of that guest.
+    """
+    stored = StoredDays(file, None) if file is not None else _stored(load_as_owner(config_path))
+    found = stored.all_days()
+    if guest is not None:
+        days = _named(found, guest)
+        click.echo(json.dumps(asdict(days), indent=2)) if as_json else _print_guest(days)
+        return
+    if as_json:
+        click.echo(json.dumps([asdict(days) for days in found.values()], indent=2))
+    elif found:
+        _print_all(sorted(found.values(), key=lambda days: (days.name, days.id)))
+    else:
+        print_prose(NOBODY, 2)
+    if not found:
+        raise click.exceptions.Exit(1)
+
+
+@forecast.command("learn")
+@click.argument("recordings", nargs=-1, required=True, type=click.Path(path_type=Path))
+@config_option
+def learn_command(recordings: Sequence[Path], config_path: str | None) -> None:
+    """Learn guests' days from RECORDINGS, in the order of their time, so that mom need not see them first.
+
+    The mom that runs takes in, within a minute, the days of those guests of which it has seen less itself; one that does not run, when it
+    starts.
+    """
+    config = load_as_owner(config_path)
+    settings = _settings(config)
+    days = HostDays(settings.calendar, settings.calendar.slot_seconds)
+    with progress(shown=True) as show:
+        for path in recordings:
+            _learn(days, path, show)
+    known = [one for one in days.known.values() if one.days.slots]
+    if not known:
+        raise MomError("nothing could be learned", hint="a recording must hold a whole slot at least, which are 15 minutes of a day")
+    file = StateFile(_folder(config) / LEARNED, WHAT, days_from, loss=LOSS, sets_aside=False)
+    if (before := file.look()) is not None and same_calendar(before.calendar, days.calendar):
+        merge(days, before)
+    try:
+        file.write(content_of(days))
+    except StateError as error:
+        raise MomError(str(error), hint=error.hint) from error
+    patterns = sum(one.days.has_pattern for one in known)
+    most = max(one.days.slots for one in known) / SLOTS
+    learned = f"Learned {most:.1f} days of {len(known)} guests, of which {patterns} have a pattern."
+    print_prose(f"{learned} A mom that runs takes them in within a minute.", 2)
+
+
+def _learn(days: HostDays, path: Path, show: Callable[[str], None]) -> None:
+    """Take in all cycles of a recording. Raises `MomError`."""
+    for number, past in enumerate(recording(None, path).cycles(-math.inf, math.inf)):
+        days.see(past.report.snapshot)
+        if number % PROGRESS_EVERY == 0:
+            show(f"{path}: {time.strftime('%Y-%m-%d %H:%M', time.localtime(past.report.time))}")
+
+
+# --- where days are --------------------------------------------------------------------------------------------------------------------
+
+
+def _settings(config: Config) -> ForecastPlugin.Settings:
+    for plugin in config.plugins.values():
+        if isinstance(plugin.settings, ForecastPlugin.Settings):
+            return plugin.settings
+    raise MomError("the configuration does not enable the plugin forecast", hint="add `forecast: {}` to `plugins`")
+
+
+def _folder(config: Config) -> Path:
+    name = next(name for name, one in config.plugins.items() if isinstance(one.settings, ForecastPlugin.Settings))
+    return config.state_directory / name
+
+
+def _stored(config: Config) -> StoredDays:
+    settings = _settings(config)
+    return StoredDays(_folder(config), settings.calendar)
+
+
+def _named(found: Mapping[str, Days], wanted: str) -> Days:
+    """The guest of this id or name. Raises `MomError`."""
+    try:
+        return found[find_guest({identity: Guest(identity, days.name) for identity, days in found.items()}, wanted).id]
+    except NoSuchGuest as error:
+        hint = error.hint if error.hint.startswith("did you") else "`mom forecast show` lists those whose days are known"
+        raise MomError(f"no days of a guest {printable(wanted)} are known", hint=hint) from None
+
+
+# --- as words ------------------------------------------------------------------------------------------------------------------------
+
+
+def _print_all(all_days: Sequence[Days]) -> None:
+    rows = []
+    for days in all_days:
+        slot = _slot_now(days)
+        today = _of_today(days.expected, days, slot)
+        most = max((value for value in _of_today(days.most, days, slot) if value is not None), default=None)
+        pattern = "-" if not days.has_pattern else "yes" if days.weight >= LEAST_WEIGHT else "differs"
+        rows.append([
+            printable(days.name), pattern, short(today[slot % days.slots]), short(most), short(days.error_kib), short(days.now_error_kib),
+            f"{days.learned_slots / days.slots:.1f}",
+        ])  # fmt: skip
+    print_table(
+        ["GUEST", "PATTERN", TableColumn("USUAL NOW"), TableColumn("MOST TODAY"), TableColumn("WRONG BY"), TableColumn("AS NOW", 1),
+         TableColumn("DAYS", 2)],
+        rows,
+    )  # fmt: skip
+    told = [days for days in all_days if days.has_pattern]
+    if told:
+        by_hour = [_sum([days.errors_by_hour[hour] for days in told]) for hour in range(HOURS)]
+        click.echo()
+        click.echo(f"{'wrong by':10}{sparkline(_halved(by_hour))}  {_ends(by_hour)}, all with a pattern")
+        click.echo(f"{'':10}{_axis(told[0])}")
+
+
+def _print_guest(days: Days) -> None:
+    learned = days.learned_slots / days.slots
+    click.echo(click.style(printable(days.name), bold=True))
+    slot = _slot_now(days)
+    expected, came = _halves(_of_today(days.expected, days, slot)), _halves(days.came)
+    for label, values, other in (("usual", expected, came), ("came", came, expected)):
+        click.echo(f"{label:10}{sparkline(values, others=other):{BARS}}  {_ends(values)}")
+    click.echo(f"{'wrong by':10}{sparkline(_halved(days.errors_by_hour)):{BARS}}  {_ends(days.errors_by_hour)}")
+    click.echo(f"{'':10}{_axis(days)}")
+    if not days.has_pattern:
+        print_prose(
+            f"It has no pattern after {learned:.1f} days: its forecast is no better than that it stays as it is, and is not told.", 2
+        )
+        return
+    error, now = days.error_kib, days.now_error_kib
+    if error is not None and now is not None:
+        wrong = f"The forecast of its next hour was wrong by {format_kib(error)} lately"
+        print_prose(f"{wrong}; that it stays as it is, by {format_kib(now)}.", 2)
+    if days.weight < 1:
+        why = "this day differs from those before" if days.weight < LEAST_WEIGHT else "a day has differed lately"
+        print_prose(f"Its forecast counts {days.weight:.0%} now: {why}.", 2)
+
+
+def _slot_now(days: Days) -> int:
+    """Which slot of the week it is."""
+    calendar = Calendar(days.slot_seconds * days.slots, days.week_days)
+    return calendar.of_week(calendar.index(time.time()))
+
+
+def _of_today(week: Sequence[float | None], days: Days, slot: int) -> Sequence[float | None]:
+    begins = slot - slot % days.slots
+    return week[begins : begins + days.slots]
+
+
+def _halves(values: Sequence[float | None]) -> list[float | None]:
+    """A bar for each two slots."""
+    return [_mean(values[place : place + 2]) for place in range(0, len(values), 2)]
+
+
+def _halved(hours: Sequence[float | None]) -> list[float | None]:
+    """Two bars for each hour."""
+    return [value for value in hours for _ in range(BARS // HOURS)]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _ends(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{short(min(known))} to {short(max(known))}" if known else "unknown"
+
+
+def _axis(days: Days) -> str:
+    """The times of a day, each below where it begins; of a day that is made up, parts of it."""
+    return "".join(f"{hour:<6}" for hour in range(0, HOURS, 3))
