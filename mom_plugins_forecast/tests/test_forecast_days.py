@@ -74,19 +74,19 @@ def test_a_guest_without_a_pattern_has_no_forecast() -> None:
 
 
 def test_a_day_that_differs_is_found_out_and_hardly_changes_what_is_expected_on_the_next() -> None:
-    days = after(4)
+    days = after(8)
 
     def holiday(day: int, slot: int) -> float:
         return 400.0
 
     uses = {**USES, "desktop": holiday}
-    assert see(days, 4, 29, 31.5, uses)[SOON] is not None, "nobody knows yet that it is a holiday"
-    found = see(days, 4, 31.5, 38, uses)
+    assert see(days, 8, 29, 31.5, uses)[SOON] is not None, "nobody knows yet that it is a holiday"
+    found = see(days, 8, 31.5, 38, uses)
     assert number(found["mem_expected_weight"]) < 0.5
     assert found["mem_used_expected"] is None
-    see(days, 4, 38, 96, uses)
-    see(days, 5, 0, 29)
-    found = see(days, 5, 29, 31.5)
+    see(days, 8, 38, 96, uses)
+    see(days, 9, 0, 29)
+    found = see(days, 9, 29, 31.5)
     assert number(found["mem_expected_weight"]) > 0.5, "a night that fitted has brought most of its weight back"
     assert number(found[SOON]) > 1300 * MIB
 

@@ -100,8 +100,8 @@ class _Said:
 
     index: int
     used: float
-    season: float
-    """The season's value in that slot."""
+    lefts: Sequence[float]
+    """How much that was more than each curve had."""
     mixed: Sequence[float]
     """How much each curve counted."""
     next_most: float
@@ -175,8 +175,9 @@ class GuestDays:
             return
         if said:
             self._judge(index, seen)
+        lefts = [0.0 if isnan(had) else seen.used - had for had in self._each(index)]  # of what each had before it takes this in
         self._take_in(index, seen)
-        self._say(index, seen.used)
+        self._say(index, seen.used, lefts)
 
     def interrupt(self) -> None:
         """What is seen from now on does not follow what was seen: the guest was started anew, or the clock has jumped."""
@@ -199,7 +200,7 @@ class GuestDays:
                 losses = [abs(used - one) for one in said.hour_of_each]
                 self.losses = [RECENT * old + loss for old, loss in zip(self.losses, losses, strict=True)]
                 self.week_losses = [LONG * old + loss for old, loss in zip(self.week_losses, losses, strict=True)]
-                then, now = said.used - said.season, used - self._season(index, said.mixed)
+                then, now = _weighed(said.mixed, said.lefts), used - self._season(index, said.mixed)
                 self.lasting = [LONG * self.lasting[0] + then * now, LONG * self.lasting[1] + then * then]
                 hour = index % SLOTS * HOURS // SLOTS
                 known = self.hour_errors[hour]
@@ -242,18 +243,18 @@ class GuestDays:
         _follow_most(self.growth, place, seen.growth)
         self.average = used if isnan(self.average) else self.average + (used - self.average) / min(self.slots, 3 * SLOTS)
 
-    def _say(self, index: int, used: float) -> None:
-        """Note what is forecast now, to judge it later."""
-        mixed = self._mixed()
-        season = self._season(index, mixed)
-        left = used - season
+    def _say(self, index: int, used: float, lefts: Sequence[float]) -> None:
+        """Note what is forecast now, to judge it later.
+
+        :param lefts: how much more the guest used than each curve had
+        """
+        mixed, stays = self._mixed(), self._stays(HOUR_SLOTS)
+        left = _weighed(mixed, lefts)
         next_most = self._season(index + 1, mixed) + self._stays(1) * left + self.excess_of(index + 1)
-        hour = self._season(index + HOUR_SLOTS, mixed) + self._stays(HOUR_SLOTS) * left
-        now, later = self._each(index), self._each(index + HOUR_SLOTS)
-        stays = self._stays(HOUR_SLOTS)
-        each = [then + stays * (used - here) for here, then in zip(now, later, strict=True)]
+        later = self._each(index + HOUR_SLOTS)
+        each = [used if isnan(had) else had + stays * one for had, one in zip(later, lefts, strict=True)]
         said = self._said
-        said.append(_Said(index, used, season, mixed, next_most, hour, each if not isnan(hour) else [used] * _CURVES))
+        said.append(_Said(index, used, lefts, mixed, next_most, _weighed(mixed, later) + stays * left, each))
         while said and said[0].index <= index - HOUR_SLOTS:
             del said[0]
 
@@ -283,8 +284,7 @@ class GuestDays:
         mixed, said = self._mixed(), self._said
         last, left = index - 1, 0.0
         if said:
-            last, left = said[-1].index, said[-1].used - self._season(said[-1].index, mixed)
-            left = 0.0 if isnan(left) else left
+            last, left = said[-1].index, _weighed(mixed, said[-1].lefts)
         found = []
         for one in range(index, index + count):
             later = max(1, one - last)
@@ -324,8 +324,11 @@ class GuestDays:
         return day, week if not isnan(week) else day, last if not isnan(last) else day
 
     def _season(self, index: int, mixed: Sequence[float]) -> float:
-        day, week, last = self._each(index)
-        return mixed[0] * day + mixed[1] * week + mixed[2] * last
+        return _weighed(mixed, self._each(index))
+
+
+def _weighed(shares: Sequence[float], values: Sequence[float]) -> float:
+    return shares[0] * values[0] + shares[1] * values[1] + shares[2] * values[2]
 
 
 def _follow_most(curve: array[float], place: int, value: float) -> None:
