@@ -72,7 +72,10 @@ RECOVERY: Final = 1 / 24
 LEAST_WEIGHT: Final = 0.5
 """Ratio. A forecast that counts less is not told."""
 
-_CURVES: Final = 3
+PRIOR: Final = (1.0, 1.0, 0.25)
+"""Ratios. How much each curve counts where nothing tells them apart: yesterday is one day only, which may have been a holiday."""
+
+_CURVES: Final = len(PRIOR)
 
 
 class SlotSeen(NamedTuple):
@@ -313,7 +316,7 @@ class GuestDays:
         if not math.isfinite(least):
             return (1.0, 0.0, 0.0)
         floor = LEAST_SHARE / (1.0 - RECENT) * (0.0 if isnan(self.average) else self.average) + 1.0
-        shares = [((least + floor) / (loss + floor)) ** SHARPNESS for loss in losses]
+        shares = [prior * ((least + floor) / (loss + floor)) ** SHARPNESS for prior, loss in zip(PRIOR, losses, strict=True)]
         whole = sum(shares)
         return [share / whole for share in shares]
 
