@@ -156,7 +156,7 @@ def _print_all(all_days: Sequence[Days]) -> None:
         by_hour = [_sum([days.errors_by_hour[hour] for days in told]) for hour in range(HOURS)]
         click.echo()
         click.echo(f"{'wrong by':10}{sparkline(_halved(by_hour))}  {_ends(by_hour)}, all with a pattern")
-        click.echo(f"{'':10}{_axis(told[0])}")
+        click.echo(f"{'':10}{_axis()}")
 
 
 def _print_guest(days: Days) -> None:
@@ -167,7 +167,7 @@ def _print_guest(days: Days) -> None:
     for label, values, other in (("usual", expected, came), ("came", came, expected)):
         click.echo(f"{label:10}{sparkline(values, others=other):{BARS}}  {_ends(values)}")
     click.echo(f"{'wrong by':10}{sparkline(_halved(days.errors_by_hour)):{BARS}}  {_ends(days.errors_by_hour)}")
-    click.echo(f"{'':10}{_axis(days)}")
+    click.echo(f"{'':10}{_axis()}")
     if not days.has_pattern:
         print_prose(
             f"It has no pattern after {learned:.1f} days: its forecast is no better than that it stays as it is, and is not told.", 2
@@ -218,6 +218,6 @@ def _ends(values: Sequence[float | None]) -> str:
     return f"{short(min(known))} to {short(max(known))}" if known else "unknown"
 
 
-def _axis(days: Days) -> str:
-    """The times of a day, each below where it begins; of a day that is made up, parts of it."""
-    return "".join(f"{hour:<6}" for hour in range(0, HOURS, 3))
+def _axis() -> str:
+    """The hours of a day, each below where it begins; of a day that is made up, 24ths of it."""
+    return "".join(f"{hour:<6}" for hour in range(0, HOURS, 3)).rstrip()

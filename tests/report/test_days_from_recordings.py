@@ -1,0 +1,63 @@
+"""Guests' days, learned from what a mom has recorded, and taken in by the next one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mom_core import Clock, Config, Engine, MomError
+from mom_devkit import HandClock, config_of
+from mom_plugins_forecast.verbs import forecast
+from mom_toolkit import Forecasts
+
+CYCLES = 120
+"""Ten minutes: 40 slots of a day of 24 minutes."""
+
+
+def lived(config: Config, cycles: int, clock: HandClock) -> int:
+    """How many slots the mom with this configuration knows of its first guest, after so many cycles of 5 s."""
+    with Engine(config, Clock(clock, clock.wall)) as engine:
+        for _ in range(cycles):
+            clock.now += 5.0
+            report = engine.cycle()
+        offers = engine.service(Forecasts)
+        guest = next(iter(report.snapshot.guests))
+        days = None if offers is None else offers.days(guest)
+        return 0 if days is None else days.learned_slots
+
+
+@pytest.mark.long
+def test_days_are_learned_from_a_recording_and_the_next_mom_takes_them_in(tmp_path: Path) -> None:
+    clock = HandClock()
+    recorded = {"sim": {"guests": 3}, "record": {"reserve": "1MiB", "path": str(tmp_path / "recording")}}
+    assert lived(config_of(tmp_path, recorded), CYCLES, clock) == 0, "it does not learn"
+    config = config_of(tmp_path, {"sim": {"guests": 3}, "forecast": {"day": "24min"}})
+    document = tmp_path / "mom.yaml"
+    document.write_text(
+        f"state_directory: {config.state_directory}\nrun_directory: {tmp_path}/run\n"
+        "plugins:\n  sim: {guests: 3}\n  forecast: {day: 24min}\n"
+    )
+    learn = ["learn", str(tmp_path / "recording"), "-c", str(document)]
+    done = CliRunner().invoke(forecast, learn, catch_exceptions=False)
+    assert "of 3 guests" in done.output
+    shown = CliRunner().invoke(forecast, ["show", "--json", "-c", str(document)], catch_exceptions=False)
+    slots = [one["learned_slots"] for one in json.loads(shown.output)]
+    assert min(slots) >= 36
+    assert CliRunner().invoke(forecast, learn, catch_exceptions=False).exit_code == 0, "learned twice, it is as it was"
+    again = CliRunner().invoke(forecast, ["show", "--json", "-c", str(document)], catch_exceptions=False)
+    assert again.output == shown.output
+    clock.now += 3600.0
+    assert lived(config, 3, clock) == slots[0]
+
+
+def test_a_recording_that_teaches_nothing_is_an_error(tmp_path: Path) -> None:
+    document = tmp_path / "mom.yaml"
+    document.write_text(f"state_directory: {tmp_path}\nrun_directory: {tmp_path}/run\nplugins:\n  sim: {{}}\n  forecast: {{}}\n")
+    with pytest.raises(MomError, match="there is no recording"):
+        CliRunner().invoke(forecast, ["learn", str(tmp_path), "-c", str(document)], catch_exceptions=False)
+    lived(config_of(tmp_path, {"sim": {"guests": 1}, "record": {"reserve": "1MiB", "path": str(tmp_path / "recording")}}), 5, HandClock())
+    with pytest.raises(MomError, match="nothing could be learned"):
+        CliRunner().invoke(forecast, ["learn", str(tmp_path / "recording"), "-c", str(document)], catch_exceptions=False)
