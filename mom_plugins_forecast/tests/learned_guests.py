@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from mom_core import Guest, Host, Snapshot
@@ -35,7 +35,7 @@ def new_days() -> HostDays:
     return HostDays(Calendar(DAY, 7, lambda _: 0.0), SLOT)
 
 
-def snapshots(uses: dict[str, Use], days: range, *, step: float = 5.0, incarnation: str = "1") -> Iterator[Snapshot]:
+def snapshots(uses: Mapping[str, Use], days: range, *, step: float = 5.0, incarnation: str = "1") -> Iterator[Snapshot]:
     """What the host's cycles say of guests in these days."""
     time = FIRST + days.start * DAY
     while time < FIRST + days.stop * DAY:
@@ -43,7 +43,7 @@ def snapshots(uses: dict[str, Use], days: range, *, step: float = 5.0, incarnati
         time += step
 
 
-def one_snapshot(uses: dict[str, Use], time: float, *, ahead: float = 0.0, incarnation: str = "1") -> Snapshot:
+def one_snapshot(uses: Mapping[str, Use], time: float, *, ahead: float = 0.0, incarnation: str = "1") -> Snapshot:
     """One of them; `ahead`: how far the wall clock is ahead of the right one."""
     day, slot = divmod(int((time - FIRST) // SLOT), 96)
     guests = {}

@@ -19,6 +19,7 @@ from mom_plugins_record.report.accounts import GuestHour, HostHour
 from mom_plugins_record.report.accounts_file import NAME, AccountsFile
 from mom_plugins_record.report.command import report
 from mom_plugins_record.report.growth import growth_of
+from mom_plugins_record.report.minutes import MinuteRow
 from mom_plugins_record.report.page import page
 from mom_plugins_record.report.sizes import Fit, advise, risk_of
 from mom_plugins_record.report.spread import bin_of
@@ -231,6 +232,22 @@ def test_a_report_begins_at_the_nearest_full_hour_and_has_one_hour_at_least(tmp_
     file.open()
     file.write([(host(FIRST), []), (host(FIRST + 1, ended=(FIRST + 1) * 3600 + ended), [])])
     assert told(tmp_path, "--last", last)["from"] == f"2025-11-25T{began:02}:00:00Z"
+
+
+def test_how_wrong_forecasts_were_is_told_where_days_are_learned(tmp_path: Path) -> None:
+    file = AccountsFile(tmp_path / NAME, keep=400 * 86_400.0, largest=1 << 30)
+    file.open()
+    file.write([(host(FIRST), [guest(FIRST, "a", 4, 1)])])
+    assert told(tmp_path)["forecast"] is None
+    assert "forecasts of the next hour" not in run(tmp_path).output
+    minutes = [
+        MinuteRow(FIRST * 60 + n, name, kib, kib, kib)
+        for n in (1, 2)
+        for name, kib in (("forecast_error", n * GIB), ("forecast_error_unlearned", 4.0 * GIB))
+    ]
+    file.write([], minutes)
+    assert told(tmp_path)["forecast"] == {"wrong_by_gib": 1.5, "as_now_wrong_by_gib": 4.0}
+    assert "wrong by 1.50 GiB together; as they were then: by 4.00 GiB" in run(tmp_path).output
 
 
 @pytest.mark.parametrize(

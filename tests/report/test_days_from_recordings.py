@@ -32,7 +32,7 @@ def lived(config: Config, cycles: int, clock: HandClock) -> int:
 @pytest.mark.long
 def test_days_are_learned_from_a_recording_and_the_next_mom_takes_them_in(tmp_path: Path) -> None:
     clock = HandClock()
-    recorded = {"sim": {"guests": 3}, "record": {"reserve": "1MiB", "path": str(tmp_path / "recording")}}
+    recorded: dict[str, dict[str, object]] = {"sim": {"guests": 3}, "record": {"reserve": "1MiB", "path": str(tmp_path / "recording")}}
     assert lived(config_of(tmp_path, recorded), CYCLES, clock) == 0, "it does not learn"
     config = config_of(tmp_path, {"sim": {"guests": 3}, "forecast": {"day": "24min"}})
     document = tmp_path / "mom.yaml"

@@ -57,7 +57,7 @@ _COLUMNS: Final[Mapping[type, Mapping[str, str]]] = {
 _MINUTES: Final = """CREATE TABLE IF NOT EXISTS minutes (
     minute INTEGER NOT NULL, series TEXT NOT NULL, least REAL NOT NULL, mean REAL NOT NULL, most REAL NOT NULL, PRIMARY KEY (minute, series)
 ) WITHOUT ROWID"""
-"""What the host's history is drawn of: with eight figures in each minute, half a MiB a day."""
+"""What the host's history is drawn of: with ten figures in each minute, half a MiB a day."""
 
 _PROPERTIES: Final = """CREATE TABLE IF NOT EXISTS guest_properties (
     checksum INTEGER NOT NULL, id TEXT NOT NULL, hour INTEGER NOT NULL, last INTEGER NOT NULL, properties TEXT NOT NULL,

@@ -13,11 +13,14 @@ from mom_daemon import config_option, json_option
 from mom_plugins_record.recording.plugin import RecordPlugin
 from mom_plugins_record.recording.times import shown
 from mom_plugins_record.report.accounts import HOUR
-from mom_plugins_record.report.accounts_file import NAME, check, read_guests, read_hosts
+from mom_plugins_record.report.accounts_file import NAME, check, read_guests, read_hosts, read_minutes
 from mom_plugins_record.report.document import document, table
+from mom_plugins_record.report.minutes import FORECAST_ERRORS
 from mom_plugins_record.report.page import page
-from mom_plugins_record.report.summary import AccountedHours, Price, summary_of, without
+from mom_plugins_record.report.sizes import KIB_PER_GIB
+from mom_plugins_record.report.summary import AccountedHours, ForecastLine, Price, summary_of, without
 from mom_plugins_record.report.terminal import print_report
+from mom_toolkit import PointsAsked
 
 
 @click.command()
@@ -104,7 +107,15 @@ def find_accounts(path: Path, last: float, *, properties: bool = False) -> Accou
         remarks.append(f"the accounts begin {shown(begins)[:16]} UTC")
         since = begins
     of_that_time = [row for row in hosts if row.hour >= int(since // HOUR)]
-    return AccountedHours(of_that_time, read_guests(accounts, since, until, properties=properties), since, until, remarks)
+    guests = read_guests(accounts, since, until, properties=properties)
+    return AccountedHours(of_that_time, guests, since, until, remarks, _forecast(accounts, since, until))
+
+
+def _forecast(accounts: Path, since: float, until: float) -> ForecastLine | None:
+    """How wrong forecasts were on average; None: there were none."""
+    means = [point.mean for point in read_minutes(accounts, PointsAsked(since, until, 1))]
+    wrong, as_now = ([mean[name] / KIB_PER_GIB for mean in means if name in mean] for name in FORECAST_ERRORS)
+    return ForecastLine(wrong[0], as_now[0]) if wrong and as_now else None
 
 
 def _settings(path: Path | None, config_path: str | None) -> tuple[Path, Price]:

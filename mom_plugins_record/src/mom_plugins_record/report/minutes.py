@@ -10,7 +10,12 @@ from mom_core import Report
 
 MINUTE: Final = 60.0
 
-HOST: Final = ("mem_available", "mem_really_available", "ksm_saved", "swap_usage", "psi_memory_some_avg10", "killed_today")
+FORECAST_ERRORS: Final = ("forecast_error", "forecast_error_unlearned")
+"""Fields of the host, where guests' days are learned: what forecasts were wrong by, and that all stays as it is."""
+
+HOST: Final = (
+    "mem_available", "mem_really_available", "ksm_saved", "swap_usage", "psi_memory_some_avg10", "killed_today", *FORECAST_ERRORS,
+)  # fmt: skip
 """Fields of the host."""
 
 TOGETHER: Final = ("rss", "cold")

@@ -141,6 +141,15 @@ class HostLine:
 
 
 @dataclass(frozen=True, slots=True)
+class ForecastLine:
+    """What forecasts of guests' next hour were wrong by, all guests with a pattern together, on average; and what it would have been if
+    they had been expected to stay as they were."""
+
+    wrong_by_gib: float
+    as_now_wrong_by_gib: float
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """A day, UTC, or an hour, from `begins` on (seconds since the epoch): averages, and the most that was used on the host."""
 
@@ -186,6 +195,7 @@ class ReportSummary:
     hours: Sequence[Span]
     """Of a short time; empty for a longer one."""
     remarks: Sequence[str] = ()
+    forecast: ForecastLine | None = None
 
 
 def _summed(kind: type[GuestHour] | type[HostHour]) -> list[str]:
@@ -207,6 +217,7 @@ class AccountedHours:
     since: float
     until: float
     remarks: Sequence[str] = ()
+    forecast: ForecastLine | None = None
 
 
 def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", price: Price = Price()) -> ReportSummary:
@@ -257,6 +268,7 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
         [] if tenant else _spans(hours, DAY_HOURS),
         _spans(hours, 1) if until - since < SHORT and not tenant else [],
         account.remarks,
+        None if tenant else account.forecast,
     )
 
 

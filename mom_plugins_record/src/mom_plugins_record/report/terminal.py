@@ -226,6 +226,9 @@ def _limits(summary: ReportSummary, host: HostLine) -> Iterator[Row]:
     yield "tasks waited for memory", _seconds(host.stalled_seconds)
     if summary.growth is not None:
         yield "full, at this growth", growth_text(summary.growth, summary.until)
+    if (forecast := summary.forecast) is not None:
+        as_now = f"as they were then: by {size(forecast.as_now_wrong_by_gib)}"
+        yield "forecasts of the next hour", f"wrong by {size(forecast.wrong_by_gib)} together; {as_now}"
 
 
 def growth_text(growth: Growth, last: float) -> str:
