@@ -284,10 +284,12 @@ class GuestDays:
 
     def ahead(self, index: int, count: int) -> Sequence[SlotExpected]:
         """What is expected in this slot and those after it, `count` in all. NaN: unknown."""
-        mixed, said = self._mixed(), self._said
-        last, left = index - 1, 0.0
+        said = self._said
         if said:
-            last, left = said[-1].index, _weighed(mixed, said[-1].lefts)
+            last, mixed = said[-1].index, said[-1].mixed
+            left = _weighed(mixed, said[-1].lefts)
+        else:
+            last, mixed, left = index - 1, self._mixed(), 0.0
         found = []
         for one in range(index, index + count):
             later = max(1, one - last)

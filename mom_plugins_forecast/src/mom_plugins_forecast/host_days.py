@@ -31,7 +31,7 @@ SAMPLES: Final = 30
 LEAST_VISITS: Final = 50
 """Guests that are looked at in each cycle, however often each was."""
 
-LEAST_REFRESHED: Final = 20
+LEAST_REFRESHED: Final = 12
 """Guests whose forecast is made anew in each cycle, though their slot has not ended."""
 
 SUMMED_EVERY: Final = 100
@@ -255,7 +255,7 @@ class HostDays:
             columns[0][place] = columns[1][place] = None
             guest.middles = ()
             return
-        guest.middles = tuple(one.middle for one in window)
+        guest.middles = tuple([one.middle for one in window])
         columns[0][place], columns[1][place] = int(window[0].usual), math.ceil(max(window[0].usual, soon))
         if (at := self._rises_at(guest, window)) is not None:
             self._rises[place] = at
@@ -323,8 +323,11 @@ class HostDays:
         fields: dict[str, Value] = {"guests_forecast": len(counted)}
         if counted:
             fields["host_rise_expected"] = self.rise_expected(self.ahead)
-            fields["forecast_error"] = int(sum(days.error for days in counted))
-            fields["forecast_error_unlearned"] = int(sum(days.now_error for days in counted))
+            wrong = stays = 0.0
+            for days in counted:  # as their `error` and `now_error`, in a part of the time
+                mine, unlearned, _, count = days.wrong
+                wrong, stays = wrong + mine / count, stays + unlearned / count
+            fields["forecast_error"], fields["forecast_error_unlearned"] = int(wrong), int(stays)
         return fields
 
     def most_expected(self, uuid: str, seconds: float) -> int | None:
@@ -338,13 +341,14 @@ class HostDays:
     def rise_expected(self, seconds: float) -> int:
         """As `Forecasts`; from any thread."""
         count, index = self._window(seconds), self._index
-        counted = [guest for guest in list(self._present) if guest.middles and not isnan(guest.used)]
+        counted = [guest for guest in list(self._present) if guest.middles]
         if count <= self._reach:
-            middles = [guest.middles for guest in counted]
+            told = [(guest.used, guest.middles) for guest in counted]
         else:
-            middles = [tuple(one.middle for one in guest.days.ahead(index, count)) for guest in counted]
-        used = sum(guest.used for guest, one in zip(counted, middles, strict=True) if not any(map(isnan, one)))
-        sums = [sum(column) for column in zip(*(one for one in middles if not any(map(isnan, one))), strict=False)]
+            told = [(guest.used, tuple([one.middle for one in guest.days.ahead(index, count)])) for guest in counted]
+        known = [(used, middles) for used, middles in told if not isnan(used + sum(middles))]
+        used = sum([used for used, _ in known])
+        sums = [sum(column) for column in zip(*[middles for _, middles in known], strict=False)]
         rises = (whole - used + self.margin * math.sqrt(min(max(1, place), HOUR_SLOTS)) for place, whole in enumerate(sums[:count]))
         return max(0, math.ceil(max(rises, default=0.0)))
 
