@@ -10,13 +10,12 @@ from click.testing import CliRunner
 from learned_guests import DAY, FIRST, MIB, SLOT, at_eight, one_snapshot, snapshots
 
 from mom_cli import About
-from mom_core import PluginContext, Report, Snapshot, Value
+from mom_core import MomError, PluginContext, Report, Snapshot, StateFile, Value
 from mom_core.testing import snapshot as made_snapshot
 from mom_plugins_forecast import ForecastPlugin
 from mom_plugins_forecast.explanation import ForecastExplainer
 from mom_plugins_forecast.slots import Calendar
-from mom_plugins_forecast.state import FILE, LEARNED
-from mom_plugins_forecast.stored import StoredDays
+from mom_plugins_forecast.state import FILE, LEARNED, days_from
 from mom_plugins_forecast.verbs import forecast
 
 SETTINGS = ForecastPlugin.Settings.model_validate({"day": f"{DAY:.0f}s"})
@@ -87,12 +86,7 @@ def test_a_mom_takes_in_what_was_learned_for_it_of_guests_that_it_knows_less(tmp
     (tmp_path / "forecast").mkdir()
     learned = tmp_path / "forecast" / LEARNED
     text = (tmp_path / "other" / "forecast" / FILE).read_text()
-    # Its frame tells a file's kind by its name: it is written as the verb does.
-    StoredDays(tmp_path / "other" / "forecast", None).read()
-    from mom_core import StateFile
-    from mom_plugins_forecast.state import content_of, days_from
-
-    StateFile(learned, "", days_from).write(content_of(days_from(json.loads(text)["content"])))
+    StateFile(learned, "", days_from).write(json.loads(text)["content"])  # as the verb does: its frame tells its kind by its name
     plugin, _ = started(tmp_path)
     plugin.mom_report(report(one_snapshot(USES, FIRST + 3 * DAY)))
     found = plugin.days("desktop")
@@ -130,8 +124,6 @@ def test_the_verb_shows_all_guests_and_a_day_of_one(tmp_path: Path) -> None:
 
 
 def test_the_verb_says_what_is_not_known(tmp_path: Path) -> None:
-    from mom_core import MomError
-
     config = str(configured(tmp_path))
     with pytest.raises(MomError, match="no guests' days"):
         run("show", "-c", config)
@@ -139,6 +131,14 @@ def test_the_verb_says_what_is_not_known(tmp_path: Path) -> None:
     with pytest.raises(MomError, match="no days of a guest dekstop"):
         run("show", "dekstop", "-c", config)
     assert "no pattern" in run("show", "desktop", "-c", config)
+
+
+def test_a_day_whose_slots_are_shorter_than_cycles_is_refused() -> None:
+    def findings(interval: float) -> list[str]:
+        return [one.message for one in ForecastPlugin(SETTINGS, PluginContext(interval=interval)).mom_check()]
+
+    assert findings(5.0) == []
+    assert findings(10.0) == ["nothing is learned: a slot of the day is 15s, and mom looks each 10s"]
 
 
 def explained(**fields: Value) -> str:

@@ -21,10 +21,14 @@ from mom_plugins_fleet.records import Group
 from mom_plugins_fleet.revisions import FORM as FOLLOWED_FORM
 from mom_plugins_fleet.revisions import WHAT as FOLLOWED
 from mom_plugins_fleet.revisions import SeenRevisions
+from mom_plugins_forecast import ForecastPlugin
 from mom_plugins_policy import PolicyPlugin
 from mom_plugins_vdsm.incarnations import FORM, Incarnations
 from mom_plugins_vdsm.statistics import Vm
 from mom_toolkit import PolicyTexts
+
+CURVE: Final = "gESARIBE" * 32
+"""Of 96 sizes of 1 MiB, as two bytes each."""
 
 BESIDE: Final[Mapping[str, Any]] = {
     "vdsm/guests.json": {"boot": BOOT, "guests": {GUEST: ["0123456789ab", 12.5]}},
@@ -33,7 +37,11 @@ BESIDE: Final[Mapping[str, Any]] = {
         "signed": '{"by": "U", "revision": 3, "signature": ""}\n{"policies": {"60_fleet_a": "(defvar a 1)"}}',
     },
     "fleet/revisions.json": {"revisions": {"mom-roster h1": 7}, "moves": [{"guest": GUEST, "order": 7, "state": "done", "error": ""}]},
-}
+    "forecast/days.json": {
+        "day": 86_400.0, "week": 1, "sum": [2048.0, 1e6],
+        "guests": [[GUEST, "vm", 1_700_000_000, 96, 0, [None, *[0.0] * 13, 4e6, 1.0], *[CURVE] * 5, CURVE[:64]]],
+    },
+}  # fmt: skip
 """The same, of plugins that cannot be set up beside those."""
 
 HOSTILE: Final = Path(__file__).with_name("hostile_state.py")
@@ -257,10 +265,17 @@ def read_shadow_notes(folder: Path) -> StateFile[Any]:
     return next(file for file in context.state_files if file.path.name == "shadow-notes.json")
 
 
+def read_days(folder: Path) -> StateFile[Any]:
+    context = PluginContext(name="forecast", state_directory=folder)
+    ForecastPlugin(ForecastPlugin.Settings(week=1), context).mom_setup()
+    return context.state_files[0]
+
+
 READERS: Final[Mapping[str, Callable[[Path], StateFile[Any]]]] = {
     "vdsm/guests.json": read_guests,
     "fleet/group.json": read_group,
     "fleet/revisions.json": read_followed,
+    "forecast/days.json": read_days,
     "policy/shadow-notes.json": read_shadow_notes,
 }
 

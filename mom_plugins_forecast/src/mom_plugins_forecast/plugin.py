@@ -24,6 +24,7 @@ from mom_core import (
     StateFile,
     Suggestion,
     Value,
+    format_duration,
     hookimpl,
 )
 from mom_plugins_forecast.fields import FIELDS
@@ -153,6 +154,14 @@ class ForecastPlugin:
                 self._file.write(content_of(self._days))
                 return True
         return False
+
+    @hookimpl
+    def mom_check(self) -> Iterable[Finding]:
+        """A slot that ends before it was seen twice teaches nothing."""
+        slot, interval = self._days.calendar.slot_seconds, self._context.interval
+        if interval > slot / 2:
+            text = f"nothing is learned: a slot of the day is {format_duration(slot)}, and mom looks each {format_duration(interval)}"
+            yield Finding(Severity.ERROR, "guests' days", text, "make `day` longer, or `interval` shorter")
 
     # --- Forecasts, from any thread ------------------------------------------------------------------------------------------------
 
