@@ -232,8 +232,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     if chosen.json:
         rows = {kind: {"ratio": one.ratio, "told": one.told, "over": one.over, "slots": one.slots} for kind, one in kinds.items()}
-        figures: dict[str, object] = {"ratio": whole.ratio, "kinds": rows, "cycle_ms": spent.mean, "cycle_ms_p99": spent.of_hundred, "cycle_ms_most": spent.most}
-        print(json.dumps({**figures, "guest_kib": spent.kept_kib, "mib": spent.mib, "missed": missed}, indent=2))
+        costs = {"cycle_ms": spent.mean, "cycle_ms_p99": spent.of_hundred, "guest_kib": spent.kept_kib, "mib": spent.mib}
+        print(json.dumps({"ratio": whole.ratio, "kinds": rows, **costs, "missed": missed}, indent=2))
         return bool(missed)
     print("error of the next hour, in MiB on average, on days not seen before")
     print(f"{'kind':9}{'forecast':>10}{'as now':>10}{'yesterday':>11}{'week ago':>10}{'ratio':>8}{'has pattern':>13}{'above most':>12}")
