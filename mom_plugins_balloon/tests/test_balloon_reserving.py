@@ -5,6 +5,7 @@ import logging
 import math
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,7 +23,7 @@ from mom_plugins_balloon.host_reservations import policies_reserve
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.plugin import BalloonPlugin
 from mom_plugins_balloon.spare_memory import Spare, seconds_to_free, spare_of
-from mom_toolkit import Admission, Admissions, ReservationRefused, Reservations, ReservationState
+from mom_toolkit import Admission, Admissions, Forecasts, ReservationRefused, Reservations, ReservationState
 
 
 @pytest.fixture
@@ -145,6 +146,63 @@ class TestWhatCanBeHad:
             host.follow(Snapshot(Host(fields=fields), monotonic=host.clock.now))
             most.append(host.kept.room().most_kib)
         assert most[1] == 5 * GIB < most[0]
+
+
+class Expecting:
+    """Knows that guests will take 2 GiB within ten minutes."""
+
+    def most_expected(self, uuid: str, seconds: float) -> int | None:
+        return None
+
+    def rise_expected(self, seconds: float) -> int:
+        return int(2 * GIB * min(1.0, seconds / 600))
+
+    def days(self, uuid: str) -> None:
+        return None
+
+
+class TestWhatGuestsWillTakeBeforeLong:
+    @staticmethod
+    def see(host: KeptReservation, *guests: Guest, ahead: float = 2 * GIB, available: float = 8 * GIB) -> None:
+        fields: dict[str, Value] = {"mem_available": TOTAL, "mem_really_available": int(available)}
+        fields |= {"mem_rise_ahead": int(ahead), "host_rise_expected": int(ahead)}
+        host.follow(Snapshot(Host(fields=fields), {guest.id: guest for guest in guests}, monotonic=host.clock.now))
+
+    def test_it_is_promised_to_nobody_else_and_refusals_say_how_much_it_is_and_by_when(self, host: KeptReservation) -> None:
+        host.context.offers = {Forecasts: (Expecting(),)}
+        self.see(host)
+        room, by = host.kept.room(), time.strftime("%H:%M", time.localtime(time.time() + 600))
+        assert (room.rising_kib, room.most_kib) == (2 * GIB, 6 * GIB - math.ceil(KEEPS))
+        later = time.strftime("%H:%M", time.localtime(time.time() + 600))
+        assert room.rise in {f"2.00 GiB will be taken by guests by {one}, as usual" for one in (by, later)}
+        with pytest.raises(ReservationRefused, match=r"2\.00 GiB will be taken by guests by \d\d:\d\d, as usual"):
+            host.kept.reserve(6 * GIB, 600)
+        assert host.kept.reserve(4 * GIB, 600).state is ReservationState.READY
+
+    def test_when_is_not_said_where_nobody_knows(self, host: KeptReservation) -> None:
+        self.see(host)
+        assert host.kept.room().rise == "2.00 GiB will be taken by guests before long, as usual"
+        self.see(host, ahead=0)
+        assert host.kept.room().rise == ""
+
+    def test_what_is_there_for_a_launch_stays_there_for_it(self, host: KeptReservation) -> None:
+        host.see(8 * GIB)
+        made = host.kept.reserve(6 * GIB, 600)
+        self.see(host)
+        assert host.one(made.id).state is ReservationState.READY
+        assert host.kept.room().most_kib == 0
+
+    def test_what_a_guest_is_about_to_use_again_it_cannot_spare(self, host: KeptReservation) -> None:
+        known: dict[str, Value] = {
+            "mem_available": 4 * GIB, "kernel_reserved": 0, "qemu_overhead": 0, "mem_unused": 3 * GIB, "mem_cache_share": 0.0,
+            "mem_used_expected": GIB, "mem_used_expected_soon": 2 * GIB, "mem_expected_weight": 1.0,
+        }  # fmt: skip
+        calm = a_guest("a")
+        calm = replace(calm, fields={**calm.fields, **known})
+        self.see(host, calm, ahead=0)
+        before = host.kept.room().can_free_kib
+        self.see(host, replace(calm, fields={**calm.fields, "mem_rises_in": 300.0}), ahead=0)
+        assert host.kept.room().can_free_kib == before - GIB
 
 
 class Promises:

@@ -255,6 +255,16 @@ def test_taking_goes_on_until_the_host_has_a_little_more_than_begins_it() -> Non
     assert need_of(snapshot(host={"mem_reserved": GIB, **PLENTY, "mem_really_available": 2.5 * GIB}).host, working=False).lack_kib > 0
 
 
+def test_cold_memory_goes_before_guests_are_expected_to_use_more_and_none_feels_more_for_it() -> None:
+    known = {**SHORT, "mem_really_available": 2 * GIB + 1}
+    need = need_of(snapshot(host={**known, "mem_rise_ahead": GIB}).host, working=False)
+    assert need.lack_kib >= GIB - 1
+    assert (need.urgency, need.patient, need.beyond_kib) == (1.0, True, 0.0)
+    assert "and the 1.00 GiB that guests are expected to take before long" in need.words
+    ample = need_of(snapshot(host={**known, "mem_really_available": 8 * GIB, "mem_rise_ahead": GIB}).host, working=False)
+    assert ample.beyond_kib == need_of(snapshot(host={**known, "mem_really_available": 7 * GIB}).host, working=False).beyond_kib > 0
+
+
 @pytest.mark.parametrize(("share", "urgency"), [(0.7, 1.0), (0.35, 2.0), (0.1, 4.0), (-0.5, 4.0)])
 def test_the_less_there_is_the_more_guests_may_feel(share: float, urgency: float) -> None:
     host = snapshot(host={**SHORT, "mem_really_available": 2 * GIB, "mem_reserved": (1 - share) * 2 * GIB}).host

@@ -58,6 +58,12 @@ def asked(
     return plugin.mom_services()[Admissions].admission(int(memory * GIB), name, count)
 
 
+def test_what_guests_will_take_before_long_is_said_and_does_not_count_as_there() -> None:
+    asks = [asked(kept=kept_for(Room(12 * GIB, GIB, 0, 0, 0, rising_kib=rising))) for rising in (0, 10 * GIB)]
+    assert [one.admitted for one in asks] == [True, False]
+    assert "10.00 GiB will be taken by guests before long, as usual" in asks[1].reasons[0]
+
+
 def test_a_refusal_says_what_moving_guests_away_would_give_by_what_their_mover_can_do() -> None:
     guests = [a_guest("web", 8, rss=3 * GIB), a_guest("stays", 8, rss=GIB), a_guest("db", 8)]
     refused = asked(promisable=24, guests=guests, moves=moved_by(CLUSTER))

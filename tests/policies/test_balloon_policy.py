@@ -58,7 +58,7 @@ def targets(
         "balloon_reaction": reaction,
     }
     seen = snapshot(host=host, guests={**(crowd or {}), **guests}, properties={"host": {"interval": 5.0}})
-    found = suggestions(seen, parameters, HostWanted(StateGoal(goal)), LIMITS, interval=5.0)
+    found = suggestions(seen, parameters, HostWanted(StateGoal(goal)), LIMITS, interval=5.0).sizes
     return {guest.name: int(one.target) for guest, one in zip(seen.listed, found, strict=True) if one.target is not None}
 
 

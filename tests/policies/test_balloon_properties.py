@@ -88,7 +88,7 @@ crowds = st.lists(guests(), min_size=1, max_size=6)
 def targets(host: Fields, crowd: list[dict[str, Value]]) -> dict[str, float]:
     named: dict[str, Fields] = {f"g{number}": fields for number, fields in enumerate(crowd)}
     taken = snapshot(host={**host, "balloon_goal": None}, guests=named)
-    found = suggestions(taken, LawParameters(), HostWanted(StateGoal(str(host["balloon_goal"]))), LIMITS, interval=5.0)
+    found = suggestions(taken, LawParameters(), HostWanted(StateGoal(str(host["balloon_goal"]))), LIMITS, interval=5.0).sizes
     return {guest.name: one.target for guest, one in zip(taken.listed, found, strict=True) if one.target is not None}
 
 

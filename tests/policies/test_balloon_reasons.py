@@ -30,7 +30,7 @@ def a_guest(**more: Value) -> dict[str, Value]:
 def said(host: Mapping[str, Value], guests: Mapping[str, Mapping[str, Value]]) -> dict[str, tuple[float | None, str]]:
     """The size that is suggested of each guest (None: none), and why."""
     taken = snapshot(host={**HOST, **host}, guests=guests, properties={"host": {"interval": 5.0}})
-    found = suggestions(taken, LawParameters(), HostWanted(), LIMITS, interval=5.0)
+    found = suggestions(taken, LawParameters(), HostWanted(), LIMITS, interval=5.0).sizes
     answers = {}
     for guest, one in zip(taken.guests.values(), found, strict=True):
         derived = replace(guest, fields={**guest.fields, SUGGESTED: one.target, REASON: one.code.value})

@@ -7,6 +7,9 @@ from mom_plugins_balloon.ballooned_guests import CONTROL
 from mom_plugins_balloon.guarantees import HOLDS, PROMISED
 from mom_plugins_balloon.limits import MINIMUM_KIB
 from mom_plugins_balloon.names import (
+    AHEAD,
+    EXPECTED,
+    EXPECTED_SOON,
     GAIN,
     GIVE_BACK,
     GROUP_ROOM,
@@ -14,10 +17,13 @@ from mom_plugins_balloon.names import (
     REASON,
     RESERVED,
     RESTS,
+    RISE,
+    RISES_IN,
     STARTED,
     STOPPED_BELOW,
     SUGGESTED,
     SWEPT_NOW,
+    WEIGHT,
 )
 from mom_plugins_balloon.swept_guests import ENDED, GAVE, LASTED, REACTION, REST
 
@@ -49,6 +55,7 @@ _FIELDS: Final = (
     ("host_memory_state", _TEXT, _H, "high, soft, hard or low, by what was available in the cycle before", _MOM),
     ("balloon_goal", _TEXT, _H, "density, balanced or safe: the plugin's setting goal", _MOM),
     ("mem_growth_peak", _KIB, _H, "the most that guests together took from the host within 3 s lately", _MOM),
+    (AHEAD, _KIB, _H, "what is made available besides, as guests are expected to take it before long", _MOM),
     (SUGGESTED, _KIB, _G, "what the balloon law suggests; unknown where the guest keeps its size", _MOM),
     (REASON, _TEXT, _G, "the code of the law's reason, such as sweep or runs-out", _MOM),
     ("mem_growth_rate", _RATE, _G, "what the guest may take from the host in a second, as far as is known", _MOM),
@@ -76,6 +83,10 @@ _READ: Final = (
     (GIVE_BACK, _TEXT, _G),
     ("offload_net", _KIB, _H),
     (STOPPED_BELOW, _KIB, _H),
+    (RISE, _KIB, _H),
+    *((name, _KIB, _G) for name in (EXPECTED, EXPECTED_SOON)),
+    (RISES_IN, _S, _G),
+    (WEIGHT, _RATIO, _G),
 )
 """Fields of others that the law reads where they are known."""
 

@@ -38,12 +38,13 @@ from mom_core import (
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.guarantees import guaranteed_kib
 from mom_plugins_balloon.limits import ShrinkLimits
-from mom_plugins_balloon.names import RESERVED, STOPPED_BELOW, SUGGESTED
+from mom_plugins_balloon.names import AHEAD, RESERVED, RISE, STOPPED_BELOW, SUGGESTED
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.spare_memory import Spare, returning_kib, seconds_to_free, spare_of
 from mom_plugins_balloon.states import hard_kib
 from mom_toolkit import (
     Admissions,
+    Forecasts,
     LaunchedGuest,
     ProcessStat,
     Reservation,
@@ -67,6 +68,10 @@ MOST_RESERVATIONS: Final = 256
 
 _ENDED: Final = 100
 """Ended reservations that can still be asked for, so that who waited learns how it went."""
+
+RISE_SECONDS: Final = (300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0)
+NEARLY_ALL: Final = 0.9
+"""The first of these seconds within which guests are expected to take so much of it all is said."""
 
 TOUCHED_KIB: Final = 16384
 """When a guest has touched all but this of what was kept for it, it has taken it."""
@@ -170,7 +175,8 @@ class HostReservations:
             made = self._described()[one.id]
         whom = f" (guest {printable(name)})" if name else ""
         size, there, last = format_kib(memory_kib), format_kib(made.there_kib), format_duration(seconds)
-        self.context.log.info("reservation %s of %s for %s by %s%s: %s of it is there", one.id, size, last, one.who, whom, there)
+        rise = f"; {room.rise}" if room.rise else ""
+        self.context.log.info("reservation %s of %s for %s by %s%s: %s of it is there%s", one.id, size, last, one.who, whom, there, rise)
         self.context.wake(f"{size} were reserved")
         return made
 
@@ -312,8 +318,18 @@ class HostReservations:
             why=why,
             can_offload_kib=int(spare.cold),
             returning_kib=math.ceil(returning_kib(snapshot)),
+            rising_kib=math.ceil(host.number(AHEAD) or 0.0),
+            rising_until=self._rising_until(host.number(RISE) or 0.0),
         )
         return room, spare
+
+    def _rising_until(self, rise: float) -> float:
+        """By when guests will have taken what they are expected to take; seconds since the epoch, 0: unknown."""
+        forecasts = self.context.service(Forecasts) if rise else None
+        if forecasts is None:
+            return 0.0
+        within = (seconds for seconds in RISE_SECONDS if forecasts.rise_expected(seconds) >= NEARLY_ALL * rise)
+        return time.time() + first if (first := next(within, 0.0)) else 0.0
 
     def _kept_kib(self, one: KeptReservation) -> int:
         """The memory that is kept for a reservation still."""
@@ -393,7 +409,7 @@ class HostReservations:
             room, spare = self._room(self._current())
         except MomError as error:
             return {identity: self._describe(one, error.message, self._kept_kib(one)) for identity, one in self._kept.items()}
-        now, left = self.context.monotonic(), room.unreserved_kib + room.reserved_kib
+        now, left = self.context.monotonic(), room.unreserved_kib + room.reserved_kib + room.rising_kib
         described: dict[str, Reservation] = {}
         for identity, one in self._kept.items():
             kept = self._kept_kib(one)
@@ -451,6 +467,8 @@ def _too_much(memory_kib: int, room: Room) -> ReservationRefused:
         parts.append(f"{format_kib(room.returning_kib)} are kept for what guests may want back from swap")
     if room.why:
         parts[-1] += f" ({room.why})"
+    if room.rise:
+        parts.append(room.rise)
     parts += [f"the host keeps {format_kib(room.host_keeps_kib)}", f"{format_kib(room.reserved_kib)} are reserved already"]
     return ReservationRefused(message, room=room, hint=", ".join(parts))
 

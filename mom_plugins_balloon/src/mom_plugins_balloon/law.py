@@ -23,6 +23,9 @@ the same amount of usable memory.
 A guest with free page reporting hands back by itself what it frees in large pieces, within seconds: it is swept for the rest only, small
 pieces and page cache, when what its process holds has settled.
 
+What is expected of guests moves only when something is taken, and of which guest: memory that hurts nobody is taken before guests use more
+instead of then, and not of those that are about to use more. Where that is not enough, the law goes by what is so now, and by nothing else.
+
 All sizes are KiB, and all times seconds.
 """
 
@@ -44,7 +47,8 @@ BYTES: Final = 1024
 class LawHost(NamedTuple):
     """What is known of the host: what is available, its watermarks (none above those before it), what is reserved for launches, what cold
     memory gave in the last cycle, and seconds between cycles. `backs_bursts`: headroom for bursts must be there on the host (goal `safe`).
-    `reaction`: seconds until a guest that grows while it is swept has been noticed and gets its headroom back."""
+    `reaction`: seconds until a guest that grows while it is swept has been noticed and gets its headroom back. `ahead` is what it is to
+    have besides, for what guests are expected to take before long (`ahead_of`)."""
 
     available: float
     high: float
@@ -55,6 +59,7 @@ class LawHost(NamedTuple):
     interval: float = 5.0
     backs_bursts: bool = False
     reaction: float = UNKNOWN_REACTION_SECONDS
+    ahead: float = 0.0
 
     @property
     def free(self) -> float:
@@ -72,7 +77,8 @@ class LawGuest(NamedTuple):
     `autodeflate`, its balloon gives back when its kernel runs out. It is not to be swept for `sweep_rest` seconds. `burst` is what its use
     has risen by more than once lately. With `reporting`, its kernel hands free pages back by itself; `freed_age` seconds ago it was last
     seen to free memory, None: not lately. `hollow` is what the host has got back of it and it has not touched since: a balloon gets that
-    first, more often than not. It is `swept_now`: that ends by itself. `guarantee` is the largest of its promises that hold.
+    first, more often than not. It is `swept_now`: that ends by itself. `guarantee` is the largest of its promises that hold. `rises` is
+    what it is expected to use more before long, 0: nothing; None: nothing is expected of it.
     """
 
     size: float | None = None
@@ -107,6 +113,7 @@ class LawGuest(NamedTuple):
     swept_now: float | None = None
     guarantee: float = 0.0
     obstacle: object = None
+    rises: float | None = None
 
 
 class GuestOffer(NamedTuple):
@@ -122,6 +129,11 @@ class GuestOffer(NamedTuple):
     trims: Sequence[float] = ()
     cost: float = 1.0
 
+    @property
+    def costless(self) -> float:
+        """What the host gains of it by what hurts no guest: memory that holds nothing, and page cache that is not known to be wanted."""
+        return self.sweep + (self.backed + self.trims[1] - self.trims[0] if self.trims else 0.0)
+
 
 NO_OFFER: Final = GuestOffer()
 
@@ -131,7 +143,7 @@ class GuestAsk(NamedTuple):
 
     `full`: the size that it gets at once, as it costs nothing. `grows` is wanted at once, `eases` as far as the host has it, `fills` as far
     as it has more than it should, `returns` is what it may get back. `untouched` is what it has and does not use. `keeps`: it keeps its
-    size, whatever the host has.
+    size, whatever the host has. `rises`: it is expected to use more before long.
     """
 
     code: ReasonCode | None = None
@@ -143,6 +155,7 @@ class GuestAsk(NamedTuple):
     returns: float = 0.0
     untouched: float = 0.0
     offer: GuestOffer = NO_OFFER
+    rises: bool = False
 
 
 TRIMS: Final = (ReasonCode.TRIM_EMPTY, ReasonCode.TRIM_CACHE, ReasonCode.TRIM_MARGIN, ReasonCode.TRIM_BURST)
@@ -171,7 +184,7 @@ def decide(host: LawHost, guests: Sequence[LawGuest], parameters: LawParameters,
     taken = 0.0
     if host.high < free + step:
         taken = sum(max(0.0, one.maximum - one.size) for one in guests if one.maximum is not None and one.size is not None)
-    easy = host.high + taken < free + step
+    easy = host.high + host.ahead + taken < free + step
     look = GuestLook(host, parameters, easy=easy)
     asks = [look.at(guest) for guest in guests]
     return share(host, guests, asks, parameters, limits)
@@ -189,6 +202,17 @@ def sweep_of(host: LawHost, guest: LawGuest, parameters: LawParameters, limits: 
         if passed is not None and passed < size:
             return SizeSuggestion(passed, ReasonCode.SWEEP, ask.offer.sweep)
     return SizeSuggestion(None, ask.code or ReasonCode.NOTHING_TO_GIVE)
+
+
+def ahead_of(host: LawHost, guests: Sequence[LawGuest], rise: float, parameters: LawParameters) -> float:
+    """What the host is to have available, in KiB, for what guests are expected to take before long, and do not hold already.
+
+    :param rise: KiB that they are expected to use more, together
+    """
+    if rise <= 0:
+        return 0.0
+    look = GuestLook(host, parameters, easy=False)
+    return parameters.rise_share * max(0.0, rise - sum(look.ready(guest) for guest in guests if guest.rises))
 
 
 def gives_headroom_back(host: LawHost, parameters: LawParameters) -> bool:
@@ -247,6 +271,13 @@ class GuestLook:
         self._growth = p.growth_rate / BYTES
         self._below_hard, self._reserves = host.available < host.hard, host.reserved > 0
 
+    def ready(self, guest: LawGuest) -> float:
+        """What a guest that is expected to use more had used and freed, and the host has still: it needs nothing of the host for that."""
+        size, maximum, usable = guest[:3]
+        if size is None or maximum is None or usable is None or not guest.rises:
+            return 0.0
+        return min(guest.rises, self.held(guest, self.need(guest, size, maximum, usable, settled=True))[2])
+
     def at(self, guest: LawGuest) -> GuestAsk:
         """What this guest asks for, or can give."""
         size, maximum, usable, age = guest[:4]
@@ -277,6 +308,7 @@ class GuestLook:
         promised = min(guest.guarantee, maximum)
         if seen.usable < self._p.runs_out * seen.margin or size < promised:
             return self._runs_out(guest, seen, maximum - size, promised - size)
+        rises = guest.rises is not None and guest.rises >= max(self._worth, self._p.sweep_step_share * size)
         swaps, waits = (guest.swap_in or 0.0) > HealthLimits.SWAP_IN_KIB, (guest.major_faults or 0.0) > HealthLimits.MAJOR_FAULTS
         code, eases, fills, returns, untouched = None, 0.0, 0.0, 0.0, 0.0
         if maximum > size:
@@ -284,12 +316,14 @@ class GuestLook:
                 code, eases = self._stalls(seen, maximum - size, swaps=swaps, waits=waits)
             elif lacks and not seen.sparse:
                 code, fills = ReasonCode.FILLS, max(0.0, seen.full - size)
+            if rises and not seen.sparse and not eases and (wanted := min(maximum, seen.full + (guest.rises or 0.0)) - size) > fills + step:
+                code, fills = ReasonCode.RISES, wanted
             returns = min(maximum - size, self._p.return_share * maximum) if self._plenty else 0.0
             untouched = self._p.untouched_share * max(0.0, size - guest.rss) if guest.rss is not None else 0.0
         swaps = swaps or (guest.swap_out or 0.0) > HealthLimits.SWAP_IN_KIB
         gives_nothing = self._easy or swaps or guest.obstacle is not None or size <= promised
         offer = NO_OFFER if gives_nothing else self._offer(guest, seen, size, size - promised, waits=waits)
-        return GuestAsk(code, eases=eases, fills=fills, returns=returns, untouched=untouched, offer=offer)
+        return GuestAsk(code, eases=eases, fills=fills, returns=returns, untouched=untouched, offer=offer, rises=rises)
 
     def need(self, guest: LawGuest, size: float, maximum: float, reported: float, settled: bool) -> GuestNeed:
         """What the guest uses, and should have.
@@ -482,20 +516,24 @@ class GrowthRatios(NamedTuple):
     eases: float
     fills: float
     returns: float
+    calm_fills: float
+    """Of guests that are not expected to use more before long."""
 
 
-def _growth(host: LawHost, asks: Sequence[GuestAsk], p: LawParameters, grows: float, eases: float) -> GrowthRatios:
+def _growth(host: LawHost, asks: Sequence[GuestAsk], p: LawParameters, grows: float, eases: float, ahead: float) -> GrowthRatios:
     """What there is for guests that want some; all together grow by no more than the host has.
 
     :param grows: what all guests want at once, `eases`: what they want as far as the host has it
+    :param ahead: what is kept for what guests are expected to take
     """
     fills, returns = sum([one.fills for one in asks]), sum([one.returns for one in asks])
     for_easing = host.free - (sum([one.untouched for one in asks]) + grows + host.hard) if eases else 0.0
     for_filling = max(0.0, host.free - (grows + eases + host.high))
-    for_returning = host.free - (grows + eases + min(for_filling, fills) + p.return_above * host.high)
+    for_returning = host.free - (grows + eases + min(for_filling, fills) + ahead + p.return_above * host.high)
     return GrowthRatios(
-        _ratio(host.available - host.low, grows), _ratio(for_easing, eases), _ratio(for_filling, fills), _ratio(for_returning, returns)
-    )
+        _ratio(host.available - host.low, grows), _ratio(for_easing, eases), _ratio(for_filling, fills), _ratio(for_returning, returns),
+        _ratio(for_filling - ahead, fills),
+    )  # fmt: skip
 
 
 def share(
@@ -503,18 +541,21 @@ def share(
 ) -> list[SizeSuggestion]:
     """Weigh what guests ask for and can give: what each is to have, as far as that passes the gate."""
     p, step, free, high = parameters, parameters.step / BYTES, host.free, host.high
-    donors = [one.offer for one in asks if one.offer.trims]
     grows, eases = sum([one.grows for one in asks]), sum([one.eases for one in asks])
-    growth, growth_left = _growth(host, asks, p, grows, eases), max(0.0, host.available)
     lacks = high + (grows + eases) - free
-    means = _means(host, donors, sum([one.offer.sweep for one in asks]), p, lacks, grows, eases)
-    swept = _swept(guests, asks, lacks - sum([one.backed for one in donors]), step, growing=growth.eases > 0) if lacks >= step else set()
+    givers, ahead = _spared(host, asks, lacks)
+    growth, growth_left = _growth(host, asks, p, grows, eases, ahead), max(0.0, host.available)
+    donors = [one.offer for one in givers if one.offer.trims]
+    # What cold memory gives anyway need not be taken of guests for later.
+    wants = lacks + max(0.0, ahead - host.cold) if ahead else lacks
+    means = _means(host, donors, sum([one.offer.sweep for one in givers]), p, wants, grows, eases)
+    swept = _swept(guests, givers, wants - sum([one.backed for one in donors]), step, growing=growth.eases > 0) if wants >= step else set()
     left = sum([means.of(one) for one in donors])
     average, trim = _average(donors, means), TRIMS[means.last]
 
     generic = ReasonCode.NOTHING_TO_GIVE if lacks >= step else ReasonCode.ENOUGH if free < p.return_above * high else ReasonCode.PLENTY
     suggestions = []
-    for place, (guest, ask) in enumerate(zip(guests, asks, strict=True)):
+    for place, (guest, ask) in enumerate(zip(guests, givers, strict=True)):
         code, size, offer, change = ask.code or generic, guest.size, ask.offer, 0.0
         if ask.keeps or size is None or guest.maximum is None:
             suggestions.append(SizeSuggestion(None, code))
@@ -536,8 +577,8 @@ def share(
             if given:
                 change, code = -given, trim
                 left -= given
-        elif growth.fills * ask.fills >= step:
-            change = growth.fills * ask.fills
+        elif (filled := (growth.fills if ask.rises else growth.calm_fills) * ask.fills) >= step:
+            change = filled
         elif ask.returns and growth.returns > 0:
             given = growth.returns * ask.returns
             if given >= step or size + given >= guest.maximum:
@@ -545,11 +586,27 @@ def share(
         passed = None
         if not change and lacks >= step and (offer.trims or offer.sweep):
             code = ReasonCode.OTHERS_GIVE
+        elif not change and wants >= step and ask.code is None and ask is not asks[place]:
+            code = ReasonCode.SPARED
         if change:
             passed = gate(int(size + min(change, growth_left)), _known(guest, size), limits).size
             growth_left = max(0.0, growth_left - max(0.0, (passed or 0.0) - size))
         suggestions.append(SizeSuggestion(passed, code, offer.sweep if code is ReasonCode.SWEEP and passed is not None else None))
     return suggestions
+
+
+def _spared(host: LawHost, asks: Sequence[GuestAsk], lacks: float) -> tuple[Sequence[GuestAsk], float]:
+    """What guests ask for and can give, where those that are expected to use more before long give nothing; and what the host is to have
+    besides. Where the host lacks more than others can give without harm, or is below its hard watermark, nothing goes by what is expected.
+
+    :param lacks: what the host lacks of its high watermark and of what guests want
+    """
+    if not host.ahead and not any(one.rises for one in asks):
+        return asks, 0.0
+    spared = [one._replace(offer=NO_OFFER) if one.rises and (one.offer.sweep or one.offer.trims) else one for one in asks]
+    if host.available < host.hard or lacks > host.cold + sum(one.offer.costless for one in spared):
+        return asks, 0.0
+    return spared, host.ahead
 
 
 def _known(guest: LawGuest, size: float) -> KnownMemory:
@@ -575,7 +632,7 @@ def _means(
     """Which means are used, and how far.
 
     :param sweep: what can be swept of all guests
-    :param lacks: what the host lacks of its high watermark and of what guests want
+    :param lacks: what the host lacks of its high watermark, of what guests want, and of what they are expected to take
     """
     step = p.step / BYTES
     slack, danger = max(step, p.slack * host.high), host.available < host.low
@@ -618,8 +675,9 @@ def level_of(parts: Sequence[tuple[float, float]], wanted: float) -> float:
 
 
 def _swept(guests: Sequence[LawGuest], asks: Sequence[GuestAsk], wanted: float, step: float, *, growing: bool) -> set[int]:
-    """The places of guests that are swept: no more than it takes, the cheap first, of these those that have freed memory last, as they are
-    the least likely to want it at once, and none that has less than half of what another has.
+    """The places of guests that are swept: no more than it takes, the cheap first, of these those of which it is known that they will not
+    use more before long, of these those that have freed memory last, as they are the least likely to want it at once; and none that has
+    less than half of what another has.
 
     :param growing: guests that wait for memory get some, and are not swept then
     """
@@ -627,12 +685,12 @@ def _swept(guests: Sequence[LawGuest], asks: Sequence[GuestAsk], wanted: float, 
         return set()
     worth = 0.5 * max((one.offer.sweep for one in asks), default=0.0)
     able = [
-        (one.offer.cost, math.inf if (age := guests[place].freed_age) is None else age, place)
+        (one.offer.cost, guests[place].rises is None, math.inf if (age := guests[place].freed_age) is None else age, place)
         for place, one in enumerate(asks)
         if one.offer.sweep and one.offer.sweep >= worth and not (growing and one.eases)
     ]
     found: set[int] = set()
-    for _, _, place in sorted(able):
+    for *_, place in sorted(able):
         if wanted < step:
             break
         found.add(place)

@@ -17,6 +17,17 @@ GAIN: Final = "sweep_gain"
 RESERVED: Final = "mem_reserved"
 """The host field with what is kept for launches, that policies read."""
 
+AHEAD: Final = "mem_rise_ahead"
+"""The host field with what guests are expected to take before long and do not hold already, as far as it is made available before then."""
+
+RISE: Final = "host_rise_expected"
+EXPECTED: Final = "mem_used_expected"
+EXPECTED_SOON: Final = "mem_used_expected_soon"
+RISES_IN: Final = "mem_rises_in"
+WEIGHT: Final = "mem_expected_weight"
+"""Fields of whoever learns guests' days: what they are expected to use more together before long; and of a guest, what it usually uses at
+this time, the most that it will use before long, in how many seconds it begins to use more, and how much all that counts."""
+
 STOPPED_BELOW: Final = "mem_evicts_below"
 """The host field with what a platform, such as Kubernetes, stops guests below: the watermarks are above it."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from mom_core import Snapshot
-from mom_plugins_balloon.law import LawGuest, LawHost, SizeSuggestion, decide
+from mom_plugins_balloon.law import LawGuest, LawHost, SizeSuggestion, ahead_of, decide
 from mom_plugins_balloon.limits import ShrinkLimits, most_kib
-from mom_plugins_balloon.names import GROUP_ROOM, STOPPED_BELOW, SWEPT_NOW
+from mom_plugins_balloon.names import EXPECTED, EXPECTED_SOON, GROUP_ROOM, RISE, RISES_IN, STOPPED_BELOW, SWEPT_NOW, WEIGHT
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.reasons import ReasonCode
 from mom_plugins_balloon.states import HostWanted, StateGoal
@@ -22,19 +22,25 @@ _FIELDS: Final = (
 """Of guests, in the order of `LawGuest`, up to its guarantee."""
 
 
-def suggestions(
-    snapshot: Snapshot, law: LawParameters, wanted: HostWanted, limits: ShrinkLimits, *, interval: float
-) -> Sequence[SizeSuggestion]:
-    """The law's suggestions for all guests, in their order.
+class Suggested(NamedTuple):
+    """The law's suggestions for all guests, in their order; what the host is to have besides, as guests are expected to take it, in KiB."""
+
+    sizes: Sequence[SizeSuggestion]
+    ahead: float = 0.0
+
+
+def suggestions(snapshot: Snapshot, law: LawParameters, wanted: HostWanted, limits: ShrinkLimits, *, interval: float) -> Suggested:
+    """The law's suggestions.
 
     :param wanted: what the operator wants of the host
     :param limits: what the operator allows
     :param interval: seconds between cycles
     """
-    host = law_host(snapshot, wanted, interval)
+    host, guests = law_host(snapshot, wanted, interval), law_guests(snapshot, expecting=law.rise_share > 0)
     if host is None:
-        return [SizeSuggestion(None, ReasonCode.HOST_UNKNOWN)] * len(snapshot.guests)
-    return decide(host, law_guests(snapshot), law, limits)
+        return Suggested([SizeSuggestion(None, ReasonCode.HOST_UNKNOWN)] * len(guests))
+    ahead = ahead_of(host, guests, snapshot.host.number(RISE) or 0.0, law)
+    return Suggested(decide(host._replace(ahead=ahead), guests, law, limits), ahead)
 
 
 def law_host(snapshot: Snapshot, wanted: HostWanted, interval: float) -> LawHost | None:
@@ -54,8 +60,11 @@ def law_host(snapshot: Snapshot, wanted: HostWanted, interval: float) -> LawHost
     return known if reaction is None else known._replace(reaction=reaction)
 
 
-def law_guests(snapshot: Snapshot) -> Sequence[LawGuest]:
-    """All guests, as far as they are known, in their order."""
+def law_guests(snapshot: Snapshot, *, expecting: bool = True) -> Sequence[LawGuest]:
+    """All guests, as far as they are known, in their order.
+
+    :param expecting: with what is expected of them
+    """
     promises = [snapshot.numbers(name) for name in ("balloon_min", "guest_guarantee")]
     guarantees = [max(own or 0.0, all_of_it or 0.0) for own, all_of_it in zip(*promises, strict=True)]
     columns = [snapshot.numbers(name) for name in _FIELDS]
@@ -63,4 +72,37 @@ def law_guests(snapshot: Snapshot) -> Sequence[LawGuest]:
     if any(kib is not None for kib in room):  # as of few guests
         size, maximum, rss, beside = (columns[_FIELDS.index(name)] for name in ("balloon_cur", "balloon_max", "rss", "qemu_overhead"))
         columns[_FIELDS.index("balloon_max")] = list(map(most_kib, maximum, size, room, rss, beside))
-    return list(map(LawGuest._make, zip(*columns, guarantees, snapshot.column("balloon_obstacle"), strict=True)))
+    obstacles, rises = snapshot.column("balloon_obstacle"), _rises(snapshot) if expecting else [None] * len(snapshot.guests)
+    return list(map(LawGuest._make, zip(*columns, guarantees, obstacles, rises, strict=True)))
+
+
+def _rises(snapshot: Snapshot) -> Sequence[float | None]:
+    """What each guest is expected to use more before long, as `LawGuest.rises`."""
+    soon = snapshot.numbers(EXPECTED_SOON)
+    if all(kib is None for kib in soon):
+        return soon
+    known = (soon, *(snapshot.numbers(name) for name in (EXPECTED, RISES_IN, WEIGHT, "mem_available", "balloon_cur", "mem_usable")))
+    return list(map(rise_kib, *known))
+
+
+def rise_kib(
+    soon: float | None,
+    expected: float | None,
+    rises_in: float | None,
+    weight: float | None,
+    total: float | None,
+    size: float | None,
+    usable: float | None,
+) -> float | None:
+    """What a guest is expected to use more before long, in KiB, by so much as its forecast counts. 0: nothing; None: that is unknown.
+
+    :param soon: the most that it is expected to use before long
+    :param expected: what it usually uses at this time; None: nothing is expected of it
+    :param rises_in: seconds until it begins to use more; None: it does not
+    :param weight: how much its forecast counts, from 0 to 1
+    :param total: what its kernel has in all; where its balloon deflates by itself, what that holds is in it
+    :param usable: how much of that is usable
+    """
+    if expected is None or soon is None or total is None or size is None or usable is None:
+        return None
+    return 0.0 if rises_in is None else max(0.0, soon - (min(total, size) - usable)) * (1.0 if weight is None else weight)

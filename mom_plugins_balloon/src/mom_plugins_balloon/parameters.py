@@ -36,6 +36,9 @@ class LawParameters(StrictModel):
     """Times the hard watermark: with more available, guests get their headroom for bursts again."""
     slack: Annotated[float, Field(ge=0, le=1)] = 0.02
     """Times the high watermark: a smaller shortage is not worth taking page cache or margins."""
+    rise_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Ratio of what guests are expected to take together before long (plugin forecast): so much is available before they take it, of
+    memory that hurts no guest. The error that forecasts had is in it already. 0: nothing goes by what is expected."""
 
     # --- what a guest keeps
 

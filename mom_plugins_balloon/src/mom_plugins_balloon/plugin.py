@@ -59,7 +59,7 @@ from mom_plugins_balloon.host_reservations import HostReservations, policies_res
 from mom_plugins_balloon.learned_needs import Learning
 from mom_plugins_balloon.leaving_guests import LeavingGuests
 from mom_plugins_balloon.limits import KnownMemory, ShrinkLimits, floor_kib, permitted
-from mom_plugins_balloon.names import GAIN, REASON, RESERVED, SUGGESTED
+from mom_plugins_balloon.names import AHEAD, GAIN, REASON, RESERVED, SUGGESTED
 from mom_plugins_balloon.observed import suggestions
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.problems import conditions, findings, promise_problems
@@ -211,7 +211,7 @@ class BalloonPlugin:
     @hookimpl
     def mom_derive(self, snapshot: Snapshot) -> Derived:
         """The sizes that the law suggests, and what guests suffer from."""
-        found = suggestions(snapshot, self._settings.law, self._host.wanted, self._limits(), interval=self._context.interval)
+        found, ahead = suggestions(snapshot, self._settings.law, self._host.wanted, self._limits(), interval=self._context.interval)
         sizes = [None if one.target is None else int(one.target) for one in found]
         columns: dict[str, Sequence[Value]] = {
             SUGGESTED: sizes,
@@ -220,7 +220,7 @@ class BalloonPlugin:
         }
         if any(one.gain for one in found):
             columns[GAIN] = [None if one.gain is None else int(one.gain) for one in found]
-        return Derived(guests=Columns(columns))
+        return Derived({AHEAD: int(ahead)} if ahead else {}, Columns(columns))
 
     # --- collect ---------------------------------------------------------------------------------------------------------------
 

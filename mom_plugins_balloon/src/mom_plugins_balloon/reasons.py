@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Self
 
-from mom_core import Guest, Host, format_kib
+from mom_core import Guest, Host, format_duration, format_kib
 from mom_plugins_balloon.guarantees import guaranteed_kib
-from mom_plugins_balloon.names import GAIN, SUGGESTED
+from mom_plugins_balloon.names import AHEAD, EXPECTED_SOON, GAIN, RISES_IN, SUGGESTED
 
 
 class ReasonCode(StrEnum):
@@ -40,6 +40,7 @@ class ReasonCode(StrEnum):
     )
     PLENTY = "plenty", "{0.has}, more than the {0.high} that it is to have: nothing has to be taken"
     NOTHING_TO_GIVE = "nothing-to-give", "{0.short}, but this guest has nothing now that could be taken for it"
+    SPARED = ("spared", "{0.short}, but this guest is expected to use {0.rise} more {0.soon}: others give, and it is left what it has")
     OTHERS_GIVE = "others-give", "{0.short}, but others give before this guest does"
     # It grows, or should.
     HEADROOM_GROWING = (
@@ -57,6 +58,10 @@ class ReasonCode(StrEnum):
     WAITS_FOR_DISK = "waits-for-disk", "it waits for its disk, with {0.major_faults} page faults a second: {0.eases}"
     STALL_FLOOR = "stall-floor", "only {0[mem_usable]} are usable in it, with which it was seen to wait for its disk: {0.eases}"
     FILLS = "fills", "it has less than the headroom for a burst like its largest, and fills what it gets with page cache: {0.fills}"
+    RISES = (
+        "rises",
+        "it is expected to use {0.rise} more {0.soon}: it is to have that before then, as far as the host has more than it should",
+    )
     GIVEN_BACK = (
         "given-back",
         "{0.has}, clearly more than the {0.high} that it is to have: this one gets back what was taken from it, a little at a time",
@@ -104,6 +109,9 @@ class ReasonFigures:
         self.swept = _size(guest.number(GAIN) or -self._change)
         self.guarantee = _size(guaranteed_kib(guest.fields))
         self.statistics_age, self.target_age = _seconds(guest.number("stats_age")), _seconds(guest.number("balloon_target_age"))
+        used = (guest.number("mem_available") or 0.0) - (guest.number("mem_usable") or 0.0)
+        self.rise = _size(max(0.0, (guest.number(EXPECTED_SOON) or 0.0) - used))
+        self.soon = _soon(guest.number(RISES_IN))
         self.major_faults = f"{guest.number('major_fault') or 0.0:,.0f}"
 
     def __getitem__(self, name: str) -> str:
@@ -125,6 +133,8 @@ class ReasonFigures:
             text = f"{self.has}, which is to have {high} more"
         elif self._free < (self._wanted or 0.0):
             text = f"{self.has}, less than the {high} that it is to have"
+        elif ahead := self._host.number(AHEAD):
+            text = f"{self.has}, of which guests are expected to take {format_kib(ahead)} before long, and is to have {high}"
         else:
             text = f"guests lack memory, and {self.has}, of which it is to keep {high}"
         cold = self._host.number("offload_net") or 0.0
@@ -154,6 +164,11 @@ class ReasonFigures:
 
 def _size(kib: float | None) -> str:
     return "an unknown amount" if kib is None else format_kib(kib)
+
+
+def _soon(seconds: float | None) -> str:
+    """When a guest begins to use more."""
+    return "soon" if seconds is None else "from now on" if seconds < 60 else f"in {format_duration(60 * round(seconds / 60))}"
 
 
 def _seconds(value: float | None) -> str:

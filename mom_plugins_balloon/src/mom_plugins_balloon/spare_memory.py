@@ -50,7 +50,7 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
     look = GuestLook(host, law, easy=False)
     total = sure = cold = holders = 0.0
     not_asked = law.step / 1024 / law.shrink_share  # who can spare less is not asked: its share is less than the smallest step
-    for guest, numbers in zip(snapshot.guests.values(), law_guests(snapshot), strict=True):
+    for guest, numbers in zip(snapshot.guests.values(), law_guests(snapshot, expecting=law.rise_share > 0), strict=True):
         gives = _spare_kib(guest, numbers, look, records, limits)
         total += gives
         sure += max(0.0, gives - not_asked)
@@ -77,7 +77,7 @@ def _spare_kib(guest: Guest, numbers: LawGuest, look: GuestLook, records: Balloo
     if seen.sparse:  # it is swept, and left what it grows by until that is noticed; others are trimmed
         keeps = max(keeps, look.swept_keeps(numbers, seen, need))
     holds = memory.current if numbers.rss is None else min(memory.current, numbers.rss)
-    return max(0.0, holds - keeps)
+    return max(0.0, holds - keeps - look.ready(numbers))  # what it had used and freed, and is about to use again, is left to it
 
 
 def counted_kib(guest: Guest) -> float:

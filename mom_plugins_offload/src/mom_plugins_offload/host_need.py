@@ -13,6 +13,9 @@ _SHARE: Final = 0.10
 _MOST_KIB: Final = 32 << 20
 """What a host is to have available where no plugin says it (`mem_watermark_high`): a tenth of its memory, and no more than 32 GiB."""
 
+AHEAD: Final = "mem_rise_ahead"
+"""The host field with what is made available before guests take it, as the balloon law sees it."""
+
 _ENOUGH: Final = 1.1
 """Times that: when so much is available, taking ends. It begins below that itself, where sweeps do: what costs more begins further down."""
 
@@ -54,9 +57,12 @@ def need_of(host: Host, *, working: bool) -> HostNeed:
         return HostNeed(0.0, 0.0, "")
     free = available - (host.number("mem_reserved") or 0.0)
     words = f"the host has {format_kib(available)} available, and is to have {format_kib(target)}"
-    lack = _ENOUGH * target - free if free < target or working else 0.0
+    ahead = host.number(AHEAD) or 0.0
+    if ahead:
+        words += f" and the {format_kib(ahead)} that guests are expected to take before long"
+    lack = _ENOUGH * target + ahead - free if free < target + ahead or working else 0.0
     urgency = min(_MOST_URGENT, max(1.0, _TIGHT * target / max(free, 1.0)))
-    return HostNeed(max(0.0, lack), max(0.0, free - _ENOUGH * target), words, urgency, free >= _PATIENT * target)
+    return HostNeed(max(0.0, lack), max(0.0, free - ahead - _ENOUGH * target), words, urgency, free >= _PATIENT * target)
 
 
 def chosen(offers: Mapping[str, ColdOffer], most_kib: float, seconds: float) -> dict[str, int]:

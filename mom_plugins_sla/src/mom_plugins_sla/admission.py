@@ -124,6 +124,8 @@ def _about_memory(wanted: Wanted, figures: Figures, at_once: float) -> str:
         made_of += f", {format_kib(room.can_offload_kib)} that they hardly touch can go to swap"
     if room is not None and room.returning_kib:
         made_of += f", {format_kib(room.returning_kib)} are kept for what guests may want back from swap"
+    if room is not None and room.rise:
+        made_of += f", {room.rise}"
     return (
         f"memory now: {made_of}, so {format_kib(max(0.0, at_once))} can be had; {wanted} would take"
         f" {format_kib(wanted.count * wanted.start_kib)} at once"

@@ -178,6 +178,8 @@ def list_command(as_json: bool, config_path: str | None) -> None:
     figures = f"{format_kib(room['free_kib'])} of that at once"
     if room["why"]:
         figures += f"; guests give nothing: {printable(room['why'])}"
+    if room["rise"]:
+        figures += f"; {printable(room['rise'])}"
     print_prose(f"{format_kib(room['most_kib'])} can be reserved{' besides' if found['items'] else ''}, {figures}.", 2)
 
 

@@ -56,6 +56,7 @@ export class LaunchesView {
       tile("Reserved", kib(room.reserved_kib)),
       tile("Guests can give", kib(room.can_free_kib + room.can_offload_kib), `${kib(room.can_offload_kib)} of it cold`),
       tile("On its way back", kib(room.returning_kib)),
+      room.rising_kib > 0 && tile("Guests will take before long", kib(room.rising_kib), room.rise),
       tile("Kept for guests' guarantees", kib(room.guaranteed_kib)),
       tile("Kept for the host", kib(room.host_keeps_kib), `${kib(room.available_kib)} are available`),
     ] : [tile("Could be reserved", "unknown", "no enabled plugin makes room for launches, or nothing is known of the host")]);

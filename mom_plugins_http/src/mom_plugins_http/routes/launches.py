@@ -79,6 +79,12 @@ class RoomModel(TypedDict):
     can_free_kib: int
     can_offload_kib: int
     returning_kib: int
+    rising_kib: int
+    """What guests are expected to take before long, by their days."""
+    rising_until: float
+    """By when they will have, in seconds since the epoch; 0: unknown."""
+    rise: str
+    """The same for people; empty: nothing is expected."""
     guaranteed_kib: int
     most_kib: int
     """The largest reservation that can be had."""

@@ -5,12 +5,13 @@ Who makes room knows guests and what they can spare; who asks (a control socket,
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
-from mom_core import Entity, MomError
+from mom_core import Entity, MomError, format_kib
 
 
 class ReservationState(StrEnum):
@@ -66,6 +67,8 @@ class Room:
     :param why: why guests give nothing, or less than one might think; empty: there is nothing to say
     :param can_offload_kib: what the host gains besides when cold memory of guests goes to its swap, as far as that can be counted on
     :param returning_kib: what is kept for guests that may want back what is in the host's swap of them
+    :param rising_kib: what is kept as guests are expected to take it before long, by their days
+    :param rising_until: by when they will have; seconds since the epoch, 0: unknown
     """
 
     available_kib: int
@@ -76,6 +79,14 @@ class Room:
     why: str = ""
     can_offload_kib: int = 0
     returning_kib: int = 0
+    rising_kib: int = 0
+    rising_until: float = 0.0
+
+    @property
+    def rise(self) -> str:
+        """What guests are expected to take, for people; empty: nothing is."""
+        by = f"by {time.strftime('%H:%M', time.localtime(self.rising_until))}" if self.rising_until else "before long"
+        return f"{format_kib(self.rising_kib)} will be taken by guests {by}, as usual" if self.rising_kib else ""
 
     @property
     def most_kib(self) -> int:
@@ -89,8 +100,9 @@ class Room:
 
     @property
     def unreserved_kib(self) -> int:
-        """What is there beyond what is kept for others, the host, and what may come back from its swap; negative where that lacks."""
-        return self.available_kib - self.host_keeps_kib - self.returning_kib - self.reserved_kib
+        """What is there beyond what is kept for others, the host, what may come back from its swap, and what guests are expected to take;
+        negative where that lacks."""
+        return self.available_kib - self.host_keeps_kib - self.returning_kib - self.rising_kib - self.reserved_kib
 
 
 class ReservationRefused(MomError):

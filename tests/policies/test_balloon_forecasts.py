@@ -1,0 +1,190 @@
+"""What the balloon law does with what is expected of guests: it moves when something is taken and of whom, and harms nobody."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from law_guests import GIB, LIMITS, MIB, a_known_guest
+from test_balloon_properties import guests, hosts, kib, number
+
+from mom_core import Value
+from mom_core.testing import snapshot
+from mom_plugins_balloon.law import SizeSuggestion
+from mom_plugins_balloon.observed import Suggested, rise_kib, suggestions
+from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.reasons import ReasonCode
+from mom_plugins_balloon.states import HostWanted
+
+NEED: Final = 512 * MIB
+WANTED: Final = 4 * GIB
+HOST: Final[Mapping[str, Value]] = {
+    "mem_really_available": WANTED + GIB, "mem_watermark_high": WANTED, "mem_watermark_hard": 512 * MIB, "mem_watermark_low": 256 * MIB,
+    "mem_reserved": 0, "offload_net": None,
+}  # fmt: skip
+HARM: Final = {ReasonCode.TRIM_MARGIN, ReasonCode.TRIM_BURST}
+GIVES: Final = {ReasonCode.SWEEP, ReasonCode.TRIM_EMPTY, ReasonCode.TRIM_CACHE, *HARM}
+
+
+def suggested(host: Mapping[str, Value], crowd: Mapping[str, Mapping[str, Value]], parameters: LawParameters | None = None) -> Suggested:
+    taken = snapshot(host={**HOST, **host}, guests=crowd, properties={"host": {"interval": 5.0}})
+    return suggestions(taken, parameters or LawParameters(), HostWanted(), LIMITS, interval=5.0)
+
+
+def sizes(host: Mapping[str, Value], **crowd: Mapping[str, Value]) -> dict[str, SizeSuggestion]:
+    """What is suggested, by guest."""
+    return dict(zip(sorted(crowd), suggested(host, crowd).sizes, strict=True))
+
+
+def rises(more: int, after: float = 600.0, weight: float = 1.0, need: int = NEED) -> dict[str, Value]:
+    """Of a guest that is expected to use so much more before long."""
+    used = need - 50 * MIB
+    return {"mem_used_expected": used, "mem_used_expected_soon": used + more, "mem_rises_in": after, "mem_expected_weight": weight}
+
+
+CALM: Final[dict[str, Value]] = {"mem_used_expected": NEED, "mem_used_expected_soon": NEED, "mem_expected_weight": 1.0}
+"""Of a guest that is expected to use no more than now."""
+
+
+def idle(freed: float = 600 * MIB, **more: Value) -> dict[str, Value]:
+    """A guest that has used and freed memory."""
+    return a_known_guest(2 * GIB, NEED, peak=GIB, idle=freed, **more)  # type: ignore[arg-type]  # names of fields
+
+
+class TestRoomBeforeTheRise:
+    def test_what_hurts_nobody_is_taken_before_guests_use_more(self) -> None:
+        # The host has all that it should have: without a forecast, nothing is taken.
+        crowd = {"rising": a_known_guest() | rises(1200 * MIB), "calm": idle()}
+        assert sizes({}, **crowd)["calm"].code is ReasonCode.ENOUGH
+        found = sizes({"host_rise_expected": 1200 * MIB}, **crowd)
+        assert (found["calm"].code, found["rising"].target) == (ReasonCode.SWEEP, None)
+
+    def test_no_more_than_it_takes(self) -> None:
+        crowd = {"rising": a_known_guest() | rises(GIB), **{name: idle() for name in "abcdef"}}
+        assert [one.code for one in sizes({"host_rise_expected": GIB + 300 * MIB}, **crowd).values()].count(ReasonCode.SWEEP) == 1
+        assert [one.code for one in sizes({"host_rise_expected": 3 * GIB}, **crowd).values()].count(ReasonCode.SWEEP) == 4
+
+    def test_what_the_rising_guest_holds_already_need_not_be_there_again(self) -> None:
+        crowd = {"rising": idle() | rises(600 * MIB), "calm": idle()}
+        host = {"mem_really_available": WANTED, "host_rise_expected": 600 * MIB}
+        assert suggested(host, crowd).ahead == 0
+        assert sizes(host, **crowd)["calm"].code is ReasonCode.ENOUGH
+
+    def test_what_cold_memory_gives_in_a_cycle_comes_first(self) -> None:
+        crowd = {"rising": a_known_guest() | rises(1200 * MIB), "calm": idle()}
+        assert sizes({"host_rise_expected": 1200 * MIB, "offload_net": 250 * MIB}, **crowd)["calm"].target is None
+
+    def test_margins_and_headroom_for_bursts_are_never_taken_for_what_is_only_expected(self) -> None:
+        lean = a_known_guest(NEED + 300 * MIB, NEED, peak=NEED, cache=200 * MIB)
+        host = {"mem_really_available": WANTED, "host_rise_expected": 8 * GIB}
+        assert {one.code for one in sizes(host, rising=a_known_guest() | rises(8 * GIB), lean=lean).values()}.isdisjoint(HARM)
+
+    def test_memory_goes_back_to_guests_only_beyond_what_is_expected(self) -> None:
+        small = a_known_guest(GIB, NEED, peak=600 * MIB, cache=400 * MIB)
+        host = {"mem_really_available": int(1.6 * WANTED)}
+        assert sizes(host, small=small)["small"].code is ReasonCode.GIVEN_BACK
+        assert sizes(host | {"host_rise_expected": 2 * GIB}, small=small)["small"].target is None
+
+
+class TestWhoIsAboutToUseMore:
+    def test_it_is_left_what_it_has_used_and_freed_while_others_can_give(self) -> None:
+        host = {"mem_really_available": WANTED - 500 * MIB}
+        found = sizes(host, rising=idle(900 * MIB) | rises(GIB), calm=idle())
+        assert (found["rising"].code, found["rising"].target) == (ReasonCode.SPARED, None)
+        assert found["calm"].code is ReasonCode.SWEEP
+
+    @pytest.mark.parametrize("available", [WANTED - GIB, 500 * MIB], ids=["others have too little", "below the hard watermark"])
+    def test_else_it_gives_as_if_nothing_were_expected(self, available: int) -> None:
+        host = {"mem_really_available": available, "host_rise_expected": 4 * GIB}
+        crowd = {"rising": idle() | rises(GIB), "calm": idle(100 * MIB)}
+        assert suggested(host, crowd).sizes == suggested(host, {"rising": idle(), "calm": idle(100 * MIB)}).sizes
+
+    @pytest.mark.parametrize(
+        "told", [rises(GIB, weight=0.01), rises(20 * MIB), CALM, {"mem_used_expected_soon": 2 * GIB}, rises(GIB) | {"mem_rises_in": None}],
+        ids=["its forecast hardly counts", "too little", "nothing", "no forecast", "no rise"],
+    )  # fmt: skip
+    def test_a_guest_that_is_not_expected_to_is_swept_as_any(self, told: dict[str, Value]) -> None:
+        assert sizes({"mem_really_available": WANTED - 500 * MIB}, one=idle(900 * MIB) | told, two=idle())["one"].code is ReasonCode.SWEEP
+
+    def test_of_the_others_those_go_first_that_are_known_not_to(self) -> None:
+        host = {"mem_really_available": WANTED - 500 * MIB}
+        found = sizes(host, a=idle(mem_freed_age=1.0), b=idle(mem_freed_age=40.0) | CALM)
+        assert (found["a"].target, found["b"].code) == (None, ReasonCode.SWEEP)
+
+    def test_one_that_was_made_smaller_has_its_size_before_its_rise_as_far_as_the_host_has_more_than_it_should(self) -> None:
+        lean = a_known_guest(GIB, NEED, peak=600 * MIB, cache=400 * MIB)
+        assert sizes({}, lean=lean)["lean"].target is None
+        found = sizes({}, lean=lean | rises(1200 * MIB))["lean"]
+        assert found.code is ReasonCode.RISES
+        assert found.target is not None
+        assert GIB < found.target <= 2 * GIB
+        assert sizes({"mem_really_available": WANTED - 50 * MIB}, calm=idle(), lean=lean | rises(1200 * MIB))["lean"].target is None
+
+
+def test_an_operator_can_have_nothing_go_by_what_is_expected() -> None:
+    crowd = {"rising": idle(900 * MIB) | rises(GIB), "calm": idle()}
+    for available in (WANTED + GIB, WANTED - 500 * MIB):
+        host = {"mem_really_available": available, "host_rise_expected": 4 * GIB}
+        plain = suggested(host | {"host_rise_expected": None}, {"rising": idle(900 * MIB), "calm": idle()} | {})
+        assert suggested(host, crowd, LawParameters(rise_share=0)) == plain
+
+
+@pytest.mark.parametrize(
+    ("known", "more"),
+    [
+        ((GIB, NEED, 60.0, 1.0, GIB, 2 * GIB, NEED), GIB - NEED),
+        ((GIB, NEED, 60.0, 0.5, GIB, 2 * GIB, NEED), (GIB - NEED) / 2),
+        ((GIB, NEED, 60.0, None, GIB, 2 * GIB, NEED), GIB - NEED),
+        ((GIB, NEED, 60.0, 1.0, 2 * GIB, GIB, NEED), GIB - NEED),
+        ((NEED, NEED, 0.0, 1.0, 2 * GIB, 2 * GIB, NEED), 0.0),
+        ((GIB, NEED, None, 1.0, GIB, GIB, NEED), 0.0),
+        ((GIB, None, 60.0, 1.0, GIB, GIB, NEED), None),
+        ((None, NEED, 60.0, 1.0, GIB, GIB, NEED), None),
+        ((GIB, NEED, 60.0, 1.0, None, GIB, NEED), None),
+        ((GIB, NEED, 60.0, 1.0, GIB, None, NEED), None),
+        ((GIB, NEED, 60.0, 1.0, GIB, GIB, None), None),
+    ],
+)
+def test_what_is_unknown_of_a_rise_is_unknown(known: tuple[float | None, ...], more: float | None) -> None:
+    assert rise_kib(*known) == more
+
+
+@st.composite
+def forecasts(draw: st.DrawFn) -> dict[str, Value]:
+    """Whatever is said of a guest's day."""
+    size = st.none() | kib(0, 64 * GIB)
+    return {
+        "mem_used_expected": draw(size),
+        "mem_used_expected_soon": draw(size),
+        "mem_rises_in": draw(st.none() | st.sampled_from([0.0, 30.0, 900.0])),
+        "mem_expected_weight": draw(st.none() | st.floats(0, 1)),
+    }
+
+
+@pytest.mark.long
+@given(
+    host=hosts(), crowd=st.lists(guests(), min_size=1, max_size=6), told=st.lists(forecasts(), min_size=6, max_size=6),
+    rise=st.none() | kib(0, 64 * GIB),
+)  # fmt: skip
+@settings(max_examples=400, deadline=None)
+def test_whatever_is_expected_no_guest_is_worse_off_than_the_law_allows_without(
+    host: dict[str, Value], crowd: list[dict[str, Value]], told: list[dict[str, Value]], rise: int | None
+) -> None:
+    plain = suggested(host, {f"g{place}": one for place, one in enumerate(crowd)}).sizes
+    expecting = {f"g{place}": {**one, **more} for place, (one, more) in enumerate(zip(crowd, told, strict=False))}
+    found = suggested(host | {"host_rise_expected": rise}, expecting).sizes
+    for guest, one in zip(crowd, found, strict=True):
+        if one.target is not None:
+            size, most = number(guest["balloon_cur"]), number(guest["balloon_max"])
+            promised = min(most, max(number(guest["balloon_min"]), number(guest["guest_guarantee"])))
+            assert min(size, promised) - 1 <= one.target <= most
+            assert one.target >= size - number(guest["mem_usable"]) - 1
+    # What hurts is taken exactly as it would be: for what is so now, and of those of whom it would be.
+    if any(one.code in HARM for one in found) or any(one.code in HARM for one in plain):
+        gave = [[(one.target, one.code) if one.code in GIVES else None for one in all_of_them] for all_of_them in (found, plain)]
+        assert gave[0] == gave[1] or not any(one.code in HARM for one in found)
+    # No guest that grows for want of memory grows less.
+    for without, one in zip(plain, found, strict=True):
+        if without.code in {ReasonCode.RUNS_OUT, ReasonCode.PROMISED, ReasonCode.FORECAST, ReasonCode.SWAPS, ReasonCode.STALL_FLOOR}:
+            assert one.target == without.target
