@@ -24,6 +24,7 @@ SMALL = {
     "fleet/bench_fleet.py": "--hosts 2 --guests 3 --seconds 2",
     "fleet/bench_view.py": "--hosts 4 --guests 3 --seconds 8",
     "forecast/bench_forecast.py": "--guests 1 --weeks 3 --cost-guests 12 --cycles 20",
+    "forecast/ten_months.py": "--hosts 1 --guests 5 --months 3",
     "helper/bench_helper.py": "--orders 100 --fuzz 500",
     "host/bench_cpu_lists.py": "--mib 8 --seconds 2",
     "http/bench_http.py": "--guests 10 --runs 2 --turns 1",

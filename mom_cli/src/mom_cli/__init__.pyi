@@ -11,7 +11,7 @@ from .explainer import (
 from .explanation import Explainers as Explainers, find_guest as find_guest
 from .imported import Imported as Imported, ImportedSection as ImportedSection, Importer as Importer, read_foreign as read_foreign
 from .running import NoSuchGuest as NoSuchGuest, NotRunning as NotRunning, RunningMom as RunningMom
-from .sources import ask as ask, newest as newest, recording as recording
+from .sources import ask as ask, newest as newest, past_days as past_days, recording as recording
 from .status_part import StatusPart as StatusPart
 from .status_file import problems_of as problems_of
 from .tables import TableColumn as TableColumn, print_table as print_table

@@ -15,7 +15,7 @@ from mom_cli.status_file import RunningStatus, read_status
 from mom_core import Config, MomError, PluginSettings
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_daemon import STATUS_FILE, print_prose
-from mom_toolkit import PastCycle, PastCycles
+from mom_toolkit import PastCycle, PastCycles, PastDays
 
 Found = TypeVar("Found")
 Kind = TypeVar("Kind")
@@ -79,6 +79,21 @@ def recording(config: Config | None, path: Path | None) -> PastCycles:
         if (found := _source(PastCycles, one, Config(), None, path)) is not None:
             return found
     raise MomError(f"no installed plugin reads {path}", hint="`mom plugin list` says how to have more of them")
+
+
+def past_days(config: Config | None, path: Path | None) -> PastDays:
+    """Days of guests as they were: of the file at this path, or of a mom with this configuration. Raises `MomError`."""
+    if path is None and config is not None and (enabled := _of_enabled(PastDays, config)) is not None:
+        return enabled
+    if path is None:
+        raise MomError(
+            "no days of guests are learned: the configuration enables no plugin that does",
+            hint="add `forecast: {}` to `plugins`, and let mom learn for two weeks; or name a recording to simulate",
+        )
+    for one in having("mom_source").values():
+        if (found := _source(PastDays, one, Config(), None, path)) is not None:
+            return found
+    raise MomError(f"no installed plugin reads days of guests from {path}", hint="it is a file past.json below mom's folder of state")
 
 
 def _of_enabled(kind: Callable[..., Kind], config: Config, path: Path | None = None) -> Kind | None:

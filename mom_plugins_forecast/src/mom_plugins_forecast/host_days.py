@@ -22,6 +22,7 @@ from mom_plugins_forecast.curve import (
     SlotExpected,
     SlotSeen,
 )
+from mom_plugins_forecast.past import HostPast
 from mom_plugins_forecast.slots import HOUR_SLOTS, Calendar
 from mom_toolkit import Days
 
@@ -107,6 +108,7 @@ class HostDays:
         self.calendar = calendar
         self.ahead = ahead
         self.known: dict[str, KnownGuest] = {}
+        self.past = HostPast()
         self.margin = 0.0
         """KiB that are added to what all guests together are expected to take."""
         self.usual = 0.0
@@ -227,6 +229,8 @@ class HostDays:
             if guest.count and guest.used_at - guest.began >= covered:
                 seen = SlotSeen(guest.total / guest.count, guest.most, guest.growth)
             guest.days.close(guest.index, seen)
+            if seen is not None:
+                self.past.take_in(guest.id, guest.name, guest.index, seen.most, listed.number("balloon_max"))
         elif started:
             guest.days.interrupt()
         guest.whole = index == guest.index + 1 and not started  # otherwise it is seen first in the middle of this slot

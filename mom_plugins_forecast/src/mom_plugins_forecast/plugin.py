@@ -27,12 +27,14 @@ from mom_core import (
     format_duration,
     hookimpl,
 )
+from mom_plugins_forecast import past
 from mom_plugins_forecast.fields import FIELDS
 from mom_plugins_forecast.host_days import HostDays
 from mom_plugins_forecast.overview import COLUMNS
+from mom_plugins_forecast.past import HostPast, StoredPast
 from mom_plugins_forecast.slots import HOUR_SLOTS, LONGEST_DAY, LONGEST_WEEK, SHORTEST_DAY, SLOTS, Calendar
 from mom_plugins_forecast.state import FILE, LEARNED, LOSS, WHAT, content_of, days_from, merge, same_calendar
-from mom_toolkit import Days, Forecasts, LearnedDays, late_hook
+from mom_toolkit import Days, Forecasts, LearnedDays, PastDays, late_hook
 
 if TYPE_CHECKING:
     from mom_plugins_forecast.stored import StoredDays
@@ -67,6 +69,7 @@ class ForecastPlugin:
         self._days = HostDays(settings.calendar, self._ahead)
         self._file: StateFile[HostDays] | None = None
         self._learned: StateFile[HostDays] | None = None
+        self._past: StateFile[HostPast] | None = None
         self._written = 0
         self._looked = -LOOKS_EVERY
 
@@ -93,13 +96,15 @@ class ForecastPlugin:
         """Read what was learned before."""
         self._file = self._context.state_file(FILE, WHAT, days_from, loss=LOSS)
         self._learned = self._context.state_file(LEARNED, "what `mom forecast learn` has learned", days_from, loss="it is not used")
+        self._past = self._context.state_file(past.FILE, past.WHAT, past.past_from, loss=past.LOSS)
+        self._days.past = self._past.read() or HostPast()
         kept = self._file.read()
         if kept is None:
             return
         if not same_calendar(kept.calendar, self._days.calendar):
             self._file.refuse("it is of days, or weeks, of another length than the settings say")
             return
-        kept.ahead = self._ahead
+        kept.ahead, kept.past = self._ahead, self._days.past
         self._days = kept
 
     @hookimpl
@@ -123,6 +128,8 @@ class ForecastPlugin:
         """Learn from a cycle: here, as what is learned is of use in the next one."""
         self._take_learned(report.snapshot.time)
         self._days.see(report.snapshot)
+        host, known = report.snapshot.host, self._days.past
+        known.host, known.host_kib, known.promisable_kib = host.name, host.number("mem_available"), host.number("mem_promisable")
         hour = self._days.calendar.index(report.snapshot.time) // HOUR_SLOTS
         if hour != self._written:
             if self._written:
@@ -149,6 +156,9 @@ class ForecastPlugin:
 
     def _write(self) -> bool:
         """Keep what was learned; whether that worked. What did not is said by the file, in each cycle."""
+        with suppress(StateError):
+            if self._past is not None:
+                self._past.write(self._days.past.content(self._days.known))
         with suppress(StateError):
             if self._file is not None:
                 self._file.write(content_of(self._days))
@@ -197,8 +207,12 @@ class ForecastPlugin:
     @hookimpl
     def mom_source(
         kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
-    ) -> StoredDays | None:
+    ) -> StoredDays | StoredPast | None:
         """What a mom with these settings has learned; or what is in the file of days at the path."""
+        if kind is PastDays:
+            if path is None:
+                return StoredPast(state_directory / "forecast" / past.FILE) if isinstance(settings, ForecastPlugin.Settings) else None
+            return StoredPast(path) if path.name == past.FILE else None
         if kind is not LearnedDays:
             return None
         from mom_plugins_forecast.stored import StoredDays

@@ -7,6 +7,6 @@ from mom_daemon import Verb
 RECORD: Final = Verb("mom_plugins_record.recording.command:record", "Look at what was recorded, and export it.", "Account")
 REPORT: Final = Verb("mom_plugins_record.report.command:report", "Say what mom has brought and what it has cost.", "Account")
 ADVISE: Final = Verb(
-    "mom_plugins_record.advise.command:advise", "Say how many more guests of a class would fit on a recorded host.", "Account"
+    "mom_plugins_record.advise.command:advise", "Say how much memory can be sold on a host, or how many more guests fit.", "Account"
 )
 REPLAY: Final = Verb("mom_plugins_record.replay.command:replay", "Evaluate a recording again, with the policies of then or others.", "Try")

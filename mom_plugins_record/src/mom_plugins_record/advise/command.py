@@ -1,20 +1,25 @@
-"""`mom advise`: simulates within its time, shows how far it is, and tells what it found."""
+"""`mom advise`: by days that were learned, how much can be sold; by a recording, how many more guests fit, simulated within its time."""
 
 from __future__ import annotations
 
 import json
 import logging
+import math
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import click
 
-from mom_core import MomError, UnitError, format_duration, parse_duration, parse_size, replace_file
+from mom_cli import TableColumn, past_days, print_table
+from mom_core import MomError, UnitError, format_duration, load_config, parse_duration, parse_size, printable, replace_file
 from mom_daemon import json_option, print_prose, progress
+from mom_plugins_record.advise import sold
 from mom_plugins_record.advise.placement import PlacementAdvice, placement_of, script
+from mom_plugins_record.advise.ratio import RISK
 from mom_plugins_record.advise.search import CapacitySearch, TimeIsOver
 from mom_plugins_record.advise.trial import Trials, stage_of
 from mom_plugins_record.report.sizes import risk_of
@@ -24,8 +29,12 @@ _PATH: Final = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("recording", type=_PATH)
-@click.option("--class", "sla_class", required=True, metavar="CLASS", help="The service class of the guests that would come.")
+@click.argument("recording", type=_PATH, required=False)
+@click.option("--risk", metavar="SHARE", help=f"Without RECORDING: of a month, that some guest lacks memory.  [default: {100 * RISK:g}%]")
+@click.option(
+    "--days", type=_PATH, multiple=True, metavar="FILE", help="Without RECORDING: a file past.json, also of another host; several."
+)
+@click.option("--class", "sla_class", metavar="CLASS", help="With RECORDING: the service class of the guests that would come.")
 @click.option("--memory", metavar="SIZE", help="What each of them is sold, such as 4GiB.  [default: what recorded guests are]")
 @click.option("--most", type=click.IntRange(1, 1000), default=64, show_default=True, help="No more than this many are tried.")
 @click.option("--seeds", type=click.IntRange(1, 1000), default=10, show_default=True, help="How often each number is simulated.")
@@ -36,8 +45,10 @@ _PATH: Final = click.Path(path_type=Path)
 @json_option
 @quiet(logging.CRITICAL)
 def advise(
-    recording: Path,
-    sla_class: str,
+    recording: Path | None,
+    risk: str | None,
+    days: tuple[Path, ...],
+    sla_class: str | None,
     memory: str | None,
     most: int,
     seeds: int,
@@ -47,17 +58,36 @@ def advise(
     config: Path | None,
     as_json: bool,
 ) -> None:
-    """Say how many more guests of a class would fit on a recorded host, and at which risk.
+    """Say how much memory can be sold on this host at a stated risk; or how many more guests of a class fit on a recorded one.
 
-    The recorded host and its guests are simulated again, with more and more guests beside them, each number several times. The newcomers
-    do what recorded guests did, at another time. Harm is: more promised than the host has, a promise broken, programs killed, the host
-    swapping, a recorded guest that loses 1 % of its work more than without newcomers, or a newcomer that loses 5 % of its own. Where the
-    plugin offload was recorded, cold memory goes to swap in the simulation, too, and is no harm by itself: half of what was seen to be cold
-    of a guest counts as such, and nothing of a newcomer. Nothing real is touched. Exit code 1 when not even one fits.
+    \b
+    mom advise --risk 1%                       by the days that the plugin forecast has learned of this host's guests
+    mom advise --days a/past.json --days b/past.json    of several hosts, whose files were copied here
+    mom advise RECORDING --class gold          by simulation
+
+    By learned days: the host is filled with its guests and with copies of them, day after day that was learned; peaks of days follow
+    Gumbel's distribution of extreme values, and how sure that is follows from days that are drawn again and again. Said is what can be
+    sold so that in a month some guest lacks memory with no more than that risk, and what to set for that in OpenStack, KubeVirt,
+    CloudStack and Proxmox VE. Two weeks must have been learned. What goes to swap or is merged is left out of account.
+
+    With RECORDING, the recorded host and its guests are simulated again, with more and more guests beside them, each number several times.
+    The newcomers do what recorded guests did, at another time. Harm is: more promised than the host has, a promise broken, programs killed,
+    the host swapping, a recorded guest that loses 1 % of its work more than without newcomers, or a newcomer that loses 5 % of its own.
+    Where the plugin offload was recorded, cold memory goes to swap in the simulation, too, and is no harm by itself: half of what was seen
+    to be cold of a guest counts as such, and nothing of a newcomer. Nothing real is touched. Exit code 1 when not even one fits.
 
     --placement makes a script of it for the operator of an OpenStack cloud, with the ratio at which the host's memory can be sold. mom does
     not run it.
     """
+    if recording is None:
+        if sla_class is not None or memory is not None or hours is not None:
+            raise click.UsageError("--class, --memory and --hours are for a RECORDING, which is not named")
+        _by_days(_share(risk), days, config, placement, as_json=as_json)
+        return
+    if risk is not None or days:
+        raise click.UsageError("--risk and --days are for learned days: leave RECORDING out")
+    if sla_class is None:
+        raise click.UsageError("--class is missing: which guests would come?")
     try:
         limit = parse_duration(time_limit)
         memory_kib = None if memory is None else parse_size(memory) / 1024
@@ -93,6 +123,39 @@ def advise(
     elif found is not None and not as_json:
         print_prose(found, 4)
     if not fits:
+        sys.exit(1)
+
+
+def _share(risk: str | None) -> float:
+    """The risk, as a share between 0 and 1."""
+    if risk is None:
+        return RISK
+    try:
+        share = float(risk.removesuffix("%")) / (100 if risk.endswith("%") else 1)
+    except ValueError:
+        share = math.nan
+    if not 0 < share < 1:
+        raise click.UsageError(f"--risk: {printable(risk, 40)} is no risk between 0 and 100 %, such as 1%")
+    return share
+
+
+def _by_days(risk: float, files: Sequence[Path], config: Path | None, placement: str | None, *, as_json: bool) -> None:
+    """Say how much can be sold by learned days."""
+    if placement is not None and len(files) > 1:
+        raise click.UsageError("--placement is for one host: name one file of days")
+    known = [past_days(None, file) for file in files] or [past_days(load_config(config or os.environ.get("MOM_CONFIG")), None)]
+    hosts = [sold.sold_on(one, risk) for one in known]
+    first = hosts[0]
+    if as_json:
+        click.echo(json.dumps(sold.as_json(hosts, risk), indent=2))
+    for host in () if as_json else hosts:
+        for line in sold.told(host, risk):
+            print_prose(line, 4)
+        if found := sold.rows(host):
+            print_table(("where", TableColumn("what to set", 1), "could be", "today"), found)
+    if placement is not None and first.advice is not None:
+        _hand_out(script(first.advice, list(sold.told(first, risk))), placement, printed=not as_json)
+    if not any(one.found for one in hosts):
         sys.exit(1)
 
 

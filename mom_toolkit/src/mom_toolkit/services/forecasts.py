@@ -75,3 +75,38 @@ class LearnedDays(Protocol):
 
     def all_days(self) -> Mapping[str, Days]:
         """The days of all guests that were seen, by their ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class PastGuest:
+    """A guest and its days as they were. `sold_kib` is what it can have at most, lately; `days` has by a day's ordinal (as `datetime.date`)
+    what it used at most in each part of that day, in KiB, by local wall-clock time; None: unknown. All days have as many parts."""
+
+    id: str
+    name: str
+    sold_kib: float
+    days: Mapping[int, Sequence[float | None]]
+
+
+@runtime_checkable
+class PastDays(Protocol):
+    """Days of a host's guests as they were, at rest, for verbs. Raises `MomError` where they cannot be read."""
+
+    @property
+    def where(self) -> str:
+        """How people name it, such as its file."""
+
+    @property
+    def host(self) -> str:
+        """The host's name."""
+
+    @property
+    def host_kib(self) -> float | None:
+        """The host's memory; None: unknown."""
+
+    @property
+    def promisable_kib(self) -> float | None:
+        """What of it the host can promise to guests; None: unknown."""
+
+    def guests(self) -> Sequence[PastGuest]:
+        """Its guests, as far as they have any days."""

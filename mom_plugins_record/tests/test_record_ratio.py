@@ -1,0 +1,164 @@
+"""How much can be sold at a stated risk, by guests' days."""
+
+import json
+import math
+import random
+from collections.abc import Callable, Sequence
+from datetime import date
+from types import SimpleNamespace
+
+import pytest
+
+from mom_core import MomError, format_kib
+from mom_plugins_record.advise.ratio import LearnedGuest, SoldAtRisk, month_risk, needed_kib, sold_at_risk
+from mom_plugins_record.advise.sold import as_json, rows, sold_on, told
+from mom_toolkit import PastGuest
+
+GIB = 1 << 20
+MONDAY = date(2024, 9, 2).toordinal()
+PARTS = 8
+SOLD = 4 * GIB
+HOST = 60 * GIB
+
+
+def learned(*uses: Callable[[int, int], float | None], days: int = 28, sold: float = SOLD) -> list[LearnedGuest]:
+    """Guests that use so much (GiB) on a day, in a part of it."""
+
+    def day(use: Callable[[int, int], float | None], number: int) -> Sequence[float | None]:
+        return [None if (gib := use(number, part)) is None else gib * GIB for part in range(PARTS)]
+
+    return [LearnedGuest(sold, {MONDAY + number: day(use, number) for number in range(days)}) for use in uses]
+
+
+def sold(guests: Sequence[LearnedGuest], risk: float = 0.01) -> float:
+    found = sold_at_risk(guests, HOST, risk=risk)
+    assert isinstance(found, SoldAtRisk), found
+    return found.sold / HOST
+
+
+def always(gib: float) -> Callable[[int, int], float]:
+    return lambda day, part: gib
+
+
+def by_turns(first: bool) -> Callable[[int, int], float]:
+    return lambda day, part: 3.0 if (part < PARTS // 2) is first else 0.5
+
+
+def uneven(seed: int, spread: float = 0.3) -> Callable[[int, int], float]:
+    return lambda day, part: max(0.1, random.Random(f"{seed} {day} {part}").gauss(1.5, spread))  # noqa: S311  # days, not secrets
+
+
+def together(seed: int, spread: float = 0.3) -> Callable[[int, int], float]:
+    return lambda day, part: max(0.1, random.Random(f"{day} {part}").gauss(1.5, spread))  # noqa: S311  # as above
+
+
+def test_of_guests_that_always_use_the_same_as_many_fit_as_fit() -> None:
+    ratio = SOLD / needed_kib(2 * GIB, SOLD)
+    assert ratio - 0.04 <= sold(learned(*[always(2)] * 10)) <= ratio
+
+
+def test_guests_that_take_turns_share_memory() -> None:
+    apart = sold(learned(*[by_turns(first=number % 2 == 0) for number in range(20)]))
+    assert apart > 1.25 * sold(learned(*[by_turns(first=True)] * 20))
+
+
+def test_what_moves_guests_together_is_not_averaged_away() -> None:
+    assert sold(learned(*map(together, range(20)))) < 0.9 * sold(learned(*map(uneven, range(20))))
+
+
+def test_less_risk_and_more_unevenness_let_less_be_sold() -> None:
+    guests = learned(*map(together, range(20)))
+    by_risk = [sold(guests, risk) for risk in (0.3, 0.03, 0.003)]
+    assert by_risk == sorted(by_risk, reverse=True)
+    assert by_risk[0] > by_risk[2]
+    assert sold(learned(*(lambda day, part, one=one: together(one, 0.6)(day, part) for one in range(20)))) < by_risk[1]
+
+
+def test_working_days_count_though_most_days_are_idle() -> None:
+    busy = sold(learned(*[lambda day, part: 3.0 if day % 7 < 5 else 0.5] * 20))
+    assert busy <= SOLD / needed_kib(3 * GIB, SOLD)
+    assert busy > sold(learned(*[lambda day, part: 3.6 if day % 7 == 6 else 0.5] * 20))
+
+
+def test_a_part_that_is_unknown_counts_as_the_worst_of_its_day_and_a_day_that_is_as_one_of_its_kind() -> None:
+    whole = learned(*[lambda day, part: 1.0 + part / PARTS] * 10)
+    holes = learned(*[lambda day, part: None if part in {0, 1} and day > 3 else 1.0 + part / PARTS] * 10)
+    assert sold(holes) == pytest.approx(sold(whole), abs=0.03)
+    gone = [one._replace(days={day: used for day, used in one.days.items() if place > 3 or day % 5}) for place, one in enumerate(whole)]
+    assert sold(gone) == pytest.approx(sold(whole), abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("guests", "capacity", "why"),
+    [
+        (learned(always(1), days=13), HOST, "13 days were learned of at least half of the guests, and 14 are needed"),
+        ([], HOST, "0 days were learned"),
+        (learned(lambda day, part: None), HOST, "0 days were learned"),
+        (learned(always(1)), 0, "the host has nothing for guests"),
+    ],
+)
+def test_too_little_gives_no_number(guests: Sequence[LearnedGuest], capacity: float, why: str) -> None:
+    found = sold_at_risk(guests, capacity)
+    assert isinstance(found, str)
+    assert why in found
+
+
+def test_the_risk_of_a_month_is_that_of_its_days() -> None:
+    drawn = random.Random(7)  # noqa: S311  # as above
+
+    def peak() -> float:  # Gumbel's distribution
+        return 0.7 - 0.05 * math.log(-math.log(drawn.random()))
+
+    months = [max(peak() for _ in range(30)) for _ in range(4000)]
+    for capacity in (0.9, 1.0):
+        seen = sum(one > capacity for one in months) / len(months)
+        assert month_risk([[peak() / capacity for _ in range(20_000)]]) == pytest.approx(seen, rel=0.15, abs=0.01)
+
+
+class Learned(SimpleNamespace):
+    """`PastDays` of a host of 64 GiB."""
+
+    where, host = "past.json", "kvm-07"
+    host_kib: float | None = 64 * GIB
+    promisable_kib: float | None = 60 * GIB
+
+    def __init__(self, guests: Sequence[LearnedGuest]) -> None:
+        super().__init__(guests=lambda: [PastGuest(f"u{n}", f"g{n}", one.sold, one.days) for n, one in enumerate(guests)])
+
+
+class TestWhatIsSaid:
+    def test_of_a_host_and_what_is_to_be_set_where(self) -> None:
+        host = sold_on(Learned(learned(*[always(2)] * 10)), 0.01)
+        ratio = host.ratio
+        assert (host.ratio_today, host.guests) == (round(40 / 60, 2), 10)
+        assert host.found is not None
+        could = format_kib(host.found.sold)
+        assert f"kvm-07: {could} can be sold of the 60.00 GiB that are for guests, {ratio:.2f} times that" in "".join(told(host, 0.01))
+        assert "at most 1 % (95 % confidence" in "".join(told(host, 0.01))
+        assert [(where, most, today) for where, _, most, today in rows(host)] == [
+            ("OpenStack nova", f"{ratio:.2f}", "0.67"), ("KubeVirt", f"{100 * ratio:.0f}", "67"),
+            ("Apache CloudStack", f"{ratio:.2f}", "0.67"), ("Proxmox VE", could, "40.00 GiB"),
+        ]  # fmt: skip
+        one = json.loads(json.dumps(as_json([host], 0.01)))["hosts"][0]
+        assert one["settings"]["nova"] == {"ram_allocation_ratio": ratio, "reserved_host_memory_mb": 4096}
+        assert one["settings"]["kubevirt"] == {"memoryOvercommitPercentage": round(100 * ratio)}
+
+    def test_guests_that_are_gone_are_not_sold_today(self) -> None:
+        guests = learned(*[always(2)] * 10)
+        gone = guests[0]._replace(days={day: used for day, used in guests[0].days.items() if day < MONDAY + 20})
+        assert sold_on(Learned([gone, *guests[1:]]), 0.01).today == 36 * GIB
+
+    def test_what_a_host_keeps_where_its_mom_has_not_said_it(self) -> None:
+        known = Learned(learned(*[always(2)] * 10))
+        known.promisable_kib = None
+        assert sold_on(known, 0.01).capacity == pytest.approx(0.95 * 64 * GIB)
+        known.host_kib = None
+        with pytest.raises(MomError, match="how much memory kvm-07 has was not known"):
+            sold_on(known, 0.01)
+
+    def test_that_it_is_not_known_and_why(self) -> None:
+        host = sold_on(Learned(learned(always(2), days=5)), 0.01)
+        assert list(told(host, 0.01)) == [
+            "kvm-07: how much can be sold is not known: 5 days were learned of at least half of the guests, and 14 are needed"
+        ]
+        assert rows(host) == ()

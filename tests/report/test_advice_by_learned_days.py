@@ -1,0 +1,98 @@
+"""`mom advise` by the days that the plugin forecast keeps: of this host, of others, and what is wrong with a question."""
+
+import json
+import os
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from mom_core import StateFile
+from mom_plugins_forecast.past import PARTS, HostPast, past_from
+from mom_plugins_record.advise.command import advise
+
+GIB = 1 << 20
+FIRST = date(2024, 9, 2).toordinal() - date(1970, 1, 1).toordinal()
+SLOTS = 96
+
+
+def kept(file: Path, host: str, used: float, days: int = 28, count: int = 6) -> Path:
+    """A file of days of guests of 4 GiB, which use so much of that each day, on a host of 24 GiB."""
+    past = HostPast({}, host, 24 * GIB, 22 * GIB)
+    for guest in range(count):
+        for slot in range(0, SLOTS * days, SLOTS // PARTS):
+            past.take_in(f"u{guest}", f"g{guest}", FIRST * SLOTS + slot, used * 4 * GIB, 4 * GIB)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    StateFile(file, "days", past_from).write(past.content(past.guests))
+    return file
+
+
+def asked(*arguments: object) -> Result:
+    return CliRunner().invoke(advise, list(map(str, arguments)), catch_exceptions=True)
+
+
+def test_of_the_host_whose_mom_has_learned_its_guests_days(tmp_path: Path) -> None:
+    config = tmp_path / "mom.yaml"
+    config.write_text(yaml.safe_dump({"state_directory": str(tmp_path / "state"), "plugins": {"sim": {}, "forecast": {}}}))
+    missing = asked("-c", config)
+    assert missing.exit_code != 0
+    assert "there are no past days of guests" in str(missing.exception)
+    kept(tmp_path / "state/forecast/past.json", "kvm-07", 0.5)
+    done = asked("-c", config, "--risk", "2%")
+    assert done.exit_code == 0, done.output
+    assert "kvm-07: " in done.output
+    assert "at most 2 % (95 % confidence" in done.output.replace("\n    ", " ")
+    assert "24.00 GiB are sold to 6 guests today" in done.output
+    for words in ("ram_allocation_ratio", "memoryOvercommitPercentage", "mem.overprovisioning.factor", "memory of all guests together"):
+        assert words in done.output
+    script = tmp_path / "placement.sh"
+    assert asked("-c", config, "--placement", script).exit_code == 0
+    assert "MEMORY_MB:allocation_ratio=" in script.read_text()
+    assert os.access(script, os.X_OK)
+
+
+def test_of_several_hosts_as_json(tmp_path: Path) -> None:
+    files = [kept(tmp_path / name / "past.json", name, used) for name, used in (("calm", 0.25), ("full", 0.9))]
+    short = kept(tmp_path / "new/past.json", "new", 0.5, days=5)
+    done = asked(*(word for file in (*files, short) for word in ("--days", file)), "--json")
+    assert done.exit_code == 0, done.output
+    hosts = {one["host"]: one for one in json.loads(done.output)["hosts"]}
+    assert hosts["calm"]["ratio"] > 2
+    assert 0.9 < hosts["full"]["ratio"] < 1.2
+    assert hosts["calm"]["settings"]["kubevirt"]["memoryOvercommitPercentage"] == round(100 * hosts["calm"]["ratio"])
+    assert hosts["full"]["ratio_today"] == round(24 / 22, 2)
+    assert hosts["new"]["sold_kib"] is None
+    assert "5 days were learned" in hosts["new"]["why"]
+    alone = asked("--days", short)
+    assert alone.exit_code == 1
+    assert "how much can be sold is not known" in alone.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--risk", "0"], "is no risk between 0 and 100 %"),
+        (["--risk", "150%"], "is no risk between 0 and 100 %"),
+        (["--risk", "little"], "is no risk between 0 and 100 %"),
+        (["--class", "gold"], "are for a RECORDING, which is not named"),
+        (["rec", "--risk", "1%", "--class", "gold"], "leave RECORDING out"),
+        (["rec"], "--class is missing"),
+        (["--days", "a/past.json", "--days", "b/past.json", "--placement", "-"], "--placement is for one host"),
+    ],
+)
+def test_what_does_not_go_together_is_said(arguments: Sequence[str], message: str) -> None:
+    refused = asked(*arguments)
+    assert refused.exit_code == 2
+    assert message in refused.output
+
+
+def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "past.json").write_text("{}")
+    damaged = asked("--days", tmp_path / "past.json")
+    assert damaged.exit_code != 0
+    assert "the file of guests' past days" in str(damaged.exception)
+    other = asked("--days", tmp_path / "other.json")
+    assert "no installed plugin reads days of guests from" in str(other.exception)
