@@ -290,7 +290,8 @@ def guest_lies(scene: Scene, random: Random) -> Course:
 def guest_loses_its_driver(scene: Scene, random: Random) -> Course:
     odd = scene.add("half", arguments="momtest.unload=2", speaks=False, waits=False)
     yield Until(lambda: "" if "GUEST driver gone" in odd.real.printed else f"{odd.name} has no driver", 120, promised=False)
-    yield Until(lambda: scene.why_not_in_order(scene.cycle))
+    since = scene.cycle
+    yield Until(lambda: scene.why_not_in_order(since))
     odd.real.destroy()
     yield _gone(odd)
     scene.end(odd)
