@@ -44,18 +44,23 @@ def bound(broken: int, count: int) -> float:
     return min(1.0, high / count)
 
 
+def percent(share: float) -> str:
+    """Two digits of it, or all before the point."""
+    return f"{100 * share:.0f}" if share >= 0.1 else f"{100 * share:.2g}"
+
+
 def summary(results: Sequence[Result]) -> str:
     """In a few sentences."""
     found = tried(results)
     if not found:
-        return "No campaign is kept yet."
+        return "No campaign of this version is kept yet."
     broken = [one for one in found if one["broke"]]
     recoveries = [one["recovery"] for one in found if one["recovery"] is not None]
     by = {what: sum(what in one["broke"] for one in broken) for what in sorted({what for one in broken for what in one["broke"]})}
     lines = [
         f"{len(found):,} faults of {len({one['kind'] for one in found})} kinds, {len(broken)} of which broke something"
         + (f" ({', '.join(f'{what}: {count}' for what, count in by.items())})" if by else "")
-        + f": below {100 * bound(len(broken), len(found)):.2g} % with 95 % confidence.",
+        + f": below {percent(bound(len(broken), len(found)))} % with 95 % confidence.",
         f"All was in order again after {quantile(recoveries, 0.5):.1f} s in half of them, after {quantile(recoveries, 0.99):.1f} s in 99 of"
         f" 100, and after {max(recoveries):.1f} s in the slowest.",
     ]
@@ -82,10 +87,10 @@ def _figures(mine: Sequence[Result]) -> list[str]:
     recoveries = [one["recovery"] for one in mine if one["recovery"] is not None] or [math.nan]
     broken = sum(bool(one["broke"]) for one in mine)
     times = (quantile(recoveries, 0.5), quantile(recoveries, 0.99), max(recoveries))
-    return [f"{len(mine):,}", str(broken), *(f"{seconds:.1f}" for seconds in times), f"{100 * bound(broken, len(mine)):.2g}"]
+    return [f"{len(mine):,}", str(broken), *(f"{seconds:.1f}" for seconds in times), percent(bound(broken, len(mine)))]
 
 
 def fill(page: Path, results: Sequence[Result]) -> None:
     """Put both into a page, between `<!-- faults -->` and `<!-- end -->`."""
-    text = f"{summary(results)}\n\n{table_of(results)}"
+    text = f"{summary(results)}\n\n{table_of(results)}" if tried(results) else summary(results)
     page.write_text(filled(page.read_text("utf-8"), {"faults": text}), "utf-8")
