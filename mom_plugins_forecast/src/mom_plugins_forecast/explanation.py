@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mom_cli import About, Explainer, ExplanationPart, Sentence
+from mom_cli import About, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_core import format_kib
 from mom_plugins_forecast.curve import LEAST_WEIGHT
 
@@ -18,7 +18,7 @@ class ForecastExplainer(Explainer):
             return ExplanationPart()
         names = ("mem_used_expected", "mem_used_expected_soon", "mem_rises_in", "mem_expected_weight", "mem_expected_error")
         figures = {name: value for name in names if (value := about.number(name)) is not None}
-        return ExplanationPart([Sentence("days", text) for text in _of_days(about)], figures)
+        return ExplanationPart([Sentence("days", text, SentencePlace.PAST) for text in _of_days(about)], figures)
 
 
 def _of_days(about: About) -> Iterator[str]:
