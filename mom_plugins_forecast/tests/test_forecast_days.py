@@ -229,3 +229,13 @@ def test_what_guests_take_together_is_less_than_the_sum_of_what_each_takes_at_mo
     most = [days.most_expected(name, 6 * SLOT) for name in uses]
     rises = sum(number(one) for one in most) - 400 * MIB * 2 - 1600 * MIB
     assert 1000 * MIB < days.rise_expected(6 * SLOT) < rises
+
+
+def test_days_are_learned_where_each_slot_is_seen_once() -> None:
+    days = new_days()
+    for snapshot in snapshots({"desktop": at_eight}, range(3), step=SLOT):
+        days.see(snapshot)
+    days.see(snapshot := one_snapshot({"desktop": at_eight}, FIRST + 3 * DAY))
+    assert told(days, snapshot, "desktop")["mem_used_expected"] == pytest.approx(400 * MIB, rel=0.02)
+    assert days.rise_expected(40 * SLOT) == pytest.approx(1200 * MIB, rel=0.1)
+    json.dumps(content_of(days), allow_nan=False)

@@ -137,8 +137,8 @@ def test_a_day_whose_slots_are_shorter_than_cycles_is_refused() -> None:
     def findings(interval: float) -> list[str]:
         return [one.message for one in ForecastPlugin(SETTINGS, PluginContext(interval=interval)).mom_check()]
 
-    assert findings(5.0) == []
-    assert findings(10.0) == ["nothing is learned: a slot of the day is 15s, and mom looks each 10s"]
+    assert findings(15.0) == []
+    assert findings(20.0) == ["nothing is learned: a slot of the day is 15s, and mom looks each 20s"]
 
 
 def explained(**fields: Value) -> str:

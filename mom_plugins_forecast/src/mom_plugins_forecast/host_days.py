@@ -293,7 +293,7 @@ class HostDays:
             if used > sums[3]:
                 self._sums = (*sums[:3], used)
             return
-        if sums is not None and sums[0] == index - 1 and all(guest.index >= 0 for guest in sums[1]):
+        if sums is not None and sums[0] == index - 1 and sums[3] >= 0 and all(guest.index >= 0 for guest in sums[1]):
             error = sums[3] - sums[2] - self.margin
             self.usual += RECOVERY * (abs(sums[3] - sums[2]) - self.usual)
             step = QUANTILE_STEP * max(self.usual, RISE_KIB)

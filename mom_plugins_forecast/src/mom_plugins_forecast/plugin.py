@@ -167,9 +167,9 @@ class ForecastPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """A slot that ends before it was seen twice teaches nothing."""
+        """Slots that are over before each was seen teach nothing."""
         slot, interval = self._days.calendar.slot_seconds, self._context.interval
-        if interval > slot / 2:
+        if interval > slot:
             text = f"nothing is learned: a slot of the day is {format_duration(slot)}, and mom looks each {format_duration(interval)}"
             yield Finding(Severity.ERROR, "guests' days", text, "make `day` longer, or `interval` shorter")
 
