@@ -8,8 +8,11 @@ from functools import cache
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from learned_guests import DAY, FIRST, MIB, SLOT, Use, at_eight, new_days, no_pattern, one_snapshot, snapshots, told
 
+from mom_core import Guest, Host, Snapshot
 from mom_plugins_forecast.host_days import KEPT_WEEKS, MOST_GUESTS, HostDays, KnownGuest
 from mom_plugins_forecast.slots import Calendar
 from mom_plugins_forecast.state import content_of, days_from
@@ -239,3 +242,29 @@ def test_days_are_learned_where_each_slot_is_seen_once() -> None:
     assert told(days, snapshot, "desktop")["mem_used_expected"] == pytest.approx(400 * MIB, rel=0.02)
     assert days.rise_expected(40 * SLOT) == pytest.approx(1200 * MIB, rel=0.1)
     json.dumps(content_of(days), allow_nan=False)
+
+
+A_CYCLE = st.tuples(
+    st.sampled_from([0.0, 5.0, 15.0, 40.0, 20_000.0]),  # seconds since the one before
+    st.sampled_from([0.0, 0.0, 0.0, -3600.0, 1e6]),  # by which the wall clock jumps
+    st.lists(st.one_of(st.none(), st.integers(-(1 << 40), 1 << 40)), min_size=3, max_size=3),
+    st.integers(0, 3),  # how many guests there are
+    st.sampled_from(["1", "1", "1", "2"]),
+)
+
+
+@given(st.lists(A_CYCLE, max_size=80))
+def test_whatever_comes_what_is_told_is_a_size_and_can_be_kept(cycles: list[tuple[float, float, list[int | None], int, str]]) -> None:
+    days, monotonic, wall = new_days(), 100.0, FIRST
+    for passed, jump, sizes, count, incarnation in cycles:
+        monotonic, wall = monotonic + passed, wall + passed + jump
+        names = ("mem_available", "mem_usable", "balloon_cur")
+        fields = {name: size for name, size in zip(names, sizes, strict=True) if size is not None}
+        guests = {f"g{n}": Guest(f"g{n}", "vm", fields, incarnation=incarnation) for n in range(count)}
+        days.see(Snapshot(Host(), guests, wall, monotonic))
+        columns = days.columns(list(guests.values()))
+        values = [] if columns is None else [value for name in columns for value in columns[name] if value is not None]
+        assert all(number(value) >= 0 for value in values)
+        assert days.rise_expected(3 * SLOT) >= 0
+    kept = json.loads(json.dumps(content_of(days), allow_nan=False))
+    assert json.loads(json.dumps(content_of(days_from(kept)))) == kept
