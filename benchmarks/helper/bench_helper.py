@@ -34,7 +34,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import mom_helper
-from mom_helper.orders import ANSWER, MOST_TEXT, ORDER, Answer, Order, OrderNumber
+from mom_helper.orders import MOST_TEXT, ORDER, Answer, Order, OrderNumber
 from mom_toolkit import Helper, ProcessStat, write_file
 
 TARGETS = {"set": 100.0, "open": 100.0, "resident": 15.0}
@@ -60,15 +60,15 @@ def fuzzed(path: str, count: int, pids: list[int]) -> float:
     client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     client.connect(path)
     files = [os.open(name, os.O_PATH) for name in ("/etc/passwd", "/dev/null", "/proc/1", path, "/run") if Path(name).exists()]
-    numbers = [number for number in OrderNumber if number != OrderNumber.TAKER] + [0, 99, (1 << 32) - 1]
+    numbers = [*OrderNumber, 0, 99, (1 << 32) - 1]
     words = [0, 1, -1, 2, 3, 7, 500, 1000, 1001, 1 << 31, (1 << 63) - 1, -(1 << 63), *pids]
     began = time.perf_counter()
     for _ in range(count):
         rights = array.array("i", [chance.choice(files) for _ in range(chance.choice((0, 0, 0, 0, 1, 2)))])
         order = Order(chance.choice(numbers), 5, *(chance.choice((*words, chance.getrandbits(63))) for _ in range(4)))
         client.sendmsg([ORDER.pack(*order)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else [])
-        message, ancillary, _, _ = client.recvmsg(ANSWER.size + MOST_TEXT, socket.CMSG_SPACE(16))
-        if Answer(*ANSWER.unpack(message[: ANSWER.size])).id != order.id:
+        message, ancillary, _, _ = client.recvmsg(ORDER.size + MOST_TEXT, socket.CMSG_SPACE(16))
+        if Answer(*ORDER.unpack(message[: ORDER.size])).id != order.id:
             raise SystemExit("it answered something else")
         for _, _, content in ancillary:
             for one in array.array("i", content):

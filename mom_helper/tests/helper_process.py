@@ -18,7 +18,7 @@ import pytest
 
 import mom_helper
 from mom_devkit import wait_until
-from mom_helper.orders import ANSWER, MOST_TEXT, ORDER, Answer, Order
+from mom_helper.orders import MOST_TEXT, ORDER, Answer, Order
 
 PROGRAM = Path(mom_helper.__file__).parent
 
@@ -76,11 +76,11 @@ class Client:
         self.socket.sendmsg([message], rights)
 
     def answer(self) -> tuple[Answer, bytes, list[int]]:
-        message, ancillary, _, _ = self.socket.recvmsg(ANSWER.size + MOST_TEXT, socket.CMSG_SPACE(40))
+        message, ancillary, _, _ = self.socket.recvmsg(ORDER.size + MOST_TEXT, socket.CMSG_SPACE(40))
         if not message:
             raise EOFError("the helper has closed the connection")
         received = [one for _, _, content in ancillary for one in array.array("i", content)]
-        return Answer(*ANSWER.unpack(message[: ANSWER.size])), message[ANSWER.size :], received
+        return Answer(*ORDER.unpack(message[: ORDER.size])), message[ORDER.size :], received
 
     def error(self, number: int, *words: int, descriptors: Sequence[int] = ()) -> int:
         """The number of the error of an order; descriptors that come are closed."""

@@ -1,23 +1,24 @@
 """The process that takes memory of guests, as a mom that is root starts it."""
 
 import os
-import select
 import socket
-import struct
 import subprocess
 import sys
-import tracemalloc
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import pytest
 
 import mom_helper
-from mom_helper.orders import ORDER, Order
-from mom_helper.taker import AT_ONCE, OOM_SCORE, STEP_KIB, Reason, Way, messages, records_in, steps_of
+from mom_helper.orders import ORDER, Answer, Order, OrderNumber
+from mom_helper.taker import OOM_SCORE
+
+pytestmark = pytest.mark.processes
 
 PROGRAM = Path(mom_helper.__file__).parent
+
+ESRCH, EINVAL, EFAULT, ENOMEM = 3, 22, 14, 12
+WAYS = (OrderNumber.TAKE_V2, OrderNumber.TAKE_V1, OrderNumber.TAKE_PROCESS, OrderNumber.RECALL)
 
 
 class Taker:
@@ -30,15 +31,12 @@ class Taker:
             command = [sys.executable, "-I", "-S", str(PROGRAM), "taker"]
             self.process = subprocess.Popen(command, stdin=theirs.fileno(), stderr=subprocess.PIPE)
 
-    def order(self, *requests: Order, seconds: float = 5.0) -> list[Order]:
-        """What comes of these, without the end of the batch."""
-        for message in messages([*requests, Order(Way.GO, 7, int(seconds * 1e6), int(seconds * 1e6))]):
-            self.socket.send(message)
-        found: list[Order] = []
-        while not found or found[-1].number != Way.GO:
-            found += records_in(self.socket.recv(ORDER.size * AT_ONCE))
-        assert found[-1] == Order(Way.GO, 7)
-        return found[:-1]
+    def order(self, number: int, *words: int) -> Answer:
+        """What is answered."""
+        self.socket.send(ORDER.pack(*Order(number, 7, *words)))
+        answer = Answer(*ORDER.unpack(self.socket.recv(ORDER.size)))
+        assert answer.id == 7
+        return answer
 
     def ended(self) -> bytes:
         """What it has said, when it has ended."""
@@ -57,87 +55,101 @@ def taker() -> Iterator[Taker]:
         one.process.communicate(timeout=20)
 
 
-def started_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-
-
-@pytest.mark.processes
-def test_a_taker_whose_mom_ends_while_it_is_at_work_ends_without_a_word(taker: Taker) -> None:
-    other = Order(Way.PROCESS, 0, 1 << 20, 0, os.getpid(), started_of(os.getpid()) + 1)
-    for message in messages([*[other] * 5, Order(Way.GO, 0, 10**6, 10**6)]):
-        taker.socket.send(message)
-    assert taker.ended() == b""
-
-
-@pytest.mark.processes
-def test_the_kernel_ends_it_before_guests_and_not_as_late_as_mom(taker: Taker) -> None:
-    assert taker.order() == []
-    assert Path(f"/proc/{taker.process.pid}/oom_score_adj").read_text() == f"{OOM_SCORE}\n"
-
-
-@pytest.mark.processes
-def test_more_requests_than_fit_into_a_message_are_answered_each(taker: Taker) -> None:
-    gone = [Order(Way.PROCESS, number, 100, number, os.getpid(), 1) for number in range(3 * AT_ONCE)]
-    assert taker.order(*gone) == [Order(Way.PROCESS, number, 0, number, Reason.HAS_ENDED) for number in range(3 * AT_ONCE)]
-
-
-@pytest.mark.processes
-def test_a_way_that_there_is_not_is_refused_and_what_is_no_request_ends_it(taker: Taker) -> None:
-    for way in (5, 77, (1 << 32) - 1):
-        assert taker.order(Order(way, 1, 100, 0, os.getpid(), started_of(os.getpid()))) == [Order(way, 1, 0, 0, -22)]
-    taker.socket.send(b"x" * 13)
-    assert taker.ended() == b""
-
-
-@pytest.mark.processes
-def test_the_time_that_a_batch_may_take_is_kept(taker: Taker) -> None:
-    holder = subprocess.Popen([sys.executable, "-c", "x = bytearray(64 << 20); input()"], stdin=subprocess.PIPE)
-    try:
-        (result,) = taker.order(Order(Way.RECALL, 3, 1 << 40, 0, holder.pid, started_of(holder.pid)), seconds=0.2)
-        assert result.c in {Reason.NO_MORE_IN_SWAP, Reason.TIME_IS_OVER, Reason.NO_LARGE_MEMORY}
-    finally:
-        holder.communicate(b"\n", timeout=20)
-
-
-def test_terabytes_of_addresses_are_gone_through_step_by_step() -> None:
-    small, huge = (1 << 30, (1 << 30) + (5 << 20)), (1 << 40, 9 << 40)
-    step = STEP_KIB << 10
-    count = 3 + (8 << 40) // step
-    tracemalloc.start()
-    found = list(islice(steps_of([small, huge], count - 1), 5))
-    assert tracemalloc.get_traced_memory()[1] < 1 << 20
-    tracemalloc.stop()
-    begin = small[0]
-    assert found == [
-        (huge[1] - step, step), (begin, step), (begin + step, step), (begin + 2 * step, 1 << 20), (huge[0], step),
-    ]  # fmt: skip
-    assert len(list(steps_of([small], count - 1))) == 3
-
-
-@pytest.mark.parametrize("size", [1, ORDER.size - 1, ORDER.size + 1])
-def test_no_other_size_holds_requests(size: int) -> None:
-    with pytest.raises(struct.error):
-        list(records_in(bytes(size)))
-
-
-RESERVES = """
+HOLDS = """
 import mmap
-reserved = mmap.mmap(-1, 64 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)  # MAP_NORESERVE
-print("reserved", flush=True)
+held = mmap.mmap(-1, 8 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+held.write(b"x" * (8 << 20))
+print("holds", flush=True)
 input()
 """
 
 
-@pytest.mark.processes
-@pytest.mark.parametrize("way", [Way.PROCESS, Way.RECALL])
-def test_a_process_that_ends_while_it_is_walked_through_ends_nothing_else(taker: Taker, way: Way) -> None:
-    with subprocess.Popen([sys.executable, "-I", "-c", RESERVES], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == b"reserved\n"
-        for message in messages([Order(way, 3, 1 << 40, 0, holder.pid, started_of(holder.pid)), Order(Way.GO, 7, 10**7, 10**7)]):
-            taker.socket.send(message)
-        select.select([taker.socket], [], [], 0.05)
-        holder.kill()
-        results = [*records_in(taker.socket.recv(ORDER.size * AT_ONCE))]
-    assert results[0].c in {Reason.HAS_ENDED, Reason.NO_MORE, Reason.NO_MORE_IN_SWAP}
-    assert taker.order() == []
+@pytest.fixture
+def holder() -> Iterator[subprocess.Popen[bytes]]:
+    """A process with 8 MiB of memory."""
+    with subprocess.Popen([sys.executable, "-I", "-c", HOLDS], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as one:
+        assert one.stdout is not None
+        assert one.stdout.readline() == b"holds\n"
+        yield one
+        one.kill()
+
+
+def started_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+
+
+def area_of(pid: int) -> int:
+    """The address of its 8 MiB."""
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        first, last = (int(word, 16) for word in line.split()[0].split("-"))
+        if last - first >= 8 << 20 and " rw-p " in line:
+            return first
+    raise AssertionError("it has none")
+
+
+def test_a_taker_whose_mom_ends_while_it_is_at_work_ends_without_a_word(taker: Taker, holder: subprocess.Popen[bytes]) -> None:
+    for _ in range(5):
+        taker.socket.send(ORDER.pack(*Order(OrderNumber.TAKE_PROCESS, 0, 4 << 10, area_of(holder.pid), holder.pid, started_of(holder.pid))))
+    assert taker.ended() == b""
+
+
+def test_the_kernel_ends_it_before_guests_and_not_as_late_as_mom(taker: Taker) -> None:
+    taker.order(OrderNumber.RECALL)
+    assert Path(f"/proc/{taker.process.pid}/oom_score_adj").read_text() == f"{OOM_SCORE}\n"
+    assert (
+        os.getpriority(os.PRIO_PROCESS, taker.process.pid) >= os.getpriority(os.PRIO_PROCESS, 0) + 10
+        or os.getpriority(os.PRIO_PROCESS, 0) > 9
+    )
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_process_that_began_at_another_moment_is_another_one(taker: Taker, holder: subprocess.Popen[bytes], way: OrderNumber) -> None:
+    assert taker.order(way, 4 << 10, area_of(holder.pid), holder.pid, started_of(holder.pid) + 1) == Answer(7, ESRCH)
+    taker.ended()
+
+
+def test_an_order_that_is_none_of_the_takers_is_refused_and_what_is_no_order_ends_it(taker: Taker, holder: subprocess.Popen[bytes]) -> None:
+    for number in (0, OrderNumber.SET, OrderNumber.PUT_BACK, 77, (1 << 32) - 1):
+        assert taker.order(number, 100, 0, holder.pid, started_of(holder.pid)) == Answer(7, EINVAL)
+    taker.socket.send(b"x" * 13)
+    assert taker.socket.recv(ORDER.size) == b""
+    assert taker.ended() == b""
+
+
+def test_what_an_area_has_in_swap_then_is_told_and_what_it_cost(taker: Taker, holder: subprocess.Popen[bytes]) -> None:
+    guest = (holder.pid, started_of(holder.pid))
+    answer = taker.order(OrderNumber.TAKE_PROCESS, 4 << 10, area_of(holder.pid), *guest)
+    status = Path(f"/proc/{holder.pid}/status").read_text().splitlines()
+    in_swap = int(next(line.split()[1] for line in status if line.startswith("VmSwap")))
+    assert (answer.error, answer.b) == (0, 1)
+    assert answer.a == in_swap, "without swap, that is nothing"
+    assert answer.c > 0
+    assert taker.order(OrderNumber.RECALL, 4 << 10, area_of(holder.pid), *guest)[1:3] == (0, in_swap)
+
+
+@pytest.mark.parametrize(
+    ("kib", "address"), [(4, 1), (4, -1), (4, 1 << 62), (4, (1 << 63) - 1), (4, -(1 << 63)), (-(1 << 63), 0), ((1 << 63) - 1, 0)]
+)
+def test_areas_that_there_are_not_are_refused_and_end_nothing(
+    taker: Taker, holder: subprocess.Popen[bytes], kib: int, address: int
+) -> None:
+    for way in WAYS[2:]:
+        assert taker.order(way, kib, address, holder.pid, started_of(holder.pid)).error in {
+            0 if kib < 0 else EINVAL,
+            EINVAL,
+            EFAULT,
+            ENOMEM,
+        }
+    assert taker.order(OrderNumber.TAKE_PROCESS, 4, area_of(holder.pid), holder.pid, started_of(holder.pid)).error == 0
+
+
+@pytest.mark.parametrize("way", WAYS[2:])
+def test_a_process_that_ends_meanwhile_ends_nothing_else(taker: Taker, holder: subprocess.Popen[bytes], way: OrderNumber) -> None:
+    guest, area = (holder.pid, started_of(holder.pid)), area_of(holder.pid)
+    for _ in range(50):
+        taker.socket.send(ORDER.pack(*Order(way, 7, 4 << 10, area, *guest)))
+    holder.kill()
+    told = {Answer(*ORDER.unpack(taker.socket.recv(ORDER.size))).error for _ in range(50)}
+    assert told <= {0, ESRCH}
+    holder.wait(20)
+    assert taker.order(way, 4 << 10, area, *guest).error == ESRCH

@@ -1,6 +1,7 @@
 """The process that moves memory, as plugins order it: started by a mom that is root, or by a mom-helper."""
 
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 
@@ -46,10 +47,10 @@ def test_a_guest_without_large_memory_is_left_alone(mom_power: MomPower, guest: 
 
 
 def test_a_mom_without_root_has_nothing_taken_of_processes_that_are_no_guests(guest: StandInGuest) -> None:
-    power = MomPower(by_helper=True)
+    power, memory = MomPower(by_helper=True), bytearray(64 << 20)  # an area that is large enough to be a guest's
     with power(StandInGuest.DECLARATION):
         taker = ReclaimTaker()
-        assert ordered(taker, os.getpid()) == ["Operation not permitted"] * len(WAYS)
+        assert ordered(taker, os.getpid()) == ["Operation not permitted"] * len(WAYS), len(memory)
         assert ordered(taker, guest.pid)[2:] == ["its process has no large memory"] * 2
         taker.close()
     power.close()
@@ -61,3 +62,26 @@ def test_one_that_was_ended_is_followed_by_another(mom_power: MomPower, guest: S
         for _ in range(3):
             assert ordered(taker, guest.pid, WAYS[3:]) == ["its process has no large memory"]
             taker.close()
+
+
+def test_one_that_was_killed_while_it_waited_is_followed_by_another(guest: StandInGuest) -> None:
+    taker = ReclaimTaker()
+    assert ordered(taker, guest.pid, WAYS[3:]) == ["its process has no large memory"]
+    assert taker.pid is not None
+    os.kill(taker.pid, signal.SIGKILL)
+    ordered(taker, guest.pid, WAYS[:1])
+    assert not taker.busy
+    assert ordered(taker, guest.pid, WAYS[3:]) == ["its process has no large memory"]
+    taker.close()
+
+
+def test_one_that_does_not_answer_keeps_nobody_waiting(guest: StandInGuest) -> None:
+    taker = ReclaimTaker()
+    ordered(taker, guest.pid, WAYS[3:])
+    assert taker.pid is not None
+    os.kill(taker.pid, signal.SIGSTOP)
+    taker.send([ReclaimRequest("guest", "v2", 8 << 10, guest.pid, 1)], 5.0, 5.0)
+    assert list(taker.answers()) == []
+    assert taker.busy
+    taker.close()
+    assert not taker.busy

@@ -21,18 +21,20 @@ import pwd
 import signal
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
-from mom_helper import server, taker
 from mom_helper.before import Before
 from mom_helper.declarations import FOLDERS, Declared
-from mom_helper.guests import UNIFIED, Guests, hierarchies
-from mom_helper.kernel import Allowance, OrderLog
+from mom_helper.guests import HIERARCHIES, UNIFIED, Guests
+from mom_helper.kernel import Allowance
 from mom_helper.orders import SOCKET
-from mom_helper.work import Work
+from mom_helper.server import MOST_CONNECTIONS, OrderLog, serve
+from mom_helper.taker import moved, step_back
+from mom_helper.work import Done, Work, attend
 
 _STATE: Final = {"--state": "/var/lib/mom-helper"}
-_GROUPS: Final = {"--unified": hierarchies()[UNIFIED], "--memory": hierarchies()["memory"]}
+_GROUPS: Final = {"--unified": HIERARCHIES[UNIFIED], "--memory": HIERARCHIES["memory"]}
 _OPTIONS: Final = {"serve": {"--user": "", "--socket": SOCKET, "--declarations": FOLDERS, **_STATE}, "put-back": _STATE, "taker": _GROUPS}
 _FIRST_OF_SYSTEMD: Final = 3
 
@@ -45,11 +47,11 @@ def main(verb: str, given: Sequence[str]) -> int:
         sys.stderr.write(f"{__doc__}\n")
         return 2
     os.umask(0o077)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGALRM, lambda *_: None)  # it ends calls of the kernel that would take too long
     if verb == "taker":
-        groups = {UNIFIED: options["--unified"], "memory": options["--memory"]}
-        taker.serve(socket.socket(fileno=os.dup(0)), Guests(None, groups, Allowance(1 << 50, seconds=1)))
+        guests = Guests(None, {UNIFIED: options["--unified"], "memory": options["--memory"]}, Allowance(1 << 50, seconds=1))
+        step_back()
+        attend(socket.socket(fileno=os.dup(0)), lambda order, _: Done(*moved(order, guests)), lambda _: None)
         return 0
     log, before = OrderLog(), Before(options["--state"])
     if verb == "put-back":
@@ -59,24 +61,23 @@ def main(verb: str, given: Sequence[str]) -> int:
     except KeyError:
         sys.stderr.write(f"there is no user {options['--user']}: name mom's\n")
         return 2
-    declared = Declared.read(options["--declarations"].split(":"), log)
+    declared = Declared(options["--declarations"].split(":"), log)
     log(f"orders of user {user.pw_name}: {len(declared.files)} files may be written, {len(declared.rules)} kinds of processes are guests")
-    server.serve(_listener(options["--socket"], user.pw_gid), Work(declared, before, log, user.pw_uid))
+    serve(_listener(options["--socket"], user.pw_gid), Work(declared, before, log, user.pw_uid))
     return 0
 
 
 def _listener(path: str, group: int) -> socket.socket:
     """The socket that systemd has made, or one that only root and the engine's group can reach."""
     if os.environ.get("LISTEN_PID") == str(os.getpid()):
-        os.set_inheritable(_FIRST_OF_SYSTEMD, False)
         return socket.socket(fileno=_FIRST_OF_SYSTEMD)
-    if os.path.exists(path):  # noqa: PTH110  # as above
+    with suppress(FileNotFoundError):
         os.unlink(path)  # noqa: PTH108  # as above
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(path)
     os.chown(path, 0, group)
     os.chmod(path, 0o660)  # noqa: PTH101  # as above
-    listener.listen(2 * server.MOST_CONNECTIONS)
+    listener.listen(2 * MOST_CONNECTIONS)
     return listener
 
 

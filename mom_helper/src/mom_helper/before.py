@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Final, NamedTuple
 
-from mom_helper.kernel import opened, read_at
+from mom_helper.kernel import FOLDER, opened, read_at, refused
 from mom_helper.orders import NO_LIMIT
 
 _LONGEST_WRITE_SECONDS: Final = 0.1
@@ -47,23 +47,20 @@ class KernelNumber(NamedTuple):
         """What stands there; None where nothing does, as it only acts when it is written to. Raises `OSError`: EINVAL where it is no whole
         number."""
         text = os.pread(self.file, 100, 0).strip()
-        if not text:
-            return None
         try:
-            return NO_LIMIT if text == b"max" else int(text)
+            return NO_LIMIT if text == b"max" else int(text) if text else None
         except ValueError:
             raise OSError(errno.EINVAL, "there is no whole number in it") from None
 
     def write(self, value: int) -> None:
         """Once, as it was opened. Raises `OSError`."""
-        if self.key.startswith("!"):
-            written = os.write(self.file, b"%d" % value)
-        else:
-            signal.setitimer(signal.ITIMER_REAL, _LONGEST_WRITE_SECONDS, _LONGEST_WRITE_SECONDS)
-            try:
-                written = os.write(self.file, b"max" if value == NO_LIMIT else b"%d" % value)
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+        of_group = not self.key.startswith("!")
+        limit = _LONGEST_WRITE_SECONDS if of_group else 0
+        signal.setitimer(signal.ITIMER_REAL, limit, limit)
+        try:
+            written = os.write(self.file, b"max" if of_group and value == NO_LIMIT else b"%d" % value)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         os.ftruncate(self.file, written)  # where the tree is a folder of plain files
 
 
@@ -93,7 +90,7 @@ class Before:
         with self._noted(place.key) as note:
             stood, (known, wrote, _) = place.read(), _read_note(note)
             if not allowed and known != str(value):
-                raise OSError(errno.ERANGE, os.strerror(errno.ERANGE))
+                raise refused(errno.ERANGE)
             if stood is None:
                 place.write(value)
             if stood is None or stood == value:
@@ -132,10 +129,7 @@ class Before:
                 before, wrote, path = _read_note(note)
                 knob, group = key.startswith("!"), path.rpartition("/")[0]
                 try:
-                    with (
-                        nullcontext() if knob else opened(group, os.O_PATH | os.O_DIRECTORY) as folder,
-                        KernelNumber.of(path, folder) as place,
-                    ):
+                    with nullcontext() if knob else opened(group, FOLDER) as folder, KernelNumber.of(path, folder) as place:
                         if place.key != key:
                             raise FileNotFoundError(errno.ENOENT, "another group has that name now")
                         if only_tidy:
@@ -180,4 +174,4 @@ def _write_note(note: int, before: int, wrote: str, path: str) -> None:
     """It is as long each time: what stood there is never half written."""
     content = f"{before:<20} {wrote:<20} {path}".encode(errors="surrogateescape")
     if os.pwrite(note, content, 0) != len(content):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise refused(errno.ENOSPC)

@@ -39,32 +39,31 @@ class GuestUsers(NamedTuple):
 
 
 class Declared:
-    """All of it. `orders` and `reclaim_bytes` are what may be ordered a second."""
+    """All of it. `orders` and `reclaim_bytes` are what may be ordered a second.
 
-    def __init__(self) -> None:
+    What is malformed, or others than root can write to, is left out.
+
+    :param folders: that have the files `*.conf`
+    """
+
+    def __init__(self, folders: Iterable[str], log: Callable[[str], None]) -> None:
         self.files: dict[str, WritableFile] = {}
         self.rules: dict[str, GuestUsers] = {}
         self.orders, self.reclaim_bytes = 2000, 1 << 30
-
-    @classmethod
-    def read(cls, folders: Iterable[str], log: Callable[[str], None]) -> Declared:
-        """What files `*.conf` of these folders declare. What is malformed, or others than root can write to, is left out."""
-        declared = cls()
         for folder in filter(os.path.isdir, folders):
             for path in sorted(f"{folder}/{name}" for name in os.listdir(folder) if name.endswith(".conf")):  # noqa: PTH208  # pathlib takes 1 MB
                 parser = configparser.ConfigParser(interpolation=None, delimiters=("=",), inline_comment_prefixes=(";", "#"))
                 try:
-                    if not _is_roots(path):
+                    if not _is_roots(os.path.realpath(path)):
                         raise ValueError("others than root can write to it, or to a folder above it")
                     parser.read(path, encoding="utf-8")
                 except (OSError, ValueError, configparser.Error) as error:
                     log(f"{path} is left out: {error}")
                 for name in parser.sections():
                     try:
-                        declared._take(parser[name])
+                        self._take(parser[name])
                     except ValueError as error:
                         log(f"{path}: [{name}] is left out: {error}")
-        return declared
 
     def _take(self, section: configparser.SectionProxy) -> None:
         kind, _, name = section.name.partition(" ")
@@ -75,24 +74,20 @@ class Declared:
             self.orders, self.reclaim_bytes = section.getint("orders", 2000), section.getint("reclaim_mib", 1024) << 20
         elif (kind == "knob" and name.startswith("/") and os.path.normpath(name) == name) or (kind == "group" and name and "/" not in name):
             values = tuple(map(int, section.get("values", "").split()))
-            least, most = section.getint("least", 0 if values else None), section.getint("most", _MOST if kind == "group" else None)
-            if not values and (least is None or most is None or least > most):
+            least = section.getint("least", min(values, default=None))
+            most = section.getint("most", max(values, default=_MOST if kind == "group" else None))
+            if least is None or most is None or least > most:
                 raise ValueError("write least and most, or values")
-            unlimited = kind == "group" and section.getboolean("max", False)
-            self.files[name] = WritableFile(name, min(values, default=least or 0), max(values, default=most or 0), values, unlimited)
+            self.files[name] = WritableFile(name, least, most, values, kind == "group" and section.getboolean("max", False))
         else:
             raise ValueError("write [knob PATH], [group FILE], [guests NAME] or [limits]")
 
 
 def _is_roots(path: str) -> bool:
-    """Whether nobody but root can write to a file, or put another in its place."""
-    parts = os.path.realpath(path).split("/")
-    for end in range(1, len(parts) + 1):
-        found = os.stat("/".join(parts[:end]) or "/")  # noqa: PTH116  # as above
-        sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
-        if found.st_uid != 0 or (found.st_mode & 0o022 and not sticky):
-            return False
-    return True
+    """Whether nobody but root can write to a file, or put another in its place; without links in its path."""
+    found, above = os.stat(path), os.path.dirname(path)  # noqa: PTH116, PTH120  # as above
+    sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
+    return found.st_uid == 0 and (not found.st_mode & 0o022 or bool(sticky)) and (path == above or _is_roots(above))
 
 
 def _user_ids(users: Iterable[str]) -> Iterator[int]:

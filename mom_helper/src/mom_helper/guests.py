@@ -11,21 +11,19 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from mom_helper.declarations import GuestUsers
-from mom_helper.kernel import Allowance, opened, read_at
+from mom_helper.kernel import FOLDER, Allowance, opened, read_at
 
 UNIFIED: Final = ""
 """The unified hierarchy of control groups (v2), as /proc/PID/cgroup names it; `memory` is that of v1."""
+
+_TOP: Final = "/sys/fs/cgroup"
+HIERARCHIES: Final = {UNIFIED: f"{_TOP}/unified" if os.path.isdir(f"{_TOP}/unified") else _TOP, "memory": f"{_TOP}/memory"}  # noqa: PTH112  # pathlib takes 1 MB
+"""Where systemd mounts them, and OpenRC."""
 
 _WHO: Final = re.compile(rb"\nTgid:\t(\d+)\n.*?\nUid:\t(\d+)\t(\d+)\t(\d+)\t(\d+)\n", re.DOTALL)
 
 _MOST_DESCRIPTORS: Final = 4096
 """A guest has a few for each queue and disk."""
-
-
-def hierarchies() -> Mapping[str, str]:
-    """Where systemd mounts the unified hierarchy and that of memory."""
-    top = "/sys/fs/cgroup"
-    return {UNIFIED: f"{top}/unified" if os.path.exists(f"{top}/unified") else top, "memory": f"{top}/memory"}  # noqa: PTH110  # as above
 
 
 class Guests(NamedTuple):
@@ -46,12 +44,11 @@ class Guest:
     """
 
     def __init__(self, pid: int, started: int | None, rules: Iterable[GuestUsers] | None, folder: int) -> None:
-        self.pid, self.folder = pid, folder
+        self.pid, self.folder, self._whatever = pid, folder, rules is None
         self._seen = self._look()
         self._groups = _paths(self._seen[1])
         if started not in {None, self._seen[0]}:
             raise _ended()
-        self._whatever = rules is None
         self._below = ("/",) if rules is None else self._rule_among(rules).groups
 
     def check(self) -> None:
@@ -68,7 +65,7 @@ class Guest:
         path = self._groups.get(hierarchy, "")
         if (".." in path.split("/") and not self._whatever) or not path.startswith(self._below):
             raise PermissionError(errno.EPERM, "it has no group below those of guests")
-        with opened(f"{mount}{path}", os.O_PATH | os.O_DIRECTORY) as folder:
+        with opened(f"{mount}{path}", FOLDER) as folder:
             # libvirt's are named for their guests; in another one, no other process may be.
             named = path.endswith(".libvirt-qemu") or (path.rpartition("/")[2].startswith("machine-qemu") and path.endswith(".scope"))
             if not (named or self._whatever) and read_at(folder, "cgroup.procs").split() != [b"%d" % self.pid]:
@@ -105,7 +102,7 @@ class Guest:
 def guest_of(pid: int, started: int | None, rules: Iterable[GuestUsers] | None) -> Iterator[Guest]:
     """A guest; its folder is closed at the end. Raises as `Guest`."""
     try:
-        folder = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = os.open(f"/proc/{pid}", FOLDER | os.O_CLOEXEC)
     except FileNotFoundError:
         raise _ended() from None
     try:

@@ -1,19 +1,17 @@
-"""What the helper's parts need of the kernel: files that are closed again, a log, limits that processes share, and copies of itself."""
+"""What the helper's parts need of the kernel: files that are closed again, and limits that processes share."""
 
 from __future__ import annotations
 
 import ctypes
 import mmap
 import os
-import select
-import signal
 import time
-import traceback
-from collections.abc import Callable
 from typing import Final
 
 libc: Final = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG: Final = 1
+
+
+FOLDER: Final = os.O_PATH | os.O_DIRECTORY
 
 
 class opened:  # noqa: N801  # called as a function; a generator would take a twentieth of an order's time
@@ -33,6 +31,11 @@ def read_at(folder: int | None, name: str, most: int = 16 << 10) -> bytes:
     """What a file says, in one read. Raises `OSError`."""
     with opened(name, os.O_RDONLY, folder) as file:
         return os.read(file, most)
+
+
+def refused(number: int) -> OSError:
+    """The error for a number of the kernel's."""
+    return OSError(number, os.strerror(number))
 
 
 class Allowance:
@@ -55,39 +58,3 @@ class Allowance:
         if left > 0:
             self._shared[0], self._shared[1] = left - amount, now
         return left > 0
-
-
-class OrderLog:
-    """Lines on standard error, 20 a second and 500 at once; the next one says how many were left out.
-
-    What is not read is left out, too: no order waits for a log.
-    """
-
-    def __init__(self) -> None:
-        self._allowance, self._left_out, self._errors = Allowance(20, seconds=25), 0, select.poll()
-        self._errors.register(2, select.POLLOUT)
-
-    def __call__(self, text: str) -> None:
-        """Say it."""
-        if not self._allowance.take() or self._errors.poll(0) != [(2, select.POLLOUT)]:
-            self._left_out += 1
-            return
-        more = f" ({self._left_out} lines more were left out)" if self._left_out else ""
-        self._left_out = 0
-        os.write(2, text.encode("ascii", "backslashreplace").replace(b"\n", b" ")[:500] + more.encode() + b"\n")
-
-
-def forked(work: Callable[[], None]) -> int:
-    """The id of a new process that does this, and ends then, or with its parent."""
-    parent, pid = os.getpid(), os.fork()
-    if pid == 0:
-        try:
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() == parent:  # it has not ended before that
-                work()
-            os._exit(0)
-        except BaseException:  # noqa: BLE001  # whatever it was, this process is not to go on as its parent
-            traceback.print_exc(limit=-4)
-        finally:
-            os._exit(1)
-    return pid

@@ -10,16 +10,19 @@ SOCKET: Final = "/run/mom-helper/socket"
 """Where the helper listens: SOCK_SEQPACKET, so that a message comes whole or not at all."""
 
 ORDER: Final = struct.Struct("<IIqqqq")
-ANSWER: Final = struct.Struct("<IIqq")
-"""Text may follow, of at most MOST_TEXT bytes: what root declared."""
+"""An order, and an answer, which text may follow: what root declared."""
 
-MOST_TEXT: Final = 4096
+MOST_TEXT: Final = 4096 + 256
+"""Bytes: a path, and its bounds."""
 
 NO_LIMIT: Final = -1
 """As a value of a file of a control group: `max`."""
 
-PROCESS_FILES: Final = ("smaps_rollup", "smaps", "numa_maps", "ksm_stat", "ksm_merging_pages")
+PROCESS_FILES: Final = ("smaps_rollup", "maps", "numa_maps", "ksm_stat", "ksm_merging_pages")
 """Files of a guest's folder in /proc that the engine may read: sizes, and addresses of its areas. None has what stands in its memory."""
+
+MOST_PIECE_KIB: Final = 4 << 10
+"""The most that is taken by one order, where that can be said. The kernel takes 10 ms for it on compressed memory."""
 
 
 class OrderNumber(IntEnum):
@@ -31,22 +34,29 @@ class OrderNumber(IntEnum):
     LIST = 1
     """What file number `a` of those that may be written is: its least and most, and as text its path (a knob) or name (of a guest's control
     group); in a second line the only values, or `max` where that is one. ENOENT: there is none."""
-    SET_KNOB = 2
-    """Write `b` to file number `a`, a knob."""
-    SET_GROUP = 3
-    """Write `b` to file number `a` of the control group of guest `c`, `d`."""
-    OPEN = 4
+    SET = 2
+    """Write `b` to file number `a`: a knob, or of the control group of guest `c`, `d`."""
+    OPEN = 3
     """A descriptor to read file number `a` of PROCESS_FILES of guest `c`, `d`."""
-    HELD_BY_DEVICE = 5
+    HELD_BY_DEVICE = 4
     """Whether guest `c`, `d` has a device of the host (VFIO): 0 or 1."""
-    PRESSURE = 6
+    PRESSURE = 5
     """A descriptor that is ready when tasks waited for memory for `a` of `b` microseconds."""
-    CONNECT = 7
+    CONNECT = 6
     """A connection to the socket of a guest whose file is the descriptor that comes with the order."""
-    TAKER = 9
-    """From the answer on, this connection is one to order reclaim by: `mom_helper.taker`."""
-    PUT_BACK = 10
+    PUT_BACK = 7
     """Put back all that stood there before: how many values were, and how many could not be."""
+    STEP_BACK = 8
+    """From now on, what follows this connection lets the guests' own threads go first, and is ended before them where memory runs out."""
+    TAKE_V2 = 9
+    """Take a piece of `a` KiB from the control group of guest `c`, `d`, in at most `b` microseconds. What went (KiB), whether there is
+    more, and the CPU time that it took, in microseconds. ENODATA: the group holds too little."""
+    TAKE_V1 = 10
+    """The same of control groups v1, which cannot be told how much: as much as goes in that time."""
+    TAKE_PROCESS = 11
+    """Take `a` KiB of guest `c`, `d` that begin at address `b`. The same is answered."""
+    RECALL = 12
+    """Call back what is in swap of the same."""
 
 
 class Order(NamedTuple):
@@ -67,3 +77,5 @@ class Answer(NamedTuple):
     error: int = 0
     a: int = 0
     b: int = 0
+    c: int = 0
+    d: int = 0

@@ -1,98 +1,61 @@
-"""Connections: who may have one, and that each is served by a process of its own."""
+"""Who may have a connection, that each is served by a process of its own, and the log of all of them."""
 
 from __future__ import annotations
 
-import errno
 import gc
 import os
 import select
+import signal
 import socket
-import struct
 import time
 from typing import Final
 
-from mom_helper import taker
-from mom_helper.kernel import Allowance, forked
-from mom_helper.orders import ANSWER, MOST_TEXT, ORDER, Answer, Order, OrderNumber
-from mom_helper.work import CREDENTIALS, Done, Work
+from mom_helper.kernel import Allowance, libc, read_at
+from mom_helper.work import PAUSE_SECONDS, Work, attend, peer_of
 
 MOST_CONNECTIONS: Final = 8
 _CONNECTIONS_PER_SECOND: Final = 5
-_SEND_TIMEOUT: Final = struct.pack("ll", 2, 0)
-"""Seconds and microseconds that an answer may wait for a client that does not read."""
+_PR_SET_PDEATHSIG: Final = 1
 
-_REFUSED_SECONDS: Final = 0.005
-"""How long a client waits that has ordered too much, so that it cannot keep a CPU busy."""
 
-_NO_TIMEOUT: Final = struct.pack("ll", 0, 0)
+class OrderLog:
+    """Lines on standard error, 20 a second and 500 at once; the next one says how many were left out.
+
+    What is not read is left out, too: no order waits for a log.
+    """
+
+    def __init__(self) -> None:
+        self._allowance, self._left_out, self._errors = Allowance(20, seconds=25), 0, select.poll()
+        self._errors.register(2, select.POLLOUT)
+
+    def __call__(self, text: str) -> None:
+        """Say it."""
+        if not self._allowance.take() or self._errors.poll(0) != [(2, select.POLLOUT)]:
+            self._left_out += 1
+            return
+        more = f" ({self._left_out} lines more were left out)" if self._left_out else ""
+        self._left_out = 0
+        os.write(2, text.encode("ascii", "backslashreplace").replace(b"\n", b" ")[:500] + more.encode() + b"\n")
 
 
 def serve(listener: socket.socket, work: Work) -> None:
-    """Serve until the process is ended."""
-    listener.setblocking(False)
-    new = Allowance(_CONNECTIONS_PER_SECOND, seconds=4)
-    poller = select.poll()
-    poller.register(listener, select.POLLIN)
-    children: dict[int, int] = {}
+    """Serve until the process is ended. It returns in a process that has served a connection, when that has ended."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # of a process that has ended, nothing is left
+    new, children = Allowance(_CONNECTIONS_PER_SECOND, seconds=4), f"/proc/self/task/{os.getpid()}/children"
     gc.collect()
     gc.freeze()  # the copies share what is there now
     while True:
-        for ready, _ in poller.poll():
-            if ready in children:
-                poller.unregister(ready)
-                os.close(ready)
-                os.waitpid(children.pop(ready), 0)
+        connection, _ = listener.accept()
+        with connection:
+            if peer_of(connection)[1] != work.user or len(read_at(None, children).split()) >= MOST_CONNECTIONS or not new.take():
+                time.sleep(PAUSE_SECONDS)
                 continue
             try:
-                connection, _ = listener.accept()
-                with connection:
-                    _, user, _ = CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
-                    if user != work.user or len(children) >= MOST_CONNECTIONS or not new.take():
-                        time.sleep(_REFUSED_SECONDS)
-                        continue
-                    pid = forked(lambda: attend(connection, work))  # noqa: B023  # it is called at once
-                child = os.pidfd_open(pid)
-            except OSError as error:  # it has gone again; or there is no room for another process now
-                work.log(f"a connection was not served: {error.strerror or error}")
+                pid = os.fork()
+            except OSError as error:  # there is no room for another process now
+                work.log(f"a connection was not served: {error.strerror}")
                 continue
-            children[child] = pid
-            poller.register(child, select.POLLIN)
-
-
-def attend(connection: socket.socket, work: Work) -> None:
-    """Follow the orders of one connection until it ends."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)
-    try:
-        while _answer_one(connection, work):
-            pass
-    except OSError as error:
-        work.log(f"a connection has ended: {error.strerror or error}")
-
-
-def _answer_one(connection: socket.socket, work: Work) -> bool:
-    """Follow one order; False when there are no more, or what comes is none."""
-    message, received, _, _ = socket.recv_fds(connection, ORDER.size + 1, 2, socket.MSG_CMSG_CLOEXEC)
-    done, error = Done(), 0
-    try:
-        if len(message) != ORDER.size:
-            return False
-        order = Order(*ORDER.unpack(message))
-        try:
-            done = work.follow(order, received)
-        except OSError as failure:
-            error = failure.errno or errno.EIO
-            if order.number != OrderNumber.LIST:  # it ends so
-                work.log(f"refused: order {' '.join(map(str, order))}: {failure.strerror}")
-        if error == errno.EAGAIN:
-            time.sleep(_REFUSED_SECONDS)
-        answer = Answer(order.id, error, done.a, done.b)
-        socket.send_fds(connection, [ANSWER.pack(*answer), done.text[:MOST_TEXT]], done.descriptors)
-        if order.number == OrderNumber.TAKER and not error:
-            work.log(f"process {os.getpid()} reclaims memory of guests")
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _NO_TIMEOUT)  # the engine reads its results when it gets to it
-            taker.serve(connection, work.guests)
-            return False
-        return True
-    finally:
-        for one in (*received, *done.descriptors):
-            os.close(one)
+            if pid == 0:
+                libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+                listener.close()
+                return attend(connection, work.follow, work.log)

@@ -7,18 +7,17 @@ import os
 import socket
 import stat
 import struct
+import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext, suppress
 from typing import Final, NamedTuple
 
 from mom_helper.before import Before, KernelNumber
 from mom_helper.declarations import Declared, WritableFile
-from mom_helper.guests import UNIFIED, Guest, Guests, guest_of, hierarchies
-from mom_helper.kernel import Allowance, OrderLog, opened
-from mom_helper.orders import PROCESS_FILES, Order, OrderNumber
-
-CREDENTIALS: Final = struct.Struct("3i")
-"""The kernel's `struct ucred`: process, user, group."""
+from mom_helper.guests import HIERARCHIES, UNIFIED, Guests, guest_of
+from mom_helper.kernel import Allowance, opened, refused
+from mom_helper.orders import ORDER, PROCESS_FILES, Answer, Order, OrderNumber
+from mom_helper.taker import WAYS, moved, step_back
 
 PRESSURE_FILE: Final = "/proc/pressure/memory"
 _WINDOW_US: Final = range(500_000, 10_000_001)
@@ -27,12 +26,16 @@ _WINDOW_US: Final = range(500_000, 10_000_001)
 _LEAST_STALL_US: Final = 10_000
 _TRIGGERS_PER_SECOND: Final = 1 / 30
 
+PAUSE_SECONDS: Final = 0.005
+"""For what has ordered too much, so that it does not keep a CPU busy."""
+
 
 class Done(NamedTuple):
     """What came of an order: numbers, text, and descriptors for the engine."""
 
     a: int = 0
     b: int = 0
+    c: int = 0
     text: bytes = b""
     descriptors: Sequence[int] = ()
 
@@ -40,69 +43,70 @@ class Done(NamedTuple):
 class Work:
     """The orders of the engine, a process of the user `user`."""
 
-    def __init__(self, declared: Declared, before: Before, log: OrderLog, user: int) -> None:
+    def __init__(self, declared: Declared, before: Before, log: Callable[[str], None], user: int) -> None:
         self._before, self.log, self.user = before, log, user
         self._files, self._rules = list(declared.files.values()), list(declared.rules.values())
-        self._orders, self._triggers = Allowance(declared.orders, seconds=3), Allowance(_TRIGGERS_PER_SECOND, seconds=240)
-        self.guests = Guests(self._rules, hierarchies(), Allowance(declared.reclaim_bytes, seconds=2))
-        self._ways: Mapping[int, Callable[[Order, int], Done]] = {
+        self._orders, self._pieces = Allowance(declared.orders, seconds=3), Allowance(declared.orders, seconds=3)
+        self._triggers = Allowance(_TRIGGERS_PER_SECOND, seconds=240)
+        self._guests = Guests(self._rules, HIERARCHIES, Allowance(declared.reclaim_bytes, seconds=2))
+        self._ways: Mapping[int, Callable[..., Done]] = {
             OrderNumber.LIST: self._list,
-            OrderNumber.SET_KNOB: self._set_knob,
-            OrderNumber.SET_GROUP: self._set_group,
+            OrderNumber.SET: self._set,
             OrderNumber.OPEN: self._open,
             OrderNumber.HELD_BY_DEVICE: self._held_by_device,
             OrderNumber.PRESSURE: self._watch_pressure,
             OrderNumber.CONNECT: self._connect,
-            OrderNumber.TAKER: lambda *_: Done(),  # what follows is the connection's
-            OrderNumber.PUT_BACK: lambda *_: Done(*before.put_back(log)),
+            OrderNumber.PUT_BACK: lambda _: Done(*before.put_back(log)),
+            OrderNumber.STEP_BACK: lambda _: Done(step_back()),
+            **dict.fromkeys(WAYS, lambda order: Done(*moved(order, self._guests))),
         }
 
     def follow(self, order: Order, descriptors: list[int]) -> Done:
-        """Do what an order says. Raises `OSError`: what kept it from that."""
-        if not self._orders.take():
-            raise _refused(errno.EAGAIN)
-        wanted = order.number == OrderNumber.CONNECT
-        if order.number not in self._ways or len(descriptors) != wanted:
-            raise _refused(errno.EINVAL)
-        return self._ways[order.number](order, descriptors[0] if wanted else -1)
+        """Do what an order says, when it is time for it. Raises `OSError`: what kept it from that."""
+        while not (self._pieces if order.number in WAYS else self._orders).take():
+            time.sleep(PAUSE_SECONDS)
+        if order.number not in self._ways or len(descriptors) != (order.number == OrderNumber.CONNECT):
+            raise refused(errno.EINVAL)
+        return self._ways[order.number](order, *descriptors)
 
-    def _list(self, order: Order, _: int) -> Done:
-        file = self._file(order, errno.ENOENT)
+    def _list(self, order: Order) -> Done:
+        file = self._file(order)
         values = "max" if file.unlimited else " ".join(map(str, file.values))
-        return Done(file.least, file.most, f"{file.name}\n{values}".encode(errors="surrogateescape"))
+        return Done(file.least, file.most, text=f"{file.name}\n{values}".encode(errors="surrogateescape"))
 
-    def _set_knob(self, order: Order, _: int) -> Done:
-        file = self._file(order, errno.EPERM)
-        return self._write(file, order, file.name)
+    def _set(self, order: Order) -> Done:
+        file = self._file(order)
+        if file.name.startswith("/"):
+            return self._write(file, order.b, file.name)
+        with guest_of(order.c, order.d, self._rules) as guest, guest.group(UNIFIED, HIERARCHIES[UNIFIED]) as (folder, path):
+            return self._write(file, order.b, f"{path}/{file.name}", folder)
 
-    def _set_group(self, order: Order, _: int) -> Done:
-        file = self._file(order, errno.EPERM)
-        with self._guest(order) as guest, guest.group(UNIFIED, self.guests.hierarchies[UNIFIED]) as (folder, path):
-            return self._write(file, order, f"{path}/{file.name}", folder)
-
-    def _write(self, file: WritableFile, order: Order, path: str, folder: int | None = None) -> Done:
-        if file.name.startswith("/") != (folder is None):
-            raise _refused(errno.EPERM)
+    def _write(self, file: WritableFile, value: int, path: str, folder: int | None = None) -> Done:
         with KernelNumber.of(path, folder) as place:
-            stood = self._before.write(place, order.b, allowed=file.allows(order.b))
-        self.log(f"{path}: {order.b}, was {stood}")
+            stood = self._before.write(place, value, allowed=file.allows(value))
+        self.log(f"{path}: {value}, was {stood}")
         return Done()
 
-    def _open(self, order: Order, _: int) -> Done:
+    def _file(self, order: Order) -> WritableFile:
+        if not 0 <= order.a < len(self._files):
+            raise refused(errno.ENOENT)
+        return self._files[order.a]
+
+    def _open(self, order: Order) -> Done:
         if not 0 <= order.a < len(PROCESS_FILES):
-            raise _refused(errno.EPERM)
-        with self._guest(order) as guest:  # its folder is of no other process: this needs no second look
+            raise refused(errno.EPERM)
+        with guest_of(order.c, order.d, self._rules) as guest:  # its folder is of no other process: this needs no second look
             return Done(descriptors=[os.open(PROCESS_FILES[order.a], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=guest.folder)])
 
-    def _held_by_device(self, order: Order, _: int) -> Done:
-        with self._guest(order) as guest:
+    def _held_by_device(self, order: Order) -> Done:
+        with guest_of(order.c, order.d, self._rules) as guest:
             return Done(int(guest.held_by_device()))
 
-    def _watch_pressure(self, order: Order, _: int) -> Done:
+    def _watch_pressure(self, order: Order) -> Done:
         if order.b not in _WINDOW_US or not _LEAST_STALL_US <= order.a <= order.b:
-            raise _refused(errno.ERANGE)
+            raise refused(errno.ERANGE)
         if not self._triggers.take():
-            raise _refused(errno.EAGAIN)
+            raise refused(errno.EAGAIN)
         with opened(PRESSURE_FILE, os.O_RDWR) as file:
             os.write(file, b"some %d %d\0" % (order.a, order.b))
             self.log(f"{PRESSURE_FILE}: a trigger at {order.a} of {order.b} us")
@@ -112,23 +116,42 @@ class Work:
         """To QEMU's own sockets, and to those that libvirt, as root, makes and gives to QEMU's user."""
         found = os.fstat(file)
         if not stat.S_ISSOCK(found.st_mode) or not any(found.st_uid in rule.users for rule in self._rules):
-            raise _refused(errno.EPERM)
+            raise refused(errno.EPERM)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as connection:
             connection.connect(f"/proc/self/fd/{file}")
-            pid, user, _ = CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size))
+            pid, user = peer_of(connection)
             with guest_of(pid, None, self._rules) if user != 0 or found.st_uid == 0 else nullcontext():
                 connection.setblocking(True)
                 self.log(f"connected to a socket of user {found.st_uid}, process {pid}")
                 return Done(descriptors=[connection.detach()])
 
-    def _file(self, order: Order, error: int) -> WritableFile:
-        if not 0 <= order.a < len(self._files):
-            raise _refused(error)
-        return self._files[order.a]
 
-    def _guest(self, order: Order) -> AbstractContextManager[Guest]:
-        return guest_of(order.c, order.d, self._rules)
+def peer_of(connection: socket.socket) -> tuple[int, int]:
+    """Process and user at its other end, of the kernel's `struct ucred`."""
+    pid, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return pid, user
 
 
-def _refused(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
+def attend(connection: socket.socket, follow: Callable[[Order, list[int]], Done], log: Callable[[str], None]) -> None:
+    """Follow the orders of a connection until it ends, or what comes is no order.
+
+    :param follow: what does what an order says; it raises `OSError`
+    """
+    with suppress(ConnectionError):  # the other end has gone
+        while True:
+            message, received, _, _ = socket.recv_fds(connection, ORDER.size + 1, 2, socket.MSG_CMSG_CLOEXEC)
+            done, error = Done(), 0
+            try:
+                if len(message) != ORDER.size:
+                    return
+                order = Order(*ORDER.unpack(message))
+                try:
+                    done = follow(order, received)
+                except OSError as failure:
+                    error = failure.errno or errno.EIO
+                    if order.number != OrderNumber.LIST:  # it ends so
+                        log(f"refused: order {' '.join(map(str, order))}: {failure.strerror}")
+                socket.send_fds(connection, [ORDER.pack(*Answer(order.id, error, done.a, done.b, done.c)), done.text], done.descriptors)
+            finally:
+                for one in (*received, *done.descriptors):
+                    os.close(one)

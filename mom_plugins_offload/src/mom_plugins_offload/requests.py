@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import mom_helper
 from mom_core import HypervisorError
-from mom_helper.orders import ORDER, Order
-from mom_helper.taker import AT_ONCE, MOST_REQUESTS, Reason, Way, messages, records_in
+from mom_helper.orders import ORDER, Answer, Order, OrderNumber
+from mom_plugins_offload.walks import areas_of, steps_of
 from mom_toolkit import Helper, Hierarchies
 
 _PROGRAM: Final = Path(mom_helper.__file__).parent
 
-_SEND_SECONDS: Final = 1.0
-"""It reads whenever it is not busy, and then at once."""
+MOST_REQUESTS: Final = 10_000
+"""At a time: the guests that a host may have."""
+
+FIRST_BITE_SECONDS: Final = 0.01
+LEAST_BITE_SECONDS: Final = 0.002
+LONGEST_BITE_SECONDS: Final = 0.1
+"""How long one bite may take where an amount cannot be said: by how fast the one before it went."""
 
 _END_SECONDS: Final = 0.15
 """How long the taker may take to end by itself, and again when it is killed: then the kernel ends what it has under way."""
 
-_WAYS: Final = {"v2": Way.V2, "v1": Way.V1, "process": Way.PROCESS, "recall": Way.RECALL}
-
-_REASONS: Final[Mapping[int, str]] = {
-    Reason.NONE: "",
-    Reason.NO_MORE: "the kernel found no more to take",
-    Reason.HOLDS_TOO_LITTLE: "its group holds too little",
-    Reason.HAS_ENDED: "its process has ended",
-    Reason.NO_LARGE_MEMORY: "its process has no large memory",
-    Reason.TIME_IS_OVER: "the time was over",
-    Reason.NO_MORE_IN_SWAP: "there was no more in swap",
-}
+_WAYS: Final = {"v2": OrderNumber.TAKE_V2, "v1": OrderNumber.TAKE_V1, "process": OrderNumber.TAKE_PROCESS, "recall": OrderNumber.RECALL}
+_NO_MORE: Final = {"recall": "there was no more in swap"}
+_ERRORS: Final = {errno.ESRCH: "its process has ended", errno.ENODATA: "its group holds too little"}
 
 
 @dataclass(slots=True)
@@ -53,19 +56,102 @@ class ReclaimRequest:
     why: str = ""
 
 
+class _Turn:
+    """A request that is followed, piece by piece."""
+
+    def __init__(self, request: ReclaimRequest) -> None:
+        self._request = request
+        self._steps: Iterator[tuple[int, int]] | None = None
+        self._seconds = self._rate = 0.0
+
+    def piece(self, ask: Callable[[Order], Answer], until: float) -> int:
+        """Have one piece moved; the CPU time that it took, in microseconds. Raises `OSError` where there is nobody to ask."""
+        request, began = self._request, time.monotonic()
+        order = self._walk() if request.way in {"process", "recall"} else (request.left, int(self._bite(until - began) * 1e6))
+        if order is None:
+            return 0
+        answer = ask(Order(_WAYS[request.way], 0, *order, request.pid, request.started))
+        took = max(1e-6, time.monotonic() - began)
+        self._rate, self._seconds = answer.a / took, self._seconds + took
+        request.went, request.left = request.went + answer.a, request.left - answer.a
+        if answer.error:
+            request.why = _ERRORS.get(answer.error) or os.strerror(answer.error)
+        elif not answer.b and request.left > 0:
+            request.why = self._no_more
+        return answer.c
+
+    @property
+    def goes_on(self) -> bool:
+        return self._request.left > 0 and not self._request.why
+
+    def out_of_time(self) -> None:
+        """Say so."""
+        self._request.why = "the time was over"
+
+    @property
+    def _no_more(self) -> str:
+        return _NO_MORE.get(self._request.way, "the kernel found no more to take")
+
+    def _bite(self, left: float) -> float:
+        """How long the next piece may take."""
+        if self._request.way == "v2":
+            return LONGEST_BITE_SECONDS
+        wanted = self._request.left / self._rate if self._rate > 0 else FIRST_BITE_SECONDS
+        bite = min(wanted, 2 * self._seconds or FIRST_BITE_SECONDS, LONGEST_BITE_SECONDS, left)
+        return max(LEAST_BITE_SECONDS, bite)
+
+    def _walk(self) -> tuple[int, int] | None:
+        """How much, and from which address on, is next; None where nothing is, and then the request says why."""
+        request = self._request
+        try:
+            if self._steps is None:
+                areas = areas_of(f"/proc/{request.pid}")
+                request.why = "" if areas else "its process has no large memory"
+                self._steps = steps_of(areas, request.at)
+            address, length = next(self._steps)
+        except OSError as error:
+            request.why = _ERRORS.get(error.errno or 0) or os.strerror(error.errno or 0)
+            return None
+        except StopIteration:
+            request.why = request.why or self._no_more
+            return None
+        request.at += 1
+        return length >> 10, address
+
+
+def followed(requests: Sequence[ReclaimRequest], ask: Callable[[Order], Answer], seconds: float, cpu_seconds: float) -> None:
+    """Have these moved. The guests take turns by pieces, so that a slow store costs all of them a little rather than one all.
+
+    :param ask: gives the taker's answer to an order; raises `OSError` where it has ended, and then this does
+    :param seconds: how long it may take
+    :param cpu_seconds: how much CPU time of the taker it may take
+    """
+    until, cpu_us = time.monotonic() + seconds, cpu_seconds * 1e6
+    turns = deque(_Turn(request) for request in requests if request.left > 0)
+    while turns:
+        turn = turns.popleft()
+        if time.monotonic() >= until or cpu_us <= 0:
+            turn.out_of_time()
+            continue
+        cpu_us -= turn.piece(ask, until)
+        if turn.goes_on:
+            turns.append(turn)
+
+
 class ReclaimTaker:
-    """The process and the socket to it. Not to be used by two threads at a time; no call waits for the kernel."""
+    """The process, and a thread that has it follow requests. Not to be used by two threads at a time; no call waits for the kernel."""
 
     def __init__(self) -> None:
-        self._socket: socket.socket | None = None
+        self._connection: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._thread: threading.Thread | None = None
         self._sent: Sequence[ReclaimRequest] = ()
-        self._busy = False
+        self._has_ended = False
 
     @property
     def busy(self) -> bool:
-        """True while it is at work on the last requests."""
-        return self._busy
+        """True while it is at work on the last requests, and until their results were asked for."""
+        return self._thread is not None
 
     @property
     def pid(self) -> int | None:
@@ -77,51 +163,32 @@ class ReclaimTaker:
 
         Raises `HypervisorError` when there is no taker for it.
         """
-        if self._socket is None:
+        if self._connection is None:
             self._start()
-        sent = requests[:MOST_REQUESTS]
-        orders = [Order(_WAYS[one.way], number, one.left, one.at, one.pid, one.started) for number, one in enumerate(sent)]
-        orders.append(Order(Way.GO, 0, int(seconds * 1e6), int(cpu_seconds * 1e6)))
-        assert self._socket is not None  # noqa: S101  # it was started
-        try:
-            self._socket.settimeout(_SEND_SECONDS)
-            for message in messages(orders):
-                self._socket.send(message)
-            self._socket.setblocking(False)  # with a timeout, to look for answers would wait for one as long
-        except OSError as error:
-            self.close()
-            raise HypervisorError(f"the process that takes memory has ended: {error.strerror or error}") from error
-        self._sent, self._busy = sent, True
+        self._sent, self._has_ended = requests[:MOST_REQUESTS], False
+        work = (self._connection, self._sent, seconds, cpu_seconds)
+        self._thread = threading.Thread(target=self._follow, args=work, name="mom-taker", daemon=True)
+        self._thread.start()
 
     def answers(self) -> Iterator[Sequence[ReclaimRequest]]:
-        """The results of requests that have come since the last call. A taker that has ended is started anew with the next request."""
-        while self._socket is not None:
-            try:
-                message = self._socket.recv(ORDER.size * AT_ONCE)
-            except BlockingIOError:
-                return
-            except OSError:
-                message = b""
-            if not message:
-                self.close()
-                return
-            yield list(self._results(message))
-
-    def _results(self, message: bytes) -> Iterator[ReclaimRequest]:
-        for result in records_in(message):
-            if result.number == Way.GO:
-                self._busy = False
-            elif result.id < len(self._sent):
-                one = self._sent[result.id]
-                one.went, one.at = result.a, result.b
-                one.why = os.strerror(-result.c) if result.c < 0 else _REASONS.get(result.c, "")
-                yield one
+        """The results of the last requests, once all have come. A taker that has ended is started anew with the next request."""
+        if self._thread is None or self._thread.is_alive():
+            return
+        sent, self._thread, self._sent = self._sent, None, ()
+        if self._has_ended:
+            self.close()
+        yield sent
 
     def close(self) -> None:
         """End it. What it has taken stays; nothing else is left of it."""
-        process, taker, self._process, self._socket, self._sent, self._busy = self._process, self._socket, None, None, (), False
-        if taker is not None:
-            taker.close()
+        connection, thread, process = self._connection, self._thread, self._process
+        self._connection, self._thread, self._process, self._sent = None, None, None, ()
+        if connection is not None:
+            with suppress(OSError):  # it has ended
+                connection.shutdown(socket.SHUT_RDWR)  # the thread waits for an answer no more
+            if thread is not None:
+                thread.join(_END_SECONDS)
+            connection.close()
         if process is None:
             return
         for end in (process.kill, None):
@@ -132,14 +199,24 @@ class ReclaimTaker:
                     return
                 end()
 
+    def _follow(self, connection: socket.socket, requests: Sequence[ReclaimRequest], seconds: float, cpu_seconds: float) -> None:
+        def ask(order: Order) -> Answer:
+            connection.send(ORDER.pack(*order))
+            return Answer(*ORDER.unpack(connection.recv(ORDER.size)))
+
+        try:
+            followed(requests, ask, seconds, cpu_seconds)
+        except (OSError, struct.error):
+            self._has_ended = True
+
     def _start(self) -> None:
         """By mom-helper where this process is not root. Raises `HypervisorError`."""
         helper = Helper.reached()
         try:
             if helper is not None:
-                self._socket = helper.taker()
+                self._connection = helper.taker()
                 return
-            self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 # -I, -S: nothing that the environment or the current folder names is imported.
                 command = [sys.executable, "-I", "-S", str(_PROGRAM), "taker", *_where_groups_are()]

@@ -43,7 +43,7 @@ class Helper:
     """A connection to mom-helper. Any thread may use it; orders follow one another.
 
     Each order raises `OSError` with the kernel's number: `ETIMEDOUT` where there was no answer in time, `ENOTCONN` where there is no
-    helper any more (the next order connects anew), `EAGAIN` where there were too many orders, `ESRCH` where the guest has ended or been
+    helper any more (the next order connects anew), `EAGAIN` where there were too many triggers, `ESRCH` where the guest has ended or been
     started anew, `EPERM` where root does not allow it.
 
     :param path: of its socket
@@ -87,7 +87,7 @@ class Helper:
 
     def set_knob(self, path: Path | str, text: str) -> None:
         """Write a whole number to a knob. `PermissionError` where root has not declared it."""
-        self._to_listed(str(path), lambda number: Order(OrderNumber.SET_KNOB, a=number, b=int(text)))
+        self._to_listed(str(path), lambda number: Order(OrderNumber.SET, a=number, b=int(text)))
 
     def set_group(self, pid: int, started: int, file: str, value: int) -> None:
         """Write to a file of a guest's control group. `PermissionError` likewise.
@@ -96,7 +96,7 @@ class Helper:
         :param started: when that was started, in clock ticks since the boot (`ProcessStat.started`)
         :param value: bytes; -1: `max`
         """
-        self._to_listed(file, lambda number: Order(OrderNumber.SET_GROUP, a=number, b=value, c=pid, d=started))
+        self._to_listed(file, lambda number: Order(OrderNumber.SET, a=number, b=value, c=pid, d=started))
 
     def open_of_guest(self, pid: int, started: int, name: str) -> int:
         """A descriptor to read a file of a guest's folder in /proc, such as `smaps_rollup`. `PermissionError`: no plugin needs it."""
@@ -122,12 +122,15 @@ class Helper:
             return socket.socket(fileno=self._with_descriptor(self._about_file(Order(OrderNumber.CONNECT), path)))
 
     def taker(self) -> socket.socket:
-        """A connection of its own to a process that reclaims memory of guests: `mom_helper.taker` says what it is told."""
+        """A connection of its own to a process that reclaims memory of guests, without a time limit: `mom_helper.orders` has its orders."""
         one = Helper(self._path)
         try:
-            one._send(Order(OrderNumber.TAKER))
-            assert one._connection is not None  # noqa: S101  # the order was answered
-            return one._connection
+            one._send(Order(OrderNumber.STEP_BACK))
+            connection = one._connection
+            assert connection is not None  # noqa: S101  # the order was answered
+            for limit in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+                connection.setsockopt(socket.SOL_SOCKET, limit, struct.pack("ll", 0, 0))
+            return connection
         except OSError:
             one._close()
             raise
@@ -189,15 +192,15 @@ class Helper:
             raise OSError(errno.ERANGE, os.strerror(errno.ERANGE)) from error
         try:
             socket.send_fds(connection, [message], list(descriptors))
-            reply, received, _, _ = socket.recv_fds(connection, orders.ANSWER.size + orders.MOST_TEXT, 1)
-            answer = Answer(*orders.ANSWER.unpack(reply[: orders.ANSWER.size]))
+            reply, received, _, _ = socket.recv_fds(connection, orders.ORDER.size + orders.MOST_TEXT, 1)
+            answer = Answer(*orders.ORDER.unpack(reply[: orders.ORDER.size]))
         except BlockingIOError as error:
             self._close()  # what comes later is not to be taken for the answer to another order
             raise TimeoutError(errno.ETIMEDOUT, f"mom-helper did not answer within {ANSWER_SECONDS:.0f} s") from error
         except (OSError, struct.error) as error:
             self._close()
             raise OSError(errno.ENOTCONN, f"mom-helper has ended: {error}") from error
-        return self._checked(answer, received), reply[orders.ANSWER.size :], received
+        return self._checked(answer, received), reply[orders.ORDER.size :], received
 
     def _checked(self, answer: Answer, received: list[int]) -> Answer:
         if answer.id == self._id and not answer.error:

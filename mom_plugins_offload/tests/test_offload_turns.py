@@ -1,0 +1,147 @@
+"""How requests are followed, piece by piece, whoever moves the memory."""
+
+import errno
+import os
+import tracemalloc
+from itertools import islice
+
+import pytest
+
+from mom_helper.orders import MOST_PIECE_KIB, Answer, Order, OrderNumber
+from mom_plugins_offload.requests import ReclaimRequest, followed
+from mom_plugins_offload.walks import areas_of, steps_of
+
+MIB = 1 << 10
+PIECE = MOST_PIECE_KIB
+
+
+class Kernel:
+    """Moves what it is asked for, of processes that hold so much (KiB), and remembers all orders.
+
+    :param cost_us: the CPU time that each piece takes
+    """
+
+    def __init__(self, cost_us: int = 0, **held: int) -> None:
+        self.held, self.cost_us = {int(pid.removeprefix("pid")): kib for pid, kib in held.items()}, cost_us
+        self.orders: list[Order] = []
+
+    def __call__(self, order: Order) -> Answer:
+        self.orders.append(order)
+        went = min(order.a, PIECE, self.held[order.c])
+        self.held[order.c] -= went
+        return Answer(order.id, 0, went, int(self.held[order.c] > 0), self.cost_us)
+
+
+def request(pid: int, kib: int, way: str = "v2", at: int = 0) -> ReclaimRequest:
+    return ReclaimRequest(f"guest{pid}", way, kib, pid, 5, at)
+
+
+def test_guests_take_turns_by_pieces() -> None:
+    kernel = Kernel(pid1=1 << 30, pid2=1 << 30, pid3=1 << 30)
+    requests = [request(1, 3 * PIECE), request(2, PIECE + 1), request(3, 0)]
+    followed(requests, kernel, 60, 60)
+    assert [order.c for order in kernel.orders] == [1, 2, 1, 2, 1]
+    assert [(one.went, one.left, one.why) for one in requests] == [(3 * PIECE, 0, ""), (PIECE + 1, 0, ""), (0, 0, "")]
+    assert {order.number for order in kernel.orders} == {OrderNumber.TAKE_V2}
+    assert {order.d for order in kernel.orders} == {5}
+
+
+def test_what_a_guest_has_no_more_of_is_said_and_others_go_on() -> None:
+    requests = [request(1, 3 * PIECE), request(2, 2 * PIECE)]
+    followed(requests, Kernel(pid1=PIECE // 2, pid2=1 << 30), 60, 60)
+    assert [(one.went, one.why) for one in requests] == [(PIECE // 2, "the kernel found no more to take"), (2 * PIECE, "")]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ESRCH, "its process has ended"), (errno.ENODATA, "its group holds too little"), (errno.EPERM, "Operation not permitted")],
+)
+def test_what_the_taker_refuses_is_said_in_words(number: int, words: str) -> None:
+    one, other = request(1, PIECE), request(2, PIECE)
+    followed([one, other], lambda order: Answer(0, number) if order.c == 1 else Answer(0, 0, PIECE, 1), 60, 60)
+    assert (one.went, one.why) == (0, words)
+    assert (other.went, other.why) == (PIECE, "")
+
+
+def test_no_more_cpu_time_is_used_than_was_given() -> None:
+    kernel = Kernel(10_000, pid1=1 << 30, pid2=1 << 30)
+    requests = [request(1, 1 << 20), request(2, 1 << 20)]
+    followed(requests, kernel, 60, 0.1)
+    assert len(kernel.orders) == 10
+    assert {one.why for one in requests} == {"the time was over"}
+
+
+def test_without_time_nothing_is_asked_for() -> None:
+    kernel = Kernel(pid1=1 << 30)
+    one = request(1, PIECE)
+    followed([one], kernel, 0, 60)
+    assert kernel.orders == []
+    assert one.why == "the time was over"
+
+
+def test_a_bite_of_a_group_that_cannot_be_told_how_much_is_short_at_first() -> None:
+    kernel = Kernel(pid1=1 << 30)
+    followed([request(1, 10 * PIECE, "v1")], kernel, 60, 60)
+    first, *later = [order.b for order in kernel.orders]
+    assert first == 10_000
+    assert all(2_000 <= one <= 100_000 for one in later)
+
+
+def test_a_taker_that_has_ended_ends_it_and_what_went_counts() -> None:
+    kernel = Kernel(pid1=1 << 30)
+
+    def ask(order: Order) -> Answer:
+        if kernel.orders:
+            raise ConnectionResetError
+        return kernel(order)
+
+    one = request(1, 3 * PIECE)
+    with pytest.raises(ConnectionResetError):
+        followed([one], ask, 60, 60)
+    assert one.went == PIECE
+
+
+@pytest.fixture
+def memory() -> bytearray:
+    """So much that this process has a large area."""
+    return bytearray(64 << 20)
+
+
+@pytest.mark.parametrize(("way", "words"), [("process", "the kernel found no more to take"), ("recall", "there was no more in swap")])
+def test_a_walk_goes_through_all_large_areas_once_from_where_the_last_one_ended(memory: bytearray, way: str, words: str) -> None:
+    areas = areas_of("/proc/self")
+    assert sum(last - first for first, last in areas) >= len(memory)
+    whole = [(address, length >> 10) for address, length in steps_of(areas, 0)]
+    asked: list[tuple[int, int]] = []
+
+    def ask(order: Order) -> Answer:
+        asked.append((order.b, order.a))
+        return Answer(0, 0, 0, 1)
+
+    one = ReclaimRequest("guest", way, 1 << 40, os.getpid(), 5, at=len(whole) - 2)
+    followed([one], ask, 60, 60)
+    assert sorted(asked) == sorted(whole)
+    assert asked[:3] == [*whole[-2:], whole[0]]
+    assert (one.at, one.why) == (2 * len(whole) - 2, words)
+
+
+def test_a_process_that_is_not_there_is_not_walked_through() -> None:
+    one = ReclaimRequest("guest", "process", PIECE, 1 << 22, 5)
+    followed([one], Kernel(), 60, 60)
+    assert one.why == os.strerror(errno.ENOENT)
+
+
+def test_terabytes_of_addresses_are_gone_through_step_by_step() -> None:
+    small, huge = (1 << 30, (1 << 30) + (9 << 20)), (1 << 40, 9 << 40)
+    step = PIECE << 10
+    count = 3 + (8 << 40) // step
+    tracemalloc.start()
+    found = list(islice(steps_of([small, huge], count - 1), 5))
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
+    begin = small[0]
+    assert found == [
+        (huge[1] - step, step), (begin, step), (begin + step, step), (begin + 2 * step, 1 << 20), (huge[0], step),
+    ]  # fmt: skip
+    assert len(list(steps_of([small], count - 1))) == 3
+    assert list(steps_of([], 7)) == []
