@@ -25,7 +25,7 @@ def test_one_that_takes_longer_than_a_cycle_is_waited_for_and_its_answers_count(
         assert taker.pid is not None
         wait_until(partial(has_answered, taker), "it has started", 60)
         os.kill(taker.pid, signal.SIGSTOP)
-        gone = ReclaimRequest("gone", "process", 1 << 10, pid=(1 << 22) + 1)
+        gone = ReclaimRequest("gone", "v2", 1 << 10, pid=(1 << 22) + 1)
         taker.send([gone], 1.0, 1.0)
         for _ in range(3):  # collecting the host and the guests, and again in the next cycle
             assert list(taker.answers()) == []

@@ -38,7 +38,8 @@ _END_SECONDS: Final = 0.15
 
 _WAYS: Final = {"v2": OrderNumber.TAKE_V2, "v1": OrderNumber.TAKE_V1, "process": OrderNumber.TAKE_PROCESS, "recall": OrderNumber.RECALL}
 _NO_MORE: Final = {"recall": "there was no more in swap"}
-_ERRORS: Final = {errno.ESRCH: "its process has ended", errno.ENODATA: "its group holds too little"}
+_ENDED: Final = "its process has ended"
+_ERRORS: Final = {errno.ESRCH: _ENDED, errno.ENODATA: "its group holds too little"}
 
 
 @dataclass(slots=True)
@@ -109,6 +110,9 @@ class _Turn:
                 request.why = "" if areas else "its process has no large memory"
                 self._steps = steps_of(areas, request.at)
             address, length = next(self._steps)
+        except FileNotFoundError:
+            request.why = _ENDED
+            return None
         except OSError as error:
             request.why = _ERRORS.get(error.errno or 0) or os.strerror(error.errno or 0)
             return None
