@@ -151,10 +151,10 @@ class OwnSystemd:
         except OSError:
             return 0
 
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
         """A command beside it."""
         command = ["nsenter", "-t", str(self._pid), "-m", "-p", "-C", "-u", "-i", "--", *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
 
     def systemctl(self, *words: str) -> subprocess.CompletedProcess[str]:
         return self.run("systemctl", "--no-pager", *words)
