@@ -24,6 +24,7 @@ from mom_core import Guest, GuestPattern, PluginContext, PluginSettings, Severit
 from mom_core.config.document import parse_document
 from mom_core.config.schema import SECTIONS, CoreSettings, setting_names
 from mom_devkit import check_plugin
+from mom_plugins_vdsm.momd.importer import CONTROLLERS, CONTROLS, GUEST_COLLECTORS, HOST_COLLECTORS, HYPERVISOR
 from mom_toolkit import GuestDescription, GuestPlatform, PlatformProperties
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +32,8 @@ AUTHORS = ROOT / "docs/authors"
 SCENE = "/tmp/mom-tutorial"
 GENERATED = {"protocols.md", "errors.md", "conformance.md"}
 TUTORIALS = sorted(path.name for path in AUTHORS.glob("tutorial-*.md"))
+RECIPES = ("recipes.md", "from-mom.md")
+"""Each of their blocks of Python is a whole plugin."""
 TEXTS = sorted(path.name for path in AUTHORS.glob("*.md") if path.name not in GENERATED)
 SECONDS = 600
 """How long one document may take on a machine that is busy; alone it takes some twenty."""
@@ -147,7 +150,7 @@ def test_a_tutorial_does_what_it_says(name: str, environment: dict[str, str], tm
     assert "Traceback" not in "".join(log)
 
 
-@pytest.mark.parametrize("name", [name for name in TEXTS if name not in TUTORIALS and name != "recipes.md"])
+@pytest.mark.parametrize("name", [name for name in TEXTS if name not in TUTORIALS and name not in RECIPES])
 def test_blocks_of_the_other_pages_run_too(name: str, tmp_path: Path) -> None:
     for block in blocks(name):
         if block.language == "python":
@@ -161,7 +164,7 @@ def test_blocks_of_the_other_pages_run_too(name: str, tmp_path: Path) -> None:
 
 
 def recipes() -> list[Block]:
-    return [block for block in blocks("recipes.md") if block.language == "python"]
+    return [block for name in RECIPES for block in blocks(name) if block.language == "python"]
 
 
 def module_of(block: Block, folder: Path) -> ModuleType:
@@ -181,13 +184,22 @@ def test_a_recipe_passes_the_conformance_kit(block: Block, tmp_path: Path) -> No
     module = module_of(block, tmp_path)
     own = [thing for thing in vars(module).values() if isinstance(thing, type) and thing.__module__ == module.__name__]
     plugins = [thing for thing in own if any(name.startswith("mom_") for name in dir(thing))]
-    assert plugins, f"recipes.md:{block.line} has no plugin"
+    assert plugins, f"{block.file} has no plugin"
     for plugin in plugins:
         host = getattr(module, "HOST", None)
         hypervisor = getattr(module, "hypervisor", None)
         findings = check_plugin(plugin, name=Path(block.file).stem, host=host, hypervisor=hypervisor)
         wrong = [one for one in findings if one.severity is Severity.ERROR]
         assert not wrong, [finding.message for finding in wrong]
+
+
+def test_what_became_of_moms_collectors_and_controllers_is_what_is_imported() -> None:
+    text = (AUTHORS / "from-mom.md").read_text()
+    rows = [[re.findall(r"`(\w+)`", cell) for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| `")]
+    named = {name: plugin[0] if plugin else HYPERVISOR for names, plugin, *_ in rows for name in names if name[0].isupper()}
+    assert named == {**HOST_COLLECTORS, **GUEST_COLLECTORS, **CONTROLLERS}
+    controls = {names[0]: tuple(rest[0]) for names, _, *rest in rows if rest and names and names[0] in CONTROLS}
+    assert controls == CONTROLS
 
 
 def test_the_recipe_of_a_platform_gives_a_guest_what_its_patterns_match(tmp_path: Path) -> None:
