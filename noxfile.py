@@ -273,6 +273,16 @@ def image(session: nox.Session) -> None:
     session.log(f"dist/{file}: {(ROOT / 'dist' / file).stat().st_size >> 20} MiB")
 
 
+@nox.session(venv_backend="venv")
+def ansible(session: nox.Session) -> None:
+    """The Ansible role: what ansible-lint says of it, and its life on a machine with systemd. As root; needs the package index."""
+    session.install("ansible-core>=2.17,<3", "ansible-lint>=25")
+    session.chdir("packaging/ansible")
+    session.run("ansible-lint", "--offline", "--profile", "production", env={"ANSIBLE_HOME": session.create_tmp()})
+    session.chdir(ROOT)
+    session.run(BIN / "pytest", "tests/packaging/test_ansible.py", *session.posargs, external=True)
+
+
 @nox.session
 def fresh(session: nox.Session) -> None:
     """The Debian packages, built twice, and the life of mom's in fresh Debians with systemd; and the README's two commands in them.

@@ -53,6 +53,7 @@ def test_links_lead_to_files_that_exist(document: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 def test_hooks_that_a_document_names_exist(document: Path) -> None:
     known = FIXTURES | {path.name for path in ROOT.glob("mom_*")} | {path.name for path in ROOT.glob("examples/*/src/*")}
+    known |= set(re.findall(r"^(mom_\w+):", (ROOT / "packaging/ansible/roles/mom/defaults/main.yml").read_text(), re.M))  # variables
     for page in ("metrics.md", "fleet.md"):  # whose own tests compare them with what is served
         known |= set(re.findall(r"^\| `(mom_\w+)` \|", (ROOT / "docs" / page).read_text(), re.M))
     for name in re.findall(r"`(mom_[a-z_]+)`", (ROOT / document).read_text()):
