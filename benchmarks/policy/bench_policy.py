@@ -138,7 +138,8 @@ def evaluations(counts: list[int], rounds: int) -> list[dict[str, float]]:
     for guests, classes in [(guests, classes) for guests in counts for classes in (False, True)]:
         bare = crowded_host(guests, classes=classes)
         suggest = partial(suggestions, as_the_engine_has_it(bare), law, HostWanted(), LIMITS, interval=5.0)
-        sizes = {one.id: {**one.fields, SUGGESTED: found.target} for one, found in zip(bare.guests.values(), suggest(), strict=True)}
+        found = zip(bare.guests.values(), suggest().sizes, strict=True)
+        sizes = {guest.id: {**guest.fields, SUGGESTED: size.target} for guest, size in found}
         snap = snapshot(host=bare.host.fields, guests=sizes, properties={"host": {"name": "host", "interval": 5.0}})
         asked = decided(policy, snap)
         ways: dict[str, Callable[[], object]] = {

@@ -201,6 +201,9 @@ class FakeDomain:
         guest.current = memory
         return 0
 
+    def memoryStats(self) -> dict[str, int]:
+        return {"actual": self._there("memoryStats").current, "rss": 1}
+
     def setMemoryStatsPeriod(self, period: int, flags: int = 0) -> int:
         assert flags == FakeLibvirtd.VIR_DOMAIN_AFFECT_LIVE
         self._there("setMemoryStatsPeriod").period = period

@@ -234,6 +234,7 @@ def test_memory_that_virtio_mem_has_not_plugged_in_is_none_and_what_it_has_is_no
         hypervisor.set_balloon(guest.entity, 128 << 10)
     hypervisor.set_balloon(guest.entity, 278 << 10)
     assert guest.current == 150 << 10, "libvirt is asked for the balloon's part only"
+    assert hypervisor.size_now(guest.entity) == 278 << 10, "and its balloon tells that part only"
     guest.devices, guest.current = _VIRTIO_MEM.format(64 << 10), 256 << 10
     found = listed(hypervisor, guest)
     assert hypervisor.fields([found])[guest.uuid]["balloon_max"] == 256 << 10, "a new size has the description read again"
