@@ -224,6 +224,8 @@ class Scene:
         finally:
             ended.set()
             thread.join()
+            for guest in self.guests.values():
+                guest.seen.monitor.close()
 
     def _look(self) -> None:
         self.mom.tend()
