@@ -45,10 +45,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
         path = Path(folder) / "notify"
         supervisor.bind(str(path))
-        threading.Thread(target=lambda: [supervisor.recv(4096) for _ in range(runs)], daemon=True).start()
+        reader = threading.Thread(target=lambda: [supervisor.recv(4096) for _ in range(runs)], daemon=True)
+        reader.start()
         notifier = Notifier({"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "20000000"})
         print(f"feed the watchdog:          {measured(lambda: notifier.alive('cycle 1: 3 guests, nothing done'), runs)}")
         print(f"when it was fed just now:   {measured(notifier.progress, runs)}")
+        reader.join(10)
     writer = Writer(Nowhere())
     log = logging.Logger("mom.plugin.x")
     log.addHandler(writer)

@@ -214,7 +214,7 @@ def test_hang_kill_and_stop_are_over_within_30_s() -> None:
 def test_run_without_a_verb_says_which_there_are() -> None:
     done = subprocess.run([ROOT / "run"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert re.findall(r"^\./run (\w+)", done.stderr, re.M) == ["demo", "tests", "deb", "rpm", "image", "setup"]
+    assert re.findall(r"^\./run (\w+)", done.stderr, re.M) == ["demo", "tests", "squeeze", "deb", "rpm", "image", "setup"]
 
 
 @pytest.mark.parametrize(
