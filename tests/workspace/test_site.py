@@ -1,5 +1,6 @@
 """The documents as a site: it builds without a warning, links lead from page to page, and versions stand side by side."""
 
+import fcntl
 import functools
 import http.server
 import importlib.util
@@ -41,7 +42,10 @@ def versions(tmp_path_factory: pytest.TempPathFactory, build_site: ModuleType) -
     (folder / "0.0.9").mkdir()
     (folder / "0.0.9/index.html").write_text("older")
     command = [sys.executable, str(ROOT / "docs/build_site.py"), "--version", "0.0.10", "--to", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    (ROOT / ".cache").mkdir(exist_ok=True)
+    with (ROOT / ".cache/site.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # it builds in one folder, and tests run in several processes
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
