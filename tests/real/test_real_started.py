@@ -77,7 +77,9 @@ def test_a_guest_that_boots_with_all_until_its_driver_comes_is_not_taken_for_one
     run(mom, lab, {})
     guest = lab.start("late", memory=sizes(f"<memory unit='MiB'>{SOLD_MIB}</memory>"))
     found = wait_until(
-        lambda: (one := row(mom, guest)).get("balloon_cur") == SOLD_MIB * MIB and one, "mom sees it before its driver is there", 60
+        lambda: (one := row(mom, guest)).get("balloon_cur") == SOLD_MIB * MIB and "guest_guarantee" in one and one,
+        "mom sees it before its driver is there, twice",
+        60,
     )
     assert found["guest_guarantee"] == SOLD_MIB * MIB, "nothing is taken from it"
     wait_until(lambda: row(mom, guest).get("balloon_start") == START_MIB * MIB, "it has come to what it was started with", 120)
