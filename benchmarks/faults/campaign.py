@@ -133,7 +133,7 @@ def suffer(made: Scene, faults: Sequence[Chosen]) -> dict[str, Any]:
             made.tick()
     finally:
         for one in courses:
-            one.course.close()  # type: ignore[attr-defined]  # they are generators, whose last part puts right what they broke
+            one.course.close()  # its last part puts right what it broke
     if late and not made.mom.pid:
         made.mom.start()
     over = time.monotonic()

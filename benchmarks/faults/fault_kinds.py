@@ -12,7 +12,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +42,7 @@ class Until(NamedTuple):
     promised: bool = True
 
 
-Course = Iterator["float | Until"]
+Course = Generator["float | Until", None, None]
 
 
 @dataclass(frozen=True)

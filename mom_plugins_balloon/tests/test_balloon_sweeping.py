@@ -10,7 +10,7 @@ from mom_core import Change, Decision, InTransition, NoChangeNeeded, PluginConte
 from mom_devkit import wait_until
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS
-from mom_plugins_balloon.sweeps import FIRST_SLICE_KIB, SLICE_KIB, SweepEnd
+from mom_plugins_balloon.sweeps import FIRST_SLICE_KIB, LEAST_SLICE_KIB, SLICE_KIB, SweepEnd
 
 MIB = 1024
 SIZE = 2 * 1024 * MIB
@@ -80,6 +80,18 @@ def test_a_slow_reaction_keeps_guests_from_being_swept_for_as_long_as_a_burst_la
     assert plugin.mom_collect_host()["balloon_reaction"] != UNKNOWN_REACTION_SECONDS
     later = 16.0
     assert plugin.mom_collect_host()["balloon_reaction"] == UNKNOWN_REACTION_SECONDS
+
+
+def test_the_next_sweep_begins_as_small_as_the_last_balloon_was_slow(plugin, hypervisor, seen_by, context, monkeypatch) -> None:
+    snapshot = seen_at(hypervisor, seen_by, context)
+    monkeypatch.setattr("mom_plugins_balloon.sweeps.SLICE_SECONDS", 0.001)
+    write(plugin, hypervisor, snapshot)
+    swept(plugin, hypervisor, snapshot)
+    before = len(hypervisor.commands)
+    assert hypervisor.commands[0] == ("a", int(SIZE - FIRST_SLICE_KIB))
+    write(plugin, hypervisor, snapshot)
+    wait_until(lambda: len(hypervisor.commands) > before)
+    assert hypervisor.commands[before] == ("a", int(SIZE - LEAST_SLICE_KIB))
 
 
 def test_another_size_is_set_as_it_is(plugin, hypervisor, seen_by, context) -> None:

@@ -1,6 +1,5 @@
 """The plugin as root, and as another user for whom a real mom-helper writes: groups of real processes, on a tree of plain files."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ from cgroup_fake import MIB, Bench, FakeKernel
 
 from mom_core import LedgerEntry, Status
 from mom_devkit import put_back
-from mom_devkit.without_root import MomPower, StandInGuest, why_not_another_user
+from mom_devkit.without_root import MomPower, StandInGuest
 from mom_plugins_cgroup.fields import CONTROLS, MEMORY_HIGH, MEMORY_LOW, MEMORY_MIN, SWAP_MAX
 from mom_toolkit import helper_declaration
 
@@ -34,15 +33,8 @@ class Limited:
 
 
 @pytest.fixture
-def limited(mom_open_folder: Path) -> Iterator[Limited]:
-    if reason := why_not_another_user():
-        pytest.skip(reason)
-    try:
-        process = StandInGuest()
-    except OSError as error:
-        pytest.skip(f"no control groups can be made here: {error}")
-    yield Limited(mom_open_folder, process)
-    process.close()
+def limited(mom_open_folder: Path, mom_stand_in_guest: StandInGuest) -> Limited:
+    return Limited(mom_open_folder, mom_stand_in_guest)
 
 
 def test_limits_are_set_changed_and_lifted(limited: Limited, mom_power: MomPower) -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from learned_guests import DAY, FIRST, MIB, SLOT, Use, at_eight, new_days, no_pattern, one_snapshot, snapshots, told
 
 from mom_core import Guest, Host, Snapshot
-from mom_plugins_forecast.host_days import KEPT_WEEKS, MOST_GUESTS, HostDays, KnownGuest
+from mom_plugins_forecast.host_days import KEPT_WEEKS, HostDays, KnownGuest
+from mom_plugins_forecast.past import MOST_GUESTS
 from mom_plugins_forecast.slots import Calendar
 from mom_plugins_forecast.state import content_of, days_from
 

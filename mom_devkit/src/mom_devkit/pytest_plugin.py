@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from mom_core import PluginContext
     from mom_devkit.runs import PluginRun
-    from mom_devkit.without_root import MomPower
+    from mom_devkit.without_root import MomPower, StandInGuest
 
 
 @pytest.fixture
@@ -65,6 +65,21 @@ def mom_power(request: pytest.FixtureRequest) -> Iterator[MomPower]:
     power = MomPower(by_helper=by_helper)
     yield power
     power.close()
+
+
+@pytest.fixture
+def mom_stand_in_guest() -> Iterator[StandInGuest]:
+    """A process that stands for a guest's QEMU: another user's, in a control group of its own. Skipped where none can be made."""
+    from mom_devkit.without_root import StandInGuest, why_not_another_user
+
+    if reason := why_not_another_user():
+        pytest.skip(reason)
+    try:
+        guest = StandInGuest()
+    except OSError as error:
+        pytest.skip(f"no control groups can be made here: {error}")
+    yield guest
+    guest.close()
 
 
 @pytest.fixture

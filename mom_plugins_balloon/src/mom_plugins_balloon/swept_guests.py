@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Annotated, Final, NamedTuple, Protocol, runtime_checkable
@@ -99,7 +100,7 @@ class SweptGuests:
         self._cut_off: Mapping[str, tuple[str, int, int]] | None = None
         """Sweeps by the mom before this one, by guest id: incarnation, least and former size; None: not looked at yet."""
         self.sweeper = Sweeper(context.log, self._note, context.wake)
-        self._lately: list[SweepOutcome] = []
+        self._lately: deque[SweepOutcome] = deque()
 
     # --- begin ---------------------------------------------------------------------------------------------------------------------
 
@@ -142,9 +143,8 @@ class SweptGuests:
         hollow, usable = max(0.0, size - target - gain), known.usable or 0.0
         within, hears = (math.inf, None) if leaving is None else (leaving.within, leaving.told)
         plan = SweepPlan(size, target, gain, hollow, self._law.sweep_wait, usable, now - age, within)
-        self.sweeper.begin(
-            Sweep(guest.entity, guest.incarnation, plan, command, process, past.sweep_cost, statistics, size_now, told=hears)
-        )
+        asked = (command, process, past.sweep_cost, statistics, size_now, self._first_slice)
+        self.sweeper.begin(Sweep(guest.entity, guest.incarnation, plan, *asked, told=hears))
         return None
 
     @property
@@ -161,7 +161,7 @@ class SweptGuests:
     def _took(self, outcome: SweepOutcome) -> None:
         memory = self._records.of(outcome.guest.id)
         if outcome.reaction and outcome.lowest < outcome.plan.size:
-            self._lately = [*self._of_late(), outcome]
+            self._lately.append(outcome)
         if memory is None or memory.incarnation != outcome.incarnation:
             return
         if outcome.end is SweepEnd.GONE:
@@ -173,9 +173,11 @@ class SweptGuests:
         if memory.learnt is not None:
             learn_from_sweep(memory.learnt, outcome)
 
-    def _of_late(self) -> list[SweepOutcome]:
-        now = self._context.monotonic()
-        return [one for one in self._lately if now - one.ended <= LATELY_SECONDS]
+    def _of_late(self) -> Iterable[SweepOutcome]:
+        now, lately = self._context.monotonic(), self._lately
+        while lately and now - lately[0].ended > LATELY_SECONDS:
+            lately.popleft()
+        return lately
 
     @property
     def reaction(self) -> float:

@@ -22,7 +22,7 @@ from mom_plugins_forecast.curve import (
     SlotExpected,
     SlotSeen,
 )
-from mom_plugins_forecast.past import HostPast
+from mom_plugins_forecast.past import MOST_GUESTS, HostPast
 from mom_plugins_forecast.slots import HOUR_SLOTS, Calendar
 from mom_toolkit import Days
 
@@ -40,9 +40,6 @@ SUMMED_EVERY: Final = 100
 
 CLOSE_WITHIN: Final = 0.3
 """Ratio of a slot. The slots of thousands of guests end at one moment; they are taken in one after the other within this time."""
-
-MOST_GUESTS: Final = 10_000
-"""Guests whose days are kept: beyond that, those that were not seen for longest are forgotten."""
 
 KEPT_WEEKS: Final = 5
 """So long are the days of a guest kept that is not there."""

@@ -31,9 +31,13 @@ MOST_DAYS: Final = 56
 LEVELS: Final = 249
 """Of what a guest was sold: the byte 0 is for what is not known, and 1 for nothing. Rounded up: to 0.4 %."""
 
-LARGEST_KIB: Final = 1e12
-LONGEST_NAME: Final = 256
 MOST_GUESTS: Final = 10_000
+"""Guests whose days are kept: beyond that, those that were not seen for longest are forgotten."""
+
+LARGEST_KIB: Final = 1e12
+"""A PiB."""
+
+LONGEST_NAME: Final = 256
 LAST_DAY: Final = date.max.toordinal()
 FIRST_DAY: Final = date(1970, 1, 1).toordinal()
 

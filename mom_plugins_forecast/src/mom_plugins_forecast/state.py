@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from mom_core import StateFile
 from mom_plugins_forecast.curve import GuestDays
-from mom_plugins_forecast.host_days import MOST_GUESTS, HostDays, KnownGuest
+from mom_plugins_forecast.host_days import HostDays, KnownGuest
+from mom_plugins_forecast.past import LARGEST_KIB, LONGEST_NAME, MOST_GUESTS
 from mom_plugins_forecast.slots import HOURS, LONGEST_DAY, LONGEST_WEEK, SHORTEST_DAY, SLOTS, Calendar
 
 FILE: Final = "days.json"
@@ -22,10 +23,8 @@ LEARNED: Final = "learned.json"
 WHAT: Final = "the file of guests' days"
 LOSS: Final = "guests' days are learned anew"
 
-LONGEST_NAME: Final = 256
-LARGEST_KIB: Final = 1e12
 LARGEST_NUMBER: Final = 1e30
-"""A PiB, and sums of squares of such."""
+"""Of sums of squares of sizes."""
 
 _NUMBERS: Final = 15
 """Of a guest, beside how much its slots usually differ."""
