@@ -61,10 +61,13 @@ room. In the order of their names, and not those with most tests first: of these
 TESTS_FAILED, NO_TESTS = 1, 5
 """What pytest ends with where tests have failed, and where there were none to run."""
 
+FEW = 10
+"""So many failures can be the machine's; more are the change's, and are not run again."""
+
 FAILED_BEFORE = ROOT / ".pytest_cache/v/cache/lastfailed"
 """Where pytest keeps which tests have failed, as JSON."""
 
-REAL, ALONE = (*SOME_FILES, "-m", "real and not alone"), ("-m", "real and alone")
+REAL, ALONE = "real and not alone", "real and alone"
 """Those that are about the host as a whole run alone, one by one."""
 
 WITHOUT_GUESTS = "not real and not release"
@@ -79,10 +82,9 @@ def tests(session: nox.Session) -> None:
     Not side by side: a server of a test that gets no core for a second is late, and a guest without hardware virtualization takes all.
     Those that only compute beside those with real guests would save one minute of eleven.
     """
-    session.run(BIN / "pytest", *FEW_WORKERS, "-m", IN_ONE_PROCESS, *session.posargs, env=_in_memory(), success_codes=_codes(session))
-    _processes(session)
-    _real(session, REAL)
-    _real(session, ALONE)
+    _twice(session, IN_ONE_PROCESS, FEW_WORKERS, session.posargs, _in_memory())
+    _twice(session, f"{WITHOUT_GUESTS} and processes", ALL_CORES, session.posargs, _in_memory())
+    real(session)
 
 
 @nox.session
@@ -111,9 +113,14 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def real(session: nox.Session) -> None:
-    """Real libvirt, real QEMU guests, real KSM. Skips where there is no hypervisor, unless MOM_REQUIRE_REAL=1."""
-    _real(session, REAL)
-    _real(session, ALONE)
+    """Real libvirt, real QEMU guests, real KSM. Skips where there is no hypervisor, unless MOM_REQUIRE_REAL=1.
+
+    Of the files that are given after `--`, or of those that have some: to look into all others takes as long as some of these tests.
+    """
+    names = _relative("mom_*/tests/test_*.py", "tests/**/test_*.py")
+    chosen = session.posargs or [name for name in names if "mark.real" in (ROOT / name).read_text()]
+    _twice(session, REAL, SOME_FILES, chosen)
+    _twice(session, ALONE, (), chosen)
 
 
 def _in_memory() -> dict[str, str]:
@@ -128,29 +135,19 @@ def _in_memory() -> dict[str, str]:
     return {"TMPDIR": str(MEMORY)}
 
 
-def _real(session: nox.Session, options: Sequence[str]) -> None:
-    """Of what is given after `--`, or of the files that have some: to look into all others takes as long as some of these tests."""
-    names = _relative("mom_*/tests/test_*.py", "tests/**/test_*.py")
-    chosen = session.posargs or [name for name in names if "mark.real" in (ROOT / name).read_text()]
-    session.run(BIN / "pytest", *options, *chosen, success_codes=_codes(session))
-
-
-def _processes(session: nox.Session) -> None:
-    """What failed is run once more by itself, and must pass then: daemons, servers and browsers of five tests beside it took the cores that
-    it waited for. The output has both runs."""
-    kind = ("-m", f"{WITHOUT_GUESTS} and processes")
+def _twice(session: nox.Session, kind: str, workers: Sequence[str], chosen: Sequence[str], env: dict[str, str] | None = None) -> None:
+    """All tests of one kind. The few that failed are run once more by themselves, and must pass then: those beside them took the cores that
+    they waited for. The output has both runs."""
     FAILED_BEFORE.unlink(missing_ok=True)  # of this run only
-    session.run(BIN / "pytest", *ALL_CORES, *kind, *session.posargs, env=_in_memory(), success_codes=[*_codes(session), TESTS_FAILED])
+    codes = [0, NO_TESTS] if session.posargs else [0]  # of tests that are chosen, none may be of this kind
+    session.run(BIN / "pytest", *workers, "-m", kind, *chosen, env=env, success_codes=[*codes, TESTS_FAILED])
     failed = json.loads(FAILED_BEFORE.read_text(encoding="utf-8")) if FAILED_BEFORE.exists() else {}
+    if len(failed) > FEW:
+        session.error(f"{len(failed)} tests failed")
     if failed:
         session.warn(f"failed beside others, and must pass by themselves: {', '.join(failed)}")
         again = ("--last-failed", "--last-failed-no-failures=none")
-        session.run(BIN / "pytest", *kind, *again, *session.posargs, env=_in_memory(), success_codes=[0, NO_TESTS])
-
-
-def _codes(session: nox.Session) -> list[int]:
-    """What pytest may end with: where tests were chosen after `--`, none of them may be of the kind that is run."""
-    return [0, NO_TESTS] if session.posargs else [0]
+        session.run(BIN / "pytest", "-m", kind, *again, *chosen, env=env, success_codes=[0, NO_TESTS])
 
 
 @nox.session
