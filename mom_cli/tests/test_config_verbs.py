@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+import yaml
 
 from mom_cli import config_verbs
 from mom_core import Guest, load_config
@@ -402,6 +403,20 @@ def test_an_importer_of_a_plugin_is_found_by_its_kind(mom, only_shelf, tmp_path)
     assert f"# The file {tmp_path}/out/acme.txt:" in out
     assert mom("config", "import", "--from", "acme", tmp_path / "old", "-o", tmp_path / "new")[0] == 0
     assert (tmp_path / "out/acme.txt").read_text() == "a text"
+
+
+def test_by_an_imported_file_mom_observes_until_the_operator_says_otherwise(mom, only_shelf, tmp_path):
+    only_shelf.add_plugin("acme", IMPORTER.format(folder=tmp_path / "out", more=""), before=IMPORT_NAMES)
+    (tmp_path / "old").write_text("")
+    verb, new = ("config", "import", "--from", "acme", tmp_path / "old"), tmp_path / "new.yaml"
+    assert yaml.safe_load(mom(*verb)[1])["mode"] == "observe"
+    code, out, _ = mom(*verb, "-o", new)
+    assert code == 0
+    assert f"until you write mode: enforce there; mom status -c {new} shows" in " ".join(out.split())
+    new.write_text(new.read_text().replace("mode: observe", "mode: enforce"))
+    for options, mode in (((), "enforce"), (("--observe",), "observe"), ((), "observe"), (("--enforce",), "enforce")):
+        assert mom(*verb, "-o", new, "--force", *options)[0] == 0
+        assert yaml.safe_load(new.read_text())["mode"] == mode, "that of the file that is replaced counts, unless it is said"
 
 
 def test_without_a_kind_the_importer_counts_that_is_assumed_and_else_mom_asks(mom, only_shelf, tmp_path):

@@ -216,18 +216,20 @@ def schema_command() -> None:
 
 NO_PLUGIN_FITS: Final = "no installed plugin fits this host, so there is nothing to configure"
 
+_mode_option = click.option(
+    "--observe/--enforce",
+    "observe",
+    default=None,
+    help="The mode: in observe, mom decides and reports, but touches nothing. By default that of the file that is replaced, else observe.",
+)
+
 
 @config_command.command("init")
 @click.option(
     "-o", "--output", metavar="FILE", default=str(DEFAULT_CONFIG), show_default=True, help="Where to write; - is standard output."
 )
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
-@click.option(
-    "--observe/--enforce",
-    "observe",
-    default=None,
-    help="The mode: in observe, mom decides and reports, but touches nothing. By default that of the file that is replaced, else observe.",
-)
+@_mode_option
 @click.option("--root", metavar="DIR", default="/", show_default=True, help="Where /proc and /sys of the host are found.")
 def init_command(output: str, force: bool, observe: bool | None, root: str) -> None:
     """Write a commented configuration for what is found on this host. An existing file is not touched without --force."""
@@ -237,8 +239,7 @@ def init_command(output: str, force: bool, observe: bool | None, root: str) -> N
     path = Path(output)
     if output != "-" and not force and os.path.lexists(path):
         raise _exists(path)
-    if observe is None:
-        observe = output == "-" or _mode(path) != "enforce"
+    observe = _observes(output, said=observe)
     draft = draft_config(Path(root).absolute(), observe=observe)
     if not draft.enabled:
         for name, reason in draft.left_out.items():
@@ -260,7 +261,8 @@ def init_command(output: str, force: bool, observe: bool | None, root: str) -> N
 @click.option("--from", "kind", metavar="KIND", help="What OLD is; mom names the kinds where it must be said.")
 @click.option("-o", "--output", metavar="FILE", default="-", show_default=True, help="Where to write; - is standard output.")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
-def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: bool) -> None:
+@_mode_option
+def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: bool, observe: bool | None) -> None:
     """Turn the configuration of another program into mom's. Comments say what became of each setting.
 
     \b
@@ -268,10 +270,13 @@ def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: 
 
     Files that belong to it, such as policies, are written where its comments say; with -o -, they are printed as comments.
     """
+    from mom_cli.draft import HOW_TO_ACT
     from mom_cli.importers import importer_of, texts_of
 
     importer = importer_of(kind)
     imported = importer.convert(texts_of(importer, old))
+    observe = _observes(output, said=observe)
+    imported.top.set("mode", "observe" if observe else "enforce", HOW_TO_ACT if observe else "")
     if output == "-":
         click.echo(imported.yaml(), nl=False)
         for name, text in imported.files.items():
@@ -287,7 +292,14 @@ def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: 
         print_prose(f"wrote {path}", 2)
     for note in imported.notes:
         print_prose(f"not taken over: {note}", 2)
-    print_prose(f"next: mom config check -c {output}", 2)
+    if observe:
+        _tell_how_to_act(output)
+    print_prose(f"next: mom config check{_naming(output)}", 2)
+
+
+def _observes(output: str, *, said: bool | None) -> bool:
+    """Whether mom is to touch nothing by the file that is written: as it is said, or as a file that is replaced has it."""
+    return said if said is not None else output == "-" or _mode(Path(output)) != "enforce"
 
 
 def _mode(path: Path) -> object:
@@ -335,9 +347,18 @@ def _tell_what_next(path: Path, draft: Draft, *, observe: bool) -> None:
         print_prose(f"installed too, for those who want them: {', '.join(draft.unasked)}", 2)
     if draft.missing:
         print_prose(f"to have all of the usual set: {how_to_install(*draft.missing)}", 2)
-    option = "" if path == DEFAULT_CONFIG else f" -c {path}"
+    option = _naming(path)
     if observe:
-        print_prose(f"mom touches nothing by it until you write mode: enforce there; mom status{option} shows what it would do", 2)
+        _tell_how_to_act(path)
     runs = () if observe else (f"mom run --observe{option}",)
     starts = how_to_start(None if path == DEFAULT_CONFIG else str(path))
     print_prose("next: " + "; ".join((f"mom config check{option}", f"mom doctor{option}", *runs, starts)), 2)
+
+
+def _tell_how_to_act(path: Path | str) -> None:
+    print_prose(f"mom touches nothing by it until you write mode: enforce there; mom status{_naming(path)} shows what it would do", 2)
+
+
+def _naming(path: Path | str) -> str:
+    """The option by which verbs take this file, where they do not by themselves."""
+    return "" if Path(path) == DEFAULT_CONFIG else f" -c {path}"

@@ -25,6 +25,9 @@ from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import LoadedPlugin, absent, available_plugins, load_plugins
 from mom_core.settings import descriptions
 
+HOW_TO_ACT: Final = "`mom status` shows what mom would do. To have it done, write enforce here, then: systemctl reload mom"
+"""A comment at `mode: observe`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -186,7 +189,7 @@ def _core_lines(root: Path, *, observe: bool) -> Iterator[str]:
         given["root"] = str(root)
     for line in _settings(CoreSettings, "", given):
         if line == "mode: observe":
-            yield from _comment("`mom status` shows what mom would do. To have it done, write enforce here, then: systemctl reload mom")
+            yield from _comment(HOW_TO_ACT)
         yield line
         if not line.startswith("#"):
             yield ""
