@@ -7,6 +7,7 @@ import yaml
 
 from mom_cli import Imported
 from mom_core import ConfigError
+from mom_plugins_qemu.proxmox import parsed
 from mom_plugins_qemu.proxmox_import import import_proxmox
 
 
@@ -40,9 +41,13 @@ def test_memory_and_balloon_become_a_guarantee() -> None:
     assert "sla" in found["plugins"]
 
 
-def test_shares_are_said_to_have_no_place() -> None:
-    imported = import_proxmox({"/q/1.conf": GUEST.replace("\n\n", "\nshares: 2000\n\n")})
-    assert any(note.startswith("shares: web 2000: mom has no such weights") for note in imported.notes)
+def test_shares_are_said_as_what_they_cost_by_a_class() -> None:
+    text = GUEST.replace("\n\n", "\nshares: 2500\n\n")
+    (note,) = (note for note in import_proxmox({"/q/1.conf": text}).notes if note.startswith("shares: "))
+    assert note.startswith("shares: web 2500 (2.5): in brackets, what it costs to take memory from the guest (reclaim_cost;")
+    definition = parsed(text)
+    assert definition is not None
+    assert definition.reclaim_cost == 2.5, "as the plugin has it of the guest's file"
 
 
 def test_wrong_lines_of_all_files_are_told() -> None:

@@ -44,10 +44,10 @@ def import_proxmox(texts: Mapping[str, str]) -> Imported:
     if problems:
         raise ConfigError(sorted(problems))
     if shares:
-        told = ", ".join(f"{name} {share}" for name, share in shares.items())
+        told = ", ".join(f"{name} {share} ({share / ORDINARY_SHARES:g})" for name, share in shares.items())
         imported.notes.append(
-            f"shares: {printable(told, 1000)}: mom has no such weights; it takes memory where guests have most to spare, and "
-            "never more than their guarantee allows"
+            f"shares: {printable(told, 1000)}: in brackets, what it costs to take memory from the guest (reclaim_cost; 1 is ordinary). "
+            "On the node itself, the plugin qemu reads it in the guests' files; elsewhere, a class of the plugin sla says it"
         )
     return imported
 
