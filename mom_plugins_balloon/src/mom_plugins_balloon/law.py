@@ -33,7 +33,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from types import SimpleNamespace
+from typing import Final, NamedTuple, cast
 
 from mom_plugins_balloon.limits import KnownMemory, ShrinkLimits, gate
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, SLOW_BALLOON_KIB_PER_SECOND, UNKNOWN_REACTION_SECONDS, LawParameters
@@ -249,15 +250,15 @@ class GuestNeed(NamedTuple):
 class GuestLook:
     """Looks at guests of one host: what is the same for all of them is worked out once.
 
-    Some of it is written out instead of calling `min` and `max`, which take half of the time that a guest takes otherwise.
+    Much of it is written out instead of calling `min` and `max`, which take half of the time that a guest takes otherwise.
 
     :param easy: no guest has to give anything, whatever guests want
     """
 
     def __init__(self, host: LawHost, parameters: LawParameters, *, easy: bool) -> None:
-        p = parameters
-        self._host, self._p, self._easy = host, parameters, easy
-        self._tight = tight_below(host, parameters)
+        # As plain attributes: those of a pydantic model take ten times as long.
+        self._p = p = cast(LawParameters, SimpleNamespace(**vars(parameters)))
+        self._host, self._easy = host, easy
         self._step = p.step / BYTES
         self._margin, self._margin_share = p.margin / BYTES, p.margin_percent / 100
         self._moves = BALLOON_KIB_PER_SECOND * host.interval
@@ -269,7 +270,7 @@ class GuestLook:
         self._fills = -1.0 if host.backs_bursts else p.fills
         self._worth, self._sweep_keeps = p.sweep_step / BYTES, p.sweep_keeps / BYTES
         self._growth = p.growth_rate / BYTES
-        self._below_hard, self._reserves = host.available < host.hard, host.reserved > 0
+        self._below_hard, self._tight, self._reserves = host.available < host.hard, host.available < tight_below(host, p), host.reserved > 0
 
     def ready(self, guest: LawGuest) -> float:
         """What a guest that is expected to use more had used and freed, and the host has still: it needs nothing of the host for that."""
@@ -302,13 +303,15 @@ class GuestLook:
             if seen.told and owes >= step and target_age is not None and target_age < slowest and not seen.growing:
                 return IN_TRANSITION
             if seen.sparse and self._deflates:
-                return GuestAsk(ReasonCode.HEADROOM_GROWING if seen.growing else ReasonCode.HEADROOM_BACK, full=seen.full)
+                return GuestAsk(ReasonCode.HEADROOM_GROWING if seen.growing else ReasonCode.HEADROOM_BACK, False, seen.full)
         if not settled:
             return UNSETTLED
-        promised = min(guest.guarantee, maximum)
+        promised = guest.guarantee if guest.guarantee < maximum else maximum
         if seen.usable < self._p.runs_out * seen.margin or size < promised:
             return self._runs_out(guest, seen, maximum - size, promised - size)
-        rises = guest.rises is not None and guest.rises >= max(self._worth, self._p.sweep_step_share * size)
+        worth = self._p.sweep_step_share * size
+        worth = worth if worth > self._worth else self._worth
+        rises = guest.rises is not None and guest.rises >= worth
         swaps, waits = (guest.swap_in or 0.0) > HealthLimits.SWAP_IN_KIB, (guest.major_faults or 0.0) > HealthLimits.MAJOR_FAULTS
         code, eases, fills, returns, untouched = None, 0.0, 0.0, 0.0, 0.0
         if maximum > size:
@@ -322,8 +325,8 @@ class GuestLook:
             untouched = self._p.untouched_share * max(0.0, size - guest.rss) if guest.rss is not None else 0.0
         swaps = swaps or (guest.swap_out or 0.0) > HealthLimits.SWAP_IN_KIB
         gives_nothing = self._easy or swaps or guest.obstacle is not None or size <= promised
-        offer = NO_OFFER if gives_nothing else self._offer(guest, seen, size, size - promised, waits=waits)
-        return GuestAsk(code, eases=eases, fills=fills, returns=returns, untouched=untouched, offer=offer, rises=rises)
+        offer = NO_OFFER if gives_nothing else self._offer(guest, seen, size, size - promised, worth, waits=waits)
+        return GuestAsk(code, False, 0.0, 0.0, eases, fills, returns, untouched, offer, rises)  # by name it takes twice as long
 
     def need(self, guest: LawGuest, size: float, maximum: float, reported: float, settled: bool) -> GuestNeed:
         """What the guest uses, and should have.
@@ -371,8 +374,10 @@ class GuestLook:
 
     def _target_headroom(self, seen: GuestNeed) -> float:
         """The headroom that a guest should have."""
-        burst_margin = seen.margin + self._margin_share * seen.burst  # of what it needs in its burst
-        return max(self._p.target_headroom * seen.margin, seen.burst + burst_margin, seen.stall_floor)
+        headroom = self._p.target_headroom * seen.margin
+        bursting = seen.burst + (seen.margin + self._margin_share * seen.burst)  # with the margin of what it needs in its burst
+        headroom = headroom if headroom > bursting else bursting
+        return headroom if headroom > seen.stall_floor else seen.stall_floor
 
     def _runs_out(self, guest: LawGuest, seen: GuestNeed, taken: float, promised: float) -> GuestAsk:
         """A guest that runs out of memory, or has less than it is promised: it grows at once, to more than it needs now.
@@ -394,7 +399,7 @@ class GuestLook:
         target = seen.stall_floor
         if seen.usable >= target:
             # Where margins are taken, one that waits for its disk does not get what would be taken again.
-            target = seen.tight if waits and not swaps and self._host.available < self._tight else self._target_headroom(seen)
+            target = seen.tight if waits and not swaps and self._tight else self._target_headroom(seen)
         wanted = min(taken, target - seen.usable)
         if wanted < self._step:
             return None, 0.0
@@ -411,26 +416,32 @@ class GuestLook:
             return unused, held, 0.0
         # What is in the host's swap went there as cold: it counts as in use, as what was freed lately is not there, and a sweep of what is
         # would read it back.
-        return unused, held, max(0.0, guest.rss - guest.overhead - max(0.0, held - (guest.host_swap or 0.0)))
+        here = held - (guest.host_swap or 0.0)
+        idle = guest.rss - guest.overhead - (here if here > 0 else 0.0)
+        return unused, held, idle if idle > 0 else 0.0
 
-    def _offer(self, guest: LawGuest, seen: GuestNeed, size: float, spare: float, *, waits: bool) -> GuestOffer:
+    def _offer(self, guest: LawGuest, seen: GuestNeed, size: float, spare: float, worth: float, *, waits: bool) -> GuestOffer:
         """What the guest can give.
 
         :param spare: what it has above its guarantee
+        :param worth: a sweep for less is none
         :param waits: it waits for its disk, and gives only what is taken below the hard watermark
         """
         unused, held, idle = self.held(guest, seen)
-        worth, calm = max(self._worth, self._p.sweep_step_share * size), 0.0 if waits else spare
-        # A kernel allocates from its smallest free pieces first, and reports the largest: a balloon gets what was not reported before.
-        hollow = 0.0 if guest.reporting else guest.hollow or 0.0
-        above = min(self._moves, calm, size - self.swept_keeps(guest, seen, held))
-        sweep = min(self._sweep(guest, seen, idle), above - hollow) if idle >= worth else 0.0
-        sweep, depth = (sweep, sweep + hollow) if sweep >= worth else (0.0, 0.0)
+        calm, depth = 0.0 if waits else spare, 0.0
+        sweep = self._sweep(guest, seen, idle) if idle >= worth and calm >= worth else 0.0
+        if sweep >= worth:
+            # A kernel allocates from its smallest free pieces first, and reports the largest: a balloon gets what was not reported before.
+            hollow = 0.0 if guest.reporting else guest.hollow or 0.0
+            sweep = min(sweep, min(self._moves, calm, size - self.swept_keeps(guest, seen, held)) - hollow)
+            sweep, depth = (sweep, sweep + hollow) if sweep >= worth else (0.0, 0.0)
+        else:
+            sweep = 0.0
         # A sparse guest has all of it: that is taken only below the hard watermark.
         trims = () if seen.sparse and not self._below_hard else self._trims(seen, unused, worth, calm, spare)
-        backed = 0.0 if not trims else min(idle, trims[0]) if seen.told else trims[0]
         if not sweep and not trims:
             return NO_OFFER
+        backed = 0.0 if not trims else idle if seen.told and idle < trims[0] else trims[0]
         return GuestOffer(sweep, depth, backed, trims, guest.cost if guest.cost is not None and guest.cost > 0 else 1.0)
 
     def _sweep(self, guest: LawGuest, seen: GuestNeed, idle: float) -> float:
@@ -448,11 +459,12 @@ class GuestLook:
 
     def swept_keeps(self, guest: LawGuest, seen: GuestNeed, held: float) -> float:
         """The size that a sweep leaves a guest which holds so much."""
-        uses = max(seen.need, held)
+        uses = held if held > seen.need else seen.need
         keeps = uses + self._sweep_keeps
         if self._careful and not guest.autodeflate:
-            keeps = max(keeps, uses + (self._growth if guest.growth is None else guest.growth) * self._host.reaction)
-            if self._host.available >= self._tight and guest.maximum is not None:
+            grown = uses + (self._growth if guest.growth is None else guest.growth) * self._host.reaction
+            keeps = keeps if keeps > grown else grown
+            if not self._tight and guest.maximum is not None:
                 # Linux refuses a program that asks for more in one piece than there is and swap: a burst may come like that.
                 keeps = max(keeps, min((guest.burst or 0.0) + (guest.kernel_reserved or 0.0), self._p.sweep_least * guest.maximum))
         return keeps
@@ -473,15 +485,20 @@ class GuestLook:
         moves, part, usable, empty, cache, tight = self._moves, self._p.shrink_share, seen.usable, 0.0, 0.0, 0.0
         # In one cycle a part of what it can spare is taken, or nothing if that is not worth a step.
         if calm >= worth:
-            beyond = min(calm, usable - self._target_headroom(seen))
+            beyond = usable - self._target_headroom(seen)
             if beyond >= worth:
+                beyond = beyond if beyond < calm else calm
                 empty = min(moves, beyond, unused - self._sweep_keeps)
                 empty = empty if empty >= worth else 0.0
-                cache = max(empty, min(moves, part * beyond))
-            kept = min(seen.tight, seen.margin) if self._reserves else seen.tight
-            above = min(calm, usable - kept)
-            tight = max(cache, min(moves, part * above)) if above >= worth else cache
-        most = max(tight, min(moves, part * min(spare, usable - self._p.least * seen.margin)))
+                cache = part * beyond if part * beyond > empty else empty
+            above = usable - (seen.margin if self._reserves and seen.margin < seen.tight else seen.tight)
+            above = above if above < calm else calm
+            tight = part * above if above >= worth and part * above > cache else cache
+        above = usable - self._p.least * seen.margin
+        most = part * (above if above < spare else spare)
+        most = most if most > tight else tight
+        if most > moves:
+            cache, tight, most = min(moves, cache), min(moves, tight), moves
         return (empty, cache, tight, most) if most >= self._step else ()
 
 
@@ -541,38 +558,36 @@ def share(
 ) -> list[SizeSuggestion]:
     """Weigh what guests ask for and can give: what each is to have, as far as that passes the gate."""
     p, step, free, high = parameters, parameters.step / BYTES, host.free, host.high
-    grows, eases = sum([one.grows for one in asks]), sum([one.eases for one in asks])
+    # Those that keep their size, or get at once what costs nothing, leave it to the others what there is.
+    places = [place for place, ask in enumerate(asks) if not ask.keeps and not ask.full]
+    weighed, those = [asks[place] for place in places], [guests[place] for place in places]
+    grows, eases = sum([one.grows for one in weighed]), sum([one.eases for one in weighed])
     lacks = high + (grows + eases) - free
-    givers, ahead = _spared(host, asks, lacks)
-    growth, growth_left = _growth(host, asks, p, grows, eases, ahead), max(0.0, host.available)
+    givers, ahead = _spared(host, weighed, lacks)
+    growth, growth_left = _growth(host, weighed, p, grows, eases, ahead), max(0.0, host.available)
     donors = [one.offer for one in givers if one.offer.trims]
     # What cold memory gives anyway need not be taken of guests for later.
     wants = lacks + max(0.0, ahead - host.cold) if ahead else lacks
     means = _means(host, donors, sum([one.offer.sweep for one in givers]), p, wants, grows, eases)
-    swept = _swept(guests, givers, wants - sum([one.backed for one in donors]), step, growing=growth.eases > 0) if wants >= step else set()
-    left = sum([means.of(one) for one in donors])
-    average, trim = _average(donors, means), TRIMS[means.last]
+    swept = _swept(those, givers, wants - sum([one.backed for one in donors]), step, growing=growth.eases > 0) if wants >= step else set()
+    trims = [means.of(one.offer) if one.offer.trims else 0.0 for one in givers]
+    left, average, trim = sum(trims), _average(donors, means), TRIMS[means.last]
 
     generic = ReasonCode.NOTHING_TO_GIVE if lacks >= step else ReasonCode.ENOUGH if free < p.return_above * high else ReasonCode.PLENTY
-    suggestions = []
-    for place, (guest, ask) in enumerate(zip(guests, givers, strict=True)):
+    suggestions = [SizeSuggestion(ask.full or None, ask.code or generic) for ask in asks]
+    for number, (place, guest, ask, trimmed) in enumerate(zip(places, those, givers, trims, strict=True)):
         code, size, offer, change = ask.code or generic, guest.size, ask.offer, 0.0
-        if ask.keeps or size is None or guest.maximum is None:
-            suggestions.append(SizeSuggestion(None, code))
-            continue
-        if ask.full:
-            suggestions.append(SizeSuggestion(ask.full, code))
+        if size is None or guest.maximum is None:
             continue
         if ask.grows:
             change = growth.grows * ask.grows
         elif ask.eases and growth.eases > 0:
             change = growth.eases * ask.eases
-        elif place in swept:
+        elif number in swept:
             change, code = -offer.depth, ReasonCode.SWEEP
         elif offer.trims and left > 0:
-            given = means.of(offer)
+            given, can = trimmed, offer.trims[means.last]
             if given < step:  # when all shares are smaller, those give a step that can spare most
-                can = offer.trims[means.last]
                 given = step if can >= step and (can / offer.cost if means.level else can) >= average else 0.0
             if given:
                 change, code = -given, trim
@@ -580,18 +595,18 @@ def share(
         elif (filled := (growth.fills if ask.rises else growth.calm_fills) * ask.fills) >= step:
             change = filled
         elif ask.returns and growth.returns > 0:
-            given = growth.returns * ask.returns
-            if given >= step or size + given >= guest.maximum:
-                change, code = given, ReasonCode.GIVEN_BACK
+            back = growth.returns * ask.returns
+            if back >= step or size + back >= guest.maximum:
+                change, code = back, ReasonCode.GIVEN_BACK
         passed = None
-        if not change and lacks >= step and (offer.trims or offer.sweep):
-            code = ReasonCode.OTHERS_GIVE
-        elif not change and wants >= step and ask.code is None and ask is not asks[place]:
-            code = ReasonCode.SPARED
         if change:
             passed = gate(int(size + min(change, growth_left)), _known(guest, size), limits).size
             growth_left = max(0.0, growth_left - max(0.0, (passed or 0.0) - size))
-        suggestions.append(SizeSuggestion(passed, code, offer.sweep if code is ReasonCode.SWEEP and passed is not None else None))
+        elif lacks >= step and (offer.trims or offer.sweep):
+            code = ReasonCode.OTHERS_GIVE
+        elif wants >= step and ask.code is None and ask is not weighed[number]:
+            code = ReasonCode.SPARED
+        suggestions[place] = SizeSuggestion(passed, code, offer.sweep if code is ReasonCode.SWEEP and passed is not None else None)
     return suggestions
 
 

@@ -65,8 +65,8 @@ def law_guests(snapshot: Snapshot, *, expecting: bool = True) -> Sequence[LawGue
 
     :param expecting: with what is expected of them
     """
-    promises = [snapshot.numbers(name) for name in ("balloon_min", "guest_guarantee")]
-    guarantees = [max(own or 0.0, all_of_it or 0.0) for own, all_of_it in zip(*promises, strict=True)]
+    promises = [[kib or 0.0 for kib in snapshot.numbers(name)] for name in ("balloon_min", "guest_guarantee")]
+    guarantees = map(max, *promises)
     columns = [snapshot.numbers(name) for name in _FIELDS]
     room = snapshot.numbers(GROUP_ROOM)
     if any(kib is not None for kib in room):  # as of few guests
