@@ -170,22 +170,13 @@ class BalloonedGuest:
         a command: a guest that gets back everything should have everything. So is every KiB below the guarantee.
         """
         request, size = self.request, memory.current
-        moving = request is not None and not request.arrived
-        if request is not None and moving:
-            heading: float = request.target
+        if request is not None and not request.arrived:
+            heading, why = float(request.target), "the guest is on its way there"
             worth = abs(target - request.target) >= dead_band or now - request.asked > ASKED_AGAIN_SECONDS
         else:
-            heading = size
+            heading, why = size, "the guest has this size" if target == size else "the change is smaller than the dead band"
             worth = target != size and (target == memory.maximum or abs(target - size) >= dead_band)
-        if worth or heading < (memory.guarantee or 0.0) <= target:
-            return ""
-        return (
-            "the guest is on its way there"
-            if moving
-            else "the guest has this size"
-            if target == size
-            else "the change is smaller than the dead band"
-        )
+        return "" if worth or heading < (memory.guarantee or 0.0) <= target else why
 
     # --- its sizes -----------------------------------------------------------------------------------------------------------------
 

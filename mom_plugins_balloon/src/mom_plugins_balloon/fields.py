@@ -3,28 +3,10 @@
 from typing import Final
 
 from mom_core import ControlSpec, FieldSpec, Scope, Unit
+from mom_plugins_balloon import names
 from mom_plugins_balloon.ballooned_guests import CONTROL
 from mom_plugins_balloon.guarantees import HOLDS, PROMISED
 from mom_plugins_balloon.limits import MINIMUM_KIB
-from mom_plugins_balloon.names import (
-    AHEAD,
-    EXPECTED,
-    EXPECTED_SOON,
-    GAIN,
-    GIVE_BACK,
-    GROUP_ROOM,
-    OBSTACLE,
-    REASON,
-    RESERVED,
-    RESTS,
-    RISE,
-    RISES_IN,
-    STARTED,
-    STOPPED_BELOW,
-    SUGGESTED,
-    SWEPT_NOW,
-    WEIGHT,
-)
 from mom_plugins_balloon.swept_guests import ENDED, GAVE, LASTED, REACTION, REST
 
 _H, _G = Scope.HOST, Scope.GUEST
@@ -34,13 +16,13 @@ _MOM = "mom"
 """The source of what no other plugin knows."""
 
 _FIELDS: Final = (
-    (RESERVED, _KIB, _H, "what is reserved for guests that are to be launched, and not touched yet", _MOM),
+    (names.RESERVED, _KIB, _H, "what is reserved for guests that are to be launched, and not touched yet", _MOM),
     ("balloon_min", _KIB, _G, "what the guest is promised by itself; MOM's name for it", _OWN),
     (HOLDS, _KIB, _G, "what mom never shrinks the guest below: the largest promise that the host can keep; by the last cycle", _ALL),
     (PROMISED, _KIB, _G, "the largest promise to the guest; by the last cycle", _ALL),
     (PROMISED, _KIB, _H, "all that guests are promised; by the last cycle", _ALL),
     ("mem_promisable", _KIB, _H, "what the host can promise to guests", "its memory less host_reserve"),
-    (STARTED, _KIB, _G, "what the guest was started with, as mom saw it; unknown if that was all that it could have", _MOM),
+    (names.STARTED, _KIB, _G, "what the guest was started with, as mom saw it; unknown if that was all that it could have", _MOM),
     ("mem_used_peak", _KIB, _G, "the most that the guest's kernel and programs have used lately", _MOM),
     ("mem_used_before", _KIB, _G, "what they used by the statistics before", _MOM),
     ("kernel_reserved", _KIB, _G, "what the guest's kernel does not count as memory that it has", _MOM),
@@ -55,15 +37,15 @@ _FIELDS: Final = (
     ("host_memory_state", _TEXT, _H, "high, soft, hard or low, by what was available in the cycle before", _MOM),
     ("balloon_goal", _TEXT, _H, "density, balanced or safe: the plugin's setting goal", _MOM),
     ("mem_growth_peak", _KIB, _H, "the most that guests together took from the host within 3 s lately", _MOM),
-    (AHEAD, _KIB, _H, "what is made available besides, as guests are expected to take it before long", _MOM),
-    (SUGGESTED, _KIB, _G, "what the balloon law suggests; unknown where the guest keeps its size", _MOM),
-    (REASON, _TEXT, _G, "the code of the law's reason, such as sweep or runs-out", _MOM),
+    (names.AHEAD, _KIB, _H, "what is made available besides, as guests are expected to take it before long", _MOM),
+    (names.SUGGESTED, _KIB, _G, "what the balloon law suggests; unknown where the guest keeps its size", _MOM),
+    (names.REASON, _TEXT, _G, "the code of the law's reason, such as sweep or runs-out", _MOM),
     ("mem_growth_rate", _RATE, _G, "what the guest may take from the host in a second, as far as is known", _MOM),
     ("mem_freed_age", _S, _G, "how long ago the guest was last seen to free memory; unknown: not lately", _MOM),
     ("mem_hollow", _KIB, _G, "what the host has got back of the guest, and the guest has not touched since", _MOM),
     ("mem_burst", _KIB, _G, "what its use rose by to near its peak, more than once lately", _MOM),
-    (GAIN, _KIB, _G, "what the host is to get by the sweep that the balloon law suggests", _MOM),
-    (SWEPT_NOW, Unit.FLAG, _G, "1: the guest is swept now; unknown: it is not", _MOM),
+    (names.GAIN, _KIB, _G, "what the host is to get by the sweep that the balloon law suggests", _MOM),
+    (names.SWEPT_NOW, Unit.FLAG, _G, "1: the guest is swept now; unknown: it is not", _MOM),
     (GAVE, _KIB, _G, "what the host got by the guest's last sweep, for a minute", _MOM),
     (LASTED, _S, _G, "for how long that left the guest without its headroom", _MOM),
     (ENDED, _TEXT, _G, "why that ended: arrived, grew, nothing-more, at-work, slow, late or another", _MOM),
@@ -71,26 +53,26 @@ _FIELDS: Final = (
     (REACTION, _S, _H, "until a guest that grows while it is swept has its headroom again", _MOM),
     (CONTROL, _KIB, _G, "what mom asked the guest for last; unknown if it did not", _MOM),
     ("guests_set_aside", Unit.COUNT, _H, "guests that gave nothing when they were asked last", _MOM),
-    (OBSTACLE, _TEXT, _G, "why the guest cannot be counted on to give memory; unknown if it can", _MOM),
-    (RESTS, _S, _G, "in how long a guest that gave nothing is asked again; unknown if it is asked", _MOM),
+    (names.OBSTACLE, _TEXT, _G, "why the guest cannot be counted on to give memory; unknown if it can", _MOM),
+    (names.RESTS, _S, _G, "in how long a guest that gave nothing is asked again; unknown if it is asked", _MOM),
 )
 _READ: Final = (
     *((name, _KIB, _G) for name in ("mem_unused", "mem_usable_soon", "rss", "host_swap")),
     *((name, _RATE, _G) for name in ("swap_in", "swap_out")),
     ("major_fault", Unit.PER_SECOND, _G),
     ("reclaim_cost", _RATIO, _G),
-    (GROUP_ROOM, _KIB, _G),
-    (GIVE_BACK, _TEXT, _G),
+    (names.GROUP_ROOM, _KIB, _G),
+    (names.GIVE_BACK, _TEXT, _G),
     ("offload_net", _KIB, _H),
-    (STOPPED_BELOW, _KIB, _H),
-    (RISE, _KIB, _H),
-    *((name, _KIB, _G) for name in (EXPECTED, EXPECTED_SOON)),
-    (RISES_IN, _S, _G),
-    (WEIGHT, _RATIO, _G),
+    (names.STOPPED_BELOW, _KIB, _H),
+    (names.RISE, _KIB, _H),
+    *((name, _KIB, _G) for name in (names.EXPECTED, names.EXPECTED_SOON)),
+    (names.RISES_IN, _S, _G),
+    (names.WEIGHT, _RATIO, _G),
 )
 """Fields of others that the law reads where they are known."""
 
-_REASONS: Final = {SUGGESTED: REASON}
+_REASONS: Final = {names.SUGGESTED: names.REASON}
 FIELDS: Final = (*(FieldSpec(*row, reason=_REASONS.get(row[0], "")) for row in _FIELDS), *(FieldSpec.reads(*row) for row in _READ))
 
 MOVED_KIB: Final = 512

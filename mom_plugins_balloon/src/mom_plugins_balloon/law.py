@@ -576,7 +576,7 @@ def share(
     generic = ReasonCode.NOTHING_TO_GIVE if lacks >= step else ReasonCode.ENOUGH if free < p.return_above * high else ReasonCode.PLENTY
     suggestions = [SizeSuggestion(ask.full or None, ask.code or generic) for ask in asks]
     for number, (place, guest, ask, trimmed) in enumerate(zip(places, those, givers, trims, strict=True)):
-        code, size, offer, change = ask.code or generic, guest.size, ask.offer, 0.0
+        code, size, offer, change, passed, gain = ask.code or generic, guest.size, ask.offer, 0.0, None, None
         if size is None or guest.maximum is None:
             continue
         if ask.grows:
@@ -584,7 +584,7 @@ def share(
         elif ask.eases and growth.eases > 0:
             change = growth.eases * ask.eases
         elif number in swept:
-            change, code = -offer.depth, ReasonCode.SWEEP
+            change, code, gain = -offer.depth, ReasonCode.SWEEP, offer.sweep
         elif offer.trims and left > 0:
             given, can = trimmed, offer.trims[means.last]
             if given < step:  # when all shares are smaller, those give a step that can spare most
@@ -598,7 +598,6 @@ def share(
             back = growth.returns * ask.returns
             if back >= step or size + back >= guest.maximum:
                 change, code = back, ReasonCode.GIVEN_BACK
-        passed = None
         if change:
             passed = gate(int(size + min(change, growth_left)), _known(guest, size), limits).size
             growth_left = max(0.0, growth_left - max(0.0, (passed or 0.0) - size))
@@ -606,7 +605,7 @@ def share(
             code = ReasonCode.OTHERS_GIVE
         elif wants >= step and ask.code is None and ask is not weighed[number]:
             code = ReasonCode.SPARED
-        suggestions[place] = SizeSuggestion(passed, code, offer.sweep if code is ReasonCode.SWEEP and passed is not None else None)
+        suggestions[place] = SizeSuggestion(passed, code, None if passed is None else gain)
     return suggestions
 
 

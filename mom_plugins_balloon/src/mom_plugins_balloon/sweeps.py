@@ -449,19 +449,13 @@ class Sweep:
 
     def _look(self, seconds: float) -> _Look | None:
         """Look at the process for so long; None when it has gone."""
-        before, busy, after = self.process.memory(), self._busy(seconds), self.process.memory()
-        if before is None or busy is None or after is None:
-            return None
-        return _Look(busy, after.resident, after.resident - before.resident, after.faulted - before.faulted)
-
-    def _busy(self, seconds: float) -> float | None:
-        """How much of a CPU the guest uses for so long; None when it has gone."""
-        used, began = self.process.cpu_seconds(), self.monotonic()
+        before, used, began = self.process.memory(), self.process.cpu_seconds(), self.monotonic()
         self._pause(seconds)
-        spent, passed = self.process.cpu_seconds(), self.monotonic() - began
-        if used is None or spent is None:
+        spent, passed, after = self.process.cpu_seconds(), self.monotonic() - began, self.process.memory()
+        if before is None or used is None or spent is None or after is None:
             return None
-        return (spent - used) / passed if passed > 0 else 0.0
+        busy = (spent - used) / passed if passed > 0 else 0.0
+        return _Look(busy, after.resident, after.resident - before.resident, after.faulted - before.faulted)
 
     def _give_back(self) -> str:
         """Let the guest have its headroom again; why it has not, or an empty text."""
