@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Final, NamedTuple, cast
 
@@ -224,7 +225,8 @@ def gives_headroom_back(host: LawHost, parameters: LawParameters) -> bool:
 # --- one guest -------------------------------------------------------------------------------------------------------------------------
 
 
-class GuestNeed(NamedTuple):
+@dataclass(slots=True)
+class GuestNeed:
     """What one guest needs and should have.
 
     `need` is what it holds and could not give up without swapping; `usable` what it has above that, or will have before long. `tight` is
@@ -322,7 +324,7 @@ class GuestLook:
             if rises and not seen.sparse and not eases and (wanted := min(maximum, seen.full + (guest.rises or 0.0)) - size) > fills + step:
                 code, fills = ReasonCode.RISES, wanted
             returns = min(maximum - size, self._p.return_share * maximum) if self._plenty else 0.0
-            untouched = self._p.untouched_share * max(0.0, size - guest.rss) if guest.rss is not None else 0.0
+            untouched = self._p.untouched_share * (size - guest.rss) if guest.rss is not None and size > guest.rss else 0.0
         swaps = swaps or (guest.swap_out or 0.0) > HealthLimits.SWAP_IN_KIB
         gives_nothing = self._easy or swaps or guest.obstacle is not None or size <= promised
         offer = NO_OFFER if gives_nothing else self._offer(guest, seen, size, size - promised, worth, waits=waits)
@@ -433,7 +435,8 @@ class GuestLook:
         if sweep >= worth:
             # A kernel allocates from its smallest free pieces first, and reports the largest: a balloon gets what was not reported before.
             hollow = 0.0 if guest.reporting else guest.hollow or 0.0
-            sweep = min(sweep, min(self._moves, calm, size - self.swept_keeps(guest, seen, held)) - hollow)
+            most = min(self._moves, calm, size - self.swept_keeps(guest, seen, held)) - hollow
+            sweep = sweep if sweep < most else most
             sweep, depth = (sweep, sweep + hollow) if sweep >= worth else (0.0, 0.0)
         else:
             sweep = 0.0

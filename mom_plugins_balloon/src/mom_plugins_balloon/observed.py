@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from mom_core import Snapshot
@@ -73,7 +74,7 @@ def law_guests(snapshot: Snapshot, *, expecting: bool = True) -> Sequence[LawGue
         size, maximum, rss, beside = (columns[_FIELDS.index(name)] for name in ("balloon_cur", "balloon_max", "rss", "qemu_overhead"))
         columns[_FIELDS.index("balloon_max")] = list(map(most_kib, maximum, size, room, rss, beside))
     obstacles, rises = snapshot.column("balloon_obstacle"), _rises(snapshot) if expecting else [None] * len(snapshot.guests)
-    return list(map(LawGuest._make, zip(*columns, guarantees, obstacles, rises, strict=True)))
+    return list(map(partial(tuple.__new__, LawGuest), zip(*columns, guarantees, obstacles, rises, strict=True)))
 
 
 def _rises(snapshot: Snapshot) -> Sequence[float | None]:
