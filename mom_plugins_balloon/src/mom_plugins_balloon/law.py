@@ -181,15 +181,16 @@ IN_TRANSITION, UNSETTLED = GuestAsk(ReasonCode.IN_TRANSITION, True), GuestAsk(Re
 
 def decide(host: LawHost, guests: Sequence[LawGuest], parameters: LawParameters, limits: ShrinkLimits) -> list[SizeSuggestion]:
     """The sizes that these guests should have, in their order."""
-    step, free = parameters.step / BYTES, host.free
     # As long as no guest has to give, whatever guests want, those that have all of their memory need not be looked at.
-    taken = 0.0
-    if host.high < free + step:
-        taken = sum(max(0.0, one.maximum - one.size) for one in guests if one.maximum is not None and one.size is not None)
-    easy = host.high + host.ahead + taken < free + step
-    look = GuestLook(host, parameters, easy=easy)
-    asks = [look.at(guest) for guest in guests]
-    return share(host, guests, asks, parameters, limits)
+    left = host.free + parameters.step / BYTES - (host.high + host.ahead)
+    for guest in guests:
+        if left <= 0:
+            break
+        size, maximum = guest.size, guest.maximum
+        if size is not None and maximum is not None and maximum > size:
+            left -= maximum - size
+    look = GuestLook(host, parameters, easy=left > 0)
+    return share(host, guests, [look.at(guest) for guest in guests], parameters, limits)
 
 
 def sweep_of(host: LawHost, guest: LawGuest, parameters: LawParameters, limits: ShrinkLimits) -> SizeSuggestion:
