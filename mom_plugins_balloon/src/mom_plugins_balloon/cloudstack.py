@@ -13,7 +13,7 @@ from typing import Final, Protocol, runtime_checkable
 
 from mom_core import Finding, Guest, Hypervisor, HypervisorError, Severity, Value, as_number, first_names, format_kib, printable, read_file
 from mom_plugins_balloon.ballooned_guests import SAME_SIZE_KIB
-from mom_plugins_balloon.guarantees import AT_START, Guaranteed
+from mom_plugins_balloon.guarantees import AT_START, Written
 from mom_plugins_balloon.started_sizes import StartedSizes
 
 AGENT: Final = "etc/cloudstack/agent/agent.properties"
@@ -63,16 +63,11 @@ def is_here(root: Path) -> bool:
 
 
 def findings(
-    root: Path,
-    hypervisor: Hypervisor | None,
-    promised_to: Callable[[Sequence[Guest]], Mapping[str, Sequence[Guaranteed]]],
-    started: StartedSizes,
-    *,
-    by_class: bool,
+    root: Path, hypervisor: Hypervisor | None, promised_to: Callable[[Sequence[Guest]], Written], started: StartedSizes, *, by_class: bool
 ) -> Iterable[Finding]:
     """What there is to say on a host of CloudStack; nothing elsewhere.
 
-    :param promised_to: gives what guests are promised by mom's file and their metadata, by guest id
+    :param promised_to: gives what guests are promised
     :param by_class: another plugin makes promises, by guests' classes
     """
     if hypervisor is None or not isinstance(hypervisor, GuestFields) or not is_here(root):
@@ -93,12 +88,7 @@ def findings(
 
 
 def _sizes(
-    instances: Sequence[Guest],
-    fields: Mapping[str, Mapping[str, Value]],
-    promised: Mapping[str, Sequence[Guaranteed]],
-    started: StartedSizes,
-    *,
-    by_class: bool,
+    instances: Sequence[Guest], fields: Mapping[str, Mapping[str, Value]], promised: Written, started: StartedSizes, *, by_class: bool
 ) -> Iterator[Finding]:
     """Instances that were started with less than they can have, and whether they are promised that; and those that are promised all."""
     below: list[str] = []

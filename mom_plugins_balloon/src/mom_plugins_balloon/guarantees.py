@@ -24,6 +24,9 @@ AT_START: Final = "start"
 Guaranteed: TypeAlias = Portion | Literal["start"]
 """A guarantee as it is written: a size, a share of the maximum, or what the guest started with."""
 
+Written: TypeAlias = Mapping[str, Sequence[Guaranteed]]
+"""What guests are promised by mom's file and their metadata, by guest id; without those that are promised nothing by them."""
+
 _NOTHING: tuple[Sequence[Guaranteed], UnitError | None] = ((), None)
 
 HOLDS = "guest_guarantee"
@@ -234,9 +237,8 @@ class Guarantees:
             if promises
         }
 
-    def written(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> Mapping[str, Sequence[Guaranteed]]:
-        """What the YAML file and the metadata promise to these guests, as it is written there, by guest id; without those that are promised
-        nothing by them."""
+    def written(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> Written:
+        """What the YAML file and the metadata promise to these guests."""
         return {guest.id: promises for guest, promises, _ in self._with_promises(guests, settings_of)}
 
     def _kib(self, promise: Guaranteed, guest: Guest, whole: float | None, size: float | None) -> float | None:

@@ -20,21 +20,7 @@ from typing import Annotated, Final
 
 from pydantic import Field, TypeAdapter
 
-from mom_core import (
-    Entity,
-    Guest,
-    MomError,
-    PluginContext,
-    Scope,
-    Snapshot,
-    StateError,
-    UnitError,
-    Value,
-    as_whole,
-    format_duration,
-    format_kib,
-    printable,
-)
+from mom_core import Guest, MomError, PluginContext, Snapshot, StateError, UnitError, as_whole, format_duration, format_kib, printable
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.guarantees import guaranteed_kib
 from mom_plugins_balloon.limits import ShrinkLimits
@@ -42,18 +28,8 @@ from mom_plugins_balloon.names import AHEAD, RESERVED, RISE, STOPPED_BELOW, SUGG
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.spare_memory import Spare, returning_kib, seconds_to_free, spare_of
 from mom_plugins_balloon.states import hard_kib
-from mom_toolkit import (
-    Admissions,
-    Forecasts,
-    LaunchedGuest,
-    ProcessStat,
-    Reservation,
-    ReservationRefused,
-    ReservationState,
-    Room,
-    boot_id,
-    seen_lately,
-)
+from mom_plugins_balloon.sweeps import QemuProcess
+from mom_toolkit import Admissions, Forecasts, LaunchedGuest, Reservation, ReservationRefused, ReservationState, Room, boot_id, seen_lately
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40
@@ -342,10 +318,8 @@ class HostReservations:
     def _held_kib(self, guest: Guest) -> float:
         """The memory that a guest's process holds: asked of the kernel, as a guest that boots touches gigabytes between two cycles."""
         pid = as_whole(guest.properties.get("pid"))
-        stat = None if pid is None else ProcessStat.of(self.context.root / f"proc/{pid}")
-        if stat is not None and stat.resident_kib is not None:
-            return stat.resident_kib
-        return guest.number("rss") or 0.0
+        memory = None if pid is None else QemuProcess(pid, self.context.root / "proc").memory()
+        return guest.number("rss") or 0.0 if memory is None else memory.resident
 
     def _take(self, snapshot: Snapshot) -> bool:
         """See who has come for a reservation and who has gone; whether that changed one."""
@@ -431,7 +405,7 @@ class HostReservations:
         until, guest = one.deadline, None
         if one.taken_at is not None:
             state, until = ReservationState.TAKEN, one.taken_at + self.settings.settle
-            guest = Entity(Scope.GUEST, one.guest, one.guest_name)
+            guest = Guest(one.guest, one.guest_name).entity
         left, come = max(0.0, until - self.context.monotonic()), max(0, kept - there)
         return Reservation(one.id, one.memory_kib, state, one.name, one.who, one.created, left, kept, there, come, expected, guest, note)
 
@@ -479,6 +453,6 @@ def _too_slow(memory_kib: int, seconds: float, expected: float | None, room: Roo
     return ReservationRefused(message, room=room, hint=f"{format_kib(room.free_kib)} can be had at once; or ask for longer")
 
 
-def policies_reserve(texts: Mapping[str, Value]) -> bool:
+def policies_reserve(texts: Mapping[str, object]) -> bool:
     """True if any of these policies goes by what is reserved, or takes the law's suggestions, which do."""
     return any(isinstance(text, str) and (RESERVED in text or SUGGESTED in text) for text in texts.values())

@@ -19,20 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core import (
-    Decision,
-    Entity,
-    Guest,
-    HypervisorError,
-    MomError,
-    NoChangeNeeded,
-    PluginContext,
-    Snapshot,
-    Source,
-    as_number,
-    format_kib,
-    printable,
-)
+from mom_core import Decision, Entity, Guest, MomError, PluginContext, Snapshot, Source, as_number, format_kib, printable
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests, why_blocked
 from mom_plugins_balloon.law import gives_headroom_back, sweep_of
 from mom_plugins_balloon.limits import ShrinkLimits
@@ -239,8 +226,8 @@ class LeavingGuests:
         if wish is not None and not wish.sweep and target >= (wish.size or 0):
             wish.answer(f"it has {format_kib(target)} again")
 
-    def failed(self, identity: str, error: HypervisorError) -> None:
-        """A guest could not be asked for a size, or need not be."""
+    def failed(self, identity: str, why: str, *, later: bool) -> None:
+        """A guest could not be asked for a size, or has to wait for that."""
         wish = self._decided.get(identity)
         if wish is not None:
-            wish.answer(str(error), later=wish.sweep and isinstance(error, NoChangeNeeded))
+            wish.answer(why, later=wish.sweep and later)

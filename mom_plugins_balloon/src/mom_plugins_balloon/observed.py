@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from mom_core import Snapshot
 from mom_plugins_balloon.law import LawGuest, LawHost, SizeSuggestion, ahead_of, decide
@@ -13,6 +13,9 @@ from mom_plugins_balloon.names import EXPECTED, EXPECTED_SOON, GROUP_ROOM, RISE,
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.reasons import ReasonCode
 from mom_plugins_balloon.states import HostWanted, StateGoal
+
+_Number: TypeAlias = float | None
+"""None: unknown."""
 
 _FIELDS: Final = (
     "balloon_cur", "balloon_max", "mem_usable", "stats_age", "mem_available", "mem_unused", "mem_usable_soon", "kernel_reserved",
@@ -87,13 +90,7 @@ def _rises(snapshot: Snapshot) -> Sequence[float | None]:
 
 
 def rise_kib(
-    soon: float | None,
-    expected: float | None,
-    rises_in: float | None,
-    weight: float | None,
-    total: float | None,
-    size: float | None,
-    usable: float | None,
+    soon: _Number, expected: _Number, rises_in: _Number, weight: _Number, total: _Number, size: _Number, usable: _Number
 ) -> float | None:
     """What a guest is expected to use more before long, in KiB, by so much as its forecast counts. 0: nothing; None: that is unknown.
 

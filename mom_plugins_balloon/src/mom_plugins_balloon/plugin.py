@@ -364,7 +364,7 @@ class BalloonPlugin:
             if isinstance(result, GuestGone):
                 self._guests.forget_request(change.entity.id)
             if isinstance(result, HypervisorError):
-                self._leaving.failed(change.entity.id, result)
+                self._leaving.failed(change.entity.id, str(result), later=isinstance(result, NoChangeNeeded))
             if result:
                 said[change.target] = result
         return said

@@ -254,8 +254,8 @@ class Sweep:
     `HypervisorError`."""
     size_now: Callable[[], float | None] | None = None
     """What its balloon leaves the guest now, in KiB; None: the hypervisor does not say. Raises `HypervisorError`."""
-    first_slice: float = FIRST_SLICE_KIB
-    """KiB that its balloon takes before the guest is looked at for the first time."""
+    first_slice: float = math.inf
+    """KiB that its balloon takes at most before the guest is looked at for the first time."""
     monotonic: Callable[[], float] = time.monotonic
     pause: Callable[[float], object] | None = None
     """None: until it is taken over."""
@@ -274,7 +274,7 @@ class Sweep:
 
     def __post_init__(self) -> None:
         self._pause = self.pause or self._stopped.wait
-        self._cost, self._slice = self.cost or SweepCost(), self.first_slice
+        self._cost, self._slice = self.cost or SweepCost(), min(FIRST_SLICE_KIB, self.first_slice)
         self._fresh_until = self.plan.said + FRESH_SECONDS
         self._longest = self.plan.wait + (self.plan.size - self.plan.bottom) / SLOW_BALLOON_KIB_PER_SECOND
         self._lowest, self._began = self.plan.size, self.monotonic()

@@ -18,17 +18,7 @@ from mom_plugins_balloon.limits import KnownMemory
 from mom_plugins_balloon.names import GAIN, REASON, SUGGESTED, SWEPT_NOW
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
 from mom_plugins_balloon.reasons import ReasonCode
-from mom_plugins_balloon.sweeps import (
-    FIRST_SLICE_KIB,
-    FRESH_SECONDS,
-    REST_SECONDS,
-    QemuProcess,
-    Sweep,
-    SweepEnd,
-    Sweeper,
-    SweepOutcome,
-    SweepPlan,
-)
+from mom_plugins_balloon.sweeps import FRESH_SECONDS, REST_SECONDS, QemuProcess, Sweep, SweepEnd, Sweeper, SweepOutcome, SweepPlan
 from mom_toolkit import stale_seconds
 
 GAVE, LASTED, ENDED, REST = "sweep_gave", "sweep_seconds", "sweep_end", "sweep_rest"
@@ -143,13 +133,10 @@ class SweptGuests:
         hollow, usable = max(0.0, size - target - gain), known.usable or 0.0
         within, hears = (math.inf, None) if leaving is None else (leaving.within, leaving.told)
         plan = SweepPlan(size, target, gain, hollow, self._law.sweep_wait, usable, now - age, within)
-        asked = (command, process, past.sweep_cost, statistics, size_now, self._first_slice)
+        first_slice = min((one.slice for one in self._of_late()), default=math.inf)
+        asked = (command, process, past.sweep_cost, statistics, size_now, first_slice)
         self.sweeper.begin(Sweep(guest.entity, guest.incarnation, plan, *asked, told=hears))
         return None
-
-    @property
-    def _first_slice(self) -> float:
-        return min((FIRST_SLICE_KIB, *(one.slice for one in self._of_late())))
 
     # --- what became of them ---------------------------------------------------------------------------------------------------------
 
