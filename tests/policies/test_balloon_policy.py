@@ -337,6 +337,11 @@ class TestSweeps:
         assert targets(TARGET - 350 * MIB, guests).keys() == {"b"}
         assert targets(TARGET - 700 * MIB, guests).keys() == {"b", "c"}
 
+    @pytest.mark.parametrize("hollow", [0, GIB])
+    def test_a_guest_whose_share_is_more_than_its_balloon_moves_is_swept_for_that(self, hollow: int) -> None:
+        large = a_known_guest(256 * GIB, 64 * GIB, peak=64 * GIB, idle=128 * GIB, balloon_max=256 * GIB, mem_hollow=hollow)
+        assert targets(TARGET - GIB, a=large) == {"a": 256 * GIB - 5 * 900_000}
+
     def test_on_a_host_that_is_hard_up_newer_statistics_are_peace_enough(self) -> None:
         assert targets(HARD - GIB, a=idle(balloon_target_age=3.0)) == targets(HARD - GIB, a=idle())
         assert targets(HARD - GIB, a=idle(balloon_target_age=3.0, stats_age=3.5)) == {}

@@ -313,6 +313,7 @@ class GuestLook:
         if seen.usable < self._p.runs_out * seen.margin or size < promised:
             return self._runs_out(guest, seen, maximum - size, promised - size)
         worth = self._p.sweep_step_share * size
+        worth = worth if worth < 0.5 * self._moves else 0.5 * self._moves  # a large guest's balloon moves a smaller share of it
         worth = worth if worth > self._worth else self._worth
         rises = guest.rises is not None and guest.rises >= worth
         swaps, waits = (guest.swap_in or 0.0) > HealthLimits.SWAP_IN_KIB, (guest.major_faults or 0.0) > HealthLimits.MAJOR_FAULTS

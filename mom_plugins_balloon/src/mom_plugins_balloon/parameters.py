@@ -75,7 +75,7 @@ class LawParameters(StrictModel):
     sweep_step: Annotated[Size, Field(ge=1 << 20)] = 48 << 20
     """A guest is swept for this much at least, as a sweep costs it two changes of its balloon."""
     sweep_step_share: Annotated[float, Field(ge=0, le=1)] = 0.03
-    """The same as a ratio of its size, whichever is more."""
+    """The same as a ratio of its size, whichever is more; but no more than half of what its balloon moves in a cycle."""
     sweep_keeps: Size = 32 << 20
     """What a sweep leaves a guest at least above its need and its page cache, until it has its headroom back."""
     growth_rate: Size = 320 << 20
