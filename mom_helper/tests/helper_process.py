@@ -126,6 +126,11 @@ class RunningHelper:
             return True
         return False
 
+    def inode(self, group: "Group") -> int:
+        """By which an order names a group."""
+        assert self.groups is not None
+        return (self.groups / group.path.lstrip("/")).stat().st_ino
+
     def kill(self) -> None:
         assert self.process is not None
         self.process.kill()

@@ -19,8 +19,8 @@ import pytest
 from helper_process import ENGINE, GUEST, STRANGER, Client, Group, RunningHelper, as_user
 
 from mom_devkit import wait_until
+from mom_helper.__main__ import MOST_CONNECTIONS
 from mom_helper.orders import ORDER, PROCESS_FILES, Order, OrderNumber
-from mom_helper.server import MOST_CONNECTIONS
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(os.geteuid() != 0, reason="what runs as root is tried as root")]
 
@@ -76,9 +76,9 @@ def grouped(place: Path, group: Group) -> Iterator[RunningHelper]:
     yield from running(RunningHelper(place, groups=tree))
 
 
-def limiting(pid: int, started: int) -> Callable[[Client], int]:
+def limiting(pid: int, inode: int) -> Callable[[Client], int]:
     """Limit a guest to 1 GiB: the error."""
-    return lambda client: client.error(OrderNumber.SET, HIGH, 1 << 30, pid, started)
+    return lambda client: client.error(OrderNumber.SET, HIGH, 1 << 30, pid, inode)
 
 
 def high(helper: RunningHelper, group: Group) -> str:
@@ -119,12 +119,12 @@ def test_no_other_user_gets_an_answer(helper: RunningHelper) -> None:
 
 
 def test_a_guests_group_is_limited_and_the_limit_lifted(grouped: RunningHelper, group: Group) -> None:
-    pid, started = group.process(GUEST)
-    assert grouped.ask(lambda client: client.error(OrderNumber.SET, HIGH, 1 << 30, pid, started)) == 0
+    pid, _ = group.process(GUEST)
+    assert grouped.ask(lambda client: client.error(OrderNumber.SET, HIGH, 1 << 30, pid, grouped.inode(group))) == 0
     assert high(grouped, group) == str(1 << 30)
-    assert grouped.ask(lambda client: client.error(OrderNumber.SET, HIGH, -1, pid, started)) == 0
+    assert grouped.ask(lambda client: client.error(OrderNumber.SET, HIGH, -1, pid, grouped.inode(group))) == 0
     assert high(grouped, group) == "max"
-    assert grouped.ask(lambda client: client.error(OrderNumber.SET, HIGH, 4096, pid, started)) == ERANGE
+    assert grouped.ask(lambda client: client.error(OrderNumber.SET, HIGH, 4096, pid, grouped.inode(group))) == ERANGE
 
 
 def test_only_processes_of_guests_users_in_guests_groups_are_guests(grouped: RunningHelper, group: Group, elsewhere: Group) -> None:
@@ -133,30 +133,26 @@ def test_only_processes_of_guests_users_in_guests_groups_are_guests(grouped: Run
     others += [(1, 0), (os.getpid(), 0), (0, 0), (-1, 0), (1 << 40, 0), (guest[0], guest[1] + 1)]
 
     def asked(client: Client) -> list[list[int]]:
-        return [
-            [
-                client.error(OrderNumber.SET, HIGH, 1 << 30, *one),
-                client.error(OrderNumber.OPEN, 0, 0, *one),
-                client.error(OrderNumber.HELD_BY_DEVICE, 0, 0, *one),
-            ]
-            for one in others
-        ]
+        inode = grouped.inode(group)
+        named = [(pid, inode) for pid, _ in others[:-1]] + [(guest[0], inode + 1)]
+        told = [[client.error(OrderNumber.SET, HIGH, 1 << 30, *one) for one in named]]
+        return [*told, [client.error(OrderNumber.OPEN, 0, 0, *one) for one in others]]
 
     assert {error for errors in grouped.ask(asked) for error in errors} <= {EPERM, ESRCH}
     assert high(grouped, group) == "max"
-    assert grouped.ask(lambda client: client.error(OrderNumber.SET, HIGH, 1 << 30, *guest)) == 0
+    assert grouped.ask(lambda client: client.error(OrderNumber.SET, HIGH, 1 << 30, guest[0], grouped.inode(group))) == 0
 
 
 def test_a_group_that_is_not_the_guests_alone_is_left_alone(place: Path) -> None:
     for one in groups_named(f"mom-test.slice/shared-{os.getpid()}"):
         tree = place / "groups"
         folder = one.mirrored(tree, memory_high="max\n")
-        (pid, started), (other, _) = one.process(GUEST), one.process(GUEST)
+        (pid, _), (other, _) = one.process(GUEST), one.process(GUEST)
         for helper in running(RunningHelper(place, groups=tree)):
             (folder / "cgroup.procs").write_text(f"{pid}\n{other}\n")
-            assert helper.ask(limiting(pid, started)) == EPERM
+            assert helper.ask(limiting(pid, folder.stat().st_ino)) == EPERM
             (folder / "cgroup.procs").write_text(f"{pid}\n")
-            assert helper.ask(limiting(pid, started)) == 0
+            assert helper.ask(limiting(pid, folder.stat().st_ino)) == 0
 
 
 def test_files_of_a_guests_process_can_be_read_and_only_these(grouped: RunningHelper, group: Group) -> None:
@@ -175,12 +171,6 @@ def test_files_of_a_guests_process_can_be_read_and_only_these(grouped: RunningHe
 
     read_at_all = [(Path(f"/proc/{pid}") / name).exists() for name in PROCESS_FILES]
     assert grouped.ask(read) == [EPERM, *[True if there else ENOENT for there in read_at_all], EPERM]
-
-
-def test_a_device_that_a_guest_holds_is_told(grouped: RunningHelper, group: Group) -> None:
-    pid, started = group.process(GUEST)
-    answer = grouped.ask(lambda client: list(client.order(OrderNumber.HELD_BY_DEVICE, 0, 0, pid, started)[0][1:3]))
-    assert answer == [0, 0]
 
 
 def test_triggers_of_pressure_are_few_and_within_bounds(helper: RunningHelper) -> None:
@@ -333,29 +323,18 @@ def test_a_helper_that_is_killed_at_any_instant_knows_what_stood_there(helper: R
 
 
 def test_nothing_is_written_that_cannot_be_remembered(helper: RunningHelper) -> None:
-    (boot,) = helper.state.iterdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=1", "none", str(boot)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=1", "none", str(helper.state)], check=True)
     try:
         assert helper.ask(lambda client: client.error(OrderNumber.SET, A, 7)) == 28
         assert helper.values()["a"] == "100"
     finally:
-        subprocess.run(["umount", str(boot)], check=True)
+        subprocess.run(["umount", str(helper.state)], check=True)
     assert helper.ask(lambda client: client.error(OrderNumber.SET, A, 7)) == 0
 
 
-def test_what_an_earlier_boot_left_is_of_no_use(helper: RunningHelper) -> None:
-    helper.ask(lambda client: client.error(OrderNumber.SET, A, 7))
-    helper.kill()
-    (boot,) = helper.state.iterdir()
-    boot.rename(helper.state / "another boot")
-    assert helper.put_back() == 0
-    assert helper.values()["a"] == "7"
-    assert not (helper.state / "another boot").exists()
-
-
 def test_what_an_ended_guest_had_is_forgotten_and_a_group_of_the_same_name_is_another_one(grouped: RunningHelper, group: Group) -> None:
-    pid, started = group.process(GUEST)
-    grouped.ask(lambda client: client.error(OrderNumber.SET, HIGH, 1 << 30, pid, started))
+    pid, _ = group.process(GUEST)
+    grouped.ask(lambda client: client.error(OrderNumber.SET, HIGH, 1 << 30, pid, grouped.inode(group)))
     assert grouped.groups is not None
     folder = grouped.groups / group.path.lstrip("/")
     old = folder.rename(folder.with_name("old"))
@@ -366,8 +345,10 @@ def test_what_an_ended_guest_had_is_forgotten_and_a_group_of_the_same_name_is_an
 
 
 def test_what_an_ended_guest_had_keeps_nothing_else_from_being_put_back(grouped: RunningHelper, group: Group) -> None:
-    pid, started = group.process(GUEST)
-    grouped.ask(lambda client: [client.error(OrderNumber.SET, A, 7), client.error(OrderNumber.SET, HIGH, 1 << 30, pid, started)])
+    pid, _ = group.process(GUEST)
+    grouped.ask(
+        lambda client: [client.error(OrderNumber.SET, A, 7), client.error(OrderNumber.SET, HIGH, 1 << 30, pid, grouped.inode(group))]
+    )
     assert grouped.groups is not None
     shutil.rmtree(grouped.groups / group.path.lstrip("/"))
     assert grouped.ask(lambda client: list(client.order(OrderNumber.PUT_BACK)[0][2:4])) == [1, 0]
@@ -544,7 +525,7 @@ def test_a_process_that_ends_meanwhile_is_no_guest_and_neither_is_the_next_of_it
         one = group.started[-1]
 
         def ordered(client: Client, pid: int = pid, started: int = started) -> list[int]:
-            return [client.error(OrderNumber.SET, HIGH, (1 << 30) + number * 4096, pid, started) for number in range(20)]
+            return [client.error(OrderNumber.SET, HIGH, (1 << 30) + number * 4096, pid, grouped.inode(group)) for number in range(20)]
 
         fork = os.fork()
         if fork == 0:
@@ -555,7 +536,7 @@ def test_a_process_that_ends_meanwhile_is_no_guest_and_neither_is_the_next_of_it
         os.waitpid(fork, 0)
         one.wait(20)
         assert set(told) <= {0, ESRCH, EPERM, EAGAIN}
-        assert grouped.ask(limiting(pid, started)) == ESRCH
+        assert grouped.ask(limiting(pid, grouped.inode(group))) == ESRCH
     is_alive_and_small(grouped)
 
 

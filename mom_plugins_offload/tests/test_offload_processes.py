@@ -1,7 +1,5 @@
 """How guests are reached, and whose memory cannot go anywhere."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +7,6 @@ from offload_hosts import SCOPE, V1_MOUNT, V2_MOUNT, process
 
 from mom_core import Guest, Value
 from mom_devkit import host_of
-from mom_devkit.without_root import MomPower, StandInGuest
 from mom_plugins_offload.processes import MemoryWay, faults_of, way_to
 from mom_toolkit import Hierarchies
 
@@ -50,45 +47,6 @@ def test_memory_that_is_held_in_place_goes_nowhere(tmp_path: Path, status: str, 
     found = way(host_of(tmp_path, {**V2, **files}), cgroups={"": SCOPE})
     assert found.name == ""
     assert words in found.why_not
-
-
-def test_a_guest_with_a_device_of_the_host_is_left_out(tmp_path: Path) -> None:
-    root = host_of(tmp_path, {**V2, **process(1000)})
-    (root / "proc/1000/fd").mkdir()
-    (root / "proc/1000/fd/30").symlink_to("/dev/vfio/12")
-    assert "VFIO" in way(root, cgroups={"": SCOPE}).why_not
-
-
-@pytest.fixture
-def guest_with_device() -> Iterator[StandInGuest]:
-    """A real process of another user that has a file open that is named like a device given to guests."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can make one")
-    folder = Path("/dev/vfio")
-    made = not folder.exists()
-    folder.mkdir(exist_ok=True)
-    file = folder / f"mom-test-{os.getpid()}"
-    file.touch()
-    try:
-        guest = StandInGuest(["sh", "-c", f"exec 9<{file}; echo ready; cat"])
-        try:
-            assert guest.process.stdout is not None
-            assert guest.process.stdout.readline() == b"ready\n"
-            yield guest
-        finally:
-            guest.close()
-    except OSError as error:
-        pytest.skip(f"no control groups can be made here: {error}")
-    finally:
-        file.unlink()
-        if made:
-            folder.rmdir()
-
-
-@pytest.mark.processes
-def test_so_is_one_of_whose_files_only_root_may_know(guest_with_device: StandInGuest, mom_power: MomPower) -> None:
-    with mom_power(guest_with_device.DECLARATION):
-        assert "VFIO" in way(Path("/"), pid=guest_with_device.pid).why_not
 
 
 def test_a_guest_whose_process_has_ended_is_not_reached(tmp_path: Path) -> None:

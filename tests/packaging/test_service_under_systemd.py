@@ -336,7 +336,7 @@ def test_a_mom_that_was_root_hands_over_to_one_that_is_not(service: Service) -> 
     service.systemd.systemctl("daemon-reload")
     service.systemd.systemctl("start", "mom-helper.socket")
     told = service.systemd.run(
-        "env", *service.environment, str(BIN / "mom"), "config", "hand-over", "/var/lib/mom-helper", "-c", str(service.folder / "mom.yaml")
+        "env", *service.environment, str(BIN / "mom"), "config", "hand-over", "/run/mom-helper/before", "-c", str(service.folder / "mom.yaml")
     )
     assert (told.returncode, told.stdout.split(": ")[-1]) == (0, "0 stood there before\n"), told.stdout + told.stderr
     service.systemd.systemctl("try-restart", "--no-block", "mom")
@@ -531,7 +531,7 @@ def test_only_the_helper_writes_what_mom_sets_and_nothing_else_of_the_kernel(ser
 @pytest.mark.parametrize("unit", ["mom", "mom-restore", "mom-helper", "mom-vdsm"])
 def test_every_unit_keeps_files_and_the_kernels_settings_to_itself(unit: str) -> None:
     lines = (ROOT / f"packaging/{unit}.service").read_text().splitlines()
-    mode = "StateDirectoryMode=0700" if unit == "mom-helper" else "StateDirectoryMode=0750"
+    mode = "RuntimeDirectoryMode=0700" if unit == "mom-helper" else "StateDirectoryMode=0750"
     for line in ("UMask=0077", "ProtectKernelTunables=yes", "ProtectSystem=strict", "NoNewPrivileges=yes", mode):
         assert line in lines, f"{unit}.service lacks {line}"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from mom_cli.declared import declarations_of
 from mom_core import Config, MomError, Scope, untrusted
 from mom_core.ledger import FILE, Ledger
-from mom_helper.before import Before, KernelNumber
+from mom_helper.before import Before
 
 
 def hand_over(config: Config, folder: Path) -> Iterator[tuple[str, int]]:
@@ -26,14 +26,13 @@ def hand_over(config: Config, folder: Path) -> Iterator[tuple[str, int]]:
         raise MomError(f"{ledger} is not handed over: {reason}", hint="a mom that was root keeps a ledger that is root's")
     entries, controls = Ledger.open(config.state_directory, look=True).entries.values(), declarations_of(config).controls
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         memory = Before(str(folder))
         for entry in entries:
             control = controls.get(entry.control)
             if control is not None and control.scope is Scope.HOST and control.file and type(entry.before) is int:
                 path = control.file if Path(control.file).is_relative_to(config.root) else str(config.root / control.file.lstrip("/"))
-                with KernelNumber.of(path) as place:
-                    memory.take_over(place, entry.before)
+                memory.take_over(path, entry.before)
                 yield path, entry.before
     except OSError as error:
         raise MomError(f"{error.filename or folder}: {error.strerror}", hint="the package of mom calls this, as root") from error

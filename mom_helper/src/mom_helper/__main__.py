@@ -17,9 +17,12 @@ if __name__ == "__main__":
     HERE = os.path.dirname(os.path.realpath(__file__))  # noqa: PTH120  # pathlib takes a megabyte
     sys.path[:] = [*(path for path in sys.path if path != HERE), os.path.dirname(HERE)]  # noqa: PTH120  # as above
 
+import gc
 import pwd
+import select
 import signal
 import socket
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
@@ -27,16 +30,16 @@ from typing import Final
 from mom_helper.before import Before
 from mom_helper.declarations import FOLDERS, Declared
 from mom_helper.guests import HIERARCHIES, UNIFIED, Guests
-from mom_helper.kernel import Allowance
+from mom_helper.kernel import Allowance, libc, read_at
 from mom_helper.orders import SOCKET
-from mom_helper.server import MOST_CONNECTIONS, OrderLog, serve
 from mom_helper.taker import moved, step_back
-from mom_helper.work import Done, Work, attend
+from mom_helper.work import PAUSE_SECONDS, Done, Work, attend, peer_of
 
-_STATE: Final = {"--state": "/var/lib/mom-helper"}
+_STATE: Final = {"--state": "/run/mom-helper/before"}
 _GROUPS: Final = {"--unified": HIERARCHIES[UNIFIED], "--memory": HIERARCHIES["memory"]}
 _OPTIONS: Final = {"serve": {"--user": "", "--socket": SOCKET, "--declarations": FOLDERS, **_STATE}, "put-back": _STATE, "taker": _GROUPS}
-_FIRST_OF_SYSTEMD: Final = 3
+MOST_CONNECTIONS: Final = 8
+_PR_SET_PDEATHSIG: Final = 1
 
 
 def main(verb: str, given: Sequence[str]) -> int:
@@ -46,7 +49,7 @@ def main(verb: str, given: Sequence[str]) -> int:
     if verb not in _OPTIONS or len(given) % 2 or options.keys() != known.keys() or "" in options.values():
         sys.stderr.write(f"{__doc__}\n")
         return 2
-    os.umask(0o077)
+    os.umask(0o022)
     signal.signal(signal.SIGALRM, lambda *_: None)  # it ends calls of the kernel that would take too long
     if verb == "taker":
         guests = Guests(None, {UNIFIED: options["--unified"], "memory": options["--memory"]}, Allowance(1 << 50, seconds=1))
@@ -67,10 +70,53 @@ def main(verb: str, given: Sequence[str]) -> int:
     return 0
 
 
+class OrderLog:
+    """Lines on standard error, 20 a second and 500 at once; the next one says how many were left out.
+
+    What is not read is left out, too: no order waits for a log.
+    """
+
+    def __init__(self) -> None:
+        self._allowance, self._left_out, self._errors = Allowance(20, seconds=25), 0, select.poll()
+        self._errors.register(2, select.POLLOUT)
+
+    def __call__(self, text: str) -> None:
+        """Say it."""
+        if not self._allowance.take() or self._errors.poll(0) != [(2, select.POLLOUT)]:
+            self._left_out += 1
+            return
+        more = f" ({self._left_out} lines more were left out)" if self._left_out else ""
+        self._left_out = 0
+        os.write(2, text.encode("ascii", "backslashreplace").replace(b"\n", b" ")[:500] + more.encode() + b"\n")
+
+
+def serve(listener: socket.socket, work: Work) -> None:
+    """Serve until the process is ended. It returns in a process that has served a connection, when that has ended."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # of a process that has ended, nothing is left
+    new, children = Allowance(5, seconds=4), f"/proc/self/task/{os.getpid()}/children"
+    gc.collect()
+    gc.freeze()  # the copies share what is there now
+    while True:
+        connection, _ = listener.accept()
+        with connection:
+            if peer_of(connection)[1] != work.user or len(read_at(None, children).split()) >= MOST_CONNECTIONS or not new.take():
+                time.sleep(PAUSE_SECONDS)
+                continue
+            try:
+                pid = os.fork()
+            except OSError as error:  # there is no room for another process now
+                work.log(f"a connection was not served: {error.strerror}")
+                continue
+            if pid == 0:
+                libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+                listener.close()
+                return attend(connection, work.follow, work.log)
+
+
 def _listener(path: str, group: int) -> socket.socket:
     """The socket that systemd has made, or one that only root and the engine's group can reach."""
     if os.environ.get("LISTEN_PID") == str(os.getpid()):
-        return socket.socket(fileno=_FIRST_OF_SYSTEMD)
+        return socket.socket(fileno=3)  # the first that it hands over
     with suppress(FileNotFoundError):
         os.unlink(path)  # noqa: PTH108  # as above
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -11,7 +11,10 @@ from typing import Final
 libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
-FOLDER: Final = os.O_PATH | os.O_DIRECTORY
+FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+
+MOST_BYTES: Final = 16 << 10
+"""More than is read of any file here."""
 
 
 class opened:  # noqa: N801  # called as a function; a generator would take a twentieth of an order's time
@@ -27,15 +30,10 @@ class opened:  # noqa: N801  # called as a function; a generator would take a tw
         os.close(self._file)
 
 
-def read_at(folder: int | None, name: str, most: int = 16 << 10) -> bytes:
+def read_at(folder: int | None, name: str, most: int = MOST_BYTES) -> bytes:
     """What a file says, in one read. Raises `OSError`."""
     with opened(name, os.O_RDONLY, folder) as file:
         return os.read(file, most)
-
-
-def refused(number: int) -> OSError:
-    """The error for a number of the kernel's."""
-    return OSError(number, os.strerror(number))
 
 
 class Allowance:

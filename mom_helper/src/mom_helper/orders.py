@@ -28,34 +28,33 @@ MOST_PIECE_KIB: Final = 4 << 10
 class OrderNumber(IntEnum):
     """What can be ordered, with what `a`, `b`, `c` and `d` are, and what is answered.
 
-    A guest is a process id and when the process was started, in clock ticks since the boot: two that had one number differ in it.
+    A guest is a process id and when the process was started, in clock ticks since the boot; its control group is a process id and the
+    inode of the group's folder. Two that had one number differ in these.
     """
 
     LIST = 1
     """What file number `a` of those that may be written is: its least and most, and as text its path (a knob) or name (of a guest's control
     group); in a second line the only values, or `max` where that is one. ENOENT: there is none."""
     SET = 2
-    """Write `b` to file number `a`: a knob, or of the control group of guest `c`, `d`."""
+    """Write `b` to file number `a`: a knob, or of control group `c`, `d`."""
     OPEN = 3
     """A descriptor to read file number `a` of PROCESS_FILES of guest `c`, `d`."""
-    HELD_BY_DEVICE = 4
-    """Whether guest `c`, `d` has a device of the host (VFIO): 0 or 1."""
-    PRESSURE = 5
+    PRESSURE = 4
     """A descriptor that is ready when tasks waited for memory for `a` of `b` microseconds."""
-    CONNECT = 6
+    CONNECT = 5
     """A connection to the socket of a guest whose file is the descriptor that comes with the order."""
-    PUT_BACK = 7
+    PUT_BACK = 6
     """Put back all that stood there before: how many values were, and how many could not be."""
-    STEP_BACK = 8
+    STEP_BACK = 7
     """From now on, what follows this connection lets the guests' own threads go first, and is ended before them where memory runs out."""
-    TAKE_V2 = 9
+    TAKE_V2 = 8
     """Take a piece of `a` KiB from the control group of guest `c`, `d`, in at most `b` microseconds. What went (KiB), whether there is
     more, and the CPU time that it took, in microseconds. ENODATA: the group holds too little."""
-    TAKE_V1 = 10
+    TAKE_V1 = 9
     """The same of control groups v1, which cannot be told how much: as much as goes in that time."""
-    TAKE_PROCESS = 11
+    TAKE_PROCESS = 10
     """Take `a` KiB of guest `c`, `d` that begin at address `b`. The same is answered."""
-    RECALL = 12
+    RECALL = 11
     """Call back what is in swap of the same."""
 
 

@@ -19,12 +19,12 @@ import os
 import signal
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from mom_helper.guests import UNIFIED, Guest, Guests, guest_of
-from mom_helper.kernel import libc, opened, read_at, refused
+from mom_helper.guests import UNIFIED, Guest, Guests
+from mom_helper.kernel import libc, opened, read_at
 from mom_helper.orders import MOST_PIECE_KIB, Order, OrderNumber
 
 LONGEST_SECONDS: Final = 0.1
@@ -55,60 +55,55 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 def moved(order: Order, guests: Guests) -> tuple[int, int, int]:
     """Move a piece: what is answered. Raises `OSError`."""
     if order.number not in WAYS:
-        raise refused(errno.EINVAL)
+        raise OSError(errno.EINVAL, "there is no such order")
     while not guests.allowance.take(0):
         time.sleep(0.01)
     began = time.process_time()
-    with guest_of(order.c, order.d, guests.rules) as guest:
-        went, more = _by_advice(order, guest) if order.number in _ADVICE else _by_group(order, guest, guests.hierarchies)
+    guest = guests.find(order.c, order.d)
+    went, more = (_by_advice if order.number in _ADVICE else _by_group)(order, guest)
     guests.allowance.take(went << 10)
     return went, int(more), int((time.process_time() - began) * 1e6)
 
 
-def _by_group(order: Order, guest: Guest, hierarchies: Mapping[str, str]) -> tuple[int, bool]:
+def _by_group(order: Order, guest: Guest) -> tuple[int, bool]:
     """By how much its control group holds less, and whether it has more."""
     name, held, written = _GROUP_FILES[OrderNumber(order.number)]
     content, more = (b"%d" % (min(order.a, MOST_PIECE_KIB) << 10), True) if order.number == OrderNumber.TAKE_V2 else (b"0", False)
-    with guest.group(name, hierarchies[name]) as (folder, _):
-        before = int(read_at(folder, held)) >> 10
-        if before < LEAST_HELD_KIB:
-            raise refused(errno.ENODATA)
-        with opened(written, os.O_WRONLY, folder) as file:
-            try:
-                # Again and again: a signal that comes before the write has begun ends nothing.
-                signal.setitimer(signal.ITIMER_REAL, min(max(order.b / 1e6, 0.002), LONGEST_SECONDS), 0.002)
-                _called(libc.write, file, content, len(content))  # once: Python's own write begins again after a signal
-            except InterruptedError:  # the timer has ended it
-                more = True
-            except OSError as error:
-                if error.errno not in {errno.EAGAIN, errno.EBUSY}:  # so the kernel says that it found no more, in v2 and v1
-                    raise
-                more = False
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-        return max(0, before - (int(read_at(folder, held)) >> 10)), more
+    folder, _ = guest.group(name)
+    before = int(read_at(folder, held)) >> 10
+    if before < LEAST_HELD_KIB:
+        raise OSError(errno.ENODATA, "the group holds too little")
+    with opened(written, os.O_WRONLY, folder) as file:
+        try:
+            # Again and again: a signal that comes before the write has begun ends nothing.
+            signal.setitimer(signal.ITIMER_REAL, min(max(order.b / 1e6, 0.002), LONGEST_SECONDS), 0.002)
+            _called(libc.write, file, content, len(content))  # once: Python's own write begins again after a signal
+        except InterruptedError:  # the timer has ended it
+            more = True
+        except OSError as error:
+            if error.errno not in {errno.EAGAIN, errno.EBUSY}:  # so the kernel says that it found no more, in v2 and v1
+                raise
+            more = False
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    return max(0, before - (int(read_at(folder, held)) >> 10)), more
 
 
 def _by_advice(order: Order, guest: Guest) -> tuple[int, bool]:
     """How much of an area of its process is in swap then, or was, and is called back."""
     first, length = order.b, min(max(order.a, 0), MOST_PIECE_KIB) << 10
-    handle = os.pidfd_open(guest.pid)
-    try:
-        guest.check()  # the number is still its own: so was it when the handle was made
-        with opened("pagemap", folder=guest.folder) as pagemap:
-            before = _swapped_kib(pagemap, first, length)
-            area = struct.pack("PN", first, length)  # the kernel's `struct iovec`
-            _called(libc.syscall, _SYS_PROCESS_MADVISE, handle, area, ctypes.c_size_t(1), _ADVICE[OrderNumber(order.number)], 0)
-            # What is called back is still in swap, as the kernel counts, until it is used.
-            return before if order.number == OrderNumber.RECALL else max(0, _swapped_kib(pagemap, first, length) - before), True
-    finally:
-        os.close(handle)
+    with opened("pagemap", folder=guest.folder) as pagemap:
+        before = _swapped_kib(pagemap, first, length)
+        area = struct.pack("PN", first, length)  # the kernel's `struct iovec`
+        _called(libc.syscall, _SYS_PROCESS_MADVISE, guest.handle, area, ctypes.c_size_t(1), _ADVICE[OrderNumber(order.number)], 0)
+        # What is called back is still in swap, as the kernel counts, until it is used.
+        return before if order.number == OrderNumber.RECALL else max(0, _swapped_kib(pagemap, first, length) - before), True
 
 
 def _called(function: Callable[..., int], *arguments: object) -> None:
     ctypes.set_errno(0)
     if function(*arguments) < 0:
-        raise refused(ctypes.get_errno())
+        raise OSError(number := ctypes.get_errno(), os.strerror(number))
 
 
 def _swapped_kib(pagemap: int, first: int, length: int) -> int:

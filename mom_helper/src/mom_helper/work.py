@@ -8,14 +8,14 @@ import socket
 import stat
 import struct
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
-from mom_helper.before import Before, KernelNumber
+from mom_helper.before import Before
 from mom_helper.declarations import Declared, WritableFile
-from mom_helper.guests import HIERARCHIES, UNIFIED, Guests, guest_of
-from mom_helper.kernel import Allowance, opened, refused
+from mom_helper.guests import HIERARCHIES, UNIFIED, Guests
+from mom_helper.kernel import Allowance, opened
 from mom_helper.orders import ORDER, PROCESS_FILES, Answer, Order, OrderNumber
 from mom_helper.taker import WAYS, moved, step_back
 
@@ -49,24 +49,17 @@ class Work:
         self._orders, self._pieces = Allowance(declared.orders, seconds=3), Allowance(declared.orders, seconds=3)
         self._triggers = Allowance(_TRIGGERS_PER_SECOND, seconds=240)
         self._guests = Guests(self._rules, HIERARCHIES, Allowance(declared.reclaim_bytes, seconds=2))
-        self._ways: Mapping[int, Callable[..., Done]] = {
-            OrderNumber.LIST: self._list,
-            OrderNumber.SET: self._set,
-            OrderNumber.OPEN: self._open,
-            OrderNumber.HELD_BY_DEVICE: self._held_by_device,
-            OrderNumber.PRESSURE: self._watch_pressure,
-            OrderNumber.CONNECT: self._connect,
-            OrderNumber.PUT_BACK: lambda _: Done(*before.put_back(log)),
-            OrderNumber.STEP_BACK: lambda _: Done(step_back()),
-            **dict.fromkeys(WAYS, lambda order: Done(*moved(order, self._guests))),
-        }
+        self._ways: dict[int, Callable[..., Done]] = dict.fromkeys(WAYS, lambda order: Done(*moved(order, self._guests)))
+        self._ways |= {OrderNumber.LIST: self._list, OrderNumber.SET: self._set, OrderNumber.OPEN: self._open}
+        self._ways |= {OrderNumber.PRESSURE: self._watch_pressure, OrderNumber.CONNECT: self._connect}
+        self._ways |= {OrderNumber.PUT_BACK: lambda _: Done(*before.put_back(log)), OrderNumber.STEP_BACK: lambda _: Done(step_back())}
 
     def follow(self, order: Order, descriptors: list[int]) -> Done:
         """Do what an order says, when it is time for it. Raises `OSError`: what kept it from that."""
         while not (self._pieces if order.number in WAYS else self._orders).take():
             time.sleep(PAUSE_SECONDS)
         if order.number not in self._ways or len(descriptors) != (order.number == OrderNumber.CONNECT):
-            raise refused(errno.EINVAL)
+            raise OSError(errno.EINVAL, "there is no such order")
         return self._ways[order.number](order, *descriptors)
 
     def _list(self, order: Order) -> Done:
@@ -75,38 +68,33 @@ class Work:
         return Done(file.least, file.most, text=f"{file.name}\n{values}".encode(errors="surrogateescape"))
 
     def _set(self, order: Order) -> Done:
-        file = self._file(order)
-        if file.name.startswith("/"):
-            return self._write(file, order.b, file.name)
-        with guest_of(order.c, order.d, self._rules) as guest, guest.group(UNIFIED, HIERARCHIES[UNIFIED]) as (folder, path):
-            return self._write(file, order.b, f"{path}/{file.name}", folder)
-
-    def _write(self, file: WritableFile, value: int, path: str, folder: int | None = None) -> Done:
-        with KernelNumber.of(path, folder) as place:
-            stood = self._before.write(place, value, allowed=file.allows(value))
-        self.log(f"{path}: {value}, was {stood}")
+        file, folder = self._file(order), None
+        path = file.name
+        if not path.startswith("/"):
+            folder, group = self._guests.find(order.c, None).group(UNIFIED)
+            if os.fstat(folder).st_ino != order.d:
+                raise ProcessLookupError(errno.ESRCH, "the process with that number is in another group")
+            path = f"{group}/{path}"
+        stood = self._before.write(path, folder, order.b, allowed=file.allows(order.b))
+        self.log(f"{path}: {order.b}, was {stood}")
         return Done()
 
     def _file(self, order: Order) -> WritableFile:
         if not 0 <= order.a < len(self._files):
-            raise refused(errno.ENOENT)
+            raise OSError(errno.ENOENT, "there is no file of that number")
         return self._files[order.a]
 
     def _open(self, order: Order) -> Done:
         if not 0 <= order.a < len(PROCESS_FILES):
-            raise refused(errno.EPERM)
-        with guest_of(order.c, order.d, self._rules) as guest:  # its folder is of no other process: this needs no second look
-            return Done(descriptors=[os.open(PROCESS_FILES[order.a], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=guest.folder)])
-
-    def _held_by_device(self, order: Order) -> Done:
-        with guest_of(order.c, order.d, self._rules) as guest:
-            return Done(int(guest.held_by_device()))
+            raise OSError(errno.EPERM, "there is no file of that number")
+        folder = self._guests.find(order.c, order.d).folder
+        return Done(descriptors=[os.open(PROCESS_FILES[order.a], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)])
 
     def _watch_pressure(self, order: Order) -> Done:
         if order.b not in _WINDOW_US or not _LEAST_STALL_US <= order.a <= order.b:
-            raise refused(errno.ERANGE)
+            raise OSError(errno.ERANGE, "no stall or window that the kernel takes")
         if not self._triggers.take():
-            raise refused(errno.EAGAIN)
+            raise OSError(errno.EAGAIN, "there were too many triggers")
         with opened(PRESSURE_FILE, os.O_RDWR) as file:
             os.write(file, b"some %d %d\0" % (order.a, order.b))
             self.log(f"{PRESSURE_FILE}: a trigger at {order.a} of {order.b} us")
@@ -116,14 +104,15 @@ class Work:
         """To QEMU's own sockets, and to those that libvirt, as root, makes and gives to QEMU's user."""
         found = os.fstat(file)
         if not stat.S_ISSOCK(found.st_mode) or not any(found.st_uid in rule.users for rule in self._rules):
-            raise refused(errno.EPERM)
+            raise OSError(errno.EPERM, "no socket of a guest's user")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as connection:
             connection.connect(f"/proc/self/fd/{file}")
             pid, user = peer_of(connection)
-            with guest_of(pid, None, self._rules) if user != 0 or found.st_uid == 0 else nullcontext():
-                connection.setblocking(True)
-                self.log(f"connected to a socket of user {found.st_uid}, process {pid}")
-                return Done(descriptors=[connection.detach()])
+            if user != 0 or found.st_uid == 0:
+                self._guests.find(pid, None)
+            connection.setblocking(True)
+            self.log(f"connected to a socket of user {found.st_uid}, process {pid}")
+            return Done(descriptors=[connection.detach()])
 
 
 def peer_of(connection: socket.socket) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,13 +10,12 @@ from typing import Final
 
 from mom_core import Guest, as_whole, format_kib, printable
 from mom_plugins_offload.law import LEAST_KIB
-from mom_toolkit import GroupLimit, Helper, Hierarchies, ProcessStat, guest_of, read_kernel_file
+from mom_toolkit import GroupLimit, Hierarchies, ProcessStat, read_kernel_file
 
 _LOCKED_KIB: Final = 64 << 10
-"""QEMU locks nothing of its own but queues and stacks; a guest whose memory is locked, or held for a device, has all of it so."""
+"""QEMU locks nothing of its own but queues and stacks; a guest whose memory is locked, or held for a device, has all of it so.
 
-_MOST_DESCRIPTORS: Final = 4096
-"""A guest has a few for each queue and disk."""
+What VFIO holds the kernel counts as locked, and what iommufd holds as pinned (mm/util.c, drivers/iommu/iommufd/pages.c)."""
 
 _STATUS: Final = re.compile(rb"^(VmLck|VmPin|HugetlbPages|VmSwap|VmRSS):\s+([0-9]{1,18}) kB$", re.MULTILINE)
 _UNIFIED: Final = re.compile(rb"^0::(/.*)$", re.MULTILINE)
@@ -95,26 +93,10 @@ def _held_in_place(process: str) -> str:
     if told.get(b"HugetlbPages"):
         return "its memory is of huge pages, which the kernel does not swap"
     if told.get(b"VmLck", 0) > _LOCKED_KIB:
-        return "its memory is locked"
+        return "its memory is locked, by itself or for a device of the host (VFIO)"
     if told.get(b"VmPin", 0) > _LOCKED_KIB:
         return "its memory is held in place for a device"
-    try:
-        held = _has_device(process)
-    except OSError:  # it has ended, or may not be looked at: then what is locked says enough
-        return ""
-    return "a device of the host was given to it (VFIO): its memory is held in place" if held else ""
-
-
-def _has_device(process: str) -> bool:
-    """Whether a process has a device of the host open. Where this user may not see its files, mom-helper tells. Raises `OSError`."""
-    try:
-        descriptors = os.listdir(f"{process}/fd")[:_MOST_DESCRIPTORS]  # noqa: PTH208  # a path for each takes three times as long
-    except PermissionError:
-        helper, guest = Helper.reached(), guest_of(process)
-        if helper is None or guest is None:
-            raise
-        return helper.held_by_device(*guest)
-    return any(os.readlink(f"{process}/fd/{one}").startswith("/dev/vfio/") for one in descriptors)  # noqa: PTH115  # as above
+    return ""
 
 
 def faults_of(way: MemoryWay, root: Path) -> int | None:

@@ -97,11 +97,14 @@ def write_group_file(path: Path | str, text: str, pid: int) -> None:
     """
 
     def by_helper(helper: Helper) -> None:
-        stat = ProcessStat.of(f"/proc/{pid}")
-        groups = read_kernel_file(f"/proc/{pid}/cgroup").decode(errors="surrogateescape")
-        if stat is None or Path(path).parent.name not in re.split("[/\n]", groups):  # the number is another process's by now
-            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
-        helper.set_group(pid, stat.started, Path(path).name, NO_LIMIT if text == "max" else int(text))
+        folder, name = os.path.split(path)
+        try:
+            helper.set_group(pid, os.stat(folder).st_ino, name, NO_LIMIT if text == "max" else int(text))  # noqa: PTH116  # a path for each of hundreds
+        except PermissionError:
+            groups = read_kernel_file(f"/proc/{pid}/cgroup").decode(errors="surrogateescape")
+            if os.path.basename(folder) not in re.split("[/\n]", groups):  # noqa: PTH119  # as above
+                raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None  # the number is another process's by now
+            raise
 
     _write(path, text, by_helper, wait=False)
 

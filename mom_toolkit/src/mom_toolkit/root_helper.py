@@ -89,14 +89,14 @@ class Helper:
         """Write a whole number to a knob. `PermissionError` where root has not declared it."""
         self._to_listed(str(path), lambda number: Order(OrderNumber.SET, a=number, b=int(text)))
 
-    def set_group(self, pid: int, started: int, file: str, value: int) -> None:
+    def set_group(self, pid: int, group: int, file: str, value: int) -> None:
         """Write to a file of a guest's control group. `PermissionError` likewise.
 
         :param pid: of the guest's QEMU
-        :param started: when that was started, in clock ticks since the boot (`ProcessStat.started`)
+        :param group: the inode of the group's folder: by it, another process that has this number by now is known
         :param value: bytes; -1: `max`
         """
-        self._to_listed(file, lambda number: Order(OrderNumber.SET, a=number, b=value, c=pid, d=started))
+        self._to_listed(file, lambda number: Order(OrderNumber.SET, a=number, b=value, c=pid, d=group))
 
     def open_of_guest(self, pid: int, started: int, name: str) -> int:
         """A descriptor to read a file of a guest's folder in /proc, such as `smaps_rollup`. `PermissionError`: no plugin needs it."""
@@ -105,11 +105,6 @@ class Helper:
         with self._turn():
             order = Order(OrderNumber.OPEN, a=orders.PROCESS_FILES.index(name), c=pid, d=started)
             return self._with_descriptor(self._send(order))
-
-    def held_by_device(self, pid: int, started: int) -> bool:
-        """Whether a device of the host was given to a guest (VFIO), which holds its memory in place."""
-        with self._turn():
-            return self._send(Order(OrderNumber.HELD_BY_DEVICE, c=pid, d=started))[0].a == 1
 
     def pressure(self, stall_us: int, window_us: int) -> int:
         """A descriptor that is ready (POLLPRI) when tasks waited for memory for so much of this time."""
