@@ -13,12 +13,14 @@ import pytest
 PROGRAM = """
 import os, sys
 from pathlib import Path
-from mom_helper.guests import UNIFIED, guest_of
+from mom_helper.guests import UNIFIED, Guests
+from mom_helper.kernel import Allowance
 from mom_toolkit import Hierarchies
 seen = Hierarchies(Path("/"))
 seen.refresh()
-with guest_of(int(sys.argv[1]), None, None) as guest, guest.group(UNIFIED, seen.folder(UNIFIED, "/")) as (folder, _):
-    print(os.readlink(f"/proc/self/fd/{folder}"))
+guests = Guests(None, {UNIFIED: seen.folder(UNIFIED, "/")}, Allowance(1, 1))
+folder, _ = guests.find(int(sys.argv[1]), None).group(UNIFIED)
+print(os.readlink(f"/proc/self/fd/{folder}"))
 """
 
 CONTAINER = """

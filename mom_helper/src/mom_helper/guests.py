@@ -93,11 +93,11 @@ class Guest:
             named = path.endswith(".libvirt-qemu") or (path.rpartition("/")[2].startswith("machine-qemu") and path.endswith(".scope"))
             path = f"{self._mounts[hierarchy]}{path}"
             self._opened[hierarchy] = self._keep(os.open(path, FOLDER)), path, named or self._whatever
+            if not self.is_as_found():
+                raise ProcessLookupError(errno.ESRCH, "it has ended, or is in another group now")
         folder, path, its_own = self._opened[hierarchy]
         if not its_own and read_at(folder, "cgroup.procs").split() != [b"%d" % self.pid]:
             raise PermissionError(errno.EPERM, "its group has others in it")
-        if not self.is_as_found():
-            raise ProcessLookupError(errno.ESRCH, "it has ended, or is in another group now")
         return folder, path
 
     def _keep(self, file: int) -> int:
