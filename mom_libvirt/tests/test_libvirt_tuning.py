@@ -1,9 +1,9 @@
 """Limits of guests on a libvirtd in memory: what is read, how often, and what is refused before libvirt hears of it."""
 
 import pytest
-from fake_libvirt import FakeGuest, FakeLibvirtd
+from fake_libvirt import OPERATION_TIMEOUT, FakeDomain, FakeError, FakeGuest, FakeLibvirtd
 
-from mom_core import CpuTune, Entity, GuestGone, HypervisorError, NetTune, NotSupported, Scope
+from mom_core import CpuTune, Entity, GuestBusy, GuestGone, HypervisorError, NetTune, NotSupported, Scope
 
 DISK = "<disk device='disk'><source file='/a'/><target dev='vda'/><iotune><read_bytes_sec>5000</read_bytes_sec></iotune></disk>"
 INTERFACE = "<interface><target dev='vnet0'/><bandwidth><inbound average='100'/></bandwidth></interface>"
@@ -69,6 +69,19 @@ def test_all_limits_of_a_kind_are_sent_as_libvirt_takes_missing_ones_for_none(hy
     assert disk == "vda"
     assert isinstance(wanted, dict)
     assert (wanted["read_bytes_sec"], wanted["write_bytes_sec"], wanted["total_bytes_sec"]) == (5000, 7, 0)
+
+
+def test_disks_of_a_guest_that_libvirt_could_not_describe_are_looked_for_before_one_is_refused(hypervisor, guest, monkeypatch):
+    def busy(domain: FakeDomain, flags: int = 0) -> str:
+        raise FakeError("cannot acquire state change lock", OPERATION_TIMEOUT)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(FakeDomain, "XMLDesc", busy)
+        assert hypervisor.io_tunes([guest.entity]) == {}
+        with pytest.raises(GuestBusy):
+            hypervisor.set_io_tune(guest.entity, "vda", {"write_bytes_sec": 7})
+    hypervisor.set_io_tune(guest.entity, "vda", {"write_bytes_sec": 7})
+    assert guest.tuned
 
 
 def test_what_was_set_is_seen_at_once(hypervisor, guest):

@@ -47,6 +47,13 @@ class TunableGuests(Domains):
         self._look_first()
         return [known for known in self.seen(guests) if known.description is not None]
 
+    def _ready_and_described(self, guest: Entity) -> KnownDomain:
+        """A guest whose disks and interfaces are known: they are looked for where that had no time yet."""
+        known = self._ready(guest)
+        if known.description is None:
+            self._describe_now(known)
+        return known
+
     # --- CPU time ----------------------------------------------------------------------------------------------------------------
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
@@ -98,7 +105,7 @@ class TunableGuests(Domains):
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
         """Set these limits of that disk; those that are not given stay."""
-        known = self._ready(guest)
+        known = self._ready_and_described(guest)
         # libvirt takes a limit that is not given for 0 if another one of its kind is given.
         wanted = wanted_limits(guest, disk, known.tuning.disks, limits)
         doing = f"setting the limits of disk {printable(disk)} of {guest}"
@@ -112,7 +119,7 @@ class TunableGuests(Domains):
 
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
         """Set both directions of that interface; an empty one is no limit."""
-        known = self._ready(guest)
+        known = self._ready_and_described(guest)
         tunes = {tune.name: tune for tune in known.tuning.interfaces}
         if interface not in tunes:
             raise NotSupported(f"{guest} has no network interface {printable(interface)}" + _has(tunes))
