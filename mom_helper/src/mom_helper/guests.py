@@ -20,8 +20,8 @@ HIERARCHIES: Final = {UNIFIED: f"{_TOP}/unified" if os.path.isdir(f"{_TOP}/unifi
 """Where systemd mounts them, and OpenRC."""
 
 
-_MOST_KEPT: Final = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8
-"""Guests that are kept open, with up to five descriptors each."""
+_MOST_KEPT: Final = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8, 2000)
+"""Guests that are kept open, with up to five descriptors and some 2 KiB each."""
 
 
 class Guests:
