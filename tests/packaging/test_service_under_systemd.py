@@ -335,9 +335,8 @@ def test_a_mom_that_was_root_hands_over_to_one_that_is_not(service: Service) -> 
         path.write_text(text)
     service.systemd.systemctl("daemon-reload")
     service.systemd.systemctl("start", "mom-helper.socket")
-    told = service.systemd.run(
-        "env", *service.environment, str(BIN / "mom"), "config", "hand-over", "/run/mom-helper/before", "-c", str(service.folder / "mom.yaml")
-    )
+    hands_over = [str(BIN / "mom"), "config", "hand-over", "/run/mom-helper/before", "-c", str(service.folder / "mom.yaml")]
+    told = service.systemd.run("env", *service.environment, *hands_over)
     assert (told.returncode, told.stdout.split(": ")[-1]) == (0, "0 stood there before\n"), told.stdout + told.stderr
     service.systemd.systemctl("try-restart", "--no-block", "mom")
     assert service.stays_applied(3)
