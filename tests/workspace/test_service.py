@@ -65,7 +65,7 @@ def test_the_helper_is_asked_at_the_socket_that_plugins_ask_at_by_moms_user_only
     assert (found["ListenSequentialPacket"], found["SocketMode"], found["SocketGroup"]) == (SOCKET, "0660", "mom")
     service = unit(ROOT / "packaging/mom-helper.service")["Service"]
     assert "User" not in service
-    assert f"/var/lib/{service['StateDirectory']}" in Path(str(mom_helper_main.__file__)).read_text()
+    assert f"/run/{service['RuntimeDirectory']}" in Path(str(mom_helper_main.__file__)).read_text()
     assert service["PrivateNetwork"] == "yes"
 
 
