@@ -1,7 +1,8 @@
 """Runs inside a guest whose kernel has cgroups v2 to itself: plugins on real control groups, with processes that stand in for guests; as
 root, and as user mom with mom-helper under its own units.
 
-`cgroup_image` packs it together with what it imports, which `--imports` prints; each fact that it finds is JSON in a line after `FACT`.
+`cgroup_image` packs it together with what it imports, which it prints when it is run, and imports it there: its plugins are those of a
+distribution. Each fact that it finds is JSON in a line after `FACT`.
 """
 
 import errno
@@ -26,6 +27,7 @@ from mom_core import (
     FieldSpec,
     Guest,
     Hypervisor,
+    HypervisorError,
     Outcome,
     PluginContext,
     PluginSettings,
@@ -34,7 +36,9 @@ from mom_core import (
     Unit,
     Value,
     hookimpl,
+    load_config,
 )
+from mom_daemon.cli.frame import run
 from mom_devkit import FakeGuest, FakeHypervisor, config_of
 from mom_devkit.without_root import another_user
 from mom_plugins_cgroup import CgroupPlugin
@@ -184,6 +188,11 @@ def stands(name: str, *files: str) -> dict[str, str]:
 
 
 KNOBS = ("memory.high", "memory.low", "memory.min", "memory.swap.max")
+WEIGHT = "cpu.weight"
+"""What no plugin of mom's sets: root has declared it for another one."""
+
+CONFIG = Path("/etc/mom/mom.yaml")
+"""Root's. It is written here, as JSON is YAML."""
 
 
 def limits(mom: Mom) -> None:
@@ -266,6 +275,37 @@ def helped_limits(folder: Path) -> None:
     mom.open()
     fact("helped back", statuses(mom.engine.close()))
     fact("helped stand no more", stands("web", *KNOBS))
+    mom.open()
+    mom.cycle()
+    mom.cycle(("web", HIGH, 100 * MIB), ("web", LOW, 20 * MIB))
+    mom.engine.close(put_back=False)  # as after another crash
+
+
+def restored(folder: Path, helper: Helper) -> None:
+    """`mom restore` of what that has left, as root types it."""
+    plugins: Mapping[str, object] = {"decider": {}, "cgroup": {}, "host": {}}
+    CONFIG.write_text(json.dumps({"plugins": plugins, "state_directory": f"{folder}/state", "run_directory": f"{folder}/run"}))
+    said = Path("/tmp/restored")
+    if (child := os.fork()) == 0:  # what it imports is there already: here that takes a quarter of a minute
+        helper.close()
+        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT, 0o644), 1)
+        code = run(["restore", "-c", str(CONFIG), "--json"])
+        os._exit(code if os.getuid() == pwd.getpwnam("mom").pw_uid else 70)
+    _, status = os.waitpid(child, 0)
+    rows = json.loads(said.read_text() or "[]")
+    fact("restored", [os.waitstatus_to_exitcode(status), {one["control"]: one["status"] for one in rows}])
+    fact("restored stand", stands("web", *KNOBS))
+
+
+def weighed(pid: int) -> None:
+    """A file of groups that root has declared for another plugin."""
+    file = group_of("web") / WEIGHT
+    write_group_file(file, "50", pid)
+    fact("weighs", stands("web", WEIGHT))
+    try:
+        write_group_file(file, "5000", pid)
+    except HypervisorError as error:
+        fact("too heavy", str(error))
 
 
 def taken(way: str, kib: int, pid: int, started: int) -> list[object]:
@@ -302,6 +342,9 @@ def helped(folder: Path) -> None:
         assert helper is not None
         until(lambda: not refusal(helper.declared), 60)
         helped_limits(folder)
+    restored(folder, helper)
+    with another_user("mom"):
+        weighed(web.pid)
         trigger = helper.pressure(100_000, 1_000_000)
         poller = select.poll()
         poller.register(trigger, select.POLLPRI)
@@ -320,7 +363,7 @@ def helped(folder: Path) -> None:
         status_of(systemctl("show", "--property=MainPID", "--value", "mom-helper"), "CapEff", "CapBnd", "NoNewPrivs", "Seccomp"),
     )
     systemctl("stop", "mom-helper.socket", "mom-helper")
-    fact("put back by the helper", stands("web", *KNOBS))
+    fact("put back by the helper", stands("web", *KNOBS, WEIGHT))
     stranger.kill()
 
 
@@ -340,10 +383,13 @@ def main() -> None:
 
 
 def imports() -> None:
-    """The files of all modules that this imports, and that one cycle needs."""
+    """The files of all modules that this imports, and that one cycle and `mom restore` need."""
     folder = Path(tempfile.mkdtemp())
     Mom(folder).engine.close()
-    importlib.import_module("mom_helper.__main__")
+    (folder / "mom.yaml").write_text("plugins: {cgroup: {}}")
+    load_config(folder / "mom.yaml")
+    for name in ("mom_helper.__main__", "mom_daemon.restore", "mom_daemon.verbs"):
+        importlib.import_module(name)
     shutil.rmtree(folder)
     for module in list(sys.modules.values()):
         for file in (getattr(module, "__file__", None), getattr(module, "__cached__", None)):
@@ -352,4 +398,4 @@ def imports() -> None:
 
 
 if __name__ == "__main__":
-    imports() if "--imports" in sys.argv else main()
+    imports()

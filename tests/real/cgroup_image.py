@@ -20,7 +20,10 @@ _SYSTEMD = Path("/lib/systemd/systemd")
 _OF_SYSTEMD = (_SYSTEMD, Path("/lib/systemd/systemd-executor"), Path("/bin/systemctl"), *Path("/usr/lib").glob("*/libseccomp.so.2"))
 """Newer ones have a program for what they start, and look for a library only when they need it."""
 
-_FOLDERS = ("bin", "etc/systemd/system", "lib", "root", "run", "tmp", "usr/bin", "usr/lib/mom/helper.d", "var/lib", "var/tmp", "work")
+_FOLDERS = (
+    "bin", "etc/mom/helper.d", "etc/systemd/system", "lib", "root", "run", "tmp", "usr/bin", "usr/lib/mom/helper.d", "var/lib", "var/tmp",
+    "work",
+)  # fmt: skip
 
 _USERS = {"root": 0, "mom": 990, "libvirt-qemu": 64055}
 
@@ -31,10 +34,22 @@ ExecStart=/bin/busybox sh /extra
 _EXTRA = """exec > /dev/console 2>&1
 /bin/busybox --install -s /bin
 insmod /lib/brd.ko rd_nr=2 rd_size=262144
-export PYTHONPATH={path}
-{python} -S /bin/cgroup_driver.py || {{ systemctl status mom-helper; cat /run/mom-helper.log; echo "FACT {{\\"failed\\": true}}"; }}
+export PYTHONPATH=/bin:{path}
+{python} -S -c 'import cgroup_driver; cgroup_driver.main()' ||
+    {{ systemctl status mom-helper; cat /run/mom-helper.log; echo "FACT {{\\"failed\\": true}}"; }}
 poweroff -f
 """
+
+_DISTRIBUTION = """[mom.plugins]
+decider = cgroup_driver:Decider
+host = cgroup_driver:Host
+cgroup = mom_plugins_cgroup:CgroupPlugin
+[mom.commands]
+restore = mom_daemon.verbs:RESTORE
+"""
+"""What `mom restore` finds there."""
+
+_WEIGHT = "[group cpu.weight]\nleast = 1\nmost = 1000\n"
 
 _KERNEL_LINE = "console=ttyS0 quiet psi=1 panic=-1 rdinit=/lib/systemd/systemd systemd.log_target=console systemd.show_status=0"
 _SECONDS = 1800.0
@@ -61,7 +76,7 @@ def _with_driver(plain: GuestImage, work: Path) -> GuestImage:
         shutil.copy(module, tree / "lib")
     python = Path(sys.base_prefix) / "bin" / f"python{sysconfig.get_python_version()}"
     path = os.pathsep.join(entry for entry in sys.path if entry and Path(entry).is_dir() and Path(entry) != _HERE)
-    command = [sys.executable, str(_HERE / "cgroup_driver.py"), "--imports"]
+    command = [sys.executable, str(_HERE / "cgroup_driver.py")]
     listed = subprocess.run(command, capture_output=True, text=True, check=False)
     if listed.returncode:
         raise CannotBuild(f"cgroup_driver cannot be imported: {listed.stderr[-500:]}")
@@ -78,6 +93,8 @@ def _with_driver(plain: GuestImage, work: Path) -> GuestImage:
         shutil.copy2(file, target)  # with its time, by which Python knows what was compiled from it
     for file in (_HERE / "cgroup_driver.py", _RULES):
         shutil.copy(file, tree / "bin")
+    (tree / "bin/cgroup_driver-0.dist-info").mkdir()
+    (tree / "bin/cgroup_driver-0.dist-info/entry_points.txt").write_text(_DISTRIBUTION)
     (tree / "extra").write_text(_EXTRA.format(path=path, python=python))
     _add_units(tree, python)
     initrd = work / "initrd"
@@ -106,6 +123,7 @@ def _add_units(tree: Path, python: Path) -> None:
     (units / "mom-helper.service.d").mkdir()
     (units / "mom-helper.service.d/log.conf").write_text("[Service]\nStandardError=file:/run/mom-helper.log\n")
     shutil.copy(_PACKAGING / "helper.d/mom.conf", tree / "usr/lib/mom/helper.d")
+    (tree / "etc/mom/helper.d/weight.conf").write_text(_WEIGHT)
     (tree / "etc/passwd").write_text("".join(f"{name}:x:{number}:{number}::/:/bin/sh\n" for name, number in _USERS.items()))
     (tree / "etc/group").write_text("".join(f"{name}:x:{number}:\n" for name, number in _USERS.items()))
     (tree / "bin/sh").symlink_to("busybox")
@@ -115,8 +133,9 @@ def _add_units(tree: Path, python: Path) -> None:
 def _packages() -> Iterator[Path]:
     """All of our own, as they import when they first need."""
     import mom_core
+    import mom_daemon
     import mom_helper
     import mom_plugins_cgroup
 
-    for package in (mom_core, mom_helper, mom_plugins_cgroup):
+    for package in (mom_core, mom_daemon, mom_helper, mom_plugins_cgroup):
         yield from Path(str(package.__file__)).parent.rglob("*.py")

@@ -141,6 +141,16 @@ def test_by_the_helper_all_limits_reach_the_kernel_and_are_put_back_after_a_cras
     assert v2["helped stand no more"] == {"memory.high": "max", "memory.low": "0", "memory.min": "0", "memory.swap.max": "max"}
 
 
+def test_root_restores_as_user_mom_what_a_crash_has_left_to_which_the_helper_writes(v2: dict[str, Any]) -> None:
+    assert v2["restored"] == [0, {"cgroup_memory_high": "applied", "cgroup_memory_low": "applied"}]
+    assert v2["restored stand"] == v2["helped stand no more"]
+
+
+def test_what_root_declares_for_another_plugin_is_written_within_its_bounds(v2: dict[str, Any]) -> None:
+    assert v2["weighs"] == {"cpu.weight": "50"}
+    assert "cpu.weight" in v2["too heavy"]
+
+
 def test_by_the_helper_memory_is_taken_pressure_is_watched_and_files_of_guests_are_read(v2: dict[str, Any]) -> None:
     for way in ("taken of its group", "taken of its process"):
         kib, why = v2[way]
@@ -156,4 +166,4 @@ def test_no_other_process_is_limited(v2: dict[str, Any]) -> None:
 
 
 def test_a_helper_that_is_stopped_puts_back_what_mom_has_forgotten(v2: dict[str, Any]) -> None:
-    assert v2["put back by the helper"] == v2["helped stand no more"]
+    assert v2["put back by the helper"] == {**v2["helped stand no more"], "cpu.weight": "100"}
