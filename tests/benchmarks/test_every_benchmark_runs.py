@@ -26,7 +26,7 @@ SMALL = {
     "forecast/bench_forecast.py": "--guests 1 --weeks 3 --cost-guests 12 --cycles 20",
     "forecast/ten_months.py": "--hosts 1 --guests 5 --months 3",
     "helper/bench_changes.py": "--guests 6 --changed 2 --cycles 2",
-    "helper/bench_helper.py": "--orders 100 --fuzz 500",
+    "helper/bench_helper.py": "--orders 100 --guests 5 --fuzz 500",
     "host/bench_cpu_lists.py": "--mib 8 --seconds 2",
     "http/bench_http.py": "--guests 10 --runs 2 --turns 1",
     "kubevirt/bench_kubevirt.py": "--pods 3 --hanging 1 --garbage 1 --cycles 1 --interval 1",

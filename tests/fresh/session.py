@@ -58,6 +58,7 @@ def main() -> int:
             say(f"{release} runs, {machine.run('systemctl', '--version').splitlines()[0]}, {machine.run('python3', '--version').strip()}")
             try:
                 check_package(machine, wanted.package)
+                check_ansible(machine)
             except SystemExit:
                 print(machine.run("journalctl", "--no-pager", "--lines=100", may_fail=True))  # it is gone with the machine
                 raise
@@ -171,6 +172,47 @@ def check_package(machine: Machine, package: Path) -> None:
     left = _files(machine) - before
     _claim(not left, f"nothing is left: {sorted(left)}")
     _claim("mom" not in machine.run("systemctl", "list-unit-files", "--no-pager"), "systemd knows no unit of it")
+
+
+def check_ansible(machine: Machine) -> None:
+    """The package by the Ansible role, with the ansible-core that this Debian has."""
+    say("by Ansible")
+    machine.run("apt-get", "install", "--yes", "--no-install-recommends", "ansible-core")
+    shutil.copytree(ROOT / "packaging/ansible", machine.folder / "srv/mom/packaging/ansible")
+    shutil.copytree(ROOT / "packaging/drop-ins", machine.folder / "srv/mom/packaging/drop-ins")
+    before = _files(machine)
+
+    def plays(*words: str, **variables: object) -> int:
+        """How many tasks changed something; the session ends where one fails."""
+        given = json.dumps(
+            {"mom_package": "/srv/mom/mom.deb", "mom_policies": {"60_merge": POLICY}, "mom_settings": {"interval": "1s"}, **variables}
+        )
+        command = ("ansible-playbook", "-i", "localhost,", "-c", "local", "/srv/mom/packaging/ansible/site.yml", "-e", given, *words)
+        said = machine.run(
+            "env",
+            "ANSIBLE_NOCOLOR=1",
+            "ANSIBLE_HOME=/srv/mom/home",
+            "ANSIBLE_REMOTE_TMP=/srv/mom/there",
+            "ANSIBLE_LOCAL_TEMP=/srv/mom/here",
+            "PYTHONDONTWRITEBYTECODE=1",
+            *command,
+        )
+        return int(re.findall(r"^localhost .* changed=(\d+) ", said, re.M)[0])
+
+    _claim(plays("--check") > 0, "a check says what would be done")
+    done = _files(machine) ^ before
+    _claim(not done, f"and does nothing: {sorted(done)}")
+    plays()
+    wait_until(lambda: _outcomes(machine).get("observed", 0) > 0, "mom says what it would set")
+    _claim(_state(machine) == "active" and machine.knob() == 0, "it observes")
+    plays(mom_mode="enforce")
+    wait_until(lambda: machine.knob() == 1, "mom has set what the policy says")
+    _claim(plays(mom_mode="enforce") == 0, "the same again changes nothing")
+    plays(mom_state="absent", mom_purge=True)
+    _claim(machine.knob() == 0, "everything is put back")
+    left = _files(machine) - before
+    _claim(not left, f"nothing is left: {sorted(left)}")
+    _claim(plays(mom_state="absent", mom_purge=True) == 0, "there is nothing to take away any more")
 
 
 def check_fleet(release: str, package: Path) -> None:
