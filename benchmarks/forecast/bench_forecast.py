@@ -74,13 +74,13 @@ class Errors:
         return self.sums[0] / best if best > 0 else math.nan
 
 
-def errors_of(guest: MadeUpGuest) -> Errors:
-    """How wrong each forecast is of a guest, from the third week on."""
+def errors_of(guest: MadeUpGuest, learned_days: int = LEARNED_WEEKS * 7) -> Errors:
+    """How wrong each forecast is of a guest, on all days but so many first ones."""
     days, found = GuestDays(CALENDAR), Errors()
     for slot, (used, most) in enumerate(zip(guest.used, guest.most, strict=True)):
         days.close(MONDAY + slot, None if math.isnan(used) else SlotSeen(used, most))
         then = slot + HOUR_SLOTS
-        if slot < LEARNED_WEEKS * 7 * SLOTS or then >= len(guest.used):
+        if slot < learned_days * SLOTS or then >= len(guest.used):
             continue
         comes, others = guest.used[then], (used, guest.used[then - SLOTS], guest.used[then - 7 * SLOTS])
         if math.isnan(comes) or any(map(math.isnan, others)):

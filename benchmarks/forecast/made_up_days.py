@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -105,7 +106,7 @@ def made_up_guest(kind: str, days: int, seed: int, holidays: Sequence[int] = ())
 
     use = KINDS[kind](rng, is_free)
     base, strays, noise = rng.uniform(0.3, 1.0), 0.0, rng.uniform(0.01, 0.05)
-    used, most = [], []
+    used, most = array("d"), array("d")
     for slot in range(days * SLOTS):
         strays = 0.9 * strays + rng.gauss(0.0, noise)
         value = max(0.05, base + use(*divmod(slot, SLOTS)) + strays) * GIB
