@@ -49,7 +49,7 @@ def one_snapshot(uses: Mapping[str, Use], time: float, *, ahead: float = 0.0, in
     guests = {}
     for name, use in uses.items():
         used = int(use(day, slot) * MIB)
-        fields = {"mem_available": SIZE - 64 * MIB, "mem_usable": SIZE - 64 * MIB - used, "balloon_cur": SIZE}
+        fields = {"mem_available": SIZE - 64 * MIB, "mem_usable": SIZE - 64 * MIB - used, "balloon_cur": SIZE, "balloon_max": SIZE}
         guests[name] = Guest(name, name, fields, incarnation=incarnation)
     return Snapshot(Host(), guests, time + ahead, time)
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import MomError, StateFile
-from mom_plugins_forecast.past import FILE, MOST_DAYS, PARTS, HostPast, StoredPast, past_from
+from mom_plugins_forecast.past import FILE, LEARNED, MOST_DAYS, PARTS, HostPast, past_from
 from mom_plugins_forecast.plugin import ForecastPlugin
 from mom_plugins_forecast.slots import SLOTS
+from mom_plugins_forecast.stored import StoredPast
 from mom_toolkit import PastDays
 
 GIB = 1 << 20
@@ -31,7 +32,7 @@ def seen(*slots: tuple[int, float], sold: float | None = 4 * GIB) -> HostPast:
 
 def again(past: HostPast) -> HostPast:
     """After a restart."""
-    return past_from(json.loads(json.dumps(past.content({"u1"}))))
+    return past_from(json.loads(json.dumps(past.content())))
 
 
 def test_a_day_is_by_half_hours_what_was_used_at_most_in_them() -> None:
@@ -56,11 +57,13 @@ def test_what_is_older_than_eight_weeks_is_dropped_and_what_a_clock_that_jumped_
     past = seen(*((SLOTS * day, GIB) for day in range(MOST_DAYS + 5)), (0, 3 * GIB))
     (guest,) = past.guests.values()
     assert list(guest.days()) == [FIRST.toordinal() + day for day in range(5, MOST_DAYS + 5)]
-    assert len(json.dumps(past.content({"u1"}))) / 8 < 4096, "bytes a guest and week"
+    assert len(json.dumps(past.content())) / 8 < 4096, "bytes a guest and week"
 
 
 def test_of_a_guest_that_is_forgotten_nothing_is_kept_and_of_one_whose_size_is_unknown_nothing_is_learned() -> None:
-    assert seen((0, GIB)).content(set())["guests"] == []
+    past = seen((0, GIB))
+    past.keep_only(set())
+    assert past.content()["guests"] == []
     assert seen((0, GIB), sold=None).guests == {}
 
 
@@ -72,16 +75,52 @@ BROKEN: dict[str, Callable[[dict[str, Any]], object]] = {
     "no number": lambda one: one.__setitem__("host_kib", float("nan")),
     "no guests": lambda one: one.pop("guests"),
     "too many guests": lambda one: one.__setitem__("guests", [None] * 10_001),
+    "no calendar": lambda one: one.pop("day"),
     "no id": lambda one: one["guests"][0].__setitem__(0, 7),
 }
 
 
 @pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
 def test_what_mom_has_not_written_is_refused(broken: Callable[[dict[str, Any]], object]) -> None:
-    content = json.loads(json.dumps(seen((0, GIB)).content({"u1"})))
+    content = json.loads(json.dumps(seen((0, GIB)).content()))
     broken(content)
     with pytest.raises((ValueError, TypeError, KeyError)):
         past_from(content)
+
+
+@pytest.mark.parametrize("sold", [None, 0.0, 0.5, -4.0 * GIB, 1e15])
+def test_a_size_that_cannot_be_teaches_nothing(sold: float | None) -> None:
+    assert again(seen((0, GIB), sold=sold)).guests == {}
+
+
+def test_days_that_are_so_short_that_no_calendar_has_them_teach_nothing() -> None:
+    past = HostPast()
+    past.take_in("u1", "web", 30_000_000 * SLOTS, GIB, 4 * GIB)
+    assert again(past).guests == {}
+
+
+def test_what_was_learned_elsewhere_is_taken_in_and_of_a_day_that_both_know_what_is_known_better() -> None:
+    own, other = seen((2 * SLOTS, GIB), (3 * SLOTS, GIB)), seen((0, 2 * GIB), (2 * SLOTS, 2 * GIB), (2 * SLOTS + 4, 3 * GIB))
+    other.take_in("u2", "db", INDEX, GIB, 8 * GIB)
+    other.take_in("u1", "web", INDEX + 3 * SLOTS, 3 * GIB, 4 * GIB)
+    nobody = HostPast()
+    for past in (own, nobody):
+        assert past.merge(other) == 2
+    assert (nobody.host, nobody.host_kib, nobody.promisable_kib) == ("kvm-07", 64 * GIB, 60 * GIB)
+    assert nobody.guests == other.guests
+    days = {day - FIRST.toordinal(): used for day, used in again(own).guests["u1"].days().items()}
+    assert {day: used[0] for day, used in days.items()} == pytest.approx({0: 2 * GIB, 2: 2 * GIB, 3: GIB}, rel=0.02)
+    assert days[2][2] == pytest.approx(3 * GIB, rel=0.01)
+    assert own.guests["u2"].name == "db"
+    assert own.merge(other) == 0, "it is known"
+
+
+def test_what_is_learned_later_follows_days_that_were_taken_in() -> None:
+    past = seen((60 * SLOTS, GIB))
+    past.merge(seen(*((SLOTS * day, GIB) for day in range(MOST_DAYS))))
+    past.take_in("u1", "web", INDEX + 61 * SLOTS, GIB, 4 * GIB)
+    (guest,) = past.guests.values()
+    assert list(guest.days()) == [FIRST.toordinal() + day for day in (*range(2, MOST_DAYS), 60, 61)]
 
 
 def test_verbs_find_the_file_of_this_mom_and_that_of_another_host(tmp_path: Path) -> None:
@@ -89,11 +128,15 @@ def test_verbs_find_the_file_of_this_mom_and_that_of_another_host(tmp_path: Path
         ForecastPlugin.mom_source(PastDays, ForecastPlugin.Settings(), tmp_path, tmp_path, None)
     (tmp_path / "forecast").mkdir()
     file = tmp_path / "forecast" / FILE
-    StateFile(file, "days", past_from).write(seen((0, GIB)).content({"u1"}))
-    for found in (
-        ForecastPlugin.mom_source(PastDays, ForecastPlugin.Settings(), tmp_path, tmp_path, None),
-        ForecastPlugin.mom_source(PastDays, None, tmp_path, tmp_path, file),
-    ):
+    StateFile(file, "days", past_from).write(seen((0, GIB)).content())
+    StateFile(file.with_name(LEARNED), "days", past_from).write(seen((SLOTS, GIB)).content())
+    both = ForecastPlugin.mom_source(PastDays, ForecastPlugin.Settings(), tmp_path, tmp_path, None)
+    assert isinstance(both, StoredPast)
+    assert [len(one.days) for one in both.guests()] == [2], "with what was learned of recordings"
+    short = ForecastPlugin.Settings.model_validate({"day": "24min"})
+    with pytest.raises(MomError, match="there are no past days of guests"):
+        ForecastPlugin.mom_source(PastDays, short, tmp_path, tmp_path, None)
+    for found in (both, ForecastPlugin.mom_source(PastDays, None, tmp_path, tmp_path, file)):
         assert isinstance(found, StoredPast)
         assert (found.host, found.host_kib, found.promisable_kib, found.where) == ("kvm-07", 64 * GIB, 60 * GIB, str(file))
         assert [(one.id, one.name, one.sold_kib) for one in found.guests()] == [("u1", "web", 4 * GIB)]

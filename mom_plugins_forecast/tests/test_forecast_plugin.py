@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,16 @@ from learned_guests import DAY, FIRST, MIB, SLOT, at_eight, one_snapshot, snapsh
 from mom_cli import About
 from mom_core import MomError, PluginContext, Report, Snapshot, StateFile, Value
 from mom_core.testing import snapshot as made_snapshot
+from mom_devkit import wait_until
 from mom_plugins_forecast import ForecastPlugin
 from mom_plugins_forecast.explanation import ForecastExplainer
+from mom_plugins_forecast.keeper import LOOKS_EVERY
+from mom_plugins_forecast.past import FILE as PAST
+from mom_plugins_forecast.past import LEARNED as LEARNED_PAST
+from mom_plugins_forecast.past import past_from
 from mom_plugins_forecast.slots import Calendar
 from mom_plugins_forecast.state import FILE, LEARNED, days_from
+from mom_plugins_forecast.stored import StoredPast
 from mom_plugins_forecast.verbs import forecast
 
 SETTINGS = ForecastPlugin.Settings.model_validate({"day": f"{DAY:.0f}s"})
@@ -26,8 +33,17 @@ def report(snapshot: Snapshot) -> Report:
     return Report(1, snapshot.time, "enforce", snapshot, (), (), (), (), (), 0.01)
 
 
-def started(folder: Path, now: float = FIRST) -> tuple[ForecastPlugin, PluginContext]:
-    context = PluginContext("forecast", state_directory=folder, monotonic=lambda: now)
+class Clock:
+    """Of a mom: seconds."""
+
+    now = FIRST
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def started(folder: Path, clock: Clock | None = None) -> tuple[ForecastPlugin, PluginContext]:
+    context = PluginContext("forecast", state_directory=folder, monotonic=clock or Clock())
     plugin = ForecastPlugin(SETTINGS, context)
     plugin.mom_setup()
     return plugin, context
@@ -45,7 +61,8 @@ def test_what_was_learned_outlives_a_restart_and_is_written_while_mom_runs(tmp_p
     plugin, _ = started(tmp_path)
     for one in snapshots(USES, range(1)):
         plugin.mom_report(report(one))
-    assert (tmp_path / "forecast" / FILE).exists(), "it was not stopped"
+    for name in (FILE, PAST):
+        wait_until((tmp_path / "forecast" / name).exists, f"{name} is written, though mom was not stopped")
     before = plugin.days("desktop")
     plugin.mom_teardown()
     again, _ = started(tmp_path)
@@ -81,19 +98,106 @@ def test_days_of_another_length_are_not_used_and_not_overwritten(tmp_path: Path)
     assert (tmp_path / "forecast" / f"{FILE}.unused-1").exists()
 
 
-def test_a_mom_takes_in_what_was_learned_for_it_of_guests_that_it_knows_less(tmp_path: Path) -> None:
+def goes_on(plugin: ForecastPlugin, seen: Callable[[], object]) -> None:
+    """Cycles come, at one time, until that is seen."""
+
+    def cycle() -> object:
+        plugin.mom_report(report(one_snapshot(USES, FIRST + 3 * DAY)))
+        return seen()
+
+    wait_until(cycle)
+
+
+def learned_for(folder: Path, of: Path) -> Sequence[Path]:
+    """Leave what another mom has learned, as the verb does; both files."""
+    files = []
+    (folder / "forecast").mkdir(exist_ok=True)
+    for name, learned, form in ((FILE, LEARNED, days_from), (PAST, LEARNED_PAST, past_from)):
+        content = json.loads((of / "forecast" / name).read_text())["content"]
+        StateFile(folder / "forecast" / learned, "", form).write(content)  # its frame tells its kind by its name
+        files.append(folder / "forecast" / learned)
+    return files
+
+
+def learned_of(plugin: ForecastPlugin) -> int:
+    """How many slots of the guest are known."""
+    found = plugin.days("desktop")
+    return 0 if found is None else found.learned_slots
+
+
+def past_days(folder: Path) -> int:
+    """How many days of the guest are in the file of days as they were."""
+    (guest,) = StoredPast(folder / "forecast" / PAST).guests()
+    return len(guest.days)
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_a_mom_takes_in_what_was_learned_for_it_of_guests_that_it_knows_less(tmp_path: Path, runs: bool) -> None:
     lived(tmp_path / "other", range(3))
-    (tmp_path / "forecast").mkdir()
-    learned = tmp_path / "forecast" / LEARNED
-    text = (tmp_path / "other" / "forecast" / FILE).read_text()
-    StateFile(learned, "", days_from).write(json.loads(text)["content"])  # as the verb does: its frame tells its kind by its name
-    plugin, _ = started(tmp_path)
-    plugin.mom_report(report(one_snapshot(USES, FIRST + 3 * DAY)))
+    clock = Clock()
+    plugin, _ = started(tmp_path, clock)
+    if not runs:
+        plugin.mom_teardown()
+    files = learned_for(tmp_path, tmp_path / "other")
+    if runs:
+        goes_on(plugin, lambda: True)
+        assert not learned_of(plugin), "it looks once a minute"
+        clock.now += LOOKS_EVERY
+    else:
+        plugin, _ = started(tmp_path, clock)
+    goes_on(plugin, lambda: learned_of(plugin))
     found = plugin.days("desktop")
     assert found is not None
     assert found.has_pattern
-    assert not learned.exists()
-    assert (tmp_path / "forecast" / FILE).exists()
+    goes_on(plugin, lambda: not any(one.exists() for one in files))
+    assert learned_of(started(tmp_path)[0]) == found.learned_slots, "it is kept"
+    assert past_days(tmp_path) == 3
+
+
+def test_what_is_learned_anew_before_the_last_was_kept_is_not_lost(tmp_path: Path) -> None:
+    lived(tmp_path / "other", range(1))
+    lived(tmp_path / "more", range(2))
+    (tmp_path / "forecast").mkdir()
+    learned_for(tmp_path, tmp_path / "other")
+    clock = Clock()
+    plugin, _ = started(tmp_path, clock)
+    files = learned_for(tmp_path, tmp_path / "more")
+    for one in snapshots(USES, range(3, 4)):
+        plugin.mom_report(report(one))
+    plugin.mom_teardown()
+    assert all(one.exists() for one in files)
+    plugin, _ = started(tmp_path)
+    assert learned_of(plugin) > 150
+    assert past_days(tmp_path) == 2, "the first day, and the fourth"
+    goes_on(plugin, lambda: not any(one.exists() for one in files))
+    assert past_days(tmp_path) == 3
+
+
+def test_of_many_guests_a_part_is_made_ready_in_each_cycle_and_a_file_is_whole(tmp_path: Path) -> None:
+    uses = {f"guest-{number}": at_eight for number in range(30)}
+    plugin, _ = started(tmp_path)
+    file, hour = tmp_path / "forecast" / FILE, int(4 * SLOT / 5.0)
+    for number, one in zip(range(2 * hour), snapshots(uses, range(1)), strict=False):
+        plugin.mom_report(report(one))
+        if number == hour:
+            assert not file.exists(), "its hour has come in this cycle"
+    wait_until(file.exists, "in the next ones it is written")
+    kept = days_from(json.loads(file.read_text())["content"])
+    assert set(kept.known) == set(uses)
+
+
+def test_a_disk_that_takes_nothing_is_said_and_what_was_learned_is_written_when_it_does(tmp_path: Path) -> None:
+    (tmp_path / "forecast").write_text("no folder")
+    plugin, context = started(tmp_path)
+    for one in snapshots(USES, range(1)):
+        plugin.mom_report(report(one))
+    wait_until(lambda: all(one.write_error for one in context.state_files[:2]))
+    (tmp_path / "forecast").unlink()
+    for one in snapshots(USES, range(1, 2)):
+        plugin.mom_report(report(one))
+    plugin.mom_teardown()
+    assert [one.write_error for one in context.state_files] == [""] * 4
+    assert learned_of(started(tmp_path)[0]) > 150
 
 
 def configured(tmp_path: Path) -> Path:

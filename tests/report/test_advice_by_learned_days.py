@@ -26,7 +26,7 @@ def kept(file: Path, host: str, used: float, days: int = 28, count: int = 6) -> 
         for slot in range(0, SLOTS * days, SLOTS // PARTS):
             past.take_in(f"u{guest}", f"g{guest}", FIRST * SLOTS + slot, used * 4 * GIB, 4 * GIB)
     file.parent.mkdir(parents=True, exist_ok=True)
-    StateFile(file, "days", past_from).write(past.content(past.guests))
+    StateFile(file, "days", past_from).write(past.content())
     return file
 
 

@@ -105,7 +105,7 @@ class HostDays:
         self.calendar = calendar
         self.ahead = ahead
         self.known: dict[str, KnownGuest] = {}
-        self.past = HostPast()
+        self.past = HostPast(calendar=calendar)
         self.margin = 0.0
         """KiB that are added to what all guests together are expected to take."""
         self.usual = 0.0
@@ -120,6 +120,7 @@ class HostDays:
         self._step = 0.0
         self._index = -1
         self._reach = 1
+        self._per_slot = 1.0
         self._now = (0.0, 0.0)
         self._sums: tuple[int, Sequence[KnownGuest], float, float] | None = None
 
@@ -134,12 +135,13 @@ class HostDays:
         self._clock, before, self._now = clock, self._now, (now, monotonic)
         self._step = max(0.0, monotonic - before[1]) if before[1] else 0.0
         self._list(snapshot.listed, now)
+        self.past.see(snapshot.host)
         count = len(self._present)
         if not count:
             return
         index = self._index = self.calendar.index(now)
         self._reach = self._window(self.ahead)
-        per_slot = max(1.0, self.calendar.slot_seconds / max(self._step, 0.1))
+        per_slot = self._per_slot = max(1.0, self.calendar.slot_seconds / max(self._step, 0.1))
         visits = min(count, max(LEAST_VISITS, math.ceil(count * SAMPLES / per_slot)))
         closes = max(LEAST_REFRESHED, math.ceil(count / (CLOSE_WITHIN * per_slot)))
         refreshes = LEAST_REFRESHED
@@ -207,6 +209,25 @@ class HostDays:
         for place, one in enumerate(absent):
             if one.seen < oldest or place < too_many:
                 del self.known[one.id]
+
+    def merge(self, learned: HostDays) -> int:
+        """Take in what was learned elsewhere, of those guests of which more was learned there; of how many that was."""
+        count = 0
+        for identity, guest in learned.known.items():
+            known = self.known.get(identity)
+            if known is None:
+                self.known[identity] = guest
+            elif known.days.slots < guest.days.slots:
+                known.days = guest.days
+            else:
+                continue
+            count += 1
+        self.margin, self.usual = max(self.margin, learned.margin), max(self.usual, learned.usual)
+        return count
+
+    def within_a_slot(self, count: int) -> int:
+        """Of how many that is to be done in a cycle, so that it is done of so many within a slot."""
+        return math.ceil(count / self._per_slot)
 
     def _interrupt(self, guests: Iterable[KnownGuest]) -> None:
         """What comes does not follow what was."""

@@ -8,19 +8,17 @@ from __future__ import annotations
 import base64
 import math
 from array import array
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
-from mom_core import MomError, StateFile
-from mom_plugins_forecast.slots import SLOTS
-from mom_toolkit import PastGuest
+from mom_core import Host
+from mom_plugins_forecast.slots import SLOTS, Calendar, calendar_of
 
 FILE: Final = "past.json"
-WHAT: Final = "the file of guests' past days"
-LOSS: Final = "how much can be sold at which risk is known again after two weeks"
+LEARNED: Final = "learned-past.json"
+"""What `mom forecast learn` has learned of it."""
 
 PARTS: Final = 48
 """Of a day: half hours. What is needed at most in one of them is short for half an hour, or for less."""
@@ -47,7 +45,7 @@ class GuestPast:
     """The past days of one guest, the oldest first: their ordinals, what it was sold then (KiB), and a byte for each part of each."""
 
     name: str
-    ordinals: list[int] = field(default_factory=list)
+    ordinals: array[int] = field(default_factory=lambda: array("i"))
     sold: array[float] = field(default_factory=lambda: array("f"))
     used: bytearray = field(default_factory=bytearray)
 
@@ -65,22 +63,47 @@ class GuestPast:
         place = len(self.used) - PARTS + part
         self.used[place] = max(self.used[place], 1 + math.ceil(min(1.0, most / self.sold[-1]) * LEVELS))
 
+    def merge(self, other: GuestPast) -> bool:
+        """Take in its days as they were seen elsewhere; of one that both know, that of which more is known. Whether that changed any."""
+        known = {ordinal: (sold, used) for ordinal, sold, used in self._each()}
+        before = dict(known)
+        for ordinal, sold, used in other._each():
+            if ordinal not in known or used.count(0) < known[ordinal][1].count(0):
+                known[ordinal] = sold, used
+        kept = sorted(known)[-MOST_DAYS:]
+        self.ordinals, self.sold = array("i", kept), array("f", [known[ordinal][0] for ordinal in kept])
+        self.used = bytearray().join(known[ordinal][1] for ordinal in kept)
+        return known != before
+
+    def _each(self) -> Iterator[tuple[int, float, bytearray]]:
+        """Its days: the ordinal, what it was sold, and a byte for each part."""
+        for place, (ordinal, sold) in enumerate(zip(self.ordinals, self.sold, strict=True)):
+            yield ordinal, sold, self.used[PARTS * place : PARTS * (place + 1)]
+
     def days(self) -> Mapping[int, Sequence[float | None]]:
         """What it used at most in each part of each day, in KiB; None: unknown."""
-        return {
-            ordinal: [None if not one else (one - 1) / LEVELS * sold for one in self.used[PARTS * place : PARTS * (place + 1)]]
-            for place, (ordinal, sold) in enumerate(zip(self.ordinals, self.sold, strict=True))
-        }
+        return {ordinal: [None if not one else (one - 1) / LEVELS * sold for one in used] for ordinal, sold, used in self._each()}
 
 
 @dataclass(slots=True)
 class HostPast:
-    """The past days of a host's guests, and the host's memory (KiB): all of it, and what it can promise; None: unknown."""
+    """The past days of a host's guests, and the host's memory (KiB): all of it, and what it can promise; None: unknown.
+
+    `calendar` says how long the days were: made up ones are counted as if they were others.
+    """
 
     guests: dict[str, GuestPast] = field(default_factory=dict)
     host: str = ""
     host_kib: float | None = None
     promisable_kib: float | None = None
+    calendar: Calendar = field(default_factory=Calendar)
+
+    def see(self, host: Host) -> None:
+        """What a cycle says of the host; what it does not say is as it was."""
+        self.host = host.name[:LONGEST_NAME] or self.host
+        total, promisable = host.number("mem_available"), host.number("mem_promisable")
+        self.host_kib = total if is_size(total) else self.host_kib
+        self.promisable_kib = promisable if is_size(promisable) else self.promisable_kib
 
     def take_in(self, identity: str, name: str, index: int, most: float, sold: float | None) -> None:
         """What a guest used at most in a slot that has ended.
@@ -88,37 +111,58 @@ class HostPast:
         :param index: its number, as `Calendar.index` counts
         :param sold: KiB that it can have at most; None: unknown, and nothing is learned
         """
-        if sold is None or sold <= 0:
-            return
         day, slot = divmod(index, SLOTS)
+        if not is_size(sold) or FIRST_DAY + day > LAST_DAY:  # the calendar has no day for those that are made up, of some minutes
+            return
         guest = self.guests.get(identity)
         if guest is None:
             guest = self.guests[identity] = GuestPast(name)
         guest.name = name
         guest.take_in(FIRST_DAY + day, slot * PARTS // SLOTS, most, sold)
 
-    def content(self, known: Collection[str]) -> Mapping[str, Any]:
-        """All that is to be kept: of those guests that are known still."""
-        self.guests = {identity: guest for identity, guest in list(self.guests.items()) if identity in known}
-        guests = [
-            [
-                identity[:LONGEST_NAME],
-                one.name[:LONGEST_NAME],
-                one.ordinals,
-                [round(kib) for kib in one.sold],
-                base64.b64encode(one.used).decode(),
-            ]
-            for identity, one in self.guests.items()
-        ]
-        return {"host": self.host, "host_kib": self.host_kib, "promisable_kib": self.promisable_kib, "guests": guests}
+    def merge(self, other: HostPast) -> int:
+        """Take in what was learned elsewhere; of how many guests that was."""
+        count = 0
+        for identity, guest in other.guests.items():
+            count += self.guests.setdefault(identity, GuestPast(guest.name)).merge(guest)
+        self.host = self.host or other.host
+        self.host_kib = self.host_kib if self.host_kib is not None else other.host_kib
+        self.promisable_kib = self.promisable_kib if self.promisable_kib is not None else other.promisable_kib
+        return count
+
+    def keep_only(self, known: Collection[str]) -> None:
+        """Forget the others."""
+        self.guests = {identity: guest for identity, guest in self.guests.items() if identity in known}
+
+    def content(self) -> Mapping[str, Any]:
+        """All that is to be kept."""
+        return {**self.head(), "guests": [self.kept(identity) for identity in self.guests]}
+
+    def head(self) -> Mapping[str, Any]:
+        """The same without the guests."""
+        return {
+            "day": self.calendar.day_seconds,
+            "week": self.calendar.week_days,
+            "host": self.host,
+            "host_kib": self.host_kib,
+            "promisable_kib": self.promisable_kib,
+        }
+
+    def kept(self, identity: str) -> Sequence[Any] | None:
+        """What is kept of a guest; None: nothing is."""
+        one = self.guests.get(identity)
+        if one is None:
+            return None
+        sold = [round(kib) for kib in one.sold]
+        return [identity[:LONGEST_NAME], one.name[:LONGEST_NAME], one.ordinals.tolist(), sold, base64.b64encode(one.used).decode()]
 
 
 def past_from(content: Any) -> HostPast:
     """What was kept. Raises any error for what `HostPast.content` did not give."""
-    sizes = [None if (kib := content[name]) is None else _kib(kib) for name in ("host_kib", "promisable_kib")]
+    total, promisable = (None if (kib := content[name]) is None else _kib(kib) for name in ("host_kib", "promisable_kib"))
     if not isinstance(content["host"], str) or len(content["guests"]) > MOST_GUESTS:
         raise ValueError("the host has no name, or too many guests")
-    found = HostPast({}, content["host"][:LONGEST_NAME], *sizes)
+    found = HostPast({}, content["host"][:LONGEST_NAME], total, promisable, calendar_of(content))
     for identity, name, ordinals, sold, text in content["guests"]:
         if not isinstance(identity, str) or not isinstance(name, str):
             raise TypeError("a guest is not as it was kept")
@@ -129,50 +173,17 @@ def past_from(content: Any) -> HostPast:
         if max(used, default=0) > 1 + LEVELS:
             raise ValueError("a part of a day is out of all bounds")
         kib = array("f", [_kib(one) for one in sold])
-        found.guests[identity] = GuestPast(name[:LONGEST_NAME], days, kib, bytearray(used))
+        found.guests[identity] = GuestPast(name[:LONGEST_NAME], array("i", days), kib, bytearray(used))
     return found
+
+
+def is_size(value: float | None) -> TypeGuard[float]:
+    """True for a size in KiB that can be kept."""
+    return value is not None and 1 <= value <= LARGEST_KIB
 
 
 def _kib(value: Any) -> float:
     size = float(value)
-    if not 0 < size <= LARGEST_KIB:
+    if not is_size(size):
         raise ValueError("a size makes no sense")
     return size
-
-
-class StoredPast:
-    """`PastDays`: the file in which a mom keeps them. Raises `MomError` where it cannot be read."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        found = StateFile(path, WHAT, past_from, loss=LOSS, sets_aside=False).look()
-        if found is None:
-            raise MomError(
-                f"there are no past days of guests in {path} yet",
-                hint="a mom with the plugin forecast writes them each hour, and knows enough after two weeks",
-            )
-        self._past = found
-
-    @property
-    def where(self) -> str:
-        """The file."""
-        return str(self._path)
-
-    @property
-    def host(self) -> str:
-        """The host's name."""
-        return self._past.host or self._path.parent.name
-
-    @property
-    def host_kib(self) -> float | None:
-        """The host's memory."""
-        return self._past.host_kib
-
-    @property
-    def promisable_kib(self) -> float | None:
-        """What of it the host can promise to guests."""
-        return self._past.promisable_kib
-
-    def guests(self) -> Sequence[PastGuest]:
-        """The guests that have any days."""
-        return [PastGuest(identity, one.name, one.sold[-1], one.days()) for identity, one in self._past.guests.items() if one.ordinals]

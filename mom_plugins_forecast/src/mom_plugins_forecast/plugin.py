@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -20,27 +19,21 @@ from mom_core import (
     PluginSettings,
     Report,
     Severity,
-    StateError,
-    StateFile,
     Suggestion,
     Value,
     format_duration,
     hookimpl,
 )
-from mom_plugins_forecast import past
 from mom_plugins_forecast.fields import FIELDS
 from mom_plugins_forecast.host_days import HostDays
+from mom_plugins_forecast.keeper import DaysKeeper
+from mom_plugins_forecast.kept import DAYS, PAST
 from mom_plugins_forecast.overview import COLUMNS
-from mom_plugins_forecast.past import HostPast, StoredPast
 from mom_plugins_forecast.slots import HOUR_SLOTS, LONGEST_DAY, LONGEST_WEEK, SHORTEST_DAY, SLOTS, Calendar
-from mom_plugins_forecast.state import FILE, LEARNED, LOSS, WHAT, content_of, days_from, merge, same_calendar
 from mom_toolkit import Days, Forecasts, LearnedDays, PastDays, late_hook
 
 if TYPE_CHECKING:
-    from mom_plugins_forecast.stored import StoredDays
-
-LOOKS_EVERY: Final = 60.0
-"""Seconds. So often it is looked whether `mom forecast learn` has learned something."""
+    from mom_plugins_forecast.stored import StoredDays, StoredPast
 
 
 class ForecastPlugin:
@@ -67,11 +60,8 @@ class ForecastPlugin:
         self._context = context
         self._ahead = settings.day / SLOTS if settings.ahead is None else min(settings.ahead, settings.day)
         self._days = HostDays(settings.calendar, self._ahead)
-        self._file: StateFile[HostDays] | None = None
-        self._learned: StateFile[HostDays] | None = None
-        self._past: StateFile[HostPast] | None = None
+        self._keeper: DaysKeeper | None = None
         self._written = 0
-        self._looked = -LOOKS_EVERY
 
     @staticmethod
     @hookimpl
@@ -94,24 +84,13 @@ class ForecastPlugin:
     @hookimpl
     def mom_setup(self) -> None:
         """Read what was learned before."""
-        self._file = self._context.state_file(FILE, WHAT, days_from, loss=LOSS)
-        self._learned = self._context.state_file(LEARNED, "what `mom forecast learn` has learned", days_from, loss="it is not used")
-        self._past = self._context.state_file(past.FILE, past.WHAT, past.past_from, loss=past.LOSS)
-        self._days.past = self._past.read() or HostPast()
-        kept = self._file.read()
-        if kept is None:
-            return
-        if not same_calendar(kept.calendar, self._days.calendar):
-            self._file.refuse("it is of days, or weeks, of another length than the settings say")
-            return
-        kept.ahead, kept.past = self._ahead, self._days.past
-        self._days = kept
+        self._keeper = DaysKeeper(self._context, self._days)
 
     @hookimpl
     def mom_teardown(self) -> None:
         """Keep what was learned."""
-        if self._context.serves and self._written:
-            self._write()
+        if self._keeper is not None:
+            self._keeper.close(self._days if self._context.serves and self._written else None)
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Columns | Mapping[str, Mapping[str, Value]]:
@@ -126,44 +105,11 @@ class ForecastPlugin:
     @hookimpl
     def mom_report(self, report: Report) -> None:
         """Learn from a cycle: here, as what is learned is of use in the next one."""
-        self._take_learned(report.snapshot.time)
         self._days.see(report.snapshot)
-        host, known = report.snapshot.host, self._days.past
-        known.host, known.host_kib, known.promisable_kib = host.name, host.number("mem_available"), host.number("mem_promisable")
         hour = self._days.calendar.index(report.snapshot.time) // HOUR_SLOTS
-        if hour != self._written:
-            if self._written:
-                self._write()
-            self._written = hour
-
-    def _take_learned(self, time: float) -> None:
-        """Take in what `mom forecast learn` has left, if it has."""
-        now, file = self._context.monotonic(), self._learned
-        if file is None or now - self._looked < LOOKS_EVERY:
-            return
-        self._looked = now
-        if not file.path.exists() or (learned := file.read()) is None:
-            return
-        if not same_calendar(learned.calendar, self._days.calendar):
-            file.refuse("it is of days, or weeks, of another length than the settings say")
-            return
-        count = merge(self._days, learned)
-        self._days.forget(time)
-        self._context.log.info("took in the days of %d guests of %s", count, file.path)
-        if self._write():
-            with suppress(StateError):  # the file says what is wrong
-                file.remove()
-
-    def _write(self) -> bool:
-        """Keep what was learned; whether that worked. What did not is said by the file, in each cycle."""
-        with suppress(StateError):
-            if self._past is not None:
-                self._past.write(self._days.past.content(self._days.known))
-        with suppress(StateError):
-            if self._file is not None:
-                self._file.write(content_of(self._days))
-                return True
-        return False
+        due, self._written = self._written not in (0, hour), hour
+        if self._keeper is not None:
+            self._keeper.go_on(self._days, report.snapshot.time, due=due)
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
@@ -209,14 +155,14 @@ class ForecastPlugin:
         kind: type, settings: PluginSettings | None, run_directory: Path, state_directory: Path, path: Path | None
     ) -> StoredDays | StoredPast | None:
         """What a mom with these settings has learned; or what is in the file of days at the path."""
-        if kind is PastDays:
-            if path is None:
-                return StoredPast(state_directory / "forecast" / past.FILE) if isinstance(settings, ForecastPlugin.Settings) else None
-            return StoredPast(path) if path.name == past.FILE else None
-        if kind is not LearnedDays:
+        ours = DAYS if kind is LearnedDays else PAST if kind is PastDays else None
+        if ours is None or (path is not None and path.name not in {ours.file, ours.learned}):
             return None
-        from mom_plugins_forecast.stored import StoredDays
+        calendar, where = None, path
+        if where is None and isinstance(settings, ForecastPlugin.Settings):
+            calendar, where = settings.calendar, state_directory / "forecast"
+        if where is None:
+            return None
+        from mom_plugins_forecast.stored import StoredDays, StoredPast
 
-        if path is None and isinstance(settings, ForecastPlugin.Settings):
-            return StoredDays(state_directory / "forecast", settings.calendar)
-        return None if path is None or path.name not in {FILE, LEARNED} else StoredDays(path, None)
+        return StoredDays(where, calendar) if ours is DAYS else StoredPast(where, calendar)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 SLOTS: Final = 96
 """Of a day: with 24 hours, 15 minutes each."""
@@ -51,6 +51,10 @@ class Calendar:
         """Slots of a week."""
         return SLOTS * self.week_days
 
+    def same_as(self, other: Calendar) -> bool:
+        """True if days and weeks of both are as long."""
+        return (self.day_seconds, self.week_days) == (other.day_seconds, other.week_days)
+
     def index(self, moment: float) -> int:
         """The number of the slot that this time (seconds since the epoch) is in, counted from long ago."""
         return int((moment + self.offset(moment)) // self.slot_seconds)
@@ -63,3 +67,11 @@ class Calendar:
         """Which slot of the week that is; the first is Monday's first, where a day has 24 hours."""
         shift = _MONDAY if self.week_days == 7 else 0  # the days of a week
         return (index + shift * SLOTS) % self.week_slots
+
+
+def calendar_of(content: Any) -> Calendar:
+    """The calendar whose `day` and `week` were kept. Raises any error for one that cannot be."""
+    day, week = content["day"], content["week"]
+    if not (SHORTEST_DAY <= day <= LONGEST_DAY and isinstance(week, int) and 1 <= week <= LONGEST_WEEK):
+        raise ValueError("days, or weeks, are of a length that they cannot have")
+    return Calendar(float(day), week)

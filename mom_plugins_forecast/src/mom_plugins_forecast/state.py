@@ -7,21 +7,16 @@ import math
 import sys
 from array import array
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
-from mom_core import StateFile
 from mom_plugins_forecast.curve import GuestDays
 from mom_plugins_forecast.host_days import HostDays, KnownGuest
 from mom_plugins_forecast.past import LARGEST_KIB, LONGEST_NAME, MOST_GUESTS
-from mom_plugins_forecast.slots import HOURS, LONGEST_DAY, LONGEST_WEEK, SHORTEST_DAY, SLOTS, Calendar
+from mom_plugins_forecast.slots import HOURS, SLOTS, Calendar, calendar_of
 
 FILE: Final = "days.json"
 LEARNED: Final = "learned.json"
 """What `mom forecast learn` has learned: the mom that runs takes it in, and removes it."""
-
-WHAT: Final = "the file of guests' days"
-LOSS: Final = "guests' days are learned anew"
 
 LARGEST_NUMBER: Final = 1e30
 """Of sums of squares of sizes."""
@@ -35,18 +30,18 @@ _HALF: Final = b"\x80"
 
 def content_of(days: HostDays) -> Mapping[str, Any]:
     """All that is to be kept."""
-    calendar = days.calendar
-    guests = [_kept(guest) for guest in list(days.known.values()) if guest.days.slots]
-    return {"day": calendar.day_seconds, "week": calendar.week_days, "sum": [days.margin, days.usual], "guests": guests}
+    return {**head_of(days), "guests": [kept_guest(guest) for guest in list(days.known.values()) if guest.days.slots]}
+
+
+def head_of(days: HostDays) -> Mapping[str, Any]:
+    """The same without the guests."""
+    return {"day": days.calendar.day_seconds, "week": days.calendar.week_days, "sum": [days.margin, days.usual]}
 
 
 def days_from(content: Any) -> HostDays:
     """What was kept, with the calendar that it was learned by, which need not be that of now. Raises any error for what `content_of` did
     not give."""
-    day, week = content["day"], content["week"]
-    if not (SHORTEST_DAY <= day <= LONGEST_DAY and isinstance(week, int) and 1 <= week <= LONGEST_WEEK):
-        raise ValueError("days, or weeks, are of a length that they cannot have")
-    calendar = Calendar(float(day), week)
+    calendar = calendar_of(content)
     found = HostDays(calendar, calendar.slot_seconds)
     found.margin, found.usual = (_size(number) for number in content["sum"])
     guests = content["guests"]
@@ -58,45 +53,8 @@ def days_from(content: Any) -> HostDays:
     return found
 
 
-def stored_days(folder: Path, calendar: Calendar | None = None) -> HostDays | None:
-    """What a mom keeps in this folder, with what `mom forecast learn` has learned for it; None: nothing. For verbs.
-
-    :raises StateError: a file is damaged, or cannot be read
-    """
-    found: HostDays | None = None
-    for name in (FILE, LEARNED):
-        days = StateFile(folder / name, WHAT, days_from, loss=LOSS, sets_aside=False).look()
-        if days is None or (calendar is not None and not same_calendar(days.calendar, calendar)):
-            continue
-        if found is None:
-            found = days
-        elif same_calendar(found.calendar, days.calendar):
-            merge(found, days)
-    return found
-
-
-def same_calendar(one: Calendar, other: Calendar) -> bool:
-    """True if days and weeks of both are as long."""
-    return (one.day_seconds, one.week_days) == (other.day_seconds, other.week_days)
-
-
-def merge(into: HostDays, learned: HostDays) -> int:
-    """Take in what was learned elsewhere, of those guests of which more was learned there; of how many that was."""
-    count = 0
-    for identity, guest in learned.known.items():
-        known = into.known.get(identity)
-        if known is None:
-            into.known[identity] = guest
-        elif known.days.slots < guest.days.slots:
-            known.days = guest.days
-        else:
-            continue
-        count += 1
-    into.margin, into.usual = max(into.margin, learned.margin), max(into.usual, learned.usual)
-    return count
-
-
-def _kept(guest: KnownGuest) -> Sequence[Any]:
+def kept_guest(guest: KnownGuest) -> Sequence[Any]:
+    """What is kept of a guest."""
     days = guest.days
     numbers = [days.usual, *days.losses, *days.week_losses, *days.wrong, *days.lasting, days.margin, days.average, days.weight]
     return [

@@ -1,42 +1,39 @@
-"""Days of guests at rest, for verbs."""
+"""Days of guests at rest, for verbs: in the folder in which a mom keeps what it has learned, or in one file of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mom_core import MomError, StateFile
-from mom_plugins_forecast.host_days import HostDays, days_of
+from mom_plugins_forecast.host_days import days_of
+from mom_plugins_forecast.kept import DAYS, PAST
 from mom_plugins_forecast.slots import Calendar
-from mom_plugins_forecast.state import LOSS, WHAT, days_from, stored_days
-from mom_toolkit import Days
+from mom_toolkit import Days, PastGuest
 
 
 class StoredDays:
-    """`LearnedDays`: the folder in which a mom keeps what it has learned, or one file of it."""
+    """`LearnedDays`. Raises `MomError` where there are none, or they cannot be read."""
 
-    def __init__(self, path: Path, calendar: Calendar | None) -> None:
-        self._path = path
-        self._calendar = calendar
-
-    @property
-    def where(self) -> str:
-        """The folder or file."""
-        return str(self._path)
-
-    def read(self) -> HostDays:
-        """All that was learned. Raises `MomError` where there is nothing."""
-        if self._path.suffix:
-            found = StateFile(self._path, WHAT, days_from, loss=LOSS, sets_aside=False).look()
-        else:
-            found = stored_days(self._path, self._calendar)
-        if found is None:
-            raise MomError(
-                f"there are no guests' days in {self._path} yet",
-                hint="a mom with the plugin forecast writes them each hour; `mom forecast learn RECORDING` learns from what was recorded",
-            )
-        return found
+    def __init__(self, path: Path, calendar: Calendar | None = None) -> None:
+        self.where = str(path)
+        self._days = DAYS.at_rest(path, calendar)
 
     def all_days(self) -> Mapping[str, Days]:
         """The days of all guests that were seen, by their ids."""
-        return {identity: days_of(guest) for identity, guest in self.read().known.items() if guest.days.slots}
+        return {identity: days_of(guest) for identity, guest in self._days.known.items() if guest.days.slots}
+
+
+class StoredPast:
+    """`PastDays`. Raises `MomError` where there are none, or they cannot be read."""
+
+    def __init__(self, path: Path, calendar: Calendar | None = None) -> None:
+        self.where = str(path / PAST.file if path.is_dir() else path)
+        self._past = PAST.at_rest(path, calendar)
+        self.host = self._past.host or path.parent.name
+        """The host's name; where that was not known, that of the folder of its file."""
+        self.host_kib = self._past.host_kib
+        self.promisable_kib = self._past.promisable_kib
+
+    def guests(self) -> Sequence[PastGuest]:
+        """The guests that have any days."""
+        return [PastGuest(identity, one.name, one.sold[-1], one.days()) for identity, one in self._past.guests.items() if one.ordinals]

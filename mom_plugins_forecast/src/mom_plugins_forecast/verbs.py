@@ -13,13 +13,13 @@ from typing import Final
 import click
 
 from mom_cli import NoSuchGuest, TableColumn, find_guest, print_table, recording, short, sparkline
-from mom_core import Config, Guest, MomError, StateError, StateFile, format_kib, printable
+from mom_core import Config, Guest, MomError, format_kib, printable
 from mom_daemon import config_option, json_option, load_as_owner, print_prose, progress
 from mom_plugins_forecast.curve import LEAST_WEIGHT
 from mom_plugins_forecast.host_days import HostDays
+from mom_plugins_forecast.kept import KINDS
 from mom_plugins_forecast.plugin import ForecastPlugin
 from mom_plugins_forecast.slots import HOURS, SLOTS, Calendar
-from mom_plugins_forecast.state import LEARNED, LOSS, WHAT, content_of, days_from, merge, same_calendar
 from mom_plugins_forecast.stored import StoredDays
 from mom_toolkit import Days
 
@@ -48,7 +48,7 @@ def show_command(guest: str | None, file: Path | None, config_path: str | None, 
 
     Exit code 1 when no days are known, or none of that guest.
     """
-    stored = StoredDays(file, None) if file is not None else _stored(load_as_owner(config_path))
+    stored = StoredDays(file) if file is not None else _stored(load_as_owner(config_path))
     found = stored.all_days()
     if guest is not None:
         days = _named(found, guest)
@@ -82,13 +82,8 @@ def learn_command(recordings: Sequence[Path], config_path: str | None) -> None:
     known = [one for one in days.known.values() if one.days.slots]
     if not known:
         raise MomError("nothing could be learned", hint="a recording must hold a whole slot at least, which are 15 minutes of a day")
-    file = StateFile(_folder(config) / LEARNED, WHAT, days_from, loss=LOSS, sets_aside=False)
-    if (before := file.look()) is not None and same_calendar(before.calendar, days.calendar):
-        merge(days, before)
-    try:
-        file.write(content_of(days))
-    except StateError as error:
-        raise MomError(str(error), hint=error.hint) from error
+    for kind in KINDS:
+        kind.leave(_folder(config), days)
     patterns = sum(one.days.has_pattern for one in known)
     most = max(one.days.slots for one in known) / SLOTS
     learned = f"Learned {most:.1f} days of {len(known)} guests, of which {patterns} have a pattern."

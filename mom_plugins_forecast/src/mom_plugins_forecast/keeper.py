@@ -1,0 +1,157 @@
+"""Keeps what is learned in files, beside the cycles: what is to be written is made of a few guests in each of them, and written by a thread
+of its own, as a disk may take its time. A file is whole, or as it was before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from mom_core import PluginContext, StateError, StateFile
+from mom_plugins_forecast.host_days import HostDays
+from mom_plugins_forecast.kept import KINDS, KeptKind
+from mom_toolkit import Callers
+
+LOOKS_EVERY: Final = 60.0
+"""Seconds. So often it is looked whether `mom forecast learn` has learned something."""
+
+PATIENCE: Final = 5.0
+"""Seconds that the end waits for a disk, at most. A mom that stops waits for less."""
+
+OTHER_CALENDAR: Final = "it is of days, or weeks, of another length than the settings say"
+
+
+class _Kept(NamedTuple):
+    """A kind, and its file."""
+
+    kind: KeptKind[Any]
+    file: StateFile[Any]
+
+
+class _Found(NamedTuple):
+    """What was found in a file of `mom forecast learn`; None: nothing that can be used."""
+
+    kept: _Kept
+    version: tuple[int, int]
+    content: Any
+
+
+class DaysKeeper:
+    """The files of one mom's days. For one thread."""
+
+    def __init__(self, context: PluginContext, days: HostDays) -> None:
+        self._context = context
+        self._calendar = days.calendar
+        self._files = [_Kept(kind, context.state_file(kind.file, kind.what, kind.form, loss=kind.loss)) for kind in KINDS]
+        what, loss = "what `mom forecast learn` has learned, in", "it is not used"
+        self._learned = [_Kept(kind, context.state_file(kind.learned, what, kind.form, loss=loss)) for kind in KINDS]
+        self._callers = Callers("mom forecast files", 1)
+        self._round: Iterator[None] | None = None
+        self._writes: list[Future[None]] = []
+        self._reads: Future[Sequence[_Found]] | None = None
+        self._taken: dict[Path, tuple[int, int]] = {}
+        self._looked = context.monotonic()
+        for kept in self._files:
+            if (content := self._usable(kept)) is not None:
+                kept.kind.merge(kept.kind.part(days), content)
+        self._take_in(days, self._read(self._left()))
+
+    def go_on(self, days: HostDays, time: float, *, due: bool) -> None:
+        """Do the part of one cycle.
+
+        :param time: seconds since the epoch
+        :param due: all is to be written, unless that is under way
+        """
+        reads = self._reads
+        if reads is not None and reads.done():
+            self._reads = None
+            self._take_in(days, reads.result())
+            days.forget(time)
+        elif reads is None and self._context.monotonic() - self._looked >= LOOKS_EVERY:
+            self._looked = self._context.monotonic()
+            if left := self._left():
+                self._reads = self._callers.start(partial(self._read, left))
+        if due and self._round is None and all(one.done() for one in self._writes):
+            self._round = self._made(days)
+        for _ in range(max(1, days.within_a_slot(len(days.known)))):
+            if self._round is not None and next(self._round, self) is self:
+                self._round = None
+
+    def close(self, days: HostDays | None) -> None:
+        """Write all that was learned, None: nothing, and end the thread."""
+        self._round = None
+        if days is not None:
+            for _ in self._made(days):
+                pass
+        if self._writes and not Callers.came_back(self._writes[-1], PATIENCE):
+            self._context.log.error("what was learned is not written: the disk does not answer")
+        self._callers.close(0.0)
+
+    # --- write -------------------------------------------------------------------------------------------------------------------
+
+    def _made(self, days: HostDays) -> Iterator[None]:
+        """Make the files' texts, and have them written. Between two guests, other cycles may come."""
+        self._writes = []
+        days.past.keep_only(days.known)
+        for kept in self._files:
+            content, texts = kept.kind.part(days), list[str]()
+            for identity in list(days.known):
+                texts.append(kept.kind.guest_text(content, identity))
+                yield
+            head = kept.kind.head_text(content)
+            self._writes.append(self._callers.start(partial(self._write, kept, head, texts)))
+        self._writes.append(self._callers.start(self._remove_taken))
+
+    @staticmethod
+    def _write(kept: _Kept, head: str, texts: Sequence[str]) -> None:
+        with suppress(StateError):  # the file says it, in each cycle
+            kept.file.write_json(lambda: kept.kind.text(head, texts))
+
+    # --- what `mom forecast learn` has left ---------------------------------------------------------------------------------------
+
+    def _left(self) -> Sequence[tuple[_Kept, tuple[int, int]]]:
+        """The files that it has left, but for those that were taken in and not removed yet, and which they are."""
+        versions = [(kept, _version(kept.file.path)) for kept in self._learned]
+        return [(kept, version) for kept, version in versions if version is not None and version != self._taken.get(kept.file.path)]
+
+    def _read(self, left: Sequence[tuple[_Kept, tuple[int, int]]]) -> Sequence[_Found]:
+        return [_Found(kept, version, self._usable(kept)) for kept, version in left]
+
+    def _usable(self, kept: _Kept) -> Any:
+        """What is in a file; None: nothing, or nothing that can be used, and then it is set aside."""
+        content = kept.file.read()
+        if content is None or content.calendar.same_as(self._calendar):
+            return content
+        kept.file.refuse("it is of days, or weeks, of another length than the settings say")
+        return None
+
+    def _take_in(self, days: HostDays, found: Sequence[_Found]) -> None:
+        for kept, version, content in found:
+            if content is None:
+                continue
+            count = kept.kind.merge(kept.kind.part(days), content)
+            self._context.log.info("took in the days of %d guests of %s", count, kept.file.path)
+            self._taken[kept.file.path] = version
+            self._round = self._made(days)
+
+    def _remove_taken(self) -> None:
+        """Remove what was taken in, once it stands in the other files. What was learned anew meanwhile is another file by now."""
+        if any(kept.file.write_error for kept in self._files):
+            return
+        for kept in self._learned:
+            version = self._taken.get(kept.file.path)
+            if version is not None and version == _version(kept.file.path):
+                with suppress(StateError):  # the file says what is wrong
+                    kept.file.remove()
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """Which file this is, and when it was written; None: there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
