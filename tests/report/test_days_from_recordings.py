@@ -11,17 +11,22 @@ from click.testing import CliRunner
 from mom_core import Clock, Config, Engine, MomError
 from mom_devkit import HandClock, config_of
 from mom_plugins_forecast.verbs import forecast
+from mom_plugins_record.advise.command import advise
 from mom_toolkit import Forecasts
 
 CYCLES = 120
 """Ten minutes: 40 slots of a day of 24 minutes."""
 
 
-def lived(config: Config, cycles: int, clock: HandClock) -> int:
-    """How many slots the mom with this configuration knows of its first guest, after so many cycles of 5 s."""
+SLOT = 15.0
+"""Seconds."""
+
+
+def lived(config: Config, cycles: int, clock: HandClock, step: float = 5.0) -> int:
+    """How many slots the mom with this configuration knows of its first guest, after so many cycles of `step` seconds."""
     with Engine(config, Clock(clock, clock.wall)) as engine:
         for _ in range(cycles):
-            clock.now += 5.0
+            clock.now += step
             report = engine.cycle()
         offers = engine.service(Forecasts)
         guest = next(iter(report.snapshot.guests))
@@ -51,6 +56,35 @@ def test_days_are_learned_from_a_recording_and_the_next_mom_takes_them_in(tmp_pa
     assert again.output == shown.output
     clock.now += 3600.0
     assert lived(config, 3, clock) == slots[0]
+
+
+@pytest.mark.long
+def test_after_two_weeks_of_a_recording_it_is_known_how_much_can_be_sold_and_the_next_mom_knows_it_too(tmp_path: Path) -> None:
+    """As after two weeks in which a mom ran."""
+    clock = HandClock()
+    path = tmp_path / "recording"
+    lived(config_of(tmp_path, {"sim": {"guests": 3}, "record": {"reserve": "1MiB", "path": str(path)}}), 16 * 96, clock, SLOT)
+    plugins: dict[str, dict[str, object]] = {"sim": {"guests": 3}, "forecast": {"day": "24min"}}
+    config = config_of(tmp_path, plugins)
+    document = tmp_path / "mom.yaml"
+    settings = {"state_directory": str(config.state_directory), "run_directory": str(tmp_path / "run"), "plugins": plugins}
+    document.write_text(json.dumps(settings))
+
+    def sold() -> dict[str, object]:
+        done = CliRunner().invoke(advise, ["-c", str(document), "--risk", "1%", "--json"], catch_exceptions=False)
+        (host,) = json.loads(done.output)["hosts"]
+        assert isinstance(host, dict)
+        return host
+
+    CliRunner().invoke(forecast, ["learn", str(path), "-c", str(document)], catch_exceptions=False)
+    found = sold()
+    assert found["guests"] == 3
+    assert not found["why"]
+    assert found["sold_kib"]
+    assert found["days"] == 16
+    assert lived(config, 2, clock, SLOT) > 15 * 96
+    assert not list((config.state_directory / "forecast").glob("learned*")), "it is in the files of the mom that ran"
+    assert sold() == found
 
 
 def test_a_recording_that_teaches_nothing_is_an_error(tmp_path: Path) -> None:
