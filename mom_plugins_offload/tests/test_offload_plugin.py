@@ -280,6 +280,42 @@ def test_the_cheapest_give_first_and_no_more_than_is_lacking() -> None:
     assert chosen(offers, 3000, 2.0) == {"cheap": 1000, "other": 500}
 
 
+def takers(bench: Bench, host: dict[str, Value], guests: dict[str, dict[str, Value]], cycles: int = 6) -> set[str]:
+    """Of which guests cold memory goes in the last of so many cycles."""
+    for _ in range(cycles):
+        decisions = bench.cycle(host, guests)
+    return {one.entity.name for one in decisions}
+
+
+SOON: dict[str, Value] = {**COLD, "mem_rises_in": 600.0}
+
+
+def test_of_a_guest_that_will_use_more_before_long_cold_memory_goes_only_when_that_of_others_is_not_enough() -> None:
+    bench = Bench(["busy", "idle"])
+    little = {**SHORT, "mem_really_available": 2.2 * GIB - 2048}
+    bench.cycle({**little, "mem_really_available": 1.9 * GIB}, {"busy": SOON, "idle": COLD})  # it begins below what the host is to have
+    assert takers(bench, little, {"busy": SOON, "idle": COLD}) == {"idle"}
+    assert "it will use more before long" in str(bench.state("busy"))
+    assert "that of others is enough" in str(bench.state("busy"))
+    much = {**SHORT, "mem_really_available": 1.5 * GIB}
+    assert takers(Bench(["busy", "idle"]), much, {"busy": SOON, "idle": COLD}) == {"busy", "idle"}
+    assert takers(Bench(["busy"]), much, {"busy": SOON}) == {"busy"}, "a forecast forbids nothing"
+
+
+def test_a_host_that_is_hard_up_goes_by_no_forecast() -> None:
+    """What fits in swap is little: the first one gives all of it."""
+    stores = [SwapStore("zram0", StoreKind.ZRAM, 6 * GIB, 6 * GIB // 20 + 400)]
+    guests = {"busy": {**SOON, "reclaim_cost": 1.0}, "idle": {**COLD, "reclaim_cost": 2.0}}
+    assert takers(Bench([*guests], stores=stores), {**SHORT, "mem_really_available": 1.9 * GIB}, guests) == {"idle"}
+    assert takers(Bench([*guests], stores=stores), SHORT, guests) == {"busy"}
+
+
+def test_ahead_of_need_nothing_goes_of_a_guest_that_will_use_more_before_long() -> None:
+    bench = Bench(["busy", "idle"], OffloadSettings(ahead=True))
+    assert takers(bench, PLENTY, {"busy": SOON, "idle": COLD}) == {"idle"}
+    assert "and the host lacks nothing" in str(bench.state("busy"))
+
+
 def test_explain_says_what_a_guest_works_on_what_is_away_and_why_not_more() -> None:
     fields: dict[str, Value] = {
         "working_set": 300 << 10, "working_set_age": 5.0, "cold": 500 << 10, "host_swap": 400 << 10, "offloaded": 410 << 10,

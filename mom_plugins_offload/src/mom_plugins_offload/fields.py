@@ -19,6 +19,9 @@ RATIO: Final = "offload_ratio"
 NET: Final = "offload_net"
 WRITTEN: Final = "offload_written"
 
+RISES_IN: Final = "mem_rises_in"
+"""The guest field by which a plugin that knows guests' days says when one will begin to use more; unknown: it will not soon."""
+
 _MOST_PACE: Final = 1 << 30
 """1 TiB a second is more than any host could take."""
 
@@ -43,6 +46,7 @@ FIELDS: Final = (
     _host(RATIO, Unit.RATIO, "how much guests' memory goes into one KiB of compressed memory; unknown while little is in it", "mm_stat"),
     _host(NET, Unit.KIB, "what cold memory gave in the last cycle: what went, less what came back and what it takes compressed"),
     _host(WRITTEN, Unit.KIB, "cold memory that was written to disks in the last day"),
+    FieldSpec.reads(RISES_IN, Unit.SECONDS, Scope.GUEST),
 )
 
 CONTROLS: Final = (

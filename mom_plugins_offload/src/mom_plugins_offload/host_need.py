@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,15 +65,16 @@ def need_of(host: Host, *, working: bool) -> HostNeed:
     return HostNeed(max(0.0, lack), max(0.0, free - ahead - _ENOUGH * target), words, urgency, free >= _PATIENT * target)
 
 
-def chosen(offers: Mapping[str, ColdOffer], most_kib: float, seconds: float) -> dict[str, int]:
+def chosen(offers: Mapping[str, ColdOffer], most_kib: float, seconds: float, spared: Collection[str] = ()) -> dict[str, int]:
     """Which guests give, by their ids, in KiB per second: the cheapest first, each at its own pace, until there is enough.
 
     :param most_kib: what is to go in this cycle
     :param seconds: how long a cycle is
+    :param spared: the ids of those that give only what others cannot
     """
     found: dict[str, int] = {}
     left = most_kib
-    for identity, offer in sorted(offers.items(), key=lambda one: (one[1].price, -one[1].pace_kib, one[0])):
+    for identity, offer in sorted(offers.items(), key=lambda one: (one[0] in spared, one[1].price, -one[1].pace_kib, one[0])):
         pace = int(min(offer.pace_kib, left / seconds))
         if pace <= 0:
             continue

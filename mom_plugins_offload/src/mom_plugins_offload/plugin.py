@@ -30,7 +30,7 @@ from mom_core import (
     printable,
 )
 from mom_plugins_offload import law
-from mom_plugins_offload.fields import CONTROLS, FIELDS, NET, OFFLOAD, RATIO, ROOM, WRITTEN
+from mom_plugins_offload.fields import CONTROLS, FIELDS, NET, OFFLOAD, RATIO, RISES_IN, ROOM, WRITTEN
 from mom_plugins_offload.findings import findings
 from mom_plugins_offload.guests import FollowedGuest, followed, look_in_turn
 from mom_plugins_offload.host_need import HostNeed, chosen, need_of
@@ -65,6 +65,8 @@ _MOST_OF_CYCLE: Final = 0.8
 _SHORTEST_SECONDS: Final = 0.2
 """A rate over less says nothing."""
 
+_RISES: Final = "by its days it will use more before long, maybe what is cold now"
+
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
@@ -73,6 +75,11 @@ class _Plan:
     paces: Mapping[str, int] = field(default_factory=dict)
     offers: Mapping[str, ColdOffer] = field(default_factory=dict)
     words: str = ""
+
+
+def _rises(guest: Guest) -> bool:
+    """True if the guest is expected to use more before long."""
+    return guest.number(RISES_IN) is not None
 
 
 class OffloadPlugin:
@@ -197,10 +204,14 @@ class OffloadPlugin:
                 offers[guest.id] = allowed
         room = room_of(self._stores, self._budget.left(now))
         wanted, why = self._wanted(need, room.kib, room.why)
-        paces = chosen(offers, wanted, cycle) if wanted > 0 else {}
+        spared = [identity for identity in offers if need.urgency <= 1 and _rises(snapshot.guests[identity])]
+        paces = chosen(offers, wanted, cycle, spared) if wanted > 0 else {}
         self._working = bool(paces) and need.lack_kib > 0
         for identity in offers:
-            self._followed[identity].reason = "" if identity in paces else why or "other guests' cold memory costs less, and is enough"
+            enough = (
+                f"{_RISES}, and that of others is enough" if identity in spared else "other guests' cold memory costs less, and is enough"
+            )
+            self._followed[identity].reason = "" if identity in paces else why or f"{enough} is enough"
         paces.update(self._coming_back(need, cycle))
         return _Plan(paces, offers, need.words or "the host's cold memory goes ahead of need")
 
@@ -242,7 +253,8 @@ class OffloadPlugin:
         refaults = max(rates) if rates else None
         away = guest.number("host_swap")
         sweep = self._waits_for_sweep(guest, one, away or 0.0, seconds, need)
-        hold = self._forbidden(guest) or ("" if self._own else one.way.why_not) or sweep
+        rises = f"{_RISES}, and the host lacks nothing" if need.lack_kib <= 0 and self._settings.ahead and _rises(guest) else ""
+        hold = self._forbidden(guest) or ("" if self._own else one.way.why_not) or sweep or rises
         return ObservedGuest(
             guest.number("rss"),
             away,
