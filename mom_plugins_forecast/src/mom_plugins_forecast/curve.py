@@ -257,7 +257,7 @@ class GuestDays:
         later = self._each(index + HOUR_SLOTS)
         each = [used if isnan(had) else had + stays * one for had, one in zip(later, lefts, strict=True)]
         said = self._said
-        said.append(_Said(index, used, lefts, mixed, next_most, _weighed(mixed, later) + stays * left, each))
+        said.append(_Said(index, used, tuple(lefts), tuple(mixed), next_most, _weighed(mixed, later) + stays * left, tuple(each)))
         while said and said[0].index <= index - HOUR_SLOTS:
             del said[0]
 

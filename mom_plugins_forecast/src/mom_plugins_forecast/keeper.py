@@ -106,9 +106,11 @@ class DaysKeeper:
         self._writes.append(self._callers.start(self._remove_taken))
 
     @staticmethod
-    def _write(kept: _Kept, head: str, texts: Sequence[str]) -> None:
+    def _write(kept: _Kept, head: str, texts: list[str]) -> None:
+        text = kept.kind.text(head, texts)
+        texts.clear()  # megabytes
         with suppress(StateError):  # the file says it, in each cycle
-            kept.file.write_json(lambda: kept.kind.text(head, texts))
+            kept.file.write_json(lambda: text)
 
     # --- what `mom forecast learn` has left ---------------------------------------------------------------------------------------
 

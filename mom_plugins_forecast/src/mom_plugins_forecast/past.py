@@ -53,11 +53,11 @@ class GuestPast:
         """What it used at most in a part of a day, or in some of it; both in KiB. What comes before the last day is left out: the clock has
         jumped."""
         if not self.ordinals or ordinal > self.ordinals[-1]:
-            self.ordinals.append(ordinal)
-            self.sold.append(sold)
-            self.used += bytes(PARTS)
-            if len(self.ordinals) > MOST_DAYS:
-                del self.ordinals[0], self.sold[0], self.used[:PARTS]
+            kept = slice(max(0, len(self.ordinals) - MOST_DAYS + 1), None)
+            # Each as a whole: what grows at its end takes more than it needs.
+            self.ordinals = self.ordinals[kept] + array("i", [ordinal])
+            self.sold = self.sold[kept] + array("f", [sold])
+            self.used = self.used[PARTS * kept.start :] + bytes(PARTS)
         elif ordinal < self.ordinals[-1]:
             return
         place = len(self.used) - PARTS + part
