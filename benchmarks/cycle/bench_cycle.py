@@ -1,6 +1,6 @@
 """How much CPU time and memory a whole cycle takes, on simulated guests, with all plugins and the default policies.
 
-    python benchmarks/cycle/bench_cycle.py [--guests 100,1000,3000,10000] [--cycles 20] [--json]
+    python benchmarks/cycle/bench_cycle.py [--guests 100,1000,3000,10000] [--cycles 20] [--forecast] [--json]
 
 Each number of guests has a process of its own. There, the world is moved on by one interval, which is timed apart, and then
 one cycle of a real engine is run on it: listing, collecting, evaluating, reviewing, setting balloons and KSM, ledger on disk. CPU time is
@@ -9,6 +9,8 @@ that of the whole process, all threads; the parts are each plugin's own threads.
 calm        nothing is decided
 pressure    a program beside the guests takes half of the host: all guests are shrunk, and then held
 storm       the dearest state that there is: nearly all guests are resized in every cycle, as the policy is told to shrink in small steps
+
+With --forecast, the plugin forecast has learned the days of all guests, and expects half of them to use more before long.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -97,10 +100,37 @@ def timed(
     return call
 
 
+def learn(guests: Sequence[str], folder: Path) -> None:
+    """Leave what was learned of the days of guests with these ids, for the plugin forecast with this folder."""
+    from mom_plugins_forecast.curve import GuestDays, SlotSeen
+    from mom_plugins_forecast.host_days import HostDays, KnownGuest
+    from mom_plugins_forecast.kept import DAYS
+    from mom_plugins_forecast.slots import SLOTS, Calendar
+
+    calendar = Calendar()
+    begins = calendar.index(0.0)
+    days = HostDays(calendar, calendar.slot_seconds)
+    kinds = []
+    for first in (1, SLOTS // 2):  # half of them will use more within the next slot, the others within hours
+        kind = GuestDays(calendar)
+        for index in range(begins - 9 * SLOTS, begins):
+            used = 1.9 * 2**20 if first <= (index - begins) % SLOTS < first + SLOTS // 4 else 1.2 * 2**20
+            kind.close(index, SlotSeen(used, used))
+        kinds.append(kind)
+    for number, identity in enumerate(guests):
+        days.known[identity] = KnownGuest(identity, identity, deepcopy(kinds[number % 2]))
+    DAYS.leave(folder, days)
+
+
 def measure(
-    guests: int, cycles: int, balloon: Mapping[str, object] = MappingProxyType({}), names: tuple[str, str] = ("calm", "pressure")
+    guests: int,
+    cycles: int,
+    balloon: Mapping[str, object] = MappingProxyType({}),
+    names: tuple[str, str] = ("calm", "pressure"),
+    *,
+    forecast: bool = False,
 ) -> Result:
-    """Run the cycles of two states in this process, with these settings of the plugin balloon."""
+    """Run the cycles of two states in this process, with these settings of the plugin balloon; and with guests' days learned, or not."""
     from mom_core import Clock as EngineClock
     from mom_core import Engine, Severity, load_config
     from mom_daemon.run import give_free_memory_back, share_one_heap, spare_the_garbage_collector
@@ -122,10 +152,14 @@ def measure(
                     "host": {},
                     "ksm": {},
                     "balloon": dict(balloon) | ({"host_free": f"{host_mib // 10}MiB"} if balloon else {}),
+                    **({"forecast": {}} if forecast else {}),
                     "policy": {},
                 },
             }
         )
+        if forecast:
+            with Engine(config, EngineClock(clock, clock)) as engine:
+                learn([guest.id for guest in engine.hypervisor.guests()], config.state_directory / "forecast")
         with Engine(config, EngineClock(clock, clock)) as engine:
             parts: dict[str, float] = defaultdict(float)
             for plugin in engine.plugins.plugins:
@@ -184,11 +218,11 @@ def fit(points: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
     return start, slope, 1 - missed / spread if spread else 1.0
 
 
-def measure_apart(guests: int, cycles: int) -> Result:
+def measure_apart(guests: int, cycles: int, options: Sequence[str]) -> Result:
     """Measure in processes of their own, so that memory is that of this number of guests only."""
     results = []
     for storm in ([], ["--storm"]):
-        command = [sys.executable, __file__, "--one", str(guests), "--cycles", str(cycles), *storm]
+        command = [sys.executable, __file__, "--one", str(guests), "--cycles", str(cycles), *storm, *options]
         answer = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
         states = {name: State(**state) for name, state in answer["states"].items()}
         results.append(Result(answer["guests"], answer["rss_mib"], states))
@@ -254,15 +288,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="CPU time and memory of a whole cycle on simulated guests.")
     parser.add_argument("--guests", default="100,1000,3000,10000", help="numbers of guests, with commas")
     parser.add_argument("--cycles", type=int, default=20, help="cycles to measure in each state")
+    parser.add_argument("--forecast", action="store_true", help="with the plugin forecast, which has learned all guests' days")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--storm", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one is not None:
         storm = (STORM, ("calm", "storm")) if arguments.storm else ()
-        json.dump(asdict(measure(arguments.one, arguments.cycles, *storm)), sys.stdout)
+        json.dump(asdict(measure(arguments.one, arguments.cycles, *storm, forecast=arguments.forecast)), sys.stdout)
         return 0
-    results = [measure_apart(int(guests), arguments.cycles) for guests in arguments.guests.split(",")]
+    options = ["--forecast"] if arguments.forecast else []
+    results = [measure_apart(int(guests), arguments.cycles, options) for guests in arguments.guests.split(",")]
     if arguments.json:
         json.dump([asdict(result) for result in results], sys.stdout, indent=2)
         print()
