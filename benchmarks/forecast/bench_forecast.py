@@ -157,7 +157,7 @@ class _Host:
 
     count: int
     folder: Path
-    began: Final = (MONDAY + 9 * SLOTS) * CALENDAR.slot_seconds + 100.0
+    began: float = (MONDAY + 9 * SLOTS) * CALENDAR.slot_seconds + 100.0
 
     def __post_init__(self) -> None:
         """Learn."""

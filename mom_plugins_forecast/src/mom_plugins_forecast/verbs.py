@@ -68,7 +68,8 @@ def show_command(guest: str | None, file: Path | None, config_path: str | None, 
 @click.argument("recordings", nargs=-1, required=True, type=click.Path(path_type=Path))
 @config_option
 def learn_command(recordings: Sequence[Path], config_path: str | None) -> None:
-    """Learn guests' days from RECORDINGS, in the order of their time, so that mom need not see them first.
+    """Learn guests' days from RECORDINGS, in the order of their time, so that mom need not see them first: for forecasts, and for
+    `mom advise --risk`, which wants two weeks.
 
     The mom that runs takes in, within a minute, the days of those guests of which it has seen less itself; one that does not run, when it
     starts.
