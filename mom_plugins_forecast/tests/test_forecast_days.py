@@ -182,6 +182,17 @@ def test_guests_that_are_long_gone_are_forgotten_and_so_are_the_oldest_of_too_ma
     assert "g0" not in days.known
 
 
+def test_of_guests_that_ran_for_long_none_is_forgotten_when_one_is_started_before_the_others() -> None:
+    """As after a reboot of the host."""
+    days = new_days()
+    end = KEPT_WEEKS * 7 + 2
+    for snapshot in (*snapshots(USES, range(1), step=SLOT), *snapshots(USES, range(1, end), step=DAY / 4)):
+        days.see(snapshot)
+    again = days_from(json.loads(json.dumps(content_of(days))))
+    again.see(one_snapshot({"desktop": at_eight}, FIRST + end * DAY))
+    assert set(again.known) == set(USES)
+
+
 def test_what_is_kept_of_a_guest_is_less_than_4_kib_and_is_read_as_it_was() -> None:
     content = json.loads(_kept_after(2))
     assert all(len(json.dumps(guest)) < 4096 for guest in content["guests"])

@@ -59,7 +59,7 @@ USED_FIELDS: Final = ("mem_available", "mem_usable", "balloon_cur")
 class KnownGuest:
     """A guest whose days are learned.
 
-    :param seen: when it was last there, in seconds since the epoch
+    :param seen: when it was last there, in seconds since the epoch, to a slot
     :param index: the slot that is being seen; -1: none is
     :param whole: whether that slot may be learned: the guest was not started in it
     :param used: what it used when it was last looked at; NaN: unknown
@@ -252,7 +252,7 @@ class HostDays:
         elif started:
             guest.days.interrupt()
         guest.whole = index == guest.index + 1 and not started  # otherwise it is seen first in the middle of this slot
-        guest.incarnation, guest.index = listed.incarnation, index
+        guest.incarnation, guest.index, guest.seen = listed.incarnation, index, self._now[0]
         guest.total = guest.growth = guest.most = 0.0
         guest.count = 0
         self._expect(guest, index)
