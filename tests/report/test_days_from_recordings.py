@@ -63,7 +63,7 @@ def test_after_two_weeks_of_a_recording_it_is_known_how_much_can_be_sold_and_the
     """As after two weeks in which a mom ran."""
     clock = HandClock()
     path = tmp_path / "recording"
-    lived(config_of(tmp_path, {"sim": {"guests": 3}, "record": {"reserve": "1MiB", "path": str(path)}}), 16 * 96, clock, SLOT)
+    lived(config_of(tmp_path, {"sim": {"guests": 3}, "record": {"reserve": "1MiB", "path": str(path)}}), 15 * 96, clock, SLOT)
     plugins: dict[str, dict[str, object]] = {"sim": {"guests": 3}, "forecast": {"day": "24min"}}
     config = config_of(tmp_path, plugins)
     document = tmp_path / "mom.yaml"
@@ -81,8 +81,8 @@ def test_after_two_weeks_of_a_recording_it_is_known_how_much_can_be_sold_and_the
     assert found["guests"] == 3
     assert not found["why"]
     assert found["sold_kib"]
-    assert found["days"] == 16
-    assert lived(config, 2, clock, SLOT) > 15 * 96
+    assert found["days"] == 15
+    assert lived(config, 2, clock, SLOT) > 14 * 96
     assert not list((config.state_directory / "forecast").glob("learned*")), "it is in the files of the mom that ran"
     assert sold() == found
 

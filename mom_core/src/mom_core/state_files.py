@@ -207,13 +207,12 @@ class StateFile(Generic[Content]):
 
     # --- inside ----------------------------------------------------------------------------------------------------------------
 
-    def _framed(self, body: str) -> bytes:
+    def _framed(self, body: str) -> str:
         encoded = body.encode()
         if len(encoded) > self._largest - _FRAME_BYTES:
             raise OSError(errno.EFBIG, f"it would be larger than {self._largest} bytes")
         checksum = _checksum(self.kind, self._version, encoded)
-        head = f'{{"state":"{self.kind}","version":{self._version},"crc32":"{checksum:08x}","content":'
-        return b"%b%b}\n" % (head.encode(), encoded)
+        return f'{{"state":"{self.kind}","version":{self._version},"crc32":"{checksum:08x}","content":{body}}}\n'
 
     def _damaged(self, reason: str) -> StateError:
         return StateError(f"{self._what} {self.path} is damaged: {reason}", hint=ADVICE)
