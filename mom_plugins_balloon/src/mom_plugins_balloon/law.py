@@ -226,7 +226,7 @@ def gives_headroom_back(host: LawHost, parameters: LawParameters) -> bool:
 # --- one guest -------------------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@dataclass(slots=True)  # not frozen: as one is made for each guest, that would be a tenth of all the time
 class GuestNeed:
     """What one guest needs and should have.
 
@@ -432,16 +432,13 @@ class GuestLook:
         :param waits: it waits for its disk, and gives only what is taken below the hard watermark
         """
         unused, held, idle = self.held(guest, seen)
-        calm, depth = 0.0 if waits else spare, 0.0
-        sweep = self._sweep(guest, seen, idle) if idle >= worth and calm >= worth else 0.0
-        if sweep >= worth:
+        calm, sweep, depth = 0.0 if waits else spare, 0.0, 0.0
+        if idle >= worth and calm >= worth and (freed := self._sweep(guest, seen, idle)) >= worth:
             # A kernel allocates from its smallest free pieces first, and reports the largest: a balloon gets what was not reported before.
             hollow = 0.0 if guest.reporting else guest.hollow or 0.0
             most = min(self._moves, calm, size - self.swept_keeps(guest, seen, held)) - hollow
-            sweep = sweep if sweep < most else most
-            sweep, depth = (sweep, sweep + hollow) if sweep >= worth else (0.0, 0.0)
-        else:
-            sweep = 0.0
+            freed = freed if freed < most else most
+            sweep, depth = (freed, freed + hollow) if freed >= worth else (0.0, 0.0)
         # A sparse guest has all of it: that is taken only below the hard watermark.
         trims = () if seen.sparse and not self._below_hard else self._trims(seen, unused, worth, calm, spare)
         if not sweep and not trims:

@@ -215,7 +215,7 @@ class BalloonPlugin:
         sizes = [None if one.target is None else int(one.target) for one in found]
         columns: dict[str, Sequence[Value]] = {
             SUGGESTED: sizes,
-            REASON: [one.code.value for one in found],
+            REASON: [str(one.code) for one in found],
             harm.UNHEALTHY: unhealthy_reasons(snapshot),
         }
         if any(one.gain for one in found):
