@@ -206,6 +206,13 @@ def test_a_guest_keeps_what_it_may_take_until_its_growth_is_noticed(bench: Bench
     assert bottom >= NEED + 0.3 * GIB
 
 
+def test_it_is_swept_no_deeper_than_there_is_time_for(bench: Bench) -> None:
+    bench.fields = {"mem_hollow": 420 * MIB}
+    assert "nothing now that is worth a sweep" in bench.prepared(seconds=0.5)
+    assert bench.hypervisor.commands == []
+    assert "arrived" in bench.prepared(seconds=10.0)
+
+
 def test_nothing_is_done_while_mom_only_observes(bench: Bench) -> None:
     bench.mode = "observe"
     with pytest.raises(MomError, match="only observes"):

@@ -199,7 +199,7 @@ def sweep_of(host: LawHost, guest: LawGuest, parameters: LawParameters, limits: 
 
     :param host: its `interval` is for how long the balloon may take memory
     """
-    ask, size = GuestLook(host, parameters, easy=False).at(guest), guest.size
+    ask, size = GuestLook(host, parameters, easy=False, deepest=BALLOON_KIB_PER_SECOND * host.interval).at(guest), guest.size
     if size is not None and ask.offer.sweep and not ask.eases:
         passed = gate(int(size - ask.offer.depth), _known(guest, size), limits).size
         if passed is not None and passed < size:
@@ -256,12 +256,13 @@ class GuestLook:
     Much of it is written out instead of calling `min` and `max`, which take half of the time that a guest takes otherwise.
 
     :param easy: no guest has to give anything, whatever guests want
+    :param deepest: KiB that the balloon of a guest that is swept takes at most, with what it has to go through
     """
 
-    def __init__(self, host: LawHost, parameters: LawParameters, *, easy: bool) -> None:
+    def __init__(self, host: LawHost, parameters: LawParameters, *, easy: bool, deepest: float = math.inf) -> None:
         # As plain attributes: those of a pydantic model take ten times as long.
         self._p = p = cast(LawParameters, SimpleNamespace(**vars(parameters)))
-        self._host, self._easy = host, easy
+        self._host, self._easy, self._deepest = host, easy, deepest
         self._step = p.step / BYTES
         self._margin, self._margin_share = p.margin / BYTES, p.margin_percent / 100
         self._moves = BALLOON_KIB_PER_SECOND * host.interval
@@ -436,7 +437,7 @@ class GuestLook:
         if idle >= worth and calm >= worth and (freed := self._sweep(guest, seen, idle)) >= worth:
             # A kernel allocates from its smallest free pieces first, and reports the largest: a balloon gets what was not reported before.
             hollow = 0.0 if guest.reporting else guest.hollow or 0.0
-            most = min(self._moves, calm, size - self.swept_keeps(guest, seen, held)) - hollow
+            most = min(self._moves + hollow, self._deepest, calm, size - self.swept_keeps(guest, seen, held)) - hollow
             freed = freed if freed < most else most
             sweep, depth = (freed, freed + hollow) if freed >= worth else (0.0, 0.0)
         # A sparse guest has all of it: that is taken only below the hard watermark.
