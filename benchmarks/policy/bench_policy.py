@@ -113,7 +113,7 @@ def default_policies() -> dict[str, str]:
 
 
 def median_ms(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The median duration of each way in milliseconds; one round does each of them once."""
+    """The median CPU time of each way in milliseconds, as other programs are on the host; one round does each of them once."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for way in ways.values():
         way()
@@ -122,9 +122,9 @@ def median_ms(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, f
     try:
         for _ in range(rounds):
             for name, way in ways.items():
-                began = time.perf_counter()
+                began = time.process_time()
                 way()
-                taken[name].append((time.perf_counter() - began) * 1e3)
+                taken[name].append((time.process_time() - began) * 1e3)
             gc.collect()
     finally:
         gc.enable()
@@ -249,7 +249,7 @@ def main() -> int:
     if given.json:
         print(json.dumps({"evaluate": evaluated, "compile": [*map(asdict, compiled)], "hostile": [*map(asdict, hostiles)]}, indent=2))
     else:
-        print(f"Python {platform.python_version()}, {platform.machine()}; medians in ms")
+        print(f"Python {platform.python_version()}, {platform.machine()}; medians of CPU time in ms")
         print(
             f"\n{'guests':>7} {'classes':>8} {'resized':>8} {'law':>9} {'policy':>9} {'with decisions':>15} {'dense':>9} {'plain':>10}",
             end="",
