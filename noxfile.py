@@ -274,8 +274,9 @@ def image(session: nox.Session) -> None:
 def ansible(session: nox.Session) -> None:
     """The Ansible role: what ansible-lint says of it, and its life on a machine with systemd. As root; needs the package index."""
     session.install("ansible-core>=2.17,<3", "ansible-lint>=25")
+    home = Path(session.create_tmp()).resolve()  # before the folder is another one, in which it would be made
     session.chdir("packaging/ansible")
-    session.run("ansible-lint", "--offline", "--profile", "production", env={"ANSIBLE_HOME": session.create_tmp()})
+    session.run("ansible-lint", "--offline", "--profile", "production", env={"ANSIBLE_HOME": str(home)})
     session.chdir(ROOT)
     session.run(BIN / "pytest", "tests/packaging/test_ansible.py", *session.posargs, external=True)
 
