@@ -177,7 +177,7 @@ def check_package(machine: Machine, package: Path) -> None:
 def check_ansible(machine: Machine) -> None:
     """The package by the Ansible role, with the ansible-core that this Debian has."""
     say("by Ansible")
-    machine.run("apt-get", "install", "--yes", "--no-install-recommends", "ansible-core")
+    machine.run("apt-get", "install", "--yes", "--no-install-recommends", "ansible-core", "python3-apt")  # the latter by its module apt
     shutil.copytree(ROOT / "packaging/ansible", machine.folder / "srv/mom/packaging/ansible")
     shutil.copytree(ROOT / "packaging/drop-ins", machine.folder / "srv/mom/packaging/drop-ins")
     before = _files(machine)
