@@ -31,6 +31,10 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mom_core import Config
 
 INTERVAL = 5.0
 WARM_UP = 6
@@ -100,13 +104,15 @@ def timed(
     return call
 
 
-def learn(guests: Sequence[str], folder: Path) -> None:
-    """Leave what was learned of the days of guests with these ids, for the plugin forecast with this folder."""
+def learn(guests: int, folder: str) -> None:
+    """Leave what was learned of the days of as many simulated guests, for the plugin forecast of a mom whose files are in this folder."""
+    from mom_core import Engine
     from mom_plugins_forecast.curve import GuestDays, SlotSeen
     from mom_plugins_forecast.host_days import HostDays, KnownGuest
     from mom_plugins_forecast.kept import DAYS
     from mom_plugins_forecast.slots import SLOTS, Calendar
 
+    config = configuration(guests, folder)
     calendar = Calendar()
     begins = calendar.index(0.0)
     days = HostDays(calendar, calendar.slot_seconds)
@@ -117,9 +123,34 @@ def learn(guests: Sequence[str], folder: Path) -> None:
             used = 1.9 * 2**20 if first <= (index - begins) % SLOTS < first + SLOTS // 4 else 1.2 * 2**20
             kind.close(index, SlotSeen(used, used))
         kinds.append(kind)
-    for number, identity in enumerate(guests):
-        days.known[identity] = KnownGuest(identity, identity, deepcopy(kinds[number % 2]))
-    DAYS.leave(folder, days)
+    with Engine(config) as engine:
+        for number, guest in enumerate(engine.hypervisor.guests()):
+            days.known[guest.id] = KnownGuest(guest.id, guest.name, deepcopy(kinds[number % 2]))
+    DAYS.leave(config.state_directory / "forecast", days)
+
+
+def configuration(guests: int, folder: str, balloon: Mapping[str, object] = MappingProxyType({}), *, forecast: bool = False) -> Config:
+    """A simulated host with so many guests, and these settings of the plugin balloon; all files below the folder."""
+    from mom_core import load_config
+
+    host_mib = max(8192, MEMORY_A_GUEST_MIB * guests)
+    sim = {"guests": guests, "host_memory": f"{host_mib}MiB", "host_swap": "8GiB", "sold": 1.25}
+    load = {"load": f"{host_mib // 2}MiB", "load_after": f"{LOAD_AFTER:g}s", "load_for": "1d", "load_growth": f"{host_mib}MiB"}
+    return load_config(
+        {
+            "interval": f"{INTERVAL:g}s",
+            "state_directory": f"{folder}/state",
+            "run_directory": f"{folder}/run",
+            "plugins": {
+                "sim": sim | load,
+                "host": {},
+                "ksm": {},
+                "balloon": dict(balloon) | ({"host_free": f"{host_mib // 10}MiB"} if balloon else {}),
+                **({"forecast": {}} if forecast else {}),
+                "policy": {},
+            },
+        }
+    )
 
 
 def measure(
@@ -132,34 +163,16 @@ def measure(
 ) -> Result:
     """Run the cycles of two states in this process, with these settings of the plugin balloon; and with guests' days learned, or not."""
     from mom_core import Clock as EngineClock
-    from mom_core import Engine, Severity, load_config
+    from mom_core import Engine, Severity
     from mom_daemon.run import give_free_memory_back, share_one_heap, spare_the_garbage_collector
 
     share_one_heap()  # this, and what else is taken from there, as `mom run` does
     logging.disable(logging.ERROR)
-    host_mib = max(8192, MEMORY_A_GUEST_MIB * guests)
     clock = Clock()
     with tempfile.TemporaryDirectory(prefix="mom-bench-") as folder:
-        sim = {"guests": guests, "host_memory": f"{host_mib}MiB", "host_swap": "8GiB", "sold": 1.25}
-        load = {"load": f"{host_mib // 2}MiB", "load_after": f"{LOAD_AFTER:g}s", "load_for": "1d", "load_growth": f"{host_mib}MiB"}
-        config = load_config(
-            {
-                "interval": f"{INTERVAL:g}s",
-                "state_directory": f"{folder}/state",
-                "run_directory": f"{folder}/run",
-                "plugins": {
-                    "sim": sim | load,
-                    "host": {},
-                    "ksm": {},
-                    "balloon": dict(balloon) | ({"host_free": f"{host_mib // 10}MiB"} if balloon else {}),
-                    **({"forecast": {}} if forecast else {}),
-                    "policy": {},
-                },
-            }
-        )
-        if forecast:
-            with Engine(config, EngineClock(clock, clock)) as engine:
-                learn([guest.id for guest in engine.hypervisor.guests()], config.state_directory / "forecast")
+        if forecast:  # by a process of its own: its memory is not that of a mom
+            subprocess.run([sys.executable, __file__, "--one", str(guests), "--learn", folder], check=True)
+        config = configuration(guests, folder, balloon, forecast=forecast)
         with Engine(config, EngineClock(clock, clock)) as engine:
             parts: dict[str, float] = defaultdict(float)
             for plugin in engine.plugins.plugins:
@@ -291,8 +304,12 @@ def main() -> int:
     parser.add_argument("--forecast", action="store_true", help="with the plugin forecast, which has learned all guests' days")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--learn", help=argparse.SUPPRESS)
     parser.add_argument("--storm", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.learn is not None:
+        learn(arguments.one, arguments.learn)
+        return 0
     if arguments.one is not None:
         storm = (STORM, ("calm", "storm")) if arguments.storm else ()
         json.dump(asdict(measure(arguments.one, arguments.cycles, *storm, forecast=arguments.forecast)), sys.stdout)
