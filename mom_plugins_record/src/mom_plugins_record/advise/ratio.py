@@ -134,7 +134,9 @@ def needs_on(guest: LearnedGuest, days: Sequence[int]) -> list[float] | None:
         return None
     needs: list[float] = []
     for day in days:
-        used = known[min(known, key=lambda one: (works_on(one) is not works_on(day), abs(one - day)))]
+        used = known.get(day, ())
+        if not used:
+            used = known[min(known, key=lambda one: (works_on(one) is not works_on(day), abs(one - day)))]
         worst = max(one for one in used if one is not None)
         needs += [needed_kib(worst if one is None else one, guest.sold) for one in used]
     return needs
