@@ -414,3 +414,22 @@ def test_from_within_a_container_groups_are_seen_where_the_hosts_are_mounted_int
     fields = host.fields()
     assert fields["host_psi_memory_some_avg10"] == 12.34
     assert fields["host_limit_room"] == 256 << 10
+
+
+def test_files_that_take_long_to_be_opened_are_opened_in_several_samples(host: HostFiles) -> None:
+    names = [f"web{number}" for number in range(5)]
+    for pid, name in enumerate(names, 4711):
+        host.process(pid, name)
+
+    def slow() -> float:
+        host.now += 0.2
+        return host.now
+
+    side = HostSide(host.found, host.root, slow)
+    side.follow((f"uuid-of-{name}", name, 1) for name in names)
+    told = []
+    for _ in range(3):
+        fields = side.fields(f"uuid-of-{name}" for name in names)
+        assert all("host_swap" in one for one in fields.values())
+        told.append(["host_ksm_merged" in one for one in fields.values()])
+    assert told == [[True, True, False, False, False], [True, True, True, True, False], [True] * 5]

@@ -18,6 +18,10 @@ _IN_TURN = 100
 """How many guests are looked at closely in one sample. It takes 60 us for each, and 30 more where its group counts
 huge pages: of ten thousand, a second."""
 
+_OPENING_SECONDS = 0.5
+"""For so long, one sample opens files that only root may: each is an order to mom-helper, and where other programs want all CPUs, a
+thousand take seconds. What is left has its turn in the next samples."""
+
 _FIRST_SEARCH_SECONDS = 1.0
 _LAST_SEARCH_SECONDS = 60.0
 """How long after a failed search a process is searched for again: doubled from the first to the last. libvirt writes its file late."""
@@ -94,6 +98,7 @@ class HostSide:
         self._pids: set[int] = set()
         """Those of the guests, with 0 where it is not known."""
         self._turn = 0
+        self._opens_until = 0.0
 
     def follow(self, guests: Iterable[tuple[str, str, Hashable]]) -> None:
         """These are the guests now: UUID, name, and what is another one after each start."""
@@ -137,6 +142,7 @@ class HostSide:
         """The fields of these guests, by UUID. A guest without a process, or whose process is no longer the one it was, has none."""
         now = self._monotonic()
         found = {}
+        self._opens_until = now + _OPENING_SECONDS
         close = self._whose_turn()
         self._pids = {process.pid for process in self._processes.values()}
         self.huge_pages = mode_of(self._root)
@@ -192,7 +198,9 @@ class HostSide:
         groups = cgroups_of(folder)
         process.cgroups = self._cgroups.own(process.pid, groups, self._pids)  # the operator may have moved it
         limit = self._cgroups.limit(groups)
-        shared, counters = process.merged.read(), self._cgroups.cpu(process.cgroups) or CpuCounters(None, None)
+        may_read = process.merged.is_open or self._monotonic() < self._opens_until
+        shared = process.merged.read() if may_read else None
+        counters = self._cgroups.cpu(process.cgroups) or CpuCounters(None, None)
         found = {
             "host_swap": swapped_kib(folder),
             "host_ksm_merged": None if shared is None else shared.kib,

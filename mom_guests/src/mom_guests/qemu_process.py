@@ -66,6 +66,11 @@ class MergedPages:
         self._process = process
         self._kept: int | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the next look needs no opening."""
+        return self._kept is not None
+
     def read(self) -> Merged | None:
         """None where the kernel does not tell (before 5.19), cannot be asked, or the process has ended."""
         counts = {}
