@@ -29,7 +29,7 @@ from mom_devkit import FakeGuest, FakeHypervisor, FakePromises, apply_decisions
 from mom_plugins_cgroup import CgroupPlugin
 from mom_plugins_cgroup.fields import KNOBS
 from mom_plugins_cgroup.settings import CgroupGuestSettings, CgroupSettings
-from mom_toolkit import Promises
+from mom_toolkit import GroupWrite, Promises
 
 KIB, MIB = 1, 1 << 10
 PAGE = 4096
@@ -104,13 +104,19 @@ class FakeKernel:
         if file.name == "memory.high" and text != "max":
             self._lose(file.parent, int((file.parent / "memory.current").read_text()) - number(text))
 
-    def write(self, path: str, text: str, pid: int) -> None:
-        """As `write_group_file` does it."""
+    def write(self, writes: Sequence[GroupWrite]) -> Sequence[HypervisorError | None]:
+        """As `write_group_files` does it."""
+        return [self._written(one) for one in writes]
+
+    def _written(self, write: GroupWrite) -> HypervisorError | None:
         try:
-            self.put(path, text)
+            self.put(write.path, write.text)
         except OSError as error:
             kind = PermissionDenied if error.errno in {errno.EACCES, errno.EROFS} else HypervisorError
-            raise kind(f"cannot write {path}: {error.strerror}") from error
+            told = kind(f"cannot write {write.path}: {error.strerror}")
+            told.__cause__ = error
+            return told
+        return None
 
     def _lose(self, folder: Path, size: int) -> None:
         """Take memory from a group, as far as there is swap for it."""

@@ -12,6 +12,7 @@ import pytest
 from mom_core import GuestGone, HypervisorError, NotSupported, PermissionDenied
 from mom_devkit.without_root import HelperProcess, MomPower, StandInGuest, another_user, why_not_another_user
 from mom_toolkit import (
+    GroupWrite,
     Helper,
     PeerCredentials,
     connect_to_guest,
@@ -19,7 +20,7 @@ from mom_toolkit import (
     read_process_file,
     why_not_writable,
     write_file,
-    write_group_file,
+    write_group_files,
 )
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(bool(why_not_another_user()), reason=why_not_another_user())]
@@ -106,15 +107,21 @@ def test_a_file_of_a_guests_control_group_is_written(mom_power: MomPower, guest:
     if not file.exists():
         pytest.skip("no control groups version 2 here")
     with mom_power(f"[group cgroup.max.depth]\nleast = 0\nmax = yes\n{guest.DECLARATION}"):
-        write_group_file(file, "7", guest.pid)
+        assert write_group_files([GroupWrite(str(file), "7", guest.pid)]) == [None]
         assert file.read_text() == "7\n"
-        write_group_file(file, "max", guest.pid)
+        gone = GroupWrite(str(file.parent / "gone/cgroup.max.depth"), "7", guest.pid)
+        of_another = GroupWrite(str(file), "7", os.getpid())  # its number is of another process by now
+        several = [GroupWrite(str(file), text, guest.pid) for text in (*map(str, range(50)), "-7", "max")]
+        another, *found, too_low, lifted, of_no_group = write_group_files([of_another, *several, gone])
         assert file.read_text() == "max\n"
-        with pytest.raises(HypervisorError) as another:  # its number is of another process by now
-            write_group_file(file, "7", os.getpid())
-    assert isinstance(another.value.__cause__, OSError)
-    assert another.value.__cause__.errno == errno.ESRCH
-    assert not isinstance(another.value, GuestGone)
+    assert [*found, lifted] == [None] * 51
+    assert isinstance(of_no_group, NotSupported)
+    assert isinstance(too_low, HypervisorError)
+    assert isinstance(too_low.__cause__, OSError)
+    assert isinstance(another, HypervisorError)
+    assert isinstance(another.__cause__, OSError)
+    assert another.__cause__.errno == errno.ESRCH
+    assert not isinstance(another, GuestGone)
     assert file.read_text() == "max\n"
 
 

@@ -27,7 +27,6 @@ from mom_core import (
     FieldSpec,
     Guest,
     Hypervisor,
-    HypervisorError,
     Outcome,
     PluginContext,
     PluginSettings,
@@ -43,7 +42,7 @@ from mom_devkit import FakeGuest, FakeHypervisor, config_of
 from mom_devkit.without_root import another_user
 from mom_plugins_cgroup import CgroupPlugin
 from mom_plugins_offload.requests import ReclaimRequest, ReclaimTaker
-from mom_toolkit import Helper, ProcessStat, open_process_file, read_process_file, write_group_file
+from mom_toolkit import GroupValue, GroupWrite, Helper, ProcessStat, open_process_file, read_process_file, write_group_files
 
 ROOT = Path("/sys/fs/cgroup")
 MIB = 1 << 10
@@ -299,13 +298,10 @@ def restored(folder: Path, helper: Helper) -> None:
 
 def weighed(pid: int) -> None:
     """A file of groups that root has declared for another plugin."""
-    file = group_of("web") / WEIGHT
-    write_group_file(file, "50", pid)
-    fact("weighs", stands("web", WEIGHT))
-    try:
-        write_group_file(file, "5000", pid)
-    except HypervisorError as error:
-        fact("too heavy", str(error))
+    file = str(group_of("web") / WEIGHT)
+    weighs, too_heavy = write_group_files([GroupWrite(file, "50", pid), GroupWrite(file, "5000", pid)])
+    fact("weighs", stands("web", WEIGHT) if weighs is None else str(weighs))
+    fact("too heavy", str(too_heavy))
 
 
 def taken(way: str, kib: int, pid: int, started: int) -> list[object]:
@@ -324,7 +320,8 @@ def taken(way: str, kib: int, pid: int, started: int) -> list[object]:
 
 
 def limit(helper: Helper, pid: int) -> None:
-    helper.set_group(pid, group_of("web").stat().st_ino, "memory.high", 1 << 30)
+    for failure in filter(None, helper.set_groups([GroupValue(pid, group_of("web").stat().st_ino, "memory.high", 1 << 30)])):
+        raise failure
 
 
 def helped(folder: Path) -> None:
@@ -356,7 +353,7 @@ def helped(folder: Path) -> None:
         fact("taken of its group", taken("v2", 16 * MIB, web.pid, stat.started))
         fact("taken of its process", taken("process", 16 * MIB, web.pid, stat.started))
         fact("went", (before - held("web")) >> 20)
-        write_group_file(group_of("web") / "memory.high", str(HIGH_MIB << 20), web.pid)
+        assert write_group_files([GroupWrite(str(group_of("web") / "memory.high"), str(HIGH_MIB << 20), web.pid)]) == [None]
         fact("pressed", until(lambda: held("web") <= (HIGH_MIB + 2) << 20, 30))
     fact(
         "helper's power",

@@ -7,13 +7,13 @@ means something among the groups of all guests, which are siblings there, and li
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_core import Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Refused, Value, as_whole
 from mom_plugins_cgroup.fields import ANON, CURRENT, FILE, KNOBS, LOCKED, NO_LIMIT, SHMEM, SWAP
-from mom_toolkit import Hierarchies, read_kernel_file
+from mom_toolkit import GroupWrite, Hierarchies, read_kernel_file
 
 _STAT: Final = {ANON: "anon", FILE: "file", SHMEM: "shmem", LOCKED: "unevictable"}
 
@@ -48,17 +48,14 @@ def limit_of(control: str, folder: str) -> int | None:
     return NO_LIMIT if text == "max" else _kib(text)
 
 
-def set_limit(control: str, kib: int, group: GuestGroup, write: Callable[[str, str, int], None]) -> None:
-    """Set a control with the help of `write`, as `write_group_file` does it. Raises `HypervisorError`."""
-    path, text = f"{group.folder}/{KNOBS[control][0]}", "max" if kib == NO_LIMIT else str(kib << 10)
-    try:
-        write(path, text, group.pid)
-    except HypervisorError as error:
-        raise _explained(error, Path(path), text) from error.__cause__
+def limit_write(control: str, kib: int, group: GuestGroup) -> GroupWrite:
+    """What sets a control."""
+    return GroupWrite(f"{group.folder}/{KNOBS[control][0]}", "max" if kib == NO_LIMIT else str(kib << 10), group.pid)
 
 
-def _explained(error: HypervisorError, file: Path, text: str) -> HypervisorError:
+def explained(error: HypervisorError, write: GroupWrite) -> HypervisorError:
     """The meaning of the kernel's refusal for a control group."""
+    file, text = Path(write.path), write.text
     number = error.__cause__.errno if isinstance(error.__cause__, OSError) else None
     if not file.parent.is_dir():
         return GuestGone("its control group is gone")

@@ -29,6 +29,7 @@ from .health import (
 from .host_gauge import AvailableGauge as AvailableGauge
 from .hypervisors import capable as capable, listed_guests as listed_guests, read_together as read_together, set_each as set_each
 from .kernel_files import (
+    GroupWrite as GroupWrite,
     Pressure as Pressure,
     ProcessStat as ProcessStat,
     boot_id as boot_id,
@@ -42,12 +43,17 @@ from .kernel_files import (
     root_cure as root_cure,
     why_not_writable as why_not_writable,
     write_file as write_file,
-    write_group_file as write_group_file,
+    write_group_files as write_group_files,
 )
 from .knobs import Knob as Knob, KnobPlugin as KnobPlugin, helper_declaration as helper_declaration
 from .late_hooks import late_hook as late_hook
 from .notes import NoteStore as NoteStore
-from .root_helper import HELPER_SOCKET_VARIABLE as HELPER_SOCKET_VARIABLE, DeclaredFile as DeclaredFile, Helper as Helper
+from .root_helper import (
+    HELPER_SOCKET_VARIABLE as HELPER_SOCKET_VARIABLE,
+    DeclaredFile as DeclaredFile,
+    GroupValue as GroupValue,
+    Helper as Helper,
+)
 from .run_summary import RunSummary as RunSummary
 from .services.admission import Admission as Admission, Admissions as Admissions, ClassFiles as ClassFiles, Donor as Donor
 from .services.eviction import (

@@ -6,13 +6,13 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_core import HypervisorError, NotSupported, PermissionDenied, Value
 from mom_helper.orders import NO_LIMIT
-from mom_toolkit.root_helper import DECLARATIONS_FOLDER, Helper
+from mom_toolkit.root_helper import DECLARATIONS_FOLDER, GroupValue, Helper
 
 MOST_BYTES: Final = 64 << 10
 """More than any file has that is read whole here."""
@@ -82,47 +82,83 @@ def write_file(path: Path | str, value: Value, *, wait: bool = True) -> None:
         the `OSError`
     """
     text = str(value)
-    _write(path, text, lambda helper: helper.set_knob(path, text), wait=wait)
-
-
-def write_group_file(path: Path | str, text: str, pid: int) -> None:
-    """Write a file of a guest's control group at once; newer kernels leave what has to be done about it to the group.
-
-    Where this process may not, mom-helper does, if root has declared files of that name: it finds the group by the guest's process.
-
-    :param path: of the file, in the group of the whole guest
-    :param text: bytes, or `max`
-    :param pid: of the guest's QEMU
-    :raises HypervisorError: as `write_file`
-    """
-
-    def by_helper(helper: Helper) -> None:
-        folder, name = os.path.split(path)
-        try:
-            helper.set_group(pid, os.stat(folder).st_ino, name, NO_LIMIT if text == "max" else int(text))  # noqa: PTH116  # a path for each of hundreds
-        except PermissionError:
-            groups = read_kernel_file(f"/proc/{pid}/cgroup").decode(errors="surrogateescape")
-            if os.path.basename(folder) not in re.split("[/\n]", groups):  # noqa: PTH119  # as above
-                raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None  # the number is another process's by now
-            raise
-
-    _write(path, text, by_helper, wait=False)
-
-
-def _write(path: Path | str, text: str, by_helper: Callable[[Helper], None], *, wait: bool) -> None:
-    # Cut where the tree is a folder of plain files; the kernel's own have nothing to be cut.
-    flags = os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | (0 if wait else os.O_NONBLOCK)
     try:
         try:
-            with os.fdopen(os.open(path, flags), "wb", buffering=0) as file:
-                file.write(text.encode())
+            _write(path, text, wait=wait)
         except OSError as error:
             helper = Helper.reached() if error.errno in _REFUSED else None
             if helper is None:
                 raise
-            by_helper(helper)
+            helper.set_knob(path, text)
     except OSError as error:
         raise _failure_of(error, path, "write") from error
+
+
+class GroupWrite(NamedTuple):
+    """What is to be written to a file of a guest's control group: by `path`, in the group of the whole guest; bytes or `max`; and the pid
+    of the guest's QEMU."""
+
+    path: str
+    text: str
+    pid: int
+
+
+def write_group_files(writes: Sequence[GroupWrite]) -> Sequence[HypervisorError | None]:
+    """Write files of guests' control groups at once; newer kernels leave what has to be done about it to the group.
+
+    Where this process may not, mom-helper does, if root has declared files of that name: it finds the group by the guest's process. What
+    kept each from being written is given in their order, as `write_file` raises it; None: it was written.
+    """
+    failures = [_failure_to(write) for write in writes]
+    refused = [place for place, failure in enumerate(failures) if failure is not None and failure.errno in _REFUSED]
+    helper = Helper.reached() if refused else None
+    if helper is not None:
+        values = [_value_of(writes[place]) for place in refused]
+        for place, failure in zip(refused, helper.set_groups(values), strict=True):
+            failures[place] = _as_of_guest(failure, writes[place])
+    return [None if failure is None else _caused(failure, write.path) for failure, write in zip(failures, writes, strict=True)]
+
+
+def _failure_to(write: GroupWrite) -> OSError | None:
+    try:
+        _write(write.path, write.text, wait=False)
+    except OSError as error:
+        return error
+    return None
+
+
+def _value_of(write: GroupWrite) -> GroupValue:
+    folder, name = os.path.split(write.path)
+    try:
+        inode = os.stat(folder).st_ino  # noqa: PTH116  # a path for each of hundreds
+    except OSError:
+        inode = 0  # the group is gone: no other has this number
+    return GroupValue(write.pid, inode, name, NO_LIMIT if write.text == "max" else int(write.text))
+
+
+def _as_of_guest(failure: OSError | None, write: GroupWrite) -> OSError | None:
+    """A refusal by the helper is as if the guest had ended, where the process with that number is in another group by now."""
+    if failure is None or failure.errno != errno.EPERM:
+        return failure
+    groups = read_kernel_file(f"/proc/{write.pid}/cgroup").decode(errors="surrogateescape")
+    its_own = Path(write.path).parent.name in re.split("[/\n]", groups)
+    return failure if its_own else ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+
+
+def _caused(failure: OSError, path: str) -> HypervisorError:
+    error = _failure_of(failure, path, "write")
+    error.__cause__ = failure
+    return error
+
+
+def _write(path: Path | str, text: str, *, wait: bool) -> None:
+    # Cut where the tree is a folder of plain files; the kernel's own have nothing to be cut.
+    flags = os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | (0 if wait else os.O_NONBLOCK)
+    file = os.open(path, flags)
+    try:
+        os.write(file, text.encode())
+    finally:
+        os.close(file)
 
 
 def why_not_writable(path: Path | str) -> HypervisorError | None:

@@ -8,7 +8,7 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple, Self
@@ -27,6 +27,9 @@ DECLARATIONS_FOLDER: Final = "/etc/mom/helper.d"
 
 _MOST_DECLARED: Final = 1000
 
+_ON_THEIR_WAY: Final = 16
+"""Orders that are sent before the first of them is answered. The helper takes 0.1 s for each at most, where the kernel reclaims for it."""
+
 
 class DeclaredFile(NamedTuple):
     """A file that root allows mom to write to: a knob by its path, or a file of guests' control groups by its name; and its bounds, or the
@@ -37,6 +40,19 @@ class DeclaredFile(NamedTuple):
     most: int
     choices: Sequence[int] = ()
     unlimited: bool = False
+
+
+class GroupValue(NamedTuple):
+    """What is to be written to a file of a guest's control group.
+
+    `pid` is of the guest's QEMU, `group` the inode of the group's folder: by it, another process that has that number by now is known.
+    `value` is in bytes, or -1: `max`.
+    """
+
+    pid: int
+    group: int
+    file: str
+    value: int
 
 
 class Helper:
@@ -88,16 +104,35 @@ class Helper:
 
     def set_knob(self, path: Path | str, text: str) -> None:
         """Write a whole number to a knob. `PermissionError` where root has not declared it."""
-        self._to_listed(str(path), lambda number: Order(OrderNumber.SET, a=number, b=int(text)))
+        with self._turn():
+            self._ask(Order(OrderNumber.SET, a=self._number_of(str(path)), b=int(text)))
 
-    def set_group(self, pid: int, group: int, file: str, value: int) -> None:
-        """Write to a file of a guest's control group. `PermissionError` likewise.
+    def set_groups(self, values: Sequence[GroupValue]) -> Sequence[OSError | None]:
+        """Write to files of guests' control groups; what kept each from being written, `PermissionError` likewise. None: it was written.
 
-        :param pid: of the guest's QEMU
-        :param group: the inode of the group's folder: by it, another process that has this number by now is known
-        :param value: bytes; -1: `max`
+        Several orders are on their way at once: to go to sleep and wake for each takes both processes longer than the order.
         """
-        self._to_listed(file, lambda number: Order(OrderNumber.SET, a=number, b=value, c=pid, d=group))
+        found: list[OSError | None] = []
+        with self._turn():
+            for first in range(0, len(values), _ON_THEIR_WAY):
+                sent = [self._sent(one) for one in values[first : first + _ON_THEIR_WAY]]
+                found += [one if isinstance(one, OSError) else self._refusal(one) for one in sent]
+        return found
+
+    def _sent(self, value: GroupValue) -> int | OSError:
+        """The id of the order."""
+        try:
+            order = Order(OrderNumber.SET, a=self._number_of(value.file), b=value.value, c=value.pid, d=value.group)
+            return self._send(order)
+        except OSError as error:
+            return error
+
+    def _refusal(self, order: int) -> OSError | None:
+        try:
+            self._answer(order)
+        except OSError as error:
+            return error
+        return None
 
     def open_of_guest(self, pid: int, started: int, name: str) -> int:
         """A descriptor to read a file of a guest's folder in /proc, such as `smaps_rollup`. `PermissionError`: no plugin needs it."""
@@ -105,12 +140,12 @@ class Helper:
             raise PermissionError(errno.EPERM, f"mom-helper opens no {name} of guests")
         with self._turn():
             order = Order(OrderNumber.OPEN, a=orders.PROCESS_FILES.index(name), c=pid, d=started)
-            return self._with_descriptor(self._send(order))
+            return self._with_descriptor(self._ask(order))
 
     def pressure(self, stall_us: int, window_us: int) -> int:
         """A descriptor that is ready (POLLPRI) when tasks waited for memory for so much of this time."""
         with self._turn():
-            return self._with_descriptor(self._send(Order(OrderNumber.PRESSURE, a=stall_us, b=window_us)))
+            return self._with_descriptor(self._ask(Order(OrderNumber.PRESSURE, a=stall_us, b=window_us)))
 
     def connect(self, path: Path | str) -> socket.socket:
         """A connection to a guest's socket, such as its monitor's. The caller must be able to reach the file's folder."""
@@ -121,7 +156,7 @@ class Helper:
         """A connection of its own to a process that reclaims memory of guests, without a time limit: `mom_helper.orders` has its orders."""
         one = Helper(self._path)
         try:
-            one._send(Order(OrderNumber.STEP_BACK))
+            one._ask(Order(OrderNumber.STEP_BACK))
             connection = one._connection
             assert connection is not None  # noqa: S101  # the order was answered
             for limit in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
@@ -134,7 +169,7 @@ class Helper:
     def put_back(self) -> int:
         """Put back all that stood there before mom set something: how many values could not be."""
         with self._turn():
-            return self._send(Order(OrderNumber.PUT_BACK))[0].b
+            return self._ask(Order(OrderNumber.PUT_BACK))[0].b
 
     # --- the connection ------------------------------------------------------------------------------------------------------------
 
@@ -146,13 +181,12 @@ class Helper:
                 self._close()
             yield
 
-    def _to_listed(self, name: str, order: Callable[[int], Order]) -> None:
-        with self._turn():
-            self._list()
-            number = self._numbers.get(name)
-            if number is None:
-                raise PermissionError(errno.EPERM, f"mom-helper may not, as root has not declared {name}")
-            self._send(order(number))
+    def _number_of(self, name: str) -> int:
+        self._list()
+        number = self._numbers.get(name)
+        if number is None:
+            raise PermissionError(errno.EPERM, f"mom-helper may not, as root has not declared {name}")
+        return number
 
     def _list(self) -> Sequence[DeclaredFile]:
         """What is declared; it is asked for once for each connection, as the next helper may have read other declarations."""
@@ -162,7 +196,7 @@ class Helper:
             found: list[DeclaredFile] = []
             with suppress(FileNotFoundError):  # after the last
                 while len(found) < _MOST_DECLARED:
-                    answer, text, _ = self._send(Order(OrderNumber.LIST, a=len(found)))
+                    answer, text, _ = self._ask(Order(OrderNumber.LIST, a=len(found)))
                     name, _, values = text.decode(errors="surrogateescape").partition("\n")
                     choices = tuple(int(word) for word in values.split() if word != "max")
                     found.append(DeclaredFile(name, answer.a, answer.b, choices, values == "max"))
@@ -172,12 +206,16 @@ class Helper:
     def _about_file(self, order: Order, path: Path | str) -> tuple[Answer, bytes, list[int]]:
         file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            return self._send(order, file)
+            return self._ask(order, file)
         finally:
             os.close(file)
 
-    def _send(self, order: Order, *descriptors: int) -> tuple[Answer, bytes, list[int]]:
+    def _ask(self, order: Order, *descriptors: int) -> tuple[Answer, bytes, list[int]]:
         """The answer to an order that was carried out, its text, and the descriptors that came with it."""
+        return self._answer(self._send(order, *descriptors))
+
+    def _send(self, order: Order, *descriptors: int) -> int:
+        """The order's id."""
         if self._connection is None:
             self._connect()
         connection = self._connection
@@ -192,25 +230,34 @@ class Helper:
                 socket.send_fds(connection, [message], list(descriptors))
             else:  # half of the time that it takes
                 connection.send(message)
-            reply, received, _, _ = socket.recv_fds(connection, orders.ORDER.size + orders.MOST_TEXT, 1)
-            answer = Answer(*orders.ORDER.unpack(reply[: orders.ORDER.size]))
-        except BlockingIOError as error:
-            self._close()  # what comes later is not to be taken for the answer to another order
-            raise TimeoutError(errno.ETIMEDOUT, f"mom-helper did not answer within {ANSWER_SECONDS:.0f} s") from error
-        except (OSError, struct.error) as error:
-            self._close()
-            raise OSError(errno.ENOTCONN, f"mom-helper has ended: {error}") from error
-        return self._checked(answer, received), reply[orders.ORDER.size :], received
+        except OSError as error:
+            raise self._failure(error) from error
+        return self._id
 
-    def _checked(self, answer: Answer, received: list[int]) -> Answer:
-        if answer.id == self._id and not answer.error:
-            return answer
+    def _answer(self, order: int) -> tuple[Answer, bytes, list[int]]:
+        """To the order of that id, which is the next that is answered."""
+        if self._connection is None:
+            raise OSError(errno.ENOTCONN, "mom-helper has ended")
+        try:
+            reply, received, _, _ = socket.recv_fds(self._connection, orders.ORDER.size + orders.MOST_TEXT, 1)
+            answer = Answer(*orders.ORDER.unpack(reply[: orders.ORDER.size]))
+        except (OSError, struct.error) as error:
+            raise self._failure(error) from error
+        if answer.id == order and not answer.error:
+            return answer, reply[orders.ORDER.size :], received
         for one in received:
             os.close(one)
-        if answer.id != self._id:
+        if answer.id != order:
             self._close()
             raise OSError(errno.EPROTO, "mom-helper answered something else")
         raise OSError(answer.error, f"mom-helper: {os.strerror(answer.error)}")
+
+    def _failure(self, error: Exception) -> OSError:
+        """Of the connection, which ends: what comes later is not to be taken for the answer to another order."""
+        self._close()
+        if isinstance(error, BlockingIOError):
+            return TimeoutError(errno.ETIMEDOUT, f"mom-helper did not answer within {ANSWER_SECONDS:.0f} s")
+        return OSError(errno.ENOTCONN, f"mom-helper has ended: {error}")
 
     @staticmethod
     def _with_descriptor(answered: tuple[Answer, bytes, list[int]]) -> int:
