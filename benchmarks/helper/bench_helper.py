@@ -3,6 +3,7 @@
     python benchmarks/helper/bench_helper.py [--orders 2000] [--guests 1000] [--fuzz 20000] [--json]
 
 set       writing a knob (a file in memory), as a client of another user sees it: us, the median of batches of 100 orders
+groups    writing a file of a guest's control group (v2), of many that are given at once as limits are: us an order
 direct    the same by a process that may write it itself
 open      a file of a guest's process, handed over: us
 first     the same of guests that the helper has had no order about, one after the other, as in mom's first cycle: us for each
@@ -32,17 +33,21 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import mom_helper
+from mom_devkit.without_root import StandInGuest
 from mom_helper.orders import MOST_TEXT, ORDER, Answer, Order, OrderNumber
-from mom_toolkit import Helper, ProcessStat, write_file
+from mom_toolkit import GroupValue, Helper, ProcessStat, write_file
 
-TARGETS = {"set": 100.0, "open": 100.0, "resident": 15.0}
+TARGETS = {"set": 100.0, "groups": 100.0, "open": 100.0, "resident": 15.0}
 
 ENGINE, GUEST = "nobody", 64055
 _BATCH = 100
+_AT_ONCE = 32
+_GROUP_FILE = "cgroup.max.depth"
+"""A file that each group has, whatever controllers there are."""
 _MOST_FILES = 8192
 """As mom-helper.service has it."""
 
@@ -80,7 +85,7 @@ def fuzzed(path: str, count: int, pids: list[int]) -> float:
     return count / (time.perf_counter() - began)
 
 
-def as_engine(folder: Path, orders: int, fuzz: int, guests: list[tuple[int, int]]) -> dict[str, float]:
+def as_engine(folder: Path, orders: int, fuzz: int, guests: list[tuple[int, int]], group: GroupValue) -> dict[str, float]:
     """What a process of the engine's user finds."""
     guest = guests[0]
     reading, writing = os.pipe()
@@ -91,12 +96,17 @@ def as_engine(folder: Path, orders: int, fuzz: int, guests: list[tuple[int, int]
             os.setuid(65534)
             helper = Helper(str(folder / "socket"))
             helper.declared()  # connected
+
+            def some(number: int) -> list[GroupValue]:
+                return [group._replace(value=1 + (number + place) % 900) for place in range(_AT_ONCE)]
+
             began = time.perf_counter()
             for one in guests:
                 os.close(helper.open_of_guest(*one, "smaps_rollup"))
             found = {
                 "first": (time.perf_counter() - began) / len(guests) * 1e6,
                 "set": per_order_us(lambda number: helper.set_knob(folder / "knob", str(1 + number % 900)), orders),
+                "groups": per_order_us(lambda number: helper.set_groups(some(number)), orders // _AT_ONCE) / _AT_ONCE,
                 "open": per_order_us(lambda _: os.close(helper.open_of_guest(*guest, "smaps_rollup")), orders),
             }
             helper.close()
@@ -153,12 +163,14 @@ def measure(folder: Path, orders: int, guests: int, fuzz: int) -> dict[str, floa
         (folder / name).mkdir()
     (folder / "helper.d/bench.conf").write_text(
         f"[knob {folder / 'knob'}]\nleast = 1\nmost = 1000\n[guests bench]\nusers = {GUEST}\nslices = /\n[limits]\norders = 1000000000\n"
+        f"[group {_GROUP_FILE}]\nleast = 0\n{StandInGuest.DECLARATION}"
     )
     program = [sys.executable, "-I", "-S", str(Path(mom_helper.__file__).parent)]
     command = [*program, "serve", "--user", ENGINE, "--socket", str(folder / "socket"), "--state", str(folder / "state")]
     with (
         subprocess.Popen([*command, "--declarations", str(folder / "helper.d")], stderr=subprocess.DEVNULL) as helper,
         started_guests(guests) as started,
+        closing(StandInGuest()) as grouped,
     ):
         try:
             until = time.monotonic() + 20
@@ -166,7 +178,7 @@ def measure(folder: Path, orders: int, guests: int, fuzz: int) -> dict[str, floa
                 if time.monotonic() > until:
                     raise SystemExit("the helper does not start")
                 time.sleep(0.01)
-            numbers = as_engine(folder, orders, fuzz, started)
+            numbers = as_engine(folder, orders, fuzz, started, GroupValue(grouped.pid, grouped.folder.stat().st_ino, _GROUP_FILE, 1))
             numbers["direct"] = per_order_us(lambda number: write_file(folder / "knob", 1 + number % 900), orders)
             numbers["resident"] = resident_mib(helper.pid)
             written = (folder / "other").read_text() != "100\n" or not 1 <= int((folder / "knob").read_text()) <= 1000
