@@ -1,5 +1,6 @@
 """`mom run` as a process of its own."""
 
+import io
 import json
 import os
 import signal
@@ -7,10 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mom_daemon.cli import frame
 from mom_devkit import wait_until
 
 
@@ -57,10 +60,15 @@ class MomRun:
         environment = {**os.environ, "MOM_CONFIG": str(self.config)}
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
 
+    def says(self, *words: str) -> str:
+        """What a verb writes on standard output, in this process: another one would import all of mom first, and tests that wait for
+        something ask again and again. A failed test shows what it writes on standard error."""
+        with redirect_stdout(io.StringIO()) as out:
+            frame.run([*words, "-c", str(self.config)])
+        return out.getvalue()
+
     def status(self) -> dict[str, Any]:
-        done = self.verb("status", "--json")
-        assert done.stdout, done.stderr
-        content: dict[str, Any] = json.loads(done.stdout)
+        content: dict[str, Any] = json.loads(self.says("status", "--json"))
         return content
 
     def start(self) -> None:
@@ -70,7 +78,7 @@ class MomRun:
 
     def guest_rows(self) -> dict[str, dict[str, Any]]:
         """What `mom guests` knows of each guest, by name."""
-        rows: list[dict[str, Any]] = json.loads(self.verb("guests", "--json").stdout)
+        rows: list[dict[str, Any]] = json.loads(self.says("guests", "--json"))
         return {row["name"]: row for row in rows}
 
     def kill(self) -> None:

@@ -64,7 +64,7 @@ def test_guests_are_promised_what_their_pods_request_however_the_kubelet_behaves
     try:
 
         def explained(one: TestPod) -> str:
-            return mom.verb("explain", f"{one.namespace}/{one.name}").stdout
+            return mom.says("explain", f"{one.namespace}/{one.name}")
 
         wait_until(lambda: "as the kubelet says" in explained(small), lambda: explained(small) + mom.log, 60)
         words = explained(small)

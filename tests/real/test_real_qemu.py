@@ -135,7 +135,7 @@ def test_what_mom_changed_is_explained_and_put_back_after_a_kill_as_soon_as_the_
 
 
 def _told(mom: MomRun, what: str) -> str:
-    told = " ".join(mom.verb("explain", "web").stdout.split())
+    told = " ".join(mom.says("explain", "web").split())
     return told if what in told else ""
 
 
