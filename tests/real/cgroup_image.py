@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from guest_image import CannotBuild, GuestImage, build, cache_folder, kernel_modules, libraries, packed
+from real_guests import COMMAND_LINE
 
 _HERE = Path(__file__).resolve().parent
 _RULES = _HERE.parents[1] / "mom_plugins_cgroup" / "tests" / "cgroup_rules.json"
@@ -51,7 +52,7 @@ restore = mom_daemon.verbs:RESTORE
 
 _WEIGHT = "[group cpu.weight]\nleast = 1\nmost = 1000\n"
 
-_KERNEL_LINE = "console=ttyS0 quiet psi=1 panic=-1 rdinit=/lib/systemd/systemd systemd.log_target=console systemd.show_status=0"
+_SYSTEMDS_LINE = "psi=1 panic=-1 rdinit=/lib/systemd/systemd systemd.log_target=console systemd.show_status=0"
 _SECONDS = 1800.0
 """The guest's processor is emulated: importing alone takes a quarter of a minute, and several times that on a host that is slow or busy."""
 
@@ -61,7 +62,7 @@ def facts(work: Path) -> Iterator[str]:
     plain = build()
     image = _with_driver(plain, work)
     command = ["qemu-system-x86_64", "-machine", "pc", "-accel", "tcg,thread=multi", "-smp", "2", "-m", "768", "-nographic", "-no-reboot"]
-    command += ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", _KERNEL_LINE]
+    command += ["-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", COMMAND_LINE + _SYSTEMDS_LINE]
     process = subprocess.run(["timeout", str(_SECONDS), *command], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     yield from process.stdout.splitlines()
 
@@ -98,13 +99,8 @@ def _with_driver(plain: GuestImage, work: Path) -> GuestImage:
     (tree / "extra").write_text(_EXTRA.format(path=path, python=python))
     _add_units(tree, python)
     initrd = work / "initrd"
-    initrd.write_bytes(_aligned(plain.initrd.read_bytes()) + packed(tree, compressed=False))  # the guest's processor would take its time
+    initrd.write_bytes(plain.initrd.read_bytes() + packed(tree))
     return GuestImage(plain.kernel, initrd)
-
-
-def _aligned(archive: bytes) -> bytes:
-    """What is not compressed begins at a multiple of four."""
-    return archive + b"\0" * (-len(archive) % 4)
 
 
 def _add_units(tree: Path, python: Path) -> None:

@@ -3,6 +3,7 @@
 `python tests/real/guest_image.py` builds it ahead of time and prints where it is.
 """
 
+import ctypes
 import fcntl
 import hashlib
 import lzma
@@ -10,6 +11,7 @@ import os
 import re
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -27,7 +29,13 @@ _INIT = """#!/bin/busybox sh
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
-asked() { sed -n "s/.*momtest\\\\.$1=\\\\([0-9,]*\\\\).*/\\\\1/p" /proc/cmdline; }
+# What is asked of it becomes variables, which /extra sees, too. No program is started for that: each takes 10 ms and more.
+read -r line < /proc/cmdline
+set -a
+for word in $line; do
+    case $word in momtest.*=*) eval "${word#momtest.}" ;; esac
+done
+set +a
 MODULES
 echo "GUEST up"
 # Its power button ends it at once.
@@ -36,30 +44,26 @@ printf '#!/bin/sh\necho GUEST off\nsync\npoweroff -f\n' > /etc/acpi/PWRF/0000008
 chmod +x /etc/acpi/PWRF/00000080
 acpid -d >/dev/null 2>&1 &
 [ -x /extra ] && /extra
-burst=$(asked burst | tr , ' ')
+IFS=,
 [ -n "$burst" ] && burst $burst &
-files=$(asked files)
 [ -n "$files" ] && mkdir /files && mount -t ramfs files /files && (cd /files && seq "$files" | xargs touch)
-workload=$(asked workload | tr , ' ')
 [ -n "$workload" ] && workload $workload
-[ -n "$(asked swap)" ] && mkswap /dev/vdb >/dev/null && swapon /dev/vdb
-zram=$(asked zram)
+[ -n "$swap" ] && mkswap /dev/vdb >/dev/null && swapon /dev/vdb
 [ -n "$zram" ] && echo "${zram}M" > /sys/block/zram0/disksize && mkswap /dev/zram0 >/dev/null && swapon /dev/zram0
-growth=$(asked growth | tr , ' ')
 [ -n "$growth" ] && growth $growth
-demand=$(asked demand | tr , ' ')
 [ -n "$demand" ] && demand $demand &
-[ -n "$(asked panic)" ] && exit
-after=$(asked unload)
-[ -n "$after" ] && sleep "$after" && rmmod virtio_balloon && echo "GUEST driver gone"
-lies=$(asked liar)
-[ -n "$lies" ] && sleep "${lies%,*}" && rmmod virtio_balloon && liar "${lies#*,}" &
+[ -n "$panic" ] && exit
+[ -n "$unload" ] && sleep "$unload" && rmmod virtio_balloon && echo "GUEST driver gone"
+[ -n "$liar" ] && sleep "${liar%,*}" && rmmod virtio_balloon && liar "${liar#*,}" &
 while :; do sleep 3600; done
 """
 
 
-_PROGRAMS = ("workload", "burst", "demand", "growth", "liar")
+_PROGRAMS = ("workload", "burst", "demand", "growth", "liar", "insert")
 """C programs beside this file, which each guest has."""
+
+_LZ4_MOST = 8 << 20
+"""Into how many bytes at most each block unpacks of what is packed as the kernel's Makefile does it (`lz4 -l`)."""
 
 
 class CannotBuild(Exception):
@@ -95,7 +99,7 @@ def build(cache: Path | None = None) -> GuestImage:
         made = folder / f"guest-{recipe}"
         if not made.exists():
             _build_into(folder, made)
-    return GuestImage(made / "vmlinuz", made / "initrd.gz")
+    return GuestImage(made / "kernel", made / "initrd")
 
 
 def _build_into(cache: Path, made: Path) -> None:
@@ -113,8 +117,8 @@ def _build_into(cache: Path, made: Path) -> None:
         _run("dpkg-deb", "-x", str(_kernel_package(cache)), str(work / "kernel"))
         out = work / "guest"
         out.mkdir()
-        shutil.copy(next((work / "kernel" / "boot").glob("vmlinuz-*")), out / "vmlinuz")
-        _pack_initrd(cache, work, out / "initrd.gz")
+        (out / "kernel").write_bytes(_unpacked(next((work / "kernel" / "boot").glob("vmlinuz-*")).read_bytes()))
+        _pack_initrd(cache, work, out / "initrd")
         out.rename(made)
 
 
@@ -181,9 +185,32 @@ def _uncompressed(module: Path) -> Path:
     return plain
 
 
+def _unpacked(kernel: bytes) -> bytes:
+    """The kernel in what boot loaders load, which QEMU starts as well (PVH), and a second earlier than an emulated processor unpacks it;
+    what boot loaders load itself, where it is packed in another way than Debian 12 does it, or its loader's version tells nothing.
+
+    Documentation/arch/x86/boot.rst of Linux: `setup_sects`, `version`, `payload_offset` and `payload_length`.
+    """
+    version, offset, length = struct.unpack_from("<H", kernel, 0x206) + struct.unpack_from("<II", kernel, 0x248)
+    begin = (kernel[0x1F1] + 1) * 512 + offset
+    payload, (size,) = kernel[begin : begin + length - 4], struct.unpack_from("<I", kernel, begin + length - 4)
+    if version < 0x208 or payload[:4] != bytes.fromhex("02214c18"):
+        return kernel
+    lz4, room, plain, at = ctypes.CDLL("liblz4.so.1"), ctypes.create_string_buffer(_LZ4_MOST), bytearray(), 4
+    while at < len(payload):
+        (packed_size,) = struct.unpack_from("<I", payload, at)
+        block = payload[at + 4 : at + 4 + packed_size]
+        unpacked_size = lz4.LZ4_decompress_safe(block, room, len(block), _LZ4_MOST)
+        plain += room.raw[:unpacked_size]
+        at += 4 + packed_size
+    if len(plain) != size:
+        raise CannotBuild(f"the guest's kernel unpacks to {len(plain)} bytes and not to {size}")
+    return bytes(plain)
+
+
 def inserted(modules: Iterable[Path]) -> str:
-    """The lines of a guest's script that insert these, which are in its /lib."""
-    return "\n".join(f"insmod /lib/{module.name}" for module in modules)
+    """The line of a guest's script that inserts these, which are in its /lib."""
+    return " ".join(["insert", *(f"/lib/{module.name}" for module in modules)])
 
 
 def _pack_initrd(cache: Path, work: Path, initrd: Path) -> None:
@@ -198,20 +225,19 @@ def _pack_initrd(cache: Path, work: Path, initrd: Path) -> None:
         raise CannotBuild("busybox needs shared libraries: apt-get install busybox-static")
     shutil.copy(busybox, tree / "bin" / "busybox")
     for source in _sources():
-        _run("gcc", "-O2", "-Wall", "-static", "-o", str(tree / "bin" / source.stem), str(source))
+        _run("gcc", "-O2", "-Wall", "-static", "-s", "-o", str(tree / "bin" / source.stem), str(source))
     init = tree / "init"
     init.write_text(_INIT.replace("MODULES", inserted(modules)))
     init.chmod(init.stat().st_mode | stat.S_IXUSR)
     initrd.write_bytes(packed(tree))
 
 
-def packed(tree: Path, *, compressed: bool = True) -> bytes:
-    """This folder as an initramfs archive."""
+def packed(tree: Path) -> bytes:
+    """This folder as an initramfs archive. It is not compressed: an emulated processor would take half a second for 3 MB of it."""
     names = "\n".join(sorted(str(path.relative_to(tree)) for path in tree.rglob("*")))
-    archive = subprocess.run(
-        ["cpio", "-o", "-H", "newc", "--quiet"], cwd=tree, input=names.encode(), capture_output=True, check=True
-    ).stdout
-    return subprocess.run(["gzip", "-1"], input=archive, capture_output=True, check=True).stdout if compressed else archive
+    command = ["cpio", "-o", "-H", "newc", "--quiet"]
+    archive = subprocess.run(command, cwd=tree, input=names.encode(), capture_output=True, check=True).stdout
+    return archive + b"\0" * (-len(archive) % 4)  # where another one begins behind it
 
 
 def libraries(program: Path) -> list[Path]:
