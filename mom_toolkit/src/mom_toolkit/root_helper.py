@@ -74,8 +74,8 @@ class Helper:
         self._connection: socket.socket | None = None
         self._ended = select.poll()
         self._id = 0
-        self._declared: Sequence[DeclaredFile] | None = None
-        self._numbers: dict[str, int] = {}
+        self._declared: dict[str, tuple[int, DeclaredFile]] | None = None
+        """By name, with the number by which an order names it; None: to be asked for."""
 
     @classmethod
     def reached(cls) -> Self | None:
@@ -98,7 +98,7 @@ class Helper:
     def declared(self) -> Sequence[DeclaredFile]:
         """The files that root allows mom to write to, knobs by their paths and files of guests' control groups by their names."""
         with self._turn():
-            return self._list()
+            return [file for _, file in self._list().values()]
 
     # --- orders --------------------------------------------------------------------------------------------------------------------
 
@@ -182,25 +182,24 @@ class Helper:
             yield
 
     def _number_of(self, name: str) -> int:
-        self._list()
-        number = self._numbers.get(name)
-        if number is None:
+        declared = self._list()
+        if name not in declared:
             raise PermissionError(errno.EPERM, f"mom-helper may not, as root has not declared {name}")
-        return number
+        return declared[name][0]
 
-    def _list(self) -> Sequence[DeclaredFile]:
+    def _list(self) -> dict[str, tuple[int, DeclaredFile]]:
         """What is declared; it is asked for once for each connection, as the next helper may have read other declarations."""
         if self._connection is None:
             self._connect()
         if self._declared is None:
-            found: list[DeclaredFile] = []
+            found: dict[str, tuple[int, DeclaredFile]] = {}
             with suppress(FileNotFoundError):  # after the last
-                while len(found) < _MOST_DECLARED:
-                    answer, text, _ = self._ask(Order(OrderNumber.LIST, a=len(found)))
+                for number in range(_MOST_DECLARED):
+                    answer, text, _ = self._ask(Order(OrderNumber.LIST, a=number))
                     name, _, values = text.decode(errors="surrogateescape").partition("\n")
                     choices = tuple(int(word) for word in values.split() if word != "max")
-                    found.append(DeclaredFile(name, answer.a, answer.b, choices, values == "max"))
-            self._declared, self._numbers = found, {one.name: number for number, one in enumerate(found)}
+                    found[name] = number, DeclaredFile(name, answer.a, answer.b, choices, values == "max")
+            self._declared = found
         return self._declared
 
     def _about_file(self, order: Order, path: Path | str) -> tuple[Answer, bytes, list[int]]:
