@@ -296,7 +296,13 @@ def test_of_a_guest_that_will_use_more_before_long_cold_memory_goes_only_when_th
     bench.cycle({**little, "mem_really_available": 1.9 * GIB}, {"busy": SOON, "idle": COLD})  # it begins below what the host is to have
     assert takers(bench, little, {"busy": SOON, "idle": COLD}) == {"idle"}
     assert "it will use more before long" in str(bench.state("busy"))
+    assert str(bench.state("busy")).endswith(", maybe what is cold now, and that of others is enough")
     assert "that of others is enough" in str(bench.state("busy"))
+    alike = Bench(["busy", "idle"])
+    alike.cycle({**little, "mem_really_available": 1.9 * GIB}, {"busy": COLD, "idle": COLD})
+    (taken,) = takers(alike, little, {"busy": COLD, "idle": COLD})
+    (left,) = {"busy", "idle"} - {taken}
+    assert alike.state(left) == "other guests' cold memory costs less, and is enough"
     much = {**SHORT, "mem_really_available": 1.5 * GIB}
     assert takers(Bench(["busy", "idle"]), much, {"busy": SOON, "idle": COLD}) == {"busy", "idle"}
     assert takers(Bench(["busy"]), much, {"busy": SOON}) == {"busy"}, "a forecast forbids nothing"

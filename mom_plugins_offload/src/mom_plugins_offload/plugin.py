@@ -208,10 +208,8 @@ class OffloadPlugin:
         paces = chosen(offers, wanted, cycle, spared) if wanted > 0 else {}
         self._working = bool(paces) and need.lack_kib > 0
         for identity in offers:
-            enough = (
-                f"{_RISES}, and that of others is enough" if identity in spared else "other guests' cold memory costs less, and is enough"
-            )
-            self._followed[identity].reason = "" if identity in paces else why or f"{enough} is enough"
+            others = f"{_RISES}, and that of others" if identity in spared else "other guests' cold memory costs less, and"
+            self._followed[identity].reason = "" if identity in paces else why or f"{others} is enough"
         paces.update(self._coming_back(need, cycle))
         return _Plan(paces, offers, need.words or "the host's cold memory goes ahead of need")
 
