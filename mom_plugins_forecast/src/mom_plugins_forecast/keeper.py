@@ -127,7 +127,7 @@ class DaysKeeper:
         content = kept.file.read()
         if content is None or content.calendar.same_as(self._calendar):
             return content
-        kept.file.refuse("it is of days, or weeks, of another length than the settings say")
+        kept.file.refuse(OTHER_CALENDAR)
         return None
 
     def _take_in(self, days: HostDays, found: Sequence[_Found]) -> None:
