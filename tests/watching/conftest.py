@@ -28,6 +28,13 @@ PAGE_CHECKS = Path(__file__).parents[2] / ".cache/page"
 _OLDEST_NODE = 20
 """With which it runs: Debian 13 has it."""
 
+DRAWN = """(() => {
+    const all = [...document.querySelectorAll("svg.chart polygon")];
+    const parts = all.filter((one) => one.parentNode === all[0].parentNode && one.getAttribute("class") === all[0].getAttribute("class"));
+    return parts.reduce((corners, one) => corners + one.points.length, 0) / 2;
+})()"""
+"""How many cycles the page's first chart has, in JavaScript: an area has two corners for each, and parts where a cycle came late."""
+
 
 class Tunnel:
     """What `ssh -L PORT:SOCKET` does: a TCP port of the loopback that leads to a unix socket."""

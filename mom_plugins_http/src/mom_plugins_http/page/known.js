@@ -6,6 +6,7 @@ import { kib, sum } from "./figures.js";
 const KEPT_HAPPENINGS = 500;
 const KEPT_SAMPLES = 720;
 const SPARK_CYCLES = 60;
+const MEANWHILE = 10; // cycles that may end while past ones are asked for, which are counted from the newest
 const MOST_TOLD = 100; // outcomes of one cycle that are listed
 
 /** Fields of guests that are asked for beside those of the columns, as far as plugins declare them. */
@@ -32,6 +33,7 @@ export class Mom {
     this.sparks = new Map();
     /** @type {Sample[]} */
     this.samples = [];
+    this.whole = 0; // the cycle until which none is missing in them
     /** @type {Api.CommonProblem[]} */
     this.problems = [];
     /** @type {unknown} */
@@ -64,9 +66,11 @@ export class Mom {
 
   /** The host before this page began to listen; after a while in which it did not, as many cycles as it has missed. */
   async loadHost() {
-    const missed = Math.min(KEPT_SAMPLES, this.report.cycle.number - (this.samples.at(-2)?.cycle ?? 0));
-    const { items } = await get(`v1/host/history?limit=${missed}&fields=${HOST_FIELDS}`);
+    const { number } = this.report.cycle;
+    const limit = Math.min(KEPT_SAMPLES, number - this.whole + MEANWHILE);
+    const { items } = await get(`v1/host/history?limit=${limit}&fields=${HOST_FIELDS}`);
     const first = items.at(-1)?.cycle ?? Infinity;
+    this.whole = items[0]?.cycle ?? number;
     this.samples = [...this.samples.filter((one) => one.cycle < first), ...items.reverse()].slice(-KEPT_SAMPLES);
   }
 
@@ -82,11 +86,12 @@ export class Mom {
   hear(report) {
     const { cycle } = report;
     const done = report.outcomes.filter((one) => one.status !== "unchanged");
-    if (this.newest?.started_at !== report.started_at) [this.samples, this.happenings] = [[], []]; // of another mom
+    if (this.newest?.started_at !== report.started_at) [this.samples, this.whole, this.happenings] = [[], 0, []]; // of another mom
     this.newest = report;
     this.changes = done.length;
     this.heard = performance.now();
     if (this.samples.some((one) => one.cycle === cycle.number && one.time === cycle.time)) return;
+    if (cycle.number === this.whole + 1) this.whole = cycle.number;
     this.samples.push({ cycle: cycle.number, time: cycle.time, duration_seconds: cycle.duration_seconds, fields: report.host.fields,
       guests_together: { rss: together(report, "rss"), cold: together(report, "cold") } });
     if (this.samples.length > KEPT_SAMPLES) this.samples.shift();
