@@ -61,8 +61,9 @@ room. In the order of their names, and not those with most tests first: of these
 TESTS_FAILED, NO_TESTS = 1, 5
 """What pytest ends with where tests have failed, and where there were none to run."""
 
-FEW = 10
-"""So many failures can be the machine's; more are the change's, and are not run again."""
+FEW, FEW_FILES = 10, 2
+"""So many failures can be the machine's, or all of so many files, whose tests share what may not have come up in time; more are the
+change's, and are not run again."""
 
 FAILED_BEFORE = ROOT / ".pytest_cache/v/cache/lastfailed"
 """Where pytest keeps which tests have failed, as JSON."""
@@ -136,14 +137,15 @@ def _in_memory() -> dict[str, str]:
 
 
 def _twice(session: nox.Session, kind: str, workers: Sequence[str], chosen: Sequence[str], env: dict[str, str] | None = None) -> None:
-    """All tests of one kind. The few that failed are run once more by themselves, and must pass then: those beside them took the cores that
-    they waited for. The output has both runs."""
+    """All tests of one kind. The few that failed are run once more by themselves, with guests and daemons of their own, and must pass then:
+    those beside them took the cores that they waited for. The output has both runs."""
     FAILED_BEFORE.unlink(missing_ok=True)  # of this run only
     codes = [0, NO_TESTS] if session.posargs else [0]  # of tests that are chosen, none may be of this kind
     session.run(BIN / "pytest", *workers, "-m", kind, *chosen, env=env, success_codes=[*codes, TESTS_FAILED])
     failed = json.loads(FAILED_BEFORE.read_text(encoding="utf-8")) if FAILED_BEFORE.exists() else {}
-    if len(failed) > FEW:
-        session.error(f"{len(failed)} tests failed")
+    files = {name.partition("::")[0] for name in failed}
+    if len(failed) > FEW and len(files) > FEW_FILES:
+        session.error(f"{len(failed)} tests failed, in {len(files)} files")
     if failed:
         session.warn(f"failed beside others, and must pass by themselves: {', '.join(failed)}")
         again = ("--last-failed", "--last-failed-no-failures=none")
