@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, Protocol, cast
+from uuid import UUID, uuid5
 
 REAL = Path(__file__).resolve().parents[2] / "tests" / "real"
 sys.path.insert(0, str(REAL))
@@ -103,6 +104,8 @@ class LibvirtHost:
         self.pid_folder = libvirtd.pid_folder
         self._lab = Lab(libvirtd, image)
         self._connection: Any = None
+        self.identities: UUID | None = None
+        """Of which UUIDs of guests follow, by their names: those of a run that follows another one are the same. None: they are new."""
 
     @property
     def uri(self) -> str:
@@ -127,7 +130,14 @@ class LibvirtHost:
             options = " ".join(f"{name}='on'" for name, on in switches.items() if on)
         devices = self._disk(name, disk)
         return self._lab.start(
-            called or name, mib=mib, period=PERIOD_SECONDS, balloon=model, balloon_options=options, devices=devices, arguments=arguments
+            called or name,
+            mib=mib,
+            period=PERIOD_SECONDS,
+            balloon=model,
+            balloon_options=options,
+            devices=devices,
+            arguments=arguments,
+            identity="" if self.identities is None else str(uuid5(self.identities, name)),
         )
 
     def _disk(self, name: str, wanted: Disk | None) -> str:

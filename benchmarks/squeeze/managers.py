@@ -56,7 +56,7 @@ def mom_config(where: Where) -> dict[str, object]:
 
 def mom_command(where: Where) -> list[str]:
     """mom as an operator runs it."""
-    return _mom(where, mom_config(where))
+    return mom_with(where, mom_config(where))
 
 
 def offloading_mom_command(where: Where) -> list[str]:
@@ -64,7 +64,7 @@ def offloading_mom_command(where: Where) -> list[str]:
     config = mom_config(where)
     plugins = config["plugins"]
     assert isinstance(plugins, dict)
-    return _mom(where, {**config, "plugins": {**plugins, "offload": {}}})
+    return mom_with(where, {**config, "plugins": {**plugins, "offload": {}}})
 
 
 def asked_mom_command(where: Where) -> list[str]:
@@ -73,10 +73,11 @@ def asked_mom_command(where: Where) -> list[str]:
     plugins = config["plugins"]
     assert isinstance(plugins, dict)
     plugins["http"] = {"socket": str(where.socket)}
-    return _mom(where, config)
+    return mom_with(where, config)
 
 
-def _mom(where: Where, config: Mapping[str, object]) -> list[str]:
+def mom_with(where: Where, config: Mapping[str, object]) -> list[str]:
+    """mom with this configuration, which is written."""
     (where.folder / "policy.d").mkdir(exist_ok=True)
     path = where.folder / "mom.yaml"
     path.write_text(json.dumps(config, indent=1))

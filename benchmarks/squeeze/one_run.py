@@ -79,9 +79,13 @@ class Squeeze:
     warms: float | None = None
     kernel_rate: float = 0.0
 
-    def start(self) -> None:
-        """Start all guests, and wait until they work."""
-        begin = int(time.time() + READY_SECONDS + BOOT_SECONDS * self.mix.count)
+    def start(self, when: Callable[[float], int] = int) -> int:
+        """Start all guests, and wait until they work.
+
+        :param when: at which second they are to begin, for the first moment at which they can; both in seconds since the epoch
+        :return: when they have begun
+        """
+        begin = when(time.time() + READY_SECONDS + BOOT_SECONDS * self.mix.count)
         protocol = self.mix.protocol
         warms = protocol.settle + protocol.reference + BALLAST_SECONDS + protocol.warms if protocol.warms else 0.0
         if warms:
@@ -95,6 +99,7 @@ class Squeeze:
         for name, listener in self.listeners.items():
             wait_until(partial(_heard, listener), f"{name} works", 120)
         self.wait(max(0.0, begin - time.time()))
+        return begin
 
     def add(self, name: str, mib: int, arguments: str, disk: Disk | None = None, *, balloon: Balloon | None = PLAIN) -> StartedGuest:
         """Start one guest."""
@@ -163,6 +168,8 @@ class Squeeze:
             "ramp_mib_s": protocol.ramp if ramp is None else ramp,
             "hold": str(self.hold_file),
         }
+        if protocol.taken:
+            plan["ramp_most_mib"] = protocol.taken
         self.hold_file.unlink(missing_ok=True)
         (self.folder / "plan.json").write_text(json.dumps(plan))
         command = [sys.executable, str(REAL / "steady_host.py"), str(self.folder / "plan.json")]
@@ -294,7 +301,7 @@ def until_something_gives(squeeze: Squeeze, running: Running, told: Callable[[st
             return "guest workload killed"
         if squeeze.lost():
             return "guest lost"
-        if moment.available < protocol.floor and _still_below(protocol.floor):
+        if moment.available < protocol.floor and still_below(protocol.floor):
             return "host exhausted"
         if squeeze.ballast is None or squeeze.ballast.poll() is not None:
             return "host exhausted"
@@ -321,7 +328,7 @@ def _since(before: float | None, so: bool, now: float) -> float | None:
     return (now if before is None else before) if so else None
 
 
-def _still_below(floor: int) -> bool:
+def still_below(floor: int) -> bool:
     """Whether it is so after the program that takes memory has had time to make up for what others took."""
     time.sleep(0.3)
     return available_mib() < floor

@@ -4,6 +4,7 @@
     python benchmarks/squeeze/squeeze.py run [MIX …] --on qemu                        the same guests, started without libvirt
     python benchmarks/squeeze/squeeze.py simulate [MIX …]                             the same mixes on the simulated host
     python benchmarks/squeeze/squeeze.py quick                                        a small one in ten minutes, with its table and picture
+    python benchmarks/squeeze/squeeze.py days [NAME …] [--day 240] [--taken MIB]     guests with days of minutes, with and without forecasts
     python benchmarks/squeeze/squeeze.py still [MIX]                                  whether mom keeps still where nothing changes
     python benchmarks/squeeze/squeeze.py report [--docs docs]                         tables, pictures and docs/squeeze.md from all results
 
@@ -36,7 +37,7 @@ import squeeze_report  # as above
 from guest_hosts import HOSTS, REAL, LibvirtHost, by_libvirt  # as above
 from managers import RUN  # as above
 from merit import Moment  # as above
-from mixes import QUICK, Mix, read_mixes  # as above
+from mixes import DAY, QUICK, Mix, read_mixes  # as above
 
 sys.path.insert(0, str(REAL))
 
@@ -46,6 +47,9 @@ SWITCHES = ("fpr", "autodeflate")
 """What balloons do by themselves, for all guests of a run."""
 
 RESULTS = Path(__file__).resolve().parent / "results"
+RUNS, DAYS = "runs.jsonl", "days.jsonl"
+"""What is kept of runs until something gives, and of guests with days: a line for each."""
+
 QUICK_MANAGERS = ("nothing", "mom-original", "mom")
 """Nobody, who takes too much of everybody, and mom."""
 
@@ -60,23 +64,23 @@ def told(text: str) -> None:
 
 def squeezed() -> Mapping[str, Mix]:
     """The mixes that are compared."""
-    return {name: mix for name, mix in read_mixes().items() if name != QUICK}
+    return {name: mix for name, mix in read_mixes().items() if name not in {QUICK, DAY}}
 
 
-def kept(results: Path) -> list[dict[str, Any]]:
+def kept(results: Path, name: str = RUNS) -> list[dict[str, Any]]:
     """All runs so far."""
-    path = results / "runs.jsonl"
+    path = results / name
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def keep(results: Path, result: dict[str, Any], trace: Sequence[Moment]) -> None:
+def keep(results: Path, result: dict[str, Any], trace: Sequence[Moment], name: str = RUNS) -> None:
     """Add a run."""
     (results / "traces").mkdir(parents=True, exist_ok=True)
-    number = 1 + sum(one["mix"] == result["mix"] and one["manager"] == result["manager"] for one in kept(results))
+    number = 1 + sum(one["mix"] == result["mix"] and one["manager"] == result["manager"] for one in kept(results, name))
     result = {**result, "trace": f"{result['mix']}.{result['manager']}.{number}.jsonl.gz"}
     with gzip.open(results / "traces" / result["trace"], "wt") as file:
         file.writelines(json.dumps(moment.as_json(), separators=(",", ":")) + "\n" for moment in trace)
-    with (results / "runs.jsonl").open("a") as file:
+    with (results / name).open("a") as file:
         file.write(json.dumps(result) + "\n")
 
 
@@ -175,6 +179,29 @@ def look_quickly(options: argparse.Namespace) -> None:
     known = {QUICK: squeeze_report.bounds(options.results, runs, QUICK, mix.protocol)}
     print(f"\n{squeeze_report.machine(runs)}\n\n{squeeze_report.figures_table(runs, {QUICK: mix}, known)}\n")
     told(f"that took {(time.monotonic() - began) / 60:.0f} minutes; each second of it is drawn in {picture}")
+
+
+def live_days(options: argparse.Namespace) -> None:
+    """Guests with days: the first two unsqueezed, then the third and the fourth under each manager that is named; and the table."""
+    from days import UNSQUEEZED, of_days, run
+    from days_report import days_text
+
+    mix = read_mixes()[DAY]
+    mix = mix.with_guests(options.guests or mix.count).with_day(options.day)
+    known = mix.protocol
+    mix = mix.with_room(available=options.available or known.available, taken=known.taken if options.taken is None else options.taken)
+    learned = of_days(mix.day, mix.count, options.results)
+    if options.names and UNSQUEEZED not in options.names and not learned.recording.exists():
+        sys.exit(
+            f"there are no first days of {mix.count} guests with days of {mix.day} s yet: run `squeeze.py days {UNSQUEEZED}` with them"
+        )
+    for name in options.names:
+        with host_of_guests(options.lock) as (host, folder):
+            where = folder if options.keep is None else options.keep / f"{DAY}.{name}.{time.time():.0f}"
+            where.mkdir(parents=True, exist_ok=True)
+            result, trace = run(name, mix, host, where, learned, told)
+        keep(options.results, {"mix": DAY, **result, "label": options.label}, trace, DAYS)
+    print(days_text(kept(options.results, DAYS)))
 
 
 def keep_still(options: argparse.Namespace) -> None:
@@ -286,14 +313,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     calm.add_argument("mix", nargs="?", default="steady", choices=list(squeezed()))
     calm.add_argument("--lock", type=Path, help="a file that is locked meanwhile")
+    by_day = verbs.add_parser(
+        "days", help="guests that rise together each morning, on days that last minutes, while memory is taken; without names, the table"
+    )
+    names = ["unsqueezed", "nothing", "mom", "mom-forecast"]
+    which = "unsqueezed: the first two days, which those of the others follow; nothing, mom, mom-forecast: the third and the fourth"
+    by_day.add_argument("names", nargs="*", choices=[*names, []], metavar="NAME", help=which)
+    by_day.add_argument("--day", type=_seconds_of_a_day, default=read_mixes()[DAY].day, metavar="SECONDS", help="(default: %(default)s)")
+    by_day.add_argument("--taken", type=int, metavar="MIB", help="from the evening before the third day on")
+    by_day.add_argument("--guests", type=int, metavar="N", help="fewer than the mix has, of each kind as large a part")
+    by_day.add_argument("--available", type=int, metavar="MIB", help="what the host has before anything is taken")
+    by_day.add_argument("--label", default="", help="kept with the results, such as a version")
+    by_day.add_argument("--lock", type=Path, help="a file that is locked during each run")
+    by_day.add_argument("--keep", type=Path, help="a folder for what guests and managers say")
     told_all = verbs.add_parser("report", help="print tables, and write them and pictures into documents")
     told_all.add_argument("--docs", type=Path, help="the folder in which squeeze.md is to be filled and pictures drawn")
     told_all.add_argument("--label", default="", help="of mom's runs only those with this label")
-    for verb in (run, on_model, quick, calm, told_all):
+    for verb in (run, on_model, quick, calm, by_day, told_all):
         verb.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as ctrl-C does: so that guests and libvirtd end, too
-    {"run": run_all, "simulate": simulate, "quick": look_quickly, "still": keep_still, "report": report}[options.verb](options)
+    verb_of = {"run": run_all, "simulate": simulate, "quick": look_quickly, "still": keep_still, "days": live_days, "report": report}
+    verb_of[options.verb](options)
+
+
+def _seconds_of_a_day(text: str) -> int:
+    """A number of minutes that a day can last: the hours at which something begins are whole seconds then, or half ones."""
+    seconds = int(text)
+    if seconds < 120 or seconds % 60:
+        raise argparse.ArgumentTypeError("a day lasts 120 seconds or more, and whole minutes")
+    return seconds
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 /* What runs in a guest that is compared with a simulated one, and in those of the squeeze:
- *   demand BEGIN BASE_MIB BURST_MIB PERIOD_S DUTY_PERCENT PHASE_S FILES_MIB READ_KIB_S [GROWTH_MIB_S TOUCHES LEAK_KIB_S LEAK_MIB [COLD_MIB WARM_S [SEED [SLICED]]]]
+ *   demand BEGIN BASE_MIB BURST_MIB PERIOD_S DUTY_PERCENT PHASE_S FILES_MIB READ_KIB_S [GROWTH_MIB_S TOUCHES LEAK_KIB_S LEAK_MIB [COLD_MIB WARM_S [SEED [SLICED [LATER_S LATER_PHASE_S]]]]]
  *
  * Holds BASE_MIB, and BURST_MIB more during the first DUTY_PERCENT of every PERIOD_S, counted from BEGIN (seconds since the epoch) less
  * PHASE_S; a burst is filled as fast as it goes. Reads random blocks of the first FILES_MIB of /dev/vda, all of it at the start and
@@ -10,6 +10,7 @@
  * COLD_MIB are filled at the start; 20 random pages of them are touched in a slot besides, and from WARM_S on (unless 0) they are touched
  * like all the rest. What is cold is the same in all guests with the same SEED (0 where none is given), as in guests of one image, whose
  * host can merge it. SLICED, a burst's memory lies in pieces of 1 MiB between those that are held: it is filled so at the start, and freed.
+ * From LATER_S on, the periods are counted from BEGIN less LATER_PHASE_S instead: bursts come at another time than before.
  * Prints a line per second: seconds since BEGIN, MiB held, seconds of work lost since the start, the last burst's seconds to fill, kills;
  * and since the start: the seconds that it has run, slots in time, bursts filled, KiB of swap in use now, processes that the kernel has
  * killed, and of how many slots the touching took up to how many ms.
@@ -97,6 +98,7 @@ static void serve(int count, char **arguments, struct Told *told) {
     double leak = count > 11 ? atof(arguments[11]) * 1024 : 0, leaks = count > 12 ? atof(arguments[12]) * MIB : 0, leaked = 0;
     size_t cold = count > 13 ? strtoul(arguments[13], NULL, 10) * MIB : 0;
     double warms = count > 14 ? atof(arguments[14]) : 0;
+    double later = count > 18 ? atof(arguments[17]) : 0, later_phase = count > 18 ? atof(arguments[18]) : 0;
     if (growth) stride = 64;
     static char buffer[BLOCK];
     char *held = take(base), *rarely = take(cold), *more = NULL;
@@ -120,7 +122,7 @@ static void serve(int count, char **arguments, struct Told *told) {
     for (double slot = clock_of(CLOCK_MONOTONIC);; slot += SLOT) {
         double now = clock_of(CLOCK_MONOTONIC), since = clock_of(CLOCK_REALTIME) - begin;
         if (now < slot) usleep((slot - now) * 1e6);
-        double at = since + phase;
+        double at = since + (later && since >= later ? later_phase : phase);
         at -= period * (long)(at / period);
         int wanted = burst && since >= 0 && at < period * duty;
         if (wanted && !more) {
@@ -167,9 +169,9 @@ static void serve(int count, char **arguments, struct Told *told) {
 }
 
 int main(int count, char **arguments) {
-    if (count < 9 || count > 17) {
+    if (count < 9 || count > 19) {
         fprintf(stderr, "demand BEGIN BASE_MIB BURST_MIB PERIOD_S DUTY_PERCENT PHASE_S FILES_MIB READ_KIB_S"
-                        " [GROWTH_MIB_S TOUCHES LEAK_KIB_S LEAK_MIB [COLD_MIB WARM_S [SEED [SLICED]]]]\n");
+                        " [GROWTH_MIB_S TOUCHES LEAK_KIB_S LEAK_MIB [COLD_MIB WARM_S [SEED [SLICED [LATER_S LATER_PHASE_S]]]]]\n");
         return 2;
     }
     struct Told *told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

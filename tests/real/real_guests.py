@@ -160,6 +160,7 @@ class Lab:
         options: Sequence[str] = (),
         paused: bool = False,
         persistent: bool = False,
+        identity: str = "",
     ) -> RealGuest:
         """Start a guest.
 
@@ -173,6 +174,7 @@ class Lab:
         :param arguments: more for the guest's kernel command line
         :param options: more of QEMU's, past libvirt
         :param persistent: libvirt knows the guest while it does not run, too
+        :param identity: its UUID; without one, a new one
         """
         log = self.libvirtd.folder / f"guest{next(self._numbers)}.log"
         if workload is not None:
@@ -181,7 +183,7 @@ class Lab:
         stats = f"<stats period='{period}'/>" if period and balloon != "none" else ""
         xml = _XML.format(
             name=escape(PREFIX + name + self._suffix),
-            uuid=uuid.uuid4(),
+            uuid=identity or uuid.uuid4(),
             memory=memory or f"<memory unit='MiB'>{mib}</memory>",
             kernel=self._image.kernel,
             initrd=self._image.initrd,
