@@ -1,8 +1,9 @@
 """Guests with days, which last minutes: what becomes of their rise in the morning while memory is taken, with and without forecasts.
 
 They live two days unsqueezed first, while mom only watches and records. Each manager then has its own third and fourth day, of which the
-latter differs: from the evening before, so much memory is taken and kept. mom's plugin `forecast` has learned from the recording what an
-operator's would have by then, and its `day` is as long as that of the guests.
+latter differs: from the evening before, so much memory is taken and kept. With several amounts, each has a usual morning of its own, and
+the day that differs comes after them. mom's plugin `forecast` has learned from the recording what an operator's would have by then, and
+its `day` is as long as that of the guests.
 """
 
 from __future__ import annotations
@@ -32,8 +33,17 @@ TITLES: Final = {UNSQUEEZED: "unsqueezed", "nothing": "no manager", "mom": "mom"
 AHEAD_SECONDS: Final = 15.0
 """How far forecasts look ahead: a quarter of an hour of a day of 24 minutes, and at least as many seconds as making room takes."""
 
+FIRST_SQUEEZED: Final = 3
+"""The number of the first day of which the morning comes while memory is taken."""
+
 LONGEST_INTERVAL, DAY_INTERVALS = 5.0, 240.0
 """Seconds; of shorter days there are so many intervals, so that two of them or more are in each slot that is learned. For every mom."""
+
+EVENING_HOUR: Final = 19.0
+"""When the amount of the next morning begins to be taken: desktops have gone, and jobs have not come yet."""
+
+LAST: Final = "end of the last day"
+"""How a run ends in which nothing else has."""
 
 RISE_HOURS: Final = 2.0
 """So long after the hour at which it begins a rise is looked at."""
@@ -45,10 +55,12 @@ class Course:
 
     :param day: how long a day is, in seconds
     :param begin: when guests begin, at `BEGIN_HOUR`
+    :param mornings: how many are as usual; the day after them differs
     """
 
     day: int
     begin: int
+    mornings: int = 1
 
     def at(self, hours: float) -> float:
         """So many hours of such a day after the beginning."""
@@ -58,9 +70,13 @@ class Course:
         """When it is that hour for the first time after the beginning."""
         return self.at((hour - BEGIN_HOUR) % HOURS)
 
-    def other(self, hour: float) -> float:
-        """When it is that hour on the fourth day."""
-        return self.at(OTHER_DAY_HOURS + hour)
+    def midnight(self, morning: int) -> float:
+        """When the day of that morning begins; the first is number 0."""
+        return self.at(OTHER_DAY_HOURS + HOURS * (morning - 1))
+
+    def evening(self, morning: int) -> float:
+        """When the amount begins to be taken that is taken in that morning; the first one's is from the beginning on."""
+        return self.first(EVENING_HOUR) + morning * self.day if morning else self.begin
 
     def told(self, now: float) -> str:
         """The day and the hour: `day 3, 08:30`. Guests begin on the second."""
@@ -211,30 +227,32 @@ class Clocks:
 
 
 def morning(
-    squeeze: Squeeze, course: Course, which: str, clocks: Clocks, until: float, said: Mapping[float, Mapping[str, Any]]
+    squeeze: Squeeze, course: Course, number: int, clocks: Clocks, until: float, said: Mapping[float, Mapping[str, Any]]
 ) -> dict[str, Any] | None:
-    """Figures of the rise on the third or the fourth day; None where the run has ended before it was over.
+    """Figures of one rise; None where the run has ended before it was over.
 
+    :param number: of the morning, from 0 on; the last one differs
     :param until: when the run has ended, in seconds since the epoch
     :param said: what mom says of the host, by the time of the moment
     """
-    third = which == "third"
-    listeners, hour = risers(squeeze.mix, squeeze.listeners, other=not third)
-    begins_at = course.first(hour) if third else course.other(hour)
-    ends_at = begins_at + RISE_HOURS * course.day / HOURS
-    if until < ends_at:
+    differs = number == course.mornings
+    listeners, hour = risers(squeeze.mix, squeeze.listeners, other=differs)
+    begins_at, while_rising = course.midnight(number) + hour * course.day / HOURS, RISE_HOURS * course.day / HOURS
+    if until < begins_at + while_rising:
         return None
-    begin, end = clocks.as_monotonic(begins_at), clocks.as_monotonic(ends_at)
+    begin = clocks.as_monotonic(begins_at)
+    end = begin + while_rising
     seen = [one for one in squeeze.trace if begin <= one.time + squeeze.began <= end]
-    before = [fields for at, fields in said.items() if begin - RISE_HOURS * course.day / HOURS <= at + squeeze.began <= begin]
-    midnight = clocks.as_monotonic(course.at(OTHER_DAY_HOURS))
-    kills = squeeze.work(squeeze.began, min(midnight, clocks.as_monotonic(until))).kills
-    rises = [rise_mib for fields in before if (rise_mib := fields.get("host_rise_expected")) is not None]
+    before = [fields for at, fields in said.items() if begin - while_rising <= at + squeeze.began <= begin]
+    day_begins = squeeze.began if number == 0 else clocks.as_monotonic(course.midnight(number))
+    rises = [rise_kib for fields in before if (rise_kib := fields.get("host_rise_expected")) is not None]
     return {
+        "day": FIRST_SQUEEZED + number,
+        "differs": differs,
         **as_json(rise(listeners, begin, end)),
         "taken": round(min((one.taken for one in seen), default=math.nan)),
         "available_least": round(min((one.available for one in seen), default=math.nan)),
-        "kills": kills if third else squeeze.work(squeeze.began, clocks.as_monotonic(until)).kills - kills,
+        "kills": squeeze.work(day_begins, clocks.as_monotonic(min(until, course.midnight(number + 1)))).kills,
         "patterns": max((fields.get("guests_forecast") or 0 for fields in before), default=None),
         "rise_expected": round(max(rises) / 1024) if rises else None,
     }
@@ -255,18 +273,23 @@ def risers(mix: Mix, listeners: Mapping[str, Listener], *, other: bool) -> tuple
 
 
 def run(
-    name: str, mix: Mix, host: LibvirtHost, folder: Path, learned: Learned, told: Callable[[str], None]
+    name: str, mix: Mix, amounts: Sequence[int], host: LibvirtHost, folder: Path, learned: Learned, told: Callable[[str], None]
 ) -> tuple[dict[str, Any], Sequence[Moment]]:
-    """The two days before, or the third and the fourth under that manager: what came of it, as JSON, and the trace."""
+    """The two days before, or those from the third on under that manager: what came of it, as JSON, and the trace.
+
+    :param amounts: MiB that are taken, of each usual morning, in their order; the last of them on the day that differs, too
+    """
+    mix = mix.with_mornings(len(amounts))
     if name == UNSQUEEZED:
         learned.anew()
     host.identities = learned.identities
     squeeze = Squeeze(mix.with_days_alike() if name == UNSQUEEZED else mix, host, folder)
     try:
         told(f"{name}: starting {mix.count} guests; they begin when it is {BEGIN_HOUR}:00 of their day")
-        course = Course(mix.day, squeeze.start(lambda earliest: begins(earliest, mix.day, time.localtime(earliest).tm_gmtoff)))
+        begin = squeeze.start(lambda earliest: begins(earliest, mix.day, time.localtime(earliest).tm_gmtoff))
+        course = Course(mix.day, begin, len(amounts))
         who = manager(name, mix.day, learned)
-        result = _unsqueezed(squeeze, course, mix, who) if name == UNSQUEEZED else _squeezed(squeeze, course, who, told)
+        result = _unsqueezed(squeeze, course, mix, who) if name == UNSQUEEZED else _squeezed(squeeze, course, amounts, who, told)
     finally:
         squeeze.destroy()
     kept = {"manager": name, "day": mix.day, "guests": mix.count, "sold": mix.sold, "available": mix.protocol.available}
@@ -288,14 +311,15 @@ def _unsqueezed(squeeze: Squeeze, course: Course, mix: Mix, who: Manager) -> dic
     return {"ended": "end of the second day", "rise": as_json(all_rises(seen))}
 
 
-def _squeezed(squeeze: Squeeze, course: Course, who: Manager, told: Callable[[str], None]) -> dict[str, Any]:
+def _squeezed(squeeze: Squeeze, course: Course, amounts: Sequence[int], who: Manager, told: Callable[[str], None]) -> dict[str, Any]:
     """From the evening of the second day on, memory is taken."""
     protocol = squeeze.mix.protocol
     squeeze.wait(protocol.settle)
     clocks, end = Clocks.now(), course.begin + protocol.seconds
+    steps = [(clocks.as_monotonic(course.evening(number)), mib) for number, mib in enumerate(amounts)]
     said: dict[float, Mapping[str, Any]] = {}
-    with at_work(who, Where(squeeze.host, squeeze.folder)) as running, squeeze.ramp():
-        due, ended = squeeze.began, "end of the fourth day"
+    with at_work(who, Where(squeeze.host, squeeze.folder)) as running, squeeze.ramp(steps=steps):
+        due, ended = squeeze.began, LAST
         while time.time() < end:
             due += 1.0
             time.sleep(max(0.0, due - time.monotonic()))
@@ -308,12 +332,13 @@ def _squeezed(squeeze: Squeeze, course: Course, who: Manager, told: Callable[[st
                 break
             _still_there(running)
         until, cpu = time.time(), running.cpu_seconds
-        mornings = {which: morning(squeeze, course, which, clocks, until, said) for which in ("third", "fourth")}
+        seen = [morning(squeeze, course, number, clocks, until, said) for number in range(course.mornings + 1)]
         kills = squeeze.work(squeeze.began, time.monotonic()).kills
     told(f"  {ended}, on {course.told(until)}")
     cpu_percent = round(100 * cpu / max(1.0, until - clocks.epoch), 2)
-    wanted = {"wanted": protocol.taken, "ended": ended, "at": course.told(until), "kills": kills, "manager_cpu_percent": cpu_percent}
-    return {**wanted, **mornings}
+    mornings = [{"wanted_mib": amount, **one} for amount, one in zip([*amounts, amounts[-1]], seen, strict=True) if one is not None]
+    figures = {"amounts": list(amounts), "ended": ended, "at": course.told(until), "kills": kills, "manager_cpu_percent": cpu_percent}
+    return {**figures, "mornings": mornings}
 
 
 def _gave(squeeze: Squeeze, moment: Moment) -> str | None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from days import FORECAST, TITLES, UNSQUEEZED
+from days import FORECAST, LAST, TITLES, UNSQUEEZED
 from squeeze_report import table
 
 AS_FAST: Final = 1.05
 """Ratio. Bursts that take no longer than so many times what they take unsqueezed are as fast."""
 
 Run = Mapping[str, Any]
-
-DAYS: Final = {"third": "third", "fourth": "fourth, which differs"}
 
 HEADING: Final = (
     "who manages", "day", "taken MiB", "grown", "burst s", "of unsqueezed", "slowest s", "of unsqueezed", "last after s", "slot p99 ms",
@@ -36,17 +34,19 @@ def _part(runs: Sequence[Run]) -> str:
     before = reference(runs)
     rows = [_row(UNSQUEEZED, "first ones", {"taken": 0, **before}, None)] if before is not None else []
     squeezed = sorted(
-        (run for run in runs if run["manager"] != UNSQUEEZED), key=lambda run: (list(TITLES).index(run["manager"]), run["wanted"])
+        (run for run in runs if run["manager"] != UNSQUEEZED), key=lambda run: (list(TITLES).index(run["manager"]), run["amounts"])
     )
     for run in squeezed:
-        for which, title in DAYS.items():
-            if (seen := run[which]) is not None:
-                rows.append(_row(run["manager"], title, seen, before))
-            else:
-                ended = f"{title}: {run['ended']} with {run['wanted']:,} to be taken, {run['at']}, {run['kills']} killed"
-                rows.append([TITLES[run["manager"]], ended, *["-"] * (len(HEADING) - 2)])
+        rows += [_row(run["manager"], _day(seen), seen, before) for seen in run["mornings"]]
+        if run["ended"] != LAST:
+            ended = f"{run['ended']} on {run['at']}, with {run['amounts'][-1]:,} MiB to be taken in the end, {run['kills']} killed"
+            rows.append([TITLES[run["manager"]], ended, *["-"] * (len(HEADING) - 2)])
     title = f"{guests} guests, days of {day / 60:g} minutes, {available:,} MiB available before anything was taken:"
     return "\n\n".join([title, table(HEADING, rows), *told(squeezed, before)])
+
+
+def _day(seen: Mapping[str, Any]) -> str:
+    return f"{seen['day']}, which differs" if seen["differs"] else f"{seen['day']}"
 
 
 def reference(runs: Sequence[Run]) -> Mapping[str, Any] | None:
@@ -59,9 +59,9 @@ def ratio(value: float | None, of: float | None) -> float | None:
     return value / of if value is not None and of else None
 
 
-def as_fast(seen: Mapping[str, Any] | None, before: Mapping[str, Any]) -> bool:
+def as_fast(seen: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     """True if all bursts of that rise grew as fast as unsqueezed, and no program was killed."""
-    if seen is None or seen["kills"] or seen["grown"] < seen["wanted"]:
+    if seen["kills"] or seen["grown"] < seen["wanted"]:
         return False
     ratios = [ratio(seen[name], before[name]) for name in ("mean", "slowest")]
     return all(one is not None and one <= AS_FAST for one in ratios)
@@ -71,30 +71,31 @@ def told(runs: Sequence[Run], before: Mapping[str, Any] | None) -> Sequence[str]
     """How much could be taken with bursts as fast as unsqueezed, by who managed; and the fourth day, where the same was taken."""
     if before is None:
         return ["Nothing has been seen unsqueezed yet."]
+    rises = [(run["manager"], seen) for run in runs for seen in run["mornings"]]
+    fast = [(name, seen["taken"]) for name, seen in rises if not seen["differs"] and as_fast(seen, before)]
     most = {
-        name: max((run["third"]["taken"] for run in runs if run["manager"] == name and as_fast(run["third"], before)), default=None)
+        name: max((taken for other, taken in fast if other == name), default=None)
         for name in TITLES
         if any(run["manager"] == name for run in runs)
     }
     figures = "; ".join(f"{TITLES[name]} {'none of what was tried' if mib is None else f'{mib:,} MiB'}" for name, mib in most.items())
     lines = (
-        [f"Most that was taken on the third day with bursts within {AS_FAST} times of unsqueezed, and none killed: {figures}."]
+        [f"Most that was taken on usual mornings with bursts within {AS_FAST} times of unsqueezed, and none killed: {figures}."]
         if most
         else []
     )
     with_it, without = most.get(FORECAST), most.get("mom")
     if with_it is not None and without:
         lines.append(f"With forecast, that is {100 * (with_it / without - 1):+.0f} %.")
-    with_fourth = [run for run in runs if run["fourth"] is not None]
     pairs = [
-        (run["fourth"], other["fourth"], run["wanted"])
-        for run in with_fourth
-        for other in with_fourth
-        if (run["manager"], other["manager"]) == (FORECAST, "mom") and run["wanted"] == other["wanted"]
+        (mine, other, mine["wanted_mib"])
+        for name, mine in rises
+        for another, other in rises
+        if (name, another) == (FORECAST, "mom") and mine["differs"] and other["differs"] and mine["wanted_mib"] == other["wanted_mib"]
     ]
     lines += [
-        f"Fourth day, {wanted:,} MiB to be taken: slowest burst {_figure(mine['slowest'])} s with forecast, {_figure(other['slowest'])} "
-        f"without; killed {mine['kills']}, {other['kills']}."
+        f"Day that differs, {wanted:,} MiB to be taken: slowest burst {_figure(mine['slowest'])} s with forecast, "
+        f"{_figure(other['slowest'])} without; killed {mine['kills']}, {other['kills']}."
         for mine, other, wanted in pairs
     ]
     return lines

@@ -26,7 +26,7 @@ BEGIN_HOUR = 17
 """When guests with days begin with their work, on what counts as the second day: all have had a burst before the third morning."""
 
 OTHER_DAY_HOURS = 2 * HOURS - BEGIN_HOUR
-"""From then to the beginning of the fourth day, which differs."""
+"""From then to the beginning of the fourth day, which differs where one morning only comes before it."""
 
 
 class Part(BaseModel):
@@ -47,6 +47,7 @@ class Group(Part):
     together: bool = False
     hour: NonNegativeInt | None = Field(None, lt=HOURS)
     other_hour: NonNegativeInt | None = Field(None, lt=HOURS)
+    mornings: PositiveInt = 1
     growth: PositiveInt = 320
     files: NonNegativeInt = 0
     reads: NonNegativeInt = 0
@@ -137,9 +138,15 @@ class Mix(Part):
         guests = {name: group.model_copy(update={"count": max(1, round(share * group.count))}) for name, group in self.guests.items()}
         return self.model_copy(update={"guests": guests})
 
-    def with_room(self, *, available: int, taken: int) -> Mix:
-        """The same on a host that has so many MiB available when it begins, and of which so many are taken."""
-        return self._with(available=available, taken=taken)
+    def with_mornings(self, count: int) -> Mix:
+        """The same, where the day that differs comes after so many usual mornings."""
+        guests = {name: group.model_copy(update={"mornings": count}) for name, group in self.guests.items()}
+        changed = self._with(seconds=self.protocol.seconds + (count - 1) * self.day)
+        return changed.model_copy(update={"guests": guests})
+
+    def with_available(self, mib: int) -> Mix:
+        """The same on a host that has so many MiB available when it begins."""
+        return self._with(available=mib)
 
     def _with(self, **changes: float) -> Mix:
         return self.model_copy(update={"protocol": self.protocol.model_copy(update=changes)})
@@ -175,7 +182,7 @@ class Member:
         if one.sliced or one.other_hour is not None:
             cold = (*(cold or (0, 0, 0)), int(one.sliced))
         if one.other_hour is not None:
-            cold = (*cold, one.period * OTHER_DAY_HOURS // HOURS, one.phase_at(one.other_hour))
+            cold = (*cold, one.period * (OTHER_DAY_HOURS + HOURS * (one.mornings - 1)) // HOURS, one.phase_at(one.other_hour))
         return ",".join(map(str, (*told, one.growth, TOUCHES, one.leak, one.leaks, *cold)))
 
 

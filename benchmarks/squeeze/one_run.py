@@ -151,8 +151,11 @@ class Squeeze:
             raise RuntimeError(f"guests do {100 * self.unsqueezed:.0f} % of their work unsqueezed: this machine has too few CPUs")
 
     @contextmanager
-    def ramp(self, ramp: float | None = None) -> Iterator[None]:
-        """Take memory from here to the end of the block; on entry the ramp begins."""
+    def ramp(self, ramp: float | None = None, steps: Sequence[tuple[float, float]] = ()) -> Iterator[None]:
+        """Take memory from here to the end of the block; on entry the ramp begins.
+
+        :param steps: from when on, by the monotonic clock, no more than so many MiB are taken; without any, there is no such bound
+        """
         protocol = self.mix.protocol
         self.capacity = protocol.available + self.held()
         self.began = time.monotonic() + BALLAST_SECONDS
@@ -168,8 +171,8 @@ class Squeeze:
             "ramp_mib_s": protocol.ramp if ramp is None else ramp,
             "hold": str(self.hold_file),
         }
-        if protocol.taken:
-            plan["ramp_most_mib"] = protocol.taken
+        if steps:
+            plan["ramp_steps"] = [(max(0.0, at - self.began), most) for at, most in steps]
         self.hold_file.unlink(missing_ok=True)
         (self.folder / "plan.json").write_text(json.dumps(plan))
         command = [sys.executable, str(REAL / "steady_host.py"), str(self.folder / "plan.json")]

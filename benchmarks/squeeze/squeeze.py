@@ -4,7 +4,7 @@
     python benchmarks/squeeze/squeeze.py run [MIX …] --on qemu                        the same guests, started without libvirt
     python benchmarks/squeeze/squeeze.py simulate [MIX …]                             the same mixes on the simulated host
     python benchmarks/squeeze/squeeze.py quick                                        a small one in ten minutes, with its table and picture
-    python benchmarks/squeeze/squeeze.py days [NAME …] [--day 240] [--taken MIB]     guests with days of minutes, with and without forecasts
+    python benchmarks/squeeze/squeeze.py days [NAME …] [--day 240] [--taken MIB …]   guests with days of minutes, with and without forecasts
     python benchmarks/squeeze/squeeze.py still [MIX]                                  whether mom keeps still where nothing changes
     python benchmarks/squeeze/squeeze.py report [--docs docs]                         tables, pictures and docs/squeeze.md from all results
 
@@ -188,8 +188,10 @@ def live_days(options: argparse.Namespace) -> None:
 
     mix = read_mixes()[DAY]
     mix = mix.with_guests(options.guests or mix.count).with_day(options.day)
-    known = mix.protocol
-    mix = mix.with_room(available=options.available or known.available, taken=known.taken if options.taken is None else options.taken)
+    amounts = options.taken or [mix.protocol.taken]
+    if amounts != sorted(amounts):
+        sys.exit("--taken is of one morning after the other: each no less than the one before")
+    mix = mix.with_available(options.available or mix.protocol.available)
     learned = of_days(mix.day, mix.count, options.results)
     if options.names and UNSQUEEZED not in options.names and not learned.recording.exists():
         sys.exit(
@@ -199,7 +201,7 @@ def live_days(options: argparse.Namespace) -> None:
         with host_of_guests(options.lock) as (host, folder):
             where = folder if options.keep is None else options.keep / f"{DAY}.{name}.{time.time():.0f}"
             where.mkdir(parents=True, exist_ok=True)
-            result, trace = run(name, mix, host, where, learned, told)
+            result, trace = run(name, mix, amounts, host, where, learned, told)
         keep(options.results, {"mix": DAY, **result, "label": options.label}, trace, DAYS)
     print(days_text(kept(options.results, DAYS)))
 
@@ -320,7 +322,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     which = "unsqueezed: the first two days, which those of the others follow; nothing, mom, mom-forecast: the third and the fourth"
     by_day.add_argument("names", nargs="*", choices=[*names, []], metavar="NAME", help=which)
     by_day.add_argument("--day", type=_seconds_of_a_day, default=read_mixes()[DAY].day, metavar="SECONDS", help="(default: %(default)s)")
-    by_day.add_argument("--taken", type=int, metavar="MIB", help="from the evening before the third day on")
+    taken = "from the evening before the third day on; several: each of a morning more, before the day that differs"
+    by_day.add_argument("--taken", type=int, nargs="+", metavar="MIB", help=taken)
     by_day.add_argument("--guests", type=int, metavar="N", help="fewer than the mix has, of each kind as large a part")
     by_day.add_argument("--available", type=int, metavar="MIB", help="what the host has before anything is taken")
     by_day.add_argument("--label", default="", help="kept with the results, such as a version")

@@ -17,6 +17,7 @@ from guests_told import Listener, Told, lines
 from managers import Where
 from mixes import DAY, read_mixes
 from squeeze import main, squeezed
+from steady_host import Plan
 
 from mom_core import load_config
 
@@ -35,14 +36,24 @@ def test_all_runs_begin_at_the_same_time_of_the_day_as_mom_counts_days(day: int,
         assert (begin + offset) % day == pytest.approx(17 / 24 * day, abs=1)
 
 
-def test_the_third_morning_comes_after_the_evening_of_the_second_and_the_fourth_may_be_another() -> None:
+def test_the_third_morning_comes_after_the_evening_of_the_second_and_the_day_that_differs_after_all_usual_ones() -> None:
     course = Course(day=240, begin=1000)
     assert course.first(22) == 1000 + 50
-    assert course.first(8) == 1000 + 150
-    assert course.other(6) == 1000 + 370
+    assert course.midnight(0) + 80 == course.first(8) == 1000 + 150
+    assert course.midnight(1) == 1000 + 310
     assert course.told(course.first(8)) == "day 3, 08:00"
-    assert course.told(course.other(6.5)) == "day 4, 06:30"
+    assert course.told(course.midnight(1) + 65) == "day 4, 06:30"
     assert course.told(1000) == "day 2, 17:00"
+
+
+def test_each_morning_has_its_amount_from_the_evening_before_on_and_the_last_one_stays() -> None:
+    course = Course(day=240, begin=1000, mornings=2)
+    steps = [(course.evening(number) - 1000, mib) for number, mib in enumerate([3000, 4000])]
+    assert steps == [(0, 3000), (260, 4000)]
+    plan = Plan(10_000, 0.0, [], 150, ramp_mib_s=100, ramp_steps=steps)
+    taken = [10_000 - plan.at(second) for second in (-5, 0, 10, 30, 200, 260, 265, 270, 500)]
+    assert taken == [0, 0, 1000, 3000, 3000, 3000, 3500, 4000, 4000]
+    assert 10_000 - plan.at(30, held=20) == 1000, "while it stands still, nothing more is taken"
 
 
 def test_shorter_days_go_by_as_fast_in_all_respects() -> None:
@@ -61,12 +72,15 @@ def test_fewer_guests_are_of_the_same_kinds() -> None:
 
 
 def test_memory_is_taken_before_the_morning_and_the_rise_of_the_fourth_day_is_seen_whole() -> None:
-    for seconds in (120, 240, 1440):
-        mix = MIX.with_day(seconds)
-        course = Course(seconds, 0)
+    for seconds, mornings in ((120, 1), (240, 1), (240, 3), (1440, 2)):
+        mix = MIX.with_day(seconds).with_mornings(mornings)
+        course = Course(seconds, 0, mornings)
         taken_at = mix.protocol.settle + 25 + mix.protocol.taken / mix.protocol.ramp
         assert taken_at < course.first(8) - 2 / 24 * seconds
-        assert course.other(6 + days.RISE_HOURS) <= mix.protocol.seconds
+        differs = course.midnight(mornings)
+        assert differs + (6 + days.RISE_HOURS) / 24 * seconds <= mix.protocol.seconds < differs + seconds / 2
+        (later,) = {member.demand(0).split(",")[-2] for member in mix.members() if member.kind == "desktop"}
+        assert int(later) == differs
 
 
 def test_guests_are_told_the_hour_at_which_they_come_and_that_of_the_day_that_differs() -> None:
@@ -169,6 +183,8 @@ def test_days_need_first_days_and_are_not_compared_with_other_mixes(tmp_path: Pa
         main(["days", "mom", "--day", "240", "--results", str(tmp_path)])
     with pytest.raises(SystemExit):
         main(["days", "--day", "100"])
+    with pytest.raises(SystemExit, match="each no less than the one before"):
+        main(["days", "--taken", "4000", "3000", "--results", str(tmp_path)])
 
 
 # --- the table ---------------------------------------------------------------------------------------------------------------------------
@@ -176,10 +192,15 @@ def test_days_need_first_days_and_are_not_compared_with_other_mixes(tmp_path: Pa
 REFERENCE = {"wanted": 16, "grown": 16, "mean": 2.0, "slowest": 3.0, "last": 4.0, "p99_ms": 50.0, "work": 0.99}
 
 
-def ran(name: str, taken: int, mean: float, slowest: float, **other: Any) -> dict[str, Any]:
-    kind = {"mix": "day", "manager": name, "day": 240, "guests": 12, "available": 6000, "wanted": taken, "ended": "end of the fourth day"}
-    third = {**REFERENCE, "wanted": 8, "grown": 8, "mean": mean, "slowest": slowest, "taken": taken, "kills": 0, "available_least": 400}
-    return {**kind, "at": "day 4, 09:59", "kills": 0, "third": third, "fourth": third, **other}
+def seen_in(day: int, taken: int, mean: float, slowest: float, **other: Any) -> dict[str, Any]:
+    figures = {**REFERENCE, "wanted": 8, "grown": 8, "mean": mean, "slowest": slowest, "taken": taken, "kills": 0, "available_least": 400}
+    return {"day": day, "differs": False, "wanted_mib": taken, **figures, **other}
+
+
+def ran(name: str, *mornings: dict[str, Any], ended: str = days.LAST) -> dict[str, Any]:
+    amounts = [one["wanted_mib"] for one in mornings if not one["differs"]] or [4800]
+    kind = {"mix": "day", "manager": name, "day": 240, "guests": 12, "available": 6000, "amounts": amounts}
+    return {**kind, "ended": ended, "at": "day 2, 23:10", "kills": 0, "mornings": list(mornings)}
 
 
 def unsqueezed() -> dict[str, Any]:
@@ -187,34 +208,35 @@ def unsqueezed() -> dict[str, Any]:
 
 
 def test_the_table_says_how_much_more_was_taken_with_bursts_as_fast_as_unsqueezed() -> None:
-    runs = [
-        unsqueezed(),
-        ran("mom", 4000, 2.1, 3.1),
-        ran("mom", 4800, 3.0, 9.0),
-        ran("mom-forecast", 4800, 2.05, 3.15),
-        ran("mom-forecast", 5200, 2.0, 3.3),
-    ]
-    text = days_text(runs)
+    without = [seen_in(3, 4000, 2.1, 3.1), seen_in(4, 4800, 3.0, 9.0), seen_in(5, 4800, 3.0, 9.5, differs=True, kills=1)]
+    with_it = [seen_in(3, 4800, 2.05, 3.15), seen_in(4, 4800, 2.0, 3.15, differs=True)]
+    text = days_text([unsqueezed(), ran("mom", *without), ran("mom-forecast", *with_it), ran("mom-forecast", seen_in(3, 5200, 2.0, 3.3))])
     assert "mom 4,000 MiB; mom with forecast 4,800 MiB" in text
     assert "With forecast, that is +20 %." in text
-    assert "Fourth day, 4,800 MiB to be taken: slowest burst 3.15 s with forecast, 9.00 without; killed 0, 0." in text
-    assert "| mom | third | 4,800 | 8 of 8 | 3.00 | 1.50 | 9.00 | 3.00 |" in text
+    assert "Day that differs, 4,800 MiB to be taken: slowest burst 3.15 s with forecast, 9.50 without; killed 0, 1." in text
+    assert "| mom | 4 | 4,800 | 8 of 8 | 3.00 | 1.50 | 9.00 | 3.00 |" in text
+    assert "| mom with forecast | 4, which differs | 4,800 |" in text
+
+
+def test_a_day_that_differs_is_not_counted_as_a_usual_morning() -> None:
+    text = days_text([unsqueezed(), ran("mom", seen_in(4, 4800, 2.0, 3.0, differs=True))])
+    assert "mom none of what was tried" in text
 
 
 def test_what_ended_before_a_morning_has_no_figures_of_it() -> None:
-    text = days_text([unsqueezed(), ran("nothing", 4800, 0, 0, third=None, fourth=None, ended="host exhausted", at="day 2, 23:10")])
-    assert text.count("host exhausted with 4,800 to be taken, day 2, 23:10") == 2
+    text = days_text([unsqueezed(), ran("nothing", ended="host exhausted")])
+    assert "| no manager | host exhausted on day 2, 23:10, with 4,800 MiB to be taken in the end, 0 killed | - |" in text
     assert "no manager none of what was tried" in text
     assert "nan" not in text
 
 
 @pytest.mark.parametrize("change", [{"kills": 1}, {"grown": 7}, {"mean": 2.2}, {"slowest": 3.2}, {"mean": None, "slowest": None}])
 def test_a_morning_is_not_as_fast_where_one_burst_is_slow_or_missing_or_a_program_was_killed(change: dict[str, Any]) -> None:
-    seen = ran("mom", 4000, 2.0, 3.0)["third"]
+    seen = seen_in(3, 4000, 2.0, 3.0)
     assert as_fast(seen, REFERENCE)
     assert not as_fast({**seen, **change}, REFERENCE)
 
 
 def test_without_unsqueezed_days_nothing_is_compared() -> None:
-    assert "Nothing has been seen unsqueezed yet." in days_text([ran("mom", 4000, 2.1, 3.1)])
+    assert "Nothing has been seen unsqueezed yet." in days_text([ran("mom", seen_in(3, 4000, 2.1, 3.1))])
     assert days_text([]) == "Nothing has been measured yet."
