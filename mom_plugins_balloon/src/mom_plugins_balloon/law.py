@@ -45,12 +45,17 @@ from mom_toolkit import HealthLimits
 BYTES: Final = 1024
 """In a KiB: settings are in bytes."""
 
+ALL_ASKED_SECONDS: Final = 60.0
+LEAST_ASKED: Final = 64
+"""Within how many seconds all guests are asked for what is only expected, and how many at least in each cycle: to look at all of thousands
+in each would cost more than all else that the law does, and what is expected is known a quarter of an hour before."""
+
 
 class LawHost(NamedTuple):
     """What is known of the host: what is available, its watermarks (none above those before it), what is reserved for launches, what cold
     memory gave in the last cycle, and seconds between cycles. `backs_bursts`: headroom for bursts must be there on the host (goal `safe`).
     `reaction`: seconds until a guest that grows while it is swept has been noticed and gets its headroom back. `ahead` is what it is to
-    have besides, for what guests are expected to take before long (`ahead_of`)."""
+    have besides, for what guests are expected to take before long (`ahead_of`). `cycle` is the number of this one."""
 
     available: float
     high: float
@@ -62,6 +67,7 @@ class LawHost(NamedTuple):
     backs_bursts: bool = False
     reaction: float = UNKNOWN_REACTION_SECONDS
     ahead: float = 0.0
+    cycle: int = 0
 
     @property
     def free(self) -> float:
@@ -174,6 +180,7 @@ class SizeSuggestion(NamedTuple):
 
 
 NOTHING: Final = GuestAsk(None, True)
+LEFT_ALONE: Final = GuestAsk(ReasonCode.SPARED, True)
 SILENT, UNKNOWN, STALE = GuestAsk(ReasonCode.SILENT, True), GuestAsk(ReasonCode.UNKNOWN, True), GuestAsk(ReasonCode.STALE, True)
 IN_TRANSITION, UNSETTLED = GuestAsk(ReasonCode.IN_TRANSITION, True), GuestAsk(ReasonCode.UNSETTLED, True)
 """Of guests that keep their size."""
@@ -182,15 +189,25 @@ IN_TRANSITION, UNSETTLED = GuestAsk(ReasonCode.IN_TRANSITION, True), GuestAsk(Re
 def decide(host: LawHost, guests: Sequence[LawGuest], parameters: LawParameters, limits: ShrinkLimits) -> list[SizeSuggestion]:
     """The sizes that these guests should have, in their order."""
     # As long as no guest has to give, whatever guests want, those that have all of their memory need not be looked at.
-    left = host.free + parameters.step / BYTES - (host.high + host.ahead)
+    left = host.free + parameters.step / BYTES - host.high
     for guest in guests:
         if left <= 0:
             break
         size, maximum = guest.size, guest.maximum
         if size is not None and maximum is not None and maximum > size:
             left -= maximum - size
-    look = GuestLook(host, parameters, easy=left > 0)
-    return share(host, guests, [look.at(guest) for guest in guests], parameters, limits)
+    if left <= 0 or left > host.ahead:
+        look = GuestLook(host, parameters, easy=left > 0)
+        return share(host, guests, [look.at(guest) for guest in guests], parameters, limits)
+    # What is only expected comes in minutes: some guests are asked for that in each cycle, the others in the next ones.
+    look, rest = GuestLook(host, parameters, easy=False), GuestLook(host, parameters, easy=True, sparing=True)
+    count = len(guests)
+    asked = max(LEAST_ASKED, math.ceil(count * host.interval / ALL_ASKED_SECONDS))
+    first = asked * host.cycle
+    asks = [
+        (look if (place - first) % count < asked and not look.rises(guest) else rest).at(guest) for place, guest in enumerate(guests)
+    ]
+    return share(host, guests, asks, parameters, limits)
 
 
 def sweep_of(host: LawHost, guest: LawGuest, parameters: LawParameters, limits: ShrinkLimits) -> SizeSuggestion:
@@ -256,13 +273,14 @@ class GuestLook:
     Much of it is written out instead of calling `min` and `max`, which take half of the time that a guest takes otherwise.
 
     :param easy: no guest has to give anything, whatever guests want
+    :param sparing: others give for what is expected: those that are expected to use more are told so
     :param deepest: KiB that the balloon of a guest that is swept takes at most, with what it has to go through
     """
 
-    def __init__(self, host: LawHost, parameters: LawParameters, *, easy: bool, deepest: float = math.inf) -> None:
+    def __init__(self, host: LawHost, parameters: LawParameters, *, easy: bool, sparing: bool = False, deepest: float = math.inf) -> None:
         # As plain attributes: those of a pydantic model take ten times as long.
         self._p = p = cast(LawParameters, SimpleNamespace(**vars(parameters)))
-        self._host, self._easy, self._deepest = host, easy, deepest
+        self._host, self._easy, self._sparing, self._deepest = host, easy, sparing, deepest
         self._step = p.step / BYTES
         self._margin, self._margin_share = p.margin / BYTES, p.margin_percent / 100
         self._moves = BALLOON_KIB_PER_SECOND * host.interval
@@ -279,9 +297,14 @@ class GuestLook:
     def ready(self, guest: LawGuest) -> float:
         """What a guest that is expected to use more had used and freed, and the host has still: it needs nothing of the host for that."""
         size, maximum, usable = guest[:3]
-        if size is None or maximum is None or usable is None or not guest.rises:
+        if size is None or maximum is None or usable is None or not guest.rises or guest.total is None or guest.kernel_reserved is None:
             return 0.0
-        return min(guest.rises, self.held(guest, self.need(guest, size, maximum, usable, settled=True))[2])
+        unused = self.need(guest, size, maximum, usable, settled=True).usable if guest.unused is None else guest.unused
+        return min(guest.rises, _idle(guest, guest.kernel_reserved + guest.total - unused))
+
+    def rises(self, guest: LawGuest) -> bool:
+        """True if a guest is expected to use so much more before long that it is worth taking."""
+        return bool(guest.rises and guest.size is not None and guest.rises >= self._least_worth(guest.size))
 
     def at(self, guest: LawGuest) -> GuestAsk:
         """What this guest asks for, or can give."""
@@ -297,7 +320,7 @@ class GuestLook:
         target, target_age, step = guest.target, guest.target_age, self._step
         settled = target_age is None or age <= target_age
         if self._easy and settled and size >= maximum and (target is None or target >= size):
-            return NOTHING
+            return LEFT_ALONE if self._sparing and self.rises(guest) else NOTHING
         seen = self.need(guest, size, maximum, usable, settled)
         # What it was asked to give and has not given yet; whether it has, or will have, less than it could have.
         owes = 0.0 if target is None or target >= size else size - target
@@ -313,9 +336,7 @@ class GuestLook:
         promised = guest.guarantee if guest.guarantee < maximum else maximum
         if seen.usable < self._p.runs_out * seen.margin or size < promised:
             return self._runs_out(guest, seen, maximum - size, promised - size)
-        worth = self._p.sweep_step_share * size
-        worth = worth if worth < 0.5 * self._moves else 0.5 * self._moves  # a large guest's balloon moves a smaller share of it
-        worth = worth if worth > self._worth else self._worth
+        worth = self._least_worth(size)
         rises = guest.rises is not None and guest.rises >= worth
         swaps, waits = (guest.swap_in or 0.0) > HealthLimits.SWAP_IN_KIB, (guest.major_faults or 0.0) > HealthLimits.MAJOR_FAULTS
         code, eases, fills, returns, untouched = None, 0.0, 0.0, 0.0, 0.0
@@ -332,6 +353,12 @@ class GuestLook:
         gives_nothing = self._easy or swaps or guest.obstacle is not None or size <= promised
         offer = NO_OFFER if gives_nothing else self._offer(guest, seen, size, size - promised, worth, waits=waits)
         return GuestAsk(code, False, 0.0, 0.0, eases, fills, returns, untouched, offer, rises)  # by name it takes twice as long
+
+    def _least_worth(self, size: float) -> float:
+        """The least that is worth taking of a guest of this size."""
+        worth = self._p.sweep_step_share * size
+        worth = worth if worth < 0.5 * self._moves else 0.5 * self._moves  # a large guest's balloon moves a smaller share of it
+        return worth if worth > self._worth else self._worth
 
     def need(self, guest: LawGuest, size: float, maximum: float, reported: float, settled: bool) -> GuestNeed:
         """What the guest uses, and should have.
@@ -417,13 +444,7 @@ class GuestLook:
         if not seen.told:
             return unused, seen.inside, 0.0
         held = seen.inside - unused
-        if guest.rss is None or guest.overhead is None:
-            return unused, held, 0.0
-        # What is in the host's swap went there as cold: it counts as in use, as what was freed lately is not there, and a sweep of what is
-        # would read it back.
-        here = held - (guest.host_swap or 0.0)
-        idle = guest.rss - guest.overhead - (here if here > 0 else 0.0)
-        return unused, held, idle if idle > 0 else 0.0
+        return unused, held, _idle(guest, held)
 
     def _offer(self, guest: LawGuest, seen: GuestNeed, size: float, spare: float, worth: float, *, waits: bool) -> GuestOffer:
         """What the guest can give.
@@ -505,6 +526,17 @@ class GuestLook:
         return (empty, cache, tight, most) if most >= self._step else ()
 
 
+def _idle(guest: LawGuest, held: float) -> float:
+    """What the host has backed of a guest that holds so much, as the guest had used and freed it."""
+    if guest.rss is None or guest.overhead is None:
+        return 0.0
+    # What is in the host's swap went there as cold: it counts as in use, as what was freed lately is not there, and a sweep of what is would
+    # read it back.
+    here = held - (guest.host_swap or 0.0)
+    idle = guest.rss - guest.overhead - (here if here > 0 else 0.0)
+    return idle if idle > 0 else 0.0
+
+
 # --- all of them -----------------------------------------------------------------------------------------------------------------------
 
 
@@ -566,20 +598,21 @@ def share(
     weighed, those = [asks[place] for place in places], [guests[place] for place in places]
     grows, eases = sum([one.grows for one in weighed]), sum([one.eases for one in weighed])
     lacks = high + (grows + eases) - free
-    givers, ahead = _spared(host, weighed, lacks)
+    offers, ahead = _spared(host, weighed, lacks, step)
     growth, growth_left = _growth(host, weighed, p, grows, eases, ahead), max(0.0, host.available)
-    donors = [one.offer for one in givers if one.offer.trims]
+    donors = [one for one in offers if one.trims]
     # What cold memory gives anyway need not be taken of guests for later.
     wants = lacks + max(0.0, ahead - host.cold) if ahead else lacks
-    means = _means(host, donors, sum([one.offer.sweep for one in givers]), p, wants, grows, eases)
-    swept = _swept(those, givers, wants - sum([one.backed for one in donors]), step, growing=growth.eases > 0) if wants >= step else set()
-    trims = [means.of(one.offer) if one.offer.trims else 0.0 for one in givers]
+    means = _means(host, donors, sum([one.sweep for one in offers]), p, wants, grows, eases)
+    sweeps = wants - sum([one.backed for one in donors])
+    swept = _swept(those, weighed, offers, sweeps, step, growing=growth.eases > 0)
+    trims = [means.of(one) if one.trims else 0.0 for one in offers]
     left, average, trim = sum(trims), _average(donors, means), TRIMS[means.last]
 
     generic = ReasonCode.NOTHING_TO_GIVE if lacks >= step else ReasonCode.ENOUGH if free < p.return_above * high else ReasonCode.PLENTY
     suggestions = [SizeSuggestion(ask.full or None, ask.code or generic) for ask in asks]
-    for number, (place, guest, ask, trimmed) in enumerate(zip(places, those, givers, trims, strict=True)):
-        code, size, offer, change, passed, gain = ask.code or generic, guest.size, ask.offer, 0.0, None, None
+    for number, (place, guest, ask, offer, trimmed) in enumerate(zip(places, those, weighed, offers, trims, strict=True)):
+        code, size, change, passed, gain = ask.code or generic, guest.size, 0.0, None, None
         if size is None or guest.maximum is None:
             continue
         if ask.grows:
@@ -606,23 +639,25 @@ def share(
             growth_left = max(0.0, growth_left - max(0.0, (passed or 0.0) - size))
         elif lacks >= step and (offer.trims or offer.sweep):
             code = ReasonCode.OTHERS_GIVE
-        elif wants >= step and ask.code is None and ask is not weighed[number]:
+        elif wants >= step and ask.code is None and (offer is not ask.offer or (ask.rises and lacks < step)):
             code = ReasonCode.SPARED
         suggestions[place] = SizeSuggestion(passed, code, None if passed is None else gain)
     return suggestions
 
 
-def _spared(host: LawHost, asks: Sequence[GuestAsk], lacks: float) -> tuple[Sequence[GuestAsk], float]:
-    """What guests ask for and can give, where those that are expected to use more before long give nothing; and what the host is to have
-    besides. Where the host lacks more than others can give without harm, or is below its hard watermark, nothing goes by what is expected.
+def _spared(host: LawHost, asks: Sequence[GuestAsk], lacks: float, step: float) -> tuple[Sequence[GuestOffer], float]:
+    """What guests can give, where those that are expected to use more before long give nothing; and what the host is to have besides.
+    Where the host lacks more than others can give without harm, or is below its hard watermark, nothing goes by what is expected.
 
     :param lacks: what the host lacks of its high watermark and of what guests want
+    :param step: what is less is not lacking
     """
-    if not host.ahead and not any(one.rises for one in asks):
-        return asks, 0.0
-    spared = [one._replace(offer=NO_OFFER) if one.rises and (one.offer.sweep or one.offer.trims) else one for one in asks]
-    if host.available < host.hard or lacks > host.cold + sum(one.offer.costless for one in spared):
-        return asks, 0.0
+    offers = [one.offer for one in asks]
+    if host.available < host.hard or not (host.ahead or any([one.rises for one in asks])):
+        return offers, 0.0
+    spared = [NO_OFFER if one.rises else one.offer for one in asks]
+    if lacks >= step and lacks > host.cold + sum([one.costless for one in spared if one is not NO_OFFER]):
+        return offers, 0.0
     return spared, host.ahead
 
 
@@ -691,7 +726,9 @@ def level_of(parts: Sequence[tuple[float, float]], wanted: float) -> float:
     return (wanted - whole) / shared if shared > 1e-9 * max(1.0, wanted) else max((cost for cost, _ in parts), default=0.0)
 
 
-def _swept(guests: Sequence[LawGuest], asks: Sequence[GuestAsk], wanted: float, step: float, *, growing: bool) -> set[int]:
+def _swept(
+    guests: Sequence[LawGuest], asks: Sequence[GuestAsk], offers: Sequence[GuestOffer], wanted: float, step: float, *, growing: bool
+) -> set[int]:
     """The places of guests that are swept: no more than it takes, the cheap first, of these those of which it is known that they will not
     use more before long, of these those that have freed memory last, as they are the least likely to want it at once; and none that has
     less than half of what another has.
@@ -700,18 +737,18 @@ def _swept(guests: Sequence[LawGuest], asks: Sequence[GuestAsk], wanted: float, 
     """
     if wanted < step:
         return set()
-    worth = 0.5 * max((one.offer.sweep for one in asks), default=0.0)
+    worth = 0.5 * max((one.sweep for one in offers), default=0.0)
     able = [
-        (one.offer.cost, guests[place].rises is None, math.inf if (age := guests[place].freed_age) is None else age, place)
-        for place, one in enumerate(asks)
-        if one.offer.sweep and one.offer.sweep >= worth and not (growing and one.eases)
+        (one.cost, guests[place].rises is None, math.inf if (age := guests[place].freed_age) is None else age, place)
+        for place, one in enumerate(offers)
+        if one.sweep and one.sweep >= worth and not (growing and asks[place].eases)
     ]
     found: set[int] = set()
     for *_, place in sorted(able):
         if wanted < step:
             break
         found.add(place)
-        wanted -= asks[place].offer.sweep
+        wanted -= offers[place].sweep
     return found
 
 

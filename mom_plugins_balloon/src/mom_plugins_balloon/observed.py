@@ -58,7 +58,7 @@ def law_host(snapshot: Snapshot, wanted: HostWanted, interval: float) -> LawHost
         return None
     known = LawHost(
         available, high, min(high, hard), min(high, hard, low), host.number("mem_reserved") or 0.0, host.number("offload_net") or 0.0,
-        interval, wanted.goal is StateGoal.SAFE,
+        interval, wanted.goal is StateGoal.SAFE, cycle=snapshot.number,
     )  # fmt: skip
     reaction = host.number("balloon_reaction")
     return known if reaction is None else known._replace(reaction=reaction)
@@ -82,11 +82,13 @@ def law_guests(snapshot: Snapshot, *, expecting: bool = True) -> Sequence[LawGue
 
 def _rises(snapshot: Snapshot) -> Sequence[float | None]:
     """What each guest is expected to use more before long, as `LawGuest.rises`."""
-    soon = snapshot.numbers(EXPECTED_SOON)
-    if all(kib is None for kib in soon):
-        return soon
-    known = (soon, *(snapshot.numbers(name) for name in (EXPECTED, RISES_IN, WEIGHT, "mem_available", "balloon_cur", "mem_usable")))
-    return list(map(rise_kib, *known))
+    soon, expected, rises_in = (snapshot.numbers(name) for name in (EXPECTED_SOON, EXPECTED, RISES_IN))
+    rest = [snapshot.numbers(name) for name in (WEIGHT, "mem_available", "balloon_cur", "mem_usable")]
+    # Nearly always most guests have no forecast, or do not rise: they cost little.
+    return [
+        None if one is None or usual is None else 0.0 if after is None else rise_kib(one, usual, after, *known)
+        for one, usual, after, *known in zip(soon, expected, rises_in, *rest, strict=True)
+    ]
 
 
 def rise_kib(
