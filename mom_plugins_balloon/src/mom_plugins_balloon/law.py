@@ -204,9 +204,7 @@ def decide(host: LawHost, guests: Sequence[LawGuest], parameters: LawParameters,
     count = len(guests)
     asked = max(LEAST_ASKED, math.ceil(count * host.interval / ALL_ASKED_SECONDS))
     first = asked * host.cycle
-    asks = [
-        (look if (place - first) % count < asked and not look.rises(guest) else rest).at(guest) for place, guest in enumerate(guests)
-    ]
+    asks = [(look if (place - first) % count < asked and not look.rises(guest) else rest).at(guest) for place, guest in enumerate(guests)]
     return share(host, guests, asks, parameters, limits)
 
 
@@ -232,7 +230,7 @@ def ahead_of(host: LawHost, guests: Sequence[LawGuest], rise: float, parameters:
     if rise <= 0:
         return 0.0
     look = GuestLook(host, parameters, easy=False)
-    return parameters.rise_share * max(0.0, rise - sum(look.ready(guest) for guest in guests if guest.rises))
+    return parameters.rise_share * max(0.0, rise - sum([look.ready(guest) for guest in guests if guest.rises]))
 
 
 def gives_headroom_back(host: LawHost, parameters: LawParameters) -> bool:
@@ -296,11 +294,16 @@ class GuestLook:
 
     def ready(self, guest: LawGuest) -> float:
         """What a guest that is expected to use more had used and freed, and the host has still: it needs nothing of the host for that."""
-        size, maximum, usable = guest[:3]
-        if size is None or maximum is None or usable is None or not guest.rises or guest.total is None or guest.kernel_reserved is None:
+        rises, total, unused, reserved = guest.rises, guest.total, guest.unused, guest.kernel_reserved
+        if not rises or total is None or reserved is None:
             return 0.0
-        unused = self.need(guest, size, maximum, usable, settled=True).usable if guest.unused is None else guest.unused
-        return min(guest.rises, _idle(guest, guest.kernel_reserved + guest.total - unused))
+        if unused is None:
+            size, maximum, usable = guest[:3]
+            if size is None or maximum is None or usable is None:
+                return 0.0
+            unused = self.need(guest, size, maximum, usable, settled=True).usable
+        idle = _idle(guest, reserved + total - unused)
+        return rises if rises < idle else idle
 
     def rises(self, guest: LawGuest) -> bool:
         """True if a guest is expected to use so much more before long that it is worth taking."""
@@ -528,12 +531,13 @@ class GuestLook:
 
 def _idle(guest: LawGuest, held: float) -> float:
     """What the host has backed of a guest that holds so much, as the guest had used and freed it."""
-    if guest.rss is None or guest.overhead is None:
+    rss, overhead = guest.rss, guest.overhead
+    if rss is None or overhead is None:
         return 0.0
     # What is in the host's swap went there as cold: it counts as in use, as what was freed lately is not there, and a sweep of what is would
     # read it back.
     here = held - (guest.host_swap or 0.0)
-    idle = guest.rss - guest.overhead - (here if here > 0 else 0.0)
+    idle = rss - overhead - (here if here > 0 else 0.0)
     return idle if idle > 0 else 0.0
 
 

@@ -82,13 +82,11 @@ def law_guests(snapshot: Snapshot, *, expecting: bool = True) -> Sequence[LawGue
 
 def _rises(snapshot: Snapshot) -> Sequence[float | None]:
     """What each guest is expected to use more before long, as `LawGuest.rises`."""
-    soon, expected, rises_in = (snapshot.numbers(name) for name in (EXPECTED_SOON, EXPECTED, RISES_IN))
-    rest = [snapshot.numbers(name) for name in (WEIGHT, "mem_available", "balloon_cur", "mem_usable")]
-    # Nearly always most guests have no forecast, or do not rise: they cost little.
-    return [
-        None if one is None or usual is None else 0.0 if after is None else rise_kib(one, usual, after, *known)
-        for one, usual, after, *known in zip(soon, expected, rises_in, *rest, strict=True)
-    ]
+    soon = snapshot.numbers(EXPECTED_SOON)
+    if soon.count(None) == len(soon):
+        return soon
+    known = (soon, *(snapshot.numbers(name) for name in (EXPECTED, RISES_IN, WEIGHT, "mem_available", "balloon_cur", "mem_usable")))
+    return list(map(rise_kib, *known))
 
 
 def rise_kib(
@@ -105,4 +103,7 @@ def rise_kib(
     """
     if expected is None or soon is None or total is None or size is None or usable is None:
         return None
-    return 0.0 if rises_in is None else max(0.0, soon - (min(total, size) - usable)) * (1.0 if weight is None else weight)
+    if rises_in is None:
+        return 0.0
+    more = soon + usable - (total if total < size else size)  # without `min` and `max`, in half of the time
+    return 0.0 if more <= 0 else more if weight is None else more * weight
