@@ -534,8 +534,8 @@ def _idle(guest: LawGuest, held: float) -> float:
     rss, overhead = guest.rss, guest.overhead
     if rss is None or overhead is None:
         return 0.0
-    # What is in the host's swap went there as cold: it counts as in use, as what was freed lately is not there, and a sweep of what is would
-    # read it back.
+    # What is in the host's swap went there as cold: it counts as in use, as what was freed lately is not there, and a sweep of what is
+    # would read it back.
     here = held - (guest.host_swap or 0.0)
     idle = rss - overhead - (here if here > 0 else 0.0)
     return idle if idle > 0 else 0.0
@@ -657,7 +657,7 @@ def _spared(host: LawHost, asks: Sequence[GuestAsk], lacks: float, step: float) 
     :param step: what is less is not lacking
     """
     offers = [one.offer for one in asks]
-    if host.available < host.hard or not (host.ahead or any([one.rises for one in asks])):
+    if host.available < host.hard or not (host.ahead or any(one.rises for one in asks)):
         return offers, 0.0
     spared = [NO_OFFER if one.rises else one.offer for one in asks]
     if lacks >= step and lacks > host.cold + sum([one.costless for one in spared if one is not NO_OFFER]):
