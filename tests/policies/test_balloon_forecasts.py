@@ -1,6 +1,7 @@
 """What the balloon law does with what is expected of guests: it moves when something is taken and of whom, and harms nobody."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import pytest
@@ -27,8 +28,10 @@ HARM: Final = {ReasonCode.TRIM_MARGIN, ReasonCode.TRIM_BURST}
 GIVES: Final = {ReasonCode.SWEEP, ReasonCode.TRIM_EMPTY, ReasonCode.TRIM_CACHE, *HARM}
 
 
-def suggested(host: Mapping[str, Value], crowd: Mapping[str, Mapping[str, Value]], parameters: LawParameters | None = None) -> Suggested:
-    taken = snapshot(host={**HOST, **host}, guests=crowd, properties={"host": {"interval": 5.0}})
+def suggested(
+    host: Mapping[str, Value], crowd: Mapping[str, Mapping[str, Value]], parameters: LawParameters | None = None, cycle: int = 0
+) -> Suggested:
+    taken = replace(snapshot(host={**HOST, **host}, guests=crowd, properties={"host": {"interval": 5.0}}), number=cycle)
     return suggestions(taken, parameters or LawParameters(), HostWanted(), LIMITS, interval=5.0)
 
 
@@ -85,6 +88,22 @@ class TestRoomBeforeTheRise:
         host = {"mem_really_available": int(1.6 * WANTED)}
         assert sizes(host, small=small)["small"].code is ReasonCode.GIVEN_BACK
         assert sizes(host | {"host_rise_expected": 2 * GIB}, small=small)["small"].target is None
+
+    def test_of_many_guests_some_give_in_each_cycle_and_within_a_minute_all_have_been_asked(self) -> None:
+        crowd = {"rising": a_known_guest() | rises(64 * GIB), **{f"g{number:03}": idle() for number in range(199)}}
+        host = {"host_rise_expected": 200 * GIB, "mem_really_available": 40 * GIB}
+        gave = []
+        for cycle in range(12):
+            found = suggested(host, crowd, cycle=cycle).sizes
+            gave.append({place for place, one in enumerate(found) if one.code is ReasonCode.SWEEP})
+            assert found[-1].code is ReasonCode.SPARED
+        assert all(0 < len(some) < 100 for some in gave)
+        assert set.union(*gave) == set(range(199))
+
+    def test_what_the_host_lacks_now_all_of_many_guests_give_at_once(self) -> None:
+        crowd = {f"g{number:03}": idle() for number in range(200)}
+        host = {"mem_really_available": 100 * GIB, "mem_watermark_high": 180 * GIB}
+        assert [one.code for one in suggested(host, crowd).sizes].count(ReasonCode.SWEEP) > 128
 
 
 class TestWhoIsAboutToUseMore:
