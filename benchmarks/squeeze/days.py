@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -130,8 +131,11 @@ def interval(day: int) -> float:
     return min(LONGEST_INTERVAL, day / DAY_INTERVALS)
 
 
-def manager(name: str, day: int, learned: Learned) -> Manager:
-    """Who manages guests whose days are that long."""
+def manager(name: str, day: int, learned: Learned, ahead: float = AHEAD_SECONDS) -> Manager:
+    """Who manages guests whose days are that long.
+
+    :param ahead: how many seconds forecasts look ahead
+    """
     if name == "nothing":
         return MANAGERS[name]
 
@@ -142,7 +146,7 @@ def manager(name: str, day: int, learned: Learned) -> Manager:
         if name == UNSQUEEZED:
             config |= {"mode": "observe", "plugins": {**plugins, "record": {"path": str(learned.recording)}}}
         elif name == FORECAST:
-            forecast = {"day": f"{day}s", "ahead": f"{min(AHEAD_SECONDS, day)}s"}
+            forecast = {"day": f"{day}s", "ahead": f"{min(ahead, day)}s"}
             config |= {"plugins": {**plugins, "forecast": forecast}}
         started = mom_with(where, config)
         if name == FORECAST:
@@ -243,6 +247,8 @@ def morning(
     begin = clocks.as_monotonic(begins_at)
     end = begin + while_rising
     seen = [one for one in squeeze.trace if begin <= one.time + squeeze.began <= end]
+    if not seen:
+        return None
     before = [fields for at, fields in said.items() if begin - while_rising <= at + squeeze.began <= begin]
     day_begins = squeeze.began if number == 0 else clocks.as_monotonic(course.midnight(number))
     rises = [rise_kib for fields in before if (rise_kib := fields.get("host_rise_expected")) is not None]
@@ -250,8 +256,8 @@ def morning(
         "day": FIRST_SQUEEZED + number,
         "differs": differs,
         **as_json(rise(listeners, begin, end)),
-        "taken": round(min((one.taken for one in seen), default=math.nan)),
-        "available_least": round(min((one.available for one in seen), default=math.nan)),
+        "taken": round(statistics.median(one.taken for one in seen)),
+        "available_least": round(min(one.available for one in seen)),
         "kills": squeeze.work(day_begins, clocks.as_monotonic(min(until, course.midnight(number + 1)))).kills,
         "patterns": max((fields.get("guests_forecast") or 0 for fields in before), default=None),
         "rise_expected": round(max(rises) / 1024) if rises else None,
@@ -273,11 +279,19 @@ def risers(mix: Mix, listeners: Mapping[str, Listener], *, other: bool) -> tuple
 
 
 def run(
-    name: str, mix: Mix, amounts: Sequence[int], host: LibvirtHost, folder: Path, learned: Learned, told: Callable[[str], None]
+    name: str,
+    mix: Mix,
+    amounts: Sequence[int],
+    host: LibvirtHost,
+    folder: Path,
+    learned: Learned,
+    told: Callable[[str], None],
+    ahead: float = AHEAD_SECONDS,
 ) -> tuple[dict[str, Any], Sequence[Moment]]:
     """The two days before, or those from the third on under that manager: what came of it, as JSON, and the trace.
 
     :param amounts: MiB that are taken, of each usual morning, in their order; the last of them on the day that differs, too
+    :param ahead: how many seconds forecasts look ahead
     """
     mix = mix.with_mornings(len(amounts))
     if name == UNSQUEEZED:
@@ -288,11 +302,11 @@ def run(
         told(f"{name}: starting {mix.count} guests; they begin when it is {BEGIN_HOUR}:00 of their day")
         begin = squeeze.start(lambda earliest: begins(earliest, mix.day, time.localtime(earliest).tm_gmtoff))
         course = Course(mix.day, begin, len(amounts))
-        who = manager(name, mix.day, learned)
+        who = manager(name, mix.day, learned, ahead)
         result = _unsqueezed(squeeze, course, mix, who) if name == UNSQUEEZED else _squeezed(squeeze, course, amounts, who, told)
     finally:
         squeeze.destroy()
-    kept = {"manager": name, "day": mix.day, "guests": mix.count, "sold": mix.sold, "available": mix.protocol.available}
+    kept = {"manager": name, "day": mix.day, "guests": mix.count, "sold": mix.sold, "available": mix.protocol.available, "ahead": ahead}
     when = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
     return {**kept, **result, "when": when, "host": described()}, squeeze.trace
 

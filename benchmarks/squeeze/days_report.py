@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from days import FORECAST, LAST, TITLES, UNSQUEEZED
+from days import AHEAD_SECONDS, FORECAST, LAST, TITLES, UNSQUEEZED
 from squeeze_report import table
 
 AS_FAST: Final = 1.05
@@ -32,17 +32,23 @@ def _kind(run: Run) -> tuple[int, int, int]:
 def _part(runs: Sequence[Run]) -> str:
     day, guests, available = _kind(runs[0])
     before = reference(runs)
-    rows = [_row(UNSQUEEZED, "first ones", {"taken": 0, **before}, None)] if before is not None else []
+    rows = [_row(TITLES[UNSQUEEZED], "first ones", {"taken": 0, **before}, None)] if before is not None else []
     squeezed = sorted(
         (run for run in runs if run["manager"] != UNSQUEEZED), key=lambda run: (list(TITLES).index(run["manager"]), run["amounts"])
     )
     for run in squeezed:
-        rows += [_row(run["manager"], _day(seen), seen, before) for seen in run["mornings"]]
+        rows += [_row(_who(run), _day(seen), seen, before) for seen in run["mornings"]]
         if run["ended"] != LAST:
             ended = f"{run['ended']} on {run['at']}, with {run['amounts'][-1]:,} MiB to be taken in the end, {run['kills']} killed"
-            rows.append([TITLES[run["manager"]], ended, *["-"] * (len(HEADING) - 2)])
+            rows.append([_who(run), ended, *["-"] * (len(HEADING) - 2)])
     title = f"{guests} guests, days of {day / 60:g} minutes, {available:,} MiB available before anything was taken:"
     return "\n\n".join([title, table(HEADING, rows), *told(squeezed, before)])
+
+
+def _who(run: Run) -> str:
+    ahead = run["ahead"]
+    other = run["manager"] == FORECAST and ahead != AHEAD_SECONDS
+    return f"{TITLES[run['manager']]}, {ahead:g} s ahead" if other else TITLES[run["manager"]]
 
 
 def _day(seen: Mapping[str, Any]) -> str:
@@ -101,10 +107,10 @@ def told(runs: Sequence[Run], before: Mapping[str, Any] | None) -> Sequence[str]
     return lines
 
 
-def _row(manager: str, day: str, seen: Mapping[str, Any], before: Mapping[str, Any] | None) -> list[str]:
+def _row(who: str, day: str, seen: Mapping[str, Any], before: Mapping[str, Any] | None) -> list[str]:
     times = {name: ratio(seen[name], before[name]) if before is not None else None for name in ("mean", "slowest")}
     return [
-        TITLES[manager], day, _figure(seen["taken"], 0), f"{seen['grown']} of {seen['wanted']}",
+        who, day, _figure(seen["taken"], 0), f"{seen['grown']} of {seen['wanted']}",
         _figure(seen["mean"]), _figure(times["mean"]), _figure(seen["slowest"]), _figure(times["slowest"]), _figure(seen["last"], 1),
         _figure(seen["p99_ms"], 0), _figure(seen.get("kills"), 0), _figure(seen.get("available_least"), 0),
         _figure(seen.get("rise_expected"), 0),

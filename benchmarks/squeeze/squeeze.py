@@ -183,7 +183,7 @@ def look_quickly(options: argparse.Namespace) -> None:
 
 def live_days(options: argparse.Namespace) -> None:
     """Guests with days: the first two unsqueezed, then the third and the fourth under each manager that is named; and the table."""
-    from days import UNSQUEEZED, of_days, run
+    from days import AHEAD_SECONDS, UNSQUEEZED, of_days, run
     from days_report import days_text
 
     mix = read_mixes()[DAY]
@@ -201,7 +201,7 @@ def live_days(options: argparse.Namespace) -> None:
         with host_of_guests(options.lock) as (host, folder):
             where = folder if options.keep is None else options.keep / f"{DAY}.{name}.{time.time():.0f}"
             where.mkdir(parents=True, exist_ok=True)
-            result, trace = run(name, mix, amounts, host, where, learned, told)
+            result, trace = run(name, mix, amounts, host, where, learned, told, AHEAD_SECONDS if options.ahead is None else options.ahead)
         keep(options.results, {"mix": DAY, **result, "label": options.label}, trace, DAYS)
     print(days_text(kept(options.results, DAYS)))
 
@@ -324,6 +324,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     by_day.add_argument("--day", type=_seconds_of_a_day, default=read_mixes()[DAY].day, metavar="SECONDS", help="(default: %(default)s)")
     taken = "from the evening before the third day on; several: each of a morning more, before the day that differs"
     by_day.add_argument("--taken", type=int, nargs="+", metavar="MIB", help=taken)
+    by_day.add_argument("--ahead", type=float, metavar="SECONDS", help="how far forecasts look ahead, whatever a day is (default: 15)")
     by_day.add_argument("--guests", type=int, metavar="N", help="fewer than the mix has, of each kind as large a part")
     by_day.add_argument("--available", type=int, metavar="MIB", help="what the host has before anything is taken")
     by_day.add_argument("--label", default="", help="kept with the results, such as a version")

@@ -15,7 +15,9 @@ from days_report import as_fast, days_text
 from guest_hosts import GuestHost
 from guests_told import Listener, Told, lines
 from managers import Where
+from merit import Moment
 from mixes import DAY, read_mixes
+from one_run import Squeeze
 from squeeze import main, squeezed
 from steady_host import Plan
 
@@ -152,6 +154,42 @@ def test_two_clocks_of_one_moment_translate_each_other() -> None:
     assert Clocks(epoch=1000.0, monotonic=50.0).as_monotonic(1010.5) == 60.5
 
 
+def moment(at: float, **seen: Any) -> Moment:
+    figures = {"available": 2000, "guests": 5000, "merged": 0, "strangers": 0, "work": 1.0, "kills": 0, "swap": 0.0, "sizes": {}}
+    return Moment(**{"time": at, "taken": 4000, **figures, **seen})
+
+
+def mornings_of(*, until: float) -> list[dict[str, Any] | None]:
+    """Those of a run whose day lasts 240 s, in which everyone came in the third morning, and a program was killed in the fourth."""
+    mix = MIX.with_day(240)
+    course, clocks = Course(240, 1000), Clocks(epoch=1000.0, monotonic=0.0)
+    squeeze = Squeeze(mix, cast(GuestHost, None), Path("none"), began=30.0)
+    for place, member in enumerate(mix.members()):
+        heard = [told_at(20, 1), told_at(140, 1), told_at(153, 2, 2.0 + 0.1 * place), told_at(300, 2), told_at(375, 3, 4.0)]
+        squeeze.listeners[member.name] = listener(*heard, replace(told_at(400, 3), kills=int(not place)))
+    squeeze.trace = [moment(at - 30.0, taken=4000 + at, available=3000 - at) for at in range(140, 400)]
+    said = {at - 30.0: {"host_rise_expected": 2048 * 1024, "guests_forecast": 12} for at in range(130, 150)}
+    return [days.morning(squeeze, course, number, clocks, until, said) for number in range(2)]
+
+
+def test_a_morning_is_of_those_who_rise_with_what_was_taken_meanwhile_and_what_had_been_expected() -> None:
+    third, fourth = mornings_of(until=1410)
+    assert third is not None
+    assert fourth is not None
+    assert (third["day"], third["differs"], third["wanted"], third["grown"]) == (3, False, 8, 8), "those who work at night are not counted"
+    assert (third["mean"], third["slowest"], third["last"]) == (2.35, 2.7, 3.0)
+    assert (third["taken"], third["available_least"]) == (4160, 2830)
+    assert (third["patterns"], third["rise_expected"], third["kills"]) == (12, 2048, 0)
+    assert (fourth["day"], fourth["differs"], fourth["kills"], fourth["grown"]) == (4, True, 1, 8)
+    assert fourth["rise_expected"] is None, "nothing was said in those two hours"
+
+
+def test_a_morning_that_the_run_did_not_live_to_see_is_unknown() -> None:
+    third, fourth = mornings_of(until=1200)
+    assert third is not None
+    assert fourth is None
+
+
 # --- managers ----------------------------------------------------------------------------------------------------------------------------
 
 
@@ -199,7 +237,7 @@ def seen_in(day: int, taken: int, mean: float, slowest: float, **other: Any) -> 
 
 def ran(name: str, *mornings: dict[str, Any], ended: str = days.LAST) -> dict[str, Any]:
     amounts = [one["wanted_mib"] for one in mornings if not one["differs"]] or [4800]
-    kind = {"mix": "day", "manager": name, "day": 240, "guests": 12, "available": 6000, "amounts": amounts}
+    kind = {"mix": "day", "manager": name, "day": 240, "guests": 12, "available": 6000, "amounts": amounts, "ahead": 15.0}
     return {**kind, "ended": ended, "at": "day 2, 23:10", "kills": 0, "mornings": list(mornings)}
 
 
@@ -216,6 +254,11 @@ def test_the_table_says_how_much_more_was_taken_with_bursts_as_fast_as_unsqueeze
     assert "Day that differs, 4,800 MiB to be taken: slowest burst 3.15 s with forecast, 9.50 without; killed 0, 1." in text
     assert "| mom | 4 | 4,800 | 8 of 8 | 3.00 | 1.50 | 9.00 | 3.00 |" in text
     assert "| mom with forecast | 4, which differs | 4,800 |" in text
+
+
+def test_a_run_that_looked_further_ahead_is_told_apart() -> None:
+    further = {**ran("mom-forecast", seen_in(3, 4800, 2.0, 3.0)), "ahead": 60.0}
+    assert "| mom with forecast, 60 s ahead | 3 |" in days_text([unsqueezed(), further])
 
 
 def test_a_day_that_differs_is_not_counted_as_a_usual_morning() -> None:
