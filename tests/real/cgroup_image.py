@@ -50,6 +50,12 @@ restore = mom_daemon.verbs:RESTORE
 """
 """What `mom restore` finds there."""
 
+_SLOW = """[Service]
+StandardError=file:/run/mom-helper.log
+TimeoutStopSec=10min
+"""
+"""Beside its unit: to put back, it starts a Python, for which it has 15 s on a host with a processor of its own."""
+
 _WEIGHT = "[group cpu.weight]\nleast = 1\nmost = 1000\n"
 
 _SYSTEMDS_LINE = "psi=1 panic=-1 rdinit=/lib/systemd/systemd systemd.log_target=console systemd.show_status=0"
@@ -117,7 +123,7 @@ def _add_units(tree: Path, python: Path) -> None:
     helper = f"{python} -I -S {Path(mom_helper.__file__).parent}"
     (units / "mom-helper.service").write_text(text.replace("/opt/mom/bin/python3 -I -m mom_helper", helper))
     (units / "mom-helper.service.d").mkdir()
-    (units / "mom-helper.service.d/log.conf").write_text("[Service]\nStandardError=file:/run/mom-helper.log\n")
+    (units / "mom-helper.service.d/slow.conf").write_text(_SLOW)
     shutil.copy(_PACKAGING / "helper.d/mom.conf", tree / "usr/lib/mom/helper.d")
     (tree / "etc/mom/helper.d/weight.conf").write_text(_WEIGHT)
     (tree / "etc/passwd").write_text("".join(f"{name}:x:{number}:{number}::/:/bin/sh\n" for name, number in _USERS.items()))
