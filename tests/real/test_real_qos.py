@@ -119,7 +119,7 @@ def test_limits_from_the_configuration_reach_the_kernel_and_qemu_and_are_put_bac
     wait_until(lambda: held(guest), "the guest is held")
     wait_until(lambda: "rate 8Mbit" in kernels_rate(grouped), "its network too")
     assert libvirts_cpu(other) == kernels_cpu(other) == FREE
-    assert [problem["message"] for problem in mom.status()["problems"]] == []
+    mom.is_well()
     doctor = mom.verb("doctor").stdout
     assert "the CPU time of 2 guests can be limited" in doctor
 
@@ -130,7 +130,7 @@ def test_limits_from_the_configuration_reach_the_kernel_and_qemu_and_are_put_bac
     mom.reload()
     wait_until(lambda: held(guest), "and set again")
 
-    assert mom.stop() < 30
+    mom.stop()
     assert free(guest)
     assert "rate" not in kernels_rate(grouped)
 
@@ -171,7 +171,7 @@ def test_the_default_policies_hold_guests_to_what_is_in_their_metadata_once_they
     change = "<qos><vcpuLimit>100</vcpuLimit></qos>"  # as a management system does it while the guest runs
     guest.domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, change, "ovirt-tune", "http://ovirt.org/vm/tune/1.0", LIVE)
     wait_until(lambda: kernels_cpu(guest) == FREE, "what is no longer agreed is put back")
-    assert mom.stop() < 30
+    mom.stop()
     assert free(guest)
 
 
@@ -256,5 +256,5 @@ def test_without_a_cpu_controller_disks_are_still_limited_and_the_doctor_says_wh
     done = mom.verb("doctor").stdout
     assert "CPU time cannot be limited" in done
     assert "cgroup_controllers" in done
-    assert mom.stop() < 30
+    mom.stop()
     assert qemus_disk(guest) == DISK_BEFORE
