@@ -117,7 +117,7 @@ class RunningHelper:
             command = ["unshare", "--mount", "sh", "-c", bind, "sh", *command]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, stderr=log)
-        wait_until(self.listens, "the helper listens", 20)
+        wait_until(self.listens, "the helper listens", 60)
         return self
 
     def listens(self) -> bool:

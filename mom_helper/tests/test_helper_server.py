@@ -214,8 +214,8 @@ def serving(path: Path, user: int, group: Group | None) -> subprocess.Popen[byte
     if group is not None:
         (group.folder / "cgroup.procs").write_text(str(one.pid))
         group.started.append(one)
-    wait_until(path.exists, "it listens", 20)
-    wait_until(lambda: path.stat().st_mode & 0o777 == 0o600, "its mode is set", 20)
+    wait_until(path.exists, "it listens", 60)
+    wait_until(lambda: path.stat().st_mode & 0o777 == 0o600, "its mode is set", 60)
     time.sleep(0.1)
     return one
 
@@ -309,7 +309,7 @@ def test_a_helper_that_is_killed_at_any_instant_knows_what_stood_there(helper: R
             with suppress(BaseException):
                 helper.ask(floods)
             os._exit(0)
-        wait_until(lambda: helper.values()["a"] not in {"100", ""}, "the flood has begun", 20)
+        wait_until(lambda: helper.values()["a"] not in {"100", ""}, "the flood has begun", 60)
         time.sleep(0.003 * number)
         for one in reversed(helper.processes()):
             os.kill(one, 9)
@@ -427,7 +427,7 @@ def test_descriptors_that_an_order_does_not_want_are_closed_however_many_there_a
         asked = product((OrderNumber.SET, OrderNumber.CONNECT), (1, 2, 253))
         told = [client.error(number, 0, 7, descriptors=[0] * many) for number, many in asked]
         (helper.folder / "shared/asked").write_text("")
-        wait_until((helper.folder / "shared/looked").exists, "it was looked", 20)
+        wait_until((helper.folder / "shared/looked").exists, "it was looked", 60)
         return told
 
     shared = helper.folder / "shared"
@@ -435,7 +435,7 @@ def test_descriptors_that_an_order_does_not_want_are_closed_however_many_there_a
     shared.chmod(0o777)
     with ThreadPoolExecutor(1) as thread:
         told = thread.submit(helper.ask, sent)
-        wait_until((shared / "asked").exists, "it was asked", 20)
+        wait_until((shared / "asked").exists, "it was asked", 60)
         assert max(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in helper.processes()) < 20
         (shared / "looked").write_text("")
         assert told.result() == [EINVAL, EINVAL, EINVAL, EPERM, EINVAL, EINVAL]
@@ -497,7 +497,7 @@ def test_there_are_only_so_many_connections_and_takers_and_they_end_with_their_c
         return served
 
     assert helper.ask(many) <= MOST_CONNECTIONS
-    wait_until(lambda: len(helper.processes()) == 1, "all have ended", 20)
+    wait_until(lambda: len(helper.processes()) == 1, "all have ended", 60)
     is_alive_and_small(helper)
 
 

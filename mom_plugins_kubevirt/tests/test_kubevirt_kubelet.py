@@ -164,13 +164,13 @@ def test_it_is_asked_in_a_thread_and_soon_when_a_pod_is_not_known(own: StandInKu
     heard: list[str] = []
     found = watch(own, heard.append, every="1h")
     found.start()
-    wait_until(lambda: UID in found.told.pods, lambda: str(found.told), 10)
+    wait_until(lambda: UID in found.told.pods, lambda: str(found.told), 60)
     own.pods = [pod(UID, "2Gi"), pod("second", "1Gi")]
     found.want({UID, "second"})
-    wait_until(lambda: "second" in found.told.pods, lambda: str(found.told), 10)
+    wait_until(lambda: "second" in found.told.pods, lambda: str(found.told), 60)
     own.pods = [pod(UID, "2Gi", leaves=True)]
     found.want({"third"})
-    wait_until(lambda: "a guest is about to be migrated" in heard, lambda: str(heard), 10)
+    wait_until(lambda: "a guest is about to be migrated" in heard, lambda: str(heard), 60)
     own.behaviour = Behaviour.HANG
     found.want({"fourth"})
     found.stop()

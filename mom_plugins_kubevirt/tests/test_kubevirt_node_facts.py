@@ -55,7 +55,7 @@ def running(node: Node) -> Iterator[NodeFacts]:
     node.kubelet.pods = [pod(UID, "2300Mi")]
     facts = node.facts()
     facts.start()
-    wait_until(lambda: "balloon_min" in node.guest(facts), lambda: facts.why_unknown, 20)
+    wait_until(lambda: "balloon_min" in node.guest(facts), lambda: facts.why_unknown, 60)
     yield facts
     facts.stop()
 
