@@ -53,9 +53,9 @@ def grouped(grouping: Lab) -> Iterator[Lab]:
 
 @pytest.fixture
 def make_mom(libvirtd: PrivateLibvirtd) -> Iterator[Callable[..., LibvirtMom]]:
-    """The plugin libvirt with settings; it waits for libvirt for two seconds where they do not say how long."""
+    """The plugin libvirt with settings; it waits for a libvirt that does not hang for as long as a busy host makes it wait."""
     with ExitStack() as made:
-        yield lambda **settings: made.enter_context(libvirt_mom(libvirtd, **{"call_timeout": "2s", **settings}))
+        yield lambda **settings: made.enter_context(libvirt_mom(libvirtd, **{"call_timeout": "20s", "deadline": "60s", **settings}))
 
 
 @pytest.fixture

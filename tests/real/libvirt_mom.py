@@ -50,7 +50,8 @@ class LibvirtMom:
         return self.plugin.mom_collect_guests(self.hypervisor, self.hypervisor.guests()).get(real.uuid, {})
 
     def size(self, real: RealGuest) -> int:
-        size = self.fields(real)["balloon_cur"]
+        """What it has in KiB; a sample that libvirt gave no answer for in time says nothing of it."""
+        size = wait_until(lambda: self.fields(real).get("balloon_cur"), f"the size of {real.name} is known", 60)
         assert isinstance(size, int)
         return size
 

@@ -255,7 +255,7 @@ def test_a_guests_own_cgroup_tells_its_pressure_and_cpu_time(mom: LibvirtMom, la
     try:
         guest = lab.start("grouped", workload=(10, 20, 0, 0)).wait_until_it_works()
         (group / "cgroup.procs").write_text(str(guest.pid))
-        wait_until(lambda: "host_cgroup_cpu_usage" in mom.fields(guest), "CPU time", 30)
+        wait_until(lambda: "host_cgroup_cpu_usage" in mom.fields(guest), "CPU time", 60)
         fields = mom.fields(guest)
         assert fields["host_cgroup_cpu_usage"] != 0
         if (group / "memory.pressure").exists():

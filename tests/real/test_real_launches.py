@@ -151,12 +151,12 @@ def hooked(libvirtd: PrivateLibvirtd, lab: Lab, tmp_path: Path) -> Iterator[Hook
 def test_libvirt_asks_before_a_guest_starts_and_before_it_goes_on_where_it_was_saved(hooked: HookedMom, lab: Lab) -> None:
     hooked.start(reservations=ROOMY, launches={"when_short": "refuse"})
     guest = lab.start("saved", workload=(10, 5, 0, 0), persistent=True).wait_until_it_works()
-    first = wait_until(lambda: hooked.kept_for(guest), "the guest has come for what was kept", 30)
+    first = wait_until(lambda: hooked.kept_for(guest), "the guest has come for what was kept", 60)
     assert (first["name"], first["memory_kib"]) == (guest.name, 192 << 10)
     assert first["who"].startswith("user root, process ")
     guest.domain.managedSave()
     guest.domain.create()
-    wait_until(lambda: hooked.kept_for(guest, first["id"]), "it has come for what was kept anew", 30)
+    wait_until(lambda: hooked.kept_for(guest, first["id"]), "it has come for what was kept anew", 60)
     guest.works_on()
 
 
@@ -291,7 +291,7 @@ def test_memory_is_made_before_a_guest_starts(
     given = held - sum(anonymous_mib(guest.pid) for guest in givers)
     told = f"{hooked.delays()[-1]:.2f} s, {given:.0f} MiB given by then, at a load of {os.getloadavg()[0]:.1f}"
     record_property("held up with 2 GiB to be made", told)
-    kept = wait_until(lambda: hooked.kept_for(launched), "it has come for it", 30)
+    kept = wait_until(lambda: hooked.kept_for(launched), "it has come for it", 60)
     assert kept["memory_kib"] == LAUNCHED_MIB << 10, "it starts with no more"
     assert given > 0.8 * MADE_MIB
     launched.wait_until_up()

@@ -64,7 +64,7 @@ def test_a_move_that_takes_too_long_is_given_up_and_another_leads_to_the_other_l
         began = time.monotonic()
         with pytest.raises(GuestBusy, match="given up"):
             hypervisor.migrate(guest.entity, other.destination, 3.0)
-        assert time.monotonic() - began < 50
+        assert time.monotonic() - began < 60, "the whole of it would take a minute and more"
         guest.works_on()
 
         guest.domain.migrateSetMaxSpeed(10_000)

@@ -19,7 +19,8 @@ GUEST_MIB = 256
 WANTED_MIB = 100
 """What the policy asks for: less than a guest can spare, so that each goes as far down as it may."""
 SMALLER_MIB = GUEST_MIB - 40
-WITHIN_SECONDS = 30.0
+WITHIN_SECONDS = 120.0
+"""The watchdog's 20 s, and a Python that starts beside everything else that this host does. tests/packaging holds mom to 30 s."""
 
 _CONFIG = """
 interval: 1s
