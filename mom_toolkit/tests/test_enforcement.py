@@ -49,6 +49,29 @@ def test_a_guest_that_was_started_anew_has_nothing_to_be_undone(enforcement: Enf
     assert decided(enforcement, anew="2", weight_now=50) == []
 
 
+def without_guests(enforcement: Enforcement, monotonic: float, wanted: Mapping[str, Value] | None = None) -> list[Decision | Problem]:
+    """What comes of these settings in a cycle that lists no guest."""
+    values = {control: SetValue(value) for control, value in (wanted or {}).items()}
+    return list(enforcement.decide(Snapshot(monotonic=monotonic), {"1": values} if values else {}))
+
+
+@pytest.mark.parametrize("set_meanwhile", [True, False], ids=["set meanwhile", "no longer set when it comes back"])
+def test_what_stood_before_is_known_after_a_time_in_which_no_guest_was_listed(enforcement: Enforcement, set_meanwhile: bool) -> None:
+    assert decided(enforcement, {"weight": 50}, weight_now=100) == [("weight", 50)]
+    for seconds in (1.0, 600.0):
+        assert without_guests(enforcement, seconds, {"weight": 50}) == []
+    if set_meanwhile:
+        assert decided(enforcement, {"weight": 50}, weight_now=50) == [("weight", 50)]
+    assert decided(enforcement, weight_now=50) == [("weight", 100)]
+
+
+def test_a_guest_that_is_not_listed_for_hours_is_forgotten(enforcement: Enforcement) -> None:
+    assert decided(enforcement, {"weight": 50}, weight_now=100) == [("weight", 50)]
+    for hours in (1, 3):
+        assert without_guests(enforcement, hours * 3600.0) == []
+    assert decided(enforcement, weight_now=50) == []
+
+
 def test_items_that_were_not_listed_before_are_undone_by_what_absence_means(enforcement: Enforcement) -> None:
     before: Value = [{"name": "a", "limit": 5}]
     now: Value = [{"name": "a", "limit": 7}, {"name": "b", "limit": 9}]

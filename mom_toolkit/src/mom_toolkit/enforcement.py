@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mom_core import ControlSpec, Decision, Entity, Guest, Problem, Severity, Snapshot, Source, Value, as_items, first_names
+
+GONE_SECONDS: Final = 3600.0
+"""So long what stood before is remembered of a guest that is not listed. A hypervisor that hangs or is started again lists none meanwhile,
+and the guests that it lists then have what was set for them: taken for what stood before, that would never be undone."""
 
 
 class SetValue(NamedTuple):
@@ -37,6 +41,8 @@ class Enforcement:
         self._hindrance = hindrance
         self._before: dict[tuple[str, str, str], Value] = {}
         """What stood before settings first asked for something else: by guest, incarnation and control."""
+        self._absent: dict[tuple[str, str, str], float] = {}
+        """Since when guests of these are not listed: monotonic time of the snapshot."""
 
     def decide(self, snapshot: Snapshot, wanted: Mapping[str, Mapping[str, SetValue]]) -> Iterable[Decision | Problem]:
         """Decisions for all guests; and one problem for all guests on which a control cannot be set for the same reason.
@@ -52,6 +58,7 @@ class Enforcement:
             for control, one in values.items():
                 key = guest.id, guest.incarnation, control
                 keys.add(key)
+                self._absent.pop(key, None)
                 now = guest.fields.get(self._specs[control].field)
                 reason = self._hindrance(guest, control)
                 if reason:
@@ -70,6 +77,9 @@ class Enforcement:
         """Decide what stood before until it stands."""
         identity, incarnation, control = key
         guest, spec, before = snapshot.guests.get(identity), self._specs[control], self._before[key]
+        if guest is None and snapshot.monotonic - self._absent.setdefault(key, snapshot.monotonic) < GONE_SECONDS:
+            return
+        self._absent.pop(key, None)
         now = None if guest is None else guest.fields.get(spec.field)
         if guest is None or guest.incarnation != incarnation or now == before:
             del self._before[key]
