@@ -351,7 +351,14 @@ def _squeezed(squeeze: Squeeze, course: Course, amounts: Sequence[int], who: Man
     told(f"  {ended}, on {course.told(until)}")
     cpu_percent = round(100 * cpu / max(1.0, until - clocks.epoch), 2)
     mornings = [{"wanted_mib": amount, **one} for amount, one in zip([*amounts, amounts[-1]], seen, strict=True) if one is not None]
-    figures = {"amounts": list(amounts), "ended": ended, "at": course.told(until), "kills": kills, "manager_cpu_percent": cpu_percent}
+    figures = {
+        "amounts": list(amounts),
+        "taken_at_end": round(squeeze.trace[-1].taken),
+        "ended": ended,
+        "at": course.told(until),
+        "kills": kills,
+        "manager_cpu_percent": cpu_percent,
+    }
     return {**figures, "mornings": mornings}
 
 

@@ -39,7 +39,7 @@ def _part(runs: Sequence[Run]) -> str:
     for run in squeezed:
         rows += [_row(_who(run), _day(seen), seen, before) for seen in run["mornings"]]
         if run["ended"] != LAST:
-            ended = f"{run['ended']} on {run['at']}, with {run['amounts'][-1]:,} MiB to be taken in the end, {run['kills']} killed"
+            ended = f"{run['ended']} on {run['at']}, with {run['taken_at_end']:,} MiB taken, {run['kills']} killed"
             rows.append([_who(run), ended, *["-"] * (len(HEADING) - 2)])
     title = f"{guests} guests, days of {day / 60:g} minutes, {available:,} MiB available before anything was taken:"
     return "\n\n".join([title, table(HEADING, rows), *told(squeezed, before)])

@@ -238,7 +238,7 @@ def seen_in(day: int, taken: int, mean: float, slowest: float, **other: Any) -> 
 def ran(name: str, *mornings: dict[str, Any], ended: str = days.LAST) -> dict[str, Any]:
     amounts = [one["wanted_mib"] for one in mornings if not one["differs"]] or [4800]
     kind = {"mix": "day", "manager": name, "day": 240, "guests": 12, "available": 6000, "amounts": amounts, "ahead": 15.0}
-    return {**kind, "ended": ended, "at": "day 2, 23:10", "kills": 0, "mornings": list(mornings)}
+    return {**kind, "ended": ended, "at": "day 2, 23:10", "taken_at_end": 3712, "kills": 0, "mornings": list(mornings)}
 
 
 def unsqueezed() -> dict[str, Any]:
@@ -268,7 +268,7 @@ def test_a_day_that_differs_is_not_counted_as_a_usual_morning() -> None:
 
 def test_what_ended_before_a_morning_has_no_figures_of_it() -> None:
     text = days_text([unsqueezed(), ran("nothing", ended="host exhausted")])
-    assert "| no manager | host exhausted on day 2, 23:10, with 4,800 MiB to be taken in the end, 0 killed | - |" in text
+    assert "| no manager | host exhausted on day 2, 23:10, with 3,712 MiB taken, 0 killed | - |" in text
     assert "no manager none of what was tried" in text
     assert "nan" not in text
 
