@@ -149,7 +149,7 @@ def test_mom_manages_a_host(mom: MomUnderPressure, squad: Squad, laboratory: Lab
     with mom.pressure():
         # How small they were meanwhile cannot be seen from here for sure: a sweep may be over before QEMU tells of a new size.
         for guest in squad.spare:
-            wait_until(_holds_at_most(guest, rss_before[guest.name] - 120), f"the host has memory of {guest.name} back", 60)
+            wait_until(_holds_at_most(guest, rss_before[guest.name] - 120), f"the host has memory of {guest.name} back")
         wait_until(lambda: knobs()["run"] == "1", "KSM is on")
         wait_until(lambda: pages_sharing() > 10_000, "and merges what the guests have in common", 300)
         time.sleep(5)
