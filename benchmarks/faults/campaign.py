@@ -12,14 +12,17 @@ user without power, with mom-helper, kept by a supervisor that does what the shi
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -33,9 +36,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import fault_report  # only found from here on
 from ballast import available_mib  # as above
 from fault_kinds import KINDS, LIMIT_SECONDS, Course, Kind, Until  # as above
-from fault_scene import HERE, Plan, Scene, SomethingIsLeft, scene  # as above
+from fault_scene import HERE, ROOT, SWAP_MIB, NotNow, Plan, Scene, SomethingIsLeft, scene  # as above
 from guest_image import build  # as above
 from guests_told import grown  # as above
+from host_swap import compressed_swap  # as above
 
 RESULTS: Final = HERE / "results"
 
@@ -48,8 +52,17 @@ TOGETHER: Final = 0.2
 LONGEST_SECONDS: Final = 120.0
 """Until a scene is given up: how late something was that was too late is worth knowing."""
 
-FIRST_SECONDS, SQUEEZED_SECONDS = 180.0, 20.0
+FIRST_SECONDS: Final = 180.0
 """For the first time that all is in order, and until guests have given what they do not use."""
+
+HOST_WIDE: Final = frozenset({"swap", "memory"})
+"""What all lanes share: such a fault happens in one of them at a time, and all of them feel it."""
+
+HOST_WIDE_SECONDS: Final = 600.0
+"""Until another lane's is over, at most."""
+
+SCENES_IN_VAIN: Final = 3
+"""One after the other, until a lane is given up."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +130,11 @@ def suffer(made: Scene, faults: Sequence[Chosen]) -> dict[str, Any]:
 
     Raises `SomethingIsLeft`, `RuntimeError` or `OSError` when it could not be tried as it should be.
     """
+    asked = time.monotonic()
+    made.let_guests_boot()
     for guest in made.guests.values():
         guest.seen.take_least()
+    made.longest_gap = 0.0
     kills, starts, began, late = made.kills, made.mom.starts, time.monotonic(), ""
     before = dict(made.guests)
     courses = [_Course(one, one.kind.course(made, one.random)) for one in faults]
@@ -138,7 +154,7 @@ def suffer(made: Scene, faults: Sequence[Chosen]) -> dict[str, Any]:
         made.mom.start()
     over = time.monotonic()
     since = made.cycle
-    why_not = made.why_not_in_order(since)
+    why_not = waits = made.why_not_in_order(since)
     while why_not and time.monotonic() - over < LONGEST_SECONDS:
         made.tick()
         waits, why_not = why_not, made.why_not_in_order(since)
@@ -159,14 +175,17 @@ def suffer(made: Scene, faults: Sequence[Chosen]) -> dict[str, Any]:
         *(["mom ended by itself"] if ended_by_itself else []),
     ]
     return {
+        "waited": round(began - asked, 1),
         "lasted": round(over - began, 1),
         "recovery": None if why_not else round(now - over, 1),
+        "last": waits,
         "broke": broke,
         "below": below,
         "killed": killed,
         "lost": lost,
         "late": late or why_not,
         "burst_worst": max(bursts, default=None),
+        "longest_gap": round(made.longest_gap, 1),
         "available": round(available_mib()),
         "load": round(os.getloadavg()[0], 1),
     }
@@ -175,12 +194,15 @@ def suffer(made: Scene, faults: Sequence[Chosen]) -> dict[str, Any]:
 def in_order_first(made: Scene) -> None:
     """Until mom is at work and has taken what it finds, before anything goes wrong."""
     made.until(lambda: not made.why_not_in_order((0, 0)), "all is in order for the first time", FIRST_SECONDS)
-    made.pass_time(SQUEEZED_SECONDS)
+    made.until(lambda: made.is_squeezed, "guests have given what they do not use", FIRST_SECONDS)
 
 
 @dataclass
 class Campaign:
-    """What is to be done, and what was."""
+    """What is to be done, and what was.
+
+    :param lane: which part of it this is, of so many that go on at the same time
+    """
 
     seed: int
     kinds: Sequence[str]
@@ -188,6 +210,8 @@ class Campaign:
     results: Path
     tell: Callable[[str], None]
     pauses: Callable[[], bool] = lambda: False
+    lane: int = 0
+    lanes: int = 1
 
     @property
     def path(self) -> Path:
@@ -199,16 +223,27 @@ class Campaign:
         return {one["number"] for one in fault_report.results_in(self.path) if one["seed"] == self.seed}
 
     def run(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
-        """All of these that are not done yet; a line for each."""
+        """Of these, those of the lane that are not done yet; a line for each."""
         found: list[dict[str, Any]] = []
-        groups = list(in_turn(self.seed, [number for number in numbers if number not in self.done()], self.kinds))
+        done, in_vain = self.done(), 0
+        groups = list(in_turn(self.seed, [number for number in numbers if number not in done], self.kinds))[self.lane :: self.lanes]
+        self.results.mkdir(parents=True, exist_ok=True)
+        compile_all()
         while groups:
             if self.pauses():
                 self.tell("pausing")
             while self.pauses():
                 time.sleep(5)
             with scene(self.plan, self.tell) as made:
-                in_order_first(made)
+                try:
+                    in_order_first(made)
+                except SomethingIsLeft as error:
+                    in_vain += 1
+                    self.tell(f"{error}; {made.why_not_in_order((0, 0))}")
+                    if in_vain == SCENES_IN_VAIN:
+                        raise
+                    continue
+                in_vain = 0
                 while groups and not self.pauses():
                     lines, whole = self._suffered(made, groups.pop(0))
                     found += lines
@@ -216,32 +251,60 @@ class Campaign:
                         break
         return found
 
+    @contextmanager
+    def _in_turn(self, made: Scene, faults: Sequence[Chosen]) -> Iterator[None]:
+        """No two lanes break what all of them share at the same time."""
+        if not any(one.kind.touches & HOST_WIDE for one in faults):
+            yield
+            return
+        with (self.results / "host-wide").open("w") as lock:
+
+            def has_it() -> bool:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return False
+                return True
+
+            made.until(has_it, "other lanes leave swap and memory alone", HOST_WIDE_SECONDS)
+            yield
+
     def _suffered(self, made: Scene, faults: Sequence[Chosen]) -> tuple[list[dict[str, Any]], bool]:
         """Lines for these, and whether the scene can be gone on with."""
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         names = [one.kind.name for one in faults]
         try:
-            seen = suffer(made, faults)
+            with self._in_turn(made, faults):
+                seen = suffer(made, faults)
+        except NotNow as error:
+            seen = {"not_tried": str(error)[:500], "broke": []} | (
+                {"recovery": None} if len(faults) > 1 else {}
+            )  # the other one was cut short
         except TROUBLE as error:
-            seen = {"not_tried": f"{type(error).__name__}: {error}"[:500], "broke": []}
+            seen = {"not_tried": f"{type(error).__name__}: {error}"[:500], "broke": [], "recovery": None}
         lines: list[dict[str, Any]] = []
+        whole = seen.get("recovery", 0.0) is not None
         trace = f"{self.seed}.{faults[0].number}.json.gz"
         for one in faults:
             others = [name for name in names if name != one.kind.name]
             line = {"seed": self.seed, "number": one.number, "kind": one.kind.name, "when": when, "with": others, **seen}
-            if seen["broke"] or "not_tried" in seen:
+            if seen["broke"] or not whole:
                 line["trace"] = trace
             lines.append(line)
         if "trace" in lines[0]:
             made.keep_trace(self.results / "traces" / trace, lines[0])
-        self.results.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines)
+        with self.path.open("ab", buffering=0) as file:  # in one piece, as other lanes write there, too
+            file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
         in_order = f"in order after {seen.get('recovery')} s"
         said = seen.get("not_tried") or " ".join(filter(None, (", ".join(seen["broke"]), seen.get("late", "")))) or in_order
         self.tell(f"{faults[0].number:5d} {' and '.join(names)}: {said}")
         made.make_room_in_log()
-        return lines, "not_tried" not in seen and seen["recovery"] is not None
+        return lines, whole
+
+
+def compile_all() -> None:
+    """mom's user cannot keep what it compiles of this checkout, and would compile it at each start."""
+    subprocess.run([sys.executable, "-m", "compileall", "-q", *ROOT.glob("mom_*/src")], check=False, stdout=subprocess.DEVNULL)
 
 
 def told(text: str) -> None:
@@ -249,20 +312,64 @@ def told(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S', time.gmtime())} {text}", flush=True)
 
 
+def _campaign(options: argparse.Namespace, plan: Plan, lane: int = 0) -> Campaign:
+    """That lane's part of it. One mom only has the host's KSM, which there is once."""
+    pauses = options.pause_while.exists if options.pause_while else lambda: False
+    plan = replace(plan, ksm=plan.ksm and lane == 0, first=lane * plan.guests)
+
+    def tell(text: str) -> None:
+        told(f"lane {lane + 1}: {text}" if options.lanes > 1 else text)
+
+    return Campaign(options.seed, options.kinds or list(KINDS), plan, options.results, tell, pauses, lane, options.lanes)
+
+
+def _lane(options: argparse.Namespace, plan: Plan, lane: int) -> None:
+    """One of several, as a process."""
+    end_with_guests()
+    _campaign(options, plan, lane).run(range(1, options.faults + 1))
+
+
 def run(options: argparse.Namespace) -> None:
     """A campaign, or the rest of one."""
     build()
-    pauses = options.pause_while.exists if options.pause_while else lambda: False
     plan = Plan(options.guests, not options.no_ksm, options.nice, options.available)
-    campaign = Campaign(options.seed, options.kinds or list(KINDS), plan, options.results, told, pauses)
-    if campaign.done() and not options.resume:
+    campaign = _campaign(options, plan)
+    before = campaign.done()
+    if before and not options.resume:
         sys.exit(f"{campaign.path} has results with the seed {options.seed}: go on with --resume, or choose another seed")
     began = time.monotonic()
-    found = campaign.run(range(1, options.faults + 1))
+    if options.lanes == 1:
+        campaign.run(range(1, options.faults + 1))
+    else:
+        _run_lanes(options, plan)
+    found = [one for one in fault_report.results_in(campaign.path) if one["seed"] == options.seed and one["number"] not in before]
     hours = (time.monotonic() - began) / 3600
     told(f"{len(found)} faults in {hours:.2f} hours, {len(found) / hours:.0f} an hour")
     print(fault_report.summary(found))
     print(fault_report.table_of(found))
+
+
+def _run_lanes(options: argparse.Namespace, plan: Plan) -> None:
+    """All lanes until the last has ended, on one swap."""
+    processes = multiprocessing.get_context("spawn")
+    with compressed_swap(SWAP_MIB * options.lanes) as swap:
+        lanes = [processes.Process(target=_lane, args=(options, replace(plan, swap=swap), lane)) for lane in range(options.lanes)]
+        try:
+            for one in lanes:
+                one.start()
+            for one in lanes:
+                one.join()
+        finally:
+            for one in lanes:
+                if one.is_alive():
+                    one.terminate()
+            for one in lanes:
+                one.join()
+
+
+def end_with_guests() -> None:
+    """SIGTERM does what ctrl-C does, so that guests and libvirtd end, too."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 def report(options: argparse.Namespace) -> None:
@@ -283,7 +390,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     campaign.add_argument("--kinds", nargs="+", choices=sorted(KINDS), metavar="NAME", help=f"only of these: {', '.join(sorted(KINDS))}")
     campaign.add_argument("--resume", action="store_true", help="go on with a campaign of this seed")
     campaign.add_argument("--pause-while", type=Path, metavar="FILE", help="end guests and mom while there is that file")
-    campaign.add_argument("--guests", type=int, default=12, help="how many guests of 320 MiB (default: %(default)s)")
+    campaign.add_argument("--lanes", type=int, default=3, help="how many moms, each with guests of its own (default: %(default)s)")
+    campaign.add_argument("--guests", type=int, default=4, help="how many guests of 320 MiB each of them has (default: %(default)s)")
     campaign.add_argument("--no-ksm", action="store_true", help="leave the host's KSM alone, as other programs here use it")
     campaign.add_argument("--nice", type=int, default=0, help="of guests, where others work on this machine (default: %(default)s)")
     campaign.add_argument(
@@ -298,7 +406,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for verb in (campaign, told_all):
         verb.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # as ctrl-C does: so that guests and libvirtd end, too
+    if options.verb == "run" and options.available and options.lanes > 1:
+        parser.error("--available needs --lanes 1, as the host has its memory once")
+    end_with_guests()
     {"run": run, "report": report}[options.verb](options)
 
 

@@ -6,6 +6,7 @@ that it yields, or when what it waits for has come about. When it is over, all m
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import struct
@@ -20,10 +21,16 @@ from random import Random
 from typing import Final, NamedTuple
 
 from ballast import available_mib
-from fault_scene import ROOT, Guest, Scene, open_to_others
+from fault_scene import ROOT, Guest, NotNow, Scene, open_to_others
 
 LIMIT_SECONDS: Final = 30.0
 """Within which all is in order again, or put back where mom has ended."""
+
+SHORTEST_SECONDS: Final = 0.5
+"""That something is broken: half of mom's interval."""
+
+SEEN_SECONDS: Final = 1.5
+"""For what mom meets once in a cycle only: at least one falls into it."""
 
 MIGRATION_SECONDS: Final = 60.0
 
@@ -31,6 +38,12 @@ LEAST_LEFT_MIB: Final = 1500
 """What a program that takes the host's memory all at once leaves."""
 
 OPEN_DISK_SECONDS: Final = 5.0
+
+HOLD_SECONDS: Final = 60.0
+"""Until memory or swap is full."""
+
+LATE_SECONDS: Final = 15.0
+"""Within which guests that came late end again."""
 
 
 class Until(NamedTuple):
@@ -76,6 +89,12 @@ def some(scene: Scene, random: Random, least: int = 1, most: int = 1) -> list[Gu
     return random.sample(there, min(len(there), random.randint(least, most)))
 
 
+def some_seconds(random: Random, most: float, least: float = SHORTEST_SECONDS) -> float:
+    """Seconds for which something is broken: as many faults last one to two as two to four, or four to eight. What is broken for a moment
+    meets other code than what stays so."""
+    return least * math.exp(random.uniform(0, math.log(most / least)))
+
+
 @contextmanager
 def stopped(pids: Sequence[int]) -> Iterator[None]:
     """These processes stand still."""
@@ -109,7 +128,7 @@ def mom_killed(scene: Scene, random: Random) -> Course:
 @kind("mom stands still for some seconds", "mom")
 def mom_stands_still(scene: Scene, random: Random) -> Course:
     with stopped([pid] if (pid := scene.mom.pid) else []):
-        yield random.uniform(1, 8)
+        yield some_seconds(random, 8)
 
 
 @kind("mom hangs until its watchdog ends it", "mom", "libvirtd", alone=True)
@@ -144,7 +163,7 @@ def mom_killed_as_it_starts(scene: Scene, random: Random) -> Course:
     pid = scene.mom.pid
     scene.mom.send(signal.SIGKILL)
     yield Until(lambda: "" if scene.mom.pid not in {0, pid} else "another mom runs")
-    yield random.uniform(0, 2)
+    yield some_seconds(random, 2)
     scene.mom.send(signal.SIGKILL)
 
 
@@ -157,7 +176,7 @@ def configuration_broken(scene: Scene, random: Random) -> Course:
     try:
         scene.mom.config.write_text(random.choice([*BAD_CONFIGURATIONS, text.replace('"host"', '"hosst"')]))
         scene.mom.send(signal.SIGHUP)
-        yield random.uniform(1, 4)
+        yield some_seconds(random, 4)
     finally:
         scene.mom.config.write_text(text)
     scene.mom.send(signal.SIGHUP)
@@ -175,7 +194,7 @@ def _start_libvirtd(scene: Scene) -> None:
 @kind("libvirtd is killed, and started again", "libvirtd")
 def libvirtd_killed(scene: Scene, random: Random) -> Course:
     scene.libvirtd.kill()
-    yield random.uniform(0, 5)
+    yield some_seconds(random, 5)
     _start_libvirtd(scene)
 
 
@@ -183,14 +202,14 @@ def libvirtd_killed(scene: Scene, random: Random) -> Course:
 def libvirtd_stands_still(scene: Scene, random: Random) -> Course:
     with stopped([scene.libvirtd.pid]):
         _, number = scene.cycle
-        yield random.uniform(1, 8)
+        yield some_seconds(random, 8)
         yield Until(lambda: "" if scene.cycle[1] > number + 1 else "mom completes cycles without libvirtd")
 
 
 @kind("libvirtd stands still, and is killed then", "libvirtd")
 def libvirtd_hangs_and_is_killed(scene: Scene, random: Random) -> Course:
     with stopped([scene.libvirtd.pid]):
-        yield random.uniform(1, 5)
+        yield some_seconds(random, 5)
         scene.libvirtd.kill()
     _start_libvirtd(scene)
 
@@ -209,13 +228,14 @@ def libvirtd_restarted(scene: Scene, random: Random) -> Course:
 @kind("a guest's QEMU, and so its monitor, stands still for some seconds", "guests")
 def guest_hangs(scene: Scene, random: Random) -> Course:
     with stopped([one.pid for one in some(scene, random)]):
-        yield random.uniform(1, 8)
+        yield some_seconds(random, 8)
 
 
 @kind("half of the guests stand still for some seconds", "guests")
 def guests_hang(scene: Scene, random: Random) -> Course:
-    with stopped([one.pid for one in some(scene, random, 3, 6)]):
-        yield random.uniform(1, 8)
+    half = max(1, len(scene.honest) // 2)
+    with stopped([one.pid for one in some(scene, random, half, half)]):
+        yield some_seconds(random, 8)
 
 
 @kind("a guest's QEMU is killed; another one is started in its place", "libvirtd", "guests")
@@ -223,7 +243,7 @@ def guest_killed(scene: Scene, random: Random) -> Course:
     (guest,) = some(scene, random)
     kill([guest.pid])
     yield _gone(guest)
-    yield _boots(scene.replace(guest))
+    scene.replace(guest)
 
 
 @kind("a guest is shut down by its plug; another one is started in its place", "libvirtd", "guests")
@@ -231,15 +251,14 @@ def guest_ends(scene: Scene, random: Random) -> Course:
     (guest,) = some(scene, random)
     guest.real.destroy()
     yield _gone(guest)
-    yield _boots(scene.replace(guest))
+    scene.replace(guest)
 
 
-@kind("two more guests are started, and end", "libvirtd", "guests")
+@kind("two more guests are started, and end as they boot or when they work", "libvirtd", "guests")
 def guests_start(scene: Scene, random: Random) -> Course:
     late = [scene.add(random.choice(["half", "none"]), waits=False) for _ in range(2)]
-    for one in late:
-        yield _boots(one)
-    yield random.uniform(0, 3)
+    end = time.monotonic() + random.uniform(1, LATE_SECONDS)
+    yield Until(lambda: "they boot" if any(one.seen.boots for one in late) and time.monotonic() < end else "", promised=False)
     for one in late:
         one.real.destroy()
         yield _gone(one)
@@ -264,7 +283,7 @@ def guest_moves(scene: Scene, random: Random) -> Course:
         raise RuntimeError(f"{guest.name} cannot be moved: {said[-500:]}")
     there.lookupByUUIDString(guest.real.uuid).destroy()
     there.close()
-    yield _boots(scene.replace(guest))
+    scene.replace(guest)
 
 
 _MOVE: Final = """
@@ -280,7 +299,7 @@ domain.migrate3(libvirt.open(there), parameters, libvirt.VIR_MIGRATE_LIVE)
 def guest_lies(scene: Scene, random: Random) -> Course:
     liar = scene.add("half", arguments=f"momtest.liar=1,{random.randrange(1, 1 << 31)}", honest=False, waits=False)
     yield Until(lambda: "" if "LIAR told" in liar.real.printed else f"{liar.name} lies", 120, promised=False)
-    yield random.uniform(2, 6)
+    yield some_seconds(random, 6, SEEN_SECONDS)
     liar.real.destroy()
     yield _gone(liar)
     scene.end(liar)
@@ -313,10 +332,6 @@ def _gone(guest: Guest) -> Until:
     return Until(lambda: f"{guest.name} has ended" if guest.runs else "", 60, promised=False)
 
 
-def _boots(guest: Guest) -> Until:
-    return Until(lambda: "" if guest.seen.listener.heard else f"{guest.name} works", 120, promised=False)
-
-
 # --- the helper and the taker -------------------------------------------------------------------------------------------------------
 
 
@@ -329,7 +344,7 @@ def helper_killed(scene: Scene, random: Random) -> Course:
 @kind("the helper stands still for some seconds", "helper")
 def helper_stands_still(scene: Scene, random: Random) -> Course:
     with stopped(scene.helpers()):
-        yield random.uniform(1, 8)
+        yield some_seconds(random, 8)
 
 
 @kind("the taker of cold memory is killed", "helper")
@@ -341,7 +356,7 @@ def taker_killed(scene: Scene, random: Random) -> Course:
 @kind("the taker of cold memory stands still for some seconds", "helper")
 def taker_stands_still(scene: Scene, random: Random) -> Course:
     with stopped(scene.takers()):
-        yield random.uniform(1, 8)
+        yield some_seconds(random, 8)
 
 
 # --- the disk of the ledger ---------------------------------------------------------------------------------------------------------
@@ -354,7 +369,7 @@ def disk_full(scene: Scene, random: Random) -> Course:
         with suppress(OSError), filler.open("wb", buffering=0) as file:
             while True:
                 file.write(bytes(1024))
-        yield random.uniform(2, 8)
+        yield some_seconds(random, 8, SEEN_SECONDS)
     finally:
         filler.unlink(missing_ok=True)
 
@@ -363,7 +378,7 @@ def disk_full(scene: Scene, random: Random) -> Course:
 def disk_read_only(scene: Scene, random: Random) -> Course:
     _mounted(scene, "ro")
     try:
-        yield random.uniform(2, 8)
+        yield some_seconds(random, 8, SEEN_SECONDS)
     finally:
         _mounted(scene, "rw")
 
@@ -380,7 +395,7 @@ def _mounted(scene: Scene, how: str) -> None:
 def disk_hangs(scene: Scene, random: Random) -> Course:
     subprocess.run(["fsfreeze", "--freeze", scene.disk], check=True)
     try:
-        yield random.uniform(1, 6)
+        yield some_seconds(random, 6)
     finally:
         subprocess.run(["fsfreeze", "--unfreeze", scene.disk], check=True)
 
@@ -390,23 +405,27 @@ def disk_hangs(scene: Scene, random: Random) -> Course:
 
 @kind("the host's compressed swap is full", "swap")
 def swap_full(scene: Scene, random: Random) -> Course:
-    with _holding(["--swap", str(_in_swap(scene))]):
-        yield random.uniform(2, 6)
+    with _holding(scene, ["--swap", str(_free_in_swap(scene))]) as holds:
+        yield holds
+        yield some_seconds(random, 6)
 
 
-def _in_swap(scene: Scene) -> int:
-    """MiB that are free in the host's swap."""
-    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith("SwapFree:"))) >> 10
+def _free_in_swap(scene: Scene) -> int:
+    """MiB that are free in the host's swap. Raises `NotNow` where there is another one, which would be filled first: it is somebody's."""
+    devices = [line.split() for line in Path("/proc/swaps").read_text(encoding="ascii").splitlines()[1:]]
+    if scene.swap is None or [name for name, *_ in devices] != [scene.swap.device]:
+        raise NotNow(f"the host's swap is not this campaign's only: {', '.join(name for name, *_ in devices) or 'none'}")
+    _, _, size, used, _ = devices[0]
+    return (int(size) - int(used)) >> 10
 
 
 @kind("the host's swap is taken away, and comes back", "swap")
 def swap_goes(scene: Scene, random: Random) -> Course:
     if scene.swap is None:
-        return
+        raise NotNow("the host has no swap")
     subprocess.run(["swapoff", scene.swap.device], check=False, capture_output=True, timeout=120)
     try:
-        yield random.uniform(1, 5)
+        yield some_seconds(random, 5)
     finally:
         subprocess.run(["swapon", "--priority", "100", scene.swap.device], check=False, capture_output=True, timeout=60)
 
@@ -414,17 +433,19 @@ def swap_goes(scene: Scene, random: Random) -> Course:
 @kind("a program takes a gibibyte of the host's memory at once", "memory")
 def memory_taken(scene: Scene, random: Random) -> Course:
     if available_mib() < LEAST_LEFT_MIB + 1024:
-        return
-    with _holding(["--memory", "1024"]):
-        yield random.uniform(1, 5)
+        raise NotNow(f"{available_mib():.0f} MiB are available")
+    with _holding(scene, ["--memory", "1024"]) as holds:
+        yield holds
+        yield some_seconds(random, 5)
 
 
 @contextmanager
-def _holding(words: Sequence[str]) -> Iterator[None]:
+def _holding(scene: Scene, words: Sequence[str]) -> Iterator[Until]:
     command = [sys.executable, str(ROOT / "benchmarks/faults/hold.py"), *words]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+    said = scene.folder / "held"
+    with said.open("wb") as file, subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file) as process:
         try:
-            yield
+            yield Until(lambda: "" if said.stat().st_size else "it is held", HOLD_SECONDS, promised=False)
         finally:
             process.kill()
 
@@ -441,7 +462,7 @@ def clock_jumps(scene: Scene, random: Random) -> Course:
     by = random.choice(list(JUMPS.values())) * random.choice([-1, 1])
     try:
         _clock_wrong_by(scene, by)
-        yield random.uniform(1, 4)
+        yield some_seconds(random, 4)
     finally:
         _clock_wrong_by(scene, 0)
 
@@ -472,6 +493,6 @@ BAD_POLICIES: Final[Mapping[str, str]] = {
 def policy_bad(scene: Scene, random: Random) -> Course:
     scene.write_policy("99_fault", random.choice(list(BAD_POLICIES.values())))
     try:
-        yield random.uniform(2, 5)
+        yield some_seconds(random, 5, SEEN_SECONDS)
     finally:
         scene.write_policy("99_fault", None)

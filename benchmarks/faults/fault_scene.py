@@ -54,7 +54,18 @@ FRESH_SECONDS: Final = 5.0
 CYCLES: Final = 2
 """mom is at work again when it has completed so many cycles since."""
 
+BOOT_SECONDS: Final = 180.0
+"""An emulated guest boots in five on an idle host, and in a minute on a busy one."""
+
+BOOT_AT_ONCE: Final = 1
+"""Guests that may boot while the next fault happens."""
+
+SQUEEZED_MIB: Final = 16
+"""That mom has taken from a guest which it squeezes."""
+
 SWAP_MIB: Final = 256
+"""For the guests of one scene."""
+
 DISK_MIB: Final = 16
 LOOK_SECONDS: Final = 0.1
 KEPT_MOMENTS: Final = 900
@@ -75,12 +86,18 @@ class SomethingIsLeft(Exception):
     """The scene is not in order, and cannot be put in order: another one has to be made."""
 
 
+class NotNow(Exception):
+    """A fault cannot be tried at this moment; nothing was changed."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How large all of it is, and what of it there is.
 
     :param guests: how many
+    :param first: of all lanes' guests, how many come before these: it says what they are promised
     :param ksm: whether mom may use KSM, which all of the host's processes share
+    :param swap: the one that several lanes share; None: the scene makes its own
     :param nice: how nice guests are, where others work on the same machine
     :param available: MiB that a program leaves the host, so that it is really short; 0: mom is told to keep more than there is
     """
@@ -89,6 +106,8 @@ class Plan:
     ksm: bool = True
     nice: int = 0
     available: int = 0
+    first: int = 0
+    swap: HostSwap | None = None
 
 
 @dataclass
@@ -98,6 +117,7 @@ class Guest:
     real: RealGuest
     pid: int
     seen: Watched
+    started: float = field(default_factory=time.monotonic)
 
     @property
     def name(self) -> str:
@@ -134,6 +154,9 @@ class Scene:
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _stack: ExitStack = field(default_factory=ExitStack)
     _other: PrivateLibvirtd | None = None
+    longest_gap: float = 0.0
+    """Seconds between two looks: of a machine that gives this program its turn, a tenth of one."""
+    _looked: float = field(default_factory=time.monotonic)
     _gone_kills: int = 0
 
     # --- guests ----------------------------------------------------------------------------------------------------------------------
@@ -164,10 +187,10 @@ class Scene:
             options=("-qmp", f"unix:{second},server=on,wait=off"),
         )
         guest = self._watched(real, promise, second)
-        guest.seen.honest, guest.seen.speaks = honest, speaks
+        guest.seen.honest, guest.seen.speaks, guest.seen.boots = honest, speaks, True
         self.guests[real.name] = guest
         if waits:
-            self.until(lambda: bool(guest.seen.listener.heard), f"{real.name} works", 120)
+            self.until(lambda: not guest.seen.boots, f"{real.name} works", BOOT_SECONDS)
         return guest
 
     def _watched(self, real: RealGuest, promise: str, second: Path) -> Guest:
@@ -184,10 +207,22 @@ class Scene:
         guest.seen.monitor.close()
         self._gone_kills += guest.seen.kills
 
-    def replace(self, guest: Guest) -> Guest:
-        """Another one in the place of one that has ended."""
+    def replace(self, guest: Guest) -> None:
+        """Another one in the place of one that has ended: it boots while other faults happen."""
         self.end(guest)
-        return self.add(guest.name.removeprefix(PREFIX).partition("-")[0], waits=False)
+        self.add(guest.name.removeprefix(PREFIX).partition("-")[0], waits=False)
+
+    def let_guests_boot(self) -> None:
+        """Wait until so many guests are at work that faults find some. Raises `SomethingIsLeft` for one that takes too long."""
+
+        def enough() -> bool:
+            booting = [one for one in self.guests.values() if one.seen.boots]
+            for one in booting:
+                if time.monotonic() - one.started > BOOT_SECONDS:
+                    raise SomethingIsLeft(f"{one.name} has not booted in {BOOT_SECONDS:.0f} s")
+            return len(booting) <= BOOT_AT_ONCE
+
+        self.until(enough, "guests have booted", BOOT_SECONDS)
 
     @property
     def other(self) -> PrivateLibvirtd:
@@ -198,8 +233,14 @@ class Scene:
 
     @property
     def honest(self) -> list[Guest]:
-        """The guests whose figures can be believed, and that have their balloon's driver."""
-        return [one for one in self.guests.values() if one.seen.honest and one.seen.speaks]
+        """The guests at work whose figures can be believed, and that have their balloon's driver."""
+        return [one for one in self.guests.values() if one.seen.honest and one.seen.speaks and not one.seen.boots]
+
+    @property
+    def is_squeezed(self) -> bool:
+        """Whether mom has taken memory from all guests that it takes some from."""
+        may_give = [one.seen for one in self.honest if one.seen.promised == PROMISES["half"] * GUEST_MIB]
+        return all(one.size < GUEST_MIB - SQUEEZED_MIB for one in may_give)
 
     @property
     def kills(self) -> int:
@@ -232,6 +273,7 @@ class Scene:
         if not self.helper.pid:
             self.helper.start()
         now = time.monotonic()
+        self.longest_gap, self._looked = max(self.longest_gap, now - self._looked), now
         guests = dict(self.guests)
         for guest in guests.values():
             guest.seen.look(now)
@@ -355,7 +397,7 @@ class Scene:
 
 
 def what_is_missing(status: Mapping[str, Any], pid: int, since: tuple[int, int], guests: Mapping[str, Watched]) -> str:
-    """What is missing in what mom says of itself until all is in order; empty: nothing.
+    """What is missing in what mom says of itself until all is in order; empty: nothing. Of a guest that boots, mom has no statistics yet.
 
     :param pid: of the mom that runs; 0: none
     :param since: which mom said something when the fault was over, and the number of its cycle
@@ -374,7 +416,7 @@ def what_is_missing(status: Mapping[str, Any], pid: int, since: tuple[int, int],
         return f"it knows {', '.join(sorted(missing))}"
     if left := rows.keys() - guests.keys():
         return f"it knows no {', '.join(sorted(left))} any more"
-    return next(filter(None, (_what_it_lacks(rows[name], one) for name, one in guests.items() if one.honest)), "")
+    return next(filter(None, (_what_it_lacks(rows[name], one) for name, one in guests.items() if one.honest and not one.boots)), "")
 
 
 def _what_it_lacks(row: Mapping[str, Any], guest: Watched) -> str:
@@ -475,7 +517,7 @@ def scene(plan: Plan, tell: Tell) -> Iterator[Scene]:
             (folder / name).mkdir(mode=0o755)
         for name in ("mom", "mom/run"):
             os.chown(folder / name, user.pw_uid, user.pw_gid)
-        swap = stack.enter_context(compressed_swap(SWAP_MIB))
+        swap = plan.swap or stack.enter_context(compressed_swap(SWAP_MIB))
         lab = stack.enter_context(grouped_guests(("memory",)))
         open_to_others(lab.libvirtd)
         stack.enter_context(small_disk(folder))
@@ -492,13 +534,11 @@ def scene(plan: Plan, tell: Tell) -> Iterator[Scene]:
         made = Scene(plan, folder, lab, helper, mom, swap, tell, ksm_before=ksm_knobs())
         stack.enter_context(made._stack)
         stack.enter_context(made.watched())
-        # mom's user cannot keep what it compiles of this checkout, and would compile it at each start.
-        subprocess.run([sys.executable, "-m", "compileall", "-q", *ROOT.glob("mom_*/src")], check=False, stdout=subprocess.DEVNULL)
         tell(f"starting {plan.guests} guests")
         for number in range(plan.guests):
-            made.add(ORDER[number % len(ORDER)], waits=False)
+            made.add(ORDER[(plan.first + number) % len(ORDER)], waits=False)
             made.pass_time(0.5)
-        made.until(lambda: all(one.seen.listener.heard for one in made.guests.values()), "all guests work", 300)
+        made.until(lambda: not any(one.seen.boots for one in made.guests.values()), "all guests work", 300)
         if plan.available:
             stack.enter_context(_really_short(made, plan.available))
         mom.start()

@@ -1,4 +1,5 @@
 """Holds memory of the host, or of its swap, until its standard input ends:  hold.py --memory MIB | --swap MIB
+Says so when it holds all of it.
 
 It is the first that the kernel kills.
 """
@@ -30,6 +31,7 @@ def main() -> None:
         if options.swap:
             block.madvise(PAGEOUT)
         held.append(block)
+    print("held", flush=True)
     sys.stdin.read()
 
 

@@ -65,6 +65,8 @@ class Watched:
     honest: bool = True
     speaks: bool = True
     """Whether its balloon's driver is there."""
+    boots: bool = False
+    """It was started, and none of its programs has said anything yet: mom must know it, and has no statistics of it."""
 
     def look(self, now: float) -> None:
         """See what is so now; `least` becomes the least size since it was last taken away."""
@@ -72,6 +74,7 @@ class Watched:
             for size in self.monitor.sizes_mib():
                 self.size, self.least = size, min(self.least or size, size)
         self.listener.listen(now)
+        self.boots = self.boots and not self.listener.heard
 
     @property
     def kills(self) -> int:
