@@ -6,7 +6,7 @@
     python benchmarks/squeeze/squeeze.py quick                                        a small one in ten minutes, with its table and picture
     python benchmarks/squeeze/squeeze.py days [NAME …] [--day 240] [--taken MIB …]   guests with days of minutes, with and without forecasts
     python benchmarks/squeeze/squeeze.py still [MIX]                                  whether mom keeps still where nothing changes
-    python benchmarks/squeeze/squeeze.py report [--docs docs]                         tables, pictures and docs/squeeze.md from all results
+    python benchmarks/squeeze/squeeze.py report [--docs docs]                         tables, pictures, pages from all results
 
 Each run is kept at its end: a line in results/runs.jsonl, and what was seen each second beside it. It needs what tests/real needs, root,
 and a machine with memory for the mix (24 GiB for `bursty`, 16 for others) and little else to do; `bursty` takes 15 minutes for each run,
@@ -255,6 +255,13 @@ def simulate(options: argparse.Namespace) -> None:
     replace(path, found)
 
 
+def headlines(results: Path, label: str = "") -> Mapping[str, str]:
+    """What other pages say of kept results, by the names that it has there."""
+    runs = [run for run in kept(results) if not run.keys() & {"floor", "on", "zram"} and not any(switched(run))]
+    runs = [run for run in runs if label in {"", run["label"]} or run["manager"] != "mom"]
+    return squeeze_report.headlines(runs, [run for run in squeeze_report.results_in(results / "simulated.jsonl") if not any(switched(run))])
+
+
 def report(options: argparse.Namespace) -> None:
     """Tables and pictures."""
     all_of_them = kept(options.results)
@@ -285,6 +292,10 @@ def report(options: argparse.Namespace) -> None:
         squeeze_report.draw_mixes(chosen, mixes, options.docs / "squeeze-mixes.png")
         page = options.docs / "squeeze.md"
         page.write_text(squeeze_report.filled(page.read_text("utf-8"), parts), "utf-8")
+        figures = headlines(options.results, options.label)
+        for page in [options.docs.resolve().parent / "README.md", *options.docs.glob("*.md")]:
+            if page.exists() and squeeze_report.PLACES.search(text := page.read_text("utf-8")):
+                page.write_text(squeeze_report.restated(text, figures), "utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

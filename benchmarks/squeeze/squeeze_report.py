@@ -445,6 +445,49 @@ def filled(text: str, parts: Mapping[str, str]) -> str:
     return text
 
 
+PLACES: Final = re.compile(r"<!-- =(?P<name>[^>]+?) -->(?P<old>.*?)<!-- = -->")
+_PICTURE: Final = re.compile(r"(?<=!\[)[^]]*(?=])")
+
+
+def restated(text: str, figures: Mapping[str, str]) -> str:
+    """A document whose named figures, each between `<!-- =NAME -->` and `<!-- = -->` on one line, are these; of a picture there, its
+    description.
+
+    Raises `ValueError` for a name that is not among them.
+    """
+
+    def place(found: re.Match[str]) -> str:
+        name, old = found["name"], found["old"]
+        if name not in figures:
+            raise ValueError(f"no figure is called {name}; there are {', '.join(figures)}")
+        new = _PICTURE.sub(lambda _: figures[name], old, 1) if _PICTURE.search(old) else figures[name]
+        return f"<!-- ={name} -->{new}<!-- = -->"
+
+    return PLACES.sub(place, text)
+
+
+def headlines(runs: Sequence[Run], simulated: Sequence[Run]) -> Mapping[str, str]:
+    """The figures of the mix `bursty` that other pages name, by their names there."""
+    taken = {f"taken {name}": _gibibytes(of(runs, "bursty", name)) for name in ("nothing", "mom-original", "ksm", "mom")}
+    guessed = {f"simulated {name}": _gibibytes(of(simulated, "bursty", name)) for name in ("pve", "mom")}
+    mine = of(runs, "bursty", "mom")
+    return {
+        **taken,
+        **guessed,
+        "runs mom": str(len(mine)),
+        "burst unsqueezed": f"{spread([run['burst_worst_unsqueezed'] for run in runs if run['mix'] == 'bursty']).median:.1f} s",
+        "burst worst": f"{max(run['burst_worst'] for run in mine):.1f} s",
+        "moving picture": "A host of twelve guests over ten minutes: without a manager and under oVirt MOM's laws"
+        f" {taken['taken nothing']} and"
+        f" {taken['taken mom-original']} GiB can be sold again, under mom {taken['taken mom']}",
+    }
+
+
+def _gibibytes(runs: Sequence[Run]) -> str:
+    """What could be taken in the median of these runs."""
+    return f"{spread([run['taken'] for run in runs]).median / 1024:.1f}"
+
+
 def machine(runs: Sequence[Run]) -> str:
     """Where this was measured, in general terms."""
     hosts = {json.dumps(run["host"], sort_keys=True): run["host"] for run in runs}

@@ -1,14 +1,17 @@
 """The parts of the campaign of faults that need no guests: what is chosen, when all is in order, and what the table says."""
 
 import json
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any, cast
 
 import campaign
 import fault_report
 import pytest
-from fault_kinds import KINDS
+from fault_kinds import KINDS, some_seconds
 from fault_scene import what_is_missing
 from witness import Watched
 
@@ -63,6 +66,12 @@ def test_a_guest_that_has_ended_must_be_forgotten_and_one_without_a_driver_not_b
     assert what_is_missing(row(mem_usable=None), 7, (7, 10), {"a": guest(honest=False)}) == "", "what a liar says is not waited for"
 
 
+def test_of_a_guest_that_boots_mom_must_know_only_that_it_is_there() -> None:
+    booting = {"a": guest(boots=True)}
+    assert what_is_missing(row(mem_usable=None, stats_age=None, blocked={"*": "no statistics"}), 7, (7, 10), booting) == ""
+    assert "knows a" in what_is_missing({**STATUS, "guests": {}}, 7, (7, 10), booting)
+
+
 def test_a_guest_is_below_its_promise_by_its_own_least_size() -> None:
     assert guest(least=150.0).is_below
     assert not guest(least=159.5).is_below, "a balloon moves by whole pages"
@@ -88,6 +97,31 @@ def test_a_seed_gives_the_same_faults_every_time_and_none_that_touch_the_same_co
     assert not any(one.kind.touches & other.kind.touches or one.kind.alone or other.kind.alone for one, other in pairs)
     later = campaign.chosen(3, 300, list(KINDS))
     assert (later.number, later.kind.name) == all_of_them[-1][-1], "whatever was done before"
+
+
+def test_lanes_share_all_faults_and_have_none_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    suffered: dict[int, list[int]] = {}
+
+    def suffers(self: campaign.Campaign, made: object, faults: Sequence[campaign.Chosen]) -> tuple[list[object], bool]:
+        suffered.setdefault(self.lane, []).extend(one.number for one in faults)
+        return [], True
+
+    monkeypatch.setattr(campaign.Campaign, "_suffered", suffers)
+    monkeypatch.setattr(campaign, "scene", lambda plan, tell: nullcontext())
+    monkeypatch.setattr(campaign, "in_order_first", lambda made: None)
+    monkeypatch.setattr(campaign, "compile_all", lambda: None)
+    for lane in range(3):
+        campaign.Campaign(3, list(KINDS), campaign.Plan(), tmp_path, print, lane=lane, lanes=3).run(range(1, 101))
+    assert sorted(number for lane in suffered.values() for number in lane) == list(range(1, 101))
+    assert all(len(lane) > 25 for lane in suffered.values())
+
+
+def test_what_lasts_lasts_between_its_bounds_and_a_moment_as_often_as_long() -> None:
+    seconds = [some_seconds(Random(seed), 8, 0.5) for seed in range(1000)]  # noqa: S311  # it is to be the same every time
+    assert 0.5 <= min(seconds) < 0.52
+    assert 7.8 < max(seconds) <= 8
+    for least in (0.5, 1, 2, 4):
+        assert 200 < sum(least <= one < 2 * least for one in seconds) < 300
 
 
 def result(number: int, kind: str, recovery: float | None = 2.0, **more: Any) -> dict[str, Any]:

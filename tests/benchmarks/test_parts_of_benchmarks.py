@@ -17,11 +17,14 @@ import measure_huge_pages
 import measure_relief
 import measure_reporting
 import pytest
+import squeeze
+import squeeze_report
 from compared import Course, simulated
 
 from mom_cli.declared import check_plugins
 from mom_core import load_config
 
+ROOT = Path(__file__).resolve().parents[2]
 LIBVIRTD: Any = SimpleNamespace(uri="test:///default", pid_folder=Path("/run/none"))
 SECONDS = 60.0
 
@@ -37,6 +40,23 @@ def test_reactions_and_costs_are_told_in_lines() -> None:
     assert "0.30" in bench_reaction.Reaction("watched", "guest", [0.2, 0.3, 0.9], 0, 0.5).line()
     assert "no burst" in bench_reaction.Reaction("watched", "guest", [], 3, 0.5).line()
     assert "0.250" in bench_reaction.Cost("both", 0.25, 0.1, 0.5).line()
+
+
+def test_figures_that_pages_take_from_the_squeeze_are_those_of_its_kept_results() -> None:
+    figures = squeeze.headlines(squeeze.RESULTS)
+    pages = [page for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")) if squeeze_report.PLACES.search(page.read_text("utf-8"))]
+    assert len(pages) > 2
+    for page in pages:
+        text = page.read_text("utf-8")
+        assert text == squeeze_report.restated(text, figures), f"{page.name}: python benchmarks/squeeze/squeeze.py report --docs docs"
+
+
+def test_a_figure_is_put_into_its_places_and_into_a_pictures_description() -> None:
+    text = "| <!-- =a -->1<!-- = --> | ![old](a.svg) | <!-- =b -->![old, 1](b.svg)<!-- = --> | <!-- =a -->3 s<!-- = -->"
+    told = "| <!-- =a -->2 s<!-- = --> | ![old](a.svg) | <!-- =b -->![new](b.svg)<!-- = --> | <!-- =a -->2 s<!-- = -->"
+    assert squeeze_report.restated(text, {"a": "2 s", "b": "new"}) == told
+    with pytest.raises(ValueError, match="no figure is called b"):
+        squeeze_report.restated(text, {"a": "2 s"})
 
 
 def test_what_the_comparison_of_ksm_laws_configures_can_be_loaded(tmp_path: Path) -> None:
