@@ -5,7 +5,8 @@
 
 Faults are chosen at random, by the seed, and follow each other as soon as all is in order again; some come together. Several lanes
 go on at the same time, each with a libvirtd, guests and a mom of its own. Each fault is a line in results/faults.jsonl; of one that broke
-something, results/traces keeps what was seen and what all logs say. The machine needs what tests/real needs, root, 6 GiB of memory, a compressed swap of its own (zram), a loop device, and gcc. mom runs as it does on hosts: as a
+something, results/traces keeps what was seen and what all logs say. The machine needs what tests/real needs, root, 6 GiB of memory, a
+compressed swap of its own (zram), a loop device, and gcc. mom runs as it does on hosts: as a
 user without power, with mom-helper, kept by a supervisor that does what the shipped units do.
 """
 
@@ -140,12 +141,16 @@ def suffer(made: Scene, faults: Sequence[Chosen]) -> dict[str, Any]:
     made.longest_gap = 0.0
     kills, starts, began, late = made.kills, made.mom.starts, time.monotonic(), ""
     before = dict(made.guests)
+    not_now: dict[int, str] = {}
     courses = [_Course(one, one.kind.course(made, one.random)) for one in faults]
     try:
         under_way = list(courses)
         while under_way:
             for one in list(under_way):
-                said = one.step()
+                try:
+                    said = one.step()
+                except NotNow as error:
+                    not_now[one.fault.number], said = str(error), None
                 if said is None or said:
                     under_way.remove(one)
                     late = late or said or ""
@@ -183,6 +188,7 @@ def suffer(made: Scene, faults: Sequence[Chosen]) -> dict[str, Any]:
         broke = []
     return {
         **starved,
+        "not_now": not_now,
         "waited": round(began - asked, 1),
         "lasted": round(over - began, 1),
         "recovery": None if why_not else round(now - over, 1),
@@ -284,13 +290,10 @@ class Campaign:
         try:
             with self._in_turn(made, faults):
                 seen = suffer(made, faults)
-        except NotNow as error:
-            seen = {"not_tried": str(error)[:500], "broke": []} | (
-                {"recovery": None} if len(faults) > 1 else {}
-            )  # the other one was cut short
         except TROUBLE as error:
             seen = {"not_tried": f"{type(error).__name__}: {error}"[:500], "broke": [], "recovery": None}
         lines: list[dict[str, Any]] = []
+        not_now = seen.pop("not_now", {})
         whole = seen.get("recovery", 0.0) is not None
         trace = f"{self.seed}.{faults[0].number}.json.gz"
         for one in faults:
@@ -298,6 +301,8 @@ class Campaign:
             line = {"seed": self.seed, "number": one.number, "kind": one.kind.name, "when": when, "with": others, **seen}
             if seen["broke"] or seen.get("late") or not whole:
                 line["trace"] = trace
+            if one.number in not_now:
+                line |= {"not_tried": not_now[one.number], "broke": []}
             lines.append(line)
         if "trace" in lines[0]:
             made.keep_trace(self.results / "traces" / trace, lines[0])
