@@ -445,23 +445,25 @@ def filled(text: str, parts: Mapping[str, str]) -> str:
     return text
 
 
-PLACES: Final = re.compile(r"<!-- =(?P<name>[^>]+?) -->(?P<old>.*?)<!-- = -->")
-_PICTURE: Final = re.compile(r"(?<=!\[)[^]]*(?=])")
+PLACES: Final = re.compile(
+    r"<!-- =(?P<name>[^>]+?) -->.*?(?P<end><!-- = -->)|(?<=!\[)[^]]*(?P<path>]\([^)]*\))<!-- of (?P<picture>[^>]+?) -->"
+)
 
 
 def restated(text: str, figures: Mapping[str, str]) -> str:
-    """A document whose named figures, each between `<!-- =NAME -->` and `<!-- = -->` on one line, are these; of a picture there, its
-    description.
+    """A document whose named figures, each between `<!-- =NAME -->` and `<!-- = -->` on one line, are these, and the descriptions of
+    pictures before `<!-- of NAME -->`. (A line that began with a comment would be no Markdown.)
 
     Raises `ValueError` for a name that is not among them.
     """
 
     def place(found: re.Match[str]) -> str:
-        name, old = found["name"], found["old"]
+        name = found["name"] or found["picture"]
         if name not in figures:
             raise ValueError(f"no figure is called {name}; there are {', '.join(figures)}")
-        new = _PICTURE.sub(lambda _: figures[name], old, 1) if _PICTURE.search(old) else figures[name]
-        return f"<!-- ={name} -->{new}<!-- = -->"
+        if found["picture"]:
+            return f"{figures[name]}{found['path']}<!-- of {name} -->"
+        return f"<!-- ={name} -->{figures[name]}{found['end']}"
 
     return PLACES.sub(place, text)
 

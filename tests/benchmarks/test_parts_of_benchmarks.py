@@ -52,8 +52,8 @@ def test_figures_that_pages_take_from_the_squeeze_are_those_of_its_kept_results(
 
 
 def test_a_figure_is_put_into_its_places_and_into_a_pictures_description() -> None:
-    text = "| <!-- =a -->1<!-- = --> | ![old](a.svg) | <!-- =b -->![old, 1](b.svg)<!-- = --> | <!-- =a -->3 s<!-- = -->"
-    told = "| <!-- =a -->2 s<!-- = --> | ![old](a.svg) | <!-- =b -->![new](b.svg)<!-- = --> | <!-- =a -->2 s<!-- = -->"
+    text = "| <!-- =a -->1<!-- = --> | ![old](a.svg) | ![old, 1](b.svg)<!-- of b --> | <!-- =a -->3 s<!-- = -->"
+    told = "| <!-- =a -->2 s<!-- = --> | ![old](a.svg) | ![new](b.svg)<!-- of b --> | <!-- =a -->2 s<!-- = -->"
     assert squeeze_report.restated(text, {"a": "2 s", "b": "new"}) == told
     with pytest.raises(ValueError, match="no figure is called b"):
         squeeze_report.restated(text, {"a": "2 s"})
