@@ -256,6 +256,17 @@ def test_days_are_learned_where_each_slot_is_seen_once() -> None:
     json.dumps(content_of(days), allow_nan=False)
 
 
+def test_a_part_of_the_day_that_was_not_seen_before_keeps_nothing_from_being_kept_and_known_of_the_others() -> None:
+    days = new_days()
+    for day in range(3):
+        for snapshot in snapshots({"desktop": at_eight}, range(day, day + 1)):
+            if not 50 <= (snapshot.time - FIRST) % DAY // SLOT < 52:
+                days.see(snapshot)
+    see(days, 3, 0, 60)
+    assert days.usual < 100 * MIB, "it is known by how much all together usually differ"
+    json.dumps(content_of(days), allow_nan=False)
+
+
 A_CYCLE = st.tuples(
     st.sampled_from([0.0, 5.0, 15.0, 40.0, 20_000.0]),  # seconds since the one before
     st.sampled_from([0.0, 0.0, 0.0, -3600.0, 1e6]),  # by which the wall clock jumps

@@ -316,7 +316,9 @@ class HostDays:
             self.usual += RECOVERY * (abs(sums[3] - sums[2]) - self.usual)
             step = QUANTILE_STEP * max(self.usual, RISE_KIB)
             self.margin = max(0.0, self.margin + step * (COVERAGE if error > 0 else COVERAGE - 1))
-        counted = [(guest, told) for guest in self._present if (told := guest.told(index)) is not None and not isnan(guest.used)]
+        expected = [(guest, told) for guest in self._present if (told := guest.told(index)) is not None]
+        # Of a slot that was not seen on any day, nothing is expected, whatever pattern the guest has.
+        counted = [(guest, told) for guest, told in expected if not isnan(guest.used + told.middle)]
         self._sums = (index, [guest for guest, _ in counted], sum(told.middle for _, told in counted), -math.inf) if counted else None
 
     # --- tell --------------------------------------------------------------------------------------------------------------------
