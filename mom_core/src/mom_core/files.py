@@ -8,6 +8,7 @@ import errno
 import os
 import stat
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 DEFAULT_CONFIG = Path("/etc/mom/mom.yaml")
@@ -27,8 +28,8 @@ def read_file(path: Path, most: int) -> bytes:
         return file.read(most + 1)
 
 
-def replace_file(path: Path, content: str | bytes, *, durable: bool, mode: int = 0o640, replace: bool = True) -> None:
-    """Put this in place of the file's content, atomically; a text as UTF-8.
+def replace_file(path: Path, content: str | bytes | Sequence[bytes], *, durable: bool, mode: int = 0o640, replace: bool = True) -> None:
+    """Put this in place of the file's content, atomically; a text as UTF-8, parts one after the other.
 
     :param durable: also survive a power failure: the data and the folder's entry are on disk when this returns
     :param replace: or raise `FileExistsError` if there is a file
@@ -37,7 +38,8 @@ def replace_file(path: Path, content: str | bytes, *, durable: bool, mode: int =
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            parts = [content.encode()] if isinstance(content, str) else [content] if isinstance(content, bytes) else content
+            file.writelines(parts)
             file.flush()
             os.fchmod(file.fileno(), mode)
             if durable:

@@ -17,7 +17,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -167,10 +167,10 @@ class StateFile(Generic[Content]):
     def write_json(self, body: Callable[[], str], *, durable: bool = True) -> None:
         """The same, of a content that is made to JSON by this function, on one line; it raises `OSError` if it cannot be."""
         try:
-            text = self._framed(body())
+            framed = self._framed(body())
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
             self._move_aside()
-            replace_file(self.path, text, durable=durable, mode=self._mode)
+            replace_file(self.path, framed, durable=durable, mode=self._mode)
         except OSError as error:
             self.write_error = f"{self._what} {self.path} cannot be written: {error.strerror}"
             raise StateError(self.write_error, hint="free space, or repair the disk") from error
@@ -207,12 +207,12 @@ class StateFile(Generic[Content]):
 
     # --- inside ----------------------------------------------------------------------------------------------------------------
 
-    def _framed(self, body: str) -> str:
+    def _framed(self, body: str) -> Sequence[bytes]:
         encoded = body.encode()
         if len(encoded) > self._largest - _FRAME_BYTES:
             raise OSError(errno.EFBIG, f"it would be larger than {self._largest} bytes")
         checksum = _checksum(self.kind, self._version, encoded)
-        return f'{{"state":"{self.kind}","version":{self._version},"crc32":"{checksum:08x}","content":{body}}}\n'
+        return f'{{"state":"{self.kind}","version":{self._version},"crc32":"{checksum:08x}","content":'.encode(), encoded, b"}\n"
 
     def _damaged(self, reason: str) -> StateError:
         return StateError(f"{self._what} {self.path} is damaged: {reason}", hint=ADVICE)

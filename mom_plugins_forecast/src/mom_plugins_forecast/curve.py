@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from math import isnan
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from mom_plugins_forecast.slots import HOUR_SLOTS, HOURS, SLOTS, Calendar
 
@@ -99,20 +100,45 @@ class SlotExpected(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What was forecast at the end of a slot."""
+    """What was forecast at the end of a slot. Its numbers are in one array: there are four of this for each guest."""
 
     index: int
-    used: float
-    lefts: Sequence[float]
-    """How much that was more than each curve had."""
-    mixed: Sequence[float]
-    """How much each curve counted."""
-    next_most: float
-    """The most that was expected in the slot after it, without the margin; unknown: nothing was."""
-    hour: float
-    """What was expected an hour later."""
-    hour_of_each: Sequence[float]
-    """The same by each curve alone."""
+    _numbers: array[float]
+
+    @classmethod
+    def of(cls, index: int, used: float, next_most: float, hour: float, *of_each: Iterable[float]) -> Self:
+        """Of these numbers."""
+        return cls(index, array("d", (used, next_most, hour, *chain(*of_each))))
+
+    @property
+    def used(self) -> float:
+        """What was used in the slot."""
+        return self._numbers[0]
+
+    @property
+    def next_most(self) -> float:
+        """The most that was expected in the slot after it, without the margin; unknown: nothing was."""
+        return self._numbers[1]
+
+    @property
+    def hour(self) -> float:
+        """What was expected an hour later."""
+        return self._numbers[2]
+
+    @property
+    def lefts(self) -> Sequence[float]:
+        """How much more was used than each curve had."""
+        return self._numbers[3:6]
+
+    @property
+    def mixed(self) -> Sequence[float]:
+        """How much each curve counted."""
+        return self._numbers[6:9]
+
+    @property
+    def hour_of_each(self) -> Sequence[float]:
+        """What was expected an hour later by each curve alone."""
+        return self._numbers[9:]
 
 
 def unknown_curve(length: int) -> array[float]:
@@ -257,7 +283,7 @@ class GuestDays:
         later = self._each(index + HOUR_SLOTS)
         each = [used if isnan(had) else had + stays * one for had, one in zip(later, lefts, strict=True)]
         said = self._said
-        said.append(_Said(index, used, tuple(lefts), tuple(mixed), next_most, _weighed(mixed, later) + stays * left, tuple(each)))
+        said.append(_Said.of(index, used, next_most, _weighed(mixed, later) + stays * left, lefts, mixed, each))
         while said and said[0].index <= index - HOUR_SLOTS:
             del said[0]
 

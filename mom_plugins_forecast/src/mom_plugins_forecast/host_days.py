@@ -111,8 +111,8 @@ class HostDays:
         self.usual = 0.0
         """KiB. What that was wrong by, usually."""
         self._ids: list[str] = []
-        self._columns: list[list[Value]] = [[] for _ in GUEST_FIELDS]
-        self._rises: dict[int, float] = {}
+        self._columns: list[list[int | float | None]] = [[] for _ in GUEST_FIELDS]
+        """What is told of guests, by field; of when a rise begins, the slot."""
         self._present: list[KnownGuest] = []
         self._visit = self._refresh = self._cycles = 0
         self._clock: float | None = None
@@ -194,7 +194,6 @@ class HostDays:
             self._present.append(known)
         self._interrupt(left.values())
         self._columns = [[None] * len(ids) for _ in GUEST_FIELDS]
-        self._rises = {}
         for place, guest in enumerate(self._present):
             self._tell(guest, place)
         self._visit = self._refresh = 0
@@ -266,7 +265,6 @@ class HostDays:
     def _tell(self, guest: KnownGuest, place: int) -> None:
         """Say what is told of a guest, by its forecast and by what it uses now."""
         days, columns = guest.days, self._columns
-        self._rises.pop(place, None)
         columns[4][place] = int(days.error) if days.wrong[3] else None
         expected = guest.expected[max(0, self._index - guest.first) :]
         window = expected[: self._reach]
@@ -274,13 +272,12 @@ class HostDays:
         guest.weight = self._weight(guest, window[0]) if window else 0.0
         columns[3][place] = round(guest.weight, 2) if days.has_pattern else None
         if guest.weight < LEAST_WEIGHT or isnan(soon) or isnan(window[0].usual):
-            columns[0][place] = columns[1][place] = None
+            columns[0][place] = columns[1][place] = columns[2][place] = None
             guest.middles = ()
             return
         guest.middles = tuple([one.middle for one in window])
         columns[0][place], columns[1][place] = int(window[0].usual), math.ceil(max(window[0].usual, soon))
-        if (at := self._rises_at(guest, window)) is not None:
-            self._rises[place] = at
+        columns[2][place] = self._rises_in(guest, window)
 
     def _weight(self, guest: KnownGuest, now: SlotExpected) -> float:
         """How much a guest's forecast counts. One that uses far more than was expected at most is found out at once; one that uses less may
@@ -290,13 +287,17 @@ class HostDays:
         usual = FITS * max(LEAST_SHARE * used, days.error)
         return min(days.weight, usual / over) if over > usual else days.weight  # what is unknown is not over
 
-    def _rises_at(self, guest: KnownGuest, window: Sequence[SlotExpected]) -> float | None:
-        """When the rise begins that is expected, by the monotonic clock; None: none is."""
-        now, monotonic = self._now
+    def _rises_in(self, guest: KnownGuest, window: Sequence[SlotExpected]) -> int | None:
+        """The slot in which the rise begins that is expected; None: none is."""
         for place, one in enumerate(window):
             if one.most > guest.used + max(RISE_KIB, RISE_SHARE * guest.used, one.margin):
-                return monotonic + (self.calendar.left(now) + (place - 1) * self.calendar.slot_seconds if place else 0.0)
+                return self._index + place
         return None
+
+    def _seconds_until(self, slot: int) -> float:
+        """How long it is until a slot begins; 0: it has."""
+        later = slot - self._index
+        return round(self.calendar.left(self._now[0]) + (later - 1) * self.calendar.slot_seconds, 1) if later > 0 else 0.0
 
     def _window(self, seconds: float) -> int:
         """How many slots that reaches into, the present one included."""
@@ -327,11 +328,9 @@ class HostDays:
         """What is told of these guests, by field, in their order; None: nothing is of any."""
         if not self._ids:
             return None
-        now = self._now[1]
-        rises: list[Value] = [None] * len(self._ids)
-        for place, at in self._rises.items():
-            rises[place] = max(0.0, round(at - now, 1))
-        columns = [self._columns[0], self._columns[1], rises, *self._columns[3:]]
+        slots = self._columns[2]
+        seconds = {slot: self._seconds_until(slot) if isinstance(slot, int) else None for slot in set(slots)}
+        columns = [*self._columns[:2], [seconds[slot] for slot in slots], *self._columns[3:]]
         if [guest.id for guest in guests] != self._ids:
             places = {identity: place for place, identity in enumerate(self._ids)}
             wanted = [places.get(guest.id) for guest in guests]
