@@ -174,7 +174,7 @@ def test_what_is_learned_anew_before_the_last_was_kept_is_not_lost(tmp_path: Pat
 
 
 def test_of_many_guests_a_part_is_made_ready_in_each_cycle_and_a_file_is_whole(tmp_path: Path) -> None:
-    uses = {f"guest-{number}": at_eight for number in range(30)}
+    uses = {f"guest-{number}": at_eight for number in range(70)}
     plugin, _ = started(tmp_path)
     file, hour = tmp_path / "forecast" / FILE, int(4 * SLOT / 5.0)
     for number, one in zip(range(2 * hour), snapshots(uses, range(1)), strict=False):
@@ -184,6 +184,8 @@ def test_of_many_guests_a_part_is_made_ready_in_each_cycle_and_a_file_is_whole(t
     wait_until(file.exists, "in the next ones it is written")
     kept = days_from(json.loads(file.read_text())["content"])
     assert set(kept.known) == set(uses)
+    plugin.mom_teardown()
+    assert {one.name for one in file.parent.iterdir()} == {FILE, PAST}, "nothing else is left"
 
 
 def test_a_disk_that_takes_nothing_is_said_and_what_was_learned_is_written_when_it_does(tmp_path: Path) -> None:

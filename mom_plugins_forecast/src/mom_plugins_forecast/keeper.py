@@ -1,9 +1,11 @@
 """Keeps what is learned in files, beside the cycles: what is to be written is made of a few guests in each of them, and written by a thread
-of its own, as a disk may take its time. A file is whole, or as it was before."""
+of its own, as a disk may take its time. Until it is made of all, it is on the disk, too, as it is megabytes. A file is whole, or as it was
+before."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -21,6 +23,9 @@ LOOKS_EVERY: Final = 60.0
 PATIENCE: Final = 5.0
 """Seconds that the end waits for a disk, at most. A mom that stops waits for less."""
 
+TEXTS: Final = 32
+"""Guests whose texts are handed to the thread together."""
+
 OTHER_CALENDAR: Final = "it is of days, or weeks, of another length than the settings say"
 
 
@@ -29,6 +34,43 @@ class _Kept(NamedTuple):
 
     kind: KeptKind[Any]
     file: StateFile[Any]
+
+
+class _Texts:
+    """What is kept of each guest, in a file beside the one that holds it all at last. For the thread that writes."""
+
+    def __init__(self, beside: Path) -> None:
+        self._path = beside.with_name(f".{beside.name}.guests")
+        self._error: OSError | None = None
+        self._begun = False
+
+    def add(self, texts: Iterable[str]) -> None:
+        """Add these; what goes wrong is said by `read`."""
+        text = ",".join(filter(None, texts))
+        if self._error is not None or not text:
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+            with open(self._path, "a" if self._begun else "w", encoding="utf-8", opener=_for_its_owner) as file:
+                file.write(f",{text}" if self._begun else text)
+            self._begun = True
+        except OSError as error:
+            self._error = error
+
+    def read(self) -> str:
+        """All of them. Raises `OSError`."""
+        if self._error is not None:
+            raise self._error
+        return self._path.read_text(encoding="utf-8") if self._begun else ""
+
+    def remove(self) -> None:
+        """Leave nothing."""
+        with suppress(OSError):  # the next ones take its place
+            self._path.unlink(missing_ok=True)
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 class _Found(NamedTuple):
@@ -97,20 +139,22 @@ class DaysKeeper:
         self._writes = []
         days.past.keep_only(days.known)
         for kept in self._files:
-            content, texts = kept.kind.part(days), list[str]()
+            content, texts, made = kept.kind.part(days), _Texts(kept.file.path), list[str]()
             for identity in list(days.known):
-                texts.append(kept.kind.guest_text(content, identity))
+                made.append(kept.kind.guest_text(content, identity))
+                if len(made) >= TEXTS:
+                    self._callers.start(partial(texts.add, made))
+                    made = []
                 yield
-            head = kept.kind.head_text(content)
-            self._writes.append(self._callers.start(partial(self._write, kept, head, texts)))
+            self._callers.start(partial(texts.add, made))
+            self._writes.append(self._callers.start(partial(self._write, kept, kept.kind.head_text(content), texts)))
         self._writes.append(self._callers.start(self._remove_taken))
 
     @staticmethod
-    def _write(kept: _Kept, head: str, texts: list[str]) -> None:
-        text = kept.kind.text(head, texts)
-        texts.clear()  # megabytes
+    def _write(kept: _Kept, head: str, texts: _Texts) -> None:
         with suppress(StateError):  # the file says it, in each cycle
-            kept.file.write_json(lambda: text)
+            kept.file.write_json(lambda: kept.kind.text(head, [texts.read()]))
+        texts.remove()
 
     # --- what `mom forecast learn` has left ---------------------------------------------------------------------------------------
 
