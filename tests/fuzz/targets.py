@@ -380,7 +380,7 @@ def state_file(data: bytes) -> None:
                 READ_ALONE[path](Path(folder))
             return
         file = kept_files()[path]
-        file.decoded(file._framed(json.dumps(content)).encode())
+        file.decoded(b"".join(file._framed(json.dumps(content))))
     except (KeyError, ValueError, RecursionError, StateError):
         return  # no such file, nothing that could stand in one, or damage
     if crc32(data) % 10:

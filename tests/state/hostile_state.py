@@ -53,7 +53,7 @@ def main(folder: Path) -> None:
             continue
         forger = StateFile(folder / name, "", lambda found: found)
         for what, body in BODIES.items():
-            data = forger._framed(body()).encode()
+            data = b"".join(forger._framed(body()))
             began = time.process_time()
             try:
                 file.decoded(data)
