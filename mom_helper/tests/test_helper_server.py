@@ -8,7 +8,7 @@ import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -20,7 +20,7 @@ from helper_process import ENGINE, GUEST, STRANGER, Client, Group, RunningHelper
 
 from mom_devkit import wait_until
 from mom_helper.__main__ import MOST_CONNECTIONS
-from mom_helper.orders import ORDER, PROCESS_FILES, Order, OrderNumber
+from mom_helper.orders import MOST_AT_ONCE, ORDER, PROCESS_FILES, Answer, Order, OrderNumber
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(os.geteuid() != 0, reason="what runs as root is tried as root")]
 
@@ -170,7 +170,7 @@ def test_files_of_a_guests_process_can_be_read_and_only_these(grouped: RunningHe
         return found
 
     read_at_all = [(Path(f"/proc/{pid}") / name).exists() for name in PROCESS_FILES]
-    assert grouped.ask(read) == [EPERM, *[True if there else ENOENT for there in read_at_all], EPERM]
+    assert grouped.ask(read) == [ENOENT, *[True if there else ENOENT for there in read_at_all], ENOENT]
 
 
 def test_triggers_of_pressure_are_few_and_within_bounds(helper: RunningHelper) -> None:
@@ -456,6 +456,41 @@ def test_descriptors_of_strange_files_are_refused_at_once(helper: RunningHelper,
         return [client.error(OrderNumber.CONNECT, 0, descriptors=[file]) for file in files]
 
     assert set(helper.ask(strange)) == {EPERM}
+    is_alive_and_small(helper)
+
+
+def several(*asked: Sequence[int]) -> bytes:
+    """So many orders, with their places as ids, in one message."""
+    return b"".join(ORDER.pack(*Order(number, index, *words)) for index, (number, *words) in enumerate(asked))
+
+
+def test_many_orders_to_write_may_be_one_message_and_each_has_its_answer(grouped: RunningHelper, group: Group) -> None:
+    pid, _ = group.process(GUEST)
+    groups = [(OrderNumber.SET, HIGH, size << 20, pid, grouped.inode(group)) for size in (100, 0, 200)]
+
+    def answered(client: Client) -> list[list[int]]:
+        client.send(several(*groups, (OrderNumber.SET, A, 77), (OrderNumber.SET, A, 1001)))
+        answer, rest, _ = client.answer()
+        return [[one.id, one.error] for one in (answer, *(Answer(*words) for words in ORDER.iter_unpack(rest)))]
+
+    assert grouped.ask(answered) == [[0, 0], [1, ERANGE], [2, 0], [3, 0], [4, ERANGE]]
+    assert high(grouped, group) == str(200 << 20)
+    assert grouped.knobs["a"].read_text().strip() == "77"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        [(OrderNumber.SET, A, 7)] * (MOST_AT_ONCE + 1),
+        [(OrderNumber.SET, A, 7), (OrderNumber.LIST, 0)],
+        [(OrderNumber.PUT_BACK,), (OrderNumber.SET, A, 7)],
+        [(OrderNumber.STEP_BACK,)] * 2,
+    ],
+)
+def test_more_orders_at_once_or_other_ones_end_the_connection_and_none_is_followed(helper: RunningHelper, asked: list[list[int]]) -> None:
+    with pytest.raises(AssertionError, match=CLOSED):
+        helper.ask(lambda client: client.send(several(*asked)) or client.answer())  # type: ignore[func-returns-value]  # one after the other
+    assert helper.knobs["a"].read_text() == "100\n"
     is_alive_and_small(helper)
 
 

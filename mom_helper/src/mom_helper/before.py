@@ -120,11 +120,9 @@ class Before:
 
 def _place(path: str, folder: int | None) -> tuple[str, str]:
     """The file's name, below the folder's descriptor where there is one, and that of what is noted of it."""
-    if folder is None:
-        return path, path.replace("/", "!")
     name = path.rpartition("/")[2]
     # A group of the same name may be a later guest's; the kernel never gives the inode to another one.
-    return name, f"{os.fstat(folder).st_ino}!{name}"
+    return (path, path.replace("/", "!")) if folder is None else (name, f"{os.fstat(folder).st_ino}!{name}")
 
 
 def _read(file: int) -> int | None:

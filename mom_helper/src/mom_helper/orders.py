@@ -12,6 +12,9 @@ SOCKET: Final = "/run/mom-helper/socket"
 ORDER: Final = struct.Struct("<IIqqqq")
 """An order, and an answer, which text may follow: what root declared."""
 
+MOST_AT_ONCE: Final = 16
+"""Orders in one message, all of them `SET`; the kernel may take 0.1 s for each, where it reclaims for it. Answers come likewise."""
+
 MOST_TEXT: Final = 4096 + 256
 """Bytes: a path, and its bounds."""
 

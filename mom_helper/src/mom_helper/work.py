@@ -10,13 +10,13 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from mom_helper.before import Before
-from mom_helper.declarations import Declared, WritableFile
+from mom_helper.declarations import Declared
 from mom_helper.guests import HIERARCHIES, UNIFIED, Guests
 from mom_helper.kernel import Allowance, opened
-from mom_helper.orders import ORDER, PROCESS_FILES, Answer, Order, OrderNumber
+from mom_helper.orders import MOST_AT_ONCE, ORDER, PROCESS_FILES, Order, OrderNumber
 from mom_helper.taker import WAYS, moved, step_back
 
 PRESSURE_FILE: Final = "/proc/pressure/memory"
@@ -28,6 +28,8 @@ _TRIGGERS_PER_SECOND: Final = 1 / 30
 
 PAUSE_SECONDS: Final = 0.005
 """For what has ordered too much, so that it does not keep a CPU busy."""
+
+File = TypeVar("File")
 
 
 class Done(NamedTuple):
@@ -63,12 +65,12 @@ class Work:
         return self._ways[order.number](order, *descriptors)
 
     def _list(self, order: Order) -> Done:
-        file = self._file(order)
+        file = _numbered(self._files, order.a)
         values = "max" if file.unlimited else " ".join(map(str, file.values))
         return Done(file.least, file.most, text=f"{file.name}\n{values}".encode(errors="surrogateescape"))
 
     def _set(self, order: Order) -> Done:
-        file, folder = self._file(order), None
+        file, folder = _numbered(self._files, order.a), None
         path = file.name
         if not path.startswith("/"):
             folder, group = self._guests.find(order.c, None).group(UNIFIED)
@@ -79,16 +81,9 @@ class Work:
         self.log(f"{path}: {order.b}, was {stood}")
         return Done()
 
-    def _file(self, order: Order) -> WritableFile:
-        if not 0 <= order.a < len(self._files):
-            raise OSError(errno.ENOENT, "there is no file of that number")
-        return self._files[order.a]
-
     def _open(self, order: Order) -> Done:
-        if not 0 <= order.a < len(PROCESS_FILES):
-            raise OSError(errno.EPERM, "there is no file of that number")
-        folder = self._guests.find(order.c, order.d).folder
-        return Done(descriptors=[os.open(PROCESS_FILES[order.a], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)])
+        name, folder = _numbered(PROCESS_FILES, order.a), self._guests.find(order.c, order.d).folder
+        return Done(descriptors=[os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)])
 
     def _watch_pressure(self, order: Order) -> Done:
         if order.b not in _WINDOW_US or not _LEAST_STALL_US <= order.a <= order.b:
@@ -115,6 +110,12 @@ class Work:
             return Done(descriptors=[connection.detach()])
 
 
+def _numbered(files: Sequence[File], number: int) -> File:
+    if not 0 <= number < len(files):
+        raise OSError(errno.ENOENT, "there is no file of that number")
+    return files[number]
+
+
 def peer_of(connection: socket.socket) -> tuple[int, int]:
     """Process and user at its other end, of the kernel's `struct ucred`."""
     pid, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
@@ -126,21 +127,24 @@ def attend(connection: socket.socket, follow: Callable[[Order, list[int]], Done]
 
     :param follow: what does what an order says; it raises `OSError`
     """
-    with suppress(ConnectionError):  # the other end has gone
+    with suppress(ConnectionError, struct.error):  # the other end has gone, or what it sends is no order
         while True:
-            message, received, _, _ = socket.recv_fds(connection, ORDER.size + 1, 2, socket.MSG_CMSG_CLOEXEC)
-            done, error = Done(), 0
+            message, received, _, _ = socket.recv_fds(connection, MOST_AT_ONCE * ORDER.size + 1, 2, socket.MSG_CMSG_CLOEXEC)
+            done, answers = Done(), b""
             try:
-                if len(message) != ORDER.size:
+                orders = [Order(*words) for words in ORDER.iter_unpack(message)]
+                if not orders or (len(orders) > 1 and any(order.number != OrderNumber.SET for order in orders)):
                     return
-                order = Order(*ORDER.unpack(message))
-                try:
-                    done = follow(order, received)
-                except OSError as failure:
-                    error = failure.errno or errno.EIO
-                    if order.number != OrderNumber.LIST:  # it ends so
-                        log(f"refused: order {' '.join(map(str, order))}: {failure.strerror}")
-                socket.send_fds(connection, [ORDER.pack(*Answer(order.id, error, done.a, done.b, done.c)), done.text], done.descriptors)
+                for order in orders:
+                    error = 0
+                    try:
+                        done = follow(order, received)
+                    except OSError as failure:
+                        error = failure.errno or errno.EIO
+                        if order.number != OrderNumber.LIST:  # it ends so
+                            log(f"refused: order {' '.join(map(str, order))}: {failure.strerror}")
+                    answers += ORDER.pack(order.id, error, done.a, done.b, done.c, 0)
+                socket.send_fds(connection, [answers, done.text], done.descriptors)
             finally:
                 for one in (*received, *done.descriptors):
                     os.close(one)

@@ -8,7 +8,7 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple, Self
@@ -26,9 +26,6 @@ DECLARATIONS_FOLDER: Final = "/etc/mom/helper.d"
 """Where root declares more than mom's packages do."""
 
 _MOST_DECLARED: Final = 1000
-
-_ON_THEIR_WAY: Final = 16
-"""Orders that are sent before the first of them is answered. The helper takes 0.1 s for each at most, where the kernel reclaims for it."""
 
 
 class DeclaredFile(NamedTuple):
@@ -110,29 +107,30 @@ class Helper:
     def set_groups(self, values: Sequence[GroupValue]) -> Sequence[OSError | None]:
         """Write to files of guests' control groups; what kept each from being written, `PermissionError` likewise. None: it was written.
 
-        Several orders are on their way at once: to go to sleep and wake for each takes both processes longer than the order.
+        Many orders are one message: to send each takes longer than to follow it.
         """
         found: list[OSError | None] = []
         with self._turn():
-            for first in range(0, len(values), _ON_THEIR_WAY):
-                sent = [self._sent(one) for one in values[first : first + _ON_THEIR_WAY]]
-                found += [one if isinstance(one, OSError) else self._refusal(one) for one in sent]
+            for first in range(0, len(values), orders.MOST_AT_ONCE):
+                found += self._set_several(values[first : first + orders.MOST_AT_ONCE])
         return found
 
-    def _sent(self, value: GroupValue) -> int | OSError:
-        """The id of the order."""
+    def _set_several(self, values: Sequence[GroupValue]) -> Sequence[OSError | None]:
+        """The same of what fits into one message."""
+        found: list[OSError | None] = [None] * len(values)
+        asked: dict[int, bytes] = {}
+        for index, value in enumerate(values):
+            try:
+                asked[index] = _packed(index, OrderNumber.SET, self._number_of(value.file), value.value, value.pid, value.group)
+            except OSError as error:
+                found[index] = error
         try:
-            order = Order(OrderNumber.SET, a=self._number_of(value.file), b=value.value, c=value.pid, d=value.group)
-            return self._send(order)
+            answers = self._exchange(asked)[0] if asked else ()
         except OSError as error:
-            return error
-
-    def _refusal(self, order: int) -> OSError | None:
-        try:
-            self._answer(order)
-        except OSError as error:
-            return error
-        return None
+            return [one or error for one in found]
+        for answer in answers:
+            found[answer.id] = _refusal(answer) if answer.error else None
+        return found
 
     def open_of_guest(self, pid: int, started: int, name: str) -> int:
         """A descriptor to read a file of a guest's folder in /proc, such as `smaps_rollup`. `PermissionError`: no plugin needs it."""
@@ -211,45 +209,36 @@ class Helper:
 
     def _ask(self, order: Order, *descriptors: int) -> tuple[Answer, bytes, list[int]]:
         """The answer to an order that was carried out, its text, and the descriptors that came with it."""
-        return self._answer(self._send(order, *descriptors))
+        self._id = (self._id + 1) & 0xFFFFFFFF
+        (answer,), text, received = self._exchange({self._id: _packed(*order._replace(id=self._id))}, *descriptors)
+        if not answer.error:
+            return answer, text, received
+        for one in received:
+            os.close(one)
+        raise _refusal(answer)
 
-    def _send(self, order: Order, *descriptors: int) -> int:
-        """The order's id."""
+    def _exchange(self, asked: Mapping[int, bytes], *descriptors: int) -> tuple[Sequence[Answer], bytes, list[int]]:
+        """Send orders, by their ids, in one message: the answers, and the text and descriptors that came with them. Raises `OSError`."""
         if self._connection is None:
             self._connect()
         connection = self._connection
         assert connection is not None  # noqa: S101  # it was made
-        self._id = (self._id + 1) & 0xFFFFFFFF
-        try:
-            message = orders.ORDER.pack(*order._replace(id=self._id))
-        except struct.error as error:
-            raise OSError(errno.ERANGE, os.strerror(errno.ERANGE)) from error
+        message = b"".join(asked.values())
         try:
             if descriptors:
                 socket.send_fds(connection, [message], list(descriptors))
             else:  # half of the time that it takes
                 connection.send(message)
-        except OSError as error:
-            raise self._failure(error) from error
-        return self._id
-
-    def _answer(self, order: int) -> tuple[Answer, bytes, list[int]]:
-        """To the order of that id, which is the next that is answered."""
-        if self._connection is None:
-            raise OSError(errno.ENOTCONN, "mom-helper has ended")
-        try:
-            reply, received, _, _ = socket.recv_fds(self._connection, orders.ORDER.size + orders.MOST_TEXT, 1)
-            answer = Answer(*orders.ORDER.unpack(reply[: orders.ORDER.size]))
+            reply, received, _, _ = socket.recv_fds(connection, len(message) + orders.MOST_TEXT, 1)
+            answers = [Answer(*words) for words in orders.ORDER.iter_unpack(reply[: len(message)])]
         except (OSError, struct.error) as error:
             raise self._failure(error) from error
-        if answer.id == order and not answer.error:
-            return answer, reply[orders.ORDER.size :], received
+        if [answer.id for answer in answers] == list(asked):
+            return answers, reply[len(message) :], received
         for one in received:
             os.close(one)
-        if answer.id != order:
-            self._close()
-            raise OSError(errno.EPROTO, "mom-helper answered something else")
-        raise OSError(answer.error, f"mom-helper: {os.strerror(answer.error)}")
+        self._close()
+        raise OSError(errno.EPROTO, "mom-helper answered something else")
 
     def _failure(self, error: Exception) -> OSError:
         """Of the connection, which ends: what comes later is not to be taken for the answer to another order."""
@@ -282,3 +271,15 @@ class Helper:
         connection, self._connection, self._declared = self._connection, None, None
         if connection is not None:
             connection.close()
+
+
+def _packed(*order: int) -> bytes:
+    """An order as it is sent. Raises `OSError` where a number has more than 64 bits."""
+    try:
+        return orders.ORDER.pack(*order)
+    except struct.error as error:
+        raise OSError(errno.ERANGE, os.strerror(errno.ERANGE)) from error
+
+
+def _refusal(answer: Answer) -> OSError:
+    return OSError(answer.error, f"mom-helper: {os.strerror(answer.error)}")
