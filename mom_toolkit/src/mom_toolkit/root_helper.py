@@ -121,7 +121,7 @@ class Helper:
         asked: dict[int, bytes] = {}
         for index, value in enumerate(values):
             try:
-                asked[index] = _packed(index, OrderNumber.SET, self._number_of(value.file), value.value, value.pid, value.group)
+                asked[index] = _packed(OrderNumber.SET, index, self._number_of(value.file), value.value, value.pid, value.group)
             except OSError as error:
                 found[index] = error
         try:
