@@ -42,7 +42,7 @@ def ledger(tmp_path: Path) -> Ledger:
 def writes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is written instead of a file."""
     texts: list[str] = []
-    monkeypatch.setattr("mom_core.state_files.replace_file", lambda path, text, durable, mode: texts.append(text))
+    monkeypatch.setattr("mom_core.state_files.replace_file", lambda path, parts, durable, mode: texts.append(b"".join(parts).decode()))
     return texts
 
 
