@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import math
-import sys
 from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from mom_plugins_forecast.curve import GuestDays
+from mom_plugins_forecast.curve import GuestDays, HalfCurve
 from mom_plugins_forecast.host_days import HostDays, KnownGuest
 from mom_plugins_forecast.past import LARGEST_KIB, LONGEST_NAME, MOST_GUESTS
 from mom_plugins_forecast.slots import HOURS, SLOTS, Calendar, calendar_of
@@ -23,9 +22,6 @@ LARGEST_NUMBER: Final = 1e30
 
 _NUMBERS: Final = 15
 """Of a guest, beside how much its slots usually differ."""
-
-_HALF: Final = b"\x80"
-"""In the place of the two bytes that are left out of four: the middle of what they could be, and no more is lost when it is kept again."""
 
 
 def content_of(days: HostDays) -> Mapping[str, Any]:
@@ -73,45 +69,31 @@ def _guest(kept: Sequence[Any], calendar: Calendar) -> KnownGuest:
     usual, *rest = (math.nan if one is None else _number(one) for one in numbers)
     if len(rest) != _NUMBERS:
         raise ValueError("a guest is not as it was kept")
-    losses, week_losses, wrong, lasting, (margin, average, weight) = rest[:3], rest[3:6], rest[6:10], rest[10:12], rest[12:]
+    losses, week_losses, wrong, lasting = (array("d", part) for part in (rest[:3], rest[3:6], rest[6:10], rest[10:12]))
+    margin, average, weight = rest[12:]
     if not 0 <= weight <= 1 or min(*losses, *week_losses, *wrong, lasting[1], margin) < 0:
         raise ValueError("a number of a guest makes no sense")
     days = GuestDays(
-        calendar, by_day, by_week, last, excess, growth, errors, usual, losses, week_losses, wrong, lasting, margin, average, weight, slots,
-        bool(pattern),
+        calendar, by_day.whole(), by_week, last, excess.whole(), growth.whole(), errors.whole(), usual, losses, week_losses, wrong, lasting,
+        margin, average, weight, slots, bool(pattern),
     )  # fmt: skip
     return KnownGuest(identity[:LONGEST_NAME], name[:LONGEST_NAME], days, _number(seen))
 
 
-def _packed(curve: array[float]) -> str:
-    """The upper two bytes of each number, least first: sign, exponent, and seven bits, which is to 0.4 %."""
-    raw = _little(curve)
-    halves = bytearray(len(raw) // 2)
-    halves[0::2], halves[1::2] = raw[2::4], raw[3::4]
-    return base64.b64encode(halves).decode()
+def _packed(curve: array[float] | HalfCurve) -> str:
+    half = curve if isinstance(curve, HalfCurve) else HalfCurve.of(curve)
+    return base64.b64encode(half.to_bytes()).decode()
 
 
-def _unpacked(text: str, length: int) -> array[float]:
+def _unpacked(text: str, length: int) -> HalfCurve:
     halves = base64.b64decode(text, validate=True)
     if len(halves) != 2 * length:
         raise ValueError("a curve has another length")
-    raw = bytearray(4 * length)
-    raw[1::4], raw[2::4], raw[3::4] = _HALF * length, halves[0::2], halves[1::2]
-    curve = array("f", bytes(raw))
-    if sys.byteorder == "big":
-        curve.byteswap()
+    curve = HalfCurve.from_bytes(halves)
     # A size that is no number at all is unknown; one that is not finite, or negative, was never kept.
-    if any(one < 0 or one > LARGEST_KIB for one in curve):
+    if any(one < 0 or one > LARGEST_KIB for one in curve.whole()):
         raise ValueError("a size of a curve makes no sense")
     return curve
-
-
-def _little(curve: array[float]) -> bytes:
-    if sys.byteorder == "little":
-        return curve.tobytes()
-    turned = array("f", curve)
-    turned.byteswap()
-    return turned.tobytes()
 
 
 def _number(value: Any) -> float:

@@ -1,0 +1,33 @@
+"""Curves of guests' days, and what is lost of them in half of the memory."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mom_plugins_forecast.curve import HalfCurve, unknown_curve
+
+
+@given(st.floats(min_value=0.0, max_value=1e12, allow_nan=False))
+def test_a_curve_in_half_of_the_memory_knows_each_number_to_half_a_percent(kib: float) -> None:
+    curve = HalfCurve.of(unknown_curve(3))
+    curve[1] = kib
+    assert math.isnan(curve[0]), "unknown stays unknown"
+    assert curve[1] == pytest.approx(kib, rel=0.004, abs=1e-30)
+    kept = curve.to_bytes()
+    again = HalfCurve.from_bytes(kept)
+    assert len(kept) == 2 * len(curve), "two bytes each"
+    assert (again[1], again.to_bytes(), again.whole()[1]) == (curve[1], kept, curve[1]), "and no more is lost when it is kept again"
+    again[1] = again[1]
+    assert again[1] == curve[1], "nor when it is set to what it is"
+
+
+def test_a_number_that_no_curve_can_hold_is_unknown_in_one_of_half_the_memory() -> None:
+    curve = HalfCurve.of(unknown_curve(1))
+    for wrong in (math.inf, 1e300, math.nan):
+        curve[0] = 1.0
+        curve[0] = wrong
+        assert math.isnan(curve[0])
