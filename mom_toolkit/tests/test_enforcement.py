@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from mom_core import ControlSpec, Decision, Guest, Problem, Scope, Snapshot, Unit, Value
+from mom_core import ControlSpec, Decision, EngineState, Guest, LedgerEntry, PluginContext, Problem, Scope, Snapshot, Unit, Value
 from mom_toolkit import Enforcement, SetValue
 
 WEIGHT = ControlSpec("weight", Unit.COUNT, Scope.GUEST, "a weight", "weight_now")
@@ -13,7 +13,7 @@ DISKS = ControlSpec("disks", Unit.LIST, Scope.GUEST, "limits", "disks", key="nam
 
 @pytest.fixture
 def enforcement() -> Enforcement:
-    return Enforcement("plugin", [WEIGHT, DISKS])
+    return Enforcement(PluginContext("plugin"), [WEIGHT, DISKS])
 
 
 def decided(
@@ -86,9 +86,19 @@ def test_what_cannot_be_set_is_said_and_of_a_guest_on_which_nothing_can_is_not(e
 
 
 def test_guests_on_which_it_cannot_be_set_for_one_reason_are_one_problem() -> None:
-    enforcement = Enforcement("plugin", [WEIGHT], lambda guest, control: "not here")
+    enforcement = Enforcement(PluginContext("plugin"), [WEIGHT], lambda guest, control: "not here")
     guests = {name: Guest(name, name) for name in ("a", "b", "c")}
     (problem,) = enforcement.decide(Snapshot(guests=guests), {name: {"weight": SetValue(1)} for name in guests})
     assert isinstance(problem, Problem)
     assert problem.message.endswith("to a and 2 more: not here")
     assert problem.entity is None
+
+
+def test_what_a_mom_before_this_one_set_is_undone_as_its_ledger_has_it() -> None:
+    noted = LedgerEntry(Guest("1", "vm").entity, "weight", 100, 50, "plugin", 0.0)
+    other = noted._replace(incarnation="of another boot", before=70)
+    context = PluginContext("plugin", engine_state=lambda: EngineState(changes=(noted, other)))
+    enforcement = Enforcement(context, [WEIGHT])
+    assert decided(enforcement, {"weight": 50}, weight_now=50) == [("weight", 50)], "it stands, as mom was killed"
+    assert decided(enforcement, weight_now=50) == [("weight", 100)]
+    assert decided(enforcement, weight_now=100) == []

@@ -68,7 +68,7 @@ class CgroupPlugin:
         self._settings = settings
         self._context = context
         self._hierarchies = Hierarchies(context.root)
-        self._enforcement = Enforcement(context.name, CONTROLS, _hindrance)
+        self._enforcement = Enforcement(context, CONTROLS, _hindrance)
         self._groups: dict[str, GuestGroup] = {}
         """By guest id."""
 

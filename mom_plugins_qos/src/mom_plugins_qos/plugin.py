@@ -49,7 +49,7 @@ class QosPlugin:
     def __init__(self, settings: QosSettings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
-        self._enforcement = Enforcement(context.name, CONTROLS)
+        self._enforcement = Enforcement(context, CONTROLS)
         self._set_for: Mapping[str, QosGuestSettings] = {}
 
     # --- declare -----------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
-from mom_core import ControlSpec, Decision, Entity, Guest, Problem, Severity, Snapshot, Source, Value, as_items, first_names
+from mom_core import ControlSpec, Decision, Entity, Guest, PluginContext, Problem, Severity, Snapshot, Source, Value, as_items, first_names
 
 GONE_SECONDS: Final = 3600.0
 """So long what stood before is remembered of a guest that is not listed. A hypervisor that hangs or is started again lists none meanwhile,
@@ -28,15 +28,15 @@ class Enforcement:
 
     Each value is decided in every cycle, also when it stands: another evaluator that decides differently always finds it before its own, or
     always after it, as the order of the plugins says, and what another process has reset is set again. What stood before the first one is
-    remembered; while that is unknown, nothing is decided.
+    remembered, by the ledger where a mom before this one set it; while that is unknown, nothing is decided.
 
-    :param name: the plugin's, as the source of what is decided
+    :param context: the plugin's, which is the source of what is decided
     :param controls: those that settings set
     :param hindrance: why a control of a guest cannot be set, empty if it can; the guest's own word, unless this says otherwise
     """
 
-    def __init__(self, name: str, controls: Iterable[ControlSpec], hindrance: Callable[[Guest, str], str] = _blocked) -> None:
-        self._source = Source(name)
+    def __init__(self, context: PluginContext, controls: Iterable[ControlSpec], hindrance: Callable[[Guest, str], str] = _blocked) -> None:
+        self._context, self._source = context, Source(context.name)
         self._specs = {spec.name: spec for spec in controls}
         self._hindrance = hindrance
         self._before: dict[tuple[str, str, str], Value] = {}
@@ -49,7 +49,8 @@ class Enforcement:
 
         :param wanted: by guest id and control; a guest for which nothing is set may be absent
         """
-        keys = set()
+        keys: set[tuple[str, str, str]] = set()
+        noted: Mapping[tuple[str, str, str], Value] | None = None
         hindered: dict[tuple[str, str], list[Entity]] = {}
         for identity, values in wanted.items():
             guest = snapshot.guests.get(identity)
@@ -64,7 +65,9 @@ class Enforcement:
                 if reason:
                     hindered.setdefault((control, reason), []).append(guest.entity)
                 elif "*" not in guest.blocked and (key in self._before or now is not None):
-                    self._before.setdefault(key, now)
+                    if key not in self._before:
+                        noted = self._noted() if noted is None else noted
+                        self._before[key] = noted.get(key, now)
                     yield Decision(guest.entity, control, one.value, one.reason, self._source)
         for (control, reason), guests in hindered.items():
             whom = first_names([guest.name for guest in guests], 1)
@@ -72,6 +75,11 @@ class Enforcement:
             yield Problem(self._source, message, guests[0] if len(guests) == 1 else None, Severity.WARNING, "see mom doctor")
         for key in [key for key in self._before if key not in keys]:
             yield from self._undone(snapshot, key)
+
+    def _noted(self) -> Mapping[tuple[str, str, str], Value]:
+        """What stood before mom set anything, by the ledger."""
+        changes = self._context.engine_state().changes
+        return {(one.entity.id, one.incarnation, one.control): one.before for one in changes if one.before is not None}
 
     def _undone(self, snapshot: Snapshot, key: tuple[str, str, str]) -> Iterable[Decision]:
         """Decide what stood before until it stands."""
