@@ -53,11 +53,24 @@ def test_no_use_is_kept_as_less_than_it_was(most: float) -> None:
     assert most * (1 - 1e-6) <= kept <= most + 4 * GIB / 248
 
 
-def test_what_is_older_than_eight_weeks_is_dropped_and_what_a_clock_that_jumped_says_is_left_out() -> None:
+def test_what_is_older_than_the_last_eight_weeks_is_dropped() -> None:
     past = seen(*((SLOTS * day, GIB) for day in range(MOST_DAYS + 5)), (0, 3 * GIB))
     (guest,) = past.guests.values()
     assert list(guest.days()) == [FIRST.toordinal() + day for day in range(5, MOST_DAYS + 5)]
     assert len(json.dumps(past.content())) / 8 < 4096, "bytes a guest and week"
+
+
+def test_days_are_learned_after_a_clock_was_weeks_ahead_or_years_behind_for_a_while() -> None:
+    ahead, behind = 300 * SLOTS, -19_000 * SLOTS
+    past = seen((0, GIB), (ahead, 2 * GIB), (SLOTS, 3 * GIB), (behind, 4 * GIB), (SLOTS + 2, GIB), (2 * SLOTS, GIB))
+    (guest,) = again(past).guests.values()
+    first = FIRST.toordinal()
+    assert [day - first for day in guest.days()] == [-19_000, 0, 1, 2, 300]
+    assert [used[0] for used in guest.days().values()] == pytest.approx([4 * GIB, GIB, 3 * GIB, GIB, 2 * GIB], rel=0.02)
+    assert guest.days()[first + 1][1] == pytest.approx(GIB, rel=0.02)
+    for day in range(3, MOST_DAYS + 3):
+        past.take_in("u1", "web", INDEX + day * SLOTS, GIB, 4 * GIB)
+    assert [day - first for day in past.guests["u1"].days()] == [*range(4, MOST_DAYS + 3), 300]
 
 
 def test_of_a_guest_that_is_forgotten_nothing_is_kept_and_of_one_whose_size_is_unknown_nothing_is_learned() -> None:

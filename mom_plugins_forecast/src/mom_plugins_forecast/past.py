@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import math
 from array import array
+from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -50,18 +51,20 @@ class GuestPast:
     used: bytearray = field(default_factory=bytearray)
 
     def take_in(self, ordinal: int, part: int, most: float, sold: float) -> None:
-        """What it used at most in a part of a day, or in some of it; both in KiB. What comes before the last day is left out: the clock has
-        jumped."""
-        if not self.ordinals or ordinal > self.ordinals[-1]:
-            kept = slice(max(0, len(self.ordinals) - MOST_DAYS + 1), None)
+        """What it used at most in a part of a day, or in some of it; both in KiB. A clock that was wrong for a while leaves days in any
+        order: of too many, the oldest are left out."""
+        day = bisect_left(self.ordinals, ordinal)
+        if self.ordinals[day : day + 1] != array("i", [ordinal]):
+            oldest = max(0, len(self.ordinals) - MOST_DAYS + 1)
+            if day < oldest:
+                return
             # Each as a whole: what grows at its end takes more than it needs.
-            self.ordinals = self.ordinals[kept] + array("i", [ordinal])
-            self.sold = self.sold[kept] + array("f", [sold])
-            self.used = self.used[PARTS * kept.start :] + bytes(PARTS)
-        elif ordinal < self.ordinals[-1]:
-            return
-        place = len(self.used) - PARTS + part
-        self.used[place] = max(self.used[place], 1 + math.ceil(min(1.0, most / self.sold[-1]) * LEVELS))
+            self.ordinals = self.ordinals[oldest:day] + array("i", [ordinal]) + self.ordinals[day:]
+            self.sold = self.sold[oldest:day] + array("f", [sold]) + self.sold[day:]
+            self.used = self.used[PARTS * oldest : PARTS * day] + bytes(PARTS) + self.used[PARTS * day :]
+            day -= oldest
+        place = PARTS * day + part
+        self.used[place] = max(self.used[place], 1 + math.ceil(min(1.0, most / self.sold[day]) * LEVELS))
 
     def merge(self, other: GuestPast) -> bool:
         """Take in its days as they were seen elsewhere; of one that both know, that of which more is known. Whether that changed any."""
