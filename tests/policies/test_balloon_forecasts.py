@@ -119,6 +119,13 @@ class TestWhoIsAboutToUseMore:
         crowd = {"rising": idle() | rises(GIB), "calm": idle(100 * MIB)}
         assert suggested(host, crowd).sizes == suggested(host, {"rising": idle(), "calm": idle(100 * MIB)}).sizes
 
+    def test_where_others_have_too_little_it_is_swept_after_them(self) -> None:
+        host = {"mem_really_available": WANTED - GIB}
+        crowd = {"a": idle(mem_freed_age=1.0) | rises(GIB), "b": idle(mem_freed_age=40.0), "c": idle(mem_freed_age=50.0) | CALM}
+        assert [one.code is ReasonCode.SWEEP for one in sizes(host, **crowd).values()] == [False, True, True]
+        host = {"mem_really_available": WANTED - GIB - 500 * MIB}
+        assert [one.code is ReasonCode.SWEEP for one in sizes(host, **crowd).values()] == [True, True, True]
+
     @pytest.mark.parametrize(
         "told", [rises(GIB, weight=0.01), rises(20 * MIB), CALM, {"mem_used_expected_soon": 2 * GIB}, rises(GIB) | {"mem_rises_in": None}],
         ids=["its forecast hardly counts", "too little", "nothing", "no forecast", "no rise"],

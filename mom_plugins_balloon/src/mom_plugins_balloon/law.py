@@ -733,9 +733,9 @@ def level_of(parts: Sequence[tuple[float, float]], wanted: float) -> float:
 def _swept(
     guests: Sequence[LawGuest], asks: Sequence[GuestAsk], offers: Sequence[GuestOffer], wanted: float, step: float, *, growing: bool
 ) -> set[int]:
-    """The places of guests that are swept: no more than it takes, the cheap first, of these those of which it is known that they will not
-    use more before long, of these those that have freed memory last, as they are the least likely to want it at once; and none that has
-    less than half of what another has.
+    """The places of guests that are swept: no more than it takes, the cheap first, of these those that are known not to use more before
+    long, and those last that are expected to, of these those that have freed memory last, as they are the least likely to want it at once;
+    and none that has less than half of what another has.
 
     :param growing: guests that wait for memory get some, and are not swept then
     """
@@ -743,7 +743,12 @@ def _swept(
         return set()
     worth = 0.5 * max((one.sweep for one in offers), default=0.0)
     able = [
-        (one.cost, guests[place].rises is None, math.inf if (age := guests[place].freed_age) is None else age, place)
+        (
+            one.cost,
+            2 if asks[place].rises else guests[place].rises is None,
+            math.inf if (age := guests[place].freed_age) is None else age,
+            place,
+        )
         for place, one in enumerate(offers)
         if one.sweep and one.sweep >= worth and not (growing and asks[place].eases)
     ]
