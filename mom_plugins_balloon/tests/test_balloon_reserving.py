@@ -20,7 +20,7 @@ from mom_core import Clock, DefaultPolicy, Engine, Guest, Host, MomError, Plugin
 from mom_devkit import HandClock, config_of, declared
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.host_reservations import policies_reserve
-from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 from mom_plugins_balloon.plugin import BalloonPlugin
 from mom_plugins_balloon.spare_memory import Spare, seconds_to_free, spare_of
 from mom_toolkit import Admission, Admissions, Forecasts, ReservationRefused, Reservations, ReservationState
@@ -302,6 +302,11 @@ class TestHowSoon:
         assert seconds_to_free(500, spare, 5, LawParameters()) == 10
         assert seconds_to_free(900, spare, 5, LawParameters()) == 25
         assert seconds_to_free(0, spare, 5, LawParameters()) == 0
+
+    def test_a_guest_gives_no_faster_than_its_balloon_moves(self) -> None:
+        one, many = Spare(40 * GIB, 40 * GIB, largest=40 * GIB), Spare(40 * GIB, 40 * GIB, largest=GIB)
+        assert seconds_to_free(30 * GIB, many, 5, LawParameters()) == 15
+        assert seconds_to_free(30 * GIB, one, 5, LawParameters()) == pytest.approx(30 * GIB / BALLOON_KIB_PER_SECOND + 5)
 
 
 class TestHowItEnds:

@@ -16,7 +16,7 @@ from mom_plugins_balloon.law import GuestLook, LawGuest, LawHost
 from mom_plugins_balloon.limits import ShrinkLimits, least_kib, need_kib
 from mom_plugins_balloon.names import OBSTACLE
 from mom_plugins_balloon.observed import law_guests, law_host
-from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 from mom_plugins_balloon.states import HostWanted
 
 COUNTED_SHARE: Final = 0.5
@@ -34,13 +34,14 @@ PACE_SHARE: Final = 0.0025
 
 
 class Spare(NamedTuple):
-    """What guests can give: KiB in all, of which `sure` can be counted on. `cold` is what the host gains besides when what they hardly
-    touch goes to its swap, at `cold_pace` KiB/s."""
+    """What guests can give: KiB in all, of which `sure` can be counted on, and one guest gives `largest` at most. `cold` is what the host
+    gains besides when what they hardly touch goes to its swap, at `cold_pace` KiB/s."""
 
     total: float
     sure: float
     cold: float = 0.0
     cold_pace: float = 0.0
+    largest: float = 0.0
 
 
 def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits, interval: float = 5.0) -> Spare:
@@ -48,17 +49,18 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
     snapshot = records.snapshot
     host = law_host(snapshot, HostWanted(), interval) or LawHost(0.0, 0.0, 0.0, 0.0)
     look = GuestLook(host, law, easy=False)
-    total = sure = cold = holders = 0.0
+    total = sure = cold = holders = largest = 0.0
     not_asked = law.step / 1024 / law.shrink_share  # who can spare less is not asked: its share is less than the smallest step
     for guest, numbers in zip(snapshot.guests.values(), law_guests(snapshot, expecting=law.rise_share > 0), strict=True):
         gives = _spare_kib(guest, numbers, look, records, limits)
         total += gives
         sure += max(0.0, gives - not_asked)
+        largest = max(largest, gives)
         beyond = counted_kib(guest) - gives  # what the balloon would take of the same counts once
         if beyond > 0:
             cold += beyond
             holders += guest.number("rss") or 0.0
-    return Spare(total, sure, gained_kib(cold, snapshot.host), PACE_SHARE * holders)
+    return Spare(total, sure, gained_kib(cold, snapshot.host), PACE_SHARE * holders, largest)
 
 
 def _spare_kib(guest: Guest, numbers: LawGuest, look: GuestLook, records: BalloonedGuests, limits: ShrinkLimits) -> float:
@@ -105,7 +107,8 @@ def returning_kib(snapshot: Snapshot) -> float:
 def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: LawParameters) -> float | None:
     """How long guests take to give so much. None when they do not have it.
 
-    In each cycle all give the same share of what they can spare still, so that nearly all of it takes longer than half of it.
+    In each cycle all give the same share of what they can spare still, so that nearly all of it takes longer than half of it; and no guest
+    gives faster than its balloon moves.
     """
     if wanted_kib <= 0:
         return 0.0
@@ -118,5 +121,6 @@ def seconds_to_free(wanted_kib: float, spare: Spare, cycle_seconds: float, law: 
         left = max(1.0, spare.total - by_balloons) / max(1.0, spare.total)
         steps = math.ceil(math.log(left, 1 - law.shrink_share)) if law.shrink_share < 1 else 1
         # A cycle more: the last step must have moved before the host's figures show it.
-        seconds = max(seconds, (max(1, steps) + 1) * cycle_seconds)
+        moving = by_balloons / spare.total * spare.largest / BALLOON_KIB_PER_SECOND
+        seconds = max(seconds, (max(1, steps) + 1) * cycle_seconds, moving + cycle_seconds)
     return seconds
