@@ -19,7 +19,7 @@ from mom_devkit.without_root import USER
 WATCHDOG_SECONDS = 20.0
 """As in packaging/mom.service: a mom that was silent for so long is ended (SIGABRT), and killed `ABORT_SECONDS` later."""
 
-ABORT_SECONDS = 5.0
+ABORT_SECONDS = 2.0
 START_SECONDS, STOP_SECONDS = 60.0, 15.0
 RESTORE_SECONDS = 10
 """TimeoutStartSec, TimeoutStopSec, and for how long `mom restore` tries after each end."""
