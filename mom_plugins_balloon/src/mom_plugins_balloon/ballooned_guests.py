@@ -6,12 +6,12 @@ Sizes are KiB, moments monotonic seconds; None: unknown, or there was nothing of
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mom_core import Guest, Snapshot, Value
 from mom_plugins_balloon.limits import KnownMemory, most_kib
-from mom_plugins_balloon.names import GROUP_ROOM, OBSTACLE, RESTS
+from mom_plugins_balloon.names import GROUP_ROOM, OBSTACLE, RESTS, START_REST
 from mom_plugins_balloon.sweeps import SweepCost, SweepOutcome
 
 CONTROL = "balloon_target"
@@ -24,6 +24,10 @@ ASKED_AGAIN_SECONDS = 30.0
 
 SAME_STATISTICS_SECONDS = 0.5
 """s. Statistics whose times are nearer than this are the same: they are made once a second at most, and their age is not known exactly."""
+
+BOOT_FACTOR = 3.0
+"""Ratio. A guest that has come is new for so much longer than one that was there: it may boot for minutes before it tells anything, and one
+that has run for longer is only listed again."""
 
 SIZES_SECONDS = 120.0
 """s. For so long sizes are remembered. Statistics that are older are not believed anyway."""
@@ -134,12 +138,14 @@ class LearntNeeds:
 
 @dataclass(slots=True)
 class BalloonedGuest:
-    """One incarnation of a guest: when it was first seen, unless it was there before mom; whether its balloon still fills after its start,
+    """One incarnation of a guest: when it was first seen, unless it was there before mom; from when on it is no longer new in any case;
+    whether its balloon still fills after its start,
     what was asked of it, the sizes that it had (with since when), what its kernel does not count as its own, whether it gives, what it has
     taught, and its sweeps: the last one, until when there is no other, and what its balloon costs."""
 
     incarnation: str
     came_at: float = math.inf
+    old_at: float = -math.inf
     filling: Filling | None = None
     request: SizeRequest | None = None
     sizes: list[tuple[float, float]] = field(default_factory=list)
@@ -150,6 +156,14 @@ class BalloonedGuest:
     sweep: SweepOutcome | None = None
     rests_until: float = -math.inf
     sweep_cost: SweepCost | None = None
+
+    def start_rest(self, seconds: float, now: float) -> float:
+        """For how long it gives nothing still, as it was just started; 0: it may give.
+
+        :param seconds: for how long after its first statistics
+        """
+        told = now if self.learnt is None else self.learnt.met_at
+        return max(0.0, min(self.old_at, told + seconds) - now)
 
     # --- what was asked ------------------------------------------------------------------------------------------------------------
 
@@ -221,10 +235,12 @@ class BalloonedGuests:
     """The records of all guests, and the snapshot that was seen last.
 
     :param dead_band: KiB; a guest that has come so near to what was asked has arrived
+    :param start_rest: seconds for which a guest that was just started gives nothing
+    :param age_of: gives for how many seconds a guest has run; None: that is not known
     """
 
-    def __init__(self, dead_band: float) -> None:
-        self.dead_band = dead_band
+    def __init__(self, dead_band: float, start_rest: float = 0.0, age_of: Callable[[Guest], float | None] = lambda guest: None) -> None:
+        self.dead_band, self._start_rest, self._age_of = dead_band, start_rest, age_of
         self.tolerance = 2 * dead_band
         """KiB by which a size may be off and still be mom's: changes within the dead band were decided but never sent."""
         self.snapshot = Snapshot()
@@ -268,12 +284,23 @@ class BalloonedGuests:
         for guest, memory, size in zip(guests, self.of_all(guests), snapshot.numbers("balloon_cur"), strict=True):
             if memory.came_at == math.inf:
                 memory.came_at = -math.inf if earlier is None or earlier.get(guest.id) == guest.incarnation else now
+                memory.old_at = self._old_at(guest, now, came=memory.came_at == now)
             if size is not None:
                 memory.note_size(size, now)
             request = memory.request
             if request is not None and not request.arrived:
                 request.arrived = size is not None and abs(size - request.target) < self.dead_band
         self.earlier = {} if guests or earlier is None else earlier
+
+    def _old_at(self, guest: Guest, now: float, *, came: bool) -> float:
+        """From when on a guest that is seen for the first time is no longer new, whatever it has told until then.
+
+        :param came: mom has seen it come; else it was there before
+        """
+        age = self._age_of(guest) if self._start_rest else None
+        if age is None:
+            return math.inf if came else -math.inf
+        return now - age + (BOOT_FACTOR if came else 1.0) * self._start_rest
 
     def asked(self, guest: Guest, target: int, size: float, now: float, said: float | None = None) -> None:
         """Note that `target` KiB was asked of a guest of `size` KiB, by statistics that were made at `said`."""
@@ -289,6 +316,9 @@ class BalloonedGuests:
             columns[CONTROL] = [None if one is None else one.target for one in asked]
             ages = [None if one is None else max(0.0, now - one.asked) for one in asked]
             columns["balloon_target_age"] = [None if age is None else round(age * 1000) / 1000 for age in ages]  # faster than round(…, 3)
+        rests = [round(one.start_rest(self._start_rest, now), 1) if one.old_at > now else 0.0 for one in records]
+        if any(rests):
+            columns[START_REST] = [rest or None for rest in rests]
         obstacles = [why_blocked(guest) or why_not_counted_on(guest, one) or None for guest, one in zip(guests, records, strict=True)]
         if any(obstacles):
             columns[OBSTACLE] = obstacles

@@ -54,6 +54,7 @@ _FIELDS: Final = (
     (CONTROL, _KIB, _G, "what mom asked the guest for last; unknown if it did not", _MOM),
     ("guests_set_aside", Unit.COUNT, _H, "guests that gave nothing when they were asked last", _MOM),
     (names.OBSTACLE, _TEXT, _G, "why the guest cannot be counted on to give memory; unknown if it can", _MOM),
+    (names.START_REST, _S, _G, "for how long the guest, which was just started, gives nothing; unknown if it may", _MOM),
     (names.RESTS, _S, _G, "in how long a guest that gave nothing is asked again; unknown if it is asked", _MOM),
 )
 _READ: Final = (

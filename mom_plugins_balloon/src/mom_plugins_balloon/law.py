@@ -85,7 +85,8 @@ class LawGuest(NamedTuple):
     `autodeflate`, its balloon gives back when its kernel runs out. It is not to be swept for `sweep_rest` seconds. `burst` is what its use
     has risen by more than once lately. With `reporting`, its kernel hands free pages back by itself; `freed_age` seconds ago it was last
     seen to free memory, None: not lately. `hollow` is what the host has got back of it and it has not touched since: a balloon gets that
-    first, more often than not. It is `swept_now`: that ends by itself. `guarantee` is the largest of its promises that hold. `rises` is
+    first, more often than not. It is `swept_now`: that ends by itself. It was just started, and is to be left alone for `start_rest`
+    seconds. `guarantee` is the largest of its promises that hold. `rises` is
     what it is expected to use more before long, 0: nothing; None: nothing is expected of it.
     """
 
@@ -119,6 +120,7 @@ class LawGuest(NamedTuple):
     freed_age: float | None = None
     hollow: float | None = None
     swept_now: float | None = None
+    start_rest: float | None = None
     guarantee: float = 0.0
     obstacle: object = None
     rises: float | None = None
@@ -352,9 +354,10 @@ class GuestLook:
                 code, fills = ReasonCode.RISES, wanted
             returns = min(maximum - size, self._p.return_share * maximum) if self._plenty else 0.0
             untouched = self._p.untouched_share * (size - guest.rss) if guest.rss is not None and size > guest.rss else 0.0
-        swaps = swaps or (guest.swap_out or 0.0) > HealthLimits.SWAP_IN_KIB
-        gives_nothing = self._easy or swaps or guest.obstacle is not None or size <= promised
+        swaps, is_new = swaps or (guest.swap_out or 0.0) > HealthLimits.SWAP_IN_KIB, bool(guest.start_rest) and not self._below_hard
+        gives_nothing = self._easy or swaps or is_new or guest.obstacle is not None or size <= promised
         offer = NO_OFFER if gives_nothing else self._offer(guest, seen, size, size - promised, worth, waits=waits)
+        code = ReasonCode.STARTED if is_new and code is None and not self._easy else code
         return GuestAsk(code, False, 0.0, 0.0, eases, fills, returns, untouched, offer, rises)  # by name it takes twice as long
 
     def _least_worth(self, size: float) -> float:

@@ -40,5 +40,8 @@ GIVE_BACK: Final = "give_back"
 OBSTACLE: Final = "balloon_obstacle"
 RESTS: Final = "balloon_rest"
 
+START_REST: Final = "balloon_start_rest"
+"""The field with how long a guest that was just started gives nothing."""
+
 STARTED: Final = "balloon_start"
 """The field with what a guest was started with, where that was less than it could have."""

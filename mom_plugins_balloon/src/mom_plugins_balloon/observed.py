@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeAlias
 from mom_core import Snapshot
 from mom_plugins_balloon.law import LawGuest, LawHost, SizeSuggestion, ahead_of, decide
 from mom_plugins_balloon.limits import ShrinkLimits, most_kib
-from mom_plugins_balloon.names import EXPECTED, EXPECTED_SOON, GROUP_ROOM, RISE, RISES_IN, STOPPED_BELOW, SWEPT_NOW, WEIGHT
+from mom_plugins_balloon.names import EXPECTED, EXPECTED_SOON, GROUP_ROOM, RISE, RISES_IN, START_REST, STOPPED_BELOW, SWEPT_NOW, WEIGHT
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.reasons import ReasonCode
 from mom_plugins_balloon.states import HostWanted, StateGoal
@@ -22,6 +22,7 @@ _FIELDS: Final = (
     "mem_used_peak", "mem_used_before", "mem_stall_floor", "mem_cache_share", "rss", "rss_before", "qemu_overhead", "host_swap",
     "balloon_target", "balloon_target_age", "swap_in", "swap_out", "major_fault", "reclaim_cost", "mem_growth_rate",
     "balloon_autodeflate", "sweep_rest", "mem_burst", "balloon_reporting", "mem_freed_age", "mem_hollow", SWEPT_NOW,
+    START_REST,
 )  # fmt: skip
 """Of guests, in the order of `LawGuest`, up to its guarantee."""
 

@@ -46,6 +46,7 @@ from mom_core import (
     Target,
     Value,
     as_number,
+    as_whole,
     format_kib,
     hookimpl,
 )
@@ -67,7 +68,18 @@ from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.states import HostWanted, HostWatermarks, StateGoal
 from mom_plugins_balloon.stopped_shrinks import stopped_shrinks
 from mom_plugins_balloon.swept_guests import REACTION, SweptGuests, is_sweep
-from mom_toolkit import Launches, MovePreparation, PolicyTexts, Promises, Reservations, capable, late_hook, stale_seconds, unhealthy_reasons
+from mom_toolkit import (
+    Launches,
+    MovePreparation,
+    PolicyTexts,
+    ProcessStat,
+    Promises,
+    Reservations,
+    capable,
+    late_hook,
+    stale_seconds,
+    unhealthy_reasons,
+)
 
 NEEDED = (
     (Scope.HOST, "mem_really_available"),
@@ -134,7 +146,7 @@ class BalloonPlugin:
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
-        self._guests = BalloonedGuests(settings.dead_band / 1024)
+        self._guests = BalloonedGuests(settings.dead_band / 1024, settings.law.start_rest, self._age_of)
         self._sweeps = SweptGuests(context, settings.law, self._guests)
         self._learning = Learning(settings.remember_bursts, settings.law.growth_rate / 1024)
         self._killed = harm.KilledPrograms()
@@ -252,6 +264,12 @@ class BalloonPlugin:
                 **self._guarantees.columns(guests, self._context.guest_settings),
             }
         )
+
+    def _age_of(self, guest: Guest) -> float | None:
+        """For how many seconds its process has run; None: unknown."""
+        pid, proc = as_whole(guest.properties.get("pid")), self._context.root / "proc"
+        process = ProcessStat.of(proc / str(pid)) if pid else None
+        return None if process is None else process.age(proc)
 
     def _guarantee_of(self, settings: mom_core.GuestSettings) -> Guaranteed | None:
         """The promise of the YAML file, by these settings of a guest."""

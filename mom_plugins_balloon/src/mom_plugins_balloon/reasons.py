@@ -7,7 +7,7 @@ from typing import Self
 
 from mom_core import Guest, Host, format_duration, format_kib
 from mom_plugins_balloon.guarantees import guaranteed_kib
-from mom_plugins_balloon.names import AHEAD, EXPECTED_SOON, GAIN, RISES_IN, SUGGESTED
+from mom_plugins_balloon.names import AHEAD, EXPECTED_SOON, GAIN, RISES_IN, START_REST, SUGGESTED
 
 
 class ReasonCode(StrEnum):
@@ -40,6 +40,7 @@ class ReasonCode(StrEnum):
     )
     PLENTY = "plenty", "{0.has}, more than the {0.high} that it is to have: nothing has to be taken"
     NOTHING_TO_GIVE = "nothing-to-give", "{0.short}, but this guest has nothing now that could be taken for it"
+    STARTED = ("started", "it was started a moment ago, and its programs may not have begun yet: it gives nothing for {0.start_rest}")
     SPARED = ("spared", "{0.short}, but this guest is expected to use {0.rise} more {0.soon}: others give, and it is left what it has")
     OTHERS_GIVE = "others-give", "{0.short}, but others give before this guest does"
     # It grows, or should.
@@ -108,6 +109,7 @@ class ReasonFigures:
         self.gives = format_kib(-self._change)
         self.swept = _size(guest.number(GAIN) or -self._change)
         self.guarantee = _size(guaranteed_kib(guest.fields))
+        self.start_rest = _seconds(guest.number(START_REST))
         self.statistics_age, self.target_age = _seconds(guest.number("stats_age")), _seconds(guest.number("balloon_target_age"))
         used = (guest.number("mem_available") or 0.0) - (guest.number("mem_usable") or 0.0)
         self.rise = _size(max(0.0, (guest.number(EXPECTED_SOON) or 0.0) - used))

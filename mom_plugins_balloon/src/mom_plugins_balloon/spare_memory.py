@@ -14,7 +14,7 @@ from mom_plugins_balloon.ballooned_guests import BalloonedGuests, why_blocked
 from mom_plugins_balloon.guarantees import guaranteed_kib
 from mom_plugins_balloon.law import GuestLook, LawGuest, LawHost
 from mom_plugins_balloon.limits import ShrinkLimits, least_kib, need_kib
-from mom_plugins_balloon.names import OBSTACLE
+from mom_plugins_balloon.names import OBSTACLE, START_REST
 from mom_plugins_balloon.observed import law_guests, law_host
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 from mom_plugins_balloon.states import HostWanted
@@ -69,7 +69,7 @@ def _spare_kib(guest: Guest, numbers: LawGuest, look: GuestLook, records: Balloo
     Memory that the guest has never touched is no gain, whatever its size: with the size at the floor, its process holds about the floor.
     """
     memory = records.known(guest, guaranteed_kib(guest.fields))
-    if memory is None or memory.usable is None or why_blocked(guest) or guest.text(OBSTACLE):
+    if memory is None or memory.usable is None or why_blocked(guest) or guest.text(OBSTACLE) or guest.number(START_REST):
         return 0.0
     need, least = need_kib(memory), least_kib(memory, limits)
     if need is None or least is None:

@@ -321,6 +321,14 @@ class ProcessStat(NamedTuple):
     processor: int | None
     resident_kib: int | None
 
+    def age(self, proc: Path) -> float | None:
+        """For how many seconds it has run; None where the kernel does not say for how long it runs itself."""
+        uptime, *_ = (*read_kernel_file(f"{proc}/uptime").split(), b"")
+        try:
+            return max(0.0, float(uptime) - self.started / _TICKS_PER_SECOND)
+        except ValueError:
+            return None
+
     @staticmethod
     def ids(proc: Path) -> list[int] | None:
         """The ids of all processes, rising, so that the kernel's own threads come early; None when /proc cannot be read."""

@@ -1,0 +1,68 @@
+"""Guests that were just started, which give nothing for a while: how long, and which are new."""
+
+from __future__ import annotations
+
+import pytest
+
+from mom_core import Guest, Snapshot
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests
+from mom_plugins_balloon.learned_needs import Learning
+from mom_plugins_balloon.names import START_REST
+
+GIB = 1 << 20
+REST = 60.0
+
+
+class Host:
+    """What is known of its guests from cycle to cycle.
+
+    :param ages: for how long guests have run, by name, at the moment 0; those that are not named have no process that is known
+    """
+
+    def __init__(self, **ages: float) -> None:
+        self.now = 0.0
+        self.records = BalloonedGuests(8192, REST, lambda guest: None if guest.name not in ages else ages[guest.name] + self.now)
+        self.learning = Learning(900.0, 0.0)
+
+    def rests(self, moment: float, *names: str, silent: bool = False) -> dict[str, object]:
+        """For how long these guests give nothing still at that moment."""
+        self.now = moment
+        told = {"balloon_cur": GIB, "mem_available": GIB, "mem_usable": GIB // 2, "stats_age": 0.0}
+        guests = {name: Guest(name, name, {"balloon_cur": GIB} if silent else told) for name in names}
+        snapshot = Snapshot(guests=guests, monotonic=moment)
+        self.records.see(snapshot)
+        self.learning.see(self.records)
+        found = self.records.columns(snapshot.listed, moment).get(START_REST)
+        return dict(zip(names, found or [None] * len(names), strict=True))
+
+
+@pytest.mark.parametrize("ages", [{}, {"new": -100.0}], ids=["its process is not known", "it is"])
+def test_one_that_comes_gives_nothing_for_a_while_after_it_has_first_told_of_its_memory(ages: dict[str, float]) -> None:
+    host = Host(old=1000.0, **ages)
+    assert host.rests(0.0, "old") == {"old": None}
+    assert host.rests(100.0, "old", "new", silent=True) == {"old": None, "new": REST}
+    assert host.rests(150.0, "old", "new") == {"old": None, "new": REST}, "it has booted by now"
+    assert host.rests(200.0, "old", "new") == {"old": None, "new": 10.0}
+    assert host.rests(210.0, "old", "new") == {"old": None, "new": None}
+
+
+def test_one_that_was_there_before_mom_is_new_while_its_process_is() -> None:
+    host = Host(young=20.0, old=70.0)
+    assert host.rests(0.0, "young", "old", "unknown") == {"young": 40.0, "old": None, "unknown": None}
+    assert host.rests(39.0, "young", "old", "unknown") == {"young": 1.0, "old": None, "unknown": None}
+    assert host.rests(41.0, "young", "old", "unknown") == {"young": None, "old": None, "unknown": None}
+
+
+def test_one_that_is_only_listed_again_is_not_new() -> None:
+    host = Host(old=1000.0, again=1000.0)
+    host.rests(0.0, "old", "again")
+    host.rests(5.0, "old")
+    assert host.rests(10.0, "old", "again") == {"old": None, "again": None}
+
+
+def test_one_that_boots_for_minutes_is_not_new_for_ever() -> None:
+    host = Host(old=1000.0, slow=-10.0)
+    host.rests(0.0, "old")
+    assert host.rests(100.0, "old", "slow", silent=True)["slow"] == REST
+    assert host.rests(180.0, "old", "slow")["slow"] == 10.0, "three minutes after it was started"
+    assert host.rests(195.0, "old", "slow")["slow"] is None
