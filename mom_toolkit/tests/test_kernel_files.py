@@ -83,3 +83,17 @@ def test_processes_are_found_by_their_names_and_an_unreadable_proc_is_no_empty_o
     assert ProcessStat.id_of("ksmtuned", tmp_path) == 0
     assert ProcessStat.ids(tmp_path / "away") is None
     assert ProcessStat.id_of("numad", tmp_path / "away") == 0
+
+
+def test_a_process_knows_for_how_long_it_has_run_where_the_kernel_says_for_how_long_it_runs_itself(tmp_path: Path) -> None:
+    own = ProcessStat.of(Path("/proc/self"))
+    assert own is not None
+    age = own.age(Path("/proc"))
+    assert age is not None
+    assert 0 <= age < 86_400
+    assert own.age(tmp_path) is None
+    for text in ("", "soon 1\n"):
+        (tmp_path / "uptime").write_text(text)
+        assert own.age(tmp_path) is None
+    (tmp_path / "uptime").write_text(f"{own.started / TICKS + 12:.2f} 1.00\n")
+    assert own.age(tmp_path) == pytest.approx(12, abs=0.02)
