@@ -84,7 +84,7 @@ class Course:
     def balloon(self, capacity: float) -> dict[str, Value]:
         """Settings of the plugin balloon: the host lacks memory when guests use more than their room, whatever the host has besides."""
         target = capacity - self.room
-        return {"host_free": f"{target:.0f}MiB", "law": {"return_above": (target + 100) / target, "start_rest": "0s"}}
+        return {"host_free": f"{target:.0f}MiB", "law": {"return_above": (target + 100) / target, "start_rest": "10s"}}
 
     def scenario(self, capacity: float) -> str:
         """The same for the simulator, on a host that has so much for guests. JSON is YAML."""

@@ -130,7 +130,7 @@ def mom(squad: Squad, laboratory: Lab, tmp_path: Path) -> Iterator[MomUnderPress
     room = (available - BALLAST_MIB / 4) / target
     plugins = {
         "libvirt": laboratory.libvirtd.settings(stats_period="1s"),
-        "balloon": {"host_free": f"{target}MiB", "law": {"return_above": room, "start_rest": "0s"}},
+        "balloon": {"host_free": f"{target}MiB", "law": {"return_above": room, "start_rest": "10s"}},
         "ksm": {"law": {"start_least": f"{target}MiB", "start_least_share": 1.0}},
     }
     run.configure(plugins, {"momtest-idle*": {"guarantee": "160MiB"}}, policies={})

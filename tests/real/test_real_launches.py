@@ -282,7 +282,7 @@ def test_memory_is_made_before_a_guest_starts(
         interval="5s",
         reservations={"host_keeps": f"{keeps}MiB"},
         host_free=f"{keeps + AT_ONCE_MIB}MiB",
-        law={"margin": "20MiB", "margin_percent": 10, "start_rest": "0s"},
+        law={"margin": "20MiB", "margin_percent": 10, "start_rest": "10s"},
         launches={"when_short": "refuse", "wait": "2m"},
     )
     wait_until(lambda: wide_enough(hooked), "givers can spare enough", 120)

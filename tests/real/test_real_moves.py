@@ -55,7 +55,7 @@ def _moved(
     plugins: dict[str, type | Mapping[str, object]] = {
         "host": {},
         "libvirt": lab.libvirtd.settings(),
-        "balloon": {"host_free": "64MiB", "law": {"start_rest": "0s"}},
+        "balloon": {"host_free": "64MiB", "law": {"start_rest": "10s"}},
         "sla": {"classes": {"leaves": {"may_migrate": True, "warning": f"{WARNING}s"}}},
         "eviction": {"destination": where, **leaving},
         "decides": _deciding(guest, lambda cycle: {"guest_migrate": where, **(smaller if cycle < WARNING - 5 else {})}),
@@ -146,7 +146,7 @@ def test_a_guest_that_others_move_is_left_alone_meanwhile_and_gets_its_room_at_i
         plugins: dict[str, type | Mapping[str, object]] = {
             "host": {},
             "libvirt": lab.libvirtd.settings(),
-            "balloon": {"host_free": "64MiB", "law": {"start_rest": "0s"}},
+            "balloon": {"host_free": "64MiB", "law": {"start_rest": "10s"}},
             "decides": _deciding(guest, lambda _: {"balloon_target": (310 if begun else 360) * MIB}),
         }
         guests = {guest.name: {"guarantee": "300MiB"}}
