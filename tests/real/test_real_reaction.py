@@ -49,7 +49,7 @@ def start_mom(lab: Lab, tmp_path: Path) -> Iterator[StartMom]:
             "plugins": {
                 "host": {"watch_available": f"{int(target_mib)}MiB"},
                 "libvirt": lab.libvirtd.settings(),
-                "balloon": {"host_free": f"{int(target_mib)}MiB", "law": {"start_rest": "10s"}},
+                "balloon": {"host_free": f"{int(target_mib)}MiB", "law": {"start_rest": "0s"}},
                 "policy": {},
             },
         }
