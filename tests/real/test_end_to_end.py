@@ -188,6 +188,8 @@ def test_what_a_killed_mom_has_left_is_put_back(mom: MomUnderPressure, squad: Sq
     with mom.pressure():
         wait_until(lambda: _stay_small(squad), "they are smaller, and stay so", 120)
         wait_until(lambda: knobs()["run"] == "1", "KSM is on")
+        # What a mom was cut off in the middle of is its own doing, whatever size the guest has.
+        wait_until(lambda: not _swept_now(mom.folder / "state"), "no guest is swept")
         mom.kill()
         assert _stay_small(squad, seconds=0.0)
 
@@ -253,6 +255,12 @@ def _look(guest: RealGuest) -> float:
     """Its size in MiB, half a second from now."""
     time.sleep(0.5)
     return guest.size_mib
+
+
+def _swept_now(state: Path) -> object:
+    """What mom has noted of sweeps under way."""
+    path = state / "sweeps.json"
+    return path.exists() and json.loads(path.read_text())["content"]
 
 
 def _not_moms(state: Path, guest: RealGuest) -> int:
