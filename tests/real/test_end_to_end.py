@@ -1,5 +1,6 @@
 """The whole of mom at work: `mom run` as a process of its own, real guests, real memory pressure, the kernel's real KSM."""
 
+import json
 import os
 import re
 import subprocess
@@ -259,8 +260,7 @@ def _look(guest: RealGuest) -> float:
 
 def _swept_now(state: Path) -> object:
     """What mom has noted of sweeps under way."""
-    path = state / "sweeps.json"
-    return path.exists() and json.loads(path.read_text())["content"]
+    return [noted for path in state.rglob("sweeps.json") if (noted := json.loads(path.read_text())["content"])]
 
 
 def _not_moms(state: Path, guest: RealGuest) -> int:
