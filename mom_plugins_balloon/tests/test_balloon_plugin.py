@@ -201,13 +201,13 @@ class TestFields:
         del hypervisor.sizes["a"]
         assert collected(plugin, hypervisor.guests()) == {}
         hypervisor.sizes["a"] = 2 * GIB
-        assert collected(plugin, hypervisor.guests()) == {}
+        assert collected(plugin, hypervisor.guests()) == {"a": {"balloon_start_rest": 60.0}}, "it has come anew"
 
     def test_a_guest_that_was_started_anew_was_never_asked(self, plugin, hypervisor, seen_by):
         plugin.mom_review(seen_by(hypervisor), [wants("a", GIB)])
         apply_decisions(plugin, [wants("a", GIB)], hypervisor)
         hypervisor.incarnations["a"] = "second"
-        assert collected(plugin, hypervisor.guests()) == {}
+        assert collected(plugin, hypervisor.guests()) == {"a": {"balloon_start_rest": 60.0}}
 
 
 class TestDoctor:

@@ -30,9 +30,9 @@ class Host:
         told = {"balloon_cur": GIB, "mem_available": GIB, "mem_usable": GIB // 2, "stats_age": 0.0}
         guests = {name: Guest(name, name, {"balloon_cur": GIB} if silent else told) for name in names}
         snapshot = Snapshot(guests=guests, monotonic=moment)
+        found = self.records.columns(snapshot.listed, moment).get(START_REST)
         self.records.see(snapshot)
         self.learning.see(self.records)
-        found = self.records.columns(snapshot.listed, moment).get(START_REST)
         return dict(zip(names, found or [None] * len(names), strict=True))
 
 
@@ -42,6 +42,7 @@ def test_one_that_comes_gives_nothing_for_a_while_after_it_has_first_told_of_its
     assert host.rests(0.0, "old") == {"old": None}
     assert host.rests(100.0, "old", "new", silent=True) == {"old": None, "new": REST}
     assert host.rests(150.0, "old", "new") == {"old": None, "new": REST}, "it has booted by now"
+    assert host.rests(160.0, "old", "new") == {"old": None, "new": 50.0}
     assert host.rests(200.0, "old", "new") == {"old": None, "new": 10.0}
     assert host.rests(210.0, "old", "new") == {"old": None, "new": None}
 
@@ -51,6 +52,12 @@ def test_one_that_was_there_before_mom_is_new_while_its_process_is() -> None:
     assert host.rests(0.0, "young", "old", "unknown") == {"young": 40.0, "old": None, "unknown": None}
     assert host.rests(39.0, "young", "old", "unknown") == {"young": 1.0, "old": None, "unknown": None}
     assert host.rests(41.0, "young", "old", "unknown") == {"young": None, "old": None, "unknown": None}
+
+
+def test_one_that_tells_of_its_memory_in_the_cycle_in_which_it_comes_is_new_in_that() -> None:
+    host = Host(old=1000.0)
+    host.rests(0.0, "old")
+    assert host.rests(5.0, "old", "new") == {"old": None, "new": REST}
 
 
 def test_one_that_is_only_listed_again_is_not_new() -> None:

@@ -282,15 +282,19 @@ class BalloonedGuests:
         self.snapshot, now = snapshot, snapshot.monotonic
         guests, earlier = snapshot.listed, self.earlier
         for guest, memory, size in zip(guests, self.of_all(guests), snapshot.numbers("balloon_cur"), strict=True):
-            if memory.came_at == math.inf:
-                memory.came_at = -math.inf if earlier is None or earlier.get(guest.id) == guest.incarnation else now
-                memory.old_at = self._old_at(guest, now, came=memory.came_at == now)
+            self._meet(guest, memory, now)
             if size is not None:
                 memory.note_size(size, now)
             request = memory.request
             if request is not None and not request.arrived:
                 request.arrived = size is not None and abs(size - request.target) < self.dead_band
         self.earlier = {} if guests or earlier is None else earlier
+
+    def _meet(self, guest: Guest, memory: BalloonedGuest, now: float) -> None:
+        """Note when a guest was first seen, and from when on it is no longer new; once."""
+        if memory.came_at == math.inf:
+            came = self.earlier is not None and self.earlier.get(guest.id) != guest.incarnation
+            memory.came_at, memory.old_at = now if came else -math.inf, self._old_at(guest, now, came=came)
 
     def _old_at(self, guest: Guest, now: float, *, came: bool) -> float:
         """From when on a guest that is seen for the first time is no longer new, whatever it has told until then.
@@ -311,6 +315,8 @@ class BalloonedGuests:
     def columns(self, guests: Sequence[Guest], now: float) -> dict[str, Sequence[Value]]:
         """What was asked of these guests, and what keeps them from giving; nothing where that is so of none."""
         records, columns = self.of_all(guests), dict[str, Sequence[Value]]()
+        for guest, memory in zip(guests, records, strict=True):  # whose statistics may come at once: they are acted upon in this cycle
+            self._meet(guest, memory, now)
         asked = [memory.request for memory in records]
         if any(asked):
             columns[CONTROL] = [None if one is None else one.target for one in asked]
