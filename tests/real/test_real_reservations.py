@@ -97,7 +97,7 @@ def mom(place: Place, tmp_path: Path, steady: float) -> Iterator[MomRun]:
     balloon = {
         "reserve": "32MiB",
         "host_free": f"{keeps + 40}MiB",
-        "law": {"margin": "20MiB", "margin_percent": 10, "start_rest": "10s"},
+        "law": {"margin": "20MiB", "margin_percent": 10, "start_rest": "10s", "growth_rate": "100MiB"},
         "reservations": {"host_keeps": f"{keeps}MiB", "settle": "30s"},
     }
     run = MomRun(tmp_path)
