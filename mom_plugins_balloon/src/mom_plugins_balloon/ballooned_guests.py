@@ -139,9 +139,9 @@ class LearntNeeds:
 @dataclass(slots=True)
 class BalloonedGuest:
     """One incarnation of a guest: when it was first seen, unless it was there before mom; from when on it is no longer new in any case;
-    whether its balloon still fills after its start,
-    what was asked of it, the sizes that it had (with since when), what its kernel does not count as its own, whether it gives, what it has
-    taught, and its sweeps: the last one, until when there is no other, and what its balloon costs."""
+    whether its balloon still fills after its start, what was asked of it, the sizes that it had (with since when), what its kernel does not
+    count as its own, whether it gives, what it has taught, and its sweeps: the last one, until when there is no other, and what its balloon
+    costs."""
 
     incarnation: str
     came_at: float = math.inf
@@ -280,21 +280,23 @@ class BalloonedGuests:
         if snapshot is self.snapshot:
             return
         self.snapshot, now = snapshot, snapshot.monotonic
-        guests, earlier = snapshot.listed, self.earlier
-        for guest, memory, size in zip(guests, self.of_all(guests), snapshot.numbers("balloon_cur"), strict=True):
-            self._meet(guest, memory, now)
+        guests = snapshot.listed
+        for memory, size in zip(self._met(guests, now), snapshot.numbers("balloon_cur"), strict=True):
             if size is not None:
                 memory.note_size(size, now)
             request = memory.request
             if request is not None and not request.arrived:
                 request.arrived = size is not None and abs(size - request.target) < self.dead_band
-        self.earlier = {} if guests or earlier is None else earlier
+        self.earlier = {} if guests or self.earlier is None else self.earlier
 
-    def _meet(self, guest: Guest, memory: BalloonedGuest, now: float) -> None:
-        """Note when a guest was first seen, and from when on it is no longer new; once."""
-        if memory.came_at == math.inf:
-            came = self.earlier is not None and self.earlier.get(guest.id) != guest.incarnation
-            memory.came_at, memory.old_at = now if came else -math.inf, self._old_at(guest, now, came=came)
+    def _met(self, guests: Sequence[Guest], now: float) -> Sequence[BalloonedGuest]:
+        """As `of_all`, with those that are seen for the first time met now."""
+        records = self.of_all(guests)
+        for guest, memory in zip(guests, records, strict=True):
+            if memory.came_at == math.inf:
+                came = self.earlier is not None and self.earlier.get(guest.id) != guest.incarnation
+                memory.came_at, memory.old_at = now if came else -math.inf, self._old_at(guest, now, came=came)
+        return records
 
     def _old_at(self, guest: Guest, now: float, *, came: bool) -> float:
         """From when on a guest that is seen for the first time is no longer new, whatever it has told until then.
@@ -314,9 +316,8 @@ class BalloonedGuests:
 
     def columns(self, guests: Sequence[Guest], now: float) -> dict[str, Sequence[Value]]:
         """What was asked of these guests, and what keeps them from giving; nothing where that is so of none."""
-        records, columns = self.of_all(guests), dict[str, Sequence[Value]]()
-        for guest, memory in zip(guests, records, strict=True):  # whose statistics may come at once: they are acted upon in this cycle
-            self._meet(guest, memory, now)
+        # A guest that has just come may tell its statistics at once, which are acted upon in this very cycle.
+        records, columns = self._met(guests, now), dict[str, Sequence[Value]]()
         asked = [memory.request for memory in records]
         if any(asked):
             columns[CONTROL] = [None if one is None else one.target for one in asked]

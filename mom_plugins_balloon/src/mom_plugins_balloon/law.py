@@ -86,8 +86,8 @@ class LawGuest(NamedTuple):
     has risen by more than once lately. With `reporting`, its kernel hands free pages back by itself; `freed_age` seconds ago it was last
     seen to free memory, None: not lately. `hollow` is what the host has got back of it and it has not touched since: a balloon gets that
     first, more often than not. It is `swept_now`: that ends by itself. It was just started, and is to be left alone for `start_rest`
-    seconds. `guarantee` is the largest of its promises that hold. `rises` is
-    what it is expected to use more before long, 0: nothing; None: nothing is expected of it.
+    seconds. `guarantee` is the largest of its promises that hold. `rises` is what it is expected to use more before long, 0: nothing; None:
+    nothing is expected of it.
     """
 
     size: float | None = None
@@ -354,10 +354,11 @@ class GuestLook:
                 code, fills = ReasonCode.RISES, wanted
             returns = min(maximum - size, self._p.return_share * maximum) if self._plenty else 0.0
             untouched = self._p.untouched_share * (size - guest.rss) if guest.rss is not None and size > guest.rss else 0.0
-        swaps, is_new = swaps or (guest.swap_out or 0.0) > HealthLimits.SWAP_IN_KIB, bool(guest.start_rest) and not self._below_hard
+        swaps = swaps or (guest.swap_out or 0.0) > HealthLimits.SWAP_IN_KIB
+        is_new = bool(guest.start_rest) and not self._below_hard and not self._easy
         gives_nothing = self._easy or swaps or is_new or guest.obstacle is not None or size <= promised
         offer = NO_OFFER if gives_nothing else self._offer(guest, seen, size, size - promised, worth, waits=waits)
-        code = ReasonCode.STARTED if is_new and code is None and not self._easy else code
+        code = ReasonCode.STARTED if is_new and code is None else code
         return GuestAsk(code, False, 0.0, 0.0, eases, fills, returns, untouched, offer, rises)  # by name it takes twice as long
 
     def _least_worth(self, size: float) -> float:

@@ -229,7 +229,8 @@ def _is_the_peer(sock: socket.socket, peer: PeerCredentials, path: str) -> bool:
         return False
     if users is None or stat is None or peer.user not in {0, int(users[1])}:
         return False
-    return listened <= time.clock_gettime(time.CLOCK_BOOTTIME) - stat.started / os.sysconf("SC_CLK_TCK") + _SLACK_SECONDS
+    age = stat.age(Path("/proc"))
+    return age is not None and listened <= age + _SLACK_SECONDS
 
 
 _SLACK_SECONDS: Final = 2.0
