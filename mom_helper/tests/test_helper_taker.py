@@ -50,9 +50,10 @@ def taker() -> Iterator[Taker]:
     one = Taker()
     yield one
     one.socket.close()
-    if one.process.poll() is None:
-        one.process.kill()
-        one.process.communicate(timeout=20)
+    one.process.kill()
+    one.process.wait(20)
+    assert one.process.stderr is not None
+    one.process.stderr.close()
 
 
 HOLDS = """

@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import subprocess
+import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -35,17 +37,41 @@ def test_a_full_disk_under_the_log_stops_nothing(mom: Mom, unbuffered: str) -> N
         ends_well(mom, full, PYTHONUNBUFFERED=unbuffered)
 
 
-def test_a_pipe_that_nobody_reads_stops_nothing(mom: Mom) -> None:
-    mom.configure("merge: {}", interval="10ms", log_level="debug")
+@pytest.fixture
+def full_pipe() -> Iterator[int]:
+    """The end of a pipe to which nothing more can be written, as nobody reads."""
     hear, tell = os.pipe()
     os.set_blocking(tell, False)
     with suppress(BlockingIOError):
         while True:
             os.write(tell, b"x" * 4096)
     os.set_blocking(tell, True)
-    ends_well(mom, tell)
+    yield tell
     os.close(tell)
     os.close(hear)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_pipe_that_nobody_reads_stops_nothing(mom: Mom, full_pipe: int, unbuffered: str) -> None:
+    mom.configure("merge: {}", interval="10ms", log_level="debug")
+    ends_well(mom, full_pipe, PYTHONUNBUFFERED=unbuffered)
+
+
+LOGS_FIRST = """
+import logging, os, time
+from mom_daemon.logs import Log
+from mom_daemon.run import tell_of_faults
+log = Log()
+logging.getLogger("mom").warning("no hypervisor")
+time.sleep(0.2)  # the log's thread writes by now
+tell_of_faults()
+os._exit(0)
+"""
+
+
+def test_a_log_that_waits_for_its_pipe_does_not_keep_mom_from_starting(full_pipe: int) -> None:
+    environment = os.environ | {"PYTHONUNBUFFERED": ""}
+    assert subprocess.run([sys.executable, "-c", LOGS_FIRST], stderr=full_pipe, env=environment, timeout=60, check=False).returncode == 0
 
 
 def test_json_lines_hold_the_fields_and_a_cycle_is_one_of_them(mom: Mom) -> None:

@@ -102,8 +102,7 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
         signal.signal(number, on_stop)
     signal.signal(signal.SIGHUP, lambda number, frame: engine.request_reload(reload))
     signal.signal(signal.SIGUSR1, lambda number, frame: log.toggle_debug(engine.config))
-    with suppress(OSError, ValueError, AttributeError):  # standard error may be closed, or no file
-        faulthandler.enable()  # SIGABRT, which a watchdog sends, and faults write there where all threads are
+    tell_of_faults()
     LOG.info("starting with %s, mode %s, every %g s, plugins %s", config.file, config.mode, config.interval, ", ".join(config.plugins))
     if as_whom:
         LOG.info("%s", as_whom)
@@ -130,6 +129,15 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
         LOG.info("ended; %d changes stand: the next mom takes them over, or %s puts them back", left, with_config("`mom restore`"))
     else:
         LOG.info("ended")
+
+
+def tell_of_faults() -> None:
+    """Have SIGABRT, which a watchdog sends, and faults write to standard error where all threads are, if it is open and a file.
+
+    Python is given the file's number: given the file, it would flush that first, and wait for the log's thread where nobody reads.
+    """
+    with suppress(OSError, ValueError, AttributeError):
+        faulthandler.enable(sys.stderr.fileno())
 
 
 def _become_whom_it_runs_as(config: Config) -> str:
