@@ -20,7 +20,7 @@ from typing import Annotated, Final
 
 from pydantic import Field, TypeAdapter
 
-from mom_core import Guest, MomError, PluginContext, Snapshot, StateError, UnitError, as_whole, format_duration, format_kib, printable
+from mom_core import Guest, MomError, PluginContext, Snapshot, StateError, UnitError, format_duration, format_kib, printable
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests
 from mom_plugins_balloon.guarantees import guaranteed_kib
 from mom_plugins_balloon.limits import ShrinkLimits
@@ -29,7 +29,18 @@ from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.spare_memory import Spare, returning_kib, seconds_to_free, spare_of
 from mom_plugins_balloon.states import hard_kib
 from mom_plugins_balloon.sweeps import QemuProcess
-from mom_toolkit import Admissions, Forecasts, LaunchedGuest, Reservation, ReservationRefused, ReservationState, Room, boot_id, seen_lately
+from mom_toolkit import (
+    Admissions,
+    Forecasts,
+    LaunchedGuest,
+    Reservation,
+    ReservationRefused,
+    ReservationState,
+    Room,
+    boot_id,
+    pid_of,
+    seen_lately,
+)
 
 LEAST_KIB: Final = 1024
 MOST_KIB: Final = 1 << 40
@@ -317,7 +328,7 @@ class HostReservations:
 
     def _held_kib(self, guest: Guest) -> float:
         """The memory that a guest's process holds: asked of the kernel, as a guest that boots touches gigabytes between two cycles."""
-        pid = as_whole(guest.properties.get("pid"))
+        pid = pid_of(guest)
         memory = None if pid is None else QemuProcess(pid, self.context.root / "proc").memory()
         return guest.number("rss") or 0.0 if memory is None else memory.resident
 

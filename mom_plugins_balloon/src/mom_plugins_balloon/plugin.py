@@ -46,7 +46,6 @@ from mom_core import (
     Target,
     Value,
     as_number,
-    as_whole,
     format_kib,
     hookimpl,
 )
@@ -77,6 +76,7 @@ from mom_toolkit import (
     Reservations,
     capable,
     late_hook,
+    pid_of,
     stale_seconds,
     unhealthy_reasons,
 )
@@ -267,7 +267,7 @@ class BalloonPlugin:
 
     def _age_of(self, guest: Guest) -> float | None:
         """For how many seconds its process has run; None: unknown."""
-        pid, proc = as_whole(guest.properties.get("pid")), self._context.root / "proc"
+        pid, proc = pid_of(guest), self._context.root / "proc"
         process = ProcessStat.of(proc / str(pid)) if pid else None
         return None if process is None else process.age(proc)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Final, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import Field, TypeAdapter
 
-from mom_core import BalloonControl, Decision, Entity, Guest, NoChangeNeeded, PluginContext, Refused, Source, StateError, Value, as_whole
+from mom_core import BalloonControl, Decision, Entity, Guest, NoChangeNeeded, PluginContext, Refused, Source, StateError, Value
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuest, BalloonedGuests, SizeRequest
 from mom_plugins_balloon.learned_needs import learn_from_sweep
 from mom_plugins_balloon.limits import KnownMemory
@@ -19,7 +19,7 @@ from mom_plugins_balloon.names import GAIN, REASON, SUGGESTED, SWEPT_NOW
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
 from mom_plugins_balloon.reasons import ReasonCode
 from mom_plugins_balloon.sweeps import FRESH_SECONDS, REST_SECONDS, QemuProcess, Sweep, SweepEnd, Sweeper, SweepOutcome, SweepPlan
-from mom_toolkit import stale_seconds
+from mom_toolkit import pid_of, stale_seconds
 
 GAVE, LASTED, ENDED, REST = "sweep_gave", "sweep_seconds", "sweep_end", "sweep_rest"
 REACTION = "balloon_reaction"
@@ -122,8 +122,8 @@ class SweptGuests:
         age = None if known.statistics_age is None else known.statistics_age + waited
         if age is None or age > (FRESH_SECONDS if statistics is None else stale_seconds(self._context.interval)):
             raise NoChangeNeeded("its statistics are too old by now to sweep it")
-        pid = as_whole(guest.properties.get("pid"))
-        if not pid:
+        pid = pid_of(guest)
+        if pid is None:
             past.rests_until = now + REST_SECONDS[SweepEnd.UNSEEN]
             raise Refused("its process is not known: whether it is at work while it is swept could not be seen")
         command = partial(hypervisor.set_balloon, guest.entity)

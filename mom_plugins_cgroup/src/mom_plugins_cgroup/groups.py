@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mom_core import Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Refused, Value, as_whole
+from mom_core import Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Refused, Value
 from mom_plugins_cgroup.fields import ANON, CURRENT, FILE, KNOBS, LOCKED, NO_LIMIT, SHMEM, SWAP
-from mom_toolkit import GroupWrite, Hierarchies, read_kernel_file
+from mom_toolkit import GroupWrite, Hierarchies, pid_of, read_kernel_file
 
 _STAT: Final = {ANON: "anon", FILE: "file", SHMEM: "shmem", LOCKED: "unevictable"}
 
@@ -30,7 +30,7 @@ def group_of(guest: Guest, hierarchies: Hierarchies) -> GuestGroup | None:
     paths = guest.properties.get("cgroups")
     path = paths.get(Hierarchies.UNIFIED) if isinstance(paths, Mapping) else None
     folder = hierarchies.folder(Hierarchies.UNIFIED, path) if isinstance(path, str) else None
-    return None if folder is None else GuestGroup(folder, as_whole(guest.properties.get("pid")) or 0)
+    return None if folder is None else GuestGroup(folder, pid_of(guest) or 0)
 
 
 def group_fields(folder: str) -> dict[str, Value]:

@@ -19,7 +19,7 @@ from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_plugins_kubevirt.pod_libvirt import Means, PodLibvirt
 from mom_plugins_kubevirt.pods import LAUNCHER, Pods
 from mom_plugins_kubevirt.rounds import ask_all
-from mom_toolkit import ProcessStat, boot_id, read_kernel_file
+from mom_toolkit import ProcessStat, boot_id, pid_of, read_kernel_file
 
 T = TypeVar("T")
 
@@ -239,8 +239,8 @@ class KubevirtHypervisor:
 
     def _too_large(self, guest: Guest, libvirt: PodLibvirt) -> str:
         """Why its size cannot be true: all memory that a guest may have is mapped by its process. Empty: it can, or is not known yet."""
-        pid, most = guest.properties.get("pid"), libvirt.fields(guest).get("balloon_max")
-        if not isinstance(pid, int) or not isinstance(most, int):
+        pid, most = pid_of(guest), libvirt.fields(guest).get("balloon_max")
+        if pid is None or not isinstance(most, int):
             return ""
         words = read_kernel_file(f"{self._proc}/{pid}/statm").split()
         mapped = int(words[0]) * _PAGE_KIB if words and words[0].isdigit() else most

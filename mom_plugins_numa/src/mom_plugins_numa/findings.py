@@ -11,7 +11,7 @@ from mom_plugins_numa.fields import balancing_knob
 from mom_plugins_numa.nodes import read_nodes, with_memory
 from mom_plugins_numa.numbers import format_list
 from mom_plugins_numa.process import Process
-from mom_toolkit import CpuPinControl, NodeTuneControl, ProcessStat, listed_guests, open_process_file, root_cure
+from mom_toolkit import CpuPinControl, NodeTuneControl, ProcessStat, listed_guests, open_process_file, pid_of, root_cure
 
 SUBJECT = "NUMA"
 
@@ -53,8 +53,8 @@ def _placement(root: Path) -> Finding:
 def _about_guests(guests: Sequence[Guest], root: Path) -> Iterable[Finding]:
     without, unreadable, nameless = [], [], []
     for guest in guests:
-        pid, name = guest.properties.get("pid"), guest.name
-        if not isinstance(pid, int):
+        pid, name = pid_of(guest), guest.name
+        if pid is None:
             without.append(name)
             continue
         process = Process(root / "proc" / str(pid))

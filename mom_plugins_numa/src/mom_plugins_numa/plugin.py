@@ -26,7 +26,6 @@ from mom_core import (
     Suggestion,
     Target,
     Value,
-    as_whole,
     hookimpl,
 )
 from mom_plugins_numa import control
@@ -35,7 +34,7 @@ from mom_plugins_numa.findings import findings
 from mom_plugins_numa.nodes import NumaNode, cpus_to_nodes, node_fields, read_nodes, with_memory
 from mom_plugins_numa.review import reviewed
 from mom_plugins_numa.sampler import NodeSampler
-from mom_toolkit import NO_PROMISES, CpuPinControl, NodeTuneControl, Promises, late_hook
+from mom_toolkit import NO_PROMISES, CpuPinControl, NodeTuneControl, Promises, late_hook, pid_of
 
 
 class NumaPlugin:
@@ -90,7 +89,7 @@ class NumaPlugin:
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """Where the guests were seen last, and what is set for them."""
         entities = [guest.entity for guest in guests]
-        samples = self._sampler.follow({guest.id: pid for guest in guests if (pid := as_whole(guest.properties.get("pid"))) and pid > 0})
+        samples = self._sampler.follow({guest.id: pid for guest in guests if (pid := pid_of(guest))})
         pins = hypervisor.cpu_pins(entities) if isinstance(hypervisor, CpuPinControl) else {}
         tunes = hypervisor.node_tunes(entities) if isinstance(hypervisor, NodeTuneControl) else {}
         every = frozenset(node.number for node in with_memory(self._nodes))

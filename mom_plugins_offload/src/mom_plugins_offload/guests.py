@@ -9,11 +9,11 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
-from mom_core import Guest, Value, as_whole
+from mom_core import Guest, Value
 from mom_plugins_offload.fields import COLD, OFFLOAD, OFFLOADED, REFAULTS, STATE, WORKING_SET, WORKING_SET_AGE
 from mom_plugins_offload.law import PAGE_KIB, ObservedGuest, ReclaimState, cold_kib
 from mom_plugins_offload.processes import MemoryWay, faults_of, way_to
-from mom_toolkit import Hierarchies
+from mom_toolkit import Hierarchies, pid_of
 
 _IN_TURN: Final = 100
 _LOOK_SECONDS: Final = 30.0
@@ -100,7 +100,7 @@ def look_in_turn(kept: Mapping[str, FollowedGuest], guests: Sequence[Guest], roo
     long_ago: list[tuple[float, Guest]] = []
     for guest in guests:
         one = kept[guest.id]
-        if one.way.pid != (as_whole(guest.properties.get("pid")) or 0):
+        if one.way.pid != (pid_of(guest) or 0):
             one.look(guest, root, hierarchies, now)
         elif now - one.looked >= _LOOK_SECONDS:
             long_ago.append((one.looked, guest))

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mom_core import Guest, as_whole, format_kib, printable
+from mom_core import Guest, format_kib, printable
 from mom_plugins_offload.law import LEAST_KIB
-from mom_toolkit import GroupLimit, Hierarchies, ProcessStat, read_kernel_file
+from mom_toolkit import GroupLimit, Hierarchies, ProcessStat, pid_of, read_kernel_file
 
 _LOCKED_KIB: Final = 64 << 10
 """QEMU locks nothing of its own but queues and stacks; a guest whose memory is locked, or held for a device, has all of it so.
@@ -49,7 +49,7 @@ def way_to(guest: Guest, root: Path, hierarchies: Hierarchies) -> MemoryWay:
 
     :param root: where /proc and /sys are found
     """
-    pid = as_whole(guest.properties.get("pid"))
+    pid = pid_of(guest)
     stat = ProcessStat.of(root / f"proc/{pid}") if pid else None
     if not pid or stat is None:
         return MemoryWay("", why_not="its process is not known")

@@ -37,6 +37,7 @@ from .kernel_files import (
     guest_of as guest_of,
     open_process_file as open_process_file,
     parse_number_list as parse_number_list,
+    pid_of as pid_of,
     read_kernel_file as read_kernel_file,
     read_meminfo as read_meminfo,
     read_process_file as read_process_file,

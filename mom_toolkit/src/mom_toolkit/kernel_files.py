@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mom_core import HypervisorError, NotSupported, PermissionDenied, Value
+from mom_core import Guest, HypervisorError, NotSupported, PermissionDenied, Value, as_whole
 from mom_helper.orders import NO_LIMIT
 from mom_toolkit.root_helper import DECLARATIONS_FOLDER, GroupValue, Helper
 
@@ -300,6 +300,12 @@ class Pressure(NamedTuple):
             if max(avg10, avg60, avg300) <= 100:
                 found[kind.decode()] = cls(avg10, avg60, avg300, int(total))
         return found
+
+
+def pid_of(guest: Guest) -> int | None:
+    """The id of a guest's process, as its hypervisor says; None: it is not known."""
+    pid = as_whole(guest.properties.get("pid"))
+    return pid if pid is not None and pid > 0 else None
 
 
 class ProcessStat(NamedTuple):
