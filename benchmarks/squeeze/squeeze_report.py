@@ -188,12 +188,12 @@ def figures_table(runs: Sequence[Run], mixes: Mapping[str, Mix], known: Mapping[
 
 
 def _figures(mine: Sequence[Run]) -> list[str]:
-    late = [run.get("bursts_late") for run in mine]
+    late, bursts = [run.get("bursts_late") for run in mine], [run["bursts"] for run in mine]
     return [
         figure([run["taken"] for run in mine]),
         ends(mine),
         figure([run["kills"] for run in mine]),
-        f"{figure(late)} of {figure([run['bursts'] for run in mine])}" if any(one is not None for one in late) else "-",
+        f"{figure(late)} of {figure(bursts)}" if any(bursts) and any(one is not None for one in late) else "-",
         figure([run["burst_worst"] for run in mine], 1),
         figure([run["p99_ms"] for run in mine]),
         figure([run["work"] for run in mine], 1, 100) + " %",
