@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +35,10 @@ PERIOD_SECONDS, DUTY_PERCENT, BASE_MIB, BURST_MIB, GROWTH_MIB = 10, 50, 80, 700,
 STEP_SECONDS, BEFORE_STEPS, AFTER_STEPS = 0.1, 15, 2
 LEFT_ALONE = 6
 KIB = 1024
+LOOK_SECONDS, LOOKS, CALM_SECONDS = 0.01, 20, 1.0
+BUSY_SECONDS, WAKE_SECONDS = 0.02, 0.005
+"""s, and a number of looks. A burst has begun where 20 looks, 0.2 s, have 0.02 s of CPU time for the first time in a second: a program that
+fills memory which the host has backed needs 0.028 on a fast machine, an idle guest 0.004. It began where the first 5 ms were spent."""
 PROCESS_KIB = 80 * KIB
 """What QEMU holds beside the guest here."""
 
@@ -67,20 +71,23 @@ class Squeezed:
         }
 
     def burst_begins(self) -> float:
-        """Wait for a burst; when it began (monotonic seconds)."""
-        busy, idle = 0, 0
+        """Wait for a burst; when it began (monotonic seconds): a program that fills memory in slots is idle for a part of each."""
+        looks: deque[tuple[float, float]] = deque([(time.monotonic(), self._cpu_seconds())], maxlen=LOOKS)
+        calm_until = time.monotonic() + CALM_SECONDS
         while True:
-            used, began = self.process.cpu_seconds(), time.monotonic()
-            time.sleep(0.01)
-            spent = self.process.cpu_seconds()
-            if used is None or spent is None:
-                raise SystemExit(f"{self.guest.name} has ended")
-            works = spent - used > 0.6 * (time.monotonic() - began)
-            busy = busy + 1 if works else 0
-            idle = idle if works else idle + 1
-            if busy == 4 and idle > 100:
-                return time.monotonic() - 0.04
-            idle = 0 if busy == 4 else idle
+            time.sleep(LOOK_SECONDS)
+            now, used = time.monotonic(), self._cpu_seconds()
+            looks.append((now, used))
+            if used - looks[0][1] > BUSY_SECONDS:
+                if now > calm_until:
+                    return next(at for at, spent in looks if spent - looks[0][1] > WAKE_SECONDS)
+                calm_until = now + CALM_SECONDS
+
+    def _cpu_seconds(self) -> float:
+        used = self.process.cpu_seconds()
+        if used is None:
+            raise SystemExit(f"{self.guest.name} has ended")
+        return used
 
     def plan(self, size: int) -> SweepPlan:
         """As the law would sweep it."""
