@@ -91,7 +91,7 @@ class Squeezed:
 
     def plan(self, size: int) -> SweepPlan:
         """As the law would sweep it."""
-        stats: dict[str, Any] = self.guest.ask("qom-get", path=BALLOON, property="guest-stats")["stats"]
+        stats = self.statistics()["stats"]
         law, reaction = LawParameters(), max(self.reactions[-20:], default=UNKNOWN_REACTION_SECONDS)
         keeps = max(law.sweep_keeps / KIB, law.growth_rate / KIB * reaction)
         held = size - stats["stat-free-memory"] / KIB
@@ -100,14 +100,24 @@ class Squeezed:
         backed = 0.0 if memory is None else max(0.0, memory.resident - PROCESS_KIB)
         above, hollow, wait = size - max(held + keeps, BURST_MIB * KIB + reserved), max(0.0, size - backed), law.sweep_wait
         gain = max(0.0, min(above, backed - held))
-        return SweepPlan(size, min(size, int(size - min(above, gain + hollow))), gain, hollow, wait)
+        return SweepPlan(size, min(size, int(size - min(above, gain + hollow))), gain, hollow, wait, stats["stat-free-memory"] / KIB)
+
+    def statistics(self) -> dict[str, Any]:
+        """Its last ones."""
+        said: dict[str, Any] = self.guest.ask("qom-get", path=BALLOON, property="guest-stats")
+        return said
+
+    def usable(self) -> tuple[float, float]:
+        """When its last statistics were made, and the KiB that are free by them: it reads no files that could be let go."""
+        said = self.statistics()
+        return said["last-update"], said["stats"]["stat-free-memory"] / KIB
 
     def sweep(self, at: float, size: int) -> SweepOutcome:
         """Sweep it at that time."""
         time.sleep(max(0.0, at - 0.1 - time.monotonic()))
         plan = self.plan(size)
         time.sleep(max(0.0, at - time.monotonic()))
-        outcome = Sweep(self.entity, "1", plan, self.resize, self.process, self.cost, size_now=self.size_now).perform()
+        outcome = Sweep(self.entity, "1", plan, self.resize, self.process, self.cost, self.usable, self.size_now).perform()
         if outcome.lowest < size:
             self.reactions.append(outcome.reaction)
         self.cost = outcome.cost

@@ -154,7 +154,7 @@ def statistics_of(guest: Guest, period: float = 2.0) -> Callable[[], tuple[float
 
     def statistics() -> tuple[float, float] | None:
         number = int((guest.now + period / 2) // period)
-        return told.setdefault(number, (100.0 + int(number * period), SIZE - guest.held))
+        return told.setdefault(number, (100.0 + int(number * period), guest.size - guest.held))
 
     return statistics
 
@@ -252,6 +252,36 @@ def test_a_guest_at_work_is_not_swept() -> None:
     guest = Guest(grows_at=0.0)
     outcome = sweep_of(guest).perform()
     assert (outcome.end, guest.commands, outcome.seconds) == (SweepEnd.AT_WORK, [], 0.0)
+
+
+@pytest.mark.parametrize(("share", "begun"), [(0.14, False), (0.04, True)])
+def test_a_guest_that_needs_little_cpu_for_its_work_is_not_swept_either(share: float, begun: bool) -> None:
+    """As one that fills memory which it has had before: 0.14 of a fast CPU, in slots of 100 ms."""
+    guest = Guest()
+
+    def with_work(seconds: float) -> None:
+        guest.pause(seconds)
+        guest.cpu += share * seconds
+
+    outcome = sweep_of(guest, pause=with_work).perform()
+    assert outcome.end is (SweepEnd.ARRIVED if begun else SweepEnd.AT_WORK)
+    assert bool(guest.commands) is begun
+
+
+@pytest.mark.parametrize("grows", [False, True])
+def test_statistics_that_arrive_while_it_is_swept_end_it_where_they_tell_of_growth(grows: bool) -> None:
+    """A program that needs next to no CPU time, and takes memory that the guest has: its process shows nothing of it."""
+    guest = Guest()
+
+    def with_growth(seconds: float) -> None:
+        guest.pause(seconds)
+        if grows and guest.commands:
+            guest.held += 320 * MIB * seconds
+
+    outcome = sweep_of(guest, pause=with_growth, statistics=statistics_of(guest, 0.3)).perform()
+    assert outcome.end is (SweepEnd.GREW if grows else SweepEnd.ARRIVED)
+    assert guest.target == SIZE
+    assert not grows or outcome.seconds < 0.2 + 0.3 + 0.2
 
 
 def test_it_ends_when_the_host_gets_nothing_more() -> None:

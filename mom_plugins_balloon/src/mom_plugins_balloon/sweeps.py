@@ -3,10 +3,10 @@ guest.
 
 A sweep ends when it has arrived, when the guest begins to use memory, when the balloon gets nothing more for the host, or when its time is
 over; whatever the cycle does meanwhile. It begins by statistics of the guest that are a second old at most, and where the cycle's are older
-it waits for the next. From then on it does not rely on them, as they come once in a second or two, but looks at the
-guest's process: its CPU time, its resident size and its page faults, which the kernel tells in microseconds. A balloon that moves has a
-CPU of the guest busy, and one that has arrived leaves it idle. So the balloon takes slice by slice, and between two slices it can be seen
-whether the guest has anything else to do.
+it waits for the next. From then on it does not rely on them, as they come once in a second or two: it looks at them after each slice, and
+besides at the guest's process: its CPU time, its resident size and its page faults, which the kernel tells in microseconds. A balloon that
+moves has a CPU of the guest busy, and one that has arrived leaves it idle. So the balloon takes slice by slice, and between two slices it
+can be seen whether the guest has anything else to do.
 
 Which pages a balloon gets is up to the guest's kernel: those that it has had before, and gave back, come first more often than not. They
 hold nothing of the host's memory (they are hollow), so that a sweep has to go through them until the host has what it was to get.
@@ -60,9 +60,14 @@ for half of each."""
 PAUSE_SECONDS: Final = 0.02
 """s. For so long a guest is to be idle after each slice."""
 
-AT_WORK: Final = 0.25
-"""Ratio of one CPU. A guest that does more is at work, or its balloon still moves: one that only keeps its services up needs 0.02, with
-tasks of 3 ms ten times a second 0.15 in the 20 ms in which one falls, and a program that fills memory a whole CPU."""
+AT_WORK: Final = 0.08
+"""Ratio of one CPU. A guest that does more for `QUIET_SECONDS` or `DOUBT_SECONDS` is at work: one that only keeps its services up needs
+0.02 to 0.04, and a program that fills memory at 320 MiB/s 0.15, or a whole CPU where the host has to find that memory first. What grows
+without being seen grows slowly, and has the headroom that a sweep leaves."""
+
+STILL_MOVES: Final = 0.25
+"""Ratio of one CPU. A guest that does more within `POLL_SECONDS` or `PAUSE_SECONDS` is at work, or its balloon still moves: one that only
+keeps its services up, with tasks of 3 ms, needs 0.15 in the 20 ms in which one falls."""
 
 GROWN_KIB: Final = 4 * 1024.0
 """KiB. A process that holds or has faulted in so much more, while its balloon stands still: its programs take memory. A balloon that moves
@@ -329,8 +334,15 @@ class Sweep:
             first = first or told
             if told is not None and first is not None and told[0] != first[0]:
                 self._fresh_until = asked - ASK_SECONDS + FRESH_SECONDS
-                return None if told[1] >= self.plan.usable - GROWN_KIB else SweepEnd.GREW
+                return self._told()
         return SweepEnd.LATE
+
+    def _told(self) -> SweepEnd | None:
+        """Whether the guest has used, by its last statistics, some of what the sweep goes by. They may be from before the last slices, when
+        the balloon had taken less. Raises `HypervisorError`."""
+        told = None if self.statistics is None else self.statistics()
+        grew = told is not None and told[1] + self.plan.size - self._lowest < self.plan.usable - GROWN_KIB
+        return SweepEnd.GREW if grew else None
 
     def _taken(self) -> SweepEnd:
         """Take slice after slice. Raises `HypervisorError`."""
@@ -339,7 +351,7 @@ class Sweep:
             return SweepEnd.UNSEEN
         self.takes, self._resident, self._first, resident = True, memory.resident, memory.resident, memory.resident
         self._began, vain = began, 0.0  # KiB that the balloon took, and the host did not get
-        if (end := self._at_rest(QUIET_SECONDS, SweepEnd.AT_WORK)) is not None:
+        if (end := self._at_rest(QUIET_SECONDS, SweepEnd.AT_WORK) or self._told()) is not None:
             return end
         for size in self._sizes():
             if (now := self.monotonic()) > self._until:
@@ -364,7 +376,9 @@ class Sweep:
                 return SweepEnd.GONE
             got = before - self._resident
             usual = taken * min(self._cost.backed if got > VAIN_SHARE * taken else self._cost.hollow, 1 / SLOW_BALLOON_KIB_PER_SECOND)
-            if spent - used > MORE_WORK * usual + WORK_SECONDS and (end := self._at_rest(DOUBT_SECONDS, SweepEnd.GREW)) is not None:
+            doubtful = spent - used > MORE_WORK * usual + WORK_SECONDS
+            end = (self._at_rest(DOUBT_SECONDS, SweepEnd.GREW) if doubtful else None) or self._told()
+            if end is not None:
                 return end
             if got > USUAL_SHARE * taken:
                 self._cost = self._cost._replace(backed=min(self._cost.backed, (spent - used) / taken))
@@ -411,7 +425,7 @@ class Sweep:
         began = self.monotonic()
         while True:
             look, size = self._look(POLL_SECONDS), None
-            idle = look is not None and look.busy < AT_WORK
+            idle = look is not None and look.busy < STILL_MOVES
             if idle and self.size_now is not None:
                 size = self.size_now()
                 idle = size is None or size - self._lowest <= ARRIVED_KIB
@@ -424,9 +438,9 @@ class Sweep:
             self._resident = look.resident
             if self._stopped.is_set():
                 return SweepEnd.TAKEN_OVER
-            if (idle and look.grown > GROWN_KIB) or spent - used > budget + AT_WORK * max(0.0, passed - SLICE_SECONDS):
+            if (idle and look.grown > GROWN_KIB) or spent - used > budget + STILL_MOVES * max(0.0, passed - SLICE_SECONDS):
                 return SweepEnd.GREW
-            if idle and look.busy < AT_WORK:
+            if idle and look.busy < STILL_MOVES:
                 return None
             if passed > SLICE_WAIT_SECONDS:
                 return SweepEnd.SLOW if size is not None and before - size > ARRIVED_KIB else SweepEnd.LATE
@@ -442,10 +456,7 @@ class Sweep:
             return SweepEnd.TAKEN_OVER
         if grown > GROWN_KIB:
             return otherwise
-        if look.busy < AT_WORK:
-            return None
-        # A timer and a service that wakes up look like work in so short a time.
-        return otherwise if seconds >= DOUBT_SECONDS else self._at_rest(DOUBT_SECONDS, otherwise)
+        return None if look.busy < AT_WORK else otherwise
 
     def _look(self, seconds: float) -> _Look | None:
         """Look at the process for so long; None when it has gone."""
