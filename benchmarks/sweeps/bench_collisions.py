@@ -1,35 +1,40 @@
 """Sweeps that meet bursts: real guests whose bursts begin on purpose from before a sweep's first command until after its end.
 
-    python benchmarks/sweeps/bench_collisions.py [--guests 3] [--sweeps 500] [--seed 1]
+    python benchmarks/sweeps/bench_collisions.py run [--guests 4] [--sweeps 500] [--seed 1]
+    python benchmarks/sweeps/bench_collisions.py report [--docs docs]
 
 Each guest of 1.5 GiB has no swap and no autodeflate, and fills 700 MiB at 320 MiB/s every few seconds. When its bursts begin is seen from
 its CPU time, so that a sweep can be begun any time before that: in steps of 100 ms, from 1.5 s before until 0.2 s after. A sweep is what
-`mom_plugins_balloon.sweeps` does, with the depth that the balloon law gives it. One burst in seven is left alone, to compare with. Prints
-a line for each distance, and the worst of all. Real guests need what tests/real needs.
+`mom_plugins_balloon.sweeps` does, with the depth that the balloon law gives it. One burst in seven is left alone, to compare with. Keeps a
+line for each burst in `results/collisions.jsonl`, and reports of all that are there. Real guests need what tests/real needs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections import defaultdict, deque
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "real"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "squeeze"))
 
 from guest_image import build
 from plain_qemu import BALLOON, PlainGuest, PlainHost, ask
+from squeeze_report import filled, table
 
 from mom_core import Entity, Scope
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
-from mom_plugins_balloon.sweeps import QemuProcess, Sweep, SweepCost, SweepOutcome, SweepPlan, described
+from mom_plugins_balloon.sweeps import QemuProcess, Sweep, SweepCost, SweepOutcome, SweepPlan
 
 PERIOD_SECONDS, DUTY_PERCENT, BASE_MIB, BURST_MIB, GROWTH_MIB = 10, 50, 80, 700, 320
 STEP_SECONDS, BEFORE_STEPS, AFTER_STEPS = 0.1, 15, 2
@@ -41,25 +46,32 @@ BUSY_SECONDS, WAKE_SECONDS = 0.02, 0.005
 fills memory which the host has backed needs 0.028 on a fast machine, an idle guest 0.004. It began where the first 5 ms were spent."""
 PROCESS_KIB = 80 * KIB
 """What QEMU holds beside the guest here."""
+RESULTS = Path(__file__).with_name("results") / "collisions.jsonl"
+GROUPS = [
+    ("before the sweep", -math.inf, 0.0),
+    ("while the guest was watched, 0.2 s", 0.1, 0.2),
+    ("0.3 to 0.6 s after the sweep began", 0.3, 0.6),
+    ("0.7 to 1.0 s after it began", 0.7, 1.0),
+    ("1.1 to 1.5 s after it began, or had ended", 1.1, math.inf),
+]
+"""s from the beginning of a sweep to that of the burst, at least and at most."""
 
 
-class Met(NamedTuple):
-    """One burst: how long before it the sweep began (s; None: it was left alone), how long it took to fill, and the sweep."""
-
-    before: float | None
-    filled: float
-    outcome: SweepOutcome | None
+Met = Mapping[str, Any]
+"""One burst: `before`, how long before it the sweep began (s; None: it was left alone); `filled`, how long it took to fill (s); how many
+programs were `killed` in the guest since the one before; and of the sweep how it did `end`, what it `gave` (KiB), and for how many
+`seconds` the guest was without its room (0: it was not begun)."""
 
 
 class Squeezed:
     """One guest, its bursts and its sweeps."""
 
-    def __init__(self, guest: PlainGuest, place: int) -> None:
+    def __init__(self, guest: PlainGuest, place: int, tell: Callable[[Met], object]) -> None:
+        self.tell = tell
         self.guest = guest
         self.place = place
         self.process = QemuProcess(guest.pid, Path("/proc"))
         self.entity = Entity(Scope.GUEST, guest.uuid, guest.name)
-        self.met: list[Met] = []
         self.reactions: list[float] = []
         self.cost: SweepCost | None = None
 
@@ -138,89 +150,95 @@ class Squeezed:
         steps = list(range(-AFTER_STEPS, BEFORE_STEPS + 1))
         begins = self.burst_begins()
         for number in range(sweeps + sweeps // LEFT_ALONE):
-            bursts, begins = self.told()["bursts"], begins + PERIOD_SECONDS
-            before = None if number % (LEFT_ALONE + 1) == 0 else order.choice(steps) * STEP_SECONDS
+            earlier, begins = self.told(), begins + PERIOD_SECONDS
+            before = None if number % (LEFT_ALONE + 1) == 0 else round(order.choice(steps) * STEP_SECONDS, 1)
             outcome = None if before is None else self.sweep(begins - before, size)
             time.sleep(max(0.0, begins + PERIOD_SECONDS - 2.2 - time.monotonic()))
             told = self.told()
-            filled = told["filled"] if told["bursts"] > bursts else float("inf")
-            self.met.append(Met(before, filled, outcome))
-            if filled > 3:
-                print(before, filled, outcome and described(outcome), outcome and outcome.lowest // KIB, flush=True)
+            filled = told["filled"] if told["bursts"] > earlier["bursts"] else None
+            met: dict[str, Any] = {"before": before, "filled": filled, "killed": int(told["kills"] - earlier["kills"])}
+            if outcome is not None:
+                met |= {"end": str(outcome.end), "gave": round(outcome.gave), "seconds": round(outcome.seconds, 2)}
+                met |= {"reaction": round(outcome.reaction, 2)} if outcome.lowest < size else {}
+            self.tell(met)
 
 
-def main() -> None:
-    """Run them all, and print what became of the bursts."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--guests", type=int, default=3)
-    parser.add_argument("--sweeps", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="mom-sweeps-") as folder:
-        host = PlainHost(Path(folder), build())
+def run(guests: int, sweeps: int, seed: int) -> None:
+    """Have so many sweeps met by bursts."""
+    RESULTS.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="mom-sweeps-") as folder, RESULTS.open("a", encoding="utf-8") as file:
+        host, alone = PlainHost(Path(folder), build()), threading.Lock()
+
+        def tell(met: Met) -> None:
+            with alone:
+                file.write(json.dumps({"seed": seed, **met}) + "\n")
+                file.flush()
+
         try:
             squeezed = []
-            for place in range(asked.guests):
-                phase = place * PERIOD_SECONDS // asked.guests
+            for place in range(guests):
+                phase = place * PERIOD_SECONDS // guests
                 demand = f"{int(time.time())},{BASE_MIB},{BURST_MIB},{PERIOD_SECONDS},{DUTY_PERCENT},{phase},0,0,{GROWTH_MIB},1000"
-                squeezed.append(Squeezed(host.start(f"guest{place}", 1536, f"momtest.demand={demand}"), place))
+                squeezed.append(Squeezed(host.start(f"guest{place}", 1536, f"momtest.demand={demand}"), place, tell))
             for one in squeezed:
                 one.guest.wait_until_up()
             time.sleep(2 * PERIOD_SECONDS)
-            each = -(-asked.sweeps // asked.guests)
-            orders = [random.Random(asked.seed + one.place) for one in squeezed]  # noqa: S311  # an order of moments, no secrets
+            each = -(-sweeps // guests)
+            orders = [random.Random(seed + one.place) for one in squeezed]  # noqa: S311  # an order of moments, no secrets
             threads = [threading.Thread(target=one.run, args=(each, order)) for one, order in zip(squeezed, orders, strict=True)]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
-            show(squeezed)
         finally:
             host.destroy_all()
 
 
-def show(squeezed: list[Squeezed]) -> None:
-    """Print what became of them."""
-    met = [one for guest in squeezed for one in guest.met]
-    alone = [one.filled for one in met if one.before is None]
-    usual = statistics.median(alone)
-    by_distance: dict[float, list[Met]] = defaultdict(list)
-    for one in met:
-        if one.before is not None:
-            by_distance[one.before].append(one)
-    print(f"bursts left alone: {len(alone)}, filled in {usual:.2f} s (median), {max(alone):.2f} s (worst)")
-    print("before  sweeps  begun  gave MiB  lasted s  filled s (median, worst)  ends")
-    for before in sorted(by_distance):
-        some = by_distance[before]
-        begun = [one.outcome for one in some if one.outcome is not None and one.outcome.lowest < one.outcome.plan.size]
-        gave = statistics.mean(one.gave / KIB for one in begun) if begun else 0.0
-        lasted = max((one.seconds for one in begun), default=0.0)
-        filled = [one.filled for one in some]
-        ends: dict[str, int] = defaultdict(int)
-        for one in some:
-            ends[str(one.outcome.end) if one.outcome else ""] += 1
-        print(
-            f"{before:6.1f}  {len(some):6}  {len(begun):5}  {gave:8.0f}  {lasted:8.2f}  "
-            f"{statistics.median(filled):6.2f}  {max(filled):6.2f}  {dict(ends)}"
-        )
-    outcomes = [one.outcome for one in met if one.outcome is not None]
-    begun = [one for one in outcomes if one.lowest < one.plan.size]
-    swept = [one.filled for one in met if one.before is not None]
-    print(
-        json.dumps(
-            {
-                "sweeps": len(outcomes),
-                "begun": len(begun),
-                "killed": sum(int(one.told()["kills"]) for one in squeezed),
-                "worst_burst_s": max(swept),
-                "unsqueezed_worst_s": max(alone),
-                "unsqueezed_median_s": usual,
-                "longest_s": max((one.seconds for one in begun), default=None),
-                "largest_gave_mib": round(max((one.gave for one in begun), default=0) / KIB),
-                "slowest_reaction_s": max((one.reaction for one in begun), default=None),
-            }
-        )
+def report(met: Sequence[Met]) -> str:
+    """What became of them, in words and as a table."""
+    if not met:
+        return "None was tried yet."
+    alone = [one for one in met if one["before"] is None]
+    swept = [one for one in met if one["before"] is not None]
+    begun = [one for one in swept if one["seconds"]]
+    worst, usual = (max(one["filled"] or math.inf for one in some) for some in (swept, alone))
+    rows = []
+    for name, least, most in GROUPS:
+        some = [one for one in swept if least <= one["before"] <= most]
+        filled = [one["filled"] or math.inf for one in some]
+        ends = Counter(one["end"] for one in some)
+        told = ", ".join(f"`{end}` {count}" for end, count in ends.most_common())
+        if some:
+            gave = statistics.median(one["gave"] / KIB for one in some)
+            rows.append([name, str(len(some)), f"{gave:.0f}", f"{statistics.median(filled):.2f}", f"{max(filled):.2f}", told])
+    head = ["the burst began", "sweeps", "gave, MiB", "filled in, s", "at worst", "how the sweeps ended"]
+    return (
+        f"{len(swept)} sweeps of real guests without swap and without autodeflate, which fill 700 MiB at 320 MiB/s. "
+        f"Programs killed: {sum(one['killed'] for one in met)}. "
+        f"The slowest burst took {worst:.2f} s, of those left alone {usual:.2f} s. "
+        f"A guest was without its room for {max(one['seconds'] for one in begun):.2f} s at most, and gave up to "
+        f"{max(one['gave'] for one in begun) / KIB:.0f} MiB in that.\n\n{table(head, rows)}"
     )
+
+
+def main() -> None:
+    """Run them, or tell of those that were run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    what = parser.add_subparsers(dest="what", required=True)
+    runs = what.add_parser("run", help="have bursts meet sweeps")
+    runs.add_argument("--guests", type=int, default=4)
+    runs.add_argument("--sweeps", type=int, default=500)
+    runs.add_argument("--seed", type=int, default=1)
+    what.add_parser("report", help="tell of all that were run").add_argument("--docs", type=Path, help="the folder with safety.md")
+    asked = parser.parse_args()
+    if asked.what == "run":
+        run(asked.guests, asked.sweeps, asked.seed)
+    lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
+    told = report([json.loads(line) for line in lines])
+    print(told)
+    if asked.what == "report" and asked.docs is not None:
+        page = asked.docs / "safety.md"
+        page.write_text(filled(page.read_text("utf-8"), {"collisions": told}), "utf-8")
 
 
 if __name__ == "__main__":

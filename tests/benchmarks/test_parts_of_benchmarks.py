@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import bench_collisions
 import bench_reaction
 import compare_laws
 import compare_real
@@ -134,6 +135,30 @@ def test_a_guests_memory_is_told_from_what_qemu_holds_beside_it_and_its_huge_pag
     lines = measure_huge_pages.told_in_markdown(found).splitlines()
     assert "| in use | 800, 95 % | 800, 50 % |" in lines
     assert "| taken | 400, 98 % | 0, 0 % |" in lines
+
+
+def test_sweeps_that_met_bursts_are_told_by_when_the_burst_began() -> None:
+    found = [
+        {"before": None, "filled": 2.2, "killed": 0},
+        {"before": 0.0, "filled": 2.2, "killed": 0, "end": "at-work", "gave": 0, "seconds": 0.0},
+        {"before": 0.4, "filled": 2.5, "killed": 0, "end": "grew", "gave": 300 << 10, "seconds": 0.8, "reaction": 0.3},
+        {"before": 0.6, "filled": None, "killed": 1, "end": "grew", "gave": 500 << 10, "seconds": 1.2, "reaction": 0.3},
+    ]
+    lines = bench_collisions.report(found).splitlines()
+    assert lines[0].startswith("3 sweeps of real guests")
+    assert "Programs killed: 1. The slowest burst took inf s, of those left alone 2.20 s." in lines[0]
+    assert "1.20 s at most, and gave up to 500 MiB" in lines[0]
+    assert lines[-2:] == [
+        "| before the sweep | 1 | 0 | 2.20 | 2.20 | `at-work` 1 |",
+        "| 0.3 to 0.6 s after the sweep began | 2 | 400 | inf | inf | `grew` 2 |",
+    ]
+
+
+def test_the_page_says_what_became_of_sweeps_that_met_bursts() -> None:
+    found = [json.loads(line) for line in bench_collisions.RESULTS.read_text("utf-8").splitlines()]
+    page = (ROOT / "docs/safety.md").read_text("utf-8")
+    told = squeeze_report.filled(page, {"collisions": bench_collisions.report(found)})
+    assert page == told, "python benchmarks/sweeps/bench_collisions.py report --docs docs"
 
 
 def run(script: str, *options: str | Path) -> str:
