@@ -138,7 +138,7 @@ def test_a_guests_memory_is_told_from_what_qemu_holds_beside_it_and_its_huge_pag
 
 
 def test_sweeps_that_met_bursts_are_told_by_when_the_burst_began() -> None:
-    found = [
+    found: list[dict[str, Any]] = [
         {"before": None, "filled": 2.2, "killed": 0},
         {"before": 0.0, "filled": 2.2, "killed": 0, "end": "at-work", "gave": 0, "seconds": 0.0},
         {"before": 0.4, "filled": 2.5, "killed": 0, "end": "grew", "gave": 300 << 10, "seconds": 0.8, "reaction": 0.3},
