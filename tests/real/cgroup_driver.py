@@ -357,7 +357,8 @@ def helped(folder: Path) -> None:
         fact("taken of its group", taken("v2", 16 * MIB, web.pid, stat.started))
         fact("taken of its process", taken("process", 16 * MIB, web.pid, stat.started))
         fact("went", (before - held("web")) >> 20)
-        assert write_group_files([GroupWrite(str(group_of("web") / "memory.high"), str(HIGH_MIB << 20), web.pid)]) == [None]
+        failures = write_group_files([GroupWrite(str(group_of("web") / "memory.high"), str(HIGH_MIB << 20), web.pid)])
+        assert failures == [None], failures
         fact("pressed", until(lambda: held("web") <= (HIGH_MIB + 2) << 20, SLOW_SECONDS))
     fact(
         "helper's power",
