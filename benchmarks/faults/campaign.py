@@ -41,6 +41,7 @@ from fault_scene import HERE, ROOT, SWAP_MIB, NotNow, Plan, Scene, SomethingIsLe
 from guest_image import build  # as above
 from guests_told import grown  # as above
 from host_swap import compressed_swap  # as above
+from squeeze_report import results_in  # as above
 
 RESULTS: Final = HERE / "results"
 
@@ -236,7 +237,7 @@ class Campaign:
 
     def done(self) -> set[int]:
         """The numbers that this seed's campaign has behind it."""
-        return {one["number"] for one in fault_report.results_in(self.path) if one["seed"] == self.seed}
+        return {one["number"] for one in results_in(self.path) if one["seed"] == self.seed}
 
     def run(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
         """Of these, those of the lane that are not done yet; a line for each."""
@@ -357,7 +358,7 @@ def run(options: argparse.Namespace) -> None:
         campaign.run(range(1, options.faults + 1))
     else:
         _run_lanes(options, plan)
-    found = [one for one in fault_report.results_in(campaign.path) if one["seed"] == options.seed and one["number"] not in before]
+    found = [one for one in results_in(campaign.path) if one["seed"] == options.seed and one["number"] not in before]
     hours = (time.monotonic() - began) / 3600
     told(f"{len(found)} faults in {hours:.2f} hours, {len(found) / hours:.0f} an hour")
     print(fault_report.summary(found))
@@ -389,7 +390,7 @@ def end_with_guests() -> None:
 
 def report(options: argparse.Namespace) -> None:
     """The table of all results, printed, and put into the page."""
-    found = list(fault_report.results_in(options.results / "faults.jsonl"))
+    found = list(results_in(options.results / "faults.jsonl"))
     print(f"{fault_report.summary(found)}\n\n{fault_report.table_of(found)}")
     if options.docs is not None:
         fault_report.fill(options.docs / "safety.md", found)

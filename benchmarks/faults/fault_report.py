@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,12 +14,6 @@ Result = Mapping[str, Any]
 
 SURE: Final = 0.95
 """Of a bound: the real share of faults that break something is smaller, with this probability."""
-
-
-def results_in(path: Path) -> Iterator[Result]:
-    """The lines of a file, if it is there."""
-    if path.exists():
-        yield from map(json.loads, path.read_text(encoding="utf-8").splitlines())
 
 
 def tried(results: Sequence[Result]) -> list[Result]:

@@ -500,6 +500,6 @@ def machine(runs: Sequence[Run]) -> str:
 
 
 def results_in(path: Path) -> Iterator[Run]:
-    """The lines of a file."""
+    """The lines of a file, if it is there."""
     if path.exists():
-        yield from map(json.loads, path.read_text().splitlines())
+        yield from map(json.loads, path.read_text(encoding="utf-8").splitlines())

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "squeeze"))
 
 from guest_image import build
 from plain_qemu import BALLOON, PlainGuest, PlainHost, ask
-from squeeze_report import filled, table
+from squeeze_report import filled, results_in, table
 
 from mom_core import Entity, Scope
 from mom_plugins_balloon.parameters import UNKNOWN_REACTION_SECONDS, LawParameters
@@ -60,7 +60,7 @@ GROUPS = [
 Met = Mapping[str, Any]
 """One burst: `before`, how long before it the sweep began (s; None: it was left alone); `filled`, how long it took to fill (s); how many
 programs were `killed` in the guest since the one before; and of the sweep how it did `end`, what it `gave` (KiB), and for how many
-`seconds` the guest was without its room (0: it was not begun)."""
+`seconds` the guest was without its room (0: it was not begun); of one that was begun, its `reaction` (s)."""
 
 
 class Squeezed:
@@ -233,8 +233,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.what == "run":
         run(asked.guests, asked.sweeps, asked.seed)
-    lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
-    told = report([json.loads(line) for line in lines])
+    told = report(list(results_in(RESULTS)))
     print(told)
     if asked.what == "report" and asked.docs is not None:
         page = asked.docs / "safety.md"

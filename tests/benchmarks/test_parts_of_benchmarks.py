@@ -155,7 +155,7 @@ def test_sweeps_that_met_bursts_are_told_by_when_the_burst_began() -> None:
 
 
 def test_the_page_says_what_became_of_sweeps_that_met_bursts() -> None:
-    found = [json.loads(line) for line in bench_collisions.RESULTS.read_text("utf-8").splitlines()]
+    found = list(squeeze_report.results_in(bench_collisions.RESULTS))
     page = (ROOT / "docs/safety.md").read_text("utf-8")
     told = squeeze_report.filled(page, {"collisions": bench_collisions.report(found)})
     assert page == told, "python benchmarks/sweeps/bench_collisions.py report --docs docs"

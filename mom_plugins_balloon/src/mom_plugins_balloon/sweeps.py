@@ -3,10 +3,10 @@ guest.
 
 A sweep ends when it has arrived, when the guest begins to use memory, when the balloon gets nothing more for the host, or when its time is
 over; whatever the cycle does meanwhile. It begins by statistics of the guest that are a second old at most, and where the cycle's are older
-it waits for the next. From then on it does not rely on them, as they come once in a second or two: it looks at them after each slice, and
-besides at the guest's process: its CPU time, its resident size and its page faults, which the kernel tells in microseconds. A balloon that
-moves has a CPU of the guest busy, and one that has arrived leaves it idle. So the balloon takes slice by slice, and between two slices it
-can be seen whether the guest has anything else to do.
+it waits for the next. From then on it does not rely on them alone, as they come once in a second or two: it looks at them after each slice,
+and besides at the guest's process: its CPU time, its resident size and its page faults, which the kernel tells in microseconds. A balloon
+that moves has a CPU of the guest busy, and one that has arrived leaves it idle. So the balloon takes slice by slice, and between two slices
+it can be seen whether the guest has anything else to do.
 
 Which pages a balloon gets is up to the guest's kernel: those that it has had before, and gave back, come first more often than not. They
 hold nothing of the host's memory (they are hollow), so that a sweep has to go through them until the host has what it was to get.
@@ -334,13 +334,16 @@ class Sweep:
             first = first or told
             if told is not None and first is not None and told[0] != first[0]:
                 self._fresh_until = asked - ASK_SECONDS + FRESH_SECONDS
-                return self._told()
+                return self._told(told)
         return SweepEnd.LATE
 
-    def _told(self) -> SweepEnd | None:
-        """Whether the guest has used, by its last statistics, some of what the sweep goes by. They may be from before the last slices, when
-        the balloon had taken less. Raises `HypervisorError`."""
-        told = None if self.statistics is None else self.statistics()
+    def _asked(self) -> SweepEnd | None:
+        """What the guest's last statistics tell now. Raises `HypervisorError`."""
+        return None if self.statistics is None else self._told(self.statistics())
+
+    def _told(self, told: tuple[float, float] | None) -> SweepEnd | None:
+        """Whether the guest has used, by these statistics, some of what the sweep goes by. They may be from before the last slices, when
+        the balloon had taken less."""
         grew = told is not None and told[1] + self.plan.size - self._lowest < self.plan.usable - GROWN_KIB
         return SweepEnd.GREW if grew else None
 
@@ -351,7 +354,7 @@ class Sweep:
             return SweepEnd.UNSEEN
         self.takes, self._resident, self._first, resident = True, memory.resident, memory.resident, memory.resident
         self._began, vain = began, 0.0  # KiB that the balloon took, and the host did not get
-        if (end := self._at_rest(QUIET_SECONDS, SweepEnd.AT_WORK) or self._told()) is not None:
+        if (end := self._at_rest(QUIET_SECONDS, SweepEnd.AT_WORK) or self._asked()) is not None:
             return end
         for size in self._sizes():
             if (now := self.monotonic()) > self._until:
@@ -377,7 +380,7 @@ class Sweep:
             got = before - self._resident
             usual = taken * min(self._cost.backed if got > VAIN_SHARE * taken else self._cost.hollow, 1 / SLOW_BALLOON_KIB_PER_SECOND)
             doubtful = spent - used > MORE_WORK * usual + WORK_SECONDS
-            end = (self._at_rest(DOUBT_SECONDS, SweepEnd.GREW) if doubtful else None) or self._told()
+            end = (self._at_rest(DOUBT_SECONDS, SweepEnd.GREW) if doubtful else None) or self._asked()
             if end is not None:
                 return end
             if got > USUAL_SHARE * taken:
