@@ -101,7 +101,9 @@ class Bench:
             configuration=lambda: {"mode": self.mode},
         )
         self.plugin = BalloonPlugin(BalloonPlugin.Settings(), context)
+        self.taken_before(2 * GIB, 2 * GIB)  # what it has is no news
         self.plugin.mom_setup()
+        self.changes = ()
         self.context = context
         self.host, self.fields = ROOMY, dict[str, Value]()
         self.dropped: list[str] = []

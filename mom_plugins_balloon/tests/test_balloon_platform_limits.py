@@ -82,8 +82,9 @@ def wants(value):
 
 def test_no_policy_has_a_guest_grow_beyond_that(plugin, hypervisor, seen_by):
     hypervisor.sizes["a"] = GIB
-    seen = seen_by(hypervisor, a={"rss": 900 * MIB, "qemu_overhead": 60 * MIB, "host_limit_room": 300 * MIB})
-    (revision,) = plugin.mom_review(seen, [wants(2 * GIB)])
+    fields = {"rss": 900 * MIB, "qemu_overhead": 60 * MIB, "host_limit_room": 300 * MIB}
+    plugin.mom_review(seen_by(hypervisor, a=fields), [])
+    (revision,) = plugin.mom_review(seen_by(hypervisor, now=5, a=fields), [wants(2 * GIB)])
     assert revision.after.value == 1140 * MIB
     assert "control group" in revision.reason
 

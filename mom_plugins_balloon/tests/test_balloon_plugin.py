@@ -5,7 +5,21 @@ from dataclasses import replace
 
 import pytest
 
-from mom_core import Decision, Entity, Guest, GuestBusy, GuestGone, HypervisorError, NotSupported, Scope, Severity, Source, Status
+from mom_core import (
+    Decision,
+    EngineState,
+    Entity,
+    Guest,
+    GuestBusy,
+    GuestGone,
+    HypervisorError,
+    LedgerEntry,
+    NotSupported,
+    Scope,
+    Severity,
+    Source,
+    Status,
+)
 from mom_devkit import apply_decisions
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.ballooned_guests import ASKED_AGAIN_SECONDS
@@ -66,9 +80,48 @@ class TestReview:
     def test_statistics_from_before_the_last_shrink_are_related_to_the_size_of_their_time(self, plugin, hypervisor, seen_by):
         plugin.mom_review(seen_by(hypervisor, now=0), [])
         hypervisor.sizes["a"] = GIB
+        plugin.mom_review(seen_by(hypervisor, now=1), [])
         old = {"mem_usable": 2 * GIB - 600 * MIB, "stats_age": 8.0}  # as if it needed nothing at all
         (revision,) = plugin.mom_review(seen_by(hypervisor, now=5, a=old), [wants("a", 100 * MIB)])
         assert revision.after == wants("a", 632 * MIB)
+
+
+class TestWhatItHadBeforeMom:
+    """It is what is put back at the end, so that no size counts that a balloon only passes through."""
+
+    def drops(self, plugin, seen, size=1500 * MIB):
+        return [one.reason for one in plugin.mom_review(seen, [wants("a", size)]) if one.after is None]
+
+    def test_a_size_that_still_moves_is_not(self, plugin, hypervisor, seen_by):
+        for now, size in enumerate((1600, 1700, 1800)):
+            hypervisor.sizes["a"] = size * MIB
+            assert "may be moving still" in self.drops(plugin, seen_by(hypervisor, now=now))[0]
+            assert self.drops(plugin, seen_by(hypervisor, now=now), 2 * GIB), "nor may it grow"
+        assert "known in 1.0 s" in self.drops(plugin, seen_by(hypervisor, now=4))[0]
+        assert self.drops(plugin, seen_by(hypervisor, now=5)) == []
+
+    def test_a_guest_that_has_all_that_it_can_have_has_that(self, plugin, hypervisor, seen_by):
+        assert self.drops(plugin, seen_by(hypervisor)) == []
+
+    def test_of_one_that_mom_has_resized_the_ledger_knows_it(self, plugin, hypervisor, seen_by):
+        seen = seen_by(hypervisor)
+        plugin.mom_review(seen, [])
+        apply_decisions(plugin, [wants("a", 1600 * MIB)], hypervisor, seen)
+        for now, size in enumerate((1900, 1800), start=6):
+            hypervisor.sizes["a"] = size * MIB
+            assert self.drops(plugin, seen_by(hypervisor, now=now)) == []
+
+    def test_of_one_that_a_mom_before_has_resized_too(self, context, hypervisor, seen_by):
+        entry = LedgerEntry(Entity(Scope.GUEST, "a", "name-a"), "balloon_target", 2 * GIB, GIB, "balloon", 0.0, "")
+        plugin = BalloonPlugin(BalloonPlugin.Settings(), replace(context, engine_state=lambda: EngineState(changes=[entry])))
+        plugin.mom_setup()
+        hypervisor.sizes["a"] = 1600 * MIB
+        assert self.drops(plugin, seen_by(hypervisor)) == []
+
+    def test_while_mom_observes_nothing_has_to_be_put_back(self, context, hypervisor, seen_by):
+        plugin = BalloonPlugin(BalloonPlugin.Settings(), replace(context, configuration=lambda: {"mode": "observe"}))
+        hypervisor.sizes["a"] = 1600 * MIB
+        assert self.drops(plugin, seen_by(hypervisor)) == []
 
 
 class TestControl:

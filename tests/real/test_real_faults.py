@@ -116,6 +116,31 @@ def test_a_libvirtd_that_hangs_leaves_the_other_plugins_at_work_and_is_found_aga
     assert capfd.readouterr().err == ""
 
 
+def test_moms_that_follow_each_other_at_once_put_back_what_the_guest_had_before_the_first(lab, libvirtd, tmp_path):
+    """libvirt hears of a balloon that moves once a second: when the next mom comes, it may still tell of a size on the way."""
+    guest = lab.start("handed").wait_until_up()
+    whole = guest.size_mib
+    policy = tmp_path / "less.policy"
+    policy.write_text(f'(with Guests guest (guest.Control "balloon_target" {150 << 10}))')
+    config = load_config(
+        {
+            "state_directory": str(tmp_path / "state"),
+            "run_directory": str(tmp_path / "run"),
+            "plugins": {"libvirt": libvirtd.settings(stats_period="1s"), "balloon": {}, "policy": {"file": str(policy)}},
+        }
+    )
+    for _ in range(6):
+        with Engine(config) as engine:
+
+            def before(engine=engine) -> list[object]:
+                engine.cycle()
+                return [entry.before for entry in engine.state().changes if entry.control == "balloon_target"]
+
+            assert wait_until(before, "it is to have less", 60) == [whole * 1024]
+            wait_until(lambda: guest.size_mib < whole - 20, "it has less", 60)
+    wait_until(lambda: guest.size_mib == whole, "it has what it had", 60)
+
+
 def test_a_connection_that_is_lost_in_the_middle_of_a_cycle_harms_that_cycle_only(mom, lab, libvirtd):
     guest = lab.start("middle")
     before = mom.listed(guest)

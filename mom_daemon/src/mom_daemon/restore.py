@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-import time
 from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,10 +19,6 @@ from mom_core.lock import RESTORE_SECONDS, RunLock, holder
 from mom_core.plugins.registry import build_plugins
 from mom_daemon import amount, become_owner, brief, config_argument, json_option, print_prose
 from mom_daemon.supervision import IN_FORCE, config_as_left, take_keep
-
-SETTLING_SECONDS = 1.5
-"""How long the lock is kept when something is still on its way back: QEMU tells of a balloon's new size once a second, and a mom that
-starts before would take what it sees for what stood there before it."""
 
 NOTHING: Final = "Nothing to put back."
 
@@ -72,8 +67,6 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
         plugins = build_plugins(_only_what_is_needed(config, entries), PluginContext(serves=False, engine_state=lambda: changes)).plugins
         try:
             outcomes = restore(plugins, ledger, timeout)
-            if any(outcome.status is Status.APPLIED and outcome.after != outcome.decision.value for outcome in outcomes):
-                time.sleep(SETTLING_SECONDS)
         finally:
             plugins.close(2.0)
     _show_outcomes(outcomes, as_json)

@@ -6,7 +6,7 @@ Sizes are KiB, moments monotonic seconds; None: unknown, or there was nothing of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mom_core import Guest, Snapshot, Value
@@ -39,7 +39,8 @@ CLOCK_SLACK_SECONDS = 1.0
 """s. The time of a guest's statistics is known to the second."""
 
 SETTLES_SECONDS = 3.0
-"""s. A guest whose size has not changed for so long does not fill its balloon any more: QEMU tells of that once a second."""
+"""s. A guest whose size has not changed for so long does not fill its balloon any more, nor empties it: QEMU tells of that once a
+second."""
 
 
 @dataclass(slots=True)
@@ -139,15 +140,16 @@ class LearntNeeds:
 @dataclass(slots=True)
 class BalloonedGuest:
     """One incarnation of a guest: when it was first seen, unless it was there before mom; from when on it is no longer new in any case;
-    whether its balloon still fills after its start, what was asked of it, the sizes that it had (with since when), what its kernel does not
-    count as its own, whether it gives, what it has taught, and its sweeps: the last one, until when there is no other, and what its balloon
-    costs."""
+    whether its balloon still fills after its start, what was asked of it, whether mom has ever asked anything of it, the sizes that it had
+    (with since when), what its kernel does not count as its own, whether it gives, what it has taught, and its sweeps: the last one, until
+    when there is no other, and what its balloon costs."""
 
     incarnation: str
     came_at: float = math.inf
     old_at: float = -math.inf
     filling: Filling | None = None
     request: SizeRequest | None = None
+    resized: bool = False
     sizes: list[tuple[float, float]] = field(default_factory=list)
     overhead: float | None = None
     trial: GivingTrial | None = None
@@ -193,6 +195,17 @@ class BalloonedGuest:
         return "" if worth or heading < (memory.guarantee or 0.0) <= target else why
 
     # --- its sizes -----------------------------------------------------------------------------------------------------------------
+
+    def why_unsettled(self, size: float, maximum: float | None, now: float) -> str:
+        """Why it is not known yet what a guest had before mom touched its size; empty when it is.
+
+        A mom that was stopped has asked guests for what they had, and large balloons take seconds to empty: what stands there meanwhile
+        would be put back at the end.
+        """
+        if self.resized or (maximum is not None and size > maximum - SAME_SIZE_KIB):
+            return ""
+        rests = SETTLES_SECONDS - (now - self.sizes[-1][0]) if self.sizes else SETTLES_SECONDS
+        return f"its balloon may be moving still: what the guest had before mom is known in {rests:.1f} s" if rests > 0 else ""
 
     def note_size(self, size: float, now: float) -> None:
         """Remember its size. One that stays the same is kept once."""
@@ -244,6 +257,8 @@ class BalloonedGuests:
         self.tolerance = 2 * dead_band
         """KiB by which a size may be off and still be mom's: changes within the dead band were decided but never sent."""
         self.snapshot = Snapshot()
+        self.changed_before: Container[tuple[str, str]] = ()
+        """Guests whose sizes were changed by a mom before, or by this one before its configuration was read again: ids and incarnations."""
         self.earlier: Mapping[str, str] | None = None
         """The incarnations of guests, by id, that were there before mom; None: all that it sees first were."""
         self._records: dict[str, BalloonedGuest] = {}
@@ -296,6 +311,7 @@ class BalloonedGuests:
             if memory.came_at == math.inf:
                 came = self.earlier is not None and self.earlier.get(guest.id) != guest.incarnation
                 memory.came_at, memory.old_at = now if came else -math.inf, self._old_at(guest, now, came=came)
+                memory.resized = (guest.id, guest.incarnation) in self.changed_before
         return records
 
     def _old_at(self, guest: Guest, now: float, *, came: bool) -> float:
@@ -312,7 +328,7 @@ class BalloonedGuests:
         """Note that `target` KiB was asked of a guest of `size` KiB, by statistics that were made at `said`."""
         memory = self._records.get(guest.id)
         if memory is not None and memory.incarnation == guest.incarnation:
-            memory.request = SizeRequest(target, size, now, said=said)
+            memory.request, memory.resized = SizeRequest(target, size, now, said=said), True
 
     def columns(self, guests: Sequence[Guest], now: float) -> dict[str, Sequence[Value]]:
         """What was asked of these guests, and what keeps them from giving; nothing where that is so of none."""

@@ -192,7 +192,9 @@ class BalloonPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Take up what was reserved before a restart."""
+        """Take up what was reserved and changed before a restart."""
+        noted = self._context.engine_state().changes
+        self._guests.changed_before = frozenset((one.entity.id, one.incarnation) for one in noted if one.control == CONTROL)
         if self._context.serves:
             self._reservations.load()
 
@@ -334,12 +336,16 @@ class BalloonPlugin:
             return Revision(decision, None, "the guest's present size is unknown")
         if guest.id in self._guarantees.standing.unsettled:
             return Revision(decision, None, "what the guest was started with is promised to it, and not known yet")
+        past, now = self._guests.of(guest.id), self._guests.snapshot.monotonic
+        unsettled = "" if past is None or self._context.observes else past.why_unsettled(memory.current, guest.number("balloon_max"), now)
+        if unsettled:
+            return Revision(decision, None, unsettled)
         passed = permitted(decision.value, memory, limits)
-        target, past = passed.target, self._guests.of(guest.id)
+        target = passed.target
         if target is not None and target < memory.current and past is not None:
             if why := self._leaving.why_kept(guest, target):
                 return Revision(decision, None, why)
-            if past.gave_by(self._guests.snapshot.monotonic - (memory.statistics_age or 0.0)):
+            if past.gave_by(now - (memory.statistics_age or 0.0)):
                 return Revision(decision, None, "the guest has given by these very statistics: what it can spare now is not known yet")
         return Revision(decision, None if target is None else replace(decision, value=target), passed.reason) if passed.reason else None
 
