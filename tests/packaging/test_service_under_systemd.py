@@ -255,11 +255,20 @@ def test_a_mom_that_hangs_and_is_stopped_is_put_back_within_30_s(service: Servic
     assert service.main_pid() == 0, "and no other is started"
 
 
-@pytest.mark.parametrize("wait", [0.0, 0.2, 0.4, 0.8])
-def test_a_mom_that_dies_just_when_it_is_stopped_is_put_back(service: Service, wait: float) -> None:
+@pytest.mark.parametrize("moment", ["at once", "stop-post", "start", "running"])
+def test_a_mom_that_dies_just_when_it_is_stopped_is_put_back(service: Service, moment: str) -> None:
+    """At once, while its unit cleans up, while the next mom starts, and when that one runs. Between the second and the third there is no time
+    to speak of, in which `systemctl stop` would only call off the start."""
     service.start()
+    before = service.main_pid()
     service.kill(signal.SIGKILL)
-    time.sleep(wait)  # in which its unit cleans up, and starts the next one
+
+    def has_come() -> bool:
+        shown = service.systemd.show("mom", "SubState", "MainPID")
+        return shown["SubState"] == moment and int(shown["MainPID"]) != before
+
+    if moment != "at once":
+        wait_until(has_come, service.said)
     service.systemd.systemctl("stop", "mom")
     service.is_put_back()
     assert service.main_pid() == 0
