@@ -257,8 +257,8 @@ def test_a_mom_that_hangs_and_is_stopped_is_put_back_within_30_s(service: Servic
 
 @pytest.mark.parametrize("moment", ["at once", "stop-post", "start", "running"])
 def test_a_mom_that_dies_just_when_it_is_stopped_is_put_back(service: Service, moment: str) -> None:
-    """At once, while its unit cleans up, while the next mom starts, and when that one runs. Between the second and the third there is no time
-    to speak of, in which `systemctl stop` would only call off the start."""
+    """At once, while its unit cleans up, while the next mom starts, and when that one runs. Between the second and the third are
+    milliseconds in which `systemctl stop` would only call off the start."""
     service.start()
     before = service.main_pid()
     service.kill(signal.SIGKILL)
