@@ -928,6 +928,18 @@ def test_a_reload_keeps_unchanged_plugins_and_puts_back_what_leaves(tmp_path: Pa
     assert torn == made
 
 
+def test_a_hypervisor_is_there_until_the_plugins_that_use_it_have_ended(tmp_path: Path, machine: Machine) -> None:
+    torn: list[str] = []
+
+    def ends(name: str, plugin: Any) -> Any:
+        return type(name, (plugin,), {"mom_teardown": hookimpl(lambda self: torn.append(name))})
+
+    plugins = {"machine": ends("machine", machine_plugin(machine)), "size": ends("size", control_plugin(machine))}
+    with Engine(config_of(tmp_path, plugins)) as engine:
+        engine.cycle()
+    assert torn == ["size", "machine"]
+
+
 def test_the_settings_in_force_are_put_together_once_for_each_configuration(tmp_path: Path, machine: Machine) -> None:
     plugins = {"machine": machine_plugin(machine), "size": control_plugin(machine)}
     with Engine(config_of(tmp_path, plugins)) as engine:

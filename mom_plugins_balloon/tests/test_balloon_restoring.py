@@ -124,6 +124,16 @@ def test_a_guest_that_grew_into_what_mom_gave_it_is_not_shrunk_below_what_it_use
     assert [identity for identity, _ in hypervisor.commands] == ["a"]
 
 
+def test_one_that_was_just_being_swept_is_asked_to_keep_what_it_uses(plugin, hypervisor, seen_by, monkeypatch):
+    """What it was seen to have may be less by now."""
+    hypervisor.sizes["a"] = 2 * GIB
+    plugin.mom_review(seen_by(hypervisor, a={"mem_usable": 20 * MIB}), [])
+    monkeypatch.setattr(plugin._sweeps.sweeper, "take_over", lambda identity: True)
+    outcome = restored(plugin, hypervisor, entry("a", before=GIB, applied=2 * GIB))["a"]
+    assert outcome.status is Status.APPLIED
+    assert hypervisor.commands == [("a", 2 * GIB)], "which is all that it can have"
+
+
 def test_a_guest_that_does_not_need_what_mom_gave_it_gives_it_back(plugin, hypervisor, seen_by):
     hypervisor.sizes["a"] = 2 * GIB
     plugin.mom_review(seen_by(hypervisor), [])

@@ -474,6 +474,31 @@ def test_what_cannot_be_noted_is_not_begun() -> None:
     assert not noted.sweeper.is_under_way("a")
 
 
+def test_an_ending_mom_has_guests_have_their_headroom_before_it_has_ended() -> None:
+    noted, guest, begun, told_to_end = Noted(), Guest(), threading.Event(), threading.Event()
+
+    def pause(seconds: float) -> None:
+        if guest.commands:
+            begun.set()
+            told_to_end.wait(10)
+        guest.pause(seconds)
+
+    sweep = sweep_of(guest, pause=pause)
+    end = sweep.end
+
+    def ends() -> None:
+        end()
+        told_to_end.set()
+
+    sweep.end = ends  # type: ignore[method-assign]  # to go on when it was called
+    noted.sweeper.begin(sweep)
+    assert begun.wait(10)
+    noted.sweeper.end(10)
+    assert guest.commands[1:] == [SIZE]
+    assert noted.notes[-1] == {}
+    assert [one.end for one in noted.sweeper.outcomes()] == [SweepEnd.TAKEN_OVER]
+
+
 def test_a_guest_is_swept_once_at_a_time() -> None:
     noted, guest, go = Noted(), Guest(), threading.Event()
 

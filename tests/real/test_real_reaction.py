@@ -1,6 +1,7 @@
 """Memory pressure between two cycles, in real guests and on the real host, wakes mom; the kernel's own trigger tells of real stalls."""
 
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from ballast import available_mib
+from mom_run import MomRun
 from real_guests import Lab, RealGuest, not_here
 
 from mom_core import Engine, Report, Status, load_config
@@ -117,6 +119,26 @@ def test_a_host_that_comes_short_of_memory_has_guests_give_long_before_the_next_
             ballast.kill()
     assert report.woken_by.startswith("host memory pressure: ")
     assert max(sizes_asked_for(report)) < GUEST_MIB
+
+
+def test_a_mom_that_ends_and_keeps_its_changes_leaves_no_guest_in_the_middle_of_a_sweep(lab: Lab, tmp_path: Path) -> None:
+    guest = lab.start("swept", mib=1024, workload=(60, 5, 0, 800)).wait_until_it_works()
+    mom = MomRun(tmp_path)
+    # Less is available than is wanted, but not so much less that guests get smaller for good.
+    law = {"start_rest": "0s", "margin": "1GiB"}
+    balloon = {"host_free": f"{int(1.15 * available_mib())}MiB", "law": law}
+    mom.configure({"libvirt": lab.libvirtd.settings(stats_period="1s"), "balloon": balloon}, policies={})
+    for _ in range(3):
+        mom.start()
+        try:
+            wait_until(lambda: guest.size_mib < 1024 - 32, "its balloon takes memory", 60)
+            assert mom.process is not None
+            mom.process.send_signal(signal.SIGUSR2)
+            assert mom.process.wait(60) == 0, mom.log
+        finally:
+            mom.kill()
+        wait_until(lambda: guest.size_mib == 1024, "it has its room again, and no mom runs", 1.0)
+    assert "oom-kill" not in guest.printed
 
 
 def test_the_kernels_trigger_tells_of_tasks_that_wait_for_memory() -> None:

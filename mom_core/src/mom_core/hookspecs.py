@@ -110,7 +110,10 @@ def mom_reload() -> Callable[[], None] | None:
 
 @hookspec
 def mom_teardown() -> None:
-    """Called once at the end, after everything was put back, also when `mom_setup` failed. Close what was opened, within 0.4 s."""
+    """Called once at the end, after everything was put back, also when `mom_setup` failed. Close what was opened, within 0.4 s.
+
+    Plugins with a hypervisor are called when the others have ended, or have had three quarters of the time.
+    """
 
 
 @hookspec(firstresult=True)

@@ -198,6 +198,11 @@ class BalloonPlugin:
         if self._context.serves:
             self._reservations.load()
 
+    @hookimpl
+    def mom_teardown(self) -> None:
+        """End the sweeps that are under way: their guests get their headroom back now, and not from the next mom."""
+        self._sweeps.sweeper.end()
+
     def _why_none_gives(self) -> str:
         """Why no guest makes room for a launch, whatever is asked; empty when they do."""
         if self._context.observes:
@@ -433,13 +438,14 @@ class BalloonPlugin:
         maximum = None if guest is None else guest.number("balloon_max")  # whatever its control group has room for: it had that before
         target, note = int(before if maximum is None else min(before, maximum)), ""
         floor = 0 if memory is None else math.ceil(max(floor_kib(memory, self._limits()) or 0.0, memory.guarantee or 0.0))
+        floor = floor if maximum is None else min(floor, math.floor(maximum))
+        was_swept = self._sweeps.sweeper.take_over(identity)
         if target < floor:
             uses = f"the guest uses more now than the {format_kib(target)} that it had before mom"
-            if size is not None and size <= floor:
+            if size is not None and size <= floor and not was_swept:
                 self._guests.forget_request(identity)
                 raise NoChangeNeeded(f"{uses}, and keeps what it has")
             target, note = floor, f"{uses}: asked for {format_kib(floor)}"
-        self._sweeps.sweeper.take_over(identity)
         hypervisor.set_balloon(change.entity, target)
         self._guests.forget_request(identity)
         return note

@@ -112,6 +112,9 @@ RELEASE_SECONDS: Final = 0.1
 TAKEN_OVER_SECONDS: Final = 5.0
 """s. For so long another change of the guest waits for a command of its sweep that hangs."""
 
+END_SECONDS: Final = 0.3
+"""s. For so long an ending mom waits until guests have their headroom again; what `mom_teardown` may take is 0.4."""
+
 
 class SweepEnd(StrEnum):
     """Why a sweep has ended."""
@@ -284,6 +287,10 @@ class Sweep:
         self._longest = self.plan.wait + (self.plan.size - self.plan.bottom) / SLOW_BALLOON_KIB_PER_SECOND
         self._lowest, self._began = self.plan.size, self.monotonic()
         self._until = self._began + self.plan.within
+
+    def end(self) -> None:
+        """Have it end now; the guest gets its headroom back."""
+        self._stopped.set()
 
     def take_over(self) -> None:
         """End it without giving anything back: the guest is about to get another size. Nothing is commanded after this returns."""
@@ -504,6 +511,7 @@ class Sweeper:
         self._ended = ended
         self._lock = threading.Lock()
         self._under_way: dict[str, Sweep] = {}
+        self._threads: set[threading.Thread] = set()
         self._outcomes: list[SweepOutcome] = []
         self._most = max(1, (os.cpu_count() or 1) // 2)
         """A balloon that moves has a CPU busy: more at a time would keep programs of guests from theirs. One sweep after the other takes
@@ -524,14 +532,27 @@ class Sweeper:
             except StateError as error:
                 del self._under_way[identity]
                 raise Refused(f"what is swept cannot be noted for a mom that is started after a crash: {error.message}") from error
-        threading.Thread(target=self._perform, args=(sweep,), name="mom-sweep", daemon=True).start()
+            thread = threading.Thread(target=self._perform, args=(sweep,), name="mom-sweep", daemon=True)
+            self._threads.add(thread)
+        thread.start()
 
-    def take_over(self, identity: str) -> None:
-        """The guest is about to get another size: its sweep ends, if it has one, and commands nothing after this."""
+    def take_over(self, identity: str) -> bool:
+        """The guest is about to get another size: its sweep ends, if it has one, and commands nothing after this. True if it had one."""
         with self._lock:
             sweep = self._under_way.get(identity)
         if sweep is not None:
             sweep.take_over()
+        return sweep is not None
+
+    def end(self, seconds: float = END_SECONDS) -> None:
+        """Have all sweeps end, each with the guest's headroom given back, and wait for that no longer."""
+        until = time.monotonic() + seconds
+        with self._lock:
+            for sweep in self._under_way.values():
+                sweep.end()
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def is_under_way(self, identity: str) -> bool:
         """True if the guest is swept now."""
@@ -573,6 +594,8 @@ class Sweeper:
                 sweep.told(outcome)
         if last and outcome is not None and outcome.gave > SLICE_KIB:
             self._ended("guests were swept")
+        with self._lock:
+            self._threads.discard(threading.current_thread())
 
 
 def described(outcome: SweepOutcome) -> str:

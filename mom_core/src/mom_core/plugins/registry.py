@@ -50,6 +50,10 @@ SETUP_SECONDS = 10.0
 """How long a constructor or `mom_setup` may take: enough for a TLS connection to a slow peer, short enough for an operator who waits."""
 
 
+USERS_SHARE: Final = 0.75
+"""Of the time in which plugins are torn down: what those have that may use another one's hypervisor still."""
+
+
 @dataclass(slots=True, eq=False)
 class Plugin:
     """A plugin at work: its instance, its thread, and its hooks by name."""
@@ -128,8 +132,15 @@ class PluginSet:
 
 
 def close_plugins(plugins: Iterable[Plugin], seconds: float) -> list[str]:
-    """Tear these plugins down at the same time and end their threads; the names of those that did not end in time."""
-    until = time.monotonic() + seconds
+    """Tear these plugins down at the same time, those with a hypervisor last, and end their threads; the names of those that did not end
+    in time."""
+    begun, until, every = time.monotonic(), time.monotonic() + seconds, list(plugins)
+    _tear_down([plugin for plugin in every if "mom_hypervisor" not in plugin.hooks], begun + USERS_SHARE * seconds)
+    _tear_down([plugin for plugin in every if "mom_hypervisor" in plugin.hooks], until)
+    return [plugin.name for plugin in every if not plugin.worker.close(until)]
+
+
+def _tear_down(plugins: Iterable[Plugin], until: float) -> None:
     begun = []
     for plugin in plugins:
         plugin.worker.reset_failures()
@@ -140,7 +151,6 @@ def close_plugins(plugins: Iterable[Plugin], seconds: float) -> list[str]:
         if error is not None:
             plugin.worker.log_failure("mom_teardown", error)
             LOG.warning("plugin %s: mom_teardown: %s", plugin.name, describe(error))
-    return [plugin.name for plugin in plugins if not plugin.worker.close(until)]
 
 
 @dataclass(frozen=True, slots=True)
