@@ -20,7 +20,7 @@ from mom_core import (
     Source,
     Status,
 )
-from mom_devkit import apply_decisions
+from mom_devkit import apply_decisions, put_back
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.ballooned_guests import ASKED_AGAIN_SECONDS
 
@@ -110,6 +110,14 @@ class TestWhatItHadBeforeMom:
         for now, size in enumerate((1900, 1800), start=6):
             hypervisor.sizes["a"] = size * MIB
             assert self.drops(plugin, seen_by(hypervisor, now=now)) == []
+
+    def test_what_was_put_back_is_no_longer_moms(self, plugin, hypervisor, seen_by):
+        seen = seen_by(hypervisor)
+        plugin.mom_review(seen, [])
+        apply_decisions(plugin, [wants("a", 1600 * MIB)], hypervisor, seen)
+        put_back(plugin, [LedgerEntry(Entity(Scope.GUEST, "a", "name-a"), "balloon_target", 2 * GIB, GIB, "balloon", 0.0, "")], hypervisor)
+        hypervisor.sizes["a"] = 1800 * MIB
+        assert self.drops(plugin, seen_by(hypervisor, now=6)), "as when mom is told to observe, and then to act again"
 
     def test_of_one_that_a_mom_before_has_resized_too(self, context, hypervisor, seen_by):
         entry = LedgerEntry(Entity(Scope.GUEST, "a", "name-a"), "balloon_target", 2 * GIB, GIB, "balloon", 0.0, "")

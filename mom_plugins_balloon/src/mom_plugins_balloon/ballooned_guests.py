@@ -140,9 +140,9 @@ class LearntNeeds:
 @dataclass(slots=True)
 class BalloonedGuest:
     """One incarnation of a guest: when it was first seen, unless it was there before mom; from when on it is no longer new in any case;
-    whether its balloon still fills after its start, what was asked of it, whether mom has ever asked anything of it, the sizes that it had
-    (with since when), what its kernel does not count as its own, whether it gives, what it has taught, and its sweeps: the last one, until
-    when there is no other, and what its balloon costs."""
+    whether its balloon still fills after its start, what was asked of it, whether its size is mom's, the sizes that it had (with since
+    when), what its kernel does not count as its own, whether it gives, what it has taught, and its sweeps: the last one, until when there
+    is no other, and what its balloon costs."""
 
     incarnation: str
     came_at: float = math.inf
@@ -353,7 +353,7 @@ class BalloonedGuests:
         """The guest is gone, or its size is no longer ours."""
         memory = self._records.get(identity)
         if memory is not None:
-            memory.request = None
+            memory.request, memory.resized = None, False
 
     def known(self, guest: Guest, guarantee: float | None) -> KnownMemory | None:
         """What the last snapshot and the past tell about a guest; None when not even its size is known.
