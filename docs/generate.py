@@ -620,8 +620,11 @@ def _conformance() -> str:
             f"## `ConformanceTests`\n\n{_prose(inspect.getdoc(ConformanceTests) or '')}",
             f"## `check_plugin`\n\n{_prose(inspect.getdoc(check_plugin) or '')}",
             f"## `FakeHypervisor`\n\n{_prose(inspect.getdoc(FakeHypervisor) or '')}",
-            "## Fixtures\n\nWherever mom-devkit is installed, pytest has `mom_host` (an empty folder in the place of `/`) and "
-            "`mom_context` (a plugin's context on it). They cost nothing where they are not used.",
+            "## Fixtures\n\nWherever mom-devkit is installed, pytest has `mom_host` (an empty folder in the place of `/`), `mom_context` "
+            "(a plugin's context on it), `mom_run` (some cycles of a real engine with the plugins that you name), `mom_usual_host` (a copy "
+            "of this host's files in /proc and /sys, made once), `mom_power` (the test runs twice: as root, and with a mom-helper), "
+            "`mom_open_folder` (a folder that other users reach) and `mom_stand_in_guest` (a process that stands for a guest's). They cost "
+            "nothing where they are not used.",
         ],
     )
 

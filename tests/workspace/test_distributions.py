@@ -308,6 +308,23 @@ def test_an_extra_names_all_that_it_brings_of_mom(extra: str) -> None:
     assert brought_by(extra) == needed_by(brought_by(extra))
 
 
+SETS = re.compile(r"pip install ((?:\./mom_(?:plugins_)?(?:\{[a-z,]+\}|[a-z]+) ?)+)")
+
+
+def test_what_pages_install_together_is_all_that_it_needs_of_mom() -> None:
+    """What begins with mom_core; single distributions are installed beside those that there are."""
+    lines = 0
+    for path in [*ROOT.glob("docs/**/*.md"), *ROOT.glob("mom_*/README.md")]:
+        for listed in SETS.findall(path.read_text()):
+            folders: set[str] = set()
+            for stem, names in re.findall(r"\./(mom_(?:plugins_)?)\{?([a-z,]+)\}?", listed):
+                folders |= {f"{stem}{name}" for name in names.split(",")}
+            if "mom_core" in folders and len(folders) > 1:
+                lines += 1
+                assert needed_by(folders) == folders, f"{path.relative_to(ROOT)}: {listed}"
+    assert lines >= 10, "or the pages write it otherwise by now"
+
+
 def test_the_demonstration_is_set_up_with_all_that_it_needs_of_mom() -> None:
     (listed,) = re.findall(r"^    set_up demo (.+)$", (ROOT / "run").read_text(), re.M)
     assert set(listed.split()) == brought_by("demo")

@@ -60,7 +60,7 @@ def test_hooks_that_a_document_names_exist(document: Path) -> None:
         assert name in known or hasattr(hookspecs, name), name
 
 
-FIXTURES = {"mom_context", "mom_host", "mom_open_folder", "mom_power", "mom_run"}
+FIXTURES = {"mom_context", "mom_host", "mom_open_folder", "mom_power", "mom_run", "mom_stand_in_guest", "mom_usual_host"}
 """What pytest has from mom: names like those of hooks."""
 
 

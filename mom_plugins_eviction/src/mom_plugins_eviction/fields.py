@@ -23,5 +23,5 @@ CONTROLS = (
     ControlSpec("guest_pause", _FLAG, _GUEST, "1: let the guest's CPUs stand still", "guest_paused", gradual=1),
     ControlSpec("guest_save", _FLAG, _GUEST, "1: save the guest to disk and end it", "guest_saved", gradual=1),
     ControlSpec("guest_shutdown", _FLAG, _GUEST, "1: ask the guest to shut down", "guest_off", gradual=1),
-    ControlSpec("guest_migrate", _TEXT, _GUEST, "the destination to which the guest is moved; it does not come back", "guest_runs_at", gradual=1),
+    ControlSpec("guest_migrate", _TEXT, _GUEST, "where the guest is moved to; it does not come back", "guest_runs_at", gradual=1),
 )
