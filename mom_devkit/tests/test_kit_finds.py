@@ -233,6 +233,13 @@ def test_what_a_plugin_only_remembers_is_not_undone_after_a_crash() -> None:
     assert "not undone after a crash: it was 60" in said(Forgetful, "undo")
 
 
+def test_a_controller_that_writes_nothing_is_wrong() -> None:
+    def writes(self: Knob, changes: Sequence[Change]) -> None:
+        """Nothing."""
+
+    assert "knob was never set (45: failed it was set, and 60 still stands" in said(wrong(mom_write=writes), "undo")
+
+
 def test_a_control_that_could_not_be_tried_is_told_not_passed_over() -> None:
     (finding,) = check_plugin(Knob, name="knob", checks=["undo"], host={"proc/other": ""})
     assert "knob was not set: its field knob is unknown" in finding.message

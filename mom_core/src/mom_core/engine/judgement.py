@@ -25,6 +25,9 @@ Items: TypeAlias = "dict[str, Mapping[str, Value]]"
 GONE: Final = "the guest is not there any more"
 STARTED_ANEW: Final = "the guest was started anew since"
 
+STILL_STANDS: Final = "still stands"
+"""How the text of a write ends that was taken without a word, and has changed nothing."""
+
 SOURCE: Final = Source("restore")
 
 WATCH_SECONDS: Final = 0.3
@@ -309,7 +312,7 @@ def came_of_it(spec: ControlSpec, change: Change, after: Found, said: Said) -> t
         return Status.APPLIED, stands, note
     shown = printable(str(stands), 200)
     if change.found is not None and same(spec, change.found, stands):
-        return Status.FAILED, stands, f"it was set, and {shown} still stands"
+        return Status.FAILED, stands, f"it was set, and {shown} {STILL_STANDS}"
     if spec.choices or spec.key:
         return Status.FAILED, stands, f"it was set, and {shown} stands"
     return Status.APPLIED, stands, note  # the kernel has rounded it, or writes it in another way

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 
 from mom_core import ControlSpec, Decision, Entity, Finding, Outcome, Scope, Snapshot, Status, Unit, Value
-from mom_core.engine.judgement import same
+from mom_core.engine.judgement import STILL_STANDS, same
 from mom_devkit.conformance.subject import Bench, ExaminedPlugin, Life, alive
 
 BACK = frozenset({Status.APPLIED, Status.UNCHANGED})
@@ -49,6 +49,7 @@ def _set(
 ) -> Generator[Finding, None, Decision | None]:
     """Set it to the first of some values that is taken; the decision, as review has left it, or None."""
     refused: dict[str, None] = {}
+    ignored = True
     for value in _candidates(subject, spec, before):
         decision = Decision(entity, spec.name, value, "a check of undo")
         report = life.cycle(decision)
@@ -58,6 +59,7 @@ def _set(
         outcome = outcome_of(report.outcomes, decision)
         if outcome is None or outcome.status is not Status.APPLIED:
             refused[f"{value}: {outcome.status} {outcome.error}".strip() if outcome else f"{value}: dropped by review"] = None
+            ignored &= outcome is not None and outcome.status is Status.FAILED and outcome.error.endswith(STILL_STANDS)
             continue
         done = outcome.decision
         stands = done.value if outcome.after is None else outcome.after
@@ -72,7 +74,11 @@ def _set(
         if again is not None and again.status is Status.APPLIED and _same(spec, stands, done.value):
             yield subject.remark(f"{spec.name} is sent again when it stands so already", "let mom_read say what stands there")
         return done
-    yield subject.remark(f"{spec.name} was never set ({'; '.join(list(refused)[:3])})", "give values that make sense: values={…}")
+    why = f"{spec.name} was never set ({'; '.join(list(refused)[:3])})"
+    if refused and ignored:
+        yield subject.fault(why, "write what mom_write is given; what cannot be written, it says by a HypervisorError")
+    else:
+        yield subject.remark(why, "give values that make sense: values={…}")
     return None
 
 
