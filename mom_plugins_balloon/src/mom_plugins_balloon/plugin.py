@@ -193,8 +193,7 @@ class BalloonPlugin:
     @hookimpl
     def mom_setup(self) -> None:
         """Take up what was reserved and changed before a restart."""
-        noted = self._context.engine_state().changes
-        self._guests.changed_before = frozenset((one.entity.id, one.incarnation) for one in noted if one.control == CONTROL)
+        self._guests.changed_before = self._started.before_mom().keys()
         if self._context.serves:
             self._reservations.load()
 

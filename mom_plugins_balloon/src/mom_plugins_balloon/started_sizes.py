@@ -60,7 +60,7 @@ class StartedSizes:
         told = zip(guests, records.of_all(guests), *numbers, strict=True)
         open_ones = [one for one in told if (of_it := self.of(one[0])) is None or (not of_it.maximum and one[3])]
         # Mom does nothing with guests that say nothing.
-        before = self._before_mom() if any(age is not None for *_, age in open_ones) else {}
+        before = self.before_mom() if any(age is not None for *_, age in open_ones) else {}
         for guest, memory, size, maximum, age in open_ones:
             stood = one.size if (one := self.of(guest)) is not None else before.get((guest.id, guest.incarnation))
             if stood is None:
@@ -101,15 +101,7 @@ class StartedSizes:
             return float(one.size)
         return min(maximum, max(float(one.size), one.size * (maximum / one.maximum)))
 
-    def _notes(self) -> dict[str, StartedSize]:
-        if self._known is None:
-            self._known = {}
-            with suppress(StateError):
-                kept = (self._file.read() if self._context.serves else self._file.look()) or {}
-                self._known = {identity: StartedSize(*one) for identity, one in kept.items()}
-        return self._known
-
-    def _before_mom(self) -> dict[tuple[str, str], float]:
+    def before_mom(self) -> dict[tuple[str, str], float]:
         """What guests had before mom touched their sizes, by the ledger: KiB by guest id and incarnation."""
         found: dict[tuple[str, str], float] = {}
         for entry in self._context.engine_state().changes:
@@ -117,3 +109,11 @@ class StartedSizes:
             if before is not None and before > 0:
                 found[entry.entity.id, entry.incarnation] = before
         return found
+
+    def _notes(self) -> dict[str, StartedSize]:
+        if self._known is None:
+            self._known = {}
+            with suppress(StateError):
+                kept = (self._file.read() if self._context.serves else self._file.look()) or {}
+                self._known = {identity: StartedSize(*one) for identity, one in kept.items()}
+        return self._known

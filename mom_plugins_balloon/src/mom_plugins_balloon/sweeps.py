@@ -511,7 +511,7 @@ class Sweeper:
         self._ended = ended
         self._lock = threading.Lock()
         self._under_way: dict[str, Sweep] = {}
-        self._threads: set[threading.Thread] = set()
+        self._threads: list[threading.Thread] = []
         self._outcomes: list[SweepOutcome] = []
         self._most = max(1, (os.cpu_count() or 1) // 2)
         """A balloon that moves has a CPU busy: more at a time would keep programs of guests from theirs. One sweep after the other takes
@@ -533,8 +533,8 @@ class Sweeper:
                 del self._under_way[identity]
                 raise Refused(f"what is swept cannot be noted for a mom that is started after a crash: {error.message}") from error
             thread = threading.Thread(target=self._perform, args=(sweep,), name="mom-sweep", daemon=True)
-            self._threads.add(thread)
-        thread.start()
+            thread.start()
+            self._threads = [*(one for one in self._threads if one.is_alive()), thread]
 
     def take_over(self, identity: str) -> bool:
         """The guest is about to get another size: its sweep ends, if it has one, and commands nothing after this. True if it had one."""
@@ -550,7 +550,7 @@ class Sweeper:
         with self._lock:
             for sweep in self._under_way.values():
                 sweep.end()
-            threads = list(self._threads)
+            threads = self._threads
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
 
@@ -594,8 +594,6 @@ class Sweeper:
                 sweep.told(outcome)
         if last and outcome is not None and outcome.gave > SLICE_KIB:
             self._ended("guests were swept")
-        with self._lock:
-            self._threads.discard(threading.current_thread())
 
 
 def described(outcome: SweepOutcome) -> str:
