@@ -97,8 +97,6 @@ class Manager:
     command: Callable[[Where], list[str]] | None = None
     by_libvirt: bool = False
     """Whether it finds its guests through libvirt, and so needs one."""
-    past: bool = False
-    """Whether there are only earlier runs of it: it is not run any more."""
 
 
 MANAGERS = {
@@ -107,18 +105,12 @@ MANAGERS = {
         Manager("nothing", "no manager"),
         Manager("mom-original", "oVirt MOM's laws", _peer("mom"), by_libvirt=True),
         Manager("pve", "Proxmox VE's law", _peer("pve"), by_libvirt=True),
-        # What the law was taken for before it was read right: what is lacking or left was divided evenly, whatever guests' shares are.
-        Manager("pve-misread", "equal steps (Proxmox VE's law, misread)", past=True),
         Manager("ksm", "KSM alone (ksmtuned's law)", _peer("ksm"), by_libvirt=True),
         Manager("mom", "mom", mom_command),
         Manager("mom-offload", "mom with offload", offloading_mom_command),
         Manager("mom-asked", "mom, asked before more is taken", asked_mom_command),
     )
 }
-
-
-RUN = {name: manager for name, manager in MANAGERS.items() if not manager.past}
-"""Those that can be run."""
 
 
 @dataclass

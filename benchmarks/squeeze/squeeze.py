@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import one_run  # only found from here on
 import squeeze_report  # as above
 from guest_hosts import HOSTS, REAL, LibvirtHost, by_libvirt  # as above
-from managers import RUN  # as above
+from managers import MANAGERS  # as above
 from merit import Moment  # as above
 from mixes import DAY, QUICK, Mix, read_mixes  # as above
 
@@ -118,7 +118,7 @@ def switches_on(options: argparse.Namespace) -> Mapping[str, Any]:
 
 def compared(mix: Mix) -> list[str]:
     """The managers that are compared when none are named: offloading needs a swap, and one that asks is for what comes after."""
-    return [name for name in RUN if name != "mom-asked" and (mix.protocol.zram or name != "mom-offload")]
+    return [name for name in MANAGERS if name != "mom-asked" and (mix.protocol.zram or name != "mom-offload")]
 
 
 def run_all(options: argparse.Namespace) -> None:
@@ -140,7 +140,7 @@ def squeeze_each(options: argparse.Namespace, mixes: Mapping[str, Mix], managers
         for name, mix in chosen.items()
         for number in range(options.runs)
         for manager in managers or compared(mix)
-        if options.on == "libvirt" or not RUN[manager].by_libvirt
+        if options.on == "libvirt" or not MANAGERS[manager].by_libvirt
     )
     for name, number, manager in wished:
         apart_by = options.floor, options.on, options.zram, *switched(vars(options))
@@ -152,7 +152,7 @@ def squeeze_each(options: argparse.Namespace, mixes: Mapping[str, Mix], managers
             where.mkdir(parents=True, exist_ok=True)
             try:
                 with HOSTS[options.on](image) as host:
-                    result, trace = one_run.run(name, mix, RUN[manager], host, where, told, options.deaf)
+                    result, trace = one_run.run(name, mix, MANAGERS[manager], host, where, told, options.deaf)
             except (RuntimeError, AssertionError) as error:
                 told(f"{name}, {manager}: {error}")
                 continue
@@ -304,7 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     verbs = parser.add_subparsers(dest="verb", required=True)
     run = verbs.add_parser("run", help="run what has not been run yet")
     run.add_argument("mixes", nargs="*", choices=[*squeezed(), []])
-    run.add_argument("--managers", nargs="+", choices=list(RUN))
+    run.add_argument("--managers", nargs="+", choices=list(MANAGERS))
     run.add_argument("--runs", type=int, default=1, help="of each")
     run.add_argument("--on", choices=list(HOSTS), default="libvirt", help="what starts the guests; told apart (default: %(default)s)")
     run.add_argument("--deaf", action="store_true", help="go on taking memory when mom says that no more should be taken")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Run = Mapping[str, Any]
 
 COLOURS = {
-    "nothing": "#7f7f7f", "mom-original": "#D55E00", "pve": "#CC79A7", "pve-misread": "#e8c9dc", "ksm": "#E69F00", "mom": "#0072B2",
+    "nothing": "#7f7f7f", "mom-original": "#D55E00", "pve": "#CC79A7", "ksm": "#E69F00", "mom": "#0072B2",
     "mom-offload": "#009E73", "mom-asked": "#56B4E9",
 }  # fmt: skip
 

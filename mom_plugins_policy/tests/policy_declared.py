@@ -22,6 +22,7 @@ CONTROLS = (
     ControlSpec("vcpu_quota", Unit.MICROSECONDS, Scope.GUEST, "CPU time", "vcpu_quota"),
     ControlSpec("vcpu_period", Unit.MICROSECONDS, Scope.GUEST, "of this", "vcpu_period"),
     ControlSpec("share", Unit.PERCENT, Scope.GUEST, "a control that takes fractions", "cpu_usage", 0, 100),
+    ControlSpec("vcpu_pins", Unit.TEXT, Scope.GUEST, "a control that takes text", "os"),
     ControlSpec("ksm_run", Unit.COUNT, Scope.HOST, "on or off", "ksm_run", choices=(0, 1, 2)),
     ControlSpec("ksm_pages_to_scan", Unit.PAGES, Scope.HOST, "batch", "ksm_pages_to_scan", 1, 1_000_000),
     ControlSpec("ksm_sleep_millisecs", Unit.MILLISECONDS, Scope.HOST, "pause", "ksm_sleep_millisecs", 1, 60_000),

@@ -177,7 +177,7 @@ def test_mistakes_in_policies_are_told_with_their_own_places(tmp_path: Path) -> 
     found = problems("policies: 50_bad.policy\ntests: [{name: a, expect: {}}]", tmp_path)
     assert found == [f"{tmp_path}/50_bad.policy:2:5: syntax: ] does not close the ( of 2:2"]
     found = problems("policies: [{50_p: '(+ 1'}]\ntests: [{name: a, expect: {}}]")
-    assert found == ["t.yaml:1:11: policy 50_p:1:1: syntax: ( is never closed\n    (+ 1\n    ^"]
+    assert found == ["t.yaml:1:11: policy 50_p:1:1: syntax: ( is never closed: a ) is missing\n    (+ 1\n    ^"]
 
 
 # --- the verb ------------------------------------------------------------------------------------------------------------------------

@@ -201,3 +201,15 @@ def test_what_is_an_error_in_a_straight_line_does_fail(choose: random.Random) ->
     failed = policy.evaluate(taken).errors
     if any(remark.severity == Severity.ERROR for remark in check({"p": text})):
         assert failed, text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("(< 1 2 3)", "< takes 2 arguments, not 3"), ("(- 5)", "(- 0 x)"), ("(if 1 2)", "nil for nothing"), ("(debug true)", "write 1"),
+        ("(min 2GiB 3)", "2 GiB is 2097152"), ("(debug (+ 1 'a'))", "the operands of + can never fit"),
+    ],
+)  # fmt: skip
+def test_a_remark_names_what_was_written_and_what_to_write(text: str, said: str) -> None:
+    (found,) = remarks_on(text)
+    assert said in f"{found.message}; {found.hint}"

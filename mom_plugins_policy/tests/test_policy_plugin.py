@@ -30,6 +30,7 @@ CONTROLS = (
     ControlSpec("balloon_target", Unit.KIB, Scope.GUEST, "balloon", "size"),
     ControlSpec("knob", Unit.COUNT, Scope.HOST, "knob", "free"),
     ControlSpec("share", Unit.RATIO, Scope.HOST, "share", "free"),
+    ControlSpec("pins", Unit.TEXT, Scope.GUEST, "pins", "size"),
 )
 
 
@@ -255,6 +256,17 @@ def test_decisions_are_for_controls_of_the_entity_cut_where_these_count_things_a
     it = running(tmp_path, {"a.policy": text})
     decided = it.mom_evaluate(snap(), (snapshot(host={"free": 100}), snapshot(host={"free": 152})))
     assert [(one.control, one.value) for one in decided if isinstance(one, Decision)] == [("knob", 100), ("share", 0.25)]
+
+
+@pytest.mark.parametrize("name", ['"{}"', '(asked "{}")'])
+def test_text_is_asked_for_of_a_control_that_takes_text_and_of_no_other(tmp_path: Path, name: str) -> None:
+    text = '(def asked (name) name) (with Guests g (g.Control NAME (g.Prop "cpus" "0-1;2-3")))'
+    decisions, problems = found(running(tmp_path / "pins", {"a.policy": text.replace("NAME", name.format("pins"))}))
+    assert (decisions, problems) == ({("a", "pins"): "0-1;2-3", ("b", "pins"): "0-1;2-3"}, [])
+    decisions, problems = found(running(tmp_path / "size", {"a.policy": text.replace("NAME", name.format("balloon_target"))}))
+    assert decisions == {}
+    assert [problem.entity and problem.entity.id for problem in problems] == ["a", "b"]
+    assert all('a number is asked for, not "0-1;2-3"' in problem.message for problem in problems)
 
 
 def test_decisions_say_where_they_come_from(tmp_path: Path) -> None:

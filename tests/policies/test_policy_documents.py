@@ -10,6 +10,7 @@ import pytest
 from mom_cli import declarations_of
 from mom_daemon.cli.frame import run
 from mom_plugins_policy import Policy, PolicyError
+from mom_plugins_policy.checks import check
 from mom_plugins_policy.cli.inputs import with_fields_of
 from mom_plugins_policy.cli.values import written_value
 from mom_plugins_policy.language.errors import KINDS, Fault
@@ -110,6 +111,12 @@ def test_an_example_comes_to_what_is_shown(block: Block) -> None:
         assert kinds == ({kind} if kind else set()), (text, answer.errors)
         if value:
             assert written_value(answer.values[-1]) == value, text
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.parent.glob("mom_plugins_*/README.md")), ids=lambda path: path.parent.name)
+def test_the_policies_of_a_plugins_page_have_no_mistakes(path: Path) -> None:
+    for text in re.findall(r"^```lisp\n(.*?)^```$", path.read_text(), re.M | re.S):
+        assert check({"60_shown": text}, DECLARED) == []
 
 
 def test_examples_are_found() -> None:

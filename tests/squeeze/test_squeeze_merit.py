@@ -194,10 +194,9 @@ def test_the_order_of_managers_is_compared_where_they_differ() -> None:
 
 
 def test_who_was_only_simulated_is_told_and_not_compared() -> None:
-    real = [{**RUN, "manager": name, "taken": taken} for name, taken in (("nothing", 5000), ("mom", 9000), ("pve-misread", 4000))]
+    real = [{**RUN, "manager": name, "taken": taken} for name, taken in (("nothing", 5000), ("mom", 9000))]
     simulated = [{"mix": "bursty", "manager": name, "taken": taken} for name, taken in (("nothing", 5100), ("mom", 8000), ("pve", 3000))]
-    heading, _, row = squeeze_report.order_table(real, simulated, {"bursty": read_mixes()["bursty"]}).splitlines()
-    assert "misread" not in heading
+    row = squeeze_report.order_table(real, simulated, {"bursty": read_mixes()["bursty"]}).splitlines()[-1]
     assert row == "| `bursty` | 5,000 / 5,100 | - / 3,000 | 9,000 / 8,000 | 1 of 1 |"
 
 

@@ -118,13 +118,6 @@ def test_the_mix_for_a_first_look_is_not_compared_with_the_others(capsys: pytest
     assert "invalid choice" in capsys.readouterr().err
 
 
-def test_a_manager_of_earlier_runs_is_not_run_any_more(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["run", "fast", "--managers", "pve-misread"])
-    assert "invalid choice: 'pve-misread'" in capsys.readouterr().err
-    assert "pve-misread" not in compared(MIXES["fast"])
-
-
 def test_a_run_that_was_done_is_not_repeated_unless_it_was_done_under_another_label() -> None:
     runs = [{"mix": "fast", "manager": "mom", "deaf": False, "label": "1.0"}, {"mix": "fast", "manager": "pve", "deaf": False, "label": ""}]
     assert done(runs, ("fast", "mom", False, None, "libvirt", None, False, False), "") == 1

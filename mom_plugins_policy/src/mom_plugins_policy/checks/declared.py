@@ -125,11 +125,11 @@ class DeclaredNames:
     # --- controls, and what is compared --------------------------------------------------------------------------------------------
 
     def _control(self, entity: EntityKey | None, name: str, values: Sequence[Value], places: Sequence[Form]) -> None:
+        spec = None if self._declarations is None else self._declarations.controls.get(name)
         if len(values) > 1:
-            self._requested(values[1], places[1])
+            self._requested(values[1], places[1], takes_text=spec is not None and spec.unit is Unit.TEXT)
         if self._declarations is None:
             return
-        spec = self._declarations.controls.get(name)
         if spec is None:
             hint = self.like("control", name, self._declarations.controls.keys)
             self._say("unknown-control", places[0], f"no plugin has the control {printable(name, 60)}", hint)
@@ -155,10 +155,10 @@ class DeclaredNames:
         elif spec.maximum is not None and number > spec.maximum:
             self._say("control-bounds", place, f"{name} is never set above {spec.maximum:g}, and this is {number:g}")
 
-    def _requested(self, value: Value, place: Form) -> None:
+    def _requested(self, value: Value, place: Form, *, takes_text: bool) -> None:
         try:
             if value.constant is not None:
-                requested(value.constant[0])
+                requested(value.constant[0], takes_text=takes_text)
             elif not value.types & (NIL | NUMBER | STRING):
                 self._say("type", place, "a number is asked for, and this is none")
         except Trouble as error:

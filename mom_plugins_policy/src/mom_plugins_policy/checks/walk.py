@@ -19,7 +19,7 @@ from mom_plugins_policy.checks.known import Key, Knowledge
 from mom_plugins_policy.checks.remarks import remark
 from mom_plugins_policy.checks.values import NIL_VALUE, NO_KEYS, EntityKey, FieldKey, Keys, Value, constant, either
 from mom_plugins_policy.language.analysis import Definition, Program
-from mom_plugins_policy.language.errors import kind_of
+from mom_plugins_policy.language.errors import WHAT_HAPPENED, kind_of
 from mom_plugins_policy.language.syntax import Form, FormKind, abridged
 from mom_plugins_policy.language.words.forms import COMPILED, DEFINING, WORDS, FormWord
 from mom_plugins_policy.language.words.functions import BUILTINS, CALLABLES, FUNCTIONS, OPERATORS, PREDEFINED, FunctionWord
@@ -39,6 +39,11 @@ _OF_VALUES: Final = frozenset({"type", "possible-nil", "zero-division", "range",
 """Rules that are silent on a branch that a constant switches off: it may do so because it does not fit."""
 
 _ELSEWHERE: Final = "check it together with the policy that defines it, if there is one"
+_INSTEAD: Final = {
+    "true": "write 1", "false": "write 0", "none": "write nil", "else": "it begins the last clause of cond, and no other",
+    "kib": "write the number alone: memory is in KiB", "mib": "memory is in KiB: 512 MiB is 524288", "gib": "memory is in KiB: 2 GiB is 2097152",
+}  # fmt: skip
+"""What to write instead of names that other languages have, in small letters."""
 
 
 class _Fails(Exception):
@@ -134,7 +139,7 @@ class Walk:
         first, *rest = form.name.split(".")
         value = self._now.lookup(first)
         if value is None:
-            hint = self.declared.like("variable", first, lambda: self.program.bound) or _ELSEWHERE
+            hint = _INSTEAD.get(first.lower()) or self.declared.like("variable", first, lambda: self.program.bound) or _ELSEWHERE
             raise self._wrong(form, "undefined-symbol", f"there is no variable {first}", hint=hint)
         for part in rest:
             value = self._attribute(form, value, part)
@@ -406,14 +411,14 @@ class Walk:
                 result = word.compute(*(arg.constant[0] for arg in args if arg.constant is not None))
             except (TypeError, ArithmeticError, ValueError) as error:
                 kind = kind_of(error)
-                raise self._wrong(form, kind, _CERTAIN.get(kind, "a number is out of range").format(word.name)) from None
+                raise self._wrong(form, kind, _CERTAIN.get(kind, WHAT_HAPPENED[kind]).format(form.items[0].name)) from None
             except MemoryError:
                 return Value(STRING)
             large = isinstance(result, int) and result.bit_length() > _LARGEST_BITS
             if not large and not (isinstance(result, str) and len(result) > _LONGEST):
                 return constant(result)
         if not types:
-            raise self._wrong(form, "type", _CERTAIN["type"].format(word.name))
+            raise self._wrong(form, "type", _CERTAIN["type"].format(form.items[0].name))
         if word.name == "div" and args[1].constant is not None and args[1].constant[0] == 0:
             raise self._wrong(form, "zero-division", _CERTAIN["zero-division"])
         unit = word.unit([Measured(arg.unit, arg.constant[0] if arg.constant else None) for arg in args])

@@ -29,7 +29,7 @@ from mom_plugins_policy.language.compiling.forms import Generator
 from mom_plugins_policy.language.compiling.operations import called
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.runtime import Site, fail, write_to_log
-from mom_plugins_policy.language.values import UNBOUND, Function, empty, requested
+from mom_plugins_policy.language.values import UNBOUND, Function, empty
 from mom_plugins_policy.language.words.functions import CALLABLES, FUNCTIONS, FunctionWord
 
 __all__ = ["Compiled", "TooComplicatedError"]
@@ -68,7 +68,7 @@ class Compiled:
         self.fields = frozenset(generator.fields)
         self.namespace: dict[str, Any] = {
             "__builtins__": {}, "U": UNBOUND, "E": Exception, "FN": Function, "len": len, "zip": zip,
-            "fail": fail, "empty": empty, "requested": requested, "smallest": min, "largest": max,
+            "fail": fail, "empty": empty, "smallest": min, "largest": max,
             "float": float, "int": int, "list": list,
             "LINES": lines, **_FUNCTIONS, **generator.constants,
         }  # fmt: skip

@@ -99,7 +99,7 @@ def kind_of(error: Exception) -> str:
 _OF_PYTHON: tuple[tuple[str, tuple[type[Exception], ...], str], ...] = (
     ("type", (TypeError,), "operands of these types do not fit"),
     ("zero-division", (ZeroDivisionError,), "division by zero"),
-    ("range", (OverflowError, ValueError), "a number is out of range"),
+    ("range", (OverflowError, ValueError), "a number is too large, or negative where it must not be"),
     ("recursion", (RecursionError,), "nested too deep"),
     ("limit", (MemoryError,), "out of memory"),
 )

@@ -123,7 +123,9 @@ class Code:
             try:
                 compiled = Compiled(self.program, self._limits, undeclared)
             except TOO_COMPLICATED:
-                raise PolicyError([Fault("limit", "", 0, 0, "the policies are too complicated to be compiled")]) from None
+                longest = max(self.program.texts, key=lambda text: len(text.text)).name
+                what = "all policies together are too complicated to be compiled, and this is the longest: shorten it by functions and loops"
+                raise PolicyError([Fault("limit", longest, 0, 0, what)]) from None
             if len(self._variants) >= _VARIANTS:
                 self._variants.pop(next(iter(self._variants)), None)  # another thread may have been faster
             self._variants[undeclared] = compiled
@@ -166,6 +168,12 @@ class Policy:
                     raise PolicyError([Fault("type", str(name), 0, 0, f"{what} is a text, not {type(one).__name__}")])
         return cls(_code(tuple(sorted(texts.items())), limits), declarations, limits)
 
+    @cached_property
+    def text_controls(self) -> frozenset[str]:
+        """The controls that take text."""
+        controls = {} if self.declarations is None else self.declarations.controls
+        return frozenset(name for name, spec in controls.items() if spec.unit is Unit.TEXT)
+
     def takes(self, control: str) -> tuple[Scope | None, bool]:
         """Which scope a control belongs to (None: any), and whether its values are cut to integers."""
         if self.declarations is None:
@@ -188,7 +196,7 @@ class Policy:
 
         undeclared = self.undeclared if declared is not None else frozenset(field for field in self.fields if not declares(*field))
         compiled = self.code.without(undeclared)
-        run = Evaluation(snapshot, older, self.limits, declares, compiled, notes)
+        run = Evaluation(snapshot, older, self.limits, declares, compiled, notes, self.text_controls)
         values: list[Any] = []
         stopped = False
         try:
@@ -215,7 +223,7 @@ def _code(texts: Sequence[tuple[str, str]], limits: PolicyLimits) -> Code:
             continue
         size += len(text)
         if size > limits.text:
-            faults.append(Fault("limit", name, 0, 0, f"the policies have more than {limits.text:,} characters"))
+            faults.append(Fault("limit", name, 0, 0, f"the policies have more than {limits.text:,} characters (the setting limits.text)"))
             break
         try:
             found = read(name, text, limits, first_index=index)

@@ -28,6 +28,13 @@ TOKEN = re.compile(
 _SKIP, _OPEN, _CLOSE, _NAME, _STRING, _FLOAT, _HEX, _OCTAL, _INTEGER, _OPERATOR = range(1, 11)
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _BRACKETS = 4  # times the forms that are allowed: comments and strings may hold brackets, too
+_CURES = {
+    ";": "a comment begins with #", ",": "white space separates, without commas", "%": "write 50 % as 0.5",
+    "=": "== compares, and (set NAME VALUE) gives a variable another value", "!": "write (not …), or != between two values",
+    "&": "write (and … …)", "|": "write (or … …)", "\u201c": 'a text stands in "', "\u201d": 'a text stands in "',
+    "\u2018": "a text stands in '", "\u2019": "a text stands in '",
+}  # fmt: skip
+"""What to write instead of characters that other languages have, or word processors put in."""
 _HALF = re.compile("[\ud800-\udfff]")
 _BITS_PER_DIGIT = 3.32  # a little less than log2(10)
 
@@ -83,10 +90,10 @@ def read(name: str, text: str, limits: PolicyLimits = DEFAULT_LIMITS, *, first_i
             here.append(Form(FormKind.LITERAL, _literal(what, token.group(), whole, start, limits), whole, start, position, index))
         index += 1
         if index > limits.forms:
-            raise _refusal("limit", whole, start, f"more than {limits.forms:,} atoms and lists")
+            raise _refusal("limit", whole, start, f"more than {limits.forms:,} atoms and lists (the setting limits.forms)")
     if open_forms:
         form = open_forms[-1]
-        raise _refusal("syntax", whole, form.start, f"{text[form.start]} is never closed")
+        raise _refusal("syntax", whole, form.start, f"{text[form.start]} is never closed: a {_CLOSING[text[form.start]]} is missing")
     return top
 
 
@@ -111,7 +118,7 @@ def _literal(what: int | None, token: str, whole: SourceText, start: int, limits
 def _accepted(name: str, text: str, limits: PolicyLimits) -> SourceText:
     """The text, if it is not too large. Half a character comes by escapes in JSON, and could be neither kept nor shown."""
     if len(text) > limits.text:
-        raise _refusal("limit", SourceText(name, ""), 0, f"the text has {len(text):,} characters; at most {limits.text:,} are read")
+        raise _refusal("limit", SourceText(name, ""), 0, f"the text has {len(text):,} characters; at most {limits.text:,} are read (the setting limits.text)")
     if text.count("(") + text.count("[") + text.count("{") > _BRACKETS * limits.forms:
         raise _refusal("limit", SourceText(name, ""), 0, f"the text has more than {_BRACKETS * limits.forms:,} opening brackets")
     whole = SourceText(name, text)
@@ -130,8 +137,13 @@ def _no_token(whole: SourceText, position: int) -> PolicyError:
     elif character.isdigit() or character in ".-":
         shown = re.compile(r"[-0-9.A-Za-z_+]{0,20}").match(text, position)
         what = f"{shown.group() if shown else character} is no number"
+        if shown and re.fullmatch("-?[0-9]+[.]", shown.group()):
+            what += f": write {shown.group()}0"
+        elif shown and re.fullmatch("-?0[0-9]+", shown.group()):
+            what += ": leave out the zeros before it"
     else:
         what = f"{printable(character)} (U+{ord(character):04X}) begins nothing that the language knows"
+        what += f": {_CURES[character]}" if character in _CURES else ""
     return _refusal("syntax", whole, position, what)
 
 

@@ -8,7 +8,7 @@ import logging
 import math
 import operator
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from traceback import walk_tb
@@ -71,16 +71,21 @@ Declares: TypeAlias = Callable[[Scope, str], bool]
 
 
 class Evaluation:
-    """One evaluation of one program against one snapshot. Its methods are called by generated code, by name."""
+    """One evaluation of one program against one snapshot. Its methods are called by generated code, by name.
+
+    :param takes_text: names of the controls that take text
+    """
 
     def __init__(
-        self, snapshot: Snapshot, history: Sequence[Snapshot], limits: PolicyLimits, declares: Declares, code: Emitted, notes: Notes | None
+        self, snapshot: Snapshot, history: Sequence[Snapshot], limits: PolicyLimits, declares: Declares, code: Emitted, notes: Notes | None,
+        takes_text: Container[Hashable] = (),
     ) -> None:
         self.snapshot = snapshot
         self.host = snapshot.host
         self.guests = Guests(snapshot.listed)
         self.limits = limits
         self.declares = declares
+        self._takes_text = takes_text
         self.controls: dict[Hashable, dict[str, tuple[Host | Guest, Any_, int]]] = {}
         self.variables: dict[Hashable, dict[str, Any_]] = {}
         self.faults: list[Fault] = []
@@ -431,9 +436,13 @@ class Evaluation:
             stored[name] = {}
         return stored[name]
 
+    def request(self, name: Hashable, value: Any_) -> Any_:
+        """What is asked for by this value of a control."""
+        return requested(value, takes_text=name in self._takes_text)
+
     def do_control(self, entity: Host | Guest, name: Any_, value: Any_, site: int) -> None:
         """`Control`."""
-        self.control(name)[entity.id if isinstance(entity, Guest) else HOST_ID] = (entity, requested(value), site)
+        self.control(name)[entity.id if isinstance(entity, Guest) else HOST_ID] = (entity, self.request(name, value), site)
 
     def do_getcontrol(self, entity: Host | Guest, name: Any_) -> Any_:
         """`GetControl`."""

@@ -122,10 +122,10 @@ def show(value: Any_) -> str:  # one answer per type
     return f"<{type(value).__name__}>"
 
 
-def requested(value: Any_) -> Any_:
-    """A value that is asked for: nil, or a number that a controller can cut to an integer."""
+def requested(value: Any_, *, takes_text: bool = False) -> Any_:
+    """A value that is asked for: nil, or a number that a controller can cut to an integer; or any text, of a control that takes text."""
     kind = value.__class__
-    if kind is int or value is None:
+    if kind is int or value is None or (takes_text and kind is str):
         return value
     if kind is float:
         if not math.isfinite(value):

@@ -101,7 +101,7 @@ class EntityAccess(Scoping):
         if kind is not None and name is not None and (kind != "recalled" or entity.type == "guest"):
             found, key = self._by_entity(kind, name), self._key(entity)
             if found is not None and kind == "control":
-                return self._control(form, entity, found, values)
+                return self._control(form, entity, name, found, values)
             if found is not None and method == "SetVar":
                 self.emit(f"{found}[{key}] = {self.guarded(values[1], form).text}")
                 return NIL
@@ -138,7 +138,7 @@ class EntityAccess(Scoping):
             self._dicts[kind, name] = self._new("c")
         return self._dicts[kind, name]
 
-    def _control(self, form: Form, entity: Expression, requests: str, values: Sequence[Expression]) -> Expression:
+    def _control(self, form: Form, entity: Expression, name: str, requests: str, values: Sequence[Expression]) -> Expression:
         key = self._key(entity)
         if len(values) == 1:
             found = self._new("t")
@@ -155,7 +155,7 @@ class EntityAccess(Scoping):
                 test = fits_float
             else:
                 test = f"{text}.__class__ is float and {fits_float} or {text}.__class__ is int and -{SMALL} < {text} < {SMALL}"
-            check = self.marked(form, f"requested({self._use('grown')}({text}))")
+            check = self.marked(form, self._helper("request", self.string(name), self._helper("grown", text)))
             self.emit(f"if not ({test}): {text} = {check}")
         self.emit(f"{requests}[{key}] = ({entity.text}, {text}, {site})")
         if form.index in self.traced:

@@ -381,7 +381,7 @@ class Generator(Operations):
 
     def _call(self, form: Form, name: str, arguments: Sequence[Form], dropped: bool = False) -> Expression:
         several = self.program.definitions[name]
-        unknown = f"there is no function {name} here; it is defined later, or not always"
+        unknown = f"there is no function {name} yet (it is defined later, or not always)"
         if self.table is not None and all(definition.unconditional for definition in several):
             definition = self.table.get(name)
             if definition is None:

@@ -21,7 +21,7 @@ class Operations(EntityAccess):
     def _builtin(self, form: Form, name: str, arguments: Sequence[Form]) -> Expression:
         word = BUILTINS[name]
         if not word.takes(len(arguments)):
-            return self._arity(form, name, word.arguments, len(arguments))
+            return self._arity(form, form.items[0].name, word.arguments, len(arguments))
         return self._function(form, word, arguments, self.arguments(arguments))
 
     def _function(self, form: Form, word: FunctionWord, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:

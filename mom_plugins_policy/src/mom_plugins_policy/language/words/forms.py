@@ -196,7 +196,8 @@ _DEFINES = "`def` takes a name, a list of parameters and a body"
 _SETS = "`set` takes a name and a value"
 
 _FORMS = (
-    FormWord(name="if", least=3, most=3, meaning="evaluates the condition, then one branch only", roles=_if),
+    FormWord(name="if", least=3, most=3, meaning="evaluates the condition, then one branch only", roles=_if,
+             named="a condition, what is done if it holds, and what if not: nil for nothing"),
     FormWord(name="let", least=2, most=None, meaning="a new scope with names bound one after the other; the value of the last form",
              roles=_let, shape="`let` takes a list of pairs of a name and a value", flaws=_of_names),
     FormWord(name="def", least=3, most=3, meaning="defines a function: name, parameters, one body form", roles=_def, shape=_DEFINES,

@@ -19,6 +19,8 @@ class Word:
     most: int | None
     meaning: str
     extension: bool = False
+    named: str = ""
+    """What its arguments are, where one is easily left out."""
 
     def takes(self, count: int) -> bool:
         """True if it can be used with this many arguments."""
@@ -30,7 +32,8 @@ class Word:
         if self.most is None:
             return f"{self.least} or more arguments"
         if self.most == self.least:
-            return "no arguments" if self.least == 0 else "1 argument" if self.least == 1 else f"{self.least} arguments"
+            count = "no arguments" if self.least == 0 else "1 argument" if self.least == 1 else f"{self.least} arguments"
+            return f"{count} ({self.named})" if self.named else count
         return f"{self.least} to {self.most} arguments"
 
 
