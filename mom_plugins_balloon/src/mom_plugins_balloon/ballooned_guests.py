@@ -215,8 +215,15 @@ class BalloonedGuest:
             while len(sizes) > 2 and sizes[1][0] < now - SIZES_SECONDS:
                 del sizes[0]
 
+    def most_since(self, moment: float, now: float) -> float | None:
+        """The most that the guest may have had since that moment: on its way to a larger size, it may be there before it is seen."""
+        request, largest = self.request, self.largest_since(moment)
+        if request is None or request.arrived or largest is None or now - request.asked > ASKED_AGAIN_SECONDS:
+            return largest
+        return max(largest, float(request.target))
+
     def largest_since(self, moment: float) -> float | None:
-        """The largest size that the guest has had since that moment. It had each until just before the next was seen."""
+        """The largest size that was seen of the guest since that moment. It had each until just before the next was seen."""
         largest: float | None = None
         for since, size in reversed(self.sizes):
             largest = size if largest is None else max(largest, size)
@@ -374,8 +381,8 @@ class BalloonedGuests:
         moment = snapshot.monotonic - (age or 0.0) - CLOCK_SLACK_SECONDS
         return KnownMemory(
             current, maximum, guarantee, usable, age, max(swap_in or 0.0, swap_out or 0.0), total,
-            memory.overhead_by(total, moment), memory.largest_since(moment), memory.pending, why_not_counted_on(guest, memory),
-            maximum != own_maximum,
+            memory.overhead_by(total, moment), memory.most_since(moment, snapshot.monotonic), memory.pending,
+            why_not_counted_on(guest, memory), maximum != own_maximum, memory.learnt is not None and memory.learnt.counts_all,
         )  # fmt: skip
 
 

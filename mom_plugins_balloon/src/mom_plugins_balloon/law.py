@@ -388,6 +388,8 @@ class GuestLook:
         told, inside = False, size
         if reserved is not None and total is not None:
             told, inside = True, reserved + total
+            # What libvirt tells of a guest that grows is up to a second old.
+            settled = settled and not (guest.target is not None and size + step < inside <= guest.target + step)
         need = (size if settled else inside) - usable
         if need < 0:
             need = 0.0
@@ -672,7 +674,8 @@ def _spared(host: LawHost, asks: Sequence[GuestAsk], lacks: float, step: float) 
 def _known(guest: LawGuest, size: float) -> KnownMemory:
     """The figures that the gate goes by."""
     swapping = max(guest.swap_in or 0.0, guest.swap_out or 0.0)
-    return KnownMemory(size, guest.maximum, guest.guarantee, guest.usable, guest.age, swapping, guest.total, guest.kernel_reserved)
+    told = (guest.usable, guest.age, swapping, guest.total, guest.kernel_reserved)
+    return KnownMemory(size, guest.maximum, guest.guarantee, *told, counts_all=True)  # whether its kernel does is not known here
 
 
 def _ratio(there: float, wanted: float) -> float:
