@@ -182,7 +182,12 @@ class WhateverIsKnown:
         return found
 
 
-def proven(judge: Callable[[Any, Any, ShrinkLimits], Passed], obstacle: str = "", share: float = 0.05, *, all_known: bool = True,
+def proven(
+    judge: Callable[[Any, Any, ShrinkLimits], Passed],
+    obstacle: str = "",
+    share: float = 0.05,
+    *,
+    all_known: bool = True,
     counts_all: bool = False,
 ) -> int:
     """On how many paths the contract holds; fails with numbers that break it.

@@ -35,6 +35,9 @@ SIZES_SECONDS = 120.0
 SAME_SIZE_KIB = 1024
 """KiB. Sizes that differ by less are the same: hypervisors round to whole MiB."""
 
+LISTS_UNTIL_GONE = 3
+"""A guest that is missing from fewer lists has not gone: one of several hypervisors may have been silent."""
+
 CLOCK_SLACK_SECONDS = 1.0
 """s. The time of a guest's statistics is known to the second."""
 
@@ -46,13 +49,14 @@ second."""
 @dataclass(slots=True)
 class SizeRequest:
     """The last size that was asked of a guest: from which size, when, and whether it was seen to arrive. `said` is when the statistics were
-    made that this went by."""
+    made that this went by. `sweeps`: it is a sweep, of which nothing was heard yet that it has ended."""
 
     target: int
     began_at: float
     asked: float
     arrived: bool = False
     said: float | None = None
+    sweeps: bool = False
 
 
 @dataclass(slots=True)
@@ -269,6 +273,8 @@ class BalloonedGuests:
         self.earlier: Mapping[str, str] | None = None
         """The incarnations of guests, by id, that were there before mom; None: all that it sees first were."""
         self._records: dict[str, BalloonedGuest] = {}
+        self._missing: dict[str, tuple[BalloonedGuest, int]] = {}
+        """Guests that were listed lately, and how many lists lack them; none without an incarnation, which tells that it is the same."""
         self._in_order: tuple[Sequence[Guest], list[BalloonedGuest]] = ((), [])
         self._told: tuple[Snapshot, Mapping[str, Sequence[float | None]]] = (self.snapshot, {})
 
@@ -284,16 +290,22 @@ class BalloonedGuests:
         return self._records.get(identity)
 
     def of_all(self, guests: Sequence[Guest]) -> Sequence[BalloonedGuest]:
-        """Those of all guests that there are, in their order: those that have gone or were started anew are forgotten. Without any guest
-        the hypervisor is away, and they are waited for."""
+        """Those of all guests that there are, in their order: those that were started anew, or are missing from `LISTS_UNTIL_GONE` lists,
+        are forgotten. Without any guest the hypervisor is away, and they are waited for."""
         if not guests:
             return []
         if self._in_order[0] is not guests:
-            before, kept = self._records, []
+            before, missing, kept = self._records, self._missing, []
             for guest in guests:
-                memory = before.get(guest.id)
+                memory = before.get(guest.id) or (missing[guest.id][0] if guest.id in missing else None)
                 kept.append(memory if memory and memory.incarnation == guest.incarnation else BalloonedGuest(guest.incarnation))
             self._records = {guest.id: memory for guest, memory in zip(guests, kept, strict=True)}
+            if missing or before.keys() - self._records.keys():
+                lists = {identity: (memory, 1) for identity, memory in before.items() if memory.incarnation}
+                lists |= {identity: (memory, count + 1) for identity, (memory, count) in missing.items()}
+                self._missing = {
+                    identity: one for identity, one in lists.items() if identity not in self._records and one[1] < LISTS_UNTIL_GONE
+                }
             self._in_order = guests, kept
         return self._in_order[1]
 
@@ -331,11 +343,11 @@ class BalloonedGuests:
             return math.inf if came else -math.inf
         return now - age + (BOOT_FACTOR if came else 1.0) * self._start_rest
 
-    def asked(self, guest: Guest, target: int, size: float, now: float, said: float | None = None) -> None:
-        """Note that `target` KiB was asked of a guest of `size` KiB, by statistics that were made at `said`."""
+    def asked(self, guest: Guest, target: int, size: float, now: float, said: float | None = None, *, sweeps: bool = False) -> None:
+        """Note that `target` KiB was asked of a guest of `size` KiB, or a sweep down to that, by statistics that were made at `said`."""
         memory = self._records.get(guest.id)
         if memory is not None and memory.incarnation == guest.incarnation:
-            memory.request, memory.resized = SizeRequest(target, size, now, said=said), True
+            memory.request, memory.resized = SizeRequest(target, size, now, said=said, sweeps=sweeps), True
 
     def columns(self, guests: Sequence[Guest], now: float) -> dict[str, Sequence[Value]]:
         """What was asked of these guests, and what keeps them from giving; nothing where that is so of none."""

@@ -161,22 +161,27 @@ class Guarantees:
         self._own_of: tuple[Sequence[Guest], object, Sequence[tuple[Guest, Sequence[Guaranteed], UnitError | None]]] = ((), None, ())
         self._maxima: dict[str, float] = {}
         """As they were known last."""
+        self._told: dict[str, tuple[str, Sequence[float | None]]] = {}
+        """The last promises of a plugin, by guest id: incarnation, KiB, share, priority."""
         self.standing = PromisesKept()
         """As of the last snapshot that was looked at."""
 
-    def look(self, snapshot: Snapshot, settings_of: Callable[[Guest], GuestSettings]) -> PromisesKept:
-        """How all promises stand in this snapshot."""
+    def look(self, snapshot: Snapshot, settings_of: Callable[[Guest], GuestSettings], *, by_class: bool = True) -> PromisesKept:
+        """How all promises stand in this snapshot.
+
+        :param by_class: a plugin makes promises to guests; where it says nothing in this cycle, what it said last holds
+        """
         guests, sizes, maxima = snapshot.listed, snapshot.numbers("balloon_max"), self._maxima
         maxima.update((guest.id, size) for guest, size in zip(guests, sizes, strict=True) if size is not None)
         own = {guest.id: (portions, error) for guest, portions, error in self._with_promises(guests, settings_of)}
-        collected = [snapshot.numbers(name) for name in (GUARANTEE, PLATFORMS_GUARANTEE, GUARANTEE_SHARE, PRIORITY, "balloon_cur")]
+        collected = [*self._told_by_class(snapshot, by_class=by_class), *map(snapshot.numbers, (PLATFORMS_GUARANTEE, "balloon_cur"))]
         promises: dict[str, Promise] = {}
         excessive: list[Excess] = []
         unclear: list[Unclear] = []
         unsettled: set[str] = set()
-        for guest, maximum, by_class, by_platform, share, priority, size in zip(guests, sizes, *collected, strict=True):
+        for guest, maximum, class_kib, share, priority, by_platform, size in zip(guests, sizes, *collected, strict=True):
             identity = guest.id
-            if by_class is None and by_platform is None and share is None and identity not in own:
+            if class_kib is None and by_platform is None and share is None and identity not in own:
                 continue  # as nearly all
             portions, error = own.get(identity, _NOTHING)
             if error is not None:
@@ -185,7 +190,7 @@ class Guarantees:
                 unsettled.add(identity)
             # A share of what is not known now is one of what was known last, or of what the guest has: it is not shrunk below that.
             whole = maximum if maximum is not None else maxima.get(identity, size)
-            known = [by_class, by_platform, *(self._kib(one, guest, whole, size) for one in portions)]
+            known = [class_kib, by_platform, *(self._kib(one, guest, whole, size) for one in portions)]
             if share is not None and whole is not None:
                 known.append(min(1.0, share) * whole)
             promised = max((kib for kib in known if kib is not None and math.isfinite(kib)), default=0.0)
@@ -210,6 +215,26 @@ class Guarantees:
             {identity: promise.kib for identity, promise in promises.items()}, holds, room, shrunk, excessive, unclear, unsettled
         )
         return self.standing
+
+    def _told_by_class(self, snapshot: Snapshot, *, by_class: bool) -> Sequence[Sequence[float | None]]:
+        """What a plugin promises to guests, in their order: KiB, share, priority. One that promises nothing to any says that of all; where
+        it says nothing at all, as it failed or was late, what it said last holds."""
+        told = [snapshot.numbers(name) for name in (GUARANTEE, GUARANTEE_SHARE, PRIORITY)]
+        if by_class and self._told and snapshot.guests and GUARANTEE_SHARE not in snapshot.columns:
+            last = [self._told.get(guest.id) for guest in snapshot.listed]
+            rows = [
+                one[1] if one is not None and one[0] == guest.incarnation else (None, None, None)
+                for guest, one in zip(snapshot.listed, last, strict=True)
+            ]
+            return list(zip(*rows, strict=True))
+        if snapshot.guests:
+            guests, rows = snapshot.listed, list(zip(*told, strict=True))
+            self._told = {
+                guest.id: (guest.incarnation, row)
+                for guest, row in zip(guests, rows, strict=True)
+                if row[0] is not None or row[1] is not None
+            }
+        return told
 
     def own(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> Mapping[str, float]:
         """What the YAML file and the metadata promise to these guests in KiB, by guest id, before their sizes are collected.

@@ -183,14 +183,20 @@ class HostReservations:
                 if one.launched and one.memory_kib < guest.memory_kib:
                     self._end(one.id, ReservationState.RELEASED, "the guest is started with more memory")
                     continue
+                lacks = guest.memory_kib - one.memory_kib
+                rest = self._made_for(guest, lacks, seconds, who) if part_kib is None and lacks >= LEAST_KIB else None
                 self._kept[one.id] = replace(one, launch=guest.id or guest.name, launch_until=until, deadline=max(one.deadline, until))
                 self._write()
-                return self._described()[one.id]
-            wanted = guest.memory_kib if part_kib is None else part_kib
-            made = self.reserve(wanted, seconds, name=_pattern_of(guest), who=who)
-            self._kept[made.id] = replace(self._kept[made.id], launch=guest.id or guest.name, launch_until=until, launched=True)
-            self._write()
-            return made
+                return rest if rest is not None and rest.state is ReservationState.MAKING else self._described()[one.id]
+            return self._made_for(guest, guest.memory_kib if part_kib is None else part_kib, seconds, who)
+
+    def _made_for(self, guest: LaunchedGuest, memory_kib: int, seconds: float, who: str) -> Reservation:
+        """Memory that is reserved for the launch of a guest alone. Raises as `reserve` does."""
+        made = self.reserve(memory_kib, seconds, name=_pattern_of(guest), who=who)
+        launch, until = guest.id or guest.name, self.context.monotonic() + seconds
+        self._kept[made.id] = replace(self._kept[made.id], launch=launch, launch_until=until, launched=True)
+        self._write()
+        return made
 
     def _fits(self, one: KeptReservation, guest: Guest | LaunchedGuest, size: float | None) -> bool:
         """True if a reservation is for this guest's launch, is named for it, or has room for any guest of this size (None: unknown)."""

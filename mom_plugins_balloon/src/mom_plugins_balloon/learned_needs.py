@@ -123,8 +123,8 @@ class Learning:
                 stored = rss + (numbers[9] or 0.0)  # what is in the host's swap holds something, too
                 known.stored_most = max(known.stored_most, stored)
                 known.hollow = known.stored_most - stored
-            if size is not None and rss is not None:
-                backed = rss - known.process if rss > known.process else 0.0
+            if size is not None:  # of a guest whose process is unknown, all
+                backed = rss - known.process if rss is not None and rss > known.process else 0.0
                 room += size - backed if size > backed else 0.0
         self.room_kib = room
         self._note_growth(now, grown)

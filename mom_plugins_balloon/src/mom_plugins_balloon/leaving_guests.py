@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core import Decision, Entity, Guest, MomError, PluginContext, Snapshot, Source, as_number, format_kib, printable
+from mom_core import Decision, Entity, Guest, LedgerEntry, MomError, PluginContext, Snapshot, Source, as_number, format_kib, printable
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests, why_blocked
 from mom_plugins_balloon.law import gives_headroom_back, sweep_of
 from mom_plugins_balloon.limits import ShrinkLimits
@@ -96,12 +96,12 @@ class LeavingGuests:
         """Sweep it, and give back what was taken from it."""
         if self._context.observes:
             raise MomError("mom only observes")
-        until, smaller = time.monotonic() + seconds, self._before(guest)
+        until, smaller = time.monotonic() + seconds, self._before_of(guest)
         wish = self._asked(guest, _Wish(until, sweep=True))
         while wish.later and time.monotonic() + AGAIN_SECONDS < until:
             time.sleep(AGAIN_SECONDS)
             wish = self._asked(guest, _Wish(until, sweep=True))
-        if smaller is None and (wish.begun or self._before(guest) is None):
+        if smaller is None and (wish.begun or self._before_of(guest) is None):
             return wish.said
         back = self._asked(guest, _Wish(max(until, time.monotonic() + BACK_SECONDS), sweep=False))
         return f"{wish.said}; {back.said}"
@@ -129,8 +129,9 @@ class LeavingGuests:
             wishes = dict(self._wishes)
         self._decided = {}
         changed = [(one, why) for one, why in zip(snapshot.listed, snapshot.column(GIVE_BACK), strict=True) if isinstance(why, str) and why]
+        entries = self._entries() if changed else {}
         for one, why in changed if changed and self._has_room(snapshot) else ():
-            before = None if one.id in wishes or why_blocked(one) else self._before(one.entity)
+            before = None if one.id in wishes or why_blocked(one) else self._before(one.entity, entries.get(one.id))
             if before is not None:
                 yield Decision(one.entity, CONTROL, before, f"{printable(why, 100)}: it gets back what was taken from it", source)
         for identity, wish in wishes.items():
@@ -165,7 +166,7 @@ class LeavingGuests:
 
     def _size_before(self, snapshot: Snapshot, guest: Guest, wish: _Wish) -> int | None:
         """The size that it had before mom, where the host lets it have that; None: it keeps the one that it has, and it was said why."""
-        before = self._before(guest.entity)
+        before = self._before_of(guest.entity)
         if before is None:
             wish.answer("nothing is taken from it")
         elif not self._has_room(snapshot):
@@ -179,12 +180,18 @@ class LeavingGuests:
         host = law_host(snapshot, self._wanted, self._context.interval)
         return host is not None and gives_headroom_back(host, self._law)
 
-    def _before(self, entity: Entity) -> int | None:
+    def _entries(self) -> Mapping[str, LedgerEntry]:
+        """What the ledger has of guests' sizes, by guest id."""
+        return {one.entity.id: one for one in self._context.engine_state().changes if one.control == CONTROL}
+
+    def _before_of(self, entity: Entity) -> int | None:
+        """As `_before`, of one guest."""
+        return self._before(entity, self._entries().get(entity.id))
+
+    def _before(self, entity: Entity, entry: LedgerEntry | None) -> int | None:
         """The size that a guest had before mom, where mom has made it smaller; None: it has that, or more, or what it has is not mom's."""
         guest, record = self._records.snapshot.guests.get(entity.id), self._records.of(entity.id)
         size, maximum = (None, None) if guest is None else (guest.number("balloon_cur"), guest.number("balloon_max"))
-        entries = (one for one in self._context.engine_state().changes if one.control == CONTROL and one.entity.id == entity.id)
-        entry = next(entries, None)
         before = None if entry is None else as_number(entry.before)
         if guest is None or size is None or entry is None or before is None:
             return None

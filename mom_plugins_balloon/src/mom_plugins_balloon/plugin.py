@@ -146,6 +146,9 @@ class BalloonPlugin:
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings = settings
         self._context = context
+        self._looked: Snapshot | None = None
+        self._raised: dict[str, int] = {}
+        """Sweeps that were reviewed in this cycle to end at a larger size, by guest id."""
         self._guests = BalloonedGuests(settings.dead_band / 1024, settings.law.start_rest, self._age_of)
         self._sweeps = SweptGuests(context, settings.law, self._guests)
         self._learning = Learning(settings.remember_bursts, settings.law.growth_rate / 1024)
@@ -285,10 +288,17 @@ class BalloonPlugin:
 
     def _see(self, snapshot: Snapshot) -> None:
         """Take in a snapshot, whichever hook is given it first."""
-        if snapshot is not self._guests.snapshot:
+        if snapshot is not self._looked:
+            self._raised = {}
             self._guests.see(snapshot)
             self._started.see(self._guests)
-            self._guarantees.look(snapshot, self._context.guest_settings)
+            self._guarantees.look(snapshot, self._context.guest_settings, by_class=self._by_class)
+            self._looked = snapshot  # what failed on the way fails again in the review, which has all decisions dropped
+
+    @property
+    def _by_class(self) -> bool:
+        """Whether a plugin makes promises to guests, such as by their classes."""
+        return (Scope.GUEST, GUARANTEE) in self._context.declarations.fields
 
     def _known(self, guest: Guest) -> KnownMemory | None:
         """What the last snapshot and the past tell about the guest, with what holds of all promises to it."""
@@ -315,7 +325,7 @@ class BalloonPlugin:
         yield from harm.conditions(snapshot, self._killed.lately())
         yield from self._sweeps.ends_of_cut_off(source)
         yield from self._leaving.decisions(snapshot, source)
-        for guest, end in stopped_shrinks(self._guests, standing.holds, history, self._limits(), self._sweeps.sweeper.is_under_way):
+        for guest, end in stopped_shrinks(self._guests, standing.holds, history, self._limits(), self._sweeps.sweeper.end_of):
             yield Decision(guest.entity, CONTROL, end.target, end.reason, source)
         for guest, memory in zip(snapshot.listed, self._guests.of_all(snapshot.listed), strict=True):
             if memory.why_aside:
@@ -346,6 +356,8 @@ class BalloonPlugin:
             return Revision(decision, None, unsettled)
         passed = permitted(decision.value, memory, limits)
         target = passed.target
+        if target is not None and target != decision.value and is_sweep(guest, decision.value):
+            self._raised[guest.id] = target  # the promises of this cycle may leave it more than those of the last
         if target is not None and target < memory.current and past is not None:
             if why := self._leaving.why_kept(guest, target):
                 return Revision(decision, None, why)
@@ -412,16 +424,16 @@ class BalloonPlugin:
         reason = past.why_not_send(target, memory, now, self._guests.dead_band)
         if reason:
             raise NoChangeNeeded(reason)
-        size, age = memory.current, memory.statistics_age
+        size, age, sweeps = memory.current, memory.statistics_age, False
         leaving = self._leaving.sweep(guest.id, target) if target < size else None
-        if target < size and (leaving is not None or is_sweep(guest, target)):
+        if target < size and (leaving is not None or is_sweep(guest, target) or self._raised.get(guest.id) == target):
             swept = self._sweeps.begin(hypervisor, guest, past, memory, target, leaving)
-            size, target = (size, target) if swept is None else (swept.lowest, swept.plan.size)
+            size, target, sweeps = (size, target, True) if swept is None else (swept.lowest, swept.plan.size, False)
         else:
             self._sweeps.sweeper.take_over(guest.id)
             hypervisor.set_balloon(change.entity, target)
             self._leaving.asked(guest.id, target)
-        self._guests.asked(guest, target, size, now, None if age is None else now - age)
+        self._guests.asked(guest, target, size, now, None if age is None else now - age, sweeps=sweeps)
         return ""
 
     def _give_back(self, hypervisor: BalloonControl, change: Change) -> str:
@@ -459,9 +471,8 @@ class BalloonPlugin:
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
         """Whether guests can be resized, and which cannot; on a host of CloudStack, what its instances started with."""
         yield from findings(hypervisor)
-        by_class = (Scope.GUEST, GUARANTEE) in self._context.declarations.fields
         written = partial(self._guarantees.written, settings_of=self._context.guest_settings)
-        yield from cloudstack.findings(self._context.root, hypervisor, written, self._started, by_class=by_class)
+        yield from cloudstack.findings(self._context.root, hypervisor, written, self._started, by_class=self._by_class)
 
 
 def _kib(size: int | None) -> float | None:

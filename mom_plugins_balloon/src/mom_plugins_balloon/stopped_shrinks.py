@@ -11,16 +11,21 @@ from mom_plugins_balloon.limits import SafeSize, ShrinkLimits, never_shrunk
 
 
 def stopped_shrinks(
-    records: BalloonedGuests, holds: Mapping[str, int], history: Sequence[Snapshot], limits: ShrinkLimits, is_swept: Callable[[str], bool]
+    records: BalloonedGuests, holds: Mapping[str, int], history: Sequence[Snapshot], limits: ShrinkLimits, end_sweep: Callable[[str], None]
 ) -> Iterator[tuple[Guest, SafeSize]]:
     """The guests of the last snapshot that are to be set to another size than they were asked for, and why; nearly none.
 
     :param holds: KiB that are guaranteed, by guest id
-    :param is_swept: whether a guest, by its id, is swept now
+    :param end_sweep: has the sweep of a guest end, by its id
     """
     snapshot = records.snapshot
     for guest, target, size in zip(snapshot.listed, snapshot.numbers(CONTROL), snapshot.numbers("balloon_cur"), strict=True):
-        if target is None or size is None or why_blocked(guest) or is_swept(guest.id):
+        if target is None or size is None or why_blocked(guest):
+            continue
+        memory = records.of(guest.id)
+        if memory is not None and memory.request is not None and memory.request.sweeps:
+            if target < holds.get(guest.id, 0):  # it was promised more since
+                end_sweep(guest.id)
             continue
         guarantee, pinned = holds.get(guest.id, 0), guest.properties.get(PINNED)
         maximum = snapshot.guests[guest.id].number("balloon_max") if pinned else None
@@ -30,10 +35,10 @@ def stopped_shrinks(
             # It was promised more since mom has asked this of it: a promise was made, the guest's maximum has grown, or others have left.
             yield guest, SafeSize(guarantee, f"its guarantee is {format_kib(guarantee)} now; it gets back what was taken of that")
         elif size - target >= records.dead_band:
-            memory = records.known(guest, guarantee)
-            limit = None if memory is None else never_shrunk(memory, limits)
-            if memory is not None and limit is not None and not _has_arrived(guest.id, target, history, records.dead_band):
-                yield guest, SafeSize(math.ceil(size), f"{limit.words(memory, limits)}; the shrink under way is stopped")
+            known = records.known(guest, guarantee)
+            limit = None if known is None else never_shrunk(known, limits)
+            if known is not None and limit is not None and not _has_arrived(guest.id, target, history, records.dead_band):
+                yield guest, SafeSize(math.ceil(size), f"{limit.words(known, limits)}; the shrink under way is stopped")
 
 
 def _has_arrived(identity: str, target: float, history: Sequence[Snapshot], dead_band: float) -> bool:

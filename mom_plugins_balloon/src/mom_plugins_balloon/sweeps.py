@@ -21,13 +21,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
-from mom_core import Entity, GuestGone, HypervisorError, NoChangeNeeded, Refused, StateError, format_kib
+from mom_core import Entity, GuestGone, NoChangeNeeded, Refused, StateError, format_kib
 from mom_plugins_balloon.parameters import SLOW_BALLOON_KIB_PER_SECOND
 from mom_toolkit import ProcessStat
 
@@ -126,7 +126,7 @@ class SweepEnd(StrEnum):
     LATE = "late"  #: its time was over
     SLOW = "slow"  #: its balloon moved too slowly, as where the host has no CPU for it
     TAKEN_OVER = "taken-over"  #: the guest was to have another size
-    UNSEEN = "unseen"  #: its process could not be looked at
+    UNSEEN = "unseen"  #: its process could not be looked at, as one that has gone
     FAILED = "failed"  #: the hypervisor did not do as it was told
     GONE = "gone"  #: the guest has gone
 
@@ -228,7 +228,8 @@ class SweepOutcome(NamedTuple):
 
     `lowest` is the smallest size that was asked for, `gave` what the host got, `resident` what the process held at the end (None: unknown):
     KiB. `slice` is what its balloon takes in `SLICE_SECONDS`, as far as is known. `seconds` is how long the guest was without its headroom,
-    `reaction` how long it took at most to notice that the guest grows and to give headroom back. `ended` is in monotonic seconds."""
+    `reaction` how long it took at most to notice that the guest grows and to give headroom back. `ended` is in monotonic seconds.
+    `is_back`: the guest was asked to have its headroom again, or never lacked it."""
 
     guest: Entity
     incarnation: str
@@ -243,6 +244,7 @@ class SweepOutcome(NamedTuple):
     resident: float | None = None
     error: str = ""
     slice: float = FIRST_SLICE_KIB
+    is_back: bool = True
 
 
 @dataclass(eq=False)
@@ -288,6 +290,11 @@ class Sweep:
         self._lowest, self._began = self.plan.size, self.monotonic()
         self._until = self._began + self.plan.within
 
+    @property
+    def noted(self) -> tuple[str, int, int]:
+        """What the next mom has to know of it: incarnation, least and former size in KiB."""
+        return self.incarnation, self.plan.bottom, self.plan.size
+
     def end(self) -> None:
         """Have it end now; the guest gets its headroom back."""
         self._stopped.set()
@@ -300,31 +307,41 @@ class Sweep:
         if taken:
             self._lock.release()
 
-    def perform(self, turn: AbstractContextManager[object] | None = None) -> SweepOutcome:
+    def perform(self, turns: threading.Semaphore | None = None) -> SweepOutcome:
         """Take what there is, and give the headroom back.
 
-        :param turn: held while the balloon takes memory, and not while statistics are waited for
+        :param turns: one is held while the balloon takes memory, and none while statistics are waited for
         """
-        error = ""
+        error = lacks = ""
         try:
-            end = self._read_anew()
-            if end is None:
-                with turn or nullcontext():
-                    end = self._read_anew() or self._taken()
+            end = self._read_anew() or self._in_turn(turns or threading.Semaphore())
         except GuestGone:
             end = SweepEnd.GONE
         except Exception as failure:  # noqa: BLE001  # whatever happens, the guest gets its headroom back
             end, error = SweepEnd.FAILED, str(failure) or type(failure).__name__
         commanded = self.monotonic()
-        if self._lowest < self.plan.size and end is not SweepEnd.GONE:
-            error = self._give_back() or error
+        if self._lowest < self.plan.size:
+            try:
+                lacks = self._give_back()
+            except GuestGone:
+                end = SweepEnd.GONE
         now = self.monotonic()
         reaction = self._slowest + PAUSE_SECONDS + (now - commanded) + RELEASE_SECONDS
         gave = 0.0 if self._first is None or self._resident is None else max(0.0, self._first - self._resident)
         end = SweepEnd.TAKEN_OVER if self._over and end is not SweepEnd.GONE else end
         seconds = now - self._began if self._lowest < self.plan.size else 0.0
         told = (self.guest, self.incarnation, self.plan, self._lowest, gave, seconds, reaction, now, end)
-        return SweepOutcome(*told, self._cost, self._resident, error, self._slice)
+        return SweepOutcome(*told, self._cost, self._resident, lacks or error, self._slice, is_back=not lacks)
+
+    def _in_turn(self, turns: threading.Semaphore) -> SweepEnd:
+        """Wait for a turn, and take what there is. Raises `HypervisorError`."""
+        while not turns.acquire(timeout=ASK_SECONDS):
+            if self._stopped.is_set():
+                return SweepEnd.TAKEN_OVER
+        try:
+            return self._read_anew() or self._taken()
+        finally:
+            turns.release()
 
     def _read_anew(self) -> SweepEnd | None:
         """Wait for the guest's next statistics where those that it is swept by have become too old; why it is not swept, if it is not.
@@ -359,7 +376,7 @@ class Sweep:
         memory, began = self.process.memory(), self.monotonic()
         if memory is None:
             return SweepEnd.UNSEEN
-        self.takes, self._resident, self._first, resident = True, memory.resident, memory.resident, memory.resident
+        self.takes, self._resident, self._first = True, memory.resident, memory.resident
         self._began, vain = began, 0.0  # KiB that the balloon took, and the host did not get
         if (end := self._at_rest(QUIET_SECONDS, SweepEnd.AT_WORK) or self._asked()) is not None:
             return end
@@ -370,11 +387,11 @@ class Sweep:
                 return SweepEnd.SLOW
             before = self._resident
             used, asked = self.process.cpu_seconds(), self.monotonic()
+            if used is None:
+                return SweepEnd.UNSEEN
             if not self._ask(size):
                 return SweepEnd.TAKEN_OVER
             taken, self._lowest = self._lowest - size, size
-            if used is None:
-                return SweepEnd.GONE
             dearest = max(self._cost) if vain < self.plan.hollow else self._cost.backed
             budget = FAR_MORE_WORK * taken * min(dearest, 1 / SLOW_BALLOON_KIB_PER_SECOND) + WORK_SECONDS
             end = self._arrived(used, budget, self._lowest + taken)
@@ -383,7 +400,7 @@ class Sweep:
                 return end
             spent = self.process.cpu_seconds()
             if spent is None:
-                return SweepEnd.GONE
+                return SweepEnd.UNSEEN
             got = before - self._resident
             usual = taken * min(self._cost.backed if got > VAIN_SHARE * taken else self._cost.hollow, 1 / SLOW_BALLOON_KIB_PER_SECOND)
             doubtful = spent - used > MORE_WORK * usual + WORK_SECONDS
@@ -395,7 +412,7 @@ class Sweep:
             elif got < VAIN_SHARE * taken:
                 self._cost = self._cost._replace(hollow=min(self._cost.hollow, (spent - used) / taken))
             vain += taken - max(0.0, got)
-            if resident - self._resident >= GOT_SHARE * self.plan.gain:
+            if self._first - self._resident >= GOT_SHARE * self.plan.gain:
                 return SweepEnd.ARRIVED
             if vain >= self.plan.hollow + VAIN_SLICES * SLICE_KIB:
                 return SweepEnd.NOTHING_MORE
@@ -444,7 +461,7 @@ class Sweep:
             spent, passed = self.process.cpu_seconds(), self.monotonic() - began
             self._slowest = max(self._slowest, passed)
             if look is None or spent is None:
-                return SweepEnd.GONE
+                return SweepEnd.UNSEEN
             self._resident = look.resident
             if self._stopped.is_set():
                 return SweepEnd.TAKEN_OVER
@@ -459,7 +476,7 @@ class Sweep:
         """Why the sweep ends, if the guest does something for so long; None where it does nothing."""
         look = self._look(seconds)
         if look is None or self._resident is None:
-            return SweepEnd.GONE
+            return SweepEnd.UNSEEN
         grown = max(look.resident - self._resident, look.faulted)
         self._resident = look.resident
         if self._stopped.is_set():
@@ -479,7 +496,7 @@ class Sweep:
         return _Look(busy, after.resident, after.resident - before.resident, after.faulted - before.faulted)
 
     def _give_back(self) -> str:
-        """Let the guest have its headroom again; why it has not, or an empty text."""
+        """Let the guest have its headroom again; why it has not, or an empty text. Raises `GuestGone`."""
         error = ""
         for seconds in (0.0, *BACK_AGAIN_SECONDS):
             if seconds:
@@ -490,9 +507,9 @@ class Sweep:
                 try:
                     self.command(self.plan.size)
                 except GuestGone:
-                    return ""
-                except HypervisorError as failure:
-                    error = f"its headroom could not be given back: {failure}"
+                    raise
+                except Exception as failure:  # noqa: BLE001  # whatever happens, it is tried again
+                    error = f"its headroom could not be given back: {failure or type(failure).__name__}"
                 else:
                     return ""
         return error
@@ -511,6 +528,8 @@ class Sweeper:
         self._ended = ended
         self._lock = threading.Lock()
         self._under_way: dict[str, Sweep] = {}
+        self._not_back: dict[str, tuple[str, int, int]] = {}
+        """Guests that could not be given their headroom back, and have not been asked for another size since: as they are noted."""
         self._threads: list[threading.Thread] = []
         self._outcomes: list[SweepOutcome] = []
         self._most = max(1, (os.cpu_count() or 1) // 2)
@@ -527,22 +546,31 @@ class Sweeper:
             if len(self._under_way) >= 2 * self._most:
                 raise NoChangeNeeded(f"as many guests are swept now as may be at a time ({self._most}): this one will be later")
             self._under_way[identity] = sweep
+            thread = threading.Thread(target=self._perform, args=(sweep,), name="mom-sweep", daemon=True)
             try:
                 self._note(self._noted())
-            except StateError as error:
+                thread.start()
+            except (StateError, RuntimeError) as error:  # no thread can be started where the unit may have no more
                 del self._under_way[identity]
-                raise Refused(f"what is swept cannot be noted for a mom that is started after a crash: {error.message}") from error
-            thread = threading.Thread(target=self._perform, args=(sweep,), name="mom-sweep", daemon=True)
-            thread.start()
+                self._note_again()
+                raise Refused(f"no sweep can be begun, or noted for a mom that is started after a crash: {error}") from error
             self._threads = [*(one for one in self._threads if one.is_alive()), thread]
 
     def take_over(self, identity: str) -> bool:
         """The guest is about to get another size: its sweep ends, if it has one, and commands nothing after this. True if it had one."""
         with self._lock:
             sweep = self._under_way.get(identity)
+            if self._not_back.pop(identity, None) is not None:
+                self._note_again()
         if sweep is not None:
             sweep.take_over()
         return sweep is not None
+
+    def end_of(self, identity: str) -> None:
+        """Have the sweep of a guest end, if it has one; the guest gets its headroom back."""
+        with self._lock:
+            if (sweep := self._under_way.get(identity)) is not None:
+                sweep.end()
 
     def end(self, seconds: float = END_SECONDS) -> None:
         """Have all sweeps end, each with the guest's headroom given back, and wait for that no longer."""
@@ -571,7 +599,14 @@ class Sweeper:
         return outcomes
 
     def _noted(self) -> dict[str, tuple[str, int, int]]:
-        return {identity: (one.incarnation, one.plan.bottom, one.plan.size) for identity, one in self._under_way.items()}
+        return self._not_back | {identity: one.noted for identity, one in self._under_way.items()}
+
+    def _note_again(self) -> None:
+        """Note what has become of sweeps. The lock is held."""
+        try:
+            self._note(self._noted())
+        except StateError as error:
+            self._log.warning("what is swept cannot be noted: %s", error.message)
 
     def _perform(self, sweep: Sweep) -> None:
         outcome = None
@@ -583,11 +618,10 @@ class Sweeper:
             self._under_way.pop(sweep.guest.id, None)
             if outcome is not None:
                 self._outcomes.append(outcome)
+            if outcome is None or not outcome.is_back:
+                self._not_back[sweep.guest.id] = sweep.noted
             last = not self._under_way
-            try:
-                self._note(self._noted())
-            except StateError as error:
-                self._log.warning("what is swept cannot be noted: %s", error.message)
+            self._note_again()
         if outcome is not None:
             self._log.debug("sweep of %s: %s", sweep.guest, described(outcome))
             if sweep.told is not None:

@@ -72,7 +72,7 @@ class LeavingSweep(NamedTuple):
     told: Callable[[SweepOutcome], object]
 
 
-def is_sweep(guest: Guest, target: int) -> bool:
+def is_sweep(guest: Guest, target: Value) -> bool:
     """True if this size is the law's suggestion of a sweep, and not a size that another wants it to keep."""
     return guest.fields.get(REASON) == ReasonCode.SWEEP.value and guest.fields.get(SUGGESTED) == target
 
@@ -151,10 +151,10 @@ class SweptGuests:
             self._lately.append(outcome)
         if memory is None or memory.incarnation != outcome.incarnation:
             return
-        if outcome.end is SweepEnd.GONE:
-            memory.request = None
-        elif outcome.end is not SweepEnd.TAKEN_OVER:
-            memory.request = SizeRequest(outcome.plan.size, outcome.lowest, outcome.ended)
+        if memory.request is not None and memory.request.sweeps and memory.request.target == outcome.plan.bottom:
+            size, lowest, ended = outcome.plan.size, outcome.lowest, outcome.ended
+            back = SizeRequest(size, lowest, ended) if outcome.is_back else SizeRequest(math.ceil(lowest), size, ended)
+            memory.request = None if outcome.end is SweepEnd.GONE else back
         memory.sweep, memory.sweep_cost = outcome, outcome.cost
         memory.rests_until = outcome.ended + REST_SECONDS.get(outcome.end, 0.0)
         if memory.learnt is not None:
@@ -192,19 +192,25 @@ class SweptGuests:
         return one is not None and one[1] - RESIZE_SLACK_KIB <= size <= one[2] + RESIZE_SLACK_KIB
 
     def ends_of_cut_off(self, source: Source) -> Sequence[Decision]:
-        """What guests get back whose sweep was cut off; once, in the first cycle that sees guests."""
+        """What guests get back whose sweep was cut off, until they were asked to have it, or have another size."""
         cut_off, guests = self._cut_off_before(), self._records.snapshot.guests
         if not cut_off or not guests:
             return ()
-        self._cut_off = {}
-        ends = []
-        for identity, (incarnation, bottom, back) in cut_off.items():
-            guest = guests.get(identity)
-            size = None if guest is None or guest.incarnation != incarnation else guest.number("balloon_cur")
-            if guest is not None and size is not None and bottom - RESIZE_SLACK_KIB <= size < back:
-                ends.append(
-                    Decision(guest.entity, CONTROL, back, "mom was cut off while it swept the guest: it gets its headroom back", source)
-                )
+        ends: list[Decision] = []
+        left: dict[str, tuple[str, int, int]] = {}
+        for identity, one in cut_off.items():
+            incarnation, bottom, back = one
+            guest, memory = guests.get(identity), self._records.of(identity)
+            if guest is None:
+                left[identity] = one  # one list may lack it
+            elif guest.incarnation == incarnation and (memory is None or memory.request is None):
+                size = guest.number("balloon_cur")
+                if size is None or bottom - RESIZE_SLACK_KIB <= size < back:
+                    left[identity] = one
+                if size is not None and identity in left:
+                    why = "mom was cut off while it swept the guest: it gets its headroom back"
+                    ends.append(Decision(guest.entity, CONTROL, back, why, source))
+        self._cut_off = left
         return ends
 
     def _cut_off_before(self) -> Mapping[str, tuple[str, int, int]]:
@@ -215,5 +221,5 @@ class SweptGuests:
         return self._cut_off
 
     def _note(self, under_way: Mapping[str, tuple[str, int, int]]) -> None:
-        """Note on disk what is under way. Raises `StateError`."""
-        self._file.write(under_way, durable=False)
+        """Note on disk what is under way, with what was cut off and is not back yet. Raises `StateError`."""
+        self._file.write({**(self._cut_off or {}), **under_way}, durable=False)

@@ -109,11 +109,10 @@ class SlaPlugin:
 
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-        """The class of each guest, and what it promises."""
-        fields = {
-            identity: fields_of(one.name, one.told, self._classes[one.name], self._maxima.get(identity))
-            for identity, one in self._assignment.of_all(guests, self._context.guest_settings).items()
-        }
+        """The class of each guest, and what it promises. Who is promised nothing is named, too: no word would be a failure."""
+        fields: dict[str, dict[str, Value]] = {guest.id: {"mem_guarantee_share": None} for guest in guests}
+        for identity, one in self._assignment.of_all(guests, self._context.guest_settings).items():
+            fields[identity] = fields_of(one.name, one.told, self._classes[one.name], self._maxima.get(identity))
         for guest in guests:
             share = self._fairness.shares.get(guest.id)
             if share is not None:

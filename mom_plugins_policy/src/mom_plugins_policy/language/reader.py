@@ -118,7 +118,12 @@ def _literal(what: int | None, token: str, whole: SourceText, start: int, limits
 def _accepted(name: str, text: str, limits: PolicyLimits) -> SourceText:
     """The text, if it is not too large. Half a character comes by escapes in JSON, and could be neither kept nor shown."""
     if len(text) > limits.text:
-        raise _refusal("limit", SourceText(name, ""), 0, f"the text has {len(text):,} characters; at most {limits.text:,} are read (the setting limits.text)")
+        raise _refusal(
+            "limit",
+            SourceText(name, ""),
+            0,
+            f"the text has {len(text):,} characters; at most {limits.text:,} are read (the setting limits.text)",
+        )
     if text.count("(") + text.count("[") + text.count("{") > _BRACKETS * limits.forms:
         raise _refusal("limit", SourceText(name, ""), 0, f"the text has more than {_BRACKETS * limits.forms:,} opening brackets")
     whole = SourceText(name, text)

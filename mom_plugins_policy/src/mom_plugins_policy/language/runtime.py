@@ -77,7 +77,13 @@ class Evaluation:
     """
 
     def __init__(
-        self, snapshot: Snapshot, history: Sequence[Snapshot], limits: PolicyLimits, declares: Declares, code: Emitted, notes: Notes | None,
+        self,
+        snapshot: Snapshot,
+        history: Sequence[Snapshot],
+        limits: PolicyLimits,
+        declares: Declares,
+        code: Emitted,
+        notes: Notes | None,
         takes_text: Container[Hashable] = (),
     ) -> None:
         self.snapshot = snapshot
