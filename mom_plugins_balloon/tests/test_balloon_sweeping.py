@@ -89,7 +89,7 @@ def test_the_next_sweep_begins_as_small_as_the_last_balloon_was_slow(plugin, hyp
     swept(plugin, hypervisor, snapshot)
     before = len(hypervisor.commands)
     assert hypervisor.commands[0] == ("a", int(SIZE - FIRST_SLICE_KIB))
-    write(plugin, hypervisor, snapshot)
+    write(plugin, hypervisor, seen_at(hypervisor, seen_by, context))
     wait_until(lambda: len(hypervisor.commands) > before)
     assert hypervisor.commands[before] == ("a", int(SIZE - LEAST_SLICE_KIB))
 

@@ -157,7 +157,8 @@ def test_the_limits_of_a_text_can_be_set() -> None:
     ("text", "cure"),
     [
         ("; note", "a comment begins with #"), ("(max 1, 2)", "white space separates"), ("50%", "0.5"), ("(= 1 2)", "== compares"),
-        ("(! 1)", "(not …)"), ("(&& 1 1)", "(and … …)"), ("\u201cweb\u201d", 'stands in "'), ("5.", "write 5.0"), ("010", "leave out the zeros"),
+        ("(! 1)", "(not …)"), ("(&& 1 1)", "(and … …)"), ("\u201cweb\u201d", 'stands in "'), ("5.", "write 5.0"),
+        ("010", "leave out the zeros"),
         ("(+ 1", "a ) is missing"), ("[+ 1", "a ] is missing"),
     ],
 )  # fmt: skip

@@ -228,12 +228,9 @@ class Guarantees:
             ]
             return list(zip(*rows, strict=True))
         if snapshot.guests:
-            guests, rows = snapshot.listed, list(zip(*told, strict=True))
-            self._told = {
-                guest.id: (guest.incarnation, row)
-                for guest, row in zip(guests, rows, strict=True)
-                if row[0] is not None or row[1] is not None
-            }
+            rows = list(zip(*told, strict=True))
+            promised = [(guest, row) for guest, row in zip(snapshot.listed, rows, strict=True) if row[:2] != (None, None)]
+            self._told = {guest.id: (guest.incarnation, row) for guest, row in promised}
         return told
 
     def own(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> Mapping[str, float]:

@@ -41,7 +41,8 @@ _OF_VALUES: Final = frozenset({"type", "possible-nil", "zero-division", "range",
 _ELSEWHERE: Final = "check it together with the policy that defines it, if there is one"
 _INSTEAD: Final = {
     "true": "write 1", "false": "write 0", "none": "write nil", "else": "it begins the last clause of cond, and no other",
-    "kib": "write the number alone: memory is in KiB", "mib": "memory is in KiB: 512 MiB is 524288", "gib": "memory is in KiB: 2 GiB is 2097152",
+    "kib": "write the number alone: memory is in KiB", "mib": "memory is in KiB: 512 MiB is 524288",
+    "gib": "memory is in KiB: 2 GiB is 2097152",
 }  # fmt: skip
 """What to write instead of names that other languages have, in small letters."""
 

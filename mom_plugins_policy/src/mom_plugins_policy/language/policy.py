@@ -124,9 +124,7 @@ class Code:
                 compiled = Compiled(self.program, self._limits, undeclared)
             except TOO_COMPLICATED:
                 longest = max(self.program.texts, key=lambda text: len(text.text)).name
-                what = (
-                    "all policies together are too complicated to be compiled, and this is the longest: shorten it by functions and loops"
-                )
+                what = "all policies are too complicated together, and this one is the longest: shorten it by functions and loops"
                 raise PolicyError([Fault("limit", longest, 0, 0, what)]) from None
             if len(self._variants) >= _VARIANTS:
                 self._variants.pop(next(iter(self._variants)), None)  # another thread may have been faster
