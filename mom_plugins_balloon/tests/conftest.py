@@ -67,8 +67,8 @@ def hypervisor():
 
 
 @pytest.fixture
-def context():
-    return PluginContext(name="balloon", interval=5.0)
+def context(tmp_path):
+    return PluginContext(name="balloon", interval=5.0, state_directory=tmp_path / "state")
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Balloons are put back, unless somebody else has changed them."""
 
+import time
+
 import pytest
 
 from mom_core import Decision, Entity, HypervisorError, LedgerEntry, NotSupported, Scope, Status
@@ -114,7 +116,7 @@ def test_a_ledger_with_rubbish_harms_nobody(plugin, hypervisor):
 def test_a_guest_that_grew_into_what_mom_gave_it_is_not_shrunk_below_what_it_uses(plugin, hypervisor, seen_by):
     hypervisor.sizes.update({"a": 2 * GIB, "b": 2 * GIB})
     used = {"a": {"mem_usable": 900 * MIB}, "b": {"mem_usable": 50 * MIB}}  # needs 1.1 GiB and 1.95 GiB
-    plugin.mom_review(seen_by(hypervisor, **used), [])
+    plugin.mom_review(seen_by(hypervisor, time.monotonic(), **used), [])
     given = [entry("a", before=GIB, applied=2 * GIB), entry("b", before=GIB, applied=2 * GIB)]
     outcomes = restored(plugin, hypervisor, *given)
     assert outcomes["a"].status is Status.APPLIED
@@ -136,6 +138,6 @@ def test_one_that_was_just_being_swept_is_asked_to_keep_what_it_uses(plugin, hyp
 
 def test_a_guest_that_does_not_need_what_mom_gave_it_gives_it_back(plugin, hypervisor, seen_by):
     hypervisor.sizes["a"] = 2 * GIB
-    plugin.mom_review(seen_by(hypervisor), [])
+    plugin.mom_review(seen_by(hypervisor, time.monotonic()), [])
     outcome = restored(plugin, hypervisor, entry("a", before=GIB, applied=2 * GIB))["a"]
     assert (outcome.status, outcome.after, outcome.error) == (Status.APPLIED, GIB, "")

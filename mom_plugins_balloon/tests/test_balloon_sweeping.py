@@ -145,6 +145,11 @@ def test_what_a_crash_cut_off_is_known_and_given_back(plugin, hypervisor, seen_b
     acts = list(after.mom_act(seen_at(hypervisor, seen_by, context), []))
     [back] = [act for act in acts if isinstance(act, Decision)]
     assert (back.entity.id, back.value) == ("a", SIZE)
+    unknown = list(after.mom_act(seen_at(hypervisor, seen_by, context, balloon_cur=None), []))
+    assert not [act for act in unknown if isinstance(act, Decision)]
+    assert back in list(after.mom_act(seen_at(hypervisor, seen_by, context), [])), "until it is asked for it"
+    after.mom_write(hypervisor, [Change(target, SIZE, size)])
+    assert hypervisor.commands == [("a", SIZE)]
     assert not [act for act in after.mom_act(seen_at(hypervisor, seen_by, context), []) if isinstance(act, Decision)]
 
 

@@ -28,9 +28,8 @@ class Host:
         """What each guest has after a cycle's collection."""
         self.wrong = self.plugin.mom_collect_host()["classes_file_wrong"]
         guests = [Guest("1", "web", properties={"sla_class": "silver"}), Guest("2", "db")]
-        return {
-            one.name: fields.get("mem_guarantee_share") for one in guests if (fields := self.plugin.mom_collect_guests([one]).get(one.id))
-        }
+        shares = {one.name: self.plugin.mom_collect_guests([one])[one.id]["mem_guarantee_share"] for one in guests}
+        return {name: share for name, share in shares.items() if share is not None}
 
     def problems(self) -> list[str]:
         return [str(one.message) for one in self.plugin.mom_act(snapshot()) if isinstance(one, Problem)]

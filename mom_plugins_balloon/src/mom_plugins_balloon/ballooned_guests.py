@@ -270,6 +270,8 @@ class BalloonedGuests:
         self.snapshot = Snapshot()
         self.changed_before: Container[tuple[str, str]] = ()
         """Guests whose sizes were changed by a mom before, or by this one before its configuration was read again: ids and incarnations."""
+        self.asked_before: Mapping[str, tuple[str, int, int]] = {}
+        """Guests that a mom before had asked for memory, and that had not given it yet: incarnation, former size, and target, by id."""
         self.earlier: Mapping[str, str] | None = None
         """The incarnations of guests, by id, that were there before mom; None: all that it sees first were."""
         self._records: dict[str, BalloonedGuest] = {}
@@ -331,6 +333,9 @@ class BalloonedGuests:
                 came = self.earlier is not None and self.earlier.get(guest.id) != guest.incarnation
                 memory.came_at, memory.old_at = now if came else -math.inf, self._old_at(guest, now, came=came)
                 memory.resized = (guest.id, guest.incarnation) in self.changed_before
+                incarnation, size, target = self.asked_before.get(guest.id, ("", 0, 0))
+                if size and incarnation == guest.incarnation and memory.request is None:
+                    memory.request = SizeRequest(target, size, now)
         return records
 
     def _old_at(self, guest: Guest, now: float, *, came: bool) -> float:

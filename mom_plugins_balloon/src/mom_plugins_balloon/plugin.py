@@ -58,11 +58,12 @@ from mom_plugins_balloon.host_launches import HostLaunches
 from mom_plugins_balloon.host_reservations import HostReservations, policies_reserve
 from mom_plugins_balloon.learned_needs import Learning
 from mom_plugins_balloon.leaving_guests import LeavingGuests
-from mom_plugins_balloon.limits import KnownMemory, ShrinkLimits, floor_kib, permitted
+from mom_plugins_balloon.limits import KnownMemory, ShrinkLimits, floor_kib, never_shrunk, permitted
 from mom_plugins_balloon.names import AHEAD, GAIN, REASON, RESERVED, SUGGESTED
 from mom_plugins_balloon.observed import suggestions
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.problems import conditions, findings, promise_problems
+from mom_plugins_balloon.shrinks_under_way import ShrinksUnderWay
 from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.states import HostWanted, HostWatermarks, StateGoal
 from mom_plugins_balloon.stopped_shrinks import stopped_shrinks
@@ -150,6 +151,7 @@ class BalloonPlugin:
         self._raised: dict[str, int] = {}
         """Sweeps that were reviewed in this cycle to end at a larger size, by guest id."""
         self._guests = BalloonedGuests(settings.dead_band / 1024, settings.law.start_rest, self._age_of)
+        self._shrinks = ShrinksUnderWay(context, self._guests)
         self._sweeps = SweptGuests(context, settings.law, self._guests)
         self._learning = Learning(settings.remember_bursts, settings.law.growth_rate / 1024)
         self._killed = harm.KilledPrograms()
@@ -197,6 +199,7 @@ class BalloonPlugin:
     def mom_setup(self) -> None:
         """Take up what was reserved and changed before a restart."""
         self._guests.changed_before = self._started.before_mom().keys()
+        self._guests.asked_before = self._shrinks.before()
         if self._context.serves:
             self._reservations.load()
 
@@ -314,6 +317,7 @@ class BalloonPlugin:
         source, standing = Source(self._context.name), self._guarantees.standing
         if self._context.declarations.fields and (lacks := self._lacks()):
             yield Problem(source, lacks, severity=Severity.WARNING, hint=_DECLARE)
+        self._shrinks.note()
         self._learning.see(self._guests)
         self._host.see(snapshot.host, self._learning.growth_kib, self._learning.room_kib)
         watch(self._guests)
@@ -381,7 +385,7 @@ class BalloonPlugin:
 
     def _as_asked(self, identity: str, size: int) -> int | InTransition:
         memory = self._guests.of(identity)
-        request = None if memory is None else memory.request
+        request = self._shrinks.of_before(identity) if memory is None else memory.request
         if request is None or request.arrived:
             return InTransition(size) if request is None and self._sweeps.was_swept_at(identity, size) else size
         began, target, tolerance = request.began_at, request.target, self._guests.tolerance
@@ -393,6 +397,10 @@ class BalloonPlugin:
         """Ask each guest whose size should change."""
         balloons = capable(hypervisor, BalloonControl, "resize guests")
         said: dict[Target, HypervisorError | str] = {}
+        if any(change.back for change in changes):
+            self._look_at(hypervisor)
+        else:
+            self._shrinks.note({change.entity.id: (size, change.value) for change in changes if (size := as_number(change.found))})
         for change in changes:
             result: HypervisorError | str
             try:
@@ -408,6 +416,15 @@ class BalloonPlugin:
             if result:
                 said[change.target] = result
         return said
+
+    def _look_at(self, hypervisor: Hypervisor) -> None:
+        """Take in what the hypervisor itself tells of its guests, where no cycle has: in `mom restore`. Raises `HypervisorError`."""
+        if not self._guests.snapshot.guests and isinstance(hypervisor, cloudstack.GuestFields):
+            guests = hypervisor.guests()
+            fields, now = hypervisor.fields(guests), self._context.monotonic()
+            snapshot = Snapshot(guests={one.id: replace(one, fields=fields.get(one.id, {})) for one in guests}, monotonic=now)
+            self._guests.see(snapshot)
+            self._guarantees.look(snapshot, self._context.guest_settings)
 
     def _ask(self, hypervisor: BalloonControl, change: Change) -> str:
         """Ask for what was decided, if it passes the gate: another plugin may have revised it after this one. Raises `HypervisorError`."""
@@ -451,6 +468,8 @@ class BalloonPlugin:
         floor = 0 if memory is None else math.ceil(max(floor_kib(memory, self._limits()) or 0.0, memory.guarantee or 0.0))
         floor = floor if maximum is None else min(floor, math.floor(maximum))
         was_swept = self._sweeps.sweeper.take_over(identity)
+        if size is not None and target < size and not was_swept and (why := self._why_unknown(memory)):
+            raise Refused(f"it keeps the {format_kib(size)} that it has, more than before mom: {why}")
         if target < floor:
             uses = f"the guest uses more now than the {format_kib(target)} that it had before mom"
             if size is not None and size <= floor and not was_swept:
@@ -460,6 +479,15 @@ class BalloonPlugin:
         hypervisor.set_balloon(change.entity, target)
         self._guests.forget_request(identity)
         return note
+
+    def _why_unknown(self, memory: KnownMemory | None) -> str:
+        """Why it is not known how much a guest could spare now; empty where it is."""
+        if memory is None:
+            return "what it uses is unknown"
+        age, passed, limits = memory.statistics_age, self._context.monotonic() - self._guests.snapshot.monotonic, self._limits()
+        memory = memory._replace(statistics_age=None if age is None else age + passed, obstacle="")
+        never = never_shrunk(memory, limits)
+        return "" if never is None else never.words(memory, limits)
 
     # --- surface ---------------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,59 @@
+"""Guests that were asked for memory and have not given it yet, kept on disk: such a guest goes on shrinking, and after a crash nothing but
+this tells that its size is on the way to what mom asked for, and not one that another process has set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Annotated, Final
+
+from pydantic import Field, TypeAdapter
+
+from mom_core import PluginContext, StateError, Value
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests, SizeRequest
+
+_Kib = Annotated[int, Field(gt=0, lt=1 << 53)]
+_FORM: Final = TypeAdapter(dict[str, tuple[str, _Kib, _Kib]])
+
+
+class ShrinksUnderWay:
+    """Notes them: by guest id the incarnation, the size before, and the one that was asked for, in KiB."""
+
+    def __init__(self, context: PluginContext, records: BalloonedGuests) -> None:
+        self._context, self._records = context, records
+        loss = "a guest that has not given what mom asked of it counts as one that another process has resized"
+        self._file = context.state_file("shrinks.json", "the file of guests that are on their way to a smaller size", _FORM, loss=loss)
+        self._noted: Mapping[str, tuple[str, int, int]] | None = None
+
+    def before(self) -> Mapping[str, tuple[str, int, int]]:
+        """Those of the mom before this one."""
+        if self._noted is None:
+            self._noted = {}
+            with suppress(StateError):
+                self._noted = (self._file.read() if self._context.serves else self._file.look()) or {}
+        return self._noted
+
+    def of_before(self, identity: str) -> SizeRequest | None:
+        """What the mom before this one had asked of a guest that has not been seen yet; None: nothing."""
+        found = self.before().get(identity)
+        return None if found is None else SizeRequest(found[2], found[1], 0.0)
+
+    def note(self, asked: Mapping[str, tuple[float, Value]] | None = None) -> None:
+        """Note what is under way, if that has changed since.
+
+        :param asked: sizes of guests, and what they are about to be asked for
+        """
+        if not self._context.serves or not self._records.snapshot.guests:
+            return
+        noted: dict[str, tuple[str, int, int]] = {}
+        for guest, memory in zip(self._records.snapshot.listed, self._records.of_all(self._records.snapshot.listed), strict=True):
+            request, (size, target) = memory.request, (asked or {}).get(guest.id, (0.0, None))
+            if isinstance(target, int) and 0 < target < size:
+                noted[guest.id] = (guest.incarnation, int(size), target)
+            elif request is not None and not request.arrived and not request.sweeps and 0 < request.target < request.began_at:
+                noted[guest.id] = (guest.incarnation, int(request.began_at), request.target)
+        if noted != self._noted:
+            # No guest outlives the host. Where it cannot be written mom says so, and its ledger could not be either.
+            with suppress(StateError):
+                self._file.write(noted, durable=False)
+                self._noted = noted
