@@ -48,6 +48,20 @@ def strict(tmp_path: Path) -> LaunchingHost:
     return LaunchingHost(tmp_path, when_short=WhenShort.REFUSE)
 
 
+class TestReservedByName:
+    def test_a_guest_that_is_larger_than_what_is_reserved_for_it_has_the_rest_reserved(self, strict: LaunchingHost) -> None:
+        strict.reserved(GIB, name="web", available=8 * GIB)
+        made = strict.launch(launched(kib=3 * GIB))
+        assert made.state is STARTS
+        assert sorted(strict.left) == [("web", GIB), ("web", 2 * GIB)]
+
+    def test_it_is_refused_where_the_rest_cannot_be_had(self, strict: LaunchingHost) -> None:
+        strict.reserved(GIB, name="web", available=8 * GIB)
+        made = strict.launch(launched(kib=60 * GIB))
+        assert (made.state, strict.left) == (REFUSED, [("web", GIB)])
+        assert "cannot be had" in made.note
+
+
 class TestWithRoom:
     def test_a_guest_starts_at_once_and_its_memory_is_kept_until_it_comes(self, host: LaunchingHost) -> None:
         host.see(8 * GIB)

@@ -222,6 +222,11 @@ def test_what_guests_could_take_is_still_wanted_while_the_hypervisor_is_away(gue
     assert guest.learning.room_kib == 0, "there are no guests any more"
 
 
+def test_a_guest_whose_process_is_unknown_could_take_all_that_it_has(guest: Watched) -> None:
+    guest.says(300 * MIB, rss=None)
+    assert guest.learning.room_kib == TOTAL + HIDDEN
+
+
 def test_statistics_of_a_sweep_by_the_mom_before_do_not_make_a_guest_one_that_fills_its_room(guest: Watched) -> None:
     known = guest.says(110 * MIB, mem_available=200 * MIB, mem_usable=90 * MIB, mem_unused=50 * MIB, mem_disk_caches=40 * MIB)
     assert known["mem_cache_share"] < 0.1, "its room is back already"

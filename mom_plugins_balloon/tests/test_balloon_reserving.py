@@ -50,6 +50,19 @@ class TestWhatCanBeHad:
         assert made.expected_in_seconds is not None
         assert 5 < made.expected_in_seconds < 60
 
+    def test_of_a_guest_that_is_swept_no_page_cache_is_promised_and_nothing_of_one_whose_process_is_unknown(
+        self, host: KeptReservation
+    ) -> None:
+        known: dict[str, Value] = {
+            "mem_usable": 7 * GIB, "mem_unused": 5 * GIB, "mem_available": 8 * GIB - 100 * MIB, "kernel_reserved": 100 * MIB,
+            "mem_cache_share": 0.24, "mem_growth_rate": 0, "qemu_overhead": 200 * MIB,
+        }  # fmt: skip
+        host.see(2 * GIB, a_guest("a", 8 * GIB, **known))
+        swept = 8 * GIB - 200 * MIB - 3 * GIB - 32 * MIB  # less what QEMU has itself, what is used or page cache, and what a sweep leaves
+        assert swept - 64 * MIB < host.kept.room().can_free_kib < swept
+        host.see(2 * GIB, a_guest("a", 8 * GIB, **{**known, "rss": None}))
+        assert host.kept.room().can_free_kib == 0
+
     def test_it_is_refused_at_once_when_it_cannot_be_had_with_all_figures(self, host: KeptReservation) -> None:
         host.see(2 * GIB, a_guest("a", balloon_min=3 * GIB))
         with pytest.raises(ReservationRefused) as refused:

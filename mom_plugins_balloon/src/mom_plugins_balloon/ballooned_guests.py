@@ -335,7 +335,7 @@ class BalloonedGuests:
                 memory.resized = (guest.id, guest.incarnation) in self.changed_before
                 incarnation, size, target = self.asked_before.get(guest.id, ("", 0, 0))
                 if size and incarnation == guest.incarnation and memory.request is None:
-                    memory.request = SizeRequest(target, size, now)
+                    memory.request, memory.resized = SizeRequest(target, size, now), True
         return records
 
     def _old_at(self, guest: Guest, now: float, *, came: bool) -> float:

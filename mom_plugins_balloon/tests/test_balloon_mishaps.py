@@ -1,0 +1,304 @@
+"""What goes wrong between two looks: a size that is told late, a plugin or a list that is missing once, a command that fails, a crash."""
+
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_balloon_sweeps import HELD, SIZE, sweep_of
+from test_balloon_sweeps import Guest as SweptGuest
+
+from mom_core import Change, Decision, Guest, HypervisorError, PluginContext, Refused, Snapshot, Source, Target
+from mom_devkit import HandClock
+from mom_plugins_balloon import BalloonPlugin
+from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
+from mom_plugins_balloon.law import GuestLook, LawGuest, LawHost
+from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.sweeps import SweepEnd, Sweeper, SweepOutcome, SweepPlan
+
+MIB = 1024
+GIB = 1024 * MIB
+BOTTOM = 1200 * MIB
+
+
+class Host:
+    """A mom at work on one guest of 2 GiB, with its clock."""
+
+    def __init__(self, folder: Path, hypervisor, clock: HandClock | None = None) -> None:
+        self.clock = clock or HandClock(1000.0)
+        self.hypervisor, self.folder = hypervisor, folder
+        self.declared: dict[object, object] = {}
+        self.context = PluginContext("balloon", folder, folder / "state", folder / "run", monotonic=self.clock, interval=5.0)
+        self.plugin = BalloonPlugin(BalloonPlugin.Settings(), self.context)
+        self.plugin.mom_setup()
+
+    def again(self) -> "Host":
+        """The mom after this one, which was killed."""
+        return Host(self.folder, self.hypervisor, self.clock)
+
+    def snapshot(self, *, properties: Mapping[str, object] | None = None, **fields) -> Snapshot:
+        known = {"balloon_cur": self.hypervisor.sizes["a"], "balloon_max": 2 * GIB, "mem_usable": 1400 * MIB, "stats_age": 0.5} | fields
+        guest = Guest("a", "name-a", known, properties=dict(properties or {}), incarnation="1")
+        return Snapshot(guests={"a": guest}, monotonic=self.clock.now)
+
+    def cycle(self, wanted: int | None = None, *, after: float = 5.0, **fields) -> tuple[list[str], str]:
+        """One cycle of an engine in which that is decided; why that was not followed, in review and when it was sent."""
+        self.clock.now += after
+        told = self.plugin.mom_collect_guests([self.snapshot().guests["a"]])
+        asked = {name: values[0] for name, values in told.items()}
+        snapshot = self.snapshot(**{**asked, **fields})
+        guest = snapshot.guests["a"]
+        decided = [one for one in self.plugin.mom_act(snapshot, []) if isinstance(one, Decision)]
+        if wanted is not None:
+            decided.append(Decision(guest.entity, "balloon_target", wanted, "", Source("50_balloon")))
+        revisions = list(self.plugin.mom_review(snapshot, decided))
+        revised = {id(one.before): one.after for one in revisions}
+        last = [revised.get(id(one), one) for one in decided][-1:]
+        said = {}
+        for one in last:
+            if one is not None:
+                said = self.plugin.mom_write(
+                    self.hypervisor, [Change(Target(guest.entity, "balloon_target"), one.value, guest.number("balloon_cur"))]
+                )
+        return [one.reason for one in revisions], "".join(map(str, said.values()))
+
+    def sweeps(self) -> None:
+        """A sweep has begun."""
+        self.plugin.mom_review(self.snapshot(), [])
+        self.plugin._guests.asked(self.snapshot().guests["a"], BOTTOM, 2 * GIB, self.clock.now, sweeps=True)
+
+    def swept(self, end: SweepEnd = SweepEnd.GREW, *, is_back: bool = True) -> None:
+        """It has ended; the plugin hears of it in its next collection."""
+        self.clock.now += 1
+        plan = SweepPlan(2 * GIB, BOTTOM, 500 * MIB, 0.0, 3.0)
+        told = (plan, float(BOTTOM), 400 * MIB, 1.0, 0.3, self.clock.now, end)
+        self.plugin._sweeps.sweeper._outcomes.append(SweepOutcome(self.snapshot().guests["a"].entity, "1", *told, is_back=is_back))
+
+
+@pytest.fixture
+def host(tmp_path: Path, hypervisor) -> Host:
+    return Host(tmp_path, hypervisor)
+
+
+class TestSweeps:
+    def test_headroom_is_given_back_whatever_fails_meanwhile(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("mom_plugins_balloon.sweeps.BACK_AGAIN_SECONDS", (0.0, 0.0))
+        guest = SweptGuest()
+        sweep = sweep_of(guest, HELD + 700 * MIB)
+        guest.errors = []
+
+        def command(kib: int) -> None:
+            if kib == SIZE and guest.commands.count(SIZE) == 0:
+                guest.commands.append(kib)
+                raise RuntimeError("a mistake of a binding")
+            guest.command(kib)
+
+        sweep.command = command
+        outcome = sweep.perform()
+        assert guest.commands[-2:] == [SIZE, SIZE]
+        assert (guest.target, outcome.is_back, outcome.error) == (SIZE, True, "")
+
+    def test_a_guest_whose_process_could_not_be_looked_at_once_gets_its_headroom_back(self) -> None:
+        guest, looks = SweptGuest(), 0
+
+        def memory():
+            nonlocal looks
+            looks += 1
+            return None if looks == 8 else SweptGuest.memory(guest)
+
+        guest.memory = memory
+        outcome = sweep_of(guest).perform()
+        assert outcome.end is SweepEnd.UNSEEN
+        assert outcome.lowest < SIZE
+        assert guest.commands[-1] == SIZE
+
+    def test_a_process_that_has_gone_is_not_asked_for_less(self) -> None:
+        guest = SweptGuest()
+        sweep = sweep_of(guest, pause=lambda seconds: (guest.pause(seconds), setattr(guest, "gone", True)))
+        assert sweep.perform().end is SweepEnd.UNSEEN
+        assert guest.commands == []
+
+    def test_a_guest_that_could_not_get_its_headroom_back_stays_noted_until_it_is_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("mom_plugins_balloon.sweeps.BACK_AGAIN_SECONDS", (0.0,))
+        notes: list[dict[str, tuple[str, int, int]]] = []
+        sweeper, guest = Sweeper(logging.getLogger("mom"), notes.append, lambda why: None), SweptGuest()
+
+        def command(kib: int) -> None:
+            guest.command(kib)
+            if kib == SIZE:
+                raise HypervisorError("libvirtd is away")
+
+        sweep = sweep_of(guest)
+        sweep.command = command
+        sweeper.begin(sweep)
+        for thread in sweeper._threads:
+            thread.join()
+        (outcome,) = sweeper.outcomes()
+        assert (outcome.is_back, outcome.error) == (False, "its headroom could not be given back: libvirtd is away")
+        assert notes[-1] == {"a": sweep.noted}
+        assert not sweeper.take_over("a")
+        assert notes[-1] == {}
+
+    def test_where_no_thread_can_be_started_no_place_is_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def start(self: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        notes: list[dict[str, tuple[str, int, int]]] = []
+        sweeper = Sweeper(logging.getLogger("mom"), notes.append, lambda why: None)
+        monkeypatch.setattr(threading.Thread, "start", start)
+        for _ in range(20):
+            with pytest.raises(Refused, match="can't start new thread"):
+                sweeper.begin(sweep_of(SweptGuest()))
+        assert not sweeper.is_under_way("a")
+        assert notes[-1] == {}
+
+    def test_one_that_waits_for_its_turn_ends_when_another_size_is_wanted(self) -> None:
+        turns, sweep = threading.Semaphore(0), sweep_of(SweptGuest())
+        sweep.take_over()
+        assert sweep.perform(turns).end is SweepEnd.TAKEN_OVER
+
+    def test_a_size_from_the_middle_of_a_sweep_is_not_asked_for_when_it_has_ended(self, host: Host) -> None:
+        host.sweeps()
+        host.hypervisor.sizes["a"] = 1500 * MIB
+        snapshot = host.snapshot(swap_out=4000.0, balloon_target=BOTTOM)
+        host.swept()
+        assert [one for one in host.plugin.mom_act(snapshot, []) if isinstance(one, Decision)] == []
+
+    def test_what_became_of_a_sweep_does_not_hide_what_was_asked_since(self, host: Host) -> None:
+        host.sweeps()
+        host.swept()
+        host.hypervisor.sizes["a"] = 1500 * MIB
+        host.plugin._guests.asked(host.snapshot().guests["a"], 1500 * MIB, 2 * GIB, host.clock.now)
+        assert host.cycle(2 * GIB, mem_usable=10 * MIB) == ([], ""), "it is on its way to nothing"
+        assert host.hypervisor.commands == [("a", 2 * GIB)]
+
+    def test_a_guest_that_could_not_get_its_headroom_back_is_asked_at_once(self, host: Host) -> None:
+        host.sweeps()
+        host.hypervisor.sizes["a"] = BOTTOM
+        host.swept(SweepEnd.FAILED, is_back=False)
+        assert host.cycle(2 * GIB, after=1.0, mem_usable=20 * MIB) == ([], "")
+        assert host.hypervisor.commands == [("a", 2 * GIB)]
+
+    def test_a_promise_that_grows_ends_the_sweep_of_its_guest(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        ended: list[str] = []
+        monkeypatch.setattr(host.plugin._sweeps.sweeper, "end_of", ended.append)
+        host.sweeps()
+        host.cycle(balloon_target=BOTTOM)
+        assert ended == []
+        host.cycle(balloon_target=BOTTOM, balloon_min=1300 * MIB)
+        assert ended == ["a"]
+        assert host.hypervisor.commands == []
+
+    def test_one_whose_end_was_raised_by_a_promise_is_a_sweep_still(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        begun: list[int] = []
+        monkeypatch.setattr(host.plugin._sweeps, "begin", lambda hypervisor, guest, past, known, target, leaving: begun.append(target))
+        law = {"balloon_suggested": BOTTOM, "balloon_reason": "sweep", "balloon_min": BOTTOM + 4}
+        (reason,), _ = host.cycle(BOTTOM, **law)
+        assert "guarantee" in reason
+        assert begun == [BOTTOM + 4]
+        assert host.hypervisor.commands == []
+
+
+class TestWhatIsMissing:
+    def test_a_guest_that_one_list_lacks_is_the_same_guest(self, host: Host) -> None:
+        other = Guest("b", "name-b", incarnation="1")
+        host.cycle(1500 * MIB)
+        for _ in range(LISTS_UNTIL_GONE - 1):
+            host.plugin.mom_collect_guests([other])
+        told = host.plugin.mom_collect_guests([host.snapshot().guests["a"], other])
+        assert [*told["balloon_target"]] == [1500 * MIB, None]
+        for number in range(LISTS_UNTIL_GONE):
+            host.plugin.mom_collect_guests([replace(other, name=f"b{number}")])
+        assert "balloon_target" not in host.plugin.mom_collect_guests([host.snapshot().guests["a"]])
+
+    def test_what_a_plugin_promised_last_holds_while_it_says_nothing(self, host: Host) -> None:
+        promised = {"mem_guarantee_share": 0.75}
+        host.plugin._guarantees.look(host.snapshot(**promised), host.context.guest_settings)
+        silent = host.plugin._guarantees.look(host.snapshot(), host.context.guest_settings)
+        assert silent.holds == {"a": 1536 * MIB}
+        assert host.plugin._guarantees.look(host.snapshot(), host.context.guest_settings, by_class=False).holds == {}
+
+    def test_a_promise_that_is_taken_back_is_gone(self, host: Host) -> None:
+        host.plugin._guarantees.look(host.snapshot(mem_guarantee_share=0.75), host.context.guest_settings)
+        assert host.plugin._guarantees.look(host.snapshot(mem_guarantee_share=None), host.context.guest_settings).holds == {}
+        assert host.plugin._guarantees.look(host.snapshot(), host.context.guest_settings).holds == {}
+
+    def test_promises_that_cannot_be_looked_at_fail_in_review_too(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        def look(*args: object, **more: object) -> None:
+            raise ArithmeticError("promises make no sense")
+
+        monkeypatch.setattr(host.plugin._guarantees, "look", look)
+        snapshot = host.snapshot()
+        with pytest.raises(ArithmeticError):
+            list(host.plugin.mom_act(snapshot, []))
+        with pytest.raises(ArithmeticError):
+            host.plugin.mom_review(snapshot, [])
+
+
+class TestTheEnd:
+    def test_a_guest_that_is_on_its_way_to_less_is_known_after_a_crash(self, host: Host) -> None:
+        host.hypervisor.sizes["a"] = 2 * GIB
+        assert host.cycle(1300 * MIB) == ([], "")
+        host.hypervisor.sizes["a"], host.hypervisor.targets = 1700 * MIB, {}  # it has given no more: its memory is in use
+        after = host.again()
+        target = Target(host.snapshot().guests["a"].entity, "balloon_target")
+        assert after.plugin.mom_read(host.hypervisor, [target])[target].value == 1700 * MIB, "mom's own doing"
+        assert [*after.plugin.mom_collect_guests([host.snapshot().guests["a"]])["balloon_target"]] == [1300 * MIB]
+        after.cycle(mem_usable=30 * MIB, swap_in=5000.0)
+        assert host.hypervisor.commands[-1] == ("a", 1700 * MIB), "the shrink is stopped"
+
+    def test_one_that_has_arrived_is_not(self, host: Host) -> None:
+        host.cycle(1300 * MIB)
+        host.hypervisor.sizes["a"] = 1300 * MIB
+        host.cycle()
+        assert "balloon_target" not in host.again().plugin.mom_collect_guests([host.snapshot().guests["a"]])
+
+    @pytest.mark.parametrize(
+        ("fields", "why"),
+        [
+            ({"mem_usable": None}, "what the guest could spare is unknown"),
+            ({"stats_age": None}, "the age of the guest's statistics is unknown"),
+            ({"stats_age": 9000.0}, "9000 s old"),
+            ({"swap_in": 50_000.0}, "it lacks memory"),
+        ],
+    )
+    def test_a_guest_of_which_too_little_is_known_is_not_made_smaller_at_the_end(self, host: Host, fields, why: str) -> None:
+        host.hypervisor.sizes["a"] = 2 * GIB
+        host.plugin.mom_review(host.snapshot(**fields), [])
+        target = Target(host.snapshot().guests["a"].entity, "balloon_target")
+        (said,) = host.plugin.mom_write(host.hypervisor, [Change(target, GIB, 2 * GIB, back=True)]).values()
+        assert isinstance(said, Refused)
+        assert why in str(said)
+        assert host.hypervisor.commands == []
+
+    def test_statistics_grow_old_after_the_last_cycle(self, host: Host) -> None:
+        host.plugin.mom_review(host.snapshot(), [])
+        host.clock.now += 600
+        target = Target(host.snapshot().guests["a"].entity, "balloon_target")
+        (said,) = host.plugin.mom_write(host.hypervisor, [Change(target, GIB, 2 * GIB, back=True)]).values()
+        assert "600 s old" in str(said)
+
+    def test_without_cycles_the_hypervisor_is_asked_what_its_guests_use(self, host: Host) -> None:
+        fields = {"balloon_cur": 2 * GIB, "balloon_max": 2 * GIB, "mem_usable": 900 * MIB, "stats_age": 0.5}
+        target = Target(host.snapshot().guests["a"].entity, "balloon_target")
+        change = Change(target, GIB, 2 * GIB, back=True)
+        (said,) = host.plugin.mom_write(host.hypervisor, [change]).values()
+        assert "what it uses is unknown" in str(said)
+        host.hypervisor.fields = lambda guests: {guest.id: fields for guest in guests if guest.id == "a"}
+        (said,) = host.plugin.mom_write(host.hypervisor, [change]).values()
+        assert "uses more now than the 1.00 GiB that it had before mom" in said
+        need = (2 * GIB - 900 * MIB) * 1.05
+        assert host.hypervisor.commands == [("a", pytest.approx(need, abs=1))]
+
+
+def test_the_law_takes_nothing_of_a_guest_whose_size_is_told_late_while_it_grows() -> None:
+    guest = LawGuest(
+        size=GIB, maximum=4 * GIB, usable=710 * MIB, age=0.2, total=1684 * MIB, unused=300 * MIB, kernel_reserved=40 * MIB, cache_share=0.6,
+        rss=GIB, overhead=50 * MIB, peak=1000 * MIB, used_before=970 * MIB, target=1724 * MIB, target_age=0.9,
+    )  # fmt: skip
+    look = GuestLook(LawHost(900 * MIB, 1300 * MIB, 400 * MIB, 200 * MIB), LawParameters(), easy=False)
+    assert look.need(guest, GIB, 4 * GIB, 710 * MIB, settled=True).need == 1014 * MIB
+    told = guest._replace(size=1724 * MIB)
+    assert look.need(told, 1724 * MIB, 4 * GIB, 710 * MIB, settled=True).need == 1014 * MIB
