@@ -1003,6 +1003,25 @@ def test_switching_to_observe_puts_everything_back_and_touches_nothing_more(tmp_
     assert machine.set_calls == []
 
 
+def test_what_could_not_be_put_back_when_mom_was_told_to_observe_is_tried_again(
+    tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugins = {"machine": machine_plugin(machine), "size": control_plugin(machine), "e": evaluator(want(50))}
+    with Engine(config_of(tmp_path, plugins)) as engine:
+        engine.cycle()
+        machine.hides = True
+        engine.reload(config_of(tmp_path, plugins, mode="observe"))
+        machine.hides = False
+        engine.cycle()
+        assert machine.sizes == {"a": 50, "b": 50}, "not at once"
+        monkeypatch.setattr("mom_core.engine.engine.PUT_BACK_AGAIN_SECONDS", 0.0)
+        engine.cycle()
+        assert machine.sizes == {"a": 100, "b": 200}
+        machine.sizes["a"] = 60
+        engine.cycle()
+    assert machine.sizes == {"a": 60, "b": 200}, "somebody else's by now"
+
+
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [

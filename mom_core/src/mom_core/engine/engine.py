@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from types import TracebackType
 
@@ -40,6 +40,9 @@ EXIT_SECONDS = 0.3
 
 BROKEN_CYCLES = 3
 """Cycles in a row that may fail by a mistake of the core's own before it gives up, puts everything back and ends."""
+
+PUT_BACK_AGAIN_SECONDS = 30.0
+"""s. How often a mom that only observes tries again to put back what it could not when it was told to, as libvirtd was restarted then."""
 
 
 class Engine:
@@ -88,6 +91,8 @@ class Engine:
         self._cycle: CycleSteps | None = None
         self._ledger: Ledger | None = None
         self._skipped = 0
+        self._not_back: set[Key] = set()
+        self._put_back_at = 0.0
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._pending: Callable[[], Config] | None = None
@@ -294,6 +299,8 @@ class Engine:
         self.report = report
         if self._on_report is not None:
             self._on_report(report)
+        if self._not_back and self.config.mode == "observe" and self._clock.monotonic() - self._put_back_at >= PUT_BACK_AGAIN_SECONDS:
+            self._put_back_of(self._opened().plugins, self._not_back)
         return report
 
     def _build(self, config: Config, previous: PluginSet | None = None) -> Rebuilt:
@@ -356,8 +363,15 @@ class Engine:
         assert self._ledger is not None  # noqa: S101  # the engine is open
         staying = {} if observe else rebuilt.plugins.declarations.controls
         leaving: set[Key] = {key for key in self._ledger.entries if key[1] not in staying}
+        self._not_back = set()
         if leaving:
-            self._log_restored(restore(old, self._ledger, self.config.stop_timeout, leaving, self._clock.sleep))
+            self._put_back_of(old, leaving)
+
+    def _put_back_of(self, plugins: PluginSet, leaving: Set[Key]) -> None:
+        """Put these changes back, and note those for which that failed."""
+        assert self._ledger is not None  # noqa: S101  # as above
+        self._log_restored(restore(plugins, self._ledger, self.config.stop_timeout, leaving, self._clock.sleep))
+        self._not_back, self._put_back_at = {key for key in leaving if key in self._ledger.entries}, self._clock.monotonic()
 
     def _log_restored(self, outcomes: Sequence[Outcome]) -> None:
         not_back = [outcome for outcome in outcomes if outcome.status not in {Status.APPLIED, Status.UNCHANGED}]
