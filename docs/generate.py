@@ -314,9 +314,9 @@ def _controls(plugins: Mapping[str, LoadedPlugin]) -> str:
     return _page(
         "Controls",
         'What a policy can set: `(Host.Control "ksm_run" 1)`, `(guest.Control "balloon_target" 524288)`. The field holds what stands there '
-        "now; before a control is first changed, mom writes that to its ledger, and while it is unknown the control is not applied. A control of "
-        'unit text takes a text: `(guest.Control "vcpu_pins" "0-3")`. Those of unit list are set by other plugins and by Python policies, and '
-        "`io_tune` by the setters of a guest's disks, too.",
+        "now; before a control is first changed, mom writes that to its ledger, and while it is unknown the control is not applied. "
+        'A control of unit text takes a text: `(guest.Control "vcpu_pins" "0-3")`. Those of unit list are set by other plugins and by '
+        "Python policies, and `io_tune` by the setters of a guest's disks, too.",
         [_table(("control", "scope", "unit", "bounds", "plugin", "field", "what it does"), sorted(rows))],
     )
 

@@ -33,7 +33,7 @@ _FIELDS: Final = (
     ("balloon_target_age", _S, _G, "how long ago mom asked the guest for a size", _MOM),
     ("mem_watermark_high", _KIB, _H, "what should be available: with less, guests give memory", _MOM),
     ("mem_watermark_hard", _KIB, _H, "with less available than this, guests give what they may miss", _MOM),
-    ("mem_watermark_low", _KIB, _H, "with less available than this, no guest grows", _MOM),
+    ("mem_watermark_low", _KIB, _H, "with less available than this, no guest grows beyond what it is promised", _MOM),
     ("host_memory_state", _TEXT, _H, "high, soft, hard or low, by what was available in the cycle before", _MOM),
     ("balloon_goal", _TEXT, _H, "density, balanced or safe: the plugin's setting goal", _MOM),
     ("mem_growth_peak", _KIB, _H, "the most that guests together took from the host within 3 s lately", _MOM),

@@ -21,7 +21,14 @@ KILLED: Final = "killed_lately"
 FIELDS: Final = (
     FieldSpec(UNHEALTHY, Unit.TEXT, Scope.GUEST, "why the guest is unhealthy, such as `short of memory`; empty if it is not", "mom"),
     FieldSpec(KILLED, Unit.COUNT, Scope.GUEST, "programs that its kernel killed in the last 10 min for want of memory", "guest_oom_kills"),
-    FieldSpec(KILLED, Unit.COUNT, Scope.HOST, "the same of all guests together", "guest_oom_kills", metric=Metric.GAUGE),
+    FieldSpec(
+        KILLED,
+        Unit.COUNT,
+        Scope.HOST,
+        "programs that all guests' kernels killed in the last 10 min for want of memory",
+        "guest_oom_kills",
+        metric=Metric.GAUGE,
+    ),
     FieldSpec.reads("guest_oom_kills", Unit.COUNT, Scope.GUEST),
 )
 

@@ -19,7 +19,8 @@ next grows with the host, but not as fast."""
 
 HARD_SHARE = 0.5
 LOW_SHARE = 0.25
-"""Of the least. Below the first guests give what they may miss, and get back no headroom for bursts; below the second no guest grows."""
+"""Of the least. Below the first guests give what they may miss, and get back no headroom for bursts; below the second no guest grows beyond
+what it is promised."""
 
 GAP = 1.05
 """A state is left when the host has so much more than what it begins at: what is available goes up and down by tens of MiB all the time."""
@@ -52,7 +53,7 @@ class MemoryState(StrEnum):
     HIGH = "high"  #: it has what it should have: nothing is taken
     SOFT = "soft"  #: guests give what they do not use
     HARD = "hard"  #: they give of their margins, too
-    LOW = "low"  #: no guest grows
+    LOW = "low"  #: no guest grows beyond what it is promised
 
 
 class Reserve(NamedTuple):

@@ -23,7 +23,11 @@ FIELDS: Final = (
         FieldSpec(name, unit, _H, description, "days of all guests, as mom has learned them")
         for name, unit, description in (
             ("guests_forecast", Unit.COUNT, "guests that have a pattern: their forecast is better than that they stay as they are"),
-            ("host_rise_expected", Unit.KIB, "what these together are expected to use soon, more than now; 0: no rise is expected"),
+            (
+                "host_rise_expected",
+                Unit.KIB,
+                "what guests with a pattern are expected to use soon, more than now, together; 0: no rise is expected",
+            ),
             ("forecast_error", Unit.KIB, "what the forecasts of their next hour were wrong by lately, in all"),
             ("forecast_error_unlearned", Unit.KIB, "what it would have been if they had been expected to stay as they are"),
         )

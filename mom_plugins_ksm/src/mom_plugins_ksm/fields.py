@@ -54,8 +54,22 @@ LAW_FIELDS = (
     FieldSpec(
         "ksm_suggested_run", Unit.COUNT, Scope.HOST, "what the KSM law suggests for ksm_run; unknown: as it is", "mom", reason="ksm_reason"
     ),
-    FieldSpec("ksm_suggested_pages", Unit.PAGES, Scope.HOST, "the same for ksm_pages_to_scan", "mom", reason="ksm_reason"),
-    FieldSpec("ksm_suggested_sleep", Unit.MILLISECONDS, Scope.HOST, "the same for ksm_sleep_millisecs", "mom", reason="ksm_reason"),
+    FieldSpec(
+        "ksm_suggested_pages",
+        Unit.PAGES,
+        Scope.HOST,
+        "what the KSM law suggests for ksm_pages_to_scan; unknown: as it is",
+        "mom",
+        reason="ksm_reason",
+    ),
+    FieldSpec(
+        "ksm_suggested_sleep",
+        Unit.MILLISECONDS,
+        Scope.HOST,
+        "what the KSM law suggests for ksm_sleep_millisecs; unknown: as it is",
+        "mom",
+        reason="ksm_reason",
+    ),
     FieldSpec("ksm_reason", Unit.TEXT, Scope.HOST, "the code of the KSM law's reason, such as look or rest", "mom"),
     *(FieldSpec.reads(name, Unit.KIB, Scope.GUEST) for name in ("balloon_max", "balloon_cur", "rss")),
 )

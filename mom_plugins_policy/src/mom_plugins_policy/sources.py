@@ -126,7 +126,7 @@ def text_of(path: Path, problems: list[ConfigProblem], longest: int, hint: str) 
                 return None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "no name of a file"
-        _complain(problems, named, f"cannot be read: {why}", hint)
+        _complain(problems, named, f"cannot be read: {why}", "look at the path" if isinstance(error, FileNotFoundError) else hint)
         return None
     if len(content) > longest:
         _complain(problems, named, f"has more than {longest:,} bytes", hint)

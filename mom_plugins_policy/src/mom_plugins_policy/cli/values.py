@@ -25,7 +25,12 @@ def written_value(value: Any) -> str:
 
 
 def amount(value: Value) -> str:
-    """A number that was decided, so that digits can be counted."""
+    """A value that was decided: numbers so that digits can be counted, limits of each disk by their names."""
+    if isinstance(value, list) and all(isinstance(one, Mapping) for one in value):
+        limits = [(one.get("name"), {key: kib for key, kib in one.items() if key not in {"name", "path"}}) for one in value]
+        return "; ".join(
+            f"{name}: {', '.join(f'{key} {amount(limit)}' for key, limit in known.items() if limit is not None)}" for name, known in limits
+        )
     if isinstance(value, bool) or not isinstance(value, int | float):
         return written_value(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.1f}"
