@@ -181,6 +181,12 @@ class TestSweeps:
         assert host.cycle(2 * GIB, after=1.0, mem_usable=20 * MIB) == ([], "")
         assert host.hypervisor.commands == [("a", 2 * GIB)]
 
+    def test_a_guest_that_waits_for_its_turn_to_be_swept_is_not_blamed(self, host: Host) -> None:
+        host.sweeps()
+        for _ in range(10):
+            host.cycle(balloon_target=BOTTOM)
+        assert host.plugin.mom_collect_host()["guests_set_aside"] == 0
+
     def test_a_promise_that_grows_ends_the_sweep_of_its_guest(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
         ended: list[str] = []
         monkeypatch.setattr(host.plugin._sweeps.sweeper, "end_of", ended.append)

@@ -15,6 +15,7 @@ CONTENTS: Final[Mapping[str, Any]] = {
     "ledger.json": [ENTRY, {**ENTRY, "control": "ksm_run", "scope": "host", "id": "host", "before": 0, "applied": 1, "plugin": "ksm"}],
     "balloon/sweeps.json": {GUEST: ["1", 300_000, 524_288]},
     "balloon/starts.json": {GUEST: ["1", 262_144, 1 << 20]},
+    "balloon/shrinks.json": {GUEST: ["1", 524_288, 300_000]},
     "balloon/reservations.json": {
         "boot": BOOT, "monotonic": 90.0, "guests": {GUEST: "1"}, "reservations": [RESERVATION],
     },
