@@ -43,15 +43,21 @@ class ShrinksUnderWay:
 
         :param asked: sizes of guests, and what they are about to be asked for
         """
-        if not self._context.serves or not self._records.snapshot.guests:
+        guests = self._records.snapshot.listed
+        if not self._context.serves or not guests:
             return
-        noted: dict[str, tuple[str, int, int]] = {}
-        for guest, memory in zip(self._records.snapshot.listed, self._records.of_all(self._records.snapshot.listed), strict=True):
-            request, (size, target) = memory.request, (asked or {}).get(guest.id, (0.0, None))
-            if isinstance(target, int) and 0 < target < size:
-                noted[guest.id] = (guest.incarnation, int(size), target)
-            elif request is not None and not request.arrived and not request.sweeps and 0 < request.target < request.began_at:
-                noted[guest.id] = (guest.incarnation, int(request.began_at), request.target)
+        noted = {
+            guest.id: (guest.incarnation, int(request.began_at), request.target)
+            for guest, memory in zip(guests, self._records.of_all(guests), strict=True)
+            if (request := memory.request) is not None
+            and not request.arrived
+            and not request.sweeps
+            and 0 < request.target < request.began_at
+        }
+        for identity, (size, target) in (asked or {}).items():
+            guest = self._records.snapshot.guests.get(identity)
+            if guest is not None and isinstance(target, int) and 0 < target < size:
+                noted[identity] = (guest.incarnation, int(size), target)
         if noted != self._noted:
             # No guest outlives the host. Where it cannot be written mom says so, and its ledger could not be either.
             with suppress(StateError):
