@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 from test_balloon_sweeps import HELD, SIZE, sweep_of
 from test_balloon_sweeps import Guest as SweptGuest
 
-from mom_core import Change, Decision, Guest, HypervisorError, PluginContext, Refused, Snapshot, Source, Target
+from mom_core import Change, Decision, EngineState, Guest, HypervisorError, LedgerEntry, PluginContext, Refused, Snapshot, Source, Target
 from mom_devkit import HandClock
 from mom_plugins_balloon import BalloonPlugin
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
@@ -26,17 +26,21 @@ BOTTOM = 1200 * MIB
 class Host:
     """A mom at work on one guest of 2 GiB, with its clock."""
 
-    def __init__(self, folder: Path, hypervisor, clock: HandClock | None = None) -> None:
+    def __init__(self, folder: Path, hypervisor, clock: HandClock | None = None, changed: Sequence[LedgerEntry] = ()) -> None:
         self.clock = clock or HandClock(1000.0)
         self.hypervisor, self.folder = hypervisor, folder
         self.declared: dict[object, object] = {}
-        self.context = PluginContext("balloon", folder, folder / "state", folder / "run", monotonic=self.clock, interval=5.0)
+        state = EngineState(changes=changed)
+        self.context = PluginContext(
+            "balloon", folder, folder / "state", folder / "run", monotonic=self.clock, interval=5.0, engine_state=lambda: state
+        )
         self.plugin = BalloonPlugin(BalloonPlugin.Settings(), self.context)
         self.plugin.mom_setup()
 
-    def again(self) -> "Host":
-        """The mom after this one, which was killed."""
-        return Host(self.folder, self.hypervisor, self.clock)
+    def again(self, *, put_back: bool = False) -> "Host":
+        """The mom after this one, which was killed, or has put back what it had changed."""
+        entry = LedgerEntry(self.snapshot().guests["a"].entity, "balloon_target", 2 * GIB, 1300 * MIB, "balloon", 0.0, "1", None, ())
+        return Host(self.folder, self.hypervisor, self.clock, () if put_back else (entry,))
 
     def snapshot(self, *, properties: Mapping[str, object] | None = None, **fields) -> Snapshot:
         known = {"balloon_cur": self.hypervisor.sizes["a"], "balloon_max": 2 * GIB, "mem_usable": 1400 * MIB, "stats_age": 0.5} | fields
@@ -254,6 +258,11 @@ class TestTheEnd:
         assert [*after.plugin.mom_collect_guests([host.snapshot().guests["a"]])["balloon_target"]] == [1300 * MIB]
         after.cycle(mem_usable=30 * MIB, swap_in=5000.0)
         assert host.hypervisor.commands[-1] == ("a", 1700 * MIB), "the shrink is stopped"
+
+    def test_one_that_was_given_back_what_was_taken_is_on_its_way_to_nothing(self, host: Host) -> None:
+        host.cycle(1300 * MIB)
+        host.hypervisor.sizes["a"] = 1700 * MIB  # as somebody else has set it since
+        assert "balloon_target" not in host.again(put_back=True).plugin.mom_collect_guests([host.snapshot().guests["a"]])
 
     def test_one_that_has_arrived_is_not(self, host: Host) -> None:
         host.cycle(1300 * MIB)

@@ -334,8 +334,8 @@ class BalloonedGuests:
                 memory.came_at, memory.old_at = now if came else -math.inf, self._old_at(guest, now, came=came)
                 memory.resized = (guest.id, guest.incarnation) in self.changed_before
                 incarnation, size, target = self.asked_before.get(guest.id, ("", 0, 0))
-                if size and incarnation == guest.incarnation and memory.request is None:
-                    memory.request, memory.resized = SizeRequest(target, size, now), True
+                if size and incarnation == guest.incarnation and memory.resized and memory.request is None:
+                    memory.request = SizeRequest(target, size, now)
         return records
 
     def _old_at(self, guest: Guest, now: float, *, came: bool) -> float:
