@@ -54,6 +54,12 @@ class TestReservedByName:
         made = strict.launch(launched(kib=3 * GIB))
         assert made.state is STARTS
         assert sorted(strict.left) == [("web", GIB), ("web", 2 * GIB)]
+        strict.launch(launched(kib=3 * GIB))
+        assert sorted(strict.left) == [("web", GIB), ("web", 2 * GIB)], "nothing more when it is tried again"
+        strict.see(8 * GIB, a_guest("id-web", 3 * GIB, rss=GIB // 2))
+        assert sum(one.kept_kib for one in strict.kept.reservations() if one.state.lasts) == 3 * GIB - GIB // 2
+        strict.see(8 * GIB, a_guest("id-web", 3 * GIB, rss=3 * GIB))
+        assert strict.left == [], "the guest has taken both parts"
 
     def test_it_is_refused_where_the_rest_cannot_be_had(self, strict: LaunchingHost) -> None:
         strict.reserved(GIB, name="web", available=8 * GIB)

@@ -270,7 +270,7 @@ class BalloonedGuests:
         self.snapshot = Snapshot()
         self.changed_before: Container[tuple[str, str]] = ()
         """Guests whose sizes were changed by a mom before, or by this one before its configuration was read again: ids and incarnations."""
-        self.asked_before: Mapping[str, tuple[str, int, int]] = {}
+        self.asked_before: dict[str, tuple[str, int, int]] = {}
         """Guests that a mom before had asked for memory, and that had not given it yet: incarnation, former size, and target, by id."""
         self.earlier: Mapping[str, str] | None = None
         """The incarnations of guests, by id, that were there before mom; None: all that it sees first were."""
@@ -288,8 +288,8 @@ class BalloonedGuests:
         return {identity: memory.incarnation for identity, memory in self._records.items()}
 
     def of(self, identity: str) -> BalloonedGuest | None:
-        """That of one guest."""
-        return self._records.get(identity)
+        """That of one guest, also where the last list lacked it."""
+        return self._records.get(identity) or (self._missing[identity][0] if identity in self._missing else None)
 
     def of_all(self, guests: Sequence[Guest]) -> Sequence[BalloonedGuest]:
         """Those of all guests that there are, in their order: those that were started anew, or are missing from `LISTS_UNTIL_GONE` lists,
@@ -303,11 +303,8 @@ class BalloonedGuests:
                 kept.append(memory if memory and memory.incarnation == guest.incarnation else BalloonedGuest(guest.incarnation))
             self._records = {guest.id: memory for guest, memory in zip(guests, kept, strict=True)}
             if missing or before.keys() - self._records.keys():
-                lists = {identity: (memory, 1) for identity, memory in before.items() if memory.incarnation}
-                lists |= {identity: (memory, count + 1) for identity, (memory, count) in missing.items()}
-                self._missing = {
-                    identity: one for identity, one in lists.items() if identity not in self._records and one[1] < LISTS_UNTIL_GONE
-                }
+                lists = {identity: (memory, 0) for identity, memory in before.items() if memory.incarnation} | missing
+                self._missing = {identity: one for identity, one in lists.items() if identity not in self._records}
             self._in_order = guests, kept
         return self._in_order[1]
 
@@ -317,6 +314,10 @@ class BalloonedGuests:
             return
         self.snapshot, now = snapshot, snapshot.monotonic
         guests = snapshot.listed
+        if guests:
+            self.of_all(guests)
+            missing = [(identity, memory, lists + 1) for identity, (memory, lists) in self._missing.items()]
+            self._missing = {identity: (memory, lists) for identity, memory, lists in missing if lists < LISTS_UNTIL_GONE}
         for memory, size in zip(self._met(guests, now), snapshot.numbers("balloon_cur"), strict=True):
             if size is not None:
                 memory.note_size(size, now)
@@ -333,7 +334,7 @@ class BalloonedGuests:
                 came = self.earlier is not None and self.earlier.get(guest.id) != guest.incarnation
                 memory.came_at, memory.old_at = now if came else -math.inf, self._old_at(guest, now, came=came)
                 memory.resized = (guest.id, guest.incarnation) in self.changed_before
-                incarnation, size, target = self.asked_before.get(guest.id, ("", 0, 0))
+                incarnation, size, target = self.asked_before.pop(guest.id, ("", 0, 0))
                 if size and incarnation == guest.incarnation and memory.resized and memory.request is None:
                     memory.request = SizeRequest(target, size, now)
         return records
@@ -399,7 +400,8 @@ class BalloonedGuests:
         return KnownMemory(
             current, maximum, guarantee, usable, age, max(swap_in or 0.0, swap_out or 0.0), total,
             memory.overhead_by(total, moment), memory.most_since(moment, snapshot.monotonic), memory.pending,
-            why_not_counted_on(guest, memory), maximum != own_maximum, memory.learnt is not None and memory.learnt.counts_all,
+            why_not_counted_on(guest, memory), maximum != own_maximum,
+            None if memory.learnt is None or memory.learnt.counts_all else memory.learnt.hidden,
         )  # fmt: skip
 
 

@@ -217,10 +217,10 @@ class Guarantees:
         return self.standing
 
     def _told_by_class(self, snapshot: Snapshot, *, by_class: bool) -> Sequence[Sequence[float | None]]:
-        """What a plugin promises to guests, in their order: KiB, share, priority. One that promises nothing to any says that of all; where
-        it says nothing at all, as it failed or was late, what it said last holds."""
+        """What a plugin promises to guests, in their order: KiB, share, priority. One that promises nothing to any has to say that, by None
+        for each; where it says nothing at all, as it failed or was late, what it said last holds."""
         told = [snapshot.numbers(name) for name in (GUARANTEE, GUARANTEE_SHARE, PRIORITY)]
-        if by_class and self._told and snapshot.guests and GUARANTEE_SHARE not in snapshot.columns:
+        if by_class and self._told and snapshot.guests and not {GUARANTEE, GUARANTEE_SHARE} & snapshot.columns.keys():
             last = [self._told.get(guest.id) for guest in snapshot.listed]
             rows = [
                 one[1] if one is not None and one[0] == guest.incarnation else (None, None, None)

@@ -176,27 +176,26 @@ class HostReservations:
         """
         with self._lock:
             self._end_what_is_over()
-            until = self.context.monotonic() + seconds
-            for one in sorted((one for one in self._kept.values() if one.taken_at is None), key=_particular):
-                if not self._fits(one, guest, guest.memory_kib):
-                    continue
-                if one.launched and one.memory_kib < guest.memory_kib:
+            launch, until = guest.id or guest.name, self.context.monotonic() + seconds
+            open_ones = sorted((one for one in self._kept.values() if one.taken_at is None), key=_particular)
+            fitting = [one for one in open_ones if self._fits(one, guest, guest.memory_kib)]
+            parts = [one for one in fitting if one.launched]  # made for an earlier try of this launch
+            parts += [one for one in fitting if not one.launched][:1]
+            lacks = guest.memory_kib - sum(one.memory_kib for one in parts)
+            if lacks >= LEAST_KIB and part_kib is None:
+                for one in [one for one in parts if one.launched]:
                     self._end(one.id, ReservationState.RELEASED, "the guest is started with more memory")
-                    continue
-                lacks = guest.memory_kib - one.memory_kib
-                rest = self._made_for(guest, lacks, seconds, who) if part_kib is None and lacks >= LEAST_KIB else None
-                self._kept[one.id] = replace(one, launch=guest.id or guest.name, launch_until=until, deadline=max(one.deadline, until))
-                self._write()
-                return rest if rest is not None and rest.state is ReservationState.MAKING else self._described()[one.id]
-            return self._made_for(guest, guest.memory_kib if part_kib is None else part_kib, seconds, who)
-
-    def _made_for(self, guest: LaunchedGuest, memory_kib: int, seconds: float, who: str) -> Reservation:
-        """Memory that is reserved for the launch of a guest alone. Raises as `reserve` does."""
-        made = self.reserve(memory_kib, seconds, name=_pattern_of(guest), who=who)
-        launch, until = guest.id or guest.name, self.context.monotonic() + seconds
-        self._kept[made.id] = replace(self._kept[made.id], launch=launch, launch_until=until, launched=True)
-        self._write()
-        return made
+                    parts.remove(one)
+                wanted = guest.memory_kib - sum(one.memory_kib for one in parts)
+                parts.append(self._kept[self.reserve(wanted, seconds, name=_pattern_of(guest), who=who).id])
+                parts[-1] = replace(parts[-1], launched=True)
+            elif not parts:
+                parts = [replace(self._kept[self.reserve(part_kib or 0, seconds, name=_pattern_of(guest), who=who).id], launched=True)]
+            for one in parts:
+                self._kept[one.id] = replace(one, launch=launch, launch_until=until, deadline=max(one.deadline, until))
+            self._write()
+            made = [self._described()[one.id] for one in parts]
+            return next((one for one in made if one.state is ReservationState.MAKING), made[0])
 
     def _fits(self, one: KeptReservation, guest: Guest | LaunchedGuest, size: float | None) -> bool:
         """True if a reservation is for this guest's launch, is named for it, or has room for any guest of this size (None: unknown)."""
@@ -329,8 +328,11 @@ class HostReservations:
         guest = None if one.taken_at is None or self._snapshot is None else self._snapshot.guests.get(one.guest)
         if guest is None:
             return one.memory_kib
-        wanted = min(one.memory_kib, guest.whole("balloon_max") or one.memory_kib)
-        return max(0, wanted - int(self._held_kib(guest)))
+        # What the guest holds is of the first of its parts, and beyond that of the next.
+        parts = [part for part in self._kept.values() if part.guest == one.guest and part.taken_at is not None]
+        before = sum(part.memory_kib for part in parts[: parts.index(one)]) if one in parts else 0
+        wanted = min(one.memory_kib, max(0, (guest.whole("balloon_max") or before + one.memory_kib) - before))
+        return min(wanted, max(0, before + wanted - int(self._held_kib(guest))))
 
     def _held_kib(self, guest: Guest) -> float:
         """The memory that a guest's process holds: asked of the kernel, as a guest that boots touches gigabytes between two cycles."""
@@ -353,8 +355,12 @@ class HostReservations:
         for one in sorted((one for one in self._kept.values() if one.taken_at is None), key=_particular):
             guest = next((guest for guest in snapshot.guests.values() if self._is_for(one, guest)), None)
             if guest is not None:
-                now = self.context.monotonic()
-                self._kept[one.id] = replace(one, guest=guest.id, guest_name=guest.name, incarnation=guest.incarnation, taken_at=now)
+                now, launches = self.context.monotonic(), {guest.id, guest.name} if one.launch in {guest.id, guest.name} else set()
+                for part in [
+                    part for part in self._kept.values() if part.id == one.id or (part.taken_at is None and part.launch in launches)
+                ]:
+                    taken = replace(part, guest=guest.id, guest_name=guest.name, incarnation=guest.incarnation, taken_at=now)
+                    self._kept[part.id] = taken
                 if (memory := self.guests.of(guest.id)) is not None:
                     memory.came_at = -math.inf  # it has what it came for, and takes no other
                 self.context.log.info("guest %s has come for reservation %s", printable(guest.name), one.id)

@@ -674,8 +674,7 @@ def _spared(host: LawHost, asks: Sequence[GuestAsk], lacks: float, step: float) 
 def _known(guest: LawGuest, size: float) -> KnownMemory:
     """The figures that the gate goes by."""
     swapping = max(guest.swap_in or 0.0, guest.swap_out or 0.0)
-    told = (guest.usable, guest.age, swapping, guest.total, guest.kernel_reserved)
-    return KnownMemory(size, guest.maximum, guest.guarantee, *told, counts_all=True)  # whether its kernel does is not known here
+    return KnownMemory(size, guest.maximum, guest.guarantee, guest.usable, guest.age, swapping, guest.total, guest.kernel_reserved)
 
 
 def _ratio(there: float, wanted: float) -> float:

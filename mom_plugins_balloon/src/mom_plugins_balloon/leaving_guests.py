@@ -218,6 +218,10 @@ class LeavingGuests:
         wish = self._decided.get(identity)
         return wish if wish is not None and wish.sweep and target >= (wish.size or 0) else None
 
+    def sweeps(self, identity: str, target: int) -> bool:
+        """True if a guest that is to go down to that size is swept because it is to be moved."""
+        return self._sweep_to(identity, target) is not None
+
     def sweep(self, identity: str, target: int) -> LeavingSweep | None:
         """How a guest is swept that is to go down to that size; None where it is not swept because it is to be moved."""
         wish = self._sweep_to(identity, target)

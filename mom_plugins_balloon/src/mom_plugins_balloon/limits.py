@@ -31,7 +31,8 @@ class KnownMemory(NamedTuple):
 
     `usable` and `total` are what the guest's kernel could make available, and has in all, both when the statistics were taken;
     `overhead` is what it never counts: its own code, its page tables. `largest` is the largest size that the guest has had since then, as
-    far as it was seen. With `counts_all`, its kernel counts what its balloon has taken, too (Windows; Linux with autodeflate).
+    far as it was seen. `reserved` is what `total` lacked of the size when both stood still; None: its kernel counts what its balloon has
+    taken, too (Windows; Linux with autodeflate), or it is not known yet.
     `maximum` is no more than its control group allows, where that says less than the guest's own: then it is `held_by_group`.
     `pending` is the size that was asked for and that the guest has not reached yet. `swapping` is in KiB/s, in or out, whichever is
     more; `statistics_age` in seconds. `obstacle` says why the guest is not to be shrunk whatever it reports; empty: nothing is in the way.
@@ -49,7 +50,7 @@ class KnownMemory(NamedTuple):
     pending: float | None = None
     obstacle: str = ""
     held_by_group: bool = False
-    counts_all: bool = False
+    reserved: float | None = None
 
 
 def most_kib(maximum: float | None, size: float | None, room: float | None, rss: float | None, beside: float | None) -> float | None:
@@ -78,17 +79,20 @@ class SafeSize(NamedTuple):
 def need_kib(memory: KnownMemory) -> float | None:
     """What the guest holds and could not give up without swapping, in KiB: never less than the truth. None when it does not tell.
 
-    It is the guest's size at the time of its statistics, less what was usable then. That size is what the guest's kernel had in all plus
-    its overhead, whatever was seen of it: libvirt tells a size up to a second late, and a balloon moves between two statistics. Where the
-    kernel counts all, or does not tell, it is the largest size since.
+    It is the guest's size at the time of its statistics, less what was usable then. That size is not known, as a balloon moves between
+    two statistics, but two numbers are never below it: the largest size since, and what the guest's kernel had in all plus
+    its overhead. (A balloon with deflate-on-oom is not taken off the kernel's total, which makes that sum too large, and so safe.) As
+    libvirt tells sizes up to a second late, it is no less than what the kernel had in all and what it is known to reserve.
     """
     size, usable, largest, total, overhead = memory.current, memory.usable, memory.largest, memory.total, memory.overhead
     if usable is None:
         return None
     if largest is not None and largest > size:
         size = largest
-    if total is not None and overhead is not None and (not memory.counts_all or total + overhead < size):
+    if total is not None and overhead is not None and total + overhead < size:
         size = total + overhead
+    if total is not None and memory.reserved is not None and total + memory.reserved > size:
+        size = total + memory.reserved
     return size - usable if size > usable else 0.0
 
 

@@ -199,7 +199,7 @@ class BalloonPlugin:
     def mom_setup(self) -> None:
         """Take up what was reserved and changed before a restart."""
         self._guests.changed_before = self._started.before_mom().keys()
-        self._guests.asked_before = self._shrinks.before()
+        self._guests.asked_before = {**self._shrinks.before()}
         if self._context.serves:
             self._reservations.load()
 
@@ -207,6 +207,7 @@ class BalloonPlugin:
     def mom_teardown(self) -> None:
         """End the sweeps that are under way: their guests get their headroom back now, and not from the next mom."""
         self._sweeps.sweeper.end()
+        self._shrinks.note()
 
     def _why_none_gives(self) -> str:
         """Why no guest makes room for a launch, whatever is asked; empty when they do."""
@@ -397,10 +398,11 @@ class BalloonPlugin:
         """Ask each guest whose size should change."""
         balloons = capable(hypervisor, BalloonControl, "resize guests")
         said: dict[Target, HypervisorError | str] = {}
-        if any(change.back for change in changes):
+        shrinks = {change.entity.id: (size, change.value) for change in changes if (size := self._shrunk_from(change)) is not None}
+        if shrinks and all(change.back for change in changes):
             self._look_at(hypervisor)
         else:
-            self._shrinks.note({change.entity.id: (size, change.value) for change in changes if (size := as_number(change.found))})
+            self._shrinks.note(shrinks)
         for change in changes:
             result: HypervisorError | str
             try:
@@ -415,16 +417,33 @@ class BalloonPlugin:
                 self._leaving.failed(change.entity.id, str(result), later=isinstance(result, NoChangeNeeded))
             if result:
                 said[change.target] = result
+        self._shrinks.note()
         return said
 
+    def _shrunk_from(self, change: Change) -> float | None:
+        """The size from which a change makes a guest smaller for good; None: it does not, or is a sweep."""
+        size, target = as_number(change.found), as_number(change.value)
+        if size is None or target is None or target >= size:
+            return None
+        guest = self._guests.snapshot.guests.get(change.entity.id)
+        return size if guest is None or change.back or not self._sweeps_to(guest, int(target)) else None
+
+    def _sweeps_to(self, guest: Guest, target: int) -> bool:
+        """Whether a guest that is asked for this size, and has more, is swept."""
+        return is_sweep(guest, target) or self._raised.get(guest.id) == target or self._leaving.sweeps(guest.id, target)
+
     def _look_at(self, hypervisor: Hypervisor) -> None:
-        """Take in what the hypervisor itself tells of its guests, where no cycle has: in `mom restore`. Raises `HypervisorError`."""
-        if not self._guests.snapshot.guests and isinstance(hypervisor, cloudstack.GuestFields):
+        """Take in what the hypervisor itself tells of its guests, where no cycle has: in `mom restore`. Without, none is made smaller."""
+        if self._guests.snapshot.guests or not isinstance(hypervisor, cloudstack.GuestFields):
+            return
+        try:
             guests = hypervisor.guests()
             fields, now = hypervisor.fields(guests), self._context.monotonic()
             snapshot = Snapshot(guests={one.id: replace(one, fields=fields.get(one.id, {})) for one in guests}, monotonic=now)
             self._guests.see(snapshot)
             self._guarantees.look(snapshot, self._context.guest_settings)
+        except Exception as error:  # noqa: BLE001  # containment: the others get back what was taken from them
+            self._context.log.warning("what guests use is not known: %s", error)
 
     def _ask(self, hypervisor: BalloonControl, change: Change) -> str:
         """Ask for what was decided, if it passes the gate: another plugin may have revised it after this one. Raises `HypervisorError`."""
@@ -443,12 +462,13 @@ class BalloonPlugin:
             raise NoChangeNeeded(reason)
         size, age, sweeps = memory.current, memory.statistics_age, False
         leaving = self._leaving.sweep(guest.id, target) if target < size else None
-        if target < size and (leaving is not None or is_sweep(guest, target) or self._raised.get(guest.id) == target):
+        if target < size and (leaving is not None or self._sweeps_to(guest, target)):
             swept = self._sweeps.begin(hypervisor, guest, past, memory, target, leaving)
             size, target, sweeps = (size, target, True) if swept is None else (swept.lowest, swept.plan.size, False)
         else:
             self._sweeps.sweeper.take_over(guest.id)
             hypervisor.set_balloon(change.entity, target)
+            self._sweeps.sweeper.asked(guest.id)
             self._leaving.asked(guest.id, target)
         self._guests.asked(guest, target, size, now, None if age is None else now - age, sweeps=sweeps)
         return ""
@@ -469,7 +489,9 @@ class BalloonPlugin:
         floor = floor if maximum is None else min(floor, math.floor(maximum))
         was_swept = self._sweeps.sweeper.take_over(identity)
         if size is not None and target < size and not was_swept and (why := self._why_unknown(memory)):
-            raise Refused(f"it keeps the {format_kib(size)} that it has, more than before mom: {why}")
+            kept = f"it keeps the {format_kib(size)} that it has, more than before mom: {why}"
+            # A guest that tells nothing will not tell it later.
+            raise NoChangeNeeded(kept) if memory is None or memory.usable is None or memory.statistics_age is None else Refused(kept)
         if target < floor:
             uses = f"the guest uses more now than the {format_kib(target)} that it had before mom"
             if size is not None and size <= floor and not was_swept:
@@ -477,6 +499,7 @@ class BalloonPlugin:
                 raise NoChangeNeeded(f"{uses}, and keeps what it has")
             target, note = floor, f"{uses}: asked for {format_kib(floor)}"
         hypervisor.set_balloon(change.entity, target)
+        self._sweeps.sweeper.asked(identity)
         self._guests.forget_request(identity)
         return note
 

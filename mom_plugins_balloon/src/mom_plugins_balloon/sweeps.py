@@ -331,7 +331,8 @@ class Sweep:
         end = SweepEnd.TAKEN_OVER if self._over and end is not SweepEnd.GONE else end
         seconds = now - self._began if self._lowest < self.plan.size else 0.0
         told = (self.guest, self.incarnation, self.plan, self._lowest, gave, seconds, reaction, now, end)
-        return SweepOutcome(*told, self._cost, self._resident, lacks or error, self._slice, is_back=not lacks)
+        is_back = not lacks and not (self._over and self._lowest < self.plan.size)
+        return SweepOutcome(*told, self._cost, self._resident, lacks or error, self._slice, is_back)
 
     def _in_turn(self, turns: threading.Semaphore) -> SweepEnd:
         """Wait for a turn, and take what there is. Raises `HypervisorError`."""
@@ -560,11 +561,15 @@ class Sweeper:
         """The guest is about to get another size: its sweep ends, if it has one, and commands nothing after this. True if it had one."""
         with self._lock:
             sweep = self._under_way.get(identity)
-            if self._not_back.pop(identity, None) is not None:
-                self._note_again()
         if sweep is not None:
             sweep.take_over()
         return sweep is not None
+
+    def asked(self, identity: str) -> None:
+        """A guest was asked for another size: it is no longer one that could not be given its headroom back."""
+        with self._lock:
+            if self._not_back.pop(identity, None) is not None:
+                self._note_again()
 
     def end_of(self, identity: str) -> None:
         """Have the sweep of a guest end, if it has one; the guest gets its headroom back."""
@@ -618,7 +623,7 @@ class Sweeper:
             self._under_way.pop(sweep.guest.id, None)
             if outcome is not None:
                 self._outcomes.append(outcome)
-            if outcome is None or not outcome.is_back:
+            if outcome is None or (not outcome.is_back and outcome.end is not SweepEnd.TAKEN_OVER):
                 self._not_back[sweep.guest.id] = sweep.noted
             last = not self._under_way
             self._note_again()

@@ -205,7 +205,7 @@ class SweptGuests:
                 left[identity] = one  # one list may lack it
             elif guest.incarnation == incarnation and (memory is None or memory.request is None):
                 size = guest.number("balloon_cur")
-                if size is None or bottom - RESIZE_SLACK_KIB <= size < back:
+                if size is None or bottom - RESIZE_SLACK_KIB <= size <= back - self._records.dead_band:
                     left[identity] = one
                 if size is not None and identity in left:
                     why = "mom was cut off while it swept the guest: it gets its headroom back"
