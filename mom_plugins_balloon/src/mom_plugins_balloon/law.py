@@ -14,7 +14,7 @@ there are two ways to reclaim memory:
 
 Means are used up in this order, each before the next: memory that holds nothing (trims, then sweeps); page cache beyond what a guest was
 seen to need; below 70 % of the high watermark, margins that no guest is known to want soon; below the hard one, headroom for bursts and
-page cache that hurts; below the low one, all of it at once, and no guest grows.
+page cache that hurts; below the low one, all of it at once, and the law lets no guest grow.
 
 What keeps it from oscillating: there are gaps between the watermarks; trimming ends at the very state that it began with; a guest that
 waits for what was taken gets it back and keeps it; a guest is swept only when it has freed memory since; and none both gives and grows at
