@@ -44,6 +44,12 @@ def test_what_the_host_has_swapped_and_merged_of_it(tmp_path: Path) -> None:
     assert MergedPages(str(tmp_path)).read() == Merged(3 * os.sysconf("SC_PAGE_SIZE") // 1024, None), "an older kernel"
 
 
+@pytest.mark.parametrize(("shared_kib", "swapped"), [(16 << 10, 2048), (64 << 10, None)])
+def test_what_is_in_swap_of_a_guest_with_shared_memory_is_unknown(tmp_path: Path, shared_kib: int, swapped: int | None) -> None:
+    (tmp_path / "status").write_text(f"Name:\tqemu\nRssAnon:\t    9000 kB\nRssShmem:\t  {shared_kib} kB\nVmSwap:\t    2048 kB\n")
+    assert swapped_kib(str(tmp_path)) == swapped
+
+
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(["sleep", "600"]) as one:

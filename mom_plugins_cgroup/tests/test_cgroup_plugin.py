@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cgroup_fake import MIB, RULES_V2, Bench
+from cgroup_fake import MIB, RULES_V2, SLICE, Bench
 from pydantic import ValidationError
 
 from mom_core import Decision, Entity, LedgerEntry, Outcome, Severity, Status
@@ -184,6 +184,20 @@ def test_a_limit_for_which_there_is_no_swap_is_dropped(bench: Bench) -> None:
     assert bench.cycle((guest, HIGH, 1700 * MIB)).reasons == ["300 MiB would have to go, and there is swap or cache for 100 MiB only"]
     bench.kernel.stat(bench.path("a"), anon=1600 * MIB, file=400 * MIB)
     assert bench.cycle((guest, HIGH, 1950 * MIB)).outcomes["a", HIGH].status is Status.APPLIED
+
+
+@pytest.mark.parametrize("above", [True, False], ids=["above", "its own"])
+def test_a_limit_for_which_its_group_or_one_above_it_may_not_swap_is_dropped(bench: Bench, above: bool) -> None:
+    guest = bench.add("a", 2000 * MIB)
+    bench.cycle()
+    folder = bench.kernel.folder(SLICE if above else bench.path("a"))
+    for most, room in ((0, "0 KiB"), (500 << 20, "100 MiB")):
+        (folder / "memory.swap.max").write_text(f"{most}\n")
+        (folder / "memory.swap.current").write_text(f"{400 << 20 if most else 0}\n")
+        reason = f"300 MiB would have to go, and there is swap or cache for {room} only"
+        assert bench.cycle((guest, HIGH, 1700 * MIB)).reasons == [reason]
+    (folder / "memory.swap.max").write_text("max\n")
+    assert bench.cycle((guest, HIGH, 1700 * MIB)).outcomes["a", HIGH].status is Status.APPLIED
 
 
 def test_all_guests_together_cannot_lock_up_the_host(bench: Bench) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from ksm_files import HOST_FILES
 
-from mom_core import Decision, Entity, PluginContext, Scope, Source
+from mom_core import Decision, Entity, LedgerEntry, PluginContext, Scope, Source
 from mom_core.testing import snapshot
-from mom_devkit import HandClock, apply_decisions, host_of
+from mom_devkit import HandClock, apply_decisions, host_of, put_back
 from mom_plugins_ksm import KsmPlugin
 
 MINUTES = 60.0
@@ -83,6 +83,18 @@ def test_what_mom_sets_itself_and_what_the_kernels_advisor_sets_is_no_other_hand
         assert node.cycle(pages) == []
     node.other_sets(5000)
     (node.root / "sys/kernel/mm/ksm/advisor_mode").write_text("none [scan-time]\n")
+    assert node.cycle() == []
+
+
+@pytest.mark.parametrize("more", [{}, HANDLER], ids=["without", "with virt-handler"])
+def test_what_mom_puts_back_itself_is_no_other_hand(tmp_path: Path, more: dict[str, str]) -> None:
+    node = Node(tmp_path, **more)
+    before = int(node.stands("pages_to_scan"))
+    for _ in range(3):  # enforce, observe
+        assert node.cycle() == []
+        assert node.stands("pages_to_scan") == "500"
+        put_back(node.plugin, [LedgerEntry(HOST, "ksm_pages_to_scan", before, 500, "ksm", 0.0)], None)
+        assert node.stands("pages_to_scan") == str(before)
     assert node.cycle() == []
 
 

@@ -44,7 +44,8 @@ class Bench:
         self.hypervisor = MovingHypervisor([FakeGuest(name) for name in guests], stores)
         self.forbidden: set[str] = set()
         target = FieldSpec("balloon_target", Unit.KIB, scope=Scope.GUEST, description="as the plugin balloon declares it")
-        declarations = Declarations({(target.scope, target.name): target})
+        by_class = FieldSpec("may_offload", Unit.FLAG, scope=Scope.GUEST, description="as the plugin sla declares it")
+        declarations = Declarations({(one.scope, one.name): one for one in (target, by_class)})
         context = PluginContext("offload", declarations=declarations, interval=1.0, guest_settings=self._settings_of, monotonic=self.clock)
         self.plugin = OffloadPlugin(settings or OffloadSettings(), context)
 
@@ -128,6 +129,19 @@ def test_no_guest_is_asked_that_its_settings_or_its_class_spare() -> None:
     decided = bench.cycle(SHORT, {"mine": COLD, "classy": {**COLD, "may_offload": 0}, "other": COLD})
     assert [one.entity.name for one in decided] == ["other"]
     assert "offload: false" in str(bench.state("mine"))
+
+
+def test_the_last_word_of_a_class_holds_while_the_plugin_of_classes_says_nothing() -> None:
+    bench = Bench(["spared", "other"])
+    forbids: dict[str, Value] = {**COLD, "may_offload": 0, "mem_guarantee_share": None}
+    answers: dict[str, Value] = {**COLD, "mem_guarantee_share": None}
+    assert takers(bench, SHORT, {"spared": forbids, "other": answers}, cycles=1) == {"other"}
+    assert takers(bench, SHORT, {"spared": COLD, "other": COLD}, cycles=3) == {"other"}
+    assert "its class forbids it" in str(bench.state("spared"))
+    assert "spared" in takers(bench, SHORT, {"spared": answers, "other": answers}, cycles=1), "it has no class any more"
+    takers(bench, SHORT, {"spared": forbids, "other": answers}, cycles=1)
+    bench.hypervisor.known["spared"].incarnation = "another"
+    assert "spared" in takers(bench, SHORT, {"spared": COLD, "other": COLD}, cycles=1), "it is another guest"
 
 
 def test_nothing_goes_of_a_guest_that_is_to_be_left_as_it_is() -> None:
@@ -224,6 +238,31 @@ def test_what_a_policy_decides_is_cut_to_the_pace_of_the_law() -> None:
     assert (as_number(cut.after.value) or GIB) < GIB
     assert dropped.after is None
     assert "class" in dropped.reason
+
+
+def reviewed(bench: Bench, pace: int) -> list[Value]:
+    """What is left of a policy's decisions of that pace for all guests; None: nothing."""
+    asked = [Decision(guest.entity, "offload", pace, "", Source("mine")) for guest in bench.snapshot.guests.values()]
+    after = {one.before.entity: one.after for one in bench.plugin.mom_review(bench.snapshot, asked)}
+    return [None if (one := after.get(decision.entity, decision)) is None else one.value for decision in asked]
+
+
+def test_what_a_policy_decides_for_all_guests_together_is_cut_to_what_swap_takes() -> None:
+    guests = dict.fromkeys(("vm1", "vm2", "vm3"), COLD)
+    bench = Bench([*guests], stores=[SwapStore("zram0", StoreKind.ZRAM, 6 * GIB, 6 * GIB // 20 + 1000)])
+    bench.cycle(SHORT, guests)
+    room = as_number(bench.plugin.mom_collect_host(bench.hypervisor)["offload_room"]) or 0
+    assert reviewed(bench, 700) == [700, room - 700, None]
+
+
+def test_what_a_policy_brings_back_is_cut_to_what_the_host_has_to_spare() -> None:
+    guests = dict.fromkeys(("vm1", "vm2", "vm3"), COLD)
+    bench = Bench([*guests])
+    bench.cycle(PLENTY, guests)
+    spare = int(need_of(snapshot(host=PLENTY).host, working=False).beyond_kib)
+    assert reviewed(bench, -spare + 1000) == [-spare + 1000, -1000, None]
+    bench.cycle(SHORT, guests)
+    assert reviewed(bench, -1000) == [None] * 3
 
 
 def test_an_order_lapses_when_it_is_not_renewed() -> None:

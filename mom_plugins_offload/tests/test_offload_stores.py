@@ -52,6 +52,35 @@ def test_zswap_stands_before_the_disk_behind_it(tmp_path: Path) -> None:
     assert (store.kind, store.held_kib, store.takes_kib) == (StoreKind.ZSWAP, 300000, 100000)
 
 
+def behind_zswap(root: Path, takes_kib: int, **parameters: int) -> list[SwapStore]:
+    """Two disks of 8 GiB behind the zswap of a host of 16 GiB; what is in its pool compresses to a third."""
+    files = {
+        "proc/swaps": f"{SWAPS}/dev/vda2 partition {8 * GIB} {GIB} -2\n/dev/vdb2 partition {8 * GIB} 0 -3\n",
+        "proc/meminfo": f"MemTotal: {16 * GIB} kB\nZswap: {takes_kib} kB\nZswapped: {3 * takes_kib} kB\n",
+        "sys/module/zswap/parameters/enabled": "Y\n",
+    }
+    return stores_of(host_of(root, files | {f"sys/module/zswap/parameters/{name}": f"{value}\n" for name, value in parameters.items()}))
+
+
+def test_no_more_goes_to_zswap_than_its_pool_takes_whatever_the_disk_behind_it(tmp_path: Path) -> None:
+    roomy = behind_zswap(tmp_path / "roomy", GIB, max_pool_percent=20, accept_threshold_percent=90)
+    pool = 3 * (0.2 * 0.9 * 16 * GIB - GIB)
+    assert sum(store.free_kib for store in roomy) == pytest.approx(pool, abs=2)
+    assert room_of(roomy, 0).kib == pytest.approx(0.95 * pool - 0.05 * GIB, abs=4)
+    assert behind_zswap(tmp_path / "unsaid", GIB) == roomy, "what the kernel has by itself"
+    full = behind_zswap(tmp_path / "full", 3 * GIB, max_pool_percent=20, accept_threshold_percent=90)
+    assert [(store.kind, store.size_kib, store.free_kib) for store in full] == [(StoreKind.ZSWAP, GIB, 0), (StoreKind.ZSWAP, 0, 0)]
+    assert room_of(full, 1 << 40) == StoreRoom(
+        0, "swap, or the pool of zswap before it, is full but for the twentieth that is kept for the kernel"
+    )
+
+
+def test_where_the_kernel_does_not_say_how_full_zswap_is_the_rules_of_the_disk_behind_it_hold(tmp_path: Path) -> None:
+    files = {"proc/swaps": f"{SWAPS}/dev/vda2 partition 1048576 0 -2\n", "sys/module/zswap/parameters/enabled": "Y\n"}
+    (store,) = stores_of(host_of(tmp_path, {**files, "proc/meminfo": "MemTotal: 16777216 kB\n"}))
+    assert store.kind is StoreKind.DISK
+
+
 def test_a_host_without_swap_or_without_proc_has_no_store(tmp_path: Path) -> None:
     assert stores_of(tmp_path) == []
     assert stores_of(host_of(tmp_path, {"proc/swaps": SWAPS})) == []

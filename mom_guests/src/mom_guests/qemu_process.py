@@ -15,6 +15,10 @@ _HIGHEST_KEPT_SHARE = 0.5
 
 _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") >> 10
 
+_SHARED_KIB = 64 << 10
+"""KiB of shared memory that QEMU holds at most for itself, as for a display; with more, the guest's own memory is shared (virtiofs,
+vhost-user: memfd)."""
+
 
 class Merged(NamedTuple):
     """KiB of a process that KSM has merged with other pages, and KiB that it saved after its own costs (may be negative; None: unknown)."""
@@ -33,8 +37,12 @@ def times_of(process: str) -> ProcessStat | None:
 
 
 def swapped_kib(process: str) -> int | None:
-    """KiB of this process in the host's swap; None when it cannot be read."""
-    return _kib(read_kernel_file(f"{process}/status", _STAT_BYTES), b"VmSwap")
+    """KiB of this process in the host's swap; None when it cannot be read, or the guest's memory is shared.
+
+    The kernel counts no shared memory in VmSwap (proc(5)).
+    """
+    content = read_kernel_file(f"{process}/status", _STAT_BYTES)
+    return None if (_kib(content, b"RssShmem") or 0) >= _SHARED_KIB else _kib(content, b"VmSwap")
 
 
 def huge_kib(process: str) -> int | None:

@@ -30,7 +30,7 @@ from typing import Final
 from mom_helper.before import Before
 from mom_helper.declarations import FOLDERS, Declared
 from mom_helper.guests import HIERARCHIES, UNIFIED, Guests
-from mom_helper.kernel import Allowance, libc, read_at
+from mom_helper.kernel import Allowance, libc
 from mom_helper.orders import SOCKET
 from mom_helper.taker import moved, step_back
 from mom_helper.work import PAUSE_SECONDS, Done, Work, attend, peer_of
@@ -40,6 +40,9 @@ _GROUPS: Final = {"--unified": HIERARCHIES[UNIFIED], "--memory": HIERARCHIES["me
 _OPTIONS: Final = {"serve": {"--user": "", "--socket": SOCKET, "--declarations": FOLDERS, **_STATE}, "put-back": _STATE, "taker": _GROUPS}
 MOST_CONNECTIONS: Final = 8
 _PR_SET_PDEATHSIG: Final = 1
+
+_FAILED_SECONDS: Final = 0.1
+"""After a connection that could not be accepted: descriptors come free when others end, not at once."""
 
 
 def main(verb: str, given: Sequence[str]) -> int:
@@ -93,13 +96,20 @@ class OrderLog:
 def serve(listener: socket.socket, work: Work) -> None:
     """Serve until the process is ended. It returns in a process that has served a connection, when that has ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # of a process that has ended, nothing is left
-    new, children = Allowance(5, seconds=4), f"/proc/self/task/{os.getpid()}/children"
+    new = Allowance(5, seconds=4)
+    children: list[int] = []
     gc.collect()
     gc.freeze()  # the copies share what is there now
     while True:
-        connection, _ = listener.accept()
+        try:
+            connection, _ = listener.accept()
+        except OSError as error:  # no descriptor is free, or the other end has gone already
+            work.log(f"a connection was not accepted: {error.strerror}")
+            time.sleep(_FAILED_SECONDS)
+            continue
         with connection:
-            if peer_of(connection)[1] != work.user or len(read_at(None, children).split()) >= MOST_CONNECTIONS or not new.take():
+            children = [pid for pid in children if _runs(pid)]
+            if peer_of(connection)[1] != work.user or len(children) >= MOST_CONNECTIONS or not new.take():
                 time.sleep(PAUSE_SECONDS)
                 continue
             try:
@@ -111,6 +121,16 @@ def serve(listener: socket.socket, work: Work) -> None:
                 libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
                 listener.close()
                 return attend(connection, work.follow, work.log)
+            children.append(pid)
+
+
+def _runs(child: int) -> bool:
+    """Whether this child has not ended; once it has, its number may be another process's."""
+    try:
+        os.waitpid(child, os.WNOHANG)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _listener(path: str, group: int) -> socket.socket:

@@ -36,6 +36,7 @@ from mom_plugins_cgroup.settings import CgroupGuestSettings, CgroupSettings
 from mom_toolkit import (
     NO_PROMISES,
     Enforcement,
+    GroupLimit,
     GroupWrite,
     Hierarchies,
     Promises,
@@ -115,7 +116,13 @@ class CgroupPlugin:
         """Refuse what makes no sense, and push no guest below its need."""
         memory = read_meminfo(self._context.root)
         page_kib = os.sysconf("SC_PAGE_SIZE") >> 10
-        return reviewed(snapshot, decisions, HostBounds(memory.get("MemTotal"), memory.get("SwapFree"), page_kib, self._need_of))
+        host = HostBounds(memory.get("MemTotal"), memory.get("SwapFree"), page_kib, self._need_of, self._swap_room_of)
+        return reviewed(snapshot, decisions, host)
+
+    def _swap_room_of(self, guest: Guest) -> int | None:
+        group, top = self._groups.get(guest.id), self._hierarchies.top(Hierarchies.UNIFIED)
+        limit = None if group is None or top is None else GroupLimit.of_swap(group.folder, top)
+        return None if limit is None else limit.room
 
     # --- control -----------------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from mom_core import Decision, Guest, Revision, Snapshot, format_kib
-from mom_plugins_cgroup.fields import ANON, CURRENT, FILE, KNOBS, LOCKED, MEMORY_HIGH, MEMORY_MIN, NO_LIMIT, SHMEM, STALL, SWAP, SWAP_MAX
+from mom_plugins_cgroup.fields import ANON, CURRENT, FILE, KNOBS, LOCKED, MEMORY_HIGH, MEMORY_MIN, NO_LIMIT, SHMEM, STALL
 
 _STEP_SHARE: Final = 0.05
 _LEAST_STEP_KIB: Final = 16 << 10
@@ -51,12 +51,16 @@ def need_of(guest: Guest, guaranteed_kib: float | None, overhead_kib: int, stale
 
 @dataclass(frozen=True, slots=True)
 class HostBounds:
-    """The figures that limits of all guests depend on, in KiB (None: unknown), the size of a page, and what each guest needs."""
+    """The figures that limits of all guests depend on, in KiB (None: unknown), the size of a page, and what each guest needs.
+
+    `swap_room_of` is what a guest's group and those above it may still swap, in KiB; None: none of them limits it.
+    """
 
     total_kib: int | None
     swap_free_kib: int | None
     page_kib: int
     need_of: Callable[[Guest], Need]
+    swap_room_of: Callable[[Guest], int | None]
 
 
 def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds) -> Iterable[Revision]:
@@ -105,7 +109,8 @@ def _high(guest: Guest, wanted: int, host: HostBounds) -> tuple[int, str, str]:
     if stall is None or stall >= _STALL_PERCENT:
         told = "unknown" if stall is None else f"{stall:g} %"
         return wanted, f"it is not limited further: the time that it waits for memory is {told}", ""
-    room = _reclaimable(guest.fields, host.swap_free_kib)
+    allowed, free = host.swap_room_of(guest), host.swap_free_kib or 0
+    room = _reclaimable(guest.fields, free if allowed is None else min(free, allowed))
     if excess > room:
         return wanted, f"{format_kib(excess)} would have to go, and there is swap or cache for {format_kib(room)} only", ""
     step = min(_MOST_STEP_KIB, max(_LEAST_STEP_KIB, int(current * _STEP_SHARE)))
@@ -116,15 +121,11 @@ def _high(guest: Guest, wanted: int, host: HostBounds) -> tuple[int, str, str]:
     return value, "", f"in steps of {format_kib(step)} a cycle"
 
 
-def _reclaimable(fields: Mapping[str, object], swap_free_kib: int | None) -> int:
+def _reclaimable(fields: Mapping[str, object], swap_kib: int) -> int:
     """How much of a guest's memory can go, in KiB: to the swap that is free for it unless it is locked, and by dropping caches."""
     numbers = {name: value for name, value in fields.items() if isinstance(value, int | float)}
     cache = max(0, numbers.get(FILE, 0) - numbers.get(SHMEM, 0))
-    most = numbers.get(SWAP_MAX, NO_LIMIT)
-    free = swap_free_kib or 0
-    if most != NO_LIMIT:
-        free = min(free, max(0, int(most - numbers.get(SWAP, 0))))
-    return int(cache + min(free, max(0, numbers.get(ANON, 0) + numbers.get(SHMEM, 0) - numbers.get(LOCKED, 0))))
+    return int(cache + min(swap_kib, max(0, numbers.get(ANON, 0) + numbers.get(SHMEM, 0) - numbers.get(LOCKED, 0))))
 
 
 def _protected(snapshot: Snapshot) -> dict[str, int]:

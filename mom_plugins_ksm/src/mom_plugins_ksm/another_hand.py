@@ -46,6 +46,10 @@ class AnotherHand:
         if knob in _KNOBS:
             self._set[knob] = value
 
+    def put_back(self, knob: str) -> None:
+        """mom has put back what stood there before: whoever sets it from now on undoes nothing of mom's."""
+        self._set.pop(knob, None)
+
     def see(self, found: Mapping[str, Value], now: float) -> None:
         """What stands there now, by the kernel's names of the files."""
         if self._until is not None and now >= self._until:

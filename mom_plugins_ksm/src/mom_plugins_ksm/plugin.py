@@ -132,9 +132,13 @@ class KsmPlugin:
         """Set the knobs. What was merged meanwhile stays merged when they are put back, until another process writes to it."""
         errors = self._knobs(hypervisor).write(changes)
         for change in changes:
-            value = as_whole(change.value)
-            if value is not None and change.target not in errors and not change.back and not self._is_foreign:
-                self._other.set_by_mom(knob_of(change.control), value)
+            knob, value = knob_of(change.control), as_whole(change.value)
+            if value is None or change.target in errors or self._is_foreign:
+                continue
+            if change.back:
+                self._other.put_back(knob)
+            else:
+                self._other.set_by_mom(knob, value)
         return errors
 
     mom_importers = late_hook("mom_plugins_ksm.ksmtuned:importers")

@@ -29,6 +29,10 @@ _ZSWAP: Final = (
     " zswap.compressor=zstd on the kernel's command line"
 )
 
+_LARGER_POOL: Final = (
+    "make it larger, or the pool before it, beyond which pages go to the disk: raise /sys/module/zswap/parameters/max_pool_percent"
+)
+
 
 def findings(root: Path, hierarchies: Hierarchies, hypervisor: Hypervisor | None) -> Iterator[Finding]:
     """Stores and guests.
@@ -64,7 +68,8 @@ def _about_stores(stores: Sequence[SwapStore]) -> Iterable[Finding]:
             message = f"{size}; what is in it compresses to 1/{ratio:.1f} only, and nothing more is put there"
             yield Finding(Severity.WARNING, SUBJECT, message, "use a stronger algorithm (zstd), or leave guests with encrypted memory out")
         elif store.free_kib <= KEPT_SHARE * store.size_kib:
-            yield Finding(Severity.WARNING, SUBJECT, f"{size}: it is full but for what is kept for the kernel", "make it larger")
+            cure = _LARGER_POOL if store.kind is StoreKind.ZSWAP else "make it larger"
+            yield Finding(Severity.WARNING, SUBJECT, f"{size}: it is full but for what is kept for the kernel", cure)
         else:
             compressed = f"; what is in it compresses to 1/{ratio:.1f}" if ratio is not None else ""
             cure = _ZSWAP if store.kind is StoreKind.DISK else ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import Guest, Value
-from mom_plugins_offload.fields import COLD, OFFLOAD, OFFLOADED, REFAULTS, STATE, WORKING_SET, WORKING_SET_AGE
+from mom_plugins_offload.fields import COLD, MAY_OFFLOAD, OFFLOAD, OFFLOADED, REFAULTS, STATE, WORKING_SET, WORKING_SET_AGE
 from mom_plugins_offload.law import PAGE_KIB, ObservedGuest, ReclaimState, cold_kib
 from mom_plugins_offload.processes import MemoryWay, faults_of, way_to
 from mom_toolkit import Hierarchies, pid_of
@@ -26,7 +26,10 @@ _FAULTS_SECONDS: Final = 1.0
 
 @dataclass(slots=True)
 class FollowedGuest:
-    """One guest. Times are monotonic seconds; `moved_kib` is what went since the last decision, `offloaded_kib` since mom knows it."""
+    """One guest. Times are monotonic seconds; `moved_kib` is what went since the last decision, `offloaded_kib` since mom knows it.
+
+    `may_offload` is the last word of its class: 0 forbids that its memory goes; None: it has no class.
+    """
 
     incarnation: str
     way: MemoryWay = field(default_factory=lambda: MemoryWay("", why_not="it has not been looked at yet"))
@@ -42,6 +45,7 @@ class FollowedGuest:
     left: int = 0
     reason: str = ""
     observed: ObservedGuest | None = None
+    may_offload: float | None = None
 
     @property
     def cold_kib(self) -> float | None:
@@ -54,6 +58,15 @@ class FollowedGuest:
         if (way.pid, way.started, way.folder) != (self.way.pid, self.way.started, self.way.folder):
             self.faults = self.refaults = None
         self.way, self.looked = way, now
+
+    def hear_class(self, guest: Guest, *, silent: bool) -> None:
+        """Note what its class says.
+
+        :param silent: the plugin of classes failed, or was late: what it said last holds
+        """
+        told = guest.number(MAY_OFFLOAD)
+        if told is not None or not silent:
+            self.may_offload = told
 
     def seen(self, root: Path | None, now: float) -> dict[str, Value]:
         """Its fields in a new cycle, in which the pace lapses that was not asked for again.

@@ -30,7 +30,7 @@ from mom_core import (
     printable,
 )
 from mom_plugins_offload import law
-from mom_plugins_offload.fields import CONTROLS, FIELDS, NET, OFFLOAD, RATIO, RISES_IN, ROOM, WRITTEN
+from mom_plugins_offload.fields import CLASS_ANSWERS, CONTROLS, FIELDS, MAY_OFFLOAD, NET, OFFLOAD, RATIO, RISES_IN, ROOM, WRITTEN
 from mom_plugins_offload.findings import findings
 from mom_plugins_offload.guests import FollowedGuest, followed, look_in_turn
 from mom_plugins_offload.host_need import HostNeed, chosen, need_of
@@ -70,11 +70,15 @@ _RISES: Final = "by its days it will use more before long, maybe what is cold no
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """The plan of this cycle: the pace of each guest in KiB per second (negative: it comes back), and why."""
+    """The plan of this cycle: the pace of each guest in KiB per second (negative: it comes back), and why.
+
+    `spare_kib` is what the host has for what comes back.
+    """
 
     paces: Mapping[str, int] = field(default_factory=dict)
     offers: Mapping[str, ColdOffer] = field(default_factory=dict)
     words: str = ""
+    spare_kib: float = 0.0
 
 
 def _rises(guest: Guest) -> bool:
@@ -193,10 +197,13 @@ class OffloadPlugin:
         need = need_of(snapshot.host, working=self._working)
         self._urgent = need.urgency > 1
         offers: dict[str, ColdOffer] = {}
+        has_classes = (Scope.GUEST, MAY_OFFLOAD) in self._context.declarations.fields
+        silent = has_classes and CLASS_ANSWERS not in snapshot.columns
         for guest in snapshot.guests.values():
             one = self._followed.get(guest.id)
             if one is None:
                 continue
+            one.hear_class(guest, silent=silent)
             one.observed = self._observed(guest, one, seconds, now, need)
             offer = next_offer(one.observed, one.state, one.moved_kib / seconds, self._settings.stall, now, need.urgency)
             one.state, one.reason, one.moved_kib = offer.state, offer.reason, 0
@@ -211,7 +218,7 @@ class OffloadPlugin:
             others = f"{_RISES}, and that of others" if identity in spared else "other guests' cold memory costs less, and"
             self._followed[identity].reason = "" if identity in paces else why or f"{others} is enough"
         paces.update(self._coming_back(need, cycle))
-        return _Plan(paces, offers, need.words or "the host's cold memory goes ahead of need")
+        return _Plan(paces, offers, need.words or "the host's cold memory goes ahead of need", need.beyond_kib)
 
     def _within_swap_limit(self, one: FollowedGuest, offer: ColdOffer, cycle: float) -> ColdOffer | None:
         """As much of an offer as the guest's control group may swap in this cycle; None: nothing."""
@@ -252,7 +259,7 @@ class OffloadPlugin:
         away = guest.number("host_swap")
         sweep = self._waits_for_sweep(guest, one, away or 0.0, seconds, need)
         rises = f"{_RISES}, and the host lacks nothing" if need.lack_kib <= 0 and self._settings.ahead and _rises(guest) else ""
-        hold = self._forbidden(guest) or ("" if self._own else one.way.why_not) or sweep or rises
+        hold = self._forbidden(guest, one) or ("" if self._own else one.way.why_not) or sweep or rises
         return ObservedGuest(
             guest.number("rss"),
             away,
@@ -265,14 +272,14 @@ class OffloadPlugin:
             law.MADVISE_SHARE if one.way.name == "process" else law.MOST_SHARE,
         )
 
-    def _forbidden(self, guest: Guest) -> str:
+    def _forbidden(self, guest: Guest, one: FollowedGuest) -> str:
         if why := guest.text("give_back"):
             return f"{printable(why, 100)}: it is left as it is"
         settings = self._context.guest_settings(guest)
         own = settings.offload if isinstance(settings, OffloadGuestSettings) else None
         if own is False:
             return "its settings forbid it (offload: false)"
-        return "its class forbids it (offload: false)" if own is None and guest.number("may_offload") == 0 else ""
+        return "its class forbids it (offload: false)" if own is None and one.may_offload == 0 else ""
 
     def _longest_sweep(self, need: HostNeed) -> float:
         """For how many seconds of need it is waited for a guest to be swept."""
@@ -298,8 +305,11 @@ class OffloadPlugin:
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-        """No decision, whoever makes it, takes more of a guest than the law allows, or of one of which nothing may go."""
+        """No decision, whoever makes it, takes more of a guest than the law allows, or of one of which nothing may go; and all together
+        take no more than swap does, nor bring back more than the host has to spare."""
         room = room_of(self._stores, self._budget.left(snapshot.monotonic))
+        cycle = max(_SHORTEST_SECONDS, self._seconds)
+        left, spare = int(room.kib / cycle), int(self._plan.spare_kib / cycle)
         for decision in decisions:
             if decision.control != OFFLOAD or decision.entity.id not in snapshot.guests:
                 continue
@@ -311,8 +321,21 @@ class OffloadPlugin:
                 yield Revision(decision, None, (one.reason if one is not None else "") or "nothing of it may go now")
             elif pace > 0 and room.kib < law.LEAST_KIB:
                 yield Revision(decision, None, room.why or "the host's swap takes no more")
-            elif offer is not None and pace > offer.pace_kib:
-                yield Revision(decision, replace(decision, value=offer.pace_kib), "that is its pace now")
+            elif pace > 0 and offer is not None:
+                allowed = min(pace, offer.pace_kib, left)
+                left -= allowed
+                if not allowed:
+                    yield Revision(decision, None, "the host's swap takes no more than what goes of other guests")
+                elif allowed < pace:
+                    why = "that is its pace now" if allowed == offer.pace_kib else "that is what the host's swap still takes"
+                    yield Revision(decision, replace(decision, value=allowed), why)
+            elif pace < 0:
+                allowed = min(-pace, spare)
+                spare -= allowed
+                if not allowed:
+                    yield Revision(decision, None, "the host has no memory to spare for what comes back")
+                elif allowed < -pace:
+                    yield Revision(decision, replace(decision, value=-allowed), "that is what the host has to spare")
 
     # --- control -----------------------------------------------------------------------------------------------------------------
 

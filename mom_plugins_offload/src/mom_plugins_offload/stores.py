@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,10 @@ _JUDGED_KIB: Final = 32 << 10
 
 _USUAL_RATIO: Final = 2.5
 """What guests' memory compresses to before it is known: lzo and lz4 make 2 to 3 of it, zstd 3 to 4."""
+
+_POOL_PERCENT: Final = {"max_pool_percent": 20, "accept_threshold_percent": 90}
+"""Percent: of the host's memory, what zswap may take; of that, what it takes again once that was reached. With what the kernel has where it
+does not say (mm/zswap.c). Beyond the two, pages are written to the disk behind."""
 
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 _MOST_BYTES: Final = 1 << 20
@@ -47,11 +51,36 @@ def stores_of(root: Path) -> list[SwapStore]:
     :param root: where /proc and /sys are found
     """
     meminfo = read_meminfo(root)
-    cached = _is_cached(root)
+    cached = _is_cached(root) and "Zswap" in meminfo  # before 5.19 nobody sees how full its pool is: it counts as the disk behind
     found: list[tuple[int, SwapStore]] = []
     for name, is_file, size, used, priority in _areas(root):
         found.append((-priority, _store(root, name, is_file, size, used, meminfo if cached else None)))
-    return [store for _, store in sorted(found, key=lambda one: one[0])]
+    stores = [store for _, store in sorted(found, key=lambda one: one[0])]
+    return _within_pool(stores, _pool_kib(root, meminfo)) if cached else stores
+
+
+def _pool_kib(root: Path, meminfo: dict[str, int]) -> float:
+    """KiB of the host's memory that zswap takes before it writes to the disk behind."""
+    kib = float(meminfo.get("MemTotal", 0))
+    for name, usual in _POOL_PERCENT.items():
+        said = read_kernel_file(root / f"sys/module/zswap/parameters/{name}").strip()
+        kib *= (int(said) if said.isdigit() else usual) / 100
+    return kib
+
+
+def _within_pool(stores: Sequence[SwapStore], pool_kib: float) -> list[SwapStore]:
+    """Stores behind zswap take no more than its pool, which they share: each is as large as what is in it and what that takes."""
+    found: list[SwapStore] = []
+    left: float | None = None
+    for store in stores:
+        if store.kind is StoreKind.ZSWAP:
+            if left is None:
+                left = max(0.0, pool_kib - (store.takes_kib or 0)) * (ratio_of([store]) or _USUAL_RATIO)
+            free = min(store.free_kib, int(left))
+            left -= free
+            store = replace(store, size_kib=store.size_kib - store.free_kib + free, free_kib=free)  # noqa: PLW2901  # the same, smaller
+        found.append(store)
+    return found
 
 
 def _areas(root: Path) -> Iterator[tuple[str, bool, int, int, int]]:
@@ -153,7 +182,8 @@ def room_of(stores: Sequence[SwapStore], writable_kib: float) -> StoreRoom:
             return StoreRoom(kib, why, disk=bool(disk))
         disk = store.kind is StoreKind.DISK if disk is None else disk
         kib += free
-    return StoreRoom(kib, "" if kib else "swap is full but for the twentieth that is kept for the kernel", disk=bool(disk))
+    full = "swap, or the pool of zswap before it," if any(store.kind is StoreKind.ZSWAP for store in stores) else "swap"
+    return StoreRoom(kib, "" if kib else f"{full} is full but for the twentieth that is kept for the kernel", disk=bool(disk))
 
 
 def _why_not(store: SwapStore) -> str:
