@@ -206,6 +206,21 @@ def test_who_is_too_large_does_not_come_back_and_one_that_is_paused_needs_nothin
         assert any(climb(ladder, now, tight, [], [one], 10) for now in range(0, 1000, 10)) is comes
 
 
+def test_one_that_is_too_large_keeps_no_other_away() -> None:
+    large = Job("large", "large", Step.SAVE, needs=700_000, state=JobState.DONE)
+    for one in (Job("a", "a", Step.PAUSE, needs=900_000, state=JobState.DONE), Job("a", "a", Step.SAVE, needs=9, state=JobState.DONE)):
+        ladder = Ladder(SETTINGS)
+        back = [(now, undo.name) for now in range(0, 650, 10) if (undo := climb(ladder, now, ROOM, [], [one, large], 10))]
+        assert back == [(600, "a")]
+
+
+def test_there_has_been_room_for_long_only_where_there_was_for_that_very_guest() -> None:
+    ladder, more = Ladder(SETTINGS), replace(ROOM, available=900_000.0)
+    both = [Job("a", "a", Step.PAUSE, state=JobState.DONE), Job("large", "large", Step.SAVE, needs=700_000, state=JobState.DONE)]
+    back = [undo.name for now in range(0, 650, 10) if (undo := climb(ladder, now, more if now >= 590 else ROOM, [], both, 10))]
+    assert back == ["a"]
+
+
 numbers = st.one_of(st.none(), st.just(float("nan")), st.floats(0, TOTAL))
 pressures = st.one_of(
     st.just(FULL),

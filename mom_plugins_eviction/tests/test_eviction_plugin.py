@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,11 @@ from mom_core import (
     Decision,
     EngineState,
     Entity,
+    Guest,
     GuestBusy,
+    HypervisorError,
     LedgerEntry,
+    MomError,
     Outcome,
     PluginContext,
     Problem,
@@ -93,9 +97,11 @@ class Bench:
         """:param wanted: what a policy decides: guest, control, value"""
         self.clock.now += 5
         plugin, hypervisor = self.plugin, self.hypervisor
-        listed = hypervisor.guests()
+        listed: Sequence[Guest] = ()
+        with suppress(HypervisorError):  # the guests are unknown then
+            listed = hypervisor.guests()
         host = {**self.host, **plugin.mom_collect_host(hypervisor)}
-        own = plugin.mom_collect_guests(hypervisor, listed)
+        own = plugin.mom_collect_guests(hypervisor, listed) if listed else {}
         known: dict[str, Mapping[str, Value]] = {
             guest.name: {"rss": 1000, **self.ordinary, **self.fields.get(guest.name, {}), **own[guest.id]} for guest in listed
         }
@@ -217,7 +223,7 @@ def test_a_step_that_fails_is_not_tried_again_and_again(tmp_path: Path) -> None:
 
     def save(guest: Entity, timeout_seconds: float) -> None:
         tried.append(guest.name)
-        raise GuestBusy("the disk is full")
+        raise HypervisorError("the disk is full")
 
     bench.hypervisor.save = save  # type: ignore[method-assign]  # one that fails
     reports = bench.cycles(1000)
@@ -298,6 +304,80 @@ def test_one_that_was_asked_counts_as_about_to_stop_and_is_not_let_go_on_as_it_r
     assert len(applied(bench.cycles(60, *every("guest_save")))) == 1, "two of eight may be stopped"
     assert "it was asked to shut down, and still runs" in mom_eviction(tmp_path, "undo", "vm1")[1]
     assert "vm1: shut down" in bench.remembered
+
+
+# --- calls that are not answered --------------------------------------------------------------------------------------------------------
+
+
+def unanswered(tmp_path: Path, control: str) -> Bench:
+    """A guest that was to be stopped by a call to which there was no answer in time."""
+    bench = Bench(tmp_path, guests=8, ordinary=MAY_ALL)
+    bench.host = ROOM
+
+    def silent(guest: Entity, *_: object) -> None:
+        raise GuestBusy("no answer within 5 s")
+
+    bench.hypervisor.pause = bench.hypervisor.save = bench.hypervisor.shut_down = silent  # type: ignore[method-assign]  # none answers
+    bench.cycles(60, ("vm1", control, 1))
+    del bench.hypervisor.pause, bench.hypervisor.save, bench.hypervisor.shut_down
+    return bench
+
+
+STOPS = {"guest_pause": GuestState.PAUSED, "guest_save": GuestState.SAVED, "guest_shutdown": GuestState.OFF}
+
+
+@pytest.mark.parametrize("control", STOPS)
+@pytest.mark.parametrize("crashes", [False, True])
+def test_a_guest_that_stops_after_its_call_was_given_up_comes_back_as_others_do(tmp_path: Path, control: str, crashes: bool) -> None:
+    bench = unanswered(tmp_path, control)
+    vm1 = bench.entity("vm1")
+    fields = bench.cycle().snapshot.guests[vm1.id].fields
+    assert fields["guest_eviction_error"] == "no answer within 5 s"
+    assert fields["guest_paused"] == (None if control == "guest_pause" else 0), "unknown"
+    assert bench.plugin.jobs.under_way == 0, "the others need not wait for it"
+    assert any("may do so at any moment" in reason for reason in refusals(bench.cycles(10, ("vm1", "guest_save", 1))))
+    if control == "guest_pause":
+        bench.hypervisor.pause(vm1)
+    else:
+        bench.hypervisor._stop(vm1, STOPS[control])
+    if crashes:  # while nobody looks
+        bench.start()
+    assert bench.cycle().snapshot.host.fields["guests_stopped"] == 1
+    bench.cycles(700)
+    assert bench.hypervisor.stands[vm1.id] is GuestState.RUNNING
+    assert bench.remembered == []
+
+
+@pytest.mark.parametrize("control", STOPS)
+def test_a_guest_whose_call_never_took_effect_is_free_again_after_some_time(tmp_path: Path, control: str) -> None:
+    bench = unanswered(tmp_path, control)
+    assert len(bench.remembered) == 1
+    bench.cycles(600 if control == "guest_pause" else 2400)
+    assert bench.remembered == []
+    assert bench.hypervisor.stands == {}
+
+
+@pytest.mark.parametrize("how", ["crash", "error"])
+def test_a_guest_that_is_still_being_saved_after_its_time_is_not_forgotten(tmp_path: Path, how: str) -> None:
+    bench = Bench(tmp_path, guests=8, ordinary=MAY_ALL)
+    bench.host = ROOM
+    save = bench.hypervisor.save
+
+    def slow(guest: Entity, timeout_seconds: float) -> None:
+        bench.hypervisor.stands[guest.id] = GuestState.PAUSED  # as while it is saved
+        raise HypervisorError("the connection broke")
+
+    bench.hypervisor.save = slow  # type: ignore[method-assign]  # as above
+    bench.cycles(60, ("vm1", "guest_save", 1))
+    if how == "crash":
+        bench.start()
+    bench.cycles(3000)
+    assert bench.remembered == ["vm1: save"]
+    assert bench.plugin.jobs.under_way == 0, "the others need not wait for it"
+    save(bench.entity("vm1"), 1.0)
+    bench.cycles(700)
+    assert bench.remembered == []
+    assert not bench.hypervisor.stopped
 
 
 # --- review -----------------------------------------------------------------------------------------------------------------------------
@@ -502,6 +582,14 @@ def test_what_the_disk_did_not_take_is_said_until_it_is_written(tmp_path: Path) 
     bench.cycle()
     assert not bench.plugin._context.state_files[0].write_error
     assert json.loads(file.read_text())["content"] == []
+
+
+def test_a_guest_of_which_no_note_could_be_read_again_is_not_stopped(tmp_path: Path) -> None:
+    bench = paused(tmp_path)
+    with pytest.raises(MomError, match="cannot be noted: guest: String should have at most 128 characters"):
+        bench.plugin.jobs.stop(bench.hypervisor, Job("x" * 129, "long", Step.PAUSE))
+    bench.start()
+    assert bench.remembered == ["vm1: pause"]
 
 
 def test_more_than_a_few_at_once_wait_for_their_turn(tmp_path: Path) -> None:

@@ -84,6 +84,8 @@ def test_a_preparation_that_hangs_is_abandoned_and_not_laid_to_the_mover(bench: 
     bench.until(lambda: all(bench.told(f"vm{number}") for number in range(1, 5)))
     assert bench.clock.now >= 40, "ten seconds, and half a minute"
     bench.mover.says = DONE
+    for number in range(1, 5):
+        bench.hypervisor.known.pop(f"vm{number}")
     bench.until(lambda: bench.kept == [])
     assert bench.drain("vm5") == [Status.APPLIED], "the mover has come back from all calls"
     hang.set()
@@ -145,4 +147,30 @@ def test_a_mover_that_has_gone_meanwhile_is_said(bench: PreparedBench) -> None:
     bench.until(lambda: bench.kept == [])
     error = bench.cycle().snapshot.guests[bench.identity("vm1")].fields["guest_eviction_error"]
     assert error == "there is no mover cluster any more"
+    assert bench.mover.jobs == []
+
+
+def _observes(bench: PreparedBench) -> None:
+    bench.mode = "observe"
+
+
+def _is_platinum(bench: PreparedBench) -> None:
+    bench.fields = {"vm1": {"may_migrate": 0, "sla_class": "platinum"}}
+
+
+@pytest.mark.parametrize(
+    ("happens", "error"),
+    [(_observes, "mom only observes now"), (_is_platinum, "the guest's class platinum does not allow it (may_migrate)")],
+)
+def test_a_guest_that_must_not_be_moved_by_the_time_it_is_prepared_stays(
+    bench: PreparedBench, happens: Callable[[PreparedBench], None], error: str
+) -> None:
+    hang = threading.Event()
+    bench.sweeping.says = lambda: str(hang.wait(30))
+    bench.drain("vm1")
+    happens(bench)
+    bench.cycle()
+    hang.set()
+    bench.until(lambda: bench.kept == [])
+    assert bench.cycle().snapshot.guests[bench.identity("vm1")].fields["guest_eviction_error"] == error
     assert bench.mover.jobs == []

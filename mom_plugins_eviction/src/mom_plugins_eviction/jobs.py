@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any, Final
 
-from pydantic import FailFast, Field, StringConstraints, TypeAdapter
+from pydantic import FailFast, Field, StringConstraints, TypeAdapter, ValidationError
 
 from mom_core import (
     Entity,
+    GuestBusy,
     Hypervisor,
     HypervisorError,
     LedgerEntry,
@@ -37,14 +38,14 @@ CALL_SECONDS: Final = 30.0
 """How long one call of a mover may take. It is abandoned then, and counts as one that has told nothing."""
 
 GIVE_UP_SECONDS: Final = 60.0
-"""How long a mover may take to give up a move whose time is over."""
+"""How long a mover may take to give up a move whose time is over, and a guest to go of which the mover says that it has."""
 
 LOST_LOOK_SECONDS: Final = 30.0
 """How often it is asked for a move that is lost."""
 
 LATE_SECONDS: Final = 1800.0
-"""A guest that was asked to shut down, and does so only so long after its time was over, has still done it for mom: an update, say, that is
-installed at the end. One that ends later does so for a reason of its own."""
+"""A guest that was to be saved or to shut down, and does so only so long after its time was over, has still done it for mom: an update,
+say, that is installed at the end. One that ends later does so for a reason of its own."""
 
 GONE_CYCLES: Final = 3
 """A guest that the hypervisor does not know in so many cycles in a row is gone. One that has just started may not know all of them yet."""
@@ -122,6 +123,7 @@ class Job:
 
 
 FORM: Final = TypeAdapter(Annotated[tuple[Job, ...], FailFast()])
+_JOB: Final = TypeAdapter(Job)
 
 UNDER_WAY: Final = frozenset({JobState.PREPARING, JobState.BEGUN})
 """Something is being done to the guest."""
@@ -141,12 +143,15 @@ class _Call:
 @dataclass(slots=True)
 class _Seen:
     """A job as this run has seen it: since when (monotonic seconds), for how many looks the guest was absent, when its mover was looked at
-    last, and told to give up, and how often letting the guest go on has failed."""
+    last, and told to give up, since when it says that the guest has moved, whether the hypervisor has left a call unanswered, and how often
+    letting the guest go on has failed."""
 
     since: float
     absent: int = 0
     looked: float = float("-inf")
     given_up: bool = False
+    done_since: float | None = None
+    unanswered: bool = False
     returns_failed: int = 0
 
 
@@ -177,7 +182,7 @@ class Jobs:
         found = self._file.read()
         if found is None:
             paused = [one for one in changes if one.control == Step.PAUSE.control and one.applied == 1]
-            found = tuple(Job(one.entity.id, one.entity.name, Step.PAUSE, JobState.DONE, one.time) for one in paused)
+            found = tuple(Job(one.entity.id, one.entity.name[:256], Step.PAUSE, JobState.DONE, one.time) for one in paused)
         self._jobs = {one.guest: one for one in found if one.state is not JobState.PREPARING}
         self._seen = {guest: _Seen(self._context.monotonic()) for guest in self._jobs}
         self._unwritten = len(self._jobs) < len(found)
@@ -213,6 +218,11 @@ class Jobs:
         """To how many guests something is being done."""
         return sum(bool(self.doing(one)) for one in self._jobs)
 
+    @property
+    def are_moving(self) -> bool:
+        """True while the end of a move is not known."""
+        return any(one.is_move for one in self._jobs.values())
+
     def doing(self, guest: str) -> str:
         """The step that is being done to that guest; empty: none, as far as is known."""
         job, call = self._jobs.get(guest), self._calls.get(guest)
@@ -227,8 +237,10 @@ class Jobs:
         return self._errors.get(guest, "")
 
     def is_late(self, job: Job) -> bool:
-        """True for a guest that was asked to shut down, has not within its time, and runs on: it may still do so."""
-        return job.step is Step.SHUT_DOWN and job.state is JobState.BEGUN and self._age(job) >= self.seconds
+        """True for a guest that was to stop, and has not within its time, or whose hypervisor has not answered: it may still do so."""
+        if job.is_move or job.state is not JobState.BEGUN:
+            return False
+        return self._seen[job.guest].unanswered or self._age(job) >= self.seconds
 
     def _age(self, job: Job) -> float:
         return self._context.monotonic() - self._seen[job.guest].since
@@ -264,9 +276,12 @@ class Jobs:
         with self._noted(before):
             self._call(before, "prepare", lambda: _prepared(preparations, before.entity, seconds), seconds + CALL_SECONDS)
 
-    def _hand_over(self, job: Job, mover: Mover | None) -> None:
-        """Have the mover begin, once what was to be done before is over, whatever came of that."""
-        why = f"there is no mover {printable(job.mover)} any more" if mover is None else self._why_not_by(mover)
+    def _hand_over(self, job: Job, mover: Mover | None, why_not: str) -> None:
+        """Have the mover begin, once what was to be done before is over, whatever came of that.
+
+        :param why_not: why the guest must not be moved by now, though it was to be
+        """
+        why = why_not or (f"there is no mover {printable(job.mover)} any more" if mover is None else self._why_not_by(mover))
         if mover is None or why:
             self._failed(job, why)
             return
@@ -294,16 +309,21 @@ class Jobs:
 
     @contextmanager
     def _noted(self, job: Job) -> Iterator[None]:
-        """Note it before it is done, as what is not remembered would never come back; forget it where it could not be begun."""
+        """Note it before it is done, as what is not remembered would never come back; forget it where it could not be begun. A call
+        that the hypervisor has not answered may still take effect: its job stays."""
         doing = self.doing(job.guest) or ("" if job.guest not in self._jobs else "stopped or moved")
         if doing:
             raise MomError(f"the guest is {doing} already")
         if self.under_way >= AT_ONCE:
             raise MomError(f"{AT_ONCE} guests are being stopped or moved already")
+        _check(job)
         self._write({**self._jobs, job.guest: job})
         self._seen[job.guest] = _Seen(self._context.monotonic())
         try:
             yield
+        except GuestBusy as error:
+            self._unanswered(job, error.message)
+            raise
         except MomError:
             self.forget(job.guest)
             raise
@@ -341,17 +361,18 @@ class Jobs:
                 for one in stopped:
                     self._see_standing(one, standings.get(one.guest))
 
-    def see_moves(self, here: Collection[str], movers: Sequence[Mover]) -> None:
+    def see_moves(self, here: Collection[str], movers: Sequence[Mover], why_not: Callable[[str], str]) -> None:
         """Ask for moves that are under way.
 
         :param here: the ids of the guests that are listed
+        :param why_not: says of a guest that was prepared why it must not be moved by now; empty: it may
         """
         self._errors = {guest: error for guest, error in self._errors.items() if guest in here}
         by_name = {mover.name: mover for mover in reversed(movers)}
         for job in list(self._jobs.values()):
             if job.is_move:
                 with suppress(MomError):  # there is no thread for it now
-                    self._see_move(job, job.guest in here, by_name.get(job.mover))
+                    self._see_move(job, job.guest in here, by_name.get(job.mover), why_not)
 
     def _take(self, job: Job, call: _Call) -> None:
         """Note what a call came to."""
@@ -369,18 +390,24 @@ class Jobs:
                 self._context.log.error("the mover %s: %s", job.mover, said)
             elif call.future.result():
                 self._note({**self._jobs, job.guest: replace(job, reference=printable(str(call.future.result()), 400))})
+        elif call.kind in {"ask", "save"} and isinstance(error, GuestBusy):
+            self._unanswered(job, said)
+        elif call.kind == "save" and error:  # if it stands still it is being saved all the same, which the next look shows; else it is over
+            self._fail(job, said)
+            self._seen[job.guest].since = float("-inf")
         elif call.kind != "cancel" and error:
             self._failed(job, said)
         elif call.kind == "save":
             self._done(job)
 
     def _take_report(self, job: Job, report: MoveReport) -> None:
-        if report.standing is MoveStanding.DONE:
-            self._moved(job)
+        seen = self._seen[job.guest]
+        if report.standing is MoveStanding.DONE and seen.done_since is None:  # no more than a claim: it has moved when it is gone
+            seen.done_since = self._context.monotonic()
         elif report.standing is MoveStanding.FAILED:
             self._failed(job, report.error or f"the mover {job.mover} says that it has failed")
 
-    def _see_move(self, job: Job, is_here: bool, mover: Mover | None) -> None:
+    def _see_move(self, job: Job, is_here: bool, mover: Mover | None, why_not: Callable[[str], str]) -> None:
         seen, now, age = self._seen[job.guest], self._context.monotonic(), self._age(job)
         seen.absent = 0 if is_here else seen.absent + 1
         if seen.absent >= GONE_CYCLES and job.state is JobState.PREPARING:
@@ -390,7 +417,10 @@ class Jobs:
         elif job.guest in self._calls:
             pass
         elif job.state is JobState.PREPARING:
-            self._hand_over(job, mover)
+            self._hand_over(job, mover, why_not(job.guest))
+        elif not job.lost and seen.done_since is not None:
+            if is_here and now - seen.done_since >= GIVE_UP_SECONDS:
+                self._lose(job, f"the mover {job.mover} says that it has moved, and it is still here")
         elif not job.lost and mover is None:
             self._lose(job, f"there is no mover {printable(job.mover)} any more")
         elif not job.lost and age >= job.seconds + GIVE_UP_SECONDS:
@@ -419,11 +449,12 @@ class Jobs:
             self._seen[job.guest].absent += 1
             if self._seen[job.guest].absent < GONE_CYCLES:
                 return
-        elif job.state is JobState.BEGUN and self._age(job) < self.seconds:
-            return
-        elif self.is_late(job) and found is GuestState.RUNNING:
+        elif job.state is JobState.BEGUN and (self._age(job) < self.seconds or (job.step is Step.SAVE and found is GuestState.PAUSED)):
+            return  # a guest that is being saved stands still
+        elif self.is_late(job) and job.step is not Step.PAUSE and found is GuestState.RUNNING:
             if not self.error(job.guest):
-                self._fail(job, f"it was asked, and did not shut down within {format_duration(self.seconds)}")
+                what = "was not saved" if job.step is Step.SAVE else "was asked, and did not shut down"
+                self._fail(job, f"it {what} within {format_duration(self.seconds)}")
             if self._age(job) >= self.seconds + LATE_SECONDS:
                 self.forget(job.guest)
             return
@@ -451,6 +482,11 @@ class Jobs:
         self._errors[job.guest] = error
         self._context.log.error("guest %s, %s: %s", job.entity, job.step, printable(error, 300))
         self._spare(job.guest, [job.step])
+
+    def _unanswered(self, job: Job, error: str) -> None:
+        """It may still take effect: nothing else is done to the guest, and looks show what came of it."""
+        self._seen[job.guest].unanswered = True
+        self._fail(job, error)
 
     def _lose(self, job: Job, why: str) -> None:
         lost = replace(job, state=JobState.LOST, lost=printable(why, 400))
@@ -482,6 +518,15 @@ class Jobs:
         """Raises `StateError`: then nothing is changed."""
         self._file.write(FORM.dump_python(tuple(jobs.values()), mode="json"))
         self._jobs, self._unwritten = dict(jobs), False
+
+
+def _check(job: Job) -> None:
+    """Raise `MomError` for a job that could not be read again, such as one of a guest with an endless id: the whole file would be lost."""
+    try:
+        _JOB.validate_python(_JOB.dump_python(job, mode="json"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise MomError(f"it cannot be noted: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
 def _prepared(preparations: Sequence[MovePreparation], guest: Entity, seconds: float) -> str:

@@ -5,8 +5,8 @@ It knows no clock and no hypervisor: `climb` is given both as numbers, and says 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from mom_plugins_eviction.jobs import Job, JobState
 from mom_plugins_eviction.settings import EvictionSettings
@@ -53,11 +53,12 @@ class Announcements:
 
 @dataclass(slots=True)
 class Ladder:
-    """Where it stands: since when the host has been full, or calm, when the last step was taken (monotonic seconds), and which is next."""
+    """Where it stands: since when the host has been full, since when there has been room for each guest that is to come back, by its id,
+    when the last step was taken (monotonic seconds), and which is next."""
 
     settings: EvictionSettings
     hard_since: float | None = None
-    calm_since: float | None = None
+    calm_since: Mapping[str, float] = field(default_factory=dict)
     last_step: float = float("-inf")
     chosen: tuple[str, Step] | None = None
 
@@ -99,7 +100,7 @@ def climb(
     elif ladder.hard_since is None:
         ladder.hard_since = now
     if hard:
-        ladder.calm_since = None
+        ladder.calm_since = {}
         _up(ladder, now, pressure, candidates, _open_steps(len(stopped), moved, guests, ladder.settings.share))
         return None
     ladder.chosen = None
@@ -126,17 +127,15 @@ def _up(ladder: Ladder, now: float, pressure: HostPressure, candidates: Sequence
 
 def _down(ladder: Ladder, now: float, pressure: HostPressure, stopped: Sequence[Job]) -> Job | None:
     returning = [one for one in stopped if one.comes_back and one.state is JobState.DONE]
-    if not returning:
-        ladder.calm_since = None
-        return None
-    last = returning[-1]  # who was stopped last, and so at the dearest rung, comes back first
-    # One that is paused has its memory still.
-    if not is_calm(pressure, ladder.settings, 0.0 if last.step is Step.PAUSE else last.needs):
-        ladder.calm_since = None
-        return None
-    if ladder.calm_since is None:
-        ladder.calm_since = now
-    if now - ladder.calm_since < ladder.settings.calm_for or ladder.waits(now):
+    before = ladder.calm_since
+    ladder.calm_since = {one.guest: before.get(one.guest, now) for one in returning if is_calm(pressure, ladder.settings, _lacks(one))}
+    due = [one for one in returning if now - ladder.calm_since.get(one.guest, now) >= ladder.settings.calm_for]
+    if not due or ladder.waits(now):
         return None
     ladder.last_step = now
-    return last
+    return due[-1]  # who was stopped last, and so at the dearest rung, comes back first; one that is too large keeps no other away
+
+
+def _lacks(one: Job) -> float:
+    """What a guest takes of the host when it goes on, in KiB: one that is paused has its memory still."""
+    return 0.0 if one.step is Step.PAUSE else one.needs

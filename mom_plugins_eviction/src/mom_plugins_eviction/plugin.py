@@ -7,6 +7,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
@@ -142,17 +143,19 @@ class EvictionPlugin:
         """How each guest is."""
         jobs = self.jobs
         if self._context.serves:
-            jobs.see_moves({guest.id for guest in guests}, self._movers())
+            jobs.see_moves({guest.id for guest in guests}, self._movers(), self._why_not_any_more)
         announced = {one.identity: f"announced: {one.step}" for one in self._announcements.waiting}
         found: dict[str, Mapping[str, Value]] = {}
         for guest in guests:
             job, doing = jobs.get(guest.id), jobs.doing(guest.id)
-            paused = guest.properties.get("state") == "paused" or (job is not None and job.step is Step.PAUSE)
+            is_paused: bool | None = guest.properties.get("state") == "paused"
+            if not is_paused and job is not None and job.step is Step.PAUSE:
+                is_paused = True if job.state is JobState.DONE else None  # it was not answered, and is unknown
             found[guest.id] = {
                 EVICTED: doing or (job.what if job is not None and job.lost else announced.get(guest.id, "")),
                 EVICTION_ERROR: "" if doing else printable(jobs.error(guest.id), 300),
                 "guest_runs_at": hypervisor.uri,
-                "guest_paused": int(paused),
+                "guest_paused": None if is_paused is None else int(is_paused),
                 "guest_saved": 0,
                 "guest_off": 0,
             }
@@ -184,6 +187,8 @@ class EvictionPlugin:
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
         """Climb, or go down, one step at most."""
         now = snapshot.monotonic
+        if not snapshot.guests:
+            self._see_last_moves()
         candidates = self._candidates(snapshot)
         undo = climb(
             self._ladder,
@@ -208,6 +213,14 @@ class EvictionPlugin:
                 self.jobs.resume(self._hypervisor, undo, "there is room again")
             else:
                 self._context.log.info("guest %s would go on: there is room again", printable(undo.name))
+
+    def _see_last_moves(self) -> None:
+        """Ask for the moves of the host's last guests: where none is listed, no hook is asked about guests. A snapshot without guests may
+        also be one whose guests are unknown, so the hypervisor is asked itself."""
+        if self._context.serves and self._hypervisor is not None and self.jobs.are_moving:
+            with suppress(HypervisorError):  # else another cycle will know
+                here = {guest.id for guest in self._hypervisor.guests()}
+                self.jobs.see_moves(here, self._movers(), self._why_not_any_more)
 
     def _candidates(self, snapshot: Snapshot) -> list[EvictionCandidate]:
         """Which guests may be evicted: none to which something is being done, or was, and not by what has just failed."""
@@ -303,13 +316,23 @@ class EvictionPlugin:
             return why
         job = self.jobs.get(guest.id)
         if job is not None and self.jobs.is_late(job):
-            return "the guest was asked to shut down, and may do so at any moment"
+            asked = "was asked to shut down" if job.step is Step.SHUT_DOWN else f"was to {job.step}, which was not answered in time"
+            return f"the guest {asked}, and may do so at any moment"
         if job is not None:
             doing = self.jobs.doing(guest.id) or (job.lost and f"{job.what}: {job.lost}")
             return f"the guest is {doing}" if doing else f"mom has done that to the guest already: {job.step}"
         if step is Step.MIGRATE:
             return self._why_not_there(guest, decision.value, drains)
         return "" if needs_of(guest, step) is not None else "how much memory it needs when it comes back is unknown"
+
+    def _why_not_any_more(self, identity: str) -> str:
+        """Why a guest that was to be moved, and was prepared for some seconds, must not be now, by what was seen last; empty: it may."""
+        guest, control = self._snapshot.guests.get(identity), Step.MIGRATE.control
+        if not self._enforces:
+            return "mom only observes now"
+        if guest is None:
+            return ""
+        return guest.blocked.get(control, "") or guest.blocked.get("*", "") or self._why_forbidden(Step.MIGRATE, guest, drains=True)
 
     def _why_forbidden(self, step: Step, guest: Guest, drains: bool) -> str:
         """Why the guest's class forbids a step; empty: it allows it."""
@@ -336,7 +359,7 @@ class EvictionPlugin:
         """Those of other plugins, in the YAML order, and mom's own after them."""
         hypervisor = self._hypervisor
         if hypervisor is not None and isinstance(hypervisor, MigrationControl):
-            self._own = self._own or HypervisorMover(hypervisor, hypervisor.uri, self._context.monotonic)
+            self._own = self._own or HypervisorMover(hypervisor, self._context.monotonic)
             self._own.hypervisor = hypervisor
         return [*self._context.services(Mover), *([] if self._own is None else [self._own])]
 

@@ -17,15 +17,13 @@ moved."""
 
 
 class HypervisorMover:
-    """`Mover` on a hypervisor that has `MigrationControl`.
+    """`Mover` on a hypervisor that has `MigrationControl`. Its name is no URI: that may be too long for a file of state."""
 
-    :param name: how people call it
-    """
-
+    name = "hypervisor"
     abilities = MoverAbilities(live=True)
 
-    def __init__(self, hypervisor: MigrationControl, name: str, monotonic: Callable[[], float]) -> None:
-        self.hypervisor, self.name, self._monotonic = hypervisor, name, monotonic
+    def __init__(self, hypervisor: MigrationControl, monotonic: Callable[[], float]) -> None:
+        self.hypervisor, self._monotonic = hypervisor, monotonic
         self._callers = Callers("mom eviction moves")
         self._lock = threading.Lock()
         self._calls: dict[str, Future[None]] = {}
@@ -33,7 +31,7 @@ class HypervisorMover:
 
     def why_not(self, destination: Destination) -> str:
         """It moves to other hypervisors, and has no names of its own for hosts."""
-        return "" if destination.is_hypervisor else f"{self.name} moves guests to URIs of hypervisors only, not to {destination}"
+        return "" if destination.is_hypervisor else f"the {self.name} here moves guests to URIs of hypervisors only, not to {destination}"
 
     def begin(self, job: MoveJob) -> str:
         """In a thread of its own: the hypervisor's call returns when the guest has moved, or has been given up."""
