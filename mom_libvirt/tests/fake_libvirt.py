@@ -336,6 +336,8 @@ class FakeConnection:
     def _answer(self, call: str, stats: int, flags: int, guests: Sequence[FakeGuest]) -> Sequence[tuple[Domain, Record]]:
         self._libvirtd.count(call)
         assert not self.closed
+        if self._libvirtd.none_answers is not None:
+            self._libvirtd.none_answers.wait()
         if self.broken:
             raise FakeError("client socket is closed", 1)
         if flags & FakeLibvirtd.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT and not self._libvirtd.knows_nowait:
@@ -374,6 +376,8 @@ class FakeLibvirtd:
         self.open_hangs: threading.Event | None = None
         self.bulk_hangs: list[threading.Event] = []
         """The next bulk calls that ask guests wait for these, one each."""
+        self.none_answers: threading.Event | None = None
+        """All bulk calls wait for it."""
         self.knows_nowait = True
         self.version = 9_000_000
         self.opened_uris: list[str] = []

@@ -1,13 +1,14 @@
 """Connections to many libvirts at once, of which some are not to be trusted: what they share, and where each is cut off."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import Any
 
 import pytest
-from fake_libvirt import LONG_SECONDS, FakeGuest, FakeLibvirtd, NoLoop
+from fake_libvirt import LONG_SECONDS, FakeGuest, FakeLibvirtd, NoLoop, impatient
 
 from mom_core import HypervisorError
 from mom_devkit import wait_until
@@ -91,6 +92,23 @@ def test_patience_that_is_shared_grows_less_for_all() -> None:
     assert patience.seconds(2.0) == 0.1
     now[0] += 6
     assert patience.seconds(2.0) == 2.0
+
+
+def test_one_that_connects_and_never_answers_keeps_few_calls_and_costs_the_others_no_patience(libvirtd: FakeLibvirtd, make: Make) -> None:
+    patience = CallPatience()
+    connection = make(patience=patience, most_open_calls=2)
+    state = FakeLibvirtd.VIR_DOMAIN_STATS_STATE
+    never = libvirtd.none_answers = threading.Event()
+    with impatient(connection):
+        for _ in range(8):
+            with pytest.raises(HypervisorError):
+                connection.statistics(BALLOON | state, fallback=state)
+    assert libvirtd.calls["getAllDomainStats"] <= 3
+    assert libvirtd.calls["open"] <= 4
+    assert patience.seconds(2.0) == 2.0
+    never.set()
+    wait_until(lambda: not connection._too_many_open())
+    assert connection.statistics(BALLOON | state, fallback=state) == []
 
 
 def test_one_that_tells_of_too_many_events_is_given_up_and_heard_again_on_the_next_connection(

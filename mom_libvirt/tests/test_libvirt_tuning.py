@@ -122,11 +122,41 @@ def test_without_a_cpu_controller_the_controls_are_blocked_and_libvirt_is_not_as
         clock.now += 5
     reason = "CPU time cannot be limited: Requested operation is not valid: cgroup CPU controller is not mounted"
     assert {found.blocked["vcpu_quota"] for found in hypervisor.guests()} == {reason}
-    assert libvirtd.calls["schedulerParametersFlags"] == 1
+    assert libvirtd.calls["schedulerParametersFlags"] == 2
     other.scheduler = guest.scheduler = {"cpu_shares": 1, "vcpu_period": 2, "vcpu_quota": 3}
     clock.now += 300
     hypervisor.cpu_tunes([one.entity for one in hypervisor.guests()])
     assert "vcpu_quota" not in hypervisor.guests()[0].blocked
+
+
+@pytest.mark.parametrize("with_group_first", [True, False])
+def test_a_guest_without_a_cpu_group_is_its_own_matter(libvirtd, hypervisor, guest, clock, with_group_first):
+    guest.scheduler = None
+    entities = [libvirtd.add("two").entity, guest.entity] if with_group_first else [guest.entity, libvirtd.add("two").entity]
+    for _ in range(3):
+        found = {one.id: one for one in hypervisor.guests()}
+        tunes = hypervisor.cpu_tunes(entities)
+        assert tunes["uuid-of-two"].shares == 1024
+        assert tunes[guest.uuid].shares is None
+        clock.now += 5
+    found = {one.id: one for one in hypervisor.guests()}
+    assert "vcpu_quota" not in found["uuid-of-two"].blocked
+    assert "cannot be limited" in found[guest.uuid].blocked["vcpu_quota"]
+    assert libvirtd.calls["schedulerParametersFlags"] == 2, "it is not asked about again soon"
+    clock.now += 300
+    guest.scheduler = {"cpu_shares": 7, "vcpu_period": 2, "vcpu_quota": 3}
+    hypervisor.guests()
+    assert hypervisor.cpu_tunes(entities)[guest.uuid].shares == 7
+
+
+def test_a_guest_without_a_cpu_group_that_comes_later_is_its_own_matter(libvirtd, hypervisor, guest):
+    hypervisor.cpu_tunes([guest.entity])
+    late = libvirtd.add("late")
+    late.scheduler = None
+    hypervisor.guests()
+    hypervisor.cpu_tunes([guest.entity, late.entity])
+    blocked = {one.id: "vcpu_quota" in one.blocked for one in hypervisor.guests()}
+    assert blocked == {guest.uuid: False, late.uuid: True}
 
 
 def test_guests_that_are_gone_are_absent_and_cannot_be_limited(hypervisor, guest):

@@ -57,6 +57,28 @@ def test_the_token_is_read_anew_each_time(own: StandInKubelet) -> None:
     assert found.told.error == ""
 
 
+@pytest.mark.parametrize("items", [None, [], [pod("static", "1Gi")]], ids=["null", "none", "static pods only"])
+def test_a_kubelet_that_has_just_started_makes_nothing_forgotten_of_pods_that_are_there(
+    own: StandInKubelet, items: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.pods = [pod(UID, "2Gi"), pod("ended", "1Gi")]
+    found = watch(own)
+    found.want({UID})
+    found.ask()
+    with monkeypatch.context() as starting:
+        starting.setattr(StandInKubelet, "answer", lambda self, request: self.say(request, 200, _json({"items": items})))
+        found.ask()
+    assert found.told.pods[UID].memory == 2 * GIB
+    assert "ended" not in found.told.pods
+    own.pods = [pod(UID, "3Gi")]
+    found.ask()
+    assert found.told.pods[UID].memory == 3 * GIB
+    found.want(set())
+    own.pods = []
+    found.ask()
+    assert found.told.pods == {}
+
+
 def test_a_certificate_that_the_cluster_signed_is_known_by_the_nodes_name(tmp_path: Path) -> None:
     with kubelet(tmp_path, own_certificate=False) as one:
         one.pods = [pod(UID, "2Gi")]

@@ -35,9 +35,9 @@ class Node:
         settings = KubeletSettings.model_validate({"timeout": "2s", "every": every})
         return NodeFacts(PluginContext("kubevirt", root=self.root), settings, percentage)
 
-    def guest(self, facts: NodeFacts) -> dict[str, Value]:
+    def guest(self, facts: NodeFacts, **known: Value) -> dict[str, Value]:
         """The guest's fields."""
-        fields: dict[str, dict[str, Value]] = {"g": {"balloon_max": 4 * GIB, "vcpu_count": 2}, "other": {"balloon_max": GIB}}
+        fields: dict[str, dict[str, Value]] = {"g": {"balloon_max": 4 * GIB, "vcpu_count": 2, **known}, "other": {"balloon_max": GIB}}
         facts.add_to(fields, {"g": self.pod})
         assert fields["other"] == {"balloon_max": GIB}, "it is in no pod"
         return fields["g"]
@@ -118,6 +118,19 @@ def test_the_limits_and_the_pressure_of_its_pods_groups_are_told(node: Node, pat
     assert node.guest(node.facts())["host_limit_room"] == 0
     node.pod = replace(node.pod, cgroup="")
     assert "host_limit_room" not in node.guest(node.facts())
+
+
+def test_until_the_next_look_at_a_limit_what_the_guest_has_come_to_hold_is_taken_off(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = "sys/fs/cgroup/kubepods"
+    host_of(node.root, {f"{groups}/pod/memory.max": f"{3 << 30}\n", f"{groups}/pod/memory.current": f"{2 << 30}\n"})
+    node.pod = replace(node.pod, cgroup=f"{node.root}/{groups}/pod")
+    facts = node.facts()
+    assert node.guest(facts, rss=2 * GIB)["host_limit_room"] == GIB
+    monkeypatch.setattr("mom_plugins_kubevirt.pod_groups._IN_TURN", 0)  # its turn does not come
+    assert node.guest(facts, rss=2 * GIB + 300 * MIB)["host_limit_room"] == GIB - 300 * MIB
+    assert node.guest(facts, rss=4 * GIB)["host_limit_room"] == 0
+    assert node.guest(facts, rss=GIB)["host_limit_room"] == 2 * GIB
+    assert node.guest(facts)["host_limit_room"] == GIB, "what it holds is not known"
 
 
 def test_of_many_pods_some_are_looked_at_in_each_cycle_and_none_is_left_out(node: Node) -> None:

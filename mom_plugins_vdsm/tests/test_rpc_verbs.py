@@ -163,7 +163,7 @@ def test_a_refused_policy_is_a_standing_problem_until_one_of_that_name_is_taken(
     assert problems() == [
         "warning: the policy 01-parameters that was set last is refused: "
         "01-parameters:1:6: unknown-variable: there is no variable unknown to set",
-        "warning: the policies that were set last are refused: 50_main_:1:1: syntax: ( is never closed",
+        "warning: the policies that were set last are refused: 50_main_:1:1: syntax: ( is never closed: a ) is missing",
     ]
     mom.setNamedPolicy("01-parameters", "(set x 1)")
     assert len(problems()) == 1

@@ -18,6 +18,8 @@ class Host:
         self.clock = HandClock(1000.0)
         self.boot = "boot-1"
         self.changes: list[LedgerEntry] = []
+        self.set_by = 0.0
+        """By how much the wall clock was set, in seconds."""
         self.restart()
 
     def restart(self) -> None:
@@ -25,7 +27,10 @@ class Host:
         self.marks = self.follower()
 
     def follower(self, *, keep: bool = True) -> Incarnations:
-        return Incarnations(self.file, self.boot, self.clock, changes=lambda: self.changes, keep=keep, wall=self.clock.wall)
+        return Incarnations(self.file, self.boot, self.clock, changes=lambda: self.changes, keep=keep, wall=self.wall)
+
+    def wall(self) -> float:
+        return self.clock.wall() + self.set_by
 
     def mom_changes_it(self, mark: str) -> None:
         entity = Entity(Scope.GUEST, "a", "a")
@@ -60,6 +65,32 @@ def test_a_guest_that_was_not_listed_for_a_moment_is_the_same(first: str, host: 
     host.marks.follow([])
     host.clock.now += 20
     assert host.mark(3) != first
+
+
+@pytest.mark.parametrize("set_by", [-90, -16, 16, 3600])
+def test_a_wall_clock_that_is_set_starts_no_guest_anew(first: str, host: Host, set_by: float) -> None:
+    host.clock.now += 15
+    host.set_by = set_by
+    assert host.mark(115 + set_by) == first
+    host.marks.follow([])
+    host.clock.now += 15
+    host.set_by = 0.0
+    host.marks.follow([])
+    host.clock.now += 15
+    assert host.mark(145) == first, "also if it was not listed then"
+    host.restart()
+    host.set_by = set_by
+    host.clock.now += 15
+    assert host.mark(160 + set_by) == first, "or mom did not run"
+    host.clock.now += 15
+    assert host.mark(0) != first
+
+
+@pytest.mark.parametrize("set_by", [-40, 40])
+def test_a_guest_that_was_started_anew_while_the_wall_clock_was_set_is_another(first: str, host: Host, set_by: float) -> None:
+    host.clock.now += 60
+    host.set_by = set_by
+    assert host.mark(20 + set_by) != first
 
 
 @pytest.mark.parametrize(("boot", "elapsed", "same"), [("boot-1", 601, True), ("boot-1", 450, False), ("boot-2", 601, False)])

@@ -49,6 +49,15 @@ def test_a_memory_usage_of_0_means_that_nothing_is_known(usage: object) -> None:
     assert found.fields["balloon_cur"] == 4194304
 
 
+@pytest.mark.parametrize("response", ["-1", -1])
+def test_statistics_that_vdsm_only_repeats_as_libvirt_does_not_answer_say_nothing_of_memory(response: object) -> None:
+    found = vm(monitorResponse=response)
+    assert not found.reports
+    assert not {"mem_available", "mem_unused", "mem_free", "mem_usable", "swap_in"} & found.fields.keys()
+    assert found.fields["balloon_cur"] == 4194304
+    assert vm(monitorResponse="0").reports
+
+
 def test_a_balloon_of_0_is_unknown_and_a_guarantee_of_0_is_none() -> None:
     fields = vm(balloonInfo={"balloon_cur": "0", "balloon_max": "4194304", "balloon_min": "0"}).fields
     assert "balloon_cur" not in fields
@@ -58,6 +67,14 @@ def test_a_balloon_of_0_is_unknown_and_a_guarantee_of_0_is_none() -> None:
 def test_more_than_the_guest_has_is_not_believed() -> None:
     fields = vm(memoryStats=stats(mem_unused="9999999")).fields
     assert not {"mem_unused", "mem_usable", "mem_disk_caches"} & fields.keys()
+
+
+def test_a_guest_that_says_it_has_more_memory_than_it_can_have_is_not_believed_at_all() -> None:
+    fields = vm(memoryStats=stats(mem_total="4194305")).fields
+    assert not {"mem_available", "mem_unused", "mem_free", "mem_usable", "mem_disk_caches", "swap_in", "major_fault"} & fields.keys()
+    assert vm(memoryStats=stats(mem_total="4194304")).fields["mem_unused"] == 1900000
+    unknown = vm(memoryStats=stats(mem_total="9999999"), without=("balloonInfo",)).fields
+    assert unknown["mem_available"] == 9999999, "how much it can have is not known"
 
 
 def test_a_guest_has_a_balloon_device_none_once_it_was_sampled_or_one_that_is_switched_off() -> None:

@@ -1,12 +1,19 @@
 """Limits of disks: pairing and merging."""
 
+import logging
 import time
+from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import DiskTune
+from mom_core import DiskTune, StateFile
+from mom_devkit import HandClock
+from mom_plugins_vdsm.connection import VdsmConnection, VdsmConnectionSettings
+from mom_plugins_vdsm.hypervisor import HypervisorSettings, VdsmHypervisor
+from mom_plugins_vdsm.incarnations import FORM, Incarnations
 from mom_plugins_vdsm.tunables import disk_tunes, tunable
 
 NOTHING = dict.fromkeys(DiskTune.LIMITS, 0)
@@ -45,13 +52,43 @@ def test_limits_may_come_as_text() -> None:
     assert "read_bytes_sec" not in tune.current
 
 
-def test_all_six_limits_are_told_and_the_others_stay() -> None:
+def test_only_the_given_limits_are_told_as_vdsm_keeps_the_others() -> None:
     disk = DiskTune("vda", "/path/vda", {**NOTHING, "total_iops_sec": 9})
-    assert tunable(disk, {"total_bytes_sec": 5}) == {
-        "name": "vda",
-        "path": "/path/vda",
-        "ioTune": {**NOTHING, "total_iops_sec": 9, "total_bytes_sec": 5},
-    }
+    assert tunable(disk, {"total_bytes_sec": 5, "other": 1}) == {"name": "vda", "path": "/path/vda", "ioTune": {"total_bytes_sec": 5}}
+
+
+class Vdsm:
+    """Stands in for the connection to one with a guest that has one disk."""
+
+    settings = VdsmConnectionSettings("127.0.0.1", 1, None)
+    on_event: object = None
+
+    def __init__(self) -> None:
+        self.limit = 5
+
+    def call(self, method: str, params: object, timeout: float, doing: str, late: object = None) -> object:
+        if method == "Host.getAllVmStats":
+            return [{"vmId": "a", "vmName": "a", "status": "Up", "vcpuCount": "1"}]
+        return {"a": {"current_values": [current("vda", "/a", total_bytes_sec=self.limit)]}}
+
+
+def test_limits_that_the_engine_has_changed_are_read_as_soon_as_statistics_are(tmp_path: Path) -> None:
+    clock, vdsm = HandClock(100.0), Vdsm()
+    marks = Incarnations(StateFile(tmp_path / "guests.json", "guests' starts", FORM), "boot", clock)
+    settings = HypervisorSettings(statistics_kept=5.0)
+    hypervisor = VdsmHypervisor(cast(VdsmConnection, vdsm), settings, marks, logging.getLogger("test"), clock)
+    entities = [guest.entity for guest in hypervisor.guests()]
+
+    def limit() -> int:
+        ((disk,),) = hypervisor.io_tunes(entities).values()
+        return disk.current["total_bytes_sec"]
+
+    assert limit() == 5
+    vdsm.limit = 7
+    clock.now += 4
+    assert limit() == 5, "all calls of a cycle have the same"
+    clock.now += 1
+    assert limit() == 7
 
 
 def test_a_disk_without_a_path_is_named_and_one_without_a_name_has_its_path() -> None:

@@ -185,9 +185,9 @@ def test_liars_cost_nobody_else_anything(pods: TestPods) -> None:
         assert "kube-system_db" in told["another namespace"]
         assert told["another's UUID"] == f"it claims the UUID of the guest in pod {NAMESPACE}/{well.pod_name}"
         well.kill()
-        heir = called(liars["another's UUID"])
-        wait_until(lambda: heir in mom.guests(), "the UUID is free", 60)
-        assert mom.guests()[heir].blocked == {"*": "the guest's process is not found in its pod"}
+        heir, unseen = liars["another's UUID"], "the guest's process is not found in its pod"
+        wait_until(lambda: mom.hypervisor.troubles().get(f"{NAMESPACE}/{heir.pod_name}") == unseen, "the UUID is free", 60)
+        assert called(heir) not in mom.guests()
 
 
 def test_a_guest_larger_than_its_process_is_left_alone(pods: TestPods) -> None:

@@ -70,8 +70,8 @@ class ConnectionSettings:
     longest_retry: float = 15.0
     """Seconds between two attempts to connect at most."""
     most_open_calls: int = 10
-    """So many calls that hang may be left behind: each holds one of libvirtd's threads, of which it has 20 by default, for others as
-    well."""
+    """So many calls that hang may be left behind, and one more that asks no guest: each holds one of libvirtd's threads, of which it has
+    20 by default, for others as well."""
     most_opening: int = 3
     """So many attempts to connect may hang at once. TCP gives one up after two minutes; what hangs for longer would hang again."""
     most_events: int | None = None
@@ -187,6 +187,7 @@ class Connection:
         self._callers = callers or Callers("libvirt-call")
         self._own_callers = self._callers if callers is None else None
         self._patience = patience or CallPatience(monotonic)
+        self._shares_patience = patience is not None
         self._loop: EventLoop | None = None
         self._own_loop: EventLoop | None = None
         self._live: _Live | None = None
@@ -195,6 +196,8 @@ class Connection:
         self._coming_back = False
         self._open_calls: list[Future[Any]] = []
         """Calls that were given up and have perhaps not come back."""
+        self._open_fallback: Future[Any] | None = None
+        """The last of those that asked no guest."""
         self._refusal: HypervisorError | None = None
         self._retry_at = 0.0
         self._retry_after = _FIRST_RETRY_SECONDS
@@ -259,13 +262,15 @@ class Connection:
         attempts = [(groups, _FIRST_ATTEMPT), (groups, _SECOND_ATTEMPT if fallback else _LAST_ATTEMPT)]
         if self._too_many_open():
             attempts = []
-        if fallback:
+        if fallback and (self._open_fallback is None or self._open_fallback.done()):
             attempts.append((fallback, _LAST_ATTEMPT))
         busy = GuestBusy(f"{doing}: {self._too_many}")
         for wanted, end in attempts:
+            late = self._fallback_is_late if wanted == fallback else None
             try:
                 about_all = uuids is None and not self._held_up()
-                return self._made(partial(self._bulk, groups=wanted, uuids=uuids), doing, began + end * timeout, about_all=about_all)
+                ask = partial(self._bulk, groups=wanted, uuids=uuids)
+                return self._made(ask, doing, began + end * timeout, late, single=uuids is not None, about_all=about_all)
             except GuestBusy as error:
                 busy = error
         raise HypervisorError(busy.message, hint="if libvirtd is well, set a longer call_timeout for the plugin libvirt") from busy
@@ -290,6 +295,9 @@ class Connection:
             raise GuestBusy(f"{doing}: {self._too_many}")
         return self._made(ask, doing, self._monotonic() + self._wait(), late)
 
+    def _fallback_is_late(self, call: Future[Any]) -> None:
+        self._open_fallback = call
+
     # --- one call ----------------------------------------------------------------------------------------------------------------
 
     def _made(
@@ -299,10 +307,12 @@ class Connection:
         end: float,
         late: Callable[[Future[Any]], None] | None = None,
         *,
+        single: bool = True,
         about_all: bool = False,
     ) -> T:
         """The result of `ask`, in a thread of its own, on a connection that it has to itself.
 
+        :param single: it is about single guests
         :param about_all: a hook that holds up a guest's start holds this up, too
         """
         live = self._borrowed(doing, end)
@@ -310,7 +320,7 @@ class Connection:
         call = self._callers.start(lambda: self._used(live, ask, doing))
         if not self._came_back(call, patience, about_all=about_all):
             self._give_up(live, f"{doing}: no answer")
-            self._left_behind(call)
+            self._left_behind(call, single=single)
             if late is not None:
                 late(call)
             raise GuestBusy(f"{doing}: no answer within {patience:.2g} s")
@@ -325,8 +335,9 @@ class Connection:
             patience -= _HELD_UP_SECONDS
         return Callers.came_back(call, patience)
 
-    def _left_behind(self, call: Future[Any]) -> None:
-        self._patience.given_up()
+    def _left_behind(self, call: Future[Any], *, single: bool) -> None:
+        if single or not self._shares_patience:  # that this libvirtd hangs must not cost the guests of others their time
+            self._patience.given_up()
         with self._changed:
             self._open_calls.append(call)
 

@@ -83,6 +83,10 @@ class KnownDomain(SeenGuest):
     """Its statistics came when they were due."""
     late: Future[Any] | None = None
     """A call that did not come back in time, until it has come back."""
+    untunable: str = ""
+    """Why its CPU time cannot be limited; empty if it can, or it was not looked for."""
+    untunable_since: float = 0.0
+    """When that was found, in monotonic seconds."""
     cpu_tune: CpuTune | None = None
     pins: Sequence[Sequence[bool]] | None = None
     """For each vCPU whether it may run on each of the host's CPUs. As `cpu_tune`: None until asked for, after each description."""

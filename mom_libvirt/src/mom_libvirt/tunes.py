@@ -25,7 +25,8 @@ _READ_SECONDS = 0.5
 """How much of a cycle reading CPU limits may take; the rest is read in the next ones. One takes less than a millisecond."""
 
 _ASK_AGAIN_SECONDS = 300.0
-"""How long a host without a CPU controller is taken to have none: the operator may mount one and restart libvirtd."""
+"""How long a guest without a control group for its CPU time, and a host without a CPU controller, are taken to have none: the operator may
+mount one and restart libvirtd."""
 
 
 class TunableGuests(Domains):
@@ -38,9 +39,12 @@ class TunableGuests(Domains):
     _untunable: str = ""
     """Why CPU time cannot be limited on this host; empty if it can, or it was not looked for."""
     _untunable_since: float = 0.0
+    _tunable: bool = False
+    """The limits of a guest were read: that another has none is its own matter."""
 
     def _blocked(self, seen: KnownDomain) -> dict[str, str]:
-        return {**(dict.fromkeys(CPU_CONTROLS, self._untunable) if self._untunable else {}), **super()._blocked(seen)}
+        why = seen.untunable or self._untunable
+        return {**(dict.fromkeys(CPU_CONTROLS, why) if why else {}), **super()._blocked(seen)}
 
     def _described(self, guests: Sequence[Entity]) -> list[KnownDomain]:
         """Those of these guests whose descriptions are known."""
@@ -58,30 +62,34 @@ class TunableGuests(Domains):
 
     def cpu_tunes(self, guests: Sequence[Entity]) -> Mapping[str, CpuTune]:
         """The limits of these guests' CPU time, by guest id. Read once for each description; half a second at most is spent on that."""
-        end = self._monotonic() + _READ_SECONDS
-        found = {}
+        now = self._monotonic()
+        end = now + _READ_SECONDS
+        none_has = bool(self._untunable) and now - self._untunable_since < _ASK_AGAIN_SECONDS
+        found, asked = {}, []
         for known in self._described(guests):
             tune = known.cpu_tune  # another thread may forget it meanwhile, as the description was read again
-            if tune is None and known.late is None and self._monotonic() < end:
+            has_none = none_has or (known.untunable and now - known.untunable_since < _ASK_AGAIN_SECONDS)
+            if tune is None and not has_none and known.late is None and self._monotonic() < end:
                 known.cpu_tune = tune = self._read_cpu_tune(known)
+                asked.append(known)
             found[known.id] = CpuTune(user_limit_percent=known.tuning.user_limit_percent) if tune is None else tune
+        if asked and not self._tunable and all(known.untunable for known in asked):
+            self._untunable, self._untunable_since = asked[0].untunable, now
         return found
 
     def _read_cpu_tune(self, known: KnownDomain) -> CpuTune | None:
         """None: not now, but perhaps the next time."""
-        now = self._monotonic()
-        if self._untunable and now - self._untunable_since < _ASK_AGAIN_SECONDS:
-            return None
         live = self._connection.module.VIR_DOMAIN_AFFECT_LIVE
         doing = f"reading the CPU limits of {printable(known.name)}"
         try:
             answer = self._ask(known, doing, lambda domain: domain.schedulerParametersFlags(live))
         except NotSupported as error:
-            self._untunable, self._untunable_since = f"CPU time cannot be limited: {_reason(error)}", now
+            known.untunable, known.untunable_since = f"CPU time cannot be limited: {_reason(error)}", self._monotonic()
             return None
         except HypervisorError:  # this guest's matter only: what concerns all is raised by the bulk call
             return None
-        self._untunable = ""
+        known.untunable = self._untunable = ""
+        self._tunable = True
         quota = whole(answer.get("vcpu_quota"))
         if quota is not None and not 0 < quota < MOST_QUOTA_US:  # how "no limit" is said depends on the version of cgroups
             quota = NO_QUOTA

@@ -36,6 +36,8 @@ POD: Final = "kubevirt.pod"
 
 _PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
 
+_NO_PROCESS: Final = "the guest's process is not found in its pod"
+
 _KEPT: Final = ("name", "uuid", "state", "pinned")
 """Of the properties that a pod's libvirt gives its guest: not its promises, which the tenant would make himself."""
 
@@ -164,7 +166,7 @@ class KubevirtHypervisor:
             if self._watcher is None or not self._looked:
                 self.scan()
             libvirts = self._all()
-            due = [one for one in libvirts if one.may_be_asked]
+            due = sorted((one for one in libvirts if one.may_be_asked), key=lambda one: one.asked_at)  # where not all have their turn
             unsure = {one for one in due if one.hangs}
             answers, open_ = ask_all(self._means.callers, due, PodLibvirt.look, self._means.call_timeout, unsure)
             for libvirt in libvirts:
@@ -172,6 +174,8 @@ class KubevirtHypervisor:
                     libvirt.take(answers[libvirt])
                 elif libvirt in open_:
                     libvirt.hung(open_[libvirt])
+                elif libvirt in due:
+                    libvirt.not_asked()
                 else:
                     libvirt.unanswered()
             self._merge(libvirts)
@@ -192,16 +196,24 @@ class KubevirtHypervisor:
                 continue
             held[guest.id] = PodGuest(_as_of_pod(guest, libvirt), libvirt)
         with self._lock:
-            self._held, self._troubles = held, troubles
+            before, self._held, self._troubles = self._held, held, troubles
+        if any(uuid not in before and self._process_of("", uuid) is None for uuid in held):
+            self.scan()  # it may have been started since the last look for processes
         self._host_side.follow((uuid, one.guest.name, one.libvirt.pod.pod_uid) for uuid, one in held.items())
-        for uuid, one in held.items():
+        for uuid, one in list(held.items()):
             process = self._host_side.properties(uuid)
             guest = replace(one.guest, properties={**one.guest.properties, **process})
             stat = ProcessStat.of(f"{self._proc}/{process['pid']}") if process else None
-            if stat is None:
-                guest = replace(guest, blocked={"*": "the guest's process is not found in its pod", **guest.blocked})
-            else:
+            known = before.get(uuid)
+            if stat is not None:
                 guest = replace(guest, incarnation=f"{stat.started}.{one.libvirt.pod.pod_uid}@{self._boot}")
+            elif known is not None and known.libvirt.pod.pod_uid == one.libvirt.pod.pod_uid:
+                guest = replace(guest, incarnation=known.guest.incarnation, blocked={"*": _NO_PROCESS, **guest.blocked})
+            else:  # which start of it this is cannot be said, and by libvirt's count it would be another one
+                troubles[_called(one.libvirt.pod)] = one.libvirt.trouble or _NO_PROCESS
+                with self._lock:
+                    del held[uuid]
+                continue
             why = self._too_large(guest, one.libvirt)
             if why:
                 guest = replace(guest, blocked={"*": why})
@@ -277,11 +289,11 @@ class KubevirtHypervisor:
     # --- balloons ----------------------------------------------------------------------------------------------------------------
 
     def _libvirt_of(self, guest: Entity) -> PodLibvirt:
-        """Raises `GuestGone`, and `GuestBusy` where that cannot be said, as some pods do not answer."""
+        """Raises `GuestGone`, and `GuestBusy` where that cannot be said, as some pods cannot be managed."""
         held = self._there([guest.id]).get(guest.id)
         if held is None:
-            if any(libvirt.trouble for libvirt in self._all()):
-                raise GuestBusy(f"{guest}: it may be in a pod whose libvirt does not answer")
+            if self.troubles():
+                raise GuestBusy(f"{guest}: it may be in a pod that cannot be managed now")
             raise GuestGone(f"{guest} is not there any more")
         if held.libvirt.trouble:
             raise GuestBusy(f"{guest}: {held.libvirt.trouble}")

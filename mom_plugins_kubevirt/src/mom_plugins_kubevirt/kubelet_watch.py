@@ -64,6 +64,8 @@ class KubeletWatch:
         self._said_at = -_CONFIG_SECONDS
         self._missing: set[str] = set()
         """Pods that it was asked for, and that it may not know: it is not asked for them again and again."""
+        self._wanted: frozenset[str] = frozenset()
+        """The pods that are on the node."""
         self._soon, self._stopping = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -82,6 +84,7 @@ class KubeletWatch:
 
     def want(self, uids: Collection[str]) -> None:
         """These pods are on the node: it is asked soon where one of them is not known yet."""
+        self._wanted = frozenset(uids)
         new = {uid for uid in uids if uid not in self.told.pods} - self._missing
         if new:
             self._missing |= new
@@ -98,7 +101,8 @@ class KubeletWatch:
             self._soon.wait(max(0.0, (self._settings.every or 3600.0) - _SOONEST_SECONDS))
 
     def ask(self) -> None:
-        """Ask once, and take what it says. What it said before of pods stays where it says nothing now: requests hardly change."""
+        """Ask once, and take what it says. What it said before of pods stays where it says nothing now: requests hardly change, and a
+        kubelet that has just started does not know all pods of its node yet."""
         before, process = self.told, running(self._root)
         config = config_of(self._root, process, self._said)
         if not self._settings.every:
@@ -109,6 +113,7 @@ class KubeletWatch:
             door, answer = first_answer(doors, PODS, self._settings.timeout)
             pods, error, hint = pods_in(answer), "", ""
             self._missing -= pods.keys()
+            pods = {uid: pod for uid, pod in before.pods.items() if uid in self._wanted} | pods
             self._ask_config(door)
             config = config_of(self._root, process, self._said)
         except MomError as failure:

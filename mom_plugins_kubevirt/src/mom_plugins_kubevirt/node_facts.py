@@ -68,7 +68,7 @@ class NodeFacts:
             pod = pods.get(identity)
             if pod is None:
                 continue
-            asked, (group, found) = told.pods.get(pod.pod_uid), self._groups.of(pod)
+            asked, (group, found) = told.pods.get(pod.pod_uid), self._groups.of(pod, as_number(known.get("rss")))
             for name, value in found.items():
                 known.setdefault(name, value)
             protected = None if asked is not None and asked.memory is not None else protected_kib(pod.cgroup, group)

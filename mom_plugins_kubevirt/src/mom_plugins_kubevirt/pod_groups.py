@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from mom_core import Value
+from mom_core import Value, as_number
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_toolkit import GroupLimit, Pressure, read_kernel_file
 
@@ -24,6 +24,17 @@ _TOP: Final = "/sys/fs/cgroup"
 _CGROUP_BYTES: Final = 16 << 10
 
 
+_RESIDENT: Final = "rss"
+
+
+class _Look(NamedTuple):
+    """What was found in a pod's groups: the folder of its container's, and fields; and what its guest's process held then (KiB)."""
+
+    group: str
+    found: Mapping[str, Value]
+    resident: float | None
+
+
 class PodGroups:
     """The control groups of pods, looked at in turn.
 
@@ -33,8 +44,8 @@ class PodGroups:
     def __init__(self, proc: Path) -> None:
         self._proc = proc
         self._turn = 0
-        self._found: dict[str, tuple[str, Mapping[str, Value]]] = {}
-        """By pod uid: the folder of the container's group, and fields."""
+        self._found: dict[str, _Look] = {}
+        """By pod uid."""
 
     def look(self, fields: Mapping[str, Mapping[str, Value]], pods: Mapping[str, LauncherPod]) -> None:
         """Look at the groups of some of these pods: of new ones first, and not of those that are seen by the usual way.
@@ -42,19 +53,35 @@ class PodGroups:
         :param fields: of guests, by their ids
         :param pods: the same
         """
-        there = {pods[identity].pod_uid: pods[identity] for identity, known in fields.items() if identity in pods and _TOLD not in known}
+        there = {
+            pods[identity].pod_uid: (pods[identity], as_number(known.get(_RESIDENT)))
+            for identity, known in fields.items()
+            if identity in pods and _TOLD not in known
+        }
         self._found = {uid: found for uid, found in self._found.items() if uid in there}
         new = [uid for uid in there if uid not in self._found]
         known = list(self._found)
         first = self._turn % max(1, len(known))
         self._turn = first + _IN_TURN
         for uid in [*new, *known[first:], *known[:first]][:_IN_TURN]:
-            group = container_group(there[uid], self._proc)
-            self._found[uid] = group, group_fields(there[uid], group)
+            pod, resident = there[uid]
+            group = container_group(pod, self._proc)
+            self._found[uid] = _Look(group, group_fields(pod, group), resident)
 
-    def of(self, pod: LauncherPod) -> tuple[str, Mapping[str, Value]]:
-        """The folder of the group of its container (empty: not known), and what was found in it."""
-        return self._found.get(pod.pod_uid, ("", {}))
+    def of(self, pod: LauncherPod, resident: float | None) -> tuple[str, Mapping[str, Value]]:
+        """The folder of the group of its container (empty: not known), and what was found in it, with as much less left below the limit as
+        the guest has come to hold since.
+
+        :param resident: what the guest's process holds now, in KiB; None: not known
+        """
+        group, found, before = self._found.get(pod.pod_uid, _NOTHING)
+        room = as_number(found.get(LIMIT_ROOM))
+        if room is None or resident is None or before is None:
+            return group, found
+        return group, {**found, LIMIT_ROOM: max(0, int(room + before - resident))}
+
+
+_NOTHING: Final = _Look("", {}, None)
 
 
 def container_group(pod: LauncherPod, proc: Path) -> str:

@@ -83,6 +83,8 @@ class PodLibvirt:
     """A question that has not been answered yet."""
     trouble: str = ""
     """Why its last answer cannot be used, or did not come; empty: it can."""
+    asked_at: float = float("-inf")
+    """When it was asked last (monotonic seconds)."""
     hangs: bool = False
     lies: bool = False
     """Its last answer was none that a pod's libvirt gives."""
@@ -147,6 +149,7 @@ class PodLibvirt:
 
     def look(self) -> Sequence[Guest]:
         """Its guests now. Raises `HypervisorError`, also for an answer that no libvirt of a pod gives."""
+        self.asked_at = time.monotonic()
         guests = self.hypervisor.guests()
         for guest in guests:
             if len(guest.name) > _LONGEST_NAME or not guest.name.isprintable():
@@ -186,6 +189,12 @@ class PodLibvirt:
     def unanswered(self, why: str = "") -> None:
         """Nothing new was heard of it: what is known grows older."""
         self.trouble = why or self.trouble or "its libvirt does not answer"
+        self.hypervisor.unanswered()
+
+    def not_asked(self) -> None:
+        """Its turn did not come: what is known grows older, which is not its fault."""
+        if self.asked_at == float("-inf"):  # an earlier mom may have changed its guest
+            self.trouble = "there was no time yet to ask its libvirt"
         self.hypervisor.unanswered()
 
     def fields(self, guest: Guest) -> Mapping[str, Any]:

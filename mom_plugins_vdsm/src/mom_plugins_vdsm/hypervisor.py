@@ -36,13 +36,12 @@ _STATUS_EVENT = "|virt|VM_status|"
 
 @dataclass(frozen=True, slots=True)
 class HypervisorSettings:
-    """In seconds: how long to wait for a bulk answer and for one about a guest; for how long statistics and disks' limits are kept; every
-    how many vdsm samples. And whether a guest's page cache counts as usable."""
+    """In seconds: how long to wait for a bulk answer and for one about a guest; for how long statistics and disks' limits are kept, as the
+    engine may change these at any time; every how many vdsm samples. And whether a guest's page cache counts as usable."""
 
     answer_timeout: float = 10.0
     call_timeout: float = 2.0
     statistics_kept: float = 2.5
-    io_tune_kept: float = 300.0
     sample_interval: float = 15.0
     count_page_cache: bool = False
 
@@ -213,13 +212,13 @@ class VdsmHypervisor:
             self._set(guest, "VM.setCpuTunePeriod", {"period": period_us}, "setting the CPU period")
 
     def io_tunes(self, guests: Sequence[Entity]) -> Mapping[str, Sequence[DiskTune]]:
-        """The limits of these guests' disks, from one bulk answer that is kept for a while."""
+        """The limits of these guests' disks, from one bulk answer that is kept as long as statistics are."""
         wanted = {guest.id for guest in guests}
         with _turn(self._reading_disks, self._for_others):
             with self._lock:
                 disks, read = self._state.disks, self._state.disks_read
                 come = (wanted & self._state.vms.keys()) - disks.keys()
-            if read is None or self.monotonic() - read >= self.settings.io_tune_kept or come:
+            if read is None or self.monotonic() - read >= self.settings.statistics_kept or come:
                 disks = self._read_disks()
         return {identity: disks[identity] for identity in wanted if disks.get(identity)}
 
@@ -238,7 +237,7 @@ class VdsmHypervisor:
             return self._state.disks
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
-        """Set these limits on the disk with that name; the others stay. Raises as `set_balloon` does."""
+        """Set these limits on the disk with that name; the others stay as they are then. Raises as `set_balloon` does."""
         self._vm(guest)
         found = next((tune for tune in self.io_tunes([guest]).get(guest.id, ()) if tune.name == disk), None)
         if found is None:

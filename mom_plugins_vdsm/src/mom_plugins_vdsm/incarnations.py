@@ -1,5 +1,8 @@
 """Tells a guest that was started anew from the same one: vdsm has no number for that, only for how long the guest has been running.
 
+vdsm counts that by the wall clock. When the clock is set, all guests seem to have been running for longer or shorter by as much; what is
+known of them is moved along, by how far the wall clock has moved against the clock since the host's start.
+
 What was found out is kept in a file, so that mom knows a guest again after mom itself was restarted. Where that file says nothing of a
 guest, as it was damaged or could not be written, the ledger may: it has the mark that the guest had when mom changed something on it.
 """
@@ -21,6 +24,9 @@ from mom_plugins_vdsm.statistics import Vm
 _SLACK_SECONDS = 30.0
 """By how much a guest may have been running shorter than expected and still be the same: clocks are set, and answers are cached."""
 
+_SET_SECONDS = 1.0
+"""By less than this, the wall clock was not set, but goes on a little faster or slower: the file need not be written anew."""
+
 _KEPT_SECONDS = 600.0
 """How long a guest that is not listed is remembered: vdsm may be restarted, and be wrong for a moment."""
 
@@ -38,10 +44,12 @@ class _GuestRun:
 
 @dataclass(frozen=True, slots=True)
 class KeptIncarnations:
-    """The file: of which run of the host, and each guest's mark and start in seconds since that began, by the guest's id."""
+    """The file: of which run of the host, and each guest's mark and start in seconds since that began, by the guest's id; and when it
+    began by the wall clock by which those starts were found, in seconds since the epoch (None: not known)."""
 
     boot: str
     guests: dict[str, tuple[str, float]]
+    boot_time: float | None = None
 
 
 FORM: Final = TypeAdapter(KeptIncarnations)
@@ -62,21 +70,26 @@ class Incarnations:
     keep: bool = True
     """Write the file: a command that only takes a look must not."""
     wall: Callable[[], float] = time.time
-    """The clock by which `changes` are dated."""
+    """The clock by which `changes` are dated, and by which vdsm counts for how long guests run."""
+    _boot_time: float = field(init=False)
+    """When the host was started by the wall clock as it is set now."""
     _rebooted: bool = False
     _runs: dict[str, _GuestRun] = field(default_factory=dict)
     _written: bool = True
 
     def __post_init__(self) -> None:
         kept = self.file.read()
+        self._boot_time = self.wall() - self.since_boot()
         self._rebooted = kept is not None and kept.boot != self.boot
         if kept is not None and not self._rebooted:
             now = self.since_boot()
             self._runs = {identity: _GuestRun(mark, started, 0.0, now) for identity, (mark, started) in kept.guests.items()}
+            self._boot_time = self._boot_time if kept.boot_time is None else kept.boot_time
 
     def follow(self, vms: Collection[Vm]) -> Mapping[str, str]:
         """The marks of these guests, which are all that run here now, by guest id."""
         now = self.since_boot()
+        self._move_with_the_clock(now)
         runs: dict[str, _GuestRun] = {}
         before = self._runs
         in_ledger = {} if all(vm.id in before for vm in vms) else self._in_ledger()
@@ -101,6 +114,13 @@ class Incarnations:
             self._write()
         return marks
 
+    def _move_with_the_clock(self, now: float) -> None:
+        boot_time = self.wall() - now
+        set_by, self._boot_time = boot_time - self._boot_time, boot_time
+        for run in self._runs.values():
+            run.elapsed, run.started = run.elapsed + set_by, run.started - set_by
+        self._written = self._written and abs(set_by) < _SET_SECONDS
+
     def _in_ledger(self) -> dict[str, LedgerEntry]:
         """The last change that mom made to each guest, by the guest's id; nothing when the host was started anew since."""
         changes = () if self._rebooted else sorted(self.changes(), key=lambda entry: entry.time)
@@ -119,11 +139,11 @@ class Incarnations:
         guests = {identity: (run.mark, run.started) for identity, run in self._runs.items()}
         # Without it all works, so it is tried again with the next list; mom says what is wrong with the file.
         with suppress(StateError):
-            self.file.write(asdict(KeptIncarnations(self.boot, guests)), durable=False)
+            self.file.write(asdict(KeptIncarnations(self.boot, guests, self._boot_time)), durable=False)
             self._written = True
 
 
 def _is_new(run: _GuestRun, elapsed: float | None, started: float | None) -> bool:
     if elapsed is None or started is None:
         return False
-    return elapsed < run.elapsed or started > run.started + _SLACK_SECONDS
+    return elapsed < run.elapsed - _SLACK_SECONDS or started > run.started + _SLACK_SECONDS

@@ -32,6 +32,9 @@ _MEMORY = {"mem_available": "mem_total", "mem_unused": "mem_unused", "mem_free":
 _RATES = {"swap_in": "swap_in", "swap_out": "swap_out", "major_fault": "majflt", "minor_fault": "minflt"}
 """Per second, averaged by vdsm."""
 
+_NO_ANSWER = "-1"
+"""`monitorResponse` of a guest about which libvirt has not answered vdsm for long: its statistics are as old, and vdsm repeats them."""
+
 _LATEST_SAMPLE = 1.2
 """Intervals after which vdsm has sampled again: it asks libvirt about all guests at once, which is late when a guest is."""
 
@@ -106,9 +109,9 @@ def read_vm(entry: Mapping[str, object], previous: Vm | None, now: float, sample
         if size or (size == 0 and name == "balloon_min"):  # nothing was guaranteed; 0 of the others: libvirt did not say
             fields[name] = size
     stats = entry.get("memoryStats")
-    reports = isinstance(stats, Mapping) and number(entry.get("memUsage")) != 0
+    reports = isinstance(stats, Mapping) and number(entry.get("memUsage")) != 0 and str(entry.get("monitorResponse")) != _NO_ANSWER
     if isinstance(stats, Mapping) and reports:
-        _put_memory(fields, stats, count_page_cache=count_page_cache)
+        _put_memory(fields, stats, fields.get("balloon_max"), count_page_cache=count_page_cache)
     sample = (stats, fields.get("balloon_cur"), entry.get("cpuUser"), entry.get("cpuSys"))
     changed, age_then = _first_seen(sample, previous, now, sample_interval)
     return Vm(
@@ -130,9 +133,12 @@ def read_vm(entry: Mapping[str, object], previous: Vm | None, now: float, sample
     )
 
 
-def _put_memory(fields: dict[str, Value], stats: Mapping[str, object], *, count_page_cache: bool) -> None:
+def _put_memory(fields: dict[str, Value], stats: Mapping[str, object], maximum: Value, *, count_page_cache: bool) -> None:
+    """Add what the guest says of its memory: nothing if it says that it has more than it can have."""
     known = {name: size for name, key in _MEMORY.items() if (size := number(stats.get(key))) is not None}
     total = known.get("mem_available")
+    if total is not None and isinstance(maximum, int) and total > maximum:
+        return
     if not total:  # a guest without memory does not run
         known.pop("mem_available", None)
         total = _LARGEST

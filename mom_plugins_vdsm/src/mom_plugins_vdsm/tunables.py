@@ -46,9 +46,8 @@ def _text(item: Mapping[str, object], key: str) -> str:
 
 
 def tunable(disk: DiskTune, limits: Mapping[str, int]) -> dict[str, object]:
-    """The entry with which VM.setIoTune gives this disk these limits; the others stay."""
-    then = {**disk.current, **limits}
-    told: dict[str, object] = {"ioTune": {key: then[key] for key in DiskTune.LIMITS if key in then}}
+    """The entry with which VM.setIoTune gives this disk these limits. vdsm keeps the others, which the engine may have changed since."""
+    told: dict[str, object] = {"ioTune": {key: limits[key] for key in DiskTune.LIMITS if key in limits}}
     if disk.path:
         told["path"] = disk.path
     if disk.name != disk.path:

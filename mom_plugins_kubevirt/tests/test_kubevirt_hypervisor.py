@@ -1,0 +1,170 @@
+"""The guests of all pods as one list: each pod has a libvirt in memory, on a node of files."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Set
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_libvirt import LONG_SECONDS, FakeConnection, FakeLibvirtd
+from kubernetes_node import Node
+
+from mom_core import Entity, Guest, GuestBusy, HypervisorError, PluginContext, Scope
+from mom_libvirt import CallPatience
+from mom_plugins_kubevirt import hypervisor as module
+from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
+from mom_plugins_kubevirt.launcher_pod import LauncherPod
+from mom_plugins_kubevirt.pod_libvirt import Means, PodLibvirt
+from mom_plugins_kubevirt.pods import Pods
+from mom_toolkit import Callers
+
+NO_PROCESS = "the guest's process is not found in its pod"
+
+
+class Daemons(FakeLibvirtd):
+    """The libvirts of all pods, by the pods' uids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of: dict[str, FakeLibvirtd] = {}
+
+    def open(self, uri: str) -> FakeConnection:
+        return self.of[uri].open(uri)
+
+
+class PodsNode:
+    """A node with pods of one guest each, and a mom on it."""
+
+    def __init__(self, root: Path, callers: Callers) -> None:
+        (root / "proc").mkdir()
+        self.node, self.callers, self.daemons = Node(root), callers, Daemons()
+        self.now = 100.0
+        self.processes: dict[str, int] = {}
+        """QEMU's, by guest id."""
+        self.restart()
+
+    def restart(self) -> None:
+        """Another mom."""
+        context = PluginContext("kubevirt", root=self.node.root, monotonic=lambda: self.now)
+        means = Means(context, self.daemons, None, self.callers, CallPatience(), LONG_SECONDS, False, None)
+        self.hypervisor = KubevirtHypervisor(Pods(self.node.root, Path("/var/log/pods"), lambda: self.now), means)
+
+    def start(self, name: str) -> str:
+        """The id of the guest."""
+        identity = str(uuid.uuid4())
+        uid = self.node.pod("prod", f"virt-launcher-{name}-x7k2p")
+        group = f"{Node.group(uid)}/compute"
+        self.node.process("virtqemud", group)
+        self.processes[identity] = self.node.process("qemu-kvm", group, "-uuid", identity)
+        self.daemons.of[uid] = FakeLibvirtd()
+        self.daemons.of[uid].add(f"prod_{name}", identity)
+        return identity
+
+    def guests(self) -> dict[str, Guest]:
+        """By id, in the next cycle."""
+        self.now += 2
+        return {guest.id: guest for guest in self.hypervisor.guests()}
+
+    @contextmanager
+    def process_unreadable(self, identity: str) -> Iterator[None]:
+        folder = self.node.root / f"proc/{self.processes[identity]}"
+        folder.rename(folder.with_name("hidden"))
+        yield
+        folder.with_name("hidden").rename(folder)
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PodsNode]:
+    @contextmanager
+    def reached(proc: Path, pod: LauncherPod) -> Iterator[str]:
+        yield pod.pod_uid
+
+    monkeypatch.setattr("mom_plugins_kubevirt.pod_libvirt.reached", reached)
+    callers = Callers("test")
+    made = PodsNode(tmp_path, callers)
+    yield made
+    made.hypervisor.close()
+
+
+def test_a_guest_is_known_by_its_pod_and_the_begin_of_its_process(node: PodsNode) -> None:
+    identity = node.start("db")
+    guest = node.guests()[identity]
+    (pod,) = node.hypervisor.pods
+    assert guest.name == "prod/db"
+    assert guest.incarnation.startswith(f"{7 * node.processes[identity]}.{pod}@")
+    assert guest.blocked == {}
+
+
+def test_a_guest_whose_process_is_not_found_for_a_moment_is_the_same_and_left_alone(node: PodsNode) -> None:
+    identity = node.start("db")
+    before = node.guests()[identity]
+    with node.process_unreadable(identity):
+        node.hypervisor.fields([before])  # it is looked at, and seems to have ended
+        for _ in range(3):
+            meanwhile = node.guests()[identity]
+            assert (meanwhile.incarnation, meanwhile.blocked["*"]) == (before.incarnation, NO_PROCESS)
+    node.guests()  # its process is new to mom
+    after = node.guests()[identity]
+    assert (after.incarnation, after.blocked) == (before.incarnation, {})
+
+
+def test_a_guest_whose_process_was_never_found_is_not_listed_as_another_start_of_it(node: PodsNode) -> None:
+    identity = node.start("db")
+    with node.process_unreadable(identity):
+        assert node.guests() == {}
+        assert list(node.hypervisor.troubles().values()) == [NO_PROCESS]
+        with pytest.raises(GuestBusy):
+            node.hypervisor.set_balloon(Entity(Scope.GUEST, identity, "prod/db"), 512 << 10)
+    node.guests()
+    assert "@" in node.guests()[identity].incarnation
+    assert node.hypervisor.troubles() == {}
+
+
+def slow(many: int) -> Callable[..., tuple[dict[PodLibvirt, Any], dict[PodLibvirt, Any]]]:
+    """Rounds in which no more than so many are asked before the time is up."""
+
+    def ask(
+        callers: Callers,
+        whom: Iterable[PodLibvirt],
+        look: Callable[[PodLibvirt], Any],
+        patience: float,
+        unsure: Set[PodLibvirt] = frozenset(),
+    ) -> tuple[dict[PodLibvirt, Any], dict[PodLibvirt, Any]]:
+        answers: dict[PodLibvirt, Any] = {}
+        for one in list(whom)[:many]:
+            try:
+                answers[one] = look(one)
+            except HypervisorError as error:
+                answers[one] = error
+        return answers, {}
+
+    return ask
+
+
+def test_on_a_slow_node_all_pods_have_their_turn_and_none_is_blamed_for_waiting(node: PodsNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    all_of_them = {node.start(f"vm{number}") for number in range(5)}
+    node.guests()
+    assert node.hypervisor.troubles() == {}
+    monkeypatch.setattr(module, "ask_all", slow(2))
+    asked = {uid: daemon.calls["getAllDomainStats"] for uid, daemon in node.daemons.of.items()}
+    for _ in range(3):
+        guests = node.guests()
+        assert guests.keys() == all_of_them
+        assert not any(guest.blocked for guest in guests.values())
+        assert node.hypervisor.troubles() == {}
+    assert all(daemon.calls["getAllDomainStats"] > asked[uid] for uid, daemon in node.daemons.of.items())
+
+
+def test_a_guest_that_could_not_be_asked_about_yet_is_known_by_its_process(node: PodsNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = node.start("db")
+    known = node.guests()[first]
+    node.restart()
+    monkeypatch.setattr(module, "ask_all", slow(0))
+    guest = node.guests()[first]
+    assert guest.incarnation == known.incarnation
+    assert guest.blocked == {"*": "there was no time yet to ask its libvirt"}
+    monkeypatch.setattr(module, "ask_all", slow(1))
+    assert node.guests()[first].blocked == {}
