@@ -8,6 +8,7 @@ Prints `ready`, and ends with its standard input.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import resource
 import selectors
@@ -21,6 +22,7 @@ from contextlib import suppress
 GREETING = b'{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian"}, "capabilities": ["oob"]}}\r\n'
 BALLOON = "/machine/peripheral/balloon0"
 MEMORY = 1 << 30
+_MAPPED = mmap.mmap(-1, MEMORY, mmap.MAP_PRIVATE, prot=0)  # QEMU maps what its guest can have
 
 
 def answer(number: int, command: str, arguments: dict[str, object]) -> object:

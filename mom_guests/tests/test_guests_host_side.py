@@ -383,6 +383,22 @@ def test_what_the_tightest_of_its_groups_can_still_take_is_told(host: HostFiles)
     assert host.fields()["host_limit_room"] == 0
 
 
+def test_room_that_a_guest_has_used_up_since_the_last_close_look_is_not_told(host: HostFiles) -> None:
+    names = [f"g{number}" for number in range(250)]
+    for number, name in enumerate(names):
+        host.process(1000 + number, name, group="0::/guests")
+        host.count(1000 + number, pages=100 << 8)  # of 4 KiB each
+    limited(host, "/guests", str(1000 << 20), 400)
+    host.follow(*names)
+    uuids = [f"uuid-of-{name}" for name in names]
+    assert host.side.fields(uuids)["uuid-of-g0"]["host_limit_room"] == 600 << 10
+    host.count(1000, pages=350 << 8)
+    host.count(1001, pages=900 << 8)
+    host.count(1002, pages=60 << 8)
+    found = host.side.fields(uuids)  # the turn of others
+    assert [found[f"uuid-of-g{number}"]["host_limit_room"] for number in range(4)] == [350 << 10, 0, 640 << 10, 600 << 10]
+
+
 def test_a_limit_holds_also_where_the_group_is_not_the_guests_own(host: HostFiles) -> None:
     host.process(4711, group="0::/user.slice")
     limited(host, "/user.slice", str(1000 << 20), 400)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import mmap
 import threading
 import uuid
 from collections import Counter
@@ -20,6 +21,8 @@ from mom_plugins_qemu.sampler import QemuHypervisorSettings
 MIB = 1024
 GREETING = b'{"QMP": {"version": {"qemu": {"micro": 22, "minor": 2, "major": 7}, "package": "Debian"}, "capabilities": ["oob"]}}\r\n'
 BALLOON = "/machine/peripheral-anon/device[1]"
+_MAPPED = mmap.mmap(-1, 1 << 40, mmap.MAP_PRIVATE, prot=0)
+"""A QEMU maps all memory that its guest may have; this process is that of all guests here. Nothing is used of it."""
 
 
 @dataclass

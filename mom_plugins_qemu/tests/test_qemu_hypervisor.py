@@ -8,18 +8,35 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_monitors import MIB, FakeGuest, FakeHost
 
-from mom_core import BalloonControl, Entity, Guest, GuestBusy, GuestGone, Hypervisor, MomError, NotSupported, PermissionDenied, Scope, Value
+from mom_core import (
+    BalloonControl,
+    Entity,
+    Guest,
+    GuestBusy,
+    GuestGone,
+    Hypervisor,
+    HypervisorError,
+    MomError,
+    NotSupported,
+    PermissionDenied,
+    Scope,
+    Value,
+)
 from mom_devkit import HandClock, wait_until
+from mom_plugins_qemu import sampler, visits
 from mom_plugins_qemu.command_line import Identity
 from mom_plugins_qemu.doctor import examined
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.monitors import listener_of, trusted_users
 from mom_plugins_qemu.sampler import QemuHypervisorSettings
+from mom_plugins_qemu.visits import Failure, Visit
 from mom_toolkit import AgentAccess, GuestState, LifecycleControl
 
 
@@ -386,10 +403,117 @@ def test_of_two_guests_that_say_they_are_one_the_first_stays(host: FakeHost, hyp
     assert fields(hypervisor)["web"]["balloon_cur"] == 1024 * MIB
 
 
+def test_a_uuid_is_the_guests_whose_qemu_was_started_with_it_whoever_says_so_first(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    liar = host.add("a-liar", size=10 * MIB)
+    hypervisor.guests()
+    guest = host.add("web")
+    hypervisor.guests()
+    first, second = hypervisor.seen()
+    first.process = 1  # it is another process
+    second.identity = Identity("web", guest.uuid)
+    first.id = guest.uuid
+    hypervisor._index()
+    assert [(known.name, known.id) for known in hypervisor.seen()] == [("web", guest.uuid)]
+    assert list(hypervisor.doubles) == [str(liar.path)]
+
+
+def test_a_guest_that_says_later_that_it_is_another_one_stays_what_it_was(host: FakeHost, clock: HandClock) -> None:
+    hypervisor = host.hypervisor(monotonic=clock, wall=clock.wall)
+    guest = host.add("web")
+    first = listed(hypervisor)["web"]
+    guest.uuid = str(uuid.uuid4())
+    clock.now += 400.0  # it is described again
+    (web,) = hypervisor.guests()
+    assert (web.id, web.incarnation) == (first.id, first.incarnation)
+    assert web.blocked == {"*": f"its monitor says that it is {guest.uuid}, and it said {first.id} before"}
+
+
+@pytest.mark.parametrize("lie", ["memory", "size"])
+def test_a_guest_that_says_that_it_has_more_than_its_process_maps_is_left_alone(host: FakeHost, clock: HandClock, lie: str) -> None:
+    hypervisor = host.hypervisor(monotonic=clock, wall=clock.wall)
+    guest = host.add("web")
+    assert listed(hypervisor)["web"].blocked == {}
+    honest = getattr(guest, lie)
+    setattr(guest, lie, 1 << 51)  # 2 EiB
+    clock.now += 400.0
+    found, web = fields(hypervisor)["web"], listed(hypervisor)["web"]
+    assert not {"balloon_cur", "balloon_max"} & found.keys()
+    assert f"its monitor says that the guest has up to {1 << 51} KiB, and its process maps" in web.blocked["*"]
+    (finding,) = (one for one in examined(hypervisor, readonly=False, stats_period=1.0) if one.subject == "monitor")
+    assert "may have broken out" in finding.cure
+    setattr(guest, lie, honest)
+    clock.now += 20.0
+    assert fields(hypervisor)["web"]["balloon_max"] == 1024 * MIB
+    assert "*" not in listed(hypervisor)["web"].blocked
+
+
+@pytest.mark.parametrize("size", [1536 * MIB, 900 * MIB], ids=["with an empty balloon", "with a full one"])
+def test_a_guest_that_was_given_a_dimm_is_no_liar(host: FakeHost, clock: HandClock, size: int) -> None:
+    hypervisor = host.hypervisor(monotonic=clock, wall=clock.wall)
+    guest = host.add("web")
+    guest.reports(usable=500 * MIB)
+    hypervisor.guests()
+    clock.now += 20.0
+    guest.memory_devices, guest.size = [{"type": "dimm", "data": {"size": 512 << 20}}], size
+    guest.reports(usable=1100 * MIB, total=1400 * MIB)
+    guest.updated = int(clock.wall())
+    found = fields(hypervisor)["web"]
+    assert (found["balloon_cur"], found["balloon_max"], found["mem_usable"]) == (size, 1536 * MIB, 1100 * MIB)
+    assert (hypervisor.impossible(), found["stats_rejected"]) == ({}, 0)
+
+
+def test_a_guest_that_lies_in_each_cycle_is_seldom_described_again(host: FakeHost, clock: HandClock) -> None:
+    hypervisor = host.hypervisor(monotonic=clock, wall=clock.wall)
+    guest = host.add("web")
+    for _ in range(20):
+        guest.reports(usable=5000 * MIB)
+        hypervisor.guests()
+        assert list(hypervisor.impossible().values()) == [("mem_unused", "mem_usable")]
+        clock.now += 1.0
+    assert guest.asked["query-name"] == 2
+
+
 def test_lies_are_not_believed(guest: FakeGuest, hypervisor: QemuHypervisor) -> None:
     guest.reports(usable=5000 * MIB)
     assert "mem_usable" not in fields(hypervisor)["web"]
     assert list(hypervisor.impossible().values()) == [("mem_unused", "mem_usable")]
+
+
+def test_each_monitor_has_its_turn_and_until_then_no_guest_is_taken_for_gone(
+    host: FakeHost, hypervisor: QemuHypervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def two_at_most(asked: Iterable[Visit], *more: Any) -> None:
+        first, second, *others = [*asked, None, None]
+        visits.visit_all([visit for visit in (first, second) if visit is not None], *more)
+        for visit in others:
+            if visit is not None:
+                visit.fail(Failure.LEFT)
+
+    guests = [host.add(f"guest-{number}") for number in range(5)]
+    monkeypatch.setattr(sampler, "visit_all", two_at_most)
+    for _ in range(2):
+        with pytest.raises(HypervisorError, match="not all monitors have been asked yet"):
+            hypervisor.guests()
+    assert len(hypervisor.guests()) == 5
+    for _ in range(3):
+        before = [guest.asked["query-status"] for guest in guests]
+        for _ in range(3):
+            assert len(hypervisor.guests()) == 5
+        assert all(guest.asked["query-status"] > count for guest, count in zip(guests, before, strict=True))
+
+
+def test_a_clock_that_was_set_forward_makes_no_guest_another_one(
+    host: FakeHost, guest: FakeGuest, hypervisor: QemuHypervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(visits, "_SO_PEERPIDFD", 10_000)  # before Linux 6.5
+    first = listed(hypervisor)["web"]
+    os.utime(guest.path, (0, 0))  # as if it had listened for long before its process was started
+    assert listed(host.hypervisor())["web"].incarnation == first.incarnation, "the process has the socket open"
+    monkeypatch.setattr(visits, "listens", lambda *_: None)  # another user's open files are not seen
+    again = listed(hypervisor)["web"]
+    assert (again.incarnation, again.blocked) == (first.incarnation, {}), "it is the process that was asked before"
+    with pytest.raises(PermissionDenied, match="cannot be told which process listens"):
+        host.hypervisor().guests()
 
 
 def test_a_folder_or_socket_that_may_not_be_read_does_not_mean_no_guests(

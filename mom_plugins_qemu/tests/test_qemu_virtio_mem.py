@@ -75,6 +75,12 @@ def test_a_mom_that_starts_anew_gives_back_what_the_guest_was_sold(host: FakeHos
     assert of(plugin).balloon_sizes([web.entity]) == {web.id: 1024 * MIB}
 
 
+def test_a_lie_about_its_size_is_no_guarantee(host: FakeHost) -> None:
+    guest = host.add("web", balloon=False, memory=1 << 51, memory_devices=[device(plugged=64)])
+    (web,) = of(by_file(host)).guests()
+    assert (web.id, "mem_guarantee" in web.properties, "*" in web.blocked) == (guest.uuid, False, True)
+
+
 @pytest.mark.parametrize(
     ("more", "memory", "devices"),
     [({}, "1GiB", [device()]), ({"devices": VFIO}, "", [device()]), ({"devices": VFIO}, "1GiB", [device("a"), device("b")])],

@@ -11,6 +11,7 @@ import pytest
 
 from mom_plugins_qemu import visits
 from mom_plugins_qemu.command_line import Identity, named_in
+from mom_plugins_qemu.visits import Failure, Visit
 from mom_plugins_qemu.wire import MOST_BYTES, Conversation, Question, Refusal, WireError, request
 from mom_toolkit import PeerCredentials
 
@@ -92,9 +93,12 @@ def test_who_listens_is_not_mistaken_for_another_of_its_number(tmp_path: Path, m
         listening.listen()
         sock.connect(str(path))
         peer = PeerCredentials.of(sock)
-        assert visits._is_the_peer(sock, peer, str(path))
+        visit = Visit(str(path), (b"", 0))
+        assert visits._who_listens(sock, peer, visit) is None
         with subprocess.Popen(["sleep", "60"]) as other:
             another = peer._replace(process=other.pid)
             os.utime(path, (time.time() - 60,) * 2)  # the socket is older than that process
-            assert not visits._is_the_peer(sock, another, str(path))
+            assert visits._who_listens(sock, another, visit) is Failure.STRANGER
+            os.utime(path, (0, 0))
+            assert visits._who_listens(sock, peer, visit) is None, "a clock that was set forward makes the socket seem older than it is"
             other.kill()

@@ -68,6 +68,8 @@ class _Process:
     group_throttled: _Growth = field(default_factory=_Growth)
     closely: dict[str, Value] = field(default_factory=dict)
     """By the last close look."""
+    fits: int | None = None
+    """KiB that its process may hold until a limit of its groups is reached, by the last close look; None: there is no limit."""
     walk: TableWalk = field(default_factory=lambda: TableWalk(""))
     merged: MergedPages = field(default_factory=lambda: MergedPages(""))
 
@@ -76,7 +78,8 @@ class HostSide:
     """The processes of the guests on this host. Not to be used by two threads at a time.
 
     Faults and CPU time are read in each sample. A close look (swap, merged pages, the control group) costs ten times as much: where
-    there are more than 100 guests they get one in turn, and until then what the last one found stands.
+    there are more than 100 guests they get one in turn, and until then what the last one found stands. What a limit leaves is by what the
+    process holds now: room that it has used up since is none.
 
     Memory in huge pages is told by the guest's control group. Where it is not, the page tables of its process are walked in turn, for a
     short time in each sample.
@@ -178,13 +181,17 @@ class HostSide:
         folder = f"{self._proc}/{process.pid}"
         times, before = times_of(folder), process.times
         if times is None or times.started != process.started:  # it has ended, and the number may be another process's by now
-            process.pid, process.times, process.closely = 0, None, {}
+            process.pid, process.times, process.closely, process.fits = 0, None, {}, None
             process.merged.close()
             process.cpu, process.group_used, process.group_throttled = _Growth(), _Growth(), _Growth()
             return {}
         if close or not process.closely:
             process.closely = self._looked_closely(process, folder, now)
+            room = process.closely.get(LIMIT_ROOM)
+            process.fits = room + times.resident_kib if isinstance(room, int) and times.resident_kib is not None else None
         fields = dict(process.closely)
+        if process.fits is not None and times.resident_kib is not None:
+            fields[LIMIT_ROOM] = max(0, process.fits - times.resident_kib)
         process.times = times
         if before is not None:
             fields["host_minor_faults"] = max(0, times.minor_faults - before.minor_faults)

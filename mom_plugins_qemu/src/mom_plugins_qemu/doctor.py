@@ -10,6 +10,7 @@ from mom_guests import Cures, count_of, told
 from mom_guests import examined as examined_guests
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.hypervisor import cure as cure_of_proxmox
+from mom_plugins_qemu.sampler import LIES
 
 SUBJECT: Final = "qemu"
 
@@ -38,6 +39,8 @@ def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float)
     for reason in sorted({guest.failure for guest in known if guest.failure}):
         names = [guest.name for guest in known if guest.failure == reason]
         cure = "see who holds it (ss -xp), or give mom a monitor of its own: a second -qmp, which `sockets` match"
+        if reason.startswith(LIES):
+            cure = "see what runs there: the guest may have broken out of its QEMU"
         yield Finding(Severity.WARNING, "monitor", f"{told(names, ' left alone')}: {reason}", cure)
     for path, why in hypervisor.doubles.items():
         text = f"{printable(path)}: {why}; it is left alone"

@@ -23,6 +23,9 @@ _SEARCH_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = 10.0
 """How long a monitor that failed is left in peace."""
 
+_FAILURE_SECONDS: Final = 10.0
+"""How long to wait after what should not happen; there may be too many open files."""
+
 _READ_BYTES: Final = 4 << 10
 """At once, so that one read holds no more than a thousand messages."""
 
@@ -98,10 +101,14 @@ class EventMonitors:
         assert self._bell is not None  # noqa: S101  # `start` made it
         try:
             while not self._stopping.is_set():
-                self._search()
-                end = self.monotonic() + _SEARCH_SECONDS
-                while not self._stopping.is_set() and (left := end - self.monotonic()) > 0:
-                    self._listen(self._bell[1], left)
+                try:
+                    self._search()
+                    end = self.monotonic() + _SEARCH_SECONDS
+                    while not self._stopping.is_set() and (left := end - self.monotonic()) > 0:
+                        self._listen(self._bell[1], left)
+                except Exception:  # containment: what one monitor does, or too many open files, must not end it for all
+                    self.log.exception("listening at monitors failed")
+                    self._stopping.wait(_FAILURE_SECONDS)
         finally:
             for line in self._lines.values():
                 line.sock.close()
@@ -127,7 +134,11 @@ class EventMonitors:
             self.log.debug("%s: %s", path, error)
             self._retry_at[path] = self.monotonic() + _RETRY_SECONDS
             return
-        peer = PeerCredentials.of(sock)
+        try:
+            peer = PeerCredentials.of(sock)
+        except BaseException:
+            sock.close()
+            raise
         if peer.user in self.users:
             self._lines[path] = _Line(sock, peer.process)
         else:

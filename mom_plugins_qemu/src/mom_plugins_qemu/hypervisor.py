@@ -12,7 +12,7 @@ from mom_plugins_qemu.disks import ThrottledDisk, disks_of, throttling
 from mom_plugins_qemu.fields import VIRTIO_MEM
 from mom_plugins_qemu.monitored_guest import PAUSED, MonitoredGuest
 from mom_plugins_qemu.sampler import Sampler
-from mom_plugins_qemu.visits import Visit, prepared
+from mom_plugins_qemu.visits import prepared
 from mom_plugins_qemu.wire import Answer, Question, WireError
 from mom_toolkit import GuestState
 
@@ -116,7 +116,7 @@ class QemuHypervisor(Sampler):
         self, asked: Iterable[tuple[MonitoredGuest, tuple[bytes, int]]], read: Callable[[MonitoredGuest, Sequence[Answer]], T]
     ) -> dict[str, T]:
         """All that can be read in these guests' answers to these questions, by guest id, in one round."""
-        visits = [(known, Visit(known.path, questions, known.process)) for known, questions in asked if not known.failure]
+        visits = [(known, known.visit(questions)) for known, questions in asked if not known.failure]
         self._visit([visit for _, visit in visits])
         found = {}
         for known, visit in visits:

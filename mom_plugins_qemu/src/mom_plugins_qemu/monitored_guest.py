@@ -14,6 +14,7 @@ from mom_plugins_qemu.fields import PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_M
 from mom_plugins_qemu.guest_files import Defined, GuestFile
 from mom_plugins_qemu.proxmox import GuestDefinition
 from mom_plugins_qemu.states import why_left_alone
+from mom_plugins_qemu.visits import Visit
 
 FIRST_RETRY_SECONDS: Final = 0.5
 LAST_RETRY_SECONDS: Final = 10.0
@@ -72,6 +73,7 @@ class MonitoredGuest(SeenGuest):
     own_name: str = ""
     """Its name by QEMU; `name` is what the operator calls it, where that is another one."""
     description: Description | None = None
+    described_at: float = 0.0
     describe_at: float = 0.0
     looking: tuple[bytes, int] = (b"", 0)
     status: str = ""
@@ -88,6 +90,10 @@ class MonitoredGuest(SeenGuest):
     """The operator's definition."""
     failure: str = ""
     """Why its monitor gave no answer to the last visit; empty where it did."""
+    mapped_kib: int = 0
+    """The most that its process was seen to map; it is looked again where the guest is to have more."""
+    turn_at: float = 0.0
+    """When its monitor was visited last, in monotonic seconds."""
     retry_at: float = 0.0
     retry_after: float = FIRST_RETRY_SECONDS
 
@@ -100,6 +106,10 @@ class MonitoredGuest(SeenGuest):
     def plugged_kib(self) -> int:
         """KiB that virtio-mem has plugged in."""
         return sum(device.size_kib for device in self.virtio_mem)
+
+    def visit(self, questions: tuple[bytes, int]) -> Visit:
+        """A visit to its monitor, at which its own process is asked, and no other."""
+        return Visit(self.path, questions, self.process, self.started)
 
     def left_alone(self) -> str:
         """By its monitor's silence, and QEMU's status."""
@@ -116,6 +126,12 @@ class MonitoredGuest(SeenGuest):
         if way is None or not isinstance(size, int):
             return record
         return {**record, "balloon.maximum": max(way.sold_kib, size)}
+
+    def contradicts(self, record: Record) -> bool:
+        """What it says now, taken by `take`, does not fit the size that it was described with: it lies, or it was given memory since."""
+        size, maximum = record.get("balloon.current"), record.get("balloon.maximum")
+        larger = isinstance(size, int) and isinstance(maximum, int) and size > maximum
+        return larger or (self.reading is not None and bool(self.reading.impossible))
 
     def obstacle(self, *, while_paused: bool = False) -> str:
         """Why nothing can be changed of it now; empty where something can.

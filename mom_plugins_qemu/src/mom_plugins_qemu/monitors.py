@@ -83,11 +83,27 @@ def listener_of(proc: Path, path: str) -> int:
     number = _listening_socket(proc, path)
     for process in ProcessStat.ids(proc) or () if number else ():
         with suppress(OSError):  # it has ended, or is another user's
-            for file in os.listdir(f"{proc}/{process}/fd"):  # noqa: PTH208  # names are enough
-                with suppress(OSError):  # it was closed meanwhile
-                    if os.readlink(f"{proc}/{process}/fd/{file}") == f"socket:[{number}]":  # noqa: PTH115  # pathlib takes four times as long
-                        return process
+            if _has_open(f"{proc}/{process}/fd", number):
+                return process
     return 0
+
+
+def listens(proc: Path, process: int, path: str) -> bool | None:
+    """This process has the socket open that listens at a path; None: it cannot be seen from here."""
+    number = _listening_socket(proc, path)
+    try:
+        return _has_open(f"{proc}/{process}/fd", number) if number else None
+    except OSError:
+        return None
+
+
+def _has_open(folder: str, number: str) -> bool:
+    """The socket of that number is among the open files of a process. Raises `OSError` where they cannot be seen."""
+    for file in os.listdir(folder):  # noqa: PTH208  # names are enough
+        with suppress(OSError):  # it was closed meanwhile
+            if os.readlink(f"{folder}/{file}") == f"socket:[{number}]":  # noqa: PTH115  # pathlib takes four times as long
+                return True
+    return False
 
 
 def _listening_socket(proc: Path, path: str) -> str:

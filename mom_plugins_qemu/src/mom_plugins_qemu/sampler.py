@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import uuid as uuids
 import zlib
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from mom_core import Clock, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, printable
+from mom_core import Clock, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
 from mom_guests import HostSide, Record, SeenGuests, times_of
 from mom_plugins_qemu.command_line import identity_of
 from mom_plugins_qemu.description import DESCRIBING, Description, described, looked
@@ -21,16 +22,27 @@ from mom_plugins_qemu.monitors import listener_of, monitors, trusted_users
 from mom_plugins_qemu.proxmox import Definitions
 from mom_plugins_qemu.states import state_name
 from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
-from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
-from mom_toolkit import PlatformProperties, root_cure
+from mom_plugins_qemu.wire import Answer, FalseAnswer, Question, Refusal, WireError
+from mom_toolkit import PlatformProperties, read_kernel_file, root_cure
 
 _DESCRIBE_AGAIN_SECONDS: Final = 150.0
 """A guest is described again after this to twice this, spread over the guests: devices may be plugged in and taken out."""
 
+_DOUBT_SECONDS: Final = 10.0
+"""What does not fit a description that is older than this has the guest described again first, for the same reason. One that lies in each
+cycle is to cost no more than that."""
+
 _ASKED_AGAIN: Final = 3
 """Rounds of visits in one cycle: what a guest is, how it is, and once more where another client was just there."""
 
+_SEE_PROCESSES: Final = "run mom as root, and where it sees the host's processes; or start the guest anew"
+
+LIES: Final = "its monitor says that"
+"""So begins what cannot be true."""
+
 _DESCRIBING: Final = prepared(DESCRIBING)
+
+_PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +85,10 @@ class Sampler(SeenGuests[MonitoredGuest]):
         self._longest_stay = 0.0
         self._looked_at: dict[str, float] = {}
         """Until when, in monotonic seconds, it is not looked again for what listens at a monitor that takes no connection."""
-        self._denied = ""
-        """A monitor that this user may not visit, in the sample that is being taken."""
+        self._untold: HypervisorError | None = None
+        """Why it is not known which guests there are, in the sample that is being taken."""
+        self._visited: set[str] = set()
+        """The monitors that are there and were visited once."""
         self._definitions: Definitions | None = None
         if settings.definitions is not None:
             self._definitions = Definitions(settings.root, settings.definitions, settings.platforms)
@@ -90,9 +104,10 @@ class Sampler(SeenGuests[MonitoredGuest]):
         """Proxmox VE's own daemon runs."""
 
     def _look(self) -> None:
-        """Find the monitors that are there now, and ask all of them at once. Raises `PermissionDenied` where one must not be asked."""
+        """Find the monitors that are there now, and ask all of them at once. Raises `HypervisorError` where a guest may be behind one of
+        which nothing is known: it is not to be taken for one that has ended."""
         now = self._monotonic()
-        self._denied = ""
+        self._untold = None
         self.foreign = {}
         defined = {} if self._files is None else self._files.read()
         paths = monitors(self._settings.root, self._settings.sockets, self._settings.users, defined)
@@ -100,8 +115,8 @@ class Sampler(SeenGuests[MonitoredGuest]):
             self._defined = defined
             due = self._begin(paths, now)
         self._rounds(due, 0)
-        if self._denied:  # the guest behind it is not known: it is not to be taken for one that has ended
-            raise PermissionDenied(f"{self._denied}: {Failure.DENIED}", hint=root_cure())
+        if self._untold is not None:
+            raise self._untold
         with self._lock:
             self._define()
             self._index()
@@ -131,30 +146,37 @@ class Sampler(SeenGuests[MonitoredGuest]):
             self._ask_again_at = self._monotonic() + FIRST_RETRY_SECONDS
 
     def _begin(self, paths: Sequence[str], now: float) -> list[tuple[Visit, MonitoredGuest | None]]:
-        """The visits of this cycle, those that are likely to be answered first. The lock is held."""
+        """The visits of this cycle: to monitors of which nothing is known, to those whose turn did not come in the last one, and then to
+        those that are likely to answer. The lock is held."""
         there = set(paths)
+        self._visited &= there
         for one in self._guests.values():
             one.defined = self._defined.get(one.path)
         for gone in [known for path, known in self._guests.items() if path not in there]:
             self._lost(gone, Failure.ABSENT)
+        unknown: list[tuple[Visit, MonitoredGuest | None]] = []
+        waiting: list[MonitoredGuest] = []
         prompt: list[tuple[Visit, MonitoredGuest | None]] = []
         others: list[tuple[Visit, MonitoredGuest | None]] = []
         for path in paths:
             known = self._guests.get(path)
             if known is None:
-                others.append((Visit(path, _DESCRIBING), None))
+                unknown.append((Visit(path, _DESCRIBING), None))
+            elif known.failure is Failure.LEFT:
+                waiting.append(known)
             elif not known.failure:
                 prompt.append((self._due(known, now), known))
             elif now >= known.retry_at:
                 others.append((self._due(known, now), known))
             else:
                 self._update(known, {})
-        return [*prompt, *others]
+        waiting.sort(key=lambda known: known.turn_at)
+        return [*unknown, *((self._due(known, now), known) for known in waiting), *prompt, *others]
 
     def _due(self, known: MonitoredGuest, now: float) -> Visit:
         if known.description is None or now >= known.describe_at:
-            return Visit(known.path, _DESCRIBING, known.process)
-        return Visit(known.path, known.looking, known.process)
+            return known.visit(_DESCRIBING)
+        return known.visit(known.looking)
 
     def _take(self, visits: Iterable[tuple[Visit, MonitoredGuest | None]], attempt: int) -> list[tuple[Visit, MonitoredGuest | None]]:
         """Take note of what came of visits; those that have to follow. The lock is held."""
@@ -164,6 +186,8 @@ class Sampler(SeenGuests[MonitoredGuest]):
             known = self._recognized(visit, before)
             if known is None:
                 continue
+            if visit.failure is not Failure.LEFT:
+                known.turn_at = self._monotonic()
             try:
                 if visit.answers is None:
                     again = not last and self._worth_another_attempt(known, visit, attempt)
@@ -175,6 +199,10 @@ class Sampler(SeenGuests[MonitoredGuest]):
                 else:
                     self._heard_of(known, visit.answers)
                     again = known.description is None
+            except FalseAnswer as error:
+                visit.fail(Failure.FALSE, str(error))
+                self._failed(known, visit)
+                again = False
             except WireError as error:
                 visit.fail(Failure.GARBLED, str(error))
                 self._failed(known, visit)
@@ -188,9 +216,14 @@ class Sampler(SeenGuests[MonitoredGuest]):
         process = visit.process
         if before is not None and process in {0, before.process} and (visit.answers is not None or not process or self._is_alive(before)):
             return before
+        if visit.failure is not Failure.LEFT:
+            self._visited.add(visit.path)
         if not process:
-            if visit.failure is Failure.DENIED:
-                self._denied = visit.path
+            if visit.failure in {Failure.DENIED, Failure.UNTOLD}:
+                hint = root_cure() if visit.failure is Failure.DENIED else _SEE_PROCESSES
+                self._untold = PermissionDenied(f"{printable(visit.path)}: {visit.failure}", hint=hint)
+            if visit.failure is Failure.LEFT and visit.path not in self._visited:
+                self._untold = self._untold or HypervisorError("not all monitors have been asked yet")
             if visit.failure is Failure.FOREIGN:
                 self.foreign[visit.path] = visit.why
             if visit.failure is Failure.OCCUPIED:
@@ -238,7 +271,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         if failure is Failure.ABSENT:
             self._lost(known, failure)
             return
-        known.failure = failure
+        known.failure = visit.why if failure is Failure.FALSE else failure
         if failure is not Failure.LEFT:
             known.retry_at = self._monotonic() + known.retry_after
             known.retry_after = min(2 * known.retry_after, LAST_RETRY_SECONDS)
@@ -254,21 +287,30 @@ class Sampler(SeenGuests[MonitoredGuest]):
             self._guests.pop(known.path, None)
 
     def _learn(self, known: MonitoredGuest, description: Description) -> None:
-        """The lock is held."""
+        """Raises `FalseAnswer` where it says that it is another guest than it was, and for a size that cannot be. The lock is held."""
+        said = printable(description.uuid) or "without a UUID"
         if known.identity.uuid and description.uuid != known.identity.uuid:
-            raise WireError(f"it says that it is {printable(description.uuid) or 'without a UUID'}, and was started otherwise")
-        known.id = description.uuid or str(uuids.uuid5(uuids.NAMESPACE_URL, f"qmp:{known.path}"))
+            raise FalseAnswer(f"{LIES} it is {said}, and it was started as {known.identity.uuid}")
+        identity = description.uuid or str(uuids.uuid5(uuids.NAMESPACE_URL, f"qmp:{known.path}"))
+        if known.id and identity != known.id:
+            raise FalseAnswer(f"{LIES} it is {said}, and it said {known.id} before")
+        known.id = identity
         known.own_name = description.name or known.identity.name or Path(known.path).stem
+        too_large = self._too_large(known, description.fixed_kib)
+        if too_large:
+            known.description = None
+            raise FalseAnswer(too_large)
         before, known.description = known.description, description
         known.virtio_mem = description.virtio_mem
         if before is None or before.balloon != description.balloon:
             known.switches = None
         known.looking = prepared(description.looking(switches=known.switches is None))
         spread = 1 + zlib.crc32(known.path.encode(errors="replace")) % 100 / 100
-        known.describe_at = self._monotonic() + _DESCRIBE_AGAIN_SECONDS * spread
+        known.described_at = self._monotonic()
+        known.describe_at = known.described_at + _DESCRIBE_AGAIN_SECONDS * spread
 
     def _heard_of(self, known: MonitoredGuest, answers: Sequence[Answer]) -> None:
-        """The lock is held."""
+        """Raises `FalseAnswer` for a size that cannot be. The lock is held."""
         description = known.description
         if description is None:
             return
@@ -278,18 +320,38 @@ class Sampler(SeenGuests[MonitoredGuest]):
             known.since = monotonic
         known.status, known.migration, known.polling, known.virtio_mem = look.status, look.migration, look.period, look.virtio_mem
         known.state, known.period = state_name(look.status), look.period or 0
-        known.failure, known.retry_after = "", FIRST_RETRY_SECONDS
+        before = known.reading
         self._update(known, known.with_maximum(look.record))
+        too_large = self._too_large(known, known.fields.get("balloon_max"))
+        if (too_large or known.contradicts(look.record)) and monotonic - known.described_at > _DOUBT_SECONDS:
+            self._update(known, {})
+            known.reading, known.description = before, None  # none of it was taken for a lie
+            return
+        if too_large:
+            raise FalseAnswer(too_large)
+        known.failure, known.retry_after = "", FIRST_RETRY_SECONDS
         if look.switches is not None:
             known.switches, known.looking = look.switches, prepared(description.looking())
         if look.again:
             known.description = None
 
+    def _too_large(self, known: MonitoredGuest, most: Value) -> str:
+        """Why it cannot have so many KiB: QEMU maps all that its guest may have. Empty: it can, or it is not known what is mapped."""
+        if not isinstance(most, int) or most <= known.mapped_kib:
+            return ""
+        words = read_kernel_file(f"{self._proc}/{known.process}/statm").split()
+        mapped = int(words[0]) * _PAGE_KIB if words and words[0].isdigit() else 0
+        known.mapped_kib = max(mapped, known.mapped_kib)
+        if not mapped or most <= mapped:  # 0: it is about to end
+            return ""
+        return f"{LIES} the guest has up to {most} KiB, and its process maps {mapped} KiB"
+
     def _index(self) -> None:
-        """Guests by their ids; of two monitors that say they are of one guest, the one known first stays."""
+        """Guests by their ids; of two monitors that say they are of one guest, the one stays whose QEMU was started with that id, or else
+        the one known first."""
         found: dict[str, MonitoredGuest] = {}
         self.doubles = {}
-        for known in self._guests.values():
+        for known in sorted(self._guests.values(), key=lambda known: known.id != known.identity.uuid):
             if not known.id:
                 continue
             known.name = (known.defined.guest.name if known.defined is not None else "") or known.own_name or known.id
@@ -317,7 +379,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
 
         :param doing: what is being done, for error messages
         """
-        visit = Visit(known.path, prepared([question]), known.process)
+        visit = known.visit(prepared([question]))
         self._visit([visit])
         if visit.answers is None:
             if visit.failure in {Failure.ABSENT, Failure.STRANGER} and not self._is_alive(known):

@@ -21,6 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from mom_plugins_qemu.monitors import listens
 from mom_plugins_qemu.wire import Answer, Conversation, Question, WireError, request
 from mom_toolkit import PeerCredentials, ProcessStat, connect_to_guest
 
@@ -35,7 +36,7 @@ HOLD_SECONDS: Final = 0.4
 """How long to try for all answers, from when it was connected first: a QEMU that takes longer is left to others."""
 
 ROUND_SECONDS: Final = 0.9
-"""How long all visits together may take, however many hang: the guests whose turn did not come are asked in the next cycle."""
+"""How long all visits together may take, however many hang: the guests whose turn did not come are asked first in the next cycle."""
 
 _MOST_OPEN: Final = 64
 """Connections at a time. On a host that is short of CPU time each of them is served the sooner the fewer there are, and mom stays only so
@@ -57,6 +58,8 @@ class Failure(StrEnum):
     GARBLED = "its monitor answers what is no QMP"
     FOREIGN = "another user's process listens on its monitor's socket"
     STRANGER = "another process listens on its monitor's socket"
+    UNTOLD = "it cannot be told which process listens on its monitor's socket"
+    FALSE = "its monitor says what cannot be true"
     LEFT = "its turn did not come in this round"
 
 
@@ -64,13 +67,15 @@ class Failure(StrEnum):
 class Visit:
     """One visit: where to, and what to ask (`prepared` questions); afterwards what came of it.
 
-    Where `expected` is given, another process is asked nothing. `process` is the id of the process that listens, by the kernel's word; 0
-    where it is not known. Either `answers` is there, one for each question, or `failure`.
+    Where `expected` is given, another process is asked nothing; `started` is when that one was, in the kernel's ticks, 0 where that is not
+    known. `process` is the id of the process that listens, by the kernel's word; 0 where it is not known. Either `answers` is there, one
+    for each question, or `failure`.
     """
 
     path: str
     questions: tuple[bytes, int]
     expected: int = 0
+    started: int = 0
     process: int = 0
     greeted: bool = False
     answers: Sequence[Answer] | None = None
@@ -192,9 +197,12 @@ def _connected(visit: Visit, users: Set[int] | None) -> socket.socket | None:
         visit.fail(Failure.FOREIGN, f"it belongs to user {peer.user}")
         sock.close()
         return None
-    visit.process = peer.process if _is_the_peer(sock, peer, visit.path) else 0
-    if not visit.process or (visit.expected and visit.process != visit.expected):
-        visit.fail(Failure.STRANGER)
+    failure = _who_listens(sock, peer, visit)
+    visit.process = 0 if failure else peer.process
+    if not failure and visit.expected and visit.process != visit.expected:
+        failure = Failure.STRANGER
+    if failure:
+        visit.fail(failure)
         sock.close()
         return None
     visit.failure = None
@@ -205,33 +213,44 @@ _SO_PEERPIDFD: Final = 77
 """Linux 6.5; a handle of the peer's process, which the socket module does not name yet."""
 
 
-def _is_the_peer(sock: socket.socket, peer: PeerCredentials, path: str) -> bool:
-    """The process of that number is still the one that called listen(): another one may have the number by now.
+def _who_listens(sock: socket.socket, peer: PeerCredentials, visit: Visit) -> Failure | None:
+    """None: the process of that number is still the one that called listen(). Otherwise why it is not: another one may have the number.
 
-    Without handles of peers (before Linux 6.5), it must be of the same user, or one that root has become, and older than the socket's file.
+    Without handles of peers (before Linux 6.5), it must be of the same user, or one that root has become, and be older than the socket's
+    file, or have that socket open. The file's time is the wall clock's, and the process's is not: where that clock was set forward since,
+    the file seems to be older than it is. So one that was seen to listen before is not asked for its age again.
     """
+    if not peer.process:  # it is outside of the container in which mom is
+        return Failure.UNTOLD
     try:
         handle = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
-    except OSError as error:
-        if error.errno not in {errno.ENOPROTOOPT, errno.EINVAL}:
-            return False  # the process has ended
-    else:
         try:
             told = Path(f"/proc/self/fdinfo/{handle}").read_bytes()
         finally:
             os.close(handle)
-        return f"\nPid:\t{peer.process}\n".encode() in told
+    except OSError as error:
+        if error.errno not in {errno.ENOPROTOOPT, errno.EINVAL}:
+            return _CONNECTING.get(error.errno or 0, Failure.STRANGER)  # as a rule, the process has ended
+    else:
+        return None if f"\nPid:\t{peer.process}\n".encode() in told else Failure.STRANGER
     try:
-        users = re.search(rb"^Uid:\t\d+\t(\d+)", Path(f"/proc/{peer.process}/status").read_bytes(), re.MULTILINE)
-        stat = ProcessStat.parse(Path(f"/proc/{peer.process}/stat").read_bytes())
-        listened = time.time() - Path(path).stat().st_mtime
-    except OSError:
-        return False
+        users = re.search(rb"^Uid:\t\d+\t(\d+)", (_PROC / str(peer.process) / "status").read_bytes(), re.MULTILINE)
+        stat = ProcessStat.parse((_PROC / str(peer.process) / "stat").read_bytes())
+        listened = time.time() - Path(visit.path).stat().st_mtime
+    except OSError as error:
+        return _CONNECTING.get(error.errno or 0, Failure.STRANGER)  # as above
     if users is None or stat is None or peer.user not in {0, int(users[1])}:
-        return False
-    age = stat.age(Path("/proc"))
-    return age is not None and listened <= age + _SLACK_SECONDS
+        return Failure.STRANGER
+    if visit.started and (peer.process, stat.started) == (visit.expected, visit.started):
+        return None
+    age = stat.age(_PROC)
+    if age is not None and listened <= age + _SLACK_SECONDS:
+        return None
+    found = listens(_PROC, peer.process, visit.path)
+    return Failure.UNTOLD if found is None else None if found else Failure.STRANGER
 
+
+_PROC: Final = Path("/proc")
 
 _SLACK_SECONDS: Final = 2.0
 """A process's start is known in hundredths of a second, and clocks are set by less than this while nobody notices."""

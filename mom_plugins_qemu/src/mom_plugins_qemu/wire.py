@@ -18,6 +18,10 @@ class WireError(Exception):
     """No answer to what was asked has come; the text says what instead."""
 
 
+class FalseAnswer(WireError):
+    """What QEMU says is QMP, and cannot be true."""
+
+
 class Question(NamedTuple):
     """One command, with its arguments."""
 
