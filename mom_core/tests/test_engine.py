@@ -6,7 +6,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -20,6 +20,7 @@ from mom_core import (
     Change,
     Clock,
     Columns,
+    Condition,
     Config,
     ControlSpec,
     Decision,
@@ -46,9 +47,12 @@ from mom_core import (
     Value,
     hookimpl,
 )
-from mom_core.plugins.invoker import FIRST_RETRY_SECONDS, PluginWorker
+from mom_core.engine import judgement
+from mom_core.engine.engine import BROKEN_CYCLES
+from mom_core.ledger import Ledger
+from mom_core.plugins.invoker import FAILURES_BEFORE_SET_ASIDE, FIRST_RETRY_SECONDS, PluginWorker
 from mom_core.testing import snapshot as snapshot_of
-from mom_daemon import status_of
+from mom_daemon import json_text, status_of
 from mom_devkit import config_of, wait_until
 
 
@@ -587,6 +591,89 @@ class Rubbish(Base):
         return [None, 5, "x", Decision("vm", "size", 5)]  # type: ignore[arg-type]  # rubbish on purpose
 
 
+class SaysNothing(Exception):
+    def __str__(self) -> str:
+        raise AttributeError("response")
+
+
+class HalfWay:
+    def __iter__(self) -> Iterator[object]:
+        yield from ()
+        raise ValueError("the rest is away")
+
+
+def reviewer(revise: Callable[[Decision], object]) -> type:
+    return plugin_of(mom_review=lambda self, decisions: [revise(one) for one in decisions])
+
+
+def fails_without_words(self: object) -> object:
+    raise SaysNothing
+
+
+def sized(change: Callable[[Any], object]) -> type:
+    return evaluator(lambda snapshot: [change(one) for one in want(60)(snapshot)])
+
+
+def odd(value: object, scope: Scope) -> type:
+    found = {"odd": value}
+    if scope is Scope.HOST:
+        return plugin_of(mom_declare=declaring("odd", scope=scope), mom_collect_host=lambda self: found)
+    return plugin_of(mom_declare=declaring("odd"), mom_collect_guests=lambda self, guests: {one.id: found for one in guests})
+
+
+ODD: Any = 5
+UNHASHABLE: Any = []
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        (sized(lambda one: replace(one, source="mine")), "mom_evaluate: its answer makes no sense: a Decision has a part"),
+        (sized(lambda one: replace(one, source=None)), "a Decision has a part that is not of its type"),
+        (sized(lambda one: replace(one, control=["size"])), "a Decision has a part that is not of its type"),
+        (sized(lambda one: replace(one, entity=one.entity._replace(id=[1]))), "a Decision has a part that is not of its type"),
+        (sized(lambda one: replace(one, reason=5)), "a Decision has a part that is not of its type"),
+        (sized(lambda one: replace(one, value=10**5000)), "mom_evaluate: its answer makes no sense: ValueError: Exceeds the limit"),
+        (sized(lambda one: ShadowDecisions([replace(one, value=10**5000)])), "ValueError: Exceeds the limit"),
+        (sized(lambda one: ShadowDecisions([ODD])), "mom_evaluate: its answer makes no sense: what is on trial"),
+        (sized(lambda one: ShadowDecisions(ODD)), "mom_evaluate: its answer makes no sense: TypeError"),
+        (sized(lambda one: Problem(Source("x"), ODD)), "a Problem has a part that is not of its type"),
+        (sized(lambda one: Problem(Source("x"), "m", ODD)), "a Problem has a part that is not of its type"),
+        (actor(lambda snapshot: [Problem(Source("x"), ODD)]), "mom_act: its answer makes no sense: a Problem has a part"),
+        (actor(lambda snapshot: [Condition("x", "y", severity=UNHASHABLE)]), "mom_act: its answer makes no sense: TypeError: unhashable"),
+        (evaluator(lambda snapshot: HalfWay()), "mom_evaluate: ValueError: the rest is away"),
+        (reviewer(lambda one: Revision(one, ODD, "more")), "mom_review: a Revision has a part that is not of its type"),
+        (plugin_of(mom_review=fails_without_words), "mom_review: SaysNothing"),
+        (plugin_of(mom_collect_host=fails_without_words), "mom_collect_host: SaysNothing"),
+        (odd(10**5000, Scope.HOST), "its host field odd should be a number and is int a int that cannot be written"),
+        (odd(10**5000, Scope.GUEST), "its guest field odd should be a number and is int a int that cannot be written"),
+        (plugin_of(mom_collect_host=lambda self: {10**5000: 1}), "mom_collect_host: its answer makes no sense: ValueError"),
+        (plugin_of(mom_collect_guests=lambda self: {10**5000: {}}), "mom_collect_guests: its answer makes no sense: ValueError"),
+    ],
+)
+def test_what_makes_no_sense_is_told_and_ends_no_cycle(tmp_path: Path, machine: Machine, bad: type, told: str) -> None:
+    with engine_with(tmp_path, machine, evaluator(want(50)), bad=bad) as engine:
+        report = engine.cycle()
+        json_text(status_of(engine, report))
+    assert statuses(report) == {"a": Status.APPLIED, "b": Status.APPLIED}
+    assert any(told in problem.message for problem in report.problems if problem.source.name == "bad"), report.problems
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"id": 5}, {"id": ["b"]}, {"name": None}, {"blocked": None}, {"blocked": {"size": 5}}, {"incarnation": 5}]
+)
+def test_of_a_list_of_guests_what_makes_no_sense_is_left_out(cycle: OneCycle, machine: Machine, wrong: Mapping[str, Any]) -> None:
+    machine.listing = lambda: [Guest("a", "a"), replace(Guest("b", "b"), **wrong)]
+    report = cycle(evaluator(want(50)))
+    assert statuses(report) == {"a": Status.APPLIED}
+    assert "the list of guests: its answer makes no sense" in report.problems[0].message
+
+
+def test_a_list_of_guests_that_fails_half_way_is_no_list(cycle: OneCycle, machine: Machine) -> None:
+    machine.listing = HalfWay
+    assert [problem.message[:42] for problem in cycle().problems] == ["the guests are unknown: ValueError: the re"]
+
+
 @pytest.mark.parametrize("bad", [Raises, Rubbish])
 def test_a_bad_plugin_is_reported_and_the_others_results_stand(cycle: OneCycle, bad: type) -> None:
     report = cycle(evaluator(want(50)), bad=bad)
@@ -771,6 +858,40 @@ def test_a_guest_that_is_gone_for_good_leaves_the_ledger(tmp_path: Path, machine
         assert engine.state().to_put_back == 1
 
 
+@pytest.mark.parametrize(
+    ("lists", "came_of_it"),
+    [
+        pytest.param([("a", "1"), ("b", "1")], {"a": Status.APPLIED, "b": Status.APPLIED}, id="both are there"),
+        pytest.param([("b", "1")], {"a": Status.GONE, "b": Status.APPLIED}, id="one is missing from both lists"),
+        pytest.param([], {"a": Status.GONE, "b": Status.GONE}, id="both are missing from both lists"),
+        pytest.param([("a", "2"), ("b", "1")], {"a": Status.GONE, "b": Status.APPLIED}, id="one was started anew"),
+    ],
+)
+@pytest.mark.parametrize("first", [[], [("b", "1")], [("a", "2"), ("b", "1")]])
+def test_no_guest_is_taken_for_gone_by_one_short_list_when_all_is_put_back(
+    tmp_path: Path,
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    lists: list[tuple[str, str]],
+    came_of_it: dict[str, Status],
+    first: list[tuple[str, str]],
+) -> None:
+    def listing(*those: tuple[str, str]) -> list[Guest]:
+        return [Guest(name, name, incarnation=incarnation) for name, incarnation in those]
+
+    machine.listing = lambda: listing(("a", "1"), ("b", "1"))
+    engine = engine_with(tmp_path, machine, evaluator(want(50)))
+    engine.cycle()
+    answers = [listing(*first)]
+    machine.listing = lambda: answers.pop() if answers else listing(*lists)
+    monkeypatch.setattr(judgement, "WATCH_SECONDS", 0.01)
+    outcomes = {outcome.decision.entity.id: outcome.status for outcome in engine.close()}
+    sure = {name: Status.APPLIED for name, incarnation in first if incarnation == "1"}  # of whom the first list has left no doubt
+    assert outcomes == came_of_it | sure
+    kept = {entry.entity.id for entry in Ledger.open(tmp_path / "state", look=True).entries.values()}
+    assert kept == {name for name, status in outcomes.items() if status is Status.FAILED}
+
+
 def test_a_guest_that_was_started_anew_has_a_new_first_value(tmp_path: Path, machine: Machine) -> None:
     life = ["1"]
     machine.listing = lambda: [Guest("a", "a", incarnation=life[0])]
@@ -851,6 +972,21 @@ def test_a_stop_does_not_wait_for_a_plugin_that_hangs_and_restores_the_rest(tmp_
     assert time.monotonic() - began < 30
     assert machine.sizes == {"a": 100, "b": 200}
     release.set()
+
+
+def test_a_plugin_that_hangs_keeps_no_other_ones_changes_from_being_put_back(tmp_path: Path, machine: Machine) -> None:
+    release, other = threading.Event(), Machine({"a": 100})
+    weight = replace(SIZE, name="weight")
+    hangs = type("Hangs", (control_plugin(other, weight),), {"mom_report": hookimpl(lambda self: release.wait(600))})
+    wants = evaluator(lambda snapshot: [*want(50, "a", "weight")(snapshot), *want(50, "a")(snapshot)])
+    plugins = {"machine": machine_plugin(machine), "hangs": hangs, "size": control_plugin(machine), "e": wants}
+    engine = Engine(config_of(tmp_path, plugins, {"hangs": {"deadline": "200ms"}}, stop_timeout=2.0))
+    engine.cycle()
+    assert (machine.sizes["a"], other.sizes["a"]) == (50, 50)
+    came = {outcome.decision.control: (outcome.status, outcome.error) for outcome in engine.close()}
+    release.set()
+    assert came == {"weight": (Status.FAILED, "the plugin hangs hangs"), "size": (Status.APPLIED, "")}
+    assert machine.sizes["a"] == 100
 
 
 def test_an_engine_in_a_thread_starts_stops_and_starts_again_and_a_second_one_is_refused(tmp_path: Path, machine: Machine) -> None:
@@ -991,6 +1127,53 @@ def test_a_plugins_reload_is_refused_as_a_whole(tmp_path: Path, machine: Machine
     assert committed == ["first", "second"]
 
 
+def test_what_goes_wrong_in_a_reload_ends_no_engine_and_is_not_tried_again(
+    tmp_path: Path, machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    committed: list[str] = []
+    loads: list[int] = []
+
+    def fails() -> None:
+        raise ValueError("late")
+
+    def load() -> Config:
+        loads.append(1)
+        raise ValueError("odd")
+
+    first, second = (plugin_of(mom_reload=lambda self, commit=commit: commit) for commit in (fails, lambda: committed.append("second")))
+    config = config_of(tmp_path, {"machine": machine_plugin(machine), "first": first, "second": second}, interval=0.05)
+    engine = Engine(config)
+    engine.start()
+    try:
+        engine.reload(config, 60)
+        assert committed == ["second"]
+        assert "plugin first: what mom_reload returned failed: ValueError: late" in caplog.text
+        engine.request_reload(load)
+        wait_until(lambda: "the new configuration could not be taken: ValueError: odd" in caplog.text)
+        before = engine.number
+        wait_until(lambda: engine.number > before + BROKEN_CYCLES)
+        assert len(loads) == 1
+    finally:
+        engine.stop()
+
+
+def test_a_reload_that_the_operator_has_corrected_is_taken_however_often_it_was_refused(tmp_path: Path, machine: Machine) -> None:
+    good = False
+
+    def reload(self: object) -> None:
+        if not good:
+            raise MomError("policy 50_x:3:1 is wrong")
+
+    config = config_of(tmp_path, {"machine": machine_plugin(machine), "policy": plugin_of(mom_reload=reload)})
+    with Engine(config) as engine:
+        for _ in range(FAILURES_BEFORE_SET_ASIDE + 1):
+            with pytest.raises(MomError, match="policy 50_x:3:1 is wrong"):
+                engine.reload(config)
+        assert {plugin.state for plugin in engine.cycle().plugins} == {PluginState.OK}
+        good = True
+        engine.reload(config)
+
+
 def test_switching_to_observe_puts_everything_back_and_touches_nothing_more(tmp_path: Path, machine: Machine) -> None:
     plugins = {"machine": machine_plugin(machine), "size": control_plugin(machine), "e": evaluator(want(50))}
     with Engine(config_of(tmp_path, plugins)) as engine:
@@ -1001,6 +1184,29 @@ def test_switching_to_observe_puts_everything_back_and_touches_nothing_more(tmp_
         report = engine.cycle()
     assert [(one.status, one.before) for one in report.outcomes] == [(Status.OBSERVED, 100), (Status.OBSERVED, 200)]
     assert machine.set_calls == []
+
+
+def test_what_another_plugin_had_set_is_put_back_by_the_one_that_has_the_control_now(tmp_path: Path, machine: Machine) -> None:
+    plugins = {"machine": machine_plugin(machine), "old": control_plugin(machine), "e": evaluator(want(50))}
+    engine = Engine(config_of(tmp_path, plugins))
+    engine.cycle()
+    engine.close(put_back=False)
+    del plugins["e"], plugins["old"]
+    with Engine(config_of(tmp_path, plugins | {"new": control_plugin(machine)})):
+        pass
+    assert machine.sizes == {"a": 100, "b": 200}
+
+
+@pytest.mark.parametrize("serve", [True, False])
+def test_a_mom_that_starts_to_observe_puts_back_what_the_one_before_has_left(tmp_path: Path, machine: Machine, *, serve: bool) -> None:
+    plugins = {"machine": machine_plugin(machine), "size": control_plugin(machine), "e": evaluator(want(50))}
+    engine = Engine(config_of(tmp_path, plugins))
+    engine.cycle()
+    engine.close(put_back=False)
+    engine = Engine(config_of(tmp_path, plugins, mode="observe"), serve=serve)
+    engine.cycle()
+    engine.close(put_back=False)
+    assert machine.sizes == ({"a": 100, "b": 200} if serve else {"a": 50, "b": 50}), "a program that only looks changes nothing"
 
 
 def test_what_could_not_be_put_back_when_mom_was_told_to_observe_is_tried_again(

@@ -1,5 +1,6 @@
 """The files of the locks: who can read one can hold its lock, so that nobody but mom's user can."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -90,6 +91,17 @@ def test_a_lock_that_is_a_link_is_not_followed(folder: Path) -> None:
     (folder / "x.lock").symlink_to(folder / "elsewhere")
     with pytest.raises(OSError, match="symbolic links"):
         open_lock(folder / "x.lock")
+
+
+def test_a_full_disk_keeps_nobody_from_starting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with RunLock(folder), pytest.raises(MomError, match="running already"):
+        RunLock(folder).take()
+    with RunLock(folder):
+        pass
 
 
 @pytest.mark.processes

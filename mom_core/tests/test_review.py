@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -46,3 +47,30 @@ def test_a_plugin_that_decides_the_same_as_one_before_it_has_not_lost(second: in
     kept, revisions, _ = review(SNAPSHOT, proposals, Declarations(controls={"odd": SIZE}))
     assert [(one.value, one.source.name) for one in kept] == [(50, "one")]
     assert ["the plugin one comes before two" in one.reason for one in revisions] == [True] * told
+
+
+@pytest.mark.parametrize("owner", [True, False])
+@pytest.mark.parametrize(
+    "revisions",
+    [
+        pytest.param([(None, "")], id="a drop without a reason"),
+        pytest.param([(70, "floor"), (None, "never")], id="a drop wins over a value before it"),
+        pytest.param([(None, "never"), (70, "floor")], id="a drop wins over a value after it"),
+        pytest.param([(70, "floor"), (60, "lower")], id="two values"),
+        pytest.param([("rubbish", "floor")], id="no decision"),
+    ],
+)
+def test_what_a_controls_reviewer_has_said_without_sense_keeps_the_decision_from_being_applied(
+    revisions: list[tuple[Any, str]], *, owner: bool
+) -> None:
+    decision = Decision(GUEST.entity, "odd", 50, source=Source("x"))
+    declared = Declarations(controls={"odd": SIZE}, control_owners={"odd": "reviewer" if owner else "another"})
+    given = [Revision(decision, replace(decision, value=value) if isinstance(value, int) else value, why) for value, why in revisions]
+    decisions, accepted, _ = apply_revisions([decision], given, "reviewer", SNAPSHOT, declared)
+    if owner:
+        assert not decisions
+        assert accepted[-1].after is None
+        assert accepted[-1].reason
+    else:
+        dropped = any(value is None and why for value, why in revisions)
+        assert bool(decisions) is not dropped, "of another one's control it has only what it says with sense"

@@ -65,6 +65,15 @@ def test_who_waits_is_woken_and_stopped_from_another_thread() -> None:
     assert schedule.wait() is None
 
 
+def test_a_signal_that_comes_while_progress_is_told_ends_the_wait_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule_module, "BEAT_SECONDS", 60.0)
+    schedule = Schedule(600)
+    schedule.wait()
+    began = time.monotonic()
+    assert schedule.wait(schedule.stop) is None, "a signal handler runs in the thread that waits"
+    assert time.monotonic() - began < 30
+
+
 def test_a_worker_makes_one_call_at_a_time_in_one_thread() -> None:
     worker = PluginWorker("p", 60)
     threads = {worker.call("h", threading.get_ident) for _ in range(3)}

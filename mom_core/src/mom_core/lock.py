@@ -53,9 +53,10 @@ class RunLock:
                 who = f"process {pid} ({command})" if pid else "another process"
                 raise MomError(f"mom is running already: {who} holds {self.path}", hint="stop that one first")
             time.sleep(0.05)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "command": " ".join(sys.argv)}).encode(), 0)
         self._descriptor = descriptor
+        with suppress(OSError):  # on a full disk: what counts is the kernel's lock, which is held
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "command": " ".join(sys.argv)}).encode(), 0)
 
     def _try(self) -> int | None:
         try:

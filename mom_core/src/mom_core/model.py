@@ -724,6 +724,15 @@ def printable(text: str, limit: int = 80) -> str:
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
+def shown(value: object, limit: int = 60) -> str:
+    """The `repr` of something from a plugin, as by `printable`; its type where there is none, as of an integer of too many digits."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  # its `__repr__` is the plugin's
+        text = f"a {type(value).__name__} that cannot be written"
+    return printable(text, limit)
+
+
 def first_names(names: Sequence[str], most: int = 5) -> str:
     """The first of these names from outside, safe to print, and how many more there are: `a, b and 3 more`."""
     shown = ", ".join(printable(name) for name in names[:most])

@@ -5,18 +5,30 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
 import click
 
-from mom_core import Config, EngineState, Entity, LedgerEntry, MomError, Outcome, PluginContext, Status, load_config
+from mom_core import (
+    Config,
+    Declarations,
+    EngineState,
+    Entity,
+    LedgerEntry,
+    MomError,
+    Outcome,
+    PluginContext,
+    PluginError,
+    Status,
+    load_config,
+)
 from mom_core.engine.restore import restore
 from mom_core.ledger import Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock, holder
-from mom_core.plugins.registry import build_plugins
+from mom_core.plugins.registry import PluginSet, build_plugins, constructed, joined
 from mom_daemon import amount, become_owner, brief, config_argument, json_option, print_prose
 from mom_daemon.supervision import IN_FORCE, config_as_left, take_keep
 
@@ -64,7 +76,7 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
             _show_entries(entries, as_json)
             sys.exit(1 if ledger.damage else 0)
         changes = EngineState(to_put_back=len(entries), changes=entries)
-        plugins = build_plugins(_only_what_is_needed(config, entries), PluginContext(serves=False, engine_state=lambda: changes)).plugins
+        plugins = set_up(config, entries, PluginContext(serves=False, engine_state=lambda: changes))
         try:
             outcomes = restore(plugins, ledger, timeout)
         finally:
@@ -101,16 +113,39 @@ def _why_not(config: Config, *, look: bool) -> str:
     return f"{len(ledger.entries)} changes are kept for the next mom; `mom restore` puts them back now." if kept else ""
 
 
-def _only_what_is_needed(config: Config, entries: list[LedgerEntry]) -> Config:
-    """The plugins that own what must be put back, and those with a hypervisor: a broken policy must not keep memory from its guests."""
+def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginContext) -> PluginSet:
+    """The plugins that own what must be put back, those with a hypervisor, and collectors with services for these.
+
+    Of the others, no more is used than the fields that they declare. One that cannot be set up is left out: neither a broken policy nor
+    another owner must keep memory from its guests. Raises `MomError` when nothing can be put back, or a hypervisor's plugin cannot be set
+    up: without it, a guest would be taken for gone.
+    """
+    wanted = {entry.control for entry in entries}
     owners = {entry.plugin for entry in entries}
-    collectors = {"mom_hypervisor", "mom_declare"}
-    needed = {
-        name: plugin
-        for name, plugin in config.plugins.items()
-        if name in owners or any(hasattr(plugin.loaded.plugin_class, hook) for hook in collectors)
-    }
-    return dataclasses.replace(config, plugins=needed)
+    knowing = _having(config, "mom_hypervisor")
+    needed_names = owners | knowing | (_having(config, "mom_services") & _having(config, "mom_declare"))
+    others = config.plugins.keys() - needed_names
+    with constructed(_with_only(config, others), []) as looked_at:
+        declared = joined((plugin for plugin in looked_at if plugin.declared), [])
+    owners |= {name for control, name in declared.control_owners.items() if control in wanted}
+    needed = _with_only(config, needed_names | owners)
+    while True:
+        try:
+            return build_plugins(needed, template, declared=Declarations(declared.fields)).plugins
+        except PluginError as error:
+            broken = {one.plugin for one in error.errors}
+            if broken & knowing or not needed.plugins.keys() & owners - broken:
+                raise
+            print_prose(f"mom: {error}", 2, err=True)
+            needed = _with_only(needed, needed.plugins.keys() - broken)
+
+
+def _having(config: Config, hook: str) -> set[str]:
+    return {name for name, plugin in config.plugins.items() if hasattr(plugin.loaded.plugin_class, hook)}
+
+
+def _with_only(config: Config, names: Collection[str]) -> Config:
+    return dataclasses.replace(config, plugins={name: plugin for name, plugin in config.plugins.items() if name in names})
 
 
 def _print_json(rows: Iterable[tuple[Entity, dict[str, object]]]) -> None:

@@ -12,10 +12,26 @@ from operator import attrgetter
 from typing import Any, Final, TypeAlias, TypeGuard
 
 from mom_core.columns import Columns
+from mom_core.engine.answers import contained, no_sense, why_nonsense
 from mom_core.errors import HypervisorError
-from mom_core.model import HOST_ID, Derived, FieldSpec, Guest, GuestTable, Host, Problem, Scope, Severity, Snapshot, Source, printable
+from mom_core.model import (
+    HOST_ID,
+    Derived,
+    FieldSpec,
+    Guest,
+    GuestTable,
+    Host,
+    Problem,
+    Scope,
+    Severity,
+    Snapshot,
+    Source,
+    printable,
+    shown,
+)
+from mom_core.plugins.bounded import text_of
 from mom_core.plugins.invoker import describe
-from mom_core.plugins.registry import Plugin, PluginSet
+from mom_core.plugins.registry import Plugin, PluginSet, complete
 from mom_core.units import Unit
 from mom_core.values import NUMBER_LIMIT, Value
 
@@ -89,8 +105,9 @@ class Collector:
             if not isinstance(value, Derived) or not isinstance(value.host, Mapping):
                 problems.append(_rubbish(plugin, hook, value, "a Derived"))
                 continue
-            _join(fields, _accepted(value.host, self._declared_by(plugin, Scope.HOST), plugin, Scope.HOST, problems))
-            told += self._told(plugin, hook, value.guests, listed, snapshot.guests.keys(), problems)
+            with contained(plugin.name, hook, problems):
+                _join(fields, _accepted(value.host, self._declared_by(plugin, Scope.HOST), plugin, Scope.HOST, problems))
+                told += self._told(plugin, hook, value.guests, listed, snapshot.guests.keys(), problems)
         host = replace(snapshot.host, fields={**snapshot.host.fields, **fields})
         places = self._places if listed is self._listed else {guest.id: place for place, guest in enumerate(listed)}
         guests = GuestTable(listed, places, snapshot.columns.with_columns(_joined(told, problems)))
@@ -110,7 +127,7 @@ class Collector:
         source = Source(owner.name)
         worker = owner.worker
         # Always tried: without guests nothing works, and a hypervisor that is away has a back-off of its own.
-        call = worker.begin(LISTING, self._plugins.hypervisor.guests, always=True)
+        call = worker.begin(LISTING, lambda: complete(self._plugins.hypervisor.guests()), always=True)
         if call is None:
             problems.append(Problem(source, f"{GUESTS_UNKNOWN}: {worker.why_not(LISTING)}"))
             return []
@@ -119,7 +136,14 @@ class Collector:
             worker.log_failure(LISTING, answer.error)
             problems.append(Problem(source, f"{GUESTS_UNKNOWN}: {describe_error(answer.error)}"))
             return []
-        given = [*answer.value] if isinstance(answer.value, Iterable) else [answer.value]
+        try:
+            return self._listed_guests([*answer.value] if isinstance(answer.value, Iterable) else [answer.value], source, problems)
+        except Exception as error:  # noqa: BLE001  # containment, as in `contained`
+            problems.append(no_sense(owner.name, GUESTS_UNKNOWN, describe(error)))
+            return []
+
+    def _listed_guests(self, given: Sequence[object], source: Source, problems: list[Problem]) -> Sequence[Guest]:
+        """The guests of an answer, in order; what is wrong with the others becomes problems."""
         if given == self._as_listed:  # the same guests as in the last cycle, with which nothing was wrong
             return self._in_order
         guests: dict[str, Guest] = {}
@@ -127,6 +151,8 @@ class Collector:
         for guest in given:
             if not isinstance(guest, Guest):
                 wrong.append(Problem(source, f"the list of guests holds a {type(guest).__name__}"))
+            elif why := why_nonsense(guest):
+                wrong.append(no_sense(source.name, "the list of guests", why))
             elif guest.id in guests:
                 wrong.append(Problem(source, f"the guest id {printable(guest.id)} is listed twice", guest.entity))
             elif not _is_whole(guest.id):
@@ -141,19 +167,23 @@ class Collector:
 
     def _host_fields(self, problems: list[Problem]) -> Fields:
         joined: Fields = {}
-        for plugin, value in self._ask("mom_collect_host", problems, hypervisor=self._plugins.hypervisor):
+        hook = "mom_collect_host"
+        for plugin, value in self._ask(hook, problems, hypervisor=self._plugins.hypervisor):
             if not isinstance(value, Mapping):
-                problems.append(_rubbish(plugin, "mom_collect_host", value, "a mapping"))
+                problems.append(_rubbish(plugin, hook, value, "a mapping"))
                 continue
-            _join(joined, _accepted(value, self._declared_by(plugin, Scope.HOST), plugin, Scope.HOST, problems))
+            with contained(plugin.name, hook, problems):
+                _join(joined, _accepted(value, self._declared_by(plugin, Scope.HOST), plugin, Scope.HOST, problems))
         return joined
 
     def _told_of_guests(self, guests: Sequence[Guest], problems: list[Problem]) -> list[_Told]:
         """Each plugin's fields of guests, as they came."""
         told: list[_Told] = []
         arguments = {"hypervisor": self._plugins.hypervisor, "guests": tuple(guests)}
-        for plugin, value in self._ask("mom_collect_guests", problems, **arguments):
-            told += self._told(plugin, "mom_collect_guests", value, guests, self._places.keys(), problems)
+        hook = "mom_collect_guests"
+        for plugin, value in self._ask(hook, problems, **arguments):
+            with contained(plugin.name, hook, problems):
+                told += self._told(plugin, hook, value, guests, self._places.keys(), problems)
         return told
 
     def _told(
@@ -207,7 +237,7 @@ def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problem
 
 def describe_error(error: BaseException) -> str:
     """An error for an operator: our own by its message and advice, a plugin's by its type too."""
-    return printable(str(error), 300) if isinstance(error, HypervisorError) else describe(error)
+    return printable(text_of(error), 300) if isinstance(error, HypervisorError) else describe(error)
 
 
 def _settled(reason: str) -> str:
@@ -227,14 +257,15 @@ def _joined(told: Sequence[_Told], problems: list[Problem]) -> Columns:
     unknown: dict[str, AbstractSet[int]] = {}
     for plugin, declared, columns in told:
         for name in columns:
-            accepted = _accepted_column(name, columns, declared, plugin, problems)
-            places = {*columns.unknown(name)} if name in declared else set()
-            if name in joined:
-                accepted = [other if value is None else value for value, other in zip(joined[name], accepted, strict=True)]
-                places = {place for place in places | unknown[name] if accepted[place] is None}
-            elif not places and _NO_VALUE.issuperset(map(type, accepted)):
-                continue
-            joined[name], unknown[name] = accepted, places
+            with contained(plugin.name, "its fields of guests", problems):
+                accepted = _accepted_column(name, columns, declared, plugin, problems)
+                places = {*columns.unknown(name)} if name in declared else set()
+                if name in joined:
+                    accepted = [other if value is None else value for value, other in zip(joined[name], accepted, strict=True)]
+                    places = {place for place in places | unknown[name] if accepted[place] is None}
+                elif not places and _NO_VALUE.issuperset(map(type, accepted)):
+                    continue
+                joined[name], unknown[name] = accepted, places
     return Columns(joined, unknown)
 
 
@@ -282,7 +313,7 @@ def _fits(value: object, name: str, kind: _Kind | None, plugin: Plugin, scope: S
     else:
         fits = isinstance(value, Sequence) and not isinstance(value, str)
     if not fits:
-        message = f"its {scope} field {name} should be {kind.value} and is {type(value).__name__} {printable(repr(value), 60)}"
+        message = f"its {scope} field {name} should be {kind.value} and is {type(value).__name__} {shown(value)}"
         problems.append(Problem(Source(plugin.name), message))
     return fits
 

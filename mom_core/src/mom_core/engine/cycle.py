@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mom_core.engine import control
+from mom_core.engine.answers import contained, no_sense, why_nonsense
 from mom_core.engine.collect import GUESTS_UNKNOWN, Collector, ask
 from mom_core.engine.restore import forget_gone
 from mom_core.engine.review import Claims, Proposal, apply_revisions, review
@@ -131,7 +132,9 @@ class CycleSteps:
                     items: list[object] = []
                     conditions: list[Condition] = []
                     for item in answer:
-                        if isinstance(item, ShadowDecisions):
+                        if why := why_nonsense(item):
+                            problems.append(no_sense(plugin.name, hook, why))
+                        elif isinstance(item, ShadowDecisions):
                             considered.append(item.signed(plugin.name))
                         elif isinstance(item, Condition) and hook == "mom_act":
                             conditions.append(item)
@@ -139,7 +142,8 @@ class CycleSteps:
                             items.append(item.signed(plugin.name) if isinstance(item, Decision) else item)
                     proposals.append(Proposal(plugin.name, items, acts=hook == "mom_act"))
                     if hook == "mom_act":
-                        said[plugin.name] = accepted(plugin.name, conditions, problems)
+                        with contained(plugin.name, hook, problems):
+                            said[plugin.name] = accepted(plugin.name, conditions, problems)
                 elif answer is not None:
                     problems.append(Problem(Source(plugin.name), f"{hook} must return decisions, not {type(answer).__name__}"))
                 elif hook == "mom_act":
@@ -152,17 +156,20 @@ class CycleSteps:
         problems.extend(more)
         for plugin in plugins.having("mom_review"):
             work = plugin.work("mom_review", snapshot=snapshot, decisions=tuple(decisions))
-            answers = ask([(plugin, work)], "mom_review", problems)
+            reviewed = None
+            for _, answer in ask([(plugin, work)], "mom_review", problems):
+                with contained(plugin.name, "mom_review", problems):
+                    given = answer if isinstance(answer, Iterable) else () if answer is None else (answer,)
+                    reviewed = apply_revisions(decisions, given, plugin.name, snapshot, plugins.declarations)
             self.on_progress()
-            if not answers:
+            if reviewed is None:
                 # A reviewer protects guests: without its word on them, the decisions on its own controls are not applied.
                 silent = f"the plugin {plugin.name} could not review it"
                 dropped = [decision for decision in decisions if decision.control in plugin.controls]
                 revisions.extend(Revision(decision, None, silent, "core") for decision in dropped)
                 decisions = [decision for decision in decisions if decision.control not in plugin.controls]
-            for _, answer in answers:
-                given = answer if isinstance(answer, Iterable) else () if answer is None else (answer,)
-                decisions, changed, more = apply_revisions(decisions, given, plugin.name, snapshot, plugins.declarations)
+            else:
+                decisions, changed, more = reviewed
                 revisions.extend(changed)
                 problems.extend(more)
         return wanted, decisions, revisions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -24,6 +25,7 @@ from mom_core.hypervisor import Hypervisor
 from mom_core.ledger import Key, Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock
 from mom_core.model import EngineState, Outcome, Problem, Report, Snapshot, Status
+from mom_core.plugins.invoker import describe
 from mom_core.plugins.registry import NOTHING_DECLARED, PluginSet, Rebuilt, build_plugins, close_plugins
 
 LOG = logging.getLogger("mom.engine")
@@ -115,6 +117,8 @@ class Engine:
             raise
         self._use(self.config, rebuilt)
         self.started_at = self._clock.wall()
+        if self._serve and self.config.mode == "observe":  # as a reload does; with the first cycle, when the hypervisor was asked
+            self._not_back, self._put_back_at = set(self._ledger.entries), -math.inf
         if self._ledger.entries:
             LOG.info("took over %d changes of an earlier run", len(self._ledger.entries))
 
@@ -338,11 +342,15 @@ class Engine:
         except MomError as refused:
             error = refused
             LOG.error("the new configuration is refused, the old one stays in force: %s", refused)
-        with self._reloaded:
-            if self._pending is load:
-                self._pending = None
-            self._reload_result = error
-            self._reloaded.notify_all()
+        except Exception as mistake:  # a file's loader or a plugin may raise anything: not taken, and not tried again in each cycle
+            error = MomError(f"the new configuration could not be taken: {describe(mistake)}")
+            LOG.exception("%s", error)
+        finally:
+            with self._reloaded:
+                if self._pending is load:
+                    self._pending = None
+                self._reload_result = error
+                self._reloaded.notify_all()
 
     def _change_to(self, config: Config) -> None:
         old = self._opened()

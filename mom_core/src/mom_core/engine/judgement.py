@@ -42,6 +42,10 @@ POLLS: Final = 5
 """How often, and how often again, gradual controls are looked at before it is said what they stand at. A clean stop takes 2 s in all."""
 
 
+class NotListed(GuestGone):
+    """A list of the hypervisor's has no such guest; no plugin has said that it is gone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Controller:
     """How one plugin's controls are read and written. Its methods call the plugin, and raise what it raises."""
@@ -92,7 +96,7 @@ class Controller:
         def gone(target: Target) -> bool:
             return target.entity.scope is Scope.GUEST and target.entity.id not in there
 
-        return [GuestGone(GONE) if value is None and gone(target) else value for target, value in zip(wanted, found, strict=True)]
+        return [NotListed(GONE) if value is None and gone(target) else value for target, value in zip(wanted, found, strict=True)]
 
     def apply(self, decisions: Sequence[Decision], found: Mapping[Target, Found]) -> list[Outcome]:
         """Write what was decided, and judge by what stands then.
@@ -112,8 +116,8 @@ class Controller:
         """Let what stood there before mom stand again, where it is still what mom made it; an outcome for each entry."""
         outcomes: list[Outcome] = []
         found = self.read(map(target_of, entries))
-        there = self._still_there(entries, found, outcomes)
-        found |= self._asked_again(there, found)
+        there, waited = self._still_there(entries, found, outcomes)
+        found |= self._asked_again(there, found, waited=waited)
         found |= self._watched(there, found)
         due: dict[Target, tuple[LedgerEntry, Judgement]] = {}
         for entry in there:
@@ -136,40 +140,62 @@ class Controller:
             outcomes.append(Outcome(back(entry), change.found, stands, status, error))
         return outcomes
 
-    def _still_there(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found], outcomes: list[Outcome]) -> list[LedgerEntry]:
-        """The entries of the host and of guests that are what they were; what becomes of the others is added to the outcomes.
+    def _still_there(
+        self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found], outcomes: list[Outcome]
+    ) -> tuple[list[LedgerEntry], bool]:
+        """The entries of the host and of guests that are what they were, and whether that has taken a moment. What becomes of the others is
+        added to the outcomes.
 
-        What a hypervisor does not support may be another one's guest: that this one does not list it says nothing.
+        What a hypervisor does not support may be another one's guest: that this one does not list it says nothing. One list may be short,
+        as when the hypervisor was just restarted: what it says of a guest's end, a second one must say, too.
         """
-        there: Mapping[str, str] = {}
-        lost = ""
-        if any(entry.entity.scope is Scope.GUEST for entry in entries):
-            try:
-                there = {guest.id: guest.incarnation for guest in self.hypervisor.guests()}
-            except HypervisorError as error:
-                lost = str(error)
+
+        def doubtful(among: Iterable[LedgerEntry]) -> list[LedgerEntry]:
+            return [entry for entry in among if there.get(entry.entity.id) != entry.incarnation]
+
+        asked = [one for one in entries if one.entity.scope is Scope.GUEST and not isinstance(found[target_of(one)], NotSupported)]
+        there, lost = self._listed() if asked else ({}, "")
+        ended = doubtful(asked)
+        waited = bool(ended) and not lost
+        if waited:
+            self.sleep(WATCH_SECONDS)
+            there, lost = self._listed()
+            ended = doubtful(ended)
+        questioned = {target_of(entry) for entry in ended}
         left = []
         for entry in entries:
-            unsupported = isinstance(found[target_of(entry)], NotSupported)
-            if entry.entity.scope is Scope.HOST or unsupported or (not lost and there.get(entry.entity.id) == entry.incarnation):
+            target = target_of(entry)
+            if target not in questioned:
                 left.append(entry)
             elif lost:
                 outcomes.append(Outcome(back(entry), None, None, Status.FAILED, lost))
             else:
                 why = STARTED_ANEW if entry.entity.id in there else GONE
                 outcomes.append(Outcome(back(entry), None, None, Status.GONE, why))
-        return left
+        return left, waited
 
-    def _asked_again(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found]) -> dict[Target, Found]:
-        """The values that were unknown, a moment later: a busy hypervisor does not tell everything at once, and there is no next cycle."""
+    def _listed(self) -> tuple[Mapping[str, str], str]:
+        """The incarnations of the guests that the hypervisor lists, and why they are unknown."""
+        try:
+            there = {guest.id: guest.incarnation for guest in self.hypervisor.guests()}
+        except HypervisorError as error:
+            return {}, str(error)
+        return there, ""
+
+    def _asked_again(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found], *, waited: bool) -> dict[Target, Found]:
+        """The values that were unknown, a moment later: a busy hypervisor does not tell everything at once, and there is no next cycle.
+
+        :param waited: whether a moment has passed already
+        """
         later: dict[Target, Found] = {}
-        unknown = [target for target in map(target_of, entries) if found[target] is None]
-        for _ in range(ASKED_AGAIN):
+        unknown = [target for target in map(target_of, entries) if _is_unknown(found[target])]
+        for look in range(ASKED_AGAIN):
             if not unknown:
                 break
-            self.sleep(WATCH_SECONDS)
+            if look or not waited:
+                self.sleep(WATCH_SECONDS)
             later |= self.read(unknown)
-            unknown = [target for target in unknown if later[target] is None]
+            unknown = [target for target in unknown if _is_unknown(later[target])]
         return later
 
     def _watched(self, entries: Sequence[LedgerEntry], found: Mapping[Target, Found]) -> dict[Target, Found]:
@@ -248,6 +274,11 @@ def known(found: Found) -> Value:
     if isinstance(found, InTransition):
         return found.value
     return None if isinstance(found, HypervisorError) else found
+
+
+def _is_unknown(found: Found) -> bool:
+    """True if there is no answer, and at most a list in which the guest is missing."""
+    return found is None or isinstance(found, NotListed)
 
 
 def _moved(spec: ControlSpec, before: Found, now: Found) -> bool:

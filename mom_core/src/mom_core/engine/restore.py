@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -12,13 +12,17 @@ from mom_core.engine.judgement import Controller, back, target_of
 from mom_core.errors import StateError
 from mom_core.ledger import Key, Ledger
 from mom_core.model import LedgerEntry, Outcome, Snapshot, Status, printable
-from mom_core.plugins.invoker import describe
+from mom_core.plugins.invoker import Call, describe
 from mom_core.plugins.registry import Plugin, PluginSet
 
 LOG = logging.getLogger("mom.restore")
 
 ENDED = frozenset({Status.APPLIED, Status.UNCHANGED, Status.GONE, Status.LEFT_ALONE})
 """Outcomes after which an entry has nothing left to say."""
+
+
+LOOK_AGAIN_SECONDS = 0.05
+"""How often it is looked which of the plugins that hang have come back: of the seconds that a stop has, that costs no share."""
 
 
 def restore(
@@ -34,21 +38,15 @@ def restore(
     entries = [entry for key, entry in ledger.entries.items() if only is None or key in only]
     until = time.monotonic() + seconds
     outcomes: list[Outcome] = []
-    calls = []
-    for name in dict.fromkeys(entry.plugin for entry in entries):
-        share = tuple(entry for entry in entries if entry.plugin == name)
-        plugin = next((plugin for plugin in plugins.plugins if plugin.name == name), None)
-        if plugin is None or "mom_write" not in plugin.hooks:
-            outcomes.extend(_failed(share, f"the plugin {name} is not enabled"))
-            continue
-        plugin.worker.reset_failures()
-        # A call that mom gave up on may still be changing things; only when it is over can they be put back.
-        free = plugin.worker.wait_until_free(until)
-        # One whose control the plugin has not any more is left out, and so has failed.
-        controller = Controller.of(plugin.controls, plugin.hooks, plugins.hypervisor, sleep)
-        work = partial(controller.put_back, [entry for entry in share if entry.control in plugin.controls])
-        calls.append((plugin, share, plugin.worker.begin("mom_write", work) if free else None))
-    for plugin, share, call in calls:
+    shares: dict[Plugin, list[LedgerEntry]] = {}
+    named = {plugin.name: plugin for plugin in plugins.plugins if "mom_write" in plugin.hooks}
+    for entry in entries:
+        owner = plugins.owner(entry.control) or named.get(entry.plugin)  # another plugin may have the control by now
+        if owner is None:
+            outcomes.extend(_failed([entry], f"the plugin {entry.plugin} is not enabled"))
+        else:
+            shares.setdefault(owner, []).append(entry)
+    for plugin, share, call in _begun(plugins, shares, until, sleep):
         if call is None:
             outcomes.extend(_failed(share, f"the plugin {plugin.name} hangs"))
             continue
@@ -60,6 +58,31 @@ def restore(
             outcomes.extend(_matched(plugin, share, answer.value))
     forget(ledger, [(outcome.decision.entity.id, outcome.decision.control) for outcome in outcomes if outcome.status in ENDED])
     return outcomes
+
+
+def _begun(
+    plugins: PluginSet, shares: Mapping[Plugin, Sequence[LedgerEntry]], until: float, sleep: Callable[[float], None]
+) -> Iterable[tuple[Plugin, Sequence[LedgerEntry], Call | None]]:
+    """The calls that put these entries back; None of a plugin that hangs until the end.
+
+    A call that mom gave up on may still be changing things; only when it is over can they be put back. No plugin waits for another one's.
+    """
+    calls: dict[Plugin, Call | None] = {}
+    hung = [*shares]
+    while hung:
+        for plugin in hung:
+            if plugin.worker.wait_until_free(0.0):
+                plugin.worker.reset_failures()
+                controller = Controller.of(plugin.controls, plugin.hooks, plugins.hypervisor, sleep)
+                # One whose control the plugin has not any more is left out, and so has failed.
+                work = partial(controller.put_back, [entry for entry in shares[plugin] if entry.control in plugin.controls])
+                calls[plugin] = plugin.worker.begin("mom_write", work)
+        hung = [plugin for plugin in hung if plugin not in calls]
+        if (now := time.monotonic()) >= until:
+            break
+        if hung:
+            hung[0].worker.wait_until_free(min(until, now + LOOK_AGAIN_SECONDS))
+    return [(plugin, share, calls.get(plugin)) for plugin, share in shares.items()]
 
 
 def forget(ledger: Ledger, keys: Sequence[Key]) -> None:

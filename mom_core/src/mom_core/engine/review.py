@@ -7,10 +7,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeGuard
 
 from mom_core.context import Declarations
-from mom_core.model import ControlSpec, Decision, Entity, Problem, Revision, Scope, Severity, Snapshot, Source, Value, printable
+from mom_core.engine.answers import contained, why_nonsense
+from mom_core.model import ControlSpec, Decision, Problem, Revision, Scope, Severity, Snapshot, Source, Value, shown
 from mom_core.units import Unit
 
 REVIEWER = "core"
@@ -100,40 +101,45 @@ def review(
     kept: dict[tuple[str, str], tuple[Proposal, Decision]] = {}
     revisions: list[Revision] = []
     problems: list[Problem] = []
-    for proposal in proposals:
+
+    def take(proposal: Proposal, item: object) -> None:
         plugin = proposal.plugin
+        if isinstance(item, Problem):
+            problems.append(item)
+            return
+        if not isinstance(item, Decision):
+            problems.append(Problem(Source(plugin), f"{proposal.hook} returned a {type(item).__name__} where a Decision belongs"))
+            return
+        decision = item.signed(plugin)
+        checked = check(snapshot, decision, declarations)
+        if checked is not decision:
+            revisions.append(checked if isinstance(checked, Revision) else Revision(decision, checked, "", REVIEWER))
+            if revisions[-1].after is None:
+                return
+            decision = revisions[-1].after
+        key = (decision.entity.id, decision.control)
+        winner = kept.get(key)
+        owner = claims.owner_before(plugin, decision) if winner is None and not proposal.acts else ""
+        if owner:
+            revisions.append(Revision(decision, None, f"the plugin {owner} comes before {plugin} and has decided it earlier", REVIEWER))
+            claims.contest(owner, plugin, decision)
+        elif winner is None:
+            kept[key] = (proposal, decision)
+            if not proposal.acts:
+                claims.claim(plugin, decision)
+        elif winner[0].plugin == plugin:
+            kept[key] = (proposal, decision)
+            revisions.append(Revision(winner[1], None, f"{plugin} decided again, at {decision.source}", REVIEWER))
+        elif winner[1].value != decision.value:  # where they agree, none has lost
+            first = winner[0]
+            if not first.acts:
+                claims.contest(first.plugin, plugin, decision)
+            revisions.append(Revision(decision, None, f"the plugin {first.plugin} comes before {plugin} and decided it too", REVIEWER))
+
+    for proposal in proposals:
         for item in proposal.items:
-            if isinstance(item, Problem):
-                problems.append(item)
-                continue
-            if not isinstance(item, Decision) or not isinstance(item.entity, Entity):
-                problems.append(Problem(Source(plugin), f"{proposal.hook} returned a {type(item).__name__} where a Decision belongs"))
-                continue
-            decision = item.signed(plugin)
-            checked = check(snapshot, decision, declarations)
-            if checked is not decision:
-                revisions.append(checked if isinstance(checked, Revision) else Revision(decision, checked, "", REVIEWER))
-                if revisions[-1].after is None:
-                    continue
-                decision = revisions[-1].after
-            key = (decision.entity.id, decision.control)
-            winner = kept.get(key)
-            owner = claims.owner_before(plugin, decision) if winner is None and not proposal.acts else ""
-            if owner:
-                revisions.append(Revision(decision, None, f"the plugin {owner} comes before {plugin} and has decided it earlier", REVIEWER))
-                claims.contest(owner, plugin, decision)
-            elif winner is None:
-                kept[key] = (proposal, decision)
-                if not proposal.acts:
-                    claims.claim(plugin, decision)
-            elif winner[0].plugin == plugin:
-                kept[key] = (proposal, decision)
-                revisions.append(Revision(winner[1], None, f"{plugin} decided again, at {decision.source}", REVIEWER))
-            elif winner[1].value != decision.value:  # where they agree, none has lost
-                first = winner[0]
-                if not first.acts:
-                    claims.contest(first.plugin, plugin, decision)
-                revisions.append(Revision(decision, None, f"the plugin {first.plugin} comes before {plugin} and decided it too", REVIEWER))
+            with contained(proposal.plugin, proposal.hook, problems):
+                take(proposal, item)
     problems.extend(claims.problems(snapshot))
     return [decision for _, decision in kept.values()], revisions, problems
 
@@ -172,15 +178,15 @@ def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
     if spec.unit is Unit.TEXT:
         if isinstance(value, int) and not isinstance(value, bool):  # policies write "0" and mean the text: there, it is the number
             return str(value), "a number, written as the text that the control takes"
-        return (value, "") if isinstance(value, str) else (None, f"{printable(repr(value), 60)} is no text")
+        return (value, "") if isinstance(value, str) else (None, f"{shown(value)} is no text")
     if spec.unit is Unit.LIST:
-        return (value, "") if _is_list(value) else (None, f"{printable(repr(value), 60)} is no list of mappings")
+        return (value, "") if _is_list(value) else (None, f"{shown(value)} is no list of mappings")
     if not isinstance(value, (int, float)) or not -_LARGEST <= value <= _LARGEST:  # in half the time that `int | float` takes
-        shown = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else printable(repr(value), 60)
-        return None, f"{shown} is no finite number"
+        what = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else shown(value)
+        return None, f"{what} is no finite number"
     number = value if type(value) is int or spec.unit in _FRACTIONAL else int(value)
     if spec.choices and value not in spec.choices:
-        return None, f"{value!r:.40} is none of the values that it has: {', '.join(map(str, spec.choices))}"
+        return None, f"{shown(value, 40)} is none of the values that it has: {', '.join(map(str, spec.choices))}"
     if spec.minimum is not None and number < spec.minimum:
         return _as(number, spec.minimum), f"below the control's minimum of {spec.minimum:g} {spec.unit}"
     if spec.maximum is not None and number > spec.maximum:
@@ -206,15 +212,23 @@ def apply_revisions(
     if not given:
         return [*decisions], [], []
     standing = {(decision.entity.id, decision.control): decision for decision in decisions}
+    stood = dict(standing)
     accepted: list[Revision] = []
     problems: list[Problem] = []
-    for item in given:
-        why = _why_senseless(item, standing)
+    for given_item in given:
+        item = given_item
+        if _is_drop(item, stood) and (now := standing.get(_about(item.before))):
+            item = replace(item, before=now)  # of two revisions of one decision, the drop wins
+        why = why_nonsense(item) or _why_senseless(item, standing)
         if why or not isinstance(item, Revision):
             problems.append(Problem(Source(plugin), f"mom_review: {why}"))
+            if (dropped := _in_doubt(item, standing, plugin, declarations)) is not None:
+                # A reviewer protects guests: what it has against a decision on its own control is not clear, so that it is not applied.
+                accepted.append(Revision(dropped, None, f"the review by {plugin} makes no sense: {why}", REVIEWER))
+                del standing[_about(dropped)]
             continue
         revision = replace(item, reviewer=plugin)
-        key = (revision.before.entity.id, revision.before.control)
+        key = _about(revision.before)
         after = revision.after
         if after is not None:
             checked = check(snapshot, after, declarations)
@@ -225,6 +239,28 @@ def apply_revisions(
         else:
             standing[key] = after
     return list(standing.values()), accepted, problems
+
+
+def _about(decision: Decision) -> tuple[str, str]:
+    return decision.entity.id, decision.control
+
+
+def _is_drop(item: object, stood: Mapping[tuple[str, str], Decision]) -> TypeGuard[Revision]:
+    """True if this is a drop, with a reason, of a decision that the reviewer was given."""
+    return (
+        isinstance(item, Revision)
+        and item.after is None
+        and isinstance(item.before, Decision)
+        and bool(item.reason)
+        and stood.get(_about(item.before)) == item.before
+    )
+
+
+def _in_doubt(item: object, standing: Mapping[tuple[str, str], Decision], plugin: str, declarations: Declarations) -> Decision | None:
+    """The decision that a revision without sense is about, if the reviewer owns the control."""
+    if not isinstance(item, Revision) or not isinstance(item.before, Decision):
+        return None
+    return standing.get(_about(item.before)) if declarations.control_owners.get(item.before.control) == plugin else None
 
 
 def _why_senseless(item: object, standing: Mapping[tuple[str, str], Decision]) -> str:

@@ -53,7 +53,7 @@ class Schedule:
         self._last_woken = float("-inf")
         self._condition = threading.Condition()
         self._reason = ""
-        self._stopped = False
+        self._stopped = threading.Event()
 
     def wake(self, reason: str) -> None:
         """Make a cycle due now. Any thread; several before the cycle begins are one."""
@@ -64,7 +64,7 @@ class Schedule:
     def stop(self) -> None:
         """Make `wait` return None from now on."""
         with self._condition:
-            self._stopped = True
+            self._stopped.set()
             self._condition.notify_all()
 
     def change(self, interval: float) -> None:
@@ -81,13 +81,14 @@ class Schedule:
         :param on_progress: called every few seconds meanwhile
         """
         with self._condition:
-            while not self._stopped:
+            while not self._stopped.is_set():
                 now = time.monotonic()
                 due = min(self._next, self._last_woken + SHORTEST_GAP_SECONDS) if self._reason else self._next
                 if now >= due:
                     return self._begin(now)
                 on_progress()
-                self._condition.wait(min(due - now, BEAT_SECONDS))
+                if not self._stopped.is_set():  # by a signal handler meanwhile, which runs in this very thread, so that it notified nobody
+                    self._condition.wait(min(due - now, BEAT_SECONDS))
             return None
 
     def _begin(self, now: float) -> Tick:

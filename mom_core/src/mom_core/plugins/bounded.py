@@ -81,7 +81,15 @@ def _package(trace: TracebackType) -> str:
     return str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
+def text_of(error: BaseException) -> str:
+    """The words of an exception; none where it cannot say them."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  # its `__str__` is the plugin's
+        return ""
+
+
 def describe(error: BaseException) -> str:
     """An exception on one line: its kind and, if it says anything, what it says."""
-    text = " ".join(str(error).split())
+    text = " ".join(text_of(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 
 from mom_core.errors import DeadlineExceeded, HypervisorError, MomError
 from mom_core.model import PluginReport, PluginState, printable
-from mom_core.plugins.bounded import CallResult, place_of, traceback_of
+from mom_core.plugins.bounded import CallResult, place_of, text_of, traceback_of
 
 LOG = logging.getLogger("mom.plugins")
 
@@ -44,6 +44,8 @@ class Call:
     error: BaseException | None = None
     seconds: float = 0.0
     abandoned: bool = False
+    asked: bool = False
+    """Whether the operator has asked for it: a failure is the answer, and says nothing of the plugin's health."""
 
 
 @dataclass(slots=True)
@@ -104,15 +106,18 @@ class PluginWorker:
             return f"it failed {health.in_a_row} times in a row and is tried again in {waits:.0f} s"
         return ""
 
-    def begin(self, hook: str, work: Callable[[], object], deadline: float | None = None, *, always: bool = False) -> Call | None:
+    def begin(
+        self, hook: str, work: Callable[[], object], deadline: float | None = None, *, always: bool = False, asked: bool = False
+    ) -> Call | None:
         """Start a call in the plugin's thread; None if the plugin is hung or set aside.
 
         :param always: call it even if it was set aside for having failed
+        :param asked: the same, as the operator has asked for it; if it fails, it is not set aside for that
         """
-        if self.hung or (not always and self.why_not(hook)):
+        if self.hung or (not (always or asked) and self.why_not(hook)):
             return None
         self._reap()
-        call = Call(hook, work, self.deadline if deadline is None else deadline)
+        call = Call(hook, work, self.deadline if deadline is None else deadline, asked=asked)
         self._current = call
         self._calls += 1
         if self._thread is None:
@@ -135,13 +140,13 @@ class PluginWorker:
             text = f"{call.hook} was left behind because mom stops"
             if not stopping:
                 text = f"{call.hook} did not answer within {limit - call.began:.3g} s"
-                self._failed(call.hook, text)
+                self._failed(call, text)
             return CallResult(error=DeadlineExceeded(text))
         self._durations[call.hook] = self._durations.get(call.hook, 0.0) + call.seconds
         self._current = None
         if call.error is not None:
             error = self._without_secrets(call.error)
-            self._failed(call.hook, describe(error))
+            self._failed(call, describe(error))
             return CallResult(error=error)
         self._health.pop(call.hook, None)
         self._logged.pop(call.hook, None)
@@ -162,9 +167,12 @@ class PluginWorker:
         about = {"mom": {"plugin": self.plugin}}
         LOG.log(level, "plugin %s: %s failed:\n%s", self.plugin, hook, trace if self._hide is None else self._hide(trace), extra=about)
 
-    def call(self, hook: str, work: Callable[[], object], deadline: float | None = None) -> object:
-        """Begin and finish in one, and raise what went wrong; `DeadlineExceeded` also if the plugin is hung or set aside."""
-        call = self.begin(hook, work, deadline)
+    def call(self, hook: str, work: Callable[[], object], deadline: float | None = None, *, asked: bool = False) -> object:
+        """Begin and finish in one, and raise what went wrong; `DeadlineExceeded` also if the plugin is hung or set aside.
+
+        :param asked: as for `begin`
+        """
+        call = self.begin(hook, work, deadline, asked=asked)
         if call is None:
             raise DeadlineExceeded(f"{hook} was not called: {self.why_not(hook)}")
         answer = self.finish(call)
@@ -209,7 +217,7 @@ class PluginWorker:
 
     def _without_secrets(self, error: BaseException) -> BaseException:
         """The error; where a secret of the plugin stands in it, another one that says the same without it."""
-        text = str(error)
+        text = text_of(error)
         hidden = text if self._hide is None else self._hide(text)
         if hidden == text:
             return error
@@ -223,10 +231,12 @@ class PluginWorker:
                 LOG.warning("plugin %s: the call of %s came back after %.1f s", self.plugin, self._current.hook, self._current.seconds)
             self._current = None
 
-    def _failed(self, hook: str, error: str) -> None:
+    def _failed(self, call: Call, error: str) -> None:
+        if call.asked:
+            return
         self._failures += 1
         self._last_error = error
-        health = self._health.setdefault(hook, _Health())
+        health = self._health.setdefault(call.hook, _Health())
         health.in_a_row += 1
         if health.in_a_row >= FAILURES_BEFORE_SET_ASIDE:
             delay = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** (health.in_a_row - FAILURES_BEFORE_SET_ASIDE))
@@ -247,7 +257,7 @@ class PluginWorker:
 
 def describe(error: BaseException) -> str:
     """An exception in one printable line, with the file and line where a plugin's mistake is."""
-    text = str(error)
+    text = text_of(error)
     said = printable(f"{type(error).__name__}: {text}" if text else type(error).__name__, 300)
     place = "" if isinstance(error, MomError) else place_of(error)
     return f"{said} (at {printable(place, 300)})" if place else said

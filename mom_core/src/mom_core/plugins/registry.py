@@ -20,7 +20,7 @@ from mom_core.columns import Columns
 from mom_core.context import Declarations, PluginContext
 from mom_core.errors import MomError, PluginError
 from mom_core.hypervisor import Hypervisor
-from mom_core.model import ControlSpec, Declaration, DefaultPolicy, Derived, FieldSpec, Guest, GuestColumn, Metric, Scope, Snapshot
+from mom_core.model import ControlSpec, Declaration, DefaultPolicy, Derived, FieldSpec, Guest, GuestColumn, Metric, Scope, Snapshot, shown
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_core.plugins.invoker import PluginWorker, describe
 from mom_core.plugins.secrets import Hiding
@@ -87,12 +87,12 @@ class Plugin:
     def work(self, hook: str, **arguments: object) -> Callable[[], object]:
         """The hook's call, ready to be made in the plugin's thread; a generator is run to its end there too."""
         function = self.hooks[hook]
-        return lambda: _complete(function(arguments))
+        return lambda: complete(function(arguments))
 
 
-def _complete(result: object) -> object:
+def complete(result: object) -> object:
     """A result that needs no more of the plugin's code to be read: its deadline covers all of it."""
-    if isinstance(result, Iterator):
+    if isinstance(result, Iterable) and not isinstance(result, (str, bytes, list, tuple, Mapping, Hypervisor)):
         return list(result)
     return dict(result) if isinstance(result, Mapping) and type(result) not in (dict, Columns) else result
 
@@ -309,9 +309,9 @@ def raise_all(errors: list[PluginError]) -> None:
 
 
 def called(plugin: Plugin, hook: str, work: Callable[[], object], what: str, seconds: float) -> object:
-    """Call something at start-up, with whatever goes wrong as a `PluginError`."""
+    """Call something at start-up or for a reload, with whatever goes wrong as a `PluginError`."""
     try:
-        return plugin.worker.call(hook, work, seconds)
+        return plugin.worker.call(hook, work, seconds, asked=True)
     except MomError as error:
         raise plugin.error(f"{what}: {error.message}", error.hint) from error
     except BaseException as error:  # containment: a plugin may raise anything, and the operator wants its name rather than a traceback
@@ -335,7 +335,7 @@ def _declare(plugin: Plugin) -> None:
         declared: Iterable[Any] = answer if isinstance(answer, Iterable) else (answer,)
         for one in declared:
             if wrong := _why_useless(one):
-                raise plugin.error(f"mom_declare: {one!r:.200} {wrong}")
+                raise plugin.error(f"mom_declare: {shown(one, 200)} {wrong}")
         plugin.declared = tuple(declared)
     controls = plugin.declared_as(ControlSpec)
     plugin.controls = {spec.name: spec for spec in controls}
@@ -450,9 +450,18 @@ def _prepare(commits: list[Callable[[], None]], plugin: Plugin) -> None:
     if "mom_reload" in plugin.hooks:
         commit = called(plugin, "mom_reload", plugin.work("mom_reload"), "mom_reload failed", SETUP_SECONDS)
         if callable(commit):
-            commits.append(commit)
+            commits.append(partial(_committed, plugin, commit))
         elif commit is not None:
             raise plugin.error(f"mom_reload must return a function or None, not a {type(commit).__name__}")
+
+
+def _committed(plugin: Plugin, commit: Callable[[], object]) -> None:
+    """Put a plugin's reload in force. It is too late to refuse the configuration: what goes wrong is logged, and the others go on."""
+    try:
+        commit()
+    except Exception as error:  # noqa: BLE001  # containment: a plugin may raise anything
+        plugin.worker.log_failure("mom_reload", error)
+        LOG.error("plugin %s: what mom_reload returned failed: %s", plugin.name, describe(error))
 
 
 def _services(plugins: Iterable[Plugin]) -> dict[object, tuple[Any, ...]]:

@@ -1,0 +1,71 @@
+"""Takes in what plugins answer. What is not what it claims to be is a problem of its plugin, and gets no further in the engine's thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from mom_core.model import Decision, Entity, Guest, Problem, Revision, Scope, Severity, ShadowDecisions, Source
+from mom_core.plugins.invoker import describe
+
+_PLAIN = frozenset({int, float})
+_NO_DECISION = "what is on trial holds something that is no Decision"
+
+
+def no_sense(plugin: str, what: str, why: str) -> Problem:
+    """The problem that an answer is.
+
+    :param what: the hook that gave it
+    """
+    return Problem(Source(plugin), f"{what}: its answer makes no sense: {why}")
+
+
+@contextmanager
+def contained(plugin: str, what: str, problems: list[Problem]) -> Iterator[None]:
+    """Whatever goes wrong while an answer is taken in becomes a problem of its plugin: to look at an object may run the plugin's code."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # containment is the purpose
+        problems.append(no_sense(plugin, what, describe(error)))
+
+
+def why_nonsense(item: object) -> str:
+    """Why a part of an answer cannot be worked with; empty if it can, or is of none of the types that are known here."""
+    try:
+        return _why_nonsense(item)
+    except Exception as error:  # noqa: BLE001  # as above
+        return describe(error)
+
+
+def _why_nonsense(item: object) -> str:
+    good = True
+    if isinstance(item, Decision):
+        good = _is_decision(item)
+        if good and (type(item.value) not in _PLAIN or not -1e18 < item.value < 1e18):  # type: ignore[operator]  # a number by then
+            repr(item.value)  # what cannot be written, such as 10**5000, reaches no report
+    elif isinstance(item, Problem):
+        about = item.entity is None or _is_entity(item.entity)
+        texts = isinstance(item.message, str) and isinstance(item.hint, str)
+        good = about and texts and _is_source(item.source) and item.severity in [*Severity]
+    elif isinstance(item, Revision):
+        good = _is_decision(item.before) and (item.after is None or _is_decision(item.after)) and isinstance(item.reason, str)
+    elif isinstance(item, ShadowDecisions):
+        return next(filter(None, (_why_nonsense(one) if isinstance(one, Decision) else _NO_DECISION for one in item.decisions)), "")
+    elif isinstance(item, Guest):
+        parts = (item.id, item.name, item.incarnation, *item.blocked.values())
+        good = all(isinstance(part, str) for part in parts) and isinstance(item.fields, Mapping) and isinstance(item.properties, Mapping)
+    return "" if good else f"a {type(item).__name__} has a part that is not of its type"
+
+
+def _is_decision(one: object) -> bool:
+    if not isinstance(one, Decision):
+        return False
+    return _is_entity(one.entity) and isinstance(one.control, str) and isinstance(one.reason, str) and _is_source(one.source)
+
+
+def _is_entity(one: object) -> bool:
+    return isinstance(one, Entity) and isinstance(one.scope, Scope) and isinstance(one.id, str) and isinstance(one.name, str)
+
+
+def _is_source(one: object) -> bool:
+    return isinstance(one, Source) and isinstance(one.name, str)

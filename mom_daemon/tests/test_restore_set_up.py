@@ -1,0 +1,73 @@
+"""Which plugins `mom restore` sets up: those that put things back, and no broken one keeps them from it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mom_core import ControlSpec, Entity, FieldSpec, Guest, LedgerEntry, PluginContext, PluginError, Scope, Unit, hookimpl
+from mom_daemon.restore import set_up
+from mom_devkit import config_of
+
+SIZE, WEIGHT = (ControlSpec(name, Unit.KIB, Scope.GUEST, "", name) for name in ("size", "weight"))
+FIELDS = [FieldSpec(spec.name, Unit.KIB, Scope.GUEST, "") for spec in (SIZE, WEIGHT)]
+ENTRIES = [LedgerEntry(Entity(Scope.GUEST, "a", "a"), "size", 100, 50, "size", 0.0)]
+
+
+class Hypervisor:
+    uri = "test:///"
+
+    def guests(self) -> list[Guest]:
+        return []
+
+
+def plugin_of(**hooks: Callable[..., object]) -> type:
+    made = {name: hookimpl(function) for name, function in hooks.items()}
+    return type("Made", (), {"__init__": lambda self, settings, context: None, **made})
+
+
+def control_plugin(*specs: ControlSpec, **more: Callable[..., object]) -> type:
+    hooks: Mapping[str, Callable[..., object]] = {"mom_read": lambda self: {}, "mom_write": lambda self: None}
+    return plugin_of(mom_declare=lambda self: specs, **hooks, **more)
+
+
+def fails(self: object) -> None:
+    raise OSError("its disk is away")
+
+
+MACHINE = plugin_of(mom_hypervisor=lambda self: Hypervisor())
+RECORD = plugin_of(mom_declare=lambda self: FIELDS, mom_setup=fails)
+PLUGINS = {"machine": MACHINE, "record": RECORD, "size": control_plugin(SIZE)}
+
+
+def names(tmp_path: Path, entries: list[LedgerEntry] = ENTRIES, /, **plugins: Any) -> list[str]:
+    made = set_up(config_of(tmp_path, {**PLUGINS, **plugins}), entries, PluginContext(serves=False))
+    made.close(1.0)
+    return [plugin.name for plugin in made.plugins]
+
+
+def test_a_plugin_that_puts_nothing_back_is_not_set_up_and_its_fields_are_known(tmp_path: Path) -> None:
+    assert names(tmp_path) == ["machine", "size"]
+
+
+def test_an_owner_that_cannot_be_set_up_keeps_no_other_one_from_its_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = [*ENTRIES, ENTRIES[0]._replace(control="weight", plugin="weight")]
+    assert names(tmp_path, both, weight=control_plugin(WEIGHT, mom_setup=fails)) == ["machine", "size"]
+    assert "its disk is away" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_collector_with_services_is_set_up_and_left_out_where_that_fails(tmp_path: Path) -> None:
+    offers: Mapping[str, Callable[..., object]] = {"mom_services": lambda self: {}, "mom_declare": lambda self: []}
+    assert names(tmp_path, platform=plugin_of(**offers)) == ["machine", "size", "platform"]
+    assert names(tmp_path, platform=plugin_of(**offers, mom_setup=fails)) == ["machine", "size"]
+
+
+def test_the_plugin_that_has_the_control_now_is_set_up(tmp_path: Path) -> None:
+    assert names(tmp_path, [ENTRIES[0]._replace(plugin="old")]) == ["machine", "size"]
+
+
+@pytest.mark.parametrize("broken", [{"machine": plugin_of(mom_hypervisor=fails)}, {"size": control_plugin(SIZE, mom_setup=fails)}])
+def test_without_the_hypervisor_or_any_owner_it_is_an_error(tmp_path: Path, broken: Mapping[str, type]) -> None:
+    with pytest.raises(PluginError, match="its disk is away"):
+        names(tmp_path, **broken)
