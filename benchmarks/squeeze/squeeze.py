@@ -259,7 +259,7 @@ def headlines(results: Path, label: str = "") -> Mapping[str, str]:
     """What other pages say of kept results, by the names that it has there."""
     runs = [run for run in kept(results) if not run.keys() & {"floor", "on", "zram"} and not any(switched(run))]
     runs = [run for run in runs if label in {"", run["label"]} or run["manager"] != "mom"]
-    return squeeze_report.headlines(runs, [run for run in squeeze_report.results_in(results / "simulated.jsonl") if not any(switched(run))])
+    return squeeze_report.headlines(runs)
 
 
 def report(options: argparse.Namespace) -> None:

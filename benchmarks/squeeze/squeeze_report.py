@@ -468,14 +468,12 @@ def restated(text: str, figures: Mapping[str, str]) -> str:
     return PLACES.sub(place, text)
 
 
-def headlines(runs: Sequence[Run], simulated: Sequence[Run]) -> Mapping[str, str]:
+def headlines(runs: Sequence[Run]) -> Mapping[str, str]:
     """The figures of the mix `bursty` that other pages name, by their names there."""
-    taken = {f"taken {name}": _gibibytes(of(runs, "bursty", name)) for name in ("nothing", "mom-original", "ksm", "mom")}
-    guessed = {f"simulated {name}": _gibibytes(of(simulated, "bursty", name)) for name in ("pve", "mom")}
+    taken = {f"taken {name}": _gibibytes(of(runs, "bursty", name)) for name in ("nothing", "mom-original", "pve", "ksm", "mom")}
     mine = of(runs, "bursty", "mom")
     return {
         **taken,
-        **guessed,
         "runs mom": str(len(mine)),
         "burst unsqueezed": f"{spread([run['burst_worst_unsqueezed'] for run in runs if run['mix'] == 'bursty']).median:.1f} s",
         "burst worst": f"{max(run['burst_worst'] for run in mine):.1f} s",

@@ -51,6 +51,16 @@ def test_a_plugin_that_puts_nothing_back_is_not_set_up_and_its_fields_are_known(
     assert names(tmp_path) == ["machine", "size"]
 
 
+def test_a_plugin_that_declares_nothing_is_not_even_constructed(tmp_path: Path) -> None:
+    """An evaluator may be what ended mom."""
+
+    def end(self: object, settings: object, context: object) -> None:
+        raise SystemExit
+
+    evaluator = type("Evaluator", (), {"__init__": end, "mom_evaluate": hookimpl(lambda self: [])})
+    assert names(tmp_path, evaluator=evaluator) == ["machine", "size"]
+
+
 def test_an_owner_that_cannot_be_set_up_keeps_no_other_one_from_its_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     both = [*ENTRIES, ENTRIES[0]._replace(control="weight", plugin="weight")]
     assert names(tmp_path, both, weight=control_plugin(WEIGHT, mom_setup=fails)) == ["machine", "size"]

@@ -124,8 +124,7 @@ def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginCon
     owners = {entry.plugin for entry in entries}
     knowing = _having(config, "mom_hypervisor")
     needed_names = owners | knowing | (_having(config, "mom_services") & _having(config, "mom_declare"))
-    others = config.plugins.keys() - needed_names
-    with constructed(_with_only(config, others), []) as looked_at:
+    with constructed(_with_only(config, _having(config, "mom_declare") - needed_names), []) as looked_at:
         declared = joined((plugin for plugin in looked_at if plugin.declared), [])
     owners |= {name for control, name in declared.control_owners.items() if control in wanted}
     needed = _with_only(config, needed_names | owners)
