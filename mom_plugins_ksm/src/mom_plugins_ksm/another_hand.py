@@ -41,14 +41,12 @@ class AnotherHand:
         self._until: float | None = None
         self._who = self._what = ""
 
-    def set_by_mom(self, knob: str, value: int) -> None:
-        """mom has set a knob."""
-        if knob in _KNOBS:
+    def set_by_mom(self, knob: str, value: int | None) -> None:
+        """mom has set a knob; None: it has put back what stood there before, and whoever sets it from now on undoes nothing of mom's."""
+        if value is None:
+            self._set.pop(knob, None)
+        elif knob in _KNOBS:
             self._set[knob] = value
-
-    def put_back(self, knob: str) -> None:
-        """mom has put back what stood there before: whoever sets it from now on undoes nothing of mom's."""
-        self._set.pop(knob, None)
 
     def see(self, found: Mapping[str, Value], now: float) -> None:
         """What stands there now, by the kernel's names of the files."""

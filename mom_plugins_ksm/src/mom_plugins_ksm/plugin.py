@@ -133,12 +133,8 @@ class KsmPlugin:
         errors = self._knobs(hypervisor).write(changes)
         for change in changes:
             knob, value = knob_of(change.control), as_whole(change.value)
-            if value is None or change.target in errors or self._is_foreign:
-                continue
-            if change.back:
-                self._other.put_back(knob)
-            else:
-                self._other.set_by_mom(knob, value)
+            if value is not None and change.target not in errors and not self._is_foreign:
+                self._other.set_by_mom(knob, None if change.back else value)
         return errors
 
     mom_importers = late_hook("mom_plugins_ksm.ksmtuned:importers")
