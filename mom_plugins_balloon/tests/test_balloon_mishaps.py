@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_balloon_sweeps import HELD, SIZE, sweep_of
@@ -15,6 +16,7 @@ from mom_core import (
     EngineState,
     Guest,
     HypervisorError,
+    InTransition,
     LedgerEntry,
     NoChangeNeeded,
     PluginContext,
@@ -22,6 +24,7 @@ from mom_core import (
     Snapshot,
     Source,
     Target,
+    Value,
 )
 from mom_devkit import HandClock
 from mom_plugins_balloon import BalloonPlugin
@@ -54,7 +57,7 @@ class Host:
         entry = LedgerEntry(self.snapshot().guests["a"].entity, "balloon_target", 2 * GIB, 1300 * MIB, "balloon", 0.0, "1", None, ())
         return Host(self.folder, self.hypervisor, self.clock, () if put_back else (entry,))
 
-    def snapshot(self, *, properties: Mapping[str, object] | None = None, **fields) -> Snapshot:
+    def snapshot(self, *, properties: Mapping[str, Value] | None = None, **fields) -> Snapshot:
         known = {"balloon_cur": self.hypervisor.sizes["a"], "balloon_max": 2 * GIB, "mem_usable": 1400 * MIB, "stats_age": 0.5} | fields
         guest = Guest("a", "name-a", known, properties=dict(properties or {}), incarnation="1")
         return Snapshot(guests={"a": guest}, monotonic=self.clock.now)
@@ -72,7 +75,7 @@ class Host:
         revisions = list(self.plugin.mom_review(snapshot, decided))
         revised = {id(one.before): one.after for one in revisions}
         last = [revised.get(id(one), one) for one in decided][-1:]
-        said = {}
+        said: Mapping[Target, object] = {}
         for one in last:
             if one is not None:
                 said = self.plugin.mom_write(
@@ -116,7 +119,7 @@ class TestSweeps:
         assert guest.commands[-2:] == [SIZE, SIZE]
         assert (guest.target, outcome.is_back, outcome.error) == (SIZE, True, "")
 
-    def test_a_guest_whose_process_could_not_be_looked_at_once_gets_its_headroom_back(self) -> None:
+    def test_a_guest_whose_process_could_not_be_looked_at_once_gets_its_headroom_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
         guest, looks = SweptGuest(), 0
 
         def memory():
@@ -124,7 +127,7 @@ class TestSweeps:
             looks += 1
             return None if looks == 8 else SweptGuest.memory(guest)
 
-        guest.memory = memory
+        monkeypatch.setattr(guest, "memory", memory)
         outcome = sweep_of(guest).perform()
         assert outcome.end is SweepEnd.UNSEEN
         assert outcome.lowest < SIZE
@@ -132,7 +135,12 @@ class TestSweeps:
 
     def test_a_process_that_has_gone_is_not_asked_for_less(self) -> None:
         guest = SweptGuest()
-        sweep = sweep_of(guest, pause=lambda seconds: (guest.pause(seconds), setattr(guest, "gone", True)))
+
+        def pause(seconds: float) -> None:
+            guest.pause(seconds)
+            guest.gone = True
+
+        sweep = sweep_of(guest, pause=pause)
         assert sweep.perform().end is SweepEnd.UNSEEN
         assert guest.commands == []
 
@@ -233,7 +241,7 @@ class TestSweeps:
     def test_one_whose_end_was_raised_by_a_promise_is_a_sweep_still(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
         begun: list[int] = []
         monkeypatch.setattr(host.plugin._sweeps, "begin", lambda hypervisor, guest, past, known, target, leaving: begun.append(target))
-        law = {"balloon_suggested": BOTTOM, "balloon_reason": "sweep", "balloon_min": BOTTOM + 4}
+        law: dict[str, Any] = {"balloon_suggested": BOTTOM, "balloon_reason": "sweep", "balloon_min": BOTTOM + 4}
         (reason,), _ = host.cycle(BOTTOM, **law)
         assert "guarantee" in reason
         assert begun == [BOTTOM + 4]
@@ -256,8 +264,7 @@ class TestWhatIsMissing:
         assert "balloon_target" not in host.plugin.mom_collect_guests([host.snapshot().guests["a"]])
 
     def test_what_a_plugin_promised_last_holds_while_it_says_nothing(self, host: Host) -> None:
-        promised = {"mem_guarantee_share": 0.75}
-        host.plugin._guarantees.look(host.snapshot(**promised), host.context.guest_settings)
+        host.plugin._guarantees.look(host.snapshot(mem_guarantee_share=0.75), host.context.guest_settings)
         silent = host.plugin._guarantees.look(host.snapshot(), host.context.guest_settings)
         assert silent.holds == {"a": 1536 * MIB}
         assert host.plugin._guarantees.look(host.snapshot(), host.context.guest_settings, by_class=False).holds == {}
@@ -290,7 +297,7 @@ class TestTheEnd:
         host.hypervisor.sizes["a"], host.hypervisor.targets = 1700 * MIB, {}  # it has given no more: its memory is in use
         after = host.again()
         target = Target(host.snapshot().guests["a"].entity, "balloon_target")
-        assert after.plugin.mom_read(host.hypervisor, [target])[target].value == 1700 * MIB, "mom's own doing"
+        assert after.plugin.mom_read(host.hypervisor, [target]) == {target: InTransition(1700 * MIB)}, "mom's own doing"
         assert [*after.plugin.mom_collect_guests([host.snapshot().guests["a"]])["balloon_target"]] == [1300 * MIB]
         after.cycle(mem_usable=30 * MIB, swap_in=5000.0)
         assert host.hypervisor.commands[-1] == ("a", 1700 * MIB), "the shrink is stopped"
@@ -361,7 +368,7 @@ class TestTheEnd:
         assert "what it uses is unknown" in str(said)
         host.hypervisor.fields = lambda guests: {guest.id: fields for guest in guests if guest.id == "a"}
         (said,) = host.plugin.mom_write(host.hypervisor, [change]).values()
-        assert "uses more now than the 1.00 GiB that it had before mom" in said
+        assert "uses more now than the 1.00 GiB that it had before mom" in str(said)
         need = (2 * GIB - 900 * MIB) * 1.05
         assert host.hypervisor.commands == [("a", pytest.approx(need, abs=1))]
 

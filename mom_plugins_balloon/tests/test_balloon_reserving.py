@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -53,7 +54,7 @@ class TestWhatCanBeHad:
     def test_of_a_guest_that_is_swept_no_page_cache_is_promised_and_nothing_of_one_whose_process_is_unknown(
         self, host: KeptReservation
     ) -> None:
-        known: dict[str, Value] = {
+        known: dict[str, Any] = {
             "mem_usable": 7 * GIB, "mem_unused": 5 * GIB, "mem_available": 8 * GIB - 100 * MIB, "kernel_reserved": 100 * MIB,
             "mem_cache_share": 0.24, "mem_growth_rate": 0, "qemu_overhead": 200 * MIB,
         }  # fmt: skip

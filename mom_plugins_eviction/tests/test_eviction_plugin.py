@@ -317,7 +317,7 @@ def unanswered(tmp_path: Path, control: str) -> Bench:
     def silent(guest: Entity, *_: object) -> None:
         raise GuestBusy("no answer within 5 s")
 
-    bench.hypervisor.pause = bench.hypervisor.save = bench.hypervisor.shut_down = silent  # type: ignore[method-assign]  # none answers
+    bench.hypervisor.pause = bench.hypervisor.save = bench.hypervisor.shut_down = silent  # type: ignore[method-assign, assignment]  # none answers
     bench.cycles(60, ("vm1", control, 1))
     del bench.hypervisor.pause, bench.hypervisor.save, bench.hypervisor.shut_down
     return bench
