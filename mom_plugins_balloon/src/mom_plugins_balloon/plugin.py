@@ -417,7 +417,8 @@ class BalloonPlugin:
                 self._leaving.failed(change.entity.id, str(result), later=isinstance(result, NoChangeNeeded))
             if result:
                 said[change.target] = result
-        self._shrinks.note()
+        if said:  # some were not asked
+            self._shrinks.note()
         return said
 
     def _shrunk_from(self, change: Change) -> float | None:
