@@ -435,18 +435,18 @@ def _words() -> str:
     for operator, name in OPERATORS.items():
         spelled.setdefault(name, []).append(f"`{operator}`")
     head = ("word", "arguments", "what it does")
-    methods = [(f"`e.{name}`", _count(word.arguments), word.meaning) for name, word in ENTITY_METHODS.items()]
+    methods = [(f"`e.{name}`", _count(word.counted), word.meaning) for name, word in ENTITY_METHODS.items()]
     disks = [(f"`d.{name}`", "1", f"sets `{key}` of `current`, cut to a whole number") for name, key in DISK_METHODS.items()]
     parts = [
         "## Special forms\n\n"
-        + _table(head, [(f"`{name}`", _count(word.arguments), word.meaning) for name, word in SPECIAL_FORMS.items()]),
+        + _table(head, [(f"`{name}`", _count(word.counted), word.meaning) for name, word in SPECIAL_FORMS.items()]),
         "## Builtins\n\n" + _table(("word", "also", "arguments", "what it does"), [
-            (f"`{name}`", " ".join(spelled.get(name, [])), _count(word.arguments), word.meaning) for name, word in BUILTINS.items()
+            (f"`{name}`", " ".join(spelled.get(name, [])), _count(word.counted), word.meaning) for name, word in BUILTINS.items()
         ]),
         "## Predefined variables\n\n" + _table(head, [
             ("`Host`", "", "the host"),
             ("`Guests`", "", "all guests of which there is data, in the order of their names"),
-            *((f"`{name}`", _count(word.arguments), word.meaning) for name, word in CALLABLES.items()),
+            *((f"`{name}`", _count(word.counted), word.meaning) for name, word in CALLABLES.items()),
         ]),
         "## Methods of `Host` and of guests\n\n" + _table(head, methods),
         "## Methods of a guest's disks\n\nOf the elements of a guest's field `io_tune`.\n\n" + _table(head, disks),
@@ -478,7 +478,7 @@ def _editors() -> dict[str, str]:
 
 def _count(arguments: str) -> str:
     """How many, without the word for what."""
-    return arguments.partition(" (")[0].rpartition(" ")[0]
+    return arguments.rpartition(" ")[0]
 
 
 # --- for authors ---------------------------------------------------------------------------------------------------------------------

@@ -177,7 +177,7 @@ class TestSweeps:
         for _ in range(20):
             with pytest.raises(Refused, match="can't start new thread"):
                 sweeper.begin(sweep_of(SweptGuest()))
-        assert not sweeper.is_under_way("a")
+        assert "a" not in sweeper._under_way
         assert notes[-1] == {}
 
     def test_one_that_waits_for_its_turn_ends_when_another_size_is_wanted(self) -> None:

@@ -52,7 +52,7 @@ def write(plugin, hypervisor, snapshot, value=BOTTOM):
 
 def swept(plugin, hypervisor, snapshot):
     """Wait until no sweep is under way; the columns of all guests then."""
-    wait_until(lambda: not plugin._sweeps.sweeper.is_under_way("a"))
+    wait_until(lambda: "a" not in plugin._sweeps.sweeper._under_way)
     return plugin.mom_collect_guests(list(snapshot.guests.values()))
 
 
@@ -98,7 +98,7 @@ def test_another_size_is_set_as_it_is(plugin, hypervisor, seen_by, context) -> N
     snapshot = seen_at(hypervisor, seen_by, context)
     assert write(plugin, hypervisor, snapshot, BOTTOM + MIB) is None
     assert hypervisor.commands == [("a", BOTTOM + MIB)]
-    assert not plugin._sweeps.sweeper.is_under_way("a")
+    assert "a" not in plugin._sweeps.sweeper._under_way
 
 
 def test_a_guest_without_a_known_process_is_not_swept_and_not_for_long(plugin, hypervisor, seen_by, context) -> None:

@@ -442,7 +442,7 @@ def test_who_waits_for_a_sweep_is_told_when_it_is_not_under_way_any_more() -> No
     heard = threading.Event()
 
     def hear(outcome: SweepOutcome) -> None:
-        told.append((outcome.end, noted.sweeper.is_under_way("a")))
+        told.append((outcome.end, "a" in noted.sweeper._under_way))
         heard.set()
 
     sweep = sweep_of(guest)
@@ -471,7 +471,7 @@ def test_what_cannot_be_noted_is_not_begun() -> None:
     with pytest.raises(HypervisorError, match="the disk is full"):
         noted.sweeper.begin(sweep_of(guest))
     assert guest.commands == []
-    assert not noted.sweeper.is_under_way("a")
+    assert "a" not in noted.sweeper._under_way
 
 
 def test_an_ending_mom_has_guests_have_their_headroom_before_it_has_ended() -> None:

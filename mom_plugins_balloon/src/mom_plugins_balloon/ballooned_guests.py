@@ -146,7 +146,7 @@ class BalloonedGuest:
     """One incarnation of a guest: when it was first seen, unless it was there before mom; from when on it is no longer new in any case;
     whether its balloon still fills after its start, what was asked of it, whether its size is mom's, the sizes that it had (with since
     when), what its kernel does not count as its own, whether it gives, what it has taught, and its sweeps: the last one, until when there
-    is no other, and what its balloon costs."""
+    is no other, and what its balloon costs; and how many lists have lacked it since it was listed."""
 
     incarnation: str
     came_at: float = math.inf
@@ -162,6 +162,7 @@ class BalloonedGuest:
     sweep: SweepOutcome | None = None
     rests_until: float = -math.inf
     sweep_cost: SweepCost | None = None
+    lists_without: int = 0
 
     def start_rest(self, seconds: float, now: float) -> float:
         """For how long it gives nothing still, as it was just started; 0: it may give.
@@ -275,8 +276,8 @@ class BalloonedGuests:
         self.earlier: Mapping[str, str] | None = None
         """The incarnations of guests, by id, that were there before mom; None: all that it sees first were."""
         self._records: dict[str, BalloonedGuest] = {}
-        self._missing: dict[str, tuple[BalloonedGuest, int]] = {}
-        """Guests that were listed lately, and how many lists lack them; none without an incarnation, which tells that it is the same."""
+        self._missing: dict[str, BalloonedGuest] = {}
+        """Those of guests that were listed lately; of none without an incarnation, which tells that it is the same."""
         self._in_order: tuple[Sequence[Guest], list[BalloonedGuest]] = ((), [])
         self._told: tuple[Snapshot, Mapping[str, Sequence[float | None]]] = (self.snapshot, {})
 
@@ -289,7 +290,7 @@ class BalloonedGuests:
 
     def of(self, identity: str) -> BalloonedGuest | None:
         """That of one guest, also where the last list lacked it."""
-        return self._records.get(identity) or (self._missing[identity][0] if identity in self._missing else None)
+        return self._records.get(identity) or self._missing.get(identity)
 
     def of_all(self, guests: Sequence[Guest]) -> Sequence[BalloonedGuest]:
         """Those of all guests that there are, in their order: those that were started anew, or are missing from `LISTS_UNTIL_GONE` lists,
@@ -297,14 +298,16 @@ class BalloonedGuests:
         if not guests:
             return []
         if self._in_order[0] is not guests:
-            before, missing, kept = self._records, self._missing, []
+            before, kept = self._records, []
             for guest in guests:
-                memory = before.get(guest.id) or (missing[guest.id][0] if guest.id in missing else None)
+                memory = self.of(guest.id)
                 kept.append(memory if memory and memory.incarnation == guest.incarnation else BalloonedGuest(guest.incarnation))
             self._records = {guest.id: memory for guest, memory in zip(guests, kept, strict=True)}
-            if missing or before.keys() - self._records.keys():
-                lists = {identity: (memory, 0) for identity, memory in before.items() if memory.incarnation} | missing
-                self._missing = {identity: one for identity, one in lists.items() if identity not in self._records}
+            if self._missing or before.keys() - self._records.keys():
+                for identity in self._missing.keys() & self._records.keys():
+                    self._missing[identity].lists_without = 0
+                lately = self._missing | {identity: memory for identity, memory in before.items() if memory.incarnation}
+                self._missing = {identity: memory for identity, memory in lately.items() if identity not in self._records}
             self._in_order = guests, kept
         return self._in_order[1]
 
@@ -316,8 +319,9 @@ class BalloonedGuests:
         guests = snapshot.listed
         if guests:
             self.of_all(guests)
-            missing = [(identity, memory, lists + 1) for identity, (memory, lists) in self._missing.items()]
-            self._missing = {identity: (memory, lists) for identity, memory, lists in missing if lists < LISTS_UNTIL_GONE}
+            for memory in self._missing.values():
+                memory.lists_without += 1
+            self._missing = {identity: memory for identity, memory in self._missing.items() if memory.lists_without < LISTS_UNTIL_GONE}
         for memory, size in zip(self._met(guests, now), snapshot.numbers("balloon_cur"), strict=True):
             if size is not None:
                 memory.note_size(size, now)

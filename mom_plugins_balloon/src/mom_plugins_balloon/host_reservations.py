@@ -182,20 +182,19 @@ class HostReservations:
             parts = [one for one in fitting if one.launched]  # made for an earlier try of this launch
             parts += [one for one in fitting if not one.launched][:1]
             lacks = guest.memory_kib - sum(one.memory_kib for one in parts)
-            if lacks >= LEAST_KIB and part_kib is None:
+            if not parts or (part_kib is None and lacks >= LEAST_KIB):
                 for one in [one for one in parts if one.launched]:
                     self._end(one.id, ReservationState.RELEASED, "the guest is started with more memory")
                     parts.remove(one)
-                wanted = guest.memory_kib - sum(one.memory_kib for one in parts)
-                parts.append(self._kept[self.reserve(wanted, seconds, name=_pattern_of(guest), who=who).id])
-                parts[-1] = replace(parts[-1], launched=True)
-            elif not parts:
-                parts = [replace(self._kept[self.reserve(part_kib or 0, seconds, name=_pattern_of(guest), who=who).id], launched=True)]
+                wanted = guest.memory_kib - sum(one.memory_kib for one in parts) if part_kib is None else part_kib
+                made = self.reserve(wanted, seconds, name=_pattern_of(guest), who=who)
+                parts.append(replace(self._kept[made.id], launched=True))
             for one in parts:
                 self._kept[one.id] = replace(one, launch=launch, launch_until=until, deadline=max(one.deadline, until))
             self._write()
-            made = [self._described()[one.id] for one in parts]
-            return next((one for one in made if one.state is ReservationState.MAKING), made[0])
+            described = self._described()
+            told = [described[one.id] for one in parts]
+            return next((one for one in told if one.state is ReservationState.MAKING), told[0])
 
     def _fits(self, one: KeptReservation, guest: Guest | LaunchedGuest, size: float | None) -> bool:
         """True if a reservation is for this guest's launch, is named for it, or has room for any guest of this size (None: unknown)."""

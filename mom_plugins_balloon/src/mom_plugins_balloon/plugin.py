@@ -462,9 +462,8 @@ class BalloonPlugin:
         if reason:
             raise NoChangeNeeded(reason)
         size, age, sweeps = memory.current, memory.statistics_age, False
-        leaving = self._leaving.sweep(guest.id, target) if target < size else None
-        if target < size and (leaving is not None or self._sweeps_to(guest, target)):
-            swept = self._sweeps.begin(hypervisor, guest, past, memory, target, leaving)
+        if target < size and self._sweeps_to(guest, target):
+            swept = self._sweeps.begin(hypervisor, guest, past, memory, target, self._leaving.sweep(guest.id, target))
             size, target, sweeps = (size, target, True) if swept is None else (swept.lowest, swept.plan.size, False)
         else:
             self._sweeps.sweeper.take_over(guest.id)

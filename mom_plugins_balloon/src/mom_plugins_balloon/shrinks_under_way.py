@@ -28,9 +28,7 @@ class ShrinksUnderWay:
     def before(self) -> Mapping[str, tuple[str, int, int]]:
         """Those of the mom before this one."""
         if self._noted is None:
-            self._noted = {}
-            with suppress(StateError):
-                self._noted = (self._file.read() if self._context.serves else self._file.look()) or {}
+            self._noted = self._file.read() or {}
         return self._noted
 
     def of_before(self, identity: str) -> SizeRequest | None:

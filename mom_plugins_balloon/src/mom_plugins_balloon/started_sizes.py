@@ -112,8 +112,5 @@ class StartedSizes:
 
     def _notes(self) -> dict[str, StartedSize]:
         if self._known is None:
-            self._known = {}
-            with suppress(StateError):
-                kept = (self._file.read() if self._context.serves else self._file.look()) or {}
-                self._known = {identity: StartedSize(*one) for identity, one in kept.items()}
+            self._known = {identity: StartedSize(*one) for identity, one in (self._file.read() or {}).items()}
         return self._known

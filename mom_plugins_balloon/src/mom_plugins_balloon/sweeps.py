@@ -587,11 +587,6 @@ class Sweeper:
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
 
-    def is_under_way(self, identity: str) -> bool:
-        """True if the guest is swept now."""
-        with self._lock:
-            return identity in self._under_way
-
     def taking(self) -> frozenset[str]:
         """The ids of guests whose balloons take memory now: not of those that wait for statistics, or for their turn."""
         with self._lock:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Annotated, Final, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import Field, TypeAdapter
 
-from mom_core import BalloonControl, Decision, Entity, Guest, NoChangeNeeded, PluginContext, Refused, Source, StateError, Value
+from mom_core import BalloonControl, Decision, Entity, Guest, NoChangeNeeded, PluginContext, Refused, Source, Value
 from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuest, BalloonedGuests, SizeRequest
 from mom_plugins_balloon.learned_needs import learn_from_sweep
 from mom_plugins_balloon.limits import KnownMemory
@@ -205,9 +204,10 @@ class SweptGuests:
                 left[identity] = one  # one list may lack it
             elif guest.incarnation == incarnation and (memory is None or memory.request is None):
                 size = guest.number("balloon_cur")
-                if size is None or bottom - RESIZE_SLACK_KIB <= size <= back - self._records.dead_band:
+                if size is None:
                     left[identity] = one
-                if size is not None and identity in left:
+                elif bottom - RESIZE_SLACK_KIB <= size <= back - self._records.dead_band:
+                    left[identity] = one
                     why = "mom was cut off while it swept the guest: it gets its headroom back"
                     ends.append(Decision(guest.entity, CONTROL, back, why, source))
         self._cut_off = left
@@ -215,9 +215,7 @@ class SweptGuests:
 
     def _cut_off_before(self) -> Mapping[str, tuple[str, int, int]]:
         if self._cut_off is None:
-            self._cut_off = {}
-            with suppress(StateError):
-                self._cut_off = (self._file.read() if self._context.serves else self._file.look()) or {}
+            self._cut_off = self._file.read() or {}
         return self._cut_off
 
     def _note(self, under_way: Mapping[str, tuple[str, int, int]]) -> None:

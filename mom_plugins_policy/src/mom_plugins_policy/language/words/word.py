@@ -27,14 +27,18 @@ class Word:
         return count >= self.least and (self.most is None or count <= self.most)
 
     @property
-    def arguments(self) -> str:
+    def counted(self) -> str:
         """How many arguments it takes, in words."""
         if self.most is None:
             return f"{self.least} or more arguments"
         if self.most == self.least:
-            count = "no arguments" if self.least == 0 else "1 argument" if self.least == 1 else f"{self.least} arguments"
-            return f"{count} ({self.named})" if self.named else count
+            return "no arguments" if self.least == 0 else "1 argument" if self.least == 1 else f"{self.least} arguments"
         return f"{self.least} to {self.most} arguments"
+
+    @property
+    def arguments(self) -> str:
+        """How many arguments it takes, and what they are where one is easily left out, in words."""
+        return f"{self.counted} ({self.named})" if self.named else self.counted
 
 
 def covers(part: str, words: Iterable[str], rules: Iterable[str]) -> None:
