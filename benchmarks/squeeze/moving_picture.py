@@ -19,7 +19,7 @@ STEP_SECONDS: Final = 4
 """Of the run, between two points."""
 
 WIDTH, LEFT, LANE, GAP, TOP = 860, 16, 76, 30, 56
-AREAS: Final = (("guests", "#0072B2", "guests hold"), ("available", "#A6D5C3", "available on the host"), ("taken", "#D55E00", "sold again"))
+AREAS: Final = (("guests", "#0072B2", "guests hold"), ("available", "#A6D5C3", "available on the host"), ("taken", "#D55E00", "taken"))
 """From the bottom: member of a moment, colour, what it is."""
 
 
@@ -46,7 +46,7 @@ def lane(name: str, run: Run, moments: Sequence[Mapping[str, float]]) -> Lane:
         edges.append([LANE * sum(parts[: upto + 1]) / sum(parts) for upto in range(len(parts))])
     killed = run["kills"] > 0
     why = "a program in a guest was killed" if killed else "the host was full, nothing was killed"
-    words = f"{run['taken'] / 1024:.1f} GiB sold again: {why}"
+    words = f"{run['taken'] / 1024:.1f} GiB taken: {why}"
     return Lane(name, [moment["time"] for moment in kept], edges, words, killed)
 
 
@@ -73,7 +73,7 @@ def picture(lanes: Sequence[Lane]) -> str:
     grown = over_time("width", f"0;{WIDTH - 2 * LEFT};{WIDTH - 2 * LEFT}", f"0;{moved:.3f};1")
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" font-family="sans-serif" font-size="15">',
-        "<title>Twelve guests on one host, while more and more of its memory is sold again, under three managers</title>",
+        "<title>Twelve guests on one host, while more and more of its memory is taken, under three managers</title>",
         "<style>.shown{clip-path:url(#shown)}@media (prefers-reduced-motion:reduce){.shown{clip-path:none}.end,.now{display:none}"
         ".still{display:inline}}@media not (prefers-reduced-motion:reduce){.still{display:none}}</style>",
         f'<rect width="{WIDTH}" height="{height}" rx="6" fill="#fff"/>',

@@ -199,6 +199,23 @@ def test_a_guest_that_was_paused_is_given_time_to_answer_again(guest, hypervisor
     assert BALLOON in listed(hypervisor, guest).blocked
 
 
+def test_what_was_decided_for_a_guest_is_not_done_to_the_one_that_was_started_in_its_place(libvirtd, hypervisor, guest):
+    """libvirt finds guests by their UUID: one that was started anew between a look and a change would boot with another one's size."""
+    hypervisor.guests()
+    guest.number += 1
+    for change in (
+        lambda: hypervisor.set_balloon(guest.entity, 1 << 19),
+        lambda: hypervisor.set_stats_period(guest.entity, 7),
+        lambda: hypervisor.set_cpu_tune(guest.entity, shares=7),
+    ):
+        with pytest.raises(GuestGone, match="it has ended, or was started anew"):
+            change()
+    assert (guest.current, guest.period, guest.tuned) == (1 << 20, 2, [])
+    hypervisor.guests()
+    hypervisor.set_balloon(guest.entity, 1 << 19)
+    assert guest.current == 1 << 19, "the new one is known now"
+
+
 @pytest.mark.parametrize(("operation", "what"), [(2, "being saved"), (5, "being migrated out")])
 def test_a_guest_is_left_alone_while_libvirt_works_on_it(libvirtd, hypervisor, operation, what, guest):
     assert listed(hypervisor, guest).blocked == {}

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from mom_core import Guest, Value
-from mom_plugins_balloon.guarantees import HeldPromises
+from mom_plugins_balloon.guarantees import HeldPromises, PromisesKept
 from mom_toolkit import Promises
 
 
@@ -28,6 +28,24 @@ from mom_toolkit import Promises
     ],
 )
 def test_what_holds_else_the_largest_promise_counts(fields: Mapping[str, Value], guaranteed: float | None, promised: float | None) -> None:
-    promises: Promises = HeldPromises()
+    promises: Promises = HeldPromises(PromisesKept)
     guest = Guest("1", "vm", fields)
     assert (promises.guaranteed_kib(guest), promises.promised_kib(guest)) == (guaranteed, promised)
+
+
+@pytest.mark.parametrize(
+    ("fields", "guaranteed", "promised"),
+    [
+        ({}, 200, 300),
+        ({"mem_guarantee": 100}, 200, 300),
+        ({"mem_guarantee": 400}, 400, 400),
+        ({"mem_promised": 50, "guest_guarantee": 40}, 40, 50),
+    ],
+)
+def test_what_stood_last_holds_where_the_plugin_was_late_with_its_fields(
+    fields: Mapping[str, Value], guaranteed: float, promised: float
+) -> None:
+    standing = PromisesKept(promised={"1": 300}, holds={"1": 200})
+    promises: Promises = HeldPromises(lambda: standing)
+    assert (promises.guaranteed_kib(Guest("1", "vm", fields)), promises.promised_kib(Guest("1", "vm", fields))) == (guaranteed, promised)
+    assert promises.guaranteed_kib(Guest("2", "other", {})) is None

@@ -165,6 +165,7 @@ class Bench:
         self.context = PluginContext(
             name="cgroup",
             root=kernel.root,
+            state_directory=kernel.root / "var/lib/mom",
             monotonic=lambda: self.clock,
             offers={Promises: (FakePromises("guest_guarantee"),)},
             interval=interval,

@@ -186,6 +186,27 @@ def test_a_limit_for_which_there_is_no_swap_is_dropped(bench: Bench) -> None:
     assert bench.cycle((guest, HIGH, 1950 * MIB)).outcomes["a", HIGH].status is Status.APPLIED
 
 
+def test_swap_that_one_guest_is_to_take_is_not_there_for_the_next_one(bench: Bench) -> None:
+    """All would be limited at once otherwise, and wait for swap that only one of them finds."""
+    first, second = bench.add("a", 2000 * MIB), bench.add("b", 2000 * MIB)
+    bench.cycle()
+    bench.kernel.host("proc/meminfo", f"MemTotal: {64 << 20} kB\nSwapFree: {400 << 10} kB\n")
+    done = bench.cycle((first, HIGH, 1700 * MIB), (second, HIGH, 1700 * MIB))
+    assert set(done.outcomes) == {("a", HIGH)}
+    assert done.reasons == [
+        "in steps of 100 MiB a cycle",
+        "300 MiB would have to go, and there is swap or cache for 100 MiB only",
+    ]
+
+
+def test_nothing_is_limited_while_it_is_unknown_what_stands(bench: Bench) -> None:
+    """The plugin may be set aside when it has to read groups, and not when it has to write to them."""
+    guest = bench.add("a", 2000 * MIB)
+    bench.hypervisor.known["a"].properties.pop("cgroups")
+    done = bench.cycle((guest, HIGH, 1900 * MIB))
+    assert (done.decided, done.reasons) == ({}, ["what its limit stands at is unknown"])
+
+
 @pytest.mark.parametrize("above", [True, False], ids=["above", "its own"])
 def test_a_limit_for_which_its_group_or_one_above_it_may_not_swap_is_dropped(bench: Bench, above: bool) -> None:
     guest = bench.add("a", 2000 * MIB)
@@ -207,6 +228,16 @@ def test_all_guests_together_cannot_lock_up_the_host(bench: Bench) -> None:
     assert done.outcomes["a", MIN].status is Status.APPLIED
     assert done.reasons == ["all guests together may protect 80 % of the host's memory, of which 21.20 GiB are left; use cgroup_memory_low"]
     assert bench.cycle((second, MIN, 20 << 20)).outcomes["b", MIN].status is Status.APPLIED
+
+
+def test_a_guest_that_is_protected_whatever_it_holds_counts_with_all_that_it_can_hold(bench: Bench) -> None:
+    guests = [bench.add(name, 1 << 20) for name in ("a", "b")]
+    for name in ("a", "b"):
+        bench.hypervisor.known[name].maximum_kib = 40 << 20
+    bench.cycle()
+    done = bench.cycle(*[(guest, MIN, -1) for guest in guests])
+    assert set(done.decided) == {("a", MIN)}
+    assert done.reasons == ["all guests together may protect 80 % of the host's memory, of which 11.20 GiB are left; use cgroup_memory_low"]
 
 
 @pytest.mark.parametrize("value", [-5, "max"])

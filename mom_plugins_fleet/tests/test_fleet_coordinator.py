@@ -18,9 +18,11 @@ from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.bucket_watch import BucketWatcher
 from mom_plugins_fleet.coordinator import Coordinator
 from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store
+from mom_plugins_fleet.metrics_file import write_metrics
 from mom_plugins_fleet.records import (
     LARGEST_RECORD,
     AuthorizedKeys,
+    FleetRecord,
     Group,
     HostedGuest,
     HostState,
@@ -36,7 +38,8 @@ from mom_plugins_fleet.records import (
 from mom_plugins_fleet.revisions import FORM, SeenRevisions
 from mom_plugins_fleet.signatures import Opened, Signer, opened
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATOR, COORDINATORS, GROUPS, LEASES, ORDERS, PROGRESS, ROSTER, STATES, StoredEntry
-from mom_toolkit import Destination
+from mom_plugins_fleet.trials import settle
+from mom_toolkit import CanaryState, Destination
 
 LOG = logging.getLogger("test")
 
@@ -255,7 +258,7 @@ async def test_a_coordinator_that_ends_takes_nobody_elses_lease_away(store, one)
 async def until(so: Callable[[], object], work: Coroutine[Any, Any, None]) -> None:
     """Do what has no end until so."""
     running = asyncio.create_task(work)
-    while not so():
+    while not (so() or running.done()):
         await asyncio.sleep(0.01)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -329,6 +332,77 @@ def test_a_coordinator_moves_one_guest_for_balance_and_says_why_it_moves_no_othe
 
     run_with(one, store, monkeypatch, so)
     assert [(move.guest, move.to) for move in orders_of(store, "h1").moves] == [("h1-0", "h2")]
+
+
+def test_a_host_whose_orders_cannot_be_made_ends_nothing_for_the_others(monkeypatch, caplog, store, one):
+    signed = OPERATOR.signed
+
+    def too_large_for_h1(bucket: str, key: str, record: FleetRecord, revision: int) -> bytes:
+        if (bucket, key) == (ORDERS, "h1"):
+            return signed(bucket, key, Group(by="x" * LARGEST_RECORD), revision)
+        return signed(bucket, key, record, revision)
+
+    for host in ("h1", "h2"):
+        asyncio.run(store.put(ROSTER, host, signed(ROSTER, host, Member(group="g", draining=True), 1)))
+    monkeypatch.setattr(OPERATOR, "signed", too_large_for_h1)
+    looks = 0
+
+    def so() -> bool:
+        nonlocal looks
+        looks += (ORDERS, "h2") in store.kept
+        return looks > 20
+
+    run_with(one, store, monkeypatch, so)
+    assert orders_of(store, "h2").epoch
+    assert (ORDERS, "h1") not in store.kept
+    assert caplog.text.count("the orders of h1: a record of") == 1, "and that is said once"
+
+
+async def test_a_group_that_cannot_be_balanced_keeps_no_other_from_it(monkeypatch, caplog, store, one):
+    def unbalanced(_view: object, _known: object, group: str, _tried: object) -> str:
+        if group == "g1":
+            raise KeyError(group)
+        return "all is well"
+
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.BALANCE_SECONDS", 0.0)
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.for_balance", unbalanced)
+    for number in (1, 2):
+        one.view.members.records[f"h{number}"] = (1, Member(group=f"g{number}", balance=True))
+    for _ in range(3):
+        await one._balance(store)
+    assert one.unmoved == {"g2": "all is well"}
+    assert caplog.text.count("balance of the group g1: KeyError") == 1
+
+
+async def test_servers_that_fail_are_no_matter_of_one_host(one):
+    with pytest.raises(LinkError), one._contained("the orders of h1"):
+        raise LinkError("no answer")
+
+
+async def test_a_group_that_has_gone_has_no_trial_to_settle(store, one):
+    assert await settle(store, one.view, "gone", 0.0) == (CanaryState.RUNNING, "")
+
+
+async def test_metrics_say_that_changes_are_not_heard_of(monkeypatch, tmp_path, one):
+    monkeypatch.setattr("mom_plugins_fleet.metrics_file.WRITE_SECONDS", 0.01)
+    path = tmp_path / "mom.prom"
+    states = iter([False, True, False])
+
+    async def written(said: str) -> None:
+        current = next(states)
+        for bucket in one.view.buckets:
+            bucket.current = current
+        await asyncio.sleep(0.05)
+        while path.exists() != bool(said) or said not in (path.read_text() if said else ""):
+            await asyncio.sleep(0.01)
+
+    writing = asyncio.create_task(write_metrics(path, one, LOG))
+    async with asyncio.timeout(60):
+        for said in ("", "mom_fleet_view_current 1\n", "mom_fleet_view_current 0\n"):
+            await written(said)
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    assert not path.exists()
 
 
 @pytest.mark.parametrize(
@@ -440,6 +514,31 @@ def test_a_host_that_its_servers_have_refused_for_a_while_says_when_it_is_back(m
 async def test_a_host_that_is_too_large_for_a_message_says_so(caplog):
     large = HostState(mode="enforce", refused="x" * LARGEST_RECORD)
     await until(lambda: "cannot be told to the fleet: a record of" in caplog.text, an_agent(state=lambda: large)._tell(Memory()))
+
+
+async def test_a_host_goes_on_to_tell_how_it_is_whatever_has_gone_wrong_before(caplog, store):
+    caplog.set_level(logging.DEBUG, LOG.name)
+    mistakes = iter([OSError("the mover is away"), KeyError("abilities")])
+
+    def state() -> HostState:
+        for mistake in mistakes:
+            raise mistake
+        return HostState(mode="enforce")
+
+    class Odd(Memory):
+        wrong = True
+
+        async def put(self, bucket: str, key: str, data: bytes, revision: int | None = None) -> int:
+            if self.wrong:
+                self.wrong = False
+                raise RecursionError("too deep")
+            return await super().put(bucket, key, data, revision)
+
+    store, agent = Odd(), an_agent(state=state)
+    agent._publish_seconds = 0.01
+    await until(lambda: (STATES, "h1") in store.kept, agent._tell(store))
+    for why in ("OSError: the mover is away", "KeyError: 'abilities'", "RecursionError: too deep"):
+        assert f"cannot be told to the fleet: {why}" in caplog.text
 
 
 def test_a_host_that_never_reached_its_servers_says_why(agent):

@@ -2,19 +2,19 @@
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from mom_core import Guest, PluginContext, Report
+from mom_core import Guest, HypervisorError, PluginContext, PluginSettings, Report, hookimpl
 from mom_core.testing import snapshot
-from mom_devkit import FakePromises
+from mom_devkit import FakeHypervisor, FakePromises, HandClock, PluginRun
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.placement import SMALLEST
 from mom_plugins_fleet.plan import next_orders, places
-from mom_plugins_fleet.records import LARGEST_RECORD, MOST_TOLD, HostState, Member
+from mom_plugins_fleet.records import LARGEST_RECORD, MOST_TOLD, HostState, Member, Move
 from mom_plugins_fleet.view import FleetView
-from mom_toolkit import Destination, Promises
+from mom_toolkit import Destination, GuestMoves, MoveProgress, Mover, Promises, stale_seconds
 
 GIB = 1 << 20
 
@@ -37,7 +37,7 @@ def many(count: int, name: str = "guest", **fields: object) -> Mapping[str, Gues
 
 
 def state_of(guests: Mapping[str, Guest], *, draining: bool = False) -> HostState:
-    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet", offers=PROMISED))
+    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet", offers=PROMISED, monotonic=HandClock()))
     plugin._agent = Drained(draining=draining)
     taken = snapshot(host={"mem_available": 1 << 40, "mem_really_available": 1 << 39})
     plugin._report = Report(1, 0.0, "enforce", replace(taken, guests=guests), (), (), (), (), (), 0.01)
@@ -92,3 +92,84 @@ def test_what_is_promised_to_guests_that_are_not_told_of_counts_where_others_mig
     view.states.records["h1"] = (1, state_of(many(1000)))
     view.states.heard["h1"] = time.monotonic()
     assert places(view)["h1"].promised == 1000 * GIB
+
+
+def test_how_many_guests_are_unhealthy_is_not_known_where_none_of_them_tells() -> None:
+    assert state_of({}).unhealthy == 0
+    assert state_of(many(3, stats_age=None)).unhealthy is None
+    well, ill = ({"balloon_cur": GIB, "mem_usable": usable, "stats_age": 1.0} for usable in (GIB, 0))
+    assert state_of({**many(1, stats_age=None), **many(2, "well", **well)}).unhealthy == 0
+    assert state_of({**many(1, stats_age=None), **many(2, "ill", **ill)}).unhealthy == 2
+
+
+class FakeMoves:
+    """Lets every guest leave."""
+
+    control = "move_it"
+
+    def mover(self) -> Mover | None:
+        return None
+
+    def why_stays(self, guest: Guest) -> str:
+        return ""
+
+    def progress(self, guest: Guest) -> MoveProgress | None:
+        return None
+
+
+def seen(report: Report, *, later: float = 0.0) -> tuple[HostState | None, str]:
+    """What a host tells of itself so many seconds after a cycle, and why it would not let its first guest go."""
+    clock = HandClock(report.snapshot.monotonic + report.duration + later)
+    context = PluginContext(name="fleet", offers={GuestMoves: (FakeMoves(),)}, monotonic=clock)
+    plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), context)
+    plugin._agent = Drained(draining=True)
+    plugin.mom_report(report)
+    first = FakeHypervisor().guests()[0]
+    move = Move(guest=first.id, name="vm1", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1)
+    return plugin._state(), plugin._accepts(move)
+
+
+def guests_of(report: Report) -> int | None:
+    state = seen(report)[0]
+    return None if state is None else len(state.guests)
+
+
+UNKNOWN = "how its guests are is not known"
+
+
+def test_a_host_whose_hypervisor_does_not_answer_is_silent_and_not_taken_for_an_empty_one(mom_run: Callable[..., PluginRun]) -> None:
+    class Hypervisor(FakeHypervisor):
+        away = False
+
+        def guests(self) -> Sequence[Guest]:
+            if self.away:
+                raise HypervisorError("libvirtd is away")
+            return super().guests()
+
+    hypervisor = Hypervisor()
+
+    class Machine:
+        def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
+            """Nothing of it is needed."""
+
+        @hookimpl
+        def mom_hypervisor(self) -> Hypervisor:
+            return hypervisor
+
+    def between(number: int) -> None:
+        hypervisor.away = number in (2, 3, 8)
+        if number == 7:
+            hypervisor.known.clear()
+
+    reports = mom_run({"machine": Machine}, cycles=12, between=between).reports
+    told = [guests_of(report) for report in reports]
+    assert told[:4] == [3, None, None, 3]
+    assert (told[6], told[7], told[11]) == (0, None, 0), "and one that is empty is that again a little later"
+    assert [seen(reports[number])[1] for number in (0, 1, 3, 6)] == ["", UNKNOWN, "", "the guest is not here"]
+
+
+def test_a_host_whose_mom_does_not_look_any_more_is_silent(mom_run: Callable[..., PluginRun]) -> None:
+    (report,) = mom_run({"sim": {"guests": 2}}, cycles=1).reports
+    late = stale_seconds(PluginContext().interval)
+    assert seen(report, later=late - 1)[0] is not None
+    assert seen(report, later=late + 1) == (None, UNKNOWN)

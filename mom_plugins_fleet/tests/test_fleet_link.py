@@ -7,6 +7,7 @@ from typing import Any, NoReturn, cast
 
 import nats.errors
 import pytest
+from nats.js import JetStreamContext
 
 from mom_plugins_fleet.link import FIRST_ATTEMPTS, LinkError, Store
 from mom_plugins_fleet.subjects import StoredEntry
@@ -67,3 +68,14 @@ def test_a_connection_that_was_lost_is_said_since_when_and_not_what_the_library_
 def test_an_answer_that_makes_no_sense_is_an_error(headers: dict[str, str]) -> None:
     with pytest.raises(LinkError, match="the servers' answer for mom-roster h1 makes no sense"):
         looked(Servers({"h1": headers}))
+
+
+@pytest.mark.parametrize("answer", [b"", b"not JSON", b"\xff", b"7", b"[]", b"{}", b'"error"', b'"batch"', b'{"error":{}}', b'{"error":7}'])
+def test_an_acknowledgement_that_makes_no_sense_is_an_error(answer: bytes) -> None:
+    async def request(*_: object, **__: object) -> Any:
+        return SimpleNamespace(data=answer)
+
+    client = cast(Any, SimpleNamespace(request=request, is_connected=True))
+    client.jetstream = lambda timeout: JetStreamContext(client)
+    with pytest.raises(LinkError, match="cannot set mom-states h1: the servers' answer makes no sense"):
+        asyncio.run(Store(client).put("mom-states", "h1", b"x"))

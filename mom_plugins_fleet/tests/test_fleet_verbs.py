@@ -2,14 +2,17 @@
 
 import asyncio
 import json
+import time
+from collections.abc import Mapping
 
 import pytest
 from click.testing import CliRunner
 
 from mom_core import MomError
+from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import Group, HostedGuest, HostState, Lease, Member, Move, Orders, read
 from mom_plugins_fleet.status_verb import host_row, print_hosts
-from mom_plugins_fleet.subjects import StoredEntry
+from mom_plugins_fleet.subjects import LEASES, STATES, StoredEntry
 from mom_plugins_fleet.verbs import fleet
 from mom_plugins_fleet.view import FleetView
 from mom_toolkit import Destination
@@ -55,12 +58,39 @@ def test_an_address_that_is_none_is_refused_before_a_key_is_made(tmp_path, addre
     ("lease", "holder"), [(None, None), (Lease(holder="c1").packed(), "c1"), (b"\xff{", "a coordinator whose lease cannot be read")]
 )
 def test_a_lease_that_cannot_be_read_does_not_hide_the_hosts(lease, holder, monkeypatch):
-    view = FleetView(lease=StoredEntry(1, lease, 1.0))
+    view = FleetView(lease=StoredEntry(1, lease, time.time()))
     view.members.records["h1"] = (1, Member(group="g1"))
     monkeypatch.setattr("mom_plugins_fleet.verbs.Where.ask", lambda _self, _what: view)
     told = json.loads(CliRunner().invoke(fleet, [*NOBODY, "status", "--json"]).stdout)
     assert told["coordinator"] == holder
     assert [row["host"] for row in told["hosts"]] == ["h1"]
+
+
+class Kept(Store):
+    """Servers on which a host and its coordinator spoke last so many seconds ago, by the clock here."""
+
+    def __init__(self, ago: float) -> None:
+        self.at = time.time() - ago
+
+    async def load(self, bucket: str) -> Mapping[str, StoredEntry]:
+        return {"h1": StoredEntry(1, HostState(mode="enforce").packed(), self.at)} if bucket == STATES else {}
+
+    async def read(self, bucket: str, key: str) -> StoredEntry:
+        return StoredEntry(2, Lease(holder="c1").packed(), self.at + 1) if bucket == LEASES else StoredEntry(0, None)
+
+
+@pytest.mark.parametrize(("ago", "holder"), [(3 * 86_400.0 + 3600.0, None), (10.0, "c1"), (-3600.0, "c1")])
+def test_a_fleet_of_which_nobody_has_spoken_for_days_is_not_shown_as_if_it_had_just_now(ago, holder, monkeypatch):
+    view = FleetView()
+    asyncio.run(view.load(Kept(ago)))
+    view.members.records["h1"] = (1, Member(group="g1"))
+    monkeypatch.setattr("mom_plugins_fleet.verbs.Where.ask", lambda _self, _what: view)
+    told = json.loads(CliRunner().invoke(fleet, [*NOBODY, "status", "--json"]).stdout)
+    (row,) = told["hosts"]
+    assert (told["coordinator"], row["silent"]) == (holder, holder is None)
+    assert row["age_s"] == pytest.approx(ago if holder is None else 1.0, abs=60.0 if holder is None else 0.9)
+    said = " ".join(CliRunner().invoke(fleet, [*NOBODY, "status"]).stdout.split())
+    assert ("nothing was heard of any host for 3 d" in said) == (holder is None)
 
 
 def test_what_was_given_back_on_all_hosts_is_summed_up_and_what_it_cost_is_said(capsys):

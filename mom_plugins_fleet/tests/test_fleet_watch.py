@@ -10,14 +10,15 @@ import pytest
 from nats.aio.msg import Msg
 
 from mom_plugins_fleet.link import LinkError, Store, UnansweredError
-from mom_plugins_fleet.records import HostState, Member, Orders
+from mom_plugins_fleet.records import AuthorizedKeys, HostState, Member, Orders
 from mom_plugins_fleet.signatures import Signer
-from mom_plugins_fleet.subjects import STATES, StoredEntry
+from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, STATES, StoredEntry
 from mom_plugins_fleet.view import Bucket, FleetView
 
 BEGIN = "$KV.mom-states."
 STEPS = 20
 SEED = "SUAKYRHVIOREXV7EUZTBHUHL7NUMHPMAS7QMDU3GTIUWEI5LDNOXD43IZY"
+OTHER = "U" + "A" * 55
 
 
 class Sender:
@@ -242,6 +243,27 @@ def test_orders_that_came_before_the_coordinator_was_appointed_count_once_it_is(
     assert view.orders.get("h1") == Orders(epoch=3)
     view.orders.trust(frozenset())
     assert view.orders.get("h1") is None
+
+
+def test_a_record_that_was_ahead_of_a_clock_counts_once_the_clock_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    signer, clock = Signer(SEED), [0.0]
+    right = time.time()
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    coordinators, revision = frozenset({signer.public}), int(right)
+    entry = StoredEntry(1, signer.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(OTHER,)), revision))
+    views = [FleetView(coordinators), FleetView(coordinators)]
+    for view in views:
+        view.authorized.told(COORDINATORS, entry, live=True)
+        view.trust()
+        assert "ahead of the clock" in view.authorized.damaged[COORDINATORS]
+        assert OTHER not in view.orderers
+    clock[0] = right
+    looks, hears = views
+    looks.trust()
+    hears.authorized.told(COORDINATORS, entry, live=True)
+    for view in views:
+        assert OTHER in view.orderers
+        assert not view.authorized.damaged
 
 
 def test_only_what_was_set_while_it_was_watched_is_a_sign_of_life() -> None:

@@ -171,7 +171,8 @@ def test_guests_that_are_long_gone_are_forgotten_and_so_are_the_oldest_of_too_ma
     days.see(one_snapshot({"gone": at_eight, "there": at_eight}, FIRST))
     days.see(one_snapshot({"there": at_eight}, FIRST + 5.0))
     assert set(days.known) == {"gone", "there"}
-    days.forget(FIRST + KEPT_WEEKS * 7 * DAY + 10.0)
+    days.see(one_snapshot({"there": at_eight}, later := FIRST + KEPT_WEEKS * 7 * DAY + 10.0))
+    days.forget(later)
     assert set(days.known) == {"there"}
     for number_of in range(MOST_GUESTS + 5):
         identity = f"g{number_of}"
@@ -180,6 +181,37 @@ def test_guests_that_are_long_gone_are_forgotten_and_so_are_the_oldest_of_too_ma
     assert len(days.known) == MOST_GUESTS
     assert "there" in days.known
     assert "g0" not in days.known
+
+
+def test_a_clock_that_is_ahead_for_less_than_a_day_has_no_guest_forgotten() -> None:
+    days = new_days()
+    days.see(one_snapshot(USES, FIRST))
+    for ahead, seconds in ((10 * KEPT_WEEKS * 7 * DAY, (5.0, DAY)), (0.0, (DAY + 5.0, DAY + 10.0, 2 * DAY))):
+        for number, passed in enumerate(seconds):
+            days.see(one_snapshot({f"new{number}": at_eight}, FIRST + passed, ahead=ahead))
+    assert set(USES) < set(days.known)
+    learned = after(2)
+    learned.see(one_snapshot({"first": at_eight}, FIRST, ahead=10 * KEPT_WEEKS * 7 * DAY))
+    assert set(USES) < set(learned.known), "nor has one that is ahead from the start"
+
+
+def test_what_a_guest_used_is_no_part_of_the_rise_once_it_is_unknown() -> None:
+    days = after(2)
+    see(days, 2, 29, 31.5)
+    assert days.rise_expected(SLOT) > 1000 * MIB
+    seen = one_snapshot(USES, FIRST + 2 * DAY + 31.5 * SLOT)
+    silent = {name: Guest(name, name, {"balloon_cur": 1 << 22}, incarnation="1") for name in USES}
+    days.see(Snapshot(Host(), silent, seen.time, seen.monotonic))
+    assert days.rise_expected(SLOT) == 0
+    assert days.host_fields()["host_rise_expected"] == 0
+
+
+def test_without_guests_no_rise_is_expected() -> None:
+    days = after(2)
+    see(days, 2, 29, 31.5)
+    assert number(days.host_fields()["host_rise_expected"]) > 1000 * MIB
+    days.see(one_snapshot({}, FIRST + 2 * DAY + 31.5 * SLOT))
+    assert days.host_fields() == {"guests_forecast": 0}
 
 
 def test_of_guests_that_ran_for_long_none_is_forgotten_when_one_is_started_before_the_others() -> None:

@@ -33,6 +33,7 @@ from mom_core import (
 from mom_devkit import FakeHypervisor, host_of, wait_until
 from mom_plugins_guestagent import GuestAgentPlugin, guestd
 from mom_plugins_guestagent.collector import AgentCollector, AgentState, AgentTarget
+from mom_plugins_guestagent.fields import STATISTICS
 from mom_plugins_guestagent.guestd import REPORTING, Relief
 from mom_plugins_guestagent.script import guestd_script
 from mom_plugins_guestagent.settings import AgentSettings
@@ -394,6 +395,20 @@ def test_of_whom_the_hypervisor_knows_enough_it_is_seldom_asked_and_meanwhile_no
     assert collector.states()[identity].silence == ""
     collector.learn({}, set())
     wait_until(lambda: len(agent.asked) > first)
+    collector.stop(1.0)
+
+
+def test_statistics_of_an_agent_never_stand_beside_the_age_of_the_balloon_drivers(socket_of_agent):
+    """A size that an agent told a minute ago would count as a second old: the guest would be shrunk below what it uses by now."""
+    collector = AgentCollector(AgentSettings.model_construct(period=0.05, timeout=LONG_SECONDS), PluginContext().log)
+    collector.start()
+    identity = guest("a").id
+    collector.follow([AgentTarget(guest("a").entity, "1", (AgentAddress(AgentKind.AGENT_SOCKET, socket_of_agent),))])
+    wait_until(lambda: "mem_usable" in collector.fields([identity]).get(identity, {}))
+    collector.learn({}, set(), with_statistics={identity})
+    fields = collector.fields([identity])[identity]
+    assert not STATISTICS & fields.keys()
+    assert {"mem_free", "swap_usage", "guest_psi_memory_some_avg10", "guest_agent"} <= fields.keys()
     collector.stop(1.0)
 
 

@@ -6,21 +6,30 @@ import gc
 import resource
 import select
 import socket
+import ssl
+import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
+from http_over_tcp import tcp_settings
 from served_mom import Serve, Served
 
+from mom_core import PluginContext
 from mom_devkit import wait_until
 from mom_plugins_http.cli.client import Client
+from mom_plugins_http.routes.events import Events
+from mom_plugins_http.routes.published import Published
 from mom_plugins_http.routes.route import MOST_ARRIVING
 from mom_plugins_http.server.access import LocalAccess, Peer, Right
 from mom_plugins_http.server.answers_in_pieces import PIECE
 from mom_plugins_http.server.held_bytes import HeldBytes
+from mom_plugins_http.server.problems import ProblemError
 from mom_toolkit import Address, listen
 from mom_toolkit.bounded_server import accepted
 
@@ -273,3 +282,85 @@ def test_half_requests_of_those_who_may_nothing_end_no_connection_of_those_who_m
         time.sleep(0.3)
         root.sendall(b"connection: close\r\n\r\n")
         assert root.recv(100).startswith(b"HTTP/1.1 200")
+
+
+HALF_SENT = b"POST /v1/page-sessions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n"
+
+
+def test_requests_of_strangers_that_do_not_arrive_keep_no_places(serve: Serve, tmp_path: Path, free_port: int) -> None:
+    """They last for as long as mom is patient, and each can be sent again."""
+    served = serve(clients=8, patience="60s", tcp=tcp_settings(tmp_path, free_port, read="read" * 8))
+    ca = ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))
+    token = b"authorization: Bearer " + b"read" * 8 + b"\r\n"
+    half_checked = b"POST /v1/policy-check HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 14\r\n"
+
+    def over_tls(text: bytes) -> ssl.SSLSocket:
+        sock = ca.wrap_socket(socket.create_connection(("localhost", free_port), 60), server_hostname="localhost")
+        sock.sendall(text)
+        return sock
+
+    def answered() -> int:
+        return sum(each.silent_since is None for each in served.service._server._connections())
+
+    with contextlib.ExitStack() as clients:
+        known = clients.enter_context(over_tls(half_checked + token + b"\r\n"))
+        wait_until(lambda: answered() == 1)
+        for _ in range(7):
+            clients.enter_context(over_tls(HALF_SENT))
+        wait_until(lambda: answered() == 8, "all places are taken, by requests that are under way")
+        assert Client(served.path, 60).get("/v1/whoami")["right"] == "change"
+        headers = {"authorization": "Bearer " + "read" * 8}
+        with httpx.Client(base_url=f"https://localhost:{free_port}", headers=headers, verify=ca, timeout=60) as reader:
+            assert reader.get("/v1/status").status_code == 200
+        for _ in range(9):
+            clients.enter_context(over_tls(HALF_SENT))
+        known.sendall(b'{"changes":{}}')
+        assert known.recv(100).startswith(b"HTTP/1.1 200"), "who has shown a token is not ended for strangers"
+
+
+def test_half_made_connections_take_half_of_the_places_at_most(serve: Serve, tmp_path: Path, free_port: int) -> None:
+    served = serve(clients=8, patience="60s", tcp=tcp_settings(tmp_path, free_port, read="read" * 8))
+    with contextlib.ExitStack() as strangers:
+        for _ in range(12):
+            strangers.enter_context(socket.create_connection(("localhost", free_port), 60))
+        wait_until(lambda: served.service._server._handshakes == 4)
+        assert Client(served.path, 60).get("/v1/whoami")["right"] == "change"
+        assert served.service._server._handshakes == 4
+
+
+def test_bodies_of_those_who_may_only_read_take_no_places_from_changes(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_http.routes.api.MOST_ARRIVING", 4000)
+    served, release = serve(), threading.Event()
+    served.service._check_worker._callers.start(release.wait)
+    body = b'{"changes":{"60_x":"(+ 1 2)"}}'.ljust(1300)
+    with contextlib.ExitStack() as clients, monkeypatch.context() as patched:
+        clients.callback(release.set)
+        patched.setattr(LocalAccess, "peer", lambda self, found: Peer("user reader, process 1", Right.READ, local=True))
+        request = CHECK + b"content-length: %d\r\n\r\n" % len(body) + body
+        readers = [clients.enter_context(connect(served.path, request)) for _ in range(3)]
+        wait_until(lambda: len(select.select(readers, [], [], 0)[0]) + served.service._check_worker._waiting == 3)
+        patched.undo()
+        assert served.put("60_mine", "(+ 1 2)".ljust(500)).status_code == 200
+
+
+def test_who_asks_for_events_counts_at_once_and_no_longer_than_the_stream() -> None:
+    """Many who ask at the same time are no more than may listen, and who goes before anything is sent leaves nothing."""
+    published = Published()
+    events = Events(PluginContext(), published, most=2)
+    call: Any = SimpleNamespace(query={}, request=SimpleNamespace(method="GET"), still_allowed=lambda: True)
+
+    async def gone() -> MutableMapping[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def never(message: MutableMapping[str, Any]) -> None:
+        await asyncio.Event().wait()
+
+    async def ask() -> None:
+        asked = [await events.events(call) for _ in range(2)]
+        with pytest.raises(ProblemError, match="2 clients listen already"):
+            await events.events(call)
+        for response in asked:
+            await response({"type": "http", "asgi": {"spec_version": "2.3"}}, gone, never)
+        assert not published.subscribers
+
+    asyncio.run(ask())

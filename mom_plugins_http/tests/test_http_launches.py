@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from served_mom import Serve, Served
 
+from mom_core import MomError
 from mom_devkit import wait_until
-from mom_toolkit import Launch, LaunchedGuest, Launches, LaunchReader, LaunchState
+from mom_toolkit import Admission, Admissions, Launch, LaunchedGuest, Launches, LaunchReader, LaunchState
 
 REFUSES = {"balloon": {"reservations": {"launches": {"when_short": "refuse"}}}}
 
@@ -59,6 +60,7 @@ def test_before_the_first_cycle_nothing_is_refused(serve: Serve) -> None:
         ({"name": "", "memory": "1GiB"}, "`name`: "),
         ({"name": "a"}, "`memory`: "),
         ({"name": "a", "memory": "8"}, "`memory`: '8' has no unit"),
+        ({"name": "a", "memory": 10**320}, "`memory`: "),
         ({"name": "a", "memory": "8GiB", "wait": 5}, "`wait`: "),
     ],
 )
@@ -133,3 +135,45 @@ def test_while_it_waits_its_hypervisor_knows_that_and_it_starts_when_the_memory_
     assert answer.status_code == 200, answer.text
     assert answer.json()["guest"] == {"name": "guest web", "memory_kib": 64 << 10, "id": "7", "why_none": ""}
     assert (reader.held, room.patience) == ([], 20)
+
+
+class Slow(Admissions):
+    """Takes its time to say whether guests fit."""
+
+    def __init__(self) -> None:
+        self.asked, self.knows = threading.Event(), threading.Event()
+
+    def admission(self, memory_kib: int, sla_class: str = "", count: int = 1) -> Admission:
+        self.asked.set()
+        self.knows.wait()
+        raise MomError("nothing is known")
+
+
+def test_no_launch_waits_for_those_who_only_look(served: Served) -> None:
+    slow = Slow()
+    context = next(one.context for one in served.engine.plugins.plugins if one.name == "http")
+    context.offers = {**context.offers, Admissions: (slow,)}
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(served.client.get, "/v1/admission?memory=1GiB")
+        assert slow.asked.wait(20)
+        try:
+            assert ask(served, name="web", memory="1GiB", id="u1")["state"] == "starts"
+        finally:
+            slow.knows.set()
+        assert looking.result(30).status_code == 409
+
+
+def test_a_launch_that_waits_goes_on_waiting_while_it_cannot_be_looked_after(served: Served) -> None:
+    """Its hook would take a refusal for leave to start."""
+    room, worker = Room(), served.service._room_worker
+    context = next(one.context for one in served.engine.plugins.plugins if one.name == "http")
+    context.offers = {**context.offers, Launches: (room,)}
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(served.client.post, "/v1/launches", json={"name": "web", "memory": "1GiB"})
+        wait_until(lambda: room.looks > 0)
+        most, worker._most = worker._most, 0
+        with pytest.raises(TimeoutError):
+            asked.result(0.4)
+        worker._most = most
+        room.comes.set()
+        assert asked.result(30).status_code == 200

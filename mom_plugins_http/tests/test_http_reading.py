@@ -249,3 +249,11 @@ def test_the_hosts_history_has_only_the_fields_that_are_asked_for_and_may_have_s
     assert set(newest["fields"]) == {"mem_available", "swap_usage"}
     assert served.get("/v1/report?fields=rss?,nowhere?")["guests"]["rows"]
     assert "no plugin declares the host field nowhere" in served.get("/v1/host/history?fields=nowhere", 400)["detail"]
+
+
+def test_the_same_fields_in_another_order_or_twice_are_one_list(served: Served) -> None:
+    """Clients that listen to events may have few different ones."""
+    one, other = (served.client.get(f"/v1/report?fields={fields}").content for fields in ("rss,balloon_cur", "balloon_cur,rss,rss,rss?"))
+    assert one == other
+    assert served.service._published.view is not None
+    assert len(served.service._published.view.answers) == 1

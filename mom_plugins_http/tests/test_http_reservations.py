@@ -9,8 +9,8 @@ import pytest
 from served_mom import Serve, Served
 
 from mom_core import Entity, MomError, PluginContext, Scope
-from mom_plugins_http.routes.news import News
-from mom_toolkit import Reservation, Reservations, ReservationState, Room
+from mom_plugins_http.routes.news import Item, News
+from mom_toolkit import PolicyChange, PolicyTexts, Reservation, Reservations, ReservationState, Room
 
 
 @pytest.fixture
@@ -80,6 +80,8 @@ def test_a_policy_that_does_not_go_by_it_makes_no_room(served: Served) -> None:
         ({"memory": "8GiB", "deadline": "1m", "name": 5}, "`name`: "),
         ({"memory": "8GiB", "deadline": "1m", "guest": "a"}, "`guest`: "),
         ({"memory": 5, "deadline": "1m"}, "5 KiB is no size for a reservation"),
+        ({"memory": 10**320, "deadline": "1m"}, "`memory`: "),
+        ({"memory": -(10**320), "deadline": "1m"}, "`memory`: "),
         ({"memory": "8GiB", "deadline": 1e300}, "a reservation does not last"),
     ],
 )
@@ -156,3 +158,38 @@ def test_cycles_are_told_while_nothing_is_known_of_reservations_and_what_changed
     (told,) = news.gather()
     assert told.name == "reservations"
     assert told.content["items"][0]["guest"] == {"scope": "guest", "id": "1", "name": "web"}
+
+
+def test_a_cycle_asks_for_the_history_of_policies_only_where_they_have_changed(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who compiles a client's change has the history locked meanwhile."""
+    context, asked = served.plugin._context, list[int]()
+    kept = context.service(PolicyTexts)
+    assert kept is not None
+    history, news = kept.history, served.service._news
+
+    def counted() -> Sequence[PolicyChange]:
+        asked.append(1)
+        return history()
+
+    monkeypatch.setattr(kept, "history", counted)
+    assert [one.name for one in news.gather()] == []
+    assert asked == []
+    served.put("60_mine")
+    (told,) = news.gather()
+    assert (told.name, [one["what"] for one in told.content["items"]]) == ("policies", ["set 60_mine"])
+    assert news.gather() == []
+    assert asked == [1]
+
+
+def test_what_has_changed_once_more_is_told_next_time_and_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, news = served.plugin._context.service(PolicyTexts), served.service._news
+    assert kept is not None
+    served.put("60_mine", "(+ 1 2)")
+    then = kept.state()
+    served.put("60_mine", "(+ 1 3)")
+    told: list[Item] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(kept, "state", lambda: then)
+        told += news.gather()
+    told += news.gather()
+    assert [len(one.content["items"]) for one in told] == [1, 1]

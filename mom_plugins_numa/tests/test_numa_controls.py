@@ -1,20 +1,21 @@
 """Setting, putting back and reviewing what everybody decides about NUMA."""
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from numa_trees import GIB, nodes_tree, process_tree, tree
 
-from mom_core import ControlSpec, Decision, Guest, LedgerEntry, Outcome, PluginContext, Status, Value
+from mom_core import ControlSpec, Decision, Entity, Guest, HypervisorError, LedgerEntry, Outcome, PluginContext, Status, Value
 from mom_core.testing import snapshot
 from mom_devkit import FakeGuest, FakeHypervisor, FakePromises, apply_decisions
 from mom_devkit import put_back as put_entries_back
 from mom_devkit.without_root import MomPower
 from mom_plugins_numa import NumaPlugin
 from mom_plugins_numa.fields import parse_pins, pins_text
-from mom_plugins_numa.review import reviewed
+from mom_plugins_numa.review import OLDEST_SECONDS, reviewed
 from mom_toolkit import NodeTune, helper_declaration
 
 
@@ -113,6 +114,23 @@ def test_a_mode_that_cannot_change_while_the_guest_runs_is_refused_with_the_reas
     assert "preferred" in outcome.error
 
 
+class RefusesOnePin(FakeHypervisor):
+    """Cannot pin one vCPU."""
+
+    def set_cpu_pin(self, guest: Entity, vcpu: int, cpus: AbstractSet[int]) -> None:
+        if vcpu == 2 and cpus != set(range(8)):
+            raise HypervisorError("the connection is lost")
+        super().set_cpu_pin(guest, vcpu, cpus)
+
+
+def test_pins_that_could_be_set_only_in_part_are_as_they_were(plugin: NumaPlugin) -> None:
+    before = [frozenset({0}), frozenset({1}), frozenset(range(8)), frozenset({3})]
+    hypervisor = RefusesOnePin([FakeGuest("vm", id="vm", pins=list(before))])
+    outcome = apply(plugin, hypervisor, "vcpu_pins", "4-7")
+    assert (outcome.status, outcome.error) == (Status.FAILED, "the connection is lost")
+    assert hypervisor.known["vm"].pins == before
+
+
 def test_a_guest_that_has_gone_is_gone(plugin: NumaPlugin, hypervisor: FakeHypervisor) -> None:
     wanted = [decision(hypervisor, control, value) for control, value in (("vcpu_pins", "0"), ("numa_nodeset", "0"))]
     hypervisor.known.clear()
@@ -128,7 +146,8 @@ NODES: list[Value] = [
     {"node": 1, "total": 64 * GIB, "free": 0, "available": 40 * GIB, "cpus": "4-7"},
 ]
 MEMORY: list[Value] = [{"node": 0, "size": 2 * GIB}, {"node": 1, "size": 6 * GIB}]
-USUAL: dict[str, Value] = {"numa_memory": MEMORY, "balloon_cur": 8 * GIB, "numa_nodeset": "0-1", "vcpu_pins": "0-7"}
+SEEN: dict[str, Value] = {"numa_memory": MEMORY, "numa_memory_age": 60.0}
+USUAL: dict[str, Value] = {**SEEN, "balloon_cur": 8 * GIB, "numa_nodeset": "0-1", "vcpu_pins": "0-7"}
 
 
 def review(control: str, value: Value, host: dict[str, Value] | None = None, **fields: Value) -> str:
@@ -147,6 +166,23 @@ def test_a_guest_is_bound_only_to_where_its_memory_fits_beside_the_reserve() -> 
     assert review("numa_nodeset", "0-1", numa_nodeset="0", balloon_cur=200 * GIB) == "", "wider is always allowed"
     assert "not known" in review("numa_nodeset", "1", host={})
     assert "not known" in review("numa_nodeset", "1", balloon_cur=None, numa_memory=None)
+
+
+@pytest.mark.parametrize("age", [OLDEST_SECONDS + 1, None])
+def test_where_a_guests_memory_was_long_ago_says_nothing_of_what_it_takes(age: float | None) -> None:
+    assert "1.20 GiB more than node 0 can give" in review("numa_nodeset", "0", numa_memory_age=age)
+    assert review("numa_nodeset", "1", numa_memory_age=age) == ""
+    assert "not known" not in review("numa_nodeset", "0", numa_memory_age=age, balloon_cur=None), "what it needs is known by it still"
+
+
+def test_what_guests_bound_in_one_cycle_take_counts_for_those_after_them() -> None:
+    there: dict[str, Value] = {**USUAL, "numa_memory": [{"node": 0, "size": 8 * GIB}]}
+    guests = {"a": USUAL, "wide": {**USUAL, "numa_nodeset": "0"}, "b": USUAL, "there": there}
+    snap = snapshot(host={"numa_nodes": NODES}, guests=guests)
+    decisions = [Decision(snap.guests[name].entity, "numa_nodeset", "0") for name in guests]
+    (revision,) = reviewed(snap, decisions, FakePromises("guest_guarantee"))
+    assert (revision.before.entity.id, revision.after) == ("b", None), "it needs 6 GiB more, of which the first has left 0.8"
+    assert "5.20 GiB more than node 0 can give" in revision.reason
 
 
 @pytest.mark.parametrize(

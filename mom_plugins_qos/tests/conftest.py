@@ -1,5 +1,7 @@
 """Fixtures: a hypervisor that keeps limits in memory, and the plugin."""
 
+from pathlib import Path
+
 import pytest
 from qos_fake import NotingHypervisor
 
@@ -14,9 +16,9 @@ def hypervisor() -> NotingHypervisor:
 
 
 @pytest.fixture
-def context() -> PluginContext:
+def context(tmp_path: Path) -> PluginContext:
     nothing = QosGuestSettings()
-    return PluginContext(name="qos", guest_settings=lambda guest: nothing)
+    return PluginContext(name="qos", state_directory=tmp_path, guest_settings=lambda guest: nothing)
 
 
 @pytest.fixture

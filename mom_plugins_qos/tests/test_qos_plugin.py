@@ -154,6 +154,17 @@ def test_what_cannot_be_decided_is_said_once_for_all_guests(plugin, hypervisor, 
     assert list(plugin.mom_act(seen(plugin, hypervisor))) == []
 
 
+def test_a_figure_that_is_missing_for_a_cycle_lifts_no_limit(plugin, hypervisor, context):
+    hypervisor.add("a")
+    settings(context, cpu_limit="25%", disk_limits={"vda": {"total_iops_sec": 9}})
+    apply_decisions(plugin, [one for one in plugin.mom_act(seen(plugin, hypervisor)) if isinstance(one, Decision)], hypervisor)
+    held = hypervisor.known["a"].cpu
+    assert held != FREE
+    missing = [one for one in plugin.mom_act(seen(plugin, hypervisor, cpus=None)) if isinstance(one, Decision)]
+    assert {one.control for one in missing} == {DISKS}, "the host's CPUs are unknown: what stands stays"
+    assert {one.control for one in plugin.mom_act(seen(plugin, hypervisor)) if isinstance(one, Decision)} == {QUOTA, PERIOD, DISKS}
+
+
 # --- what is reviewed ------------------------------------------------------------------------------------------------------------
 
 

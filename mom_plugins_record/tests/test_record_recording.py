@@ -7,6 +7,7 @@ import random
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from click.testing import CliRunner
 from full_disk import largest_file
 from recordings import opened, read, simulated, written
 
-from mom_core import MomError, PluginContext, Report
+from mom_core import MomError, PluginContext, Report, Value
 from mom_plugins_record import RecordPlugin
 from mom_plugins_record.recording.command import record
+from mom_plugins_record.recording.cycles import json_text
 from mom_plugins_record.recording.groups import MARK
 from mom_plugins_record.recording.reader import Recording
-from mom_plugins_record.recording.writer import GROUP, RecordingFull, RecordingLimits, files_of
+from mom_plugins_record.recording.writer import GROUP, MOST_FORGOTTEN, RecordingFull, RecordingLimits, files_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "recordings.md"
 
@@ -92,6 +94,58 @@ def test_old_files_go_by_age(tmp_path, reports):
     os.utime(first, (1.0, 1.0))
     written(folder, reports[:2])
     assert [path.name[:6] for path in files_of(folder)] == ["000002"]
+
+
+def test_a_clock_that_is_ahead_for_a_while_costs_a_few_files_and_not_all(tmp_path: Path, reports: list[Report]) -> None:
+    for _ in range(MOST_FORGOTTEN + 2):
+        folder = written(tmp_path / "r", reports[:1])
+    writer = opened(folder, wall=lambda: 1e11)
+    writer.cycle(reports[1])
+    writer.close()
+    assert [int(path.name[:6]) for path in files_of(folder)] == [*range(MOST_FORGOTTEN + 1, MOST_FORGOTTEN + 4)]
+
+
+def test_a_cycle_that_cannot_be_written_at_the_start_of_a_group_costs_itself_only(tmp_path: Path, reports: list[Report]) -> None:
+    def fails() -> Value:
+        raise ValueError("nothing can be said")
+
+    writer = opened(tmp_path / "r")
+    for report in reports[:GROUP]:
+        writer.cycle(report)
+    with pytest.raises(ValueError, match="nothing can be said"):
+        writer.cycle(reports[GROUP], fails)
+    for report in reports[GROUP + 1 :]:
+        writer.cycle(report)
+    writer.close()
+    back, recording = read(tmp_path / "r")
+    assert back == [*reports[:GROUP], *reports[GROUP + 1 :]]
+    assert not recording.damage
+
+
+def test_a_cycle_that_is_too_long_costs_itself_only_and_leaves_no_empty_file(
+    tmp_path: Path, reports: list[Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_long() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr("mom_plugins_record.recording.writer.LARGEST_LINE", 10)
+            with pytest.raises(RecordingFull, match="a cycle takes more than"):
+                writer.cycle(reports[0])
+
+    writer = opened(tmp_path / "r")
+    too_long()
+    too_long()
+    writer.close()
+    assert files_of(tmp_path / "r") == []
+    writer.cycle(reports[1])
+    too_long()
+    writer.cycle(reports[2])
+    writer.close()
+    assert read(tmp_path / "r")[0] == reports[1:3]
+    assert len(files_of(tmp_path / "r")) == 1
+
+
+def test_what_json_cannot_say_is_named_by_its_type() -> None:
+    assert json_text({"items": [{1}, datetime(2026, 1, 1, tzinfo=UTC)]}) == b'{"items":["<set>","<datetime>"]}'
 
 
 def test_a_full_disk_stops_the_recording_and_leaves_it_sound(tmp_path, reports):

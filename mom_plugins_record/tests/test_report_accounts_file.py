@@ -4,6 +4,7 @@ import logging
 import random
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,15 @@ from full_disk import largest_file
 from test_report_accounts import GIB, KNOWN, cycle
 
 from mom_plugins_record.report.accounts import GuestHour, HostHour, with_guests
-from mom_plugins_record.report.accounts_file import AccountsError, AccountsFile, check, read_guests, read_hosts, read_minutes
+from mom_plugins_record.report.accounts_file import (
+    MOST_SET_ASIDE,
+    AccountsError,
+    AccountsFile,
+    check,
+    read_guests,
+    read_hosts,
+    read_minutes,
+)
 from mom_plugins_record.report.keeper import MOST_UNWRITTEN, AccountsKeeper
 from mom_plugins_record.report.minutes import MinuteRow
 from mom_toolkit import PointsAsked
@@ -153,6 +162,35 @@ def test_what_is_older_than_is_kept_goes(path: Path) -> None:
     assert len(read_hosts(path, 0, float("inf"))) == 2, "growth is seen over months"
 
 
+def test_a_clock_that_is_ahead_for_a_while_costs_an_hour_at_each_time_and_not_all(path: Path) -> None:
+    file = file_at(path)
+    for number in range(4):
+        file.write([with_properties(number, flavor=str(number))], [MinuteRow(60 * (1_000_000 + number), "guests.rss", 1, 1, 1)])
+    file.write([hour(2_000_000)])
+    file.write([hour(1_000_003)])
+    assert [row.hour for row in read_hosts(path, 0, float("inf"))] == [1_000_001, 1_000_002, 1_000_003, 1_000_003, 2_000_000]
+    assert {hour for hour, _, said in properties(path) if said} == {1, 2, 3}
+    assert len(read_minutes(path, PointsAsked(EPOCH, EPOCH + 4 * 3600, 1000))) == 3
+
+
+def test_a_clock_that_steps_back_puts_no_hour_in_the_place_of_another(path: Path) -> None:
+    keeper = kept(file_at(path))
+    for now, wall in ((0, 0), (60, 60), (3540, 3540), (3600, 3600), (3610, 3599), (3620, 3609), (3680, 3669)):
+        one = cycle(now, {"a": KNOWN})
+        keeper.add(replace(one, time=EPOCH + wall, snapshot=replace(one.snapshot, time=EPOCH + wall)), None)
+    keeper.write()
+    rows = read_hosts(path, 0, float("inf"))
+    assert sum(row.cycles for row in rows) == 7
+    assert [row.hour - 1_000_000 for row in rows] == [0, 0, 1, 1]
+
+
+def test_what_platforms_say_of_guests_is_known_after_the_clock_stepped_back(path: Path) -> None:
+    file = file_at(path)
+    for number in (5, 1, 2):
+        file.write([with_properties(number, flavor="small")])
+    assert [(hour, said["flavor"]) for hour, _, said in properties(path)] == [(1, "small"), (2, "small"), (5, "small")]
+
+
 @pytest.mark.long
 def test_a_file_as_large_as_it_may_become_loses_its_oldest_day_of_guests(path: Path) -> None:
     file = file_at(path, largest=1 << 18)
@@ -180,6 +218,47 @@ def test_a_damaged_file_is_set_aside_and_said_and_the_accounts_begin_anew(path: 
     assert path.with_name(f"{path.name}.damaged-1").read_bytes() == damaged
     file.write([hour()])
     assert len(read_hosts(path, 0, float("inf"))) == 1
+
+
+def test_of_several_damaged_files_the_first_ones_and_the_last_are_kept(path: Path) -> None:
+    for number in range(MOST_SET_ASIDE + 1):
+        path.write_text(f"no accounts {number}")
+        assert f"{path.name}.damaged-{min(number + 1, MOST_SET_ASIDE)}" in file_at(path).open()
+    aside = sorted(path.parent.glob("*.damaged-*"))
+    assert [one.read_text()[-1] for one in aside] == ["0", "1", str(MOST_SET_ASIDE)]
+
+
+def test_accounts_of_another_mom_stay_where_they_are_until_they_are_moved(path: Path) -> None:
+    file_at(path).write([hour()])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA user_version = 99")
+    before = path.read_bytes()
+    keeper = kept(file_at(path, run=2))
+    keeper.add(cycle(0, {"a": KNOWN}), None)
+    keeper.write()
+    assert (path.read_bytes(), keeper.damage) == (before, "")
+    assert "has the format 99" in keeper.write_error
+    path.rename(path.with_name("theirs"))
+    keeper.write()
+    assert (len(read_hosts(path, 0, float("inf"))), keeper.write_error) == (1, "")
+
+
+def test_sound_accounts_are_not_taken_for_damaged_on_a_full_disk(path: Path) -> None:
+    file_at(path).write([hour()])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TABLE guest_properties")  # which is to be made
+    with largest_file(10), pytest.raises(AccountsError, match="cannot be used"):
+        file_at(path).open()
+    assert file_at(path).open() == ""
+    assert len(read_hosts(path, 0, float("inf"))) == 1
+    assert list(path.parent.glob("*.damaged-*")) == []
+
+
+def test_what_cannot_be_opened_is_not_set_aside(tmp_path: Path) -> None:
+    (path := tmp_path / "accounts.sqlite3").mkdir()
+    with pytest.raises(AccountsError, match="cannot be used: unable to open"):
+        file_at(path).open()
+    assert path.is_dir()
 
 
 def test_another_programs_database_is_not_taken_for_accounts(tmp_path: Path) -> None:

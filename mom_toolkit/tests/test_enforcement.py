@@ -1,6 +1,7 @@
 """What settings ask of guests' controls is decided while they ask for it, and undone after."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +13,8 @@ DISKS = ControlSpec("disks", Unit.LIST, Scope.GUEST, "limits", "disks", key="nam
 
 
 @pytest.fixture
-def enforcement() -> Enforcement:
-    return Enforcement(PluginContext("plugin"), [WEIGHT, DISKS])
+def enforcement(tmp_path: Path) -> Enforcement:
+    return Enforcement(PluginContext("plugin", state_directory=tmp_path), [WEIGHT, DISKS])
 
 
 def decided(
@@ -85,8 +86,8 @@ def test_what_cannot_be_set_is_said_and_of_a_guest_on_which_nothing_can_is_not(e
     assert decided(enforcement, {"weight": 50}, {"*": "it is paused"}, weight_now=100) == []
 
 
-def test_guests_on_which_it_cannot_be_set_for_one_reason_are_one_problem() -> None:
-    enforcement = Enforcement(PluginContext("plugin"), [WEIGHT], lambda guest, control: "not here")
+def test_guests_on_which_it_cannot_be_set_for_one_reason_are_one_problem(tmp_path: Path) -> None:
+    enforcement = Enforcement(PluginContext("plugin", state_directory=tmp_path), [WEIGHT], lambda guest, control: "not here")
     guests = {name: Guest(name, name) for name in ("a", "b", "c")}
     (problem,) = enforcement.decide(Snapshot(guests=guests), {name: {"weight": SetValue(1)} for name in guests})
     assert isinstance(problem, Problem)
@@ -94,11 +95,32 @@ def test_guests_on_which_it_cannot_be_set_for_one_reason_are_one_problem() -> No
     assert problem.entity is None
 
 
-def test_what_a_mom_before_this_one_set_is_undone_as_its_ledger_has_it() -> None:
+def test_what_a_mom_before_this_one_set_is_undone_as_its_ledger_has_it(tmp_path: Path) -> None:
     noted = LedgerEntry(Guest("1", "vm").entity, "weight", 100, 50, "plugin", 0.0)
     other = noted._replace(incarnation="of another boot", before=70)
-    context = PluginContext("plugin", engine_state=lambda: EngineState(changes=(noted, other)))
+    context = PluginContext("plugin", state_directory=tmp_path, engine_state=lambda: EngineState(changes=(noted, other)))
     enforcement = Enforcement(context, [WEIGHT])
     assert decided(enforcement, {"weight": 50}, weight_now=50) == [("weight", 50)], "it stands, as mom was killed"
     assert decided(enforcement, weight_now=50) == [("weight", 100)]
     assert decided(enforcement, weight_now=100) == []
+
+
+def test_what_settings_ask_for_and_is_unknown_now_is_left_as_it_stands(enforcement: Enforcement) -> None:
+    """A figure that is missing for one cycle, such as the host's CPUs, must not lift the limits of all guests."""
+    assert decided(enforcement, {"weight": 50}, weight_now=100) == [("weight", 50)]
+    assert decided(enforcement, {"weight": None}, weight_now=50) == []
+    assert decided(enforcement, {"weight": 50}, weight_now=50) == [("weight", 50)]
+    assert decided(enforcement, weight_now=50) == [("weight", 100)]
+
+
+@pytest.mark.parametrize("stands", [True, False], ids=["mom's change stands", "it was put back when mom ended"])
+def test_a_setting_that_is_removed_while_mom_does_not_run_is_undone(tmp_path: Path, stands: bool) -> None:
+    first = Enforcement(PluginContext("plugin", state_directory=tmp_path), [WEIGHT])
+    assert decided(first, {"weight": 50}, weight_now=100) == [("weight", 50)]
+    changes = (LedgerEntry(Guest("1", "vm").entity, "weight", 100, 50, "plugin", 0.0),) if stands else ()
+    context = PluginContext("plugin", state_directory=tmp_path, engine_state=lambda: EngineState(changes=changes))
+    second = Enforcement(context, [WEIGHT])
+    assert decided(second, weight_now=50) == ([("weight", 100)] if stands else []), "without mom's change, 50 is another process's"
+    assert decided(second, weight_now=100) == []
+    third = Enforcement(context, [WEIGHT])
+    assert decided(third, weight_now=50) == [], "it is undone, and what stands now is another process's"

@@ -22,7 +22,7 @@ def drawn() -> ElementTree.Element:
 
 def test_it_says_who_killed_and_who_did_not(drawn: ElementTree.Element) -> None:
     words = [each.text for group in drawn.iter(f"{SVG}g") if group.get("class") == "end" for each in group.iter(f"{SVG}text")]
-    assert words == ["3.9 GiB sold again: the host was full, nothing was killed", "1.0 GiB sold again: a program in a guest was killed"]
+    assert words == ["3.9 GiB taken: the host was full, nothing was killed", "1.0 GiB taken: a program in a guest was killed"]
 
 
 def test_it_moves_without_a_script_and_stands_still_for_who_wants_that(drawn: ElementTree.Element) -> None:

@@ -141,7 +141,7 @@ class World:
             "state_directory": str(self.state),
             "run_directory": str(folder / "run"),
             "plugins": {
-                "sim": {"guests": 3}, "balloon": {}, "ksm": {}, "sla": {}, "eviction": {"enabled": True},
+                "sim": {"guests": 3}, "balloon": {}, "ksm": {}, "sla": {}, "cgroup": {}, "qos": {}, "eviction": {"enabled": True},
                 "policy": {"keep_changes": True},
             },
         }  # fmt: skip

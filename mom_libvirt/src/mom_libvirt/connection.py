@@ -13,14 +13,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence, Set
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
-from mom_core import GuestBusy, HypervisorError
+from mom_core import GuestBusy, GuestGone, HypervisorError
 from mom_libvirt.api import Domain, LibvirtConnection, Record, binding
 from mom_libvirt.event_loop import EventLoop
 from mom_libvirt.events import EVENT_KINDS, LIFECYCLE, STARTED, GuestEvent
@@ -275,15 +275,27 @@ class Connection:
                 busy = error
         raise HypervisorError(busy.message, hint="if libvirtd is well, set a longer call_timeout for the plugin libvirt") from busy
 
-    def call(self, doing: str, uuid: str, function: Callable[[Domain], T], late: Callable[[Future[Any]], None] | None = None) -> T:
+    def call(
+        self,
+        doing: str,
+        uuid: str,
+        function: Callable[[Domain], T],
+        late: Callable[[Future[Any]], None] | None = None,
+        number: Hashable = None,
+    ) -> T:
         """The result of `function`, which makes one call on the guest's domain. Takes one call timeout at most, less after others hung.
 
         Raises `GuestBusy` when it does not come back in time; it may still take effect, and `late` is given the call that is under way.
         Raises another `HypervisorError` for each error of libvirt.
+
+        :param number: libvirt's number of the guest since it was started. `GuestGone` is raised, and `function` not called, if it is
+            another one by now: handles find a guest by its UUID, so that what is meant for one would be done to the next
         """
 
         def ask(live: _Live) -> T:
             domain = live.domain(uuid)
+            if number is not None and live.connection.lookupByUUIDString(uuid).ID() != number:
+                raise GuestGone(f"{doing}: it has ended, or was started anew")
             try:
                 return function(domain)
             except self.module.libvirtError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -295,15 +295,16 @@ class Domains(SeenGuests[KnownDomain]):
                 raise GuestBusy(f"{guest}: {_SILENT}")
         return known
 
-    def _ask(self, known: KnownDomain, doing: str, function: Callable[[Domain], T]) -> T:
+    def _ask(self, known: KnownDomain, doing: str, function: Callable[[Domain], T], number: Hashable = None) -> T:
         def late(call: Future[Any]) -> None:
             with self._lock:
                 known.late = call
 
-        return self._connection.call(doing, known.id, function, late)
+        return self._connection.call(doing, known.id, function, late, number)
 
     def _change(self, known: KnownDomain, doing: str, function: Callable[[Domain, int], T]) -> T:
-        """As `_ask`, for what libvirt would make wait for the end of a migration or another long job with the guest.
+        """As `_ask`, for what libvirt would make wait for the end of a migration or another long job with the guest. One that was started
+        anew since it was seen is left as it is: what was decided is for the one before.
 
         :param function: is given libvirt's flag for changes of the guest that runs, too
         """
@@ -314,7 +315,7 @@ class Domains(SeenGuests[KnownDomain]):
                 raise GuestBusy(f"{doing}: the guest is {known.job}")
             return function(domain, self._connection.module.VIR_DOMAIN_AFFECT_LIVE)
 
-        return self._ask(known, doing, unless_busy)
+        return self._ask(known, doing, unless_busy, known.start)
 
     def _change_described(self, known: KnownDomain, doing: str, function: Callable[[Domain, int], T]) -> None:
         """As `_change`, for what stands in the guest's description, which is read again."""

@@ -332,12 +332,24 @@ def promised_kib(fields: Mapping[str, Value]) -> float | None:
 
 
 class HeldPromises:
-    """Implements `Promises`."""
+    """Implements `Promises`. Of a guest whose promise is missing from a snapshot, as this plugin was late or failed, what stood last holds.
+
+    :param standing: gives how all promises stand
+    """
+
+    def __init__(self, standing: Callable[[], PromisesKept]) -> None:
+        self._standing = standing
 
     def guaranteed_kib(self, guest: Guest) -> float | None:
         """The promise that holds, in KiB."""
-        return guaranteed_kib(guest.fields)
+        told = guaranteed_kib(guest.fields)
+        return told if HOLDS in guest.fields else _larger(told, self._standing().holds.get(guest.id))
 
     def promised_kib(self, guest: Guest) -> float | None:
         """All that is promised, in KiB."""
-        return promised_kib(guest.fields)
+        told = promised_kib(guest.fields)
+        return told if PROMISED in guest.fields else _larger(told, self._standing().promised.get(guest.id))
+
+
+def _larger(one: float | None, other: float | None) -> float | None:
+    return max((kib for kib in (one, other) if kib is not None), default=None)

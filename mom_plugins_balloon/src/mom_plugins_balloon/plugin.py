@@ -193,7 +193,7 @@ class BalloonPlugin:
     def mom_services(self) -> Mapping[type, Any]:
         """Guests make room for launches, are held to what they are promised, and are swept before they are moved."""
         launches: Mapping[type, Any] = {Reservations: self._reservations, Launches: self._launches}
-        return {**launches, Promises: HeldPromises(), MovePreparation: self._leaving}
+        return {**launches, Promises: HeldPromises(lambda: self._guarantees.standing), MovePreparation: self._leaving}
 
     @hookimpl
     def mom_setup(self) -> None:

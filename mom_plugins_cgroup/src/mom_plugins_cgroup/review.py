@@ -65,7 +65,7 @@ class HostBounds:
 
 def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds) -> Iterable[Revision]:
     """The revisions of these decisions; those on other plugins' controls are left alone."""
-    protected = _protected(snapshot)
+    protected = _Protected(snapshot)
     for decision in decisions:
         guest, wanted = snapshot.guests.get(decision.entity.id), decision.value
         if guest is None or decision.control not in KNOBS:
@@ -79,8 +79,10 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds
         if decision.control == MEMORY_HIGH:
             value, refusal, slower = _high(guest, value, host)
             reason = slower or reason
+            if not refusal:  # what this guest has to swap is not there for the next one
+                host = replace(host, swap_free_kib=max(0, (host.swap_free_kib or 0) - _to_swap(guest, wanted)))
         elif decision.control == MEMORY_MIN:
-            refusal = _too_much_protected(guest, value, host, protected)
+            refusal = protected.too_much(guest, value, host)
         if refusal:
             yield Revision(decision, None, refusal)
         elif value != wanted:
@@ -90,8 +92,10 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds
 def _high(guest: Guest, wanted: int, host: HostBounds) -> tuple[int, str, str]:
     """The limit that may be set now, why none may be (empty: it may), and why it is another one than was wanted."""
     standing, current = guest.number(MEMORY_HIGH), guest.number(CURRENT)
-    if wanted == NO_LIMIT or standing is None:  # the core refuses what is unknown
+    if wanted == NO_LIMIT:
         return wanted, "", ""
+    if standing is None:
+        return wanted, "what its limit stands at is unknown", ""
     need = host.need_of(guest)
     least = max(need.promised, need.kib or 0)
     if wanted < least:
@@ -121,6 +125,14 @@ def _high(guest: Guest, wanted: int, host: HostBounds) -> tuple[int, str, str]:
     return value, "", f"in steps of {format_kib(step)} a cycle"
 
 
+def _to_swap(guest: Guest, wanted: int) -> int:
+    """What of a guest has to be swapped until it holds no more than this limit, in KiB."""
+    current = guest.number(CURRENT)
+    if wanted == NO_LIMIT or current is None:
+        return 0
+    return max(0, int(current) - wanted - _reclaimable(guest.fields, 0))
+
+
 def _reclaimable(fields: Mapping[str, object], swap_kib: int) -> int:
     """How much of a guest's memory can go, in KiB: to the swap that is free for it unless it is locked, and by dropping caches."""
     numbers = {name: value for name, value in fields.items() if isinstance(value, int | float)}
@@ -128,27 +140,34 @@ def _reclaimable(fields: Mapping[str, object], swap_kib: int) -> int:
     return int(cache + min(swap_kib, max(0, numbers.get(ANON, 0) + numbers.get(SHMEM, 0) - numbers.get(LOCKED, 0))))
 
 
-def _protected(snapshot: Snapshot) -> dict[str, int]:
-    """Memory that memory.min protects now, in KiB, by guest: no more than what the guest holds."""
-    kib = {}
-    for guest in snapshot.guests.values():
-        least, current = guest.number(MEMORY_MIN), guest.number(CURRENT)
-        if least:
-            kib[guest.id] = int((current or 0) if least == NO_LIMIT else least)
-    return kib
+class _Protected:
+    """Memory that memory.min protects, in KiB, by guest, and all of it. A guest that is protected whatever it holds counts with all that it
+    can come to hold."""
 
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._kib = {guest.id: self._of(guest, int(least)) or 0 for guest in snapshot.guests.values() if (least := guest.number(MEMORY_MIN))}
+        self._all = sum(self._kib.values())
 
-def _too_much_protected(guest: Guest, wanted: int, host: HostBounds, protected: dict[str, int]) -> str:
-    """Why memory.min may not be so much; empty if it may, and then it counts for the guests that follow."""
-    now = protected.get(guest.id, 0)
-    protects = int(guest.number(CURRENT) or 0) if wanted == NO_LIMIT else wanted
-    if protects > now:
-        if host.total_kib is None:
-            return "how much memory the host has is unknown"
-        others = sum(protected.values()) - now
-        most = int(host.total_kib * _PROTECTED_SHARE)
-        if others + protects > most:
-            left = format_kib(max(0, most - others))
-            return f"all guests together may protect 80 % of the host's memory, of which {left} are left; use cgroup_memory_low"
-    protected[guest.id] = protects
-    return ""
+    def _of(self, guest: Guest, least: int) -> int | None:
+        """What this much protects; None: unknown."""
+        if least != NO_LIMIT:
+            return least
+        known = [kib for name in ("balloon_max", CURRENT) if (kib := guest.number(name)) is not None]
+        return int(max(known)) if known else None
+
+    def too_much(self, guest: Guest, wanted: int, host: HostBounds) -> str:
+        """Why memory.min may not be so much; empty if it may, and then it counts for the guests that follow."""
+        now, protects = self._kib.get(guest.id, 0), self._of(guest, wanted)
+        if protects is None:
+            return "how much the guest can hold is unknown"
+        if protects > now:
+            if host.total_kib is None:
+                return "how much memory the host has is unknown"
+            others = self._all - now
+            most = int(host.total_kib * _PROTECTED_SHARE)
+            if others + protects > most:
+                left = format_kib(max(0, most - others))
+                return f"all guests together may protect 80 % of the host's memory, of which {left} are left; use cgroup_memory_low"
+        self._kib[guest.id] = protects
+        self._all += protects - now
+        return ""

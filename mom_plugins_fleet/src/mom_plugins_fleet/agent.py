@@ -368,15 +368,12 @@ class FleetAgent:
         while True:
             try:
                 state = self._state()
-                due = state is not None and (state != told or loop.time() - at >= HEARTBEAT_SECONDS)
-                packed = state.packed() if state is not None and due else None
-            except (MomError, ValueError) as error:  # too much for a message, or what was not foreseen: later it may be otherwise
-                self._log.error("what this host is cannot be told to the fleet: %s", printable(str(error), 400))
-                packed = None
-            if packed is not None:
-                try:
-                    await store.put(STATES, self._host, packed)
+                if state is not None and (state != told or loop.time() - at >= HEARTBEAT_SECONDS):
+                    await store.put(STATES, self._host, state.packed())
                     told, at = state, loop.time()
-                except LinkError as error:
-                    self._log.debug("%s", shown(error))
+            except LinkError as error:
+                self._log.debug("%s", shown(error))
+            except Exception as error:  # noqa: BLE001  # too much for a message, or a mistake, also of other plugins: later it may be otherwise
+                why = str(error) if isinstance(error, MomError) else f"{type(error).__name__}: {error}"
+                self._log.error("what this host is cannot be told to the fleet: %s", printable(why, 400))
             await asyncio.sleep(self._publish_seconds)

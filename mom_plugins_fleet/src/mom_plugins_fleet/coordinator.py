@@ -13,14 +13,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Final
 
-from mom_core import StateError, printable
+from mom_core import MomError, StateError, printable
 from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, linked
 from mom_plugins_fleet.plan import BOOKS_SECONDS, for_balance, next_orders, places
-from mom_plugins_fleet.records import Lease, Move, MoveState, Orders, shown
+from mom_plugins_fleet.records import Lease, MoveState, Orders, shown
 from mom_plugins_fleet.revisions import SeenRevisions
 from mom_plugins_fleet.signatures import Signer, next_revision
 from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, PROGRESS, StoredEntry
@@ -77,6 +77,8 @@ class Coordinator:
         self._given: dict[str, tuple[int, Orders]] = {}
         """The orders of members as this one has written them last, with the revision: servers that are set back to a backup have others."""
         self._trouble = ""
+        self._failing: set[str] = set()
+        """The hosts' orders, and what else is done for each by itself, that went wrong the last time."""
         self._unkept = False
         self._revision = 0
         self._seen = 0, float("-inf")
@@ -183,7 +185,8 @@ class Coordinator:
     async def _fence(self, store: Store) -> None:
         """Raise the epoch of all orders, so that nothing that an earlier coordinator has still to write is taken."""
         for host in {*self.view.orders.records, *(host for host, (_, member) in self.view.members.records.items() if member.draining)}:
-            await self._change(store, host, lambda orders: orders.model_copy(update={"epoch": self.epoch}))
+            with self._contained(f"the orders of {host}"):
+                await self._change(store, host, lambda orders: orders.model_copy(update={"epoch": self.epoch}))
 
     async def _change(self, store: Store, host: str, change: Callable[[Orders], Orders]) -> None:
         """Change a host's orders as they are now. Another who was faster is looked at the next time."""
@@ -229,6 +232,21 @@ class Coordinator:
 
     # --- what comes next ----------------------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def _contained(self, what: str) -> Iterator[None]:
+        """What goes wrong with one host or group, such as orders that are too large for a message, is said once, and ends nothing else."""
+        try:
+            yield
+        except LinkError:  # the servers fail, and not what is done here
+            raise
+        except Exception as error:  # noqa: BLE001  # also a mistake of ours: what one host tells must not end the coordinators of all
+            if what not in self._failing:
+                why = shown(error) if isinstance(error, MomError) else printable(f"{type(error).__name__}: {error}", 400)
+                self._log.error("%s: %s: nothing is changed there", what, why, exc_info=not isinstance(error, MomError))
+            self._failing.add(what)
+        else:
+            self._failing.discard(what)
+
     async def _decide(self, store: Store) -> None:
         """Go through all hosts that are drained or have orders."""
         moving = {host for host, (_, orders) in self.view.orders.records.items() if orders.moves}
@@ -244,7 +262,8 @@ class Coordinator:
                 stuck.update(why)
                 return orders
 
-            await self._change(store, host, wanted)
+            with self._contained(f"the orders of {host}"):
+                await self._change(store, host, wanted)
             if stuck != self.stuck.get(host, {}):
                 for name, why in stuck.items():
                     self._log.warning("guest %s cannot leave %s: %s", printable(name), host, why)
@@ -253,9 +272,10 @@ class Coordinator:
     async def _settle_trials(self, store: Store) -> None:
         """Have what some hosts have tried go on to all of their groups, or back."""
         for group in [group for group, (_, record) in self.view.groups.records.items() if record.trial is not None]:
-            state, why = await settle(store, self.view, group, time.time())
-            if state is not CanaryState.RUNNING:
-                self._log.info("what was tried in the group %s is %s: %s", group, state, printable(why, 400))
+            with self._contained(f"the trial of the group {group}"):
+                state, why = await settle(store, self.view, group, time.time())
+                if state is not CanaryState.RUNNING:
+                    self._log.info("what was tried in the group %s is %s: %s", group, state, printable(why, 400))
 
     async def _balance(self, store: Store) -> None:
         """Now and then, in groups with hosts that guests may leave for balance, order one move at the most."""
@@ -265,16 +285,20 @@ class Coordinator:
         self._tried = {guest: at for guest, at in self._tried.items() if now - at < BOOKS_SECONDS}
         for group in sorted(group for group, at in self._balanced.items() if now - at >= BALANCE_SECONDS):
             self._balanced[group] = now
-            wanted = for_balance(self.view, places(self.view), group, self._tried)
-            if isinstance(wanted, str):
-                if wanted != self.unmoved.get(group):
-                    self._log.info("balance of the group %s: %s", group, printable(wanted, 400))
-                self.unmoved[group] = wanted
-                continue
-            host, move = wanted
-            self._tried[move.guest] = now
+            with self._contained(f"balance of the group {group}"):
+                await self._balance_group(store, group, now)
 
-            def added(before: Orders, move: Move = move) -> Orders:
-                return before if before.of(move.guest) else before.model_copy(update={"epoch": self.epoch, "moves": (*before.moves, move)})
+    async def _balance_group(self, store: Store, group: str, now: float) -> None:
+        wanted = for_balance(self.view, places(self.view), group, self._tried)
+        if isinstance(wanted, str):
+            if wanted != self.unmoved.get(group):
+                self._log.info("balance of the group %s: %s", group, printable(wanted, 400))
+            self.unmoved[group] = wanted
+            return
+        host, move = wanted
+        self._tried[move.guest] = now
 
-            await self._change(store, host, added)
+        def added(before: Orders) -> Orders:
+            return before if before.of(move.guest) else before.model_copy(update={"epoch": self.epoch, "moves": (*before.moves, move)})
+
+        await self._change(store, host, added)

@@ -287,6 +287,9 @@ class Store:
             elif "permissions violation" in why.lower():
                 raise LinkError(f"cannot {what}: the fleet's servers do not let this key do that", hint=_REFUSED) from None
             raise LinkError(f"cannot {what}: {printable(why, 200)}") from None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:  # the library believes what it is answered
+            why = printable(f"{type(error).__name__}: {error}", 200)
+            raise LinkError(f"cannot {what}: the servers' answer makes no sense: {why}") from None
 
 
 @asynccontextmanager

@@ -17,10 +17,11 @@ WRITE_SECONDS: Final = 15.0
 
 async def write_metrics(path: Path, coordinator: Coordinator, log: logging.Logger) -> NoReturn:
     """Keep the file up to date, once the fleet is known; at the end there is none, as nothing is known then."""
-    failed = ""
+    failed, known = "", False
     try:
         while True:
-            if coordinator.view.current:
+            known = known or coordinator.view.current
+            if known:  # also while changes are not heard of: it says so
                 try:
                     replace_file(path, metrics(coordinator.view, works=coordinator.works), durable=False, mode=0o644)
                     failed = ""

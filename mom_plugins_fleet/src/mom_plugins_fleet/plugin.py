@@ -56,7 +56,7 @@ from mom_plugins_fleet.records import (
     PublicKey,
     shown,
 )
-from mom_toolkit import NO_PROMISES, ClassFiles, GuestMoves, HostDrain, HostMetrics, PolicyTexts, Promises, unhealthy_reasons
+from mom_toolkit import NO_PROMISES, ClassFiles, GuestMoves, HostDrain, HostMetrics, PolicyTexts, Promises, stale_seconds, unhealthy_reasons
 
 if TYPE_CHECKING:
     from mom_plugins_fleet.agent import FleetAgent
@@ -66,6 +66,9 @@ if TYPE_CHECKING:
 
 EMPTY_CYCLES: Final = 3
 """A host without any guest has lost its last one only after so many cycles: a hypervisor that does not answer lists none either."""
+
+GUESTS_UNKNOWN: Final = "guests"
+"""The name of the core's condition that the hypervisor has not listed its guests."""
 
 STILL_HERE_CYCLES: Final = 5
 """A guest that has moved may be listed a little longer: only after so many cycles without any error has it not moved."""
@@ -328,14 +331,25 @@ class FleetPlugin:
             return "the host has only just started"
         if report.mode != "enforce":
             return "the host only observes"
+        if self._is_blind(report):
+            return "how its guests are is not known"
         guest = report.snapshot.guests.get(move.guest)
         if guest is None:
             return "the guest is not here"
         return mover.why_stays(guest)
 
+    def _is_blind(self, report: Report) -> bool:
+        """True where a report does not say which guests are here now: it is old, or the hypervisor did not list them."""
+        if self._context.monotonic() - report.snapshot.monotonic - report.duration > stale_seconds(self._context.interval):
+            return True
+        if report.snapshot.guests or report.verdict is None:  # what is listed is known, though a condition stands a little longer
+            return False
+        return any(one.name == GUESTS_UNKNOWN and not one.over for one in report.verdict.conditions)
+
     def _state(self) -> HostState | None:
+        """How this host is. None where that is not known: it is silent then, and not taken for one without guests."""
         report, agent = self._report, self._agent
-        if report is None or agent is None:
+        if report is None or agent is None or self._is_blind(report):
             return None
         taken = agent.taken
         host, all_guests = report.snapshot.host.fields, report.snapshot.guests
@@ -350,7 +364,7 @@ class FleetPlugin:
             available=_kib(host.get("mem_really_available"), GRAIN_KIB),
             memory_state=(report.snapshot.host.text("host_memory_state") or "")[:64],
             problems=len(report.problems),
-            unhealthy=sum(map(bool, unhealthy_reasons(report.snapshot))),
+            unhealthy=_unhealthy(report.snapshot),
             guests=guests,
             others=len(others),
             others_promised=min(LARGEST_KIB, sum(_promised(guest, promises) for guest in others)),
@@ -427,6 +441,13 @@ def _held(fields: Mapping[str, Value]) -> int | None:
 def _mover(moves: GuestMoves | None) -> MoverState | None:
     mover = None if moves is None else moves.mover()
     return None if mover is None else MoverState(name=printable(mover.name, 100), **asdict(mover.abilities))
+
+
+def _unhealthy(snapshot: Snapshot) -> int | None:
+    """How many guests are not well; None where none of them tells."""
+    reasons = unhealthy_reasons(snapshot)
+    known = [reason for reason in reasons if reason is not None]
+    return sum(map(bool, known)) if known or not reasons else None
 
 
 def _promised(guest: Guest, promises: Promises) -> int:

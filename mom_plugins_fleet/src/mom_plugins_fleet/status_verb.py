@@ -36,6 +36,8 @@ def status_command(where: Where, as_json: bool) -> None:
         click.echo(json.dumps({"coordinator": holder or None, "hosts": hosts, "strangers": strangers, "unsigned": unsigned}))
         return
     print_prose(f"coordinator: {printable(holder) if holder else 'none works now: nothing is moved'}", 2)
+    if view.lag:
+        print_prose(f"nothing was heard of any host for {lasting(view.lag)}, by the clock here: is it right?", 2)
     print_hosts(hosts)
     for name, why in unsigned.items():
         print_prose(f"{printable(name)} is not believed to be in the fleet: {printable(why, 400)}", 2)
@@ -45,7 +47,7 @@ def status_command(where: Where, as_json: bool) -> None:
 
 def holder_of(view: FleetView) -> str:
     """Who coordinates; empty: nobody."""
-    if view.lease.data is None or max(view.states.set_at.values(), default=0.0) - view.lease.at >= LEASE_SECONDS:
+    if view.lease.data is None or view.lag or view.newest - view.lease.at >= LEASE_SECONDS:
         return ""
     try:
         return read(Lease, view.lease.data).holder

@@ -85,7 +85,8 @@ def verdict(trial: Trial, states: Mapping[str, TrialState], now: float) -> tuple
 
 async def settle(store: Store, view: FleetView, group: str, now: float) -> tuple[CanaryState, str]:
     """The verdict on the trial of a group; one that is over has its record followed by the one that is due. Raises `LinkError`."""
-    trial = view.groups.records[group][1].trial
+    record = view.groups.get(group)
+    trial = None if record is None else record.trial
     if trial is None:
         return CanaryState.RUNNING, ""
     state, why = verdict(trial, told(view, group), now)

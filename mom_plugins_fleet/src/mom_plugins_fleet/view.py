@@ -106,7 +106,7 @@ class Bucket(Generic[Kind]):
         if self.trusted is not None:
             known = self._stored.get(key)
             self._stored[key] = kept
-            if known is not None and known.data == kept.data:
+            if known is not None and known.data == kept.data and key not in self.damaged:
                 return
         self._open(key, kept.revision, kept.data)
 
@@ -123,11 +123,12 @@ class Bucket(Generic[Kind]):
             self.damaged[key] = error.message
 
     def trust(self, keys: frozenset[str]) -> None:
-        """From now on these public keys sign what stands here."""
-        if keys != self.trusted:
-            self.trusted = keys
-            for key, kept in self._stored.items():
-                self._open(key, kept.revision, kept.data or b"")
+        """From now on these public keys sign what stands here. What was not taken is looked at again: it may have been the clock."""
+        again = [*self._stored] if keys != self.trusted else [key for key in self.damaged if key in self._stored]
+        self.trusted = keys
+        for key in again:
+            kept = self._stored[key]
+            self._open(key, kept.revision, kept.data or b"")
 
     def signed(self, key: str) -> str:
         """The record at that key, with its signature; empty where nothing counts."""
@@ -166,13 +167,13 @@ class FleetView:
     def __post_init__(self) -> None:
         for bucket in self.buckets:
             bucket.revisions = self.revisions
-        self.members.trust(self.operators)
-        self.groups.trust(self.operators)
-        self.authorized.trust(self.operators)
         self.trust()
 
     def trust(self) -> None:
-        """Believe the orders of those who are authorized now."""
+        """Believe the orders of those who are authorized now, and what was ahead of a clock that has been set since."""
+        self.members.trust(self.operators)
+        self.groups.trust(self.operators)
+        self.authorized.trust(self.operators)
         self.orders.trust(self.orderers)
 
     @property
@@ -185,11 +186,22 @@ class FleetView:
         """True while all is known, and each change is heard of."""
         return all(bucket.current for bucket in self.buckets)
 
+    @property
+    def newest(self) -> float:
+        """When anyone in the fleet has said anything last, a coordinator included, by the servers' clock; 0: never."""
+        return max((*self.states.set_at.values(), self.lease.at))
+
+    @property
+    def lag(self) -> float:
+        """How many seconds ago that was, by the clock here; 0 unless all of the fleet is silent by that."""
+        lag = time.time() - self.newest if self.newest else 0.0
+        return lag if lag > SILENT_SECONDS else 0.0
+
     async def load(self, store: Store) -> None:
         """Read all buckets once.
 
-        How long ago hosts were heard of is told by how much older than the newest sign of life their states are, the coordinator's lease
-        included, by the servers' clock: no host's counts.
+        How long ago hosts were heard of is told by how much older than the newest sign of life their states are, by the servers' clock: no
+        host's counts. The clock here does only where all of the fleet is silent by it.
         """
         for bucket in self.buckets:
             found = await store.load(bucket.name)
@@ -199,8 +211,8 @@ class FleetView:
             bucket.complete()
         self.trust()
         self.lease = await store.read(LEASES, COORDINATOR)
-        newest, now = max((*self.states.set_at.values(), self.lease.at)), time.monotonic()
-        self.states.heard.update({host: now - (newest - at) for host, at in self.states.set_at.items()})
+        known = time.monotonic() - self.lag - self.newest
+        self.states.heard.update({host: known + at for host, at in self.states.set_at.items()})
 
     async def follow(self, store: Store, trouble: Callable[[str], None]) -> None:
         """Keep all of it up to date, until this is cancelled, or the servers want no more of it: then it raises `LinkError`.

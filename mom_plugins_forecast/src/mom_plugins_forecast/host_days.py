@@ -116,6 +116,8 @@ class HostDays:
         self._present: list[KnownGuest] = []
         self._visit = self._refresh = self._cycles = 0
         self._clock: float | None = None
+        self._steady = 0.0
+        """Since when the wall clock has not jumped, in monotonic seconds."""
         self._host: Mapping[str, Value] = {}
         self._step = 0.0
         self._index = -1
@@ -130,14 +132,16 @@ class HostDays:
         """Take in what a cycle says of all guests."""
         now, monotonic = snapshot.time, snapshot.monotonic
         clock = now - monotonic
-        if self._clock is not None and abs(clock - self._clock) > JUMP_SECONDS:
+        if self._clock is None or abs(clock - self._clock) > JUMP_SECONDS:
             self._interrupt(self._present)
+            self._steady = monotonic
         self._clock, before, self._now = clock, self._now, (now, monotonic)
         self._step = max(0.0, monotonic - before[1]) if before[1] else 0.0
         self._list(snapshot.listed, now)
         self.past.see(snapshot.host)
         count = len(self._present)
         if not count:
+            self._host = self._sum_up()
             return
         index = self._index = self.calendar.index(now)
         self._reach = self._window(self.ahead)
@@ -157,6 +161,7 @@ class HostDays:
                 self._next_slot(guest, place, listed[place], index, covered)
             total, usable, size = totals[place], usables[place], sizes[place]
             if total is None or usable is None:
+                guest.used = math.nan
                 continue
             used = max(0.0, (total if size is None or total < size else size) - usable)
             if not guest.count:
@@ -200,8 +205,12 @@ class HostDays:
         self.forget(now)
 
     def forget(self, now: float) -> None:
-        """Drop the days of guests that have not been there for long, and of the oldest of too many."""
-        oldest = now - KEPT_WEEKS * self.calendar.day_seconds * self.calendar.week_days
+        """Drop the days of guests that have not been there for long, and of the oldest of too many.
+
+        None for its age before the wall clock has run for a day without a jump: one that is ahead at the start would cost all of them.
+        """
+        steady = self._now[1] - self._steady >= self.calendar.day_seconds
+        oldest = now - KEPT_WEEKS * self.calendar.day_seconds * self.calendar.week_days if steady else -math.inf
         there = set(self._ids)
         absent = sorted((one for one in self.known.values() if one.id not in there), key=lambda one: one.seen)
         too_many = len(self.known) - MOST_GUESTS

@@ -20,7 +20,7 @@ from typing import TypeVar
 from zlib import crc32
 
 from mom_core import Entity, Value
-from mom_plugins_guestagent.fields import SHORT_LEFT
+from mom_plugins_guestagent.fields import SHORT_LEFT, STATISTICS
 from mom_plugins_guestagent.figures import AgentSample, judge
 from mom_plugins_guestagent.guestd import MOST_SHORT_SECONDS
 from mom_plugins_guestagent.guestd_client import GuestdWay
@@ -146,6 +146,7 @@ class AgentCollector:
         self._targets: dict[str, AgentTarget] = {}
         self._maxima: Mapping[str, int] = {}
         self._known: AbstractSet[str] = frozenset()
+        self._with_statistics: AbstractSet[str] = frozenset()
         self._short: AbstractSet[str] = frozenset()
         self._lanes: dict[tuple[bool, bool], asyncio.Semaphore] = {}
         self._stopped = False
@@ -179,12 +180,19 @@ class AgentCollector:
             self._targets = wanted
             self._loop.call_soon_threadsafe(self._follow, wanted)
 
-    def learn(self, maxima: Mapping[str, int], known: AbstractSet[str], short: AbstractSet[str] = frozenset()) -> None:
+    def learn(
+        self,
+        maxima: Mapping[str, int],
+        known: AbstractSet[str],
+        short: AbstractSet[str] = frozenset(),
+        with_statistics: AbstractSet[str] = frozenset(),
+    ) -> None:
         """What the hypervisor says, by guest id: how much memory guests can have at most, in KiB, and of which it knows by itself how their
         memory is. Who claims more is not believed; through it, these are asked at the long period only. `short`: who is to be told that
-        the host is short of memory, as long as it is."""
+        the host is short of memory, as long as it is. `with_statistics`: whose balloon driver has told statistics, however old: of
+        these, the agent's are not given."""
         new = short - self._short
-        self._maxima, self._known, self._short = maxima, known, short
+        self._maxima, self._known, self._short, self._with_statistics = maxima, known, short, with_statistics
         if new and not self._stopped:
             self._loop.call_soon_threadsafe(self._hurry, new)
 
@@ -194,8 +202,12 @@ class AgentCollector:
 
     def fields(self, identities: Sequence[str]) -> dict[str, dict[str, Value]]:
         """Fresh fields, by guest id."""
-        now, guests, known = time.monotonic(), self._guests, self._known
-        return {one: _fields(guests[one].state, now, self._asking, one in known) for one in identities if one in guests}
+        now, guests, known, theirs = time.monotonic(), self._guests, self._known, self._with_statistics
+        found = {one: _fields(guests[one].state, now, self._asking, one in known) for one in identities if one in guests}
+        return {
+            one: {name: value for name, value in fields.items() if name not in STATISTICS} if one in theirs else fields
+            for one, fields in found.items()
+        }
 
     # --- the loop ----------------------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,12 @@ _SHORT = "for how long the guest takes the host to be short of memory; unknown w
 _TRIMMED = "page cache that mom-guestd has dropped while the host was short of memory, since it was started"
 _LOAD = "the guest's tasks that run or wait to, average of {} min, not divided by CPUs"
 
+STATISTICS = frozenset(
+    {"mem_available", "mem_unused", "mem_usable", "mem_disk_caches", "swap_in", "swap_out", "major_fault", "minor_fault"}
+)
+"""The fields that a balloon driver gives as well. `stats_age` is the age of what the driver gives: what an agent said a minute ago must not
+stand beside it, and be taken for as fresh."""
+
 FIGURES = (
     _field("mem_available", Unit.KIB, "all memory that the guest's kernel manages", f"{_MEMINFO} MemTotal"),
     _field("mem_unused", Unit.KIB, "memory that the guest uses for nothing", f"{_MEMINFO} MemFree"),

@@ -116,8 +116,9 @@ class GuestAgentPlugin:
         if self._collector is not None:
             guests = report.snapshot.guests.values()
             maxima = {guest.id: size for guest in guests if isinstance(size := guest.fields.get("balloon_max"), int)}
-            fresh = {guest.id for guest in guests if (age := guest.number("stats_age")) is not None and age <= self._settings.period}
-            self._collector.learn(maxima, fresh, self._to_be_told(report))
+            ages = {guest.id: age for guest in guests if (age := guest.number("stats_age")) is not None}
+            fresh = {identity for identity, age in ages.items() if age <= self._settings.period}
+            self._collector.learn(maxima, fresh, self._to_be_told(report), ages.keys())
 
     def _to_be_told(self, report: Report) -> frozenset[str]:
         """The guests that are to know that the host is short of memory, by id; none while it is not, or while mom only observes."""

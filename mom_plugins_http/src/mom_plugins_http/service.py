@@ -49,6 +49,7 @@ class Service:
         self._worker = Worker(f"mom-{context.name}-policies", "changes of policies", MOST_JOBS)
         self._check_worker = Worker(f"mom-{context.name}-checks", "checks of policies", MOST_JOBS)
         self._room_worker = Worker(f"mom-{context.name}-room", "requests for memory", MOST_REQUESTS)
+        self._room_reading = Worker(f"mom-{context.name}-look", "questions about memory", MOST_REQUESTS)
         self._record_worker = Worker(f"mom-{context.name}-record", "requests for past days", MOST_ASKED)
         limits = ClientLimits(settings.patience, settings.largest, settings.clients)
         self._news = News(context)
@@ -72,7 +73,7 @@ class Service:
             MetricsRoutes(answers, selection),
             policies,
             CanaryRoutes(policies),
-            LaunchRoutes(context, self._room_worker),
+            LaunchRoutes(context, self._room_worker, self._room_reading),
         ]
 
     @property
@@ -89,7 +90,7 @@ class Service:
             doors.append(Door(lambda: self._listen(page, access), access, keyed=True))
         if settings.tcp is not None:
             address = Address.parse(settings.tcp.listen)
-            doors.append(Door(lambda: listen(address, ours=self._replaces), tls=self._tls))
+            doors.append(Door(lambda: listen(address, ours=self._replaces), tls=lambda: self._tls))
         return doors
 
     def _listen(self, path: Path, access: LocalAccess) -> Listener:
@@ -133,15 +134,13 @@ class Service:
 
     def prepare_tcp(self) -> Callable[[], None] | None:
         """Read certificate and tokens again; the function that is returned puts them in force. Raises `MomError`."""
-        tcp, live = self._settings.tcp, self._tls
-        if tcp is None or live is None:
+        tcp = self._settings.tcp
+        if tcp is None:
             return None
-        _tls(tcp)
-        tokens = _tokens(tcp)
+        tls, tokens = _tls(tcp), _tokens(tcp)
 
         def commit() -> None:
-            self._api.tokens = tokens
-            live.load_cert_chain(tcp.certificate, tcp.key)
+            self._api.tokens, self._tls = tokens, tls
 
         return commit
 
@@ -149,7 +148,7 @@ class Service:
         """Stop listening, end all connections and all threads."""
         until = time.monotonic() + _CLOSE_SECONDS
         self._server.close()
-        for worker in (self._room_worker, self._worker, self._check_worker, self._record_worker):
+        for worker in (self._room_worker, self._room_reading, self._worker, self._check_worker, self._record_worker):
             worker.close(max(0.0, until - time.monotonic()))
 
 

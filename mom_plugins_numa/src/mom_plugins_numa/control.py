@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -53,9 +54,18 @@ def _pin(hypervisor: Hypervisor, change: Change) -> None:
     if len(wanted) not in {1, len(now)}:
         raise NotSupported(f"there are CPUs for {len(wanted)} vCPUs, and the guest has {len(now)}")
     each = wanted * len(now) if len(wanted) == 1 else wanted
-    for vcpu, (cpus, before) in enumerate(zip(each, now, strict=True)):
-        if cpus != before:
-            hypervisor.set_cpu_pin(guest, vcpu, cpus)
+    done = []
+    try:
+        for vcpu, (cpus, before) in enumerate(zip(each, now, strict=True)):
+            if cpus != before:
+                done.append((vcpu, before))
+                hypervisor.set_cpu_pin(guest, vcpu, cpus)
+    except HypervisorError:
+        # Some of them set are neither what stood nor what was decided: that would be taken for another process's, and never put back.
+        with suppress(HypervisorError):
+            for vcpu, before in done:
+                hypervisor.set_cpu_pin(guest, vcpu, before)
+        raise
 
 
 def _bind(hypervisor: Hypervisor, change: Change) -> None:

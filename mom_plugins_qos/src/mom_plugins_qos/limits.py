@@ -12,18 +12,19 @@ from mom_toolkit import SetValue
 
 
 def wanted_of(guest: Guest, settings: QosGuestSettings, host_cpus: float | None) -> dict[str, Value]:
-    """The settings' limits of this guest, by control; without what cannot be known yet."""
+    """The settings' limits of this guest, by control; None for those that cannot be known now."""
     wanted: dict[str, Value] = {}
     vcpus = guest.number(VCPUS)
-    if settings.cpu_limit is not None and host_cpus and vcpus:
-        wanted[QUOTA], wanted[PERIOD] = quota_and_period(settings.cpu_limit, host_cpus, vcpus)
+    if settings.cpu_limit is not None:
+        known = quota_and_period(settings.cpu_limit, host_cpus, vcpus) if host_cpus and vcpus else (None, None)
+        wanted[QUOTA], wanted[PERIOD] = known
     if settings.cpu_shares is not None:
         wanted[CPU_SHARES] = settings.cpu_shares
     if settings.io_limit is not None or settings.disk_limits is not None:
         wanted[DISKS] = [{**item, **settings.disk(str(item["name"]))} for item in guest.items(DISKS_NOW) or ()]
     if settings.net_limit is not None:
         wanted[INTERFACES] = [_limited(item, settings.net_limit) for item in guest.items(INTERFACES) or ()]
-    return {control: value for control, value in wanted.items() if value != []}
+    return {control: None if value == [] else value for control, value in wanted.items()}
 
 
 def _limited(interface: Mapping[str, Value], limit: NetLimits) -> Mapping[str, Value]:

@@ -37,7 +37,7 @@ class ServiceClass(StrictModel):
     """The guest's weight when CPUs are short; 100 is an ordinary guest's. Set by the policy 62_sla_cpu, where that is on."""
 
     io_share: Annotated[float, Field(ge=0.001, le=1)] = 1.0
-    """How much of the limits agreed for its disks a guest may use while disks are short: 1 is all. Set by 64_sla_io, where that is on."""
+    """How much of the limits agreed for its disks a guest may use while disks are short: 1 is all. Set by 72_sla_io, where that is on."""
 
     priority: Annotated[int, Field(ge=0, le=100)] = 50
     """Whose promises are kept when the host has promised more than it has: 100 is the last to lose."""

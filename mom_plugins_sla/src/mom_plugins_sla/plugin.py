@@ -76,7 +76,7 @@ class SlaPlugin:
 
     def _policies(self) -> Mapping[str, str]:
         """The policies that are switched on: those for CPUs and disks read fields that only the plugin qos has."""
-        on = {"60_fair_share": self._settings.fair_share, "62_sla_cpu": self._settings.cpu, "64_sla_io": self._settings.io}
+        on = {"60_fair_share": self._settings.fair_share, "62_sla_cpu": self._settings.cpu, "72_sla_io": self._settings.io}
         folder = files("mom_plugins_sla")
         texts = {name: folder.joinpath(f"{name[3:]}.policy").read_text("utf-8") for name, is_on in on.items() if is_on}
         if "62_sla_cpu" in texts:

@@ -46,7 +46,7 @@ class SlaSettings(PluginSettings):
     """The weight of an ordinary guest, with a `cpu_share` of 100, as the host's cgroups count it: 100 with cgroups v2, 1024 with v1."""
 
     io: bool = False
-    """Hold disks to their guests' I/O shares while disks are short, by the policy 64_sla_io. It needs the plugin qos."""
+    """Hold disks to their guests' I/O shares while disks are short, by the policy 72_sla_io. It needs the plugin qos."""
 
     @property
     def all_classes(self) -> dict[str, ServiceClass]:

@@ -9,6 +9,7 @@ import socket
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -50,7 +51,7 @@ class BoundedServer(ABC, Generic[Door]):
         self._thread: threading.Thread | None = None
 
     def start(self, name: str) -> None:
-        """Listen and serve. Raises `MomError` if it cannot be listened at one of the doors; nothing is left open then."""
+        """Listen and serve. Raises `MomError` if that cannot be done, or not at one of the doors; nothing is left open then."""
         listeners: list[Listener | None] = []
         self.waits = False
         try:
@@ -60,14 +61,21 @@ class BoundedServer(ABC, Generic[Door]):
                 except OccupiedByOurselvesError:
                     listeners.append(None)
                     self.waits = True
+            self._thread = self._begun(listeners, name)
         except BaseException:
             for listener in filter(None, listeners):
                 listener.close()
             raise
-        ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(listeners, ready)), name=f"mom-{name}-server", daemon=True)
-        self._thread.start()
-        ready.wait()
+
+    def _begun(self, listeners: Sequence[Listener | None], name: str) -> threading.Thread:
+        ready: Future[None] = Future()
+        thread = threading.Thread(target=self._run, args=(listeners, ready), name=f"mom-{name}-server", daemon=True)
+        try:
+            thread.start()
+            ready.result()
+        except Exception as error:  # such as no more threads or files than there are
+            raise MomError(f"the server could not be started: {error}") from error
+        return thread
 
     def close(self) -> None:
         """Stop listening, end all connections and the thread."""
@@ -114,12 +122,21 @@ class BoundedServer(ABC, Generic[Door]):
         kept.add_done_callback(self._tasks.discard)
         return kept
 
-    async def _serve(self, listeners: Sequence[Listener | None], ready: threading.Event) -> None:
+    def _run(self, listeners: Sequence[Listener | None], ready: Future[None]) -> None:
+        try:
+            with asyncio.Runner() as runner:  # which may fail: what serves is made after that
+                runner.run(self._serve(listeners, ready))
+        except BaseException as error:
+            if ready.done():
+                raise
+            ready.set_exception(error)  # whoever starts this waits for it
+
+    async def _serve(self, listeners: Sequence[Listener | None], ready: Future[None]) -> None:
         self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
         self.begin()
         for door, listener in zip(self._doors, listeners, strict=True):
             self.keep(self._listen(door, listener))
-        ready.set()
+        ready.set_result(None)
         await self._ending.wait()
         self.end()  # and the loop ends all tasks
 
@@ -148,7 +165,7 @@ class BoundedServer(ABC, Generic[Door]):
                 await asyncio.sleep(_AGAIN_SECONDS)
                 continue
             full = self.clients >= self._most
-            if (full and not self.drop_silent()) or not self.takes(door):
+            if not self.takes(door) or (full and not self.drop_silent()):  # for whom the door does not take, nobody goes
                 sock.close()
                 continue
             sock.setblocking(False)

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Set
+from contextlib import suppress
+from typing import Final, NamedTuple, TypeAlias
 
-from mom_core import ControlSpec, Decision, Entity, Guest, PluginContext, Problem, Severity, Snapshot, Source, Value, as_items, first_names
+from pydantic import TypeAdapter
+
+from mom_core import (
+    ControlSpec,
+    Decision,
+    Entity,
+    Guest,
+    PluginContext,
+    Problem,
+    Severity,
+    Snapshot,
+    Source,
+    StateError,
+    Value,
+    as_items,
+    first_names,
+)
 
 GONE_SECONDS: Final = 3600.0
 """So long what stood before is remembered of a guest that is not listed. A hypervisor that hangs or is started again lists none meanwhile,
 and the guests that it lists then have what was set for them: taken for what stood before, that would never be undone."""
 
+_Key: TypeAlias = tuple[str, str, str]
+"""A guest's id, its incarnation, and a control."""
+
+_FORM: Final = TypeAdapter(set[_Key])
+
 
 class SetValue(NamedTuple):
-    """The value that settings ask of a control, and why."""
+    """The value that settings ask of a control, and why. None: they ask for one that is unknown now, and what stands is left as it is."""
 
     value: Value
     reason: str = "set for this guest in the YAML file"
@@ -28,7 +50,8 @@ class Enforcement:
 
     Each value is decided in every cycle, also when it stands: another evaluator that decides differently always finds it before its own, or
     always after it, as the order of the plugins says, and what another process has reset is set again. What stood before the first one is
-    remembered, by the ledger where a mom before this one set it; while that is unknown, nothing is decided.
+    remembered, by the ledger where a mom before this one set it; while that is unknown, nothing is decided. What was set is noted on disk:
+    settings may be removed while mom does not run, or with a reload that makes the plugin anew.
 
     :param context: the plugin's, which is the source of what is decided
     :param controls: those that settings set
@@ -39,9 +62,13 @@ class Enforcement:
         self._context, self._source = context, Source(context.name)
         self._specs = {spec.name: spec for spec in controls}
         self._hindrance = hindrance
-        self._before: dict[tuple[str, str, str], Value] = {}
-        """What stood before settings first asked for something else: by guest, incarnation and control."""
-        self._absent: dict[tuple[str, str, str], float] = {}
+        loss = "what settings had set stays set where they are removed now"
+        self._file = context.state_file("enforced.json", f"the file of what settings of {context.name} have set", _FORM, loss=loss)
+        self._kept: Set[_Key] | None = None
+        """What stands in the file; None: it was not read yet."""
+        self._before: dict[_Key, Value] = {}
+        """What stood before settings first asked for something else."""
+        self._absent: dict[_Key, float] = {}
         """Since when guests of these are not listed: monotonic time of the snapshot."""
 
     def decide(self, snapshot: Snapshot, wanted: Mapping[str, Mapping[str, SetValue]]) -> Iterable[Decision | Problem]:
@@ -49,8 +76,11 @@ class Enforcement:
 
         :param wanted: by guest id and control; a guest for which nothing is set may be absent
         """
-        keys: set[tuple[str, str, str]] = set()
-        noted: Mapping[tuple[str, str, str], Value] | None = None
+        keys: set[_Key] = set()
+        noted: Mapping[_Key, Value] | None = None
+        if self._kept is None:
+            self._kept, noted = self._file.read() or set(), self._noted()
+            self._before = {key: noted[key] for key in sorted(self._kept & noted.keys()) if key[2] in self._specs}
         hindered: dict[tuple[str, str], list[Entity]] = {}
         for identity, values in wanted.items():
             guest = snapshot.guests.get(identity)
@@ -60,6 +90,8 @@ class Enforcement:
                 key = guest.id, guest.incarnation, control
                 keys.add(key)
                 self._absent.pop(key, None)
+                if one.value is None:
+                    continue
                 now = guest.fields.get(self._specs[control].field)
                 reason = self._hindrance(guest, control)
                 if reason:
@@ -75,13 +107,18 @@ class Enforcement:
             yield Problem(self._source, message, guests[0] if len(guests) == 1 else None, Severity.WARNING, "see mom doctor")
         for key in [key for key in self._before if key not in keys]:
             yield from self._undone(snapshot, key)
+        if self._context.serves and self._kept != self._before.keys():
+            # Where it cannot be written mom says so, and its ledger could not be either.
+            with suppress(StateError):
+                self._file.write(sorted(self._before))
+                self._kept = set(self._before)
 
-    def _noted(self) -> Mapping[tuple[str, str, str], Value]:
+    def _noted(self) -> Mapping[_Key, Value]:
         """What stood before mom set anything, by the ledger."""
         changes = self._context.engine_state().changes
         return {(one.entity.id, one.incarnation, one.control): one.before for one in changes if one.before is not None}
 
-    def _undone(self, snapshot: Snapshot, key: tuple[str, str, str]) -> Iterable[Decision]:
+    def _undone(self, snapshot: Snapshot, key: _Key) -> Iterable[Decision]:
         """Decide what stood before until it stands."""
         identity, incarnation, control = key
         guest, spec, before = snapshot.guests.get(identity), self._specs[control], self._before[key]

@@ -117,7 +117,10 @@ def past_cycles(answers: CycleAnswers, call: ApiCall, values: Callable[[CycleSam
 
 
 def wanted_fields(call: ApiCall, declarations: Declarations, of: Scope = Scope.GUEST) -> tuple[str, ...] | None:
-    """The fields that are asked for; None: all. Raises `ProblemError` for those that no plugin declares, with near ones."""
+    """The fields that are asked for, each once, in the order of their names: one list for all who want the same. None: all.
+
+    Raises `ProblemError` for those that no plugin declares, with near ones.
+    """
     wanted = call.query.get("fields")
     if wanted is None:
         return None
@@ -125,7 +128,7 @@ def wanted_fields(call: ApiCall, declarations: Declarations, of: Scope = Scope.G
     known = [name for scope, name in declarations.fields if scope is of]
     unknown = [name for name in dict.fromkeys(names) if name not in known and not name.endswith("?")]
     if not unknown:
-        return tuple(name for one in names if (name := one.removesuffix("?")) in known)
+        return tuple(sorted({name for one in names if (name := one.removesuffix("?")) in known}))
     near = [alike[0] for name in unknown[:_SHOWN_UNKNOWN] if (alike := get_close_matches(name[:100], known, 1, 0.6))]
     meant = f"did you mean {', '.join(near)}? " if near else ""
     what = "field" if len(unknown) == 1 else "fields"

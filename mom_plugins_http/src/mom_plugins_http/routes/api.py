@@ -50,7 +50,9 @@ class Api:
         self._limits = limits
         self._hosts = hosts
         self._page_keys = page_keys
-        self._arriving, self._unread = HeldBytes(MOST_ARRIVING), HeldBytes()
+        self._unread = HeldBytes()
+        self._arriving = {right: HeldBytes(MOST_ARRIVING // 2) for right in (Right.READ, Right.CHANGE)}
+        """By what the client may do: no body of those who may only read, or nothing, takes the place of a change."""
         described = Route("GET", "/v1/openapi.json", self.describe, Mapping[str, Any])
         self.routes = [described, *(route for resource in (*resources, page_keys) for route in resource.routes())]
         by_path: dict[str, dict[str, Route]] = {}
@@ -71,14 +73,14 @@ class Api:
         try:
             peer = self._admit(request, route)
             query = route.query(request.url.query)
-            limits, arriving = self._limits, self._arriving
+            limits, arriving = self._limits, self._arriving[max(peer.right, Right.READ)]
             call = ApiCall(
                 request, peer, query, limits.body, limits.patience, arriving, lambda: self._right(request, peer)[0] >= route.right
             )
             try:
                 return self._in_pieces(_response(await route.run(call), route), request)
             finally:
-                self._arriving.end(call.arriving)
+                arriving.end(call.arriving)
         except ProblemError as error:
             return error.response()
         except MomError as error:
@@ -103,6 +105,8 @@ class Api:
             if right is Right.NOTHING and (peer.keyed or not peer.local):
                 raise self._unknown(request, peer)
             peer = replace(peer, name=who, right=right)
+        if peer.right is not Right.NOTHING:
+            request.scope["state"]["entitle"](peer.right)
         if peer.right >= route.right:
             return peer
         self._note_refusal(peer, f"{route.method} {route.path}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, TypeVar
 
-from pydantic import BeforeValidator, ValidationError, WithJsonSchema
+from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema
 
 from mom_core import StrictModel, parse_duration, parse_size, printable
 from mom_plugins_http.routes.route import ApiCall
@@ -25,12 +27,24 @@ async def read_body(call: ApiCall, model: type[Body], media_types: str = JSON) -
     if call.media_type != JSON:
         raise ProblemError(415, f"a body of type {printable(call.media_type) or 'unknown'} is not understood", f"send {media_types}")
     try:
-        return model.model_validate_json(await call.body())
+        body = await call.body()
+        made = model.model_validate_json(body)
     except ValidationError as wrong:
         first = wrong.errors(include_url=False, include_input=False)[0]
         where = f"`{printable(str(first['loc'][0]))}`" if first["loc"] else "the body"
         hint = f"its members are {', '.join(sorted(model.model_fields))}; GET /v1/openapi.json describes them"
         raise ProblemError(400, f"{where}: {printable(first['msg'].removeprefix('Value error, '), 300)}", hint) from None
+    json.loads(body, object_pairs_hook=_once)  # it is sound JSON: to look for what stands there twice
+    return made
+
+
+def _once(members: Sequence[tuple[str, object]]) -> None:
+    """Refuse an object that has a member twice: of which value counts, readers of JSON differ. Raises `ProblemError`."""
+    seen: set[str] = set()
+    for name, _ in members:
+        if name in seen:
+            raise ProblemError(400, f"`{printable(name)}` stands there twice", "write it once")
+        seen.add(name)
 
 
 def text_of(body: bytes) -> str:
@@ -53,10 +67,15 @@ _LARGEST: Final = 1_000_000_000
 """30 years in seconds."""
 
 
+MOST_KIB: Final = 1 << 40
+"""A PiB: of integers of hundreds of digits, no float can be made."""
+
 Span = Annotated[float, BeforeValidator(lambda given: parse_duration(given) if isinstance(given, str) else as_float(given))]
 """Seconds, given as a text with a unit or as a number."""
 
-Size = Annotated[int, BeforeValidator(lambda given: math.ceil(parse_size(given) / 1024) if isinstance(given, str) else given)]
+Size = Annotated[
+    int, Field(ge=0, le=MOST_KIB), BeforeValidator(lambda given: math.ceil(parse_size(given) / 1024) if isinstance(given, str) else given)
+]
 """KiB, given so."""
 
 

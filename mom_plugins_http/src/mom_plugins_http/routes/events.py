@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from mom_core import PluginContext
 from mom_daemon import ReportDocument, json_text
@@ -109,26 +110,42 @@ class Events:
         if len(self._lists() | {fields}) > MOST_LISTS:
             hint = "listen to the fields that others listen to, to all, or to none"
             raise ProblemError(503, f"clients listen to {MOST_LISTS} different lists of fields already", hint, headers=later)
-        return StreamingResponse(self._stream(fields, call), headers=headers, media_type=MEDIA_TYPE)
-
-    async def _stream(self, fields: Fields, call: ApiCall) -> AsyncIterator[bytes]:
         subscriber = Subscriber(fields)
         view = self._published.view
         if view is not None:
             if fields not in self._told:  # what others know already will change for all of them together
                 self._told[fields] = _Told(view.document(self._context.interval, fields))
             subscriber.offer(self._told[fields].whole())
-        self._published.subscribers.add(subscriber)
+        self._published.subscribers.add(subscriber)  # at once: of many who ask at the same time, each counts for the next
+        return _Stream(_told_to(subscriber, call), headers, lambda: self._published.subscribers.discard(subscriber))
+
+
+class _Stream(StreamingResponse):
+    """Events as they come.
+
+    :param ended: called when nobody listens any more, also where nobody has begun to
+    """
+
+    def __init__(self, events: AsyncIterator[bytes], headers: Mapping[str, str], ended: Callable[[], object]) -> None:
+        super().__init__(events, headers=headers, media_type=MEDIA_TYPE)
+        self._ended = ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send them."""
         try:
-            yield b"retry: 2000\n\n"
-            while not subscriber.behind:
-                event = await subscriber.next(BEAT_SECONDS) or b": still here\n\n"
-                if not call.still_allowed():
-                    break
-                for at in range(0, len(event), PIECE):  # as fast as the client reads
-                    yield event[at : at + PIECE]
+            await super().__call__(scope, receive, send)
         finally:
-            self._published.subscribers.discard(subscriber)
+            self._ended()
+
+
+async def _told_to(subscriber: Subscriber, call: ApiCall) -> AsyncIterator[bytes]:
+    yield b"retry: 2000\n\n"
+    while not subscriber.behind:
+        event = await subscriber.next(BEAT_SECONDS) or b": still here\n\n"
+        if not call.still_allowed():
+            break
+        for at in range(0, len(event), PIECE):  # as fast as the client reads
+            yield event[at : at + PIECE]
 
 
 def _event(name: str, number: int | None, content: object) -> bytes:

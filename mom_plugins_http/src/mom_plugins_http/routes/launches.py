@@ -14,7 +14,7 @@ from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 from mom_core import MomError, PluginContext, StrictModel, UnitError, parse_size, printable
 from mom_daemon import described, told
 from mom_plugins_http.routes.answers import as_object, asked, offered
-from mom_plugins_http.routes.bodies import JSON, Size, Span, read_body, size_schema, span_schema, text_of
+from mom_plugins_http.routes.bodies import JSON, MOST_KIB, Size, Span, read_body, size_schema, span_schema, text_of
 from mom_plugins_http.routes.route import ApiCall, Parameter, Route
 from mom_plugins_http.server.access import Right
 from mom_plugins_http.server.problems import ProblemError
@@ -54,7 +54,7 @@ class StartingGuestModel(StrictModel):
     """A guest that is about to be started."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
-    memory: Annotated[Size, size_schema(minimum=1024, maximum=1 << 40)]
+    memory: Annotated[Size, size_schema(minimum=1024, maximum=MOST_KIB)]
     """What it will have when it starts."""
     id: Annotated[str, Field(max_length=200)] = ""
     """The id that it will have, such as libvirt's UUID."""
@@ -63,7 +63,7 @@ class StartingGuestModel(StrictModel):
 class WantedModel(StrictModel):
     """Memory that is to be kept."""
 
-    memory: Annotated[Size, size_schema(minimum=1024, maximum=1 << 40)]
+    memory: Annotated[Size, size_schema(minimum=1024, maximum=MOST_KIB)]
     deadline: Annotated[Span, span_schema("From now, with a unit, as `10m`.", minimum=1, maximum=86400)]
     name: Annotated[str, Field(json_schema_extra={"maxLength": 200})] = ""
     """A pattern for the name or id of the guest that it is for, such as `db-*`."""
@@ -106,11 +106,16 @@ class ReservationsModel(TypedDict):
 
 
 class LaunchRoutes:
-    """Everything about launches, in a thread of its own: no request for room waits for a policy to be compiled."""
+    """Everything about launches, in threads of its own: no request for room waits for a policy to be compiled.
 
-    def __init__(self, context: PluginContext, worker: Worker) -> None:
+    :param worker: makes room
+    :param reading: does what those may ask for who may only read, so that no launch waits for it
+    """
+
+    def __init__(self, context: PluginContext, worker: Worker, reading: Worker) -> None:
         self._context = context
         self._worker = worker
+        self._reading = reading
 
     def routes(self) -> list[Route]:
         """Its operations."""
@@ -132,7 +137,7 @@ class LaunchRoutes:
         """Say whether more guests fit without breaking a promise, and what would have to give."""
         kept = offered(self._context, Admissions, "knows promises", "sla")
         memory, sla_class = math.ceil(parse_size(str(call.query.get("memory", ""))) / 1024), str(call.query.get("class", ""))
-        return as_object(await self._worker.run(lambda: kept.admission(memory, sla_class, call.number(COUNT))))
+        return as_object(await self._reading.run(lambda: kept.admission(memory, sla_class, call.number(COUNT))))
 
     async def launch(self, call: ApiCall) -> object:
         """Have memory made for a guest that is about to be started; answers when it may be, 409 with `state` `refused` when it must not."""
@@ -146,7 +151,8 @@ class LaunchRoutes:
             launch = await self._run(lambda: launches.begin(guest, patience=patience, who=who))
             while launch.state is LaunchState.WAITING:
                 await asyncio.sleep(_LOOK_SECONDS)
-                launch = await self._run(partial(launches.look, launch))
+                if not self._worker.full:  # if it is, the launch waits on: its hook would take a refusal for leave to start
+                    launch = await self._run(partial(launches.look, launch))
         finally:
             for reader in readers:
                 reader.launched(guest)
@@ -166,9 +172,9 @@ class LaunchRoutes:
             raise ProblemError(422, "no enabled plugin understands this description of a guest", hint)
         return guest
 
-    async def _run(self, job: Callable[[], Result], asked: int = 0) -> Result:
+    async def _run(self, job: Callable[[], Result], asked: int = 0, worker: Worker | None = None) -> Result:
         try:
-            return await self._worker.run(job)
+            return await (worker or self._worker).run(job)
         except ReservationRefused as error:
             figures = {"requested_kib": asked, **told(RoomModel, error.room)}
             raise ProblemError(409, error.message, error.hint, more=figures) from None
@@ -182,8 +188,9 @@ class LaunchRoutes:
         kept = self._context.service(Reservations)
         if kept is None:  # there are none, which is no mistake of the client's
             return {"room": None, "items": [], "ended": []}
-        known = await self._run(lambda: asked(self._context, Reservations, lambda each: each.room()))  # None: nothing is known of the host
-        found = await self._run(kept.reservations)
+        read = self._reading
+        known = await self._run(lambda: asked(self._context, Reservations, lambda each: each.room()), worker=read)  # None: nothing is known
+        found = await self._run(kept.reservations, worker=read)
         return {
             "room": None if known is None else told(RoomModel, known),
             "items": [as_object(one) for one in found if one.state.lasts],
@@ -192,11 +199,11 @@ class LaunchRoutes:
 
     async def reservation(self, call: ApiCall) -> object:
         """One reservation, also one that has ended lately."""
-        return as_object(await self._found(call))
+        return as_object(await self._found(call, self._reading))
 
-    async def _found(self, call: ApiCall) -> Reservation:
+    async def _found(self, call: ApiCall, worker: Worker) -> Reservation:
         identity = call.path["id"]
-        found = await self._run(self._reservations().reservations)
+        found = await self._run(self._reservations().reservations, worker=worker)
         for one in found:
             if one.id == identity:
                 return one
@@ -211,7 +218,7 @@ class LaunchRoutes:
 
     async def release_reservation(self, call: ApiCall) -> object:
         """Give a reservation up."""
-        found = await self._found(call)
+        found = await self._found(call, self._worker)
         if not found.state.lasts:
             raise ProblemError(409, f"reservation {found.id} has ended: it is {found.state}", found.note)
         kept, who = self._reservations(), call.peer.name

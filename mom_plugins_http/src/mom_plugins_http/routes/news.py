@@ -56,16 +56,20 @@ class News:
         return [Item("reservations", {"items": changed})] if changed else ()
 
     def _policies(self) -> Sequence[Item]:
-        found = asked(self._context, PolicyTexts, lambda kept: (kept.state().version, kept.history()))
-        if found is None:
+        version, before = asked(self._context, PolicyTexts, lambda kept: kept.state().version), self._version
+        if version is None or version == before:
             return ()
-        (version, history), before = found, self._version
-        self._version = version
-        if before is None or version == before:
+        if before is None:
+            self._version = version
             return ()
-        known = [one.version for one in history]
+        # Only now: the history may have to wait for a change that is being compiled, and no cycle is to do that for nothing.
+        history = asked(self._context, PolicyTexts, lambda kept: kept.history())
+        if history is None:
+            return ()
+        self._version, known = version, [one.version for one in history]
         since = known.index(before) + 1 if before in known else 0
-        return [Item("policies", {"version": version, "items": as_object(history[since:])})]
+        until = known.index(version) + 1 if version in known else None  # what has come since is told next time
+        return [Item("policies", {"version": version, "items": as_object(history[since:until])})]
 
     def _canary(self) -> Sequence[Item]:
         found = asked(self._context, PolicyTexts, lambda kept: kept.canary())

@@ -19,7 +19,7 @@ from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.vocabulary import MOST_ITEMS
 
 MOST_ARRIVING: Final = 32 << 20
-"""Bytes of requests' bodies that are in memory together: a few of the largest that are allowed."""
+"""Bytes of requests' bodies that are in memory together, half of them for those who may change things: a few of the largest."""
 
 _DRAINED: Final = 16 << 20
 """Bytes of a refused body that are read and dropped, so that the client gets to read why."""
@@ -90,7 +90,7 @@ class Arriving:
 class ApiCall:
     """A request that may be answered: who sent it, and what it asks, checked against the route.
 
-    `held` counts its body, from the first byte until it is answered, together with those of all other requests.
+    `held` counts its body, from the first byte until it is answered, together with those of others who may do as much.
     `still_allowed` tells a long answer whether the token or session that came with the request is still good.
     """
 

@@ -71,11 +71,13 @@ class HttpConnection(H11Protocol):
         self.access_log = False
         self.conn = _Parser(h11.SERVER, LONGEST_HEAD)
         self.rank = Right.NOTHING
-        """What the kernel's word for the peer entitles to, at whichever socket."""
+        """What the kernel's word for the peer entitles to, at whichever socket; or a token or session that came, if that is more."""
         self._access = access
         self._keyed = keyed
         self.silent_since: float | None = self.loop.time()
         """Since when no request is being answered; None while one is."""
+        self.spare_since: float | None = self.silent_since
+        """Since when nobody who may do anything is being answered: for another client, the connection may end; None while somebody is."""
         self._head_began: float | None = None
         self._unsent = 0
         self._stuck_since: float | None = None
@@ -84,7 +86,7 @@ class HttpConnection(H11Protocol):
         """Find out who it is: the kernel knows, and the answer cannot change. Those who answer can also end the connection."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # streams have no other kind
         super().connection_made(transport)
-        self.app_state = {"peer": self._peer(transport), "end_connection": transport.abort}
+        self.app_state = {"peer": self._peer(transport), "end_connection": transport.abort, "entitle": self.entitle}
 
     def _peer(self, transport: asyncio.Transport) -> Peer:
         if self._access is None:
@@ -96,6 +98,11 @@ class HttpConnection(H11Protocol):
             return replace(peer, name=f"a browser through {peer.name}", right=Right.NOTHING, keyed=True) if self._keyed else peer
         except OSError:  # it has gone already
             return UNKNOWN_PEER
+
+    def entitle(self, right: Right) -> None:
+        """Who sent the request that is being answered has shown this right. A head alone shows none: any stranger can send one."""
+        self.rank = max(self.rank, right)
+        self.spare_since = None
 
     def data_received(self, data: bytes) -> None:
         """As uvicorn does, but remember when a request began to arrive."""
@@ -114,6 +121,8 @@ class HttpConnection(H11Protocol):
             self.silent_since = self._head_began = None
         elif self.silent_since is None:
             self.silent_since = self.loop.time()
+            if self.spare_since is None:
+                self.spare_since = self.silent_since
 
     def send_400_response(self, msg: str) -> None:
         """Say what is wrong with a request that is no HTTP, if nothing else is being said, and end the connection."""

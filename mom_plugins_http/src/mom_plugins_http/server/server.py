@@ -25,7 +25,7 @@ _LOOK_SECONDS: Final = 1.0
 """How often connections are looked after: a fifth of the shortest usual patience."""
 
 _HANDSHAKES: Final = 32
-"""TLS connections that may be half made; further ones are closed at once."""
+"""TLS connections that may be half made, and at most half of all; further ones are closed at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,12 @@ class Door(ServerDoor):
     """One place to listen at, and for whom.
 
     :param access: who may do what through a unix socket; None for TCP
-    :param tls: for TCP
+    :param tls: for TCP: gives what a new connection uses
     :param keyed: whether a unix socket is the page's, on which a session is needed for every client
     """
 
     access: LocalAccess | None = None
-    tls: ssl.SSLContext | None = None
+    tls: Callable[[], ssl.SSLContext | None] | None = None
     keyed: bool = False
 
 
@@ -71,7 +71,7 @@ class Server(BoundedServer[Door]):
 
     def takes(self, door: Door) -> bool:
         """True where this door takes one more client: no more handshakes of TLS than may be half made."""
-        return door.tls is None or self._handshakes < _HANDSHAKES
+        return door.tls is None or self._handshakes < min(_HANDSHAKES, self._limits.clients // 2)
 
     async def connect(self, door: Door, sock: socket.socket) -> None:
         """Hand the client over to its connection, after the handshake of TLS, if there is one."""
@@ -82,7 +82,7 @@ class Server(BoundedServer[Door]):
             await loop.connect_accepted_socket(
                 lambda: HttpConnection(self._config, self._state, door.access, keyed=door.keyed),
                 sock,
-                ssl=door.tls,
+                ssl=None if door.tls is None else door.tls(),
                 ssl_handshake_timeout=patience,
             )
         except OSError:  # it has gone, or speaks no TLS (SSLError is one)
@@ -97,13 +97,14 @@ class Server(BoundedServer[Door]):
         return [each for each in self._state.connections if isinstance(each, HttpConnection)]
 
     def drop_silent(self) -> bool:
-        """End the connection that has been silent for longest, if any is: of those that may do least, so that no stranger ends others'."""
-        silent = [each for each in self._connections() if each.silent_since is not None and not each.transport.is_closing()]
-        if silent:
-            longest = min(silent, key=lambda each: (each.rank, each.silent_since or 0.0))
+        """End the connection that has been silent for longest, if any is: of those that may do least, so that no stranger ends others'. A
+        request that has shown no right counts as silence, though it is being answered: strangers cannot hold their places by them."""
+        spare = [each for each in self._connections() if each.spare_since is not None and not each.transport.is_closing()]
+        if spare:
+            longest = min(spare, key=lambda each: (each.rank, each.spare_since or 0.0))
             self._state.connections.discard(longest)
             longest.transport.abort()
-        return bool(silent)
+        return bool(spare)
 
     async def _look_after(self) -> None:
         loop = asyncio.get_running_loop()
@@ -129,9 +130,14 @@ class Worker:
         self._what, self._most = what, most
         self._waiting = 0
 
+    @property
+    def full(self) -> bool:
+        """Whether as many jobs wait as may."""
+        return self._waiting >= self._most
+
     async def run(self, job: Callable[[], Result]) -> Result:
         """The job's result, or what it raises; `ProblemError` when too many wait. Called in the server's thread."""
-        if self._waiting >= self._most:
+        if self.full:
             raise ProblemError(503, f"too many {self._what} wait", "ask again in a moment", headers={"retry-after": "1"})
         self._waiting += 1
         try:

@@ -193,9 +193,9 @@ class RecordPlugin:
         text = f"{format_kib(sum(sizes) / 1024)} in {len(sizes)} files in {self.folder}, of {limits}"
         found = [Finding(Severity.OK, "recording", text)]
         accounts = self.folder / NAME
-        if accounts.with_name(f"{NAME}.damaged-1").exists():
-            found.append(Finding(Severity.WARNING, "accounts", f"those of earlier were damaged: {NAME}.damaged-1 in {self.folder}",
-                                 "look at the disk; delete the file when it is not needed"))  # fmt: skip
+        if aside := sorted(path.name for path in self.folder.glob(f"{NAME}.damaged-*")):
+            found.append(Finding(Severity.WARNING, "accounts", f"those of earlier were damaged: {', '.join(aside)} in {self.folder}",
+                                 "look at the disk; delete what is not needed"))  # fmt: skip
         elif accounts.exists():
             text = f"{format_kib(accounts.stat().st_size / 1024)} in {accounts}: `mom report` reads them"
             found.append(Finding(Severity.OK, "accounts", text))

@@ -34,6 +34,9 @@ LARGEST_FILE = 128 << 20
 LONGEST_FILE_SECONDS = 86_400.0
 """A day, so that `keep` is kept to the day."""
 
+MOST_FORGOTTEN = 3
+"""Files that go by age for each new one: a clock that is ahead for a while does not cost all."""
+
 _NAME = re.compile(r"([0-9]{6,})-([0-9]{8}T[0-9]{6}Z)\.momrec")
 _LOCK = ".lock"
 _STAMP = "%Y%m%dT%H%M%SZ"
@@ -115,23 +118,22 @@ class RecordingWriter:
         self._check_space()
         if self._file is None or self._is_long() or self._is_away():
             self._next_file()
-        lines = []
-        packer, begins = self._packer, b""
-        if packer is None or self._in_group >= GROUP:
-            begins = (b"" if packer is None else packer.end()) + MARK
-            packer = GroupPacker()
-            self._in_group = 0
-            if self._groups % SESSION_EVERY in {0, 1}:
-                lines.append(self._session)
-            self._groups += 1
-        remembered = memory() if memory is not None and not self._in_group else None
+        # All that may fail comes before the group that is being written is ended.
+        begins = self._packer is None or self._in_group >= GROUP
+        lines = [self._session] if begins and self._groups % SESSION_EVERY in {0, 1} else []
+        remembered = memory() if memory is not None and begins else None
         lines.append(cycle_line(report, checksum(self._session), self._cycles, reasons, remembered))
         if max(map(len, lines)) > LARGEST_LINE:
-            self._close_file()
             raise RecordingFull(f"nothing is recorded: a cycle takes more than {format_kib(LARGEST_LINE / 1024)}")
-        self._append(begins + b"".join(map(packer.line, lines)))
+        packer, head = self._packer, b""
+        if packer is None or begins:
+            self._packer = None  # ended once, even if what comes then fails
+            head = (b"" if packer is None else packer.end()) + MARK
+            packer = GroupPacker()
+        self._append(head + b"".join(map(packer.line, lines)))
         self._packer = packer
-        self._in_group += 1
+        self._in_group = 1 if begins else self._in_group + 1
+        self._groups += begins
         self._cycles += 1
 
     def close(self) -> None:
@@ -150,6 +152,9 @@ class RecordingWriter:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+            if not self._size:
+                with suppress(OSError):
+                    self._path.unlink(missing_ok=True)  # each attempt would leave one behind
         self._packer = None
 
     def _append(self, content: bytes) -> None:
@@ -165,8 +170,6 @@ class RecordingWriter:
             with suppress(OSError):
                 os.ftruncate(file, self._size)
             self._close_file()
-            if not self._size:
-                self._path.unlink(missing_ok=True)  # each attempt would leave one behind
             raise _refused(self._path, error) from error
         self._size += len(content)
         self.written += len(content)
@@ -208,9 +211,12 @@ class RecordingWriter:
         there = list(_statuses(older))
         room = self._limits.size - self._limits.size // FILES
         total = sum(found.st_size for _, found in there)
+        by_age = MOST_FORGOTTEN
         for path, found in there:
-            if total <= room and found.st_mtime >= self._wall() - self._limits.keep:
-                break
+            if total <= room:
+                if not by_age or found.st_mtime >= self._wall() - self._limits.keep:
+                    break
+                by_age -= 1
             path.unlink(missing_ok=True)
             total -= found.st_size
 

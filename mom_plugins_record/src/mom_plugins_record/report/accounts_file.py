@@ -45,6 +45,9 @@ when it is read or written."""
 HOST_KEPT: Final = 400 * 86_400.0
 """Seconds for which the host's rows are kept: growth is seen over months, and a year of them is 3 MiB."""
 
+MOST_SET_ASIDE: Final = 3
+"""Damaged files that are kept, as each may be as large as the file may become; beyond that, each takes the place of the last one."""
+
 _HOST_KEY: Final = ("hour", "run")
 _GUEST_KEY: Final = ("hour", "run", "id")
 
@@ -102,13 +105,15 @@ class AccountsFile:
         self.path = path
         self._keep, self._largest = keep, largest
         self._run = time.time_ns() if run is None else run
+        self._last = 0
+        """The hour that was written last."""
         self._told: dict[str, tuple[int, str]] = {}
         """What stands in the file of guests' properties by this mom: since which hour, and what."""
 
     def open(self) -> str:
         """Make the file, or look whether it can be used. What was wrong with it, when it had to be set aside; empty: nothing.
 
-        Raises `AccountsError` when there can be none.
+        Raises `AccountsError` when there can be none, or it is sound and cannot be used: another mom's, or on a disk with errors.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
@@ -118,21 +123,26 @@ class AccountsFile:
         except (OSError, sqlite3.Error) as error:
             raise AccountsError(f"{self.path} cannot be written: {_reason(error)}", hint="free space, or repair the disk") from error
         try:
+            if not self.path.stat().st_size:
+                raise sqlite3.DatabaseError("it is empty")
             with closing(_connected(self.path, write=True)) as connection:
                 _check_pages(self.path, connection)
                 connection.execute(_MINUTES)
                 connection.execute(_PROPERTIES)
             return ""
-        except (AccountsError, sqlite3.DatabaseError, UnicodeDecodeError) as error:
-            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+        except (OSError, sqlite3.OperationalError) as error:
+            if "locked" in str(error):
                 return ""
+            raise AccountsError(f"{self.path} cannot be used: {_reason(error)}", hint="free space, or repair the disk") from error
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             return self.set_aside(_reason(error))
 
     def set_aside(self, why: str) -> str:
         """Begin anew. What was wrong with the file, for a person. Raises `AccountsError` when there can be none."""
-        aside = self.path.with_name(f"{self.path.name}.damaged-1")
+        names = [self.path.with_name(f"{self.path.name}.damaged-{number}") for number in range(1, MOST_SET_ASIDE + 1)]
         try:
-            self.path.replace(aside)  # of several, the last one is kept: each may be as large as the file may become
+            aside = next((name for name in names if not name.exists()), names[-1])
+            self.path.replace(aside)
             self.path.with_name(f"{self.path.name}-journal").unlink(missing_ok=True)
             self._told = {}
             self._make()
@@ -151,25 +161,31 @@ class AccountsFile:
 
     def write(self, hours: Iterable[Hour], minutes: Iterable[MinuteRow] = ()) -> None:
         """Put these hours in the place of what is there of them, add to minutes what is new, and delete what is older than is kept. Raises
-        `AccountsError`."""
-        told = dict(self._told)
+        `AccountsError`.
+
+        By age, an hour goes at each time: a clock that is ahead for a while does not cost all."""
+        told, run, last = dict(self._told), self._run, self._last
         try:
             with closing(_connected(self.path, write=True)) as connection, connection:
                 newest = 0
                 for host, guests in hours:
                     newest = max(newest, host.hour)
-                    _put(connection, "host_hours", self._run, [with_guests(host, guests)])
-                    _put(connection, "guest_hours", self._run, guests)
+                    if host.hour < last:  # the clock stepped back: what follows takes no other rows' place
+                        run, told = run + 1, {}
+                    last = host.hour
+                    _put(connection, "host_hours", run, [with_guests(host, guests)])
+                    _put(connection, "guest_hours", run, guests)
                     connection.executemany(_ADD_PROPERTIES, _new_properties(guests, told))
                 connection.executemany(_ADD_MINUTE, minutes)
-                connection.execute("DELETE FROM minutes WHERE minute < ?", (newest * 60 - int(self._keep // MINUTE),))
-                connection.execute("DELETE FROM guest_hours WHERE hour < ?", (newest - int(self._keep // HOUR),))
-                connection.execute("DELETE FROM guest_properties WHERE last < ?", (newest - int(self._keep // HOUR),))
-                connection.execute("DELETE FROM host_hours WHERE hour < ?", (newest - int(HOST_KEPT // HOUR),))
+                oldest = newest - int(self._keep // HOUR)
+                _delete(connection, "minutes", "minute", newest * 60 - int(self._keep // MINUTE), 60)
+                _delete(connection, "guest_hours", "hour", oldest)
+                _delete(connection, "guest_properties", "last", oldest)
+                _delete(connection, "host_hours", "hour", newest - int(HOST_KEPT // HOUR))
                 self._bound(connection)
         except (*_WRONG, OSError, OverflowError) as error:
             raise AccountsError(f"{self.path} cannot be written: {_reason(error)}", hint="free space, or repair the disk") from error
-        self._told = told
+        self._told, self._run, self._last = told, run, last
 
     def _bound(self, connection: sqlite3.Connection) -> None:
         """Delete the oldest day of guests when the file is as large as it may become; SQLite uses the room again."""
@@ -303,6 +319,12 @@ def _put(connection: sqlite3.Connection, table: str, run: int, rows: Sequence[Ho
     query = f"INSERT OR REPLACE INTO {table} (checksum, run, {', '.join(names)}) VALUES ({marks})"  # noqa: S608  # of our own names
     stored = [[run, *(_stored(getattr(row, name), column) for name, column in names.items())] for row in rows]
     connection.executemany(query, [(_checksum(table, row), *row) for row in stored])
+
+
+def _delete(connection: sqlite3.Connection, table: str, column: str, oldest: int, most: int = 1) -> None:
+    """Delete rows from before `oldest`, of the first `most` hours or minutes that there are."""
+    query = f"DELETE FROM {table} WHERE {column} < ? AND {column} < (SELECT min({column}) FROM {table}) + ?"  # noqa: S608  # of our own names
+    connection.execute(query, (oldest, most))
 
 
 def _checksum(table: str, row: Sequence[object]) -> int:

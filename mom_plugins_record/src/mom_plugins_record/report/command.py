@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 from pathlib import Path
@@ -94,8 +95,8 @@ def find_accounts(path: Path, last: float, *, properties: bool = False) -> Accou
         hint = "name the folder of a recording, or its accounts: a mom with the plugin record keeps them"
         raise MomError(f"there is no {accounts}", hint=hint)
     remarks = []
-    if (accounts.with_name(f"{accounts.name}.damaged-1")).exists():
-        remarks.append(f"accounts of earlier were damaged: they are in {accounts.name}.damaged-1")
+    if aside := sorted(one.name for one in accounts.parent.glob(f"{glob.escape(accounts.name)}.damaged-*")):
+        remarks.append(f"accounts of earlier were damaged: they are in {', '.join(aside)}")
     check(accounts)
     hosts = read_hosts(accounts, 0.0, math.inf)
     if not hosts:

@@ -42,6 +42,7 @@ class AccountsKeeper:
         self._earlier: list[HostHour] = []
         """The hours of this day that are over."""
         self._opened = False
+        self._file_opened = False
         self.damage = ""
         """The damage of the file at the start; empty: nothing."""
         self.write_error = ""
@@ -54,7 +55,7 @@ class AccountsKeeper:
         """
         self._opened = True
         try:
-            self.damage = self._file.open()
+            self._open_file()
             self._accounts = Accounts(self._file.touched(now))
             midnight = now // DAY * DAY
             self._day = int(now // DAY)
@@ -62,13 +63,11 @@ class AccountsKeeper:
         except AccountsDamaged as error:
             self._accounts, self._earlier = Accounts(), []
             try:
-                self.damage = self._file.set_aside(error.what)
+                self._damaged(self._file.set_aside(error.what))
             except AccountsError as worse:
                 self._not_written(worse)
         except AccountsError as error:
             self._not_written(error)
-        if self.damage:
-            self._log.warning("%s", self.damage)
 
     def add(self, report: Report, cpu_seconds: float | None) -> None:
         """Take in a cycle, and write when it is time to. Raises nothing for the sake of the file."""
@@ -93,6 +92,8 @@ class AccountsKeeper:
         current = self._accounts.current()
         self._unwritten_minutes = [*self._unwritten_minutes, *self._minutes.take()][-MOST_UNWRITTEN_MINUTES:]
         try:
+            if not self._file_opened:
+                self._open_file()
             self._file.write([*self._unwritten, *([current] if current else [])], self._unwritten_minutes)
         except AccountsError as error:
             self._not_written(error)
@@ -110,6 +111,15 @@ class AccountsKeeper:
         """The sums since midnight, UTC. They take half a millisecond with 1,000 guests."""
         current = self._accounts.current()
         return total_of([*self._earlier, *([with_guests(*current)] if current else [])])
+
+    def _open_file(self) -> None:
+        self._damaged(self._file.open())
+        self._file_opened = True
+
+    def _damaged(self, damage: str) -> None:
+        self.damage = damage
+        if damage:
+            self._log.warning("%s", damage)
 
     def _not_written(self, error: AccountsError) -> None:
         if not self.write_error:

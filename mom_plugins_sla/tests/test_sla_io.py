@@ -1,0 +1,103 @@
+"""Disks are held to their guests' shares while they are short, and have all that was agreed afterwards."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mom_core import (
+    Declaration,
+    DiskTune,
+    Entity,
+    FieldSpec,
+    Hypervisor,
+    HypervisorError,
+    PluginContext,
+    PluginSettings,
+    Scope,
+    Unit,
+    Value,
+    hookimpl,
+)
+from mom_devkit import FakeGuest, FakeHypervisor, run_plugins
+
+AGREED = {"total_bytes_sec": 10_000_000, "total_iops_sec": 100}
+FREE = {**dict.fromkeys(DiskTune.LIMITS, 0), **AGREED}
+HALF = {**FREE, "total_bytes_sec": 5_000_000, "total_iops_sec": 50}
+OTHER = {**FREE, "total_iops_sec": 7}
+
+
+class World(FakeHypervisor):
+    """A guest with one disk, which may be refused to be limited, on a host whose disks are short or are not."""
+
+    def __init__(self) -> None:
+        self.guest_there = FakeGuest("vm", "vm", disks=(DiskTune("vda", "/a", FREE, AGREED),), properties={"sla_class": "vapor"})
+        super().__init__([self.guest_there])
+        self.waited = 50.0
+        self.refuses = False
+
+    def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
+        if self.refuses:
+            raise HypervisorError("not now")
+        super().set_io_tune(guest, disk, limits)
+
+    def limits_seen(
+        self, folder: Path, cycles: int, change: Callable[[int], object], *, io_limits: bool = False
+    ) -> list[Mapping[str, int]]:
+        """The limits of the disk after each cycle; `change` is called before each."""
+        seen: list[Mapping[str, int]] = []
+        world = self
+
+        class Plugin:
+            def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
+                pass
+
+            @hookimpl
+            def mom_declare(self) -> Iterable[Declaration]:
+                return [FieldSpec("psi_io_some_avg60", Unit.PERCENT, Scope.HOST, "how long some task waited for a disk", "the test")]
+
+            @hookimpl
+            def mom_hypervisor(self) -> Hypervisor:
+                return world
+
+            @hookimpl
+            def mom_collect_host(self) -> Mapping[str, Value]:
+                return {"psi_io_some_avg60": world.waited}
+
+        def between(number: int) -> None:
+            seen.append(self.guest_there.disks[0].current)
+            change(number)
+
+        plugins: dict[str, type | Mapping[str, object]] = {
+            "world": Plugin,
+            "sla": {"io": True},
+            "qos": {"io_limits": io_limits},
+            "policy": {},
+        }
+        run_plugins(folder, plugins, cycles=cycles + 1, between=between)
+        return seen[1:]
+
+
+@pytest.mark.parametrize("io_limits", [False, True])
+def test_disks_that_are_held_to_a_share_have_all_again_when_there_is_room(tmp_path: Path, io_limits: bool) -> None:
+    world = World()
+
+    def change(number: int) -> None:
+        world.waited = 50.0 if number < 3 else 5.0
+
+    assert world.limits_seen(tmp_path, 4, change, io_limits=io_limits) == [HALF, HALF, FREE, FREE]
+
+
+@pytest.mark.parametrize("properties", [{"sla_class": "gold"}, {}])
+def test_a_guest_that_is_held_to_no_share_any_more_gets_all_back_and_is_left_alone(tmp_path: Path, properties: dict[str, Value]) -> None:
+    world = World()
+
+    def change(number: int) -> None:
+        if number == 2:
+            world.guest_there.properties = properties
+        world.refuses = number == 2
+        if number == 5:  # once it has all, others may set what they like
+            world.guest_there.disks = (replace(world.guest_there.disks[0], current=OTHER),)
+
+    assert world.limits_seen(tmp_path, 6, change) == [HALF, HALF, FREE, FREE, OTHER, OTHER]
