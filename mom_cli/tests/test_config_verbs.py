@@ -143,6 +143,23 @@ def test_what_a_plugin_finds_wrong_with_its_configuration_refuses_it(acme, file,
     assert err == f"{file}:3:3: plugin 'acme': wheels do not fit (take others)\n"
 
 
+SEES = """
+@hookimpl
+def mom_check(self):
+    import os
+    from mom_core import Finding, Severity
+    return [Finding(Severity.WARNING, "gears", os.environ.get("WHO", "root") + " looks at them")]
+"""
+
+
+def test_plugins_look_as_the_user_whom_moms_folders_belong_to(acme, file, check, tmp_path, monkeypatch):
+    acme(body=SEES)
+    monkeypatch.setattr("mom_daemon.owner.become_owner", lambda *folders: monkeypatch.setenv("WHO", f"the owner of {folders[0].name}"))
+    code, out, err = check(f"state_directory: {tmp_path}/kept\nplugins: {{acme: {{}}}}")
+    assert (code, err) == (0, "")
+    assert out.endswith("warning: acme: the owner of kept looks at them\n")
+
+
 # --- show ----------------------------------------------------------------------------------------------------------------------
 
 

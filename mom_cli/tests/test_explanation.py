@@ -155,6 +155,41 @@ def test_one_that_does_not_answer_in_time_is_left_behind_until_it_comes_back(mon
     wait_until(lambda: "slow: There after all." in told(explainers.explain(one, one.snapshot.guests["web"])))
 
 
+class Lame(Explainer):
+    """Fails in what it is told to fail in."""
+
+    def __init__(self) -> None:
+        self.fails_in = ""
+
+    def take(self, report: Report) -> None:
+        assert self.fails_in != "take", "no room"
+
+    def part(self, about: About) -> ExplanationPart:
+        assert self.fails_in != "part", "no words"
+        return ExplanationPart()
+
+
+def test_what_a_plugin_knows_is_unknown_until_it_can_do_again_what_it_failed_in(caplog: pytest.LogCaptureFixture) -> None:
+    lame, one = Lame(), report()
+    explainers = Explainers({"lame": lambda: lame, "unmakeable": unmakeable})
+
+    def unknown() -> list[str]:
+        found: list[str] = explainers.explain(one, one.snapshot.guests["web"])["unknown"]
+        return found
+
+    of_unmakeable = "what the plugin unmakeable knows (ValueError: not today)"
+    for fails_in, why in (("part", "no words"), ("take", "no room")):
+        lame.fails_in = fails_in
+        explainers.take(one)
+        for _ in range(2):
+            assert any(why in text for text in unknown())
+        lame.fails_in = ""
+        assert fails_in == "part" or len(unknown()) == 2, "it lacks a cycle"
+        explainers.take(one)
+        assert unknown() == [of_unmakeable]
+    assert caplog.text.count("the plugin lame cannot say its part of explanations") == 2
+
+
 def test_plugins_that_stay_keep_what_they_remember_when_others_come() -> None:
     explainers = Explainers({"knobs": Knobs})
     explainers.take(report())

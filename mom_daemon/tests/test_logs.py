@@ -7,20 +7,22 @@ import os
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 import mom_daemon.logs.writer as writer_module
+from mom_core import PluginSettings
 from mom_core.config import Config
-from mom_core.plugins.secrets import Hiding
+from mom_core.plugins.secrets import MASK, Hiding
 from mom_daemon.logs import Log
 from mom_daemon.logs.formats import JsonFormatter, TextFormatter
 from mom_daemon.logs.log import leads_to_journal
 from mom_daemon.logs.repeats import ALIKE, WINDOW_SECONDS, Repeats
 from mom_daemon.logs.writer import WAITING, Writer
-from mom_devkit import wait_until
+from mom_devkit import config_of, wait_until
 
 LOG = logging.getLogger("mom.plugin.test_logs")
 
@@ -256,3 +258,29 @@ def test_what_a_configuration_says_is_in_force_at_once_and_ends_what_was_changed
     assert "not this" not in text
     assert "but this" in text
     assert "INFO mom.plugin.test_logs: and this" in text
+
+
+def test_a_configuration_that_is_only_learnt_has_its_secrets_hidden_and_is_not_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Settings(PluginSettings):
+        password: str
+
+    settings = {"secretive": {"password": "correct horse"}}
+    refused = config_of(tmp_path, {"secretive": type("Secretive", (), {"Settings": Settings})}, settings)
+    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+    log, in_force = Log(), Config(log_level="warning")
+    try:
+        log.use(in_force)
+        log.learn(replace(refused, log_level="debug", log_format="json"))
+        LOG.info("not this")
+        LOG.warning("correct horse")
+        log.toggle_debug(in_force)
+        log.use(in_force)  # as after each cycle
+        LOG.debug("and what was changed at run time stays")
+    finally:
+        log.close()
+    text = stream.getvalue()
+    assert "not this" not in text
+    assert f"WARNING mom.plugin.test_logs: {MASK}" in text
+    assert "stays" in text

@@ -193,10 +193,7 @@ def test_swap_that_one_guest_is_to_take_is_not_there_for_the_next_one(bench: Ben
     bench.kernel.host("proc/meminfo", f"MemTotal: {64 << 20} kB\nSwapFree: {400 << 10} kB\n")
     done = bench.cycle((first, HIGH, 1700 * MIB), (second, HIGH, 1700 * MIB))
     assert set(done.outcomes) == {("a", HIGH)}
-    assert done.reasons == [
-        "in steps of 100 MiB a cycle",
-        "300 MiB would have to go, and there is swap or cache for 100 MiB only",
-    ]
+    assert done.reasons == ["in steps of 100 MiB a cycle", "300 MiB would have to go, and there is swap or cache for 100 MiB only"]
 
 
 def test_nothing_is_limited_while_it_is_unknown_what_stands(bench: Bench) -> None:

@@ -1,6 +1,7 @@
 """Free memory that CPUs keep for themselves: what /proc/zoneinfo says of it, and when it is asked for."""
 
 import logging
+import threading
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,17 @@ def test_a_mom_that_only_observes_asks_nobody(tmp_path, caplog, mode, asks):
     watch.look()
     watch.lists.wait(60)
     assert any("CPUs kept" in line for line in caplog.messages) is asks
+
+
+def test_a_thread_that_cannot_be_started_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    lists = CpuLists(host(tmp_path, 1 << 20, MANY), logging.getLogger())
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="new thread"):
+        lists.take_back(1.0)
+    lists.wait(60)
 
 
 def test_a_simulated_host_is_not_this_one(tmp_path, caplog):

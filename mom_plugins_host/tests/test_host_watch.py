@@ -16,6 +16,7 @@ from mom_core.testing import snapshot
 from mom_devkit import wait_until
 from mom_devkit.without_root import MomPower
 from mom_plugins_host import HostPlugin
+from mom_plugins_host.cpu_lists import CpuLists
 from mom_plugins_host.trigger import NoTrigger, StallTrigger
 from mom_plugins_host.watch import HostSettings, HostWatch, Patience, StallGauge
 from mom_toolkit import AvailableGauge
@@ -200,6 +201,21 @@ class TestTheThread:
         cycle(plugin)
         put(root, available=2 * GIB)
         assert woken.event.wait(60)
+
+    def test_it_goes_on_and_wakes_mom_where_no_thread_can_be_started(
+        self, root: Path, make: MakePlugin, woken: Woken, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def take_back(lists: CpuLists, least_kib: float) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(CpuLists, "take_back", take_back)
+        monkeypatch.setattr("mom_plugins_host.watch._MOST_REST_SECONDS", 0.01)
+        plugin = make(root)
+        wait_until(lambda: "a look at the host failed: RuntimeError" in caplog.text)  # 6 GiB are less than twice the 4 that should be there
+        cycle(plugin)
+        put(root, available=3 * GIB)
+        assert woken.event.wait(60)
+        assert woken == ["host memory pressure: 3.00 GiB available, less than 4.00 GiB"]
 
     def test_it_can_be_switched_off(self, root: Path, make: MakePlugin, woken: Woken) -> None:
         plugin = make(root, watch="0s")

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -68,3 +69,33 @@ def test_closing_waits_for_no_hung_call_and_no_further_call_is_made() -> None:
     assert time.monotonic() - began < LONG_SECONDS
     assert not Callers.came_back(callers.start(lambda: None), 0.05)
     hang.set()
+
+
+def refuse(thread: threading.Thread) -> None:
+    """As Python says it where the system gives no more threads."""
+    raise RuntimeError("can't start new thread")
+
+
+def test_a_thread_that_cannot_be_started_counts_as_none_and_its_call_is_not_made_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    callers, made = Callers("test", 2), list[str]()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        for _ in range(2):
+            with pytest.raises(RuntimeError):
+                callers.start(lambda: made.append("what failed"))
+    both = threading.Barrier(2)
+    calls = [callers.start(partial(both.wait, LONG_SECONDS)) for _ in range(2)]
+    assert all(Callers.came_back(call, LONG_SECONDS) for call in calls), "two at once, still"
+    assert made == []
+    callers.close(1)
+
+
+def test_a_thread_that_is_there_makes_the_call_for_which_none_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    callers, hang = Callers("test"), threading.Event()
+    callers.start(hang.wait)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    waiting = callers.start(lambda: 7)
+    hang.set()
+    assert Callers.came_back(waiting, LONG_SECONDS)
+    assert waiting.result() == 7
+    callers.close(1)

@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,10 @@ import pytest
 
 from mom_core import GuestGone, HypervisorError, NotSupported, PermissionDenied
 from mom_devkit.without_root import HelperProcess, MomPower, StandInGuest, another_user, why_not_another_user
+from mom_helper import orders
+from mom_helper.orders import Answer, Order, OrderNumber
 from mom_toolkit import (
+    GroupValue,
     GroupWrite,
     Helper,
     PeerCredentials,
@@ -183,3 +187,51 @@ def test_a_helper_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
         deaf.listen()
         with pytest.raises(TimeoutError, match="did not answer within 2 s"):
             Helper(str(tmp_path / "socket")).put_back()
+
+
+def test_a_helper_that_does_not_follow_orders_is_waited_for_once_whatever_the_number_of_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mom_toolkit.root_helper.ANSWER_SECONDS", 1.0)
+    connections = list[socket.socket]()
+
+    def serve() -> None:
+        """One file is declared; what is ordered besides is not answered."""
+        while True:
+            try:
+                connections.append(deaf.accept()[0])
+            except OSError:
+                return
+            while message := connections[-1].recv(orders.ORDER.size):
+                order = Order(*orders.ORDER.unpack(message))
+                if order.number == OrderNumber.LIST:
+                    answer = Answer(order.id, errno.ENOENT) if order.a else Answer(order.id, 0, 0, 100)
+                    connections[-1].send(orders.ORDER.pack(*answer) + b"memory.high")
+
+    values = [GroupValue(1, 1, name, 7) for name in ("memory.low", *["memory.high"] * 3 * orders.MOST_AT_ONCE)]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as deaf:
+        deaf.bind(str(tmp_path / "socket"))
+        deaf.listen()
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        refused, *late = Helper(str(tmp_path / "socket")).set_groups(values)
+        deaf.shutdown(socket.SHUT_RDWR)
+    serving.join(60)
+    for connection in connections:
+        connection.close()
+    assert isinstance(refused, PermissionError), "what is known of one is said of it"
+    assert len(late) == 3 * orders.MOST_AT_ONCE
+    assert all(isinstance(one, TimeoutError) for one in late)
+    assert len(connections) == 1
+
+
+def test_an_order_does_not_wait_for_ever_for_those_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_toolkit.root_helper.ANSWER_SECONDS", 0.01)
+    helper = Helper(str(tmp_path / "socket"))
+    with helper._lock:
+        with pytest.raises(TimeoutError, match="did not follow earlier orders"):
+            helper.put_back()
+        (late,) = helper.set_groups([GroupValue(1, 1, "memory.high", 7)])
+    assert isinstance(late, TimeoutError)
+    with pytest.raises(OSError, match="cannot be reached"):
+        helper.put_back()

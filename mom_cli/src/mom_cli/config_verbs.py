@@ -16,7 +16,7 @@ from mom_cli.here import how_to_start
 from mom_core import ConfigError, ConfigProblem, Finding, MomError, Severity, format_duration, replace_file
 from mom_core.config.schema import CoreSettings
 from mom_core.files import DEFAULT_CONFIG
-from mom_daemon import brief, config_argument, config_option, json_option, print_prose
+from mom_daemon import brief, config_argument, config_option, json_option, load_as_owner, print_prose
 from mom_daemon.cli.prose import terminal_columns
 
 if TYPE_CHECKING:
@@ -69,10 +69,9 @@ def _checked(path: str | None) -> tuple[Config, list[tuple[str, Finding]]]:
     from mom_cli.declared import check_plugins
     from mom_cli.enabled_plugins import about_enabled
     from mom_cli.needed_files import missing_files
-    from mom_core import load_config
     from mom_core.config.document import dotted
 
-    config = load_config(path)
+    config = load_as_owner(path)  # whose files plugins believe, and with whose rights they read them, is as in the daemon
     checked = check_plugins(config)
     wrong = [(error.plugin, error.message, error.hint) for error in checked.errors]
     for name, finding in checked.findings:

@@ -51,7 +51,8 @@ class Explainers:
     def __init__(self, made_by: Mapping[str, Callable[[], object]] | None = None) -> None:
         self._made_by: Mapping[str, Callable[[], object]] = {}
         self._explainers: dict[str, Explainer] = {}
-        self._broken: dict[str, str] = {}
+        self._broken: dict[tuple[str, str], str] = {}
+        """Why a plugin could not do something, by its name and what that was; over when it can again."""
         self._asked: set[str] = set()
         self._lock = threading.Lock()
         self.use(made_by or {})
@@ -63,13 +64,13 @@ class Explainers:
         with self._lock:
             kept = {name: one for name, one in self._explainers.items() if made_by.get(name) == self._made_by[name]}
             self._broken, self._made_by = {}, made_by
-            made = self._answers({name: partial(_made, make) for name, make in made_by.items() if name not in kept})
+            made = self._answers("make", {name: partial(_made, make) for name, make in made_by.items() if name not in kept})
             self._explainers = {name: kept.get(name) or made.get(name) or Explainer() for name in made_by}
 
     def take(self, report: Report) -> None:
         """A cycle has ended."""
         with self._lock:
-            self._answers({name: partial(explainer.take, report) for name, explainer in self._explainers.items()})
+            self._answers("take", {name: partial(explainer.take, report) for name, explainer in self._explainers.items()})
 
     def explain(
         self,
@@ -97,8 +98,8 @@ class Explainers:
         unchanged = next((text for control in main if (text := why(control))), "")  # this may take a while
         nouns = {control: noun for explainer in self._explainers.values() for control, noun in explainer.nouns.items()}
         with self._lock:
-            parts = self._answers({name: partial(one.part, about) for name, one in self._explainers.items()})
-            broken = dict(self._broken)
+            parts = self._answers("part", {name: partial(one.part, about) for name, one in self._explainers.items()})
+            broken = {name: error for (name, _), error in self._broken.items()}
         trial = None
         if report.considered is not None:
             trial = [(control, now, then) for entity, control, now, then in report.differences() if entity.id == guest.id]
@@ -141,8 +142,8 @@ class Explainers:
         suggested = next((text for one in self._explainers.values() if (text := one.reason(report, guest, control))), "")
         return suggested or ("" if reasons is None else reasons(control))
 
-    def _answers(self, calls: Mapping[str, Callable[[], Result]]) -> dict[str, Result]:
-        """The answers by name: of those that fail or do not end in time none, but that it is so."""
+    def _answers(self, what: str, calls: Mapping[str, Callable[[], Result]]) -> dict[str, Result]:
+        """The answers by name: of those that fail or do not end in time none, but that it is so, until they do this again."""
         answers: dict[str, Result] = {}
         for name, call in calls.items():
             if name in self._asked:
@@ -151,10 +152,11 @@ class Explainers:
             made = attempt(partial(self._answer, name, call), seconds=EXPLAINER_SECONDS, what="what it says")
             if made.error is None:
                 answers[name] = made.value  # type: ignore[assignment]  # without an error there is a value
+                self._broken.pop((name, what), None)
                 continue
-            if name not in self._broken:
+            if not any(name == broken for broken, _ in self._broken):
                 LOG.error("the plugin %s cannot say its part of explanations: %s", name, describe(made.error), exc_info=made.error)
-            self._broken[name] = describe(made.error)
+            self._broken[name, what] = describe(made.error)
         return answers
 
     def _answer(self, name: str, call: Callable[[], Result]) -> Result:

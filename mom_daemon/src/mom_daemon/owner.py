@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mom_core import MomError, printable
+from mom_core import MomError, printable, untrusted
 
 if TYPE_CHECKING:
     from mom_core import Config
@@ -40,14 +40,17 @@ def load_as_owner(config_path: str | Path | None = None) -> Config:
     return config
 
 
-def become_owner(*folders: Path) -> Owner | None:
+def become_owner(*folders: Path, made: Path | None = None) -> Owner | None:
     """Be the other user whom these folders belong to, for good; None where this process is who it was.
 
+    :param made: one of them that is made for that user before, where only root can: the run directory, as nothing is in /run after a boot
     :raises MomError: it cannot
     """
     owner = other_owner(*folders)
     if owner is None:
         return None
+    if made is not None:
+        _make(made, owner)
     try:
         os.setgroups(owner.groups)
         os.setresgid(owner.groups[0], owner.groups[0], owner.groups[0])
@@ -60,6 +63,15 @@ def become_owner(*folders: Path) -> Owner | None:
     with suppress(KeyError):
         os.environ["HOME"] = pwd.getpwuid(owner.uid).pw_dir  # of root's, nothing can be read any more
     return owner
+
+
+def _make(folder: Path, owner: Owner) -> None:
+    """A run directory for this user, with the mode that systemd gives it, where nobody else could put something else in its place."""
+    with suppress(OSError):  # it is there; or who is to use it says what is wrong
+        if not untrusted(folder.parent):
+            folder.mkdir()
+            folder.chmod(0o755)
+            os.chown(folder, owner.uid, owner.groups[0])
 
 
 def other_owner(*folders: Path) -> Owner | None:

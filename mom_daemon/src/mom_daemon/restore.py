@@ -62,7 +62,7 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
         print_prose(NOTHING, 2)  # a mom that leaves anything leaves the copy, too
         return
     config = _config(config_path, as_left if left else None)
-    become_owner(config.state_directory, config.run_directory)
+    become_owner(config.state_directory, config.run_directory, made=None if dry_run else config.run_directory)
     reason = _why_not(config, look=dry_run) if if_unclean else ""
     if reason:
         print_prose(reason, 2)

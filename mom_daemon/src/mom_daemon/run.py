@@ -64,25 +64,25 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
     """Run an engine in this process until SIGTERM or SIGINT, and end the process if need be; SIGHUP takes a new configuration over.
 
     :param load: gives the configuration, now and for each SIGHUP
-    :param log: learns the secrets of each configuration, before anything else is done with it
+    :param log: learns the secrets of each configuration, before anything else is done with it; logs as the one in force says
     :param opened: called when everything is set up, before the first cycle
     """
 
     os.umask(os.umask(0o077) | 0o027)  # what has no mode of its own is no other user's, however mom was started
 
-    def learn() -> Config:
-        config = load()
-        log.use(config)
-        for lack in lacking(config):
-            LOG.warning("%s; %s", lack.message, with_config("`mom doctor` says what fits this host"))
-        return config
-
     share_one_heap()
-    config = learn()
+    config = load()
+    log.use(config)
+    _tell_lacks(config)
     as_whom = _become_whom_it_runs_as(config)
     status = StatusFile(config.run_directory, log.hide)
     supervision = Supervision()
-    engine = Engine(config, on_report=lambda report: _after_cycle(engine, status, report, supervision), on_progress=supervision.progress)
+
+    def on_report(report: Report) -> None:
+        log.use(engine.config)
+        _after_cycle(engine, status, report, supervision)
+
+    engine = Engine(config, on_report=on_report, on_progress=supervision.progress)
     log.watch(lambda: engine.number)
     stopped = threading.Event()
 
@@ -96,7 +96,10 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
 
     def reload() -> Config:
         supervision.reloading()
-        return learn()
+        config = load()
+        log.learn(config)  # it may be refused yet
+        _tell_lacks(config)
+        return config
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, on_stop)
@@ -131,6 +134,11 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
         LOG.info("ended")
 
 
+def _tell_lacks(config: Config) -> None:
+    for lack in lacking(config):
+        LOG.warning("%s; %s", lack.message, with_config("`mom doctor` says what fits this host"))
+
+
 def tell_of_faults() -> None:
     """Have SIGABRT, which a watchdog sends, and faults write to standard error where all threads are, if it is open and a file.
 
@@ -144,7 +152,7 @@ def _become_whom_it_runs_as(config: Config) -> str:
     """Where root starts mom: be the user whom its folders belong to. A line on who it is, and what that is worth; empty for other users."""
     if os.geteuid() != 0:
         return ""
-    owner = become_owner(config.state_directory, config.run_directory)
+    owner = become_owner(config.state_directory, config.run_directory, made=config.run_directory)
     if owner is not None:
         return f"runs as {owner.name}, whose folders these are: what only root may do is left to mom-helper"
     return "runs as root, and could do without: as a service mom is a user without power, and mom-helper does what only root may"

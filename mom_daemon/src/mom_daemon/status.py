@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,7 +22,8 @@ STATUS_FILE: Final = "status.json"
 
 
 class StatusFile:
-    """Writes the status of an engine after each cycle. A disk that does not take it is logged once and changes nothing else."""
+    """Writes the status of an engine after each cycle. A disk that does not take it, and a value of a plugin that cannot be written, are
+    logged once and change nothing else."""
 
     def __init__(self, directory: Path, hide: Callable[[str], str] = str) -> None:
         self.path = directory / STATUS_FILE
@@ -30,13 +32,14 @@ class StatusFile:
 
     def write(self, engine: Engine, report: Report) -> None:
         """Replace the file by what is so now."""
-        text = json_text(status_of(engine, report)).decode("ascii")
         try:
+            text = json_text(status_of(engine, report)).decode("ascii")
             replace_file(self.path, self._hide(text), durable=False)
-        except OSError as error:
-            if self._failing != str(error):
-                self._failing = str(error)
-                LOG.error("cannot write %s: %s", self.path, error.strerror)
+        except Exception as error:  # noqa: BLE001  # what is in a plugin's list may hold itself, or raise anything when it is to be shown
+            why = (error.strerror if isinstance(error, OSError) else None) or traceback.format_exception_only(error)[-1].strip()
+            if self._failing != why:
+                self._failing = why
+                LOG.error("cannot write %s: %s", self.path, why)
             return
         self._failing = ""
 

@@ -145,7 +145,8 @@ class _Protected:
     can come to hold."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self._kib = {guest.id: self._of(guest, int(least)) or 0 for guest in snapshot.guests.values() if (least := guest.number(MEMORY_MIN))}
+        protected = [(guest, least) for guest in snapshot.guests.values() if (least := guest.number(MEMORY_MIN))]
+        self._kib = {guest.id: self._of(guest, int(least)) or 0 for guest, least in protected}
         self._all = sum(self._kib.values())
 
     def _of(self, guest: Guest, least: int) -> int | None:

@@ -107,8 +107,9 @@ class CpuLists:
         kept = self.kept()
         if kept is None or kept.excess < least_kib or self.why_not():
             return
-        self._thread = threading.Thread(target=self.empty, args=(kept,), name="host-cpu-lists", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self.empty, args=(kept,), name="host-cpu-lists", daemon=True)
+        thread.start()
+        self._thread = thread  # now: one that could not be started cannot be waited for
 
     def wait(self, seconds: float = 10.0) -> None:
         """Wait until nothing is being emptied."""

@@ -195,6 +195,12 @@ class HostWatch:
             total, available = _number(_TOTAL, text), _number(_AVAILABLE, text)
             low = None if total is None else self._low(total)
             why = "" if low is None or available is None else self._available.why(available, low)
+        if not why and self._trigger is None:
+            stalled = _number(_STALLED, read_kernel_file(self._pressure_path))
+            if stalled is not None:
+                self._judge(self._stalls.stalled(stalled, self.monotonic()))
+        if why:
+            self.wake(f"host memory pressure: {why}")
         if (
             self.settings.take_back
             and low is not None
@@ -203,12 +209,6 @@ class HostWatch:
             and self.acts()
         ):
             self.lists.take_back(max(AvailableGauge.FALL_KIB, AvailableGauge.FALL_SHARE * available))
-        if not why and self._trigger is None:
-            stalled = _number(_STALLED, read_kernel_file(self._pressure_path))
-            if stalled is not None:
-                self._judge(self._stalls.stalled(stalled, self.monotonic()))
-        if why:
-            self.wake(f"host memory pressure: {why}")
         return self._rest(0.0 if low is None or available is None else available - AvailableGauge.FALL_BELOW * low)
 
     def _rest(self, headroom: float) -> float:
@@ -235,7 +235,11 @@ class HostWatch:
                 if fd == self._end:
                     return
                 self._told(poller, fd, events)
-            rest = self.look()
+            try:
+                rest = self.look()
+            except Exception as error:  # noqa: BLE001  # when memory runs out, anything may fail, and the watch matters most
+                self.log.warning("a look at the host failed: %r", error)
+                rest = _MOST_REST_SECONDS
 
     def _told(self, poller: select.poll, fd: int, events: int) -> None:
         """The kernel's trigger has something to say."""

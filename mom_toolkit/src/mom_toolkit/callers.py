@@ -32,7 +32,10 @@ class Callers:
         self._closed = False
 
     def start(self, function: Callable[[], T]) -> Future[T]:
-        """Begin a call without waiting for it. One that has not begun can be cancelled; after `close`, none begins."""
+        """Begin a call without waiting for it. One that has not begun can be cancelled; after `close`, none begins.
+
+        :raises RuntimeError: there is no thread for it, and none can be started; it is not made then
+        """
         future: Future[T] = Future()
         with self._wanted:
             if self._closed:
@@ -40,8 +43,14 @@ class Callers:
             self._waiting.append((future, function))
             if self._idle < len(self._waiting) and (self._most is None or len(self._threads) < self._most):
                 thread = threading.Thread(target=self._work, name=self._name, daemon=True)
-                self._threads.add(thread)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:  # the system gives no more threads: those that there are make this call, too
+                    if not self._threads:
+                        self._waiting.pop()
+                        raise
+                else:
+                    self._threads.add(thread)
             self._wanted.notify()
         return future
 

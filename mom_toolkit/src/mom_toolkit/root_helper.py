@@ -109,28 +109,27 @@ class Helper:
 
         Many orders are one message: to send each takes longer than to follow it.
         """
-        found: list[OSError | None] = []
-        with self._turn():
-            for first in range(0, len(values), orders.MOST_AT_ONCE):
-                found += self._set_several(values[first : first + orders.MOST_AT_ONCE])
+        found: list[OSError | None] = [None] * len(values)
+        first = 0
+        try:
+            with self._turn():
+                for first in range(0, len(values), orders.MOST_AT_ONCE):
+                    self._set_several(first, values[first : first + orders.MOST_AT_ONCE], found)
+        except OSError as error:  # no answer: one more wait for each of the others would end in the same
+            found[first:] = [one or error for one in found[first:]]
         return found
 
-    def _set_several(self, values: Sequence[GroupValue]) -> Sequence[OSError | None]:
-        """The same of what fits into one message."""
-        found: list[OSError | None] = [None] * len(values)
+    def _set_several(self, first: int, values: Sequence[GroupValue], found: list[OSError | None]) -> None:
+        """The same of what fits into one message, from the place `first` in `found` on. Raises `OSError` where there is no answer."""
         asked: dict[int, bytes] = {}
-        for index, value in enumerate(values):
+        self._list()  # what is raised below is about one value
+        for index, value in enumerate(values, first):
             try:
                 asked[index] = _packed(OrderNumber.SET, index, self._number_of(value.file), value.value, value.pid, value.group)
             except OSError as error:
                 found[index] = error
-        try:
-            answers = self._exchange(asked)[0] if asked else ()
-        except OSError as error:
-            return [one or error for one in found]
-        for answer in answers:
+        for answer in self._exchange(asked)[0] if asked else ():
             found[answer.id] = _refusal(answer) if answer.error else None
-        return found
 
     def open_of_guest(self, pid: int, started: int, name: str) -> int:
         """A descriptor to read a file of a guest's folder in /proc, such as `smaps_rollup`. `PermissionError`: no plugin needs it."""
@@ -174,10 +173,14 @@ class Helper:
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """One order at a time. A helper that was restarted since the last one is connected to anew: it may have read other declarations."""
-        with self._lock:
+        if not self._lock.acquire(timeout=2 * ANSWER_SECONDS):
+            raise TimeoutError(errno.ETIMEDOUT, f"mom-helper did not follow earlier orders within {2 * ANSWER_SECONDS:.0f} s")
+        try:
             if self._connection is not None and self._ended.poll(0):
                 self._close()
             yield
+        finally:
+            self._lock.release()
 
     def _number_of(self, name: str) -> int:
         declared = self._list()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from mom_core import Guest, Problem, Report, Severity, Status, Value, printable
+from mom_core import Guest, Problem, Report, Severity, Status, Value, as_number, printable
 from mom_toolkit.health import HealthLimits, field_number, pages_kib, taken_from
 
 NOTICEABLE_KIB: Final = 16 * 1024
@@ -26,12 +27,16 @@ _AS_THEY_ARE: Final = (
 
 @dataclass(slots=True)
 class ClassSummary:
-    """Sums over all guests of one service class. KiB times seconds, seconds, counts; shares are of what guests were sold."""
+    """Sums over all guests of one service class. KiB times seconds, seconds, counts; shares are of what guests were sold.
+
+    `known` is what was sold while it is known what they had; `least` is infinite where that never was.
+    """
 
     guests: set[str] = field(default_factory=set)
     sold: float = 0.0
+    known: float = 0.0
     had: float = 0.0
-    least: float = 1.0
+    least: float = math.inf
     broken_seconds: float = 0.0
     guest_seconds: float = 0.0
     lost: dict[str, float] = field(default_factory=dict)
@@ -40,17 +45,21 @@ class ClassSummary:
     def add(self, guest: Guest, elapsed: float) -> None:
         """Take in one guest in one cycle."""
         fields = guest.fields
-        size, most, promised = (field_number(fields, name) for name in ("balloon_cur", "balloon_max", "mem_promised"))
+        size = as_number(fields.get("balloon_cur"))
+        most, promised = (field_number(fields, name) for name in ("balloon_max", "mem_promised"))
         if not most:
             return
         self.guests.add(guest.id)
         self.sold += most * elapsed
-        self.had += size * elapsed
-        self.least = min(self.least, size / most)
-        self.broken_seconds += elapsed * HealthLimits.breaks(size, promised)
+        if size is not None:
+            self.known += most * elapsed
+            self.had += size * elapsed
+            self.least = min(self.least, size / most, 1.0)
+            self.broken_seconds += elapsed * HealthLimits.breaks(size, promised)
         self.guest_seconds += elapsed
-        self.lost[guest.id] = field_number(fields, "sim_lost")
-        self.killed[guest.id] = field_number(fields, "guest_oom_kills")
+        for counts, name in ((self.lost, "sim_lost"), (self.killed, "guest_oom_kills")):
+            if (count := as_number(fields.get(name))) is not None:
+                counts[guest.id] = count
 
     @property
     def work_done(self) -> float:
@@ -62,11 +71,11 @@ class ClassSummary:
         return {
             "guests": len(self.guests),
             "sold_kib": self.sold / seconds,
-            "had_share": self.had / self.sold if self.sold else None,
-            "least_share": self.least,
+            "had_share": self.had / self.known if self.known else None,
+            "least_share": _finite(self.least),
             "promise_broken_seconds": self.broken_seconds,
             "work_done": self.work_done,
-            "killed": int(sum(self.killed.values())),
+            "killed": int(sum(self.killed.values())) if self.killed else None,
         }
 
 
@@ -84,8 +93,11 @@ class RunSummary:
     reclaimed: float = 0.0
     most_reclaimed: float = 0.0
     merged: float = 0.0
-    least_available: float = float("inf")
+    least_available: float = math.inf
+    """Infinite where it never was known."""
     available: float = 0.0
+    available_seconds: float = 0.0
+    """In which it was known."""
     most_swapped: float = 0.0
     pressed_seconds: float = 0.0
     most_pressure: float = 0.0
@@ -115,10 +127,10 @@ class RunSummary:
         self.reclaimed += taken * elapsed
         self.most_reclaimed = max(self.most_reclaimed, taken)
         self.merged += pages_kib(host, "ksm_pages_sharing") * elapsed
-        if host.get("mem_really_available") is not None:
-            available = field_number(host, "mem_really_available")
+        if (available := as_number(host.get("mem_really_available"))) is not None:
             self.least_available = min(self.least_available, available)
             self.available += available * elapsed
+            self.available_seconds += elapsed
         self.most_swapped = max(self.most_swapped, field_number(host, "swap_usage"))
         pressure = field_number(host, "psi_memory_some_avg10")
         self.most_pressure = max(self.most_pressure, pressure)
@@ -147,6 +159,11 @@ class RunSummary:
         """Ratio of the work that guests wanted to do and did."""
         return 1.0 - min(1.0, self.lost_seconds / self.guest_seconds) if self.guest_seconds else 1.0
 
+    @property
+    def mean_available(self) -> float:
+        """Infinite where it never was known."""
+        return self.available / self.available_seconds if self.available_seconds else math.inf
+
     def rows(self) -> list[tuple[str, str]]:
         """For a person: what, and how much."""
         seconds = self.seconds or 1.0
@@ -156,8 +173,8 @@ class RunSummary:
             ("memory saved by KSM, on average", gib(self.merged / seconds)),
             ("work done by guests", f"{100 * self.work_done:.2f} %"),
             ("programs killed by guests' kernels", str(self.killed)),
-            ("host memory available, at least", gib(self.least_available) if self.seconds else "unknown"),
-            ("host memory available, on average", gib(self.available / seconds)),
+            ("host memory available, at least", gib(self.least_available)),
+            ("host memory available, on average", gib(self.mean_available)),
             ("in the host's swap, at most", gib(self.most_swapped)),
             ("memory pressure on the host, at most", f"{self.most_pressure:.1f} %"),
             ("host under pressure for", f"{self.pressed_seconds:.0f} s"),
@@ -195,11 +212,11 @@ class RunSummary:
                 name,
                 str(len(one.guests)),
                 gib(one.sold / seconds),
-                f"{100 * one.had / one.sold:.0f} %" if one.sold else "",
-                f"{100 * one.least:.0f} %",
+                f"{100 * one.had / one.known:.0f} %" if one.known else "unknown",
+                "unknown" if math.isinf(one.least) else f"{100 * one.least:.0f} %",
                 f"{one.broken_seconds:.0f} s",
                 f"{100 * one.work_done:.2f} %",
-                str(int(sum(one.killed.values()))),
+                str(int(sum(one.killed.values()))) if one.killed else "unknown",
             )
             for name, one in sorted(self.classes.items(), key=lambda item: -item[1].least)
         ]
@@ -214,8 +231,8 @@ class RunSummary:
             "reclaimed_kib": self.reclaimed / seconds,
             "most_reclaimed_kib": self.most_reclaimed,
             "merged_kib": self.merged / seconds,
-            "least_available_kib": self.least_available if self.seconds else None,
-            "available_kib": self.available / seconds,
+            "least_available_kib": _finite(self.least_available),
+            "available_kib": _finite(self.mean_available),
             "most_swapped_kib": self.most_swapped,
             "most_pressure_percent": self.most_pressure,
             "failures": dict(self.failures),
@@ -223,5 +240,10 @@ class RunSummary:
 
 
 def gib(kib: float) -> str:
-    """KiB for a person."""
-    return f"{kib / (1 << 20):.2f} GiB"
+    """KiB for a person; infinite is unknown."""
+    return "unknown" if math.isinf(kib) else f"{kib / (1 << 20):.2f} GiB"
+
+
+def _finite(figure: float) -> float | None:
+    """A figure for a program; infinite is unknown."""
+    return None if math.isinf(figure) else figure

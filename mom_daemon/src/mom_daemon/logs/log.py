@@ -36,14 +36,22 @@ class Log:
         self._given = handler
         self._level = level
         self._format = "text"
+        self._used: Config | None = None
         self._toggled = False
         self._level_before = LOG.level
         self._writer = Writer(self._sink(self._format))
         logging.getLogger().addHandler(self._writer)
 
-    def use(self, config: Config) -> None:
-        """Log as this configuration says, from now on. What was changed at run time is over."""
+    def learn(self, config: Config) -> None:
+        """Hide the secrets of this configuration, too, whether or not it comes into force."""
         self.hide.learn(plugin.settings for plugin in config.plugins.values())
+
+    def use(self, config: Config) -> None:
+        """Log as this configuration says, from now on. What was changed at run time is over, unless it is the one in use."""
+        if config is self._used:
+            return
+        self._used = config
+        self.learn(config)
         LOG.setLevel((self._level or config.log_level).upper())
         self._toggled = False
         if config.log_format != self._format:

@@ -1,0 +1,73 @@
+"""Root becomes the user whom mom's folders belong to, also after a boot, which leaves no run directory."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mom_daemon import run
+from mom_devkit import config_of
+
+NOBODY = 65534
+
+pytestmark = [pytest.mark.processes, pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")]
+
+BECOMES = """
+import os, sys
+from pathlib import Path
+from mom_daemon import become_owner
+state, run = map(Path, sys.argv[1:3])
+become_owner(state, run, made=run if sys.argv[3:] else None)
+print(os.geteuid())
+"""
+
+
+def becomes(folder: Path, *made: str) -> int:
+    """Whom a process of root's becomes where the state directory is user nobody's, and the run directory is not there."""
+    (folder / "state").mkdir()
+    os.chown(folder / "state", NOBODY, NOBODY)
+    command = [sys.executable, "-c", BECOMES, str(folder / "state"), str(folder / "run"), *made]
+    return int(subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=60).stdout)
+
+
+def test_a_run_directory_that_is_not_there_is_made_for_that_user(tmp_path: Path) -> None:
+    assert becomes(tmp_path, "made") == NOBODY
+    status = (tmp_path / "run").stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (NOBODY, NOBODY, 0o755)
+
+
+def test_who_only_looks_makes_none(tmp_path: Path) -> None:
+    assert becomes(tmp_path) == NOBODY
+    assert not (tmp_path / "run").exists()
+
+
+def test_none_is_made_where_others_could_put_something_in_its_place(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    assert becomes(tmp_path, "made") == NOBODY
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir(mode=0o700)
+    os.chown(tmp_path / "run", NOBODY, NOBODY)
+    assert becomes(tmp_path, "made") == NOBODY
+    assert (tmp_path / "run").stat().st_mode & 0o7777 == 0o700
+
+
+def test_a_mom_that_runs_and_one_that_puts_back_have_it_made(
+    tmp_path: Path, mom: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, asked = config_of(tmp_path, {}), list[Path | None]()
+
+    def become_owner(*folders: Path, made: Path | None = None) -> None:
+        asked.append(made)
+
+    monkeypatch.setattr("mom_daemon.restore.load_config", lambda path: config)
+    for verb in ("restore", "run"):
+        monkeypatch.setattr(f"mom_daemon.{verb}.become_owner", become_owner)
+    assert [mom("restore")[0], mom("restore", "--dry-run")[0]] == [0, 0]
+    run._become_whom_it_runs_as(config)
+    assert asked == [config.run_directory, None, config.run_directory]
