@@ -329,7 +329,7 @@ async def answer(application: ASGIApp, data: bytes) -> int:
         "type": "http", "http_version": "1.1", "method": method, "scheme": "http", "path": unquote(path),
         "raw_path": path.encode("latin-1"),
         "query_string": query.encode("latin-1"), "headers": headers, "client": None, "server": None,
-        "state": {"peer": peer, "end_connection": lambda: None},
+        "state": {"peer": peer, "end_connection": lambda: None, "entitle": lambda right: None},
     }  # fmt: skip
     waiting = [{"type": "http.request", "body": body, "more_body": False}]
     statuses: list[int] = []
