@@ -190,7 +190,7 @@ def test_what_a_killed_mom_has_left_is_put_back(mom: MomUnderPressure, squad: Sq
         wait_until(lambda: _stay_small(squad), "they are smaller, and stay so", 120)
         wait_until(lambda: knobs()["run"] == "1", "KSM is on")
         # What a mom was cut off in the middle of is its own doing, whatever size the guest has.
-        wait_until(lambda: not _swept_now(mom.folder / "state"), "no guest is swept")
+        wait_until(lambda: not _under_way(mom.folder / "state"), "no guest is swept, or on its way to a smaller size")
         mom.kill()
         assert _stay_small(squad, seconds=0.0)
 
@@ -258,9 +258,10 @@ def _look(guest: RealGuest) -> float:
     return guest.size_mib
 
 
-def _swept_now(state: Path) -> object:
-    """What mom has noted of sweeps under way."""
-    return [noted for path in state.rglob("sweeps.json") if (noted := json.loads(path.read_text())["content"])]
+def _under_way(state: Path) -> object:
+    """What mom has noted of sweeps, and of guests that have not given yet what they were asked for."""
+    files = [path for name in ("sweeps.json", "shrinks.json") for path in state.rglob(name)]
+    return [noted for path in files if (noted := json.loads(path.read_text())["content"])]
 
 
 def _not_moms(state: Path, guest: RealGuest) -> int:
