@@ -259,7 +259,7 @@ def headlines(results: Path, label: str = "") -> Mapping[str, str]:
     """What other pages say of kept results, by the names that it has there."""
     everything = [run for run in kept(results) if not run.keys() & {"floor", "on", "zram"}]
     runs = [run for run in everything if not any(switched(run)) and (label in {"", run["label"]} or run["manager"] != "mom")]
-    return squeeze_report.headlines(runs, squeeze_report.by_switches(everything)["free page reporting"])
+    return squeeze_report.headlines(runs, squeeze_report.by_switches(everything).get("free page reporting", []))
 
 
 def report(options: argparse.Namespace) -> None:

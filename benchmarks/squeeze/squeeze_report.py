@@ -475,7 +475,7 @@ def headlines(runs: Sequence[Run], reporting: Sequence[Run]) -> Mapping[str, str
     """
     taken = {f"taken {name}": _gibibytes(of(runs, "bursty", name)) for name in ("nothing", "mom-original", "pve", "ksm", "mom")}
     mine = of(runs, "bursty", "mom")
-    reported = {f"taken {name}, reporting": _gibibytes(of(reporting, "bursty", name)) for name in ("nothing", "mom")}
+    reported = {f"taken {name}, reporting": _gibibytes(told) for name in ("nothing", "mom") if (told := of(reporting, "bursty", name))}
     return {
         **taken,
         **reported,

@@ -5,6 +5,8 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from fake_moves import FakeMoves
+
 from mom_core import Guest, HypervisorError, PluginContext, PluginSettings, Report, hookimpl
 from mom_core.testing import snapshot
 from mom_devkit import FakeHypervisor, FakePromises, HandClock, PluginRun
@@ -14,7 +16,7 @@ from mom_plugins_fleet.placement import SMALLEST
 from mom_plugins_fleet.plan import next_orders, places
 from mom_plugins_fleet.records import LARGEST_RECORD, MOST_TOLD, HostState, Member, Move
 from mom_plugins_fleet.view import FleetView
-from mom_toolkit import Destination, GuestMoves, MoveProgress, Mover, Promises, stale_seconds
+from mom_toolkit import Destination, GuestMoves, Promises, stale_seconds
 
 GIB = 1 << 20
 
@@ -100,21 +102,6 @@ def test_how_many_guests_are_unhealthy_is_not_known_where_none_of_them_tells() -
     well, ill = ({"balloon_cur": GIB, "mem_usable": usable, "stats_age": 1.0} for usable in (GIB, 0))
     assert state_of({**many(1, stats_age=None), **many(2, "well", **well)}).unhealthy == 0
     assert state_of({**many(1, stats_age=None), **many(2, "ill", **ill)}).unhealthy == 2
-
-
-class FakeMoves:
-    """Lets every guest leave."""
-
-    control = "move_it"
-
-    def mover(self) -> Mover | None:
-        return None
-
-    def why_stays(self, guest: Guest) -> str:
-        return ""
-
-    def progress(self, guest: Guest) -> MoveProgress | None:
-        return None
 
 
 def seen(report: Report, *, later: float = 0.0) -> tuple[HostState | None, str]:

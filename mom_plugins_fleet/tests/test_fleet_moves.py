@@ -4,30 +4,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
+from fake_moves import DOING, ERROR, FakeMoves
 
-from mom_core import Decision, Entity, Guest, Outcome, PluginContext, Problem, Report, Scope, Source, Status, Value
+from mom_core import Decision, Entity, Outcome, PluginContext, Problem, Report, Scope, Source, Status, Value
 from mom_core.testing import snapshot
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.plugin import EMPTY_CYCLES, STILL_HERE_CYCLES
 from mom_plugins_fleet.records import Move, MoveState
-from mom_toolkit import Destination, GuestMoves, MoveProgress, Mover
-
-DOING, ERROR = "doing", "error"
-
-
-class FakeMoves:
-    control = "move_it"
-
-    def mover(self) -> Mover | None:
-        return None
-
-    def why_stays(self, guest: Guest) -> str:
-        return ""
-
-    def progress(self, guest: Guest) -> MoveProgress | None:
-        doing, error = guest.fields[DOING], guest.fields[ERROR]
-        return MoveProgress(bool(doing), str(error)) if doing is not None else None
+from mom_toolkit import Destination, GuestMoves
 
 
 class OrdersOnly(FleetAgent):

@@ -149,7 +149,8 @@ class _Protected:
         self._kib = {guest.id: self._of(guest, int(least)) or 0 for guest, least in protected}
         self._all = sum(self._kib.values())
 
-    def _of(self, guest: Guest, least: int) -> int | None:
+    @staticmethod
+    def _of(guest: Guest, least: int) -> int | None:
         """What this much protects; None: unknown."""
         if least != NO_LIMIT:
             return least

@@ -203,10 +203,9 @@ class AgentCollector:
     def fields(self, identities: Sequence[str]) -> dict[str, dict[str, Value]]:
         """Fresh fields, by guest id."""
         now, guests, known, theirs = time.monotonic(), self._guests, self._known, self._with_statistics
-        found = {one: _fields(guests[one].state, now, self._asking, one in known) for one in identities if one in guests}
+        asked = [one for one in identities if one in guests]
         return {
-            one: {name: value for name, value in fields.items() if name not in STATISTICS} if one in theirs else fields
-            for one, fields in found.items()
+            one: _fields(guests[one].state, now, self._asking, one in known, STATISTICS if one in theirs else frozenset()) for one in asked
         }
 
     # --- the loop ----------------------------------------------------------------------------------------------------------------
@@ -365,13 +364,13 @@ def _may_be_told(state: AgentState) -> bool:
     return state.sample is not None and SHORT_LEFT in state.sample.fields
 
 
-def _fields(state: AgentState, now: float, asking: AgentSettings, known: bool) -> dict[str, Value]:
+def _fields(state: AgentState, now: float, asking: AgentSettings, known: bool, left_out: AbstractSet[str]) -> dict[str, Value]:
     fields: dict[str, Value] = {}
     if state.sample is not None:
         age = now - state.sample.monotonic
         fields["guest_agent_age"] = round(age, 3)
         if age <= asking.stale(state.by, known=known):
-            fields.update(state.sample.fields)
+            fields.update((name, value) for name, value in state.sample.fields.items() if name not in left_out)
             fields["guest_agent"] = str(state.by)
     if state.facts_at is not None and now - state.facts_at <= _FACTS_PERIODS * asking.facts_period:
         fields.update(state.facts)

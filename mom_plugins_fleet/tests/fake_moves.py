@@ -1,0 +1,23 @@
+"""Stands in for a plugin that moves guests."""
+
+from mom_core import Guest
+from mom_toolkit import MoveProgress, Mover
+
+DOING, ERROR = "doing", "error"
+"""Fields with what is done to a guest that is moved, and what went wrong."""
+
+
+class FakeMoves:
+    """Lets every guest leave, and tells of its move what its fields say."""
+
+    control = "move_it"
+
+    def mover(self) -> Mover | None:
+        return None
+
+    def why_stays(self, guest: Guest) -> str:
+        return ""
+
+    def progress(self, guest: Guest) -> MoveProgress | None:
+        doing, error = guest.fields[DOING], guest.fields[ERROR]
+        return MoveProgress(bool(doing), str(error)) if doing is not None else None
