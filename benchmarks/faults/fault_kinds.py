@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 
 from ballast import available_mib
 from fault_scene import ROOT, Guest, NotNow, Scene, open_to_others
+from host_swap import PREFERRED
 
 LIMIT_SECONDS: Final = 30.0
 """Within which all is in order again, or put back where mom has ended."""
@@ -411,12 +412,15 @@ def swap_full(scene: Scene, random: Random) -> Course:
 
 
 def _free_in_swap(scene: Scene) -> int:
-    """MiB that are free in the host's swap. Raises `NotNow` where there is another one, which would be filled first: it is somebody's."""
-    devices = [line.split() for line in Path("/proc/swaps").read_text(encoding="ascii").splitlines()[1:]]
-    if scene.swap is None or [name for name, *_ in devices] != [scene.swap.device]:
-        raise NotNow(f"the host's swap is not this campaign's only: {', '.join(name for name, *_ in devices) or 'none'}")
-    _, _, size, used, _ = devices[0]
-    return (int(size) - int(used)) >> 10
+    """MiB that are free in the campaign's swap. Raises `NotNow` where another one would be filled as soon: it is somebody's."""
+    if scene.swap is None:
+        raise NotNow("the host has no swap")
+    devices = [line.split() for line in Path("/proc/swaps").read_text(encoding="utf-8").splitlines()[1:]]
+    there = {name: (int(size) - int(used), int(priority)) for name, _, size, used, priority in devices}
+    free, priority = there.pop(scene.swap.device, (0, 0))
+    if as_soon := [name for name, (_, others) in there.items() if others >= priority]:
+        raise NotNow(f"another swap of the host would be filled as soon: {', '.join(as_soon)}")
+    return free >> 10
 
 
 @kind("the host's swap is taken away, and comes back", "swap")
@@ -427,7 +431,7 @@ def swap_goes(scene: Scene, random: Random) -> Course:
     try:
         yield some_seconds(random, 5)
     finally:
-        subprocess.run(["swapon", "--priority", "100", scene.swap.device], check=False, capture_output=True, timeout=60)
+        subprocess.run(["swapon", "--priority", PREFERRED, scene.swap.device], check=False, capture_output=True, timeout=60)
 
 
 @kind("a program takes a gibibyte of the host's memory at once", "memory")

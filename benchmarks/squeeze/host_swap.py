@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from pathlib import Path
 
 CONTROL = Path("/sys/class/zram-control")
 MIB = 1 << 20
-PREFERRED = "100"
-"""Its priority: before any swap that is there already."""
+PREFERRED = "32767"
+"""Its priority, the kernel's highest: whatever other swap the host has, this one is used first."""
+OWNER = "mom-"
+"""Begins the label of the swap; the process that made it follows."""
 
 
 @dataclass(frozen=True)
@@ -47,22 +50,45 @@ class HostSwap:
 def compressed_swap(mib: int) -> Iterator[HostSwap | None]:
     """A swap of so many MiB from here to the end of the block; None for 0. Swap that others have is left alone.
 
-    It ends with its guests: taking it away while much is in it needs memory for that.
+    It ends with its guests: taking it away while much is in it needs memory for that. What a killed process has left goes first.
+    Raises `OSError` or `subprocess.CalledProcessError` where this host gives none.
     """
     if not mib:
         yield None
         return
+    for left in _left_by_the_dead():
+        _take_away(left)
     swap = HostSwap((CONTROL / "hot_add").read_text().strip())
     try:
         (swap.settings / "disksize").write_text(f"{mib}M")
-        subprocess.run(["mkswap", swap.device], check=True, capture_output=True, timeout=30)
+        subprocess.run(["mkswap", "--label", f"{OWNER}{os.getpid()}", swap.device], check=True, capture_output=True, timeout=30)
         subprocess.run(["swapon", "--priority", PREFERRED, swap.device], check=True, capture_output=True, timeout=30)
         yield swap
     finally:
-        subprocess.run(["swapoff", swap.device], check=False, capture_output=True, timeout=300)
+        _take_away(swap)
+
+
+def _left_by_the_dead() -> Sequence[HostSwap]:
+    """Swap that a process has made here that is no more."""
+    found = []
+    for line in Path("/proc/swaps").read_text(encoding="utf-8").splitlines()[1:]:
+        device = line.split()[0]
+        if device.startswith("/dev/zram"):
+            said = subprocess.run(["swaplabel", device], check=False, capture_output=True, text=True, timeout=30).stdout
+            _, labelled, owner = said.partition(f"LABEL: {OWNER}")
+            if labelled and not Path("/proc", owner.split()[0]).exists():
+                found.append(HostSwap(device.removeprefix("/dev/zram")))
+    return found
+
+
+def _take_away(swap: HostSwap) -> None:
+    subprocess.run(["swapoff", swap.device], check=False, capture_output=True, timeout=300)
+    for _ in range(50):  # another process may look at the device for a moment
         with suppress(OSError):  # swapoff found no room: it stays, and says so in /proc/swaps
             (swap.settings / "reset").write_text("1")
             (CONTROL / "hot_remove").write_text(swap.number)
+            return
+        time.sleep(0.1)
 
 
 def thread_seconds(name: str, proc: Path = Path("/proc")) -> float:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.real
 
 LOG = logging.getLogger("test")
 MIB = 1024
-SECONDS = 45
+SECONDS = 60
 WARNING = 15
 
 
@@ -96,7 +96,7 @@ def test_a_guest_that_has_freed_60_percent_of_its_memory_sends_half_of_what_it_w
     sent = {}
     lab.start("stays")  # of a guest that is alone, the host is never emptied
     with another_host(lab.libvirtd) as other:
-        for sweep in ("0s", "20s"):  # an emulated guest moves some 100 MiB/s
+        for sweep in ("0s", "30s"):  # an emulated guest moves some 100 MiB/s
             guest = lab.start(f"freed{sweep}", mib=2048, workload=(550, 5, 0, 1800)).wait_until_it_works()
             age = guest.beats[-1].seconds
             found = _moved(lab, tmp_path / sweep, guest, other, sweep=sweep)
@@ -106,9 +106,9 @@ def test_a_guest_that_has_freed_60_percent_of_its_memory_sends_half_of_what_it_w
             assert _there(guest, other).memoryStats()["actual"] == 2048 * MIB, "it arrives with all of its room"
             _works_on_after(guest, age)
             _there(guest, other).destroy()
-    LOG.info("sent without a sweep: %d MiB; with one: %d MiB", sent["0s"] >> 20, sent["20s"] >> 20)
+    LOG.info("sent without a sweep: %d MiB; with one: %d MiB", sent["0s"] >> 20, sent["30s"] >> 20)
     assert sent["0s"] > 1700 << 20, "it had touched most of its memory"
-    assert sent["20s"] <= 0.5 * sent["0s"]
+    assert sent["30s"] <= 0.5 * sent["0s"]
 
 
 def test_a_guest_from_which_mom_has_taken_arrives_with_what_it_had_before(lab: Lab, tmp_path: Path) -> None:

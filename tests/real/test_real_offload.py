@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from grouped_guests import grouped_guests
+from host_swap import CONTROL, compressed_swap
 from mom_run import MomRun
 from real_guests import Lab, RealGuest, not_here
-from zram_swap import NoZram, zram_swap
 
 from mom_devkit import wait_until
 from mom_plugins_offload.requests import ReclaimRequest, ReclaimTaker
@@ -26,19 +26,18 @@ COLD_MIB, WARM_MIB = 160, 48
 
 
 @pytest.fixture(scope="module")
-def swap() -> Iterator[str]:
+def swap() -> Iterator[None]:
     """A compressed swap of these tests' own."""
     if os.geteuid() != 0 or not (MEMORY / "memory.force_empty").exists():
         not_here("cgroups v1 with the controller memory, and root, are needed")
-    try:
-        with zram_swap(1024) as device:
-            yield device
-    except NoZram as error:
-        not_here(str(error))
+    if not CONTROL.exists():
+        not_here("this kernel gives no compressed swap")
+    with compressed_swap(1024):
+        yield
 
 
 @pytest.fixture(scope="module")
-def grouping(swap: str) -> Iterator[Lab]:
+def grouping(swap: None) -> Iterator[Lab]:
     """Starts guests on a libvirtd that gives each a group of its own."""
     with grouped_guests(("memory",)) as lab:
         yield lab
