@@ -82,6 +82,20 @@ def test_a_slow_reaction_keeps_guests_from_being_swept_for_as_long_as_a_burst_la
     assert plugin.mom_collect_host()["balloon_reaction"] == UNKNOWN_REACTION_SECONDS
 
 
+def test_what_a_sweep_did_not_get_is_known_for_ten_minutes_and_so_is_what_the_next_one_missed(hypervisor, seen_by, context) -> None:
+    later = 0.0
+    context = replace(context, monotonic=lambda: time.monotonic() + later)
+    plugin = BalloonPlugin(BalloonPlugin.Settings(), context)
+    snapshot = seen_at(hypervisor, seen_by, context, sweep_gain=100 * MIB)
+    for missed in (100, 200):
+        write(plugin, hypervisor, snapshot)
+        assert swept(plugin, hypervisor, snapshot)["sweep_missed"][0] == missed * MIB
+    later = 610.0
+    assert swept(plugin, hypervisor, snapshot)["sweep_missed"][0] is None
+    write(plugin, hypervisor, seen_at(hypervisor, seen_by, context, sweep_gain=100 * MIB))
+    assert swept(plugin, hypervisor, snapshot)["sweep_missed"][0] == 100 * MIB
+
+
 def test_the_next_sweep_begins_as_small_as_the_last_balloon_was_slow(plugin, hypervisor, seen_by, context, monkeypatch) -> None:
     snapshot = seen_at(hypervisor, seen_by, context)
     monkeypatch.setattr("mom_plugins_balloon.sweeps.SLICE_SECONDS", 0.001)

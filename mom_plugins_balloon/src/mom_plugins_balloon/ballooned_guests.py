@@ -146,7 +146,7 @@ class BalloonedGuest:
     """One incarnation of a guest: when it was first seen, unless it was there before mom; from when on it is no longer new in any case;
     whether its balloon still fills after its start, what was asked of it, whether its size is mom's, the sizes that it had (with since
     when), what its kernel does not count as its own, whether it gives, what it has taught, and its sweeps: the last one, until when there
-    is no other, and what its balloon costs; and how many lists have lacked it since it was listed."""
+    is no other, what they missed and since when, and what its balloon costs; and how many lists have lacked it since it was listed."""
 
     incarnation: str
     came_at: float = math.inf
@@ -161,6 +161,8 @@ class BalloonedGuest:
     learnt: LearntNeeds | None = None
     sweep: SweepOutcome | None = None
     rests_until: float = -math.inf
+    missed: float = 0.0
+    missed_since: float = -math.inf
     sweep_cost: SweepCost | None = None
     lists_without: int = 0
 

@@ -42,6 +42,7 @@ _FIELDS: Final = (
     (names.REASON, _TEXT, _G, "the code of the law's reason, such as sweep or runs-out", _MOM),
     ("mem_growth_rate", _RATE, _G, "what the guest may take from the host in a second, as far as is known", _MOM),
     ("mem_freed_age", _S, _G, "how long ago the guest was last seen to free memory; unknown: not lately", _MOM),
+    ("sweep_missed", _KIB, _G, "what the guest's sweeps of the last ten minutes were for and did not get", _MOM),
     ("mem_hollow", _KIB, _G, "what the host has got back of the guest, and the guest has not touched since", _MOM),
     ("mem_burst", _KIB, _G, "what its use rose by to near its peak, more than once lately", _MOM),
     (names.GAIN, _KIB, _G, "what the host is to get by the sweep that the balloon law suggests", _MOM),

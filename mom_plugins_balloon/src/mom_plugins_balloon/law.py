@@ -85,9 +85,9 @@ class LawGuest(NamedTuple):
     `autodeflate`, its balloon gives back when its kernel runs out. It is not to be swept for `sweep_rest` seconds. `burst` is what its use
     has risen by more than once lately. With `reporting`, its kernel hands free pages back by itself; `freed_age` seconds ago it was last
     seen to free memory, None: not lately. `hollow` is what the host has got back of it and it has not touched since: a balloon gets that
-    first, more often than not. It is `swept_now`: that ends by itself. It was just started, and is to be left alone for `start_rest`
-    seconds. `guarantee` is the largest of its promises that hold. `rises` is what it is expected to use more before long, 0: nothing; None:
-    nothing is expected of it.
+    first, more often than not. `missed` is what its sweeps lately were for and did not get. It is `swept_now`: that ends by itself. It was
+    just started, and is to be left alone for `start_rest` seconds. `guarantee` is the largest of its promises that hold. `rises` is what it
+    is expected to use more before long, 0: nothing; None: nothing is expected of it.
     """
 
     size: float | None = None
@@ -119,6 +119,7 @@ class LawGuest(NamedTuple):
     reporting: float | None = None
     freed_age: float | None = None
     hollow: float | None = None
+    missed: float | None = None
     swept_now: float | None = None
     start_rest: float | None = None
     guarantee: float = 0.0
@@ -464,12 +465,15 @@ class GuestLook:
         """
         unused, held, idle = self.held(guest, seen)
         calm, sweep, depth = 0.0 if waits else spare, 0.0, 0.0
-        if idle >= worth and calm >= worth and (freed := self._sweep(guest, seen, idle)) >= worth:
+        # Below the low watermark a sweep goes deeper, and may get what those before it have not.
+        missed = guest.missed if self._careful and guest.missed is not None else 0.0
+        least = worth + missed
+        if idle >= least and calm >= least and (freed := self._sweep(guest, seen, idle)) >= least:
             # A kernel allocates from its smallest free pieces first, and reports the largest: a balloon gets what was not reported before.
             hollow = 0.0 if guest.reporting else guest.hollow or 0.0
             most = min(self._moves + hollow, self._deepest, calm, size - self.swept_keeps(guest, seen, held)) - hollow
             freed = freed if freed < most else most
-            sweep, depth = (freed, freed + hollow) if freed >= worth else (0.0, 0.0)
+            sweep, depth = (freed - missed, freed + hollow) if freed >= least else (0.0, 0.0)
         # A sparse guest has all of it: that is taken only below the hard watermark.
         trims = () if seen.sparse and not self._below_hard else self._trims(seen, unused, worth, calm, spare)
         if not sweep and not trims:

@@ -268,16 +268,18 @@ def _thousandths(ratio: float) -> float:
     return round(ratio * 1000) / 1000  # a third of the time of round(…, 3)
 
 
-def learn_from_sweep(known: LearntNeeds, outcome: SweepOutcome) -> None:
+def learn_from_sweep(known: LearntNeeds, outcome: SweepOutcome) -> bool:
     """Learn what a guest's process holds beside what the guest holds: where the guest has given all that seemed idle, and the host got next
-    to nothing. What is less than all may have been memory that the guest never used."""
+    to nothing. What is less than all may have been memory that the guest never used. True if something was learnt."""
     if outcome.resident is None or known.held is None:
-        return
+        return False
     backed, size = max(0.0, outcome.resident + outcome.gave - known.process), outcome.plan.size
     idle, hollow, given = backed - known.held, max(0.0, size - backed), size - outcome.lowest
     whole = outcome.end in {SweepEnd.ARRIVED, SweepEnd.NOTHING_MORE} and idle >= VAIN_KIB and idle + hollow <= given + STRAY_KIB
-    if whole and outcome.gave < VAIN_SHARE * idle:
-        known.process = max(0.0, outcome.resident - known.held)
+    if not whole or outcome.gave >= VAIN_SHARE * idle:
+        return False
+    known.process = max(0.0, outcome.resident - known.held)
+    return True
 
 
 def _met(now: float, numbers: Sequence[float | None]) -> LearntNeeds | None:

@@ -21,8 +21,8 @@ _FIELDS: Final = (
     "balloon_cur", "balloon_max", "mem_usable", "stats_age", "mem_available", "mem_unused", "mem_usable_soon", "kernel_reserved",
     "mem_used_peak", "mem_used_before", "mem_stall_floor", "mem_cache_share", "rss", "rss_before", "qemu_overhead", "host_swap",
     "balloon_target", "balloon_target_age", "swap_in", "swap_out", "major_fault", "reclaim_cost", "mem_growth_rate",
-    "balloon_autodeflate", "sweep_rest", "mem_burst", "balloon_reporting", "mem_freed_age", "mem_hollow", SWEPT_NOW,
-    START_REST,
+    "balloon_autodeflate", "sweep_rest", "mem_burst", "balloon_reporting", "mem_freed_age", "mem_hollow",
+    "sweep_missed", SWEPT_NOW, START_REST,
 )  # fmt: skip
 """Of guests, in the order of `LawGuest`, up to its guarantee."""
 

@@ -246,6 +246,12 @@ class SweepOutcome(NamedTuple):
     slice: float = FIRST_SLICE_KIB
     is_back: bool = True
 
+    @property
+    def missed(self) -> float:
+        """KiB that the host was to get and did not, although the sweep went as far as it was to, or got nothing more."""
+        went = self.end in {SweepEnd.ARRIVED, SweepEnd.NOTHING_MORE} and self.lowest < self.plan.size
+        return self.plan.gain - self.gave if went and self.gave < GOT_SHARE * self.plan.gain else 0.0
+
 
 @dataclass(eq=False)
 class Sweep:

@@ -20,11 +20,15 @@ from mom_plugins_balloon.reasons import ReasonCode
 from mom_plugins_balloon.sweeps import FRESH_SECONDS, REST_SECONDS, QemuProcess, Sweep, SweepEnd, Sweeper, SweepOutcome, SweepPlan
 from mom_toolkit import pid_of, stale_seconds
 
-GAVE, LASTED, ENDED, REST = "sweep_gave", "sweep_seconds", "sweep_end", "sweep_rest"
+GAVE, LASTED, ENDED, REST, MISSED = "sweep_gave", "sweep_seconds", "sweep_end", "sweep_rest", "sweep_missed"
 REACTION = "balloon_reaction"
 
 TOLD_SECONDS: Final = 60.0
 """s. For so long a guest's fields tell of its last sweep."""
+
+MISSED_SECONDS: Final = 600.0
+"""s. For so long a guest is not swept again for what its sweeps went down for and did not get: its kernel has that where the balloon does
+not come to, or QEMU holds it. Such a sweep lasts a second, so that a guest has its headroom in 599 of 600."""
 
 LATELY_SECONDS: Final = 15.0
 """s. The slowest reaction of so long counts, and the smallest slices. Bursts that keep the host's CPUs busy last seconds; and where the
@@ -156,8 +160,11 @@ class SweptGuests:
             memory.request = None if outcome.end is SweepEnd.GONE else back
         memory.sweep, memory.sweep_cost = outcome, outcome.cost
         memory.rests_until = outcome.ended + REST_SECONDS.get(outcome.end, 0.0)
-        if memory.learnt is not None:
-            learn_from_sweep(memory.learnt, outcome)
+        learnt = memory.learnt is not None and learn_from_sweep(memory.learnt, outcome)
+        if outcome.missed and not learnt:
+            if (now := self._context.monotonic()) - memory.missed_since >= MISSED_SECONDS:
+                memory.missed, memory.missed_since = 0.0, now
+            memory.missed += outcome.missed
 
     def _of_late(self) -> Iterable[SweepOutcome]:
         now, lately = self._context.monotonic(), self._lately
@@ -180,6 +187,8 @@ class SweptGuests:
             columns[GAVE] = [None if one is None else int(one.gave) for one in last]
             columns[LASTED] = [None if one is None else round(one.seconds, 2) for one in last]
             columns[ENDED] = [None if one is None else one.end.value for one in last]
+        if any(one.missed for one in records):
+            columns[MISSED] = [int(one.missed) if one.missed and now - one.missed_since < MISSED_SECONDS else None for one in records]
         rests = [round(one.rests_until - now, 1) if one.rests_until > now else None for one in records]
         return columns | {REST: rests} if any(rests) else columns
 
