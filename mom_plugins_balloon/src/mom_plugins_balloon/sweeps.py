@@ -384,7 +384,7 @@ class Sweep:
         if memory is None:
             return SweepEnd.UNSEEN
         self.takes, self._resident, self._first = True, memory.resident, memory.resident
-        self._began, vain = began, 0.0  # KiB that the balloon took, and the host did not get
+        vain = 0.0  # KiB that the balloon took, and the host did not get
         if (end := self._at_rest(QUIET_SECONDS, SweepEnd.AT_WORK) or self._asked()) is not None:
             return end
         for size in self._sizes():
@@ -396,6 +396,8 @@ class Sweep:
             used, asked = self.process.cpu_seconds(), self.monotonic()
             if used is None:
                 return SweepEnd.UNSEEN
+            if self._lowest == self.plan.size:
+                self._began = asked
             if not self._ask(size):
                 return SweepEnd.TAKEN_OVER
             taken, self._lowest = self._lowest - size, size
