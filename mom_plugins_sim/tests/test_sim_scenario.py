@@ -226,11 +226,16 @@ def test_a_squeeze_kills_nothing_and_breaks_no_promise_where_the_host_alone_woul
                 assert isinstance(size, int | float)
                 assert outcome.before == GIB
                 least[name] = min(size, least.get(name, GIB))
-    assert nothing.least_available < 1 * MIB
+    assert nothing.available.least is not None
+    assert mom.available.least is not None
+    assert nothing.available.least < 1 * MIB
     assert nothing.work_done < 0.7
     assert mom.killed == 0
     assert mom.work_done > 0.999
-    assert mom.least_available > 256 * MIB
+    assert mom.available.least > 256 * MIB
+    assert mom.unbacked.mean is not None
+    assert nothing.unbacked.mean is not None
+    assert mom.unbacked.mean > nothing.unbacked.mean + 1.5 * GIB, "what sweeps took stands in no size"
     kept = {name: size for name, size in least.items() if name < "worker-004"}
     assert len(kept) == 3
     assert min(kept.values()) == 0.75 * GIB, "taken as far as was promised, and no further"

@@ -32,8 +32,21 @@ def test_a_host_whose_available_memory_was_never_known_has_no_figure_for_it() ->
     summary = summed([{}, {}])
     rows = dict(summary.rows())
     assert (rows["host memory available, at least"], rows["host memory available, on average"]) == ("unknown", "unknown")
+    assert (rows["in the host's swap, at most"], rows["memory saved by KSM, on average"]) == ("unknown", "unknown")
+    assert (rows["memory pressure on the host, at most"], rows["host under pressure for"]) == ("unknown", "0 s")
     said = json.loads(json.dumps(summary.as_json(), allow_nan=False))
-    assert (said["least_available_kib"], said["available_kib"]) == (None, None)
+    known = ("least_available_kib", "available_kib", "most_swapped_kib", "merged_kib", "most_pressure_percent", "unbacked_kib")
+    assert [said[name] for name in known] == [None] * len(known)
+
+
+def test_what_guests_were_sold_and_do_not_hold_is_of_the_time_in_which_it_was_known() -> None:
+    summary = summed([{}] * 4, [{"balloon_max": 4 * GIB, **held} for held in ({"rss": 3 * GIB}, {"rss": GIB}, {"rss": 5 * GIB}, {})])
+    assert dict(summary.rows())["sold and not backed, on average"] == "1.50 GiB"
+    assert summary.unbacked.most == 3 * GIB
+
+
+def test_of_a_single_cycle_the_mean_is_what_it_saw() -> None:
+    assert summed([{"mem_really_available": 4 * GIB}]).available.mean == 4 * GIB
 
 
 SOLD: Mapping[str, Value] = {"balloon_max": 4 * GIB, "mem_promised": GIB}

@@ -72,11 +72,34 @@ class ClassSummary:
             "guests": len(self.guests),
             "sold_kib": self.sold / seconds,
             "had_share": self.had / self.known if self.known else None,
-            "least_share": _finite(self.least),
+            "least_share": None if math.isinf(self.least) else self.least,
             "promise_broken_seconds": self.broken_seconds,
             "work_done": self.work_done,
             "killed": int(sum(self.killed.values())) if self.killed else None,
         }
+
+
+@dataclass(slots=True)
+class Figure:
+    """A figure over the time in which it was known; `least`, `most` and `mean` are None where it never was."""
+
+    least: float | None = None
+    most: float | None = None
+    _sum: float = 0.0
+    _seconds: float = 0.0
+
+    def add(self, value: float | None, elapsed: float) -> None:
+        """Take in what it was for so many seconds; None: that is unknown."""
+        if value is not None:
+            self.least = value if self.least is None else min(self.least, value)
+            self.most = value if self.most is None else max(self.most, value)
+            self._sum += value * elapsed
+            self._seconds += elapsed
+
+    @property
+    def mean(self) -> float | None:
+        """Over that time."""
+        return self._sum / self._seconds if self._seconds else self.most
 
 
 @dataclass(slots=True)
@@ -90,17 +113,15 @@ class RunSummary:
     guest_seconds: float = 0.0
     lost_seconds: float = 0.0
     killed: int = 0
-    reclaimed: float = 0.0
-    most_reclaimed: float = 0.0
-    merged: float = 0.0
-    least_available: float = math.inf
-    """Infinite where it never was known."""
-    available: float = 0.0
-    available_seconds: float = 0.0
-    """In which it was known."""
-    most_swapped: float = 0.0
+    reclaimed: Figure = field(default_factory=Figure)
+    """What guests have less than they were sold: what balloons hold."""
+    unbacked: Figure = field(default_factory=Figure)
+    """What guests were sold and the host need not back: in balloons, swept, or never touched. Of those guests of which it is known."""
+    merged: Figure = field(default_factory=Figure)
+    available: Figure = field(default_factory=Figure)
+    swapped: Figure = field(default_factory=Figure)
+    pressure: Figure = field(default_factory=Figure)
     pressed_seconds: float = 0.0
-    most_pressure: float = 0.0
     decided: int = 0
     applied: int = 0
     failed: int = 0
@@ -123,18 +144,16 @@ class RunSummary:
         self.guest_seconds += elapsed * len(snapshot.guests)
         self.lost_seconds = max(self.lost_seconds, field_number(host, "sim_lost"))
         self.killed = max(self.killed, int(field_number(host, "sim_killed")))
-        taken = sum(kib for guest in snapshot.guests.values() if (kib := taken_from(guest)) >= NOTICEABLE_KIB)
-        self.reclaimed += taken * elapsed
-        self.most_reclaimed = max(self.most_reclaimed, taken)
-        self.merged += pages_kib(host, "ksm_pages_sharing") * elapsed
-        if (available := as_number(host.get("mem_really_available"))) is not None:
-            self.least_available = min(self.least_available, available)
-            self.available += available * elapsed
-            self.available_seconds += elapsed
-        self.most_swapped = max(self.most_swapped, field_number(host, "swap_usage"))
-        pressure = field_number(host, "psi_memory_some_avg10")
-        self.most_pressure = max(self.most_pressure, pressure)
-        self.pressed_seconds += elapsed * (pressure >= HealthLimits.PRESSURE_PERCENT)
+        guests = snapshot.guests.values()
+        self.reclaimed.add(sum(kib for guest in guests if (kib := taken_from(guest)) >= NOTICEABLE_KIB), elapsed)
+        unbacked = [kib for kib in map(_unbacked, guests) if kib is not None]
+        self.unbacked.add(sum(unbacked) if unbacked else None, elapsed)
+        merged = pages_kib(host, "ksm_pages_sharing", math.nan)
+        self.merged.add(None if math.isnan(merged) else merged, elapsed)
+        self.available.add(as_number(host.get("mem_really_available")), elapsed)
+        self.swapped.add(as_number(host.get("swap_usage")), elapsed)
+        self.pressure.add(as_number(host.get("psi_memory_some_avg10")), elapsed)
+        self.pressed_seconds += elapsed * (field_number(host, "psi_memory_some_avg10") >= HealthLimits.PRESSURE_PERCENT)
         self.decided += len(report.decisions)
         for outcome in report.outcomes:
             self.applied += outcome.status is Status.APPLIED
@@ -159,24 +178,20 @@ class RunSummary:
         """Ratio of the work that guests wanted to do and did."""
         return 1.0 - min(1.0, self.lost_seconds / self.guest_seconds) if self.guest_seconds else 1.0
 
-    @property
-    def mean_available(self) -> float:
-        """Infinite where it never was known."""
-        return self.available / self.available_seconds if self.available_seconds else math.inf
-
     def rows(self) -> list[tuple[str, str]]:
         """For a person: what, and how much."""
         seconds = self.seconds or 1.0
         return [
-            ("memory taken back, on average", gib(self.reclaimed / seconds)),
-            ("memory taken back, at most", gib(self.most_reclaimed)),
-            ("memory saved by KSM, on average", gib(self.merged / seconds)),
+            ("sold and not backed, on average", gib(self.unbacked.mean)),
+            ("in balloons, on average", gib(self.reclaimed.mean)),
+            ("in balloons, at most", gib(self.reclaimed.most)),
+            ("memory saved by KSM, on average", gib(self.merged.mean)),
             ("work done by guests", f"{100 * self.work_done:.2f} %"),
             ("programs killed by guests' kernels", str(self.killed)),
-            ("host memory available, at least", gib(self.least_available)),
-            ("host memory available, on average", gib(self.mean_available)),
-            ("in the host's swap, at most", gib(self.most_swapped)),
-            ("memory pressure on the host, at most", f"{self.most_pressure:.1f} %"),
+            ("host memory available, at least", gib(self.available.least)),
+            ("host memory available, on average", gib(self.available.mean)),
+            ("in the host's swap, at most", gib(self.swapped.most)),
+            ("memory pressure on the host, at most", "unknown" if self.pressure.most is None else f"{self.pressure.most:.1f} %"),
             ("host under pressure for", f"{self.pressed_seconds:.0f} s"),
             ("changes made, per hour", f"{3600 * self.applied / seconds:.0f}"),
             ("changes that failed", str(self.failed)),
@@ -228,22 +243,24 @@ class RunSummary:
         return {
             **({"classes": {name: one.as_json(seconds) for name, one in self.classes.items()}} if self.classes else {}),
             **{name: getattr(self, name) for name in _AS_THEY_ARE},
-            "reclaimed_kib": self.reclaimed / seconds,
-            "most_reclaimed_kib": self.most_reclaimed,
-            "merged_kib": self.merged / seconds,
-            "least_available_kib": _finite(self.least_available),
-            "available_kib": _finite(self.mean_available),
-            "most_swapped_kib": self.most_swapped,
-            "most_pressure_percent": self.most_pressure,
+            "reclaimed_kib": self.reclaimed.mean,
+            "most_reclaimed_kib": self.reclaimed.most,
+            "unbacked_kib": self.unbacked.mean,
+            "merged_kib": self.merged.mean,
+            "least_available_kib": self.available.least,
+            "available_kib": self.available.mean,
+            "most_swapped_kib": self.swapped.most,
+            "most_pressure_percent": self.pressure.most,
             "failures": dict(self.failures),
         }
 
 
-def gib(kib: float) -> str:
-    """KiB for a person; infinite is unknown."""
-    return "unknown" if math.isinf(kib) else f"{kib / (1 << 20):.2f} GiB"
+def gib(kib: float | None) -> str:
+    """KiB for a person; None is unknown."""
+    return "unknown" if kib is None else f"{kib / (1 << 20):.2f} GiB"
 
 
-def _finite(figure: float) -> float | None:
-    """A figure for a program; infinite is unknown."""
-    return None if math.isinf(figure) else figure
+def _unbacked(guest: Guest) -> float | None:
+    """What a guest was sold and its process does not hold, in KiB; None: that is unknown."""
+    most, held = as_number(guest.fields.get("balloon_max")), as_number(guest.fields.get("rss"))
+    return None if most is None or held is None else max(0.0, most - held)

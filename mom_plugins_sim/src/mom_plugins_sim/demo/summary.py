@@ -52,7 +52,7 @@ class Summary:
     @property
     def returned(self) -> float:
         """The ratio of what was taken that the guests have again."""
-        return 1.0 - self.taken / self.managed.most_reclaimed if self.managed.most_reclaimed else 1.0
+        return 1.0 - self.taken / most if (most := self.managed.reclaimed.most) else 1.0
 
     def lines(self) -> list[str]:
         """The summary for a person, in lines of at most 80 columns."""
