@@ -1,5 +1,6 @@
 """`mom config grant`: a mom that is not root reads what root keeps for it."""
 
+import grp
 import os
 import pwd
 import stat
@@ -49,6 +50,23 @@ def test_what_another_user_could_have_put_there_is_left_alone(folder: Path, caps
     assert run(["config", "grant", "nobody", "-c", str(folder / "mom.yaml")]) == 0
     assert (folder / "key.pem").stat().st_gid == 1
     assert "belongs to the user 1" in capsys.readouterr().err
+
+
+def test_what_is_shared_with_another_group_stays_so_and_may_be_read_by_its_members(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As keys of the group ssl-cert: other services of that group read them, too."""
+    shared = grp.getgrnam("daemon").gr_gid
+    os.chown(folder / "key.pem", 0, shared)
+    (folder / "key.pem").chmod(0o640)
+    grant = ["config", "grant", "nobody", "-c", str(folder / "mom.yaml")]
+    assert run(grant) == 0
+    assert "shared with the group daemon: usermod --append --groups daemon nobody" in capsys.readouterr().err
+    monkeypatch.setattr(os, "getgrouplist", lambda user, group: [group, shared])
+    assert run(grant) == 0
+    assert "key.pem" not in capsys.readouterr().err
+    status = (folder / "key.pem").stat()
+    assert (status.st_gid, stat.S_IMODE(status.st_mode)) == (shared, 0o640)
 
 
 def test_a_second_time_there_is_nothing_to_do(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mom_core import ControlSpec, Entity, FieldSpec, Guest, LedgerEntry, PluginContext, PluginError, Scope, Unit, hookimpl
+from mom_core import Config, ControlSpec, Entity, FieldSpec, Guest, LedgerEntry, PluginContext, PluginError, Scope, Unit, hookimpl
+from mom_core.ledger import Ledger
 from mom_daemon.restore import set_up
 from mom_devkit import config_of
 
@@ -81,3 +82,18 @@ def test_the_plugin_that_has_the_control_now_is_set_up(tmp_path: Path) -> None:
 def test_without_the_hypervisor_or_any_owner_it_is_an_error(tmp_path: Path, broken: Mapping[str, type]) -> None:
     with pytest.raises(PluginError, match="its disk is away"):
         names(tmp_path, **broken)
+
+
+@pytest.mark.parametrize("stands", [False, True])
+def test_without_a_configuration_nothing_is_to_be_put_back_if_the_ledger_says_so(
+    stands: bool, tmp_path: Path, mom: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where /etc/mom was removed before the package is."""
+    ledger = Ledger(tmp_path / "ledger.json")
+    ledger.record(ENTRIES)
+    if not stands:
+        ledger.forget(ledger.entries.keys())
+    monkeypatch.setattr("mom_daemon.restore.Config", lambda: Config(state_directory=tmp_path))
+    code, out, err = mom("restore", "-c", tmp_path / "gone.yaml", "--as-left", tmp_path / "run")
+    assert (code, out.strip()) == ((2, "") if stands else (0, "Nothing to put back."))
+    assert ("gone.yaml" in err) is stands

@@ -153,6 +153,7 @@ def check_package(machine: Machine, package: Path) -> None:
     refused = machine.start("apt-get", "remove", "--yes", "mom")
     _claim(refused.returncode != 0 and "mom stays installed" in refused.stdout, "mom is not removed while something cannot be put back")
     _claim(machine.knob() == 1, "the mom that was started by hand goes on")
+    _claim(_state(machine) == "inactive", "the service, which did not run, is not started because of that")
     machine.run("systemctl", "stop", "by-hand")
     machine.run("systemctl", "reset-failed", "mom")
     machine.run("systemctl", "start", "mom")
@@ -166,6 +167,9 @@ def check_package(machine: Machine, package: Path) -> None:
     machine.run("apt-get", "install", "--yes", "/srv/mom/mom.deb")
     wait_until(lambda: machine.knob() == 1, "mom runs with the configuration that was left")
     _claim(config.read_text() == edited, "the configuration is as it was left")
+    fleet = machine.folder / "etc/systemd/system/mom.service.d/fleet.conf"
+    fleet.parent.mkdir()
+    fleet.write_text("# as `mom fleet join` writes it\n", encoding="utf-8")
     machine.run("systemctl", "kill", "--signal=KILL", "mom")
     machine.run("apt-get", "purge", "--yes", "mom")
     _claim(machine.knob() == 0, "everything is put back also when mom was killed just before")

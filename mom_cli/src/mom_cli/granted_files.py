@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import stat
@@ -27,16 +28,19 @@ def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
         raise MomError(
             f"there is no user {printable(user)} on this host", hint="systemd-sysusers, or the package of mom, makes it"
         ) from None
+    groups = set(os.getgrouplist(user, account.pw_gid))
     for path in _needed(config):
         try:
             status = path.stat()
         except OSError:  # not there: the configuration's check says so
             continue
         wanted = stat.S_IRGRP | stat.S_IXGRP if stat.S_ISDIR(status.st_mode) else stat.S_IRGRP
-        may = status.st_mode & (wanted >> 3) == wanted >> 3 or (status.st_gid == account.pw_gid and status.st_mode & wanted == wanted)
+        may = status.st_mode & (wanted >> 3) == wanted >> 3 or (status.st_gid in groups and status.st_mode & wanted == wanted)
         if may or status.st_uid == account.pw_uid:
             continue
-        yield path, _give(path, account.pw_gid, stat.S_IMODE(status.st_mode) & ~stat.S_IWGRP | wanted)
+        mode = stat.S_IMODE(status.st_mode) & ~stat.S_IWGRP | wanted
+        shared = "" if status.st_gid in {0, account.pw_gid} else _shared_with(status.st_gid, user)
+        yield path, untrusted(path) or shared or _give(path, account.pw_gid, mode)
 
 
 def _needed(config: Config) -> Iterator[Path]:
@@ -51,11 +55,17 @@ def _needed(config: Config) -> Iterator[Path]:
             yield from (folder, *sorted(folder.glob("*")))
 
 
+def _shared_with(group: int, user: str) -> str:
+    """Why a file of another group's stays so: services of that group read it, and would not be able to any more."""
+    try:
+        name = printable(grp.getgrgid(group).gr_name)
+    except KeyError:
+        return f"it is shared with the group {group}, which has no name here: give mom a copy of it"
+    return f"it is shared with the group {name}: usermod --append --groups {name} {printable(user)}, or give mom a copy of it"
+
+
 def _give(path: Path, group: int, mode: int) -> str:
     """Why it stays as it is; empty if it does not."""
-    reason = untrusted(path)
-    if reason:
-        return reason
     try:
         os.chown(path, -1, group)
         path.chmod(mode)

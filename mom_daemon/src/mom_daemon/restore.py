@@ -26,7 +26,7 @@ from mom_core import (
     load_config,
 )
 from mom_core.engine.restore import restore
-from mom_core.ledger import Ledger
+from mom_core.ledger import FILE, Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock, holder
 from mom_core.plugins.registry import PluginSet, build_plugins, constructed, joined
 from mom_daemon import amount, become_owner, brief, config_argument, json_option, print_prose
@@ -61,7 +61,13 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
     if if_unclean and as_left is not None and config_path is None and not left:
         print_prose(NOTHING, 2)  # a mom that leaves anything leaves the copy, too
         return
-    config = _config(config_path, as_left if left else None)
+    try:
+        config = _config(config_path, as_left if left else None)
+    except MomError:
+        if as_left is None or not _holds_nothing(Config().state_directory):
+            raise
+        print_prose(NOTHING, 2)  # as where the configuration was removed before the package is
+        return
     become_owner(config.state_directory, config.run_directory, made=None if dry_run else config.run_directory)
     reason = _why_not(config, look=dry_run) if if_unclean else ""
     if reason:
@@ -94,6 +100,15 @@ def _config(config_path: str | None, as_left: Path | None) -> Config:
         except MomError as error:
             print_prose(f"mom: {error}", 2, err=True)
     return load_config(config_path)
+
+
+def _holds_nothing(state: Path) -> bool:
+    """True if a ledger is there, and has no change in it."""
+    become_owner(state)
+    if not (state / FILE).exists():
+        return False
+    ledger = Ledger.open(state, look=True)
+    return not ledger.entries and not ledger.damage
 
 
 def _why_not(config: Config, *, look: bool) -> str:
