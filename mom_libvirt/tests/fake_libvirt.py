@@ -115,7 +115,7 @@ class FakeDomain:
         self._number = guest.number
 
     def name(self) -> str:
-        return self._guest.name
+        return self._guest.name.encode(errors="surrogateescape").decode()  # as the binding does: \udcff is the byte ff, and no UTF-8
 
     def UUIDString(self) -> str:
         return self._guest.uuid

@@ -82,6 +82,19 @@ def test_a_connection_that_breaks_during_a_call_is_an_error_and_then_replaced(li
     assert connection.opened == 2
 
 
+def test_an_answer_that_cannot_be_read_is_an_error_and_the_connection_is_replaced(libvirtd, connection, guest):
+    connection.statistics(BALLOON)
+    guest.name = "g\udcff"
+    with pytest.raises(HypervisorError, match=r"libvirtd's answer cannot be read: .* byte 0xff"):
+        connection.statistics(BALLOON)
+    with pytest.raises(HypervisorError, match="asking: libvirtd's answer cannot be read"):
+        connection.call("asking", guest.uuid, lambda domain: domain.name())
+    wait_until(lambda: all(one.closed for one in libvirtd.connections))
+    guest.name = "g"
+    assert [found.name for found in connection.statistics(BALLOON)] == ["g"]
+    assert connection.opened == 3
+
+
 def test_a_bulk_call_that_hangs_is_left_behind_and_repeated_on_another_connection(libvirtd, connection, guest, monkeypatch):
     connection.statistics(BALLOON)
     monkeypatch.setattr(module, "_FIRST_ATTEMPT", SHORT_SECONDS / LONG_SECONDS)

@@ -41,6 +41,13 @@ def test_a_guest_that_libvirt_would_forget_is_not_saved(hypervisor, guest):
     assert not guest.saved
 
 
+def test_a_guest_that_libvirt_would_forget_is_not_asked_to_shut_down(hypervisor, guest):
+    guest.persistent = False
+    with pytest.raises(NotSupported, match="forgets such a guest"):
+        hypervisor.shut_down(guest.entity)
+    assert hypervisor.standings([guest.entity]) == {guest.entity.id: GuestState.RUNNING}
+
+
 def test_one_that_nobody_knows_has_no_standing_and_is_said_to_be_gone(hypervisor):
     unknown = Entity(Scope.GUEST, "uuid-of-nobody", "nobody")
     assert hypervisor.standings([unknown]) == {}
@@ -94,3 +101,14 @@ def test_a_libvirtd_that_is_too_busy_to_give_up_is_asked_again(hypervisor, guest
     with pytest.raises(GuestBusy, match="was given up"):
         hypervisor.save(guest.entity, 0.05)
     assert guest.job_goes_on.is_set(), "nothing is saved any more"
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_of_what_does_not_come_back_though_it_was_given_up_it_is_not_said_that_the_guest_stays(hypervisor, guest, monkeypatch, saved):
+    monkeypatch.setattr("mom_libvirt.lifecycle._GIVE_UP_SECONDS", 0.05)
+    guest.job_goes_on, guest.aborts_that_fail = threading.Event(), 1_000_000
+    try:
+        with pytest.raises(GuestBusy if saved else TimeoutError, match="no answer within"):
+            hypervisor.save(guest.entity, 0.05) if saved else hypervisor.migrate(guest.entity, Destination.parse("qemu://h2/system"), 0.05)
+    finally:
+        guest.job_goes_on.set()

@@ -12,6 +12,7 @@ from mom_core import Entity, LedgerEntry, PluginContext, Scope, Value
 from mom_core.testing import snapshot
 from mom_plugins_eviction.jobs import Job, Jobs, JobState
 from mom_plugins_eviction.ladder import Announcements, Ladder, climb
+from mom_plugins_eviction.recent_steps import RecentSteps
 from mom_plugins_eviction.settings import EvictionSettings
 from mom_plugins_eviction.steps import (
     EvictionCandidate,
@@ -312,8 +313,8 @@ def test_of_a_file_that_makes_no_sense_nothing_is_guessed_and_pauses_are_in_the_
     controls = {"guest_pause": 1, "guest_save": 1, "balloon_target": 1}
     entries = [LedgerEntry(Entity(Scope.GUEST, control, "vm"), control, 0, one, "any", 7.0) for control, one in controls.items()]
     context = PluginContext(name="eviction", state_directory=tmp_path)
-    jobs = Jobs(context, 60.0, lambda guest, steps: None)
+    jobs = Jobs(context, 60.0, RecentSteps(context))
     jobs.load(entries)
     assert jobs.stopped == [Job("guest_pause", "vm", Step.PAUSE, JobState.DONE, 7.0)]
-    assert "start them by hand" in context.state_files[0].damage
+    assert "start them by hand" in context.state_files[-1].damage
     assert path.with_name("jobs.json.damaged-1").read_bytes() == text.encode("latin-1")

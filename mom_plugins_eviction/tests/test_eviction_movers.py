@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_eviction_plugin import MAY_ALL, ROOM, Bench, applied, mom_eviction, refusals
 
-from mom_core import Decision, Guest, HypervisorError, Source, Status
+from mom_core import Decision, Entity, Guest, HypervisorError, Source, Status
 from mom_devkit import apply_decisions
 from mom_toolkit import Destination, MoveJob, Mover, MoverAbilities, MoveReport, MoveStanding
 
@@ -241,8 +241,23 @@ def test_a_hypervisor_with_a_long_uri_does_not_make_the_file_unreadable(tmp_path
     assert bench.drain("vm1") == [Status.APPLIED]
     bench.crash("qemu+tls://spare/system")
     assert bench.moving("vm1") == "being moved to qemu+tls://spare/system"
-    assert not bench.plugin._context.state_files[0].damage
+    assert not bench.plugin._context.state_files[-1].damage
     hang.set()
+    bench.plugin.mom_teardown()
+
+
+def test_a_guest_of_which_libvirt_does_not_say_how_its_move_ended_is_not_moved_again(tmp_path: Path) -> None:
+    bench = MovingBench(tmp_path, destination="qemu+tls://spare/system")
+
+    def silent(guest: Entity, destination: Destination, timeout_seconds: float) -> None:
+        raise TimeoutError("no answer within 15 s")
+
+    bench.hypervisor.migrate = silent  # type: ignore[method-assign]  # it may be moving still
+    assert bench.drain("vm1") == [Status.APPLIED]
+    bench.until(lambda: bench.kept[0]["lost"])
+    assert bench.drain("vm1") == []
+    bench.hypervisor.known.pop("vm1")
+    bench.until(lambda: bench.kept == [])
     bench.plugin.mom_teardown()
 
 

@@ -14,8 +14,10 @@ from pydantic import ValidationError
 
 from mom_core import (
     Decision,
+    Declarations,
     EngineState,
     Entity,
+    FieldSpec,
     Guest,
     GuestBusy,
     HypervisorError,
@@ -31,6 +33,7 @@ from mom_core import (
     Source,
     StateFile,
     Status,
+    Unit,
     Value,
 )
 from mom_core.testing import snapshot
@@ -40,7 +43,7 @@ from mom_plugins_eviction.jobs import FORM, WHAT, Job
 from mom_plugins_eviction.settings import EvictionSettings
 from mom_plugins_eviction.steps import Step
 from mom_plugins_eviction.verbs import eviction
-from mom_toolkit import Destination, GuestState, HostDrain
+from mom_toolkit import Destination, EvictionField, GuestState, HostDrain
 
 FULL: Mapping[str, Value] = {"mem_available": 1_000_000, "mem_really_available": 5_000, "psi_memory_full_avg10": 60.0}
 ROOM: Mapping[str, Value] = {"mem_available": 1_000_000, "mem_really_available": 900_000, "psi_memory_full_avg10": 0.0}
@@ -189,6 +192,41 @@ def test_no_guest_is_lost_when_all_may_be_stopped_but_for_the_share(tmp_path: Pa
     bench = Bench(tmp_path, enabled=True, guests=8, ordinary=MAY_ALL)
     assert len(applied(bench.cycles(2000))) == 2
     assert len(bench.hypervisor.known) == 6
+
+
+@pytest.mark.parametrize("policy", [False, True])
+def test_guests_that_nothing_can_start_again_count_as_stopped_for_an_hour(tmp_path: Path, policy: bool) -> None:
+    only_off = {**MAY_ALL, "may_save": 0, "may_pause": 0}
+    bench = Bench(tmp_path, enabled=not policy, guests=8, ordinary=only_off)
+    wanted = every("guest_shutdown") if policy else []
+
+    def forgotten(guest: Entity) -> None:  # as libvirt does with a guest that is not defined
+        del bench.hypervisor.known[guest.name]
+
+    bench.hypervisor.shut_down = forgotten  # type: ignore[method-assign]  # as above
+    bench.cycles(1000, *wanted)
+    bench.start(enabled=not policy)
+    reports = bench.cycles(1000, *wanted)
+    assert bench.remembered == []
+    assert len(bench.hypervisor.known) == 6
+    assert any("2 guests are stopped, or about to be, and more than 2 of 8" in reason for reason in refusals(reports)) is policy
+    bench.clock.now += 3600
+    bench.cycles(200, *wanted)
+    assert len(bench.hypervisor.known) == 5
+
+
+def test_a_guest_that_another_program_has_started_again_does_not_count_as_stopped_any_more(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, guests=8, ordinary=MAY_ALL)
+    gone = {name: bench.hypervisor.known[name] for name in ("vm1", "vm2")}
+
+    def forgotten(guest: Entity) -> None:
+        del bench.hypervisor.known[guest.name]
+
+    bench.hypervisor.shut_down = forgotten  # type: ignore[method-assign]  # as above
+    bench.cycles(100, *((name, "guest_shutdown", 1) for name in gone))
+    assert applied(bench.cycles(100, *every("guest_pause"))) == []
+    bench.hypervisor.known.update(gone)
+    assert len(applied(bench.cycles(100, *every("guest_pause")))) == 2
 
 
 def test_guests_are_moved_to_the_destination_before_any_is_stopped(tmp_path: Path) -> None:
@@ -434,6 +472,20 @@ def test_an_operators_drain_moves_all_and_those_without_a_class_only_where_that_
         assert len([*bench.plugin.mom_review(seen, forged)]) == 4
 
 
+def test_a_drain_moves_no_guest_of_which_the_plugin_of_classes_is_silent(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, move_unclassed=True)
+    specs = [FieldSpec(name, Unit.FLAG, Scope.GUEST, "") for name in ("may_migrate", EvictionField.ANSWERS)]
+    bench.plugin._context.declarations = Declarations({(Scope.GUEST, one.name): one for one in specs})
+    unknown = ["the guest's class is not known now: the plugin of classes has not answered"] * 4
+    cycles: Sequence[tuple[Mapping[str, Value], list[str]]] = (({}, unknown), ({EvictionField.ANSWERS: None}, []), ({}, unknown))
+    for told, said in cycles:
+        bench.ordinary = told
+        seen = bench.cycle().snapshot
+        wanted = [Decision(guest.entity, "guest_migrate", "qemu+tls://h2/system", "", Source("fleet")) for guest in seen.guests.values()]
+        assert [one.reason for one in bench.plugin.mom_review(seen, wanted)] == said
+        assert [why for guest in seen.guests.values() if (why := bench.plugin.why_stays(guest))] == said
+
+
 @pytest.mark.parametrize("who", ["fleet", "eviction", "a policy"])
 @pytest.mark.parametrize(
     ("destination", "said"),
@@ -573,14 +625,14 @@ def test_what_the_disk_did_not_take_is_said_until_it_is_written(tmp_path: Path) 
     bench.hypervisor.resume(bench.entity("vm1"))
     for _ in range(3):  # also while nothing new is to be written
         bench.cycle()
-        assert "cannot be written" in bench.plugin._context.state_files[0].write_error
+        assert "cannot be written" in bench.plugin._context.state_files[-1].write_error
     assert bench.remembered == ["vm2: pause"]
     bench.hypervisor.resume(bench.entity("vm2"))
     bench.cycle()
     file.rmdir()
     bench.cycle()
     bench.cycle()
-    assert not bench.plugin._context.state_files[0].write_error
+    assert not bench.plugin._context.state_files[-1].write_error
     assert json.loads(file.read_text())["content"] == []
 
 
@@ -612,6 +664,71 @@ def test_a_step_for_which_there_is_no_thread_fails_and_does_not_count_as_under_w
     assert [outcome.error for outcome in failed] == ["it cannot be begun: can't start new thread"]
     assert bench.remembered == []
     assert bench.plugin.jobs.under_way == 0
+
+
+# --- what bounds mom across its restarts --------------------------------------------------------------------------------------------------
+
+
+SPARE = "qemu+tls://spare/system"
+LEFT_ALONE = "a person has let the guest go on"
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_no_more_guests_are_moved_within_an_hour_though_mom_is_started_anew_every_four_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writable: bool
+) -> None:
+    only_moved = {**MAY_ALL, "may_save": 0, "may_pause": 0, "may_power_off": 0}
+    bench = Bench(tmp_path, enabled=True, guests=8, destination=SPARE, ordinary=only_moved)
+    monkeypatch.setattr("mom_plugins_eviction.recent_steps.time.time", bench.clock.wall)
+    file = tmp_path / "eviction" / "recent.json"
+    if not writable:
+        file.mkdir(parents=True)  # a folder in its place cannot be replaced
+    bench.cycles(1000)
+    assert len(bench.hypervisor.migrated) == 2, "what could not be written counts, too"
+    if not writable:
+        file.rmdir()
+        bench.cycle()
+    for _ in range(6):
+        bench.start(enabled=True, destination=SPARE)
+        bench.cycles(240)
+    assert len(bench.hypervisor.migrated) == 2
+    bench.cycles(1400)
+    assert len(bench.hypervisor.migrated) > 2, "an hour has passed"
+
+
+def undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A guest that the operator has let go on, and mom is started anew."""
+    bench = paused(tmp_path)
+    monkeypatch.setattr("mom_plugins_eviction.recent_steps.time.time", bench.clock.wall)
+    bench.plugin._requests.ask(bench.identity("vm1"), lambda: True, 1.0)
+    bench.cycle()
+    assert bench.remembered == []
+    bench.start()
+    return bench
+
+
+def test_a_guest_that_the_operator_lets_go_on_is_left_alone_by_the_next_mom_too_for_half_an_hour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = undone(tmp_path, monkeypatch)
+    for _ in range(4):
+        reports = bench.cycles(400, ("vm1", "guest_pause", 1))
+        assert any(LEFT_ALONE in reason for reason in refusals(reports))
+        bench.start()
+    assert bench.remembered == []
+    bench.cycles(400, ("vm1", "guest_pause", 1))
+    assert bench.remembered == ["vm1: pause"]
+
+
+def test_a_clock_that_was_set_back_leaves_a_guest_alone_for_no_more_than_half_an_hour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = undone(tmp_path, monkeypatch)
+    monkeypatch.setattr("mom_plugins_eviction.recent_steps.time.time", lambda: 1.0)
+    bench.start()
+    assert any(LEFT_ALONE in reason for reason in refusals(bench.cycles(1700, ("vm1", "guest_pause", 1))))
+    bench.cycles(200, ("vm1", "guest_pause", 1))
+    assert bench.remembered == ["vm1: pause"]
 
 
 # --- the command -------------------------------------------------------------------------------------------------------------------------

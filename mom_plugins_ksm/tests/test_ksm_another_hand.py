@@ -1,18 +1,33 @@
 """Another program that sets KSM's knobs, such as KubeVirt's virt-handler: it is seen, said, and the knobs are left to it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from ksm_files import HOST_FILES
 
-from mom_core import Decision, Entity, LedgerEntry, PluginContext, Scope, Source
+from mom_core import Decision, Entity, HypervisorError, LedgerEntry, PluginContext, Scope, Source
 from mom_core.testing import snapshot
-from mom_devkit import HandClock, apply_decisions, host_of, put_back
+from mom_devkit import FakeHypervisor, HandClock, apply_decisions, host_of, put_back
 from mom_plugins_ksm import KsmPlugin
 
 MINUTES = 60.0
 HOST = Entity(Scope.HOST, "host", "host")
 HANDLER = {"proc/900/comm": "virt-handler\n"}
+
+
+class LosesAnswers(FakeHypervisor):
+    """Writes the knobs, as it is told to, but some of its answers are lost."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__([])
+        self.folder, self.answers = folder, True
+
+    def ksm_write(self, knobs: Mapping[str, int]) -> None:
+        for name, value in knobs.items():
+            (self.folder / name).write_text(f"{value}\n")
+        if not self.answers:
+            raise HypervisorError("no answer within 2 s")
 
 
 class Node:
@@ -21,17 +36,18 @@ class Node:
     def __init__(self, root: Path, **more: str) -> None:
         self.root, self.clock = host_of(root, {**HOST_FILES, **more}), HandClock(1000.0)
         self.plugin = KsmPlugin(KsmPlugin.Settings(), PluginContext("ksm", root=root, monotonic=self.clock, state_directory=root / "state"))
+        self.hypervisor: LosesAnswers | None = None
 
     def stands(self, knob: str) -> str:
         return (self.root / "sys/kernel/mm/ksm" / knob).read_text().strip()
 
     def cycle(self, wanted: int = 500) -> list[str]:
         """One cycle; what was said is wrong."""
-        seen = snapshot(host=dict(self.plugin.mom_collect_host(None)))
+        seen = snapshot(host=dict(self.plugin.mom_collect_host(self.hypervisor)))
         said = [problem.message for problem in self.plugin.mom_act(seen)]
         decision = Decision(HOST, "ksm_pages_to_scan", wanted, source=Source("40_ksm"))
         if not list(self.plugin.mom_review([decision])):
-            apply_decisions(self.plugin, [decision], None)
+            apply_decisions(self.plugin, [decision], self.hypervisor)
         self.clock.now += 10
         return said
 
@@ -83,6 +99,29 @@ def test_what_mom_sets_itself_and_what_the_kernels_advisor_sets_is_no_other_hand
         assert node.cycle(pages) == []
     node.other_sets(5000)
     (node.root / "sys/kernel/mm/ksm/advisor_mode").write_text("none [scan-time]\n")
+    assert node.cycle() == []
+
+
+@pytest.mark.parametrize("more", [{}, HANDLER], ids=["without", "with virt-handler"])
+def test_what_mom_sets_itself_without_an_answer_is_no_other_hand(tmp_path: Path, more: dict[str, str]) -> None:
+    node = Node(tmp_path, **more)
+    node.hypervisor = LosesAnswers(tmp_path / "sys/kernel/mm/ksm")
+    for pages in (500, 600, 700, 800, 900):
+        assert node.cycle(pages) == []
+        assert node.stands("pages_to_scan") == str(pages)
+        node.hypervisor.answers = not node.hypervisor.answers
+
+
+def test_a_run_that_putting_another_knob_back_left_as_it_is_was_set_by_no_other_hand(tmp_path: Path) -> None:
+    node = Node(tmp_path, **HANDLER)
+    node.other_sets(0, "run")
+    node.other_sets(0, "merge_across_nodes")
+    apply_decisions(node.plugin, [Decision(HOST, "ksm_run", 1)])
+    node.hypervisor = LosesAnswers(tmp_path / "sys/kernel/mm/ksm")
+    node.hypervisor.answers = False
+    put_back(node.plugin, [LedgerEntry(HOST, "ksm_merge_across_nodes", 1, 0, "ksm", 0.0)], node.hypervisor)
+    node.other_sets(2, "run")
+    node.hypervisor = None
     assert node.cycle() == []
 
 

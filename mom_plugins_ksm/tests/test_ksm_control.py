@@ -70,8 +70,8 @@ class Kernel:
 class OnlyKnobs:
     """As much of the plugin as these tests need, on any KSM, with any memory."""
 
-    def __init__(self, kernel: KsmControl, available_kib: int | None) -> None:
-        self._knobs = KsmKnobs(kernel.ksm_read, kernel.ksm_write, 4096, lambda: available_kib)
+    def __init__(self, kernel: KsmControl, spare_kib: int | None) -> None:
+        self._knobs = KsmKnobs(kernel.ksm_read, kernel.ksm_write, 4096, None if spare_kib is None else lambda: spare_kib)
 
     @hookimpl
     def mom_declare(self) -> Sequence[ControlSpec]:
@@ -86,15 +86,15 @@ class OnlyKnobs:
         return self._knobs.write(changes)
 
 
-def decide(kernel: KsmControl, available_kib: int | None = None, **values: Value) -> dict[str, Outcome]:
+def decide(kernel: KsmControl, spare_kib: int | None = None, **values: Value) -> dict[str, Outcome]:
     decisions = [Decision(HOST, f"ksm_{knob}", value) for knob, value in values.items()]
-    outcomes = apply_decisions(OnlyKnobs(kernel, available_kib), decisions)
+    outcomes = apply_decisions(OnlyKnobs(kernel, spare_kib), decisions)
     return {knob_of(outcome.decision.control): outcome for outcome in outcomes}
 
 
-def put_back(kernel: KsmControl, available: int | None = None, /, **before_and_applied: tuple[Value, Value]) -> dict[str, Outcome]:
+def put_back(kernel: KsmControl, spare: int | None = None, /, **before_and_applied: tuple[Value, Value]) -> dict[str, Outcome]:
     entries = [LedgerEntry(HOST, f"ksm_{knob}", before, applied, "ksm", 0.0) for knob, (before, applied) in before_and_applied.items()]
-    outcomes = put_entries_back(OnlyKnobs(kernel, available), entries)
+    outcomes = put_entries_back(OnlyKnobs(kernel, spare), entries)
     assert len(outcomes) == len(entries)
     return {knob_of(outcome.decision.control): outcome for outcome in outcomes}
 
@@ -153,11 +153,15 @@ def test_unmerging_first_lets_merging_across_nodes_change_in_the_same_cycle() ->
 @pytest.mark.parametrize(("zero_pages", "said", "enough"), [(0, "1000 pages takes 3 MiB", 4001), (500, "1500 pages takes 5 MiB", 6001)])
 def test_unmerging_is_refused_when_there_is_no_memory_for_it_and_for_empty_pages(zero_pages: int, said: str, enough: int) -> None:
     kernel = Kernel(mergeable=2000, run=1, ksm_zero_pages=zero_pages)
-    outcome = decide(kernel, available_kib=enough - 1, run=2)["run"]
+    outcome = decide(kernel, spare_kib=enough - 1, run=2)["run"]
     assert outcome.status is Status.REFUSED
     assert f"unmerging {said}" in outcome.error
     assert kernel.merged
-    assert decide(kernel, available_kib=enough, run=2)["run"].status is Status.APPLIED
+    assert decide(kernel, spare_kib=enough, run=2)["run"].status is Status.APPLIED
+
+
+def test_without_anything_merged_unmerging_needs_no_memory() -> None:
+    assert decide(Kernel(), spare_kib=0, run=2)["run"].status is Status.APPLIED
 
 
 def test_no_permission_is_a_failed_outcome_for_each_decision() -> None:
@@ -233,6 +237,27 @@ def test_shared_pages_that_take_a_moment_to_go_are_waited_for(monkeypatch: pytes
     kernel.refusals = 1000
     assert put_back(kernel, merge_across_nodes=(1, 0))["merge_across_nodes"].status is Status.FAILED
     assert kernel.files["run"] == 1
+
+
+class LateUnmerging(Kernel):
+    """Unmerges, but its answer to that comes too late; or cannot, and stops KSM."""
+
+    stands = 2
+
+    def ksm_write(self, knobs: Mapping[str, int]) -> None:
+        super().ksm_write(knobs)
+        if knobs.get("run") == 2:
+            self.files["run"] = self.stands
+            raise HypervisorError("no answer within 2s")
+
+
+@pytest.mark.parametrize("stands", [2, 0], ids=["too late", "not at all"])
+def test_ksm_merges_again_where_it_was_to_be_unmerged_for_a_while_and_that_was_not_answered(stands: int) -> None:
+    kernel = LateUnmerging(mergeable=100, run=1, merge_across_nodes=0)
+    kernel.stands = stands
+    outcome = put_back(kernel, merge_across_nodes=(1, 0))["merge_across_nodes"]
+    assert (outcome.status, outcome.error) == (Status.FAILED, "no answer within 2s")
+    assert (kernel.files["merge_across_nodes"], kernel.files["run"]) == (0, 1)
 
 
 knob_values = {

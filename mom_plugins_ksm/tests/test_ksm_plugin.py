@@ -213,9 +213,23 @@ def test_a_hypervisor_that_only_writes_writes_and_the_kernel_is_read(root: Path,
 
 
 def test_unmerging_through_the_hypervisor_needs_this_hosts_memory(root: Path, folder: Path) -> None:
-    (root / "proc/meminfo").write_text("MemAvailable: 10 kB\n")
+    (root / "proc/meminfo").write_text("MemTotal: 1000 kB\nMemAvailable: 10 kB\n")
     (outcome,) = apply_decisions(plugin(root), [Decision(HOST, "ksm_run", 2)], Helper(folder))
     assert outcome.status is Status.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [(0, "only 0 MiB to spare"), (1, ""), (None, "how much memory is available is unknown")],
+    ids=["not enough", "enough", "unknown"],
+)
+def test_unmerging_leaves_a_twentieth_of_the_host_available(root: Path, folder: Path, more: int | None, words: str) -> None:
+    needed, total = 20 * os.sysconf("SC_PAGE_SIZE") >> 10, 64 << 20
+    known = "" if more is None else f"MemAvailable: {total // 20 + needed + more} kB\n"
+    (root / "proc/meminfo").write_text(f"MemTotal: {total} kB\n{known}")
+    (outcome,) = apply_decisions(plugin(root), [Decision(HOST, "ksm_run", 2)], Helper(folder))
+    assert (outcome.status is Status.REFUSED) == bool(words)
+    assert words in outcome.error
 
 
 def test_a_read_only_sys_is_a_failed_outcome_with_the_cure(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,3 +168,23 @@ def test_a_guest_that_could_not_be_asked_about_yet_is_known_by_its_process(node:
     assert guest.blocked == {"*": "there was no time yet to ask its libvirt"}
     monkeypatch.setattr(module, "ask_all", slow(1))
     assert node.guests()[first].blocked == {}
+
+
+def test_a_pod_whose_answer_cannot_be_read_has_its_own_guest_left_alone_and_no_other(node: PodsNode) -> None:
+    bad, good = node.start("db"), node.start("web")
+    known = node.guests()
+    size = known[good].entity, 512 << 10
+    for daemon in node.daemons.of.values():
+        if bad in daemon.guests:
+            daemon.guests[bad].name = "prod_db\udcff"
+    for _ in range(2):
+        guests = node.guests()
+        assert guests.keys() == {bad, good}
+        assert guests[good].blocked == {}
+        assert "libvirtd's answer cannot be read" in guests[bad].blocked["*"]
+        assert guests[bad].incarnation == known[bad].incarnation
+        node.hypervisor.set_balloon(*size)
+        assert node.hypervisor.balloon_sizes([guest.entity for guest in guests.values()]) == {good: 512 << 10}
+        with pytest.raises(GuestBusy, match="cannot be read"):
+            node.hypervisor.set_balloon(guests[bad].entity, 512 << 10)
+        node.restart()  # another mom, which has never heard it say anything else

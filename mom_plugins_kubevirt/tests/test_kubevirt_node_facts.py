@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stand_in_kubelet import Behaviour, StandInKubelet, kubelet, pod
@@ -13,10 +15,12 @@ from mom_cli import About
 from mom_core import ControlSpec, Declarations, EngineState, LedgerEntry, PluginContext, Report, Scope, Severity, Source, Unit, Value
 from mom_core.testing import snapshot
 from mom_devkit import host_of, wait_until
+from mom_plugins_kubevirt import kubelet_watch
 from mom_plugins_kubevirt.explanation import PodExplainer
 from mom_plugins_kubevirt.kubelet_settings import KubeletSettings
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_plugins_kubevirt.node_facts import LEAVES, NodeFacts
+from mom_plugins_kubevirt.node_fields import ASKING
 
 MIB, GIB = 1 << 10, 1 << 20
 UID = "17470c02-2435-410d-824b-5e7f833ec65a"
@@ -74,6 +78,46 @@ def test_what_is_promised_stays_while_the_kubelet_does_not_answer(node: Node, ru
     running.ask()
     assert "403" in running.why_unknown
     assert node.guest(running) == before
+
+
+@pytest.mark.parametrize(
+    ("how", "percentage", "by"),
+    [
+        ("well", 200.0, "the kubelet"),
+        ("forbidden", 200.0, "the setting memory_overcommit_percentage"),
+        ("forbidden", None, None),
+        ("unforeseen", None, None),
+    ],
+)
+def test_until_the_kubelet_has_answered_once_after_a_start_a_guest_keeps_its_size(
+    node: Node, monkeypatch: pytest.MonkeyPatch, how: str, percentage: float | None, by: str | None
+) -> None:
+    may_answer, ask = threading.Event(), kubelet_watch.first_answer
+
+    def answer(*arguments: Any) -> Any:
+        may_answer.wait()
+        return ask(*arguments) if how != "unforeseen" else 1 // 0
+
+    monkeypatch.setattr(kubelet_watch, "first_answer", answer)
+    node.kubelet.pods = [pod(UID, "2300Mi")]
+    node.kubelet.behaviour = Behaviour.FORBIDDEN if how == "forbidden" else Behaviour.WELL
+    facts = node.facts(percentage)
+    facts.start()
+    fields = node.guest(facts, balloon_cur=3 * GIB)
+    assert (fields["balloon_min"], fields["pod_request_by"]) == (3 * GIB, ASKING)
+    assert "pod_request" not in fields
+    may_answer.set()
+    wait_until(lambda: node.guest(facts, balloon_cur=3 * GIB).get("pod_request_by") == by, lambda: facts.why_unknown, 60)
+    facts.stop()
+    assert bool(facts.why_unknown) == (how != "well")
+
+
+def test_a_guest_keeps_nothing_by_a_kubelet_that_is_not_asked(node: Node) -> None:
+    facts = node.facts(every="0s")
+    facts.start()
+    assert "balloon_min" not in node.guest(facts, balloon_cur=3 * GIB)
+    facts.stop()
+    assert "balloon_min" not in node.guest(node.facts(), balloon_cur=3 * GIB), "of a mom that only takes a look"
 
 
 def test_a_guest_that_is_about_to_be_moved_is_told(node: Node, running: NodeFacts) -> None:
@@ -227,6 +271,10 @@ def test_doctor_says_how_the_kubelet_is_asked_and_at_what_it_evicts(node: Node) 
         (
             {"balloon_min": GIB, "pod_request_by": "the setting memory_overcommit_percentage"},
             "By the setting memory_overcommit_percentage, 1.00 GiB are promised to it; what its pod requests is not known.",
+        ),
+        (
+            {"balloon_min": GIB, "pod_request_by": ASKING},
+            "The kubelet is being asked what its pod requests; until it answers, the guest is promised its size, 1.00 GiB.",
         ),
         ({}, "What its pod requests is not known, so no size is promised to it by that; it keeps what it uses."),
     ],

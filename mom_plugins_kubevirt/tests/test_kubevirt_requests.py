@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_devkit import host_of
+from mom_plugins_kubevirt.node_fields import ASKING
 from mom_plugins_kubevirt.requests import PodPromise, PodRequest, overhead_kib, promise_by_request, promise_of, protected_kib
 
 MIB, GIB = 1 << 10, 1 << 20
@@ -67,6 +68,18 @@ def test_the_kubelet_is_believed_before_the_control_group_and_that_before_the_op
     pod: PodRequest | None, protected: float | None, percentage: float | None, promise: PodPromise | None
 ) -> None:
     assert promise_of(pod, protected, 2 * GIB, 1, percentage) == promise
+
+
+@pytest.mark.parametrize(
+    ("pod", "protected", "by"), [(None, None, ASKING), (None, GIB, "its control group"), (asked(GIB), None, "the kubelet")]
+)
+def test_while_the_kubelet_is_being_asked_the_guest_is_promised_its_size_whatever_a_setting_says(
+    pod: PodRequest | None, protected: float | None, by: str
+) -> None:
+    promise = promise_of(pod, protected, 4 * GIB, 1, 200.0, 3 * GIB)
+    assert promise is not None
+    assert promise.by == by
+    assert (promise.kib == 3 * GIB) == (by == ASKING)
 
 
 def test_what_is_not_known_of_the_guest_leaves_only_what_was_requested() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mom_core import GuestBusy
+from mom_core import GuestBusy, HypervisorError
 from mom_plugins_kubevirt.rounds import AT_ONCE, ask_all
 from mom_toolkit import Callers
 
@@ -59,6 +59,18 @@ def test_an_error_is_an_answer(callers):
 
     answers, open_ = ask_all(callers, [1], ask, LONG_SECONDS)
     assert isinstance(answers[1], GuestBusy)
+    assert not open_
+
+
+def test_one_that_fails_in_a_way_that_nobody_foresaw_costs_the_others_nothing(callers):
+    def ask(number: int) -> str:
+        return bytes([number]).decode()
+
+    answers, open_ = ask_all(callers, [ord("a"), 0xFF, ord("b")], ask, LONG_SECONDS)
+    failed = answers.pop(0xFF)
+    assert isinstance(failed, HypervisorError)
+    assert "UnicodeDecodeError" in failed.message
+    assert set(answers.values()) == {"a", "b"}
     assert not open_
 
 

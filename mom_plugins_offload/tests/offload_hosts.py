@@ -32,13 +32,15 @@ class MovingHypervisor(FakeHypervisor):
         super().__init__(guests)
         self.stores = [SwapStore("zram0", StoreKind.ZRAM, 6 << 20, 5 << 20, 1 << 20, 400 << 10)] if stores is None else stores
         self.moved: list[tuple[str, int]] = []
+        self.barren: dict[str, str] = {}
+        """The guests that give nothing, by their names, and why."""
 
     def swap_stores(self) -> Sequence[SwapStore]:
         return self.stores
 
     def offload_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
         self.moved.append((guest.name, kib))
-        return Offloaded(kib, 0.001)
+        return Offloaded(0, 0.001, self.barren[guest.name]) if guest.name in self.barren else Offloaded(kib, 0.001)
 
     def recall_memory(self, guest: Entity, kib: int, seconds: float) -> Offloaded:
         self.moved.append((guest.name, -kib))

@@ -42,7 +42,8 @@ class Bench:
     def __init__(self, guests: list[str], settings: OffloadSettings | None = None, stores: list[SwapStore] | None = None) -> None:
         self.clock = HandClock(100.0)
         self.hypervisor = MovingHypervisor([FakeGuest(name) for name in guests], stores)
-        self.forbidden: set[str] = set()
+        self.forbidden, self.allowed = set[str](), set[str]()
+        self.classes_answer = True
         target = FieldSpec("balloon_target", Unit.KIB, scope=Scope.GUEST, description="as the plugin balloon declares it")
         by_class = FieldSpec("may_offload", Unit.FLAG, scope=Scope.GUEST, description="as the plugin sla declares it")
         declarations = Declarations({(one.scope, one.name): one for one in (target, by_class)})
@@ -50,17 +51,19 @@ class Bench:
         self.plugin = OffloadPlugin(settings or OffloadSettings(), context)
 
     def _settings_of(self, guest: Guest) -> GuestSettings:
-        return OffloadGuestSettings(offload=False if guest.name in self.forbidden else None)
+        return OffloadGuestSettings(offload=False if guest.name in self.forbidden else True if guest.name in self.allowed else None)
 
     def cycle(self, host: dict[str, Value], guests: dict[str, dict[str, Value]]) -> list[Decision]:
         """One cycle: collect, decide, review, set; what the guests' fields are then is in `fields`."""
         self.clock.now += 1
         listed = {guest.name: guest for guest in self.hypervisor.guests()}
+        answer: dict[str, Value] = {"mem_guarantee_share": None} if self.classes_answer else {}
         self.host_fields = self.plugin.mom_collect_host(self.hypervisor)
         self.fields = self.plugin.mom_collect_guests(self.hypervisor, list(listed.values()))
         made = {
-            listed[name].id: Guest(listed[name].id, name, {**self.fields[listed[name].id], **fields}, incarnation=listed[name].incarnation)
+            one.id: Guest(one.id, name, {**self.fields[one.id], **answer, **fields}, incarnation=one.incarnation)
             for name, fields in guests.items()
+            for one in (listed[name],)
         }
         self.snapshot = Snapshot(snapshot(host=host).host, made, self.clock.now, self.clock.now)
         decisions = list(self.plugin.mom_act(self.snapshot))
@@ -133,15 +136,58 @@ def test_no_guest_is_asked_that_its_settings_or_its_class_spare() -> None:
 
 def test_the_last_word_of_a_class_holds_while_the_plugin_of_classes_says_nothing() -> None:
     bench = Bench(["spared", "other"])
-    forbids: dict[str, Value] = {**COLD, "may_offload": 0, "mem_guarantee_share": None}
-    answers: dict[str, Value] = {**COLD, "mem_guarantee_share": None}
-    assert takers(bench, SHORT, {"spared": forbids, "other": answers}, cycles=1) == {"other"}
+    forbids: dict[str, Value] = {**COLD, "may_offload": 0}
+    assert takers(bench, SHORT, {"spared": forbids, "other": COLD}, cycles=1) == {"other"}
+    bench.classes_answer = False
     assert takers(bench, SHORT, {"spared": COLD, "other": COLD}, cycles=3) == {"other"}
     assert "its class forbids it" in str(bench.state("spared"))
-    assert "spared" in takers(bench, SHORT, {"spared": answers, "other": answers}, cycles=1), "it has no class any more"
-    takers(bench, SHORT, {"spared": forbids, "other": answers}, cycles=1)
-    bench.hypervisor.known["spared"].incarnation = "another"
-    assert "spared" in takers(bench, SHORT, {"spared": COLD, "other": COLD}, cycles=1), "it is another guest"
+    bench.classes_answer = True
+    assert "spared" in takers(bench, SHORT, {"spared": COLD, "other": COLD}, cycles=1), "it has no class any more"
+    takers(bench, SHORT, {"spared": forbids, "other": COLD}, cycles=1)
+    bench.classes_answer = False
+    bench.hypervisor.known["spared"].incarnation = bench.hypervisor.known["other"].incarnation = "another"
+    assert takers(bench, SHORT, {"spared": COLD, "other": COLD}, cycles=3) == {"other"}, "started anew, their classes are the same"
+
+
+def test_nothing_goes_of_a_guest_before_the_plugin_of_classes_has_said_anything_of_it() -> None:
+    bench = Bench(["vm1", "vm2"])
+    bench.classes_answer = False
+    guests = {"vm1": COLD, "vm2": COLD}
+    assert takers(bench, SHORT, guests) == set()
+    assert bench.state("vm1") == "whether its class forbids it is not known yet"
+    bench.allowed = {"vm2"}
+    assert takers(bench, SHORT, guests) == {"vm2"}, "its own settings allow it"
+    bench.classes_answer = True
+    assert takers(bench, SHORT, guests) == {"vm1", "vm2"}, "it has no class that forbids it"
+
+
+GUESTS: dict[str, dict[str, Value]] = {"stuck": {**COLD, "rss": 32 * GIB}, "vm1": COLD}
+LITTLE: dict[str, Value] = {**SHORT, "mem_really_available": 2.2 * GIB - 2048}
+
+
+def asked(bench: Bench, cycles: int) -> list[set[str]]:
+    """The guests that were asked in each of so many cycles, while the host lacks less than the largest gives at once."""
+    return [takers(bench, LITTLE, GUESTS, cycles=1) for _ in range(cycles)]
+
+
+def test_a_guest_that_gives_nothing_keeps_no_other_one_from_giving() -> None:
+    bench = Bench([*GUESTS])
+    bench.hypervisor.barren = {"stuck": "Operation not permitted"}
+    bench.cycle({**LITTLE, "mem_really_available": 2 * GIB - 1}, GUESTS)  # taking begins below what the host is to have
+    assert asked(bench, 9) == [{"vm1"}] * 9
+    assert bench.fields[bench.hypervisor.known["stuck"].id]["offload_state"] == "Operation not permitted; tried again in 2 s"
+    assert asked(bench, 22) == [{"stuck"}, *[{"vm1"}] * 19, {"stuck"}, {"vm1"}], "twice as long each time"
+    bench.hypervisor.barren.clear()
+    assert asked(bench, 40)[-1] == {"stuck"}, "it gives again"
+    bench.hypervisor.barren = {"stuck": "Operation not permitted"}
+    assert asked(bench, 12) == [{"stuck"}, *[{"vm1"}] * 9, {"stuck"}, {"vm1"}], "the first time since it gave something"
+
+
+def test_a_guest_for_which_the_time_was_over_is_asked_again_at_once() -> None:
+    bench = Bench([*GUESTS])
+    bench.hypervisor.barren = {"stuck": "the time was over"}
+    bench.cycle({**LITTLE, "mem_really_available": 2 * GIB - 1}, GUESTS)
+    assert asked(bench, 3) == [{"stuck"}] * 3
 
 
 def test_nothing_goes_of_a_guest_that_is_to_be_left_as_it_is() -> None:

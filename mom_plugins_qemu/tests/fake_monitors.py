@@ -107,7 +107,6 @@ class FakeGuest:
             "balloon": {},
             "stop": {},
             "cont": {},
-            "system_powerdown": {},
         }
         return answers.get(command, "CommandNotFound")
 

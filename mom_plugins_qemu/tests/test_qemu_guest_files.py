@@ -1,12 +1,14 @@
 """Guests that the operator defines in a folder of files."""
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
 from fake_monitors import MIB, FakeHost
 
 from mom_core import GuestBusy, HypervisorError
+from mom_devkit import wait_until
 from mom_plugins_qemu.doctor import examined
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.sampler import QemuHypervisorSettings
@@ -64,6 +66,71 @@ def test_a_file_that_was_never_right_makes_all_guests_unknown(host: FakeHost, hy
     (folder / "web.yaml").write_text(text)
     with pytest.raises(HypervisorError, match=r"a guest's definition is wrong: .*web\.yaml"):
         hypervisor.guests()
+
+
+def test_a_new_file_that_is_wrong_has_only_guests_left_alone_that_no_other_file_defines(host: FakeHost, folder: Path) -> None:
+    settings = QemuHypervisorSettings(sockets=(f"{host.folder}/*.qmp",), guest_files=folder)
+    hypervisor = QemuHypervisor(settings, logging.getLogger("test"))
+    web, db = host.add("web"), host.add("db")
+    (folder / "web.yaml").write_text(f"monitor: {web.path}\nguarantee: 700MiB\n")
+    assert [guest.blocked for guest in hypervisor.guests()] == [{}, {}]
+    (folder / "db.yaml").write_text(f"monitor: {db.path}\nguarantee: much\n")
+    host.add("new")
+    found = {guest.name: guest for guest in hypervisor.guests()}
+    assert (found["web"].blocked, found["web"].properties["mem_guarantee"]) == ({}, "700MiB")
+    for name in ("db", "new"):
+        assert f"{folder}/db.yaml:2:12" in found[name].blocked["*"]
+        with pytest.raises(GuestBusy, match="definition is wrong"):
+            hypervisor.set_balloon(found[name].entity, 800 * MIB)
+    said = [one.message for one in examined(hypervisor, readonly=False, stats_period=1.0) if one.subject == "definition"]
+    assert sorted(one.partition(" is left alone")[0] for one in said) == ["db", "new"]
+    with pytest.raises(HypervisorError, match="a guest's definition is wrong"):
+        QemuHypervisor(settings, logging.getLogger("test")).guests()
+    (folder / "db.yaml").write_text(f"monitor: {db.path}\nguarantee: 300MiB\n")
+    promised = {guest.name: guest.properties.get("mem_guarantee") for guest in hypervisor.guests() if not guest.blocked}
+    assert promised == {"web": "700MiB", "db": "300MiB", "new": None}
+
+
+@pytest.mark.parametrize("missing", ["the folder", "what a link leads to"])
+def test_where_definitions_are_missing_no_guest_is_taken_for_one_that_is_promised_nothing(
+    host: FakeHost, folder: Path, missing: str
+) -> None:
+    settings = QemuHypervisorSettings(sockets=(f"{host.folder}/*.qmp",), guest_files=folder)
+    hypervisor = QemuHypervisor(settings, logging.getLogger("test"))
+    guest = host.add("web")
+    file = folder / "web.yaml"
+    file.write_text(f"monitor: {guest.path}\nguarantee: 700MiB\n")
+    (found,) = hypervisor.guests()
+    file.unlink()
+    gone = folder if missing == "the folder" else file
+    if gone is folder:
+        folder.rmdir()
+    else:
+        file.symlink_to("nowhere.yaml")
+    for one in (hypervisor, QemuHypervisor(settings, logging.getLogger("test"))):
+        with pytest.raises(HypervisorError, match=rf"{re.escape(str(gone))} cannot be read: No such file") as raised:
+            one.guests()
+        assert "make it, or take `guest_files`" in (raised.value.hint or "")
+    folder.mkdir(exist_ok=True)
+    file.unlink(missing_ok=True)
+    file.write_text(f"monitor: {guest.path}\nguarantee: 700MiB\n")
+    assert hypervisor.guests()[0].properties["mem_guarantee"] == found.properties["mem_guarantee"] == "700MiB"
+
+
+@pytest.mark.parametrize("defined", ["web", "web2"])
+def test_what_a_guest_is_promised_holds_whichever_of_its_monitors_answers(host: FakeHost, folder: Path, defined: str) -> None:
+    settings = QemuHypervisorSettings(sockets=(f"{host.folder}/*.qmp",), guest_files=folder)
+    hypervisor = QemuHypervisor(settings, logging.getLogger("test"))
+    first = host.add("web")
+    host.add("web2", uuid=first.uuid)
+    hypervisor.guests()
+    (folder / "web.yaml").write_text(f"monitor: {host.guests[defined].path}\nname: shop\nguarantee: 700MiB\n")
+    for held in (None, "web", "web2"):
+        for name, one in host.guests.items():
+            one.hangs = name == held
+        wait_until(lambda: [guest.blocked for guest in hypervisor.guests()] == [{}])  # one that was held is left in peace for a moment
+        (shop,) = hypervisor.guests()
+        assert (shop.name, shop.properties["mem_guarantee"]) == ("shop", "700MiB")
 
 
 def test_two_files_of_one_guest_are_a_mistake(host: FakeHost, hypervisor: QemuHypervisor, folder: Path) -> None:

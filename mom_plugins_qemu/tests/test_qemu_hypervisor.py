@@ -179,7 +179,7 @@ def test_a_guest_that_another_user_pretends_to_be_is_not_listed_and_asked_nothin
         assert b"execute" not in fake.stdout.read()
 
 
-def test_a_guest_is_paused_goes_on_and_is_asked_to_shut_down(guest: FakeGuest, hypervisor: QemuHypervisor) -> None:
+def test_a_guest_is_paused_and_goes_on_and_is_not_shut_down_for_good(guest: FakeGuest, hypervisor: QemuHypervisor) -> None:
     entity = listed(hypervisor)["web"].entity
     assert isinstance(hypervisor, LifecycleControl)
     hypervisor.pause(entity)
@@ -187,8 +187,10 @@ def test_a_guest_is_paused_goes_on_and_is_asked_to_shut_down(guest: FakeGuest, h
     assert hypervisor.standings([entity]) == {entity.id: GuestState.PAUSED}
     hypervisor.resume(entity)
     assert (guest.status, hypervisor.standings([entity])[entity.id]) == ("running", GuestState.RUNNING)
-    hypervisor.shut_down(entity)
-    assert guest.asked["system_powerdown"] == 1
+    with pytest.raises(NotSupported, match="nothing could start it again") as refused:
+        hypervisor.shut_down(entity)
+    assert "libvirt" in refused.value.hint
+    assert guest.asked["system_powerdown"] == 0
     with pytest.raises(NotSupported):
         hypervisor.save(entity, 1.0)
     with pytest.raises(NotSupported):
@@ -415,6 +417,23 @@ def test_a_uuid_is_the_guests_whose_qemu_was_started_with_it_whoever_says_so_fir
     hypervisor._index()
     assert [(known.name, known.id) for known in hypervisor.seen()] == [("web", guest.uuid)]
     assert list(hypervisor.doubles) == [str(liar.path)]
+
+
+def test_of_two_monitors_of_one_qemu_the_one_counts_that_no_other_client_holds(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    first = host.add("web")
+    second = host.add("web2", uuid=first.uuid)
+    assert listed(hypervisor)["web"].blocked == {}
+    first.hangs = True
+    for target in (700 * MIB, 600 * MIB):
+        (web,) = hypervisor.guests()
+        assert (web.id, web.blocked, hypervisor.doubles) == (first.uuid, {}, {})
+        hypervisor.set_balloon(web.entity, target)
+        assert (second.size, first.size) == (target, 1024 * MIB)
+    (held,) = (known for known in hypervisor._guests.values() if known.path == str(first.path))
+    held.process = 1  # as if it were another QEMU, that says the same of itself
+    hypervisor._index()
+    assert [known.path for known in hypervisor.seen()] == [str(first.path)]
+    assert list(hypervisor.doubles) == [str(second.path)]
 
 
 def test_a_guest_that_says_later_that_it_is_another_one_stays_what_it_was(host: FakeHost, clock: HandClock) -> None:

@@ -90,6 +90,21 @@ def test_the_least_memory_is_the_guarantee_and_tags_name_the_class(node: Node) -
     assert plain.properties["mem_guarantee"] == "100%", "a guest with no least memory was sold all of it"
 
 
+def test_what_proxmox_promises_a_guest_holds_while_another_client_has_its_monitor_and_mom_uses_a_second_one(node: Node) -> None:
+    first = node.add(100, WEB)
+    second = node.monitors.add("mom", uuid=first.uuid)
+    (node.root / "run/qemu").mkdir()
+    second.path.rename(node.root / "run/qemu/100.qmp")
+    (web,) = node.hypervisor.guests()
+    first.hangs = True
+    (held,) = node.hypervisor.guests()
+    assert held.blocked == web.blocked
+    assert held.properties["mem_guarantee"] == web.properties["mem_guarantee"] == "512MiB"
+    (node.root / "etc/pve/qemu-server/100.conf").write_text(f"lock: backup\n{WEB}")
+    (locked,) = node.hypervisor.guests()
+    assert "locked" in locked.blocked["*"]
+
+
 class Pools:
     """A platform of a third party, which goes by a guest's description."""
 

@@ -164,6 +164,27 @@ def test_disks_of_a_guest_that_has_come_since_are_read(vdsm, hypervisor):
     assert hypervisor.io_tunes(entities).keys() == {"a", "b"}
 
 
+def test_disks_of_many_guests_are_limited_without_reading_all_disks_for_each(vdsm, hypervisor):
+    vdsm.add(*({**A, "id": identity, "name": identity} for identity in "abcde"))
+    entities = [guest.entity for guest in hypervisor.guests()]
+    hypervisor.io_tunes(entities)
+    for entity in entities:
+        hypervisor.set_io_tune(entity, "vda", {"total_iops_sec": 9})
+    assert len(vdsm.calls("Host.getAllVmIoTunePolicies")) == 1
+    assert {disk.current["total_iops_sec"] for disks in hypervisor.io_tunes(entities).values() for disk in disks} == {9}
+
+
+def test_a_disk_that_has_moved_since_is_limited_where_it_is_now(vdsm, hypervisor, monkeypatch):
+    vdsm.add(A)
+    hypervisor.guests()
+    hypervisor.io_tunes([ONE])
+    vdsm.add({**A, "disks": [{"name": "vda", "path": "/p/snapshot"}]})
+    later = hypervisor.monotonic() + hypervisor.settings.statistics_kept
+    monkeypatch.setattr(hypervisor, "monotonic", lambda: later)
+    hypervisor.set_io_tune(ONE, "vda", {"total_iops_sec": 9})
+    assert vdsm.do("machines")["a"]["disks"]["vda"]["total_iops_sec"] == 9
+
+
 def test_ksm_is_written_by_vdsm(hypervisor, tmp_path):
     hypervisor.ksm_write({"pages_to_scan": 200, "run": 1})
     assert (tmp_path / "pages_to_scan").read_text() == "200\n"
@@ -235,6 +256,45 @@ def test_a_guest_about_which_vdsm_does_not_answer_is_left_alone_until_it_does(vd
     wait_until(lambda: not hypervisor.guests()[0].blocked)
     assert len(vdsm.calls("VM.setBalloonTarget")) == 2
     assert vdsm.wire()["connections"] == 1
+
+
+def test_two_guests_that_hang_keep_mom_from_no_other_guest(vdsm, hypervisor, monkeypatch):
+    monkeypatch.setattr(connection_module, "_RETRY_SECONDS", (600.0,))
+    vdsm.add(*({**A, "id": identity, "name": identity} for identity in "abcd"))
+    first, second, *others = [guest.entity for guest in hypervisor.guests()]
+    patient = hypervisor.settings
+    monkeypatch.setattr(hypervisor, "settings", replace(patient, call_timeout=0.2))
+    vdsm.fault("VM.setBalloonTarget", 2, how="never")
+    for hangs in (first, second):
+        with pytest.raises(GuestBusy):
+            hypervisor.set_balloon(hangs, 3_000_000)
+    monkeypatch.setattr(hypervisor, "settings", patient)
+    for other in others:
+        hypervisor.set_balloon(other, 3_000_000)
+    assert [guest.id for guest in hypervisor.guests() if not guest.blocked] == ["c", "d"]
+    assert vdsm.wire()["connections"] == 1
+
+
+def test_a_guest_that_hangs_is_not_asked_again_over_a_new_connection_for_a_minute(vdsm, hypervisor, monkeypatch):
+    vdsm.add(A)
+    hypervisor.guests()
+    patient = hypervisor.settings
+    monkeypatch.setattr(hypervisor, "settings", replace(patient, call_timeout=0.2))
+    vdsm.fault("VM.setBalloonTarget", how="never")
+    with pytest.raises(GuestBusy):
+        hypervisor.set_balloon(ONE, 3_000_000)
+    monkeypatch.setattr(hypervisor, "settings", patient)
+    vdsm.do("drop")
+    wait_until(lambda: hypervisor.connection._session is None)
+    (guest,) = hypervisor.guests()
+    assert "has not answered" in guest.blocked["*"]
+    with pytest.raises(GuestBusy):
+        hypervisor.set_balloon(ONE, 3_000_000)
+    assert len(vdsm.calls("VM.setBalloonTarget")) == 1
+    later = hypervisor.monotonic() + 60.0
+    monkeypatch.setattr(hypervisor, "monotonic", lambda: later)
+    hypervisor.set_balloon(ONE, 3_000_000)
+    assert len(vdsm.calls("VM.setBalloonTarget")) == 1
 
 
 # --- events and identity ---------------------------------------------------------------------------------------------------------

@@ -374,6 +374,11 @@ class Connection:
                 raise translated(error, doing) from error
             self._give_up(live, str(error))
             raise HypervisorError(f"{doing}: the connection to libvirt is lost: {error}") from error
+        except HypervisorError:
+            raise
+        except Exception as error:  # the binding takes texts for UTF-8, and fails at a name with other bytes
+            self._give_up(live, "its answer cannot be read")
+            raise translated(error, f"{doing}: libvirtd's answer cannot be read") from error
         finally:
             with self._changed:
                 live.busy = False

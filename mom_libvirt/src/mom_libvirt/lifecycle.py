@@ -35,6 +35,10 @@ _REACH_SECONDS = 10.0
 """How long another host's libvirt may take to let mom in."""
 
 
+class _Unanswered(GuestBusy):
+    """The call has not come back, though its time is over: it may still take effect."""
+
+
 class LongJobs(SpareConnections):
     """Calls on guests that take long.
 
@@ -55,6 +59,7 @@ class LongJobs(SpareConnections):
     ) -> None:
         """Make the call. Raises `GuestBusy` when it took too long, and what the call raises."""
         given_up, over = threading.Event(), threading.Event()
+        left: list[Future[Any]] = []
         timer = threading.Timer(timeout_seconds, self._give_up, (doing, guest, given_up, over))
         timer.daemon = True
         # The call itself is ended by giving the job up; its connection waits a little longer, so that it hears of that.
@@ -63,8 +68,10 @@ class LongJobs(SpareConnections):
             with self.borrowed(doing, min(1.0, timeout_seconds), patience) as connection:
                 if can_be_given_up:
                     timer.start()
-                connection.call(doing, guest.id, function)
+                connection.call(doing, guest.id, function, left.append)
         except HypervisorError as error:
+            if left:
+                raise _Unanswered(error.message) from error
             if given_up.is_set():
                 raise GuestBusy(f"{doing}: it took longer than {timeout_seconds:g} s and was given up") from error
             raise
@@ -127,12 +134,13 @@ class MovableGuests(Domains):
         self._connection.call(f"resuming {guest}", guest.id, lambda domain: domain.resume())
 
     def shut_down(self, guest: Entity) -> None:
-        """Ask its system, by its agent or its power button."""
+        """Ask its system, by its agent or its power button. Raises `NotSupported` for one that libvirt would forget then."""
         self._writable()
-        self._connection.call(f"shutting {guest} down", guest.id, lambda domain: domain.shutdown())
+        doing = f"shutting {guest} down"
+        self._connection.call(doing, guest.id, lambda domain: _only_persistent(domain, doing).shutdown())
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
-        """Have libvirt keep its memory in a file, from which it goes on when it is started."""
+        """Have libvirt keep its memory in a file, from which it goes on when it is started. Raises as `shut_down` does."""
         self._writable()
         doing = f"saving {guest}"
         self._jobs.do(doing, guest, timeout_seconds, lambda domain: _only_persistent(domain, doing).managedSave(0))
@@ -143,7 +151,10 @@ class MovableGuests(Domains):
         self._jobs.do(f"starting {guest}", guest, timeout_seconds, lambda domain: domain.create(), can_be_given_up=False)
 
     def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
-        """Move it. mom itself goes to the other libvirt, not the one here (no peer-to-peer): as mom's user, with its keys."""
+        """Move it. mom itself goes to the other libvirt, not the one here (no peer-to-peer): as mom's user, with its keys.
+
+        Raises `TimeoutError` when libvirt has not said how it ended, though it was given up: the guest may be moving still.
+        """
         self._writable()
         doing = f"moving {guest} to {destination.uri}"
         self._connection.call(doing, guest.id, lambda domain: None)  # for one that is gone, no other is asked
@@ -159,6 +170,8 @@ class MovableGuests(Domains):
 
         try:
             self._jobs.do(doing, guest, timeout_seconds, move)
+        except _Unanswered as error:  # no HypervisorError, as those say that the guest is still here
+            raise TimeoutError(error.message) from error
         finally:
             self._jobs.part_from(reached)
 

@@ -5,7 +5,7 @@ All is called from the plugin's thread. What takes long (saving, moving) is call
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -28,6 +28,7 @@ from mom_core import (
     printable,
 )
 from mom_plugins_eviction.movers.reports import UNKNOWN, why_failed
+from mom_plugins_eviction.recent_steps import RecentSteps
 from mom_plugins_eviction.steps import Step
 from mom_toolkit import Callers, Destination, GuestState, LifecycleControl, MoveJob, MovePreparation, Mover, MoveReport, MoveStanding
 
@@ -159,11 +160,11 @@ class Jobs:
     """The jobs of this host's guests, one for each guest at the most.
 
     :param seconds: how long saving, moving, starting or shutting down one guest may take
-    :param spare: told of a guest, and of what is not to be done to it for some time
+    :param recent: told of guests that are gone, and of what is not to be done to a guest for some time
     """
 
-    def __init__(self, context: PluginContext, seconds: float, spare: Callable[[str, Iterable[Step]], None]) -> None:
-        self._context, self.seconds, self._spare = context, seconds, spare
+    def __init__(self, context: PluginContext, seconds: float, recent: RecentSteps) -> None:
+        self._context, self.seconds, self._recent = context, seconds, recent
         self._file = context.state_file(FILE, WHAT, FORM, loss=LOSS)
         self._callers = Callers("mom eviction")
         self._jobs: dict[str, Job] = {}
@@ -460,8 +461,10 @@ class Jobs:
             return
         how = "gone" if found is None else found
         self._context.log.warning("guest %s, which mom had stopped (%s), is %s now: it is left alone", printable(job.name), job.step, how)
+        if found is None and job.step is not Step.PAUSE:
+            self._recent.note_gone(job.guest)
         self.forget(job.guest)
-        self._spare(job.guest, Step)
+        self._recent.spare(job.guest, Step)
 
     # --- how they end --------------------------------------------------------------------------------------------------------------
 
@@ -481,7 +484,7 @@ class Jobs:
     def _fail(self, job: Job, error: str) -> None:
         self._errors[job.guest] = error
         self._context.log.error("guest %s, %s: %s", job.entity, job.step, printable(error, 300))
-        self._spare(job.guest, [job.step])
+        self._recent.spare(job.guest, [job.step])
 
     def _unanswered(self, job: Job, error: str) -> None:
         """It may still take effect: nothing else is done to the guest, and looks show what came of it."""

@@ -79,6 +79,7 @@ def climb(
     stopped: Sequence[Job],
     guests: int,
     *,
+    gone: int = 0,
     moved: int = 0,
     busy: bool = False,
 ) -> Job | None:
@@ -88,7 +89,8 @@ def climb(
 
     :param candidates: the guests that run and to which something may be done
     :param stopped: those that were stopped before, first to last
-    :param guests: how many there are in all, those that are stopped included
+    :param guests: how many there are in all, those that are stopped or gone included
+    :param gone: how many were stopped lately, and cannot come back
     :param moved: how many were moved away lately
     :param busy: whether something is being done to a guest still: its effect cannot be seen yet
     """
@@ -101,7 +103,7 @@ def climb(
         ladder.hard_since = now
     if hard:
         ladder.calm_since = {}
-        _up(ladder, now, pressure, candidates, _open_steps(len(stopped), moved, guests, ladder.settings.share))
+        _up(ladder, now, pressure, candidates, _open_steps(len(stopped) + gone, moved, guests, ladder.settings.share))
         return None
     ladder.chosen = None
     return _down(ladder, now, pressure, stopped)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -42,6 +40,7 @@ from mom_plugins_eviction.fields import CONTROLS, EVICTED, EVICTION_ERROR, FIELD
 from mom_plugins_eviction.jobs import AT_ONCE, MOVED, Job, Jobs, JobState
 from mom_plugins_eviction.ladder import Announced, Announcements, Ladder, climb
 from mom_plugins_eviction.movers.hypervisor import HypervisorMover
+from mom_plugins_eviction.recent_steps import RecentSteps
 from mom_plugins_eviction.requests import ResumeRequests
 from mom_plugins_eviction.settings import EvictionSettings
 from mom_plugins_eviction.steps import (
@@ -71,13 +70,6 @@ from mom_toolkit import (
 
 REQUESTS: Final = "undo"
 
-AGAIN_SECONDS: Final = 1800.0
-"""How long a step that has not worked is not tried again on that guest, and nothing on one that a person has let go on: what kept it from
-working seldom goes away sooner, and that person had a reason."""
-
-MOVES_SECONDS: Final = 3600.0
-"""How long a guest that was moved away counts."""
-
 
 class EvictionPlugin:
     """Stops guests, or moves them away, when the host stays full."""
@@ -90,7 +82,8 @@ class EvictionPlugin:
         self._source = Source(context.name)
         self._ladder = Ladder(settings)
         self._announcements = Announcements()
-        self.jobs = Jobs(context, settings.timeout, self._spare)
+        self._recent = RecentSteps(context)
+        self.jobs = Jobs(context, settings.timeout, self._recent)
         self._requests = ResumeRequests(context.state_directory / context.name / REQUESTS)
         self._hypervisor: Hypervisor | None = None
         self._own: HypervisorMover | None = None
@@ -98,9 +91,6 @@ class EvictionPlugin:
         self._enforces = False
         self._put_off: set[tuple[str, Step]] = set()
         """Steps that wait for their warning, or for their turn."""
-        self._spared: Mapping[tuple[str, Step], float] = {}
-        """Steps that are not tried on a guest for some time, since when."""
-        self._moves: deque[float] = deque()
 
     # --- life ------------------------------------------------------------------------------------------------------------------
 
@@ -116,7 +106,8 @@ class EvictionPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Find out whom an earlier run has stopped."""
+        """Find out whom an earlier run has stopped, and what it has done lately."""
+        self._recent.load()
         self.jobs.load(self._context.engine_state().changes)
 
     @hookimpl
@@ -134,6 +125,7 @@ class EvictionPlugin:
         self._hypervisor = hypervisor
         self._see_mode(self._context.configuration().get("mode", "enforce") == "enforce")
         if self._context.serves:
+            self._recent.write_again()
             self.jobs.see_stopped(hypervisor)
             self._take_requests(hypervisor)
         return {"guests_stopped": sum(not self.jobs.is_late(one) for one in self.jobs.stopped)}
@@ -176,7 +168,7 @@ class EvictionPlugin:
                 self._context.log.warning("guest %s: the operator says that it is not being moved any more", printable(job.name))
                 self.jobs.forget(guest)
             elif job is not None and job.state is JobState.DONE and self._enforces:
-                self._spare(guest, Step)
+                self._recent.spare(guest, Step)
                 self.jobs.resume(hypervisor, job, "the operator says so")
             else:
                 self._context.log.warning("the request for the guest %s is not followed: mom has not stopped it, or only observes", guest)
@@ -197,7 +189,8 @@ class EvictionPlugin:
             candidates,
             [one for one in self.jobs.stopped if not self.jobs.doing(one.guest) or one.state is JobState.BEGUN],
             self._guests(snapshot),
-            moved=self._moved(now),
+            gone=len(self._gone(snapshot)),
+            moved=self._recent.moved,
             busy=self.jobs.under_way > 0,
         )
         for one in self._announcements.waiting:
@@ -231,21 +224,17 @@ class EvictionPlugin:
         for guest in snapshot.guests.values():
             one = candidate_of(guest, destination is not None and not self._why_not_there(guest, destination, drains=False))
             if one is not None and self.jobs.get(guest.id) is None:
-                allowed = frozenset(step for step in one.allowed if not self._is_spared(guest.id, step, snapshot.monotonic))
+                allowed = frozenset(step for step in one.allowed if not self._recent.is_spared(guest.id, step))
                 found.append(replace(one, allowed=allowed))
         return found
 
-    def _is_spared(self, identity: str, step: Step, now: float) -> bool:
-        return now - self._spared.get((identity, step), -math.inf) < AGAIN_SECONDS
-
     def _guests(self, snapshot: Snapshot) -> int:
         """How many there are, those that are stopped included."""
-        return len(snapshot.guests) + sum(one.guest not in snapshot.guests for one in self.jobs.stopped)
+        return len(snapshot.guests) + sum(one.guest not in snapshot.guests for one in self.jobs.stopped) + len(self._gone(snapshot))
 
-    def _moved(self, now: float) -> int:
-        while self._moves and now - self._moves[0] >= MOVES_SECONDS:
-            self._moves.popleft()
-        return len(self._moves)
+    def _gone(self, snapshot: Snapshot) -> Sequence[str]:
+        """Those that mom has stopped lately and that nothing lets go on, unless they run again all the same."""
+        return [one for one in self._recent.gone if one not in snapshot.guests and self.jobs.get(one) is None]
 
     def _warning(self, one: Announced, guest: Guest) -> Problem:
         at = time.strftime("%H:%M:%S", time.localtime(one.at))  # the same text in all cycles: it is logged and counted as one problem then
@@ -263,7 +252,7 @@ class EvictionPlugin:
         """For all evaluators: only what a guest's class allows, after the warning that it promises, and never too many."""
         self._snapshot, self._put_off = snapshot, set()
         now, guests = snapshot.monotonic, self._guests(snapshot)
-        stopped, moved, begun = len(self.jobs.stopped), self._moved(now), self.jobs.under_way
+        stopped, moved, begun = len(self.jobs.stopped) + len(self._gone(snapshot)), self._recent.moved, self.jobs.under_way
         most, most_moved = most_stopped(guests, self._settings.share), most_stopped(guests + moved, self._settings.share)
         wanted: list[tuple[str, Step]] = []
         revisions = []
@@ -274,7 +263,7 @@ class EvictionPlugin:
             drains = step is Step.MIGRATE and self._is_drained(decision)
             why = self._why_not(step, guest, decision, drains)
             if not why and not drains:
-                if self._is_spared(guest.id, step, now):
+                if self._recent.is_spared(guest.id, step):
                     why = "that did not work lately, or a person has let the guest go on: it is left alone for half an hour"
                 elif step is Step.MIGRATE and moved >= most_moved:
                     why = f"{moved} guests were moved away within the last hour, and more than {most_moved} of {guests + moved} must not be"
@@ -335,11 +324,15 @@ class EvictionPlugin:
         return guest.blocked.get(control, "") or guest.blocked.get("*", "") or self._why_forbidden(Step.MIGRATE, guest, drains=True)
 
     def _why_forbidden(self, step: Step, guest: Guest, drains: bool) -> str:
-        """Why the guest's class forbids a step; empty: it allows it."""
+        """Why the guest's class forbids a step; empty: it allows it. One of which the plugin of classes is silent may have a class."""
         field = step.allowed_by
         allowed = guest.fields.get(field)
+        if allowed is None and not (drains and self._settings.move_unclassed):
+            return f"the guest has no class that allows it ({field})"
         if allowed is None:
-            return "" if drains and self._settings.move_unclassed else f"the guest has no class that allows it ({field})"
+            answers = EvictionField.ANSWERS
+            silent = (Scope.GUEST, answers) in self._context.declarations.fields and answers not in guest.fields
+            return "the guest's class is not known now: the plugin of classes has not answered" if silent else ""
         name = printable(str(guest.fields.get(EvictionField.CLASS)), 40)
         return "" if allowed == 1 else f"the guest's class {name} does not allow it ({field})"
 
@@ -460,7 +453,7 @@ class EvictionPlugin:
             waits = self._settings.sweep if has_time(HostPressure.of(self._snapshot), self._settings) else 0.0
             self.jobs.move(mover, moved, self._context.services(MovePreparation), waits)
             if not self._is_drained(Decision(entity, change.control, change.value, source=change.source)):
-                self._moves.append(self._snapshot.monotonic)
+                self._recent.note_move()
             return
         needs, comes_back = needs_of(guest, step), guest.fields.get(EvictionField.COMES_BACK) != 0
         if needs is None:
@@ -473,18 +466,12 @@ class EvictionPlugin:
         for outcome in report.outcomes:
             step = STEP_OF.get(outcome.decision.control)
             if step is not None and outcome.status in (Status.FAILED, Status.REFUSED):
-                self._spare(outcome.decision.entity.id, [step])
+                self._recent.spare(outcome.decision.entity.id, [step])
         for revision in report.revisions:
             entity, step = revision.before.entity, STEP_OF.get(revision.before.control)
             is_own = step is not None and revision.after is None and revision.before.source == self._source
             if step is not None and is_own and (entity.id, step) not in self._put_off:
-                self._spare(entity.id, [step])
-
-    def _spare(self, identity: str, steps: Iterable[Step]) -> None:
-        """Do none of these to the guest for some time."""
-        now = self._context.monotonic()
-        still = {key: since for key, since in self._spared.items() if now - since < AGAIN_SECONDS}
-        self._spared = still | {(identity, step): now for step in steps}
+                self._recent.spare(entity.id, [step])
 
     def _cancelled(self, one: Announced, why: str) -> None:
         self._context.log.warning("guest %s: not done: %s: %s", printable(one.name), one.step, why)

@@ -42,7 +42,8 @@ class AnotherHand:
         self._who = self._what = ""
 
     def set_by_mom(self, knob: str, value: int | None) -> None:
-        """mom has set a knob; None: it has put back what stood there before, and whoever sets it from now on undoes nothing of mom's."""
+        """mom has set a knob; None: it has put back what stood there before, or does not know what it has set: whoever sets it from now on
+        undoes nothing of mom's."""
         if value is None:
             self._set.pop(knob, None)
         elif knob in _KNOBS:

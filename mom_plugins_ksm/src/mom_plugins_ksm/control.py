@@ -52,13 +52,13 @@ class KsmKnobs:
     :param ksm_read: gives knobs and counters by the names of the kernel's files, as `KsmControl.ksm_read`
     :param ksm_write: sets knobs, as `KsmControl.ksm_write`
     :param page_size: bytes
-    :param available_kib: memory that the host can still give; None when that is unknown or another host's concern
+    :param spare_kib: gives the memory that unmerging may take, or None where that is unknown; None itself: that is another host's concern
     """
 
     ksm_read: Callable[[], Mapping[str, Value]]
     ksm_write: Callable[[Mapping[str, int]], None]
     page_size: int
-    available_kib: Callable[[], int | None]
+    spare_kib: Callable[[], int | None] | None
 
     def read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
         """The present values. Raises `HypervisorError`."""
@@ -114,14 +114,17 @@ class KsmKnobs:
     def _unmerge_hindrance(self, found: Mapping[str, Value]) -> str:
         # Unmerging makes a copy of every shared page, and since Linux 6.6 an empty page for every place where the kernel's own stands. When
         # memory runs out on the way, the kernel kills who asked: mom.
-        sharing, empty, available = found.get("pages_sharing"), found.get("ksm_zero_pages"), self.available_kib()
-        if not is_count(sharing) or available is None:
+        sharing, empty = found.get("pages_sharing"), found.get("ksm_zero_pages")
+        if not is_count(sharing) or self.spare_kib is None:
             return ""
         sharing += empty if is_count(empty) else 0
-        needed = sharing * self.page_size // 1024
-        if needed < available:
+        needed, spare = sharing * self.page_size // 1024, self.spare_kib()
+        if not needed or (spare is not None and needed < spare):
             return ""
-        return f"unmerging {sharing} pages takes {needed // 1024} MiB and only {available // 1024} MiB are available; stop guests first"
+        takes = f"unmerging {sharing} pages takes {needed // 1024} MiB"
+        if spare is None:
+            return f"{takes}, and how much memory is available is unknown"
+        return f"{takes} and the host has only {spare // 1024} MiB to spare; stop guests first"
 
     def _put_merge_across_nodes_back(self, knob: Mapping[str, int]) -> None:
         """Write it; where the kernel refuses as pages are shared, unmerge all first, if memory allows, and let `run` stand again."""
@@ -136,8 +139,8 @@ class KsmKnobs:
                 raise HypervisorError(f"{error}; {hindrance}") from error
         else:
             return
-        self.ksm_write({RUN: UNMERGED})
-        try:
+        try:  # where it fails the kernel may have stopped KSM, or, where only the answer was lost, unmerge all the same
+            self.ksm_write({RUN: UNMERGED})
             for _ in range(_BUSY_TRIES):
                 with suppress(HypervisorError):
                     self.ksm_write(knob)

@@ -21,6 +21,7 @@ from mom_core import (
     PluginContext,
     PluginSettings,
     Problem,
+    Refused,
     Revision,
     Severity,
     Snapshot,
@@ -33,7 +34,7 @@ from mom_core import (
     hookimpl,
 )
 from mom_plugins_ksm.another_hand import AnotherHand
-from mom_plugins_ksm.control import CONTROLS, KsmKnobs, knob_of
+from mom_plugins_ksm.control import CONTROLS, MERGE_ACROSS_NODES, RUN, KsmKnobs, knob_of
 from mom_plugins_ksm.fields import FIELDS, LAW_FIELDS, is_count, ksm_fields
 from mom_plugins_ksm.findings import ONE_OF_TWO, knobs_finding, law_findings, scanner_findings
 from mom_plugins_ksm.law import KsmParameters
@@ -133,8 +134,13 @@ class KsmPlugin:
         errors = self._knobs(hypervisor).write(changes)
         for change in changes:
             knob, value = knob_of(change.control), as_whole(change.value)
-            if value is not None and change.target not in errors and not self._is_foreign:
-                self._other.set_by_mom(knob, None if change.back else value)
+            error = errors.get(change.target)
+            if value is None or isinstance(error, Refused) or self._is_foreign:
+                continue
+            # What was not answered may have taken effect, or yet will: whatever stands there from now on is nobody else's for certain.
+            self._other.set_by_mom(knob, None if change.back or error is not None else value)
+            if error is not None and knob == MERGE_ACROSS_NODES and change.back:  # for which `run` was set, too
+                self._other.set_by_mom(RUN, None)
         return errors
 
     mom_importers = late_hook("mom_plugins_ksm.ksmtuned:importers")
@@ -157,6 +163,6 @@ class KsmPlugin:
         """The kernel's knobs, which the hypervisor may write; or those of the hypervisor, where it has a KSM of its own."""
         self._is_foreign, self._is_written_by_another = isinstance(hypervisor, KsmControl), isinstance(hypervisor, KsmWriter)
         if isinstance(hypervisor, KsmControl):  # what memory it has to unmerge into is its own concern
-            return KsmKnobs(hypervisor.ksm_read, hypervisor.ksm_write, self._page_size, lambda: None)
+            return KsmKnobs(hypervisor.ksm_read, hypervisor.ksm_write, self._page_size, None)
         writer = hypervisor if isinstance(hypervisor, KsmWriter) else self._sysfs
-        return KsmKnobs(self._sysfs.ksm_read, writer.ksm_write, self._page_size, self._sysfs.available_kib)
+        return KsmKnobs(self._sysfs.ksm_read, writer.ksm_write, self._page_size, self._sysfs.spare_kib)

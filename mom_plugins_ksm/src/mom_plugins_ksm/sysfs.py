@@ -15,6 +15,10 @@ from mom_toolkit import read_kernel_file, read_meminfo, write_file
 FOLDER = "sys/kernel/mm/ksm"
 ADVISOR_CURE = f"echo none > /{FOLDER}/advisor_mode"
 
+_KEPT_SHARE = 0.05
+"""Of the host's memory, stays available when all is unmerged: that takes seconds, in which guests take memory, too, and near 0 the kernel
+kills whoever asks for more."""
+
 _COUNT = re.compile(rb"[0-9]{1,20}\n?")
 _SIGNED = re.compile(rb"-?[0-9]{1,20}\n?")
 _NUMBERS = {file: _SIGNED if unit is Unit.BYTES else _COUNT for _, file, unit, _ in FILES if unit is not Unit.TEXT}
@@ -63,9 +67,11 @@ class SysfsKsm:
             except HypervisorError as error:
                 raise _explained(error, name) from error.__cause__
 
-    def available_kib(self) -> int | None:
-        """MemAvailable of this host in KiB; None when it is not known."""
-        return read_meminfo(self._root).get("MemAvailable")
+    def spare_kib(self) -> int | None:
+        """Memory of this host in KiB that unmerging may take: what is available but for a twentieth of all; None when it is not known."""
+        found = read_meminfo(self._root)
+        available, total = found.get("MemAvailable"), found.get("MemTotal")
+        return None if available is None or total is None else max(0, available - int(_KEPT_SHARE * total))
 
 
 def _explained(error: HypervisorError, name: str) -> HypervisorError:

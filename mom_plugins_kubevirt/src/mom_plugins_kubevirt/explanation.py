@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from mom_cli import About, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_core import format_kib, printable
-from mom_plugins_kubevirt.node_fields import PROMISE, PROMISED_BY, REQUEST
+from mom_plugins_kubevirt.node_fields import ASKING, PROMISE, PROMISED_BY, REQUEST
 
 
 class PodExplainer(Explainer):
@@ -23,6 +23,8 @@ def _sentences(about: About) -> Iterator[str]:
     promised, request, by = about.number(PROMISE), about.number(REQUEST), about.guest.text(PROMISED_BY)
     if promised is None or not by:
         yield "What its pod requests is not known, so no size is promised to it by that; it keeps what it uses."
+    elif by == ASKING:
+        yield f"The kubelet is being asked what its pod requests; until it answers, the guest is promised its size, {format_kib(promised)}."
     elif request is None:
         yield f"By {printable(by, 60)}, {format_kib(promised)} are promised to it; what its pod requests is not known."
     else:

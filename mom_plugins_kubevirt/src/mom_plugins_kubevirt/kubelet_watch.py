@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -74,6 +74,11 @@ class KubeletWatch:
         self._thread = threading.Thread(target=self._run, name="kubelet", daemon=True)
         self._thread.start()
 
+    @property
+    def asks_for_the_first_time(self) -> bool:
+        """It was started, and the kubelet has neither answered yet nor failed to."""
+        return bool(self._settings.every) and self._thread is not None and not self.told.asked
+
     def stop(self) -> None:
         """Ask no more. A thread that waits for an answer is left behind."""
         self._stopping.set()
@@ -95,8 +100,9 @@ class KubeletWatch:
             self._soon.clear()
             try:
                 self.ask()
-            except Exception:  # noqa: BLE001  # containment: whatever it answers, it is asked again
+            except Exception as error:  # noqa: BLE001  # containment: whatever it answers, it is asked again
                 self._log.exception("asking the kubelet failed")
+                self.told = replace(self.told, error=f"asking it failed: {error}", asked=True)
             self._stopping.wait(_SOONEST_SECONDS)
             self._soon.wait(max(0.0, (self._settings.every or 3600.0) - _SOONEST_SECONDS))
 

@@ -58,10 +58,11 @@ class NodeFacts:
     def add_to(self, fields: Mapping[str, dict[str, Value]], pods: Mapping[str, LauncherPod]) -> None:
         """Add what is known of guests to their fields.
 
-        :param fields: by guest id, with `balloon_max` and `vcpu_count` where they are known
+        :param fields: by guest id, with `balloon_cur`, `balloon_max` and `vcpu_count` where they are known
         :param pods: by guest id
         """
         self._watch.want({pod.pod_uid for pod in pods.values()})
+        asking = self._watch.asks_for_the_first_time  # before `told`: or an answer that comes in between is missed
         told = self._watch.told
         self._groups.look(fields, pods)
         for identity, known in fields.items():
@@ -73,7 +74,8 @@ class NodeFacts:
                 known.setdefault(name, value)
             protected = None if asked is not None and asked.memory is not None else protected_kib(pod.cgroup, group)
             most, vcpus = as_number(known.get("balloon_max")), as_number(known.get("vcpu_count"))
-            promise = promise_of(asked, protected, most, vcpus, self._percentage)
+            size = as_number(known.get("balloon_cur")) if asking else None
+            promise = promise_of(asked, protected, most, vcpus, self._percentage, size)
             if promise is not None:
                 known[PROMISE], known[PROMISED_BY] = math.ceil(promise.kib), promise.by
                 if promise.request is not None:

@@ -9,6 +9,8 @@ from mom_core import FieldSpec, Scope, Unit
 PROMISE: Final = "balloon_min"
 REQUEST: Final = "pod_request"
 PROMISED_BY: Final = "pod_request_by"
+ASKING: Final = "nobody yet: the kubelet is being asked"
+"""Who promises a guest its size, from mom's start until the kubelet has answered."""
 EVICTS_BELOW: Final = "mem_evicts_below"
 ROOM: Final = "eviction_room"
 THRESHOLD: Final = "eviction_threshold"
@@ -25,7 +27,13 @@ FIELDS: Final = (
         "its pod's memory request",
     ),
     FieldSpec(REQUEST, _KIB, _G, "the memory that the container of the guest requests", "kubelet /pods, or memory.min or memory.low"),
-    FieldSpec(PROMISED_BY, _TEXT, _G, "who says what the guest is promised: the kubelet, its control group, or a setting", "mom"),
+    FieldSpec(
+        PROMISED_BY,
+        _TEXT,
+        _G,
+        "who says what the guest is promised: the kubelet, its control group, or a setting; nobody yet: it is promised its size",
+        "mom",
+    ),
     FieldSpec(
         EVICTS_BELOW,
         _KIB,

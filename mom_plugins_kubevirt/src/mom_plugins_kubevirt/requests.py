@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from mom_plugins_kubevirt.kubelet_api import member, objects_of
+from mom_plugins_kubevirt.node_fields import ASKING
 from mom_plugins_kubevirt.quantities import quantity_kib
 from mom_toolkit import kib_in
 
@@ -107,18 +108,26 @@ def protected_kib(pod_group: str, container_group: str = "") -> float | None:
 
 
 def promise_of(
-    asked: PodRequest | None, protected: float | None, guest_kib: float | None, vcpus: float | None, percentage: float | None
+    asked: PodRequest | None,
+    protected: float | None,
+    guest_kib: float | None,
+    vcpus: float | None,
+    percentage: float | None,
+    size_kib: float | None = None,
 ) -> PodPromise | None:
     """What a guest is promised, and who says so; None: nothing is known of it.
 
     :param asked: its pod, by the kubelet; None: the kubelet was not asked, or does not know it
     :param protected: what its control group protects
     :param percentage: KubeVirt's `memoryOvercommitPercentage`, by the operator
+    :param size_kib: the guest's size while the kubelet has not answered yet, which may promise all of that; None: it has, or is not asked
     """
     if asked is not None and asked.memory is not None:
         return PodPromise(promise_by_request(asked.memory, guest_kib, vcpus), asked.memory, "the kubelet")
     if protected is not None:
         return PodPromise(promise_by_request(protected, guest_kib, vcpus), protected, "its control group")
+    if size_kib is not None:
+        return PodPromise(size_kib, None, ASKING)
     if percentage is not None and guest_kib is not None:
         return PodPromise(guest_kib * min(1.0, 100 / percentage), None, "the setting memory_overcommit_percentage")
     return None

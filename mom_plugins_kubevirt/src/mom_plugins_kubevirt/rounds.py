@@ -10,7 +10,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Final, TypeVar
 
-from mom_core import HypervisorError
+from mom_core import HypervisorError, printable
 from mom_toolkit import Callers
 
 T = TypeVar("T")
@@ -30,7 +30,8 @@ in some hundred where the host is short of CPU."""
 def ask_all(
     callers: Callers, whom: Iterable[T], ask: Callable[[T], R], patience: float, unsure: Set[T] = frozenset()
 ) -> tuple[dict[T, R | HypervisorError], dict[T, Future[R]]]:
-    """What each answered, or the error that it raised, and the questions that are still open.
+    """What each answered, or the error that it raised, and the questions that are still open. An error that is no `HypervisorError` is told
+    as one.
 
     :param patience: seconds in all
     :param unsure: those that have hung before: they are asked, and not waited for once all others have answered
@@ -78,3 +79,5 @@ def _take(one: T, open_: dict[T, tuple[Future[R], float]], answers: dict[T, R | 
         answers[one] = call.result()
     except HypervisorError as error:
         answers[one] = error
+    except Exception as error:  # noqa: BLE001  # containment: whatever one answers, the others are heard
+        answers[one] = HypervisorError(f"its answer cannot be used: {type(error).__name__}: {printable(str(error), 300)}")

@@ -25,9 +25,6 @@ RISES_IN: Final = "mem_rises_in"
 MAY_OFFLOAD: Final = "may_offload"
 """The guest field by which a plugin of service classes says whether a guest's memory may go; where it has no class, it is unknown."""
 
-CLASS_ANSWERS: Final = "mem_guarantee_share"
-"""The guest field that this plugin names for all guests whenever it answers, unknown where there is none."""
-
 _MOST_PACE: Final = 1 << 30
 """1 TiB a second is more than any host could take."""
 

@@ -11,8 +11,9 @@ from typing import Final
 
 from mom_core import Guest, Value
 from mom_plugins_offload.fields import COLD, MAY_OFFLOAD, OFFLOAD, OFFLOADED, REFAULTS, STATE, WORKING_SET, WORKING_SET_AGE
-from mom_plugins_offload.law import PAGE_KIB, ObservedGuest, ReclaimState, cold_kib
+from mom_plugins_offload.law import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, PAGE_KIB, ObservedGuest, ReclaimState, cold_kib
 from mom_plugins_offload.processes import MemoryWay, faults_of, way_to
+from mom_plugins_offload.requests import OUT_OF_TIME
 from mom_toolkit import Hierarchies, pid_of
 
 _IN_TURN: Final = 100
@@ -28,7 +29,8 @@ _FAULTS_SECONDS: Final = 1.0
 class FollowedGuest:
     """One guest. Times are monotonic seconds; `moved_kib` is what went since the last decision, `offloaded_kib` since mom knows it.
 
-    `may_offload` is the last word of its class: 0 forbids that its memory goes; None: it has no class.
+    `may_offload` is the last word of its class, once `class_heard`: 0 forbids that its memory goes; None: it has no class. The last request
+    to it gave nothing where `vain` says why: it is asked again at `vain_until`, and `vain_pause` seconds after the next such one.
     """
 
     incarnation: str
@@ -46,6 +48,10 @@ class FollowedGuest:
     reason: str = ""
     observed: ObservedGuest | None = None
     may_offload: float | None = None
+    class_heard: bool = False
+    vain: str = ""
+    vain_until: float = 0.0
+    vain_pause: float = FIRST_PAUSE_SECONDS
 
     @property
     def cold_kib(self) -> float | None:
@@ -66,7 +72,27 @@ class FollowedGuest:
         """
         told = guest.number(MAY_OFFLOAD)
         if told is not None or not silent:
-            self.may_offload = told
+            self.may_offload, self.class_heard = told, True
+
+    def note_moved(self, kib: int, why: str, now: float) -> None:
+        """Note what a request gave, and why no more.
+
+        A guest that gave nothing is left out for a while, as it would give nothing in the next cycle either: nothing of it is away, so
+        that it is the cheapest of all, and others would not be asked.
+        """
+        self.moved_kib += kib
+        self.offloaded_kib += kib
+        if kib:
+            self.vain_pause = FIRST_PAUSE_SECONDS
+        elif why:
+            self.reason = why
+            if why != OUT_OF_TIME:
+                self.vain, self.vain_until = why, now + self.vain_pause
+                self.vain_pause = min(2 * self.vain_pause, LONGEST_PAUSE_SECONDS)
+
+    def why_left_out(self, now: float) -> str:
+        """Why it is not asked now, as the last request gave nothing; empty: it may be asked."""
+        return f"{self.vain}; tried again in {self.vain_until - now:.0f} s" if now < self.vain_until else ""
 
     def seen(self, root: Path | None, now: float) -> dict[str, Value]:
         """Its fields in a new cycle, in which the pace lapses that was not asked for again.
@@ -100,12 +126,14 @@ class FollowedGuest:
 
 
 def followed(before: Mapping[str, FollowedGuest], guests: Sequence[Guest]) -> dict[str, FollowedGuest]:
-    """These guests, by id, with what was kept of those that were there before; one that was started anew is another one."""
-    kept = {guest.id: before.get(guest.id) for guest in guests}
-    return {
-        guest.id: one if (one := kept[guest.id]) is not None and one.incarnation == guest.incarnation else FollowedGuest(guest.incarnation)
-        for guest in guests
-    }
+    """These guests, by id, with what was kept of those that were there before; of one that was started anew, what its class said."""
+    found: dict[str, FollowedGuest] = {}
+    for guest in guests:
+        one = before.get(guest.id) or FollowedGuest(guest.incarnation)
+        if one.incarnation != guest.incarnation:
+            one = FollowedGuest(guest.incarnation, may_offload=one.may_offload, class_heard=one.class_heard)
+        found[guest.id] = one
+    return found
 
 
 def look_in_turn(kept: Mapping[str, FollowedGuest], guests: Sequence[Guest], root: Path, hierarchies: Hierarchies, now: float) -> None:

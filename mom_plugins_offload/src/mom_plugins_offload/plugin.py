@@ -30,7 +30,7 @@ from mom_core import (
     printable,
 )
 from mom_plugins_offload import law
-from mom_plugins_offload.fields import CLASS_ANSWERS, CONTROLS, FIELDS, MAY_OFFLOAD, NET, OFFLOAD, RATIO, RISES_IN, ROOM, WRITTEN
+from mom_plugins_offload.fields import CONTROLS, FIELDS, MAY_OFFLOAD, NET, OFFLOAD, RATIO, RISES_IN, ROOM, WRITTEN
 from mom_plugins_offload.findings import findings
 from mom_plugins_offload.guests import FollowedGuest, followed, look_in_turn
 from mom_plugins_offload.host_need import HostNeed, chosen, need_of
@@ -41,7 +41,7 @@ from mom_plugins_offload.requests import ReclaimRequest, ReclaimTaker
 from mom_plugins_offload.settings import OffloadGuestSettings, OffloadSettings
 from mom_plugins_offload.stores import net_share, ratio_of, room_of, stores_of
 from mom_plugins_offload.writes import WriteBudget
-from mom_toolkit import ColdMemoryControl, Hierarchies, StoreKind, SwapStore, late_hook
+from mom_toolkit import ColdMemoryControl, EvictionField, Hierarchies, StoreKind, SwapStore, late_hook
 
 _CYCLES_IN_FORCE: Final = 1
 """A request lapses when it was not renewed in the cycle after it."""
@@ -166,13 +166,11 @@ class OffloadPlugin:
                     self._note_moved(one, done.went, done.why)
 
     def _note_moved(self, one: FollowedGuest, kib: int, why: str) -> None:
-        one.moved_kib += kib
-        one.offloaded_kib += kib
+        now = self._context.monotonic()
+        one.note_moved(kib, why, now)
         self._moved_kib += kib
-        if not kib and why:
-            one.reason = why
         if room_of(self._stores, 1 << 60).disk:
-            self._budget.spend(kib, self._context.monotonic())
+            self._budget.spend(kib, now)
 
     # --- decide ------------------------------------------------------------------------------------------------------------------
 
@@ -198,7 +196,7 @@ class OffloadPlugin:
         self._urgent = need.urgency > 1
         offers: dict[str, ColdOffer] = {}
         has_classes = (Scope.GUEST, MAY_OFFLOAD) in self._context.declarations.fields
-        silent = has_classes and CLASS_ANSWERS not in snapshot.columns
+        silent = has_classes and EvictionField.ANSWERS not in snapshot.columns
         for guest in snapshot.guests.values():
             one = self._followed.get(guest.id)
             if one is None:
@@ -259,7 +257,7 @@ class OffloadPlugin:
         away = guest.number("host_swap")
         sweep = self._waits_for_sweep(guest, one, away or 0.0, seconds, need)
         rises = f"{_RISES}, and the host lacks nothing" if need.lack_kib <= 0 and self._settings.ahead and _rises(guest) else ""
-        hold = self._forbidden(guest, one) or ("" if self._own else one.way.why_not) or sweep or rises
+        hold = self._forbidden(guest, one) or ("" if self._own else one.way.why_not) or one.why_left_out(now) or sweep or rises
         return ObservedGuest(
             guest.number("rss"),
             away,
@@ -279,6 +277,8 @@ class OffloadPlugin:
         own = settings.offload if isinstance(settings, OffloadGuestSettings) else None
         if own is False:
             return "its settings forbid it (offload: false)"
+        if own is None and not one.class_heard:
+            return "whether its class forbids it is not known yet"
         return "its class forbids it (offload: false)" if own is None and one.may_offload == 0 else ""
 
     def _longest_sweep(self, need: HostNeed) -> float:

@@ -36,6 +36,9 @@ LONGEST_BITE_SECONDS: Final = 0.1
 _END_SECONDS: Final = 0.15
 """How long the taker may take to end by itself, and again when it is killed: then the kernel ends what it has under way."""
 
+OUT_OF_TIME: Final = "the time was over"
+"""Why a request ended that was not followed for long enough to say what the guest gives."""
+
 _WAYS: Final = {"v2": OrderNumber.TAKE_V2, "v1": OrderNumber.TAKE_V1, "process": OrderNumber.TAKE_PROCESS, "recall": OrderNumber.RECALL}
 _NO_MORE: Final = {"recall": "there was no more in swap"}
 _ENDED: Final = "its process has ended"
@@ -87,7 +90,7 @@ class _Turn:
 
     def out_of_time(self) -> None:
         """Say so."""
-        self._request.why = "the time was over"
+        self._request.why = OUT_OF_TIME
 
     @property
     def _no_more(self) -> str:

@@ -13,6 +13,8 @@ from mom_core import ConfigError, GuestSettings, HypervisorError, Size, SizeOrSh
 
 _SUFFIX: Final = ".yaml"
 _MOST_FILES: Final = 10_000
+_HOLDS: Final = "it holds the guests' definitions"
+_MISSING: Final = f"{_HOLDS}: make it, or take `guest_files` of the plugin qemu out"
 
 Stamp = tuple[int, int, int, int]
 
@@ -57,7 +59,8 @@ class Defined(NamedTuple):
 class GuestFiles:
     """The definitions in a folder, each read again when its file has changed. Not to be used by two threads at a time.
 
-    A file that becomes wrong leaves its guest where it was: with its last good definition, and with what is wrong.
+    A file that becomes wrong leaves its guest where it was: with its last good definition, and with what is wrong. Once all were right, a
+    new file that is wrong may be any guest's that no other file defines.
 
     :param root: of the host's files
     """
@@ -66,23 +69,26 @@ class GuestFiles:
         self._root = root
         self._folder = root / str(folder).lstrip("/")
         self._known: dict[str, tuple[Stamp, Defined]] = {}
+        self._were_right = False
+        self.undefined: Defined | None = None
+        """What stands for the definition of a guest that no file defines, while a file that was never right may be its; None: none may."""
 
     def read(self) -> Mapping[str, Defined]:
         """All definitions by their monitors' paths, as they stand now.
 
-        Raises `HypervisorError` where the folder cannot be read, where two files have the same monitor, and where a file was never right:
-        which guest it defines is not known, and it is not to be taken for gone.
+        Raises `HypervisorError` where the folder is missing or cannot be read, where two files have the same monitor, and where a file is
+        wrong before all were right: which guest it defines is not known, and it is not to be taken for gone.
         """
         try:
             with os.scandir(self._folder) as entries:
                 files = {entry.name: entry.stat() for entry in entries if entry.name.endswith(_SUFFIX)}
-        except FileNotFoundError:
-            files = {}
         except OSError as error:
-            raise HypervisorError(f"{self._folder} cannot be read: {error.strerror}", hint="it holds the guests' definitions") from error
+            text = f"{error.filename or self._folder} cannot be read: {error.strerror}"
+            raise HypervisorError(text, hint=_MISSING if isinstance(error, FileNotFoundError) else _HOLDS) from error
         if len(files) > _MOST_FILES:
             raise HypervisorError(f"{self._folder} has more than {_MOST_FILES} definitions of guests")
-        self._known = {name: self._one(name, status) for name, status in sorted(files.items())}
+        self.undefined = None
+        self._known = {name: one for name, status in sorted(files.items()) if (one := self._one(name, status)) is not None}
         found: dict[str, Defined] = {}
         first: dict[str, str] = {}
         for name, (_, defined) in self._known.items():
@@ -91,9 +97,10 @@ class GuestFiles:
                 text = f"{self._folder / name} has the monitor of {first[monitor]}: {printable(defined.guest.monitor)}"
                 raise HypervisorError(text, hint="a guest is defined in one file")
             found[monitor], first[monitor] = defined, name
+        self._were_right = True
         return found
 
-    def _one(self, name: str, status: os.stat_result) -> tuple[Stamp, Defined]:
+    def _one(self, name: str, status: os.stat_result) -> tuple[Stamp, Defined] | None:
         stamp = status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
         known = self._known.get(name)
         if known is not None and known[0] == stamp:
@@ -102,6 +109,9 @@ class GuestFiles:
             return stamp, Defined(read_settings(self._folder / name, GuestFile))
         except ConfigError as error:
             wrong = str(error.problems[0])
-            if known is None:
+            if known is not None:
+                return stamp, Defined(known[1].guest, wrong)
+            if not self._were_right:
                 raise HypervisorError(f"a guest's definition is wrong: {wrong}", hint="mend it, or take it away") from error
-            return stamp, Defined(known[1].guest, wrong)
+            self.undefined = Defined(GuestFile(monitor="/"), f"{wrong} (this guest has no other definition)")
+            return None

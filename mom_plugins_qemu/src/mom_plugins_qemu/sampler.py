@@ -95,6 +95,8 @@ class Sampler(SeenGuests[MonitoredGuest]):
         self._files = None if settings.guest_files is None else GuestFiles(settings.root, settings.guest_files)
         self._defined: Mapping[str, Defined] = {}
         """The operator's definitions, by the monitors' paths."""
+        self._undefined: Defined | None = None
+        """As in `GuestFiles`."""
         self._processes = host_side
         self.doubles: dict[str, str] = {}
         """Monitors whose guest says that it is another one that is there already, by path: which."""
@@ -112,7 +114,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         defined = {} if self._files is None else self._files.read()
         paths = monitors(self._settings.root, self._settings.sockets, self._settings.users, defined)
         with self._lock:
-            self._defined = defined
+            self._defined, self._undefined = defined, None if self._files is None else self._files.undefined
             due = self._begin(paths, now)
         self._rounds(due, 0)
         if self._untold is not None:
@@ -150,8 +152,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         those that are likely to answer. The lock is held."""
         there = set(paths)
         self._visited &= there
-        for one in self._guests.values():
-            one.defined = self._defined.get(one.path)
+        self._give_definitions()
         for gone in [known for path, known in self._guests.items() if path not in there]:
             self._lost(gone, Failure.ABSENT)
         unknown: list[tuple[Visit, MonitoredGuest | None]] = []
@@ -241,7 +242,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
             start=f"{process}.{started}",
             identity=identity,
             own_name=identity.name,
-            defined=self._defined.get(visit.path),
+            defined=self._defined.get(visit.path, self._undefined),
             since=self._monotonic(),
             failure=Failure.LEFT,
         )
@@ -346,9 +347,19 @@ class Sampler(SeenGuests[MonitoredGuest]):
             return ""
         return f"{LIES} the guest has up to {most} KiB, and its process maps {mapped} KiB"
 
+    def _give_definitions(self) -> None:
+        """What the operator says of a guest by one of its monitors holds at its others, too. The lock is held."""
+        of_guests: dict[tuple[int, str], Defined] = {}
+        for one in self._guests.values():
+            if one.id and one.path in self._defined:
+                of_guests.setdefault((one.process, one.id), self._defined[one.path])
+        for one in self._guests.values():
+            one.defined = of_guests.get((one.process, one.id), self._defined.get(one.path, self._undefined))
+
     def _index(self) -> None:
         """Guests by their ids; of two monitors that say they are of one guest, the one stays whose QEMU was started with that id, or else
-        the one known first."""
+        the one known first. Of two that one QEMU has, it is one that answers: another client may hold the first."""
+        self._give_definitions()
         found: dict[str, MonitoredGuest] = {}
         self.doubles = {}
         for known in sorted(self._guests.values(), key=lambda known: known.id != known.identity.uuid):
@@ -358,6 +369,13 @@ class Sampler(SeenGuests[MonitoredGuest]):
             first = found.setdefault(known.id, known)
             if first is not known and first.process != known.process:
                 self.doubles[known.path] = f"it says that it is guest {printable(first.name)}, which {first.path} is"
+            elif first is not known:
+                if not known.number:
+                    known.number, known.definition = first.number, first.definition
+                elif not first.number:
+                    first.number, first.definition = known.number, known.definition
+                if first.failure and not known.failure:
+                    found[known.id] = known
         self._seen = found
         self._resizes.keep(found)
         self._processes.follow((known.id, known.name, known.start) for known in found.values())

@@ -37,6 +37,10 @@ _HEART_BEAT_MS = 24_000
 _HEART_BEAT_GRACE_SECONDS = 6.0
 """vdsm's own client gives up at 30 s."""
 
+_PING_SECONDS = 2.0
+"""How long vdsm may take to answer anything at all after a call without an answer. It answers a ping at once while one of its workers is
+free: after so long all of them hang, or nothing arrives here any more."""
+
 _MOST_LATE_CALLS = 40
 """Of so many calls without an answer the connection is given up: half of the requests that vdsm lets wait."""
 
@@ -89,7 +93,7 @@ class _Session:
     sent: dict[str, asyncio.Future[object]] = field(default_factory=dict)
     """Each gets the result, or the `HypervisorError` that says why there is none."""
     late: set[str] = field(default_factory=set)
-    """Ids of those that no caller waits for any more."""
+    """Ids of those that no caller waits for, or not any more."""
     answers: int = 0
     given_up: HypervisorError | None = None
 
@@ -164,7 +168,8 @@ class VdsmConnection:
         """The result of this verb. Takes `timeout` seconds at most, connecting included.
 
         Raises `GuestBusy` when there is no answer in time (it may still take effect; `late` is told how to find out whether vdsm has
-        answered since), and another `HypervisorError` when vdsm refuses or cannot be reached.
+        answered since: never, where the connection has ended before), and another `HypervisorError` when vdsm refuses or cannot be
+        reached.
 
         :param doing: what is being done, for error messages
         """
@@ -206,11 +211,27 @@ class VdsmConnection:
             raise type(error)(f"{doing}: {error.message}", hint=error.hint) from error
 
     def _overdue(self, session: _Session, identity: str, answers_before: int) -> None:
-        """No caller waits for this any more. The session ends if perhaps nothing arrives here any more."""
+        """No caller waits for this any more. Where other answers came, vdsm lives, and is stuck with this call only."""
         session.late.add(identity)
-        # Other answers came: vdsm lives, and is stuck with this call only.
-        if session.answers == answers_before or len(session.late) > _MOST_LATE_CALLS:
-            session.give_up(HypervisorError(f"{self.settings.peer} does not answer"))
+        if len(session.late) > _MOST_LATE_CALLS:
+            self._give_up(session)
+        elif session.answers == answers_before:
+            self._ping(session)
+
+    def _ping(self, session: _Session) -> None:
+        """Ask vdsm itself, as guests may hang one after the other. The session ends if nothing at all is answered in time."""
+        ping, before = request("Host.ping2", {}), session.answers
+        session.ask(ping)
+        session.late.add(ping.id)
+
+        def judge() -> None:
+            if session.answers == before:
+                self._give_up(session)
+
+        asyncio.get_running_loop().call_later(_PING_SECONDS, judge)
+
+    def _give_up(self, session: _Session) -> None:
+        session.give_up(HypervisorError(f"{self.settings.peer} does not answer"))
 
     async def _opened(self) -> _Session:
         """The session that is open, or is opened unless it is too early for that. Raises `HypervisorError`."""
@@ -256,8 +277,10 @@ class VdsmConnection:
         opening, self._opening = self._opening, None
         if opening is not None:
             opening.set_result(error)
-        for answer in session.sent.values() if session is not None else ():
-            answer.set_result(error)
+        if session is not None:
+            for identity, answer in session.sent.items():
+                if identity not in session.late:  # those stay open: vdsm may be stuck with them still
+                    answer.set_result(error)
 
     # --- opening -----------------------------------------------------------------------------------------------------------------
 

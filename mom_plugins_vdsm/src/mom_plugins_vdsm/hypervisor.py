@@ -57,8 +57,9 @@ class _State:
     """Guests that were changed since, so that what was read of them is no longer true."""
     disks: Mapping[str, Sequence[DiskTune]] = field(default_factory=dict)
     disks_read: float | None = None
-    """None also after a change, so that what was read is no longer true."""
     disk_changes: int = 0
+    """Of limits, by mom. With another number than when they were read, these are no longer true; disks are where they were."""
+    disk_changes_read: int = 0
     late: dict[str, tuple[Callable[[], bool], float]] = field(default_factory=dict)
     """Of calls about a guest that were given up, whether they have come back, and since when; by guest id."""
 
@@ -68,7 +69,7 @@ class VdsmHypervisor:
     """The guests of this host's vdsm: `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl` and `KsmWriter`.
 
     Safe to be used from several threads. Everything takes at most the time-out that the settings give it. A guest about which vdsm
-    does not answer is not asked about again while that call is open: each holds one of vdsm's eight workers.
+    does not answer is not asked about again while that call is open, for a minute at most: each holds one of vdsm's eight workers.
     """
 
     connection: VdsmConnection
@@ -216,11 +217,18 @@ class VdsmHypervisor:
         wanted = {guest.id for guest in guests}
         with _turn(self._reading_disks, self._for_others):
             with self._lock:
-                disks, read = self._state.disks, self._state.disks_read
-                come = (wanted & self._state.vms.keys()) - disks.keys()
-            if read is None or self.monotonic() - read >= self.settings.statistics_kept or come:
+                state = self._state
+                disks, recent = state.disks, self._disks_are_recent()
+                changed = state.disk_changes != state.disk_changes_read
+                come = (wanted & state.vms.keys()) - disks.keys()
+            if not recent or changed or come:
                 disks = self._read_disks()
         return {identity: disks[identity] for identity in wanted if disks.get(identity)}
+
+    def _disks_are_recent(self) -> bool:
+        """Whether they were read so recently that they are where they were then. The lock is held."""
+        read = self._state.disks_read
+        return read is not None and self.monotonic() - read < self.settings.statistics_kept
 
     def _read_disks(self) -> Mapping[str, Sequence[DiskTune]]:
         with self._lock:
@@ -233,20 +241,21 @@ class VdsmHypervisor:
         with self._lock:
             self._state.disks = {**dict.fromkeys(running, ()), **tunes}
             # What was changed while vdsm answered may not be in the answer.
-            self._state.disks_read = now if self._state.disk_changes == changes else None
+            self._state.disks_read, self._state.disk_changes_read = now, changes
             return self._state.disks
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
         """Set these limits on the disk with that name; the others stay as they are then. Raises as `set_balloon` does."""
         self._vm(guest)
-        found = next((tune for tune in self.io_tunes([guest]).get(guest.id, ()) if tune.name == disk), None)
+        with self._lock:
+            known = self._state.disks.get(guest.id, ()) if self._disks_are_recent() else ()
+        found = _named(known, disk) or _named(self.io_tunes([guest]).get(guest.id, ()), disk)
         if found is None:
             raise NotSupported(f"{guest} has no disk {printable(disk)} that vdsm can limit")
         try:
             self._set(guest, "VM.setIoTune", {"tunables": [tunable(found, limits)]}, f"setting the limits of disk {printable(disk)}")
         finally:
             with self._lock:
-                self._state.disks_read = None
                 self._state.disk_changes += 1
 
     # --- KSM ---------------------------------------------------------------------------------------------------------------------
@@ -322,6 +331,10 @@ def _turn(lock: threading.Lock, timeout: float) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _named(disks: Sequence[DiskTune], name: str) -> DiskTune | None:
+    return next((disk for disk in disks if disk.name == name), None)
 
 
 def _listed(vm: Vm, mark: str, *, silent: bool) -> Guest:

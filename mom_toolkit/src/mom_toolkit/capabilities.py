@@ -104,7 +104,8 @@ class MigrationControl(Protocol):
         """Move the guest to that hypervisor while it runs, and return when it runs there and not here.
 
         Otherwise it runs here as before: raises `NotSupported` when it cannot be moved there at all, `GuestBusy` when that took longer
-        than `timeout_seconds` and was given up, and other kinds of `HypervisorError`.
+        than `timeout_seconds` and was given up, and other kinds of `HypervisorError`. Raises `TimeoutError` when it is not known how it
+        ended, though it was given up: the guest may be moving still.
         """
 
 

@@ -41,7 +41,8 @@ class HypervisorMover:
         return ""
 
     def look(self, job: MoveJob) -> MoveReport:
-        """By the call. One that an earlier mom made is not known here, and was given up when that one ended."""
+        """By the call: with `TimeoutError`, the hypervisor has not answered. One that an earlier mom made is not known here, and was given
+        up when that one ended."""
         with self._lock:
             call = self._calls.get(job.id)
         if call is None:
@@ -49,9 +50,11 @@ class HypervisorMover:
             return failed("mom ended while it was under way, and the guest is still here") if is_over else UNKNOWN
         if not call.done():
             return RUNNING
+        error = call.exception()
+        if isinstance(error, TimeoutError):
+            return UNKNOWN
         with self._lock:
             self._calls.pop(job.id, None)  # it is over, and is not asked for again
-        error = call.exception()
         return DONE if error is None else failed(why_failed(error))
 
     def cancel(self, job: MoveJob) -> None:

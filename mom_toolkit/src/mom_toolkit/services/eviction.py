@@ -119,6 +119,7 @@ class EvictionField(StrEnum):
     MAY_POWER_OFF = "may_power_off"  #: 1: it may be shut down
     WARNING = "leave_warning"  #: seconds before that at which it is announced
     COMES_BACK = "comes_back"  #: 0: it is not undone when there is room again
+    ANSWERS = "mem_guarantee_share"  #: named for each guest whenever that plugin answers, unknown where there is none
     CLASS = "sla_class"  #: the name of its class
     PRIORITY = "priority"  #: 0 to 100: the lowest goes first
     COST = "reclaim_cost"  #: among those of one priority the cheapest goes first
