@@ -422,6 +422,36 @@ def test_a_hooks_first_failure_has_file_line_and_traceback(tmp_path: Path, machi
     assert "Traceback" not in second, "the same failure again is not told again"
 
 
+class Unspeakable(Exception):
+    """Cannot be told of: what it says raises, and what it comes from."""
+
+    __cause__ = property(lambda self: sys.exit(1))  # what Python reads of it
+
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("text", [None, b"text", 5])
+def test_a_failure_that_cannot_be_told_is_logged_with_its_traceback_all_the_same(text: object, caplog: pytest.LogCaptureFixture) -> None:
+    worker = PluginWorker("p", 60)
+
+    def fail() -> None:
+        if text is None:
+            raise Unspeakable
+        error = SyntaxError("no such word")
+        error.filename, error.lineno, error.text = "a.policy", 1, text  # type: ignore[assignment]  # as libraries of others set it
+        raise error
+
+    call = worker.begin("h", fail)
+    assert call is not None
+    error = worker.finish(call).error
+    assert error is not None
+    worker.log_failure("h", error)
+    worker.close(time.monotonic() + 10)
+    assert "in fail" in caplog.text
+    assert type(error).__name__ in caplog.text
+
+
 @pytest.mark.parametrize("raised", [ValueError, HypervisorError])
 def test_a_secret_in_a_failure_is_in_neither_the_line_nor_the_traceback(raised: type[Exception], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG", "mom")

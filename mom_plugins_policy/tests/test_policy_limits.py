@@ -4,6 +4,8 @@ import contextlib
 import gc
 import resource
 import time
+import tracemalloc
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -104,6 +106,115 @@ def test_time_is_limited_also_where_steps_are_not() -> None:
     assert "0.05 s" in result.errors[0].message
 
 
+_ONCE = '(defvar once "a") (defvar long (* "x" 65000)) (defvar half (* "x" 32000)) (defvar other (+ (* "x" 64999) "€"))'
+
+
+def at_each_guest(value: str, times: int = 1, prelude: str = "") -> str:
+    """Notes with this value, in steps that have budgets of their own."""
+    return f"{prelude} (with Guests g {{ (with once z 1) {' '.join(f'(g.SetVar {n} {value})' for n in range(times))} }})"
+
+
+HELD = {
+    "strings": at_each_guest("(* half 2)", 63),
+    "lists": at_each_guest("(* l 99000)", 5, "(defvar l (with once z 1))"),
+    "characters": at_each_guest("(with s x x)", 1, '(defvar s (* "€" 30000))'),
+    "negative integers": at_each_guest("(with s x (abs i))", 2, '(defvar s (* "x" 2000)) (defvar i (- 0 (<< 1 4000)))'),
+    "shifted integers": at_each_guest("(with s x (>> i 1))", 2, '(defvar s (* "x" 2000)) (defvar i (<< 1 4000))'),
+    "sums": f"(let ({' '.join(f'(a{n} (+ half half))' for n in range(2000))}) 1)",
+    "sums of each call": f"(def f (n) (if (< n 1) 0 (let ({' '.join(f'(a{n} (+ half half))' for n in range(20))}) (f (- n 1))))) (f 90)",
+    "guests of guests": "(with Guests g (with Guests h (with Guests i 1.5)))",
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_a_policy_holds_no_more_than_some_64_mib_however_many_guests_there_are(name: str) -> None:
+    guests: dict[str, dict[str, Value]] = {f"g{number}": {"n": 1} for number in range(140)}
+    policy = Policy.compile({"p": f"{_ONCE} {HELD[name]}"}, limits=PolicyLimits(seconds=60))
+    tracemalloc.start()
+    try:
+        result = policy.evaluate(snapshot(guests=guests))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 80 << 20
+    assert [(error.kind, error.name, error.guest) for error in result.errors] == [("limit", "p", None)]
+    assert result.stopped
+
+
+def test_what_a_policy_builds_and_drops_is_not_held_against_it() -> None:
+    guests: dict[str, dict[str, Value]] = {f"g{number}": {"n": 1} for number in range(5000)}
+    text = '(defvar found "") (defvar l (with found x 0)) (with Guests g { (set l (+ l (with once x g.n))) 0 }) l'
+    result = Policy.compile({"p": f"{_ONCE} {text}"}, limits=PolicyLimits(seconds=60)).evaluate(snapshot(guests=guests))
+    assert not result.errors
+    assert result.values[-1] == [1] * 5000
+
+
+def test_what_would_fill_the_memory_is_not_explained() -> None:
+    policy = Policy.compile({"p": f"{_ONCE} (defvar s (* 'x' 900)) (with s x (let ((t (* half 2))) (Host.Control 'c' (if (== t x) 1 2))))"})
+    result = policy.evaluate(fixture())
+    assert not result.errors
+    tracemalloc.start()
+    try:
+        with pytest.raises(PolicyError, match="too large to tell"):
+            explain(policy, fixture(), fixture().host.entity)
+        assert tracemalloc.get_traced_memory()[1] < 80 << 20
+    finally:
+        tracemalloc.stop()
+
+
+SLOW = {
+    "errors": "(with Guests g (/ g.n 0)) " * 3000,
+    "a long loop": "(with long z { " + "(< long other) " * 4 + "1 })",
+    "a long text": "{ " + "(< long other) " * 9000 + "1 }",
+    "many guests": "(with Guests g { " + "(< long other) " * 100 + "1 })",
+    "lists of long strings": "(defvar l (* (with once c long) 1000)) (defvar m (* (with once c (* half 2)) 1000)) (with long z (== l m))",
+    "long lists": '(defvar l (* (with once c long) 100000)) (defvar m (* (with once c (* (* "x" 1000) 65)) 100000)) (with l z (== l m))',
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_a_policy_ends_soon_after_its_time_whatever_its_steps_take(name: str) -> None:
+    guests: dict[str, dict[str, Value]] = {f"g{number}": {"n": 1} for number in range(3000 if name == "many guests" else 100)}
+    policy = Policy.compile({"p": f"{_ONCE} {SLOW[name]}"}, limits=PolicyLimits(steps=1 << 60, guest_steps=1 << 60, seconds=0.05))
+    began = time.process_time()
+    result = policy.evaluate(snapshot(guests=guests))
+    assert time.process_time() - began < 2, "some tenths of a second; without a look at the clock 3 s to 90 s"
+    assert result.stopped
+    last = result.errors[-1]
+    assert (last.kind, last.name, last.entity, "0.05 s" in last.message) == ("limit", "p", None, True)
+
+
+def test_of_very_many_errors_the_first_thousand_are_told_and_that_there_are_more() -> None:
+    guests: dict[str, dict[str, Value]] = {f"g{number}": {"n": 1} for number in range(600)}
+    text = "(with Guests g (/ g.n 0)) (with Guests g (/ g.n 0)) (with Guests g (g.Control 'x' 1))"
+    result = Policy.compile({"p": text}, limits=PolicyLimits(seconds=60)).evaluate(snapshot(guests=guests))
+    assert [error.kind for error in result.errors] == ["zero-division"] * 1000 + ["limit"]
+    assert "more than 1,000 errors; the others are not told" in result.errors[-1].message
+    assert (result.decisions, result.stopped) == ((), False)
+
+
+LONG_NAMES = ("(Host.Control {} 1)", "(Host.SetVar {} 1)", "(Host.Remember {} 1)", "(Host.Stat {} 1)", "(Host.StatAvg {})")
+
+
+@pytest.mark.parametrize("form", LONG_NAMES)
+@pytest.mark.parametrize("name", ['"' + "x" * 201 + '"', '(* "x" 201)'])
+def test_names_that_policies_make_are_no_longer_than_those_that_they_write(form: str, name: str) -> None:
+    (fault,) = Policy.compile({"p": form.format(name)}).evaluate(fixture()).errors
+    assert (fault.kind in ("limit", "unknown-field", "undefined-symbol"), fault.line) == (True, 1)
+    assert not Policy.compile({"p": form.format("'mem_free'")}).evaluate(fixture()).errors
+
+
+TOLD: Sequence[Value] = [("a",), ["a"], b"a", range(3)]
+
+
+@pytest.mark.parametrize("given", TOLD)
+def test_a_list_of_a_plugin_grows_no_further_than_one_of_the_policy(given: Value) -> None:
+    taken = snapshot(host={"l": given, "n": 1}, properties={"host": {"l": given}})
+    for text in ("(* Host.l 10000000)", '(* (Host.Prop "l") 10000000)', "(defvar l Host.l) " + "(set l (+ l l)) " * 30):
+        (fault,) = Policy.compile({"p": text}).evaluate(taken).errors
+        assert fault.kind in ("limit", "type")
+
+
 def test_each_guest_has_steps_of_its_own() -> None:
     guests: dict[str, dict[str, object]] = {f"g{number}": {"n": 1} for number in range(300)}
     text = "(def loop (n) (if (< n 1) 0 (loop (- n 1)))) (with Guests g (+ g.n (loop 100)))"
@@ -118,6 +229,7 @@ def test_each_guest_has_steps_of_its_own() -> None:
         (PolicyLimits(depth=10), "(def f (n) (if (< n 1) 0 (f (- n 1)))) (f 9) (f 10)", "recursion"),
         (PolicyLimits(integer_bits=64), "(<< 1 63) (<< 1 64)", "range"),
         (PolicyLimits(string=10), '(+ "12345" "12345") (+ "12345" "123456")', "limit"),
+        (PolicyLimits(string=10), """(== 1 (+ '123' '456')) (== 1 (+ '123' (+ '456' (+ '789' (+ '012' '345')))))""", "limit"),
         (PolicyLimits(list=4), "(defvar l (with Guests g 1)) (+ l l) (+ l (+ l l))", "limit"),
         (PolicyLimits(names=3), '(Host.Control "a" 1) (Host.Control "b" 1) (Host.Control "c" 1) (Host.Control "d" 1)', "limit"),
     ],

@@ -24,6 +24,7 @@ from mom_core import (
 )
 from mom_core.testing import snapshot
 from mom_plugins_pypolicy import GiB, KiB, MiB, PypolicyPlugin, TiB
+from mom_toolkit import NoteStore
 
 UNITS = {"used": Unit.KIB, "limit": Unit.KIB, "kind": Unit.TEXT, "disks": Unit.LIST, "rate": Unit.RATIO}
 FIELDS = {(scope, name): FieldSpec(name, unit, scope, name) for scope in Scope for name, unit in UNITS.items()}
@@ -313,6 +314,18 @@ def test_what_cannot_be_kept_is_said_and_what_was_noted_stays(folder: Folder, va
     assert all(problem.message.startswith("what it notes here is not kept, and what was noted before stays: ") for problem in problems)
     text = "def decide(host, guests):\n    return [guest.set('size', guest.notes['n'], because='x') for guest in guests]\n"
     assert folder.decide(text)[0] == {("a", "size"): 2, ("b", "size"): 1, ("c", "size"): 1}
+
+
+def test_notes_that_are_too_large_together_are_said_and_what_was_noted_stays(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.decide("def decide(host, guests):\n    for guest in guests:\n        guest.notes['n'] = 1\n")
+    monkeypatch.setattr(NoteStore, "LARGEST", 300)
+    text = "def decide(host, guests):\n    for guest in guests:\n        guest.notes['n'] = 2 if guest.name == 'a' else 'x' * 100\n"
+    _, problems = folder.decide(text)
+    assert [(problem.entity.name, problem.message) for problem in problems if problem.entity] == [
+        ("c", "what is noted here is not kept, and what was noted before stays: all notes together have more than 0 MiB")
+    ]
+    text = "def decide(host, guests):\n    return [guest.set('size', 5, because='x') for guest in guests if guest.notes['n'] == 1]\n"
+    assert folder.decide(text)[0] == {("c", "size"): 5}
 
 
 # --- files -------------------------------------------------------------------------------------------------------------------------

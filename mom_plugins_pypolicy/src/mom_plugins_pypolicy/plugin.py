@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from mom_core import ConfigError, Decision, Finding, PluginContext, PluginSettings, Problem, Severity, Snapshot, hookimpl
+from mom_core import ConfigError, Decision, Finding, PluginContext, PluginSettings, Problem, Severity, Snapshot, Source, hookimpl
 from mom_plugins_pypolicy.entities import Known
 from mom_plugins_pypolicy.evaluation import evaluate
 from mom_plugins_pypolicy.files import PythonPolicy, read_policies
@@ -49,7 +49,11 @@ class PypolicyPlugin:
         known = Known(snapshot, history, self._context.declarations, self._notes.begin(snapshot), {})
         until = time.monotonic() + self._settings.deadline / 2  # the rest is for the last attempt
         found = [item for policy in self._policies for item in evaluate(policy, known, until)]
-        self._notes.keep(known.notes)
+        for identity in self._notes.keep(known.notes):
+            guest = snapshot.guests.get(identity)
+            most = f"{NoteStore.LARGEST >> 20} MiB"
+            message = f"what is noted here is not kept, and what was noted before stays: all notes together have more than {most}"
+            found.append(Problem(Source(self._context.name), message, guest.entity if guest else None, hint="note less, or delete notes"))
         return found
 
     @hookimpl

@@ -73,8 +73,12 @@ def place_of(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """An exception with its traceback through foreign code, as Python prints it."""
-    return "".join(traceback.format_exception(type(error), error, own_traceback(error))).rstrip()
+    """An exception with its traceback through foreign code, as Python prints it; without what it comes from where that cannot be told."""
+    trace = own_traceback(error)
+    try:
+        return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
+    except BaseException:  # noqa: BLE001  # its `__cause__`, its notes and what it says are the plugin's, and may raise anything
+        return "".join([*traceback.format_tb(trace), describe(error)])
 
 
 def _package(trace: TracebackType) -> str:
@@ -85,7 +89,7 @@ def text_of(error: BaseException) -> str:
     """The words of an exception; none where it cannot say them."""
     try:
         return str(error)
-    except Exception:  # noqa: BLE001  # its `__str__` is the plugin's
+    except BaseException:  # noqa: BLE001  # its `__str__` is the plugin's, and may raise anything
         return ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from mom_core import HOST_ID, Decision, Declarations, Guest, Scope, Snapshot, Source, Unit, Value
@@ -16,6 +16,7 @@ from mom_plugins_policy.language.reader import read
 from mom_plugins_policy.language.runtime import Evaluation, Notes
 from mom_plugins_policy.language.syntax import Form, SourceText, abridged
 from mom_plugins_policy.language.values import Guests
+from mom_toolkit import NoteStore
 
 TOO_COMPLICATED = (TooComplicatedError, RecursionError, MemoryError, SyntaxError)
 """The errors of compiling where a program is nested deeper than Python can go: SyntaxError is that of the generated code."""
@@ -23,6 +24,7 @@ TOO_COMPLICATED = (TooComplicatedError, RecursionError, MemoryError, SyntaxError
 _FIELD = re.compile(r"\.(\w+)")
 _FRACTIONS = frozenset({Unit.TEXT, Unit.RATIO, Unit.PERCENT, Unit.SECONDS})
 _VARIANTS = 8  # compiled variants kept, for different sets of undeclared fields
+_FIELDS = 1000  # of which an evaluation keeps whether they are declared: policies may make up names
 _CODES = 4  # kept, at up to some MiB: those in force, those a client checks and then sets, those on trial, and those from before
 
 
@@ -181,22 +183,25 @@ class Policy:
         spec = self.declarations.controls.get(control)
         return (None, False) if spec is None else (spec.scope, spec.unit not in _FRACTIONS and spec.unit is not Unit.LIST)
 
-    def evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot] | None = None, notes: Notes | None = None) -> Result:
+    def evaluate(
+        self, snapshot: Snapshot, history: Sequence[Snapshot] | None = None, notes: Notes | None = None, room: int = NoteStore.LARGEST
+    ) -> Result:
         """Evaluate against a snapshot. Never raises for what a policy does wrong: that is in `Result.errors`.
 
         :param history: older snapshots, oldest first; the snapshot's own `history` if None
         :param notes: what was remembered earlier; nothing if None
+        :param room: bytes by which that may grow, as `NoteStore` counts them
         """
         older = snapshot.history if history is None else history
         declared = self.declarations.fields if self.declarations is not None else None
 
-        @cache
+        @lru_cache(maxsize=_FIELDS)
         def declares(scope: Scope, name: str) -> bool:
             return (scope, name) in declared if declared is not None else occurs(scope, name, snapshot, older)
 
         undeclared = self.undeclared if declared is not None else frozenset(field for field in self.fields if not declares(*field))
         compiled = self.code.without(undeclared)
-        run = Evaluation(snapshot, older, self.limits, declares, compiled, notes, self.text_controls)
+        run = Evaluation(snapshot, older, self.limits, declares, compiled, notes, self.text_controls, room)
         values: list[Any] = []
         stopped = False
         try:

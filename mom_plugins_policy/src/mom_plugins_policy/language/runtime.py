@@ -7,10 +7,12 @@ from __future__ import annotations
 import logging
 import math
 import operator
+import sys
 import time
-from collections.abc import Callable, Container, Hashable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import chain
 from traceback import walk_tb
 from types import CodeType, FrameType
 from typing import Any, NoReturn, Protocol, TypeAlias
@@ -22,10 +24,17 @@ from mom_plugins_policy.language.syntax import Form, abridged
 from mom_plugins_policy.language.values import UNBOUND, Any_, Disk, Function, Guests, requested, show
 from mom_plugins_policy.language.words.methods import DISK_METHODS, ENTITY_METHODS
 from mom_plugins_policy.language.words.word import covers
+from mom_toolkit import NoteStore
 
 _log = logging.getLogger("mom.policy")
 
-_SLICE = 20_000  # steps between two looks at the clock
+SLICE = 5000  # steps between two looks at the clock: some ms of numbers, and some tenths of a second where all join or compare long strings
+
+_MEMORY = 48 << 20  # bytes of strings, lists and integers that an evaluation holds; it may grow by a quarter between two counts
+_FUNCTION = 400  # bytes of a method that is held as a value
+ELEMENT = 36  # bytes of an element of a list that `with` builds: its place, and a number
+_CHARACTER = 80  # bytes of a character as an element, where Python does not share one object for all that are equal
+_MOST_FAULTS = 1000  # that are told; each takes some 20 us and 1 KiB
 
 
 Notes: TypeAlias = Mapping[str, Mapping[str, Any]]
@@ -39,8 +48,9 @@ _LONGEST_DEBUG = 2000
 def write_to_log(*values: Any_) -> Any_:
     """Write values to the debug log; the last of them."""
     if _log.isEnabledFor(logging.DEBUG):
+        shown = [value[:_LONGEST_DEBUG] if isinstance(value, str) else show(value) for value in values[:_LONGEST_DEBUG]]
         # On one line: what a policy writes must not look like records of the log.
-        _log.debug("%s", printable(" ".join(value if isinstance(value, str) else show(value) for value in values), _LONGEST_DEBUG))
+        _log.debug("%s", printable(" ".join(shown), _LONGEST_DEBUG))
     return values[-1]
 
 
@@ -74,6 +84,7 @@ class Evaluation:
     """One evaluation of one program against one snapshot. Its methods are called by generated code, by name.
 
     :param takes_text: names of the controls that take text
+    :param room: bytes by which what is remembered may grow, as `NoteStore` counts them
     """
 
     def __init__(
@@ -85,6 +96,7 @@ class Evaluation:
         code: Emitted,
         notes: Notes | None,
         takes_text: Container[Hashable] = (),
+        room: int = NoteStore.LARGEST,
     ) -> None:
         self.snapshot = snapshot
         self.host = snapshot.host
@@ -98,6 +110,7 @@ class Evaluation:
         self.failed: set[str] = set()
         self.notes = notes
         self.noted: dict[str, dict[str, Any_]] = {}
+        self._room = room
         self._recalled: dict[str, dict[str, Any_]] = {}
         self.disks_of: dict[str, Any_] = {}
         self.disk_sites: dict[str, int] = {}
@@ -106,11 +119,13 @@ class Evaluation:
         self._older = [older.guests for older in history]
         self._code = code
         self._faults_seen: set[tuple[int, str]] = set()
-        self._weights: dict[int, tuple[list[Any_], int]] = {}
+        self._weights: dict[int, tuple[Sequence[Any_], int]] = {}
         self._deadline = time.monotonic() + limits.seconds
+        self._until_look = SLICE
+        self._until_count = _MEMORY
         self._used = 0
         self._allowed = limits.steps
-        self.slice = min(_SLICE, limits.steps)
+        self.slice = min(SLICE, limits.steps)
         """The steps that generated code may count down before it asks for more."""
         self._outer: tuple[int, int] | None = None
 
@@ -120,26 +135,40 @@ class Evaluation:
         """True if the evaluation has taken longer than it may."""
         return time.monotonic() > self._deadline
 
+    def look(self, error: Exception | None = None) -> None:
+        """Look at the clock; with an error, there where it happened."""
+        if time.monotonic() > self._deadline:
+            late = Trouble("limit", f"the evaluation takes longer than {self.limits.seconds:g} s", fatal=True)
+            raise late.with_traceback(None if error is None else error.__traceback__)
+
+    def turns(self, values: Sequence[Any_], most: int) -> Iterable[Any_]:
+        """The values that a loop goes over, with a look at the clock before each `most` of them."""
+        return values if len(values) <= most else chain.from_iterable(self._watched(values, most))
+
+    def _watched(self, values: Sequence[Any_], most: int) -> Iterator[Sequence[Any_]]:
+        for start in range(0, len(values), most):
+            self.look()
+            yield values[start : start + most]
+
     def refill(self, left: int) -> int:
         """More steps, when the last ones are used up; `left` is below 0."""
         self._used += self.slice - left
         self.slice = 0
-        if time.monotonic() > self._deadline:
-            raise Trouble("limit", f"the evaluation takes longer than {self.limits.seconds:g} s", fatal=True)
+        self.look()
         if self._used > self._allowed:
             raise Trouble("limit", f"more than {self._allowed:,} steps")
-        self.slice = max(0, min(_SLICE, self._allowed - self._used))
+        self.slice = max(0, min(SLICE, self._allowed - self._used))
         return self.slice
 
     def enter_step(self, left: int) -> int:
         """A guest's step of an outermost loop over Guests begins: it has a budget of its own."""
         if self._outer is None:
             self._outer = (self._used + self.slice - max(left, 0), self._allowed)
-        elif time.monotonic() > self._deadline:
-            raise Trouble("limit", f"the evaluation takes longer than {self.limits.seconds:g} s", fatal=True)
+        else:
+            self.look()
         self._used = 0
         self._allowed = self.limits.guest_steps
-        self.slice = min(_SLICE, self._allowed)
+        self.slice = min(SLICE, self._allowed)
         return self.slice
 
     def leave_steps(self, left: int) -> int:
@@ -148,7 +177,7 @@ class Evaluation:
             return left
         self._used, self._allowed = self._outer
         self._outer = None
-        self.slice = max(0, min(_SLICE, self._allowed - self._used))
+        self.slice = max(0, min(SLICE, self._allowed - self._used))
         return self.slice
 
     def charge(self, steps: int) -> None:
@@ -156,6 +185,46 @@ class Evaluation:
         self._used += steps
         if self._used > self._allowed:
             raise Trouble("limit", f"more than {self._allowed:,} steps")
+        self._until_look -= steps
+        if self._until_look < 0:
+            self._until_look = SLICE
+            self.look()
+
+    def build(self, size: int) -> None:
+        """Count bytes that are built. No guest's step gives them back: what it has built may be kept."""
+        self._until_count -= size
+        if self._until_count < 0:
+            self.look()
+            held = self._held()
+            if held > _MEMORY:
+                raise Trouble("limit", f"strings, lists and large integers of more than {_MEMORY >> 20} MiB", fatal=True)
+            self._until_count = max(_MEMORY - held, _MEMORY >> 2)
+
+    def _held(self) -> int:
+        """Bytes that notes, requests, variables of the generated code, and nested lists of which the weight is known hold."""
+        todo: list[Iterable[Any_]] = [notes.values() for notes in (*self.variables.values(), *self.noted.values())]
+        todo += [[value for _, value, _ in asked.values()] for asked in self.controls.values()]
+        todo.append([value for value, _ in self._weights.values()])
+        frame: FrameType | None = sys._getframe()
+        while frame is not None:
+            if frame.f_code.co_filename == self._code.filename:
+                todo.append(frame.f_locals.values())
+            frame = frame.f_back
+        size, seen = 0, set[int]()
+        while todo and size <= _MEMORY:
+            for value in todo.pop():
+                kind = value.__class__
+                if kind is list or (kind is str and len(value) > _CHARACTER):
+                    if id(value) in seen:
+                        continue
+                    seen.add(id(value))
+                if kind is list:
+                    todo.append(value)
+                if kind is list or kind is str or kind is int or kind is float:
+                    size += value.__sizeof__()
+                elif kind is Function:
+                    size += _FUNCTION
+        return size
 
     def too_deep(self) -> NoReturn:
         """A function call is nested too deep."""
@@ -168,10 +237,15 @@ class Evaluation:
         self.failed.add(guest.id)
         if isinstance(error, Trouble) and error.fatal:
             raise error
+        self.look(error)
+        if len(self.faults) > _MOST_FAULTS:
+            return
         site = self._site(error)
         place = self._code.sites[site].form.index if site >= 0 else -1
         if (place, guest.id) not in self._faults_seen:
             self._faults_seen.add((place, guest.id))
+            if len(self.faults) == _MOST_FAULTS:
+                error = Trouble("limit", f"more than {_MOST_FAULTS:,} errors; the others are not told, the first of them is")
             self.faults.append(self._fault(error, site, guest.entity))
 
     def fault(self, error: Exception) -> Fault:
@@ -210,11 +284,12 @@ class Evaluation:
             return ()
         if site.codes is None:
             site.codes = [(abridged(form, 30), compile(text, self._code.filename, "eval")) for form, text in site.operands]
-        known = dict(frames[-1][0].f_locals)
+        known = frames[-1][0].f_locals
         found: list[str] = []
         for shown, code in site.codes:
+            needed = {name: known[name] for name in code.co_names if name in known}
             try:
-                value = eval(code, self._code.namespace, known)  # noqa: S307  # generated code, on the values that the failing code had
+                value = eval(code, self._code.namespace, needed)  # noqa: S307  # generated code, on the values that the failing code had
             except Exception:  # noqa: BLE001, S112  # a message may lack a value, nothing more
                 continue
             found.append(f"{shown} is {show(value)}")
@@ -229,15 +304,20 @@ class Evaluation:
             if value.bit_length() > self.limits.integer_bits:
                 raise Trouble("range", f"an integer of more than {self.limits.integer_bits} bits")
             self.charge(value.bit_length() >> 8)
+            self.build(value.__sizeof__())
         elif kind is str:
             if len(value) > self.limits.string:
                 raise Trouble("limit", f"a string of more than {self.limits.string:,} characters")
             self.charge(len(value) >> 6)
-        elif kind is list:
+            self.build(value.__sizeof__())
+        elif kind is list or kind is tuple:
             self._weigh(value)
+            self.build(value.__sizeof__())
+        elif value is not None and isinstance(value, Sequence):
+            raise TypeError  # a plugin's own kind of list, of which the size would not be bounded
         return value
 
-    def _weigh(self, value: list[Any_]) -> int:
+    def _weigh(self, value: Sequence[Any_]) -> int:
         known = self._weights.get(id(value))
         if known is not None:
             return known[1]
@@ -246,7 +326,7 @@ class Evaluation:
         weights = self._weights
         nested = False
         for item in value:
-            if item.__class__ is list:
+            if item.__class__ is list or item.__class__ is tuple:
                 nested = True
                 weight += weights[id(item)][1] if id(item) in weights else len(item)
         if weight > self.limits.list:
@@ -266,15 +346,17 @@ class Evaluation:
     def mul(self, left: Any_, right: Any_) -> Any_:
         """Product or repetition, checked before it is made."""
         for one, other in ((left, right), (right, left)):
-            if isinstance(one, str | list):
+            if isinstance(one, str | list | tuple):
                 if not isinstance(other, int):
                     raise TypeError
                 count = max(0, other)
-                size = self._weigh(one) if isinstance(one, list) else len(one)
-                limit, what = (self.limits.list, "list") if isinstance(one, list) else (self.limits.string, "string")
+                size = len(one) if isinstance(one, str) else self._weigh(one)
+                limit, what = (self.limits.string, "string") if isinstance(one, str) else (self.limits.list, "list")
                 if size * count > limit:
                     raise Trouble("limit", f"a {what} of more than {limit:,} {'elements' if what == 'list' else 'characters'}")
                 return self.grown(one * count)
+        if not (isinstance(left, int | float) and isinstance(right, int | float)):
+            raise TypeError
         if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > self.limits.integer_bits + 1:
             raise Trouble("range", f"an integer of more than {self.limits.integer_bits} bits")
         return left * right
@@ -306,12 +388,15 @@ class Evaluation:
         if kind is Guests:
             return value.members
         if kind is list or kind is str or kind is tuple:
+            if kind is str and not value.isascii():
+                self.build(_CHARACTER * len(value))
             return value
         raise Trouble("type", f"`with` goes over Guests, a list or a string, not over {show(value)},")
 
     def collected(self, values: list[Any_]) -> list[Any_]:
         """The list that `with` has built."""
         self._weigh(values)
+        self.build(ELEMENT * len(values))
         return values
 
     @staticmethod
@@ -330,6 +415,8 @@ class Evaluation:
         found = self._attribute(value, name)
         if found is UNBOUND:
             raise Trouble("undefined-symbol", f"{show(value)} has no {name}")
+        if found.__class__ is Function:
+            self.build(_FUNCTION)
         return found
 
     def _attribute(self, value: Any_, name: str) -> Any_:
@@ -424,7 +511,7 @@ class Evaluation:
 
     def _declared(self, entity: Host | Guest, field: Any_) -> None:
         scope = Scope.GUEST if entity.__class__ is Guest else Scope.HOST
-        if not isinstance(field, str) or not self.declares(scope, field):
+        if not isinstance(field, str) or len(field) > self.limits.name or not self.declares(scope, field):
             raise Trouble("unknown-field", f"no plugin declares {'a guest' if scope is Scope.GUEST else 'a host'} field {show(field)}")
 
     def control(self, name: Hashable) -> dict[str, tuple[Host | Guest, Any_, int]]:
@@ -437,6 +524,8 @@ class Evaluation:
 
     def _of_name(self, stored: dict[Hashable, dict[str, Any_]], name: Hashable, what: str) -> dict[str, Any_]:
         if name not in stored:
+            if isinstance(name, str) and len(name) > self.limits.name:
+                raise Trouble("limit", f"a name of more than {self.limits.name} characters")
             if len(stored) >= self.limits.names:
                 raise Trouble("limit", f"more than {self.limits.names} different {what}")
             stored[name] = {}
@@ -466,14 +555,17 @@ class Evaluation:
     def do_remember(self, entity: Host | Guest, name: Any_, value: Any_) -> None:
         """`Remember`."""
         _check_note(name)
-        if not _keepable(value):
+        small = value.__class__ in _NUMBERS and -_SMALL < value < _SMALL
+        if not small and not _keepable(value):
             raise Trouble("type", f"{show(value)} cannot be remembered: numbers, strings, nil and flat lists of them can")
         identity = entity.id if isinstance(entity, Guest) else HOST_ID
         notes = self.noted.setdefault(identity, {})
-        if name not in notes:
-            kept = {} if self.notes is None else self.notes.get(identity, {})
-            if len(kept.keys() | notes.keys()) >= self.limits.names and name not in kept:
-                raise Trouble("limit", f"more than {self.limits.names} notes on {show(entity)}")
+        kept = {} if self.notes is None else self.notes.get(identity, {})
+        if name not in notes and len(kept.keys() | notes.keys()) >= self.limits.names and name not in kept:
+            raise Trouble("limit", f"more than {self.limits.names} notes on {show(entity)}")
+        before = notes[name] if name in notes else kept.get(name)
+        if not small or before.__class__ not in _NUMBERS:  # a small number takes no more room than another
+            self._make_room(name, before, value)
         notes[name] = value
         recalled = self._recalled.get(name)
         if recalled is not None:
@@ -481,6 +573,17 @@ class Evaluation:
                 recalled.pop(identity, None)
             else:
                 recalled[identity] = value
+
+    def _make_room(self, name: str, before: Any_, value: Any_) -> None:
+        """Refuse a note that is too large, or with which all notes together would be."""
+        if len(name) > self.limits.name:
+            raise Trouble("limit", f"a name of more than {self.limits.name} characters")
+        if sum(len(item) for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)) > self.limits.string:
+            raise Trouble("limit", f"a note of more than {self.limits.string:,} characters")
+        growth = NoteStore.size_of(name, value) - NoteStore.size_of(name, before)
+        if growth > max(self._room, 0):
+            raise Trouble("limit", f"notes on the host and all guests of more than {NoteStore.LARGEST >> 20} MiB together")
+        self._room -= max(growth, 0)  # a guest's notes are not kept if its step fails, so that those that shrink make no room
 
     def recalled(self, name: str) -> dict[str, Any_]:
         """The values that `do_recall` finds of a name, by guest id; kept true by `do_remember`."""
@@ -509,6 +612,9 @@ def _check_note(name: Any_) -> None:
     if not isinstance(name, str):
         raise Trouble("type", f"a note's name is a string, not {show(name)},")
 
+
+_NUMBERS: frozenset[type[Any_]] = frozenset({int, float, bool})
+_SMALL = 1 << 63
 
 _KEPT = 1000  # elements of a list that is remembered
 

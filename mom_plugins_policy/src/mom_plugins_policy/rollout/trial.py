@@ -23,7 +23,7 @@ class PolicyNotes(NoteStore):
     def evaluate(self, policy: Policy, snapshot: Snapshot, history: Sequence[Snapshot]) -> Result:
         """One evaluation that finds these notes, and leaves its own: nil forgets."""
         before = self.begin(snapshot)
-        result = policy.evaluate(snapshot, history, before)
+        result = policy.evaluate(snapshot, history, before, self.room)
         after = {identity: {**before.get(identity, {}), **values} for identity, values in result.notes.items()}
         self.keep({identity: {name: one for name, one in values.items() if one is not None} for identity, values in after.items()})
         return result

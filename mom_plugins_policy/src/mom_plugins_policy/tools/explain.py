@@ -24,6 +24,7 @@ from mom_plugins_policy.language.words.forms import Role
 from mom_plugins_policy.language.words.methods import ENTITY_METHODS
 
 _MOST_EVENTS: Final = 300_000  # values of forms that are kept: a policy has some 10 for a guest
+_MOST_BYTES: Final = 32 << 20  # of the strings and lists among them, each counted as often as it is reported
 _CONDITIONS: Final = 4  # around a request, from the inside out: those farther out are hardly about this guest
 _OPERANDS: Final = 12  # of one form that are told
 _FARTHEST: Final = 400  # forms around a request that are looked at
@@ -203,6 +204,7 @@ class _TracedRun(Evaluation):
         super().__init__(*arguments)
         self.events: list[tuple[int, Any, str]] = []
         """The form at a site, its value, or the id of the entity of which it asked for a control."""
+        self._bytes = 0
 
     @staticmethod
     def debug(*values: Any) -> Any:
@@ -212,8 +214,14 @@ class _TracedRun(Evaluation):
     def trace(self, site: int, value: Any, asked: str = "") -> None:
         """Called by generated code: the form at a site had this value."""
         self.events.append((site, value, asked))
-        if len(self.events) > _MOST_EVENTS:
+        if value.__class__ is str or value.__class__ is list:
+            self._bytes += value.__sizeof__()
+        if self.is_full():
             raise Trouble("limit", "too much to be traced", fatal=True)
+
+    def is_full(self) -> bool:
+        """True if more was reported than is kept."""
+        return len(self.events) > _MOST_EVENTS or self._bytes > _MOST_BYTES
 
     def traced_request(self, site: int, entity: Host | Guest) -> None:
         """Called by generated code: a control was asked for."""
@@ -305,7 +313,7 @@ def _traces_of(result: Result) -> _Traces | None:
     run = _TracedRun(was.snapshot, was.history, was.limits, was.declares, compiled, was.notes)
     with contextlib.suppress(Exception):  # whatever a policy does is an error of the policy, and was told
         compiled.run(run, [])
-    if run.is_late() or len(run.events) > _MOST_EVENTS:
+    if run.is_late() or run.is_full():
         return None
     traces = _known[result] = _Traces(outline)
     traces.follow(run.events, compiled)

@@ -99,6 +99,8 @@ class Emitter(ABC):
         self.indent = 1
         self.effects = 0
         """Statements so far that have effects or may fail."""
+        self.loose = 0
+        """What all sums that may be strings, and are not checked for their size, add up to."""
         self._strings: dict[str, str] = {}
         self._numbers = count(1)
         self._uses: dict[str, str] = {}

@@ -70,13 +70,13 @@ class EntityAccess(Scoping):
                 self._columns[name] = self._new("l")
         return Expression(read[name], stable=True, safe=True)
 
-    def _over_guests(self, guest: str) -> str:
-        """The head of a loop over `Guests`, once it is known which fields are read in it."""
+    def _over_guests(self, guest: str, guests: str) -> str:
+        """The head of a loop over `Guests`, which are in the variable `guests`, once it is known which fields are read in it."""
         read = self._read_of[guest]
         if not read:
-            return f"for {guest} in members:"
+            return f"for {guest} in {guests}:"
         columns = [self._columns[name] for name in read]
-        return f"for {', '.join([guest, *read.values()])} in zip({', '.join(['members', *columns])}):"
+        return f"for {', '.join([guest, *read.values()])} in zip({', '.join([guests, *columns])}):"
 
     def _method(self, form: Form, entity: Expression, method: str, arguments: Sequence[Form]) -> Expression:
         entity = self.spilled(entity)
@@ -128,12 +128,12 @@ class EntityAccess(Scoping):
 
     def _by_entity(self, kind: str, name: str) -> str | None:
         """The dictionary, by entity id, of requests for a control, of notes of a name, or of what is remembered of guests under one: a call
-        for each guest takes ten times as long. None if there are so many that they are looked up when asked for.
+        for each guest takes ten times as long. None if there are so many that they are looked up when asked for, or the name is too long.
 
         :param kind: the helper of the run that gives it
         """
         if (kind, name) not in self._dicts:
-            if sum(one == kind for one, _ in self._dicts) >= self.limits.names // 2:
+            if len(name) > self.limits.name or sum(one == kind for one, _ in self._dicts) >= self.limits.names // 2:
                 return None
             self._dicts[kind, name] = self._new("c")
         return self._dicts[kind, name]

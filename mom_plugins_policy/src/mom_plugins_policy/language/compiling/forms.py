@@ -10,6 +10,7 @@ from mom_plugins_policy.language.compiling.code import ENTITIES, NIL, SCALARS, E
 from mom_plugins_policy.language.compiling.operations import Operations
 from mom_plugins_policy.language.facts import Facts
 from mom_plugins_policy.language.limits import PolicyLimits
+from mom_plugins_policy.language.runtime import ELEMENT, SLICE
 from mom_plugins_policy.language.syntax import Form, FormKind
 from mom_plugins_policy.language.words.forms import COMPILED, DEFINING, FormWord
 from mom_plugins_policy.language.words.functions import CALLABLES, OPERATORS, PREDEFINED, FunctionWord
@@ -33,6 +34,8 @@ class Generator(Operations):
         self.counting = False
         """True if what one turn costs is only known when it runs."""
         self.generated = 0
+        self.next_look = SLICE
+        """When so many forms are generated, code that counts no steps looks at the clock."""
         self.most = _COPIES * program.size + 50_000
         self.guest_loops = 0
         self.depth = "1"
@@ -49,6 +52,7 @@ class Generator(Operations):
         constant_facts = {slot: self.facts[slot] for name, slot in self.predefined.slots.items() if name not in changing}
         self._late_resets(self.predefined)
         for form in self.program.forms:
+            self._watch(form)
             value = self.guarded(self.generate(form), form)
             self.emit(f"out.append({value.text})")
         while self._waiting:
@@ -108,19 +112,29 @@ class Generator(Operations):
         self.emit(f"{result} = {name}()")
         return Expression(result, stable=True, safe=True)
 
-    def _counted(self, form: Form, factor: str = "") -> list[int]:
-        """Count down the steps of what follows; how many it takes is put into the list that is returned."""
+    def _counted(self, form: Form, factor: str = "", many: Callable[[], str] | None = None) -> list[int]:
+        """Count down the steps of what follows; how many it takes is put into the list that is returned.
+
+        :param many: gives, at the end, a statement for when it takes more than are left until the next look at the clock
+        """
         weight: list[int] = []
         self._use("left")
         self._assign("left", self.run)
         refill = self.marked(form, self._helper("refill", "left"))
-        self.late(lambda: [f"left -= {weight[0]}{factor}", f"if left < 0: left = {refill}"])
+        self.late(lambda: [f"left -= {weight[0]}{factor}", "if left < 0:", f" left = {refill}", *([f" {many()}"] if many else [])])
         return weight
+
+    def _watch(self, form: Form) -> None:
+        """Look at the clock now and then, however long the code is in which no steps are counted."""
+        if self.generated > self.next_look:
+            self.emit(self.marked(form, self._helper("look")))
+            self.next_look = self.generated + SLICE
 
     def _sequence(self, form: Form, items: Sequence[Form], dropped: bool) -> Expression:
         if not items:
             return self.fault(form, "empty-form", "nothing to evaluate")
         for item in items[:-1]:
+            self._watch(item)
             self.drop(self.generate(item, dropped=True))
         return self.generate(items[-1], dropped=dropped)
 
@@ -159,6 +173,7 @@ class Generator(Operations):
 
     def _branches(self, test: Expression, first: Callable[[], Expression], second: Callable[[], Expression], dropped: bool) -> Expression:
         """One of two values, by a test."""
+        next_look = self.next_look
         self.facts.begin()
         with self._block() as one:
             value = first()
@@ -167,6 +182,7 @@ class Generator(Operations):
         with self._block() as other:
             otherwise = second()
         learnt_otherwise = self.facts.end()
+        self.next_look = next_look  # the looks of one branch are not those of the other
         self._join(learnt, learnt_otherwise)
         type_, size = joined(value.type, otherwise.type), max(value.size, otherwise.size)
         safe = test.safe and value.safe and otherwise.safe
@@ -268,7 +284,18 @@ class Generator(Operations):
         outermost = guests and self.guest_loops == 0 and self.table is not None
         if items.index in self.traced:
             self.emit(self._helper("trace", str(self.site(items)), over))
-        weight = self._counted(form, f" * len({over})")
+        counting: list[bool] = []
+        turns, place, watch, turn = self._new("i"), self.site(form), self._use("turns"), list[int]()
+
+        def watched() -> str:
+            return f"{turns} = {watch}({over}, {max(1, SLICE // turn[0])})"
+
+        if outermost:  # its turns are not counted here; those that are counted as they run look at the clock themselves
+            weight = self._counted(form, f" * len({over})")
+            self.late(lambda: [f"{turns} = {over}" if counting[0] else watched()])
+        else:
+            self.emit(f"{turns} = {over}", pure=True)
+            weight = self._counted(form, f" * len({over})", watched)
         result = "" if dropped else self._new("r")
         if result:
             self.emit(f"{result} = []")
@@ -278,7 +305,6 @@ class Generator(Operations):
         self.guest_loops += contained
         self.facts.begin()
         with self._block() as loop:
-            counting: list[bool] = []
             if contained:
                 enter = self.marked(form, self._helper("enter_step", "left")) if outermost else ""
                 type_ = self._contained_step(form, over, element, result, lambda: [f"left = {enter}"] if enter and counting[0] else [])
@@ -288,14 +314,17 @@ class Generator(Operations):
         self.facts.end()
         self.guest_loops -= contained
         self.blocks -= 1
-        weight.append(1 if outermost else self.weight + 1)  # a step of an outermost loop has a budget of its own
+        turn.append(self.weight + 1)
+        weight.append(1 if outermost else turn[0])  # a step of an outermost loop has a budget of its own
         self.weight, self.counting = outer_weight, True
-        self.late(lambda: [self._over_guests(element.text) if guests else f"for {element.text} in {over}:"])
+        self.late(lambda: [f"#{place}", self._over_guests(element.text, turns) if guests else f"for {element.text} in {turns}:"])
         self._put(loop)
         if outermost and counting[0]:
             self.emit(f"left = {self._helper('leave_steps', 'left')}")
         if result and self.program.lists and type_ not in SCALARS:
             self.emit(self.marked(form, self._helper("collected", result)))
+        elif result and not outermost:
+            self.emit(self.marked(form, self._helper("build", f"{ELEMENT} * len({result})")))
         return Expression(result, "list", stable=True, safe=True) if result else NIL
 
     def _contained_step(self, form: Form, over: str, element: Expression, result: str, first: Callable[[], list[str]]) -> str:

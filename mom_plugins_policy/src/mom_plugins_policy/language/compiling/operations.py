@@ -11,7 +11,9 @@ from mom_plugins_policy.language.syntax import Form
 from mom_plugins_policy.language.words.functions import BUILTINS, FUNCTIONS, OPERATORS, FunctionWord
 from mom_plugins_policy.language.words.word import covers
 
-_GUARDED_SIZE = 64  # how many inputs' sizes a value may add up to before it is checked
+_GUARDED_SIZE = 64  # how many inputs' sizes a number may add up to before it is checked
+_GUARDED_TEXT = 4  # the same of what may be a string: up to here it takes 0.3 ms at the most to join and to compare them
+_LOOSE_TEXTS = 64  # the same of all such sums of a program together: as variables may hold them, these are up to 16 MiB
 _PYTHON = {"lt": "<", "gt": ">", "lte": "<=", "gte": ">=", "eq": "==", "neq": "!="}
 
 
@@ -32,16 +34,22 @@ class Operations(EntityAccess):
         listed = ", ".join(value.text for value in values)
         text = self.marked(form, f"{called(word)}({listed})", list(zip(arguments, values, strict=True)))
         if word.type != "number":
-            return Expression(text, word.type, size=0 if word.type == "float" else 1)
+            return Expression(text, word.type, size=0 if word.type == "float" else 2)
         type_ = values[0].type if values[0].type in ("int", "float") else "num"
-        return Expression(text, type_, size=values[0].size)
+        return Expression(text, type_, size=max(2, values[0].size))
 
     def _native(
         self, form: Form, operator: str, arguments: Sequence[Form], values: Sequence[Expression], type_: str, size: int
     ) -> Expression:
         text = self.marked(form, f"{values[0].text} {operator} {values[1].text}", list(zip(arguments, values, strict=True)))
         value = Expression(text, type_, size=size)
-        return self.guarded(value, form) if size > _GUARDED_SIZE else value
+        if type_ in ("any", "str"):
+            self.loose += size
+            # In a function by itself, each call of it holds them again.
+            checked = size > _GUARDED_TEXT or self.loose > _LOOSE_TEXTS or self.func is not self.run
+        else:
+            checked = size > _GUARDED_SIZE
+        return self.guarded(value, form) if checked else value
 
     def _add(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
         left, right = values
@@ -86,7 +94,7 @@ class Operations(EntityAccess):
 
     def _shifted_left(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
         text = self._helper("shl", values[0].text, values[1].text)
-        return Expression(self.marked(form, text, list(zip(arguments, values, strict=True))), "int")
+        return Expression(self.marked(form, text, list(zip(arguments, values, strict=True))), "int", size=2)
 
     def _compared(self, form: Form, values: Sequence[Expression]) -> list[Expression]:
         """Count comparisons of lists, where there may be any."""
