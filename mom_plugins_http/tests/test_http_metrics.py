@@ -1,6 +1,7 @@
 """Metrics: what Prometheus reads, under the names that dashboards know, and not without bound."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -10,7 +11,7 @@ from test_http_reading import busy_report
 from mom_core import Declarations, FieldSpec, Report, Scope, Unit, Value
 from mom_core.testing import snapshot
 from mom_plugins_http.routes.metrics import GuestSelection, exposition
-from mom_plugins_http.routes.published import ReportView, Totals
+from mom_plugins_http.routes.published import MOST_COUNTED, ReportView, Totals
 
 FIELDS = (
     FieldSpec("mem_available", Unit.KIB, Scope.HOST, "all"),
@@ -53,6 +54,16 @@ def test_the_hosts_numbers_are_in_base_units_and_texts_are_left_out() -> None:
     assert found["mom_host_memory_total_bytes",] == 2048
     assert found["mom_host_psi_some_ratio",] == 0.015
     assert not any(name[0].startswith("mom_host_unknown") for name in found)
+
+
+def test_names_that_a_policy_makes_up_in_each_cycle_are_not_all_kept() -> None:
+    totals, report = Totals(), busy_report()
+    totals.add(report)
+    for number in range(3):
+        made_up = [replace(report.decisions[0], control=f"made_up_{number}_{one}") for one in range(MOST_COUNTED)]
+        totals.add(replace(report, decisions=[*report.decisions, *made_up]))
+    assert len(totals.decisions) <= 2 * MOST_COUNTED
+    assert totals.decisions["balloon_target"] == 4 * sum(one.control == "balloon_target" for one in report.decisions)
 
 
 def test_what_happened_is_counted() -> None:

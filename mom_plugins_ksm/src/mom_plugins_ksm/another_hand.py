@@ -59,12 +59,10 @@ class AnotherHand:
         if not changed:
             return
         self._what = ", ".join(f"{knob} {found.get(knob)} instead of {self._set[knob]}" for knob in changed)
-        for knob in changed:
-            del self._set[knob]
+        self._set = {knob: value for knob, value in self._set.items() if knob not in changed}
         self._replaced = [*(moment for moment in self._replaced if now - moment <= _WITHIN_SECONDS), now]
-        kubevirt = virt_handler_in(self._proc) != 0
-        self._who = "KubeVirt's virt-handler" if kubevirt else "another program"
-        if len(self._replaced) >= (1 if kubevirt else 2):
+        self._who, times = ("KubeVirt's virt-handler", 1) if virt_handler_in(self._proc) else ("another program", 2)
+        if len(self._replaced) >= times:
             self._until = now + _ALONE_SECONDS
 
     @property

@@ -28,9 +28,7 @@ def _control(knob: str, unit: Unit, about: str, most: float | None = None, choic
 
 CONTROLS = (
     _control(RUN, Unit.COUNT, "1: merge; 0: stop, keep what is merged; 2: stop and unmerge everything", None, (STOPPED, MERGING, UNMERGED)),
-    _control(
-        PAGES_TO_SCAN, Unit.PAGES, "pages that ksmd looks at before it sleeps; the kernel's advisor owns this while it is on", _MOST_PAGES
-    ),
+    _control(PAGES_TO_SCAN, Unit.PAGES, "pages that ksmd looks at before it sleeps; the kernel's advisor owns this if on", _MOST_PAGES),
     _control(SLEEP, Unit.MILLISECONDS, "how long ksmd sleeps between two batches", _MOST_SLEEP_MS),
     _control(MERGE_ACROSS_NODES, Unit.FLAG, "1: also merge pages of different NUMA nodes; can change only while nothing is merged"),
 )
@@ -121,10 +119,8 @@ class KsmKnobs:
         needed, spare = sharing * self.page_size // 1024, self.spare_kib()
         if not needed or (spare is not None and needed < spare):
             return ""
-        takes = f"unmerging {sharing} pages takes {needed // 1024} MiB"
-        if spare is None:
-            return f"{takes}, and how much memory is available is unknown"
-        return f"{takes} and the host has only {spare // 1024} MiB to spare; stop guests first"
+        there = "how much memory is available is unknown" if spare is None else f"the host has only {spare // 1024} MiB to spare"
+        return f"unmerging {sharing} pages takes {needed // 1024} MiB, and {there}; stop guests first"
 
     def _put_merge_across_nodes_back(self, knob: Mapping[str, int]) -> None:
         """Write it; where the kernel refuses as pages are shared, unmerge all first, if memory allows, and let `run` stand again."""

@@ -13,9 +13,7 @@ from mom_toolkit import ProcessStat, why_not_writable
 _LAW_READS = ("mem_available", "mem_really_available", "mem_free", "cpu_count")
 """Host fields of other plugins that the law reads."""
 
-ONE_OF_TWO = (
-    "let one of them set KSM: take the plugin ksm out of mom's configuration, or switch the other one off (KubeVirt: ksmConfiguration)"
-)
+ONE_OF_TWO = "let one set KSM: take the plugin ksm out of mom's configuration, or switch the other off (KubeVirt: ksmConfiguration)"
 
 
 def knobs_finding(folder: Path, *, present: bool, writes: bool) -> Finding:
@@ -49,9 +47,7 @@ def scanner_findings(found: Mapping[str, Value], proc: Path) -> Iterator[Finding
         message = f"ksmtuned runs (pid {pid}) and sets the same knobs as mom: they would undo each other's work"
         yield Finding(Severity.ERROR, "KSM and ksmtuned", message, "systemctl disable --now ksmtuned")
     if pid := virt_handler_in(proc):
-        message = (
-            f"{VIRT_HANDLER} runs (pid {pid}), which sets KSM where KubeVirt's ksmConfiguration selects the node: mom leaves it alone then"
-        )
+        message = f"{VIRT_HANDLER} runs (pid {pid}), which sets KSM on nodes that ksmConfiguration selects: mom leaves it alone there"
         yield Finding(Severity.WARNING, "KSM and KubeVirt", message, ONE_OF_TWO)
     if "ksmd_cpu_seconds" not in found:
         message = "ksmd is not seen in /proc, so what KSM costs is unknown: policies cannot limit its CPU time"

@@ -120,8 +120,7 @@ class KsmPlugin:
     def mom_review(self, decisions: Sequence[Decision]) -> Iterable[Revision]:
         """Nothing is set while another program sets the same knobs."""
         why = self._other.why_left
-        mine = {spec.name for spec in CONTROLS} if why else set()
-        return [Revision(decision, None, why) for decision in decisions if decision.control in mine]
+        return [Revision(decision, None, why) for decision in decisions if why and any(decision.control == one.name for one in CONTROLS)]
 
     @hookimpl
     def mom_read(self, hypervisor: Hypervisor | None, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:

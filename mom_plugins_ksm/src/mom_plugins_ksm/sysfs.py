@@ -51,8 +51,7 @@ class SysfsKsm:
             return found  # no KSM here: nothing else to look for
         if chosen := _CHOSEN.search(read_kernel_file(f"{self.folder}/advisor_mode")):
             found["advisor_mode"] = chosen[1].decode("ascii")
-        seconds = self._ksmd.cpu_seconds()
-        if seconds is not None:
+        if (seconds := self._ksmd.cpu_seconds()) is not None:
             found["ksmd_cpu_seconds"] = seconds
         return found
 

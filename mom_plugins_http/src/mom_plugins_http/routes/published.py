@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 from mom_cli import Explainers
 from mom_core import Declarations, EngineState, Outcome, Report, Snapshot, Status, Value
 from mom_daemon import ReportDocument, report_document
 from mom_toolkit import PolicyState
+
+T = TypeVar("T")
 
 KEPT_CYCLES: Final = 720
 """Cycles of which the host's values are kept: an hour at 5 s; some 10 MiB with 100 fields."""
@@ -46,6 +48,9 @@ SUMMED: Final = (*GUEST_HISTORY[:6], "cold")
 
 KEPT_DONE: Final = 1000
 """Outcomes of past cycles that are kept, the newest."""
+
+MOST_COUNTED: Final = 1000
+"""Names of controls, with or without a status, that are counted since the start: mom's own are some thirty."""
 
 DONE_OF_A_CYCLE: Final = 100
 """Of one cycle at most: where mom only observes a thousand guests, each cycle would push out all others."""
@@ -147,9 +152,17 @@ class Totals:
         self.cycles += 1
         self.seconds += report.duration
         self.woken += bool(report.woken_by)
-        self.decisions.update(decision.control for decision in report.decisions)
-        self.revisions.update(revision.before.control for revision in report.revisions)
-        self.outcomes.update((outcome.decision.control, outcome.status.value) for outcome in report.outcomes)
+        _count(self.decisions, [decision.control for decision in report.decisions])
+        _count(self.revisions, [revision.before.control for revision in report.revisions])
+        _count(self.outcomes, [(outcome.decision.control, outcome.status.value) for outcome in report.outcomes])
+
+
+def _count(counts: Counter[T], found: Sequence[T]) -> None:
+    """Count these; of names that are new no more than there is room for, as a policy may make up others in each cycle."""
+    if len(counts) < MOST_COUNTED:
+        counts.update(found)
+    else:
+        counts.update(one for one in found if one in counts)
 
 
 @dataclass(frozen=True, slots=True)
