@@ -40,7 +40,10 @@ def test_a_host_whose_available_memory_was_never_known_has_no_figure_for_it() ->
 
 
 def test_what_guests_were_sold_and_do_not_hold_is_of_the_time_in_which_it_was_known() -> None:
-    summary = summed([{}] * 4, [{"balloon_max": 4 * GIB, **held} for held in ({"rss": 3 * GIB}, {"rss": GIB}, {"rss": 5 * GIB}, {})])
+    summary = summed(
+        [{}] * 4,
+        [{"balloon_max": 4 * GIB, **held} for held in ({"rss": 3 * GIB}, {"rss": GIB / 2, "host_swap": GIB / 2}, {"rss": 5 * GIB}, {})],
+    )
     assert dict(summary.rows())["sold and not backed, on average"] == "1.50 GiB"
     assert summary.unbacked.most == 3 * GIB
 

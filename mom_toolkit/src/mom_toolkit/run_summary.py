@@ -261,6 +261,6 @@ def gib(kib: float | None) -> str:
 
 
 def _unbacked(guest: Guest) -> float | None:
-    """What a guest was sold and its process does not hold, in KiB; None: that is unknown."""
+    """What a guest was sold, and neither the host's memory nor its swap holds, in KiB; None: that is unknown."""
     most, held = as_number(guest.fields.get("balloon_max")), as_number(guest.fields.get("rss"))
-    return None if most is None or held is None else max(0.0, most - held)
+    return None if most is None or held is None else max(0.0, most - held - field_number(guest.fields, "host_swap"))
