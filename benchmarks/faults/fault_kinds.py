@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 from ballast import available_mib
 from fault_scene import ROOT, Guest, NotNow, Scene, open_to_others
-from host_swap import PREFERRED
+from host_swap import PREFERRED, swaps
 
 LIMIT_SECONDS: Final = 30.0
 """Within which all is in order again, or put back where mom has ended."""
@@ -415,8 +415,7 @@ def _free_in_swap(scene: Scene) -> int:
     """MiB that are free in the campaign's swap. Raises `NotNow` where another one would be filled as soon: it is somebody's."""
     if scene.swap is None:
         raise NotNow("the host has no swap")
-    devices = [line.split() for line in Path("/proc/swaps").read_text(encoding="utf-8").splitlines()[1:]]
-    there = {name: (int(size) - int(used), int(priority)) for name, _, size, used, priority in devices}
+    there = dict(swaps())
     free, priority = there.pop(scene.swap.device, (0, 0))
     if as_soon := [name for name, (_, others) in there.items() if others >= priority]:
         raise NotNow(f"another swap of the host would be filled as soon: {', '.join(as_soon)}")

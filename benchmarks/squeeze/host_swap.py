@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,11 +68,16 @@ def compressed_swap(mib: int) -> Iterator[HostSwap | None]:
         _take_away(swap)
 
 
+def swaps() -> Mapping[str, tuple[int, int]]:
+    """KiB that are free in each swap of the host, and its priority, by its file."""
+    lines = [line.split() for line in Path("/proc/swaps").read_text(encoding="utf-8").splitlines()[1:]]
+    return {name: (int(size) - int(used), int(priority)) for name, _, size, used, priority in lines}
+
+
 def _left_by_the_dead() -> Sequence[HostSwap]:
     """Swap that a process has made here that is no more."""
     found = []
-    for line in Path("/proc/swaps").read_text(encoding="utf-8").splitlines()[1:]:
-        device = line.split()[0]
+    for device in swaps():
         if device.startswith("/dev/zram"):
             said = subprocess.run(["swaplabel", device], check=False, capture_output=True, text=True, timeout=30).stdout
             _, labelled, owner = said.partition(f"LABEL: {OWNER}")

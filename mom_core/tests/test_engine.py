@@ -422,6 +422,17 @@ def test_a_hooks_first_failure_has_file_line_and_traceback(tmp_path: Path, machi
     assert "Traceback" not in second, "the same failure again is not told again"
 
 
+def failed(worker: PluginWorker, hook: Callable[[], object]) -> BaseException:
+    """How the hook has failed, which is logged."""
+    call = worker.begin("h", hook)
+    assert call is not None
+    error = worker.finish(call).error
+    assert error is not None
+    worker.log_failure("h", error)
+    worker.close(time.monotonic() + 10)
+    return error
+
+
 class Unspeakable(Exception):
     """Cannot be told of: what it says raises, and what it comes from."""
 
@@ -442,12 +453,7 @@ def test_a_failure_that_cannot_be_told_is_logged_with_its_traceback_all_the_same
         error.filename, error.lineno, error.text = "a.policy", 1, text  # type: ignore[assignment]  # as libraries of others set it
         raise error
 
-    call = worker.begin("h", fail)
-    assert call is not None
-    error = worker.finish(call).error
-    assert error is not None
-    worker.log_failure("h", error)
-    worker.close(time.monotonic() + 10)
+    error = failed(worker, fail)
     assert "in fail" in caplog.text
     assert type(error).__name__ in caplog.text
 
@@ -460,12 +466,7 @@ def test_a_secret_in_a_failure_is_in_neither_the_line_nor_the_traceback(raised: 
     def fail() -> None:
         raise raised("the password is hunter2")
 
-    call = worker.begin("h", fail)
-    assert call is not None
-    error = worker.finish(call).error
-    assert error is not None
-    worker.log_failure("h", error)
-    worker.close(time.monotonic() + 10)
+    failed(worker, fail)
     assert "in fail" in caplog.text
     assert "the password is ***" in caplog.text
     assert "hunter2" not in caplog.text

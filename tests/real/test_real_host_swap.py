@@ -7,7 +7,7 @@ from pathlib import Path
 
 import host_swap
 import pytest
-from host_swap import CONTROL, compressed_swap
+from host_swap import CONTROL, compressed_swap, swaps
 from real_guests import not_here
 
 pytestmark = [pytest.mark.real, pytest.mark.alone]
@@ -22,19 +22,15 @@ with compressed_swap(16) as swap:
 """
 
 
-def _in_use() -> list[str]:
-    return [line.split()[0] for line in Path("/proc/swaps").read_text(encoding="utf-8").splitlines()[1:]]
-
-
 def test_swap_that_a_killed_process_has_left_goes_when_the_next_is_made_and_that_of_a_living_one_stays() -> None:
     if os.geteuid() != 0 or not CONTROL.exists():
         not_here("root and a kernel with zram are needed")
-    before = _in_use()
+    before = [*swaps()]
     with compressed_swap(16) as living:
         assert living is not None
         killed = subprocess.run([sys.executable, "-c", KILLED], check=False, capture_output=True, text=True, timeout=60).stdout.strip()
-        assert killed in _in_use(), "nobody has taken it away"
+        assert killed in swaps(), "nobody has taken it away"
         with compressed_swap(16) as other:
             assert other is not None
-            assert sorted(_in_use()) == sorted([*before, living.device, other.device])
-    assert _in_use() == before
+            assert sorted(swaps()) == sorted([*before, living.device, other.device])
+    assert [*swaps()] == before
