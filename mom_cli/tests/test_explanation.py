@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mom_cli import About, Explainer, Explainers, ExplanationPart, Sentence, SentencePlace, find_guest
-from mom_core import ControlSpec, Decision, MomError, Outcome, Problem, Report, Revision, Scope, Source, Status, Unit, Value
+from mom_core import ControlSpec, Decision, Guest, MomError, Outcome, Problem, Report, Revision, Scope, Source, Status, Unit, Value
 from mom_core.testing import snapshot
 from mom_devkit import wait_until
 
@@ -155,8 +155,67 @@ def test_one_that_does_not_answer_in_time_is_left_behind_until_it_comes_back(mon
     wait_until(lambda: "slow: There after all." in told(explainers.explain(one, one.snapshot.guests["web"])))
 
 
+class SlowReason(Slow):
+    """Waits for something when it is asked for a reason."""
+
+    main_controls = ("knob",)
+
+    def part(self, about: About) -> ExplanationPart:
+        return ExplanationPart()
+
+    def reason(self, report: Report, guest: Guest, control: str) -> str:
+        super().part(About(report, guest))
+        return "there after all"
+
+
+def test_a_reason_that_does_not_come_in_time_is_left_out_until_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_cli.explanation.EXPLAINER_SECONDS", 0.2)
+    slow, one = SlowReason(), report()
+    explainers = Explainers({"slow": lambda: slow})
+    for _ in range(2):
+        found = explainers.explain(one, one.snapshot.guests["web"], reasons=lambda control: "a policy's")
+        assert found["why_unchanged"] == "a policy's"
+        assert found["unknown"] == ["what the plugin slow knows (DeadlineExceeded: what it says did not end within 0.2 s)"]
+    assert slow.asked == 1, "never twice at once"
+    slow.wait.set()
+    wait_until(lambda: explainers.explain(one, one.snapshot.guests["web"])["why_unchanged"] == "there after all")
+
+
+class Suggests(Explainer):
+    """Has a law for some controls."""
+
+    def __init__(self, **why: str) -> None:
+        self.why = why
+
+    def reason(self, report: Report, guest: Guest, control: str) -> str:
+        return self.why.get(control, "")
+
+
+def test_the_law_of_the_first_plugin_that_has_one_says_why() -> None:
+    found = explained(
+        report(1024), none=Suggests, other=lambda: Suggests(other="x"), a=lambda: Suggests(knob="a"), b=lambda: Suggests(knob="b")
+    )
+    assert [one["why"] for one in found["decisions"]] == ["a"]
+
+
+def test_what_is_no_part_and_no_text_is_unknown() -> None:
+    class Odd(Explainer):
+        def part(self, about: About) -> Any:
+            return None
+
+    odd: Any = {"knob": 7}
+    found = explained(report(1024), odd=Odd, number=lambda: Suggests(**odd), knobs=Knobs)
+    assert found["unknown"] == [
+        "its knob",
+        "what the plugin number knows (TypeError: reason gave a int that is no str)",
+        "what the plugin odd knows (TypeError: part gave a NoneType that is no ExplanationPart)",
+    ]
+
+
 class Lame(Explainer):
     """Fails in what it is told to fail in."""
+
+    main_controls = ("knob", "other")
 
     def __init__(self) -> None:
         self.fails_in = ""
@@ -168,6 +227,10 @@ class Lame(Explainer):
         assert self.fails_in != "part", "no words"
         return ExplanationPart()
 
+    def reason(self, report: Report, guest: Guest, control: str) -> str:
+        assert self.fails_in != "reason" or control == "other", "no cause"
+        return ""
+
 
 def test_what_a_plugin_knows_is_unknown_until_it_can_do_again_what_it_failed_in(caplog: pytest.LogCaptureFixture) -> None:
     lame, one = Lame(), report()
@@ -178,16 +241,16 @@ def test_what_a_plugin_knows_is_unknown_until_it_can_do_again_what_it_failed_in(
         return found
 
     of_unmakeable = "what the plugin unmakeable knows (ValueError: not today)"
-    for fails_in, why in (("part", "no words"), ("take", "no room")):
+    for fails_in, why in (("part", "no words"), ("reason", "no cause"), ("take", "no room")):
         lame.fails_in = fails_in
         explainers.take(one)
         for _ in range(2):
             assert any(why in text for text in unknown())
         lame.fails_in = ""
-        assert fails_in == "part" or len(unknown()) == 2, "it lacks a cycle"
+        assert fails_in != "take" or len(unknown()) == 2, "it lacks a cycle"
         explainers.take(one)
         assert unknown() == [of_unmakeable]
-    assert caplog.text.count("the plugin lame cannot say its part of explanations") == 2
+    assert caplog.text.count("the plugin lame cannot say its part of explanations") == 3
 
 
 def test_plugins_that_stay_keep_what_they_remember_when_others_come() -> None:

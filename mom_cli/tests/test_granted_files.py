@@ -24,9 +24,17 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "mom.yaml").write_text(YAML.format(here=tmp_path))
     (tmp_path / "mom.yaml").chmod(0o600)
     (tmp_path / "policy.d").mkdir(mode=0o700)
-    for name, mode in (("mine.policy", 0o644), ("cert.pem", 0o644), ("key.pem", 0o600), ("policy.d/a.policy", 0o600), ("other", 0o600)):
+    for name, mode in (
+        ("mine.policy", 0o644),
+        ("cert.pem", 0o644),
+        ("key.pem", 0o600),
+        ("policy.d/a.policy", 0o600),
+        ("policy.d/notes.txt", 0o600),
+        ("other", 0o600),
+    ):
         (tmp_path / name).write_text("")
         (tmp_path / name).chmod(mode)
+    tmp_path.chmod(0o700)
     return tmp_path
 
 
@@ -43,6 +51,18 @@ def test_all_that_a_configuration_names_can_be_read_and_nothing_else(folder: Pat
     for name in ("mom.yaml", "key.pem", "policy.d/a.policy"):
         assert (found[name].st_uid, found[name].st_gid, stat.S_IMODE(found[name].st_mode)) == (0, group, 0o640), name
     assert (found["policy.d"].st_gid, stat.S_IMODE(found["policy.d"].st_mode)) == (group, 0o750)
+    assert (found["policy.d/notes.txt"].st_gid, stat.S_IMODE(found["policy.d/notes.txt"].st_mode)) == (0, 0o600)
+    passed = folder.stat()
+    assert (passed.st_gid, stat.S_IMODE(passed.st_mode)) == (group, 0o710), "it is passed through, and need not be listed"
+
+
+def test_a_home_stays_closed(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys and scripts in it, which every user could read but for that, stay root's alone."""
+    monkeypatch.setattr(pwd, "getpwall", lambda: [pwd.struct_passwd(("root", "x", 0, 0, "", str(folder), "/bin/sh"))])
+    assert run(["config", "grant", "nobody", "-c", str(folder / "mom.yaml")]) == 0
+    status = folder.stat()
+    assert (status.st_gid, stat.S_IMODE(status.st_mode)) == (0, 0o700)
+    assert f"{folder}: it is the home of root: move the configuration or its policies to /etc/mom" in capsys.readouterr().err
 
 
 def test_what_another_user_could_have_put_there_is_left_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

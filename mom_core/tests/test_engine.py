@@ -29,6 +29,7 @@ from mom_core import (
     Engine,
     FieldSpec,
     Guest,
+    GuestColumn,
     HypervisorError,
     MomError,
     PluginError,
@@ -1284,6 +1285,37 @@ def test_a_plugin_that_is_built_wrong_is_refused_with_its_name(tmp_path: Path, a
         pass
     assert "plugin wrong of test-wrong 0" in str(caught.value)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "needed"),
+    [
+        ({"name": 7}, "a name"),
+        ({"name": ""}, "a name"),
+        ({"about": None}, "texts as about and metric"),
+        ({"metric": None}, "texts as about and metric"),
+        ({"fields": None}, "the names of fields"),
+        ({"fields": ()}, "the names of fields"),
+        ({"fields": "heat"}, "the names of fields"),
+        ({"fields": (7,)}, "the names of fields"),
+        ({"unit": "%"}, "a Unit"),
+        ({"place": "last"}, "integers as place and rank"),
+        ({"place": None}, "integers as place and rank"),
+        ({"rank": 1.5}, "integers as place and rank"),
+        ({"mark_from": "5"}, "a finite number as mark_from"),
+        ({"mark_from": math.nan}, "a finite number as mark_from"),
+        ({"made": "made"}, "a function as made"),
+    ],
+    ids=str,
+)
+def test_a_column_that_cannot_be_shown_is_refused_with_its_plugins_name(tmp_path: Path, wrong: Mapping[str, Any], needed: str) -> None:
+    made: Any = {"name": "heat", "fields": ("heat",), "unit": Unit.PERCENT, "about": "how hot it is", **wrong}
+    plugin = plugin_of(mom_declare=lambda self: [GuestColumn(**made)])
+    with (
+        pytest.raises(MomError, match=rf"plugin hot of test-hot 0: mom_declare: .* needs .*{needed}"),
+        Engine(config_of(tmp_path, {"hot": plugin})),
+    ):
+        pass
 
 
 def test_two_plugins_with_one_control_are_refused(tmp_path: Path, machine: Machine) -> None:

@@ -61,6 +61,14 @@ def test_misuse_is_exit_code_2_and_says_where_help_is(mom, arguments):
     assert "--help" in err
 
 
+@pytest.mark.parametrize("seconds", ["nan", "NaN", "inf", "0", "3601", "x"])
+def test_restore_is_not_begun_with_a_time_limit_that_is_none(mom, tmp_path, seconds):
+    code, out, err = mom("restore", "--timeout", seconds, "-c", str(tmp_path / "missing.yaml"))
+    assert (code, out) == (2, "")
+    assert "'--timeout'" in err
+    assert seconds in err
+
+
 @pytest.mark.parametrize("name", ["a\nb", "\x1b[31m", "x" * 5000])
 def test_a_verb_that_is_no_name_does_not_reach_the_terminal(mom, only_shelf, name):
     code, _, err = mom(name)

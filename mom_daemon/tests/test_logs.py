@@ -7,6 +7,8 @@ import os
 import sys
 import threading
 import time
+from collections import UserDict
+from collections.abc import KeysView
 from dataclasses import replace
 from pathlib import Path
 
@@ -224,6 +226,27 @@ def test_what_was_held_back_is_said_at_the_end_or_before_what_is_logged_next() -
 def test_a_traceback_that_is_said_again_is_counted_by_its_last_line() -> None:
     said = written(*["it failed:\nTraceback (most recent call last):\n  File x\nValueError: no"] * 3)
     assert said[1:] == ["it failed: ValueError: no … again 2 times in the last 1 min"]
+
+
+class Unreadable(UserDict[str, object]):
+    def keys(self) -> KeysView[str]:
+        raise LookupError("the plugin's own")
+
+
+@pytest.mark.parametrize("given", ["web-1", 7, Unreadable(guest="web-1")], ids=["text", "number", "unreadable"])
+@pytest.mark.parametrize("cycle", [0, 12])
+def test_what_is_no_mapping_costs_a_record_its_fields_and_the_log_nothing(given: object, cycle: int) -> None:
+    sink = Slow()
+    sink.free.set()
+    writer = Writer(sink, cycle=lambda: cycle)
+    for _ in range(2):
+        odd = record("the same")
+        odd.mom = given
+        writer.handle(odd)
+    writer.tell_repeats()
+    writer.handle(record("another"))
+    writer.close()
+    assert sink.lines == ["the same", "the same … again 1 times in the last 1 min", "another"]
 
 
 def test_arguments_are_what_they_were_when_it_was_logged() -> None:

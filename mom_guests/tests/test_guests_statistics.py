@@ -82,6 +82,34 @@ def test_a_busy_guest_gives_its_size_and_what_it_said_grows_old() -> None:
     assert fields["swap_in"] == 2.0, "the rate goes over the gap"
 
 
+def test_statistics_of_before_a_start_at_which_the_guest_was_busy_are_as_old_as_they_are() -> None:
+    reading = None
+    for second in (0.0, 5.0):
+        _, reading = convert(BUSY, reading, wall=WALL + 86_400 + second, monotonic=50.0 + second, stale_after=10.0)
+    fields, reading = convert(RECORDED, reading, wall=WALL + 86_410, monotonic=60.0, stale_after=10.0)
+    assert "mem_usable" not in fields
+    assert fields["stats_age"] == 86_411.0
+    later = {**RECORDED, "balloon.last-update": int(WALL) + 86_412}
+    fields, _ = convert(later, reading, wall=WALL + 86_413, monotonic=63.0, stale_after=10.0)
+    assert "mem_usable" in fields
+
+
+def test_statistics_that_were_made_while_the_guest_was_busy_are_no_younger_than_they_are() -> None:
+    reading = FIRST
+    for second in range(10, 70, 10):
+        _, reading = convert(BUSY, reading, wall=WALL + second, monotonic=50.0 + second, stale_after=30.0)
+    later = {**RECORDED, "balloon.last-update": RECORDED["balloon.last-update"] + 20}
+    fields, _ = convert(later, reading, wall=WALL + 69, monotonic=119.0, stale_after=30.0)
+    assert "mem_usable" not in fields
+    assert fields["stats_age"] == 50.0
+
+
+def test_what_comes_after_it_was_told_that_there_is_nothing_yet_is_no_older_than_that() -> None:
+    _, reading = convert({**BUSY, "balloon.last-update": 0}, None, wall=WALL, monotonic=50.0, stale_after=10.0)
+    fields, _ = convert(RECORDED, reading, wall=WALL + 3600, monotonic=52.0, stale_after=10.0)
+    assert fields["stats_age"] == 2.0, "the wall clock has jumped"
+
+
 def test_a_wall_clock_that_jumps_changes_no_age() -> None:
     for jump in (3600.0, -3600.0):
         fields, reading = convert(RECORDED, FIRST, wall=WALL + jump, monotonic=51.0, stale_after=10.0)

@@ -125,6 +125,8 @@ class FakeDomain:
 
     def isActive(self) -> int:
         self._libvirtd.count("isActive")
+        if self._guest.hangs is not None:
+            self._guest.hangs.wait()
         if self._guest.uuid not in self._libvirtd.guests and self._guest.uuid not in self._libvirtd.ended:
             raise FakeError("no domain with that UUID", NO_DOMAIN)
         return int(self._guest.uuid in self._libvirtd.guests)
@@ -434,11 +436,13 @@ def hypervisor_on(
     readonly: bool = False,
     stale_after: float = 0.0,
     platforms: PlatformProperties | None = None,
+    asked_seconds: float = 0.0,
 ) -> Iterator[LibvirtHypervisor]:
     """The plugin's hypervisor on the fake, with a host's files below a folder."""
     log = logging.getLogger("mom.plugin.libvirt")
     connection = Connection(ConnectionSettings(uri, readonly, call_timeout=LONG_SECONDS), log, libvirtd)
-    sampling = SamplingSettings(stale_after or None, partial(pid_of, folder / "pids", folder / "proc"), folder, platforms)
+    find = partial(pid_of, folder / "pids", folder / "proc")
+    sampling = SamplingSettings(stale_after or None, find, folder, platforms, asked_seconds=asked_seconds)
     try:
         yield LibvirtHypervisor(connection, sampling, log, Clock(clock, clock.wall))
     finally:

@@ -215,6 +215,21 @@ def test_an_attempt_to_connect_that_hangs_for_long_is_not_the_last(libvirtd, mak
     wait_until(lambda: sum(not connection.closed for connection in libvirtd.connections) == 1)
 
 
+def test_an_attempt_to_connect_for_which_there_is_no_thread_is_none(libvirtd, make, clock, monkeypatch):
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    connection = make(monotonic=clock)
+    with monkeypatch.context() as short_of_threads:
+        short_of_threads.setattr(threading.Thread, "start", fail)
+        for _ in range(4):
+            clock.now += 31
+            with pytest.raises(HypervisorError, match="no more threads"):
+                connection.statistics(BALLOON)
+    assert libvirtd.calls["open"] == 0
+    assert connection.statistics(BALLOON) == []
+
+
 @pytest.fixture
 def with_loop(make: Make, monkeypatch: pytest.MonkeyPatch) -> Connection:
     """A connection that was started."""

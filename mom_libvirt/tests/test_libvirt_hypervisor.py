@@ -1,6 +1,7 @@
 """Guests, fields and controls on a libvirtd in memory."""
 
 import threading
+from collections.abc import Sequence
 
 import pytest
 from fake_libvirt import FakeGuest, impatient
@@ -391,9 +392,9 @@ def test_a_guest_that_cannot_be_described_does_not_hide_the_others(libvirtd, hyp
     sick.hangs.set()
 
 
-def test_reading_descriptions_takes_only_a_part_of_a_cycle(libvirtd, make_hypervisor, clock):
-    hypervisor = make_hypervisor()
-    guests = [libvirtd.add(f"g{number}") for number in range(20)]
+@pytest.fixture
+def slow_guests(libvirtd, clock) -> Sequence[FakeGuest]:
+    """Guests whose description takes a tenth of a second."""
 
     class SlowGuest(FakeGuest):
         @property
@@ -401,15 +402,53 @@ def test_reading_descriptions_takes_only_a_part_of_a_cycle(libvirtd, make_hyperv
             clock.now += 0.1
             return super().xml
 
+    guests = [libvirtd.add(f"g{number}") for number in range(20)]
     for guest in guests:
         guest.__class__ = SlowGuest
+    return guests
+
+
+def test_reading_descriptions_takes_only_a_part_of_a_cycle(libvirtd, make_hypervisor, slow_guests):
+    hypervisor = make_hypervisor()
     assert len(hypervisor.guests()) == 20
     first = libvirtd.calls["XMLDesc"]
     assert 4 <= first <= 6
+    hypervisor.io_tunes([guest.entity for guest in slow_guests])
+    assert libvirtd.calls["XMLDesc"] == first, "the next cycles have time for the others"
     for _ in range(5):
         hypervisor.guests()
     assert libvirtd.calls["XMLDesc"] == 20
     assert all(not guest.blocked for guest in hypervisor.guests())
+
+
+def test_nothing_is_done_to_a_guest_before_it_is_known_what_its_description_promises(hypervisor, slow_guests):
+    for guest in slow_guests:
+        guest.more = '<metadata><mom:guest xmlns:mom="urn:mom:guest:1.0" class="platinum"/></metadata>'
+    first = hypervisor.guests()
+    assert first[0].properties["sla_class"] == "platinum"
+    assert "sla_class" not in first[-1].properties
+    assert first[-1].blocked == {"*": "the guest's description has not been read yet"}
+    for _ in range(5):
+        found = hypervisor.guests()
+    assert all(guest.properties["sla_class"] == "platinum" and not guest.blocked for guest in found)
+
+
+def test_a_guest_that_was_never_described_comes_before_those_that_may_have_changed(libvirtd, hypervisor, slow_guests):
+    for _ in range(5):
+        hypervisor.guests()
+    libvirtd.connections[0].lose()  # events may have been missed: all are read again
+    new = libvirtd.add("new")
+    assert listed(hypervisor, new).blocked == {}
+
+
+def test_limits_that_are_asked_for_once_are_read_first_for_as_long_as_there_is_time(libvirtd, make_hypervisor, slow_guests):
+    """`mom restore` looks a few times, and only at guests that mom has limited."""
+    hypervisor = make_hypervisor(asked_seconds=1.0)
+    asked = [guest.entity for guest in slow_guests[8:]]
+    assert set(hypervisor.io_tunes(asked[-1:])) == {slow_guests[-1].uuid}
+    assert 9 <= len(hypervisor.io_tunes(asked)) <= 11, "a second in all"
+    hypervisor.guests()
+    assert len(hypervisor.io_tunes(asked)) == 12, "the others are left to later looks"
 
 
 def test_a_read_only_connection_blocks_everything(guest, make_hypervisor):

@@ -3,9 +3,10 @@
 import threading
 
 import pytest
-from fake_libvirt import LONG_SECONDS, FakeGuest, FakeLibvirtd
+from fake_libvirt import LONG_SECONDS, FakeGuest, FakeLibvirtd, impatient
 
 from mom_core import Entity, GuestBusy, GuestGone, NotSupported, Scope
+from mom_devkit import wait_until
 from mom_toolkit import Destination, GuestState
 
 
@@ -53,6 +54,22 @@ def test_one_that_nobody_knows_has_no_standing_and_is_said_to_be_gone(hypervisor
     assert hypervisor.standings([unknown]) == {}
     with pytest.raises(GuestGone):
         hypervisor.pause(unknown)
+
+
+def test_a_guest_that_does_not_answer_is_looked_at_once_and_hides_no_other(hypervisor, libvirtd, guest):
+    well = libvirtd.add("b")
+    guest.hangs = threading.Event()
+    with impatient(hypervisor._connection), pytest.raises(GuestBusy, match="no answer within"):
+        hypervisor.standings([guest.entity])
+    asked = libvirtd.calls["isActive"]
+    for _ in range(20):
+        with pytest.raises(GuestBusy, match="has not answered"):
+            hypervisor.standings([guest.entity])
+    assert libvirtd.calls["isActive"] == asked, "each call would hold one of libvirtd's threads"
+    assert hypervisor.standings([well.entity]) == {well.uuid: GuestState.RUNNING}
+    guest.hangs.set()
+    wait_until(hypervisor._unanswered[guest.uuid].done)
+    assert hypervisor.standings([guest.entity]) == {guest.uuid: GuestState.RUNNING}
 
 
 @pytest.mark.parametrize("persistent", [True, False])

@@ -1,5 +1,7 @@
 """A host whose reservations a test makes, with its clock and sights."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from mom_core import Guest, Host, PluginContext, Snapshot, Value
@@ -42,9 +44,9 @@ class KeptReservation:
         self.settings = ReservationSettings(**{"host_keeps": f"{KEEPS}KiB", **more})  # type: ignore[arg-type]  # a test's own
         self.kept = self.begin()
 
-    def begin(self) -> HostReservations:
+    def begin(self, age_of: Callable[[Guest], float | None] = lambda guest: None) -> HostReservations:
         """As a start of mom does."""
-        self.guests = BalloonedGuests(8 * MIB)
+        self.guests = BalloonedGuests(8 * MIB, age_of=age_of)
         self.kept = HostReservations(self.settings, LawParameters(), self.context, self.guests, lambda: LIMITS, lambda: self.why)
         self.kept.load()
         return self.kept
@@ -61,6 +63,13 @@ class KeptReservation:
         """What is reserved on a host that has so much available."""
         self.see(available, *guests)
         return self.kept.reserve(kib, seconds, name=name)
+
+    def booting(self, identity: str, holds_kib: int, size: int = 4 * GIB) -> Guest:
+        """A guest that held nothing when it was listed, and whose process holds so much now."""
+        process = self.context.root / "proc/77"
+        process.mkdir()
+        (process / "stat").write_text(f"77 (qemu) S {'0 ' * 20}{holds_kib // 4} {'0 ' * 20}\n")
+        return replace(a_guest(identity, size, rss=0), properties={"pid": 77})
 
     @property
     def file(self) -> Path:

@@ -12,6 +12,7 @@ from mom_cli import Explainers
 from mom_core import Decision, Outcome, Problem, Report, Revision, Source, Status, Value
 from mom_core.testing import snapshot
 from mom_plugins_balloon.explanation import BalloonExplainer
+from mom_plugins_balloon.reasons import sentence
 
 MIB = 1024
 FULL = {
@@ -158,6 +159,19 @@ def test_the_reason_of_an_evaluator_is_told(source: Source, reason: str, told: s
     decision = replace(outcome.decision, source=source, reason=reason)
     found = explained([report(2, 1000 * MIB, replace(outcome, decision=decision))])
     assert f"wants a size of 800 MiB, 200 MiB less than it has{told}" in said(found, "wanted")
+
+
+@pytest.mark.parametrize(
+    ("available", "suggested", "words"),
+    [
+        (200, 1500 * MIB, "1.46 GiB that it is promised: it grows at once"),
+        (0, None, "beyond what it is promised, nor to that with nothing left"),
+    ],
+)
+def test_below_the_low_watermark_a_guest_is_said_to_grow_to_its_promise(available: int, suggested: int | None, words: str) -> None:
+    guest = {"balloon_cur": 1000 * MIB, "guest_guarantee": 1500 * MIB, "balloon_suggested": suggested}
+    taken = snapshot(host={"mem_really_available": available * MIB, "mem_watermark_low": 256 * MIB}, guests={"web": guest})
+    assert words in sentence("promised", taken.guests["web"], taken.host)
 
 
 def test_why_nothing_is_decided_is_told_after_what_was_done_last() -> None:

@@ -7,6 +7,7 @@ import pytest
 from reserving_host import GIB, KEEPS, MIB, KeptReservation, a_guest
 
 from mom_core import Snapshot
+from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
 from mom_plugins_balloon.host_launches import COME_SECONDS, MOST_WAITING, HostLaunches
 from mom_plugins_balloon.parameters import LaunchSettings, WhenShort
 from mom_toolkit import Launch, LaunchedGuest, LaunchState, ReservationState
@@ -53,13 +54,28 @@ class TestReservedByName:
         strict.reserved(GIB, name="web", available=8 * GIB)
         made = strict.launch(launched(kib=3 * GIB))
         assert made.state is STARTS
-        assert sorted(strict.left) == [("web", GIB), ("web", 2 * GIB)]
+        assert strict.left == [("web", 3 * GIB)]
         strict.launch(launched(kib=3 * GIB))
-        assert sorted(strict.left) == [("web", GIB), ("web", 2 * GIB)], "nothing more when it is tried again"
+        assert strict.left == [("web", 3 * GIB)], "nothing more when it is tried again"
         strict.see(8 * GIB, a_guest("id-web", 3 * GIB, rss=GIB // 2))
         assert sum(one.kept_kib for one in strict.kept.reservations() if one.state.lasts) == 3 * GIB - GIB // 2
         strict.see(8 * GIB, a_guest("id-web", 3 * GIB, rss=3 * GIB))
-        assert strict.left == [], "the guest has taken both parts"
+        assert strict.left == [], "the guest has taken all of it"
+
+    def test_the_rest_is_free_again_when_the_guest_does_not_come(self, strict: LaunchingHost) -> None:
+        kept = strict.reserved(GIB, name="web", available=8 * GIB)
+        strict.launch(launched(kib=3 * GIB))
+        strict.begin()
+        strict.see(8 * GIB, after=10 + COME_SECONDS + 1)
+        assert strict.left == [("web", GIB)]
+        assert strict.one(kept.id).expires_in_seconds == 600 - 71
+
+    def test_the_operator_keeps_what_was_reserved_where_the_guest_is_refused(self, strict: LaunchingHost) -> None:
+        strict.reserved(300 * MIB, a_guest("a"), name="web", available=2 * GIB)
+        waiting = strict.launch()
+        assert (waiting.state, strict.left) == (WAITING, [("web", 2 * GIB)])
+        assert strict.later(waiting, 10.1).state is REFUSED
+        assert strict.left == [("web", 300 * MIB)]
 
     def test_it_is_refused_where_the_rest_cannot_be_had(self, strict: LaunchingHost) -> None:
         strict.reserved(GIB, name="web", available=8 * GIB)
@@ -91,6 +107,17 @@ class TestWithRoom:
         assert host.taker(host.one(made.reservation)) == "id-web"
         host.see(8 * GIB, a_guest("other"))
         assert host.left == []
+
+    def test_one_list_without_the_guest_ends_nothing(self, host: LaunchingHost) -> None:
+        other, web = a_guest("other"), a_guest("id-web", 2 * GIB, incarnation="1", rss=GIB)
+        host.see(8 * GIB, other)
+        made = host.launch()
+        host.see(8 * GIB, other, web)
+        host.see(8 * GIB, other)
+        assert host.one(made.reservation).state is ReservationState.TAKEN
+        for _ in range(LISTS_UNTIL_GONE):
+            host.see(8 * GIB, other)
+        assert host.one(made.reservation).state is ReservationState.USED
 
     def test_a_guest_on_huge_pages_needs_none(self, strict: LaunchingHost) -> None:
         strict.see(KEEPS)
@@ -133,8 +160,7 @@ class TestWithRoom:
         host.see(8 * GIB)
         first, second = host.launch(), host.launch()
         assert first.reservation == second.reservation
-        third = host.launch(launched(kib=3 * GIB))
-        assert third.reservation != first.reservation
+        host.launch(launched(kib=3 * GIB))
         assert host.left == [("web", 3 * GIB)]
 
     @pytest.mark.parametrize("name", ["w*", ""])

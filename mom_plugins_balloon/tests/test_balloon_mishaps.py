@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,22 @@ from test_balloon_sweeps import Guest as SweptGuest
 from mom_core import (
     Change,
     Decision,
+    Declarations,
     EngineState,
+    FieldSpec,
     Guest,
+    GuestBusy,
     HypervisorError,
     InTransition,
     LedgerEntry,
     NoChangeNeeded,
     PluginContext,
     Refused,
+    Scope,
     Snapshot,
     Source,
     Target,
+    Unit,
     Value,
 )
 from mom_devkit import HandClock
@@ -82,6 +88,14 @@ class Host:
                     self.hypervisor, [Change(Target(guest.entity, "balloon_target"), one.value, guest.number("balloon_cur"))]
                 )
         return [one.reason for one in revisions], "".join(map(str, said.values()))
+
+    def without_it(self, cycles: int = 1) -> None:
+        """The hypervisor lists another guest only."""
+        for _ in range(cycles):
+            self.clock.now += 5
+            other = Guest("b", "name-b", incarnation="1")
+            self.plugin.mom_collect_guests([other])
+            list(self.plugin.mom_act(Snapshot(guests={"b": other}, monotonic=self.clock.now), []))
 
     def sweeps(self) -> None:
         """A sweep has begun."""
@@ -250,17 +264,10 @@ class TestSweeps:
 
 class TestWhatIsMissing:
     def test_a_guest_that_one_list_lacks_is_the_same_guest(self, host: Host) -> None:
-        def without_it(cycles: int) -> None:
-            for _ in range(cycles):
-                host.clock.now += 5
-                other = Guest("b", "name-b", incarnation="1")
-                host.plugin.mom_collect_guests([other])
-                list(host.plugin.mom_act(Snapshot(guests={"b": other}, monotonic=host.clock.now), []))
-
         host.cycle(1500 * MIB)
-        without_it(LISTS_UNTIL_GONE - 1)
+        host.without_it(LISTS_UNTIL_GONE - 1)
         assert [*host.plugin.mom_collect_guests([host.snapshot().guests["a"]])["balloon_target"]] == [1500 * MIB]
-        without_it(LISTS_UNTIL_GONE)
+        host.without_it(LISTS_UNTIL_GONE)
         assert "balloon_target" not in host.plugin.mom_collect_guests([host.snapshot().guests["a"]])
 
     def test_what_a_plugin_promised_last_holds_while_it_says_nothing(self, host: Host) -> None:
@@ -268,6 +275,41 @@ class TestWhatIsMissing:
         silent = host.plugin._guarantees.look(host.snapshot(), host.context.guest_settings)
         assert silent.holds == {"a": 1536 * MIB}
         assert host.plugin._guarantees.look(host.snapshot(), host.context.guest_settings, by_class=False).holds == {}
+
+    @pytest.fixture
+    def by_class(self, host: Host) -> Host:
+        """A host with a plugin that makes promises by guests' classes."""
+        host.context.declarations = Declarations({(Scope.GUEST, "mem_guarantee"): FieldSpec("mem_guarantee", Unit.KIB, Scope.GUEST, "")})
+        return host
+
+    def test_a_guest_of_whose_class_nothing_was_heard_yet_may_grow_and_is_not_made_smaller(self, by_class: Host) -> None:
+        by_class.hypervisor.sizes["a"] = 1500 * MIB
+        for _ in range(2):
+            by_class.cycle()
+        (why,), said = by_class.cycle(GIB)
+        assert (why, said, by_class.hypervisor.commands) == ("what its class promises is not known yet", "", [])
+        assert by_class.cycle(1800 * MIB) == ([], "")
+        assert by_class.hypervisor.commands == [("a", 1800 * MIB)]
+        by_class.hypervisor.sizes["a"] = 1800 * MIB
+        assert by_class.cycle(GIB, mem_guarantee_share=None)[0] == [], "it is promised nothing, which was said"
+
+    def test_a_shrink_under_way_is_stopped_as_long_as_nothing_was_heard_of_the_class_of_its_guest(self, by_class: Host) -> None:
+        by_class.cycle(1300 * MIB, mem_guarantee_share=None)
+        by_class.hypervisor.sizes["a"] = 1700 * MIB
+        after = by_class.again()
+        after.context.declarations = by_class.context.declarations
+        after.cycle()
+        assert by_class.hypervisor.commands[-1] == ("a", 1700 * MIB)
+
+    def test_of_a_guest_that_comes_or_is_started_anew_while_a_plugin_is_silent_nothing_was_heard(self, host: Host) -> None:
+        look, settings = host.plugin._guarantees.look, host.context.guest_settings
+        look(host.snapshot(mem_guarantee_share=0.75), settings)
+        known = host.snapshot().guests["a"]
+        silent = look(Snapshot(guests={"a": known, "b": Guest("b", "name-b", incarnation="1")}), settings)
+        assert (silent.unheard, silent.holds) == ({"b"}, {"a": 1536 * MIB})
+        anew = look(Snapshot(guests={"a": replace(known, incarnation="2")}), settings)
+        assert (anew.unheard, anew.holds) == ({"a"}, {"a": 1536 * MIB}), "what was promised before holds until then"
+        assert look(host.snapshot(mem_guarantee_share=None), settings).unheard == set()
 
     def test_a_plugin_may_promise_sizes_alone(self, host: Host) -> None:
         host.plugin._guarantees.look(host.snapshot(mem_guarantee=GIB), host.context.guest_settings)
@@ -290,6 +332,69 @@ class TestWhatIsMissing:
             host.plugin.mom_review(snapshot, [])
 
 
+class TestACommandThatIsNotAnswered:
+    @pytest.fixture
+    def busy(self, host: Host) -> Host:
+        """The guest was asked to go from 2 GiB to 1300 MiB, which was not answered; its balloon moves all the same."""
+        host.hypervisor.errors["a"] = GuestBusy("no answer within 5 s")
+        assert "no answer" in host.cycle(1300 * MIB)[1]
+        host.hypervisor.errors.clear()
+        host.hypervisor.sizes["a"] = 1700 * MIB
+        return host
+
+    def test_the_guest_may_grow_while_it_takes_effect(self, busy: Host) -> None:
+        assert busy.cycle(2 * GIB, after=1.0, mem_usable=20 * MIB) == ([], "")
+        assert busy.hypervisor.commands[-1] == ("a", 2 * GIB)
+
+    def test_it_is_stopped_where_the_guest_must_not_be_made_smaller(self, busy: Host) -> None:
+        busy.cycle(after=1.0, swap_in=5000.0, mem_usable=20 * MIB)
+        assert busy.hypervisor.commands[-1] == ("a", 1700 * MIB)
+
+    def test_it_is_known_after_a_crash(self, busy: Host) -> None:
+        target = Target(busy.snapshot().guests["a"].entity, "balloon_target")
+        assert busy.again().plugin.mom_read(busy.hypervisor, [target]) == {target: InTransition(1700 * MIB)}
+
+    def test_it_may_be_asked_again_at_once_and_nobody_is_blamed(self, busy: Host) -> None:
+        busy.hypervisor.sizes["a"] = 2 * GIB  # it has not taken effect
+        assert busy.cycle(1300 * MIB) == ([], "")
+        assert busy.hypervisor.commands == [("a", 1300 * MIB)] * 2
+        busy.hypervisor.errors["a"] = GuestBusy("no answer within 5 s")
+        for size in range(1290, 1240, -10):
+            busy.cycle(size * MIB)
+        assert busy.plugin.mom_collect_host()["guests_set_aside"] == 0
+
+    def test_one_that_was_refused_has_no_effect(self, host: Host) -> None:
+        host.hypervisor.errors["a"] = Refused("no")
+        host.cycle(1300 * MIB)
+        assert "balloon_target" not in host.plugin.mom_collect_guests([host.snapshot().guests["a"]])
+
+    def test_a_shrink_under_way_goes_on_if_growth_was_not_answered(self, host: Host) -> None:
+        host.cycle(1300 * MIB)
+        host.hypervisor.sizes["a"] = 1700 * MIB
+        host.hypervisor.errors["a"] = GuestBusy("no answer within 5 s")
+        host.cycle(1900 * MIB, mem_usable=20 * MIB)
+        host.hypervisor.errors.clear()
+        host.cycle(swap_in=5000.0, mem_usable=20 * MIB)
+        assert host.hypervisor.commands[-1] == ("a", 1700 * MIB)
+
+
+class TestAPromiseThatGrows:
+    @pytest.mark.parametrize(("size", "given"), [(1200 * MIB, [1500 * MIB]), (1800 * MIB, [])])
+    def test_gives_back_what_mom_took_and_takes_nothing_that_another_process_gave(self, host: Host, size: int, given: list[int]) -> None:
+        host.cycle(1200 * MIB)
+        host.hypervisor.sizes["a"] = 1200 * MIB
+        host.cycle()
+        host.hypervisor.sizes["a"] = size
+        host.cycle(balloon_min=1500 * MIB)
+        assert [target for _, target in host.hypervisor.commands[1:]] == given
+
+    def test_ends_a_shrink_under_way_at_what_is_promised_now(self, host: Host) -> None:
+        host.cycle(1200 * MIB)
+        host.hypervisor.sizes["a"] = 1800 * MIB
+        host.cycle(balloon_min=1500 * MIB)
+        assert host.hypervisor.commands[-1] == ("a", 1500 * MIB)
+
+
 class TestTheEnd:
     def test_a_guest_that_is_on_its_way_to_less_is_known_after_a_crash(self, host: Host) -> None:
         host.hypervisor.sizes["a"] = 2 * GIB
@@ -301,6 +406,17 @@ class TestTheEnd:
         assert [*after.plugin.mom_collect_guests([host.snapshot().guests["a"]])["balloon_target"]] == [1300 * MIB]
         after.cycle(mem_usable=30 * MIB, swap_in=5000.0)
         assert host.hypervisor.commands[-1] == ("a", 1700 * MIB), "the shrink is stopped"
+
+    def test_nor_is_one_forgotten_that_the_last_list_before_it_or_the_first_after_it_lacked(self, host: Host) -> None:
+        host.cycle(1300 * MIB)
+        host.hypervisor.sizes["a"], host.hypervisor.targets = 1700 * MIB, {}
+        target = Target(host.snapshot().guests["a"].entity, "balloon_target")
+        host.without_it()
+        for mom in (host.again(), host.again()):
+            mom.without_it()
+            assert mom.plugin.mom_read(host.hypervisor, [target]) == {target: InTransition(1700 * MIB)}
+        host.without_it(LISTS_UNTIL_GONE)
+        assert host.again().plugin.mom_read(host.hypervisor, [target]) == {target: 1700 * MIB}, "it is gone"
 
     def test_one_that_was_given_back_what_was_taken_is_on_its_way_to_nothing(self, host: Host) -> None:
         host.cycle(1300 * MIB)

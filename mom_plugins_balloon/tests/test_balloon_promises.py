@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from mom_core import Guest, Value
-from mom_plugins_balloon.guarantees import HeldPromises, PromisesKept
+from mom_core import Guest, Portion, Snapshot, Value
+from mom_plugins_balloon import BalloonPlugin
+from mom_plugins_balloon.guarantees import Guarantees, HeldPromises, PromisesKept
 from mom_toolkit import Promises
 
 
@@ -45,7 +46,24 @@ def test_what_holds_else_the_largest_promise_counts(fields: Mapping[str, Value],
 def test_what_stood_last_holds_where_the_plugin_was_late_with_its_fields(
     fields: Mapping[str, Value], guaranteed: float, promised: float
 ) -> None:
-    standing = PromisesKept(promised={"1": 300}, holds={"1": 200})
+    standing = PromisesKept(promised={"1": 300}, holds={"1": 200}, incarnations={"1": ""})
     promises: Promises = HeldPromises(lambda: standing)
     assert (promises.guaranteed_kib(Guest("1", "vm", fields)), promises.promised_kib(Guest("1", "vm", fields))) == (guaranteed, promised)
     assert promises.guaranteed_kib(Guest("2", "other", {})) is None
+    anew = Guest("1", "vm", incarnation="2")
+    assert (promises.guaranteed_kib(anew), promises.promised_kib(anew)) == (None, None), "that was said of another one"
+
+
+def test_what_was_promised_to_a_guest_says_nothing_of_the_one_that_is_started_anew() -> None:
+    half = BalloonPlugin.GuestSettings(guarantee=Portion.parse("50%"))
+    book = Guarantees(lambda settings: half.guarantee, Portion.parse("0%"))
+
+    def settings_of(guest: Guest) -> BalloonPlugin.GuestSettings:
+        return half
+
+    before, anew = (Guest("1", "vm", {"balloon_max": size, "balloon_cur": size}, incarnation=str(size)) for size in (400, 1600))
+    book.look(Snapshot(guests={"1": before}), settings_of)
+    assert book.columns([before], settings_of) == {"balloon_min": [200], "guest_guarantee": [200], "mem_promised": [200]}
+    assert {name: values for name, values in book.columns([anew], settings_of).items() if any(values)} == {}
+    book.look(Snapshot(guests={"1": anew}), settings_of)
+    assert book.columns([anew], settings_of) == {"balloon_min": [800], "guest_guarantee": [800], "mem_promised": [800]}

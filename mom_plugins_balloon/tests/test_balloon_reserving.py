@@ -19,7 +19,7 @@ from reserving_host import GIB, KEEPS, LIMITS, MIB, TOTAL, KeptReservation, a_gu
 
 from mom_core import Clock, DefaultPolicy, Engine, Guest, Host, MomError, PluginContext, Report, Snapshot, StateFile, Value, as_number
 from mom_devkit import HandClock, config_of, declared
-from mom_plugins_balloon.ballooned_guests import BalloonedGuests
+from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE, BalloonedGuests
 from mom_plugins_balloon.host_reservations import policies_reserve
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 from mom_plugins_balloon.plugin import BalloonPlugin
@@ -276,6 +276,12 @@ class TestWhatGuestsCanSpare:
         assert self.spare(replace(guest, fields={**guest.fields, **more})) == 0
         assert self.spare(replace(guest, blocked={"balloon_target": "no balloon"})) == 0
 
+    def test_a_guest_of_whose_class_nothing_was_heard_counts_for_nothing(self) -> None:
+        guests = BalloonedGuests(8 * MIB)
+        guests.see(seen(0.0, 8 * GIB, a_guest("a"), a_guest("b")))
+        guests.unheard = {"a"}
+        assert spare_of(guests, LawParameters(), LIMITS).total == self.spare(a_guest("b"))
+
     def test_a_guest_that_is_being_shrunk_needs_what_it_needed_at_its_former_size(self) -> None:
         shrinking = a_guest("a", size=3 * GIB, mem_usable=3 * GIB)  # by statistics from when it had 4 GiB
         assert self.spare(shrinking) > self.spare(a_guest("a"), shrinking)
@@ -292,10 +298,33 @@ class TestWhatGuestsCanSpare:
     def test_a_guest_that_is_swept_keeps_what_it_may_take_until_that_is_noticed(self) -> None:
         total, reserved = 4 * GIB - 64 * MIB, 64 * MIB
         fast, slow = (
-            a_guest("a", need=100 * MIB, mem_available=total, kernel_reserved=reserved, mem_cache_share=0.0, mem_growth_rate=rate)
+            a_guest(
+                "a", need=100 * MIB, mem_available=total, kernel_reserved=reserved, mem_cache_share=0.0, mem_growth_rate=rate,
+                qemu_overhead=0,
+            )
             for rate in (GIB, 0)
-        )
+        )  # fmt: skip
         assert self.spare(slow) - self.spare(fast) == GIB / 2 - 80 * MIB - 25 * MIB
+
+    @pytest.mark.parametrize(
+        ("idle", "missed", "counts"), [(1.8, 0, False), (2.5, 0, True), (2.5, 2.5, False), (2.5, 1.0, False), (3.5, 1.0, True)]
+    )
+    def test_what_no_sweep_takes_does_not_count(self, idle: float, missed: float, counts: bool) -> None:
+        """Of a guest of 64 GiB none takes less than 1.92 GiB, nor what sweeps have missed lately."""
+        spare = self.spare(self.freed(idle, missed))
+        assert (0.7 * (idle - missed) * GIB - GIB < spare <= (idle - missed) * GIB) if counts else spare == 0
+
+    def test_what_the_last_sweep_leaves_does_not_count(self) -> None:
+        """One takes no more than a balloon moves in a cycle, 4.3 GiB; of 6 GiB, what is left then is not worth another."""
+        assert self.spare(self.freed(6.0)) < 5 * BALLOON_KIB_PER_SECOND < self.spare(self.freed(7.5))
+
+    @staticmethod
+    def freed(idle: float, missed: float = 0.0) -> Guest:
+        """A guest of 64 GiB that holds 3 GiB, and has used and freed so many GiB besides."""
+        return a_guest(
+            "a", 64 * GIB, 3 * GIB, mem_available=64 * GIB, kernel_reserved=0, mem_unused=61 * GIB, mem_cache_share=0.0, qemu_overhead=0,
+            rss=int((3 + idle) * GIB), sweep_missed=int(missed * GIB), mem_growth_rate=0,
+        )  # fmt: skip
 
 
 class TestHowSoon:
@@ -357,11 +386,19 @@ class TestHowItEnds:
 
     def test_the_kernel_is_asked_what_a_guest_that_boots_holds_now(self, host: KeptReservation) -> None:
         made = host.reserved(4 * GIB, seconds=60)
-        process = host.context.root / "proc/77"
-        process.mkdir()
-        (process / "stat").write_text(f"77 (qemu) S {'0 ' * 20}262144 {'0 ' * 20}\n")
-        host.see(8 * GIB, replace(a_guest("new", rss=0), properties={"pid": 77}))
-        assert host.one(made.id).kept_kib == 3 * GIB
+        host.see(8 * GIB, host.booting("new", GIB))
+        assert host.kept.reserved_kib() == 3 * GIB
+        assert host.one(made.id).kept_kib == 4 * GIB, "of the moment in which there were 8 GiB"
+
+    def test_what_a_guest_has_taken_since_the_last_look_at_the_host_is_not_promised_again(self, host: KeptReservation) -> None:
+        made = host.reserved(6 * GIB, name="new")
+        host.see(8 * GIB, host.booting("new", 8 * GIB, size=8 * GIB))
+        assert host.kept.reserved_kib() == 0
+        with pytest.raises(ReservationRefused, match="at most 410 MiB can"):
+            host.kept.reserve(6 * GIB, 60)
+        assert host.one(made.id).state is ReservationState.TAKEN
+        host.see(0, a_guest("new", 8 * GIB))
+        assert host.one(made.id).state is ReservationState.USED
 
     def test_what_a_guest_does_not_touch_is_kept_for_it_for_a_minute(self, host: KeptReservation) -> None:
         made = host.reserved(4 * GIB, seconds=10)
@@ -408,6 +445,28 @@ class TestHowItEnds:
         host.see(8 * GIB, a_guest("old"))
         again = host.one(made.id)
         assert (again.state, again.kept_kib, again.guest) == (ReservationState.READY, 4 * GIB, None)
+
+    def test_a_guest_that_one_list_lacks_has_its_reservation_still(self, host: KeptReservation) -> None:
+        old, new = a_guest("old"), a_guest("new", incarnation="1", rss=GIB)
+        made = host.reserved(4 * GIB, old, seconds=8)
+        host.see(8 * GIB, old, new)
+        for _ in range(LISTS_UNTIL_GONE - 1):
+            host.see(8 * GIB, old)
+            assert (host.taker(made), host.one(made.id).kept_kib) == ("new", 3 * GIB), "it holds what it held"
+        host.see(8 * GIB, old, new)
+        assert host.taker(made) == "new"
+        for _ in range(LISTS_UNTIL_GONE):
+            host.see(8 * GIB, old)
+        assert host.one(made.id).state is ReservationState.EXPIRED, "it is gone, and nobody else came in time"
+
+    def test_a_guest_that_ran_before_the_reservation_has_not_come_for_it(self, host: KeptReservation) -> None:
+        ages = {"db-01": 10_000.0, "db-02": 1.0}
+        host.begin(lambda guest: ages.get(guest.id))
+        made = host.reserved(4 * GIB, name="db-*")  # the hypervisor is away, and lists no guest
+        host.see(8 * GIB, a_guest("db-01"))
+        assert host.taker(made) == ""
+        host.see(8 * GIB, a_guest("db-01"), a_guest("db-02", rss=0))
+        assert host.taker(made) == "db-02"
 
     def test_a_hypervisor_that_is_away_ends_nothing(self, host: KeptReservation) -> None:
         made = host.reserved(4 * GIB, a_guest("old"))

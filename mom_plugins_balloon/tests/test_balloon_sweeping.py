@@ -165,6 +165,10 @@ def test_what_a_crash_cut_off_is_known_and_given_back(plugin, hypervisor, seen_b
     after.mom_write(hypervisor, [Change(target, SIZE, size)])
     assert hypervisor.commands == [("a", SIZE)]
     assert not [act for act in after.mom_act(seen_at(hypervisor, seen_by, context), []) if isinstance(act, Decision)]
+    third = BalloonPlugin(BalloonPlugin.Settings(), context)
+    hypervisor.targets, hypervisor.sizes["a"] = {}, (BOTTOM + SIZE) // 2
+    assert third.mom_read(hypervisor, [target]) == {target: (BOTTOM + SIZE) // 2}, "by now that is what another process has set"
+    assert not [act for act in third.mom_act(seen_at(hypervisor, seen_by, context), []) if isinstance(act, Decision)]
 
 
 def test_a_size_that_no_sweep_explains_is_somebody_elses(plugin, hypervisor, seen_by, context) -> None:

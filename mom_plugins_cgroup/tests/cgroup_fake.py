@@ -13,16 +13,19 @@ from typing import Any
 
 from mom_core import (
     Decision,
+    EngineState,
     Entity,
     Guest,
     Host,
     HypervisorError,
+    LedgerEntry,
     Outcome,
     PermissionDenied,
     PluginContext,
     Problem,
     Revision,
     Snapshot,
+    Status,
     Value,
 )
 from mom_devkit import FakeGuest, FakeHypervisor, FakePromises, apply_decisions
@@ -149,7 +152,7 @@ class Cycle:
 
 
 class Bench:
-    """The plugin with guests on a kernel of files; one cycle at a time, as the engine would do it, but for the ledger.
+    """The plugin with guests on a kernel of files; one cycle at a time, as the engine would do it; its ledger says what stood before.
 
     :param plainly: writes are those of the plugin itself, and no kernel's rules count for them
     """
@@ -161,6 +164,7 @@ class Bench:
         self.interval = interval
         self.hypervisor = FakeHypervisor([])
         self.own: dict[str, CgroupGuestSettings] = {}
+        self.ledger: dict[tuple[str, str], LedgerEntry] = {}
         nothing = CgroupGuestSettings()
         self.context = PluginContext(
             name="cgroup",
@@ -170,6 +174,7 @@ class Bench:
             offers={Promises: (FakePromises("guest_guarantee"),)},
             interval=interval,
             guest_settings=lambda guest: self.own.get(guest.name, nothing),
+            engine_state=lambda: EngineState(changes=tuple(self.ledger.values())),
         )
         self.plugin = self.fresh()
 
@@ -233,5 +238,10 @@ class Bench:
             else:
                 decided[key] = revision.after
         outcomes = apply_decisions(self.plugin, [one for one in decided.values() if one.control in KNOBS], self.hypervisor)
+        for one in outcomes:
+            guest, control = one.decision.entity, one.decision.control
+            if one.status is Status.APPLIED:
+                entry = LedgerEntry(guest, control, one.before, one.after, "cgroup", 0.0, snapshot.guests[guest.id].incarnation)
+                self.ledger.setdefault((guest.id, control), entry)
         problems = [item for item in items if isinstance(item, Problem)]
         return Cycle(snapshot, decided, problems, revisions, {(one.decision.entity.name, one.decision.control): one for one in outcomes})

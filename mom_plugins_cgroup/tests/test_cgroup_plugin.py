@@ -218,6 +218,53 @@ def test_a_limit_for_which_its_group_or_one_above_it_may_not_swap_is_dropped(ben
     assert bench.cycle((guest, HIGH, 1700 * MIB)).outcomes["a", HIGH].status is Status.APPLIED
 
 
+def test_a_limit_does_not_come_down_in_the_cycle_that_takes_its_swap_away(bench: Bench) -> None:
+    bench.add("a", 2000 * MIB)
+    bench.cycle()
+    bench.set("a", memory_high="1700MiB", swap_max="0MiB")
+    for _ in range(2):
+        assert bench.cycle().reasons == ["300 MiB would have to go, and there is swap or cache for 0 KiB only"]
+        assert bench.kernel.value(bench.path("a"), "memory.high") == "max"
+    assert bench.kernel.value(bench.path("a"), "memory.swap.max") == "0"
+
+
+@pytest.mark.parametrize("wanted", [1700 * MIB, 1900 * MIB], ids=["on its way down", "where it was to be"])
+def test_a_limit_that_cannot_be_reached_any_more_is_raised_instead_of_left(bench: Bench, wanted: int) -> None:
+    guest = bench.add("a", 2000 * MIB)
+    folder = bench.kernel.folder(bench.path("a"))
+    (folder / "memory.high").write_text(f"{1900 << 20}\n")
+    (folder / "memory.swap.max").write_text("0\n")
+    bench.cycle()
+    done = bench.cycle((guest, HIGH, wanted))
+    assert done.reasons == ["raised above what the guest holds: there is no swap or cache for what is over its limit"]
+    assert bench.kernel.value(bench.path("a"), "memory.high") == str(2100 << 20)
+
+
+def test_a_guest_that_is_raised_takes_no_swap_from_the_next_one(bench: Bench) -> None:
+    first, second = bench.add("a", 2000 * MIB), bench.add("b", 2000 * MIB)
+    folder = bench.kernel.folder(bench.path("a"))
+    (folder / "memory.high").write_text(f"{1900 << 20}\n")
+    (folder / "memory.swap.max").write_text("0\n")
+    bench.cycle()
+    bench.kernel.host("proc/meminfo", f"MemTotal: {64 << 20} kB\nSwapFree: {300 << 10} kB\n")
+    done = bench.cycle((first, HIGH, 1700 * MIB), (second, HIGH, 1700 * MIB))
+    assert done.decided["b", HIGH].value == 1900 * MIB
+
+
+def test_swap_in_which_a_limited_guest_has_to_be_is_not_taken_away(bench: Bench) -> None:
+    guest = bench.add("a", 1800 * MIB)
+    bench.cycle()
+    folder = bench.kernel.folder(bench.path("a"))
+    (folder / "memory.high").write_text(f"{1900 << 20}\n")
+    (folder / "memory.swap.current").write_text(f"{500 << 20}\n")
+    reason = "400 MiB of the guest has to be in swap, as it may not hold more than 1.86 GiB (memory.high)"
+    assert bench.cycle((guest, SWAP_MAX, 300 * MIB)).reasons == [reason]
+    assert bench.cycle((guest, SWAP_MAX, 400 * MIB)).outcomes["a", SWAP_MAX].status is Status.APPLIED
+    both = bench.cycle((guest, SWAP_MAX, 0), (guest, HIGH, -1))
+    assert both.reasons == []
+    assert bench.kernel.value(bench.path("a"), "memory.swap.max") == "0", "it may hold all of it now"
+
+
 def test_all_guests_together_cannot_lock_up_the_host(bench: Bench) -> None:
     first, second = bench.add("a", 40 << 20), bench.add("b", 40 << 20)
     bench.cycle()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from mom_core import Entity, GuestGone
+from mom_core import Entity, GuestBusy, GuestGone
 from mom_devkit import FakeGuest, FakeHypervisor
 from mom_toolkit import Destination, GuestState
 
@@ -18,9 +18,13 @@ class MovingHypervisor(FakeHypervisor):
         """Those that do not run, by guest id."""
         self.migrated: dict[str, Destination] = {}
         """Where guests went that were moved, by guest id."""
+        self.silent: set[str] = set()
+        """Those of which nothing can be learnt, by guest id: a hook holds them up."""
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
         """How these are: what was done to them last."""
+        if silent := [guest for guest in guests if guest.id in self.silent]:
+            raise GuestBusy(f"looking at {silent[0]}: no answer")
         ids = {one.id for one in self.known.values()} | {one.id for one in self.stopped.values()}
         return {guest.id: self.stands.get(guest.id, GuestState.RUNNING) for guest in guests if guest.id in ids}
 

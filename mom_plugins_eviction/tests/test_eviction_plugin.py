@@ -564,6 +564,30 @@ def test_a_paused_guest_goes_on_at_moms_end_and_only_if_it_is_moms_pause(tmp_pat
     assert bench.remembered == []
 
 
+def two_paused(tmp_path: Path) -> Bench:
+    bench = Bench(tmp_path, guests=8, ordinary=MAY_ALL)
+    bench.cycles(60, ("vm1", "guest_pause", 1), ("vm2", "guest_pause", 1))
+    assert bench.remembered == ["vm1: pause", "vm2: pause"]
+    return bench
+
+
+def test_a_paused_guest_that_does_not_answer_keeps_no_other_one_from_going_on(tmp_path: Path) -> None:
+    bench = two_paused(tmp_path)
+    bench.hypervisor.silent = {bench.identity("vm1")}
+    outcomes = put_back(bench.plugin, [entry(bench, "vm1"), entry(bench, "vm2")], bench.hypervisor)
+    assert {outcome.decision.entity.name: outcome.status for outcome in outcomes} == {"vm1": Status.FAILED, "vm2": Status.APPLIED}
+    assert bench.hypervisor.stands[bench.identity("vm2")] is GuestState.RUNNING
+    assert bench.remembered == ["vm1: pause"]
+
+
+def test_what_was_done_to_one_guest_is_seen_though_another_one_does_not_answer(tmp_path: Path) -> None:
+    bench = two_paused(tmp_path)
+    bench.hypervisor.silent = {bench.identity("vm1")}
+    bench.hypervisor.resume(bench.entity("vm2"))
+    bench.cycle()
+    assert bench.remembered == ["vm1: pause"]
+
+
 def test_a_saved_guest_survives_a_crash_and_the_next_run_lets_it_go_on(tmp_path: Path) -> None:
     bench = Bench(tmp_path, ordinary=MAY_ALL)
     bench.cycles(60, ("vm1", "guest_save", 1))

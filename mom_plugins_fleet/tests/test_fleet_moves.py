@@ -132,9 +132,10 @@ def test_what_is_not_known_decides_nothing(host: Host) -> None:
     assert host.result is None
 
 
-def test_without_a_plugin_that_moves_guests_nothing_is_decided() -> None:
+def test_without_a_plugin_that_moves_guests_nothing_is_decided_and_what_was_accepted_has_failed() -> None:
     host = Host(mover=False)
     assert host.cycle() == []
+    assert host.result == (MoveState.FAILED, "no plugin on the host can move guests")
 
 
 def test_only_the_very_move_that_the_fleet_ordered_is_the_operators(host: Host) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mom_core import MomError
 from mom_plugins_fleet.placement import Leaver
-from mom_plugins_fleet.plan import BOOKS_SECONDS, for_balance, leaver_of, next_orders, places
+from mom_plugins_fleet.plan import BOOKS_SECONDS, LOST_SECONDS, for_balance, leaver_of, next_orders, places
 from mom_plugins_fleet.plan_verb import planned, print_plan
 from mom_plugins_fleet.records import Arrival, HostedGuest, HostState, Member, Move, MoverState, MoveState, Orders
 from mom_plugins_fleet.view import FleetView
@@ -113,6 +113,45 @@ def test_a_promise_must_hold_from_the_first_moment_on_though_the_guest_holds_les
     fleet.host("b", available=60)
     fleet.decide("a")
     assert fleet.moves("a") == [("gold", "b")]
+
+
+def test_promises_to_guests_on_their_way_count_where_they_go(fleet):
+    fleet.host("a", [guest(name, 30, held=5, guarantee=30) for name in "xy"], draining=True)
+    fleet.host("b", [guest("own", 60, held=5, guarantee=60)], total=100, available=95)
+    assert "could keep its promise of 31457280 KiB" in fleet.decide("a")["y"]
+    assert fleet.moves("a") == [("x", "b")]
+
+
+def test_a_promise_counts_where_its_guest_has_gone_before_that_host_tells_of_it_and_once_when_it_does(fleet):
+    leaving, own = [guest(name, 30, held=5, guarantee=30) for name in "xyz"], guest("own", 60, held=5, guarantee=60)
+    fleet.host("a", leaving, draining=True)
+    fleet.host("b", [own], total=130, available=125)
+    fleet.decide("a")
+    assert [name for name, _ in fleet.moves("a")] == ["x", "y"]
+    fleet.end("a", MoveState.DONE)
+    assert "could keep its promise" in fleet.decide("a")["z"]
+    assert places(fleet)["b"].promised == 120 * GIB
+    fleet.end("a", MoveState.ACCEPTED)
+    fleet.host("b", [own, leaving[0]], total=130, available=120)
+    assert places(fleet)["b"].promised == 120 * GIB, "libvirt lists a guest there while it comes"
+
+
+# --- arrivals --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_host_that_died_while_it_was_drained_keeps_no_other_ones_guests_from_leaving(fleet):
+    fleet.host("a", [guest("1"), guest("2")], draining=True)
+    fleet.host("t")
+    fleet.decide("a")
+    fleet.end("a", MoveState.ACCEPTED)
+    fleet.host("c", [guest("3")], draining=True)
+    now = time.time()
+    fleet.states.set_at.update(a=now, c=now, t=now)
+    assert fleet.decide("c")["3"] == "it waits for guests of a that are on their way to t, 2 at once"
+    fleet.states.set_at["a"] = now - LOST_SECONDS - 1
+    assert fleet.decide("c") == {}
+    assert fleet.moves("c") == [("3", "t")]
+    assert places(fleet)["t"].coming == 6 * GIB, "it may be back"
 
 
 # --- liars -----------------------------------------------------------------------------------------------------------------------------
@@ -345,6 +384,17 @@ def test_what_hosts_tell_prints_nothing_but_text(fleet, capsys):
     fleet.host("b", mover=MoverState(name="\x1b[31m"))
     print_plan(planned(fleet))
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_moves_that_wait_for_other_hosts_guests_are_shown_as_such(capsys):
+    fleet = Fleet()
+    fleet.host("a", [guest("1"), guest("2")], draining=True)
+    fleet.host("t")
+    fleet.decide("a")
+    fleet.host("c", [guest("3")])
+    plan = planned(fleet, ["c"])
+    assert [(move["guest"], move["waits_for"]) for move in plan["moves"]] == [("1", []), ("2", []), ("3", ["a"])]
+    assert "waits for guests of a" in shown(plan, capsys)
 
 
 def test_moves_that_are_under_way_are_shown_as_such():

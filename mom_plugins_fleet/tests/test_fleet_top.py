@@ -56,6 +56,15 @@ def test_hosts_that_suffer_come_first_each_with_how_it_is_in_words():
     assert all(len(line) <= 80 for line in shown)
 
 
+def test_a_host_whose_words_cannot_be_read_is_not_counted_as_unreachable():
+    view = fleet(h1=told(), h2=None)
+    view.states.damaged["h2"] = "mode: it is no text"
+    shown = lines(view)
+    assert shown[2].startswith("1 cannot be read")
+    assert "what it tells cannot be read" in shown[4]
+    assert "h2 tells what cannot be read: mode: it is no text" in "\n".join(lines(view, (80, 24), "", "enter"))
+
+
 @pytest.mark.parametrize(
     ("size", "columns"), [((80, 24), "avail guests unhealthy policies heard"), ((160, 50), "group avail of back guests")]
 )

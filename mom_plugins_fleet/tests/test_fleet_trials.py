@@ -1,17 +1,24 @@
 """Policies on some hosts of a group first: who they are, what a host makes of a trial, and what follows."""
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from mom_core import MomError
 from mom_plugins_fleet.host_trial import HostTrial
+from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import Group, HostState, Member, Trial, TrialState
-from mom_plugins_fleet.signatures import Opened, Signer
+from mom_plugins_fleet.server_setup import make_operator
+from mom_plugins_fleet.signatures import Opened, Signer, next_revision, opened
+from mom_plugins_fleet.subjects import GROUPS, ROSTER, STATES, StoredEntry
+from mom_plugins_fleet.trial_verb import begin_trial, nothing_on_trial
 from mom_plugins_fleet.trials import LATE_SECONDS, VERDICT_SECONDS, chosen, verdict, with_followers
 from mom_plugins_fleet.view import FleetView
+from mom_plugins_fleet.where import Where
 from mom_toolkit import Canary, CanaryState, PolicyProblem
 
 OPERATOR = Signer("SUAKYRHVIOREXV7EUZTBHUHL7NUMHPMAS7QMDU3GTIUWEI5LDNOXD43IZY")
@@ -72,6 +79,79 @@ def test_one_host_that_fares_worse_has_all_go_back_and_more_than_half_that_fare_
     state, why = verdict(trial, told, NOW + after)
     assert state is becomes
     assert bool(why) == (state is not RUNNING)
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        (-60, "is being tried on 1 hosts until"),
+        (1, "is settled within 2 min 30 s"),
+        (LATE_SECONDS - 1, "is settled within"),
+        (LATE_SECONDS + 1, ""),
+    ],
+)
+def test_nothing_else_changes_before_it_is_settled_what_becomes_of_a_trial(after: float, said: str):
+    record = Group(trial=Trial(on=("h1",), ends=time.time() - after, what="60_fleet_a"))
+    if said:
+        with pytest.raises(MomError, match=said):
+            nothing_on_trial(record)
+    else:
+        nothing_on_trial(record)
+    nothing_on_trial(Group(trial=Trial(ends=time.time() + 60)))
+
+
+class Hosts(Store):
+    """Servers on which hosts say at once what is wrong with a group's trial; and on which hosts each was to be tried."""
+
+    def __init__(self, where: Where, remarks: Mapping[str, str]) -> None:
+        self.remarks, self.on, self.trusted = remarks, list[tuple[str, ...]](), where.operators()
+        signer = where.signer()
+        self.entries: dict[str, dict[str, StoredEntry]] = {ROSTER: {}, STATES: {}, GROUPS: {}}
+        for host in remarks:
+            self._set(ROSTER, host, signer.signed(ROSTER, host, Member(group="kvm"), next_revision(0)))
+            self._set(STATES, host, HostState(mode="enforce", others=3).packed())
+
+    def _set(self, bucket: str, key: str, data: bytes) -> None:
+        self.entries[bucket][key] = StoredEntry(len(self.on) + 1, data, time.time())
+
+    async def load(self, bucket: str) -> dict[str, StoredEntry]:
+        return self.entries.get(bucket, {})
+
+    async def read(self, bucket: str, key: str) -> StoredEntry:
+        return self.entries.get(bucket, {}).get(key, StoredEntry(0, None))
+
+    async def put(self, bucket: str, key: str, data: bytes, revision: int | None = None) -> int:
+        self._set(bucket, key, data)
+        found = opened(Group, bucket, key, data, self.trusted)
+        self.on.append(() if found.record.trial is None else found.record.trial.on)
+        for host, remark in self.remarks.items():
+            said = TrialState(revision=found.revision, remarks=(remark,) if remark else ())
+            self._set(STATES, host, HostState(mode="enforce", others=3, trial=said).packed())
+        return len(self.on) + 1
+
+
+@pytest.mark.parametrize(
+    ("remarks", "tried"),
+    [
+        ({"h1": "", "h2": "warning: hardly meant", "h3": ""}, True),
+        ({"h1": "error: no such control", "h2": "", "h3": ""}, False),
+        ({"h1": "", "h2": "error: no such control", "h3": ""}, False),
+    ],
+)
+def test_nothing_is_tried_on_any_host_before_all_have_said_that_they_can_use_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remarks: Mapping[str, str], tried: bool
+):
+    make_operator(tmp_path / "operator.key", None)
+    where = Where(["tls://localhost:1"], str(tmp_path / "operator.key"))
+    hosts = Hosts(where, remarks)
+    monkeypatch.setattr(Where, "ask", lambda _self, what: asyncio.run(what(hosts)))
+    if tried:
+        begin_trial(where, "kvm", "60_fleet_a", "(+ 1 2)", 1.0, 3600.0)
+        assert hosts.on == [(), ("h1", "h2", "h3")]
+    else:
+        with pytest.raises(MomError, match="it is set nowhere"):
+            begin_trial(where, "kvm", "60_fleet_a", "(+ 1 2)", 1.0, 3600.0)
+        assert hosts.on == [(), ()]
 
 
 class Policies:

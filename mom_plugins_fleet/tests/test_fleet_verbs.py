@@ -4,17 +4,21 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from mom_core import MomError
+from mom_plugins_fleet.accounts import FleetRoot
+from mom_plugins_fleet.changes import change_group
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import Group, HostedGuest, HostState, Lease, Member, Move, Orders, read
 from mom_plugins_fleet.status_verb import host_row, print_hosts
-from mom_plugins_fleet.subjects import LEASES, STATES, StoredEntry
+from mom_plugins_fleet.subjects import LEASES, ROSTER, STATES, StoredEntry
 from mom_plugins_fleet.verbs import fleet
 from mom_plugins_fleet.view import FleetView
+from mom_plugins_fleet.where import Where
 from mom_toolkit import Destination
 
 NOBODY = ["--server", "nats://localhost:1"]
@@ -54,6 +58,111 @@ def test_an_address_that_is_none_is_refused_before_a_key_is_made(tmp_path, addre
     assert not key.exists()
 
 
+class Servers(Store):
+    """They keep what is put there; and have noted, in order, which host's record was set and which accounts were given and taken."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.entries, self.done = folder, dict[tuple[str, str], StoredEntry](), list[str]()
+        self.fail = ""
+        monkeypatch.setattr("mom_plugins_fleet.verbs.Where.ask", lambda _self, what: asyncio.run(what(self)))
+        monkeypatch.setattr("mom_plugins_fleet.verbs.Where.give", lambda _self, *given, take="": self.give(given, take))
+        FleetRoot.make(folder / "root.key")
+        self.typed("key", str(folder / "operator.key"))
+
+    def typed(self, *words: str) -> BaseException | None:
+        """What went wrong."""
+        at = ["--server", "tls://localhost:1", "--root", str(self.folder / "root.key"), "--key", str(self.folder / "operator.key")]
+        return CliRunner().invoke(fleet, [*at, *words]).exception
+
+    def enroll(self, key: str) -> BaseException | None:
+        return self.typed("enroll", "h1", "--group", "g1", "--new-key", str(self.folder / key))
+
+    def give(self, given: tuple[str, ...], take: str) -> None:
+        self._do("give", *["give"] * len(given))
+        self._do("take", *[f"take {take}"] if take else [])
+
+    def _do(self, what: str, *done: str) -> None:
+        if done and self.fail == what:
+            raise MomError("the servers do not answer")
+        self.done += done
+
+    @property
+    def account(self) -> str:
+        data = self.entries[ROSTER, "h1"].data
+        assert data is not None
+        return read(Member, data.partition(b"\n")[2]).account
+
+    async def read(self, bucket: str, key: str) -> StoredEntry:
+        return self.entries.get((bucket, key), StoredEntry(0, None))
+
+    async def put(self, bucket: str, key: str, data: bytes, revision: int | None = None) -> int:
+        self._do("put", *["put"] if bucket == ROSTER else [])
+        self.entries[bucket, key] = StoredEntry(len(self.done) + 1, data)
+        return len(self.done) + 1
+
+
+@pytest.fixture
+def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Servers:
+    """Servers that know the host h1."""
+    found = Servers(tmp_path, monkeypatch)
+    assert found.enroll("first.key") is None
+    assert found.done == ["give", "put"]
+    found.done.clear()
+    return found
+
+
+def test_a_hosts_old_key_ends_when_its_new_one_is_there(servers: Servers):
+    old = servers.account
+    assert servers.enroll("second.key") is None
+    assert servers.account != old
+    assert servers.done == ["give", "put", f"take {old}"]
+
+
+def test_a_new_key_that_cannot_be_kept_changes_nothing(servers: Servers):
+    old = servers.account
+    assert "gone/second.key cannot be made" in str(servers.enroll("gone/second.key"))
+    assert (servers.done, servers.account) == ([], old)
+
+
+@pytest.mark.parametrize("more", [["--group", "g1", "--token"], ["--group", "other"]])
+def test_who_does_not_agree_to_what_another_operator_has_signed_changes_nothing(servers: Servers, monkeypatch, more: list[str]):
+    (servers.folder / "fleet-revisions.operator.json").unlink()
+
+    def no(question: str) -> None:
+        raise MomError("nothing was signed")
+
+    monkeypatch.setattr("mom_plugins_fleet.changes.ask_a_person", no)
+    assert "nothing was signed" in str(servers.typed("enroll", "h1", *more))
+    assert servers.done == []
+
+
+@pytest.mark.parametrize(("fail", "done"), [("give", []), ("put", ["give"])])
+def test_where_the_servers_fail_a_host_keeps_its_old_key(servers: Servers, fail: str, done: list[str]):
+    old, servers.fail = servers.account, fail
+    assert "do not answer" in str(servers.enroll("second.key"))
+    assert (servers.done, servers.account) == (done, old)
+    assert not (servers.folder / "second.key").exists()
+
+
+@pytest.mark.parametrize("then", [["enroll", "--group", "g1", "--token"], ["remove"]])
+def test_an_old_key_that_could_not_be_ended_is_with_the_next_one_or_its_host(servers: Servers, monkeypatch, then: list[str]):
+    monkeypatch.setattr("mom_plugins_fleet.verbs._invite", lambda *_: asyncio.sleep(0))
+    old, servers.fail = servers.account, "take"
+    assert "its old one lets it in as before" in str(servers.enroll("second.key"))
+    assert (servers.folder / "second.key").exists()
+    assert servers.done == ["give", "put"]
+    servers.fail, second = "", servers.account
+    servers.typed(*then, "h1")
+    assert {f"take {old}", f"take {second}"} <= {*servers.done}
+
+
+def test_what_this_run_has_signed_is_not_asked_about(servers: Servers, monkeypatch):
+    monkeypatch.setattr("mom_plugins_fleet.changes.ask_a_person", pytest.fail)
+    where = Where(["tls://localhost:1"], str(servers.folder / "operator.key"))
+    for what in ("first", "second"):
+        asyncio.run(change_group(where, servers, "g2", lambda _, what=what: {"policies": {"60_fleet_a": what}}))  # type: ignore[misc]  # bound now
+
+
 @pytest.mark.parametrize(
     ("lease", "holder"), [(None, None), (Lease(holder="c1").packed(), "c1"), (b"\xff{", "a coordinator whose lease cannot be read")]
 )
@@ -64,6 +173,20 @@ def test_a_lease_that_cannot_be_read_does_not_hide_the_hosts(lease, holder, monk
     told = json.loads(CliRunner().invoke(fleet, [*NOBODY, "status", "--json"]).stdout)
     assert told["coordinator"] == holder
     assert [row["host"] for row in told["hosts"]] == ["h1"]
+
+
+def test_a_host_whose_words_cannot_be_read_is_not_called_unreachable(capsys):
+    view, now = FleetView(), time.time()
+    view.members.records["h1"] = (1, Member(group="g1"))
+    view.states.told("h1", StoredEntry(1, b'{"mode": 7}', now), live=True)
+    view.states.heard["h1"] = time.monotonic() - 3
+    row = host_row(view, "h1")
+    assert (row["silent"], row["damaged"]) == (True, "a HostState cannot be read: mode: Input should be a valid string")
+    print_hosts([row])
+    said = capsys.readouterr().out
+    assert "not reachable" not in said
+    assert said.splitlines()[1].endswith("  what it tells cannot be read")
+    assert "h1 tells what cannot be read: a HostState cannot be read: mode: " in said
 
 
 class Kept(Store):

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from learned_guests import DAY, FIRST, MIB, SLOT, Use, at_eight, new_days, no_pattern, one_snapshot, snapshots, told
+from learned_guests import DAY, FIRST, MIB, SIZE, SLOT, Use, at_eight, new_days, no_pattern, one_snapshot, snapshots, told
 
 from mom_core import Guest, Host, Snapshot
 from mom_plugins_forecast.host_days import KEPT_WEEKS, HostDays, KnownGuest
@@ -193,6 +193,16 @@ def test_a_clock_that_is_ahead_for_less_than_a_day_has_no_guest_forgotten() -> N
     learned = after(2)
     learned.see(one_snapshot({"first": at_eight}, FIRST, ahead=10 * KEPT_WEEKS * 7 * DAY))
     assert set(USES) < set(learned.known), "nor has one that is ahead from the start"
+
+
+def test_each_guest_is_seen_where_some_guest_comes_or_goes_in_each_cycle() -> None:
+    days = HostDays(Calendar(86_400.0, 7, lambda _: 0.0), 900.0)
+    there = {f"g{n:03}": Guest(f"g{n:03}", "vm", {"mem_available": SIZE, "mem_usable": SIZE // 2}, incarnation="1") for n in range(400)}
+    first = Guest("a", "a", incarnation="1")
+    for step in range(3 * 900 // 5):
+        guests = {first.id: first, **there} if step % 2 else there
+        days.see(Snapshot(Host(), guests, 86_400.0 + 5 * step, 100.0 + 5 * step))
+    assert [identity for identity in there if not days.known[identity].days.slots] == []
 
 
 def test_what_a_guest_used_is_no_part_of_the_rise_once_it_is_unknown() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ from mom_plugins_forecast import ForecastPlugin
 from mom_plugins_forecast.explanation import ForecastExplainer
 from mom_plugins_forecast.keeper import LOOKS_EVERY
 from mom_plugins_forecast.past import FILE as PAST
+from mom_plugins_forecast.past import FIRST_DAY, past_from
 from mom_plugins_forecast.past import LEARNED as LEARNED_PAST
-from mom_plugins_forecast.past import past_from
 from mom_plugins_forecast.slots import Calendar
 from mom_plugins_forecast.state import FILE, LEARNED, days_from
 from mom_plugins_forecast.stored import StoredPast
@@ -55,6 +56,28 @@ def lived(folder: Path, days: range) -> None:
     for one in snapshots(USES, days):
         plugin.mom_report(report(one))
     plugin.mom_teardown()
+
+
+def test_days_of_a_clock_that_was_ahead_are_dropped_once_it_has_been_right_for_a_day(tmp_path: Path) -> None:
+    plugin, _ = started(tmp_path)
+
+    def see(first: float, last: float, ahead: float, size: int) -> None:
+        for step in range(int((last - first) // 5)):
+            seen = one_snapshot(USES, first + 5.0 * step, ahead=ahead)
+            (one,) = seen.listed
+            sized = replace(one, fields={**one.fields, "balloon_max": size})
+            plugin.mom_report(report(replace(seen, guests={one.id: sized})))
+
+    see(FIRST, FIRST + 4 * SLOT, 300 * DAY, 4 << 20)
+    begins, ends = FIRST + 4 * SLOT, FIRST + 2 * DAY
+    see(begins, begins + DAY / 2, 0.0, 16 << 20)
+    (guest,) = plugin._days.past.guests.values()
+    assert max(guest.days()) == FIRST_DAY + (FIRST + 300 * DAY) // DAY, "it may be the right one yet"
+    see(begins + DAY / 2, ends, 0.0, 16 << 20)
+    plugin.mom_teardown()
+    (kept,) = StoredPast(tmp_path / "forecast").guests()
+    assert list(kept.days) == [FIRST_DAY + FIRST // DAY, FIRST_DAY + FIRST // DAY + 1]
+    assert kept.sold_kib == 16 << 20
 
 
 def test_what_was_learned_outlives_a_restart_and_is_written_while_mom_runs(tmp_path: Path) -> None:

@@ -136,6 +136,30 @@ def test_files_that_a_visit_left_open_are_closed_by_the_next(servers: Servers) -
     assert agent.open == {}
 
 
+def test_a_file_that_was_opened_too_late_for_a_visit_is_closed_by_the_next(servers: Servers) -> None:
+    class Late(QemuAgent):
+        def answer(self, line: bytes) -> bytes:
+            said = super().answer(line)
+            if b"guest-file-open" in line and self.visits == 1:
+                self.stale += said  # QEMU keeps it for who comes next
+                raise ConnectionError
+            return said
+
+    agent = Late()
+    way = agent_way(servers.unix(agent.speak))
+    with pytest.raises(NoAnswer):
+        visit(way)
+    assert len(agent.open) == 1
+    assert visit(way).figures == ALL
+    assert agent.open == {}
+
+
+def test_a_guest_cannot_have_more_files_closed_than_visits_leave_open(agent: QemuAgent, way: AgentWay) -> None:
+    agent.stale = b'{"return": 7}\n' * 500
+    assert visit(way).figures == ALL
+    assert agent.asked.count("guest-file-close") == 16 + 4
+
+
 async def hanging_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Ends at once."""
 
@@ -215,7 +239,7 @@ def test_nonsense_in_any_answer_is_contained(servers: Servers, command: str, ans
 # --- through the hypervisor --------------------------------------------------------------------------------------------------------
 
 
-def visit_through(answer: Callable[[str], str], seconds: float = LONG_SECONDS) -> VisitAnswer:
+def way_through(answer: Callable[[str], str], seconds: float = LONG_SECONDS) -> AgentWay:
     def call(function: Callable[[], list[Any]]) -> asyncio.Future[list[Any]]:
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         try:
@@ -225,7 +249,11 @@ def visit_through(answer: Callable[[str], str], seconds: float = LONG_SECONDS) -
         return future
 
     place = AgentAddress(AgentKind.AGENT_HYPERVISOR)
-    return visit(AgentWay(place, seconds, GUEST, call, lambda guest, command, seconds: answer(command)))
+    return AgentWay(place, seconds, GUEST, call, lambda guest, command, seconds: answer(command))
+
+
+def visit_through(answer: Callable[[str], str], seconds: float = LONG_SECONDS) -> VisitAnswer:
+    return visit(way_through(answer, seconds))
 
 
 def test_through_the_hypervisor_the_same_is_asked_and_answered() -> None:
@@ -254,6 +282,24 @@ def test_a_refused_file_leaves_the_others_through_the_hypervisor_too() -> None:
         return agent.answer(command.encode()).decode()
 
     assert visit_through(answer).figures == figures(MEMINFO + VMSTAT + LOADAVG)
+
+
+@pytest.mark.parametrize("command", ["guest-file-open", "guest-file-read", "guest-file-close"])
+def test_a_visit_through_the_hypervisor_that_is_cut_off_leaves_no_file_open_for_good(command: str) -> None:
+    agent, asked = QemuAgent(), []
+
+    def answer(text: str) -> str:
+        asked.append(text)
+        if sum(f'"{command}"' in one for one in asked) == 3 and f'"{command}"' in text:
+            raise GuestBusy("no answer in time")
+        return agent.answer(text.encode()).decode()
+
+    way = way_through(answer)
+    with pytest.raises(NoAnswer):
+        visit(way)
+    assert len(agent.open) == 2
+    assert visit(way).figures == ALL
+    assert agent.open == {}
 
 
 def test_nothing_is_begun_after_the_time_is_up() -> None:

@@ -5,6 +5,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from pydantic import ValidationError
 
 from mom_core import (
+    Decision,
     Declarations,
     Entity,
     FieldSpec,
@@ -20,12 +22,15 @@ from mom_core import (
     GuestBusy,
     GuestSettings,
     Host,
+    HypervisorError,
     NotSupported,
+    Outcome,
     PluginContext,
     Report,
     Scope,
     Severity,
     Snapshot,
+    Status,
     Unit,
     Value,
     as_number,
@@ -244,11 +249,61 @@ def test_a_guest_that_lies_is_not_believed_and_that_is_said_and_counted(make, hy
 
 def test_a_guest_has_no_more_memory_than_its_hypervisor_gives_it(make, hypervisor, agent):
     plugin = make()
-    plugin.mom_report(report_of(Guest("uuid-of-a", "a", {"balloon_max": 500_000}), guest("b")))
+    plugin.mom_report(report_of(Guest("uuid-of-a", "a", {"balloon_max": 500_000}, incarnation="1"), guest("b")))
     fields = fields_once_known(plugin, hypervisor, guest("a"), name="guest_load_1")
     assert "mem_available" not in fields
-    plugin.mom_report(report_of(Guest("uuid-of-a", "a", {"balloon_max": 1 << 20})))
+    plugin.mom_report(report_of(Guest("uuid-of-a", "a", {"balloon_max": 1 << 20}, incarnation="1")))
     fields_once_known(plugin, hypervisor, guest("a"))
+
+
+SILENT, TELLING = "the guest's balloon driver does not answer any more", {"stats_age": 1.0, "balloon_stats_period": 2}
+ALONE: Mapping[str, tuple[Report, Guest]] = {
+    "its driver is not asked": (report_of(Guest("uuid-of-a", "a", {"balloon_stats_period": 0}, incarnation="1")), guest("a")),
+    "it has no balloon": (report_of(guest("a")), guest("a")),
+    "its driver is silent": (
+        report_of(Guest("uuid-of-a", "a", {"balloon_stats_period": 2}, incarnation="1")),
+        Guest("uuid-of-a", "a", blocked={"balloon_target": SILENT}, incarnation="1"),
+    ),
+}
+AWAITED = Guest("uuid-of-a", "a", {"balloon_stats_period": 0}, incarnation="1")
+NOT_ALONE: Mapping[str, Report] = {
+    "its driver tells": report_of(Guest("uuid-of-a", "a", TELLING, incarnation="1")),
+    "the guests were unknown": report_of(),
+    "it was not listed": report_of(guest("b")),
+    "it was started anew": report_of(guest("a", "0")),
+    "its driver is to begin": report_of(Guest("uuid-of-a", "a", {"balloon_stats_period": 2}, incarnation="1")),
+    "its driver was just switched on": replace(
+        report_of(AWAITED), outcomes=[Outcome(Decision(AWAITED.entity, "balloon_stats_period", 2), 0, 2, Status.APPLIED)]
+    ),
+}
+
+
+@pytest.mark.parametrize("report", NOT_ALONE.values(), ids=NOT_ALONE)
+def test_statistics_of_an_agent_never_stand_beside_the_age_of_the_balloon_drivers(make, hypervisor, report):
+    """A size that an agent told a minute ago would count as a second old: the guest would be shrunk below what it uses by now."""
+    plugin = make(stale_after="1h")
+    plugin.mom_report(report_of(guest("a")))
+    fields_once_known(plugin, hypervisor, guest("a"), name="mem_usable")
+    plugin.mom_report(report)
+    fields = fields_of(plugin, hypervisor, guest("a"))
+    assert not STATISTICS & fields.keys()
+    assert {"mem_free", "swap_usage", "guest_psi_memory_some_avg10", "guest_agent"} <= fields.keys()
+
+
+@pytest.mark.parametrize(("report", "now"), ALONE.values(), ids=ALONE)
+def test_where_the_balloon_driver_tells_nothing_the_agents_statistics_count(make, hypervisor, report, now):
+    plugin = make()
+    plugin.mom_report(report)
+    fields_once_known(plugin, hypervisor, now, name="mem_usable")
+
+
+def test_what_was_learnt_of_guests_stands_while_they_are_unknown(make, hypervisor, agent):
+    limited = Guest("uuid-of-a", "a", {"balloon_max": 500_000}, incarnation="1")
+    plugin = make()
+    plugin.mom_report(report_of(limited))
+    plugin.mom_report(report_of())
+    fields = fields_once_known(plugin, hypervisor, guest("a"), name="guest_load_1")
+    assert "mem_free" not in fields, "it claims more than it can have"
 
 
 # --- a host that is short of memory -----------------------------------------------------------------------------------------------
@@ -398,17 +453,23 @@ def test_of_whom_the_hypervisor_knows_enough_it_is_seldom_asked_and_meanwhile_no
     collector.stop(1.0)
 
 
-def test_statistics_of_an_agent_never_stand_beside_the_age_of_the_balloon_drivers(socket_of_agent):
-    """A size that an agent told a minute ago would count as a second old: the guest would be shrunk below what it uses by now."""
-    collector = AgentCollector(AgentSettings.model_construct(period=0.05, timeout=LONG_SECONDS), PluginContext().log)
+def test_after_a_reload_agents_are_asked_through_the_hypervisor_that_is_there_now():
+    agent = QemuAgent()
+
+    def closed(guest: Entity, command: str, seconds: float) -> str:
+        raise HypervisorError("the connection to libvirt is closed")
+
+    def passed_on(guest: Entity, command: str, seconds: float) -> str:
+        return agent.answer(command.encode()).decode()
+
+    collector = AgentCollector(AgentSettings.model_construct(period=0.05, timeout=LONG_SECONDS), PluginContext().log, closed)
     collector.start()
-    identity = guest("a").id
-    collector.follow([AgentTarget(guest("a").entity, "1", (AgentAddress(AgentKind.AGENT_SOCKET, socket_of_agent),))])
-    wait_until(lambda: "mem_usable" in collector.fields([identity]).get(identity, {}))
-    collector.learn({}, set(), with_statistics={identity})
-    fields = collector.fields([identity])[identity]
-    assert not STATISTICS & fields.keys()
-    assert {"mem_free", "swap_usage", "guest_psi_memory_some_avg10", "guest_agent"} <= fields.keys()
+    target = AgentTarget(guest("a").entity, "1", (AgentAddress(AgentKind.AGENT_HYPERVISOR),))
+    collector.follow([target])
+    wait_until(lambda: (state := collector.states().get(target.guest.id)) and state.failures)
+    collector.pass_on = passed_on
+    collector.follow([target])
+    wait_until(lambda: "mem_available" in collector.fields([target.guest.id])[target.guest.id])
     collector.stop(1.0)
 
 

@@ -189,6 +189,33 @@ class TestTheThread:
         stall(root, 900_000)
         assert not woken.event.wait(0.1)
 
+    def test_a_cycle_without_figures_of_the_host_does_not_end_the_watch(self, root: Path, make: MakePlugin, woken: Woken) -> None:
+        """They came too late, or their plugin is set aside: just then, the host may be thrashing."""
+        plugin = make(root)
+        cycle(plugin)
+        list(plugin.mom_act(snapshot(host={})))
+        put(root, available=3 * GIB)
+        assert woken.event.wait(60)
+
+    def test_a_simulated_host_stays_another_one_over_a_cycle_without_figures(self, root: Path, make: MakePlugin, woken: Woken) -> None:
+        plugin = make(root)
+        cycle(plugin, mem_available=32 * GIB, mem_really_available=30 * GIB)
+        list(plugin.mom_act(snapshot(host={})))
+        put(root, available=GIB)
+        assert not woken.event.wait(0.1)
+
+    def test_where_its_thread_cannot_be_started_it_leaves_no_open_file(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def start(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        plugin = HostPlugin(HostPlugin.Settings(), PluginContext(root=root))
+        before = set(Path("/proc/self/fd").iterdir())
+        monkeypatch.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError):
+            plugin.mom_setup()
+        plugin.mom_teardown()
+        assert set(Path("/proc/self/fd").iterdir()) <= before
+
     @pytest.mark.parametrize("text", [None, "", "MemAvailable: -1 kB\n", "MemTotal: 1 kB\nMemAvailable: x kB\n", "\0" * 300])
     def test_files_that_vanish_or_break_do_no_harm(self, root: Path, make: MakePlugin, woken: Woken, text: str | None) -> None:
         for path in (root / "proc/meminfo", root / "proc/pressure/memory"):

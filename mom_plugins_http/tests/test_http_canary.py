@@ -1,9 +1,17 @@
 """Policies on some guests first, through the API."""
 
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from served_mom import Serve, Served
+
+from mom_plugins_http.cli.client import Client
+from mom_plugins_http.cli.policy_verbs import canary_command
+
+Json = dict[str, Any]
 
 PATH = "/v1/policy-canary"
 
@@ -87,6 +95,33 @@ def test_what_makes_no_sense_is_refused_with_what_would(shared: Served, body: di
     problem = begin(shared, status, **body)
     assert message in problem["detail"]
     assert shared.get(PATH) == {"canary": None}
+
+
+class Answers(Client):
+    """A mom that says one after the other how its trial goes: None is that there was none."""
+
+    def __init__(self, trials: Sequence[Json | None]) -> None:
+        self.trials = iter(trials)
+
+    def get(self, path: str) -> Json:
+        return {"canary": next(self.trials)}
+
+
+def wait_for(monkeypatch: pytest.MonkeyPatch, *trials: Json | None) -> Result:
+    monkeypatch.setattr(Client, "configured", lambda *_, **__: Answers(trials))
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    return CliRunner().invoke(canary_command, ["--wait", "--json"])
+
+
+def test_who_waits_for_a_trial_hears_that_it_is_gone(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = begin(served, share="10%", duration="6h")["canary"]
+    promoted = served.ask("POST", f"{PATH}/promotion", seen=served.version())["canary"]
+    assert wait_for(monkeypatch, running, running, promoted).exit_code == 0
+    for then in (None, {**promoted, "began_at": promoted["began_at"] + 1}):
+        lost = wait_for(monkeypatch, running, then)
+        assert lost.exit_code == 1
+        assert "the trial is gone" in str(lost.exception)
+    assert wait_for(monkeypatch, None).exit_code == 1
 
 
 def test_who_listens_is_told_of_its_beginning_and_end(served: Served) -> None:

@@ -47,6 +47,10 @@ def test_by_default_it_starts_all_the_same(served: Served) -> None:
     assert "cannot be had" in told["note"]
 
 
+def test_the_most_patient_hook_is_told_as_well(served: Served) -> None:
+    assert ask(served, query="?patience=303", name="web", memory="1GiB")["state"] == "starts"
+
+
 def test_before_the_first_cycle_nothing_is_refused(serve: Serve) -> None:
     told = ask(serve(cycles=0, plugins=REFUSES), name="web", memory="1GiB")
     assert told["state"] == "starts"

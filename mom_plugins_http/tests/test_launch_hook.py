@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,9 +17,10 @@ import pytest
 from click.testing import CliRunner
 from served_mom import Serve
 
-from mom_core import MomError, Severity
+from mom_core import ConfigError, MomError, Severity, load_config
 from mom_plugins_http.cli.hook_verbs import hook_command
 from mom_plugins_http.launch_hook.installed import Hook, HookState, Platform, findings, longest_wait
+from mom_plugins_http.routes.launches import PATIENCE
 
 ALIVE, LIMIT = 10, 15
 """Seconds that the programs here are patient, as a rule: more than a busy machine makes mom's stand-ins wait."""
@@ -371,6 +373,17 @@ class TestInstalling:
         assert hook.remove()
         assert hook.state() is HookState.ABSENT
         assert not hook.remove()
+
+    def test_mom_takes_the_patience_of_one_for_the_longest_wait_that_can_be_configured(self, host: HookedHost) -> None:
+        def configured(wait: str) -> None:
+            load_config({"plugins": {"balloon": {"reservations": {"launches": {"wait": wait}}}}})
+
+        configured("300s")
+        with pytest.raises(ConfigError):
+            configured("301s")
+        limit = re.search(r"^limit=(\d+) ", Hook(Platform.LIBVIRT, host.root, host.socket, 300.0).text(), re.MULTILINE)
+        assert limit is not None
+        assert PATIENCE.read(str(int(limit[1]) - 2)) == 303
 
     def test_libvirt_that_runs_another_hook_need_not_look_again(self, host: HookedHost) -> None:
         other = host.root / "etc/libvirt/hooks/qemu"

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from served_mom import Serve, Served
 
-from mom_cli import Looking, Row, common_problems, sparkline
+from mom_cli import Looking, NotRunning, Row, common_problems, sparkline
 from mom_core import Declarations, EngineState, PluginReport, PluginState, Problem, Report, Severity, Source
 from mom_core.testing import snapshot
 from mom_daemon import GuestColumnModel, ReportDocument, report_document
@@ -106,6 +107,32 @@ def test_a_problem_of_many_guests_is_one_line_with_how_many_and_which(served: Se
     assert line.startswith("warning: libvirt: 200 guests (vm000, vm001, vm002 and 197 more): it tells no statistics, since "), line
     assert any("install the balloon's driver" in line for line in lines)
     assert "2 problems (!)" in "\n".join(lines), lines[:5]
+
+
+class Gone(Client):
+    """A mom that has just gone away."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "mom.sock")
+        self.asked = 0
+
+    def get(self, path: str) -> object:
+        self.asked += 1
+        raise NotRunning("no process serves it")
+
+
+def test_a_mom_that_goes_away_while_a_guest_is_shown_is_not_asked_all_the_time(tmp_path: Path) -> None:
+    client = Gone(tmp_path)
+    feed = Feed(client, lambda: None, 0.05)
+    feed._report = cast(ReportDocument, picture().report)
+    feed.want("vm")
+    feed.start()
+    try:
+        wait_until(lambda: client.asked, "it is asked")
+        time.sleep(0.3)
+        assert client.asked <= 2
+    finally:
+        feed.close()
 
 
 @contextmanager

@@ -23,6 +23,8 @@ UUID = "7e1d3c1a-93a7-4d0c-a7f5-0d9f3a1b0c01"
 SIZE = "<memory unit='KiB'>4194304</memory><currentMemory unit='KiB'>1048576</currentMemory>"
 VIRTIO = "<memballoon model='virtio'/>"
 PLUGGABLE = "<memory model='virtio-mem'><target><size unit='KiB'>2097152</size><requested unit='KiB'>0</requested></target></memory>"
+REQUESTED = PLUGGABLE.replace(">0<", ">1048576<")
+WHOLE = "<memory unit='KiB'>4194304</memory><currentMemory unit='KiB'>4194304</currentMemory>"
 
 
 def domain(memory: str = SIZE, devices: str = VIRTIO, name: str = "web", more: str = "") -> str:
@@ -42,6 +44,11 @@ def domain(memory: str = SIZE, devices: str = VIRTIO, name: str = "web", more: s
         (domain(more="<memoryBacking><allocation mode='immediate'/></memoryBacking>"), 4096),
         (domain(more="<launchSecurity type='sev'/>"), 4096),
         (domain("<memory unit='KiB'>4194304</memory>", devices=VIRTIO + PLUGGABLE), 2048),
+        (domain("<memory unit='KiB'>4194304</memory>", devices=VIRTIO + REQUESTED), 3072),
+        (domain("<memory unit='KiB'>4194304</memory>", devices=VIRTIO + PLUGGABLE.replace(">0<", ">9999999<")), 4096),
+        (domain(WHOLE, devices=VIRTIO + REQUESTED), 3072),
+        (domain(devices=VIRTIO + REQUESTED), 2048),
+        (domain(devices=f"{VIRTIO}{REQUESTED}<hostdev mode='subsystem' type='pci'/>"), 3072),
         (domain("<memory unit='KiB'>1048576</memory><currentMemory unit='KiB'>4194304</currentMemory>"), 1024),
     ],
 )

@@ -30,9 +30,9 @@ def make_plugin(libvirtd: FakeLibvirtd, monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr("mom_libvirt.domains._DESCRIBE_SECONDS", LONG_SECONDS)  # all in the first look
     made: list[LibvirtPlugin] = []
 
-    def make(**settings: object) -> LibvirtPlugin:
+    def make(*, serves: bool = True, **settings: object) -> LibvirtPlugin:
         checked = LibvirtPlugin.Settings.model_validate({**PATIENT, **settings})
-        plugin = LibvirtPlugin(checked, PluginContext(name="libvirt", root=tmp_path))
+        plugin = LibvirtPlugin(checked, PluginContext(name="libvirt", root=tmp_path, serves=serves))
         plugin.mom_setup()
         made.append(plugin)
         return plugin
@@ -225,6 +225,14 @@ def test_the_doctor_tells_down_from_denied(make_plugin, libvirtd, monkeypatch):
     libvirtd.refusal = FakeError("Permission denied", SYSTEM_ERROR, errno.EACCES)
     (finding,) = make_plugin().mom_doctor()
     assert "group libvirt" in finding.cure
+
+
+@pytest.mark.parametrize("serves", [True, False])
+def test_only_where_there_is_no_next_cycle_descriptions_are_read_for_who_asks(libvirtd, make_plugin, monkeypatch, serves):
+    monkeypatch.setattr("mom_libvirt.domains._DESCRIBE_SECONDS", 0.0)
+    guest = libvirtd.add("g")
+    hypervisor = own(make_plugin(serves=serves))
+    assert bool(hypervisor.io_tunes([guest.entity])) is not serves
 
 
 def test_a_binding_that_is_missing_is_said(monkeypatch):

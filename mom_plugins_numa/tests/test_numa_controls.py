@@ -131,6 +131,19 @@ def test_pins_that_could_be_set_only_in_part_are_as_they_were(plugin: NumaPlugin
     assert hypervisor.known["vm"].pins == before
 
 
+def test_pins_of_each_vcpu_are_put_back_also_where_vcpus_came_later(plugin: NumaPlugin, hypervisor: FakeHypervisor) -> None:
+    hypervisor.known["vm"].pins = [frozenset(range(8)) for _ in range(4)]
+    done = put_back(plugin, hypervisor, "vcpu_pins", "0-1;2-3", "0-7")
+    assert (done.status, done.after) == (Status.APPLIED, "0-1;2-3;0-7;0-7")
+
+
+@pytest.mark.parametrize(("pinned", "status"), [("0-7", Status.APPLIED), ("0-1", Status.LEFT_ALONE)])
+def test_pins_of_the_vcpus_that_are_left_are_put_back(plugin: NumaPlugin, hypervisor: FakeHypervisor, pinned: str, status: Status) -> None:
+    hypervisor.known["vm"].pins = list(parse_pins(pinned) or [])
+    done = put_back(plugin, hypervisor, "vcpu_pins", "0-1;2-3", pinned)
+    assert (done.status, hypervisor.known["vm"].pins) == (status, [frozenset({0, 1})])
+
+
 def test_a_guest_that_has_gone_is_gone(plugin: NumaPlugin, hypervisor: FakeHypervisor) -> None:
     wanted = [decision(hypervisor, control, value) for control, value in (("vcpu_pins", "0"), ("numa_nodeset", "0"))]
     hypervisor.known.clear()

@@ -1,5 +1,6 @@
 """Sampling where guests are: in turn, in a bounded thread."""
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -51,6 +52,23 @@ def test_sampling_takes_no_more_than_its_share_of_a_cpu(root: Path) -> None:
         wait_until(looked)
         # What the newest sample took is still to be rested for.
         assert looks[-2] <= 0.05 * (time.monotonic() - began)
+    finally:
+        sampler.end()
+
+
+def test_where_no_thread_can_be_started_once_guests_are_sampled_later(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    sampler, ended = (NodeSampler(root, 1.0, 1.0, lambda: {0: 0}) for _ in range(2))
+    with monkeypatch.context() as without_threads:
+        without_threads.setattr(threading.Thread, "start", start)
+        for one in (sampler, ended):
+            with pytest.raises(RuntimeError):
+                one.follow({"a": 1000})
+    ended.end()
+    try:
+        wait_until(lambda: seen(sampler, {"a": 1000}) == ["a"])
     finally:
         sampler.end()
 

@@ -432,6 +432,21 @@ def test_what_belongs_to_another_user_is_not_loaded(folder: Folder) -> None:
     assert "p.py belongs to the user 65534 and has the mode 644" in folder.refused()
 
 
+def test_a_link_that_leads_nowhere_is_refused_with_all_else_that_is_wrong(folder: Folder) -> None:
+    link = folder.path / "50_x.py"
+    link.symlink_to(folder.path.parent / "not mounted/50_x.py")
+    folder.write("60_y.py", "def decide(host, guests:\n")
+    first, second = folder.refused().splitlines()
+    assert first.startswith(f"{link}: cannot be read: No such file or directory")
+    assert "60_y.py:1:1: SyntaxError" in second
+
+
+def test_a_folder_that_cannot_be_listed_is_refused_with_the_cause(folder: Folder) -> None:
+    folder.path.rmdir()
+    folder.path.write_text("")
+    assert folder.refused().startswith(f"{folder.path}: cannot be listed: Not a directory")
+
+
 def test_what_is_no_regular_file_or_too_large_is_not_read(folder: Folder) -> None:
     os.mkfifo(folder.path / "pipe.py", 0o600)
     (folder.path / "folder.py").mkdir()

@@ -10,6 +10,7 @@ from mom_core import (
     CpuTune,
     Decision,
     DiskTune,
+    EngineState,
     Entity,
     Guest,
     Host,
@@ -27,7 +28,7 @@ from mom_core import (
 )
 from mom_devkit import apply_decisions, put_back
 from mom_plugins_qos import QosPlugin
-from mom_plugins_qos.settings import QosGuestSettings
+from mom_plugins_qos.settings import QosGuestSettings, QosSettings
 
 QUOTA, PERIOD, SHARES, DISKS, NETS = "vcpu_quota", "vcpu_period", "cpu_shares", "io_tune", "net_tune"
 
@@ -54,6 +55,15 @@ def entry(guest: Entity, control: str, before: Any, applied: Any, earlier: Any =
 def settings(context: PluginContext, **values: Any) -> None:
     own = QosGuestSettings.model_validate(values)
     context.guest_settings = lambda guest: own
+
+
+def carry_out(plugin: QosPlugin, hypervisor: NotingHypervisor, context: PluginContext) -> dict[str, Outcome]:
+    """What comes of a cycle's decisions, with what was changed in the ledger."""
+    outcomes = apply_decisions(plugin, [one for one in plugin.mom_act(seen(plugin, hypervisor)) if isinstance(one, Decision)], hypervisor)
+    changed = [one for one in outcomes if one.status is Status.APPLIED]
+    noted = [entry(one.decision.entity, one.decision.control, one.before, one.after) for one in changed]
+    context.engine_state = lambda: EngineState(changes=noted)
+    return by_control(outcomes)
 
 
 # --- what is collected -----------------------------------------------------------------------------------------------------------
@@ -110,7 +120,7 @@ def test_a_hypervisor_that_limits_nothing_has_no_such_fields(plugin):
 
 
 def test_what_the_operator_set_is_decided_and_put_back_when_it_is_taken_out_again(plugin, hypervisor, context):
-    guest = hypervisor.add("a")
+    hypervisor.add("a")
     hypervisor.known["a"].interfaces = (NetTune("vnet0", {"average": 7, "floor": 3}, {"average": 8}),)
     settings(context, cpu_limit="25%", cpu_shares=512, io_limit={"total_iops_sec": 9}, net_limit={"inbound": {"average": "1MiB"}})
     decided = {one.control: one.value for one in plugin.mom_act(seen(plugin, hypervisor)) if isinstance(one, Decision)}
@@ -122,7 +132,7 @@ def test_what_the_operator_set_is_decided_and_put_back_when_it_is_taken_out_agai
         DISKS: [{"name": "vda", "path": "/a", **limited}, {"name": "vdb", "path": "/b", **limited}],
         NETS: [{"name": "vnet0", "inbound": {"floor": 3, "average": 1024}, "outbound": {}}],
     }
-    outcomes = by_control(apply_decisions(plugin, [Decision(guest, control, value) for control, value in decided.items()], hypervisor))
+    outcomes = carry_out(plugin, hypervisor, context)
     assert {control for control, outcome in outcomes.items() if outcome.status is Status.APPLIED} == decided.keys() - {PERIOD}
     assert outcomes[PERIOD].status is Status.UNCHANGED, "it is the usual one"
     again = {one.control: one.value for one in plugin.mom_act(seen(plugin, hypervisor)) if isinstance(one, Decision)}
@@ -134,6 +144,38 @@ def test_what_the_operator_set_is_decided_and_put_back_when_it_is_taken_out_agai
     assert {disk.current["total_iops_sec"] for disk in hypervisor.known["a"].disks} == {0}
     assert hypervisor.known["a"].interfaces == (NetTune("vnet0", {"average": 7, "floor": 3}, {"average": 8}),)
     assert list(plugin.mom_act(seen(plugin, hypervisor))) == []
+
+
+def test_what_is_taken_out_is_done_with_also_where_disks_came_went_and_have_another_path(plugin, hypervisor, context):
+    hypervisor.add("a")
+    settings(context, io_limit={"total_iops_sec": 9})
+    assert carry_out(plugin, hypervisor, context)[DISKS].status is Status.APPLIED
+    vda, _ = hypervisor.known["a"].disks
+    hypervisor.known["a"].disks = (replace(vda, path="/snapshot"), DiskTune("vdc", "/c", NONE))
+    settings(context)
+    (lifted,) = [one for one in plugin.mom_act(seen(plugin, hypervisor)) if isinstance(one, Decision)]
+    (completed,) = plugin.mom_review(seen(plugin, hypervisor), [lifted])
+    assert completed.after is not None, "it names no disk that is gone"
+    apply_decisions(plugin, [lifted], hypervisor)
+    assert {disk.current["total_iops_sec"] for disk in hypervisor.known["a"].disks} == {0}
+    hypervisor.known["a"].disks = tuple(replace(disk, path="/another") for disk in hypervisor.known["a"].disks)
+    assert list(plugin.mom_act(seen(plugin, hypervisor))) == []
+
+
+def test_a_look_at_disks_that_fails_after_a_restart_lifts_no_limit(plugin, hypervisor, context, monkeypatch):
+    hypervisor.add("a")
+    settings(context, cpu_limit="25%", io_limit={"total_iops_sec": 9})
+    assert {one.status for control, one in carry_out(plugin, hypervisor, context).items() if control != PERIOD} == {Status.APPLIED}
+
+    def busy(guests):
+        raise HypervisorError("vdsm is busy")
+
+    monkeypatch.setattr(hypervisor, "io_tunes", busy)
+    again = QosPlugin(QosSettings(), context)
+    with pytest.raises(HypervisorError):
+        seen(again, hypervisor)
+    nothing_known = Snapshot(Host(fields={"cpu_count": 8}), {guest.id: guest for guest in hypervisor.guests()})
+    assert [one for one in again.mom_act(nothing_known) if isinstance(one, Decision)] == []
 
 
 def test_what_cannot_be_decided_is_said_once_for_all_guests(plugin, hypervisor, context):

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from recordings import SESSION, written
+from recordings import SESSION, opened, written
 
 from mom_core import (
     ControlSpec,
@@ -43,7 +43,7 @@ from mom_plugins_record.recording.cycles import cycle_line, read_cycle
 from mom_plugins_record.recording.groups import MARK, MOST_CELLS, Corrupt, GroupPacker, checksum
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_record.recording.session import session_line
-from mom_plugins_record.recording.writer import files_of
+from mom_plugins_record.recording.writer import RecordingFull, files_of
 from mom_plugins_record.replay.command import replay
 from mom_plugins_record.replay.comparison import compare
 from mom_plugins_record.report.command import report as report_verb
@@ -218,6 +218,22 @@ def test_lines_that_no_recorder_writes_are_refused_soon_and_in_little_memory(tmp
     assert recording.damage.places
     assert seconds < SOON
     assert held < 96 * MIB
+
+
+def test_a_cycle_with_more_values_than_are_read_again_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_record.recording.groups.MOST_CELLS", 10_000)
+    guests = {f"{n}": Guest(f"{n}", "", {"disks": [0] * 1000}) for n in range(20)}
+    large = Report(1, 5.0, "enforce", Snapshot(Host("h"), guests, 5.0, 5.0, 1), (), (), (), (), (), 0.1)
+    writer = opened(tmp_path / "r")
+    writer.cycle(REPORTS[0])
+    with pytest.raises(RecordingFull, match="a cycle has more than 10000 values") as raised:
+        writer.cycle(large)
+    assert raised.value.hint
+    writer.cycle(REPORTS[1])
+    writer.close()
+    recording = Recording(tmp_path / "r")
+    assert [one.report for one in recording.cycles()] == REPORTS[:2]
+    assert not recording.damage
 
 
 def test_half_a_surrogate_pair_is_no_character(tmp_path: Path) -> None:

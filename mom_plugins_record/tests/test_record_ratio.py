@@ -148,6 +148,17 @@ class TestWhatIsSaid:
         gone = guests[0]._replace(days={day: used for day, used in guests[0].days.items() if day < MONDAY + 20})
         assert sold_on(Learned([gone, *guests[1:]]), 0.01).today == 36 * GIB
 
+    def test_half_an_hour_of_a_clock_that_was_ahead_leaves_all_guests_there(self) -> None:
+        guests = learned(*[always(2)] * 10)
+        stray = {MONDAY + 400: [float(GIB), *[None] * (PARTS - 1)]}
+        ahead = [one._replace(days={**one.days, **stray}) for one in guests[:3]]
+        host = sold_on(Learned([*ahead, *guests[3:]]), 0.01)
+        assert (host.guests, host.today) == (10, 40 * GIB)
+
+    def test_guests_of_which_no_day_is_known_for_half_of_it_are_there(self) -> None:
+        guests = learned(*[lambda day, part: 1.0 if part == 0 else None] * 3, days=1)
+        assert sold_on(Learned(guests), 0.01).guests == 3
+
     def test_what_a_host_keeps_where_its_mom_has_not_said_it(self) -> None:
         known = Learned(learned(*[always(2)] * 10))
         known.promisable_kib = None

@@ -17,7 +17,8 @@ from click.testing import CliRunner
 from full_disk import largest_file
 from recordings import opened, read, simulated, written
 
-from mom_core import MomError, PluginContext, Report, Value
+from mom_core import Engine, MomError, PluginContext, Report, Value
+from mom_devkit import config_of
 from mom_plugins_record import RecordPlugin
 from mom_plugins_record.recording.command import record
 from mom_plugins_record.recording.cycles import json_text
@@ -127,7 +128,7 @@ def test_a_cycle_that_is_too_long_costs_itself_only_and_leaves_no_empty_file(
 ) -> None:
     def too_long() -> None:
         with monkeypatch.context() as patched:
-            patched.setattr("mom_plugins_record.recording.writer.LARGEST_LINE", 10)
+            patched.setattr("mom_plugins_record.recording.groups.LARGEST_LINE", 10)
             with pytest.raises(RecordingFull, match="a cycle takes more than"):
                 writer.cycle(reports[0])
 
@@ -206,6 +207,22 @@ def test_the_plugin_records_what_the_engine_does(recording, reports):
     assert shown.exit_code == 0, shown.output
     assert f"cycles    {len(reports)}, with up to 12 guests" in shown.output
     assert json.loads(CliRunner().invoke(record, ["show", "--json", str(recording)]).output)["cycles"] == len(reports)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_engine_that_only_takes_a_look_records_nothing_and_deletes_nothing(tmp_path: Path, reports: list[Report], there: bool) -> None:
+    folder = tmp_path / "r"
+    if there:
+        (old,) = files_of(written(folder, reports[:2]))
+        os.utime(old, (1.0, 1.0))
+    before = sorted(folder.rglob("*"))
+    config = config_of(tmp_path, {"sim": {}, "record": {"path": str(folder), "reserve": "0"}})
+    with Engine(config, serve=False) as engine:
+        for _ in range(2):
+            (plugin,) = [one for one in engine.cycle().plugins if one.name == "record"]
+    assert plugin.last_error == ""
+    assert folder.exists() is there
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_a_recording_that_cannot_be_written_does_not_stop_the_cycles_and_is_told_once(tmp_path, caplog):

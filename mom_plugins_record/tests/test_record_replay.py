@@ -14,8 +14,9 @@ from recordings import rewritten, simulated
 
 from mom_core import ControlSpec, Decision, Host, Scope, Snapshot, Source, Unit, hookimpl, load_config
 from mom_core.testing import snapshot
+from mom_plugins_record.recording.cycles import CycleRead, read_cycle
 from mom_plugins_record.recording.reader import Recording
-from mom_plugins_record.recording.writer import files_of
+from mom_plugins_record.recording.writer import GROUP, files_of
 from mom_plugins_record.replay.command import replay
 from mom_plugins_record.replay.comparison import compare
 from mom_plugins_record.replay.complaints import Complaint, Complaints
@@ -86,6 +87,25 @@ def test_after_a_restart_and_from_the_middle_only_what_is_known_is_compared(tmp_
     result = compare(Recording(folder))
     assert result.lost >= 1
     assert result.compared == result.identical < 45
+
+
+@pytest.mark.long
+def test_what_was_recorded_long_before_the_time_that_is_asked_for_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = tmp_path / "50_mine.policy"
+    policy.write_text(COUNTS)
+    folder = recorded(tmp_path, 6 * GROUP, policy={"file": str(policy)})
+    times = [cycle.report.time for cycle in Recording(folder).cycles()]
+    looked: list[bytes] = []
+
+    def counted(text: bytes) -> CycleRead:
+        looked.append(text)
+        return read_cycle(text)
+
+    monkeypatch.setattr("mom_plugins_record.recording.reader.read_cycle", counted)
+    result = compare(Recording(folder), since=times[-10])
+    assert (result.compared, result.identical, result.warming) == (10, 10, 0)
+    assert result.lost == 0
+    assert len(looked) < 4 * GROUP
 
 
 def test_policies_on_trial_then_are_not_looked_for_here(tmp_path: Path) -> None:

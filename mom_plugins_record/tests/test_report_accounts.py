@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Decision, Guest, Host, Outcome, Report, Snapshot, Source, Status, Value, as_number
-from mom_plugins_record.report.accounts import LONGEST_GAP, LOOKS_EACH_CYCLE, Accounts, GuestHour, HostHour, Touched
+from mom_core import Condition, Decision, Guest, Host, Outcome, Report, Severity, Snapshot, Source, Status, Value, Verdict, as_number
+from mom_plugins_record.report.accounts import LONGEST_GAP, LOOKS_EACH_CYCLE, Accounts, GivenBack, GuestHour, HostHour, Touched, with_guests
+from mom_plugins_record.report.fields import FIELDS, values_of
 from mom_plugins_record.report.spread import bin_of, percentile, upper_edge
 
 GIB = 1 << 20
@@ -108,6 +109,57 @@ def test_the_time_in_which_mom_was_away_is_unknown() -> None:
     host, _ = current_of(accounts)
     assert (host.seconds, host.unknown_seconds) == (5, LONGEST_GAP + 1)
     assert row_of(accounts).seconds == 5
+
+
+def unlisted(now: float) -> Report:
+    """A cycle in which the hypervisor did not list its guests."""
+    return replace(cycle(now, {}), verdict=Verdict([Condition("guests", "the guests are unknown: no answer", plugins=("core",))]))
+
+
+def test_the_time_in_which_guests_could_not_be_listed_is_unknown_and_no_time_without_guests() -> None:
+    there, swept = {"a": KNOWN}, {"a": {**KNOWN, "rss": GIB}}
+    accounts = after(cycle(0, there), cycle(10, swept), unlisted(20))
+    assert accounts.given_back() == GivenBack(), "nothing is known now"
+    accounts.add(cycle(30, swept))
+    host, rows = current_of(accounts)
+    assert (host.seconds, host.unknown_seconds, host.guest_seconds, host.guests_most) == (20, 10, 20, 1)
+    assert (rows["a"].seconds, rows["a"].unknown_seconds) == (20, 0)
+    assert rows["a"].sold_kib_seconds / host.seconds == 4 * GIB
+    now = accounts.given_back()
+    assert now is not None
+    assert now.sweeps == 2 * GIB
+
+
+def test_guests_that_are_listed_again_are_known_though_that_condition_is_told_as_past() -> None:
+    past = replace(
+        cycle(10, {"a": KNOWN}), verdict=Verdict([Condition("guests", "the guests are unknown", severity=Severity.OK, over=5.0)])
+    )
+    assert row_of(after(cycle(0, {"a": KNOWN}), past)).seconds == 10
+
+
+def test_an_hour_or_a_mom_that_begins_while_guests_cannot_be_listed_begins_then() -> None:
+    accounts = after(unlisted(3590), unlisted(3605), cycle(3610, {"a": KNOWN}), cycle(3615, {"a": KNOWN}))
+    ((before, _),) = accounts.take()
+    host, _ = current_of(accounts)
+    assert (before.unknown_seconds, host.unknown_seconds, host.seconds) == (0, 15, 10)
+    assert (before.began, host.began) == (1_000_000 * 3600 + 3590, 1_000_000 * 3600 + 3605)
+
+
+@pytest.mark.parametrize(("incarnation", "sweeps"), [("1", 2 * GIB), ("2", 0)])
+@pytest.mark.parametrize("gone", [[3595], [3595, 3605, 7195]], ids=["for a cycle", "for an hour"])
+def test_what_a_guest_has_touched_is_known_when_it_was_away_at_the_full_hour(incarnation: str, sweeps: int, gone: list[int]) -> None:
+    less = {"a": {**KNOWN, "rss": GIB}}
+    accounts = after(cycle(3590, {"a": KNOWN}), cycle(3592, less), *(cycle(now, {}) for now in gone))
+    for seconds in (10, 15):
+        accounts.add(cycle(gone[-1] + seconds, less, incarnation=incarnation))
+    now = accounts.given_back()
+    assert now is not None
+    assert now.sweeps == sweeps
+
+
+def test_guests_that_come_and_go_for_ever_take_no_memory_without_end() -> None:
+    accounts = after(*(cycle(600 * n, {f"g{n}": KNOWN}) for n in range(100)))
+    assert len(accounts._touched) + len(accounts._touched_before) < 20
 
 
 def test_waiting_counts_as_moms_only_while_mom_holds_something_back() -> None:
@@ -217,3 +269,28 @@ def test_what_is_given_back_now_is_that_of_the_last_cycle() -> None:
     assert now is not None
     assert (now.balloon, now.sweeps, now.cold, now.ksm) == (0, 2 * GIB, 0, 1000)
     assert Accounts().given_back() is None
+    silent = {name: value for name, value in KNOWN.items() if name != "rss"}
+    accounts.add(cycle(10, {"a": silent, "b": KNOWN}, host))
+    now = accounts.given_back()
+    assert now is not None
+    assert (now.balloon, now.sweeps, now.cold, now.ksm) == (0, 0, 0, 1000), "of those that are known"
+    accounts.add(cycle(15, {"a": silent}, host))
+    assert accounts.given_back() == GivenBack(None, None, None, 1000)
+    accounts.add(cycle(20, {}, host))
+    assert accounts.given_back() == GivenBack(0.0, 0.0, 0.0, 1000), "without guests, nothing is"
+
+
+@pytest.mark.parametrize("missing", ["balloon_max", "rss"])
+def test_sums_of_guests_that_never_told_their_sizes_are_unknown(missing: str) -> None:
+    silent = {name: value for name, value in KNOWN.items() if name != missing}
+    accounts = after(*(cycle(now, {"a": {**silent, "mem_promised": GIB}}) for now in (0, 10)))
+    host, rows = current_of(accounts)
+    values = values_of(accounts.given_back(), with_guests(host, rows.values()))
+    assert set(values.values()) == {None}
+    assert len(values) == len(FIELDS)
+
+
+def test_sums_of_a_host_without_guests_are_zero_and_not_unknown() -> None:
+    accounts = after(cycle(0, {}), cycle(10, {}))
+    values = values_of(accounts.given_back(), current_of(accounts)[0])
+    assert (values["given_back_balloon"], values["given_back_today"], values["promise_broken_today"]) == (0, 0, 0)

@@ -228,6 +228,50 @@ def test_of_several_damaged_files_the_first_ones_and_the_last_are_kept(path: Pat
     assert [one.read_text()[-1] for one in aside] == ["0", "1", str(MOST_SET_ASIDE)]
 
 
+def test_accounts_that_are_moved_away_while_mom_runs_begin_anew(path: Path) -> None:
+    keeper = kept(file_at(path))
+    there = {"a": KNOWN}
+    keeper.add(cycle(0, there), None)
+    keeper.add(cycle(60, there), None)
+    keeper.write()
+    path.rename(path.with_name("theirs"))
+    keeper.add(cycle(120, there), None)
+    keeper.write()
+    assert (keeper.write_error, keeper.damage) == ("", "")
+    (row,) = read_hosts(path, 0, float("inf"))
+    assert row.seconds == 120, "the hour is whole: it was in memory"
+
+
+def test_properties_are_told_again_to_accounts_that_begin_anew(path: Path) -> None:
+    file = file_at(path)
+    file.write([with_properties(0, flavor="small")])
+    path.unlink()
+    assert file.open() == ""
+    file.write([with_properties(1, flavor="small")])
+    assert properties(path) == [(1, "g0", {"flavor": "small"})]
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT hour - 1000000 FROM guest_properties").fetchall() == [(1,)], "not since before it was made"
+
+
+def test_accounts_that_are_damaged_while_mom_runs_are_set_aside_at_the_next_time(path: Path) -> None:
+    keeper = kept(file_at(path))
+    keeper.add(cycle(0, {"a": KNOWN}), None)
+    path.write_bytes(b"no accounts\n" * 500)
+    keeper.write()
+    assert "cannot be written" in keeper.write_error
+    keeper.add(cycle(60, {"a": KNOWN}), None)
+    keeper.write()
+    assert keeper.write_error == ""
+    assert f"{path.name}.damaged-1" in keeper.damage
+    assert [row.seconds for row in read_hosts(path, 0, float("inf"))] == [60]
+    with largest_file(path.stat().st_size):
+        keeper.add(cycle(120, {f"g{n}": KNOWN for n in range(500)}), None)
+        keeper.write()
+    keeper.write()
+    assert keeper.write_error == ""
+    assert f"{path.name}.damaged-1" in keeper.damage, "it is said until mom is started anew"
+
+
 def test_accounts_of_another_mom_stay_where_they_are_until_they_are_moved(path: Path) -> None:
     file_at(path).write([hour()])
     with closing(sqlite3.connect(path)) as connection, connection:

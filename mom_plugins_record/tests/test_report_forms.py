@@ -234,6 +234,17 @@ def test_a_report_begins_at_the_nearest_full_hour_and_has_one_hour_at_least(tmp_
     assert told(tmp_path, "--last", last)["from"] == f"2025-11-25T{began:02}:00:00Z"
 
 
+def test_hours_that_lie_in_the_future_are_left_out_and_said_unless_there_are_no_others(tmp_path: Path) -> None:
+    file = AccountsFile(tmp_path / NAME, keep=400 * 86_400.0, largest=1 << 30)
+    file.open()
+    file.write([(host(FIRST + 24 * 36500, seconds=0.0), [])])
+    assert told(tmp_path)["to"] == "2125-11-01T01:00:00Z", "of another machine, with a clock of its own"
+    file.write([(host(FIRST + hour), []) for hour in range(HOURS)])
+    found = told(tmp_path)
+    assert (found["to"], found["seen_hours"]) == ("2025-12-05T00:00:00Z", HOURS)
+    assert "1 hours lie in the future, and are left out: a clock was ahead" in " ".join(run(tmp_path).output.split())
+
+
 def test_how_wrong_forecasts_were_is_told_where_days_are_learned(tmp_path: Path) -> None:
     file = AccountsFile(tmp_path / NAME, keep=400 * 86_400.0, largest=1 << 30)
     file.open()

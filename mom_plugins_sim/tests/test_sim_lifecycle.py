@@ -5,6 +5,7 @@ from sim_guests import usual_world
 
 from mom_core import GuestGone
 from mom_devkit import HandClock
+from mom_plugins_sim.fields import HostSampler
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_toolkit import GuestState
 
@@ -43,6 +44,23 @@ def test_a_saved_guest_gives_the_host_its_memory_and_goes_on_where_it_was(host: 
     host.start(guest, 1.0)
     assert host.world.guests[guest.id].memory is before
     assert next(one for one in host.guests() if one.id == guest.id).incarnation != incarnation
+
+
+def test_what_was_killed_and_lost_in_a_saved_guest_counts_on(host: SimHypervisor) -> None:
+    guest = host.guests()[0].entity
+    memory = host.world.guests[guest.id].memory
+    memory.killed, memory.lost_seconds = 3, 7.0
+
+    def counted() -> list[object]:
+        fields = HostSampler().fields(host.world)
+        return [fields["sim_killed"], fields["sim_lost"]]
+
+    before = counted()
+    assert before[0] == 3
+    host.save(guest, 1.0)
+    assert counted() == before
+    host.start(guest, 1.0)
+    assert counted() == before
 
 
 def test_a_guest_that_was_shut_down_boots(host: SimHypervisor, clock: HandClock) -> None:

@@ -12,7 +12,7 @@ from mom_core import Entity, Guest, Host, MomError, PluginContext, Scope, Snapsh
 from mom_devkit import FakePromises
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.settings import SlaSettings
-from mom_toolkit import Admission, Admissions, GuestMoves, MoverAbilities, Promises, Reservation, Reservations, ReservationState, Room
+from mom_toolkit import UNDESCRIBED, Admission, Admissions, GuestMoves, MoverAbilities, Promises, Reservation, Reservations, ReservationState, Room
 
 GIB = 1 << 20
 
@@ -88,6 +88,13 @@ def test_it_does_not_where_promises_would_be_more_than_the_host_has() -> None:
     found = asked(count=4, promisable=20, available=64, guests=[a_guest("a", 2)])
     assert (found.admitted, found.fits) == (False, 3)
     assert "18.00 GiB are left; 4 guests of class gold with 8.00 GiB would be promised 24.00 GiB" in found.reasons[0]
+
+
+def test_a_guest_of_which_it_is_not_known_yet_what_it_is_promised_counts_with_all_of_its_memory() -> None:
+    guests = [replace(a_guest(f"g{number}", 0), blocked={"*": UNDESCRIBED}) for number in range(4)]
+    assert asked(guests=guests[:2]).admitted  # 30 GiB less twice 8, and a gold guest of 8 GiB is promised 6
+    answer = asked(guests=guests)
+    assert not answer.admitted and "32.00 GiB are promised to guests (of 4 it is not known yet" in answer.reasons[0]
 
 
 def test_what_would_make_room_are_promises_of_lesser_guests() -> None:

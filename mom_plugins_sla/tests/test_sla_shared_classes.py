@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import ConfigError, ConfigProblem, Guest, PluginContext, Problem, load_config, read_settings
+from mom_core import ConfigError, ConfigProblem, Guest, PluginContext, Problem, Severity, load_config, read_settings
 from mom_core.testing import snapshot
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.settings import SlaSettings
@@ -107,6 +107,14 @@ def test_a_pattern_may_name_a_class_of_the_file_which_may_not_be_there_yet(tmp_p
     assert host.classes() == {"web": 1.0, "db": 1.0}
     host.write("classes: {silver: {guarantee: 50%}}")
     assert host.classes() == {"web": 0.5, "db": 0.5}
+
+
+def test_the_check_knows_the_classes_of_the_file(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.plugin._context.configuration = lambda: {"guests": {"d*": {"class": "silver"}}}
+    assert [one.severity for one in host.plugin.mom_check()] == [Severity.WARNING]
+    host.write("classes: {silver: {guarantee: 50%}}")
+    assert list(host.plugin.mom_check()) == []
 
 
 def test_the_files_path_is_a_whole_one(tmp_path: Path) -> None:

@@ -10,11 +10,22 @@ from mom_toolkit import Enforcement, SetValue
 
 WEIGHT = ControlSpec("weight", Unit.COUNT, Scope.GUEST, "a weight", "weight_now")
 DISKS = ControlSpec("disks", Unit.LIST, Scope.GUEST, "limits", "disks", key="name", absent={"limit": -1})
+PORTS = ControlSpec("ports", Unit.LIST, Scope.GUEST, "limits", "ports", key="name")
+
+
+def noted(control: str, before: Value, applied: Value = 50) -> LedgerEntry:
+    return LedgerEntry(Guest("1", "vm").entity, control, before, applied, "plugin", 0.0)
+
+
+def enforcing(folder: Path, *changes: LedgerEntry) -> Enforcement:
+    """For a plugin of a mom whose ledger has these entries."""
+    context = PluginContext("plugin", state_directory=folder, engine_state=lambda: EngineState(changes=changes))
+    return Enforcement(context, [WEIGHT, DISKS, PORTS])
 
 
 @pytest.fixture
 def enforcement(tmp_path: Path) -> Enforcement:
-    return Enforcement(PluginContext("plugin", state_directory=tmp_path), [WEIGHT, DISKS])
+    return enforcing(tmp_path, noted("weight", 100))
 
 
 def decided(
@@ -73,11 +84,54 @@ def test_a_guest_that_is_not_listed_for_hours_is_forgotten(enforcement: Enforcem
     assert decided(enforcement, weight_now=50) == []
 
 
-def test_items_that_were_not_listed_before_are_undone_by_what_absence_means(enforcement: Enforcement) -> None:
+def test_items_that_were_not_listed_before_are_undone_by_what_absence_means(tmp_path: Path) -> None:
     before: Value = [{"name": "a", "limit": 5}]
     now: Value = [{"name": "a", "limit": 7}, {"name": "b", "limit": 9}]
+    enforcement = enforcing(tmp_path, noted("disks", before, now))
     assert decided(enforcement, {"disks": now}, disks=before) == [("disks", now)]
-    assert decided(enforcement, disks=now) == [("disks", [{"name": "b", "limit": -1}, {"name": "a", "limit": 5}])]
+    undone = ("disks", [{"name": "b", "limit": -1}, {"name": "a", "limit": 5}])
+    assert decided(enforcement, disks=now) == [undone]
+    assert decided(enforcement, disks=[{"name": "b", "limit": -1}]) == [undone], "an item that is not listed is not at its limit"
+    assert decided(enforcement, disks=before) == []
+
+
+def test_items_that_came_later_are_undone_as_the_ledger_has_them(tmp_path: Path) -> None:
+    before: Value = [{"name": "a", "limit": 5}, {"name": "later", "limit": 6}]
+    set_to: Value = [{"name": "a", "limit": 9}, {"name": "later", "limit": 9}]
+    ledger = list[LedgerEntry]()
+    context = PluginContext("plugin", state_directory=tmp_path, engine_state=lambda: EngineState(changes=ledger))
+    enforcement = Enforcement(context, [PORTS])
+    assert decided(enforcement, {"ports": [{"name": "a", "limit": 9}]}, ports=[{"name": "a", "limit": 5}])
+    ledger.append(noted("ports", before, set_to))
+    assert decided(enforcement, ports=set_to) == [("ports", before)]
+    assert decided(enforcement, ports=before) == []
+
+
+def test_a_list_stands_again_also_where_its_field_tells_more_of_its_items(tmp_path: Path) -> None:
+    """As of a disk its path, which changes with another disc in a drive."""
+    enforcement = enforcing(tmp_path, noted("ports", [{"name": "a", "limit": 5}, {"name": "gone", "limit": 5}]))
+    item: dict[str, Value] = {"name": "a", "limit": 9, "path": "/old"}
+    assert decided(enforcement, {"ports": [item]}, ports=[item]) == [("ports", [item])]
+    assert decided(enforcement, ports=[item]) == [("ports", [{"name": "a", "limit": 5}])], "of what is gone nothing can be set"
+    assert decided(enforcement, ports=[{**item, "limit": 5, "path": "/new"}]) == []
+    assert decided(enforcement, ports=[item]) == [], "another process's"
+
+
+def test_where_the_ledger_has_nothing_there_is_nothing_to_be_undone(tmp_path: Path) -> None:
+    """The hypervisor has refused it, or another plugin's decision came before it."""
+    enforcement = enforcing(tmp_path)
+    assert decided(enforcement, {"weight": 50}, weight_now=100) == [("weight", 50)]
+    assert decided(enforcement, weight_now=70) == []
+
+
+def test_what_stood_while_mom_only_observed_is_not_what_stood_before_its_change(tmp_path: Path) -> None:
+    ledger: list[LedgerEntry] = []
+    context = PluginContext("plugin", state_directory=tmp_path, engine_state=lambda: EngineState(changes=tuple(ledger)))
+    enforcement = Enforcement(context, [WEIGHT])
+    assert decided(enforcement, {"weight": 50}, weight_now=100) == [("weight", 50)], "and nothing is set"
+    ledger.append(noted("weight", 200))  # as the operator has left it when mom is told to act
+    assert decided(enforcement, {"weight": 50}, weight_now=200) == [("weight", 50)]
+    assert decided(enforcement, weight_now=50) == [("weight", 200)]
 
 
 def test_what_cannot_be_set_is_said_and_of_a_guest_on_which_nothing_can_is_not(enforcement: Enforcement) -> None:
@@ -96,10 +150,8 @@ def test_guests_on_which_it_cannot_be_set_for_one_reason_are_one_problem(tmp_pat
 
 
 def test_what_a_mom_before_this_one_set_is_undone_as_its_ledger_has_it(tmp_path: Path) -> None:
-    noted = LedgerEntry(Guest("1", "vm").entity, "weight", 100, 50, "plugin", 0.0)
-    other = noted._replace(incarnation="of another boot", before=70)
-    context = PluginContext("plugin", state_directory=tmp_path, engine_state=lambda: EngineState(changes=(noted, other)))
-    enforcement = Enforcement(context, [WEIGHT])
+    entry = noted("weight", 100)
+    enforcement = enforcing(tmp_path, entry, entry._replace(incarnation="of another boot", before=70))
     assert decided(enforcement, {"weight": 50}, weight_now=50) == [("weight", 50)], "it stands, as mom was killed"
     assert decided(enforcement, weight_now=50) == [("weight", 100)]
     assert decided(enforcement, weight_now=100) == []
@@ -115,12 +167,11 @@ def test_what_settings_ask_for_and_is_unknown_now_is_left_as_it_stands(enforceme
 
 @pytest.mark.parametrize("stands", [True, False], ids=["mom's change stands", "it was put back when mom ended"])
 def test_a_setting_that_is_removed_while_mom_does_not_run_is_undone(tmp_path: Path, stands: bool) -> None:
-    first = Enforcement(PluginContext("plugin", state_directory=tmp_path), [WEIGHT])
+    first = enforcing(tmp_path)
     assert decided(first, {"weight": 50}, weight_now=100) == [("weight", 50)]
-    changes = (LedgerEntry(Guest("1", "vm").entity, "weight", 100, 50, "plugin", 0.0),) if stands else ()
-    context = PluginContext("plugin", state_directory=tmp_path, engine_state=lambda: EngineState(changes=changes))
-    second = Enforcement(context, [WEIGHT])
+    changes = (noted("weight", 100),) if stands else ()
+    second = enforcing(tmp_path, *changes)
     assert decided(second, weight_now=50) == ([("weight", 100)] if stands else []), "without mom's change, 50 is another process's"
     assert decided(second, weight_now=100) == []
-    third = Enforcement(context, [WEIGHT])
+    third = enforcing(tmp_path, *changes)
     assert decided(third, weight_now=50) == [], "it is undone, and what stands now is another process's"

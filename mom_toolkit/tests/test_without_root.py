@@ -225,6 +225,29 @@ def test_a_helper_that_does_not_follow_orders_is_waited_for_once_whatever_the_nu
     assert len(connections) == 1
 
 
+def test_a_helper_that_ends_while_it_follows_an_order_has_ended_and_the_next_is_connected_to(tmp_path: Path) -> None:
+    def serve() -> None:
+        """It ends with its first order; the next one answers."""
+        with deaf.accept()[0] as first:
+            first.recv(orders.ORDER.size)
+        with deaf.accept()[0] as second:
+            order = Order(*orders.ORDER.unpack(second.recv(orders.ORDER.size)))
+            second.send(orders.ORDER.pack(*Answer(order.id)))
+
+    helper = Helper(str(tmp_path / "socket"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as deaf:
+        deaf.bind(str(tmp_path / "socket"))
+        deaf.listen()
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        with pytest.raises(OSError, match="mom-helper has ended") as ended:
+            helper.put_back()
+        assert ended.value.errno == errno.ENOTCONN
+        assert helper.put_back() == 0
+        serving.join(60)
+    helper.close()
+
+
 def test_an_order_does_not_wait_for_ever_for_those_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mom_toolkit.root_helper.ANSWER_SECONDS", 0.01)
     helper = Helper(str(tmp_path / "socket"))

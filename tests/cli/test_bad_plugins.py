@@ -56,14 +56,15 @@ def test_a_plugin_that_ends_the_process_cannot_be_contained_but_what_was_changed
     assert (mom.root / "proc/knob").read_text() == "60\n"
 
 
-def test_threads_that_a_plugin_leaves_do_not_keep_mom_from_ending(mom: Mom) -> None:
-    body = """
-class Plugin(Base):
+STRAY = """
     @hookimpl
     def mom_setup(self):
         threading.Thread(target=time.sleep, args=(3600,), name="stray", daemon=False).start()
 """
-    mom.install("strays", HEAD + body)
+
+
+def test_threads_that_a_plugin_leaves_do_not_keep_mom_from_ending(mom: Mom) -> None:
+    mom.install("strays", f"{HEAD}class Plugin(Base):{STRAY}")
     mom.configure("strays: {}")
     mom.start()
     mom.wait_for(lambda: mom.state_of("strays") == "ok")
@@ -71,6 +72,31 @@ class Plugin(Base):
     mom.stop()
     assert time.monotonic() - began < 30
     assert mom.logged("left behind: stray")
+
+
+def test_nor_do_they_keep_a_mom_from_ending_that_could_not_start(mom: Mom) -> None:
+    mom.install("strays", f"{HEAD}class Plugin(Base):{STRAY}")
+    mom.install("fails", f"{HEAD}class Plugin(Base):\n    @hookimpl\n    def mom_setup(self):\n        raise ValueError('not today')\n")
+    mom.configure("strays: {}", "fails: {}")
+    assert mom.start().wait(60) == 2
+    assert mom.logged("mom_setup failed: ValueError: not today")
+    assert mom.logged("left behind: stray")
+
+
+def test_nor_do_they_keep_a_verb_from_ending(mom: Mom) -> None:
+    knob = mom.root / "proc/knob"
+    knob.write_text("60\n")
+    mom.install("knob", KNOB + STRAY)
+    mom.configure("knob: {}")
+    process = mom.start()
+    mom.wait_for(lambda: knob.read_text() == "10\n")
+    process.kill()
+    process.wait(60)
+    for verb, code in (("doctor", {0, 1}), ("restore", {0})):
+        done = mom.process(verb)
+        assert done.returncode in code, done.stderr
+        assert "left behind: stray" in done.stderr
+    assert knob.read_text() == "60\n"
 
 
 SECRET = 'open"sesame'  # noqa: S105  # nobody's

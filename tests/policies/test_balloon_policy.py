@@ -17,7 +17,8 @@ from mom_plugins_balloon.states import HostWanted, StateGoal
 from mom_toolkit import taken_from
 
 TARGET, HARD, LOW = 4 * GIB, 512 * MIB, 256 * MIB
-"""The memory that the host of these tests should have available, below what it is hard up, and below what nobody grows."""
+"""The memory that the host of these tests should have available, below what it is hard up, and below what nobody grows beyond what is
+promised."""
 TIGHT, ROOM = 0.7 * TARGET, 1.5 * TARGET
 """Below the first guests give of their margins; above the second there is room to give memory back."""
 
@@ -136,6 +137,9 @@ ALONE: dict[str, tuple[float, Fields, float | None]] = {
     "it grows also while the host lacks much": (LOW + GIB, poor(), NEED + 140 * MIB),
     "it does not grow when the host has nearly nothing": (LOW, poor(usable=20 * MIB), None),
     "below its guarantee it grows to it": (TARGET + GIB, a_guest(size=GIB, need=100 * MIB, balloon_min=1800 * MIB), 1800 * MIB),
+    "also when the host has nearly nothing": (LOW - 1, a_guest(size=GIB, need=100 * MIB, balloon_min=1800 * MIB), 1800 * MIB),
+    "and no further": (LOW - 1, a_guest(size=GIB, need=GIB - 20 * MIB, balloon_min=GIB + 40 * MIB), GIB + 40 * MIB),
+    "but not when it has nothing": (0, a_guest(size=GIB, need=100 * MIB, balloon_min=1800 * MIB), None),
     "a burst does not go on beyond its peak": (TARGET + GIB, filler(room(NEED, PEAK), 800 * MIB, mem_usable_soon=0), None),
     "a forecast of more than is usable takes nothing": (LOW, a_guest(size=2 * GIB, need=2000 * MIB, mem_usable_soon=GIB), None),
     "a tenth comes back in a cycle": (ROOM + 5 * GIB, a_guest(size=GIB, mem_cache_share=1.0), GIB + 0.1 * 2 * GIB),
@@ -147,6 +151,11 @@ ALONE: dict[str, tuple[float, Fields, float | None]] = {
 def test_a_guest_that_is_alone_has_the_size_that_follows_from_what_the_host_has(name: str) -> None:
     available, guest, size = ALONE[name]
     assert targets(available, a=guest) == ({} if size is None else {"a": int(size)})
+
+
+def test_below_the_low_watermark_guests_grow_to_what_they_are_promised_as_long_as_there_is_any() -> None:
+    promised = {name: a_guest(size=GIB, need=100 * MIB, balloon_min=GIB + 200 * MIB) for name in "abc"}
+    assert targets(LOW - 1, **promised) == dict.fromkeys("ab", GIB + 200 * MIB), "the third one does in the next cycle"
 
 
 class TestWhenTheHostLacksMemory:

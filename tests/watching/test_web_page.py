@@ -621,6 +621,26 @@ def test_two_who_change_a_policy_do_not_overwrite_each_other(shared: Start, visi
     assert text_in_force(mom, "60_mine") == "(+ 3 3)\n"
 
 
+def test_what_is_typed_in_two_policies_is_saved_one_after_the_other_unless_another_changes_them(shared: Start, visit: Visit) -> None:
+    mom = shared(interval="30s")
+    page = visit(mom, "policies", but=REFUSED)
+    for name in ("60_one", "61_two", "62_three"):
+        new_policy(page, name).fill("(+ 1 2)\n")
+
+    def save(name: str) -> None:
+        page.get_by_role("link", name=name).click()
+        expect(page.get_by_role("textbox", name=name)).to_be_visible()
+        page.get_by_role("button", name="Save", exact=True).click()
+
+    for name in ("60_one", "61_two"):
+        save(name)
+        expect(page.locator("p.notice")).to_contain_text(f"{name} is saved")
+    put(mom, "60_one", "(+ 2 2)\n")
+    save("62_three")
+    expect(page.locator("p.notice.bad")).to_contain_text("Somebody else has changed the policies")
+    assert (text_in_force(mom, "61_two"), text_in_force(mom, "62_three")) == ("(+ 1 2)\n", None)
+
+
 def test_what_is_open_in_the_history_stays_open_when_policies_change(mom: Daemon, visit: Visit) -> None:
     put(mom, "60_open", "(+ 1 1)\n")
     page = visit(mom, "policies/60_open")

@@ -20,6 +20,7 @@ import click
 from mom_cli.redaction import Redaction
 from mom_cli.sources import newest, recording
 from mom_core import Config, Declarations, EngineState, MomError, Report, __version__, load_config, printable, replace_file
+from mom_core.files import read_file
 from mom_core.plugins.bounded import attempt
 from mom_daemon import ReportDocument, config_argument, load_as_owner, other_owner, print_prose, report_document
 
@@ -28,6 +29,9 @@ VERB_SECONDS: Final = 45.0
 
 LARGEST: Final = 2 << 20
 """Bytes of a part; of a longer one the end is kept, where the newest is."""
+
+LARGEST_READ: Final = 64 << 20
+"""Bytes of a file, whose end is kept likewise."""
 
 LOG_LINES: Final = "3000"
 CYCLES: Final = 30
@@ -44,9 +48,9 @@ _HOST_FILES: Final = (
 
 _UNITS: Final = ("mom", "mom-helper", "mom-restore", "mom-vdsm")
 
-_OF_THE_OWNER: Final = ("ledger.json", "lock.txt", "cycles.jsonl")
-"""Parts that are read from mom's folders. Where these are another user's, root has a process read them that is that user's: a link there
-could lead to what only root may read."""
+_OF_THE_OWNER: Final = ("policies.json", "ledger.json", "lock.txt", "cycles.jsonl")
+"""Parts that are read from mom's folders, and from those of policies, which may be below these. Where they are another user's, root has a
+process read them that is that user's: a link there could lead to what only root may read."""
 
 Part = Callable[[], str]
 
@@ -59,9 +63,10 @@ def bugreport_command(config_path: str | None, output: str | None, part: str | N
     """Collect what a support engineer asks for: versions, configuration, what doctor and status say, the ledger, policies, the last cycles,
     the log, and facts about the kernel. Secrets are masked. Nothing on the host is changed, and nothing is sent anywhere.
     """
+    options = [] if config_path is None else ["-c", config_path]
     if part is not None:
         config = load_as_owner(config_path)
-        click.echo(_parts(config, (), "")[part][0](), nl=False)
+        click.echo(_parts(config, options, "")[part][0](), nl=False)
         return
     path = Path(output or time.strftime("mom-bugreport-%Y%m%d-%H%M%S.txt"))
     if output != "-" and os.path.lexists(path):
@@ -73,7 +78,6 @@ def bugreport_command(config_path: str | None, output: str | None, part: str | N
     except MomError as error:
         config, trouble = Config(), str(error)
     redact = Redaction(plugin.settings for plugin in config.plugins.values())
-    options = [] if config_path is None else ["-c", config_path]
     parts = _parts(config, options, trouble)
     if other_owner(config.state_directory, config.run_directory) is not None:
         parts = {**parts, **{name: (partial(_verb, "bugreport", "--part", name, *options), parts[name][1]) for name in _OF_THE_OWNER}}
@@ -160,7 +164,7 @@ def _files(paths: Sequence[Path]) -> str:
     texts = []
     for path in paths:
         try:
-            text = path.read_bytes()[-LARGEST:].decode("utf-8", "replace").replace("\0", "").rstrip()
+            text = read_file(path, LARGEST_READ)[-LARGEST:].decode("utf-8", "replace").replace("\0", "").rstrip()
         except OSError as error:
             text = f"({error.strerror})"
         texts.append(f"=== {path}\n{text}\n" if len(paths) > 1 or text.startswith("(") else f"{text}\n")

@@ -104,7 +104,7 @@ def _now(guest: str, config_path: str | None) -> _FoundExplanation:
     missing = "Only the last cycle is known: with `http: {}` below `plugins`, mom also says since when and why, with the policy's line."
     if "record" in config.plugins:
         missing += f" The recording tells that, too: `mom explain {shlex.quote(printable(guest))} --at '1s ago'`."
-    remarks = [*_late(status.age, status.content["interval_seconds"]), missing]
+    remarks = [missing] if status.trouble is None else [f"{status.trouble.message}.", missing]
     return _FoundExplanation(content, str(file), remarks, status.age, "sim" not in config.plugins)
 
 

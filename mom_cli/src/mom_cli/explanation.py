@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from mom_cli.explainer import About, ExplainedDecision, Explainer, Sentence, SentencePlace
+from mom_cli.explainer import About, ExplainedDecision, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_cli.running import NoSuchGuest
 from mom_core import ControlSpec, Declarations, Guest, Problem, Report, Source, Status, Unit, Value, as_number, format_duration, printable
 from mom_core.plugins.bounded import attempt, describe
@@ -91,14 +91,19 @@ class Explainers:
         """
         declared = declarations or Declarations()
         specs = {spec.name: spec for explainer in self._explainers.values() for spec in explainer.controls} | dict(declared.controls)
-        why = partial(self._reason, report, guest, reasons)
-        about = About(report, guest, _wanted(report, guest, texts or {}, specs, why), declared, zone)
-        decided = {one.decision.control for one in about.wanted}
+        decided = [one.control for one in report.decisions if one.entity.id == guest.id]
         main = [control for explainer in self._explainers.values() for control in explainer.main_controls if control not in decided]
+        suggested = self._suggested(report, guest, [*decided, *main])
+
+        def why(control: str) -> str:
+            """In the words of the law that suggested it, or else of the policies."""
+            return suggested.get(control) or ("" if reasons is None else reasons(control))
+
+        about = About(report, guest, _wanted(report, guest, texts or {}, specs, why), declared, zone)
         unchanged = next((text for control in main if (text := why(control))), "")  # this may take a while
         nouns = {control: noun for explainer in self._explainers.values() for control, noun in explainer.nouns.items()}
         with self._lock:
-            parts = self._answers("part", {name: partial(one.part, about) for name, one in self._explainers.items()})
+            parts = self._answers("part", {name: partial(_part, one, about) for name, one in self._explainers.items()})
             broken = {name: error for (name, _), error in self._broken.items()}
         trial = None
         if report.considered is not None:
@@ -137,10 +142,12 @@ class Explainers:
             ],
         }
 
-    def _reason(self, report: Report, guest: Guest, reasons: Callable[[str], str] | None, control: str) -> str:
-        """Why that was decided about a control, or nothing: in the words of the law that suggested it, or else of the policies."""
-        suggested = next((text for one in self._explainers.values() if (text := one.reason(report, guest, control))), "")
-        return suggested or ("" if reasons is None else reasons(control))
+    def _suggested(self, report: Report, guest: Guest, controls: Sequence[str]) -> dict[str, str]:
+        """By control, why a plugin's own law suggests what was decided, where one says so; the first plugin's words count."""
+        suggesting = {name: one for name, one in self._explainers.items() if type(one).reason is not Explainer.reason}
+        with self._lock:
+            said = self._answers("reason", {name: partial(_reasons, one, report, guest, controls) for name, one in suggesting.items()})
+        return {control: text for texts in reversed(said.values()) for control, text in texts.items()}
 
     def _answers(self, what: str, calls: Mapping[str, Callable[[], Result]]) -> dict[str, Result]:
         """The answers by name: of those that fail or do not end in time none, but that it is so, until they do this again."""
@@ -185,10 +192,22 @@ def _as_json(wanted: ExplainedDecision) -> dict[str, Any]:
 
 
 def _made(make: Callable[[], object]) -> Explainer:
-    made = make()
-    if not isinstance(made, Explainer):
-        raise TypeError(f"mom_explainer gave a {type(made).__name__} that is no Explainer")
-    return made
+    return _given("mom_explainer", Explainer, make())
+
+
+def _part(explainer: Explainer, about: About) -> ExplanationPart:
+    return _given("part", ExplanationPart, explainer.part(about))
+
+
+def _reasons(explainer: Explainer, report: Report, guest: Guest, controls: Sequence[str]) -> dict[str, str]:
+    """By control, where it has one."""
+    return {control: text for control in controls if (text := _given("reason", str, explainer.reason(report, guest, control)))}
+
+
+def _given(by: str, kind: type[Result], given: object) -> Result:
+    if not isinstance(given, kind):
+        raise TypeError(f"{by} gave a {type(given).__name__} that is no {kind.__name__}")
+    return given
 
 
 _COMPARED_NAMES: Final = 2000

@@ -8,13 +8,16 @@ import pwd
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mom_cli.needed_files import named_files
 from mom_core import MomError, printable, untrusted
 
 if TYPE_CHECKING:
     from mom_core import Config
+
+
+_POLICIES: Final = {".policy", ".py"}
 
 
 def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
@@ -29,30 +32,37 @@ def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
             f"there is no user {printable(user)} on this host", hint="systemd-sysusers, or the package of mom, makes it"
         ) from None
     groups = set(os.getgrouplist(user, account.pw_gid))
-    for path in _needed(config):
+    for path, wanted in _needed(config):
         try:
             status = path.stat()
         except OSError:  # not there: the configuration's check says so
             continue
-        wanted = stat.S_IRGRP | stat.S_IXGRP if stat.S_ISDIR(status.st_mode) else stat.S_IRGRP
         may = status.st_mode & (wanted >> 3) == wanted >> 3 or (status.st_gid in groups and status.st_mode & wanted == wanted)
         if may or status.st_uid == account.pw_uid:
             continue
         mode = stat.S_IMODE(status.st_mode) & ~stat.S_IWGRP | wanted
         shared = "" if status.st_gid in {0, account.pw_gid} else _shared_with(status.st_gid, user)
-        yield path, untrusted(path) or shared or _give(path, account.pw_gid, mode)
+        yield path, untrusted(path) or _whose_home(path, status.st_uid) or shared or _give(path, account.pw_gid, mode)
 
 
-def _needed(config: Config) -> Iterator[Path]:
-    """The configuration with its folder, and what it names, the policies with their folders."""
+def _needed(config: Config) -> Iterator[tuple[Path, int]]:
+    """The configuration with its folder, and what it names, the policies with their folders; and what the group must be allowed: folders
+    of policies are listed, the configuration's is only on the way."""
     if config.file is not None:
-        yield from (Path(config.file).absolute().parent, Path(config.file))
+        yield from ((Path(config.file).absolute().parent, stat.S_IXGRP), (Path(config.file), stat.S_IRGRP))
     for _, path in named_files(config):
-        yield path
+        yield path, stat.S_IRGRP
     for plugin in config.plugins.values():
         folder = getattr(plugin.settings, "directory", None)
         if isinstance(folder, Path):
-            yield from (folder, *sorted(folder.glob("*")))
+            yield folder, stat.S_IRGRP | stat.S_IXGRP
+            yield from ((path, stat.S_IRGRP) for path in sorted(folder.glob("*")) if path.suffix in _POLICIES)
+
+
+def _whose_home(path: Path, owner: int) -> str:
+    """Why a folder stays closed that is its owner's home: what else is in it relies on that."""
+    homes = [one for one in pwd.getpwall() if one.pw_uid == owner and Path(one.pw_dir).resolve() == path.resolve()]
+    return f"it is the home of {printable(homes[0].pw_name)}: move the configuration or its policies to /etc/mom" if homes else ""
 
 
 def _shared_with(group: int, user: str) -> str:

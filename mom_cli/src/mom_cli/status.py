@@ -65,7 +65,7 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
     found = told(config)
     if found is not None:
         content = found.status.content
-        late = ", and is late: mom hangs" if found.status.late else ""
+        late = ", and is late: mom hangs" if found.status.late else ", and could not be written since" if found.status.unwritten else ""
         origin = f"as of {found.status.age:.1f} s ago{late}, from {found.where}"
     else:
         from mom_cli.live import look  # a running mom that answers needs no engine here

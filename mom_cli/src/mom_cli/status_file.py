@@ -97,47 +97,73 @@ def _verdict(content: VerdictModel) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class RunningStatus:
-    """The content of a status file, with the process that wrote it and its age in seconds."""
+    """The content of a status file, with the process that wrote it and its age in seconds.
+
+    `unwritten` is that mom has completed cycles since, of which the status could not be written.
+    """
 
     content: ReportDocument
     pid: int
     age: float
+    unwritten: bool = False
 
     @property
     def late(self) -> bool:
         """True if mom holds its lock but has not finished a cycle for too long."""
-        return self.age > LATE_CYCLES * float(self.content["interval_seconds"]) + 1.0
+        return not self.unwritten and self.age > _limit(self.content)
+
+    @property
+    def trouble(self) -> Condition | None:
+        """Why the content is old, where it is: mom hangs, or cannot write it."""
+        if self.late:
+            message = f"mom hangs: its last cycle ended {lasting(self.age)} ago, and what follows is of that time"
+            cure = f"see its log; if it does not come back: kill -9 {self.pid}, then `mom restore`"
+            name, severity = "late", Severity.ERROR
+        elif self.unwritten:
+            message = f"mom works, but could not write its status, and what follows is of {lasting(self.age)} ago"
+            cure = "its log says why; on a full disk, make room in the run directory"
+            name, severity = "status", Severity.WARNING
+        else:
+            return None
+        return Condition(name, message, "", cure, severity, plugins=("core",), since=time.time() - self.age, lasted=self.age)
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict on the whole; first of all that mom hangs, where it does: then the rest is as of its last cycle."""
+        """The verdict on the whole; first of all that the content is old, where it is: then the rest is as of that cycle."""
         content = self.content["verdict"]
         said = Verdict() if content is None else _verdict(content)
-        if not self.late:
-            return said
-        message = f"mom hangs: its last cycle ended {lasting(self.age)} ago, and what follows is of that time"
-        cure = f"see its log; if it does not come back: kill -9 {self.pid}, then `mom restore`"
-        hangs = Condition("late", message, cure=cure, plugins=("core",), since=time.time() - self.age, lasted=self.age)
-        return Verdict((hangs, *said.conditions))
+        return said if self.trouble is None else Verdict((self.trouble, *said.conditions))
+
+
+def _limit(content: ReportDocument) -> float:
+    """Seconds after a cycle from which on mom is late."""
+    return LATE_CYCLES * float(content["interval_seconds"]) + 1.0
 
 
 def read_status(directory: Path) -> RunningStatus | None:
     """The status of the mom that runs with this run directory; None if none runs. Raises `MomError` when it cannot be read.
 
-    The age is taken from the clock that all processes share and that never jumps.
+    The age is taken from the clock that all processes share and that never jumps. A mom that works, and cannot write it, gives the old
+    file a new time of change.
     """
     pid = holder(directory)
     path = directory / STATUS_FILE
     try:
+        touched = path.stat().st_mtime  # before the content: one that is replaced in between is not taken for one that was not
         text = path.read_bytes()
     except FileNotFoundError:
         if pid:
-            raise MomError(f"mom runs as process {pid} and has not finished its first cycle yet", hint="ask again in a moment") from None
+            raise MomError(
+                f"mom runs as process {pid} and has not finished its first cycle yet",
+                hint="ask again in a moment; its log says what keeps it",
+            ) from None
         return None
     except OSError as error:
         raise MomError(f"cannot read {path}: {error.strerror}", hint="run as root") from error
     if not pid:
         return None
+    if not text:
+        raise MomError(f"mom runs as process {pid}, but {path} is no status file: it could not be written", hint="mom's log says why")
     try:
         content = json.loads(text)
         age = time.monotonic() - float(content["monotonic_seconds"])
@@ -147,7 +173,8 @@ def read_status(directory: Path) -> RunningStatus | None:
             )
         if content["verdict"] is not None:
             _verdict(content["verdict"])
-        float(content["interval_seconds"])
+        limit = _limit(content)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise MomError(f"{path} is no status file: {type(error).__name__}: {error}", hint="restart mom") from error
-    return RunningStatus(content, pid, max(0.0, age))
+    unwritten = age > limit and abs(time.time() - touched) <= limit
+    return RunningStatus(content, pid, max(0.0, age), unwritten)

@@ -30,6 +30,7 @@ from mom_core.ledger import FILE, Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock, holder
 from mom_core.plugins.registry import PluginSet, build_plugins, constructed, joined
 from mom_daemon import amount, become_owner, brief, config_argument, json_option, print_prose
+from mom_daemon.cli.options import FiniteRange
 from mom_daemon.supervision import IN_FORCE, config_as_left, take_keep
 
 NOTHING: Final = "Nothing to put back."
@@ -38,7 +39,7 @@ NOTHING: Final = "Nothing to put back."
 @click.command("restore")
 @config_argument
 @click.option("--dry-run", is_flag=True, help="Only show what would be put back, also while mom runs.")
-@click.option("--timeout", type=click.FloatRange(1, 3600), default=60.0, show_default=True, help="Seconds to wait at most.")
+@click.option("--timeout", type=FiniteRange(1, 3600), default=60.0, show_default=True, help="Seconds to wait at most.")
 @click.option("--if-unclean", is_flag=True, help="Only if no mom runs, and none is to take over.")
 @click.option(
     "--as-left",

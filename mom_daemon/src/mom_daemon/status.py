@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,31 +23,58 @@ STATUS_FILE: Final = "status.json"
 """Its name in the run directory."""
 
 
+LONGEST_WAIT_SECONDS: Final = 1.0
+"""A cycle waits so long for its status, which usually is there when the cycle is over; one that takes longer comes when it is made."""
+
+
 class StatusFile:
-    """Writes the status of an engine after each cycle. A disk that does not take it, and a value of a plugin that cannot be written, are
-    logged once and change nothing else."""
+    """Writes the status of an engine after each cycle. A disk that does not take it, and a plugin whose value cannot be written, or whose
+    column waits for something, are logged once; then the old file gets a new time of change, as mom does not hang."""
 
     def __init__(self, directory: Path, hide: Callable[[str], str] = str) -> None:
         self.path = directory / STATUS_FILE
         self._hide = hide
         self._failing = ""
+        self._removed = False
+        self._writing: threading.Thread | None = None
 
     def write(self, engine: Engine, report: Report) -> None:
-        """Replace the file by what is so now."""
-        try:
-            text = json_text(status_of(engine, report)).decode("ascii")
-            replace_file(self.path, self._hide(text), durable=False)
-        except Exception as error:  # noqa: BLE001  # what is in a plugin's list may hold itself, or raise anything when it is to be shown
-            why = (error.strerror if isinstance(error, OSError) else None) or traceback.format_exception_only(error)[-1].strip()
-            if self._failing != why:
-                self._failing = why
-                LOG.error("cannot write %s: %s", self.path, why)
+        """Replace the file by what is so now: in a thread, as plugins' code is called for it."""
+        if self._writing is not None and self._writing.is_alive():
+            self._fail("that of an earlier cycle is not made yet")
             return
-        self._failing = ""
+        writing = threading.Thread(target=self._write, args=(engine, report), name="mom-status", daemon=True)
+        try:
+            writing.start()
+        except RuntimeError as error:  # the system gives no more threads
+            self._fail(str(error))
+            return
+        self._writing = writing
+        writing.join(LONGEST_WAIT_SECONDS)
 
     def remove(self) -> None:
         """Take the file away: nothing runs any more."""
+        self._removed = True
         self.path.unlink(missing_ok=True)
+
+    def _write(self, engine: Engine, report: Report) -> None:
+        try:
+            text = self._hide(json_text(status_of(engine, report)).decode("ascii"))
+            if not self._removed:
+                replace_file(self.path, text, durable=False)
+        except BaseException as error:  # noqa: BLE001  # what is in a plugin's list may hold itself, or raise anything when it is to be shown
+            self._fail((error.strerror if isinstance(error, OSError) else None) or traceback.format_exception_only(error)[-1].strip())
+        else:
+            self._failing = ""
+        if self._removed:  # meanwhile
+            self.path.unlink(missing_ok=True)
+
+    def _fail(self, why: str) -> None:
+        if self._failing != why:
+            self._failing = why
+            LOG.error("cannot write %s: %s", self.path, why)
+        with suppress(OSError):
+            self.path.touch()  # takes no room; probes and verbs see by it that a cycle was completed
 
 
 def status_of(engine: Engine, report: Report) -> ReportDocument:

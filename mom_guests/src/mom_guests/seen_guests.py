@@ -14,7 +14,7 @@ from mom_guests.fields import PERIOD
 from mom_guests.host_side import HostSide
 from mom_guests.resizes import Resizes
 from mom_guests.statistics import Reading, Record, convert, usable_memory
-from mom_toolkit import boot_id, stale_seconds
+from mom_toolkit import UNDESCRIBED, boot_id, stale_seconds
 
 BALLOON: Final = "balloon_target"
 
@@ -226,8 +226,8 @@ class SeenGuests(ABC, Generic[G]):
         why = self._obstacle(seen)
         if why:
             return {"*": why}
-        if seen.description is None:
-            return dict.fromkeys((BALLOON, PERIOD), "the guest's description has not been read yet")
+        if seen.description is None:  # what it is promised, and by whom, may stand there
+            return {"*": UNDESCRIBED}
         if not seen.balloon:
             return dict.fromkeys((PERIOD,) if seen.without_balloon else (BALLOON, PERIOD), "the guest has no balloon device")
         why = self._moved_by(seen)

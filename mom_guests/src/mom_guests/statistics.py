@@ -54,12 +54,13 @@ class Pace(NamedTuple):
 class Reading(NamedTuple):
     """The memory of one look at a guest, for the next.
 
-    `looked` is when that was, in monotonic seconds. `updated` is `last-update`, in seconds since the epoch; `seen` is when it was first
-    seen, in monotonic seconds, and `age_then` how old it was at that moment. `counters` and `rates` are of that time, too, and so is
-    `impossible`: the fields that could not be true. `rejected` counts those since the guest was first seen. `maximum` is in KiB.
+    `looked` is when a record told `last-update` last, be it 0 (there are no statistics yet), in monotonic seconds; None: none has.
+    `updated` is `last-update`, in seconds since the epoch; `seen` is when it was first seen, in monotonic seconds, and `age_then` how old
+    it was at that moment. `counters` and `rates` are of that time, too, and so is `impossible`: the fields that could not be true.
+    `rejected` counts those since the guest was first seen. `maximum` is in KiB.
     """
 
-    looked: float
+    looked: float | None = None
     updated: int = 0
     seen: float = 0.0
     age_then: float = 0.0
@@ -84,7 +85,8 @@ def convert(
 
     :param record: by the names of libvirt's `getAllDomainStats`, whole or partial
     :param previous: of the same guest since it was started; None at the first look
-    :param wall: now, in seconds since the epoch; needed for the first look only, so that a clock that jumps later does no harm
+    :param wall: now, in seconds since the epoch; believed at the first look, and for as long as the guest was busy at the last ones, so
+        that a clock that jumps otherwise does no harm
     :param monotonic: now, on a clock that never jumps
     :param stale_after: the age in seconds from which on what the guest itself reported is left out
     :param unplugged_kib: what the record counts into the maximum, though the guest cannot have it by its balloon: virtio-mem's free part
@@ -102,7 +104,7 @@ def convert(
             fields[name] = number
     pace = _next_pace(_number(record, "cpu.time"), size, previous.pace if previous else None, monotonic)
     fields.update({name: rate for name, rate in (("cpu_usage", pace.usage), ("balloon_rate", pace.rate)) if rate is not None})
-    updated = _number(record, "balloon.last-update") or 0
+    updated = _number(record, "balloon.last-update")
     memory, lies = _memory(record, maximum, previous) if updated else ({}, ())
     reading = _next_reading(record, previous, updated, lies, wall, monotonic)._replace(pace=pace, maximum=maximum)
     age = reading.age(monotonic)
@@ -126,31 +128,37 @@ def possible_maximum(maximum: int, unplugged_kib: int, size: Value) -> int:
     return max(maximum - unplugged_kib, size if isinstance(size, int) else 1)
 
 
-def _next_reading(record: Record, previous: Reading | None, updated: int, lies: tuple[str, ...], wall: float, monotonic: float) -> Reading:
+def _next_reading(
+    record: Record, previous: Reading | None, updated: int | None, lies: tuple[str, ...], wall: float, monotonic: float
+) -> Reading:
     """Without pace and maximum."""
-    if previous is not None and previous.updated and updated in {0, previous.updated}:  # nothing new; 0: the guest was busy
-        return previous._replace(looked=monotonic)
+    told = previous.looked if previous else None  # a busy guest's record does not tell: there may be new statistics since then
+    looked = told if updated is None else monotonic
+    if previous is not None and previous.updated and updated in {None, 0, previous.updated}:  # nothing new
+        return previous._replace(looked=looked)
     if not updated:
-        return Reading(monotonic)
+        return Reading(looked)
     counters = {name: count for name, _, _, key in COUNTERS if (count := _number(record, key)) is not None}
     rates: Mapping[str, float] = _NO_RATES
     if previous is not None:
         rates, leaps = _rates(previous.counters, counters, updated - previous.updated)
         lies += leaps
-    age_then = _age_at_first_sight(updated, previous, wall, monotonic)
+    age_then = _age_at_first_sight(wall - updated, told, monotonic)
     rejected = len(lies) + (previous.rejected if previous else 0)
-    return Reading(monotonic, updated, monotonic, age_then, counters, rates, impossible=lies, rejected=rejected)
+    return Reading(looked, updated, monotonic, age_then, counters, rates, impossible=lies, rejected=rejected)
 
 
-def _age_at_first_sight(updated: int, previous: Reading | None, wall: float, monotonic: float) -> float:
+def _age_at_first_sight(age: float, told: float | None, monotonic: float) -> float:
     """How old new statistics are when they are first seen.
 
-    What was not there at the last look is no older than that look, whatever the wall clock says: it may have jumped, or be another
-    machine's. Only the first look of all has to believe it, and takes statistics from the future for infinitely old.
+    What was not there when the guest last told is no older than that, whatever the wall clock says: it may have jumped, or be another
+    machine's. Only what a guest tells first of all has to be believed by it, and statistics from the future are infinitely old then.
+
+    :param age: by the wall clock
+    :param told: when the guest last told, in monotonic seconds; None: never
     """
-    age = wall - updated
-    if previous is not None:
-        return min(max(age, 0.0), max(0.0, monotonic - previous.looked))
+    if told is not None:
+        return min(max(age, 0.0), max(0.0, monotonic - told))
     return max(age, 0.0) if age >= -_CLOCK_SLACK_SECONDS else _NEVER_FRESH
 
 

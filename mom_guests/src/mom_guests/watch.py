@@ -272,8 +272,9 @@ class GuestWatch:
             guest.moved(size if isinstance(size, int) else None)
             if isinstance(size, int) and self._arrived(guest, size):
                 reasons.append(f"guest {printable(guest.name)} has given what it was asked for")
-            if before is not None and record.get("balloon.last-update", 0) in {0, before.updated}:  # nothing new, as most of the time
-                guest.reading = before._replace(looked=now)
+            updated = record.get("balloon.last-update")
+            if before is not None and updated in {None, 0, before.updated}:  # nothing new, as most of the time
+                guest.reading = before if updated is None else before._replace(looked=now)  # a busy guest may have some that are new
             else:
                 fields, guest.reading = convert(record, before, wall=wall, monotonic=now, stale_after=_STALE_SECONDS)
                 guest.news = guest.forecast(fields, guest.reading.updated, now)

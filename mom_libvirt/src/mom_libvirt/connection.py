@@ -459,9 +459,15 @@ class Connection:
             return
         if self._pause() > 0 and self._refusal is not None:
             raise type(self._refusal)(self._refusal.message, hint=self._refusal.hint)
+        try:
+            self._callers.start(partial(self._open, now))
+        except RuntimeError as error:
+            why = "the system gives mom no more threads"
+            raise HypervisorError(
+                f"{self.settings.uri} cannot be reached: {why}", hint="see TasksMax of mom's unit, and pids.max"
+            ) from error
         self._opening_since = now
         self._opening += 1
-        self._callers.start(partial(self._open, now))
 
     def _pause(self) -> float:
         """For how many seconds no attempt to connect is made, after one was refused. The lock is held."""

@@ -78,7 +78,7 @@ def described(
         return None
     balloon = domain.find("devices/memballoon")
     model, stats = ("", None) if balloon is None else (balloon.get("model", ""), balloon.find("stats"))
-    size, plugged = _virtio_mem(domain)
+    size, plugged = _plugged_kib(domain)
     return DomainDescription(
         "" if model == "none" else model,
         _seconds(stats.get("period") if stats is not None else None),
@@ -149,16 +149,21 @@ def _pinning_devices(devices: ElementTree.Element | None) -> Iterator[str]:
 def memory_of(domain: ElementTree.Element) -> int:
     """KiB that the guest will have when it starts; 0 where that is not written.
 
-    What its balloon is to take from the start on, it never touches, unless something takes all of its memory at once.
+    What its balloon is to take from the start on, it never touches, unless something takes all of its memory at once. What virtio-mem is
+    to plug in, the guest takes as it boots, without another question.
     """
-    size, plugged = _virtio_mem(domain)
-    most = max(0, _kib(domain.find("memory")) - (size - plugged))
+    memory, pluggable, plugged = _kib(domain.find("memory")), 0, 0
+    for device in _virtio_mem(domain):
+        size = _kib(device.find("size"))
+        pluggable += size
+        plugged += min(max(_kib(device.find("current")), _kib(device.find("requested"))), size)
+    own = max(0, memory - pluggable)
     now = _kib(domain.find("currentMemory"))
     balloon, allocation = domain.find("devices/memballoon"), domain.find("memoryBacking/allocation")
     at_once = why_pinned(domain) or (allocation is not None and allocation.get("mode") == "immediate")
     if at_once or not now or balloon is None or balloon.get("model") == "none":
-        return most
-    return min(most, now)
+        now = own
+    return min(memory, min(own, now) + plugged)
 
 
 def _promises_of(domain: ElementTree.Element) -> Mapping[str, str]:
@@ -173,10 +178,14 @@ def _promises_of(domain: ElementTree.Element) -> Mapping[str, str]:
     return {name: text[:_LONGEST_PROMISE] for attribute, name in _PROPERTIES.items() if (text := element.get(attribute)) is not None}
 
 
-def _virtio_mem(domain: ElementTree.Element) -> tuple[int, int]:
+def _virtio_mem(domain: ElementTree.Element) -> Iterator[ElementTree.Element]:
+    return domain.iterfind("devices/memory[@model='virtio-mem']/target")
+
+
+def _plugged_kib(domain: ElementTree.Element) -> tuple[int, int]:
     """KiB that the virtio-mem devices could give the guest, and that they give it now."""
     size = plugged = 0
-    for device in domain.iterfind("devices/memory[@model='virtio-mem']/target"):
+    for device in _virtio_mem(domain):
         whole = _kib(device.find("size"))
         size += whole
         plugged += min(_kib(device.find("current")), whole)
@@ -184,8 +193,7 @@ def _virtio_mem(domain: ElementTree.Element) -> tuple[int, int]:
 
 
 def _plugging_kib(domain: ElementTree.Element) -> int:
-    targets = domain.iterfind("devices/memory[@model='virtio-mem']/target")
-    pairs = ((one.find("requested"), one.find("current")) for one in targets)
+    pairs = ((one.find("requested"), one.find("current")) for one in _virtio_mem(domain))
     return sum(abs(_kib(wanted) - _kib(now)) for wanted, now in pairs if natural_number(getattr(wanted, "text", None)) is not None)
 
 

@@ -41,7 +41,7 @@ _DESCRIBE_AGAIN_SECONDS = 150.0
 _PLUGGING_SECONDS = 60.0
 """A guest that has taken no more of what was plugged in for so long, or given none, does not finish it: it may lack the driver, or room."""
 
-_SILENT = "the guest has not answered libvirt's last call"
+SILENT = "the guest has not answered libvirt's last call"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,9 @@ class SamplingSettings:
     """`stale_after` in seconds (None: by each guest's own period); `find` gives the process id of the guest with this name and UUID, for
     certain (None: nothing is told of guests' processes); where /proc and /sys are found; what platforms say of guests (None: nothing).
 
-    An answer with more than `most_guests`, and a description of more than `longest_xml` characters, are not looked into."""
+    An answer with more than `most_guests`, and a description of more than `longest_xml` characters, are not looked into. So many seconds,
+    `asked_seconds`, all calls together may read descriptions of guests whose limits are asked for, and for which no look had time: none in
+    a mom that looks again and again."""
 
     stale_after: float | None = None
     find: Callable[[str, str], int | None] | None = None
@@ -57,6 +59,7 @@ class SamplingSettings:
     platforms: PlatformProperties | None = None
     most_guests: int | None = None
     longest_xml: int = LONGEST_XML
+    asked_seconds: float = 0.0
 
 
 class ImpossibleAnswer(HypervisorError):
@@ -74,6 +77,8 @@ class KnownDomain(SeenGuest):
     description: DomainDescription | None = None
     describe: bool = True
     """The description must be read (again); whatever changes something sets it."""
+    asked: bool = False
+    """Its limits were asked for before its description was read."""
     describe_at: float = float("inf")
     """Monotonic seconds at which it is read again though no event has told of a change."""
     plugging_kib: int = 0
@@ -121,6 +126,7 @@ class Domains(SeenGuests[KnownDomain]):
         self._opened = 0
         self._platforms = settings.platforms
         self._most_guests, self._longest_xml = settings.most_guests, settings.longest_xml
+        self._asked_seconds = settings.asked_seconds
         self._events = EventBook(self._resizes, lambda what: self.tell(what))  # noqa: PLW0108  # it is set later
         connection.on_event = self._events.heard
         connection.on_return = partial(self._events.returned, self.uri)
@@ -140,7 +146,10 @@ class Domains(SeenGuests[KnownDomain]):
         if self._most_guests is not None and len(records) > self._most_guests:
             raise ImpossibleAnswer(f"{len(records)} guests are listed where there is room for {self._most_guests}")
         self._take(records)
-        self._describe(end)
+        with self._lock:
+            due = [known for known in self._seen.values() if known.describe]
+        due.sort(key=lambda known: (known.description is not None, not known.asked))
+        self._describe(due, min(end, self._monotonic() + _DESCRIBE_SECONDS))
 
     def unanswered(self) -> None:
         """A look has brought nothing, as libvirtd did not answer: what is known of its guests grows older."""
@@ -190,14 +199,13 @@ class Domains(SeenGuests[KnownDomain]):
         if known.late is not None and known.late.done():
             known.late = None
 
-    def _describe(self, end: float) -> None:
-        """Read the descriptions that are missing or may have changed, as many as there is time for until `end`, or before."""
-        end = min(end, self._monotonic() + _DESCRIBE_SECONDS)
-        with self._lock:
-            due = [known for known in self._seen.values() if known.describe and known.late is None]
+    def _describe(self, due: Sequence[KnownDomain], end: float) -> None:
+        """Read these guests' descriptions, one after the other, as many as there is time for until `end`."""
         for known in due:
             if self._monotonic() >= end:
                 return
+            if known.late is not None:
+                continue
             try:
                 description = self._read_description(known)
             except GuestGone:
@@ -250,6 +258,15 @@ class Domains(SeenGuests[KnownDomain]):
         if description is not None and known.reading is not None and known.reading.maximum is not None:
             known.fields["balloon_max"] = possible_maximum(known.reading.maximum, description.unplugged_kib, known.size)
 
+    def _describe_asked(self, guests: Sequence[KnownDomain]) -> None:
+        """Read the descriptions of those that have none yet, while there is time for that; the next looks begin with the others."""
+        due = [known for known in guests if known.description is None and known.describe]
+        for known in due:
+            known.asked = True
+        began = self._monotonic()
+        self._describe(due, began + self._asked_seconds)
+        self._asked_seconds = max(0.0, self._asked_seconds - (self._monotonic() - began))
+
     def _describe_now(self, known: KnownDomain) -> None:
         description = self._read_description(known)
         with self._lock:
@@ -276,7 +293,7 @@ class Domains(SeenGuests[KnownDomain]):
         if self._connection.settings.readonly:
             return "the connection to libvirt is read-only"
         if seen.late is not None:
-            return _SILENT
+            return SILENT
         why = seen.left_alone() or (f"the guest is {seen.job}" if seen.job else "")
         return why or ("none of the guest's CPUs is online" if seen.fields.get("vcpu_count") == 0 else "")
 
@@ -292,7 +309,7 @@ class Domains(SeenGuests[KnownDomain]):
         known = self._there(guest)
         with self._lock:
             if known.late is not None and not known.late.done():
-                raise GuestBusy(f"{guest}: {_SILENT}")
+                raise GuestBusy(f"{guest}: {SILENT}")
         return known
 
     def _ask(self, known: KnownDomain, doing: str, function: Callable[[Domain], T], number: Hashable = None) -> T:

@@ -10,12 +10,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from mom_core import Entity, GuestBusy, GuestGone, HypervisorError, NotSupported
 from mom_libvirt.api import Domain
 from mom_libvirt.connection import Connection
-from mom_libvirt.domains import Domains
+from mom_libvirt.domains import SILENT, Domains
 from mom_libvirt.failures import translated
 from mom_libvirt.spare_connections import SpareConnections
 from mom_libvirt.states import PAUSED
@@ -114,13 +115,20 @@ class MovableGuests(Domains):
     """Implements `LifecycleControl` and `MigrationControl`. Raises what the hypervisor's other calls do."""
 
     _jobs: LongJobs
+    _unanswered: dict[str, Future[Any]]
+    """The last look at a guest that did not come back in time, by guest id."""
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """How these guests are; those that do not run are asked for one by one."""
+        """How these guests are; those that do not run are asked for one by one. One that has not answered is not asked again meanwhile."""
         found: dict[str, GuestState] = {}
         for guest in guests:
+            unanswered = self._unanswered.get(guest.id)
+            if unanswered is not None and not unanswered.done():
+                raise GuestBusy(f"looking at {guest}: {SILENT}")
+            late = partial(self._unanswered.__setitem__, guest.id)
             with suppress(GuestGone):
-                found[guest.id] = self._connection.call(f"looking at {guest}", guest.id, _standing)
+                found[guest.id] = self._connection.call(f"looking at {guest}", guest.id, _standing, late)
+            self._unanswered.pop(guest.id, None)
         return found
 
     def pause(self, guest: Entity) -> None:

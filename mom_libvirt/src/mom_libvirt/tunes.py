@@ -49,6 +49,7 @@ class TunableGuests(Domains):
     def _described(self, guests: Sequence[Entity]) -> list[KnownDomain]:
         """Those of these guests whose descriptions are known."""
         self._look_first()
+        self._describe_asked(self.seen(guests))
         return [known for known in self.seen(guests) if known.description is not None]
 
     def _ready_and_described(self, guest: Entity) -> KnownDomain:

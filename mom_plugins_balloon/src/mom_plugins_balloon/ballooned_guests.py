@@ -6,7 +6,7 @@ Sizes are KiB, moments monotonic seconds; None: unknown, or there was nothing of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from mom_core import Guest, Snapshot, Value
@@ -18,6 +18,8 @@ CONTROL = "balloon_target"
 
 PINNED = "pinned"
 """The property of a guest that says why the host gains nothing from shrinking it, where it gains nothing."""
+
+UNHEARD = "what its class promises is not known yet"
 
 ASKED_AGAIN_SECONDS = 30.0
 """s. After this time a guest that has not arrived is asked again. At 0.86 GiB/s, which a virtio balloon moves, 30 s are 26 GiB."""
@@ -49,7 +51,8 @@ second."""
 @dataclass(slots=True)
 class SizeRequest:
     """The last size that was asked of a guest: from which size, when, and whether it was seen to arrive. `said` is when the statistics were
-    made that this went by. `sweeps`: it is a sweep, of which nothing was heard yet that it has ended."""
+    made that this went by. `sweeps`: it is a sweep, of which nothing was heard yet that it has ended. `in_doubt`: the command was not
+    answered, and may have taken effect all the same."""
 
     target: int
     began_at: float
@@ -57,6 +60,7 @@ class SizeRequest:
     arrived: bool = False
     said: float | None = None
     sweeps: bool = False
+    in_doubt: bool = False
 
 
 @dataclass(slots=True)
@@ -143,7 +147,7 @@ class LearntNeeds:
 
 @dataclass(slots=True)
 class BalloonedGuest:
-    """One incarnation of a guest: when it was first seen, unless it was there before mom; from when on it is no longer new in any case;
+    """One incarnation of a guest: when it came, by its process, unless it was there before mom; from when on it is no longer new;
     whether its balloon still fills after its start, what was asked of it, whether its size is mom's, the sizes that it had (with since
     when), what its kernel does not count as its own, whether it gives, what it has taught, and its sweeps: the last one, until when there
     is no other, what they missed and since when, and what its balloon costs; and how many lists have lacked it since it was listed."""
@@ -195,7 +199,7 @@ class BalloonedGuest:
         request, size = self.request, memory.current
         if request is not None and not request.arrived:
             heading, why = float(request.target), "the guest is on its way there"
-            worth = abs(target - request.target) >= dead_band or now - request.asked > ASKED_AGAIN_SECONDS
+            worth = request.in_doubt or abs(target - request.target) >= dead_band or now - request.asked > ASKED_AGAIN_SECONDS
         else:
             heading, why = size, "the guest has this size" if target == size else "the change is smaller than the dead band"
             worth = target != size and (target == memory.maximum or abs(target - size) >= dead_band)
@@ -277,6 +281,8 @@ class BalloonedGuests:
         """Guests that a mom before had asked for memory, and that had not given it yet: incarnation, former size, and target, by id."""
         self.earlier: Mapping[str, str] | None = None
         """The incarnations of guests, by id, that were there before mom; None: all that it sees first were."""
+        self.unheard: Set[str] = frozenset()
+        """The ids of guests of which it is not known yet what they are promised: they may grow, and are not shrunk."""
         self._records: dict[str, BalloonedGuest] = {}
         self._missing: dict[str, BalloonedGuest] = {}
         """Those of guests that were listed lately; of none without an incarnation, which tells that it is the same."""
@@ -337,29 +343,37 @@ class BalloonedGuests:
         records = self.of_all(guests)
         for guest, memory in zip(guests, records, strict=True):
             if memory.came_at == math.inf:
-                came = self.earlier is not None and self.earlier.get(guest.id) != guest.incarnation
-                memory.came_at, memory.old_at = now if came else -math.inf, self._old_at(guest, now, came=came)
+                came, age = self.earlier is not None and self.earlier.get(guest.id) != guest.incarnation, self._age_of(guest)
+                memory.came_at = now - (age or 0.0) if came else -math.inf  # the hypervisor may have been away when it was started
+                memory.old_at = self._old_at(age, now, came=came)
                 memory.resized = (guest.id, guest.incarnation) in self.changed_before
                 incarnation, size, target = self.asked_before.pop(guest.id, ("", 0, 0))
-                if size and incarnation == guest.incarnation and memory.resized and memory.request is None:
+                if size and incarnation == guest.incarnation and memory.request is None:
                     memory.request = SizeRequest(target, size, now)
         return records
 
-    def _old_at(self, guest: Guest, now: float, *, came: bool) -> float:
+    def _old_at(self, age: float | None, now: float, *, came: bool) -> float:
         """From when on a guest that is seen for the first time is no longer new, whatever it has told until then.
 
+        :param age: for how many seconds it has run
         :param came: mom has seen it come; else it was there before
         """
-        age = self._age_of(guest) if self._start_rest else None
         if age is None:
             return math.inf if came else -math.inf
         return now - age + (BOOT_FACTOR if came else 1.0) * self._start_rest
 
-    def asked(self, guest: Guest, target: int, size: float, now: float, said: float | None = None, *, sweeps: bool = False) -> None:
-        """Note that `target` KiB was asked of a guest of `size` KiB, or a sweep down to that, by statistics that were made at `said`."""
+    def asked(
+        self, guest: Guest, target: int, size: float, now: float, said: float | None = None, *, sweeps: bool = False, in_doubt: bool = False
+    ) -> None:
+        """Note that `target` KiB was asked of a guest of `size` KiB, or a sweep down to that, by statistics that were made at `said`.
+
+        What is in doubt replaces no request under way for less: that goes on if the command did not take effect.
+        """
         memory = self._records.get(guest.id)
         if memory is not None and memory.incarnation == guest.incarnation:
-            memory.request, memory.resized = SizeRequest(target, size, now, said=said, sweeps=sweeps), True
+            memory.resized = True
+            if not in_doubt or memory.pending is None or target < memory.pending:
+                memory.request = SizeRequest(target, size, now, said=said, sweeps=sweeps, in_doubt=in_doubt)
 
     def columns(self, guests: Sequence[Guest], now: float) -> dict[str, Sequence[Value]]:
         """What was asked of these guests, and what keeps them from giving; nothing where that is so of none."""
@@ -373,7 +387,7 @@ class BalloonedGuests:
         rests = [round(one.start_rest(self._start_rest, now), 1) if one.old_at > now else 0.0 for one in records]
         if any(rests):
             columns[START_REST] = [rest or None for rest in rests]
-        obstacles = [why_blocked(guest) or why_not_counted_on(guest, one) or None for guest, one in zip(guests, records, strict=True)]
+        obstacles = [why_blocked(guest) or self._obstacle(guest, one) or None for guest, one in zip(guests, records, strict=True)]
         if any(obstacles):
             columns[OBSTACLE] = obstacles
             aside = [memory.aside if memory.why_aside else None for memory in records]
@@ -406,15 +420,16 @@ class BalloonedGuests:
         return KnownMemory(
             current, maximum, guarantee, usable, age, max(swap_in or 0.0, swap_out or 0.0), total,
             memory.overhead_by(total, moment), memory.most_since(moment, snapshot.monotonic), memory.pending,
-            why_not_counted_on(guest, memory), maximum != own_maximum,
+            self._obstacle(guest, memory), maximum != own_maximum,
             None if memory.learnt is None or memory.learnt.counts_all else memory.learnt.hidden,
         )  # fmt: skip
 
-
-def why_not_counted_on(guest: Guest, memory: BalloonedGuest) -> str:
-    """Why a guest is not to be shrunk, though it may be resized; empty when it is."""
-    pinned = guest.properties.get(PINNED)
-    return pinned if isinstance(pinned, str) and pinned else memory.why_aside
+    def _obstacle(self, guest: Guest, memory: BalloonedGuest) -> str:
+        """Why a guest is not to be shrunk, though it may be resized; empty when it is."""
+        pinned = guest.properties.get(PINNED)
+        if isinstance(pinned, str) and pinned:
+            return pinned
+        return UNHEARD if guest.id in self.unheard else memory.why_aside
 
 
 def why_blocked(guest: Guest) -> str:

@@ -27,7 +27,7 @@ def watch(records: BalloonedGuests) -> None:
             aside.reason = ""
         if request is None or size is None:
             memory.trial = None
-        elif why_blocked(guest) or request.sweeps:  # it cannot give anything now, or waits for its turn, and is not blamed
+        elif why_blocked(guest) or request.sweeps or request.in_doubt:  # it cannot give now, waits for its turn, or was not asked perhaps
             memory.trial = GivingTrial(size, now)
         elif request.arrived or size - request.target < dead_band:
             if request.target < request.began_at and (request.arrived or memory.trial is not None):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import is_
@@ -105,7 +105,9 @@ class PromisesKept:
     """How promises stand in one snapshot: KiB by guest id, of those that are promised something, and KiB of the host.
 
     `room` is what the host can promise, None where its memory is unknown. `unsettled` are the ids of guests that are promised what they
-    were started with, while that is not known yet: they are promised what they have, and nothing is to be asked of them.
+    were started with, while that is not known yet: they are promised what they have, and nothing is to be asked of them. `unheard` are
+    those of guests of which the plugin that makes promises has said nothing yet: they are not to be shrunk. `incarnations` are those of
+    the guests that are promised something.
     """
 
     promised: Mapping[str, float] = field(default_factory=dict)
@@ -115,6 +117,13 @@ class PromisesKept:
     excessive: Sequence[Excess] = ()
     unclear: Sequence[Unclear] = ()
     unsettled: Set[str] = frozenset()
+    unheard: Set[str] = frozenset()
+    incarnations: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, guests: Iterable[Guest]) -> tuple[Mapping[str, int], Mapping[str, float]]:
+        """What holds of the promises to these guests, and all of them: nothing of one that was started anew since."""
+        same = [guest.id for guest in guests if self.incarnations.get(guest.id) == guest.incarnation]
+        return {one: self.holds[one] for one in same}, {one: self.promised[one] for one in same}
 
     @property
     def total(self) -> float:
@@ -159,10 +168,10 @@ class Guarantees:
         self._host_reserve = host_reserve
         self._started = started
         self._own_of: tuple[Sequence[Guest], object, Sequence[tuple[Guest, Sequence[Guaranteed], UnitError | None]]] = ((), None, ())
-        self._maxima: dict[str, float] = {}
-        """As they were known last."""
+        self._maxima: dict[tuple[str, str], float] = {}
+        """As they were known last, by guest id and incarnation."""
         self._told: dict[str, tuple[str, Sequence[float | None]]] = {}
-        """The last promises of a plugin, by guest id: incarnation, KiB, share, priority."""
+        """The last word of a plugin that makes promises, by guest id: incarnation, and KiB, share, priority. It may promise nothing."""
         self.standing = PromisesKept()
         """As of the last snapshot that was looked at."""
 
@@ -172,9 +181,10 @@ class Guarantees:
         :param by_class: a plugin makes promises to guests; where it says nothing in this cycle, what it said last holds
         """
         guests, sizes, maxima = snapshot.listed, snapshot.numbers("balloon_max"), self._maxima
-        maxima.update((guest.id, size) for guest, size in zip(guests, sizes, strict=True) if size is not None)
+        maxima.update(((guest.id, guest.incarnation), size) for guest, size in zip(guests, sizes, strict=True) if size is not None)
         own = {guest.id: (portions, error) for guest, portions, error in self._with_promises(guests, settings_of)}
-        collected = [*self._told_by_class(snapshot, by_class=by_class), *map(snapshot.numbers, (PLATFORMS_GUARANTEE, "balloon_cur"))]
+        by_plugin, unheard = self._told_by_class(snapshot, by_class=by_class)
+        collected = [*by_plugin, *map(snapshot.numbers, (PLATFORMS_GUARANTEE, "balloon_cur"))]
         promises: dict[str, Promise] = {}
         excessive: list[Excess] = []
         unclear: list[Unclear] = []
@@ -189,7 +199,7 @@ class Guarantees:
             if AT_START in portions and self._started(guest, None) is None:
                 unsettled.add(identity)
             # A share of what is not known now is one of what was known last, or of what the guest has: it is not shrunk below that.
-            whole = maximum if maximum is not None else maxima.get(identity, size)
+            whole = maximum if maximum is not None else maxima.get((identity, guest.incarnation), size)
             known = [class_kib, by_platform, *(self._kib(one, guest, whole, size) for one in portions)]
             if share is not None and whole is not None:
                 known.append(min(1.0, share) * whole)
@@ -201,8 +211,8 @@ class Guarantees:
                 promised = maximum
             promises[identity] = Promise(promised, ORDINARY_PRIORITY if priority is None else priority)
         if len(maxima) > len(snapshot.guests) > 0:  # without any guest the hypervisor is away
-            for identity in maxima.keys() - snapshot.guests.keys():
-                del maxima[identity]
+            for known_of in maxima.keys() - {(guest.id, guest.incarnation) for guest in guests}:
+                del maxima[known_of]
         room = self._room(snapshot.host.number("mem_available"))
         holds = kept(promises, room)
         shrunk = [
@@ -211,27 +221,24 @@ class Guarantees:
             if holds[identity] < promise.kib
         ]
         shrunk.sort(key=lambda one: (promises[one.guest.id].priority, one.guest.name))
-        self.standing = PromisesKept(
-            {identity: promise.kib for identity, promise in promises.items()}, holds, room, shrunk, excessive, unclear, unsettled
-        )
+        all_kib = {identity: promise.kib for identity, promise in promises.items()}
+        incarnations = {identity: snapshot.guests[identity].incarnation for identity in promises}
+        self.standing = PromisesKept(all_kib, holds, room, shrunk, excessive, unclear, unsettled, unheard, incarnations)
         return self.standing
 
-    def _told_by_class(self, snapshot: Snapshot, *, by_class: bool) -> Sequence[Sequence[float | None]]:
+    def _told_by_class(self, snapshot: Snapshot, *, by_class: bool) -> tuple[Sequence[Sequence[float | None]], Set[str]]:
         """What a plugin promises to guests, in their order: KiB, share, priority. One that promises nothing to any has to say that, by None
-        for each; where it says nothing at all, as it failed or was late, what it said last holds."""
-        told = [snapshot.numbers(name) for name in (GUARANTEE, GUARANTEE_SHARE, PRIORITY)]
-        if by_class and self._told and snapshot.guests and not {GUARANTEE, GUARANTEE_SHARE} & snapshot.columns.keys():
-            last = [self._told.get(guest.id) for guest in snapshot.listed]
-            rows = [
-                one[1] if one is not None and one[0] == guest.incarnation else (None, None, None)
-                for guest, one in zip(snapshot.listed, last, strict=True)
-            ]
-            return list(zip(*rows, strict=True))
-        if snapshot.guests:
-            rows = list(zip(*told, strict=True))
-            promised = [(guest, row) for guest, row in zip(snapshot.listed, rows, strict=True) if row[:2] != (None, None)]
-            self._told = {guest.id: (guest.incarnation, row) for guest, row in promised}
-        return told
+        for each; where it says nothing at all, as it failed or was late, what it said last holds. And the ids of guests of which it has
+        said nothing yet; of one that was started anew, what was promised to it before holds until then."""
+        guests, told = snapshot.listed, [snapshot.numbers(name) for name in (GUARANTEE, GUARANTEE_SHARE, PRIORITY)]
+        rows = list(zip(guests, zip(*told, strict=True), strict=True))
+        if by_class and guests and not {GUARANTEE, GUARANTEE_SHARE} & snapshot.columns.keys():
+            last = [self._told.get(guest.id, (None, row)) for guest, row in rows]
+            unheard = {guest.id for guest, (incarnation, _) in zip(guests, last, strict=True) if incarnation != guest.incarnation}
+            return list(zip(*[row for _, row in last], strict=True)), unheard
+        if guests:
+            self._told = {guest.id: (guest.incarnation, row) for guest, row in rows}
+        return told, frozenset()
 
     def own(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> Mapping[str, float]:
         """What the YAML file and the metadata promise to these guests in KiB, by guest id, before their sizes are collected.
@@ -241,18 +248,19 @@ class Guarantees:
         """
         promised: dict[str, float] = {}
         for guest, portions, _ in self._with_promises(guests, settings_of):
-            known = [kib for one in portions if (kib := self._kib(one, guest, self._maxima.get(guest.id), None)) is not None]
+            maximum = self._maxima.get((guest.id, guest.incarnation))
+            known = [kib for one in portions if (kib := self._kib(one, guest, maximum, None)) is not None]
             if known:
                 promised[guest.id] = max(known)
         return promised
 
     def columns(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> dict[str, Sequence[Value]]:
         """What is promised to these guests, and what holds of it as of the last snapshot; nothing where that is so of none."""
-        standing = self.standing
+        holds, promised = self.standing.of(guests)
         own = self.own(guests, settings_of)
-        if standing.shrunk:
-            own = {identity: min(kib, standing.holds.get(identity, kib)) for identity, kib in own.items()}
-        known = {PLATFORMS_GUARANTEE: own, HOLDS: standing.holds, PROMISED: standing.promised}
+        if self.standing.shrunk:
+            own = {identity: min(kib, holds.get(identity, kib)) for identity, kib in own.items()}
+        known = {PLATFORMS_GUARANTEE: own, HOLDS: holds, PROMISED: promised}
         return {
             name: [None if (kib := promises.get(guest.id)) is None else math.ceil(kib) for guest in guests]
             for name, promises in known.items()
@@ -271,7 +279,7 @@ class Guarantees:
         """
         if isinstance(promise, Portion):
             return promise.kib_of(whole)
-        started = self._started(guest, self._maxima.get(guest.id))
+        started = self._started(guest, self._maxima.get((guest.id, guest.incarnation)))
         return size if started is None else started
 
     def _with_promises(
@@ -343,12 +351,12 @@ class HeldPromises:
     def guaranteed_kib(self, guest: Guest) -> float | None:
         """The promise that holds, in KiB."""
         told = guaranteed_kib(guest.fields)
-        return told if HOLDS in guest.fields else _larger(told, self._standing().holds.get(guest.id))
+        return told if HOLDS in guest.fields else _larger(told, self._standing().of([guest])[0].get(guest.id))
 
     def promised_kib(self, guest: Guest) -> float | None:
         """All that is promised, in KiB."""
         told = promised_kib(guest.fields)
-        return told if PROMISED in guest.fields else _larger(told, self._standing().promised.get(guest.id))
+        return told if PROMISED in guest.fields else _larger(told, self._standing().of([guest])[1].get(guest.id))
 
 
 def _larger(one: float | None, other: float | None) -> float | None:

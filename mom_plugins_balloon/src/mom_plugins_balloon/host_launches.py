@@ -124,9 +124,7 @@ class HostLaunches:
             self._waiting.pop(launch.reservation, None)
         name = printable(launch.guest.name)
         if launch.note and may_refuse and self.settings.when_short is WhenShort.REFUSE:
-            if launch.reservation:
-                with contextlib.suppress(MomError):  # it has ended by itself
-                    self.reservations.release(launch.reservation, who="the launch that was refused")
+            self.reservations.give_up(launch.reservation, who="the launch that was refused")
             self.context.log.warning("guest %s is not started: %s", name, launch.note)
             return replace(launch, state=LaunchState.REFUSED)
         if launch.note:

@@ -21,7 +21,7 @@ from typing import Annotated, Final
 from pydantic import Field, TypeAdapter
 
 from mom_core import Guest, MomError, PluginContext, Snapshot, StateError, UnitError, format_duration, format_kib, printable
-from mom_plugins_balloon.ballooned_guests import BalloonedGuests
+from mom_plugins_balloon.ballooned_guests import BalloonedGuest, BalloonedGuests
 from mom_plugins_balloon.guarantees import guaranteed_kib
 from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.names import AHEAD, RESERVED, RISE, STOPPED_BELOW, SUGGESTED
@@ -97,6 +97,8 @@ class KeptReservation:
     launch_until: _Moment = 0.0
     launched: bool = False
     """It was made for that launch, and ends with the guest."""
+    asked_kib: Annotated[int, Field(ge=0, le=MOST_KIB)] = 0
+    """What it was made with, where it was enlarged for that launch; 0: it was not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,8 @@ class HostReservations:
     _short_since: dict[str, float] = field(default_factory=dict)
     """Reservations for which too little can be had, and since when."""
     _snapshot: Snapshot | None = None
+    _takers: Mapping[str, Guest] = field(default_factory=dict)
+    """The guests that have come for reservations, by id, as they were listed last."""
 
     def __post_init__(self) -> None:
         loss = "the reservations of the last run have ended"
@@ -146,15 +150,9 @@ class HostReservations:
         _sensible(memory_kib, seconds, name)
         with self._lock:
             self._end_what_is_over()
-            room, spare = self._room(self._current())
-            if memory_kib > room.most_kib:
-                raise _too_much(memory_kib, room)
-            self._ask_for_admission(memory_kib, room)
+            room = self._room_for(memory_kib, seconds)
             if len(self._kept) >= MOST_RESERVATIONS:
                 raise MomError(f"{MOST_RESERVATIONS} reservations are made already", hint="release some")
-            expected = seconds_to_free(max(0, memory_kib - room.unreserved_kib), spare, self.context.interval, self.law)
-            if expected is None or expected > seconds:
-                raise _too_slow(memory_kib, seconds, expected, room)
             now = self.context.monotonic()
             one = KeptReservation(secrets.token_hex(4), memory_kib, name, printable(who, 200), time.time(), now, now + seconds)
             self._kept[one.id] = one
@@ -168,7 +166,8 @@ class HostReservations:
         return made
 
     def keep_for(self, guest: LaunchedGuest, seconds: float, *, who: str = "", part_kib: int | None = None) -> Reservation:
-        """Keep memory for a guest that is about to be started. What is kept for it already, or for any that fits, is for it alone now.
+        """Keep memory for a guest that is about to be started. What is kept for it already, or for any that fits, is for it alone now,
+        and is enlarged where the guest is larger, until it has come.
 
         Raises as `reserve` does.
 
@@ -176,25 +175,22 @@ class HostReservations:
         """
         with self._lock:
             self._end_what_is_over()
-            launch, until = guest.id or guest.name, self.context.monotonic() + seconds
-            open_ones = sorted((one for one in self._kept.values() if one.taken_at is None), key=_particular)
-            fitting = [one for one in open_ones if self._fits(one, guest, guest.memory_kib)]
-            parts = [one for one in fitting if one.launched]  # made for an earlier try of this launch
-            parts += [one for one in fitting if not one.launched][:1]
-            lacks = guest.memory_kib - sum(one.memory_kib for one in parts)
-            if not parts or (part_kib is None and lacks >= LEAST_KIB):
-                for one in [one for one in parts if one.launched]:
-                    self._end(one.id, ReservationState.RELEASED, "the guest is started with more memory")
-                    parts.remove(one)
-                wanted = guest.memory_kib - sum(one.memory_kib for one in parts) if part_kib is None else part_kib
-                made = self.reserve(wanted, seconds, name=_pattern_of(guest), who=who)
-                parts.append(replace(self._kept[made.id], launched=True))
-            for one in parts:
-                self._kept[one.id] = replace(one, launch=launch, launch_until=until, deadline=max(one.deadline, until))
+            until = self.context.monotonic() + seconds
+            fitting = [one for one in self._kept.values() if one.taken_at is None and self._fits(one, guest, guest.memory_kib)]
+            # One that was made for an earlier try of this launch comes before the operator's.
+            one = min(fitting, key=lambda kept: (not kept.launched, *_particular(kept)), default=None)
+            if one is None:
+                made = self.reserve(guest.memory_kib if part_kib is None else part_kib, seconds, name=_pattern_of(guest), who=who)
+                one = replace(self._kept[made.id], launched=True)
+            elif part_kib is None and (lacks := guest.memory_kib - one.memory_kib) >= LEAST_KIB:
+                self._room_for(lacks, seconds)
+                one = replace(one, memory_kib=guest.memory_kib, asked_kib=one.asked_kib or one.memory_kib)
+                size = format_kib(guest.memory_kib)
+                self.context.log.info("reservation %s is enlarged to %s for the start of guest %s", one.id, size, printable(guest.name))
+            launch, deadline = guest.id or guest.name, max(one.deadline, until)
+            self._kept[one.id] = replace(one, launch=launch, launch_until=until, deadline=deadline)
             self._write()
-            described = self._described()
-            told = [described[one.id] for one in parts]
-            return next((one for one in told if one.state is ReservationState.MAKING), told[0])
+            return self._described()[one.id]
 
     def _fits(self, one: KeptReservation, guest: Guest | LaunchedGuest, size: float | None) -> bool:
         """True if a reservation is for this guest's launch, is named for it, or has room for any guest of this size (None: unknown)."""
@@ -203,6 +199,17 @@ class HostReservations:
         if one.name:
             return any(fnmatch.fnmatchcase(called, one.name) for called in (guest.name, guest.id) if called)
         return size is not None and size <= one.memory_kib
+
+    def _room_for(self, memory_kib: int, seconds: float) -> Room:
+        """The room, which has so much more within so long. Raises `ReservationRefused` where it has not."""
+        room, spare = self._room(self._current())
+        if memory_kib > room.most_kib:
+            raise _too_much(memory_kib, room)
+        self._ask_for_admission(memory_kib, room)
+        expected = seconds_to_free(max(0, memory_kib - room.unreserved_kib), spare, self.context.interval, self.law)
+        if expected is None or expected > seconds:
+            raise _too_slow(memory_kib, seconds, expected, room)
+        return room
 
     def _ask_for_admission(self, memory_kib: int, room: Room) -> None:
         """Refuse what no guest could be started for without breaking a promise, where a plugin knows promises.
@@ -236,13 +243,22 @@ class HostReservations:
         self.context.wake("memory was released")
         return released
 
+    def give_up(self, identity: str, *, who: str) -> None:
+        """End what is kept for a launch that was refused, if it lasts. What was not made for it is as it was before."""
+        with self._lock, contextlib.suppress(MomError):  # it may end by itself in this very moment
+            one = self._kept.get(identity)
+            if one is not None and one.launched:
+                self.release(identity, who=who)
+            elif one is not None:
+                self._kept[identity] = replace(one, launch="", launch_until=0.0)  # whoever looks next takes off what it was enlarged by
+
     # --- once in each cycle -------------------------------------------------------------------------------------------------------------
 
     def reserved_kib(self) -> int:
-        """The memory that is kept now and not touched by a guest yet."""
+        """The memory that is kept and not touched by a guest yet, now: what is available on the host is read in the same moment."""
         with self._lock:
             self._end_what_is_over()
-            return sum(map(self._kept_kib, self._kept.values()))
+            return sum(self._kept_kib(one, now=True) for one in self._kept.values())
 
     def follow(self) -> Sequence[Reservation]:
         """See who has come, and what is there now.
@@ -322,64 +338,63 @@ class HostReservations:
         within = (seconds for seconds in RISE_SECONDS if forecasts.rise_expected(seconds) >= NEARLY_ALL * rise)
         return time.time() + first if (first := next(within, 0.0)) else 0.0
 
-    def _kept_kib(self, one: KeptReservation) -> int:
-        """The memory that is kept for a reservation still."""
-        guest = None if one.taken_at is None or self._snapshot is None else self._snapshot.guests.get(one.guest)
+    def _kept_kib(self, one: KeptReservation, *, now: bool = False) -> int:
+        """The memory that is kept for a reservation still: by the last snapshot, as what is available is of that, too; or by what the
+        kernel says now."""
+        guest = None if one.taken_at is None else self._takers.get(one.guest)
         if guest is None:
             return one.memory_kib
-        # What the guest holds is of the first of its parts, and beyond that of the next.
-        parts = [part for part in self._kept.values() if part.guest == one.guest and part.taken_at is not None]
-        before = sum(part.memory_kib for part in parts[: parts.index(one)]) if one in parts else 0
-        wanted = min(one.memory_kib, max(0, (guest.whole("balloon_max") or before + one.memory_kib) - before))
-        return min(wanted, max(0, before + wanted - int(self._held_kib(guest))))
+        wanted = min(one.memory_kib, guest.whole("balloon_max") or one.memory_kib)
+        return max(0, wanted - int(self._held_kib(guest) if now else guest.number("rss") or 0.0))
 
     def _held_kib(self, guest: Guest) -> float:
-        """The memory that a guest's process holds: asked of the kernel, as a guest that boots touches gigabytes between two cycles."""
+        """The memory that a guest's process holds now: a guest that boots touches gigabytes between two cycles."""
         pid = pid_of(guest)
         memory = None if pid is None else QemuProcess(pid, self.context.root / "proc").memory()
         return guest.number("rss") or 0.0 if memory is None else memory.resident
 
     def _take(self, snapshot: Snapshot) -> bool:
         """See who has come for a reservation and who has gone; whether that changed one."""
-        before = dict(self._kept)
+        before, now = dict(self._kept), self.context.monotonic()
         for identity, one in before.items():
-            guest = snapshot.guests.get(one.guest)
-            if one.taken_at is None or not snapshot.guests or (guest is not None and guest.incarnation == one.incarnation):
+            memory = self.guests.of(one.guest)  # also where one or two lists lack the guest
+            if one.taken_at is None or not snapshot.guests or (memory is not None and memory.incarnation == one.incarnation):
                 continue
             if one.launched:
                 self._end(identity, ReservationState.USED, f"guest {printable(one.guest_name)} has come for it, and is gone")
                 continue
             self._kept[identity] = replace(one, guest="", guest_name="", incarnation="", taken_at=None)
             self.context.log.warning("guest %s, which came for reservation %s, is gone: it is kept on", printable(one.guest_name), identity)
-        for one in sorted((one for one in self._kept.values() if one.taken_at is None), key=_particular):
-            guest = next((guest for guest in snapshot.guests.values() if self._is_for(one, guest)), None)
-            if guest is not None:
-                now, launches = self.context.monotonic(), {guest.id, guest.name} if one.launch in {guest.id, guest.name} else set()
-                for part in [
-                    part for part in self._kept.values() if part.id == one.id or (part.taken_at is None and part.launch in launches)
-                ]:
-                    taken = replace(part, guest=guest.id, guest_name=guest.name, incarnation=guest.incarnation, taken_at=now)
-                    self._kept[part.id] = taken
-                if (memory := self.guests.of(guest.id)) is not None:
-                    memory.came_at = -math.inf  # it has what it came for, and takes no other
+        open_ones = sorted((one for one in self._kept.values() if one.taken_at is None), key=_particular)
+        oldest = min((one.made for one in open_ones), default=math.inf) - LISTED_BEFORE_SECONDS
+        records = zip(snapshot.listed, self.guests.of_all(snapshot.listed), strict=True)
+        came = [(snapshot.guests[guest.id], memory) for guest, memory in records if memory.came_at > oldest]
+        for one in open_ones:
+            guest, memory = next((each for each in came if self._is_for(one, *each)), (None, None))
+            if guest is not None and memory is not None:
+                taken = replace(one, guest=guest.id, guest_name=guest.name, incarnation=guest.incarnation, taken_at=now)
+                self._kept[one.id] = taken
+                memory.came_at = -math.inf  # it has what it came for, and takes no other
                 self.context.log.info("guest %s has come for reservation %s", printable(guest.name), one.id)
+        takers = [(one.guest, snapshot.guests.get(one.guest) or self._takers.get(one.guest)) for one in self._kept.values()]
+        self._takers = {identity: guest for identity, guest in takers if guest is not None}
         return self._kept != before
 
-    def _is_for(self, one: KeptReservation, guest: Guest) -> bool:
+    def _is_for(self, one: KeptReservation, guest: Guest, memory: BalloonedGuest) -> bool:
         """True if this guest was started after the reservation was made, and for it: it is named by it, or fits into one for any guest.
 
         The guest of which a launch was asked may have been listed already.
         """
-        early, memory = LISTED_BEFORE_SECONDS if one.launch in {guest.id, guest.name} else 0.0, self.guests.of(guest.id)
-        if memory is None or memory.came_at <= one.made - early:
-            return False
-        return self._fits(one, guest, guest.number("balloon_max"))
+        early = LISTED_BEFORE_SECONDS if one.launch in {guest.id, guest.name} else 0.0
+        return memory.came_at > one.made - early and self._fits(one, guest, guest.number("balloon_max"))
 
     def _end_what_is_over(self) -> None:
         """Also on disk: what has ended must not begin anew with the next run of mom."""
         now, before = self.context.monotonic(), len(self._kept)
         for identity, one in list(self._kept.items()):
             if one.taken_at is None:
+                if one.asked_kib and now >= one.launch_until:  # the guest for which it was enlarged has not come
+                    self._kept[identity] = replace(one, memory_kib=one.asked_kib, asked_kib=0)
                 if now >= one.deadline:
                     self._end(identity, ReservationState.EXPIRED, "no guest came for it in time")
             elif self._kept_kib(one) < TOUCHED_KIB:

@@ -14,7 +14,7 @@ there are two ways to reclaim memory:
 
 Means are used up in this order, each before the next: memory that holds nothing (trims, then sweeps); page cache beyond what a guest was
 seen to need; below 70 % of the high watermark, margins that no guest is known to want soon; below the hard one, headroom for bursts and
-page cache that hurts; below the low one, all of it at once, and the law lets no guest grow.
+page cache that hurts; below the low one, all of it at once, and the law lets no guest grow beyond what it is promised.
 
 What keeps it from oscillating: there are gaps between the watermarks; trimming ends at the very state that it began with; a guest that
 waits for what was taken gets it back and keeps it; a guest is swept only when it has freed memory since; and none both gives and grows at
@@ -362,6 +362,12 @@ class GuestLook:
         code = ReasonCode.STARTED if is_new and code is None else code
         return GuestAsk(code, False, 0.0, 0.0, eases, fills, returns, untouched, offer, rises)  # by name it takes twice as long
 
+    def not_swept(self, guest: LawGuest, seen: GuestNeed, size: float) -> float:
+        """What no sweep gets of what a guest had used and freed: what sweeps have missed, and a rest that is not worth one."""
+        missed = guest.missed or 0.0
+        rest = max(0.0, self.held(guest, seen)[2] - missed) % self._moves
+        return missed + (rest if rest < self._least_worth(size) else 0.0)
+
     def _least_worth(self, size: float) -> float:
         """The least that is worth taking of a guest of this size."""
         worth = self._p.sweep_step_share * size
@@ -631,6 +637,8 @@ def share(
             continue
         if ask.grows:
             change = growth.grows * ask.grows
+            if ask.code is ReasonCode.PROMISED:  # that holds below the low watermark, too
+                change = max(change, min(guest.guarantee - size, guest.maximum - size, growth_left))
         elif ask.eases and growth.eases > 0:
             change = growth.eases * ask.eases
         elif number in swept:

@@ -30,6 +30,7 @@ from mom_core import (
     HypervisorError,
     InTransition,
     NoChangeNeeded,
+    NotSupported,
     PluginContext,
     PluginSettings,
     Portion,
@@ -198,8 +199,8 @@ class BalloonPlugin:
     @hookimpl
     def mom_setup(self) -> None:
         """Take up what was reserved and changed before a restart."""
-        self._guests.changed_before = self._started.before_mom().keys()
-        self._guests.asked_before = {**self._shrinks.before()}
+        changed = self._guests.changed_before = self._started.before_mom().keys()
+        self._guests.asked_before = {one: asked for one, asked in self._shrinks.before().items() if (one, asked[0]) in changed}
         if self._context.serves:
             self._reservations.load()
 
@@ -296,7 +297,7 @@ class BalloonPlugin:
             self._raised = {}
             self._guests.see(snapshot)
             self._started.see(self._guests)
-            self._guarantees.look(snapshot, self._context.guest_settings, by_class=self._by_class)
+            self._guests.unheard = self._guarantees.look(snapshot, self._context.guest_settings, by_class=self._by_class).unheard
             self._looked = snapshot  # what failed on the way fails again in the review, which has all decisions dropped
 
     @property
@@ -462,15 +463,22 @@ class BalloonPlugin:
         if reason:
             raise NoChangeNeeded(reason)
         size, age, sweeps = memory.current, memory.statistics_age, False
+        said = None if age is None else now - age
         if target < size and self._sweeps_to(guest, target):
             swept = self._sweeps.begin(hypervisor, guest, past, memory, target, self._leaving.sweep(guest.id, target))
             size, target, sweeps = (size, target, True) if swept is None else (swept.lowest, swept.plan.size, False)
         else:
             self._sweeps.sweeper.take_over(guest.id)
-            hypervisor.set_balloon(change.entity, target)
+            try:
+                hypervisor.set_balloon(change.entity, target)
+            except (Refused, NotSupported, GuestGone, NoChangeNeeded):
+                raise
+            except Exception:
+                self._guests.asked(guest, target, size, now, said, in_doubt=True)
+                raise
             self._sweeps.sweeper.asked(guest.id)
             self._leaving.asked(guest.id, target)
-        self._guests.asked(guest, target, size, now, None if age is None else now - age, sweeps=sweeps)
+        self._guests.asked(guest, target, size, now, said, sweeps=sweeps)
         return ""
 
     def _give_back(self, hypervisor: BalloonControl, change: Change) -> str:

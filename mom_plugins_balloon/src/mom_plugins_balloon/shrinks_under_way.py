@@ -44,7 +44,8 @@ class ShrinksUnderWay:
         guests = self._records.snapshot.listed
         if not self._context.serves or not guests:
             return
-        noted = {
+        noted = {identity: one for identity, one in self.before().items() if self._is_missing(identity, one[0])}
+        noted |= {
             guest.id: (guest.incarnation, int(request.began_at), request.target)
             for guest, memory in zip(guests, self._records.of_all(guests), strict=True)
             if (request := memory.request) is not None
@@ -61,3 +62,9 @@ class ShrinksUnderWay:
             with suppress(StateError):
                 self._file.write(noted, durable=False)
                 self._noted = noted
+
+    def _is_missing(self, identity: str, incarnation: str) -> bool:
+        """True if the last list lacks a guest that is expected back: it was there lately, or was asked by the mom before this one."""
+        memory = self._records.of(identity)
+        known = identity in self._records.asked_before if memory is None else memory.incarnation == incarnation
+        return known and identity not in self._records.snapshot.guests

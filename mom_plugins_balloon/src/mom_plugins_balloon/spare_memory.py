@@ -77,9 +77,10 @@ def _spare_kib(guest: Guest, numbers: LawGuest, look: GuestLook, records: Balloo
     keeps = max(least, need + look.margin_of(need))
     seen = look.need(numbers, memory.current, memory.maximum or memory.current, memory.usable, settled=True)
     if seen.sparse:  # it is swept, and left its page cache, and what it grows by until that is noticed; others are trimmed
-        if numbers.rss is None:
+        if numbers.rss is None or numbers.overhead is None:
             return 0.0
         keeps = max(keeps, look.swept_keeps(numbers, seen, max(need, look.held(numbers, seen)[1])))
+        keeps += look.not_swept(numbers, seen, memory.current)
     holds = memory.current if numbers.rss is None else min(memory.current, numbers.rss - (numbers.overhead or 0.0))
     return max(0.0, holds - keeps - look.ready(numbers))  # what it had used and freed, and is about to use again, is left to it
 

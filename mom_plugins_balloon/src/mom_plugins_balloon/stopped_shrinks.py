@@ -31,8 +31,9 @@ def stopped_shrinks(
         maximum = snapshot.guests[guest.id].number("balloon_max") if pinned else None
         if maximum is not None and target < maximum:
             yield guest, SafeSize(int(maximum), f"{pinned}; it gets back what was taken")
-        elif target < guarantee:
+        elif target < guarantee and (size < guarantee or (memory is not None and memory.pending is not None)):
             # It was promised more since mom has asked this of it: a promise was made, the guest's maximum has grown, or others have left.
+            # One that has arrived and has more than that was given it by another process.
             yield guest, SafeSize(guarantee, f"its guarantee is {format_kib(guarantee)} now; it gets back what was taken of that")
         elif size - target >= records.dead_band:
             known = records.known(guest, guarantee)

@@ -609,6 +609,11 @@ class Sweeper:
     def _noted(self) -> dict[str, tuple[str, int, int]]:
         return self._not_back | {identity: one.noted for identity, one in self._under_way.items()}
 
+    def note(self) -> None:
+        """Note what is under way once more, as what is noted with it has changed."""
+        with self._lock:
+            self._note_again()
+
     def _note_again(self) -> None:
         """Note what has become of sweeps. The lock is held."""
         try:

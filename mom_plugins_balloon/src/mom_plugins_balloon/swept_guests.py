@@ -211,7 +211,7 @@ class SweptGuests:
             guest, memory = guests.get(identity), self._records.of(identity)
             if guest is None:
                 left[identity] = one  # one list may lack it
-            elif guest.incarnation == incarnation and (memory is None or memory.request is None):
+            elif guest.incarnation == incarnation and (memory is None or memory.request is None or memory.request.in_doubt):
                 size = guest.number("balloon_cur")
                 if size is None:
                     left[identity] = one
@@ -219,7 +219,9 @@ class SweptGuests:
                     left[identity] = one
                     why = "mom was cut off while it swept the guest: it gets its headroom back"
                     ends.append(Decision(guest.entity, CONTROL, back, why, source))
-        self._cut_off = left
+        if left.keys() != cut_off.keys():
+            self._cut_off = left
+            self.sweeper.note()  # or the next mom would take a size from then for one of that sweep's
         return ends
 
     def _cut_off_before(self) -> Mapping[str, tuple[str, int, int]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from mom_core import Decision, Guest, Revision, Snapshot, format_kib
-from mom_plugins_cgroup.fields import ANON, CURRENT, FILE, KNOBS, LOCKED, MEMORY_HIGH, MEMORY_MIN, NO_LIMIT, SHMEM, STALL
+from mom_plugins_cgroup.fields import ANON, CURRENT, FILE, KNOBS, LOCKED, MEMORY_HIGH, MEMORY_MIN, NO_LIMIT, SHMEM, STALL, SWAP, SWAP_MAX
 
 _STEP_SHARE: Final = 0.05
 _LEAST_STEP_KIB: Final = 16 << 10
@@ -66,7 +66,9 @@ class HostBounds:
 def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds) -> Iterable[Revision]:
     """The revisions of these decisions; those on other plugins' controls are left alone."""
     protected = _Protected(snapshot)
-    for decision in decisions:
+    swap_max = {one.entity.id: one.value for one in decisions if one.control == SWAP_MAX and isinstance(one.value, int) and one.value >= 0}
+    highs: dict[str, int] = {}
+    for decision in sorted(decisions, key=lambda one: one.control == SWAP_MAX):  # after what memory.high comes to
         guest, wanted = snapshot.guests.get(decision.entity.id), decision.value
         if guest is None or decision.control not in KNOBS:
             continue
@@ -77,10 +79,13 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds
         if wanted != NO_LIMIT and wanted % host.page_kib:
             value, reason = wanted - wanted % host.page_kib, "cut to whole pages"
         if decision.control == MEMORY_HIGH:
-            value, refusal, slower = _high(guest, value, host)
+            value, refusal, slower = _high(guest, value, host, swap_max.get(guest.id))
             reason = slower or reason
             if not refusal:  # what this guest has to swap is not there for the next one
-                host = replace(host, swap_free_kib=max(0, (host.swap_free_kib or 0) - _to_swap(guest, wanted)))
+                highs[guest.id] = value
+                host = replace(host, swap_free_kib=max(0, (host.swap_free_kib or 0) - _to_swap(guest, wanted, value)))
+        elif decision.control == SWAP_MAX:
+            refusal = _strands(guest, value, highs.get(guest.id, guest.number(MEMORY_HIGH)))
         elif decision.control == MEMORY_MIN:
             refusal = protected.too_much(guest, value, host)
         if refusal:
@@ -89,8 +94,11 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds
             yield Revision(decision, replace(decision, value=value), reason)
 
 
-def _high(guest: Guest, wanted: int, host: HostBounds) -> tuple[int, str, str]:
-    """The limit that may be set now, why none may be (empty: it may), and why it is another one than was wanted."""
+def _high(guest: Guest, wanted: int, host: HostBounds, swap_max: int | None) -> tuple[int, str, str]:
+    """The limit that may be set now, why none may be (empty: it may), and why it is another one than was wanted.
+
+    :param swap_max: the limit of its swap that is decided in this cycle, in KiB; None: none
+    """
     standing, current = guest.number(MEMORY_HIGH), guest.number(CURRENT)
     if wanted == NO_LIMIT:
         return wanted, "", ""
@@ -98,10 +106,15 @@ def _high(guest: Guest, wanted: int, host: HostBounds) -> tuple[int, str, str]:
         return wanted, "what its limit stands at is unknown", ""
     need = host.need_of(guest)
     least = max(need.promised, need.kib or 0)
+    over = 0 if standing == NO_LIMIT or current is None else current - max(wanted, standing)
+    if current is not None and over > 0 and over > _reclaimable(guest.fields, _free_swap(guest, host)):
+        # A step above what it holds: at just that, its next page would be held up.
+        least = max(least, int(current) + _step(current))
+        return _whole_pages(least, host), "", "raised above what the guest holds: there is no swap or cache for what is over its limit"
     if wanted < least:
         if standing == NO_LIMIT or standing >= least:
             return wanted, f"the guest needs {format_kib(least)}: what it uses or was promised, and QEMU's own", ""
-        return -(-least // host.page_kib) * host.page_kib, "", "raised to what the guest uses or was promised, and QEMU's own"
+        return _whole_pages(least, host), "", "raised to what the guest uses or was promised, and QEMU's own"
     if standing != NO_LIMIT and wanted >= standing:
         return wanted, "", ""
     if need.kib is None or current is None:
@@ -113,11 +126,13 @@ def _high(guest: Guest, wanted: int, host: HostBounds) -> tuple[int, str, str]:
     if stall is None or stall >= _STALL_PERCENT:
         told = "unknown" if stall is None else f"{stall:g} %"
         return wanted, f"it is not limited further: the time that it waits for memory is {told}", ""
-    allowed, free = host.swap_room_of(guest), host.swap_free_kib or 0
-    room = _reclaimable(guest.fields, free if allowed is None else min(free, allowed))
+    free = _free_swap(guest, host)
+    if swap_max is not None:
+        free = min(free, max(0, swap_max - int(guest.number(SWAP) or 0)))
+    room = _reclaimable(guest.fields, free)
     if excess > room:
         return wanted, f"{format_kib(excess)} would have to go, and there is swap or cache for {format_kib(room)} only", ""
-    step = min(_MOST_STEP_KIB, max(_LEAST_STEP_KIB, int(current * _STEP_SHARE)))
+    step = _step(current)
     if excess <= step:
         return wanted, "", ""
     value = int(current - step) // host.page_kib * host.page_kib
@@ -125,10 +140,41 @@ def _high(guest: Guest, wanted: int, host: HostBounds) -> tuple[int, str, str]:
     return value, "", f"in steps of {format_kib(step)} a cycle"
 
 
-def _to_swap(guest: Guest, wanted: int) -> int:
-    """What of a guest has to be swapped until it holds no more than this limit, in KiB."""
+def _strands(guest: Guest, swap_max: int, high: float | None) -> str:
+    """Why the limit of its swap may not be lowered to this; empty if it may.
+
+    :param high: what its memory.high comes to in this cycle
+    """
+    current, standing = guest.number(CURRENT), guest.number(SWAP_MAX)
+    lowers = swap_max != NO_LIMIT and standing is not None and not 0 <= standing <= swap_max
+    if not lowers or current is None or high is None or high == NO_LIMIT:
+        return ""
+    above = int(current + (guest.number(SWAP) or 0) - high)
+    if above <= _reclaimable(guest.fields, 0) + swap_max:
+        return ""
+    return f"{format_kib(above)} of the guest has to be in swap, as it may not hold more than {format_kib(high)} (memory.high)"
+
+
+def _step(current: float) -> int:
+    """The most by which a limit comes down in one cycle on a guest that holds this much, in KiB."""
+    return min(_MOST_STEP_KIB, max(_LEAST_STEP_KIB, int(current * _STEP_SHARE)))
+
+
+def _whole_pages(kib: int, host: HostBounds) -> int:
+    """As much, or the rest of a page more."""
+    return -(-kib // host.page_kib) * host.page_kib
+
+
+def _free_swap(guest: Guest, host: HostBounds) -> int:
+    """The host's swap that a guest may still take, in KiB."""
+    allowed, free = host.swap_room_of(guest), host.swap_free_kib or 0
+    return free if allowed is None else min(free, allowed)
+
+
+def _to_swap(guest: Guest, wanted: int, value: int) -> int:
+    """What of a guest has to be swapped until it holds no more than was wanted, in KiB; `value` is what is set of that now."""
     current = guest.number(CURRENT)
-    if wanted == NO_LIMIT or current is None:
+    if wanted == NO_LIMIT or current is None or value >= current:
         return 0
     return max(0, int(current) - wanted - _reclaimable(guest.fields, 0))
 

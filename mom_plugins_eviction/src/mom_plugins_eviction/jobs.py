@@ -358,9 +358,11 @@ class Jobs:
         stopped = [one for one in self.stopped if one.guest not in self._calls]
         if stopped and isinstance(hypervisor, LifecycleControl):
             with suppress(HypervisorError):  # else another cycle will know
-                standings = hypervisor.standings([one.entity for one in stopped])
+                standings = standings_of(hypervisor, [one.entity for one in stopped])
                 for one in stopped:
-                    self._see_standing(one, standings.get(one.guest))
+                    standing = standings.get(one.guest)
+                    if not isinstance(standing, GuestBusy):
+                        self._see_standing(one, standing)
 
     def see_moves(self, here: Collection[str], movers: Sequence[Mover], why_not: Callable[[str], str]) -> None:
         """Ask for moves that are under way.
@@ -521,6 +523,17 @@ class Jobs:
         """Raises `StateError`: then nothing is changed."""
         self._file.write(FORM.dump_python(tuple(jobs.values()), mode="json"))
         self._jobs, self._unwritten = dict(jobs), False
+
+
+def standings_of(control: LifecycleControl, guests: Sequence[Entity]) -> Mapping[str, GuestState | GuestBusy]:
+    """How these guests are, by guest id. One that does not answer hides none of the others. Raises other kinds of `HypervisorError`."""
+    found: dict[str, GuestState | GuestBusy] = {}
+    for guest in guests:
+        try:
+            found.update(control.standings([guest]))
+        except GuestBusy as error:
+            found[guest.id] = error
+    return found
 
 
 def _check(job: Job) -> None:

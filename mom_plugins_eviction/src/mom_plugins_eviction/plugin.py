@@ -15,6 +15,7 @@ from mom_core import (
     Declaration,
     Finding,
     Guest,
+    GuestBusy,
     Hypervisor,
     HypervisorError,
     MomError,
@@ -37,7 +38,7 @@ from mom_core import (
     printable,
 )
 from mom_plugins_eviction.fields import CONTROLS, EVICTED, EVICTION_ERROR, FIELDS
-from mom_plugins_eviction.jobs import AT_ONCE, MOVED, Job, Jobs, JobState
+from mom_plugins_eviction.jobs import AT_ONCE, MOVED, Job, Jobs, JobState, standings_of
 from mom_plugins_eviction.ladder import Announced, Announcements, Ladder, climb
 from mom_plugins_eviction.movers.hypervisor import HypervisorMover
 from mom_plugins_eviction.recent_steps import RecentSteps
@@ -397,12 +398,14 @@ class EvictionPlugin:
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
         """Where guests run, and which of them mom has paused. That one is saved or shut down is told by the field guest_eviction."""
         paused = [target.entity for target in targets if target.control == Step.PAUSE.control]
-        states = hypervisor.standings(paused) if paused and isinstance(hypervisor, LifecycleControl) else {}
+        states = standings_of(hypervisor, paused) if isinstance(hypervisor, LifecycleControl) else {}
         return {target: self._at(target, hypervisor.uri, states.get(target.entity.id)) for target in targets}
 
-    def _at(self, target: Target, uri: str, state: GuestState | None) -> Value | HypervisorError:
+    def _at(self, target: Target, uri: str, state: GuestState | GuestBusy | None) -> Value | HypervisorError:
         if target.control == Step.MIGRATE.control:
             return uri
+        if target.control == Step.PAUSE.control and isinstance(state, GuestBusy):
+            return state
         if target.control != Step.PAUSE.control or state is not GuestState.PAUSED:
             return 0
         job = self.jobs.get(target.entity.id)

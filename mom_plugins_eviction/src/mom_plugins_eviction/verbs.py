@@ -11,7 +11,7 @@ import click
 
 from mom_cli import print_table
 from mom_core import Config, MomError, StateFile, format_kib, printable
-from mom_daemon import config_option, json_option, load_as_owner, print_prose
+from mom_daemon import FiniteRange, config_option, json_option, load_as_owner, print_prose
 from mom_plugins_eviction.jobs import FILE, FORM, LOSS, UNDER_WAY, WHAT, Job, JobState
 from mom_plugins_eviction.plugin import REQUESTS, EvictionPlugin
 from mom_plugins_eviction.requests import ResumeRequests
@@ -48,7 +48,7 @@ def eviction(context: click.Context, config_path: str | None, as_json: bool) -> 
 @eviction.command("undo")
 @click.argument("guest")
 @config_option
-@click.option("--timeout", type=click.FloatRange(1, 7200), default=60.0, show_default=True, help="Seconds to wait at most.")
+@click.option("--timeout", type=FiniteRange(1, 7200), default=60.0, show_default=True, help="Seconds to wait at most.")
 @click.pass_obj
 def undo(above: str | None, guest: str, config_path: str | None, timeout: float) -> None:
     """Have the mom that runs let GUEST go on now, by its name or id, though there may be no room for it. Of a guest whose move is lost, say

@@ -60,8 +60,12 @@ async def change(
     key: str,
     wanted: Callable[[Kind | None], Kind],
     followed: Callable[[Kind, int], Kind] = lambda record, _: record,
+    agreed: Kind | None = None,
 ) -> int:
-    """Change a record as it is now, however many others do the same, and sign it; the new revision."""
+    """Change a record as it is now, however many others do the same, and sign it; the new revision.
+
+    :param agreed: what `agree` was called with already
+    """
     named(key)
     signer, revisions, trusted = where.signer(), where.revisions, where.operators()
     for _ in range(_ATTEMPTS):
@@ -69,10 +73,8 @@ async def change(
         before = opened_by(where, bucket, kind, key, kept.data)
         after = wanted(None if before is None else before.record)
         revisions.save()  # before it is built on
-        is_new = revisions.is_new(bucket, key)
-        show(f"{bucket} {key}", None if before is None or is_new else before.record, after)
-        if before is not None and is_new:
-            ask_a_person("It was not seen here so before. Sign it?")
+        if after != agreed:
+            agree(where, bucket, key, before, after)
         revision = next_revision(revisions.newest(bucket, key, trusted) + (0 if before is None else before.record.following))
         data = signer.signed(bucket, key, followed(after, revision), revision)
         try:
@@ -80,6 +82,7 @@ async def change(
         except ConflictError:
             continue
         revisions.open(kind, bucket, key, data, trusted)
+        revisions.made(bucket, key)
         return revision
     raise MomError("others change this all the time", hint="try again")
 
@@ -116,6 +119,14 @@ def checked(kind: type[Kind], values: Mapping[str, object]) -> Kind:
 def who() -> str:
     """Who types, for people: it proves nothing."""
     return f"{getpass.getuser()} on {socket.gethostname()}"
+
+
+def agree(where: Where, bucket: str, key: str, before: Opened[Kind] | None, after: Kind) -> None:
+    """Show a record that is about to be signed, and ask about one that was not seen here before. Raises `MomError` for a no."""
+    is_new = where.revisions.is_new(bucket, key)
+    show(f"{bucket} {key}", None if before is None or is_new else before.record, after)
+    if before is not None and is_new:
+        ask_a_person("It was not seen here so before. Sign it?")
 
 
 def show(what: str, before: FleetRecord | None, after: FleetRecord) -> None:

@@ -23,7 +23,7 @@ goes on."""
 class TargetHost:
     """A host that guests may come to: its memory, what is available, what is on its way to it, and what was promised to its guests.
 
-    :param arriving: how many guests are being moved to it
+    :param arriving: of each guest that is being moved to it now, the host that it leaves
     :param within: the hosts between which its mover moves guests; empty: any
     :param said: what the operator says that it has; None: its own word counts
     :param arrived: what came to it in the last day by the fleet's own books
@@ -36,7 +36,7 @@ class TargetHost:
     total: int
     available: int
     coming: int = 0
-    arriving: int = 0
+    arriving: tuple[str, ...] = ()
     promised: int = 0
     within: str = ""
     said: int | None = None

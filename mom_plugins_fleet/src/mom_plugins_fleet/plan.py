@@ -32,6 +32,10 @@ brings, and what one move evens out the next load turns round."""
 BALANCE_FULL: Final = 0.70
 """While guests work on less than this share of every host's memory, none of them would be better off elsewhere."""
 
+LOST_SECONDS: Final = 900.0
+"""A host that has told nothing for so long, by the servers' clock, moves guests no more: a move is given up after 600 s, unless a host is
+told otherwise. The memory for them is kept: it may be back."""
+
 OPEN: Final = (MoveState.ORDERED, MoveState.ACCEPTED)
 
 
@@ -40,11 +44,14 @@ def places(view: FleetView) -> dict[str, TargetHost]:
     looked = {name: place_of(view, name) for name in view.members.records}
     found = {name: place for name, place in looked.items() if isinstance(place, TargetHost)}
     view.forget_arrivals()
+    newest = view.newest
     booked: list[tuple[str, str, int]] = []
     for host, orders in view.all_ordered():
+        lost = newest - view.states.set_at.get(host, 0.0) > LOST_SECONDS
         for move in orders.moves:
             if move.state in OPEN or view.is_coming(host, move):
-                _expect(found, move)
+                leaves = host if move.state in OPEN and not lost else ""
+                _expect(found, move, leaves, told=move.guest in view.guests(move.to))
             elif move.state is MoveState.DONE:  # it has just come, and is not in the books yet
                 booked.append((move.guest, move.to, move.takes))
         booked += [(one.guest, one.to, one.takes) for one in orders.arrivals if time.time() - one.at < BOOKS_SECONDS]
@@ -115,10 +122,17 @@ def leaver_of(guest: HostedGuest) -> Leaver | None:
     return None if brings is None else Leaver(guest.id, max(brings, guest.working or 0), guest.guarantee)
 
 
-def _expect(found: dict[str, TargetHost], move: Move) -> None:
+def _expect(found: dict[str, TargetHost], move: Move, leaves: str, *, told: bool = False) -> None:
+    """Count a guest where it goes.
+
+    :param leaves: the host that it is being moved from now; empty: it has left, or nothing moves it
+    :param told: where it goes it is listed already, with its promise
+    """
     place = found.get(move.to)
     if place is not None:
-        found[move.to] = replace(place, coming=place.coming + move.takes, arriving=place.arriving + (move.state in OPEN))
+        arriving = (*place.arriving, leaves) if leaves else place.arriving
+        promised = place.promised + (0 if told else move.guarantee)
+        found[move.to] = replace(place, coming=place.coming + move.takes, arriving=arriving, promised=promised)
 
 
 def _booked(before: Orders, over: Iterable[Move]) -> tuple[Arrival, ...]:
@@ -155,7 +169,7 @@ def next_orders(
     kept = {move.guest: move for move in open_or_failed if move.state is not MoveState.FAILED or move.guest in guests}
     stuck: dict[str, str] = {}
     under_way = sum(move.state in OPEN for move in kept.values())
-    ways = _WaysOut(known, member.group, _mover(view, host), arriving_at_once)
+    ways = _WaysOut(known, host, member.group, _mover(view, host), arriving_at_once)
     for guest in sorted(guests.values(), key=leaving_order):
         earlier = kept.get(guest.id)
         if earlier is not None and earlier.state is not MoveState.FAILED:
@@ -177,16 +191,19 @@ def next_orders(
 class _WaysOut:
     """Where the guests of one host can go: `known` is kept up to date with what is on its way.
 
+    :param host: the one that they leave
     :param most: how many guests may be on their way to a host
     """
 
-    def __init__(self, known: dict[str, TargetHost], group: str, mover: MoverState | None, most: int) -> None:
-        self._known, self._group, self._mover, self._most = known, group, mover, most
+    def __init__(self, known: dict[str, TargetHost], host: str, group: str, mover: MoverState | None, most: int) -> None:
+        self._known, self._host, self._group, self._mover, self._most = known, host, group, mover, most
         self._look()
 
     def _look(self) -> None:
-        self._free = {name: place for name, place in self._known.items() if place.arriving < self._most}
+        self._free = {name: place for name, place in self._known.items() if len(place.arriving) < self._most}
+        full = (place for name, place in self._known.items() if name not in self._free)
         self._best = foremost(self._free.values(), self._group, _within(self._mover))
+        self._full = foremost(full, self._group, _within(self._mover))
 
     def move(self, guest: HostedGuest, earlier: Move | None) -> Move | str:
         """The move of that guest, whose room is taken from now on; or why there is none."""
@@ -199,17 +216,32 @@ class _WaysOut:
         if isinstance(place, str) and earlier is not None:
             place = choose(leaver, self._best, self._group, within=within)
         if isinstance(place, str):
-            return place
+            return self._waits_for(leaver) or place
         made = _made(guest, leaver, place, self._mover, 1 if earlier is None else earlier.number + 1)
-        _expect(self._known, made)
+        _expect(self._known, made, self._host)
         self._look()
         return made
+
+    def _waits_for(self, leaver: Leaver) -> str:
+        """The guests after which that one can go; empty: it cannot then either."""
+        place = choose(leaver, self._full, self._group, within=_within(self._mover))
+        if isinstance(place, str):
+            return ""
+        return f"it waits for guests of {', '.join(sorted({*place.arriving}))} that are on their way to {place.name}, {self._most} at once"
 
 
 def _made(guest: HostedGuest, leaver: Leaver, place: TargetHost, mover: MoverState | None, number: int) -> Move:
     # A mover that chooses is given a guest only where one host at least would keep all promises; which one it takes is its own affair.
     destination = Destination.ANYWHERE if mover is not None and mover.chooses else place.address
-    return Move(guest=guest.id, name=guest.name, to=place.name, destination=destination, takes=leaver.needs, number=number)
+    return Move(
+        guest=guest.id,
+        name=guest.name,
+        to=place.name,
+        destination=destination,
+        takes=leaver.needs,
+        guarantee=leaver.guarantee,
+        number=number,
+    )
 
 
 def for_balance(view: FleetView, known: Mapping[str, TargetHost], group: str, tried: Iterable[str] = ()) -> tuple[str, Move] | str:

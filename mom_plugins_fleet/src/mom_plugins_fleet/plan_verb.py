@@ -12,7 +12,7 @@ from mom_cli import TableColumn, print_table
 from mom_core import MomError, format_kib, printable
 from mom_daemon import brief, json_option, print_prose
 from mom_plugins_fleet.placement import TargetHost
-from mom_plugins_fleet.plan import OPEN, for_balance, next_orders, place_of, places
+from mom_plugins_fleet.plan import ARRIVING_AT_ONCE, OPEN, for_balance, next_orders, place_of, places
 from mom_plugins_fleet.records import MoverState, MoveState, Orders
 from mom_plugins_fleet.view import FleetView
 
@@ -42,8 +42,9 @@ def plan_command(where: Where, drained: tuple[str, ...], as_json: bool) -> None:
 
 def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
     """The plan: moves (where a mover `chooses`, it may take the guest elsewhere than `to`, which is the host that has the most
-    room); guests that stay, and why; which hosts take guests and how much, which of them by their own word alone, or why none; and of each
-    group the guest that leaves next for balance, or why none does.
+    room; `waits_for`: the hosts whose guests have to come there first); guests that stay, and why; which hosts take guests and how
+    much, which of them by their own word alone, or why none; and of each group the guest that leaves next for balance, or why none
+    does.
 
     `view` is changed as if `drained` were drained. Raises `MomError` for a host that the fleet does not have.
     """
@@ -55,6 +56,7 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
     hosts = sorted(view.members.records)
     targets = places(view)
     closed = {name: why for name in hosts if isinstance(why := place_of(view, name), str)}
+    full = {name: sorted({*place.arriving}) for name, place in targets.items() if len(place.arriving) >= ARRIVING_AT_ONCE}
     room = {name: max(0, place.room) for name, place in sorted(targets.items())}
     unbounded = [name for name, place in sorted(targets.items()) if place.said is None]
     groups = sorted({member.group for _, member in view.members.records.values()})
@@ -71,11 +73,11 @@ def planned(view: FleetView, drained: Collection[str] = ()) -> dict[str, Any]:
         orders, stuck = next_orders(view, host, 0, targets, at_once=_ALL, arriving_at_once=_ALL)
         mover = MoverState(name="") if state is None or state.mover is None else state.mover
         by = {"host": host, "mover": mover.name, "chooses": mover.chooses}
-        moves += [
-            {"guest": move.name, "to": move.to, "needs_kib": move.takes, "under_way": move.guest in under_way, **by}
-            for move in orders.moves
-            if move.state is not MoveState.DONE
-        ]
+        for move in orders.moves:
+            if move.state is not MoveState.DONE:
+                begun = move.guest in under_way
+                waits_for = [] if begun else full.get(move.to, [])
+                moves.append({"guest": move.name, "to": move.to, "needs_kib": move.takes, "under_way": begun, "waits_for": waits_for, **by})
         stay += [(host, name, why) for name, why in sorted(stuck.items())]
     return {"moves": moves, "stay": stay, "room_kib": room, "closed": closed, "unbounded": unbounded, "balance": balance}
 
@@ -90,7 +92,8 @@ def print_plan(plan: Mapping[str, Any]) -> None:
     if plan["moves"]:
         rows = []
         for move in plan["moves"]:
-            mover, remark = brief(move["mover"], 40), "under way" if move["under_way"] else ""
+            mover, waits_for = brief(move["mover"], 40), ", ".join(move["waits_for"])
+            remark = "under way" if move["under_way"] else f"waits for guests of {brief(waits_for, 80)}" if waits_for else ""
             to = brief(move["to"], 80) + (f", or as {mover} chooses" if move["chooses"] else "")
             rows.append([brief(move["guest"], 80), brief(move["host"], 80), to, format_kib(move["needs_kib"]), mover, remark])
         print_table(("guest", "from", "to", "needs", TableColumn("mover", 2), TableColumn("remarks", prose=True)), rows)

@@ -73,6 +73,9 @@ GUESTS_UNKNOWN: Final = "guests"
 STILL_HERE_CYCLES: Final = 5
 """A guest that has moved may be listed a little longer: only after so many cycles without any error has it not moved."""
 
+NO_MOVER: Final = "no plugin on the host can move guests"
+"""Why a move is not accepted, and one that was has failed."""
+
 GRAIN_KIB: Final = 16 << 10
 """A host rounds its sizes to this, so that it tells nothing as long as nothing has happened."""
 
@@ -215,20 +218,22 @@ class FleetPlugin:
             if guest is None:
                 if snapshot.guests or self._empty >= EMPTY_CYCLES:
                     self._over(agent, identity, MoveState.DONE)
+            elif mover is None:  # what an earlier run of mom has accepted, with another configuration
+                self._over(agent, identity, MoveState.FAILED, NO_MOVER)
             elif identity in self._begun:
                 self._look_at(guest, snapshot.number, agent, mover)
-            elif mover is not None:
+            else:
                 self._begun[identity] = snapshot.number
                 if not _is_moving(guest, mover):  # else an earlier run of mom has begun it
                     why = "the host is drained" if agent.draining else "hosts are nearer to balance then"
                     reason = f"{why}; {printable(move.to)} has room"
                     yield Decision(guest.entity, mover.control, str(move.destination), reason, Source(self._context.name))
 
-    def _look_at(self, guest: Guest, number: int, agent: FleetAgent, mover: GuestMoves | None) -> None:
+    def _look_at(self, guest: Guest, number: int, agent: FleetAgent, mover: GuestMoves) -> None:
         """See if a guest that was to move is still here because the move has failed. One that has moved is not here any more."""
         # A snapshot is as old as the cycle that took it; the one in which the move was begun knew nothing of it.
         passed = number - self._begun[guest.id]
-        found = None if mover is None else mover.progress(guest)
+        found = mover.progress(guest)
         if passed < 1 or found is None or found.moving or (not found.error and passed < STILL_HERE_CYCLES):
             return
         self._over(agent, guest.id, MoveState.FAILED, found.error or "the guest is still here")
@@ -325,7 +330,7 @@ class FleetPlugin:
             return "the host's configuration says leave: false"
         mover = self._context.service(GuestMoves)
         if mover is None:
-            return "no plugin on the host can move guests"
+            return NO_MOVER
         report = self._report
         if report is None:
             return "the host has only just started"

@@ -104,6 +104,8 @@ class Member(FleetRecord):
     """Where other hosts reach this one's hypervisor, to move guests here; None: nothing can be moved here."""
     account: str = ""
     """The host's account in the servers; empty where they ask for no keys."""
+    last_account: str = ""
+    """The one before, which ends with it; where that failed, with the next one. Empty: there was none."""
     metrics_host: Annotated[str, AfterValidator(_a_host)] | None = None
     """The name or address by which Prometheus reaches this host; None: the one in `address`."""
     cordoned: bool = False
@@ -257,6 +259,8 @@ class Move(FleetRecord):
     """Where the hypervisor moves it to."""
     takes: Kib
     """Memory that it will take there."""
+    guarantee: Kib = 0
+    """Memory that it is promised there."""
     number: int
     """Which attempt this is, from 1."""
     order: int = 0

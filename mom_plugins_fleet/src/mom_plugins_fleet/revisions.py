@@ -97,6 +97,10 @@ class SeenRevisions:
         """True if the record there was seen in this run for the first time."""
         return f"{bucket} {key}" in self._noted
 
+    def made(self, bucket: str, key: str) -> None:
+        """The record there was signed in this run, and is not new to who signed it."""
+        self._noted.discard(f"{bucket} {key}")
+
     def removed(self, bucket: str, key: str, by: str, trusted: Collection[str]) -> None:
         """Nothing stands there any more, and what stood there is not to come back."""
         self._note(f"{bucket} {key}", by, (self.newest(bucket, key, trusted), REMOVED))

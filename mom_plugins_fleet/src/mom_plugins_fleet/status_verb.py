@@ -69,6 +69,7 @@ def host_row(view: FleetView, name: str) -> dict[str, Any]:
         "balance": member.balance,
         "age_s": view.age(name),
         "silent": not view.is_fresh(name),
+        "damaged": view.states.damaged.get(name, ""),
         **{field + units.get(field, ""): getattr(state, field, None) for field in told},
         "guests": None if state is None else len(state.guests) + state.others,
         "policies": _policies(state, view.groups.records.get(member.group, (0, None))[0]),
@@ -113,6 +114,8 @@ def print_hosts(hosts: list[dict[str, Any]]) -> None:
 
 def more_of(row: Mapping[str, Any]) -> Iterator[str]:
     """All else that there is to say of a host, as what follows its name."""
+    if row["damaged"]:
+        yield f" tells what cannot be read: {brief(row['damaged'], 400)}"
     if row["refused"]:
         yield f" refuses its group's policies: {brief(row['refused'], 400)}"
     if row["classes_unused"]:
@@ -129,7 +132,8 @@ def remarks_of(row: Mapping[str, Any]) -> str:
     lost = row["silent"] and row["age_s"]
     at = time.strftime("%H:%M" if lost < _DAY else "%Y-%m-%d %H:%M", time.localtime(time.time() - lost)) if lost else ""
     state, draining = row["memory_state"], "empty" if row["guests"] == 0 else "draining"
-    notes = [f"not reachable since {at}" if lost else "has told nothing yet" if row["mode"] is None else ""]
+    heard = f"not reachable since {at}" if lost else "has told nothing yet" if row["mode"] is None else ""
+    notes = ["what it tells cannot be read" if row["damaged"] else heard]
     notes += [draining if row["draining"] else "cordoned" if row["cordoned"] else "", "balance" if row["balance"] else ""]
     notes += ["plenty of memory" if state == "high" else f"short of memory ({state})" if state else ""]
     notes += [f"{row['unhealthy']} guests unhealthy" if row["unhealthy"] else "", "" if row["mode"] in (None, "enforce") else row["mode"]]

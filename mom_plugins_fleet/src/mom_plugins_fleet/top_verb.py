@@ -209,7 +209,13 @@ def _head(look: Looking, picture: FleetPicture, width: int, trouble: str) -> lis
         *([("  PAUSED", "bold reverse")] if look.paused else []),
         (f"  coordinator: {brief(picture.holder, 60)}" if picture.holder else "  no coordinator works", ""),
     ]
-    told = [(sum(row["silent"] for row in hosts), "not reachable"), (short, "short of memory"), (unhealthy, "guests unhealthy")]
+    damaged = sum(bool(row["damaged"]) for row in hosts)
+    told = [
+        (sum(row["silent"] for row in hosts) - damaged, "not reachable"),
+        (damaged, "cannot be read"),
+        (short, "short of memory"),
+        (unhealthy, "guests unhealthy"),
+    ]
     bad = ", ".join(f"{count} {what}" for count, what in told if count)
     given = f"given back today: {format_kib(back)}" if back else ""
     third: Line = [(bad, "red"), (", " if bad and given else "", ""), (given, "")] if bad or given else [("all hosts are well", "green")]
@@ -235,4 +241,4 @@ def _one_host(look: Looking, picture: FleetPicture, width: int) -> list[Line]:
     return [*out, [], *wrapped("`mom top` on the host shows its guests.", width, "dim")]
 
 
-_NOTHING: Final = {"refused": "", "classes_unused": "", "moves": (), "stay": ()}
+_NOTHING: Final = {"damaged": "", "refused": "", "classes_unused": "", "moves": (), "stay": ()}

@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from mom_cli import TableColumn, print_table
-from mom_core import MomError, first_names, printable
+from mom_core import MomError, first_names, lasting, printable
 from mom_daemon import brief, json_option, print_prose
 from mom_plugins_fleet.changes import change_group, named, show
 from mom_plugins_fleet.link import Store
@@ -20,7 +20,7 @@ from mom_plugins_fleet.records import Group, Trial, TrialState
 from mom_plugins_fleet.signatures import opened
 from mom_plugins_fleet.status_verb import holder_of
 from mom_plugins_fleet.subjects import GROUPS
-from mom_plugins_fleet.trials import chosen, settle, told, with_followers
+from mom_plugins_fleet.trials import LATE_SECONDS, chosen, settle, told, with_followers
 from mom_plugins_fleet.view import FleetView
 from mom_plugins_fleet.where import Where
 
@@ -34,45 +34,58 @@ _SHOWN: Final = 10
 
 
 def nothing_on_trial(record: Group) -> None:
-    """Raises `MomError` while something is tried."""
+    """Raises `MomError` while something is tried, or it is not settled what becomes of it."""
     trial = record.trial
-    if trial is not None and trial.on and time.time() < trial.ends:
-        until = time.strftime("%H:%M:%S", time.localtime(trial.ends))
-        message = f"{printable(trial.what)} is being tried on {len(trial.on)} hosts until {until}: nothing else changes meanwhile"
-        raise MomError(message, hint="`mom fleet policy canary GROUP --promote` or `--abort` ends it")
+    if trial is None or not trial.on or time.time() >= trial.ends + LATE_SECONDS:
+        return
+    what, until = printable(trial.what), time.strftime("%H:%M:%S", time.localtime(trial.ends))
+    message = f"{what} is being tried on {len(trial.on)} hosts until {until}: nothing else changes meanwhile"
+    if time.time() >= trial.ends:
+        message = f"the trial of {what} ended at {until}, and what becomes of it is settled within {lasting(LATE_SECONDS)}"
+    raise MomError(message, hint="`mom fleet policy canary GROUP --promote` or `--abort` ends it")
 
 
 def begin_trial(where: Where, group: str, name: str, text: str, share: float | None, seconds: float) -> None:
-    """Have hosts try a policy, or with a `share` of None only say what is wrong with it. Prints that. Raises `MomError` where some cannot
-    use it: then none tries it."""
+    """Have hosts say what is wrong with a policy, and then, unless `share` is None, so many of them try it. Prints that. Raises `MomError`
+    where some cannot use it: then none tries it."""
     signer = where.signer()
-    ends = time.time() + (seconds if share is not None else ASKED_SECONDS)
 
-    async def begun(store: Store) -> FleetView:
-        on = () if share is None else chosen(await where.view(store), named(group), share)
+    def tried(record: Group) -> Mapping[str, str]:
+        return {**record.policies, name: text}
 
-        def tried(record: Group) -> Mapping[str, str]:
-            return {**record.policies, name: text}
-
+    async def have(store: Store, on: tuple[str, ...], seconds: float) -> None:
         def wanted(before: Group) -> Mapping[str, object]:
             nothing_on_trial(before)
-            show(f"{GROUPS} {group}, if all goes well", before, before.model_copy(update={"policies": tried(before)}))
-            return {"trial": Trial(on=on, ends=ends, what=name)}
+            return {"trial": Trial(on=on, ends=time.time() + seconds, what=name)}
 
         await change_group(where, store, group, wanted, lambda one, number: with_followers(signer, group, one, tried(one), number))
-        view = await _answered(where, store, group)
-        if share is None or _refused(view, group):
-            await change_group(where, store, group, lambda _: {"trial": None})
-        return view
 
-    view = where.ask(begun)
+    def ended(before: Group) -> Mapping[str, object]:
+        nothing_on_trial(before)  # another operator's may have begun
+        return {"trial": None}
+
+    async def begun(store: Store) -> tuple[FleetView, FleetView]:
+        view = await where.view(store)
+        on = () if share is None else chosen(view, named(group), share)
+        before = view.groups.get(named(group)) or Group()
+        nothing_on_trial(before)
+        show(f"{GROUPS} {group}, if all goes well", before, before.model_copy(update={"policies": tried(before)}))
+        await have(store, (), 2 * ASKED_SECONDS)  # no coordinator ends it before this does
+        asked = await _answered(where, store, group)
+        if not on or _refused(asked, group):
+            await change_group(where, store, group, ended)
+            return asked, asked
+        await have(store, on, seconds)
+        return asked, await where.view(store)
+
+    asked, view = where.ask(begun)
     said: dict[str, list[str]] = {}
-    for host, state in told(view, group).items():
+    for host, state in told(asked, group).items():
         for one in state.remarks:
             said.setdefault(one, []).append(host)
     for one, hosts in said.items():
         print_prose(f"{brief(one, 300)} (on {first_names(hosts, _SHOWN)})", 4)
-    if _refused(view, group):
+    if _refused(asked, group):
         raise MomError("it is set nowhere, as hosts cannot use it", hint="see what they say above")
     if share is None:
         print_prose("It could be set.", 2)

@@ -8,8 +8,8 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from mom_core import MomError, parse_size, printable, printable_lines
 from mom_daemon import print_prose
 from mom_plugins_fleet import server_setup
 from mom_plugins_fleet.accounts import ACCOUNT, host_credentials, new_seed, write_secret
-from mom_plugins_fleet.changes import ask_a_person, change, change_group, checked, named, show, standing, who
+from mom_plugins_fleet.changes import agree, ask_a_person, change, change_group, checked, named, show, standing, who
 from mom_plugins_fleet.group_verbs import policy_group
 from mom_plugins_fleet.invitation import Invitation, Token
 from mom_plugins_fleet.link import Store
@@ -218,32 +218,62 @@ def enroll_command(
 
 
 def _enroll(where: Where, host: str, group: str, given: Mapping[str, object], key_file: Path | None, *, by_token: bool) -> Token | None:
+    where.signer()  # without one, nothing is changed
     known = where.ask(lambda store: standing(where, store, ROSTER, Member, host))
     before = None if known is None else known.record
     account, seed, credentials = before.account if before else "", new_seed(ACCOUNT), None
     if key_file is not None or by_token:
         account, credentials = host_credentials(host, seed)
+    new_account, old = "", "" if before is None or before.account == account else before.account
     if account and (before is None or credentials is not None or before.group != group):
-        # Before the host hears of it: then it may read what it is told to.
-        old = "" if before is None or before.account == account else before.account
-        revision = next_revision(0 if known is None else known.revision)
-        where.give(where.root().host_account(account, host, group, revision), take=old)
+        new_account = where.root().host_account(account, host, group, next_revision(0 if known is None else known.revision))
     key = "" if credentials is None else f"{credentials.seed}\n{credentials.jwt}"
-    if key_file is not None:
-        write_secret(key_file, key.encode())
 
     def enrolled(before: Member | None) -> Member:
         changes: dict[str, object] = {"group": group, "by": who(), "account": account}
+        changes |= {"last_account": old} if old else {}
         changes |= {name: value for name, value in given.items() if value is not None}
         return checked(Member, {**(before.model_dump() if before else {}), **changes})
 
+    agreed = enrolled(before)
+    agree(where, ROSTER, host, known, agreed)
+
     async def put(store: Store) -> Token | None:
-        await change(where, store, ROSTER, Member, host, enrolled)
+        await change(where, store, ROSTER, Member, host, enrolled, agreed=agreed)
         if (await store.read(GROUPS, group)).data is None:  # so that what the group has can be told from what a server does not tell
             await change_group(where, store, group, lambda _: {})
         return await _invite(where, store, host, seed, key) if by_token else None
 
-    return where.ask(put)
+    with _written(key_file, key):
+        if new_account:  # before the host hears of it: then it may read what it is told to
+            where.give(new_account, take=before.last_account if old and before else "")
+        token = where.ask(put)
+    if old:  # not before its successor is there
+        _end(where, host, old)
+    return token
+
+
+@contextmanager
+def _written(key_file: Path | None, key: str) -> Iterator[None]:
+    """With a new key in its file, if one is named. What fails then leaves no file: nothing lets that key in. Raises `MomError`."""
+    if key_file is None:
+        yield
+        return
+    write_secret(key_file, key.encode())
+    try:
+        yield
+    except BaseException:
+        key_file.unlink(missing_ok=True)
+        raise
+
+
+def _end(where: Where, host: str, account: str) -> None:
+    """End the account that a host had before. Raises `MomError`."""
+    try:
+        where.give(take=account)
+    except MomError as error:
+        message = f"{host} has a new key, and its old one lets it in as before: {error.message}"
+        raise MomError(message, hint="enroll it with another new key: that ends both") from None
 
 
 async def _invite(where: Where, store: Store, host: str, account_seed: str, key: str) -> Token:
@@ -264,8 +294,8 @@ def remove_command(where: Where, host: str) -> None:
     known = where.ask(lambda store: standing(where, store, ROSTER, Member, named(host)))
     if known is None:
         raise MomError(f"the fleet has no host {printable(host)}")
-    if known.record.account:
-        where.give(take=known.record.account)
+    for account in filter(None, (known.record.account, known.record.last_account)):
+        where.give(take=account)
 
     async def removed(store: Store) -> None:
         await store.remove(ROSTER, host)

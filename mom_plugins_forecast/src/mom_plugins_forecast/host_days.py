@@ -201,16 +201,20 @@ class HostDays:
         self._columns = [[None] * len(ids) for _ in GUEST_FIELDS]
         for place, guest in enumerate(self._present):
             self._tell(guest, place)
-        self._visit = self._refresh = 0
+        count = max(1, len(ids))  # they go on where they were: the last ones' turn comes however often the list changes
+        self._visit, self._refresh = self._visit % count, self._refresh % count
         self.forget(now)
 
     def forget(self, now: float) -> None:
-        """Drop the days of guests that have not been there for long, and of the oldest of too many.
+        """Drop the days of guests that have not been there for long, those of the oldest of too many, and past days that lie ahead.
 
-        None for its age before the wall clock has run for a day without a jump: one that is ahead at the start would cost all of them.
+        Nothing for its time before the wall clock has run for a day without a jump: one that is ahead at the start would cost all guests,
+        and one that is behind all past days.
         """
         steady = self._now[1] - self._steady >= self.calendar.day_seconds
         oldest = now - KEPT_WEEKS * self.calendar.day_seconds * self.calendar.week_days if steady else -math.inf
+        if steady:
+            self.past.forget_after(now)
         there = set(self._ids)
         absent = sorted((one for one in self.known.values() if one.id not in there), key=lambda one: one.seen)
         too_many = len(self.known) - MOST_GUESTS

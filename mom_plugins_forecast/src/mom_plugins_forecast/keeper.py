@@ -116,6 +116,8 @@ class DaysKeeper:
             self._looked = self._context.monotonic()
             if left := self._left():
                 self._reads = self._callers.start(partial(self._read, left))
+        if due:
+            days.forget(time)
         if due and self._round is None and all(one.done() for one in self._writes):
             self._round = self._made(days)
         for _ in range(max(1, days.within_a_slot(len(days.known)))):

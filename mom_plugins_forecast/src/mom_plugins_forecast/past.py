@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import math
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -65,6 +65,11 @@ class GuestPast:
             day -= oldest
         place = PARTS * day + part
         self.used[place] = max(self.used[place], 1 + math.ceil(min(1.0, most / self.sold[day]) * LEVELS))
+
+    def forget_after(self, ordinal: int) -> None:
+        """Drop its days after that one."""
+        count = bisect_right(self.ordinals, ordinal)
+        del self.ordinals[count:], self.sold[count:], self.used[PARTS * count :]
 
     def merge(self, other: GuestPast) -> bool:
         """Take in its days as they were seen elsewhere; of one that both know, that of which more is known. Whether that changed any."""
@@ -132,6 +137,12 @@ class HostPast:
         self.host_kib = self.host_kib if self.host_kib is not None else other.host_kib
         self.promisable_kib = self.promisable_kib if self.promisable_kib is not None else other.promisable_kib
         return count
+
+    def forget_after(self, moment: float) -> None:
+        """Drop what lies ahead of this time (seconds since the epoch): what was learned while the clock was ahead."""
+        today = FIRST_DAY + self.calendar.index(moment) // SLOTS
+        for guest in self.guests.values():
+            guest.forget_after(today)
 
     def keep_only(self, known: Collection[str]) -> None:
         """Forget the others."""

@@ -19,7 +19,7 @@ from functools import partial
 from typing import TypeVar
 from zlib import crc32
 
-from mom_core import Entity, Value
+from mom_core import Entity, NotSupported, Value
 from mom_plugins_guestagent.fields import SHORT_LEFT, STATISTICS
 from mom_plugins_guestagent.figures import AgentSample, judge
 from mom_plugins_guestagent.guestd import MOST_SHORT_SECONDS
@@ -138,7 +138,7 @@ class AgentCollector:
         self._asking = asking
         self._log = log
         self.pass_on = pass_on
-        """How commands reach agents behind the hypervisor. To be set before a guest with such a place is followed."""
+        """How commands reach agents behind the hypervisor; another one after a reload that made the hypervisor anew."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="guestagent", daemon=True)
         self._callers = Callers("guestagent-call", _CALLS_AT_ONCE + _DOUBTFUL_CALLS_AT_ONCE)
@@ -146,7 +146,6 @@ class AgentCollector:
         self._targets: dict[str, AgentTarget] = {}
         self._maxima: Mapping[str, int] = {}
         self._known: AbstractSet[str] = frozenset()
-        self._with_statistics: AbstractSet[str] = frozenset()
         self._short: AbstractSet[str] = frozenset()
         self._lanes: dict[tuple[bool, bool], asyncio.Semaphore] = {}
         self._stopped = False
@@ -180,19 +179,12 @@ class AgentCollector:
             self._targets = wanted
             self._loop.call_soon_threadsafe(self._follow, wanted)
 
-    def learn(
-        self,
-        maxima: Mapping[str, int],
-        known: AbstractSet[str],
-        short: AbstractSet[str] = frozenset(),
-        with_statistics: AbstractSet[str] = frozenset(),
-    ) -> None:
+    def learn(self, maxima: Mapping[str, int], known: AbstractSet[str], short: AbstractSet[str] = frozenset()) -> None:
         """What the hypervisor says, by guest id: how much memory guests can have at most, in KiB, and of which it knows by itself how their
         memory is. Who claims more is not believed; through it, these are asked at the long period only. `short`: who is to be told that
-        the host is short of memory, as long as it is. `with_statistics`: whose balloon driver has told statistics, however old: of
-        these, the agent's are not given."""
+        the host is short of memory, as long as it is."""
         new = short - self._short
-        self._maxima, self._known, self._short, self._with_statistics = maxima, known, short, with_statistics
+        self._maxima, self._known, self._short = maxima, known, short
         if new and not self._stopped:
             self._loop.call_soon_threadsafe(self._hurry, new)
 
@@ -200,12 +192,13 @@ class AgentCollector:
         """The state of each guest that is followed, by guest id."""
         return {identity: followed.state for identity, followed in self._guests.items()}
 
-    def fields(self, identities: Sequence[str]) -> dict[str, dict[str, Value]]:
-        """Fresh fields, by guest id."""
-        now, guests, known, theirs = time.monotonic(), self._guests, self._known, self._with_statistics
+    def fields(self, identities: Sequence[str], of_driver: AbstractSet[str] = frozenset()) -> dict[str, dict[str, Value]]:
+        """Fresh fields, by guest id; without the statistics of those `of_driver`: their balloon driver may tell them."""
+        now, guests, known = time.monotonic(), self._guests, self._known
         asked = [one for one in identities if one in guests]
         return {
-            one: _fields(guests[one].state, now, self._asking, one in known, STATISTICS if one in theirs else frozenset()) for one in asked
+            one: _fields(guests[one].state, now, self._asking, one in known, STATISTICS if one in of_driver else frozenset())
+            for one in asked
         }
 
     # --- the loop ----------------------------------------------------------------------------------------------------------------
@@ -255,10 +248,16 @@ class AgentCollector:
 
     def _trials(self, target: AgentTarget, before: Sequence[_Trial]) -> list[_Trial]:
         known, seconds = {trial.place: trial for trial in before}, self._asking.timeout
-        agent = partial(AgentWay, seconds=seconds, guest=target.guest, call=self._call, pass_on=self.pass_on)
+        agent = partial(AgentWay, seconds=seconds, guest=target.guest, call=self._call, pass_on=self._passed_on)
         short = partial(self._short_seconds, target.guest.id)
         new = (_Trial(one, agent(one) if one.kind in OF_AGENTS else GuestdWay(one, seconds, short)) for one in target.places)
         return [known.get(trial.place, trial) for trial in new]
+
+    def _passed_on(self, guest: Entity, command: str, seconds: float) -> str:
+        """By the hypervisor of now: ways outlive the one that was there when they were made."""
+        if self.pass_on is None:
+            raise NotSupported("the hypervisor passes nothing on to agents")
+        return self.pass_on(guest, command, seconds)
 
     async def _keep_asking(self, followed: _Followed) -> None:
         period = self._asking.period * _spread(followed)

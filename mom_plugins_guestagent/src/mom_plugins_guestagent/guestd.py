@@ -558,6 +558,14 @@ class Clients(socketserver.ThreadingTCPServer):
         address = ipaddress.ip_address(client_address[0].partition("%")[0])
         return (not self._allowed or any(address in network for network in self._allowed)) and self._places.acquire(blocking=False)
 
+    def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: tuple[str, int]) -> None:
+        """In a thread, if the guest has one left: its place is given back otherwise."""
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._places.release()
+            raise
+
     def process_request_thread(self, request: socket.socket | tuple[bytes, socket.socket], client_address: tuple[str, int]) -> None:
         """In the client's thread."""
         try:

@@ -19,6 +19,7 @@ from mom_core import (
     Severity,
     Snapshot,
     Source,
+    Status,
     Value,
     hookimpl,
 )
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from mom_plugins_guestagent.ways import AgentAddress
 
 LIBVIRTS_CHANNEL = "org.qemu.guest_agent.0"
+
+BALLOON, PERIOD = "balloon_target", "balloon_stats_period"
+"""Controls of other plugins: the guest's size, and every how many seconds its balloon driver tells statistics."""
 
 _STOP_SECONDS = 0.3
 """How long hanging up may take: a plugin has 0.4 s to end."""
@@ -52,6 +56,9 @@ class GuestAgentPlugin:
         self._settings = settings
         self._context = context
         self._collector: AgentCollector | None = None
+        self._without: Mapping[str, tuple[str, bool]] | None = None
+        """The guests of the last report of which no statistics of the driver were known, by id: their incarnation, and whether some are
+        to come. None before the first report: nothing that an agent said can be old yet."""
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
@@ -94,7 +101,15 @@ class GuestAgentPlugin:
         if self._collector is None:
             return {}
         self._collector.follow(self._targets(hypervisor, guests))
-        return self._collector.fields([guest.id for guest in guests])
+        return self._collector.fields([guest.id for guest in guests], {guest.id for guest in guests if not self._is_alone(guest)})
+
+    def _is_alone(self, guest: Guest) -> bool:
+        """The agent alone tells how the guest's memory is. Where the driver may have told something since the last report, its first
+        statistics would be a second old, and what the agent said long ago would stand beside that age."""
+        if self._without is None:
+            return True
+        incarnation, awaited = self._without.get(guest.id, (None, True))
+        return incarnation == guest.incarnation and (not awaited or BALLOON in guest.blocked)
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Problem]:
@@ -111,14 +126,21 @@ class GuestAgentPlugin:
 
     @hookimpl
     def mom_report(self, report: Report) -> None:
-        """Remember what the hypervisor says: how much memory the guests can have, and of which it has fresh statistics by itself. And
-        whether the host is short of memory."""
-        if self._collector is not None:
-            guests = report.snapshot.guests.values()
+        """Remember what the hypervisor says: how much memory the guests can have, of which it has fresh statistics by itself, and of which
+        none. And whether the host is short of memory."""
+        guests = report.snapshot.guests.values()
+        ages = {guest.id: guest.number("stats_age") for guest in guests}
+        applied = (one.decision for one in report.outcomes if one.status is Status.APPLIED and one.decision.control == PERIOD)
+        switched_on = {decision.entity.id for decision in applied if decision.value}
+        self._without = {
+            guest.id: (guest.incarnation, bool(guest.number(PERIOD)) or guest.id in switched_on)
+            for guest in guests
+            if ages[guest.id] is None
+        }
+        if self._collector is not None and guests:  # there are none, too, where the hypervisor did not answer: what was learnt stands
             maxima = {guest.id: size for guest in guests if isinstance(size := guest.fields.get("balloon_max"), int)}
-            ages = {guest.id: age for guest in guests if (age := guest.number("stats_age")) is not None}
-            fresh = {identity for identity, age in ages.items() if age <= self._settings.period}
-            self._collector.learn(maxima, fresh, self._to_be_told(report), ages.keys())
+            fresh = {identity for identity, age in ages.items() if age is not None and age <= self._settings.period}
+            self._collector.learn(maxima, fresh, self._to_be_told(report))
 
     def _to_be_told(self, report: Report) -> frozenset[str]:
         """The guests that are to know that the host is short of memory, by id; none while it is not, or while mom only observes."""

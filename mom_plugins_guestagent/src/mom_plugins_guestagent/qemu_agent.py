@@ -29,7 +29,9 @@ Command: TypeAlias = "tuple[str, Mapping[str, Json]]"
 PassOn: TypeAlias = "Callable[[Entity, str, float], str]"
 """`AgentAccess.agent_command`."""
 
-Call: TypeAlias = "Callable[[Callable[[], list[Json | RefusedByAgent]]], asyncio.Future[list[Json | RefusedByAgent]]]"
+Answers: TypeAlias = "list[Json | RefusedByAgent]"
+
+Call: TypeAlias = "Callable[[Callable[[], Answers]], asyncio.Future[Answers]]"
 """Makes a call that blocks in a thread of its own."""
 
 MOST_ANSWER_BYTES = 256 << 10
@@ -43,6 +45,10 @@ _SENTINEL = b"\xff"
 
 _MOST_STALE_LINES = 1000
 """So much a channel may still hold when it is taken over."""
+
+_MOST_LEFT_OPEN = 16
+"""So many files are closed that earlier visits left open: each leaves a few, and a guest may claim any number."""
+_LARGEST_HANDLE = (1 << 63) - 1
 
 _READ_BYTES = 16 << 10
 """/proc/vmstat, the longest of the files, has some 6 KiB."""
@@ -61,6 +67,8 @@ class RawAgent:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
+        self.left: list[int] = []
+        """Numbers among the answers that came too late: files that were opened for nobody. The agent refuses what is none."""
 
     @staticmethod
     def wire(path: str) -> Wire:
@@ -75,16 +83,25 @@ class RawAgent:
         for _ in range(_MOST_STALE_LINES):
             _, sentinel, answer = (await self._wire.line()).rpartition(_SENTINEL)
             with suppress(RefusedByAgent, Misbehaves):  # not for us
-                if sentinel and _returned(answer) == number:
+                said = _returned(answer)
+                if sentinel and said == number:
                     return
+                if type(said) is int and 0 <= said <= _LARGEST_HANDLE and not sentinel:
+                    self.left.append(said)
         raise Misbehaves("it does not synchronise")
 
-    async def ask(self, *commands: Command) -> list[Json | RefusedByAgent]:
-        """All commands at once; the agent answers one after the other."""
+    async def ask(self, *commands: Command, answers: Answers | None = None) -> Answers:
+        """All commands at once; the agent answers one after the other.
+
+        :param answers: filled as they come, so that those of a visit that is cut off are known
+        """
         if self._wire.pending:
             raise Misbehaves("it answers what it was not asked")
         await self._wire.send("".join(map(_text, commands)).encode())
-        return [_answer(await self._wire.line()) for _ in commands]
+        found = [] if answers is None else answers
+        for _ in commands:
+            found.append(_answer(await self._wire.line()))  # what has come must be there when it is cut off
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +118,16 @@ class AgentBehindHypervisor:
     seconds: float
     end: float
 
-    async def ask(self, *commands: Command) -> list[Json | RefusedByAgent]:
-        """One command after the other, each a call to the hypervisor."""
-        return await self.call(lambda: [self._ask(command) for command in commands])
+    async def ask(self, *commands: Command, answers: Answers | None = None) -> Answers:
+        """One command after the other, each a call to the hypervisor; see `RawAgent.ask`."""
+        found = [] if answers is None else answers
+
+        def ask_all() -> Answers:
+            for command in commands:
+                found.append(self._ask(command))  # as above
+            return found
+
+        return await self.call(ask_all)
 
     def _ask(self, command: Command) -> Json | RefusedByAgent:
         """In a thread that may wait."""
@@ -179,6 +203,7 @@ class AgentWay:
             async with asyncio.timeout(self._seconds), RawAgent.wire(str(self._place.address)) as wire:
                 raw = RawAgent(wire)
                 await raw.synchronise()
+                self._open = [*self._open, *raw.left][:_MOST_LEFT_OPEN]
                 return await self.ask(raw, figures=figures, facts=facts)
         assert self._pass_on is not None  # noqa: S101  # where the hypervisor is the way, there is one
         # No time limit around it: a call that is under way cannot be taken back, and each has a limit of its own.
@@ -231,13 +256,15 @@ class AgentWay:
             self._open = []
         spared = {LOADS_FILE} if self._able is not None and LOAD_COMMAND in self._able else frozenset()
         names = [name for name in FILES if name not in self._missing | spared]
-        handles = await agent.ask(*(("guest-file-open", {"path": f"/proc/{name}", "mode": "r"}) for name in names))
-        opened = {name: handle for name, handle in zip(names, handles, strict=True) if type(handle) is int}
-        if opened:
-            self._missing.update(set(names) - set(opened))
-        self._open = list(opened.values())
+        handles: Answers = []
+        try:
+            await agent.ask(*(("guest-file-open", {"path": f"/proc/{name}", "mode": "r"}) for name in names), answers=handles)
+        finally:
+            self._open = [handle for handle in handles if type(handle) is int]
+        if self._open:
+            self._missing.update(name for name, handle in zip(names, handles, strict=True) if type(handle) is not int)
         reading: list[Command] = []
-        for handle in opened.values():
+        for handle in self._open:
             reading.append(("guest-file-read", {"handle": handle, "count": _READ_BYTES}))
             reading.append(("guest-file-close", {"handle": handle}))
         answers = await agent.ask(*reading) if reading else []

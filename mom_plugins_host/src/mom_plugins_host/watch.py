@@ -161,8 +161,13 @@ class HostWatch:
         except NoTrigger as error:
             self.how = f"every {every}; without a trigger of the kernel, as {error}"
         self._end = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._thread = threading.Thread(target=self._run, name="host-watch", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="host-watch", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # there are no more threads
+            self._close()
+            raise
+        self._thread = thread
         self.log.info("memory pressure is watched %s", self.how)
 
     def stop(self) -> None:
@@ -173,16 +178,20 @@ class HostWatch:
         os.eventfd_write(self._end, 1)
         thread.join(_JOIN_SECONDS)
         if not thread.is_alive():  # else it uses them still; they go with the process
-            os.close(self._end)
-            if self._trigger is not None:
-                self._trigger.close()
+            self._close()
+
+    def _close(self) -> None:
+        os.close(self._end)
+        if self._trigger is not None:
+            self._trigger.close()
 
     def saw(self, available: int | None, total: int | None, wanted: int | None = None) -> None:
         """A cycle goes by these values of the host's memory in KiB, of any collector; `wanted` is what should be available."""
         with self._lock:
             own = _number(_TOTAL, read_kernel_file(self._meminfo, _MEMINFO_BYTES))
             self._wanted = wanted
-            self._another_host = total != own  # a simulated one, perhaps: then this one does not matter
+            if total is not None and own is not None:  # what came too late for this cycle makes no other host of it
+                self._another_host = total != own  # a simulated one, perhaps: then this one does not matter
             if available is not None and own is not None:
                 self._available.saw(available, self._low(own))
 

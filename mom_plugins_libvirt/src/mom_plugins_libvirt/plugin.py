@@ -83,7 +83,8 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
         root = self._context.root
         pids = root / self._settings.pid_directory.lstrip("/")
         find = partial(pid_of, pids, root / "proc")
-        sampling = SamplingSettings(self._settings.stale_after, find, root, PlatformProperties(self._context))
+        asked = 0.0 if self._context.serves else _PATIENT_SHARE * self._settings.deadline  # there is no next cycle
+        sampling = SamplingSettings(self._settings.stale_after, find, root, PlatformProperties(self._context), asked_seconds=asked)
         connection = Connection(self._connection_settings(self._settings.readonly), self._context.log, held_up=self._launches.held_up)
         hypervisor = LibvirtHypervisor(connection, sampling, self._context.log, Clock(self._context.monotonic))
         hypervisor.tell = self._context.wake

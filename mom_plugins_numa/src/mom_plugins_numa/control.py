@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from mom_core import Change, Entity, GuestGone, Hypervisor, HypervisorError, NotSupported, Target, Value
+from mom_core import Change, Entity, GuestGone, Hypervisor, HypervisorError, NoChangeNeeded, NotSupported, Target, Value
 from mom_plugins_numa.fields import NODESET, PINS, balancing_knob, nodeset_text, parse_pins, pins_text
 from mom_plugins_numa.nodes import read_nodes, with_memory
 from mom_toolkit import CpuPinControl, NodeTuneControl, capable, parse_number_list, read_together, set_each
@@ -47,10 +48,14 @@ def write(root: Path, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapp
 def _pin(hypervisor: Hypervisor, change: Change) -> None:
     assert isinstance(hypervisor, CpuPinControl)  # noqa: S101  # it was read by this
     guest = change.entity
-    wanted = parse_pins(str(change.value)) or []
+    wanted: list[AbstractSet[int]] = list(parse_pins(str(change.value)) or [])
     now = hypervisor.cpu_pins([guest]).get(guest.id)
     if now is None:
         raise GuestGone("the guest is not there any more")
+    if change.back and len(wanted) > 1:  # vCPUs that came later have nothing to be put back, and those that left neither
+        wanted = [*wanted, *now[len(wanted) :]][: len(now)]
+        if wanted == list(now):
+            raise NoChangeNeeded("the vCPUs that it has now are pinned as they were")
     if len(wanted) not in {1, len(now)}:
         raise NotSupported(f"there are CPUs for {len(wanted)} vCPUs, and the guest has {len(now)}")
     each = wanted * len(now) if len(wanted) == 1 else wanted

@@ -132,8 +132,9 @@ class NodeSampler:
                 self._pids = dict(pids)
                 self._changed.notify()
             if self._thread is None and pids and not self._ended:
-                self._thread = threading.Thread(target=self._run, name="mom-numa", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="mom-numa", daemon=True)
+                thread.start()
+                self._thread = thread  # now: one that could not be started is tried again in the next cycle
             return dict(self._samples)
 
     def end(self) -> None:

@@ -39,11 +39,15 @@ def read_policies(directory: Path) -> list[PythonPolicy]:
 
     :raises ConfigError: with all that is wrong, by file and line
     """
-    if not directory.exists():
+    try:
+        paths = sorted(path for path in directory.iterdir() if path.suffix == ".py" and path.name[0] not in "._")
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise _refused(directory, f"cannot be listed: {error.strerror}", "it has to be a folder that mom's user can read") from error
     _refuse_untrusted(directory)
     found, problems = list[PythonPolicy](), list[ConfigProblem]()
-    for path in sorted(path for path in directory.iterdir() if path.suffix == ".py" and path.name[0] not in "._"):
+    for path in paths:
         try:
             found.append(_loaded(path))
         except ConfigError as error:
@@ -56,7 +60,11 @@ def read_policies(directory: Path) -> list[PythonPolicy]:
 def _refuse_untrusted(path: Path) -> None:
     reason = untrusted(path)
     if reason:
-        whose = f"{path.name} belongs to the user {path.stat().st_uid} and has the mode {path.stat().st_mode & 0o7777:03o}"
+        try:
+            status = path.stat()
+        except OSError as error:  # such as a link that leads nowhere
+            raise _refused(path, f"cannot be read: {error.strerror}", "repair it, or take it out of the folder") from error
+        whose = f"{path.name} belongs to the user {status.st_uid} and has the mode {status.st_mode & 0o7777:03o}"
         hint = "programs of those who can write there would run as mom's user: `chown root` and `chmod go-w`"
         raise _refused(path, f"is not used: {reason}; {whose}", hint)
 

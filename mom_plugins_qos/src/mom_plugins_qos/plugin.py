@@ -50,7 +50,6 @@ class QosPlugin:
         self._settings = settings
         self._context = context
         self._enforcement = Enforcement(context, CONTROLS)
-        self._set_for: Mapping[str, QosGuestSettings] = {}
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
@@ -74,29 +73,28 @@ class QosPlugin:
         disks = hypervisor.io_tunes(entities) if isinstance(hypervisor, IoTuneControl) else {}
         interfaces = hypervisor.net_tunes(entities) if isinstance(hypervisor, NetTuneControl) else {}
         fields: dict[str, Mapping[str, Value]] = {}
-        settings_of = self._context.guest_settings
-        set_for: dict[str, QosGuestSettings] = {}
         for guest in guests:
-            found = settings_of(guest)
-            settings = found if isinstance(found, QosGuestSettings) else _NOTHING_SET
-            if settings.model_fields_set:
-                set_for[guest.id] = settings
+            settings = self._settings_of(guest)
             own = cpu_fields(cpu.get(guest.id, _NOT_KNOWN), settings)
             if guest.id in disks:
                 own |= disk_fields(disks[guest.id], settings)
             if guest.id in interfaces:
                 own[INTERFACES] = present_interfaces(interfaces[guest.id])
             fields[guest.id] = own
-        self._set_for = set_for
         return fields
+
+    def _settings_of(self, guest: Guest) -> QosGuestSettings:
+        settings = self._context.guest_settings(guest)
+        return settings if isinstance(settings, QosGuestSettings) else _NOTHING_SET
 
     # --- evaluate ----------------------------------------------------------------------------------------------------------------
 
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
         """Decide on the limits that the YAML file sets for single guests."""
-        yield from self._enforcement.decide(snapshot, wanted_of_all(snapshot, self._set_for))
-        yield from mistakes_in(snapshot, self._set_for, Source(self._context.name))
+        set_for = {guest.id: own for guest in snapshot.listed if (own := self._settings_of(guest)).model_fields_set}
+        yield from self._enforcement.decide(snapshot, wanted_of_all(snapshot, set_for))
+        yield from mistakes_in(snapshot, set_for, Source(self._context.name))
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:

@@ -34,9 +34,9 @@ _HOST: tuple[tuple[str, Unit, str, Callable[[World], Value]], ...] = (
     ("psi_memory_some_total", Unit.MICROSECONDS, "time that any task waited for memory", lambda world: int(world.host.some_total_us)),
     ("psi_memory_full_total", Unit.MICROSECONDS, "time that all tasks waited for memory", lambda world: int(world.host.some_total_us / 2)),
     ("sim_lost", Unit.SECONDS, "work that all guests' programs could not do for want of memory: only a simulation knows",
-     lambda world: round(world.lost_seconds + sum(guest.memory.lost_seconds for guest in world.guests.values()), 3)),
+     lambda world: round(world.lost_seconds + sum(memory.lost_seconds for memory in world.memories()), 3)),
     ("sim_killed", Unit.COUNT, "how often guests' kernels have killed programs for want of memory: only a simulation knows",
-     lambda world: world.killed + sum(guest.memory.killed for guest in world.guests.values())),
+     lambda world: world.killed + sum(memory.killed for memory in world.memories())),
 )  # fmt: skip
 """Fields of the host, and how each is read off the world."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
@@ -238,6 +239,11 @@ class World:
             properties[CLASS] = scene.sold_as
         listed = Guest(scene.identity, scene.name, properties=properties, blocked=blocked, incarnation="1")
         self.guests[scene.identity] = SimulatedGuest(listed, scene, memory, statistics)
+
+    def memories(self) -> Iterator[GuestMemory]:
+        """The memory of all guests that are there, or were saved and go on where they were."""
+        saved = (guest for guest in self.stopped.values() if isinstance(guest, SimulatedGuest))
+        return (guest.memory for guest in (*self.guests.values(), *saved))
 
     # --- what can be done to it ----------------------------------------------------------------------------------------------------
 

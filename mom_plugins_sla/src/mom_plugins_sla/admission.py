@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mom_core import Entity, Snapshot, format_kib
+from mom_core import Entity, Guest, Snapshot, format_kib
 from mom_plugins_sla.classes import ServiceClass
 from mom_plugins_sla.fairness import used_kib
-from mom_toolkit import Admission, Donor, GuestMoves, Promises, Reservation, Room
+from mom_toolkit import UNDESCRIBED, Admission, Donor, GuestMoves, Promises, Reservation, Room
 
 START_SHARE: Final = 0.25
 """A guest holds this soon after its start, as a part of its memory, unless more is guaranteed to it: its kernel, its programs, some cache.
@@ -50,7 +50,8 @@ class Wanted:
 class Figures:
     """The host's figures, in KiB: what it can promise, what is promised to guests, and what is kept for launches that have not come.
 
-    `room` is what the host can have at once, by the plugin that makes room; None: there is none, and what is available counts.
+    `room` is what the host can have at once, by the plugin that makes room; None: there is none, and what is available counts. What
+    `undescribed` guests are promised is not known yet, so that they count with all of their memory.
     """
 
     promisable: float
@@ -59,6 +60,7 @@ class Figures:
     available: float
     room: Room | None
     promises: Promises
+    undescribed: int = 0
 
 
 def figures_of(snapshot: Snapshot, room: Room | None, reservations: Sequence[Reservation], promises: Promises) -> Figures | None:
@@ -67,10 +69,18 @@ def figures_of(snapshot: Snapshot, room: Room | None, reservations: Sequence[Res
     promisable, available = host.number("mem_promisable"), host.number("mem_really_available")
     if promisable is None or available is None:
         return None
-    promised = sum(promises.promised_kib(guest) or 0.0 for guest in snapshot.guests.values())
+    promised = sum([_promised_kib(guest, promises) for guest in snapshot.listed])
+    undescribed = sum([guest.blocked.get("*") == UNDESCRIBED for guest in snapshot.listed])
     # A guest that has come for a reservation counts by its own promise.
     reserved = sum(one.kept_kib for one in reservations if one.state.lasts and one.guest is None)
-    return Figures(promisable, promised, float(reserved), available, room, promises)
+    return Figures(promisable, promised, float(reserved), available, room, promises, undescribed)
+
+
+def _promised_kib(guest: Guest, promises: Promises) -> float:
+    promised = promises.promised_kib(guest) or 0.0
+    if guest.blocked.get("*") != UNDESCRIBED:
+        return promised
+    return max(promised, guest.number("balloon_max") or guest.number("balloon_cur") or 0.0)
 
 
 def admission_of(wanted: Wanted, figures: Figures, snapshot: Snapshot) -> Admission:
@@ -105,7 +115,8 @@ def _fits(kib: float, each: float) -> int:
 
 def _about_promises(wanted: Wanted, figures: Figures, left: float) -> str:
     together = wanted.count * wanted.guarantee_kib
-    reserved = f" and {format_kib(figures.reserved)} are reserved for launches" if figures.reserved else ""
+    unknown = f" (of {figures.undescribed} it is not known yet: they count with all their memory)" if figures.undescribed else ""
+    reserved = f"{unknown} and {format_kib(figures.reserved)} are reserved for launches" if figures.reserved else unknown
     rest = f"{format_kib(left)} are left" if left > 0 else f"{format_kib(-left)} too much" if left < 0 else "nothing is left"
     return (
         f"promises: the host can promise {format_kib(figures.promisable)}, {format_kib(figures.promised)} are promised to guests{reserved},"

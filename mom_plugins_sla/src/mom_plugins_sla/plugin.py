@@ -52,6 +52,7 @@ class SlaPlugin:
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
         """Classes that the section `guests` names and that there are not."""
+        self._look()
         guests = self._context.configuration().get("guests")
         for pattern, said in guests.items() if isinstance(guests, Mapping) else ():
             name = said.get("class") if isinstance(said, Mapping) else None

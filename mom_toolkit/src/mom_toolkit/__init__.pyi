@@ -27,7 +27,13 @@ from .health import (
     taken_from as taken_from,
 )
 from .host_gauge import AvailableGauge as AvailableGauge
-from .hypervisors import capable as capable, listed_guests as listed_guests, read_together as read_together, set_each as set_each
+from .hypervisors import (
+    UNDESCRIBED as UNDESCRIBED,
+    capable as capable,
+    listed_guests as listed_guests,
+    read_together as read_together,
+    set_each as set_each,
+)
 from .kernel_files import (
     GroupWrite as GroupWrite,
     Pressure as Pressure,

@@ -49,9 +49,9 @@ class Enforcement:
     """Decides what settings ask for, and puts back what they no longer ask for. For `mom_act`.
 
     Each value is decided in every cycle, also when it stands: another evaluator that decides differently always finds it before its own, or
-    always after it, as the order of the plugins says, and what another process has reset is set again. What stood before the first one is
-    remembered, by the ledger where a mom before this one set it; while that is unknown, nothing is decided. What was set is noted on disk:
-    settings may be removed while mom does not run, or with a reload that makes the plugin anew.
+    always after it, as the order of the plugins says, and what another process has reset is set again. While it is unknown what stands,
+    nothing is decided. What stood before the first one is what the ledger says; where that has nothing, nothing was changed. What was set
+    is noted on disk: settings may be removed while mom does not run, or with a reload that makes the plugin anew.
 
     :param context: the plugin's, which is the source of what is decided
     :param controls: those that settings set
@@ -66,8 +66,8 @@ class Enforcement:
         self._file = context.state_file("enforced.json", f"the file of what settings of {context.name} have set", _FORM, loss=loss)
         self._kept: Set[_Key] | None = None
         """What stands in the file; None: it was not read yet."""
-        self._before: dict[_Key, Value] = {}
-        """What stood before settings first asked for something else."""
+        self._set: set[_Key] = set()
+        """What settings asked for and is not undone."""
         self._absent: dict[_Key, float] = {}
         """Since when guests of these are not listed: monotonic time of the snapshot."""
 
@@ -77,10 +77,9 @@ class Enforcement:
         :param wanted: by guest id and control; a guest for which nothing is set may be absent
         """
         keys: set[_Key] = set()
-        noted: Mapping[_Key, Value] | None = None
         if self._kept is None:
-            self._kept, noted = self._file.read() or set(), self._noted()
-            self._before = {key: noted[key] for key in sorted(self._kept & noted.keys()) if key[2] in self._specs}
+            self._kept = self._file.read() or set()
+            self._set = {key for key in self._kept & self._stood().keys() if key[2] in self._specs}
         hindered: dict[tuple[str, str], list[Entity]] = {}
         for identity, values in wanted.items():
             guest = snapshot.guests.get(identity)
@@ -96,48 +95,68 @@ class Enforcement:
                 reason = self._hindrance(guest, control)
                 if reason:
                     hindered.setdefault((control, reason), []).append(guest.entity)
-                elif "*" not in guest.blocked and (key in self._before or now is not None):
-                    if key not in self._before:
-                        noted = self._noted() if noted is None else noted
-                        self._before[key] = noted.get(key, now)
+                elif "*" not in guest.blocked and (key in self._set or now is not None):
+                    self._set.add(key)
                     yield Decision(guest.entity, control, one.value, one.reason, self._source)
         for (control, reason), guests in hindered.items():
             whom = first_names([guest.name for guest in guests], 1)
             message = f"{control} is set in the YAML file, and cannot be applied to {whom}: {reason}"
             yield Problem(self._source, message, guests[0] if len(guests) == 1 else None, Severity.WARNING, "see mom doctor")
-        for key in [key for key in self._before if key not in keys]:
-            yield from self._undone(snapshot, key)
-        if self._context.serves and self._kept != self._before.keys():
+        if removed := sorted(self._set - keys):
+            stood = self._stood()
+            for key in removed:
+                yield from self._undone(snapshot, key, stood.get(key))
+        if self._context.serves and self._kept != self._set:
             # Where it cannot be written mom says so, and its ledger could not be either.
             with suppress(StateError):
-                self._file.write(sorted(self._before))
-                self._kept = set(self._before)
+                self._file.write(sorted(self._set))
+                self._kept = set(self._set)
 
-    def _noted(self) -> Mapping[_Key, Value]:
+    def _stood(self) -> Mapping[_Key, Value]:
         """What stood before mom set anything, by the ledger."""
         changes = self._context.engine_state().changes
         return {(one.entity.id, one.incarnation, one.control): one.before for one in changes if one.before is not None}
 
-    def _undone(self, snapshot: Snapshot, key: _Key) -> Iterable[Decision]:
-        """Decide what stood before until it stands."""
+    def _undone(self, snapshot: Snapshot, key: _Key, before: Value) -> Iterable[Decision]:
+        """Decide what stood before until it stands.
+
+        :param before: None: mom has changed nothing
+        """
         identity, incarnation, control = key
-        guest, spec, before = snapshot.guests.get(identity), self._specs[control], self._before[key]
+        guest, spec = snapshot.guests.get(identity), self._specs[control]
         if guest is None and snapshot.monotonic - self._absent.setdefault(key, snapshot.monotonic) < GONE_SECONDS:
             return
         self._absent.pop(key, None)
         now = None if guest is None else guest.fields.get(spec.field)
-        if guest is None or guest.incarnation != incarnation or now == before:
-            del self._before[key]
+        value = _as_it_stood(spec, before, now)
+        if guest is None or guest.incarnation != incarnation or before is None or _stands(spec, value, now):
+            self._set.remove(key)
         else:
-            value = _as_it_stood(spec, before, now)
             yield Decision(guest.entity, control, value, "no longer set for this guest in the YAML file", self._source)
 
 
 def _as_it_stood(spec: ControlSpec, before: Value, now: Value) -> Value:
-    """The value to decide so that what stood before stands again: items that were not listed then are named, too."""
-    if not spec.key or spec.absent is None:
+    """The value to decide so that what stood before stands again.
+
+    Of a list, items that are gone are left out; or, where absence has a meaning, items that were not listed then are named, too.
+    """
+    listed = as_items(now)
+    if not spec.key or listed is None:
         return before
-    stood = as_items(before) or ()
+    stood, there = as_items(before) or (), {item.get(spec.key) for item in listed}
+    if spec.absent is None:
+        return [item for item in stood if item.get(spec.key) in there]
     named = {item.get(spec.key) for item in stood}
-    new = [item[spec.key] for item in as_items(now) or () if spec.key in item and item[spec.key] not in named]
+    new = [item[spec.key] for item in listed if spec.key in item and item[spec.key] not in named]
     return [*({spec.key: name, **spec.absent} for name in new), *stood]
+
+
+def _stands(spec: ControlSpec, value: Value, now: Value) -> bool:
+    """True if this value stands; of a list, if each of its items says the same as the one that stands, as far as both say anything: a
+    field may tell more of an item than what can be set."""
+    listed = as_items(now)
+    if not spec.key or listed is None:
+        return now == value
+    there = {item.get(spec.key): item for item in listed}
+    pairs = [(item, there.get(item.get(spec.key), spec.absent or {})) for item in as_items(value) or ()]
+    return all(other[name] == one for item, other in pairs for name, one in item.items() if name in other)

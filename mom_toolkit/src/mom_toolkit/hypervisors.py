@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
-from typing import TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from mom_core import Change, Entity, Finding, Guest, Hypervisor, HypervisorError, NotSupported, Severity, Target, Value
 
 Capability = TypeVar("Capability")
+
+UNDESCRIBED: Final = "the guest's description has not been read yet"
+"""Why nothing is done to a guest (`Guest.blocked`, under `*`) of which it is not known yet what it is promised."""
 
 
 def capable(hypervisor: Hypervisor, capability: Callable[..., Capability], what: str) -> Capability:

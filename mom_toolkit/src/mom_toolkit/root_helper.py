@@ -233,6 +233,8 @@ class Helper:
             else:  # half of the time that it takes
                 connection.send(message)
             reply, received, _, _ = socket.recv_fds(connection, len(message) + orders.MOST_TEXT, 1)
+            if not reply:  # no answer is empty
+                raise ConnectionResetError("it closed the connection")
             answers = [Answer(*words) for words in orders.ORDER.iter_unpack(reply[: len(message)])]
         except (OSError, struct.error) as error:
             raise self._failure(error) from error

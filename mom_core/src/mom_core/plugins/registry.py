@@ -355,7 +355,7 @@ def _why_useless(spec: object) -> str:
     if isinstance(spec, DefaultPolicy):
         return "" if isinstance(spec.name, str) and isinstance(spec.text, str) else "needs a name and a text"
     if isinstance(spec, GuestColumn):
-        return ""
+        return _why_no_column(spec)
     if not isinstance(spec, FieldSpec | ControlSpec):
         return "is no FieldSpec, ControlSpec, DefaultPolicy or GuestColumn"
     if not isinstance(spec.unit, Unit) or not isinstance(spec.scope, Scope) or not _is_name(spec.name):
@@ -375,6 +375,19 @@ def _why_useless(spec: object) -> str:
     if len(bounds) == 2 and bounds[0] > bounds[1]:
         return f"makes no sense: its minimum {bounds[0]:g} is above its maximum {bounds[1]:g}"
     return ""
+
+
+def _why_no_column(spec: GuestColumn) -> str:
+    if not spec.name or not all(isinstance(text, str) for text in (spec.name, spec.about, spec.metric)):
+        return "needs a name, and texts as about and metric"
+    if not isinstance(spec.fields, tuple | list) or not spec.fields or not all(isinstance(name, str) for name in spec.fields):
+        return "needs the names of fields"
+    if not isinstance(spec.unit, Unit) or type(spec.place) is not int or not (spec.rank is None or type(spec.rank) is int):
+        return "needs a Unit, and integers as place and rank, or None as rank"
+    mark = 0 if spec.mark_from is None else spec.mark_from
+    if not isinstance(mark, int | float) or not math.isfinite(mark):
+        return "needs a finite number as mark_from, or None"
+    return "" if spec.made is None or callable(spec.made) else "needs a function as made, or None"
 
 
 def _are_choices(spec: ControlSpec) -> bool:

@@ -13,6 +13,6 @@ a fifteenth of its time."""
 def main() -> int:
     """The entry point of `mom`: run what the command line says, and return the exit code. Never raises."""
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, *gc.get_threshold()[1:])
-    from mom_daemon.cli.frame import run
+    from mom_daemon.cli.frame import mom, run_program
 
-    return run()
+    return run_program(mom)

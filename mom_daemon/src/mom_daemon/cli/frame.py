@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,6 +31,9 @@ EXIT_BROKEN: Final = 70
 EXIT_INTERRUPTED: Final = 130
 EXIT_NO_READER: Final = 141
 """What a program ends with that SIGPIPE ends: 128 + 13."""
+
+ENDING_SECONDS: Final = 1.0
+"""Threads of plugins may take so long to end when all is done."""
 
 SHOWN_PROBLEMS: Final = 100
 """As many as a person reads; the rest is counted."""
@@ -109,8 +114,26 @@ def run(arguments: Sequence[str] | None = None, command: click.Command | None = 
 
 
 def run_program(command: click.Command) -> int:
-    """Run this process's command line as a program of its own, which tells errors and ends as `mom` does; the exit code."""
-    return run(None, command)
+    """Run this process's command line as a program of its own, which tells errors and ends as `mom` does; the exit code.
+
+    The process ends with it, also when a plugin left a thread behind.
+    """
+    code = run(None, command)
+    if _left():
+        threading.Thread(target=_end, args=(code,), daemon=True).start()
+    return code
+
+
+def _left() -> list[str]:
+    """Threads that Python waits for at its end."""
+    return [thread.name for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
+
+
+def _end(code: int) -> None:
+    """End the process that is ending, where threads do not: those of a pool are told to by Python itself."""
+    time.sleep(ENDING_SECONDS)
+    _tell(f"mom: left behind: {', '.join(_left())}")
+    os._exit(code)
 
 
 def _run(arguments: Sequence[str] | None, command: click.Command) -> int:

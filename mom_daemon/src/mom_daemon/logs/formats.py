@@ -27,10 +27,17 @@ def fields_of(record: logging.LogRecord) -> dict[str, str]:
     found: dict[str, str] = {}
     if record.name.startswith(PLUGIN_LOGGER):
         found["plugin"] = record.name.removeprefix(PLUGIN_LOGGER).partition(".")[0]
-    given = getattr(record, EXTRA, None)
-    if isinstance(given, Mapping):
-        found.update({str(name): str(value) for name, value in given.items() if value is not None})
+    found.update({str(name): str(value) for name, value in extra_of(record).items() if value is not None})
     return found
+
+
+def extra_of(record: logging.LogRecord) -> Mapping[object, object]:
+    """The fields that a record was given; none where what it was given is no mapping, or cannot be read."""
+    given = getattr(record, EXTRA, None)
+    try:
+        return dict(given) if isinstance(given, Mapping) else {}
+    except Exception:  # noqa: BLE001  # whatever a plugin's object raises
+        return {}
 
 
 def text_of(record: logging.LogRecord) -> str:

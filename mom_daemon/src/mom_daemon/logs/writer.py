@@ -11,7 +11,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from mom_daemon.logs.formats import EXTRA, text_of
+from mom_daemon.logs.formats import EXTRA, extra_of, text_of
 from mom_daemon.logs.repeats import Again, Repeats
 
 WAITING: Final = 2000
@@ -58,7 +58,7 @@ class Writer(logging.Handler):
         taken.msg, taken.args, taken.exc_info, taken.exc_text = text, None, None, None
         cycle = self.cycle()
         if cycle:
-            setattr(taken, EXTRA, {"cycle": cycle, **(getattr(record, EXTRA, None) or {})})
+            setattr(taken, EXTRA, {"cycle": cycle, **extra_of(record)})
         if self._repeats.takes(taken, text, time.monotonic()):
             self._queue.put(taken)
 
@@ -122,7 +122,7 @@ def _said_again(again: Again) -> logging.LogRecord:
     first, *others = str(record.msg).splitlines() or [""]
     # Of a traceback, its last line: all of it was said when it was said first.
     record.msg = f"{first} {others[-1].strip()} {again.words}" if others else f"{first} {again.words}"
-    setattr(record, EXTRA, {**(getattr(record, EXTRA, None) or {}), "repeated": again.times})
+    setattr(record, EXTRA, {**extra_of(record), "repeated": again.times})
     return record
 
 

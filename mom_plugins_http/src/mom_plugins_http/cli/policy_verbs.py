@@ -178,14 +178,18 @@ def canary_command(promote: bool, abort: bool, wait: bool, version: str | None, 
         found = client.ask(method, path, seen=_tag(version))["canary"]
     else:
         found = client.get(_CANARY)["canary"]
+        began = found and found["began_at"]
         while wait and found is not None and found["state"] == "running":
             time.sleep(min(_LOOK_SECONDS, max(0.2, found["left_seconds"])))
             found = client.get(_CANARY)["canary"]
+            if found is None or found["began_at"] != began:
+                message = "the trial is gone: mom was started anew, or another one has begun"
+                raise MomError(message, hint="`mom policy list` shows what is in force")
     if found is None and not as_json:
         print_prose("No policy has been tried on some guests since mom began.", 2)
-        return
-    _show_canary(found, as_json=as_json)
-    if wait and found is not None and found["state"] != "promoted":
+    else:
+        _show_canary(found, as_json=as_json)
+    if wait and (found is None or found["state"] != "promoted"):
         sys.exit(1)
 
 

@@ -199,11 +199,13 @@ export class PoliciesView {
     this.load();
   }
 
-  /** @param {() => Promise<{ tag: string }>} what @param {() => void} [done] */
-  async change(what, done) {
+  /** @param {string} over the version that was seen @param {(over: string) => Promise<{ tag: string }>} what @param {() => void} [done] */
+  async change(over, what, done) {
     this.busy = true;
     try {
-      this.tag = (await what()).tag;
+      this.tag = (await what(over)).tag;
+      // What else was typed over that version is typed over this one as well: nobody else has changed anything in between.
+      for (const draft of drafts.values()) if (draft.tag === over) draft.tag = this.tag;
       done?.();
       this.busy = false;
       await this.load();
@@ -220,7 +222,7 @@ export class PoliciesView {
     if (!drafts.has(this.name)) return;
     const { name } = this;
     const body = { text: this.text.value };
-    const saved = await this.change(() => ask("PUT", `v1/policies/${coded(name)}`, { body, seen: tag }), () => drafts.delete(name));
+    const saved = await this.change(tag, (over) => ask("PUT", `v1/policies/${coded(name)}`, { body, seen: over }), () => drafts.delete(name));
     if (saved) this.say(`${name} is saved, and in force from the next cycle on.`);
   }
 
@@ -228,18 +230,18 @@ export class PoliciesView {
     const { name } = this;
     if (!this.items.some((one) => one.name === name)) { this.discard(); return; }
     if (!confirm(`Remove the policy ${seen(name)} from the running mom?`)) return;
-    this.change(() => ask("DELETE", `v1/policies/${coded(name)}`, { seen: this.tag }), () => drafts.delete(name));
+    this.change(this.tag, (over) => ask("DELETE", `v1/policies/${coded(name)}`, { seen: over }), () => drafts.delete(name));
   }
 
   reset() {
     if (!confirm("Forget all that was changed while mom runs, and read the files again?")) return;
-    this.change(() => ask("POST", "v1/policy-reset", { seen: this.tag }));
+    this.change(this.tag, (over) => ask("POST", "v1/policy-reset", { seen: over }));
   }
 
   /** @param {string} version */
   back(version) {
     if (!confirm(`Make all policies what they were in version ${version}?`)) return;
-    this.change(() => ask("POST", "v1/policy-rollback", { body: { version }, seen: this.tag }));
+    this.change(this.tag, (over) => ask("POST", "v1/policy-rollback", { body: { version }, seen: over }));
   }
 
   /** @param {string} text */

@@ -41,7 +41,8 @@ MOST_REQUESTS: Final = 64
 MEMORY: Final = Parameter("memory", "What each guest may have at most, such as 8GiB.")
 CLASS: Final = Parameter("class", "Their service class; without it, the class of guests of which nothing else tells one.")
 COUNT: Final = Parameter("count", "How many guests.", "integer", 1, 10_000, 1)
-PATIENCE: Final = Parameter("patience", "Seconds to wait for the decision at most.", "integer", 0, 300, 300)
+PATIENCE: Final = Parameter("patience", "Seconds to wait for the decision at most.", "integer", 0, 600, 300)
+"""A hook is a little more patient than the longest wait that can be configured, 300 s; mom decides by that in any case."""
 IDENTITY: Final = Parameter("id", "What the platform calls the guest, where its description does not say: Proxmox VE's number.")
 
 _LOOK_SECONDS: Final = 0.1

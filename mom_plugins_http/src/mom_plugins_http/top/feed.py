@@ -204,6 +204,7 @@ class Feed:
                     self._changed()
             except MomError as error:
                 self._lose(error)
+                self._pause(AGAIN_SECONDS)
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds

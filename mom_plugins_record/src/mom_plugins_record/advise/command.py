@@ -16,7 +16,7 @@ import click
 
 from mom_cli import TableColumn, past_days, print_table
 from mom_core import MomError, UnitError, format_duration, load_config, parse_duration, parse_size, printable, replace_file
-from mom_daemon import json_option, print_prose, progress
+from mom_daemon import FiniteRange, json_option, print_prose, progress
 from mom_plugins_record.advise import sold
 from mom_plugins_record.advise.placement import PlacementAdvice, placement_of, script
 from mom_plugins_record.advise.ratio import RISK
@@ -38,7 +38,7 @@ _PATH: Final = click.Path(path_type=Path)
 @click.option("--memory", metavar="SIZE", help="What each of them is sold, such as 4GiB.  [default: what recorded guests are]")
 @click.option("--most", type=click.IntRange(1, 1000), default=64, show_default=True, help="No more than this many are tried.")
 @click.option("--seeds", type=click.IntRange(1, 1000), default=10, show_default=True, help="How often each number is simulated.")
-@click.option("--hours", type=click.FloatRange(0.01, 24 * 365), help="How much of the recording is simulated.  [default: all]")
+@click.option("--hours", type=FiniteRange(0.01, 24 * 365), help="How much of the recording is simulated.  [default: all]")
 @click.option("--time", "time_limit", default="5m", show_default=True, metavar="TIME", help="End after this, with what is known.")
 @click.option("--placement", metavar="FILE", help="Write the commands that tell OpenStack's placement what fits to FILE; - prints them.")
 @click.option("-c", "--config", type=_PATH, metavar="FILE", help="Take classes and settings from there.  [default: the recording's]")

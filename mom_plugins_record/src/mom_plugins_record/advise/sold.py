@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from mom_core import MomError, Value, format_kib, printable
 from mom_plugins_record.advise.placement import PlacementAdvice, placement_of
-from mom_plugins_record.advise.ratio import CONFIDENCE, LearnedGuest, SoldAtRisk, sold_at_risk
+from mom_plugins_record.advise.ratio import CONFIDENCE, LearnedGuest, SoldAtRisk, is_known, sold_at_risk
 from mom_toolkit import PastDays, PastGuest
 
 HOST_RESERVE_SHARE: Final = 0.05
@@ -61,8 +61,12 @@ def sold_on(past: PastDays, risk: float) -> HostSold:
 
 
 def _there(guests: Sequence[PastGuest]) -> Sequence[PastGuest]:
-    """Those that were there lately."""
-    last = max((max(one.days) for one in guests if one.days), default=0)
+    """Those that were there lately.
+
+    Lately ends with a day that is known of some guest: a clock that was ahead for a while has left half hours of days to come.
+    """
+    seen = [day for one in guests for day in one.days]
+    last = max((day for one in guests for day, used in one.days.items() if is_known(used)), default=max(seen, default=0))
     return [one for one in guests if one.days and max(one.days) > last - THERE_DAYS]
 
 

@@ -15,7 +15,7 @@ from typing import BinaryIO, Final
 
 import zstandard
 
-from mom_core import MomError
+from mom_core import MomError, format_kib
 
 SUFFIX: Final = ".momrec"
 
@@ -27,8 +27,9 @@ MARK: Final = _FRAME + b"%d\n" % VERSION
 LARGEST_LINE: Final = 16 << 20
 """Bytes: 20,000 guests. A longer one is not written, and not held when it is read."""
 
-MOST_CELLS: Final = 2 << 20
-"""Values that a line may have, 30,000 guests with 60 fields each: two bytes can say that there is one, which then takes 64."""
+MOST_CELLS: Final = 4 << 20
+"""Values that a line may have, 10,000 guests with 400 each, as a field may be a list for each disk or CPU: two bytes can say that there is
+one, which then takes 64. A line with more is not written."""
 
 LARGEST_GROUP: Final = 64 << 20
 """Bytes in a file. 20,000 guests come to 12 MiB."""
@@ -156,10 +157,20 @@ def _sound(line: bytes) -> bytes:
     stated, text = line[:8], line[9:]
     if checksum(text).encode() != stated:
         raise Corrupt("a line's checksum is wrong")
-    # A shorter line cannot have so many: each value takes a byte.
-    if len(text) > MOST_CELLS and (len(text) > LARGEST_LINE or text.count(b",") + text.count(b"[") + text.count(b"{") > MOST_CELLS):
-        raise Corrupt("a line has more values than one of a recording")
+    if why := why_too_large(text):
+        raise Corrupt(f"a line {why}")
     return text
+
+
+def why_too_large(text: bytes) -> str:
+    """Why a line like this is neither written nor read; empty: it is. One with more values than it can have is counted by what begins or
+    parts them, in texts, too."""
+    if len(text) > LARGEST_LINE:
+        return f"takes more than {format_kib(LARGEST_LINE / 1024)}"
+    # A shorter line cannot have so many: each value takes a byte.
+    if len(text) > MOST_CELLS and sum(map(text.count, (b",", b"[", b"{"))) > MOST_CELLS:
+        return f"has more than {MOST_CELLS} values"
+    return ""
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -91,17 +91,22 @@ class RecordPlugin:
 
     @hookimpl
     def mom_setup(self) -> None:
-        """Make the folder. One that cannot be made is said here, where the operator sees it; later, recording just stops."""
+        """Make the folder. One that cannot be made is said here, where the operator sees it; later, recording just stops.
+
+        A program that only takes a look records nothing: in the folder of the mom that does, it would delete old files, and leave some
+        that this mom cannot open.
+        """
+        if not self._context.serves:
+            return
+        # Loaded here, as verbs that only ask a mom that runs are to be fast.
+        from mom_plugins_record.report.accounts_file import NAME, AccountsFile
+        from mom_plugins_record.report.keeper import AccountsKeeper
+
         settings = self._settings
         self._writer = RecordingWriter(self.folder, RecordingLimits(settings.keep, settings.size, settings.reserve))
         self._writer.open()
-        if self._context.serves:
-            # Loaded here, as verbs that only ask a mom that runs are to be fast.
-            from mom_plugins_record.report.accounts_file import NAME, AccountsFile
-            from mom_plugins_record.report.keeper import AccountsKeeper
-
-            file = AccountsFile(self.folder / NAME, keep=settings.accounts_keep, largest=settings.accounts_size)
-            self._accounts = AccountsKeeper(file, self._context.log)
+        file = AccountsFile(self.folder / NAME, keep=settings.accounts_keep, largest=settings.accounts_size)
+        self._accounts = AccountsKeeper(file, self._context.log)
 
     @hookimpl
     def mom_declare(self) -> Iterable[FieldSpec]:
@@ -141,6 +146,8 @@ class RecordPlugin:
     @hookimpl
     def mom_report(self, report: Report) -> None:
         """Record a cycle. Raises when there is no room: the core counts it, shows it in `mom status`, and tries again later."""
+        if not self._context.serves:
+            return
         if self._accounts is not None:
             self._accounts.add(report, time.process_time())
         writer = self._writer

@@ -15,6 +15,10 @@ from mom_plugins_record.recording.groups import Corrupt
 USUAL_INTERVAL: Final = 5.0
 """Seconds."""
 
+USUAL_HISTORY: Final = 10
+LONGEST_HISTORY: Final = 1000
+"""Cycles."""
+
 MOST_DECLARED: Final = 4096
 """Fields, or controls, that a session may declare: mom's own plugins together declare some two hundred."""
 
@@ -45,6 +49,12 @@ class RecordedSession:
             return parse_duration(interval) if isinstance(interval, str) else USUAL_INTERVAL
         except ValueError:
             return USUAL_INTERVAL
+
+    @property
+    def history(self) -> int:
+        """Cycles that mom kept for policies to look back at; its default where the recording does not tell."""
+        history = self.configuration.get("history")
+        return history if isinstance(history, int) and 0 < history <= LONGEST_HISTORY else USUAL_HISTORY
 
 
 class _Session(BaseModel):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mom_core import MomError, Report, Value, format_kib
 from mom_plugins_record.recording.cycles import Reasons, cycle_line
-from mom_plugins_record.recording.groups import LARGEST_LINE, MARK, SUFFIX, GroupPacker, checksum
+from mom_plugins_record.recording.groups import MARK, SUFFIX, GroupPacker, checksum, why_too_large
 from mom_plugins_record.recording.session import RecordedSession, session_line
 
 GROUP = 30
@@ -123,8 +123,8 @@ class RecordingWriter:
         lines = [self._session] if begins and self._groups % SESSION_EVERY in {0, 1} else []
         remembered = memory() if memory is not None and begins else None
         lines.append(cycle_line(report, checksum(self._session), self._cycles, reasons, remembered))
-        if max(map(len, lines)) > LARGEST_LINE:
-            raise RecordingFull(f"nothing is recorded: a cycle takes more than {format_kib(LARGEST_LINE / 1024)}")
+        if why := next(filter(None, map(why_too_large, lines)), ""):
+            raise RecordingFull(f"nothing is recorded: a cycle {why}", hint="enable fewer plugins that collect fields of guests")
         packer, head = self._packer, b""
         if packer is None or begins:
             self._packer = None  # ended once, even if what comes then fails

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -81,7 +82,7 @@ def compare(
     result = Comparison()
     run: _Run | None = None
     try:
-        for recorded in recording.cycles(until=until):
+        for recorded in recording.cycles(_warms_from(recording, since), until):
             if run is None or not follows(run.last, recorded):
                 if run is not None:
                     run.engine.close()
@@ -94,6 +95,12 @@ def compare(
     if not result.evaluated:
         raise nothing_in(recording)
     return result
+
+
+def _warms_from(recording: Recording, since: float) -> float:
+    """From when on cycles are read, so that all is known at the first of interest: to read those of days before takes hours."""
+    first = next(recording.cycles(since), None) if since > -math.inf else None
+    return since if first is None else since - (GROUP + first.session.history + 2) * first.session.interval
 
 
 class _Run:

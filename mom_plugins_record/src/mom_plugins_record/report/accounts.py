@@ -168,17 +168,17 @@ class _Followed:
     late: bool = False
     kept: bool = False
     """True if mom holds something back from it."""
-    now: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """KiB given back by balloon, sweeps and offloading, at the last look."""
+    now: tuple[float, float, float] | None = None
+    """KiB given back by balloon, sweeps and offloading, at the last look; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class GivenBack:
     """The memory that the host has back now, in KiB by each means, as of the last cycle. None: unknown."""
 
-    balloon: float = 0.0
-    sweeps: float = 0.0
-    cold: float = 0.0
+    balloon: float | None = None
+    sweeps: float | None = None
+    cold: float | None = None
     ksm: float | None = None
 
 
@@ -190,10 +190,15 @@ class Accounts:
 
     def __init__(self, touched: Mapping[str, Touched] | None = None) -> None:
         self._touched = dict(touched or {})
+        """Of guests that are not there: of those that left in the hour before this one."""
+        self._touched_before: dict[str, Touched] = {}
+        """The same an hour earlier; older ones are forgotten."""
         self._guests: dict[str, _Followed] = {}
         self._over: list[tuple[HostHour, list[GuestHour]]] = []
         self._gone: dict[str, _Followed] = {}
         self._host: HostHour | None = None
+        self._listed = True
+        """Whether it was known in the last cycle which guests there are."""
         self._looked: float | None = None
         self._time = 0.0
         self._cpu: float | None = None
@@ -213,13 +218,16 @@ class Accounts:
         host = self._host
         assert host is not None  # noqa: S101  # made above
         elapsed = 0.0 if self._looked is None else now - self._looked
-        if elapsed > LONGEST_GAP:  # mom was away
+        self._listed = not _guests_unknown(report)
+        if elapsed > LONGEST_GAP or (elapsed and not self._listed):  # mom was away, or as good as
             host.unknown_seconds += max(0.0, report.time - self._time)
             elapsed = 0.0
             for one in self._guests.values():
                 one.looked = now
         self._add_host(host, report, elapsed, cpu_seconds)
         self._looked, self._time = now, report.time
+        if not self._listed:
+            return
         swapped = snapshot.host.fields.get("swap_usage")
         spread_swap = _swap_share(swapped, guests.values()) if swapped else 0.0
         ratio = snapshot.host.number("offload_ratio")
@@ -249,7 +257,9 @@ class Accounts:
         """As of the last cycle; None before the first."""
         if self._host is None:
             return None
-        means = [one.now for one in self._guests.values()]
+        means = [one.now for one in self._guests.values() if one.now is not None]
+        if not self._listed or (self._guests and not means):
+            return GivenBack(ksm=self._ksm)
         balloon, sweeps, cold = (math.fsum(one[n] for one in means) for n in range(3))
         return GivenBack(balloon, sweeps, cold, self._ksm)
 
@@ -271,7 +281,8 @@ class Accounts:
         if current is not None:
             self._over.append(current)
         self._host = HostHour(hour)
-        self._gone = {}
+        gone = {identity: Touched(one.row.incarnation, one.touched) for identity, one in self._gone.items()}
+        self._touched_before, self._touched, self._gone = self._touched, gone, {}
         for one in self._guests.values():
             row = one.row
             one.row = GuestHour(hour, row.id, row.name, row.service_class, row.incarnation, properties=row.properties)
@@ -286,7 +297,7 @@ class Accounts:
                 back.looked = now
                 followed[identity] = back
                 continue
-            before = self._touched.pop(identity, None)
+            before = self._touched.pop(identity, None) or self._touched_before.pop(identity, None)
             known = before.kib if before is not None and before.incarnation == guest.incarnation else 0.0
             followed[identity] = _Followed(GuestHour(hour, identity, guest.name, incarnation=guest.incarnation), now, known)
 
@@ -327,6 +338,12 @@ class Accounts:
         row.sold_most_kib = max(row.sold_most_kib, sum(one.row.sold_kib for one in self._guests.values()))
 
 
+def _guests_unknown(report: Report) -> bool:
+    """True if the hypervisor did not list its guests, which the core says as a condition: that there are none is not known then."""
+    verdict = report.verdict
+    return verdict is not None and any(one.name == "guests" and not one.over for one in verdict.conditions)
+
+
 def _add_memory(row: HostHour, host: Host, elapsed: float) -> None:
     """Add the memory that the host used, and how near it was to its limits."""
     total, available = host.number("mem_available"), host.number("mem_really_available")
@@ -361,6 +378,7 @@ def _sizes(one: _Followed, get: _Get, seconds: float, spread_swap: float, gained
     sold, size, held = get("balloon_max"), get("balloon_cur"), get("rss")
     if sold is None or size is None or held is None:
         row.unknown_seconds += seconds
+        one.now = None
         return False
     swapped = get("host_swap")
     if swapped is None:

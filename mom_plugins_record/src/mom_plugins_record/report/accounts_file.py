@@ -137,14 +137,18 @@ class AccountsFile:
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             return self.set_aside(_reason(error))
 
+    def is_away(self) -> bool:
+        """True if the file was moved away, or deleted."""
+        with suppress(OSError):  # which is said when the file is written
+            return not self.path.exists()
+        return False
+
     def set_aside(self, why: str) -> str:
         """Begin anew. What was wrong with the file, for a person. Raises `AccountsError` when there can be none."""
         names = [self.path.with_name(f"{self.path.name}.damaged-{number}") for number in range(1, MOST_SET_ASIDE + 1)]
         try:
             aside = next((name for name in names if not name.exists()), names[-1])
             self.path.replace(aside)
-            self.path.with_name(f"{self.path.name}-journal").unlink(missing_ok=True)
-            self._told = {}
             self._make()
         except (OSError, sqlite3.Error) as worse:
             raise AccountsError(f"{self.path} cannot be written: {_reason(worse)}", hint="free space, or repair the disk") from worse
@@ -195,6 +199,8 @@ class AccountsFile:
             connection.execute("DELETE FROM guest_hours WHERE hour < (SELECT min(hour) FROM guest_hours) + 24")
 
     def _make(self) -> None:
+        self._told = {}
+        self.path.with_name(f"{self.path.name}-journal").unlink(missing_ok=True)  # of the file that was here before
         self.path.touch(mode=0o640)
         with closing(_connected(self.path, write=True, checked=False)) as connection, connection:
             connection.execute(f"PRAGMA application_id = {APPLICATION}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import math
+import time
 from pathlib import Path
 
 import click
@@ -101,6 +102,10 @@ def find_accounts(path: Path, last: float, *, properties: bool = False) -> Accou
     hosts = read_hosts(accounts, 0.0, math.inf)
     if not hosts:
         raise MomError(f"there is nothing in {accounts} yet", hint="mom writes it a minute after its start")
+    begun = [row for row in hosts if row.hour <= time.time() // HOUR]
+    if begun and len(begun) < len(hosts):  # if none has, it is of another machine with a clock of its own
+        remarks.append(f"{len(hosts) - len(begun)} hours lie in the future, and are left out: a clock was ahead")
+        hosts = begun
     until = max(row.ended for row in hosts)
     since = min(round((until - last) / HOUR), math.ceil(until / HOUR) - 1) * HOUR  # an hour has one row: as near as can be
     begins = min(row.began for row in hosts)

@@ -32,8 +32,9 @@ def values_of(now: GivenBack | None, today: HostHour) -> Mapping[str, Value]:
     known: dict[str, Value] = {f"given_back_{name}": None if kib is None else int(kib) for name, kib in means.items()}
     if today.seconds:
         given = today.guests_by_balloon_kib_seconds + today.guests_by_sweeps_kib_seconds + today.guests_by_cold_kib_seconds
-        known["given_back_today"] = int((given + today.ksm_kib_seconds) / today.seconds)
+        sizes_known = today.guests_sold_kib_seconds > 0 or not today.guest_seconds  # of some guest, or there was none
+        known["given_back_today"] = int((given + today.ksm_kib_seconds) / today.seconds) if sizes_known else None
         known["waited_today"] = today.guests_waited_for_mom_seconds if today.guests_waiting_known_seconds else None
-        known["promise_broken_today"] = today.guests_promise_broken_seconds
+        known["promise_broken_today"] = today.guests_promise_broken_seconds if sizes_known else None
         known["killed_today"] = today.guests_killed if today.guests_killed_known_seconds else None
     return known

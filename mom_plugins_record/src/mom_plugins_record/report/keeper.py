@@ -44,7 +44,7 @@ class AccountsKeeper:
         self._opened = False
         self._file_opened = False
         self.damage = ""
-        """The damage of the file at the start; empty: nothing."""
+        """The last damage of the file that was found; empty: none was."""
         self.write_error = ""
         """Why the accounts are not on disk; empty: they are."""
 
@@ -92,7 +92,7 @@ class AccountsKeeper:
         current = self._accounts.current()
         self._unwritten_minutes = [*self._unwritten_minutes, *self._minutes.take()][-MOST_UNWRITTEN_MINUTES:]
         try:
-            if not self._file_opened:
+            if not self._file_opened or self._file.is_away():
                 self._open_file()
             self._file.write([*self._unwritten, *([current] if current else [])], self._unwritten_minutes)
         except AccountsError as error:
@@ -117,11 +117,12 @@ class AccountsKeeper:
         self._file_opened = True
 
     def _damaged(self, damage: str) -> None:
-        self.damage = damage
         if damage:
+            self.damage = damage
             self._log.warning("%s", damage)
 
     def _not_written(self, error: AccountsError) -> None:
         if not self.write_error:
             self._log.warning("%s; %s: they are kept in memory for up to %d hours", error.message, error.hint, MOST_UNWRITTEN)
         self.write_error = error.message
+        self._file_opened = False  # it may be damaged: it is looked at before it is written again

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from mom_daemon import FiniteRange
 from mom_plugins_sim.demo.story import CYCLES, Moment, play
 from mom_plugins_sim.demo.summary import NEXT, Summary, program, size
 from mom_plugins_sim.demo.view import WIDTH, clock, frame
@@ -25,7 +26,7 @@ CYCLES_A_LINE = 5
 
 
 @click.command()
-@click.option("--seconds", type=click.FloatRange(0, 3600), default=20.0, show_default=True, help="How long it takes; 0: as fast as it can.")
+@click.option("--seconds", type=FiniteRange(0, 3600), default=20.0, show_default=True, help="How long it takes; 0: as fast as it can.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Another number, another host.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FOLDER", help="For the recording.  [default: a new folder]")
 @quiet(logging.ERROR)
