@@ -124,7 +124,7 @@ class Gone(Client):
 def test_a_mom_that_goes_away_while_a_guest_is_shown_is_not_asked_all_the_time(tmp_path: Path) -> None:
     client = Gone(tmp_path)
     feed = Feed(client, lambda: None, 0.05)
-    feed._report = cast(ReportDocument, picture().report)
+    feed._report = picture().report
     feed.want("vm")
     feed.start()
     try:

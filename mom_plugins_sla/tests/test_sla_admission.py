@@ -12,7 +12,18 @@ from mom_core import Entity, Guest, Host, MomError, PluginContext, Scope, Snapsh
 from mom_devkit import FakePromises
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.settings import SlaSettings
-from mom_toolkit import UNDESCRIBED, Admission, Admissions, GuestMoves, MoverAbilities, Promises, Reservation, Reservations, ReservationState, Room
+from mom_toolkit import (
+    UNDESCRIBED,
+    Admission,
+    Admissions,
+    GuestMoves,
+    MoverAbilities,
+    Promises,
+    Reservation,
+    Reservations,
+    ReservationState,
+    Room,
+)
 
 GIB = 1 << 20
 
@@ -94,7 +105,8 @@ def test_a_guest_of_which_it_is_not_known_yet_what_it_is_promised_counts_with_al
     guests = [replace(a_guest(f"g{number}", 0), blocked={"*": UNDESCRIBED}) for number in range(4)]
     assert asked(guests=guests[:2]).admitted  # 30 GiB less twice 8, and a gold guest of 8 GiB is promised 6
     answer = asked(guests=guests)
-    assert not answer.admitted and "32.00 GiB are promised to guests (of 4 it is not known yet" in answer.reasons[0]
+    assert not answer.admitted
+    assert "32.00 GiB are promised to guests (of 4 it is not known yet" in answer.reasons[0]
 
 
 def test_what_would_make_room_are_promises_of_lesser_guests() -> None:

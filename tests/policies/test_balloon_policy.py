@@ -155,7 +155,7 @@ def test_a_guest_that_is_alone_has_the_size_that_follows_from_what_the_host_has(
 
 def test_below_the_low_watermark_guests_grow_to_what_they_are_promised_as_long_as_there_is_any() -> None:
     promised = {name: a_guest(size=GIB, need=100 * MIB, balloon_min=GIB + 200 * MIB) for name in "abc"}
-    assert targets(LOW - 1, **promised) == dict.fromkeys("ab", GIB + 200 * MIB), "the third one does in the next cycle"
+    assert targets(LOW - 1, promised) == dict.fromkeys("ab", GIB + 200 * MIB), "the third one does in the next cycle"
 
 
 class TestWhenTheHostLacksMemory:
