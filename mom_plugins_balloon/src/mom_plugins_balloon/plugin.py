@@ -473,7 +473,7 @@ class BalloonPlugin:
                 hypervisor.set_balloon(change.entity, target)
             except (Refused, NotSupported, GuestGone, NoChangeNeeded):
                 raise
-            except Exception:
+            except Exception:  # whatever it was: the command may have taken effect all the same
                 self._guests.asked(guest, target, size, now, said, in_doubt=True)
                 raise
             self._sweeps.sweeper.asked(guest.id)
