@@ -251,6 +251,18 @@ def test_a_guest_that_is_raised_takes_no_swap_from_the_next_one(bench: Bench) ->
     assert done.decided["b", HIGH].value == 1900 * MIB
 
 
+def test_a_limit_that_holds_is_not_raised_because_swap_is_kept_for_another_guest_or_unknown(bench: Bench) -> None:
+    first, second = bench.add("a", 2000 * MIB), bench.add("b", 1800 * MIB)
+    bench.cycle()
+    bench.kernel.host("proc/meminfo", f"MemTotal: {64 << 20} kB\nSwapFree: {300 << 10} kB\n")
+    (bench.kernel.folder(bench.path("b")) / "memory.high").write_text(f"{1700 << 20}\n")
+    done = bench.cycle((first, HIGH, 1700 * MIB), (second, HIGH, 1700 * MIB))
+    assert done.decided["a", HIGH].value == 1900 * MIB, "all swap is kept for its way down"
+    assert done.decided["b", HIGH].value == 1700 * MIB
+    bench.kernel.host("proc/meminfo", f"MemTotal: {64 << 20} kB\n")
+    assert bench.cycle((second, HIGH, 1700 * MIB)).decided["b", HIGH].value == 1700 * MIB
+
+
 def test_swap_in_which_a_limited_guest_has_to_be_is_not_taken_away(bench: Bench) -> None:
     guest = bench.add("a", 1800 * MIB)
     bench.cycle()

@@ -77,6 +77,28 @@ def test_what_stood_before_is_known_after_a_time_in_which_no_guest_was_listed(en
     assert decided(enforcement, weight_now=50) == [("weight", 100)]
 
 
+def test_what_stood_before_is_known_of_a_guest_that_the_ledger_has_forgotten(tmp_path: Path) -> None:
+    """As three lists have lacked it."""
+    ledger, asked = [noted("weight", 100)], []
+
+    def state() -> EngineState:
+        asked.append(len(ledger))
+        return EngineState(changes=tuple(ledger))
+
+    enforcement = Enforcement(PluginContext("plugin", state_directory=tmp_path, engine_state=state), [WEIGHT, DISKS, PORTS])
+    assert decided(enforcement, {"weight": 50}, weight_now=100) == [("weight", 50)]
+    assert without_guests(enforcement, 1.0, {"weight": 50}) == []
+    ledger.clear()
+    before = len(asked)
+    for seconds in range(2, 100):
+        assert without_guests(enforcement, float(seconds), {"weight": 50}) == []
+    assert len(asked) == before, "the ledger is not looked through in each cycle for guests that are away"
+    assert decided(enforcement, {"weight": 50}, weight_now=50) == [("weight", 50)]
+    ledger.append(noted("weight", 50, 40))  # mom's own value, as the setting has changed since
+    assert decided(enforcement, weight_now=40) == [("weight", 100)]
+    assert decided(enforcement, weight_now=100) == []
+
+
 def test_a_guest_that_is_not_listed_for_hours_is_forgotten(enforcement: Enforcement) -> None:
     assert decided(enforcement, {"weight": 50}, weight_now=100) == [("weight", 50)]
     for hours in (1, 3):

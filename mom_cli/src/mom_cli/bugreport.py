@@ -31,7 +31,7 @@ LARGEST: Final = 2 << 20
 """Bytes of a part; of a longer one the end is kept, where the newest is."""
 
 LARGEST_READ: Final = 64 << 20
-"""Bytes of a file, whose end is kept likewise."""
+"""Bytes of a file, from its beginning. None of mom's becomes so large; of one that is, it is said."""
 
 LOG_LINES: Final = "3000"
 CYCLES: Final = 30
@@ -164,7 +164,9 @@ def _files(paths: Sequence[Path]) -> str:
     texts = []
     for path in paths:
         try:
-            text = read_file(path, LARGEST_READ)[-LARGEST:].decode("utf-8", "replace").replace("\0", "").rstrip()
+            content = read_file(path, LARGEST_READ)
+            text = content[-LARGEST:].decode("utf-8", "replace").replace("\0", "").rstrip()
+            text += "\n(the file is longer)" if len(content) > LARGEST_READ else ""
         except OSError as error:
             text = f"({error.strerror})"
         texts.append(f"=== {path}\n{text}\n" if len(paths) > 1 or text.startswith("(") else f"{text}\n")

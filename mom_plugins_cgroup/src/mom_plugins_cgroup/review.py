@@ -68,6 +68,7 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds
     protected = _Protected(snapshot)
     swap_max = {one.entity.id: one.value for one in decisions if one.control == SWAP_MAX and isinstance(one.value, int) and one.value >= 0}
     highs: dict[str, int] = {}
+    swap_free = host.swap_free_kib  # with what is kept for guests on their way down, which `host` does not count
     for decision in sorted(decisions, key=lambda one: one.control == SWAP_MAX):  # after what memory.high comes to
         guest, wanted = snapshot.guests.get(decision.entity.id), decision.value
         if guest is None or decision.control not in KNOBS:
@@ -79,7 +80,8 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds
         if wanted != NO_LIMIT and wanted % host.page_kib:
             value, reason = wanted - wanted % host.page_kib, "cut to whole pages"
         if decision.control == MEMORY_HIGH:
-            value, refusal, slower = _high(guest, value, host, swap_max.get(guest.id))
+            raised = _raised(guest, value, replace(host, swap_free_kib=swap_free))
+            value, refusal, slower = raised or _high(guest, value, host, swap_max.get(guest.id))
             reason = slower or reason
             if not refusal:  # what this guest has to swap is not there for the next one
                 highs[guest.id] = value
@@ -106,11 +108,6 @@ def _high(guest: Guest, wanted: int, host: HostBounds, swap_max: int | None) -> 
         return wanted, "what its limit stands at is unknown", ""
     need = host.need_of(guest)
     least = max(need.promised, need.kib or 0)
-    over = 0 if standing == NO_LIMIT or current is None else current - max(wanted, standing)
-    if current is not None and over > 0 and over > _reclaimable(guest.fields, _free_swap(guest, host)):
-        # A step above what it holds: at just that, its next page would be held up.
-        least = max(least, int(current) + _step(current))
-        return _whole_pages(least, host), "", "raised above what the guest holds: there is no swap or cache for what is over its limit"
     if wanted < least:
         if standing == NO_LIMIT or standing >= least:
             return wanted, f"the guest needs {format_kib(least)}: what it uses or was promised, and QEMU's own", ""
@@ -138,6 +135,22 @@ def _high(guest: Guest, wanted: int, host: HostBounds, swap_max: int | None) -> 
     value = int(current - step) // host.page_kib * host.page_kib
     value = max(wanted, value if standing == NO_LIMIT else min(value, int(standing)))
     return value, "", f"in steps of {format_kib(step)} a cycle"
+
+
+def _raised(guest: Guest, wanted: int, host: HostBounds) -> tuple[int, str, str] | None:
+    """As `_high`, of a guest that holds more than the limit at which it stands, and for which it is known that it could never come down
+    to that: each page that it wants would be held up. None: it can, or that is not known."""
+    current, standing = guest.number(CURRENT), guest.number(MEMORY_HIGH)
+    known = host.swap_free_kib is not None and all(guest.number(name) is not None for name in (ANON, FILE, SHMEM, LOCKED))
+    if not known or current is None or standing is None or NO_LIMIT in (wanted, standing):
+        return None
+    over = current - max(wanted, standing)
+    if over <= 0 or over <= _reclaimable(guest.fields, _free_swap(guest, host)):
+        return None
+    need = host.need_of(guest)
+    # A step above what it holds: at just that, its next page would be held up.
+    least = max(need.promised, need.kib or 0, int(current) + _step(current))
+    return _whole_pages(least, host), "", "raised above what the guest holds: there is no swap or cache for what is over its limit"
 
 
 def _strands(guest: Guest, swap_max: int, high: float | None) -> str:

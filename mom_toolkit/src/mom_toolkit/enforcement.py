@@ -50,8 +50,9 @@ class Enforcement:
 
     Each value is decided in every cycle, also when it stands: another evaluator that decides differently always finds it before its own, or
     always after it, as the order of the plugins says, and what another process has reset is set again. While it is unknown what stands,
-    nothing is decided. What stood before the first one is what the ledger says; where that has nothing, nothing was changed. What was set
-    is noted on disk: settings may be removed while mom does not run, or with a reload that makes the plugin anew.
+    nothing is decided. What stood before the first one is what the ledger says; where that has nothing, nothing was changed. The ledger
+    forgets a guest that a few lists lack, so that it is remembered what it said of that one. What was set is noted on disk: settings may
+    be removed while mom does not run, or with a reload that makes the plugin anew.
 
     :param context: the plugin's, which is the source of what is decided
     :param controls: those that settings set
@@ -70,6 +71,8 @@ class Enforcement:
         """What settings asked for and is not undone."""
         self._absent: dict[_Key, float] = {}
         """Since when guests of these are not listed: monotonic time of the snapshot."""
+        self._stood_then: dict[_Key, Value] = {}
+        """What stood before on guests that a list has lacked."""
 
     def decide(self, snapshot: Snapshot, wanted: Mapping[str, Mapping[str, SetValue]]) -> Iterable[Decision | Problem]:
         """Decisions for all guests; and one problem for all guests on which a control cannot be set for the same reason.
@@ -102,10 +105,12 @@ class Enforcement:
             whom = first_names([guest.name for guest in guests], 1)
             message = f"{control} is set in the YAML file, and cannot be applied to {whom}: {reason}"
             yield Problem(self._source, message, guests[0] if len(guests) == 1 else None, Severity.WARNING, "see mom doctor")
-        if removed := sorted(self._set - keys):
-            stood = self._stood()
-            for key in removed:
-                yield from self._undone(snapshot, key, stood.get(key))
+        if self._context.observes:
+            self._stood_then.clear()  # all is put back, and what is set by hand from now on will have stood before
+        removed = sorted(self._set - keys)
+        stood = self._stood() if any(key[0] in snapshot.guests or key not in self._absent for key in removed) else {}
+        for key in removed:
+            yield from self._undone(snapshot, key, self._stood_then.get(key, stood.get(key)))
         if self._context.serves and self._kept != self._set:
             # Where it cannot be written mom says so, and its ledger could not be either.
             with suppress(StateError):
@@ -125,12 +130,15 @@ class Enforcement:
         identity, incarnation, control = key
         guest, spec = snapshot.guests.get(identity), self._specs[control]
         if guest is None and snapshot.monotonic - self._absent.setdefault(key, snapshot.monotonic) < GONE_SECONDS:
+            if before is not None:
+                self._stood_then[key] = before
             return
         self._absent.pop(key, None)
         now = None if guest is None else guest.fields.get(spec.field)
         value = _as_it_stood(spec, before, now)
         if guest is None or guest.incarnation != incarnation or before is None or _stands(spec, value, now):
             self._set.remove(key)
+            self._stood_then.pop(key, None)
         else:
             yield Decision(guest.entity, control, value, "no longer set for this guest in the YAML file", self._source)
 
