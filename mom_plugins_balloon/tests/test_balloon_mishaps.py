@@ -363,6 +363,19 @@ class TestACommandThatIsNotAnswered:
             busy.cycle(size * MIB)
         assert busy.plugin.mom_collect_host()["guests_set_aside"] == 0
 
+    @pytest.mark.parametrize("asked", [1300 * MIB, 3 * GIB], ids=["to shrink", "to grow"])
+    def test_it_does_not_count_any_more_when_it_has_had_no_effect_for_a_while(self, host: Host, asked: int) -> None:
+        host.hypervisor.errors["a"] = GuestBusy("no answer within 5 s")
+        host.cycle(asked)
+        host.hypervisor.errors.clear()
+        for _ in range(6):
+            host.cycle()
+        host.hypervisor.sizes["a"] = 1700 * MIB if asked < 2 * GIB else 2500 * MIB  # another process
+        entity = host.snapshot().guests["a"].entity
+        target = Target(entity, "balloon_target")
+        assert host.plugin.mom_read(host.hypervisor, [target]) == {target: host.hypervisor.sizes["a"]}
+        assert host.plugin.mom_collect_host()["guests_set_aside"] == 0
+
     def test_one_that_was_refused_has_no_effect(self, host: Host) -> None:
         host.hypervisor.errors["a"] = Refused("no")
         host.cycle(1300 * MIB)

@@ -27,12 +27,14 @@ def watch(records: BalloonedGuests) -> None:
             aside.reason = ""
         if request is None or size is None:
             memory.trial = None
-        elif why_blocked(guest) or request.sweeps or request.in_doubt:  # it cannot give now, waits for its turn, or was not asked perhaps
+        elif why_blocked(guest) or request.sweeps:  # it cannot give anything now, or waits for its turn, and is not blamed
             memory.trial = GivingTrial(size, now)
         elif request.arrived or size - request.target < dead_band:
             if request.target < request.began_at and (request.arrived or memory.trial is not None):
                 memory.aside = None  # it gave what was asked
             memory.trial = None
+            if request.in_doubt and not request.arrived and now - request.asked >= PATIENCE_SECONDS:
+                memory.request = None  # it was not let grow
         else:
             _judge(memory, request, size, now)
 
@@ -45,6 +47,9 @@ def _judge(memory: BalloonedGuest, request: SizeRequest, size: float, now: float
     if size <= trial.size - PROGRESS_KIB:
         trial.size, trial.since, trial.gave = size, now, True
     if now - trial.since < PATIENCE_SECONDS:
+        return
+    if request.in_doubt:  # it was not asked, as it seems
+        memory.request = memory.trial = None
         return
     before = memory.aside
     rest = FIRST_REST_SECONDS if before is None or trial.gave else min(2 * before.rest, LAST_REST_SECONDS)

@@ -237,7 +237,7 @@ class Guarantees:
             unheard = {guest.id for guest, (incarnation, _) in zip(guests, last, strict=True) if incarnation != guest.incarnation}
             return list(zip(*[row for _, row in last], strict=True)), unheard
         if guests:
-            self._told = {guest.id: (guest.incarnation, row) for guest, row in rows}
+            self._told = {guest.id: (guest.incarnation, row) for guest, row in rows} if by_class else {}
         return told, frozenset()
 
     def own(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> Mapping[str, float]:

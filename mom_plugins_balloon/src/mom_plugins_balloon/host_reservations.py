@@ -355,6 +355,9 @@ class HostReservations:
 
     def _take(self, snapshot: Snapshot) -> bool:
         """See who has come for a reservation and who has gone; whether that changed one."""
+        if not self._kept:
+            self._takers = {}
+            return False
         before, now = dict(self._kept), self.context.monotonic()
         for identity, one in before.items():
             memory = self.guests.of(one.guest)  # also where one or two lists lack the guest

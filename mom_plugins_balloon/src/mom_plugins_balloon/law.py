@@ -638,7 +638,7 @@ def share(
         if ask.grows:
             change = growth.grows * ask.grows
             if ask.code is ReasonCode.PROMISED:  # that holds below the low watermark, too
-                change = max(change, min(guest.guarantee - size, guest.maximum - size, growth_left))
+                change = max(change, min(guest.guarantee, guest.maximum) - size)
         elif ask.eases and growth.eases > 0:
             change = growth.eases * ask.eases
         elif number in swept:

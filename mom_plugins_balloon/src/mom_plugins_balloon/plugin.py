@@ -31,6 +31,7 @@ from mom_core import (
     InTransition,
     NoChangeNeeded,
     NotSupported,
+    PermissionDenied,
     PluginContext,
     PluginSettings,
     Portion,
@@ -471,7 +472,7 @@ class BalloonPlugin:
             self._sweeps.sweeper.take_over(guest.id)
             try:
                 hypervisor.set_balloon(change.entity, target)
-            except (Refused, NotSupported, GuestGone, NoChangeNeeded):
+            except (Refused, NotSupported, PermissionDenied, GuestGone, NoChangeNeeded):
                 raise
             except Exception:  # whatever it was: the command may have taken effect all the same
                 self._guests.asked(guest, target, size, now, said, in_doubt=True)

@@ -146,8 +146,7 @@ class ReasonFigures:
     def grows(self) -> str:
         """How a guest grows that cannot wait."""
         if self._change <= 0 and self._low is not None and self._available is not None and self._available < self._low:
-            low = format_kib(self._low)
-            return f", but {self.has}, and with less than {low} no guest grows beyond what it is promised, nor to that with nothing left"
+            return f", but {self.has}, and with less than {format_kib(self._low)} no guest grows beyond what it is promised"
         return ": it grows at once, and others give for it if they must"
 
     @property
