@@ -162,16 +162,16 @@ def test_the_reason_of_an_evaluator_is_told(source: Source, reason: str, told: s
 
 
 @pytest.mark.parametrize(
-    ("available", "suggested", "words"),
+    ("code", "suggested", "words"),
     [
-        (200, 1500 * MIB, "1.46 GiB that it is promised: it grows at once"),
-        (0, None, "beyond what it is promised, nor to that with nothing left"),
+        ("promised", 1500 * MIB, "1.46 GiB that it is promised: it grows at once"),
+        ("runs-out", None, "and with less than 256 MiB no guest grows beyond what it is promised"),
     ],
 )
-def test_below_the_low_watermark_a_guest_is_said_to_grow_to_its_promise(available: int, suggested: int | None, words: str) -> None:
+def test_below_the_low_watermark_a_guest_is_said_to_grow_to_its_promise(code: str, suggested: int | None, words: str) -> None:
     guest = {"balloon_cur": 1000 * MIB, "guest_guarantee": 1500 * MIB, "balloon_suggested": suggested}
-    taken = snapshot(host={"mem_really_available": available * MIB, "mem_watermark_low": 256 * MIB}, guests={"web": guest})
-    assert words in sentence("promised", taken.guests["web"], taken.host)
+    taken = snapshot(host={"mem_really_available": 200 * MIB, "mem_watermark_low": 256 * MIB}, guests={"web": guest})
+    assert words in sentence(code, taken.guests["web"], taken.host)
 
 
 def test_why_nothing_is_decided_is_told_after_what_was_done_last() -> None:
