@@ -17,6 +17,7 @@ from mom_core import Clock, Entity, Scope
 from mom_devkit import HandClock
 from mom_libvirt.api import Domain, Record
 from mom_libvirt.connection import Connection, ConnectionSettings
+from mom_libvirt.domain_xml import LONGEST_XML
 from mom_libvirt.domains import SamplingSettings
 from mom_libvirt.failures import INVALID_ARGUMENT, NO_DOMAIN, OPERATION_INVALID, OPERATION_TIMEOUT
 from mom_libvirt.hypervisor import LibvirtHypervisor
@@ -437,12 +438,13 @@ def hypervisor_on(
     stale_after: float = 0.0,
     platforms: PlatformProperties | None = None,
     asked_seconds: float = 0.0,
+    longest_xml: int = LONGEST_XML,
 ) -> Iterator[LibvirtHypervisor]:
     """The plugin's hypervisor on the fake, with a host's files below a folder."""
     log = logging.getLogger("mom.plugin.libvirt")
     connection = Connection(ConnectionSettings(uri, readonly, call_timeout=LONG_SECONDS), log, libvirtd)
     find = partial(pid_of, folder / "pids", folder / "proc")
-    sampling = SamplingSettings(stale_after or None, find, folder, platforms, asked_seconds=asked_seconds)
+    sampling = SamplingSettings(stale_after or None, find, folder, platforms, longest_xml=longest_xml, asked_seconds=asked_seconds)
     try:
         yield LibvirtHypervisor(connection, sampling, log, Clock(clock, clock.wall))
     finally:

@@ -433,6 +433,19 @@ def test_nothing_is_done_to_a_guest_before_it_is_known_what_its_description_prom
     assert all(guest.properties["sla_class"] == "platinum" and not guest.blocked for guest in found)
 
 
+@pytest.mark.parametrize("more", ["</domain>", f"<metadata>{'x' * 10_000}</metadata>"], ids=["no XML", "too long"])
+def test_a_description_that_cannot_be_understood_blocks_the_balloon_and_its_statistics_alone(make_hypervisor, guest, clock, more):
+    """What is not read yet blocks all: such a guest would never be limited or evicted, for as long as it runs."""
+    hypervisor = make_hypervisor(longest_xml=5000)
+    garbled = dict.fromkeys((BALLOON, PERIOD), "the guest's description cannot be understood")
+    for guest.more, blocked in ((more, garbled), ("", {}), (more, garbled)):
+        clock.now += 301  # it is read again by then
+        guest.statistics["balloon.last-update"] = int(clock.wall())
+        assert listed(hypervisor, guest).blocked == blocked
+    hypervisor.set_cpu_tune(guest.entity, shares=512)
+    assert guest.tuned
+
+
 def test_a_guest_that_was_never_described_comes_before_those_that_may_have_changed(libvirtd, hypervisor, slow_guests):
     for _ in range(5):
         hypervisor.guests()

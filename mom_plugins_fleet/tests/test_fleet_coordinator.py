@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from mom_plugins_fleet.bucket_watch import BucketWatcher
 from mom_plugins_fleet.coordinator import Coordinator
 from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store
 from mom_plugins_fleet.metrics_file import write_metrics
+from mom_plugins_fleet.plan import ATTEMPTS
 from mom_plugins_fleet.records import (
     LARGEST_RECORD,
     AuthorizedKeys,
@@ -31,6 +33,7 @@ from mom_plugins_fleet.records import (
     Move,
     MoverState,
     MoveState,
+    OrderProgress,
     Orders,
     Progress,
     read,
@@ -356,6 +359,30 @@ def test_a_host_whose_orders_cannot_be_made_ends_nothing_for_the_others(monkeypa
     assert orders_of(store, "h2").epoch
     assert (ORDERS, "h1") not in store.kept
     assert caplog.text.count("the orders of h1: a record of") == 1, "and that is said once"
+
+
+async def test_it_is_said_once_why_a_guest_cannot_leave_until_it_may(caplog, store, one):
+    names, moved = ["a", "b"], MOVE.model_copy(update={"number": ATTEMPTS})
+    one.view.members.records["h1"] = (1, Member(group="g", draining=True))
+    one.view.members.records["h2"] = (1, Member(group="g", address=MOVE.destination))
+
+    async def looks(room: int) -> str:
+        guests = tuple(HostedGuest(id=name, name=name, maximum=100) for name in names)
+        for host, told in (("h1", guests), ("h2", ())):
+            one.view.states.records[host] = (1, HostState(mode="enforce", total=200, available=20 + room, guests=told))
+            one.view.states.heard[host] = time.monotonic()
+        caplog.clear()
+        await one._decide(store)
+        return "\n".join(record.getMessage() for record in caplog.records)
+
+    assert (await looks(50)).count("has room for is 50 KiB") == 2
+    assert await looks(60) == "", "though the reason is another one"
+    names.append("c")
+    assert "guest c cannot leave h1" in await looks(70)
+    await store.put(ORDERS, "h1", OPERATOR.signed(ORDERS, "h1", Orders(moves=(moved,)), 5))
+    assert await looks(70) == ""
+    await store.put(PROGRESS, "h1", Progress(moves=(OrderProgress("a", 5, MoveState.FAILED, "it did not work"),)).packed())
+    assert await looks(70) == "guest a cannot leave h1: it did not work"
 
 
 async def test_a_group_that_cannot_be_balanced_keeps_no_other_from_it(monkeypatch, caplog, store, one):

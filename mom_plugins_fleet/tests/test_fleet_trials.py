@@ -105,7 +105,7 @@ class Hosts(Store):
 
     def __init__(self, where: Where, remarks: Mapping[str, str]) -> None:
         self.remarks, self.on, self.trusted = remarks, list[tuple[str, ...]](), where.operators()
-        signer = where.signer()
+        self.signer = signer = where.signer()
         self.entries: dict[str, dict[str, StoredEntry]] = {ROSTER: {}, STATES: {}, GROUPS: {}}
         for host in remarks:
             self._set(ROSTER, host, signer.signed(ROSTER, host, Member(group="kvm"), next_revision(0)))
@@ -130,6 +130,13 @@ class Hosts(Store):
         return len(self.on) + 1
 
 
+@pytest.fixture
+def where(tmp_path: Path) -> Where:
+    """That of an operator."""
+    make_operator(tmp_path / "operator.key", None)
+    return Where(["tls://localhost:1"], str(tmp_path / "operator.key"))
+
+
 @pytest.mark.parametrize(
     ("remarks", "tried"),
     [
@@ -139,10 +146,8 @@ class Hosts(Store):
     ],
 )
 def test_nothing_is_tried_on_any_host_before_all_have_said_that_they_can_use_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remarks: Mapping[str, str], tried: bool
+    where: Where, monkeypatch: pytest.MonkeyPatch, remarks: Mapping[str, str], tried: bool
 ):
-    make_operator(tmp_path / "operator.key", None)
-    where = Where(["tls://localhost:1"], str(tmp_path / "operator.key"))
     hosts = Hosts(where, remarks)
     monkeypatch.setattr(Where, "ask", lambda _self, what: asyncio.run(what(hosts)))
     if tried:
@@ -152,6 +157,47 @@ def test_nothing_is_tried_on_any_host_before_all_have_said_that_they_can_use_it(
         with pytest.raises(MomError, match="it is set nowhere"):
             begin_trial(where, "kvm", "60_fleet_a", "(+ 1 2)", 1.0, 3600.0)
         assert hosts.on == [(), ()]
+
+
+class Shared(Hosts):
+    """Servers on which another operator changes the group while hosts are asked, or when they have just answered.
+
+    :param late: the latter
+    """
+
+    def __init__(self, where: Where, others: Group, *, late: bool) -> None:
+        super().__init__(where, {"h1": "", "h2": ""})
+        self.others, self.late = others, late
+
+    async def put(self, bucket: str, key: str, data: bytes, revision: int | None = None) -> int:
+        await super().put(bucket, key, data, revision)
+        if len(self.on) == 1 and not self.late:
+            await self._changed()
+        return len(self.on) + 1
+
+    async def read(self, bucket: str, key: str) -> StoredEntry:
+        if bucket == GROUPS and len(self.on) == 1 and self.late:
+            await self._changed()
+        return await super().read(bucket, key)
+
+    async def _changed(self) -> None:
+        await super().put(GROUPS, "kvm", self.signer.signed(GROUPS, "kvm", self.others, next_revision(next_revision(0) + 9)))
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("share", [None, 1.0])
+@pytest.mark.parametrize(
+    "others", [Group(trial=Trial(ends=time.time() + 3600, what="60_fleet_b")), Group(policies={"60_fleet_b": "(+ 1 2)"})]
+)
+def test_nothing_is_tried_by_what_hosts_have_said_to_another_operators_change(
+    where: Where, monkeypatch: pytest.MonkeyPatch, others: Group, share: float | None, late: bool
+):
+    hosts = Shared(where, others, late=late)
+    monkeypatch.setattr(Where, "ask", lambda _self, what: asyncio.run(what(hosts)))
+    with pytest.raises(MomError, match="the group kvm was changed while its hosts were asked"):
+        begin_trial(where, "kvm", "60_fleet_a", "(+ 1 2)", share, 3600.0)
+    assert hosts.on == [(), ()], "and the other one's stands"
+    assert opened(Group, GROUPS, "kvm", hosts.entries[GROUPS]["kvm"].data or b"", hosts.trusted).record == others
 
 
 class Policies:
@@ -270,3 +316,14 @@ def test_nobody_can_have_what_is_tried_in_force_before_its_time(clock: list[floa
     stolen = host.record.model_copy(update={"trial": Trial(on=("h1",), ends=NOW + 99, promoted="not signed")})
     with pytest.raises(MomError, match="not signed"):
         host.looks(stolen, 8)
+
+
+def test_nobody_can_have_in_force_what_hosts_were_only_asked_about(clock: list[float]):
+    asked = with_followers(OPERATOR, "kvm", Group(policies=BEFORE, trial=Trial(ends=NOW, what="60_fleet_a")), AFTER, 5)
+    assert asked.trial is not None
+    follows = opened(Group, GROUPS, "kvm", asked.trial.promoted.encode(), {OPERATOR.public})
+    clock[0] = NOW + 86_400 * 365
+    host = Host()
+    with pytest.raises(MomError, match="the time for that is not over"):
+        host.looks(follows.record, follows.revision)
+    assert host.looks(asked, 5) == BEFORE

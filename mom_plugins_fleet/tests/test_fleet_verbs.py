@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from mom_core import MomError
 from mom_plugins_fleet.accounts import FleetRoot
 from mom_plugins_fleet.changes import change_group
 from mom_plugins_fleet.link import Store
-from mom_plugins_fleet.records import Group, HostedGuest, HostState, Lease, Member, Move, Orders, read
+from mom_plugins_fleet.records import MOST_EARLIER, Group, HostedGuest, HostState, Lease, Member, Move, Orders, read
 from mom_plugins_fleet.status_verb import host_row, print_hosts
 from mom_plugins_fleet.subjects import LEASES, ROSTER, STATES, StoredEntry
 from mom_plugins_fleet.verbs import fleet
@@ -65,7 +65,7 @@ class Servers(Store):
         self.folder, self.entries, self.done = folder, dict[tuple[str, str], StoredEntry](), list[str]()
         self.fail = ""
         monkeypatch.setattr("mom_plugins_fleet.verbs.Where.ask", lambda _self, what: asyncio.run(what(self)))
-        monkeypatch.setattr("mom_plugins_fleet.verbs.Where.give", lambda _self, *given, take="": self.give(given, take))
+        monkeypatch.setattr("mom_plugins_fleet.verbs.Where.give", lambda _self, *given, take=(): self.give(given, take))
         FleetRoot.make(folder / "root.key")
         self.typed("key", str(folder / "operator.key"))
 
@@ -77,9 +77,9 @@ class Servers(Store):
     def enroll(self, key: str) -> BaseException | None:
         return self.typed("enroll", "h1", "--group", "g1", "--new-key", str(self.folder / key))
 
-    def give(self, given: tuple[str, ...], take: str) -> None:
+    def give(self, given: tuple[str, ...], take: Sequence[str]) -> None:
         self._do("give", *["give"] * len(given))
-        self._do("take", *[f"take {take}"] if take else [])
+        self._do("take", *(f"take {one}" for one in take))
 
     def _do(self, what: str, *done: str) -> None:
         if done and self.fail == what:
@@ -98,6 +98,7 @@ class Servers(Store):
     async def put(self, bucket: str, key: str, data: bytes, revision: int | None = None) -> int:
         self._do("put", *["put"] if bucket == ROSTER else [])
         self.entries[bucket, key] = StoredEntry(len(self.done) + 1, data)
+        self._do("answer", *["answer"] if bucket == ROSTER else [])
         return len(self.done) + 1
 
 
@@ -106,7 +107,7 @@ def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Servers:
     """Servers that know the host h1."""
     found = Servers(tmp_path, monkeypatch)
     assert found.enroll("first.key") is None
-    assert found.done == ["give", "put"]
+    assert found.done == ["give", "put", "answer"]
     found.done.clear()
     return found
 
@@ -115,7 +116,7 @@ def test_a_hosts_old_key_ends_when_its_new_one_is_there(servers: Servers):
     old = servers.account
     assert servers.enroll("second.key") is None
     assert servers.account != old
-    assert servers.done == ["give", "put", f"take {old}"]
+    assert servers.done == ["give", "put", "answer", f"take {old}"]
 
 
 def test_a_new_key_that_cannot_be_kept_changes_nothing(servers: Servers):
@@ -141,7 +142,32 @@ def test_where_the_servers_fail_a_host_keeps_its_old_key(servers: Servers, fail:
     old, servers.fail = servers.account, fail
     assert "do not answer" in str(servers.enroll("second.key"))
     assert (servers.done, servers.account) == (done, old)
-    assert not (servers.folder / "second.key").exists()
+    assert (servers.folder / "second.key").exists() == (fail == "put"), "its answer may be all that was lost"
+
+
+def test_a_new_key_that_servers_may_have_taken_is_kept_and_no_key_ends_before_a_try_succeeds(servers: Servers):
+    first, servers.fail = servers.account, "answer"
+    said = str(servers.enroll("second.key"))
+    assert "h1 may have its new key" in said
+    assert "do not answer" in said
+    assert (servers.folder / "second.key").exists()
+    second, servers.fail = servers.account, "put"
+    assert second != first
+    assert "do not answer" in str(servers.enroll("third.key"))
+    servers.fail = "answer"
+    assert "do not answer" in str(servers.enroll("fourth.key"))
+    fourth, servers.fail = servers.account, ""
+    assert not [one for one in servers.done if one.startswith("take")], "the host may work with any"
+    servers.done.clear()
+    assert servers.enroll("fifth.key") is None
+    assert servers.done == ["give", "put", "answer", *(f"take {one}" for one in (first, second, fourth))]
+
+
+def test_the_accounts_that_a_host_had_before_are_forgotten_after_a_while(servers: Servers):
+    for number in range(MOST_EARLIER + 2):
+        assert servers.enroll(f"{number}.key") is None
+    data = servers.entries[ROSTER, "h1"].data or b""
+    assert len(read(Member, data.partition(b"\n")[2]).earlier_accounts) == MOST_EARLIER
 
 
 @pytest.mark.parametrize("then", [["enroll", "--group", "g1", "--token"], ["remove"]])
@@ -150,7 +176,7 @@ def test_an_old_key_that_could_not_be_ended_is_with_the_next_one_or_its_host(ser
     old, servers.fail = servers.account, "take"
     assert "its old one lets it in as before" in str(servers.enroll("second.key"))
     assert (servers.folder / "second.key").exists()
-    assert servers.done == ["give", "put"]
+    assert servers.done == ["give", "put", "answer"]
     servers.fail, second = "", servers.account
     servers.typed(*then, "h1")
     assert {f"take {old}", f"take {second}"} <= {*servers.done}

@@ -195,6 +195,16 @@ def test_a_clock_that_is_ahead_for_less_than_a_day_has_no_guest_forgotten() -> N
     assert set(USES) < set(learned.known), "nor has one that is ahead from the start"
 
 
+def test_a_clock_that_is_behind_costs_no_past_days_unless_it_runs_so_for_two_weeks() -> None:
+    days = new_days()
+    for day in range(20, 30):
+        days.past.take_in("desktop", "desktop", day * 96, 1600 * MIB, 4096 * MIB)
+    for passed, left in ((0.0, 10), (DAY + 5.0, 10), (14 * DAY - 5.0, 10), (14 * DAY + 5.0, 0)):
+        days.see(one_snapshot(USES, FIRST + passed))
+        days.forget(FIRST + passed)
+        assert len(days.past.guests["desktop"].days()) == left, f"after {passed} s"
+
+
 def test_each_guest_is_seen_where_some_guest_comes_or_goes_in_each_cycle() -> None:
     days = HostDays(Calendar(86_400.0, 7, lambda _: 0.0), 900.0)
     there = {f"g{n:03}": Guest(f"g{n:03}", "vm", {"mem_available": SIZE, "mem_usable": SIZE // 2}, incarnation="1") for n in range(400)}

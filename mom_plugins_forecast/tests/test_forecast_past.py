@@ -20,6 +20,8 @@ from mom_toolkit import PastDays
 GIB = 1 << 20
 FIRST = date(2024, 9, 2)
 INDEX = (FIRST.toordinal() - date(1970, 1, 1).toordinal()) * SLOTS
+SECONDS = INDEX // SLOTS * 86_400.0 + 43_200.0
+"""The first day's noon, since the epoch."""
 
 
 def seen(*slots: tuple[int, float], sold: float | None = 4 * GIB) -> HostPast:
@@ -71,6 +73,13 @@ def test_days_are_learned_after_a_clock_was_weeks_ahead_or_years_behind_for_a_wh
     for day in range(3, MOST_DAYS + 3):
         past.take_in("u1", "web", INDEX + day * SLOTS, GIB, 4 * GIB)
     assert [day - first for day in past.guests["u1"].days()] == [*range(4, MOST_DAYS + 3), 300]
+
+
+@pytest.mark.parametrize(("few", "today", "left"), [(True, 1, [0, 1]), (False, 1, [0, 1]), (True, 0, [0, 1, 300]), (False, 0, [0])])
+def test_days_that_lie_ahead_are_dropped_as_long_as_they_are_the_fewer(few: bool, today: int, left: list[int]) -> None:
+    past = seen((0, GIB), (SLOTS, GIB), (300 * SLOTS, GIB))
+    past.forget_after(SECONDS + today * 86_400.0, only_few=few)
+    assert [day - FIRST.toordinal() for day in again(past).guests["u1"].days()] == left
 
 
 def test_of_a_guest_that_is_forgotten_nothing_is_kept_and_of_one_whose_size_is_unknown_nothing_is_learned() -> None:

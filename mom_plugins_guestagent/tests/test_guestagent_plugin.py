@@ -256,11 +256,11 @@ def test_a_guest_has_no_more_memory_than_its_hypervisor_gives_it(make, hyperviso
     fields_once_known(plugin, hypervisor, guest("a"))
 
 
-SILENT, TELLING = "the guest's balloon driver does not answer any more", {"stats_age": 1.0, "balloon_stats_period": 2}
+SILENT, TELLING = "the guest's balloon driver has never answered", {"stats_age": 1.0, "balloon_stats_period": 2}
 ALONE: Mapping[str, tuple[Report, Guest]] = {
     "its driver is not asked": (report_of(Guest("uuid-of-a", "a", {"balloon_stats_period": 0}, incarnation="1")), guest("a")),
     "it has no balloon": (report_of(guest("a")), guest("a")),
-    "its driver is silent": (
+    "its driver has never answered": (
         report_of(Guest("uuid-of-a", "a", {"balloon_stats_period": 2}, incarnation="1")),
         Guest("uuid-of-a", "a", blocked={"balloon_target": SILENT}, incarnation="1"),
     ),
@@ -268,6 +268,7 @@ ALONE: Mapping[str, tuple[Report, Guest]] = {
 AWAITED = Guest("uuid-of-a", "a", {"balloon_stats_period": 0}, incarnation="1")
 NOT_ALONE: Mapping[str, Report] = {
     "its driver tells": report_of(Guest("uuid-of-a", "a", TELLING, incarnation="1")),
+    "its driver tells no more": report_of(Guest("uuid-of-a", "a", {**TELLING, "stats_age": 3600.0}, incarnation="1")),
     "the guests were unknown": report_of(),
     "it was not listed": report_of(guest("b")),
     "it was started anew": report_of(guest("a", "0")),

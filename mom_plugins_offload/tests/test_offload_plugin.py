@@ -42,7 +42,7 @@ class Bench:
     def __init__(self, guests: list[str], settings: OffloadSettings | None = None, stores: list[SwapStore] | None = None) -> None:
         self.clock = HandClock(100.0)
         self.hypervisor = MovingHypervisor([FakeGuest(name) for name in guests], stores)
-        self.forbidden, self.allowed = set[str](), set[str]()
+        self.forbidden, self.allowed, self.paused = set[str](), set[str](), set[str]()
         self.classes_answer = True
         target = FieldSpec("balloon_target", Unit.KIB, scope=Scope.GUEST, description="as the plugin balloon declares it")
         by_class = FieldSpec("may_offload", Unit.FLAG, scope=Scope.GUEST, description="as the plugin sla declares it")
@@ -53,6 +53,9 @@ class Bench:
     def _settings_of(self, guest: Guest) -> GuestSettings:
         return OffloadGuestSettings(offload=False if guest.name in self.forbidden else True if guest.name in self.allowed else None)
 
+    def _blocked(self, name: str) -> dict[str, str]:
+        return {"*": "the guest is paused"} if name in self.paused else {}
+
     def cycle(self, host: dict[str, Value], guests: dict[str, dict[str, Value]]) -> list[Decision]:
         """One cycle: collect, decide, review, set; what the guests' fields are then is in `fields`."""
         self.clock.now += 1
@@ -61,7 +64,9 @@ class Bench:
         self.host_fields = self.plugin.mom_collect_host(self.hypervisor)
         self.fields = self.plugin.mom_collect_guests(self.hypervisor, list(listed.values()))
         made = {
-            one.id: Guest(one.id, name, {**self.fields[one.id], **answer, **fields}, incarnation=one.incarnation)
+            one.id: Guest(
+                one.id, name, {**self.fields[one.id], **answer, **fields}, blocked=self._blocked(name), incarnation=one.incarnation
+            )
             for name, fields in guests.items()
             for one in (listed[name],)
         }
@@ -196,6 +201,24 @@ def test_nothing_goes_of_a_guest_that_is_to_be_left_as_it_is() -> None:
     assert bench.state("vm1") == "it is about to be migrated: it is left as it is"
 
 
+def test_what_others_give_is_not_reckoned_with_a_guest_of_which_nothing_can_be_moved_now() -> None:
+    bench = Bench([*GUESTS])
+    bench.paused = {"stuck"}
+    bench.cycle({**LITTLE, "mem_really_available": 2 * GIB - 1}, GUESTS)  # taking begins below what the host is to have
+    assert asked(bench, 3) == [{"vm1"}] * 3
+    assert bench.state("stuck") == "the guest is paused"
+
+
+def test_what_the_host_has_to_spare_is_not_kept_for_a_guest_to_which_nothing_can_be_brought_back_now() -> None:
+    works: dict[str, Value] = {"rss": GIB // 2, "host_swap": GIB // 2, "host_major_faults": 5000}
+    little: dict[str, Value] = {**PLENTY, "mem_really_available": 2.5 * GIB}
+    (alone,) = Bench(["vm1"]).cycle(little, {"vm1": works})
+    bench = Bench(["paused", "vm1"])
+    bench.paused = {"paused"}
+    (decision,) = bench.cycle(little, {"paused": works, "vm1": works})
+    assert (decision.entity.name, decision.value) == ("vm1", alone.value)
+
+
 def test_a_guest_that_works_on_what_was_taken_gets_it_back_at_once_where_the_host_has_it() -> None:
     bench = Bench(["vm1"])
     works: dict[str, Value] = {"rss": GIB // 2, "host_swap": GIB // 2, "host_major_faults": 5000}
@@ -265,6 +288,18 @@ def test_a_balloon_that_nobody_needs_to_take_anything_has_not_been_waited_for() 
         bench.clock.now += 60
     bench.cycle(PLENTY, {"vm1": FREED})
     assert bench.cycle(SHORT, {"vm1": FREED}) == []
+
+
+def test_a_balloon_that_cannot_be_set_has_not_been_waited_for() -> None:
+    bench = Bench(["vm1"])
+    bench.paused = {"vm1"}
+    for _ in range(9):
+        assert bench.cycle(SHORT, {"vm1": FREED}) == []
+        bench.clock.now += 60
+    bench.cycle(SHORT, {"vm1": FREED})
+    bench.paused = set()
+    assert bench.cycle(SHORT, {"vm1": FREED}) == []
+    assert "its balloon takes that first" in str(bench.state("vm1"))
 
 
 def test_ahead_of_need_no_guest_is_swept_and_it_is_waited_for_half_a_minute_only() -> None:

@@ -16,6 +16,9 @@ from mom_toolkit import PastGuest
 
 GIB = 1 << 20
 MONDAY = date(2024, 9, 2).toordinal()
+CENTURY = 36_525
+"""Days: so far ahead is no day yet."""
+
 PARTS = 8
 SOLD = 4 * GIB
 HOST = 60 * GIB
@@ -150,10 +153,23 @@ class TestWhatIsSaid:
 
     def test_half_an_hour_of_a_clock_that_was_ahead_leaves_all_guests_there(self) -> None:
         guests = learned(*[always(2)] * 10)
-        stray = {MONDAY + 400: [float(GIB), *[None] * (PARTS - 1)]}
+        stray = {MONDAY + CENTURY: [float(GIB), *[None] * (PARTS - 1)]}
         ahead = [one._replace(days={**one.days, **stray}) for one in guests[:3]]
         host = sold_on(Learned([*ahead, *guests[3:]]), 0.01)
         assert (host.guests, host.today) == (10, 40 * GIB)
+        gone = ahead[0]._replace(days={day: used for day, used in ahead[0].days.items() if not MONDAY + 20 <= day < MONDAY + 28})
+        assert sold_on(Learned([gone, *guests[1:]]), 0.01).guests == 9, "but those that are gone"
+
+    def test_guests_that_went_while_mom_did_not_run_are_not_sold_today_once_others_are_seen_again(self) -> None:
+        guests = learned(*[always(2)] * 10, days=20)
+        begun = {MONDAY + 30: [float(GIB), *[None] * (PARTS - 1)]}
+        there = [one._replace(days={**one.days, **begun}) for one in guests[:5]]
+        host = sold_on(Learned([*there, *guests[5:]]), 0.01)
+        assert (host.guests, host.today) == (5, 20 * GIB)
+
+    def test_guests_of_a_host_whose_clock_is_ahead_are_there(self) -> None:
+        guests = [one._replace(days={day + CENTURY: used for day, used in one.days.items()}) for one in learned(*[always(2)] * 10)]
+        assert sold_on(Learned(guests), 0.01).guests == 10
 
     def test_guests_of_which_no_day_is_known_for_half_of_it_are_there(self) -> None:
         guests = learned(*[lambda day, part: 1.0 if part == 0 else None] * 3, days=1)

@@ -111,9 +111,12 @@ def test_the_time_in_which_mom_was_away_is_unknown() -> None:
     assert row_of(accounts).seconds == 5
 
 
+UNKNOWN = Verdict([Condition("guests", "the guests are unknown: no answer", plugins=("core",))])
+
+
 def unlisted(now: float) -> Report:
     """A cycle in which the hypervisor did not list its guests."""
-    return replace(cycle(now, {}), verdict=Verdict([Condition("guests", "the guests are unknown: no answer", plugins=("core",))]))
+    return replace(cycle(now, {}), verdict=UNKNOWN)
 
 
 def test_the_time_in_which_guests_could_not_be_listed_is_unknown_and_no_time_without_guests() -> None:
@@ -130,11 +133,25 @@ def test_the_time_in_which_guests_could_not_be_listed_is_unknown_and_no_time_wit
     assert now.sweeps == 2 * GIB
 
 
-def test_guests_that_are_listed_again_are_known_though_that_condition_is_told_as_past() -> None:
-    past = replace(
-        cycle(10, {"a": KNOWN}), verdict=Verdict([Condition("guests", "the guests are unknown", severity=Severity.OK, over=5.0)])
-    )
-    assert row_of(after(cycle(0, {"a": KNOWN}), past)).seconds == 10
+def test_guests_that_are_listed_again_are_known_though_that_condition_stands_a_little_longer() -> None:
+    there = {"a": KNOWN}
+    accounts = after(cycle(0, there), unlisted(5), replace(cycle(10, there), verdict=UNKNOWN))
+    assert accounts.given_back() == GivenBack(0, 0, 0)
+    host, rows = current_of(accounts)
+    assert (host.seconds, host.unknown_seconds, rows["a"].seconds) == (5, 5, 5)
+
+
+def test_a_host_that_has_no_guests_any_more_is_known_though_that_condition_is_told_as_past() -> None:
+    past = Verdict([Condition("guests", "the guests are unknown", severity=Severity.OK, over=15.0)])
+    host, _ = current_of(after(cycle(0, {}), replace(cycle(10, {}), verdict=past)))
+    assert (host.seconds, host.unknown_seconds) == (10, 0)
+
+
+def test_time_before_guests_could_not_be_listed_is_known_of_those_that_were_not_looked_at_then() -> None:
+    many = {f"g{n}": KNOWN for n in range(LOOKS_EACH_CYCLE + 1)}
+    host, rows = current_of(after(*(unlisted(now) if now == 15 else cycle(now, many) for now in range(0, 35, 5))))
+    assert (host.seconds, host.unknown_seconds) == (25, 5)
+    assert {rows[name].seconds for name in ("g0", "g1")} == {20, 25}, "one was looked at in the last cycle, one in the one before"
 
 
 def test_an_hour_or_a_mom_that_begins_while_guests_cannot_be_listed_begins_then() -> None:
@@ -155,6 +172,23 @@ def test_what_a_guest_has_touched_is_known_when_it_was_away_at_the_full_hour(inc
     now = accounts.given_back()
     assert now is not None
     assert now.sweeps == sweeps
+
+
+def test_what_guests_have_touched_before_a_restart_is_known_though_they_are_first_listed_after_the_full_hour() -> None:
+    accounts = Accounts({"a": Touched("1", 4.0 * GIB)})
+    for one in (unlisted(3590), unlisted(3605), cycle(3610, {"a": KNOWN})):
+        accounts.add(one)
+    now = accounts.given_back()
+    assert now is not None
+    assert now.sweeps == GIB
+
+
+def test_what_a_guest_has_touched_is_known_when_none_was_listed_for_two_hours() -> None:
+    accounts = after(cycle(3500, {"a": KNOWN}), cycle(3590, {}), *(unlisted(now) for now in range(3600, 3 * 3600 + 60, 60)))
+    accounts.add(cycle(3 * 3600 + 60, {"a": {**KNOWN, "rss": GIB}}))
+    now = accounts.given_back()
+    assert now is not None
+    assert now.sweeps == 2 * GIB
 
 
 def test_guests_that_come_and_go_for_ever_take_no_memory_without_end() -> None:

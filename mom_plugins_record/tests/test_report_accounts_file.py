@@ -16,6 +16,7 @@ from mom_plugins_record.report.accounts_file import (
     MOST_SET_ASIDE,
     AccountsError,
     AccountsFile,
+    _check_pages,
     check,
     read_guests,
     read_hosts,
@@ -270,6 +271,34 @@ def test_accounts_that_are_damaged_while_mom_runs_are_set_aside_at_the_next_time
     keeper.write()
     assert keeper.write_error == ""
     assert f"{path.name}.damaged-1" in keeper.damage, "it is said until mom is started anew"
+
+
+@pytest.mark.parametrize(("torn", "looks"), [(False, 1), (True, 2)])
+def test_a_write_that_fails_has_the_file_looked_through_only_if_it_may_be_damaged(
+    torn: bool, looks: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Path] = []
+
+    def counted(path: Path, connection: sqlite3.Connection) -> None:
+        looked.append(path)
+        _check_pages(path, connection)
+
+    file_at(path).write([hour(guests=500)])
+    monkeypatch.setattr("mom_plugins_record.report.accounts_file._check_pages", counted)
+    monkeypatch.setattr("mom_plugins_record.report.accounts_file.WAITS_SECONDS", 0.0)
+    keeper = kept(file_at(path, run=2))
+    keeper.add(cycle(0, {"a": KNOWN}), None)
+    if torn:
+        path.write_bytes(path.read_bytes()[:4096] + b"\x55" * path.stat().st_size)
+        keeper.write()
+    else:
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM guest_hours").fetchone()
+            keeper.write()
+    assert "cannot be written" in keeper.write_error
+    keeper.write()
+    assert (keeper.write_error, bool(keeper.damage), len(looked)) == ("", torn, looks)
 
 
 def test_accounts_of_another_mom_stay_where_they_are_until_they_are_moved(path: Path) -> None:

@@ -52,7 +52,9 @@ class SeenGuest(ABC):
     state: str = "unknown"
     """How the guest is, in a word that people know."""
     description: Devices | None = None
-    """None: not known yet."""
+    """None: not known yet, or `garbled`."""
+    garbled: bool = False
+    """Its description was read, and cannot be understood: what it is promised may never be known, so that nobody waits for that."""
     period: int = 0
     """Every how many seconds its balloon driver is asked; 0: never, or not known."""
     fields: dict[str, Value] = field(default_factory=dict)
@@ -226,6 +228,8 @@ class SeenGuests(ABC, Generic[G]):
         why = self._obstacle(seen)
         if why:
             return {"*": why}
+        if seen.garbled:
+            return dict.fromkeys((BALLOON, PERIOD), "the guest's description cannot be understood")
         if seen.description is None:  # what it is promised, and by whom, may stand there
             return {"*": UNDESCRIBED}
         if not seen.balloon:

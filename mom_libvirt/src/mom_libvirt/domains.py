@@ -246,7 +246,7 @@ class Domains(SeenGuests[KnownDomain]):
 
     def _learn(self, known: KnownDomain, description: DomainDescription | None) -> None:
         """The lock is held."""
-        had, known.description = known.period, description
+        had, known.description, known.garbled = known.period, description, description is None
         known.period = 0 if description is None else description.stats_period
         if known.period and not had:
             known.since = self._monotonic()

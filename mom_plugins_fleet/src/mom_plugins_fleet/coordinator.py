@@ -67,7 +67,8 @@ class Coordinator:
         self._access, self._holder, self._log, self._signer = access, holder, log, signer
         self.view = FleetView(frozenset(operators), revisions or SeenRevisions(at_once=False))
         self.epoch = 0
-        self.stuck: dict[str, Mapping[str, str]] = {}
+        self._stuck: dict[str, frozenset[str]] = {}
+        """The names of guests of which it was said that they cannot leave, by host."""
         self.unmoved: dict[str, str] = {}
         """Why no guest was moved for balance when that was looked at last, by group."""
         self._balanced: dict[str, float] = {}
@@ -253,7 +254,7 @@ class Coordinator:
         concerned = [host for host, (_, member) in self.view.members.records.items() if member.draining or host in moving]
         known = places(self.view) if concerned else {}  # a look at all hosts, which nothing needs while all is calm
         self._given = {host: given for host, given in self._given.items() if host in self.view.members.records}
-        self.stuck = {host: stuck for host, stuck in self.stuck.items() if host in concerned}
+        self._stuck = {host: names for host, names in self._stuck.items() if host in concerned}
         for host in sorted(concerned):
             stuck: dict[str, str] = {}
 
@@ -264,10 +265,15 @@ class Coordinator:
 
             with self._contained(f"the orders of {host}"):
                 await self._change(store, host, wanted)
-            if stuck != self.stuck.get(host, {}):
-                for name, why in stuck.items():
-                    self._log.warning("guest %s cannot leave %s: %s", printable(name), host, why)
-            self.stuck[host] = stuck
+            self._say_stuck(host, stuck)
+
+    def _say_stuck(self, host: str, stuck: Mapping[str, str]) -> None:
+        """Say of each guest once why it cannot leave, until it may: the reason changes with all that hosts tell, and there may be 400."""
+        said, orders = self._stuck.get(host, frozenset()), self.view.ordered(host) or Orders()
+        for name, why in stuck.items():
+            if name not in said:
+                self._log.warning("guest %s cannot leave %s: %s", printable(name), host, why)
+        self._stuck[host] = (said | stuck.keys()) - {move.name for move in orders.moves if move.state is not MoveState.FAILED}
 
     async def _settle_trials(self, store: Store) -> None:
         """Have what some hosts have tried go on to all of their groups, or back."""

@@ -31,6 +31,8 @@ MOST_TOLD: Final = 400
 MOST_MOVES: Final = 2 * MOST_TOLD
 """Moves in a host's orders: one of each guest that it tells of, and those that are on their way."""
 
+MOST_EARLIER: Final = 8
+"""Accounts that a host had before: after so many new keys in a row that could not end the ones before, the first of these is forgotten."""
 
 MOST_TRYING: Final = 10_000
 """Hosts that try policies at a time: as many as the largest fleet has."""
@@ -104,8 +106,8 @@ class Member(FleetRecord):
     """Where other hosts reach this one's hypervisor, to move guests here; None: nothing can be moved here."""
     account: str = ""
     """The host's account in the servers; empty where they ask for no keys."""
-    last_account: str = ""
-    """The one before, which ends with it; where that failed, with the next one. Empty: there was none."""
+    earlier_accounts: Annotated[tuple[str, ...], Field(max_length=MOST_EARLIER)] = ()
+    """The ones before. Each ends when the next one is there; where that failed, with the one after that."""
     metrics_host: Annotated[str, AfterValidator(_a_host)] | None = None
     """The name or address by which Prometheus reaches this host; None: the one in `address`."""
     cordoned: bool = False
@@ -119,9 +121,17 @@ class Member(FleetRecord):
     by: str = ""
     """Who changed this last."""
 
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """All that may let it in."""
+        return tuple(filter(None, (*self.earlier_accounts, self.account)))
+
 
 Seconds = Annotated[float, Field(ge=0, lt=1 << 36)]
 """Since the epoch; up to the year 4147, so that it can be written as a date."""
+
+NEVER: Final = float((1 << 36) - 1)
+"""The last of them."""
 
 
 class Trial(FleetRecord):
@@ -133,7 +143,8 @@ class Trial(FleetRecord):
     ends: Seconds
     what: Annotated[str, StringConstraints(max_length=200)] = ""
     promoted: str = ""
-    """The group's record with these policies, signed as its next revision."""
+    """The group's record with these policies, signed as its next revision: in force no sooner than the trial ends, and never where it was
+    tried on no host."""
     rolled_back: str = ""
     """The one as it was before, signed as the revision after that."""
 

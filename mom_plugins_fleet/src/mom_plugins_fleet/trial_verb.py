@@ -53,16 +53,14 @@ def begin_trial(where: Where, group: str, name: str, text: str, share: float | N
     def tried(record: Group) -> Mapping[str, str]:
         return {**record.policies, name: text}
 
-    async def have(store: Store, on: tuple[str, ...], seconds: float) -> None:
+    async def have(store: Store, on: tuple[str, ...], seconds: float, asked: Trial | None = None) -> int:
         def wanted(before: Group) -> Mapping[str, object]:
             nothing_on_trial(before)
+            if asked is not None and before.trial != asked:
+                raise _changed(group)
             return {"trial": Trial(on=on, ends=time.time() + seconds, what=name)}
 
-        await change_group(where, store, group, wanted, lambda one, number: with_followers(signer, group, one, tried(one), number))
-
-    def ended(before: Group) -> Mapping[str, object]:
-        nothing_on_trial(before)  # another operator's may have begun
-        return {"trial": None}
+        return await change_group(where, store, group, wanted, lambda one, number: with_followers(signer, group, one, tried(one), number))
 
     async def begun(store: Store) -> tuple[FleetView, FleetView]:
         view = await where.view(store)
@@ -70,12 +68,19 @@ def begin_trial(where: Where, group: str, name: str, text: str, share: float | N
         before = view.groups.get(named(group)) or Group()
         nothing_on_trial(before)
         show(f"{GROUPS} {group}, if all goes well", before, before.model_copy(update={"policies": tried(before)}))
-        await have(store, (), 2 * ASKED_SECONDS)  # no coordinator ends it before this does
-        asked = await _answered(where, store, group)
+        revision = await have(store, (), 2 * ASKED_SECONDS)  # no coordinator ends it before this does
+        asked = await _answered(where, store, group, revision)
+        trial = asked.groups.records[group][1].trial
+
+        def ended(before: Group) -> Mapping[str, object]:
+            if before.trial != trial:
+                raise _changed(group)
+            return {"trial": None}
+
         if not on or _refused(asked, group):
             await change_group(where, store, group, ended)
             return asked, asked
-        await have(store, on, seconds)
+        await have(store, on, seconds, trial)
         return asked, await where.view(store)
 
     asked, view = where.ask(begun)
@@ -95,11 +100,14 @@ def begin_trial(where: Where, group: str, name: str, text: str, share: float | N
         print_prose(f"No coordinator works: `mom fleet policy canary {group} --wait` has it go on to all hosts, or back.", 2)
 
 
-async def _answered(where: Where, store: Store, group: str) -> FleetView:
-    """The fleet when all hosts of a group that are there have said what is wrong with what is tried, or their time for that is over."""
+async def _answered(where: Where, store: Store, group: str, revision: int) -> FleetView:
+    """The fleet when all hosts of a group that are there have said what is wrong with its record of that revision, or their time for that
+    is over. Raises `MomError` when another record stands there."""
     ends = time.monotonic() + ASKED_SECONDS
     while True:
         view = await where.view(store)
+        if group not in view.groups.records or view.groups.records[group][0] != revision:
+            raise _changed(group)
         here = {host for host, (_, member) in view.members.records.items() if member.group == group and view.is_fresh(host)}
         silent = sorted(here - told(view, group).keys())
         if not silent:
@@ -108,6 +116,12 @@ async def _answered(where: Where, store: Store, group: str) -> FleetView:
             print_prose(f"{first_names(silent, _SHOWN)} did not say what is wrong with it within {ASKED_SECONDS:.0f} s.", 2)
             return view
         await asyncio.sleep(LOOK_SECONDS)
+
+
+def _changed(group: str) -> MomError:
+    return MomError(
+        f"the group {group} was changed while its hosts were asked: nothing is tried", hint="see who has changed it, and try again"
+    )
 
 
 def _refused(view: FleetView, group: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Final
 
 from mom_core import MomError
 from mom_plugins_fleet.link import ConflictError, Store
-from mom_plugins_fleet.records import Group, Trial, TrialState
+from mom_plugins_fleet.records import NEVER, Group, Trial, TrialState
 from mom_plugins_fleet.signatures import Signer
 from mom_plugins_fleet.subjects import GROUPS
 from mom_plugins_fleet.view import FleetView
@@ -51,7 +51,8 @@ def with_followers(signer: Signer, group: str, record: Group, policies: Mapping[
     if trial is None:
         return record
     tried = f"{record.by}, after a trial on {', '.join(trial.on)}"[:400]
-    promoted = Group(policies=policies, not_before=trial.ends, by=tried)
+    # Where hosts are only asked, nothing has shown that it does no harm: it follows that on no host, whoever gives it.
+    promoted = Group(policies=policies, not_before=trial.ends if trial.on else NEVER, by=tried)
     before = record.model_copy(update={"trial": None, "by": f"{record.by}, as before {trial.what} was tried"})
     texts = [signer.signed(GROUPS, group, one, revision + n).decode() for n, one in ((1, promoted), (2, before))]
     return record.model_copy(update={"trial": trial.model_copy(update={"promoted": texts[0], "rolled_back": texts[1]})})

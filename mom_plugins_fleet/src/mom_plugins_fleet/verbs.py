@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from mom_plugins_fleet.group_verbs import policy_group
 from mom_plugins_fleet.invitation import Invitation, Token
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.plan_verb import plan_command
-from mom_plugins_fleet.records import AuthorizedKeys, Group, Member
+from mom_plugins_fleet.records import MOST_EARLIER, AuthorizedKeys, Group, Member
 from mom_plugins_fleet.revisions import AHEAD_SECONDS
 from mom_plugins_fleet.signatures import next_revision, opened
 from mom_plugins_fleet.status_verb import status_command
@@ -224,14 +224,15 @@ def _enroll(where: Where, host: str, group: str, given: Mapping[str, object], ke
     account, seed, credentials = before.account if before else "", new_seed(ACCOUNT), None
     if key_file is not None or by_token:
         account, credentials = host_credentials(host, seed)
-    new_account, old = "", "" if before is None or before.account == account else before.account
+    new_account, ended = "", () if before is None or before.account == account else before.accounts
     if account and (before is None or credentials is not None or before.group != group):
         new_account = where.root().host_account(account, host, group, next_revision(0 if known is None else known.revision))
     key = "" if credentials is None else f"{credentials.seed}\n{credentials.jwt}"
 
     def enrolled(before: Member | None) -> Member:
         changes: dict[str, object] = {"group": group, "by": who(), "account": account}
-        changes |= {"last_account": old} if old else {}
+        if before is not None and before.account != account:
+            changes["earlier_accounts"] = before.accounts[-MOST_EARLIER:]
         changes |= {name: value for name, value in given.items() if value is not None}
         return checked(Member, {**(before.model_dump() if before else {}), **changes})
 
@@ -246,10 +247,11 @@ def _enroll(where: Where, host: str, group: str, given: Mapping[str, object], ke
 
     with _written(key_file, key):
         if new_account:  # before the host hears of it: then it may read what it is told to
-            where.give(new_account, take=before.last_account if old and before else "")
+            where.give(new_account)
+    with _may_be_set(host, key_file):
         token = where.ask(put)
-    if old:  # not before its successor is there
-        _end(where, host, old)
+    if ended:  # not before their successor is there: which of them the host works with is not known
+        _end(where, host, ended)
     return token
 
 
@@ -267,13 +269,25 @@ def _written(key_file: Path | None, key: str) -> Iterator[None]:
         raise
 
 
-def _end(where: Where, host: str, account: str) -> None:
-    """End the account that a host had before. Raises `MomError`."""
+@contextmanager
+def _may_be_set(host: str, key_file: Path | None) -> Iterator[None]:
+    """What fails now leaves the file with the new key, as the host's record may name it by then: it is nowhere else. Raises `MomError`."""
     try:
-        where.give(take=account)
+        yield
+    except MomError as error:
+        if key_file is None:
+            raise
+        message = f"{host} may have its new key, {key_file}, by now, and any old one lets it in as before: {error.message}"
+        raise MomError(message, hint="enroll it with another new key: that ends all before") from None
+
+
+def _end(where: Where, host: str, accounts: Sequence[str]) -> None:
+    """End the accounts that a host had before. Raises `MomError`."""
+    try:
+        where.give(take=accounts)
     except MomError as error:
         message = f"{host} has a new key, and its old one lets it in as before: {error.message}"
-        raise MomError(message, hint="enroll it with another new key: that ends both") from None
+        raise MomError(message, hint="enroll it with another new key: that ends all before") from None
 
 
 async def _invite(where: Where, store: Store, host: str, account_seed: str, key: str) -> Token:
@@ -294,8 +308,8 @@ def remove_command(where: Where, host: str) -> None:
     known = where.ask(lambda store: standing(where, store, ROSTER, Member, named(host)))
     if known is None:
         raise MomError(f"the fleet has no host {printable(host)}")
-    for account in filter(None, (known.record.account, known.record.last_account)):
-        where.give(take=account)
+    if known.record.accounts:
+        where.give(take=known.record.accounts)
 
     async def removed(store: Store) -> None:
         await store.remove(ROSTER, host)

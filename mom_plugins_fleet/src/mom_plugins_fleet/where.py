@@ -123,14 +123,14 @@ class Where:
             raise MomError("accounts are made with the fleet's root key, and it is not given", hint="say --root FILE, or MOM_FLEET_ROOT")
         return FleetRoot(self.root_file)
 
-    def give(self, *accounts: str, take: str = "") -> None:
-        """Give accounts to the servers, and take one away. Raises `MomError`."""
+    def give(self, *accounts: str, take: Sequence[str] = ()) -> None:
+        """Give accounts to the servers, and take others away. Raises `MomError`."""
         root, access = self.root(), self.access()
 
         async def given(store: Store) -> None:
             await root.give(store, *accounts)
-            if take:
-                await root.take(store, take)
+            for one in take:
+                await root.take(store, one)
 
         ask(replace(access, key=root.system_user()), "root", LOG, given)
 

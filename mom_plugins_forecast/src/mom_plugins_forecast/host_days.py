@@ -44,6 +44,9 @@ CLOSE_WITHIN: Final = 0.3
 KEPT_WEEKS: Final = 5
 """So long are the days of a guest kept that is not there."""
 
+SURE_DAYS: Final = 14
+"""A wall clock that has run for so long without a jump is right: one that is years behind is noticed before."""
+
 JUMP_SECONDS: Final = 5.0
 """By how much the wall clock may go wrong from one cycle to the next, and has not jumped."""
 
@@ -208,13 +211,14 @@ class HostDays:
     def forget(self, now: float) -> None:
         """Drop the days of guests that have not been there for long, those of the oldest of too many, and past days that lie ahead.
 
-        Nothing for its time before the wall clock has run for a day without a jump: one that is ahead at the start would cost all guests,
-        and one that is behind all past days.
+        Nothing for its time before the wall clock has run for a day without a jump: one that is ahead at the start would cost all guests.
+        One that is behind would cost all past days: most of them go only once it has run for `SURE_DAYS`.
         """
-        steady = self._now[1] - self._steady >= self.calendar.day_seconds
-        oldest = now - KEPT_WEEKS * self.calendar.day_seconds * self.calendar.week_days if steady else -math.inf
-        if steady:
-            self.past.forget_after(now)
+        day = self.calendar.day_seconds
+        steady = (self._now[1] - self._steady) / day
+        oldest = now - KEPT_WEEKS * day * self.calendar.week_days if steady >= 1 else -math.inf
+        if steady >= 1:
+            self.past.forget_after(now, only_few=steady < SURE_DAYS)
         there = set(self._ids)
         absent = sorted((one for one in self.known.values() if one.id not in there), key=lambda one: one.seen)
         too_many = len(self.known) - MOST_GUESTS

@@ -138,10 +138,17 @@ class HostPast:
         self.promisable_kib = self.promisable_kib if self.promisable_kib is not None else other.promisable_kib
         return count
 
-    def forget_after(self, moment: float) -> None:
-        """Drop what lies ahead of this time (seconds since the epoch): what was learned while the clock was ahead."""
+    def forget_after(self, moment: float, *, only_few: bool) -> None:
+        """Drop what lies ahead of this time (seconds since the epoch): what was learned while the clock was ahead.
+
+        :param only_few: only if it is no more than half of all: else the clock may be behind now
+        """
         today = FIRST_DAY + self.calendar.index(moment) // SLOTS
-        for guest in self.guests.values():
+        guests = self.guests.values()
+        ahead = sum(len(one.ordinals) - bisect_right(one.ordinals, today) for one in guests)
+        if only_few and 2 * ahead > sum(len(one.ordinals) for one in guests):
+            return
+        for guest in guests:
             guest.forget_after(today)
 
     def keep_only(self, known: Collection[str]) -> None:

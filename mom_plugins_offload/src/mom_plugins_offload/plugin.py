@@ -86,6 +86,11 @@ def _rises(guest: Guest) -> bool:
     return guest.number(RISES_IN) is not None
 
 
+def _blocked(guest: Guest, control: str) -> str:
+    """Why nobody can set this control of the guest now; empty where it can be set."""
+    return guest.blocked.get(control, "") or guest.blocked.get("*", "")
+
+
 class OffloadPlugin:
     """Cold memory of guests in the host's swap."""
 
@@ -215,7 +220,7 @@ class OffloadPlugin:
         for identity in offers:
             others = f"{_RISES}, and that of others" if identity in spared else "other guests' cold memory costs less, and"
             self._followed[identity].reason = "" if identity in paces else why or f"{others} is enough"
-        paces.update(self._coming_back(need, cycle))
+        paces.update(self._coming_back(snapshot, need, cycle))
         return _Plan(paces, offers, need.words or "the host's cold memory goes ahead of need", need.beyond_kib)
 
     def _within_swap_limit(self, one: FollowedGuest, offer: ColdOffer, cycle: float) -> ColdOffer | None:
@@ -238,11 +243,14 @@ class OffloadPlugin:
             return 0.0, "what the host has available, or is to have, is unknown"
         return (min(need.lack_kib / net, room_kib), "") if need.lack_kib > 0 else (0.0, f"{need.words}: nothing has to be taken")
 
-    def _coming_back(self, need: HostNeed, cycle: float) -> dict[str, int]:
+    def _coming_back(self, snapshot: Snapshot, need: HostNeed, cycle: float) -> dict[str, int]:
         """The memory that guests that were harmed get back at once, as far as the host has it to spare."""
         found: dict[str, int] = {}
         spare = need.beyond_kib
-        for identity, one in self._followed.items():
+        for identity, guest in snapshot.guests.items():
+            one = self._followed.get(identity)
+            if one is None or _blocked(guest, OFFLOAD):
+                continue
             away = one.observed.away_kib if one.observed is not None and one.state.wants_back else None
             back = min(away or 0.0, spare)
             if back >= law.LEAST_KIB * cycle:
@@ -271,6 +279,8 @@ class OffloadPlugin:
         )
 
     def _forbidden(self, guest: Guest, one: FollowedGuest) -> str:
+        if why := _blocked(guest, OFFLOAD):
+            return why
         if why := guest.text("give_back"):
             return f"{printable(why, 100)}: it is left as it is"
         settings = self._context.guest_settings(guest)
@@ -297,7 +307,7 @@ class OffloadPlugin:
 
         :param seconds: since the last cycle
         """
-        sweeps = (Scope.GUEST, "balloon_target") in self._context.declarations.fields and "balloon_target" not in guest.blocked
+        sweeps = (Scope.GUEST, "balloon_target") in self._context.declarations.fields and not _blocked(guest, "balloon_target")
         words = swept_first(guest, away) if sweeps else ""
         waited = seconds if need.lack_kib > 0 or self._settings.ahead else 0.0  # without need nobody is swept
         one.unswept_seconds = min(_PATIENT_SWEEP_SECONDS, max(0.0, one.unswept_seconds + (waited if words else -seconds)))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from mom_core import MomError, Value, format_kib, printable
 from mom_plugins_record.advise.placement import PlacementAdvice, placement_of
-from mom_plugins_record.advise.ratio import CONFIDENCE, LearnedGuest, SoldAtRisk, is_known, sold_at_risk
+from mom_plugins_record.advise.ratio import CONFIDENCE, LearnedGuest, SoldAtRisk, sold_at_risk
 from mom_toolkit import PastDays, PastGuest
 
 HOST_RESERVE_SHARE: Final = 0.05
@@ -50,7 +51,7 @@ def sold_on(past: PastDays, risk: float) -> HostSold:
     if total is None:
         raise MomError(f"how much memory {name} has was not known when {past.where} was written", hint="enable the plugin host")
     capacity = past.promisable_kib if past.promisable_kib is not None else (1 - HOST_RESERVE_SHARE) * total
-    there = _there(guests)
+    there = _there(guests, datetime.now(UTC).toordinal())
     today = sum(one.sold_kib for one in there)
     found = sold_at_risk([LearnedGuest(one.sold_kib, one.days) for one in there], capacity, risk=risk)
     host = HostSold(name, total, capacity, today, len(there))
@@ -60,14 +61,14 @@ def sold_on(past: PastDays, risk: float) -> HostSold:
     return host._replace(found=found, advice=advice if isinstance(advice, PlacementAdvice) else None)
 
 
-def _there(guests: Sequence[PastGuest]) -> Sequence[PastGuest]:
-    """Those that were there lately.
+def _there(guests: Sequence[PastGuest], today: int) -> Sequence[PastGuest]:
+    """Those that were there lately: by the last day that is not to come. A clock that was ahead for a while has left such days.
 
-    Lately ends with a day that is known of some guest: a clock that was ahead for a while has left half hours of days to come.
+    Tomorrow is not to come, as it has begun elsewhere on earth; if all days are to come, they are of a host with a clock of its own.
     """
-    seen = [day for one in guests for day in one.days]
-    last = max((day for one in guests for day, used in one.days.items() if is_known(used)), default=max(seen, default=0))
-    return [one for one in guests if one.days and max(one.days) > last - THERE_DAYS]
+    seen = {day for one in guests for day in one.days}
+    last = max((day for day in seen if day <= today + 1), default=max(seen, default=0))
+    return [one for one in guests if any(last - THERE_DAYS < day <= last for day in one.days)]
 
 
 def told(host: HostSold, risk: float) -> Iterator[str]:

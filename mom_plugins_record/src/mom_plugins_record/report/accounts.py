@@ -190,7 +190,8 @@ class Accounts:
 
     def __init__(self, touched: Mapping[str, Touched] | None = None) -> None:
         self._touched = dict(touched or {})
-        """Of guests that are not there: of those that left in the hour before this one."""
+        """Of guests that are not there: of those that left in the hour before this one. Hours in which guests were not listed once do not
+        count."""
         self._touched_before: dict[str, Touched] = {}
         """The same an hour earlier; older ones are forgotten."""
         self._guests: dict[str, _Followed] = {}
@@ -199,6 +200,8 @@ class Accounts:
         self._host: HostHour | None = None
         self._listed = True
         """Whether it was known in the last cycle which guests there are."""
+        self._listed_once = False
+        """Whether it was known once in this hour."""
         self._looked: float | None = None
         self._time = 0.0
         self._cpu: float | None = None
@@ -221,13 +224,14 @@ class Accounts:
         self._listed = not _guests_unknown(report)
         if elapsed > LONGEST_GAP or (elapsed and not self._listed):  # mom was away, or as good as
             host.unknown_seconds += max(0.0, report.time - self._time)
-            elapsed = 0.0
             for one in self._guests.values():
-                one.looked = now
+                one.looked += elapsed  # what is before the last cycle is known of the host, too
+            elapsed = 0.0
         self._add_host(host, report, elapsed, cpu_seconds)
         self._looked, self._time = now, report.time
         if not self._listed:
             return
+        self._listed_once = True
         swapped = snapshot.host.fields.get("swap_usage")
         spread_swap = _swap_share(swapped, guests.values()) if swapped else 0.0
         ratio = snapshot.host.number("offload_ratio")
@@ -281,8 +285,10 @@ class Accounts:
         if current is not None:
             self._over.append(current)
         self._host = HostHour(hour)
-        gone = {identity: Touched(one.row.incarnation, one.touched) for identity, one in self._gone.items()}
-        self._touched_before, self._touched, self._gone = self._touched, gone, {}
+        if self._listed_once:  # else no guest could come back in that hour, and none is known to be gone
+            gone = {identity: Touched(one.row.incarnation, one.touched) for identity, one in self._gone.items()}
+            self._touched_before, self._touched, self._gone = self._touched, gone, {}
+            self._listed_once = False
         for one in self._guests.values():
             row = one.row
             one.row = GuestHour(hour, row.id, row.name, row.service_class, row.incarnation, properties=row.properties)
@@ -339,9 +345,12 @@ class Accounts:
 
 
 def _guests_unknown(report: Report) -> bool:
-    """True if the hypervisor did not list its guests, which the core says as a condition: that there are none is not known then."""
+    """True if the hypervisor did not list its guests, which the core says as a condition: that there are none is not known then.
+
+    Guests that are listed are known, though the condition stands a little longer.
+    """
     verdict = report.verdict
-    return verdict is not None and any(one.name == "guests" and not one.over for one in verdict.conditions)
+    return not report.snapshot.guests and verdict is not None and any(one.name == "guests" and not one.over for one in verdict.conditions)
 
 
 def _add_memory(row: HostHour, host: Host, elapsed: float) -> None:

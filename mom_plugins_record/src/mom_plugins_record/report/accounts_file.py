@@ -39,8 +39,8 @@ WAITS_SECONDS: Final = 2.0
 """For a lock that a reader holds; then it is tried again at the next time."""
 
 CHECKED_WHOLE: Final = 128 << 20
-"""Bytes of a file that is looked through at the start, which takes 10 ms for each MiB. What is damaged in a larger one is found, and said,
-when it is read or written."""
+"""Bytes of a file that is looked through at the start, or when it seems to be damaged, which takes 10 ms for each MiB. What is damaged in
+a larger one is found, and said, when it is read or written."""
 
 HOST_KEPT: Final = 400 * 86_400.0
 """Seconds for which the host's rows are kept: growth is seen over months, and a year of them is 3 MiB."""
@@ -79,6 +79,9 @@ _ADD_MINUTE: Final = """INSERT INTO minutes VALUES (?, ?, ?, ?, ?) ON CONFLICT D
 _WRONG: Final = (sqlite3.Error, UnicodeDecodeError)
 """Errors of reading where the file is damaged: SQLite's own messages may hold bytes of it that are no text."""
 
+_SOUND: Final = (sqlite3.OperationalError, OSError, OverflowError)
+"""Errors that say nothing of what is in the file, such as those of a lock, or of a full disk."""
+
 Row = TypeVar("Row", HostHour, GuestHour)
 Hour = tuple[HostHour, Sequence[GuestHour]]
 
@@ -109,6 +112,8 @@ class AccountsFile:
         """The hour that was written last."""
         self._told: dict[str, tuple[int, str]] = {}
         """What stands in the file of guests' properties by this mom: since which hour, and what."""
+        self._looked_through = False
+        """Whether its pages were found sound, and no error has said otherwise since."""
 
     def open(self) -> str:
         """Make the file, or look whether it can be used. What was wrong with it, when it had to be set aside; empty: nothing.
@@ -126,7 +131,9 @@ class AccountsFile:
             if not self.path.stat().st_size:
                 raise sqlite3.DatabaseError("it is empty")
             with closing(_connected(self.path, write=True)) as connection:
-                _check_pages(self.path, connection)
+                if not self._looked_through:
+                    _check_pages(self.path, connection)
+                    self._looked_through = True
                 connection.execute(_MINUTES)
                 connection.execute(_PROPERTIES)
             return ""
@@ -188,6 +195,8 @@ class AccountsFile:
                 _delete(connection, "host_hours", "hour", newest - int(HOST_KEPT // HOUR))
                 self._bound(connection)
         except (*_WRONG, OSError, OverflowError) as error:
+            if not isinstance(error, _SOUND):
+                self._looked_through = False
             raise AccountsError(f"{self.path} cannot be written: {_reason(error)}", hint="free space, or repair the disk") from error
         self._told, self._run, self._last = told, run, last
 

@@ -125,4 +125,4 @@ class AccountsKeeper:
         if not self.write_error:
             self._log.warning("%s; %s: they are kept in memory for up to %d hours", error.message, error.hint, MOST_UNWRITTEN)
         self.write_error = error.message
-        self._file_opened = False  # it may be damaged: it is looked at before it is written again
+        self._file_opened = False  # it may be damaged, or another one: it is opened anew before it is written again
