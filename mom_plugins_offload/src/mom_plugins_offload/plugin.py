@@ -279,8 +279,8 @@ class OffloadPlugin:
         )
 
     def _forbidden(self, guest: Guest, one: FollowedGuest) -> str:
-        if why := _blocked(guest, OFFLOAD):
-            return why
+        if blocked := _blocked(guest, OFFLOAD):
+            return blocked
         if why := guest.text("give_back"):
             return f"{printable(why, 100)}: it is left as it is"
         settings = self._context.guest_settings(guest)
