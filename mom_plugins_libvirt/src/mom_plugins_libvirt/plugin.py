@@ -35,7 +35,8 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
         readonly: bool = False
         """Connect read-only: mom can watch, and change nothing."""
         call_timeout: Annotated[Duration, Field(gt=0, le=60)] = 2.0
-        """How long to wait for one answer of libvirtd. A guest's QEMU that hangs costs this once. Less than half of `deadline`."""
+        """How long to wait for one answer of libvirtd, less than half of `deadline`. Guests whose QEMU hangs cost one cycle two to three of
+        these."""
         pid_directory: str = "/run/libvirt/qemu"
         """Where libvirt keeps the process ids of its guests."""
 

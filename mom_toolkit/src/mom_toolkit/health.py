@@ -20,7 +20,7 @@ class HealthLimits:
     """Beyond these, a guest is unhealthy."""
 
     SHORT_KIB: Final = 32 * 1024
-    """With less usable, a guest is short of memory: half of what the balloon plugin leaves any guest that it shrinks."""
+    """With less usable, a guest is short of memory: the balloon plugin leaves so much at least to any guest that it shrinks."""
 
     SHORT_SHARE: Final = 0.025
     """The same as a share of its size; the larger of the two counts."""
