@@ -91,6 +91,10 @@ class Guest(Readable):
         """The guest's identity."""
         return Entity(Scope.GUEST, self.id, self.name)
 
+    def why_blocked(self, control: str) -> str:
+        """Why that control cannot be applied to this guest now; empty where it can."""
+        return self.blocked.get(control, "") or self.blocked.get("*", "") if self.blocked else ""
+
 
 class GuestTable(Mapping[str, Guest]):
     """The guests of a snapshot by id, of whose fields there are columns. A guest is made when it is asked for, and its fields are a view.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 from mom_libvirt.agents import NO_CHANNELS, channels_of
@@ -78,19 +79,19 @@ def described(
         return None
     balloon = domain.find("devices/memballoon")
     model, stats = ("", None) if balloon is None else (balloon.get("model", ""), balloon.find("stats"))
-    size, plugged = _plugged_kib(domain)
+    devices = _virtio_mem(domain)
     return DomainDescription(
         "" if model == "none" else model,
         _seconds(stats.get("period") if stats is not None else None),
         why_pinned(domain),
-        size,
-        plugged,
+        sum(one.size for one in devices),
+        sum(min(one.current, one.size) for one in devices),
         channels_of(domain.find("devices")),
         tuning_of(domain),
         {**(of_platform(domain) if of_platform is not None else {}), **_promises_of(domain)} or NO_PROPERTIES,
         balloon is not None and balloon.get("autodeflate") == "on",
         balloon is not None and balloon.get("freePageReporting") == "on",
-        _plugging_kib(domain),
+        sum(abs(one.requested - one.current) for one in devices if one.requested is not None),
         _kib(domain.find("maxMemory")),
     )
 
@@ -152,12 +153,9 @@ def memory_of(domain: ElementTree.Element) -> int:
     What its balloon is to take from the start on, it never touches, unless something takes all of its memory at once. What virtio-mem is
     to plug in, the guest takes as it boots, without another question.
     """
-    memory, pluggable, plugged = _kib(domain.find("memory")), 0, 0
-    for device in _virtio_mem(domain):
-        size = _kib(device.find("size"))
-        pluggable += size
-        plugged += min(max(_kib(device.find("current")), _kib(device.find("requested"))), size)
-    own = max(0, memory - pluggable)
+    memory, devices = _kib(domain.find("memory")), _virtio_mem(domain)
+    plugged = sum(min(max(one.current, one.requested or 0), one.size) for one in devices)
+    own = max(0, memory - sum(one.size for one in devices))
     now = _kib(domain.find("currentMemory"))
     balloon, allocation = domain.find("devices/memballoon"), domain.find("memoryBacking/allocation")
     at_once = why_pinned(domain) or (allocation is not None and allocation.get("mode") == "immediate")
@@ -178,23 +176,21 @@ def _promises_of(domain: ElementTree.Element) -> Mapping[str, str]:
     return {name: text[:_LONGEST_PROMISE] for attribute, name in _PROPERTIES.items() if (text := element.get(attribute)) is not None}
 
 
-def _virtio_mem(domain: ElementTree.Element) -> Iterator[ElementTree.Element]:
-    return domain.iterfind("devices/memory[@model='virtio-mem']/target")
+class _VirtioMem(NamedTuple):
+    """KiB that a virtio-mem device could give the guest, that it gives, and that it is to give (None: not told)."""
+
+    size: int
+    current: int
+    requested: int | None
 
 
-def _plugged_kib(domain: ElementTree.Element) -> tuple[int, int]:
-    """KiB that the virtio-mem devices could give the guest, and that they give it now."""
-    size = plugged = 0
-    for device in _virtio_mem(domain):
-        whole = _kib(device.find("size"))
-        size += whole
-        plugged += min(_kib(device.find("current")), whole)
-    return size, plugged
-
-
-def _plugging_kib(domain: ElementTree.Element) -> int:
-    pairs = ((one.find("requested"), one.find("current")) for one in _virtio_mem(domain))
-    return sum(abs(_kib(wanted) - _kib(now)) for wanted, now in pairs if natural_number(getattr(wanted, "text", None)) is not None)
+def _virtio_mem(domain: ElementTree.Element) -> Sequence[_VirtioMem]:
+    targets = domain.iterfind("devices/memory[@model='virtio-mem']/target")
+    told = ((one.find("size"), one.find("current"), one.find("requested")) for one in targets)
+    return [
+        _VirtioMem(_kib(size), _kib(now), None if natural_number(getattr(wanted, "text", None)) is None else _kib(wanted))
+        for size, now, wanted in told
+    ]
 
 
 def _kib(element: ElementTree.Element | None) -> int:

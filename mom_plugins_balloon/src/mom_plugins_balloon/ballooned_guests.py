@@ -387,7 +387,7 @@ class BalloonedGuests:
         rests = [round(one.start_rest(self._start_rest, now), 1) if one.old_at > now else 0.0 for one in records]
         if any(rests):
             columns[START_REST] = [rest or None for rest in rests]
-        obstacles = [why_blocked(guest) or self._obstacle(guest, one) or None for guest, one in zip(guests, records, strict=True)]
+        obstacles = [guest.why_blocked(CONTROL) or self._obstacle(guest, one) or None for guest, one in zip(guests, records, strict=True)]
         if any(obstacles):
             columns[OBSTACLE] = obstacles
             aside = [memory.aside if memory.why_aside else None for memory in records]
@@ -430,8 +430,3 @@ class BalloonedGuests:
         if isinstance(pinned, str) and pinned:
             return pinned
         return UNHEARD if guest.id in self.unheard else memory.why_aside
-
-
-def why_blocked(guest: Guest) -> str:
-    """Why the guest cannot be resized; empty when it can."""
-    return guest.blocked.get(CONTROL, "") or guest.blocked.get("*", "") if guest.blocked else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mom_core import format_duration, format_kib
-from mom_plugins_balloon.ballooned_guests import Aside, BalloonedGuest, BalloonedGuests, GivingTrial, SizeRequest, why_blocked
+from mom_plugins_balloon.ballooned_guests import CONTROL, Aside, BalloonedGuest, BalloonedGuests, GivingTrial, SizeRequest
 
 PATIENCE_SECONDS = 20.0
 """s. A guest that has not come nearer to what was asked of it for so long does not cooperate: the time that XenServer's squeezed takes."""
@@ -27,7 +27,7 @@ def watch(records: BalloonedGuests) -> None:
             aside.reason = ""
         if request is None or size is None:
             memory.trial = None
-        elif why_blocked(guest) or request.sweeps:  # it cannot give anything now, or waits for its turn, and is not blamed
+        elif guest.why_blocked(CONTROL) or request.sweeps:  # it cannot give anything now, or waits for its turn, and is not blamed
             memory.trial = GivingTrial(size, now)
         elif request.arrived or size - request.target < dead_band:
             if request.target < request.began_at and (request.arrived or memory.trial is not None):

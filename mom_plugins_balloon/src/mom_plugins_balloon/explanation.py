@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from mom_cli import About, ExplainedDecision, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_core import Decision, Declarations, Guest, Host, Outcome, Report, Scope, Status, Value, as_number, format_kib, lasting, printable
-from mom_plugins_balloon.ballooned_guests import CONTROL, SAME_SIZE_KIB, why_blocked
+from mom_plugins_balloon.ballooned_guests import CONTROL, SAME_SIZE_KIB
 from mom_plugins_balloon.fields import TARGET
 from mom_plugins_balloon.guarantees import guaranteed_kib
 from mom_plugins_balloon.names import OBSTACLE, REASON, RESTS, STARTED, SUGGESTED
@@ -106,7 +106,7 @@ class BalloonExplainer(Explainer):
         guest, past = about.guest, self._traces.get(about.guest.id)
         sizes = _sizes(guest, about.wanted_of(CONTROL))
         guarantee_from = _who_promised(guest, sizes["guarantee_kib"], about.declarations)
-        obstacle = why_blocked(guest) or guest.text(OBSTACLE) or ""
+        obstacle = guest.why_blocked(CONTROL) or guest.text(OBSTACLE) or ""
         since = None if past is None else past.since
         source = None if since is None or since.decision is None else since.decision.source._asdict()
         figures: dict[str, Value] = {

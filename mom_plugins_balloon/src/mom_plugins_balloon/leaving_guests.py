@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mom_core import Decision, Entity, Guest, LedgerEntry, MomError, PluginContext, Snapshot, Source, as_number, format_kib, printable
-from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests, why_blocked
+from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests
 from mom_plugins_balloon.law import gives_headroom_back, sweep_of
 from mom_plugins_balloon.limits import ShrinkLimits
 from mom_plugins_balloon.names import GIVE_BACK
@@ -131,7 +131,7 @@ class LeavingGuests:
         changed = [(one, why) for one, why in zip(snapshot.listed, snapshot.column(GIVE_BACK), strict=True) if isinstance(why, str) and why]
         entries = self._entries() if changed else {}
         for one, why in changed if changed and self._has_room(snapshot) else ():
-            before = None if one.id in wishes or why_blocked(one) else self._before(one.entity, entries.get(one.id))
+            before = None if one.id in wishes or one.why_blocked(CONTROL) else self._before(one.entity, entries.get(one.id))
             if before is not None:
                 yield Decision(one.entity, CONTROL, before, f"{printable(why, 100)}: it gets back what was taken from it", source)
         for identity, wish in wishes.items():
@@ -141,7 +141,7 @@ class LeavingGuests:
             elif wish.size is not None:
                 if not wish.begun:
                     wish.answer(DROPPED)
-            elif why := why_blocked(guest):
+            elif why := guest.why_blocked(CONTROL):
                 wish.answer(why)
             else:
                 wish.size = self._swept_size(snapshot, guest, wish) if wish.sweep else self._size_before(snapshot, guest, wish)

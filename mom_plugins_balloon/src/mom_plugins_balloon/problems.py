@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from mom_core import BalloonControl, Condition, Finding, Hypervisor, Problem, Severity, Snapshot, Source, format_kib, printable
-from mom_plugins_balloon.ballooned_guests import why_blocked
+from mom_plugins_balloon.ballooned_guests import CONTROL
 from mom_plugins_balloon.guarantees import PromisesKept
 from mom_plugins_balloon.states import MemoryState
 from mom_toolkit import listed_guests
@@ -78,7 +78,7 @@ def findings(hypervisor: Hypervisor | None) -> Iterable[Finding]:
     guests = yield from listed_guests(hypervisor, subject)
     if guests is None:
         return
-    blocked = [(guest.name, reason) for guest in guests if (reason := why_blocked(guest))]
+    blocked = [(guest.name, reason) for guest in guests if (reason := guest.why_blocked(CONTROL))]
     for name, reason in blocked[:FINDINGS_SHOWN]:
         yield Finding(Severity.WARNING, f"guest {printable(name)}", f"it cannot be resized: {reason}", _cure(reason))
     if len(blocked) > FINDINGS_SHOWN:

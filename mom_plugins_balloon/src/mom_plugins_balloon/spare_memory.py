@@ -10,7 +10,7 @@ import math
 from typing import Final, NamedTuple
 
 from mom_core import Guest, Host, Snapshot
-from mom_plugins_balloon.ballooned_guests import BalloonedGuests, why_blocked
+from mom_plugins_balloon.ballooned_guests import CONTROL, BalloonedGuests
 from mom_plugins_balloon.guarantees import guaranteed_kib
 from mom_plugins_balloon.law import GuestLook, LawGuest, LawHost
 from mom_plugins_balloon.limits import ShrinkLimits, least_kib, need_kib
@@ -69,7 +69,7 @@ def _spare_kib(guest: Guest, numbers: LawGuest, look: GuestLook, records: Balloo
     Memory that the guest has never touched is no gain, whatever its size: with the size at the floor, its process holds about the floor.
     """
     memory = records.known(guest, guaranteed_kib(guest.fields))
-    if memory is None or memory.usable is None or why_blocked(guest) or guest.text(OBSTACLE) or guest.number(START_REST):
+    if memory is None or memory.usable is None or guest.why_blocked(CONTROL) or guest.text(OBSTACLE) or guest.number(START_REST):
         return 0.0
     need, least = need_kib(memory), least_kib(memory, limits)
     if need is None or least is None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mom_core import Guest, Snapshot, format_kib
-from mom_plugins_balloon.ballooned_guests import CONTROL, PINNED, BalloonedGuests, why_blocked
+from mom_plugins_balloon.ballooned_guests import CONTROL, PINNED, BalloonedGuests
 from mom_plugins_balloon.limits import SafeSize, ShrinkLimits, never_shrunk
 
 
@@ -20,7 +20,7 @@ def stopped_shrinks(
     """
     snapshot = records.snapshot
     for guest, target, size in zip(snapshot.listed, snapshot.numbers(CONTROL), snapshot.numbers("balloon_cur"), strict=True):
-        if target is None or size is None or why_blocked(guest):
+        if target is None or size is None or guest.why_blocked(CONTROL):
             continue
         memory = records.of(guest.id)
         if memory is not None and memory.request is not None and memory.request.sweeps:

@@ -317,12 +317,12 @@ class EvictionPlugin:
 
     def _why_not_any_more(self, identity: str) -> str:
         """Why a guest that was to be moved, and was prepared for some seconds, must not be now, by what was seen last; empty: it may."""
-        guest, control = self._snapshot.guests.get(identity), Step.MIGRATE.control
+        guest = self._snapshot.guests.get(identity)
         if not self._enforces:
             return "mom only observes now"
         if guest is None:
             return ""
-        return guest.blocked.get(control, "") or guest.blocked.get("*", "") or self._why_forbidden(Step.MIGRATE, guest, drains=True)
+        return guest.why_blocked(Step.MIGRATE.control) or self._why_forbidden(Step.MIGRATE, guest, drains=True)
 
     def _why_forbidden(self, step: Step, guest: Guest, drains: bool) -> str:
         """Why the guest's class forbids a step; empty: it allows it. One of which the plugin of classes is silent may have a class."""
@@ -381,8 +381,7 @@ class EvictionPlugin:
 
     def why_stays(self, guest: Guest) -> str:
         """Why the operator's drain would not move that guest, whatever the destination."""
-        blocked = guest.blocked.get(self.control, "") or guest.blocked.get("*", "")
-        if why := blocked or self._why_forbidden(Step.MIGRATE, guest, drains=True):
+        if why := guest.why_blocked(self.control) or self._why_forbidden(Step.MIGRATE, guest, drains=True):
             return why
         mover = self.mover()
         return "nothing on the host moves guests" if mover is None else _why_not_by(mover, guest)

@@ -86,11 +86,6 @@ def _rises(guest: Guest) -> bool:
     return guest.number(RISES_IN) is not None
 
 
-def _blocked(guest: Guest, control: str) -> str:
-    """Why nobody can set this control of the guest now; empty where it can be set."""
-    return guest.blocked.get(control, "") or guest.blocked.get("*", "")
-
-
 class OffloadPlugin:
     """Cold memory of guests in the host's swap."""
 
@@ -249,7 +244,7 @@ class OffloadPlugin:
         spare = need.beyond_kib
         for identity, guest in snapshot.guests.items():
             one = self._followed.get(identity)
-            if one is None or _blocked(guest, OFFLOAD):
+            if one is None or guest.why_blocked(OFFLOAD):
                 continue
             away = one.observed.away_kib if one.observed is not None and one.state.wants_back else None
             back = min(away or 0.0, spare)
@@ -279,7 +274,7 @@ class OffloadPlugin:
         )
 
     def _forbidden(self, guest: Guest, one: FollowedGuest) -> str:
-        if blocked := _blocked(guest, OFFLOAD):
+        if blocked := guest.why_blocked(OFFLOAD):
             return blocked
         if why := guest.text("give_back"):
             return f"{printable(why, 100)}: it is left as it is"
@@ -307,7 +302,7 @@ class OffloadPlugin:
 
         :param seconds: since the last cycle
         """
-        sweeps = (Scope.GUEST, "balloon_target") in self._context.declarations.fields and not _blocked(guest, "balloon_target")
+        sweeps = (Scope.GUEST, "balloon_target") in self._context.declarations.fields and not guest.why_blocked("balloon_target")
         words = swept_first(guest, away) if sweeps else ""
         waited = seconds if need.lack_kib > 0 or self._settings.ahead else 0.0  # without need nobody is swept
         one.unswept_seconds = min(_PATIENT_SWEEP_SECONDS, max(0.0, one.unswept_seconds + (waited if words else -seconds)))

@@ -170,7 +170,7 @@ def _not_now(snapshot: Snapshot, decision: Decision, spec: ControlSpec) -> str:
     guest = snapshot.guests.get(decision.entity.id)
     if guest is None:
         return "there is no such guest"
-    return guest.blocked.get(decision.control, "") or guest.blocked.get("*", "")
+    return guest.why_blocked(decision.control)
 
 
 def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:

@@ -86,7 +86,7 @@ def _stands(snapshot: Snapshot, spec: ControlSpec) -> tuple[Entity | None, Value
     """Where the control can be set, and what its field says of it; a guest of which that is known first."""
     if spec.scope is Scope.HOST:
         return snapshot.host.entity, snapshot.host.fields.get(spec.field)
-    free = [guest for guest in snapshot.guests.values() if not (guest.blocked.get(spec.name) or guest.blocked.get("*"))]
+    free = [guest for guest in snapshot.guests.values() if not guest.why_blocked(spec.name)]
     chosen = next((guest for guest in free if guest.fields.get(spec.field) is not None), free[0] if free else None)
     return (None, None) if chosen is None else (chosen.entity, chosen.fields.get(spec.field))
 
