@@ -314,6 +314,26 @@ def test_what_somebody_else_changed_is_left_alone(tmp_path: Path, machine: Machi
     assert machine.sizes == {"a": 77, "b": 200}
 
 
+@pytest.mark.parametrize(("after_that", "stands"), [("same", 100), ("next", 70)])
+def test_what_a_boot_of_the_host_has_set_anew_is_what_stood_there_before_mom(
+    tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch, after_that: str, stands: int
+) -> None:
+    boot = tmp_path / "boot_id"
+    boot.write_text("same\n")
+    monkeypatch.setattr("mom_core.ledger.BOOT_ID", boot)
+    machine.sizes, machine.listing = {"host": 100}, list
+    spec, decides = replace(SIZE, scope=Scope.HOST, field="free"), evaluator(lambda snapshot: [Decision(snapshot.host.entity, "size", 50)])
+    engine = engine_with(tmp_path, machine, decides, spec=spec)
+    engine.cycle()
+    engine.close(put_back=False)
+    boot.write_text(f"{after_that}\n")
+    machine.sizes["host"] = 70 if after_that == "next" else machine.sizes["host"]
+    with engine_with(tmp_path, machine, decides, spec=spec) as engine:
+        engine.cycle()
+        assert machine.sizes == {"host": 50}
+    assert machine.sizes == {"host": stands}
+
+
 def test_the_ledger_is_on_disk_before_the_control_is_applied(cycle: OneCycle, tmp_path: Path, machine: Machine) -> None:
     seen: list[Any] = []
 

@@ -341,6 +341,23 @@ def test_the_file_is_not_for_everybody(tmp_path: Path) -> None:
     assert (tmp_path / "ledger.json").stat().st_mode & 0o007 == 0
 
 
+def test_changes_of_the_host_end_with_its_boot_and_those_that_do_not_say_their_boot_are_of_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot = tmp_path / "boot_id"
+    monkeypatch.setattr("mom_core.ledger.BOOT_ID", boot)
+    of_host = entry("host", "ksm_run", 0, 1)._replace(entity=Entity(Scope.HOST, "host", "host"))
+    ledger = Ledger.open(tmp_path)  # the boot is unknown
+    ledger.record([of_host, entry("a")])
+    boot.write_text("one\n")
+    ledger = Ledger.open(tmp_path)
+    assert {one.control: one.incarnation for one in ledger.entries.values()} == {"ksm_run": "one", "balloon_target": ""}
+    ledger.record([entry("b")])
+    assert len(Ledger.open(tmp_path).entries) == 3
+    boot.write_text("two\n")
+    assert {one.entity.name for one in Ledger.open(tmp_path, look=True).entries.values()} == {"a", "b"}
+
+
 def test_a_change_that_a_crash_kept_from_being_made_is_noted_anew_before_it_is_made(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path)
     ledger.record([entry("a", before=0, applied=5)])

@@ -78,6 +78,21 @@ def test_the_plugin_that_has_the_control_now_is_set_up(tmp_path: Path) -> None:
     assert names(tmp_path, [ENTRIES[0]._replace(plugin="old")]) == ["machine", "size"]
 
 
+def test_a_plugin_that_was_taken_out_of_the_configuration_puts_its_changes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = {"weight": control_plugin(WEIGHT), "other": MACHINE, "old": control_plugin(SIZE)}
+
+    def load(source: Mapping[str, Mapping[str, object]]) -> Config:
+        wanted = list(source["plugins"])
+        if wanted == ["not_installed"]:
+            raise PluginError("it is not installed", plugin="not_installed")
+        return config_of(tmp_path, {name: installed[name] for name in wanted})
+
+    monkeypatch.setattr("mom_daemon.restore.load_config", load)
+    lost = [ENTRIES[0]._replace(control=f"{plugin}_control", plugin=plugin) for plugin in ("other", "not_installed")]
+    lost += [ENTRIES[0]._replace(control="weight", plugin="weight"), ENTRIES[0]._replace(plugin="old")]
+    assert names(tmp_path, lost) == ["machine", "size", "weight"], "another plugin has the control of `old` now"
+
+
 @pytest.mark.parametrize("broken", [{"machine": plugin_of(mom_hypervisor=fails)}, {"size": control_plugin(SIZE, mom_setup=fails)}])
 def test_without_the_hypervisor_or_any_owner_it_is_an_error(tmp_path: Path, broken: Mapping[str, type]) -> None:
     with pytest.raises(PluginError, match="its disk is away"):

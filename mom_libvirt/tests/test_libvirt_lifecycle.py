@@ -27,12 +27,51 @@ def test_a_guest_is_paused_goes_on_is_saved_and_started_and_is_off_when_it_obeys
     assert standing() is GuestState.SAVED
     hypervisor.start(guest.entity, LONG_SECONDS)
     assert standing() is GuestState.RUNNING
+    hypervisor.guests()
     guest.obeys = False
     hypervisor.shut_down(guest.entity)
     assert standing() is GuestState.RUNNING
     guest.obeys = True
     hypervisor.shut_down(guest.entity)
     assert standing() is GuestState.OFF
+
+
+ORDERS = {
+    "pause": lambda hypervisor, guest: hypervisor.pause(guest),
+    "resume": lambda hypervisor, guest: hypervisor.resume(guest),
+    "shut down": lambda hypervisor, guest: hypervisor.shut_down(guest),
+    "save": lambda hypervisor, guest: hypervisor.save(guest, LONG_SECONDS),
+    "migrate": lambda hypervisor, guest: hypervisor.migrate(guest, Destination.parse("qemu+tls://h2/system"), LONG_SECONDS),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_what_is_meant_for_a_guest_is_not_done_to_one_that_was_started_anew_since(hypervisor, libvirtd, guest, order):
+    hypervisor.guests()
+    guest.number, guest.state = 2, libvirtd.PAUSED
+    with pytest.raises(GuestGone, match="started anew"):
+        order(hypervisor, guest.entity)
+    assert (guest.state, guest.saved, guest.moved_to, libvirtd.calls["shutdown"]) == (libvirtd.PAUSED, False, "", 0)
+    assert not any("h2" in uri for uri in libvirtd.opened_uris)
+    hypervisor.guests()
+    order(hypervisor, guest.entity)
+
+
+def test_a_job_that_is_given_up_is_not_that_of_the_guest_that_was_started_since(hypervisor, libvirtd, guest, monkeypatch):
+    monkeypatch.setattr("mom_libvirt.lifecycle._GIVE_UP_SECONDS", 0.2)
+    guest.job_goes_on = threading.Event()
+
+    def save() -> None:
+        with pytest.raises(GuestBusy):
+            hypervisor.save(guest.entity, 0.3)
+
+    saving = threading.Thread(target=save)
+    saving.start()
+    wait_until(lambda: libvirtd.calls["managedSave"])
+    guest.number = 2
+    saving.join()
+    assert not libvirtd.calls["abortJob"]
+    guest.job_goes_on.set()
 
 
 def test_a_guest_that_libvirt_would_forget_is_not_saved(hypervisor, guest):
@@ -68,8 +107,19 @@ def test_a_guest_that_does_not_answer_is_looked_at_once_and_hides_no_other(hyper
     assert libvirtd.calls["isActive"] == asked, "each call would hold one of libvirtd's threads"
     assert hypervisor.standings([well.entity]) == {well.uuid: GuestState.RUNNING}
     guest.hangs.set()
-    wait_until(hypervisor._unanswered[guest.uuid].done)
+    wait_until(hypervisor._late[guest.uuid].done)
     assert hypervisor.standings([guest.entity]) == {guest.uuid: GuestState.RUNNING}
+
+
+def test_a_guest_that_owes_an_answer_to_another_call_is_not_looked_at_either(hypervisor, libvirtd, guest):
+    hypervisor.guests()
+    guest.hangs = threading.Event()
+    with impatient(hypervisor._connection), pytest.raises(GuestBusy, match="no answer within"):
+        hypervisor.set_balloon(guest.entity, 1 << 19)
+    with pytest.raises(GuestBusy, match="has not answered"):
+        hypervisor.standings([guest.entity])
+    assert not libvirtd.calls["isActive"]
+    guest.hangs.set()
 
 
 @pytest.mark.parametrize("persistent", [True, False])

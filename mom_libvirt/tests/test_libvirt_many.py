@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 from fake_libvirt import LONG_SECONDS, FakeGuest, FakeLibvirtd, NoLoop, impatient
 
-from mom_core import HypervisorError
+from mom_core import HypervisorError, NotSupported
 from mom_devkit import wait_until
 from mom_libvirt import CallPatience, Connection, ConnectionSettings, ImpossibleAnswer, LibvirtHypervisor, SamplingSettings
-from mom_libvirt.domain_xml import described
 from mom_libvirt.events import GuestEvent
 from mom_toolkit import Callers
 
@@ -137,10 +136,15 @@ def test_a_crowd_where_there_is_room_for_one_is_not_looked_into(libvirtd: FakeLi
         hypervisor.guests()
 
 
-def test_a_longer_description_than_there_is_room_for_is_not_read() -> None:
-    xml = f"<domain><devices/>{' ' * 1000}</domain>"
-    assert described(xml) is not None
-    assert described(xml, longest=1000) is None
+def test_a_longer_description_than_there_is_room_for_is_not_read(libvirtd: FakeLibvirtd, make: Make) -> None:
+    hypervisor = LibvirtHypervisor(make(), SamplingSettings(longest_xml=1000), LOG)
+    guest = libvirtd.add("g")
+    hypervisor.guests()
+    assert hypervisor.garbled() == {}
+    guest.more = " " * 1000
+    with pytest.raises(NotSupported):
+        hypervisor.stats_period(guest.entity)
+    assert hypervisor.garbled() == {guest.uuid: "the guest's description cannot be understood: it has more than 1000 characters"}
 
 
 def test_what_one_said_last_grows_older_when_it_is_not_answering(libvirtd: FakeLibvirtd, make: Make) -> None:

@@ -119,6 +119,21 @@ class TestWithRoom:
             host.see(8 * GIB, other)
         assert host.one(made.reservation).state is ReservationState.USED
 
+    def test_the_first_list_after_a_restart_without_the_guest_ends_nothing(self, host: LaunchingHost) -> None:
+        other, web = a_guest("other", incarnation="1"), a_guest("id-web", 2 * GIB, incarnation="1", rss=GIB)
+        host.see(8 * GIB, other)
+        made = host.launch()
+        host.see(8 * GIB, other, web)
+        host.begin()
+        host.see(8 * GIB, other)
+        assert host.one(made.reservation).state is ReservationState.TAKEN
+        host.see(8 * GIB, other, web)
+        assert host.taker(host.one(made.reservation)) == "id-web"
+        host.begin()
+        for _ in range(LISTS_UNTIL_GONE):
+            host.see(8 * GIB, other)
+        assert host.one(made.reservation).state is ReservationState.USED
+
     def test_a_guest_on_huge_pages_needs_none(self, strict: LaunchingHost) -> None:
         strict.see(KEEPS)
         assert strict.launch(launched(why_none="huge pages")).state is STARTS

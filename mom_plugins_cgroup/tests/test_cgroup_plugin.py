@@ -218,6 +218,18 @@ def test_a_limit_for_which_its_group_or_one_above_it_may_not_swap_is_dropped(ben
     assert bench.cycle((guest, HIGH, 1700 * MIB)).outcomes["a", HIGH].status is Status.APPLIED
 
 
+@pytest.mark.parametrize("own", ["max", str(350 << 20)])
+def test_swap_of_a_group_above_that_one_guest_is_to_take_is_not_there_for_the_next_one_below_it(bench: Bench, own: str) -> None:
+    """Also where the first has a limit of its own that is tighter."""
+    first, second = bench.add("a", 2000 * MIB), bench.add("b", 2000 * MIB)
+    above = bench.kernel.folder(SLICE)
+    for folder, most in ((above, str(400 << 20)), (bench.kernel.folder(bench.path("a")), own)):
+        (folder / "memory.swap.max").write_text(f"{most}\n")
+        (folder / "memory.swap.current").write_text("0\n")
+    done = bench.cycle((first, HIGH, 1700 * MIB), (second, HIGH, 1700 * MIB))
+    assert done.reasons == ["in steps of 100 MiB a cycle", "300 MiB would have to go, and there is swap or cache for 100 MiB only"]
+
+
 def test_a_limit_does_not_come_down_in_the_cycle_that_takes_its_swap_away(bench: Bench) -> None:
     bench.add("a", 2000 * MIB)
     bench.cycle()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from mom_core import PluginContext
+from mom_core import PluginContext, Problem, Severity
 from mom_core.testing import snapshot
 from mom_devkit import wait_until
 from mom_devkit.without_root import MomPower
@@ -204,15 +204,20 @@ class TestTheThread:
         put(root, available=GIB)
         assert not woken.event.wait(0.1)
 
-    def test_where_its_thread_cannot_be_started_it_leaves_no_open_file(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_where_its_thread_cannot_be_started_mom_goes_on_and_says_so(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def start(thread: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
 
         plugin = HostPlugin(HostPlugin.Settings(), PluginContext(root=root))
         before = set(Path("/proc/self/fd").iterdir())
         monkeypatch.setattr(threading.Thread, "start", start)
-        with pytest.raises(RuntimeError):
-            plugin.mom_setup()
+        plugin.mom_setup()
+        why = "memory pressure is not watched between cycles: can't start new thread"
+        told = [one for one in plugin.mom_act(snapshot(host=plugin.mom_collect_host())) if isinstance(one, Problem)]
+        assert [(one.severity, one.hint) for one in told if one.message == why] == [
+            (Severity.WARNING, "see TasksMax of mom's unit, and pids.max; then restart mom")
+        ]
+        assert why in [finding.message for finding in plugin.mom_doctor(None) if finding.severity is Severity.WARNING]
         plugin.mom_teardown()
         assert set(Path("/proc/self/fd").iterdir()) <= before
 

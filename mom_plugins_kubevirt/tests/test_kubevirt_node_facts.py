@@ -112,6 +112,35 @@ def test_until_the_kubelet_has_answered_once_after_a_start_a_guest_keeps_its_siz
     assert bool(facts.why_unknown) == (how != "well")
 
 
+@pytest.mark.parametrize(("requests", "by"), [(["2300Mi"], "the kubelet"), ([], "the setting memory_overcommit_percentage")])
+def test_a_guest_that_comes_later_keeps_its_size_until_the_kubelet_was_asked_for_it(
+    node: Node, monkeypatch: pytest.MonkeyPatch, requests: list[str], by: str
+) -> None:
+    may_answer, ask, asked = threading.Event(), kubelet_watch.first_answer, []
+
+    def answer(*arguments: Any) -> Any:
+        asked.append(arguments)
+        if len(asked) > 1:
+            may_answer.wait()
+        return ask(*arguments)
+
+    monkeypatch.setattr(kubelet_watch, "first_answer", answer)
+    monkeypatch.setattr(kubelet_watch, "_SOONEST_SECONDS", 0.05)
+    node.kubelet.pods = [pod("another", "1Gi")]
+    facts = node.facts(percentage=200.0)
+    facts.start()
+    try:
+        wait_until(lambda: facts._watch.told.asked, "the kubelet has answered once", 60)
+        node.kubelet.pods += [pod(UID, memory) for memory in requests]
+        fields = node.guest(facts, balloon_cur=3 * GIB)
+        assert (fields["balloon_min"], fields["pod_request_by"]) == (3 * GIB, ASKING)
+        may_answer.set()
+        wait_until(lambda: node.guest(facts, balloon_cur=3 * GIB).get("pod_request_by") == by, lambda: facts.why_unknown, 60)
+    finally:
+        may_answer.set()
+        facts.stop()
+
+
 def test_a_guest_keeps_nothing_by_a_kubelet_that_is_not_asked(node: Node) -> None:
     facts = node.facts(every="0s")
     facts.start()

@@ -217,6 +217,19 @@ def test_guests_that_cannot_be_relied_on_are_counted_and_said_in_the_same_words_
     assert "what cannot be true (mem_unused)" in said[0][1]
 
 
+def test_a_guest_whose_description_cannot_be_understood_is_a_problem_and_a_finding_that_name_it(make_plugin, libvirtd):
+    libvirtd.add("well")
+    libvirtd.add("odd").more = "</domain>"
+    plugin = make_plugin()
+    snapshot = Snapshot(guests={guest.id: guest for guest in own(plugin).guests()})
+    (problem,) = [item for item in plugin.mom_act(snapshot) if isinstance(item, Problem)]
+    assert (problem.entity, problem.severity) == (libvirtd.guests["uuid-of-odd"].entity, Severity.WARNING)
+    assert problem.message == "the guest's description cannot be understood: it is no XML of a domain"
+    (finding,) = [finding for finding in plugin.mom_doctor() if finding.subject == "description"]
+    assert finding.severity is Severity.WARNING
+    assert finding.message.startswith("1 guest with a description that cannot be understood: odd: it is no XML of a domain")
+
+
 def test_the_doctor_tells_down_from_denied(make_plugin, libvirtd, monkeypatch):
     libvirtd.refusal = FakeError("Connection refused", SYSTEM_ERROR, errno.ECONNREFUSED)
     (finding,) = make_plugin().mom_doctor()

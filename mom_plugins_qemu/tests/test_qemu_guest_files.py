@@ -140,6 +140,21 @@ def test_two_files_of_one_guest_are_a_mistake(host: FakeHost, hypervisor: QemuHy
         hypervisor.guests()
 
 
+@pytest.mark.parametrize("uuid", ["", "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"])
+def test_a_guest_that_two_files_define_by_two_of_its_monitors_is_left_alone(
+    host: FakeHost, hypervisor: QemuHypervisor, folder: Path, uuid: str
+) -> None:
+    for name in ("a", "b"):
+        (folder / f"{name}.yaml").write_text(f"monitor: {host.add(name, uuid=uuid).path}\nguarantee: 700MiB\n")
+    (guest,) = hypervisor.guests()
+    said = "it is defined in two files, by its monitors " + " and ".join(str(host.guests[name].path) for name in ("a", "b"))
+    assert said[:50] in guest.blocked["*"]
+    assert any(said in finding.message for finding in examined(hypervisor, readonly=False, stats_period=1))
+    (folder / "b.yaml").unlink()
+    (guest,) = hypervisor.guests()
+    assert (guest.blocked, guest.properties["mem_guarantee"]) == ({}, "700MiB")
+
+
 def test_a_file_that_others_could_have_written_is_not_believed(host: FakeHost, hypervisor: QemuHypervisor, folder: Path) -> None:
     file = folder / "web.yaml"
     file.write_text(f"monitor: {host.add('web').path}\nguarantee: 10MiB\n")

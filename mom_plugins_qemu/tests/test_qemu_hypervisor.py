@@ -1,6 +1,7 @@
 """Guests behind monitors: listed, measured, resized, and contained."""
 
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from mom_plugins_qemu import sampler, visits
 from mom_plugins_qemu.command_line import Identity
 from mom_plugins_qemu.doctor import examined
 from mom_plugins_qemu.hypervisor import QemuHypervisor
-from mom_plugins_qemu.monitors import listener_of, trusted_users
+from mom_plugins_qemu.monitors import listeners_of, trusted_users
 from mom_plugins_qemu.sampler import QemuHypervisorSettings
 from mom_plugins_qemu.visits import Failure, Visit
 from mom_toolkit import AgentAccess, GuestState, LifecycleControl
@@ -259,12 +260,43 @@ def test_a_guest_that_is_to_be_left_alone_is_blocked_with_the_reason(
     assert listed(hypervisor)["web"].blocked == blocked
 
 
+ANOTHER_QEMU = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from fake_monitors import FakeHost
+FakeHost(Path(sys.argv[2])).add("db", uuid="")
+print("listens", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.processes
 def test_a_guest_without_a_uuid_is_known_by_its_monitor(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     host.add("web", uuid="")
-    host.add("db", uuid="")
-    first = {name: guest.id for name, guest in listed(hypervisor).items()}
-    assert len(set(first.values())) == 2
-    assert {name: guest.id for name, guest in listed(hypervisor).items()} == first
+    here = str(Path(__file__).parent)
+    with subprocess.Popen([sys.executable, "-c", ANOTHER_QEMU, here, str(host.folder)], stdout=subprocess.PIPE) as qemu:
+        try:
+            assert qemu.stdout is not None
+            qemu.stdout.readline()
+            first = {name: guest.id for name, guest in listed(hypervisor).items()}
+            assert len(set(first.values())) == 2
+            for later in (hypervisor, host.hypervisor()):
+                assert {name: guest.id for name, guest in listed(later).items()} == first
+        finally:
+            qemu.kill()
+
+
+@pytest.mark.parametrize("held", ["", "web", "web2"])
+def test_two_monitors_of_one_qemu_without_a_uuid_are_one_guest(host: FakeHost, hypervisor: QemuHypervisor, held: str) -> None:
+    for name in ("web2", "web"):
+        host.add(name, uuid="")
+    (web,) = hypervisor.guests()
+    for name, guest in host.guests.items():
+        guest.hangs = name == held
+    for later in (hypervisor, host.hypervisor()):  # the next mom is to know it again, and to put back what this one has changed
+        (found,) = later.guests()
+        assert (found.id, found.blocked) == (web.id, {})
 
 
 @pytest.mark.parametrize(
@@ -348,8 +380,54 @@ def test_who_listens_is_found_among_more_sockets_than_the_kernel_tells_at_once(t
             one = open_.enter_context(socket.socket(socket.AF_UNIX))
             one.bind(path)
             one.listen()
-        assert {listener_of(Path("/proc"), path) for path in paths[::20]} == {os.getpid()}
-    assert listener_of(Path("/proc"), paths[0]) == 0
+        assert listeners_of(Path("/proc"), set(paths[::20])) == dict.fromkeys(paths[::20], os.getpid())
+    assert listeners_of(Path("/proc"), set(paths)) == {}
+
+
+def test_for_all_monitors_at_which_no_more_clients_may_stand_in_line_the_host_is_searched_once(
+    host: FakeHost, hypervisor: QemuHypervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search takes some tenths of a second on a host with many guests."""
+    searches = []
+
+    def search(proc: Path, paths: Set[str]) -> dict[str, int]:
+        searches.append(paths)
+        return listeners_of(proc, paths)
+
+    monkeypatch.setattr(sampler, "listeners_of", search)
+    with contextlib.ExitStack() as open_:
+        paths = {str(host.folder / f"{number}.qmp") for number in range(5)}
+        for path in paths:
+            listener = open_.enter_context(socket.socket(socket.AF_UNIX))
+            listener.bind(path)
+            listener.listen(0)
+            open_.enter_context(socket.socket(socket.AF_UNIX)).connect(path)
+        hypervisor.guests()
+    assert searches == [paths]
+
+
+def test_a_helper_that_hangs_does_not_make_a_round_longer_for_each_guest_that_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, tried = 0.0, set()
+
+    def clock() -> float:
+        nonlocal now
+        now += 0.01
+        return now
+
+    def connect(path: str) -> socket.socket:
+        nonlocal now
+        if path not in tried:
+            tried.add(path)
+            raise BlockingIOError(errno.EAGAIN, "as many clients stand in line as may")
+        now += 2.0
+        raise TimeoutError(errno.ETIMEDOUT, "mom-helper did not answer within 2 s")
+
+    monkeypatch.setattr(visits, "connect_to_guest", connect)
+    asked = [Visit(f"/{number}.qmp", (b"", 0)) for number in range(10)]
+    visits.visit_all(asked, clock)
+    assert len(tried) == 10
+    assert now < 3
+    assert all(visit.failure for visit in asked)
 
 
 @pytest.mark.long

@@ -10,7 +10,7 @@ import pytest
 from fake_monitors import MIB, FakeHost
 from pydantic import ValidationError
 
-from mom_core import BalloonControl, PluginContext, Report, Severity, Snapshot
+from mom_core import BalloonControl, PluginContext, Problem, Report, Severity, Snapshot
 from mom_core.hypervisor import Hypervisor
 from mom_plugins_qemu import QemuPlugin
 
@@ -79,6 +79,28 @@ def test_doctor_says_what_answers_and_what_does_not(make: Make, host: FakeHost) 
     assert said[Severity.OK, "qemu"] == "2 guests of 3 answer at their monitors"
     assert said[Severity.WARNING, "monitor"] == "1 guest left alone: hanging: its monitor is held by another client, or hangs"
     assert said[Severity.WARNING, "balloon device"] == "1 guest without: bare"
+
+
+@pytest.mark.parametrize("how", ["no QMP", "a lie"])
+def test_a_guest_whose_answers_cannot_be_used_is_a_problem_that_names_it(make: Make, host: FakeHost, how: str) -> None:
+    host.add("well")
+    guest = host.add("web")
+    plugin = make()
+    seen(plugin)
+    before, web = guest.uuid, next(one for one in of(plugin).guests() if one.name == "web")
+    if how == "no QMP":
+        guest.says, said = b"hello\n", "its monitor answers what is no QMP: what came is no JSON"
+    else:
+        guest.memory, said = 1 << 50, "its monitor says that the guest has up to"
+        own = plugin._hypervisor
+        assert own is not None
+        for known in own._guests.values():
+            known.describe_at = 0.0
+    (problem,) = [one for one in plugin.mom_act(seen(plugin)) if isinstance(one, Problem)]
+    assert (problem.entity, problem.severity) == (web.entity, Severity.WARNING)
+    assert problem.message.startswith(said)
+    assert any("web" in finding.message and said in finding.message for finding in plugin.mom_doctor())
+    assert before == web.id
 
 
 def test_doctor_says_that_no_monitor_is_found(make: Make, host: FakeHost) -> None:

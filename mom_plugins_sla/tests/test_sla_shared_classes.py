@@ -117,6 +117,15 @@ def test_the_check_knows_the_classes_of_the_file(tmp_path: Path) -> None:
     assert list(host.plugin.mom_check()) == []
 
 
+def test_the_check_refuses_a_file_that_makes_no_sense_with_its_place(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    assert list(host.plugin.mom_check()) == [], "the file need not be there"
+    host.write("classes:\n  silver:\n    guarantee: 500%\n")
+    (finding,) = host.plugin.mom_check()
+    assert (finding.severity, finding.cure) == (Severity.ERROR, "correct the file")
+    assert f"{host.file}:3:16: " in finding.message
+
+
 def test_the_files_path_is_a_whole_one(tmp_path: Path) -> None:
     file = tmp_path / "mom.yaml"
     file.write_text("plugins: {sla: {classes_file: classes.yaml}}")

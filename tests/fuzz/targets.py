@@ -419,6 +419,7 @@ STATE_FILES: Final[Mapping[str, str]] = {
     "changes": "policy/changes.json",
     "notes": "policy/notes.json",
     "jobs": "eviction/jobs.json",
+    "recent": "eviction/recent.json",
     "guests": "vdsm/guests.json",
     "group": "fleet/group.json",
 }

@@ -51,6 +51,7 @@ def test_a_guest_goes_on_where_it_was_saved_and_boots_after_it_was_asked_to_shut
     assert _standing(hypervisor, guest) is GuestState.RUNNING
     wait_until(lambda: guest.beats and guest.beats[-1].seconds > age, "it works on", 60)
     assert guest.printed.count("GUEST up") <= 1
+    hypervisor.guests()  # what is meant for the one before is not done to one that was started since
     hypervisor.shut_down(guest.entity)
     wait_until(lambda: _standing(hypervisor, guest) is GuestState.OFF, "it is off", 60)
     hypervisor.start(guest.entity, 60.0)

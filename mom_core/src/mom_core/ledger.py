@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ LOG = logging.getLogger("mom.ledger")
 FILE: Final = "ledger.json"
 """In the state directory."""
 
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
 Key = tuple[str, str]
 """An entity's id and a control."""
 
@@ -30,6 +33,8 @@ class Ledger:
         self.damage = ""
         """What was wrong with the ledger that was found, until the next start; empty if nothing was."""
         self.write_error = ""
+        self.boot = ""
+        """Which boot of this host it is: the incarnation of the host's entries; empty: unknown."""
         loss = "what it held is not put back by itself"
         self._file = StateFile(path, "the ledger", _from_json, loss=loss, log=LOG)
         self._entries: dict[Key, LedgerEntry] = {}
@@ -46,6 +51,8 @@ class Ledger:
         :raises StateError: it cannot be read at all (no permission), or a later mom wrote it: that one can put back what it holds
         """
         ledger = cls(directory / FILE)
+        with suppress(OSError):
+            ledger.boot = BOOT_ID.read_text("ascii", "replace").strip()
         try:
             if look and not directory.exists():
                 return ledger
@@ -69,8 +76,22 @@ class Ledger:
                 ledger._file.read()
                 ledger.damage = ledger._file.damage
         if entries is not None:
-            ledger._entries = ledger._written = entries
+            ledger._written = entries
+            ledger._entries = ledger._of_this_boot(entries)
         return ledger
+
+    def _of_this_boot(self, entries: Mapping[Key, LedgerEntry]) -> dict[Key, LedgerEntry]:
+        """The entries without those of the host from before it was started anew: what mom had set is gone, and what stands now was set by
+        others. Those of earlier moms, which did not note the boot, count as of this one."""
+        standing: dict[Key, LedgerEntry] = {}
+        for key, entry in entries.items():
+            if entry.entity.scope is Scope.GUEST or not self.boot:
+                standing[key] = entry
+            elif entry.incarnation in {"", self.boot}:
+                standing[key] = entry._replace(incarnation=self.boot)
+        if over := len(entries) - len(standing):
+            LOG.info("%d changes of the host ended with its last boot: there is nothing to be put back of them", over)
+        return standing
 
     @property
     def entries(self) -> Mapping[Key, LedgerEntry]:

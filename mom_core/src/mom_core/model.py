@@ -491,7 +491,7 @@ class LedgerEntry(NamedTuple):
     `before` stood there when mom first touched the control; `applied` is what mom set last, or was about to set when it was cut off;
     `earlier` is what mom had set before that (None: nothing), which stands if it was cut off. `attempted` are the values that could not
     be set, so far as is known, the last ones: a command whose answer was lost or late may have set one all the same. `time` is seconds
-    since the epoch of the first change; `incarnation` is the guest's at that time.
+    since the epoch of the first change; `incarnation` is the guest's at that time, or which boot of the host that was.
 
     `found` is what was read back after the last change, where that is another value than was asked: the kernel rounds (None: the same, or
     unknown). `in_doubt` says that what came of the last change was not noted: mom was about to set `applied`, or had just set it, when it

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Collection, Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Final
 
@@ -132,10 +132,12 @@ def _why_not(config: Config, *, look: bool) -> str:
 def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginContext) -> PluginSet:
     """The plugins that own what must be put back, those with a hypervisor, and collectors with services for these.
 
-    Of the others, no more is used than the fields that they declare. One that cannot be set up is left out: neither a broken policy nor
+    Plugins that were taken out of the configuration since are among them. Of the others, no more is used than the fields that they
+    declare. One that cannot be set up is left out: neither a broken policy nor
     another owner must keep memory from its guests. Raises `MomError` when nothing can be put back, or a hypervisor's plugin cannot be set
     up: without it, a guest would be taken for gone.
     """
+    config = _with_those_left_out(config, entries)
     wanted = {entry.control for entry in entries}
     owners = {entry.plugin for entry in entries}
     knowing = _having(config, "mom_hypervisor")
@@ -153,6 +155,23 @@ def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginCon
                 raise
             print_prose(f"mom: {error}", 2, err=True)
             needed = _with_only(needed, needed.plugins.keys() - broken)
+
+
+def _with_those_left_out(config: Config, entries: Collection[LedgerEntry]) -> Config:
+    """The configuration with installed plugins that have changed something and are in it no more, with their default settings: unless
+    another one has the control now."""
+    lost = [entry for entry in entries if entry.plugin not in config.plugins]
+    if not lost:
+        return config
+    with constructed(_with_only(config, _having(config, "mom_declare")), []) as plugins:
+        there = {control for plugin in plugins for control in plugin.controls}
+    added = dict(config.plugins)
+    for name in sorted({entry.plugin for entry in lost if entry.control not in there}):
+        with suppress(MomError):  # it is not installed, or cannot do without settings
+            found = load_config({"plugins": {name: {}}})
+            if not _having(found, "mom_hypervisor"):  # there can be only one
+                added |= found.plugins
+    return dataclasses.replace(config, plugins=added)
 
 
 def _having(config: Config, hook: str) -> set[str]:

@@ -51,12 +51,17 @@ def examined(
     stats_period: float,
     huge_pages: str,
 ) -> Iterable[Finding]:
-    """Findings about guests whose devices are known.
+    """Findings about guests whose devices are known, and those whose descriptions cannot be understood.
 
     :param acts: mom may change something
     :param stats_period: at which mom switches statistics on
     :param huge_pages: as `SeenGuests.huge_pages`
     """
+    for reason in dict.fromkeys(guest.garbled for guest in guests if guest.garbled):
+        garbled = [guest.name for guest in guests if guest.garbled == reason]
+        text = f"{told(garbled, ' with a description that cannot be understood')}: {reason}; their balloons are left alone"
+        yield Finding(Severity.WARNING, "description", text, "look at it: virsh dumpxml GUEST")
+    guests = [guest for guest in guests if guest.description is not None]
     without = [guest.name for guest in guests if not guest.balloon]
     if without:
         yield Finding(Severity.WARNING, "balloon device", told(without, " without"), cures.balloon)

@@ -73,6 +73,9 @@ class PluginOfGuests(Generic[H]):
     `_hypervisor` and `_watch` are set in the plugin's `mom_setup`.
     """
 
+    _garbled_cure = "look at it (virsh dumpxml GUEST): its balloon is left alone, and what it is promised there is not known"
+    """What is advised about guests of which it cannot be understood what the hypervisor says."""
+
     class Settings(PluginSettings):
         """How guests are watched."""
 
@@ -139,7 +142,8 @@ class PluginOfGuests(Generic[H]):
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem | Condition]:
         """Statistics are switched on for guests that have none: without them what a guest needs is unknown.
 
-        Guests that do not report any more, or that report what cannot be, are a problem for as long as they do.
+        Guests that do not report any more, that report what cannot be, or whose description cannot be understood, are a problem for as
+        long as that is so.
         """
         yield from self._unreliable(snapshot)
         period = int(self._reporting.stats_period)
@@ -163,6 +167,10 @@ class PluginOfGuests(Generic[H]):
             if guest is not None:
                 message = f"the guest reports what cannot be true ({', '.join(names)}): nothing of it is believed"
                 yield Problem(source, message, guest.entity, Severity.WARNING, "its balloon driver is broken, or lies")
+        for uuid, why in self._hypervisor.garbled().items():
+            guest = snapshot.guests.get(uuid)
+            if guest is not None:
+                yield Problem(source, why, guest.entity, Severity.WARNING, self._garbled_cure)
 
     # --- control -----------------------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,9 @@ class ReportingHypervisor(Hypervisor, Protocol):
     def impossible(self) -> Mapping[str, Sequence[str]]:
         """The guests whose last statistics cannot be true, by id: the names of the fields."""
 
+    def garbled(self) -> Mapping[str, str]:
+        """The guests of which it cannot be understood what the hypervisor says, by id: what about it."""
+
     def stats_period(self, guest: Entity) -> int:
         """Every how many seconds the guest is asked to report now; 0: never. Raises `HypervisorError`."""
 

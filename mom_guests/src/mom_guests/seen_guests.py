@@ -18,6 +18,8 @@ from mom_toolkit import UNDESCRIBED, boot_id, stale_seconds
 
 BALLOON: Final = "balloon_target"
 
+UNINTELLIGIBLE: Final = "the guest's description cannot be understood"
+
 _DRIVER_GRACE_SECONDS: Final = 60.0
 """How long a guest may take to answer for the first time, from when it was first seen with statistics on. Booting takes tens of seconds."""
 
@@ -53,8 +55,9 @@ class SeenGuest(ABC):
     """How the guest is, in a word that people know."""
     description: Devices | None = None
     """None: not known yet, or `garbled`."""
-    garbled: bool = False
-    """Its description was read, and cannot be understood: what it is promised may never be known, so that nobody waits for that."""
+    garbled: str = ""
+    """Why its description, which was read, cannot be understood: what it is promised may never be known, so that nobody waits for that.
+    Empty: it can, or was not read yet."""
     period: int = 0
     """Every how many seconds its balloon driver is asked; 0: never, or not known."""
     fields: dict[str, Value] = field(default_factory=dict)
@@ -229,7 +232,7 @@ class SeenGuests(ABC, Generic[G]):
         if why:
             return {"*": why}
         if seen.garbled:
-            return dict.fromkeys((BALLOON, PERIOD), "the guest's description cannot be understood")
+            return dict.fromkeys((BALLOON, PERIOD), UNINTELLIGIBLE)
         if seen.description is None:  # what it is promised, and by whom, may stand there
             return {"*": UNDESCRIBED}
         if not seen.balloon:
@@ -261,6 +264,10 @@ class SeenGuests(ABC, Generic[G]):
     def impossible(self) -> Mapping[str, Sequence[str]]:
         """The guests whose last statistics cannot be true, by id: the names of the fields."""
         return {seen.id: seen.reading.impossible for seen in self.seen() if seen.fresh and seen.reading and seen.reading.impossible}
+
+    def garbled(self) -> Mapping[str, str]:
+        """The guests of which it cannot be understood what the hypervisor says, by id: what about it."""
+        return {seen.id: f"{UNINTELLIGIBLE}: {seen.garbled}" for seen in self.seen() if seen.garbled}
 
     def seen(self, guests: Sequence[Entity] | None = None) -> Sequence[G]:
         """All guests as of the last look, or those of these that are there."""

@@ -66,15 +66,12 @@ class DomainDescription:
         return self.resizable_kib - self.plugged_kib
 
 
-def described(
-    xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str, str]] | None = None, longest: int = LONGEST_XML
-) -> DomainDescription | None:
+def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str, str]] | None = None) -> DomainDescription | None:
     """The guest that this domain XML describes; None if it cannot be understood.
 
     :param of_platform: gives the properties that its platform says
-    :param longest: characters; of more nothing is read
     """
-    domain = parsed(xml) if len(xml) <= longest else None
+    domain = parsed(xml)
     if domain is None:
         return None
     balloon = domain.find("devices/memballoon")

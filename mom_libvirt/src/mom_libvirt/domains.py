@@ -86,8 +86,6 @@ class KnownDomain(SeenGuest):
     """What was still to be plugged in or out by the last description, and since when that has not changed (monotonic seconds)."""
     prompt: bool = False
     """Its statistics came when they were due."""
-    late: Future[Any] | None = None
-    """A call that did not come back in time, until it has come back."""
     untunable: str = ""
     """Why its CPU time cannot be limited; empty if it can, or it was not looked for."""
     untunable_since: float = 0.0
@@ -124,6 +122,8 @@ class Domains(SeenGuests[KnownDomain]):
         host_side = None if find is None else HostSide(find, settings.root, clock.monotonic)
         super().__init__(settings.stale_after, clock.monotonic, host_side, proc if self._local else None)
         self._opened = 0
+        self._late: dict[str, Future[Any]] = {}
+        """The last call on a guest that did not come back in time, by guest id, also of guests that do not run."""
         self._platforms = settings.platforms
         self._most_guests, self._longest_xml = settings.most_guests, settings.longest_xml
         self._asked_seconds = settings.asked_seconds
@@ -166,6 +166,7 @@ class Domains(SeenGuests[KnownDomain]):
             changed = self._events.changed({found.uuid for found in records})
             unasked = self._platforms is not None and self._platforms.have_changed()
             before, self._seen = self._seen, {}
+            self._late = {uuid: call for uuid, call in self._late.items() if not call.done()}
             for uuid, name, number, record in records:
                 known = before.get(uuid)
                 if known is None or known.start != number:
@@ -196,18 +197,16 @@ class Domains(SeenGuests[KnownDomain]):
             or (known.description is not None and bool(known.description.resizable_kib) and known.size != size)
         )
         known.prompt = prompt
-        if known.late is not None and known.late.done():
-            known.late = None
 
     def _describe(self, due: Sequence[KnownDomain], end: float) -> None:
         """Read these guests' descriptions, one after the other, as many as there is time for until `end`."""
         for known in due:
             if self._monotonic() >= end:
                 return
-            if known.late is not None:
+            if self._owes_an_answer(known.id):
                 continue
             try:
-                description = self._read_description(known)
+                found = self._read_description(known)
             except GuestGone:
                 with self._lock:
                     self._seen.pop(known.id, None)
@@ -216,9 +215,11 @@ class Domains(SeenGuests[KnownDomain]):
                 self._log.debug("%s", error)
                 continue
             with self._lock:
-                self._learn(known, description)
+                self._learn(known, *found)
 
-    def _read_description(self, known: KnownDomain) -> DomainDescription | None:
+    def _read_description(self, known: KnownDomain) -> tuple[DomainDescription | None, str]:
+        """A description, or why it cannot be understood."""
+
         def read(domain: Domain) -> str:
             known.job = self._job(domain)
             return domain.XMLDesc(0)
@@ -226,13 +227,15 @@ class Domains(SeenGuests[KnownDomain]):
         with self._lock:
             known.describe = False  # before it is read, so that what is said to have changed in the meantime is read again
         try:
-            return described(
-                self._ask(known, f"reading the description of {printable(known.name)}", read), self._of_platform, self._longest_xml
-            )
+            xml = self._ask(known, f"reading the description of {printable(known.name)}", read)
         except HypervisorError:
             with self._lock:
                 known.describe = True
             raise
+        if len(xml) > self._longest_xml:
+            return None, f"it has more than {self._longest_xml} characters"
+        description = described(xml, self._of_platform)
+        return description, "" if description is not None else "it is no XML of a domain"
 
     def _of_platform(self, domain: Element) -> Mapping[str, str]:
         return {} if self._platforms is None else self._platforms.of(GuestDescription(domain=domain))
@@ -244,9 +247,9 @@ class Domains(SeenGuests[KnownDomain]):
         except self._connection.module.libvirtError:  # a driver without jobs; or the guest is gone, which the next call says
             return ""
 
-    def _learn(self, known: KnownDomain, description: DomainDescription | None) -> None:
+    def _learn(self, known: KnownDomain, description: DomainDescription | None, garbled: str) -> None:
         """The lock is held."""
-        had, known.description, known.garbled = known.period, description, description is None
+        had, known.description, known.garbled = known.period, description, garbled
         known.period = 0 if description is None else description.stats_period
         if known.period and not had:
             known.since = self._monotonic()
@@ -268,9 +271,9 @@ class Domains(SeenGuests[KnownDomain]):
         self._asked_seconds = max(0.0, self._asked_seconds - (self._monotonic() - began))
 
     def _describe_now(self, known: KnownDomain) -> None:
-        description = self._read_description(known)
+        found = self._read_description(known)
         with self._lock:
-            self._learn(known, description)
+            self._learn(known, *found)
 
     def _properties(self, seen: KnownDomain) -> Mapping[str, Value]:
         if seen.description is None:
@@ -292,7 +295,7 @@ class Domains(SeenGuests[KnownDomain]):
     def _obstacle(self, seen: KnownDomain) -> str:
         if self._connection.settings.readonly:
             return "the connection to libvirt is read-only"
-        if seen.late is not None:
+        if self._owes_an_answer(seen.id):
             return SILENT
         why = seen.left_alone() or (f"the guest is {seen.job}" if seen.job else "")
         return why or ("none of the guest's CPUs is online" if seen.fields.get("vcpu_count") == 0 else "")
@@ -307,17 +310,22 @@ class Domains(SeenGuests[KnownDomain]):
         self._writable()
         self._look_first()
         known = self._there(guest)
-        with self._lock:
-            if known.late is not None and not known.late.done():
-                raise GuestBusy(f"{guest}: {SILENT}")
+        if self._owes_an_answer(known.id):
+            raise GuestBusy(f"{guest}: {SILENT}")
         return known
 
     def _ask(self, known: KnownDomain, doing: str, function: Callable[[Domain], T], number: Hashable = None) -> T:
-        def late(call: Future[Any]) -> None:
-            with self._lock:
-                known.late = call
+        return self._connection.call(doing, known.id, function, partial(self._is_late, known.id), number)
 
-        return self._connection.call(doing, known.id, function, late, number)
+    def _is_late(self, identity: str, call: Future[Any]) -> None:
+        """This call on a guest has not come back in time."""
+        with self._lock:
+            self._late[identity] = call
+
+    def _owes_an_answer(self, identity: str) -> bool:
+        """A call on this guest is still open: each one more would hold another of libvirtd's threads."""
+        call = self._late.get(identity)
+        return call is not None and not call.done()
 
     def _change(self, known: KnownDomain, doing: str, function: Callable[[Domain, int], T]) -> T:
         """As `_ask`, for what libvirt would make wait for the end of a migration or another long job with the guest. One that was started

@@ -27,7 +27,6 @@ class LibvirtHypervisor(TunableGuests, MovableGuests):
         super().__init__(connection, settings, log, clock)
         self._agents = AgentCommands(connection, log)
         self._jobs = LongJobs(connection, log)
-        self._unanswered = {}
 
     @property
     def library_version(self) -> int:

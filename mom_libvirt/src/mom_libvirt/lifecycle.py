@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -55,21 +55,22 @@ class LongJobs(SpareConnections):
         self._callers.close(0)
         return super().close()
 
-    def do(
-        self, doing: str, guest: Entity, timeout_seconds: float, function: Callable[[Domain], object], *, can_be_given_up: bool = True
-    ) -> None:
-        """Make the call. Raises `GuestBusy` when it took too long, and what the call raises."""
+    def do(self, doing: str, guest: Entity, timeout_seconds: float, function: Callable[[Domain], object], number: Hashable = None) -> None:
+        """Make the call. Raises `GuestBusy` when it took too long, and what the call raises.
+
+        :param number: as for `Connection.call`; None: it is for a guest that does not run, and cannot be given up
+        """
         given_up, over = threading.Event(), threading.Event()
         left: list[Future[Any]] = []
-        timer = threading.Timer(timeout_seconds, self._give_up, (doing, guest, given_up, over))
+        timer = threading.Timer(timeout_seconds, self._give_up, (doing, guest, number, given_up, over))
         timer.daemon = True
         # The call itself is ended by giving the job up; its connection waits a little longer, so that it hears of that.
         patience = timeout_seconds + 2 * _GIVE_UP_SECONDS
         try:
             with self.borrowed(doing, min(1.0, timeout_seconds), patience) as connection:
-                if can_be_given_up:
+                if number is not None:
                     timer.start()
-                connection.call(doing, guest.id, function, left.append)
+                connection.call(doing, guest.id, function, left.append, number)
         except HypervisorError as error:
             if left:
                 raise _Unanswered(error.message) from error
@@ -80,13 +81,13 @@ class LongJobs(SpareConnections):
             over.set()
             timer.cancel()
 
-    def _give_up(self, doing: str, guest: Entity, given_up: threading.Event, over: threading.Event) -> None:
+    def _give_up(self, doing: str, guest: Entity, number: Hashable, given_up: threading.Event, over: threading.Event) -> None:
         """In the timer's thread. Until it is over: while the connection is busy, libvirt was not told."""
         given_up.set()  # before it is: the job may be over before libvirt has answered here
         told: list[Future[Any]] = []
         while not over.is_set():
             try:
-                self._main.call(f"giving up {doing}", guest.id, lambda domain: domain.abortJob(), told.append)
+                self._main.call(f"giving up {doing}", guest.id, lambda domain: domain.abortJob(), told.append, number)
             except HypervisorError as error:  # perhaps because it has just ended
                 self._log.info("%s", error)
             else:
@@ -112,60 +113,59 @@ class LongJobs(SpareConnections):
 
 
 class MovableGuests(Domains):
-    """Implements `LifecycleControl` and `MigrationControl`. Raises what the hypervisor's other calls do."""
+    """Implements `LifecycleControl` and `MigrationControl`. Raises what the hypervisor's other calls do.
+
+    A guest that was started anew since the last look is left as it is, and is `GuestGone`: what was decided is for the one before.
+    """
 
     _jobs: LongJobs
-    _unanswered: dict[str, Future[Any]]
-    """The last look at a guest that did not come back in time, by guest id."""
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
         """How these guests are; those that do not run are asked for one by one. One that has not answered is not asked again meanwhile."""
         found: dict[str, GuestState] = {}
         for guest in guests:
-            unanswered = self._unanswered.get(guest.id)
-            if unanswered is not None and not unanswered.done():
+            if self._owes_an_answer(guest.id):
                 raise GuestBusy(f"looking at {guest}: {SILENT}")
-            late = partial(self._unanswered.__setitem__, guest.id)
             with suppress(GuestGone):
-                found[guest.id] = self._connection.call(f"looking at {guest}", guest.id, _standing, late)
-            self._unanswered.pop(guest.id, None)
+                found[guest.id] = self._connection.call(f"looking at {guest}", guest.id, _standing, partial(self._is_late, guest.id))
         return found
 
     def pause(self, guest: Entity) -> None:
         """Let its CPUs stand still."""
-        self._writable()
-        self._connection.call(f"pausing {guest}", guest.id, lambda domain: domain.suspend())
+        self._connection.call(f"pausing {guest}", guest.id, lambda domain: domain.suspend(), number=self._start_of(guest))
 
     def resume(self, guest: Entity) -> None:
         """Let them go on. One that libvirt has paused for another reason, such as a disk that is full, goes on too, if it can."""
-        self._writable()
-        self._connection.call(f"resuming {guest}", guest.id, lambda domain: domain.resume())
+        self._connection.call(f"resuming {guest}", guest.id, lambda domain: domain.resume(), number=self._start_of(guest))
 
     def shut_down(self, guest: Entity) -> None:
         """Ask its system, by its agent or its power button. Raises `NotSupported` for one that libvirt would forget then."""
-        self._writable()
-        doing = f"shutting {guest} down"
-        self._connection.call(doing, guest.id, lambda domain: _only_persistent(domain, doing).shutdown())
+        doing, number = f"shutting {guest} down", self._start_of(guest)
+        self._connection.call(doing, guest.id, lambda domain: _only_persistent(domain, doing).shutdown(), number=number)
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
         """Have libvirt keep its memory in a file, from which it goes on when it is started. Raises as `shut_down` does."""
-        self._writable()
-        doing = f"saving {guest}"
-        self._jobs.do(doing, guest, timeout_seconds, lambda domain: _only_persistent(domain, doing).managedSave(0))
+        doing, number = f"saving {guest}", self._start_of(guest)
+        self._jobs.do(doing, guest, timeout_seconds, lambda domain: _only_persistent(domain, doing).managedSave(0), number)
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
         """Start it, or let it go on where it was saved."""
         self._writable()
-        self._jobs.do(f"starting {guest}", guest, timeout_seconds, lambda domain: domain.create(), can_be_given_up=False)
+        self._jobs.do(f"starting {guest}", guest, timeout_seconds, lambda domain: domain.create())
+
+    def _start_of(self, guest: Entity) -> Hashable:
+        """libvirt's number of the guest since it was started, as of the last look. Raises `GuestGone`."""
+        self._writable()
+        self._look_first()
+        return self._there(guest).start
 
     def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
         """Move it. mom itself goes to the other libvirt, not the one here (no peer-to-peer): as mom's user, with its keys.
 
         Raises `TimeoutError` when libvirt has not said how it ended, though it was given up: the guest may be moving still.
         """
-        self._writable()
-        doing = f"moving {guest} to {destination.uri}"
-        self._connection.call(doing, guest.id, lambda domain: None)  # for one that is gone, no other is asked
+        doing, number = f"moving {guest} to {destination.uri}", self._start_of(guest)
+        self._connection.call(doing, guest.id, lambda domain: None, number=number)  # for one that is gone, no other is asked
         module = self._connection.module
         reached = self._jobs.reach(destination, doing)
         flags = module.VIR_MIGRATE_LIVE | module.VIR_MIGRATE_ABORT_ON_ERROR
@@ -177,7 +177,7 @@ class MovableGuests(Domains):
             return domain.migrate3(reached, parameters, flags | persistent)
 
         try:
-            self._jobs.do(doing, guest, timeout_seconds, move)
+            self._jobs.do(doing, guest, timeout_seconds, move, number)
         except _Unanswered as error:  # no HypervisorError, as those say that the guest is still here
             raise TimeoutError(error.message) from error
         finally:

@@ -70,7 +70,7 @@ class TunableGuests(Domains):
         for known in self._described(guests):
             tune = known.cpu_tune  # another thread may forget it meanwhile, as the description was read again
             has_none = none_has or (known.untunable and now - known.untunable_since < _ASK_AGAIN_SECONDS)
-            if tune is None and not has_none and known.late is None and self._monotonic() < end:
+            if tune is None and not has_none and not self._owes_an_answer(known.id) and self._monotonic() < end:
                 known.cpu_tune = tune = self._read_cpu_tune(known)
                 asked.append(known)
             found[known.id] = CpuTune(user_limit_percent=known.tuning.user_limit_percent) if tune is None else tune
@@ -152,7 +152,7 @@ class TunableGuests(Domains):
         found = {}
         for known in self._described(guests):
             pins = known.pins
-            if pins is None and known.late is None and self._monotonic() < end:
+            if pins is None and not self._owes_an_answer(known.id) and self._monotonic() < end:
                 pins = self._read_pins(known)
             if pins is not None:
                 found[known.id] = [frozenset(cpu for cpu, allowed in enumerate(row) if allowed) for row in pins]

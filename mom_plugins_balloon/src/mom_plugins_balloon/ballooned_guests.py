@@ -300,6 +300,11 @@ class BalloonedGuests:
         """That of one guest, also where the last list lacked it."""
         return self._records.get(identity) or self._missing.get(identity)
 
+    def expect(self, identity: str, incarnation: str) -> None:
+        """A guest that was there before this mom has not gone because its first lists lack it."""
+        if incarnation:
+            self._missing[identity] = BalloonedGuest(incarnation)
+
     def of_all(self, guests: Sequence[Guest]) -> Sequence[BalloonedGuest]:
         """Those of all guests that there are, in their order: those that were started anew, or are missing from `LISTS_UNTIL_GONE` lists,
         are forgotten. Without any guest the hypervisor is away, and they are waited for."""

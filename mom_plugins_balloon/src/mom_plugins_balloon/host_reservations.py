@@ -285,6 +285,9 @@ class HostReservations:
                 return
             self._kept = {one.id: one for one in found.reservations}
             self.guests.earlier = found.guests
+            for one in found.reservations:
+                if one.taken_at is not None:
+                    self.guests.expect(one.guest, one.incarnation)
             self._end_what_is_over()
             if self._kept:
                 self.context.log.info("took over %d reservations of an earlier run", len(self._kept))

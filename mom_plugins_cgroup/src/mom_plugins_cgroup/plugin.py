@@ -116,13 +116,19 @@ class CgroupPlugin:
         """Refuse what makes no sense, and push no guest below its need."""
         memory = read_meminfo(self._context.root)
         page_kib = os.sysconf("SC_PAGE_SIZE") >> 10
-        host = HostBounds(memory.get("MemTotal"), memory.get("SwapFree"), page_kib, self._need_of, self._swap_room_of)
+        host = HostBounds(memory.get("MemTotal"), memory.get("SwapFree"), page_kib, self._need_of, self._swap_limits_of)
         return reviewed(snapshot, decisions, host)
 
-    def _swap_room_of(self, guest: Guest) -> int | None:
+    def _swap_limits_of(self, guest: Guest) -> Sequence[GroupLimit]:
+        """The tightest limit of a guest's swap, and of the groups above that one the tightest, and so on: what lies between shares it with
+        fewer guests, and leaves no less."""
         group, top = self._groups.get(guest.id), self._hierarchies.top(Hierarchies.UNIFIED)
-        limit = None if group is None or top is None else GroupLimit.of_swap(group.folder, top)
-        return None if limit is None else limit.room
+        limits: list[GroupLimit] = []
+        folder = "" if group is None or top is None else group.folder
+        while folder and top is not None and (limit := GroupLimit.of_swap(folder, top)) is not None:
+            limits.append(limit)
+            folder = limit.folder.rpartition("/")[0]
+        return limits
 
     # --- control -----------------------------------------------------------------------------------------------------------------
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from mom_core import Decision, Guest, Revision, Snapshot, format_kib
 from mom_plugins_cgroup.fields import ANON, CURRENT, FILE, KNOBS, LOCKED, MEMORY_HIGH, MEMORY_MIN, NO_LIMIT, SHMEM, STALL, SWAP, SWAP_MAX
+from mom_toolkit import GroupLimit
 
 _STEP_SHARE: Final = 0.05
 _LEAST_STEP_KIB: Final = 16 << 10
@@ -53,14 +54,16 @@ def need_of(guest: Guest, guaranteed_kib: float | None, overhead_kib: int, stale
 class HostBounds:
     """The figures that limits of all guests depend on, in KiB (None: unknown), the size of a page, and what each guest needs.
 
-    `swap_room_of` is what a guest's group and those above it may still swap, in KiB; None: none of them limits it.
+    `swap_limits_of` are the limits of what a guest's group and those above it may swap, as far as one of them can be the tightest;
+    `swap_taken` is by group what guests that were decided on earlier in this cycle have to swap, in KiB.
     """
 
     total_kib: int | None
     swap_free_kib: int | None
     page_kib: int
     need_of: Callable[[Guest], Need]
-    swap_room_of: Callable[[Guest], int | None]
+    swap_limits_of: Callable[[Guest], Sequence[GroupLimit]]
+    swap_taken: Mapping[str, int] = field(default_factory=dict)
 
 
 def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds) -> Iterable[Revision]:
@@ -80,12 +83,12 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], host: HostBounds
         if wanted != NO_LIMIT and wanted % host.page_kib:
             value, reason = wanted - wanted % host.page_kib, "cut to whole pages"
         if decision.control == MEMORY_HIGH:
-            raised = _raised(guest, value, replace(host, swap_free_kib=swap_free))
+            raised = _raised(guest, value, replace(host, swap_free_kib=swap_free, swap_taken={}))
             value, refusal, slower = raised or _high(guest, value, host, swap_max.get(guest.id))
             reason = slower or reason
             if not refusal:  # what this guest has to swap is not there for the next one
                 highs[guest.id] = value
-                host = replace(host, swap_free_kib=max(0, (host.swap_free_kib or 0) - _to_swap(guest, wanted, value)))
+                host = _less_swap(host, guest, _to_swap(guest, wanted, value))
         elif decision.control == SWAP_MAX:
             refusal = _strands(guest, value, highs.get(guest.id, guest.number(MEMORY_HIGH)))
         elif decision.control == MEMORY_MIN:
@@ -180,8 +183,16 @@ def _whole_pages(kib: int, host: HostBounds) -> int:
 
 def _free_swap(guest: Guest, host: HostBounds) -> int:
     """The host's swap that a guest may still take, in KiB."""
-    allowed, free = host.swap_room_of(guest), host.swap_free_kib or 0
-    return free if allowed is None else min(free, allowed)
+    rooms = [max(0, one.room - host.swap_taken.get(one.folder, 0)) for one in host.swap_limits_of(guest)]
+    return min([host.swap_free_kib or 0, *rooms])
+
+
+def _less_swap(host: HostBounds, guest: Guest, kib: int) -> HostBounds:
+    """The host's bounds when so much of a guest has to be swapped."""
+    if not kib:
+        return host
+    taken = {one.folder: host.swap_taken.get(one.folder, 0) + kib for one in host.swap_limits_of(guest)}
+    return replace(host, swap_free_kib=max(0, (host.swap_free_kib or 0) - kib), swap_taken={**host.swap_taken, **taken})
 
 
 def _to_swap(guest: Guest, wanted: int, value: int) -> int:

@@ -14,9 +14,12 @@ _KEPT_KIB = 64 << 10
 _PSI_CURE = "boot the kernel with the parameter psi=1 (it needs Linux 4.20 or newer, built with CONFIG_PSI)"
 
 
-def problems(fields: Mapping[str, Value], plugin: str) -> Iterator[Problem]:
+_THREADS_CURE = "see TasksMax of mom's unit, and pids.max; then restart mom"
+
+
+def problems(fields: Mapping[str, Value], plugin: str, why_unwatched: str) -> Iterator[Problem]:
     """What of it is wrong in each cycle."""
-    for finding in (memory_finding(fields), pressure_finding(fields)):
+    for finding in (memory_finding(fields), pressure_finding(fields), watch_finding("", why_unwatched)):
         if finding.severity is not Severity.OK:
             yield Problem(Source(plugin), finding.message, severity=Severity.WARNING, hint=finding.cure)
 
@@ -39,8 +42,10 @@ def pressure_finding(fields: Mapping[str, Value]) -> Finding:
     return Finding(Severity.WARNING, "host pressure (PSI)", message, _PSI_CURE)
 
 
-def watch_finding(how: str) -> Finding:
-    """How memory pressure wakes mom between two cycles."""
+def watch_finding(how: str, why_not: str) -> Finding:
+    """How memory pressure wakes mom between two cycles, or why it does not."""
+    if why_not:
+        return Finding(Severity.WARNING, "host pressure watch", why_not, _THREADS_CURE)
     return Finding(Severity.OK, "host pressure watch", f"the host is watched {how}")
 
 

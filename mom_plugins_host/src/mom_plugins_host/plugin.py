@@ -81,7 +81,7 @@ class HostPlugin:
         known = snapshot.host.fields
         total, available, wanted = (snapshot.host.whole(name) for name in ("mem_available", "mem_really_available", WANTED))
         self._watch.saw(available, total, wanted)
-        yield from problems(known, self._context.name)
+        yield from problems(known, self._context.name, self._watch.why_not)
         yield from conditions.conditions(known)
 
     def _acts(self) -> bool:
@@ -95,7 +95,7 @@ class HostPlugin:
         fields = self.mom_collect_host()
         lists, settings = self._watch.lists, self._watch.settings
         kept = cpu_lists_finding(lists.kept(), lists.why_not(), wanted=settings.take_back and settings.watch > 0)
-        rest = [pressure_finding(fields), watch_finding(self._watch.how)]
+        rest = [pressure_finding(fields), watch_finding(self._watch.how, self._watch.why_not)]
         if not isinstance(hypervisor, ColdMemoryControl):  # whose guests use the swap of this host
             rest.append(swap_finding(fields))
         return [memory_finding(fields), *([] if kept is None else [kept]), *rest]

@@ -135,6 +135,8 @@ class HostWatch:
     """Whether mom does more than observe: then CPUs may be asked for what they keep."""
     how: str = "not at all"
     """How the host is watched, for people."""
+    why_not: str = ""
+    """Why it is not watched, though it was to be; empty if it is."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _available: AvailableGauge = field(default_factory=AvailableGauge)
     _stalls: StallGauge = field(default_factory=StallGauge)
@@ -153,7 +155,7 @@ class HostWatch:
         """The lists in which CPUs keep free memory of the host."""
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread. Where there can be none, `why_not` says why."""
         every = format_duration(self.settings.watch)
         try:
             self._trigger = StallTrigger(self._pressure_path, self.settings.watch_stall)
@@ -164,9 +166,12 @@ class HostWatch:
         thread = threading.Thread(target=self._run, name="host-watch", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # there are no more threads
+        except RuntimeError as error:  # the unit may have no more: scheduled cycles see the same, later
             self._close()
-            raise
+            self._trigger = None
+            self.why_not = f"memory pressure is not watched between cycles: {error}"
+            self.log.error("%s", self.why_not)
+            return
         self._thread = thread
         self.log.info("memory pressure is watched %s", self.how)
 

@@ -40,8 +40,7 @@ def examined(hypervisor: KubevirtHypervisor, *, readonly: bool, stats_period: fl
     nameless, cure = hypervisor.why_nameless
     if nameless:
         yield Finding(Severity.WARNING, SUBJECT, nameless, cure)
-    seen = [known for known in hypervisor.seen() if known.description is not None]
-    fields = hypervisor.fields(guests)
+    seen, fields = hypervisor.seen(), hypervisor.fields(guests)
     yield from examined_guests(
         seen, fields, _CURES, SUBJECT, acts=not readonly, stats_period=stats_period, huge_pages=hypervisor.huge_pages
     )

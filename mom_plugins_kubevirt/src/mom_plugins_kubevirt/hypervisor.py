@@ -272,6 +272,12 @@ class KubevirtHypervisor:
         current = self._current()
         return {uuid: names for uuid, held in current.items() for one, names in held.libvirt.hypervisor.impossible().items() if one == uuid}
 
+    def garbled(self) -> Mapping[str, str]:
+        """The guests whose descriptions cannot be understood, by id: what about them."""
+        return {
+            uuid: why for uuid, held in self._current().items() for one, why in held.libvirt.hypervisor.garbled().items() if one == uuid
+        }
+
     def seen(self) -> Sequence[SeenGuest]:
         """All guests as of the last look, as their libvirts described them."""
         return [seen for held in self._current().values() for seen in held.libvirt.hypervisor.seen([held.guest.entity])]

@@ -41,6 +41,8 @@ class KubeletTold:
     error: str = ""
     hint: str = ""
     asked: bool = False
+    asked_for: Collection[str] = frozenset()
+    """The pods, by uid, that were on the node when it was asked; where it did not answer, those that are there since."""
 
 
 class KubeletWatch:
@@ -74,10 +76,9 @@ class KubeletWatch:
         self._thread = threading.Thread(target=self._run, name="kubelet", daemon=True)
         self._thread.start()
 
-    @property
-    def asks_for_the_first_time(self) -> bool:
-        """It was started, and the kubelet has neither answered yet nor failed to."""
-        return bool(self._settings.every) and self._thread is not None and not self.told.asked
+    def awaits(self, uid: str) -> bool:
+        """It was started, and the kubelet has neither answered nor failed to since this pod was first seen on the node."""
+        return bool(self._settings.every) and self._thread is not None and uid not in self.told.asked_for
 
     def stop(self) -> None:
         """Ask no more. A thread that waits for an answer is left behind."""
@@ -102,14 +103,14 @@ class KubeletWatch:
                 self.ask()
             except Exception as error:  # noqa: BLE001  # containment: whatever it answers, it is asked again
                 self._log.exception("asking the kubelet failed")
-                self.told = replace(self.told, error=f"asking it failed: {error}", asked=True)
+                self.told = replace(self.told, error=f"asking it failed: {error}", asked=True, asked_for=self._wanted)
             self._stopping.wait(_SOONEST_SECONDS)
             self._soon.wait(max(0.0, (self._settings.every or 3600.0) - _SOONEST_SECONDS))
 
     def ask(self) -> None:
         """Ask once, and take what it says. What it said before of pods stays where it says nothing now: requests hardly change, and a
         kubelet that has just started does not know all pods of its node yet."""
-        before, process = self.told, running(self._root)
+        before, process, asked_for = self.told, running(self._root), self._wanted
         config = config_of(self._root, process, self._said)
         if not self._settings.every:
             self.told = KubeletTold(config=config, asked=True)
@@ -125,7 +126,8 @@ class KubeletWatch:
         except MomError as failure:
             door, pods, error, hint = None, dict(before.pods), failure.message, failure.hint
             self._log.debug("the kubelet: %s", error)
-        self.told = KubeletTold(pods, config, "" if door is None else str(door), error, hint, asked=True)
+            asked_for = self._wanted
+        self.told = KubeletTold(pods, config, "" if door is None else str(door), error, hint, asked=True, asked_for=asked_for)
         if any(pod.leaves and not (before.pods.get(uid) or pod._replace(leaves=False)).leaves for uid, pod in pods.items()):
             self._tell("a guest is about to be migrated")
         elif pods.keys() - before.pods.keys():

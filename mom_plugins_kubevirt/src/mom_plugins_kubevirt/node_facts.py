@@ -62,7 +62,8 @@ class NodeFacts:
         :param pods: by guest id
         """
         self._watch.want({pod.pod_uid for pod in pods.values()})
-        asking = self._watch.asks_for_the_first_time  # before `told`: or an answer that comes in between is missed
+        # Before `told`: or an answer that comes in between is missed.
+        awaited = {pod.pod_uid for pod in pods.values() if self._watch.awaits(pod.pod_uid)}
         told = self._watch.told
         self._groups.look(fields, pods)
         for identity, known in fields.items():
@@ -74,7 +75,7 @@ class NodeFacts:
                 known.setdefault(name, value)
             protected = None if asked is not None and asked.memory is not None else protected_kib(pod.cgroup, group)
             most, vcpus = as_number(known.get("balloon_max")), as_number(known.get("vcpu_count"))
-            size = as_number(known.get("balloon_cur")) if asking else None
+            size = as_number(known.get("balloon_cur")) if pod.pod_uid in awaited else None
             promise = promise_of(asked, protected, most, vcpus, self._percentage, size)
             if promise is not None:
                 known[PROMISE], known[PROMISED_BY] = math.ceil(promise.kib), promise.by

@@ -26,11 +26,12 @@ def examined(hypervisor: LibvirtHypervisor, *, readonly: bool, stats_period: flo
     yield Finding(Severity.OK, SUBJECT, f"{hypervisor.uri} answers; {count_of(guests)} active")
     if readonly:
         yield Finding(Severity.WARNING, SUBJECT, "the connection is read-only: mom can watch and change nothing", "set readonly to false")
-    seen = [known for known in hypervisor.seen() if known.description is not None]
     reporting = _switching("freePageReporting") if hypervisor.library_version >= _REPORTING_FROM else ""
     cures = Cures(_BALLOON_CURE, "virsh dommemstat GUEST --period {} --live", reporting, _switching("autodeflate"), _UNMERGED)
     fields, acts = hypervisor.fields(guests), not readonly
-    yield from examined_guests(seen, fields, cures, "libvirt", acts=acts, stats_period=stats_period, huge_pages=hypervisor.huge_pages)
+    yield from examined_guests(
+        hypervisor.seen(), fields, cures, "libvirt", acts=acts, stats_period=stats_period, huge_pages=hypervisor.huge_pages
+    )
 
 
 def _switching(attribute: str) -> str:

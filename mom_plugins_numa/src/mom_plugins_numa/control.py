@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from mom_core import Change, Entity, GuestGone, Hypervisor, HypervisorError, NoChangeNeeded, NotSupported, Target, Value
+from mom_core import Change, Entity, GuestGone, Hypervisor, HypervisorError, LedgerEntry, NoChangeNeeded, NotSupported, Target, Value
 from mom_plugins_numa.fields import NODESET, PINS, balancing_knob, nodeset_text, parse_pins, pins_text
 from mom_plugins_numa.nodes import read_nodes, with_memory
 from mom_toolkit import CpuPinControl, NodeTuneControl, capable, parse_number_list, read_together, set_each
@@ -71,6 +71,17 @@ def _pin(hypervisor: Hypervisor, change: Change) -> None:
             for vcpu, before in done:
                 hypervisor.set_cpu_pin(guest, vcpu, before)
         raise
+
+
+def is_between(pinned: str, entry: LedgerEntry) -> bool:
+    """True if these pins are neither what stood nor what mom has set, and those of each vCPU are one of the two: vCPUs are pinned one after
+    the other, and a mom that is cut off leaves some of them pinned."""
+    now, ours = parse_pins(pinned), [pins for value in entry.ours if (pins := parse_pins(str(value)))]
+    if entry.explains(pinned) or not now or not ours:
+        return False
+    count = max(map(len, [now, *ours]))  # where all vCPUs are alike, there is one list for them
+    each, *others = [pins * count if len(pins) == 1 else pins for pins in [now, *ours]]
+    return all(any(pins[vcpu : vcpu + 1] == [cpus] for pins in others) for vcpu, cpus in enumerate(each))
 
 
 def _bind(hypervisor: Hypervisor, change: Change) -> None:

@@ -19,6 +19,7 @@ from mom_core import (
     Guest,
     Hypervisor,
     HypervisorError,
+    InTransition,
     PluginContext,
     PluginSettings,
     Revision,
@@ -116,9 +117,14 @@ class NumaPlugin:
         return reviewed(snapshot, decisions, self._context.service(Promises) or NO_PROMISES)
 
     @hookimpl
-    def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
-        """Values of the controls."""
-        return control.read(self._context.root, hypervisor, targets)
+    def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:
+        """Values of the controls. Pins of which a mom that was cut off has set only some are its own doing."""
+        found: dict[Target, Value | InTransition | HypervisorError] = {**control.read(self._context.root, hypervisor, targets)}
+        for entry in self._context.engine_state().changes:
+            target = Target(entry.entity, entry.control)
+            if entry.control == PINS and isinstance(pins := found.get(target), str) and control.is_between(pins, entry):
+                found[target] = InTransition(pins)
+        return found
 
     @hookimpl
     def mom_write(self, hypervisor: Hypervisor, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import pwd
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -75,49 +75,51 @@ def monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozenset({0
 _OWN_IT: Final = "a fake guest could be put there: `chown root` and `chmod go-w` it; or name QEMU's own user in `users` of the plugin qemu"
 
 
-def listener_of(proc: Path, path: str) -> int:
-    """The process that listens at a unix socket, found without connecting to it; 0: it cannot be seen from here.
+def listeners_of(proc: Path, paths: Set[str]) -> dict[str, int]:
+    """The processes that listen at unix sockets, by path, found without connecting to them; without those that cannot be seen from here.
 
-    It looks at the open files of all processes, which is much for one monitor: not to be asked in each cycle.
+    It looks at the open files of all processes, which is much: not to be asked in each cycle.
     """
-    number = _listening_socket(proc, path)
-    for process in ProcessStat.ids(proc) or () if number else ():
+    wanted = {f"socket:[{number}]": path for path, number in _listening_sockets(proc, paths).items()}
+    found: dict[str, int] = {}
+    for process in ProcessStat.ids(proc) or () if wanted else ():
         with suppress(OSError):  # it has ended, or is another user's
-            if _has_open(f"{proc}/{process}/fd", number):
-                return process
-    return 0
+            found |= {wanted.pop(file): process for file in _open_files(f"{proc}/{process}/fd") if file in wanted}
+        if not wanted:
+            break
+    return found
 
 
 def listens(proc: Path, process: int, path: str) -> bool | None:
     """This process has the socket open that listens at a path; None: it cannot be seen from here."""
-    number = _listening_socket(proc, path)
+    number = _listening_sockets(proc, {path}).get(path)
     try:
-        return _has_open(f"{proc}/{process}/fd", number) if number else None
+        return f"socket:[{number}]" in _open_files(f"{proc}/{process}/fd") if number else None
     except OSError:
         return None
 
 
-def _has_open(folder: str, number: str) -> bool:
-    """The socket of that number is among the open files of a process. Raises `OSError` where they cannot be seen."""
+def _open_files(folder: str) -> Iterator[str]:
+    """The targets of a process's open files. Raises `OSError` where they cannot be seen."""
     for file in os.listdir(folder):  # noqa: PTH208  # names are enough
         with suppress(OSError):  # it was closed meanwhile
-            if os.readlink(f"{folder}/{file}") == f"socket:[{number}]":  # noqa: PTH115  # pathlib takes four times as long
-                return True
-    return False
+            yield os.readlink(f"{folder}/{file}")  # noqa: PTH115  # pathlib takes four times as long
 
 
-def _listening_socket(proc: Path, path: str) -> str:
-    """The number of the socket that listens there, by /proc/net/unix: `NUMBER: REFERENCES PROTOCOL FLAGS TYPE STATE INODE PATH`."""
+def _listening_sockets(proc: Path, paths: Set[str]) -> dict[str, str]:
+    """The numbers of the sockets that listen there, by path, as /proc/net/unix has them:
+    `NUMBER: REFERENCES PROTOCOL FLAGS TYPE STATE INODE PATH`."""
     try:
         with (proc / "net/unix").open("rb") as file:
             listed = file.read(_SOCKETS_BYTES)  # in as many reads as it takes: one gives a page of a list
     except OSError:
-        return ""
+        return {}
+    found: dict[str, str] = {}
     for line in listed.decode(errors="surrogateescape").splitlines():
         words = line.split(maxsplit=7)
-        if len(words) == 8 and words[7] == path and words[3] == _LISTENS:
-            return words[6]
-    return ""
+        if len(words) == 8 and words[7] in paths and words[3] == _LISTENS:
+            found.setdefault(words[7], words[6])
+    return found
 
 
 _LISTENS: Final = "00010000"

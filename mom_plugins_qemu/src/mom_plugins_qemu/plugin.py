@@ -42,6 +42,8 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
         readonly: bool = False
         """Ask guests, and change nothing."""
 
+    _garbled_cure = "see what listens there, and what runs: the guest may have broken out of its QEMU; mom leaves it alone"
+
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         super().__init__(settings, context)
         self._settings = settings

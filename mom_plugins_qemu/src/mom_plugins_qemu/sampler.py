@@ -18,7 +18,7 @@ from mom_plugins_qemu.command_line import identity_of
 from mom_plugins_qemu.description import DESCRIBING, Description, described, looked
 from mom_plugins_qemu.guest_files import Defined, GuestFiles
 from mom_plugins_qemu.monitored_guest import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, MonitoredGuest
-from mom_plugins_qemu.monitors import listener_of, monitors, trusted_users
+from mom_plugins_qemu.monitors import listeners_of, monitors, trusted_users
 from mom_plugins_qemu.proxmox import Definitions
 from mom_plugins_qemu.states import state_name
 from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
@@ -123,6 +123,10 @@ class Sampler(SeenGuests[MonitoredGuest]):
             self._define()
             self._index()
 
+    def garbled(self) -> Mapping[str, str]:
+        """See `SeenGuests`: what their monitors say is no QMP, or cannot be true."""
+        return {known.id: known.failure for known in self.seen() if known.failure.startswith((Failure.GARBLED, LIES))}
+
     def _rounds(self, due: list[tuple[Visit, MonitoredGuest | None]], first: int) -> None:
         """Make these visits, and those that follow from them. Sampling is locked."""
         for attempt in range(first, _ASKED_AGAIN):
@@ -179,12 +183,13 @@ class Sampler(SeenGuests[MonitoredGuest]):
             return known.visit(_DESCRIBING)
         return known.visit(known.looking)
 
-    def _take(self, visits: Iterable[tuple[Visit, MonitoredGuest | None]], attempt: int) -> list[tuple[Visit, MonitoredGuest | None]]:
+    def _take(self, visits: Sequence[tuple[Visit, MonitoredGuest | None]], attempt: int) -> list[tuple[Visit, MonitoredGuest | None]]:
         """Take note of what came of visits; those that have to follow. The lock is held."""
         following: list[tuple[Visit, MonitoredGuest | None]] = []
         last = attempt == _ASKED_AGAIN - 1
-        for visit, before in visits:
-            known = self._recognized(visit, before)
+        self._find_listeners(visit for visit, before in visits if before is None)
+        # All before the first is described: a guest without a UUID is known by the first of its process's monitors.
+        for visit, known in [(visit, self._recognized(visit, before)) for visit, before in visits]:
             if known is None:
                 continue
             if visit.failure is not Failure.LEFT:
@@ -227,11 +232,8 @@ class Sampler(SeenGuests[MonitoredGuest]):
                 self._untold = self._untold or HypervisorError("not all monitors have been asked yet")
             if visit.failure is Failure.FOREIGN:
                 self.foreign[visit.path] = visit.why
-            if visit.failure is Failure.OCCUPIED:
-                process = self._listener(visit.path)
-            elif visit.failure is not Failure.ABSENT:
+            if visit.failure not in {Failure.OCCUPIED, Failure.ABSENT}:
                 self._log.debug("%s: %s: %s", visit.path, visit.failure, visit.why)
-        if not process:
             return None
         identity, started = identity_of(self._proc, process), self._started(process)
         known = MonitoredGuest(
@@ -249,15 +251,17 @@ class Sampler(SeenGuests[MonitoredGuest]):
         self._guests[visit.path] = known
         return known
 
-    def _listener(self, path: str) -> int:
-        """The process behind a monitor at which as many clients stand in line as may: whose guest it is must be known, so that it is not
-        taken for one that has ended."""
+    def _find_listeners(self, visits: Iterable[Visit]) -> None:
+        """Find the processes behind monitors at which as many clients stand in line as may: whose guests they are must be known, so that
+        none is taken for one that has ended. One search for all: each looks at the open files of all processes."""
         now = self._monotonic()
-        if now < self._looked_at.get(path, 0.0):
-            return 0
-        self._looked_at = {one: until for one, until in self._looked_at.items() if now < until}
-        self._looked_at[path] = now + LAST_RETRY_SECONDS
-        return listener_of(self._proc, path)
+        self._looked_at = {path: until for path, until in self._looked_at.items() if now < until}
+        full = [one for one in visits if one.failure is Failure.OCCUPIED and not one.process and one.path not in self._looked_at]
+        if full:
+            self._looked_at |= dict.fromkeys((visit.path for visit in full), now + LAST_RETRY_SECONDS)
+            found = listeners_of(self._proc, {visit.path for visit in full})
+            for visit in full:
+                visit.process = found.get(visit.path, 0)
 
     def _worth_another_attempt(self, known: MonitoredGuest, visit: Visit, attempt: int) -> bool:
         """A visit that brought nothing is made again at once: another process listens now, or another client was just there."""
@@ -272,7 +276,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         if failure is Failure.ABSENT:
             self._lost(known, failure)
             return
-        known.failure = visit.why if failure is Failure.FALSE else failure
+        known.failure = visit.why if failure is Failure.FALSE else f"{failure}: {visit.why}" if failure is Failure.GARBLED else failure
         if failure is not Failure.LEFT:
             known.retry_at = self._monotonic() + known.retry_after
             known.retry_after = min(2 * known.retry_after, LAST_RETRY_SECONDS)
@@ -292,7 +296,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         said = printable(description.uuid) or "without a UUID"
         if known.identity.uuid and description.uuid != known.identity.uuid:
             raise FalseAnswer(f"{LIES} it is {said}, and it was started as {known.identity.uuid}")
-        identity = description.uuid or str(uuids.uuid5(uuids.NAMESPACE_URL, f"qmp:{known.path}"))
+        identity = description.uuid or self._id_by_process(known)
         if known.id and identity != known.id:
             raise FalseAnswer(f"{LIES} it is {said}, and it said {known.id} before")
         known.id = identity
@@ -309,6 +313,13 @@ class Sampler(SeenGuests[MonitoredGuest]):
         spread = 1 + zlib.crc32(known.path.encode(errors="replace")) % 100 / 100
         known.described_at = self._monotonic()
         known.describe_at = known.described_at + _DESCRIBE_AGAIN_SECONDS * spread
+
+    def _id_by_process(self, known: MonitoredGuest) -> str:
+        """The id of a guest that was given no UUID: the same at all monitors of its process."""
+        others = (one for one in self._guests.values() if (one.process, one.started) == (known.process, known.started))
+        of_process = [known, *others]
+        first = min(one.path for one in of_process)
+        return next((one.id for one in of_process if one.id), "") or str(uuids.uuid5(uuids.NAMESPACE_URL, f"qmp:{first}"))
 
     def _heard_of(self, known: MonitoredGuest, answers: Sequence[Answer]) -> None:
         """Raises `FalseAnswer` for a size that cannot be. The lock is held."""
@@ -352,7 +363,11 @@ class Sampler(SeenGuests[MonitoredGuest]):
         of_guests: dict[tuple[int, str], Defined] = {}
         for one in self._guests.values():
             if one.id and one.path in self._defined:
-                of_guests.setdefault((one.process, one.id), self._defined[one.path])
+                defined = self._defined[one.path]
+                first = of_guests.setdefault((one.process, one.id), defined)
+                if first is not defined:
+                    wrong = f"it is defined in two files, by its monitors {first.guest.monitor} and {defined.guest.monitor}"
+                    of_guests[one.process, one.id] = first._replace(wrong=first.wrong or printable(wrong, 300))
         for one in self._guests.values():
             one.defined = of_guests.get((one.process, one.id), self._defined.get(one.path, self._undefined))
 

@@ -177,6 +177,7 @@ def visit_all(visits: Iterable[Visit], monotonic: Callable[[], float] = time.mon
                                 again.append((one.visit, one.began))
                     for visit, first in again:
                         patience = GREETING_SECONDS if visit.failure is Failure.OCCUPIED else HOLD_SECONDS - STAY_SECONDS
+                        now = monotonic()  # mom-helper may take long for each
                         if now - first <= patience:
                             connect(visit, now, first)
         finally:

@@ -51,8 +51,11 @@ class SlaPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Classes that the section `guests` names and that there are not."""
+        """What is wrong with the file of classes, and classes that the section `guests` names and that there are not."""
         self._look()
+        if self._shared is not None and self._shared.wrong:
+            text = f"classes that cannot be read are not in force: {self._shared.wrong}"
+            yield Finding(Severity.ERROR, "service classes", text, "correct the file")
         guests = self._context.configuration().get("guests")
         for pattern, said in guests.items() if isinstance(guests, Mapping) else ():
             name = said.get("class") if isinstance(said, Mapping) else None
@@ -163,9 +166,7 @@ class SlaPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """Which guests are of no class that there is, and why the file of classes is not in force."""
+        """Which guests are of no class that there is; `mom_check` says what is wrong with the file of classes."""
         self._look()
-        if wrong := self._wrong_file():
-            yield Finding(Severity.ERROR, "service classes", wrong, "correct the file")
         for guest, one in self._unknown([] if hypervisor is None else hypervisor.guests()):
             yield Finding(Severity.ERROR, f"guest {printable(guest.name)}", self._complaint(one), self._cure())

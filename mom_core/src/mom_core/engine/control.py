@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from mom_core.engine.collect import ask
 from mom_core.engine.judgement import Controller, Found, items, joined, known, spoken_of, target_of, without_writing
 from mom_core.errors import StateError
-from mom_core.ledger import Key, Ledger, can_be_kept
+from mom_core.ledger import Ledger, can_be_kept
 from mom_core.model import ControlSpec, Decision, Entity, LedgerEntry, Outcome, Problem, Scope, Snapshot, Source, Status, Target
 from mom_core.plugins.registry import Plugin, PluginSet
 from mom_core.values import Value
@@ -33,7 +33,7 @@ def apply(
     ledger.resolve(lambda entry: present(snapshot, entry, plugins))
     owners = _Owners(decisions, plugins)
     silent = owners.read(decisions)
-    plan = owners.planned(snapshot, decisions, ledger.entries, silent)
+    plan = owners.planned(snapshot, decisions, ledger, silent)
     try:
         ledger.record(plan.entries)
     except StateError as error:
@@ -73,9 +73,7 @@ class _Owners:
         self.found: dict[Target, Found] = {}
         self.problems: list[Problem] = []
 
-    def planned(
-        self, snapshot: Snapshot, decisions: Sequence[Decision], entries: Mapping[Key, LedgerEntry], silent: Mapping[str, str]
-    ) -> _Plan:
+    def planned(self, snapshot: Snapshot, decisions: Sequence[Decision], ledger: Ledger, silent: Mapping[str, str]) -> _Plan:
         """Sort these decisions by what is found, which takes in what gradual controls stand at."""
         plan, found = _Plan([], [], set(), []), self.found
         ways = {name: (owner.name, self.specs[name]) for name, owner in self.by_control.items()}
@@ -90,8 +88,8 @@ class _Owners:
             if spec.gradual:  # no plugin was asked for it: it stands at what the snapshot says
                 found[target] = _stands(snapshot, entity, spec)
             before = found[target]
-            incarnation = "" if guest is None else guest.incarnation
-            noted = entries.get((entity.id, control))
+            incarnation = ledger.boot if guest is None else guest.incarnation
+            noted = ledger.entries.get((entity.id, control))
             if noted is not None and noted.incarnation != incarnation:
                 noted = None
             outcome = without_writing(spec, decision, before, noted)
