@@ -310,6 +310,24 @@ def test_balance_waits_for_drains_and_for_guests_that_are_on_their_way():
         assert balanced(fleet) == "no guest is moved now: guests of c are on their way"
 
 
+@pytest.mark.parametrize(
+    ("died", "state"), [("c", None), ("c", MoveState.ORDERED), ("c", MoveState.ACCEPTED), ("c", MoveState.DONE), ("d", MoveState.DONE)]
+)
+def test_balance_goes_on_without_a_host_that_died(died, state):
+    fleet = uneven()
+    fleet.host("c", [guest("x")], draining=state is None)
+    fleet.host("d")
+    if state is not None:
+        move = Move(guest="x", name="x", to="d", destination=Destination.parse("qemu://d/system"), takes=GIB, number=1, state=state)
+        fleet.orders.records["c"] = (1, Orders(moves=(move,)))
+    now = time.time()
+    fleet.states.set_at.update(dict.fromkeys("abcd", now))
+    fleet.states.heard[died] -= LOST_SECONDS + 1
+    assert isinstance(balanced(fleet), str), "it may only be away for a moment"
+    fleet.states.set_at[died] -= LOST_SECONDS + 1
+    assert balanced(fleet) == ("id-g0", "a", "b")
+
+
 def test_what_was_ordered_for_balance_is_taken_back_when_the_operator_wants_it_no_more():
     fleet = uneven()
     found = for_balance(fleet, places(fleet), "g")

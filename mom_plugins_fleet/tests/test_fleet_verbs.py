@@ -1,10 +1,12 @@
 """What an operator mistypes never reaches the servers."""
 
 import asyncio
+import base64
 import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -161,6 +163,47 @@ def test_a_new_key_that_servers_may_have_taken_is_kept_and_no_key_ends_before_a_
     servers.done.clear()
     assert servers.enroll("fifth.key") is None
     assert servers.done == ["give", "put", "answer", *(f"take {one}" for one in (first, second, fourth))]
+
+
+def _another_is_faster(servers: Servers, monkeypatch: pytest.MonkeyPatch, *words: str) -> list[dict[str, Any]]:
+    """Another operator types that between one's look at a host and one's change; the accounts that servers were given."""
+    given: list[dict[str, Any]] = []
+    others = [words]
+
+    def give(_: Where, *accounts: str, take: Sequence[str] = ()) -> None:
+        if others:
+            assert servers.typed(*others.pop()) is None
+        given.extend(json.loads(base64.urlsafe_b64decode(one.split(".")[1] + "==")) for one in accounts)
+        servers.give(accounts, take)
+
+    monkeypatch.setattr("mom_plugins_fleet.verbs.Where.give", give)
+    return given
+
+
+def test_an_operator_who_enrolls_a_host_when_another_one_has_just_done_so_is_told_and_leaves_no_key(servers: Servers, monkeypatch):
+    first, theirs = servers.account, str(servers.folder / "theirs.key")
+    given = _another_is_faster(servers, monkeypatch, "enroll", "h1", "--group", "g1", "--new-key", theirs)
+    assert "another operator has enrolled or removed h1 meanwhile" in str(servers.enroll("mine.key"))
+    assert [one["sub"] for one in given[:-1]] == [servers.account], "that of the faster one stands"
+    assert Path(theirs).exists()
+    assert not (servers.folder / "mine.key").exists()
+    assert [one for one in servers.done if one.startswith("take")] == [f"take {first}", f"take {given[-1]['sub']}"]
+    servers.done.clear()
+    assert servers.enroll("mine.key") is None
+    assert f"take {given[0]['sub']}" in servers.done
+
+
+@pytest.mark.parametrize("words", [["enroll", "h1", "--group", "g3"], ["enroll", "h1", "--group", "g1", "--new-key", "theirs.key"]])
+def test_a_host_may_read_the_records_of_the_group_in_which_the_faster_of_two_operators_has_put_it(
+    servers: Servers, monkeypatch, words: list[str]
+):
+    monkeypatch.chdir(servers.folder)
+    given = _another_is_faster(servers, monkeypatch, *words)
+    assert "meanwhile" in str(servers.typed("enroll", "h1", "--group", "g2"))
+    of_host = [one for one in given if one["sub"] == servers.account]
+    newest = max(of_host, key=lambda one: one["iat"])
+    assert [one["iat"] for one in of_host].count(newest["iat"]) == 1, "of two that are as new, servers keep either"
+    assert f"$KV.mom-groups.{words[3]}" in {one["subject"] for one in newest["nats"]["imports"]}
 
 
 def test_the_accounts_that_a_host_had_before_are_forgotten_after_a_while(servers: Servers):

@@ -18,6 +18,7 @@ from mom_devkit import wait_until
 from mom_plugins_forecast import ForecastPlugin
 from mom_plugins_forecast.explanation import ForecastExplainer
 from mom_plugins_forecast.keeper import LOOKS_EVERY
+from mom_plugins_forecast.kept import KINDS
 from mom_plugins_forecast.past import FILE as PAST
 from mom_plugins_forecast.past import FIRST_DAY, past_from
 from mom_plugins_forecast.past import LEARNED as LEARNED_PAST
@@ -209,6 +210,27 @@ def test_of_many_guests_a_part_is_made_ready_in_each_cycle_and_a_file_is_whole(t
     assert set(kept.known) == set(uses)
     plugin.mom_teardown()
     assert {one.name for one in file.parent.iterdir()} == {FILE, PAST}, "nothing else is left"
+
+
+@pytest.mark.parametrize("by_verb", [False, True])
+def test_of_more_guests_than_a_file_may_hold_those_seen_last_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_verb: bool
+) -> None:
+    for module in ("host_days", "past", "state"):
+        monkeypatch.setattr(f"mom_plugins_forecast.{module}.MOST_GUESTS", 3)
+    plugin, _ = started(tmp_path / "lived")
+    for one in snapshots({f"guest-{number}": at_eight for number in range(5)}, range(1)):
+        plugin.mom_report(report(one))
+    plugin.mom_report(report(one_snapshot({f"guest-{number}": at_eight for number in range(1, 5)}, FIRST + DAY)))
+    if by_verb:
+        for kind in KINDS:
+            kind.leave(tmp_path / "kept/forecast", plugin._days)
+    plugin.mom_teardown()
+    again, context = started(tmp_path / ("kept" if by_verb else "lived"))
+    assert not any(one.damage for one in context.state_files)
+    found = [number for number in range(5) if again.days(f"guest-{number}") is not None]
+    assert len(found) == 3
+    assert 0 not in found
 
 
 def test_a_disk_that_takes_nothing_is_said_and_what_was_learned_is_written_when_it_does(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ import json
 import os
 import random
 import re
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -95,6 +97,28 @@ def test_old_files_go_by_age(tmp_path, reports):
     os.utime(first, (1.0, 1.0))
     written(folder, reports[:2])
     assert [path.name[:6] for path in files_of(folder)] == ["000002"]
+
+
+@pytest.mark.parametrize("by_age", [True, False])
+def test_files_that_cannot_be_deleted_keep_no_older_ones_and_cost_no_younger_ones(
+    tmp_path: Path, reports: list[Report], by_age: bool
+) -> None:
+    folder = tmp_path / "r"
+    for _ in range(MOST_FORGOTTEN):
+        written(folder, reports[:1])
+    for number, path in enumerate(files_of(folder)):
+        path.unlink()
+        path.mkdir()  # which the file system deletes no more than a file with the flag `immutable`
+        (path / "x").touch()
+        os.utime(path, (number, number))
+    written(folder, reports[:1])
+    written(folder, reports[:1])
+    size = files_of(folder)[-1].stat().st_size
+    if by_age:
+        os.utime(files_of(folder)[MOST_FORGOTTEN], (1.0, 1.0))
+    written(folder, reports[:1], RecordingLimits(86_400.0, 1 << 30 if by_age else size * 8 // 7 + 8))
+    stuck = [*range(1, MOST_FORGOTTEN + 1)]
+    assert [int(path.name[:6]) for path in files_of(folder)] == [*stuck, MOST_FORGOTTEN + 2, MOST_FORGOTTEN + 3]
 
 
 def test_a_clock_that_is_ahead_for_a_while_costs_a_few_files_and_not_all(tmp_path: Path, reports: list[Report]) -> None:
@@ -300,6 +324,20 @@ def test_the_doctor_says_in_digits_that_a_person_reads_how_much_is_recorded(tmp_
     (tmp_path / "000001-20260101T000000Z.momrec").write_bytes(bytes(496_950))
     (found,) = plugin.mom_doctor(None)
     assert found.message.startswith("485 KiB in 1 files in ")
+
+
+def test_what_keeps_the_accounts_from_the_disk_is_a_problem_that_says_what_to_do(tmp_path: Path, reports: list[Report]) -> None:
+    plugin = RecordPlugin(RecordPlugin.Settings(path=str(tmp_path)), PluginContext("record", state_directory=tmp_path))
+    with closing(sqlite3.connect(tmp_path / "accounts.sqlite3")) as another, another:
+        another.execute("CREATE TABLE theirs (x)")
+    plugin.mom_setup()
+    plugin.mom_report(reports[0])
+    (problem,) = plugin.mom_act(reports[0].snapshot)
+    assert "is no file of accounts" in problem.message
+    assert problem.hint == "move it away, and mom begins the accounts anew"
+    (tmp_path / "accounts.sqlite3").rename(tmp_path / "theirs")
+    plugin.mom_teardown()
+    assert not plugin.mom_act(reports[0].snapshot)
 
 
 @pytest.mark.processes

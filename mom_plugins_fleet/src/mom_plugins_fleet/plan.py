@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -44,10 +44,10 @@ def places(view: FleetView) -> dict[str, TargetHost]:
     looked = {name: place_of(view, name) for name in view.members.records}
     found = {name: place for name, place in looked.items() if isinstance(place, TargetHost)}
     view.forget_arrivals()
-    newest = view.newest
+    lost_hosts = _lost(view)
     booked: list[tuple[str, str, int]] = []
     for host, orders in view.all_ordered():
-        lost = newest - view.states.set_at.get(host, 0.0) > LOST_SECONDS
+        lost = host in lost_hosts
         for move in orders.moves:
             if move.state in OPEN or view.is_coming(host, move):
                 leaves = host if move.state in OPEN and not lost else ""
@@ -61,6 +61,13 @@ def places(view: FleetView) -> dict[str, TargetHost]:
         if seen.get(guest, set()) <= {to}:
             found[to] = replace(found[to], arrived=found[to].arrived + takes)
     return found
+
+
+def _lost(view: FleetView) -> Collection[str]:
+    """The hosts that have told nothing for `LOST_SECONDS`."""
+    newest = view.newest
+    hosts = {*view.members.records, *view.orders.records}
+    return {host for host in hosts if newest - view.states.set_at.get(host, 0.0) > LOST_SECONDS}
 
 
 def place_of(view: FleetView, name: str) -> TargetHost | str:
@@ -285,11 +292,14 @@ def for_balance(view: FleetView, known: Mapping[str, TargetHost], group: str, tr
 
 
 def _busy(view: FleetView, group: str) -> str:
-    """Why a group is not balanced now; empty: it may be."""
+    """Why a group is not balanced now; empty: it may be. What a lost host was to move, or guests that went to one, may be so for ever."""
+    lost = _lost(view)
     for name, (_, member) in sorted(view.members.records.items()):
-        orders = view.ordered(name) if member.group == group else None
-        if member.group == group and member.draining:
+        if member.group != group or name in lost:
+            continue
+        if member.draining:
             return f"{name} is drained"
-        if orders is not None and any(move.state is not MoveState.FAILED for move in orders.moves):
+        orders = view.ordered(name) or Orders()
+        if any(move.state in OPEN or (move.state is MoveState.DONE and move.to not in lost) for move in orders.moves):
             return f"guests of {name} are on their way"
     return ""

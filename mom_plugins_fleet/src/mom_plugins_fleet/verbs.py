@@ -217,6 +217,10 @@ def enroll_command(
             click.echo(f"Within an hour, on {host}:\n  mom fleet join {where.access().servers[0].removeprefix('tls://')} {token}")
 
 
+class _OtherWasFasterError(MomError):
+    """Another operator has changed a host's key or group since they were looked at, or has removed it: nothing was changed."""
+
+
 def _enroll(where: Where, host: str, group: str, given: Mapping[str, object], key_file: Path | None, *, by_token: bool) -> Token | None:
     where.signer()  # without one, nothing is changed
     known = where.ask(lambda store: standing(where, store, ROSTER, Member, host))
@@ -224,17 +228,21 @@ def _enroll(where: Where, host: str, group: str, given: Mapping[str, object], ke
     account, seed, credentials = before.account if before else "", new_seed(ACCOUNT), None
     if key_file is not None or by_token:
         account, credentials = host_credentials(host, seed)
+    revision = next_revision(0 if known is None else known.revision)
     new_account, ended = "", () if before is None or before.account == account else before.accounts
     if account and (before is None or credentials is not None or before.group != group):
-        new_account = where.root().host_account(account, host, group, next_revision(0 if known is None else known.revision))
+        new_account = where.root().host_account(account, host, group, revision)
     key = "" if credentials is None else f"{credentials.seed}\n{credentials.jwt}"
 
-    def enrolled(before: Member | None) -> Member:
+    def enrolled(now: Member | None) -> Member:
+        if _lets_in(now) != _lets_in(before):  # what the servers were given, and which keys end, follows from what stood there
+            message = f"another operator has enrolled or removed {host} meanwhile: this changes nothing"
+            raise _OtherWasFasterError(message, hint="see `mom fleet status`, and enroll it again where it is to be otherwise")
         changes: dict[str, object] = {"group": group, "by": who(), "account": account}
-        if before is not None and before.account != account:
-            changes["earlier_accounts"] = before.accounts[-MOST_EARLIER:]
+        if now is not None and now.account != account:
+            changes["earlier_accounts"] = now.accounts[-MOST_EARLIER:]
         changes |= {name: value for name, value in given.items() if value is not None}
-        return checked(Member, {**(before.model_dump() if before else {}), **changes})
+        return checked(Member, {**(now.model_dump() if now else {}), **changes})
 
     agreed = enrolled(before)
     agree(where, ROSTER, host, known, agreed)
@@ -248,11 +256,33 @@ def _enroll(where: Where, host: str, group: str, given: Mapping[str, object], ke
     with _written(key_file, key):
         if new_account:  # before the host hears of it: then it may read what it is told to
             where.give(new_account)
-    with _may_be_set(host, key_file):
-        token = where.ask(put)
+    try:
+        with _may_be_set(host, key_file):
+            token = where.ask(put)
+    except _OtherWasFasterError:
+        if credentials is not None:
+            where.give(take=[account])
+        elif new_account:
+            _give_again(where, host, account, revision)
+        raise
     if ended:  # not before their successor is there: which of them the host works with is not known
         _end(where, host, ended)
     return token
+
+
+def _lets_in(member: Member | None) -> tuple[str, str] | None:
+    """The account that lets a host in, and the group whose records that account lets it read."""
+    return None if member is None else (member.account, member.group)
+
+
+def _give_again(where: Where, host: str, account: str, given: int) -> None:
+    """Give an account to the servers as the host's record has it now. Raises `MomError`.
+
+    :param given: the revision of the one that they were given
+    """
+    stands = where.ask(lambda store: standing(where, store, ROSTER, Member, host))
+    if stands is not None and stands.record.account == account:
+        where.give(where.root().host_account(account, host, stands.record.group, next_revision(max(given, stands.revision))))
 
 
 @contextmanager
@@ -271,9 +301,14 @@ def _written(key_file: Path | None, key: str) -> Iterator[None]:
 
 @contextmanager
 def _may_be_set(host: str, key_file: Path | None) -> Iterator[None]:
-    """What fails now leaves the file with the new key, as the host's record may name it by then: it is nowhere else. Raises `MomError`."""
+    """What fails now leaves the file with the new key, as the host's record may name it by then: it is nowhere else. Where another operator
+    was faster, it does not. Raises `MomError`."""
     try:
         yield
+    except _OtherWasFasterError:
+        if key_file is not None:
+            key_file.unlink(missing_ok=True)
+        raise
     except MomError as error:
         if key_file is None:
             raise

@@ -226,6 +226,11 @@ class HostDays:
             if one.seen < oldest or place < too_many:
                 del self.known[one.id]
 
+    def to_keep(self) -> Sequence[str]:
+        """The ids of the guests of which something is kept in files: of too many, of those that were seen last."""
+        newest = sorted(self.known.values(), key=lambda one: one.seen, reverse=True)
+        return [one.id for one in newest[:MOST_GUESTS]]
+
     def merge(self, learned: HostDays) -> int:
         """Take in what was learned elsewhere, of those guests of which more was learned there; of how many that was."""
         count = 0

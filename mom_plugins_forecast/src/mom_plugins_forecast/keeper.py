@@ -140,9 +140,10 @@ class DaysKeeper:
         """Make the files' texts, and have them written. Between two guests, other cycles may come."""
         self._writes = []
         days.past.keep_only(days.known)
+        kept_ids = days.to_keep()
         for kept in self._files:
             content, texts, made = kept.kind.part(days), _Texts(kept.file.path), list[str]()
-            for identity in list(days.known):
+            for identity in kept_ids:
                 made.append(kept.kind.guest_text(content, identity))
                 if len(made) >= TEXTS:
                     self._callers.start(partial(texts.add, made))

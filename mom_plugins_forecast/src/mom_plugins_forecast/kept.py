@@ -71,7 +71,7 @@ class KeptKind(Generic[Content]):
         content, before = self.part(days), file.look()
         if before is not None and before.calendar.same_as(content.calendar):
             self.merge(content, before)
-        texts = [self.guest_text(content, identity) for identity in days.known]
+        texts = [self.guest_text(content, identity) for identity in days.to_keep()]
         file.write_json(lambda: self.text(self.head_text(content), texts))
 
     def at_rest(self, path: Path, calendar: Calendar | None = None) -> Content:

@@ -15,6 +15,14 @@ export const drafts = new Map();
 
 /** @typedef {Api.PolicyProblem & { tone: string }} Marked */
 
+/** @param {Api.PolicyChange} one */
+const tagOf = (one) => `"${one.version}"`;
+
+/** What was typed over one version is typed over another as well: nobody else has changed anything in between. @param {string} over @param {string} now */
+function goOn(over, now) {
+  for (const draft of drafts.values()) if (draft.tag === over) draft.tag = now;
+}
+
 export class PoliciesView {
   /** @param {Mom} mom @param {string} name */
   constructor(mom, name) {
@@ -59,7 +67,7 @@ export class PoliciesView {
     const reset = this.may && h("button", { type: "button", onclick: () => this.reset() }, "Forget all changes, read the files again");
     const rights = this.may ? null : h("p", { class: "notice" }, "You may read policies. Changing them takes the group or the token that the plugin http names as ",
       h("code", null, mom.me?.local ? "change_group" : "change_token"), ".");
-    this.trial = new Trial(this.may, () => (drafts.has(this.name) ? { changes: { [this.name]: this.text.value }, tag: this.seenTag } : null), () => this.load());
+    this.trial = new Trial(this.may, () => (drafts.has(this.name) ? { changes: { [this.name]: this.text.value }, tag: this.seenTag } : null), (what) => this.tries(what));
     this.pane = h("div", { hidden: true }, this.heading, this.origin, h("div", { class: "editor" }, this.gutter, this.text), this.verdict, this.found, buttons);
     this.element = h("div", null, h("h2", null, "Policies"), rights, this.message, h("div", { class: "editing" }, h("div", null, this.names, fresh), this.pane),
       this.trial.element, h("h3", null, "History"), reset && h("div", { class: "bar" }, reset), this.history);
@@ -68,9 +76,7 @@ export class PoliciesView {
 
   async load() {
     try {
-      const { content, tag } = await ask("GET", "v1/policies");
-      this.items = content.items;
-      this.tag = tag;
+      this.take(await ask("GET", "v1/policies"));
       this.newName.disabled = false;
       const kept = this.name && (this.items.some((one) => one.name === this.name) || drafts.has(this.name));
       if (!kept) this.name = this.items[0]?.name ?? "";
@@ -80,6 +86,13 @@ export class PoliciesView {
     } catch (error) {
       this.complain(error);
     }
+  }
+
+  /** What is in force now: what was typed and says the same is no draft any more. @param {{ content: any, tag: string }} known */
+  take({ content, tag }) {
+    this.items = content.items;
+    this.tag = tag;
+    for (const one of this.items) if (drafts.get(one.name)?.text === one.text) drafts.delete(one.name);
   }
 
   update() {
@@ -93,8 +106,7 @@ export class PoliciesView {
     try {
       const known = await ask("GET", "v1/policies");
       if (known.tag === this.tag) return;
-      this.tag = known.tag;
-      this.items = known.content.items;
+      this.take(known);
       this.list();
       if (!drafts.has(this.name)) this.open();
       await this.past();
@@ -204,8 +216,7 @@ export class PoliciesView {
     this.busy = true;
     try {
       this.tag = (await what(over)).tag;
-      // What else was typed over that version is typed over this one as well: nobody else has changed anything in between.
-      for (const draft of drafts.values()) if (draft.tag === over) draft.tag = this.tag;
+      goOn(over, this.tag);
       done?.();
       this.busy = false;
       await this.load();
@@ -216,6 +227,22 @@ export class PoliciesView {
     } finally {
       this.busy = false;
     }
+  }
+
+  /** A trial is begun or ended here. @param {() => Promise<void>} what */
+  async tries(what) {
+    const over = this.tag;
+    this.busy = true;
+    try {
+      await what();
+      /** @type {{ items: Api.PolicyChange[] }} */
+      const { items } = await get("v1/policy-history");
+      const [now, before] = items.map(tagOf);
+      if (now && before === over) goOn(over, now);
+    } finally {
+      this.busy = false;
+    }
+    await this.load();
   }
 
   async save(tag = this.seenTag) {
@@ -286,6 +313,10 @@ export class PoliciesView {
   async past() {
     /** @type {{ items: Api.PolicyChange[] }} */
     const { items } = await get("v1/policy-history");
+    // Versions that differ in no text, such as where a trial begins, or ends and changes nothing.
+    const changed = items.findIndex((one) => one.diff);
+    for (const same of items.slice(1, changed < 0 ? items.length : changed + 1)) goOn(tagOf(same), tagOf(items[0] ?? same));
+    this.seenTag = drafts.get(this.name)?.tag ?? this.seenTag;
     // What the operator has opened, or is at, stays so: the history is drawn anew whenever policies change.
     /** @param {Element | null | undefined} one */
     const versionOf = (one) => one?.getAttribute("data-version") ?? "";

@@ -11,12 +11,12 @@ export class Trial {
   /**
    * @param {boolean} may begin and end one
    * @param {() => { changes: Record<string, string>, tag: string } | null} wanted what is to be tried, and the version that was seen; null: nothing
-   * @param {() => void} changed policies have changed with it
+   * @param {(what: () => Promise<void>) => Promise<void>} changing does what begins or ends one
    */
-  constructor(may, wanted, changed) {
+  constructor(may, wanted, changing) {
     this.may = may;
     this.wanted = wanted;
-    this.changed = changed;
+    this.changing = changing;
     this.runs = false;
     this.looked = 0;
     this.state = h("p");
@@ -87,11 +87,15 @@ export class Trial {
   /** @param {string} method @param {string} path @param {string} seen @param {unknown} [body] */
   async change(method, path, seen, body) {
     this.message.hidden = true;
+    // The next one is for a person who sees what came of this one.
+    const buttons = this.element.querySelectorAll("button");
+    for (const one of buttons) one.disabled = true;
     try {
-      this.show((await ask(method, path, { seen, body })).content.canary);
-      this.changed();
+      await this.changing(async () => this.show((await ask(method, path, { seen, body })).content.canary));
     } catch (error) {
       this.complain(said(error));
+    } finally {
+      for (const one of buttons) one.disabled = false;
     }
   }
 

@@ -140,8 +140,8 @@ class RecordPlugin:
     def mom_act(self, snapshot: Snapshot) -> Iterable[Problem]:
         """Errors of the accounts."""
         accounts = self._accounts
-        wrong = () if accounts is None else (accounts.damage, accounts.write_error)
-        return [Problem(Source(self._context.name), text, severity=Severity.WARNING) for text in wrong if text]
+        wrong = {} if accounts is None else {accounts.damage: "", accounts.write_error: accounts.write_hint}
+        return [Problem(Source(self._context.name), text, severity=Severity.WARNING, hint=hint) for text, hint in wrong.items() if text]
 
     @hookimpl
     def mom_report(self, report: Report) -> None:

@@ -207,18 +207,19 @@ class RecordingWriter:
             raise RecordingFull(f"nothing is recorded: another mom records in {self.folder}", hint="give each its own path") from error
 
     def _forget(self, older: list[Path]) -> None:
-        """Delete what is too old, and what is too much, oldest first."""
+        """Delete what is too old, and what is too much, oldest first. A file that cannot be deleted keeps no other one, and costs none."""
         there = list(_statuses(older))
         room = self._limits.size - self._limits.size // FILES
         total = sum(found.st_size for _, found in there)
         by_age = MOST_FORGOTTEN
         for path, found in there:
-            if total <= room:
-                if not by_age or found.st_mtime >= self._wall() - self._limits.keep:
-                    break
-                by_age -= 1
-            path.unlink(missing_ok=True)
+            fits = total <= room
+            if fits and (not by_age or found.st_mtime >= self._wall() - self._limits.keep):
+                break
             total -= found.st_size
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+                by_age -= fits
 
     def _check_space(self) -> None:
         if not self._limits.reserve:

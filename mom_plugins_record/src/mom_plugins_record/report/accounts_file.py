@@ -48,6 +48,8 @@ HOST_KEPT: Final = 400 * 86_400.0
 MOST_SET_ASIDE: Final = 3
 """Damaged files that are kept, as each may be as large as the file may become; beyond that, each takes the place of the last one."""
 
+ANEW: Final = "move it away, and mom begins the accounts anew"
+
 _HOST_KEY: Final = ("hour", "run")
 _GUEST_KEY: Final = ("hour", "run", "id")
 
@@ -95,7 +97,7 @@ class AccountsDamaged(AccountsError):
 
     def __init__(self, path: Path, what: str) -> None:
         self.what = what
-        super().__init__(f"{path} is damaged: {what}", hint="move it away, and mom begins the accounts anew; or name a copy of it")
+        super().__init__(f"{path} is damaged: {what}", hint=f"{ANEW}; or name a copy of it")
 
 
 class AccountsFile:
@@ -128,8 +130,7 @@ class AccountsFile:
         except (OSError, sqlite3.Error) as error:
             raise AccountsError(f"{self.path} cannot be written: {_reason(error)}", hint="free space, or repair the disk") from error
         try:
-            if not self.path.stat().st_size:
-                raise sqlite3.DatabaseError("it is empty")
+            _check_header(self.path)
             with closing(_connected(self.path, write=True)) as connection:
                 if not self._looked_through:
                     _check_pages(self.path, connection)
@@ -235,6 +236,17 @@ def check(path: Path) -> None:
             _check_pages(path, connection)
     except _WRONG as error:
         raise AccountsDamaged(path, _reason(error)) from error
+
+
+def _check_header(path: Path) -> None:
+    """SQLite says of a header with these numbers damaged that the file is not to be written, or of a later format, and not that it is
+    damaged: bytes 18, 19 and 44 to 47 in https://www.sqlite.org/fileformat.html. Raises `sqlite3.DatabaseError`, and `OSError`."""
+    with path.open("rb") as file:
+        header = file.read(48)
+    if not header:
+        raise sqlite3.DatabaseError("it is empty")
+    if max(header[18:20], default=0) > 2 or int.from_bytes(header[44:]) > 4:
+        raise sqlite3.DatabaseError("its header makes no sense")
 
 
 def _check_pages(path: Path, connection: sqlite3.Connection) -> None:
@@ -367,9 +379,11 @@ def _connected(path: Path, *, write: bool = False, checked: bool = True) -> sqli
             application = connection.execute("PRAGMA application_id").fetchone()[0]
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if application != APPLICATION:
-                raise AccountsError(f"{path} is no file of accounts", hint="name the folder of a recording, or its accounts.sqlite3")
+                hint = ANEW if write else "name the folder of a recording, or its accounts.sqlite3"
+                raise AccountsError(f"{path} is no file of accounts", hint=hint)
             if version != FORMAT:
-                raise AccountsError(f"{path} has the format {version}; this mom reads {FORMAT}", hint="use the mom that has written it")
+                hint = ANEW if write else "use the mom that has written it"
+                raise AccountsError(f"{path} has the format {version}; this mom reads {FORMAT}", hint=hint)
     except BaseException:
         with suppress(sqlite3.Error):
             connection.close()

@@ -47,6 +47,8 @@ class AccountsKeeper:
         """The last damage of the file that was found; empty: none was."""
         self.write_error = ""
         """Why the accounts are not on disk; empty: they are."""
+        self.write_hint = ""
+        """What to do about that."""
 
     def open(self, now: float) -> None:
         """Go on with what the mom before has kept. The first cycle does so, if this was not called before.
@@ -123,6 +125,6 @@ class AccountsKeeper:
 
     def _not_written(self, error: AccountsError) -> None:
         if not self.write_error:
-            self._log.warning("%s; %s: they are kept in memory for up to %d hours", error.message, error.hint, MOST_UNWRITTEN)
-        self.write_error = error.message
+            self._log.warning("%s; %s; until then they are kept in memory, for up to %d hours", error.message, error.hint, MOST_UNWRITTEN)
+        self.write_error, self.write_hint = error.message, error.hint
         self._file_opened = False  # it may be damaged, or another one: it is opened anew before it is written again
