@@ -39,6 +39,12 @@ def test_what_looks_like_a_secret_is_masked_and_nothing_else(text: str, shown: s
     assert text_of(logging.LogRecord("mom", logging.INFO, "", 0, "%s", (text,), None)) == shown
 
 
+def test_the_name_of_a_file_with_a_key_is_no_secret() -> None:
+    assert Hiding([{"client_key": "keys/vdsmkey.pem"}])("/etc/pki/vdsm/keys/vdsmkey.pem cannot be read") == (
+        "/etc/pki/vdsm/keys/vdsmkey.pem cannot be read"
+    )
+
+
 def test_the_path_and_the_query_of_a_url_that_is_a_secret_are_masked_too() -> None:
     url = SecretStr("https://x.example:8443/abcdefgh/ijklmn?q=0123456789ab")
     hide = Hiding([{"url": url}])

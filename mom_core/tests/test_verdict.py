@@ -38,6 +38,13 @@ def test_the_worst_comes_first_and_of_equals_what_stands_the_longest() -> None:
     assert verdict.is_bad
 
 
+def test_what_stands_comes_before_what_is_over_and_what_will_be_an_error_before_what_will_not() -> None:
+    full = Condition("memory", "the host is full", after=30.0)
+    over, soon, slow = Said("a", Condition("growth", "it was", severity=Severity.WARNING), 0.0, 80.0), Said("b", full, 90.0, 100.0), SLOW
+    verdict = judged([over, soon, Said("c", slow, 70.0, 100.0)], 100.0, 1000.0)
+    assert [condition.name for condition in verdict.conditions] == ["memory", "disk", "growth"]
+
+
 def test_what_several_plugins_say_under_one_name_is_one_alert() -> None:
     verdict = judged([Said("host", STALLED, 2.0, 5.0), Said("balloon", FULL, 3.0, 5.0)], 5.0, 1000.0)
     (condition,) = verdict.conditions

@@ -140,8 +140,16 @@ def test_what_comes_back_is_counted_and_the_count_said_when_the_window_is_over()
     assert not any(take(repeats, record("took %.1f s", second), second) for second in range(1, 38))
     assert repeats.over(WINDOW_SECONDS - 1) == []
     (again,) = repeats.over(WINDOW_SECONDS)
-    assert again.words == "… again 37 times in the last 10 min"
+    assert again.words == "… again 37 times in the last 10 min, and not for 9 min"
     assert take(repeats, record("took %.1f s", 9), WINDOW_SECONDS + 1)
+
+
+def test_what_lasts_is_told_as_such() -> None:
+    repeats = Repeats()
+    for second in range(int(WINDOW_SECONDS)):
+        take(repeats, record("took %.1f s", second), second)
+    (again,) = repeats.over(WINDOW_SECONDS)
+    assert again.words == "… again 599 times in the last 10 min"
 
 
 def test_other_words_other_levels_and_debug_are_not_repetitions() -> None:
@@ -167,7 +175,7 @@ def test_a_thousand_guests_with_one_trouble_are_some_lines_and_a_count() -> None
     said = sum(take(repeats, record("guest %s has no agent", chr(97 + i % 26) * (1 + i // 26)), i / 1000) for i in range(1000))
     assert said == ALIKE
     (again,) = repeats.over(WINDOW_SECONDS + 1)
-    assert again.words == "… and 980 more like this in the last 10 min"
+    assert again.words == "… and 980 more like this in the last 10 min, and not for 10 min"
 
 
 # --- nobody waits -----------------------------------------------------------------------------------------------------------------------

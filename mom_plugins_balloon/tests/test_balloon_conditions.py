@@ -16,7 +16,8 @@ OVERSOLD = PromisesKept(room=60 * GIB, promised={"a": 70 * GIB}, shrunk=[Shrunk(
 
 
 def test_a_full_host_is_said_with_its_cause_and_the_cure() -> None:
-    (condition,) = conditions(FULL, MemoryState.LOW, OVERSOLD)
+    condition, promises = conditions(FULL, MemoryState.LOW, OVERSOLD)
+    assert promises.name == "promises", "that goes on while the host is full"
     assert condition.message == "the host is full: 0 KiB of 62.00 GiB available"
     assert condition.why == "guests are promised 70.00 GiB together, and this host can promise 60.00 GiB"
     assert "lower their guarantees" in condition.cure
@@ -31,6 +32,17 @@ def test_a_host_below_its_hard_watermark_is_warned_of() -> None:
     assert "2.00 GiB" in condition.why
     _, growth = conditions(snapshot(host={**host, "mem_growth_peak": 3 * GIB}), MemoryState.HARD, PromisesKept())
     assert growth.name == "growth", "that is known as well"
+
+
+def test_growth_goes_on_to_be_told_while_the_host_is_full() -> None:
+    host = {"mem_available": 62 * GIB, "mem_really_available": 0, "mem_growth_peak": 3 * GIB}
+    assert [one.name for one in conditions(snapshot(host=host), MemoryState.LOW, PromisesKept())] == ["memory", "growth"]
+
+
+@pytest.mark.parametrize("state", [MemoryState.LOW, MemoryState.HARD])
+def test_why_no_guest_gives_is_said_of_a_host_that_lacks_memory(state: MemoryState) -> None:
+    (condition,) = conditions(FULL, state, PromisesKept(), lambda: "no policy in force reads Host.mem_reserved")
+    assert "no policy in force reads Host.mem_reserved" in condition.why
 
 
 def test_without_promises_it_is_said_what_guests_hold() -> None:

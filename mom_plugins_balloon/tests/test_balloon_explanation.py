@@ -95,6 +95,7 @@ RESIZED = [report(1, 1000 * MIB), report(2, 1000 * MIB, asked(800 * MIB, 1000 * 
             "set aside; it is asked again in 42 s, at 00:00:52 UTC.",
         ),
         ([report(1, 1000 * MIB, mode="observe")], "next", "mom only observes"),
+        ([report(1, 1000 * MIB, mode="observe", balloon_obstacle="it has no balloon")], "next", "mom does not count on its memory"),
     ],
 )
 def test_what_is_known_of_a_guest_has_its_words(reports: Sequence[Report], topic: str, text: str) -> None:

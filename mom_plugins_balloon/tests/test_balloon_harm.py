@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from mom_core import Guest, Severity, Snapshot, Value
+from mom_core import Condition, Guest, Severity, Snapshot, Value
 from mom_plugins_balloon.harm import KILLED, KILLED_SECONDS, UNHEALTHY, KilledPrograms, conditions
 
 GIB = 1 << 20
@@ -47,21 +47,43 @@ def test_only_guests_that_tell_have_the_field() -> None:
     assert killed.together() == {KILLED: 1}
 
 
+def with_kills(*snapshots: Snapshot) -> Condition:
+    killed = KilledPrograms()
+    for snapshot in snapshots:
+        killed.see(snapshot)
+    (condition,) = conditions(snapshots[-1], killed)
+    return condition
+
+
+def whole(now: float, **kills: Value) -> Snapshot:
+    """Guests that have all that they were sold."""
+    fields: dict[str, Value] = {"balloon_cur": 2 * GIB, "balloon_max": 2 * GIB}
+    return Snapshot(guests={name: Guest(name, name, {**fields, "guest_oom_kills": count}) for name, count in kills.items()}, monotonic=now)
+
+
 def test_killed_programs_are_an_error_where_mom_held_memory_back() -> None:
-    (shrunk,) = conditions(seen(0, a=1, b=1), {"a": 2, "b": 1})
+    shrunk = with_kills(seen(0, a=0, b=0), seen(1, a=2, b=1))
     assert (shrunk.name, shrunk.severity) == ("killed", Severity.ERROR)
     assert "3 programs" in shrunk.message
     assert "a, b" in shrunk.message
-    full = Snapshot(guests={"a": Guest("a", "a", {"balloon_cur": GIB, "balloon_max": GIB})})
-    (own,) = conditions(full, {"a": 1})
-    assert own.severity is Severity.WARNING
-    (gone,) = conditions(full, {"b": 1})
+    assert with_kills(whole(0, a=0), whole(1, a=1)).severity is Severity.WARNING
+    gone = with_kills(whole(0, b=0), whole(1, b=1), whole(2, a=0))
     assert gone.severity is Severity.WARNING
+    assert "guests that are gone" in gone.message
+
+
+def test_what_a_guest_had_counts_when_its_program_was_killed_and_not_what_it_has_since() -> None:
+    back = with_kills(seen(0, "", a=0), seen(1, "", a=1), whole(2, a=1))
+    assert (back.severity, back.why) == (Severity.ERROR, "a had less than the maximum")
+    assert with_kills(seen(0, "", a=0), whole(1, a=1)).severity is Severity.ERROR, "it may have got that back after the kill"
+    assert with_kills(whole(0, a=0), whole(1, a=1), seen(2, "", a=1)).severity is Severity.WARNING, "it was made smaller later"
 
 
 def test_guests_that_suffer_are_counted_by_what_they_suffer_from_and_the_first_named() -> None:
     trouble = {**dict.fromkeys("abcde", "swapping"), "f": "short of memory", "g": "", "h": None}
-    (condition,) = conditions(Snapshot(guests={name: Guest(name, name, {UNHEALTHY: text}) for name, text in trouble.items()}), {})
+    (condition,) = conditions(
+        Snapshot(guests={name: Guest(name, name, {UNHEALTHY: text}) for name, text in trouble.items()}), KilledPrograms()
+    )
     assert condition.severity is Severity.WARNING
     assert condition.message == "6 guests of 8 suffer: a, b, c and 2 more are swapping; f is short of memory"
-    assert not list(conditions(Snapshot(guests={"g": Guest("g", "g", {UNHEALTHY: ""})}), {}))
+    assert not list(conditions(Snapshot(guests={"g": Guest("g", "g", {UNHEALTHY: ""})}), KilledPrograms()))

@@ -112,6 +112,8 @@ def test_what_becomes_of_a_guest_is_said(available: float, reserved: float, gues
 def test_who_has_nothing_to_give_and_who_gives_later_are_told() -> None:
     short = "the host has 3.00 GiB available, less than the 4.00 GiB that it is to have"
     assert told(3 * GIB, a_guest()) == (None, f"{short}, but this guest has nothing now that could be taken for it")
+    promised = told(3 * GIB, a_guest(guest_guarantee=2 * GIB, **SWEPT))
+    assert promised == (None, f"{short}, but this guest keeps the 2.00 GiB that it is promised, whatever it uses of that")
     held = NEED + 60 * MIB
     guests = {"much": a_guest(rss=held + GIB, rss_before=held + GIB), "little": a_guest(rss=held + 100 * MIB, rss_before=held + 100 * MIB)}
     found = said({"mem_really_available": int(3.5 * GIB)}, guests)

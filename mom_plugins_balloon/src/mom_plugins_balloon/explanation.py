@@ -119,7 +119,7 @@ class BalloonExplainer(Explainer):
         }
         said: Sequence[tuple[str, SentencePlace, Iterable[str]]] = (
             ("now", SentencePlace.PRESENT, [_size_now(sizes)]),
-            ("needs", SentencePlace.PRESENT, _needs(sizes, about.interval or 0.0)),
+            ("needs", SentencePlace.PRESENT, _needs(sizes, about.interval or 0.0, may_grow=not guest.why_blocked(CONTROL))),
             ("guaranteed", SentencePlace.PROMISED, [_guaranteed(sizes, guarantee_from)]),
             ("since", SentencePlace.PAST, [_since(about, since)]),
             ("host", SentencePlace.HOST, _host(about.report.snapshot.host)),
@@ -206,10 +206,11 @@ def _size_now(sizes: Mapping[str, float | None]) -> str:
     return f"{of_all}: it was started with {format_kib(started)}{taken}."
 
 
-def _needs(sizes: Mapping[str, float | None], interval: float) -> Iterator[str]:
+def _needs(sizes: Mapping[str, float | None], interval: float, *, may_grow: bool) -> Iterator[str]:
     size, used, usable, unused = (sizes[f"{name}_kib"] for name in ("size", "used", "usable", "unused"))
     if used is None or usable is None:
-        yield "What it needs is unknown: its kernel does not tell what is usable in it. It may grow, and is never shrunk."
+        what = "It may grow, and is never shrunk." if may_grow else "It keeps its size."
+        yield f"What it needs is unknown: its kernel does not tell what is usable in it. {what}"
         return
     free = f" ({format_kib(unused)} of it free, the rest cache)" if unused is not None and unused <= usable else ""
     yield f"It needs {format_kib(used)}, and can use {format_kib(usable)} more{free}."
@@ -267,14 +268,12 @@ def _last_tried(about: About, past: _Trace | None) -> Iterator[str]:
 
 
 def _next(about: About, sizes: Mapping[str, float | None], past: _Trace | None, obstacle: str) -> Iterator[str]:
-    if about.report.mode == "observe":
-        return
     size, asked, rest = sizes["size_kib"], sizes["asked_kib"], about.number(RESTS)
     if obstacle:
         since = "" if past is None or past.obstacle is None else f" (since {about.ago(past.obstacle_since)})"
         again = "" if rest is None else f"; it is asked again in {lasting(rest)}, at {about.at(about.report.time + rest)}"
         yield f"mom does not count on its memory{since}: {printable(obstacle, LONGEST_LINE)}{again}."
-    if size is None:
+    if size is None or about.report.mode == "observe":
         return
     if asked is not None and abs(asked - size) >= ARRIVED_KIB:
         yield f"It is on its way to {format_kib(asked)}, which mom asked for."

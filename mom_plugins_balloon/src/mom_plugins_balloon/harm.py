@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Final
 
 from mom_core import Condition, FieldSpec, Guest, GuestColumn, Metric, Scope, Severity, Snapshot, Unit, Value, first_names
@@ -45,10 +45,11 @@ class KilledPrograms:
     """Programs that guests' kernels have killed lately, as far as guests tell (`guest_oom_kills`). What stood there at first is no news."""
 
     def __init__(self) -> None:
-        self._counted: dict[str, tuple[str, float]] = {}
-        """How many there were since a guest was booted, with what tells it from the same guest booted anew, by id."""
-        self._killed: dict[str, deque[tuple[float, int]]] = {}
-        """When how many were killed, in monotonic seconds, by id."""
+        self._counted: dict[str, tuple[str, float, float]] = {}
+        """How many there were since a guest was booted, with what tells it from the same guest booted anew, and how much smaller than
+        sold it was then (KiB), by id."""
+        self._killed: dict[str, deque[tuple[float, int, bool]]] = {}
+        """When how many were killed, in monotonic seconds, and whether the guest was smaller than it was sold then, by id."""
 
     def see(self, snapshot: Snapshot) -> None:
         """Take in what guests tell now. One that does not tell, or is not there for a while, is asked again."""
@@ -56,10 +57,11 @@ class KilledPrograms:
         for guest, count in zip(snapshot.listed, snapshot.numbers("guest_oom_kills"), strict=True):
             if count is None:
                 continue
-            before = self._counted.get(guest.id)
-            self._counted[guest.id] = guest.incarnation, count
+            before, taken = self._counted.get(guest.id), taken_from(guest)
+            self._counted[guest.id] = guest.incarnation, count, taken
             if before is not None and before[0] == guest.incarnation and count > before[1]:
-                self._killed.setdefault(guest.id, deque()).append((now, int(count - before[1])))
+                # It was some time between the two looks, and the guest may have got back what it lacked since.
+                self._killed.setdefault(guest.id, deque()).append((now, int(count - before[1]), max(taken, before[2]) > 0))
         for identity, killed in list(self._killed.items()):
             while killed and now - killed[0][0] > KILLED_SECONDS:
                 killed.popleft()
@@ -70,7 +72,11 @@ class KilledPrograms:
 
     def lately(self) -> Mapping[str, int]:
         """How many within the last `KILLED_SECONDS`, of each guest with any."""
-        return {identity: sum(count for _, count in killed) for identity, killed in self._killed.items()}
+        return {identity: sum(count for _, count, _ in killed) for identity, killed in self._killed.items()}
+
+    def shrunk(self) -> Set[str]:
+        """The ids of guests that were smaller than they were sold when one of these was killed."""
+        return {identity for identity, killed in self._killed.items() if any(shrunk for *_, shrunk in killed)}
 
     def columns(self, guests: Sequence[Guest]) -> Mapping[str, Sequence[Value]]:
         """The field of each guest that tells; nothing where none does."""
@@ -84,10 +90,10 @@ class KilledPrograms:
         return {KILLED: sum(self.lately().values())} if self._counted else {}
 
 
-def conditions(snapshot: Snapshot, killed: Mapping[str, int]) -> Iterator[Condition]:
+def conditions(snapshot: Snapshot, killed: KilledPrograms) -> Iterator[Condition]:
     """That programs were killed in guests, and that guests suffer."""
-    if killed:
-        yield _killed(snapshot, killed)
+    if lately := killed.lately():
+        yield _killed(snapshot, lately, killed.shrunk())
     suffering: dict[str, list[str]] = {}
     for guest, trouble in zip(snapshot.listed, snapshot.column(UNHEALTHY), strict=True):
         if trouble and isinstance(trouble, str):
@@ -103,10 +109,10 @@ def conditions(snapshot: Snapshot, killed: Mapping[str, int]) -> Iterator[Condit
         )
 
 
-def _killed(snapshot: Snapshot, killed: Mapping[str, int]) -> Condition:
-    """It is an error where one of these guests is smaller than it was sold."""
+def _killed(snapshot: Snapshot, killed: Mapping[str, int], were_shrunk: Set[str]) -> Condition:
+    """It is an error where one of these guests was smaller than it was sold."""
     guests = [guest for guest in map(snapshot.guests.get, killed) if guest is not None]
-    shrunk = [guest.name for guest in guests if taken_from(guest)]
+    shrunk = [guest.name for guest in guests if guest.id in were_shrunk]
     count, names = sum(killed.values()), first_names([guest.name for guest in guests], NAMED) or "guests that are gone"
     message = f"{count} program{'' if count == 1 else 's'} killed for want of memory in the last 10 min, in {names}"
     if shrunk:

@@ -663,6 +663,8 @@ def share(
             code = ReasonCode.OTHERS_GIVE
         elif wants >= step and ask.code is None and (offer is not ask.offer or (ask.rises and lacks < step)):
             code = ReasonCode.SPARED
+        elif code is ReasonCode.NOTHING_TO_GIVE and 0 < guest.guarantee > size - step:
+            code = ReasonCode.GUARANTEED
         suggestions[place] = SizeSuggestion(passed, code, None if passed is None else gain)
     return suggestions
 

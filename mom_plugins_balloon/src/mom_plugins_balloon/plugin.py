@@ -215,12 +215,15 @@ class BalloonPlugin:
         """Why no guest makes room for a launch, whatever is asked; empty when they do."""
         if self._context.observes:
             return "mom only observes"
+        return "no enabled plugin has policies" if self._context.service(PolicyTexts) is None else self._why_policies_take_none()
+
+    def _why_policies_take_none(self) -> str:
+        """Why no policy has guests give memory by the balloon law; empty where one does, or where others decide."""
         policies = self._context.service(PolicyTexts)
-        if policies is None:
-            return "no enabled plugin has policies"
-        if not policies_reserve({name: policy.text for name, policy in policies.state().texts.items()}):
-            return f"no policy in force reads Host.{RESERVED}"
-        return ""
+        texts = {} if policies is None else {name: policy.text for name, policy in policies.state().texts.items()}
+        if policies is None or policies_reserve(texts):
+            return ""
+        return f"no policy in force reads {SUGGESTED}, which the balloon law suggests, or Host.{RESERVED}"
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
@@ -327,9 +330,9 @@ class BalloonPlugin:
         for one in self._reservations.follow():
             yield Problem(source, f"reservation {one.id}: {one.note}", severity=Severity.WARNING, hint="`mom reserve list`")
         yield from promise_problems(standing, source)
-        yield from conditions(snapshot, self._host.state, standing)
+        yield from conditions(snapshot, self._host.state, standing, self._why_policies_take_none)
         self._killed.see(snapshot)
-        yield from harm.conditions(snapshot, self._killed.lately())
+        yield from harm.conditions(snapshot, self._killed)
         yield from self._sweeps.ends_of_cut_off(source)
         yield from self._leaving.decisions(snapshot, source)
         for guest, end in stopped_shrinks(self._guests, standing.holds, history, self._limits(), self._sweeps.sweeper.end_of):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from mom_core import BalloonControl, Condition, Finding, Hypervisor, Problem, Severity, Snapshot, Source, format_kib, printable
@@ -25,26 +25,35 @@ _OVERSOLD: Final = "move guests away, lower their guarantees, or give the host m
 _FULL: Final = "move guests away or shut some down, start no more, or stop what else runs on the host"
 
 
-def conditions(snapshot: Snapshot, state: MemoryState, standing: PromisesKept) -> Iterable[Condition]:
+def conditions(
+    snapshot: Snapshot, state: MemoryState, standing: PromisesKept, why_none_gives: Callable[[], str] = str
+) -> Iterable[Condition]:
     """That the host is full or short of memory, that guests may take more at once than it has, or that more is promised than there is;
-    nothing where the host's size is unknown."""
+    nothing where the host's size is unknown.
+
+    :param why_none_gives: gives why no guest gives memory, whatever the host lacks; empty: they do
+    """
     total, available = (snapshot.host.number(name) for name in ("mem_available", "mem_really_available"))
     if total is None or available is None:
         return
     oversold, growth = standing.oversold_by(), snapshot.host.number("mem_growth_peak")
     if state is MemoryState.LOW:
         cure = f"{_OVERSOLD}; start no more" if oversold else _FULL
-        message = f"the host is full: {format_kib(available)} of {format_kib(total)} available"
-        yield Condition(MEMORY, message, oversold or _held(snapshot), cure, after=RECLAIM_SECONDS)
+        message, why = f"the host is full: {format_kib(available)} of {format_kib(total)} available", oversold or _held(snapshot)
+        yield Condition(MEMORY, message, _joined(why, why_none_gives()), cure, after=RECLAIM_SECONDS)
     elif state is MemoryState.HARD:
         message = f"the host is short of memory: {format_kib(available)} of {format_kib(total)} available"
         why = f"its hard watermark is {format_kib(snapshot.host.number('mem_watermark_hard') or 0.0)}: guests give what they may miss"
-        yield Condition(MEMORY, message, why, _FULL, Severity.WARNING)
-    if growth is not None and available < growth and state is not MemoryState.LOW:
+        yield Condition(MEMORY, message, why_none_gives() or why, _FULL, Severity.WARNING)
+    if growth is not None and available < growth:
         message = f"guests may take more at once than the host has: {format_kib(growth)} within 3 s were seen"
         yield Condition(GROWTH, message, f"{format_kib(available)} are available", _FULL, Severity.WARNING, after=RECLAIM_SECONDS)
-    if oversold and state is not MemoryState.LOW:
+    if oversold:
         yield Condition(PROMISES, oversold, "", _OVERSOLD, Severity.WARNING)
+
+
+def _joined(*texts: str) -> str:
+    return "; ".join(text for text in texts if text)
 
 
 def _held(snapshot: Snapshot) -> str:

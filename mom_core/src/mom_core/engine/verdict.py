@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from mom_core.model import Condition, PluginReport, PluginState, Problem, Severity, Source, Verdict, printable
@@ -44,7 +45,8 @@ class Said(NamedTuple):
 
 
 def judged(said: Iterable[Said], now: float, time: float) -> Verdict:
-    """The verdict by what was said: conditions of one name together, the worst first, and of equals the one that stands the longest.
+    """The verdict by what was said: conditions of one name together, the worst first; of equals what stands before what is over, what will
+    be an error soon before what will not, and then the one that stands the longest.
 
     :param now: seconds of the clock by which conditions began
     :param time: the same moment in seconds since the epoch
@@ -52,8 +54,11 @@ def judged(said: Iterable[Said], now: float, time: float) -> Verdict:
     alike: dict[str, list[Said]] = {}
     for one in said:
         alike.setdefault(one.condition.name, []).append(one)
-    conditions = [_joined(name, several, now, time) for name, several in alike.items()]
-    return Verdict(tuple(sorted(conditions, key=lambda condition: (_WORST_FIRST.index(condition.severity), -condition.lasted))))
+    ranked: list[tuple[tuple[int, bool, int, float], Condition]] = []
+    for name, several in alike.items():
+        one, worst = _joined(name, several, now, time), min(_WORST_FIRST.index(each.condition.severity) for each in several)
+        ranked.append(((_WORST_FIRST.index(one.severity), one.over > 0, worst, -one.lasted), one))
+    return Verdict(tuple(one for _, one in sorted(ranked, key=itemgetter(0))))
 
 
 _WORST_FIRST: Final = (Severity.ERROR, Severity.WARNING, Severity.OK)

@@ -67,6 +67,10 @@ _ASSIGNED: Final = re.compile(rf"-{{0,2}}[\w-]*(?:{MASKED_NAMES}[\w-]*|\bkey)=(.
 """Arguments of commands: an option whose value is the next one, and one that has it, as variables of `env` do."""
 
 
+_FILES_OF_KEYS: Final = (".pem", ".key", ".crt")
+"""How names of files with keys end, also where they are given without their folder: no secret ends so."""
+
+
 def without_secrets(text: str) -> str:
     """The text without what looks like a secret wherever it stands: keys, passwords and signatures in URLs, seeds."""
     for pattern, instead in _SHAPES:
@@ -76,7 +80,9 @@ def without_secrets(text: str) -> str:
 
 def names_secret(name: str, value: object) -> bool:
     """True if a setting of this name holds a secret by the look of it. A path is none: what is in its file is."""
-    return isinstance(value, str) and value != "" and not value.startswith("/") and _SECRET_NAME.search(name) is not None
+    if not isinstance(value, str) or not value or value.startswith("/") or value.endswith(_FILES_OF_KEYS):
+        return False
+    return _SECRET_NAME.search(name) is not None
 
 
 def masked(value: Value, name: str = "") -> Value:

@@ -22,25 +22,30 @@ REMEMBERED: Final = 2000
 
 _NUMBERS: Final = re.compile(r"\d+(?:\.\d+)?")
 
+OVER_SECONDS: Final = 60.0
+"""What was not to be said for so long is over, or may be: that is told with its count."""
+
 Key = tuple[object, ...]
 
 
 @dataclass(slots=True)
 class _RepeatedRecord:
-    """A record: when it was said first in this window, and how often since without being said."""
+    """A record: when it was said first in this window, how often since without being said, and when that was last."""
 
     since: float
     record: logging.LogRecord
     said: int = 1
     counted: int = 0
+    last: float = 0.0
 
 
 class Again(NamedTuple):
-    """So often was it not said, in so many seconds; the record is the first of them."""
+    """So often was it not said, in so many seconds, the last time so many seconds ago; the record is the first of them."""
 
     record: logging.LogRecord
     times: int
     seconds: float
+    ago: float
     alike: bool
 
     @property
@@ -48,7 +53,8 @@ class Again(NamedTuple):
         """Behind the text of the record."""
         minutes = max(1, round(self.seconds / 60))
         what = f"and {self.times} more like this" if self.alike else f"again {self.times} times"
-        return f"… {what} in the last {minutes} min"
+        last = f", and not for {self.ago / 60:.0f} min" if self.ago >= OVER_SECONDS else ""
+        return f"… {what} in the last {minutes} min{last}"
 
 
 class Repeats:
@@ -77,7 +83,7 @@ class Repeats:
         for key in ended:
             seen = self._seen.pop(key)
             if seen.counted:
-                found.append(Again(seen.record, seen.counted, now - seen.since, alike=isinstance(key[-1], int)))
+                found.append(Again(seen.record, seen.counted, now - seen.since, now - seen.last, alike=isinstance(key[-1], int)))
         return found
 
     def _note(self, key: Key, record: logging.LogRecord, now: float, most: int) -> bool:
@@ -90,5 +96,5 @@ class Repeats:
         if seen.said < most:
             seen.said += 1
             return True
-        seen.counted += 1
+        seen.counted, seen.last = seen.counted + 1, now
         return False
