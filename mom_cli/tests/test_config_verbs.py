@@ -143,6 +143,40 @@ def test_what_a_plugin_finds_wrong_with_its_configuration_refuses_it(acme, file,
     assert err == f"{file}:3:3: plugin 'acme': wheels do not fit (take others)\n"
 
 
+NONSENSE = """
+@hookimpl
+def {}(self):
+    from mom_core import Finding, Severity
+    return {}
+"""
+
+
+@pytest.mark.parametrize("hook", ["mom_check", "mom_doctor"])
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ("Finding(Severity.ERROR, 'gears', 'wheels do not fit')", "wheels do not fit"),
+        ("[5]", "{hook} gave a int that is no Finding"),
+        ("'wrong'", "{hook} gave a str that is no Finding"),
+        ("[Finding('bad', 'gears', 'x')]", "{hook} gave a Finding whose parts are not a Severity and texts"),
+        ("[Finding(Severity.ERROR, 5, None)]", "{hook} gave a Finding whose parts are not a Severity and texts"),
+    ],
+)
+def test_what_a_plugin_finds_is_never_lost_and_nonsense_is_said_to_be_its_own(mom, acme, file, hook, answer, told):
+    acme(body=NONSENSE.format(hook, answer))
+    acme(name="other", body=NONSENSE.format("mom_doctor", "[Finding(Severity.OK, 'gears', 'all turn')]"))
+    file.write_text(f"state_directory: {file.parent}/s\nrun_directory: {file.parent}/r\nplugins: {{acme: {{}}, other: {{}}}}\n")
+    code, out, _ = mom("doctor", "-c", file, "--json")
+    assert code == 1
+    found = [(one["plugin"], one["severity"], one["message"]) for one in json.loads(out)]
+    assert ("acme", "error", told.format(hook=hook)) in found
+    assert ("other", "ok", "all turn") in found
+    assert mom("doctor", "-c", file)[0] == 1
+    code, _, err = mom("config", "check", "-c", file)
+    assert code == (2 if hook == "mom_check" else 0)
+    assert (told.format(hook=hook) in err) is (hook == "mom_check")
+
+
 SEES = """
 @hookimpl
 def mom_check(self):

@@ -212,6 +212,31 @@ def test_what_is_no_part_and_no_text_is_unknown() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        ExplanationPart([5]),  # type: ignore[list-item]  # as a plugin without types may give it
+        ExplanationPart([Sentence("now", None)]),  # type: ignore[arg-type]  # as above
+        ExplanationPart([Sentence("now", "x", "first")]),  # type: ignore[arg-type]  # as above
+        ExplanationPart(figures={"x": object()}),  # type: ignore[dict-item]  # as above
+        ExplanationPart(unknown=[5]),  # type: ignore[list-item]  # as above
+    ],
+)
+def test_a_part_that_holds_nonsense_is_unknown(part: ExplanationPart) -> None:
+    class Odd(Explainer):
+        def part(self, about: About) -> ExplanationPart:
+            return part
+
+    (unknown,) = explained(report(), odd=Odd)["unknown"]
+    assert unknown.startswith("what the plugin odd knows (TypeError: ")
+
+
+@pytest.mark.parametrize("told", [{"controls": 5}, {"controls": [5]}, {"main_controls": [5]}, {"nouns": {"knob": 5}}])
+def test_an_explainer_that_holds_nonsense_says_nothing(told: dict[str, Any]) -> None:
+    (unknown,) = explained(report(), odd=type("Odd", (Explainer,), told))["unknown"]
+    assert unknown.startswith("what the plugin odd knows (TypeError: ")
+
+
 class Lame(Explainer):
     """Fails in what it is told to fail in."""
 

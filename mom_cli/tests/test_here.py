@@ -66,7 +66,9 @@ def test_a_ledger_with_changes_that_stand_is_told_first(tmp_path: Path) -> None:
     (tmp_path / "etc/mom/mom.yaml").write_text("state_directory: /srv/state\n")
     (tmp_path / "srv/state").mkdir(parents=True)
     (tmp_path / "srv/state/ledger.json").write_text("damaged")
-    assert look(tmp_path).left is None, "what the ledger holds is unknown, and not nothing"
+    sight = look(tmp_path)
+    assert sight.left is None, "what the ledger holds is unknown, and not nothing"
+    assert dict(next_steps(sight, root=True))["mom status"] == "says why it is unknown what an earlier mom has left"
 
 
 def test_a_host_without_configuration_is_led_to_one_and_one_with_it_to_a_run() -> None:

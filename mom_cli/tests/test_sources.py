@@ -36,6 +36,16 @@ def test_a_way_to_the_running_mom_that_is_broken_is_remarked_upon_and_the_verb_g
     assert out
 
 
+@pytest.mark.parametrize("verb", [["status"], ["guests"], ["explain", "web-1"]], ids=" ".join)
+def test_who_may_not_read_the_status_file_is_promised_nothing_from_it(mom, verb, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/status.json").symlink_to("status.json")  # nobody can open it, root neither
+    code, out, err = mom(*verb)
+    assert (code != 0, out) == (True, "")
+    assert "mom_source failed" in err
+    assert "what follows" not in err
+
+
 def test_a_way_to_a_recording_that_is_broken_is_the_answer(mom):
     code, _, err = mom("explain", "web-1", "--at", "10:00")
     assert code == 2

@@ -425,6 +425,43 @@ def test_a_validator_of_a_plugin_that_fails_does_not_hide_other_problems(shelf, 
     assert told[1].startswith("3:3: plugins.odd: plugin 'odd' of acme-odd cannot check its settings: ZeroDivisionError")
 
 
+def checking(kind: str, check: str) -> str:
+    """The body of a plugin whose settings of this kind have one, `x`, that is checked by this expression of `value`."""
+    base = "PluginSettings" if kind == "Settings" else kind
+    return f"""
+        class {kind}({base}):
+            x: int = 1
+
+            @field_validator("x")
+            @classmethod
+            def check(cls, value):
+                return {check}
+        """
+
+
+IMPORTS_OF_CHECKING = "import sys, time\nfrom mom_core import GuestSettings\nfrom pydantic import field_validator"
+
+
+@pytest.mark.parametrize("kind", ["SystemExit", "KeyboardInterrupt"])
+def test_a_validator_of_a_plugin_ends_no_mom(shelf, problems, kind):
+    raises = f"value if value == 1 else (_ for _ in ()).throw({kind})"
+    shelf.add_plugin("one", checking("Settings", raises), before=IMPORTS_OF_CHECKING)
+    shelf.add_plugin("two", checking("GuestSettings", raises), before=IMPORTS_OF_CHECKING)
+    told = problems("plugins:\n  one: {x: 2}\n  two: {}\nguests:\n  first: {x: 1}\n  vm: {x: 2}\n  last: {x: y}\n")
+    assert [problem.partition(" (")[0] for problem in told[:2]] == [
+        f"2:3: plugins.one: plugin 'one' of acme-one cannot check its settings: {kind}",
+        f"6:3: guests.vm: plugin 'two' of acme-two cannot check its settings: {kind}",
+    ]
+    assert told[2].startswith("7:13: guests.last.x")
+
+
+def test_a_validator_of_a_plugin_that_does_not_end_is_left_behind(shelf, problems, monkeypatch):
+    monkeypatch.setattr("mom_core.config.loader.CHECK_SECONDS", 0.2)
+    shelf.add_plugin("slow", checking("GuestSettings", "value if value == 1 else time.sleep(600)"), before=IMPORTS_OF_CHECKING)
+    (told,) = problems("plugins:\n  slow: {}\nguests:\n  first: {x: 1}\n  vm: {x: 2}\n  last: {x: 3}\n")
+    assert told.startswith("5:3: guests.vm: plugin 'slow' of acme-slow cannot check its settings: DeadlineExceeded")
+
+
 def test_broken_plugins_do_not_hide_what_is_wrong_with_others(acme, problems):
     acme.add_plugin("broken", before="raise SystemExit(1)")
     told = problems("plugins:\n  broken: {}\n  missing: {}\n  acme: {count: x}\n")

@@ -253,6 +253,15 @@ def test_settings_of_another_kind_are_refused(shelf, kind, value):
     assert f"inner {kind}" in only_error("odd").message
 
 
+@pytest.mark.parametrize(("written", "fits"), [("str = 'x'", False), ("int = 5", False), ("Duration = 30.0", True)])
+def test_the_deadline_is_moms_but_may_have_another_default(shelf, written, fits):
+    shelf.add_plugin("odd", f"class Settings(PluginSettings):\n    deadline: {written}", before="from mom_core import Duration")
+    if fits:
+        assert load_plugins(["odd"])[0]["odd"].settings_class().deadline == 30.0
+    else:
+        assert "has a setting of its own named deadline, which is mom's" in only_error("odd").message
+
+
 @pytest.mark.parametrize(
     ("requirement", "cure"),
     [

@@ -1,5 +1,6 @@
 """The engine with plugins of the test's own: what a cycle does, what a bad plugin cannot do, and what is put back."""
 
+import itertools
 import json
 import math
 import shutil
@@ -7,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -31,6 +33,7 @@ from mom_core import (
     Guest,
     GuestColumn,
     HypervisorError,
+    InTransition,
     MomError,
     PluginError,
     PluginSettings,
@@ -50,6 +53,7 @@ from mom_core import (
 )
 from mom_core.engine import judgement
 from mom_core.engine.engine import BROKEN_CYCLES
+from mom_core.engine.problems import LONGEST, MOST_OF_ONE
 from mom_core.ledger import Ledger
 from mom_core.plugins.invoker import FAILURES_BEFORE_SET_ASIDE, FIRST_RETRY_SECONDS, PluginWorker
 from mom_core.testing import snapshot as snapshot_of
@@ -307,6 +311,31 @@ def test_problems_of_plugins_that_decide_nothing_are_reported_and_rubbish_is_tol
     ]
 
 
+@pytest.mark.parametrize("source", ["other", "other {}"])
+def test_one_plugins_flood_of_problems_leaves_room_for_those_of_others(cycle: OneCycle, source: str) -> None:
+    flood = [Problem(Source(source.format(number)), f"{number} {'x' * 10_000}") for number in range(5000)]
+    report = cycle(actor(lambda snapshot: flood), actor(lambda snapshot: [Problem(Source("mine"), "it squeaks")]))
+    *of_flood, last = [problem for problem in report.problems if problem.source.name != "mine"]
+    assert of_flood == [replace(one, message=one.message[:LONGEST]) for one in flood[:MOST_OF_ONE]]
+    assert (last.source.name, last.message) == ("e0", "4900 more problems in this cycle are left out")
+    assert Problem(Source("mine"), "it squeaks") in report.problems
+
+
+def test_nor_is_there_a_problem_for_each_of_thousands_of_wrong_fields(cycle: OneCycle) -> None:
+    report = cycle(bad=plugin_of(mom_collect_host=lambda self: {f"f{number}": 1 for number in range(5000)}))
+    assert len(report.problems) == MOST_OF_ONE + 1
+    assert report.problems[-1] == Problem(Source("bad"), "4900 more problems in this cycle are left out")
+
+
+def test_a_generator_without_end_is_ended(cycle: OneCycle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_core.plugins.registry.MOST_ITEMS", 1000)
+    report = cycle(evaluator(want(50)), evaluator(lambda snapshot: itertools.repeat(Problem(Source("x"), "again"))))
+    assert statuses(report) == {"a": Status.APPLIED, "b": Status.APPLIED}
+    assert [problem.message for problem in report.problems] == [
+        "mom_evaluate: MomError: it gives more than 1,000 items (see that its generator ends)"
+    ]
+
+
 def test_what_somebody_else_changed_is_left_alone(tmp_path: Path, machine: Machine) -> None:
     with engine_with(tmp_path, machine, evaluator(want(50))) as engine:
         engine.cycle()
@@ -522,6 +551,66 @@ def test_a_control_whose_present_value_is_unknown_is_not_applied(cycle: OneCycle
     assert machine.set_calls == []
 
 
+@pytest.mark.parametrize(
+    ("unit", "found", "told"),
+    [
+        (Unit.COUNT, "5", "odd should be a number and is str '5'"),
+        (Unit.COUNT, math.nan, "odd should be a number below 2**63 and is float nan"),
+        (Unit.COUNT, 10**400, "odd should be a number below 2**63 and is int 1000"),
+        (Unit.COUNT, InTransition("5"), "odd should be a number and is str '5'"),
+        (Unit.TEXT, 5, "odd should be a text and is int 5"),
+        (Unit.LIST, ["x"], "odd should be a list of mappings and is list ['x']"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_a_control_cannot_stand_at_is_never_what_is_put_back(
+    tmp_path: Path, machine: Machine, unit: Unit, found: Any, told: str
+) -> None:
+    written: list[Change] = []
+    plugin = plugin_of(
+        mom_declare=lambda self: [ControlSpec("odd", unit, Scope.GUEST, "", field="size")],
+        mom_read=lambda self, targets: dict.fromkeys(targets, found),
+        mom_write=lambda self, changes: written.extend(changes),
+    )
+    value: Any = {Unit.COUNT: 77, Unit.TEXT: "77"}.get(unit, [{"name": "x"}])
+    with engine_with(tmp_path, machine, evaluator(want(50)), evaluator(want(value, control="odd")), odd=plugin) as engine:
+        report = engine.cycle()
+        assert {one.control for one in engine.state().changes} == {"size"}
+    of_odd = [one for one in report.outcomes if one.decision.control == "odd"]
+    assert [one.status for one in of_odd] == [Status.FAILED] * 2
+    assert all(f"mom_read: {told}" in one.error for one in of_odd)
+    assert [one.status for one in report.outcomes if one.decision.control == "size"] == [Status.APPLIED] * 2
+    assert written == []
+
+
+LARGE = "x" * 10**6
+
+
+@pytest.mark.parametrize(
+    ("unit", "found", "value", "which"),
+    [
+        (Unit.TEXT, LARGE, "5", "its present value"),
+        (Unit.TEXT, "5", LARGE, "the new value"),
+        (Unit.LIST, [{"name": LARGE}], [], "its present value"),
+        (Unit.LIST, [], [{"name": object()}], "the new value"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_value_that_is_too_large_for_the_ledger_is_refused_by_itself(
+    tmp_path: Path, machine: Machine, unit: Unit, found: Any, value: Any, which: str
+) -> None:
+    plugin = plugin_of(
+        mom_declare=lambda self: [ControlSpec("odd", unit, Scope.GUEST, "", field="size")],
+        mom_read=lambda self, targets: dict.fromkeys(targets, found),
+        mom_write=lambda self, changes: None,
+    )
+    with engine_with(tmp_path, machine, evaluator(want(50)), evaluator(want(value, control="odd")), odd=plugin) as engine:
+        report = engine.cycle()
+    errors = {one.error for one in report.outcomes if one.decision.control == "odd"}
+    assert errors == {f"{which} is none that the ledger can keep (JSON of up to 64 KiB), so it could not be put back"}
+    assert [one.status for one in report.outcomes if one.decision.control == "size"] == [Status.APPLIED] * 2
+
+
 def test_a_full_disk_stops_controls_and_is_said(tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     with engine_with(tmp_path, machine, evaluator(want(50))) as engine:
 
@@ -680,25 +769,26 @@ UNHASHABLE: Any = []
 @pytest.mark.parametrize(
     ("bad", "told"),
     [
-        (sized(lambda one: replace(one, source="mine")), "mom_evaluate: its answer makes no sense: a Decision has a part"),
-        (sized(lambda one: replace(one, source=None)), "a Decision has a part that is not of its type"),
-        (sized(lambda one: replace(one, control=["size"])), "a Decision has a part that is not of its type"),
-        (sized(lambda one: replace(one, entity=one.entity._replace(id=[1]))), "a Decision has a part that is not of its type"),
-        (sized(lambda one: replace(one, reason=5)), "a Decision has a part that is not of its type"),
+        (sized(lambda one: replace(one, source="mine")), "the source of a Decision should be a Source and is str 'mine'"),
+        (sized(lambda one: replace(one, source=None)), "the source of a Decision should be a Source and is NoneType None"),
+        (sized(lambda one: replace(one, control=["size"])), "the control of a Decision should be a str and is list ['size']"),
+        (sized(lambda one: replace(one, entity=one.entity._replace(id=[1]))), "the id of an Entity should be a str and is list [1]"),
+        (sized(lambda one: replace(one, reason=5)), "its answer makes no sense: the reason of a Decision should be a str and is int 5"),
         (sized(lambda one: replace(one, value=10**5000)), "mom_evaluate: its answer makes no sense: ValueError: Exceeds the limit"),
         (sized(lambda one: ShadowDecisions([replace(one, value=10**5000)])), "ValueError: Exceeds the limit"),
         (sized(lambda one: ShadowDecisions([ODD])), "mom_evaluate: its answer makes no sense: what is on trial"),
         (sized(lambda one: ShadowDecisions(ODD)), "mom_evaluate: its answer makes no sense: TypeError"),
-        (sized(lambda one: Problem(Source("x"), ODD)), "a Problem has a part that is not of its type"),
-        (sized(lambda one: Problem(Source("x"), "m", ODD)), "a Problem has a part that is not of its type"),
-        (actor(lambda snapshot: [Problem(Source("x"), ODD)]), "mom_act: its answer makes no sense: a Problem has a part"),
+        (sized(lambda one: Problem(Source("x"), ODD)), "the message of a Problem should be a str and is int 5"),
+        (sized(lambda one: Problem(Source("x"), "m", ODD)), "the entity of a Problem should be an Entity or None and is int 5"),
+        (sized(lambda one: Problem(Source("x"), "m", severity=ODD)), "the severity of a Problem should be a Severity and is int 5"),
+        (actor(lambda snapshot: [Problem(Source("x"), ODD)]), "mom_act: its answer makes no sense: the message of a Problem"),
         (actor(lambda snapshot: [Condition("x", "y", severity=UNHASHABLE)]), "mom_act: its answer makes no sense: TypeError: unhashable"),
         (evaluator(lambda snapshot: HalfWay()), "mom_evaluate: ValueError: the rest is away"),
-        (reviewer(lambda one: Revision(one, ODD, "more")), "mom_review: a Revision has a part that is not of its type"),
+        (reviewer(lambda one: Revision(one, ODD, "more")), "mom_review: the after of a Revision should be a Decision or None and is int 5"),
         (plugin_of(mom_review=fails_without_words), "mom_review: SaysNothing"),
         (plugin_of(mom_collect_host=fails_without_words), "mom_collect_host: SaysNothing"),
-        (odd(10**5000, Scope.HOST), "its host field odd should be a number and is int a int that cannot be written"),
-        (odd(10**5000, Scope.GUEST), "its guest field odd should be a number and is int a int that cannot be written"),
+        (odd(10**5000, Scope.HOST), "its host field odd should be a number below 2**63 and is int a int that cannot be written"),
+        (odd(10**5000, Scope.GUEST), "its guest field odd should be a number below 2**63 and is int a int that cannot be written"),
         (plugin_of(mom_collect_host=lambda self: {10**5000: 1}), "mom_collect_host: its answer makes no sense: ValueError"),
         (plugin_of(mom_collect_guests=lambda self: {10**5000: {}}), "mom_collect_guests: its answer makes no sense: ValueError"),
     ],
@@ -863,6 +953,33 @@ def test_a_snapshot_stays_as_it_is_when_a_plugin_changes_what_it_gave(tmp_path: 
         assert snapshot.guests
         assert {(guest.fields["size"], guest.fields["two"]) for guest in snapshot.guests.values()} == {(number, 2)}
     assert "two" not in given
+
+
+def test_no_plugin_changes_what_the_others_see_of_the_host(tmp_path: Path, machine: Machine) -> None:
+    def derive(self: object, snapshot: Snapshot) -> Derived:
+        fields: Any = snapshot.host.fields
+        fields["free"] = 10**8
+        return Derived()
+
+    def report_of(self: object, report: Report) -> None:
+        fields: Any = report.snapshot.host.fields
+        for change in (lambda: fields.pop("free"), lambda: fields.update(free=5), lambda: fields.__ior__({"free": 5}), fields.clear):
+            with pytest.raises(TypeError, match="a snapshot cannot be changed"):
+                change()
+        changed.append(report.number)
+
+    changed: list[int] = []
+    derives, reads = plugin_of(mom_derive=derive), plugin_of(mom_report=report_of)
+    with engine_with(tmp_path, machine, derives=derives, reads=reads) as engine:
+        report = engine.cycle()
+        host = report.snapshot.host
+        assert host.fields == {"free": 1000}
+        assert [problem.source.name for problem in report.problems] == ["derives"]
+        assert changed == [1]
+        properties: Any = host.properties
+        with pytest.raises(TypeError):
+            properties["name"] = "another"
+    assert json.loads(json.dumps(host.fields)) == deepcopy(host.fields) == {"free": 1000}
 
 
 def test_half_a_character_in_a_guests_name_or_id_reaches_nothing_that_writes(cycle: OneCycle, machine: Machine) -> None:
@@ -1056,6 +1173,43 @@ def test_an_engine_in_a_thread_starts_stops_and_starts_again_and_a_second_one_is
         assert set(threading.enumerate()) <= before
 
 
+def test_a_stop_when_nothing_runs_keeps_no_later_start_from_running(tmp_path: Path, machine: Machine) -> None:
+    engine = engine_with(tmp_path, machine, evaluator(want(50)))
+    engine.stop()
+    for _ in range(2):
+        engine.start()
+        wait_until(lambda: machine.sizes["a"] == 50)
+        engine.stop()
+        engine.stop(put_back=False)
+        assert machine.sizes == {"a": 100, "b": 200}
+    assert statuses(engine.cycle()) == {"a": Status.APPLIED, "b": Status.APPLIED}
+    engine.close()
+    engine.stop()
+    with engine:
+        assert statuses(engine.cycle()) == {"a": Status.APPLIED, "b": Status.APPLIED}
+
+
+def test_an_engine_that_ended_by_itself_says_so_when_it_is_to_take_a_configuration(tmp_path: Path, machine: Machine) -> None:
+    def ends(report: Report) -> None:
+        raise SystemExit(3)
+
+    config = config_of(tmp_path, {"machine": machine_plugin(machine)})
+    engine = Engine(config, on_report=ends)
+    engine.start()
+    wait_until(lambda: not engine.is_running)
+    with pytest.raises(MomError, match="the engine is not open"):
+        engine.reload(config, timeout=0.1)
+    with pytest.raises(SystemExit):
+        engine.stop()
+
+
+def test_a_stop_before_an_engine_is_opened_is_kept_for_the_run_that_a_signal_came_before(tmp_path: Path, machine: Machine) -> None:
+    engine = engine_with(tmp_path, machine, evaluator(want(50)))
+    engine.stop()
+    engine.run()
+    assert (engine.number, machine.set_calls) == (0, [])
+
+
 def test_waking_runs_a_cycle_before_the_next_is_due(tmp_path: Path, machine: Machine) -> None:
     reports: list[Report] = []
     config = config_of(tmp_path, {"machine": machine_plugin(machine)}, interval=600.0)
@@ -1209,6 +1363,49 @@ def test_what_goes_wrong_in_a_reload_ends_no_engine_and_is_not_tried_again(
         engine.stop()
 
 
+def test_what_puts_a_reload_in_force_may_neither_hang_nor_end_the_engine(
+    tmp_path: Path, machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    committed: list[str] = []
+    release = threading.Event()
+
+    def ends() -> None:
+        raise SystemExit(5)
+
+    commits = {"hangs": lambda: release.wait(600), "ends": ends, "good": lambda: committed.append("good")}
+    plugins = {name: plugin_of(mom_reload=lambda self, commit=commit: commit) for name, commit in commits.items()}
+    config = config_of(tmp_path, {"machine": machine_plugin(machine), **plugins}, {"hangs": {"deadline": "100ms"}}, stop_timeout=60.0)
+    with Engine(config) as engine:
+        engine.reload(config)
+        assert committed == ["good"]
+        assert "plugin hangs: what mom_reload returned failed: DeadlineExceeded" in caplog.text
+        assert "plugin ends: what mom_reload returned failed: SystemExit: 5" in caplog.text
+        assert {one.name: one.state for one in engine.cycle().plugins}["hangs"] is PluginState.HUNG
+        release.set()
+
+
+def test_a_stop_does_not_wait_for_what_puts_a_reload_in_force(tmp_path: Path, machine: Machine) -> None:
+    release, hangs = threading.Event(), threading.Event()
+
+    def commit() -> None:
+        hangs.set()
+        release.wait(600)
+
+    plugins = {"machine": machine_plugin(machine), "slow": plugin_of(mom_reload=lambda self: commit)}
+    config = config_of(tmp_path, plugins, {"slow": {"deadline": "5m"}}, stop_timeout=5.0)
+    engine = Engine(config)
+    engine.start()
+    try:
+        engine.request_reload(lambda: config)
+        assert hangs.wait(60)
+        began = time.monotonic()
+    finally:
+        engine.stop()
+    assert time.monotonic() - began < 30
+    assert not any(thread.name == "mom-engine" for thread in threading.enumerate())
+    release.set()
+
+
 def test_a_reload_that_the_operator_has_corrected_is_taken_however_often_it_was_refused(tmp_path: Path, machine: Machine) -> None:
     good = False
 
@@ -1314,6 +1511,8 @@ def test_a_plugin_that_is_built_wrong_is_refused_with_its_name(tmp_path: Path, a
         ({"name": ""}, "a name"),
         ({"about": None}, "texts as about and metric"),
         ({"metric": None}, "texts as about and metric"),
+        ({"metric": "heat of"}, "a name that Prometheus takes"),
+        ({"metric": "mom_cycles_total"}, "a name that Prometheus takes, and not one of mom's"),
         ({"fields": None}, "the names of fields"),
         ({"fields": ()}, "the names of fields"),
         ({"fields": "heat"}, "the names of fields"),
@@ -1336,6 +1535,40 @@ def test_a_column_that_cannot_be_shown_is_refused_with_its_plugins_name(tmp_path
         Engine(config_of(tmp_path, {"hot": plugin})),
     ):
         pass
+
+
+def test_of_columns_and_metrics_of_one_name_the_first_plugins_count_and_that_is_logged(
+    tmp_path: Path, machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    def having(*columns: GuestColumn) -> type:
+        return plugin_of(mom_declare=lambda self: columns)
+
+    ours = (
+        GuestColumn("heat", ("size",), Unit.KIB, "ours", metric="acme_heat"),
+        GuestColumn(GuestColumn.REMARKS, ("size",), Unit.TEXT, "ours"),
+    )
+    theirs = (
+        GuestColumn("heat", ("free",), Unit.KIB, "theirs", metric="other_heat"),
+        GuestColumn("cold", ("size",), Unit.KIB, "theirs", metric="acme_heat"),
+        GuestColumn(GuestColumn.REMARKS, ("size",), Unit.TEXT, "theirs"),
+    )
+    with engine_with(tmp_path, machine, ours=having(*ours), theirs=having(*theirs)) as engine:
+        columns = engine.plugins.declarations.guest_columns
+    assert [*columns] == [*ours, replace(theirs[1], metric=""), theirs[2]]
+    assert "plugin theirs: its column heat is left out: the plugin ours comes first and has one" in caplog.text
+    assert "plugin theirs: its metric acme_heat is left out: the plugin ours comes first and has one" in caplog.text
+
+
+@pytest.mark.parametrize(("made", "why"), [(lambda fields: 1 // 0, "ZeroDivisionError"), (lambda fields: math.nan, "it gives NaN")])
+def test_that_a_column_fails_is_logged_once(
+    tmp_path: Path, machine: Machine, caplog: pytest.LogCaptureFixture, made: Callable[[Mapping[str, Value]], Value], why: str
+) -> None:
+    column = GuestColumn("heat", ("size",), Unit.KIB, "how hot it is", made=made)
+    with engine_with(tmp_path, machine, hot=plugin_of(mom_declare=lambda self: [column])) as engine:
+        (shown,) = engine.plugins.declarations.guest_columns
+        assert [*shown.values(engine.cycle().snapshot), *shown.values(engine.cycle().snapshot)] == [None] * 4
+    assert caplog.text.count("plugin hot: its column heat is unknown of some guests") == 1
+    assert f"of some guests: {why}" in caplog.text
 
 
 def test_two_plugins_with_one_control_are_refused(tmp_path: Path, machine: Machine) -> None:

@@ -312,7 +312,11 @@ def test_an_entry_of_other_types_is_damage_though_the_checksum_is_right(tmp_path
     assert Ledger.open(tmp_path, look=True).damage
 
 
-@pytest.mark.parametrize("value", [float("nan"), [float("inf")], b"bytes", 10**5000, object()], ids=["nan", "inf", "bytes", "huge", "any"])
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), [float("inf")], b"bytes", 10**5000, object(), "x" * 10**5, ["x" * 10**5]],
+    ids=["nan", "inf", "bytes", "huge", "any", "long", "large"],
+)
 @pytest.mark.parametrize("status", [Status.APPLIED, Status.FAILED])
 def test_an_answer_that_no_file_can_hold_does_no_harm(ledger: Ledger, tmp_path: Path, value: Value, status: Status) -> None:
     assert not can_be_kept(value)

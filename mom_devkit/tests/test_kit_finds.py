@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from mom_cli import About, Explainer, ExplanationPart, StatusPart
 from mom_core import (
     Change,
     ConfigError,
     ControlSpec,
     FieldSpec,
+    Finding,
     Guest,
     GuestGone,
     PluginContext,
@@ -28,8 +30,8 @@ from mom_core import (
     Unit,
     hookimpl,
 )
-from mom_devkit import FakeHypervisor, check_plugin, config_of
-from mom_devkit.conformance import CHECKS
+from mom_devkit import ConformanceTests, FakeHypervisor, check_plugin, config_of
+from mom_devkit.conformance import CHECKS, subject
 
 KNOB = {"proc/knob": "60\n"}
 
@@ -69,7 +71,13 @@ class Knob:
 
 def wrong(**members: Any) -> type:
     """One with these hooks, or other members, in place of its own."""
-    return type("Wrong", (Knob,), {name: hookimpl(value) if callable(value) else value for name, value in members.items()})
+    return type("Wrong", (Knob,), {name: marked(value) for name, value in members.items()})
+
+
+def marked(member: Any) -> Any:
+    if isinstance(member, staticmethod):
+        return staticmethod(hookimpl(member.__func__))
+    return hookimpl(member) if callable(member) else member
 
 
 def failed(findings):
@@ -130,6 +138,17 @@ def never_back(plugin: Knob, changes: Sequence[Change]) -> None:
     Knob.mom_write(plugin, [change for change in changes if change.value != 60])
 
 
+IN_TEXTS: Any = ("bad", "s", "m")
+"""For what has other parts than texts, too."""
+
+
+class Mumbles(Explainer):
+    """Gives numbers for sentences."""
+
+    def part(self, about: About) -> ExplanationPart:
+        return ExplanationPart([5])  # type: ignore[list-item]  # as a plugin without types may give it
+
+
 def refusing(plugin: Knob, changes: Sequence[Change]) -> None:
     """It takes it for granted that the knob can be written."""
     raise PermissionError("no")
@@ -153,6 +172,15 @@ def refusing(plugin: Knob, changes: Sequence[Change]) -> None:
         ("results", {"mom_report": lambda self: int("disk")}, "ValueError: invalid literal"),
         ("results", {"mom_evaluate": lambda self: ["a decision"]}, "mom_evaluate returned a str"),
         ("results", {"mom_setup": lambda self: signal.signal(signal.SIGTERM, signal.SIG_IGN)}, "signal only works in main thread"),
+        ("results", {"mom_check": lambda self: int("disk")}, "mom_check failed: ValueError: invalid literal"),
+        ("results", {"mom_check": lambda self: [5]}, "mom_check gave a int that is no Finding"),
+        ("results", {"mom_doctor": lambda self: [Finding(*IN_TEXTS)]}, "whose parts are not a Severity and texts"),
+        ("results", {"mom_status": staticmethod(lambda report: int("disk"))}, "mom_status failed: ValueError: invalid literal"),
+        ("results", {"mom_status": staticmethod(lambda report: [5])}, "mom_status gave a int that is no StatusPart"),
+        ("results", {"mom_status": staticmethod(lambda report: [StatusPart(*IN_TEXTS)])}, "whose heading and text are no texts"),
+        ("results", {"mom_suggest": staticmethod(lambda root: 5)}, "mom_suggest gave a int that is no Suggestion"),
+        ("results", {"mom_explainer": staticmethod(lambda: 5)}, "mom_explainer gave a int that is no Explainer"),
+        ("results", {"mom_explainer": staticmethod(Mumbles)}, "that is no Sentence"),
         ("changing_guests", {"mom_collect_guests": asking_each}, "with a guest that ended within the cycle, "),
         ("observing", {"mom_collect_host": writing}, "proc/knob"),
         ("undo", {"mom_write": never_back}, "not undone at a clean stop: it was 60, and is 45"),
@@ -281,6 +309,39 @@ def test_changes_to_the_process_are_found(monkeypatch: pytest.MonkeyPatch) -> No
         os.umask(mask)
     for what in ("the working directory", "the environment (KNOB_WAS_HERE)", "the umask"):
         assert f"it changes {what}" in text
+
+
+def test_changes_to_the_process_are_found_by_the_first_check_that_has_a_plugin_make_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes after finds it so already."""
+
+    def claims(self: Knob) -> dict[str, int]:
+        os.environ["KNOB_WAS_HERE"] = "1"
+        return {}
+
+    monkeypatch.setenv("KNOB_WAS_HERE", "0")
+    findings = failed(check_plugin(wrong(mom_collect_host=claims), name="knob", checks=["results", "traces"], host=KNOB))
+    assert [(one.subject, one.message) for one in findings] == [("results", "it changes the environment (KNOB_WAS_HERE)")]
+
+
+@pytest.mark.long
+def test_a_teardown_that_does_not_end_is_named_and_not_taken_for_a_thread_of_the_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+    usual = subject.config_of
+    monkeypatch.setattr(subject, "config_of", lambda *given, **more: usual(*given, **{**more, "stop_timeout": 1.0}))
+    try:
+        text = said(wrong(mom_teardown=lambda self: ended.wait(60)), "traces")
+    finally:
+        ended.set()
+    assert text == "it does not end in time: its call of mom_teardown has not come back"
+
+
+def test_a_class_of_tests_that_names_no_plugin_is_told_so(tmp_path: Path) -> None:
+    class Nameless(ConformanceTests):
+        """It lacks `plugin`."""
+
+    for named in ({}, {"plugin": 5}):
+        with pytest.raises(pytest.fail.Exception, match="does not name the plugin"):
+            type("Odd", (Nameless,), named)().test_it_conforms("results", tmp_path)
 
 
 def test_a_secret_that_is_shown_is_found() -> None:

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,19 @@ def test_no_placeholder_is_left_and_the_files_are_complete(kind: str) -> None:
     assert {"pyproject.toml", "README.md", "LICENSE", ".gitignore", ".github/workflows/checks.yml"} <= files.keys()
     project = tomllib.loads(files["pyproject.toml"])["project"]
     assert project["entry-points"]["mom.plugins"] == {"page-cache": "mom_page_cache:PageCachePlugin"}
+
+
+def test_its_ci_takes_all_that_it_needs_of_mom_from_a_clone_and_nothing_from_an_index() -> None:
+    files = files_of("page-cache", "collector")
+    (folders,) = re.findall(r"mom/mom_\{([a-z,]+)\} -e", files[".github/workflows/checks.yml"])
+    project = tomllib.loads(files["pyproject.toml"])["project"]
+    needed, seen = {*project["dependencies"], *project["optional-dependencies"]["dev"]}, set[str]()
+    while needed:
+        name = re.split("[^a-z-]", needed.pop())[0]
+        if name.startswith("mom-") and name not in seen:
+            seen.add(name)
+            needed |= {one for one in requires(name) or () if "extra ==" not in one}
+    assert seen == {f"mom-{folder}" for folder in folders.split(",")}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -225,6 +226,53 @@ async def test_a_coordinator_that_no_operator_has_appointed_says_so_and_takes_no
         assert one.works
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
+
+
+async def test_a_coordinator_that_was_removed_lets_another_one_work(monkeypatch):
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.LOOK_SECONDS", 0.01)
+    store, one = Memory(), coordinator(THIEF)
+    await store.put(AUTHORIZED, COORDINATORS, OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(keys=(THIEF.public,)), 1))
+    async with following(one, store):
+        working = asyncio.create_task(one._work_if_alone(store))
+        await asyncio.sleep(0.05)
+        assert one.works
+        await store.put(AUTHORIZED, COORDINATORS, OPERATOR.signed(AUTHORIZED, COORDINATORS, AuthorizedKeys(), 2))
+        with pytest.raises(LinkError, match="no operator has authorized"):
+            await asyncio.wait_for(working, 5)
+        assert (await store.read(LEASES, COORDINATOR)).data is None
+
+
+async def test_a_coordinator_that_believes_no_entry_of_any_host_takes_no_lease():
+    store, one = Memory(), Coordinator(Access(["nats://localhost:1"]), "c1", LOG, THIEF, [THIEF.public])
+    await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g"), 1))
+    async with following(one, store):
+        with pytest.raises(LinkError, match=r"no host's entry is believed here, such as that of h1: .*--operator KEY coordinator"):
+            await asyncio.wait_for(one._work_if_alone(store), 5)
+    assert (await store.read(LEASES, COORDINATOR)).data is None
+
+
+@pytest.mark.parametrize(("ahead", "said"), [(92_000.0, "1 d 1 h ahead of"), (-92_000.0, "1 d 1 h behind")])
+async def test_a_coordinator_whose_clock_is_off_takes_no_lease(store, one, ahead, said):
+    await store.put(STATES, "h1", HostState(mode="enforce").packed())
+    store.kept[STATES, "h1"] = replace(store.kept[STATES, "h1"], at=time.time() - ahead)
+    async with following(one, store):
+        with pytest.raises(LinkError, match=f"the clock here is {said} what hosts have told last"):
+            await asyncio.wait_for(one._work_if_alone(store), 5)
+    assert (await store.read(LEASES, COORDINATOR)).data is None
+
+
+async def test_orders_are_given_again_by_a_coordinator_whose_clock_was_ahead(store, one, monkeypatch):
+    with monkeypatch.context() as clock:
+        wrong = time.time() + 92_000.0
+        clock.setattr("time.time", lambda: wrong)
+        await one._acquire(store)
+        await one._change(store, "h1", lambda _: Orders(epoch=one.epoch))
+    later = Coordinator(Access(["nats://localhost:1"]), "c1", LOG, OPERATOR, [OPERATOR.public], one.view.revisions)
+    later.epoch, later._sure_until = one.epoch, one._sure_until
+    await later.view.load(store)
+    await later._change(store, "h1", lambda orders: orders)
+    data = store.kept[ORDERS, "h1"].data or b""
+    assert abs(opened(Orders, ORDERS, "h1", data, [OPERATOR.public]).revision - time.time()) < 3600
 
 
 async def test_a_coordinator_that_was_replaced_stops_when_it_sees_a_later_epoch(store, one):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from fake_moves import FakeMoves
 
-from mom_core import Guest, HypervisorError, PluginContext, PluginSettings, Report, hookimpl
+from mom_core import Guest, HypervisorError, PluginContext, PluginSettings, Problem, Report, Severity, Source, hookimpl
 from mom_core.testing import snapshot
 from mom_devkit import FakeHypervisor, FakePromises, HandClock, PluginRun
 from mom_plugins_fleet import FleetPlugin
@@ -38,20 +38,28 @@ def many(count: int, name: str = "guest", **fields: object) -> Mapping[str, Gues
     return snapshot(guests=guests, properties=properties).guests  # type: ignore[arg-type]  # the fields are numbers
 
 
-def state_of(guests: Mapping[str, Guest], *, draining: bool = False) -> HostState:
+def state_of(guests: Mapping[str, Guest], *, draining: bool = False, problems: tuple[Problem, ...] = ()) -> HostState:
     plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet", offers=PROMISED, monotonic=HandClock()))
     plugin._agent = Drained(draining=draining)
-    taken = snapshot(host={"mem_available": 1 << 40, "mem_really_available": 1 << 39})
+    taken = snapshot(host={"mem_available": 1 << 40, "mem_really_available": 1 << 39, "mem_promisable": 1 << 38})
     plugin._report = Report(1, 0.0, "enforce", replace(taken, guests=guests), (), (), (), (), (), 0.01)
+    plugin._report = replace(plugin._report, problems=problems)
     state = plugin._state()
     assert state is not None
     return state
+
+
+def test_of_its_problems_a_host_tells_an_error_if_there_is_one() -> None:
+    warning = Problem(Source("ksm"), "ksmd is slow", severity=Severity.WARNING)
+    error = Problem(Source("balloon"), "x" * 300)
+    assert [state_of({}, problems=some).problem for some in ((), (warning,), (warning, error))] == ["", "ksmd is slow", "x" * 199 + "…"]
 
 
 def test_a_host_with_ten_thousand_guests_fits_into_a_message_with_all_that_is_promised() -> None:
     state = state_of(many(10_000))
     assert len(state.guests) + state.others == 10_000
     assert sum(one.guarantee for one in state.guests) + state.others_promised == 10_000 * GIB
+    assert state.promisable == 1 << 38
     assert len(state.packed()) < LARGEST_RECORD
 
 

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
+from nats.aio.transport import TcpTransport
 
 from mom_plugins_fleet.link import Access, LinkError, NatsCredentials, Store, linked
 
@@ -114,6 +115,39 @@ async def test_nothing_is_told_in_the_clear_to_a_server_that_was_to_be_spoken_to
         await refused(f"tls://127.0.0.1:{server.port}", "does not take TLS, which tls:// asks for")
         assert server.clients
         assert b"CONNECT" not in server.heard
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("info", [{"auth_required": True, "tls_required": True}, None])
+@within(30)
+async def test_a_server_that_hangs_is_not_said_to_have_no_tls(info: dict[str, Any] | None) -> None:
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if info is not None:
+            writer.write(f"INFO {json.dumps(info)}\r\n".encode())
+        while await reader.read(1 << 16):
+            pass
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    async with server:
+        await refused(f"tls://127.0.0.1:{server.sockets[0].getsockname()[1]}", "127.0.0.1 did not answer within 1.5 s")
+
+
+@within(30)
+async def test_a_key_that_is_let_in_no_more_is_said_to_be_though_the_server_has_hung_up_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hung_up(_: TcpTransport) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    class Refuses(FakeServer):
+        async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(f'INFO {{"auth_required": true, "nonce": "{NONCE}"}}\r\n'.encode())
+            await reader.readline()
+            writer.write(b"-ERR 'Authorization Violation'\r\n")
+            writer.close()
+
+    monkeypatch.setattr(TcpTransport, "wait_closed", hung_up)
+    async with Refuses({}) as server:
+        await refused(f"nats://127.0.0.1:{server.port}", "they do not let this key in: it was revoked or replaced")
 
 
 @within(30)

@@ -62,6 +62,21 @@ def test_a_connection_that_was_lost_is_said_since_when_and_not_what_the_library_
         asyncio.run(store.read("mom-roster", "h1"))
 
 
+def test_what_the_servers_do_not_answer_for_may_be_done_all_the_same() -> None:
+    async def unanswered(*_: object, **__: object) -> NoReturn:
+        raise TimeoutError
+
+    client = cast(Any, SimpleNamespace(request=unanswered, is_connected=True))
+    client.jetstream = lambda timeout: JetStreamContext(client)
+    store = Store(client)
+    for asked in (store.put("mom-roster", "h1", b"x"), store.remove("mom-roster", "h1")):
+        with pytest.raises(LinkError, match=r"did not answer in time \(it may be done all the same: look before you try again"):
+            asyncio.run(cast(Any, asked))
+    store.lost_at, client.is_connected, store.said = time.time(), False, (time.monotonic() + 9.0, "gone")
+    with pytest.raises(LinkError, match=r"is not reachable since .* \(it may be done all the same"):
+        asyncio.run(store.put("mom-roster", "h1", b"x"))
+
+
 @pytest.mark.parametrize(
     "headers", [{}, {"Nats-Sequence": "7"}, {**STANDS, "Nats-Sequence": "seven"}, {**STANDS, "Nats-Time-Stamp": "noon"}]
 )

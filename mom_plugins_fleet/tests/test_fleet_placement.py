@@ -50,12 +50,20 @@ class Fleet(FleetView):
         balance: bool = False,
         mover: MoverState | None = None,
         address: str = "",
+        promisable: int | None = None,
     ) -> None:
         said = None if memory is None else memory * GIB
         reached = Destination.parse(address or f"qemu://{name}/system")
         member = Member(group="g", address=reached, draining=draining, cordoned=draining, memory=said, balance=balance)
         self.members.records[name] = (1, member)
-        state = HostState(mode="enforce", total=total * GIB, available=available * GIB, guests=tuple(guests), mover=mover)
+        state = HostState(
+            mode="enforce",
+            total=total * GIB,
+            available=available * GIB,
+            promisable=None if promisable is None else promisable * GIB,
+            guests=tuple(guests),
+            mover=mover,
+        )
         self.states.records[name] = (1, state)
         self.states.heard[name] = time.monotonic()
 
@@ -122,6 +130,13 @@ def test_promises_to_guests_on_their_way_count_where_they_go(fleet):
     assert fleet.moves("a") == [("x", "b")]
 
 
+def test_a_host_is_promised_no_more_than_it_can_promise_itself(fleet):
+    fleet.host("a", [guest(name, 20, held=5, guarantee=20) for name in "xy"], draining=True)
+    fleet.host("b", [guest("own", 60, held=5, guarantee=60)], total=100, available=95, promisable=95)
+    assert "could keep its promise of 20971520 KiB" in fleet.decide("a")["y"], "100 GiB of 100 are more than 95"
+    assert fleet.moves("a") == [("x", "b")]
+
+
 def test_a_promise_counts_where_its_guest_has_gone_before_that_host_tells_of_it_and_once_when_it_does(fleet):
     leaving, own = [guest(name, 30, held=5, guarantee=30) for name in "xyz"], guest("own", 60, held=5, guarantee=60)
     fleet.host("a", leaving, draining=True)
@@ -134,6 +149,16 @@ def test_a_promise_counts_where_its_guest_has_gone_before_that_host_tells_of_it_
     fleet.end("a", MoveState.ACCEPTED)
     fleet.host("b", [own, leaving[0]], total=130, available=120)
     assert places(fleet)["b"].promised == 120 * GIB, "libvirt lists a guest there while it comes"
+
+
+def test_no_guest_is_moved_onto_another_one_of_its_id(fleet):
+    fleet.host("a", [guest("web"), guest("db")], draining=True)
+    fleet.host("b", [guest("web")])
+    assert fleet.decide("a")["web"].startswith("a guest of the same id is on b; elsewhere, no other host")
+    assert fleet.moves("a") == [("db", "b")]
+    fleet.host("c", available=20)
+    assert fleet.decide("a") == {}
+    assert fleet.moves("a") == [("db", "b"), ("web", "c")], "and what one host tells keeps it from no other"
 
 
 # --- arrivals --------------------------------------------------------------------------------------------------------------------------

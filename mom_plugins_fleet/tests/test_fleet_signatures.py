@@ -130,6 +130,23 @@ def test_what_a_key_has_signed_counts_as_long_as_that_key_is_trusted(tmp_path: P
             later.open(Member, ROSTER, "h1", mended, both)
 
 
+def test_what_was_noted_by_a_clock_that_was_ahead_counts_on_hosts_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    operator, now = new_signer(), next_revision(0)
+    far, right = (operator.signed(ROSTER, "h1", Member(group=group), now + ahead) for group, ahead in (("far", 92_000), ("right", 0)))
+    signs, host = SeenRevisions(at_once=False), revisions(tmp_path)
+    with monkeypatch.context() as clock:
+        clock.setattr("time.time", lambda: now + 92_000.0)
+        for one in (signs, host):
+            one.open(Member, ROSTER, "h1", far, {operator.public})
+            assert one.newest(ROSTER, "h1", {operator.public}) == now + 92_000
+    assert signs.newest(ROSTER, "h1", {operator.public}) == 0
+    with pytest.raises(MomError, match=f"1 d 1 h ahead of the clock here.*countersign {operator.public}"):
+        signs.open(Member, ROSTER, "h1", far, {operator.public})
+    assert signs.open(Member, ROSTER, "h1", right, {operator.public}).record.group == "right"
+    with pytest.raises(MomError, match="is older than"):
+        host.open(Member, ROSTER, "h1", right, {operator.public})
+
+
 def test_of_one_revision_only_one_record_is_taken(tmp_path: Path) -> None:
     operator, other = new_signer(), new_signer()
     host, trusted = revisions(tmp_path), {operator.public, other.public}

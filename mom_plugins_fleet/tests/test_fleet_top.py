@@ -49,7 +49,7 @@ def test_hosts_that_suffer_come_first_each_with_how_it_is_in_words():
     shown = lines(view)
     assert [line.split()[0] for line in shown[4:10]] == ["h4", "h5", "h3", "h2", "h1", "h10"]
     notes = [line[shown[3].index("↓note") :].strip() for line in shown[4:10]]
-    assert notes[1:] == ["has told nothing yet", "", "short of memory (hard)", "empty", "plenty of memory"]
+    assert notes[1:] == ["has told nothing yet", "", "short of memory (hard)", "drained, empty", "plenty of memory"]
     assert f"not reachable since {time.strftime('%H:%M', time.localtime(time.time() - SILENT_SECONDS - 1))}" in shown[4]
     assert shown[0].startswith("mom fleet: 6 hosts, 12 guests  no coordinator works")
     assert "2 not reachable, 1 short of memory, 7 guests unhealthy" in shown[2]

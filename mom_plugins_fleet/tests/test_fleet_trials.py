@@ -19,7 +19,7 @@ from mom_plugins_fleet.trial_verb import begin_trial, nothing_on_trial
 from mom_plugins_fleet.trials import LATE_SECONDS, VERDICT_SECONDS, chosen, verdict, with_followers
 from mom_plugins_fleet.view import FleetView
 from mom_plugins_fleet.where import Where
-from mom_toolkit import Canary, CanaryState, PolicyProblem
+from mom_toolkit import Canary, CanaryState, PolicyProblem, PolicyState, PolicyText
 
 OPERATOR = Signer("SUAKYRHVIOREXV7EUZTBHUHL7NUMHPMAS7QMDU3GTIUWEI5LDNOXD43IZY")
 NOW = 1_800_000_000.0
@@ -45,7 +45,8 @@ def test_the_same_share_of_hosts_is_chosen_each_time_whoever_else_comes():
 
 def test_only_hosts_that_can_try_something_are_chosen():
     idle, observes = HostState(mode="enforce"), HostState(mode="observe", others=3)
-    view = fleet("idle", "observes", "drained", "silent", "good", idle=idle, observes=observes)
+    refuses = HostState(mode="enforce", others=3, refused="60_fleet_x:1:5: syntax")
+    view = fleet("idle", "observes", "refuses", "drained", "silent", "good", idle=idle, observes=observes, refuses=refuses)
     view.members.records["drained"] = (1, Member(group="kvm", draining=True))
     del view.states.heard["silent"]
     assert chosen(view, "kvm", 1.0) == ("good",)
@@ -114,6 +115,9 @@ class Hosts(Store):
     def _set(self, bucket: str, key: str, data: bytes) -> None:
         self.entries[bucket][key] = StoredEntry(len(self.on) + 1, data, time.time())
 
+    async def clock(self) -> float:
+        return time.time()
+
     async def load(self, bucket: str) -> dict[str, StoredEntry]:
         return self.entries.get(bucket, {})
 
@@ -157,6 +161,26 @@ def test_nothing_is_tried_on_any_host_before_all_have_said_that_they_can_use_it(
         with pytest.raises(MomError, match="it is set nowhere"):
             begin_trial(where, "kvm", "60_fleet_a", "(+ 1 2)", 1.0, 3600.0)
         assert hosts.on == [(), ()]
+
+
+def test_hosts_that_do_not_answer_have_not_said_that_it_could_be_set(
+    where: Where, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    hosts = Hosts(where, {"h1": "", "h2": ""})
+    monkeypatch.setattr(Where, "ask", lambda _self, what: asyncio.run(what(hosts)))
+    with pytest.raises(MomError, match="no host is in the group kmv"):
+        begin_trial(where, "kmv", "60_fleet_a", "(+ 1 2)", None, 3600.0)
+    assert hosts.on == [], "and no such group is made"
+    begin_trial(where, "kvm", "60_fleet_a", "(+ 1 2)", None, 3600.0)
+    assert "It could be set, as 2 of 2 hosts say." in capsys.readouterr().out
+    hosts.on, hosts.remarks = [], {}  # they say nothing any more
+    for host in ("h1", "h2"):
+        hosts._set(STATES, host, HostState(mode="enforce", others=3).packed())
+    monkeypatch.setattr("mom_plugins_fleet.trial_verb.ASKED_SECONDS", -1.0)
+    for share in (None, 1.0):
+        with pytest.raises(MomError, match="none of 2 hosts has said what is wrong with it"):
+            begin_trial(where, "kvm", "60_fleet_a", "(+ 1 2)", share, 3600.0)
+    assert hosts.on == [(), (), (), ()], "and nothing is tried"
 
 
 class Shared(Hosts):
@@ -206,11 +230,17 @@ class Policies:
     def __init__(self):
         self.trial: Canary | None = None
         self.refuses = ""
+        self.texts: Mapping[str, str] = {"60_fleet_a": "old", "61_fleet_gone": "x", "50_own": "mine"}
+        self.looked_at: Mapping[str, str | None] = {}
+
+    def state(self) -> PolicyState:
+        return PolicyState("1", {name: PolicyText(text) for name, text in self.texts.items()})
 
     def canary(self) -> Canary | None:
         return self.trial
 
     def remarks(self, changes: Mapping[str, str | None]) -> Sequence[PolicyProblem]:
+        self.looked_at = dict(changes)
         return [PolicyProblem("60_fleet_a", 1, 2, "unknown-control", "no plugin has the control x", "warning")]
 
     def begin_canary(self, changes: Mapping[str, str | None], *, who: str, seconds: float, share: float):
@@ -287,6 +317,17 @@ def test_other_hosts_only_say_what_is_wrong_with_the_texts(clock: list[float]):
     assert host.looks() == BEFORE
     assert host.policies.trial is None
     assert (host.told.state, len(host.told.remarks)) == (None, 1)
+
+
+def test_a_host_looks_at_all_that_would_change_there_and_so_at_what_it_refuses_of_its_group_now(clock: list[float]):
+    host = Host()
+    host.looks()
+    assert host.policies.looked_at == {"60_fleet_a": "new", "61_fleet_gone": None}
+    host = Host("h2")
+    host.policies.texts = {"59_fleet_older": "x"}
+    host.record = with_followers(OPERATOR, "kvm", host.record, {"60_fleet_a": "old", "62_fleet_good": "y"}, 5)
+    host.looks()
+    assert host.policies.looked_at == {"59_fleet_older": None, "60_fleet_a": "old", "62_fleet_good": "y"}
 
 
 def test_a_host_that_cannot_begin_says_why_and_tries_it_again(clock: list[float]):

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from mom_core import MomError
-from mom_plugins_fleet.accounts import FleetRoot
+from mom_core import ConfigError, MomError, load_config
+from mom_plugins_fleet.accounts import USER, FleetRoot, new_seed
 from mom_plugins_fleet.changes import change_group
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import MOST_EARLIER, Group, HostedGuest, HostState, Lease, Member, Move, Orders, read
-from mom_plugins_fleet.status_verb import host_row, print_hosts
+from mom_plugins_fleet.signatures import Signer
+from mom_plugins_fleet.status_verb import host_row, print_hosts, remarks_of
 from mom_plugins_fleet.subjects import LEASES, ROSTER, STATES, StoredEntry
 from mom_plugins_fleet.verbs import fleet
 from mom_plugins_fleet.view import FleetView
@@ -66,6 +67,7 @@ class Servers(Store):
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.entries, self.done = folder, dict[tuple[str, str], StoredEntry](), list[str]()
         self.fail = ""
+        self.now = 0.0
         monkeypatch.setattr("mom_plugins_fleet.verbs.Where.ask", lambda _self, what: asyncio.run(what(self)))
         monkeypatch.setattr("mom_plugins_fleet.verbs.Where.give", lambda _self, *given, take=(): self.give(given, take))
         FleetRoot.make(folder / "root.key")
@@ -94,6 +96,12 @@ class Servers(Store):
         assert data is not None
         return read(Member, data.partition(b"\n")[2]).account
 
+    async def clock(self) -> float:
+        return self.now or time.time()
+
+    async def load(self, bucket: str) -> Mapping[str, StoredEntry]:
+        return {key: kept for (name, key), kept in self.entries.items() if name == bucket and kept.data is not None}
+
     async def read(self, bucket: str, key: str) -> StoredEntry:
         return self.entries.get((bucket, key), StoredEntry(0, None))
 
@@ -102,6 +110,62 @@ class Servers(Store):
         self.entries[bucket, key] = StoredEntry(len(self.done) + 1, data)
         self._do("answer", *["answer"] if bucket == ROSTER else [])
         return len(self.done) + 1
+
+
+KEY = "UAB2CB576PHBBPQ5ODORRZ2LYCMWPZGWGCN2KDK7DXOIMZASKUY3RLKK"
+
+
+@pytest.mark.parametrize("wrong", [KEY[:-1] + "H", KEY[:20] + "AAAA" + KEY[24:], KEY[:9] + KEY[10] + KEY[9] + KEY[11:]])
+@pytest.mark.parametrize("words", [["revoke"], ["authorize"], ["countersign"], ["--operator"]])
+def test_a_key_with_a_typing_error_changes_nothing(servers: Servers, words: list[str], wrong: str):
+    known = dict(servers.entries)
+    more = ["status"] if words == ["--operator"] else []
+    assert f"{wrong} is no public key of a user: it has a typing error" in str(servers.typed(*words, wrong, *more))
+    assert (servers.done, servers.entries) == ([], known)
+    with pytest.raises(ConfigError, match="typing error"):
+        load_config({"plugins": {"fleet": {"operators": [wrong]}}})
+
+
+def test_a_coordinators_key_that_was_not_authorized_is_not_said_to_be_removed(servers: Servers):
+    assert "was not among them (hosts follow no coordinator)" in str(servers.typed("authorize", "--remove", KEY))
+    assert servers.typed("authorize", KEY) is None
+    assert f"was not among them (hosts follow {KEY})" in str(servers.typed("authorize", "--remove", KEY[:-1] + "H"))
+    assert servers.typed("authorize", "--remove", KEY) is None
+
+
+def test_at_a_terminal_it_is_asked_whether_an_operator_means_to_revoke_the_own_key(servers: Servers, monkeypatch):
+    def no(question: str) -> None:
+        raise MomError("nothing was revoked")
+
+    monkeypatch.setattr("mom_plugins_fleet.verbs.ask_a_person", no)
+    own = Where(["tls://localhost:1"], str(servers.folder / "operator.key")).signer().public
+    assert "nothing was revoked" in str(servers.typed("revoke", own))
+    assert servers.done == []
+    assert servers.typed("revoke", KEY) is None
+    assert servers.done == ["give"]
+
+
+def test_a_policy_that_no_host_can_read_is_not_signed(servers: Servers):
+    known = dict(servers.entries)
+    (servers.folder / "bad.policy").write_text("(if (")
+    said = str(servers.typed("policy", "set", "g1", "60_fleet_x", str(servers.folder / "bad.policy")))
+    assert f"{servers.folder}/bad.policy:1:5: syntax: ( is never closed" in said
+    assert servers.entries == known
+    (servers.folder / "good.policy").write_text('(host.Control "what_hosts_have" 1)')
+    assert servers.typed("policy", "set", "g1", "60_fleet_x", str(servers.folder / "good.policy")) is None
+
+
+def test_of_a_group_that_is_new_it_is_said(servers: Servers, capsys):
+    (servers.folder / "a").write_text("(+ 1 2)")
+    at = ["--server", "tls://localhost:1", "--root", str(servers.folder / "root.key"), "--key", str(servers.folder / "operator.key")]
+
+    def printed(*words: str) -> str:
+        return CliRunner().invoke(fleet, [*at, *words]).stdout
+
+    assert "new" not in printed("policy", "set", "g1", "60_fleet_a", str(servers.folder / "a"))
+    assert "No host is in the group kmv yet: it is new." in printed("policy", "set", "kmv", "60_fleet_a", str(servers.folder / "a"))
+    assert "new" not in printed("enroll", "h1", "--group", "g1")
+    assert "The group kvn is new: it has no policies yet." in printed("enroll", "h1", "--group", "kvn")
 
 
 @pytest.fixture
@@ -225,6 +289,55 @@ def test_an_old_key_that_could_not_be_ended_is_with_the_next_one_or_its_host(ser
     assert {f"take {old}", f"take {second}"} <= {*servers.done}
 
 
+OTHER_OPERATOR = Signer(new_seed(USER)).public
+
+
+def operator_of(servers: Servers) -> str:
+    return Where(["tls://localhost:1"], str(servers.folder / "operator.key")).signer().public
+
+
+@pytest.mark.parametrize(("ahead", "said"), [(92_000.0, "1 d 1 h ahead of"), (-92_000.0, "1 d 1 h behind")])
+def test_by_a_clock_that_is_off_nothing_is_signed_and_no_account_given(servers: Servers, ahead: float, said: str):
+    servers.now = time.time() - ahead
+    for words in (
+        ["cordon", "h1"],
+        ["countersign", operator_of(servers)],
+        ["enroll", "h2", "--group", "g1", "--new-key", str(servers.folder / "h2.key")],
+    ):
+        assert f"the clock here is {said} the servers': nothing is signed" in str(servers.typed(*words))
+    assert servers.done == []
+
+
+@pytest.mark.parametrize(("named", "believed"), [([], "own"), (["--operator", OTHER_OPERATOR], OTHER_OPERATOR)], ids=["none", "another"])
+def test_a_coordinator_takes_its_own_key_for_an_operators_only_where_none_are_named(
+    servers: Servers, monkeypatch, named: list[str], believed: str
+):
+    given: list[frozenset[str]] = []
+
+    class Seen:
+        def __init__(self, *parts: Any) -> None:
+            given.append(parts[4])
+
+        async def run(self) -> None:
+            """That is all."""
+
+    monkeypatch.setattr("mom_plugins_fleet.coordinator.Coordinator", Seen)
+    assert servers.typed(*named, "coordinator") is None
+    assert given == [{operator_of(servers) if believed == "own" else believed}]
+
+
+def test_what_was_signed_by_a_clock_that_was_ahead_can_be_signed_anew(servers: Servers, monkeypatch):
+    operator = operator_of(servers)
+    with monkeypatch.context() as clock:
+        wrong = time.time() + 92_000.0
+        clock.setattr("time.time", lambda: wrong)
+        assert servers.typed("cordon", "h1") is None
+        assert servers.typed("drain", "h1") is None, "by now it has noted what it has signed"
+    assert f"`mom fleet countersign {operator}`" in getattr(servers.typed("uncordon", "h1"), "hint", "")
+    assert servers.typed("countersign", operator) is None
+    assert servers.typed("uncordon", "h1") is None
+
+
 def test_what_this_run_has_signed_is_not_asked_about(servers: Servers, monkeypatch):
     monkeypatch.setattr("mom_plugins_fleet.changes.ask_a_person", pytest.fail)
     where = Where(["tls://localhost:1"], str(servers.folder / "operator.key"))
@@ -256,6 +369,24 @@ def test_a_host_whose_words_cannot_be_read_is_not_called_unreachable(capsys):
     assert "not reachable" not in said
     assert said.splitlines()[1].endswith("  what it tells cannot be read")
     assert "h1 tells what cannot be read: a HostState cannot be read: mode: " in said
+
+
+@pytest.mark.parametrize(
+    ("problems", "problem", "said"),
+    [
+        (0, "", []),
+        (1, "the disk is full", ["1 problem", "h1 has a problem: the disk is full"]),
+        (7, "the disk is full", ["7 problems", "h1 has 7 problems, such as: the disk is full"]),
+        (2, "", ["2 problems", "h1 has 2 problems, such as: see `mom status` there"]),
+    ],
+)
+def test_which_problem_a_host_has_is_said(problems: int, problem: str, said: list[str], capsys):
+    view = FleetView()
+    view.members.records["h1"] = (1, Member(group="g1"))
+    view.states.records["h1"] = (1, HostState(mode="enforce", problems=problems, problem=problem))
+    print_hosts([host_row(view, "h1")])
+    lines = capsys.readouterr().out.splitlines()
+    assert [lines[1].endswith(f"  {said[0]}"), lines[2:]] == [True, said[1:]] if said else "problem" not in "".join(lines)
 
 
 class Kept(Store):
@@ -304,8 +435,8 @@ def test_what_was_given_back_on_all_hosts_is_summed_up_and_what_it_cost_is_said(
     ("state", "guests", "said"),
     [
         ("high", (HostedGuest(id="1", name="a"),), "draining, plenty of memory"),
-        ("hard", (), "empty, short of memory (hard)"),
-        ("", (), "empty"),
+        ("hard", (), "drained, empty, short of memory (hard)"),
+        ("", (), "drained, empty"),
     ],
 )
 def test_how_a_host_is_off_is_said_in_words(state, guests, said, capsys):
@@ -314,6 +445,14 @@ def test_how_a_host_is_off_is_said_in_words(state, guests, said, capsys):
     view.states.records["h1"] = (1, HostState(mode="enforce", memory_state=state, guests=guests))
     print_hosts([host_row(view, "h1")])
     assert capsys.readouterr().out.splitlines()[1].endswith(f"  {said}")
+
+
+def test_the_guests_of_a_drained_host_that_is_silent_are_said_to_wait():
+    view = FleetView()
+    view.members.records["h1"] = (1, Member(group="g1", draining=True, cordoned=True))
+    view.states.records["h1"] = (1, HostState(mode="enforce", others=3))
+    view.states.heard["h1"] = time.monotonic() - 3600
+    assert remarks_of(host_row(view, "h1")).endswith(", draining: its guests wait for it")
 
 
 def test_what_a_host_tells_of_itself_steers_no_terminal(capsys):

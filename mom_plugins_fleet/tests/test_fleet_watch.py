@@ -1,6 +1,7 @@
 """A watch tells all and each change, or says that it has ended; what real servers send is in tests/fleet."""
 
 import asyncio
+import datetime
 import time
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
@@ -192,6 +193,21 @@ def test_a_bucket_is_loaded_from_another_server_where_one_does_not_answer() -> N
     assert {key: kept.data for key, kept in asyncio.run(load(Sender(last=2, silent=2))).items()} == {"h1": b"a"}
     with pytest.raises(UnansweredError, match="cannot watch mom-states: the servers did not answer in time"):
         asyncio.run(load(Sender(last=2, silent=99)))
+
+
+def test_the_time_is_had_of_another_server_where_one_does_not_answer() -> None:
+    def not_answered() -> None:
+        raise TimeoutError
+
+    made = SimpleNamespace(created=datetime.datetime.fromtimestamp(1_800_000_000, datetime.UTC))
+    answers = [not_answered, not_answered, lambda: made]
+
+    async def add_consumer(*_parts: object, **_more: object) -> object:
+        return answers.pop(0)()
+
+    store = Store(cast(Any, SimpleNamespace(jetstream=lambda timeout: SimpleNamespace(add_consumer=add_consumer))))
+    assert asyncio.run(store.clock()) == 1_800_000_000
+    assert not answers
 
 
 def state(host: str, available: int = 1) -> bytes:

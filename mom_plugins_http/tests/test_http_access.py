@@ -14,7 +14,9 @@ import httpx
 import pytest
 from http_over_tcp import tcp_settings
 
-from mom_core import MomError, PluginError, Severity
+from mom_core import MomError, PluginContext, PluginError, Severity
+from mom_devkit import config_of
+from mom_plugins_http import HttpPlugin
 from mom_plugins_http.server.access import Credentials, LocalAccess, Right, read_token
 from mom_plugins_http.server.sites import Called, name_of, parse_host, same_site, same_site_locally
 from mom_toolkit import Address, listen
@@ -253,6 +255,68 @@ def test_a_key_that_everybody_can_read_is_not_served(serve, tmp_path, free_port)
     with pytest.raises(PluginError, match=f"the key in {key} is no secret") as caught:
         serve(tcp=tcp)
     assert f"chmod 600 {key}" in str(caught.value)
+
+
+def checked(tmp_path, **settings):
+    """What is found wrong with these settings before a mom starts: by `mom config check`, and by `mom doctor` beside."""
+    config = config_of(tmp_path, {"http": settings})
+    read = config.plugins["http"].settings
+    assert isinstance(read, HttpPlugin.Settings)
+    context = PluginContext("http", state_directory=config.state_directory, run_directory=config.run_directory, serves=False)
+    plugin = HttpPlugin(read, context)
+    found = plugin.mom_check(), plugin.mom_doctor()
+    return tuple([(one.severity, one.message) for one in each if one.severity is not Severity.OK] for each in found)
+
+
+def test_what_keeps_mom_from_serving_tcp_is_said_before_it_starts(tmp_path, free_port):
+    tcp = tcp_settings(tmp_path, free_port, read="read" * 8, change="change" * 8)
+    assert checked(tmp_path, tcp=tcp) == ([], [])
+    (tmp_path / "read").chmod(0o644)
+    (tmp_path / "cert.pem").write_text("")
+    (of_certificate, of_token), _ = checked(tmp_path, tcp=tcp)
+    assert of_certificate[0] is of_token[0] is Severity.ERROR
+    assert "the certificate" in of_certificate[1]
+    assert "is no secret" in of_token[1]
+    ((_, why),), _ = checked(tmp_path, tcp=tcp_settings(tmp_path, free_port, read="same" * 8, change="same" * 8))
+    assert "the same token" in why
+    ((_, why),), _ = checked(tmp_path, tcp=tcp_settings(tmp_path, free_port, read="short"))
+    assert "holds no token" in why
+    ((_, why),), _ = checked(tmp_path, read_group="nowhere-at-all")
+    assert "there is no group nowhere-at-all" in why
+
+
+def test_a_file_that_is_missing_is_said_once_by_each(tmp_path, free_port):
+    """`mom config check` looks for such files itself."""
+    tcp = tcp_settings(tmp_path, free_port, read="read" * 8)
+    (tmp_path / "read").unlink()
+    by_check, ((severity, why),) = checked(tmp_path, tcp=tcp)
+    assert by_check == []
+    assert severity is Severity.ERROR
+    assert "No such file" in why
+
+
+def test_doctor_says_that_another_program_has_the_port_and_takes_no_running_mom_for_one(serve, tmp_path, free_port):
+    tcp = tcp_settings(tmp_path, free_port, read="read" * 8)
+    listener = listen(Address.parse(str(tcp["listen"])))
+    _, ((severity, why),) = checked(tmp_path, tcp=tcp)
+    listener.close()
+    assert severity is Severity.ERROR
+    assert f"cannot listen on localhost:{free_port}" in why
+    running = serve(tcp=tcp).plugin
+    assert {one.severity for one in running.mom_doctor() if one.subject.startswith("tcp")} == {Severity.OK}
+
+
+def test_a_token_that_only_mom_can_read_is_no_error_of_the_configuration(tmp_path, free_port, monkeypatch):
+    def denied(path, *_, **__):
+        raise MomError(f"the token in {path} cannot be read") from PermissionError()
+
+    tcp = tcp_settings(tmp_path, free_port, read="read" * 8)
+    monkeypatch.setattr("mom_plugins_http.service.read_token", denied)
+    (tmp_path / "state").mkdir()
+    for of_moms_user, severity in ((True, Severity.ERROR), (False, Severity.WARNING)):
+        monkeypatch.setattr(os, "geteuid", lambda mine=of_moms_user: os.getuid() if mine else 12_345)
+        ((found, _),), _ = checked(tmp_path, tcp=tcp)
+        assert found is severity
 
 
 HERE = "localhost:8132"

@@ -70,6 +70,21 @@ def test_settings_change_on_the_same_socket(served: Served) -> None:
         assert replace(served, client=client).put("x", "x" * 3000).status_code == 413
 
 
+def test_sockets_whose_files_are_deleted_have_them_again_and_clients_stay(served: Served) -> None:
+    """As cleaners of folders do: nobody else would find a mom that runs."""
+    page = served.path.with_name("mom-page.sock")
+    with socket.socket(socket.AF_UNIX) as kept:
+        kept.connect(str(served.path))
+        for path in (served.path, page):
+            path.unlink()
+        wait_until(lambda: served.path.exists() and page.exists())
+        assert_answers(served.path)
+        kept.sendall(b"GET /v1/whoami HTTP/1.1\r\nhost: mom\r\n\r\n")
+        assert kept.recv(12) == b"HTTP/1.1 200"
+    served.plugin.mom_teardown()
+    assert not served.path.exists()
+
+
 def test_tcp_comes_and_goes(served: Served, tmp_path: Path, free_port: int) -> None:
     tcp = tcp_settings(tmp_path, free_port, read="read" * 8)
     with pytest.raises(OSError, match="refused"):

@@ -1,16 +1,18 @@
 """Reservations through the API: what cannot be had is refused at once with all figures, what can is kept, watched and given up."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
 from served_mom import Serve, Served
 
 from mom_core import Entity, MomError, PluginContext, Scope
+from mom_devkit import wait_until
 from mom_plugins_http.routes.news import Item, News
-from mom_toolkit import PolicyChange, PolicyTexts, Reservation, Reservations, ReservationState, Room
+from mom_toolkit import Admission, Admissions, PolicyChange, PolicyTexts, Reservation, Reservations, ReservationState, Room
 
 
 @pytest.fixture
@@ -66,7 +68,10 @@ def test_what_is_reserved_is_a_figure_of_the_host(served: Served) -> None:
 
 def test_a_policy_that_does_not_go_by_it_makes_no_room(served: Served) -> None:
     assert served.put("50_balloon").status_code == 200
-    assert served.get("/v1/reservations")["room"]["why"] == "no policy in force reads Host.mem_reserved"
+    assert (
+        served.get("/v1/reservations")["room"]["why"]
+        == "no policy in force reads balloon_suggested, which the balloon law suggests, or Host.mem_reserved"
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,6 +163,74 @@ def test_cycles_are_told_while_nothing_is_known_of_reservations_and_what_changed
     (told,) = news.gather()
     assert told.name == "reservations"
     assert told.content["items"][0]["guest"] == {"scope": "guest", "id": "1", "name": "web"}
+
+
+class Failing(SometimesKnown):
+    """Somebody else's, which does this instead."""
+
+    do: Callable[[], Any]
+
+    def reservations(self) -> Sequence[Reservation]:
+        return self.do()
+
+    def room(self) -> Room:
+        return self.do()
+
+    def admission(self, memory_kib: int, sla_class: str = "", count: int = 1) -> Admission:
+        return self.do()
+
+
+def fails() -> Any:
+    raise RuntimeError("no")
+
+
+def ends() -> Any:
+    raise SystemExit(3)
+
+
+@pytest.fixture
+def failing(served: Served) -> Failing:
+    """What the plugin http asks now."""
+    found = Failing()
+    served.plugin._context.offers = {Reservations: (found,), Admissions: (found,)}
+    return found
+
+
+@pytest.mark.parametrize("do", [fails, ends, lambda: 5, lambda: [5]])
+def test_a_service_that_fails_or_answers_nonsense_costs_no_report_and_is_named(
+    served: Served, failing: Failing, do: Callable[[], Any]
+) -> None:
+    failing.do = do
+    served.engine.cycle()
+    report = served.engine.cycle()
+    assert {one.name: one.state for one in report.plugins}["http"] == "ok"
+    assert served.get("/v1/report")["cycle"]["number"] == report.number
+    (problem,) = (one for one in report.problems if one.source.name == "http")
+    assert "the service Reservations of test_http_reservations fails: " in problem.message
+    for path, whose in (("/v1/reservations", "Reservations"), ("/v1/admission?memory=1GiB", "Admissions")):
+        assert f"{whose} of test_http_reservations failed" in served.get(path, 500)["detail"]
+    failing.do = lambda: []
+    served.engine.cycle()
+    assert not [one for one in served.engine.cycle().problems if one.source.name == "http"]
+
+
+def test_a_service_that_does_not_answer_costs_no_report_and_is_named(
+    served: Served, failing: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mom_plugins_http.service._NEWS_SECONDS", 0.05)
+    back = Event()
+
+    def waits() -> Sequence[Reservation]:
+        back.wait(60)
+        return []
+
+    failing.do = waits
+    served.engine.cycle()
+    report = served.engine.cycle()
+    assert served.get("/v1/report")["cycle"]["number"] == report.number
+    assert any("the service Reservations of test_http_reservations does not answer" in one.message for one in report.problems)
+    back.set()
+    wait_until(lambda: not [one for one in served.engine.cycle().problems if one.source.name == "http"])
 
 
 def test_a_cycle_asks_for_the_history_of_policies_only_where_they_have_changed(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Policies on some guests first: two sets at the same time, one decisive for each guest, and an end by themselves."""
 
+import dataclasses
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -237,6 +238,15 @@ class TestHowItEnds:
         assert "+# another one" in newest.diff
         report = managed.cycles()
         assert not any(one.source.name.startswith("canary") for one in report.decisions)
+
+    def test_a_mom_that_only_observes_by_now_ends_it_and_promotes_nothing(self, managed: Managed) -> None:
+        managed.begin("(+ 1 2)", name="60_x", share=0.5, seconds=60)
+        managed.cycles(6)
+        managed.engine.reload(dataclasses.replace(managed.engine.config, mode="observe"))
+        managed.cycles()
+        assert managed.canary.state is CanaryState.ROLLED_BACK
+        assert managed.canary.reason == "mom only observes by now, so that nothing is tried"
+        assert "60_x" not in managed.texts.state().texts
 
     def test_guests_that_tell_nothing_promote_nothing(self, tmp_path: Path) -> None:
         made = Managed(tmp_path, period="10h")

@@ -186,6 +186,49 @@ def test_a_full_disk_loses_the_memory_and_not_the_change(tmp_path: Path) -> None
     assert any("cannot be written" in file.write_error for file in it.plugin._context.state_files)
 
 
+@pytest.mark.parametrize("ends", [False, True])
+def test_what_could_not_be_kept_is_told_and_kept_in_the_next_cycle_and_at_the_end(tmp_path: Path, ends: bool) -> None:
+    it = Running(tmp_path, keep_changes=True)
+    (tmp_path / "state").write_text("a file where the folder belongs")
+    it.policies.change({"20": "(defvar x 1)"}, who="vdsm")
+    it.decided()
+    (told,) = it.policies.remarks({})
+    assert (told.kind, told.severity) == ("not-kept", "warning")
+    assert told.message.startswith("what is changed would not outlive a restart now: the file of policies that were set while mom ran ")
+    (tmp_path / "state").unlink()
+    if ends:
+        it.plugin.mom_teardown()
+    else:
+        it.decided()
+    assert it.policies.remarks({}) == ()
+    assert "20" in Running(tmp_path, keep_changes=True).names()
+
+
+def test_a_reset_that_could_not_be_kept_is_kept_later(tmp_path: Path) -> None:
+    it = Running(tmp_path, keep_changes=True)
+    it.policies.change({"20": "(defvar x 1)"}, who="vdsm")
+    kept = tmp_path / "state/policy/changes.json"
+    kept.rename(tmp_path / "aside")
+    kept.mkdir()
+    it.policies.reset(who="vdsm")
+    kept.rmdir()
+    (tmp_path / "aside").rename(kept)
+    it.decided()
+    assert Running(tmp_path, keep_changes=True).names() == ["10_default"]
+
+
+def test_the_start_is_one_version_so_that_going_back_takes_away_no_kept_change(tmp_path: Path) -> None:
+    first = Running(tmp_path, keep_changes=True)
+    first.policies.change({"20": "(defvar x 1)"}, who="vdsm")
+    first.policies.change({"30": "(defvar y 1)"}, who="vdsm")
+    again = Running(tmp_path, keep_changes=True)
+    (start,) = again.policies.history()
+    assert (start.who, start.what, start.diff) == ("mom", "read at the start, with the changes that were kept", "")
+    again.policies.change({"40": "(defvar z 1)"}, who="vdsm")
+    again.policies.roll_back(start.version, who="a test")
+    assert again.names() == ["10_default", "20", "30"]
+
+
 def test_before_the_plugin_is_set_up_nothing_can_be_asked(tmp_path: Path) -> None:
     policies = PolicyPlugin(PolicyPlugin.Settings(), PluginContext(state_directory=tmp_path)).mom_services()[PolicyTexts]
     for call in (policies.state, lambda: policies.change({"a": "1"}, who="x"), lambda: policies.reset(who="x")):

@@ -18,8 +18,8 @@ from mom_plugins_policy import Fault, Policy, PolicyError
 from mom_plugins_policy.checks import RULES, check
 from mom_toolkit import PolicyProblem
 
-TRUE_OF_OLD_POLICIES = {"possible-nil", "average-of-nothing"}
-"""Old policies are not careful about guests without data, and that is worth a warning."""
+TRUE_OF_OLD_POLICIES = {"possible-nil", "average-of-nothing", "empty-policy"}
+"""Old policies are not careful about guests without data, and that is worth a warning; one of them is empty."""
 
 
 def remarks_on(text: str, declarations: Declarations | None = DECLARED) -> list[PolicyProblem]:
@@ -74,6 +74,17 @@ def test_a_control_is_named_with_what_it_takes() -> None:
     assert named.message == "ksm_run has the values 0, 1, 2, and this is 7: nothing comes of it"
     (bounded,) = check({"p": "(Host.Control 'ksm_sleep_millisecs' 70000)"}, DECLARED)
     assert bounded.message == "ksm_sleep_millisecs is never set above 60000, and this is 70000"
+
+
+@pytest.mark.parametrize("text", ["", "\ufeff", "\r\n", "# a script that writes policies has failed\n"])
+def test_a_policy_in_which_nothing_is_is_told_and_so_is_that_it_takes_the_place_of_a_default(text: str) -> None:
+    (found,) = remarks_on(text)
+    assert (found.kind, found.severity) == ("empty-policy", "warning")
+    assert found.message == "nothing is in it but comments, so it decides nothing"
+    declared = Declarations(DECLARED.fields, DECLARED.controls, {}, {"50_test": "(Host.Control 'ksm_run' 1)"})
+    (replacing,) = remarks_on(text, declared)
+    assert replacing.message.endswith(", and the default policy of this name is not used")
+    assert rules("nil") == []
 
 
 def test_names_of_other_policies_count() -> None:

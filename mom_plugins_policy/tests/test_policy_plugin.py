@@ -344,6 +344,36 @@ def test_a_folder_of_policies_that_is_not_there_is_found_by_a_check(tmp_path: Pa
     assert list(it.mom_check()) == []
 
 
+def test_a_folder_that_is_not_there_or_vanishes_is_a_problem_in_each_cycle(tmp_path: Path) -> None:
+    it = running(tmp_path, {"10.policy": "(+ 1 2)"}, shadow=tmp_path / "tryal")
+    said = f"{tmp_path}/tryal is not there: nothing is on trial"
+    assert [one.message for one in it.mom_check()] == [said]
+    assert [(one.message, one.severity) for one in found(it)[1]] == [(said, Severity.WARNING)]
+    (tmp_path / "tryal").mkdir()
+    (tmp_path / "policy.d").rename(tmp_path / "x")
+    it.mom_reload()()
+    assert [one.message for one in found(it)[1]] == [f"{tmp_path}/policy.d is not there: no policy of yours is read"]
+    (tmp_path / "x").rename(tmp_path / "policy.d")
+    it.mom_reload()()
+    assert found(it)[1] == []
+
+
+def test_files_that_a_reload_refuses_are_a_problem_until_one_takes_them(tmp_path: Path) -> None:
+    it = running(tmp_path, {"10.policy": '(Host.Control "knob" 3)'})
+    folder(tmp_path, {"70_b.policy": "(foo"})
+    with pytest.raises(ConfigError):
+        it.mom_reload()
+    for _ in range(2):
+        decided, (problem,) = found(it)
+        assert decided == {("host", "knob"): 3}
+        assert problem.message.startswith(
+            f"the files were refused when they were read again: {tmp_path}/policy.d/70_b.policy:1:1: syntax: "
+        )
+    folder(tmp_path, {"70_b.policy": "(+ 1 2)"})
+    it.mom_reload()()
+    assert found(it)[1] == []
+
+
 def test_decisions_that_take_a_suggestion_up_say_why_it_was_made() -> None:
     declared = Declarations({
         (Scope.GUEST, "wanted"): FieldSpec("wanted", Unit.KIB, Scope.GUEST, "what a law suggests", reason="why"),

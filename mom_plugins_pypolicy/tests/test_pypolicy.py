@@ -2,6 +2,7 @@
 
 import os
 import textwrap
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -260,10 +261,51 @@ def test_what_is_given_and_is_no_decision_is_said(folder: Folder, given: str) ->
     assert "where `guest.set(…)` belongs" in problem.message
 
 
-@pytest.mark.long
-def test_a_policy_that_gives_without_end_is_cut_off(folder: Folder) -> None:
-    text = "def decide(host, guests):\n    one = host.set('knob', 1, because='x')\n    while True:\n        yield one\n"
-    assert folder.decide(text) == ({("host", "knob"): 1}, [])
+def test_files_that_a_reload_refuses_are_a_problem_until_one_takes_them(folder: Folder) -> None:
+    folder.decide(HALVES)
+    path = folder.write("p.py", "def decide(host, guests:")
+    with pytest.raises(ConfigError):
+        folder.plugin.mom_reload()
+    for _ in range(2):
+        decided, (problem,) = folder.again()
+        assert len(decided) == 3
+        assert problem.message.startswith(f"the files were refused when they were read again: {path}:1:1: SyntaxError: ")
+    folder.write("p.py", HALVES)
+    folder.plugin.mom_reload()()
+    assert folder.again()[1] == []
+
+
+ENDLESS = ("one = host.set('knob', 1, because='x')\n    while True:\n        yield one",
+           "while True:\n        yield host.set('knob', 1, because='x')",
+           "while True:\n        host.set('knob', 1, because='x')",
+           "while True:\n        yield None")  # fmt: skip
+
+
+@pytest.mark.parametrize("loop", ENDLESS)
+def test_a_policy_that_gives_without_end_decides_nothing_and_is_soon_told(folder: Folder, loop: str) -> None:
+    begun = time.monotonic()
+    decided, (problem,) = folder.decide(f"def decide(host, guests):\n    {loop}\n")
+    assert decided == {}
+    assert problem.message == "it decides nothing in this cycle: it makes more than 1,048 decisions, as if its loop had no end"
+    assert time.monotonic() - begun < 1
+
+
+def test_a_policy_may_decide_anew_what_it_has_decided_of_each_guest(folder: Folder) -> None:
+    many = guests(**{f"g{number}": {"used": 1} for number in range(500)})
+    text = """
+        def decide(host, guests):
+            for size in 1, 2, 3:
+                for guest in guests:
+                    yield guest.set("size", size, because="x")
+    """
+    decided, problems = folder.decide(text, many)
+    assert (len(decided), set(decided.values()), problems) == (500, {3}, [])
+
+
+def test_a_size_that_was_computed_is_cut_to_a_whole_number_and_a_share_is_not(folder: Folder) -> None:
+    text = "def decide(host, guests):\n    return guests[0].set('size', 10.9, because='x', most=10.5)\n"
+    (decision,) = folder.decisions(p=text)
+    assert (decision.value, type(decision.value)) == (10, int)
 
 
 # --- notes -------------------------------------------------------------------------------------------------------------------------
@@ -311,7 +353,8 @@ def test_what_cannot_be_kept_is_said_and_what_was_noted_stays(folder: Folder, va
     text = f"def decide(host, guests):\n    for guest in guests:\n        guest.notes['n'] = 2 if guest.name == 'a' else {value}\n"
     _, problems = folder.decide(text)
     assert [problem.entity.name for problem in problems if problem.entity] == ["b", "c"]
-    assert all(problem.message.startswith("what it notes here is not kept, and what was noted before stays: ") for problem in problems)
+    said = "what it notes here is not kept, and what was noted before stays: 'n' is not of what can be: numbers, texts and lists of these"
+    assert {problem.message for problem in problems} == {said}
     text = "def decide(host, guests):\n    return [guest.set('size', guest.notes['n'], because='x') for guest in guests]\n"
     assert folder.decide(text)[0] == {("a", "size"): 2, ("b", "size"): 1, ("c", "size"): 1}
 

@@ -1,6 +1,7 @@
 """A recording as tables, opened with the tools that people have."""
 
 import csv
+import json
 import re
 import sys
 from dataclasses import replace
@@ -158,3 +159,18 @@ def test_what_a_spreadsheet_would_compute_is_text_in_csv(tmp_path, name):
         assert len(rows) == 2
         assert name not in {one for row in rows for one in row}
         assert f"'{name}" in rows[1]
+
+
+def test_without_a_name_it_is_the_recording_of_the_mom_with_this_configuration(recording, tmp_path):
+    config = tmp_path / "mom.yaml"
+    config.write_text(f"state_directory: {tmp_path}/moved\nplugins: {{sim: {{}}, record: {{}}}}\n")
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "moved/recording").symlink_to(recording)
+    assert export("-c", config, "--to", "csv", "-o", tmp_path / "out").exit_code == 0
+    named = CliRunner().invoke(record, ["show", str(recording), "--json"])
+    found = CliRunner().invoke(record, ["show", "--json"], env={"MOM_CONFIG": str(config)})
+    assert found.exit_code == 0
+    assert json.loads(found.stdout)["cycles"] == json.loads(named.stdout)["cycles"] > 0
+    config.write_text("plugins: {sim: {}}\n")
+    with pytest.raises(MomError, match="has no plugin record"):
+        CliRunner().invoke(record, ["show", "-c", str(config)], catch_exceptions=False)

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from full_disk import largest_file
 from recordings import opened, read, simulated, written
 
-from mom_core import Engine, MomError, PluginContext, Report, Value
+from mom_core import Engine, MomError, PluginContext, Report, Severity, Value
 from mom_devkit import config_of
 from mom_plugins_record import RecordPlugin
 from mom_plugins_record.recording.command import record
@@ -324,6 +324,14 @@ def test_the_doctor_says_in_digits_that_a_person_reads_how_much_is_recorded(tmp_
     (tmp_path / "000001-20260101T000000Z.momrec").write_bytes(bytes(496_950))
     (found,) = plugin.mom_doctor(None)
     assert found.message.startswith("485 KiB in 1 files in ")
+
+
+def test_the_doctor_says_that_there_is_no_room_to_record(tmp_path: Path) -> None:
+    settings = RecordPlugin.Settings.model_validate({"path": str(tmp_path), "reserve": f"{1 << 40}GiB"})
+    (found,) = RecordPlugin(settings, PluginContext(state_directory=tmp_path, serves=False)).mom_doctor(None)
+    assert found.severity is Severity.ERROR
+    assert "nothing is recorded: only " in found.message
+    assert "make room, or lower reserve" in found.cure
 
 
 def test_what_keeps_the_accounts_from_the_disk_is_a_problem_that_says_what_to_do(tmp_path: Path, reports: list[Report]) -> None:

@@ -197,6 +197,13 @@ def test_a_name_that_a_spreadsheet_would_compute_is_a_text(tmp_path: Path) -> No
     assert "'=1+1," in run(tmp_path, "--by", "guest", "--csv").output
 
 
+def test_times_that_are_sums_over_guests_say_so(accounts: Path) -> None:
+    said = " ".join(run(accounts).output.split())
+    for what in ("waited because of mom, at most", "waited besides", "promises kept"):
+        assert re.search(f"{what}[^:]*, summed over guests", said), what
+    assert "summed over guests" not in run(accounts, "--tenant", "acme-<b>web").output
+
+
 @pytest.mark.parametrize("by", ["class", "guest", "host"])
 def test_at_a_terminal_no_line_is_wider_than_it(accounts: Path, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mom_daemon.cli.prose.terminal_columns", lambda *_, **__: 80)
@@ -231,7 +238,9 @@ def test_a_report_begins_at_the_nearest_full_hour_and_has_one_hour_at_least(tmp_
     file = AccountsFile(tmp_path / NAME, keep=400 * 86_400.0, largest=1 << 30)
     file.open()
     file.write([(host(FIRST), []), (host(FIRST + 1, ended=(FIRST + 1) * 3600 + ended), [])])
-    assert told(tmp_path, "--last", last)["from"] == f"2025-11-25T{began:02}:00:00Z"
+    found = told(tmp_path, "--last", last)
+    assert found["from"] == f"2025-11-25T{began:02}:00:00Z"
+    assert ("accounts are kept by the hour: this is of a whole one" in found["remarks"]) is last.endswith("m")
 
 
 def test_hours_that_lie_in_the_future_are_left_out_and_said_unless_there_are_no_others(tmp_path: Path) -> None:

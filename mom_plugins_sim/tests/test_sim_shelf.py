@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import Entity, GuestGone, NotSupported, PluginContext, Scope
+from mom_core import Entity, GuestGone, HypervisorError, NotSupported, PluginContext, Scope
 from mom_plugins_sim import SimPlugin
 from mom_plugins_sim.hypervisor import SimHypervisor
 from mom_toolkit import Destination
@@ -49,6 +49,13 @@ def test_a_guest_stays_when_there_is_no_such_host(tmp_path: Path, destination: s
     with pytest.raises(NotSupported):
         here.migrate(here.guests()[0].entity, Destination.parse(f"qemu+tls://{destination}/system"), 10.0)
     assert len(here.guests()) == 4
+
+
+def test_a_guest_is_not_moved_onto_another_one_of_its_id(tmp_path: Path) -> None:
+    here, there = _host(tmp_path, "h1", 1), _host(tmp_path, "h2", 1)
+    with pytest.raises(HypervisorError, match="h2 has a guest of the same id: give each host on the shelf a `seed`"):
+        here.migrate(here.guests()[0].entity, H2, 10.0)
+    assert len(here.guests()) + len(there.guests()) == 8
 
 
 def test_a_host_without_a_shelf_moves_nothing() -> None:

@@ -1,15 +1,17 @@
 """Classes, and which guest is of which."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mom_core import ConfigError, FieldSpec, Guest, GuestSettings, PluginContext, Portion, Problem, Severity, Snapshot, load_config
+from mom_core import ConfigError, FieldSpec, Guest, GuestSettings, Host, PluginContext, Portion, Problem, Severity, Snapshot, load_config
 from mom_devkit import declared
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.assignment import Assigned, ClassAssignment
 from mom_plugins_sla.classes import READY, ServiceClass, safest
 from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
+from mom_toolkit import Promises
 
 GIB = 1 << 20
 IN_YAML, IN_METADATA = "guests: in the YAML file", "the guest's metadata"
@@ -131,3 +133,21 @@ def test_a_class_that_the_section_guests_names_and_that_there_is_not_is_found_by
     (finding,) = SlaPlugin(settings, context).mom_check()
     assert finding.severity is severity
     assert "db* is to be of the class nonsense" in finding.message
+
+
+@pytest.mark.parametrize("answer", [RuntimeError("no"), SystemExit(3), "much", float("nan")])
+def test_promises_that_fail_make_fair_shares_unknown_and_are_named(answer: object) -> None:
+    class Failing:
+        def guaranteed_kib(self, guest: Guest) -> Any:
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+
+    plugin = SlaPlugin(SlaSettings(), PluginContext(name="sla", offers={Promises: (Failing(),)}))
+    host = Host(fields={"mem_available": 8 << 20, "mem_really_available": 1 << 20})
+    guest = Guest("1", "web", fields={"balloon_cur": 1 << 20, "balloon_max": 2 << 20})
+    (problem,) = plugin.mom_act(Snapshot(host, guests={"1": guest}))
+    assert isinstance(problem, Problem)
+    assert problem.message.startswith("fair shares are unknown: the promises of test_sla_classes fail: ")
+    assert "fair_share" not in plugin.mom_collect_guests([guest])["1"]
+    assert plugin.mom_collect_host() == {}

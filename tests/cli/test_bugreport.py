@@ -54,6 +54,18 @@ def test_it_holds_what_helps_says_what_that_is_and_has_no_secret(mom: Mom) -> No
     assert str(token) in found["config.txt"], "where a secret is kept is none"
 
 
+def test_a_file_that_was_broken_under_a_mom_that_runs_takes_nothing_out_of_it(mom: Mom) -> None:
+    mom.configure("merge: {}", "secretive: {password: s3cret-password}")
+    process = mom.act()
+    mom.wait_for((mom.directory / "run/status.json").exists)
+    mom.config.write_text(mom.config.read_text() + "  bad: [\n")
+    _, found, report = made(mom)
+    assert f'"pid": {process.pid}' in found["status.json"]
+    assert '"control":"ksm_run"' in found["ledger.json"].replace(" ", "")
+    assert f"{mom.config}:" in found["config.txt"]
+    assert "s3cret-password" not in report.read_text()
+
+
 def test_a_broken_configuration_and_no_mom_are_what_it_is_for(mom: Mom) -> None:
     mom.config.write_text("interval: 5\nplugins: {nobody: {password: s3cret-password}}\n")
     _, found, _ = made(mom)

@@ -76,15 +76,20 @@ def test_a_configuration_that_is_no_longer_the_files_is_shown_beside_it(simulate
 
 
 def test_a_mom_that_does_not_answer_is_told_and_the_file_goes_on(simulated: Mom) -> None:
-    process = simulated.started[-1]
+    process, name = simulated.started[-1], a_guest(simulated)
     process.send_signal(signal.SIGSTOP)
     try:
-        status, doctor = simulated("status"), simulated("doctor")
+        status, doctor, explain = simulated("status"), simulated("doctor"), simulated("explain", name)
     finally:
         process.send_signal(signal.SIGCONT)
     assert status.returncode == 1
     assert "did not answer" in status.stderr
     assert "HANGS" in status.stdout
+    for said in (status.stdout, status.stderr):
+        assert f"kill -CONT {process.pid} lets it go on" in said
+    assert "mom is stopped: its last cycle ended " in status.stdout
+    assert "kill -9" not in status.stdout
+    assert "Only the last cycle is known: a mom that answers through " in explain.stdout, "the plugin http is enabled"
     assert ", and hangs" in doctor.stdout
     assert f"says {simulated.directory}/run/status.json" in status.stdout
 

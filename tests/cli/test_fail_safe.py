@@ -55,7 +55,7 @@ def entries(mom: Mom) -> list[dict[str, object]]:
 def test_a_mom_that_is_killed_leaves_its_changes_to_one_successor_which_takes_them_over(killed: Mom) -> None:
     before = entries(killed)
     for _ in range(2):
-        assert "ksm_run is at 1 by mom" in killed(*IF_UNCLEAN, "--dry-run").stdout, "to look changes nothing"
+        assert "ksm_run was set to 1 by mom, and would go back to 0" in killed(*IF_UNCLEAN, "--dry-run").stdout, "to look changes nothing"
     left = killed(*IF_UNCLEAN)
     assert left.returncode == 0
     assert left.stdout.startswith("1 changes are kept for the next mom; `mom restore -c /")
@@ -82,7 +82,7 @@ def test_a_mom_that_works_is_left_alone_and_its_changes_are_listed_and_counted_w
     process.wait()
     said = mom("status")
     assert said.returncode == 1
-    assert "1 changes of an earlier mom stand" in said.stdout
+    assert "The ledger lists 1 changes of an earlier mom" in said.stdout
     assert "`mom restore -c /" in said.stdout
     assert json.loads(mom("status", "--json").stdout) == {"running": False, "to_put_back": 1}
     assert "kept for the next mom" in mom(*IF_UNCLEAN).stdout
@@ -109,7 +109,7 @@ def test_sigusr2_and_on_stop_keep_for_the_next_mom_whatever_signal_follows(mom: 
     for one in signals:
         process.send_signal(one)
     assert process.wait(60) == 0
-    assert mom.logged("ended; 1 changes stand: the next mom takes them over")
+    assert mom.logged("ended; the ledger lists 1 changes: the next mom takes over what stands of them")
     assert "kept for the next mom" in mom(*IF_UNCLEAN).stdout
     assert mom.knob() == 1
 
@@ -149,6 +149,27 @@ def test_a_damaged_ledger_is_not_nothing_to_put_back(mom: Mom) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert f"the ledger {ledger} is damaged" in done.stderr
     assert ledger.exists(), "who does not hold mom's lock sets nothing aside"
+
+
+def test_what_was_put_back_is_not_said_to_stand_where_the_ledger_could_not_be_written(mom: Mom) -> None:
+    start(mom)
+    ledger = mom.directory / "state/ledger.json"
+    ledger.unlink()
+    ledger.mkdir()  # refuses to be replaced, as a full disk does
+    mom.stop()
+    assert mom.knob() == 0
+    assert mom.logged("put back 1 of 1 changes")
+    assert mom.logged("ended; the ledger lists 1 changes: the next mom takes over what stands of them")
+    assert not mom.logged("changes stand")
+
+
+def test_a_damaged_ledger_is_told_by_status(mom: Mom) -> None:
+    (mom.directory / "state").mkdir()
+    (mom.directory / "state/ledger.json").write_text("[")
+    said = mom("status")
+    assert said.returncode == 1
+    assert "What an earlier mom has changed is unknown: the ledger " in said.stdout
+    assert json.loads(mom("status", "--json").stdout) == {"running": False, "to_put_back": None}
 
 
 def test_what_was_in_force_puts_back_whatever_the_file_says_now(killed: Mom) -> None:

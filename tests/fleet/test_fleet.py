@@ -48,7 +48,7 @@ def test_a_policy_reaches_all_hosts_of_its_group_and_a_wrong_one_harms_none(two:
     two.set_policy("(defvar night 1)\n", name="60_fleet_night")
     two.until(lambda: newest(two, "h1", "h2"), "both have it")
     assert "60_fleet_night" in two.log("h1")
-    two.set_policy("(defvar night (nothing\n", name="60_fleet_night")
+    two.set_policy("(nothing_that_hosts_have 1)\n", name="60_fleet_night")
     two.until(lambda: all(two.host(name)["refused"] for name in ("h1", "h2")), "both refuse it")
     assert "60_fleet_night" in two.host("h1")["refused"]
     two.fleet("policy", "remove", "g1", "60_fleet_night")

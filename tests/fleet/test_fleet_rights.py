@@ -136,7 +136,9 @@ def test_buckets_that_were_made_with_less_care_are_made_safe_by_another_init(fle
 
 
 def test_a_key_of_a_host_and_one_of_nobody_change_nothing_and_that_is_said_plainly(fleet: FleetWorld) -> None:
-    for command in (["policy", "set", "g7", "60_fleet_x", __file__], ["drain", "h2"], ["enroll", "h7", "--group", "g1"], ["remove", "h2"]):
+    file = fleet.folder / "x.policy"
+    file.write_text("(defvar x 1)")
+    for command in (["policy", "set", "g7", "60_fleet_x", str(file)], ["drain", "h2"], ["enroll", "h7", "--group", "g1"], ["remove", "h2"]):
         fleet.refused(*command, key=fleet.folder / "h1.key")
     assert {row["host"]: row["draining"] for row in fleet.status()["hosts"]} == {"h1": False, "h2": False}
     assert json.loads(fleet.fleet("policy", "show", "g7", "--json"))["policies"] == {}

@@ -1,10 +1,12 @@
 """What an operator signs, whatever a server shows: a server that hides, repeats or doubles records has nothing of it signed anew."""
 
 import io
+import signal
+import time
 from pathlib import Path
 
 import pytest
-from fleet_world import FleetWorld
+from fleet_world import MOM, FleetWorld
 
 from mom_plugins_fleet.accounts import USER, new_seed
 from mom_plugins_fleet.records import Group
@@ -15,6 +17,13 @@ from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, ROSTER
 
 def new_key() -> str:
     return Signer(new_seed(USER)).public
+
+
+def honest(fleet: FleetWorld) -> str:
+    """The file of a policy."""
+    file = fleet.folder / "honest.policy"
+    file.write_text("(defvar honest 1)")
+    return str(file)
 
 
 def test_a_coordinator_that_was_removed_does_not_come_back_by_a_record_that_is_repeated(fleet: FleetWorld) -> None:
@@ -87,7 +96,8 @@ def test_a_person_is_asked_about_what_was_not_seen_before_and_a_no_signs_nothing
     other = Signer(new_seed(USER))
     fleet.put(GROUPS, "g4", other.signed(GROUPS, "g4", Group(policies={"60_fleet_theirs": "theirs"}), next_revision(0)))
     before = fleet.read(GROUPS, "g4")
-    for command in (("--operator", other.public, "policy", "set", "g4", "60_fleet_mine", __file__), ("countersign", other.public)):
+    setting = "--operator", other.public, "policy", "set", "g4", "60_fleet_mine", honest(fleet)
+    for command in (setting, ("countersign", other.public)):
         monkeypatch.setattr("sys.stdin", Terminal("n\n"))
         said = fleet.refused(*command)
         assert "+ policies.60_fleet_theirs: theirs" in said
@@ -99,7 +109,7 @@ def test_a_person_is_asked_about_what_was_not_seen_before_and_a_no_signs_nothing
 
 
 def test_the_last_revision_that_there_is_ends_with_the_stolen_key_that_has_signed_it(fleet: FleetWorld) -> None:
-    fleet.fleet("policy", "set", "g2", "60_fleet_honest", __file__)
+    fleet.fleet("policy", "set", "g2", "60_fleet_honest", honest(fleet))
     thief = Signer(new_seed(USER))
     stolen = ("--operator", thief.public)
     for revision in (next_revision(0) + 3600, (1 << 62) - 1):
@@ -114,6 +124,29 @@ def test_the_last_revision_that_there_is_ends_with_the_stolen_key_that_has_signe
     found = opened(Group, GROUPS, "g2", fleet.read(GROUPS, "g2"), {fleet.operator})
     assert abs(found.revision - next_revision(0)) < 7200
     assert not found.record.policies
+
+
+def test_an_operator_whose_clock_is_a_day_ahead_of_the_servers_signs_nothing(fleet: FleetWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet.fleet("enroll", "h7", "--group", "g7")
+    before = fleet.read(ROSTER, "h7")
+    with monkeypatch.context() as clock:
+        real = time.time
+        clock.setattr("time.time", lambda: real() + 92_000.0)
+        assert "the clock here is 1 d 1 h ahead of the servers': nothing is signed" in fleet.refused("cordon", "h7")
+    assert fleet.read(ROSTER, "h7") == before
+    fleet.fleet("cordon", "h7")
+
+
+def test_a_coordinator_that_nobody_has_authorized_keeps_no_other_from_working(fleet: FleetWorld) -> None:
+    key = fleet.folder / "cu.key"
+    fleet.new_key(key)
+    fleet.start_program("cu", [MOM, *fleet.words(key), "--operator", fleet.operator, "coordinator", "--name", "cu"])
+    fleet.until(lambda: "no operator has authorized this coordinator" in fleet.log("cu"), "it says so")
+    fleet.start_coordinator("c1")
+    fleet.until(lambda: "coordinating" in fleet.log("c1"), "another one works")
+    assert "coordinating" not in fleet.log("cu")
+    for name in ("cu", "c1"):
+        fleet.kill(name, signal.SIGTERM)
 
 
 def test_nothing_is_asked_of_servers_whose_certificate_another_authority_has_signed(fleet: FleetWorld, tmp_path: Path) -> None:

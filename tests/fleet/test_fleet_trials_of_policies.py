@@ -44,11 +44,26 @@ def test_what_hosts_do_not_have_is_warned_of_before_anything_is_set(hosts: Fleet
     said = hosts.fleet("policy", "set", "g1", "60_fleet_b", str(file), "--check")
     assert "no plugin has the control no_such_control" in said
     assert "on h1, h2" in said
-    assert "It could be set." in said
+    assert "It could be set, as 3 of 3 hosts say." in said
     file.write_text("(with Guests guest (+ 1 guest.no_such_field))\n")
     code, said = hosts.tried("policy", "set", "g1", "60_fleet_b", str(file), "--canary", "50%")
     assert (code, "it is set nowhere" in said) == (1, True)
     assert json.loads(hosts.fleet("policy", "show", "g1", "--json"))["policies"] == {}
+
+
+def test_where_hosts_refuse_what_their_group_has_now_nothing_could_be_set_but_what_mends_it(hosts: FleetWorld):
+    bad, good = hosts.folder / "bad.policy", hosts.folder / "good.policy"
+    bad.write_text("(no_such_function 3)\n")
+    good.write_text(HARMLESS)
+    hosts.fleet("policy", "set", "g1", "60_fleet_bad", str(bad))
+    hosts.until(lambda: [row["policies"] for row in hosts.status()["hosts"]] == ["refused"] * 3, "no host takes it")
+    assert "hosts cannot use it" in hosts.refused("policy", "set", "g1", "60_fleet_good", str(good), "--check")
+    assert "no host of the group g1 can try anything now" in hosts.refused(
+        "policy", "set", "g1", "60_fleet_good", str(good), "--canary", "50%"
+    )
+    assert "could be set, as 3 of 3" in hosts.fleet("policy", "set", "g1", "60_fleet_bad", str(good), "--check")
+    hosts.fleet("policy", "remove", "g1", "60_fleet_bad")
+    hosts.until(lambda: [row["policies"] for row in hosts.status()["hosts"]] == ["newest"] * 3, "it is mended")
 
 
 def test_it_goes_on_to_all_hosts_though_the_coordinator_dies_meanwhile(hosts: FleetWorld):

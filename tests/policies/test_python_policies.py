@@ -45,7 +45,7 @@ LIMITS: dict[str, list[Any]] = {
 
 def test_the_example_decides_what_the_default_policy_decides(tmp_path: Path) -> None:
     qos = QosPlugin(QosSettings(cpu_limits=True), PluginContext(name="qos"))
-    default = Policy.compile({one.name: one.text for one in declared(qos, DefaultPolicy) if "cpu" in one.name})
+    default = Policy.compile({one.name: one.text for one in declared(qos, DefaultPolicy) if "cpu" in one.name}, DECLARED)
     notes, context = PolicyNotes(), PluginContext(name="pypolicy", state_directory=tmp_path, declarations=DECLARED)
     folder = folder_with(tmp_path, "60.py", (EXAMPLES / "60_cpu_limits.py").read_text())
     python = PypolicyPlugin(PypolicyPlugin.Settings(directory=Path(folder)), context)

@@ -40,7 +40,7 @@ ANSWERS: dict[str, list[Place]] = {
     "Who suffers, and how?": [("[data-key='Guests that suffer']", r"2\s*db-001, db-002; [1-9]\d* programs killed in 10 min")],
     "What was promised, and is it kept?": [
         ("[data-key=Guests]", "promised 10.0 GiB"),
-        ("[data-key='Guests that suffer']", "promises broken for .* today"),
+        ("[data-key='Guests that suffer']", r"promises broken for .* today \(summed over guests\)"),
     ],
     "How bad is it, compared with before?": [("figure >> nth=0 >> svg", "8.00 GiB"), ("figure >> nth=0 >> .legend", "available: ")],
     "What has mom done, and to whom?": [(".happenings tr:has(a) >> nth=0", r"db-00\d.*balloon_target.*GiB.*applied")],

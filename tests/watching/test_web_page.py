@@ -408,6 +408,25 @@ def test_a_narrow_window_needs_no_scrolling_sideways(shared: Start, visit: Visit
             assert page.get_by_role("link", name="db-01", exact=True).evaluate("link => link.offsetWidth <= link.parentElement.clientWidth")
 
 
+def test_in_a_window_of_1280_pixels_nothing_is_cut_off_at_the_right(shared: Start, visit: Visit) -> None:
+    """Also with columns and reasons that only some plugins have."""
+    sim = "{guests: 12, host_memory: 16GiB, host_swap: 4GiB, sold: 1.6, seed: 3, rigid: 0.1, load: 7GiB, load_after: 3s, load_for: 1h}"
+    page = visit(shared(sim=sim, more="  offload: {}\n  sla: {default: gold}\n"), height=800)
+    done = page.get_by_role("region", name="Done lately")
+    again = done.locator("tr", has_text=re.compile("[0-9] times.*to swap, before anything is taken")).first
+    expect(again).to_be_visible()
+    assert done.evaluate("box => box.scrollWidth <= box.clientWidth")
+    assert again.locator("td").last.evaluate("why => why.offsetWidth") > 300, "a reason is a sentence or two"
+    page.evaluate("location.hash = '#/guests'")
+    page.get_by_text("Columns", exact=True).click()
+    page.get_by_role("checkbox", name="cold").check()
+    expect(page.get_by_role("columnheader", name="Cold")).to_be_visible()
+    shot(page, "guests-cold")
+    assert page.get_by_role("region", name="All guests").evaluate("box => box.scrollWidth <= box.clientWidth")
+    remark = page.locator(".guests td.note").filter(has_text="the guest has no balloon device").first
+    assert remark.evaluate("one => one.scrollWidth <= one.clientWidth")
+
+
 def test_light_and_dark_are_the_systems_until_somebody_chooses(shared: Start, visit: Visit) -> None:
     page = visit(shared(), color_scheme="dark", but=REFUSED)
     ground = "getComputedStyle(document.documentElement).backgroundColor"

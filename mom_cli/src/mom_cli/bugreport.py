@@ -22,7 +22,7 @@ from mom_cli.sources import newest, recording
 from mom_core import Config, Declarations, EngineState, MomError, Report, __version__, load_config, printable, replace_file
 from mom_core.files import read_file
 from mom_core.plugins.bounded import attempt
-from mom_daemon import ReportDocument, config_argument, load_as_owner, other_owner, print_prose, report_document
+from mom_daemon import ReportDocument, config_argument, config_of_running, load_to_look, other_owner, print_prose, report_document
 
 VERB_SECONDS: Final = 45.0
 """How long one of the parts may take: a plugin that hangs is what a report is made for."""
@@ -65,7 +65,7 @@ def bugreport_command(config_path: str | None, output: str | None, part: str | N
     """
     options = [] if config_path is None else ["-c", config_path]
     if part is not None:
-        config = load_as_owner(config_path)
+        config = load_to_look(config_path)
         click.echo(_parts(config, options, "")[part][0](), nl=False)
         return
     path = Path(output or time.strftime("mom-bugreport-%Y%m%d-%H%M%S.txt"))
@@ -76,7 +76,8 @@ def bugreport_command(config_path: str | None, output: str | None, part: str | N
     try:
         config, trouble = load_config(config_path), ""
     except MomError as error:
-        config, trouble = Config(), str(error)
+        running = config_of_running(config_path, become=False)
+        config, trouble = Config() if running is None else running[1], str(error)
     redact = Redaction(plugin.settings for plugin in config.plugins.values())
     parts = _parts(config, options, trouble)
     if other_owner(config.state_directory, config.run_directory) is not None:

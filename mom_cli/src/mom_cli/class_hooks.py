@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from mom_core import MomError, PluginError
+from mom_core.errors import DeadlineExceeded
 from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import IMPORT_SECONDS, LoadedPlugin, available_plugins, load_plugins
 
 
-def offered(plugin: LoadedPlugin, hook: str, *arguments: object, each: type[object] | None = None) -> Any:
+def offered(plugin: LoadedPlugin, hook: str, *arguments: object, each: type[object] | None = None, seconds: float = IMPORT_SECONDS) -> Any:
     """The offer of a plugin's class by a hook; None: nothing. Raises `MomError`, whatever goes wrong in there.
 
     :param each: the hook gives any number of this kind, of which this makes a list
+    :param seconds: how long it may take
     """
 
     def asked() -> Any:
@@ -20,7 +22,9 @@ def offered(plugin: LoadedPlugin, hook: str, *arguments: object, each: type[obje
         found = None if offer is None else offer(*arguments)
         return found if each is None else list(found or ())
 
-    made = attempt(asked, seconds=IMPORT_SECONDS, what=hook)
+    made = attempt(asked, seconds=seconds, what=hook)
+    if isinstance(made.error, DeadlineExceeded):
+        raise mistake(plugin, made.error.message)
     if isinstance(made.error, MomError):
         raise made.error
     if made.error is not None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
-from mom_core import Config, Declaration, Declarations, Finding, MomError, PluginError, load_config
+from mom_core import Config, Declaration, Declarations, Finding, MomError, PluginError, Severity, load_config
 from mom_core.config import ConfiguredPlugin
 from mom_core.plugins.discovery import available_plugins
 from mom_core.plugins.registry import SETUP_SECONDS, Plugin, called, constructed, guarded, joined, raise_all
@@ -77,5 +77,28 @@ def check_plugins(config: Config) -> Checked:
 def _ask_for_findings(findings: list[tuple[str, Finding]], plugin: Plugin) -> None:
     if "mom_check" in plugin.hooks:
         answer = called(plugin, "mom_check", plugin.work("mom_check"), "mom_check failed", SETUP_SECONDS)
-        items = answer if isinstance(answer, Iterable) else ()
-        findings.extend((plugin.name, item) for item in items if isinstance(item, Finding))
+        findings.extend((plugin.name, item) for item in findings_in("mom_check", answer))
+
+
+def findings_in(hook: str, answer: object) -> list[Finding]:
+    """The findings that a hook gave. What makes no sense becomes an error of its plugin."""
+    found, wrong = sorted_out(hook, answer)
+    cure = "tell the plugin's authors: it may have stood for something that is wrong here"
+    return [*found, Finding(Severity.ERROR, "plugin", wrong, cure)] if wrong else found
+
+
+def sorted_out(hook: str, answer: object) -> tuple[list[Finding], str]:
+    """The findings that a hook gave, and what it gave besides; empty: nothing."""
+    items = answer if isinstance(answer, list | tuple) else [] if answer is None else [answer]
+    sound = [one for one in items if _is_sound(one)]
+    for wrong in items:
+        if not _is_sound(wrong):
+            what = "whose parts are not a Severity and texts" if isinstance(wrong, Finding) else "that is no Finding"
+            return sound, f"{hook} gave a {type(wrong).__name__} {what}"
+    return sound, ""
+
+
+def _is_sound(one: object) -> TypeGuard[Finding]:
+    if not isinstance(one, Finding):
+        return False
+    return isinstance(one.severity, Severity) and all(isinstance(text, str) for text in (one.subject, one.message, one.cure))

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 import click
 
+from mom_cli.declared import findings_in
 from mom_cli.draft import draft_config, fitting
 from mom_cli.enabled_plugins import about_enabled
 from mom_cli.helper_findings import helper_findings
@@ -19,6 +20,7 @@ from mom_cli.marks import mark
 from mom_cli.status_file import read_status
 from mom_core import (
     Config,
+    ConfigError,
     Finding,
     Guest,
     GuestPattern,
@@ -41,7 +43,7 @@ from mom_core.plugins.bounded import describe
 from mom_core.plugins.discovery import suggestion
 from mom_core.plugins.registry import Plugin, PluginSet, build_plugins
 from mom_core.state_files import ADVICE, set_aside_below
-from mom_daemon import become_owner, brief, config_argument, json_option, print_prose
+from mom_daemon import become_owner, brief, config_argument, config_of_running, json_option, print_prose
 
 Said: TypeAlias = "tuple[str, Finding]"
 
@@ -75,9 +77,9 @@ def _examine(config_path: str | None) -> list[Said]:
         settings = {name: suggestion.settings for name, suggestion in draft.enabled.items()}
         config = load_config({"plugins": settings}) if settings else Config()
     else:
-        config = load_config(config_path)
-        findings.append(("core", Finding(Severity.OK, "configuration", f"{config.file} is fine")))
-        if config.mode == "observe":
+        config, finding = _configuration(config_path)
+        findings.append(("core", finding))
+        if config.mode == "observe" and config.file is not None:
             cure = f"when `mom status` shows what you want: mode: enforce in line {config.places['mode',].line}, and systemctl reload mom"
             findings.append(("core", Finding(Severity.OK, "mode", f"{config.file} has mom observe: it decides, and touches nothing", cure)))
     owner = become_owner(config.state_directory, config.run_directory)
@@ -94,6 +96,20 @@ def _examine(config_path: str | None) -> list[Said]:
         finally:
             plugins.close(2.0)
     return findings
+
+
+def _configuration(path: str | None) -> tuple[Config, Finding]:
+    """The configuration, and what is to be said of it: where its file cannot be used, that of the mom that was started with it and runs."""
+    try:
+        config = load_config(path)
+    except ConfigError as error:
+        running = config_of_running(path)
+        if running is None:
+            raise
+        pid, config = running
+        text = f"{error.problems[0]}; mom runs on as process {pid} by what it has read before, and what follows goes by that, too"
+        return config, Finding(Severity.ERROR, "configuration", text, "`mom config check` says all that is wrong")
+    return config, Finding(Severity.OK, "configuration", f"{config.file} is fine")
 
 
 def _to_add(config: Config) -> Iterable[Finding]:
@@ -228,8 +244,7 @@ def _of_plugins(plugins: PluginSet, config: Config) -> Iterable[Said]:
             except BaseException as error:  # noqa: BLE001  # as above
                 yield plugin.name, Finding(Severity.ERROR, "plugin", f"{hook} failed: {describe(error)}")
             else:
-                items = answer if isinstance(answer, Iterable) else ()
-                yield from ((plugin.name, item) for item in items if isinstance(item, Finding))
+                yield from ((plugin.name, item) for item in findings_in(hook, answer))
 
 
 def _guests_of(owner: Plugin, hypervisor: Hypervisor, config: Config) -> Sequence[Guest]:

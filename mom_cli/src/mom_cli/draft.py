@@ -110,7 +110,7 @@ def _ask(root: Path) -> _InstalledPlugins:
     found.left_out.update((error.plugin, str(error)) for error in errors)
     for name, plugin in found.plugins.items():
         try:
-            suggestion = _suggestion(plugin, root)
+            suggestion = suggested_by(plugin, root)
         except MomError as error:
             found.left_out[name] = str(error)
             continue
@@ -121,7 +121,8 @@ def _ask(root: Path) -> _InstalledPlugins:
     return found
 
 
-def _suggestion(plugin: LoadedPlugin, root: Path) -> Suggestion | None:
+def suggested_by(plugin: LoadedPlugin, root: Path) -> Suggestion | None:
+    """What a plugin suggests for the host below `root`. Raises `MomError`, whatever goes wrong in there."""
     suggestion = offered(plugin, "mom_suggest", root)
     if suggestion is None:
         return None

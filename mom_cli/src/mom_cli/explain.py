@@ -16,12 +16,12 @@ import click
 
 from mom_cli.explanation import Explainers, find_guest
 from mom_cli.here import how_to_start
-from mom_cli.sources import ask, newest, recording
-from mom_cli.status_file import LATE_CYCLES, read_status, reported
+from mom_cli.sources import ask, newest, recording, running_mom
+from mom_cli.status_file import LATE_CYCLES, instead, read_status, reported
 from mom_core import Config, MomError, lasting, printable
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
 from mom_core.plugins.registry import explainers_of
-from mom_daemon import STATUS_FILE, config_option, json_option, load_as_owner, moment
+from mom_daemon import STATUS_FILE, config_option, json_option, load_to_look, moment
 from mom_daemon.cli.hints import with_config
 from mom_daemon.cli.prose import terminal_columns, wrapped
 from mom_toolkit import PastCycle, PastCycles
@@ -87,9 +87,9 @@ def explain_command(guest: str, at: str | None, path: Path | None, config_path: 
 
 
 def _now(guest: str, config_path: str | None) -> _FoundExplanation:
-    config = load_as_owner(config_path)
+    config = load_to_look(config_path)
     file = config.run_directory / STATUS_FILE
-    answer = ask(config, lambda running: running.explanation(guest), otherwise=str(file))
+    answer = ask(config, lambda running: running.explanation(guest), otherwise=instead(config.run_directory))
     if answer is not None:
         content, where = answer
         age = max(0.0, time.time() - float(content["time"]))
@@ -101,7 +101,9 @@ def _now(guest: str, config_path: str | None) -> _FoundExplanation:
     report = reported(status.content)
     explainers = Explainers(explainers_of(plugin.loaded for plugin in config.plugins.values()))
     content = explainers.explain(report, find_guest(report.snapshot.guests, guest))
-    missing = "Only the last cycle is known: with `http: {}` below `plugins`, mom also says since when and why, with the policy's line."
+    running = running_mom(config)
+    how = "with `http: {}` below `plugins`, mom" if running is None else f"a mom that answers through {running.where}"
+    missing = f"Only the last cycle is known: {how} also says since when and why, with the policy's line."
     if "record" in config.plugins:
         missing += f" The recording tells that, too: `mom explain {shlex.quote(printable(guest))} --at '1s ago'`."
     remarks = [missing] if status.trouble is None else [f"{status.trouble.message}.", missing]
@@ -116,7 +118,7 @@ def _late(age: float, interval: float | None) -> list[str]:
 
 
 def _recorded(guest: str, at: str | None, path: Path | None, config_path: str | None) -> _FoundExplanation:
-    config = load_as_owner(config_path) if config_path is not None or path is None else None
+    config = load_to_look(config_path) if config_path is not None or path is None else None
     then = None if at is None else moment(at, "--at")
     recorded = recording(config, path)
     explainers = Explainers(explainers_of(_plugins(config)))

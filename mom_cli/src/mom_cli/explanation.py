@@ -7,6 +7,7 @@ is said, never guessed.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -192,11 +193,26 @@ def _as_json(wanted: ExplainedDecision) -> dict[str, Any]:
 
 
 def _made(make: Callable[[], object]) -> Explainer:
-    return _given("mom_explainer", Explainer, make())
+    made = _given("mom_explainer", Explainer, make())
+    for spec in made.controls:
+        _given("controls", ControlSpec, spec)
+    for name in (*made.main_controls, *made.nouns.keys(), *made.nouns.values()):
+        _given("main_controls or nouns", str, name)
+    return made
 
 
 def _part(explainer: Explainer, about: About) -> ExplanationPart:
-    return _given("part", ExplanationPart, explainer.part(about))
+    """What makes no sense must fail here, where it is told whose it is."""
+    part = _given("part", ExplanationPart, explainer.part(about))
+    for sentence in part.sentences:
+        _given("part", Sentence, sentence)
+        _given("the place of a Sentence", int, sentence.place)
+        for text in (sentence.topic, sentence.text):
+            _given("a Sentence", str, text)
+    for what in part.unknown:
+        _given("unknown", str, what)
+    json.dumps(dict(part.figures))
+    return part
 
 
 def _reasons(explainer: Explainer, report: Report, guest: Guest, controls: Sequence[str]) -> dict[str, str]:

@@ -52,7 +52,7 @@ class HostSight:
     observes: int | None = None
     unit: bool = False
     pid: int = 0
-    left: int | None = None
+    left: int | None = 0
 
 
 @click.command("here", hidden=True)
@@ -107,7 +107,7 @@ def look(root: Path) -> HostSight:
         observes=said.place(("mode",)).line if top.get("mode") == "observe" else None,
         unit=_has_unit(root),
         pid=_known(lambda: holder(run)) or 0,
-        left=changes_left(state),
+        left=_known(lambda: changes_left(state)),
     )
 
 
@@ -129,6 +129,8 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
         return
     if sight.left:
         yield f"{sudo}mom restore", f"puts back {sight.left} changes that an earlier mom has left"
+    if sight.left is None:
+        yield f"{sudo}mom status", "says why it is unknown what an earlier mom has left"
     if not (sight.kvm or sight.managed or sight.guests) and demo:
         yield "mom demo", "a simulated host under memory pressure, relieved before your eyes: nothing real is touched"
     if not sight.configured:
@@ -173,10 +175,12 @@ def _qemu_processes(proc: Path) -> int | None:
     return None if pids is None else sum(name == b"kvm" or name.startswith((b"qemu-system", b"qemu-kvm")) for name in names)
 
 
-def changes_left(state: Path) -> int | None:
-    """How many changes a mom that is gone has left; None where its ledger is damaged or cannot be read, as by a user who may not."""
-    ledger = _known(lambda: Ledger.open(state, look=True))
-    return None if ledger is None or ledger.damage else len(ledger.entries)
+def changes_left(state: Path) -> int:
+    """How many changes a mom that is gone has left. Raises `MomError` where its ledger is damaged or cannot be read: that is unknown."""
+    ledger = Ledger.open(state, look=True)
+    if ledger.damage:
+        raise MomError(ledger.damage)
+    return len(ledger.entries)
 
 
 def _exists(path: Path) -> bool:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from mom_cli.class_hooks import having, offered
 from mom_cli.running import NoSuchGuest, NotRunning, RunningMom
-from mom_cli.status_file import RunningStatus, read_status
+from mom_cli.status_file import RunningStatus, instead, read_status
 from mom_core import Config, MomError, PluginSettings
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_daemon import STATUS_FILE, print_prose
@@ -56,14 +56,13 @@ def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: s
 
 def told(config: Config) -> LocatedStatus | None:
     """The running mom's status; None when none runs. Raises `MomError`."""
-    file = config.run_directory / STATUS_FILE
-    answer = ask(config, lambda running: running.report(), otherwise=str(file))
+    answer = ask(config, lambda running: running.report(), otherwise=instead(config.run_directory))
     if answer is not None:
         content, where = answer
         age = max(0.0, time.monotonic() - float(content["monotonic_seconds"]))
         return LocatedStatus(RunningStatus(content, int(content["pid"]), age), where)
     status = read_status(config.run_directory)
-    return None if status is None else LocatedStatus(status, str(file))
+    return None if status is None else LocatedStatus(status, str(config.run_directory / STATUS_FILE))
 
 
 def recording(config: Config | None, path: Path | None) -> PastCycles:

@@ -12,13 +12,14 @@ import click
 
 from mom_cli import StatusPart
 from mom_cli.alike import common_problems
-from mom_cli.class_hooks import offered
+from mom_cli.class_hooks import mistake, offered
 from mom_cli.here import changes_left, how_to_start
 from mom_cli.marks import mark
 from mom_cli.sources import told
 from mom_cli.status_file import RunningStatus, problems_of, reported
 from mom_core import Config, GuestColumn, MomError, Report, Scope, Severity, Source, Status, Unit, Verdict, lasting, printable
-from mom_daemon import amount, brief, config_argument, json_option, lacking, load_as_owner, print_prose
+from mom_core.plugins.discovery import LoadedPlugin
+from mom_daemon import amount, brief, config_argument, json_option, lacking, load_to_look, print_prose
 
 if TYPE_CHECKING:
     from mom_daemon import EntityModel, GuestColumnModel, ReportDocument
@@ -33,16 +34,22 @@ def status_command(config_path: str | None, as_json: bool) -> None:
     The verdict comes first: what is wrong with the host as a whole, since when, why, and what to do. Exit code 1 when something is wrong
     (WRONG; a warning is not), and when mom does not run, or hangs.
     """
-    config = load_as_owner(config_path)
+    config = load_to_look(config_path)
     found = told(config)
     if found is None:
-        left = changes_left(config.state_directory)
+        try:
+            left, unknown = changes_left(config.state_directory), ""
+        except MomError as error:
+            left, unknown = None, str(error)
         if as_json:
             click.echo(json.dumps({"running": False, "to_put_back": left}))
         else:
             print_prose(f"mom does not run on this host. Start it with: {how_to_start(config_path)}", 2)
             if left:
-                print_prose(f"{left} changes of an earlier mom stand: the next one takes them over, or `mom restore` puts them back", 2)
+                later = "the next one takes over what stands of them, or `mom restore` puts it back"
+                print_prose(f"The ledger lists {left} changes of an earlier mom: {later}", 2)
+            if unknown:
+                print_prose(f"What an earlier mom has changed is unknown: {unknown}", 2)
         sys.exit(1)
     status = found.status
     if as_json:
@@ -61,7 +68,7 @@ def status_command(config_path: str | None, as_json: bool) -> None:
 @json_option
 def guests_command(config_path: str | None, as_json: bool) -> None:
     """Show all guests with their memory: from the running mom, or read now when none runs."""
-    config = load_as_owner(config_path)
+    config = load_to_look(config_path)
     found = told(config)
     if found is not None:
         content = found.status.content
@@ -162,7 +169,7 @@ def _parts(config: Config, report: Report) -> Mapping[str, str]:
     parts: list[StatusPart] = []
     for plugin in config.plugins.values():
         try:
-            parts += offered(plugin.loaded, "mom_status", report, each=StatusPart)
+            parts += status_parts(plugin.loaded, report)
         except MomError as error:  # the others count
             print_prose(f"mom: warning: {error}", 2, err=True)
     lines: dict[str, list[str]] = {"host": []}
@@ -170,6 +177,18 @@ def _parts(config: Config, report: Report) -> Mapping[str, str]:
         lines.setdefault(part.heading, []).append(part.text)
     return {heading: printable(", ".join(texts) or "nothing is known of it", 1000) for heading, texts in lines.items()}
 
+
+def status_parts(plugin: LoadedPlugin, report: Report) -> list[StatusPart]:
+    """What a plugin says of itself. Raises `MomError`, whatever goes wrong in there."""
+    parts: list[StatusPart] = offered(plugin, "mom_status", report, each=StatusPart, seconds=_STATUS_SECONDS)
+    for part in parts:
+        if not (isinstance(part.heading, str) and isinstance(part.text, str) and isinstance(part.place, int)):
+            raise mistake(plugin, "mom_status gave a StatusPart whose heading and text are no texts, or whose place is no integer")
+    return parts
+
+
+_STATUS_SECONDS: Final = 5.0
+"""What a plugin says goes by a report that is in memory; its code for that is imported first, which may take long on a full host."""
 
 NOTHING_DONE: Final = frozenset({Status.UNCHANGED, Status.OBSERVED})
 """Outcomes that changed nothing, and that are not remarked upon."""

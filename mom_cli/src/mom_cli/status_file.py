@@ -30,6 +30,7 @@ from mom_core import (
 )
 from mom_core.lock import holder
 from mom_daemon import REPORT_FORMAT, STATUS_FILE
+from mom_toolkit import ProcessStat
 
 if TYPE_CHECKING:
     from mom_daemon import DecisionModel, EntityModel, ReportDocument, RevisionModel, VerdictModel
@@ -116,8 +117,13 @@ class RunningStatus:
     def trouble(self) -> Condition | None:
         """Why the content is old, where it is: mom hangs, or cannot write it."""
         if self.late:
-            message = f"mom hangs: its last cycle ended {lasting(self.age)} ago, and what follows is of that time"
+            process = ProcessStat.of(f"/proc/{self.pid}")
+            stopped = process is not None and process.state == "T"
+            how = "is stopped" if stopped else "hangs"
+            message = f"mom {how}: its last cycle ended {lasting(self.age)} ago, and what follows is of that time"
             cure = f"see its log; if it does not come back: kill -9 {self.pid}, then `mom restore`"
+            if stopped:
+                cure = f"kill -CONT {self.pid} lets it go on"
             name, severity = "late", Severity.ERROR
         elif self.unwritten:
             message = f"mom works, but could not write its status, and what follows is of {lasting(self.age)} ago"
@@ -138,6 +144,18 @@ class RunningStatus:
 def _limit(content: ReportDocument) -> float:
     """Seconds after a cycle from which on mom is late."""
     return LATE_CYCLES * float(content["interval_seconds"]) + 1.0
+
+
+def instead(directory: Path) -> str:
+    """The status file in this run directory, from which verbs go on where mom does not answer; empty where this user may not read it."""
+    path = directory / STATUS_FILE
+    try:
+        path.open("rb").close()
+    except FileNotFoundError:
+        pass  # which says that mom has not finished a cycle
+    except OSError:
+        return ""
+    return str(path)
 
 
 def read_status(directory: Path) -> RunningStatus | None:

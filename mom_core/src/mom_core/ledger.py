@@ -21,6 +21,10 @@ FILE: Final = "ledger.json"
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
+LARGEST_VALUE: Final = 64 << 10
+"""Characters of one value as JSON: a list with all limits of some 200 disks. One without bounds would leave no room in the file for others'
+changes."""
+
 Key = tuple[str, str]
 """An entity's id and a control."""
 
@@ -209,14 +213,15 @@ class Ledger:
 
 
 def can_be_kept(value: Value) -> bool:
-    """True if a value can stand in the ledger: not every plugin keeps to what a `Value` may be."""
+    """True if a value can stand in the ledger: not every plugin keeps to what a `Value` may be, or to a size that leaves room."""
     if type(value) in (int, float) and -1e18 < value < 1e18:  # type: ignore[operator]  # a number by then
         return True  # a usual one, as nearly all values are: JSON takes ten times as long to say that it can have it
+    if isinstance(value, str) and len(value) > LARGEST_VALUE:
+        return False
     try:
-        json.dumps(value, allow_nan=False)
+        return len(json.dumps(value, allow_nan=False)) <= LARGEST_VALUE
     except (ValueError, TypeError, RecursionError):
         return False
-    return True
 
 
 def _record(entry: LedgerEntry) -> dict[str, object]:

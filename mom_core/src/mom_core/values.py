@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 Value: TypeAlias = "int | float | str | bool | None | Sequence[Value] | Mapping[str, Value]"
 """What a field can hold. None: collected, and found to be unknown."""
 
 NUMBER_LIMIT: Final = 2.0**63
 """Numbers from here on are rubbish: no counter or size of a host reaches it, and an uninitialised 64-bit field does."""
+
+
+def are_within_bounds(numbers: Iterable[Any]) -> bool:
+    """True if these integers and floats are within bounds, all together: nearly all fields of nearly all guests are."""
+    try:
+        return float(sum(map(abs, numbers))) < NUMBER_LIMIT  # false for what is not a number, too
+    except OverflowError:  # an integer beyond all floats
+        return False
+
+
+def number_wanted(given: object) -> str:
+    """What belongs where this is no number of a host: words for an error."""
+    return "a number below 2**63" if isinstance(given, int | float) else "a number"
 
 
 def as_number(value: Value) -> float | None:

@@ -13,7 +13,7 @@ from .amounts import amount as amount
 from .guest_figures import guest_columns as guest_columns
 from .json_encoder import json_text as json_text
 from .lacks import lacking as lacking
-from .owner import become_owner as become_owner, load_as_owner as load_as_owner, other_owner as other_owner
+from .owner import become_owner as become_owner, load_as_owner as load_as_owner, load_to_look as load_to_look, other_owner as other_owner
 from .report_models import (
     ConditionModel as ConditionModel,
     AnyValue as AnyValue,
@@ -46,3 +46,4 @@ from .report_models import (
 )
 from .run import daemon_log as daemon_log, run_daemon as run_daemon
 from .status import STATUS_FILE as STATUS_FILE, status_of as status_of
+from .supervision import config_of_running as config_of_running

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mom_core import MomError, printable, untrusted
+from mom_daemon import print_prose
 
 if TYPE_CHECKING:
     from mom_core import Config
@@ -38,6 +39,29 @@ def load_as_owner(config_path: str | Path | None = None) -> Config:
     config = load_config(config_path)
     become_owner(config.state_directory, config.run_directory)
     return config
+
+
+def load_to_look(config_path: str | Path | None = None) -> Config:
+    """The same for verbs that only look at a mom: where its file cannot be used as it is now, the configuration that this mom has in force.
+
+    :raises ConfigError: with all that is wrong, where no mom runs that was started with this file
+    :raises MomError: this process cannot become whom its folders belong to
+    """
+    from mom_core import ConfigError, printable_lines
+
+    try:
+        return load_as_owner(config_path)
+    except ConfigError as error:
+        from mom_daemon.supervision import config_of_running
+
+        running = config_of_running(config_path)
+        if running is None:
+            raise
+        pid, config = running
+        print_prose(f"mom: warning: {printable_lines(str(error.problems[0]))}", 2, err=True)
+        before = f"mom runs on as process {pid} by what it has read before, and what follows goes by that, too"
+        print_prose(f"mom: {before} (`mom config check` says all that is wrong)", 2, err=True)
+        return config
 
 
 def become_owner(*folders: Path, made: Path | None = None) -> Owner | None:

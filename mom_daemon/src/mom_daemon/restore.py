@@ -35,6 +35,8 @@ from mom_daemon.supervision import IN_FORCE, config_as_left, take_keep
 
 NOTHING: Final = "Nothing to put back."
 
+UNKNOWN: Final = "What an earlier mom has changed is unknown."
+
 
 @click.command("restore")
 @config_argument
@@ -78,18 +80,20 @@ def restore_command(config_path: str | None, dry_run: bool, timeout: float, if_u
         ledger = Ledger.open(config.state_directory, look=dry_run)
         if ledger.damage:
             print_prose(f"mom: {ledger.damage}", 2, err=True)
+            _show_unknown(as_json)
+            sys.exit(1)
         entries = list(ledger.entries.values())
         if dry_run or not entries:
-            _show_entries(entries, as_json)
-            sys.exit(1 if ledger.damage else 0)
+            _show_entries(config, entries, as_json)
+            return
         changes = EngineState(to_put_back=len(entries), changes=entries)
         plugins = set_up(config, entries, PluginContext(serves=False, engine_state=lambda: changes))
         try:
             outcomes = restore(plugins, ledger, timeout)
         finally:
             plugins.close(2.0)
-    _show_outcomes(outcomes, as_json)
-    if ledger.damage or any(outcome.status in {Status.FAILED, Status.REFUSED} for outcome in outcomes):
+    _show_outcomes(outcomes, plugins.declarations, as_json)
+    if any(outcome.status in {Status.FAILED, Status.REFUSED} for outcome in outcomes):
         sys.exit(1)
 
 
@@ -186,18 +190,31 @@ def _print_json(rows: Iterable[tuple[Entity, dict[str, object]]]) -> None:
     click.echo(json.dumps([{"entity": entity.name, "id": entity.id, **row} for entity, row in rows], indent=2))
 
 
-def _show_entries(entries: list[LedgerEntry], as_json: bool) -> None:
+def _show_unknown(as_json: bool) -> None:
+    if as_json:
+        click.echo("null")
+    else:
+        print_prose(UNKNOWN, 2)
+
+
+def _show_entries(config: Config, entries: list[LedgerEntry], as_json: bool) -> None:
     if as_json:
         names = ("control", "before", "applied", "found", "in_doubt")
         _print_json((entry.entity, {name: getattr(entry, name) for name in names}) for entry in entries)
         return
     if not entries:
         print_prose(NOTHING, 2)
+        return
+    config = _with_those_left_out(config, entries)
+    with constructed(_with_only(config, _having(config, "mom_declare")), []) as plugins:
+        declared = joined((plugin for plugin in plugins if plugin.declared), [])
     for entry in entries:
-        stands = amount(entry.applied if entry.found is None else entry.found)
-        asked = "" if entry.found is None else f" (asked for {amount(entry.applied)})"
+        unit = _unit(declared, entry.control)
+        # What was found right after it was set is no present value: a balloon moves for a while.
+        then = "" if entry.found is None or entry.found == entry.applied else f" (it was at {amount(entry.found, unit)} right after that)"
         doubt = " (mom was cut off before it noted what came of that)" if entry.in_doubt else ""
-        print_prose(f"{entry.entity}: {entry.control} is at {stands} by mom{asked}, and would go back to {amount(entry.before)}{doubt}", 2)
+        applied, before = amount(entry.applied, unit), amount(entry.before, unit)
+        print_prose(f"{entry.entity}: {entry.control} was set to {applied} by mom{then}, and would go back to {before}{doubt}", 2)
 
 
 def _row(one: Outcome) -> dict[str, object]:
@@ -205,7 +222,7 @@ def _row(one: Outcome) -> dict[str, object]:
     return {"control": decision.control, "value": decision.value, "found": one.before, **ended}
 
 
-def _show_outcomes(outcomes: list[Outcome], as_json: bool) -> None:
+def _show_outcomes(outcomes: list[Outcome], declared: Declarations, as_json: bool) -> None:
     if as_json:
         _print_json((one.decision.entity, _row(one)) for one in outcomes)
         return
@@ -219,4 +236,10 @@ def _show_outcomes(outcomes: list[Outcome], as_json: bool) -> None:
         decision = outcome.decision
         word = words.get(outcome.status, "NOT put back to")
         error = f" ({brief(outcome.error, 200)})" if outcome.error else ""
-        print_prose(f"{decision.entity}: {decision.control} {word} {amount(decision.value)}{error}", 2)
+        value = amount(decision.value, _unit(declared, decision.control))
+        print_prose(f"{decision.entity}: {decision.control} {word} {value}{error}", 2)
+
+
+def _unit(declared: Declarations, control: str) -> str:
+    """Empty for a control of a plugin that is there no more."""
+    return declared.controls[control].unit if control in declared.controls else ""

@@ -128,8 +128,9 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
             supervision.ended(engine)
     log.tell_repeats()
     left = engine.state().to_put_back
-    if left:
-        LOG.info("ended; %d changes stand: the next mom takes them over, or %s puts them back", left, with_config("`mom restore`"))
+    if left:  # what was put back is among it where the ledger could not be written
+        restore = with_config("`mom restore`")
+        LOG.info("ended; the ledger lists %d changes: the next mom takes over what stands of them, or %s puts it back", left, restore)
     else:
         LOG.info("ended")
 

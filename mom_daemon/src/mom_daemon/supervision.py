@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import TypeAdapter
 
 from mom_core import Config, Engine, MomError, Report, StateError, StateFile, load_config, untrusted
+from mom_core.config.document import MAX_BYTES
+from mom_core.files import DEFAULT_CONFIG, read_file
+from mom_core.lock import holder
+from mom_daemon import become_owner, other_owner
 from mom_daemon.notify import Notifier
+from mom_daemon.status import STATUS_FILE
 
 LOG = logging.getLogger("mom")
 
@@ -122,6 +129,33 @@ def config_as_left(directory: Path) -> Config:
     if content is None:
         raise MomError(f"{copy.path} is not used: {reason or 'there is none'}", hint=NAME_IT)
     return load_config(content)
+
+
+def config_of_running(path: str | Path | None, *, become: bool = True) -> tuple[int, Config] | None:
+    """The process id of the mom that was started with this file and runs, with the configuration that it has in force. None where there is
+    no such mom, or this user may not read what it has in force.
+
+    :param path: a configuration that cannot be used as it is now; None is the usual one
+    :param become: for root: be the user whom its folders belong to from then on; else None where that is another user
+    """
+    file = DEFAULT_CONFIG if path is None else Path(path)
+    try:
+        said = _RUN_DIRECTORY.search(read_file(file, MAX_BYTES).decode("utf-8", "replace"))
+        directory = Path(said[1]) if said else Config().run_directory
+        pid = holder(directory)
+        if not pid or (not become and other_owner(directory) is not None):
+            return None
+        become_owner(directory)
+        started_with = json.loads((directory / STATUS_FILE).read_bytes())["configuration_file"]
+        if not file.samefile(Path(f"/proc/{pid}/cwd") / started_with):
+            return None
+        return pid, config_as_left(directory)
+    except (MomError, OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+_RUN_DIRECTORY: Final = re.compile(r"^run_directory:[ \t]+[\"']?([^\"'#\n]*[^\"'#\s])", re.MULTILINE)
+"""Where it stands in a file whose YAML is broken."""
 
 
 def in_force(directory: Path) -> StateFile[dict[str, Any]]:

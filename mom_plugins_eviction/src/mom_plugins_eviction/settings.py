@@ -36,8 +36,8 @@ class EvictionSettings(PluginSettings):
     """For how long there must have been room before a guest comes back."""
 
     share: Annotated[float, Field(gt=0, le=0.9)] = 0.25
-    """At most this share of the guests is stopped at once, and moved away within an hour, by whatever decision: at least one, but
-    never all of them."""
+    """At most this share of the guests is stopped at once, and at most as many again are moved away within an hour, by whatever decision:
+    of each at least one, but never all of them. The two are counted apart: with a quarter, half of the guests may leave."""
 
     destination: Destination | None = None
     """libvirt's URI of the host to which guests are moved, by TLS or ssh, such as `qemu+tls://spare/system`; behind one space, where it is

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from mom_core import MomError, printable
 from mom_plugins_fleet.link import ConflictError, Store
 from mom_plugins_fleet.records import NAME, FleetRecord, Group, first_wrong
+from mom_plugins_fleet.revisions import off_clock
 from mom_plugins_fleet.signatures import Opened, next_revision
 from mom_plugins_fleet.subjects import GROUPS
 from mom_plugins_fleet.where import Where
@@ -67,6 +68,7 @@ async def change(
     :param agreed: what `agree` was called with already
     """
     named(key)
+    await check_clock(store)
     signer, revisions, trusted = where.signer(), where.revisions, where.operators()
     for _ in range(_ATTEMPTS):
         kept = await store.read(bucket, key)
@@ -85,6 +87,13 @@ async def change(
         revisions.made(bucket, key)
         return revision
     raise MomError("others change this all the time", hint="try again")
+
+
+async def check_clock(store: Store) -> None:
+    """Raises `MomError` where hosts would not take what is signed by the clock here."""
+    off = off_clock(await store.clock())
+    if off:
+        raise MomError(f"the clock here is {off} the servers': nothing is signed", hint="see to the clock, here and there")
 
 
 async def standing(where: Where, store: Store, bucket: str, kind: type[Kind], key: str) -> Opened[Kind] | None:

@@ -32,6 +32,14 @@ GOODBYE_SECONDS: Final = 1.0
 _NONCE: Final = re.compile(r"[A-Za-z0-9_-]{11,64}")
 """Servers have nonces signed: random bytes in base 64. A record, which begins with a byte that is no text, cannot look like that."""
 
+_KNOWS_TLS: Final = b'"tls_'
+"""Part of a server's first line, such as `"tls_required":true`, where it takes TLS."""
+
+_NOT_LET_IN: Final = (
+    "they do not let this key in: it was revoked or replaced, or is of another fleet; "
+    "`mom fleet enroll HOST --group GROUP --token` gives a host another one"
+)
+
 
 class FleetClient(Client):
     """Goes to the servers that it is given and to no others, by TLS where their addresses say so.
@@ -64,7 +72,9 @@ class FleetClient(Client):
         """The library's task that connects again ends for good by an error that it does not foresee."""
         try:
             await super()._process_connect_init()
-        except (nats.errors.Error, OSError, TimeoutError):
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            if "authorization violation" in str(error).lower():
+                raise nats.errors.Error(_NOT_LET_IN) from error
             raise
         except Exception as error:  # whatever the library makes of what a server says
             raise nats.errors.Error(f"no connection can be begun: {printable(str(error) or type(error).__name__, 200)}") from error
@@ -101,9 +111,10 @@ class _Transport(TcpTransport):
                 raise
             except (OSError, TimeoutError) as error:
                 self.close()  # type: ignore[no-untyped-call]  # it has no types
-                raise nats.errors.Error(
-                    f"{printable(uri.hostname or '', 200)} does not take TLS, which tls:// asks for: give nats-server `tls`"
-                ) from error
+                name = printable(uri.hostname or "", 200)
+                if isinstance(error, TimeoutError) and (not self._first or _KNOWS_TLS in self._first):
+                    raise nats.errors.Error(f"{name} did not answer within {connect_timeout} s") from error
+                raise nats.errors.Error(f"{name} does not take TLS, which tls:// asks for: give nats-server `tls`") from error
 
     async def connect_tls(self, uri: str | ParseResult, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: int) -> None:
         clear, loop = self._bare_io_writer, asyncio.get_running_loop()
@@ -127,6 +138,11 @@ class _Transport(TcpTransport):
             return first or await super().readline()  # type: ignore[no-untyped-call]  # it has no types
         except ValueError:
             raise nats.errors.ProtocolError from None
+
+    async def wait_closed(self) -> None:
+        """What fails while a connection is closed is not why it is, and would be told in place of that."""
+        with suppress(OSError):
+            await super().wait_closed()  # type: ignore[no-untyped-call]  # it has no types
 
     def __bool__(self) -> bool:
         return True  # else the library takes one of its own

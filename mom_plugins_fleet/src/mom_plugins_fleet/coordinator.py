@@ -21,7 +21,7 @@ from mom_core import MomError, StateError, printable
 from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, linked
 from mom_plugins_fleet.plan import BOOKS_SECONDS, for_balance, next_orders, places
 from mom_plugins_fleet.records import Lease, MoveState, Orders, shown
-from mom_plugins_fleet.revisions import SeenRevisions
+from mom_plugins_fleet.revisions import SeenRevisions, off_clock
 from mom_plugins_fleet.signatures import Signer, next_revision
 from mom_plugins_fleet.subjects import COORDINATOR, LEASES, ORDERS, PROGRESS, StoredEntry
 from mom_plugins_fleet.trials import settle
@@ -116,12 +116,7 @@ class Coordinator:
 
     async def _work_if_alone(self, store: Store) -> None:
         self._keep()
-        self.view.trust()
-        if self._signer.public not in self.view.orderers:
-            raise LinkError(
-                f"no operator has authorized this coordinator: `mom fleet authorize {self._signer.public}` does",
-                hint="hosts follow the orders of operators and of coordinators that one has authorized",
-            )
+        self._check()
         if not await self._acquire(store):
             return
         self._log.info("coordinating the fleet, epoch %d", self.epoch)
@@ -133,7 +128,7 @@ class Coordinator:
             while self.works:
                 if self.view.current:
                     knew = loop.time()
-                    self.view.trust()
+                    self._check()
                     await self._decide(store)
                     await self._balance(store)
                     await self._settle_trials(store)
@@ -149,6 +144,24 @@ class Coordinator:
                 self._sure_until = float("-inf")
                 with suppress(LinkError):
                     await store.remove(LEASES, COORDINATOR, self._revision)  # this one's own, and no other's
+
+    def _check(self) -> None:
+        """Raises `LinkError` where hosts would not follow this coordinator: it keeps none from working that they do."""
+        view = self.view
+        view.trust()
+        if self._signer.public not in view.orderers:
+            raise LinkError(
+                f"no operator has authorized this coordinator: `mom fleet authorize {self._signer.public}` does",
+                hint="hosts follow the orders of operators, whom --operator names, and of coordinators that one has authorized",
+            )
+        off = off_clock(view.newest) if view.newest else ""
+        if off:
+            hint = "see to the clock; or all hosts have been silent for so long"
+            raise LinkError(f"the clock here is {off} what hosts have told last, by the servers': no orders are given", hint=hint)
+        if view.members.damaged and not view.members.records:
+            host, why = min(view.members.damaged.items())
+            hint = "name the fleet's operators with `mom fleet --operator KEY coordinator`"
+            raise LinkError(f"no host's entry is believed here, such as that of {host}: {printable(why, 400)}", hint=hint)
 
     # --- the lease ---------------------------------------------------------------------------------------------------------------
 

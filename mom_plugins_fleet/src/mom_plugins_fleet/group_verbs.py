@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import entry_points
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
 
-from mom_core import ConfigError, MomError, Portion, load_config, parse_document, parse_duration, printable
+from mom_core import ConfigError, MomError, PluginContext, Portion, Severity, load_config, parse_document, parse_duration, printable
 from mom_daemon import json_option, print_prose, print_text
 from mom_plugins_fleet.changes import change_group, named, standing
 from mom_plugins_fleet.link import Store
@@ -86,6 +88,8 @@ def policy_set_command(where: Where, group: str, name: str, file: Any, only_chec
         _check_classes(text, file.name)
     elif not FLEET_POLICY.match(name):
         raise MomError(f"{printable(name)} is no name of a fleet's policy", hint="call it NN_fleet_NAME, such as 60_fleet_night")
+    else:
+        _check_policy(name, text, file.name)
     if tried:
         begin_trial(where, group, name, text, on, parse_duration(lasts or "1h"))
     else:
@@ -102,18 +106,41 @@ def policy_remove_command(where: Where, group: str, name: str) -> None:
 
 
 def _change(where: Where, group: str, wanted: Callable[[Mapping[str, str]], Mapping[str, str]]) -> None:
+    is_new = False
+
     def changed(before: Group) -> Mapping[str, object]:
+        nonlocal is_new
+        is_new = not before.by  # the first host of a group makes its record
         nothing_on_trial(before)
         return {"policies": wanted(before.policies), "trial": None}
 
     revision = where.ask(lambda store: change_group(where, store, group, changed))
     print_prose(f"The group {group} is at revision {revision}. `mom fleet status` shows where it is in force.", 2)
+    if is_new:
+        print_prose(f"No host is in the group {group} yet: it is new.", 2)
 
 
 def _there(policies: Mapping[str, str], group: str, name: str) -> str:
     if name not in policies:
         raise MomError(f"the group {printable(group)} has no policy {printable(name)}")
     return name
+
+
+def _check_policy(name: str, text: str, file: str) -> None:
+    """Raises `MomError` for a policy that no host can read. What its words need, such as a control, hosts know."""
+    if not entry_points(group="mom.plugins", name="policy"):
+        print_prose(
+            "What this policy says is not checked here, as mom-plugins-policy is not installed: see `mom fleet status`.", 2, err=True
+        )
+        return
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.policy"
+        path.write_bytes(text.encode())
+        evaluator = load_config({"plugins": {"policy": {"directory": folder, "defaults": False}}}).plugins["policy"]
+        plugin = evaluator.loaded.plugin_class(evaluator.settings, PluginContext(name="policy", serves=False))
+        wrong = [one for one in plugin.mom_check() if one.severity is Severity.ERROR]
+    if wrong:
+        raise MomError("\n".join(one.message.replace(str(path), printable(file, 400)) for one in wrong), hint="nothing is set")
 
 
 def _check_classes(text: str, file: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from mom_core import MomError, printable
-from mom_plugins_fleet.records import CLASSES, MOST_REMARKS, Group, Trial, TrialState, shown
+from mom_plugins_fleet.records import CLASSES, FLEET_POLICY, MOST_REMARKS, Group, Trial, TrialState, shown
 from mom_plugins_fleet.signatures import Opened, opened
 from mom_plugins_fleet.subjects import GROUPS
 from mom_plugins_fleet.trials import VERDICT_SECONDS
@@ -16,6 +16,18 @@ from mom_toolkit import Canary, CanaryState, PolicyTexts
 
 WHO: Final = "the fleet, "
 """So begins who changes policies here for the fleet."""
+
+
+def fleet_texts(policies: PolicyTexts) -> Mapping[str, str]:
+    """The fleet's policies that are in force here."""
+    return {name: text.text for name, text in policies.state().texts.items() if FLEET_POLICY.match(name)}
+
+
+def changes_to(record: Group, now: Mapping[str, str]) -> Mapping[str, str | None]:
+    """What makes a record's policies of those, as `PolicyTexts.change` takes it."""
+    wanted = {name: text for name, text in record.policies.items() if name != CLASSES}
+    changed = {name: text for name, text in wanted.items() if now.get(name) != text}
+    return {**changed, **dict.fromkeys(now.keys() - wanted.keys() - {CLASSES})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +67,10 @@ class HostTrial:
             return record
         promoted = opened(Group, GROUPS, group, trial.promoted.encode(), self._operators).record
         if self._tried is None or self._tried.who != who:
-            changes: dict[str, str | None] = dict.fromkeys(record.policies.keys() - promoted.policies.keys() - {CLASSES})
-            changes |= {name: text for name, text in promoted.policies.items() if name != CLASSES and record.policies.get(name) != text}
-            remarks = tuple(printable(f"{one.severity}: {one}", 300) for one in policies.remarks(changes)[:MOST_REMARKS])
-            self._tried = _Tried(who, changes, TrialState(revision=found.revision, remarks=remarks))
+            # Against what is in force here, and not against the record: what of that is refused here would not be looked at.
+            wrong = policies.remarks(changes_to(promoted, fleet_texts(policies)))
+            remarks = tuple(printable(f"{one.severity}: {one}", 300) for one in wrong[:MOST_REMARKS])
+            self._tried = _Tried(who, changes_to(promoted, record.policies), TrialState(revision=found.revision, remarks=remarks))
         mine = self._tried.running(policies)
         good = mine is not None and mine.state is CanaryState.PROMOTED and now < trial.ends + VERDICT_SECONDS
         return promoted if good else record

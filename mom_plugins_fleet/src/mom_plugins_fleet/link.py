@@ -26,9 +26,9 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from mom_core import MomError, printable, read_secret
 from mom_plugins_fleet.addresses import not_safe
-from mom_plugins_fleet.bucket_watch import BucketWatch, BucketWatcher, WatchBroken, given_up_at_once
+from mom_plugins_fleet.bucket_watch import MAKE_SECONDS, BucketWatch, BucketWatcher, WatchBroken, given_up_at_once
 from mom_plugins_fleet.client import FleetClient
-from mom_plugins_fleet.subjects import INVITED_SECONDS, StoredEntry, buckets, direct, inbox, is_deleted, subject, taken
+from mom_plugins_fleet.subjects import INVITED_SECONDS, STATES, StoredEntry, buckets, direct, inbox, is_deleted, subject, taken
 
 ANSWER_SECONDS: Final = 5.0
 """How long an answer of the servers' may take. Within one site that is milliseconds; a replicated bucket's new leader is chosen in 4 s."""
@@ -62,6 +62,8 @@ _WRONG_REVISION: Final = 10071
 
 _MISSING: Final = "`mom fleet init` makes them"
 _REFUSED: Final = "a host's key is for what is its own: is it the right one?"
+
+_MAY_BE: Final = "it may be done all the same: look before you try again"
 
 _JWT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
@@ -169,16 +171,30 @@ class Store:
 
         Raises `ConflictError`, and a `LinkError` after which it may or may not have been set.
         """
-        return await self._asked(f"set {bucket} {key}", self._publish(subject(bucket, key), data, {}, revision))
+        return await self._asked(f"set {bucket} {key}", self._publish(subject(bucket, key), data, {}, revision), _MAY_BE)
 
     async def remove(self, bucket: str, key: str, revision: int | None = None) -> None:
         """Let nothing stand at a key, if it still has that revision (None: whatever it has). Raises as `put` does."""
-        await self._asked(f"remove {bucket} {key}", self._publish(subject(bucket, key), b"", {"KV-Operation": "DEL"}, revision))
+        removed = self._publish(subject(bucket, key), b"", {"KV-Operation": "DEL"}, revision)
+        await self._asked(f"remove {bucket} {key}", removed, _MAY_BE)
 
     async def _publish(self, name: str, data: bytes, headers: dict[str, str], revision: int | None) -> int:
         if revision is not None:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(revision)
         return (await given_up_at_once(self._jetstream.publish(name, data, timeout=ANSWER_SECONDS, headers=headers or None))).seq
+
+    async def clock(self) -> float:
+        """The servers' time, in seconds since the epoch."""
+        for _ in range(LOAD_ATTEMPTS - 1):
+            with suppress(UnansweredError):
+                return await self._clock()
+        return await self._clock()
+
+    async def _clock(self) -> float:
+        # They tell it of a consumer that they make; this one goes away by itself. Like a load's, it may be on a server that hangs.
+        unused = ConsumerConfig(ack_policy=AckPolicy.NONE, inactive_threshold=1.0, mem_storage=True, num_replicas=1)
+        making = self._jetstream.add_consumer(f"KV_{STATES}", unused, timeout=MAKE_SECONDS)
+        return (await self._asked("ask for the time", given_up_at_once(making))).created.timestamp()
 
     async def hear(self, bucket: str, key: str, changed: Callable[[], None]) -> None:
         """Call `changed` for each change of this key from now on."""
@@ -226,7 +242,7 @@ class Store:
 
     async def lay_out(self, bucket: str, key: str, data: bytes) -> None:
         """Set a key so that the first client that takes it gets it, and no other."""
-        await self._asked(f"set {bucket} {key}", self._lay_out(f"KV_{bucket}", subject(bucket, key), key, data))
+        await self._asked(f"set {bucket} {key}", self._lay_out(f"KV_{bucket}", subject(bucket, key), key, data), _MAY_BE)
 
     async def _lay_out(self, stream: str, name: str, key: str, data: bytes) -> None:
         with suppress(nats.js.errors.NotFoundError):
@@ -263,8 +279,11 @@ class Store:
             if found.config.allow_rollup_hdrs:
                 await self._jetstream.update_stream(found.config, allow_rollup_hdrs=False)
 
-    async def _asked(self, what: str, answer: Coroutine[Any, Any, Answer]) -> Answer:
-        """The answer; what the library raises becomes a `LinkError`."""
+    async def _asked(self, what: str, answer: Coroutine[Any, Any, Answer], unanswered: str = "") -> Answer:
+        """The answer; what the library raises becomes a `LinkError`.
+
+        :param unanswered: the hint where no answer came
+        """
         began = time.monotonic()
         try:
             return await answer
@@ -279,14 +298,14 @@ class Store:
         except (nats.errors.Error, TimeoutError, OSError) as error:
             at, why = self.said
             if isinstance(error, TimeoutError) and at < began:
-                raise UnansweredError(f"cannot {what}: the servers did not answer in time") from None
+                raise UnansweredError(f"cannot {what}: the servers did not answer in time", hint=unanswered) from None
             if self.lost_at and not self.connected:
                 why = f"NATS is not reachable since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.lost_at))}"
             elif not isinstance(error, TimeoutError):
                 why = str(error) or type(error).__name__
             elif "permissions violation" in why.lower():
                 raise LinkError(f"cannot {what}: the fleet's servers do not let this key do that", hint=_REFUSED) from None
-            raise LinkError(f"cannot {what}: {printable(why, 200)}") from None
+            raise LinkError(f"cannot {what}: {printable(why, 200)}", hint=unanswered) from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:  # the library believes what it is answered
             why = printable(f"{type(error).__name__}: {error}", 200)
             raise LinkError(f"cannot {what}: the servers' answer makes no sense: {why}") from None
@@ -309,7 +328,7 @@ async def linked(
 
     async def failed(error: Exception) -> None:
         nonlocal waits
-        why = printable(str(error) or type(error).__name__, 300)
+        why = printable(_why(error), 300)
         store.said = time.monotonic(), why
         log.debug("the fleet's servers: %s", why)
         if not client.is_connected:
@@ -367,7 +386,7 @@ async def _connect(store: Store, servers: Sequence[str], name: str, options: Map
         except (nats.errors.Error, TimeoutError, OSError, ssl.SSLError) as error:
             if not patient:
                 raise LinkError(
-                    f"the fleet's servers cannot be reached: {store.said[1] or printable(str(error) or type(error).__name__, 200)}",
+                    f"the fleet's servers cannot be reached: {store.said[1] or printable(_why(error), 200)}",
                     hint="is nats-server running there, and is this the right key?",
                 ) from None
             await asyncio.sleep(AGAIN_SECONDS)
@@ -399,6 +418,11 @@ async def _end_tasks(client: Client) -> None:
         for task in going_on:
             task.cancel()
         await asyncio.wait(going_on, timeout=0.2)
+
+
+def _why(error: Exception) -> str:
+    """In words: the library's own errors of time have none."""
+    return str(error) or ("they did not answer in time" if isinstance(error, TimeoutError) else type(error).__name__)
 
 
 def _hang_up(client: Client) -> None:

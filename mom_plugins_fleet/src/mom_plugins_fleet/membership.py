@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from mom_core import Config, MomError, load_config, parse_document, printable, replace_file
+from mom_core import Config, ConfigError, MomError, load_config, parse_document, printable, replace_file
 from mom_daemon import other_owner
 from mom_plugins_fleet.invitation import Token
 from mom_plugins_fleet.link import Access, LinkError, Store, ask
@@ -27,21 +29,31 @@ IPAddressAllow=any
 """
 
 
+_MORE_BYTES: Final = 16 << 10
+"""What the host's key, the fleet's certificate and the rest take at most, beside the configuration itself."""
+
+
 def join(config: Path, address: str, token: Token) -> None:
     """Make this host a member of the fleet whose server is there. Nothing is written before all of it is there. Raises `MomError`."""
     server = address if "://" in address else f"tls://{address}"
     if not server.startswith("tls://"):
         raise MomError(f"{printable(address)} is no address of a server", hint="name its host, such as nats1.example.org")
     named: dict[str, Any] = {"servers": [server], "host": token.host, "key": str(config.with_name("fleet.key"))}
-    with_fleet(config, named)  # what cannot be written is seen before the token is used
-    if not os.access(config.parent, os.W_OK):
-        raise MomError(f"{config.parent} cannot be written", hint="run it as root")
+    # What cannot be written is seen before the token is used.
+    largest = len(with_fleet(config, named)) + _MORE_BYTES
+    try:
+        with tempfile.TemporaryFile(dir=config.parent) as probe:
+            probe.write(bytes(largest))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        raise MomError(f"{config.parent} cannot be written: {error.strerror}", hint="run it as root, and with free space there") from None
     access = Access([server], None, token.credentials, token.certificate)
     try:
         data = ask(access, JOINING, LOG, lambda store: _taken(store, token))
     except LinkError as error:
         over = (
-            f"by this host's clock the token was good until {time.ctime(token.ends)}: make another"
+            f"by this host's clock the token was good until {time.ctime(token.ends)}: {_another(token)}"
             if time.time() > token.ends
             else error.hint
         )
@@ -56,18 +68,19 @@ def join(config: Path, address: str, token: Token) -> None:
     status = config.stat()
     files[config] = (with_fleet(config, named), status.st_mode & 0o777)  # at last: it names the others
     if config == DEFAULT_CONFIG and UNITS.is_dir():
-        unit = UNITS / "mom.service.d"
-        unit.mkdir(exist_ok=True)
-        files = {unit / "fleet.conf": (_NETWORK, 0o644), **files}
+        files = {UNITS / "mom.service.d" / "fleet.conf": (_NETWORK, 0o644), **files}
+    path = config
     try:
         for path, (text, mode) in files.items():
+            path.parent.mkdir(exist_ok=True)
             replace_file(path, text, durable=True, mode=mode)
             made = path.stat()
             if path.parent == config.parent and (made.st_uid, made.st_gid) != (status.st_uid, status.st_gid):
                 os.chown(path, status.st_uid, status.st_gid)
         _let_read(config.with_name("fleet.key"), load_config(config))
     except OSError as error:
-        raise MomError(f"{error.filename} cannot be written: {error.strerror}", hint="the token is used: make another one") from None
+        where = error.filename or path  # the error of a full disk names no file
+        raise MomError(f"{where} cannot be written: {error.strerror}", hint=f"the token is used: {_another(token)}") from None
 
 
 def _let_read(key: Path, config: Config) -> None:
@@ -81,8 +94,12 @@ def _let_read(key: Path, config: Config) -> None:
 async def _taken(store: Store, token: Token) -> bytes:
     data = await store.take(INVITATIONS, token.host)
     if data is None:
-        raise MomError("this token was used, or its time is over", hint=f"make another one: `mom fleet enroll {token.host} --token`")
+        raise MomError("this token was used, or its time is over", hint=_another(token))
     return data
+
+
+def _another(token: Token) -> str:
+    return f"make another one: `mom fleet enroll {token.host} --group GROUP --token`"
 
 
 def with_fleet(config: Path, settings: Mapping[str, object]) -> str:
@@ -101,8 +118,9 @@ def with_fleet(config: Path, settings: Mapping[str, object]) -> str:
         at = document.keys["plugins",].line
         text = "\n".join([*lines[:at], *own, *lines[at:], ""])
         wanted = {**top, "plugins": {**plugins, "fleet": dict(settings)}}
-        if parse_document(text, str(config)).value == wanted:
-            return text
+        with suppress(ConfigError):  # where plugins stand in one line, what was added is no YAML
+            if parse_document(text, str(config)).value == wanted:
+                return text
     raise MomError(
         f"{config} has no plugins, one below the other, beside which `fleet:` could stand", hint="`mom config init` writes such a file"
     )

@@ -29,6 +29,7 @@ class TargetHost:
     :param arrived: what came to it in the last day by the fleet's own books
     :param address: where guests are sent
     :param works: what its guests work on; None: not of all of them that is known
+    :param promisable: what of its memory it can promise to guests; None: it does not say, and all of it counts
     """
 
     name: str
@@ -42,12 +43,18 @@ class TargetHost:
     said: int | None = None
     arrived: int = 0
     works: int | None = None
+    promisable: int | None = None
     address: Destination = Destination.ANYWHERE
 
     @property
     def has(self) -> int:
         """Its memory, as far as it is believed."""
         return self.total if self.said is None else min(self.total, self.said)
+
+    @property
+    def unpromised(self) -> int:
+        """What it can still promise; may be negative."""
+        return (self.has if self.promisable is None else min(self.has, self.promisable)) - self.promised
 
     @property
     def room(self) -> int:
@@ -80,9 +87,9 @@ def foremost(places: Iterable[TargetHost], group: str, within: str = "") -> dict
     most = float("-inf")
     same = (one for one in places if one.group == group and within in ("", one.within))
     for place in sorted(same, key=lambda one: (one.room, one.name), reverse=True):
-        if place.has - place.promised > most:
+        if place.unpromised > most:
             found[place.name] = place
-            most = place.has - place.promised
+            most = place.unpromised
     return found
 
 
@@ -103,7 +110,7 @@ def choose(
     same = [place for place in same if within in ("", place.within)]
     if not same:
         return f"its mover moves guests within {within} only, where no other host can take guests now"
-    promising = [place for place in same if place.promised + leaver.guarantee <= place.has]
+    promising = [place for place in same if leaver.guarantee <= place.unpromised]
     if not promising:
         return f"no host of the group {group} could keep its promise of {leaver.guarantee} KiB"
     best = max(promising, key=lambda place: (place.room, place.name))

@@ -92,6 +92,7 @@ def place_of(view: FleetView, name: str) -> TargetHost | str:
         within=_within(state.mover),
         said=member.memory,
         works=_works(state),
+        promisable=state.promisable,
         address=member.address,
     )
 
@@ -176,7 +177,7 @@ def next_orders(
     kept = {move.guest: move for move in open_or_failed if move.state is not MoveState.FAILED or move.guest in guests}
     stuck: dict[str, str] = {}
     under_way = sum(move.state in OPEN for move in kept.values())
-    ways = _WaysOut(known, host, member.group, _mover(view, host), arriving_at_once)
+    ways = _WaysOut(view, known, host, member.group, _mover(view, host), arriving_at_once)
     for guest in sorted(guests.values(), key=leaving_order):
         earlier = kept.get(guest.id)
         if earlier is not None and earlier.state is not MoveState.FAILED:
@@ -202,7 +203,8 @@ class _WaysOut:
     :param most: how many guests may be on their way to a host
     """
 
-    def __init__(self, known: dict[str, TargetHost], host: str, group: str, mover: MoverState | None, most: int) -> None:
+    def __init__(self, view: FleetView, known: dict[str, TargetHost], host: str, group: str, mover: MoverState | None, most: int) -> None:
+        self._view = view
         self._known, self._host, self._group, self._mover, self._most = known, host, group, mover, most
         self._look()
 
@@ -222,6 +224,12 @@ class _WaysOut:
         place = choose(leaver, self._best if earlier is None and self._best else self._free, self._group, avoid, within=within)
         if isinstance(place, str) and earlier is not None:
             place = choose(leaver, self._best, self._group, within=within)
+        taken: frozenset[str] = frozenset()  # hosts that tell of a guest of the same id: it would be moved onto that
+        while isinstance(place, TargetHost) and guest.id in self._view.guests(place.name):
+            taken |= {place.name}
+            place = choose(leaver, self._free, self._group, taken, within=within)
+        if isinstance(place, str) and taken:
+            return f"a guest of the same id is on {', '.join(sorted(taken))}; elsewhere, {place}"
         if isinstance(place, str):
             return self._waits_for(leaver) or place
         made = _made(guest, leaver, place, self._mover, 1 if earlier is None else earlier.number + 1)
@@ -280,7 +288,7 @@ def for_balance(view: FleetView, known: Mapping[str, TargetHost], group: str, tr
         if leaver is None or guest.working is None or guest.stays or guest.id in lately:
             continue
         there = choose(leaver, others, group, within=mover.within)
-        if isinstance(there, str):
+        if isinstance(there, str) or guest.id in view.guests(there.name):  # another one of its id is there
             continue
         after = max((works - guest.working) / full.has, ((there.works or 0) + guest.working) / there.has)
         if after < high and (best is None or after < best[0]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -42,7 +42,6 @@ from mom_plugins_fleet.addresses import a_server
 from mom_plugins_fleet.placement import listed
 from mom_plugins_fleet.records import (
     CLASSES,
-    FLEET_POLICY,
     LARGEST_KIB,
     NAME,
     Group,
@@ -55,6 +54,7 @@ from mom_plugins_fleet.records import (
     MoveState,
     PublicKey,
     shown,
+    whole_key,
 )
 from mom_toolkit import NO_PROMISES, ClassFiles, GuestMoves, HostDrain, HostMetrics, PolicyTexts, Promises, stale_seconds, unhealthy_reasons
 
@@ -108,7 +108,7 @@ class FleetPlugin:
         ca: ExistingFile | None = None
         """The certificates that the servers' own are checked with, as PEM. Unset: those that the system trusts."""
 
-        operators: Annotated[list[PublicKey], Field(max_length=64)] = Field(default_factory=list)
+        operators: Annotated[list[Annotated[PublicKey, AfterValidator(whole_key)]], Field(max_length=64)] = Field(default_factory=list)
         """The public keys of the fleet's operators, as `mom fleet key` prints them. Nothing directs this host that none of them has signed.
         Unset: the host tells the fleet how it is, and follows nothing. Take a key out, and what it has signed is not followed any more."""
 
@@ -266,15 +266,14 @@ class FleetPlugin:
 
     def _apply(self, group: str, found: Opened[Group], data: bytes | None) -> None:
         """Put a group's policies in force, and keep the record as it stood there, if it is given. Raises `MomError`."""
+        from mom_plugins_fleet.host_trial import changes_to, fleet_texts
+
         policies = self._context.service(PolicyTexts)
         if policies is None:
             raise MomError("no plugin here takes policies", hint="enable the plugin policy")
         who = f"the fleet, group {group}, revision {found.revision}, signed by {found.by}"
         record = self._trial.in_force(policies, group, found, who)
-        wanted = {name: text for name, text in record.policies.items() if name != CLASSES}
-        now = {name: text.text for name, text in policies.state().texts.items() if FLEET_POLICY.match(name)}
-        changes: dict[str, str | None] = {name: text for name, text in wanted.items() if now.get(name) != text}
-        changes.update(dict.fromkeys(now.keys() - wanted.keys()))
+        changes = changes_to(record, fleet_texts(policies))
         path = self._kept.path.with_name(CLASSES)
         new = path.with_suffix(".new")
         try:
@@ -367,8 +366,10 @@ class FleetPlugin:
             mode=report.mode,
             total=_kib(host.get("mem_available"), 1),
             available=_kib(host.get("mem_really_available"), GRAIN_KIB),
+            promisable=_kib(host.get("mem_promisable"), 1),
             memory_state=(report.snapshot.host.text("host_memory_state") or "")[:64],
             problems=len(report.problems),
+            problem=_worst(report.problems),
             unhealthy=_unhealthy(report.snapshot),
             guests=guests,
             others=len(others),
@@ -410,6 +411,11 @@ class FleetPlugin:
         if member is None:
             return [Finding(Severity.ERROR, subject, f"it does not know the host {self._host}", "`mom fleet enroll` lets it in")]
         return [Finding(Severity.OK, subject, f"the host {self._host} is a member of the group {member.group}")]
+
+
+def _worst(problems: Sequence[Problem]) -> str:
+    worst = min(problems, key=lambda one: one.severity is not Severity.ERROR, default=None)
+    return "" if worst is None else printable(worst.message, 200)
 
 
 def _result(outcome: Outcome) -> tuple[MoveState, str]:

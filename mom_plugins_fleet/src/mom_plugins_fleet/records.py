@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -53,6 +55,18 @@ def _a_host(name: str) -> str:
 
 PublicKey = Annotated[str, StringConstraints(pattern=r"^U[A-Z2-7]{55}$")]
 """A user's public NKEY."""
+
+
+def whole_key(key: str) -> str:
+    """A user's public NKEY, as a person types it. Raises `ValueError` for one with a typing error."""
+    if not re.fullmatch(r"U[A-Z2-7]{55}", key):
+        raise ValueError("no public key of a user: it has 56 characters and begins with U")
+    raw = base64.b32decode(key)
+    # An NKEY ends with the CRC-16 (XMODEM) of all before it; the library checks it nowhere.
+    if binascii.crc_hqx(raw[:-2], 0) != int.from_bytes(raw[-2:], "little"):
+        raise ValueError("no public key of a user: it has a typing error, as it does not fit its own checksum")
+    return key
+
 
 HostName = Annotated[str, StringConstraints(pattern=NAME)]
 GroupName = Annotated[str, StringConstraints(pattern=NAME)]
@@ -219,8 +233,12 @@ class HostState(FleetRecord):
     mode: str
     total: Kib | None = None
     available: Kib | None = None
+    promisable: Kib | None = None
+    """What of its memory it can promise to guests; None: it does not say, as without the plugin balloon."""
     memory_state: str = ""
     problems: int = 0
+    problem: Annotated[str, StringConstraints(max_length=200)] = ""
+    """One of them: an error, if there is one."""
     unhealthy: Annotated[int, Field(ge=0, le=LARGEST_KIB)] | None = None
     """How many guests are short of memory, swap, wait for it, or have less than they are promised."""
     guests: Annotated[tuple[HostedGuest, ...], Field(max_length=MOST_TOLD)] = ()

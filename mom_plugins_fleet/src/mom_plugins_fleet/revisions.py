@@ -21,6 +21,7 @@ AHEAD_SECONDS: Final = 86_400.0
 """Revisions begin with the clock of who signs, and may be so far ahead of the one here. The last number that there is, signed with a stolen
 key, would else be one that nothing comes after."""
 
+
 REMOVED: Final = "removed"
 """In the place of a digest: nothing stands there since."""
 
@@ -36,13 +37,24 @@ class RevisionsContent:
 FORM: Final = TypeAdapter(RevisionsContent)
 
 
+def off_clock(servers: float) -> str:
+    """How far the clock here is from the servers', where hosts would not take what it signs; empty: near enough.
+
+    :param servers: their time, in seconds since the epoch
+    """
+    ahead = time.time() - servers
+    return f"{lasting(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'}" if abs(ahead) > AHEAD_SECONDS else ""
+
+
 class SeenRevisions:
     """Opens records, none of them older than one that was used here. For one thread, once it is loaded.
 
     What a key has signed counts as long as that key is trusted: what its thief has signed ends with it.
 
     :param file: None: it is not kept
-    :param at_once: write each change before it is used; else `save` does
+    :param at_once: of a host: write each change before it is used. Else, of who signs, `save` does; and what was noted while its own
+        clock was wrong, and is far ahead of it now, does not count: it could sign nothing after that. On a host, whose clock may be set
+        back to have it follow what is over, it does
     """
 
     def __init__(self, file: StateFile[RevisionsContent] | None = None, *, at_once: bool = True) -> None:
@@ -79,7 +91,8 @@ class SeenRevisions:
         if found.revision > known and ahead > AHEAD_SECONDS:
             far = lasting(ahead) if ahead < 1e10 else "centuries"
             raise MomError(
-                f"its revision is {far} ahead of the clock here: it is not taken", hint="see to the clock, here and where it was signed"
+                f"its revision is {far} ahead of the clock here: it is not taken",
+                hint=f"see to the clock, here and where it was signed; then `mom fleet countersign {found.by}` signs it anew",
             )
         if found.revision > known:
             self._note(f"{bucket} {key}", found.by, (found.revision, found.digest))
@@ -106,7 +119,9 @@ class SeenRevisions:
         self._note(f"{bucket} {key}", by, (self.newest(bucket, key, trusted), REMOVED))
 
     def _known(self, bucket: str, key: str, trusted: Collection[str]) -> tuple[int, str]:
-        return max((known for by, known in self._newest.get(f"{bucket} {key}", {}).items() if by in trusted), default=(0, ""))
+        last = float("inf") if self._at_once else time.time() + AHEAD_SECONDS
+        noted = self._newest.get(f"{bucket} {key}", {}).items()
+        return max((known for by, known in noted if by in trusted and known[0] <= last), default=(0, ""))
 
     def _note(self, name: str, by: str, known: tuple[int, str]) -> None:
         before = self._newest.get(name, {})

@@ -73,6 +73,7 @@ def host_row(view: FleetView, name: str) -> dict[str, Any]:
         **{field + units.get(field, ""): getattr(state, field, None) for field in told},
         "guests": None if state is None else len(state.guests) + state.others,
         "policies": _policies(state, view.groups.records.get(member.group, (0, None))[0]),
+        "problem": "" if state is None else state.problem,
         "refused": "" if state is None else state.refused,
         "classes_unused": "" if state is None else state.classes_unused,
         "moves": [] if orders is None else [{"guest": m.name, "to": m.to, "state": str(m.state), "error": m.error} for m in orders.moves],
@@ -120,6 +121,9 @@ def more_of(row: Mapping[str, Any]) -> Iterator[str]:
         yield f" refuses its group's policies: {brief(row['refused'], 400)}"
     if row["classes_unused"]:
         yield f" does not use its group's classes: {brief(row['classes_unused'], 400)}"
+    if row["problems"]:
+        more = f"{row['problems']} problems, such as" if row["problems"] > 1 else "a problem"
+        yield f" has {more}: {brief(row['problem'] or 'see `mom status` there', 200)}"
     for move in row["moves"]:
         error = f": {brief(move['error'], 200)}" if move["error"] else ""
         yield f": {brief(move['guest'], 80)} -> {brief(move['to'], 80)}  {move['state']}{error}"
@@ -131,13 +135,15 @@ def remarks_of(row: Mapping[str, Any]) -> str:
     """How a host is, in words."""
     lost = row["silent"] and row["age_s"]
     at = time.strftime("%H:%M" if lost < _DAY else "%Y-%m-%d %H:%M", time.localtime(time.time() - lost)) if lost else ""
-    state, draining = row["memory_state"], "empty" if row["guests"] == 0 else "draining"
+    state = row["memory_state"]
+    draining = "drained, empty" if row["guests"] == 0 else "draining: its guests wait for it" if lost else "draining"
     heard = f"not reachable since {at}" if lost else "has told nothing yet" if row["mode"] is None else ""
     notes = ["what it tells cannot be read" if row["damaged"] else heard]
     notes += [draining if row["draining"] else "cordoned" if row["cordoned"] else "", "balance" if row["balance"] else ""]
     notes += ["plenty of memory" if state == "high" else f"short of memory ({state})" if state else ""]
     notes += [f"{row['unhealthy']} guests unhealthy" if row["unhealthy"] else "", "" if row["mode"] in (None, "enforce") else row["mode"]]
-    notes += [f"{row['problems']} problems" if row["problems"] else "", f"{row['killed_today']} killed" if row["killed_today"] else ""]
+    notes += [f"{row['problems']} problem{'s' * (row['problems'] > 1)}" if row["problems"] else ""]
+    notes += [f"{row['killed_today']} killed" if row["killed_today"] else ""]
     notes += [f"guests waited {lasting(row['waited_today_s'])}" if row["waited_today_s"] else ""]
     notes += [f"promises broken for {lasting(row['promise_broken_today_s'])}" if row["promise_broken_today_s"] else ""]
     return ", ".join(note for note in notes if note)

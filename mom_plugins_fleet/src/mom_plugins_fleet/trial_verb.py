@@ -64,8 +64,10 @@ def begin_trial(where: Where, group: str, name: str, text: str, share: float | N
 
     async def begun(store: Store) -> tuple[FleetView, FleetView]:
         view = await where.view(store)
-        on = () if share is None else chosen(view, named(group), share)
-        before = view.groups.get(named(group)) or Group()
+        if not _hosts_of(view, named(group)):
+            raise MomError(f"no host is in the group {group}", hint="`mom fleet status` shows which groups hosts are in")
+        on = () if share is None else chosen(view, group, share)
+        before = view.groups.get(group) or Group()
         nothing_on_trial(before)
         show(f"{GROUPS} {group}, if all goes well", before, before.model_copy(update={"policies": tried(before)}))
         revision = await have(store, (), 2 * ASKED_SECONDS)  # no coordinator ends it before this does
@@ -77,7 +79,7 @@ def begin_trial(where: Where, group: str, name: str, text: str, share: float | N
                 raise _changed(group)
             return {"trial": None}
 
-        if not on or _refused(asked, group):
+        if not on or _refused(asked, group) or not told(asked, group):
             await change_group(where, store, group, ended)
             return asked, asked
         await have(store, on, seconds, trial)
@@ -92,8 +94,13 @@ def begin_trial(where: Where, group: str, name: str, text: str, share: float | N
         print_prose(f"{brief(one, 300)} (on {first_names(hosts, _SHOWN)})", 4)
     if _refused(asked, group):
         raise MomError("it is set nowhere, as hosts cannot use it", hint="see what they say above")
+    agreed, of = len(told(asked, group)), len(_hosts_of(asked, group))
+    if not agreed:
+        raise MomError(
+            f"none of {of} hosts has said what is wrong with it: it is set nowhere", hint="`mom fleet status` shows how they are"
+        )
     if share is None:
-        print_prose("It could be set.", 2)
+        print_prose(f"It could be set, as {agreed} of {of} hosts say.", 2)
         return
     _print(view, group)
     if not holder_of(view):
@@ -108,14 +115,17 @@ async def _answered(where: Where, store: Store, group: str, revision: int) -> Fl
         view = await where.view(store)
         if group not in view.groups.records or view.groups.records[group][0] != revision:
             raise _changed(group)
-        here = {host for host, (_, member) in view.members.records.items() if member.group == group and view.is_fresh(host)}
-        silent = sorted(here - told(view, group).keys())
+        silent = sorted(host for host in _hosts_of(view, group) - told(view, group).keys() if view.is_fresh(host))
         if not silent:
             return view
         if time.monotonic() > ends:
             print_prose(f"{first_names(silent, _SHOWN)} did not say what is wrong with it within {ASKED_SECONDS:.0f} s.", 2)
             return view
         await asyncio.sleep(LOOK_SECONDS)
+
+
+def _hosts_of(view: FleetView, group: str) -> frozenset[str]:
+    return frozenset(host for host, (_, member) in view.members.records.items() if member.group == group)
 
 
 def _changed(group: str) -> MomError:

@@ -33,7 +33,10 @@ def chosen(view: FleetView, group: str, share: float) -> tuple[str, ...]:
     hosts = [name for name, (_, member) in view.members.records.items() if member.group == group]
     able = [name for name in hosts if _can_try(view, name)]
     if not able:
-        raise MomError(f"no host of the group {group} can try anything now", hint="it takes one that has guests, acts, and is not drained")
+        raise MomError(
+            f"no host of the group {group} can try anything now",
+            hint="it takes one that has guests, acts, is not drained, and has taken its policies",
+        )
     able.sort(key=lambda name: hashlib.sha256(name.encode()).digest())
     return tuple(sorted(able[: max(1, math.ceil(share * len(hosts)))]))
 
@@ -41,6 +44,8 @@ def chosen(view: FleetView, group: str, share: float) -> tuple[str, ...]:
 def _can_try(view: FleetView, host: str) -> bool:
     state, member = view.states.get(host), view.members.get(host)
     if state is None or member is None or not view.is_fresh(host):
+        return False
+    if state.refused:  # what is tried comes on top of what is refused
         return False
     return state.mode == "enforce" and not member.draining and bool(state.guests or state.others)
 

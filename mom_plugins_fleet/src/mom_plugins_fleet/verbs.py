@@ -19,14 +19,14 @@ from mom_core import MomError, parse_size, printable, printable_lines
 from mom_daemon import print_prose
 from mom_plugins_fleet import server_setup
 from mom_plugins_fleet.accounts import ACCOUNT, host_credentials, new_seed, write_secret
-from mom_plugins_fleet.changes import agree, ask_a_person, change, change_group, checked, named, show, standing, who
+from mom_plugins_fleet.changes import agree, ask_a_person, change, change_group, check_clock, checked, named, show, standing, who
 from mom_plugins_fleet.group_verbs import policy_group
 from mom_plugins_fleet.invitation import Invitation, Token
 from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.plan_verb import plan_command
 from mom_plugins_fleet.records import MOST_EARLIER, AuthorizedKeys, Group, Member
 from mom_plugins_fleet.revisions import AHEAD_SECONDS
-from mom_plugins_fleet.signatures import next_revision, opened
+from mom_plugins_fleet.signatures import Opened, next_revision, opened
 from mom_plugins_fleet.status_verb import status_command
 from mom_plugins_fleet.subjects import AUTHORIZED, COORDINATORS, GROUPS, INVITATIONS, ORDERS, PROGRESS, ROSTER, STATES
 from mom_plugins_fleet.where import LOG, Where, checked_key
@@ -112,7 +112,7 @@ def init_command(where: Where, names: tuple[str, ...], replicas: int, store: Pat
     """
     unit = where.home / server_setup.UNIT
     if names:
-        server_setup.make_server(where.home, names, store)
+        server_setup.make_server(where.home, names, store.absolute())
         where.look_at_home()
         why = "" if no_start else server_setup.systemd_does(f"enable --now {unit}")
         if no_start or why:
@@ -148,11 +148,14 @@ def join_command(where: Where, address: str, token: str, no_restart: bool) -> No
     """
     from mom_plugins_fleet.membership import DEFAULT_CONFIG, join
 
-    config, invited = Path(where.config or DEFAULT_CONFIG), Token.parse(token)
+    config, invited = Path(where.config or DEFAULT_CONFIG).absolute(), Token.parse(token)
     join(config, address, invited)
     print_prose(f"{invited.host} is a member of the fleet, by {config}. `mom doctor` says whether the servers answer.", 2)
     again = "daemon-reload", "try-restart mom"
-    why = "it was not to be" if no_restart or config != DEFAULT_CONFIG else server_setup.systemd_does(*again)
+    if config != DEFAULT_CONFIG:
+        print_prose(f"A mom that runs by {config} is in the fleet when it is started again.", 2)
+        return
+    why = "it was not to be" if no_restart else server_setup.systemd_does(*again)
     if why:
         print_prose(f"mom is not started again ({why}): `systemctl daemon-reload && systemctl restart mom`.", 2)
 
@@ -172,11 +175,17 @@ def key_command(where: Where, file: Path) -> None:
 def revoke_command(where: Where, key: str) -> None:
     """Have the servers let an operator or a coordinator with the public KEY in no more, at once."""
     root = where.root()
-    root.revoke(checked_key(key))
+    if checked_key(key) == _own_key(where):
+        ask_a_person("It is the key that you work with. Revoke it?")
+    root.revoke(key)
     where.give(root.fleet_account())
     accounts = server_setup.write_accounts(root)
     print_prose(f"The servers let it in no more. For their next start, bring {accounts} to all of them; and take the key out of", 2)
     print_prose("`operators` of all hosts: what it has signed counts there until then.", 2)
+
+
+def _own_key(where: Where) -> str | None:
+    return where.signer().public if where.key is not None and Path(where.key).exists() else None
 
 
 @fleet.command("enroll")
@@ -223,7 +232,12 @@ class _OtherWasFasterError(MomError):
 
 def _enroll(where: Where, host: str, group: str, given: Mapping[str, object], key_file: Path | None, *, by_token: bool) -> Token | None:
     where.signer()  # without one, nothing is changed
-    known = where.ask(lambda store: standing(where, store, ROSTER, Member, host))
+
+    async def looked(store: Store) -> Opened[Member] | None:
+        await check_clock(store)  # before the servers are given an account, which has a revision, too
+        return await standing(where, store, ROSTER, Member, host)
+
+    known = where.ask(looked)
     before = None if known is None else known.record
     account, seed, credentials = before.account if before else "", new_seed(ACCOUNT), None
     if key_file is not None or by_token:
@@ -250,6 +264,7 @@ def _enroll(where: Where, host: str, group: str, given: Mapping[str, object], ke
     async def put(store: Store) -> Token | None:
         await change(where, store, ROSTER, Member, host, enrolled, agreed=agreed)
         if (await store.read(GROUPS, group)).data is None:  # so that what the group has can be told from what a server does not tell
+            print_prose(f"The group {group} is new: it has no policies yet.", 2)
             await change_group(where, store, group, lambda _: {})
         return await _invite(where, store, host, seed, key) if by_token else None
 
@@ -373,7 +388,9 @@ def coordinator_command(where: Where, name: str, metrics: Path | None) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_Lines("%(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
-    access, signer, operators = where.access(), where.signer(), where.operators()
+    access, signer = where.access(), where.signer()
+    # Where operators are named, this key is one of them or was authorized by one: its own word for that counts on no host.
+    operators = where.named_operators() or where.operators()
 
     async def work() -> None:
         task = asyncio.current_task()
@@ -406,10 +423,14 @@ def targets_command(where: Where) -> None:
 @click.pass_obj
 def authorize_command(where: Where, key: str, remove: bool) -> None:
     """Have all hosts follow the orders of the coordinator with the public KEY. An operator's own key needs that not."""
-    checked_key(key)
+    if not remove:
+        checked_key(key)
 
     def changed(before: AuthorizedKeys | None) -> AuthorizedKeys:
-        others = [one for one in (() if before is None else before.keys) if one != key]
+        known = () if before is None else before.keys
+        if remove and key not in known:
+            raise MomError(f"{printable(key)} was not among them", hint=f"hosts follow {', '.join(known) or 'no coordinator'}")
+        others = [one for one in known if one != key]
         return checked(AuthorizedKeys, {"keys": tuple(others if remove else [*others, key]), "by": who()})
 
     where.ask(lambda store: change(where, store, AUTHORIZED, AuthorizedKeys, COORDINATORS, changed))
@@ -425,6 +446,7 @@ def countersign_command(where: Where, key: str) -> None:
     checked_key(key)
 
     async def signed(store: Store) -> int:
+        await check_clock(store)
         signer, trusted, found = where.signer(), where.operators() | {key}, []
         for bucket, kind in ((ROSTER, Member), (GROUPS, Group), (AUTHORIZED, AuthorizedKeys)):
             for name, kept in (await store.load(bucket)).items():

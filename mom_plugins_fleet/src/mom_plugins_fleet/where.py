@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from mom_core import MomError, StateError, StateFile, load_config, printable
 from mom_plugins_fleet.accounts import FleetRoot
 from mom_plugins_fleet.link import Access, Store, ask, signing_seed
+from mom_plugins_fleet.records import whole_key
 from mom_plugins_fleet.revisions import FORM, LOSS, SeenRevisions
 from mom_plugins_fleet.server_setup import CA, OPERATOR, ROOT, SERVERS
 from mom_plugins_fleet.signatures import Signer
@@ -46,6 +46,7 @@ class Where:
     def __post_init__(self) -> None:
         for one in self.named:
             checked_key(one)
+        self.home = self.home.absolute()  # what is made there names other files there, for whoever reads it anywhere
         self.look_at_home()
 
     def look_at_home(self) -> None:
@@ -89,11 +90,14 @@ class Where:
         return Signer(seed)
 
     def operators(self) -> frozenset[str]:
-        """Whose signatures count here: this operator's, those that --operator names, and where no --server is given those of the
-        configuration."""
+        """Whose signatures count here: this operator's, and those that are named."""
         seed = None if self.key is None else signing_seed(Path(self.key))
         own = set() if seed is None else {Signer(seed).public}
-        return frozenset(own | {*self.named} | (set() if self.servers else {*self._settings().operators}))
+        return self.named_operators() | own
+
+    def named_operators(self) -> frozenset[str]:
+        """Those that --operator names, and where no --server is given those of the configuration."""
+        return frozenset({*self.named} | (set() if self.servers else {*self._settings().operators}))
 
     @property
     def revisions(self) -> SeenRevisions:
@@ -148,7 +152,8 @@ class Where:
 
 
 def checked_key(key: str) -> str:
-    """A public key of a user. Raises `MomError`."""
-    if not re.fullmatch(r"U[A-Z2-7]{55}", key):
-        raise MomError(f"{printable(key)} is no public key of a user", hint="`mom fleet key` prints it: 56 characters that begin with U")
-    return key
+    """A public key of a user. Raises `MomError`, also for one with a typing error."""
+    try:
+        return whole_key(key)
+    except ValueError as error:
+        raise MomError(f"{printable(key)} is {error}", hint="copy it as `mom fleet key` has printed it") from None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ssl
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mom_core import MomError, PluginContext, Report, read_secret
 from mom_plugins_http.page import WebPage
-from mom_plugins_http.routes.answers import CycleAnswers, asked
+from mom_plugins_http.routes.answers import CycleAnswers
 from mom_plugins_http.routes.api import Api, Resource
 from mom_plugins_http.routes.canary import CanaryRoutes
 from mom_plugins_http.routes.cycles import MOST_ASKED, CycleRoutes
@@ -19,7 +20,7 @@ from mom_plugins_http.routes.events import Events
 from mom_plugins_http.routes.guests import GuestRoutes
 from mom_plugins_http.routes.launches import MOST_REQUESTS, LaunchRoutes
 from mom_plugins_http.routes.metrics import GuestSelection, MetricsRoutes
-from mom_plugins_http.routes.news import News
+from mom_plugins_http.routes.news import Item, News
 from mom_plugins_http.routes.page_keys import PageKeys
 from mom_plugins_http.routes.policies import MOST_JOBS, PolicyRoutes
 from mom_plugins_http.routes.published import Published
@@ -29,13 +30,16 @@ from mom_plugins_http.server.protocol import ClientLimits
 from mom_plugins_http.server.server import Door, Server, Worker
 from mom_plugins_http.server.sites import own_names
 from mom_plugins_http.settings import OPEN_TO_ALL, OPEN_TO_ALL_FIX
-from mom_toolkit import Address, Listener, PolicyTexts, listen
+from mom_toolkit import Address, Callers, Listener, listen
 
 if TYPE_CHECKING:
     from mom_plugins_http.settings import HttpSettings, TcpSettings
 
 _CLOSE_SECONDS: Final = 0.3
 """The longest that ending may take: the teardown of all plugins has 0.4 s."""
+
+_NEWS_SECONDS: Final = 0.5
+"""So long each report waits for what other plugins say, which is in memory, but for the history while a policy is compiled."""
 
 
 class Service:
@@ -53,12 +57,14 @@ class Service:
         self._record_worker = Worker(f"mom-{context.name}-record", "requests for past days", MOST_ASKED)
         limits = ClientLimits(settings.patience, settings.largest, settings.clients)
         self._news = News(context)
+        self._news_callers = Callers(f"mom-{context.name}-news", 1)
+        self._gathering: Future[Sequence[Item]] | None = None
         self._events = Events(context, self._published, settings.clients // 4)
         tcp = settings.tcp
         hosts = [] if tcp is None else [*own_names(tcp.listen), *tcp.hosts]
         self._api = Api(context, self._resources(), PageKeys(str(self._page_path() or "")), limits, hosts)
-        self._tls = None if tcp is None else _tls(tcp)
-        self._api.tokens = None if tcp is None else _tokens(tcp)
+        self._tls = None if tcp is None else tls_of(tcp)
+        self._api.tokens = None if tcp is None else tokens_of(tcp)
         self._server = Server(self._api.application, self._doors(), limits, context.log)
 
     def _resources(self) -> list[Resource]:
@@ -85,9 +91,9 @@ class Service:
         settings, path = self._settings, self._path
         read, change = (None if name is None else group_id(name) for name in (settings.read_group, settings.change_group))
         access = LocalAccess(read, change)
-        doors = [Door(lambda: self._listen(path, access), access)]
+        doors = [Door(lambda: self._listen(path, access), path, access)]
         if (page := self._page_path()) is not None:
-            doors.append(Door(lambda: self._listen(page, access), access, keyed=True))
+            doors.append(Door(lambda: self._listen(page, access), page, access, keyed=True))
         if settings.tcp is not None:
             address = Address.parse(settings.tcp.listen)
             doors.append(Door(lambda: listen(address, ours=self._replaces), tls=lambda: self._tls))
@@ -127,17 +133,27 @@ class Service:
 
     def take(self, report: Report) -> None:
         """A cycle has ended: answer from it, and tell those that listen."""
-        news = self._news.gather()  # first: a client that is answered from this cycle is told of whatever comes later
-        policies = asked(self._context, PolicyTexts, lambda kept: kept.state())
-        self._published.take(report, self._context.declarations, policies, self._context.engine_state())
+        news = self._gathered()  # first: a client that is answered from this cycle is told of whatever comes later
+        self._published.take(report, self._context.declarations, self._news.policies, self._context.engine_state())
         self._server.call_soon(lambda: self._events.tell(news))
+
+    def _gathered(self) -> Sequence[Item]:
+        """What other plugins say, asked in a thread of its own: one that does not answer delays what they say, and no report."""
+        waits = 0.0 if self._gathering is not None else _NEWS_SECONDS
+        call = self._gathering or self._news_callers.start(self._news.gather)
+        self._gathering = None if Callers.came_back(call, waits) else call
+        return () if self._gathering is not None else call.result()
+
+    def wrong_services(self) -> Mapping[str, str]:
+        """What is wrong with what other plugins offer, by whose it is."""
+        return self._news.wrong if self._gathering is None else {**self._news.wrong, self._news.asks: "does not answer"}
 
     def prepare_tcp(self) -> Callable[[], None] | None:
         """Read certificate and tokens again; the function that is returned puts them in force. Raises `MomError`."""
         tcp = self._settings.tcp
         if tcp is None:
             return None
-        tls, tokens = _tls(tcp), _tokens(tcp)
+        tls, tokens = tls_of(tcp), tokens_of(tcp)
 
         def commit() -> None:
             self._api.tokens, self._tls = tokens, tls
@@ -148,11 +164,13 @@ class Service:
         """Stop listening, end all connections and all threads."""
         until = time.monotonic() + _CLOSE_SECONDS
         self._server.close()
+        self._news_callers.close(0.0 if self._gathering is not None else _NEWS_SECONDS)
         for worker in (self._room_worker, self._room_reading, self._worker, self._check_worker, self._record_worker):
             worker.close(max(0.0, until - time.monotonic()))
 
 
-def _tls(tcp: TcpSettings) -> ssl.SSLContext:
+def tls_of(tcp: TcpSettings) -> ssl.SSLContext:
+    """Certificate and key, read and found to fit each other. Raises `MomError`."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     read_secret(tcp.key, "the key", "have a certificate made with a new key", group=True)
@@ -169,7 +187,8 @@ def _no_password() -> str:
     raise ValueError("the key has a password")
 
 
-def _tokens(tcp: TcpSettings) -> Tokens:
+def tokens_of(tcp: TcpSettings) -> Tokens:
+    """The tokens, read from their files. Raises `MomError`."""
     files = {Right.READ: tcp.read_token, Right.CHANGE: tcp.change_token}
     tokens = {right: read_token(path) for right, path in files.items() if path is not None}
     if not tokens:

@@ -85,7 +85,8 @@ class PolicyPlugin:
         self._context = context
         # Who only takes a look beside a running mom neither uses nor touches what that one keeps.
         keeps = settings.keep_changes and context.serves
-        self._left_out: tuple[Problem, ...] = ()
+        self._not_read: tuple[Problem, ...] = ()
+        self._refused: tuple[Problem, ...] = ()
         self._remarked: frozenset[PolicyProblem] = frozenset()
         self._notes = PolicyNotes(context)
         lost = "the policies are those of the files and defaults"
@@ -119,6 +120,11 @@ class PolicyPlugin:
         self._notes.load()
 
     @hookimpl
+    def mom_teardown(self) -> None:
+        """Write changes down that could not be written before."""
+        self._policies.keep_again()
+
+    @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
         """The policies in force, to be read, changed, checked, tried and asked by other plugins."""
         return {PolicyTexts: self._policies}
@@ -126,9 +132,16 @@ class PolicyPlugin:
     @hookimpl
     def mom_reload(self) -> Callable[[], None]:
         """Read and compile all policies again; they are in force, together, once the reload of all plugins has succeeded."""
-        put_in_force = self._policies.prepare()
+        try:
+            put_in_force = self._policies.prepare()
+        except ConfigError as error:
+            message = f"the files were refused when they were read again: {printable(str(replace(error.problems[0], hint='')), 400)}"
+            hint = "the policies from before stay in force; `mom config check` tells all that is wrong, a reload reads the files again"
+            self._refused = (Problem(Source(self._context.name), message, hint=hint),)
+            raise
 
         def commit() -> None:
+            self._refused = ()
             put_in_force()
             self._say_loaded()
 
@@ -138,9 +151,10 @@ class PolicyPlugin:
     def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | ShadowDecisions | Problem]:
         """The decisions of the policies, and their problems."""
         self._policies.take_memory()
+        self._policies.keep_again()
         policy = self._policies.policy
         if policy is None:
-            return self._left_out
+            return self._not_read
         trial = self._policies.trial
         if trial is not None:
             trial.prepare(self._policies.state())
@@ -148,7 +162,7 @@ class PolicyPlugin:
         ignored = self._settings.ignore
         decisions = [decision for decision in result.decisions if decision.control not in ignored] if ignored else result.decisions
         evaluated = EvaluatedSnapshot(snapshot, result)
-        found: list[Decision | ShadowDecisions | Problem] = [*_problems(result, snapshot), *self._left_out]
+        found: list[Decision | ShadowDecisions | Problem] = [*_problems(result, snapshot), *self._not_read, *self._refused]
         if trial is not None:
             tried, said, by_trial = trial.evaluate(snapshot, history, InForce(decisions, result.errors, ignored))
             ended = self._policies.settle(trial)
@@ -165,8 +179,8 @@ class PolicyPlugin:
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:
-        """Policies with which mom would not start, what the checks find in those with which it would, and the default policies that are
-        left out."""
+        """Policies with which mom would not start, what the checks find in those with which it would, folders that are not there, and the
+        default policies that are left out."""
         try:
             policy = self._policies.check_files()
             remarks = self._policies.checked(policy) if self._context.declarations.fields else ()
@@ -174,22 +188,32 @@ class PolicyPlugin:
             wrong = [Finding(Severity(remark.severity), "policies", text, remark.hint) for remark, text in texts.items()]
         except ConfigError as error:
             wrong = [Finding(Severity.ERROR, "policies", str(replace(one, hint="")), one.hint) for one in error.problems]
-        folder = self._settings.directory
-        if folder is not None and folder != USUAL_FOLDER and not folder.is_dir():
-            text = f"{folder} is {'no folder' if folder.exists() else 'not there'}: no policy of yours is read"
-            wrong.append(Finding(Severity.WARNING, "policies", text, "make it, or write another `directory`"))
-        return [*wrong, *(Finding(Severity.WARNING, "policies", one.message, one.hint) for one in self._left_out)]
+        return [*wrong, *(Finding(Severity.WARNING, "policies", one.message, one.hint) for one in self._not_read)]
 
     def _read(self) -> Read:
         """The texts of the operator's files and the defaults now."""
         settings = self._settings
         found = read_policies(settings.directory, settings.file, settings.limits)
-        texts = self._usable_defaults(found.texts) if settings.wants_defaults else {}
+        texts, left_out = self._usable_defaults(found.texts) if settings.wants_defaults else ({}, [])
+        self._not_read = (*self._absent_folders(), *left_out)
         texts.update({name: PolicyText(text, found.files[name]) for name, text in found.texts.items()})
         return Read(texts, found.problems)
 
-    def _usable_defaults(self, own: Mapping[str, str]) -> dict[str, PolicyText]:
-        """The default policies that the operator did not replace, but for those whose fields no plugin declares: one would stop all."""
+    def _absent_folders(self) -> Iterator[Problem]:
+        """The folders of the settings from which nothing is read, as where a name is mistyped."""
+        settings = self._settings
+        for folder, setting, lost in (
+            (settings.directory, "directory", "no policy of yours is read"),
+            (settings.shadow, "shadow", "nothing is on trial"),
+        ):
+            if folder is not None and folder != USUAL_FOLDER and not folder.is_dir():
+                message = f"{folder} is {'no folder' if folder.exists() else 'not there'}: {lost}"
+                hint = f"make it, or write another `{setting}`"
+                yield Problem(Source(self._context.name), printable(message, 400), severity=Severity.WARNING, hint=hint)
+
+    def _usable_defaults(self, own: Mapping[str, str]) -> tuple[dict[str, PolicyText], list[Problem]]:
+        """The default policies that the operator did not replace, but for those whose fields no plugin declares, as one would stop all;
+        and those, as problems."""
         usable: dict[str, PolicyText] = {}
         left_out: list[Problem] = []
         declared = self._context.declarations
@@ -206,8 +230,7 @@ class PolicyPlugin:
                 left_out.append(Problem(Source(self._context.name), message, severity=Severity.WARNING, hint=advice))
             else:
                 usable[name] = PolicyText(text, DEFAULT)
-        self._left_out = tuple(left_out)
-        return usable
+        return usable, left_out
 
     def _say(self, policy: Policy, state: PolicyState) -> None:
         """Say which policies are in force, and what the checks find in them."""

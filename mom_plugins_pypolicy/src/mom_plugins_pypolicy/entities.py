@@ -12,7 +12,7 @@ from typing import Annotated, Final, NamedTuple, TypeVar
 from pydantic import Field, TypeAdapter
 
 import mom_core
-from mom_core import Decision, Declarations, Scope, Snapshot, Source, Value, as_number
+from mom_core import Decision, Declarations, Scope, Snapshot, Source, Unit, Value, as_number
 from mom_plugins_pypolicy.files import PythonPolicy
 
 T = TypeVar("T")
@@ -43,6 +43,13 @@ class Known(NamedTuple):
     wanted: dict[tuple[str, str], Value]
 
 
+_FRACTIONS: Final = frozenset({Unit.TEXT, Unit.LIST, Unit.RATIO, Unit.PERCENT, Unit.SECONDS})
+"""The units of which a value may have a fraction."""
+
+_TIMES: Final = 4  # that a policy decides each control of each guest: a later decision takes the place of an earlier one
+_SPARE: Final = 1000  # for hosts of few guests
+
+
 class PythonEvaluation:
     """One evaluation of a policy: what it has made so far, and which notes it has looked at and may have changed.
 
@@ -55,6 +62,12 @@ class PythonEvaluation:
         self.made: list[tuple[Decision, str]] = []
         self.notes: dict[str, Notes] = {}
         self.loops: list[Loop] = []
+        self.most = _SPARE + _TIMES * len(known.declared.controls) * (1 + len(known.snapshot.guests))
+        """Decisions, given or not, after which a policy is taken to go on for ever."""
+
+    def too_many(self) -> PolicyMistake:
+        """What is raised then."""
+        return PolicyMistake(f"it makes more than {self.most:,} decisions, as if its loop had no end")
 
 
 @dataclass(slots=True, eq=False)
@@ -118,10 +131,14 @@ class _ReadableEntity:
         :param least: what is less is raised to this; None: nothing is
         :param most: what is more is lowered to this, also where `least` is more; None: nothing is
         """
+        if len(self._evaluation.made) >= self._evaluation.most:
+            raise self._evaluation.too_many()
         fault = self._fault(control, value, [bound for bound in (least, most) if bound is not None])
         if not fault and isinstance(value, int | float):
             value = value if least is None else max(value, least)
             value = value if most is None else min(value, most)
+            if isinstance(value, float) and self._evaluation.known.declared.controls[control].unit not in _FRACTIONS:
+                value = int(value)  # as those of the policy language are: a size that was computed is no mistake
         decision = Decision(self.entity, control, value, str(because)[:600], self._place())
         self._evaluation.made.append((decision, fault))
         return decision

@@ -29,7 +29,9 @@ def evaluate(policy: PythonPolicy, known: Known, until: float) -> list[Decision 
         try:
             made = policy.decide(Host(known.snapshot.host, evaluation), guests)
             several = made if isinstance(made, Iterable) else [] if made is None else [made]
-            given = list(islice(several, 1_000_000))  # no more than that, whatever it gives again and again
+            given = list(islice(several, evaluation.most + 1))
+            if len(given) > evaluation.most:
+                raise evaluation.too_many()
             for wrong in (one for one in given if not isinstance(one, Decision)):
                 raise PolicyMistake(f"decide gives a {type(wrong).__name__} where `guest.set(…)` belongs")
         except (Exception, SystemExit) as error:  # noqa: BLE001  # containment: it is the operator's code, and may raise anything
@@ -77,5 +79,6 @@ def _problems(given: list[Decision], evaluation: PythonEvaluation) -> Iterator[P
         except ValidationError as error:
             del evaluation.notes[identity]
             guest, first = evaluation.known.snapshot.guests.get(identity), error.errors()[0]
-            message = f"what it notes here is not kept, and what was noted before stays: {first['loc'][:1]}: {first['msg']}"
+            which = f"{first['loc'][0]!r:.60} is not of what can be: numbers, texts and lists of these" if first["loc"] else first["msg"]
+            message = f"what it notes here is not kept, and what was noted before stays: {which}"
             yield Problem(Source(evaluation.policy.path.name), printable(message, 400), guest.entity if guest else None)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from mom_core import ConfigError, Decision, Finding, PluginContext, PluginSettings, Problem, Severity, Snapshot, Source, hookimpl
+from mom_core import ConfigError, Decision, Finding, PluginContext, PluginSettings, Problem, Severity, Snapshot, Source, hookimpl, printable
 from mom_plugins_pypolicy.entities import Known
 from mom_plugins_pypolicy.evaluation import evaluate
 from mom_plugins_pypolicy.files import PythonPolicy, read_policies
@@ -25,6 +26,7 @@ class PypolicyPlugin:
     def __init__(self, settings: Settings, context: PluginContext) -> None:
         self._settings, self._context, self._policies = settings, context, list[PythonPolicy]()
         self._notes = NoteStore(context, whose="policies in Python")
+        self._refused: tuple[Problem, ...] = ()
 
     @hookimpl
     def mom_setup(self) -> None:
@@ -35,10 +37,16 @@ class PypolicyPlugin:
     @hookimpl
     def mom_reload(self) -> Callable[[], None]:
         """Read all policies again; they are in force, together, once the reload of all plugins has succeeded."""
-        policies = read_policies(self._settings.directory)
+        try:
+            policies = read_policies(self._settings.directory)
+        except ConfigError as error:
+            message = f"the files were refused when they were read again: {printable(str(replace(error.problems[0], hint='')), 400)}"
+            hint = "the policies from before stay in force; `mom config check` tells all that is wrong, a reload reads the files again"
+            self._refused = (Problem(Source(self._context.name), message, hint=hint),)
+            raise
 
         def commit() -> None:
-            self._policies = policies
+            self._policies, self._refused = policies, ()
             self._context.log.info("policies in Python: %s", ", ".join(policy.path.name for policy in policies) or "none")
 
         return commit
@@ -48,7 +56,7 @@ class PypolicyPlugin:
         """The decisions of the policies, one after the other, and what went wrong in them."""
         known = Known(snapshot, history, self._context.declarations, self._notes.begin(snapshot), {})
         until = time.monotonic() + self._settings.deadline / 2  # the rest is for the last attempt
-        found = [item for policy in self._policies for item in evaluate(policy, known, until)]
+        found = [*self._refused, *(item for policy in self._policies for item in evaluate(policy, known, until))]
         for identity in self._notes.keep(known.notes):
             guest = snapshot.guests.get(identity)
             most = f"{NoteStore.LARGEST >> 20} MiB"

@@ -67,7 +67,8 @@ class SimSettings(PluginSettings):
 
     host: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")] = "host"
     """The name of this host there: it has a folder of that name on the shelf, with a file for each of its guests. The destination of
-    a move to it is `qemu+tls://NAME/system`, as to a real host."""
+    a move to it is `qemu+tls://NAME/system`, as to a real host. Give each host a `seed` of its own: guests of the same one have the same
+    ids, and are not moved where one of their id is."""
 
     load: Size = 0
     """How much a program beside the guests takes of the host's memory for a while."""

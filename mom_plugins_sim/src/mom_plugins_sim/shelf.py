@@ -78,11 +78,14 @@ class Shelf:
                 LOG.error("%s; the guest is left out", error)
 
     def move(self, identity: str, destination: Destination) -> None:
-        """Put a guest on the place of that host, which is addressed as a real one is. Raises `NotSupported` when there is none."""
+        """Put a guest on the place of that host, which is addressed as a real one is. Raises `NotSupported` when there is none, and
+        `HypervisorError` where a guest of its id is there already."""
         name = destination.host
         there = self._folder / name
         if name == self.host or not (there / _STOCKED).exists():
             raise NotSupported(f"there is no other simulated host {destination} on the shelf")
+        if (there / f"{identity}.json").exists():  # renamed onto it, one of the two would be gone
+            raise HypervisorError(f"{name} has a guest of the same id: give each host on the shelf a `seed` of its own")
         try:
             (self._own / f"{identity}.json").rename(there / f"{identity}.json")
         except OSError as error:

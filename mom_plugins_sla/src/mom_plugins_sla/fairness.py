@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mom_core import Guest, Portion, Snapshot
+from mom_core import Guest, MomError, Portion, Snapshot, as_number, printable
 from mom_plugins_sla.fair_share import Claim, fair_shares
 from mom_toolkit import Promises
 
@@ -29,6 +29,7 @@ def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float,
     """The fair share of each guest. Guests whose size or maximum is unknown have none: what they hold is not for others.
 
     :param host_keeps: what the host is to have available; None: as much as a host that is hard up has, as the balloon plugin says
+    :raises MomError: who holds promises does not tell those of a guest; without them, the shares of all would be wrong
     """
     host = snapshot.host
     total, available = host.number("mem_available"), host.number("mem_really_available")
@@ -43,10 +44,22 @@ def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float,
         if size is None or maximum is None:
             continue
         together += size
-        guaranteed, cost = promises.guaranteed_kib(guest) or 0.0, guest.number("reclaim_cost") or 1.0
+        guaranteed, cost = _guaranteed_kib(promises, guest), guest.number("reclaim_cost") or 1.0
         claims[identity] = Claim(guaranteed, used_kib(guest, size), maximum, cost)
     shares = fair_shares(list(claims.values()), max(0.0, together - lack), idle_tax)
     return Fairness(dict(zip(claims, shares, strict=True)), max(0.0, lack))
+
+
+def _guaranteed_kib(promises: Promises, guest: Guest) -> float:
+    try:
+        given = promises.guaranteed_kib(guest)
+        number = 0.0 if given is None else as_number(given)
+        if number is None:
+            raise TypeError(f"a guarantee is {given!r:.80}")
+    except BaseException as error:  # containment: it is another plugin's code, which may raise anything
+        why = printable(f"{type(error).__name__}: {error}", 300)
+        raise MomError(f"the promises of {type(promises).__module__} fail: {why}", hint="tell the authors of that plugin") from error
+    return number
 
 
 def used_kib(guest: Guest, size: float) -> float:

@@ -14,6 +14,7 @@ from mom_core import (
     Finding,
     Guest,
     Hypervisor,
+    MomError,
     PluginContext,
     Problem,
     Severity,
@@ -141,8 +142,12 @@ class SlaPlugin:
         self._maxima = {identity: maximum for identity, maximum in maxima if maximum is not None}
         self._admissions.seen = snapshot
         settings, promises = self._settings, self._context.service(Promises) or NO_PROMISES
-        self._fairness = fairness_of(snapshot, settings.host_keeps, settings.idle_tax, promises)
         source = Source(self._context.name)
+        try:
+            self._fairness = fairness_of(snapshot, settings.host_keeps, settings.idle_tax, promises)
+        except MomError as error:
+            self._fairness = Fairness()
+            yield Problem(source, f"fair shares are unknown: {error.message}", hint=error.hint)
         if wrong := self._wrong_file():
             yield Problem(source, wrong, severity=Severity.ERROR, hint="correct the file; in a fleet: `mom fleet policy set`")
         for guest, one in self._unknown(list(snapshot.guests.values())):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeVar
@@ -18,11 +18,14 @@ from mom_core.errors import ConfigError, MomError, PluginError
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.guest_patterns import GuestPattern
 from mom_core.model import printable
-from mom_core.plugins.bounded import describe
+from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
 from mom_core.settings import PluginSettings
 
 Model = TypeVar("Model", bound=BaseModel)
+
+CHECK_SECONDS: Final = 10.0
+"""How long a plugin may check all of its settings: as long as it may be constructed."""
 
 _NO_PLUGIN: Final = ("no plugin is enabled", "name at least one, such as `host: {}`; `mom plugin list` shows what is installed")
 
@@ -94,9 +97,36 @@ def _validated(document: Document, path: KeyPath, model: type[Model], settings: 
         return validated(model, settings)
     except ValidationError as error:
         complain(document, path, settings, model, error.errors(include_url=False))
-    except Exception as error:  # noqa: BLE001  # a plugin's validators may raise anything, and the file's other problems are to be told
-        document.complain(path, f"{owner} cannot check its settings: {describe(error)}", "this is a mistake in the plugin", at_key=True)
+    except Exception as error:  # noqa: BLE001  # validators may raise anything, and the file's other problems are to be told
+        _cannot_check(document, path, owner, error)
     return None
+
+
+def _cannot_check(document: Document, path: KeyPath, owner: str, error: BaseException) -> None:
+    document.complain(path, f"{owner} cannot check its settings: {describe(error)}", "this is a mistake in the plugin", at_key=True)
+
+
+def _validated_by_plugin(
+    document: Document, model: type[Model], given: Sequence[tuple[KeyPath, Mapping[str, object]]], owner: str
+) -> Sequence[Model | BaseException]:
+    """What a plugin's model makes of each of these settings. Its validators are the plugin's: they may raise `SystemExit`, or not end."""
+    found: list[Model | BaseException] = []
+
+    def check() -> None:
+        for _, settings in given:
+            try:
+                found.append(validated(model, settings))
+            except BaseException as error:  # noqa: BLE001  # containment: it becomes a problem of the file
+                found.append(error)
+
+    late = attempt(check, seconds=CHECK_SECONDS, what=f"the check of the settings of {owner}").error
+    made = found if late is None else [*found[: len(given) - 1], late]  # one that is left behind may go on
+    for (path, settings), one in zip(given, made, strict=False):
+        if isinstance(one, ValidationError):
+            complain(document, path, settings, model, one.errors(include_url=False))
+        elif isinstance(one, BaseException):
+            _cannot_check(document, path, owner, one)
+    return made
 
 
 def _core(document: Document, top: Mapping[str, object]) -> CoreSettings | None:
@@ -138,7 +168,12 @@ def _plugin_settings(document: Document, value: object, plugin: LoadedPlugin) ->
     if value is not None and not isinstance(value, Mapping):
         document.complain(path, "the settings of a plugin must be a mapping", f"write `{printable(plugin.name)}: {{}}` for the defaults")
         return None
-    return _validated(document, path, plugin.settings_class, value or {}, f"plugin {plugin.name!r} of {plugin.distribution}")
+    (made,) = _validated_by_plugin(document, plugin.settings_class, [(path, value or {})], _owner(plugin))
+    return made if isinstance(made, PluginSettings) else None
+
+
+def _owner(plugin: LoadedPlugin) -> str:
+    return f"plugin {plugin.name!r} of {plugin.distribution}"
 
 
 def _guests(document: Document, section: object, plugins: Mapping[str, ConfiguredPlugin], *, complete: bool) -> tuple[GuestRule, ...]:
@@ -170,7 +205,7 @@ def _guests(document: Document, section: object, plugins: Mapping[str, Configure
                 message, hint = unknown_key(key, known, "setting for guests in the enabled plugins")
                 document.complain((*path, key), message, hint, at_key=True)
         rules.append(GuestRule(pattern, MappingProxyType(dict(settings))))
-        for name, model in models.items():
-            if own := rules[-1].said_to(model):
-                _validated(document, path, model, own, f"plugin {name!r} of {plugins[name].loaded.distribution}")
+    for name, model in models.items():
+        if given := [(("guests", rule.pattern), own) for rule in rules if (own := rule.said_to(model))]:
+            _validated_by_plugin(document, model, given, _owner(plugins[name].loaded))
     return tuple(rules)

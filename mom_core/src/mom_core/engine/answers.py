@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import NoneType
+from typing import Final
 
-from mom_core.model import Decision, Entity, Guest, Problem, Revision, Scope, Severity, ShadowDecisions, Source
+from mom_core.model import Decision, Entity, Guest, Problem, Revision, Scope, Severity, ShadowDecisions, Source, shown
 from mom_core.plugins.invoker import describe
 
 _PLAIN = frozenset({int, float})
@@ -52,9 +54,39 @@ def _why_nonsense(item: object) -> str:
     elif isinstance(item, ShadowDecisions):
         return next(filter(None, (_why_nonsense(one) if isinstance(one, Decision) else _NO_DECISION for one in item.decisions)), "")
     elif isinstance(item, Guest):
-        parts = (item.id, item.name, item.incarnation, *item.blocked.values())
-        good = all(isinstance(part, str) for part in parts) and isinstance(item.fields, Mapping) and isinstance(item.properties, Mapping)
-    return "" if good else f"a {type(item).__name__} has a part that is not of its type"
+        good = all(isinstance(one, Mapping) for one in (item.fields, item.properties, item.blocked))
+        good = good and all(isinstance(part, str) for part in (item.id, item.name, item.incarnation, *item.blocked.values()))
+    return "" if good else _wrong_part(item)
+
+
+_PARTS: Final[Mapping[type, Mapping[str, tuple[type, ...]]]] = {
+    Decision: {"entity": (Entity,), "control": (str,), "reason": (str,), "source": (Source,)},
+    Entity: {"scope": (Scope,), "id": (str,), "name": (str,)},
+    Source: {"name": (str,)},
+    Problem: {"source": (Source,), "message": (str,), "entity": (Entity, NoneType), "hint": (str,), "severity": (Severity,)},
+    Revision: {"before": (Decision,), "after": (Decision, NoneType), "reason": (str,)},
+    Guest: {"id": (str,), "name": (str,), "incarnation": (str,), "fields": (Mapping,), "properties": (Mapping,), "blocked": (Mapping,)},
+}
+"""Of which types the parts of an answer are. Looked at only for the words, when it is known that one is not."""
+
+
+def _wrong_part(item: object) -> str:
+    """The words about the first part that is not of its type; empty if there is none."""
+    kind = next((kind for kind in _PARTS if isinstance(item, kind)), None)
+    if kind is None:
+        return ""
+    for name, wanted in _PARTS[kind].items():
+        part = getattr(item, name)
+        if not isinstance(part, wanted):
+            types = " or ".join("None" if one is NoneType else _with_article(one) for one in wanted)
+            return f"the {name} of {_with_article(kind)} should be {types} and is {type(part).__name__} {shown(part)}"
+        if wrong := _wrong_part(part):
+            return wrong
+    return "the blocked of a Guest should give texts as reasons" if kind is Guest else ""
+
+
+def _with_article(kind: type) -> str:
+    return f"{'an' if kind is Entity else 'a'} {kind.__name__}"
 
 
 def _is_decision(one: object) -> bool:

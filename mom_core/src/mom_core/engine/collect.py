@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from enum import Enum
 from operator import attrgetter
-from typing import Any, Final, TypeAlias, TypeGuard
+from typing import Final, NoReturn, TypeAlias, TypeGuard
 
 from mom_core.columns import Columns
 from mom_core.engine.answers import contained, no_sense, why_nonsense
@@ -33,7 +33,7 @@ from mom_core.plugins.bounded import text_of
 from mom_core.plugins.invoker import describe
 from mom_core.plugins.registry import Plugin, PluginSet, complete
 from mom_core.units import Unit
-from mom_core.values import NUMBER_LIMIT, Value
+from mom_core.values import NUMBER_LIMIT, Value, are_within_bounds, number_wanted
 
 LISTING = "guests"
 """The name under which listing the guests is counted and timed."""
@@ -58,6 +58,19 @@ Fields = dict[str, Value]
 _Kinds: TypeAlias = "Mapping[str, _Kind]"
 _Told: TypeAlias = "tuple[Plugin, _Kinds, Columns]"
 """What a plugin tells of guests, and the kinds of the fields that it declared."""
+
+
+class KeptFields(Fields):
+    """Fields that cannot be changed: all plugins see the same. A dict all the same, as programs write it as JSON; a copy is a plain one."""
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("a snapshot cannot be changed; mom_derive adds fields to it")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[type[Fields], tuple[Fields]]:
+        """As what it is copied."""
+        return dict, (dict(self),)
 
 
 class Collector:
@@ -85,7 +98,7 @@ class Collector:
         problems: list[Problem] = []
         listed = self._list_guests(problems)
         self._on_progress()
-        host = Host(str(host_properties["name"]), self._host_fields(problems), host_properties)
+        host = Host(str(host_properties["name"]), KeptFields(self._host_fields(problems)), host_properties)
         self._on_progress()
         if listed is not self._listed:
             self._listed, self._places = listed, {guest.id: place for place, guest in enumerate(listed)}
@@ -108,7 +121,7 @@ class Collector:
             with contained(plugin.name, hook, problems):
                 _join(fields, _accepted(value.host, self._declared_by(plugin, Scope.HOST), plugin, Scope.HOST, problems))
                 told += self._told(plugin, hook, value.guests, listed, snapshot.guests.keys(), problems)
-        host = replace(snapshot.host, fields={**snapshot.host.fields, **fields})
+        host = replace(snapshot.host, fields=KeptFields({**snapshot.host.fields, **fields}))
         places = self._places if listed is self._listed else {guest.id: place for place, guest in enumerate(listed)}
         guests = GuestTable(listed, places, snapshot.columns.with_columns(_joined(told, problems)))
         return replace(snapshot, host=host, guests=guests)
@@ -210,9 +223,9 @@ class Collector:
         yield plugin, kinds, Columns.of_rows([fields if isinstance(fields, Mapping) else _NO_FIELDS for fields in rows])
 
 
-def host_properties(interval: float) -> dict[str, Value]:
+def host_properties(interval: float) -> Mapping[str, Value]:
     """The host's properties, known without measuring: its name, and the seconds between two cycles."""
-    return {"name": platform.node() or HOST_ID, "interval": interval}
+    return KeptFields({"name": platform.node() or HOST_ID, "interval": interval})
 
 
 def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problems: list[Problem]) -> list[tuple[Plugin, object]]:
@@ -274,7 +287,7 @@ def _accepted_column(name: str, columns: Columns, declared: _Kinds, plugin: Plug
     values, unknown, kind = columns[name], columns.unknown(name), declared.get(name)
     if kind is _Kind.NUMBER and _PLAIN_OR_NONE.issuperset(columns.types(name)):
         numbers = values if _NO_VALUE.isdisjoint(columns.types(name)) else [value for value in values if value is not None]
-        if _are_within_bounds(numbers):
+        if are_within_bounds(numbers):
             return values
     return [
         value if (value is None and place not in unknown) or _fits(value, name, kind, plugin, Scope.GUEST, problems) else None
@@ -291,14 +304,6 @@ _PLAIN_TYPES = frozenset({int, float})
 _PLAIN_OR_NONE = _PLAIN_TYPES | _NO_VALUE
 
 
-def _are_within_bounds(numbers: Iterable[Any]) -> bool:
-    """True if these integers and floats are within bounds, all together: nearly all fields of nearly all guests are."""
-    try:
-        return float(sum(map(abs, numbers))) < NUMBER_LIMIT  # false for what is not a number, too
-    except OverflowError:  # an integer beyond all floats
-        return False
-
-
 def _fits(value: object, name: str, kind: _Kind | None, plugin: Plugin, scope: Scope, problems: list[Problem]) -> TypeGuard[Value]:
     """True if a value is of its field's declared type; a problem if not."""
     if kind is None:
@@ -313,7 +318,8 @@ def _fits(value: object, name: str, kind: _Kind | None, plugin: Plugin, scope: S
     else:
         fits = isinstance(value, Sequence) and not isinstance(value, str)
     if not fits:
-        message = f"its {scope} field {name} should be {kind.value} and is {type(value).__name__} {shown(value)}"
+        wanted = number_wanted(value) if kind is _Kind.NUMBER else kind.value
+        message = f"its {scope} field {name} should be {wanted} and is {type(value).__name__} {shown(value)}"
         problems.append(Problem(Source(plugin.name), message))
     return fits
 

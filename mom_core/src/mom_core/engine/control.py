@@ -11,12 +11,12 @@ from typing import Final, NamedTuple
 from mom_core.engine.collect import ask
 from mom_core.engine.judgement import Controller, Found, items, joined, known, spoken_of, target_of, without_writing
 from mom_core.errors import StateError
-from mom_core.ledger import Ledger, can_be_kept
+from mom_core.ledger import LARGEST_VALUE, Ledger, can_be_kept
 from mom_core.model import ControlSpec, Decision, Entity, LedgerEntry, Outcome, Problem, Scope, Snapshot, Source, Status, Target
 from mom_core.plugins.registry import Plugin, PluginSet
 from mom_core.values import Value
 
-NOT_KEPT: Final = "its present value or the new one is none that the ledger can keep, so it could not be put back"
+NOT_KEPT: Final = f"none that the ledger can keep (JSON of up to {LARGEST_VALUE >> 10} KiB), so it could not be put back"
 
 
 def observe(snapshot: Snapshot, decisions: Sequence[Decision], plugins: PluginSet) -> list[Outcome]:
@@ -102,7 +102,8 @@ class _Owners:
                 continue
             if noted is None or noted.applied != value:
                 if not can_be_kept(value) or (noted is None and not can_be_kept(stands)):
-                    plan.outcomes.append(Outcome(decision, None, None, Status.REFUSED, NOT_KEPT))
+                    which = "its present value" if can_be_kept(value) else "the new value"
+                    plan.outcomes.append(Outcome(decision, None, None, Status.REFUSED, f"{which} is {NOT_KEPT}"))
                     continue
                 here = (entity, control, stands, value, plugin, snapshot.time, incarnation)
                 plan.entries.append(LedgerEntry(*here) if noted is None else _next(spec, noted, value, stands))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from mom_core.engine import control
 from mom_core.engine.answers import contained, no_sense, why_nonsense
 from mom_core.engine.collect import GUESTS_UNKNOWN, Collector, ask
+from mom_core.engine.problems import few, few_of_each
 from mom_core.engine.restore import forget_gone
 from mom_core.engine.review import Claims, Proposal, apply_revisions, review
 from mom_core.engine.schedule import Clock, Tick
@@ -90,7 +91,7 @@ class CycleSteps:
             decisions=tuple(wanted),
             revisions=tuple(revisions),
             outcomes=tuple(outcomes),
-            problems=tuple(problems),
+            problems=tuple(few_of_each(problems)),
             plugins=plugins,
             duration=self.clock.monotonic() - began,
             lag=tick.lag,
@@ -131,6 +132,7 @@ class CycleSteps:
                 if isinstance(answer, Iterable) and not isinstance(answer, Mapping | str):
                     items: list[object] = []
                     conditions: list[Condition] = []
+                    told: list[Problem] = []
                     for item in answer:
                         if why := why_nonsense(item):
                             problems.append(no_sense(plugin.name, hook, why))
@@ -138,9 +140,11 @@ class CycleSteps:
                             considered.append(item.signed(plugin.name))
                         elif isinstance(item, Condition) and hook == "mom_act":
                             conditions.append(item)
+                        elif isinstance(item, Problem):
+                            told.append(item)
                         else:
                             items.append(item.signed(plugin.name) if isinstance(item, Decision) else item)
-                    proposals.append(Proposal(plugin.name, items, acts=hook == "mom_act"))
+                    proposals.append(Proposal(plugin.name, [*few(told, plugin.name), *items], acts=hook == "mom_act"))
                     if hook == "mom_act":
                         with contained(plugin.name, hook, problems):
                             said[plugin.name] = accepted(plugin.name, conditions, problems)

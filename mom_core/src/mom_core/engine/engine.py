@@ -142,12 +142,17 @@ class Engine:
         finally:
             self._cycle = None
             self._lock.release()
-            self._put_back = True
-            self._stopping.clear()
-            self._schedule = Schedule(self.config.interval)
+            self._forget_stop()
         return outcomes
 
+    def _forget_stop(self) -> None:
+        self._put_back = True
+        self._stopping.clear()
+        self._schedule = Schedule(self.config.interval)
+
     def __enter__(self) -> Engine:
+        if self._cycle is None:
+            self._forget_stop()
         self.open()
         return self
 
@@ -177,6 +182,7 @@ class Engine:
         """Open, and run in a thread of the engine's own. Raises what `open` raises."""
         if self._thread is not None:
             raise MomError("this engine is running already", hint="stop it first")
+        self._forget_stop()  # one that came while nothing ran. `open` and `run` keep it: a signal may come before them
         self.open()
         self._thread = threading.Thread(target=self._run_in_thread, name="mom-engine", daemon=True)
         self._thread.start()
@@ -212,6 +218,8 @@ class Engine:
         :param woken_by: why it starts early, for the report
         :param snapshot: all that is known in this cycle, such as what was recorded; None: the hypervisor and the plugins are asked
         """
+        if self._cycle is None:
+            self._forget_stop()
         self.open()
         return self._one(Tick(0.0, 0, woken_by), snapshot)
 
@@ -225,7 +233,7 @@ class Engine:
         Raises `MomError` when the new configuration or what a plugin reads is wrong; then all stays as it was. While the engine runs
         in a thread, this waits for that thread (`timeout` seconds, `MomError` after that; None: does not wait, errors are logged).
         """
-        if self._thread is None or threading.current_thread() is self._thread:
+        if not self.is_running or threading.current_thread() is self._thread:
             self._change_to(config)
             return
         with self._reloaded:

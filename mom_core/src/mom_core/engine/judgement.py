@@ -11,12 +11,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from mom_core.engine.review import is_list
 from mom_core.errors import GuestGone, HypervisorError, NoChangeNeeded, NotSupported, Refused
 from mom_core.hypervisor import Hypervisor
-from mom_core.model import Change, ControlSpec, Decision, InTransition, LedgerEntry, Outcome, Scope, Source, Status, Target, printable
+from mom_core.model import (
+    Change,
+    ControlSpec,
+    Decision,
+    InTransition,
+    LedgerEntry,
+    Outcome,
+    Scope,
+    Source,
+    Status,
+    Target,
+    printable,
+    shown,
+)
 from mom_core.plugins.registry import Hooks
 from mom_core.units import Unit, format_kib
-from mom_core.values import Value
+from mom_core.values import NUMBER_LIMIT, Value, are_within_bounds, number_wanted
 
 Found: TypeAlias = "Value | InTransition | HypervisorError"
 Said: TypeAlias = "HypervisorError | str | None"
@@ -83,7 +97,7 @@ class Controller:
             return [error] * len(wanted)
         if not isinstance(answer, Mapping):
             raise TypeError(f"mom_read must return a mapping, not {type(answer).__name__}")
-        found: list[Found] = list(map(answer.get, wanted))
+        found = self._of_their_units(wanted, list(map(answer.get, wanted)))
         if None not in found or all(
             target.entity.scope is Scope.HOST for target, value in zip(wanted, found, strict=True) if value is None
         ):
@@ -97,6 +111,21 @@ class Controller:
             return target.entity.scope is Scope.GUEST and target.entity.id not in there
 
         return [NotListed(GONE) if value is None and gone(target) else value for target, value in zip(wanted, found, strict=True)]
+
+    def _of_their_units(self, wanted: Sequence[Target], found: list[Found]) -> list[Found]:
+        """What was found, with an error for what the control cannot stand at: that would become what is put back."""
+        if all(spec.unit not in _WANTED for spec in self.specs.values()):
+            # Nearly always all are numbers, of thousands of guests: they are looked at together.
+            values = [one.value if type(one) is InTransition else one for one in found]
+            types = set(map(type, values))
+            if types <= _PLAIN and are_within_bounds([value for value in values if value is not None] if _NONE in types else values):
+                return found
+        return [self._checked(target.control, value) for target, value in zip(wanted, found, strict=True)]
+
+    def _checked(self, control: str, found: Found) -> Found:
+        value = known(found)
+        why = "" if value is None else _why_not(self.specs[control], value)
+        return HypervisorError(f"mom_read: {control} {why}") if why else found
 
     def apply(self, decisions: Sequence[Decision], found: Mapping[Target, Found]) -> list[Outcome]:
         """Write what was decided, and judge by what stands then.
@@ -257,6 +286,24 @@ class Controller:
             return said, self._each(tuple(change.target for change in changes))
         read = self.read(change.target for change in changes if not isinstance(said.get(change.target), NoChangeNeeded))
         return said, [read.get(change.target, change.found) for change in changes]
+
+
+_NONE: Final = type(None)
+_PLAIN: Final = frozenset({int, float, _NONE})
+
+_WANTED: Final = {Unit.TEXT: "a text", Unit.LIST: "a list of mappings"}
+"""What a control stands at that is no number."""
+
+
+def _why_not(spec: ControlSpec, value: Value) -> str:
+    """Why a control cannot stand at this value; empty if it can."""
+    if spec.unit is Unit.TEXT:
+        fits = isinstance(value, str)
+    elif spec.unit is Unit.LIST:
+        fits = is_list(value)
+    else:
+        fits = isinstance(value, int | float) and -NUMBER_LIMIT < value < NUMBER_LIMIT
+    return "" if fits else f"should be {_WANTED.get(spec.unit) or number_wanted(value)} and is {type(value).__name__} {shown(value)}"
 
 
 def target_of(about: Decision | LedgerEntry) -> Target:

@@ -6,10 +6,10 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from mom_core.model import Outcome, Problem, Scope, Severity, Status
+from mom_core.model import Outcome, Problem, Scope, Severity, Source, Status
 
 LOG = logging.getLogger("mom.engine")
 
@@ -19,6 +19,13 @@ REMEMBERED = 1000
 LOGGED = 20
 """Problems that begin in one cycle are logged up to so many, the worst first; a hypervisor that is away is no news about each guest."""
 
+MOST_OF_ONE = 100
+"""Problems of one source that a cycle's report holds: an operator reads no more, and one plugin's flood must leave room for what others
+say, also in recordings."""
+
+LONGEST = 2000
+"""Characters of a problem's message, and of its hint."""
+
 FORGOTTEN_AFTER_CYCLES = 10
 """A problem that did not come back for so many cycles is over; one that comes and goes within that is not logged each time."""
 
@@ -27,6 +34,27 @@ FREE_NUMBERS = re.compile(r"(?<!\w)(?<!\w-)\d+(?:\.\d+)?")
 """Numbers (times, sizes, counts) that are no part of a name: `vm-17` and `vm-18` are two guests, `5.1 s` and `6.8 s` one problem."""
 
 _NOT_SET = frozenset({Status.FAILED, Status.REFUSED})
+
+
+def few(problems: Sequence[Problem], source: str) -> list[Problem]:
+    """The first of these problems of a plugin or policy, none of them too long, and how many more there were."""
+    kept = [
+        one if len(one.message) <= LONGEST >= len(one.hint) else replace(one, message=one.message[:LONGEST], hint=one.hint[:LONGEST])
+        for one in problems[:MOST_OF_ONE]
+    ]
+    if (more := len(problems) - MOST_OF_ONE) > 0:
+        kept.append(Problem(Source(source), f"{more} more problems in this cycle are left out"))
+    return kept
+
+
+def few_of_each(problems: Sequence[Problem]) -> Sequence[Problem]:
+    """The same for each source of these problems."""
+    if len(problems) <= MOST_OF_ONE:
+        return problems
+    of_each: dict[str, list[Problem]] = {}
+    for problem in problems:
+        of_each.setdefault(problem.source.name, []).append(problem)
+    return [one for name, of_one in of_each.items() for one in (few(of_one, name) if len(of_one) > MOST_OF_ONE + 1 else of_one)]
 
 
 class ProblemLog:

@@ -180,7 +180,7 @@ def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
             return str(value), "a number, written as the text that the control takes"
         return (value, "") if isinstance(value, str) else (None, f"{shown(value)} is no text")
     if spec.unit is Unit.LIST:
-        return (value, "") if _is_list(value) else (None, f"{shown(value)} is no list of mappings")
+        return (value, "") if is_list(value) else (None, f"{shown(value)} is no list of mappings")
     if not isinstance(value, (int, float)) or not -_LARGEST <= value <= _LARGEST:  # in half the time that `int | float` takes
         what = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else shown(value)
         return None, f"{what} is no finite number"
@@ -194,7 +194,7 @@ def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
     return number, ""
 
 
-def _is_list(value: Value) -> bool:
+def is_list(value: Value) -> bool:
     """True if a control of unit `list` takes it: a sequence of mappings, such as one for each disk."""
     return isinstance(value, Sequence) and not isinstance(value, str | bytes) and all(isinstance(item, Mapping) for item in value)
 

@@ -56,9 +56,9 @@ def judged(said: Iterable[Said], now: float, time: float) -> Verdict:
         alike.setdefault(one.condition.name, []).append(one)
     ranked: list[tuple[tuple[int, bool, int, float], Condition]] = []
     for name, several in alike.items():
-        one, worst = _joined(name, several, now, time), min(_WORST_FIRST.index(each.condition.severity) for each in several)
-        ranked.append(((_WORST_FIRST.index(one.severity), one.over > 0, worst, -one.lasted), one))
-    return Verdict(tuple(one for _, one in sorted(ranked, key=itemgetter(0))))
+        joined, worst = _joined(name, several, now, time), min(_WORST_FIRST.index(each.condition.severity) for each in several)
+        ranked.append(((_WORST_FIRST.index(joined.severity), joined.over > 0, worst, -joined.lasted), joined))
+    return Verdict(tuple(condition for _, condition in sorted(ranked, key=itemgetter(0))))
 
 
 _WORST_FIRST: Final = (Severity.ERROR, Severity.WARNING, Severity.OK)

@@ -308,6 +308,8 @@ def _examine(available: AvailablePlugin, target: object) -> LoadedPlugin:
             kind.model_rebuild()
         except Exception as error:  # pydantic evaluates the plugin's annotations, which may raise anything
             raise wrong(f"has settings with a type that cannot be resolved: {describe(error)}") from error
+    if settings.model_fields["deadline"].annotation is not float:
+        raise wrong("has a setting of its own named deadline, which is mom's", "give it another name")
     required = [name for name, field in guest_settings.model_fields.items() if field.is_required()] if guest_settings else []
     if required:
         raise wrong(f"has GuestSettings without a default for {', '.join(required)}", "a guest that no pattern matches needs them")

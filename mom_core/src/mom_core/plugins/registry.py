@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, partial
 from inspect import signature
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from mom_core import hookspecs
@@ -20,7 +22,20 @@ from mom_core.columns import Columns
 from mom_core.context import Declarations, PluginContext
 from mom_core.errors import MomError, PluginError
 from mom_core.hypervisor import Hypervisor
-from mom_core.model import ControlSpec, Declaration, DefaultPolicy, Derived, FieldSpec, Guest, GuestColumn, Metric, Scope, Snapshot, shown
+from mom_core.model import (
+    ControlSpec,
+    Declaration,
+    DefaultPolicy,
+    Derived,
+    FieldSpec,
+    Guest,
+    GuestColumn,
+    Metric,
+    Scope,
+    Snapshot,
+    Value,
+    shown,
+)
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_core.plugins.invoker import PluginWorker, describe
 from mom_core.plugins.secrets import Hiding
@@ -49,6 +64,10 @@ LOOKING: Final = PluginContext(serves=False)
 SETUP_SECONDS = 10.0
 """How long a constructor or `mom_setup` may take: enough for a TLS connection to a slow peer, short enough for an operator who waits."""
 
+
+MOST_ITEMS: Final = 250_000
+"""Of one answer that is no list yet. 10,000 guests with ten controls each have 100,000 decisions; a generator without end would take all
+memory of the host."""
 
 USERS_SHARE: Final = 0.75
 """Of the time in which plugins are torn down: what those have that may use another one's hypervisor still."""
@@ -91,9 +110,12 @@ class Plugin:
 
 
 def complete(result: object) -> object:
-    """A result that needs no more of the plugin's code to be read: its deadline covers all of it."""
+    """A result that needs no more of the plugin's code to be read: its deadline covers all of it. Raises `MomError` for too much of it."""
     if isinstance(result, Iterable) and not isinstance(result, (str, bytes, list, tuple, Mapping, Hypervisor)):
-        return list(result)
+        items = list(islice(result, MOST_ITEMS + 1))
+        if len(items) > MOST_ITEMS:
+            raise MomError(f"it gives more than {MOST_ITEMS:,} items", hint="see that its generator ends")
+        return items
     return dict(result) if isinstance(result, Mapping) and type(result) not in (dict, Columns) else result
 
 
@@ -377,9 +399,15 @@ def _why_useless(spec: object) -> str:
     return ""
 
 
+_METRIC: Final = re.compile(r"(?!mom_(?!guest_))[a-zA-Z_:][a-zA-Z0-9_:]*")
+"""What Prometheus takes, and none of mom's own metrics of the host and of itself."""
+
+
 def _why_no_column(spec: GuestColumn) -> str:
     if not spec.name or not all(isinstance(text, str) for text in (spec.name, spec.about, spec.metric)):
         return "needs a name, and texts as about and metric"
+    if spec.metric and not _METRIC.fullmatch(spec.metric):
+        return "needs as metric a name that Prometheus takes, and not one of mom's: of those that begin with mom_, only mom_guest_…"
     if not isinstance(spec.fields, tuple | list) or not spec.fields or not all(isinstance(name, str) for name in spec.fields):
         return "needs the names of fields"
     if not isinstance(spec.unit, Unit) or type(spec.place) is not int or not (spec.rank is None or type(spec.rank) is int):
@@ -438,9 +466,54 @@ def joined(plugins: Iterable[Plugin], errors: list[PluginError], declared: Decla
             errors.append(owners[name].error(missing, "enable the plugin that collects it"))
     explainers = explainers_of(plugin.configured.loaded for plugin in plugins)
     derivations = [partial(_derived, plugin) for plugin in plugins if "mom_derive" in plugin.hooks]
-    columns = [column for plugin in plugins for column in plugin.declared_as(GuestColumn)]
     names = {control: owner.name for control, owner in owners.items()}
-    return Declarations(fields, controls, names, policies, field_owners, explainers, derivations, columns)
+    return Declarations(fields, controls, names, policies, field_owners, explainers, derivations, _columns(plugins))
+
+
+def _columns(plugins: Iterable[Plugin]) -> list[GuestColumn]:
+    """The figures of guests. Of several of one name, and of several metrics of one name, the first plugin's counts; of the others, it is
+    logged."""
+    columns: list[GuestColumn] = []
+    names: dict[str, str] = {}
+    metrics: dict[str, str] = {}
+    for plugin in plugins:
+        for column in plugin.declared_as(GuestColumn):
+            name, metric = column.name, column.metric
+            if name in names:
+                LOG.warning("plugin %s: its column %s is left out: the plugin %s comes first and has one", plugin.name, name, names[name])
+                continue
+            if name != GuestColumn.REMARKS:
+                names[name] = plugin.name
+            if metric in metrics:
+                LOG.warning(
+                    "plugin %s: its metric %s is left out: the plugin %s comes first and has one", plugin.name, metric, metrics[metric]
+                )
+                metric = ""
+            if metric:
+                metrics[metric] = plugin.name
+            made = None if column.made is None else _told_once(plugin.name, column.name, column.made)
+            columns.append(replace(column, made=made, metric=metric))
+    return columns
+
+
+def _told_once(plugin: str, column: str, made: Callable[[Mapping[str, Value]], Value]) -> Callable[[Mapping[str, Value]], Value]:
+    """What makes a column's values; the first time that it fails is logged, and its value is unknown then."""
+    told: list[str] = []
+
+    def value(fields: Mapping[str, Value]) -> Value:
+        try:
+            found = made(fields)
+            why = "" if found == found else "it gives NaN"  # noqa: PLR0124  # nothing but NaN differs from itself
+        except Exception as error:  # noqa: BLE001  # a plugin's mistake: the other columns stand
+            found, why = None, describe(error)
+        if not why:
+            return found
+        if not told:
+            told.append(why)
+            LOG.warning("plugin %s: its column %s is unknown of some guests: %s", plugin, column, why)
+        return None
+
+    return value
 
 
 def _derived(plugin: Plugin, snapshot: Snapshot) -> Derived:
@@ -470,9 +543,11 @@ def _prepare(commits: list[Callable[[], None]], plugin: Plugin) -> None:
 
 def _committed(plugin: Plugin, commit: Callable[[], object]) -> None:
     """Put a plugin's reload in force. It is too late to refuse the configuration: what goes wrong is logged, and the others go on."""
-    try:
-        commit()
-    except Exception as error:  # noqa: BLE001  # containment: a plugin may raise anything
+    call = plugin.worker.begin("mom_reload", commit, asked=True)
+    error = None if call is None else plugin.worker.finish(call).error
+    if call is None:
+        LOG.error("plugin %s: what mom_reload returned was not called: %s", plugin.name, plugin.worker.why_not("mom_reload"))
+    elif error is not None:
         plugin.worker.log_failure("mom_reload", error)
         LOG.error("plugin %s: what mom_reload returned failed: %s", plugin.name, describe(error))
 

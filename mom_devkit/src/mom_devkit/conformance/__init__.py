@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from mom_core import ConfigError, Finding, MomError, Severity
-from mom_core.plugins.bounded import describe, place_of
 from mom_devkit.conformance import behaviour, statements
 from mom_devkit.conformance.subject import ExaminedPlugin
 from mom_devkit.conformance.undo import undo
@@ -69,11 +68,14 @@ def examined(plugin_class: type, *, name: str = "", host: Mapping[str, str] | Pa
 def run_check(subject: ExaminedPlugin, check: str) -> list[Finding]:
     """The findings of one check, each with the check's name as its subject; that it could not be made is an error too."""
     findings: list[Finding] = []
+    state = behaviour.process_state()
     try:
         findings += CHECKS[check](subject)
     except MomError as error:
         findings.append(subject.fault(error.message, error.hint))
     except Exception as error:  # noqa: BLE001  # the plugin's own code runs in here, and may raise anything
-        place = place_of(error)
-        findings.append(subject.fault(f"it raises {describe(error)}" + (f" (at {place})" if place else "")))
+        findings.append(subject.fault(f"it raises {behaviour.located(error)}"))
+    # After each check: the first one that has the plugin change something leaves nothing to see for the others.
+    for what in behaviour.changes_since(state):
+        findings.append(subject.fault(f"it changes {what}", "these belong to the whole process: leave them alone"))
     return [replace(finding, subject=check) for finding in findings]

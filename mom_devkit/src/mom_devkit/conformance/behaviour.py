@@ -11,17 +11,22 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from pydantic import SecretBytes, SecretStr
 
+from mom_cli import Explainers
+from mom_cli.declared import sorted_out
+from mom_cli.draft import suggested_by
+from mom_cli.status import status_parts
 from mom_core import ControlSpec, Decision, Entity, Finding, GuestGone, HypervisorError, MomError, Report, Scope
-from mom_core.plugins.bounded import describe
+from mom_core.plugins.bounded import describe, place_of
+from mom_core.plugins.registry import explainers_of
 from mom_core.plugins.secrets import secrets_in
 from mom_daemon import status_of
-from mom_devkit.conformance.subject import Bench, ExaminedPlugin, alive, configured
+from mom_devkit.conformance.subject import Bench, ExaminedPlugin, Life, alive, configured
 from mom_devkit.hypervisors import FakeGuest, FakeHypervisor
 from mom_toolkit import Destination
 
@@ -60,13 +65,45 @@ def results(subject: ExaminedPlugin) -> Iterator[Finding]:
         for decision in report.decisions:
             if decision.source.name == subject.name and not decision.reason:
                 yield subject.remark(f"a decision on {decision.control} has no reason", "operators ask why: give `reason`")
-        plugin = life.subject
-        if "mom_doctor" in plugin.hooks:
-            for hypervisor in (life.engine.hypervisor, None):
-                answer = plugin.worker.call("mom_doctor", plugin.work("mom_doctor", hypervisor=hypervisor))
-                for one in answer if isinstance(answer, Iterable) else [answer]:
-                    if not isinstance(one, Finding):
-                        yield subject.fault(f"mom_doctor gave a {type(one).__name__}", "yield Finding objects")
+        yield from _findings(subject, life)
+        yield from _what_verbs_show(subject, life, report)
+
+
+def located(error: BaseException) -> str:
+    """An exception, with the file and line of the plugin where it came up."""
+    place = place_of(error)
+    return describe(error) + (f" (at {place})" if place else "")
+
+
+def _findings(subject: ExaminedPlugin, life: Life) -> Iterator[Finding]:
+    """What `mom config check` and `mom doctor` ask for."""
+    plugin = life.subject
+    asked = [("mom_check", {}), *(("mom_doctor", {"hypervisor": one}) for one in (life.engine.hypervisor, None))]
+    for hook, arguments in [(hook, arguments) for hook, arguments in asked if hook in plugin.hooks]:
+        try:
+            _, wrong = sorted_out(hook, plugin.worker.call(hook, plugin.work(hook, **arguments)))
+        except BaseException as error:  # noqa: BLE001  # whatever the plugin raises is the finding
+            yield subject.fault(f"{hook} failed: {located(error)}", "what is wrong with the host or the configuration is a Finding")
+        else:
+            if wrong:
+                yield subject.fault(wrong, "yield Finding objects")
+
+
+def _what_verbs_show(subject: ExaminedPlugin, life: Life, report: Report) -> Iterator[Finding]:
+    """What `mom status`, `mom explain` and `mom config init` ask for, as they do it."""
+    hooks, loaded = life.subject.hooks, life.subject.configured.loaded
+    try:
+        if "mom_status" in hooks:
+            status_parts(loaded, report)
+        if "mom_suggest" in hooks:
+            suggested_by(loaded, subject.root)
+    except MomError as error:
+        yield subject.fault(error.message, "what is unknown has no part; a host that it does not fit has no suggestion")
+    explainers = Explainers(explainers_of([loaded]))
+    explainers.take(report)
+    said = {what for guest in report.snapshot.guests.values() for what in explainers.explain(report, guest)["unknown"]}
+    for what in sorted(what for what in said if what.startswith(f"what the plugin {subject.name} knows (")):
+        yield subject.fault(f"mom_explainer: `mom explain` does not know {what}", "what is unknown is named in `unknown`")
 
 
 def changing_guests(subject: ExaminedPlugin) -> Iterator[Finding]:
@@ -224,7 +261,6 @@ SECRET: Final = "conformance-3b1f0c9e"  # noqa: S105  # no real one: it is plant
 
 def traces(subject: ExaminedPlugin) -> Iterator[Finding]:
     """It leaves no thread or open file, changes nothing of the process, and shows no secret from its settings."""
-    state = process_state()
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         yield from _secrets(subject)  # what is opened once for the process, by the first that needs it, is no leak
@@ -232,6 +268,10 @@ def traces(subject: ExaminedPlugin) -> Iterator[Finding]:
         with alive(subject) as life:
             for _ in range(CYCLES):
                 life.cycle()
+            worker = life.subject.worker
+    if worker.hung:
+        yield subject.fault(f"it does not end in time: {worker.why_not('mom_teardown')}", "mom_teardown waits for nothing without a limit")
+        threads |= {thread for thread in threading.enumerate() if thread.name == f"mom-{subject.name}"}  # mom's own, which waits for it
     until = time.monotonic() + END_SECONDS
     while (left := set(threading.enumerate()) - threads) and time.monotonic() < until:
         next(iter(left)).join(0.05)
@@ -245,8 +285,6 @@ def traces(subject: ExaminedPlugin) -> Iterator[Finding]:
     for warning in said:
         if issubclass(warning.category, ResourceWarning | DeprecationWarning):
             yield subject.remark(f"{warning.category.__name__}: {warning.message}", f"{warning.filename}:{warning.lineno}")
-    for what in changes_since(state):
-        yield subject.fault(f"it changes {what}", "these belong to the whole process: leave them alone")
 
 
 def _secrets(subject: ExaminedPlugin) -> Iterator[Finding]:

@@ -105,7 +105,7 @@ const widthOf = (column) => Math.max(WIDTHS[column.unit] ?? 5.6, 1.4 + 0.6 * col
 /** The columns that are wanted, and of the others those for which the window has room, the most important first. @param {Column[]} all */
 function fitting(all) {
   const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
-  let room = innerWidth / rem / 0.9 - OTHERS - 3;
+  let room = innerWidth / rem - OTHERS - 3;
   const wide = innerWidth > WIDE;
   const taken = new Set();
   const order = all.filter((one) => list.columns[one.name] ?? (wide || one.rank <= MOST_RANK))

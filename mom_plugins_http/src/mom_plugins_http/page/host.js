@@ -170,8 +170,8 @@ function harm(known) {
   return [
     isNumber(known.killed_lately) ? `${known.killed_lately} programs killed in 10 min` : "",
     known.killed_today ? `${known.killed_today} today` : "",
-    known.promise_broken_today ? `promises broken for ${span(known.promise_broken_today)} today` : "",
-    known.waited_today ? `longest wait for memory today ${span(known.waited_today)}` : "",
+    known.promise_broken_today ? `promises broken for ${span(known.promise_broken_today)} today (summed over guests)` : "",
+    known.waited_today ? `waited because of mom for at most ${span(known.waited_today)} today (summed over guests)` : "",
   ].filter(Boolean).join(", ");
 }
 

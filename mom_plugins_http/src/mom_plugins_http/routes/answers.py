@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from itertools import islice
@@ -12,11 +11,12 @@ from typing import Any, Final, Generic, TypeVar
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_cli import find_guest
-from mom_core import HOST_ID, Declarations, Entity, Guest, MomError, PluginContext, Scope, Source, first_names
+from mom_core import HOST_ID, Declarations, Entity, Guest, MomError, PluginContext, Scope, Source, first_names, printable
 from mom_daemon import Seconds, Time, json_text
 from mom_plugins_http.routes.published import CycleSample, Published, ReportView
 from mom_plugins_http.routes.route import LIMIT, ApiCall, Parameter
 from mom_plugins_http.server.problems import ProblemError
+from mom_toolkit import Canary, PolicyTexts
 
 Item = TypeVar("Item")
 Service = TypeVar("Service")
@@ -70,6 +70,12 @@ def as_object(value: object) -> Any:
     return [as_object(one) for one in value] if isinstance(value, list | tuple) else value
 
 
+def canary_of(kept: PolicyTexts) -> Canary | None:
+    """The policies that are tried on some guests, or were last. Raises `TypeError` for what is none."""
+    found = kept.canary()
+    return None if found is None else sound(Canary, found)
+
+
 def offered(context: PluginContext, kind: Callable[..., Service], lack: str, plugin: str) -> Service:
     """The service that an enabled plugin offers. Raises `ProblemError` where none does.
 
@@ -82,12 +88,48 @@ def offered(context: PluginContext, kind: Callable[..., Service], lack: str, plu
     return found
 
 
-def asked(context: PluginContext, kind: Callable[..., Service], question: Callable[[Service], Result]) -> Result | None:
-    """The answer of a service; None where no plugin offers it, or it knows nothing now."""
+def asked(
+    context: PluginContext, kind: Callable[..., Service], question: Callable[[Service], Result], wrong: dict[str, str] | None = None
+) -> Result | None:
+    """The answer of a service; None where no plugin offers it, it knows nothing now, or it fails.
+
+    :param wrong: takes in why one fails, by whose it is; else that is logged
+    """
     found = context.service(kind)
-    with suppress(MomError):
+    try:
         return None if found is None else question(found)
-    return None
+    except MomError:
+        return None
+    except BaseException as error:  # noqa: BLE001  # containment: it is another plugin's code, which may raise anything
+        why = printable(f"{type(error).__name__}: {error}", 300)
+        if wrong is None:
+            context.log.warning("%s fails: %s", whose(context, kind), why)
+        else:
+            wrong[whose(context, kind)] = f"fails: {why}"
+        return None
+
+
+def answered(context: PluginContext, kind: Callable[..., object], question: Callable[[], Result]) -> Result:
+    """The answer of a service that the client needs. Raises what the service raises on purpose, and `ProblemError` where it fails."""
+    try:
+        return question()
+    except MomError:
+        raise
+    except BaseException as error:  # containment: it is another plugin's code, which may raise anything
+        context.log.warning("%s failed", whose(context, kind), exc_info=error)
+        raise ProblemError(500, f"{whose(context, kind)} failed", "mom's log says more; tell the authors of that plugin") from None
+
+
+def whose(context: PluginContext, kind: Callable[..., object]) -> str:
+    """A service, and whose code it is: which plugin offers it is not said anywhere."""
+    return f"{getattr(kind, '__name__', kind)} of {type(context.service(kind)).__module__}"
+
+
+def sound(kind: type[Result], given: object) -> Result:
+    """What a service gave, if it is of its type. Raises `TypeError`."""
+    if not isinstance(given, kind):
+        raise TypeError(f"it gave a {type(given).__name__} that is no {kind.__name__}")
+    return given
 
 
 def found_guest(view: ReportView, wanted: str) -> Guest:

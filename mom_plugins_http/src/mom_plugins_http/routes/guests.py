@@ -27,7 +27,7 @@ from mom_daemon import (
     revision_model,
     standing_problems,
 )
-from mom_plugins_http.routes.answers import FIELDS, CycleAnswers, Items, PastModel, asked, found_guest, past_cycles, wanted_fields
+from mom_plugins_http.routes.answers import FIELDS, CycleAnswers, Items, PastModel, asked, found_guest, past_cycles, sound, wanted_fields
 from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, ReportView
 from mom_plugins_http.routes.route import LIMIT, ApiCall, Parameter, Route
 from mom_plugins_http.server.problems import ProblemError
@@ -171,7 +171,8 @@ class GuestRoutes:
             texts = {} if view.policies is None else {name: policy.text for name, policy in view.policies.texts.items()}
 
             def reason(control: str) -> str:
-                return asked(self._answers.context, PolicyTexts, lambda kept: kept.reason(view.report.number, guest.id, control)) or ""
+                number, context = view.report.number, self._answers.context
+                return asked(context, PolicyTexts, lambda kept: sound(str, kept.reason(number, guest.id, control))) or ""
 
             explainers = self._answers.published.explainers
             return explainers.explain(view.report, guest, texts=texts, declarations=view.declarations, reasons=reason)

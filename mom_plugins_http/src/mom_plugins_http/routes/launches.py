@@ -13,7 +13,7 @@ from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
 from mom_core import MomError, PluginContext, StrictModel, UnitError, parse_size, printable
 from mom_daemon import described, told
-from mom_plugins_http.routes.answers import as_object, asked, offered
+from mom_plugins_http.routes.answers import answered, as_object, asked, offered, sound
 from mom_plugins_http.routes.bodies import JSON, MOST_KIB, Size, Span, read_body, size_schema, span_schema, text_of
 from mom_plugins_http.routes.route import ApiCall, Parameter, Route
 from mom_plugins_http.server.access import Right
@@ -30,6 +30,7 @@ from mom_toolkit import (
     Reservation,
     ReservationRefused,
     Reservations,
+    Room,
 )
 
 Result = TypeVar("Result")
@@ -138,7 +139,9 @@ class LaunchRoutes:
         """Say whether more guests fit without breaking a promise, and what would have to give."""
         kept = offered(self._context, Admissions, "knows promises", "sla")
         memory, sla_class = math.ceil(parse_size(str(call.query.get("memory", ""))) / 1024), str(call.query.get("class", ""))
-        return as_object(await self._reading.run(lambda: kept.admission(memory, sla_class, call.number(COUNT))))
+        question = partial(kept.admission, memory, sla_class, call.number(COUNT))
+        answer = await self._reading.run(partial(answered, self._context, Admissions, lambda: sound(Admission, question())))
+        return as_object(answer)
 
     async def launch(self, call: ApiCall) -> object:
         """Have memory made for a guest that is about to be started; answers when it may be, 409 with `state` `refused` when it must not."""
@@ -149,11 +152,11 @@ class LaunchRoutes:
             reader.launches(guest)
         try:
             patience, who = call.number(PATIENCE), call.peer.name
-            launch = await self._run(lambda: launches.begin(guest, patience=patience, who=who))
+            launch = await self._run(lambda: launches.begin(guest, patience=patience, who=who), kind=Launches)
             while launch.state is LaunchState.WAITING:
                 await asyncio.sleep(_LOOK_SECONDS)
                 if not self._worker.full:  # if it is, the launch waits on: its hook would take a refusal for leave to start
-                    launch = await self._run(partial(launches.look, launch))
+                    launch = await self._run(partial(launches.look, launch), kind=Launches)
         finally:
             for reader in readers:
                 reader.launched(guest)
@@ -173,9 +176,11 @@ class LaunchRoutes:
             raise ProblemError(422, "no enabled plugin understands this description of a guest", hint)
         return guest
 
-    async def _run(self, job: Callable[[], Result], asked: int = 0, worker: Worker | None = None) -> Result:
+    async def _run(
+        self, job: Callable[[], Result], asked: int = 0, worker: Worker | None = None, kind: Callable[..., object] = Reservations
+    ) -> Result:
         try:
-            return await (worker or self._worker).run(job)
+            return await (worker or self._worker).run(partial(answered, self._context, kind, job))
         except ReservationRefused as error:
             figures = {"requested_kib": asked, **told(RoomModel, error.room)}
             raise ProblemError(409, error.message, error.hint, more=figures) from None
@@ -190,8 +195,10 @@ class LaunchRoutes:
         if kept is None:  # there are none, which is no mistake of the client's
             return {"room": None, "items": [], "ended": []}
         read = self._reading
-        known = await self._run(lambda: asked(self._context, Reservations, lambda each: each.room()), worker=read)  # None: nothing is known
-        found = await self._run(kept.reservations, worker=read)
+        known = await self._run(
+            lambda: asked(self._context, Reservations, lambda each: sound(Room, each.room())), worker=read
+        )  # None: nothing is known
+        found = await self._run(lambda: [sound(Reservation, one) for one in kept.reservations()], worker=read)
         return {
             "room": None if known is None else told(RoomModel, known),
             "items": [as_object(one) for one in found if one.state.lasts],
@@ -203,8 +210,8 @@ class LaunchRoutes:
         return as_object(await self._found(call, self._reading))
 
     async def _found(self, call: ApiCall, worker: Worker) -> Reservation:
-        identity = call.path["id"]
-        found = await self._run(self._reservations().reservations, worker=worker)
+        identity, kept = call.path["id"], self._reservations()
+        found = await self._run(lambda: [sound(Reservation, one) for one in kept.reservations()], worker=worker)
         for one in found:
             if one.id == identity:
                 return one

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from mom_core import Guest, GuestColumn, PluginState, Report, Scope, Severity, Snapshot, Status, Unit, __version__
 from mom_daemon import guest_columns
-from mom_plugins_http.routes.answers import CycleAnswers, asked
+from mom_plugins_http.routes.answers import CycleAnswers, asked, canary_of
 from mom_plugins_http.routes.host_metrics import SCALES, host_metrics
 from mom_plugins_http.routes.published import ReportView, Totals
 from mom_plugins_http.routes.route import ApiCall, Route
@@ -56,7 +56,7 @@ class MetricsRoutes:
         view = self._answers.view()
 
         def made() -> bytes:
-            return exposition(view, self._selection, asked(self._answers.context, PolicyTexts, lambda kept: kept.canary()))
+            return exposition(view, self._selection, asked(self._answers.context, PolicyTexts, canary_of))
 
         return Response(view.answer("metrics", made), media_type=MEDIA_TYPE)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from uvicorn.server import ServerState
@@ -17,7 +19,7 @@ from uvicorn.server import ServerState
 from mom_plugins_http.server.access import LocalAccess
 from mom_plugins_http.server.problems import ProblemError
 from mom_plugins_http.server.protocol import ClientLimits, HttpConnection, server_config
-from mom_toolkit import BoundedServer, Callers, ServerDoor
+from mom_toolkit import BoundedServer, Callers, Listener, ServerDoor
 
 Result = TypeVar("Result")
 
@@ -32,11 +34,13 @@ _HANDSHAKES: Final = 32
 class Door(ServerDoor):
     """One place to listen at, and for whom.
 
+    :param path: the file of a unix socket; None for TCP
     :param access: who may do what through a unix socket; None for TCP
     :param tls: for TCP: gives what a new connection uses
     :param keyed: whether a unix socket is the page's, on which a session is needed for every client
     """
 
+    path: Path | None = None
     access: LocalAccess | None = None
     tls: Callable[[], ssl.SSLContext | None] | None = None
     keyed: bool = False
@@ -51,6 +55,7 @@ class Server(BoundedServer[Door]):
         self._config = server_config(app)
         self._state = ServerState()
         self._handshakes = 0
+        self._listening: dict[Door, asyncio.Task[None]] = {}
 
     # --- in the server's thread ----------------------------------------------------------------------------------------------------
 
@@ -93,6 +98,21 @@ class Server(BoundedServer[Door]):
         finally:
             self._handshakes -= 1
 
+    async def _listen(self, door: Door, listener: Listener | None) -> None:
+        if (task := asyncio.current_task()) is not None:
+            self._listening[door] = task
+        await super()._listen(door, listener)
+
+    def _listen_again(self) -> None:
+        """Make files of sockets anew that were deleted, as cleaners of folders do: no client finds a socket without one. Those that are
+        connected stay. While mom may not write to the folder, there is nothing to try."""
+        for door, task in list(self._listening.items()):
+            if door.path is not None and not os.path.lexists(door.path) and os.access(door.path.parent, os.W_OK):
+                if not task.done():
+                    self.log.warning("the file of the socket %s was deleted: it is made anew", door.path)
+                task.cancel()
+                self.keep(self._listen(door, None))
+
     def _connections(self) -> list[HttpConnection]:
         return [each for each in self._state.connections if isinstance(each, HttpConnection)]
 
@@ -111,6 +131,7 @@ class Server(BoundedServer[Door]):
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             self._tick()
+            self._listen_again()
             for connection in self._connections():
                 connection.look_after(loop.time(), self._limits.patience)
 

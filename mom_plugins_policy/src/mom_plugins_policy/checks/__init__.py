@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from weakref import WeakKeyDictionary
 
 from mom_core import Declarations
@@ -46,6 +46,15 @@ def check_policy(policy: Policy) -> list[PolicyProblem]:
         walk.walk()
         if names.notes_known:
             walk.declared.unset_notes(names.noted)
-        found = sorted([*walk.remarks.values(), *remarks_on_names(names)])
+        found = sorted([*walk.remarks.values(), *remarks_on_names(names), *_remarks_on_nothing(policy)])
         _last[policy.code] = (policy.declarations, found)
     return list(found)
+
+
+def _remarks_on_nothing(policy: Policy) -> Iterator[PolicyProblem]:
+    """Remarks on policies without content, as where what wrote the file has failed."""
+    defaults = {} if policy.declarations is None else policy.declarations.policies
+    for name in policy.code.empty:
+        lost = ", and the default policy of this name is not used" if name in defaults else ""
+        hint = "write the policy, or `nil` if it is to do nothing"
+        yield PolicyProblem(name, 0, 0, "empty-policy", f"nothing is in it but comments, so it decides nothing{lost}", "warning", hint)

@@ -36,6 +36,7 @@ RULES: Mapping[str, Rule] = {
     "unknown-variable": Rule(Severity.ERROR, "a variable is set that is bound nowhere"),
     "unknown-field": Rule(Severity.ERROR, "a field that no plugin declares"),
     # What is legal, and hardly meant.
+    "empty-policy": Rule(Severity.WARNING, "a policy in which nothing is"),
     "unknown-control": Rule(Severity.WARNING, "a control that no plugin declares"),
     "unknown-property": Rule(Severity.WARNING, "a property that no host or guest has"),
     "unset-note": Rule(Severity.WARNING, "a note is read that nothing sets"),

@@ -14,7 +14,7 @@ from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.reader import read
 from mom_plugins_policy.language.runtime import Evaluation, Notes
-from mom_plugins_policy.language.syntax import Form, SourceText, abridged
+from mom_plugins_policy.language.syntax import Form, FormKind, SourceText, abridged, all_in
 from mom_plugins_policy.language.values import Guests
 from mom_toolkit import NoteStore
 
@@ -111,10 +111,14 @@ class Result:
 
 
 class Code:
-    """A program and what it was compiled to. It depends on texts and limits alone, so policies of the same texts share it."""
+    """A program and what it was compiled to. It depends on texts and limits alone, so policies of the same texts share it.
 
-    def __init__(self, program: Program, limits: PolicyLimits) -> None:
+    :param empty: the names of texts in which nothing is but comments
+    """
+
+    def __init__(self, program: Program, limits: PolicyLimits, empty: Sequence[str] = ()) -> None:
         self.program = program
+        self.empty = empty
         self._limits = limits
         self._variants: dict[frozenset[tuple[Scope, str]], Compiled] = {}
 
@@ -132,6 +136,24 @@ class Code:
                 self._variants.pop(next(iter(self._variants)), None)  # another thread may have been faster
             self._variants[undeclared] = compiled
         return compiled
+
+    @cached_property
+    def notes(self) -> frozenset[str] | None:
+        """The names of all notes that the texts remember or recall; None where one is computed, so that it may be any."""
+        names: set[str] = set()
+        unclear = 0
+        for form in all_in(self.program.forms):
+            unclear += _of_notes(form)
+            if form.kind is FormKind.LIST and len(form.items) > 1 and _of_notes(form.items[0]):
+                name = form.items[1]
+                if name.kind is FormKind.LITERAL and isinstance(name.value, str):
+                    names.add(name.value)
+                    unclear -= 1
+        return None if unclear else frozenset(names)
+
+
+def _of_notes(form: Form) -> bool:
+    return form.name.rpartition(".")[2] in ("Remember", "Recall")
 
 
 class Policy:
@@ -220,6 +242,7 @@ def _code(texts: Sequence[tuple[str, str]], limits: PolicyLimits) -> Code:
     faults: list[Fault] = []
     forms: list[Form] = []
     read_texts: list[SourceText] = []
+    empty: list[str] = []
     size = 0
     index = 0
     for name, text in texts:
@@ -238,12 +261,14 @@ def _code(texts: Sequence[tuple[str, str]], limits: PolicyLimits) -> Code:
         if found:
             index = found[-1].last + 1
             read_texts.append(found[0].text)
+        else:
+            empty.append(name)
         forms.extend(found)
     program = analyse(read_texts, forms)
     faults.extend(program.faults)
     if faults:
         raise PolicyError(sorted(faults, key=lambda fault: (fault.name, fault.line, fault.column)))
-    return Code(program, limits)
+    return Code(program, limits, empty)
 
 
 def occurs(scope: Scope, name: str, snapshot: Snapshot, older: Sequence[Snapshot]) -> bool:

@@ -562,7 +562,7 @@ class Evaluation:
         notes = self.noted.setdefault(identity, {})
         kept = {} if self.notes is None else self.notes.get(identity, {})
         if name not in notes and len(kept.keys() | notes.keys()) >= self.limits.names and name not in kept:
-            raise Trouble("limit", f"more than {self.limits.names} notes on {show(entity)}")
+            raise Trouble("limit", f"more than {self.limits.names} notes on {show(entity)}; those set to nil are forgotten")
         before = notes[name] if name in notes else kept.get(name)
         if not small or before.__class__ not in _NUMBERS:  # a small number takes no more room than another
             self._make_room(name, before, value)

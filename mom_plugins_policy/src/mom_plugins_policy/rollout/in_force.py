@@ -5,7 +5,6 @@ What was set at run time lies over what files and defaults say, and stays there 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import threading
@@ -74,6 +73,7 @@ class ChangingPolicies:
         self._base: Mapping[str, PolicyText] = {}
         self._versions: deque[Version] = deque(maxlen=REMEMBERED_CHANGES)
         self._count = 0
+        self._unkept = False
 
     def _judged(
         self, texts: Mapping[str, str], limits: PolicyLimits | None = None, *, to_work: bool = True
@@ -102,14 +102,18 @@ class ChangingPolicies:
         with self._lock:
             read = self._read()
             self._base = read.texts
-            self._put(self._compiled(read, Overlay(), to_work=False), Overlay(), "mom", "read at the start")
+            at_start = "read at the start"
+            self._put(self._compiled(read, Overlay(), to_work=False), Overlay(), "mom", at_start)
             kept = None if self._kept is None else self._kept.read()
             if self._kept is None or kept is None or not (kept.texts or kept.alone):
                 return
             try:
-                self._put(self._compiled(read, kept), kept, "mom", "set again at the start")
+                policy = self._compiled(read, kept)
             except ConfigError as error:
                 self._kept.refuse(f"they do not go with the files any more: {error.problems[0]}")
+                return
+            self._versions.clear()  # no change was made here: to go back from it would take away all that was ever kept
+            self._put(policy, kept, "mom", f"{at_start}, with the changes that were kept")
 
     def check_files(self) -> Policy:
         """Read and compile what mom would start with, and put nothing in force. Raises `ConfigError` for what is wrong with files."""
@@ -150,7 +154,7 @@ class ChangingPolicies:
         """Remarks of the checks on changes: all of it in the policies that are changed, of the others what they did not say before."""
         now = self.policy
         policy, problems = self._judged(self._texts_after(changes, replace_all=replace_all), to_work=False)
-        return problems if policy is None else self._news(self.checked(policy), now, changes)
+        return problems if policy is None else (*self._news(self.checked(policy), now, changes), *self._not_kept())
 
     def _texts_after(self, changes: Mapping[str, str | None], *, replace_all: bool) -> dict[str, str]:
         """All texts as they would be. The lock is held for that only: whoever changes policies waits for nobody's check."""
@@ -228,6 +232,20 @@ class ChangingPolicies:
             made = self._change_to(overlay, printable(who, 200), f"rolled back to {version}")
         return self._announced(made)
 
+    def keep_again(self) -> None:
+        """Write changes down that could not be written when they were made. Called in each cycle, and at the end."""
+        if not self._unkept:  # as nearly always: an evaluation does not wait for who compiles policies
+            return
+        with self._lock:
+            self._keep(self._overlay)
+
+    def _not_kept(self) -> Sequence[PolicyProblem]:
+        """That changes would not outlive a restart, though they are to."""
+        if self._kept is None or not self._unkept:
+            return ()
+        message = f"what is changed would not outlive a restart now: {self._kept.write_error}"
+        return (PolicyProblem("", 0, 0, "not-kept", message, "warning", "free space, or repair the disk; mom tries again in each cycle"),)
+
     def _announced(self, made: tuple[PolicyState, Policy | None]) -> PolicyState:
         """Tell of a change, without keeping others waiting while that is done."""
         state, policy = made
@@ -291,16 +309,23 @@ class ChangingPolicies:
 
     # --- on disk --------------------------------------------------------------------------------------------------------------------
 
-    # What cannot be written lasts until mom ends; mom says what is wrong with the file.
-
     def _keep(self, overlay: Overlay) -> None:
+        """Write changes down. Those that cannot be written are in force all the same, and `keep_again` tries again."""
         if self._kept is None:
             return
-        with contextlib.suppress(StateError):
+        try:
             if overlay.texts or overlay.alone:
                 self._kept.write(asdict(overlay))
             else:
                 self._kept.remove()
+        except StateError as error:
+            if not self._unkept:
+                self._log.error("what was changed would not outlive a restart now: %s", error.message)
+            self._unkept = True
+            return
+        if self._unkept:
+            self._log.info("what was changed outlives a restart again")
+        self._unkept = False
 
 
 def said_of(changes: Mapping[str, str | None], *, replace_all: bool = False) -> str:

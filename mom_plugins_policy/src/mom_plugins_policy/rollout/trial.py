@@ -21,8 +21,14 @@ class PolicyNotes(NoteStore):
     """The notes that evaluations find, and leave."""
 
     def evaluate(self, policy: Policy, snapshot: Snapshot, history: Sequence[Snapshot]) -> Result:
-        """One evaluation that finds these notes, and leaves its own: nil forgets."""
+        """One evaluation that finds these notes, and leaves its own: nil forgets, and so does a policy that names a note no more."""
         before = self.begin(snapshot)
+        named = policy.code.notes
+        if named is not None:  # what no policy can ask for would only take the room of other notes, for ever
+            unnamed = [identity for identity, values in before.items() if not values.keys() <= named]
+            left = {identity: {name: value for name, value in before[identity].items() if name in named} for identity in unnamed}
+            self.keep(left)
+            before.update(left)
         result = policy.evaluate(snapshot, history, before, self.room)
         after = {identity: {**before.get(identity, {}), **values} for identity, values in result.notes.items()}
         self.keep({identity: {name: one for name, one in values.items() if one is not None} for identity, values in after.items()})

@@ -170,6 +170,8 @@ class TriedPolicies(ChangingPolicies):
         if not isinstance(trial, CanaryRun):
             return None
         state, reason = trial.verdict(self._context.monotonic())
+        if self._context.observes:  # since it began: what is decided is not done any more, so that no guest shows anything
+            state, reason = CanaryState.ROLLED_BACK, "mom only observes by now, so that nothing is tried"
         if state is CanaryState.RUNNING:
             return None
         with self._lock:

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import click
 
-from mom_daemon import json_option
+from mom_daemon import config_option, json_option
 
 FORMATS = ("parquet", "csv")
 
 _TO = f"{', '.join(FORMATS)}; parquet needs pyarrow. Given once more with a time, end there."
 
-USUAL = "/var/lib/mom/recording"
-"""Where the plugin records unless its settings, or mom's, say otherwise."""
+_RECORDING = click.argument("recording", required=False, type=click.Path(path_type=Path))
 
 
 @click.group()
@@ -22,33 +21,39 @@ def record() -> None:
 
 
 @record.command("show")
-@click.argument("recording", type=click.Path(path_type=Path))
+@_RECORDING
+@config_option
 @json_option
-def show_command(recording: Path, as_json: bool) -> None:
+def show_command(recording: Path | None, config_path: str | None, as_json: bool) -> None:
     """Say what a recording holds: when, which guests, how much, and what of it is damaged.
 
-    RECORDING is the folder, or one file of it. Exit 1 when cycles are lost.
+    RECORDING is the folder, or one file of it; without it, what the mom with this host's configuration records. Exit 1 when
+    cycles are lost.
     """
     from mom_plugins_record.recording.contents import contents_of, print_contents
 
-    contents = contents_of(recording)
+    contents = contents_of(recording or _configured(config_path))
     print_contents(contents, as_json=as_json)
     if contents.lost:
         raise click.exceptions.Exit(1)
 
 
 @record.command("export")
-@click.argument("recording", type=click.Path(path_type=Path), default=USUAL)
+@_RECORDING
 @click.option("--to", multiple=True, required=True, metavar="FORMAT|TIME", help=_TO)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default="mom-export", show_default=True, metavar="FOLDER", help="Where to."
 )
 @click.option("--guest", "guests", multiple=True, metavar="PATTERN", help="These guests only, such as 'db-*'; may be repeated.")
 @click.option("--from", "since", metavar="TIME", help="Begin there, such as 2026-11-20T08:00 (UTC, unless it says another zone).")
-def export_command(recording: Path, to: tuple[str, ...], output: Path, guests: tuple[str, ...], since: str | None) -> None:
+@config_option
+def export_command(
+    recording: Path | None, to: tuple[str, ...], output: Path, guests: tuple[str, ...], since: str | None, config_path: str | None
+) -> None:
     """Write a recording as tables for other tools: host, guests, decisions and outcomes, with units in the columns' names.
 
-    RECORDING is the folder, or one file of it; unless it is named, that of a mom with the usual settings. FOLDER must be empty, or new.
+    RECORDING is the folder, or one file of it; without it, what the mom with this host's configuration records. FOLDER must be empty, or
+    new.
     """
     from mom_plugins_record.export.perform import export
     from mom_plugins_record.recording.times import moment_of
@@ -58,4 +63,13 @@ def export_command(recording: Path, to: tuple[str, ...], output: Path, guests: t
         raise click.UsageError(f"--to takes one of {', '.join(FORMATS)}, and beside it at most one time")
     begins = moment_of(since, "--from", float("-inf"))
     ends = moment_of(times[0] if times else None, f"--to (one of {', '.join(FORMATS)}, or a time)", float("inf"))
-    export(recording, output, formats[0], guests, begins, ends)
+    export(recording or _configured(config_path), output, formats[0], guests, begins, ends)
+
+
+def _configured(config_path: str | None) -> Path:
+    """Where the mom with this configuration records. Raises `MomError`."""
+    from mom_core import load_config
+    from mom_plugins_record.recording.plugin import configured_recorder
+
+    config = load_config(config_path)
+    return configured_recorder(config).folder(config.state_directory)

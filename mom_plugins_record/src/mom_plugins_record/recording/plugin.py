@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from mom_core import (
+    Config,
     Duration,
     FieldSpec,
     Finding,
     Hypervisor,
+    MomError,
     PluginContext,
     PluginSettings,
     Problem,
@@ -31,7 +33,7 @@ from mom_core import (
 )
 from mom_plugins_record.recording.reasons import ReasonsAsked
 from mom_plugins_record.recording.session import RecordedSession
-from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, RecordingWriter, sizes_of
+from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, RecordingWriter, lack_of_room, sizes_of
 from mom_toolkit import PastCycles, PointsAsked, PolicyTexts, RecordedPoint, RecordedPoints
 
 if TYPE_CHECKING:
@@ -188,7 +190,7 @@ class RecordPlugin:
 
     @hookimpl
     def mom_doctor(self, hypervisor: Hypervisor | None) -> Iterable[Finding]:
-        """How much is recorded, and where."""
+        """How much is recorded, and where, and whether there is room for more."""
         from mom_plugins_record.report.accounts_file import NAME
 
         settings = self._settings
@@ -199,6 +201,8 @@ class RecordPlugin:
         limits = f"{format_kib(settings.size / 1024)} and {format_duration(settings.keep)}"
         text = f"{format_kib(sum(sizes) / 1024)} in {len(sizes)} files in {self.folder}, of {limits}"
         found = [Finding(Severity.OK, "recording", text)]
+        if (full := lack_of_room(self.folder, settings.reserve)) is not None:
+            found = [Finding(Severity.ERROR, "recording", f"{full.message}; {text}", full.hint)]
         accounts = self.folder / NAME
         if aside := sorted(path.name for path in self.folder.glob(f"{NAME}.damaged-*")):
             found.append(Finding(Severity.WARNING, "accounts", f"those of earlier were damaged: {', '.join(aside)} in {self.folder}",
@@ -221,3 +225,12 @@ class RecordPlugin:
         if path is None and isinstance(settings, RecordPlugin.Settings):
             path = settings.folder(state_directory)
         return None if path is None else Recording(path)
+
+
+def configured_recorder(config: Config) -> RecordPlugin.Settings:
+    """The settings of this plugin in mom's configuration. Raises `MomError` where it is not enabled."""
+    for one in config.plugins.values():
+        if isinstance(one.settings, RecordPlugin.Settings):
+            return one.settings
+    hint = "add `record: {}` to `plugins`, or name what is to be read"
+    raise MomError("the configuration has no plugin record, which keeps recordings and accounts", hint=hint)

@@ -222,19 +222,26 @@ class RecordingWriter:
                 by_age -= fits
 
     def _check_space(self) -> None:
-        if not self._limits.reserve:
-            return
-        try:
-            found = os.statvfs(self.folder)
-        except OSError:
-            return  # the file may be open still; if not, opening one will say what is wrong
-        free = found.f_bavail * found.f_frsize
-        if free < self._limits.reserve:
+        if (full := lack_of_room(self.folder, self._limits.reserve)) is not None:
             self.close()
-            raise RecordingFull(
-                f"nothing is recorded: only {format_kib(free / 1024)} are free where {self.folder} is",
-                hint=f"make room, or lower reserve, which is {format_kib(self._limits.reserve / 1024)}",
-            )
+            raise full
+
+
+def lack_of_room(folder: Path, reserve: int) -> RecordingFull | None:
+    """What is wrong when less than `reserve` bytes are free where the folder is; None when nothing is, or that is unknown."""
+    if not reserve:
+        return None
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return None  # the file may be open still; if not, opening one will say what is wrong
+    free = found.f_bavail * found.f_frsize
+    if free >= reserve:
+        return None
+    return RecordingFull(
+        f"nothing is recorded: only {format_kib(free / 1024)} are free where {folder} is",
+        hint=f"make room, or lower reserve, which is {format_kib(reserve / 1024)}",
+    )
 
 
 def _statuses(paths: Iterable[Path]) -> Iterator[tuple[Path, os.stat_result]]:

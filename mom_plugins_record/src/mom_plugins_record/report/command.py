@@ -12,7 +12,7 @@ import click
 
 from mom_core import GuestPattern, MomError, UnitError, load_config, parse_duration, printable, replace_file
 from mom_daemon import config_option, json_option
-from mom_plugins_record.recording.plugin import RecordPlugin
+from mom_plugins_record.recording.plugin import configured_recorder
 from mom_plugins_record.recording.times import shown
 from mom_plugins_record.report.accounts import HOUR
 from mom_plugins_record.report.accounts_file import NAME, check, read_guests, read_hosts, read_minutes
@@ -108,6 +108,8 @@ def find_accounts(path: Path, last: float, *, properties: bool = False) -> Accou
         hosts = begun
     until = max(row.ended for row in hosts)
     since = min(round((until - last) / HOUR), math.ceil(until / HOUR) - 1) * HOUR  # an hour has one row: as near as can be
+    if last < HOUR:
+        remarks.append("accounts are kept by the hour: this is of a whole one")
     begins = min(row.began for row in hosts)
     if begins > since:
         remarks.append(f"the accounts begin {shown(begins)[:16]} UTC")
@@ -132,11 +134,10 @@ def _settings(path: Path | None, config_path: str | None) -> tuple[Path, Price]:
         if path is None or config_path is not None:
             raise
         return path, Price()
-    found = [one.settings for one in config.plugins.values() if isinstance(one.settings, RecordPlugin.Settings)]
-    price = Price(found[0].price, found[0].currency) if found else Price()
-    if path is not None:
-        return path, price
-    if not found:
-        hint = "add `record: {}` to `plugins`, or name a FILE"
-        raise MomError("the configuration has no plugin record, which keeps the accounts", hint=hint)
-    return found[0].folder(config.state_directory), price
+    try:
+        settings = configured_recorder(config)
+    except MomError:
+        if path is None:
+            raise
+        return path, Price()
+    return path or settings.folder(config.state_directory), Price(settings.price, settings.currency)

@@ -19,8 +19,8 @@ FIELDS: Final = tuple(
         ("given_back_ksm", Unit.KIB, f"what KSM saves, without empty pages, {_NOW}"),
         ("given_back_cold", Unit.KIB, f"cold memory of guests that mom has moved to swap, less what compressing it takes, {_NOW}"),
         ("given_back_today", Unit.KIB, "what was given back by all means, on average since midnight, UTC"),
-        ("waited_today", Unit.SECONDS, "how long guests have waited because of mom since midnight, UTC, at most"),
-        ("promise_broken_today", Unit.SECONDS, "for how long promises to guests were broken since midnight, UTC"),
+        ("waited_today", Unit.SECONDS, "how long guests have waited because of mom since midnight, UTC, at most: the sum over all guests"),
+        ("promise_broken_today", Unit.SECONDS, "for how long promises to guests were broken since midnight, UTC: the sum over all guests"),
         ("killed_today", Unit.COUNT, "programs that guests' kernels have killed since midnight, UTC"),
     )
 )

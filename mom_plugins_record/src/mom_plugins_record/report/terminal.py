@@ -184,16 +184,18 @@ def _sold(whole: ReportLine, hours: float) -> Iterator[Row]:
 
 
 def _cost(whole: ReportLine, host: HostLine | None) -> Iterator[Row]:
+    of_all = "" if whole.guests == 1 else ", summed over guests"
     if whole.waited_seconds is None or whole.waited_for_mom_seconds is None:
         yield "guests waited for memory", UNKNOWN
     else:
         share = whole.waited_for_mom_seconds / 36 / whole.seen_guest_hours if whole.seen_guest_hours else 0.0
-        yield "waited because of mom, at most", f"{seconds_text(whole.waited_for_mom_seconds)} ({share:.2g} % of guests' time)"
-        yield "waited besides", seconds_text(whole.waited_seconds - whole.waited_for_mom_seconds)
+        yield "waited because of mom, at most", f"{seconds_text(whole.waited_for_mom_seconds)} ({share:.2g} % of guests' time){of_all}"
+        yield "waited besides", f"{seconds_text(whole.waited_seconds - whole.waited_for_mom_seconds)}{of_all}"
     yield "bursts that grew late", UNKNOWN if whole.late_bursts is None else f"{whole.late_bursts:,}"
     yield "programs killed in guests", UNKNOWN if whole.killed is None else f"{whole.killed:,}"
     if whole.promise_kept_percent is not None:
-        broken = f"broken for {seconds_text(whole.promise_broken_seconds)}" if whole.promise_broken_seconds else "never broken"
+        for_long = f"broken for {seconds_text(whole.promise_broken_seconds)}{of_all}"
+        broken = for_long if whole.promise_broken_seconds else "never broken"
         yield "promises kept", f"{whole.promise_kept_percent:.5g} % of the time, {broken}"
     else:
         yield "promises kept", "no guest was promised anything"

@@ -1,0 +1,72 @@
+"""What `mom restore` says of what an earlier mom has changed: in units, and nothing that it does not know."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mom_core import Config, ControlSpec, Entity, FieldSpec, LedgerEntry, Scope, Unit, hookimpl
+from mom_core.ledger import Ledger
+from mom_devkit import config_of
+
+Verb = Callable[..., tuple[int, str, str]]
+
+ENTRY = LedgerEntry(Entity(Scope.GUEST, "a", "a"), "size", 2 << 20, 1 << 20, "balloon", 0.0, found=(1 << 20) + 700_000)
+
+
+class Balloon:
+    def __init__(self, settings: object, context: object) -> None:
+        pass
+
+    @hookimpl
+    def mom_declare(self) -> list[object]:
+        return [FieldSpec("size", Unit.KIB, Scope.GUEST, ""), ControlSpec("size", Unit.KIB, Scope.GUEST, "", "size", gradual=1)]
+
+    @hookimpl
+    def mom_read(self) -> dict[object, object]:
+        return {}
+
+    @hookimpl
+    def mom_write(self) -> None:
+        pass
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    made = config_of(tmp_path, {"balloon": Balloon})
+    monkeypatch.setattr("mom_daemon.restore.load_config", lambda path: made)
+    return made
+
+
+def test_a_size_has_its_unit_and_one_that_was_read_right_after_the_change_is_not_taken_for_that_of_now(config: Config, mom: Verb) -> None:
+    Ledger.open(config.state_directory).record([ENTRY])
+    code, out, _ = mom("restore", "--dry-run")
+    assert code == 0
+    assert "size was set to 1.00 GiB by mom (it was at 1.67 GiB right after that), and would go back to 2.00 GiB" in out
+    assert " is at " not in out
+    assert "size gone; nothing to put back, it stood at 2.00 GiB" in mom("restore")[1]
+
+
+def test_of_what_a_plugin_set_that_is_there_no_more_the_unit_is_unknown(config: Config, mom: Verb) -> None:
+    Ledger.open(config.state_directory).record([ENTRY._replace(control="gone", plugin="not_installed", found=None)])
+    assert "gone was set to 1048576 by mom, and would go back to 2097152" in mom("restore", "--dry-run")[1]
+
+
+def test_a_list_that_was_set_is_shown(config: Config, mom: Verb) -> None:
+    disks = [{"name": "vda", "read_iops_sec": 100}]
+    Ledger.open(config.state_directory).record([ENTRY._replace(control="disks", before=[], applied=disks, found=[*disks, {"name": "vdb"}])])
+    code, out, _ = mom("restore", "--dry-run")
+    assert code == 0
+    assert "disks was set to vda: read_iops_sec 100 by mom (it was at vda: read_iops_sec 100; vdb: none right after that)" in out
+
+
+@pytest.mark.parametrize("way", [["--dry-run"], []], ids=["looked at", "put back"])
+@pytest.mark.parametrize(
+    ("form", "said"), [([], "What an earlier mom has changed is unknown.\n"), (["--json"], "null\n")], ids=["text", "json"]
+)
+def test_a_damaged_ledger_is_not_nothing_to_put_back(config: Config, mom: Verb, way: list[str], form: list[str], said: str) -> None:
+    (config.state_directory / "ledger.json").parent.mkdir(parents=True, exist_ok=True)
+    (config.state_directory / "ledger.json").write_text("[")
+    code, out, err = mom("restore", *way, *form)
+    assert (code, out) == (1, said)
+    assert "is damaged" in err
