@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mom_core import Config, ControlSpec, Entity, FieldSpec, LedgerEntry, Scope, Unit, hookimpl
+from mom_core import Config, ControlSpec, Entity, FieldSpec, LedgerEntry, Scope, Unit, Value, hookimpl
 from mom_core.ledger import Ledger
 from mom_devkit import config_of
 
@@ -53,7 +53,7 @@ def test_of_what_a_plugin_set_that_is_there_no_more_the_unit_is_unknown(config: 
 
 
 def test_a_list_that_was_set_is_shown(config: Config, mom: Verb) -> None:
-    disks = [{"name": "vda", "read_iops_sec": 100}]
+    disks: list[Value] = [{"name": "vda", "read_iops_sec": 100}]
     Ledger.open(config.state_directory).record([ENTRY._replace(control="disks", before=[], applied=disks, found=[*disks, {"name": "vdb"}])])
     code, out, _ = mom("restore", "--dry-run")
     assert code == 0

@@ -103,8 +103,8 @@ def mom_reload() -> Callable[[], None] | None:
     """Called when the configuration is reloaded and this plugin's own settings are unchanged.
 
     Read again what the plugin keeps in files of its own, without using it yet, and return a function that puts it in force: it is
-    called only if the reload of all plugins succeeded, in the plugin's thread and within its deadline. Raising refuses the whole reload, and everything stays as it was; that is why it is
-    apart from `mom_setup`.
+    called only if the reload of all plugins succeeded, in the plugin's thread and within its deadline. Raising refuses the whole reload,
+    and everything stays as it was; that is why it is apart from `mom_setup`.
     """
 
 
