@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Final
 
 from mom_core import Condition, FieldSpec, Guest, GuestColumn, Metric, Scope, Severity, Snapshot, Unit, Value, first_names
-from mom_toolkit import taken_from
 
 KILLED_SECONDS: Final = 600.0
 """s. For so long it is told that a guest's kernel killed a program: an operator who is woken by an alert is there by then."""
@@ -54,10 +53,11 @@ class KilledPrograms:
     def see(self, snapshot: Snapshot) -> None:
         """Take in what guests tell now. One that does not tell, or is not there for a while, is asked again."""
         now = snapshot.monotonic
-        for guest, count in zip(snapshot.listed, snapshot.numbers("guest_oom_kills"), strict=True):
+        numbers = map(snapshot.numbers, ("guest_oom_kills", "balloon_max", "balloon_cur"))
+        for guest, count, maximum, size in zip(snapshot.listed, *numbers, strict=True):
             if count is None:
                 continue
-            before, taken = self._counted.get(guest.id), taken_from(guest)
+            before, taken = self._counted.get(guest.id), 0.0 if maximum is None or size is None else max(0.0, maximum - size)
             self._counted[guest.id] = guest.incarnation, count, taken
             if before is not None and before[0] == guest.incarnation and count > before[1]:
                 # It was some time between the two looks, and the guest may have got back what it lacked since.
