@@ -416,7 +416,9 @@ def test_in_a_window_of_1280_pixels_nothing_is_cut_off_at_the_right(shared: Star
     again = done.locator("tr", has_text=re.compile("[0-9] times.*to swap, before anything is taken")).first
     expect(again).to_be_visible()
     assert done.evaluate("box => box.scrollWidth <= box.clientWidth")
-    assert again.locator("td").last.evaluate("why => why.offsetWidth") > 300, "a reason is a sentence or two"
+    why = again.locator("td").last
+    assert why.evaluate("why => why.scrollWidth <= why.clientWidth")
+    assert why.evaluate("why => why.offsetWidth") > 200, "a reason is a sentence or two; the rest of the row takes what it needs"
     page.evaluate("location.hash = '#/guests'")
     page.get_by_text("Columns", exact=True).click()
     page.get_by_role("checkbox", name="cold").check()
