@@ -377,7 +377,7 @@ def test_a_host_whose_words_cannot_be_read_is_not_called_unreachable(capsys):
         (0, "", []),
         (1, "the disk is full", ["1 problem", "h1 has a problem: the disk is full"]),
         (7, "the disk is full", ["7 problems", "h1 has 7 problems, such as: the disk is full"]),
-        (2, "", ["2 problems", "h1 has 2 problems, such as: see `mom status` there"]),
+        (2, "", ["2 problems", "h1 has 2 problems, such as: mom status there says which"]),
     ],
 )
 def test_which_problem_a_host_has_is_said(problems: int, problem: str, said: list[str], capsys):

@@ -123,7 +123,8 @@ def more_of(row: Mapping[str, Any]) -> Iterator[str]:
         yield f" does not use its group's classes: {brief(row['classes_unused'], 400)}"
     if row["problems"]:
         more = f"{row['problems']} problems, such as" if row["problems"] > 1 else "a problem"
-        yield f" has {more}: {brief(row['problem'] or 'see `mom status` there', 200)}"
+        # Without backticks, which would give the command the configuration of this host.
+        yield f" has {more}: {brief(row['problem'] or 'mom status there says which', 200)}"
     for move in row["moves"]:
         error = f": {brief(move['error'], 200)}" if move["error"] else ""
         yield f": {brief(move['guest'], 80)} -> {brief(move['to'], 80)}  {move['state']}{error}"
