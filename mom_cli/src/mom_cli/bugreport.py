@@ -77,7 +77,7 @@ def bugreport_command(config_path: str | None, output: str | None, part: str | N
         config, trouble = load_config(config_path), ""
     except MomError as error:
         running = config_of_running(config_path, become=False)
-        config, trouble = Config() if running is None else running[1], str(error)
+        config, trouble = Config() if running is None else running.config, str(error)
     redact = Redaction(plugin.settings for plugin in config.plugins.values())
     parts = _parts(config, options, trouble)
     if other_owner(config.state_directory, config.run_directory) is not None:

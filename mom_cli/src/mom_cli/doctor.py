@@ -106,9 +106,8 @@ def _configuration(path: str | None) -> tuple[Config, Finding]:
         running = config_of_running(path)
         if running is None:
             raise
-        pid, config = running
-        text = f"{error.problems[0]}; mom runs on as process {pid} by what it has read before, and what follows goes by that, too"
-        return config, Finding(Severity.ERROR, "configuration", text, "`mom config check` says all that is wrong")
+        text = f"{error.problems[0]}; {running.words}"
+        return running.config, Finding(Severity.ERROR, "configuration", text, "`mom config check` says all that is wrong")
     return config, Finding(Severity.OK, "configuration", f"{config.file} is fine")
 
 

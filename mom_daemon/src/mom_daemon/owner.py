@@ -57,11 +57,9 @@ def load_to_look(config_path: str | Path | None = None) -> Config:
         running = config_of_running(config_path)
         if running is None:
             raise
-        pid, config = running
         print_prose(f"mom: warning: {printable_lines(str(error.problems[0]))}", 2, err=True)
-        before = f"mom runs on as process {pid} by what it has read before, and what follows goes by that, too"
-        print_prose(f"mom: {before} (`mom config check` says all that is wrong)", 2, err=True)
-        return config
+        print_prose(f"mom: {running.words} (`mom config check` says all that is wrong)", 2, err=True)
+        return running.config
 
 
 def become_owner(*folders: Path, made: Path | None = None) -> Owner | None:

@@ -137,9 +137,8 @@ def set_up(config: Config, entries: Collection[LedgerEntry], template: PluginCon
     """The plugins that own what must be put back, those with a hypervisor, and collectors with services for these.
 
     Plugins that were taken out of the configuration since are among them. Of the others, no more is used than the fields that they
-    declare. One that cannot be set up is left out: neither a broken policy nor
-    another owner must keep memory from its guests. Raises `MomError` when nothing can be put back, or a hypervisor's plugin cannot be set
-    up: without it, a guest would be taken for gone.
+    declare. One that cannot be set up is left out: neither a broken policy nor another owner must keep memory from its guests. Raises
+    `MomError` when nothing can be put back, or a hypervisor's plugin cannot be set up: without it, a guest would be taken for gone.
     """
     config = _with_those_left_out(config, entries)
     wanted = {entry.control for entry in entries}

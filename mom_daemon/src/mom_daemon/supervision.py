@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -131,9 +131,20 @@ def config_as_left(directory: Path) -> Config:
     return load_config(content)
 
 
-def config_of_running(path: str | Path | None, *, become: bool = True) -> tuple[int, Config] | None:
-    """The process id of the mom that was started with this file and runs, with the configuration that it has in force. None where there is
-    no such mom, or this user may not read what it has in force.
+class RunningConfig(NamedTuple):
+    """The process id of a mom that runs, and the configuration that it has in force."""
+
+    pid: int
+    config: Config
+
+    @property
+    def words(self) -> str:
+        """What is told of it where its file cannot be used as it is now."""
+        return f"mom runs on as process {self.pid} by what it has read before, and what follows goes by that, too"
+
+
+def config_of_running(path: str | Path | None, *, become: bool = True) -> RunningConfig | None:
+    """What is in force in the mom that was started with this file. None where there is no such mom, or this user may not read it.
 
     :param path: a configuration that cannot be used as it is now; None is the usual one
     :param become: for root: be the user whom its folders belong to from then on; else None where that is another user
@@ -149,7 +160,7 @@ def config_of_running(path: str | Path | None, *, become: bool = True) -> tuple[
         started_with = json.loads((directory / STATUS_FILE).read_bytes())["configuration_file"]
         if not file.samefile(Path(f"/proc/{pid}/cwd") / started_with):
             return None
-        return pid, config_as_left(directory)
+        return RunningConfig(pid, config_as_left(directory))
     except (MomError, OSError, ValueError, TypeError, KeyError):
         return None
 

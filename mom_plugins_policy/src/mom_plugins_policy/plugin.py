@@ -37,7 +37,7 @@ from mom_plugins_policy.rollout.trial import InForce, PolicyNotes
 from mom_plugins_policy.rollout.trials import EvaluatedSnapshot, TriedPolicies
 from mom_plugins_policy.rollout.versions import OVERLAY
 from mom_plugins_policy.sources import read_policies
-from mom_toolkit import CanaryState, PolicyProblem, PolicyState, PolicyText, PolicyTexts
+from mom_toolkit import CanaryState, PolicyProblem, PolicyState, PolicyText, PolicyTexts, files_refused
 
 _NIL_FIELD = re.compile(r"[A-Za-z_][\w-]*\.([A-Za-z_]\w*) is nil")
 """Words of a fault about an operand that is an attribute, such as a guest's field."""
@@ -135,9 +135,7 @@ class PolicyPlugin:
         try:
             put_in_force = self._policies.prepare()
         except ConfigError as error:
-            message = f"the files were refused when they were read again: {printable(str(replace(error.problems[0], hint='')), 400)}"
-            hint = "the policies from before stay in force; `mom config check` tells all that is wrong, a reload reads the files again"
-            self._refused = (Problem(Source(self._context.name), message, hint=hint),)
+            self._refused = (files_refused(self._context.name, error),)
             raise
 
         def commit() -> None:

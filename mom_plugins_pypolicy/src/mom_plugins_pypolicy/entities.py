@@ -12,7 +12,7 @@ from typing import Annotated, Final, NamedTuple, TypeVar
 from pydantic import Field, TypeAdapter
 
 import mom_core
-from mom_core import Decision, Declarations, Scope, Snapshot, Source, Unit, Value, as_number
+from mom_core import Decision, Declarations, Scope, Snapshot, Source, Value, as_number
 from mom_plugins_pypolicy.files import PythonPolicy
 
 T = TypeVar("T")
@@ -42,9 +42,6 @@ class Known(NamedTuple):
     notes: dict[str, Notes]
     wanted: dict[tuple[str, str], Value]
 
-
-_FRACTIONS: Final = frozenset({Unit.TEXT, Unit.LIST, Unit.RATIO, Unit.PERCENT, Unit.SECONDS})
-"""The units of which a value may have a fraction."""
 
 _TIMES: Final = 4  # that a policy decides each control of each guest: a later decision takes the place of an earlier one
 _SPARE: Final = 1000  # for hosts of few guests
@@ -137,7 +134,7 @@ class _ReadableEntity:
         if not fault and isinstance(value, int | float):
             value = value if least is None else max(value, least)
             value = value if most is None else min(value, most)
-            if isinstance(value, float) and self._evaluation.known.declared.controls[control].unit not in _FRACTIONS:
+            if isinstance(value, float) and self._evaluation.known.declared.controls[control].unit.is_whole:
                 value = int(value)  # as those of the policy language are: a size that was computed is no mistake
         decision = Decision(self.entity, control, value, str(because)[:600], self._place())
         self._evaluation.made.append((decision, fault))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from mom_core import ConfigError, Decision, Finding, PluginContext, PluginSettings, Problem, Severity, Snapshot, Source, hookimpl, printable
+from mom_core import ConfigError, Decision, Finding, PluginContext, PluginSettings, Problem, Severity, Snapshot, Source, hookimpl
 from mom_plugins_pypolicy.entities import Known
 from mom_plugins_pypolicy.evaluation import evaluate
 from mom_plugins_pypolicy.files import PythonPolicy, read_policies
-from mom_toolkit import NoteStore
+from mom_toolkit import NoteStore, files_refused
 
 
 class PypolicyPlugin:
@@ -40,9 +39,7 @@ class PypolicyPlugin:
         try:
             policies = read_policies(self._settings.directory)
         except ConfigError as error:
-            message = f"the files were refused when they were read again: {printable(str(replace(error.problems[0], hint='')), 400)}"
-            hint = "the policies from before stay in force; `mom config check` tells all that is wrong, a reload reads the files again"
-            self._refused = (Problem(Source(self._context.name), message, hint=hint),)
+            self._refused = (files_refused(self._context.name, error),)
             raise
 
         def commit() -> None:

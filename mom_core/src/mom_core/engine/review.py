@@ -22,9 +22,6 @@ _ROOM: Final = 1000
 _LARGEST = sys.float_info.max
 """Integers may be larger: of those, `math.isfinite` raises."""
 
-_FRACTIONAL = frozenset({Unit.RATIO, Unit.PERCENT, Unit.SECONDS})
-"""Units whose controls may have a fraction; the others are cut to an integer, towards zero."""
-
 
 class Claims:
     """A control of an entity belongs to the first evaluator, in the YAML order, that has decided it since the configuration was read.
@@ -184,7 +181,7 @@ def bounded(value: Value, spec: ControlSpec) -> tuple[Value, str]:
     if not isinstance(value, (int, float)) or not -_LARGEST <= value <= _LARGEST:  # in half the time that `int | float` takes
         what = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else shown(value)
         return None, f"{what} is no finite number"
-    number = value if type(value) is int or spec.unit in _FRACTIONAL else int(value)
+    number = int(value) if type(value) is not int and spec.unit.is_whole else value
     if spec.choices and value not in spec.choices:
         return None, f"{shown(value, 40)} is none of the values that it has: {', '.join(map(str, spec.choices))}"
     if spec.minimum is not None and number < spec.minimum:

@@ -22,7 +22,6 @@ TOO_COMPLICATED = (TooComplicatedError, RecursionError, MemoryError, SyntaxError
 """The errors of compiling where a program is nested deeper than Python can go: SyntaxError is that of the generated code."""
 
 _FIELD = re.compile(r"\.(\w+)")
-_FRACTIONS = frozenset({Unit.TEXT, Unit.RATIO, Unit.PERCENT, Unit.SECONDS})
 _VARIANTS = 8  # compiled variants kept, for different sets of undeclared fields
 _FIELDS = 1000  # of which an evaluation keeps whether they are declared: policies may make up names
 _CODES = 4  # kept, at up to some MiB: those in force, those a client checks and then sets, those on trial, and those from before
@@ -203,7 +202,7 @@ class Policy:
         if self.declarations is None:
             return None, False
         spec = self.declarations.controls.get(control)
-        return (None, False) if spec is None else (spec.scope, spec.unit not in _FRACTIONS and spec.unit is not Unit.LIST)
+        return (None, False) if spec is None else (spec.scope, spec.unit.is_whole)
 
     def evaluate(
         self, snapshot: Snapshot, history: Sequence[Snapshot] | None = None, notes: Notes | None = None, room: int = NoteStore.LARGEST

@@ -6,11 +6,11 @@ The evaluator knows the language and keeps the texts; who passes changes on know
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
-from mom_core import Entity, MomError, Source, Value
+from mom_core import ConfigError, Entity, MomError, Problem, Source, Value, printable
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -217,3 +217,10 @@ class PolicyTexts(Protocol):
 
     def end_canary(self, *, promote: bool, who: str, expected_version: str | None = None) -> Canary:
         """Put what is tried in force for all guests now, or for none. Raises `MomError` when no trial runs."""
+
+
+def files_refused(plugin: str, error: ConfigError) -> Problem:
+    """The problem of a plugin whose files of policies cannot be used when they are read again: it stands until a reload takes them."""
+    message = f"the files were refused when they were read again: {printable(str(replace(error.problems[0], hint='')), 400)}"
+    hint = "the policies from before stay in force; `mom config check` tells all that is wrong, a reload reads the files again"
+    return Problem(Source(plugin), message, hint=hint)
