@@ -51,8 +51,8 @@ def test_guests_give_before_the_platform_stops_one():
         sizes = [one.target for one in decide(known, law_guests(seen), LawParameters(), LIMITS)]
         return sum(4 * GIB - size for size in sizes if size is not None)
 
-    assert given(4 * GIB, None) == 0
-    assert given(4 * GIB, 2 * GIB) > 1.5 * GIB, "4 GiB are 2 GiB above the line, and too little"
+    assert given(3.5 * GIB, None) == 0
+    assert given(3.5 * GIB, 2 * GIB) > 1.5 * GIB, "3.5 GiB are 1.5 GiB above the line, and too little"
 
 
 def short_guest(**fields):

@@ -17,6 +17,13 @@ def test_what_guests_were_seen_to_take_at_once_is_there() -> None:
     assert HostWanted(StateGoal.DENSITY).reserve(32 * GIB, growth=4 * GIB).high == least_kib(32 * GIB) + 4 * GIB
 
 
+@pytest.mark.parametrize(("goal", "times"), [(StateGoal.DENSITY, 1), (StateGoal.BALANCED, 1.5), (StateGoal.SAFE, 3)])
+def test_growth_that_was_not_seen_yet_counts_like_growth_that_was(goal: StateGoal, times: float) -> None:
+    for seen in (0, 0.02 * 32 * GIB):
+        assert HostWanted(goal).reserve(32 * GIB, seen).high == pytest.approx(least_kib(32 * GIB) + times * 0.03 * 32 * GIB)
+    assert HostWanted(goal).reserve(4096 * GIB).high == least_kib(4096 * GIB) + times * 10 * GIB, "not for ever"
+
+
 def test_with_safety_as_the_goal_all_room_is_there() -> None:
     assert HostWanted(StateGoal.SAFE).reserve(32 * GIB, growth=GIB, room=9 * GIB).high == least_kib(32 * GIB) + 9 * GIB
 

@@ -571,8 +571,8 @@ CONSTANT = {"guests": 12, "load": "14GiB", "load_for": "1d"}
 @pytest.mark.long
 @pytest.mark.parametrize("sim", [{"seed": 2}, {"seed": 4, "host_swap": "0B"}], ids=str)
 def test_under_constant_load_there_is_not_one_command_in_ten_minutes(tmp_path: Path, sim: Mapping[str, object]) -> None:
-    settled = 1500 // 5  # load from 60 s on, and page cache that finds its size
-    reports = simulated(tmp_path, 1500 + 600, **CONSTANT, **sim).reports
+    settled = 2000 // 5  # load from 60 s on, and page cache that finds its size
+    reports = simulated(tmp_path, 2000 + 600, **CONSTANT, **sim).reports
     assert taken(reports[settled - 1]) > GIB
     assert not [one for report in reports[settled:] for one in report.outcomes if one.status is Status.APPLIED]
 

@@ -35,13 +35,13 @@ class StateGoal(StrEnum):
 
 
 GROWTH_FACTOR = {StateGoal.DENSITY: 1.0, StateGoal.BALANCED: 1.5, StateGoal.SAFE: 3.0}
-"""Ratios. How often the host has what guests were seen to take from it, together, in the time that it takes mom to get it back."""
+"""Ratios. How often the host has what guests may take from it, together, in the time that it takes mom to get it back."""
 
-UNSEEN_SHARE = {StateGoal.DENSITY: 0.03, StateGoal.BALANCED: 0.06, StateGoal.SAFE: 0.12}
-UNSEEN_MOST_KIB = 16 * GIB
-"""Ratios of the host, and KiB: what it has at least for growth that was not seen yet. A program that reads its data at 150 MiB/s takes
-750 MiB in a cycle of 5 s, which is 2.3 % of 32 GiB. How much may come at once does not depend on the host's size for ever: 16 GiB are
-fifty guests that fill fresh memory at 320 MiB/s for a second."""
+UNSEEN_SHARE = 0.03
+UNSEEN_MOST_KIB = 10 * GIB
+"""Ratio of the host, and KiB: what guests may take at once even where they were not seen to take so much yet. A program that reads its data
+at 150 MiB/s takes 750 MiB in a cycle of 5 s, which is 2.3 % of 32 GiB. How much may come at once does not depend on the host's size for
+ever: 10 GiB are thirty guests that fill fresh memory at 320 MiB/s for a second."""
 
 ROOM_SHARE = {StateGoal.DENSITY: 0.0, StateGoal.BALANCED: 0.1, StateGoal.SAFE: 1.0}
 """Ratios. How much of what guests could take, as they have the room for it, the host has at least."""
@@ -101,8 +101,8 @@ class HostWanted(NamedTuple):
             operator wants is raised above it where it is not
         """
         least = least_kib(total)
-        unseen = min(UNSEEN_SHARE[self.goal] * total, UNSEEN_MOST_KIB)
-        high = least + max(GROWTH_FACTOR[self.goal] * growth, ROOM_SHARE[self.goal] * room, unseen)
+        may_grow = max(growth, min(UNSEEN_SHARE * total, UNSEEN_MOST_KIB))
+        high = least + max(GROWTH_FACTOR[self.goal] * may_grow, ROOM_SHARE[self.goal] * room)
         hard, low = HARD_SHARE * least, LOW_SHARE * least
         high = high + stopped_below if self.high is None else max(self.high, stopped_below + hard if stopped_below else 0.0)
         hard = hard + stopped_below if self.hard is None else max(self.hard, stopped_below + low if stopped_below else 0.0)
