@@ -151,10 +151,9 @@ def config_of_running(path: str | Path | None, *, become: bool = True) -> Runnin
     """
     file = DEFAULT_CONFIG if path is None else Path(path)
     try:
-        said = _RUN_DIRECTORY.search(read_file(file, MAX_BYTES).decode("utf-8", "replace"))
-        directory = Path(said[1]) if said else Config().run_directory
-        pid = holder(directory)
-        if not pid or (not become and other_owner(directory) is not None):
+        directory = run_directory_of(file)
+        pid = 0 if directory is None else holder(directory)
+        if directory is None or not pid or (not become and other_owner(directory) is not None):
             return None
         become_owner(directory)
         started_with = json.loads((directory / STATUS_FILE).read_bytes())["configuration_file"]
@@ -163,6 +162,22 @@ def config_of_running(path: str | Path | None, *, become: bool = True) -> Runnin
         return RunningConfig(pid, config_as_left(directory))
     except (MomError, OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def run_directory_of(path: str | Path | None) -> Path | None:
+    """The run directory of the mom with this file, also where it cannot be used as it is now; None where it cannot be read, or another user
+    could have written it.
+
+    :param path: of a configuration; None is the usual one
+    """
+    file = DEFAULT_CONFIG if path is None else Path(path)
+    try:
+        if untrusted(file):
+            return None
+        said = _RUN_DIRECTORY.search(read_file(file, MAX_BYTES).decode("utf-8", "replace"))
+    except OSError:
+        return None
+    return Path(said[1]) if said else Config().run_directory
 
 
 _RUN_DIRECTORY: Final = re.compile(r"^run_directory:[ \t]+[\"']?([^\"'#\n]*[^\"'#\s])", re.MULTILINE)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mom_cli import NoSuchGuest, NotRunning
-from mom_core import MomError, load_config
+from mom_core import ConfigError, MomError, load_config, printable_lines
+from mom_daemon import print_prose, run_directory_of
 from mom_toolkit import PeerCredentials, PolicyProblem, PolicyRefused, ProcessStat
 
 CONNECT_SECONDS: Final = 5.0
@@ -74,10 +75,19 @@ class Client:
 
     @classmethod
     def configured(cls, config_path: str | None, seconds: float = ANSWER_SECONDS, reading: float = READ_SECONDS) -> Client:
-        """Of the mom with this configuration. Raises `MomError` when it has no control socket."""
+        """Of the mom with this configuration; where that cannot be used as it is now, of the one that was started with it and runs on.
+        Raises `MomError` when it has no control socket."""
         from mom_plugins_http.settings import SOCKET, HttpSettings
 
-        config = load_config(config_path)
+        try:
+            config = load_config(config_path)
+        except ConfigError as error:
+            directory = run_directory_of(config_path)
+            if directory is None or not (path := directory / SOCKET).is_socket():
+                raise
+            print_prose(f"mom: warning: {printable_lines(str(error.problems[0]))}", 2, err=True)
+            print_prose(f"mom: the mom that serves {path} is asked (`mom config check` says all that is wrong)", 2, err=True)
+            return cls(path, seconds, reading)
         for plugin in config.plugins.values():
             if isinstance(plugin.settings, HttpSettings):
                 return cls(plugin.settings.socket or config.run_directory / SOCKET, seconds, reading)

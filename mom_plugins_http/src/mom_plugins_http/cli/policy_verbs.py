@@ -146,20 +146,27 @@ def set_command(
         _show_canary(made["canary"], as_json=as_json)
     else:
         _changed(client, "PATCH", "/v1/policies", changes, version, as_json)
+        if not as_json:
+            _print_remarks(client.ask("POST", "/v1/policy-check", changes))
 
 
 def _check(client: Client, changes: dict[str, object], *, as_json: bool) -> None:
     found = client.ask("POST", "/v1/policy-check", changes)
     if as_json:
         click.echo(json.dumps(found))
-    elif found["good"]:
-        print_prose("It could be set.", 2)
-    for one in [] if as_json else [*found["problems"], *found["warnings"]]:
+    else:
+        if found["good"]:
+            print_prose("It could be set.", 2)
+        _print_remarks(found)
+    if not found["good"]:
+        sys.exit(1)
+
+
+def _print_remarks(found: Any) -> None:
+    for one in [*found["problems"], *found["warnings"]]:
         place = f"{printable(one['name'])}:{one['line']}:{one['column']}"
         advice = f" ({printable(one['hint'], 400)})" if one["hint"] else ""
         print_prose(f"{place}: {one['severity']}: {printable(one['message'], 400)}{advice} [{one['kind']}]", 2)
-    if not found["good"]:
-        sys.exit(1)
 
 
 @click.command("canary", short_help="Show or end what is tried on some guests.")
