@@ -51,6 +51,7 @@ from mom_core import (
     Value,
     hookimpl,
 )
+from mom_core.engine import engine as engine_module
 from mom_core.engine import judgement
 from mom_core.engine.engine import BROKEN_CYCLES
 from mom_core.engine.problems import LONGEST, MOST_OF_ONE
@@ -1027,6 +1028,20 @@ def test_a_guest_that_is_gone_for_good_leaves_the_ledger(tmp_path: Path, machine
         assert engine.state().to_put_back == 1
 
 
+def test_a_guest_with_the_id_of_the_host_has_no_change_of_the_host_forgotten(tmp_path: Path, machine: Machine) -> None:
+    machine.sizes["host"] = 100
+    machine.listing = lambda: [Guest("host", "host", incarnation="1")]
+    spec, decides = replace(SIZE, scope=Scope.HOST, field="free"), evaluator(lambda snapshot: [Decision(snapshot.host.entity, "size", 50)])
+    engine = engine_with(tmp_path, machine, decides, spec=spec)
+    engine.cycle()
+    assert engine.cycle().outcomes[0].status is Status.UNCHANGED
+    engine.close(put_back=False)
+    with engine_with(tmp_path, machine, spec=spec) as later:
+        later.cycle()
+        assert later.state().to_put_back == 1
+    assert machine.sizes["host"] == 100
+
+
 @pytest.mark.parametrize(
     ("lists", "came_of_it"),
     [
@@ -1268,6 +1283,57 @@ def test_a_reload_keeps_unchanged_plugins_and_puts_back_what_leaves(tmp_path: Pa
         assert torn == []
         engine.cycle()
     assert torn == made
+
+
+def test_an_engine_tells_of_its_progress_between_the_calls_of_a_slow_plugin(tmp_path: Path, machine: Machine) -> None:
+    said: list[str] = []
+
+    class Slow(control_plugin(machine)):  # type: ignore[misc]  # made for this test
+        @hookimpl
+        def mom_read(self, targets: Sequence[Target]) -> dict[Target, Value]:
+            said.append("read")
+            return {target: machine.sizes[target.entity.id] for target in targets}
+
+        @hookimpl
+        def mom_write(self, changes: Sequence[Change]) -> None:
+            said.append("write")
+
+    plugins = {"machine": machine_plugin(machine), "size": Slow, "e": evaluator(want(50))}
+    with Engine(config_of(tmp_path, plugins), on_progress=lambda: said.append("progress")) as engine:
+        engine.cycle()
+        # What is written is read back in the same call, which has one deadline.
+        assert " ".join(said[said.index("read") :]).startswith("read progress write read progress")
+
+
+@pytest.mark.parametrize(("mode", "seconds"), [("enforce", 5.0), ("observe", 60.0)])
+def test_what_an_observing_mom_puts_back_between_two_cycles_counts_as_a_step(
+    tmp_path: Path, machine: Machine, mode: str, seconds: float
+) -> None:
+    with engine_with(tmp_path, machine, mode=mode) as engine:
+        assert engine.longest_step == seconds
+
+
+@pytest.mark.parametrize("answers", ["at once", "later", "never"])
+def test_a_reload_with_another_hypervisor_puts_back_what_that_does_not_list(
+    tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch, answers: str
+) -> None:
+    def not_yet() -> object:
+        if answers == "later":
+            other.listing = None
+        raise HypervisorError("not connected yet")
+
+    other = Machine({"b": 50})
+    other.uri = "test:///other"
+    if answers != "at once":
+        other.listing = not_yet
+    plugins = {"machine": machine_plugin(machine), "size": control_plugin(machine), "e": evaluator(want(50))}
+    monkeypatch.setattr(engine_module, "LISTED_SECONDS", 0.3)
+    with Engine(config_of(tmp_path, plugins)) as engine:
+        engine.cycle()
+        assert machine.sizes == {"a": 50, "b": 50}
+        engine.reload(config_of(tmp_path, plugins | {"machine": machine_plugin(other)}))
+        assert machine.sizes == {"a": 100, "b": 200 if answers == "never" else 50}
+        assert engine.state().to_put_back == (answers != "never")
 
 
 def test_a_hypervisor_is_there_until_the_plugins_that_use_it_have_ended(tmp_path: Path, machine: Machine) -> None:

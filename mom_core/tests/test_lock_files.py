@@ -50,6 +50,14 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
+@pytest.mark.processes
+def test_a_pipe_in_the_place_of_a_lock_keeps_nobody_waiting(folder: Path) -> None:
+    os.mkfifo(folder / "mom.lock")
+    code = "import sys; from pathlib import Path; from mom_core.lock import holder; print(holder(Path(sys.argv[1])))"
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, timeout=20, check=True)
+    assert done.stdout == b"0\n"
+
+
 @contextmanager
 def other_locks(path: Path) -> Iterator[tuple[str, int]]:
     """What becomes of another user's attempt to lock that file, and the process that holds it, if it does."""

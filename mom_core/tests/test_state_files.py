@@ -183,6 +183,15 @@ def test_what_cannot_be_set_aside_is_not_overwritten(kept: StateFile[Use], monke
     assert kept.read() == Use(5, ("a",))
 
 
+def test_what_could_not_be_set_aside_and_was_deleted_since_is_in_nobodys_way(kept: StateFile[Use], tmp_path: Path) -> None:
+    kept.path.write_text("{")
+    looking = file(tmp_path, sets_aside=False)
+    assert looking.read() is None
+    kept.path.unlink()
+    looking.write(CONTENT)
+    assert kept.read() == Use(5, ("a",))
+
+
 @pytest.fixture(params=["a folder", "a pipe", "a loop"])
 def something_else(request: pytest.FixtureRequest, tmp_path: Path) -> StateFile[Use]:
     made = file(tmp_path)

@@ -10,6 +10,7 @@ import click
 import pytest
 
 from mom_core import ConfigError, ConfigProblem, HypervisorError, PluginError, UnitError
+from mom_core.errors import DeadlineExceeded
 from mom_daemon.cli import frame
 from mom_daemon.cli.verbs import Verb
 
@@ -27,6 +28,12 @@ def verb(monkeypatch):
         monkeypatch.setattr(frame.mom, "verbs", {"probe": Verb("mom_test_verb:command", "Probe.")})
 
     return add
+
+
+def late(plugin: str) -> PluginError:
+    error = PluginError(f"{plugin} is late", plugin=plugin)
+    error.__cause__ = DeadlineExceeded("mom_setup did not answer within 10 s")
+    return error
 
 
 def raising(error: BaseException):
@@ -86,6 +93,8 @@ def test_a_verb_that_is_no_name_does_not_reach_the_terminal(mom, only_shelf, nam
         (HypervisorError("no answer", hint="start libvirtd"), 1, "mom: no answer (start libvirtd)\n"),
         (PluginError("broken", plugin="x", hint="cure"), 2, "mom: broken (cure)\n"),
         (PluginError.of([PluginError("one", plugin="x"), PluginError("two", plugin="y")]), 2, "mom: one\nmom: two\n"),
+        (PluginError.of([late("x"), late("y")]), 1, "mom: x is late\nmom: y is late\n"),  # so that its unit starts it again
+        (PluginError.of([late("x"), PluginError("wrong", plugin="y")]), 2, "mom: x is late\nmom: wrong\n"),
         (UnitError("no unit"), 2, "mom: no unit\n"),
         (ConfigError([ConfigProblem("f.yaml", 3, 4, "wrong", "right")]), 2, "f.yaml:3:4: wrong (right)\n"),
         (ConfigError([ConfigProblem("f.yaml", 0, 0, "missing")]), 2, "mom: f.yaml: missing\n"),

@@ -582,6 +582,7 @@ def test_a_process_that_ends_meanwhile_is_no_guest_and_neither_is_the_next_of_it
 @pytest.mark.parametrize(
     "text",
     [
+        "[knob /a]\nleast = 1\nmost = 2\nno value\n",
         "[knob relative]\nleast = 1\nmost = 2\n", "[knob /a/../b]\nleast = 1\nmost = 2\n", "[knob /a]\nleast = 1\n",
         "[knob /a]\nleast = 3\nmost = 2\n", "[group a/b]\nleast = 0\n", "[group ]\nleast = 0\n", "[knob /a]\nvalues = x\n", "[what]\n",
         "[limits]\norders = many\n", "no section", "[knob /a]\n" * 2, "\0", "[guests x]\nusers = \xff",

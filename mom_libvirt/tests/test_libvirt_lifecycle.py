@@ -111,6 +111,22 @@ def test_a_guest_that_does_not_answer_is_looked_at_once_and_hides_no_other(hyper
     assert hypervisor.standings([guest.entity]) == {guest.uuid: GuestState.RUNNING}
 
 
+@pytest.mark.parametrize("order", ["pause", "resume", "shut down"])
+def test_a_guest_that_hangs_is_given_an_order_once_however_often_it_is_tried_and_the_others_can_be_changed(
+    hypervisor, libvirtd, guest, order
+):
+    well = libvirtd.add("b")
+    hypervisor.guests()
+    guest.hangs = threading.Event()
+    with impatient(hypervisor._connection), pytest.raises(GuestBusy, match="no answer within"):
+        ORDERS[order](hypervisor, guest.entity)
+    for _ in range(hypervisor._connection.settings.most_open_calls + 1):
+        with pytest.raises(GuestBusy, match="has not answered"):
+            ORDERS[order](hypervisor, guest.entity)
+    hypervisor.set_balloon(well.entity, 1 << 19)
+    guest.hangs.set()
+
+
 def test_a_guest_that_owes_an_answer_to_another_call_is_not_looked_at_either(hypervisor, libvirtd, guest):
     hypervisor.guests()
     guest.hangs = threading.Event()
@@ -179,3 +195,18 @@ def test_of_what_does_not_come_back_though_it_was_given_up_it_is_not_said_that_t
             hypervisor.save(guest.entity, 0.05) if saved else hypervisor.migrate(guest.entity, Destination.parse("qemu://h2/system"), 0.05)
     finally:
         guest.job_goes_on.set()
+
+
+def test_after_a_job_that_did_not_come_back_the_next_one_has_its_whole_time(hypervisor, libvirtd, guest, monkeypatch):
+    monkeypatch.setattr("mom_libvirt.lifecycle._GIVE_UP_SECONDS", 0.05)
+    other = libvirtd.add("b")
+    guest.job_goes_on, guest.aborts_that_fail, other.job_goes_on = threading.Event(), 1_000_000, threading.Event()
+    try:
+        with pytest.raises(GuestBusy, match="no answer within"):
+            hypervisor.save(guest.entity, 0.05)
+        monkeypatch.setattr("mom_libvirt.lifecycle._GIVE_UP_SECONDS", 0.25)
+        with pytest.raises(GuestBusy, match="was given up"):
+            hypervisor.save(other.entity, 0.6)
+    finally:
+        guest.job_goes_on.set()
+        other.job_goes_on.set()

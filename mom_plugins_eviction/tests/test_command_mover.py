@@ -101,6 +101,15 @@ def test_it_has_failed_by_its_exit_code_with_its_last_words(tmp_path: Path) -> N
     assert report.error.endswith("the disk is local (exit code 3)")
 
 
+def test_one_that_another_has_killed_or_that_has_crashed_has_not_said_that_the_guest_stays(tmp_path: Path) -> None:
+    for number, standing in (("KILL", MoveStanding.UNKNOWN), ("SEGV", MoveStanding.UNKNOWN), ("TERM", MoveStanding.FAILED)):
+        one = mover(script(tmp_path, f"kill -{number} $$", number))
+        one.begin(JOB)
+        report = until(lambda: one.look(JOB), MoveStanding.UNKNOWN, MoveStanding.FAILED)  # noqa: B023  # it is called here
+        assert report.standing is standing
+        one.cancel(JOB)
+
+
 def test_one_that_hangs_gives_up_when_told_to_or_is_killed_with_all_it_has_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     polite = mover(script(tmp_path, "sleep 300", "polite"))
     polite.begin(JOB)

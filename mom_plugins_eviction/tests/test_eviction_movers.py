@@ -184,6 +184,16 @@ def test_a_move_whose_mover_tells_nothing_is_lost_and_the_guest_is_not_moved_aga
     assert bench.drain("vm1") == [Status.APPLIED]
 
 
+def test_a_lost_move_counts_as_one_that_has_moved_a_guest_for_an_hour_and_no_longer(bench: MovingBench) -> None:
+    bench.mover.says = UNKNOWN
+    bench.move("vm1")
+    bench.until(lambda: bench.kept[0]["lost"])
+    assert bench.plugin.jobs.leaving == 1
+    bench.clock.now += 3600
+    assert bench.plugin.jobs.leaving == 0
+    assert bench.kept[0]["lost"], "the guest itself is left alone"
+
+
 def test_a_lost_move_is_over_when_its_mover_says_so_or_the_guest_is_gone(bench: MovingBench) -> None:
     bench.mover.says = UNKNOWN
     for name in ("vm1", "vm2"):

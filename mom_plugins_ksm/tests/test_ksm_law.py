@@ -2,18 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mom_core import Value
+from mom_core import PluginContext, Value
 from mom_core.testing import snapshot
 from mom_plugins_ksm.fields import ksm_fields
 from mom_plugins_ksm.law import KsmMemory, KsmParameters
 from mom_plugins_ksm.law import decide as law
-from mom_plugins_ksm.suggested import seen_in
+from mom_plugins_ksm.suggested import FORM, KsmSuggestions, seen_in, sizes_in
 from mom_plugins_ksm.yields import CpuUsage, Yield
 from mom_plugins_sim.ksm import Ksm
 
@@ -53,7 +54,8 @@ def decide(
 ) -> dict[str, int]:
     """What the knobs should be."""
     kept = memory if isinstance(memory, Memory) else Memory(memory or KsmMemory())
-    seen = seen_in(snapshot(host={**host, **changes}, guests=guests or {}))
+    found = snapshot(host={**host, **changes}, guests=guests or {})
+    seen = seen_in(found, sizes_in(found, {}))
     if seen is None:
         return {}
     wanted, kept.kept = law(seen, kept.kept, parameters or KsmParameters())
@@ -159,7 +161,7 @@ def test_guests_that_grow_lengthen_a_look_but_not_for_ever() -> None:
 
 def test_a_ksm_whose_books_need_more_than_it_saves_is_stopped_and_its_books_freed() -> None:
     memory = Memory(LOOKING)
-    assert decide(SHORT, memory, **RUNS, ksm_yield=0.0, ksm_saved=-20_000) == {"ksm_run": 2}
+    assert decide(SHORT, memory, **RUNS, ksm_yield=0.0, ksm_saved=-20_000) == {"ksm_run": 2, **POOR}, "slowly, too: 2 may be refused"
     stopped = {**RUNS, "ksm_run": 2, "ksm_full_scans": 0}
     assert decide(SHORT, memory, **stopped) == {}
     assert decide(SHORT, memory, **stopped, ksm_clock=2000.0)["ksm_run"] == 1, "after some time it is tried again"
@@ -245,6 +247,28 @@ def test_scans_that_are_counted_anew_do_not_make_a_look_endless() -> None:
 @pytest.mark.parametrize("run", [0, 1])
 def test_what_is_unknown_decides_nothing(unknown: str, run: int) -> None:
     assert decide(SHORT, **{"ksm_run": run, unknown: None}) == {}
+
+
+TOLD: dict[str, dict[str, Value]] = {f"g{n}": {"balloon_max": 2 * GIB, "rss": GIB} for n in range(12)}
+UNTOLD: dict[str, dict[str, Value]] = {name: {} for name in TOLD}
+
+
+@pytest.mark.parametrize("host", [SHORT, AMPLE], ids=["short", "sold"])
+@pytest.mark.parametrize(
+    ("first", "then"), [({"g0": {}}, {"g0": {}}), (UNTOLD, UNTOLD), (None, UNTOLD)], ids=["of one guest", "of all", "of all that were gone"]
+)
+def test_figures_of_guests_that_are_missing_for_a_moment_neither_stop_ksm_nor_look_like_growth(
+    tmp_path: Path, host: dict[str, Value], first: dict[str, dict[str, Value]] | None, then: dict[str, dict[str, Value]]
+) -> None:
+    file = PluginContext(name="ksm", state_directory=tmp_path).state_file("law.json", "what the KSM law remembers", FORM)
+    before = replace(RESTING, short=host is SHORT, held=12 * GIB, seen=frozenset(snapshot(guests=TOLD).guests))
+    file.write(FORM.dump_python(before, mode="json"))
+    suggestions = KsmSuggestions(KsmParameters(), file)
+    reasons = []
+    for second, guests in enumerate((TOLD, {} if first is None else TOLD | first, TOLD | then, TOLD)):
+        found = snapshot(host={**host, **RESTS, "ksm_clock": 1000.0 + second}, guests=guests)
+        reasons.append(suggestions.of(replace(found, monotonic=1000.0 + second))["ksm_reason"])
+    assert reasons == ["rest", "away" if first is None else "rest", "rest", "rest"]
 
 
 sizes = st.one_of(st.none(), st.integers(0, 4096 * GIB))

@@ -12,7 +12,7 @@ import pytest
 from fake_libvirt import LONG_SECONDS, FakeConnection, FakeLibvirtd
 from kubernetes_node import Node
 
-from mom_core import Entity, Guest, GuestBusy, HypervisorError, PluginContext, Scope
+from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, PluginContext, Scope
 from mom_libvirt import CallPatience
 from mom_plugins_kubevirt import hypervisor as module
 from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
@@ -121,6 +121,27 @@ def test_a_guest_whose_process_was_never_found_is_not_listed_as_another_start_of
     node.guests()
     assert "@" in node.guests()[identity].incarnation
     assert node.hypervisor.troubles() == {}
+
+
+def test_guests_of_pods_whose_names_cannot_be_read_are_not_taken_for_gone(node: PodsNode) -> None:
+    """Or the next mom would forget what this one has changed of them, as where it was started without a right that it needs."""
+    identity = node.start("db")
+    entity = node.guests()[identity].entity
+    logs = node.node.logs
+    logs.rename(logs.with_name("hidden"))
+    assert node.guests().keys() == {identity}, "its name is known"
+    node.restart()
+    for _ in range(2):
+        with pytest.raises(HypervisorError, match="whose 1 pods with a libvirt are cannot be said") as raised:
+            node.guests()
+        assert "podLogsDir" in raised.value.hint
+    with pytest.raises(HypervisorError) as raised:
+        node.hypervisor.set_balloon(entity, 512 << 10)
+    assert not isinstance(raised.value, GuestGone)
+    logs.with_name("hidden").rename(logs)
+    assert node.guests().keys() == {identity}
+    node.node.process("virtqemud", f"{Node.group(node.node.pod(named=False))}/compute")
+    assert node.guests().keys() == {identity}, "one that is not told of yet costs the others nothing"
 
 
 def slow(many: int) -> Callable[..., tuple[dict[PodLibvirt, Any], dict[PodLibvirt, Any]]]:

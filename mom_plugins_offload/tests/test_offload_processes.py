@@ -57,4 +57,7 @@ def test_what_comes_back_is_counted_by_the_group_and_else_by_the_process(tmp_pat
     root = host_of(tmp_path, {**V2, **process(1000, major_faults=3)})
     assert faults_of(way(root, cgroups={"": SCOPE}), root) == 7
     assert faults_of(way(root), root) == 3
+    below = {f"sys/fs/cgroup/memory{SCOPE}/memory.stat": "pgmajfault 0\nactive_anon 0\ntotal_pgmajfault 9\n"}
+    v1 = host_of(tmp_path / "v1", {**V1, **below, **process(1000, major_faults=3)})
+    assert faults_of(way(v1, cgroups={"memory": SCOPE}), v1) == 9, "the guest's process is in a group below"
     assert faults_of(MemoryWay("process", pid=1000, started=1), root) is None, "another process has the number now"

@@ -87,7 +87,7 @@ def test_a_host_without_swap_or_without_proc_has_no_store(tmp_path: Path) -> Non
 
 
 MOVING = f"{DISK.name} is a disk with moving parts: a page takes 10 ms to come back"
-WRITTEN = "what may be written to disks in a day has been written"
+WRITTEN = "no more may be written to disks now (disk_writes)"
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,7 @@ WRITTEN = "what may be written to disks in a day has been written"
         ([replace(ZRAM_STORE, takes_kib=int(3.6 * GIB)), DISK], GIB, StoreRoom(0, "what is in zram0 compresses to 1/1.1 only")),
         ([replace(DISK, kind=StoreKind.ROTATING)], GIB, StoreRoom(0, MOVING)),
         ([DISK], 1000.0, StoreRoom(1000, "", disk=True)),
+        ([DISK, DISK], 1000.0, StoreRoom(1000, WRITTEN, disk=True)),
         ([DISK], 100, StoreRoom(0, WRITTEN)),
         ([DISK], 0, StoreRoom(0, WRITTEN)),
     ],

@@ -4,9 +4,12 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+from test_offload_swap_limits import CONTAINER, Host
 
+from mom_devkit import wait_until
 from mom_devkit.without_root import MomPower, StandInGuest, why_not_another_user
 from mom_plugins_offload.requests import ReclaimRequest, ReclaimTaker
 from mom_toolkit import ProcessStat
@@ -80,3 +83,24 @@ def test_one_that_does_not_answer_keeps_nobody_waiting(guest: StandInGuest) -> N
     assert taker.busy
     taker.close()
     assert not taker.busy
+
+
+def test_one_that_waits_for_the_kernel_without_an_end_is_said_and_no_more_is_decided_until_it_answers(
+    guest: StandInGuest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(tmp_path, {CONTAINER: ("max", 0)})
+    taker = host.plugin._taker
+    ordered(taker, guest.pid, WAYS[3:])
+    assert taker.pid is not None
+    os.kill(taker.pid, signal.SIGSTOP)
+    taker.send([ReclaimRequest("guest", "v2", 8 << 10, guest.pid, 1)], 1.0, 5.0)
+    assert all(host.paces()), "it may answer yet"
+    monkeypatch.setattr("mom_plugins_offload.requests._STUCK_SECONDS", -1.0)
+    assert not any(host.paces())
+    assert host.why == "the process that takes memory waits for the kernel: a disk with swap may not answer"
+    assert [one.message for one in host.problems] == [f"no cold memory moves: {host.why}"]
+    os.kill(taker.pid, signal.SIGCONT)
+    wait_until(lambda: not taker.why_stuck)
+    assert all(host.paces())
+    assert host.problems == []
+    taker.close()

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from mom_core import HOST_ID, Clock, Engine, Guest, MomError, Report, Scope, UnitError
+from mom_core import HOST_ID, Clock, Engine, Guest, Host, MomError, Report, Scope, Snapshot, UnitError
 from mom_devkit import HandClock, config_of
 from mom_plugins_policy.language.policy import Policy
-from mom_plugins_policy.rollout.canary import ChosenGuests, rank
+from mom_plugins_policy.rollout.canary import CanaryRun, ChosenGuests, rank
+from mom_plugins_policy.rollout.trial import InForce
 from mom_toolkit import Canary, CanaryState, PolicyConflict, PolicyRefused, PolicyTexts
 
 MINE = '(with Guests guest (guest.Control "balloon_target" (- guest.balloon_cur {kib})))'
@@ -100,6 +101,17 @@ class TestWhoIsInIt:
         assert ChosenGuests("db-*").has(Guest("1", "db-1"))
         assert ChosenGuests("uuid-*").has(Guest("uuid-1", "x"))
         assert not ChosenGuests("db-*").has(Guest("1", "web"))
+
+
+def test_a_host_is_compared_with_how_it_was_when_the_trial_began_where_nothing_older_is_known() -> None:
+    begun = Canary(CanaryState.RUNNING, "set a", "me", "1", 1.0, "", 600.0, 0.0, left_seconds=600.0)
+    trial = CanaryRun(begun, 0.0, ChosenGuests(cut=1.0), Policy.compile({"a": "1"}), dict)
+    reasons = []
+    for number, rate in enumerate([300, 300, 300, 300, 900, 900, 900]):
+        seen = Snapshot(Host(fields={"swap_out_rate": rate, "mem_available": 100, "mem_really_available": 50}), number=number)
+        trial.evaluate(seen, (), InForce((), (), ()))
+        reasons.append(trial.verdict(number * 5.0).reason)
+    assert reasons == [""] * 6 + ["the host writes 900 pages a second to its swap, before at most 300"]
 
 
 class TestWhileItRuns:
@@ -288,6 +300,17 @@ class TestHowItEnds:
         memory: Any = managed.texts.memory()
         assert {entry["values"]["seen"] for identity, entry in memory.items() if identity in on} == {302}
         assert {entry["values"]["seen"] for identity, entry in memory.items() if identity not in {*on, HOST_ID}} == {104}
+
+    def test_what_they_remembered_of_the_host_is_remembered_if_it_was_in_it(self, managed: Managed) -> None:
+        counts = '(Host.Remember "seen" (+ {step} (Host.Recall "seen" 0)))'
+        managed.texts.change({"60_x": counts.format(step=1)}, who="me")
+        managed.cycles(2)
+        managed.begin(counts.format(step=100), name="60_x", share=1.0, seconds=600)
+        managed.cycles(2)
+        managed.texts.end_canary(promote=True, who="me")
+        managed.cycles()
+        memory: Any = managed.texts.memory()
+        assert memory[HOST_ID]["values"] == {"seen": 302}
 
     def test_somebody_promotes_it_for_good_and_a_restart_ends_the_one_that_runs(self, tmp_path: Path) -> None:
         made = Managed(tmp_path, keep_changes=True)

@@ -133,6 +133,16 @@ tests:
     ]
 
 
+def test_integers_that_no_float_can_hold_are_compared_and_told() -> None:
+    text = """
+        policies: {50_p: '(with Guests g (g.Control "target" (<< 1 2000)))'}
+        tests: [{name: a, given: {guests: {vm1: {}}}, expect: {decisions: {vm1: {target: EXPECTED}}}}]"""
+    (((about, expected, got),),) = differences(text.replace("EXPECTED", "5..6"))
+    assert (about, expected, got) == ("vm1: target", "5..6 (5 … 6)", f"{1 << 2000:,}")
+    (told,) = problems(text.replace("EXPECTED", "9" * 400))
+    assert "inf is no number to expect" in told
+
+
 def test_errors_are_expected_by_what_is_known_of_them() -> None:
     text = """
 policies: {50_p: '(with Guests g (+ g.size 1))'}

@@ -224,3 +224,15 @@ def test_what_is_an_error_in_a_straight_line_does_fail(choose: random.Random) ->
 def test_a_remark_names_what_was_written_and_what_to_write(text: str, said: str) -> None:
     (found,) = remarks_on(text)
     assert said in f"{found.message}; {found.hint}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('(with Guests g (g.Control "balloon_target" (- 0 (<< 1 2000))))', "is never set below 1024, and this is an integer of 2001 bits"),
+        ('(Host.Control "ksm_run" (<< 1 2000))', "and this is an integer of 2001 bits: nothing comes of it"),
+        ("(with Guests g (debug (* (<< 1 2000) (g.Stat 'balloon_cur')))) (nope)", "there is no function nope"),
+    ],
+)
+def test_numbers_that_no_float_can_hold_are_checked_like_any(text: str, said: str) -> None:
+    assert any(said in remark.message for remark in remarks_on(text))

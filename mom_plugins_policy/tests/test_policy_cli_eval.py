@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -222,6 +223,29 @@ def test_fmt_replaces_files_and_says_which(tmp_path: Path) -> None:
     assert path.read_text() == fine.read_text() == "(f 1)\n"
     assert path.stat().st_mode & 0o777 == 0o640
     assert sorted(tmp_path.iterdir()) == [path, fine], "nothing is left behind"
+
+
+def test_fmt_leaves_a_policy_as_it_was_where_the_disk_takes_no_more(tmp_path: Path) -> None:
+    path = policy(tmp_path, "( f   1 )\n" * 100)
+    allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, allowed[1]))  # bytes of a file
+    try:
+        done = mom_policy("fmt", path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, allowed)
+    assert done.code == 2
+    assert "cannot be written: File too large" in done.err
+    assert path.read_text() == "( f   1 )\n" * 100
+    assert list(tmp_path.iterdir()) == [path], "nothing is left behind"
+
+
+def test_fmt_replaces_the_file_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    path, link = policy(tmp_path / "kept", "( f   1 )"), tmp_path / "50_link.policy"
+    link.symlink_to(path)
+    assert mom_policy("fmt", link).code == 0
+    assert link.is_symlink()
+    assert path.read_text() == "(f 1)\n"
 
 
 def test_fmt_checks_without_writing(tmp_path: Path) -> None:

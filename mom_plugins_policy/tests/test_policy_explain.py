@@ -13,7 +13,7 @@ from policy_fixture import fixture
 from policy_verbs import mom_policy
 from random_programs import program
 
-from mom_core import Entity, Snapshot
+from mom_core import ControlSpec, Declarations, Entity, FieldSpec, Scope, Snapshot, Unit
 from mom_core.testing import snapshot
 from mom_plugins_policy import Policy, PolicyError, PolicyLimits
 from mom_plugins_policy.rollout.trial import PolicyNotes
@@ -60,6 +60,16 @@ def test_the_conditions_around_a_request_are_told_with_their_values_from_the_ins
     ]
     assert conditions(text) == expected
     assert why(text) == "; ".join(reversed(expected))
+
+
+@pytest.mark.parametrize("asked", ['(g.Control "pins" "0-1")', '{ (defvar ask g.Control) (ask "pins" "0-1") }'])
+def test_a_control_that_takes_text_is_explained_and_so_is_what_comes_after_it(asked: str) -> None:
+    controls = {name: ControlSpec(name, unit, Scope.GUEST, "", name) for name, unit in (("pins", Unit.TEXT), ("t", Unit.KIB))}
+    fields = {(Scope.GUEST, name): FieldSpec(name, Unit.KIB, Scope.GUEST, "") for name in ("balloon_cur", "balloon_max")}
+    text = f'(with Guests g (if (> g.balloon_max 150) {{ {asked} (g.Control "t" 5) }} nil))'
+    result = Policy.compile({"p": text}, Declarations(fields=fields, controls=controls)).evaluate(SNAPSHOT)
+    why = "(> g.balloon_max 150) is true (g.balloon_max is 200)"
+    assert [said(result, SNAPSHOT.guests["vm1"], control) for control in ("pins", "t")] == ["" if "defvar" in asked else why, why]
 
 
 BODY = '(with Guests g (if (< part 3) (g.Control "t" 5) 0))'

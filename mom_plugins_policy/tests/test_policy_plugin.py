@@ -15,6 +15,7 @@ from mom_core import (
     Decision,
     Declarations,
     FieldSpec,
+    Guest,
     PluginContext,
     Problem,
     Scope,
@@ -256,6 +257,14 @@ def test_decisions_are_for_controls_of_the_entity_cut_where_these_count_things_a
     it = running(tmp_path, {"a.policy": text})
     decided = it.mom_evaluate(snap(), (snapshot(host={"free": 100}), snapshot(host={"free": 152})))
     assert [(one.control, one.value) for one in decided if isinstance(one, Decision)] == [("knob", 100), ("share", 0.25)]
+
+
+def test_the_mean_of_a_field_is_that_of_the_guest_since_it_was_started() -> None:
+    def sample(incarnation: str, size: int) -> Snapshot:
+        return Snapshot(guests={"a": Guest("a", "a", {"size": size}, incarnation=incarnation)})
+
+    policy = Policy.compile({"a": '(with Guests g (g.StatAvg "size"))'})
+    assert policy.evaluate(sample("2", 300), [sample("1", 8000), sample("2", 100)]).values == [[200.0]]
 
 
 @pytest.mark.parametrize("name", ['"{}"', '(asked "{}")'])

@@ -89,6 +89,11 @@ class TestTheHost:
         assert worse(HostFigures(0.0, 0.0, 0.03), [HostFigures(0.0, 0.0, 0.055)]) == "", "a large host has no more"
         assert "1.0 % of the host's memory is available" in worse(HostFigures(0.0, 0.0, 0.01), [HostFigures(0.0, 0.0, 0.03)])
 
+    def test_what_was_not_known_before_is_not_compared(self) -> None:
+        now = HostFigures(99.0, 9999.0, 0.01)
+        assert worse(now, []) == worse(now, [HostFigures(None, None, None)]) == ""
+        assert "before at most 2" in worse(now, [HostFigures(None, 2.0, None)])
+
     def test_figures_come_from_its_fields(self) -> None:
         fields: dict[str, Value] = {
             "psi_memory_some_avg10": 2.5, "swap_out_rate": 7, "mem_available": 100, "mem_really_available": 25,

@@ -15,6 +15,7 @@ from mom_core import (
     Decision,
     Declarations,
     FieldSpec,
+    Guest,
     PluginContext,
     Problem,
     Scope,
@@ -160,6 +161,17 @@ def test_values_are_read_as_what_they_are(folder: Folder) -> None:
     size, knob = folder.decisions(seen, p=text)
     assert (size.value, size.reason, knob.value) == (5, "ku1", 1.0)
     assert fields["disks"] == [{"name": "vda"}]
+
+
+def test_the_mean_of_a_number_is_that_of_the_guest_since_it_was_started(folder: Folder) -> None:
+    def sample(incarnation: str, used: int) -> Snapshot:
+        return Snapshot(guests={"vm": Guest("vm", "vm", {"used": used}, incarnation=incarnation)})
+
+    folder.write("p.py", "def decide(host, guests):\n    yield from (it.set('size', it.average('used'), because='b') for it in guests)")
+    folder.plugin.mom_setup()
+    (decision,) = folder.plugin.mom_evaluate(sample("2", 300), [sample("1", 8000), sample("2", 100)])
+    assert isinstance(decision, Decision)
+    assert decision.value == 200
 
 
 @pytest.mark.parametrize(

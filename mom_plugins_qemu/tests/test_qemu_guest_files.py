@@ -1,14 +1,17 @@
 """Guests that the operator defines in a folder of files."""
 
+import contextlib
 import logging
+import os
 import re
 from pathlib import Path
 
 import pytest
 from fake_monitors import MIB, FakeHost
 
-from mom_core import GuestBusy, HypervisorError
+from mom_core import GuestBusy, HypervisorError, PermissionDenied
 from mom_devkit import wait_until
+from mom_devkit.without_root import another_user
 from mom_plugins_qemu.doctor import examined
 from mom_plugins_qemu.hypervisor import QemuHypervisor
 from mom_plugins_qemu.sampler import QemuHypervisorSettings
@@ -41,6 +44,33 @@ def test_a_guest_is_found_by_its_file_with_what_it_is_promised(host: FakeHost, h
     assert "sla_class" not in found.properties
     (folder / "web.yaml").unlink()
     assert hypervisor.guests()[0].blocked["*"], "its process still runs, and it is not to be taken for gone"
+
+
+def test_files_that_editors_and_programs_write_beside_a_definition_are_none(
+    host: FakeHost, hypervisor: QemuHypervisor, folder: Path
+) -> None:
+    (folder / "web.yaml").write_text(f"monitor: {host.add('web').path}\nguarantee: 700MiB\n")
+    (folder / ".#web.yaml").symlink_to("root@host.1234:1700000000")  # Emacs, while the file is being changed
+    (folder / ".ansible_tmpa1b2c3web.yaml").write_text(f"monitor: {host.guests['web'].path}\n")
+    (guest,) = hypervisor.guests()
+    assert (guest.properties["mem_guarantee"], guest.blocked) == ("700MiB", {})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user for a while")
+def test_a_guest_whose_monitor_this_user_may_not_look_at_is_not_taken_for_gone(
+    host: FakeHost, hypervisor: QemuHypervisor, folder: Path
+) -> None:
+    (folder / "web.yaml").write_text(f"monitor: {host.add('web').path}\n")
+    host.folder.chmod(0o700)
+    with contextlib.ExitStack() as within:
+        for above in (folder, *folder.parents):
+            before = above.stat().st_mode
+            above.chmod(before | 0o055)
+            within.callback(above.chmod, before)
+        with another_user(), pytest.raises(PermissionDenied, match=r"whether there is .*web\.qmp cannot be seen") as raised:
+            hypervisor.guests()
+    assert f"setfacl -m u:USER:rx {host.folder}" in raised.value.hint
+    assert [guest.name for guest in hypervisor.guests()] == ["web"]
 
 
 def test_a_file_that_becomes_wrong_has_its_guest_left_alone(host: FakeHost, hypervisor: QemuHypervisor, folder: Path) -> None:

@@ -198,6 +198,27 @@ def test_a_guest_is_paused_and_goes_on_and_is_not_shut_down_for_good(guest: Fake
         hypervisor.start(entity, 1.0)
 
 
+def test_how_a_guest_is_that_does_not_answer_is_not_said_by_guess(guest: FakeGuest, host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    """A mom that puts back what an earlier one has paused would take it for one that runs, and forget it."""
+    entity = listed(hypervisor)["web"].entity
+    hypervisor.pause(entity)
+    later = host.hypervisor()
+    later.guests()
+    guest.hangs = True
+    wait_until(lambda: listed(later)["web"].blocked, "it answers though it hangs")
+    with pytest.raises(GuestBusy, match="looking at guest web: its monitor is held by another client"):
+        later.standings([entity])
+    guest.hangs = False
+    wait_until(lambda: _told(later, entity), "it is not asked again")
+    assert later.standings([entity]) == {entity.id: GuestState.PAUSED}
+
+
+def _told(hypervisor: QemuHypervisor, entity: Entity) -> bool:
+    with contextlib.suppress(GuestBusy):
+        return bool(hypervisor.standings([entity]))
+    return False
+
+
 def test_agents_are_reached_at_their_own_sockets_and_not_at_that_of_other_programs(host: FakeHost, hypervisor: QemuHypervisor) -> None:
     host.add("web")
     entity = listed(hypervisor)["web"].entity
@@ -260,12 +281,41 @@ def test_a_guest_that_is_to_be_left_alone_is_blocked_with_the_reason(
     assert listed(hypervisor)["web"].blocked == blocked
 
 
+HUGE = "the guest's memory is in huge pages: nothing else can use them"
+LOCKED = "the guest's memory is locked: the host cannot take it"
+VFIO = "a host device (vfio-pci) pins the guest's memory: the host cannot take it"
+
+
+@pytest.mark.parametrize(
+    ("held", "devices", "pinned"),
+    [
+        ("VmLck:\t       0 kB\nHugetlbPages:\t       0 kB\n", [], None),
+        ("VmLck:\t       8 kB\nHugetlbPages:\t       0 kB\n", [], None),
+        ("VmLck:\t       0 kB\nHugetlbPages:\t    2048 kB\n", [], HUGE),
+        ("VmLck:\t 1060000 kB\nHugetlbPages:\t       0 kB\n", [], LOCKED),
+        ("VmLck:\t 1060000 kB\nHugetlbPages:\t       0 kB\n", [{"name": "gpu0", "type": "child<vfio-pci>"}], VFIO),
+    ],
+    ids=["neither", "little is locked", "huge pages", "locked", "pinned by a device"],
+)
+def test_nothing_is_taken_of_memory_that_nothing_else_can_use(
+    host: FakeHost, held: str, devices: list[dict[str, str]], pinned: str | None
+) -> None:
+    process = host.folder / f"proc/{os.getpid()}"
+    process.mkdir(parents=True)
+    for file in ("stat", "statm"):
+        (process / file).write_bytes(Path(f"/proc/self/{file}").read_bytes())
+    (process / "status").write_text(f"Name:\tqemu\n{held}Threads:\t1\n")
+    host.add("web", devices=devices)
+    (web,) = QemuHypervisor(QemuHypervisorSettings(host.folder, ["/*.qmp"]), logging.getLogger("test")).guests()
+    assert (web.properties.get("pinned"), web.blocked) == (pinned, {"balloon_target": pinned} if pinned else {})
+
+
 ANOTHER_QEMU = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from fake_monitors import FakeHost
-FakeHost(Path(sys.argv[2])).add("db", uuid="")
+FakeHost(Path(sys.argv[2])).add("db", uuid=(sys.argv[3:] or [""])[0])
 print("listens", flush=True)
 time.sleep(600)
 """
@@ -283,6 +333,32 @@ def test_a_guest_without_a_uuid_is_known_by_its_monitor(host: FakeHost, hypervis
             assert len(set(first.values())) == 2
             for later in (hypervisor, host.hypervisor()):
                 assert {name: guest.id for name, guest in listed(later).items()} == first
+        finally:
+            qemu.kill()
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("said", ["", "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"])
+def test_a_guest_without_a_uuid_is_listed_while_another_client_holds_its_monitor(
+    host: FakeHost, hypervisor: QemuHypervisor, said: str
+) -> None:
+    """Also by a mom that has just been started, which would take it for gone otherwise, and forget what it is to put back."""
+    command = [sys.executable, "-c", ANOTHER_QEMU, str(Path(__file__).parent), str(host.folder), said, "-qmp"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as qemu:
+        try:
+            assert qemu.stdout is not None
+            qemu.stdout.readline()
+            (path,) = host.folder.glob("*.qmp")
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(10)
+                client.connect(str(path))
+                client.recv(1000)
+                (held,) = hypervisor.guests()
+                assert held.blocked == {"*": "its monitor is held by another client, or hangs"}
+                assert held.properties["pid"] == qemu.pid
+            wait_until(lambda: [guest.blocked for guest in hypervisor.guests()] == [{}], "it is not asked again")
+            (guest,) = hypervisor.guests()
+            assert (guest.id, guest.name, held.name) == (said or held.id, "db", "db")
         finally:
             qemu.kill()
 

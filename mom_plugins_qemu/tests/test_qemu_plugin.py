@@ -124,6 +124,13 @@ def test_patterns_that_are_none_are_refused(sockets: object) -> None:
         QemuPlugin.Settings.model_validate({"sockets": sockets})
 
 
+def test_monitors_that_mom_itself_would_hold_are_refused() -> None:
+    own, both = "/run/mom-qmp/*.qmp", "/run/qemu/*.qmp"
+    QemuPlugin.Settings.model_validate({"event_sockets": [own]})
+    with pytest.raises(ValidationError, match=r"event_sockets has /run/qemu/\*\.qmp, which is in sockets, too"):
+        QemuPlugin.Settings.model_validate({"event_sockets": [own, both]})
+
+
 def test_events_at_a_monitor_of_moms_own_wake_mom_but_for_sizes_that_it_set_itself(make: Make, host: FakeHost, woken: list[str]) -> None:
     guest = host.add("web")
     own = host.add("own-web", uuid=guest.uuid)

@@ -164,6 +164,17 @@ def test_a_guest_whose_definition_cannot_be_read_is_left_alone(node: Node) -> No
     assert "*" in node.guest(100).blocked, "any user may have written it"
 
 
+def test_a_definition_that_could_not_be_read_for_a_moment_is_read_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as unreadable:
+        unreadable.setattr("mom_plugins_qemu.proxmox.read_kernel_file", lambda *_: b"")
+        node.add(100, WEB)
+        assert "*" in node.guest(100).blocked
+        (finding,) = (one for one in node.plugin.mom_doctor() if one.subject == "Proxmox VE")
+        assert (finding.severity, "1 guest left alone: 100" in finding.message) == (Severity.WARNING, True)
+        assert "usermod -aG www-data mom" in finding.cure
+    assert "*" not in node.guest(100).blocked, "though nothing has changed"
+
+
 def test_a_definition_is_read_again_only_when_it_has_changed(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     node.add(100, WEB)
     node.guest(100)

@@ -41,6 +41,16 @@ def test_memory_and_balloon_become_a_guarantee() -> None:
     assert "sla" in found["plugins"]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_guests_of_one_name_are_promised_the_most_that_any_of_them_is(order: int) -> None:
+    texts = ["name: web\nmemory: 8192\n", "name: web\nmemory: 4096\nballoon: 512\n", "name: db\nmemory: 1024\n"]
+    imported = import_proxmox({f"/q/{number}.conf": text for number, text in list(enumerate(texts, 100))[::order]})
+    assert settings(imported)["guests"] == {"web": {"guarantee": "8192MiB"}, "db": {"guarantee": "1024MiB"}}
+    (note,) = (note for note in imported.notes if "are all called web" in note)
+    assert "/q/100.conf" in note
+    assert "/q/101.conf" in note
+
+
 def test_shares_are_said_as_what_they_cost_by_a_class() -> None:
     text = GUEST.replace("\n\n", "\nshares: 2500\n\n")
     (note,) = (note for note in import_proxmox({"/q/1.conf": text}).notes if note.startswith("shares: "))

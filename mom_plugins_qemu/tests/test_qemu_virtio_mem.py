@@ -8,10 +8,14 @@ from fake_monitors import MIB, FakeHost
 from mom_cli import About
 from mom_core import NotSupported, PluginContext, Report, Value
 from mom_core.testing import snapshot
+from mom_guests import HeldMemory
 from mom_plugins_qemu import QemuPlugin
+from mom_plugins_qemu.description import Description, VirtioMem, as_held
 from mom_plugins_qemu.explanation import WayExplainer
 from mom_plugins_qemu.fields import WAY
+from mom_plugins_qemu.guest_files import GuestFile
 from mom_plugins_qemu.hypervisor import QemuHypervisor
+from mom_plugins_qemu.monitored_guest import by_virtio_mem
 
 
 def device(name: str = "vm0", plugged: int = 256, most: int = 512) -> dict[str, Any]:
@@ -75,6 +79,17 @@ def test_a_mom_that_starts_anew_gives_back_what_the_guest_was_sold(host: FakeHos
     assert of(plugin).balloon_sizes([web.entity]) == {web.id: 1024 * MIB}
 
 
+def test_a_guest_that_had_more_than_its_file_says_gets_that_back(host: FakeHost) -> None:
+    host.add("web", balloon=False, memory=512 * MIB, memory_devices=[device(plugged=512)])
+    hypervisor = of(by_file(host, memory="900MB"))
+    (web,) = hypervisor.guests()
+    assert hypervisor.fields([web])[web.id]["balloon_max"] == 1024 * MIB
+    for size in (700 * MIB, 1024 * MIB):
+        hypervisor.guests()
+        hypervisor.set_balloon(web.entity, size)
+        assert hypervisor.balloon_sizes([web.entity]) == {web.id: size}
+
+
 def test_a_lie_about_its_size_is_no_guarantee(host: FakeHost) -> None:
     guest = host.add("web", balloon=False, memory=1 << 51, memory_devices=[device(plugged=64)])
     (web,) = of(by_file(host)).guests()
@@ -98,6 +113,15 @@ def test_a_balloon_that_works_is_preferred_and_without_one_way_for_certain_none_
     if not more:
         of(plugin).set_balloon(web.entity, 600 * MIB)
         assert (guest.asked["balloon"], guest.asked["qom-set"]) == (1, 0)
+
+
+def test_a_pool_of_huge_pages_gains_nothing_by_virtio_mem_either() -> None:
+    one = VirtioMem("/machine/peripheral/vm0", 256 * MIB, 256 * MIB, 512 * MIB, 2 * MIB)
+    guest = GuestFile.model_validate({"monitor": "/run/web.qmp", "memory": "1GiB"})
+    vfio = Description("web", "", 512 * MIB, 1, "/machine/balloon", "a host device pins it", (one,))
+    for memory in (HeldMemory(), HeldMemory(locked_kib=1024 * MIB)):
+        assert by_virtio_mem(as_held(vfio, memory), (one,), guest) is not None
+    assert by_virtio_mem(as_held(vfio, HeldMemory(pool_kib=2048)), (one,), guest) is None
 
 
 def test_the_way_is_explained_and_stands_beside_the_guest() -> None:

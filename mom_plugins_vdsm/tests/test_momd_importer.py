@@ -170,6 +170,16 @@ def test_a_file_that_is_no_ini_file_is_refused_with_its_line(text: str, line: in
     assert problems(caught.value) == [(line, message)]
 
 
+@pytest.mark.parametrize("indent", ["  ", "\t"])
+def test_options_that_are_indented_alike_are_options_of_their_own(indent: str) -> None:
+    main = ("policy-engine-interval: 7", "controllers: Balloon,", "    KSM", "policy-dir: /etc/mom.d")
+    text = "\n".join(["[main]", *(indent + line for line in main), "[logging]", f"{indent}verbosity: warn"])
+    said = momd(text)
+    assert (said["interval"], said["log_level"]) == ("7s", "warning")
+    assert said["plugins"]["policy"]["directory"] == "/etc/mom.d"
+    assert "ksm" in said["plugins"]
+
+
 def test_comments_percent_signs_and_continued_lists_are_as_they_were() -> None:
     plugins = momd("# x\n; y\n[DEFAULT]\nrpc-port: 77\n[main]\ncontrollers:\n  KSM\n  Balloon\npolicy: /a%b\n")["plugins"]
     assert plugins["xmlrpc"]["listen"] == "127.0.0.1:77"

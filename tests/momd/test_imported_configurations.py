@@ -83,7 +83,7 @@ def decided(text: str, *, total: float, available: float, run: int = 0, pages: i
         "ksm_full_scans": 0,
         "cpu_count": 8,
     }
-    seen = seen_in(snapshot(host=host))
+    seen = seen_in(snapshot(host=host), {})
     assert seen is not None
     wanted, _ = decide(seen, KsmMemory(), KsmParameters.model_validate(plugins["ksm"]["law"]))
     knobs = {"ksm_run": wanted.run, "ksm_pages_to_scan": wanted.pages, "ksm_sleep_millisecs": wanted.sleep_ms}

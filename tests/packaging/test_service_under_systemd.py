@@ -378,6 +378,10 @@ def test_what_mom_sets_outlives_the_helper_and_goes_back_through_another_one(ser
     assert service.knob() == 0
 
 
+def test_a_helper_whose_taker_is_killed_as_memory_runs_out_goes_on(service: Service) -> None:
+    assert service.systemd.show("mom-helper", "OOMPolicy") == {"OOMPolicy": "continue"}
+
+
 def test_a_helper_that_is_stopped_for_good_puts_back_what_mom_has_forgotten(service: Service) -> None:
     """A mom that was taken over has destroyed its ledger, and ends: the helper knows what stood there."""
     service.start()

@@ -203,6 +203,26 @@ def test_a_request_that_was_given_up_before_it_was_sent_is_never_sent(connect: C
         assert b"SEND\n" not in frames
 
 
+def test_a_call_fails_at_once_where_vdsm_hangs_up_as_soon_as_it_has_let_mom_in(connect: Connect) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as ending:
+
+        class Ending:
+            port = ending.getsockname()[1]
+
+        one = connect(Ending())
+        errors: list[HypervisorError] = []
+        thread = threading.Thread(target=lambda: errors.append(refused(one, 600.0)))
+        thread.start()
+        with ending.accept()[0] as sock:
+            asked = b""
+            while asked.count(b"\0") < 2:
+                asked += sock.recv(65536)
+            sock.sendall(b"CONNECTED\nversion:1.2\n\n\0")
+        thread.join(30)
+    assert [error.message for error in errors] == [f"pinging: vdsm at 127.0.0.1:{Ending.port} has ended the connection"]
+    assert not isinstance(errors[0], GuestBusy), "of a guest, it would be said that vdsm owes an answer"
+
+
 def test_a_vdsm_without_a_sign_of_life_is_given_up(vdsm: Vdsm, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "_HEART_BEAT_MS", 1000)
     monkeypatch.setattr(connection_module, "_HEART_BEAT_GRACE_SECONDS", 3.0)

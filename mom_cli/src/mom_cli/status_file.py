@@ -28,8 +28,9 @@ from mom_core import (
     Verdict,
     lasting,
 )
+from mom_core.files import read_file
 from mom_core.lock import holder
-from mom_daemon import REPORT_FORMAT, STATUS_FILE
+from mom_daemon import LARGEST_STATUS, REPORT_FORMAT, STATUS_FILE
 from mom_toolkit import ProcessStat
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def instead(directory: Path) -> str:
     """The status file in this run directory, from which verbs go on where mom does not answer; empty where this user may not read it."""
     path = directory / STATUS_FILE
     try:
-        path.open("rb").close()
+        read_file(path, 0)
     except FileNotFoundError:
         pass  # which says that mom has not finished a cycle
     except OSError:
@@ -168,7 +169,7 @@ def read_status(directory: Path) -> RunningStatus | None:
     path = directory / STATUS_FILE
     try:
         touched = path.stat().st_mtime  # before the content: one that is replaced in between is not taken for one that was not
-        text = path.read_bytes()
+        text = read_file(path, LARGEST_STATUS)
     except FileNotFoundError:
         if pid:
             raise MomError(

@@ -63,8 +63,8 @@ class PluginError(MomError):
 
     @property
     def was_late(self) -> bool:
-        """Whether it was only not there in time: on a host that is too busy now, it may be the next time."""
-        return isinstance(self.__cause__, DeadlineExceeded)
+        """Whether it was only not there in time, as were all of several: on a host that is too busy now, they may be the next time."""
+        return all(isinstance(one.__cause__, DeadlineExceeded) for one in self.errors)
 
     @classmethod
     def of(cls, errors: Sequence[PluginError]) -> PluginError:

@@ -18,6 +18,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -235,7 +236,8 @@ class StateFile(Generic[Content]):
             return None
         names = [self.path.with_name(f"{self.path.name}.{self._in_the_way}-{number}") for number in range(1, MOST_SET_ASIDE + 1)]
         aside = next((name for name in names if not os.path.lexists(name)), names[-1])
-        self.path.rename(aside)
+        with suppress(FileNotFoundError):  # the operator has deleted it meanwhile, as was advised
+            self.path.rename(aside)
         self._in_the_way = ""
         return aside
 

@@ -45,6 +45,6 @@ from .report_models import (
     verdict_model as verdict_model,
 )
 from .run import daemon_log as daemon_log, run_daemon as run_daemon
-from .status import STATUS_FILE as STATUS_FILE, status_of as status_of
+from .status import LARGEST_STATUS as LARGEST_STATUS, STATUS_FILE as STATUS_FILE, status_of as status_of
 from .supervision import config_of_running as config_of_running
 from .supervision import run_directory_of as run_directory_of

@@ -22,6 +22,8 @@ LOG = logging.getLogger("mom.status")
 STATUS_FILE: Final = "status.json"
 """Its name in the run directory."""
 
+LARGEST_STATUS: Final = 128 << 20
+"""Bytes of it that are read: 10,000 guests take some 30 MiB."""
 
 LONGEST_WAIT_SECONDS: Final = 1.0
 """A cycle waits so long for its status, which usually is there when the cycle is over; one that takes longer comes when it is made."""

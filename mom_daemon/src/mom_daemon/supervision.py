@@ -16,7 +16,7 @@ from mom_core.files import DEFAULT_CONFIG, read_file
 from mom_core.lock import holder
 from mom_daemon import become_owner, other_owner
 from mom_daemon.notify import Notifier
-from mom_daemon.status import STATUS_FILE
+from mom_daemon.status import LARGEST_STATUS, STATUS_FILE
 
 LOG = logging.getLogger("mom")
 
@@ -31,7 +31,8 @@ MARGIN_SECONDS: Final = 5.0
 """Seconds that the watchdog gives beyond the longest call of a plugin, and systemd beyond the longest stop."""
 
 RELOAD_SECONDS: Final = 60.0
-"""Seconds that the watchdog gives for a reload, in which plugins are set up one after the other, each within 10 s."""
+"""Seconds that the watchdog gives for a reload, in which plugins are set up one after the other, each within 10 s; besides those in which
+something may be put back."""
 
 NAME_IT: Final = "name the configuration with -c"
 
@@ -58,7 +59,8 @@ class Supervision:
     def reloading(self) -> None:
         """A new configuration is about to be read."""
         self._reloading = True
-        self._notifier.needs(RELOAD_SECONDS)
+        put_back = 0.0 if self._config is None else self._config.stop_timeout  # what no plugin of the new configuration has
+        self._notifier.needs(RELOAD_SECONDS + put_back)
         self._notifier.reloading()
 
     def cycle_done(self, engine: Engine, report: Report, summary: str) -> None:
@@ -86,11 +88,12 @@ class Supervision:
         config = engine.config
         self._notifier.needs(engine.longest_step + MARGIN_SECONDS)
         if config is not self._config:
-            self._config = config
             try:
                 in_force(config.run_directory).write(config.given, durable=False)
-            except StateError as error:
+            except StateError as error:  # tried again in the next cycle: the copy of the one before is no longer true
                 LOG.error("%s", error)
+            else:
+                self._config = config
 
     def _keep(self, config: Config, *, wanted: bool) -> None:
         self._kept = wanted
@@ -156,7 +159,7 @@ def config_of_running(path: str | Path | None, *, become: bool = True) -> Runnin
         if directory is None or not pid or (not become and other_owner(directory) is not None):
             return None
         become_owner(directory)
-        started_with = json.loads((directory / STATUS_FILE).read_bytes())["configuration_file"]
+        started_with = json.loads(read_file(directory / STATUS_FILE, LARGEST_STATUS))["configuration_file"]
         if not file.samefile(Path(f"/proc/{pid}/cwd") / started_with):
             return None
         return RunningConfig(pid, config_as_left(directory))

@@ -11,6 +11,8 @@ from .guest_cgroup import Cgroups as Cgroups, CpuCounters as CpuCounters, cgroup
 from .host_side import HostSide as HostSide
 from .plugin_of_guests import PluginOfGuests as PluginOfGuests
 from .qemu_process import (
+    held_memory as held_memory,
+    HeldMemory as HeldMemory,
     Merged as Merged,
     huge_kib as huge_kib,
     MergedPages as MergedPages,

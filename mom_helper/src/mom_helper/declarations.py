@@ -59,6 +59,7 @@ class Declared:
                     parser.read(path, encoding="utf-8")
                 except (OSError, ValueError, configparser.Error) as error:
                     log(f"{path} is left out: {error}")
+                    continue  # what was read before the mistake may be half of what root meant
                 for name in parser.sections():
                     try:
                         self._take(parser[name])

@@ -84,10 +84,13 @@ class CallPatience:
     """How long to wait for a call on a single guest: less after others were given up. For several threads, and connections.
 
     However many guests hang, all of them together cost a cycle about two call timeouts.
+
+    :param lasts: for so many seconds a call that was given up counts
     """
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic, lasts: float = _IMPATIENT_SECONDS) -> None:
         self._monotonic = monotonic
+        self._lasts = lasts
         self._lock = threading.Lock()
         self._given_up: list[float] = []
         """When calls were given up lately."""
@@ -101,7 +104,7 @@ class CallPatience:
         """How many seconds to wait for the next call."""
         with self._lock:
             now = self._monotonic()
-            self._given_up = [given_up for given_up in self._given_up if now - given_up < _IMPATIENT_SECONDS]
+            self._given_up = [given_up for given_up in self._given_up if now - given_up < self._lasts]
             patience: float = call_timeout / 2 ** len(self._given_up)
         return max(patience, min(_LEAST_PATIENCE_SECONDS, call_timeout))
 

@@ -132,16 +132,16 @@ class MovableGuests(Domains):
 
     def pause(self, guest: Entity) -> None:
         """Let its CPUs stand still."""
-        self._connection.call(f"pausing {guest}", guest.id, lambda domain: domain.suspend(), number=self._start_of(guest))
+        self._order(guest, f"pausing {guest}", lambda domain: domain.suspend())
 
     def resume(self, guest: Entity) -> None:
         """Let them go on. One that libvirt has paused for another reason, such as a disk that is full, goes on too, if it can."""
-        self._connection.call(f"resuming {guest}", guest.id, lambda domain: domain.resume(), number=self._start_of(guest))
+        self._order(guest, f"resuming {guest}", lambda domain: domain.resume())
 
     def shut_down(self, guest: Entity) -> None:
         """Ask its system, by its agent or its power button. Raises `NotSupported` for one that libvirt would forget then."""
-        doing, number = f"shutting {guest} down", self._start_of(guest)
-        self._connection.call(doing, guest.id, lambda domain: _only_persistent(domain, doing).shutdown(), number=number)
+        doing = f"shutting {guest} down"
+        self._order(guest, doing, lambda domain: _only_persistent(domain, doing).shutdown())
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
         """Have libvirt keep its memory in a file, from which it goes on when it is started. Raises as `shut_down` does."""
@@ -152,6 +152,11 @@ class MovableGuests(Domains):
         """Start it, or let it go on where it was saved."""
         self._writable()
         self._jobs.do(f"starting {guest}", guest, timeout_seconds, lambda domain: domain.create())
+
+    def _order(self, guest: Entity, doing: str, function: Callable[[Domain], object]) -> None:
+        """Make a short call, unless the guest has not answered the last one yet."""
+        known = self._ready(guest)
+        self._ask(known, doing, function, known.start)
 
     def _start_of(self, guest: Entity) -> Hashable:
         """libvirt's number of the guest since it was started, as of the last look. Raises `GuestGone`."""

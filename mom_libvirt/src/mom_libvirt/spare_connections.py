@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from mom_core import GuestBusy, HypervisorError
-from mom_libvirt.connection import Connection
+from mom_libvirt.connection import CallPatience, Connection
 
 
 class SpareConnections:
@@ -65,7 +65,8 @@ class SpareConnections:
                 if self._idle:
                     return self._idle.pop()
                 if len(self._all) < self._most:
-                    self._all.append(Connection(self._main.settings, self._log, self._main.module))
+                    whole = CallPatience(lasts=0.0)  # each call has the time that it was given, however the one before it ended
+                    self._all.append(Connection(self._main.settings, self._log, self._main.module, patience=whole))
                     return self._all[-1]
                 if not self._changed.wait(max(0.0, end - time.monotonic())):
                     raise GuestBusy(f"{doing}: {self._most} such calls are under way already")

@@ -28,7 +28,7 @@ from mom_core import (
     printable,
 )
 from mom_plugins_eviction.movers.reports import UNKNOWN, why_failed
-from mom_plugins_eviction.recent_steps import RecentSteps
+from mom_plugins_eviction.recent_steps import COUNTS_SECONDS, RecentSteps
 from mom_plugins_eviction.steps import Step
 from mom_toolkit import Callers, Destination, GuestState, LifecycleControl, MoveJob, MovePreparation, Mover, MoveReport, MoveStanding
 
@@ -81,6 +81,7 @@ class Job:
     :param mover: the name of what moves it
     :param move: the id of the move, never used again
     :param seconds: how long it may take
+    :param drained: it is a move by which the operator empties the host
     :param reference: what the mover's `begin` returned
     :param lost: why it is not known how a move ended
     """
@@ -96,6 +97,7 @@ class Job:
     mover: Annotated[str, StringConstraints(max_length=128)] = ""
     move: Annotated[str, StringConstraints(max_length=64)] = ""
     seconds: Annotated[float, Field(ge=0, lt=1e6)] = 0.0
+    drained: bool = False
     reference: _Text = ""
     lost: _Text = ""
 
@@ -160,7 +162,7 @@ class Jobs:
     """The jobs of this host's guests, one for each guest at the most.
 
     :param seconds: how long saving, moving, starting or shutting down one guest may take
-    :param recent: told of guests that are gone, and of what is not to be done to a guest for some time
+    :param recent: told of guests that were moved away, or are gone, and of what is not to be done to a guest for some time
     """
 
     def __init__(self, context: PluginContext, seconds: float, recent: RecentSteps) -> None:
@@ -218,6 +220,13 @@ class Jobs:
     def under_way(self) -> int:
         """To how many guests something is being done."""
         return sum(bool(self.doing(one)) for one in self._jobs)
+
+    @property
+    def leaving(self) -> int:
+        """How many guests are being moved, or perhaps are, other than by the operator who empties the host. A move that is lost counts for
+        as long as one that is over: it must not keep all others from being moved until the operator has looked."""
+        moves = [one for one in self._jobs.values() if one.is_move and not one.drained]
+        return sum(not one.lost or self._age(one) < COUNTS_SECONDS for one in moves)
 
     @property
     def are_moving(self) -> bool:
@@ -477,6 +486,8 @@ class Jobs:
 
     def _moved(self, job: Job) -> None:
         self._context.log.warning("guest %s, %s: done", job.entity, job.step)
+        if not job.drained:
+            self._recent.note_move()
         self.forget(job.guest)
 
     def _failed(self, job: Job, error: str) -> None:

@@ -191,7 +191,7 @@ class EvictionPlugin:
             [one for one in self.jobs.stopped if not self.jobs.doing(one.guest) or one.state is JobState.BEGUN],
             self._guests(snapshot),
             gone=len(self._gone(snapshot)),
-            moved=self._recent.moved,
+            moved=self._moved,
             busy=self.jobs.under_way > 0,
         )
         for one in self._announcements.waiting:
@@ -233,6 +233,11 @@ class EvictionPlugin:
         """How many there are, those that are stopped included."""
         return len(snapshot.guests) + sum(one.guest not in snapshot.guests for one in self.jobs.stopped) + len(self._gone(snapshot))
 
+    @property
+    def _moved(self) -> int:
+        """How many guests were moved away within the last hour, or are about to be. A move that has failed has moved nobody."""
+        return self._recent.moved + self.jobs.leaving
+
     def _gone(self, snapshot: Snapshot) -> Sequence[str]:
         """Those that mom has stopped lately and that nothing lets go on, unless they run again all the same."""
         return [one for one in self._recent.gone if one not in snapshot.guests and self.jobs.get(one) is None]
@@ -253,7 +258,7 @@ class EvictionPlugin:
         """For all evaluators: only what a guest's class allows, after the warning that it promises, and never too many."""
         self._snapshot, self._put_off = snapshot, set()
         now, guests = snapshot.monotonic, self._guests(snapshot)
-        stopped, moved, begun = len(self.jobs.stopped) + len(self._gone(snapshot)), self._recent.moved, self.jobs.under_way
+        stopped, moved, begun = len(self.jobs.stopped) + len(self._gone(snapshot)), self._moved, self.jobs.under_way
         most, most_moved = most_stopped(guests, self._settings.share), most_stopped(guests + moved, self._settings.share)
         wanted: list[tuple[str, Step]] = []
         revisions = []
@@ -451,11 +456,11 @@ class EvictionPlugin:
             mover = self._mover_to(destination)
             if isinstance(mover, str):
                 raise MomError(mover)
-            moved = replace(job, destination=destination, mover=mover.name, move=secrets.token_hex(16), seconds=self._settings.timeout)
+            drained = self._is_drained(Decision(entity, change.control, change.value, source=change.source))
+            move, seconds = secrets.token_hex(16), self._settings.timeout
+            moved = replace(job, destination=destination, mover=mover.name, move=move, seconds=seconds, drained=drained)
             waits = self._settings.sweep if has_time(HostPressure.of(self._snapshot), self._settings) else 0.0
             self.jobs.move(mover, moved, self._context.services(MovePreparation), waits)
-            if not self._is_drained(Decision(entity, change.control, change.value, source=change.source)):
-                self._recent.note_move()
             return
         needs, comes_back = needs_of(guest, step), guest.fields.get(EvictionField.COMES_BACK) != 0
         if needs is None:

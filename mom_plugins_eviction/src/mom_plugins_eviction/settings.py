@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mom_core import Duration, PluginSettings
 from mom_toolkit import Destination
@@ -54,3 +54,9 @@ class EvictionSettings(PluginSettings):
 
     move_unclassed: bool = False
     """Whether guests without a class may be moved, too, when the operator of a fleet drains this host."""
+
+    @model_validator(mode="after")
+    def _room_is_more_than_full(self) -> EvictionSettings:
+        if self.calm <= self.least:
+            raise ValueError(f"calm is {self.calm:g}, and must be above least, {self.least:g}: else guests come back and go again for ever")
+        return self

@@ -50,25 +50,16 @@ FIELDS = (
     FieldSpec("ksmd_cpu_pages", Unit.PAGES, Scope.HOST, _PAGES, "ksm_pages_to_scan", Metric.NONE),
 )
 
+_SUGGESTED = (
+    ("ksm_suggested_run", Unit.COUNT, "ksm_run"),
+    ("ksm_suggested_pages", Unit.PAGES, "ksm_pages_to_scan"),
+    ("ksm_suggested_sleep", Unit.MILLISECONDS, "ksm_sleep_millisecs"),
+)
+
 LAW_FIELDS = (
-    FieldSpec(
-        "ksm_suggested_run", Unit.COUNT, Scope.HOST, "what the KSM law suggests for ksm_run; unknown: as it is", "mom", reason="ksm_reason"
-    ),
-    FieldSpec(
-        "ksm_suggested_pages",
-        Unit.PAGES,
-        Scope.HOST,
-        "what the KSM law suggests for ksm_pages_to_scan; unknown: as it is",
-        "mom",
-        reason="ksm_reason",
-    ),
-    FieldSpec(
-        "ksm_suggested_sleep",
-        Unit.MILLISECONDS,
-        Scope.HOST,
-        "what the KSM law suggests for ksm_sleep_millisecs; unknown: as it is",
-        "mom",
-        reason="ksm_reason",
+    *(
+        FieldSpec(name, unit, Scope.HOST, f"what the KSM law suggests for {knob}; unknown: as it is", "mom", reason="ksm_reason")
+        for name, unit, knob in _SUGGESTED
     ),
     FieldSpec("ksm_reason", Unit.TEXT, Scope.HOST, "the code of the KSM law's reason, such as look or rest", "mom"),
     *(FieldSpec.reads(name, Unit.KIB, Scope.GUEST) for name in ("balloon_max", "balloon_cur", "rss")),

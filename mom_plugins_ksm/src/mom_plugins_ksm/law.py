@@ -294,11 +294,13 @@ def _has_grown(seen: KsmSeen, memory: KsmMemory, p: KsmParameters) -> bool:
 def _resting(seen: KsmSeen, p: KsmParameters) -> KsmWanted:
     if seen.advised:
         return KsmWanted(KsmReason.REST)
-    if seen.saved is not None and seen.saved < -p.books_most / BYTES:
-        return KsmWanted(KsmReason.BOOKS, run=_changed(seen.run, 2))
     if seen.run == 2:
         return KsmWanted(KsmReason.BOOKS)
-    return KsmWanted(KsmReason.REST, None, _changed(seen.pages, p.pages_least), _changed(seen.sleep_ms, SLEEP_REST_MS))
+    pages, sleep_ms = _changed(seen.pages, p.pages_least), _changed(seen.sleep_ms, SLEEP_REST_MS)
+    if seen.saved is not None and seen.saved < -p.books_most / BYTES:
+        # Slowly, too: freeing the books is refused where the host cannot take what is merged, and ksmd would go on at full speed.
+        return KsmWanted(KsmReason.BOOKS, 2, pages, sleep_ms)
+    return KsmWanted(KsmReason.REST, None, pages, sleep_ms)
 
 
 def _scanning(seen: KsmSeen, percent: float, reason: KsmReason, p: KsmParameters) -> KsmWanted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -27,6 +27,8 @@ class KsmSuggestions:
         """What was remembered before the snapshot that was looked at last; None: it was not read yet."""
         self._after = self._written = KsmMemory()
         self._at: float | None = None
+        self._sizes: Mapping[str, Sequence[float | None]] = {}
+        """As `sizes_in` gives them."""
 
     def of(self, snapshot: Snapshot) -> Mapping[str, Value]:
         """The values that the knobs should have; no knob where it should stay as it is."""
@@ -34,7 +36,9 @@ class KsmSuggestions:
             self._before = self._after = self._written = self._file.read() or KsmMemory()
         if snapshot.monotonic != self._at:
             self._at, self._before = snapshot.monotonic, self._after
-        seen = seen_in(snapshot)
+        if snapshot.guests:  # else they may all come back in a moment
+            self._sizes = sizes_in(snapshot, self._sizes)
+        seen = seen_in(snapshot, self._sizes)
         wanted, self._after = (KsmWanted(KsmReason.UNKNOWN), self._before) if seen is None else decide(seen, self._before, self._parameters)
         knobs = {"ksm_suggested_run": wanted.run, "ksm_suggested_pages": wanted.pages, "ksm_suggested_sleep": wanted.sleep_ms}
         return {"ksm_reason": wanted.reason.value, **{name: value for name, value in knobs.items() if value is not None}}
@@ -47,8 +51,18 @@ class KsmSuggestions:
                 self._written = self._after
 
 
-def seen_in(snapshot: Snapshot) -> KsmSeen | None:
-    """What a snapshot tells; None where the least that the law needs is unknown."""
+def sizes_in(snapshot: Snapshot, before: Mapping[str, Sequence[float | None]]) -> Mapping[str, Sequence[float | None]]:
+    """What each guest may use, what it holds, and what counts where that is unknown, in KiB by id. What is not told now is as it was before:
+    taken for nothing, as when the hypervisor was late once, it would stop KSM, and be growth when it is told again."""
+    columns = [snapshot.numbers(name) for name in ("balloon_max", "rss", "balloon_cur")]
+    told = dict(zip(snapshot.guests, zip(*columns, strict=True), strict=True))
+    if not any(None in column for column in columns):
+        return told
+    return {guest: [b if a is None else a for a, b in zip(now, before.get(guest, now), strict=True)] for guest, now in told.items()}
+
+
+def seen_in(snapshot: Snapshot, sizes: Mapping[str, Sequence[float | None]]) -> KsmSeen | None:
+    """What a snapshot tells, with these sizes of its guests; None where the least that the law needs is unknown."""
     number = snapshot.host.number
     run, total = number("ksm_run"), number("mem_available")
     # MemAvailable knows what cannot be dropped; where it is unknown, free memory with caches is the next best.
@@ -57,8 +71,7 @@ def seen_in(snapshot: Snapshot) -> KsmSeen | None:
     if run is None or total is None or available is None:
         return None
     scans, advisor = number("ksm_full_scans"), snapshot.host.fields.get("ksm_advisor_mode")
-    sizes = [snapshot.numbers(name) for name in ("rss", "balloon_cur")]
-    held = (size if rss is None else rss for rss, size in zip(*sizes, strict=True))
+    held = (size if rss is None else rss for _, rss, size in map(sizes.__getitem__, snapshot.guests))
     return KsmSeen(
         int(run),
         total,
@@ -73,7 +86,7 @@ def seen_in(snapshot: Snapshot) -> KsmSeen | None:
         number("ksmd_cpu_usage"),
         number("ksmd_cpu_pages"),
         number("cpu_count"),
-        _sum(snapshot.numbers("balloon_max")),
+        _sum(sizes[guest][0] for guest in snapshot.guests),
         _sum(held),
         frozenset(snapshot.guests),
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from mom_core import Entity, Guest, GuestBusy, GuestGone, Value
+from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, Value
 from mom_guests import HostSide, Record, SeenGuest
 from mom_libvirt import LibvirtHypervisor
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
@@ -161,10 +161,14 @@ class KubevirtHypervisor:
     # --- what there is -----------------------------------------------------------------------------------------------------------
 
     def guests(self) -> Sequence[Guest]:
-        """The guests of all pods by one round of questions, at which what `fields` hands out is read."""
+        """The guests of all pods by one round of questions, at which what `fields` hands out is read. Raises `HypervisorError` where the
+        node does not tell of any pod whose it is: their guests are not to be taken for gone, and what was changed of them for forgotten."""
         with self._looking:
             if self._watcher is None or not self._looked:
                 self.scan()
+            if self._pods.all_nameless:
+                why, cure = self._pods.why_nameless
+                raise HypervisorError(why, hint=cure)
             libvirts = self._all()
             due = sorted((one for one in libvirts if one.may_be_asked), key=lambda one: one.asked_at)  # where not all have their turn
             unsure = {one for one in due if one.hangs}

@@ -106,6 +106,8 @@ class Pods:
         """By uid; replaced by each scan that finds others."""
         self._denied = False
         """Whether the names of folders could not be read for want of a right."""
+        self._unread = False
+        """Whether they could not be read at all."""
         self.nameless: Collection[str] = ()
         """The uids of pods with a libvirt whose names the node does not tell."""
 
@@ -137,6 +139,11 @@ class Pods:
         if self._denied:
             return f"{what}: mom may not look into {self._logs[0]}", RIGHTS
         return f"{what}: they have no folder of logs on this node", "set pod_logs to kubelet's podLogsDir"
+
+    @property
+    def all_nameless(self) -> bool:
+        """There are pods with a libvirt, and the node told of none whose it is: which of them have guests is not known."""
+        return self._unread and bool(self.nameless) and not self.pods
 
     def guest_process(self, pod_uid: str, uuid: str) -> int | None:
         """The QEMU process of that pod which was started for the guest with this UUID."""
@@ -241,14 +248,14 @@ class Pods:
         now = self._monotonic()
         if now - self._names_at < _LOGS_AGAIN_SECONDS:
             return
-        self._names_at, self._denied = now, False
+        self._names_at, self._denied, self._unread = now, False, True
         for folder in self._logs:
             try:
                 names = os.listdir(folder)  # noqa: PTH208  # a path for each of hundreds would take most of the time
             except OSError as error:
                 self._denied |= isinstance(error, PermissionError)
                 continue
-            self._denied = False
+            self._denied = self._unread = False
             matches = filter(None, map(_LOG_FOLDER.fullmatch, names))
             self._names = {match[3]: (match[1], match[2]) for match in matches}
             return

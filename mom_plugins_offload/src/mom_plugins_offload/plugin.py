@@ -17,9 +17,11 @@ from mom_core import (
     Hypervisor,
     HypervisorError,
     PluginContext,
+    Problem,
     Refused,
     Revision,
     Scope,
+    Severity,
     Snapshot,
     Source,
     Suggestion,
@@ -175,8 +177,10 @@ class OffloadPlugin:
     # --- decide ------------------------------------------------------------------------------------------------------------------
 
     @hookimpl
-    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision]:
+    def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
         """Whose cold memory goes to swap in this cycle, and whose comes back."""
+        if why := self._taker.why_stuck:
+            yield Problem(self._source, f"no cold memory moves: {why}", severity=Severity.WARNING, hint="see what dmesg says of that disk")
         self._plan = self._planned(snapshot)
         for identity, pace in self._plan.paces.items():
             guest = snapshot.guests[identity]
@@ -260,7 +264,8 @@ class OffloadPlugin:
         away = guest.number("host_swap")
         sweep = self._waits_for_sweep(guest, one, away or 0.0, seconds, need)
         rises = f"{_RISES}, and the host lacks nothing" if need.lack_kib <= 0 and self._settings.ahead and _rises(guest) else ""
-        hold = self._forbidden(guest, one) or ("" if self._own else one.way.why_not) or one.why_left_out(now) or sweep or rises
+        no_way = "" if self._own else one.way.why_not or self._taker.why_stuck
+        hold = self._forbidden(guest, one) or no_way or one.why_left_out(now) or sweep or rises
         return ObservedGuest(
             guest.number("rss"),
             away,

@@ -105,9 +105,9 @@ def faults_of(way: MemoryWay, root: Path) -> int | None:
     A group counts all of them. Of a process, those are missing that the kernel's own threads read for a vCPU meanwhile.
     """
     if way.folder:
-        match = _FAULTS.search(read_kernel_file(f"{way.folder}/memory.stat"))
-        if match:
-            return int(match[1])
+        counts = _FAULTS.findall(read_kernel_file(f"{way.folder}/memory.stat"))
+        if counts:  # of v1, with the groups below it (total_), and before that without: where libvirt makes some, it has no process itself
+            return int(counts[-1])
     if not way.pid:
         return None
     stat = ProcessStat.of(root / f"proc/{way.pid}")

@@ -39,6 +39,9 @@ _END_SECONDS: Final = 0.15
 OUT_OF_TIME: Final = "the time was over"
 """Why a request ended that was not followed for long enough to say what the guest gives."""
 
+_STUCK_SECONDS: Final = 60.0
+"""Beyond the time that requests had. A piece takes a tenth of a second, and some seconds where the disk behind it is busy."""
+
 _WAYS: Final = {"v2": OrderNumber.TAKE_V2, "v1": OrderNumber.TAKE_V1, "process": OrderNumber.TAKE_PROCESS, "recall": OrderNumber.RECALL}
 _NO_MORE: Final = {"recall": "there was no more in swap"}
 _ENDED: Final = "its process has ended"
@@ -153,7 +156,15 @@ class ReclaimTaker:
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
         self._sent: Sequence[ReclaimRequest] = ()
+        self._until = 0.0
         self._has_ended = False
+
+    @property
+    def why_stuck(self) -> str:
+        """Why nothing can be taken, as the last requests should have ended long ago; empty: they have, or may yet."""
+        if self._thread is None or not self._thread.is_alive() or time.monotonic() < self._until + _STUCK_SECONDS:
+            return ""
+        return "the process that takes memory waits for the kernel: a disk with swap may not answer"
 
     @property
     def busy(self) -> bool:
@@ -172,7 +183,7 @@ class ReclaimTaker:
         """
         if self._connection is None:
             self._start()
-        self._sent, self._has_ended = requests[:MOST_REQUESTS], False
+        self._sent, self._until, self._has_ended = requests[:MOST_REQUESTS], time.monotonic() + seconds, False
         work = (self._connection, self._sent, seconds, cpu_seconds)
         self._thread = threading.Thread(target=self._follow, args=work, name="mom-taker", daemon=True)
         self._thread.start()

@@ -177,7 +177,8 @@ def room_of(stores: Sequence[SwapStore], writable_kib: float) -> StoreRoom:
         why = _why_not(store)
         if not why and store.kind is StoreKind.DISK:
             free = min(free, max(0, int(writable_kib)))
-            why = "" if free >= LEAST_KIB else "what may be written to disks in a day has been written"
+            writable_kib -= free
+            why = "" if free >= LEAST_KIB else "no more may be written to disks now (disk_writes)"
         if why:
             return StoreRoom(kib, why, disk=bool(disk))
         disk = store.kind is StoreKind.DISK if disk is None else disk

@@ -12,7 +12,7 @@ from typing import Annotated, Final, NamedTuple, TypeVar
 from pydantic import Field, TypeAdapter
 
 import mom_core
-from mom_core import Decision, Declarations, Scope, Snapshot, Source, Value, as_number
+from mom_core import Decision, Declarations, Snapshot, Source, Value, as_number
 from mom_plugins_pypolicy.files import PythonPolicy
 
 T = TypeVar("T")
@@ -95,11 +95,15 @@ class _ReadableEntity:
         return deepcopy(self._read(field, self._found.items))
 
     def average(self, field: str) -> float | None:
-        """The mean of what is known of a number in this cycle and in those before it that mom keeps (setting `history`)."""
+        """The mean of what is known of a number in this cycle and in those before it that mom keeps (setting `history`); of a guest, in
+        those since it was started."""
         self.number(field)
         snapshots = [*self._evaluation.known.history, self._evaluation.known.snapshot]
-        found = [one.host if self.entity.scope is Scope.HOST else one.guests.get(self.entity.id) for one in snapshots]
-        numbers = [number for one in found if one is not None and (number := one.number(field)) is not None]
+        found: list[mom_core.Host | mom_core.Guest] = [one.host for one in snapshots]
+        if isinstance(self._found, mom_core.Guest):
+            same = (one.guests.get(self._found.id) for one in snapshots)
+            found = [one for one in same if one is not None and one.incarnation == self._found.incarnation]
+        numbers = [number for one in found if (number := one.number(field)) is not None]
         return sum(numbers) / len(numbers) if numbers else None
 
     def prop(self, name: str) -> Value:

@@ -13,11 +13,15 @@ _COMMAND_BYTES: Final = 256 << 10
 
 
 class Identity(NamedTuple):
-    """A guest's name and UUID (empty: not known), and its agents' channels: their names and sockets."""
+    """A guest's name and UUID (empty: not known), and its agents' channels: their names and sockets.
+
+    `monitored`: it is a QEMU that was started with a monitor.
+    """
 
     name: str = ""
     uuid: str = ""
     channels: tuple[tuple[str, str], ...] = ()
+    monitored: bool = False
 
 
 def identity_of(proc: Path, pid: int) -> Identity:
@@ -29,12 +33,15 @@ def named_in(command: bytes) -> Identity:
     """The guest of a command line, as in /proc/PID/cmdline."""
     words = command.decode(errors="replace").split("\0")
     name = uuid = ""
+    monitored = False
     sockets: dict[str, str] = {}
     ports: list[tuple[str, str]] = []
     for option, value in pairwise(words):
         if option in {"-name", "--name"}:
             options = options_of(value, "guest")
             name = options.get("guest", name)
+        elif option in _MONITORS:
+            monitored = True
         elif option in {"-uuid", "--uuid"}:
             uuid = canonical(value) or uuid
         elif option in {"-smbios", "--smbios"}:
@@ -50,7 +57,7 @@ def named_in(command: bytes) -> Identity:
             options = options_of(value, "driver")
             if options.get("driver") == "virtserialport" and options.get("name"):
                 ports.append((options["name"], options.get("chardev", "")))
-    return Identity(name, uuid, tuple((port, sockets[chardev]) for port, chardev in ports if chardev in sockets))
+    return Identity(name, uuid, tuple((port, sockets[chardev]) for port, chardev in ports if chardev in sockets), monitored)
 
 
 def options_of(text: str, first: str) -> dict[str, str]:
@@ -64,6 +71,8 @@ def options_of(text: str, first: str) -> dict[str, str]:
             found[first] = part
     return found
 
+
+_MONITORS: Final = frozenset(f"{dashes}{name}" for dashes in ("-", "--") for name in ("qmp", "qmp-pretty", "mon"))
 
 _SERVES: Final = frozenset({"server", "server=on", "server=yes", "server=true", "server=y"})
 

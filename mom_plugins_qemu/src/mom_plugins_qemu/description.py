@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from mom_core import Value
-from mom_guests import AUTODEFLATE, REPORTING, Record
+from mom_guests import AUTODEFLATE, REPORTING, HeldMemory, Record
 from mom_plugins_qemu.command_line import canonical
 from mom_plugins_qemu.wire import Answer, Question, Refusal, WireError
 
@@ -71,7 +71,8 @@ class Description:
     """A guest as it is known since it was started. Sizes in KiB.
 
     `balloon` is the balloon device's path in QEMU's tree of objects, empty where there is none. `pinned` says why the host cannot use what
-    the balloon takes, empty where it can. `fixed_kib` is all memory but virtio-mem's.
+    the balloon takes, empty where it can; `immovable`, that it can use nothing that is taken by virtio-mem either. `fixed_kib` is all
+    memory but virtio-mem's.
     """
 
     name: str
@@ -81,7 +82,7 @@ class Description:
     balloon: str = ""
     pinned: str = ""
     virtio_mem: tuple[VirtioMem, ...] = ()
-    confidential: bool = False
+    immovable: bool = False
 
     @property
     def balloon_works(self) -> bool:
@@ -154,6 +155,16 @@ def _why_pinned(kinds: Sequence[str], confidential: Answer) -> str:
         return "the guest is confidential: the host cannot take its memory"
     passed = next((kind for kind in kinds if kind.startswith(_PINNING)), "")
     return f"a host device ({passed}) pins the guest's memory: the host cannot take it" if passed else ""
+
+
+def as_held(description: Description, memory: HeldMemory) -> Description:
+    """This description, with why the host cannot use what is taken from the guest where QEMU does not say so: by what the kernel says of
+    its process, in which VFIO's memory, which virtio-mem can take, is locked, too."""
+    if memory.pool_kib:
+        return replace(description, pinned="the guest's memory is in huge pages: nothing else can use them", immovable=True)
+    if not description.pinned and 0 < description.fixed_kib <= memory.locked_kib:
+        return replace(description, pinned="the guest's memory is locked: the host cannot take it")
+    return description
 
 
 def _devices(folder: str, listed: Answer) -> Iterator[tuple[str, str]]:

@@ -23,6 +23,9 @@ _CURES: Final = Cures(
 )
 
 
+_LET_READ: Final = "let mom's user read the definitions: usermod -aG www-data mom, then systemctl restart mom; else see qm config"
+
+
 def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float) -> Iterable[Finding]:
     """Findings about the monitors and the guests behind them. Raises `HypervisorError` when they cannot be listed."""
     guests = hypervisor.guests()
@@ -49,6 +52,10 @@ def examined(hypervisor: QemuHypervisor, *, readonly: bool, stats_period: float)
         if guest.defined is not None and guest.defined.wrong:
             text = f"{printable(guest.name)} is left alone: {guest.defined.wrong}"
             yield Finding(Severity.WARNING, "definition", text, "mend the file")
+    unread = [guest.name for guest in known if guest.number and guest.definition is None]
+    if unread:
+        text = f"{told(unread, ' left alone')}, as definitions cannot be read or understood, so what is promised there is not known"
+        yield Finding(Severity.WARNING, "Proxmox VE", text, _LET_READ)
     for number, name in hypervisor.resized_by_proxmox().items():
         text = f"pvestatd resizes {printable(name)} ({number}), every ten seconds: mom leaves its balloon alone until that has ended"
         yield Finding(Severity.WARNING, "Proxmox VE", text, cure_of_proxmox(number))

@@ -12,6 +12,9 @@ from pydantic import AfterValidator, Field
 from mom_core import ConfigError, GuestSettings, HypervisorError, Size, SizeOrShare, Value, printable, read_settings
 
 _SUFFIX: Final = ".yaml"
+_HIDDEN: Final = "."
+"""Editors and programs that write a file anew have such ones beside it meanwhile: `.#web.yaml` of Emacs leads nowhere."""
+
 _MOST_FILES: Final = 10_000
 _HOLDS: Final = "it holds the guests' definitions"
 _MISSING: Final = f"{_HOLDS}: make it, or take `guest_files` of the plugin qemu out"
@@ -81,7 +84,8 @@ class GuestFiles:
         """
         try:
             with os.scandir(self._folder) as entries:
-                files = {entry.name: entry.stat() for entry in entries if entry.name.endswith(_SUFFIX)}
+                named = (entry for entry in entries if entry.name.endswith(_SUFFIX) and not entry.name.startswith(_HIDDEN))
+                files = {entry.name: entry.stat() for entry in named}
         except OSError as error:
             text = f"{error.filename or self._folder} cannot be read: {error.strerror}"
             raise HypervisorError(text, hint=_MISSING if isinstance(error, FileNotFoundError) else _HOLDS) from error

@@ -85,7 +85,8 @@ class QemuHypervisor(Sampler):
             asked = known.balloon_request(target_kib, description.fixed_kib + plugged, plugged)
             question = Question("balloon", {"value": asked << 10})
         else:
-            known.balloon_request(target_kib, way.sold_kib, 0)
+            # Before mom it may have had more than what its file says it was sold, and gets that back.
+            known.balloon_request(target_kib, way.fixed_kib + way.device.maximum_kib, 0)
             wanted = {"path": way.device.path, "property": "requested-size", "value": way.plugged_for(target_kib) << 10}
             question = Question("qom-set", wanted)
         self._resizes.resizing(known.id, known.size, target_kib)
@@ -185,9 +186,16 @@ class QemuHypervisor(Sampler):
     # --- standing still ----------------------------------------------------------------------------------------------------------
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """How these guests were when they were seen last, by guest id. QEMU knows of none that do not run."""
+        """How these guests were when they were seen last, by guest id. QEMU knows of none that do not run. Raises `GuestBusy` where one
+        has not answered since: that mom has paused it may be all that is known of it."""
         self._look_first()
-        return {known.id: GuestState.PAUSED if known.status == PAUSED else GuestState.RUNNING for known in self.seen(guests)}
+        if any(known.failure for known in self.seen(guests)):  # another client was just there, and there may be no next cycle
+            self._ask_again()
+        found = self.seen(guests)
+        for known in found:
+            if known.failure:
+                raise GuestBusy(f"looking at guest {printable(known.name)}: {known.failure}")
+        return {known.id: GuestState.PAUSED if known.status == PAUSED else GuestState.RUNNING for known in found}
 
     def pause(self, guest: Entity) -> None:
         """Let its CPUs stand still."""

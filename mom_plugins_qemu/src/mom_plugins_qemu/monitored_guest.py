@@ -52,7 +52,7 @@ def by_virtio_mem(description: Description | None, devices: Sequence[VirtioMem],
     whole blocks in which nothing is that cannot be moved. What the guest was sold has to be known from its file: what is plugged in now
     may be what an earlier mom has left.
     """
-    if description is None or description.balloon_works or description.confidential or len(devices) != 1:
+    if description is None or description.balloon_works or description.immovable or len(devices) != 1:
         return None
     if guest is None or guest.memory is None:
         return None
@@ -70,6 +70,8 @@ class MonitoredGuest(SeenGuest):
     process: int
     started: int
     identity: Identity
+    guessed: bool = False
+    """Its id is by its process alone, as it was started without a UUID and has not said yet who it is."""
     own_name: str = ""
     """Its name by QEMU; `name` is what the operator calls it, where that is another one."""
     description: Description | None = None

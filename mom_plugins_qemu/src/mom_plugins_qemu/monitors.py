@@ -57,13 +57,12 @@ def monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozenset({0
     Raises `PermissionDenied` for a folder that this user may not read, and for one with monitors that other users than `users` could have
     put there: what is in it is not to be taken for gone.
     """
-    found = {path: None for path in named if os.path.exists(path)}  # noqa: PTH110  # as below
+    found = {path: None for path in named if _is_there(path)}
     for pattern in patterns:
         below = str(root / pattern.lstrip("/"))
         folder = _folder(below)
         if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):  # noqa: PTH112  # as below
-            hint = f"let mom's user into it: setfacl -m u:USER:rx {folder}; or run mom as root"
-            raise PermissionDenied(f"{folder} cannot be read", hint=hint)
+            raise PermissionDenied(f"{folder} cannot be read", hint=_LET_IN.format(folder))
         found |= dict.fromkeys(sorted(islice(glob.iglob(below), MOST_MONITORS)))  # noqa: PTH207  # pathlib takes four times as long
     for folder in dict.fromkeys(map(os.path.dirname, found)):
         reason = refused(folder, users)
@@ -71,6 +70,19 @@ def monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozenset({0
             raise PermissionDenied(f"the monitors in {folder} are not used: {reason}", hint=_OWN_IT)
     return list(islice(found, MOST_MONITORS))
 
+
+def _is_there(path: str) -> bool:
+    try:
+        os.stat(path)  # noqa: PTH116  # pathlib takes four times as long
+    except PermissionError as error:
+        hint = _LET_IN.format(os.path.dirname(path))  # noqa: PTH120  # as above
+        raise PermissionDenied(f"whether there is {printable(path)} cannot be seen", hint=hint) from error
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+_LET_IN: Final = "let mom's user into it: setfacl -m u:USER:rx {}; or run mom as root"
 
 _OWN_IT: Final = "a fake guest could be put there: `chown root` and `chmod go-w` it; or name QEMU's own user in `users` of the plugin qemu"
 

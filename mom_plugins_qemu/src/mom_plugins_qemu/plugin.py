@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from mom_core import Declaration, Finding, Hypervisor, HypervisorError, PluginContext, Suggestion, Value, hookimpl
 from mom_guests import PluginOfGuests
@@ -41,6 +41,13 @@ class QemuPlugin(PluginOfGuests["QemuHypervisor"]):
         """A folder with a file NAME.yaml for each guest that the operator defines: `monitor`; `name`, `guarantee`, `class` if need be."""
         readonly: bool = False
         """Ask guests, and change nothing."""
+
+        @model_validator(mode="after")
+        def _events_have_monitors_of_their_own(self) -> QemuPlugin.Settings:
+            both = next((pattern for pattern in self.event_sockets if pattern in self.sockets), None)
+            if both is not None:
+                raise ValueError(f"event_sockets has {both}, which is in sockets, too: give guests a second -qmp, which mom alone holds")
+            return self
 
     _garbled_cure = "see what listens there, and what runs: the guest may have broken out of its QEMU; mom leaves it alone"
 

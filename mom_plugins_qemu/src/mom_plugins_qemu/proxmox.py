@@ -206,7 +206,10 @@ class Definitions:
             return known[1]
         ours = status.st_uid in {0, os.geteuid()} and not status.st_mode & 0o022 and status.st_size <= _LARGEST_FILE
         text = read_kernel_file(path, _LARGEST_FILE).decode(errors="replace") if ours else ""
-        found = parsed(text, self._platforms) if text else None
+        if not text:  # what can be read later need not have changed
+            self._known.pop(number, None)
+            return None
+        found = parsed(text, self._platforms)
         self._known[number] = stamp, found
         return found
 

@@ -39,10 +39,17 @@ def import_proxmox(texts: Mapping[str, str]) -> Imported:
     imported.plugin("policy").set("directory", "/etc/mom/policy.d")
     problems: list[ConfigProblem] = []
     shares: dict[str, int] = {}
+    promises: dict[str, int] = {}
     for file, text in texts.items():
-        _guest(imported, file, text, shares, problems)
+        _guest(imported, file, text, shares, promises, problems)
     if problems:
         raise ConfigError(sorted(problems))
+    for pattern, section in imported.guests.items():
+        if len(section.why) > 1:
+            imported.notes.append(
+                f"{printable(' and '.join(section.why), 1000)} are all called {printable(pattern, 60)}: each is promised the largest of "
+                "their guarantees here, until they have names of their own"
+            )
     if shares:
         told = ", ".join(f"{name} {share} ({share / ORDINARY_SHARES:g})" for name, share in shares.items())
         imported.notes.append(
@@ -52,7 +59,10 @@ def import_proxmox(texts: Mapping[str, str]) -> Imported:
     return imported
 
 
-def _guest(imported: Imported, file: str, text: str, shares: dict[str, int], problems: list[ConfigProblem]) -> None:
+def _guest(
+    imported: Imported, file: str, text: str, shares: dict[str, int], promises: dict[str, int], problems: list[ConfigProblem]
+) -> None:
+    """Add a guest to the section; `promises` are the guarantees so far, in MiB, by pattern."""
     options, odd = options_in(text)
     for line, written in odd:
         problems.append(ConfigProblem(file, line, 1, f"{printable(written, 60)} is no line of a guest's file", "write `name: value`"))
@@ -72,14 +82,18 @@ def _guest(imported: Imported, file: str, text: str, shares: dict[str, int], pro
     if balloon > memory:
         message = f"balloon: {balloon} is more than memory, which is {memory}"
         problems.append(ConfigProblem(file, options["balloon"].line, 1, message))
-    section = imported.guests.setdefault(GuestPattern.of_name(name), ImportedSection())
-    if "balloon" in options and balloon == 0:
-        section.set("guarantee", f"{memory}MiB", f"memory: {memory}, balloon: 0: no balloon, so all of it")
-    elif balloon < memory:
-        section.set("guarantee", f"{balloon}MiB", f"balloon: {balloon}, of memory: {memory}")
-    else:
-        section.set("guarantee", f"{memory}MiB", f"memory: {memory}, which was fixed; a smaller guarantee lets mom take the rest")
+    pattern = GuestPattern.of_name(name)
+    section = imported.guests.setdefault(pattern, ImportedSection())
     section.why.append(file)
+    if "balloon" in options and balloon == 0:
+        promised, reason = memory, f"memory: {memory}, balloon: 0: no balloon, so all of it"
+    elif balloon < memory:
+        promised, reason = balloon, f"balloon: {balloon}, of memory: {memory}"
+    else:
+        promised, reason = memory, f"memory: {memory}, which was fixed; a smaller guarantee lets mom take the rest"
+    if promised > promises.get(pattern, -1):
+        promises[pattern] = promised
+        section.set("guarantee", f"{promised}MiB", reason)
     if "shares" in options and share != 0:  # 0 only keeps pvestatd from the guest, as it must be where mom resizes it
         shares[name] = share
     tags = options.get("tags", Option(0, "")).text

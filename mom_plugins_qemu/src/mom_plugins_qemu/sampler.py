@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from mom_core import Clock, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
-from mom_guests import HostSide, Record, SeenGuests, times_of
+from mom_guests import HostSide, Record, SeenGuests, held_memory, times_of
 from mom_plugins_qemu.command_line import identity_of
-from mom_plugins_qemu.description import DESCRIBING, Description, described, looked
+from mom_plugins_qemu.description import DESCRIBING, Description, as_held, described, looked
 from mom_plugins_qemu.guest_files import Defined, GuestFiles
 from mom_plugins_qemu.monitored_guest import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, MonitoredGuest
 from mom_plugins_qemu.monitors import listeners_of, monitors, trusted_users
@@ -297,14 +297,15 @@ class Sampler(SeenGuests[MonitoredGuest]):
         if known.identity.uuid and description.uuid != known.identity.uuid:
             raise FalseAnswer(f"{LIES} it is {said}, and it was started as {known.identity.uuid}")
         identity = description.uuid or self._id_by_process(known)
-        if known.id and identity != known.id:
+        if known.id and not known.guessed and identity != known.id:
             raise FalseAnswer(f"{LIES} it is {said}, and it said {known.id} before")
-        known.id = identity
+        known.id, known.guessed = identity, False
         known.own_name = description.name or known.identity.name or Path(known.path).stem
         too_large = self._too_large(known, description.fixed_kib)
         if too_large:
             known.description = None
             raise FalseAnswer(too_large)
+        description = as_held(description, held_memory(f"{self._proc}/{known.process}"))
         before, known.description = known.description, description
         known.virtio_mem = description.virtio_mem
         if before is None or before.balloon != description.balloon:
@@ -319,7 +320,9 @@ class Sampler(SeenGuests[MonitoredGuest]):
         others = (one for one in self._guests.values() if (one.process, one.started) == (known.process, known.started))
         of_process = [known, *others]
         first = min(one.path for one in of_process)
-        return next((one.id for one in of_process if one.id), "") or str(uuids.uuid5(uuids.NAMESPACE_URL, f"qmp:{first}"))
+        return next((one.id for one in of_process if one.id and not one.guessed), "") or str(
+            uuids.uuid5(uuids.NAMESPACE_URL, f"qmp:{first}")
+        )
 
     def _heard_of(self, known: MonitoredGuest, answers: Sequence[Answer]) -> None:
         """Raises `FalseAnswer` for a size that cannot be. The lock is held."""
@@ -371,9 +374,19 @@ class Sampler(SeenGuests[MonitoredGuest]):
         for one in self._guests.values():
             one.defined = of_guests.get((one.process, one.id), self._defined.get(one.path, self._undefined))
 
+    def _guess(self) -> None:
+        """Have guests listed that were started without a UUID and whose monitors other clients hold since before mom was started: what an
+        earlier mom has changed of them is still to be put back, so they must not seem to be gone. The lock is held."""
+        for known in self._guests.values():
+            silent = known.failure in {Failure.OCCUPIED, Failure.LATE}
+            if known.guessed or (not known.id and silent and known.identity.monitored):
+                known.id, known.guessed = self._id_by_process(known), True
+                known.own_name = known.identity.name or Path(known.path).stem
+
     def _index(self) -> None:
         """Guests by their ids; of two monitors that say they are of one guest, the one stays whose QEMU was started with that id, or else
         the one known first. Of two that one QEMU has, it is one that answers: another client may hold the first."""
+        self._guess()
         self._give_definitions()
         found: dict[str, MonitoredGuest] = {}
         self.doubles = {}

@@ -96,6 +96,7 @@ class _Session:
     """Ids of those that no caller waits for, or not any more."""
     answers: int = 0
     given_up: HypervisorError | None = None
+    """Why it has ended, or is about to."""
 
     def send(self, command: str, headers: Mapping[str, str], body: bytes = b"") -> None:
         """Have a frame written when the socket takes it."""
@@ -246,6 +247,8 @@ class VdsmConnection:
         opened = await asyncio.shield(self._opening)
         if isinstance(opened, HypervisorError):
             raise opened
+        if opened.given_up is not None:  # before this task had its turn: what is sent over it now has no answer, and no error either
+            raise opened.given_up
         return opened
 
     async def _serve(self) -> None:
@@ -278,6 +281,7 @@ class VdsmConnection:
         if opening is not None:
             opening.set_result(error)
         if session is not None:
+            session.given_up = error
             for identity, answer in session.sent.items():
                 if identity not in session.late:  # those stay open: vdsm may be stuck with them still
                     answer.set_result(error)

@@ -23,10 +23,16 @@ MOST_GUESTS = 10_000
 """Guests of one host: ten times what oVirt supports, and as many as mom is measured with."""
 
 _SILENT = "vdsm has not answered the last call about the guest"
+_SAME_SILENT = "vdsm has not answered the last call that asked the same"
 
 _LOST_SECONDS = 60.0
 """After so long an answer counts as lost, and the guest may be asked again: as long as vdsm's own client waits. Each question to a guest
 that hangs holds one of vdsm's eight workers."""
+
+_IMPATIENT_SECONDS = 5.0
+_LEAST_PATIENCE_SECONDS = 0.2
+"""For so long a call that was not answered halves the time that the next ones about guests have, down to the least: however many guests
+hang, the controller that asks for all of them is back before its deadline, and the others get what was decided for them."""
 
 _BULK_FOR_OTHERS_SECONDS = 4.0
 """How long a controller may wait for a bulk answer: it has a deadline of its own, of 5 s unless the configuration says otherwise."""
@@ -61,7 +67,7 @@ class _State:
     """Of limits, by mom. With another number than when they were read, these are no longer true; disks are where they were."""
     disk_changes_read: int = 0
     late: dict[str, tuple[Callable[[], bool], float]] = field(default_factory=dict)
-    """Of calls about a guest that were given up, whether they have come back, and since when; by guest id."""
+    """Of calls that were given up, whether they have come back, and since when; by guest id, or by the call where it is about no guest."""
 
 
 @dataclass(slots=True, eq=False)
@@ -69,7 +75,8 @@ class VdsmHypervisor:
     """The guests of this host's vdsm: `Hypervisor`, `BalloonControl`, `CpuTuneControl`, `IoTuneControl` and `KsmWriter`.
 
     Safe to be used from several threads. Everything takes at most the time-out that the settings give it. A guest about which vdsm
-    does not answer is not asked about again while that call is open, for a minute at most: each holds one of vdsm's eight workers.
+    does not answer is not asked about again while that call is open, for a minute at most: each holds one of vdsm's eight workers. Nor is
+    the same asked again of KSM, or of all disks.
     """
 
     connection: VdsmConnection
@@ -234,7 +241,8 @@ class VdsmHypervisor:
         with self._lock:
             changes, now = self._state.disk_changes, self.monotonic()
             running = [vm.id for vm in self._state.vms.values() if vm.sampled]
-        answer = self._bulk("Host.getAllVmIoTunePolicies", self._for_others, "reading the disks' limits")
+        # vdsm may ask each guest's QEMU for these: one that hangs would hold another of its workers each time.
+        answer = self._bulk("Host.getAllVmIoTunePolicies", self._for_others, "reading the disks' limits", once=True)
         if not isinstance(answer, dict):
             raise HypervisorError(f"reading the disks' limits: vdsm's answer is a {type(answer).__name__}")
         tunes = {identity: disk_tunes(entry) for identity, entry in answer.items() if isinstance(identity, str)}
@@ -262,7 +270,9 @@ class VdsmHypervisor:
 
     def ksm_write(self, knobs: Mapping[str, int]) -> None:
         """Have vdsm's privileged helper write these knobs of this host, in the given order."""
-        self.connection.call("Host.setKsmTune", {"tuningParams": dict(knobs)}, self.settings.call_timeout, "setting KSM's knobs")
+        doing, params = "setting KSM's knobs", {"tuningParams": dict(knobs)}
+        # Other values do go to vdsm: `run` may have to stand again behind an unmerging that takes minutes.
+        self._call_once(f"KSM {knobs}", "Host.setKsmTune", params, self.settings.call_timeout, doing, f"{doing}: {_SAME_SILENT}")
 
     # --- asking ------------------------------------------------------------------------------------------------------------------
 
@@ -281,27 +291,43 @@ class VdsmHypervisor:
             raise GuestGone(f"{guest} is not there any more")
         return known
 
-    def _bulk(self, method: str, timeout: float, doing: str) -> object:
+    def _bulk(self, method: str, timeout: float, doing: str, *, once: bool = False) -> object:
+        """:param once: not while vdsm owes an answer to the same"""
         try:
+            if once:
+                return self._call_once(method, method, {}, timeout, doing, f"{doing}: {_SAME_SILENT}")
             return self.connection.call(method, {}, timeout, doing)
         except GuestBusy as error:  # no guest's matter
             raise HypervisorError(error.message, hint="if vdsm is well, set a longer answer_timeout for the plugin vdsm") from error
 
     def _set(self, guest: Entity, method: str, params: Mapping[str, object], doing: str) -> None:
-        with self._lock:
-            self._forget_answered()
-            if guest.id in self._state.late:
-                raise GuestBusy(f"{guest}: {_SILENT}")
-
-        def late(done: Callable[[], bool]) -> None:
-            with self._lock:
-                self._state.late[guest.id] = (done, self.monotonic())
-
+        told = {"vmID": guest.id, **params}
         try:
-            self.connection.call(method, {"vmID": guest.id, **params}, self.settings.call_timeout, f"{doing} of {guest}", late)
+            self._call_once(guest.id, method, told, self._patience(), f"{doing} of {guest}", f"{guest}: {_SILENT}")
         finally:
             with self._lock:
                 self._state.changed.add(guest.id)
+
+    def _patience(self) -> float:
+        """Seconds to wait for an answer about one guest."""
+        whole = self.settings.call_timeout
+        with self._lock:
+            self._forget_answered()
+            recent = sum(self.monotonic() - since < _IMPATIENT_SECONDS for _, since in self._state.late.values())
+        return max(whole / (1 << recent), min(_LEAST_PATIENCE_SECONDS, whole))
+
+    def _call_once(self, about: str, method: str, params: Mapping[str, object], timeout: float, doing: str, silent: str) -> object:
+        """The result of a call; raises `GuestBusy` with `silent`, and asks nothing, while vdsm owes an answer about the same."""
+        with self._lock:
+            self._forget_answered()
+            if about in self._state.late:
+                raise GuestBusy(silent)
+
+        def late(done: Callable[[], bool]) -> None:
+            with self._lock:
+                self._state.late[about] = (done, self.monotonic())
+
+        return self.connection.call(method, params, timeout, doing, late)
 
     # --- what happens ------------------------------------------------------------------------------------------------------------
 

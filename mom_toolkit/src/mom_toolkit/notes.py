@@ -92,7 +92,7 @@ class NoteStore:
 
     def memory(self) -> dict[str, Value]:
         """All notes, and whose they are: what `set_memory` takes."""
-        return {identity: {"incarnation": one.incarnation, "values": one.values} for identity, one in self._kept.items()}
+        return {identity: {"incarnation": one.incarnation, "values": one.values} for identity, one in list(self._kept.items())}
 
     def set_memory(self, memory: Value) -> None:
         """Have these notes and no others. Raises `MomError` for anything but notes, and keeps what was there."""

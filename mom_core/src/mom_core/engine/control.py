@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple
@@ -27,12 +27,21 @@ def observe(snapshot: Snapshot, decisions: Sequence[Decision], plugins: PluginSe
 
 
 def apply(
-    snapshot: Snapshot, decisions: Sequence[Decision], plugins: PluginSet, ledger: Ledger, stopping: threading.Event
+    snapshot: Snapshot,
+    decisions: Sequence[Decision],
+    plugins: PluginSet,
+    ledger: Ledger,
+    stopping: threading.Event,
+    on_progress: Callable[[], None],
 ) -> tuple[list[Outcome], list[Problem]]:
-    """Note what stands there, then let each controller apply its decisions, all controllers at the same time."""
+    """Note what stands there, then let each controller apply its decisions, all controllers at the same time.
+
+    :param on_progress: called between the calls of plugins
+    """
     ledger.resolve(lambda entry: present(snapshot, entry, plugins))
     owners = _Owners(decisions, plugins)
     silent = owners.read(decisions)
+    on_progress()
     plan = owners.planned(snapshot, decisions, ledger, silent)
     try:
         ledger.record(plan.entries)
@@ -84,7 +93,7 @@ class _Owners:
                 plan.outcomes.append(Outcome(decision, None, None, Status.FAILED, silent[plugin]))
                 continue
             target = Target(entity, control)
-            guest = snapshot.guests.get(entity.id)
+            guest = None if entity.scope is Scope.HOST else snapshot.guests.get(entity.id)
             if spec.gradual:  # no plugin was asked for it: it stands at what the snapshot says
                 found[target] = _stands(snapshot, entity, spec)
             before = found[target]

@@ -72,7 +72,7 @@ class CycleSteps:
         if self.stopping.is_set():
             pass
         elif self.enforce:
-            outcomes, more = control.apply(snapshot, decisions, self.plugins, self.ledger, self.stopping)
+            outcomes, more = control.apply(snapshot, decisions, self.plugins, self.ledger, self.stopping, self.on_progress)
             problems.extend(more)
             self.on_progress()
         else:

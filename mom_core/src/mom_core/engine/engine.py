@@ -14,17 +14,17 @@ from types import TracebackType
 
 from mom_core.config import Config
 from mom_core.context import Declarations, PluginContext, Service
-from mom_core.engine.collect import Collector, host_properties
+from mom_core.engine.collect import LISTING, Collector, host_properties
 from mom_core.engine.cycle import CycleSteps
 from mom_core.engine.problems import ProblemLog
-from mom_core.engine.restore import restore
+from mom_core.engine.restore import LOOK_AGAIN_SECONDS, restore
 from mom_core.engine.schedule import Clock, Schedule, Tick
 from mom_core.engine.verdict import HeldConditions
 from mom_core.errors import MomError
 from mom_core.hypervisor import Hypervisor
 from mom_core.ledger import Key, Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock
-from mom_core.model import EngineState, Outcome, Problem, Report, Snapshot, Status
+from mom_core.model import EngineState, Outcome, Problem, Report, Scope, Snapshot, Status
 from mom_core.plugins.invoker import describe
 from mom_core.plugins.registry import NOTHING_DECLARED, PluginSet, Rebuilt, build_plugins, close_plugins
 
@@ -42,6 +42,9 @@ EXIT_SECONDS = 0.3
 
 BROKEN_CYCLES = 3
 """Cycles in a row that may fail by a mistake of the core's own before it gives up, puts everything back and ends."""
+
+LISTED_SECONDS = 2.0
+"""For so long a hypervisor that was just set up may keep a reload waiting for its list of guests: it may have to connect first."""
 
 PUT_BACK_AGAIN_SECONDS = 30.0
 """s. How often a mom that only observes tries again to put back what it could not when it was told to, as libvirtd was restarted then."""
@@ -286,7 +289,9 @@ class Engine:
     @property
     def longest_step(self) -> float:
         """Seconds between two calls of `on_progress` at the most, even if plugins hang until their deadlines."""
-        return max((plugin.worker.deadline for plugin in self._opened().plugins.plugins), default=0.0)
+        longest = max((plugin.worker.deadline for plugin in self._opened().plugins.plugins), default=0.0)
+        # What an observing mom puts back between two cycles may take as long as at a stop.
+        return max(longest, self.config.stop_timeout) if self.config.mode == "observe" else longest
 
     def problems(self) -> list[Problem]:
         """The problems that stand now, with how often and since when."""
@@ -368,17 +373,22 @@ class Engine:
                 raise MomError(f"{name} cannot change while mom runs", hint="restart mom for that")
         mode = config.mode if config.mode == self.config.mode else f"{config.mode} (it was {self.config.mode})"
         rebuilt = self._build(config, old.plugins)
-        self._put_back_what_leaves(old.plugins, rebuilt, observe=config.mode == "observe")
+        self._put_back_what_leaves(old.plugins, rebuilt.plugins, observe=config.mode == "observe")
         self._use(config, rebuilt)
         for name in close_plugins(rebuilt.left_over, 1.0):
             LOG.warning("plugin %s did not end; it is left behind", name)
         LOG.info("the new configuration is in force: mode %s, plugins %s", mode, ", ".join(config.plugins) or "none")
 
-    def _put_back_what_leaves(self, old: PluginSet, rebuilt: Rebuilt, *, observe: bool) -> None:
-        """Controls that no plugin applies from now on go back to what they were; in observe mode, all of them."""
+    def _put_back_what_leaves(self, old: PluginSet, new: PluginSet, *, observe: bool) -> None:
+        """Controls that no plugin applies from now on go back to what they were, and those of guests that another hypervisor than before
+        does not list: they would count as gone. In observe mode, all of them."""
         assert self._ledger is not None  # noqa: S101  # the engine is open
-        staying = {} if observe else rebuilt.plugins.declarations.controls
+        staying = {} if observe else new.declarations.controls
         leaving: set[Key] = {key for key in self._ledger.entries if key[1] not in staying}
+        if old.hypervisor.uri != new.hypervisor.uri:
+            there = _listed(new, LISTED_SECONDS)
+            entries = self._ledger.entries.items()
+            leaving |= {key for key, one in entries if one.entity.scope is Scope.GUEST and (key[0], one.incarnation) not in there}
         self._not_back = set()
         if leaving:
             self._put_back_of(old, leaving)
@@ -400,3 +410,18 @@ class Engine:
         if len(not_back) > LOGGED:
             LOG.warning("and %d more were not put back", len(not_back) - LOGGED)
         LOG.info("put back %d of %d changes", len(outcomes) - len(not_back), len(outcomes))
+
+
+def _listed(plugins: PluginSet, seconds: float) -> Set[tuple[str, str]]:
+    """The ids and incarnations of the guests that a hypervisor lists; none where it does not answer in so many seconds."""
+    owner, hypervisor = plugins.hypervisor_owner, plugins.hypervisor
+    until = time.monotonic() + seconds
+    while owner is not None:
+        call = owner.worker.begin(LISTING, lambda: frozenset((guest.id, guest.incarnation) for guest in hypervisor.guests()), asked=True)
+        answer = None if call is None else owner.worker.finish(call, until=until)
+        if answer is not None and isinstance(answer.value, frozenset):
+            return answer.value
+        if time.monotonic() >= until:
+            break
+        time.sleep(LOOK_AGAIN_SECONDS)
+    return frozenset()

@@ -11,7 +11,7 @@ from functools import partial
 from mom_core.engine.judgement import Controller, back, target_of
 from mom_core.errors import StateError
 from mom_core.ledger import Key, Ledger
-from mom_core.model import LedgerEntry, Outcome, Snapshot, Status, printable
+from mom_core.model import LedgerEntry, Outcome, Scope, Snapshot, Status, printable
 from mom_core.plugins.invoker import Call, describe
 from mom_core.plugins.registry import Plugin, PluginSet
 
@@ -104,12 +104,11 @@ def forget_gone(ledger: Ledger, snapshot: Snapshot, missing: dict[str, int]) -> 
     """
     gone = []
     absent = set()
-    host = snapshot.host.entity.id
-    for (identity, _), entry in ledger.entries.items():
-        guest = snapshot.guests.get(identity)
+    of_guests = [entry for entry in ledger.entries.values() if entry.entity.scope is Scope.GUEST]  # one may have the host's id
+    for entry in of_guests:
+        guest = snapshot.guests.get(entry.entity.id)
         if guest is None:
-            if identity != host:
-                absent.add(identity)
+            absent.add(entry.entity.id)
         elif guest.incarnation != entry.incarnation:
             gone.append(entry)
     for identity in missing.keys() - absent:
@@ -118,7 +117,7 @@ def forget_gone(ledger: Ledger, snapshot: Snapshot, missing: dict[str, int]) -> 
         missing[identity] = missing.get(identity, 0) + 1
     lost = {identity for identity, lists in missing.items() if lists >= CYCLES_UNTIL_GONE}
     if lost:
-        gone += [entry for entry in ledger.entries.values() if entry.entity.id in lost]
+        gone += [entry for entry in of_guests if entry.entity.id in lost]
     if gone:
         forget(ledger, [(entry.entity.id, entry.control) for entry in gone])
 

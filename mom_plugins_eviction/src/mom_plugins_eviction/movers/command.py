@@ -139,7 +139,7 @@ class CommandMover:
         run.reader.join(1.0)
         if code == 0:
             return DONE
-        if run.was_killed:  # what it had begun elsewhere may go on without it
+        if code < 0 and code != -signal.SIGTERM:  # killed, or it has crashed: what it had begun elsewhere may go on without it
             return UNKNOWN
         said = (run.last_words.decode("utf-8", "replace").strip().splitlines() or [""])[-1][-300:]
         how = f"exit code {code}" if code > 0 else f"ended by signal {-code}"
@@ -153,11 +153,12 @@ class CommandMover:
             if self._runs_still(job.reference):
                 _signal_group(int(job.reference.split()[0]), signal.SIGTERM)
             return
+        if run.process.poll() is not None:  # its number may be another one's by now
+            return
         _signal_group(run.process.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             run.process.wait(KILL_SECONDS)
             return
-        run.was_killed = True
         _signal_group(run.process.pid, signal.SIGKILL)
 
     def ready(self) -> None:
@@ -189,7 +190,6 @@ class _Run:
     """A command that was started here."""
 
     process: subprocess.Popen[bytes]
-    was_killed: bool = False
     last_words: bytes = b""
     reader: threading.Thread = field(init=False)
 

@@ -10,7 +10,7 @@ from mom_core import Declarations, Scope, Unit, printable
 from mom_plugins_policy.checks.values import EntityKey, FieldKey, Value
 from mom_plugins_policy.language.errors import Trouble
 from mom_plugins_policy.language.syntax import Form
-from mom_plugins_policy.language.values import requested
+from mom_plugins_policy.language.values import requested, show
 from mom_plugins_policy.language.words.functions import FunctionWord
 from mom_plugins_policy.language.words.types import DATA, INT, LIST, NIL, NUMBER, STRING
 from mom_plugins_policy.language.words.units import ANY, UNKNOWN, Dimension, conversion, differ, dimension_of_unit, written
@@ -147,13 +147,14 @@ class DeclaredNames:
         number = value.constant[0] if value.constant is not None else None
         if not isinstance(number, int | float) or spec.unit is Unit.TEXT:
             return
+        shown = show(number) if isinstance(number, int) else f"{number:g}"
         if spec.choices and number not in spec.choices:
             has = ", ".join(map(str, spec.choices))
-            self._say("control-bounds", place, f"{name} has the values {has}, and this is {number:g}: nothing comes of it")
+            self._say("control-bounds", place, f"{name} has the values {has}, and this is {shown}: nothing comes of it")
         elif spec.minimum is not None and number < spec.minimum:
-            self._say("control-bounds", place, f"{name} is never set below {spec.minimum:g}, and this is {number:g}")
+            self._say("control-bounds", place, f"{name} is never set below {spec.minimum:g}, and this is {shown}")
         elif spec.maximum is not None and number > spec.maximum:
-            self._say("control-bounds", place, f"{name} is never set above {spec.maximum:g}, and this is {number:g}")
+            self._say("control-bounds", place, f"{name} is never set above {spec.maximum:g}, and this is {shown}")
 
     def _requested(self, value: Value, place: Form, *, takes_text: bool) -> None:
         try:

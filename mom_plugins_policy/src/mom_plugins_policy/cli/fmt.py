@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from pathlib import Path
 
 import click
 
-from mom_core import ConfigError, ConfigProblem, printable
+from mom_core import ConfigError, ConfigProblem, printable, replace_file
 from mom_daemon import print_text
 from mom_plugins_policy.cli.inputs import EXIT_NO
 from mom_plugins_policy.language.errors import PolicyError
@@ -54,6 +56,18 @@ def _write(path: Path, before: str, after: str, problems: list[ConfigProblem]) -
         print_text(after)
     elif after != before:
         try:
-            path.write_text(after, encoding="utf-8", newline="")
+            _replace(path.resolve(), after)
         except OSError as error:
             problems.append(ConfigProblem(str(path), 0, 0, f"cannot be written: {error.strerror}"))
+
+
+def _replace(path: Path, text: str) -> None:
+    """In one step, for the same readers: after a full disk or a crash, what is left of a policy could be a policy, too."""
+    before = path.stat()
+    new = path.with_name(f".{path.name}.new")
+    try:
+        replace_file(new, text, durable=True, mode=stat.S_IMODE(before.st_mode))
+        os.chown(new, before.st_uid, before.st_gid, follow_symlinks=False)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)

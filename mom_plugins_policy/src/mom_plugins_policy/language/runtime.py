@@ -103,7 +103,7 @@ class Evaluation:
         self.guests = Guests(snapshot.listed)
         self.limits = limits
         self.declares = declares
-        self._takes_text = takes_text
+        self.takes_text = takes_text
         self.controls: dict[Hashable, dict[str, tuple[Host | Guest, Any_, int]]] = {}
         self.variables: dict[Hashable, dict[str, Any_]] = {}
         self.faults: list[Fault] = []
@@ -501,10 +501,13 @@ class Evaluation:
         return self.field(entity, field, default)
 
     def do_statavg(self, entity: Host | Guest, field: Any_) -> float:
-        """`StatAvg`: the mean of a field over the kept samples, oldest first."""
+        """`StatAvg`: the mean of a field over the kept samples, oldest first; of a guest, those since it was started."""
         self._declared(entity, field)
-        samples = (guests.get(entity.id) for guests in self._older) if isinstance(entity, Guest) else self._hosts
-        values = [one.fields.get(field) for one in samples if one is not None]
+        samples: Iterable[Host | Guest] = self._hosts
+        if isinstance(entity, Guest):
+            found = (guests.get(entity.id) for guests in self._older)
+            samples = (one for one in found if one is not None and one.incarnation == entity.incarnation)
+        values = [one.fields.get(field) for one in samples]
         known = [value for value in (*values, self.field(entity, field)) if value is not None]
         # Not by `sum`, which rounds otherwise since Python 3.12.
         return float(reduce(operator.add, known, 0) / len(known)) if known else 0.0
@@ -533,7 +536,7 @@ class Evaluation:
 
     def request(self, name: Hashable, value: Any_) -> Any_:
         """What is asked for by this value of a control."""
-        return requested(value, takes_text=name in self._takes_text)
+        return requested(value, takes_text=name in self.takes_text)
 
     def do_control(self, entity: Host | Guest, name: Any_, value: Any_, site: int) -> None:
         """`Control`."""

@@ -124,7 +124,8 @@ class CanaryRun(PolicyTrial):
         since = snapshot.monotonic - self.began_at
         if self._evidence is None:
             self._evidence = Evidence(_tally_before(history, members))
-            self._host_before = [HostFigures.of(older.host) for older in history]
+            # This one, too: nothing of what is tried has been done yet, and it may be the first that knows rates.
+            self._host_before = [HostFigures.of(one.host) for one in (*history, snapshot)]
             self._last = snapshot
         canary, others = Tally(), Tally()
         last = self._last or snapshot
@@ -149,10 +150,11 @@ class CanaryRun(PolicyTrial):
         return max(0.0, self.began_at + self.begun.duration_seconds - now)
 
     def memory(self, in_force: Value) -> Value:
-        """The notes for when they are in force for all: on the guests that were in the trial, those of the policies on trial."""
+        """The notes for when they are in force for all: on the guests that were in the trial, those of the policies on trial; and on the
+        host, if that was."""
         if not isinstance(in_force, Mapping):
             return in_force
-        members = {guest.id for guest in self._members}
+        members = {guest.id for guest in self._members} | ({HOST_ID} if self.choice.everything else set())
         tried = self.notes.memory()
         merged: dict[str, Value] = {identity: notes for identity, notes in in_force.items() if identity not in members}
         merged.update({identity: notes for identity, notes in tried.items() if identity in members})

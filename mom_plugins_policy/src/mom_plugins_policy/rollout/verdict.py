@@ -6,6 +6,7 @@ laid at its door. What is not known speaks for neither side: without enough figu
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -98,10 +99,10 @@ class HostFigures(NamedTuple):
 
 
 def worse(now: HostFigures, before: Sequence[HostFigures]) -> str:
-    """In what the host is worse than it was at any time before; empty: in nothing that is known."""
-    pressure = max((one.pressure for one in before if one.pressure is not None), default=0.0)
-    swap_out = max((one.swap_out for one in before if one.swap_out is not None), default=0.0)
-    available = min((one.available for one in before if one.available is not None), default=1.0)
+    """In what the host is worse than it was at any time before; empty: in nothing that is known, now and before."""
+    pressure = max((one.pressure for one in before if one.pressure is not None), default=math.inf)
+    swap_out = max((one.swap_out for one in before if one.swap_out is not None), default=math.inf)
+    available = min((one.available for one in before if one.available is not None), default=0.0)
     if now.pressure is not None and now.pressure > pressure + HealthLimits.PRESSURE_PERCENT:
         return f"programs of the host wait for memory {now.pressure:.0f} % of the time, before at most {pressure:.0f} %"
     if now.swap_out is not None and now.swap_out > max(SWAP_OUT_PAGES, 2 * swap_out):

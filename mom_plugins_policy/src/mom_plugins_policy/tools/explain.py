@@ -273,7 +273,7 @@ class _Traces:
                 loops.pop()
 
     def _values(self, index: int, last: Mapping[int, Any]) -> Told:
-        told = {abridged(one, _SHOWN): last[one.index] for one in self.outline.operands[index] if one.index in last}
+        told = {abridged(one, _SHOWN): last[one.index] for one in self.outline.operands.get(index, ()) if one.index in last}
         return tuple(FormValue(*one) for one in told.items())
 
     def missed(self, identity: str) -> Iterator[Missed]:
@@ -310,7 +310,7 @@ def _traces_of(result: Result) -> _Traces | None:
     except TOO_COMPLICATED:
         return None
     was = result.run
-    run = _TracedRun(was.snapshot, was.history, was.limits, was.declares, compiled, was.notes)
+    run = _TracedRun(was.snapshot, was.history, was.limits, was.declares, compiled, was.notes, was.takes_text)
     with contextlib.suppress(Exception):  # whatever a policy does is an error of the policy, and was told
         compiled.run(run, [])
     if run.is_late() or run.is_full():

@@ -42,12 +42,14 @@ def read_ini(text: str, file: str) -> Ini:
     ini = Ini(file)
     section = name = ""
     options: dict[str, IniOption] = {}
+    depth = 0  # of the option: what stands deeper goes on with it
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         said = line.strip()
         if not said or said[0] in "#;":
             continue
-        if line[0].isspace() and name:
-            options[name] = IniOption(f"{options[name].text}\n{said}".strip(), options[name].line)
+        before, depth = depth, len(line) - len(line.lstrip())
+        if name and depth > before:
+            options[name], depth = IniOption(f"{options[name].text}\n{said}".strip(), options[name].line), before
         elif match := _SECTION.fullmatch(said):
             section, name = match[1], ""
             if section in ini.sections:

@@ -106,7 +106,7 @@ def _only_scales(value: object) -> bool:
     if not isinstance(value, int | float):
         return False
     size = abs(value)
-    if float(size).is_integer():
+    if isinstance(size, int) or size.is_integer():
         return size in _SCALES
     return size >= _TINY and size not in _CONVERTS
 

@@ -59,7 +59,7 @@ def expected_value(written: object, unit: Unit | None) -> Expected:
     if isinstance(written, bool):
         written = int(written)
     if isinstance(written, int | float):
-        number = _finite(float(written))
+        number = _finite(float(str(written)))  # of an integer that is too large, infinity
         return Expected(str(written), number, number)
     text = str(written).strip()
     if text in ("none", "any"):

@@ -49,6 +49,8 @@ def _shown(expected: Expected) -> str:
 
 
 def _number(value: float) -> str:
+    if isinstance(value, int):  # which may be too large for a float
+        return f"{value:,}"
     return f"{value:,.0f}" if value == round(value) or abs(value) >= 1000 else f"{value:,.4g}"
 
 
