@@ -52,8 +52,8 @@ class KsmSuggestions:
 
 
 def sizes_in(snapshot: Snapshot, before: Mapping[str, Sequence[float | None]]) -> Mapping[str, Sequence[float | None]]:
-    """What each guest may use, what it holds, and what counts where that is unknown, in KiB by id. What is not told now is as it was before:
-    taken for nothing, as when the hypervisor was late once, it would stop KSM, and be growth when it is told again."""
+    """What each guest may use, what it holds, and what counts where that is unknown, in KiB by id. What is not told now is as it was
+    before: taken for nothing, as when the hypervisor was late once, it would stop KSM, and be growth when it is told again."""
     columns = [snapshot.numbers(name) for name in ("balloon_max", "rss", "balloon_cur")]
     told = dict(zip(snapshot.guests, zip(*columns, strict=True), strict=True))
     if not any(None in column for column in columns):
