@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,3 +54,12 @@ def test_a_mom_that_could_never_write_it_is_said_to_work(run_directory: Path) ->
     (run_directory / STATUS_FILE).write_bytes(b"")
     with pytest.raises(MomError, match=f"mom runs as process {os.getpid()}, but .* could not be written"):
         read_status(run_directory)
+
+
+@pytest.mark.processes
+def test_a_pipe_in_its_place_keeps_nobody_waiting(run_directory: Path) -> None:
+    (run_directory / STATUS_FILE).unlink()
+    os.mkfifo(run_directory / STATUS_FILE)
+    code = "import sys; from pathlib import Path; from mom_cli import status_file as s; s.instead(d := Path(sys.argv[1])); s.read_status(d)"
+    done = subprocess.run([sys.executable, "-c", code, str(run_directory)], capture_output=True, text=True, timeout=20, check=False)
+    assert f"cannot read {run_directory / STATUS_FILE}: not a regular file" in done.stderr
