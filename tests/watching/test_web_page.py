@@ -265,8 +265,8 @@ def test_memory_for_a_launch_is_asked_for_seen_and_given_up(shared: Start, visit
 def test_past_days_and_what_mom_has_brought_today_are_shown_where_they_are_recorded(daemon: Start, visit: Visit) -> None:
     mom = daemon(more='  record: {reserve: "0"}\n', interval="200ms")
     page = visit(mom)
-    with client(mom) as one:
-        metrics = one.get("/metrics").text
+    with client(mom) as one:  # of a cycle that ends after the recorder has counted one
+        metrics = wait_until(lambda: text if "given_back_today" in (text := one.get("/metrics").text) else "")
     now, lows, asked = time.time() // 60 * 60, range(20, 672, 34), list[str]()
 
     def answer(route: Route) -> None:
