@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
-from mom_core import Guest, Snapshot
-from mom_plugins_balloon.ballooned_guests import BalloonedGuests
+import mom_core
+from mom_core import Guest, Snapshot, Value
+from mom_plugins_balloon.ballooned_guests import NEW, BalloonedGuests
 from mom_plugins_balloon.learned_needs import Learning
+from mom_plugins_balloon.limits import ShrinkLimits, permitted
 from mom_plugins_balloon.names import START_REST
 
 GIB = 1 << 20
@@ -24,12 +28,12 @@ class Host:
         self.records = BalloonedGuests(8192, REST, lambda guest: None if guest.name not in ages else ages[guest.name] + self.now)
         self.learning = Learning(900.0, 0.0)
 
-    def rests(self, moment: float, *names: str, silent: bool = False) -> dict[str, object]:
+    def rests(self, moment: float, *names: str, silent: bool = False, figures: Mapping[str, Value] | None = None) -> dict[str, object]:
         """For how long these guests give nothing still at that moment."""
         self.now = moment
         told = {"balloon_cur": GIB, "mem_available": GIB, "mem_usable": GIB // 2, "stats_age": 0.0}
         guests = {name: Guest(name, name, {"balloon_cur": GIB} if silent else told) for name in names}
-        snapshot = Snapshot(guests=guests, monotonic=moment)
+        snapshot = Snapshot(mom_core.Host("host", figures or {}), guests, monotonic=moment)
         found = self.records.columns(snapshot.listed, moment).get(START_REST)
         self.records.see(snapshot)
         self.learning.see(self.records)
@@ -73,3 +77,17 @@ def test_one_that_boots_for_minutes_is_not_new_for_ever() -> None:
     assert host.rests(100.0, "old", "slow", silent=True)["slow"] == REST
     assert host.rests(180.0, "old", "slow")["slow"] == 10.0, "three minutes after it was started"
     assert host.rests(195.0, "old", "slow")["slow"] is None
+
+
+@pytest.mark.parametrize(("available", "why"), [(None, NEW), (3 * GIB, NEW), (GIB, "")], ids=["unknown", "enough", "below hard"])
+def test_of_one_that_comes_no_policy_takes_anything_either(available: int | None, why: str) -> None:
+    host = Host(old=1000.0)
+    figures = {"mem_watermark_hard": 2 * GIB} | ({} if available is None else {"mem_really_available": available})
+    for moment, expected in ((0.0, ""), (100.0, why), (159.0, why), (161.0, "")):
+        host.rests(moment, *(("old", "new") if moment else ("old",)), figures=figures)
+        found = host.records.snapshot.guests["new" if moment else "old"]
+        known = host.records.known(found, None)
+        assert known is not None
+        assert known.obstacle == expected
+        shrunk = permitted(GIB // 2 + 100 * 1024, known, ShrinkLimits(32 * 1024, 0.05, 15.0))
+        assert shrunk.target == (None if expected else GIB // 2 + 100 * 1024)

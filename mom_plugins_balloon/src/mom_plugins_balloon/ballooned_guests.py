@@ -20,6 +20,7 @@ PINNED = "pinned"
 """The property of a guest that says why the host gains nothing from shrinking it, where it gains nothing."""
 
 UNHEARD = "what its class promises is not known yet"
+NEW = "it was started a moment ago, and its programs may not have begun yet"
 
 ASKED_AGAIN_SECONDS = 30.0
 """s. After this time a guest that has not arrived is asked again. At 0.86 GiB/s, which a virtio balloon moves, 30 s are 26 GiB."""
@@ -147,12 +148,13 @@ class LearntNeeds:
 
 @dataclass(slots=True)
 class BalloonedGuest:
-    """One incarnation of a guest: when it came, by its process, unless it was there before mom; from when on it is no longer new;
-    whether its balloon still fills after its start, what was asked of it, whether its size is mom's, the sizes that it had (with since
-    when), what its kernel does not count as its own, whether it gives, what it has taught, and its sweeps: the last one, until when there
-    is no other, what they missed and since when, and what its balloon costs; and how many lists have lacked it since it was listed."""
+    """One incarnation of a guest: whether mom has seen it come, and when it was started then; from when on it is no longer new; whether its
+    balloon still fills after its start, what was asked of it, whether its size is mom's, the sizes that it had (with since when), what its
+    kernel does not count as its own, whether it gives, what it has taught, and its sweeps: the last one, until when there is no other, what
+    they missed and since when, and what its balloon costs; and how many lists have lacked it since it was listed."""
 
     incarnation: str
+    came: bool = False
     came_at: float = math.inf
     old_at: float = -math.inf
     filling: Filling | None = None
@@ -283,6 +285,8 @@ class BalloonedGuests:
         """The incarnations of guests, by id, that were there before mom; None: all that it sees first were."""
         self.unheard: Set[str] = frozenset()
         """The ids of guests of which it is not known yet what they are promised: they may grow, and are not shrunk."""
+        self._below_hard = False
+        """The host has less than its hard watermark: guests that are new give, too."""
         self._records: dict[str, BalloonedGuest] = {}
         self._missing: dict[str, BalloonedGuest] = {}
         """Those of guests that were listed lately; of none without an incarnation, which tells that it is the same."""
@@ -329,6 +333,8 @@ class BalloonedGuests:
         if snapshot is self.snapshot:
             return
         self.snapshot, now = snapshot, snapshot.monotonic
+        available, hard = (snapshot.host.number(name) for name in ("mem_really_available", "mem_watermark_hard"))
+        self._below_hard = available is not None and hard is not None and available < hard
         guests = snapshot.listed
         if guests:
             self.of_all(guests)
@@ -349,6 +355,7 @@ class BalloonedGuests:
         for guest, memory in zip(guests, records, strict=True):
             if memory.came_at == math.inf:
                 came, age = self.earlier is not None and self.earlier.get(guest.id) != guest.incarnation, self._age_of(guest)
+                memory.came = came
                 memory.came_at = now - (age or 0.0) if came else -math.inf  # the hypervisor may have been away when it was started
                 memory.old_at = self._old_at(age, now, came=came)
                 memory.resized = (guest.id, guest.incarnation) in self.changed_before
@@ -425,7 +432,7 @@ class BalloonedGuests:
         return KnownMemory(
             current, maximum, guarantee, usable, age, max(swap_in or 0.0, swap_out or 0.0), total,
             memory.overhead_by(total, moment), memory.most_since(moment, snapshot.monotonic), memory.pending,
-            self._obstacle(guest, memory), maximum != own_maximum,
+            self._obstacle(guest, memory) or self._why_new(memory), maximum != own_maximum,
             None if memory.learnt is None or memory.learnt.counts_all else memory.learnt.hidden,
         )  # fmt: skip
 
@@ -435,3 +442,8 @@ class BalloonedGuests:
         if isinstance(pinned, str) and pinned:
             return pinned
         return UNHEARD if guest.id in self.unheard else memory.why_aside
+
+    def _why_new(self, memory: BalloonedGuest) -> str:
+        """Why a guest that has come is not to be shrunk yet: what its kernel tells says nothing of its programs; empty when it is."""
+        new = memory.came and not self._below_hard and memory.start_rest(self._start_rest, self.snapshot.monotonic) > 0
+        return NEW if new else ""

@@ -98,7 +98,7 @@ class LawParameters(StrictModel):
     start_rest: Annotated[Duration, Field(ge=0, le=3600)] = 60.0
     """For so long after its kernel has first told of its memory a guest that was just started gives nothing, unless the host is below its
     hard watermark: its programs have not begun yet, and what it uses until then says nothing of them. A guest that mom meets later is no
-    longer new when its process has run for so long."""
+    longer new when its process has run for so long. Of one that mom has seen come, no policy takes anything either."""
     return_share: Annotated[float, Field(gt=0, le=1)] = 0.10
     """Ratio of a guest's maximum: it gets back no more in a cycle, slower than it can be taken: what was touched costs another
     shrink."""
