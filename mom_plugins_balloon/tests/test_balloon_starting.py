@@ -91,3 +91,12 @@ def test_of_one_that_comes_no_policy_takes_anything_either(available: int | None
         assert known.obstacle == expected
         shrunk = permitted(GIB // 2 + 100 * 1024, known, ShrinkLimits(32 * 1024, 0.05, 15.0))
         assert shrunk.target == (None if expected else GIB // 2 + 100 * 1024)
+
+
+def test_guests_that_come_with_their_hypervisor_are_left_to_policies() -> None:
+    host = Host()
+    host.rests(0.0)
+    assert host.rests(5.0, "there")["there"] == REST
+    known = host.records.known(host.records.snapshot.guests["there"], None)
+    assert known is not None
+    assert not known.obstacle

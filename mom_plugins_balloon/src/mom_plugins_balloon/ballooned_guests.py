@@ -285,6 +285,8 @@ class BalloonedGuests:
         """The incarnations of guests, by id, that were there before mom; None: all that it sees first were."""
         self.unheard: Set[str] = frozenset()
         """The ids of guests of which it is not known yet what they are promised: they may grow, and are not shrunk."""
+        self._had_guests = False
+        """A snapshot had some: a guest that comes after that has been started, and not only its hypervisor."""
         self._below_hard = False
         """The host has less than its hard watermark: guests that are new give, too."""
         self._records: dict[str, BalloonedGuest] = {}
@@ -348,6 +350,7 @@ class BalloonedGuests:
             if request is not None and not request.arrived:
                 request.arrived = size is not None and abs(size - request.target) < self.dead_band
         self.earlier = {} if guests or self.earlier is None else self.earlier
+        self._had_guests = self._had_guests or bool(guests)
 
     def _met(self, guests: Sequence[Guest], now: float) -> Sequence[BalloonedGuest]:
         """As `of_all`, with those that are seen for the first time met now."""
@@ -355,7 +358,7 @@ class BalloonedGuests:
         for guest, memory in zip(guests, records, strict=True):
             if memory.came_at == math.inf:
                 came, age = self.earlier is not None and self.earlier.get(guest.id) != guest.incarnation, self._age_of(guest)
-                memory.came = came
+                memory.came = came and self._had_guests
                 memory.came_at = now - (age or 0.0) if came else -math.inf  # the hypervisor may have been away when it was started
                 memory.old_at = self._old_at(age, now, came=came)
                 memory.resized = (guest.id, guest.incarnation) in self.changed_before
