@@ -67,6 +67,18 @@ def managed(tmp_path: Path) -> Any:
         yield made
 
 
+def _tried(managed: Managed, counts: str, share: float) -> tuple[set[str], Any]:
+    """Who was in a trial of a policy that counts by 100 instead of 1, promoted after two cycles, and what is remembered after one more."""
+    managed.texts.change({"60_x": counts.format(step=1)}, who="me")
+    managed.cycles(2)
+    managed.begin(counts.format(step=100), name="60_x", share=share, seconds=600)
+    managed.cycles(2)
+    on = {entity.id for entity in managed.canary.on}
+    managed.texts.end_canary(promote=True, who="me")
+    managed.cycles()
+    return on, managed.texts.memory()
+
+
 def sources(report: Report, of: set[str]) -> Counter[str]:
     """Which policies decided on guests' sizes: for those in the trial, and for the others."""
     return Counter(
@@ -290,26 +302,12 @@ class TestHowItEnds:
 
     def test_what_the_policies_remembered_of_guests_in_it_is_remembered_after_it(self, managed: Managed) -> None:
         counts = '(with Guests guest (guest.Remember "seen" (+ {step} (if (null (guest.Recall "seen")) 0 (guest.Recall "seen")))))'
-        managed.texts.change({"60_x": counts.format(step=1)}, who="me")
-        managed.cycles(2)
-        managed.begin(counts.format(step=100), name="60_x", share=0.5, seconds=600)
-        managed.cycles(2)
-        on = {entity.id for entity in managed.canary.on}
-        managed.texts.end_canary(promote=True, who="me")
-        managed.cycles()
-        memory: Any = managed.texts.memory()
+        on, memory = _tried(managed, counts, share=0.5)
         assert {entry["values"]["seen"] for identity, entry in memory.items() if identity in on} == {302}
         assert {entry["values"]["seen"] for identity, entry in memory.items() if identity not in {*on, HOST_ID}} == {104}
 
     def test_what_they_remembered_of_the_host_is_remembered_if_it_was_in_it(self, managed: Managed) -> None:
-        counts = '(Host.Remember "seen" (+ {step} (Host.Recall "seen" 0)))'
-        managed.texts.change({"60_x": counts.format(step=1)}, who="me")
-        managed.cycles(2)
-        managed.begin(counts.format(step=100), name="60_x", share=1.0, seconds=600)
-        managed.cycles(2)
-        managed.texts.end_canary(promote=True, who="me")
-        managed.cycles()
-        memory: Any = managed.texts.memory()
+        _, memory = _tried(managed, '(Host.Remember "seen" (+ {step} (Host.Recall "seen" 0)))', share=1.0)
         assert memory[HOST_ID]["values"] == {"seen": 302}
 
     def test_somebody_promotes_it_for_good_and_a_restart_ends_the_one_that_runs(self, tmp_path: Path) -> None:

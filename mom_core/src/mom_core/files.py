@@ -28,11 +28,20 @@ def read_file(path: Path, most: int) -> bytes:
         return file.read(most + 1)
 
 
-def replace_file(path: Path, content: str | bytes | Sequence[bytes], *, durable: bool, mode: int = 0o640, replace: bool = True) -> None:
+def replace_file(
+    path: Path,
+    content: str | bytes | Sequence[bytes],
+    *,
+    durable: bool,
+    mode: int = 0o640,
+    replace: bool = True,
+    owner: tuple[int, int] | None = None,
+) -> None:
     """Put this in place of the file's content, atomically; a text as UTF-8, parts one after the other.
 
     :param durable: also survive a power failure: the data and the folder's entry are on disk when this returns
     :param replace: or raise `FileExistsError` if there is a file
+    :param owner: the ids of the user and the group whose it is from the first moment on; None: it is this process's
     :raises OSError: the disk is full, there is no permission, …; the old file is untouched then
     """
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
@@ -41,6 +50,8 @@ def replace_file(path: Path, content: str | bytes | Sequence[bytes], *, durable:
             parts = [content.encode()] if isinstance(content, str) else [content] if isinstance(content, bytes) else content
             file.writelines(parts)
             file.flush()
+            if owner is not None:
+                os.fchown(file.fileno(), *owner)
             os.fchmod(file.fileno(), mode)
             if durable:
                 os.fsync(file.fileno())

@@ -13,7 +13,13 @@ from .amounts import amount as amount
 from .guest_figures import guest_columns as guest_columns
 from .json_encoder import json_text as json_text
 from .lacks import lacking as lacking
-from .owner import become_owner as become_owner, load_as_owner as load_as_owner, load_to_look as load_to_look, other_owner as other_owner
+from .owner import (
+    become_owner as become_owner,
+    load_as_owner as load_as_owner,
+    load_to_look as load_to_look,
+    other_owner as other_owner,
+    warn_of_file as warn_of_file,
+)
 from .report_models import (
     ConditionModel as ConditionModel,
     AnyValue as AnyValue,
@@ -46,5 +52,4 @@ from .report_models import (
 )
 from .run import daemon_log as daemon_log, run_daemon as run_daemon
 from .status import LARGEST_STATUS as LARGEST_STATUS, STATUS_FILE as STATUS_FILE, status_of as status_of
-from .supervision import config_of_running as config_of_running
-from .supervision import run_directory_of as run_directory_of
+from .supervision import config_of_running as config_of_running, run_directory_of as run_directory_of

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mom_core import MomError, printable, untrusted
+from mom_core import ConfigError, MomError, printable, printable_lines, untrusted
 from mom_daemon import print_prose
 
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ def load_to_look(config_path: str | Path | None = None) -> Config:
     :raises ConfigError: with all that is wrong, where no mom runs that was started with this file
     :raises MomError: this process cannot become whom its folders belong to
     """
-    from mom_core import ConfigError, printable_lines
-
     try:
         return load_as_owner(config_path)
     except ConfigError as error:
@@ -57,9 +55,14 @@ def load_to_look(config_path: str | Path | None = None) -> Config:
         running = config_of_running(config_path)
         if running is None:
             raise
-        print_prose(f"mom: warning: {printable_lines(str(error.problems[0]))}", 2, err=True)
-        print_prose(f"mom: {running.words} (`mom config check` says all that is wrong)", 2, err=True)
+        warn_of_file(error, running.words)
         return running.config
+
+
+def warn_of_file(error: ConfigError, instead: str) -> None:
+    """Say on the standard error that a configuration cannot be used, and what is done instead, as a part of a sentence."""
+    print_prose(f"mom: warning: {printable_lines(str(error.problems[0]))}", 2, err=True)
+    print_prose(f"mom: {instead} (`mom config check` says all that is wrong)", 2, err=True)
 
 
 def become_owner(*folders: Path, made: Path | None = None) -> Owner | None:

@@ -73,10 +73,8 @@ def join(config: Path, address: str, token: Token) -> None:
     try:
         for path, (text, mode) in files.items():
             path.parent.mkdir(exist_ok=True)
-            replace_file(path, text, durable=True, mode=mode)
-            made = path.stat()
-            if path.parent == config.parent and (made.st_uid, made.st_gid) != (status.st_uid, status.st_gid):
-                os.chown(path, status.st_uid, status.st_gid)
+            owner = (status.st_uid, status.st_gid) if path.parent == config.parent else None
+            replace_file(path, text, durable=True, mode=mode, owner=owner)
         _let_read(config.with_name("fleet.key"), load_config(config))
     except OSError as error:
         where = error.filename or path  # the error of a full disk names no file

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mom_cli import NoSuchGuest, NotRunning
-from mom_core import ConfigError, MomError, load_config, printable_lines
-from mom_daemon import print_prose, run_directory_of
+from mom_core import ConfigError, MomError, load_config
+from mom_daemon import run_directory_of, warn_of_file
 from mom_toolkit import PeerCredentials, PolicyProblem, PolicyRefused, ProcessStat
 
 CONNECT_SECONDS: Final = 5.0
@@ -85,8 +85,7 @@ class Client:
             directory = run_directory_of(config_path)
             if directory is None or not (path := directory / SOCKET).is_socket():
                 raise
-            print_prose(f"mom: warning: {printable_lines(str(error.problems[0]))}", 2, err=True)
-            print_prose(f"mom: the mom that serves {path} is asked (`mom config check` says all that is wrong)", 2, err=True)
+            warn_of_file(error, f"the mom that serves {path} is asked")
             return cls(path, seconds, reading)
         for plugin in config.plugins.values():
             if isinstance(plugin.settings, HttpSettings):

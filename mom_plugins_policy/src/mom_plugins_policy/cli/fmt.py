@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import sys
 from pathlib import Path
@@ -64,10 +63,4 @@ def _write(path: Path, before: str, after: str, problems: list[ConfigProblem]) -
 def _replace(path: Path, text: str) -> None:
     """In one step, for the same readers: after a full disk or a crash, what is left of a policy could be a policy, too."""
     before = path.stat()
-    new = path.with_name(f".{path.name}.new")
-    try:
-        replace_file(new, text, durable=True, mode=stat.S_IMODE(before.st_mode))
-        os.chown(new, before.st_uid, before.st_gid, follow_symlinks=False)
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+    replace_file(path, text, durable=True, mode=stat.S_IMODE(before.st_mode), owner=(before.st_uid, before.st_gid))
