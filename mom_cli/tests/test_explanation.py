@@ -10,8 +10,26 @@ from typing import Any
 import pytest
 
 from mom_cli import About, Explainer, Explainers, ExplanationPart, Sentence, SentencePlace, find_guest
-from mom_core import ControlSpec, Decision, Guest, MomError, Outcome, Problem, Report, Revision, Scope, Source, Status, Unit, Value
+from mom_cli.status_file import reported
+from mom_core import (
+    ControlSpec,
+    Decision,
+    Declarations,
+    EngineState,
+    Guest,
+    MomError,
+    Outcome,
+    Problem,
+    Report,
+    Revision,
+    Scope,
+    Source,
+    Status,
+    Unit,
+    Value,
+)
 from mom_core.testing import snapshot
+from mom_daemon import report_document
 from mom_devkit import wait_until
 
 KNOB = ControlSpec("knob", Unit.KIB, Scope.GUEST, "a knob", field="knob_now")
@@ -322,3 +340,21 @@ def test_a_guest_that_is_not_there_gets_near_names() -> None:
         assert "web-1" in caught.value.hint
     with pytest.raises(MomError, match="no guest"):
         find_guest({}, "x")
+
+
+def test_a_document_tells_of_a_decision_once_however_many_reviewers_had_a_word_on_it_and_of_what_is_wrong() -> None:
+    taken = snapshot(guests={"web": {}})
+    guest = next(iter(taken.guests.values()))
+    wanted = Decision(guest.entity, "knob", 40, "it idles", Source("60_mine", 3, 1))
+    second = replace(wanted, value=60, reason="its class")
+    third = replace(wanted, value=70)
+    revisions = [Revision(wanted, second, "its class needs more", "sla"), Revision(second, third, "it is guaranteed more", "balloon")]
+    outcome = Outcome(third, 80, 70, Status.APPLIED)
+    problem = Problem(Source("balloon"), "it gives nothing", guest.entity, hint="load its driver")
+    report = Report(7, 1.5, "enforce", taken, [wanted], revisions, [outcome], [problem], (), 0.1)
+    known = reported(report_document(report, Declarations(controls={"knob": KNOB}), EngineState(), 5.0))
+    told = Explainers().explain(known, known.snapshot.guests[guest.id])
+    assert [one["value"] for one in told["decisions"]] == [40]
+    assert [(one["reviewer"], one["became"]) for one in told["decisions"][0]["revisions"]] == [("sla", 60), ("balloon", 70)]
+    assert told["decisions"][0]["outcome"]["status"] == "applied"
+    assert [(one["message"], one["hint"]) for one in told["problems"]] == [("it gives nothing", "load its driver")]

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from mom_cli.status import _parts, show_guests
-from mom_core import Report, Unit, load_config
+from mom_cli.status import _parts, _rows, show_guests
+from mom_core import Decision, Declarations, EngineState, Outcome, Problem, Report, Severity, Source, Status, Unit, load_config
 from mom_core.testing import snapshot
-from mom_daemon import GuestColumnModel
+from mom_daemon import GuestColumnModel, report_document
 
 NO_CPU = "CPU time cannot be limited: no cgroup controller"
 
@@ -99,3 +99,17 @@ def test_a_plugin_that_does_not_say_its_part_in_time_is_named(
 def test_without_plugins_nothing_is_known_of_the_host(only_shelf) -> None:
     only_shelf.add_plugin("quiet")
     assert parts("quiet") == {"host": "nothing is known of it"}
+
+
+def test_what_is_wrong_with_a_guest_is_among_its_remarks_and_what_was_done_last_is_not_said_twice() -> None:
+    taken = snapshot(guests={"a": {}, "b": {}})
+    a, b = (guest.entity for guest in taken.guests.values())
+    problems = [
+        Problem(Source("balloon"), "its guarantee is unclear: 1 parsec", a, Severity.ERROR),
+        Problem(Source("libvirt"), "it tells nothing", a, Severity.WARNING),
+        Problem(Source("60_mine"), "balloon_target is not set: it is away", b),
+    ]
+    failed = Outcome(Decision(b, "balloon_target", 5), None, None, Status.FAILED, "it is away")
+    report = Report(1, 0.0, "enforce", taken, (), (), [failed], problems, (), 0.1)
+    rows = _rows(report_document(report, Declarations(), EngineState(), 5.0))
+    assert [row["remarks"] for row in rows] == [["its guarantee is unclear: 1 parsec", "it tells nothing"], []]

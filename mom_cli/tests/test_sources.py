@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from mom_cli.sources import newest
-from mom_core import Report, Snapshot
+from mom_core import Declarations, EngineState, Report, Snapshot
+from mom_core.lock import RunLock
+from mom_daemon import REPORT_FORMAT, STATUS_FILE, json_text, report_document
 from mom_daemon.cli import frame
 from mom_toolkit import PastCycle
 
@@ -111,3 +113,89 @@ def test_a_gap_in_a_recording_is_named_with_both_ends(only_shelf, capsys: pytest
     said = " ".join(capsys.readouterr().out.split())
     assert "Nothing was recorded at 2001-09-09 01:47:10 UTC: this is the last cycle before it, 30 s earlier" in said
     assert "the next one is of 2001-09-09 01:47:40 UTC." in said
+
+
+RUNNING = """
+@staticmethod
+@hookimpl
+def mom_source(kind, settings, run_directory, state_directory, path):
+    return Running() if kind.__name__ == "RunningMom" else None
+"""
+ANSWERS = """
+import time
+from mom_cli import Explainers
+from mom_core import Declarations, EngineState, Report
+from mom_core.testing import snapshot
+from mom_daemon import report_document
+
+class Running:
+    where = "a socket"
+
+    def _report(self):
+        taken = snapshot(guests={{"web": {{}}}}, properties={{"host": {{"interval": 5.0}}}})
+        return Report(1, time.time() - 25.0, "enforce", taken, (), (), (), (), (), 24.0)
+
+    def explanation(self, guest):
+        report = self._report()
+        return Explainers().explain(report, next(iter(report.snapshot.guests.values())))
+
+    def configuration(self):
+        return {{"mode": "enforce", "plugins": {{"gone": {{"deadline": 3}}}}}}
+
+    def report(self):
+        made = report_document(self._report(), Declarations(), EngineState(), 5.0, monotonic=time.monotonic() - {ago})
+        return {{**made, "format": made["format"] + {newer}}}
+"""
+
+
+@pytest.mark.parametrize(("ago", "hangs"), [(1.0, False), (100.0, True)])
+def test_a_cycle_that_took_long_is_no_mom_that_hangs(
+    only_shelf, capsys: pytest.CaptureFixture[str], tmp_path: Path, ago: float, hangs: bool
+) -> None:
+    only_shelf.add_plugin("acme", RUNNING, before=ANSWERS.format(ago=ago, newer=0))
+    (tmp_path / "mom.yaml").write_text(f"run_directory: {tmp_path}/run\nplugins: {{acme: {{}}}}\n")
+    assert frame.run(["explain", "web", "-c", str(tmp_path / "mom.yaml")]) == 0
+    said = capsys.readouterr().out
+    assert "as of cycle 1, 25 s ago" in said
+    assert ("mom hangs: its last cycle ended 1 min 40 s ago" in said) is ("mom hangs" in said) is hangs
+
+
+@pytest.mark.parametrize("verb", ["status", "guests"])
+def test_a_mom_of_another_version_that_still_runs_is_not_misread(
+    only_shelf, capsys: pytest.CaptureFixture[str], tmp_path: Path, verb: str
+) -> None:
+    only_shelf.add_plugin("acme", RUNNING, before=ANSWERS.format(ago=1.0, newer=1))
+    (tmp_path / "mom.yaml").write_text(f"run_directory: {tmp_path}/run\nplugins: {{acme: {{}}}}\n")
+    assert frame.run([verb, "-c", str(tmp_path / "mom.yaml")]) == 1
+    said = f"is of format {REPORT_FORMAT + 1}, this mom reads {REPORT_FORMAT} (restart the daemon after an upgrade)"
+    assert f"the report from a socket {said}" in capsys.readouterr().err
+
+
+def test_what_the_file_says_and_the_running_mom_does_not_know_yet_is_shown_beside_it(
+    only_shelf, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    only_shelf.add_plugin("acme", RUNNING, before=ANSWERS.format(ago=1.0, newer=0))
+    (tmp_path / "mom.yaml").write_text(f"run_directory: {tmp_path}/run\nmode: enforce\nplugins: {{acme: {{deadline: 4s}}}}\n")
+    assert frame.run(["config", "show", "--running", "-c", str(tmp_path / "mom.yaml")]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["mode", "enforce"] in rows
+    assert ["plugins.gone.deadline", "3", "not", "there"] in rows
+    assert any(row[:3] == ["plugins.acme.deadline", "not", "there"] and row[3:] for row in rows)
+
+
+def test_a_mom_whose_socket_tells_of_an_old_cycle_does_not_hang_while_its_status_file_is_new(
+    only_shelf, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    only_shelf.add_plugin("acme", RUNNING, before=ANSWERS.format(ago=100.0, newer=0))
+    (tmp_path / "mom.yaml").write_text(f"run_directory: {tmp_path}/run\nplugins: {{acme: {{}}}}\n")
+    report = Report(9, time.time(), "enforce", Snapshot(), (), (), (), (), (), 0.0)
+    with RunLock(tmp_path / "run"):
+        assert frame.run(["status", "-c", str(tmp_path / "mom.yaml")]) == 1
+        assert "HANGS as process" in capsys.readouterr().out
+        document = report_document(report, Declarations(), EngineState(), 5.0)
+        (tmp_path / "run" / STATUS_FILE).write_bytes(json_text(document))
+        assert frame.run(["status", "-c", str(tmp_path / "mom.yaml")]) == 0
+    said = capsys.readouterr().out
+    assert "HANGS" not in said
+    assert "cycle 9 ended 0.0 s ago" in said
+    assert f"says {tmp_path}/run/{STATUS_FILE}" in said

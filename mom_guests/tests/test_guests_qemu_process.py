@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mom_devkit.without_root import MomPower, StandInGuest
-from mom_guests import HeldMemory, Merged, MergedPages, held_memory, huge_kib, swapped_kib, times_of
+from mom_guests import HeldMemory, Merged, MergedPages, held_memory, huge_kib, mapped_kib, swapped_kib, times_of
 
 STAT = "7 (evil) S 1 2 ) 3) S 1 7 7 0 -1 4194560 12345 0 67 0 150 250 0 0 20 0 5 0 99 1 2\n"
 
@@ -54,6 +54,12 @@ def test_what_the_kernel_does_not_take_back_of_it(tmp_path: Path) -> None:
     (tmp_path / "status").write_text("Name:\tqemu\nVmLck:\t    64 kB\nVmRSS:\t  9000 kB\nHugetlbPages:\t  2048 kB\n")
     assert held_memory(str(tmp_path)) == HeldMemory(2048, 64)
     assert held_memory(str(tmp_path / "gone")) == HeldMemory()
+
+
+def test_what_it_maps(tmp_path: Path) -> None:
+    (tmp_path / "statm").write_text("300 20 10 5 0 40 0\n")
+    assert mapped_kib(str(tmp_path)) == 300 * os.sysconf("SC_PAGE_SIZE") // 1024
+    assert mapped_kib(str(tmp_path / "gone")) == 0
 
 
 @pytest.fixture

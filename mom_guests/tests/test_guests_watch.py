@@ -81,9 +81,6 @@ class Lab:
         self.now += self.slow
         return {name: self.records[name] for name in sorted(guests, reverse=True)}
 
-    def close(self) -> None:
-        """Nothing is open."""
-
     def guest(self, name: str = "db", *, size: int = 600, usable: int = 200) -> None:
         self.records[name] = {"balloon.current": size * MIB, "balloon.maximum": GIB, "balloon.last-update": 999}
         self.says(usable, name)

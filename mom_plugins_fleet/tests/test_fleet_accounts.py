@@ -88,9 +88,19 @@ def test_of_two_accounts_servers_keep_the_right_one_whatever_clocks_say(root: Fl
     asyncio.run(root.take(servers, account))
     assert servers.accounts[0]["sub"] == account
     assert servers.accounts[0]["iat"] > next_revision(year_9000), "it is put out"
-    before = claims(root.fleet_account())["iat"]
-    root.revoke(Signer(new_seed(USER)).public)
-    assert claims(root.fleet_account())["iat"] > before, "an operator's key is revoked"
+    for now in (1_800_000_000.0, 0.0):
+        before = claims(root.fleet_account())["iat"]
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        root.revoke(Signer(new_seed(USER)).public)
+        assert claims(root.fleet_account())["iat"] > before, "an operator's key is revoked"
+
+
+def test_a_key_that_is_revoked_by_a_clock_that_is_behind_is_let_in_no_more(root: FleetRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    connects = claims(root.operator(Signer(new_seed(USER)).public, "operator").jwt)
+    monkeypatch.setattr(time, "time", lambda: connects["iat"] - 7200.0)
+    root.revoke(connects["sub"])
+    # Servers let in what was issued after that.
+    assert claims(root.fleet_account())["nats"]["revocations"][connects["sub"]] > connects["iat"]
 
 
 def test_an_operator_signs_with_another_key_than_that_with_which_servers_have_their_nonces_signed(root: FleetRoot, tmp_path: Path) -> None:

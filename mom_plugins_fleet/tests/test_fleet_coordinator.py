@@ -672,6 +672,23 @@ async def test_a_move_is_done_once_however_often_its_orders_are_said(agent, stor
     assert await told(agent, store, with_move(7, later)) == {"a": MoveState.ACCEPTED}, "and another move of the same guest is another"
 
 
+async def test_a_host_knows_that_it_is_drained_when_it_accepts_moves_for_that(agent, store):
+    await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", DRAINED, 2))
+    await store.put(ORDERS, "h1", with_move(5, MOVE))
+    await agent._take_orders(store, Member(group="g1"))  # its entry was read before it was drained
+    assert set(agent.moves()) == {"a"}
+    assert agent.draining
+
+
+async def test_a_host_tells_how_its_moves_are_again_to_servers_that_have_lost_it(agent, store):
+    orders = with_move(5, MOVE)
+    await told(agent, store, orders)
+    agent.finished("a", MoveState.FAILED, "it took too long")
+    assert await told(agent, store, orders) == {"a": MoveState.FAILED}
+    del store.kept[PROGRESS, "h1"]  # and the connection stands
+    assert await told(agent, store, orders) == {"a": MoveState.FAILED}
+
+
 async def test_a_host_lets_one_guest_leave_for_balance_at_a_time_whatever_is_ordered(monkeypatch, agent, store):
     moves = tuple(MOVE.model_copy(update={"guest": guest, "name": guest}) for guest in "abc")
     lets = Member(group="g1", balance=True)
@@ -757,6 +774,23 @@ async def test_orders_that_are_taken_away_change_nothing(agent, store):
     await store.remove(ORDERS, "h1")
     await agent._take_orders(store, DRAINED)
     assert set(agent.moves()) == {"a"}
+
+
+async def test_a_plugin_that_fails_with_the_groups_policies_leaves_the_host_in_its_fleet(store):
+    def fails(_group: str, _found: Opened[Group], _data: bytes | None) -> None:
+        raise RecursionError("too deep")
+
+    record = Opened(Group(), 4, OPERATOR.public)
+    agent = an_agent(apply=fails, remembered=lambda: ("g", record))
+    agent.start()
+    wait_until(lambda: "a plugin here fails: RecursionError: too deep" in agent.trouble, lambda: agent.trouble)
+    assert agent._thread.is_alive()
+    agent.close()
+    agent = an_agent(apply=fails)
+    await store.put(GROUPS, "g", OPERATOR.signed(GROUPS, "g", Group(), 4))
+    await agent._take_group(store, "g")
+    assert agent.taken is not None
+    assert "RecursionError" in agent.taken.refused
 
 
 async def test_a_group_that_a_server_hides_or_invents_leaves_what_is_in_force(store):

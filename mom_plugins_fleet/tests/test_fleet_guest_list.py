@@ -13,10 +13,10 @@ from mom_devkit import FakeHypervisor, FakePromises, HandClock, PluginRun
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.placement import SMALLEST
-from mom_plugins_fleet.plan import next_orders, places
+from mom_plugins_fleet.plan import next_orders, place_of, places
 from mom_plugins_fleet.records import LARGEST_RECORD, MOST_TOLD, HostState, Member, Move
 from mom_plugins_fleet.view import FleetView
-from mom_toolkit import Destination, GuestMoves, Promises, stale_seconds
+from mom_toolkit import UNDESCRIBED, Destination, GuestMoves, Promises, stale_seconds
 
 GIB = 1 << 20
 
@@ -38,10 +38,12 @@ def many(count: int, name: str = "guest", **fields: object) -> Mapping[str, Gues
     return snapshot(guests=guests, properties=properties).guests  # type: ignore[arg-type]  # the fields are numbers
 
 
-def state_of(guests: Mapping[str, Guest], *, draining: bool = False, problems: tuple[Problem, ...] = ()) -> HostState:
+def state_of(
+    guests: Mapping[str, Guest], *, draining: bool = False, problems: tuple[Problem, ...] = (), promisable: int | None = 1 << 38
+) -> HostState:
     plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet", offers=PROMISED, monotonic=HandClock()))
     plugin._agent = Drained(draining=draining)
-    taken = snapshot(host={"mem_available": 1 << 40, "mem_really_available": 1 << 39, "mem_promisable": 1 << 38})
+    taken = snapshot(host={"mem_available": 1 << 40, "mem_really_available": 1 << 39, "mem_promisable": promisable})
     plugin._report = Report(1, 0.0, "enforce", replace(taken, guests=guests), (), (), (), (), (), 0.01)
     plugin._report = replace(plugin._report, problems=problems)
     state = plugin._state()
@@ -102,6 +104,24 @@ def test_what_is_promised_to_guests_that_are_not_told_of_counts_where_others_mig
     view.states.records["h1"] = (1, state_of(many(1000)))
     view.states.heard["h1"] = time.monotonic()
     assert places(view)["h1"].promised == 1000 * GIB
+
+
+def test_no_guest_comes_to_a_host_that_does_not_know_yet_what_it_can_promise() -> None:
+    view = FleetView()
+    view.members.records["h1"] = (1, Member(group="g", address="qemu+tls://h1/system"))  # type: ignore[arg-type]  # it is parsed
+    view.states.heard["h1"] = time.monotonic()
+    view.states.records["h1"] = (1, state_of({}, promisable=None))
+    assert places(view) == {}
+    assert place_of(view, "h1") == "how much memory it can promise is not known"
+    view.states.records["h1"] = (1, HostState(mode="enforce", total=GIB, available=GIB))
+    assert places(view)["h1"].unpromised == GIB, "without a plugin that holds promises, all of its memory counts"
+
+
+def test_of_a_guest_whose_description_was_not_read_yet_all_may_be_promised() -> None:
+    guests = {
+        identity: replace(guest, blocked={"*": UNDESCRIBED}) for identity, guest in many(1, mem_promised=None, balloon_max=3 * GIB).items()
+    }
+    assert [one.guarantee for one in state_of(guests).guests] == [3 * GIB]
 
 
 def test_how_many_guests_are_unhealthy_is_not_known_where_none_of_them_tells() -> None:

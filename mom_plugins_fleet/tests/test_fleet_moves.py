@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 from fake_moves import DOING, ERROR, FakeMoves
 
-from mom_core import Decision, Entity, Outcome, PluginContext, Problem, Report, Scope, Source, Status, Value
+from mom_core import Condition, Decision, Entity, Outcome, PluginContext, Problem, Report, Scope, Source, Status, Value, Verdict
 from mom_core.testing import snapshot
 from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.agent import FleetAgent
-from mom_plugins_fleet.plugin import EMPTY_CYCLES, STILL_HERE_CYCLES
+from mom_plugins_fleet.plugin import EMPTY_CYCLES, GUESTS_UNKNOWN, STILL_HERE_CYCLES
 from mom_plugins_fleet.records import Move, MoveState
 from mom_toolkit import Destination, GuestMoves
 
@@ -20,7 +20,7 @@ class OrdersOnly(FleetAgent):
 
     def __init__(self, moves: Mapping[str, Move]) -> None:
         self.orders, self.results = dict(moves), dict[str, tuple[MoveState, str]]()
-        self.trouble, self.draining = "", True
+        self.trouble, self.draining, self.balance = "", True, False
 
     def moves(self) -> dict[str, Move]:
         return {identity: move for identity, move in self.orders.items() if identity not in self.results}
@@ -52,6 +52,7 @@ class Host:
         status: Status = Status.APPLIED,
         others: bool = True,
         wrong: str = "",
+        unlisted: bool = False,
     ) -> list[Decision]:
         self.number += 1
         fields: dict[str, Value] = {DOING: doing, ERROR: error}
@@ -59,8 +60,9 @@ class Host:
         seen = replace(snapshot(guests=guests), number=self.number)
         decisions = [item for item in self.plugin.mom_act(seen) if isinstance(item, Decision)]
         outcomes = [Outcome(one, None, one.value, status) for one in decisions]
-        problems = [Problem(Source("sim"), wrong)] if wrong else []
-        self.plugin.mom_report(Report(self.number, 0.0, "enforce", seen, decisions, (), outcomes, problems, (), 0.0))
+        problems = [Problem(Source("sla"), wrong)] if wrong else []
+        verdict = Verdict([Condition(GUESTS_UNKNOWN, "the hypervisor does not answer")] if unlisted else [])
+        self.plugin.mom_report(Report(self.number, 0.0, "enforce", seen, decisions, (), outcomes, problems, (), 0.0, verdict=verdict))
         return decisions
 
     @property
@@ -84,7 +86,7 @@ def test_a_move_is_over_when_the_guest_is_gone_and_is_ordered_once(host: Host) -
 
 @pytest.mark.parametrize(("drained", "why"), [(True, "the host is drained"), (False, "hosts are nearer to balance then")])
 def test_a_move_says_whether_it_is_for_a_drain_or_for_balance(drained: bool, why: str, host: Host) -> None:
-    host.agent.draining = drained
+    host.agent.draining, host.agent.balance = drained, True
     (decision,) = host.cycle()
     assert decision.reason == f"{why}; h2 has room"
 
@@ -92,6 +94,21 @@ def test_a_move_says_whether_it_is_for_a_drain_or_for_balance(drained: bool, why
 def test_a_move_that_an_earlier_run_of_mom_has_begun_is_not_begun_again(host: Host) -> None:
     assert host.cycle("being moved to qemu+tls://h2/system") == []
     assert host.cycle("perhaps being moved to qemu+tls://h2/system") == []
+    assert host.result is None
+    host.cycle(there=False)
+    assert host.result == (MoveState.DONE, "")
+
+
+def test_what_an_earlier_run_of_mom_has_accepted_and_not_begun_is_not_done_when_the_drain_was_ended_since(host: Host) -> None:
+    host.agent.draining = False
+    assert host.cycle() == []
+    assert host.result == (MoveState.FAILED, "guests are not to leave the host any more")
+
+
+def test_a_move_that_is_under_way_goes_on_when_the_drain_is_ended(host: Host) -> None:
+    assert len(host.cycle()) == 1
+    host.agent.draining = False
+    assert host.cycle("being moved to qemu+tls://h2/system") == []
     assert host.result is None
     host.cycle(there=False)
     assert host.result == (MoveState.DONE, "")
@@ -114,15 +131,16 @@ def test_a_guest_that_has_moved_may_be_listed_a_little_longer_but_not_for_ever(h
     assert host.result == (MoveState.FAILED, "the guest is still here")
 
 
-def test_the_last_guest_of_a_host_is_gone_when_there_are_none_for_some_cycles_and_nothing_is_wrong(host: Host) -> None:
+@pytest.mark.parametrize("wrong", ["", "the classes stay as they were: classes.yaml:3: they make no sense"])
+def test_the_last_guest_of_a_host_is_gone_when_the_hypervisor_lists_none_for_some_cycles(wrong: str, host: Host) -> None:
     host.cycle()
     for _ in range(10):
-        host.cycle(there=False, others=False, wrong="the hypervisor does not answer")
+        host.cycle(there=False, others=False, unlisted=True)
     assert host.result is None
     for _ in range(EMPTY_CYCLES + 1):
         assert host.result is None
-        host.cycle(there=False, others=False)
-    assert host.result == (MoveState.DONE, "")
+        host.cycle(there=False, others=False, wrong=wrong)
+    assert host.result == (MoveState.DONE, ""), "whatever else is wrong on the host"
 
 
 def test_what_is_not_known_decides_nothing(host: Host) -> None:

@@ -149,6 +149,21 @@ def test_a_promise_counts_where_its_guest_has_gone_before_that_host_tells_of_it_
     fleet.end("a", MoveState.ACCEPTED)
     fleet.host("b", [own, leaving[0]], total=130, available=120)
     assert places(fleet)["b"].promised == 120 * GIB, "libvirt lists a guest there while it comes"
+    fleet.host("b", [own, guest("x", 30, held=5, guarantee=0)], total=130, available=120)
+    assert places(fleet)["b"].promised == 120 * GIB, "and its mom may not know yet what is promised to it"
+
+
+def test_orders_that_are_left_of_a_host_that_was_removed_keep_no_room(fleet):
+    fleet.host("a", [guest("x", 30)], draining=True)
+    fleet.host("b", available=64)
+    free = places(fleet)["b"].room
+    fleet.decide("a")
+    assert places(fleet)["b"].room == free - 30 * GIB
+    del fleet.members.records["a"]
+    fleet.members.damaged["a"] = "it is not signed"
+    assert places(fleet)["b"].room == free - 30 * GIB, "what a thief has overwritten is not removed"
+    del fleet.members.damaged["a"]
+    assert places(fleet)["b"].room == free
 
 
 def test_no_guest_is_moved_onto_another_one_of_its_id(fleet):
@@ -177,6 +192,20 @@ def test_a_host_that_died_while_it_was_drained_keeps_no_other_ones_guests_from_l
     assert fleet.decide("c") == {}
     assert fleet.moves("c") == [("3", "t")]
     assert places(fleet)["t"].coming == 6 * GIB, "it may be back"
+
+
+@pytest.mark.parametrize(("state", "waits"), [(MoveState.ORDERED, False), (MoveState.ACCEPTED, True)])
+def test_no_guest_waits_for_those_of_a_host_that_tells_how_it_is_and_follows_no_orders(fleet, state, waits):
+    fleet.host("t", available=60)
+    fleet.host("a", [guest("1"), guest("2")], draining=True)
+    fleet.decide("a")
+    for ago, still in ((LOST_SECONDS - 9, True), (LOST_SECONDS + 1, waits)):
+        moves = fleet.orders.records["a"][1].moves
+        ordered = tuple(one.model_copy(update={"state": state, "order": int(time.time() - ago)}) for one in moves)
+        fleet.orders.records["a"] = (2, Orders(epoch=7, moves=ordered))
+        fleet.host("c", [guest("3")], draining=True)
+        assert ("3" in fleet.decide("c")) == still
+    assert fleet.moves("c") == ([] if waits else [("3", "t")])
 
 
 # --- liars -----------------------------------------------------------------------------------------------------------------------------

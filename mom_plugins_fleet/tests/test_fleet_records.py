@@ -14,6 +14,7 @@ from mom_plugins_fleet import FleetPlugin
 from mom_plugins_fleet.link import Access
 from mom_plugins_fleet.records import LARGEST_RECORD, MOST_MOVES, MOST_TOLD, Group, HostState, Member, Move, Orders, read
 from mom_plugins_fleet.signatures import Opened, Signer
+from mom_plugins_fleet.status_verb import host_row, print_hosts
 from mom_plugins_fleet.subjects import GROUPS, StoredEntry
 from mom_plugins_fleet.view import FleetView
 from mom_toolkit import Destination
@@ -48,6 +49,19 @@ def test_a_host_that_writes_thousands_of_guests_or_moves_does_not_keep_the_coord
     move = Move(guest="1", name="a", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1)
     with pytest.raises(MomError, match="moves"):
         read(Orders, Orders(moves=()).model_copy(update={"moves": (move,) * (MOST_MOVES + 1)}).packed())
+
+
+@pytest.mark.parametrize("field", ["others", "problems", "unhealthy", "killed"])
+def test_a_host_that_counts_in_thousands_of_digits_is_not_believed_and_all_others_are_shown(field: str) -> None:
+    data = f'{{"mode": "enforce", "{field}": {"9" * 4300}, "guests": [{{"id": "a", "name": "a"}}]}}'.encode()
+    view = FleetView()
+    for host in ("h1", "h2"):
+        view.members.records[host] = (1, Member(group="g"))
+    view.states.take("h1", StoredEntry(1, data))
+    view.states.take("h2", StoredEntry(2, HostState(mode="enforce", others=3).packed()))
+    print_hosts([host_row(view, host) for host in ("h1", "h2")])
+    assert field in host_row(view, "h1")["damaged"]
+    assert host_row(view, "h2")["guests"] == 3
 
 
 def test_what_a_newer_mom_adds_is_left_out() -> None:

@@ -2,20 +2,22 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from mom_core import MomError
 from mom_plugins_fleet.host_trial import HostTrial
-from mom_plugins_fleet.link import Store
+from mom_plugins_fleet.link import LinkError, Store
 from mom_plugins_fleet.records import Group, HostState, Member, Trial, TrialState
 from mom_plugins_fleet.server_setup import make_operator
 from mom_plugins_fleet.signatures import Opened, Signer, next_revision, opened
 from mom_plugins_fleet.subjects import GROUPS, ROSTER, STATES, StoredEntry
-from mom_plugins_fleet.trial_verb import begin_trial, nothing_on_trial
+from mom_plugins_fleet.trial_verb import begin_trial, canary_command, nothing_on_trial
 from mom_plugins_fleet.trials import LATE_SECONDS, VERDICT_SECONDS, chosen, verdict, with_followers
 from mom_plugins_fleet.view import FleetView
 from mom_plugins_fleet.where import Where
@@ -181,6 +183,34 @@ def test_hosts_that_do_not_answer_have_not_said_that_it_could_be_set(
         with pytest.raises(MomError, match="none of 2 hosts has said what is wrong with it"):
             begin_trial(where, "kvm", "60_fleet_a", "(+ 1 2)", share, 3600.0)
     assert hosts.on == [(), (), (), ()], "and nothing is tried"
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_who_waits_for_the_end_of_a_trial_waits_for_servers_that_are_away_too(where: Where, monkeypatch: pytest.MonkeyPatch, back: bool):
+    hosts = Hosts(where, {"h1": ""})
+    trial = Trial(on=("h1",), ends=time.time() + (60 if back else -VERDICT_SECONDS - 1), what="60_fleet_a")
+    begun = with_followers(where.signer(), "kvm", Group(trial=trial), {"60_fleet_a": "new"}, next_revision(0))
+    hosts._set(GROUPS, "kvm", where.signer().signed(GROUPS, "kvm", begun, next_revision(0)))
+    monkeypatch.setattr("mom_plugins_fleet.trial_verb.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("mom_plugins_fleet.trial_verb.settle", nothing_settled)
+    asked: list[str] = []
+
+    def ask(_self: Where, what: Callable[[Store], Coroutine[Any, Any, Any]]) -> Any:
+        asked.append("")
+        if 1 < len(asked) < 4:
+            raise LinkError("the fleet's servers cannot be reached")
+        if len(asked) == 4:
+            ended = Group(policies={"60_fleet_a": "new"})
+            hosts._set(GROUPS, "kvm", where.signer().signed(GROUPS, "kvm", ended, next_revision(next_revision(0) + 1)))
+        return asyncio.run(what(hosts))
+
+    monkeypatch.setattr(Where, "ask", ask)
+    done = CliRunner().invoke(canary_command, ["kvm", "--wait"], obj=where)
+    assert (done.exit_code == 0, len(asked)) == ((True, 4) if back else (False, 2))
+
+
+async def nothing_settled(*_: object) -> None:
+    """A coordinator sees to it."""
 
 
 class Shared(Hosts):

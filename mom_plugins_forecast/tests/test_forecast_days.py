@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
+from math import isnan
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -134,6 +136,25 @@ def test_time_in_which_nothing_was_seen_teaches_nothing() -> None:
     assert days.known["desktop"].days.slots == learned + 2
 
 
+@pytest.mark.parametrize("back", [840, 1260])
+def test_a_slot_of_which_mom_saw_less_than_half_is_not_learned(back: int) -> None:
+    """It was stopped for a while, or hung; the clocks went on."""
+    days, began = HostDays(Calendar(86_400.0, 7, lambda _: 0.0), 900.0), 400 * 86_400.0
+    for passed in (*range(-1800, 60, 5), *range(back, 3600, 5)):
+        days.see(replace(one_snapshot(USES, FIRST), time=began + passed, monotonic=began + passed))
+    by_day = days.known["desktop"].days.by_day
+    assert isnan(by_day[0])
+    assert by_day[95] == by_day[2] == 400 * MIB
+
+
+def test_days_are_learned_where_mom_seldom_looks_and_is_woken_now_and_then() -> None:
+    days, began = HostDays(Calendar(86_400.0, 7, lambda _: 0.0), 900.0), 400 * 86_400.0
+    for passed in range(0, 86_400, 600):
+        for moment in (passed, passed + 2) if passed % 3600 == 0 else (passed,):
+            days.see(replace(one_snapshot(USES, FIRST), time=began + moment, monotonic=began + moment))
+    assert days.known["desktop"].days.slots > 80
+
+
 @pytest.mark.parametrize("what", ["started anew", "the clock jumps"])
 def test_a_slot_in_which_a_guest_starts_or_the_clock_jumps_is_not_learned_and_its_days_stay(what: str) -> None:
     days = after(2)
@@ -255,6 +276,15 @@ def test_what_is_kept_of_a_guest_is_less_than_4_kib_and_is_read_as_it_was() -> N
     assert learned is not None
     assert learned.expected[40] == pytest.approx(1600 * MIB, rel=0.005)
     assert learned.expected[5 * 96 + 40] == learned.expected[40], "of a day that was not seen, what others had"
+
+
+def test_a_guest_that_claims_to_use_what_no_guest_has_costs_nobody_their_days() -> None:
+    """By an agent, of a guest whose size is unknown."""
+    days = after(2)
+    for one in snapshots(USES, range(2, 3)):
+        lie = Guest("liar", "liar", {"mem_available": 1 << 49, "mem_usable": 0}, incarnation="1")
+        days.see(Snapshot(one.host, {**one.guests, lie.id: lie}, one.time, one.monotonic))
+    assert set(days_from(json.loads(json.dumps(content_of(days)))).known) == set(USES)
 
 
 @pytest.mark.parametrize(

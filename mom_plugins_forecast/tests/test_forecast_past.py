@@ -48,6 +48,15 @@ def test_a_day_is_by_half_hours_what_was_used_at_most_in_them() -> None:
     assert days[FIRST.toordinal() + 1][-1] == 4 * GIB, "no more than it was sold"
 
 
+def test_a_day_on_which_memory_was_plugged_in_keeps_what_was_used_before_and_all_that_was_used_then() -> None:
+    past = seen((0, GIB), (2, 4 * GIB))
+    past.take_in("u1", "web", INDEX + 4, 7 * GIB, 8 * GIB)
+    past.take_in("u1", "web", INDEX + 6, 3 * GIB, 4 * GIB)
+    ((first, second, third, fourth, *rest),) = again(past).guests["u1"].days().values()
+    assert [first, second, third, fourth] == pytest.approx([GIB, 4 * GIB, 7 * GIB, 3 * GIB], rel=0.04)
+    assert set(rest) == {None}
+
+
 @given(most=st.floats(0, 4 * GIB))
 def test_no_use_is_kept_as_less_than_it_was(most: float) -> None:
     (kept, *_) = seen((0, most)).guests["u1"].days()[FIRST.toordinal()]

@@ -112,6 +112,19 @@ def test_a_damaged_file_is_set_aside_and_days_are_learned_anew(tmp_path: Path, d
     assert started(tmp_path)[0].days("desktop") is not None
 
 
+def test_past_days_of_a_guest_that_is_off_are_kept_where_the_other_file_was_damaged(tmp_path: Path) -> None:
+    lived(tmp_path, range(1))
+    (tmp_path / "forecast" / FILE).write_bytes(b"{}")
+    plugin, _ = started(tmp_path)
+    for one in snapshots({}, range(1, 2)):
+        plugin.mom_report(report(one))
+    (finding,) = plugin.mom_doctor(None)
+    assert finding.message.startswith("no days are known yet")
+    plugin.mom_teardown()
+    (kept,) = StoredPast(tmp_path / "forecast").guests()
+    assert (kept.id, len(kept.days)) == ("desktop", 1)
+
+
 def test_days_of_another_length_are_not_used_and_not_overwritten(tmp_path: Path) -> None:
     lived(tmp_path, range(1))
     context = PluginContext("forecast", state_directory=tmp_path)

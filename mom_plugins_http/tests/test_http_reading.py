@@ -1,15 +1,33 @@
 """Reading: everything of the newest cycle, with units, and never a wait for a cycle."""
 
 import json
+import re
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
 from served_mom import Serve, Served
 
-from mom_core import Decision, Outcome, PluginReport, PluginState, Problem, Report, Revision, ShadowDecisions, Source, Status, Value
+from mom_core import (
+    Condition,
+    Decision,
+    Outcome,
+    PluginReport,
+    PluginState,
+    Problem,
+    Report,
+    Revision,
+    ShadowDecisions,
+    Source,
+    Status,
+    Value,
+    Verdict,
+)
 from mom_core.testing import snapshot
+from mom_plugins_http.cli.client import ApiRefusedError, Client
+from mom_plugins_http.cli.looking_verbs import _cycle_line
 from mom_plugins_http.routes.openapi import _schemas
 
 
@@ -257,3 +275,22 @@ def test_the_same_fields_in_another_order_or_twice_are_one_list(served: Served) 
     assert one == other
     assert served.service._published.view is not None
     assert len(served.service._published.view.answers) == 1
+
+
+def test_guests_that_the_hypervisor_does_not_list_are_unknown_and_not_gone(served: Served) -> None:
+    unlisted = Verdict([Condition("guests", "the guests are unknown: no answer", cure="look after it", plugins=("core",))])
+    served.tell(replace(busy_report(), snapshot=snapshot(), verdict=unlisted))
+    for path in ("", "/vm1", "/vm1/history", "/vm1/explanation"):
+        problem = served.get(f"/v1/guests{path}", 503)
+        assert (problem["detail"], problem["hint"]) == ("the guests are unknown: no answer", "look after it")
+    with pytest.raises(ApiRefusedError, match="the guests are unknown"):
+        Client(served.path).get("/v1/guests/vm1")
+    line = _cycle_line(served.get("/v1/report"))
+    assert "cycle 7: guests unknown, " in line
+
+
+def test_the_readme_names_what_there_is_and_nothing_else(shared: Served) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    paths = " ".join(shared.get("/v1/openapi.json")["paths"])
+    named, there = (set(re.findall(r"/v1/[a-z-]+", text)) for text in (readme, paths))
+    assert named == there

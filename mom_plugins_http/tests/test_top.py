@@ -14,9 +14,22 @@ from rich.cells import cell_len
 from served_mom import Serve, Served
 
 from mom_cli import Looking, NotRunning, Row, common_problems, sparkline
-from mom_core import Declarations, EngineState, PluginReport, PluginState, Problem, Report, Severity, Source
+from mom_core import (
+    Condition,
+    Declarations,
+    EngineState,
+    Entity,
+    PluginReport,
+    PluginState,
+    Problem,
+    Report,
+    Scope,
+    Severity,
+    Source,
+    Verdict,
+)
 from mom_core.testing import snapshot
-from mom_daemon import GuestColumnModel, ReportDocument, report_document
+from mom_daemon import REPORT_FORMAT, GuestColumnModel, ReportDocument, report_document
 from mom_devkit import wait_until
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.server.access import LocalAccess, Peer, Right
@@ -345,3 +358,48 @@ def test_pages_of_guests_end_above_the_foot_though_there_is_a_verdict() -> None:
     well, full = picture(), picture(verdict={"severity": "error", "conditions": [FULL]})
     assert body_lines((80, 24), well) == 18
     assert body_lines((80, 24), well) - body_lines((80, 24), full) == len(verdict_lines(full, 80, 5))
+
+
+def test_guests_that_the_hypervisor_does_not_list_are_unknown_and_not_none() -> None:
+    condition = {"name": "guests", "severity": "error", "message": "the guests are unknown: no answer", "why": "", "cure": "", "since": 0.0}
+    unlisted = {"severity": "error", "conditions": [{**condition, "plugins": ["core"], "lasted_seconds": 40.0, "over_seconds": 0.0}]}
+    lines = text_of(looking(), picture(verdict=unlisted))
+    assert "the guests are unknown: no answer" in lines
+    assert any(line.startswith("the guests are unknown, nothing changed") for line in lines)
+    assert not any("no guests" in line or "0 guests" in line for line in lines)
+    assert "there are no guests on this host" in text_of(looking(), picture())
+
+
+def test_sizes_that_are_known_of_no_guest_are_not_told_as_zero() -> None:
+    table = {"columns": ["id", "name", "blocked", "size", "max"], "rows": [["1", "a", {}, None, 4096], ["2", "b", {}, None, None]]}
+    document = {**picture().report, "guests": table, "guest_columns": [column("size", "KiB"), column("max", "KiB")]}
+    lines = text_of(looking(), picture_of(cast(ReportDocument, document), {}, ()))
+    assert any(line.startswith("2 guests have - of 4M") for line in lines)
+
+
+def test_words_behind_a_name_of_wide_characters_are_not_cut_off() -> None:
+    guest = Entity(Scope.GUEST, "1", "数据库服务器生产环境第一号主节点备份节点")
+    problem = Problem(Source("balloon"), "it gives nothing, as its driver does not answer", guest, Severity.WARNING)
+    lines = text_of(looking_at("problems"), replace(picture(), problems=common_problems([problem])), (60, 24))
+    assert all(cell_len(line) < 60 for line in lines)
+    assert "it gives nothing, as its driver does not answer, since" in " ".join(line.strip() for line in lines)
+
+
+def test_a_guest_that_is_gone_may_be_elsewhere_and_one_that_is_unknown_is_not_said_to_be(served: Served) -> None:
+    feed = Feed(Client(served.path, 60), lambda: None)
+    assert feed._all_about("nobody").trouble == "there is no guest nobody. It may have been stopped, or moved to another host"
+    unlisted = Verdict([Condition("guests", "the guests are unknown: no answer", plugins=("core",))])
+    served.tell(replace(NOTHING_NEW, number=9, verdict=unlisted))
+    assert feed._all_about("nobody").trouble == "the guests are unknown: no answer"
+
+
+def test_a_mom_of_another_version_that_still_runs_is_not_misread(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_http.top.feed.REPORT_FORMAT", REPORT_FORMAT + 1)
+    feed = Feed(Client(served.path, 60), lambda: None)
+    feed.start()
+    try:
+        wait_until(lambda: feed.lost_at is not None, lambda: feed.trouble)
+        assert feed.trouble == ("mom is of another version than `mom top`", "restart the daemon after an upgrade")
+        assert (feed.picture, feed.failed) == (None, None)
+    finally:
+        feed.close()

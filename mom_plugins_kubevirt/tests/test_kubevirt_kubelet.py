@@ -41,7 +41,7 @@ def asked(one: StandInKubelet, **settings: Any) -> KubeletWatch:
 
 def test_what_pods_request_is_asked_with_the_token_of_a_service_account(own: StandInKubelet) -> None:
     told = asked(own).told
-    assert told.pods == {UID: PodRequest("virt-launcher-vm-x", "tenant", 2 * GIB)}
+    assert told.pods == {UID: PodRequest(2 * GIB)}
     assert "with the token" in told.door
     assert told.error == ""
 

@@ -49,7 +49,7 @@ def test_nobody_is_promised_more_than_was_requested_or_than_the_guest_can_have(
 
 
 def asked(memory: float | None) -> PodRequest:
-    return PodRequest("virt-launcher-vm-x", "tenant", memory)
+    return PodRequest(memory)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The plugin: settings, declarations, the statistics period, the doctor; on a libvirtd in memory and on libvirt's own test driver."""
 
 import errno
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,20 @@ from fake_libvirt import LONG_SECONDS, FakeError, FakeLibvirtd, NoLoop
 from pydantic import ValidationError
 
 import mom_libvirt.connection as connection_module
-from mom_core import Decision, Entity, Guest, HypervisorError, LedgerEntry, PluginContext, Problem, Scope, Severity, Snapshot, Status
+from mom_core import (
+    Decision,
+    Entity,
+    Guest,
+    HypervisorError,
+    LedgerEntry,
+    PluginContext,
+    Problem,
+    Report,
+    Scope,
+    Severity,
+    Snapshot,
+    Status,
+)
 from mom_devkit import apply_decisions, put_back, wait_until
 from mom_libvirt.failures import SYSTEM_ERROR
 from mom_libvirt.hypervisor import LibvirtHypervisor
@@ -248,11 +262,21 @@ def test_only_where_there_is_no_next_cycle_descriptions_are_read_for_who_asks(li
     assert bool(hypervisor.io_tunes([guest.entity])) is not serves
 
 
-def test_a_binding_that_is_missing_is_said(monkeypatch):
-    def missing() -> object:
-        raise ImportError("No module named 'libvirt'")
+def test_at_the_end_no_connection_is_left_open_not_even_the_one_by_which_guests_are_watched(libvirtd, make_plugin):
+    guest = libvirtd.add("db")
+    guest.current //= 2
+    plugin = make_plugin(watch="50ms")
+    own(plugin).guests()
+    fields = {"balloon_cur": guest.current, "balloon_max": guest.maximum, "mem_usable": 200 << 10}
+    seen = Snapshot(guests={guest.uuid: Guest(guest.uuid, guest.name, fields)})
+    plugin.mom_report(Report(1, 0.0, "enforce", seen, [], [], [], [], [], 0.0))
+    wait_until(lambda: len(libvirtd.connections) == 2)
+    plugin.mom_teardown()
+    wait_until(lambda: all(connection.closed for connection in libvirtd.connections))
 
-    monkeypatch.setattr(connection_module, "binding", missing)
+
+def test_a_binding_that_is_missing_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "libvirt", None)
     with pytest.raises(HypervisorError, match="libvirt-python"):
         LibvirtPlugin(LibvirtPlugin.Settings(), PluginContext()).mom_setup()
 

@@ -8,8 +8,10 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mom_core import Guest, Report, Snapshot
 from mom_plugins_record.advise.command import advise
 from mom_plugins_record.advise.search import CapacitySearch
+from mom_plugins_record.advise.trial import TrialRun
 from mom_plugins_record.recording.reader import Recording
 from mom_plugins_sim.scenario.newcomers import with_newcomers
 from mom_plugins_sim.scenario.recorded import scene_of_recording
@@ -43,6 +45,19 @@ def test_it_ends_when_its_time_is_over_and_knows_that() -> None:
     assert search.largest() is not None
     assert not search.complete
     assert len(runs) <= 14
+
+
+def test_a_guest_that_left_early_lost_a_share_of_the_time_that_it_was_there() -> None:
+    def trial(lost: float) -> TrialRun:
+        run = TrialRun()
+        for now in range(0, 86_400, 60):
+            there = {"a": Guest("a", "a", {"sim_lost": min(now, 3600) * lost})} if now <= 3600 else {}
+            snapshot = Snapshot(guests=there, monotonic=float(now))
+            assert run.add(Report(0, 0.0, "enforce", snapshot, (), (), (), (), (), 0.0), None) == ""
+        return run
+
+    assert trial(0.1).lost == {"a": pytest.approx(0.1)}
+    assert trial(0.1).slowed_down(trial(0.0)) == "a loses 10.0 % of its work, without newcomers 0.0 %"
 
 
 DAY = """

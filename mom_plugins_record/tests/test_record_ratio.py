@@ -43,6 +43,17 @@ def always(gib: float) -> Callable[[int, int], float]:
     return lambda day, part: gib
 
 
+@pytest.mark.parametrize("parts", [PARTS // 2, PARTS - 1])
+def test_a_day_that_is_not_over_changes_nothing(parts: int) -> None:
+    def busy_at_night(seed: int) -> Callable[[int, int], float]:
+        return lambda day, part: uneven(seed, 0.05)(day, part) * (1.0 if part == PARTS - 1 else 0.3)
+
+    whole = learned(*[busy_at_night(seed) for seed in range(10)])
+    today = MONDAY + 28
+    begun = [one._replace(days={**one.days, today: [0.3 * GIB] * parts + [None] * (PARTS - parts)}) for one in whole]
+    assert sold_at_risk(begun, HOST) == sold_at_risk(whole, HOST)
+
+
 def by_turns(first: bool) -> Callable[[int, int], float]:
     return lambda day, part: 3.0 if (part < PARTS // 2) is first else 0.5
 

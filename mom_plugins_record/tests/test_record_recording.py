@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -299,6 +300,19 @@ def test_whoever_can_look_into_the_folder_cannot_keep_mom_from_recording(tmp_pat
         os.close(looks)
     assert (folder / ".lock").stat().st_mode & 0o7777 == 0o600
     assert len(files_of(folder)) == 1
+
+
+def test_what_was_recorded_before_a_start_with_a_clock_that_was_far_behind_is_read_from_any_time_on(
+    tmp_path: Path, reports: list[Report]
+) -> None:
+    behind = [replace(one, time=number * 5.0) for number, one in enumerate(reports[:3])]
+    for kept, wall in ((reports[:10], reports[0].time), (behind, 0.0), (reports[10:], reports[10].time)):
+        writer = opened(tmp_path, wall=partial(float, wall))
+        for report in kept:
+            writer.cycle(report)
+        writer.close()
+    found = [one.report.time for one in Recording(tmp_path).cycles(reports[5].time)]
+    assert found == [one.time for one in reports[5:]]
 
 
 def test_a_recording_can_be_looked_at_again_from_further_back(tmp_path: Path, reports: list[Report]) -> None:

@@ -197,6 +197,20 @@ def test_a_time_without_cycles_is_said(recording: Path) -> None:
     assert run(recording, "--fail-on", "rain").exit_code == 2
 
 
+def test_where_nothing_could_be_compared_nothing_is_fine(recording: Path, tmp_path: Path) -> None:
+    middle = [*Recording(recording).cycles()][35:45]
+    rewritten(tmp_path / "cut", middle)
+    policy = tmp_path / "50_balloon.policy"
+    policy.write_text('(with Guests g (g.Control "balloon_target" (* 0.1 g.balloon_max)))')
+    arguments = (tmp_path / "cut", "--policy", policy, "--no-estimate")
+    shown = run(*arguments, "--fail-on", "below-need,difference")
+    assert shown.exit_code == 1
+    assert "nothing could be compared, so --fail-on cannot tell" in " ".join(shown.stderr.split())
+    assert "unknown, as nothing could be compared" in shown.stdout
+    assert "none" not in shown.stdout
+    assert run(*arguments).exit_code == 0
+
+
 # --- verdicts -------------------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import random
+import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -202,6 +203,28 @@ def test_a_file_as_large_as_it_may_become_loses_its_oldest_day_of_guests(path: P
     assert max(row.hour for row in read_guests(path, 0, float("inf"))) == 1_000_474
 
 
+def test_minutes_that_fill_a_small_file_go_before_guests_of_later_days(path: Path) -> None:
+    file = file_at(path, largest=1 << 18)
+    for number in range(0, 24 * 40, 6):
+        at = 1_000_000 + number
+        file.write([hour(at, 2)], [MinuteRow(at * 60 + minute, f"s{n}", 1.5, 2.5, 3.5) for minute in range(60) for n in range(5)])
+    assert path.stat().st_size < 2 << 18
+    hours = [row.hour for row in read_guests(path, 0, float("inf"))]
+    assert hours[0] < 1_000_954 - 24
+    assert hours[-1] == 1_000_954
+    points = read_minutes(path, PointsAsked(0.0, 1e12, 10**9))
+    assert points[0].time // 3600 >= hours[0]
+
+
+def test_the_hour_that_is_written_stays_though_it_alone_is_too_much_for_the_file(path: Path) -> None:
+    file = file_at(path, largest=1 << 16)
+    for number in range(48):
+        file.write([hour(1_000_000 + number, 200)])
+    assert {row.hour for row in read_guests(path, 0, float("inf"))} == {1_000_047}
+    assert read_hosts(path, 0, float("inf"))[-1].hour == 1_000_047
+    assert path.stat().st_size < 5 << 16
+
+
 def overwritten(path: Path) -> bytes:
     file_at(path).write([hour(guests=500)])
     content = path.read_bytes()
@@ -353,6 +376,27 @@ def test_what_cannot_be_opened_is_not_set_aside(tmp_path: Path) -> None:
     with pytest.raises(AccountsError, match="cannot be used: Is a directory"):
         file_at(path).open()
     assert path.is_dir()
+
+
+def test_accounts_that_are_being_written_are_locked_and_not_damaged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_record.report.accounts_file.WAITS_SECONDS", 0.01)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(AccountsError, match=r"cannot be read: database is locked \(try again"):
+            check(path)
+
+
+def test_accounts_of_a_mom_that_was_killed_while_it_wrote_are_read_as_they_were_before(path: Path, tmp_path: Path) -> None:
+    file_at(path).write([hour(guests=300)])
+    (killed := tmp_path / "killed").mkdir()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA cache_size = 5")  # so that some of what is written reaches the disk before it is ended
+        connection.execute("BEGIN")
+        connection.execute("UPDATE guest_hours SET name = hex(randomblob(300))")
+        for name in (path.name, f"{path.name}-journal"):
+            shutil.copy(path.with_name(name), killed)
+    check(killed / path.name)
+    assert list(read_guests(killed / path.name, 0, float("inf"))) == list(read_guests(path, 0, float("inf")))
 
 
 def test_another_programs_database_is_not_taken_for_accounts(tmp_path: Path) -> None:

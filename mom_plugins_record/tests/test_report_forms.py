@@ -233,6 +233,20 @@ def test_the_page_begins_with_the_programs_that_were_killed() -> None:
     assert re.search('<div class="first"><div><b>5</b><span>programs killed in guests', made)
 
 
+def test_waiting_and_killing_are_shares_of_the_time_of_guests_that_tell_of_them(tmp_path: Path) -> None:
+    file = AccountsFile(tmp_path / NAME, keep=400 * 86_400.0, largest=1 << 30)
+    file.open()
+    tells = guest(FIRST, "a", 4, 1, waited_seconds=360.0, waited_for_mom_seconds=360.0, killed=1, killed_known_seconds=3600.0)
+    silent = [guest(FIRST, f"b{number}", 4, 1, waiting_known_seconds=0.0) for number in range(9)]
+    file.write([(host(FIRST), [tells, *silent])])
+    said = " ".join(run(tmp_path).output.split())
+    assert "10 % of guests' time waited because of mom, at most; known of 10 % of their time" in said
+    assert "waited because of mom, at most 360.0 s (10 % of guests' time; known of 10 % of their time)" in said
+    assert "1 programs killed in guests for want of memory, 1 of them in gold; known of 10 % of their time" in said
+    whole = told(tmp_path)["whole"]
+    assert (whole["waiting_known_guest_hours"], whole["killed_known_guest_hours"], whole["seen_guest_hours"]) == (1, 1, 10)
+
+
 @pytest.mark.parametrize(("ended", "last", "began"), [(1800, "1h", 0), (1801, "1h", 1), (1801, "20m", 1), (3600, "10m", 1), (600, "1h", 0)])
 def test_a_report_begins_at_the_nearest_full_hour_and_has_one_hour_at_least(tmp_path: Path, ended: float, last: str, began: int) -> None:
     file = AccountsFile(tmp_path / NAME, keep=400 * 86_400.0, largest=1 << 30)
@@ -294,6 +308,22 @@ def test_nothing_is_said_of_a_guest_that_tells_nothing_or_was_seen_for_less_than
     assert advise(4 * GIB, [GIB] * 24, 0, 3600, 0).fit is Fit.LARGE
 
 
+@pytest.mark.parametrize(("killed", "for_mom", "why"), [(1, 0.0, "programs were killed"), (0, 900.0, "mom held back")])
+def test_no_smaller_size_would_do_for_a_guest_that_lacked_memory_while_it_had_less(killed: int, for_mom: float, why: str) -> None:
+    lacked = advise(8 * GIB, [GIB] * 24, 0.0, 86_400.0, killed, for_mom)
+    assert (lacked.fit, lacked.would_do_gib, lacked.risk) == (Fit.UNKNOWN, None, None)
+    assert why in lacked.why
+    assert advise(8 * GIB, [GIB] * 24, 0.0, 86_400.0, 0, 800.0).fit is Fit.LARGE
+
+
+def test_a_guest_that_waits_for_what_mom_holds_back_is_called_too_large_in_no_report(tmp_path: Path) -> None:
+    file = AccountsFile(tmp_path / NAME, keep=400 * 86_400.0, largest=1 << 30)
+    file.open()
+    waits = {"waited_seconds": 60.0, "waited_for_mom_seconds": 60.0}
+    file.write((host(hour), [guest(hour, "a", 8, 1, **waits), guest(hour, "b", 8, 1)]) for hour in range(FIRST, FIRST + 24))
+    assert {line["name"]: line["size"]["fit"] for line in told(tmp_path, "--by", "guest")["lines"]} == {"a": "unknown", "b": "too large"}
+
+
 @given(st.integers(1, 10_000))
 def test_a_risk_is_no_more_than_so_many_hours_without_it_can_hide(hours: int) -> None:
     assert (1 - risk_of(hours)) ** hours == pytest.approx(0.05, rel=1e-6)
@@ -313,6 +343,20 @@ def test_a_host_is_not_full_before_the_earliest_day_that_is_told(needed: list[fl
 def test_a_weeks_rhythm_is_no_growth() -> None:
     assert growth_of([(float(n), 5.0) for n in range(6)], 10.0, 0.0).gib_each_week is None
     assert "7 days" in growth_of([], 10.0, 0.0).why_unknown
+
+
+@pytest.mark.parametrize("at", [0, 6, 12, 22])
+def test_growth_is_the_same_at_any_time_of_the_day(at: int) -> None:
+    hosts, guests = [], []
+    for hour in range(FIRST + at, FIRST + at + 24 * 10):
+        used = 3.0 if 8 <= hour % 24 < 20 else 1.5
+        sizes = {"available_kib_seconds": (30 - used) * GIB * 3600, "guests_held_kib_seconds": (used + 0.5) * GIB * 3600}
+        hosts.append(host(hour, **sizes))
+        guests.append(guest(hour, "a", 4, used))
+    growth = summary_of(AccountedHours(hosts, guests, (FIRST + at) * 3600.0, (FIRST + at + 240) * 3600.0)).growth
+    assert growth is not None
+    assert growth.gib_each_week == pytest.approx(0, abs=1e-9)
+    assert growth.full_on is None
 
 
 def test_an_hour_belongs_to_the_class_that_the_guest_had_then() -> None:

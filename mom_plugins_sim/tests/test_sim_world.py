@@ -90,6 +90,28 @@ def test_guests_without_statistics_or_balloon_are_as_many_as_planned(clock):
     assert all("stats_age" not in fields[identity] for identity in without)
 
 
+def test_nothing_can_be_asked_of_guests_that_have_not_told_for_long_as_of_real_ones(clock):
+    hypervisor = SimHypervisor(usual_world(4, 8, clock(), silent=0.25), clock)
+
+    def obstacles():
+        return [why for guest in hypervisor.guests() if (why := guest.why_blocked("balloon_target"))]
+
+    clock.now += 60
+    assert obstacles() == []
+    clock.now += 2
+    assert obstacles() == ["the guest's balloon driver has never answered"]
+    for guest in hypervisor.world.guests.values():
+        guest.mute = True
+    clock.now += 40
+    assert len(obstacles()) == 1, "it may have missed some"
+    clock.now += 20
+    assert obstacles().count("the guest's balloon driver does not answer any more") == 3
+    for guest in hypervisor.world.guests.values():
+        guest.mute = False
+    clock.now += 6
+    assert len(obstacles()) == 1
+
+
 def test_ksm_merges_what_guests_have_in_common_and_the_host_gains_it(hypervisor, clock):
     clock.now += 60
     before = hypervisor.host_fields()["mem_really_available"]

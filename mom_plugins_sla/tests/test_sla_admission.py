@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Entity, Guest, Host, MomError, PluginContext, Scope, Snapshot
-from mom_devkit import FakePromises
+from mom_core import Columns, Condition, Entity, Guest, Host, MomError, PluginContext, Report, Scope, Snapshot, Verdict
+from mom_core.model import GuestTable
+from mom_devkit import FakePromises, HandClock
 from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.settings import SlaSettings
 from mom_toolkit import (
@@ -23,6 +24,7 @@ from mom_toolkit import (
     Reservations,
     ReservationState,
     Room,
+    stale_seconds,
 )
 
 GIB = 1 << 20
@@ -52,6 +54,16 @@ CLUSTER = SimpleNamespace(name="cluster", abilities=MoverAbilities(live=True, ch
 """A `Mover` that moves guests while they run, and chooses the host."""
 
 
+def report_of(snapshot: Snapshot, *conditions: Condition) -> Report:
+    return Report(1, 0.0, "enforce", snapshot, (), (), (), (), (), 0.0, verdict=Verdict(conditions))
+
+
+def table(guests: Sequence[Guest]) -> GuestTable:
+    """As the engine has them: those that are only listed have no fields."""
+    places = {guest.id: place for place, guest in enumerate(guests)}
+    return GuestTable([replace(guest, fields={}) for guest in guests], places, Columns.of_rows([guest.fields for guest in guests]))
+
+
 def asked(
     memory: float = 8, name: str = "gold", count: int = 1, *, promisable: float = 30, available: float = 12, guests: Sequence[Guest] = (),
     kept: SimpleNamespace | None = None, default: str | None = None, moves: SimpleNamespace | None = None,
@@ -64,8 +76,8 @@ def asked(
     context = PluginContext(name="sla", monotonic=lambda: 100.0, offers=services)
     plugin = SlaPlugin(SlaSettings(default=default), context)
     host = Host(fields={"mem_promisable": int(promisable * GIB), "mem_really_available": int(available * GIB), "mem_available": 32 * GIB})
-    snapshot = Snapshot(host, {guest.id: guest for guest in guests}, monotonic=99.0)
-    list(plugin.mom_act(snapshot))
+    snapshot = Snapshot(host, table(guests), monotonic=99.0)
+    plugin.mom_report(report_of(snapshot))
     return plugin.mom_services()[Admissions].admission(int(memory * GIB), name, count)
 
 
@@ -175,9 +187,28 @@ def test_what_makes_no_sense_is_said(arguments: tuple[int, str, int], message: s
 )
 def test_nothing_is_said_by_what_is_not_known_or_old(host: dict[str, int], seen: float) -> None:
     plugin = SlaPlugin(SlaSettings(), PluginContext(name="sla", monotonic=lambda: 100.0))
-    list(plugin.mom_act(Snapshot(Host(fields=host), monotonic=seen)))
+    plugin.mom_report(report_of(Snapshot(Host(fields=host), monotonic=seen)))
     with pytest.raises(MomError):
         plugin.mom_services()[Admissions].admission(GIB)
+
+
+def test_while_the_hypervisor_does_not_list_its_guests_no_promise_to_them_is_forgotten() -> None:
+    clock = HandClock(100.0)
+    context = PluginContext(name="sla", monotonic=clock, offers={Promises: (FakePromises("guest_guarantee", "mem_promised"),)})
+    plugin = SlaPlugin(SlaSettings(), context)
+    host = Host(fields={"mem_promisable": 8 * GIB, "mem_really_available": 8 * GIB})
+
+    def admits(snapshot: Snapshot, *conditions: Condition) -> bool:
+        plugin.mom_report(report_of(snapshot, *conditions))
+        return plugin.mom_services()[Admissions].admission(4 * GIB, "platinum").admitted
+
+    empty, away = Snapshot(host, monotonic=100.0), Condition("guests", "the guests are unknown: libvirtd is away")
+    assert not admits(Snapshot(host, {"bank": a_guest("bank", 8)}, monotonic=100.0))
+    assert not admits(empty, away), "what was seen last counts"
+    assert admits(empty, replace(away, over=1.0)), "and there are none"
+    clock.now += 2 * stale_seconds(context.interval)
+    with pytest.raises(MomError, match="mom has not looked at the host for"):
+        admits(replace(empty, monotonic=clock.now), away)
 
 
 @given(

@@ -8,12 +8,12 @@ from .explainer import (
     Sentence as Sentence,
     SentencePlace as SentencePlace,
 )
-from .explanation import Explainers as Explainers, find_guest as find_guest
+from .explanation import Explainers as Explainers, find_guest as find_guest, guests_unknown as guests_unknown
 from .imported import Imported as Imported, ImportedSection as ImportedSection, Importer as Importer, read_foreign as read_foreign
 from .running import NoSuchGuest as NoSuchGuest, NotRunning as NotRunning, RunningMom as RunningMom
 from .sources import ask as ask, newest as newest, past_days as past_days, recording as recording
 from .status_part import StatusPart as StatusPart
-from .status_file import problems_of as problems_of
+from .status_file import problems_of as problems_of, verdict_of as verdict_of
 from .tables import TableColumn as TableColumn, print_table as print_table
 from .top.columns import age as age, percent as percent, short as short, sparkline as sparkline
 from .top.looking import Looking as Looking
@@ -22,6 +22,7 @@ from .top.table import (
     below_head as below_head,
     heading as heading,
     help_lines as help_lines,
+    in_lines as in_lines,
     memory_line as memory_line,
     too_small as too_small,
     wrapped as wrapped,

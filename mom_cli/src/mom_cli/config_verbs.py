@@ -172,11 +172,11 @@ def _show_running(config: Config, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"from": where, "settings": found}, indent=2))
         return
-    in_file = dict(_settings(config.in_force()))
+    in_file, running = dict(_settings(config.in_force())), dict(_settings(found))
     rows = []
-    for path, value in _settings(found):
-        other = "not there" if path not in in_file else "" if in_file[path] == value else _shown(in_file[path])
-        rows.append((dotted(path), _shown(value), other))
+    for path in dict.fromkeys([*running, *in_file]):
+        now, then = (_shown(said[path]) if path in said else "not there" for said in (running, in_file))
+        rows.append((dotted(path), now, "" if path in running and path in in_file and running[path] == in_file[path] else then))
     print_table(("setting", TableColumn("value", prose=True), TableColumn("the file says now", 1)), rows)
     print_prose(f"from {where}", 2)
 

@@ -16,7 +16,7 @@ import click
 
 from mom_cli.explanation import Explainers, find_guest
 from mom_cli.here import how_to_start
-from mom_cli.sources import ask, newest, recording, running_mom
+from mom_cli.sources import ask, newest, recording, running_mom, told
 from mom_cli.status_file import LATE_CYCLES, instead, read_status, reported
 from mom_core import Config, MomError, lasting, printable
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
@@ -93,14 +93,14 @@ def _now(guest: str, config_path: str | None) -> _FoundExplanation:
     if answer is not None:
         content, where = answer
         age = max(0.0, time.time() - float(content["time"]))
-        return _FoundExplanation(content, where, _late(age, content["interval_seconds"]), age, "sim" not in config.plugins)
+        return _FoundExplanation(content, where, _late(config, age, content["interval_seconds"]), age, "sim" not in config.plugins)
     status = read_status(config.run_directory)
     if status is None:
         hint = f"start it with {how_to_start(config_path)}; with --at, a recording is looked at"
         raise MomError("mom does not run on this host", hint=hint)
     report = reported(status.content)
     explainers = Explainers(explainers_of(plugin.loaded for plugin in config.plugins.values()))
-    content = explainers.explain(report, find_guest(report.snapshot.guests, guest))
+    content = explainers.explain(report, find_guest(report.snapshot.guests, guest, report.verdict))
     running = running_mom(config)
     how = "with `http: {}` below `plugins`, mom" if running is None else f"a mom that answers through {running.where}"
     missing = f"Only the last cycle is known: {how} also says since when and why, with the policy's line."
@@ -110,8 +110,11 @@ def _now(guest: str, config_path: str | None) -> _FoundExplanation:
     return _FoundExplanation(content, str(file), remarks, status.age, "sim" not in config.plugins)
 
 
-def _late(age: float, interval: float | None) -> list[str]:
-    return [f"mom hangs: its last cycle was {lasting(age)} ago."] if interval and age > LATE_CYCLES * interval + 1.0 else []
+def _late(config: Config, age: float, interval: float | None) -> list[str]:
+    """That mom hangs, in the words of `mom status`: a cycle that took long began long ago, too, and so did one before the clock was set."""
+    found = told(config) if interval and age > LATE_CYCLES * interval + 1.0 else None
+    trouble = None if found is None else found.status.trouble
+    return [] if trouble is None else [f"{trouble.message}."]
 
 
 # --- from a recording ----------------------------------------------------------------------------------------------------------
@@ -125,12 +128,12 @@ def _recorded(guest: str, at: str | None, path: Path | None, config_path: str | 
     chosen, following = _cycle_at(recorded, then, explainers)
     report = chosen.report
     remarks = [] if then is None else _gap(chosen, then, following)
-    wanted = find_guest(report.snapshot.guests, guest)
+    wanted = find_guest(report.snapshot.guests, guest, report.verdict)
     reasons = chosen.reasons_of(wanted.id)
     if reasons is None and chosen.policies:
         remarks.append("Why the policies decided so was not recorded in this cycle.")
-    told = explainers.explain(report, wanted, texts=chosen.policies, zone=UTC, reasons=lambda control: (reasons or {}).get(control, ""))
-    return _FoundExplanation(told, recorded.where, remarks, None)
+    content = explainers.explain(report, wanted, texts=chosen.policies, zone=UTC, reasons=lambda control: (reasons or {}).get(control, ""))
+    return _FoundExplanation(content, recorded.where, remarks, None)
 
 
 def _plugins(config: Config | None) -> Iterable[LoadedPlugin]:

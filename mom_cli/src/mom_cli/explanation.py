@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from datetime import tzinfo
 from difflib import get_close_matches
 from functools import partial
@@ -18,7 +18,23 @@ from typing import Any, Final, TypeVar
 
 from mom_cli.explainer import About, ExplainedDecision, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_cli.running import NoSuchGuest
-from mom_core import ControlSpec, Declarations, Guest, Problem, Report, Source, Status, Unit, Value, as_number, format_duration, printable
+from mom_core import (
+    Condition,
+    ControlSpec,
+    Declarations,
+    Guest,
+    MomError,
+    Problem,
+    Report,
+    Source,
+    Status,
+    Unit,
+    Value,
+    Verdict,
+    as_number,
+    format_duration,
+    printable,
+)
 from mom_core.plugins.bounded import attempt, describe
 from mom_daemon import amount
 from mom_toolkit import platform_properties
@@ -226,12 +242,28 @@ def _given(by: str, kind: type[Result], given: object) -> Result:
     return given
 
 
+def guests_unknown(guests: Sized, verdict: Verdict | None) -> Condition | None:
+    """The condition that the hypervisor did not list its guests; None where it did. No guest is seen then, which does not say that there is
+    none.
+
+    :param guests: those of the cycle: what is listed is known, though the condition stands a little longer
+    """
+    conditions = () if guests or verdict is None else verdict.conditions
+    return next((one for one in conditions if one.name == "guests" and "core" in one.plugins and not one.over), None)
+
+
 _COMPARED_NAMES: Final = 2000
 """Names that are compared with one that does not exist: some 20 ms."""
 
 
-def find_guest(guests: Mapping[str, Guest], wanted: str) -> Guest:
-    """The guest of this id or name. Raises `NoSuchGuest`, which names those that may be meant."""
+def find_guest(guests: Mapping[str, Guest], wanted: str, verdict: Verdict | None = None) -> Guest:
+    """The guest of this id or name. Raises `NoSuchGuest`, which names those that may be meant.
+
+    :param verdict: of the cycle
+    :raises MomError: by the verdict, the hypervisor did not list its guests
+    """
+    if unknown := guests_unknown(guests, verdict):
+        raise MomError(unknown.message, hint=unknown.cure)
     found = guests.get(wanted) or next((guest for guest in guests.values() if guest.name == wanted), None)
     if found is not None:
         return found

@@ -6,12 +6,13 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
 from mom_cli.class_hooks import having, offered
 from mom_cli.running import NoSuchGuest, NotRunning, RunningMom
-from mom_cli.status_file import RunningStatus, instead, read_status
+from mom_cli.status_file import RunningStatus, expect_format, instead, read_status
 from mom_core import Config, MomError, PluginSettings
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_daemon import STATUS_FILE, print_prose
@@ -59,10 +60,25 @@ def told(config: Config) -> LocatedStatus | None:
     answer = ask(config, lambda running: running.report(), otherwise=instead(config.run_directory))
     if answer is not None:
         content, where = answer
+        expect_format(content, where)
         age = max(0.0, time.monotonic() - float(content["monotonic_seconds"]))
-        return LocatedStatus(RunningStatus(content, int(content["pid"]), age), where)
+        answered = LocatedStatus(RunningStatus(content, int(content["pid"]), age), where)
+        return (answered.status.late and _of_file_in_time(config)) or answered
+    return _of_file(config)
+
+
+def _of_file(config: Config) -> LocatedStatus | None:
     status = read_status(config.run_directory)
     return None if status is None else LocatedStatus(status, str(config.run_directory / STATUS_FILE))
+
+
+def _of_file_in_time(config: Config) -> LocatedStatus | None:
+    """The status file's word, if that is not late: what answers may have got no reports for a while, as a plugin that is set aside, and
+    mom works all the same."""
+    with suppress(MomError):
+        found = _of_file(config)
+        return None if found is None or found.status.late else found
+    return None
 
 
 def recording(config: Config | None, path: Path | None) -> PastCycles:

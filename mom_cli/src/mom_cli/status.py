@@ -13,10 +13,11 @@ import click
 from mom_cli import StatusPart
 from mom_cli.alike import common_problems
 from mom_cli.class_hooks import mistake, offered
+from mom_cli.explanation import guests_unknown
 from mom_cli.here import changes_left, how_to_start
 from mom_cli.marks import mark
 from mom_cli.sources import told
-from mom_cli.status_file import RunningStatus, problems_of, reported
+from mom_cli.status_file import RunningStatus, problems_of, reported, verdict_of
 from mom_core import Config, GuestColumn, MomError, Report, Scope, Severity, Source, Status, Unit, Verdict, lasting, printable
 from mom_core.plugins.discovery import LoadedPlugin
 from mom_daemon import amount, brief, config_argument, json_option, lacking, load_to_look, print_prose
@@ -72,6 +73,8 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
     found = told(config)
     if found is not None:
         content = found.status.content
+        if unknown := guests_unknown(content["guests"]["rows"], verdict_of(content)):
+            raise MomError(unknown.message, hint=unknown.cure)
         late = ", and is late: mom hangs" if found.status.late else ", and could not be written since" if found.status.unwritten else ""
         origin = f"as of {found.status.age:.1f} s ago{late}, from {found.where}"
     else:
@@ -91,19 +94,20 @@ def guests_command(config_path: str | None, as_json: bool) -> None:
 
 
 def _rows(content: ReportDocument) -> list[dict[str, Any]]:
-    """Guests by the columns of their table, each with what was done last, and with warnings about it."""
+    """Guests by the columns of their table, each with what was done last, and with what is wrong with it."""
     outcomes = content["outcomes"][::-1]
     done = {one["entity"]["id"]: one for one in outcomes}
     done |= {one["entity"]["id"]: one for one in outcomes if one["status"] not in NOTHING_DONE}
     notes: dict[str, list[str]] = {}
     for problem in content["problems"]:
-        if problem["entity"] is not None and problem["severity"] == Severity.WARNING:
+        if problem["entity"] is not None:
             notes.setdefault(problem["entity"]["id"], []).append(problem["message"])
     rows: list[dict[str, Any]] = [dict(zip(content["guests"]["columns"], row, strict=True)) for row in content["guests"]["rows"]]
     for row in rows:
         last = done.get(row["id"])
         row["last"] = None if last is None else {**last, "unit": content["controls"].get(last["control"], "")}
-        row["remarks"] = notes.get(row["id"], [])
+        done_last = "" if last is None else f"{last['control']} is not set: "  # what was done last says so, too
+        row["remarks"] = [one for one in notes.get(row["id"], []) if not (done_last and one.startswith(done_last))]
     return rows
 
 
@@ -129,7 +133,8 @@ def _show(config: Config, status: RunningStatus, where: str) -> None:
     took = f"{cycle['duration_seconds'] * 1e3:.0f} ms{woken}{left_out}"
     print_prose(f"cycle {cycle['number']} ended {status.age:.1f} s ago and took {took}, says {where}", 2)
     counts = ", ".join(f"{count} {name}" for name, count in content["outcome_counts"].items() if count) or "nothing"
-    print_prose(f"{len(content['guests']['rows'])} guests; decided: {counts}; {content['to_put_back']} changes to put back at the end", 2)
+    guests = "guests unknown" if guests_unknown(content["guests"]["rows"], status.verdict) else f"{len(content['guests']['rows'])} guests"
+    print_prose(f"{guests}; decided: {counts}; {content['to_put_back']} changes to put back at the end", 2)
     for heading, text in _parts(config, reported(content)).items():
         print_prose(f"{heading}: {text}", len(heading) + 2)
     print_prose("plugins:")

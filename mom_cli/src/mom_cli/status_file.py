@@ -55,18 +55,26 @@ def reported(content: ReportDocument) -> Report:
         Outcome(_decision(one, one["value"], one["reason"]), one["before"], one["after"], Status(one["status"]), one["error"])
         for one in content["outcomes"]
     ]
-    revisions = []
+    revisions: list[Revision] = []
+    first: list[Decision] = []
+    made: dict[tuple[str, str], Decision | None] = {}
     for one in content["revisions"]:
         before = _decision(one, one["wanted"], one["wanted_because"])
-        after = None if one["dropped"] else replace(before, value=one["became"])
-        revisions.append(Revision(before, after, one["reason"], one["reviewer"]))
+        key = (before.entity.id, before.control)
+        revised_before = made.get(key)
+        if revised_before is not None and (revised_before.value, revised_before.source) == (before.value, before.source):
+            before = revised_before  # the next reviewer's word on what one has made of a decision: no policy wanted that
+        else:
+            first.append(before)
+        made[key] = None if one["dropped"] else replace(before, value=one["became"])
+        revisions.append(Revision(before, made[key], one["reason"], one["reviewer"]))
     revised = {(one.after.entity.id, one.after.control) for one in revisions if one.after is not None}
     wanted = [one.decision for one in outcomes if (one.decision.entity.id, one.decision.control) not in revised]
     cycle = content["cycle"]
     snapshot = Snapshot(host, guests, cycle["time"], 0.0, cycle["number"])
-    decisions = (*wanted, *(one.before for one in revisions))
     lasted = (cycle["duration_seconds"], cycle["lag_seconds"], cycle["skipped"], cycle["woken_by"])
-    return Report(cycle["number"], cycle["time"], content["mode"], snapshot, decisions, revisions, outcomes, (), (), *lasted)
+    said = (revisions, outcomes, problems_of(content), ())
+    return Report(cycle["number"], cycle["time"], content["mode"], snapshot, (*wanted, *first), *said, *lasted, verdict=verdict_of(content))
 
 
 def problems_of(content: ReportDocument) -> list[Problem]:
@@ -84,6 +92,12 @@ def _decision(one: DecisionModel | RevisionModel, value: Value, reason: str) -> 
 
 def _entity(one: EntityModel) -> Entity:
     return Entity(Scope(one["scope"]), one["id"], one["name"])
+
+
+def verdict_of(content: ReportDocument) -> Verdict | None:
+    """The verdict of a document; None where it has none."""
+    verdict = content["verdict"]
+    return None if verdict is None else _verdict(verdict)
 
 
 def _verdict(content: VerdictModel) -> Verdict:
@@ -137,9 +151,18 @@ class RunningStatus:
     @property
     def verdict(self) -> Verdict:
         """The verdict on the whole; first of all that the content is old, where it is: then the rest is as of that cycle."""
-        content = self.content["verdict"]
-        said = Verdict() if content is None else _verdict(content)
+        said = verdict_of(self.content) or Verdict()
         return said if self.trouble is None else Verdict((self.trouble, *said.conditions))
+
+
+def expect_format(content: ReportDocument, where: str) -> None:
+    """Raises `MomError` for the document of another version of mom, of which the members have other names or meanings.
+
+    :param where: who gave it
+    """
+    if content["format"] != REPORT_FORMAT:
+        hint = "restart the daemon after an upgrade"
+        raise MomError(f"the report from {where} is of format {content['format']}, this mom reads {REPORT_FORMAT}", hint=hint)
 
 
 def _limit(content: ReportDocument) -> float:
@@ -186,12 +209,8 @@ def read_status(directory: Path) -> RunningStatus | None:
     try:
         content = json.loads(text)
         age = time.monotonic() - float(content["monotonic_seconds"])
-        if content["format"] != REPORT_FORMAT:
-            raise MomError(
-                f"{path} is of format {content['format']}, this mom reads {REPORT_FORMAT}", hint="restart the daemon after an upgrade"
-            )
-        if content["verdict"] is not None:
-            _verdict(content["verdict"])
+        expect_format(content, str(path))
+        verdict_of(content)
         limit = _limit(content)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise MomError(f"{path} is no status file: {type(error).__name__}: {error}", hint="restart mom") from error

@@ -63,11 +63,9 @@ class Ledger:
             directory.mkdir(parents=True, exist_ok=True, mode=0o750)
             refuse_untrusted(directory, "state_directory")
             entries = ledger._file.look()
-        except PermissionError as error:
-            hint = advice_when_denied(ledger.path, directory)
-            raise StateError(f"the ledger {ledger.path} cannot be read: {error.strerror}", hint=hint) from error
         except OSError as error:
-            hint = "repair the file system, or set state_directory"
+            denied = isinstance(error, PermissionError)
+            hint = advice_when_denied(ledger.path, directory) if denied else "repair the file system, or set state_directory"
             raise StateError(f"the ledger {ledger.path} cannot be read: {error.strerror}", hint=hint) from error
         except LaterVersionError as error:
             raise StateError(error.message, hint="upgrade, or restore with that one") from error

@@ -110,11 +110,9 @@ class StateFile(Generic[Content]):
         self.damage = self._in_the_way = ""
         try:
             return self.look()
-        except LaterVersionError as error:
-            self._put_out_of_the_way("later", error)
         except StateError as error:
-            self._put_out_of_the_way("damaged", error)
-        return None
+            self._put_out_of_the_way("later" if isinstance(error, LaterVersionError) else "damaged", error)
+            return None
 
     def look(self) -> Content | None:
         """The content, or None when there is no file; whatever is wrong, nothing is changed.
@@ -151,7 +149,9 @@ class StateFile(Generic[Content]):
             raise self._damaged(f"its version is {version}, this mom reads {self._version}")
         form = self._form
         try:
-            return form(_parsed(body)) if callable(form) else form.validate_json(body, strict=True)
+            if callable(form):
+                return form(json.loads(body, parse_constant=_finite, parse_float=_finite))
+            return form.validate_json(body, strict=True)
         except Exception as error:  # whatever the parser or the owner makes of what they did not expect, it is damage
             reason = f"its content makes no sense ({type(error).__name__})"
             self._log.debug("%s: %s", self.path, reason, exc_info=True)
@@ -260,14 +260,6 @@ def set_aside_below(directory: Path) -> Iterable[Path]:
 
 def _checksum(kind: str, version: int, body: bytes) -> int:
     return zlib.crc32(body, zlib.crc32(f"{kind} {version} ".encode()))
-
-
-def _parsed(body: bytes) -> Any:
-    return json.loads(body, parse_constant=_no_number, parse_float=_finite)
-
-
-def _no_number(constant: str) -> float:
-    raise ValueError(f"{constant} is no number")
 
 
 def _finite(text: str) -> float:

@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from mom_core import read_file
+
 USUAL: Final = (
     "proc/meminfo proc/vmstat proc/stat proc/loadavg proc/uptime proc/swaps proc/zoneinfo proc/buddyinfo proc/cpuinfo proc/mounts "
     "proc/pressure/* proc/sys/vm/* proc/sys/kernel/numa_balancing proc/sys/kernel/osrelease "
@@ -20,23 +22,18 @@ LONGEST_BYTES: Final = 1 << 20
 """Larger files are left out: none of the usual ones is, and a test need not copy what it does not read."""
 
 
-def mirror_host(folder: Path, source: Path = Path("/")) -> Path:
+def mirror_host(folder: Path) -> Path:
     """Copy the usual files of /proc and /sys of this host into a folder, all of them writable there; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for pattern in USUAL.split():
-        for path in sorted(source.glob(pattern)):
-            with suppress(OSError):  # some can only be written, some only on other hardware
-                if path.is_file():
-                    _copy(path, folder / path.relative_to(source))
+        for path in sorted(Path("/").glob(pattern)):
+            with suppress(OSError):  # some are folders, some can only be written, some only on other hardware
+                content = read_file(path, LONGEST_BYTES)
+                if len(content) <= LONGEST_BYTES:
+                    target = folder / path.relative_to("/")
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(content)
     return folder
-
-
-def _copy(path: Path, target: Path) -> None:
-    with path.open("rb") as file:
-        content = file.read(LONGEST_BYTES + 1)
-    if len(content) <= LONGEST_BYTES:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
 
 
 def host_of(folder: Path, files: Mapping[str, str]) -> Path:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Final
+from unittest.mock import patch
 
 import mom_helper
 from mom_devkit.patience import wait_until
@@ -164,17 +165,9 @@ class MomPower:
         if self.helper is None:
             self.helper = HelperProcess(declarations, groups)
             self.helper.start()
-        before = os.environ.get(HELPER_SOCKET_VARIABLE)
-        os.environ.update(self.helper.environment)
-        try:
-            with another_user():
-                self._connection = Helper.reached()
-                yield
-        finally:
-            if before is None:
-                del os.environ[HELPER_SOCKET_VARIABLE]
-            else:
-                os.environ[HELPER_SOCKET_VARIABLE] = before
+        with patch.dict(os.environ, self.helper.environment), another_user():
+            self._connection = Helper.reached()
+            yield
 
     def close(self) -> None:
         """End the helper."""

@@ -1,13 +1,15 @@
 from .doctor import Cures as Cures, count_of as count_of, examined as examined, told as told
-from .disk_limits import wanted_limits as wanted_limits
+from .disk_limits import tune_named as tune_named, wanted_limits as wanted_limits
 from .fields import (
     AUTODEFLATE as AUTODEFLATE,
+    BALLOON as BALLOON,
+    LIMIT_ROOM as LIMIT_ROOM,
     PERIOD as PERIOD,
     REPORTING as REPORTING,
     guest_fields as guest_fields,
     host_fields as host_fields,
 )
-from .guest_cgroup import Cgroups as Cgroups, CpuCounters as CpuCounters, cgroups_of as cgroups_of
+from .guest_cgroup import Cgroups as Cgroups, CpuCounters as CpuCounters, cgroups_of as cgroups_of, pressure_in as pressure_in
 from .host_side import HostSide as HostSide
 from .plugin_of_guests import PluginOfGuests as PluginOfGuests
 from .qemu_process import (
@@ -15,13 +17,14 @@ from .qemu_process import (
     HeldMemory as HeldMemory,
     Merged as Merged,
     huge_kib as huge_kib,
+    mapped_kib as mapped_kib,
     MergedPages as MergedPages,
     swapped_kib as swapped_kib,
     times_of as times_of,
 )
 from .reporting_hypervisor import ReportingHypervisor as ReportingHypervisor
 from .resizes import Resizes as Resizes
-from .seen_guests import BALLOON as BALLOON, SeenGuest as SeenGuest, SeenGuests as SeenGuests
+from .seen_guests import SeenGuest as SeenGuest, SeenGuests as SeenGuests
 from .statistics import Reading as Reading, Record as Record, convert as convert, possible_maximum as possible_maximum
 from .watch import (
     BalloonStatistics as BalloonStatistics,

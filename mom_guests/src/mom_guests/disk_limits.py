@@ -1,16 +1,27 @@
-"""What becomes of the limits of a guest's disk when some are set."""
+"""Which limits of a guest's disks and network interfaces are set, and what becomes of those of a disk then."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
-from mom_core import DiskTune, Entity, NotSupported, printable
+from mom_core import DiskTune, Entity, NetTune, NotSupported, printable
+
+Tune = TypeVar("Tune", DiskTune, NetTune)
+
+
+def tune_named(guest: Entity, kind: str, name: str, tunes: Iterable[Tune]) -> Tune:
+    """The limits of what the guest has under that name; raises `NotSupported` where it has no such thing.
+
+    :param kind: of thing, such as `disk`
+    """
+    known = {tune.name: tune for tune in tunes}
+    if name not in known:
+        has = f"; it has {', '.join(map(printable, known))}" if known else ""
+        raise NotSupported(f"{guest} has no {kind} {printable(name)}{has}")
+    return known[name]
 
 
 def wanted_limits(guest: Entity, disk: str, disks: Sequence[DiskTune], limits: Mapping[str, int]) -> dict[str, int]:
     """All limits of a disk once these are set: what is not given stays. Raises `NotSupported` for a disk that the guest has not."""
-    tunes = {tune.name: tune for tune in disks}
-    if disk not in tunes:
-        has = f"; it has {', '.join(printable(name) for name in tunes)}" if tunes else ""
-        raise NotSupported(f"{guest} has no disk {printable(disk)}{has}")
-    return {**tunes[disk].current, **limits}
+    return {**tune_named(guest, "disk", disk, disks).current, **limits}

@@ -7,6 +7,7 @@ from typing import Final
 
 from mom_core import FieldSpec, Scope, Unit
 
+BALLOON: Final = "balloon_target"
 PERIOD: Final = "balloon_stats_period"
 REPORTING: Final = "balloon_reporting"
 AUTODEFLATE: Final = "balloon_autodeflate"

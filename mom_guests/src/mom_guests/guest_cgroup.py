@@ -111,12 +111,8 @@ class Cgroups:
         return GroupLimit.of_memory(folder, top or self._unified)
 
     def pressure(self, own: Mapping[str, str]) -> dict[str, float]:
-        """Percent of the last ten seconds for which tasks of this group waited, by `RESOURCE_some` and `RESOURCE_full`."""
-        if UNIFIED not in own:
-            return {}
-        folder = self.folder(UNIFIED, own[UNIFIED])
-        read = ((resource, Pressure.parse(read_kernel_file(f"{folder}/{resource}.pressure"))) for resource in ("memory", "cpu", "io"))
-        return {f"{resource}_{kind}": pressure.avg10 for resource, kinds in read for kind, pressure in kinds.items()}
+        """As `pressure_in`, of this group."""
+        return pressure_in(self.folder(UNIFIED, own[UNIFIED])) if UNIFIED in own else {}
 
     def cpu(self, own: Mapping[str, str]) -> CpuCounters | None:
         """The CPU time of this group; None where it is not counted."""
@@ -145,6 +141,12 @@ class Cgroups:
             return {}
         lines = read_kernel_file(f"{self.folder(controller, own[controller])}/{file}").splitlines()
         return dict(line.split(b" ", 1) for line in lines if b" " in line)
+
+
+def pressure_in(folder: str) -> dict[str, float]:
+    """Percent of the last ten seconds for which tasks of a group waited, by `RESOURCE_some` and `RESOURCE_full`, by the group's folder."""
+    read = ((resource, Pressure.parse(read_kernel_file(f"{folder}/{resource}.pressure"))) for resource in ("memory", "cpu", "io"))
+    return {f"{resource}_{kind}": pressure.avg10 for resource, kinds in read for kind, pressure in kinds.items()}
 
 
 def _whole(text: bytes | None) -> int | None:

@@ -136,10 +136,10 @@ class HostSide:
             return {}
         return {"pid": process.pid, "cgroups": process.cgroups} if process.cgroups else {"pid": process.pid}
 
-    def process(self, uuid: str) -> ProcessStat | None:
-        """The kernel's counters for this guest's process when its fields were last read."""
+    def resident_kib(self, uuid: str) -> int | None:
+        """KiB of the host's memory that this guest's process held when its fields were last read; None: unknown."""
         process = self._processes.get(uuid)
-        return process.times if process is not None and process.pid else None
+        return None if process is None or process.times is None else process.times.resident_kib
 
     def fields(self, uuids: Iterable[str]) -> dict[str, dict[str, Value]]:
         """The fields of these guests, by UUID. A guest without a process, or whose process is no longer the one it was, has none."""
@@ -152,7 +152,7 @@ class HostSide:
         for uuid in uuids:
             process = self._processes.get(uuid)
             if process is not None and process.pid:
-                found[uuid] = self._fields_of(process, uuid in close, now)
+                found[uuid] = self._fields_of(uuid, process, uuid in close, now)
         if self._has_huge_pages:
             self._walk(found)
         return found
@@ -177,13 +177,12 @@ class HostSide:
         self._turn = first + _IN_TURN
         return {*islice(self._processes, first, self._turn), *islice(self._processes, max(0, self._turn - count))}
 
-    def _fields_of(self, process: _Process, close: bool, now: float) -> dict[str, Value]:
+    def _fields_of(self, uuid: str, process: _Process, close: bool, now: float) -> dict[str, Value]:
         folder = f"{self._proc}/{process.pid}"
         times, before = times_of(folder), process.times
         if times is None or times.started != process.started:  # it has ended, and the number may be another process's by now
-            process.pid, process.times, process.closely, process.fits = 0, None, {}, None
             process.merged.close()
-            process.cpu, process.group_used, process.group_throttled = _Growth(), _Growth(), _Growth()
+            self._processes[uuid] = _Process(process.start, process.name)
             return {}
         if close or not process.closely:
             process.closely = self._looked_closely(process, folder, now)

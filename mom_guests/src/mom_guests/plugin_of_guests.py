@@ -51,6 +51,8 @@ _SWITCHED_PER_CYCLE: Final = 50
 _SHORTEST_WATCH_SECONDS: Final = 0.05
 """Guests have something new to tell once a second; looking more often than this only costs."""
 
+_SILENT_CURE: Final = "look whether it hangs, and load virtio_balloon in it: in Windows, the balloon driver and service of virtio-win"
+
 
 def _whole_seconds(seconds: float) -> float:
     if seconds != int(seconds):
@@ -156,21 +158,18 @@ class PluginOfGuests(Generic[H]):
     def _unreliable(self, snapshot: Snapshot) -> Iterable[Problem]:
         if self._hypervisor is None:
             return
-        source = Source(self._context.name)
-        for uuid, silence in self._hypervisor.silent().items():
-            guest = snapshot.guests.get(uuid)
-            if guest is not None:
-                hint = "look whether it hangs, and load virtio_balloon in it: in Windows, the balloon driver and service of virtio-win"
-                yield Problem(source, silence, guest.entity, Severity.WARNING, hint)
-        for uuid, names in self._hypervisor.impossible().items():
-            guest = snapshot.guests.get(uuid)
-            if guest is not None:
-                message = f"the guest reports what cannot be true ({', '.join(names)}): nothing of it is believed"
-                yield Problem(source, message, guest.entity, Severity.WARNING, "its balloon driver is broken, or lies")
-        for uuid, why in self._hypervisor.garbled().items():
-            guest = snapshot.guests.get(uuid)
-            if guest is not None:
-                yield Problem(source, why, guest.entity, Severity.WARNING, self._garbled_cure)
+        lies = {
+            uuid: f"the guest reports what cannot be true ({', '.join(names)}): nothing of it is believed"
+            for uuid, names in self._hypervisor.impossible().items()
+        }
+        for told, hint in (
+            (self._hypervisor.silent(), _SILENT_CURE),
+            (lies, "its balloon driver is broken, or lies"),
+            (self._hypervisor.garbled(), self._garbled_cure),
+        ):
+            for uuid, message in told.items():
+                if uuid in snapshot.guests:
+                    yield Problem(Source(self._context.name), message, snapshot.guests[uuid].entity, Severity.WARNING, hint)
 
     # --- control -----------------------------------------------------------------------------------------------------------------
 

@@ -71,6 +71,12 @@ def huge_kib(process: str) -> int | None:
     return None if own is None else own + (_kib(content, b"ShmemPmdMapped") or 0)
 
 
+def mapped_kib(process: str) -> int:
+    """KiB that this process maps: no guest has more than its process. 0 of one that has ended, or cannot be read."""
+    pages = read_kernel_file(f"{process}/statm", _STAT_BYTES).partition(b" ")[0]
+    return int(pages) * _PAGE_KIB if pages.isdigit() else 0
+
+
 def _kib(content: bytes, name: bytes) -> int | None:
     _, found, after = content.partition(b"\n" + name + b":")
     word = after.split(None, 1)[:1]

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Final, Generic, Protocol, TypeVar
 
 from mom_core import Entity, Guest, GuestGone, NotSupported, Value, printable
-from mom_guests.fields import PERIOD
+from mom_guests.fields import BALLOON, PERIOD
 from mom_guests.host_side import HostSide
 from mom_guests.resizes import Resizes
 from mom_guests.statistics import Reading, Record, convert, usable_memory
 from mom_toolkit import UNDESCRIBED, boot_id, stale_seconds
-
-BALLOON: Final = "balloon_target"
 
 UNINTELLIGIBLE: Final = "the guest's description cannot be understood"
 
@@ -139,7 +137,7 @@ G = TypeVar("G", bound=SeenGuest)
 
 
 class SeenGuests(ABC, Generic[G]):
-    """The guests of a hypervisor, for several threads: implements `Hypervisor`.
+    """The guests of a hypervisor, for several threads: implements `ReportingHypervisor` but for its `uri` and statistics periods.
 
     :param stale_after: seconds from which on statistics are stale; None: by each guest's own period
     :param host_side: sees the guests' processes; None where they run on another host
@@ -163,11 +161,6 @@ class SeenGuests(ABC, Generic[G]):
         boot = boot_id(proc) if proc is not None else ""
         self._boot = f"@{boot}" if boot else ""
 
-    @property
-    @abstractmethod
-    def uri(self) -> str:
-        """Where the guests run."""
-
     @abstractmethod
     def _look(self) -> None:
         """Look at all guests, and fill `_seen`, with `_looking` held. Raises `HypervisorError`."""
@@ -184,14 +177,6 @@ class SeenGuests(ABC, Generic[G]):
     @abstractmethod
     def _properties(self, seen: G) -> Mapping[str, Value]:
         """The properties that it has beside its name, state and process. The lock is held."""
-
-    @abstractmethod
-    def stats_period(self, guest: Entity) -> int:
-        """Every how many seconds the guest is asked to report now; 0: never. Raises `HypervisorError`."""
-
-    @abstractmethod
-    def set_stats_period(self, guest: Entity, seconds: int) -> None:
-        """Have the guest asked every `seconds`, 0 for no longer. Raises `HypervisorError`."""
 
     def usable_memory(self, guest: Entity) -> tuple[float, float] | None:
         """When the guest's last statistics were made (s since the epoch), and KiB that are usable by them; None: it does not answer."""

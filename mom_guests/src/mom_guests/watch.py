@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from mom_core import Guest, HypervisorError, Report, Status, Value, as_number, format_kib, printable
+from mom_guests.fields import BALLOON
 from mom_guests.statistics import Reading, Record, convert
 from mom_toolkit import HealthLimits
-
-BALLOON_CONTROL = "balloon_target"
 
 RUNS_OUT_SHARE = 0.125
 RUNS_OUT_KIB = 40 << 10
@@ -136,9 +135,6 @@ class BalloonStatistics(Protocol):
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
         """The balloon part of these guests' records, by guest id; without those that do not answer. Raises `HypervisorError`."""
 
-    def close(self) -> None:
-        """Let go of what was opened, in any thread."""
-
 
 @dataclass(slots=True, eq=False)
 class _Watched:
@@ -188,7 +184,7 @@ class GuestWatch:
     """A thread that asks about guests from `start` to `stop`, and calls `wake(why)` when one runs low on memory."""
 
     balloons: BalloonStatistics
-    """Gives the guests' balloon statistics, bounded in time; ended with the watch."""
+    """Gives the guests' balloon statistics, bounded in time."""
     every: float
     """Seconds between two looks."""
     wake: Callable[[str], None]
@@ -209,19 +205,18 @@ class GuestWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, and what it asks through. A thread that is stuck in a call is left behind."""
+        """End the thread. One that is stuck in a call is left behind."""
         thread, self._thread = self._thread, None
         if thread is None:
             return
         self._stopping.set()
         self._some.set()
         thread.join(_JOIN_SECONDS)
-        self.balloons.close()
 
     def follow(self, report: Report) -> None:
         """A cycle has ended: watch the guests that have less than they could have, or were just asked for less."""
         applied = (one.decision for one in report.outcomes if one.status is Status.APPLIED)
-        asked = {decision.entity.id: decision.value for decision in applied if decision.control == BALLOON_CONTROL}
+        asked = {decision.entity.id: decision.value for decision in applied if decision.control == BALLOON}
         state = report.snapshot.host.fields.get(STATE_FIELD)
         with self._lock:
             self._pressed = state is not None and state != STATE_HIGH
@@ -234,7 +229,7 @@ class GuestWatch:
                 if known is None or known.incarnation != guest.incarnation:
                     known = _Watched(guest.name, guest.incarnation, seen, expected)
                 known.seen, known.expected, known.asked = seen, expected, False
-                target = as_number(asked.get(guest.id, guest.fields.get(BALLOON_CONTROL)))
+                target = as_number(asked.get(guest.id, guest.fields.get(BALLOON)))
                 if target is not None:  # a sweep may have ended since it was asked for: then the guest owes nothing any more
                     known.owes = target if target < seen.size - TAKEN_KIB else None
                 self._watched[guest.id] = known
@@ -338,7 +333,7 @@ def _expected(seen: WatchedMemory, asked: Value) -> WatchedMemory:
 def _can_be_helped(guest: Guest, seen: WatchedMemory, asked: Value) -> bool:
     """There is something that the guest could get back."""
     maximum = guest.number("balloon_max")
-    if maximum is None or {"*", BALLOON_CONTROL} & guest.blocked.keys():
+    if maximum is None or {"*", BALLOON} & guest.blocked.keys():
         return False
     size = min(seen.size, as_number(asked) or seen.size)
     return maximum - size >= TAKEN_KIB

@@ -1,10 +1,5 @@
 from .api import binding as binding
-from .connection import (
-    WITHOUT_BINDING as WITHOUT_BINDING,
-    Connection as Connection,
-    ConnectionSettings as ConnectionSettings,
-    CallPatience as CallPatience,
-)
+from .connection import Connection as Connection, ConnectionSettings as ConnectionSettings, CallPatience as CallPatience
 from .domain_xml import memory_of as memory_of, parsed as parsed
 from .domains import ImpossibleAnswer as ImpossibleAnswer, SamplingSettings as SamplingSettings
 from .event_loop import EventLoop as EventLoop

@@ -5,7 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+from mom_core import HypervisorError
+
+_WITHOUT_BINDING: Final = "install python3-libvirt for the Python of the system; for one of its own, pip builds libvirt-python"
 
 
 class Domain(Protocol):
@@ -62,10 +66,12 @@ class LibvirtConnection(Protocol):
 def binding() -> Any:
     """The libvirt module, with its habit of printing every error to stderr switched off.
 
-    Loaded when it is first needed: the commands that only list plugins must not pay for it. Raises `ImportError` where it is missing.
+    Loaded when it is first needed: the commands that only list plugins must not pay for it. Raises `HypervisorError` where it is missing.
     """
-    import libvirt  # type: ignore[import-untyped]  # the binding has no types; the protocols above say what is used of it
-
+    try:
+        import libvirt  # type: ignore[import-untyped]  # the binding has no types; the protocols above say what is used of it
+    except ImportError as error:
+        raise HypervisorError(f"libvirt's Python binding cannot be loaded: {error}", hint=_WITHOUT_BINDING) from error
     libvirt.registerErrorHandler(_silent, None)
     return libvirt
 

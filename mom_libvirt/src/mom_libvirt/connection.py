@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from mom_core import GuestBusy, GuestGone, HypervisorError
 from mom_libvirt.api import Domain, LibvirtConnection, Record, binding
@@ -29,8 +29,6 @@ from mom_libvirt.uri import without_questions
 from mom_toolkit import Callers
 
 T = TypeVar("T")
-
-WITHOUT_BINDING: Final = "install python3-libvirt for the Python of the system; for one of its own, pip builds libvirt-python"
 
 _FIRST_RETRY_SECONDS = 0.25
 """Back-off between attempts to connect: doubled from this to the longest. A restart of libvirtd takes one to some tens of seconds."""
@@ -178,6 +176,7 @@ class Connection:
         """Called when libvirtd can be reached after it could not; as `on_event`."""
         self.on_open: Callable[[], None] | None = None
         """Called each time that it was reached, after `on_return`."""
+        self._too_many = f"libvirtd has not come back from {settings.most_open_calls} earlier calls"
         self._log = log
         self._module = module
         self._monotonic = monotonic
@@ -210,10 +209,7 @@ class Connection:
     def module(self) -> Any:
         """libvirt's Python binding. Raises `HypervisorError` where it is missing."""
         if self._module is None:
-            try:
-                self._module = binding()
-            except ImportError as error:
-                raise HypervisorError(f"libvirt's Python binding cannot be loaded: {error}", hint=WITHOUT_BINDING) from error
+            self._module = binding()
         return self._module
 
     def start(self) -> None:
@@ -360,10 +356,6 @@ class Connection:
         with self._changed:
             self._open_calls = [call for call in self._open_calls if not call.done()]
             return len(self._open_calls) >= self.settings.most_open_calls
-
-    @property
-    def _too_many(self) -> str:
-        return f"libvirtd has not come back from {self.settings.most_open_calls} earlier calls"
 
     def _wait(self) -> float:
         """How many seconds to wait for the next call on a guest."""
@@ -550,7 +542,6 @@ class Connection:
     def _give_up(self, live: _Live, why: str) -> None:
         with self._changed:
             self._forget(live, why)
-            self._changed.notify_all()
 
     def _forget(self, live: _Live, why: str) -> None:
         """Use this connection no more; it is closed now or with the end of its call. The lock is held."""
@@ -563,6 +554,7 @@ class Connection:
             self._log.log(self.settings.lost_level, "the connection to %s is given up: %s", self.settings.uri, why)
         if not live.busy and not self._closed:
             self._callers.start(live.close)
+        self._changed.notify_all()
 
     def _lost(self, connection: object, reason: int, opaque: object) -> None:
         """libvirt's callback for a connection that has ended; in libvirt's thread, so it calls nothing of it."""
@@ -570,7 +562,6 @@ class Connection:
             live = self._live
             if live is not None and live.connection is connection:
                 self._forget(live, "libvirtd has ended it")
-                self._changed.notify_all()
 
     def _are_too_many(self) -> bool:
         """Take note of one more event."""
@@ -580,7 +571,6 @@ class Connection:
         with self._changed:
             if self._live is not None:
                 self._forget(self._live, "it tells of too many events")
-                self._changed.notify_all()
         return True
 
     def _told(self, connection: object, domain: Domain, *details_and_kind: Any) -> None:

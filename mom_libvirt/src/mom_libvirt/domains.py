@@ -113,10 +113,12 @@ class Domains(SeenGuests[KnownDomain]):
 
     def __init__(self, connection: Connection, settings: SamplingSettings, log: logging.Logger, clock: Clock | None = None) -> None:
         clock = clock or Clock()
+        self.uri = connection.settings.uri
+        """libvirt's."""
         self._connection = connection
         self._log = log
         self._wall = clock.wall
-        self._local = is_local(connection.settings.uri)
+        self._local = is_local(self.uri)
         proc = settings.root / "proc"
         find = settings.find if self._local else None
         host_side = None if find is None else HostSide(find, settings.root, clock.monotonic)
@@ -129,12 +131,8 @@ class Domains(SeenGuests[KnownDomain]):
         self._asked_seconds = settings.asked_seconds
         self._events = EventBook(self._resizes, lambda what: self.tell(what))  # noqa: PLW0108  # it is set later
         connection.on_event = self._events.heard
-        connection.on_return = partial(self._events.returned, self.uri)
-
-    @property
-    def uri(self) -> str:
-        """libvirt's URI."""
-        return self._connection.settings.uri
+        # What happened meanwhile is read by the cycle that this asks for.
+        connection.on_return = lambda: self.tell(f"{printable(self.uri)} can be reached again")
 
     def _look(self) -> None:
         """One bulk call; guests that were not there before, or that seem to have changed, cost one more each, once."""

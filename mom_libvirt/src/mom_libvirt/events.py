@@ -77,10 +77,6 @@ class EventBook:
         self._resizes = resizes
         self._tell = tell
 
-    def returned(self, uri: str) -> None:
-        """libvirtd can be reached again; what happened meanwhile is read by the cycle that this asks for."""
-        self._tell(f"{printable(uri)} can be reached again")
-
     def heard(self, event: GuestEvent) -> None:
         """Take note of an event, in libvirt's thread; tells of it if it is worth a cycle."""
         with self._lock:

@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 
 from mom_core import CpuTune, DiskTune, Entity, GuestBusy, GuestGone, HypervisorError, NetTune, NotSupported, printable
-from mom_guests import wanted_limits
+from mom_guests import tune_named, wanted_limits
 from mom_libvirt.domains import Domains, KnownDomain, whole
 from mom_toolkit import NodeTune
 
@@ -129,10 +129,8 @@ class TunableGuests(Domains):
     def set_net_tune(self, guest: Entity, interface: str, inbound: Mapping[str, int], outbound: Mapping[str, int]) -> None:
         """Set both directions of that interface; an empty one is no limit."""
         known = self._ready_and_described(guest)
-        tunes = {tune.name: tune for tune in known.tuning.interfaces}
-        if interface not in tunes:
-            raise NotSupported(f"{guest} has no network interface {printable(interface)}" + _has(tunes))
-        wanted, before = _parameters(inbound, outbound), _parameters(tunes[interface].inbound, tunes[interface].outbound)
+        tune = tune_named(guest, "network interface", interface, known.tuning.interfaces)
+        wanted, before = _parameters(inbound, outbound), _parameters(tune.inbound, tune.outbound)
         doing = f"setting the limits of network interface {printable(interface)} of {guest}"
         try:
             self._change_described(known, doing, lambda domain, live: domain.setInterfaceParameters(interface, wanted, live))
@@ -201,10 +199,6 @@ def _parameters(inbound: Mapping[str, int], outbound: Mapping[str, int]) -> dict
         for direction, limits in directions
         for name, limit in ({f"{direction}.{key}": limit for key, limit in limits.items()} or {f"{direction}.average": 0}).items()
     }
-
-
-def _has(tunes: Mapping[str, object]) -> str:
-    return f"; it has {', '.join(printable(name) for name in tunes)}" if tunes else ""
 
 
 def _reason(error: HypervisorError) -> str:

@@ -375,10 +375,8 @@ class EvictionPlugin:
 
     # --- GuestMoves --------------------------------------------------------------------------------------------------------------
 
-    @property
-    def control(self) -> str:
-        """The control that moves a guest."""
-        return Step.MIGRATE.control
+    control = Step.MIGRATE.control
+    """The control that moves a guest."""
 
     def mover(self) -> Mover | None:
         """The mover of guests here: the first of several."""

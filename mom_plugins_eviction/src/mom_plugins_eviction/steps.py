@@ -152,16 +152,11 @@ def warning_of(guest: Guest) -> float:
     return LEAST_KNOWN_WARNING if warning is None else max(0.0, warning)
 
 
-def held_of(guest: Guest) -> float | None:
-    """Memory that the host holds of a guest, in its memory and in its swap, in KiB; None when that is unknown."""
-    rss = guest.number("rss")
-    return None if rss is None else rss + (guest.number("host_swap") or 0.0)
-
-
 def needs_of(guest: Guest, step: Step) -> float | None:
     """How much memory a guest takes when it comes back, in KiB; None when that is unknown. One that goes on where it was takes what the
-    host held of it, whatever it was sold; one that boots may take all that it can have."""
-    held, current = held_of(guest), guest.number("balloon_cur")
+    host held of it, in its memory and in its swap, whatever it was sold; one that boots may take all that it can have."""
+    rss, current = guest.number("rss"), guest.number("balloon_cur")
+    held = None if rss is None else rss + (guest.number("host_swap") or 0.0)
     sizes = (held, current, guest.number("balloon_max")) if step is Step.SHUT_DOWN else (current if held is None else held,)
     return max((size for size in sizes if size is not None), default=None)
 

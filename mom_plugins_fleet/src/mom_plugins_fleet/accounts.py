@@ -46,6 +46,10 @@ _LAST: Final = 253_402_300_799
 """The end of the year 9999. An account that has ended is issued then: of two, servers keep the newer one, and of two of one second either.
 One of them that was away would bring the host back."""
 
+_STEP: Final = 50 * 365 * 86_400
+"""So much newer in seconds is the account of the buckets by each of the two keys that go when an operator's is revoked: no clock is off by
+a century, also not one that begins in 1970."""
+
 SYNC_SECONDS: Final = 10
 """How often servers compare their accounts, by one checksum: for so long one that was away may let a host in that was put out meanwhile."""
 
@@ -103,9 +107,10 @@ class FleetRoot:
     def fleet_account(self) -> str:
         """The account of the buckets: what of it may be let into hosts' accounts, and whose keys are let in no more."""
         exports = [_share("service", one) for one in used("*", "*")] + [_share("stream", one) for one in heard("*", "*")]
-        more = {"revocations": dict(self._kept.revoked)} if self._kept.revoked else {}
+        # Servers refuse what was issued until then. By the clock here, one that is behind would let the key in as before.
+        more = {"revocations": dict.fromkeys(self._kept.revoked, _LAST)} if self._kept.revoked else {}
         claims = {"limits": _UNLIMITED | _STORAGE, "exports": exports, **more}
-        at = int(time.time()) + len(self._kept.revoked)  # when two are revoked in one second, the account with both is the newer one
+        at = min(_LAST, int(time.time()) + _STEP * len(self._kept.revoked))  # the account with more of them is the newer one by any clock
         return self._account(public(self._fleet), FLEET_ACCOUNT, claims, at)
 
     def host_account(self, account: str, host: str, group: str, revision: int) -> str:

@@ -96,6 +96,8 @@ class FleetAgent:
         """The group's record when it was looked at last; None before that."""
         self.draining = False
         """True when all guests are to leave this host, as far as is known."""
+        self.balance = False
+        """True when guests may leave it for balance, as far as is known."""
         self.connected = False
         """True while the fleet's servers can be reached."""
         self.trouble = ""
@@ -214,7 +216,13 @@ class FleetAgent:
         await asyncio.wait([done], timeout=APPLY_SECONDS)
         if not done.done():
             raise MomError(f"it is not in force after {APPLY_SECONDS:g} s", hint="mom's disk may hang: see its log")
-        done.result()
+        try:
+            done.result()
+        except MomError:
+            raise
+        except Exception as error:  # containment: it is other plugins' code, and the host stays in its fleet
+            self._log.debug("what was to be put in force fails", exc_info=True)
+            raise MomError(f"a plugin here fails: {type(error).__name__}: {error}", hint="tell its authors") from error
 
     async def _follow(self, store: Store, dirty: asyncio.Event) -> None:
         """Do what stands in the buckets, whenever it changes and every now and then."""
@@ -237,7 +245,6 @@ class FleetAgent:
                 await listen(ORDERS, self._host)
                 await listen(AUTHORIZED, COORDINATORS)
                 member = await self._member(store)
-                self.draining = member is not None and member.draining
                 if member is not None:
                     await listen(GROUPS, member.group)
                     await self._take_group(store, member.group)
@@ -262,12 +269,14 @@ class FleetAgent:
 
     async def _member(self, store: Store) -> Member | None:
         kept = await store.read(ROSTER, self._host)
-        if kept.data is None:
-            return None
-        try:
-            return self._revisions.open(Member, ROSTER, self._host, kept.data, self._operators).record
-        except MomError as error:
-            raise LinkError(f"this host's entry in the fleet: {shown(error)}") from None
+        member = None
+        if kept.data is not None:
+            try:
+                member = self._revisions.open(Member, ROSTER, self._host, kept.data, self._operators).record
+            except MomError as error:
+                raise LinkError(f"this host's entry in the fleet: {shown(error)}") from None
+        self.draining, self.balance = member is not None and member.draining, member is not None and member.balance
+        return member
 
     async def _take_group(self, store: Store, group: str) -> None:
         kept = await store.read(GROUPS, group)
@@ -304,7 +313,7 @@ class FleetAgent:
         accepted = {one.guest for one in told if one.state is MoveState.ACCEPTED}
         self._keep({move.guest: move for move in orders.moves if move.guest in accepted})
         progress = Progress(moves=tuple(told))
-        if progress != self._told_progress:
+        if told or progress != self._told_progress:  # with each look: servers that have lost it would have a drain wait for that for ever
             await store.put(PROGRESS, self._host, progress.packed())
             self._told_progress = progress
 

@@ -54,11 +54,14 @@ class HostTrial:
         self._host, self._operators = host, operators
         self._tried: _Tried | None = None
 
-    def in_force(self, policies: PolicyTexts, group: str, found: Opened[Group], who: str) -> Group:
+    def in_force(self, policies: PolicyTexts, group: str, found: Opened[Group], who: str, *, again: bool = False) -> Group:
         """The record whose policies are to stand here: what is tried, where it went well, until it is known what follows. A trial that is
-        over is ended. Raises `MomError`."""
+        over is ended. Raises `MomError`.
+
+        :param again: it was in force here before, so that a clock that is behind now takes it from nobody
+        """
         record, now, running = found.record, time.time(), policies.canary()
-        if record.not_before > now:
+        if record.not_before > now and not again:
             raise MomError("it is what is being tried, and the time for that is not over", hint="if it is, see to the clock here")
         if running is not None and running.state is CanaryState.RUNNING and running.who.startswith(WHO) and running.who != who:
             policies.end_canary(promote=False, who=who)

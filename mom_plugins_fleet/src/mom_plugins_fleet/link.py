@@ -405,7 +405,7 @@ def ask(access: Access, name: str, log: logging.Logger, what: Callable[[Store], 
     try:
         return asyncio.run(asked())
     except TimeoutError:
-        raise MomError(f"the fleet's servers did not answer within {PATIENCE_SECONDS:.0f} s") from None
+        raise LinkError(f"the fleet's servers did not answer within {PATIENCE_SECONDS:.0f} s") from None
 
 
 async def _end_tasks(client: Client) -> None:

@@ -34,7 +34,7 @@ BALANCE_FULL: Final = 0.70
 
 LOST_SECONDS: Final = 900.0
 """A host that has told nothing for so long, by the servers' clock, moves guests no more: a move is given up after 600 s, unless a host is
-told otherwise. The memory for them is kept: it may be back."""
+told otherwise. The memory for them is kept: it may be back. Nor does one that has not accepted a move for so long."""
 
 OPEN: Final = (MoveState.ORDERED, MoveState.ACCEPTED)
 
@@ -47,11 +47,14 @@ def places(view: FleetView) -> dict[str, TargetHost]:
     lost_hosts = _lost(view)
     booked: list[tuple[str, str, int]] = []
     for host, orders in view.all_ordered():
+        if host not in view.members.records and host not in view.members.damaged:
+            continue  # it was removed, and what is left of it keeps no room
         lost = host in lost_hosts
         for move in orders.moves:
             if move.state in OPEN or view.is_coming(host, move):
-                leaves = host if move.state in OPEN and not lost else ""
-                _expect(found, move, leaves, told=move.guest in view.guests(move.to))
+                there = view.guests(move.to).get(move.guest)
+                leaves = host if _may_go(move) and not lost else ""
+                _expect(found, move, leaves, told=0 if there is None else there.guarantee)
             elif move.state is MoveState.DONE:  # it has just come, and is not in the books yet
                 booked.append((move.guest, move.to, move.takes))
         booked += [(one.guest, one.to, one.takes) for one in orders.arrivals if time.time() - one.at < BOOKS_SECONDS]
@@ -70,6 +73,11 @@ def _lost(view: FleetView) -> Collection[str]:
     return {host for host in hosts if newest - view.states.set_at.get(host, 0.0) > LOST_SECONDS}
 
 
+def _may_go(move: Move) -> bool:
+    """True for a move that is not over, unless its host has not even accepted it for `LOST_SECONDS`, as one that follows no orders."""
+    return move.state in OPEN and not (move.state is MoveState.ORDERED and 0 < move.order < time.time() - LOST_SECONDS)
+
+
 def place_of(view: FleetView, name: str) -> TargetHost | str:
     """A host as one that guests can come to, without what is on its way to it; or why none can."""
     member, state = view.members.get(name), view.states.get(name)
@@ -83,6 +91,8 @@ def place_of(view: FleetView, name: str) -> TargetHost | str:
         return "it is silent"
     if state.total is None or state.available is None:
         return "how much memory it has, or has available, is not known"
+    if state.holds_promises and state.promisable is None:
+        return "how much memory it can promise is not known"
     return TargetHost(
         name,
         member.group,
@@ -130,16 +140,16 @@ def leaver_of(guest: HostedGuest) -> Leaver | None:
     return None if brings is None else Leaver(guest.id, max(brings, guest.working or 0), guest.guarantee)
 
 
-def _expect(found: dict[str, TargetHost], move: Move, leaves: str, *, told: bool = False) -> None:
+def _expect(found: dict[str, TargetHost], move: Move, leaves: str, *, told: int = 0) -> None:
     """Count a guest where it goes.
 
     :param leaves: the host that it is being moved from now; empty: it has left, or nothing moves it
-    :param told: where it goes it is listed already, with its promise
+    :param told: what is promised to it by the host that it goes to, which may list it before it knows all of that
     """
     place = found.get(move.to)
     if place is not None:
         arriving = (*place.arriving, leaves) if leaves else place.arriving
-        promised = place.promised + (0 if told else move.guarantee)
+        promised = place.promised + max(0, move.guarantee - told)
         found[move.to] = replace(place, coming=place.coming + move.takes, arriving=arriving, promised=promised)
 
 
@@ -308,6 +318,6 @@ def _busy(view: FleetView, group: str) -> str:
         if member.draining:
             return f"{name} is drained"
         orders = view.ordered(name) or Orders()
-        if any(move.state in OPEN or (move.state is MoveState.DONE and move.to not in lost) for move in orders.moves):
+        if any(_may_go(move) or (move.state is MoveState.DONE and move.to not in lost) for move in orders.moves):
             return f"guests of {name} are on their way"
     return ""

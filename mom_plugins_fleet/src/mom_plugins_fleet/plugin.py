@@ -56,7 +56,18 @@ from mom_plugins_fleet.records import (
     shown,
     whole_key,
 )
-from mom_toolkit import NO_PROMISES, ClassFiles, GuestMoves, HostDrain, HostMetrics, PolicyTexts, Promises, stale_seconds, unhealthy_reasons
+from mom_toolkit import (
+    NO_PROMISES,
+    UNDESCRIBED,
+    ClassFiles,
+    GuestMoves,
+    HostDrain,
+    HostMetrics,
+    PolicyTexts,
+    Promises,
+    stale_seconds,
+    unhealthy_reasons,
+)
 
 if TYPE_CHECKING:
     from mom_plugins_fleet.agent import FleetAgent
@@ -128,7 +139,7 @@ class FleetPlugin:
         self._agent: FleetAgent | None = None
         self._report: Report | None = None
         self._empty = 0
-        """For how many cycles in a row there have been no guests at all, and nothing wrong."""
+        """For how many cycles in a row there have been no guests at all, by a hypervisor that answers."""
         self._begun: dict[str, int] = {}
         """Moves that were decided and are not over, by guest id, with the cycle in which they were. One that failed may be ordered again
         before the next cycle, as another one."""
@@ -222,12 +233,15 @@ class FleetPlugin:
                 self._over(agent, identity, MoveState.FAILED, NO_MOVER)
             elif identity in self._begun:
                 self._look_at(guest, snapshot.number, agent, mover)
+            elif _is_moving(guest, mover):  # an earlier run of mom has begun it
+                self._begun[identity] = snapshot.number
+            elif not (agent.draining or agent.balance) or not self._settings.leave:  # that was ended since an earlier run accepted it
+                self._over(agent, identity, MoveState.FAILED, "guests are not to leave the host any more")
             else:
                 self._begun[identity] = snapshot.number
-                if not _is_moving(guest, mover):  # else an earlier run of mom has begun it
-                    why = "the host is drained" if agent.draining else "hosts are nearer to balance then"
-                    reason = f"{why}; {printable(move.to)} has room"
-                    yield Decision(guest.entity, mover.control, str(move.destination), reason, Source(self._context.name))
+                why = "the host is drained" if agent.draining else "hosts are nearer to balance then"
+                reason = f"{why}; {printable(move.to)} has room"
+                yield Decision(guest.entity, mover.control, str(move.destination), reason, Source(self._context.name))
 
     def _look_at(self, guest: Guest, number: int, agent: FleetAgent, mover: GuestMoves) -> None:
         """See if a guest that was to move is still here because the move has failed. One that has moved is not here any more."""
@@ -247,8 +261,7 @@ class FleetPlugin:
     def mom_report(self, report: Report) -> None:
         """Note the results of moves, and how the host is."""
         self._report = report
-        unsure = any(problem.severity is Severity.ERROR for problem in report.problems)
-        self._empty = 0 if report.snapshot.guests or unsure else self._empty + 1
+        self._empty = 0 if report.snapshot.guests or _is_unlisted(report) else self._empty + 1
         agent, mover = self._agent, self._context.service(GuestMoves)
         if agent is None or mover is None or not self._begun:
             return
@@ -272,7 +285,7 @@ class FleetPlugin:
         if policies is None:
             raise MomError("no plugin here takes policies", hint="enable the plugin policy")
         who = f"the fleet, group {group}, revision {found.revision}, signed by {found.by}"
-        record = self._trial.in_force(policies, group, found, who)
+        record = self._trial.in_force(policies, group, found, who, again=data is None)
         changes = changes_to(record, fleet_texts(policies))
         path = self._kept.path.with_name(CLASSES)
         new = path.with_suffix(".new")
@@ -346,9 +359,7 @@ class FleetPlugin:
         """True where a report does not say which guests are here now: it is old, or the hypervisor did not list them."""
         if self._context.monotonic() - report.snapshot.monotonic - report.duration > stale_seconds(self._context.interval):
             return True
-        if report.snapshot.guests or report.verdict is None:  # what is listed is known, though a condition stands a little longer
-            return False
-        return any(one.name == GUESTS_UNKNOWN and not one.over for one in report.verdict.conditions)
+        return not report.snapshot.guests and _is_unlisted(report)  # what is listed is known, though a condition stands a little longer
 
     def _state(self) -> HostState | None:
         """How this host is. None where that is not known: it is silent then, and not taken for one without guests."""
@@ -367,6 +378,7 @@ class FleetPlugin:
             total=_kib(host.get("mem_available"), 1),
             available=_kib(host.get("mem_really_available"), GRAIN_KIB),
             promisable=_kib(host.get("mem_promisable"), 1),
+            holds_promises=promises is not NO_PROMISES,
             memory_state=(report.snapshot.host.text("host_memory_state") or "")[:64],
             problems=len(report.problems),
             problem=_worst(report.problems),
@@ -411,6 +423,12 @@ class FleetPlugin:
         if member is None:
             return [Finding(Severity.ERROR, subject, f"it does not know the host {self._host}", "`mom fleet enroll` lets it in")]
         return [Finding(Severity.OK, subject, f"the host {self._host} is a member of the group {member.group}")]
+
+
+def _is_unlisted(report: Report) -> bool:
+    """True where the hypervisor has not listed its guests."""
+    conditions = () if report.verdict is None else report.verdict.conditions
+    return any(one.name == GUESTS_UNKNOWN and not one.over for one in conditions)
 
 
 def _worst(problems: Sequence[Problem]) -> str:
@@ -462,7 +480,11 @@ def _unhealthy(snapshot: Snapshot) -> int | None:
 
 
 def _promised(guest: Guest, promises: Promises) -> int:
-    return _kib(promises.promised_kib(guest), 1) or 0  # where it moves to, all of it may hold again
+    promised = _kib(promises.promised_kib(guest), 1) or 0  # where it moves to, all of it may hold again
+    if guest.blocked.get("*") != UNDESCRIBED:
+        return promised
+    most = (_kib(guest.fields.get(name), 1) for name in ("balloon_max", "balloon_cur"))
+    return max(promised, next(filter(None, most), 0))  # what it is promised is not known yet: it may be all that it has
 
 
 def _kib(value: Value, grain: int) -> int | None:

@@ -73,6 +73,8 @@ GroupName = Annotated[str, StringConstraints(pattern=NAME)]
 PolicyName = Annotated[str, AfterValidator(_policy_name)]
 LARGEST_KIB: Final = 1 << 50
 Kib = Annotated[int, Field(ge=0, le=LARGEST_KIB)]
+Count = Annotated[int, Field(ge=0, le=LARGEST_KIB)]
+"""What a host counts. A number of thousands of digits, added to another one, could not be printed."""
 
 
 class FleetRecord(StrictModel):
@@ -235,15 +237,17 @@ class HostState(FleetRecord):
     available: Kib | None = None
     promisable: Kib | None = None
     """What of its memory it can promise to guests; None: it does not say, as without the plugin balloon."""
+    holds_promises: bool = False
+    """Whether a plugin of it holds promises: while that does not say what it can promise, as before its second cycle, no guest comes."""
     memory_state: str = ""
-    problems: int = 0
+    problems: Count = 0
     problem: Annotated[str, StringConstraints(max_length=200)] = ""
     """One of them: an error, if there is one."""
-    unhealthy: Annotated[int, Field(ge=0, le=LARGEST_KIB)] | None = None
+    unhealthy: Count | None = None
     """How many guests are short of memory, swap, wait for it, or have less than they are promised."""
     guests: Annotated[tuple[HostedGuest, ...], Field(max_length=MOST_TOLD)] = ()
     """Those that the fleet has to know one by one: all, those that came last, or those that are to leave next."""
-    others: Annotated[int, Field(ge=0)] = 0
+    others: Count = 0
     """How many more guests there are."""
     others_promised: Kib = 0
     """Memory promised to these, all together."""
@@ -265,7 +269,7 @@ class HostState(FleetRecord):
     """For how many seconds guests have waited because of mom since then, at most."""
     promise_broken: Annotated[float, Field(ge=0, le=1e12)] | None = None
     """For how many seconds promises to guests were broken since then."""
-    killed: Annotated[int, Field(ge=0, le=LARGEST_KIB)] | None = None
+    killed: Count | None = None
     """How many programs guests' kernels have killed since then."""
 
 

@@ -15,12 +15,12 @@ from mom_cli import TableColumn, print_table
 from mom_core import MomError, first_names, lasting, printable
 from mom_daemon import brief, json_option, print_prose
 from mom_plugins_fleet.changes import change_group, named, show
-from mom_plugins_fleet.link import Store
+from mom_plugins_fleet.link import LinkError, Store
 from mom_plugins_fleet.records import Group, Trial, TrialState
 from mom_plugins_fleet.signatures import opened
 from mom_plugins_fleet.status_verb import holder_of
 from mom_plugins_fleet.subjects import GROUPS
-from mom_plugins_fleet.trials import LATE_SECONDS, chosen, settle, told, with_followers
+from mom_plugins_fleet.trials import LATE_SECONDS, VERDICT_SECONDS, chosen, settle, told, with_followers
 from mom_plugins_fleet.view import FleetView
 from mom_plugins_fleet.where import Where
 
@@ -175,9 +175,13 @@ def canary_command(where: Where, group: str, promote: bool, abort: bool, wait: b
 
     view = where.ask(looked)
     wanted = tried(view.groups.records[group][1])
-    while wait and view.groups.records[group][1].trial is not None:
+    while wait and (going := view.groups.records[group][1].trial) is not None:
         time.sleep(LOOK_SECONDS)
-        view = where.ask(looked)
+        try:
+            view = where.ask(looked)
+        except LinkError:  # servers that are away for a while end no trial; when this is over, hosts have gone back by themselves
+            if time.time() > going.ends + VERDICT_SECONDS:
+                raise
     record = view.groups.records[group][1]
     if as_json:
         hosts = {host: one.model_dump(mode="json") for host, one in told(view, group).items()}

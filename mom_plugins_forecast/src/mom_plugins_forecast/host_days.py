@@ -22,7 +22,7 @@ from mom_plugins_forecast.curve import (
     SlotExpected,
     SlotSeen,
 )
-from mom_plugins_forecast.past import MOST_GUESTS, HostPast
+from mom_plugins_forecast.past import FIRST_DAY, LARGEST_KIB, MOST_GUESTS, HostPast
 from mom_plugins_forecast.slots import HOUR_SLOTS, Calendar
 from mom_toolkit import Days
 
@@ -49,6 +49,9 @@ SURE_DAYS: Final = 14
 
 JUMP_SECONDS: Final = 5.0
 """By how much the wall clock may go wrong from one cycle to the next, and has not jumped."""
+
+STEP_KEPT: Final = 0.9
+"""Ratio, by cycle. The time between two cycles is usually as long as the longest of the last ones: something may wake mom for others."""
 
 RISE_KIB: Final = 16 * 1024.0
 RISE_SHARE: Final = 0.05
@@ -122,7 +125,7 @@ class HostDays:
         self._steady = 0.0
         """Since when the wall clock has not jumped, in monotonic seconds."""
         self._host: Mapping[str, Value] = {}
-        self._step = 0.0
+        self._step = self._usual_step = 0.0
         self._index = -1
         self._reach = 1
         self._per_slot = 1.0
@@ -135,11 +138,14 @@ class HostDays:
         """Take in what a cycle says of all guests."""
         now, monotonic = snapshot.time, snapshot.monotonic
         clock = now - monotonic
-        if self._clock is None or abs(clock - self._clock) > JUMP_SECONDS:
-            self._interrupt(self._present)
-            self._steady = monotonic
-        self._clock, before, self._now = clock, self._now, (now, monotonic)
+        self._clock, known, before, self._now = clock, self._clock, self._now, (now, monotonic)
         self._step = max(0.0, monotonic - before[1]) if before[1] else 0.0
+        jumped = known is None or abs(clock - known) > JUMP_SECONDS
+        if jumped:
+            self._steady = monotonic
+        if jumped or self._step - self._usual_step > self.calendar.slot_seconds / 2:  # mom was away, and has seen too little of that slot
+            self._interrupt(self._present)
+        self._usual_step = max(self._step, STEP_KEPT * self._usual_step)
         self._list(snapshot.listed, now)
         self.past.see(snapshot.host)
         count = len(self._present)
@@ -163,10 +169,10 @@ class HostDays:
                 closes -= guest.index >= 0
                 self._next_slot(guest, place, listed[place], index, covered)
             total, usable, size = totals[place], usables[place], sizes[place]
-            if total is None or usable is None:
+            used = math.nan if total is None or usable is None else max(0.0, (total if size is None or total < size else size) - usable)
+            if not used <= LARGEST_KIB:  # unknown, or what no guest has: files with that would be refused, and all guests' days with them
                 guest.used = math.nan
                 continue
-            used = max(0.0, (total if size is None or total < size else size) - usable)
             if not guest.count:
                 guest.began = monotonic
             elif used > guest.used and monotonic > guest.used_at:
@@ -245,6 +251,13 @@ class HostDays:
             count += 1
         self.margin, self.usual = max(self.margin, learned.margin), max(self.usual, learned.usual)
         return count
+
+    def know_of_past(self) -> None:
+        """Know the guests of which nothing but past days was kept, as what is kept of others was lost: else these would be lost, too."""
+        for identity, past in self.past.guests.items():
+            if identity not in self.known and past.ordinals:
+                seen = (past.ordinals[-1] - FIRST_DAY) * self.calendar.day_seconds
+                self.known[identity] = KnownGuest(identity, past.name, GuestDays(self.calendar), seen)
 
     def within_a_slot(self, count: int) -> int:
         """Of how many that is to be done in a cycle, so that it is done of so many within a slot."""

@@ -100,6 +100,7 @@ class DaysKeeper:
             if (content := self._usable(kept)) is not None:
                 kept.kind.merge(kept.kind.part(days), content)
         self._take_in(days, self._read(self._left()))
+        days.know_of_past()
 
     def go_on(self, days: HostDays, time: float, *, due: bool) -> None:
         """Do the part of one cycle.

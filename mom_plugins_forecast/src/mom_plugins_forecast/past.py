@@ -63,6 +63,11 @@ class GuestPast:
             self.sold = self.sold[oldest:day] + array("f", [sold]) + self.sold[day:]
             self.used = self.used[PARTS * oldest : PARTS * day] + bytes(PARTS) + self.used[PARTS * day :]
             day -= oldest
+        before = self.sold[day]
+        if sold > 1.0001 * before:  # memory was plugged in: what it used is a part of more now (four bytes tell less apart)
+            self.sold[day] = sold
+            for one in range(PARTS * day, PARTS * (day + 1)):
+                self.used[one] = self.used[one] and 1 + math.ceil((self.used[one] - 1) * before / sold)
         place = PARTS * day + part
         self.used[place] = max(self.used[place], 1 + math.ceil(min(1.0, most / self.sold[day]) * LEVELS))
 

@@ -192,6 +192,8 @@ class AgentWay:
         self._able: frozenset[str] | None = None
         self._version = ""
         self._missing: set[str] = set()
+        self._refused: set[str] = set()
+        """Files that the last visit could not open, though it could open others."""
         self._open: list[int] = []
         """Files in the guest that a visit left open, as it was cut off."""
         self.disabled: tuple[str, ...] = ()
@@ -250,7 +252,7 @@ class AgentWay:
         self.disabled = tuple(name for name in FILE_COMMANDS if name not in self._able)
 
     async def _files(self, agent: RawAgent | AgentBehindHypervisor) -> str:
-        """The files one after the other; what cannot be opened is not tried again before the next facts."""
+        """The files one after the other; what cannot be opened twice in a row is not tried again before the next facts."""
         if self._open:
             await agent.ask(*(("guest-file-close", {"handle": handle}) for handle in self._open))
             self._open = []
@@ -262,13 +264,16 @@ class AgentWay:
         finally:
             self._open = [handle for handle in handles if type(handle) is int]
         if self._open:
-            self._missing.update(name for name, handle in zip(names, handles, strict=True) if type(handle) is not int)
+            # Once may have been a bad moment: libvirt may say the same where it has waited in vain for an agent under load.
+            refused = {name for name, handle in zip(names, handles, strict=True) if type(handle) is not int}
+            self._missing |= refused & self._refused
+            self._refused = refused
         reading: list[Command] = []
         for handle in self._open:
             reading.append(("guest-file-read", {"handle": handle, "count": _READ_BYTES}))
             reading.append(("guest-file-close", {"handle": handle}))
         answers = await agent.ask(*reading) if reading else []
-        self._open = []
+        self._open = [handle for handle, closed in zip(self._open, answers[1::2], strict=True) if isinstance(closed, RefusedByAgent)]
         return "\n".join(_decoded(answer.get("buf-b64")) for answer in answers[::2] if isinstance(answer, Mapping))
 
 

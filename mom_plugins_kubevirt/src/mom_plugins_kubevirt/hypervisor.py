@@ -6,20 +6,19 @@ and with what is known of it; it costs the others nothing.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, Value
-from mom_guests import HostSide, Record, SeenGuest
+from mom_guests import HostSide, Record, SeenGuest, mapped_kib
 from mom_libvirt import LibvirtHypervisor
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
 from mom_plugins_kubevirt.pod_libvirt import Means, PodLibvirt
 from mom_plugins_kubevirt.pods import LAUNCHER, Pods
 from mom_plugins_kubevirt.rounds import ask_all
-from mom_toolkit import ProcessStat, boot_id, pid_of, read_kernel_file
+from mom_toolkit import ProcessStat, boot_id, pid_of
 
 T = TypeVar("T")
 
@@ -33,8 +32,6 @@ NAMESPACE: Final = "kubevirt.namespace"
 NAME: Final = "kubevirt.name"
 POD: Final = "kubevirt.pod"
 """Properties of guests, by the node's own word."""
-
-_PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
 
 _NO_PROCESS: Final = "the guest's process is not found in its pod"
 
@@ -243,24 +240,18 @@ class KubevirtHypervisor:
         """The fields of these guests as of the last call of `guests`, by guest id. What a process holds is by the kernel's word."""
         there = self._there(guest.id for guest in guests)
         of_hosts = self._host_side.fields(there)
-        found = {}
-        for uuid, held in there.items():
-            fields = dict(held.libvirt.fields(held.guest))
-            fields.pop("rss", None)
-            process = self._host_side.process(uuid)
-            if process is not None and process.resident_kib is not None:
-                fields["rss"] = process.resident_kib
-            found[uuid] = {**fields, **of_hosts.get(uuid, {})}
-        return found
+        return {
+            uuid: {**held.libvirt.fields(held.guest), "rss": self._host_side.resident_kib(uuid), **of_hosts.get(uuid, {})}
+            for uuid, held in there.items()
+        }
 
     def _too_large(self, guest: Guest, libvirt: PodLibvirt) -> str:
         """Why its size cannot be true: all memory that a guest may have is mapped by its process. Empty: it can, or is not known yet."""
         pid, most = pid_of(guest), libvirt.fields(guest).get("balloon_max")
         if pid is None or not isinstance(most, int):
             return ""
-        words = read_kernel_file(f"{self._proc}/{pid}/statm").split()
-        mapped = int(words[0]) * _PAGE_KIB if words and words[0].isdigit() else most
-        return f"its libvirt says that the guest has up to {most} KiB, and its process maps {mapped} KiB" if most > mapped else ""
+        mapped = mapped_kib(f"{self._proc}/{pid}")
+        return f"its libvirt says that the guest has up to {most} KiB, and its process maps {mapped} KiB" if most > mapped > 0 else ""
 
     @property
     def huge_pages(self) -> str:
@@ -269,18 +260,20 @@ class KubevirtHypervisor:
 
     def silent(self) -> Mapping[str, str]:
         """The guests whose statistics ought to come, and have not for long, by id: in what way."""
-        return {uuid: why for uuid, held in self._current().items() for one, why in held.libvirt.hypervisor.silent().items() if one == uuid}
+        return self._said(LibvirtHypervisor.silent)
 
     def impossible(self) -> Mapping[str, Sequence[str]]:
         """The guests whose last statistics cannot be true, by id: the names of the fields."""
-        current = self._current()
-        return {uuid: names for uuid, held in current.items() for one, names in held.libvirt.hypervisor.impossible().items() if one == uuid}
+        return self._said(LibvirtHypervisor.impossible)
 
     def garbled(self) -> Mapping[str, str]:
         """The guests whose descriptions cannot be understood, by id: what about them."""
-        return {
-            uuid: why for uuid, held in self._current().items() for one, why in held.libvirt.hypervisor.garbled().items() if one == uuid
-        }
+        return self._said(LibvirtHypervisor.garbled)
+
+    def _said(self, ask: Callable[[LibvirtHypervisor], Mapping[str, T]]) -> dict[str, T]:
+        """What each pod's libvirt says of its own guest, by guest id; nothing where it says nothing of it."""
+        said = {uuid: ask(held.libvirt.hypervisor) for uuid, held in self._current().items()}
+        return {uuid: of_guests[uuid] for uuid, of_guests in said.items() if uuid in of_guests}
 
     def seen(self) -> Sequence[SeenGuest]:
         """All guests as of the last look, as their libvirts described them."""

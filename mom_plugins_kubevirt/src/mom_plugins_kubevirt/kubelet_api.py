@@ -13,7 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +27,7 @@ _MOST_TOKEN: Final = 16 << 10
 
 _KEPT: Final = frozenset(
     {
-        "items", "metadata", "uid", "name", "namespace", "annotations", "spec", "containers", "resources", "requests", "memory",
+        "items", "metadata", "uid", "name", "annotations", "spec", "containers", "resources", "requests", "memory",
         "descheduler.alpha.kubernetes.io/eviction-in-progress", "kubeletconfig", "evictionHard", "evictionSoft", "memory.available",
         "mergeDefaultEvictionSettings", "enforceNodeAllocatable",
     }
@@ -143,10 +143,8 @@ def first_answer(doors: Sequence[KubeletDoor], path: str, seconds: float) -> tup
 
 
 def _shut(stream: socket.socket) -> None:
-    try:
+    with suppress(OSError):  # it is closed already
         stream.shutdown(socket.SHUT_RDWR)
-    except OSError:  # it is closed already
-        return
 
 
 def _token(path: Path) -> str:

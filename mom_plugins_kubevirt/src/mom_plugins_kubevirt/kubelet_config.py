@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -198,10 +199,8 @@ def _documents(root: Path, process: KubeletProcess | None) -> tuple[Sequence[Map
 
 
 def _drop_ins(folder: Path) -> Iterator[Path]:
-    try:
+    with suppress(OSError):
         yield from folder.glob("*.conf")
-    except OSError:
-        return
 
 
 def _document(path: Path) -> Mapping[str, Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -18,7 +18,6 @@ from mom_core import (
     Finding,
     Guest,
     Hypervisor,
-    HypervisorError,
     PluginContext,
     Problem,
     Severity,
@@ -37,7 +36,6 @@ from mom_plugins_kubevirt.node_fields import FIELDS
 from mom_toolkit import late_hook
 
 if TYPE_CHECKING:
-    from mom_guests import Record
     from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
     from mom_plugins_kubevirt.node_facts import NodeFacts
 
@@ -99,7 +97,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
     def mom_setup(self) -> None:
         """Begin to look for pods. A command that only takes a look does so when it asks for the guests."""
         # Loaded here, as commands that only list plugins must not wait for libvirt.
-        from mom_libvirt import WITHOUT_BINDING, CallPatience, EventLoop, binding
+        from mom_libvirt import CallPatience, EventLoop, binding
         from mom_plugins_kubevirt.hypervisor import KubevirtHypervisor
         from mom_plugins_kubevirt.node_facts import NodeFacts
         from mom_plugins_kubevirt.pod_libvirt import Means
@@ -107,10 +105,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
         from mom_toolkit import Callers
 
         context, settings = self._context, self._settings
-        try:
-            module = binding()
-        except ImportError as error:
-            raise HypervisorError(f"libvirt's Python binding cannot be loaded: {error}", hint=WITHOUT_BINDING) from error
+        module = binding()
         loop = EventLoop(module) if context.serves else None
         means = Means(
             context,
@@ -132,7 +127,7 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
             facts.start()
             hypervisor.watch()
             if settings.watch:
-                self._watch_by(_Balloons(hypervisor))
+                self._watch_by(hypervisor)
 
     @hookimpl
     def mom_teardown(self) -> None:
@@ -188,20 +183,6 @@ class KubevirtPlugin(PluginOfGuests["KubevirtHypervisor"]):
         yield from examined(hypervisor, readonly=self._settings.readonly, stats_period=self._settings.stats_period)
         if self._facts is not None:
             yield from self._facts.findings(list(hypervisor.pods.values()))
-
-
-class _Balloons:
-    """What the watch asks: the hypervisor itself, which it does not end."""
-
-    def __init__(self, hypervisor: KubevirtHypervisor) -> None:
-        self._hypervisor = hypervisor
-
-    def of(self, guests: Set[str]) -> Mapping[str, Record]:
-        """See `BalloonStatistics`."""
-        return self._hypervisor.of(guests)
-
-    def close(self) -> None:
-        """The plugin closes it."""
 
 
 def _allow_files() -> None:

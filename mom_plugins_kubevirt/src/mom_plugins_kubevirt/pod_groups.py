@@ -1,4 +1,7 @@
-"""A pod's control groups (v2), as mom can open them also from within a container: limits of memory, and the pressure in them."""
+"""A pod's control groups (v2), as mom can open them also from within a container: limits of memory, and the pressure in them.
+
+There, the paths of groups lead to nothing, and the pod's folder does not.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mom_core import Value, as_number
+from mom_guests import LIMIT_ROOM, pressure_in
 from mom_plugins_kubevirt.launcher_pod import LauncherPod
-from mom_toolkit import GroupLimit, Pressure, read_kernel_file
-
-LIMIT_ROOM: Final = "host_limit_room"
-"""As every hypervisor of QEMU guests has it; from a container, the paths of groups lead to nothing, and the pod's folder does."""
+from mom_toolkit import GroupLimit, read_kernel_file
 
 _IN_TURN: Final = 50
 """How many pods' groups are looked at in one cycle, of which each takes a quarter of a millisecond: until a pod's turn comes, what the last
@@ -105,7 +106,6 @@ def group_fields(pod: LauncherPod, group: str) -> dict[str, Value]:
     top = f"{folder[: folder.rindex(_TOP)]}{_TOP}" if _TOP in folder else ""
     limit = GroupLimit.of_memory(folder, top) if top else None
     found: dict[str, Value] = {} if limit is None else {LIMIT_ROOM: limit.room}
-    for resource in ("memory", "cpu", "io") if folder else ():
-        told = Pressure.parse(read_kernel_file(f"{folder}/{resource}.pressure"))
-        found |= {f"host_psi_{resource}_{kind}_avg10": pressure.avg10 for kind, pressure in told.items()}
+    if folder:
+        found |= {f"host_psi_{name}_avg10": percent for name, percent in pressure_in(folder).items()}
     return found

@@ -80,11 +80,8 @@ def _open_in_root(root: int, path: str) -> int:
 
 
 def _read(name: str, folder: int) -> bytes:
-    handle = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
-    try:
-        return os.read(handle, _STATUS_BYTES)
-    finally:
-        os.close(handle)
+    with os.fdopen(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder), "rb", buffering=0) as file:
+        return file.read(_STATUS_BYTES)
 
 
 def _user(status: bytes) -> int:

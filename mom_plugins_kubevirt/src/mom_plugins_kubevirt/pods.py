@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from mom_guests import times_of
 from mom_plugins_kubevirt.launcher_pod import RIGHTS, LauncherPod
 from mom_toolkit import ProcessStat, read_kernel_file
 
@@ -40,9 +41,6 @@ _IN_TURN: Final = 20
 
 MOST_PODS: Final = 1000
 """Twice as many as any node is allowed to have."""
-
-_ENDED: Final = frozenset("ZX")
-"""States of processes."""
 
 _MOST_PROCESSES: Final = 16
 """So many QEMU processes of one pod are looked through for its guest. It has one; while that probes QEMU, two."""
@@ -75,9 +73,6 @@ class _Seen:
     """By process id, the oldest first."""
     processes: list[int] = field(default_factory=list)
     """QEMU's."""
-
-    def has_nothing(self) -> bool:
-        return not self.daemons and not self.processes
 
 
 class Pods:
@@ -169,8 +164,8 @@ class Pods:
 
     def _still_runs(self, pid: int) -> bool:
         """It is the process that was found, and neither has its number been given to another nor is it only waited for by its parent."""
-        stat, pod = ProcessStat.of(f"{self._proc}/{pid}"), self._seen[self._where[pid]].daemons[pid]
-        return stat is not None and stat.started == pod.started and stat.state not in _ENDED
+        stat, pod = times_of(f"{self._proc}/{pid}"), self._seen[self._where[pid]].daemons[pid]
+        return stat is not None and stat.started == pod.started
 
     def _due(self) -> list[int]:
         """Those that have waited for longest are first."""
@@ -186,8 +181,8 @@ class Pods:
         if socket is None and not name.startswith(_QEMU):
             return False
         uid, group = self._pod_of(pid)
-        stat = ProcessStat.of(f"{self._proc}/{pid}")
-        if not uid or stat is None or stat.state in _ENDED or (uid not in self._seen and len(self._seen) >= MOST_PODS):
+        stat = times_of(f"{self._proc}/{pid}")
+        if not uid or stat is None or (uid not in self._seen and len(self._seen) >= MOST_PODS):
             return False
         seen = self._seen.setdefault(uid, _Seen())
         if socket is not None and len(seen.daemons) < _MOST_PROCESSES:
@@ -203,7 +198,7 @@ class Pods:
         seen.daemons.pop(pid, None)
         if pid in seen.processes:
             seen.processes.remove(pid)
-        if seen.has_nothing():
+        if not seen.daemons and not seen.processes:
             del self._seen[uid]
 
     def _renew(self) -> bool:

@@ -39,8 +39,6 @@ pkg/virt-controller/watch/drain/evacuation."""
 class PodRequest(NamedTuple):
     """One pod by the kubelet: the memory that its container `compute` requests, in KiB (None: none); whether its guest is to be moved."""
 
-    name: str
-    namespace: str
     memory: float | None
     leaves: bool = False
 
@@ -57,20 +55,15 @@ def pods_in(answer: Mapping[str, Any]) -> dict[str, PodRequest]:
     """The pods in the kubelet's answer that have a container `compute`, by their uids. What is malformed is left out."""
     found: dict[str, PodRequest] = {}
     for pod in objects_of(answer.get("items"), MOST_PODS):
-        uid, name, namespace = (member(pod, "metadata", one) for one in ("uid", "name", "namespace"))
-        containers = {
-            one.get("name"): one for one in objects_of(member(pod, "spec", "containers"), MOST_CONTAINERS) if _is_name(one.get("name"))
-        }
-        if not (isinstance(uid, str) and isinstance(name, str) and isinstance(namespace, str)) or COMPUTE not in containers:
+        uid = member(pod, "metadata", "uid")
+        containers = objects_of(member(pod, "spec", "containers"), MOST_CONTAINERS)
+        compute = next((one for one in containers if one.get("name") == COMPUTE), None)
+        if not isinstance(uid, str) or compute is None:
             continue
-        memory = quantity_kib(member(containers[COMPUTE], "resources", "requests", "memory"))
+        memory = quantity_kib(member(compute, "resources", "requests", "memory"))
         leaves = member(pod, "metadata", "annotations", EVICTED) is not None
-        found[uid] = PodRequest(name, namespace, memory, leaves)
+        found[uid] = PodRequest(memory, leaves)
     return found
-
-
-def _is_name(name: object) -> bool:
-    return isinstance(name, str)
 
 
 def overhead_kib(request_kib: float, vcpus: float | None) -> float:

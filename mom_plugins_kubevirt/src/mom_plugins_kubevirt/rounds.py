@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Set
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Final, TypeVar
 
 from mom_core import HypervisorError, printable
@@ -38,46 +37,34 @@ def ask_all(
     """
     answers: dict[T, R | HypervisorError] = {}
     open_: dict[T, tuple[Future[R], float]] = {}
-    heard: SimpleQueue[T] = SimpleQueue()
     waiting = deque(sorted(whom, key=lambda one: one not in unsure))  # these first, so that they have the time that the others take
-    end = time.monotonic() + patience
     last = time.monotonic()
+    end = last + patience
     while True:
         now = time.monotonic()
+        for one in [one for one, (call, _) in open_.items() if call.done()]:
+            answer = _answer_of(open_.pop(one)[0])
+            answers[one], last = answer, now
         soon = sum(1 for _, began in open_.values() if now - began < _SOON_SECONDS)
         while waiting and soon < AT_ONCE:
             one = waiting.popleft()
-            call = callers.start(partial(ask, one))
-            open_[one] = call, now
-            call.add_done_callback(partial(_tell, heard, one))
+            open_[one] = callers.start(partial(ask, one)), now
             soon += 1
             last = now
         if not waiting and all(one in unsure for one in open_):
             break
         quiet = _SOON_SECONDS if waiting else last + _QUIET_SECONDS - now
-        wait = min(quiet, end - now)
-        if wait <= 0:
+        seconds = min(quiet, end - now)
+        if seconds <= 0:
             break
-        try:
-            one = heard.get(timeout=wait)
-        except Empty:
-            continue
-        last = time.monotonic()
-        _take(one, open_, answers)
-    while not heard.empty():
-        _take(heard.get(), open_, answers)
+        wait([call for call, _ in open_.values()], seconds, FIRST_COMPLETED)
     return answers, {one: call for one, (call, _) in open_.items()}
 
 
-def _tell(heard: SimpleQueue[T], one: T, call: Future[R]) -> None:
-    heard.put(one)
-
-
-def _take(one: T, open_: dict[T, tuple[Future[R], float]], answers: dict[T, R | HypervisorError]) -> None:
-    call, _ = open_.pop(one)
+def _answer_of(call: Future[R]) -> R | HypervisorError:
     try:
-        answers[one] = call.result()
+        return call.result()
     except HypervisorError as error:
-        answers[one] = error
+        return error
     except Exception as error:  # noqa: BLE001  # containment: whatever one answers, the others are heard
-        answers[one] = HypervisorError(f"its answer cannot be used: {type(error).__name__}: {printable(str(error), 300)}")
+        return HypervisorError(f"its answer cannot be used: {type(error).__name__}: {printable(str(error), 300)}")

@@ -16,7 +16,7 @@ from mom_plugins_libvirt.launches import LibvirtLaunches
 from mom_toolkit import LaunchReader, PlatformProperties
 
 if TYPE_CHECKING:
-    from mom_libvirt import ConnectionSettings, LibvirtHypervisor
+    from mom_libvirt import Connection, ConnectionSettings, LibvirtHypervisor
 
 _PATIENT_SHARE = 0.45
 """Of the deadline that a verb gives which only takes a look: two attempts of a call are less than it. A person waits longer."""
@@ -50,15 +50,15 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
         super().__init__(settings, context)
         self._settings = settings
         self._launches = LibvirtLaunches()
+        self._watching: Connection | None = None
+        """The connection by which guests are watched: one serves one call at a time, and none after one that hangs."""
 
     @staticmethod
     @hookimpl
     def mom_suggest(root: Path) -> Suggestion | None:
         """Fits where a libvirt socket is."""
-        for socket in _SOCKETS:
-            if (root / socket).exists():
-                return Suggestion(f"libvirt listens on /{socket}", {"uri": "qemu:///system"}, order=21)
-        return None
+        socket = next((socket for socket in _SOCKETS if (root / socket).exists()), None)
+        return None if socket is None else Suggestion(f"libvirt listens on /{socket}", {"uri": "qemu:///system"}, order=21)
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
@@ -92,16 +92,17 @@ class LibvirtPlugin(PluginOfGuests["LibvirtHypervisor"]):
         connection.start()
         self._hypervisor = hypervisor
         if self._settings.watch:
-            # One of its own, as a connection serves one call at a time, and none after one that hangs.
             log = self._context.log.getChild("watch")
-            self._watch_by(Connection(self._connection_settings(readonly=True), log, held_up=self._launches.held_up))
+            self._watching = Connection(self._connection_settings(readonly=True), log, held_up=self._launches.held_up)
+            self._watch_by(self._watching)
 
     @hookimpl
     def mom_teardown(self) -> None:
         """Watch no longer, and let the connections go."""
         self._stop_watching()
-        if self._hypervisor is not None:
-            self._hypervisor.close()
+        for one in (self._watching, self._hypervisor):
+            if one is not None:
+                one.close()
 
     def _connection_settings(self, readonly: bool) -> ConnectionSettings:
         from mom_libvirt import ConnectionSettings

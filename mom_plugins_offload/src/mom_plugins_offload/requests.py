@@ -43,7 +43,6 @@ _STUCK_SECONDS: Final = 60.0
 """Beyond the time that requests had. A piece takes a tenth of a second, and some seconds where the disk behind it is busy."""
 
 _WAYS: Final = {"v2": OrderNumber.TAKE_V2, "v1": OrderNumber.TAKE_V1, "process": OrderNumber.TAKE_PROCESS, "recall": OrderNumber.RECALL}
-_NO_MORE: Final = {"recall": "there was no more in swap"}
 _ENDED: Final = "its process has ended"
 _ERRORS: Final = {errno.ESRCH: _ENDED, errno.ENODATA: "its group holds too little"}
 
@@ -68,6 +67,7 @@ class _Turn:
 
     def __init__(self, request: ReclaimRequest) -> None:
         self._request = request
+        self._no_more = "there was no more in swap" if request.way == "recall" else "the kernel found no more to take"
         self._steps: Iterator[tuple[int, int]] | None = None
         self._seconds = self._rate = 0.0
 
@@ -94,10 +94,6 @@ class _Turn:
     def out_of_time(self) -> None:
         """Say so."""
         self._request.why = OUT_OF_TIME
-
-    @property
-    def _no_more(self) -> str:
-        return _NO_MORE.get(self._request.way, "the kernel found no more to take")
 
     def _bite(self, left: float) -> float:
         """How long the next piece may take."""
@@ -209,13 +205,12 @@ class ReclaimTaker:
             connection.close()
         if process is None:
             return
-        for end in (process.kill, None):
-            try:
-                process.wait(_END_SECONDS)
-            except subprocess.TimeoutExpired:
-                if end is None:  # it waits for a disk that does not answer; it ends when that does
-                    return
-                end()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_END_SECONDS)
+            return
+        process.kill()
+        with suppress(subprocess.TimeoutExpired):  # it waits for a disk that does not answer; it ends when that does
+            process.wait(_END_SECONDS)
 
     def _follow(self, connection: socket.socket, requests: Sequence[ReclaimRequest], seconds: float, cpu_seconds: float) -> None:
         def ask(order: Order) -> Answer:

@@ -53,7 +53,7 @@ def _ours(path: Path, problems: list[ConfigProblem]) -> bool:
     reason = untrusted(path) if path.exists() else ""
     if reason:
         hint = "who can write there decides about all guests: `chown root` and `chmod go-w`"
-        _complain(problems, path, f"is not used: {reason}", hint)
+        problems.append(_problem(path, f"is not used: {reason}", hint))
     return not reason
 
 
@@ -79,7 +79,7 @@ def files_in(path: Path, problems: list[ConfigProblem], *suffixes: str) -> list[
     before = len(problems)
     files = list(_listed(path, problems, suffixes))
     if not files and len(problems) == before:
-        _complain(problems, path, f"holds no file of which the name ends with {' or '.join(suffixes)}", "")
+        problems.append(_problem(path, f"holds no file of which the name ends with {' or '.join(suffixes)}"))
     return files
 
 
@@ -89,7 +89,7 @@ def _listed(directory: Path, problems: list[ConfigProblem], suffixes: tuple[str,
     except FileNotFoundError:
         return []
     except OSError as error:
-        _complain(problems, directory, f"cannot be listed: {error.strerror}", "give the folder that holds the *.policy files")
+        problems.append(_problem(directory, f"cannot be listed: {error.strerror}", "give the folder that holds the *.policy files"))
         return []
     return [directory / name for name in names if name.endswith(suffixes) and not name.startswith(".")]
 
@@ -97,19 +97,22 @@ def _listed(directory: Path, problems: list[ConfigProblem], suffixes: tuple[str,
 def _read(path: Path, name: str, found: Texts, longest: int) -> None:
     if name in found.files:
         if Path(found.files[name]) != path:
-            _complain(found.problems, path, f"has the same policy name as {found.files[name]}: {printable(name)}", "rename one of them")
+            what = f"has the same policy name as {found.files[name]}: {printable(name)}"
+            found.problems.append(_problem(path, what, "rename one of them"))
         return
     found.files[name] = str(path)
-    text = text_of(path, found.problems, longest, "a policy is a text file, and limits.text says how long")
-    if text is not None:
-        found.texts[name] = text
+    try:
+        found.texts[name] = text_of(path, longest, "a policy is a text file, and limits.text says how long")
+    except ConfigError as error:
+        found.problems += error.problems
 
 
-def text_of(path: Path, problems: list[ConfigProblem], longest: int, hint: str) -> str | None:
-    """The text of a file, a byte order mark included; None, and a problem, if it cannot be had. `-` is standard input.
+def text_of(path: Path, longest: int, hint: str) -> str:
+    """The text of a file, a byte order mark included. `-` is standard input.
 
     :param longest: bytes that the file may have
     :param hint: what the file should be
+    :raises ConfigError: it cannot be had
     """
     named = path
     try:
@@ -122,24 +125,21 @@ def text_of(path: Path, problems: list[ConfigProblem], longest: int, hint: str) 
             after = path.stat()
             if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
                 advice = "try again; write a new file and rename it to make a change in one step"
-                _complain(problems, path, "was changed while it was read", advice)
-                return None
+                raise ConfigError([_problem(path, "was changed while it was read", advice)])
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "no name of a file"
-        _complain(problems, named, f"cannot be read: {why}", "look at the path" if isinstance(error, FileNotFoundError) else hint)
-        return None
+        advice = "look at the path" if isinstance(error, FileNotFoundError) else hint
+        raise ConfigError([_problem(named, f"cannot be read: {why}", advice)]) from error
     if len(content) > longest:
-        _complain(problems, named, f"has more than {longest:,} bytes", hint)
-        return None
+        raise ConfigError([_problem(named, f"has more than {longest:,} bytes", hint)])
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         column = len(content[content.rfind(b"\n", 0, error.start) + 1 : error.start].decode("utf-8", "replace")) + 1
         message = f"byte 0x{content[error.start]:02x} is not UTF-8"
-        problems.append(ConfigProblem(printable(str(named), 400), line, column, message, "save the file as UTF-8 text"))
-        return None
+        raise ConfigError([ConfigProblem(printable(str(named), 400), line, column, message, "save the file as UTF-8 text")]) from None
 
 
-def _complain(problems: list[ConfigProblem], path: Path, message: str, hint: str) -> None:
-    problems.append(ConfigProblem(printable(str(path), 400), 0, 0, message, hint))
+def _problem(path: Path, message: str, hint: str = "") -> ConfigProblem:
+    return ConfigProblem(printable(str(path), 400), 0, 0, message, hint)

@@ -31,11 +31,6 @@ class QemuHypervisor(Sampler):
     its monitor did not answer (where it was asked, it may still take effect), and other kinds of `HypervisorError`.
     """
 
-    @property
-    def uri(self) -> str:
-        """The patterns by which monitors are found."""
-        return "qmp:" + ",".join(self._settings.sockets)
-
     # --- what there is -----------------------------------------------------------------------------------------------------------
 
     def _properties(self, seen: MonitoredGuest) -> Mapping[str, Value]:
@@ -69,9 +64,8 @@ class QemuHypervisor(Sampler):
         fields = {**seen.all_fields(), **process}
         if "host_cpu_usage" in process:
             fields["cpu_usage"] = process["host_cpu_usage"]
-        times = self._processes.process(seen.id) if process else None
-        if times is not None and times.resident_kib is not None:
-            fields["rss"] = times.resident_kib
+        if process:
+            fields["rss"] = self._processes.resident_kib(seen.id)
         return fields
 
     # --- what can be changed -----------------------------------------------------------------------------------------------------
@@ -252,9 +246,6 @@ class QemuHypervisor(Sampler):
             if why:
                 raise GuestBusy(f"{guest}: {why}")
             return known, description
-
-    def close(self) -> None:
-        """Nothing is left open between two rounds."""
 
 
 def cure(number: str) -> str:

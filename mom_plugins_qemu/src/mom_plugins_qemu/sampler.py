@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import uuid as uuids
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from mom_core import Clock, GuestBusy, GuestGone, HypervisorError, NotSupported, PermissionDenied, Value, printable
-from mom_guests import HostSide, Record, SeenGuests, held_memory, times_of
+from mom_guests import HostSide, Record, SeenGuests, held_memory, mapped_kib, times_of
 from mom_plugins_qemu.command_line import identity_of
 from mom_plugins_qemu.description import DESCRIBING, Description, as_held, described, looked
 from mom_plugins_qemu.guest_files import Defined, GuestFiles
@@ -23,7 +22,7 @@ from mom_plugins_qemu.proxmox import Definitions
 from mom_plugins_qemu.states import state_name
 from mom_plugins_qemu.visits import Failure, Visit, prepared, visit_all
 from mom_plugins_qemu.wire import Answer, FalseAnswer, Question, Refusal, WireError
-from mom_toolkit import PlatformProperties, read_kernel_file, root_cure
+from mom_toolkit import PlatformProperties, root_cure
 
 _DESCRIBE_AGAIN_SECONDS: Final = 150.0
 """A guest is described again after this to twice this, spread over the guests: devices may be plugged in and taken out."""
@@ -42,7 +41,8 @@ LIES: Final = "its monitor says that"
 
 _DESCRIBING: Final = prepared(DESCRIBING)
 
-_PAGE_KIB: Final = os.sysconf("SC_PAGE_SIZE") >> 10
+_Visits: TypeAlias = "list[tuple[Visit, MonitoredGuest | None]]"
+"""Each with the guest that is known at that monitor; None: none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,8 @@ class Sampler(SeenGuests[MonitoredGuest]):
         self._proc = settings.root / "proc"
         host_side = HostSide(self._process_of, settings.root, clock.monotonic)
         super().__init__(settings.stale_after, clock.monotonic, host_side, self._proc)
+        self.uri = "qmp:" + ",".join(settings.sockets)
+        """The patterns by which monitors are found."""
         self._settings = settings
         self._log = log
         self._wall = clock.wall
@@ -127,7 +129,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         """See `SeenGuests`: what their monitors say is no QMP, or cannot be true."""
         return {known.id: known.failure for known in self.seen() if known.failure.startswith((Failure.GARBLED, LIES))}
 
-    def _rounds(self, due: list[tuple[Visit, MonitoredGuest | None]], first: int) -> None:
+    def _rounds(self, due: _Visits, first: int) -> None:
         """Make these visits, and those that follow from them. Sampling is locked."""
         for attempt in range(first, _ASKED_AGAIN):
             if due:
@@ -143,15 +145,13 @@ class Sampler(SeenGuests[MonitoredGuest]):
             if now < self._ask_again_at:
                 return
             with self._lock:
-                due: list[tuple[Visit, MonitoredGuest | None]] = [
-                    (self._due(known, now), known) for known in self._guests.values() if known.failure
-                ]
+                due: _Visits = [(self._due(known, now), known) for known in self._guests.values() if known.failure]
             self._rounds(due, 1)
             with self._lock:
                 self._index()
             self._ask_again_at = self._monotonic() + FIRST_RETRY_SECONDS
 
-    def _begin(self, paths: Sequence[str], now: float) -> list[tuple[Visit, MonitoredGuest | None]]:
+    def _begin(self, paths: Sequence[str], now: float) -> _Visits:
         """The visits of this cycle: to monitors of which nothing is known, to those whose turn did not come in the last one, and then to
         those that are likely to answer. The lock is held."""
         there = set(paths)
@@ -159,33 +159,25 @@ class Sampler(SeenGuests[MonitoredGuest]):
         self._give_definitions()
         for gone in [known for path, known in self._guests.items() if path not in there]:
             self._lost(gone, Failure.ABSENT)
-        unknown: list[tuple[Visit, MonitoredGuest | None]] = []
-        waiting: list[MonitoredGuest] = []
-        prompt: list[tuple[Visit, MonitoredGuest | None]] = []
-        others: list[tuple[Visit, MonitoredGuest | None]] = []
+        due: _Visits = []
         for path in paths:
             known = self._guests.get(path)
             if known is None:
-                unknown.append((Visit(path, _DESCRIBING), None))
-            elif known.failure is Failure.LEFT:
-                waiting.append(known)
-            elif not known.failure:
-                prompt.append((self._due(known, now), known))
-            elif now >= known.retry_at:
-                others.append((self._due(known, now), known))
+                due.append((Visit(path, _DESCRIBING), None))
+            elif known.failure in {"", Failure.LEFT} or now >= known.retry_at:
+                due.append((self._due(known, now), known))
             else:
                 self._update(known, {})
-        waiting.sort(key=lambda known: known.turn_at)
-        return [*unknown, *((self._due(known, now), known) for known in waiting), *prompt, *others]
+        return sorted(due, key=lambda one: _turn_of(one[1]))
 
     def _due(self, known: MonitoredGuest, now: float) -> Visit:
         if known.description is None or now >= known.describe_at:
             return known.visit(_DESCRIBING)
         return known.visit(known.looking)
 
-    def _take(self, visits: Sequence[tuple[Visit, MonitoredGuest | None]], attempt: int) -> list[tuple[Visit, MonitoredGuest | None]]:
+    def _take(self, visits: _Visits, attempt: int) -> _Visits:
         """Take note of what came of visits; those that have to follow. The lock is held."""
-        following: list[tuple[Visit, MonitoredGuest | None]] = []
+        following: _Visits = []
         last = attempt == _ASKED_AGAIN - 1
         self._find_listeners(visit for visit, before in visits if before is None)
         # All before the first is described: a guest without a UUID is known by the first of its process's monitors.
@@ -205,12 +197,8 @@ class Sampler(SeenGuests[MonitoredGuest]):
                 else:
                     self._heard_of(known, visit.answers)
                     again = known.description is None
-            except FalseAnswer as error:
-                visit.fail(Failure.FALSE, str(error))
-                self._failed(known, visit)
-                again = False
             except WireError as error:
-                visit.fail(Failure.GARBLED, str(error))
+                visit.fail(Failure.FALSE if isinstance(error, FalseAnswer) else Failure.GARBLED, str(error))
                 self._failed(known, visit)
                 again = False
             if again and not last:
@@ -354,8 +342,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         """Why it cannot have so many KiB: QEMU maps all that its guest may have. Empty: it can, or it is not known what is mapped."""
         if not isinstance(most, int) or most <= known.mapped_kib:
             return ""
-        words = read_kernel_file(f"{self._proc}/{known.process}/statm").split()
-        mapped = int(words[0]) * _PAGE_KIB if words and words[0].isdigit() else 0
+        mapped = mapped_kib(f"{self._proc}/{known.process}")
         known.mapped_kib = max(mapped, known.mapped_kib)
         if not mapped or most <= mapped:  # 0: it is about to end
             return ""
@@ -468,3 +455,12 @@ class Sampler(SeenGuests[MonitoredGuest]):
     def _process_of(self, name: str, uuid: str) -> int | None:
         known = self._seen.get(uuid)
         return known.process or None if known is not None else None
+
+
+def _turn_of(known: MonitoredGuest | None) -> tuple[int, float]:
+    """When a monitor is visited: first where nothing is known; then whose turn did not come, the longest ago first; then who answers."""
+    if known is None:
+        return 0, 0.0
+    if known.failure is Failure.LEFT:
+        return 1, known.turn_at
+    return 3 if known.failure else 2, 0.0

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from mom_core import Columns, Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, printable
-from mom_guests import TAKEN_KIB, WatchedMemory, why_wake
+from mom_guests import BALLOON, TAKEN_KIB, WatchedMemory, why_wake
 from mom_plugins_sim.fields import HostSampler, guest_columns
 from mom_plugins_sim.scene import GuestScene
 from mom_plugins_sim.shelf import Shelf
@@ -151,7 +151,7 @@ class SimHypervisor:
     def guests(self) -> Sequence[Guest]:
         """The guests that are there now."""
         with self._answering():
-            return [_paused(guest.listed) if guest.paused else guest.listed for guest in self.world.guests.values()]
+            return [_listed(guest, self.world.time) for guest in self.world.guests.values()]
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
         """Ask for a size. Raises `GuestGone`, and `NotSupported` without a balloon device or above the maximum."""
@@ -254,5 +254,9 @@ def _memory(size: float, usable: float, told: SentFigures) -> WatchedMemory:
     return WatchedMemory(size, usable, told.swap_in, told.major_fault)
 
 
-def _paused(guest: Guest) -> Guest:
-    return replace(guest, blocked={**guest.blocked, "*": "the guest is paused"})
+def _listed(guest: SimulatedGuest, time: float) -> Guest:
+    listed = guest.listed
+    if guest.paused:
+        return replace(listed, blocked={**listed.blocked, "*": "the guest is paused"})
+    why = "" if guest.scene.rigid else guest.statistics.silence(time)
+    return replace(listed, blocked={BALLOON: why}) if why else listed

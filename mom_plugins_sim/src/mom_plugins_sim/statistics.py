@@ -26,12 +26,18 @@ NOTHING: Final = SentFigures()
 STALE_PERIODS = 3
 """Statistics that were missed twice are stale."""
 
+GRACE_SECONDS: Final = 60.0
+SILENT_SECONDS: Final = 30.0
+SILENT_STALE: Final = 3
+"""For how long a balloon's driver need not have answered for the first time; and for how long, or for how many times the age from which on
+they are stale, statistics may not come, before nothing is asked of the balloon: as of real guests (mom_guests/seen_guests.py)."""
+
 
 @dataclass(slots=True)
 class SentStatistics:
     """The statistics of one guest: sent every `period` seconds, next at `due`. `silent`: its driver sends none.
 
-    `told` is what was sent last, at `at`; nothing before the first time.
+    `told` is what was sent last, at `at`; nothing before the first time. The guest is there `since` then.
     """
 
     period: float
@@ -39,6 +45,7 @@ class SentStatistics:
     silent: bool = False
     at: float = 0.0
     told: SentFigures = NOTHING
+    since: float = 0.0
     _counters: tuple[float, float, float, float] | None = None
 
     def take(self, guest: GuestMemory, time: float) -> None:
@@ -61,3 +68,11 @@ class SentStatistics:
             return NOTHING, None
         age = time - self.at
         return self.told if age <= STALE_PERIODS * self.period else NOTHING, round(age * 1000) / 1000  # a third of the time of round(…, 3)
+
+    def silence(self, time: float) -> str:
+        """In what way its driver has not answered for long; empty where it does."""
+        there = time - self.since
+        if self.told is NOTHING:
+            return "the guest's balloon driver has never answered" if there > GRACE_SECONDS else ""
+        patience = max(SILENT_SECONDS, SILENT_STALE * STALE_PERIODS * self.period)
+        return "the guest's balloon driver does not answer any more" if min(time - self.at, there) > patience else ""

@@ -92,15 +92,18 @@ class Leak:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """`base`, and during jobs `job` more; each begins at one of `starts` (seconds, ascending) and `lasts`."""
+    """`base`, and during jobs `job` more; each begins at one of `starts` (seconds, ascending) and `lasts`. After `period` they begin
+    anew."""
 
     base: float
     job: float
     starts: Sequence[float]
     lasts: float
+    period: float = math.inf
 
     def wanted(self, time: float) -> float:
         """Base, or base and job."""
+        time %= self.period
         last = bisect.bisect_right(self.starts, time) - 1
         return self.base + self.job if last >= 0 and time - self.starts[last] < self.lasts else self.base
 

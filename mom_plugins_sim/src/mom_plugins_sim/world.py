@@ -225,6 +225,7 @@ class World:
             self.guests[identity] = stopped
         guest = self.guests[identity]
         guest.listed = replace(guest.listed, incarnation=str(self._starts))
+        guest.statistics.since = self.time
 
     def join(self, scene: GuestScene) -> None:
         """A guest is here from now on."""
@@ -232,7 +233,8 @@ class World:
         memory.balloon_rate, memory.beside = scene.balloon_rate, scene.beside
         memory.reporting, memory.autodeflate, memory.small_share = scene.reporting, scene.autodeflate, scene.small_pieces
         # It is the balloon's driver that sends statistics.
-        statistics = SentStatistics(scene.statistics_period, self.time + scene.statistics_first, silent=scene.silent or scene.rigid)
+        silent, first = scene.silent or scene.rigid, self.time + scene.statistics_first
+        statistics = SentStatistics(scene.statistics_period, first, silent=silent, since=self.time)
         blocked = {"balloon_target": "the guest has no balloon device"} if scene.rigid else {}
         properties = {**scene.properties, "name": scene.name, "uuid": scene.identity}
         if scene.sold_as is not None:

@@ -69,7 +69,7 @@ def figures_of(snapshot: Snapshot, room: Room | None, reservations: Sequence[Res
     promisable, available = host.number("mem_promisable"), host.number("mem_really_available")
     if promisable is None or available is None:
         return None
-    promised = sum([_promised_kib(guest, promises) for guest in snapshot.listed])
+    promised = sum([_promised_kib(guest, promises) for guest in snapshot.guests.values()])  # those that are only listed have no fields
     undescribed = sum([guest.blocked.get("*") == UNDESCRIBED for guest in snapshot.listed])
     # A guest that has come for a reservation counts by its own promise.
     reserved = sum(one.kept_kib for one in reservations if one.state.lasts and one.guest is None)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mom_core import (
     Declaration,
@@ -17,6 +17,7 @@ from mom_core import (
     MomError,
     PluginContext,
     Problem,
+    Report,
     Severity,
     Snapshot,
     Source,
@@ -32,6 +33,9 @@ from mom_plugins_sla.host_admissions import HostAdmissions
 from mom_plugins_sla.settings import SlaGuestSettings, SlaSettings
 from mom_plugins_sla.shared_classes import SharedClasses
 from mom_toolkit import NO_PROMISES, Admissions, ClassFiles, Promises, late_hook
+
+GUESTS_UNKNOWN: Final = "guests"
+"""The name of the core's condition that the hypervisor has not listed its guests."""
 
 
 class SlaPlugin:
@@ -140,7 +144,6 @@ class SlaPlugin:
         """Say which guests are of no class that there is; nothing is decided here."""
         maxima = ((identity, guest.number("balloon_max")) for identity, guest in snapshot.guests.items())
         self._maxima = {identity: maximum for identity, maximum in maxima if maximum is not None}
-        self._admissions.seen = snapshot
         settings, promises = self._settings, self._context.service(Promises) or NO_PROMISES
         source = Source(self._context.name)
         try:
@@ -152,6 +155,13 @@ class SlaPlugin:
             yield Problem(source, wrong, severity=Severity.ERROR, hint="correct the file; in a fleet: `mom fleet policy set`")
         for guest, one in self._unknown(list(snapshot.guests.values())):
             yield Problem(source, self._complaint(one), guest.entity, Severity.ERROR, self._cure())
+
+    @hookimpl
+    def mom_report(self, report: Report) -> None:
+        """Note by what guests are admitted: not by a cycle in which the hypervisor has listed none, as if nothing were promised here."""
+        conditions = () if report.verdict is None else report.verdict.conditions
+        if report.snapshot.guests or not any(one.name == GUESTS_UNKNOWN and not one.over for one in conditions):
+            self._admissions.seen = report.snapshot
 
     def _unknown(self, guests: Sequence[Guest]) -> list[tuple[Guest, Assigned]]:
         assigned = self._assignment.of_all(guests, self._context.guest_settings)

@@ -59,6 +59,7 @@ class XmlRpcPlugin:
         self._settings = settings
         self._context = context
         self._address = Address.parse(settings.listen, LOOPBACK)
+        self._subject = f"XML-RPC on {self._address}"
         by_path = bool(self._address.path)
         self._verbs = Verbs(context, str(self._address), nil=by_path, read_only=not by_path and not settings.changes_over_tcp)
         self._server: RpcServer | None = None
@@ -114,10 +115,6 @@ class XmlRpcPlugin:
         if not self._address.path:
             return [Finding(Severity.OK, self._subject, "clients can read statistics and policies, and change nothing")]
         return [Finding(Severity.OK, self._subject, "the socket is there" if path.is_socket() else "can be listened on")]
-
-    @property
-    def _subject(self) -> str:
-        return f"XML-RPC on {self._address}"
 
     def _exposed(self) -> list[Finding]:
         """Others than mom's own user can do more there than the operator may know of."""

@@ -46,23 +46,20 @@ class RpcServer(BoundedServer[ServerDoor]):
     :param largest: bytes of a call
     """
 
+    clients = 0
+    """How many are connected."""
+
     def __init__(
         self, open_listener: Callable[[], Listener], verbs: Verbs, log: logging.Logger, *, clients: int, patience: float, largest: int
     ) -> None:
         super().__init__([ServerDoor(open_listener)], clients, log)
         self._verbs = verbs
         self._patience, self._largest = patience, largest
-        self._connected = 0
         self._waiting: dict[asyncio.StreamWriter, None] = {}
         """Clients of which no call has arrived as a whole, in the order in which they came."""
         self._changing = asyncio.Lock()
 
     # --- in the loop's thread ------------------------------------------------------------------------------------------------------
-
-    @property
-    def clients(self) -> int:
-        """How many are connected."""
-        return self._connected
 
     def drop_silent(self) -> bool:
         """End the connection that has been silent for longest, if any is."""
@@ -76,7 +73,7 @@ class RpcServer(BoundedServer[ServerDoor]):
     async def connect(self, door: ServerDoor, sock: socket.socket) -> None:
         """Answer a client's call."""
         peer = _peer(sock)
-        self._connected += 1
+        self.clients += 1
         try:
             reader, writer = await asyncio.open_connection(sock=sock, limit=LONGEST_HEAD)
             self._waiting[writer] = None
@@ -93,7 +90,7 @@ class RpcServer(BoundedServer[ServerDoor]):
         except Exception:  # one client's request must not end the server, whatever is wrong with it
             self.log.exception("a request of %s failed", peer)
         finally:
-            self._connected -= 1
+            self.clients -= 1
 
     async def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str) -> bytes:
         async with asyncio.timeout(self._patience):

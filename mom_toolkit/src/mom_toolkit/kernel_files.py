@@ -191,11 +191,8 @@ def open_process_file(process: Path | str, name: str) -> int:
 def read_process_file(process: Path | str, name: str, most: int = MOST_BYTES) -> bytes:
     """The content of such a file, in one read, as `read_kernel_file` gives it."""
     try:
-        file = open_process_file(process, name)
-        try:
-            return os.read(file, most)
-        finally:
-            os.close(file)
+        with os.fdopen(open_process_file(process, name), "rb", buffering=0) as file:
+            return file.read(most)
     except (OSError, ValueError):  # ValueError: as above
         return b""
 
@@ -347,10 +344,8 @@ class ProcessStat(NamedTuple):
     @classmethod
     def id_of(cls, name: str, proc: Path) -> int:
         """The lowest id of a process with that name, of at most 15 characters as the kernel keeps it; 0 when there is none."""
-        for pid in cls.ids(proc) or ():
-            if read_kernel_file(f"{proc}/{pid}/comm").rstrip(b"\n") == name.encode():
-                return pid
-        return 0
+        named = (pid for pid in cls.ids(proc) or () if read_kernel_file(f"{proc}/{pid}/comm").rstrip(b"\n") == name.encode())
+        return next(named, 0)
 
     @classmethod
     def of(cls, process: Path | str) -> ProcessStat | None:

@@ -146,8 +146,12 @@ class Helper:
 
     def connect(self, path: Path | str) -> socket.socket:
         """A connection to a guest's socket, such as its monitor's. The caller must be able to reach the file's folder."""
-        with self._turn():
-            return socket.socket(fileno=self._with_descriptor(self._about_file(Order(OrderNumber.CONNECT), path)))
+        file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            with self._turn():
+                return socket.socket(fileno=self._with_descriptor(self._ask(Order(OrderNumber.CONNECT), file)))
+        finally:
+            os.close(file)
 
     def taker(self) -> socket.socket:
         """A connection of its own to a process that reclaims memory of guests, without a time limit: `mom_helper.orders` has its orders."""
@@ -202,13 +206,6 @@ class Helper:
                     found[name] = number, DeclaredFile(name, answer.a, answer.b, choices, values == "max")
             self._declared = found
         return self._declared
-
-    def _about_file(self, order: Order, path: Path | str) -> tuple[Answer, bytes, list[int]]:
-        file = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            return self._ask(order, file)
-        finally:
-            os.close(file)
 
     def _ask(self, order: Order, *descriptors: int) -> tuple[Answer, bytes, list[int]]:
         """The answer to an order that was carried out, its text, and the descriptors that came with it."""

@@ -198,9 +198,8 @@ def _let_in(path: Path, mode: int, groups: Sequence[int]) -> None:
 
 def _listen_at_port(address: Address, *, ours: bool) -> Listener:
     try:
-        family, kind, protocol, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
-            0
-        ]
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, where = found[0]
         sock = socket.socket(family, kind, protocol)
     except OSError as error:
         raise MomError(f"cannot listen on {address}: {error.strerror or error}", hint="write an address of this host") from error

@@ -9,6 +9,8 @@ from itertools import accumulate, groupby
 from operator import itemgetter
 from typing import Final
 
+from rich.cells import cell_len
+
 from mom_cli.top.columns import fitting, text_of
 from mom_cli.top.looking import Listing, Looking
 from mom_cli.top.rows import HARM, Row
@@ -84,7 +86,7 @@ def list_lines(look: Looking, listing: Listing, rows: Sequence[Row], width: int,
 
 
 def _longest(listing: Listing) -> int:
-    return max((len(row.name) for row in listing.rows), default=0)
+    return max((len(row.name) if row.name.isascii() else cell_len(row.name) for row in listing.rows), default=0)
 
 
 def click(look: Looking, listing: Listing | None, width: int, where: Click, headings: int, lines: int) -> None:
@@ -158,7 +160,21 @@ def heading(text: str, width: int) -> Line:
 
 def wrapped(text: str, width: int, style: str = "") -> list[Line]:
     """A text in as many lines as it takes."""
-    return [[(line, style)] for line in textwrap.wrap(text, max(20, width - 2), subsequent_indent="  ")]
+    return [[(line, style)] for line in in_lines(text, max(20, width - 2), "  ")]
+
+
+_SECOND: Final = "\ue000"
+"""Stands for the second column of a character that takes two. No text that is safe to be printed has it."""
+
+
+def in_lines(text: str, width: int, hang: str = "") -> list[str]:
+    """A text in lines of at most so many columns of a screen, one more where a word is broken at a character of two.
+
+    :param hang: what all lines but the first begin with
+    """
+    if not text.isascii():
+        text = "".join(one + _SECOND if cell_len(one) == 2 else one for one in text)
+    return [line.replace(_SECOND, "") for line in textwrap.wrap(text, width, subsequent_indent=hang)]
 
 
 def memory_line(total: float | None, available: float | None, style: str, width: int, more: str = "") -> Line:

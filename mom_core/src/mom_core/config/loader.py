@@ -6,13 +6,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from mom_core.config.configuration import Config, ConfiguredPlugin, GuestRule
 from mom_core.config.document import Document, KeyPath, mapping_document, read_document
-from mom_core.config.schema import SECTIONS, CoreSettings, setting_names, validated
+from mom_core.config.schema import SECTIONS, CoreSettings, Model, setting_names, validated
 from mom_core.config.wording import complain, unknown_key
 from mom_core.errors import ConfigError, MomError, PluginError
 from mom_core.files import DEFAULT_CONFIG
@@ -21,8 +21,6 @@ from mom_core.model import printable
 from mom_core.plugins.bounded import attempt, describe
 from mom_core.plugins.discovery import LoadedPlugin, available_plugins, load_plugins
 from mom_core.settings import PluginSettings
-
-Model = TypeVar("Model", bound=BaseModel)
 
 CHECK_SECONDS: Final = 10.0
 """How long a plugin may check all of its settings: as long as it may be constructed."""

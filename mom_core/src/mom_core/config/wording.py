@@ -55,15 +55,16 @@ def complain(document: Document, base: KeyPath, value: object, model: type[BaseM
     """
     groups: dict[tuple[KeyPath, bool], list[tuple[str, str]]] = {}
     for error in errors:
-        path = base + _walk(value, error["loc"])
-        field = _field(model, error["loc"])
+        loc = error["loc"]
+        path = base + _walk(value, loc)
+        outermost = str(loc[0]) if loc else ""
         if error["type"] == "extra_forbidden":
-            known = _names_at(model, error["loc"][:-1])
-            groups.setdefault((path, True), []).append(unknown_key(str(error["loc"][-1]), known))
+            groups.setdefault((path, True), []).append(unknown_key(str(loc[-1]), _names_at(model, loc[:-1])))
         elif error["type"] == "missing":
-            groups.setdefault((base + error["loc"], True), []).append(("is missing", _description(model, error["loc"])))
+            about = " ".join(descriptions(model).get(outermost, "").split())
+            groups.setdefault((base + loc, True), []).append(("is missing", about))
         else:
-            groups.setdefault((path, False), []).append(_wording(error, field))
+            groups.setdefault((path, False), []).append(_wording(error, model.model_fields.get(outermost)))
     for (path, at_key), wordings in groups.items():
         # A value that may be one thing or another gives an error for each; they are one mistake.
         messages = dict.fromkeys(message for message, _ in wordings)
@@ -106,11 +107,6 @@ def _walk(value: object, loc: tuple[int | str, ...]) -> KeyPath:
     return path
 
 
-def _field(model: type[BaseModel], loc: tuple[int | str, ...]) -> FieldInfo | None:
-    """The outermost setting that an error is about."""
-    return model.model_fields.get(str(loc[0])) if loc else None
-
-
 def _names_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """The settings that there are in the (possibly inner) mapping at `loc`."""
     of_container = False  # the step is a key of a mapping of such mappings, or an index of a list of them
@@ -137,10 +133,6 @@ def _models(annotation: object) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for argument in get_args(annotation) for model in _models(argument)]
-
-
-def _description(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
-    return " ".join(descriptions(model).get(str(loc[0]), "").split()) if loc else ""
 
 
 def _wording(error: ErrorDetails, field: FieldInfo | None) -> tuple[str, str]:

@@ -112,18 +112,18 @@ class Engine:
             return
         self._lock.take()
         try:
-            self._ledger = Ledger.open(self.config.state_directory)
+            self._ledger = ledger = Ledger.open(self.config.state_directory)
             rebuilt = self._build(self.config)
         except BaseException:
             self._lock.release()
             self._ledger = None
             raise
-        self._use(self.config, rebuilt)
+        self._use(self.config, rebuilt, ledger)
         self.started_at = self._clock.wall()
         if self._serve and self.config.mode == "observe":  # as a reload does; with the first cycle, when the hypervisor was asked
-            self._not_back, self._put_back_at = set(self._ledger.entries), -math.inf
-        if self._ledger.entries:
-            LOG.info("took over %d changes of an earlier run", len(self._ledger.entries))
+            self._not_back, self._put_back_at = set(ledger.entries), -math.inf
+        if ledger.entries:
+            LOG.info("took over %d changes of an earlier run", len(ledger.entries))
 
     def close(self, *, put_back: bool = True) -> list[Outcome]:
         """Put back what was changed, tear the plugins down and let go of the lock, within the configured `stop_timeout`.
@@ -135,10 +135,10 @@ class Engine:
         until = time.monotonic() + self.config.stop_timeout - EXIT_SECONDS
         self._stopping.set()
         outcomes: list[Outcome] = []
-        plugins = self._cycle.plugins
+        plugins, ledger = self._cycle.plugins, self._cycle.ledger
         try:
-            if put_back and self._ledger is not None:
-                outcomes = restore(plugins, self._ledger, max(0.1, until - time.monotonic() - TEARDOWN_SECONDS), sleep=self._clock.sleep)
+            if put_back:
+                outcomes = restore(plugins, ledger, max(0.1, until - time.monotonic() - TEARDOWN_SECONDS), sleep=self._clock.sleep)
                 self._log_restored(outcomes)
             for name in plugins.close(max(0.1, until - time.monotonic())):
                 LOG.warning("plugin %s did not end; it is left behind", name)
@@ -317,15 +317,14 @@ class Engine:
         if self._on_report is not None:
             self._on_report(report)
         if self._not_back and self.config.mode == "observe" and self._clock.monotonic() - self._put_back_at >= PUT_BACK_AGAIN_SECONDS:
-            self._put_back_of(self._opened().plugins, self._not_back)
+            self._put_back_of(self._not_back)
         return report
 
     def _build(self, config: Config, previous: PluginSet | None = None) -> Rebuilt:
         template = PluginContext(wake=self.wake, monotonic=self._clock.monotonic, serves=self._serve, engine_state=self.state)
         return build_plugins(config, template, self._stopping, previous, self._declared)
 
-    def _use(self, config: Config, rebuilt: Rebuilt) -> None:
-        assert self._ledger is not None  # noqa: S101  # open() has read it before any plugin was built
+    def _use(self, config: Config, rebuilt: Rebuilt, ledger: Ledger) -> None:
         for commit in rebuilt.commits:
             commit()
         self.config = config
@@ -333,7 +332,7 @@ class Engine:
         self._history = deque(self._history, maxlen=max(1, config.history - 1))
         self._cycle = CycleSteps(
             plugins=rebuilt.plugins,
-            ledger=self._ledger,
+            ledger=ledger,
             history=self._history,
             enforce=config.mode == "enforce",
             clock=self._clock,
@@ -373,31 +372,30 @@ class Engine:
                 raise MomError(f"{name} cannot change while mom runs", hint="restart mom for that")
         mode = config.mode if config.mode == self.config.mode else f"{config.mode} (it was {self.config.mode})"
         rebuilt = self._build(config, old.plugins)
-        self._put_back_what_leaves(old.plugins, rebuilt.plugins, observe=config.mode == "observe")
-        self._use(config, rebuilt)
+        self._put_back_what_leaves(old, rebuilt.plugins, observe=config.mode == "observe")
+        self._use(config, rebuilt, old.ledger)
         for name in close_plugins(rebuilt.left_over, 1.0):
             LOG.warning("plugin %s did not end; it is left behind", name)
         LOG.info("the new configuration is in force: mode %s, plugins %s", mode, ", ".join(config.plugins) or "none")
 
-    def _put_back_what_leaves(self, old: PluginSet, new: PluginSet, *, observe: bool) -> None:
+    def _put_back_what_leaves(self, old: CycleSteps, new: PluginSet, *, observe: bool) -> None:
         """Controls that no plugin applies from now on go back to what they were, and those of guests that another hypervisor than before
         does not list: they would count as gone. In observe mode, all of them."""
-        assert self._ledger is not None  # noqa: S101  # the engine is open
         staying = {} if observe else new.declarations.controls
-        leaving: set[Key] = {key for key in self._ledger.entries if key[1] not in staying}
-        if old.hypervisor.uri != new.hypervisor.uri:
+        leaving: set[Key] = {key for key in old.ledger.entries if key[1] not in staying}
+        if old.plugins.hypervisor.uri != new.hypervisor.uri:
             there = _listed(new, LISTED_SECONDS)
-            entries = self._ledger.entries.items()
+            entries = old.ledger.entries.items()
             leaving |= {key for key, one in entries if one.entity.scope is Scope.GUEST and (key[0], one.incarnation) not in there}
         self._not_back = set()
         if leaving:
-            self._put_back_of(old, leaving)
+            self._put_back_of(leaving)
 
-    def _put_back_of(self, plugins: PluginSet, leaving: Set[Key]) -> None:
-        """Put these changes back, and note those for which that failed."""
-        assert self._ledger is not None  # noqa: S101  # as above
-        self._log_restored(restore(plugins, self._ledger, self.config.stop_timeout, leaving, self._clock.sleep))
-        self._not_back, self._put_back_at = {key for key in leaving if key in self._ledger.entries}, self._clock.monotonic()
+    def _put_back_of(self, leaving: Set[Key]) -> None:
+        """Put these changes back by the plugins in use, and note those for which that failed."""
+        cycle = self._opened()
+        self._log_restored(restore(cycle.plugins, cycle.ledger, self.config.stop_timeout, leaving, self._clock.sleep))
+        self._not_back, self._put_back_at = {key for key in leaving if key in cycle.ledger.entries}, self._clock.monotonic()
 
     def _log_restored(self, outcomes: Sequence[Outcome]) -> None:
         not_back = [outcome for outcome in outcomes if outcome.status not in {Status.APPLIED, Status.UNCHANGED}]

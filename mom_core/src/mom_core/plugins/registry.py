@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import math
 import re
@@ -36,7 +35,7 @@ from mom_core.model import (
     Value,
     shown,
 )
-from mom_core.plugins.discovery import LoadedPlugin
+from mom_core.plugins.discovery import LoadedPlugin, suggestion
 from mom_core.plugins.invoker import PluginWorker, describe
 from mom_core.plugins.secrets import Hiding
 from mom_core.units import Unit
@@ -268,8 +267,8 @@ def check_hooks(plugin_class: type, instance: object) -> Hooks:
         if not hook.startswith("mom_"):
             continue
         if hook not in _ARGUMENTS:
-            close = difflib.get_close_matches(hook, _ARGUMENTS, 1)
-            raise MomError(f"there is no hook {hook}", hint=f"did you mean {close[0]}?" if close else "see mom_core.hookspecs")
+            meant = suggestion(hook, _ARGUMENTS)
+            raise MomError(f"there is no hook {hook}", hint=f"did you mean {meant}?" if meant else "see mom_core.hookspecs")
         function = getattr(instance, hook)
         mark = getattr(function, f"{hookspecs.PROJECT}_impl", None)
         if mark is None:
@@ -343,8 +342,8 @@ def called(plugin: Plugin, hook: str, work: Callable[[], object], what: str, sec
 
 def _construct(plugin: Plugin) -> None:
     loaded = plugin.configured.loaded
-    made = lambda: loaded.plugin_class(plugin.configured.settings, plugin.context)  # noqa: E731  # one expression, called in the plugin's thread
-    plugin.instance = called(plugin, "constructor", made, "its constructor failed", SETUP_SECONDS)
+    make = partial(loaded.plugin_class, plugin.configured.settings, plugin.context)
+    plugin.instance = called(plugin, "constructor", make, "its constructor failed", SETUP_SECONDS)
     try:
         plugin.hooks = check_hooks(loaded.plugin_class, plugin.instance)
     except MomError as error:
@@ -478,22 +477,21 @@ def _columns(plugins: Iterable[Plugin]) -> list[GuestColumn]:
     metrics: dict[str, str] = {}
     for plugin in plugins:
         for column in plugin.declared_as(GuestColumn):
-            name, metric = column.name, column.metric
-            if name in names:
-                LOG.warning("plugin %s: its column %s is left out: the plugin %s comes first and has one", plugin.name, name, names[name])
+            if column.name != GuestColumn.REMARKS and not _takes("column", column.name, names, plugin.name):
                 continue
-            if name != GuestColumn.REMARKS:
-                names[name] = plugin.name
-            if metric in metrics:
-                LOG.warning(
-                    "plugin %s: its metric %s is left out: the plugin %s comes first and has one", plugin.name, metric, metrics[metric]
-                )
-                metric = ""
-            if metric:
-                metrics[metric] = plugin.name
+            metric = column.metric if column.metric and _takes("metric", column.metric, metrics, plugin.name) else ""
             made = None if column.made is None else _told_once(plugin.name, column.name, column.made)
             columns.append(replace(column, made=made, metric=metric))
     return columns
+
+
+def _takes(what: str, name: str, owners: dict[str, str], plugin: str) -> bool:
+    """True if the name is free, and the plugin's from now on; that it is not is logged."""
+    if name in owners:
+        LOG.warning("plugin %s: its %s %s is left out: the plugin %s comes first and has one", plugin, what, name, owners[name])
+        return False
+    owners[name] = plugin
+    return True
 
 
 def _told_once(plugin: str, column: str, made: Callable[[Mapping[str, Value]], Value]) -> Callable[[Mapping[str, Value]], Value]:

@@ -137,35 +137,31 @@ def _end(code: int) -> None:
 
 
 def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
-    code = 0
     begin(command)
     try:
         arguments = None if arguments is None else list(arguments)
         result = command.main(args=arguments, prog_name=command.name, standalone_mode=False, color=_colours())
-        # click returns the exit code when a command ended its context, and else what the command returned.
-        code = result if isinstance(result, int) and not isinstance(result, bool) else 0
     except (click.exceptions.Abort, KeyboardInterrupt):
-        code = EXIT_INTERRUPTED
+        return EXIT_INTERRUPTED
     except click.ClickException as error:
         _tell_misuse(error)
-        code = error.exit_code
+        return error.exit_code
     except SystemExit as error:
-        if error.code is not None and not isinstance(error.code, int):
-            _tell(f"mom: {error.code}")
-            code = EXIT_NO
-        else:
-            code = error.code or 0
+        if error.code is None or isinstance(error.code, int):
+            return error.code or 0
+        _tell(f"mom: {error.code}")
+        return EXIT_NO
     except MomError as error:
         _tell_error(error)
         misused = isinstance(error, ConfigError | PluginError | ValueError) and not _was_late(error)
-        code = EXIT_MISUSE if misused else EXIT_NO
+        return EXIT_MISUSE if misused else EXIT_NO
     except _NoReaderError:
         raise
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _tell(f"mom: {where}{error.strerror or error} (MOM_DEBUG=1 shows more)")
         _tell_traceback(error)
-        code = EXIT_NO
+        return EXIT_NO
     except Exception as error:  # noqa: BLE001  # the outermost place: an operator gets a line, not a traceback
         if lacking := what_it_lacks(error):
             _tell(f"mom: this command {lacking[0]} ({lacking[1]})")
@@ -175,8 +171,9 @@ def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
         kind = " ".join(traceback.format_exception_only(error)[-1].split())
         _tell(f"mom: a mistake in mom or in a plugin, at {frames[-1].filename}:{frames[-1].lineno}: {kind} (MOM_DEBUG=1 shows more)")
         _tell_traceback(error)
-        code = EXIT_BROKEN
-    return code
+        return EXIT_BROKEN
+    # click returns the exit code when a command ended its context, and else what the command returned.
+    return result if isinstance(result, int) and not isinstance(result, bool) else 0
 
 
 def _was_late(error: BaseException | None) -> bool:

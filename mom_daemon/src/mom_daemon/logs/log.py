@@ -35,11 +35,10 @@ class Log:
         self.hide = Hiding()
         self._given = handler
         self._level = level
-        self._format = "text"
         self._used: Config | None = None
         self._toggled = False
         self._level_before = LOG.level
-        self._writer = Writer(self._sink(self._format))
+        self._writer = Writer(self._sink("text"))
         logging.getLogger().addHandler(self._writer)
 
     def learn(self, config: Config) -> None:
@@ -54,9 +53,7 @@ class Log:
         self.learn(config)
         LOG.setLevel((self._level or config.log_level).upper())
         self._toggled = False
-        if config.log_format != self._format:
-            self._format = config.log_format
-            self._writer.sink = self._sink(config.log_format)
+        self._writer.sink = self._sink(config.log_format)
 
     def toggle_debug(self, config: Config) -> None:
         """Say more, or as much as before."""

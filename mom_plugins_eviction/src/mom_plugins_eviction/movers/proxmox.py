@@ -41,6 +41,7 @@ class ProxmoxMover:
 
     def __init__(self, name: str, api: ServerApi, node: str, *, local_disks: bool, within: str) -> None:
         self.name, self._api, self._node, self._local_disks = name, api, node, local_disks
+        self._guests, self._tasks = f"/api2/json/nodes/{node}/qemu", f"/api2/json/nodes/{node}/tasks"
         self.abilities = MoverAbilities(live=True, within=within)
 
     def why_not(self, destination: Destination) -> str:
@@ -86,14 +87,6 @@ class ProxmoxMover:
         return f"its API lets mom in (version {printable(str(version), 40)})"
 
     # --- which guest it is -------------------------------------------------------------------------------------------------------------
-
-    @property
-    def _guests(self) -> str:
-        return f"/api2/json/nodes/{self._node}/qemu"
-
-    @property
-    def _tasks(self) -> str:
-        return f"/api2/json/nodes/{self._node}/tasks"
 
     def _vmid(self, job: MoveJob) -> int:
         """The number of the guest of that name whose definition has its UUID: names alone may be those of several."""

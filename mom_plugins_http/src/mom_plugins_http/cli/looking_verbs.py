@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import click
 
-from mom_cli import TableColumn, print_table
+from mom_cli import TableColumn, guests_unknown, print_table, verdict_of
 from mom_core import HOST_ID, MomError, Source, Status, Value, format_kib, printable
 from mom_daemon import amount, brief, print_prose
 from mom_plugins_http.cli.client import READ_SECONDS, Client
@@ -142,8 +142,10 @@ def _cycle_line(report: Mapping[str, Any]) -> str:
     available = report["host"]["fields"].get("mem_really_available")
     host = "" if available is None else f", {format_kib(available)} available on the host"
     wrong = f", {len(report['problems'])} problems" if report["problems"] else ""
+    rows = report["guests"]["rows"]
+    guests = "guests unknown" if guests_unknown(rows, verdict_of(cast("ReportDocument", report))) else f"{len(rows)} guests"
     return (
-        f"{_time(cycle['time'])} cycle {cycle['number']}: {len(report['guests']['rows'])} guests, {done or 'nothing done'}{host}{wrong}, "
+        f"{_time(cycle['time'])} cycle {cycle['number']}: {guests}, {done or 'nothing done'}{host}{wrong}, "
         f"{cycle['duration_seconds'] * 1e3:.0f} ms{woken}"
     )
 

@@ -1,8 +1,9 @@
 // The table of guests: only the rows that can be seen are made, so that a thousand are no more work than thirty.
 
 import { sparkPath } from "./charts.js";
-import { drawn, emptyState, h, write } from "./elements.js";
+import { drawn, emptyState, h, renew, write } from "./elements.js";
 import { UNKNOWN, coded, figure, inNaturalOrder, isNumber, sum } from "./figures.js";
+import { whyUnlisted } from "./known.js";
 
 /** @import { Guest, Mom } from "./known.js" */
 /** @typedef {number | string | undefined} Figure unknown is undefined */
@@ -205,7 +206,7 @@ export class GuestsView {
     this.table.style.minWidth = `${this.columns.reduce((all, one) => all + widthOf(one), OTHERS)}rem`;
     this.box = h("div", { class: "scroll guests", role: "region", "aria-label": "All guests", tabindex: 0, onscroll: () => { list.top = this.box.scrollTop; this.paint(false); },
       onkeydown: (/** @type {KeyboardEvent} */ event) => this.key(event), onfocusin: () => { this.lastFocused = focusedGuest() ?? this.lastFocused; } }, this.table);
-    this.none = emptyState("i", "There are no guests on this host", "They appear here as they start. If some run, this says what mom cannot reach:", h("pre", null, "mom doctor"));
+    this.none = h("div");
     this.element = h("div", null, h("h2", null, "Guests"), h("div", { class: "bar" }, this.search, this.groups, chooser, this.count), this.box, this.none);
     let back = list.top; // as soon as there is something to scroll
     this.sized = new ResizeObserver(() => {
@@ -251,7 +252,10 @@ export class GuestsView {
     const found = wanted(this.mom.guests, list.pattern);
     this.shown = entries(inOrder(found), list.by, list.closed);
     const all = this.mom.guests.length;
-    write(this.count, found.length === all ? `${all} guests` : `${found.length} of ${all} guests`);
+    const unlisted = whyUnlisted(this.mom.report);
+    renew(this.none, unlisted ? emptyState("!", "The guests are unknown", `${unlisted}. They appear here as soon as the hypervisor lists them. This says more:`, h("pre", null, "mom doctor"))
+      : emptyState("i", "There are no guests on this host", "They appear here as they start. If some run, this says what mom cannot reach:", h("pre", null, "mom doctor")));
+    write(this.count, unlisted ? "" : found.length === all ? `${all} guests` : `${found.length} of ${all} guests`);
     this.box.hidden = !all;
     this.none.hidden = all > 0;
     for (const { key, label, button, element } of this.heads) {

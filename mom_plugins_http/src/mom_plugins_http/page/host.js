@@ -4,6 +4,7 @@ import { Chart } from "./charts.js";
 import { h, renew, scrolled, tile } from "./elements.js";
 import { coded, inNaturalOrder, isNumber, kib, percent, span, sum } from "./figures.js";
 import { Happenings, conditionItems, happeningHeads, problemItems } from "./happenings.js";
+import { whyUnlisted } from "./known.js";
 import { PastDays } from "./recorded.js";
 
 /** @import { Guest, Mom, Sample } from "./known.js" */
@@ -124,6 +125,7 @@ const named = (guests) => guests.slice(0, 3).map((guest) => guest.name).join(", 
 
 /** @param {Mom} mom */
 function sufferers(mom) {
+  if (whyUnlisted(mom.report)) return [h("li", { class: "faint" }, "Unknown.")];
   const found = harmed(mom);
   const rows = found.slice(0, NAMED).map((guest) => {
     const { balloon_cur: size, balloon_max: most, unhealthy } = guest.fields;
@@ -133,7 +135,7 @@ function sufferers(mom) {
   if (found.length > NAMED) rows.push(h("li", null, h("a", { href: "#/guests" }, `and ${found.length - NAMED} more`)));
   const silent = mom.guests.filter((guest) => guest.fields.unhealthy === undefined).length;
   if (silent) rows.push(h("li", { class: "faint" }, `${silent} of ${mom.guests.length} guests do not tell how they are.`));
-  return rows.length && found.length ? rows : [h("li", { class: "good" }, "None."), ...rows];
+  return found.length || (silent && silent === mom.guests.length) ? rows : [h("li", { class: "good" }, "None."), ...rows];
 }
 
 /** How bad it is that the host lacks memory, as the verdict has it: one scale for all who look. @param {Api.ReportDocument} report */
@@ -155,8 +157,8 @@ function tiles(mom) {
   const promised = sumOf(mom, "column.promise");
   return [
     tile("Available", kib(known.mem_really_available), `${percent(share * 100, 0)} of ${kib(known.mem_available)}${wanted}`, memoryTone(report)),
-    tile("Guests that suffer", mom.guests.length ? suffer.length : "–", [named(suffer), harm(known)].filter(Boolean).join("; "), known.killed_lately ? "bad" : suffer.length ? "warn" : ""),
-    tile("Guests", report.guests.rows.length, `have ${kib(sumOf(mom, "balloon_cur"))} of ${kib(sumOf(mom, "balloon_max"))}${promised ? `, promised ${kib(promised)}` : ""}`),
+    tile("Guests that suffer", mom.guests.some((guest) => killed(guest) || guest.fields.unhealthy !== undefined) ? suffer.length : "–", [named(suffer), harm(known)].filter(Boolean).join("; "), known.killed_lately ? "bad" : suffer.length ? "warn" : ""),
+    whyUnlisted(report) ? tile("Guests", "–", "the hypervisor does not list them", "bad") : tile("Guests", report.guests.rows.length, `have ${kib(sumOf(mom, "balloon_cur"))} of ${kib(sumOf(mom, "balloon_max"))}${promised ? `, promised ${kib(promised)}` : ""}`),
     tile("Memory pressure", psi("memory"), `all waited ${percent(known.psi_memory_full_avg10)}`, known.psi_memory_some_avg10 >= 10 ? "bad" : ""),
     tile("Swap", kib(known.swap_usage), `of ${kib(known.swap_total)}${moving(mom)}`, moving(mom) ? "warn" : ""),
     tile("KSM saves", kib(known.ksm_saved), `${known.ksm_run === 1 ? "merges" : isNumber(known.ksm_run) ? "is off" : "nobody looks at it"}${isNumber(known.ksmd_cpu_usage) ? `, ${percent(known.ksmd_cpu_usage, 0)} of a CPU` : ""}`),

@@ -143,6 +143,10 @@ function together(report, name) {
   return at < 0 ? null : sum(report.guests.rows.map((row) => row[at]));
 }
 
+/** Why it is not known which guests there are; empty where it is. @param {Api.ReportDocument} report */
+export const whyUnlisted = ({ guests, verdict }) => (!guests.rows.length
+  && verdict?.conditions.find((one) => one.name === "guests" && one.plugins.includes("core") && !one.over_seconds)?.message) || "";
+
 // The beginnings and ends of trials are among the changes of policies.
 
 /** @param {Api.PolicyChange} one @returns {Note} */

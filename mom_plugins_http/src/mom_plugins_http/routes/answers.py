@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from typing_extensions import TypedDict  # pydantic's, for Pythons before 3.12
 
-from mom_cli import find_guest
+from mom_cli import find_guest, guests_unknown
 from mom_core import HOST_ID, Declarations, Entity, Guest, MomError, PluginContext, Scope, Source, first_names, printable
 from mom_daemon import Seconds, Time, json_text
 from mom_plugins_http.routes.published import CycleSample, Published, ReportView
@@ -135,9 +135,17 @@ def sound(kind: type[Result], given: object) -> Result:
 def found_guest(view: ReportView, wanted: str) -> Guest:
     """The guest of this id or name. Raises `ProblemError`."""
     try:
-        return find_guest(view.report.snapshot.guests, wanted)
+        return find_guest(known_guests(view), wanted)
     except MomError as error:
         raise ProblemError(404, error.message, f"{error.hint}; GET /v1/guests lists all, with their ids and names") from None
+
+
+def known_guests(view: ReportView) -> Mapping[str, Guest]:
+    """The guests. Raises `ProblemError` where the hypervisor did not list them: that there is none is not known."""
+    guests = view.report.snapshot.guests
+    if unknown := guests_unknown(guests, view.report.verdict):
+        raise ProblemError(503, unknown.message, unknown.cure, headers={"retry-after": "1"})
+    return guests
 
 
 def about(call: ApiCall, view: ReportView, listed: Sequence[Item], entity: Callable[[Item], Entity | None]) -> Sequence[Item]:

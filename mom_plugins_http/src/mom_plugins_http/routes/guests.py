@@ -27,7 +27,18 @@ from mom_daemon import (
     revision_model,
     standing_problems,
 )
-from mom_plugins_http.routes.answers import FIELDS, CycleAnswers, Items, PastModel, asked, found_guest, past_cycles, sound, wanted_fields
+from mom_plugins_http.routes.answers import (
+    FIELDS,
+    CycleAnswers,
+    Items,
+    PastModel,
+    asked,
+    found_guest,
+    known_guests,
+    past_cycles,
+    sound,
+    wanted_fields,
+)
 from mom_plugins_http.routes.published import GUEST_HISTORY, CycleSample, ReportView
 from mom_plugins_http.routes.route import LIMIT, ApiCall, Parameter, Route
 from mom_plugins_http.server.problems import ProblemError
@@ -137,7 +148,7 @@ class GuestRoutes:
 
         def made(view: ReportView) -> Items[GuestModel]:
             columns = _columns(view)
-            return {"items": [_guest(guest, columns, names) for guest in view.report.snapshot.guests.values()]}
+            return {"items": [_guest(guest, columns, names) for guest in known_guests(view).values()]}
 
         return self._answers.kept(("guests", names), made)
 

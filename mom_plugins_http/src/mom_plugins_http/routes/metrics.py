@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from starlette.responses import Response
 
+from mom_cli import guests_unknown
 from mom_core import Guest, GuestColumn, PluginState, Report, Scope, Severity, Snapshot, Status, Unit, __version__
 from mom_daemon import guest_columns
 from mom_plugins_http.routes.answers import CycleAnswers, asked, canary_of
@@ -65,11 +66,12 @@ def exposition(view: ReportView, selection: GuestSelection, canary: Canary | Non
     """All metrics of a report, and of policies that are tried on some guests, or were last."""
     lines: list[str] = []
     report = view.report
+    known = not guests_unknown(report.snapshot.guests, report.verdict)  # that there is none is not known, either
     for part in (
         _cycle(view),
         _verdict(report),
         _host(view),
-        _sums(view),
+        _sums(view) if known else (),
         _totals(view.totals),
         _plugins(report),
         _trial(report),
@@ -77,7 +79,10 @@ def exposition(view: ReportView, selection: GuestSelection, canary: Canary | Non
     ):
         for family in part:
             family.write(lines)
-    _guests(view, selection, lines)
+    if known:
+        _guests(view, selection, lines)
+    failed = [outcome for outcome in report.outcomes if outcome.status is Status.FAILED]
+    _one("mom_outcomes_failed", "Decisions of the last cycle that could not be applied.", len(failed)).write(lines)
     lines.append("")
     return "\n".join(lines).encode("utf-8", "backslashreplace")
 
@@ -170,8 +175,9 @@ def _sums(view: ReportView) -> Iterator[_Family]:
         yield _one("mom_balloon_distance_bytes", text, sum(map(abs, distances)) * 1024)
     for column in _measured(view):
         known = [value for value in column.values(view.report.snapshot) if isinstance(value, int | float)]
-        if known and column.unit is Unit.KIB:
-            yield _one(column.metric.replace("_guest_", "_guests_", 1), f"Of all guests together: {column.about}.", sum(known) * 1024)
+        name = column.metric.replace("_guest_", "_guests_", 1)
+        if known and column.unit is Unit.KIB and name != column.metric:  # a plugin's own name has no other one for the sum
+            yield _one(name, f"Of all guests together: {column.about}.", sum(known) * 1024)
 
 
 def _differences(snapshot: Snapshot, more: str, less: str) -> list[float]:
@@ -181,7 +187,12 @@ def _differences(snapshot: Snapshot, more: str, less: str) -> list[float]:
 
 
 def _measured(view: ReportView) -> list[GuestColumn]:
-    return [column for column in guest_columns(view.declarations) if column.metric]
+    """Each metric once, and of numbers: with what a plugin calls so by mistake, Prometheus would read none of them."""
+    found: dict[str, GuestColumn] = {}
+    for column in guest_columns(view.declarations):
+        if column.metric and column.unit in SCALES:
+            found.setdefault(column.metric, column)
+    return list(found.values())
 
 
 def _totals(totals: Totals) -> Iterator[_Family]:
@@ -238,8 +249,7 @@ def _canary(canary: Canary | None) -> Iterator[_Family]:
 
 def _guests(view: ReportView, selection: GuestSelection, lines: list[str]) -> None:
     """The bulk: a thousand guests have fourteen thousand samples."""
-    report = view.report
-    snapshot = report.snapshot
+    snapshot = view.report.snapshot
     chosen = selection.of(snapshot.listed)
     left_out = len(snapshot.listed) - len(chosen)
     _one("mom_guests_without_metrics", "Guests that have no metrics of their own, by setting.", left_out).write(lines)
@@ -255,8 +265,6 @@ def _guests(view: ReportView, selection: GuestSelection, lines: list[str]) -> No
         if samples:
             lines += (f"# HELP {name} Of a guest: {_escaped_help(column.about)}.", f"# TYPE {name} gauge")
             lines += samples
-    failed = [outcome.decision.entity for outcome in report.outcomes if outcome.status is Status.FAILED]
-    _one("mom_outcomes_failed", "Decisions of the last cycle that could not be applied.", len(failed)).write(lines)
 
 
 def _domains(guests: Sequence[Guest]) -> list[str]:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from mom_cli import NoSuchGuest, common_problems, problems_of
 from mom_core import MomError, Status
+from mom_daemon import REPORT_FORMAT
 from mom_plugins_http.cli.client import ApiRefusedError, Client
 from mom_plugins_http.cli.event_stream import EventStream
 from mom_plugins_http.report_changes import with_changes
@@ -125,6 +126,8 @@ class Feed:
                     return
                 if name == "report":
                     report = cast("ReportDocument", content)
+                    if report["format"] != REPORT_FORMAT:
+                        raise MomError("mom is of another version than `mom top`", hint="restart the daemon after an upgrade")
                     self._units = report["controls"]
                     self._remember()
                     self._last |= {one.id: one for one in self._done(report)}
@@ -230,7 +233,9 @@ class Feed:
             found = self._client.get(path)
             past = self._client.get(f"{path}/history?limit={PAST_CYCLES}")["items"]
             explained = self._client.get(f"{path}/explanation")
-        except (ApiRefusedError, NoSuchGuest) as error:
+        except NoSuchGuest as error:
+            return Drill(guest, trouble=f"{error.message}. It may have been stopped, or moved to another host")
+        except ApiRefusedError as error:
             return Drill(guest, trouble=error.message)
         return Drill(guest, explained, found, past[::-1])
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
-from mom_cli import Row, by_name
+from mom_cli import Row, by_name, guests_unknown, verdict_of
 from mom_core import GuestColumn, Source, Status, format_kib, printable
 from mom_daemon import amount
 
@@ -54,8 +54,8 @@ class Picture:
     """Those of which anything is known."""
     rows: Sequence[Row]
     """In the order of their names."""
-    together: Mapping[str, float] = field(default_factory=dict)
-    """Sums over all guests of the columns `size` and `max`, in KiB."""
+    together: Mapping[str, float | None] = field(default_factory=dict)
+    """Sums over all guests of the columns `size` and `max`, in KiB; None where it is known of no guest."""
     problems: Sequence[CommonProblem] = ()
     received: float = field(default_factory=time.monotonic)
 
@@ -74,6 +74,12 @@ class Picture:
         """The conditions of the host as a whole, the worst first."""
         verdict = self.report["verdict"]
         return () if verdict is None else verdict["conditions"]
+
+    @property
+    def guests_unknown(self) -> str:
+        """Why it is not known which guests there are; empty where it is."""
+        unknown = guests_unknown(self.rows, verdict_of(self.report))
+        return unknown.message if unknown else ""
 
     @property
     def memory_severity(self) -> str:
@@ -135,8 +141,13 @@ def picture_of(report: ReportDocument, last: Mapping[str, Happening], problems: 
     rows = [_row(row, places, last.get(row[0]), harmed) for row, harmed in zip(table["rows"], harm, strict=False)]
     shown = [one for one in columns if one["name"] != GuestColumn.REMARKS]
     known = [one for one in shown if any(value is not None for value in figures.get(one["key"], ()))]
-    together = {one["name"]: sum(filter(None, figures.get(one["key"], ()))) for one in columns if one["name"] in {"size", "max"}}
+    together = {one["name"]: _sum(figures.get(one["key"], ())) for one in columns if one["name"] in {"size", "max"}}
     return Picture(report, known, by_name(rows), together, problems)
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known or not values else None
 
 
 def _row(row: Sequence[Any], places: Mapping[str, int], last: Happening | None, harm: float) -> Row:

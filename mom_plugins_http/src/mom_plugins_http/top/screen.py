@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +9,22 @@ from typing import Final
 
 from rich.cells import cell_len
 
-from mom_cli import Line, Looking, age, below_head, cell, heading, help_lines, memory_line, percent, short, sparkline, too_small, wrapped
+from mom_cli import (
+    Line,
+    Looking,
+    age,
+    below_head,
+    cell,
+    heading,
+    help_lines,
+    in_lines,
+    memory_line,
+    percent,
+    short,
+    sparkline,
+    too_small,
+    wrapped,
+)
 from mom_core import format_kib, printable
 from mom_plugins_http.top.feed import Feed
 from mom_plugins_http.top.picture import Drill, Happening, Json, Picture
@@ -50,7 +64,7 @@ def screen(look: Looking, feed: Feed, picture: Picture | None, size: tuple[int, 
     if picture is None:
         return [*head, *_waiting(feed, width)]
     head = [*([] if told_below else verdict_lines(picture, width, _most_verdict(height))), *head]
-    nothing, keys = "there are no guests on this host", "!:problems d:decisions "
+    nothing, keys = picture.guests_unknown or "there are no guests on this host", "!:problems d:decisions "
     return [*head, *below_head(look, picture, width, lines, lambda: _text(look, feed, picture, width), nothing, keys)]
 
 
@@ -97,7 +111,7 @@ def host_lines(picture: Picture | None, look: Looking, feed: Feed, width: int, n
     if trouble is not None:
         lost = f" {now - feed.lost_at:.0f} s" if feed.lost_at is not None else ""
         begins = f"NOT REACHED{lost}: "
-        said = textwrap.wrap(begins + _sentence(trouble), max(20, width - 1))
+        said = in_lines(begins + _sentence(trouble), max(20, width - 1))
         third = [(said.pop(0), "bold red")] if len(said) > 1 else _pressure_line(picture.host, width)  # how to go on matters more by now
         return [first, _memory_line(picture, width), third, [(" ".join(said), "bold red")]]
     late = picture.late_by(now)
@@ -166,7 +180,8 @@ def _health_line(picture: Picture) -> Line:
     sick = {one["name"]: one["state"] for one in picture.report["plugins"] if one["state"] != "ok"}
     rows = picture.rows
     has, sold = (picture.together.get(name) for name in ("size", "max"))
-    line: list[tuple[str, str]] = [(f"{len(rows)} guests have {short(has)} of {short(sold)}", "")]
+    text = "the guests are unknown" if picture.guests_unknown else f"{len(rows)} guests have {short(has)} of {short(sold)}"
+    line: list[tuple[str, str]] = [(text, "bold red" if picture.guests_unknown else "")]
     changes = picture.changes
     suffer = sum(1 for row in rows if row.harm)
     line += [(f", {suffer} suffer{'s' if suffer == 1 else ''}", "red")] if suffer else []
@@ -232,7 +247,7 @@ def _happening(one: Happening, width: int, *, named: bool) -> list[Line]:
 
 
 def _indented(text: str, width: int, style: str) -> list[Line]:
-    return [[(f"         {line}", style)] for line in textwrap.wrap(text, max(20, width - 11))]
+    return [[(f"         {line}", style)] for line in in_lines(text, max(20, width - 11))]
 
 
 def _problems(picture: Picture, width: int) -> list[Line]:
@@ -272,7 +287,7 @@ def _one_guest(look: Looking, drill: Drill | None, feed: Feed, picture: Picture,
     if drill is None or drill.id != look.marked:
         return [*out, [("mom is being asked …", "dim")]]
     if drill.trouble:
-        return [*out, *wrapped(f"{drill.trouble}. It may have been stopped, or moved to another host.", width, "yellow")]
+        return [*out, *wrapped(f"{drill.trouble}.", width, "yellow")]
     out += _explained(drill.explanation, width)
     out += _past(drill.past, width)
     about = [one for one in list(feed.happenings) if one.id == look.marked]
@@ -292,7 +307,7 @@ def _explained(explanation: Json, width: int) -> list[Line]:
         said = str(sentence["topic"])
         label = cell(printable(said) if said != topic else "", 11)
         topic = said
-        for number, line in enumerate(textwrap.wrap(printable(str(sentence["text"]), 2000), max(20, width - 14))):
+        for number, line in enumerate(in_lines(printable(str(sentence["text"]), 2000), max(20, width - 14))):
             out.append([(label if not number else " " * 11, "bold cyan"), (" " + line, "")])
     return out
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from mom_core import Declarations, Scope, Severity
@@ -75,7 +76,6 @@ class Walk:
         self.program = program
         self.remarks: dict[tuple[str, int, object], PolicyProblem] = {}
         self.declared = DeclaredNames(declarations, self.say)
-        self._declarations = declarations
         self._guarded = guarded
         self._unknown = Value(ANY if program.callables else ANY & ~FUNCTION)
         self._now = Knowledge()
@@ -96,12 +96,11 @@ class Walk:
         """Walk over the whole program, and then over the functions that nothing calls."""
         try:
             for form in self.program.forms:
-                self._survived(lambda form=form: self._value(form))  # type: ignore[misc]  # a default keeps the form
+                self._survived(partial(self._value, form))
             self._afterwards = True
             for definition in self.program.functions():
                 if definition.number not in self._entered:
-                    given = [replace(self._unknown) for _ in definition.parameters]
-                    self._survived(lambda one=definition, given=given: self._body(one, given))  # type: ignore[misc]  # as above
+                    self._survived(partial(self._body, definition, [replace(self._unknown) for _ in definition.parameters]))
         except RecursionError:
             pass  # it is nested so deep that what was seen has to do
 
@@ -440,7 +439,7 @@ class Walk:
             (scope, _), name = arg.doubt
             if scope is Scope.HOST and name not in self._guarded.get(form.text.name, ()):
                 return
-            if self._declarations is not None and (scope, name) not in self._declarations.fields:
+            if not self.declared.declares(scope, name):
                 return  # remarked on already
             also = ", which this policy tests elsewhere," if scope is Scope.HOST else ""
             message = f"the {scope}'s {name}{also} may be unknown here: `{head}` fails on nil"

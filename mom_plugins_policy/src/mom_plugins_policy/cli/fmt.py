@@ -31,11 +31,12 @@ def fmt_command(paths: tuple[Path, ...], check: bool) -> None:
     changed = False
     for path in dict.fromkeys(files):
         shown = "standard input" if str(path) == "-" else str(path)
-        before = text_of(path, problems, 4 * DEFAULT_LIMITS.text, "a policy is a text file")
-        if before is None:
-            continue
         try:
+            before = text_of(path, 4 * DEFAULT_LIMITS.text, "a policy is a text file")
             after = formatted(shown, before)
+        except ConfigError as error:
+            problems += error.problems
+            continue
         except PolicyError as error:
             problems += [ConfigProblem(shown, one.line, one.column, one.told) for one in error.faults]
             continue

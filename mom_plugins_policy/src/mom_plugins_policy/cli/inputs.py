@@ -58,14 +58,13 @@ class Given:
     declarations: Declarations = field(default_factory=Declarations)
     limits: PolicyLimits = DEFAULT_LIMITS
 
-    def compiled(self, taken: Snapshot | None = None) -> Policy:
+    def compiled(self, taken: Snapshot) -> Policy:
         """The policies as one program; mistakes are shown, and end the command with exit code 2.
 
         :param taken: the fields in it count as declared, too
         """
-        declarations = self.declarations if taken is None else with_fields_of(taken, self.declarations)
         try:
-            return Policy.compile(self.texts, declarations, self.limits)
+            return Policy.compile(self.texts, with_fields_of(taken, self.declarations), self.limits)
         except PolicyError as error:
             self.refuse(error)
 
@@ -171,7 +170,7 @@ def given_snapshot(path: Path | None, config_path: str | None, declarations: Dec
     return declarations.derived(taken)
 
 
-def live_snapshot(config_path: str | None, seconds: float = 1.0) -> Snapshot:
+def live_snapshot(config_path: str | None) -> Snapshot:
     """A snapshot of this host by the plugins of a configuration, the second of two samples, so that rates are known.
 
     No policy is evaluated and nothing is changed; a mom that runs is not disturbed.
@@ -186,7 +185,7 @@ def live_snapshot(config_path: str | None, seconds: float = 1.0) -> Snapshot:
         observing = dataclasses.replace(config, mode="observe", plugins=plugins, state_directory=state, run_directory=run)
         with Engine(observing, serve=False) as engine:
             first = engine.cycle().snapshot
-            time.sleep(seconds)
+            time.sleep(1.0)
             report = engine.cycle()
     for problem in report.problems:
         print_prose(f"mom: warning: {problem.source}: {brief(problem.message, 300)}", 2, err=True)

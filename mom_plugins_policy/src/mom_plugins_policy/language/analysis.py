@@ -86,7 +86,15 @@ class Program:
                 found.add(roles.assigned)
             elif item.items and item.items[0].name in self.definitions:
                 called.append(item.items[0].name)
-        return found | self._assigned_by_calling(called)
+        seen: set[str] = set()
+        while called:
+            name = called.pop()
+            if name not in seen:
+                seen.add(name)
+                for definition in self.definitions.get(name, ()):
+                    found |= definition.assigned
+                    called.extend(definition.calls)
+        return found
 
     def changes(self, form: Form) -> bool:
         """True if evaluating a form may do something beside giving a value: assign, ask for a control, or note something."""
@@ -103,21 +111,6 @@ class Program:
                 todo.extend(definition.body for definition in self.definitions[head])
             todo.extend(item.items)
         return False
-
-    def _assigned_by_calling(self, names: Sequence[str]) -> set[str]:
-        """The names that these functions, and those that they call, assign."""
-        found: set[str] = set()
-        seen: set[str] = set()
-        todo = list(names)
-        while todo:
-            name = todo.pop()
-            if name in seen:
-                continue
-            seen.add(name)
-            for definition in self.definitions.get(name, ()):
-                found |= definition.assigned
-                todo.extend(definition.calls)
-        return found
 
 
 def analyse(texts: Sequence[SourceText], forms: Sequence[Form]) -> Program:

@@ -24,15 +24,12 @@ from typing import Any
 
 from mom_core import Scope
 from mom_plugins_policy.language.analysis import Program
-from mom_plugins_policy.language.compiling.code import TooComplicatedError
 from mom_plugins_policy.language.compiling.forms import Generator
 from mom_plugins_policy.language.compiling.operations import called
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.runtime import Site, fail, write_to_log
 from mom_plugins_policy.language.values import UNBOUND, Function, empty
 from mom_plugins_policy.language.words.functions import CALLABLES, FUNCTIONS, FunctionWord
-
-__all__ = ["Compiled", "TooComplicatedError"]
 
 
 def _held(word: FunctionWord) -> Function:

@@ -9,7 +9,8 @@ from typing import Any
 
 from mom_core import HOST_ID, Decision, Declarations, Guest, Scope, Snapshot, Source, Unit, Value
 from mom_plugins_policy.language.analysis import Program, analyse
-from mom_plugins_policy.language.compiler import Compiled, TooComplicatedError
+from mom_plugins_policy.language.compiler import Compiled
+from mom_plugins_policy.language.compiling.code import TooComplicatedError
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.reader import read

@@ -27,7 +27,6 @@ TOKEN = re.compile(
 """One token, or the white space and comments between two."""
 _SKIP, _OPEN, _CLOSE, _NAME, _STRING, _FLOAT, _HEX, _OCTAL, _INTEGER, _OPERATOR = range(1, 11)
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
-_BRACKETS = 4  # times the forms that are allowed: comments and strings may hold brackets, too
 _CURES = {
     ";": "a comment begins with #", ",": "white space separates, without commas", "%": "write 50 % as 0.5",
     "=": "== compares, and (set NAME VALUE) gives a variable another value", "!": "write (not …), or != between two values",
@@ -118,14 +117,8 @@ def _literal(what: int | None, token: str, whole: SourceText, start: int, limits
 def _accepted(name: str, text: str, limits: PolicyLimits) -> SourceText:
     """The text, if it is not too large. Half a character comes by escapes in JSON, and could be neither kept nor shown."""
     if len(text) > limits.text:
-        raise _refusal(
-            "limit",
-            SourceText(name, ""),
-            0,
-            f"the text has {len(text):,} characters; at most {limits.text:,} are read (the setting limits.text)",
-        )
-    if text.count("(") + text.count("[") + text.count("{") > _BRACKETS * limits.forms:
-        raise _refusal("limit", SourceText(name, ""), 0, f"the text has more than {_BRACKETS * limits.forms:,} opening brackets")
+        what = f"the text has {len(text):,} characters; at most {limits.text:,} are read (the setting limits.text)"
+        raise _refusal("limit", SourceText(name, ""), 0, what)
     whole = SourceText(name, text)
     half = None if text.isascii() else _HALF.search(text)
     if half is not None:

@@ -129,20 +129,16 @@ def written(forms: Sequence[Form], limit: int = 0) -> str:
         item = todo.pop()
         if isinstance(item, DerivedForm):
             item = item.original
+        space, glued = "" if glued else " ", False
         if isinstance(item, str):
             piece = item
         elif item.kind in (FormKind.LIST, FormKind.BLOCK):
             opening, closing = "()" if item.kind is FormKind.LIST else "{}"
-            piece = opening if glued else f" {opening}"
             todo.append(closing)
             todo.extend(reversed(item.items[: limit + 1] if limit else item.items))  # more would be longer than the limit
-            out.append(piece)
-            length += len(piece)
-            glued = True
-            continue
+            piece, glued = space + opening, True
         else:
-            piece = _atom(item) if glued else f" {_atom(item)}"
-        glued = False
+            piece = space + _atom(item)
         out.append(piece)
         length += len(piece)
         if limit and length > limit:

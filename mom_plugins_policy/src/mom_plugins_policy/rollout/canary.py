@@ -149,16 +149,12 @@ class CanaryRun(PolicyTrial):
         """Seconds until its end."""
         return max(0.0, self.began_at + self.begun.duration_seconds - now)
 
-    def memory(self, in_force: Value) -> Value:
+    def memory(self, in_force: Mapping[str, Value]) -> Value:
         """The notes for when they are in force for all: on the guests that were in the trial, those of the policies on trial; and on the
         host, if that was."""
-        if not isinstance(in_force, Mapping):
-            return in_force
         members = {guest.id for guest in self._members} | ({HOST_ID} if self.choice.everything else set())
-        tried = self.notes.memory()
-        merged: dict[str, Value] = {identity: notes for identity, notes in in_force.items() if identity not in members}
-        merged.update({identity: notes for identity, notes in tried.items() if identity in members})
-        return merged
+        others = {identity: notes for identity, notes in in_force.items() if identity not in members}
+        return others | {identity: notes for identity, notes in self.notes.memory().items() if identity in members}
 
     def told(self, now: float, state: CanaryState = CanaryState.RUNNING, reason: str = "") -> Canary:
         """For who looks."""

@@ -73,7 +73,6 @@ class ChangingPolicies:
         self._base: Mapping[str, PolicyText] = {}
         self._versions: deque[Version] = deque(maxlen=REMEMBERED_CHANGES)
         self._count = 0
-        self._unkept = False
 
     def _judged(
         self, texts: Mapping[str, str], limits: PolicyLimits | None = None, *, to_work: bool = True
@@ -234,14 +233,14 @@ class ChangingPolicies:
 
     def keep_again(self) -> None:
         """Write changes down that could not be written when they were made. Called in each cycle, and at the end."""
-        if not self._unkept:  # as nearly always: an evaluation does not wait for who compiles policies
+        if self._kept is None or not self._kept.write_error:  # as nearly always: an evaluation does not wait for who compiles policies
             return
         with self._lock:
             self._keep(self._overlay)
 
     def _not_kept(self) -> Sequence[PolicyProblem]:
         """That changes would not outlive a restart, though they are to."""
-        if self._kept is None or not self._unkept:
+        if self._kept is None or not self._kept.write_error:
             return ()
         message = f"what is changed would not outlive a restart now: {self._kept.write_error}"
         return (PolicyProblem("", 0, 0, "not-kept", message, "warning", "free space, or repair the disk; mom tries again in each cycle"),)
@@ -313,19 +312,18 @@ class ChangingPolicies:
         """Write changes down. Those that cannot be written are in force all the same, and `keep_again` tries again."""
         if self._kept is None:
             return
+        failed_before = self._kept.write_error
         try:
             if overlay.texts or overlay.alone:
                 self._kept.write(asdict(overlay))
             else:
                 self._kept.remove()
         except StateError as error:
-            if not self._unkept:
+            if not failed_before:
                 self._log.error("what was changed would not outlive a restart now: %s", error.message)
-            self._unkept = True
             return
-        if self._unkept:
+        if failed_before:
             self._log.info("what was changed outlives a restart again")
-        self._unkept = False
 
 
 def said_of(changes: Mapping[str, str | None], *, replace_all: bool = False) -> str:

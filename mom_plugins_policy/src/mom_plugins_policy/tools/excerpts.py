@@ -15,7 +15,7 @@ def located(name: str, line: int, column: int, files: Mapping[str, str]) -> str:
     return f"{where}:{line}:{column}" if line else where
 
 
-def excerpt(text: str, line: int, column: int, margin: str = "    ") -> str:
+def excerpt(text: str, line: int, column: int) -> str:
     """The line with a caret below the column (both 1-based), as two lines; empty if there is no such line."""
     lines = text.split("\n")
     if not 0 < line <= len(lines):
@@ -28,7 +28,7 @@ def excerpt(text: str, line: int, column: int, margin: str = "    ") -> str:
         after = "…" if first + _BEFORE + _AFTER < len(shown) else ""
         shown, place = shown[first : first + _BEFORE + _AFTER], place - first
     blank = "".join("\t" if character == "\t" else " " for character in shown[:place].ljust(place))
-    return f"{margin}{before}{shown}{after}\n{margin}{' ' * len(before)}{blank}^"
+    return f"    {before}{shown}{after}\n    {' ' * len(before)}{blank}^"
 
 
 def _as_wide(line: str) -> str:

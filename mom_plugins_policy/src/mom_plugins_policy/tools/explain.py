@@ -17,7 +17,7 @@ from mom_plugins_policy.language.analysis import Definition, Program
 from mom_plugins_policy.language.compiler import Compiled
 from mom_plugins_policy.language.errors import Fault, PolicyError, Trouble
 from mom_plugins_policy.language.policy import TOO_COMPLICATED, Policy, Result
-from mom_plugins_policy.language.runtime import Evaluation, Notes
+from mom_plugins_policy.language.runtime import Evaluation
 from mom_plugins_policy.language.syntax import Form, FormKind, abridged, all_in
 from mom_plugins_policy.language.values import show
 from mom_plugins_policy.language.words.forms import Role
@@ -92,17 +92,13 @@ class EntityExplanation:
     not_asked_for: tuple[Missed, ...]
 
 
-def explain(
-    policy: Policy, snapshot: Snapshot, entity: Entity, history: Sequence[Snapshot] | None = None, notes: Notes | None = None
-) -> EntityExplanation:
+def explain(policy: Policy, snapshot: Snapshot, entity: Entity) -> EntityExplanation:
     """Evaluate, and say for each request about an entity how it came about, and for the others why they were not made.
 
     :param entity: the host's or a guest's identity, as the snapshot has it
-    :param history: older snapshots, oldest first; the snapshot's own if None
-    :param notes: what was remembered earlier
     :raises PolicyError: `limit`: the policy is too complicated, or the evaluation too large, for an explanation
     """
-    result = policy.evaluate(snapshot, history, notes)
+    result = policy.evaluate(snapshot)
     traces = _traces_of(result)
     if traces is None:
         raise PolicyError([Fault("limit", "", 0, 0, "the evaluation is too large to tell; a snapshot with fewer guests may be explained")])

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
 from mom_plugins_policy.language.reader import TOKEN, read
 
 INDENT: Final = 4
@@ -23,14 +22,14 @@ DEEPEST: Final = 60
 _SKIPPED: Final = re.compile(r"(#[^\n]*)|[^#]+")
 
 
-def formatted(name: str, text: str, *, limits: PolicyLimits = DEFAULT_LIMITS) -> str:
+def formatted(name: str, text: str) -> str:
     """A policy text, laid out.
 
     :param name: the policy's name, for positions
     :returns: a text with the same tokens and comments; formatting it again changes nothing
     :raises PolicyError: the text is no policy
     """
-    read(name, text, limits)
+    read(name, text)
     result = "".join(_pieces(text))
     # What is written must be the same program. This has never failed; if it ever does, the file must not be touched.
     if [token for _, token in tokens(result)] != [token for _, token in tokens(text)]:

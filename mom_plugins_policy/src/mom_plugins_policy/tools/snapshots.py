@@ -107,10 +107,7 @@ def read_form(path: Path) -> SnapshotForm:
     :raises ConfigError: with all that is wrong with it; the exit code of a command is 2 then
     """
     file = "standard input" if str(path) == "-" else str(path)
-    problems: list[ConfigProblem] = []
-    text = text_of(path, problems, LONGEST, "a snapshot is a JSON file; `mom policy snapshot --example` prints one")
-    if text is None:
-        raise ConfigError(problems)
+    text = text_of(path, LONGEST, "a snapshot is a JSON file; `mom policy snapshot --example` prints one")
     try:
         given = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=partial(_unique, file))
     except json.JSONDecodeError as error:

@@ -111,12 +111,15 @@ def sold_at_risk(
 
 
 def days_of(guests: Sequence[LearnedGuest]) -> list[int]:
-    """The days, in their order, of which at least half of the guests are known."""
+    """The days, in their order, of which at least half of the guests are known, without the last one where it is not over: its peak may be
+    still to come, and a quiet day among others makes peaks look further apart than they are."""
     counted: dict[int, int] = {}
     for guest in guests:
         for ordinal, used in guest.days.items():
             counted[ordinal] = counted.get(ordinal, 0) + is_known(used)
-    return sorted(ordinal for ordinal, count in counted.items() if count and 2 * count >= len(guests))
+    days = sorted(ordinal for ordinal, count in counted.items() if count and 2 * count >= len(guests))
+    ends = (guest.days.get(days[-1], ())[-1:] for guest in guests if days)
+    return days if any(one is not None for end in ends for one in end) else days[:-1]
 
 
 def is_known(used: Sequence[float | None]) -> bool:

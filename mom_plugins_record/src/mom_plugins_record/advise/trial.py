@@ -47,10 +47,10 @@ class TrialRun:
     promisable: float | None = None
     _settled: tuple[float, float] | None = None
     """The same when it was settled."""
-    _now: float = 0.0
     _since: dict[str, tuple[str, float, float]] = field(default_factory=dict)
     """By guest its name, since when its losses count, and the seconds of work that it had lost by then."""
-    _lost: dict[str, float] = field(default_factory=dict)
+    _lost: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By guest when it was seen last, and the seconds that it had lost by then: it may have left long before the run ends."""
 
     @property
     def remark(self) -> str:
@@ -66,9 +66,9 @@ class TrialRun:
     def lost(self) -> dict[str, float]:
         """The share of its work that each guest lost, by id."""
         return {
-            identity: (self._lost[identity] - lost) / (self._now - since)
+            identity: (self._lost[identity][1] - lost) / (self._lost[identity][0] - since)
             for identity, (_, since, lost) in self._since.items()
-            if self._now - since > SETTLED_SECONDS
+            if self._lost[identity][0] - since > SETTLED_SECONDS
         }
 
     def add(self, report: Report, before: TrialRun | None) -> str:
@@ -77,10 +77,10 @@ class TrialRun:
         :param before: the run without newcomers, whose harm is not their doing; None: this is that one
         """
         snapshot = report.snapshot
-        host, self._now = snapshot.host.fields, snapshot.monotonic
+        host, now = snapshot.host.fields, snapshot.monotonic
         self.sold = max(self.sold, sum(size for size in snapshot.numbers("balloon_max") if size is not None))
         self.total, self.promisable = snapshot.host.number("mem_available"), snapshot.host.number("mem_promisable")
-        settled = self._now >= SETTLED_SECONDS
+        settled = now >= SETTLED_SECONDS
         promised, promisable = field_number(host, "mem_promised"), field_number(host, "mem_promisable")
         if promised > promisable + 1:
             return f"{format_kib(promised)} would be promised, and the host can promise {format_kib(promisable)}"
@@ -99,8 +99,8 @@ class TrialRun:
             if settled and HealthLimits.breaks(size, holds):
                 return f"{printable(guest.name)} has {format_kib(size)} and is promised {format_kib(holds)}"
             if not settled or guest.id not in self._since:
-                self._since[guest.id] = guest.name, self._now, lost
-            self._lost[guest.id] = lost
+                self._since[guest.id] = guest.name, now, lost
+            self._lost[guest.id] = now, lost
         return ""
 
     def slowed_down(self, without: TrialRun) -> str:

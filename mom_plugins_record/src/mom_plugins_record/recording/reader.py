@@ -187,12 +187,12 @@ def rarely_collected() -> Iterator[None]:
 
 
 def ending_after(paths: Sequence[Path], since: float) -> Sequence[Path]:
-    """The files without those that ended before, which the next one's name tells."""
+    """The files without those that ended before, which the next one's name tells, unless the clock was set back in between."""
     moment = datetime.fromtimestamp(max(since, 0.0), UTC) if since < FARTHEST else datetime.max.replace(tzinfo=UTC)
-    first = 0
-    while first + 1 < len(paths) and (start := begun(paths[first + 1])) is not None and start <= moment:
-        first += 1
-    return paths[first:]
+    for first, (own, following) in enumerate(pairwise(map(begun, paths))):
+        if own is None or following is None or not own <= following <= moment:
+            return paths[first:]
+    return paths[-1:]
 
 
 def _readable(path: Path) -> Iterator[RecordingFile]:

@@ -76,6 +76,8 @@ def replay(
     lost = [] if estimated is None else [line for one in (estimated.then, estimated.now) for line in one.failure_lines()]
     if texts is not None and result.failures:
         lost.append(f"these policies fail in {result.failures} of {result.evaluated} recorded cycles: what they decide there is lost")
+    if failures and not result.compared:
+        lost.append("nothing could be compared, so --fail-on cannot tell: name a recording that is longer, or begins with mom's start")
     for line in lost:
         print_prose(line, 4, err=True)
     if failed or lost:
@@ -111,9 +113,12 @@ def _lines(result: Comparison, *, other: bool) -> Iterator[str]:
     yield from (f"problem, {count} times: {printable(message, 200)}" for message, count in result.problems.items())
     yield ""
     yield "Exact, on the state that was recorded:"
-    if result.compared and result.identical == result.compared:
+    if not result.compared:
+        yield "  unknown, as nothing could be compared"
+        return
+    if result.identical == result.compared:
         yield f"  all decisions are identical, {result.now.decisions} of them"
-    elif result.compared:
+    else:
         differing = result.compared - result.identical
         yield f"  {differing} of {result.compared} cycles differ; {result.then.decisions} decisions then, {result.now.decisions} now"
         yield from (

@@ -194,19 +194,30 @@ class AccountsFile:
                 _delete(connection, "guest_hours", "hour", oldest)
                 _delete(connection, "guest_properties", "last", oldest)
                 _delete(connection, "host_hours", "hour", newest - int(HOST_KEPT // HOUR))
-                self._bound(connection)
+                self._bound(connection, newest)
         except (*_WRONG, OSError, OverflowError) as error:
             if not isinstance(error, _SOUND):
                 self._looked_through = False
             raise AccountsError(f"{self.path} cannot be written: {_reason(error)}", hint="free space, or repair the disk") from error
         self._told, self._run, self._last = told, run, last
 
-    def _bound(self, connection: sqlite3.Connection) -> None:
-        """Delete the oldest day of guests when the file is as large as it may become; SQLite uses the room again."""
+    def _bound(self, connection: sqlite3.Connection, newest: int) -> None:
+        """Delete the oldest day when the file is as large as it may become, but not this hour; SQLite uses the room again.
+
+        Minutes go with guests: they alone can fill a small file. The host's hours go where nothing else is left."""
         page_size = connection.execute("PRAGMA page_size").fetchone()[0]
         pages, free = connection.execute("PRAGMA page_count").fetchone()[0], connection.execute("PRAGMA freelist_count").fetchone()[0]
-        if (pages - free) * page_size > self._largest:
-            connection.execute("DELETE FROM guest_hours WHERE hour < (SELECT min(hour) FROM guest_hours) + 24")
+        if (pages - free) * page_size <= self._largest:
+            return
+        query = "SELECT min(hour) FROM (SELECT min(hour) AS hour FROM guest_hours UNION ALL SELECT min(minute) / 60 FROM minutes)"
+        first = connection.execute(query).fetchone()[0]
+        if first is None or first >= newest:
+            connection.execute("DELETE FROM host_hours WHERE hour < min((SELECT min(hour) FROM host_hours) + 24, ?)", (newest,))
+            return
+        ends = min(first + 24, newest)
+        connection.execute("DELETE FROM guest_hours WHERE hour < ?", (ends,))
+        connection.execute("DELETE FROM guest_properties WHERE last < ?", (ends,))
+        connection.execute("DELETE FROM minutes WHERE minute < ?", (ends * 60,))
 
     def _make(self) -> None:
         self._told = {}
@@ -234,6 +245,8 @@ def check(path: Path) -> None:
     try:
         with closing(_connected(path)) as connection:
             _check_pages(path, connection)
+    except sqlite3.OperationalError as error:  # a lock, or a file that is another user's: it says nothing of what is in it
+        raise _unreadable(path, error, "try again, or run as root or the user that recorded it") from error
     except _WRONG as error:
         raise AccountsDamaged(path, _reason(error)) from error
 
@@ -279,7 +292,7 @@ def read_minutes(path: Path, asked: PointsAsked) -> Sequence[RecordedPoint]:
             RecordedPoint((first + (part + 0.5) * width) * MINUTE, width * MINUTE, *map(json.loads, figures)) for part, *figures in rows
         ]
     except (*_WRONG, ValueError) as error:
-        raise AccountsError(f"{path} cannot be read: {_reason(error)}", hint="what is older than a few minutes is not shown") from error
+        raise _unreadable(path, error, "what is older than a few minutes is not shown") from error
 
 
 def _read(path: Path, table: str, kind: type[Row], since: float, until: float, *, properties: bool = False) -> Iterator[Row]:
@@ -302,7 +315,7 @@ def _read(path: Path, table: str, kind: type[Row], since: float, until: float, *
                     made.properties = next(then, made.properties)
                 yield made
     except (*_WRONG, ValueError) as error:
-        raise AccountsError(f"{path} cannot be read: {_reason(error)}", hint="name the folder of a recording, or its accounts") from error
+        raise _unreadable(path, error, "name the folder of a recording, or its accounts") from error
 
 
 _Properties = Mapping[str, str | list[str]]
@@ -369,8 +382,8 @@ def _stored(value: object, kind: str) -> object:
 
 def _connected(path: Path, *, write: bool = False, checked: bool = True) -> sqlite3.Connection:
     """An open file. What another program's file asks SQLite to run is not run. Raises `AccountsError` and `sqlite3.Error`."""
-    mode = "rw" if write else "ro"
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=WAITS_SECONDS)
+    # For a reader, too: only who may write can take back what a mom that was killed had half written. SQLite reads what it may not write.
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=WAITS_SECONDS)
     try:
         connection.execute("PRAGMA trusted_schema = OFF")
         if not write:
@@ -389,6 +402,10 @@ def _connected(path: Path, *, write: bool = False, checked: bool = True) -> sqli
             connection.close()
         raise
     return connection
+
+
+def _unreadable(path: Path, error: Exception, hint: str) -> AccountsError:
+    return AccountsError(f"{path} cannot be read: {_reason(error)}", hint=hint)
 
 
 def _hour(moment: float) -> int:

@@ -48,7 +48,7 @@ def growth_of(days: Sequence[tuple[float, float]], limit: float | None, last: fl
     """
     count = len(days)
     if count < LEAST_DAYS:
-        return Growth(count, why_unknown=f"it takes {LEAST_DAYS} days at least, and {count} were seen")
+        return Growth(count, why_unknown=f"it takes {LEAST_DAYS} days at least, and {count} were seen as a whole")
     slope, intercept = linear_regression(*zip(*days, strict=True))
     left = math.fsum((needed - intercept - slope * day) ** 2 for day, needed in days)
     across = count * pvariance(day for day, _ in days)

@@ -60,12 +60,15 @@ def risk_of(hours: int) -> float:
     return float(1 - (1 - CONFIDENCE) ** (1 / hours))
 
 
-def advise(sold: float, peaks: Sequence[float], waited_besides: float, seconds: float, killed: int) -> SizeAdvice:
+def advise(
+    sold: float, peaks: Sequence[float], waited_besides: float, seconds: float, killed: int, waited_for_mom: float = 0.0
+) -> SizeAdvice:
     """Judge a guest.
 
     :param sold: KiB
     :param peaks: the most that it used in each hour that was seen, in KiB
     :param waited_besides: seconds that it waited for memory while mom held nothing back from it, of all these seconds
+    :param waited_for_mom: the same while mom held something back
     """
     hours = len(peaks)
     if not hours:
@@ -83,4 +86,7 @@ def advise(sold: float, peaks: Sequence[float], waited_besides: float, seconds: 
         return advice(Fit.SMALL, max(would_do, sold + STEP_KIB), "it waits for memory though it has all that it was sold")
     if killed and would_do > sold:
         return advice(Fit.SMALL, would_do, "programs were killed in it")
+    if killed or (seconds and waited_for_mom >= WAITING_SHARE * seconds):  # it would have used more, had it had more
+        why = "programs were killed in it" if killed else "it waited for memory that mom held back"
+        return SizeAdvice(Fit.UNKNOWN, hours=hours, why=f"{why}; how much it wants is not seen")
     return advice(Fit.LARGE, would_do) if would_do <= LARGE_SHARE * sold else advice(Fit.FITS, min(would_do, sold))

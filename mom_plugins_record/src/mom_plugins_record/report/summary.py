@@ -28,6 +28,10 @@ DAY_HOURS: Final = 24
 SHORT: Final = 3 * 86_400.0
 """Seconds; in a shorter time, hours are looked at, as days are too few to see anything."""
 
+WHOLE_DAY_HOURS: Final = 20
+"""Of a day, what must have been seen for its most to count as that of a day: the first and the last one of a report are parts of days, and
+a morning beside whole days looks as if less were needed."""
+
 SEEN_SHARE: Final = 0.5
 """Of an hour, what must have been seen of a guest's use for its peak to count."""
 
@@ -108,6 +112,14 @@ class ReportLine:
     promise_kept_hours: float = 0.0
     promise_broken_seconds: float = 0.0
     size: SizeAdvice = NO_ADVICE
+    waiting_known_guest_hours: float = 0.0
+    killed_known_guest_hours: float = 0.0
+
+    @property
+    def waited_for_mom_percent(self) -> float | None:
+        """Of the time of which it is known whether guests waited; None: of none."""
+        known, waited = self.waiting_known_guest_hours, self.waited_for_mom_seconds
+        return None if waited is None or not known else 100 * waited / HOUR / known
 
     @property
     def promise_kept_percent(self) -> float | None:
@@ -309,8 +321,8 @@ def _class_lines(classes: Mapping[str, GuestHour], members: Mapping[str, Collect
 
 
 def _guest_line(total: GuestHour, peaks: Sequence[float]) -> ReportLine:
-    besides = total.waited_seconds - total.waited_for_mom_seconds
-    advice = advise(total.sold_kib, peaks, besides, total.waiting_known_seconds, total.killed)
+    because = total.waited_for_mom_seconds
+    advice = advise(total.sold_kib, peaks, total.waited_seconds - because, total.waiting_known_seconds, total.killed, because)
     return _line(total, 1, total.seconds, _merged(total), advice)
 
 
@@ -370,6 +382,8 @@ def _line(total: GuestHour, guests: int, seconds: float, ksm: float | None, size
         total.promise_kept_seconds / HOUR,
         total.promise_broken_seconds,
         size,
+        total.waiting_known_seconds / HOUR,
+        total.killed_known_seconds / HOUR,
     )
 
 
@@ -436,17 +450,16 @@ def _host_line(host: HostHour) -> HostLine:
 
 
 def _needed_by_day(hours: Sequence[HostHour], needs: Mapping[int, float]) -> list[tuple[float, float]]:
-    """The most that the host needed in any hour of each day (KiB): what guests use, and what the host holds beside them."""
-    days: dict[int, float] = {}
+    """The most that the host needed in any hour of each day that was seen (KiB): what guests use, and what the host holds beside them."""
+    days: defaultdict[int, list[float]] = defaultdict(list)
     for hour in hours:
         if hour.hour not in needs or hour.seconds < SEEN_SHARE * HOUR or not hour.memory_known_seconds:
             continue
         ksm = hour.ksm_kib_seconds / hour.ksm_known_seconds if hour.ksm_known_seconds else 0.0
         used = (hour.total_kib_seconds - hour.available_kib_seconds) / hour.memory_known_seconds
         besides = max(0.0, used + ksm - hour.guests_held_kib_seconds / hour.seconds)
-        day = hour.hour // DAY_HOURS
-        days[day] = max(days.get(day, 0.0), needs[hour.hour] / hour.seconds + besides)
-    return [(float(day), needed) for day, needed in sorted(days.items())]
+        days[hour.hour // DAY_HOURS].append(needs[hour.hour] / hour.seconds + besides)
+    return [(float(day), max(needed)) for day, needed in sorted(days.items()) if len(needed) >= WHOLE_DAY_HOURS]
 
 
 def _spans(hours: Iterable[HostHour], each: int) -> list[Span]:

@@ -74,12 +74,13 @@ def headline(summary: ReportSummary) -> Iterator[Row]:
     if whole.killed is not None:
         worst = max(summary.lines, key=lambda line: line.killed or 0, default=None)
         most = f", {worst.killed:,} of them in {printable(worst.name, 40)}" if worst is not None and worst.killed else ""
-        yield f"{whole.killed:,}", f"programs killed in guests for want of memory{most}"
+        known = _known_of(whole.killed_known_guest_hours, whole)
+        yield f"{whole.killed:,}", f"programs killed in guests for want of memory{most}{known}"
     if whole.promise_kept_percent is not None:
         yield f"{whole.promise_kept_percent:.5g} %", "of the time promises were kept"
-    if whole.waited_for_mom_seconds is not None and whole.seen_guest_hours:
-        share = whole.waited_for_mom_seconds / 36 / whole.seen_guest_hours
-        yield f"{share:.2g} %", "of guests' time waited because of mom, at most"
+    if whole.waited_for_mom_percent is not None:
+        known = _known_of(whole.waiting_known_guest_hours, whole)
+        yield f"{whole.waited_for_mom_percent:.2g} %", f"of guests' time waited because of mom, at most{known}"
     if sold is not None and hours:
         times = f", {sold / hours / host.total_gib:.2f} times the host" if host is not None and host.total_gib else ""
         yield size(sold / hours), f"sold to {_guests(whole.guests)}, on average{times}"
@@ -188,11 +189,13 @@ def _cost(whole: ReportLine, host: HostLine | None) -> Iterator[Row]:
     if whole.waited_seconds is None or whole.waited_for_mom_seconds is None:
         yield "guests waited for memory", UNKNOWN
     else:
-        share = whole.waited_for_mom_seconds / 36 / whole.seen_guest_hours if whole.seen_guest_hours else 0.0
-        yield "waited because of mom, at most", f"{seconds_text(whole.waited_for_mom_seconds)} ({share:.2g} % of guests' time){of_all}"
+        share, known = whole.waited_for_mom_percent or 0.0, _known_of(whole.waiting_known_guest_hours, whole)
+        because = f"{seconds_text(whole.waited_for_mom_seconds)} ({share:.2g} % of guests' time{known}){of_all}"
+        yield "waited because of mom, at most", because
         yield "waited besides", f"{seconds_text(whole.waited_seconds - whole.waited_for_mom_seconds)}{of_all}"
     yield "bursts that grew late", UNKNOWN if whole.late_bursts is None else f"{whole.late_bursts:,}"
-    yield "programs killed in guests", UNKNOWN if whole.killed is None else f"{whole.killed:,}"
+    killed = UNKNOWN if whole.killed is None else f"{whole.killed:,}{_known_of(whole.killed_known_guest_hours, whole)}"
+    yield "programs killed in guests", killed
     if whole.promise_kept_percent is not None:
         for_long = f"broken for {seconds_text(whole.promise_broken_seconds)}{of_all}"
         broken = for_long if whole.promise_broken_seconds else "never broken"
@@ -204,6 +207,12 @@ def _cost(whole: ReportLine, host: HostLine | None) -> Iterator[Row]:
     yield "guests that had to go", f"{host.evictions:,} times"
     yield "CPU of mom", _cpu(host.mom_cpu_seconds, host.mom_known_hours)
     yield "CPU of ksmd", _cpu(host.ksmd_cpu_seconds, host.ksmd_known_hours)
+
+
+def _known_of(hours: float, line: ReportLine) -> str:
+    """How much of the time of a line's guests a figure is of; empty: of all."""
+    share = hours / line.seen_guest_hours if line.seen_guest_hours else 1.0
+    return "" if share > 0.995 else f"; known of {100 * share:.2g} % of their time"
 
 
 def _cpu(busy: float | None, hours: float) -> str:

@@ -117,8 +117,9 @@ def _look(seen: dict[str, _RecordedGuest], identity: str, guest: Guest, now: flo
     if one is None:
         if not size:
             return  # nothing is known of it yet
-        blocked = {"*", "balloon_target"} & guest.blocked.keys()
-        one = seen[identity] = _RecordedGuest(guest, max(size, most), size, now, now, rigid=bool(blocked))
+        one = seen[identity] = _RecordedGuest(guest, max(size, most), size, now, now, rigid=True)
+    # One that was paused, or moved, for a while has a balloon all the same.
+    one.rigid = one.rigid and bool({"*", "balloon_target"} & guest.blocked.keys())
     one.last = now
     one.memory = max(one.memory, most)
     one.period = max(one.period, field_number(fields, "balloon_stats_period"))
@@ -143,6 +144,9 @@ def _scene(identity: str, one: _RecordedGuest, ends: float, duplicate: float) ->
     kernel, low = kernel_of(one.memory), low_of(one.memory)
     if silent:
         one.times, one.used = [0.0], [UNTOLD_SHARE * one.size]
+    elif one.times[-1] < one.last:  # what did not change any more, or was not told, stays so to the end: a trace begins anew after its last
+        one.times.append(one.last)
+        one.used.append(one.used[-1])
     # The same that is counted as used, the other way round: kernel, high watermark, and the cache that is not counted as usable.
     wanted = [max(0.0, used - kernel - low * HIGH_SHARE - min(one.files / 2, low)) for used in one.used]
     files = one.files

@@ -25,18 +25,16 @@ LONGEST_TRACE: Final = 1_000_000
 OF_GUESTS: Final = frozenset({FaultKind.GUEST_HANGS, FaultKind.STATISTICS_STOP, FaultKind.BALLOON_STUCK})
 
 
-def scene_of(scenario: Scenario, folder: Path, seed: int | None = None, lasts: float | None = None) -> Scene:
+def scene_of(scenario: Scenario, folder: Path, seed: int | None = None) -> Scene:
     """The scene that a scenario describes.
 
     :param folder: where its traces are
     :param seed: instead of the scenario's own
-    :param lasts: for how many seconds there have to be jobs; None: as the scenario says
     :raises MomError: when a trace cannot be read
     """
     number = scenario.seed if seed is None else seed
     source = random.Random(number)  # noqa: S311  # a simulation that repeats itself is the purpose
-    length = scenario.lasts if lasts is None else lasts
-    guests = [guest for name, group in scenario.guests.items() for guest in _group(name, group, folder, source, length)]
+    guests = [guest for name, group in scenario.guests.items() for guest in _group(name, group, folder, source, scenario.lasts)]
     loads = HostLoads(tuple(HostLoad(load.memory / KIB, load.at, load.lasts, load.growth / KIB) for load in scenario.host.load))
     faults = []
     for part in scenario.faults:
@@ -111,7 +109,7 @@ def _demand(demands: Demands, memory: float, trace: Trace | None, source: random
         while time < lasts:
             starts.append(time)
             time += batch.lasts + source.expovariate(1 / batch.every)
-        return Batch(batch.base * memory, batch.job * memory, starts, batch.lasts)
+        return Batch(batch.base * memory, batch.job * memory, starts, batch.lasts, lasts)
     if trace is None or demands.trace is None:
         raise MomError("a workload has no kind")
     shift = source.uniform(0.0, demands.trace.shift)

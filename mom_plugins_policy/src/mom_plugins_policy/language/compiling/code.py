@@ -169,9 +169,9 @@ class Emitter(ABC):
         self.sites.append(Site(form, operands))
         return len(self.sites) - 1
 
-    def marked(self, form: Form, text: str, operands: Sequence[tuple[Form, Expression]] = ()) -> str:
-        """An expression that can fail, on a line of its own."""
-        kept = [(operand, value.text) for operand, value in operands if not value.const]
+    def marked(self, form: Form, text: str, operands: Sequence[Form] = (), values: Sequence[Expression] = ()) -> str:
+        """An expression that can fail, on a line of its own; of its operands, the values are told then."""
+        kept = [(operand, value.text) for operand, value in zip(operands, values, strict=True) if not value.const]
         return f"(#{self.site(form, kept)}\n{text})"
 
     def fault(self, form: Form, kind: str, message: str) -> Expression:
@@ -204,10 +204,11 @@ class Emitter(ABC):
         self.emit(f"{name} = {value.text}", pure=value.safe if pure is None else pure)
         return Expression(name, value.type, size=value.size, stable=True, safe=True)
 
-    def drop(self, value: Expression) -> None:
-        """Compute a value for its errors only."""
-        if not value.safe:
-            self.emit(value.text)
+    def drop(self, *values: Expression) -> None:
+        """Compute values for their errors only."""
+        for value in values:
+            if not value.safe:
+                self.emit(value.text)
 
     def guarded(self, value: Expression, form: Form) -> Expression:
         """The value, checked for its size if it may have grown."""

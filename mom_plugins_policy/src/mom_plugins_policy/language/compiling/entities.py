@@ -44,15 +44,14 @@ class EntityAccess(Scoping):
         if value.type in ENTITIES and name not in ENTITY_METHODS:
             field = self._field(value, name)
             if field is None:
-                whose = "host" if value.type == "host" else "guest"
-                return self.fault(form, "undefined-symbol", f"there is no {whose} field {name}")
+                return self.fault(form, "undefined-symbol", f"there is no {value.type} field {name}")
             return field
         value = self.spilled(value) if not value.named else value
         return Expression(self.marked(form, self._helper("attribute", value.text, self.string(name))))
 
     def _field(self, entity: Expression, name: str) -> Expression | None:
         """A field of an entity, None if no plugin declares it."""
-        scope = Scope.HOST if entity.type == "host" else Scope.GUEST
+        scope = Scope(entity.type)
         self.fields.add((scope, name))
         if (scope, name) in self.undeclared:
             return None
@@ -83,16 +82,14 @@ class EntityAccess(Scoping):
         values = self.arguments(arguments)
         word = ENTITY_METHODS[method]
         if not word.takes(len(values)):
-            for value in values:
-                self.drop(value)
+            self.drop(*values)
             return self._arity(form, f"{entity.type}.{method}", word.arguments, len(values))
         name = values[0].constant if values[0].const and isinstance(values[0].constant, str) else None
         if method in ("Stat", "StatAvg") and name is not None:
-            scope = Scope.HOST if entity.type == "host" else Scope.GUEST
+            scope = Scope(entity.type)
             self.fields.add((scope, name))
             if (scope, name) in self.undeclared:
-                for value in values[1:]:
-                    self.drop(value)
+                self.drop(*values[1:])
                 return self.fault(form, "unknown-field", f"there is no {scope} field {name}")
             field = self._field(entity, name) if (method, len(values)) == ("Stat", 1) else None
             if field is not None:
@@ -113,8 +110,7 @@ class EntityAccess(Scoping):
         texts = [entity.text, *(value.text for value in values)]
         if method == "Control":
             texts.append(str(self.site(form)))
-        operands = list(zip(arguments, values, strict=True))
-        text = self.marked(form, f"{self._use(f'do_{method.lower()}')}({', '.join(texts)})", operands)
+        text = self.marked(form, f"{self._use(f'do_{method.lower()}')}({', '.join(texts)})", arguments, values)
         if method == "StatAvg":
             return Expression(text, "float", size=0)
         if word.writes:

@@ -108,9 +108,7 @@ class Generator(Operations):
         self._forget_assigned(form)
         self._expect_bindings(form)
         self.counting = True
-        result = self._new("t")
-        self.emit(f"{result} = {name}()")
-        return Expression(result, stable=True, safe=True)
+        return self.spilled(Expression(f"{name}()"))
 
     def _counted(self, form: Form, factor: str = "", many: Callable[[], str] | None = None) -> list[int]:
         """Count down the steps of what follows; how many it takes is put into the list that is returned.
@@ -214,8 +212,7 @@ class Generator(Operations):
     def _let(self, form: Form, arguments: Sequence[Form], dropped: bool) -> Expression:
         roles = self.program.roles[form.index]
         with self._scoped(roles.parts, [name.name for name, _ in roles.bindings]) as scope:
-            for name, value in roles.bindings:
-                assert value is not None  # noqa: S101  # for the type checker: of a `let` all have one
+            for name, value in (pair.items for pair in arguments[0].items):
                 self._bind(scope, name.name, self.generate(value))
             result = self._sequence(form, arguments[1:], dropped)
             if self._has_shared(scope):
@@ -237,15 +234,14 @@ class Generator(Operations):
         name = target.name
         value = self.guarded(self.generate(given), form)
         missing = self.marked(form, f"fail({self.constant('undefined-symbol')}, {self.constant(f'there is no variable {name} to set')})")
+        found, certain = self._candidates(name) if name != "nil" else ([], False)
         if name in self.program.shared:
-            _, certain = self._candidates(name)
             cell = self._cells[name]
             value = self.spilled(value)
             if not certain:
                 self.emit(f"if {cell} is U: {missing}")
             self.emit(f"{self._assign(cell, self.run)} = {value.text}")
             return value
-        found, certain = self._candidates(name) if name != "nil" else ([], False)
         if not found:
             self.drop(value)
             return Expression(missing)
@@ -383,9 +379,8 @@ class Generator(Operations):
 
     def _standing(self, definition: Definition) -> str:
         """The name of the Python function for a function that stands by itself."""
-        unit = self._units.get(definition.number)
         name = f"F{definition.number}"
-        if unit is not None:
+        if definition.number in self._units:
             return name
         parameters = [self._new("p") for _ in definition.parameters]
         unit = self._units[definition.number] = PyFunction(f"def {name}({', '.join(['d', *parameters])}):")
@@ -434,10 +429,8 @@ class Generator(Operations):
             return self._inlined(definition, values, dropped)
         texts = [value.text for value in self.all_guarded(values, form)]
         self.counting = True
-        result = self._new("t")
         called_with = ", ".join([self.depth, *texts])
-        self.emit(f"{result} = {self.marked(form, f'{function}({called_with})')}")
-        return Expression(result, stable=True, safe=True)
+        return self.spilled(Expression(self.marked(form, f"{function}({called_with})")))
 
     def _inlined(self, definition: Definition, values: Sequence[Expression], dropped: bool) -> Expression:
         if not self.program.shared.isdisjoint(definition.parameters):
@@ -477,16 +470,13 @@ class Generator(Operations):
         """Call what a variable or attribute holds."""
         values = self.arguments(arguments)
         texts = [value.text for value in self.all_guarded(values, form)]
-        result = self._new("t")
         listed = "".join(f"{text}, " for text in texts)
-        self.emit(f"{result} = {self.marked(form, self._helper('call', function, f'({listed})', str(self.site(form))))}")
-        return Expression(result, stable=True, safe=True)
+        return self.spilled(Expression(self.marked(form, self._helper("call", function, f"({listed})", str(self.site(form))))))
 
     def _callable(self, form: Form, word: FunctionWord, arguments: Sequence[Form]) -> Expression:
         values = self.arguments(arguments)
         if not word.takes(len(values)):
-            for value in values:
-                self.drop(value)
+            self.drop(*values)
             return self._arity(form, word.name, word.arguments, len(values))
         return self._function(form, word, arguments, values)
 

@@ -32,7 +32,7 @@ class Operations(EntityAccess):
         if own is not None:
             return own(self, form, arguments, values)
         listed = ", ".join(value.text for value in values)
-        text = self.marked(form, f"{called(word)}({listed})", list(zip(arguments, values, strict=True)))
+        text = self.marked(form, f"{called(word)}({listed})", arguments, values)
         if word.type != "number":
             return Expression(text, word.type, size=0 if word.type == "float" else 2)
         type_ = values[0].type if values[0].type in ("int", "float") else "num"
@@ -41,7 +41,7 @@ class Operations(EntityAccess):
     def _native(
         self, form: Form, operator: str, arguments: Sequence[Form], values: Sequence[Expression], type_: str, size: int
     ) -> Expression:
-        text = self.marked(form, f"{values[0].text} {operator} {values[1].text}", list(zip(arguments, values, strict=True)))
+        text = self.marked(form, f"{values[0].text} {operator} {values[1].text}", arguments, values)
         value = Expression(text, type_, size=size)
         if type_ in ("any", "str"):
             self.loose += size
@@ -63,9 +63,8 @@ class Operations(EntityAccess):
         if not self.program.lists and "list" not in types:
             return self._native(form, "+", arguments, values, "any", max(2, size))
         left, right = self.spilled(left), self.spilled(right)
-        operands = list(zip(arguments, (left, right), strict=True))
-        adding = self.marked(form, self._helper("add", left.text, right.text), operands)
-        native = self.marked(form, f"{left.text} + {right.text}", operands)
+        adding = self.marked(form, self._helper("add", left.text, right.text), arguments, (left, right))
+        native = self.marked(form, f"{left.text} + {right.text}", arguments, (left, right))
         text = f"({adding} if {left.text}.__class__ is list else {native})"
         return self.guarded(Expression(text, "list" if "list" in types else "any", size=max(2, size)), form)
 
@@ -81,12 +80,11 @@ class Operations(EntityAccess):
         if types <= NUMBERS:
             return self._native(form, "*", arguments, values, _number(types), max(2, left.size + right.size))
         left, right = self.spilled(left), self.spilled(right)
-        operands = list(zip(arguments, (left, right), strict=True))
-        multiplied = self.marked(form, self._helper("mul", left.text, right.text), operands)
+        multiplied = self.marked(form, self._helper("mul", left.text, right.text), arguments, (left, right))
         tests = [f"{value.text}.__class__ is float" for value in (left, right) if value.type in ("any", "num")]
         if not tests:
             return Expression(multiplied)
-        native = self.marked(form, f"{left.text} * {right.text}", operands)
+        native = self.marked(form, f"{left.text} * {right.text}", arguments, (left, right))
         return Expression(f"({native} if {' or '.join(tests)} else {multiplied})")
 
     def _div(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
@@ -94,7 +92,7 @@ class Operations(EntityAccess):
 
     def _shifted_left(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
         text = self._helper("shl", values[0].text, values[1].text)
-        return Expression(self.marked(form, text, list(zip(arguments, values, strict=True))), "int", size=2)
+        return Expression(self.marked(form, text, arguments, values), "int", size=2)
 
     def _compared(self, form: Form, values: Sequence[Expression]) -> list[Expression]:
         """Count comparisons of lists, where there may be any."""
@@ -119,12 +117,9 @@ class Operations(EntityAccess):
     def _and_or(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
         if not all(value.safe for value in values[1:]):
             values = [value if value.safe and value.stable else self.spilled(value) for value in values]
-        type_, size = values[0].type, values[0].size
-        for value in values[1:]:
-            type_, size = joined(type_, value.type), max(size, value.size)
         word = f" {_word_of(form)} "
         text = f"({word.join(value.text for value in values)})"
-        return Expression(text, type_, size=size, safe=values[0].safe)
+        return Expression(text, _joined(values), size=max(value.size for value in values), safe=values[0].safe)
 
     def _not(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
         return Expression(f"(not {values[0].text})", "bool", safe=values[0].safe)
@@ -136,9 +131,9 @@ class Operations(EntityAccess):
             values = [self.spilled(value) for value in values]
             self.emit(self.marked(form, self._helper("lists_compared", *(value.text for value in values))))
         helper = "largest" if _word_of(form) == "max" else "smallest"
-        text = self.marked(form, f"{helper}({', '.join(value.text for value in values)})", list(zip(arguments, values, strict=True)))
+        text = self.marked(form, f"{helper}({', '.join(value.text for value in values)})", arguments, values)
         safe = all(value.safe and value.type in NUMBERS for value in values)
-        return Expression(text, reduce(joined, (value.type for value in values)), size=max(value.size for value in values), safe=safe)
+        return Expression(text, _joined(values), size=max(value.size for value in values), safe=safe)
 
     def _null(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
         return self._all_of(values, _null_test)
@@ -147,9 +142,8 @@ class Operations(EntityAccess):
         return self._all_of(values, _valid_test)
 
     def _debug(self, form: Form, arguments: Sequence[Form], values: Sequence[Expression]) -> Expression:
-        result = self._new("t")
-        self.emit(f"{result} = {self.marked(form, self._helper('debug', *(value.text for value in values)))}")
-        return Expression(result, values[-1].type, size=values[-1].size, stable=True, safe=True)
+        text = self.marked(form, self._helper("debug", *(value.text for value in values)))
+        return self.spilled(Expression(text, values[-1].type, size=values[-1].size))
 
     def _all_of(self, values: Sequence[Expression], test: Callable[[Expression], str]) -> Expression:
         if not all(value.safe for value in values):
@@ -180,6 +174,10 @@ def called(word: FunctionWord) -> str:
 def _word_of(form: Form) -> str:
     name = form.items[0].name
     return OPERATORS.get(name, name)
+
+
+def _joined(values: Sequence[Expression]) -> str:
+    return reduce(joined, (value.type for value in values))
 
 
 def _number(types: set[str]) -> str:

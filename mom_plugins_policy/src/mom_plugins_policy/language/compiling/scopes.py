@@ -18,7 +18,7 @@ from mom_plugins_policy.language.compiling.code import Emitter, Expression, PyFu
 from mom_plugins_policy.language.facts import Facts
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.syntax import Form, all_in
-from mom_plugins_policy.language.words.functions import CALLABLES, PREDEFINED
+from mom_plugins_policy.language.words.functions import CALLABLES
 
 
 @dataclass(slots=True, eq=False)
@@ -67,8 +67,7 @@ class Scoping(Emitter):
 
     def _predefine(self) -> None:
         texts = {"Host": ("host", "host"), "Guests": ("guests", "guests"), **{name: (name.upper(), "fn") for name in CALLABLES}}
-        for name in PREDEFINED:
-            text, type_ = texts[name]
+        for name, (text, type_) in texts.items():
             if text in ("host", "guests"):
                 self._use(text)
             shared = name in self.program.shared
@@ -84,9 +83,8 @@ class Scoping(Emitter):
         """Know what holds after either of two branches."""
         for key in {**first, **second}:
             either = [fact for learnt in (first, second) if (fact := learnt.get(key) or self.facts.get(key)) is not None]
-            if either:
-                certain = len(either) == 2 and all(fact[0] for fact in either)
-                self.facts.learn(key, (certain, reduce(joined, (fact[1] for fact in either)), max(fact[2] for fact in either)))
+            certain = len(either) == 2 and all(fact[0] for fact in either)
+            self.facts.learn(key, (certain, reduce(joined, (fact[1] for fact in either)), max(fact[2] for fact in either)))
 
     def _forget_assigned(self, form: Form) -> None:
         names = self.program.assigned_in(form)
@@ -107,25 +105,21 @@ class Scoping(Emitter):
         self.late(lambda: [f"{slot.py} = U" for slot in scope.slots.values() if slot.reset and not slot.shared])
 
     @contextmanager
-    def _scoped(self, forms: Sequence[Form], names: Sequence[str] = ()) -> Iterator[Bindings]:
+    def _scoped(self, forms: Sequence[Form], names: Sequence[str]) -> Iterator[Bindings]:
         """A new scope around the code of these forms. Bindings that functions standing by themselves may see are undone at its end."""
         scope = Bindings(self.func)
         shared = self._shared_bindings(forms, names)
         if not shared:
             self._late_resets(scope)
             self.chain = [*self.chain, scope]
-            try:
-                yield scope
-            finally:
-                self.chain = self.chain[:-1]
+            yield scope
+            self.chain = self.chain[:-1]
             return
-        slots: list[Slot] = []
         for name in shared:
-            slot = Slot(name, self._cells[name], self.func, shared=True)
-            slot.flag, slot.saved = self._new("b"), self._new("t")
+            slot = Slot(name, self._cells[name], self.func, shared=True, flag=self._new("b"), saved=self._new("t"))
             scope.slots[name] = slot
-            slots.append(slot)
             self.emit(f"{slot.flag} = False")
+        slots = list(scope.slots.values())
         self.emit("try:")
         self.blocks += 1
         self.chain = [*self.chain, scope]
@@ -226,12 +220,8 @@ class Scoping(Emitter):
             self.drop(value)
             return Expression(slot.py, "any" if slot.shared else fact[1], size=fact[2], stable=slot.stable, safe=True)
         owner = self.run if slot.shared else slot.owner
-        if fact is None:
-            for line in self._saving(slot):
-                self.emit(line)
-            self.emit(f"{self._assign(slot.py, owner)} = {value.text}")
-            self.facts.learn(slot, (True, "any" if slot.shared else value.type, value.size))
-        else:
+        pad, type_, size = "", value.type, value.size
+        if fact is not None:  # it may be bound already
             value = self.spilled(value)
             if slot.shared and slot.flag:
                 test = f"not {slot.flag}"
@@ -239,12 +229,12 @@ class Scoping(Emitter):
                 slot.reset = True
                 test = f"{slot.py} is U"
             self.emit(f"if {test}:")
-            for line in self._saving(slot):
-                self.emit(f" {line}")
-            self.emit(f" {self._assign(slot.py, owner)} = {value.text}")
-            self.facts.learn(slot, (True, "any" if slot.shared else joined(fact[1], value.type), max(fact[2], value.size)))
-        known = self.facts[slot]
-        return Expression(slot.py, known[1], size=known[2], stable=slot.stable, safe=True)
+            pad, type_, size = " ", joined(fact[1], type_), max(fact[2], size)
+        for line in (*self._saving(slot), f"{self._assign(slot.py, owner)} = {value.text}"):
+            self.emit(f"{pad}{line}")
+        type_ = "any" if slot.shared else type_
+        self.facts.learn(slot, (True, type_, size))
+        return Expression(slot.py, type_, size=size, stable=slot.stable, safe=True)
 
     def _saving(self, slot: Slot) -> list[str]:
         """Before a cell is bound: what it held is put back at the end of the scope."""

@@ -64,10 +64,7 @@ def read_cases(path: Path, declarations: Declarations, limits: PolicyLimits = DE
     :param declarations: what the plugins declare: fields, controls and default policies
     :raises ConfigError: with all that is wrong, in the file or in the policies that it names
     """
-    problems: list[ConfigProblem] = []
-    text = text_of(path, problems, LONGEST, "tests are YAML files")
-    if text is None:
-        raise ConfigError(problems)
+    text = text_of(path, LONGEST, "tests are YAML files")
     return cases_of(text.removeprefix("\ufeff"), str(path), path.parent, declarations, limits)
 
 

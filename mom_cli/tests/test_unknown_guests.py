@@ -1,0 +1,92 @@
+"""Where the hypervisor does not list its guests, no verb says that there are none."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mom_cli import NoSuchGuest, find_guest
+from mom_cli.live import look
+from mom_cli.status import _show
+from mom_cli.status_file import RunningStatus, reported
+from mom_core import (
+    Condition,
+    Config,
+    Declarations,
+    EngineState,
+    Guest,
+    HypervisorError,
+    MomError,
+    PluginSettings,
+    Report,
+    Severity,
+    Verdict,
+    hookimpl,
+)
+from mom_core.testing import snapshot
+from mom_daemon import ReportDocument, report_document
+from mom_devkit import config_of
+
+WHY = "the guests are unknown: libvirtd is away"
+UNKNOWN = Condition("guests", WHY, cure="see that the hypervisor runs", plugins=("core",))
+
+
+def document(*conditions: Condition, **guests: dict[str, Any]) -> ReportDocument:
+    verdict = Verdict(conditions)
+    report = Report(7, 1.5, "enforce", snapshot(guests=guests), (), (), (), (), (), 0.1, verdict=verdict)
+    return report_document(report, Declarations(), EngineState(), 5.0)
+
+
+def test_a_guest_that_is_looked_for_is_unknown_and_not_gone() -> None:
+    report = reported(document(UNKNOWN))
+    with pytest.raises(MomError, match=WHY) as raised:
+        find_guest(report.snapshot.guests, "web-1", report.verdict)
+    assert not isinstance(raised.value, NoSuchGuest)
+    assert raised.value.hint == "see that the hypervisor runs"
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [Condition("guests", WHY, severity=Severity.OK, plugins=("core",), over=70.0), Condition("guests", "too many", plugins=("quota",))],
+    ids=["it is over", "another plugin's"],
+)
+def test_what_does_not_say_so_now_hides_no_missing_guest(condition: Condition) -> None:
+    report = reported(document(condition))
+    with pytest.raises(NoSuchGuest):
+        find_guest(report.snapshot.guests, "web-1", report.verdict)
+
+
+def test_guests_that_are_listed_again_are_found_though_the_condition_stands_for_a_while() -> None:
+    report = reported(document(UNKNOWN, web={}))
+    assert find_guest(report.snapshot.guests, "web", report.verdict).name == "web"
+    with pytest.raises(NoSuchGuest):
+        find_guest(report.snapshot.guests, "db", report.verdict)
+
+
+@pytest.mark.parametrize(("conditions", "told"), [([UNKNOWN], "guests unknown; decided"), ([], "0 guests; decided")])
+def test_the_status_counts_no_unknown_guests(conditions: Sequence[Condition], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _show(Config(), RunningStatus(document(*conditions), 1, 0.0), "here")
+    assert told in capsys.readouterr().out
+
+
+class AwayHost:
+    """A hypervisor that cannot be reached."""
+
+    uri = "away:///"
+    Settings = PluginSettings
+
+    def __init__(self, settings: PluginSettings, context: Any) -> None:
+        pass
+
+    @hookimpl
+    def mom_hypervisor(self) -> Any:
+        return self
+
+    def guests(self) -> Sequence[Guest]:
+        raise HypervisorError("libvirtd is away")
+
+
+def test_a_look_without_a_running_mom_takes_no_silence_for_an_empty_host(tmp_path: Path) -> None:
+    with pytest.raises(MomError, match=f": {WHY}"):
+        look(config_of(tmp_path, {"away": AwayHost}))
