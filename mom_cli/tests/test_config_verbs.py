@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 
 import pytest
 import yaml
@@ -347,6 +348,18 @@ def test_init_replaces_a_file_when_it_is_told_to_and_a_links_target_behind_it(mo
     assert mom("config", "init", "-o", link, "--force")[0] == 0
     assert link.is_symlink()
     assert "acme" in file.read_text()
+
+
+@pytest.mark.parametrize(("mode", "kept"), [(0o600, 0o600), (0o640, 0o640), (0o664, 0o644)])
+def test_who_may_read_a_file_that_is_replaced_stays_as_it_was(mom, with_acme, file, mode, kept):
+    file.write_text("old")
+    file.chmod(mode)
+    root = os.geteuid() == 0
+    if root:
+        os.chown(file, 1, 1)
+    assert mom("config", "init", "-o", file, "--force")[0] == 0
+    assert stat.S_IMODE(file.stat().st_mode) == kept, "nobody but its owner may write to it"
+    assert (file.stat().st_uid, file.stat().st_gid) == ((0, 1) if root else (os.geteuid(), os.getegid()))
 
 
 @pytest.mark.parametrize("target", ["/dev/null", "/proc/mom.yaml", "/", "/etc/passwd/x"])

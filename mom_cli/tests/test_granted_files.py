@@ -4,6 +4,7 @@ import grp
 import os
 import pwd
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,27 @@ def test_a_home_stays_closed(folder: Path, capsys: pytest.CaptureFixture[str], m
     status = folder.stat()
     assert (status.st_gid, stat.S_IMODE(status.st_mode)) == (0, 0o700)
     assert f"{folder}: it is the home of root: move the configuration or its policies to /etc/mom" in capsys.readouterr().err
+
+
+def test_a_folder_on_the_way_that_is_closed_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """As that of a certificate, where another program keeps its own keys, too: it stays as it is."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as made:  # pytest's own folder is closed itself
+        here = Path(made)
+        here.chmod(0o755)
+        (here / "live").mkdir()
+        for name in ("live/key.pem", "cert.pem", "mine.policy"):
+            (here / name).write_text("")
+        (here / "key.pem").symlink_to(here / "live/key.pem")
+        (here / "policy.d").mkdir()
+        (here / "mom.yaml").write_text(YAML.format(here=here))
+        assert run(["config", "grant", "nobody", "-c", str(here / "mom.yaml")]) == 0
+        assert capsys.readouterr().err == ""
+        (here / "live").chmod(0o700)
+        assert run(["config", "grant", "nobody", "-c", str(here / "mom.yaml")]) == 0
+        told = " ".join(capsys.readouterr().err.split())
+        assert f"{here}/live: nobody may not pass through it to {here}/key.pem" in told
+        assert told.count("may not pass") == 1
+        assert stat.S_IMODE((here / "live").stat().st_mode) == 0o700
 
 
 def test_what_another_user_could_have_put_there_is_left_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,6 +51,19 @@ def test_what_cannot_be_read_is_unknown_and_not_none_at_all(tmp_path: Path) -> N
     assert (sight.guests, sight.total_kib) == (None, None)
 
 
+def test_a_configuration_that_this_user_may_not_look_for_is_not_said_to_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `mom config grant` leaves a folder that was closed."""
+    real = Path.exists
+
+    def denied(path: Path) -> bool:
+        if "etc/mom" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(Path, "exists", denied)
+    assert look(host(tmp_path)).configured
+
+
 @pytest.mark.parametrize("text", ['state_directory: "a\\0b"\nrun_directory: "a\\0b"\n', "[", "- 1\n", "state_directory: 7\n", "\0"])
 def test_a_configuration_that_is_no_configuration_keeps_nothing_from_being_seen(tmp_path: Path, text: str) -> None:
     (tmp_path / "etc/mom").mkdir(parents=True)

@@ -117,6 +117,8 @@ def test_an_item_that_was_asked_and_never_answered_is_asked_for_again_though_it_
         (1000, 399, 393, False),  # what keeps 393 does not round 399
         (-1, 399, 396, True),  # before, there was no limit
         (-1, 399, 700, False),
+        (0, 399, 396, True),  # 0 is a multiple of everything
+        (0, 399, 700, False),
     ],
 )
 def test_what_the_kernel_made_of_a_late_command_is_put_back_and_nothing_else(before: int, asked: int, found: int, mine: bool) -> None:

@@ -358,3 +358,26 @@ class PutBackMachine(RuleBasedStateMachine):
 
 TestPutBack = pytest.mark.long(PutBackMachine.TestCase)
 TestPutBack.settings = settings(max_examples=100, stateful_step_count=20, deadline=None)
+
+
+def test_what_stands_of_a_list_as_mom_was_cut_off_before_it_set_it_anew_is_still_moms_own(tmp_path: Path) -> None:
+    host, wanted = Host(), dict[tuple[str, str], Value]()
+    config = config_of(tmp_path, {"one": plugin_of(host, wanted)})
+    engine = Engine(config)
+    wanted["a", LIMITS] = [{"name": "x", "limit": 200}]
+    engine.cycle()
+    write = StateFile.write_json
+
+    def killed(file: StateFile, *what: Any, **how: Any) -> None:
+        write(file, *what, **how)
+        raise Crash
+
+    wanted["a", LIMITS] = [{"name": "x", "limit": 300}]
+    with patch.object(StateFile, "write_json", killed), pytest.raises(Crash):
+        engine.cycle()
+    engine.close(put_back=False)
+    wanted["a", LIMITS] = [{"name": "y", "limit": 400}]
+    with Engine(config) as engine:
+        engine.cycle()
+        assert host.read("a", LIMITS) == [{"name": "x", "limit": 200}, {"name": "y", "limit": 400}]
+    assert host.read("a", LIMITS) == [{"name": "x", "limit": 1000}, {"name": "y", "limit": 1000}]

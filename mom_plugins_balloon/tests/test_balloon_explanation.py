@@ -71,8 +71,16 @@ RESIZED = [report(1, 1000 * MIB), report(2, 1000 * MIB, asked(800 * MIB, 1000 * 
     ("reports", "topic", "text"),
     [
         ([report(1, 1000 * MIB, **OF_CLASS)], "guaranteed", "It is guaranteed 750 MiB."),
-        ([report(1, 1000 * MIB, **OF_CLASS, guest_guarantee=500 * MIB)], "guaranteed", "It is guaranteed 500 MiB"),  # all that is kept
+        ([report(1, 1000 * MIB, **OF_CLASS, guest_guarantee=500 * MIB)], "guaranteed", "It is guaranteed 500 MiB"),
+        (
+            [report(1, 1000 * MIB, **OF_CLASS, mem_promised=750 * MIB, guest_guarantee=500 * MIB)],
+            "guaranteed",
+            "It is guaranteed 500 MiB of the 750 MiB that it is promised, as guests are promised more than the host has",
+        ),
+        ([report(1, 1000 * MIB, **OF_CLASS, mem_promised=750 * MIB, guest_guarantee=0)], "guaranteed", "Nothing of the 750 MiB"),
         ([report(1, 1000 * MIB, balloon_min=None, guest_guarantee=0)], "guaranteed", "No size"),
+        ([report(1, 700 * MIB)], "now", "It has 700 MiB of 1,000 MiB: 300 MiB are in its balloon."),
+        ([report(1, 700 * MIB, balloon_target=700 * MIB)], "now", "300 MiB are taken from it for the host."),
         ([report(1, 700 * MIB, balloon_start=500 * MIB)], "now", "It has 700 MiB of 1,000 MiB: it was started with 500 MiB."),
         (
             [report(1, 400 * MIB, balloon_start=500 * MIB)],
@@ -81,6 +89,11 @@ RESIZED = [report(1, 1000 * MIB), report(2, 1000 * MIB, asked(800 * MIB, 1000 * 
         ),
         (RESIZED, "since", "mom gave it this size, by 50_balloon:2:5. It had 1,000 MiB before."),
         ([*RESIZED, report(4, 950 * MIB)], "since", "another process resized it"),
+        (
+            [*RESIZED[:2], report(3, 820 * MIB, balloon_target=800 * MIB), report(4, 1000 * MIB, balloon_target=1000 * MIB)],
+            "since",
+            "mom gave it this size, as a sweep ended",
+        ),
         ([report(1, 700 * MIB)], "since", "who gave it that size is not known"),
         ([*RESIZED[:2], report(3, 900 * MIB, balloon_target=700 * MIB)], "next", "It is on its way to 700 MiB, which mom asked for."),
         (RESIZED[:1], "next", "it keeps this size"),
@@ -247,6 +260,25 @@ def test_nothing_known_of_the_past_is_said() -> None:
     one = report(1, 800 * MIB)
     found = balloon().explain(one, one.snapshot.guests["web"])
     assert "earlier cycles are not at hand" in said(found, "since")
+
+
+def without(number: int, *others: str) -> Report:
+    """A cycle in which the hypervisor has listed only these guests."""
+    return replace(report(number, None), snapshot=snapshot(host=HOST, guests=dict.fromkeys(others, FULL)))
+
+
+@pytest.mark.parametrize(
+    ("between", "known"),
+    [
+        ([without(number) for number in range(4, 9)], True),
+        ([without(4, "db"), without(5, "db")], True),
+        ([without(4, "db"), without(5, "db"), without(6, "db")], False),
+    ],
+    ids=["hypervisor away", "missing from two lists", "gone"],
+)
+def test_the_past_of_a_guest_is_known_until_the_guest_is_gone(between: Sequence[Report], known: bool) -> None:
+    found = explained([*RESIZED, *between, report(9, 800 * MIB)])
+    assert ("mom gave it this size, by 50_balloon:2:5" in said(found, "since")) is known
 
 
 def test_a_guest_that_was_started_anew_has_no_past() -> None:

@@ -83,6 +83,16 @@ class TestWhatIsPromised:
         book.look(Snapshot(), lambda guest: settings)  # the hypervisor is away
         assert book.look(snapshot, lambda guest: settings).holds == {"vm": 4 * GIB}
 
+    def test_a_promise_of_more_than_a_guest_can_have_costs_the_others_nothing_while_its_maximum_is_not_known(self):
+        book, settings = Guarantees(lambda settings: None, Portion.parse("0%")), BalloonPlugin.GuestSettings()
+        other = Guest("b", "b", {"balloon_cur": 8 * GIB, "balloon_max": 8 * GIB}, {"mem_guarantee": "6GiB"})
+        for maximum in (4 * GIB, None):
+            greedy = Guest("a", "a", {"balloon_cur": 4 * GIB, "balloon_max": maximum}, {"mem_guarantee": "100GiB"})
+            found = book.look(Snapshot(Host(fields={"mem_available": 32 * GIB}), {"a": greedy, "b": other}), lambda guest: settings)
+            assert found.holds == {"a": 4 * GIB, "b": 6 * GIB}
+            assert found.excessive[0].maximum == 4 * GIB
+            assert book.columns([greedy], lambda guest: settings)["balloon_min"] == [4 * GIB]
+
     def test_guests_own_promises_follow_the_guests_and_the_configuration(self):
         silent, promised = BalloonPlugin.GuestSettings(), BalloonPlugin.GuestSettings(guarantee=Portion.parse("2GiB"))
         book = Guarantees(lambda settings: promised.guarantee if settings is promised else None, Portion.parse("0%"))
@@ -110,6 +120,12 @@ class TestMoreThanTheHostHas:
             "guests are promised 12.00 GiB together, and this host can promise 8.00 GiB: guarantees shrink, those of the lowest priority"
             " first. What holds now: cheap 2.00 GiB of 6.00 GiB"
         )
+
+    def test_an_oversold_host_gives_nothing_back_while_its_memory_is_not_known(self):
+        book, settings = Guarantees(lambda settings: Portion.parse("100%"), Portion.parse("0%")), BalloonPlugin.GuestSettings()
+        guests = {name: Guest(name, name, {"balloon_cur": 4 * GIB, "balloon_max": 8 * GIB}) for name in "ab"}
+        found = [book.look(Snapshot(Host(fields={"mem_available": kib}), guests), lambda guest: settings) for kib in (8 * GIB, None)]
+        assert [one.holds for one in found] == [{"a": 4 * GIB, "b": 4 * GIB}] * 2
 
     def test_a_host_of_unknown_memory_keeps_all(self):
         assert standing(host=None, written="75%", a={}, b={}).holds == {"a": 6 * GIB, "b": 6 * GIB}

@@ -38,6 +38,11 @@ def test_a_guest_that_does_not_tell_for_a_while_or_is_booted_anew_is_asked_again
     assert after(seen(0, a=5), seen(1, "2", a=1), seen(2, "2", a=2)) == {"a": 1}
 
 
+def test_what_many_guests_told_is_not_forgotten_while_their_hypervisor_is_away() -> None:
+    many = dict.fromkeys((f"g{number}" for number in range(200)), 0)
+    assert after(seen(0, "1", **many), seen(1), seen(2, "1", **many | {"g7": 1})) == {"g7": 1}
+
+
 def test_only_guests_that_tell_have_the_field() -> None:
     killed, last = KilledPrograms(), seen(1, a=1, b=0, c=None)
     assert killed.together() == {}
@@ -45,6 +50,15 @@ def test_only_guests_that_tell_have_the_field() -> None:
     killed.see(last)
     assert list(killed.columns(last.listed)[KILLED]) == [1, 0, None]
     assert killed.together() == {KILLED: 1}
+
+
+def test_a_guest_that_does_not_tell_any_more_has_no_known_number_unless_some_were_killed_lately() -> None:
+    killed = KilledPrograms()
+    for snapshot in (seen(0, a=0, b=0), seen(1, a=1, b=0), (last := seen(2, a=None, b=None))):
+        killed.see(snapshot)
+    assert list(killed.columns(last.listed)[KILLED]) == [1, None]
+    killed.see(seen(2 + KILLED_SECONDS, a=None, b=None))
+    assert (killed.columns(last.listed), killed.together()) == ({}, {})
 
 
 def with_kills(*snapshots: Snapshot) -> Condition:
@@ -67,9 +81,13 @@ def test_killed_programs_are_an_error_where_mom_held_memory_back() -> None:
     assert "3 programs" in shrunk.message
     assert "a, b" in shrunk.message
     assert with_kills(whole(0, a=0), whole(1, a=1)).severity is Severity.WARNING
-    gone = with_kills(whole(0, b=0), whole(1, b=1), whole(2, a=0))
-    assert gone.severity is Severity.WARNING
-    assert "guests that are gone" in gone.message
+
+
+def test_where_programs_were_killed_is_known_also_while_the_hypervisor_is_away_or_the_guest_is_gone() -> None:
+    for last in (Snapshot(monotonic=2), whole(2, a=0)):
+        gone = with_kills(seen(0, "", b=0), seen(1, "", b=1), last)
+        assert (gone.severity, gone.why) == (Severity.ERROR, "b had less than the maximum")
+        assert gone.message.endswith("in b")
 
 
 def test_what_a_guest_had_counts_when_its_program_was_killed_and_not_what_it_has_since() -> None:

@@ -1,12 +1,13 @@
 """Launches: memory is made before a guest starts, and whatever keeps mom from knowing starts it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from reserving_host import GIB, KEEPS, MIB, KeptReservation, a_guest
 
-from mom_core import Snapshot
+from mom_core import Host, Snapshot
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
 from mom_plugins_balloon.host_launches import COME_SECONDS, MOST_WAITING, HostLaunches
 from mom_plugins_balloon.parameters import LaunchSettings, WhenShort
@@ -76,6 +77,8 @@ class TestReservedByName:
         assert (waiting.state, strict.left) == (WAITING, [("web", 2 * GIB)])
         assert strict.later(waiting, 10.1).state is REFUSED
         assert strict.left == [("web", 300 * MIB)]
+        strict.begin()
+        assert [(one.memory_kib, one.launch) for one in strict.kept._kept.values()] == [(300 * MIB, "")], "also after a crash"
 
     def test_it_is_refused_where_the_rest_cannot_be_had(self, strict: LaunchingHost) -> None:
         strict.reserved(GIB, name="web", available=8 * GIB)
@@ -255,6 +258,30 @@ class TestWithoutRoom:
         assert made.state is STARTS
         assert "cannot be had" in made.note
 
+    def test_one_for_which_all_of_it_comes_too_late_gets_what_comes_in_time(self, host: LaunchingHost) -> None:
+        cold = {"working_set": 2 * GIB, "working_set_age": 10.0}
+        host.see(2 * GIB, a_guest("a", 8 * GIB, 7 * GIB, "", **cold), a_guest("b", 8 * GIB, 3 * GIB, "", **cold))
+        there = host.guests.snapshot
+        swap = {"offload_room": 20 * GIB, "offload_ratio": 3.0}
+        host.follow(replace(there, host=Host(fields={**there.host.fields, **swap})))
+        room = host.kept.room()
+        made = host.launch(launched(kib=room.most_kib))
+        assert made.state is WAITING
+        assert "after the deadline" in made.note
+        assert host.left == [("web", room.free_kib + room.can_free_kib)], "without what goes to swap"
+
+    def test_what_is_reserved_for_it_is_enlarged_by_what_can_be_had(self, host: LaunchingHost) -> None:
+        host.reserved(300 * MIB, a_guest("a"), name="web", available=2 * GIB)
+        most = host.kept.room().most_kib
+        assert host.launch(launched(kib=8 * GIB)).state is WAITING
+        assert host.left == [("web", 300 * MIB + most)]
+
+    def test_what_is_reserved_for_it_is_kept_for_it_where_nothing_more_can_be_had(self, host: LaunchingHost) -> None:
+        kept = host.reserved(2 * GIB, a_guest("a"), name="web", available=KEEPS + 2 * GIB)
+        host.see(KEEPS + 2 * GIB)
+        made = host.launch(launched(kib=8 * GIB))
+        assert (made.state, made.reservation, host.left) == (STARTS, kept.id, [("web", 2 * GIB)])
+
     def test_it_takes_no_more_of_the_operators_than_fits(self, host: LaunchingHost) -> None:
         kept = host.reserved(GIB, a_guest("a"), available=3 * GIB)
         made = host.launch(launched(kib=8 * GIB))
@@ -301,6 +328,18 @@ class TestWhatIsNotKnown:
     def test_they_start_while_what_is_available_is_not_known(self, strict: LaunchingHost) -> None:
         strict.follow(Snapshot(monotonic=strict.clock.now))
         assert strict.launch().state is STARTS
+
+    @pytest.mark.parametrize("reserved", [False, True])
+    def test_they_start_where_that_becomes_unknown_while_they_wait(self, strict: LaunchingHost, reserved: bool) -> None:
+        strict.see(2 * GIB, a_guest("a"))
+        if reserved:
+            strict.kept.reserve(2 * GIB, 600, name="web")
+            strict.follow(Snapshot(monotonic=strict.clock.now))
+        made = strict.launch()
+        strict.follow(Snapshot(monotonic=strict.clock.now))
+        assert made.state is WAITING
+        made = strict.later(made, 10.1)
+        assert (made.state, made.note) == (STARTS, "what is there for it is not known: what is available on the host is not known")
 
     def test_what_is_released_meanwhile_starts_the_guest(self, strict: LaunchingHost) -> None:
         strict.see(2 * GIB, a_guest("a"))

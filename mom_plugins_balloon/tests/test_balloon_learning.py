@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mom_core import Entity, Guest, Scope, Snapshot, Value
+from mom_core import Entity, Guest, Host, Scope, Snapshot, Value
 from mom_plugins_balloon.ballooned_guests import BalloonedGuests, SizeRequest
 from mom_plugins_balloon.learned_needs import PROCESS_KIB, Learning, learn_from_sweep
 from mom_plugins_balloon.sweeps import SweepEnd, SweepOutcome, SweepPlan
@@ -21,6 +21,7 @@ class Watched:
         self.learning = Learning(900, 320 * 1024)
         self.records = BalloonedGuests(8 * MIB)
         self.now = 0.0
+        self.host: dict[str, Value] = {}
 
     def was_asked(self, target: float, began_at: float, *, arrived: bool = True) -> None:
         """What mom asks of it now."""
@@ -28,14 +29,14 @@ class Watched:
         assert memory is not None
         memory.request = SizeRequest(int(target), began_at, self.now, arrived=arrived)
 
-    def says(self, used: float, after: float = 2.0, incarnation: str = "1", age: float = 0.0, **more: Value) -> dict[str, float]:
+    def says(self, used: float, after: float = 2.0, incarnation: str = "1", age: float | None = 0.0, **more: Value) -> dict[str, float]:
         self.now += after
         fields: dict[str, Value] = {
             "balloon_cur": TOTAL + HIDDEN, "stats_age": age, "mem_available": TOTAL, "mem_usable": int(TOTAL - used),
-            "mem_unused": int(TOTAL - used), "mem_disk_caches": 0,
+            "mem_unused": int(TOTAL - used), "mem_disk_caches": 0, "host_swap": 0,
         }  # fmt: skip
         guest = Guest("a", "a", fields | more, incarnation=incarnation)
-        self.records.see(Snapshot(guests={"a": guest}, monotonic=self.now))
+        self.records.see(Snapshot(Host(fields=self.host), {"a": guest}, monotonic=self.now))
         self.learning.see(self.records)
         columns = self.learning.columns(self.records.of_all([guest]))
         return {name: value for name, (value,) in columns.items() if isinstance(value, int | float)}
@@ -75,6 +76,16 @@ def test_what_is_in_the_hosts_swap_does_not_make_the_process_seem_smaller(guest:
         known = guest.says(600 * MIB, rss=100 * MIB, host_swap=900 * MIB)
     assert known["qemu_overhead"] == PROCESS_KIB
     assert guest.says(600 * MIB, rss=100 * MIB)["qemu_overhead"] == 0, "without any in swap, it holds no more than the guest uses"
+
+
+@pytest.mark.parametrize(("swap_usage", "overhead"), [(0, 40 * MIB), (900 * MIB, PROCESS_KIB), (None, PROCESS_KIB)])
+def test_a_process_does_not_seem_smaller_while_it_is_unknown_what_of_it_is_in_swap(
+    guest: Watched, swap_usage: int | None, overhead: float
+) -> None:
+    guest.host = {"swap_usage": swap_usage}
+    for _ in range(3):
+        known = guest.says(600 * MIB, rss=HIDDEN + 640 * MIB, host_swap=None)
+    assert known["qemu_overhead"] == overhead, "what is small may be what is left of it, and no later sight would say so"
 
 
 def test_a_guest_that_waits_is_to_have_more_than_that(guest: Watched) -> None:
@@ -220,6 +231,19 @@ def test_what_guests_could_take_is_still_wanted_while_the_hypervisor_is_away(gue
     assert guest.learning.room_kib == TOTAL + HIDDEN - 300 * MIB
     guest.away(1000)
     assert guest.learning.room_kib == 0, "there are no guests any more"
+
+
+def test_a_guest_that_tells_nothing_could_take_what_the_host_has_not_backed_of_it(guest: Watched) -> None:
+    guest.says(0, age=None, rss=int(PROCESS_KIB + 300 * MIB))
+    assert guest.learning.room_kib == TOTAL + HIDDEN - 300 * MIB
+
+
+def test_a_guest_whose_memory_is_pinned_takes_no_more(guest: Watched) -> None:
+    told = {"balloon_cur": TOTAL, "stats_age": 1.0, "mem_available": TOTAL, "mem_usable": TOTAL // 2, "rss": 80 * MIB}
+    huge = Guest("a", "a", told, {"pinned": "the guest's memory is in huge pages"})
+    guest.records.see(Snapshot(guests={"a": huge}))
+    guest.learning.see(guest.records)
+    assert guest.learning.room_kib == 0
 
 
 def test_a_guest_whose_process_is_unknown_could_take_all_that_it_has(guest: Watched) -> None:

@@ -20,7 +20,7 @@ from reserving_host import GIB, KEEPS, LIMITS, MIB, TOTAL, KeptReservation, a_gu
 from mom_core import Clock, DefaultPolicy, Engine, Guest, Host, MomError, PluginContext, Report, Snapshot, StateFile, Value, as_number
 from mom_devkit import HandClock, config_of, declared
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE, BalloonedGuests
-from mom_plugins_balloon.host_reservations import policies_reserve
+from mom_plugins_balloon.host_reservations import AWAY_SECONDS, policies_reserve
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 from mom_plugins_balloon.plugin import BalloonPlugin
 from mom_plugins_balloon.spare_memory import Spare, seconds_to_free, spare_of
@@ -80,6 +80,14 @@ class TestWhatCanBeHad:
         assert host.kept.room().most_kib == 3 * GIB - math.ceil(KEEPS)
         with pytest.raises(ReservationRefused, match=r"1\.00 GiB are kept for what guests may want back from swap"):
             host.kept.reserve(3 * GIB, 600)
+
+    def test_that_is_kept_for_them_while_the_hypervisor_is_away(self, host: KeptReservation) -> None:
+        host.see(6 * GIB, a_guest("a", host_swap=20 * GIB, balloon_min=GIB))
+        host.see(6 * GIB)
+        room = host.kept.room()
+        assert (room.returning_kib, room.guaranteed_kib, room.can_free_kib) == (2 * GIB, GIB, 0)
+        host.see(6 * GIB, after=AWAY_SECONDS)
+        assert host.kept.room().returning_kib == 0, "there are no guests any more"
 
     def test_it_is_refused_when_it_cannot_be_had_in_time(self, host: KeptReservation) -> None:
         host.see(2 * GIB, a_guest("a"))
@@ -487,6 +495,13 @@ class TestHowItEnds:
 
 
 class TestAcrossRestarts:
+    def test_a_guest_that_the_last_list_lacked_has_not_come_since(self, host: KeptReservation) -> None:
+        host.see(20 * GIB, a_guest("old"), a_guest("db-01", incarnation="1"))
+        made = host.reserved(4 * GIB, a_guest("old"), name="db-*")
+        host.begin()
+        host.see(8 * GIB, a_guest("old"), a_guest("db-01", incarnation="1"))
+        assert host.taker(made) == ""
+
     def test_it_is_kept_until_its_deadline(self, host: KeptReservation) -> None:
         made = host.reserved(4 * GIB, a_guest("old"), seconds=60, name="db-*")
         host.clock.now += 30

@@ -39,12 +39,15 @@ def guest(name: str, *steps: Step, frees: float = 1000, priority: int = 10, cost
 def test_a_saved_guest_needs_what_the_host_held_of_it_and_one_that_boots_all_that_it_can_have() -> None:
     known: dict[str, Value] = {"rss": 1000, "host_swap": 200, "balloon_cur": 4000, "balloon_max": 8000}
 
-    def needs(step: Step, **fields: Value) -> float | None:
-        return needs_of(next(iter(snapshot(guests={"vm": {**known, **fields}}).guests.values())), step)
+    def needs(step: Step, host_swapped: float | None = None, **fields: Value) -> float | None:
+        return needs_of(next(iter(snapshot(guests={"vm": {**known, **fields}}).guests.values())), step, host_swapped)
 
     assert needs(Step.SAVE) == needs(Step.PAUSE) == 1200
     assert needs(Step.SHUT_DOWN) == 8000
-    assert needs(Step.SAVE, host_swap=None) == 1000
+    assert needs(Step.SAVE, 0, host_swap=None) == 1000, "nothing is in the host's swap"
+    assert needs(Step.SAVE, 500, host_swap=None) == 1500, "what is there may be the guest's"
+    assert needs(Step.SAVE, 9000, host_swap=None) == needs(Step.SAVE, host_swap=None) == 4000, "it has no more than its size"
+    assert needs(Step.SAVE, 500, host_swap=None, rss=4200) == 4200
     assert needs(Step.SAVE, rss=None) == 4000, "what is not known is as large as it can be"
     assert needs(Step.SAVE, rss=None, balloon_cur=None, balloon_max=None) is None
     assert needs(Step.SHUT_DOWN, rss=9000, host_swap=500) == 9500

@@ -183,6 +183,17 @@ def test_a_guest_whose_class_allows_it_is_saved_and_comes_back_when_there_has_be
     assert bench.remembered == []
 
 
+def test_a_guest_of_which_much_may_be_in_swap_comes_back_only_where_that_has_room(tmp_path: Path) -> None:
+    shared: Mapping[str, Value] = {**VAPOR, "rss": 100_000, "balloon_cur": 900_000}  # of its memory, no swap is told
+    bench = Bench(tmp_path, enabled=True, fields={"vm2": shared})
+    bench.host = {**FULL, "swap_usage": 800_000}
+    assert applied(bench.cycles(200)) == [("vm2", "guest_save")]
+    assert [one.needs for one in bench.plugin.jobs.stopped] == [900_000]
+    bench.host = ROOM
+    bench.cycles(900)
+    assert bench.remembered == ["vm2: save"], "the host would be full again"
+
+
 def test_a_host_that_would_be_full_again_with_each_guest_that_comes_back_is_refused() -> None:
     with pytest.raises(ValidationError, match="must be above least, 0"):
         EvictionSettings(least=0.2)

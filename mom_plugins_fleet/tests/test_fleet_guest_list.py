@@ -39,11 +39,18 @@ def many(count: int, name: str = "guest", **fields: object) -> Mapping[str, Gues
 
 
 def state_of(
-    guests: Mapping[str, Guest], *, draining: bool = False, problems: tuple[Problem, ...] = (), promisable: int | None = 1 << 38
+    guests: Mapping[str, Guest],
+    *,
+    draining: bool = False,
+    problems: tuple[Problem, ...] = (),
+    promisable: int | None = 1 << 38,
+    swap_usage: int | None = None,
 ) -> HostState:
     plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet", offers=PROMISED, monotonic=HandClock()))
     plugin._agent = Drained(draining=draining)
-    taken = snapshot(host={"mem_available": 1 << 40, "mem_really_available": 1 << 39, "mem_promisable": promisable})
+    taken = snapshot(
+        host={"mem_available": 1 << 40, "mem_really_available": 1 << 39, "mem_promisable": promisable, "swap_usage": swap_usage}
+    )
     plugin._report = Report(1, 0.0, "enforce", replace(taken, guests=guests), (), (), (), (), (), 0.01)
     plugin._report = replace(plugin._report, problems=problems)
     state = plugin._state()
@@ -63,6 +70,20 @@ def test_a_host_with_ten_thousand_guests_fits_into_a_message_with_all_that_is_pr
     assert sum(one.guarantee for one in state.guests) + state.others_promised == 10_000 * GIB
     assert state.promisable == 1 << 38
     assert len(state.packed()) < LARGEST_RECORD
+
+
+def test_what_may_be_in_swap_of_a_guest_counts_where_it_does_not_tell() -> None:
+    def held(swap_usage: int | None, rss: int = 3 * GIB, host_swap: int | None = None) -> int | None:
+        guests = many(1, balloon_max=8 * GIB, rss=rss, host_swap=host_swap)
+        (told,) = state_of(guests, swap_usage=swap_usage).guests
+        return told.held
+
+    assert held(4 * GIB, host_swap=GIB) == held(None, host_swap=GIB) == 4 * GIB
+    assert held(0) == 3 * GIB, "nothing of the host is in swap, so nothing of the guest is"
+    assert held(GIB) == 4 * GIB
+    assert held(100 * GIB) == 8 * GIB, "it has no more than it was sold"
+    assert held(100 * GIB, rss=9 * GIB) == 9 * GIB, "or than its process holds"
+    assert held(None) is None, "what may be in swap is not known: it counts with all that it was sold"
 
 
 def test_names_as_long_as_they_can_be_fit_too() -> None:

@@ -69,6 +69,15 @@ def test_on_the_third_day_a_rise_is_expected_before_it_begins() -> None:
     assert see(days, 2, 31.5, 33)["mem_rises_in"] is None, "it has risen"
 
 
+def test_a_rise_is_expected_also_of_a_guest_that_does_not_tell_what_it_uses_for_a_moment() -> None:
+    days = after(2)
+    see(days, 2, 29, 31.2)
+    silent = one_snapshot(USES, FIRST + 2 * DAY + 31.5 * SLOT)
+    desktop = replace(silent.guests["desktop"], fields={"balloon_cur": SIZE})
+    days.see(silent := replace(silent, guests={**silent.guests, "desktop": desktop}))
+    assert told(days, silent, "desktop")["mem_rises_in"] == pytest.approx(0.5 * SLOT, abs=0.1)
+
+
 def test_a_guest_without_a_pattern_has_no_forecast() -> None:
     days = after(4)
     see(days, 4, 29, 31.5)

@@ -271,6 +271,19 @@ def test_figures_of_guests_that_are_missing_for_a_moment_neither_stop_ksm_nor_lo
     assert reasons == ["rest", "away" if first is None else "rest", "rest", "rest"]
 
 
+def test_guests_that_a_list_lacks_for_a_moment_are_not_new_when_they_are_there_again(tmp_path: Path) -> None:
+    file = PluginContext(name="ksm", state_directory=tmp_path).state_file("law.json", "what the KSM law remembers", FORM)
+    file.write(FORM.dump_python(replace(RESTING, held=12 * GIB, seen=frozenset(snapshot(guests=TOLD).guests)), mode="json"))
+    suggestions, some = KsmSuggestions(KsmParameters(), file), {name: TOLD[name] for name in ("g0", "g1", "g2")}
+    reasons = {}
+    for second, guests in {0: TOLD, 5: some, 10: some, 15: TOLD, 20: some, 75: some, 80: some, 85: TOLD}.items():
+        found = snapshot(host={**SHORT, **RESTS, "ksm_clock": 1000.0 + second}, guests=guests)
+        reasons[second] = suggestions.of(replace(found, monotonic=1000.0 + second))["ksm_reason"]
+    assert reasons == {0: "rest", 5: "rest", 10: "rest", 15: "rest", 20: "rest", 75: "rest", 80: "rest", 85: "look"}, (
+        "who was away for a minute is new"
+    )
+
+
 sizes = st.one_of(st.none(), st.integers(0, 4096 * GIB))
 counts = st.one_of(st.none(), st.integers(0, 2**32 - 1))
 hosts = st.fixed_dictionaries(

@@ -10,11 +10,11 @@ from mom_plugins_policy.rollout.verdict import (
     RECENT_CYCLES,
     Evidence,
     HostFigures,
+    KillCounts,
     Tally,
     WatchedCycle,
     is_below_need,
     judge,
-    kills,
     worse,
 )
 from mom_toolkit import CanaryState
@@ -59,12 +59,19 @@ class TestWhenAGuestAils:
     def test_what_was_decided_for_it_is_compared_with_its_need(self, wanted: float, more: dict[str, Value], too_much: bool) -> None:
         assert is_below_need(a_guest(**more), wanted) == too_much
 
-    def test_kills_are_counted_from_one_look_to_the_next(self) -> None:
-        assert kills(a_guest(guest_oom_kills=5), a_guest(guest_oom_kills=3)) == 2
-        assert kills(a_guest(guest_oom_kills=0), a_guest(guest_oom_kills=3)) == 0, "it was booted anew"
-        assert kills(a_guest(), a_guest(guest_oom_kills=3)) == 0
-        assert kills(a_guest(guest_oom_kills=5), None) == 0
-        assert kills(Guest("a", "a", {"guest_oom_kills": 5}, incarnation="2"), a_guest(guest_oom_kills=3)) == 0
+    @pytest.mark.parametrize(
+        ("counts", "news"),
+        [
+            ([3, 5, 5], [0, 2, 0]),
+            ([3, 0, 1], [0, 0, 1]),  # it was booted anew
+            ([3, None, 5], [0, 0, 2]),  # its agent was late when they were killed
+            ([None, 5, None, None, 6], [0, 0, 0, 0, 1]),
+        ],
+    )
+    def test_kills_are_counted_from_one_look_to_the_next(self, counts: list[int | None], news: list[int]) -> None:
+        kills = KillCounts()
+        assert [kills.news(a_guest(guest_oom_kills=count)) for count in counts] == news
+        assert kills.news(Guest("a", "a", {"guest_oom_kills": 50}, incarnation="2")) == 0
 
 
 class TestTheHost:

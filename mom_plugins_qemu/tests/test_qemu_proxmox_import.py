@@ -34,7 +34,7 @@ def test_memory_and_balloon_become_a_guarantee() -> None:
     )
     assert found["guests"] == {
         "web": {"guarantee": "2048MiB"},
-        "101": {"guarantee": "8192MiB"},
+        "vm101": {"guarantee": "8192MiB"},  # Proxmox VE gives its QEMU this name
         "fixed[[]1]": {"guarantee": "1024MiB"},
         "moms": {"guarantee": "1024MiB", "class": "gold"},
     }

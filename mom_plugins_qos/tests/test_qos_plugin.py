@@ -232,11 +232,18 @@ def test_lists_are_completed_so_that_they_can_be_compared_and_put_back(plugin, h
     snapshot = seen(plugin, hypervisor)
     (revision,) = plugin.mom_review(snapshot, want(guest, io_tune=[{"name": "vdb", "path": "/b", "read_iops_sec": 3}]))
     assert revision.after is not None
-    assert revision.after.value == [{"name": "vda", "path": "/a", **NONE}, {"name": "vdb", "path": "/b", **NONE, "read_iops_sec": 3}]
+    assert revision.after.value == [{"name": "vdb", "path": "/b", **NONE, "read_iops_sec": 3}]
     assert list(plugin.mom_review(snapshot, [revision.after])) == []
     (revision,) = plugin.mom_review(snapshot, want(guest, vcpu_quota=-500))
     assert revision.after is not None
     assert revision.after.value == -1
+
+
+def test_a_disk_that_settings_do_not_name_is_not_spoken_of(plugin, hypervisor, context):
+    hypervisor.add("a")
+    settings(context, disk_limits={"vdb": {"total_iops_sec": 9}})
+    (decision,) = [one for one in plugin.mom_act(seen(plugin, hypervisor)) if isinstance(one, Decision)]
+    assert [(item["name"], item["total_iops_sec"]) for item in decision.value] == [("vdb", 9)]
 
 
 # --- what is set -----------------------------------------------------------------------------------------------------------------

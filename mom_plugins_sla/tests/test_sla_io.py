@@ -1,6 +1,6 @@
 """Disks are held to their guests' shares while they are short, and have all that was agreed afterwards."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from mom_core import (
     DiskTune,
     Entity,
     FieldSpec,
+    Guest,
     Hypervisor,
     HypervisorError,
     PluginContext,
@@ -21,6 +22,8 @@ from mom_core import (
     hookimpl,
 )
 from mom_devkit import FakeGuest, FakeHypervisor, run_plugins
+from mom_plugins_sla import SlaPlugin
+from mom_plugins_sla.settings import SlaSettings
 
 AGREED = {"total_bytes_sec": 10_000_000, "total_iops_sec": 100}
 FREE = {**dict.fromkeys(DiskTune.LIMITS, 0), **AGREED}
@@ -34,8 +37,9 @@ class World(FakeHypervisor):
     def __init__(self) -> None:
         self.guest_there = FakeGuest("vm", "vm", disks=(DiskTune("vda", "/a", FREE, AGREED),), properties={"sla_class": "vapor"})
         super().__init__([self.guest_there])
-        self.waited = 50.0
+        self.waited: float | None = 50.0
         self.refuses = False
+        self.classes_unheard = False
 
     def set_io_tune(self, guest: Entity, disk: str, limits: Mapping[str, int]) -> None:
         if self.refuses:
@@ -48,6 +52,16 @@ class World(FakeHypervisor):
         """The limits of the disk after each cycle; `change` is called before each."""
         seen: list[Mapping[str, int]] = []
         world = self
+
+        class Classes(SlaPlugin):
+            """They are not told in some cycles, as where a plugin is late."""
+
+            def __init__(self, settings: SlaSettings, context: PluginContext) -> None:
+                super().__init__(SlaSettings(io=True), context)
+
+            @hookimpl
+            def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
+                return {} if world.classes_unheard else super().mom_collect_guests(guests)
 
         class Plugin:
             def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
@@ -69,12 +83,7 @@ class World(FakeHypervisor):
             seen.append(self.guest_there.disks[0].current)
             change(number)
 
-        plugins: dict[str, type | Mapping[str, object]] = {
-            "world": Plugin,
-            "sla": {"io": True},
-            "qos": {"io_limits": io_limits},
-            "policy": {},
-        }
+        plugins: dict[str, type | Mapping[str, object]] = {"world": Plugin, "sla": Classes, "qos": {"io_limits": io_limits}, "policy": {}}
         run_plugins(folder, plugins, cycles=cycles + 1, between=between)
         return seen[1:]
 
@@ -101,3 +110,16 @@ def test_a_guest_that_is_held_to_no_share_any_more_gets_all_back_and_is_left_alo
             world.guest_there.disks = (replace(world.guest_there.disks[0], current=OTHER),)
 
     assert world.limits_seen(tmp_path, 6, change) == [HALF, HALF, FREE, FREE, OTHER, OTHER]
+
+
+@pytest.mark.parametrize("io_limits", [False, True])
+@pytest.mark.parametrize("what", ["class", "pressure"])
+def test_a_guest_stays_held_to_its_share_while_its_class_or_how_disks_are_is_not_told(tmp_path: Path, what: str, io_limits: bool) -> None:
+    world = World()
+
+    def change(number: int) -> None:
+        unheard = number in {3, 4}
+        world.classes_unheard = unheard and what == "class"
+        world.waited = None if unheard and what == "pressure" else 50.0
+
+    assert world.limits_seen(tmp_path, 5, change, io_limits=io_limits) == [HALF] * 5

@@ -131,12 +131,32 @@ def test_items_that_came_later_are_undone_as_the_ledger_has_them(tmp_path: Path)
 
 def test_a_list_stands_again_also_where_its_field_tells_more_of_its_items(tmp_path: Path) -> None:
     """As of a disk its path, which changes with another disc in a drive."""
-    enforcement = enforcing(tmp_path, noted("ports", [{"name": "a", "limit": 5}, {"name": "gone", "limit": 5}]))
     item: dict[str, Value] = {"name": "a", "limit": 9, "path": "/old"}
+    enforcement = enforcing(tmp_path, noted("ports", [{"name": "a", "limit": 5}, {"name": "gone", "limit": 5}], [item]))
     assert decided(enforcement, {"ports": [item]}, ports=[item]) == [("ports", [item])]
     assert decided(enforcement, ports=[item]) == [("ports", [{"name": "a", "limit": 5}])], "of what is gone nothing can be set"
     assert decided(enforcement, ports=[{**item, "limit": 5, "path": "/new"}]) == []
     assert decided(enforcement, ports=[item]) == [], "another process's"
+
+
+def test_an_item_that_settings_name_no_more_is_undone_while_they_name_others(tmp_path: Path) -> None:
+    set_to: Value = [{"name": "a", "limit": 9}, {"name": "b", "limit": 9}]
+    enforcement = enforcing(tmp_path, noted("ports", [{"name": "a", "limit": 5}, {"name": "b", "limit": 6}], set_to))
+    assert decided(enforcement, {"ports": set_to}, ports=set_to) == [("ports", set_to)]
+    only: Value = [{"name": "b", "limit": 9}]
+    assert decided(enforcement, {"ports": only}, ports=set_to) == [("ports", [{"name": "a", "limit": 5}, {"name": "b", "limit": 9}])]
+    assert decided(enforcement, {"ports": only}, ports=[{"name": "a", "limit": 5}, {"name": "b", "limit": 9}]) == [("ports", only)]
+    assert decided(enforcement, {"ports": only}, ports=[{"name": "a", "limit": 7}, {"name": "b", "limit": 9}]) == [("ports", only)]
+
+
+def test_what_another_process_has_set_meanwhile_is_left_alone_when_settings_ask_for_it_no_more(tmp_path: Path) -> None:
+    before: Value = [{"name": "a", "limit": 5}, {"name": "b", "limit": 6}]
+    set_to: Value = [{"name": "a", "limit": 9}, {"name": "b", "limit": 9}]
+    enforcement = enforcing(tmp_path, noted("weight", 100), noted("ports", before, set_to))
+    assert len(decided(enforcement, {"weight": 50, "ports": set_to}, weight_now=50, ports=set_to)) == 2
+    theirs: Value = [{"name": "a", "limit": 7}, {"name": "b", "limit": 9}]
+    assert decided(enforcement, weight_now=70, ports=theirs) == [("ports", [{"name": "b", "limit": 6}])]
+    assert decided(enforcement, weight_now=50, ports=[{"name": "a", "limit": 7}, {"name": "b", "limit": 6}]) == [], "it was done with"
 
 
 def test_where_the_ledger_has_nothing_there_is_nothing_to_be_undone(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_the_verb_prints_or_writes_and_replaces_nothing_unasked(tmp_path: Path) 
 def test_a_folder_of_guests_is_read_whole_and_policies_are_shown_as_comments(tmp_path: Path) -> None:
     (tmp_path / "100.conf").write_text(GUEST)
     (tmp_path / "101.conf").write_text("memory: 1024\n")
-    assert set(yaml.safe_load(run("--from", "proxmox", str(tmp_path))[1])["guests"]) == {"web", "101"}
+    assert set(yaml.safe_load(run("--from", "proxmox", str(tmp_path))[1])["guests"]) == {"web", "vm101"}
     old = tmp_path / "ksmtuned.conf"
     old.write_text("")
     code, text = run("--from", "ksmtuned", str(old))

@@ -1,8 +1,9 @@
 """Commands that packages are made and tried with."""
 
 import os
+import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 MadeOnce = Callable[[str, Callable[[Path], object]], Path]
@@ -20,3 +21,18 @@ def run(*command: str | Path, cwd: Path | None = None, environment: dict[str, st
     done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, cwd=cwd, env=clean | (environment or {}), check=False)
     assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done.stdout
+
+
+def scratch_script(text: str, folder: Path, programs: Sequence[str]) -> tuple[Path, dict[str, str]]:
+    """A script of a package's, for a host below that folder, and its environment: programs that note in `called` how they were called.
+
+    Those in `bin` are the host's; `usr/lib/mom/bin` has the package's mom.
+    """
+    for path in (*(f"bin/{one}" for one in programs), "usr/lib/mom/bin/mom"):
+        program = folder / path
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(f'#!/bin/sh\necho "$0 $*" >> {folder}/called\n')
+        program.chmod(0o755)
+    script = folder / "script"
+    script.write_text(re.sub(r"(?<![\w/])/(?=(?:etc|run|usr|var)/)", f"{folder}/", text))
+    return script, {"PATH": f"{folder}/bin:{os.environ['PATH']}"}

@@ -115,7 +115,8 @@ class Host:
         }
         told = [f"{name}={value}" for name, value in environment.items()]
         command = [str(self._ansible / "ansible-playbook"), "-c", "local", str(self.folder / "site.yml"), "-e", given, *words]
-        said = self.systemd.run("env", *told, *command, seconds=300)
+        hardened = ("sh", "-c", 'umask 027 && exec "$@"', "sh")  # as root has it by some guides
+        said = self.systemd.run(*hardened, "env", *told, *command, seconds=300)
         counted = re.search(r"^localhost +: (.*)$", said.stdout, re.M)
         assert counted, said.stdout + said.stderr
         text = said.stdout + said.stderr
@@ -185,12 +186,68 @@ def test_the_role_installs_observes_enforces_and_takes_everything_away(host: Hos
         assert (host.folder / "etc/mom/mom.yaml").read_bytes() == config, "what is wrong is not put in place"
     assert host.knob() == 1
 
+    program = host.folder / "bin/mom"
+    link = program.readlink()
+    program.unlink()
+    program.write_text('#!/bin/sh\ncase $1 in restore) echo "libvirtd does not answer" >&2; exit 1;; esac\nexec /opt/mom/bin/mom "$@"\n')
+    program.chmod(0o755)
+    counted, said = host.plays(mom_state="absent", mom_purge=True)
+    assert counted["failed"] == 1
+    assert "mom stays: libvirtd does not answer" in said
+    assert host.systemd.show("mom", "ActiveState", "UnitFileState") == {"ActiveState": "active", "UnitFileState": "enabled"}, said
+    program.unlink()
+    program.symlink_to(link)
+
     counted, said = host.plays(mom_state="absent", mom_purge=True)
     assert counted["failed"] == 0, said
     assert host.knob() == 0, "everything is put back"
     assert host.left() == before
     counted, said = host.plays(mom_state="absent", mom_purge=True)
     assert (counted["failed"], counted["changed"]) == (0, 0), said
+
+
+def program_that_says(word: str, folder: Path) -> Path:
+    """A folder with a wheel of a program `mom`, which is of one version whatever it says."""
+    (folder / word / "source").mkdir(parents=True)
+    (folder / word / "source/said.py").write_text(f"def main() -> None:\n    print({word!r})\n")
+    (folder / word / "source/pyproject.toml").write_text(
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+        '[project]\nname = "said"\nversion = "0.1.0"\nscripts = {mom = "said:main"}\n'
+        '[tool.hatch.build.targets.wheel]\ninclude = ["said.py"]\n'
+    )
+    (folder / word / "wheels").mkdir()
+    run(sys.executable, "-c", WHEELS, folder / word / "wheels", folder / word / "source")
+    return folder / word / "wheels"
+
+
+@pytest.mark.release
+def test_wheels_that_are_not_the_same_take_the_place_of_what_is_installed_also_after_a_failure(host: Host) -> None:
+    """Wheels that are made of a clone have one version from one release to the next."""
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "tasks": [{"ansible.builtin.include_role": {"name": "mom", "tasks_from": "install_pip"}}],
+    }
+    (host.folder / "site.yml").write_text(yaml.safe_dump([play]))
+    given: dict[str, object] = {"mom_pip_requirements": ["said"], "mom_pip_arguments": [], "mom_started": False}
+    old, new = (program_that_says(word, host.folder) for word in ("old", "new"))
+    for wheels, word, changes in ((old, "old", True), (old, "old", False), (new, "new", True), (new, "new", False)):
+        counted, said = host.plays(mom_wheels=str(wheels), **given)
+        assert counted["failed"] == 0, said
+        assert (counted["changed"] > 0) is changes, said
+        assert host.systemd.run("mom").stdout == f"{word}\n"
+    closed = [path for path in (host.folder / "opt").rglob("*") if not path.is_symlink() and not path.stat().st_mode & 0o004]
+    assert not closed, "mom's user is not root, and runs it"
+
+    (wheel,) = old.glob("*.whl")
+    content = wheel.read_bytes()
+    wheel.write_bytes(b"damaged")
+    counted, said = host.plays(mom_wheels=str(old), **given)
+    assert counted["failed"] == 1
+    assert "is invalid" in said
+    wheel.write_bytes(content)
+    counted, said = host.plays(mom_wheels=str(old), **given)
+    assert host.systemd.run("mom").stdout == "old\n", said
 
 
 def test_what_the_role_takes_is_described_and_has_the_default_that_is_said() -> None:
@@ -203,11 +260,29 @@ def test_what_the_role_takes_is_described_and_has_the_default_that_is_said() -> 
         assert defaults[name] in option.get("choices", [defaults[name]])
 
 
+def test_the_role_is_for_systems_that_a_package_fits() -> None:
+    platforms = yaml.safe_load((ROLE / "meta/main.yml").read_text())["galaxy_info"]["platforms"]
+    (red_hats,) = (one["versions"] for one in platforms if one["name"] == "EL")
+    (row,) = re.findall(r"^\| Fedora, .* \| \[the RPM\]", (ROOT / "docs/install.md").read_text(), re.M)
+    assert red_hats == re.findall(r"RHEL, Rocky and Alma (\d+)", row)
+
+
 def test_the_role_installs_what_units_there_are() -> None:
     files = yaml.safe_load((ROLE / "vars/main.yml").read_text())["mom_files"]
     there = {path.name for path in (ROOT / "packaging").glob("mom*.s*[et]")} - {"mom-vdsm.service"}
     assert {Path(one["from"]).name for one in files if "/systemd/system/" in one["to"]} == there
     assert all((ROOT / "packaging" / one["from"]).is_file() for one in files)
+
+
+def test_by_pip_mom_may_read_definitions_of_proxmox_ves_guests_as_by_the_package() -> None:
+    """Without that, it leaves all guests of the node alone."""
+    package = (ROOT / "packaging/deb/postinst").read_text()
+    (group,) = re.findall(r"usermod --append --groups (\S+) mom", package)
+    tasks = yaml.safe_load((ROLE / "tasks/install_pip.yml").read_text())
+    (task,) = (one for one in tasks if one.get("ansible.builtin.user", {}).get("groups") == group)
+    assert task["ansible.builtin.user"]["append"], "the groups that it has it keeps"
+    (looked,) = (one["register"] for one in tasks if one.get("ansible.builtin.stat", {}).get("path") == "/etc/pve")
+    assert task["when"] == f"{looked}.stat.exists"
 
 
 def test_what_the_role_writes_by_default_is_a_configuration(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from commands import MadeOnce, run
+from commands import MadeOnce, run, scratch_script
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = "usr/lib/mom/lib/python3/site-packages"
@@ -220,3 +220,27 @@ def test_hooks_that_ask_mom_before_guests_start_go_with_it(tmp_path: Path, call:
     called = log.read_text() if log.exists() else ""
     wanted = call == "remove"
     assert [f"mom hook remove {platform}\n" in called for platform in ("libvirt", "proxmox")] == [wanted, wanted]
+
+
+def test_a_mom_of_another_installation_is_not_asked_when_the_package_goes(tmp_path: Path) -> None:
+    """As one in a virtual environment whose interpreter has gone, to which /usr/local/bin still leads."""
+    script, environment = scratch_script((ROOT / "packaging/deb/prerm").read_text(), tmp_path, ("py3clean", "deb-systemd-invoke"))
+    broken = tmp_path / "bin/mom"
+    broken.write_text("#!/opt/mom/bin/nosuch\n")
+    broken.chmod(0o755)
+    (tmp_path / "var/lib/mom").mkdir(parents=True)
+    (tmp_path / "var/lib/mom/ledger.json").write_text("")
+    run("sh", script, "remove", environment=environment)
+    assert f"{tmp_path}/usr/lib/mom/bin/mom restore" in (tmp_path / "called").read_text()
+
+
+@pytest.mark.parametrize(("program", "told"), [("/opt/mom/bin/mom", True), ("/usr/bin/mom", False), ("", False)])
+def test_it_says_when_systemd_goes_on_with_a_mom_of_a_virtual_environment(tmp_path: Path, program: str, told: bool) -> None:
+    """A unit in /etc that is the operator's edition of the package's own starts the package's mom."""
+    programs = ("py3compile", "getent", "useradd", "usermod", "deb-systemd-helper", "deb-systemd-invoke", "systemctl")
+    script, environment = scratch_script((ROOT / "packaging/deb/postinst").read_text(), tmp_path, programs)
+    (tmp_path / "etc/systemd/system").mkdir(parents=True)
+    if program:
+        (tmp_path / "etc/systemd/system/mom.service").write_text(f"[Service]\nExecStart={program} run -c /etc/mom/mom.yaml\n")
+    done = subprocess.run(["sh", str(script), "configure", ""], capture_output=True, text=True, timeout=60, env=environment, check=True)
+    assert ("systemd starts the mom in /opt/mom" in done.stderr) is told

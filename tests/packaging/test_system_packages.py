@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from commands import run
+from commands import run, scratch_script
 
 import mom_core
 
@@ -74,6 +74,24 @@ def test_removing_the_rpm_puts_everything_back_and_an_upgrade_hands_over(rpm: Pa
     assert "mom hook remove" in scripts["preuninstall"]
     assert "systemctl try-restart mom-helper.service mom.service" in scripts["postuninstall"], "the new mom asks the new helper"
     assert "[ ! -e /etc/mom/mom.yaml ]" in scripts["postinstall"]
+
+
+@pytest.mark.parametrize(("active", "put_back"), [(True, False), (False, False), (True, True)])
+def test_an_rpm_that_cannot_go_leaves_a_mom_that_ran_running(tmp_path: Path, active: bool, put_back: bool) -> None:
+    """Otherwise its guests would keep what it could not put back, and nobody would give them more."""
+    (text,) = re.findall(r"^%preun\n(.*?)(?=^%)", (PACKAGING / "rpm/mom.spec").read_text(), re.M | re.S)
+    script, environment = scratch_script(text, tmp_path, ("mom", "systemctl"))
+    for name, words, fails in (("systemctl", "*is-active*", not active), ("mom", "restore*", not put_back)):
+        with (tmp_path / "bin" / name).open("a") as program:
+            program.write(f'case "$*" in {words}) exit {int(fails)};; esac\n')
+    for name in ("run/systemd/system", "var/lib/mom"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "var/lib/mom/ledger.json").write_text("")
+    done = subprocess.run(["sh", str(script), "0"], capture_output=True, text=True, timeout=60, env=environment, check=False)
+    called = (tmp_path / "called").read_text()
+    assert done.returncode == (0 if put_back else 1), done.stderr
+    assert ("systemctl start mom.service" in called) is (active and not put_back)
+    assert ("systemctl disable mom.service" in called) is put_back, "it is started with the host as before"
 
 
 @needs("rpmbuild", "rpmlint")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -320,13 +321,17 @@ def _exists(path: Path) -> MomError:
 
 def _write(path: Path, text: str, *, replace: bool) -> None:
     """The whole file or nothing, and only where nothing is unless it is to be replaced. Raises `MomError`."""
+    mode, owner = 0o644, None
     if replace and path.exists():
         path = path.resolve()  # what a link points at is replaced, not the link
         if not path.is_file():
             raise MomError(f"{path} is no regular file, and stays as it is", hint="-o names another file")
+        status = path.stat()  # who may read it stays as it is: what stands in it may not be for everybody
+        mode = stat.S_IMODE(status.st_mode) & ~(stat.S_IWGRP | stat.S_IWOTH)
+        owner = (0, status.st_gid) if os.geteuid() == 0 else None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, text, durable=True, mode=0o644, replace=replace)
+        replace_file(path, text, durable=True, mode=mode, replace=replace, owner=owner)
     except FileExistsError:
         raise _exists(path) from None
     except OSError as error:

@@ -21,7 +21,8 @@ _POLICIES: Final = {".policy", ".py"}
 
 
 def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
-    """Each file or folder that the user could not read, with why it was left as it was (empty: its group may read it now).
+    """Each file or folder that the user could not read, with why it was left as it was (empty: its group may read it now); then folders
+    on the way to some that stay closed to the user, as others keep their own files there.
 
     :raises MomError: there is no such user
     """
@@ -43,6 +44,12 @@ def grant(config: Config, user: str) -> Iterator[tuple[Path, str]]:
         mode = stat.S_IMODE(status.st_mode) & ~stat.S_IWGRP | wanted
         shared = "" if status.st_gid in {0, account.pw_gid} else _shared_with(status.st_gid, user)
         yield path, untrusted(path) or _whose_home(path, status.st_uid) or shared or _give(path, account.pw_gid, mode)
+    closed: dict[Path, Path] = {}
+    for path, _ in _needed(config):
+        for folder in _closed_above(path, account.pw_uid, groups):
+            closed.setdefault(folder, path)
+    for folder, path in closed.items():
+        yield folder, f"{printable(user)} may not pass through it to {path}: move what mom is to read to /etc/mom, or give mom a copy of it"
 
 
 def _needed(config: Config) -> Iterator[tuple[Path, int]]:
@@ -57,6 +64,20 @@ def _needed(config: Config) -> Iterator[tuple[Path, int]]:
         if isinstance(folder, Path):
             yield folder, stat.S_IRGRP | stat.S_IXGRP
             yield from ((path, stat.S_IRGRP) for path in sorted(folder.glob("*")) if path.suffix in _POLICIES)
+
+
+def _closed_above(path: Path, user: int, groups: set[int]) -> Iterator[Path]:
+    """The first folder on the way to a path, and to what it leads to, through which the user may not pass; none where all are open."""
+    for way in dict.fromkeys((path, Path(os.path.realpath(path)))):
+        for folder in reversed(way.parents):
+            try:
+                status = folder.stat()
+            except OSError:  # not there: the configuration's check says so
+                break
+            own, shared = status.st_uid == user, status.st_gid in groups
+            if not status.st_mode & (stat.S_IXUSR if own else stat.S_IXGRP if shared else stat.S_IXOTH):
+                yield folder
+                break
 
 
 def _whose_home(path: Path, owner: int) -> str:

@@ -103,7 +103,7 @@ def look(root: Path) -> HostSight:
         guests=_qemu_processes(root / "proc"),
         total_kib=memory.get("MemTotal"),
         available_kib=memory.get("MemAvailable"),
-        configured=_exists(config),
+        configured=_may_exist(config),
         observes=said.place(("mode",)).line if top.get("mode") == "observe" else None,
         unit=_has_unit(root),
         pid=_known(lambda: holder(run)) or 0,
@@ -186,3 +186,11 @@ def changes_left(state: Path) -> int:
 def _exists(path: Path) -> bool:
     """True if it is there; what is in a folder into which this user cannot look is taken not to be."""
     return bool(_known(path.exists))
+
+
+def _may_exist(path: Path) -> bool:
+    """True unless it is known that it is not there: this user may not look into every folder."""
+    try:
+        return path.exists()
+    except OSError:
+        return True

@@ -23,5 +23,5 @@ _WORDS: Final = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y
 def yaml_value(value: object) -> str:
     """A value on one line of YAML: text without quotes where it needs none, all else as JSON, which is YAML too."""
     if isinstance(value, str) and value.lower() not in _WORDS and re.fullmatch(r"[\w/](?:[\w./:@+-]*[\w/])?", value, re.ASCII):
-        return value if not re.fullmatch(r"[\d.eExXoO_+-]+", value) else json.dumps(value)
+        return value if not re.fullmatch(r"[\d.eExXoO_+-]+|0[xX][\da-fA-F_]+", value) else json.dumps(value)
     return json.dumps(value, ensure_ascii=False)

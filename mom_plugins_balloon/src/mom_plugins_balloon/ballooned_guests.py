@@ -299,8 +299,8 @@ class BalloonedGuests:
         return iter(self._records.values())
 
     def incarnations(self) -> dict[str, str]:
-        """Those of all guests, by id."""
-        return {identity: memory.incarnation for identity, memory in self._records.items()}
+        """Those of all guests, by id; also of those that the last list lacked."""
+        return {identity: memory.incarnation for identity, memory in (self._missing | self._records).items()}
 
     def of(self, identity: str) -> BalloonedGuest | None:
         """That of one guest, also where the last list lacked it."""

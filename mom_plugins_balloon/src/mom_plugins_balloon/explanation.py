@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 
 from mom_cli import About, ExplainedDecision, Explainer, ExplanationPart, Sentence, SentencePlace
 from mom_core import Decision, Declarations, Guest, Host, Outcome, Report, Scope, Status, Value, as_number, format_kib, lasting, printable
-from mom_plugins_balloon.ballooned_guests import CONTROL, SAME_SIZE_KIB
+from mom_plugins_balloon.ballooned_guests import CONTROL, LISTS_UNTIL_GONE, SAME_SIZE_KIB
 from mom_plugins_balloon.fields import TARGET
-from mom_plugins_balloon.guarantees import guaranteed_kib
+from mom_plugins_balloon.guarantees import PROMISED, guaranteed_kib
 from mom_plugins_balloon.names import OBSTACLE, REASON, RESTS, STARTED, SUGGESTED
 from mom_plugins_balloon.reasons import sentence
 from mom_toolkit import stale_seconds
@@ -20,6 +20,8 @@ SIZE: Final = "balloon_cur"
 
 ARRIVED_KIB: Final = 8192
 """KiB. A guest that has come so near to what was asked of it is there: guests stop a few pages short of it."""
+
+_OVERSOLD: Final = "guests are promised more than the host has, and the least important lose first"
 
 LONGEST_LINE: Final = 200
 """Characters of a reason that are shown."""
@@ -36,8 +38,9 @@ _PROMISES: Final = ("balloon_min", "mem_guarantee", "mem_promised", "guest_guara
 
 
 class Since(NamedTuple):
-    """Since when a guest has its size (seconds since the epoch), and who gave it: `mom` by a decision, `maximum` (none: it has all that it
-    was started with), `somebody-else` (it is not what mom had asked for), or `unknown`: it had the size when mom first saw it."""
+    """Since when a guest has its size (seconds since the epoch), and who gave it: `mom` by a decision, or as a sweep ended; `maximum`
+    (none: it has all that it was started with), `somebody-else` (it is not what mom had asked for), or `unknown`: it had the size when mom
+    first saw it."""
 
     time: float
     by: str
@@ -53,7 +56,7 @@ class Since(NamedTuple):
 @dataclass(slots=True)
 class _Trace:
     """What is remembered of one guest. `asked` is what mom last had it asked for, successfully, and from which size; `tried` the last thing
-    that came of a decision about its size and was not just left as it was."""
+    that came of a decision about its size and was not just left as it was; `missing`, how many lists in a row have lacked it."""
 
     incarnation: str
     size: float | None = None
@@ -64,6 +67,7 @@ class _Trace:
     tried_at: float = 0.0
     obstacle: Value = None
     obstacle_since: float = 0.0
+    missing: int = 0
 
 
 class BalloonExplainer(Explainer):
@@ -77,14 +81,16 @@ class BalloonExplainer(Explainer):
         self._traces: dict[str, _Trace] = {}
 
     def take(self, report: Report) -> None:
-        """A cycle has ended. Guests that are gone are forgotten."""
+        """A cycle has ended. Guests that are gone are forgotten; without any guest the hypervisor is away."""
         outcomes = {one.decision.entity.id: one for one in report.outcomes if one.decision.control == CONTROL}
-        kept: dict[str, _Trace] = {}
+        kept = {identity: trace for identity, trace in self._traces.items() if trace.missing < LISTS_UNTIL_GONE}
+        for identity in kept.keys() - report.snapshot.guests.keys() if report.snapshot.guests else ():
+            kept[identity].missing += 1
         for guest in report.snapshot.guests.values():
-            trace = self._traces.get(guest.id)
+            trace = kept.get(guest.id)
             if trace is None or trace.incarnation != guest.incarnation:
                 trace = _Trace(guest.incarnation)
-            kept[guest.id] = trace
+            kept[guest.id], trace.missing = trace, 0
             _note(trace, guest, report.time)
             outcome = outcomes.get(guest.id)
             if outcome is not None and outcome.status is not Status.UNCHANGED:
@@ -105,7 +111,7 @@ class BalloonExplainer(Explainer):
         """Why the guest has its size."""
         guest, past = about.guest, self._traces.get(about.guest.id)
         sizes = _sizes(guest, about.wanted_of(CONTROL))
-        guarantee_from = _who_promised(guest, sizes["guarantee_kib"], about.declarations)
+        guarantee_from = _who_promised(guest, sizes["promised_kib"] or sizes["guarantee_kib"], about.declarations)
         obstacle = guest.why_blocked(CONTROL) or guest.text(OBSTACLE) or ""
         since = None if past is None else past.since
         source = None if since is None or since.decision is None else since.decision.source._asdict()
@@ -148,15 +154,16 @@ def _note(trace: _Trace, guest: Guest, now: float) -> None:
         trace.since = Since(now, "maximum" if maximum is not None and size >= maximum - SAME_SIZE_KIB else "unknown")
     elif abs(size - before) >= SAME_SIZE_KIB:
         asked = trace.asked
-        if asked is not None and _on_the_way(asked.decision, before, size):
+        if asked is not None and _on_the_way(as_number(asked.decision.value), before, size):
             trace.since = Since(now, "mom", trace.asked_from, asked.decision)
+        elif _on_the_way(guest.number(CONTROL), before, size):  # a sweep ends without a decision
+            trace.since = Since(now, "mom", before)
         else:
             trace.since = Since(now, "somebody-else", before)
 
 
-def _on_the_way(asked: Decision, before: float, size: float) -> bool:
+def _on_the_way(wanted: float | None, before: float, size: float) -> bool:
     """True if a guest that changed its size went towards what mom had asked for, or got there."""
-    wanted = as_number(asked.value)
     if wanted is None:
         return False
     low, high = min(before, wanted) - ARRIVED_KIB, max(before, wanted) + ARRIVED_KIB
@@ -178,13 +185,14 @@ def _sizes(guest: Guest, wanted: ExplainedDecision | None) -> dict[str, float | 
         "used_kib": None if size is None or then is None or usable is None else max(0.0, then - usable),
         **{name: guest.number(field) for name, field in _FIGURES.items()},
         "guarantee_kib": guaranteed_kib(guest.fields),
+        "promised_kib": guest.number(PROMISED),
         "asked_kib": as_number(outcome.decision.value) if outcome is not None and applied else guest.number(CONTROL),
     }
 
 
-def _who_promised(guest: Guest, guarantee: float | None, declared: Declarations) -> str:
+def _who_promised(guest: Guest, promised: float | None, declared: Declarations) -> str:
     """Who promised that to the guest; what holds the largest of several promises is told only where none of them is as large."""
-    specs = (declared.fields.get((Scope.GUEST, name)) for name in _PROMISES if guarantee and guest.number(name) == guarantee)
+    specs = (declared.fields.get((Scope.GUEST, name)) for name in _PROMISES if promised and guest.number(name) == promised)
     return next((spec.source for spec in specs if spec is not None), "")
 
 
@@ -201,7 +209,8 @@ def _size_now(sizes: Mapping[str, float | None]) -> str:
         return f"It has {format_kib(size)}, all of its maximum: nothing is taken from it."
     of_all = f"It has {format_kib(size)} of {format_kib(maximum)}"
     if started is None:
-        return f"{of_all}: {format_kib(maximum - size)} are taken from it for the host."
+        less = "are in its balloon" if sizes["asked_kib"] is None else "are taken from it for the host"
+        return f"{of_all}: {format_kib(maximum - size)} {less}."
     taken = f", and {format_kib(started - size)} are taken from it for the host" if size < started - SAME_SIZE_KIB else ""
     return f"{of_all}: it was started with {format_kib(started)}{taken}."
 
@@ -227,11 +236,15 @@ def _needs(sizes: Mapping[str, float | None], interval: float, *, may_grow: bool
 
 
 def _guaranteed(sizes: Mapping[str, float | None], whose: str) -> str:
-    guarantee, size = sizes["guarantee_kib"], sizes["size_kib"]
+    guarantee, promised, size = sizes["guarantee_kib"], sizes["promised_kib"], sizes["size_kib"]
+    of = "" if not promised or guarantee is None or guarantee >= promised else f" of the {format_kib(promised)} that it is promised"
+    if of and not guarantee:
+        return f"Nothing{of} holds now: {_OVERSOLD}."
     if not guarantee:
         return "No size is guaranteed to it; mom leaves it what it needs, and a reserve."
     lacks = "" if size is None or size >= guarantee - SAME_SIZE_KIB else f": it has {format_kib(guarantee - size)} less than that"
-    return f"It is guaranteed {format_kib(guarantee)}{f' ({whose})' if whose else ''}{lacks}."
+    why = f", as {_OVERSOLD}" if of else ""
+    return f"It is guaranteed {format_kib(guarantee)}{of}{f' ({whose})' if whose else ''}{why}{lacks}."
 
 
 def _since(about: About, since: Since | None) -> str:
@@ -244,6 +257,8 @@ def _since(about: About, since: Since | None) -> str:
     by = "this is not what mom had asked for: another process resized it, or the guest took memory back by itself"
     if since.decision is not None:
         by = f"mom gave it this size, by {since.decision.source}"
+    elif since.by == "mom":
+        by = "mom gave it this size, as a sweep ended, or as it had decided earlier"
     before = "" if since.before_kib is None else f" It had {format_kib(since.before_kib)} before."
     return f"Since {when}: {by}.{before}"
 

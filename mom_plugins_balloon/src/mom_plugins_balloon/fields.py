@@ -66,13 +66,14 @@ _READ: Final = (
     (names.GROUP_ROOM, _KIB, _G),
     (names.GIVE_BACK, _TEXT, _G),
     ("offload_net", _KIB, _H),
+    ("swap_usage", _KIB, _H),
     (names.STOPPED_BELOW, _KIB, _H),
     (names.RISE, _KIB, _H),
     *((name, _KIB, _G) for name in (names.EXPECTED, names.EXPECTED_SOON)),
     (names.RISES_IN, _S, _G),
     (names.WEIGHT, _RATIO, _G),
 )
-"""Fields of others that the law reads where they are known."""
+"""Fields of others that the law reads, or learns from, where they are known."""
 
 _REASONS: Final = {names.SUGGESTED: names.REASON}
 FIELDS: Final = (*(FieldSpec(*row, reason=_REASONS.get(row[0], "")) for row in _FIELDS), *(FieldSpec.reads(*row) for row in _READ))

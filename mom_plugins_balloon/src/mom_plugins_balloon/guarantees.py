@@ -104,8 +104,8 @@ class Unclear(NamedTuple):
 class PromisesKept:
     """How promises stand in one snapshot: KiB by guest id, of those that are promised something, and KiB of the host.
 
-    `room` is what the host can promise, None where its memory is unknown. `unsettled` are the ids of guests that are promised what they
-    were started with, while that is not known yet: they are promised what they have, and nothing is to be asked of them. `unheard` are
+    `room` is what the host can promise, None where its memory was never known. `unsettled` are the ids of guests that are promised what
+    they were started with, while that is not known yet: they are promised what they have, and nothing is to be asked of them. `unheard` are
     those of guests of which the plugin that makes promises has said nothing yet: they are not to be shrunk. `incarnations` are those of
     the guests that are promised something.
     """
@@ -170,6 +170,8 @@ class Guarantees:
         self._own_of: tuple[Sequence[Guest], object, Sequence[tuple[Guest, Sequence[Guaranteed], UnitError | None]]] = ((), None, ())
         self._maxima: dict[tuple[str, str], float] = {}
         """As they were known last, by guest id and incarnation."""
+        self._host_kib: float | None = None
+        """The host's memory, as it was known last."""
         self._told: dict[str, tuple[str, Sequence[float | None]]] = {}
         """The last word of a plugin that makes promises, by guest id: incarnation, and KiB, share, priority. It may promise nothing."""
         self.standing = PromisesKept()
@@ -189,7 +191,7 @@ class Guarantees:
         excessive: list[Excess] = []
         unclear: list[Unclear] = []
         unsettled: set[str] = set()
-        for guest, maximum, class_kib, share, priority, by_platform, size in zip(guests, sizes, *collected, strict=True):
+        for guest, class_kib, share, priority, by_platform, size in zip(guests, *collected, strict=True):
             identity = guest.id
             if class_kib is None and by_platform is None and share is None and identity not in own:
                 continue  # as nearly all
@@ -198,17 +200,18 @@ class Guarantees:
                 unclear.append(Unclear(guest, error))
             if AT_START in portions and self._started(guest, None) is None:
                 unsettled.add(identity)
-            # A share of what is not known now is one of what was known last, or of what the guest has: it is not shrunk below that.
-            whole = maximum if maximum is not None else maxima.get((identity, guest.incarnation), size)
+            # What is not known now is what was known last: one guest's promise of more than it can have must not cost the others theirs.
+            most = maxima.get((identity, guest.incarnation))
+            whole = size if most is None else most  # a share is one of what the guest has, at least: it is not shrunk below that
             known = [class_kib, by_platform, *(self._kib(one, guest, whole, size) for one in portions)]
             if share is not None and whole is not None:
                 known.append(min(1.0, share) * whole)
             promised = max((kib for kib in known if kib is not None and math.isfinite(kib)), default=0.0)
             if promised <= 0:
                 continue
-            if maximum is not None and promised > maximum:
-                excessive.append(Excess(guest, promised, maximum))
-                promised = maximum
+            if most is not None and promised > most:
+                excessive.append(Excess(guest, promised, most))
+                promised = most
             promises[identity] = Promise(promised, ORDINARY_PRIORITY if priority is None else priority)
         if len(maxima) > len(snapshot.guests) > 0:  # without any guest the hypervisor is away
             for known_of in maxima.keys() - {(guest.id, guest.incarnation) for guest in guests}:
@@ -243,15 +246,15 @@ class Guarantees:
     def own(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> Mapping[str, float]:
         """What the YAML file and the metadata promise to these guests in KiB, by guest id, before their sizes are collected.
 
-        A share is one of the maximum that was known last; a guest without a promise, or of which that is not known, has no place here, nor
-        has one that is promised what it started with, where that is not known.
+        A share is one of the maximum that was known last, and no promise is more; a guest without a promise, or of which that is not known,
+        has no place here, nor has one that is promised what it started with, where that is not known.
         """
         promised: dict[str, float] = {}
         for guest, portions, _ in self._with_promises(guests, settings_of):
             maximum = self._maxima.get((guest.id, guest.incarnation))
             known = [kib for one in portions if (kib := self._kib(one, guest, maximum, None)) is not None]
             if known:
-                promised[guest.id] = max(known)
+                promised[guest.id] = max(known) if maximum is None else min(max(known), maximum)
         return promised
 
     def columns(self, guests: Sequence[Guest], settings_of: Callable[[Guest], GuestSettings]) -> dict[str, Sequence[Value]]:
@@ -301,7 +304,9 @@ class Guarantees:
         return promised
 
     def _room(self, host_kib: float | None) -> float | None:
-        """The host's room for promises, in KiB."""
+        """The host's room for promises, in KiB. While its memory is not known, it is what it was: with all promises whole for one cycle, an
+        oversold host would give its guests back what it does not have."""
+        self._host_kib = host_kib = self._host_kib if host_kib is None else host_kib
         if host_kib is None:
             return None
         return max(0.0, host_kib - (self._host_reserve.kib_of(host_kib) or 0.0))

@@ -47,53 +47,61 @@ class KilledPrograms:
         self._counted: dict[str, tuple[str, float, float]] = {}
         """How many there were since a guest was booted, with what tells it from the same guest booted anew, and how much smaller than
         sold it was then (KiB), by id."""
-        self._killed: dict[str, deque[tuple[float, int, bool]]] = {}
-        """When how many were killed, in monotonic seconds, and whether the guest was smaller than it was sold then, by id."""
+        self._telling: Set[str] = frozenset()
+        """The ids of guests that told in the last snapshot."""
+        self._killed: dict[str, deque[tuple[float, int, bool, str]]] = {}
+        """When how many were killed, in monotonic seconds, whether the guest was smaller than it was sold then, and its name, by id."""
 
     def see(self, snapshot: Snapshot) -> None:
         """Take in what guests tell now. One that does not tell, or is not there for a while, is asked again."""
-        now = snapshot.monotonic
+        now, telling = snapshot.monotonic, set[str]()
         numbers = map(snapshot.numbers, ("guest_oom_kills", "balloon_max", "balloon_cur"))
         for guest, count, maximum, size in zip(snapshot.listed, *numbers, strict=True):
             if count is None:
                 continue
+            telling.add(guest.id)
             before, taken = self._counted.get(guest.id), 0.0 if maximum is None or size is None else max(0.0, maximum - size)
             self._counted[guest.id] = guest.incarnation, count, taken
             if before is not None and before[0] == guest.incarnation and count > before[1]:
                 # It was some time between the two looks, and the guest may have got back what it lacked since.
-                self._killed.setdefault(guest.id, deque()).append((now, int(count - before[1]), max(taken, before[2]) > 0))
+                self._killed.setdefault(guest.id, deque()).append((now, int(count - before[1]), max(taken, before[2]) > 0, guest.name))
+        self._telling = telling
         for identity, killed in list(self._killed.items()):
             while killed and now - killed[0][0] > KILLED_SECONDS:
                 killed.popleft()
             if not killed:
                 del self._killed[identity]
-        if len(self._counted) > 2 * len(snapshot.listed) + 100:  # guests that are gone for good
+        if snapshot.listed and len(self._counted) > 2 * len(snapshot.listed) + 100:  # guests that are gone for good
             self._counted = {guest.id: self._counted[guest.id] for guest in snapshot.listed if guest.id in self._counted}
 
     def lately(self) -> Mapping[str, int]:
         """How many within the last `KILLED_SECONDS`, of each guest with any."""
-        return {identity: sum(count for _, count, _ in killed) for identity, killed in self._killed.items()}
+        return {identity: sum(count for _, count, *_ in killed) for identity, killed in self._killed.items()}
 
-    def shrunk(self) -> Set[str]:
-        """The ids of guests that were smaller than they were sold when one of these was killed."""
-        return {identity for identity, killed in self._killed.items() if any(shrunk for *_, shrunk in killed)}
+    def names(self) -> Sequence[str]:
+        """Those of the guests in which these were killed: they may be gone, or their hypervisor away."""
+        return [killed[-1][3] for killed in self._killed.values()]
+
+    def shrunk(self) -> Sequence[str]:
+        """The names of those that were smaller than they were sold when one of these was killed."""
+        return [killed[-1][3] for killed in self._killed.values() if any(shrunk for _, _, shrunk, _ in killed)]
 
     def columns(self, guests: Sequence[Guest]) -> Mapping[str, Sequence[Value]]:
-        """The field of each guest that tells; nothing where none does."""
-        if not self._counted:
+        """The field of each guest that tells, or has told of some lately; nothing where none does."""
+        if not self._telling and not self._killed:
             return {}
         lately = self.lately()
-        return {KILLED: [lately.get(guest.id, 0) if guest.id in self._counted else None for guest in guests]}
+        return {KILLED: [lately.get(guest.id, 0 if guest.id in self._telling else None) for guest in guests]}
 
     def together(self) -> Mapping[str, Value]:
         """The field of the host; nothing where no guest tells."""
-        return {KILLED: sum(self.lately().values())} if self._counted else {}
+        return {KILLED: sum(self.lately().values())} if self._telling or self._killed else {}
 
 
 def conditions(snapshot: Snapshot, killed: KilledPrograms) -> Iterator[Condition]:
     """That programs were killed in guests, and that guests suffer."""
     if lately := killed.lately():
-        yield _killed(snapshot, lately, killed.shrunk())
+        yield _killed(sum(lately.values()), killed.names(), killed.shrunk())
     suffering: dict[str, list[str]] = {}
     for guest, trouble in zip(snapshot.listed, snapshot.column(UNHEALTHY), strict=True):
         if trouble and isinstance(trouble, str):
@@ -109,12 +117,9 @@ def conditions(snapshot: Snapshot, killed: KilledPrograms) -> Iterator[Condition
         )
 
 
-def _killed(snapshot: Snapshot, killed: Mapping[str, int], were_shrunk: Set[str]) -> Condition:
+def _killed(count: int, names: Sequence[str], shrunk: Sequence[str]) -> Condition:
     """It is an error where one of these guests was smaller than it was sold."""
-    guests = [guest for guest in map(snapshot.guests.get, killed) if guest is not None]
-    shrunk = [guest.name for guest in guests if guest.id in were_shrunk]
-    count, names = sum(killed.values()), first_names([guest.name for guest in guests], NAMED) or "guests that are gone"
-    message = f"{count} program{'' if count == 1 else 's'} killed for want of memory in the last 10 min, in {names}"
+    message = f"{count} program{'' if count == 1 else 's'} killed for want of memory in the last 10 min, in {first_names(names, NAMED)}"
     if shrunk:
         why = f"{first_names(shrunk, NAMED)} had less than the maximum"
         cure = "give what must not be killed a guarantee, or move guests away"

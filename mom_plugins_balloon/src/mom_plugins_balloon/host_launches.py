@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mom_core import MomError, PluginContext, format_kib, printable
-from mom_plugins_balloon.host_reservations import LEAST_KIB, HostReservations
+from mom_plugins_balloon.host_reservations import HostReservations
 from mom_plugins_balloon.parameters import LaunchSettings, WhenShort
 from mom_toolkit import Launch, LaunchedGuest, LaunchState, Reservation, ReservationRefused, ReservationState, Room
 
@@ -61,7 +61,7 @@ class HostLaunches:
         try:
             kept = next((one for one in self.reservations.reservations() if one.id == launch.reservation), None)
         except MomError as error:
-            return self._decided(replace(launch, note=f"what is there for it is not known: {error.message}"), may_refuse=False)
+            return self._decided(replace(launch, note=_unknown(error), hint=error.hint), may_refuse=False)
         return self._judged(launch, kept)
 
     def _observed(self, guest: LaunchedGuest) -> Launch:
@@ -77,9 +77,12 @@ class HostLaunches:
         """All of it cannot be had. A guest that is started all the same gets what can."""
         if self.settings.when_short is WhenShort.REFUSE:
             return self._decided(launch)
-        part, left = min(room.most_kib, launch.guest.memory_kib), max(0.0, launch.until - self.context.monotonic())
-        with contextlib.suppress(MomError):
-            if part >= LEAST_KIB:
+        left, there, gives = max(0.0, launch.until - self.context.monotonic()), room.unreserved_kib, room.can_free_kib
+        # What is too much, or comes too late, is tried in parts: all that can be had; without what goes to swap; what guests give at first;
+        # what is there. With 0, the guest has what is kept for it already, if anything is.
+        parts = [min(part, launch.guest.memory_kib) for part in (room.most_kib, there + gives, there + gives // 2, there, 0)]
+        for part in dict.fromkeys(parts):
+            with contextlib.suppress(MomError):
                 kept = self.reservations.keep_for(launch.guest, left + COME_SECONDS, who=who, part_kib=part)
                 return self._judged(replace(launch, reservation=kept.id), kept)
         return self._decided(launch)
@@ -95,6 +98,10 @@ class HostLaunches:
         if now < launch.until and not crowded:
             self._wake(launch.guest, now)
             return launch
+        try:
+            self.reservations.room()
+        except MomError as error:
+            return self._decided(replace(launch, note=_unknown(error), hint=error.hint), may_refuse=False)
         when = kept.expected_in_seconds
         rest = "when the rest will be is unknown" if when is None else f"the rest is expected in some {max(when, 1):.0f} s"
         note = f"{format_kib(kept.there_kib)} of its {format_kib(launch.guest.memory_kib)} are there, {rest}"
@@ -130,3 +137,7 @@ class HostLaunches:
         if launch.note:
             self.context.log.warning("guest %s is started all the same: %s", name, launch.note)
         return replace(launch, state=LaunchState.STARTS)
+
+
+def _unknown(error: MomError) -> str:
+    return f"what is there for it is not known: {error.message}"

@@ -70,6 +70,9 @@ starts within a second, and on a busy host within some."""
 SHORT_SECONDS: Final = 30.0
 """Only when so long too little can be had, it is said: while guests shrink, what they can spare still is unknown."""
 
+AWAY_SECONDS: Final = 600.0
+"""Without any guest the hypervisor is away, and its guests run on: for so long what they may want back or take is kept for them."""
+
 _LONGEST_NAME: Final = 200
 _Moment = Annotated[float, Field(ge=0, lt=1 << 36)]
 """Seconds since the epoch, or since the host was started: no clock shows more."""
@@ -130,6 +133,8 @@ class HostReservations:
     _short_since: dict[str, float] = field(default_factory=dict)
     """Reservations for which too little can be had, and since when."""
     _snapshot: Snapshot | None = None
+    _with_guests: Snapshot | None = None
+    """The last one in which there were guests."""
     _takers: Mapping[str, Guest] = field(default_factory=dict)
     """The guests that have come for reservations, by id, as they were listed last."""
 
@@ -171,7 +176,7 @@ class HostReservations:
 
         Raises as `reserve` does.
 
-        :param part_kib: how much of its memory is to be kept, where there is nothing for it already; None: all
+        :param part_kib: how much of its memory is to be kept, beside what is kept for it already; None: all
         """
         with self._lock:
             self._end_what_is_over()
@@ -182,10 +187,10 @@ class HostReservations:
             if one is None:
                 made = self.reserve(guest.memory_kib if part_kib is None else part_kib, seconds, name=_pattern_of(guest), who=who)
                 one = replace(self._kept[made.id], launched=True)
-            elif part_kib is None and (lacks := guest.memory_kib - one.memory_kib) >= LEAST_KIB:
+            elif (lacks := min(guest.memory_kib - one.memory_kib, MOST_KIB if part_kib is None else part_kib)) >= LEAST_KIB:
                 self._room_for(lacks, seconds)
-                one = replace(one, memory_kib=guest.memory_kib, asked_kib=one.asked_kib or one.memory_kib)
-                size = format_kib(guest.memory_kib)
+                one = replace(one, memory_kib=one.memory_kib + lacks, asked_kib=one.asked_kib or one.memory_kib)
+                size = format_kib(one.memory_kib)
                 self.context.log.info("reservation %s is enlarged to %s for the start of guest %s", one.id, size, printable(guest.name))
             launch, deadline = guest.id or guest.name, max(one.deadline, until)
             self._kept[one.id] = replace(one, launch=launch, launch_until=until, deadline=deadline)
@@ -251,6 +256,7 @@ class HostReservations:
                 self.release(identity, who=who)
             elif one is not None:
                 self._kept[identity] = replace(one, launch="", launch_until=0.0)  # whoever looks next takes off what it was enlarged by
+                self._write()
 
     # --- once in each cycle -------------------------------------------------------------------------------------------------------------
 
@@ -267,6 +273,7 @@ class HostReservations:
         """
         with self._lock:
             snapshot = self._snapshot = self.guests.snapshot
+            self._with_guests = snapshot if snapshot.guests else self._with_guests
             if self._take(snapshot):
                 self._write()
             self._end_what_is_over()
@@ -319,17 +326,19 @@ class HostReservations:
         if self.settings.host_keeps is not None:
             keeps = self.settings.host_keeps / 1024
         keeps += host.number(STOPPED_BELOW) or 0.0
+        last = self._with_guests
+        told = snapshot if last is None or snapshot.monotonic - last.monotonic > AWAY_SECONDS else last
         room = Room(
             available_kib=int(host.number("mem_really_available") or 0),
             host_keeps_kib=math.ceil(keeps),
             reserved_kib=sum(map(self._kept_kib, self._kept.values())),
             can_free_kib=int(spare.sure),
-            guaranteed_kib=int(sum(guaranteed_kib(guest.fields) or 0.0 for guest in snapshot.guests.values())),
+            guaranteed_kib=int(sum(guaranteed_kib(guest.fields) or 0.0 for guest in told.guests.values())),
             why=why,
             can_offload_kib=int(spare.cold),
-            returning_kib=math.ceil(returning_kib(snapshot)),
-            rising_kib=math.ceil(host.number(AHEAD) or 0.0),
-            rising_until=self._rising_until(host.number(RISE) or 0.0),
+            returning_kib=math.ceil(returning_kib(told)),
+            rising_kib=math.ceil(told.host.number(AHEAD) or 0.0),
+            rising_until=self._rising_until(told.host.number(RISE) or 0.0),
         )
         return room, spare
 

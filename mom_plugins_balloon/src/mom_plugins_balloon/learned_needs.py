@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from mom_core import Value
-from mom_plugins_balloon.ballooned_guests import SAME_STATISTICS_SECONDS, BalloonedGuest, BalloonedGuests, LearntNeeds, SizeRequest
+from mom_plugins_balloon.ballooned_guests import PINNED, SAME_STATISTICS_SECONDS, BalloonedGuest, BalloonedGuests, LearntNeeds, SizeRequest
 from mom_plugins_balloon.sweeps import SweepEnd, SweepOutcome
 from mom_toolkit import HealthLimits
 
@@ -62,6 +62,8 @@ _TOLD = ("rss", "balloon_cur", "stats_age", "mem_available", "mem_usable", "mem_
          "host_swap", "guest_psi_memory_some_avg10")  # fmt: skip
 """The fields that are learnt from; the last two are of few guests."""
 
+_SWAPPED = _TOLD.index("host_swap")
+
 REACTION_SECONDS = 3.0
 """From a guest's growth until memory that others do not use has come back: a second until its statistics tell, half a second for a cycle,
 half a second to sweep 0.5 GiB, and as much again."""
@@ -103,9 +105,17 @@ class Learning:
             self.room_kib = self.room_kib if now - self._there <= self._seconds else 0.0
             self._note_growth(now, 0.0)
             return
-        told = zip(*[snapshot.numbers(name) for name in _TOLD], strict=True)
-        for memory, numbers in zip(records.of_all(snapshot.listed), told, strict=True):
+        columns = [snapshot.numbers(name) for name in _TOLD]
+        if snapshot.host.number("swap_usage") == 0:  # else what is in swap of a guest that does not tell is unknown
+            columns[_SWAPPED] = [kib or 0.0 for kib in columns[_SWAPPED]]
+        told = zip(*columns, strict=True)
+        for guest, memory, numbers in zip(snapshot.listed, records.of_all(snapshot.listed), told, strict=True):
             known, rss, size = memory.learnt, numbers[0], numbers[1]
+            # What is pinned is backed, or comes from a pool of its own. Of a guest whose process is unknown, all counts.
+            if size is not None and not guest.properties.get(PINNED):
+                process = PROCESS_KIB if known is None else known.process
+                backed = rss - process if rss is not None and rss > process else 0.0
+                room += size - backed if size > backed else 0.0
             if known is None:
                 known = memory.learnt = _met(now, numbers)
                 if known is None:
@@ -120,12 +130,9 @@ class Learning:
                 self._hear(known, now, numbers, memory.request)
             known.rss, known.size = rss, size
             if rss is not None:
-                stored = rss + (numbers[9] or 0.0)  # what is in the host's swap holds something, too
+                stored = rss + (numbers[_SWAPPED] or 0.0)  # what is in the host's swap holds something, too
                 known.stored_most = max(known.stored_most, stored)
                 known.hollow = known.stored_most - stored
-            if size is not None:  # of a guest whose process is unknown, all
-                backed = rss - known.process if rss is not None and rss > known.process else 0.0
-                room += size - backed if size > backed else 0.0
         self.room_kib = room
         self._note_growth(now, grown)
 
@@ -168,11 +175,10 @@ class Learning:
                     self._remember_pain(known, passed, usable, pained)
         if unused is not None and size is not None and rss is not None and known.hidden is not None:
             known.held = held = known.hidden + (total if known.total is None else known.total) - unused
-            backed = rss + (swapped or 0.0)  # what is in the host's swap is backed, too
-            beside = backed - held if backed > held else 0.0
-            # What the statistics from before a change call held may have gone with the balloon.
-            if beside < known.process and known.total is not None and (request is None or known.said > request.asked + 1.0):
-                known.process = beside
+            # What is in the host's swap is backed, too: while that is unknown, the process may only seem small. And what the statistics
+            # from before a change call held may have gone with the balloon.
+            if swapped is not None and known.total is not None and (request is None or known.said > request.asked + 1.0):
+                known.process = min(known.process, max(0.0, rss + swapped - held))
 
     def _see_burst(self, known: LearntNeeds, used: float) -> None:
         """How much a guest's use has risen by to near its peak, more than once.

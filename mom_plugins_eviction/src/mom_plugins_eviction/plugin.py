@@ -460,7 +460,8 @@ class EvictionPlugin:
             waits = self._settings.sweep if has_time(HostPressure.of(self._snapshot), self._settings) else 0.0
             self.jobs.move(mover, moved, self._context.services(MovePreparation), waits)
             return
-        needs, comes_back = needs_of(guest, step), guest.fields.get(EvictionField.COMES_BACK) != 0
+        needs = needs_of(guest, step, self._snapshot.host.number("swap_usage"))
+        comes_back = guest.fields.get(EvictionField.COMES_BACK) != 0
         if needs is None:
             raise MomError("how much memory it needs when it comes back is unknown")
         self.jobs.stop(hypervisor, replace(job, needs=needs, comes_back=comes_back))

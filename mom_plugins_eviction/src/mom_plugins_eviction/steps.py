@@ -152,11 +152,18 @@ def warning_of(guest: Guest) -> float:
     return LEAST_KNOWN_WARNING if warning is None else max(0.0, warning)
 
 
-def needs_of(guest: Guest, step: Step) -> float | None:
+def needs_of(guest: Guest, step: Step, host_swapped: float | None = None) -> float | None:
     """How much memory a guest takes when it comes back, in KiB; None when that is unknown. One that goes on where it was takes what the
-    host held of it, in its memory and in its swap, whatever it was sold; one that boots may take all that it can have."""
-    rss, current = guest.number("rss"), guest.number("balloon_cur")
-    held = None if rss is None else rss + (guest.number("host_swap") or 0.0)
+    host held of it, in its memory and in its swap, whatever it was sold; one that boots may take all that it can have.
+
+    :param host_swapped: what is in the host's swap in all: what of it is the guest's is not told of one whose memory is shared, and may be
+        all, as far as the guest's size goes; None: unknown
+    """
+    rss, current, swapped = (guest.number(name) for name in ("rss", "balloon_cur", "host_swap"))
+    if swapped is None and rss is not None:
+        room = max(0.0, (current or 0.0) - rss)
+        swapped = room if host_swapped is None else min(room, host_swapped)
+    held = None if rss is None or swapped is None else rss + swapped
     sizes = (held, current, guest.number("balloon_max")) if step is Step.SHUT_DOWN else (current if held is None else held,)
     return max((size for size in sizes if size is not None), default=None)
 

@@ -370,7 +370,8 @@ class FleetPlugin:
         host, all_guests = report.snapshot.host.fields, report.snapshot.guests
         promises, mover = self._context.service(Promises) or NO_PROMISES, self._context.service(GuestMoves)
         metrics = self._context.service(HostMetrics)
-        guests = listed(_guest(guest, promises, mover) for guest in all_guests.values())
+        swapped = _kib(host.get("swap_usage"), 1)
+        guests = listed(_guest(guest, promises, mover, swapped) for guest in all_guests.values())
         named = {guest.id for guest in guests}
         others = [guest for identity, guest in all_guests.items() if identity not in named]
         return HostState(
@@ -447,24 +448,30 @@ def _is_moving(guest: Guest, mover: GuestMoves) -> bool:
     return found is not None and found.moving
 
 
-def _guest(guest: Guest, promises: Promises, mover: GuestMoves | None) -> HostedGuest:
+def _guest(guest: Guest, promises: Promises, mover: GuestMoves | None, host_swapped: int | None) -> HostedGuest:
     fields = guest.fields
     return HostedGuest(
         id=guest.id,
         name=printable(guest.name, 200),
         size=_kib(fields.get("balloon_cur"), GRAIN_KIB),
         maximum=_kib(fields.get("balloon_max"), 1),
-        held=_held(fields),
+        held=_held(fields, host_swapped),
         working=_kib(fields.get("working_set"), GRAIN_KIB),
         guarantee=_promised(guest, promises),
         stays=(guest.blocked.get("*", "") if mover is None else mover.why_stays(guest))[:200],
     )
 
 
-def _held(fields: Mapping[str, Value]) -> int | None:
-    """Memory that the host holds of a guest: its own, and what is in the host's swap of it."""
-    held, swapped = _kib(fields.get("rss"), 1), _kib(fields.get("host_swap"), 1)
-    return None if held is None else _kib(held + (swapped or 0) + GRAIN_KIB - 1, GRAIN_KIB)
+def _held(fields: Mapping[str, Value], host_swapped: int | None) -> int | None:
+    """Memory that the host holds of a guest: its own, and what is in the host's swap of it. Where that is not known of the guest, as of one
+    whose memory is shared, it may be all that is in the host's swap, as far as the guest can have it.
+
+    :param host_swapped: what is in the host's swap in all, in KiB
+    """
+    held, swapped, most = (_kib(fields.get(name), 1) for name in ("rss", "host_swap", "balloon_max"))
+    if held is not None and swapped is None and host_swapped is not None:
+        swapped = host_swapped if most is None else min(host_swapped, max(0, most - held))
+    return None if held is None or swapped is None else _kib(held + swapped + GRAIN_KIB - 1, GRAIN_KIB)
 
 
 def _mover(moves: GuestMoves | None) -> MoverState | None:

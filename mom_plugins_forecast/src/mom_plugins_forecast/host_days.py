@@ -323,9 +323,11 @@ class HostDays:
         return min(days.weight, usual / over) if over > usual else days.weight  # what is unknown is not over
 
     def _rises_in(self, guest: KnownGuest, window: Sequence[SlotExpected]) -> int | None:
-        """The slot in which the rise begins that is expected; None: none is."""
+        """The slot in which the rise begins that is expected; None: none is. A guest that does not tell what it uses, or was not looked at
+        yet, is taken to use what it usually does: it would count as one that is known to use no more."""
+        used = window[0].usual if isnan(guest.used) else guest.used
         for place, one in enumerate(window):
-            if one.most > guest.used + max(RISE_KIB, RISE_SHARE * guest.used, one.margin):
+            if one.most > used + max(RISE_KIB, RISE_SHARE * used, one.margin):
                 return self._index + place
         return None
 

@@ -9,7 +9,7 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from mom_core import Snapshot, StateError, StateFile, Value
-from mom_plugins_ksm.law import KsmMemory, KsmParameters, KsmReason, KsmSeen, KsmWanted, decide
+from mom_plugins_ksm.law import AWAY_SECONDS, KsmMemory, KsmParameters, KsmReason, KsmSeen, KsmWanted, decide
 
 FORM: Final = TypeAdapter(KsmMemory)
 
@@ -29,6 +29,8 @@ class KsmSuggestions:
         self._at: float | None = None
         self._sizes: Mapping[str, Sequence[float | None]] = {}
         """As `sizes_in` gives them."""
+        self._unlisted: Mapping[str, float] = {}
+        """Since when guests are not listed that were before, in monotonic seconds."""
 
     def of(self, snapshot: Snapshot) -> Mapping[str, Value]:
         """The values that the knobs should have; no knob where it should stay as it is."""
@@ -37,7 +39,11 @@ class KsmSuggestions:
         if snapshot.monotonic != self._at:
             self._at, self._before = snapshot.monotonic, self._after
         if snapshot.guests:  # else they may all come back in a moment
-            self._sizes = sizes_in(snapshot, self._sizes)
+            told, now = sizes_in(snapshot, self._sizes), snapshot.monotonic
+            # So may some: one of several hypervisors may be silent. What returns is not new, and has not grown.
+            self._unlisted = {guest: self._unlisted.get(guest, now) for guest in self._sizes.keys() - told.keys()}
+            waited_for = [guest for guest, since in self._unlisted.items() if now - since < AWAY_SECONDS]
+            self._sizes = {**{guest: self._sizes[guest] for guest in waited_for}, **told}
         seen = seen_in(snapshot, self._sizes)
         wanted, self._after = (KsmWanted(KsmReason.UNKNOWN), self._before) if seen is None else decide(seen, self._before, self._parameters)
         knobs = {"ksm_suggested_run": wanted.run, "ksm_suggested_pages": wanted.pages, "ksm_suggested_sleep": wanted.sleep_ms}
@@ -62,7 +68,8 @@ def sizes_in(snapshot: Snapshot, before: Mapping[str, Sequence[float | None]]) -
 
 
 def seen_in(snapshot: Snapshot, sizes: Mapping[str, Sequence[float | None]]) -> KsmSeen | None:
-    """What a snapshot tells, with these sizes of its guests; None where the least that the law needs is unknown."""
+    """What a snapshot tells, with these sizes of its guests and of those that may come back in a moment; None where the least that the law
+    needs is unknown."""
     number = snapshot.host.number
     run, total = number("ksm_run"), number("mem_available")
     # MemAvailable knows what cannot be dropped; where it is unknown, free memory with caches is the next best.
@@ -71,7 +78,8 @@ def seen_in(snapshot: Snapshot, sizes: Mapping[str, Sequence[float | None]]) -> 
     if run is None or total is None or available is None:
         return None
     scans, advisor = number("ksm_full_scans"), snapshot.host.fields.get("ksm_advisor_mode")
-    held = (size if rss is None else rss for _, rss, size in map(sizes.__getitem__, snapshot.guests))
+    guests = sizes if snapshot.guests else {}
+    held = (size if rss is None else rss for _, rss, size in guests.values())
     return KsmSeen(
         int(run),
         total,
@@ -86,9 +94,9 @@ def seen_in(snapshot: Snapshot, sizes: Mapping[str, Sequence[float | None]]) -> 
         number("ksmd_cpu_usage"),
         number("ksmd_cpu_pages"),
         number("cpu_count"),
-        _sum(sizes[guest][0] for guest in snapshot.guests),
+        _sum(most for most, *_ in guests.values()),
         _sum(held),
-        frozenset(snapshot.guests),
+        frozenset(guests),
     )
 
 

@@ -25,12 +25,17 @@ _FAULTS_SECONDS: Final = 1.0
 """The kernel adds up a group's counters when they are read: in cycles that something woke mom for they are not read again."""
 
 
+LISTS_UNTIL_GONE: Final = 3
+"""A guest that is missing from fewer lists has not gone: one of several hypervisors may have been silent."""
+
+
 @dataclass(slots=True)
 class FollowedGuest:
     """One guest. Times are monotonic seconds; `moved_kib` is what went since the last decision, `offloaded_kib` since mom knows it.
 
     `may_offload` is the last word of its class, once `class_heard`: 0 forbids that its memory goes; None: it has no class. The last request
     to it gave nothing where `vain` says why: it is asked again at `vain_until`, and `vain_pause` seconds after the next such one.
+    So many lists have lacked it since it was listed: `lists_without`.
     """
 
     incarnation: str
@@ -52,6 +57,7 @@ class FollowedGuest:
     vain: str = ""
     vain_until: float = 0.0
     vain_pause: float = FIRST_PAUSE_SECONDS
+    lists_without: int = 0
 
     @property
     def cold_kib(self) -> float | None:
@@ -132,7 +138,19 @@ def followed(before: Mapping[str, FollowedGuest], guests: Sequence[Guest]) -> di
         one = before.get(guest.id) or FollowedGuest(guest.incarnation)
         if one.incarnation != guest.incarnation:
             one = FollowedGuest(guest.incarnation, may_offload=one.may_offload, class_heard=one.class_heard)
+        one.lists_without = 0
         found[guest.id] = one
+    return found
+
+
+def waited_for(before: Mapping[str, FollowedGuest], listed: Mapping[str, FollowedGuest]) -> dict[str, FollowedGuest]:
+    """Those that are not listed and may not have gone, by id; none without an incarnation, which tells that it is the same."""
+    found: dict[str, FollowedGuest] = {}
+    for identity in before.keys() - listed.keys():
+        one = before[identity]
+        one.lists_without += 1
+        if one.incarnation and one.lists_without < LISTS_UNTIL_GONE:
+            found[identity] = one
     return found
 
 

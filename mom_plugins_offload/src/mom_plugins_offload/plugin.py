@@ -34,7 +34,7 @@ from mom_core import (
 from mom_plugins_offload import law
 from mom_plugins_offload.fields import CONTROLS, FIELDS, MAY_OFFLOAD, NET, OFFLOAD, RATIO, RISES_IN, ROOM, WRITTEN
 from mom_plugins_offload.findings import findings
-from mom_plugins_offload.guests import FollowedGuest, followed, look_in_turn
+from mom_plugins_offload.guests import FollowedGuest, followed, look_in_turn, waited_for
 from mom_plugins_offload.host_need import HostNeed, chosen, need_of
 from mom_plugins_offload.law import ColdOffer, ObservedGuest, next_offer
 from mom_plugins_offload.pressure import own_pressure, stall_of, swept_first
@@ -101,6 +101,8 @@ class OffloadPlugin:
         self._hierarchies = Hierarchies(context.root)
         self._taker = ReclaimTaker()
         self._followed: dict[str, FollowedGuest] = {}
+        self._unlisted: dict[str, FollowedGuest] = {}
+        """Those that the last lists lacked, and that may be there again."""
         self._stores: Sequence[SwapStore] = ()
         self._budget = WriteBudget(settings.disk_writes >> 10, context.monotonic())
         self._plan = _Plan()
@@ -153,7 +155,9 @@ class OffloadPlugin:
         self._read_answers()
         self._own = isinstance(hypervisor, ColdMemoryControl)
         now = self._context.monotonic()
-        self._followed = followed(self._followed, guests)
+        before = {**self._unlisted, **self._followed}
+        self._followed = followed(before, guests)
+        self._unlisted = waited_for(before, self._followed)
         if not self._own:
             self._hierarchies.keep_fresh()
             look_in_turn(self._followed, guests, self._context.root, self._hierarchies, now)
@@ -161,7 +165,7 @@ class OffloadPlugin:
 
     def _read_answers(self) -> None:
         for done in chain.from_iterable(self._taker.answers()):
-            one = self._followed.get(done.guest)
+            one = self._followed.get(done.guest) or self._unlisted.get(done.guest)
             if one is not None:
                 one.at = done.at
                 if done.way != "recall":

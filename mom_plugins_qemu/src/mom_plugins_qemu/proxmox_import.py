@@ -24,7 +24,7 @@ from mom_plugins_qemu.proxmox import (
 def import_proxmox(texts: Mapping[str, str]) -> Imported:
     """Turn guest files into mom's section `guests`.
 
-    :param texts: the files' texts by path; the name of a guest without one is taken from the file's name
+    :param texts: the files' texts by path; a guest without a name is called as Proxmox VE calls it then, by the file's name
     :raises ConfigError: with everything that is wrong
     """
     imported = Imported(
@@ -75,7 +75,8 @@ def _guest(
         return default if found is None else found
 
     vmid = re.sub(r"\.conf$", "", file.rpartition("/")[2])
-    name = options.get("name", Option(0, vmid)).text or vmid
+    unnamed = f"vm{vmid}" if vmid.isdigit() else vmid  # as Proxmox VE calls its QEMU
+    name = options.get("name", Option(0, "")).text or unnamed
     memory = number("memory", current_mib, MOST_MIB, DEFAULT_MEMORY_MIB)
     balloon = number("balloon", lambda written: whole(written, MOST_MIB), MOST_MIB, memory)
     share = number("shares", lambda written: whole(written, MOST_SHARES), MOST_SHARES, ORDINARY_SHARES)

@@ -21,7 +21,7 @@ def wanted_of(guest: Guest, settings: QosGuestSettings, host_cpus: float | None)
     if settings.cpu_shares is not None:
         wanted[CPU_SHARES] = settings.cpu_shares
     if settings.io_limit is not None or settings.disk_limits is not None:
-        wanted[DISKS] = [{**item, **settings.disk(str(item["name"]))} for item in guest.items(DISKS_NOW) or ()]
+        wanted[DISKS] = [{**item, **own} for item in guest.items(DISKS_NOW) or () if (own := settings.disk(str(item["name"])))]
     if settings.net_limit is not None:
         wanted[INTERFACES] = [_limited(item, settings.net_limit) for item in guest.items(INTERFACES) or ()]
     return {control: None if value == [] else value for control, value in wanted.items()}

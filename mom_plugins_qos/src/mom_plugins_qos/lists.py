@@ -1,7 +1,8 @@
 """Limits as lists, one mapping for each disk or network interface: how a field shows them, and what a decision makes of them. Pure.
 
-A list always names all disks or interfaces with all of their limits, so that what stands, what is decided and what the ledger keeps can
-be compared, and put back.
+A disk or interface that is named is so with all of its limits, so that what stands, what is decided and what the ledger keeps can be
+compared, and put back. A decision names those only that it is about: what it named besides would count as set by mom, also where another
+process has set it, and would be undone with the rest.
 """
 
 from __future__ import annotations
@@ -25,14 +26,15 @@ def present_interfaces(tunes: Sequence[NetTune]) -> list[Item]:
 
 
 def completed_disks(value: Value, present: Sequence[Item]) -> list[Item]:
-    """The list that a decision comes to: all disks, with what it does not mention, or says nil for, as it stands.
+    """The list that a decision comes to: the disks that it names, with what it does not mention, or says nil for, as it stands.
 
     :param value: a list of `{name, path, limits…}`; a disk is found by its name, or by its path where it has no name
     :raises Refused: for what no disk has, and for limits that the hypervisor would not take
     """
-    wanted = [dict(item) for item in present]
+    wanted, meant = [dict(item) for item in present], set()
     for given in _mappings(value):
         disk = _found(given, wanted, ("name", "path"), "disk")
+        meant.add(disk["name"])
         for key, limit in given.items():
             if key in {"name", "path"} or limit is None:
                 continue
@@ -42,14 +44,15 @@ def completed_disks(value: Value, present: Sequence[Item]) -> list[Item]:
         complaint = disk_complaint(printable(str(disk["name"])), {key: as_whole(disk[key]) or 0 for key in DiskTune.LIMITS})
         if complaint:
             raise Refused(complaint)
-    return wanted
+    return [item for item in wanted if item["name"] in meant]
 
 
 def completed_interfaces(value: Value, present: Sequence[Item]) -> list[Item]:
     """As `completed_disks`, for `{name, inbound, outbound}`: a direction that is given stands for itself, an empty one for no limit."""
-    wanted = [dict(item) for item in present]
+    wanted, meant = [dict(item) for item in present], set()
     for given in _mappings(value):
         interface = _found(given, wanted, ("name",), "network interface")
+        meant.add(interface["name"])
         for key, limits in given.items():
             if key == "name" or limits is None:
                 continue
@@ -63,7 +66,7 @@ def completed_interfaces(value: Value, present: Sequence[Item]) -> list[Item]:
             if complaint:
                 raise Refused(complaint)
             interface[key] = dict(numbers)
-    return wanted
+    return [item for item in wanted if item["name"] in meant]
 
 
 def named(items: Value) -> dict[str, Mapping[str, Value]]:

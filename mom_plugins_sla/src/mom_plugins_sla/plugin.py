@@ -119,7 +119,9 @@ class SlaPlugin:
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """The class of each guest, and what it promises. Who is promised nothing is named, too: no word would be a failure."""
-        fields: dict[str, dict[str, Value]] = {guest.id: {"mem_guarantee_share": None} for guest in guests}
+        # By `io_share`, the policy for disks lets go of a guest that has no class any more.
+        unclassed: Mapping[str, Value] = {"mem_guarantee_share": None, **({"io_share": 1.0} if self._settings.io else {})}
+        fields: dict[str, dict[str, Value]] = {guest.id: {**unclassed} for guest in guests}
         for identity, one in self._assignment.of_all(guests, self._context.guest_settings).items():
             fields[identity] = fields_of(one.name, one.told, self._classes[one.name], self._maxima.get(identity))
         for guest in guests:

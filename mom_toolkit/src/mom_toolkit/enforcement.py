@@ -13,6 +13,7 @@ from mom_core import (
     Decision,
     Entity,
     Guest,
+    LedgerEntry,
     PluginContext,
     Problem,
     Severity,
@@ -50,7 +51,9 @@ class Enforcement:
 
     Each value is decided in every cycle, also when it stands: another evaluator that decides differently always finds it before its own, or
     always after it, as the order of the plugins says, and what another process has reset is set again. While it is unknown what stands,
-    nothing is decided. What stood before the first one is what the ledger says; where that has nothing, nothing was changed. The ledger
+    nothing is decided. Of a list, that holds for each item: settings may no longer name one, and go on to name others. What another process
+    has set by the time that settings ask for it no more is left alone, as when mom ends. What stood before the first one is what the
+    ledger says; where that has nothing, nothing was changed. The ledger
     forgets a guest that a few lists lack, so that it is remembered what it said of that one. What was set is noted on disk: settings may
     be removed while mom does not run, or with a reload that makes the plugin anew.
 
@@ -71,8 +74,8 @@ class Enforcement:
         """What settings asked for and is not undone."""
         self._absent: dict[_Key, float] = {}
         """Since when guests of these are not listed: monotonic time of the snapshot."""
-        self._stood_then: dict[_Key, Value] = {}
-        """What stood before on guests that a list has lacked."""
+        self._stood_then: dict[_Key, LedgerEntry] = {}
+        """What the ledger said of guests that a list has lacked."""
 
     def decide(self, snapshot: Snapshot, wanted: Mapping[str, Mapping[str, SetValue]]) -> Iterable[Decision | Problem]:
         """Decisions for all guests; and one problem for all guests on which a control cannot be set for the same reason.
@@ -84,6 +87,7 @@ class Enforcement:
             self._kept = self._file.read() or set()
             self._set = {key for key in self._kept & self._stood().keys() if key[2] in self._specs}
         hindered: dict[tuple[str, str], list[Entity]] = {}
+        noted = self._stood() if any(self._specs[name].key for values in wanted.values() for name in values) else {}
         for identity, values in wanted.items():
             guest = snapshot.guests.get(identity)
             if guest is None:
@@ -100,7 +104,8 @@ class Enforcement:
                     hindered.setdefault((control, reason), []).append(guest.entity)
                 elif "*" not in guest.blocked and (key in self._set or now is not None):
                     self._set.add(key)
-                    yield Decision(guest.entity, control, one.value, one.reason, self._source)
+                    value = _with_unnamed(self._specs[control], one.value, noted[key], now) if key in noted else one.value
+                    yield Decision(guest.entity, control, value, one.reason, self._source)
         for (control, reason), guests in hindered.items():
             whom = first_names([guest.name for guest in guests], 1)
             message = f"{control} is set in the YAML file, and cannot be applied to {whom}: {reason}"
@@ -110,50 +115,86 @@ class Enforcement:
         removed = sorted(self._set - keys)
         stood = self._stood() if any(key[0] in snapshot.guests or key not in self._absent for key in removed) else {}
         for key in removed:
-            yield from self._undone(snapshot, key, self._stood_then.get(key, stood.get(key)))
+            yield from self._undone(snapshot, key, _joined(self._stood_then.get(key), stood.get(key)))
         if self._context.serves and self._kept != self._set:
             # Where it cannot be written mom says so, and its ledger could not be either.
             with suppress(StateError):
                 self._file.write(sorted(self._set))
                 self._kept = set(self._set)
 
-    def _stood(self) -> Mapping[_Key, Value]:
+    def _stood(self) -> Mapping[_Key, LedgerEntry]:
         """What stood before mom set anything, by the ledger."""
         changes = self._context.engine_state().changes
-        return {(one.entity.id, one.incarnation, one.control): one.before for one in changes if one.before is not None}
+        return {(one.entity.id, one.incarnation, one.control): one for one in changes if one.before is not None}
 
-    def _undone(self, snapshot: Snapshot, key: _Key, before: Value) -> Iterable[Decision]:
-        """Decide what stood before until it stands.
+    def _undone(self, snapshot: Snapshot, key: _Key, noted: LedgerEntry | None) -> Iterable[Decision]:
+        """Decide what stood before until it stands, or what another process has set.
 
-        :param before: None: mom has changed nothing
+        :param noted: None: mom has changed nothing
         """
         identity, incarnation, control = key
         guest, spec = snapshot.guests.get(identity), self._specs[control]
         if guest is None and snapshot.monotonic - self._absent.setdefault(key, snapshot.monotonic) < GONE_SECONDS:
-            if before is not None:
-                self._stood_then[key] = before
+            if noted is not None:
+                self._stood_then[key] = noted
             return
         self._absent.pop(key, None)
         now = None if guest is None else guest.fields.get(spec.field)
-        value = _as_it_stood(spec, before, now)
-        if guest is None or guest.incarnation != incarnation or before is None or _stands(spec, value, now):
-            self._set.remove(key)
-            self._stood_then.pop(key, None)
-        else:
-            yield Decision(guest.entity, control, value, "no longer set for this guest in the YAML file", self._source)
+        if guest is not None and guest.incarnation == incarnation and noted is not None and not _is_anothers(spec, noted, now):
+            value = _as_it_stood(spec, noted, now)
+            if not _stands(spec, value, now):
+                yield Decision(guest.entity, control, value, "no longer set for this guest in the YAML file", self._source)
+                return
+        self._set.remove(key)
+        self._stood_then.pop(key, None)
 
 
-def _as_it_stood(spec: ControlSpec, before: Value, now: Value) -> Value:
+def _joined(then: LedgerEntry | None, noted: LedgerEntry | None) -> LedgerEntry | None:
+    """What the ledger says now, with what stood before by what it said then: what it has found since was mom's own."""
+    if then is None or noted is None:
+        return noted or then
+    return noted._replace(before=then.before, attempted=(*noted.attempted, noted.before))
+
+
+def _with_unnamed(spec: ControlSpec, value: Value, noted: LedgerEntry, now: Value) -> Value:
+    """A list with those items, too, that settings have named before and name no more: as they stood before mom, until they stand so."""
+    if not spec.key or spec.absent is not None:
+        return value
+    wanted = as_items(value) or ()
+    named = {item.get(spec.key) for item in wanted}
+    return [*(item for item in _ours(spec, noted, now) if item.get(spec.key) not in named and not _stands(spec, [item], now)), *wanted]
+
+
+def _is_anothers(spec: ControlSpec, noted: LedgerEntry, now: Value) -> bool:
+    """True if another process has set what stands. The items of a list are looked at one by one."""
+    return not spec.key and now is not None and not noted.explains(now, spec.tolerance)
+
+
+def _ours(spec: ControlSpec, noted: LedgerEntry, now: Value) -> list[Mapping[str, Value]]:
+    """The items of a list as they stood before mom, without those that are gone, and those that another process has set since."""
+    there = {item.get(spec.key): item for item in as_items(now) or ()}
+    ours = [item for value in noted.ours for item in as_items(value) or ()]
+    found = []
+    for stood in as_items(noted.before) or ():
+        name = stood.get(spec.key)
+        mine = [{key: item[key] for key in stood if key in item} for item in ours if item.get(spec.key) == name]
+        if name in there and any(_stands(spec, [item], now) for item in mine):
+            found.append(stood)
+    return found
+
+
+def _as_it_stood(spec: ControlSpec, noted: LedgerEntry, now: Value) -> Value:
     """The value to decide so that what stood before stands again.
 
-    Of a list, items that are gone are left out; or, where absence has a meaning, items that were not listed then are named, too.
+    Of a list, items that are gone, or that another process has set since, are left out; or, where absence has a meaning, items that were
+    not listed then are named, too.
     """
     listed = as_items(now)
     if not spec.key or listed is None:
-        return before
-    stood, there = as_items(before) or (), {item.get(spec.key) for item in listed}
+        return noted.before
     if spec.absent is None:
-        return [item for item in stood if item.get(spec.key) in there]
+        return _ours(spec, noted, now)
+    stood = as_items(noted.before) or ()
     named = {item.get(spec.key) for item in stood}
     new = [item[spec.key] for item in listed if spec.key in item and item[spec.key] not in named]
     return [*({spec.key: name, **spec.absent} for name in new), *stood]

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from mom_core.engine.collect import ask
-from mom_core.engine.judgement import Controller, Found, items, joined, known, spoken_of, target_of, without_writing
+from mom_core.engine.judgement import Controller, Found, items, joined, known, same, spoken_of, target_of, without_writing
 from mom_core.errors import StateError
 from mom_core.ledger import LARGEST_VALUE, Ledger, can_be_kept
 from mom_core.model import ControlSpec, Decision, Entity, LedgerEntry, Outcome, Problem, Scope, Snapshot, Source, Status, Target
@@ -171,7 +171,9 @@ def _next(spec: ControlSpec, noted: LedgerEntry, value: Value, stands: Value) ->
     mine = {name for one in (noted.applied, noted.earlier, *noted.attempted) for name in items(spec, one)}
     new = [item for name, item in items(spec, spoken_of(spec, value, stands)).items() if name not in mine]
     before = joined(spec, noted.before, new) if new and can_be_kept(new) else noted.before
-    return entry._replace(before=before, earlier=joined(spec, noted.earlier, entry.earlier))
+    # A mom that was cut off may not have set all that it was about to: what it had set before that stands then.
+    standing = [item for item in items(spec, noted.earlier).values() if same(spec, [item], stands)]
+    return entry._replace(before=before, earlier=joined(spec, joined(spec, noted.earlier, entry.earlier), standing))
 
 
 def _is_near(spec: ControlSpec, one: Value, other: Value) -> bool:

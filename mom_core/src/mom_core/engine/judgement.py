@@ -440,12 +440,13 @@ def _late_and_rounded(spec: ControlSpec, entry: LedgerEntry, found: Value) -> bo
     """True if the kernel may have made `found` of a command that was never answered, so that nothing was read back after it.
 
     A kernel that rounds keeps multiples of something. All that was ever read there is one, so that it is no more than the greatest common
-    divisor of them, and what it makes of a number is less than that away from it. A switch does not round.
+    divisor of them, and what it makes of a number is less than that away from it. 0 is a multiple of everything, and tells nothing of that.
+    A switch does not round.
     """
     if spec.choices or spec.gradual or not isinstance(found, int):
         return False
     known_to_have_stood = (entry.before, entry.found, None if entry.applied in entry.attempted else entry.applied)
-    read = [value for value in known_to_have_stood if isinstance(value, int) and value >= 0]  # below 0 is no amount: -1 for no limit
+    read = [value for value in known_to_have_stood if isinstance(value, int) and value > 0]  # below 0 is no amount: -1 for no limit
     grain = math.gcd(found, *read) if read else found & -found  # without any: a power of two, as pages are
     return any(isinstance(asked, int | float) and abs(found - asked) < grain for asked in entry.attempted)
 

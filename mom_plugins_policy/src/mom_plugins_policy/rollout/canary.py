@@ -20,11 +20,11 @@ from mom_plugins_policy.rollout.verdict import (
     CanaryVerdict,
     Evidence,
     HostFigures,
+    KillCounts,
     Tally,
     WatchedCycle,
     is_below_need,
     judge,
-    kills,
     worse,
 )
 from mom_toolkit import Canary, CanaryState, PolicyState, unhealthy_reasons
@@ -81,7 +81,7 @@ class CanaryRun(PolicyTrial):
         self._lock = threading.Lock()
         self._evidence: Evidence | None = None
         self._host_before: Sequence[HostFigures] = ()
-        self._last: Snapshot | None = None
+        self._kills = KillCounts()
         self._members: Sequence[Guest] = ()
         self._others = 0
         self._untried: frozenset[str] = frozenset()
@@ -126,16 +126,13 @@ class CanaryRun(PolicyTrial):
             self._evidence = Evidence(_tally_before(history, members))
             # This one, too: nothing of what is tried has been done yet, and it may be the first that knows rates.
             self._host_before = [HostFigures.of(one.host) for one in (*history, snapshot)]
-            self._last = snapshot
         canary, others = Tally(), Tally()
-        last = self._last or snapshot
         for guest, trouble in zip(snapshot.guests.values(), unhealthy_reasons(snapshot, since), strict=True):
             tally = canary if guest.id in members else others
             asked_too_much = trouble == "" and is_below_need(guest, sizes.get(guest.id))
-            tally.add(ASKED_TOO_MUCH if asked_too_much else trouble, kills(guest, last.guests.get(guest.id)))
+            tally.add(ASKED_TOO_MUCH if asked_too_much else trouble, self._kills.news(guest))
         host = HostFigures.of(snapshot.host)
         self._evidence.add(WatchedCycle(canary, others, None if host.available is None else worse(host, self._host_before), fault))
-        self._last = snapshot
         self._members, self._others = list(members.values()), len(snapshot.guests) - len(members)
 
     def verdict(self, now: float) -> CanaryVerdict:
@@ -176,11 +173,11 @@ class CanaryRun(PolicyTrial):
 
 
 def _tally_before(history: Sequence[Snapshot], members: Mapping[str, Guest]) -> Tally:
-    tally = Tally()
-    for last, older in zip((None, *history), history, strict=False):
+    tally, killed = Tally(), KillCounts()
+    for older in history:
         for guest, trouble in zip(older.guests.values(), unhealthy_reasons(older), strict=True):
             if guest.id in members:
-                tally.add(trouble, 0 if last is None else kills(guest, last.guests.get(guest.id)))
+                tally.add(trouble, killed.news(guest))
     return tally
 
 

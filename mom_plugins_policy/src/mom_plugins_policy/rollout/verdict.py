@@ -230,9 +230,21 @@ def is_below_need(guest: Guest, wanted: Value) -> bool:
     return target is not None and need is not None and target < need
 
 
-def kills(guest: Guest, before: Guest | None) -> int:
-    """How many of a guest's programs its kernel has killed for want of memory since an earlier snapshot; 0 when that is not known."""
-    if before is None or before.incarnation != guest.incarnation:
-        return 0
-    now, then = guest.number("guest_oom_kills"), before.number("guest_oom_kills")
-    return 0 if now is None or then is None else max(0, int(now - then))
+class KillCounts:
+    """Programs that guests' kernels have killed for want of memory, from one look at each to the next.
+
+    A guest that does not tell for a while is compared with what it told last: where programs are killed, its agent may be late, too. What
+    stood there at first is no news.
+    """
+
+    def __init__(self) -> None:
+        self._told: dict[str, tuple[str, float]] = {}
+        """The incarnation of each guest, and how many there were then, by id."""
+
+    def news(self, guest: Guest) -> int:
+        """How many of its programs were killed since it told last; 0 while it does not tell."""
+        count, before = guest.number("guest_oom_kills"), self._told.get(guest.id)
+        if count is None:
+            return 0
+        self._told[guest.id] = guest.incarnation, count
+        return 0 if before is None or before[0] != guest.incarnation else max(0, int(count - before[1]))
