@@ -243,7 +243,8 @@ def test_a_disk_that_settings_do_not_name_is_not_spoken_of(plugin, hypervisor, c
     hypervisor.add("a")
     settings(context, disk_limits={"vdb": {"total_iops_sec": 9}})
     (decision,) = [one for one in plugin.mom_act(seen(plugin, hypervisor)) if isinstance(one, Decision)]
-    assert [(item["name"], item["total_iops_sec"]) for item in decision.value] == [("vdb", 9)]
+    items: Any = decision.value
+    assert [(item["name"], item["total_iops_sec"]) for item in items] == [("vdb", 9)]
 
 
 # --- what is set -----------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -44,7 +44,7 @@ class KsmSuggestions:
             self._unlisted = {guest: self._unlisted.get(guest, now) for guest in self._sizes.keys() - told.keys()}
             waited_for = [guest for guest, since in self._unlisted.items() if now - since < AWAY_SECONDS]
             self._sizes = {**{guest: self._sizes[guest] for guest in waited_for}, **told}
-        seen = seen_in(snapshot, self._sizes)
+        seen = seen_in(snapshot, self._sizes if snapshot.guests else {})
         wanted, self._after = (KsmWanted(KsmReason.UNKNOWN), self._before) if seen is None else decide(seen, self._before, self._parameters)
         knobs = {"ksm_suggested_run": wanted.run, "ksm_suggested_pages": wanted.pages, "ksm_suggested_sleep": wanted.sleep_ms}
         return {"ksm_reason": wanted.reason.value, **{name: value for name, value in knobs.items() if value is not None}}
@@ -68,7 +68,7 @@ def sizes_in(snapshot: Snapshot, before: Mapping[str, Sequence[float | None]]) -
 
 
 def seen_in(snapshot: Snapshot, sizes: Mapping[str, Sequence[float | None]]) -> KsmSeen | None:
-    """What a snapshot tells, with these sizes of its guests and of those that may come back in a moment; None where the least that the law
+    """What a snapshot tells, with these sizes of its guests, and of some that may come back in a moment; None where the least that the law
     needs is unknown."""
     number = snapshot.host.number
     run, total = number("ksm_run"), number("mem_available")
@@ -78,8 +78,6 @@ def seen_in(snapshot: Snapshot, sizes: Mapping[str, Sequence[float | None]]) -> 
     if run is None or total is None or available is None:
         return None
     scans, advisor = number("ksm_full_scans"), snapshot.host.fields.get("ksm_advisor_mode")
-    guests = sizes if snapshot.guests else {}
-    held = (size if rss is None else rss for _, rss, size in guests.values())
     return KsmSeen(
         int(run),
         total,
@@ -94,12 +92,7 @@ def seen_in(snapshot: Snapshot, sizes: Mapping[str, Sequence[float | None]]) -> 
         number("ksmd_cpu_usage"),
         number("ksmd_cpu_pages"),
         number("cpu_count"),
-        _sum(most for most, *_ in guests.values()),
-        _sum(held),
-        frozenset(guests),
+        sum(most for most, *_ in sizes.values() if most is not None),
+        sum(filter(None, (size if rss is None else rss for _, rss, size in sizes.values()))),
+        frozenset(sizes),
     )
-
-
-def _sum(numbers: Iterable[float | None]) -> float:
-    """Of those that are known."""
-    return sum(number for number in numbers if number is not None)
