@@ -59,7 +59,7 @@ from mom_core.ledger import Ledger
 from mom_core.plugins.invoker import FAILURES_BEFORE_SET_ASIDE, FIRST_RETRY_SECONDS, PluginWorker
 from mom_core.testing import snapshot as snapshot_of
 from mom_daemon import json_text, status_of
-from mom_devkit import config_of, wait_until
+from mom_devkit import HandClock, config_of, wait_until
 
 
 class Notes(Protocol):
@@ -344,7 +344,7 @@ def test_what_somebody_else_changed_is_left_alone(tmp_path: Path, machine: Machi
     assert machine.sizes == {"a": 77, "b": 200}
 
 
-@pytest.mark.parametrize(("after_that", "stands"), [("same", 100), ("next", 70)])
+@pytest.mark.parametrize(("after_that", "stands"), [("same", 100), ("next", 70), ("", 100)])
 def test_what_a_boot_of_the_host_has_set_anew_is_what_stood_there_before_mom(
     tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch, after_that: str, stands: int
 ) -> None:
@@ -352,15 +352,17 @@ def test_what_a_boot_of_the_host_has_set_anew_is_what_stood_there_before_mom(
     boot.write_text("same\n")
     monkeypatch.setattr("mom_core.ledger.BOOT_ID", boot)
     machine.sizes, machine.listing = {"host": 100}, list
-    spec, decides = replace(SIZE, scope=Scope.HOST, field="free"), evaluator(lambda snapshot: [Decision(snapshot.host.entity, "size", 50)])
+    spec, wanted = replace(SIZE, scope=Scope.HOST, field="free"), [50]
+    decides = evaluator(lambda snapshot: [Decision(snapshot.host.entity, "size", wanted[0])])
     engine = engine_with(tmp_path, machine, decides, spec=spec)
     engine.cycle()
     engine.close(put_back=False)
     boot.write_text(f"{after_that}\n")
     machine.sizes["host"] = 70 if after_that == "next" else machine.sizes["host"]
+    wanted[0] = 60
     with engine_with(tmp_path, machine, decides, spec=spec) as engine:
         engine.cycle()
-        assert machine.sizes == {"host": 50}
+        assert machine.sizes == {"host": 60}
     assert machine.sizes == {"host": stands}
 
 
@@ -1171,6 +1173,63 @@ def test_a_plugin_that_hangs_keeps_no_other_ones_changes_from_being_put_back(tmp
     release.set()
     assert came == {"weight": (Status.FAILED, "the plugin hangs hangs"), "size": (Status.APPLIED, "")}
     assert machine.sizes["a"] == 100
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_what_a_plugin_had_set_when_it_failed_is_put_back_however_many_values_were_decided_meanwhile(
+    tmp_path: Path, machine: Machine, hangs: bool
+) -> None:
+    values, release = itertools.count(50), threading.Event()
+
+    class Breaks(control_plugin(machine, replace(SIZE, gradual=1))):  # type: ignore[misc]  # a class made by a function
+        @hookimpl
+        def mom_write(self, changes: Sequence[Change]) -> None:
+            for change in changes:
+                assert isinstance(change.value, int)
+                machine.sizes[change.entity.id] = change.value
+            if not changes[0].back:
+                assert hangs
+                release.wait(600)
+
+    decides = evaluator(lambda snapshot: [Decision(snapshot.guests["a"].entity, "size", next(values))])
+    plugins = {"machine": machine_plugin(machine), "size": Breaks, "e": decides}
+    engine = Engine(config_of(tmp_path, plugins, {"size": {"deadline": "100ms"}}, stop_timeout=2.0))
+    for _ in range(20):
+        report = engine.cycle()
+    assert statuses(report) == {"a": Status.FAILED}
+    assert any("mom_write" in one.message for one in report.problems), "it is said why"
+    release.set()
+    engine.close()
+    assert machine.sizes == {"a": 100, "b": 200}
+
+
+def test_what_a_plugin_sets_that_was_replaced_while_it_hung_is_put_back_after_that(tmp_path: Path, machine: Machine) -> None:
+    clock, release, hangs = HandClock(), threading.Event(), [True]
+
+    class Hangs(control_plugin(machine)):  # type: ignore[misc]  # a class made by a function
+        @hookimpl
+        def mom_write(self, changes: Sequence[Change]) -> None:
+            if hangs.pop():
+                release.wait(600)
+            machine.sizes |= {change.entity.id: change.value for change in changes if isinstance(change.value, int)}
+            hangs.append(False)
+
+    def config(mode: str, deadline: str) -> Config:
+        plugins = {"machine": machine_plugin(machine), "size": Hangs, "e": evaluator(want(50, "a"))}
+        return config_of(tmp_path, plugins, {"size": {"deadline": deadline}}, mode=mode, stop_timeout=0.5)
+
+    with Engine(config("enforce", "100ms"), Clock(clock, clock.wall)) as engine:
+        engine.cycle()
+        hangs.append(False)
+        engine.reload(config("observe", "200ms"))
+        for was_released in (False, True):
+            clock.now += 31
+            engine.cycle()
+            if not was_released:
+                release.set()
+                wait_until(lambda: machine.sizes["a"] == 50)
+                wait_until(lambda: not any(one.worker.hung for one in engine._left_behind))
+        assert machine.sizes == {"a": 100, "b": 200}
 
 
 def test_an_engine_in_a_thread_starts_stops_and_starts_again_and_a_second_one_is_refused(tmp_path: Path, machine: Machine) -> None:

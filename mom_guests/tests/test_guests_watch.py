@@ -111,6 +111,10 @@ class Lab:
         outcomes = [Outcome(decision, None, None, Status.APPLIED) for decision in decisions]
         self.watch.follow(Report(1, 0.0, "enforce", Snapshot(guests=guests), [], [], outcomes, [], [], 0.0))
 
+    def forecasts(self) -> dict[str, int]:
+        """What the next cycle is told."""
+        return self.watch.forecasts([Guest(guest, guest, incarnation=self.starts.get(guest, "")) for guest in self.records])
+
 
 @pytest.fixture
 def lab() -> Lab:
@@ -148,12 +152,15 @@ def test_a_guest_that_will_have_run_out_wakes_mom_before_it_has(lab: Lab) -> Non
     lab.says(300)
     lab.cycle()
     lab.looks(300, 299, 298)
-    assert lab.watch.forecasts() == {"db": int((298 - 1.5) * MIB)}
+    assert lab.forecasts() == {"db": int((298 - 1.5) * MIB)}
     lab.looks(190)
     assert lab.woken == ["guest db is short of memory: 190 MiB usable of 600 MiB, and 28 MiB soon"]
-    assert lab.watch.forecasts() == {"db": 28 * MIB}
+    assert lab.forecasts() == {"db": 28 * MIB}
+    lab.starts["db"] = "2"
+    assert lab.forecasts() == {}, "that was of the start before"
+    del lab.starts["db"]
     lab.now += 3
-    assert lab.watch.forecasts() == {}, "no new statistics have come for too long"
+    assert lab.forecasts() == {}, "no new statistics have come for too long"
 
 
 def test_what_a_guest_says_while_a_cycle_is_under_way_is_judged_when_that_has_ended(lab: Lab) -> None:

@@ -20,6 +20,7 @@ from helper_process import ENGINE, GUEST, STRANGER, Client, Group, RunningHelper
 
 from mom_devkit import wait_until
 from mom_helper.__main__ import MOST_CONNECTIONS
+from mom_helper.before import UNCERTAIN, Before, _write_note
 from mom_helper.orders import MOST_AT_ONCE, ORDER, PROCESS_FILES, Answer, Order, OrderNumber
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(os.geteuid() != 0, reason="what runs as root is tried as root")]
@@ -287,6 +288,33 @@ def test_what_somebody_else_has_set_since_stays(helper: RunningHelper) -> None:
     helper.knobs["a"].write_text("55\n")
     helper.ask(lambda client: client.error(OrderNumber.PUT_BACK))
     assert helper.values() == {"a": "55", "b": "1", "c": "100"}
+
+
+def test_what_somebody_else_sets_after_a_hand_over_stays(tmp_path: Path) -> None:
+    knob, memory = tmp_path / "knob", Before(str(tmp_path / "before"))
+    knob.write_text("7\n")
+    memory.take_over(str(knob), 100)
+    knob.write_text("55\n")
+    assert memory.put_back(lambda _: None) == (0, 0)
+    assert knob.read_text() == "55\n"
+
+
+def test_what_was_not_certain_is_when_mom_orders_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_killed(note: int, stood: int, wrote: str, path: str) -> None:
+        if wrote != UNCERTAIN:
+            raise SystemExit
+        _write_note(note, stood, wrote, path)
+
+    knob, memory = tmp_path / "knob", Before(str(tmp_path / "before"))
+    knob.write_text("100\n")
+    with monkeypatch.context() as patch:
+        patch.setattr("mom_helper.before._write_note", is_killed)
+        with pytest.raises(SystemExit):
+            memory.write(str(knob), None, 7, allowed=True)
+    memory.write(str(knob), None, 7, allowed=True)
+    knob.write_text("55\n")
+    assert memory.put_back(lambda _: None) == (0, 0)
+    assert knob.read_text() == "55\n"
 
 
 def test_what_somebody_else_has_set_in_between_is_what_stood_there_before(helper: RunningHelper) -> None:

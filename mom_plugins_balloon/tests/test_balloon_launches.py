@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from reserving_host import GIB, KEEPS, MIB, KeptReservation, a_guest
+from reserving_host import GIB, KEEPS, LIMITS, MIB, KeptReservation, a_guest
 
 from mom_core import Host, Snapshot
 from mom_plugins_balloon.ballooned_guests import LISTS_UNTIL_GONE
 from mom_plugins_balloon.host_launches import COME_SECONDS, MOST_WAITING, HostLaunches
-from mom_plugins_balloon.parameters import LaunchSettings, WhenShort
+from mom_plugins_balloon.host_reservations import HostReservations
+from mom_plugins_balloon.parameters import LaunchSettings, LawParameters, WhenShort
 from mom_toolkit import Launch, LaunchedGuest, LaunchState, ReservationState
 
 STARTS, WAITING, REFUSED = LaunchState.STARTS, LaunchState.WAITING, LaunchState.REFUSED
@@ -221,6 +222,20 @@ class TestWithoutRoom:
         made = strict.later(made, 0.1)
         assert (made.state, made.note) == (STARTS, "")
         assert strict.left == [("web", 2 * GIB)]
+
+    def test_a_launch_that_began_before_a_reload_goes_on_by_what_is_there_after_it(self, strict: LaunchingHost) -> None:
+        strict.see(2 * GIB, a_guest("a"))
+        made = strict.launch()
+        reservations = HostReservations(strict.settings, LawParameters(), strict.context, strict.guests, lambda: LIMITS, lambda: "")
+        launches = HostLaunches(strict.launches.settings, reservations, strict.context)
+        assert launches.look(made).state is WAITING, "what is kept for it was not read yet"
+        reservations.load()
+        assert launches.look(made).state is WAITING, "mom has not looked at the host since"
+        strict.see(4 * GIB, a_guest("a"))
+        reservations.follow()
+        assert (launches.look(made).state, launches.look(made).note) == (STARTS, "")
+        assert reservations.release(made.reservation).state is ReservationState.RELEASED
+        assert launches.look(made).state is STARTS
 
     def test_it_is_refused_in_words_when_that_does_not_come_in_time_and_nothing_is_kept(self, strict: LaunchingHost) -> None:
         strict.see(2 * GIB, a_guest("a"))

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -417,6 +418,29 @@ def test_a_guest_that_stops_after_its_call_was_given_up_comes_back_as_others_do(
     bench.cycles(700)
     assert bench.hypervisor.stands[vm1.id] is GuestState.RUNNING
     assert bench.remembered == []
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+def test_a_pause_that_takes_effect_after_mom_has_ended_can_still_be_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crashes: bool
+) -> None:
+    bench = unanswered(tmp_path, "guest_pause")
+    monkeypatch.setattr(time, "time", bench.clock.wall)
+    if crashes:
+        bench.start()
+    noted = [entry(bench, "vm1")]
+    assert [one.status for one in put_back(bench.plugin, noted, bench.hypervisor)] == [Status.FAILED], "and so stays in the ledger"
+    bench.hypervisor.pause(bench.entity("vm1"))
+    assert [one.status for one in put_back(bench.plugin, noted, bench.hypervisor)] == [Status.APPLIED]
+    assert bench.hypervisor.stands[bench.identity("vm1")] is GuestState.RUNNING
+    assert bench.remembered == []
+
+
+def test_a_pause_that_never_took_effect_is_put_back_when_its_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = unanswered(tmp_path, "guest_pause")
+    bench.start()
+    monkeypatch.setattr(time, "time", lambda: bench.clock.wall() + 600)
+    assert [one.status for one in put_back(bench.plugin, [entry(bench, "vm1")], bench.hypervisor)] == [Status.APPLIED]
 
 
 @pytest.mark.parametrize("control", STOPS)

@@ -141,6 +141,19 @@ def test_while_it_waits_its_hypervisor_knows_that_and_it_starts_when_the_memory_
     assert (reader.held, room.patience) == ([], 20)
 
 
+def test_a_launch_that_waits_asks_the_plugin_that_a_reload_has_brought(served: Served) -> None:
+    before, after = Room(), Room()
+    after.comes.set()
+    context = next(one.context for one in served.engine.plugins.plugins if one.name == "http")
+    context.offers = {**context.offers, Launches: (before,)}
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(served.client.post, "/v1/launches?patience=20", json={"name": "web", "memory": "1GiB"})
+        wait_until(lambda: before.looks > 0)
+        context.offers = {**context.offers, Launches: (after,)}
+        assert asked.result(30).json()["state"] == "starts"
+    assert after.looks == 1
+
+
 class Slow(Admissions):
     """Takes its time to say whether guests fit."""
 

@@ -3,9 +3,13 @@
 import shutil
 import socket
 import ssl
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import httpx
 import pytest
@@ -16,11 +20,12 @@ from unix_clients import client_of
 from mom_core import Config, MomError
 from mom_devkit import config_of, wait_until
 from mom_plugins_http.cli.client import Client
+from mom_toolkit import PolicyState, PolicyTexts
 
 
-def changed(served: Served, **http: object) -> Config:
-    plugins = {"sim": {}, "balloon": {}, "ksm": {}, "policy": {}, "http": http}
-    return config_of(served.engine.config.state_directory.parent, plugins, interval=3600.0)
+def changed(served: Served, plugins: Mapping[str, Any] | None = None, **http: object) -> Config:
+    usual = {"sim": {}, "balloon": {}, "ksm": {}, "policy": {}, "http": http}
+    return config_of(served.engine.config.state_directory.parent, {**usual, **(plugins or {})}, interval=3600.0)
 
 
 def assert_answers(path: Path) -> None:
@@ -83,6 +88,42 @@ def test_sockets_whose_files_are_deleted_have_them_again_and_clients_stay(served
         assert kept.recv(12) == b"HTTP/1.1 200"
     served.plugin.mom_teardown()
     assert not served.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (False, "these policies are in force no more: nothing has changed"),
+        (True, "mom took another configuration meanwhile: whether this is in force is not known"),
+    ],
+)
+def test_a_change_of_policies_that_a_reload_overtakes_is_not_told_as_made_and_does_not_come_back(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, made: bool, said: str
+) -> None:
+    served = serve(plugins={"policy": {"keep_changes": True}})
+    texts = served.engine.service(PolicyTexts)
+    assert texts is not None
+    under_way, goes_on, change = Event(), Event(), texts.change
+
+    def slow(*given: Any, **more: Any) -> PolicyState:
+        state = change(*given, **more) if made else None
+        under_way.set()
+        assert goes_on.wait(60)
+        return state or change(*given, **more)
+
+    monkeypatch.setattr(texts, "change", slow)
+    with ThreadPoolExecutor(2) as pool, client_of(served.path) as another:
+        overtaken = pool.submit(served.put, "60_overtaken")
+        assert under_way.wait(60)
+        later = pool.submit(replace(served, client=another).put, "70_later")
+        wait_until(lambda: served.service._worker._waiting == 2)
+        served.engine.reload(changed(served, {"policy": {"ignore": ["other"]}}))
+        goes_on.set()
+        assert (overtaken.result(60).status_code, overtaken.result(60).json()["detail"]) == (409, said)
+        assert later.result(60).status_code == 200
+    served.engine.cycle()
+    assert [one["name"] for one in served.get("/v1/policies")["items"]] == ["40_ksm", "50_balloon", "70_later"]
+    assert not (served.engine.config.state_directory / "policy/changes.json").exists(), "the new settings keep nothing"
 
 
 def test_tcp_comes_and_goes(served: Served, tmp_path: Path, free_port: int) -> None:

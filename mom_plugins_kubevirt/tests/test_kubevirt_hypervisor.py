@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_libvirt import LONG_SECONDS, FakeConnection, FakeLibvirtd
+from fake_libvirt import LONG_SECONDS, FakeConnection, FakeGuest, FakeLibvirtd
 from kubernetes_node import Node
 
 from mom_core import Entity, Guest, GuestBusy, GuestGone, HypervisorError, PluginContext, Scope
@@ -189,6 +189,19 @@ def test_a_guest_that_could_not_be_asked_about_yet_is_known_by_its_process(node:
     assert guest.blocked == {"*": "there was no time yet to ask its libvirt"}
     monkeypatch.setattr(module, "ask_all", slow(1))
     assert node.guests()[first].blocked == {}
+
+
+def test_what_a_pod_answers_about_the_guest_of_another_is_not_heard(node: PodsNode) -> None:
+    """Or a tenant would say to which size another one's guest is put back."""
+    bad, good = node.start("db"), node.start("web")
+    guests = node.guests()
+    for daemon in node.daemons.of.values():
+        if bad in daemon.guests:
+            lie = daemon.guests[bad] = FakeGuest(good, "prod_web")
+            lie.current = 64 << 10
+    assert node.hypervisor.balloon_sizes([guests[bad].entity]) == {}
+    assert node.hypervisor.balloon_sizes([guest.entity for guest in guests.values()]) == {good: 1 << 20}
+    assert [record["balloon.current"] for record in node.hypervisor.of({bad, good}).values()] == [1 << 20]
 
 
 def test_a_pod_whose_answer_cannot_be_read_has_its_own_guest_left_alone_and_no_other(node: PodsNode) -> None:

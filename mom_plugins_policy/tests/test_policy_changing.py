@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from policy_declared import declared
 
-from mom_core import ConfigError, ControlSpec, Decision, MomError, PluginContext, Scope, StateFile, Unit, Value
+from mom_core import ConfigError, ControlSpec, Decision, MomError, PluginContext, Problem, Scope, StateFile, Unit, Value
 from mom_core.testing import snapshot
 from mom_plugins_policy import PolicyPlugin
 from mom_toolkit import PolicyConflict, PolicyRefused, PolicyTexts
@@ -162,7 +162,9 @@ def test_changes_outlive_a_restart_only_when_they_are_to_be_kept(tmp_path: Path)
     assert {name: text.origin for name, text in again.policies.state().texts.items()} == {"20": "set by vdsm"}
     again.policies.change({"50_main_": "1"}, who="vdsm", replace_all=True)
     assert Running(tmp_path, keep_changes=True).names() == ["50_main_"]
-    assert Running(tmp_path).names() == ["10_default"]
+    off = Running(tmp_path)
+    off.decided()
+    assert off.names() == ["10_default"]
     forgotten = Running(tmp_path, keep_changes=True)
     assert forgotten.names() == ["10_default"], "it was forgotten when it was switched off"
     forgotten.policies.change({"20": "(defvar x 1)"}, who="vdsm")
@@ -175,7 +177,70 @@ def test_kept_changes_that_no_longer_compile_do_not_keep_mom_from_starting(tmp_p
     StateFile(path, "changes", dict).write({"alone": False, "texts": {"20": {"text": "(", "origin": "set by x"}}})
     it = Running(tmp_path, keep_changes=True)
     assert it.names() == ["10_default"]
+    it.decided()
     assert sorted(each.name for each in path.parent.iterdir()) == ["changes.json.unused-1"]
+
+
+def test_kept_changes_that_do_not_fit_are_set_aside_before_a_change_takes_their_place(tmp_path: Path) -> None:
+    path = tmp_path / "state/policy/changes.json"
+    StateFile(path, "changes", dict).write({"alone": False, "texts": {"20": {"text": "(", "origin": "set by x"}}})
+    Running(tmp_path, keep_changes=True).policies.change({"30": "1"}, who="me")
+    assert sorted(each.name for each in path.parent.iterdir()) == ["changes.json", "changes.json.unused-1"]
+
+
+@pytest.mark.parametrize("other", [{"keep_changes": False}, {"keep_changes": True, "limits": {"text": 8}}])
+def test_a_reload_that_is_refused_leaves_what_is_kept_as_it_is(tmp_path: Path, other: dict[str, object]) -> None:
+    """The plugin with the other settings was set up, and then another plugin refused."""
+    it = Running(tmp_path, keep_changes=True)
+    it.policies.change({"20": "(defvar x 1)", "10_default": None}, who="vdsm")
+    it.decided()
+    Running(tmp_path, **other, defaults=False).plugin.mom_teardown()
+    assert Running(tmp_path, keep_changes=True).names() == ["20"]
+
+
+def test_what_is_changed_in_policies_that_a_reload_has_replaced_is_refused_and_not_kept(tmp_path: Path) -> None:
+    before = Running(tmp_path, keep_changes=True)
+    before.decided()
+    after = Running(tmp_path, keep_changes=True, ignore=["other"])
+    before.policies.change({"20": "(defvar x 1)"}, who="vdsm")
+    before.plugin.mom_teardown()
+    with pytest.raises(MomError, match="in force no more: nothing has changed"):
+        before.policies.change({"30": "(defvar x 1)"}, who="vdsm")
+    after.decided()
+    assert after.names() == Running(tmp_path, keep_changes=True).names() == ["10_default"], "what is in force comes back, and nothing else"
+
+
+def test_a_text_that_no_file_holds_any_more_is_not_told_as_that_files(running: Running) -> None:
+    first, file = running.policies.state(), running.folder / "50_use.policy"
+    running.policies.change({"20": "(set level 2)"}, who="one")
+    both = running.policies.state()
+    file.write_text('(Host.Control "knob" 7)')
+    running.plugin.mom_reload()()
+    running.policies.roll_back(both.version, who="me")
+    origins = {name: text.origin for name, text in running.policies.state().texts.items()}
+    assert origins == {"10_default": "default", "20": "set by one", "50_use": f"rolled back to {both.version} by me"}
+    file.write_text(USE)
+    running.plugin.mom_reload()()
+    running.policies.roll_back(first.version, who="me")
+    assert running.policies.state().texts["50_use"].origin == str(file)
+
+
+def test_files_that_do_not_go_with_what_was_set_while_they_were_read_are_a_problem(running: Running) -> None:
+    used = running.folder / "20_used.policy"
+    used.write_text("(def double (x) (* 2 x))")
+    running.plugin.mom_reload()()
+    used.unlink()
+    commit = running.plugin.mom_reload()
+    running.policies.change({"60": "(double 1)"}, who="me")
+    with pytest.raises(ConfigError):
+        commit()
+    (told,) = [item for item in running.plugin.mom_evaluate(snapshot(host={"free": 1}), ()) if isinstance(item, Problem)]
+    assert told.message.startswith("the files were refused when they were read again: policy 60 (set by me):1:2: ")
+    assert running.names() == ["10_default", "20_used", "50_use", "60"]
+    running.policies.change({"60": None}, who="me")
+    running.plugin.mom_reload()()
+    assert running.decided() == [1]
+    assert not [item for item in running.plugin.mom_evaluate(snapshot(host={"free": 1}), ()) if isinstance(item, Problem)]
 
 
 def test_a_full_disk_loses_the_memory_and_not_the_change(tmp_path: Path) -> None:

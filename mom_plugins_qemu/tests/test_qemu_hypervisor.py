@@ -363,6 +363,28 @@ def test_a_guest_without_a_uuid_is_listed_while_another_client_holds_its_monitor
             qemu.kill()
 
 
+@pytest.mark.processes
+def test_a_guest_that_ends_while_its_monitor_is_left_in_peace_is_gone_at_once(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    command = [sys.executable, "-c", ANOTHER_QEMU, str(Path(__file__).parent), str(host.folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as qemu, socket.socket(socket.AF_UNIX) as client:
+        try:
+            assert qemu.stdout is not None
+            qemu.stdout.readline()
+            entity = listed(hypervisor)["db"].entity
+            (path,) = host.folder.glob("*.qmp")
+            client.settimeout(10)
+            client.connect(str(path))
+            client.recv(1000)
+            assert listed(hypervisor)["db"].blocked == {"*": "its monitor is held by another client, or hangs"}
+        finally:
+            qemu.kill()
+        qemu.wait()
+        assert path.exists(), "nobody has taken it away"
+        assert listed(hypervisor) == {}
+        with pytest.raises(GuestGone):
+            hypervisor.set_balloon(entity, 500 * MIB)
+
+
 @pytest.mark.parametrize("held", ["", "web", "web2"])
 def test_two_monitors_of_one_qemu_without_a_uuid_are_one_guest(host: FakeHost, hypervisor: QemuHypervisor, held: str) -> None:
     for name in ("web2", "web"):

@@ -128,10 +128,9 @@ class SequenceHost(FakeHypervisor):
         self.asked.pop(name, None)
 
     def pass_time(self, seconds: float) -> None:
-        """Guests follow, and the next list is whole again."""
-        self.is_short = False
+        """Guests follow."""
         for name, asked in self.asked.items():
-            one, step = self.known[name], int(seconds * 800 * MIB)
+            one, step = self.known[name], int(seconds * 40 * MIB)
             one.balloon_kib = min(asked, one.balloon_kib + step) if asked > one.balloon_kib else max(asked, one.balloon_kib - step)
 
     # --- what mom does -----------------------------------------------------------------------------------------------------------

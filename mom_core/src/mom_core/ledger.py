@@ -84,10 +84,12 @@ class Ledger:
 
     def _of_this_boot(self, entries: Mapping[Key, LedgerEntry]) -> dict[Key, LedgerEntry]:
         """The entries without those of the host from before it was started anew: what mom had set is gone, and what stands now was set by
-        others. Those of earlier moms, which did not note the boot, count as of this one."""
+        others. Those of earlier moms, which did not note the boot, count as of this one; all do where it cannot be read."""
         standing: dict[Key, LedgerEntry] = {}
+        of_host = (entry.incarnation for entry in entries.values() if entry.entity.scope is Scope.HOST)
+        self.boot = self.boot or next(filter(None, of_host), "")
         for key, entry in entries.items():
-            if entry.entity.scope is Scope.GUEST or not self.boot:
+            if entry.entity.scope is Scope.GUEST:
                 standing[key] = entry
             elif entry.incarnation in {"", self.boot}:
                 standing[key] = entry._replace(incarnation=self.boot)

@@ -128,7 +128,7 @@ class PluginOfGuests(Generic[H]):
         if own is None:
             return {}
         fields = own.fields(guests)
-        for uuid, soon in (self._watch.forecasts() if self._watch is not None else {}).items():
+        for uuid, soon in (self._watch.forecasts(guests) if self._watch is not None else {}).items():
             usable = fields.get(uuid, {}).get("mem_usable")
             if isinstance(usable, int):
                 fields[uuid]["mem_usable_soon"] = min(soon, usable)  # the cycle may know newer statistics

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -238,12 +238,14 @@ class GuestWatch:
             elif not self._stopping.is_set():
                 self._some.clear()
 
-    def forecasts(self) -> dict[str, int]:
-        """KiB that will be usable soon, by guest id, where that is known and less than what is usable."""
+    def forecasts(self, guests: Sequence[Guest]) -> dict[str, int]:
+        """KiB that will be usable soon in these guests, by id, where that is known and less than what is usable. One that was started anew
+        since the last cycle has none: what is known is of the start before."""
         now = self.monotonic()
         with self._lock:
-            made = {uuid: guest.soon for uuid, guest in self._watched.items()}
-        return {uuid: soon[1] for uuid, soon in made.items() if soon is not None and now - soon[0] <= _SOON_SECONDS}
+            made = {(uuid, watched.incarnation): watched.soon for uuid, watched in self._watched.items()}
+        known = ((guest.id, made.get((guest.id, guest.incarnation))) for guest in guests)
+        return {uuid: soon[1] for uuid, soon in known if soon is not None and now - soon[0] <= _SOON_SECONDS}
 
     def look(self) -> float:
         """Look once, and wake the engine if need be; seconds until the next look."""

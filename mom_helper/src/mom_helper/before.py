@@ -50,7 +50,10 @@ class Before:
                 raise OSError(errno.ERANGE, "root does not let it be that")
             if stood is None:
                 _write(file, value, of_group=folder is not None)
-            if stood is None or stood == value:
+                return stood
+            if stood == value:
+                if wrote == UNCERTAIN:
+                    _write_note(note, int(known), str(stood), path)
                 return stood
             # What somebody else has set since is what stood there before, from now on.
             before = int(known) if wrote in {UNCERTAIN, str(stood)} else stood
@@ -66,10 +69,11 @@ class Before:
         return stood
 
     def take_over(self, path: str, before: int) -> None:
-        """Remember what stood in a knob before a mom that was root set something else; what is noted already counts. Raises `OSError`."""
+        """Remember what stood in a knob before a mom that was root set what stands now; what is noted already counts. Raises `OSError`."""
         with opened(path) as file, self._noted(_place(path, None)[1]) as note:
-            if not os.fstat(note).st_size and before != _read(file):
-                _write_note(note, before, UNCERTAIN, path)
+            stands = _read(file)
+            if not os.fstat(note).st_size and before != stands:
+                _write_note(note, before, str(stands), path)
 
     def put_back(self, log: Callable[[str], None], *, only_tidy: bool = False) -> tuple[int, int]:
         """Put back all that was written and nobody else has set since: how many values were, and how many could not be.

@@ -399,7 +399,9 @@ class Connection:
             nowait = 0  # a driver that does not know the flag, as none of its calls wait for guests
             answer = self._ask(live, groups, uuids, nowait)
         live.nowait = nowait != 0
-        return [GuestRecord(domain.UUIDString(), domain.name(), domain.ID(), record) for domain, record in answer]
+        records = [GuestRecord(domain.UUIDString(), domain.name(), domain.ID(), record) for domain, record in answer]
+        # The daemon in a pod is its tenant's, and may answer about other tenants' guests, too.
+        return records if uuids is None else [one for one in records if one.uuid in uuids]
 
     def _ask(self, live: _Live, groups: int, uuids: Collection[str] | None, flags: int) -> Sequence[tuple[Domain, Record]]:
         wanted, active = None if uuids is None else frozenset(uuids), self.module.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
@@ -414,7 +416,7 @@ class Connection:
         answer = live.connection.getAllDomainStats(groups, flags | active)
         live.domains = {domain.UUIDString(): domain for domain, _ in answer}
         self._listed, self._events = set(live.domains), 0
-        return answer if wanted is None else [(domain, record) for domain, record in answer if domain.UUIDString() in wanted]
+        return answer
 
     def _handles(self, live: _Live, uuids: Collection[str]) -> Sequence[Domain]:
         """Those of the guests that are there still."""

@@ -62,6 +62,8 @@ class HostLaunches:
             kept = next((one for one in self.reservations.reservations() if one.id == launch.reservation), None)
         except MomError as error:
             return self._decided(replace(launch, note=_unknown(error), hint=error.hint), may_refuse=False)
+        if kept is None and not self.reservations.loaded and self.context.monotonic() < launch.until:
+            return launch  # a reload has just made this plugin, and it has yet to read what is kept
         return self._judged(launch, kept)
 
     def _observed(self, guest: LaunchedGuest) -> Launch:

@@ -127,6 +127,8 @@ class HostReservations:
     """Gives what the operator allows."""
     why_none_gives: Callable[[], str]
     """Why no guest is shrunk at all now, such as that mom only observes; empty when they are."""
+    loaded: bool = False
+    """Whether `load` has been called: until then, what an earlier run or the plugin of before a reload keeps is not known."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _kept: dict[str, KeptReservation] = field(default_factory=dict)
     _ended: deque[Reservation] = field(default_factory=lambda: deque(maxlen=_ENDED))
@@ -284,6 +286,7 @@ class HostReservations:
     def load(self) -> None:
         """Take up what an earlier run of mom kept, unless the host was started anew since. Damage is said, and costs the reservations."""
         with self._lock:
+            self.loaded = True
             found = self._file.read()
             if found is None:
                 return

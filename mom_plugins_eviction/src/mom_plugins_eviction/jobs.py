@@ -5,6 +5,7 @@ All is called from the plugin's thread. What takes long (saving, moving) is call
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -251,6 +252,14 @@ class Jobs:
         if job.is_move or job.state is not JobState.BEGUN:
             return False
         return self._seen[job.guest].unanswered or self._age(job) >= self.seconds
+
+    def may_pause(self, guest: str) -> bool:
+        """True for a guest that was to be paused, and may still be, as its hypervisor has not answered and the time for it is not over: by
+        the wall clock, as another process that puts back has not seen it begin."""
+        job = self._jobs.get(guest)
+        if job is None or job.step is not Step.PAUSE or job.state is not JobState.BEGUN:
+            return False
+        return 0 <= time.time() - job.time < self.seconds
 
     def _age(self, job: Job) -> float:
         return self._context.monotonic() - self._seen[job.guest].since

@@ -442,6 +442,8 @@ class EvictionPlugin:
         if hypervisor.standings([change.entity]).get(change.entity.id) is GuestState.PAUSED:
             hypervisor.resume(change.entity)
             self.jobs.forget(change.entity.id)
+        elif self.jobs.may_pause(change.entity.id):
+            raise GuestBusy("it was to be paused, which was not answered, and may still take effect: look again in some minutes")
 
     def _begin(self, hypervisor: Hypervisor, change: Change) -> None:
         entity, step = change.entity, STEP_OF[change.control]

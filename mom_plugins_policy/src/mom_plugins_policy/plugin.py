@@ -85,6 +85,7 @@ class PolicyPlugin:
         self._context = context
         # Who only takes a look beside a running mom neither uses nor touches what that one keeps.
         keeps = settings.keep_changes and context.serves
+        self._is_in_force = False
         self._not_read: tuple[Problem, ...] = ()
         self._refused: tuple[Problem, ...] = ()
         self._remarked: frozenset[PolicyProblem] = frozenset()
@@ -112,9 +113,6 @@ class PolicyPlugin:
     @hookimpl
     def mom_setup(self) -> None:
         """Read and compile all policies; with any that is bad the daemon does not start."""
-        if not self._settings.keep_changes and self._context.serves:
-            with contextlib.suppress(OSError):  # what was kept before this was switched off must not come back much later
-                (self._context.state_directory / self._context.name / _CHANGES).unlink()
         self._policies.load()
         self._say_loaded()
         self._notes.load()
@@ -122,7 +120,9 @@ class PolicyPlugin:
     @hookimpl
     def mom_teardown(self) -> None:
         """Write changes down that could not be written before."""
-        self._policies.keep_again()
+        self._policies.close()
+        if self._is_in_force:  # those of a reload that was refused leave what is kept as it is
+            self._policies.keep_again()
 
     @hookimpl
     def mom_services(self) -> Mapping[type, Any]:
@@ -139,8 +139,12 @@ class PolicyPlugin:
             raise
 
         def commit() -> None:
+            try:
+                put_in_force()
+            except ConfigError as error:  # a client has set a policy since, with which the files do not go
+                self._refused = (files_refused(self._context.name, error),)
+                raise
             self._refused = ()
-            put_in_force()
             self._say_loaded()
 
         return commit
@@ -149,7 +153,7 @@ class PolicyPlugin:
     def mom_evaluate(self, snapshot: Snapshot, history: Sequence[Snapshot]) -> Iterable[Decision | ShadowDecisions | Problem]:
         """The decisions of the policies, and their problems."""
         self._policies.take_memory()
-        self._policies.keep_again()
+        self._keep()
         policy = self._policies.policy
         if policy is None:
             return self._not_read
@@ -174,6 +178,17 @@ class PolicyPlugin:
         self._policies.evaluated = (evaluated, *self._policies.evaluated[:1])
         found.extend(decisions)
         return found
+
+    def _keep(self) -> None:
+        """Have kept on disk what is to outlive a restart."""
+        if self._is_in_force:
+            self._policies.keep_again()
+            return
+        self._is_in_force = True
+        self._policies.keep_first()
+        if not self._settings.keep_changes and self._context.serves:
+            with contextlib.suppress(OSError):  # what was kept before this was switched off must not come back much later
+                (self._context.state_directory / self._context.name / _CHANGES).unlink()
 
     @hookimpl
     def mom_check(self) -> Iterable[Finding]:

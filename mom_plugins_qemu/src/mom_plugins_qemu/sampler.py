@@ -164,7 +164,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
             known = self._guests.get(path)
             if known is None:
                 due.append((Visit(path, _DESCRIBING), None))
-            elif known.failure in {"", Failure.LEFT} or now >= known.retry_at:
+            elif known.failure in {"", Failure.LEFT} or now >= known.retry_at or not self._is_alive(known):
                 due.append((self._due(known, now), known))
             else:
                 self._update(known, {})

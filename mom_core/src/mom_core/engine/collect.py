@@ -233,19 +233,23 @@ def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problem
     answers = []
     begun = [(plugin, plugin.worker.begin(hook, work)) for plugin, work in works]
     for plugin, call in begun:
-        worker, source = plugin.worker, Source(plugin.name)
+        worker = plugin.worker
         if call is None:
-            # One problem for a plugin that hangs, and not one for each of its hooks.
-            what = "none of its hooks is called" if worker.hung else f"{hook} is not called"
-            problems.append(Problem(source, f"{what}: {_settled(worker.why_not(hook))}", severity=Severity.WARNING))
+            problems.append(not_called(plugin, hook))
             continue
         answer = worker.finish(call)
         if answer.error is None:
             answers.append((plugin, answer.value))
         else:
             worker.log_failure(hook, answer.error)
-            problems.append(Problem(source, f"{hook}: {describe_error(answer.error)}"))
+            problems.append(Problem(Source(plugin.name), f"{hook}: {describe_error(answer.error)}"))
     return answers
+
+
+def not_called(plugin: Plugin, hook: str) -> Problem:
+    """The problem with a plugin whose hook cannot be called now: one for a plugin that hangs, and not one for each of its hooks."""
+    what = "none of its hooks is called" if plugin.worker.hung else f"{hook} is not called"
+    return Problem(Source(plugin.name), f"{what}: {_settled(plugin.worker.why_not(hook))}", severity=Severity.WARNING)
 
 
 def describe_error(error: BaseException) -> str:

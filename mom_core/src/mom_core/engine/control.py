@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, NamedTuple
 
-from mom_core.engine.collect import ask
+from mom_core.engine.collect import ask, not_called
 from mom_core.engine.judgement import Controller, Found, items, joined, known, same, spoken_of, target_of, without_writing
 from mom_core.errors import StateError
 from mom_core.ledger import LARGEST_VALUE, Ledger, can_be_kept
@@ -86,6 +86,7 @@ class _Owners:
         """Sort these decisions by what is found, which takes in what gradual controls stand at."""
         plan, found = _Plan([], [], set(), []), self.found
         ways = {name: (owner.name, self.specs[name]) for name, owner in self.by_control.items()}
+        uncalled = {one.name: not_called(one, "mom_write") for one in self.by_control.values() if one.worker.why_not("mom_write")}
         for decision in decisions:
             control, entity, value = decision.control, decision.entity, decision.value
             plugin, spec = ways[control]
@@ -108,6 +109,10 @@ class _Owners:
                 continue
             if noted is None and stands == value:
                 plan.outcomes.append(Outcome(decision, value, value, Status.UNCHANGED))
+                continue
+            if plugin in uncalled:
+                # Not noted as attempted: of those, only the last few are known, and what the plugin did set must be among them.
+                plan.outcomes.append(Outcome(decision, None, None, Status.FAILED, self._said_of(uncalled[plugin])))
                 continue
             if noted is None or noted.applied != value:
                 if not can_be_kept(value) or (noted is None and not can_be_kept(stands)):
@@ -149,6 +154,12 @@ class _Owners:
                 silent = self._why_silent(owner.name)
                 outcomes += [Outcome(decision, None, None, Status.FAILED, silent) for decision in share]
         return outcomes
+
+    def _said_of(self, problem: Problem) -> str:
+        """The words of a problem, which is noted once."""
+        if problem not in self.problems:
+            self.problems.append(problem)
+        return problem.message
 
     def _why_silent(self, name: str) -> str:
         """Why there is no answer of a plugin, by the last problem with it."""

@@ -26,7 +26,7 @@ from mom_core.ledger import Key, Ledger
 from mom_core.lock import RESTORE_SECONDS, RunLock
 from mom_core.model import EngineState, Outcome, Problem, Report, Scope, Snapshot, Status
 from mom_core.plugins.invoker import describe
-from mom_core.plugins.registry import NOTHING_DECLARED, PluginSet, Rebuilt, build_plugins, close_plugins
+from mom_core.plugins.registry import NOTHING_DECLARED, Plugin, PluginSet, Rebuilt, build_plugins, close_plugins
 
 LOG = logging.getLogger("mom.engine")
 
@@ -98,6 +98,8 @@ class Engine:
         self._skipped = 0
         self._not_back: set[Key] = set()
         self._put_back_at = 0.0
+        self._left_behind: list[Plugin] = []
+        """Plugins that have left with a call that has not come back, and may still change things."""
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._pending: Callable[[], Config] | None = None
@@ -376,6 +378,7 @@ class Engine:
         self._use(config, rebuilt, old.ledger)
         for name in close_plugins(rebuilt.left_over, 1.0):
             LOG.warning("plugin %s did not end; it is left behind", name)
+        self._left_behind += [plugin for plugin in rebuilt.left_over if plugin.worker.hung_in == "mom_write"]
         LOG.info("the new configuration is in force: mode %s, plugins %s", mode, ", ".join(config.plugins) or "none")
 
     def _put_back_what_leaves(self, old: CycleSteps, new: PluginSet, *, observe: bool) -> None:
@@ -392,9 +395,11 @@ class Engine:
             self._put_back_of(leaving)
 
     def _put_back_of(self, leaving: Set[Key]) -> None:
-        """Put these changes back by the plugins in use, and note those for which that failed."""
+        """Put these changes back by the plugins in use, and note those for which that failed, or must wait for a call to come back."""
         cycle = self._opened()
-        self._log_restored(restore(cycle.plugins, cycle.ledger, self.config.stop_timeout, leaving, self._clock.sleep))
+        self._left_behind = [plugin for plugin in self._left_behind if plugin.worker.hung]
+        due = {key for key in leaving if not any(key[1] in plugin.controls for plugin in self._left_behind)}
+        self._log_restored(restore(cycle.plugins, cycle.ledger, self.config.stop_timeout, due, self._clock.sleep))
         self._not_back, self._put_back_at = {key for key in leaving if key in cycle.ledger.entries}, self._clock.monotonic()
 
     def _log_restored(self, outcomes: Sequence[Outcome]) -> None:

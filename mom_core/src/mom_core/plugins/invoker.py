@@ -94,7 +94,13 @@ class PluginWorker:
     @property
     def hung(self) -> bool:
         """True if a call that was given up on has not come back yet."""
-        return self._current is not None and self._current.abandoned and not self._current.done.is_set()
+        return bool(self.hung_in)
+
+    @property
+    def hung_in(self) -> str:
+        """The hook of that call; empty: there is none."""
+        call = self._current
+        return call.hook if call is not None and call.abandoned and not call.done.is_set() else ""
 
     def why_not(self, hook: str) -> str:
         """Why this hook cannot be called now, or an empty text."""

@@ -15,7 +15,7 @@ from mom_plugins_http.routes.bodies import JSON, Span, as_float, read_body, span
 from mom_plugins_http.routes.policies import ChangedTexts, PolicyRoutes
 from mom_plugins_http.routes.route import ApiCall, Route
 from mom_plugins_http.server.access import Right
-from mom_toolkit import Canary
+from mom_toolkit import Canary, PolicyTexts
 
 _PERCENT: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)\s*%")
 
@@ -74,9 +74,9 @@ class CanaryRoutes:
         """Try policies on some guests; they go into force for all, or for none, by themselves."""
         expected = self._policies.expected(call)
         given = await read_body(call, BeginModel)
-        texts, who = self._policies.texts(), call.peer.name
+        who = call.peer.name
 
-        def begun() -> Canary:
+        def begun(texts: PolicyTexts) -> Canary:
             return texts.begin_canary(
                 given.changes, who=who, seconds=given.duration, share=given.share, guests=given.guests, expected_version=expected
             )
@@ -93,8 +93,8 @@ class CanaryRoutes:
 
     async def _end(self, call: ApiCall, *, promote: bool) -> CanaryAnswerModel:
         expected = self._policies.expected(call)
-        texts, who = self._policies.texts(), call.peer.name
-        return _answer(await self._policies.run(lambda: texts.end_canary(promote=promote, who=who, expected_version=expected)))
+        who = call.peer.name
+        return _answer(await self._policies.run(lambda texts: texts.end_canary(promote=promote, who=who, expected_version=expected)))
 
 
 def _answer(canary: Canary | None) -> CanaryAnswerModel:

@@ -152,10 +152,11 @@ class LaunchRoutes:
             reader.launches(guest)
         try:
             patience, who = call.number(PATIENCE), call.peer.name
-            launch = await self._run(lambda: launches.begin(guest, patience=patience, who=who), kind=Launches)
+            launch = await self._run(partial(launches.begin, guest, patience=patience, who=who), kind=Launches)
             while launch.state is LaunchState.WAITING:
                 await asyncio.sleep(_LOOK_SECONDS)
                 if not self._worker.full:  # if it is, the launch waits on: its hook would take a refusal for leave to start
+                    launches = self._context.service(Launches) or launches  # of a reload, which has taken over what is kept
                     launch = await self._run(partial(launches.look, launch), kind=Launches)
         finally:
             for reader in readers:

@@ -134,10 +134,18 @@ class PolicyRoutes:
         """The evaluator's. Raises `ProblemError` when there is none."""
         return offered(self._context, PolicyTexts, "has policies", "policy")
 
-    async def run(self, job: Callable[[], Result]) -> Result:
-        """Have policies changed, in its turn. Raises `ProblemError`."""
+    async def run(self, job: Callable[[PolicyTexts], Result]) -> Result:
+        """Have policies changed, in its turn: those that are in force then. Raises `ProblemError`."""
+
+        def change() -> Result:
+            texts = self.texts()
+            made = job(texts)
+            if self._context.service(PolicyTexts) is not texts:
+                raise ProblemError(409, "mom took another configuration meanwhile: whether this is in force is not known", _AGAIN)
+            return made
+
         try:
-            return await self._worker.run(job)
+            return await self._worker.run(change)
         except PolicyRefused as error:
             more = {"problems": as_object(error.problems)}
             raise ProblemError(422, "the policies cannot be used; nothing has changed", error.hint, more=more) from None
@@ -201,21 +209,21 @@ class PolicyRoutes:
     async def _change(
         self, call: ApiCall, changes: Mapping[str, str | None], expected: str | None, *, replace_all: bool = False
     ) -> Response:
-        texts, who = self.texts(), call.peer.name
-        return _made(await self.run(lambda: texts.change(changes, who=who, replace_all=replace_all, expected_version=expected)))
+        who = call.peer.name
+        return _made(await self.run(lambda texts: texts.change(changes, who=who, replace_all=replace_all, expected_version=expected)))
 
     async def reset_policies(self, call: ApiCall) -> Response:
         """Forget what was changed at run time; read the files again."""
         expected = self.expected(call)
-        texts, who = self.texts(), call.peer.name
-        return _made(await self.run(lambda: texts.reset(who=who, expected_version=expected)))
+        who = call.peer.name
+        return _made(await self.run(lambda texts: texts.reset(who=who, expected_version=expected)))
 
     async def roll_back_policies(self, call: ApiCall) -> Response:
         """Make the policies what they were in an earlier version."""
         expected = self.expected(call)
         version = (await read_body(call, VersionModel)).version
-        texts, who = self.texts(), call.peer.name
-        return _made(await self.run(lambda: texts.roll_back(version, who=who, expected_version=expected)))
+        who = call.peer.name
+        return _made(await self.run(lambda texts: texts.roll_back(version, who=who, expected_version=expected)))
 
     def expected(self, call: ApiCall) -> str | None:
         """The version that the client has seen; None when it says that any will do. Raises `ProblemError` when it says nothing."""

@@ -73,6 +73,8 @@ class ChangingPolicies:
         self._base: Mapping[str, PolicyText] = {}
         self._versions: deque[Version] = deque(maxlen=REMEMBERED_CHANGES)
         self._count = 0
+        self._unfit = ""
+        self._closed = False
 
     def _judged(
         self, texts: Mapping[str, str], limits: PolicyLimits | None = None, *, to_work: bool = True
@@ -97,7 +99,7 @@ class ChangingPolicies:
     # --- files ----------------------------------------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Read and compile everything. Raises `ConfigError` for what is wrong with files; kept changes that do not fit are set aside."""
+        """Read and compile everything. Raises `ConfigError` for what is wrong with files; kept changes that do not fit are not used."""
         with self._lock:
             read = self._read()
             self._base = read.texts
@@ -109,7 +111,7 @@ class ChangingPolicies:
             try:
                 policy = self._compiled(read, kept)
             except ConfigError as error:
-                self._kept.refuse(f"they do not go with the files any more: {error.problems[0]}")
+                self._unfit = f"they do not go with the files any more: {error.problems[0]}"
                 return
             self._versions.clear()  # no change was made here: to go back from it would take away all that was ever kept
             self._put(policy, kept, "mom", f"{at_start}, with the changes that were kept")
@@ -119,7 +121,7 @@ class ChangingPolicies:
         return self._compiled(self._read(), Overlay(), to_work=False)
 
     def prepare(self) -> Callable[[], None]:
-        """Read and compile the files again; the function that is returned puts them in force. Raises `ConfigError`."""
+        """Read and compile the files again; the function that is returned puts them in force. Both raise `ConfigError`."""
         with self._lock:
             read = self._read()
             overlay = self._overlay
@@ -129,11 +131,7 @@ class ChangingPolicies:
             with self._lock:
                 fitting = policy
                 if self._overlay is not overlay:  # a client has set a policy since
-                    try:
-                        fitting = self._compiled(read, self._overlay)
-                    except ConfigError as error:
-                        self._log.error("the files do not go with what was set meanwhile, and are not used: %s", error)
-                        return
+                    fitting = self._compiled(read, self._overlay)
                 self._base = read.texts
                 self._put(fitting, self._overlay, "mom", "files read again")
 
@@ -226,10 +224,25 @@ class ChangingPolicies:
             else:
                 then = wanted.state.texts
                 texts: dict[str, PolicyText | None] = {name: None for name in self._base if name not in then}
-                texts.update({name: text for name, text in then.items() if self._base.get(name) != text})
+                # No file and no default holds that text any more, so none of them is told as its origin.
+                origin = f"rolled back to {version} by {printable(who, 200)}"
+                again = {name: text if text.origin.startswith("set by ") else PolicyText(text.text, origin) for name, text in then.items()}
+                texts.update({name: text for name, text in again.items() if self._base.get(name) != then[name]})
                 overlay = Overlay(texts)
             made = self._change_to(overlay, printable(who, 200), f"rolled back to {version}")
         return self._announced(made)
+
+    def keep_first(self) -> None:
+        """Have on disk what is in force, and nothing else. Called before the first evaluation: until then, a reload may still be refused,
+        and what is kept is that of the policies of before."""
+        if self._kept is None:
+            return
+        with self._lock:
+            self._keep(self._overlay)
+
+    def close(self) -> None:
+        """Change nothing from now on: mom ends, or others are in force, and what is on disk is theirs."""
+        self._closed = True
 
     def keep_again(self) -> None:
         """Write changes down that could not be written when they were made. Called in each cycle, and at the end."""
@@ -290,6 +303,8 @@ class ChangingPolicies:
             self._base = based_on
             return current.state, None
         policy = self._usable(texts_of(effective), self._limits, STAY)
+        if self._closed:
+            raise MomError("these policies are in force no more: nothing has changed", hint="look at what they are now, and decide again")
         self._base = based_on
         self._keep(overlay)
         state = self._put(policy, overlay, who, what)
@@ -312,6 +327,9 @@ class ChangingPolicies:
         """Write changes down. Those that cannot be written are in force all the same, and `keep_again` tries again."""
         if self._kept is None:
             return
+        if self._unfit:
+            self._kept.refuse(self._unfit)
+            self._unfit = ""
         failed_before = self._kept.write_error
         try:
             if overlay.texts or overlay.alone:
