@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from mom_core import PluginContext, StateError, StateFile
+from mom_core import PluginContext, StateError, StateFile, read_file
 from mom_core.state_files import MOST_SET_ASIDE, LaterVersionError, UnreadableError, set_aside_below
 
 
@@ -273,3 +273,11 @@ def test_a_plugin_has_its_files_in_a_folder_of_its_own_and_mom_knows_them(tmp_pa
     with caplog.at_level(logging.ERROR, "mom.plugin.use"):
         kept.read()
     assert "is damaged: it is empty" in caplog.text
+
+
+def test_a_folder_in_a_files_place_is_no_file_and_stays_open_nowhere(tmp_path: Path) -> None:
+    before = sorted(Path("/proc/self/fd").iterdir())
+    for _ in range(3):
+        with pytest.raises(IsADirectoryError):
+            read_file(tmp_path, 100)
+    assert sorted(Path("/proc/self/fd").iterdir()) == before

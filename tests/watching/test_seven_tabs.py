@@ -5,6 +5,7 @@ Chromium is driven through a pipe of its own: Playwright tells every tab that it
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -37,11 +38,13 @@ class Chromium:
     def __init__(self, program: str, profile: Path) -> None:
         read, self._write = os.pipe()
         self._read, write = os.pipe()
+        self._answers = select.poll()
+        self._answers.register(self._read, select.POLLIN)
         arguments = ["--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--remote-debugging-pipe"]
         if os.geteuid() == 0:
             arguments.append("--no-sandbox")
         null = os.open(os.devnull, os.O_WRONLY)
-        high = [os.dup2(one, number) for number, one in ((60, read), (61, write))]  # so that neither is 3 or 4 already
+        high = [fcntl.fcntl(one, fcntl.F_DUPFD_CLOEXEC, 5) for one in (read, write)]  # so that neither is 3 or 4 already
         moves = [(os.POSIX_SPAWN_DUP2, high[0], 3), (os.POSIX_SPAWN_DUP2, high[1], 4), (os.POSIX_SPAWN_DUP2, null, 2)]
         command = [program, *arguments, f"--user-data-dir={profile}", "about:blank"]
         self._process = os.posix_spawn(program, command, os.environ, file_actions=moves, setpgroup=0)
@@ -58,7 +61,7 @@ class Chromium:
         until = time.monotonic() + ANSWER_SECONDS
         while True:
             while b"\0" not in self._rest:
-                assert select.select([self._read], [], [], max(0.0, until - time.monotonic()))[0], f"Chromium does not answer {method}"
+                assert self._answers.poll(1000 * max(0.0, until - time.monotonic())), f"Chromium does not answer {method}"
                 self._rest += os.read(self._read, 1 << 16)
             text, _, self._rest = self._rest.partition(b"\0")
             answer = json.loads(text)

@@ -21,9 +21,9 @@ def read_file(path: Path, most: int) -> bytes:
     :param most: bytes; of a larger file, one more is read
     :raises OSError: there is none, there is no permission, it is no regular file, …
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    # By an opener: of a folder, `os.fdopen` leaves the descriptor open.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
         return file.read(most + 1)
 
