@@ -22,7 +22,7 @@ def read_file(path: Path, most: int) -> bytes:
     :raises OSError: there is none, there is no permission, it is no regular file, …
     """
     # By an opener: of a folder, `os.fdopen` leaves the descriptor open.
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+    with open(path, "rb", opener=lambda _, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
         return file.read(most + 1)
