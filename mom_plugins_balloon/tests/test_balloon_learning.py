@@ -329,3 +329,33 @@ def test_what_the_host_has_got_back_of_a_guest_is_hollow_until_it_is_touched_and
     assert guest.says(100 * MIB, rss=400 * MIB, host_swap=100 * MIB)["mem_hollow"] == 400 * MIB
     assert guest.says(500 * MIB, rss=800 * MIB, host_swap=0)["mem_hollow"] == 100 * MIB
     assert guest.says(700 * MIB, rss=1000 * MIB)["mem_hollow"] == 0
+
+
+class TestKilledPrograms:
+    LACKED = 600 * MIB
+
+    def told(self, guest, kills, taken=LACKED, used=200 * MIB) -> dict[str, float]:
+        usable = int(TOTAL - taken - used)
+        kernel = {"mem_available": int(TOTAL - taken), "mem_usable": usable, "mem_unused": usable}
+        size = int(TOTAL + HIDDEN - taken)
+        return guest.says(used, balloon_cur=size, balloon_max=TOTAL + HIDDEN, guest_oom_kills=kills, after=2.0, age=0.0, **kernel)
+
+    def test_a_guest_is_to_have_half_of_what_it_lacked_when_its_kernel_killed_programs(self, guest: Watched) -> None:
+        self.told(guest, 3)
+        assert "mem_stall_floor" not in self.told(guest, 3), "what stood there at first is no news"
+        assert self.told(guest, 4)["mem_stall_floor"] == 200 * MIB + self.LACKED / 2
+        assert self.told(guest, None)["mem_stall_floor"] == 200 * MIB + self.LACKED / 2
+        assert self.told(guest, 5, used=100 * MIB)["mem_stall_floor"] == 300 * MIB + self.LACKED / 2
+
+    def test_one_that_has_got_it_back_by_the_next_look_lacked_it_all_the_same(self, guest: Watched) -> None:
+        self.told(guest, 0)
+        assert self.told(guest, 1, taken=0)["mem_stall_floor"] == 800 * MIB + self.LACKED / 2
+
+    @pytest.mark.parametrize("kills", [0, None], ids=["none were killed", "it does not tell"])
+    def test_others_keep_what_is_known_of_them(self, guest: Watched, kills: Value) -> None:
+        self.told(guest, 0)
+        assert "mem_stall_floor" not in self.told(guest, kills)
+
+    def test_one_that_has_all_of_its_memory_lacked_none_of_it(self, guest: Watched) -> None:
+        self.told(guest, 0, taken=0)
+        assert "mem_stall_floor" not in self.told(guest, 1, taken=0)

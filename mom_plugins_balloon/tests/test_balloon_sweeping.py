@@ -122,6 +122,16 @@ def test_a_guest_without_a_known_process_is_not_swept_and_not_for_long(plugin, h
     assert plugin.mom_collect_guests(list(snapshot.guests.values()))["sweep_rest"][0] > 500
 
 
+@pytest.mark.parametrize(("gave", "rests"), [(0, True), (300 * MIB, False)], ids=["nothing", "some"])
+def test_a_guest_that_gives_nothing_to_a_hypervisor_that_sweeps_by_itself_is_passed_over(
+    plugin, hypervisor, seen_by, context, gave: int, rests: bool
+) -> None:
+    hypervisor.sweep_balloon = lambda guest, bottom: gave
+    snapshot = seen_at(hypervisor, seen_by, context)
+    write(plugin, hypervisor, snapshot)
+    assert ("sweep_rest" in plugin.mom_collect_guests(list(snapshot.guests.values()))) is rests
+
+
 def test_statistics_that_have_become_too_old_meanwhile_are_not_swept_by(plugin, hypervisor, seen_by, context) -> None:
     said = write(plugin, hypervisor, seen_at(hypervisor, seen_by, context, stats_age=1.1))
     assert isinstance(said, NoChangeNeeded)

@@ -411,6 +411,12 @@ class TestWhenAGuestRunsOutOfMemory:
         decided = targets(LOW + 100 * MIB, a=poor(), b=poor())
         assert decided["a"] == decided["b"] == pytest.approx(NEED + 90 * MIB, abs=2)
 
+    def test_what_a_large_one_wants_leaves_a_small_one_what_it_wants(self) -> None:
+        large = poor(taken=40 * GIB)
+        decided = targets(LOW + GIB, small=poor(), large=large)
+        assert decided == {"small": NEED + 140 * MIB, "large": NEED + 40 * MIB + GIB - 100 * MIB}
+        assert targets(LOW + 100 * MIB, small=poor(), large=large)["small"] == NEED + 90 * MIB, "each gets half of what there is"
+
     def test_one_that_will_have_run_out_grows_now(self) -> None:
         assert targets(TARGET + GIB, a=poor(usable=300 * MIB, taken=500 * MIB, mem_usable_soon=0)).keys() == {"a"}
 
@@ -433,6 +439,16 @@ class TestWhenAGuestSuffers:
     def test_it_grows_to_what_it_was_seen_to_wait_with(self, sign: Fields) -> None:
         waits = a_guest(size=NEED + 400 * MIB, need=NEED, mem_stall_floor=500 * MIB, **sign)
         assert targets(TARGET + GIB, a=waits) == {"a": NEED + 500 * MIB}
+
+    def test_it_gets_what_the_host_has_beyond_what_it_should_have_whatever_others_have_not_touched(self, sign: Fields) -> None:
+        suffering = self.suffering(1.2, sign)
+        large = filler(50 * GIB, balloon_max=64 * GIB)  # it could touch most of its memory at any time
+        assert targets(TARGET - MIB, a=suffering, large=large).get("a") is None
+        assert targets(TARGET + GIB, a=suffering, large=large)["a"] == pytest.approx(NEED + 2 * margin(NEED), abs=2)
+
+    def test_what_a_large_one_wants_leaves_it_what_it_wants(self, sign: Fields) -> None:
+        large = a_guest(size=22 * GIB, need=20 * GIB, balloon_max=64 * GIB, **sign)
+        assert targets(TARGET + GIB, a=self.suffering(1.2, sign), large=large)["a"] == pytest.approx(NEED + 2 * margin(NEED), abs=2)
 
     def test_no_size_both_gives_and_grows(self, sign: Fields) -> None:
         for available in (TARGET - MIB, TIGHT + MIB):

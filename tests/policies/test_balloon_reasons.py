@@ -90,7 +90,7 @@ SAID: list[tuple[float, float, dict[str, Value], str, str]] = [
     (5 * GIB, 0, small(200 * MIB, major_fault=300, **SUFFERS), "grows",
      "it waits for its disk, with 300 page faults a second: it grows, as far"),
     (5 * GIB, 0, small(200 * MIB, mem_stall_floor=300 * MIB, **SUFFERS), "grows",
-     "only 200 MiB are usable in it, with which it was seen to wait for its disk: it grows, as far as"),
+     "only 200 MiB are usable in it, with which programs waited for its disk or were killed: it grows, as far as"),
     (9 * GIB, 0, small(700 * MIB, mem_used_peak=GIB - 800 * MIB, **CACHE), "grows",
      "the host has 9.00 GiB available, clearly more than the 4.00 GiB that it is to have: this one gets back what was taken from it, a "
      "little at a time"),

@@ -114,7 +114,7 @@ class LearntNeeds:
     `ballooned` is how much that was. `held` is what it held by its last statistics; `growth` what it took within a second at most, as a
     mean between two statistics, and `met_at` when it was first seen. `calm` is the least that it used between bursts, and `burst` what its
     use has risen by from there to near its peak, again, at `burst_at`. `freed_at` is when it was last seen to use less, or its process to
-    hold less; a guest that is new may just have done so.
+    hold less; a guest that is new may just have done so. `kills` is how often its kernel had killed programs, as it told last.
     """
 
     said: float
@@ -144,6 +144,7 @@ class LearntNeeds:
     freed_at: float = -math.inf
     counts_all: bool = False
     ballooned: float = 0.0
+    kills: float | None = None
 
 
 @dataclass(slots=True)

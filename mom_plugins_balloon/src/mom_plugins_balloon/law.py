@@ -581,8 +581,9 @@ class ReclaimMeans(NamedTuple):
         return given + self.part(offer) * min(1.0, self.level / offer.cost) if self.last else given
 
 
-class GrowthRatios(NamedTuple):
-    """How much guests get of what they ask for, by what they want as `GuestAsk` has it; ratios."""
+class Growth(NamedTuple):
+    """How much guests get of what they ask for, by what they want as `GuestAsk` has it. `grows` and `eases`: so much each at most, in KiB,
+    so that a large guest's want leaves small ones theirs; the others are ratios."""
 
     grows: float
     eases: float
@@ -592,7 +593,7 @@ class GrowthRatios(NamedTuple):
     """Of guests that are not expected to use more before long."""
 
 
-def _growth(host: LawHost, asks: Sequence[GuestAsk], p: LawParameters, grows: float, eases: float, ahead: float) -> GrowthRatios:
+def _growth(host: LawHost, asks: Sequence[GuestAsk], p: LawParameters, grows: float, eases: float, ahead: float) -> Growth:
     """What there is for guests that want some; all together grow by no more than the host has.
 
     :param grows: what all guests want at once, `eases`: what they want as far as the host has it
@@ -600,12 +601,21 @@ def _growth(host: LawHost, asks: Sequence[GuestAsk], p: LawParameters, grows: fl
     """
     fills, returns = sum([one.fills for one in asks]), sum([one.returns for one in asks])
     for_easing = host.free - (sum([one.untouched for one in asks]) + grows + host.hard) if eases else 0.0
-    for_filling = max(0.0, host.free - (grows + eases + host.high))
+    # What the host has beyond what it should have goes to those that suffer before page cache, whatever others have not touched.
+    beyond = host.free - (grows + host.high)
+    for_easing = for_easing if for_easing > beyond else beyond
+    for_filling = max(0.0, beyond - eases)
     for_returning = host.free - (grows + eases + min(for_filling, fills) + ahead + p.return_above * host.high)
-    return GrowthRatios(
-        _ratio(host.available - host.low, grows), _ratio(for_easing, eases), _ratio(for_filling, fills), _ratio(for_returning, returns),
-        _ratio(for_filling - ahead, fills),
+    return Growth(
+        _most_each(host.available - host.low, [one.grows for one in asks]), _most_each(for_easing, [one.eases for one in asks]),
+        _ratio(for_filling, fills), _ratio(for_returning, returns), _ratio(for_filling - ahead, fills),
     )  # fmt: skip
+
+
+def _most_each(there: float, wanted: Sequence[float]) -> float:
+    """How much each gets at most where there is so much for all."""
+    asked = [kib for kib in wanted if kib > 0]
+    return level_of([(kib, kib) for kib in asked], max(0.0, there)) if asked else 0.0
 
 
 def share(
@@ -636,11 +646,11 @@ def share(
         if size is None or guest.maximum is None:
             continue
         if ask.grows:
-            change = growth.grows * ask.grows
+            change = min(growth.grows, ask.grows)
             if ask.code is ReasonCode.PROMISED:  # that holds below the low watermark, too
                 change = max(change, min(guest.guarantee, guest.maximum) - size)
         elif ask.eases and growth.eases > 0:
-            change = growth.eases * ask.eases
+            change = min(growth.eases, ask.eases)
         elif number in swept:
             change, code, gain = -offer.depth, ReasonCode.SWEEP, offer.sweep
         elif offer.trims and left > 0:

@@ -39,6 +39,9 @@ PAIN_STEP_KIB = 32 * 1024.0
 PAIN_STEP_SHARE = 0.25
 """The same as a ratio of what was usable then, whichever is more: a cache of many GiB is not found in steps of 32 MiB."""
 
+KILLED_SHARE = 0.5
+"""Ratio of what a guest lacked of its maximum when its kernel killed programs: it is to have so much more."""
+
 FREE_SHARE = 0.5
 """Ratio. Where more of what is usable holds nothing at all, the page cache could grow and has not: what is read is read for the first time,
 or after memory was given back."""
@@ -59,10 +62,10 @@ GROWTH_FACTOR = 2.0
 takes them."""
 
 _TOLD = ("rss", "balloon_cur", "stats_age", "mem_available", "mem_usable", "mem_unused", "mem_disk_caches", "swap_in", "major_fault",
-         "host_swap", "guest_psi_memory_some_avg10")  # fmt: skip
-"""The fields that are learnt from; the last two are of few guests."""
+         "host_swap", "guest_psi_memory_some_avg10", "guest_oom_kills", "balloon_max")  # fmt: skip
+"""The fields that are learnt from; those of swap, pressure and kills are of few guests."""
 
-_SWAPPED = _TOLD.index("host_swap")
+_SWAPPED, _KILLS = _TOLD.index("host_swap"), _TOLD.index("guest_oom_kills")
 
 REACTION_SECONDS = 3.0
 """From a guest's growth until memory that others do not use has come back: a second until its statistics tell, half a second for a cycle,
@@ -128,6 +131,8 @@ class Learning:
                     elif before - rss > STRAY_KIB:
                         known.freed_at = now
                 self._hear(known, now, numbers, memory.request)
+            if numbers[_KILLS] is not None:
+                self._see_kills(known, now, numbers)
             known.rss, known.size = rss, size
             if rss is not None:
                 stored = rss + (numbers[_SWAPPED] or 0.0)  # what is in the host's swap holds something, too
@@ -142,7 +147,7 @@ class Learning:
 
         :param numbers: as `_TOLD`
         """
-        rss, size, age, total, usable, unused, caches, swap_in, faults, swapped, stalled = numbers
+        rss, size, age, total, usable, unused, caches, swap_in, faults, swapped, stalled, *_ = numbers
         if age is None or total is None or usable is None:
             return
         said = now - age
@@ -219,6 +224,20 @@ class Learning:
                 known.hurts, known.hurts_at = hurts, known.said
         elif known.hurts and known.said - known.hurts_at > self._seconds:
             known.hurts *= math.exp(-passed / self._seconds)
+
+    def _see_kills(self, known: LearntNeeds, now: float, numbers: Sequence[float | None]) -> None:
+        """What a guest was killed without: its kernel has killed programs while it had less than it can have. How much these wanted is
+        unknown, and statistics come too seldom to tell: so it is a part of what the guest lacked.
+
+        :param numbers: as `_TOLD`
+        """
+        size, usable, kills, maximum = numbers[1], numbers[4], numbers[_KILLS], numbers[-1]
+        before, known.kills = known.kills, kills
+        if before is None or kills is None or kills <= before or size is None or maximum is None or usable is None:
+            return
+        lacked = maximum - min(size, size if known.size is None else known.size)  # it may have got some back since
+        if lacked > 0:
+            known.hurts, known.hurts_at = max(known.hurts, usable + max(PAIN_STEP_KIB, KILLED_SHARE * lacked)), now
 
     def _note_growth(self, now: float, grown: float) -> None:
         """How much all guests together took from the host within the time that it takes to react: the most that was seen lately."""

@@ -58,7 +58,7 @@ class ReasonCode(StrEnum):
     RUNS_OUT = "runs-out", "it runs out of memory, as only {0[mem_usable]} are usable in it{0.grows}"
     SWAPS = "swaps", "it reads {0[swap_in]}/s back from its swap: {0.eases}"
     WAITS_FOR_DISK = "waits-for-disk", "it waits for its disk, with {0.major_faults} page faults a second: {0.eases}"
-    STALL_FLOOR = "stall-floor", "only {0[mem_usable]} are usable in it, with which it was seen to wait for its disk: {0.eases}"
+    STALL_FLOOR = "stall-floor", "only {0[mem_usable]} are usable in it, with which programs waited for its disk or were killed: {0.eases}"
     FILLS = "fills", "it has less than the headroom for a burst like its largest, and fills what it gets with page cache: {0.fills}"
     RISES = (
         "rises",

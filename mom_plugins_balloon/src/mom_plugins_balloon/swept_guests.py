@@ -112,7 +112,7 @@ class SweptGuests:
             held, gave = guest.number("rss"), hypervisor.sweep_balloon(guest.entity, target)
             left = None if held is None else held - gave
             plan = SweepPlan(size, target, gave, 0.0, self._law.sweep_wait)
-            told = (plan, target, gave, 1.0, REACTION_SECONDS, now, SweepEnd.ARRIVED)
+            told = (plan, target, gave, 1.0, REACTION_SECONDS, now, SweepEnd.ARRIVED if gave > 0 else SweepEnd.AT_WORK)
             outcome = SweepOutcome(guest.entity, guest.incarnation, *told, resident=left)
             self._took(outcome)
             if leaving is not None:
