@@ -581,7 +581,7 @@ class ReclaimMeans(NamedTuple):
         return given + self.part(offer) * min(1.0, self.level / offer.cost) if self.last else given
 
 
-class Growth(NamedTuple):
+class _Growth(NamedTuple):
     """How much guests get of what they ask for, by what they want as `GuestAsk` has it. `grows` and `eases`: so much each at most, in KiB,
     so that a large guest's want leaves small ones theirs; the others are ratios."""
 
@@ -593,7 +593,7 @@ class Growth(NamedTuple):
     """Of guests that are not expected to use more before long."""
 
 
-def _growth(host: LawHost, asks: Sequence[GuestAsk], p: LawParameters, grows: float, eases: float, ahead: float) -> Growth:
+def _growth(host: LawHost, asks: Sequence[GuestAsk], p: LawParameters, grows: float, eases: float, ahead: float) -> _Growth:
     """What there is for guests that want some; all together grow by no more than the host has.
 
     :param grows: what all guests want at once, `eases`: what they want as far as the host has it
@@ -606,7 +606,7 @@ def _growth(host: LawHost, asks: Sequence[GuestAsk], p: LawParameters, grows: fl
     for_easing = for_easing if for_easing > beyond else beyond
     for_filling = max(0.0, beyond - eases)
     for_returning = host.free - (grows + eases + min(for_filling, fills) + ahead + p.return_above * host.high)
-    return Growth(
+    return _Growth(
         _most_each(host.available - host.low, [one.grows for one in asks]), _most_each(for_easing, [one.eases for one in asks]),
         _ratio(for_filling, fills), _ratio(for_returning, returns), _ratio(for_filling - ahead, fills),
     )  # fmt: skip
