@@ -215,6 +215,36 @@ def test_memory_in_a_guests_own_swap_is_what_it_hardly_touches():
     assert held_by(guest, 0.0).cold == 300 * MIB + idle_of(guest)
 
 
+def test_a_sweep_and_what_goes_to_swap_in_the_same_cycle_come_to_the_same_in_either_order():
+    def after(*acts):
+        world = a_world(70, burst=300 * MIB, zram=2.0 * GIB)
+        for act in acts:
+            act(world)
+        pass_time(world, 5)
+        guest = world.guests["u0"]
+        return guest.memory.touched, guest.swapped.levels, world.host.swapped, world.host.available
+
+    def sweep(world):
+        assert world.sweep("u0", 0.0) > 250 * MIB
+        assert world.sweep("u0", 0.0) == 0.0, "it has that already"
+
+    def move(world):
+        world.offload("u0", 400 * MIB, 10.0)
+
+    assert after(sweep, move) == after(move, sweep)
+    assert after(sweep, move) != after(move)
+
+
+def test_what_a_sweep_takes_is_in_swap_no_more():
+    world = a_world(70, cold=0.0, burst=300 * MIB)
+    world.offload("u0", 200 * MIB, 10.0)
+    guest = world.guests["u0"]
+    assert guest.swapped.free > 180 * MIB
+    world.sweep("u0", 0.0)
+    pass_time(world, 1)
+    assert guest.swapped.free < MIB
+
+
 def test_when_guests_have_no_more_to_give_programs_beside_them_go_to_swap_and_nothing_is_swapped_twice():
     world = a_world(300, cold=0.0, zram=0.0, swap=8.0 * GIB, load=4.0 * GIB)
     host = world.host

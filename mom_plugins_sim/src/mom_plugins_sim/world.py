@@ -66,6 +66,9 @@ class SimulatedGuest:
     """Its CPUs stand still, because they were paused."""
     swapped: SwappedGuest = field(default_factory=SwappedGuest)
     """The part of it in the host's swap."""
+    swept: float = 0.0
+    """KiB that a sweep has taken in this moment. The guest holds them until time moves on: what else is done to it in the same cycle, by
+    another plugin's thread, comes to the same before the sweep and after it."""
 
 
 class World:
@@ -130,6 +133,8 @@ class World:
         due = touched = mergeable = beside = 0.0
         for guest in self.guests.values():
             memory = guest.memory
+            if guest.swept:
+                self._end_sweep(guest)
             if guest.paused:
                 memory.lost_seconds += dt
             elif not guest.hangs:
@@ -152,6 +157,14 @@ class World:
         swapped = self.host.step(touched + beside - self.ksm.saved_kib, time, dt, due)
         if swapping or swapped.blocked:
             self._swap(swapped, due, dt)
+
+    def _end_sweep(self, guest: SimulatedGuest) -> None:
+        """The host has what a sweep took, wherever it was."""
+        memory, swept = guest.memory, guest.swept
+        free = held_by(memory, self.time).free
+        guest.swapped.free *= 1 - min(1.0, swept / free) if free > 0 else 0.0
+        memory.touched -= swept
+        guest.swept = 0.0
 
     def _swap(self, done: SwapStep, due: float, dt: float) -> None:
         """Whose pages came back, who waits for them, and whose went out. What guests do not have is of programs beside them."""
@@ -265,8 +278,8 @@ class World:
         if guest.hangs or guest.paused or memory.stuck or grows > guest_model.MIB:
             return 0.0
         used = memory.size - memory.free
-        gave = max(0.0, min(memory.touched - used, memory.size - bottom_kib, memory.balloon_rate * TICK))
-        memory.touched -= gave
+        gave = max(0.0, min(memory.touched - used, memory.size - bottom_kib, memory.balloon_rate * TICK) - guest.swept)
+        guest.swept += gave
         return gave
 
     def offload(self, identity: str, kib: float, seconds: float) -> float:
