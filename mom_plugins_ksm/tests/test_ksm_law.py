@@ -234,6 +234,31 @@ def test_looking_takes_a_tenth_of_the_time_at_most() -> None:
     assert memory.kept.wait == 9000
 
 
+def test_guests_that_come_each_minute_and_share_nothing_do_not_have_ksmd_scan_for_ever() -> None:
+    memory, scans, looked = Memory(), 10, 0
+    for minute in range(600):
+        guests: dict[str, dict[str, Value]] = {f"g{n}": {"rss": GIB // 2} for n in range(minute, minute + 12)}
+        known = SHORT | RUNS | {"ksm_full_scans": scans, "ksm_yield": -10.0, "ksm_clock": 60.0 * minute}
+        decide(known, memory, guests)
+        scans, looked = scans + bool(memory.kept.looks), looked + bool(memory.kept.looks)
+    assert looked < 0.31 * 600
+
+
+def test_a_guest_that_came_while_looking_was_in_vain_again_and_again_is_looked_at_when_a_part_of_the_rest_is_over() -> None:
+    memory = Memory(replace(RESTING, since=1000.0, wait=1200, rest=1200, paid=False, held=GIB, seen=frozenset("g")))
+    for clock, looks in ((1000.0, False), (1299.0, False), (1301.0, True)):
+        decide({**SHORT, **RESTS}, memory, {"g": {"rss": GIB}, "new": {"rss": 10 * MIB}}, ksm_clock=clock)
+        assert memory.kept.looks is looks
+
+
+def test_a_guest_that_came_too_late_for_a_look_is_new_after_it() -> None:
+    memory = Memory(replace(SCANNING, begun=4, until=13, seen=frozenset("g"), held=GIB))
+    guests: dict[str, dict[str, Value]] = {"g": {"rss": GIB}, "new": {"rss": 10 * MIB}}
+    for scans, reason in ((11, True), (13, False), (13, True)):
+        decide({**SHORT, **RUNS}, memory, guests, ksm_full_scans=scans, ksm_yield=0.0)
+        assert memory.kept.looks is reason
+
+
 def test_scans_that_are_counted_anew_do_not_make_a_look_endless() -> None:
     memory = Memory(replace(LOOKING, until=500))
     decide(SHORT, memory, **RUNS, ksm_full_scans=1)

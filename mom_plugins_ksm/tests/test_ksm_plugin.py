@@ -106,6 +106,14 @@ def test_guests_that_come_and_go_change_what_is_shareable_within_half_a_minute(r
     assert ksm.mom_collect_host(None)["ksm_shareable"] == 0
 
 
+def test_what_is_shareable_is_unknown_where_other_processes_are_hidden(root: Path) -> None:
+    """As /proc is with hidepid, and in a container: even the kernel's own ksmd is not seen."""
+    shutil.rmtree(root / "proc/37")
+    assert plugin(root).mom_collect_host(None).get("ksm_shareable") is None
+    qemu(root, 100, 4 << 20)
+    assert plugin(root).mom_collect_host(None)["ksm_shareable"] == 4 << 20
+
+
 @pytest.mark.parametrize("statm", ["", "x 1 2\n", "\xff"])
 def test_a_qemu_of_which_nothing_can_be_read_is_left_out(root: Path, statm: str) -> None:
     (qemu(root, 100, 1) / "statm").write_text(statm)
@@ -175,6 +183,25 @@ def test_without_ksm_there_are_no_fields_and_no_exceptions(tmp_path: Path) -> No
     (finding,) = ksm.mom_doctor(None)
     assert finding.severity is Severity.ERROR
     assert "CONFIG_KSM" in finding.cure
+
+
+def test_a_knob_that_cannot_be_read_once_stays_to_be_put_back(root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where mom has no file descriptor left: forgotten, it would stand at mom's value for ever."""
+    really, failures = os.open, [24] * 100
+    entry = LedgerEntry(HOST, "ksm_run", 0, 1, "ksm", 0.0)
+
+    def open_file(path: str | Path, *rest: int) -> int:
+        if str(path).startswith(str(folder)) and failures:
+            raise OSError(failures.pop(), "Too many open files")
+        return really(path, *rest)
+
+    monkeypatch.setattr(os, "open", open_file)
+    (outcome,) = put_back(plugin(root), [entry])
+    assert (outcome.status, outcome.error) == (Status.FAILED, "what ksm_run stands at is unknown")
+    failures.clear()
+    (outcome,) = put_back(plugin(root), [entry])
+    assert outcome.status is Status.APPLIED
+    assert (folder / "run").read_text() == "0"
 
 
 def test_a_ksm_that_works_is_not_mentioned(root: Path) -> None:

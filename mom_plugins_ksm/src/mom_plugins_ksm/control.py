@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from mom_core import Change, ControlSpec, GuestBusy, HypervisorError, NotSupported, Refused, Scope, Target, Unit, Value, as_whole
 from mom_plugins_ksm.fields import is_count
@@ -51,12 +52,14 @@ class KsmKnobs:
     :param ksm_write: sets knobs, as `KsmControl.ksm_write`
     :param page_size: bytes
     :param spare_kib: gives the memory that unmerging may take, or None where that is unknown; None itself: that is another host's concern
+    :param folder: where the kernel has the knobs' files; None: they are no files of this host
     """
 
     ksm_read: Callable[[], Mapping[str, Value]]
     ksm_write: Callable[[Mapping[str, int]], None]
     page_size: int
     spare_kib: Callable[[], int | None] | None
+    folder: Path | None = None
 
     def read(self, targets: Sequence[Target]) -> Mapping[Target, Value | HypervisorError]:
         """The present values. Raises `HypervisorError`."""
@@ -65,7 +68,9 @@ class KsmKnobs:
         mode = found.get("advisor_mode")
         for target in targets:
             knob = knob_of(target.control)
-            if knob not in found:
+            if knob not in found and self.folder is not None and (self.folder / knob).exists():
+                values[target] = None  # it could not be read this time: what there is to be put back of it stays so
+            elif knob not in found:
                 values[target] = NotSupported(f"this kernel has no KSM knob {knob}")
             elif knob == PAGES_TO_SCAN and isinstance(mode, str) and mode != "none":
                 values[target] = Refused(f"the kernel's advisor ({mode}) sets pages_to_scan by itself; to set it, first {ADVISOR_CURE}")

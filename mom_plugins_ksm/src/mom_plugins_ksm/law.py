@@ -84,7 +84,7 @@ class KsmParameters(StrictModel):
     """Scans of a look. The one that is under way does not reach a new guest, the next one takes notes of its pages, the one after that
     merges them."""
     look_most: Annotated[int, Field(ge=1, le=1000)] = 9
-    """Scans to which guests that grow meanwhile lengthen a look: those that always grow and shrink must not keep it from being judged."""
+    """Scans to which guests that come or grow meanwhile lengthen a look: those that always do must not keep it from being judged."""
     books_most: Size = 16 << 20
     """KSM is stopped, and its books freed, when they need so much more than it saves: those of 1 GiB in which nothing is equal."""
     gain_least: Size = 16 << 20
@@ -102,8 +102,9 @@ class KsmParameters(StrictModel):
     rest_ratio: Annotated[float, Field(ge=0, le=1000)] = 9.0
     """Times the look that a rest takes at least: so looking takes a tenth of the time at most."""
     rest_pause: Share = 0.25
-    """Ratio of a rest after a look that has not paid: before that is over, growth and loss do not count; a new guest counts at once. Guests
-    with bursts always grow, and each look that is in vain ends with freeing the books: 0.4 s for 12 GiB."""
+    """Ratio of a rest after a look that has not paid: before that is over, growth and loss do not count, nor, after the second such look
+    in a row, new guests. Guests with bursts always grow, on some hosts a guest comes each minute, and each look that is in vain ends with
+    freeing the books: 0.4 s for 12 GiB."""
 
 
 CPUS_GUESS: Final = 2.0
@@ -168,7 +169,7 @@ class KsmMemory:
 
     `begun` and `until` are counts of whole scans, `since` a time: of the look or the rest. `base` was saved, and `held` held by guests,
     when it began. `rest` is the last rest's length, `wait` the present one's, and `paid` whether the look before it has. `alone` is since
-    when there are no guests; `seen` those that were there before.
+    when there are no guests; `seen` those that a look was begun for, or that were there while nothing had to be merged.
     """
 
     short: bool | None = None
@@ -198,15 +199,15 @@ def decide(seen: KsmSeen, memory: KsmMemory, parameters: KsmParameters) -> tuple
     """The values that the knobs should have, and what is to be remembered."""
     p, before = parameters, memory
     short = _is_short(seen, memory, p)
-    fresh = bool(seen.guests - memory.seen) or (short and not before.short)
     away, memory = _awaited(seen, replace(memory, short=short))
     if away:
         return KsmWanted(KsmReason.AWAY), memory
-    memory = replace(memory, seen=seen.guests)
+    memory = replace(memory, seen=memory.seen & seen.guests)
     if short or seen.sold > p.sold_share * seen.total:
         if seen.scans is None or seen.clock is None:
             return KsmWanted(KsmReason.UNKNOWN), memory
-        return _merge(seen, seen.scans, seen.clock, memory, p, fresh=fresh, short=short)
+        return _merge(seen, seen.scans, seen.clock, memory, p, begins=short and not before.short, short=short)
+    memory = replace(memory, seen=seen.guests)
     if seen.run == 1:  # what there is to find when it is short again must be looked for anew
         return KsmWanted(KsmReason.AMPLE, run=0), replace(memory, looks=None)
     return KsmWanted(KsmReason.AMPLE), memory
@@ -239,27 +240,40 @@ def _awaited(seen: KsmSeen, memory: KsmMemory) -> tuple[bool, KsmMemory]:
 
 
 def _merge(
-    seen: KsmSeen, scans: int, clock: float, memory: KsmMemory, p: KsmParameters, *, fresh: bool, short: bool
+    seen: KsmSeen, scans: int, clock: float, memory: KsmMemory, p: KsmParameters, *, begins: bool, short: bool
 ) -> tuple[KsmWanted, KsmMemory]:
-    """Look, work or rest."""
-    looks_anew = fresh or memory.looks is None or (not memory.looks and _is_rested(seen, clock, memory, p))
+    """Look, work or rest.
+
+    :param begins: memory has just become short
+    """
+    looks_anew = begins or memory.looks is None or (not memory.looks and _is_rested(seen, clock, memory, p))
     # The count of scans begins anew when everything was unmerged.
     if looks_anew or (memory.looks and memory.until - scans > p.look_scans):
-        memory = _begun(seen, clock, replace(memory, looks=True, begun=scans, until=scans + p.look_scans))
-    if memory.looks and _has_grown(seen, memory, p):
-        memory = replace(memory, until=min(scans + p.look_scans, memory.begun + p.look_most), held=seen.held)
+        memory = _look_begun(seen, scans, clock, memory, p)
+    if memory.looks and (_is_new(seen, memory) or _has_grown(seen, memory, p)):
+        until = min(scans + p.look_scans, memory.begun + p.look_most)
+        # Who comes too late for this look is new after it, too.
+        looked_at = memory.seen if until < scans + p.look_scans else seen.guests
+        memory = replace(memory, until=until, held=seen.held, seen=looked_at)
     if seen.held + p.grown_least / BYTES < memory.held:  # what guests have given back is new when they take it again
         memory = replace(memory, held=seen.held)
     limit = min(p.cpu_ceiling, 100 * p.cpu_share * (CPUS_GUESS if seen.cpu_count is None else seen.cpu_count) if short else p.cpu_gentle)
     worth = (p.worth_short if short else p.worth) / BYTES
     value = 1.0 if seen.yielded is None else max(0.0, min(1.0, seen.yielded / worth))
-    looking = scans < memory.until
-    if memory.looks and not looking and value < p.rest_below:
-        memory = _rested(seen, clock, memory, p)
+    if memory.looks and scans >= memory.until:
+        if value < p.rest_below:
+            memory = _rested(seen, clock, memory, p)
+        elif _is_new(seen, memory):
+            memory = _look_begun(seen, scans, clock, memory, p)
     if not memory.looks:
         return _resting(seen, p), memory
+    looking = scans < memory.until
     reason = KsmReason.LOOK if looking else KsmReason.WORK
     return _scanning(seen, limit if looking else limit * value, reason, p), memory
+
+
+def _look_begun(seen: KsmSeen, scans: int, clock: float, memory: KsmMemory, p: KsmParameters) -> KsmMemory:
+    return _begun(seen, clock, replace(memory, looks=True, begun=scans, until=scans + p.look_scans, seen=seen.guests))
 
 
 def _begun(seen: KsmSeen, clock: float, memory: KsmMemory) -> KsmMemory:
@@ -281,9 +295,15 @@ def _is_rested(seen: KsmSeen, clock: float, memory: KsmMemory, p: KsmParameters)
     if rested < 0 or rested >= wait or seen.run == 0:
         return True
     if not memory.paid and rested < p.rest_pause * wait:
-        return False
+        # Where one look after the other is in vain, guests that come each minute would have ksmd scan for ever.
+        return _is_new(seen, memory) and (memory.rest is None or memory.rest <= p.rest_least)
     lost = 0.0 if seen.saved is None else memory.base - seen.saved
-    return _has_grown(seen, memory, p) or lost > max(p.gain_least / BYTES, p.lost_share * memory.base)
+    return _is_new(seen, memory) or _has_grown(seen, memory, p) or lost > max(p.gain_least / BYTES, p.lost_share * memory.base)
+
+
+def _is_new(seen: KsmSeen, memory: KsmMemory) -> bool:
+    """True if there are guests that no look was begun for."""
+    return bool(seen.guests - memory.seen)
 
 
 def _has_grown(seen: KsmSeen, memory: KsmMemory, p: KsmParameters) -> bool:

@@ -88,7 +88,10 @@ class KsmPlugin:
         if not self._is_foreign:
             self._other.see(found, now)
         if found and not self._is_foreign:
-            found = {**found, "shareable_kib": self._qemu.address_space_kib(now)}
+            shareable = self._qemu.address_space_kib(now)
+            # Where not even the kernel's own ksmd is seen, in a container or with hidepid, that no QEMU is seen says nothing.
+            if shareable or "ksmd_cpu_seconds" in found:
+                found = {**found, "shareable_kib": shareable}
         collected = ksm_fields(found, self._page_size)
         collected["ksmd_cpu_usage"] = self._usage.percent(as_number(found.get("ksmd_cpu_seconds")), now, found.get("pages_to_scan"))
         collected["ksmd_cpu_pages"] = self._usage.pages
@@ -164,4 +167,4 @@ class KsmPlugin:
         if isinstance(hypervisor, KsmControl):  # what memory it has to unmerge into is its own concern
             return KsmKnobs(hypervisor.ksm_read, hypervisor.ksm_write, self._page_size, None)
         writer = hypervisor if isinstance(hypervisor, KsmWriter) else self._sysfs
-        return KsmKnobs(self._sysfs.ksm_read, writer.ksm_write, self._page_size, self._sysfs.spare_kib)
+        return KsmKnobs(self._sysfs.ksm_read, writer.ksm_write, self._page_size, self._sysfs.spare_kib, self._sysfs.folder)
