@@ -225,6 +225,29 @@ def test_there_has_been_room_for_long_only_where_there_was_for_that_very_guest()
     assert back == ["a"]
 
 
+def test_memory_that_is_kept_for_a_launch_is_no_room_for_a_guest_that_comes_back() -> None:
+    saved = Job("a", "a", Step.SAVE, needs=100_000, state=JobState.DONE)
+    host: dict[str, Value] = {"mem_available": TOTAL, "mem_really_available": 400_000, "psi_memory_full_avg10": 0.0}
+    for reserved, comes in ((None, True), (140_000, True), (160_000, False)):
+        pressure, ladder = HostPressure.of(snapshot(host={**host, "mem_reserved": reserved})), Ladder(SETTINGS)
+        assert any(climb(ladder, now, pressure, [], [saved], 10) for now in range(0, 1000, 10)) is comes
+
+
+@pytest.mark.parametrize("boots", [300_000.0, 3_000.0, 0.0])
+@pytest.mark.parametrize(("there", "second"), [(800_000.0, 660), (700_000.0, None)])
+def test_the_next_one_does_not_come_back_into_memory_that_one_which_boots_has_not_taken_yet(
+    there: float, second: int | None, boots: float
+) -> None:
+    ladder, back = Ladder(SETTINGS), dict[str, int]()
+    both = [Job(name, name, Step.SHUT_DOWN, needs=300_000, state=JobState.DONE) for name in "ab"]
+    for now in range(0, 1190, 10):
+        held, off = dict.fromkeys(back, boots), [one for one in both if one.guest not in back]
+        pressure = replace(ROOM, available=there - sum(held.values()))
+        if undo := climb(ladder, now, pressure, [], off, 10, held=held):
+            back[undo.guest] = now
+    assert (back["b"], back.get("a")) == (600, second)
+
+
 numbers = st.one_of(st.none(), st.just(float("nan")), st.floats(0, TOTAL))
 pressures = st.one_of(
     st.just(FULL),

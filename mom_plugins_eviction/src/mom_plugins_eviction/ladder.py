@@ -54,13 +54,15 @@ class Announcements:
 @dataclass(slots=True)
 class Ladder:
     """Where it stands: since when the host has been full, since when there has been room for each guest that is to come back, by its id,
-    when the last step was taken (monotonic seconds), and which is next."""
+    when the last step was taken (monotonic seconds), and which is next; and of guests that came back lately, by their ids, what each takes
+    (KiB), and when it came."""
 
     settings: EvictionSettings
     hard_since: float | None = None
     calm_since: Mapping[str, float] = field(default_factory=dict)
     last_step: float = float("-inf")
     chosen: tuple[str, Step] | None = None
+    returned: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def waits(self, now: float) -> bool:
         """True while the effect of the last step is still to be seen."""
@@ -82,6 +84,7 @@ def climb(
     gone: int = 0,
     moved: int = 0,
     busy: bool = False,
+    held: Mapping[str, float] | None = None,
 ) -> Job | None:
     """Move the ladder on: `chosen` of it is then the step that is wanted at this moment, to be announced and then taken.
 
@@ -93,6 +96,7 @@ def climb(
     :param gone: how many were stopped lately, and cannot come back
     :param moved: how many were moved away lately
     :param busy: whether something is being done to a guest still: its effect cannot be seen yet
+    :param held: what the host holds of each guest that runs, in KiB by its id
     """
     if busy:
         ladder.last_step = now
@@ -106,7 +110,7 @@ def climb(
         _up(ladder, now, pressure, candidates, _open_steps(len(stopped) + gone, moved, guests, ladder.settings.share))
         return None
     ladder.chosen = None
-    return _down(ladder, now, pressure, stopped)
+    return _down(ladder, now, pressure, stopped, held or {})
 
 
 def _open_steps(stopped: int, moved: int, guests: int, share: float) -> frozenset[Step]:
@@ -127,15 +131,21 @@ def _up(ladder: Ladder, now: float, pressure: HostPressure, candidates: Sequence
         ladder.chosen = None if chosen is None else (chosen[0].identity, chosen[1])
 
 
-def _down(ladder: Ladder, now: float, pressure: HostPressure, stopped: Sequence[Job]) -> Job | None:
+def _down(ladder: Ladder, now: float, pressure: HostPressure, stopped: Sequence[Job], held: Mapping[str, float]) -> Job | None:
     returning = [one for one in stopped if one.comes_back and one.state is JobState.DONE]
+    # One that boots takes its memory in minutes: until then it is not there for the next one.
+    still = {one.guest for one in stopped}
+    lately = {guest: one for guest, one in ladder.returned.items() if guest not in still and now - one[1] < ladder.settings.calm_for}
+    taken = sum(max(0.0, needs - held.get(guest, 0.0)) for guest, (needs, _) in lately.items())
     before = ladder.calm_since
-    ladder.calm_since = {one.guest: before.get(one.guest, now) for one in returning if is_calm(pressure, ladder.settings, _lacks(one))}
+    calm = [one for one in returning if is_calm(pressure, ladder.settings, _lacks(one) + taken)]
+    ladder.returned, ladder.calm_since = lately, {one.guest: before.get(one.guest, now) for one in calm}
     due = [one for one in returning if now - ladder.calm_since.get(one.guest, now) >= ladder.settings.calm_for]
     if not due or ladder.waits(now):
         return None
-    ladder.last_step = now
-    return due[-1]  # who was stopped last, and so at the dearest rung, comes back first; one that is too large keeps no other away
+    chosen = due[-1]  # who was stopped last, and so at the dearest rung, comes back first; one that is too large keeps no other away
+    ladder.last_step, ladder.returned = now, {**lately, chosen.guest: (_lacks(chosen), now)}
+    return chosen
 
 
 def _lacks(one: Job) -> float:

@@ -193,6 +193,7 @@ class EvictionPlugin:
             gone=len(self._gone(snapshot)),
             moved=self._moved,
             busy=self.jobs.under_way > 0,
+            held={guest.id: rss for guest in snapshot.guests.values() if (rss := guest.number("rss")) is not None},
         )
         for one in self._announcements.waiting:
             guest = snapshot.guests.get(one.identity)

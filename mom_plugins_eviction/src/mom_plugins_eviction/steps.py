@@ -50,19 +50,21 @@ STEP_OF: Final[Mapping[str, Step]] = {step.control: step for step in Step}
 @dataclass(frozen=True, slots=True)
 class HostPressure:
     """The state of the host: the share of the last ten seconds in which all tasks waited for memory (%), its memory and what of it is
-    available, and the state that the plugin balloon gives it (high, soft, hard or low). None, and an empty state: unknown."""
+    available, the state that the plugin balloon gives it (high, soft, hard or low), and what of it is kept for launches. None, and an empty
+    state: unknown."""
 
     full: float | None = None
     total: float | None = None
     available: float | None = None
     state: str = ""
+    reserved: float = 0.0
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> HostPressure:
         """What a snapshot says of it."""
         host = snapshot.host
         full, total, available = (host.number(name) for name in ("psi_memory_full_avg10", "mem_available", "mem_really_available"))
-        return cls(full, total, available, host.text("host_memory_state") or "")
+        return cls(full, total, available, host.text("host_memory_state") or "", host.number("mem_reserved") or 0.0)
 
     @property
     def share(self) -> float | None:
@@ -106,12 +108,13 @@ def has_time(pressure: HostPressure, limits: EvictionSettings) -> bool:
 
 
 def is_calm(pressure: HostPressure, limits: EvictionSettings, needs: float) -> bool:
-    """True when there is room for a guest that takes `needs` KiB when it comes back, and the host is as calm then as it should be."""
+    """True when there is room for a guest that takes `needs` KiB when it comes back, beside what is kept for launches, and the host is as
+    calm then as it should be."""
     if pressure.share is None or pressure.available is None or pressure.total is None or pressure.state in ("hard", "low"):
         return False
     if pressure.full is not None and pressure.full > 0.1 * limits.full:
         return False
-    return (pressure.available - needs) / pressure.total >= limits.calm
+    return (pressure.available - pressure.reserved - needs) / pressure.total >= limits.calm
 
 
 LEAST_KNOWN_WARNING: Final = 30.0
