@@ -3,19 +3,23 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_interpreter import Plain, PlainError
 from policy_declared import DECLARED
-from random_programs import program
+from random_programs import Writer, program
 
-from mom_core import Declarations, Severity
+from mom_core import Declarations, Severity, Snapshot
 from mom_core.testing import snapshot
 from mom_plugins_policy import Fault, Policy, PolicyError
 from mom_plugins_policy.checks import RULES, check
+from mom_plugins_policy.language.reader import read
+from mom_plugins_policy.language.syntax import Form
 from mom_toolkit import PolicyProblem
 
 TRUE_OF_OLD_POLICIES = {"possible-nil", "average-of-nothing", "empty-policy"}
@@ -124,6 +128,12 @@ def test_what_fails_for_certain_is_an_error() -> None:
     assert [one.severity for one in remarks_on("(debug (if 1 2))")] == [Severity.ERROR]
 
 
+@pytest.mark.parametrize("body", ["(guest.Control 'balloon_target' 2048)", "(debug size)", "(set size 1)", "(shrink guest)"])
+def test_a_function_that_nothing_calls_yet_may_use_the_names_of_a_caller_that_comes_later(body: str) -> None:
+    assert {one.severity for one in remarks_on(f"(def helper () {body})")} == {Severity.WARNING}
+    assert Severity.ERROR in {one.severity for one in remarks_on(f"(def helper () {body}) (helper)")}
+
+
 # --- remarks themselves ----------------------------------------------------------------------------------------------------------
 
 
@@ -212,6 +222,58 @@ def test_what_is_an_error_in_a_straight_line_does_fail(choose: random.Random) ->
     failed = policy.evaluate(taken).errors
     if any(remark.severity == Severity.ERROR for remark in check({"p": text})):
         assert failed, text
+
+
+class Followed(Plain):
+    """Notes which forms came to a value."""
+
+    def __init__(self, forms: list[Form], seen: Snapshot) -> None:
+        super().__init__(forms, seen)
+        self.done: set[Form] = set()
+        self.left = 20_000  # of the forms to be evaluated: functions may call themselves twice
+
+    def eval(self, form: Form) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise PlainError("limit", form)
+        value = super().eval(form)
+        self.done.add(form)
+        return value
+
+
+def outside_of_functions(forms: Sequence[Form], around: Form | None = None) -> Iterator[tuple[Form, Form | None]]:
+    """All forms and what they stand in. Of a function, one call may fail for certain and another may not."""
+    for form in forms:
+        yield form, around
+        if not (form.items and form.items[0].name in ("def", "defun")):
+            yield from outside_of_functions(form.items, form)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(10))
+def test_what_is_certain_to_fail_never_comes_to_a_value(seed: int) -> None:
+    choose = random.Random(seed)  # noqa: S311  # programs are no secrets
+    claims = 0
+    for _ in range(150):
+        text = "(with Guests a {" + " ".join(Writer(choose.randrange).form(3) for _ in range(2)) + "})\n" + program(choose.randrange)
+        if faults_of(text):
+            continue
+        forms = read("p", text)
+        places = {form.source: (form, around) for form, around in outside_of_functions(forms)}
+        certain = [remark for remark in check({"p": text}) if remark.severity == Severity.ERROR and remark.source in places]
+        claims += len(certain)
+        for free in (0, 300) if certain else ():
+            guest = {"balloon_cur": free, "balloon_max": 400, "os": "linux", "io_tune": None}
+            seen = snapshot(
+                host={"mem_free": free, "swap_total": free or None, "cpu_count": 4, "late": None}, guests={"a": guest, "b": guest}
+            )
+            followed = Followed(forms, seen)
+            followed.run()
+            for remark in certain:
+                form, around = places[remark.source]
+                at_a_part = remark.kind in ("unknown-function", "not-callable", "unknown-variable") or "asked for" in remark.message
+                assert (around if at_a_part else form) not in followed.done, (text, remark)
+    assert claims > 50
 
 
 @pytest.mark.parametrize(

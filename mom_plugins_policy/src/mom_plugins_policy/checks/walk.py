@@ -7,7 +7,6 @@ other, is taken to be possible.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,6 +37,8 @@ _LONGEST: Final = 4096  # characters of a string that is computed
 
 _OF_VALUES: Final = frozenset({"type", "possible-nil", "zero-division", "range", "control-bounds", "not-callable"})
 """Rules that are silent on a branch that a constant switches off: it may do so because it does not fit."""
+
+_OF_NAMES: Final = frozenset({"unknown-field", "undefined-symbol", "unknown-variable", "unknown-function"})
 
 _ELSEWHERE: Final = "check it together with the policy that defines it, if there is one"
 _INSTEAD: Final = {
@@ -108,9 +109,11 @@ class Walk:
         chain, depth, frames = self._now.chain, self._depth, len(self._now.store.frames)
         try:
             work()
-        except (_Fails, _TooFar):
+        except (_Fails, _TooFar) as error:
             self._now.chain, self._depth, self._together = chain, depth, []
             del self._now.store.frames[frames:]
+            if isinstance(error, _TooFar):
+                self._steps = 0  # what was not followed may have changed anything that comes after it
 
     # --- remarks -------------------------------------------------------------------------------------------------------------------
 
@@ -119,8 +122,9 @@ class Walk:
         if self._switched_off and rule in _OF_VALUES:
             return
         key = (rule, form.index, None) if about is None else (rule, -1, (form.text.name, about))
-        # What is switched off, or never called, may be so because the plugin with these fields is not enabled.
-        unused = rule == "unknown-field" and (self._switched_off or self._afterwards)
+        # What is switched off, or never called, may be so because the plugin with these fields is not enabled; and of what is never called,
+        # names may be those of a caller that comes later.
+        unused = (rule == "unknown-field" and self._switched_off) or (rule in _OF_NAMES and self._afterwards)
         made = remark(rule, form, message, hint, severity=Severity.WARNING if unused else None)
         before = self.remarks.get(key)
         if before is None or (before.severity, made.severity) == (Severity.WARNING, Severity.ERROR):
@@ -227,11 +231,11 @@ class Walk:
         if test.constant is not None:  # a constant is a parameter: what it switches off now is looked at, too
             taken, left_out = (then, otherwise) if test.constant[0] else (otherwise, then)
             self._switched_off += 1
-            self._branch(left_out, NO_KEYS)
+            self._branch(partial(self._value, left_out), NO_KEYS)
             self._switched_off -= 1
             return self._value(taken)
         if_true, if_false = test.keys(True), test.keys(False)
-        one, other = self._branch(then, if_true), self._branch(otherwise, if_false)
+        one, other = self._branch(partial(self._value, then), if_true), self._branch(partial(self._value, otherwise), if_false)
         if one is not None and other is not None:
             self._now.join(one[1], other[1], if_true, if_false)
             return either(one[0], other[0], if_true, if_false)
@@ -242,14 +246,14 @@ class Walk:
             self._now.store.learn(key, after)
         return value
 
-    def _branch(self, form: Form, keys: Keys) -> tuple[Value, dict[Key, Any]] | None:
-        """The value of a form where these values are not nil, and its changes; nothing if it fails. Everything is undone."""
+    def _branch(self, work: Callable[[], Value], keys: Keys) -> tuple[Value, dict[Key, Any]] | None:
+        """The value of a form or body where these values are not nil, and its changes; nothing if it fails. Everything is undone."""
         chain, depth, together = self._now.chain, self._depth, len(self._together)
         self._now.store.begin()
         self._now.know(keys)
         value = None
         try:
-            value = self._value(form)
+            value = work()
         except _Fails:
             self._now.chain, self._depth = chain, depth
             del self._together[together:]
@@ -316,8 +320,12 @@ class Walk:
         self._now.store.begin()
         with self._now.scoped():
             self._now.bind(name.name, element)
-            with contextlib.suppress(_Fails):  # it is that guest's step alone that fails
+            depth, together = self._depth, len(self._together)
+            try:
                 self._value(body)
+            except _Fails:  # it is that guest's step alone that fails
+                self._depth = depth
+                del self._together[together:]
         self._loops -= 1
         changed = {key: value for key, value in self._now.store.end().items() if key in before or key[0] in ("function", "note")}
         self._now.join(changed, {}, NO_KEYS, NO_KEYS)
@@ -327,14 +335,16 @@ class Walk:
         """Forget the variables that evaluating a form may assign."""
         for name in self.program.assigned_in(form):
             for scope in self._now.chain:
-                key = ("variable", scope, name)
-                if key in self._now.store:
-                    self._now.store.learn(key, replace(self._unknown))
+                before = self._now.store.get(("variable", scope, name))
+                if before is not None:  # it may hold the same still, or nothing
+                    self._now.store.learn(("variable", scope, name), replace(self._unknown, types=self._unknown.types | before.types))
 
     # --- functions -----------------------------------------------------------------------------------------------------------------
 
     def _call(self, form: Form, name: str, arguments: Sequence[Form]) -> Value:
-        candidates: Sequence[Definition] = self._now.store.get(("function", name), ())
+        # One under a condition, in a loop or in a function may have been evaluated before, on another way to here.
+        perhaps = [one for one in self.program.definitions.get(name, ()) if not one.unconditional]
+        candidates: Sequence[Definition] = list(dict.fromkeys([*perhaps, *self._now.store.get(("function", name), ())]))
         if self._afterwards:  # what nothing called so far may have been meant for before a later policy defined it anew
             candidates = self.program.definitions.get(name, ())
         if not candidates:
@@ -346,7 +356,14 @@ class Walk:
             wanted = len(candidates[-1].parameters)
             s = "" if wanted == 1 else "s"
             raise self._wrong(form, "arity", f"{name} takes {wanted} argument{s}, not {len(arguments)}")
-        return self._body(fitting[-1], [self._value(argument) for argument in arguments])
+        values = [self._value(argument) for argument in arguments]
+        if len(fitting) == 1:
+            return self._body(fitting[0], values)
+        for one in fitting:  # which of them it is, is not known here
+            self._branch(partial(self._body, one, values), NO_KEYS)
+        for one in fitting:
+            self._forget_assigned(one.body)
+        return replace(self._unknown)
 
     def _body(self, definition: Definition, values: Sequence[Value]) -> Value:
         """The value of a function's body."""
@@ -489,8 +506,8 @@ class Walk:
         if method == "SetVar":
             self._now.store.learn(("note", entity, name), values[1])
         stored: Value | None = self._now.store.get(("note", entity, name)) if method == "GetVar" and entity is not None else None
-        if stored is not None:
-            return replace(self._now.narrowed(stored), doubt=None, key=stored.identity)
+        if stored is not None:  # not its type: a guest may have several names in nested loops, and the note be set anew by another one
+            return replace(self._unknown, unit=stored.unit, if_there=stored.existing())
         return NIL_VALUE if ENTITY_METHODS[method].writes else replace(self._unknown)
 
 
