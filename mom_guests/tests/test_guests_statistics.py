@@ -55,6 +55,19 @@ def test_a_counter_that_went_back_has_no_rate() -> None:
     assert fields["swap_in"] == 0.0
 
 
+def test_a_guest_whose_counters_all_begin_again_has_rebooted_and_one_whose_counter_has_come_to_its_end_has_not() -> None:
+    came_to_its_end = {**RECORDED, "balloon.last-update": 1_795_163_160, "balloon.minor_fault": 3, "balloon.major_fault": 5}
+    fields, reading = convert(came_to_its_end, FIRST, wall=WALL + 5, monotonic=55.0, stale_after=10.0)
+    assert "reboot_age" not in fields
+    booted = {**RECORDED, "balloon.last-update": 1_795_163_170, "balloon.minor_fault": 1, "balloon.major_fault": 0, "balloon.swap_in": 0}
+    fields, reading = convert(booted, reading, wall=WALL + 15, monotonic=65.0, stale_after=10.0)
+    assert fields["reboot_age"] == 0.0
+    later = {**booted, "balloon.last-update": 1_795_163_171, "balloon.minor_fault": 900}
+    for record in (booted, later, BUSY):
+        fields, reading = convert(record, reading, wall=WALL + 17, monotonic=67.0, stale_after=10.0)
+        assert fields["reboot_age"] == 2.0
+
+
 def test_old_statistics_are_unknown_and_sizes_are_not() -> None:
     fields, reading = convert(RECORDED, None, wall=WALL, monotonic=50.0, stale_after=10.0)
     for age in (5.0, 9.0):

@@ -136,6 +136,17 @@ def test_a_guest_that_runs_out_wakes_mom_once_for_each_cycle(lab: Lab) -> None:
     assert len(lab.woken) == 1, "that cycle knew"
 
 
+def test_a_guest_that_reboots_wakes_mom_when_its_driver_first_tells_of_it(lab: Lab) -> None:
+    lab.says(200, minor_fault=70_000, major_fault=90)
+    lab.cycle()
+    lab.looks()
+    lab.says(400, minor_fault=800, major_fault=0)
+    lab.looks()
+    lab.says(400, minor_fault=900, major_fault=1)
+    lab.looks()
+    assert lab.woken == ["guest db has rebooted"]
+
+
 def test_a_guest_that_was_given_memory_and_is_short_again_wakes_mom_again(lab: Lab) -> None:
     lab.says(50)
     lab.cycle(db=800)

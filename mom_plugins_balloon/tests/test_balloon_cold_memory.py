@@ -50,6 +50,14 @@ def test_the_host_gains_what_its_swap_takes_less_what_that_is_compressed() -> No
     assert gained_kib(2 * GIB, a_host(offload_room=GIB)) == 0.75 * GIB
 
 
+def test_what_comes_back_within_a_cycle_and_goes_again_is_no_gain() -> None:
+    host = {"offload_room": GIB, "offload_ratio": 4.0, "mem_available": 32 * GIB}
+    cold = {"rss": 4 * GIB, "working_set": GIB, "working_set_age": 60.0}
+    for refaults, gain in ((0, 0.75 * GIB), (GIB // 10, 0.375 * GIB), (GIB, 0.0)):
+        guests = seen(snapshot(host, {"a": {**cold, "offload_refaults": refaults}}))
+        assert spare_of(guests, NO_MARGIN, LIMITS).cold == pytest.approx(gain, rel=0.001)
+
+
 @pytest.mark.parametrize("unknown", [{"offload_room": None}, {"offload_ratio": None}, {"offload_ratio": 0.9}])
 def test_the_host_gains_nothing_where_it_is_unknown_what_its_swap_takes(unknown: dict[str, Value]) -> None:
     assert gained_kib(2 * GIB, a_host(**unknown)) == 0.0

@@ -11,6 +11,7 @@ import pytest
 from test_balloon_sweeps import HELD, SIZE, sweep_of
 from test_balloon_sweeps import Guest as SweptGuest
 
+import mom_core
 from mom_core import (
     Change,
     Decision,
@@ -511,3 +512,105 @@ def test_the_law_takes_nothing_of_a_guest_whose_size_is_told_late_while_it_grows
     assert look.need(guest, GIB, 4 * GIB, 710 * MIB, settled=True).need == 1014 * MIB
     told = guest._replace(size=1724 * MIB)
     assert look.need(told, 1724 * MIB, 4 * GIB, 710 * MIB, settled=True).need == 1014 * MIB
+
+
+class TestReboots:
+    """A guest from which memory was taken boots with what is left, as QEMU keeps what was asked of its balloon."""
+
+    def taken(self, folder: Path, hypervisor) -> Host:
+        host = Host(folder, hypervisor)
+        host.cycle()
+        host.cycle(1300 * MIB)
+        hypervisor.balloon_sizes([])
+        return host.again()  # a mom that was restarted has asked the guest for nothing itself
+
+    def test_it_has_what_it_had_before_mom_until_its_programs_have_begun(self, tmp_path: Path, hypervisor) -> None:
+        host = self.taken(tmp_path, hypervisor)
+        host.cycle(mem_usable=700 * MIB)
+        assert hypervisor.commands == [("a", 1300 * MIB)]
+        host.cycle(reboot_age=0.3, mem_usable=1000 * MIB)
+        assert hypervisor.commands[1:] == [("a", 2 * GIB)]
+        hypervisor.balloon_sizes([])
+        refused, _ = host.cycle(1300 * MIB, reboot_age=5.3)
+        assert refused == ["it was started a moment ago, and its programs may not have begun yet"]
+        host.cycle(1300 * MIB, reboot_age=61.3, after=56.0)
+        assert hypervisor.commands[2:] == [("a", 1300 * MIB)]
+
+    def test_it_keeps_what_it_has_where_the_host_needs_the_rest(self, tmp_path: Path, hypervisor, monkeypatch) -> None:
+        host = self.taken(tmp_path, hypervisor)
+        short = mom_core.Host("host", {"mem_really_available": GIB, "mem_watermark_hard": 2 * GIB})
+        plain = host.snapshot
+        monkeypatch.setattr(host, "snapshot", lambda **fields: replace(plain(**fields), host=short))
+        host.cycle(reboot_age=0.3, mem_usable=1000 * MIB)
+        assert hypervisor.commands == [("a", 1300 * MIB)]
+
+    def test_a_reboot_long_ago_is_none(self, tmp_path: Path, hypervisor) -> None:
+        host = self.taken(tmp_path, hypervisor)
+        host.cycle(reboot_age=3000.0, mem_usable=700 * MIB)
+        assert hypervisor.commands == [("a", 1300 * MIB)]
+
+
+class TestMemoryThatIsPluggedIn:
+    """The guest's size grows by it at once, and its kernel's total when that takes it into use, which some never do by themselves."""
+
+    def test_it_is_nothing_that_the_guest_could_spare_until_its_kernel_has_taken_it(self, host: Host) -> None:
+        sizes = host.hypervisor.sizes
+        host.cycle(1300 * MIB, mem_usable=900 * MIB)
+        sizes["a"] = 1300 * MIB
+        for _ in range(2):
+            host.cycle(1300 * MIB, mem_usable=100 * MIB, mem_available=1250 * MIB)
+        sizes["a"] = 1812 * MIB
+        host.cycle(1300 * MIB, mem_usable=100 * MIB, mem_available=1250 * MIB, balloon_max=2560 * MIB)
+        (_, first), (_, asked) = host.hypervisor.commands
+        assert first == 1300 * MIB
+        assert asked > (1812 - 100) * MIB
+
+    def test_a_guest_that_had_all_its_memory_has_all_at_the_end_whichever_mom_puts_it_back(self, host: Host) -> None:
+        for _ in range(2):
+            host.cycle()
+        host.cycle(1300 * MIB)
+        host.hypervisor.sizes["a"] = 1812 * MIB
+        host.cycle(balloon_max=2560 * MIB)
+        change = Change(Target(host.snapshot().guests["a"].entity, "balloon_target"), 2 * GIB, 1812 * MIB, back=True)
+        assert host.plugin.mom_write(host.hypervisor, [change]) == {
+            change.target: "memory was plugged into the guest since: asked for 2.50 GiB"
+        }
+        assert host.hypervisor.commands[-1] == ("a", 2560 * MIB)
+        after = host.again()
+        looks = LooksAt(host.hypervisor, after.snapshot(balloon_max=2560 * MIB))
+        after.plugin.mom_write(looks, [change])
+        assert host.hypervisor.commands[-1] == ("a", 2560 * MIB)
+        less = change._replace(value=1500 * MIB)
+        after.plugin.mom_write(looks, [less])
+        assert host.hypervisor.commands[-1] == ("a", 1500 * MIB), "that is not all that it could have had"
+
+    @pytest.mark.parametrize(("size", "maximum", "moms"), [(1812, 2560, True), (788, 1536, True), (1700, 2560, False), (1812, 2048, False)])
+    def test_a_size_that_moved_with_it_is_moms_after_a_crash_too(self, host: Host, size: int, maximum: int, moms: bool) -> None:
+        for _ in range(2):
+            host.cycle()
+        host.cycle(1300 * MIB)
+        host.hypervisor.balloon_sizes([])
+        host.cycle()
+        after = host.again()
+        host.hypervisor.targets, host.hypervisor.sizes["a"] = {}, size * MIB
+        looks, target = (
+            LooksAt(host.hypervisor, after.snapshot(balloon_max=maximum * MIB)),
+            Target(after.snapshot().listed[0].entity, "balloon_target"),
+        )
+        assert after.plugin.mom_read(looks, [target]) == {target: InTransition(size * MIB) if moms else size * MIB}
+
+
+class LooksAt:
+    """A hypervisor that tells `mom restore` of its guests, too."""
+
+    def __init__(self, hypervisor, snapshot: Snapshot) -> None:
+        self._hypervisor, self._snapshot = hypervisor, snapshot
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._hypervisor, name)
+
+    def guests(self) -> Sequence[Guest]:
+        return self._snapshot.listed
+
+    def fields(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
+        return {guest.id: guest.fields for guest in guests}

@@ -274,6 +274,8 @@ class TestWhatGuestsCanSpare:
             {"stats_age": None},
             {"mem_usable": None},
             {"swap_in": 5000},
+            {"major_fault": 500},
+            {"mem_stall_floor": 3 * GIB},
             {"balloon_obstacle": "it gives nothing"},
             {"balloon_min": 4 * GIB},
             {"balloon_cur": None},

@@ -25,7 +25,7 @@ class Sizes:
 
     def overhead(self, total, moment):
         (one,) = self.records
-        return one.overhead_by(total, moment)
+        return one.overhead_by(total, moment, None)
 
 
 @pytest.mark.parametrize(

@@ -245,6 +245,19 @@ def test_a_guest_that_works_on_what_was_taken_gets_it_back_at_once_where_the_hos
     assert short.cycle(SHORT, {"vm1": works}) == []
 
 
+def test_what_comes_back_is_told_where_only_the_hypervisor_counts_it() -> None:
+    bench = Bench(["vm1"])
+    works: dict[str, Value] = {"rss": GIB // 2, "host_swap": GIB // 2, "host_major_faults": 5000}
+    bench.cycle(SHORT, {"vm1": works})
+    bench.cycle(SHORT, {"vm1": works})
+    (told,) = bench.fields.values()
+    assert told["offload_refaults"] == 5000 * 4
+    bench.cycle(SHORT, {"vm1": {**works, "host_major_faults": None}})
+    bench.cycle(SHORT, {"vm1": works})
+    (told,) = bench.fields.values()
+    assert told["offload_refaults"] is None
+
+
 FREED: dict[str, Value] = {
     **COLD, "qemu_overhead": 0, "kernel_reserved": 0, "mem_available": GIB, "mem_unused": GIB // 4, "balloon_cur": GIB
 }  # fmt: skip

@@ -478,6 +478,13 @@ class TestWhenMemoryIsReserved:
         assert targets(TARGET - 200 * MIB, a=in_between) == {}
         assert targets(TARGET - 200 * MIB, reserved=MIB, a=in_between).keys() == {"a"}
 
+    def test_not_what_a_guest_would_get_back_at_once_as_it_waits_without_it(self) -> None:
+        waited = a_guest(size=NEED + 500 * MIB, need=NEED, mem_stall_floor=500 * MIB)
+        assert targets(TARGET - 200 * MIB, reserved=200 * MIB, a=waited) == {}
+        more = a_guest(size=NEED + 700 * MIB, need=NEED, mem_stall_floor=500 * MIB)
+        given = targets(TARGET - 200 * MIB, reserved=200 * MIB, a=more)["a"]
+        assert NEED + 500 * MIB <= given < NEED + 700 * MIB
+
     def test_nothing_is_given_back_from_it(self) -> None:
         assert targets(ROOM + GIB, reserved=GIB, a=a_guest(size=GIB)) == {}
 

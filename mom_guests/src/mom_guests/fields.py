@@ -13,6 +13,7 @@ REPORTING: Final = "balloon_reporting"
 AUTODEFLATE: Final = "balloon_autodeflate"
 HUGE_PAGES: Final = "host_huge_pages"
 LIMIT_ROOM: Final = "host_limit_room"
+REBOOT_AGE: Final = "reboot_age"
 
 
 def _process(name: str, unit: Unit, description: str, file: str) -> FieldSpec:
@@ -66,6 +67,12 @@ _SAID: Final = (
     ),
     *COUNTERS,
     ("stats_age", Unit.SECONDS, "age of what the guest itself reported", "balloon.last-update"),
+    (
+        REBOOT_AGE,
+        Unit.SECONDS,
+        "for how long the guest has reported since it was seen to reboot; unknown if it was not",
+        "balloon.minor_fault",
+    ),
     ("stats_rejected", Unit.COUNT, "figures that the guest reported since mom knows it and that cannot be true", "balloon.*"),
     (PERIOD, Unit.SECONDS, "how often the guest is asked to report; 0: never", PERIOD),
     ("vcpu_count", Unit.COUNT, "virtual CPUs of the guest", "vcpu.current"),

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from mom_core import Value
-from mom_guests.fields import COUNTERS, MEMORY
+from mom_guests.fields import COUNTERS, MEMORY, REBOOT_AGE
 
 Record: TypeAlias = Mapping[str, object]
 """The record of one guest at one moment, by libvirt's names:
@@ -57,7 +57,8 @@ class Reading(NamedTuple):
     `looked` is when a record told `last-update` last, be it 0 (there are no statistics yet), in monotonic seconds; None: none has.
     `updated` is `last-update`, in seconds since the epoch; `seen` is when it was first seen, in monotonic seconds, and `age_then` how old
     it was at that moment. `counters` and `rates` are of that time, too, and so is `impossible`: the fields that could not be true.
-    `rejected` counts those since the guest was first seen. `maximum` is in KiB.
+    `rejected` counts those since the guest was first seen. `maximum` is in KiB. `rebooted` is when it was first seen that the guest's
+    kernel counts from the beginning again, in monotonic seconds.
     """
 
     looked: float | None = None
@@ -70,6 +71,7 @@ class Reading(NamedTuple):
     maximum: int | None = None
     impossible: tuple[str, ...] = ()
     rejected: int = 0
+    rebooted: float | None = None
 
     def age(self, monotonic: float) -> float | None:
         """Seconds since the guest's own statistics were made; None if there were never any."""
@@ -114,6 +116,8 @@ def convert(
         if updated and age <= stale_after and not reading.impossible:
             fields.update(memory)
             fields.update(reading.rates)
+        if reading.rebooted is not None:
+            fields[REBOOT_AGE] = round(monotonic - reading.rebooted, 3)
     return fields, reading
 
 
@@ -140,12 +144,14 @@ def _next_reading(
         return Reading(looked)
     counters = {name: count for name, _, _, key in COUNTERS if (count := _number(record, key)) is not None}
     rates: Mapping[str, float] = _NO_RATES
+    rebooted = None
     if previous is not None:
+        rebooted = monotonic if _count_anew(previous.counters, counters) else previous.rebooted
         rates, leaps = _rates(previous.counters, counters, updated - previous.updated)
         lies += leaps
     age_then = _age_at_first_sight(wall - updated, told, monotonic)
     rejected = len(lies) + (previous.rejected if previous else 0)
-    return Reading(looked, updated, monotonic, age_then, counters, rates, impossible=lies, rejected=rejected)
+    return Reading(looked, updated, monotonic, age_then, counters, rates, impossible=lies, rejected=rejected, rebooted=rebooted)
 
 
 def _age_at_first_sight(age: float, told: float | None, monotonic: float) -> float:
@@ -160,6 +166,12 @@ def _age_at_first_sight(age: float, told: float | None, monotonic: float) -> flo
     if told is not None:
         return min(max(age, 0.0), max(0.0, monotonic - told))
     return max(age, 0.0) if age >= -_CLOCK_SLACK_SECONDS else _NEVER_FRESH
+
+
+def _count_anew(before: Mapping[str, int], after: Mapping[str, int]) -> bool:
+    """True if the guest's kernel was started anew between these. One counter alone may have come to its end, and begin again."""
+    both = before.keys() & after.keys()
+    return any(after[name] < before[name] for name in both) and not any(after[name] > before[name] for name in both)
 
 
 def _rates(before: Mapping[str, int], after: Mapping[str, int], seconds: int) -> tuple[dict[str, float], tuple[str, ...]]:

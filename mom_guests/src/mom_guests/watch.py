@@ -275,6 +275,8 @@ class GuestWatch:
             else:
                 fields, guest.reading = convert(record, before, wall=wall, monotonic=now, stale_after=_STALE_SECONDS)
                 guest.news = guest.forecast(fields, guest.reading.updated, now)
+                if before is not None and guest.reading.rebooted != before.rebooted:
+                    reasons.append(f"guest {printable(guest.name)} has rebooted")
             why = self._judged(guest)
             if why:
                 reasons.append(f"guest {printable(guest.name)} {why}")

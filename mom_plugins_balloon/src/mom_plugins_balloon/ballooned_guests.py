@@ -20,6 +20,9 @@ PINNED = "pinned"
 """The property of a guest that says why the host gains nothing from shrinking it, where it gains nothing."""
 
 UNHEARD = "what its class promises is not known yet"
+REBOOT_AGE = "reboot_age"
+"""The field that says for how long a guest has told of itself since it rebooted."""
+
 NEW = "it was started a moment ago, and its programs may not have begun yet"
 
 ASKED_AGAIN_SECONDS = 30.0
@@ -150,19 +153,22 @@ class LearntNeeds:
 @dataclass(slots=True)
 class BalloonedGuest:
     """One incarnation of a guest: whether mom has seen it come, and when it was started then; from when on it is no longer new; whether its
-    balloon still fills after its start, what was asked of it, whether its size is mom's, the sizes that it had (with since when), what its
-    kernel does not count as its own, whether it gives, what it has taught, and its sweeps: the last one, until when there is no other, what
-    they missed and since when, and what its balloon costs; and how many lists have lacked it since it was listed."""
+    balloon still fills after its start, when its kernel was started again since, what was asked of it, whether its size is mom's, the sizes
+    that it had (with since when), what its kernel does not count as its own, and the maximum when that was learnt, whether it gives, what
+    it has taught, and its sweeps: the last one, until when there is no other, what they missed and since when, and what its balloon costs;
+    and how many lists have lacked it since it was listed."""
 
     incarnation: str
     came: bool = False
     came_at: float = math.inf
     old_at: float = -math.inf
     filling: Filling | None = None
+    rebooted_at: float = -math.inf
     request: SizeRequest | None = None
     resized: bool = False
     sizes: list[tuple[float, float]] = field(default_factory=list)
     overhead: float | None = None
+    maximum: float | None = None
     trial: GivingTrial | None = None
     aside: Aside | None = None
     learnt: LearntNeeds | None = None
@@ -178,8 +184,13 @@ class BalloonedGuest:
 
         :param seconds: for how long after its first statistics
         """
-        told = now if self.learnt is None else self.learnt.met_at
+        told = now if self.learnt is None else max(self.learnt.met_at, self.rebooted_at)
         return max(0.0, min(self.old_at, told + seconds) - now)
+
+    def see_reboot(self, at: float, now: float, seconds: float) -> None:
+        """It was seen to reboot at that moment: it is new once more."""
+        if self.rebooted_at + CLOCK_SLACK_SECONDS < at and at + seconds > now:
+            self.rebooted_at, self.old_at, self.came = at, at + seconds, True
 
     # --- what was asked ------------------------------------------------------------------------------------------------------------
 
@@ -245,9 +256,14 @@ class BalloonedGuest:
                 break
         return largest
 
-    def overhead_by(self, total: float | None, moment: float) -> float | None:
+    def overhead_by(self, total: float | None, moment: float, maximum: float | None) -> float | None:
         """What the guest's kernel does not count as its own, learnt from statistics of that moment: its size less its total while the size
-        does not change. The largest value stands: too much is safe."""
+        does not change. The largest value stands: too much is safe. Memory that is plugged in is such until the kernel takes it into use,
+        which some never do by themselves."""
+        if maximum is not None:
+            if self.overhead is not None and self.maximum is not None:
+                self.overhead += max(0.0, maximum - self.maximum)
+            self.maximum = maximum
         if self.sizes and total is not None and self.sizes[-1][0] <= moment:
             self.overhead = max(self.overhead or 0.0, self.sizes[-1][1] - total)
         return self.overhead
@@ -344,7 +360,10 @@ class BalloonedGuests:
             for memory in self._missing.values():
                 memory.lists_without += 1
             self._missing = {identity: memory for identity, memory in self._missing.items() if memory.lists_without < LISTS_UNTIL_GONE}
-        for memory, size in zip(self._met(guests, now), snapshot.numbers("balloon_cur"), strict=True):
+        told = map(snapshot.numbers, ("balloon_cur", REBOOT_AGE))
+        for memory, size, reboot_age in zip(self._met(guests, now), *told, strict=True):
+            if reboot_age is not None:
+                memory.see_reboot(now - reboot_age, now, self._start_rest)
             if size is not None:
                 memory.note_size(size, now)
             request = memory.request
@@ -435,7 +454,7 @@ class BalloonedGuests:
         moment = snapshot.monotonic - (age or 0.0) - CLOCK_SLACK_SECONDS
         return KnownMemory(
             current, maximum, guarantee, usable, age, max(swap_in or 0.0, swap_out or 0.0), total,
-            memory.overhead_by(total, moment), memory.most_since(moment, snapshot.monotonic), memory.pending,
+            memory.overhead_by(total, moment, own_maximum), memory.most_since(moment, snapshot.monotonic), memory.pending,
             self._obstacle(guest, memory) or self._why_new(memory), maximum != own_maximum,
             None if memory.learnt is None or memory.learnt.counts_all else memory.learnt.hidden,
         )  # fmt: skip
@@ -446,6 +465,11 @@ class BalloonedGuests:
         if isinstance(pinned, str) and pinned:
             return pinned
         return UNHEARD if guest.id in self.unheard else memory.why_aside
+
+    def boots_again(self, memory: BalloonedGuest) -> bool:
+        """True if a guest has rebooted and is new by that, and the host does not need what it would get back."""
+        rests = memory.rebooted_at > -math.inf and memory.start_rest(self._start_rest, self.snapshot.monotonic) > 0
+        return rests and not self._below_hard
 
     def _why_new(self, memory: BalloonedGuest) -> str:
         """Why a guest that has come is not to be shrunk yet: what its kernel tells says nothing of its programs; empty when it is."""

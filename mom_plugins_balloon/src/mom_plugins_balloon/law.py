@@ -534,7 +534,9 @@ class GuestLook:
                 empty = min(moves, beyond, unused - self._sweep_keeps)
                 empty = empty if empty >= worth else 0.0
                 cache = part * beyond if part * beyond > empty else empty
-            above = usable - (seen.margin if self._reserves and seen.margin < seen.tight else seen.tight)
+            # Below what it was seen to wait with, it would get back at once what it gives for a launch.
+            least = seen.margin if seen.margin > seen.stall_floor else seen.stall_floor
+            above = usable - (least if self._reserves and least < seen.tight else seen.tight)
             above = above if above < calm else calm
             tight = part * above if above >= worth and part * above > cache else cache
         above = usable - self._p.least * seen.margin

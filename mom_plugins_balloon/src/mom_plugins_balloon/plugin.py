@@ -335,7 +335,8 @@ class BalloonPlugin:
         yield from harm.conditions(snapshot, self._killed)
         yield from self._sweeps.ends_of_cut_off(source)
         yield from self._leaving.decisions(snapshot, source)
-        for guest, end in stopped_shrinks(self._guests, standing.holds, history, self._limits(), self._sweeps.sweeper.end_of):
+        end_sweep, started = self._sweeps.sweeper.end_of, self._started
+        for guest, end in stopped_shrinks(self._guests, standing.holds, history, self._limits(), end_sweep, started):
             yield Decision(guest.entity, CONTROL, end.target, end.reason, source)
         for guest, memory in zip(snapshot.listed, self._guests.of_all(snapshot.listed), strict=True):
             if memory.why_aside:
@@ -387,7 +388,10 @@ class BalloonPlugin:
     def mom_read(self, hypervisor: Hypervisor, targets: Sequence[Target]) -> Mapping[Target, Value | InTransition | HypervisorError]:
         """What the guests have. Every size on the way to what this process has asked for is its own doing, until the guest arrives."""
         sizes = capable(hypervisor, BalloonControl, "resize guests").balloon_sizes([target.entity for target in targets])
-        return {target: self._as_asked(target.entity.id, size) for target in targets if (size := sizes.get(target.entity.id)) is not None}
+        self._look_at(hypervisor)
+        found = {target: self._as_asked(target.entity.id, size) for target in targets if (size := sizes.get(target.entity.id)) is not None}
+        plugged = self._started.plugged(self._guests.snapshot.guests, sizes, self._guests.tolerance)
+        return found | {target: InTransition(sizes[target.entity.id]) for target in found if target.entity.id in plugged}
 
     def _as_asked(self, identity: str, size: int) -> int | InTransition:
         memory = self._guests.of(identity)
@@ -404,9 +408,10 @@ class BalloonPlugin:
         balloons = capable(hypervisor, BalloonControl, "resize guests")
         said: dict[Target, HypervisorError | str] = {}
         shrinks = {change.entity.id: (size, change.value) for change in changes if (size := self._shrunk_from(change)) is not None}
-        if shrinks and all(change.back for change in changes):
+        goes_back = all(change.back for change in changes)
+        if goes_back:
             self._look_at(hypervisor)
-        else:
+        if not shrinks or not goes_back:
             self._shrinks.note(shrinks)
         for change in changes:
             result: HypervisorError | str
@@ -439,7 +444,8 @@ class BalloonPlugin:
         return is_sweep(guest, target) or self._raised.get(guest.id) == target or self._leaving.sweeps(guest.id, target)
 
     def _look_at(self, hypervisor: Hypervisor) -> None:
-        """Take in what the hypervisor itself tells of its guests, where no cycle has: in `mom restore`. Without, none is made smaller."""
+        """Take in what the hypervisor itself tells of its guests, where no cycle has: in `mom restore`. Without, none is made smaller,
+        and none gets back more than it had."""
         if self._guests.snapshot.guests or not isinstance(hypervisor, cloudstack.GuestFields):
             return
         try:
@@ -496,7 +502,9 @@ class BalloonPlugin:
         guest = self._guests.snapshot.guests.get(identity)
         memory = None if guest is None else self._known(guest)
         maximum = None if guest is None else guest.number("balloon_max")  # whatever its control group has room for: it had that before
-        target, note = int(before if maximum is None else min(before, maximum)), ""
+        target, note = int(before if guest is None or maximum is None else self._started.without_mom(guest, before, maximum)), ""
+        if target > before:
+            note = f"memory was plugged into the guest since: asked for {format_kib(target)}"
         floor = 0 if memory is None else math.ceil(max(floor_kib(memory, self._limits()) or 0.0, memory.guarantee or 0.0))
         floor = floor if maximum is None else min(floor, math.floor(maximum))
         was_swept = self._sweeps.sweeper.take_over(identity)

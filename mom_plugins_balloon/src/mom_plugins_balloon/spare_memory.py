@@ -18,6 +18,7 @@ from mom_plugins_balloon.names import OBSTACLE, START_REST
 from mom_plugins_balloon.observed import law_guests, law_host
 from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
 from mom_plugins_balloon.states import HostWanted
+from mom_toolkit import HealthLimits
 
 COUNTED_SHARE: Final = 0.5
 """Ratio of what a guest was seen to get along without: it may have begun to use some since."""
@@ -60,7 +61,8 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
         if beyond > 0:
             cold += beyond
             holders += guest.number("rss") or 0.0
-    return Spare(total, sure, gained_kib(cold, snapshot.host), PACE_SHARE * holders, largest)
+    back = interval * sum(kib for kib in snapshot.numbers("offload_refaults") if kib is not None)
+    return Spare(total, sure, gained_kib(cold, snapshot.host, back), PACE_SHARE * holders, largest)
 
 
 def _spare_kib(guest: Guest, numbers: LawGuest, look: GuestLook, records: BalloonedGuests, limits: ShrinkLimits) -> float:
@@ -71,10 +73,12 @@ def _spare_kib(guest: Guest, numbers: LawGuest, look: GuestLook, records: Balloo
     memory = records.known(guest, guaranteed_kib(guest.fields))
     if memory is None or memory.usable is None or guest.why_blocked(CONTROL) or guest.text(OBSTACLE) or guest.number(START_REST):
         return 0.0
+    if (numbers.major_faults or 0.0) > HealthLimits.MAJOR_FAULTS:  # it waits for its disk: the law takes of it only to save the host
+        return 0.0
     need, least = need_kib(memory), least_kib(memory, limits)
     if need is None or least is None:
         return 0.0
-    keeps = max(least, need + look.margin_of(need))
+    keeps = max(least, need + max(look.margin_of(need), numbers.stall_floor or 0.0))
     seen = look.need(numbers, memory.current, memory.maximum or memory.current, memory.usable, settled=True)
     if seen.sparse:  # it is swept, and left its page cache, and what it grows by until that is noticed; others are trimmed
         if numbers.rss is None or numbers.overhead is None:
@@ -93,13 +97,16 @@ def counted_kib(guest: Guest) -> float:
     return COUNTED_SHARE * max(0.0, held - working_set)
 
 
-def gained_kib(kib: float, host: Host) -> float:
+def gained_kib(kib: float, host: Host, back: float = 0.0) -> float:
     """The host's gain when so much goes to swap: no more than its swap takes, less what that takes compressed; 0 while one of the two
-    is unknown."""
+    is unknown.
+
+    :param back: KiB that come back from there within a cycle: they leave room, and take it again when they go, which gains nothing
+    """
     room, ratio = host.number("offload_room"), host.number("offload_ratio")
     if room is None or ratio is None or ratio <= 1:
         return 0.0
-    return min(kib, room) * (1 - 1 / ratio)
+    return max(0.0, min(kib, room) - back) * (1 - 1 / ratio)
 
 
 def returning_kib(snapshot: Snapshot) -> float:

@@ -7,13 +7,13 @@ to rest after its driver has answered, before mom first asks it for another; tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from typing import Annotated, Final, NamedTuple
 
 from pydantic import Field, TypeAdapter
 
-from mom_core import Guest, PluginContext, StateError, Value, as_number
+from mom_core import Guest, LedgerEntry, PluginContext, StateError, Value, as_number
 from mom_plugins_balloon.ballooned_guests import CONTROL, SAME_SIZE_KIB, BalloonedGuests, Filling
 from mom_plugins_balloon.names import STARTED
 
@@ -101,14 +101,47 @@ class StartedSizes:
             return float(one.size)
         return min(maximum, max(float(one.size), one.size * (maximum / one.maximum)))
 
+    def without_mom(self, guest: Guest, before: float, maximum: float) -> float:
+        """What a guest that had `before` KiB when mom first changed its size would have now: where that was all that it could have when it
+        was started, all that it can have after memory was plugged in.
+
+        :param maximum: the most that the guest can have now, in KiB
+        """
+        one = self.of(guest)
+        had_all = one is not None and abs(before - one.maximum) < SAME_SIZE_KIB
+        return maximum if had_all else min(before, maximum)
+
+    def plugged(self, guests: Mapping[str, Guest], sizes: Mapping[str, int], tolerance: float) -> Set[str]:
+        """The ids of guests that had all of their memory before mom, and have what mom left them with what was plugged in or out since:
+        QEMU keeps what the balloon has taken, and the size moves with the maximum.
+
+        :param sizes: KiB that they have now, by id
+        :param tolerance: KiB by which these may be off
+        """
+        found: set[str] = set()
+        for entry in self._changes():
+            size, guest = sizes.get(entry.entity.id), guests.get(entry.entity.id)
+            if size is None or size == entry.applied or guest is None or guest.incarnation != entry.incarnation:
+                continue
+            before, applied, maximum = as_number(entry.before), as_number(entry.applied), guest.number("balloon_max")
+            if before is None or applied is None or maximum is None or ((one := self.of(guest)) is not None and one.is_below):
+                continue
+            if abs(maximum - before) >= tolerance and abs(applied + maximum - before - size) <= tolerance:
+                found.add(guest.id)
+        return found
+
     def before_mom(self) -> dict[tuple[str, str], float]:
         """What guests had before mom touched their sizes, by the ledger: KiB by guest id and incarnation."""
         found: dict[tuple[str, str], float] = {}
-        for entry in self._context.engine_state().changes:
-            before = as_number(entry.before) if entry.control == CONTROL else None
+        for entry in self._changes():
+            before = as_number(entry.before)
             if before is not None and before > 0:
                 found[entry.entity.id, entry.incarnation] = before
         return found
+
+    def _changes(self) -> Iterator[LedgerEntry]:
+        """The ledger's entries of guests' sizes."""
+        return (entry for entry in self._context.engine_state().changes if entry.control == CONTROL)
 
     def _notes(self) -> dict[str, StartedSize]:
         if self._known is None:

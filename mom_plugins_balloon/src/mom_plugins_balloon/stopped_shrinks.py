@@ -8,21 +8,35 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from mom_core import Guest, Snapshot, format_kib
 from mom_plugins_balloon.ballooned_guests import CONTROL, PINNED, BalloonedGuests
 from mom_plugins_balloon.limits import SafeSize, ShrinkLimits, never_shrunk
+from mom_plugins_balloon.started_sizes import StartedSizes
+
+_REBOOTED = "it has rebooted: until its programs have begun, it has what it had before mom"
 
 
 def stopped_shrinks(
-    records: BalloonedGuests, holds: Mapping[str, int], history: Sequence[Snapshot], limits: ShrinkLimits, end_sweep: Callable[[str], None]
+    records: BalloonedGuests,
+    holds: Mapping[str, int],
+    history: Sequence[Snapshot],
+    limits: ShrinkLimits,
+    end_sweep: Callable[[str], None],
+    started: StartedSizes,
 ) -> Iterator[tuple[Guest, SafeSize]]:
     """The guests of the last snapshot that are to be set to another size than they were asked for, and why; nearly none.
 
     :param holds: KiB that are guaranteed, by guest id
     :param end_sweep: has the sweep of a guest end, by its id
+    :param started: knows what guests had before mom touched their sizes
     """
     snapshot = records.snapshot
     for guest, target, size in zip(snapshot.listed, snapshot.numbers(CONTROL), snapshot.numbers("balloon_cur"), strict=True):
-        if target is None or size is None or guest.why_blocked(CONTROL):
+        if size is None or guest.why_blocked(CONTROL):
             continue
         memory = records.of(guest.id)
+        if memory is not None and records.boots_again(memory) and (had := _lacks(snapshot.guests[guest.id], target or size, started)):
+            yield guest, SafeSize(had, _REBOOTED)
+            continue
+        if target is None:
+            continue
         if memory is not None and memory.request is not None and memory.request.sweeps:
             if target < holds.get(guest.id, 0):  # it was promised more since
                 end_sweep(guest.id)
@@ -40,6 +54,13 @@ def stopped_shrinks(
             limit = None if known is None else never_shrunk(known, limits)
             if known is not None and limit is not None and not _has_arrived(guest.id, target, history, records.dead_band):
                 yield guest, SafeSize(math.ceil(size), f"{limit.words(known, limits)}; the shrink under way is stopped")
+
+
+def _lacks(guest: Guest, heading: float, started: StartedSizes) -> int | None:
+    """What a guest that is on its way to `heading` KiB had before mom, if that was more."""
+    before, maximum = started.before_mom().get((guest.id, guest.incarnation)), guest.number("balloon_max")
+    had = None if before is None or maximum is None else int(started.without_mom(guest, before, maximum))
+    return had if had is not None and had > heading else None
 
 
 def _has_arrived(identity: str, target: float, history: Sequence[Snapshot], dead_band: float) -> bool:

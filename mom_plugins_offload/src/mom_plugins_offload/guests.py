@@ -111,7 +111,9 @@ class FollowedGuest:
         if self.left < 0:
             self.pace = 0
         found: dict[str, Value] = {OFFLOAD: self.pace, OFFLOADED: self.offloaded_kib, STATE: self.reason or None}
-        found[REFAULTS] = None if self.refaults is None else round(self.refaults)
+        # Where only the hypervisor counts faults, what came back until the last decision.
+        refaults = self.observed.refaults_kib if self.refaults is None and self.observed is not None else self.refaults
+        found[REFAULTS] = None if refaults is None else round(refaults)
         cold = self.cold_kib
         if cold is not None and self.state.working_set is not None:
             found |= {COLD: int(cold), WORKING_SET: int(self.state.working_set), WORKING_SET_AGE: round(now - self.state.learnt, 1)}
