@@ -53,6 +53,29 @@ def test_what_its_platform_says_of_a_guest_follows_it_into_the_next_hour() -> No
     assert row.properties == {"flavor": "m1.small", "tags": ["db"]}
 
 
+def test_a_guest_that_is_renamed_is_called_so_from_then_on() -> None:
+    first = cycle(0, {"a": KNOWN})
+    renamed = replace(first.snapshot.guests["a"], name="b")
+    accounts = after(first, cycle(5, {}), replace(first, snapshot=replace(first.snapshot, guests={"a": renamed}, monotonic=10.0)))
+    again = cycle(15, {"a": KNOWN})
+    accounts.add(replace(again, snapshot=replace(again.snapshot, guests={"a": renamed})))
+    assert row_of(accounts).name == "b"
+
+
+def test_a_class_that_was_taken_from_a_guest_is_not_that_of_later_hours() -> None:
+    accounts = after(cycle(0, {"a": {**KNOWN, "sla_class": "gold"}}), cycle(5, {"a": KNOWN}))
+    assert row_of(accounts).service_class == "gold", "it may only not have been told for a while"
+    for now in (3600, 3605):
+        accounts.add(cycle(now, {"a": KNOWN}))
+    assert row_of(accounts).service_class == ""
+
+
+def test_the_class_of_a_guest_whose_sizes_are_unknown_is_known() -> None:
+    silent = {"a": {"sla_class": "gold"}}
+    row = row_of(after(cycle(0, silent), cycle(5, silent)))
+    assert (row.service_class, row.seconds, row.unknown_seconds) == ("gold", 0, 5)
+
+
 def test_a_size_counts_for_the_time_for_which_it_stood() -> None:
     row = row_of(after(cycle(0, {"a": KNOWN}), cycle(10, {"a": KNOWN}), cycle(15, {"a": {**KNOWN, "balloon_cur": 3 * GIB}})))
     assert row.seconds == 15

@@ -12,6 +12,7 @@ import pytest
 from full_disk import largest_file
 from test_report_accounts import GIB, KNOWN, cycle
 
+from mom_core import Report
 from mom_plugins_record.report.accounts import GuestHour, HostHour, with_guests
 from mom_plugins_record.report.accounts_file import (
     MOST_SET_ASIDE,
@@ -93,6 +94,15 @@ def test_what_platforms_say_of_guests_is_kept_since_when_and_until_when_it_was_s
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM guest_properties").fetchone() == (4,), "a row for each change"
     assert next(iter(read_guests(path, 0, EPOCH))).properties == {}, "only who asks for them waits for them"
+
+
+def test_what_is_said_of_guests_that_come_and_go_for_ever_takes_no_memory_without_end(path: Path) -> None:
+    file = file_at(path)
+    for number in range(5):
+        made, (one,) = with_properties(number, flavor="small")
+        file.write([(made, [replace(one, id=f"g{number}")])])
+    assert list(file._told) == ["g4"]
+    assert [said for _, _, said in properties(path)] == [{"flavor": "small"}] * 5
 
 
 def test_accounts_of_a_mom_that_kept_no_properties_are_read_and_get_them(path: Path) -> None:
@@ -371,6 +381,39 @@ def test_sound_accounts_are_not_taken_for_damaged_on_a_full_disk(path: Path) -> 
     assert list(path.parent.glob("*.damaged-*")) == []
 
 
+def test_a_file_that_a_full_disk_lets_not_be_made_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:
+    file = file_at(tmp_path / "accounts.sqlite3")
+    for size in (0, 0, 5000):
+        with largest_file(size), pytest.raises(AccountsError, match="cannot be written"):
+            file.open()
+        assert list(tmp_path.iterdir()) == []
+    assert file.open() == ""
+    assert list(tmp_path.iterdir()) == [file.path]
+
+
+def test_what_a_mom_that_was_killed_had_half_made_is_made_anew(tmp_path: Path) -> None:
+    for name in ("accounts.sqlite3.new", "accounts.sqlite3.new-journal"):
+        (tmp_path / name).write_bytes(b"half")
+    file = file_at(tmp_path / "accounts.sqlite3")
+    assert file.open() == ""
+    file.write([hour()])
+    assert list(tmp_path.iterdir()) == [file.path]
+
+
+def test_a_clock_that_was_wrong_at_the_start_costs_nothing_of_the_day_to_which_it_comes_back(path: Path) -> None:
+    def cycle_of(number: int, ahead: float) -> Report:
+        return replace(one := cycle(number, {"a": {**KNOWN, "guest_oom_kills": number}}), time=one.time + ahead)
+
+    before = kept(file_at(path))
+    for number in (0, 10):
+        before.add(cycle_of(number, 0.0), None)
+    before.write()
+    keeper = kept(file_at(path, run=2), EPOCH + 40 * 86_400.0)
+    for number, ahead in ((20, 40 * 86_400.0), (30, 40 * 86_400.0), (40, 0.0), (50, 0.0)):
+        keeper.add(cycle_of(number, ahead), None)
+    assert keeper.today().guests_killed == 10 + 20, "of the mom before, and of this one"
+
+
 def test_what_cannot_be_opened_is_not_set_aside(tmp_path: Path) -> None:
     (path := tmp_path / "accounts.sqlite3").mkdir()
     with pytest.raises(AccountsError, match="cannot be used: Is a directory"):
@@ -384,6 +427,19 @@ def test_accounts_that_are_being_written_are_locked_and_not_damaged(path: Path, 
         connection.execute("BEGIN EXCLUSIVE")
         with pytest.raises(AccountsError, match=r"cannot be read: database is locked \(try again"):
             check(path)
+
+
+def test_accounts_that_another_program_reads_for_long_are_no_matter_of_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_record.report.accounts_file.WAITS_SECONDS", 0.01)
+    keeper = kept(file_at(path))
+    keeper.add(cycle(0, {"a": KNOWN}), None)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("BEGIN")
+        connection.execute("SELECT * FROM host_hours").fetchall()
+        keeper.write()
+        assert ("locked" in keeper.write_error, keeper.write_hint) == (True, "end the program that reads it")
+    keeper.write()
+    assert (keeper.write_error, len(read_hosts(path, 0, float("inf")))) == ("", 1)
 
 
 def test_accounts_of_a_mom_that_was_killed_while_it_wrote_are_read_as_they_were_before(path: Path, tmp_path: Path) -> None:

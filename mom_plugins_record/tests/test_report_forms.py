@@ -303,17 +303,31 @@ def test_hours_that_two_moms_have_shared_are_one_hour(tmp_path: Path) -> None:
 
 
 def test_nothing_is_said_of_a_guest_that_tells_nothing_or_was_seen_for_less_than_a_day() -> None:
-    assert advise(4 * GIB, [], 0, 3600, 0).fit is Fit.UNKNOWN
-    assert advise(4 * GIB, [GIB] * 23, 0, 3600, 0).fit is Fit.UNKNOWN
-    assert advise(4 * GIB, [GIB] * 24, 0, 3600, 0).fit is Fit.LARGE
+    assert advise(4 * GIB, 0.0, 0, 0, 3600, 0).fit is Fit.UNKNOWN
+    assert advise(4 * GIB, GIB, 23, 0, 3600, 0).fit is Fit.UNKNOWN
+    assert advise(4 * GIB, GIB, 24, 0, 3600, 0).fit is Fit.LARGE
+
+
+def test_time_for_which_a_guest_does_not_tell_what_it_uses_is_no_time_in_which_it_uses_nothing() -> None:
+    silent = guest(FIRST, "a", 8, 4, used_known_seconds=900.0, used_kib_seconds=4 * GIB * 900, used_spread={bin_of(4 * GIB): 900.0})
+    (line,) = summary_of(AccountedHours([host(FIRST)], [silent], FIRST * 3600, (FIRST + 1) * 3600), by="guest").lines
+    assert (line.used_gib, line.sold_gib) == (4, 8)
+
+
+def test_no_size_would_do_that_is_less_than_was_seen_in_an_hour_in_which_mom_was_started() -> None:
+    known = [guest(hour, "a", 8, 1) for hour in range(FIRST, FIRST + 24)]
+    short = guest(FIRST + 24, "a", 8, 6, used_known_seconds=1200.0)
+    hosts = [host(hour) for hour in range(FIRST, FIRST + 25)]
+    (line,) = summary_of(AccountedHours(hosts, [*known, short], FIRST * 3600, (FIRST + 25) * 3600), by="guest").lines
+    assert (line.size.fit, line.size.would_do_gib, line.size.hours) == (Fit.FITS, 7.75, 24)
 
 
 @pytest.mark.parametrize(("killed", "for_mom", "why"), [(1, 0.0, "programs were killed"), (0, 900.0, "mom held back")])
 def test_no_smaller_size_would_do_for_a_guest_that_lacked_memory_while_it_had_less(killed: int, for_mom: float, why: str) -> None:
-    lacked = advise(8 * GIB, [GIB] * 24, 0.0, 86_400.0, killed, for_mom)
+    lacked = advise(8 * GIB, GIB, 24, 0.0, 86_400.0, killed, for_mom)
     assert (lacked.fit, lacked.would_do_gib, lacked.risk) == (Fit.UNKNOWN, None, None)
     assert why in lacked.why
-    assert advise(8 * GIB, [GIB] * 24, 0.0, 86_400.0, 0, 800.0).fit is Fit.LARGE
+    assert advise(8 * GIB, GIB, 24, 0.0, 86_400.0, 0, 800.0).fit is Fit.LARGE
 
 
 def test_a_guest_that_waits_for_what_mom_holds_back_is_called_too_large_in_no_report(tmp_path: Path) -> None:

@@ -248,13 +248,15 @@ class Accounts:
             one = followed[guest.id]
             seconds = now - one.looked
             one.looked = now
-            one.row.properties = platform_properties(guest)
-            if one.row.incarnation != guest.incarnation:
-                one.row.incarnation = guest.incarnation
+            row = one.row
+            row.name, row.properties = guest.name, platform_properties(guest)
+            if row.incarnation != guest.incarnation:
+                row.incarnation = guest.incarnation
                 one.touched, one.killed = 0.0, None
             known: Any = guest.fields  # the engine drops what is not of the type that was declared
+            row.service_class = known.get("sla_class") or row.service_class
             if _sizes(one, known.get, seconds, spread_swap, gained):
-                _uses(one.row, known.get, seconds)
+                _uses(row, known.get, seconds)
                 _signs(one, known.get, seconds)
 
     def given_back(self) -> GivenBack | None:
@@ -291,7 +293,8 @@ class Accounts:
             self._listed_once = False
         for one in self._guests.values():
             row = one.row
-            one.row = GuestHour(hour, row.id, row.name, row.service_class, row.incarnation, properties=row.properties)
+            # The class is to be told in each hour: one that was taken from the guest would stay for ever.
+            one.row = GuestHour(hour, row.id, row.name, incarnation=row.incarnation, properties=row.properties)
 
     def _come_and_go(self, guests: Mapping[str, Guest], hour: int, now: float) -> None:
         followed = self._guests
@@ -447,7 +450,7 @@ def _uses(row: GuestHour, get: _Get, seconds: float) -> None:
 
 
 def _signs(one: _Followed, get: _Get, seconds: float) -> None:
-    """How it fares: its waiting, programs killed in it, whether it has what it is promised; its class."""
+    """How it fares: its waiting, programs killed in it, whether it has what it is promised."""
     row = one.row
     stalled, faults = get("guest_psi_memory_some_avg10"), get("major_fault")
     if stalled is not None or faults is not None:
@@ -474,9 +477,6 @@ def _signs(one: _Followed, get: _Get, seconds: float) -> None:
             row.promise_broken_seconds += seconds
         else:
             row.promise_kept_seconds += seconds
-    service_class = get("sla_class")
-    if service_class:
-        row.service_class = service_class
 
 
 def _swap_share(swapped: Value, guests: Iterable[Guest]) -> float:

@@ -176,7 +176,7 @@ class AccountsFile:
         `AccountsError`.
 
         By age, an hour goes at each time: a clock that is ahead for a while does not cost all."""
-        told, run, last = dict(self._told), self._run, self._last
+        told, run, last, there = dict(self._told), self._run, self._last, set[str]()
         try:
             with closing(_connected(self.path, write=True)) as connection, connection:
                 newest = 0
@@ -188,6 +188,7 @@ class AccountsFile:
                     _put(connection, "host_hours", run, [with_guests(host, guests)])
                     _put(connection, "guest_hours", run, guests)
                     connection.executemany(_ADD_PROPERTIES, _new_properties(guests, told))
+                    there.update(one.id for one in guests)
                 connection.executemany(_ADD_MINUTE, minutes)
                 oldest = newest - int(self._keep // HOUR)
                 _delete(connection, "minutes", "minute", newest * 60 - int(self._keep // MINUTE), 60)
@@ -198,8 +199,10 @@ class AccountsFile:
         except (*_WRONG, OSError, OverflowError) as error:
             if not isinstance(error, _SOUND):
                 self._looked_through = False
-            raise AccountsError(f"{self.path} cannot be written: {_reason(error)}", hint="free space, or repair the disk") from error
-        self._told, self._run, self._last = told, run, last
+            hint = "end the program that reads it" if "locked" in str(error) else "free space, or repair the disk"
+            raise AccountsError(f"{self.path} cannot be written: {_reason(error)}", hint=hint) from error
+        self._told = {identity: said for identity, said in told.items() if identity in there}  # guests may come and go for ever
+        self._run, self._last = run, last
 
     def _bound(self, connection: sqlite3.Connection, newest: int) -> None:
         """Delete the oldest day when the file is as large as it may become, but not this hour; SQLite uses the room again.
@@ -221,9 +224,20 @@ class AccountsFile:
 
     def _make(self) -> None:
         self._told = {}
-        self.path.with_name(f"{self.path.name}-journal").unlink(missing_ok=True)  # of the file that was here before
-        self.path.touch(mode=0o640)
-        with closing(_connected(self.path, write=True, checked=False)) as connection, connection:
+        made = self.path.with_name(f"{self.path.name}.new")  # on a full disk, half a file would be taken for a damaged one
+        for old in (f"{self.path.name}-journal", made.name, f"{made.name}-journal"):  # of a file that was here before
+            self.path.with_name(old).unlink(missing_ok=True)
+        made.touch(mode=0o640)
+        try:
+            self._make_tables(made)
+            made.rename(self.path)
+        except (OSError, sqlite3.Error):
+            made.unlink(missing_ok=True)
+            raise
+
+    @staticmethod
+    def _make_tables(path: Path) -> None:
+        with closing(_connected(path, write=True, checked=False)) as connection, connection:
             connection.execute(f"PRAGMA application_id = {APPLICATION}")
             connection.execute(f"PRAGMA user_version = {FORMAT}")
             connection.execute(_MINUTES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from mom_core import Report
@@ -81,6 +82,8 @@ class AccountsKeeper:
         over = self._accounts.take()
         if day != self._day:
             self._day, self._earlier = day, []
+            with suppress(AccountsError):  # a clock that was wrong for a while comes back to a day of which some hours are over
+                self._earlier = read_hosts(self._file.path, day * DAY, report.time)
         self._earlier += [with_guests(*hour) for hour in over if hour[0].hour // 24 == day]
         self._unwritten = [*self._unwritten, *over][-MOST_UNWRITTEN:]
         if over or self._clock() - self._written >= WRITES_EVERY:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -61,21 +60,19 @@ def risk_of(hours: int) -> float:
 
 
 def advise(
-    sold: float, peaks: Sequence[float], waited_besides: float, seconds: float, killed: int, waited_for_mom: float = 0.0
+    sold: float, most: float, hours: int, waited_besides: float, seconds: float, killed: int, waited_for_mom: float = 0.0
 ) -> SizeAdvice:
     """Judge a guest.
 
     :param sold: KiB
-    :param peaks: the most that it used in each hour that was seen, in KiB
+    :param most: the most that it was ever seen to use, in KiB, be it in an hour of which too little was seen to be one of these `hours`
     :param waited_besides: seconds that it waited for memory while mom held nothing back from it, of all these seconds
     :param waited_for_mom: the same while mom held something back
     """
-    hours = len(peaks)
     if not hours:
         return SizeAdvice(Fit.UNKNOWN, why="it does not tell what it uses")
     if hours < LEAST_HOURS:
         return SizeAdvice(Fit.UNKNOWN, hours=hours, why=f"it takes {LEAST_HOURS} hours at least, and {hours} were seen")
-    most = max(peaks)
     would_do = math.ceil((most * (1 + MARGIN_SHARE) + MARGIN_KIB) / STEP_KIB) * STEP_KIB
     risk = risk_of(hours)
 

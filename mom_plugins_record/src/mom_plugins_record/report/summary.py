@@ -5,10 +5,9 @@ The names of the fields, which say their units, are those of the JSON document a
 
 from __future__ import annotations
 
-from array import array
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import groupby
 from typing import Final
 
@@ -33,7 +32,7 @@ WHOLE_DAY_HOURS: Final = 20
 a morning beside whole days looks as if less were needed."""
 
 SEEN_SHARE: Final = 0.5
-"""Of an hour, what must have been seen of a guest's use for its peak to count."""
+"""Of an hour, what must have been seen of a guest's use for it to count as evidence that the guest needs no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +243,7 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
     found: dict[str, GuestHour] = {}
     classes: dict[str, GuestHour] = {}
     members: defaultdict[str, set[str]] = defaultdict(set)
-    peaks: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
+    seen: defaultdict[str, int] = defaultdict(int)
     needs: defaultdict[int, float] = defaultdict(float)
     wanted = GuestPattern.of(tenant) if tenant else None
     for row in account.guests:
@@ -256,7 +255,7 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
             _add_guest(classes.setdefault(name, GuestHour(0, "", "")), row)
             members[name].add(row.id)
         if row.used_known_seconds >= SEEN_SHARE * HOUR:
-            peaks[row.id].append(row.used_most_kib)
+            seen[row.id] += 1
         known = row.used_known_seconds / row.seconds if row.seconds else 0.0
         needs[row.hour] += row.used_kib_seconds + (1 - known) * row.held_kib_seconds
     whole = GuestHour(0, "", "all")
@@ -273,7 +272,7 @@ def summary_of(account: AccountedHours, by: str = "class", tenant: str = "", pri
         tenant,
         line,
         by,
-        _lines(found.values(), peaks) if by == "guest" else _class_lines(classes, members, host.seconds, by),
+        _lines(found.values(), seen) if by == "guest" else _class_lines(classes, members, host.seconds, by),
         _worth(line, host, price, tenant),
         None if tenant else _host_line(host),
         None if tenant else growth_of(_needed_by_day(hours, needs), host.total_kib - host.wanted_kib if host.wanted_kib else None, until),
@@ -300,8 +299,8 @@ def total_of(hosts: Iterable[HostHour]) -> HostHour:
     return total
 
 
-def _lines(found: Collection[GuestHour], peaks: Mapping[str, Sequence[float]]) -> list[ReportLine]:
-    return sorted((_guest_line(one, peaks.get(one.id, ())) for one in found), key=lambda line: -spare_of(line))
+def _lines(found: Collection[GuestHour], seen: Mapping[str, int]) -> list[ReportLine]:
+    return sorted((_guest_line(one, seen.get(one.id, 0)) for one in found), key=lambda line: -spare_of(line))
 
 
 def without(by: str) -> str:
@@ -320,10 +319,12 @@ def _class_lines(classes: Mapping[str, GuestHour], members: Mapping[str, Collect
     return [_line(total, len(members[name]), seconds, _merged(total)) for name, total in sorted(classes.items())]
 
 
-def _guest_line(total: GuestHour, peaks: Sequence[float]) -> ReportLine:
+def _guest_line(total: GuestHour, hours: int) -> ReportLine:
     because = total.waited_for_mom_seconds
-    advice = advise(total.sold_kib, peaks, total.waited_seconds - because, total.waiting_known_seconds, total.killed, because)
-    return _line(total, 1, total.seconds, _merged(total), advice)
+    besides = total.waited_seconds - because
+    advice = advise(total.sold_kib, total.used_most_kib, hours, besides, total.waiting_known_seconds, total.killed, because)
+    line = _line(total, 1, total.seconds, _merged(total), advice)
+    return replace(line, used_gib=line.used_by_a_guest.average_gib)  # nothing is known of the time for which it did not tell
 
 
 def spare_of(line: ReportLine) -> float:

@@ -1,0 +1,132 @@
+"""Random lives of a recording and of its accounts: full disks, kills, files that go, clocks that jump, one mom after the other. What was
+acknowledged is read back once and in order, and the hours come to what the cycles came to."""
+
+import logging
+import os
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from full_disk import largest_file
+from recordings import SESSION, opened, read
+from test_report_accounts import GIB, KNOWN, cycle
+
+from mom_core import Report, Value
+from mom_plugins_record.recording.writer import RecordingFull, RecordingLimits, RecordingWriter, files_of
+from mom_plugins_record.report.accounts import LONGEST_GAP
+from mom_plugins_record.report.accounts_file import NAME, AccountsFile, read_guests, read_hosts
+from mom_plugins_record.report.keeper import AccountsKeeper
+
+SEEDS = 12
+JUMPS = (-86_400.0, -7200.0, -3600.0, -5.0, 3.0, 3600.0, 86_400.0)
+"""Seconds."""
+
+
+class Clocks:
+    """The wall clock, which may jump, and the other one."""
+
+    def __init__(self) -> None:
+        self.wall, self.monotonic = 1_000_000 * 3600.0, 0.0
+
+    def go_on(self, seconds: float, drawn: random.Random) -> None:
+        self.wall += seconds + (drawn.choice(JUMPS) if drawn.random() < 0.03 else 0.0)
+        self.monotonic += seconds
+
+
+def seen(number: int, clocks: Clocks, guests: Mapping[str, Mapping[str, Value]]) -> Report:
+    report = cycle(number, guests)
+    snapshot = replace(report.snapshot, time=clocks.wall, monotonic=clocks.monotonic)
+    return replace(report, time=clocks.wall, snapshot=snapshot)
+
+
+def killed(writer: RecordingWriter) -> None:
+    """Nothing is ended, as by `kill -9`."""
+    for descriptor in (writer._file, writer._lock):
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_each_cycle_that_was_recorded_is_read_once_and_in_order_whatever_happens(tmp_path: Path, seed: int) -> None:
+    drawn, clocks, folder = random.Random(seed), Clocks(), tmp_path / "recording"  # noqa: S311  # no secrets
+
+    def begun() -> RecordingWriter:
+        limits = RecordingLimits(keep=1e11, size=1 << 30)
+        return opened(folder, limits, wall=lambda: clocks.wall, monotonic=lambda: clocks.monotonic)
+
+    writer, kept, half = begun(), dict[int, Report](), set[int]()
+    for number in range(1, 120):
+        clocks.go_on(86_400.0 if drawn.random() < 0.02 else 5.0, drawn)
+        many = {f"g{n}": {**KNOWN, "mem_usable": drawn.choice([None, 5, 0])} for n in range(drawn.randint(0, 4))}
+        report, what = seen(number, clocks, many), drawn.random()
+        if drawn.random() < 0.1:
+            writer.session(replace(SESSION, policies={"a": str(drawn.randint(0, 3))}))
+        if what < 0.03 and (there := files_of(folder)):
+            gone = drawn.choice(there)
+            for one in read(gone)[0]:
+                kept.pop(one.number)
+            gone.unlink()
+        size = 0 if writer._file is None else os.fstat(writer._file).st_size
+        try:
+            with largest_file(size + drawn.randint(0, 300) if 0.1 < what < 0.2 else 1 << 30):
+                writer.cycle(report)
+            kept[number] = report
+        except RecordingFull:
+            continue
+        if 0.2 < what < 0.25:  # killed in the middle of it
+            written = writer._path.stat().st_size
+            os.truncate(writer._path, drawn.randint(size if size < written else 0, written))
+            half.add(number)
+            killed(writer)
+            writer = begun()
+    writer.close()
+    reports = read(folder)[0]
+    numbers = [one.number for one in reports]
+    assert numbers == sorted(set(numbers))
+    assert kept.keys() - half <= set(numbers) <= kept.keys()
+    assert all(one.snapshot == kept[one.number].snapshot for one in reports)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_hours_come_to_what_cycles_came_to_whatever_happens(tmp_path: Path, seed: int) -> None:
+    drawn, clocks, path = random.Random(seed), Clocks(), tmp_path / NAME  # noqa: S311  # no secrets
+
+    def begun(run: int) -> AccountsKeeper:
+        file = AccountsFile(path, keep=400 * 86_400.0, largest=1 << 30, run=run)
+        return AccountsKeeper(file, logging.getLogger("test"), lambda: clocks.monotonic)
+
+    keeper, before = begun(0), None
+    sums = {"host": 0.0, "guest": 0.0, "used": 0.0, "told": 0.0}
+    saved = dict(sums)
+    for number in range(1, 250):
+        clocks.go_on(drawn.choice([5.0, 60.0, 80.0, 200.0]), drawn)
+        usable, held = drawn.choice([GIB, 2 * GIB, None]), drawn.choice([3 * GIB] * 9 + [None])
+        passed = 0.0 if before is None or clocks.monotonic - before > LONGEST_GAP else clocks.monotonic - before
+        sums["host"] += passed
+        if held is not None:
+            sums["guest"] += passed
+            sums["told"] += 0.0 if usable is None else passed
+            sums["used"] += 0.0 if usable is None else passed * (4 * GIB - usable)
+        size = path.stat().st_size if path.exists() else 0
+        with largest_file(drawn.choice([size, size // 2, 0]) if number // 20 % 3 == 1 else 1 << 30):
+            keeper.add(seen(number, clocks, {"a": {**KNOWN, "mem_usable": usable, "rss": held}}), None)
+        before = clocks.monotonic
+        if keeper._written == before and not keeper.write_error:
+            saved = dict(sums)
+        if drawn.random() < 0.06:  # the next mom; this one was killed, or ends
+            if drawn.random() < 0.5:
+                keeper.write()
+                saved = saved if keeper.write_error else dict(sums)
+            keeper, before, sums = begun(1000 * number), None, dict(saved)
+    keeper.write()
+    assert (keeper.write_error, keeper.damage) == ("", "")
+    hosts, guests = read_hosts(path, 0, float("inf")), list(read_guests(path, 0, float("inf")))
+    found = {
+        "host": sum(one.seconds for one in hosts),
+        "guest": sum(one.seconds for one in guests),
+        "told": sum(one.used_known_seconds for one in guests),
+        "used": sum(one.used_kib_seconds for one in guests),
+    }
+    assert found == pytest.approx(sums)
