@@ -194,6 +194,16 @@ async def test_orders_that_no_coordinator_has_signed_are_made_anew(invented, sto
     assert orders_of(store, "h1") == Orders(epoch=one.epoch)
 
 
+async def test_a_host_that_is_not_drained_is_left_no_orders_of_a_coordinator_that_was_removed(store, one, agent):
+    await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g"), 1))
+    await store.put(ORDERS, "h1", THIEF.signed(ORDERS, "h1", Orders(epoch=1), 5))
+    assert await one._acquire(store)
+    await one.view.load(store)
+    await one._decide(store)
+    assert orders_of(store, "h1") == Orders(epoch=one.epoch)
+    await agent._take_orders(store, Member(group="g"))
+
+
 @pytest.mark.parametrize("lost", ["all", "the last"])
 async def test_orders_that_the_servers_have_lost_are_given_again_and_no_move_is_another_one(lost, store, one):
     await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1))

@@ -208,6 +208,27 @@ def test_no_guest_waits_for_those_of_a_host_that_tells_how_it_is_and_follows_no_
     assert fleet.moves("c") == ([] if waits else [("3", "t")])
 
 
+def test_a_guest_that_still_comes_to_a_host_that_is_drained_meanwhile_leaves_it_when_it_is_there(fleet):
+    fleet.host("a", [guest("1")], draining=True)
+    fleet.host("b")
+    fleet.host("c", available=20)
+    now = time.time()
+    fleet.states.set_at.update(a=now, b=now, c=now)
+    fleet.decide("a")
+    fleet.end("a", MoveState.ACCEPTED)
+    fleet.host("b", [guest("1")], draining=True)
+    assert fleet.decide("b") == {"1": "it is still on its way here from a"}
+    assert fleet.moves("b") == []
+    fleet.states.set_at["a"] = now - LOST_SECONDS - 1
+    assert fleet.decide("b") == {}, "whoever was to let it go says nothing any more"
+    fleet.states.set_at["a"] = now
+    fleet.orders.records.pop("b")
+    fleet.end("a", MoveState.DONE)
+    fleet.host("a", draining=True)
+    fleet.decide("b")
+    assert fleet.moves("b") == [("1", "c")]
+
+
 # --- liars -----------------------------------------------------------------------------------------------------------------------------
 
 

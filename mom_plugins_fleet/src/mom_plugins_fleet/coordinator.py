@@ -264,6 +264,8 @@ class Coordinator:
     async def _decide(self, store: Store) -> None:
         """Go through all hosts that are drained or have orders."""
         moving = {host for host, (_, orders) in self.view.orders.records.items() if orders.moves}
+        # Also those whose orders are of a coordinator that is authorized no more: their hosts would say for ever that they follow none.
+        moving |= self.view.orders.damaged.keys()
         concerned = [host for host, (_, member) in self.view.members.records.items() if member.draining or host in moving]
         known = places(self.view) if concerned else {}  # a look at all hosts, which nothing needs while all is calm
         self._given = {host: given for host, given in self._given.items() if host in self.view.members.records}

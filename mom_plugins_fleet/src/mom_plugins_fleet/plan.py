@@ -188,12 +188,18 @@ def next_orders(
     stuck: dict[str, str] = {}
     under_way = sum(move.state in OPEN for move in kept.values())
     ways = _WaysOut(view, known, host, member.group, _mover(view, host), arriving_at_once)
+    lost = _lost(view)
+    others = ((other, orders.moves) for other, orders in view.all_ordered() if other != host and other not in lost)
+    # A hypervisor lists a guest while it still comes, and cannot move it then: each try would count as one that has failed.
+    coming = {move.guest: other for other, moves in others for move in moves if move.to == host and _may_go(move)}
     for guest in sorted(guests.values(), key=leaving_order):
         earlier = kept.get(guest.id)
         if earlier is not None and earlier.state is not MoveState.FAILED:
             continue
         if guest.stays:
             stuck[guest.name] = guest.stays
+        elif guest.id in coming:
+            stuck[guest.name] = f"it is still on its way here from {coming[guest.id]}"
         elif earlier is not None and earlier.number >= ATTEMPTS:
             stuck[guest.name] = earlier.error
         elif under_way < at_once and view.is_fresh(host):
