@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from mom_core import Decision, Entity, Outcome, Problem, Scope, Source, Status
-from mom_core.engine.problems import FORGOTTEN_AFTER_CYCLES, ProblemLog, described
+from mom_core.engine.problems import FORGOTTEN_AFTER_CYCLES, REMEMBERED, ProblemLog, described
 
 GUEST = Entity(Scope.GUEST, "u1", "vm1")
 
@@ -44,6 +44,24 @@ def test_a_problem_whose_numbers_change_goes_on_and_is_no_other_one(caplog: pyte
         log.note([Problem(Source("acme"), f"reading took {cycle * 1.7:.1f} s")], (), cycle, 0.0)
     assert caplog.messages == ["acme: reading took 0.0 s"]
     assert [standing.cycles for standing in log.standing()] == [5]
+
+
+def test_a_thousand_guests_with_one_trouble_hide_no_other_one(caplog: pytest.LogCaptureFixture) -> None:
+    log = ProblemLog()
+    guests = [Entity(Scope.GUEST, f"u{number}", f"vm{number}") for number in range(2 * REMEMBERED)]
+    source = Source("50_main_", 3, 1)
+    refused = [Outcome(Decision(guest, "balloon_target", 1, "", source), None, None, Status.FAILED, "not permitted") for guest in guests]
+    log.note((), refused, 1, 0.0)
+    assert len(log.standing()) == REMEMBERED
+    other = Problem(Source("acme"), "the disk is full")
+    log.note([other], refused, 2, 0.0)
+    assert caplog.messages[-1] == "acme: the disk is full"
+    assert other.message in [standing.message for standing in log.standing()]
+    made_up = [Problem(Source(f"plugin{number}"), "new words") for number in range(3 * REMEMBERED)]
+    log.note(made_up, refused, 3, 0.0)
+    assert len(log.standing()) == 2 * REMEMBERED
+    log.note((), (), 3 + FORGOTTEN_AFTER_CYCLES, 0.0)
+    assert (log.standing(), log._of_source) == ([], {})
 
 
 def test_problems_of_one_cycle_that_differ_in_a_number_or_in_a_name_are_several(caplog: pytest.LogCaptureFixture) -> None:

@@ -178,6 +178,18 @@ def test_a_thousand_guests_with_one_trouble_are_some_lines_and_a_count() -> None
     assert again.words == "… and 980 more like this in the last 10 min, and not for 10 min"
 
 
+def test_one_problem_of_guests_that_come_all_the_time_is_some_lines_and_a_count() -> None:
+    repeats, said = Repeats(), 0
+    for number in range(500):
+        name = f"ci-{chr(97 + number % 26)}{chr(97 + number // 26)}"
+        text = f"my_policy: guest {name}: left out by my_policy, as mem_usable is unknown"
+        said += take(repeats, record(text, name="mom.engine", guest=name), number)
+    assert said == ALIKE
+    assert take(repeats, record("balloon: guest new: it gives nothing", name="mom.engine", guest="new"), 500), "another one"
+    (again,) = repeats.over(WINDOW_SECONDS)
+    assert again.words.startswith(f"… and {500 - ALIKE} more like this")
+
+
 # --- nobody waits -----------------------------------------------------------------------------------------------------------------------
 
 

@@ -73,7 +73,7 @@ def test_a_limit_of_a_guest_without_a_group_with_memory_is_one_problem_for_all_o
     done = bench.cycle()
     assert HIGH not in done.fields("a")
     (problem,) = done.problems
-    assert "applied to a and 2 more: the guest has no control group (v2) of its own with the controller memory" in problem.message
+    assert "applied to a, b, c: the guest has no control group (v2) of its own with the controller memory" in problem.message
     assert done.decided == {}
 
 
@@ -182,6 +182,10 @@ def test_a_limit_for_which_there_is_no_swap_is_dropped(bench: Bench) -> None:
     bench.kernel.host("proc/meminfo", f"MemTotal: {64 << 20} kB\nSwapFree: {9 << 20} kB\n")
     bench.kernel.stat(bench.path("a"), anon=2000 * MIB, locked=1900 * MIB)
     assert bench.cycle((guest, HIGH, 1700 * MIB)).reasons == ["300 MiB would have to go, and there is swap or cache for 100 MiB only"]
+    bench.kernel.stat(bench.path("a"), anon=2000 * MIB)
+    bench.kernel.host("proc/meminfo", f"MemTotal: {64 << 20} kB\nSwapTotal: {9 << 20} kB\nSwapFree: {9 << 20} kB\n")
+    bench.kernel.host("proc/swaps", f"Filename Type Size Used Priority\n/dev/sda2 partition {16 << 20} {9 << 20} -2\n")  # as swapoff runs
+    assert bench.cycle((guest, HIGH, 1700 * MIB)).reasons == ["300 MiB would have to go, and there is swap or cache for 0 KiB only"]
     bench.kernel.stat(bench.path("a"), anon=1600 * MIB, file=400 * MIB)
     assert bench.cycle((guest, HIGH, 1950 * MIB)).outcomes["a", HIGH].status is Status.APPLIED
 

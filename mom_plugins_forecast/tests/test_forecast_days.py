@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from learned_guests import DAY, FIRST, MIB, SIZE, SLOT, Use, at_eight, new_days, no_pattern, one_snapshot, snapshots, told
 
 from mom_core import Guest, Host, Snapshot
+from mom_plugins_forecast.curve import GuestDays
 from mom_plugins_forecast.host_days import KEPT_WEEKS, HostDays, KnownGuest
 from mom_plugins_forecast.past import MOST_GUESTS
 from mom_plugins_forecast.slots import Calendar
@@ -199,6 +200,7 @@ def test_days_of_23_and_25_hours_have_each_slot_at_its_wall_clock_time() -> None
 def test_guests_that_are_long_gone_are_forgotten_and_so_are_the_oldest_of_too_many() -> None:
     days = new_days()
     days.see(one_snapshot({"gone": at_eight, "there": at_eight}, FIRST))
+    days.known["gone"].days.slots = 1
     days.see(one_snapshot({"there": at_eight}, FIRST + 5.0))
     assert set(days.known) == {"gone", "there"}
     days.see(one_snapshot({"there": at_eight}, later := FIRST + KEPT_WEEKS * 7 * DAY + 10.0))
@@ -213,9 +215,37 @@ def test_guests_that_are_long_gone_are_forgotten_and_so_are_the_oldest_of_too_ma
     assert "g0" not in days.known
 
 
+def test_guests_of_which_nothing_was_learned_go_with_the_list_that_lacks_them() -> None:
+    days = new_days()
+    for number_of in range(5):
+        days.see(one_snapshot({"there": at_eight, f"short{number_of}": at_eight}, FIRST + 5.0 * number_of))
+    assert set(days.known) == {"there", "short4"}
+
+
+def test_guests_that_were_there_for_an_hour_cost_none_its_days() -> None:
+    days = after(2)
+    for number_of in range(MOST_GUESTS + 5):
+        short = KnownGuest(identity := f"short{number_of}", identity, GuestDays(days.calendar, slots=2), FIRST + 2 * DAY + number_of)
+        days.known[identity] = short
+    days.forget(FIRST + 5 * DAY)
+    assert set(USES) < set(days.known)
+    assert len(days.known) == MOST_GUESTS
+    assert set(USES) < set(days.to_keep())
+
+
+def test_guests_that_come_and_go_do_not_have_all_known_ones_gone_through_in_each_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
+    days, forgot = new_days(), list[float]()
+    monkeypatch.setattr(days, "forget", forgot.append)
+    for number_of in range(5):
+        days.see(one_snapshot({f"short{number_of}": at_eight}, FIRST + 5.0 * number_of))
+    assert not forgot
+
+
 def test_a_clock_that_is_ahead_for_less_than_a_day_has_no_guest_forgotten() -> None:
     days = new_days()
     days.see(one_snapshot(USES, FIRST))
+    for guest in days.known.values():
+        guest.days.slots = 1
     for ahead, seconds in ((10 * KEPT_WEEKS * 7 * DAY, (5.0, DAY)), (0.0, (DAY + 5.0, DAY + 10.0, 2 * DAY))):
         for number, passed in enumerate(seconds):
             days.see(one_snapshot({f"new{number}": at_eight}, FIRST + passed, ahead=ahead))

@@ -233,6 +233,23 @@ def test_a_service_that_does_not_answer_costs_no_report_and_is_named(
     wait_until(lambda: not [one for one in served.engine.cycle().problems if one.source.name == "http"])
 
 
+def test_a_service_that_was_slow_once_and_has_answered_by_the_next_cycle_is_not_named(
+    served: Served, failing: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mom_plugins_http.service._NEWS_SECONDS", 0.05)
+    back = Event()
+
+    def waits() -> Sequence[Reservation]:
+        back.wait(60)
+        return []
+
+    failing.do = waits
+    served.engine.cycle()
+    back.set()
+    wait_until(lambda: (call := served.service._gathering) is not None and call.done())
+    assert not [one for one in served.engine.cycle().problems if one.source.name == "http"]
+
+
 def test_a_cycle_asks_for_the_history_of_policies_only_where_they_have_changed(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who compiles a client's change has the history locked meanwhile."""
     context, asked = served.plugin._context, list[int]()

@@ -209,6 +209,13 @@ def test_it_is_asked_in_a_thread_and_soon_when_a_pod_is_not_known(own: StandInKu
     assert len(own.asked) <= count + 1
 
 
+def test_pods_that_end_before_it_answers_are_forgotten(own: StandInKubelet) -> None:
+    found = watch(own)
+    for number in range(5):
+        found.want({"stays", f"ends-{number}"})
+    assert found._missing == {"stays", "ends-4"}
+
+
 def test_it_is_not_asked_where_the_operator_says_so(own: StandInKubelet) -> None:
     own.configure("evictionHard: {memory.available: 300Mi}\n")
     told = asked(own, every="0s").told

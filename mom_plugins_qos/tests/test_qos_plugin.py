@@ -190,7 +190,7 @@ def test_what_cannot_be_decided_is_said_once_for_all_guests(plugin, hypervisor, 
     settings(context, cpu_shares=2)
     hypervisor.blocked = {SHARES: "no CPU controller"}
     assert [one.message if isinstance(one, Problem) else one for one in plugin.mom_act(seen(plugin, hypervisor))] == [
-        "cpu_shares is set in the YAML file, and cannot be applied to a and 1 more: no CPU controller"
+        "cpu_shares is set in the YAML file, and cannot be applied to a, b: no CPU controller"
     ]
     hypervisor.blocked = {"*": "the guest is paused"}
     assert list(plugin.mom_act(seen(plugin, hypervisor))) == []

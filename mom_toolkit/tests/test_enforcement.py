@@ -184,11 +184,12 @@ def test_what_cannot_be_set_is_said_and_of_a_guest_on_which_nothing_can_is_not(e
 
 def test_guests_on_which_it_cannot_be_set_for_one_reason_are_one_problem(tmp_path: Path) -> None:
     enforcement = Enforcement(PluginContext("plugin", state_directory=tmp_path), [WEIGHT], lambda guest, control: "not here")
-    guests = {name: Guest(name, name) for name in ("a", "b", "c")}
-    (problem,) = enforcement.decide(Snapshot(guests=guests), {name: {"weight": SetValue(1)} for name in guests})
-    assert isinstance(problem, Problem)
-    assert problem.message.endswith("to a and 2 more: not here")
-    assert problem.entity is None
+    for names, whom in (("abc", "a, b, c"), ("abcdefg", "7 guests"), ("bcdefgh", "7 guests")):
+        guests = {name: Guest(name, name) for name in names}
+        (problem,) = enforcement.decide(Snapshot(guests=guests), {name: {"weight": SetValue(1)} for name in guests})
+        assert isinstance(problem, Problem)
+        assert problem.message.endswith(f"to {whom}: not here")
+        assert problem.entity is None
 
 
 def test_what_a_mom_before_this_one_set_is_undone_as_its_ledger_has_it(tmp_path: Path) -> None:

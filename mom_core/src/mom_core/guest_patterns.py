@@ -103,6 +103,8 @@ class GuestPatterns:
 
     def matching(self, guest: Guest) -> tuple[int, ...]:
         """The numbers of those that match a guest, in their order."""
+        if not self._exact and not self._tried:  # as for most plugins: no name need be remembered for that
+            return ()
         # A large host's guests are looked up several times in each cycle: what they are matched with is taken as it stands.
         if len(self._properties) == 1:
             return self._found(guest.name)

@@ -23,7 +23,7 @@ from mom_plugins_forecast.curve import (
     SlotSeen,
 )
 from mom_plugins_forecast.past import FIRST_DAY, LARGEST_KIB, MOST_GUESTS, HostPast
-from mom_plugins_forecast.slots import HOUR_SLOTS, Calendar
+from mom_plugins_forecast.slots import HOUR_SLOTS, SLOTS, Calendar
 from mom_toolkit import Days
 
 SAMPLES: Final = 30
@@ -43,6 +43,10 @@ CLOSE_WITHIN: Final = 0.3
 
 KEPT_WEEKS: Final = 5
 """So long are the days of a guest kept that is not there."""
+
+ROOM_GUESTS: Final = 1000
+"""By so many guests there may be too many until all are gone through: on a host where some guest comes or goes in each cycle, that would
+take 5 ms of each."""
 
 SURE_DAYS: Final = 14
 """A wall clock that has run for so long without a jump is right: one that is years behind is noticed before."""
@@ -207,15 +211,19 @@ class HostDays:
             left.pop(one.id, None)
             self._present.append(known)
         self._interrupt(left.values())
+        for guest in left.values():
+            if not guest.days.slots and guest.id not in self.past.guests:  # it would take the place of one of which something is known
+                del self.known[guest.id]
         self._columns = [[None] * len(ids) for _ in GUEST_FIELDS]
         for place, guest in enumerate(self._present):
             self._tell(guest, place)
         count = max(1, len(ids))  # they go on where they were: the last ones' turn comes however often the list changes
         self._visit, self._refresh = self._visit % count, self._refresh % count
-        self.forget(now)
+        if len(self.known) > MOST_GUESTS + ROOM_GUESTS:
+            self.forget(now)
 
     def forget(self, now: float) -> None:
-        """Drop the days of guests that have not been there for long, those of the oldest of too many, and past days that lie ahead.
+        """Drop the days of guests that have not been there for long, of too many those worth the least, and past days that lie ahead.
 
         Nothing for its time before the wall clock has run for a day without a jump: one that is ahead at the start would cost all guests.
         One that is behind would cost all past days: most of them go only once it has run for `SURE_DAYS`.
@@ -226,16 +234,20 @@ class HostDays:
         if steady >= 1:
             self.past.forget_after(now, only_few=steady < SURE_DAYS)
         there = set(self._ids)
-        absent = sorted((one for one in self.known.values() if one.id not in there), key=lambda one: one.seen)
+        absent = sorted((one for one in self.known.values() if one.id not in there), key=self._worth)
         too_many = len(self.known) - MOST_GUESTS
         for place, one in enumerate(absent):
             if one.seen < oldest or place < too_many:
                 del self.known[one.id]
 
     def to_keep(self) -> Sequence[str]:
-        """The ids of the guests of which something is kept in files: of too many, of those that were seen last."""
-        newest = sorted(self.known.values(), key=lambda one: one.seen, reverse=True)
-        return [one.id for one in newest[:MOST_GUESTS]]
+        """The ids of the guests of which something is kept in files: of too many, of those that are worth the most."""
+        return [one.id for one in sorted(self.known.values(), key=self._worth, reverse=True)[:MOST_GUESTS]]
+
+    def _worth(self, guest: KnownGuest) -> tuple[bool, float]:
+        """By this, guests are kept: thousands that were there for an hour must not cost those their days that are off over a weekend."""
+        past = self.past.guests.get(guest.id)
+        return guest.days.slots >= SLOTS or (past is not None and len(past.ordinals) > 1), guest.seen
 
     def merge(self, learned: HostDays) -> int:
         """Take in what was learned elsewhere, of those guests of which more was learned there; of how many that was."""

@@ -146,7 +146,8 @@ class Service:
 
     def wrong_services(self) -> Mapping[str, str]:
         """What is wrong with what other plugins offer, by whose it is."""
-        return self._news.wrong if self._gathering is None else {**self._news.wrong, self._news.asks: "does not answer"}
+        waits = self._gathering is not None and not self._gathering.done()  # it may have been slow only, and have answered since
+        return {**self._news.wrong, self._news.asks: "does not answer"} if waits else self._news.wrong
 
     def prepare_tcp(self) -> Callable[[], None] | None:
         """Read certificate and tokens again; the function that is returned puts them in force. Raises `MomError`."""

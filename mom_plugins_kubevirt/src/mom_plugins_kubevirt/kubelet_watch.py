@@ -91,6 +91,7 @@ class KubeletWatch:
     def want(self, uids: Collection[str]) -> None:
         """These pods are on the node: it is asked soon where one of them is not known yet."""
         self._wanted = frozenset(uids)
+        self._missing &= self._wanted  # those that ended while the kubelet did not answer are never told
         new = {uid for uid in uids if uid not in self.told.pods} - self._missing
         if new:
             self._missing |= new

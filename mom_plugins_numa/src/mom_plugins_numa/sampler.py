@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from mom_core import Value
@@ -116,7 +117,10 @@ class NodeSampler:
         self._changed = threading.Condition()
         self._pids: Mapping[str, int] = {}
         self._samples: dict[str, GuestSample] = {}
+        self._untried: dict[str, None] = {}
+        """Those of which none was tried yet: it is their turn first."""
         self._tried: dict[str, float] = {}
+        """When one was tried of the others, the longest ago first: to look for it among 10,000 would take more than the samples do."""
         self._thread: threading.Thread | None = None
         self._ended = False
         self.spent = 0.0
@@ -130,6 +134,7 @@ class NodeSampler:
                     self._samples.pop(gone, None)
                     self._tried.pop(gone, None)
                 self._pids = dict(pids)
+                self._untried = {guest: None for guest in pids if guest not in self._tried}
                 self._changed.notify()
             if self._thread is None and pids and not self._ended:
                 thread = threading.Thread(target=self._run, name="mom-numa", daemon=True)
@@ -153,8 +158,10 @@ class NodeSampler:
             took = time.thread_time() - began
             with self._changed:
                 self.spent += took
-                self._tried[guest] = time.monotonic()
                 if self._pids.get(guest) == pid:
+                    self._untried.pop(guest, None)
+                    self._tried.pop(guest, None)
+                    self._tried[guest] = time.monotonic()
                     if sample is None:
                         self._samples.pop(guest, None)
                     else:
@@ -166,7 +173,7 @@ class NodeSampler:
         """The guest whose turn it is, when it has come; None at the end."""
         with self._changed:
             while not self._ended:
-                guest = min(self._pids, key=lambda one: self._tried.get(one, float("-inf")), default=None)
+                guest = next(chain(self._untried, self._tried), None)
                 if guest is None:
                     self._changed.wait()
                     continue

@@ -29,6 +29,9 @@ GONE_SECONDS: Final = 3600.0
 """So long what stood before is remembered of a guest that is not listed. A hypervisor that hangs or is started again lists none meanwhile,
 and the guests that it lists then have what was set for them: taken for what stood before, that would never be undone."""
 
+_NAMED: Final = 5
+"""So many guests are named on which a control cannot be set."""
+
 _Key: TypeAlias = tuple[str, str, str]
 """A guest's id, its incarnation, and a control."""
 
@@ -107,7 +110,8 @@ class Enforcement:
                     value = _with_unnamed(self._specs[control], one.value, noted[key], now) if key in noted else one.value
                     yield Decision(guest.entity, control, value, one.reason, self._source)
         for (control, reason), guests in hindered.items():
-            whom = first_names([guest.name for guest in guests], 1)
+            # Names of many change as guests come and go, and each time it would be another problem, and another line in the log.
+            whom = first_names([guest.name for guest in guests], _NAMED) if len(guests) <= _NAMED else f"{len(guests)} guests"
             message = f"{control} is set in the YAML file, and cannot be applied to {whom}: {reason}"
             yield Problem(self._source, message, guests[0] if len(guests) == 1 else None, Severity.WARNING, "see mom doctor")
         if self._context.observes:

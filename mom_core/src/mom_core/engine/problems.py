@@ -16,6 +16,9 @@ LOG = logging.getLogger("mom.engine")
 REMEMBERED = 1000
 """Problems that are remembered at the most: a source that finds new words every cycle must not fill the memory."""
 
+ROOM_FOR_EACH = 20
+"""Problems of each source that are remembered all the same: a thousand guests that cannot be resized must not hide what others say."""
+
 LOGGED = 20
 """Problems that begin in one cycle are logged up to so many, the worst first; a hypervisor that is away is no news about each guest."""
 
@@ -64,6 +67,8 @@ class ProblemLog:
         self._standing: dict[tuple[str, str, str], Problem] = {}
         self._seen: dict[tuple[str, str, str], int] = {}
         """In which cycle each of them was seen last."""
+        self._of_source: Counter[str] = Counter()
+        """How many there are of each source."""
         self._begun: list[Problem] = []
         self.over: list[Problem] = []
         """Those that were over with the last cycle."""
@@ -85,6 +90,7 @@ class ProblemLog:
                 self._take((decision.control, decision.entity.id, outcome.status), problem, cycle, time)
         ended = [key for key, last in self._seen.items() if cycle - last >= FORGOTTEN_AFTER_CYCLES]
         self.over = [self._standing.pop(key) for key in ended]
+        self._of_source -= Counter(problem.source.name for problem in self.over)
         for key in ended:
             del self._seen[key]
         self._log_begun()
@@ -102,9 +108,10 @@ class ProblemLog:
     def _take(self, key: tuple[str, str, str], problem: Problem, cycle: int, time: float) -> None:
         there = self._standing.get(key)
         if there is None:
-            if len(self._standing) >= REMEMBERED:
+            if len(self._standing) >= (REMEMBERED if self._of_source[problem.source.name] >= ROOM_FOR_EACH else 2 * REMEMBERED):
                 return
             there = replace(problem, since=time)
+            self._of_source[problem.source.name] += 1
             self._begun.append(problem)
         if self._seen.get(key) != cycle:
             self._standing[key] = replace(there, cycles=there.cycles + 1)

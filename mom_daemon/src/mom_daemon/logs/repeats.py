@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from mom_core.engine.problems import FREE_NUMBERS
-from mom_daemon.logs.formats import PLUGIN_LOGGER
+from mom_daemon.logs.formats import PLUGIN_LOGGER, extra_of
 
 WINDOW_SECONDS: Final = 600.0
 """A warning or error that comes back within this is counted, and the count is said when it is over: six lines an hour for what lasts."""
 
 ALIKE: Final = 20
 """Lines that one place in a plugin writes in a window, such as one for each guest, before the rest of them is counted: as many as a person
-reads."""
+reads. The same for lines about guests, such as problems, that differ in nothing but the guest: some hosts have new ones all day."""
 
 REMEMBERED: Final = 2000
 """Different texts that are remembered; with more, the oldest are forgotten, and may be said again."""
@@ -71,7 +71,12 @@ class Repeats:
         """
         said, of_plugin = True, record.name.startswith(PLUGIN_LOGGER)
         if record.levelno >= logging.WARNING:
-            said = self._note((record.name, record.levelno, (FREE_NUMBERS if of_plugin else _NUMBERS).sub("#", text)), record, now, 1)
+            same = (record.name, record.levelno, (FREE_NUMBERS if of_plugin else _NUMBERS).sub("#", text))
+            said, guest = self._note(same, record, now, 1), extra_of(record).get("guest")
+            if said and isinstance(guest, str) and guest:
+                said = self._note((record.name, _NUMBERS.sub("#", text.replace(guest, "#")), record.levelno), record, now, ALIKE)
+                if not said:
+                    self._seen.pop(same, None)  # it is counted there
         if said and record.levelno >= logging.INFO and of_plugin:
             said = self._note((record.name, record.pathname, record.lineno), record, now, ALIKE)
         return said
