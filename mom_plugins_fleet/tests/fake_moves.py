@@ -19,5 +19,5 @@ class FakeMoves:
         return ""
 
     def progress(self, guest: Guest) -> MoveProgress | None:
-        doing, error = guest.fields[DOING], guest.fields[ERROR]
+        doing, error = guest.fields.get(DOING), guest.fields.get(ERROR, "")
         return MoveProgress(bool(doing), str(error)) if doing is not None else None

@@ -172,6 +172,20 @@ def orders_of(store: Memory, host: str) -> Orders:
     return opened(Orders, ORDERS, host, store.kept[ORDERS, host].data or b"", [OPERATOR.public]).record
 
 
+async def drained(store: Memory, one: Coordinator) -> None:
+    """The coordinator works, and the guest a of the host h1 can go to two others."""
+    await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1))
+    for host in ("h2", "h3"):
+        there = Member(group="g", address=Destination.parse(f"qemu+tls://{host}/system"))
+        await store.put(ROSTER, host, OPERATOR.signed(ROSTER, host, there, 1))
+    assert await one._acquire(store)
+    await one.view.load(store)
+    for host in ("h1", "h2", "h3"):
+        guests = (HostedGuest(id="a", name="a", maximum=10),) if host == "h1" else ()
+        one.view.states.records[host] = (1, HostState(mode="enforce", total=200, available=150, guests=guests))
+        one.view.states.heard[host] = time.monotonic()
+
+
 MOVE = Move(guest="a", name="a", to="h2", destination=Destination.parse("qemu+tls://h2/system"), takes=1, number=1, order=5)
 
 
@@ -680,6 +694,27 @@ async def test_a_move_is_done_once_however_often_its_orders_are_said(agent, stor
         assert agent.moves() == {}
     later = MOVE.model_copy(update={"order": 7})
     assert await told(agent, store, with_move(7, later)) == {"a": MoveState.ACCEPTED}, "and another move of the same guest is another"
+
+
+async def test_a_host_that_does_not_know_yet_whether_a_guest_may_leave_uses_up_no_attempt(store, one):
+    answers: list[str | None] = [None]
+    agent = an_agent(accepts=lambda _: answers[0])
+    await drained(store, one)
+    for _ in range(ATTEMPTS + 1):
+        await one._decide(store)
+        await agent._take_orders(store, Member(group="g", draining=True))
+    assert [(move.number, move.state) for move in (one.view.ordered("h1") or Orders()).moves] == [(1, MoveState.ORDERED)]
+    answers[0] = ""
+    await agent._take_orders(store, Member(group="g", draining=True))
+    assert [move.number for move in agent.moves().values()] == [1]
+
+
+async def test_a_coordinator_that_takes_over_fences_hosts_that_guests_may_leave_for_balance(store, one):
+    await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", balance=True), 1))
+    assert await one._acquire(store)
+    await one.view.load(store)
+    await one._fence(store)
+    assert orders_of(store, "h1") == Orders(epoch=one.epoch)
 
 
 async def test_a_host_knows_that_it_is_drained_when_it_accepts_moves_for_that(agent, store):

@@ -45,12 +45,12 @@ def state_of(
     problems: tuple[Problem, ...] = (),
     promisable: int | None = 1 << 38,
     swap_usage: int | None = None,
+    reserved: int | None = None,
 ) -> HostState:
     plugin = FleetPlugin(FleetPlugin.Settings(host="h1"), PluginContext(name="fleet", offers=PROMISED, monotonic=HandClock()))
     plugin._agent = Drained(draining=draining)
-    taken = snapshot(
-        host={"mem_available": 1 << 40, "mem_really_available": 1 << 39, "mem_promisable": promisable, "swap_usage": swap_usage}
-    )
+    memory = {"mem_available": 1 << 40, "mem_really_available": 1 << 39, "mem_promisable": promisable, "mem_reserved": reserved}
+    taken = snapshot(host={**memory, "swap_usage": swap_usage})
     plugin._report = Report(1, 0.0, "enforce", replace(taken, guests=guests), (), (), (), (), (), 0.01)
     plugin._report = replace(plugin._report, problems=problems)
     state = plugin._state()
@@ -153,7 +153,7 @@ def test_how_many_guests_are_unhealthy_is_not_known_where_none_of_them_tells() -
     assert state_of({**many(1, stats_age=None), **many(2, "ill", **ill)}).unhealthy == 2
 
 
-def seen(report: Report, *, later: float = 0.0) -> tuple[HostState | None, str]:
+def seen(report: Report, *, later: float = 0.0) -> tuple[HostState | None, str | None]:
     """What a host tells of itself so many seconds after a cycle, and why it would not let its first guest go."""
     clock = HandClock(report.snapshot.monotonic + report.duration + later)
     context = PluginContext(name="fleet", offers={GuestMoves: (FakeMoves(),)}, monotonic=clock)
@@ -168,9 +168,6 @@ def seen(report: Report, *, later: float = 0.0) -> tuple[HostState | None, str]:
 def guests_of(report: Report) -> int | None:
     state = seen(report)[0]
     return None if state is None else len(state.guests)
-
-
-UNKNOWN = "how its guests are is not known"
 
 
 def test_a_host_whose_hypervisor_does_not_answer_is_silent_and_not_taken_for_an_empty_one(mom_run: Callable[..., PluginRun]) -> None:
@@ -201,11 +198,16 @@ def test_a_host_whose_hypervisor_does_not_answer_is_silent_and_not_taken_for_an_
     told = [guests_of(report) for report in reports]
     assert told[:4] == [3, None, None, 3]
     assert (told[6], told[7], told[11]) == (0, None, 0), "and one that is empty is that again a little later"
-    assert [seen(reports[number])[1] for number in (0, 1, 3, 6)] == ["", UNKNOWN, "", "the guest is not here"]
+    assert [seen(reports[number])[1] for number in (0, 1, 3, 6)] == ["", None, "", "the guest is not here"]
 
 
 def test_a_host_whose_mom_does_not_look_any_more_is_silent(mom_run: Callable[..., PluginRun]) -> None:
     (report,) = mom_run({"sim": {"guests": 2}}, cycles=1).reports
     late = stale_seconds(PluginContext().interval)
     assert seen(report, later=late - 1)[0] is not None
-    assert seen(report, later=late + 1) == (None, UNKNOWN)
+    assert seen(report, later=late + 1) == (None, None)
+
+
+def test_what_a_host_keeps_for_launches_is_told():
+    assert state_of(many(1), reserved=3 * GIB).reserved == 3 * GIB
+    assert state_of(many(1)).reserved == 0

@@ -1,5 +1,6 @@
 """A host that was told to let a guest go: what it says became of it, from what the plugin that moves guests shows."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -21,12 +22,16 @@ class OrdersOnly(FleetAgent):
     def __init__(self, moves: Mapping[str, Move]) -> None:
         self.orders, self.results = dict(moves), dict[str, tuple[MoveState, str]]()
         self.trouble, self.draining, self.balance = "", True, False
+        self.looks = 0
 
     def moves(self) -> dict[str, Move]:
         return {identity: move for identity, move in self.orders.items() if identity not in self.results}
 
     def finished(self, guest: str, state: MoveState, error: str = "") -> None:
         self.results[guest] = (state, error)
+
+    def look(self) -> None:
+        self.looks += 1
 
 
 class Host:
@@ -57,7 +62,7 @@ class Host:
         self.number += 1
         fields: dict[str, Value] = {DOING: doing, ERROR: error}
         guests: dict[str, dict[str, Value]] = {**({"vm": fields} if there else {}), **({"other": {}} if others else {})}
-        seen = replace(snapshot(guests=guests), number=self.number)
+        seen = replace(snapshot(guests=guests), number=self.number, monotonic=time.monotonic())
         decisions = [item for item in self.plugin.mom_act(seen) if isinstance(item, Decision)]
         outcomes = [Outcome(one, None, one.value, status) for one in decisions]
         problems = [Problem(Source("sla"), wrong)] if wrong else []
@@ -189,3 +194,25 @@ def test_what_is_said_of_a_failure_is_short_however_long_the_reason(host: Host) 
     host.cycle("", "x" * 100_000)
     assert host.result is not None
     assert len(host.result[1]) == 200
+
+
+def test_a_move_is_accepted_by_a_host_that_knows_its_guests_and_refused_by_none_before(host: Host) -> None:
+    move = host.agent.orders.pop(host.uuid)
+    assert host.plugin._accepts(move) is None, "it has only just started"
+    host.cycle(there=False, others=False, unlisted=True)
+    assert host.agent.looks == 1, "it asks again once more is known"
+    assert host.plugin._accepts(move) is None, "the hypervisor does not answer"
+    host.cycle()
+    assert host.agent.looks == 2
+    assert host.plugin._accepts(move) == ""
+    host.cycle()
+    assert host.agent.looks == 2
+
+
+def test_a_guest_that_is_moved_already_is_not_taken_for_one_that_goes_where_the_fleet_says(host: Host) -> None:
+    move = host.agent.orders.pop(host.uuid)
+    host.cycle("being moved to qemu+tls://h3/system")
+    assert host.plugin._accepts(move) is None, "orders that the servers have lost, or an operator, have begun that"
+    host.cycle(there=False)
+    assert host.agent.looks == 1
+    assert host.plugin._accepts(move) == "the guest is not here"

@@ -14,7 +14,7 @@ from mom_plugins_fleet.placement import Leaver
 from mom_plugins_fleet.plan import BOOKS_SECONDS, LOST_SECONDS, for_balance, leaver_of, next_orders, places
 from mom_plugins_fleet.plan_verb import planned, print_plan
 from mom_plugins_fleet.records import Arrival, HostedGuest, HostState, Member, Move, MoverState, MoveState, Orders
-from mom_plugins_fleet.view import FleetView
+from mom_plugins_fleet.view import SETTLES_SECONDS, FleetView
 from mom_toolkit import Destination
 
 GIB = 1 << 20
@@ -229,6 +229,52 @@ def test_a_guest_that_still_comes_to_a_host_that_is_drained_meanwhile_leaves_it_
     assert fleet.moves("b") == [("1", "c")]
 
 
+def test_what_a_silent_host_has_not_accepted_for_long_is_ordered_anew_by_the_room_there_is_when_it_is_back(fleet):
+    fleet.host("a", [guest("1", 20)], draining=True)
+    fleet.host("b")
+    fleet.decide("a")
+    assert fleet.moves("a") == [("1", "b")]
+    orders = fleet.orders.records["a"][1]
+    long_ago = int(time.time() - LOST_SECONDS - 10)
+    fleet.orders.records["a"] = (1, orders.model_copy(update={"moves": (orders.moves[0].model_copy(update={"order": long_ago}),)}))
+    fleet.decide("a")
+    assert fleet.moves("a") == [("1", "b")], "it tells how it is"
+    fleet.states.heard["a"] -= LOST_SECONDS
+    fleet.decide("a")
+    assert fleet.moves("a") == []
+    fleet.host("a", [guest("1", 20)], draining=True)
+    fleet.host("b", available=20)
+    assert "it needs 20971520 KiB there at once" in fleet.decide("a")["1"]
+    assert fleet.moves("a") == []
+
+
+def test_a_guest_that_has_just_come_takes_the_room_that_its_host_may_have_told_of_before_it_was_there(fleet, monkeypatch):
+    fleet.host("a", [guest("1", 20)], draining=True)
+    fleet.host("b")
+    fleet.decide("a")
+    fleet.host("b", [guest("1", 20)], available=31)  # told while it came
+    fleet.end("a", MoveState.DONE)
+    fleet.host("a", [guest("2", 20)], draining=True)
+    assert "it needs 20971520 KiB there at once" in fleet.decide("a")["2"]
+    assert [one.guest for one in fleet.orders.records["a"][1].arrivals] == ["id-1"]
+    assert "it needs 20971520 KiB there at once" in fleet.decide("a")["2"], "it is in the books now"
+    later = time.time() + SETTLES_SECONDS + 1
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert places(fleet)["b"].available == 31 * GIB
+    fleet.decide("a")
+    assert fleet.moves("a") == [("2", "b")]
+
+
+def test_what_a_host_keeps_for_a_launch_is_no_room_for_guests_of_others(fleet):
+    fleet.host("a", [guest("1", 10, guarantee=10)], draining=True)
+    fleet.host("b", available=32, promisable=60)
+    state = fleet.states.records["b"][1]
+    fleet.states.records["b"] = (1, state.model_copy(update={"reserved": 20 * GIB}))
+    place = places(fleet)["b"]
+    assert (place.available, place.promisable) == (12 * GIB, 40 * GIB)
+    assert "it needs 10485760 KiB there at once" in fleet.decide("a")["1"]
+
+
 # --- liars -----------------------------------------------------------------------------------------------------------------------------
 
 
@@ -411,6 +457,9 @@ def test_what_was_ordered_for_balance_is_taken_back_when_the_operator_wants_it_n
     fleet.decide("a")
     assert fleet.moves("a") == [("g0", "b")]
     fleet.host("a", fleet.guests("a").values())
+    fleet.decide("a")
+    assert fleet.moves("a") == [("g0", "b")], "the host may have accepted it, and refuses it else"
+    fleet.end("a", MoveState.FAILED)
     fleet.decide("a")
     assert fleet.moves("a") == []
 

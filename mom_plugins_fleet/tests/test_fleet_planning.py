@@ -4,12 +4,13 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from test_fleet_placement import GIB, Fleet, guest
 
 from mom_plugins_fleet.placement import RESERVE_SHARE, Leaver, TargetHost, choose, foremost
-from mom_plugins_fleet.plan import ARRIVING_AT_ONCE, AT_ONCE, ATTEMPTS, next_orders, places
+from mom_plugins_fleet.plan import ARRIVING_AT_ONCE, AT_ONCE, ATTEMPTS, LOST_SECONDS, next_orders, places
 from mom_plugins_fleet.records import HostedGuest, Move, MoveState, OrderProgress, Orders, Progress
 from mom_plugins_fleet.view import ARRIVES_SECONDS, SILENT_SECONDS, FleetView
 from mom_toolkit import Destination
@@ -139,11 +140,24 @@ def test_a_move_that_failed_is_tried_elsewhere_but_not_for_ever():
     assert stuck == {"1": "no"}
 
 
-def test_what_a_host_has_accepted_is_never_taken_back_and_what_it_has_not_is_when_the_drain_ends():
-    for state, left in ((MoveState.ACCEPTED, 1), (MoveState.ORDERED, 0), (MoveState.FAILED, 0)):
-        view = _with_move(state)
-        view.host("a", view.guests("a").values())
-        assert len(_orders(view, "a")[0].moves) == left
+@pytest.mark.parametrize(
+    ("state", "age", "left"),
+    [
+        (MoveState.ACCEPTED, LOST_SECONDS + 1, 1),
+        (MoveState.DONE, LOST_SECONDS + 1, 1),
+        (MoveState.ORDERED, 10, 1),  # it may be accepted, though its host could not say so before its connection broke
+        (MoveState.ORDERED, LOST_SECONDS + 1, 0),
+        (MoveState.FAILED, 10, 0),
+    ],
+)
+def test_what_may_be_under_way_is_not_taken_back_when_the_drain_ends(state, age, left):
+    view = _with_move(state)
+    (move,) = view.orders.records["a"][1].moves
+    move = move.model_copy(update={"order": int(time.time() - age)})
+    view.orders.records["a"] = (1, Orders(epoch=3, moves=(move,)))
+    view.host("a", view.guests("a").values())
+    assert len(_orders(view, "a")[0].moves) == left
+    assert places(view)["b"].coming == (2 * GIB if state is not MoveState.FAILED else 0)
 
 
 def test_a_guest_that_has_left_counts_where_it_goes_until_it_is_seen_there():

@@ -18,7 +18,7 @@ from mom_plugins_fleet.link import Store
 from mom_plugins_fleet.records import MOST_EARLIER, Group, HostedGuest, HostState, Lease, Member, Move, Orders, read
 from mom_plugins_fleet.signatures import Signer
 from mom_plugins_fleet.status_verb import host_row, print_hosts, remarks_of
-from mom_plugins_fleet.subjects import LEASES, ROSTER, STATES, StoredEntry
+from mom_plugins_fleet.subjects import LEASES, ORDERS, ROSTER, STATES, StoredEntry
 from mom_plugins_fleet.verbs import fleet
 from mom_plugins_fleet.view import FleetView
 from mom_plugins_fleet.where import Where
@@ -105,6 +105,9 @@ class Servers(Store):
     async def read(self, bucket: str, key: str) -> StoredEntry:
         return self.entries.get((bucket, key), StoredEntry(0, None))
 
+    async def remove(self, bucket: str, key: str, revision: int | None = None) -> None:
+        self.entries[bucket, key] = StoredEntry(len(self.entries) + 1, None)
+
     async def put(self, bucket: str, key: str, data: bytes, revision: int | None = None) -> int:
         self._do("put", *["put"] if bucket == ROSTER else [])
         self.entries[bucket, key] = StoredEntry(len(self.done) + 1, data)
@@ -124,6 +127,15 @@ def test_a_key_with_a_typing_error_changes_nothing(servers: Servers, words: list
     assert (servers.done, servers.entries) == ([], known)
     with pytest.raises(ConfigError, match="typing error"):
         load_config({"plugins": {"fleet": {"operators": [wrong]}}})
+
+
+def test_a_host_whose_removal_was_ended_half_way_is_removed_by_the_next_one(servers: Servers):
+    assert servers.enroll("h1.key") is None
+    assert servers.typed("remove", "h1") is None
+    servers.entries[ORDERS, "h1"] = StoredEntry(9, b"left")
+    assert servers.typed("--anew", "remove", "h1") is None
+    assert servers.entries[ORDERS, "h1"].data is None
+    assert "the fleet has no host h1" in str(servers.typed("--anew", "remove", "h1"))
 
 
 def test_a_coordinators_key_that_was_not_authorized_is_not_said_to_be_removed(servers: Servers):

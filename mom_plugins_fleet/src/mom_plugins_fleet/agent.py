@@ -67,7 +67,7 @@ class FleetAgent:
     :param apply: puts a group's record in force, and keeps what stood there; raises `MomError` if that cannot be
     :param remembered: the group, revision and record that were in force last
     :param state: what to tell; None as long as nothing is known
-    :param accepts: why this host does not move that guest now; empty: it does
+    :param accepts: why this host does not move that guest now; empty: it does; None: it cannot say yet
     :param wake: asks for a cycle
     """
 
@@ -83,7 +83,7 @@ class FleetAgent:
         apply: Callable[[str, Opened[Group], bytes | None], None],
         remembered: Callable[[], tuple[str, Opened[Group]] | None],
         state: Callable[[], HostState | None],
-        accepts: Callable[[Move], str],
+        accepts: Callable[[Move], str | None],
         wake: Callable[[str], None],
     ) -> None:
         self._access, self._host, self._publish_seconds, self._log = access, host, publish_seconds, log
@@ -141,9 +141,10 @@ class FleetAgent:
         """A guest is gone, or stays."""
         with self._lock:
             self._results[guest] = (state, error)
-        self._look()
+        self.look()
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Look at the orders again, soon."""
         loop, dirty = self._loop, self._dirty
         if loop is not None and dirty is not None:
             with suppress(RuntimeError):  # it has ended
@@ -306,7 +307,8 @@ class FleetAgent:
             before = self._revisions.moves
             if not member.draining and any((move.guest, move.order) not in before for move in orders.moves):
                 member = await self._member(store) or member  # that the host is drained was written before these: maybe after it was read
-            told = [self._progress(move, before, member, orders) for move in orders.moves]
+            found = [self._progress(move, before, member, orders) for move in orders.moves]
+            told = [one for one in found if one is not None]
             self._revisions.note(told)
         except MomError as error:
             raise LinkError(f"this host's orders: {shown(error)}: nothing more is moved") from None
@@ -324,11 +326,16 @@ class FleetAgent:
             return self._operators
         return self._operators | {*self._revisions.open(AuthorizedKeys, AUTHORIZED, COORDINATORS, kept.data, self._operators).record.keys}
 
-    def _progress(self, move: Move, before: Mapping[tuple[str, int], OrderProgress], member: Member, orders: Orders) -> OrderProgress:
-        """How far this host is with a move. One that it is done with is not begun again: what is signed may be said more than once."""
+    def _progress(
+        self, move: Move, before: Mapping[tuple[str, int], OrderProgress], member: Member, orders: Orders
+    ) -> OrderProgress | None:
+        """How far this host is with a move; None: it cannot say yet. One that it is done with is not begun again: what is signed may be
+        said more than once."""
         earlier = before.get((move.guest, move.order))
         if earlier is None:
             why = self._why_not_there(move, member, orders) or self._why_stays(move, member)
+            if why is None:
+                return None
             if why:
                 self._log.warning("guest %s is not moved to %s: %s", printable(move.name), move.to, printable(why, 200))
             return OrderProgress(move.guest, move.order, MoveState.FAILED if why else MoveState.ACCEPTED, printable(why, 400))
@@ -348,8 +355,9 @@ class FleetAgent:
             return f"no operator lets guests of this host go to {move.to}"
         return "" if move.destination in (there.address, Destination.ANYWHERE) else f"by its entry {move.to} is reached elsewhere"
 
-    def _why_stays(self, move: Move, member: Member) -> str:
-        """Why a guest does not leave this host now; empty: it does. For balance one does at a time, whatever is ordered."""
+    def _why_stays(self, move: Move, member: Member) -> str | None:
+        """Why a guest does not leave this host now; empty: it does; None: it cannot say yet. For balance one does at a time, whatever is
+        ordered."""
         if member.draining:
             return self._accepts(move)
         if not member.balance:
@@ -357,7 +365,7 @@ class FleetAgent:
         if time.monotonic() - self._balanced_at < BALANCE_SECONDS:
             return "another guest has left for balance only just now"
         why = self._accepts(move)
-        if not why:
+        if why == "":
             self._balanced_at = time.monotonic()
         return why
 

@@ -198,7 +198,8 @@ class Coordinator:
 
     async def _fence(self, store: Store) -> None:
         """Raise the epoch of all orders, so that nothing that an earlier coordinator has still to write is taken."""
-        for host in {*self.view.orders.records, *(host for host, (_, member) in self.view.members.records.items() if member.draining)}:
+        leaving = {host for host, (_, member) in self.view.members.records.items() if member.draining or member.balance}
+        for host in leaving | self.view.orders.records.keys():
             with self._contained(f"the orders of {host}"):
                 await self._change(store, host, lambda orders: orders.model_copy(update={"epoch": self.epoch}))
 

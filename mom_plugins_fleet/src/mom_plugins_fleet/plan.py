@@ -9,7 +9,7 @@ from typing import Final
 
 from mom_plugins_fleet.placement import Leaver, TargetHost, choose, foremost, leaving_order
 from mom_plugins_fleet.records import MOST_TOLD, Arrival, HostedGuest, HostState, Move, MoverState, MoveState, Orders
-from mom_plugins_fleet.view import FleetView
+from mom_plugins_fleet.view import SETTLES_SECONDS, FleetView
 from mom_toolkit import Destination
 
 AT_ONCE: Final = 2
@@ -57,6 +57,11 @@ def places(view: FleetView) -> dict[str, TargetHost]:
                 _expect(found, move, leaves, told=0 if there is None else there.guarantee)
             elif move.state is MoveState.DONE:  # it has just come, and is not in the books yet
                 booked.append((move.guest, move.to, move.takes))
+                if view.is_settling(host, move):
+                    _settle(found, move)
+        for one in orders.arrivals:
+            if 0 <= time.time() - one.at < SETTLES_SECONDS and one.guest in view.guests(one.to):
+                _settle(found, one)
         booked += [(one.guest, one.to, one.takes) for one in orders.arrivals if time.time() - one.at < BOOKS_SECONDS]
     booked = [one for one in booked if (place := found.get(one[1])) is not None and place.said is not None]
     seen = _where_guests_are(view) if booked else {}
@@ -75,7 +80,11 @@ def _lost(view: FleetView) -> Collection[str]:
 
 def _may_go(move: Move) -> bool:
     """True for a move that is not over, unless its host has not even accepted it for `LOST_SECONDS`, as one that follows no orders."""
-    return move.state in OPEN and not (move.state is MoveState.ORDERED and 0 < move.order < time.time() - LOST_SECONDS)
+    return move.state in OPEN and not _is_unanswered(move)
+
+
+def _is_unanswered(move: Move) -> bool:
+    return move.state is MoveState.ORDERED and 0 < move.order < time.time() - LOST_SECONDS
 
 
 def place_of(view: FleetView, name: str) -> TargetHost | str:
@@ -97,12 +106,12 @@ def place_of(view: FleetView, name: str) -> TargetHost | str:
         name,
         member.group,
         state.total,
-        state.available,
+        state.available - state.reserved,
         promised=state.others_promised + sum(guest.guarantee for guest in state.guests),
         within=_within(state.mover),
         said=member.memory,
         works=_works(state),
-        promisable=state.promisable,
+        promisable=None if state.promisable is None else state.promisable - state.reserved,
         address=member.address,
     )
 
@@ -153,6 +162,13 @@ def _expect(found: dict[str, TargetHost], move: Move, leaves: str, *, told: int 
         found[move.to] = replace(place, coming=place.coming + move.takes, arriving=arriving, promised=promised)
 
 
+def _settle(found: dict[str, TargetHost], came: Move | Arrival) -> None:
+    """Take the memory of a guest that has just come off what its host has available."""
+    place = found.get(came.to)
+    if place is not None:
+        found[came.to] = replace(place, available=place.available - came.takes)
+
+
 def _booked(before: Orders, over: Iterable[Move]) -> tuple[Arrival, ...]:
     """The books, with moves that are over now, the newest of the last day."""
     now = time.time()
@@ -181,9 +197,11 @@ def next_orders(
     arrivals = _booked(before, over.values())
     open_or_failed = [move for move in before.moves if move.guest not in over]
     if member is None or not member.draining:
-        # What has been accepted may be under way already; what has not is taken back, unless it is for balance and that is still wanted.
-        taken_back = (MoveState.FAILED,) if member is not None and member.balance else (MoveState.FAILED, MoveState.ORDERED)
-        return Orders(epoch=epoch, moves=tuple(m for m in open_or_failed if m.state not in taken_back), arrivals=arrivals), {}
+        # The host refuses what it has not accepted. Until it says so, that may be under way: a connection may break just before.
+        going = tuple(move for move in open_or_failed if move.state is not MoveState.FAILED and not _is_unanswered(move))
+        return Orders(epoch=epoch, moves=going, arrivals=arrivals), {}
+    if not view.is_fresh(host):  # when it is back, it is looked anew where there is room
+        open_or_failed = [move for move in open_or_failed if not _is_unanswered(move)]
     kept = {move.guest: move for move in open_or_failed if move.state is not MoveState.FAILED or move.guest in guests}
     stuck: dict[str, str] = {}
     under_way = sum(move.state in OPEN for move in kept.values())

@@ -138,6 +138,8 @@ class FleetPlugin:
         self._remembered: GroupInForce | None = None
         self._agent: FleetAgent | None = None
         self._report: Report | None = None
+        self._undecided = False
+        """True once the agent has asked whether a guest may leave, and that was not known."""
         self._empty = 0
         """For how many cycles in a row there have been no guests at all, by a hypervisor that answers."""
         self._begun: dict[str, int] = {}
@@ -263,6 +265,9 @@ class FleetPlugin:
         self._report = report
         self._empty = 0 if report.snapshot.guests or _is_unlisted(report) else self._empty + 1
         agent, mover = self._agent, self._context.service(GuestMoves)
+        if agent is not None and self._undecided:
+            self._undecided = False
+            agent.look()
         if agent is None or mover is None or not self._begun:
             return
         name, control = self._context.name, mover.control
@@ -337,20 +342,21 @@ class FleetPlugin:
             self._context.log.warning("the policies of the group %s are not in force any more: %s", printable(found.group), shown(error))
             return found.group, Opened(Group(), 0, "no operator")
 
-    def _accepts(self, move: Move) -> str:
+    def _accepts(self, move: Move) -> str | None:
+        """Why that guest does not leave now; empty: it does; None: that is not known before a later cycle, and no attempt is used up."""
         if not self._settings.leave:
             return "the host's configuration says leave: false"
         mover = self._context.service(GuestMoves)
         if mover is None:
             return NO_MOVER
         report = self._report
-        if report is None:
-            return "the host has only just started"
-        if report.mode != "enforce":
+        if report is not None and report.mode != "enforce":
             return "the host only observes"
-        if self._is_blind(report):
-            return "how its guests are is not known"
-        guest = report.snapshot.guests.get(move.guest)
+        guest = None if report is None else report.snapshot.guests.get(move.guest)
+        # One that is moved now goes where the one who began that has said: maybe by orders that the servers have lost since.
+        if report is None or self._is_blind(report) or (guest is not None and _is_moving(guest, mover)):
+            self._undecided = True
+            return None
         if guest is None:
             return "the guest is not here"
         return mover.why_stays(guest)
@@ -379,6 +385,7 @@ class FleetPlugin:
             total=_kib(host.get("mem_available"), 1),
             available=_kib(host.get("mem_really_available"), GRAIN_KIB),
             promisable=_kib(host.get("mem_promisable"), 1),
+            reserved=_kib(host.get("mem_reserved"), GRAIN_KIB) or 0,
             holds_promises=promises is not NO_PROMISES,
             memory_state=(report.snapshot.host.text("host_memory_state") or "")[:64],
             problems=len(report.problems),

@@ -237,6 +237,8 @@ class HostState(FleetRecord):
     available: Kib | None = None
     promisable: Kib | None = None
     """What of its memory it can promise to guests; None: it does not say, as without the plugin balloon."""
+    reserved: Kib = 0
+    """What of its available memory is kept for guests that are to be launched; 0 also without the plugin balloon, which keeps it."""
     holds_promises: bool = False
     """Whether a plugin of it holds promises: while that does not say what it can promise, as before its second cycle, no guest comes."""
     memory_state: str = ""

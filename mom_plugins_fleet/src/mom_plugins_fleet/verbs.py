@@ -356,15 +356,17 @@ def remove_command(where: Where, host: str) -> None:
     """Take HOST out of the fleet. It keeps the policies that it has, and its guests."""
 
     known = where.ask(lambda store: standing(where, store, ROSTER, Member, named(host)))
-    if known is None:
-        raise MomError(f"the fleet has no host {printable(host)}")
-    if known.record.accounts:
+    if known is not None and known.record.accounts:
         where.give(take=known.record.accounts)
 
     async def removed(store: Store) -> None:
-        await store.remove(ROSTER, host)
-        where.revisions.removed(ROSTER, host, known.by, where.operators())
-        for bucket in (STATES, ORDERS, PROGRESS):
+        left = [bucket for bucket in (STATES, ORDERS, PROGRESS) if (await store.read(bucket, host)).data is not None]
+        if known is not None:
+            await store.remove(ROSTER, host)
+            where.revisions.removed(ROSTER, host, known.by, where.operators())
+        elif not left:  # else an earlier removal was ended before it had taken all
+            raise MomError(f"the fleet has no host {printable(host)}")
+        for bucket in left:
             await store.remove(bucket, host)
 
     where.ask(removed)

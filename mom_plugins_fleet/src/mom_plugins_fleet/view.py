@@ -37,6 +37,10 @@ ARRIVES_SECONDS: Final = 120.0
 """When the host to which a guest has gone tells how it is so long after, and not of that guest, the guest is not there: it has ended. A
 host's mom has looked at its guests by then, and has told twice."""
 
+SETTLES_SECONDS: Final = 60.0
+"""A host lists a guest from the moment on in which it begins to come, and may have told how much memory is available then, and not since:
+so long after it has come its memory counts as not seen there yet. Hosts tell how they are every 30 s at least."""
+
 AGAIN_SECONDS: Final = 1.0
 """How soon a watch that has ended is begun anew."""
 
@@ -307,6 +311,13 @@ class FleetView:
         if move.destination == Destination.ANYWHERE and any(move.guest in self.guests(one) for one in self.members.records if one != host):
             return False  # its mover has chosen another host
         return not self._told_since_left(move.to, host, move)
+
+    def is_settling(self, host: str, move: Move) -> bool:
+        """True for a guest that has left `host` and has come, of which what the other host tells may not have all the memory yet."""
+        if move.state is not MoveState.DONE or move.guest not in self.guests(move.to):
+            return False
+        since = self.left.setdefault((host, move.guest), time.monotonic())
+        return self.states.heard.get(move.to, float("-inf")) - since < SETTLES_SECONDS
 
     def is_over(self, host: str, move: Move) -> bool:
         """True when a move from `host` is done, and that host has told how it is without the guest. One that it still tells of
