@@ -15,6 +15,7 @@ import pytest
 from mom_core import Engine, FieldSpec, GuestColumn, Scope, Unit, Value, hookimpl
 from mom_core.testing import snapshot
 from mom_daemon.status import STATUS_FILE, StatusFile
+from mom_daemon.supervision import Supervision
 from mom_devkit import config_of, wait_until
 
 
@@ -67,6 +68,19 @@ def test_a_full_disk_leaves_the_old_status_with_a_new_time(tmp_path: Path, monke
         file.write(engine, engine.cycle())
     assert file.path.read_bytes() == before
     assert file.path.stat().st_mtime > time.time() - 60
+
+
+def test_a_folder_that_cannot_be_changed_keeps_nothing_from_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read_only(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with Engine(config_of(tmp_path, {})) as engine:
+        monkeypatch.setattr(Path, "unlink", read_only)
+        StatusFile(tmp_path).remove()
+        Supervision().ended(engine)
+    assert [line.partition(f"{tmp_path}")[0] for line in caplog.messages] == ["cannot remove "] * 2
 
 
 class Asks:

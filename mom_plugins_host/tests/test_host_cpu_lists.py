@@ -115,6 +115,17 @@ def test_cpus_that_are_to_be_left_alone_and_a_kernel_that_cannot_be_asked_are(tm
     assert not emptied(root, caplog)
 
 
+@pytest.mark.parametrize("name", ["isolated", "nohz_full"])
+def test_no_cpu_is_asked_while_it_cannot_be_read_which_are_to_be_left_alone(tmp_path, caplog, name):
+    root = host(tmp_path, 1 << 20, MANY)
+    (root / "sys/devices/system/cpu" / name).unlink()
+    assert emptied(root, caplog), "a kernel that cannot leave CPUs alone has no such file"
+    caplog.clear()
+    (root / "sys/devices/system/cpu" / name).mkdir()
+    assert f"({name}) is unknown" in CpuLists(root, logging.getLogger()).why_not()
+    assert not emptied(root, caplog)
+
+
 @pytest.mark.parametrize(("mode", "asks"), [("enforce", True), ("observe", False)])
 def test_a_mom_that_only_observes_asks_nobody(tmp_path, caplog, mode, asks):
     caplog.set_level(logging.DEBUG)

@@ -50,6 +50,12 @@ def test_everything_comes_from_the_root_that_the_context_names(root: Path) -> No
     assert fields["page_size"] == os.sysconf("SC_PAGE_SIZE") / 1024
 
 
+def test_what_is_in_swap_that_is_being_switched_off_is_in_use(root: Path) -> None:
+    swaps = "Filename\t\tType\t\tSize\t\tUsed\t\tPriority\n/dev/sda2  partition\t900\t\t50\t\t-2\n"
+    host_of(root, {"proc/meminfo": MEMINFO.replace("SwapFree: 40", "SwapFree: 50"), "proc/swaps": swaps})
+    assert plugin(root).mom_collect_host()["swap_usage"] == 50
+
+
 def test_a_wall_clock_that_jumps_changes_no_rate(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([100.0, 110.0])
     host = plugin(root, clock=lambda: next(moments))

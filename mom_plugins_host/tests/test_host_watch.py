@@ -105,8 +105,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def put(root: Path, available: int) -> None:
-    (root / "proc/meminfo").write_text(f"MemTotal: {20 * GIB:>15} kB\nMemFree: {GIB:>15} kB\nMemAvailable: {available:>15} kB\n")
+def put(root: Path, available: int, total: int = 20 * GIB) -> None:
+    (root / "proc/meminfo").write_text(f"MemTotal: {total:>15} kB\nMemFree: {GIB:>15} kB\nMemAvailable: {available:>15} kB\n")
 
 
 def stall(root: Path, total: int) -> None:
@@ -188,6 +188,17 @@ class TestTheThread:
         put(root, available=GIB)
         stall(root, 900_000)
         assert not woken.event.wait(0.1)
+
+    def test_a_host_that_gets_or_loses_memory_in_the_midst_of_a_cycle_stays_this_one(
+        self, root: Path, make: MakePlugin, woken: Woken
+    ) -> None:
+        """A VM whose own balloon is being filled does so in each cycle, and needs the watch most."""
+        plugin = make(root)
+        collected = plugin.mom_collect_host()
+        put(root, available=6 * GIB, total=19 * GIB)
+        list(plugin.mom_act(snapshot(host=collected)))
+        put(root, available=3 * GIB, total=16 * GIB)
+        assert woken.event.wait(60)
 
     def test_a_cycle_without_figures_of_the_host_does_not_end_the_watch(self, root: Path, make: MakePlugin, woken: Woken) -> None:
         """They came too late, or their plugin is set aside: just then, the host may be thrashing."""

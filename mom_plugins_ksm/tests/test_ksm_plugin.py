@@ -259,6 +259,15 @@ def test_unmerging_leaves_a_twentieth_of_the_host_available(root: Path, folder: 
     assert words in outcome.error
 
 
+def test_nothing_is_unmerged_while_it_is_unknown_how_much_is_merged(root: Path, folder: Path) -> None:
+    (root / "proc/meminfo").write_text(f"MemTotal: {64 << 20} kB\nMemAvailable: {32 << 20} kB\n")
+    (folder / "pages_sharing").write_text("")
+    (outcome,) = apply_decisions(plugin(root), [Decision(HOST, "ksm_run", 2)])
+    assert outcome.status is Status.REFUSED
+    assert "how many pages are merged is unknown" in outcome.error
+    assert (folder / "run").read_text() == "1\n"
+
+
 def test_a_read_only_sys_is_a_failed_outcome_with_the_cure(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(os, "open", read_only)

@@ -83,6 +83,16 @@ def test_what_is_set_is_read_back_set_only_once_and_put_back(
     assert put_back(plugin, hypervisor, control, before, after).status in {Status.UNCHANGED, Status.APPLIED}
 
 
+def test_a_guest_is_not_bound_while_the_nodes_cannot_be_read_to_which_it_would_be_put_back(
+    plugin: NumaPlugin, hypervisor: FakeHypervisor, root: Path
+) -> None:
+    (root / "sys/devices/system/node").rename(root / "away")
+    outcome = apply(plugin, hypervisor, "numa_nodeset", "1")
+    assert (outcome.status, "could not be put back" in outcome.error) == (Status.REFUSED, True)
+    (root / "away").rename(root / "sys/devices/system/node")
+    assert apply(plugin, hypervisor, "numa_nodeset", "1").before == "0-1"
+
+
 def test_the_kernels_own_balancing_is_set_and_put_back(mom_open_folder: Path, mom_power: MomPower, hypervisor: FakeHypervisor) -> None:
     plugin = NumaPlugin(NumaPlugin.Settings(), PluginContext(name="numa", root=tree(mom_open_folder, nodes_tree())))
     control = next(spec for spec in plugin.mom_declare() if isinstance(spec, ControlSpec) and spec.file)

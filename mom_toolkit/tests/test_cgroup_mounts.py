@@ -79,12 +79,23 @@ def test_a_host_without_mountinfo_has_no_groups(tmp_path: Path) -> None:
 def test_the_list_of_mounts_is_read_again_when_it_is_old_and_not_in_each_cycle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr("mom_toolkit.cgroup_mounts.time.monotonic", lambda: now[0])
-    found = hierarchies(tmp_path, "")
+    found = hierarchies(tmp_path, HYBRID.splitlines()[0])
     (tmp_path / "proc/self/mountinfo").write_text(V2)
     now[0] += BELIEVED_SECONDS - 1
     found.keep_fresh()
     assert not found.mounts
     now[0] += 1
+    found.keep_fresh()
+    assert [mount.folder for mount in found.mounts] == ["/sys/fs/cgroup"]
+
+
+def test_a_list_of_mounts_that_could_not_be_read_once_is_read_again_at_once(tmp_path: Path) -> None:
+    """As where mom had no file descriptor left: limits of all guests would be unknown for a minute, and could not be raised."""
+    found = hierarchies(tmp_path, V2)
+    (mountinfo := tmp_path / "proc/self/mountinfo").rename(tmp_path / "away")
+    found.refresh()
+    assert not found.mounts
+    (tmp_path / "away").rename(mountinfo)
     found.keep_fresh()
     assert [mount.folder for mount in found.mounts] == ["/sys/fs/cgroup"]
 

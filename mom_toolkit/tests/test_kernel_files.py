@@ -1,14 +1,27 @@
 """What the kernel tells in small files, and everything in them that must not be believed."""
 
+import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mom_core import NotSupported
-from mom_toolkit import Pressure, ProcessStat, boot_id, parse_number_list, read_kernel_file, write_file
+from mom_devkit import host_of
+from mom_toolkit import (
+    GroupWrite,
+    Pressure,
+    ProcessStat,
+    boot_id,
+    parse_number_list,
+    read_kernel_file,
+    read_meminfo,
+    write_file,
+    write_group_files,
+)
 from mom_toolkit.kernel_files import parse_meminfo
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -53,6 +66,46 @@ def test_a_file_of_the_kernel_is_written_as_a_whole_and_never_made(tmp_path: Pat
     with pytest.raises(NotSupported):
         write_file(tmp_path / "missing", "7", wait=False)
     assert not (tmp_path / "missing").exists()
+
+
+@pytest.mark.parametrize(("pid", "told"), [(os.getpid(), errno.ESRCH), (1 << 30, errno.EPERM)], ids=["of another group", "hidden"])
+def test_a_refusal_is_no_end_of_a_guest_whose_process_is_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pid: int, told: int
+) -> None:
+    """As with hidepid: taken for gone, what was limited would never be put back."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "refused")
+
+    monkeypatch.setattr("mom_toolkit.kernel_files._write", refuse)
+    helper = SimpleNamespace(set_groups=lambda values: [PermissionError(errno.EPERM, "refused")] * len(values), declared=lambda: ())
+    monkeypatch.setattr("mom_toolkit.kernel_files.Helper", SimpleNamespace(reached=lambda: helper))
+    (error,) = write_group_files([GroupWrite(f"{tmp_path}/a.scope/memory.high", "max", pid)])
+    assert error is not None
+    assert isinstance(error.__cause__, OSError)
+    assert error.__cause__.errno == told
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "areas", "left"),
+    [
+        (900, 600, ((900, 300),), 600),
+        (300, 300, ((900, 300),), 0),  # the only one is being switched off
+        (1000, 800, ((900, 300), (700, 200)), 500),  # the first of two is
+        (900, 600, ((900, 0),), 600),
+        (900, 600, (), 600),
+        (900, 950, ((900, 10),), 950),  # broken: it is for others to see
+        (0, 0, ((900, 300),), 0),
+    ],
+)
+def test_swap_that_is_being_switched_off_is_not_free(
+    tmp_path: Path, total: int, free: int, areas: tuple[tuple[int, int], ...], left: int
+) -> None:
+    """The kernel counts what is in it as free, and as part of the total."""
+    lines = [f"/dev/sd{place}\\040x partition\t{size}\t\t{used}\t\t-2\n" for place, (size, used) in enumerate(areas)]
+    meminfo = f"SwapTotal: {total} kB\nSwapFree: {free} kB\n"
+    root = host_of(tmp_path, {"proc/meminfo": meminfo, "proc/swaps": "".join(["Filename\t\tType\t\tSize\t\tUsed\t\tPriority\n", *lines])})
+    assert read_meminfo(root) == {"SwapTotal": total, "SwapFree": left}
 
 
 @given(st.binary(max_size=300))

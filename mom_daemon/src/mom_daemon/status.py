@@ -55,9 +55,12 @@ class StatusFile:
         writing.join(LONGEST_WAIT_SECONDS)
 
     def remove(self) -> None:
-        """Take the file away: nothing runs any more."""
+        """Take the file away: nothing runs any more. Where it has to stay, the lock says so, too."""
         self._removed = True
-        self.path.unlink(missing_ok=True)
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            LOG.error("cannot remove %s: %s", self.path, error.strerror)
 
     def _write(self, engine: Engine, report: Report) -> None:
         try:

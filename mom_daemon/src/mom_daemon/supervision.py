@@ -81,8 +81,12 @@ class Supervision:
 
     def ended(self, engine: Engine) -> None:
         """All that could be done is done."""
-        if not engine.state().to_put_back:
-            (engine.config.run_directory / IN_FORCE).unlink(missing_ok=True)
+        copy = engine.config.run_directory / IN_FORCE
+        try:
+            if not engine.state().to_put_back:
+                copy.unlink(missing_ok=True)
+        except OSError as error:
+            LOG.error("cannot remove %s: %s", copy, error.strerror)
 
     def _take_in(self, engine: Engine) -> None:
         config = engine.config

@@ -93,7 +93,12 @@ class CpuLists:
     def why_not(self) -> str:
         """Why lists are not emptied here; empty when they are."""
         for name in ("isolated", "nohz_full"):
-            cpus = (read_text(self._cpus / name) or "").strip()
+            try:
+                cpus = (self._cpus / name).read_bytes().decode("ascii", "replace").strip()
+            except FileNotFoundError:  # a kernel without it
+                continue
+            except OSError as error:
+                return f"which CPUs are to be left alone ({name}) is unknown: {error.strerror}"
             if cpus and cpus != "(null)":
                 return f"CPUs {cpus} are to be left alone ({name})"
         return "" if (denied := why_not_writable(self._refresh)) is None else denied.message

@@ -29,6 +29,7 @@ class HostPlugin:
         self._cpus = context.root / "sys/devices/system/cpu/online"
         self._pressure = tuple((resource, context.root / "proc/pressure" / resource) for resource in pressure.RESOURCES)
         self._swap_activity = swap.SwapActivity()
+        self._collected_kib: int | None = None
         self._watch = HostWatch(settings, context.root, context.wake, context.log, acts=self._acts)
 
     @staticmethod
@@ -61,6 +62,7 @@ class HostPlugin:
         fields: dict[str, Value] = {"page_size": memory.PAGE_KIB}
         meminfo = read_meminfo(self._context.root)
         fields.update(memory.memory_fields(meminfo))
+        self._collected_kib = meminfo.get("MemTotal")
         fields.update(swap.swap_space_fields(meminfo))
         if (kept := self._watch.lists.kept()) is not None:
             fields["mem_pcp_free"] = kept.total
@@ -80,7 +82,7 @@ class HostPlugin:
         """Say what policies have to do without, and that processes do little but wait for memory; tell the watch what policies go by."""
         known = snapshot.host.fields
         total, available, wanted = (snapshot.host.whole(name) for name in ("mem_available", "mem_really_available", WANTED))
-        self._watch.saw(available, total, wanted)
+        self._watch.saw(available, total, wanted, self._collected_kib)
         yield from problems(known, self._context.name, self._watch.why_not)
         yield from conditions.conditions(known)
 

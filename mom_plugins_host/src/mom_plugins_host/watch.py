@@ -190,13 +190,14 @@ class HostWatch:
         if self._trigger is not None:
             self._trigger.close()
 
-    def saw(self, available: int | None, total: int | None, wanted: int | None = None) -> None:
-        """A cycle goes by these values of the host's memory in KiB, of any collector; `wanted` is what should be available."""
+    def saw(self, available: int | None, total: int | None, wanted: int | None = None, collected: int | None = None) -> None:
+        """A cycle goes by these values of the host's memory in KiB, of any collector; `wanted` is what should be available, and `collected`
+        the total that this plugin has told of it: a host that is a VM itself gets and loses memory in the midst of a cycle."""
         with self._lock:
             own = _number(_TOTAL, read_kernel_file(self._meminfo, _MEMINFO_BYTES))
             self._wanted = wanted
             if total is not None and own is not None:  # what came too late for this cycle makes no other host of it
-                self._another_host = total != own  # a simulated one, perhaps: then this one does not matter
+                self._another_host = total not in {own, collected}  # a simulated one, perhaps: then this one does not matter
             if available is not None and own is not None:
                 self._available.saw(available, self._low(own))
 

@@ -118,8 +118,10 @@ class KsmKnobs:
         # Unmerging makes a copy of every shared page, and since Linux 6.6 an empty page for every place where the kernel's own stands. When
         # memory runs out on the way, the kernel kills who asked: mom.
         sharing, empty = found.get("pages_sharing"), found.get("ksm_zero_pages")
-        if not is_count(sharing) or self.spare_kib is None:
+        if self.spare_kib is None:
             return ""
+        if not is_count(sharing):
+            return "how many pages are merged is unknown, and so is how much memory unmerging takes"
         sharing += empty if is_count(empty) else 0
         needed, spare = sharing * self.page_size // 1024, self.spare_kib()
         if not needed or (spare is not None and needed < spare):

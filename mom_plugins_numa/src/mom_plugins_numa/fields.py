@@ -89,6 +89,6 @@ def parse_pins(text: str) -> list[frozenset[int]] | None:
     return pins if len(pins) == len(parts) else None
 
 
-def nodeset_text(tune: NodeTune, every: AbstractSet[int]) -> str:
-    """The nodes of a tune; no choice is all nodes with memory."""
-    return format_list(tune.nodes or every)
+def nodeset_text(tune: NodeTune, every: AbstractSet[int]) -> str | None:
+    """The nodes of a tune; no choice is all nodes with memory, and unknown where these are."""
+    return format_list(tune.nodes or every) or None

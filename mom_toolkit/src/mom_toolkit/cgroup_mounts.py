@@ -73,12 +73,14 @@ class Hierarchies:
             self.refresh()
 
     def refresh(self) -> None:
-        """Look again. What cannot be read leaves no mounts."""
+        """Look again. What cannot be read leaves no mounts, until the next time that they are kept fresh."""
         self._until = time.monotonic() + BELIEVED_SECONDS
         try:
             text = (self._root / "proc/self/mountinfo").read_text(errors="surrogateescape")
         except OSError:
             text = ""
+        if not text:
+            self._until = 0.0
         self.mounts = sorted(mounts_in(text), key=lambda mount: -_above(mount.root)[0])  # what shows more of the groups goes first
         self._own = {folder: own for folder, own in self._own.items() if own}
 

@@ -34,6 +34,9 @@ _HIGHEST_NUMBER: Final = 8191
 """Kernels are built for 8192 CPUs and 1024 nodes at most."""
 
 _MEMORY_LINE: Final = re.compile(rb"^([A-Za-z_()0-9]+): +([0-9]{1,18})(?: kB)?$", re.MULTILINE)
+_SWAP_AREA: Final = re.compile(rb"^\S+[ \t]+(?:partition|file)[ \t]+[0-9]+[ \t]+([0-9]{1,18})[ \t]+-?[0-9]+$", re.MULTILINE)
+"""One area in /proc/swaps, in KiB: what is used of it."""
+
 _SHARE: Final = rb"([0-9]{1,3}\.[0-9]{1,2})"
 _PRESSURE_LINE: Final = re.compile(
     rb"^(some|full) avg10=" + _SHARE + rb" avg60=" + _SHARE + rb" avg300=" + _SHARE + rb" total=([0-9]{1,20})(?: .*)?$", re.MULTILINE
@@ -141,7 +144,8 @@ def _as_of_guest(failure: OSError | None, write: GroupWrite) -> OSError | None:
     if failure is None or failure.errno != errno.EPERM:
         return failure
     groups = read_kernel_file(f"/proc/{write.pid}/cgroup").decode(errors="surrogateescape")
-    its_own = Path(write.path).parent.name in re.split("[/\n]", groups)
+    # Where /proc does not tell, as with hidepid, the refusal stands: of a process that has ended, the helper says so itself.
+    its_own = not groups or Path(write.path).parent.name in re.split("[/\n]", groups)
     return failure if its_own else ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
 
 
@@ -261,8 +265,18 @@ def parse_meminfo(content: bytes) -> dict[str, int]:
 
 
 def read_meminfo(root: Path) -> dict[str, int]:
-    """The same of a host, by where /proc is found; empty when it cannot be read."""
-    return parse_meminfo(read_kernel_file(f"{root}/proc/meminfo"))
+    """The same of a host, by where /proc is found; empty when it cannot be read.
+
+    `SwapFree` is without what is in an area that is being switched off: the kernel counts that as free until it is over, which takes
+    minutes (mm/swapfile.c, `si_swapinfo`), and nothing can be swapped there any more.
+    """
+    found = parse_meminfo(read_kernel_file(f"{root}/proc/meminfo"))
+    total, free = found.get("SwapTotal", 0), found.get("SwapFree", 0)
+    if total and free:
+        used = sum(int(kib) for kib in _SWAP_AREA.findall(read_kernel_file(f"{root}/proc/swaps")))
+        if used > total - free >= 0:
+            found["SwapFree"] = max(0, total - used)
+    return found
 
 
 def parse_number_list(text: str) -> frozenset[int] | None:
