@@ -78,6 +78,17 @@ def test_what_a_balloon_would_take_of_the_same_memory_counts_once() -> None:
     assert (alone.total, alone.cold) == (0.0, 0.75 * 1.5 * GIB)
 
 
+def test_the_guest_that_gives_most_and_all_that_are_cold_tell_how_soon_it_comes() -> None:
+    host = {"offload_room": 8 * GIB, "offload_ratio": 4.0, "mem_available": 32 * GIB}
+    told = {"balloon_max": 8 * GIB, "stats_age": 1.0, "swap_in": 0, "swap_out": 0}
+    large, small = ({**told, "balloon_cur": size, "mem_usable": size - GIB, "rss": size} for size in (8 * GIB, 2 * GIB))
+    cold = {"rss": 4 * GIB, "working_set": GIB, "working_set_age": 60.0}
+    alone = spare_of(seen(snapshot(host, {"a": large})), NO_MARGIN, LIMITS)
+    both = spare_of(seen(snapshot(host, {"a": large, "b": small, "c": cold})), NO_MARGIN, LIMITS)
+    assert both.total > both.largest == alone.total > 6 * GIB
+    assert both.cold_pace == pytest.approx(0.0025 * 4 * GIB)
+
+
 def test_cold_memory_comes_after_what_balloons_give_and_slower() -> None:
     spare = Spare(1000.0, 1000.0, cold=600.0, cold_pace=10.0)
     assert seconds_to_free(900, spare, 5, NO_MARGIN) == seconds_to_free(900, Spare(1000.0, 1000.0), 5, NO_MARGIN)

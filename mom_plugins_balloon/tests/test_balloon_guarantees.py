@@ -83,6 +83,14 @@ class TestWhatIsPromised:
         book.look(Snapshot(), lambda guest: settings)  # the hypervisor is away
         assert book.look(snapshot, lambda guest: settings).holds == {"vm": 4 * GIB}
 
+    def test_a_share_of_a_maximum_that_was_never_known_is_one_of_what_the_guest_has(self):
+        assert standing(written="50%", vm={"balloon_max": None}).holds == {"vm": 4 * GIB}
+
+    def test_the_larger_of_what_the_file_and_the_metadata_promise_holds_before_sizes_are_collected(self):
+        book, settings = Guarantees(lambda settings: Portion.parse("4GiB"), Portion.parse("0%")), BalloonPlugin.GuestSettings()
+        guests = [Guest(size, size, properties={"mem_guarantee": size}) for size in ("2GiB", "6GiB")]
+        assert book.own(guests, lambda guest: settings) == {"2GiB": 4 * GIB, "6GiB": 6 * GIB}
+
     def test_a_promise_of_more_than_a_guest_can_have_costs_the_others_nothing_while_its_maximum_is_not_known(self):
         book, settings = Guarantees(lambda settings: None, Portion.parse("0%")), BalloonPlugin.GuestSettings()
         other = Guest("b", "b", {"balloon_cur": 8 * GIB, "balloon_max": 8 * GIB}, {"mem_guarantee": "6GiB"})
@@ -120,6 +128,13 @@ class TestMoreThanTheHostHas:
             "guests are promised 12.00 GiB together, and this host can promise 8.00 GiB: guarantees shrink, those of the lowest priority"
             " first. What holds now: cheap 2.00 GiB of 6.00 GiB"
         )
+
+    def test_no_field_of_a_guest_tells_of_more_than_what_holds_but_the_promise(self):
+        book, settings = Guarantees(lambda settings: Portion.parse("75%"), Portion.parse("0%")), BalloonPlugin.GuestSettings()
+        guests = {name: Guest(name, name, {"balloon_cur": 8 * GIB, "balloon_max": 8 * GIB}) for name in "ab"}
+        book.look(Snapshot(Host(fields={"mem_available": 8 * GIB}), guests), lambda guest: settings)
+        told = book.columns(list(guests.values()), lambda guest: settings)
+        assert told == {"balloon_min": [4 * GIB] * 2, "guest_guarantee": [4 * GIB] * 2, "mem_promised": [6 * GIB] * 2}
 
     def test_an_oversold_host_gives_nothing_back_while_its_memory_is_not_known(self):
         book, settings = Guarantees(lambda settings: Portion.parse("100%"), Portion.parse("0%")), BalloonPlugin.GuestSettings()

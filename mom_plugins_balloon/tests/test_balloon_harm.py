@@ -94,6 +94,7 @@ def test_what_a_guest_had_counts_when_its_program_was_killed_and_not_what_it_has
     back = with_kills(seen(0, "", a=0), seen(1, "", a=1), whole(2, a=1))
     assert (back.severity, back.why) == (Severity.ERROR, "a had less than the maximum")
     assert with_kills(seen(0, "", a=0), whole(1, a=1)).severity is Severity.ERROR, "it may have got that back after the kill"
+    assert with_kills(whole(0, a=0), seen(1, "", a=1)).severity is Severity.ERROR, "it may have been made smaller before the kill"
     assert with_kills(whole(0, a=0), whole(1, a=1), seen(2, "", a=1)).severity is Severity.WARNING, "it was made smaller later"
 
 

@@ -229,6 +229,7 @@ class TestWithoutRoom:
         reservations = HostReservations(strict.settings, LawParameters(), strict.context, strict.guests, lambda: LIMITS, lambda: "")
         launches = HostLaunches(strict.launches.settings, reservations, strict.context)
         assert launches.look(made).state is WAITING, "what is kept for it was not read yet"
+        assert launches.look(replace(made, until=strict.clock.now)).state is STARTS, "and is not waited for without an end"
         reservations.load()
         assert launches.look(made).state is WAITING, "mom has not looked at the host since"
         strict.see(4 * GIB, a_guest("a"))
@@ -304,10 +305,11 @@ class TestWithoutRoom:
         host.see(3 * GIB, a_guest("a"), a_guest("small", GIB // 2, rss=0))
         assert host.taker(host.one(kept.id)) == "small"
 
-    def test_where_nothing_can_be_had_it_starts_at_once(self, host: LaunchingHost) -> None:
+    def test_where_nothing_can_be_had_it_starts_at_once(self, host: LaunchingHost, caplog: pytest.LogCaptureFixture) -> None:
         host.see(KEEPS)
         made = host.launch()
         assert made.state is STARTS
+        assert f"guest web is started all the same: {made.note}" in caplog.text
         assert "cannot be had: at most 0 KiB can" in made.note
 
     def test_who_asks_is_answered_before_it_gives_up(self, strict: LaunchingHost) -> None:
@@ -321,8 +323,23 @@ class TestWithoutRoom:
         waiting = [strict.launch(launched(f"n{number}", GIB)) for number in range(MOST_WAITING + 1)]
         assert [one.state for one in waiting] == [WAITING] * MOST_WAITING + [REFUSED]
         assert "8 others wait" in waiting[-1].note
+        assert strict.later(waiting[0], 0.1).state is WAITING, "who waits already is not turned away by others"
         strict.later(waiting[0], 10.1)
         assert strict.launch(launched("last", GIB)).state is WAITING
+
+    def test_launches_that_nobody_asks_for_any_more_keep_no_other_from_waiting(self, strict: LaunchingHost) -> None:
+        guests = [a_guest(f"g{number}", 16 * GIB) for number in range(4)]
+        strict.see(2 * GIB, *guests)
+        for number in range(MOST_WAITING):
+            strict.launch(launched(f"n{number}", GIB))
+        strict.see(2 * GIB, *guests, after=10.6)
+        assert strict.launch(launched("last", GIB)).state is WAITING
+
+    def test_each_goes_by_what_is_kept_for_itself(self, strict: LaunchingHost) -> None:
+        strict.see(2 * GIB, a_guest("a"))
+        first, second = strict.launch(launched("first", GIB)), strict.launch(launched("second", GIB))
+        strict.kept.release(second.reservation)
+        assert [strict.launches.look(one).state for one in (first, second)] == [WAITING, STARTS]
 
 
 class TestWhatIsNotKnown:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -215,6 +216,42 @@ def test_it_is_swept_no_deeper_than_there_is_time_for(bench: Bench) -> None:
     assert "arrived" in bench.prepared(seconds=10.0)
 
 
+def test_what_other_guests_have_says_nothing_of_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = bench.snapshot
+    silent = Guest("0", "silent")
+    monkeypatch.setattr(bench, "snapshot", lambda: replace(alone(), guests={"0": silent, **alone().guests}))
+    assert bench.prepared().endswith("arrived")
+
+
+def test_it_is_not_swept_where_nothing_is_known_of_the_host(bench: Bench) -> None:
+    bench.taken_before(2 * GIB, 3 * GIB)
+    bench.host = {}
+    said = bench.prepared()
+    assert "what the host has available, or is to have, is unknown" in said
+    assert said.endswith("the host is not known to have enough for the 3.00 GiB that it had before mom")
+    assert bench.hypervisor.commands == []
+
+
+def test_nobody_waits_for_a_guest_that_is_gone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cycle() -> None:
+        list(bench.plugin.mom_act(Snapshot(host=Host(fields=ROOMY), monotonic=bench.context.monotonic()), []))
+
+    assert bench.prepared(cycle=cycle) == "it is not there any more"
+
+
+def test_it_is_prepared_once_at_a_time(bench: Bench) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(bench.leaving.prepare, Entity(Scope.GUEST, "a", "one"), 10.0)
+        while not bench.plugin._leaving._wishes:
+            time.sleep(0.001)
+        with pytest.raises(MomError, match="is being prepared already"):
+            bench.leaving.prepare(Entity(Scope.GUEST, "a", "one"), 0.0)
+        while not first.done():
+            bench.cycle()
+            time.sleep(0.01)
+        assert first.result().endswith("arrived")
+
+
 def test_nothing_is_done_while_mom_only_observes(bench: Bench) -> None:
     bench.mode = "observe"
     with pytest.raises(MomError, match="only observes"):
@@ -239,6 +276,27 @@ def test_it_gets_that_back_also_where_it_is_not_swept(bench: Bench) -> None:
     assert "nothing now that is worth a sweep" in said
 
 
+def test_what_else_mom_has_changed_of_it_is_no_size_of_it(bench: Bench) -> None:
+    bench.taken_before(2 * GIB, 3 * GIB)
+    bench.hypervisor.idle = 0
+    bench.changes = [*bench.changes, LedgerEntry(bench.changes[0].entity, "memory_limit", 4 * GIB, 2 * GIB, "cgroup", 2.0)]
+    bench.prepared()
+    assert bench.hypervisor.commands == [("set", 3 * GIB)]
+
+
+def test_it_gets_back_no_more_than_it_can_have_now(bench: Bench) -> None:
+    bench.taken_before(2 * GIB, 5 * GIB)
+    bench.hypervisor.idle = 0
+    bench.prepared()
+    assert bench.hypervisor.commands == [("set", 4 * GIB)]
+
+
+def test_it_gets_that_back_also_where_there_was_no_time_for_a_sweep(bench: Bench) -> None:
+    bench.taken_before(2 * GIB, 3 * GIB)
+    assert bench.prepared(seconds=0.0).endswith("it has 3.00 GiB again")
+    assert bench.hypervisor.commands == [("set", 3 * GIB)]
+
+
 def test_it_gets_that_back_also_while_it_is_on_its_way_to_what_was_taken(bench: Bench) -> None:
     bench.cycle(1500 * MIB)
     bench.taken_before(1800 * MIB, 2 * GIB)
@@ -254,7 +312,7 @@ def test_it_gets_that_back_also_while_it_is_on_its_way_to_what_was_taken(bench: 
 def test_a_host_that_gives_no_headroom_back_does_not_here(bench: Bench) -> None:
     bench.taken_before(2 * GIB, 3 * GIB)
     bench.hypervisor.idle, bench.host = 0, SHORT
-    assert "the host has too little" in bench.prepared()
+    assert "the host is not known to have enough" in bench.prepared()
     assert bench.hypervisor.commands == []
 
 

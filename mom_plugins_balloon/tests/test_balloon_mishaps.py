@@ -275,6 +275,9 @@ class TestWhatIsMissing:
         host.plugin._guarantees.look(host.snapshot(mem_guarantee_share=0.75), host.context.guest_settings)
         silent = host.plugin._guarantees.look(host.snapshot(), host.context.guest_settings)
         assert silent.holds == {"a": 1536 * MIB}
+        host.plugin._guarantees.look(Snapshot(), host.context.guest_settings)
+        again = host.plugin._guarantees.look(host.snapshot(), host.context.guest_settings)
+        assert (again.holds, again.unheard) == ({"a": 1536 * MIB}, set()), "also where the hypervisor was away meanwhile"
         assert host.plugin._guarantees.look(host.snapshot(), host.context.guest_settings, by_class=False).holds == {}
 
     @pytest.fixture
@@ -437,6 +440,21 @@ class TestTheEnd:
         host.hypervisor.sizes["a"] = 1700 * MIB  # as somebody else has set it since
         assert "balloon_target" not in host.again(put_back=True).plugin.mom_collect_guests([host.snapshot().guests["a"]])
 
+    def test_one_that_was_swept_is_not(self, host: Host) -> None:
+        host.cycle()
+        host.sweeps()
+        host.plugin.mom_teardown()
+        assert "balloon_target" not in host.again().plugin.mom_collect_guests([host.snapshot().guests["a"]])
+
+    def test_a_mom_that_only_looks_leaves_what_another_has_noted(self, host: Host) -> None:
+        host.cycle(1300 * MIB)
+        host.hypervisor.sizes["a"], host.hypervisor.targets = 1700 * MIB, {}
+        looking = host.again()
+        looking.context.serves = False
+        looking.cycle(balloon_cur=1300 * MIB)
+        looking.plugin.mom_teardown()
+        assert [*host.again().plugin.mom_collect_guests([host.snapshot().guests["a"]])["balloon_target"]] == [1300 * MIB]
+
     def test_one_that_has_arrived_is_not(self, host: Host) -> None:
         host.cycle(1300 * MIB)
         host.hypervisor.sizes["a"] = 1300 * MIB
@@ -536,6 +554,16 @@ class TestReboots:
         host.cycle(1300 * MIB, reboot_age=61.3, after=56.0)
         assert hypervisor.commands[2:] == [("a", 1300 * MIB)]
 
+    def test_it_does_not_go_on_to_give_what_was_asked_of_it_before(self, tmp_path: Path, hypervisor) -> None:
+        host = Host(tmp_path, hypervisor)
+        host.cycle()
+        host.cycle(1300 * MIB)
+        hypervisor.targets.clear()  # it has given nothing when it reboots
+        after = host.again()
+        after.cycle()
+        after.cycle(reboot_age=0.3, mem_usable=1000 * MIB)
+        assert hypervisor.commands == [("a", 1300 * MIB), ("a", 2 * GIB)]
+
     def test_it_keeps_what_it_has_where_the_host_needs_the_rest(self, tmp_path: Path, hypervisor, monkeypatch) -> None:
         host = self.taken(tmp_path, hypervisor)
         short = mom_core.Host("host", {"mem_really_available": GIB, "mem_watermark_hard": 2 * GIB})
@@ -543,6 +571,16 @@ class TestReboots:
         monkeypatch.setattr(host, "snapshot", lambda **fields: replace(plain(**fields), host=short))
         host.cycle(reboot_age=0.3, mem_usable=1000 * MIB)
         assert hypervisor.commands == [("a", 1300 * MIB)]
+
+    def test_one_that_mom_has_not_changed_or_has_given_more_keeps_its_size(self, tmp_path: Path, hypervisor) -> None:
+        host = Host(tmp_path / "unchanged", hypervisor)
+        host.cycle()
+        host.cycle(reboot_age=0.3, mem_usable=1000 * MIB)
+        entry = LedgerEntry(host.snapshot().guests["a"].entity, "balloon_target", 1200 * MIB, 2 * GIB, "balloon", 0.0, "1")
+        grown = Host(tmp_path / "grown", hypervisor, changed=[entry])
+        grown.cycle()
+        grown.cycle(reboot_age=0.3, mem_usable=1000 * MIB)
+        assert hypervisor.commands == []
 
     def test_a_reboot_long_ago_is_none(self, tmp_path: Path, hypervisor) -> None:
         host = self.taken(tmp_path, hypervisor)
@@ -583,6 +621,33 @@ class TestMemoryThatIsPluggedIn:
         less = change._replace(value=1500 * MIB)
         after.plugin.mom_write(looks, [less])
         assert host.hypervisor.commands[-1] == ("a", 1500 * MIB), "that is not all that it could have had"
+
+    def test_so_has_one_that_mom_shrank_as_soon_as_it_saw_it(self, tmp_path: Path, hypervisor) -> None:
+        ledger: list[LedgerEntry] = []
+        host = Host(tmp_path, hypervisor, changed=ledger)
+        entity = host.snapshot().guests["a"].entity
+        host.cycle(1300 * MIB)
+        ledger.append(LedgerEntry(entity, "balloon_target", 2 * GIB, 1300 * MIB, "balloon", 0.0, "1"))
+        hypervisor.sizes["a"] = 1812 * MIB
+        host.cycle(balloon_max=2560 * MIB)
+        host.plugin.mom_write(hypervisor, [Change(Target(entity, "balloon_target"), 2 * GIB, 1812 * MIB, back=True)])
+        assert hypervisor.commands[-1] == ("a", 2560 * MIB)
+
+    def test_so_has_one_that_was_given_more_before_mom_shrank_it_and_again_since(self, tmp_path: Path, hypervisor) -> None:
+        ledger: list[LedgerEntry] = []
+        host = Host(tmp_path, hypervisor, changed=ledger)
+        entity = host.snapshot().guests["a"].entity
+        for _ in range(3):
+            host.cycle()
+        hypervisor.sizes["a"] = 2560 * MIB
+        host.cycle(2200 * MIB, balloon_max=2560 * MIB)
+        ledger.append(LedgerEntry(entity, "balloon_target", 2560 * MIB, 2200 * MIB, "balloon", 0.0, "1"))
+        hypervisor.sizes["a"] = 2712 * MIB
+        host.cycle(balloon_max=3072 * MIB)
+        hypervisor.sizes["a"] = 3072 * MIB  # another process has given it all
+        host.cycle(balloon_max=3072 * MIB)
+        host.plugin.mom_write(hypervisor, [Change(Target(entity, "balloon_target"), 2560 * MIB, 2712 * MIB, back=True)])
+        assert hypervisor.commands[-1] == ("a", 3072 * MIB)
 
     @pytest.mark.parametrize(("size", "maximum", "moms"), [(1812, 2560, True), (788, 1536, True), (1700, 2560, False), (1812, 2048, False)])
     def test_a_size_that_moved_with_it_is_moms_after_a_crash_too(self, host: Host, size: int, maximum: int, moms: bool) -> None:

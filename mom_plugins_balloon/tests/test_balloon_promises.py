@@ -21,6 +21,7 @@ from mom_toolkit import Promises
         ({"balloon_min": 100, "mem_guarantee": 300}, 300, 300),
         ({"balloon_min": 300, "mem_guarantee": 100}, 300, 300),
         ({"balloon_min": 300, "balloon_max": 200}, 200, 200),
+        ({"balloon_min": 100, "mem_guarantee": 300, "balloon_max": 400}, 300, 300),
         ({"mem_guarantee_share": 0.75, "balloon_max": 400}, 300, 300),
         ({"mem_guarantee_share": 7.5, "balloon_max": 400}, 400, 400),
         ({"mem_guarantee_share": 0.75}, None, None),

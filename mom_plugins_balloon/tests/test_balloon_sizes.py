@@ -3,7 +3,8 @@
 import pytest
 
 from mom_core import Guest, Snapshot
-from mom_plugins_balloon.ballooned_guests import SIZES_SECONDS, BalloonedGuests
+from mom_plugins_balloon.ballooned_guests import ASKED_AGAIN_SECONDS, SIZES_SECONDS, BalloonedGuest, BalloonedGuests, SizeRequest
+from mom_plugins_balloon.limits import KnownMemory
 
 
 class Sizes:
@@ -66,3 +67,31 @@ def test_the_overhead_is_not_learnt_while_the_balloon_may_be_moving():
 def test_the_largest_overhead_while_the_size_stands_is_the_overhead():
     sizes = Sizes((0, 100), (5, 100))
     assert [sizes.overhead(total, 1) for total in (90, 95, 85, None)] == [10, 10, 15, 15]
+
+
+class TestWhatIsRememberedOfAGuest:
+    def test_the_largest_size_since_a_moment_counts_whatever_came_before_and_after_it(self) -> None:
+        memory = BalloonedGuest("1")
+        for now, size in ((0.0, 5.0), (10.0, 2.0), (20.0, 4.0), (30.0, 1.0)):
+            memory.note_size(size, now)
+        assert [memory.largest_since(moment) for moment in (5.0, 15.0, 25.0, 35.0)] == [5.0, 4.0, 4.0, 1.0]
+
+    def test_it_may_have_grown_to_what_it_was_asked_for_before_that_is_seen(self) -> None:
+        memory = BalloonedGuest("1", request=SizeRequest(8, 4.0, 10.0))
+        memory.note_size(4.0, 0.0)
+        assert memory.most_since(5.0, 12.0) == 8
+        assert memory.most_since(5.0, 12.0 + ASKED_AGAIN_SECONDS) == 4, "it does not give, or take"
+        memory.request = SizeRequest(2, 4.0, 10.0)
+        assert memory.most_since(5.0, 12.0) == 4
+
+    def test_memory_that_is_unplugged_leaves_what_its_kernel_does_not_count_as_it_was(self) -> None:
+        memory = BalloonedGuest("1")
+        memory.note_size(1000.0, 0.0)
+        assert [memory.overhead_by(900.0, 5.0, 1000.0), memory.overhead_by(None, 6.0, 1500.0), memory.overhead_by(None, 7.0, 1000.0)] == [
+            100.0, 600.0, 600.0,
+        ]  # fmt: skip
+
+    def test_every_kib_below_its_guarantee_is_worth_a_command(self) -> None:
+        memory, known = BalloonedGuest("1"), KnownMemory(995.0, 2000.0, guarantee=1000.0)
+        assert memory.why_not_send(1000, known, 0.0, 8.0) == ""
+        assert memory.why_not_send(1000, known._replace(guarantee=None), 0.0, 8.0) == "the change is smaller than the dead band"

@@ -12,6 +12,21 @@ def test_the_least_grows_with_the_host_but_not_as_fast(gib: float, least: float)
     assert least_kib(gib * GIB) == pytest.approx(least * GIB, rel=0.02)
 
 
+def test_no_guest_grows_beyond_its_promise_below_a_quarter_of_the_least() -> None:
+    assert HostWanted().reserve(32 * GIB).low == least_kib(32 * GIB) / 4
+
+
+def test_what_the_operator_wants_is_raised_above_a_line_by_as_much_as_is_worked_out() -> None:
+    least = least_kib(32 * GIB)
+    assert HostWanted(high=1.0, hard=1.0).reserve(32 * GIB, stopped_below=GIB) == (GIB + least / 2, GIB + least / 4, GIB + least / 4)
+
+
+def test_an_operators_hard_watermark_stands_above_a_line_and_none_is_above_the_high_one() -> None:
+    assert HostWanted(high=5.0 * GIB, hard=3.0 * GIB).reserve(32 * GIB, stopped_below=GIB).hard == 3 * GIB
+    assert HostWanted(high=100.0, hard=200.0).reserve(32 * GIB) == (100, 100, 100)
+    assert HostWanted(high=200.0, hard=100.0).reserve(32 * GIB) == (200, 100, 100)
+
+
 def test_what_guests_were_seen_to_take_at_once_is_there() -> None:
     assert HostWanted(StateGoal.BALANCED).reserve(32 * GIB, growth=4 * GIB).high == least_kib(32 * GIB) + 6 * GIB
     assert HostWanted(StateGoal.DENSITY).reserve(32 * GIB, growth=4 * GIB).high == least_kib(32 * GIB) + 4 * GIB

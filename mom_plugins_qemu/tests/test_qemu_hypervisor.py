@@ -612,6 +612,21 @@ def test_of_two_monitors_of_one_qemu_the_one_counts_that_no_other_client_holds(h
     assert list(hypervisor.doubles) == [str(second.path)]
 
 
+def test_a_guest_that_was_migrated_within_the_host_is_the_one_that_runs_while_its_old_qemu_is_still_there(host: FakeHost) -> None:
+    old = host.add("web")
+    hypervisor = host.hypervisor()
+    hypervisor.guests()
+    new = host.add("web2", uuid=old.uuid, status="inmigrate")
+    hypervisor.guests()
+    next(known for known in hypervisor._guests.values() if known.path == str(old.path)).process = 1  # it is another process
+    hypervisor._index()
+    assert [known.path for known in hypervisor.seen()] == [str(old.path)]
+    for known in hypervisor._guests.values():
+        known.status = "postmigrate" if known.path == str(old.path) else "running"
+    hypervisor._index()
+    assert [known.path for known in hypervisor.seen()] == [str(new.path)]
+
+
 def test_a_guest_that_says_later_that_it_is_another_one_stays_what_it_was(host: FakeHost, clock: HandClock) -> None:
     hypervisor = host.hypervisor(monotonic=clock, wall=clock.wall)
     guest = host.add("web")
@@ -734,3 +749,15 @@ def test_readonly_changes_nothing(host: FakeHost, guest: FakeGuest) -> None:
     with pytest.raises(PermissionDenied):
         hypervisor.set_balloon(web.entity, 500 * MIB)
     assert guest.size == 1024 * MIB
+
+
+def test_memory_that_is_plugged_in_is_seen_with_the_size_that_grows_by_it(host: FakeHost) -> None:
+    guest = host.add("web", memory=512 * MIB, size=250 * MIB)
+    hypervisor = host.hypervisor()
+    (web,) = hypervisor.guests()
+    guest.memory_devices = [{"type": "dimm", "data": {"id": "dimm1", "size": 128 << 20}}]
+    guest.size = 378 * MIB
+    assert hypervisor.of({web.id})[web.id]["balloon.maximum"] == 640 * MIB
+    fields = hypervisor.fields(hypervisor.guests())[web.id]
+    assert (fields["balloon_cur"], fields["balloon_max"]) == (378 * MIB, 640 * MIB), "or what was plugged in would be taken from it at once"
+    hypervisor.set_balloon(web.entity, 640 * MIB)

@@ -87,12 +87,16 @@ class Aside:
 
 @dataclass(slots=True)
 class Filling:
-    """A guest that may still be filling its balloon, since it was `met`: its size, since when, and when its statistics were made."""
+    """A guest that may still be filling its balloon, since it was `met`: its size, since when, and when its statistics were made.
+
+    `maximum` is what it could have when it was last seen to fill it; None: unknown.
+    """
 
     met: float
     since: float = 0.0
     size: float = 0.0
     heard: float | None = None
+    maximum: float | None = None
 
     def is_over(self, now: float, size: float | None, age: float | None) -> bool:
         """Take in one more look; True if it has come to rest, with statistics that it has made since it was met: before those it boots."""

@@ -170,7 +170,7 @@ class LeavingGuests:
         if before is None:
             wish.answer("nothing is taken from it")
         elif not self._has_room(snapshot):
-            wish.answer(f"it keeps its size, as the host has too little to give back the {format_kib(before)} that it had before mom")
+            wish.answer(f"it keeps its size, as the host is not known to have enough for the {format_kib(before)} that it had before mom")
         else:
             return before
         return None

@@ -26,7 +26,10 @@ _FORM: Final = TypeAdapter(dict[str, tuple[str, _Size, _Maximum]])
 
 
 class StartedSize(NamedTuple):
-    """What one incarnation of a guest started with, and could have then at most (0: not known yet), in KiB."""
+    """What one incarnation of a guest started with, and could have then at most (0: not known yet), in KiB.
+
+    Of one that had all, both follow what is plugged in and out, for as long as it has all, and nothing of it is mom's.
+    """
 
     incarnation: str
     size: int
@@ -36,6 +39,14 @@ class StartedSize(NamedTuple):
     def is_below(self) -> bool:
         """It was started with less than it could have."""
         return self.size < self.maximum - SAME_SIZE_KIB
+
+    def is_to_follow(self, size: float | None, maximum: float | None, age: float | None) -> bool:
+        """What it could have is not known yet; or it had all, and has all that it can have now, which is another size (KiB): memory was
+        plugged in or out. `age` is that of its statistics."""
+        if not maximum or not self.maximum:
+            return bool(maximum)
+        has_all = size is not None and size > maximum - SAME_SIZE_KIB and not self.is_below
+        return has_all and age is not None and abs(maximum - self.maximum) >= SAME_SIZE_KIB
 
 
 class StartedSizes:
@@ -58,16 +69,24 @@ class StartedSizes:
         snapshot, known, guests = records.snapshot, self._notes(), records.snapshot.listed
         numbers = map(snapshot.numbers, ("balloon_cur", "balloon_max", "stats_age"))
         told = zip(guests, records.of_all(guests), *numbers, strict=True)
-        open_ones = [one for one in told if (of_it := self.of(one[0])) is None or (not of_it.maximum and one[3])]
+        open_ones = [one for one in told if (of_it := self.of(one[0])) is None or of_it.is_to_follow(*one[2:])]
         # Mom does nothing with guests that say nothing.
         before = self.before_mom() if any(age is not None for *_, age in open_ones) else {}
         for guest, memory, size, maximum, age in open_ones:
-            stood = one.size if (one := self.of(guest)) is not None else before.get((guest.id, guest.incarnation))
+            one, filling, could = self.of(guest), memory.filling, maximum
+            stood = one.size if one is not None else before.get((guest.id, guest.incarnation))
             if stood is None:
-                memory.filling = memory.filling or Filling(snapshot.monotonic)
-                stood = size if memory.filling.is_over(snapshot.monotonic, size, age) else None
+                filling = memory.filling = filling or Filling(snapshot.monotonic)
+                filling.maximum = maximum
+                stood = size if filling.is_over(snapshot.monotonic, size, age) else None
+            elif one is not None and one.maximum:
+                # What mom took from it belongs to the maximum that it had then, as does what it gets back.
+                stood = None if (guest.id, guest.incarnation) in before else maximum
+            elif one is None and filling is not None:
+                # Mom has shrunk it before it had come to rest: memory may have been plugged in since.
+                could = filling.maximum or maximum
             if stood is not None:
-                known[guest.id] = StartedSize(guest.incarnation, int(stood), int(maximum or 0))
+                known[guest.id] = StartedSize(guest.incarnation, int(stood), int(could or 0))
                 self._is_written = False
         if guests and self._context.serves and not self._is_written:
             for identity in [identity for identity in known if identity not in snapshot.guests][:-GONE_KEPT]:

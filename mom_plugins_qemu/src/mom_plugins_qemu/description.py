@@ -72,7 +72,7 @@ class Description:
 
     `balloon` is the balloon device's path in QEMU's tree of objects, empty where there is none. `pinned` says why the host cannot use what
     the balloon takes, empty where it can; `immovable`, that it can use nothing that is taken by virtio-mem either. `fixed_kib` is all
-    memory but virtio-mem's.
+    memory but virtio-mem's, with `dimms_kib` that are plugged in as DIMMs.
     """
 
     name: str
@@ -83,6 +83,7 @@ class Description:
     pinned: str = ""
     virtio_mem: tuple[VirtioMem, ...] = ()
     immovable: bool = False
+    dimms_kib: int = 0
 
     @property
     def balloon_works(self) -> bool:
@@ -100,8 +101,7 @@ class Description:
 
     def size_questions(self) -> tuple[Question, ...]:
         """The questions about its size, and what its balloon driver says."""
-        devices = (Question("query-memory-devices"),) if self.virtio_mem else ()
-        return (*devices, *self.balloon_questions())
+        return (Question("query-memory-devices"), *self.balloon_questions())
 
     def balloon_questions(self) -> tuple[Question, ...]:
         """The questions about its balloon."""
@@ -147,6 +147,7 @@ def described(answers: Sequence[Answer]) -> Description:
         _why_pinned([kind for _, kind in peripherals], confidential),
         virtio_mem,
         isinstance(confidential, str) and bool(confidential),
+        dimms >> 10,
     )
 
 
@@ -192,18 +193,15 @@ def _memory_devices(listed: Answer) -> tuple[int, tuple[VirtioMem, ...]]:
 
 def looked(description: Description, answers: Sequence[Answer]) -> Look:
     """How a guest is, by the answers to its `looking`. Raises `WireError`."""
-    status, migration, *rest = answers
+    status, migration, devices, *rest = answers
     word = _mapping(status).get("status")
     if not isinstance(word, str):
         raise WireError("QEMU does not say how the guest is")
     moving = _mapping(migration).get("status") if not isinstance(migration, Refusal) else None
-    virtio_mem = description.virtio_mem
-    again = False
-    if description.virtio_mem:
-        _, virtio_mem = _memory_devices(rest.pop(0))
-        again = [device.path for device in virtio_mem] != [device.path for device in description.virtio_mem]
+    now, virtio_mem = _with_devices(description, devices)
+    again = now != description or [device.path for device in virtio_mem] != [device.path for device in description.virtio_mem]
     count = len(description.balloon_questions())
-    record, period, unknown = balloon_record(description, rest[:count], virtio_mem)
+    record, period, unknown = balloon_record(now, rest[:count], virtio_mem)
     said = zip(_SWITCHES, rest[count:], strict=True) if rest[count:] else None
     switches = None if said is None else {name: int(on) for name, on in said if isinstance(on, bool)}
     return Look(word, moving if isinstance(moving, str) else "", record, period, virtio_mem, again or unknown, switches)
@@ -211,10 +209,19 @@ def looked(description: Description, answers: Sequence[Answer]) -> Look:
 
 def size_record(description: Description, answers: Sequence[Answer]) -> Record:
     """A guest's record, by the answers to its `size_questions`. Raises `WireError`."""
-    virtio_mem = description.virtio_mem
-    if virtio_mem:
-        virtio_mem, answers = _memory_devices(answers[0])[1], answers[1:]
-    return balloon_record(description, answers, virtio_mem)[0]
+    now, virtio_mem = _with_devices(description, answers[0])
+    return balloon_record(now, answers[1:], virtio_mem)[0]
+
+
+def _with_devices(description: Description, listed: Answer) -> tuple[Description, tuple[VirtioMem, ...]]:
+    """This description with the DIMMs that there are now, and the virtio-mem devices.
+
+    QEMU has no event for a DIMM, and the guest's size grows by it at once: with its old maximum, mom would take from a guest that it holds
+    small as much as was plugged in, before the guest's kernel has it.
+    """
+    dimms, virtio_mem = _memory_devices(listed)
+    more_kib = (dimms >> 10) - description.dimms_kib
+    return replace(description, fixed_kib=description.fixed_kib + more_kib, dimms_kib=dimms >> 10), virtio_mem
 
 
 def balloon_record(description: Description, answers: Sequence[Answer], virtio_mem: Sequence[VirtioMem]) -> tuple[Record, int | None, bool]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+MOVED_AWAY: Final = "postmigrate"
+"""QEMU's word for a guest that goes on in another QEMU, perhaps on this host."""
+
 _STATES: Final = {
     "running": ("running", ""),
     "paused": ("paused", "the guest is paused"),
@@ -11,7 +14,7 @@ _STATES: Final = {
     "shutdown": ("shutting down", "the guest is shutting down"),
     "prelaunch": ("paused", "the guest is paused, starting up"),
     "inmigrate": ("paused", "the guest is being migrated in"),
-    "postmigrate": ("paused", "the guest was migrated out"),
+    MOVED_AWAY: ("paused", "the guest was migrated out"),
     "finish-migrate": ("paused", "the guest is being migrated out"),
     "restore-vm": ("paused", "the guest is being restored from a snapshot"),
     "save-vm": ("paused", "the guest is being snapshotted"),
