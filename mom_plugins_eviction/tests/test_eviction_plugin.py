@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -44,7 +45,7 @@ from mom_plugins_eviction.jobs import FORM, WHAT, Job
 from mom_plugins_eviction.settings import EvictionSettings
 from mom_plugins_eviction.steps import Step
 from mom_plugins_eviction.verbs import eviction
-from mom_toolkit import Destination, EvictionField, GuestState, HostDrain
+from mom_toolkit import Destination, EvictionField, GuestState, HostDrain, Promises
 
 FULL: Mapping[str, Value] = {"mem_available": 1_000_000, "mem_really_available": 5_000, "psi_memory_full_avg10": 60.0}
 ROOM: Mapping[str, Value] = {"mem_available": 1_000_000, "mem_really_available": 900_000, "psi_memory_full_avg10": 0.0}
@@ -304,6 +305,29 @@ def test_a_step_that_fails_is_not_tried_again_and_again(tmp_path: Path) -> None:
     assert reports[-1].snapshot.guests[bench.identity("vm2")].fields["guest_eviction_error"] == "the disk is full"
 
 
+def test_where_guests_stop_in_no_time_nothing_depends_on_how_fast_threads_are(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+
+    class Simulated(MovingHypervisor):
+        stops_at_once = True
+
+        def save(self, guest: Entity, timeout_seconds: float) -> None:
+            time.sleep(0.05)
+            super().save(guest, timeout_seconds)
+
+        def start(self, guest: Entity, timeout_seconds: float) -> None:
+            time.sleep(0.05)
+            super().start(guest, timeout_seconds)
+
+    hypervisor, jobs = Simulated([FakeGuest("vm")]), bench.plugin.jobs
+    job = Job(hypervisor.guests()[0].id, "vm", Step.SAVE)
+    jobs.stop(hypervisor, job)
+    assert job.guest in hypervisor.stopped
+    jobs.see_stopped(hypervisor)
+    jobs.resume(hypervisor, jobs.stopped[0], "there is room")
+    assert not hypervisor.stopped
+
+
 def test_one_that_cannot_come_back_does_not_keep_the_others_away(tmp_path: Path) -> None:
     bench = Bench(tmp_path, enabled=True, guests=8, fields={"vm1": VAPOR, "vm2": VAPOR})
     bench.cycles(400)
@@ -350,6 +374,23 @@ def test_a_guest_that_shuts_down_after_its_time_comes_back_as_one_that_did_in_ti
     bench.cycles(690)
     assert not bench.hypervisor.stopped
     assert bench.remembered == []
+
+
+@pytest.mark.parametrize(("step", "away"), [("guest_pause", 0), ("guest_save", 700), ("guest_shutdown", 700)])
+def test_what_a_guest_was_promised_is_told_while_it_is_not_listed_and_after_a_crash_too(tmp_path: Path, step: str, away: int) -> None:
+    bench = Bench(tmp_path, guests=8)
+    promises = SimpleNamespace(promised_kib=lambda guest: 700.0)
+    bench.services = lambda: {HostDrain: (FleetDrain(),), Promises: (promises,)}  # type: ignore[method-assign]  # as with the plugin balloon
+    bench.start()
+    bench.fields = {"vm1": MAY_ALL}
+    assert bench.cycle().snapshot.host.fields["mem_promised_stopped"] == 0
+    bench.cycles(60, ("vm1", step, 1))
+    assert bench.cycle().snapshot.host.fields["mem_promised_stopped"] == away
+    bench.start()
+    assert bench.cycle().snapshot.host.fields["mem_promised_stopped"] == away
+    bench.host = ROOM
+    bench.cycles(700)
+    assert bench.cycle().snapshot.host.fields["mem_promised_stopped"] == 0, "it counts by itself again"
 
 
 @pytest.mark.long

@@ -42,6 +42,7 @@ def test_a_saved_guest_gives_the_host_its_memory_and_goes_on_where_it_was(host: 
     with pytest.raises(GuestGone):
         host.pause(guest)
     host.start(guest, 1.0)
+    host.guests()
     assert host.world.guests[guest.id].memory is before
     assert next(one for one in host.guests() if one.id == guest.id).incarnation != incarnation
 
@@ -52,6 +53,7 @@ def test_what_was_killed_and_lost_in_a_saved_guest_counts_on(host: SimHypervisor
     memory.killed, memory.lost_seconds = 3, 7.0
 
     def counted() -> list[object]:
+        host.guests()
         fields = HostSampler().fields(host.world)
         return [fields["sim_killed"], fields["sim_lost"]]
 
@@ -73,6 +75,27 @@ def test_a_guest_that_was_shut_down_boots(host: SimHypervisor, clock: HandClock)
     host.guests()
     assert host.world.lost_seconds == lost + 10
     host.start(guest, 1.0)
+    host.guests()
     assert host.world.guests[guest.id].memory is not before
     with pytest.raises(GuestGone):
         host.start(guest, 1.0)
+
+
+def test_what_else_is_done_in_the_cycle_comes_to_the_same_before_a_guest_is_stopped_or_started_and_after_it(host: SimHypervisor) -> None:
+    guest = host.guests()[0].entity
+    for do, is_there in ((host.shut_down, True), (lambda one: host.start(one, 1.0), False), (lambda one: host.save(one, 1.0), True)):
+        before = host.ksm_read()["shareable_kib"]
+        do(guest)
+        assert (host.ksm_read()["shareable_kib"], guest.id in host.balloon_sizes([guest])) == (before, is_there)
+        host.guests()
+        assert (guest.id in host.balloon_sizes([guest])) is not is_there
+
+
+def test_what_is_asked_for_last_in_a_cycle_is_done(host: SimHypervisor) -> None:
+    guest = host.guests()[0].entity
+    host.pause(guest)
+    host.resume(guest)
+    assert "*" not in host.guests()[0].blocked
+    host.save(guest, 1.0)
+    host.start(guest, 1.0)
+    assert guest.id in {one.id for one in host.guests()}

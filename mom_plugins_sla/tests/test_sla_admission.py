@@ -66,7 +66,7 @@ def table(guests: Sequence[Guest]) -> GuestTable:
 
 def asked(
     memory: float = 8, name: str = "gold", count: int = 1, *, promisable: float = 30, available: float = 12, guests: Sequence[Guest] = (),
-    kept: SimpleNamespace | None = None, default: str | None = None, moves: SimpleNamespace | None = None,
+    kept: SimpleNamespace | None = None, default: str | None = None, moves: SimpleNamespace | None = None, returning: float | None = None,
 ) -> Admission:  # fmt: skip
     services: dict[type, Sequence[object]] = {
         Reservations: () if kept is None else (kept,),
@@ -75,7 +75,8 @@ def asked(
     }
     context = PluginContext(name="sla", monotonic=lambda: 100.0, offers=services)
     plugin = SlaPlugin(SlaSettings(default=default), context)
-    host = Host(fields={"mem_promisable": int(promisable * GIB), "mem_really_available": int(available * GIB), "mem_available": 32 * GIB})
+    fields = {"mem_promisable": int(promisable * GIB), "mem_really_available": int(available * GIB), "mem_available": 32 * GIB}
+    host = Host(fields=fields if returning is None else {**fields, "mem_promised_stopped": int(returning * GIB)})
     snapshot = Snapshot(host, table(guests), monotonic=99.0)
     plugin.mom_report(report_of(snapshot))
     return plugin.mom_services()[Admissions].admission(int(memory * GIB), name, count)
@@ -119,6 +120,12 @@ def test_a_guest_of_which_it_is_not_known_yet_what_it_is_promised_counts_with_al
     answer = asked(guests=guests)
     assert not answer.admitted
     assert "32.00 GiB are promised to guests (of 4 it is not known yet" in answer.reasons[0]
+
+
+def test_what_guests_that_mom_has_stopped_are_promised_is_promised_to_no_other() -> None:
+    asks = [asked(promisable=12, returning=returning) for returning in (None, 0.0, 7.0)]
+    assert [one.admitted for one in asks] == [True, True, False]
+    assert "7.00 GiB to guests that mom has stopped and that come back, 5.00 GiB are left" in asks[2].reasons[0]
 
 
 def test_what_would_make_room_are_promises_of_lesser_guests() -> None:

@@ -98,6 +98,16 @@ def test_disks_that_are_held_to_a_share_have_all_again_when_there_is_room(tmp_pa
     assert world.limits_seen(tmp_path, 4, change, io_limits=io_limits) == [HALF, HALF, FREE, FREE]
 
 
+@pytest.mark.parametrize("io_limits", [False, True])
+def test_disks_that_wait_less_because_they_are_held_stay_so(tmp_path: Path, io_limits: bool) -> None:
+    world = World()
+
+    def change(number: int) -> None:
+        world.waited = [15.0, 25.0, 15.0, 11.0, 9.0, 15.0, 15.0][number - 1]
+
+    assert world.limits_seen(tmp_path, 6, change, io_limits=io_limits) == [FREE, HALF, HALF, HALF, FREE, FREE]
+
+
 @pytest.mark.parametrize("properties", [{"sla_class": "gold"}, {}])
 def test_a_guest_that_is_held_to_no_share_any_more_gets_all_back_and_is_left_alone(tmp_path: Path, properties: dict[str, Value]) -> None:
     world = World()

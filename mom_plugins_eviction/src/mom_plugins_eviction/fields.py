@@ -17,6 +17,7 @@ FIELDS = (
     FieldSpec("guest_saved", _FLAG, _GUEST, "0: a guest that is saved to disk is not listed", "the hypervisor"),
     FieldSpec("guest_off", _FLAG, _GUEST, "0: a guest that is shut down is not listed", "the hypervisor"),
     FieldSpec("guests_stopped", Unit.COUNT, Scope.HOST, "guests that mom has stopped, and that stand still", "mom"),
+    FieldSpec("mem_promised_stopped", Unit.KIB, Scope.HOST, "promised to guests that mom has saved or shut down and that return", "mom"),
 )
 
 CONTROLS = (

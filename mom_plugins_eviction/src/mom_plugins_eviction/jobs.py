@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Protocol, runtime_checkable
 
 from pydantic import FailFast, Field, StringConstraints, TypeAdapter, ValidationError
 
@@ -65,6 +65,13 @@ _WORDS: Final = {Step.PAUSE: "being paused", Step.SAVE: "being saved", Step.SHUT
 _Text = Annotated[str, StringConstraints(max_length=400)]
 
 
+@runtime_checkable
+class StopsAtOnce(Protocol):
+    """A hypervisor that saves, shuts down and starts guests in no time, as a simulated one, whose time threads know nothing of."""
+
+    stops_at_once: bool
+
+
 class JobState(StrEnum):
     """How far a job is."""
 
@@ -79,6 +86,7 @@ class Job:
     """A step that is done to one guest. `time` is when that was begun, in seconds since the epoch.
 
     :param needs: what the guest needs when it comes back, in KiB
+    :param promised: what it was promised, in KiB
     :param mover: the name of what moves it
     :param move: the id of the move, never used again
     :param seconds: how long it may take
@@ -93,6 +101,7 @@ class Job:
     state: JobState = JobState.BEGUN
     time: Annotated[float, Field(ge=0, lt=1 << 36)] = 0.0
     needs: Annotated[float, Field(ge=0, lt=1 << 50)] = 0.0
+    promised: Annotated[float, Field(ge=0, lt=1 << 50)] = 0.0
     comes_back: bool = True
     destination: Destination | None = None
     mover: Annotated[str, StringConstraints(max_length=128)] = ""
@@ -213,6 +222,12 @@ class Jobs:
         return sorted(found, key=lambda one: -self._seen[one.guest].returns_failed)
 
     @property
+    def promised_kib(self) -> float:
+        """What guests were promised that were saved or shut down, so that they are not listed, and are to come back."""
+        away = (one for one in self.stopped if one.step is not Step.PAUSE and one.state is JobState.DONE and one.comes_back)
+        return sum(one.promised for one in away)
+
+    @property
     def calls(self) -> Sequence[Future[Any]]:
         """Calls that have not been taken note of."""
         return [one.future for one in self._calls.values()]
@@ -279,6 +294,7 @@ class Jobs:
                 self._call(job, "save", lambda: control.save(guest, self.seconds))
             else:
                 self._call(job, "ask", lambda: control.shut_down(guest))
+            self._wait_for_simulated(hypervisor, job)
 
     def move(self, mover: Mover, job: Job, preparations: Sequence[MovePreparation] = (), seconds: float = 0.0) -> None:
         """Begin to move a guest. Raises as `stop` does.
@@ -325,6 +341,7 @@ class Jobs:
         with suppress(MomError):  # it is tried again
             is_paused = job.step is Step.PAUSE
             self._call(job, "resume", lambda: control.resume(guest) if is_paused else control.start(guest, self.seconds))
+            self._wait_for_simulated(hypervisor, job)
 
     @contextmanager
     def _noted(self, job: Job) -> Iterator[None]:
@@ -355,6 +372,11 @@ class Jobs:
         self._calls[job.guest] = _Call(kind, future, self._context.monotonic(), seconds)
         if kind != "look":
             future.add_done_callback(lambda _: self._context.wake(f"guest {job.entity}: {kind}"))
+
+    def _wait_for_simulated(self, hypervisor: Hypervisor, job: Job) -> None:
+        """The same simulation must come to the same, however long a thread took to begin."""
+        if isinstance(hypervisor, StopsAtOnce) and job.guest in self._calls:
+            Callers.came_back(self._calls[job.guest].future, CALL_SECONDS)
 
     # --- each cycle ----------------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -56,6 +57,7 @@ from mom_plugins_eviction.steps import (
     warning_of,
 )
 from mom_toolkit import (
+    NO_PROMISES,
     Destination,
     EvictionField,
     GuestMoves,
@@ -66,6 +68,7 @@ from mom_toolkit import (
     MovePreparation,
     MoveProgress,
     Mover,
+    Promises,
     late_hook,
 )
 
@@ -129,7 +132,8 @@ class EvictionPlugin:
             self._recent.write_again()
             self.jobs.see_stopped(hypervisor)
             self._take_requests(hypervisor)
-        return {"guests_stopped": sum(not self.jobs.is_late(one) for one in self.jobs.stopped)}
+        stopped = sum(not self.jobs.is_late(one) for one in self.jobs.stopped)
+        return {"guests_stopped": stopped, "mem_promised_stopped": math.ceil(self.jobs.promised_kib)}
 
     @hookimpl
     def mom_collect_guests(self, hypervisor: Hypervisor, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
@@ -467,7 +471,8 @@ class EvictionPlugin:
         comes_back = guest.fields.get(EvictionField.COMES_BACK) != 0
         if needs is None:
             raise MomError("how much memory it needs when it comes back is unknown")
-        self.jobs.stop(hypervisor, replace(job, needs=needs, comes_back=comes_back))
+        promised = (self._context.service(Promises) or NO_PROMISES).promised_kib(guest) or 0.0
+        self.jobs.stop(hypervisor, replace(job, needs=needs, promised=promised, comes_back=comes_back))
 
     @hookimpl
     def mom_report(self, report: Report) -> None:

@@ -6,15 +6,17 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Final
 
 from mom_core import Columns, Entity, Guest, GuestGone, HypervisorError, NotSupported, Value, printable
 from mom_guests import BALLOON, TAKEN_KIB, WatchedMemory, why_wake
 from mom_plugins_sim.fields import HostSampler, guest_columns
-from mom_plugins_sim.scene import GuestScene
 from mom_plugins_sim.shelf import Shelf
 from mom_plugins_sim.statistics import SentFigures
 from mom_plugins_sim.world import SimulatedGuest, World
 from mom_toolkit import AvailableGauge, Destination, GuestState, Offloaded, StoreKind, SwapStore
+
+_STOPPED = frozenset({GuestState.SAVED, GuestState.OFF})
 
 
 class SimHypervisor:
@@ -26,6 +28,9 @@ class SimHypervisor:
     :param clock: seconds that never jump; what it says while this is constructed is the beginning
     :param shelf: where other hosts are that guests can move to
     """
+
+    stops_at_once: Final = True
+    """Saving, shutting down and starting take no time: who calls for them in a thread may wait for it."""
 
     def __init__(self, world: World, clock: Callable[[], float], shelf: Shelf | None = None) -> None:
         self._shelf = shelf
@@ -62,44 +67,39 @@ class SimHypervisor:
                 self.world.join(guest)
 
     def standings(self, guests: Sequence[Entity]) -> Mapping[str, GuestState]:
-        """How these guests are, by guest id."""
+        """How these guests are, or are about to be, by guest id."""
         with self._answering():
-            world = self.world
-            found: dict[str, GuestState] = {}
-            for guest in guests:
-                there, stopped = world.guests.get(guest.id), world.stopped.get(guest.id)
-                if there is not None:
-                    found[guest.id] = GuestState.PAUSED if there.paused else GuestState.RUNNING
-                elif stopped is not None:
-                    found[guest.id] = GuestState.OFF if isinstance(stopped, GuestScene) else GuestState.SAVED
-            return found
+            return {guest.id: standing for guest in guests if (standing := self.world.standing(guest.id)) is not None}
 
     def pause(self, guest: Entity) -> None:
         """Its programs stand still. Raises `GuestGone`."""
-        with self._of(guest) as there:
-            there.paused = True
+        self._let_be(guest, GuestState.PAUSED)
 
     def resume(self, guest: Entity) -> None:
         """Its programs go on. Raises `GuestGone`."""
-        with self._of(guest) as there:
-            there.paused = False
+        self._let_be(guest, GuestState.RUNNING)
 
     def save(self, guest: Entity, timeout_seconds: float) -> None:
         """It is not there any more, and goes on where it was, at once. Raises `GuestGone`."""
-        with self._of(guest):
-            self.world.stop(guest.id, keep=True)
+        self._let_be(guest, GuestState.SAVED)
 
     def shut_down(self, guest: Entity) -> None:
         """It is not there any more, at once. Raises `GuestGone`."""
-        with self._of(guest):
-            self.world.stop(guest.id, keep=False)
+        self._let_be(guest, GuestState.OFF)
 
     def start(self, guest: Entity, timeout_seconds: float) -> None:
         """It is there again. Raises `GuestGone` when it was not stopped."""
         with self._answering():
-            if guest.id not in self.world.stopped:
+            if self.world.standing(guest.id) not in _STOPPED:
                 raise GuestGone("there is no such guest that is stopped")
-            self.world.start(guest.id)
+            self.world.let_be(guest.id, GuestState.RUNNING)
+
+    def _let_be(self, guest: Entity, standing: GuestState) -> None:
+        """Raises `GuestGone` for a guest that does not run, and is not paused."""
+        with self._answering():
+            if self.world.standing(guest.id) in {None, *_STOPPED}:
+                raise GuestGone("the guest is not there any more")
+            self.world.let_be(guest.id, standing)
 
     def migrate(self, guest: Entity, destination: Destination, timeout_seconds: float) -> None:
         """Move a guest to another host on the shelf, at once. Raises `GuestGone`, and `NotSupported` without one."""
@@ -151,6 +151,7 @@ class SimHypervisor:
     def guests(self) -> Sequence[Guest]:
         """The guests that are there now."""
         with self._answering():
+            self.world.settle()
             return [_listed(guest, self.world.time) for guest in self.world.guests.values()]
 
     def set_balloon(self, guest: Entity, target_kib: int) -> None:

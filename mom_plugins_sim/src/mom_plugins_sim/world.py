@@ -14,6 +14,7 @@ from mom_plugins_sim.host_swap import Held, SwappedGuest, compressed, disk, held
 from mom_plugins_sim.ksm import Ksm
 from mom_plugins_sim.scene import FOREVER, FaultKind, GuestScene, Scene, SceneFault
 from mom_plugins_sim.statistics import SentFigures, SentStatistics
+from mom_toolkit import GuestState
 
 TICK = 1.0
 """Seconds of a step. A balloon moves 0.86 GiB in it, and a program fills 320 MiB: both less than what matters to a cycle."""
@@ -93,6 +94,8 @@ class World:
         """Seconds of work lost by guests that have left."""
         self.stopped: dict[str, SimulatedGuest | GuestScene] = {}
         """Guests that were saved and go on, or were shut down and boot, when they are started, by id."""
+        self._to_be: dict[str, GuestState] = {}
+        """How guests are to be when time moves on, by id."""
         self.ksm = Ksm()
         self._began = now
         self._starts = 1
@@ -125,6 +128,7 @@ class World:
     def step(self, dt: float) -> None:
         """Move everything on by `dt` seconds."""
         time = self.time
+        self.settle()
         if time >= self._next_change:
             self._change(time)
         step_guest = guest_model.step
@@ -215,6 +219,36 @@ class World:
         left = self.guests.pop(identity).memory
         self.killed += left.killed
         self.lost_seconds += left.lost_seconds
+
+    def standing(self, identity: str) -> GuestState | None:
+        """How a guest is, or is about to be; None when there is no such guest."""
+        there, stopped = self.guests.get(identity), self.stopped.get(identity)
+        if there is None and stopped is None:
+            return None
+        if identity in self._to_be:
+            return self._to_be[identity]
+        if there is not None:
+            return GuestState.PAUSED if there.paused else GuestState.RUNNING
+        return GuestState.OFF if isinstance(stopped, GuestScene) else GuestState.SAVED
+
+    def let_be(self, identity: str, standing: GuestState) -> None:
+        """Pause, stop or start a guest that is there, or is stopped. It takes effect when time moves on, or the guests are listed: what
+        else is done in the same cycle, by other plugins' threads, comes to the same before this and after it."""
+        self._to_be[identity] = standing
+
+    def settle(self) -> None:
+        """Have all guests be as they are to be."""
+        if not self._to_be:
+            return
+        wanted, self._to_be = self._to_be, {}
+        for identity, standing in wanted.items():
+            stops = standing in {GuestState.SAVED, GuestState.OFF}
+            if identity in self.stopped and not stops:
+                self.start(identity)
+            elif identity in self.guests and stops:
+                self.stop(identity, keep=standing is GuestState.SAVED)
+            if identity in self.guests:
+                self.guests[identity].paused = standing is GuestState.PAUSED
 
     def stop(self, identity: str, *, keep: bool) -> None:
         """End a guest; KeyError when there is no such guest.

@@ -50,8 +50,9 @@ class Wanted:
 class Figures:
     """The host's figures, in KiB: what it can promise, what is promised to guests, and what is kept for launches that have not come.
 
-    `room` is what the host can have at once, by the plugin that makes room; None: there is none, and what is available counts. What
-    `undescribed` guests are promised is not known yet, so that they count with all of their memory.
+    Guests that mom has stopped are promised `returning`, for when they come back. `room` is what the host can have at once, by the plugin
+    that makes room; None: there is none, and what is available counts. What `undescribed` guests are promised is not known yet, so that
+    they count with all of their memory.
     """
 
     promisable: float
@@ -61,6 +62,7 @@ class Figures:
     room: Room | None
     promises: Promises
     undescribed: int = 0
+    returning: float = 0.0
 
 
 def figures_of(snapshot: Snapshot, room: Room | None, reservations: Sequence[Reservation], promises: Promises) -> Figures | None:
@@ -73,7 +75,8 @@ def figures_of(snapshot: Snapshot, room: Room | None, reservations: Sequence[Res
     undescribed = sum([guest.blocked.get("*") == UNDESCRIBED for guest in snapshot.listed])
     # A guest that has come for a reservation counts by its own promise.
     reserved = sum(one.kept_kib for one in reservations if one.state.lasts and one.guest is None)
-    return Figures(promisable, promised, float(reserved), available, room, promises, undescribed)
+    returning = host.number("mem_promised_stopped") or 0.0  # unknown without the plugin eviction, which alone stops guests
+    return Figures(promisable, promised, float(reserved), available, room, promises, undescribed, returning)
 
 
 def _promised_kib(guest: Guest, promises: Promises) -> float:
@@ -85,7 +88,7 @@ def _promised_kib(guest: Guest, promises: Promises) -> float:
 
 def admission_of(wanted: Wanted, figures: Figures, snapshot: Snapshot) -> Admission:
     """Say whether these guests fit, and why."""
-    left = figures.promisable - figures.promised - figures.reserved
+    left = figures.promisable - figures.promised - figures.reserved - figures.returning
     at_once = figures.available if figures.room is None else float(figures.room.most_kib)
     by_promises = _fits(left, wanted.guarantee_kib)
     by_memory = _fits(at_once, wanted.start_kib)
@@ -116,6 +119,8 @@ def _fits(kib: float, each: float) -> int:
 def _about_promises(wanted: Wanted, figures: Figures, left: float) -> str:
     together = wanted.count * wanted.guarantee_kib
     unknown = f" (of {figures.undescribed} it is not known yet: they count with all their memory)" if figures.undescribed else ""
+    if figures.returning:
+        unknown += f", {format_kib(figures.returning)} to guests that mom has stopped and that come back"
     reserved = f"{unknown} and {format_kib(figures.reserved)} are reserved for launches" if figures.reserved else unknown
     rest = f"{format_kib(left)} are left" if left > 0 else f"{format_kib(-left)} too much" if left < 0 else "nothing is left"
     return (

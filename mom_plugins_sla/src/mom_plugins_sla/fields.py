@@ -32,6 +32,7 @@ FIELDS = (
     *(_guest(name, Unit.FLAG, f"whether the guest may be {what} when the host is full") for name, what in ALLOWED.items()),
     _guest("leave_warning", Unit.SECONDS, "how long before such a step it is announced; unknown if nothing may be done"),
     _guest("comes_back", Unit.FLAG, "whether what was done is undone later; unknown if nothing may be done"),
+    FieldSpec.reads("mem_promised_stopped", Unit.KIB, Scope.HOST),
     FieldSpec("classes_file_wrong", Unit.TEXT, Scope.HOST, _WRONG, "classes_file"),
     FieldSpec("fair_share_lack", Unit.KIB, Scope.HOST, _LACK, "mem_really_available"),
     _guest("fair_share", Unit.KIB, "the guest's fair share of what guests can have together; as of the last cycle", "all guests' needs"),
