@@ -455,6 +455,14 @@ def mom_importers():
         return imported
     return [Importer("acme", "what Acme has", convert{more})]
 """
+REFUSING = """
+@staticmethod
+@hookimpl
+def mom_importers():
+    def convert(texts):
+        raise ConfigError([ConfigProblem("old", 1, 1, "no line of Acme's", "")])
+    return [Importer("acme", "what Acme has", convert, assumed=True)]
+"""
 IMPORT_NAMES = "from mom_cli import Imported, Importer"
 
 
@@ -494,6 +502,15 @@ def test_without_a_kind_the_importer_counts_that_is_assumed_and_else_mom_asks(mo
         "usual", IMPORTER.replace('"acme"', '"usual"').format(folder=tmp_path, more=", assumed=True"), before=IMPORT_NAMES
     )
     assert mom("config", "import", tmp_path / "old")[0] == 0
+
+
+def test_a_file_that_the_assumed_importer_cannot_read_may_be_another_programs(mom, only_shelf, tmp_path):
+    (tmp_path / "old").write_text("")
+    only_shelf.add_plugin("acme", REFUSING, before="from mom_cli import Importer\nfrom mom_core import ConfigError, ConfigProblem")
+    said = "taken for what Acme has; another program's is named by --from KIND"
+    code, _, err = mom("config", "import", tmp_path / "old")
+    assert (code, said in err, "old:1:1: no line of Acme's" in err) == (2, True, True)
+    assert said not in mom("config", "import", "--from", "acme", tmp_path / "old")[2]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mom_cli.here import HostSight, how_to_start, look, next_steps
+from mom_daemon.cli.frame import run
 
 MOM = Path(sys.executable).with_name("mom")
 
@@ -99,6 +100,20 @@ def test_where_systemd_knows_mom_it_is_started_as_a_service_and_not_by_hand(tmp_
     (tmp_path / "run/systemd/system").mkdir(parents=True)
     assert how_to_start(None, tmp_path) == how_to_start("/etc/mom/mom.yaml", tmp_path) == "systemctl start mom"
     assert how_to_start("other.yaml", tmp_path) == "mom run -c other.yaml"
+
+
+def test_the_configuration_that_the_environment_names_is_the_one_that_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "other.yaml"
+    monkeypatch.setenv("MOM_CONFIG", str(file))
+    assert run(["here"]) == 0
+    assert f"mom config init -o {file}" in capsys.readouterr().out
+    file.write_text(f"mode: observe\nstate_directory: {tmp_path}/state\nrun_directory: {tmp_path}/run\n")
+    assert run(["here"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"mom does not run; {file} has mode: observe in line 1" in said
+    assert "systemctl" not in said
 
 
 def test_a_machine_that_runs_no_guests_is_led_to_the_demonstration_where_that_is_installed() -> None:

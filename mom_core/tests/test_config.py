@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mom_core import ConfigError, Guest, GuestPattern, Portion, UnitError, load_config
 from mom_core.config import Config, document
+from mom_core.guest_patterns import GuestPatterns
 
 ACME = '''
 class Inner(StrictModel):
@@ -48,6 +49,18 @@ from pydantic import Field, SecretStr
 from mom_core import Duration, GuestSettings, PluginSettings, Size
 from mom_core import StrictModel
 """
+
+ZETA = '''
+from mom_core import PluginSettings
+
+class Plugin:
+    class Settings(PluginSettings):
+        gain: int = 1
+        """How much."""
+
+    def __init__(self, settings, context):
+        self.settings = settings
+'''
 
 
 @pytest.fixture
@@ -223,6 +236,7 @@ def test_what_holds_no_configuration_is_an_error(problems, text, told):
         ("plugins: [1", "1:12", "bracket is opened and not closed"),
         ("plugins:\n\thost: {}", "2:1", "indent with spaces"),
         ("mode: a: b", "1:8", "colon needs quotes"),
+        ("interval 5s\nplugins:\n  sim: {}", "2:8", "if the line above lacks its colon"),
         ("mode: *x", "1:7", "needs quotes"),
         ("mode: @x", "1:7", "needs quotes"),
         ("mode: 'x\nplugins: {}", "2:12", "which begins in line 1"),
@@ -295,6 +309,18 @@ def test_a_large_file_of_rubbish_does_not_take_the_square_of_its_length(problems
 
 
 # --- what is wrong with keys and values ----------------------------------------------------------------------------------------
+
+
+def test_a_setting_that_stands_in_the_wrong_place_is_told_where_it_belongs(acme, problems):
+    acme.add("zeta-plugins", {"zeta": "shelf_zeta:Plugin"}, {"shelf_zeta": ZETA})
+    assert problems("plugins:\n  zeta: {step: 1MiB, interval: 5s, floor: 1GiB, whatever: 1, inner: {depth: 1}}\n  acme: {}\n") == [
+        "2:10: plugins.zeta.step: there is no such setting (it is a setting of acme: write it there)",
+        "2:22: plugins.zeta.interval: there is no such setting "
+        "(it is a setting of mom, outside `plugins:`: write `interval:` at the left edge)",
+        '2:36: plugins.zeta.floor: there is no such setting (it is said of guests: below `guests:`, as in `"db-*": {floor: …}`)',
+        "2:49: plugins.zeta.whatever: there is no such setting (there are: deadline, gain)",
+        "2:62: plugins.zeta.inner: there is no such setting (it is a setting of acme: write it there)",
+    ]
 
 
 def test_all_problems_are_told_at_once_in_the_order_of_the_file(acme, problems):
@@ -599,6 +625,12 @@ def test_patterns_that_contradict_each_other_leave_the_last_one_and_a_warning(sh
     assert find(Guest("id", "db2")).model_dump() == {"low": 0, "high": 20}
     assert find(Guest("id", "x")).model_dump() == {"low": 50, "high": 100}
     assert caplog.text.count("contradict") == 1
+
+
+def test_without_patterns_no_guest_is_remembered():
+    patterns = GuestPatterns([])
+    assert [patterns.matching(Guest(f"u{number}", f"vm{number}")) for number in range(3)] == [(), (), ()]
+    assert patterns._found.cache_info().currsize == 0
 
 
 def test_guests_of_one_pattern_share_what_was_found_for_them(acme, config):

@@ -1,7 +1,11 @@
 """One cycle as one document: live, in the status file, and as a stream of changes."""
 
 import json
+import socket
+import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -11,6 +15,7 @@ from pydantic import TypeAdapter
 from served_mom import Serve, Served
 from test_http_reading import busy_report
 
+from mom_core import MomError
 from mom_daemon import ReportDocument, json_text, status_of
 from mom_plugins_http.cli.client import ApiRefusedError, Client
 from mom_plugins_http.cli.event_stream import EventStream
@@ -100,6 +105,31 @@ def test_what_has_not_changed_is_not_told_again(served: Served) -> None:
     before = status_of(served.engine, report)
     assert changes_between(before, status_of(served.engine, report)) is not None
     assert {*(changes_between(before, before) or {})} == {"cycle"}
+
+
+def test_a_mom_that_is_silent_is_given_up_as_by_other_verbs_and_said_in_words(tmp_path: Path) -> None:
+    def answer() -> None:
+        held.append(server.accept()[0])
+        held[0].sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+
+    held: list[socket.socket] = []
+    path = tmp_path / "mom.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        client, began = Client(path, 0.3), time.monotonic()
+        with pytest.raises(MomError, match=r"did not answer on .*mom\.sock within 0\.3 s"):
+            EventStream(client, SECONDS)
+        assert time.monotonic() - began < SECONDS / 2
+        server.accept()[0].close()
+        thread = threading.Thread(target=answer)
+        thread.start()
+        stream = EventStream(Client(path), 0.2)
+        thread.join()
+        with pytest.raises(MomError, match=r"did not answer on .*mom\.sock within 0\.2 s"):
+            next(iter(stream))
+        stream.close()
+        held[0].close()
 
 
 class Reader:

@@ -274,7 +274,13 @@ def import_command(old: tuple[Path, ...], kind: str | None, output: str, force: 
     from mom_cli.importers import importer_of, texts_of
 
     importer = importer_of(kind)
-    imported = importer.convert(texts_of(importer, old))
+    try:
+        imported = importer.convert(texts_of(importer, old))
+    except ConfigError:
+        if kind is None:
+            taken = f"mom: taken for {importer.what}; another program's is named by --from KIND, see docs/coming-from.md"
+            print_prose(taken, 2, err=True)
+        raise
     observe = _observes(output, said=observe)
     imported.top.set("mode", "observe" if observe else "enforce", HOW_TO_ACT if observe else "")
     if output == "-":

@@ -39,7 +39,8 @@ WATCH: Final = (("mom status", "how the host is, and what mom did last"), ("mom 
 class HostSight:
     """A host, as far as it is seen. None: it is not known.
 
-    `managed` has what manages guests here, with the path that shows it; `guests` counts QEMU's processes. `observes` is the line of the
+    `managed` has what manages guests here, with the path that shows it; `guests` counts QEMU's processes. `file` is the configuration:
+    whether it is there says `configured`. `observes` is the line of the
     configuration by which mom touches nothing. `unit` says whether systemd knows mom; `left` counts changes that no mom has put back.
     """
 
@@ -48,6 +49,7 @@ class HostSight:
     guests: int | None = None
     total_kib: int | None = None
     available_kib: int | None = None
+    file: Path = DEFAULT_CONFIG
     configured: bool = False
     observes: int | None = None
     unit: bool = False
@@ -59,7 +61,7 @@ class HostSight:
 def here_command() -> None:
     """Say what is seen of this host, and what to type next; `mom` alone says the same. Nothing is asked or touched."""
     root = os.geteuid() == 0  # before this process becomes whom mom's folders belong to
-    sight = look(Path("/"))
+    sight = look(Path("/"), Path(os.environ.get("MOM_CONFIG") or DEFAULT_CONFIG).absolute())
     context = click.get_current_context().find_root()
     demo = isinstance(context.command, click.Group) and "demo" in context.command.list_commands(context)
     steps = list(next_steps(sight, root=root, demo=demo))
@@ -84,12 +86,12 @@ def _has_unit(root: Path) -> bool:
     return any(_exists(root / folder / "mom.service") for folder in _UNITS)
 
 
-def look(root: Path) -> HostSight:
-    """Look at the host whose files are below `root`."""
+def look(root: Path, file: Path = DEFAULT_CONFIG) -> HostSight:
+    """Look at the host whose files are below `root`, and whose configuration is `file` there."""
     signs = ((name, next((path for path in paths if _exists(root / path)), None)) for name, paths in SIGNS.items())
     managed = tuple((name, f"/{path}") for name, path in signs if path is not None)
     memory = read_meminfo(root)
-    config = root / DEFAULT_CONFIG.relative_to("/")
+    config = root / file.relative_to("/")
     said = _known(lambda: read_document(config)) or Document(str(config))
     top: Mapping[str, object] = said.value if isinstance(said.value, Mapping) else {}
     state, run = (
@@ -103,9 +105,10 @@ def look(root: Path) -> HostSight:
         guests=_qemu_processes(root / "proc"),
         total_kib=memory.get("MemTotal"),
         available_kib=memory.get("MemAvailable"),
+        file=file,
         configured=_may_exist(config),
         observes=said.place(("mode",)).line if top.get("mode") == "observe" else None,
-        unit=_has_unit(root),
+        unit=file == DEFAULT_CONFIG and _has_unit(root),  # which runs mom with that one
         pid=_known(lambda: holder(run)) or 0,
         left=_known(lambda: changes_left(state)),
     )
@@ -118,9 +121,7 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
     :param demo: whether there is a `mom demo`
     """
     sudo = "" if root else "sudo "
-    acts = (
-        f", when line {sight.observes} of {DEFAULT_CONFIG} says `mode: enforce` (until then it touches nothing)" if sight.observes else ""
-    )
+    acts = f", when line {sight.observes} of {sight.file} says `mode: enforce` (until then it touches nothing)" if sight.observes else ""
     if sight.pid:
         yield from ((f"{sudo}{command}", what) for command, what in WATCH)
         if acts:
@@ -134,7 +135,8 @@ def next_steps(sight: HostSight, *, root: bool, demo: bool = True) -> Iterator[t
     if not (sight.kvm or sight.managed or sight.guests) and demo:
         yield "mom demo", "a simulated host under memory pressure, relieved before your eyes: nothing real is touched"
     if not sight.configured:
-        yield f"{sudo}mom config init", f"writes a commented {DEFAULT_CONFIG} for what is found on this host"
+        there = "" if sight.file == DEFAULT_CONFIG else f" -o {sight.file}"
+        yield f"{sudo}mom config init{there}", f"writes a commented {sight.file} for what is found on this host"
     yield f"{sudo}mom doctor", "what would keep mom from working here, each with the cure"
     yield f"{sudo}mom run --observe", "decides and reports, and touches nothing, until Ctrl-C"
     if sight.unit:
@@ -152,7 +154,7 @@ def _lines(sight: HostSight) -> Iterator[tuple[str, str]]:
     if sight.total_kib is not None:
         available = "" if sight.available_kib is None else f", {format_kib(sight.available_kib)} available"
         yield "memory", f"{format_kib(sight.total_kib)}{available}"
-    configured = str(DEFAULT_CONFIG) if sight.configured else f"no {DEFAULT_CONFIG} yet"
+    configured = str(sight.file) if sight.configured else f"no {sight.file} yet"
     if sight.observes:
         configured += f" has mode: observe in line {sight.observes}, by which nothing is touched"
     yield "mom", (f"runs as process {sight.pid}" if sight.pid else "does not run") + f"; {configured}"

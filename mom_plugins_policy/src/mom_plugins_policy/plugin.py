@@ -199,6 +199,8 @@ class PolicyPlugin:
             remarks = self._policies.checked(policy) if self._context.declarations.fields else ()
             texts = {remark: f"{printable(str(remark.source), 400)}: {remark.message} [{remark.kind}]" for remark in remarks}
             wrong = [Finding(Severity(remark.severity), "policies", text, remark.hint) for remark, text in texts.items()]
+            if not (policy.program.texts or self._not_read):
+                wrong.append(Finding(Severity.WARNING, "policies", self._none(), _WRITE_SOME))
         except ConfigError as error:
             wrong = [Finding(Severity.ERROR, "policies", str(replace(one, hint="")), one.hint) for one in error.problems]
         return [*wrong, *(Finding(Severity.WARNING, "policies", one.message, one.hint) for one in self._not_read)]
@@ -250,11 +252,14 @@ class PolicyPlugin:
         if state.texts:
             self._context.log.info("policies: %s", ", ".join(f"{name} ({text.origin})" for name, text in state.texts.items()))
         else:
-            folder = self._settings.directory
-            where = "" if folder is None else f": {folder} {'holds no file *.policy' if folder.is_dir() else 'is not there'}"
-            self._context.log.warning("there are no policies, so nothing is decided%s", where)
+            self._context.log.warning("%s", self._none())
         if self._context.serves:  # others, such as mom doctor, say it themselves
             self._log_remarks(policy, state)
+
+    def _none(self) -> str:
+        folder = self._settings.directory
+        where = "" if folder is None else f": {folder} {'holds no file *.policy' if folder.is_dir() else 'is not there'}"
+        return f"there are no policies, so nothing is decided{where}"
 
     def _say_loaded(self) -> None:
         policy = self._policies.policy
@@ -308,6 +313,8 @@ def _unknown_fields(fault: Fault, snapshot: Snapshot) -> list[str]:
     found = [match[1] for value in fault.values if (match := _NIL_FIELD.fullmatch(value))]
     return found if all(guest.fields.get(field) is None for field in found) else []
 
+
+_WRITE_SOME: Final = "enable plugins that bring some, such as balloon and ksm, without `defaults: false`; or write policies of your own"
 
 _COLLECTORS: Final = {
     Scope.HOST: "those of the host are collected by the plugin host",

@@ -213,7 +213,7 @@ for _kind, _pattern, _first in (
 _ADVICE: Final = (
     (r"'\\t'", "indent with spaces, not with tabs"),
     ("'[@`%]'", "text that begins with this character needs quotes"),
-    ("mapping values are not allowed", "text with a colon needs quotes; otherwise look at the indentation"),
+    ("mapping values are not allowed", "text with a colon needs quotes; else see the indentation, and if the line above lacks its colon"),
     ("could not find expected ':'", "write `key: value`, with a space after the colon"),
     ("expected <block end>", "look at the indentation of this line and the one above"),
     ("undefined alias|while scanning an alias", "text that begins with * needs quotes"),

@@ -105,7 +105,11 @@ def _cannot_check(document: Document, path: KeyPath, owner: str, error: BaseExce
 
 
 def _validated_by_plugin(
-    document: Document, model: type[Model], given: Sequence[tuple[KeyPath, Mapping[str, object]]], owner: str
+    document: Document,
+    model: type[Model],
+    given: Sequence[tuple[KeyPath, Mapping[str, object]]],
+    owner: str,
+    elsewhere: Mapping[str, str] = MappingProxyType({}),
 ) -> Sequence[Model | BaseException]:
     """What a plugin's model makes of each of these settings. Its validators are the plugin's: they may raise `SystemExit`, or not end."""
     found: list[Model | BaseException] = []
@@ -121,7 +125,7 @@ def _validated_by_plugin(
     made = found if late is None else [*found[: len(given) - 1], late]  # one that is left behind may go on
     for (path, settings), one in zip(given, made, strict=False):
         if isinstance(one, ValidationError):
-            complain(document, path, settings, model, one.errors(include_url=False))
+            complain(document, path, settings, model, one.errors(include_url=False), elsewhere)
         elif isinstance(one, BaseException):
             _cannot_check(document, path, owner, one)
     return made
@@ -157,16 +161,31 @@ def _plugins(document: Document, top: Mapping[str, object], causes: list[PluginE
         document.note(document.place(("plugins", error.plugin), at_key=True), error.message, error.hint)
     causes += errors
     # Where its settings are wrong, what it says about guests is known: they are checked all the same.
-    settings = {name: _plugin_settings(document, section[name], plugin) or PluginSettings() for name, plugin in loaded.items()}
+    hints = _hints_of_owners(loaded)
+    settings = {name: _plugin_settings(document, section[name], plugin, hints) or PluginSettings() for name, plugin in loaded.items()}
     return {name: ConfiguredPlugin(name, plugin, settings[name]) for name, plugin in loaded.items()}
 
 
-def _plugin_settings(document: Document, value: object, plugin: LoadedPlugin) -> PluginSettings | None:
+def _hints_of_owners(loaded: Mapping[str, LoadedPlugin]) -> dict[str, str]:
+    """Whose each setting is, for one that stands below a plugin that has no such setting."""
+    owners: dict[str, list[str]] = {}
+    for name, plugin in loaded.items():
+        for setting in setting_names(plugin.settings_class):
+            owners.setdefault(setting, []).append(printable(name))
+    of_guests = {name for plugin in loaded.values() if plugin.guest_settings_class for name in setting_names(plugin.guest_settings_class)}
+    return {
+        **{name: f"it is a setting of mom, outside `plugins:`: write `{name}:` at the left edge" for name in setting_names(CoreSettings)},
+        **{name: f'it is said of guests: below `guests:`, as in `"db-*": {{{name}: …}}`' for name in of_guests},
+        **{name: f"it is a setting of {', '.join(plugins)}: write it there" for name, plugins in owners.items()},
+    }
+
+
+def _plugin_settings(document: Document, value: object, plugin: LoadedPlugin, hints: Mapping[str, str]) -> PluginSettings | None:
     path = ("plugins", plugin.name)
     if value is not None and not isinstance(value, Mapping):
         document.complain(path, "the settings of a plugin must be a mapping", f"write `{printable(plugin.name)}: {{}}` for the defaults")
         return None
-    (made,) = _validated_by_plugin(document, plugin.settings_class, [(path, value or {})], _owner(plugin))
+    (made,) = _validated_by_plugin(document, plugin.settings_class, [(path, value or {})], _owner(plugin), hints)
     return made if isinstance(made, PluginSettings) else None
 
 

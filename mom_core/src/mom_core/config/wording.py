@@ -46,12 +46,20 @@ _LIMITS: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 
-def complain(document: Document, base: KeyPath, value: object, model: type[BaseModel], errors: Sequence[ErrorDetails]) -> None:
+def complain(
+    document: Document,
+    base: KeyPath,
+    value: object,
+    model: type[BaseModel],
+    errors: Sequence[ErrorDetails],
+    elsewhere: Mapping[str, str] = types.MappingProxyType({}),
+) -> None:
     """Note pydantic's errors as problems at the places of the values that they mean.
 
     :param base: where in the document the validated value stands
     :param value: what was validated
     :param model: what it was validated against
+    :param elsewhere: hints for settings that belong to another place of the document, by name
     """
     groups: dict[tuple[KeyPath, bool], list[tuple[str, str]]] = {}
     for error in errors:
@@ -59,7 +67,8 @@ def complain(document: Document, base: KeyPath, value: object, model: type[BaseM
         path = base + _walk(value, loc)
         outermost = str(loc[0]) if loc else ""
         if error["type"] == "extra_forbidden":
-            groups.setdefault((path, True), []).append(unknown_key(str(loc[-1]), _names_at(model, loc[:-1])))
+            message, hint = unknown_key(str(loc[-1]), _names_at(model, loc[:-1]))
+            groups.setdefault((path, True), []).append((message, elsewhere.get(outermost, hint) if len(loc) == 1 else hint))
         elif error["type"] == "missing":
             about = " ".join(descriptions(model).get(outermost, "").split())
             groups.setdefault((base + loc, True), []).append(("is missing", about))

@@ -34,7 +34,7 @@ class UnixConnection(http.client.HTTPConnection):
 
     def __init__(self, path: Path, seconds: float = ANSWER_SECONDS) -> None:
         super().__init__("localhost", timeout=seconds)
-        self._path = path
+        self.path = path
         self._seconds = seconds
 
     def connect(self) -> None:
@@ -44,7 +44,7 @@ class UnixConnection(http.client.HTTPConnection):
         until = time.monotonic() + CONNECT_SECONDS
         while True:
             try:
-                self.sock.connect(str(self._path))
+                self.sock.connect(str(self.path))
             except BlockingIOError:  # many connect at once, and the kernel's queue is full
                 if time.monotonic() > until:
                     raise
@@ -71,7 +71,7 @@ class Client:
     def __init__(self, path: Path, seconds: float = ANSWER_SECONDS, reading: float = READ_SECONDS) -> None:
         self.path = path
         self._seconds = seconds
-        self._reading = min(seconds, reading)
+        self.reading = min(seconds, reading)
 
     @classmethod
     def configured(cls, config_path: str | None, seconds: float = ANSWER_SECONDS, reading: float = READ_SECONDS) -> Client:
@@ -111,7 +111,7 @@ class Client:
         data = None if body is None else json.dumps(body).encode()
         if data is not None:
             headers["content-type"] = "application/json"
-        seconds = self._reading if method == "GET" else self._seconds
+        seconds = self.reading if method == "GET" else self._seconds
         connection = UnixConnection(self.path, seconds)
         try:
             connection.request(method, path, data, headers)
@@ -121,8 +121,7 @@ class Client:
         except (FileNotFoundError, ConnectionRefusedError):
             raise NotRunning(f"no process serves {self.path}", hint="start mom, with the plugin http enabled") from None
         except TimeoutError:
-            who, hint = _silent(connection)
-            raise MomError(f"mom{who} did not answer on {self.path} within {seconds:g} s", hint=hint) from None
+            raise no_answer(connection, seconds) from None
         except PermissionError:
             raise MomError(
                 f"{self.path} may not be used by this user", hint="ask as root, or as a member of the group that it is for"
@@ -136,11 +135,17 @@ class Client:
         return content
 
 
+def no_answer(connection: UnixConnection, seconds: float) -> MomError:
+    """The error that mom was silent for so long on a connection that is still open."""
+    who, hint = _silent(connection)
+    return MomError(f"mom{who} did not answer on {connection.path} within {seconds:g} s", hint=hint)
+
+
 def _silent(connection: UnixConnection) -> tuple[str, str]:
     """Which process it is that does not answer, and what can be done about it."""
     try:
         pid = PeerCredentials.of(connection.sock).process
-    except OSError:
+    except (OSError, AttributeError):  # http.client may have let go of its socket
         pid = 0
     process = ProcessStat.of(f"/proc/{pid}")
     if process is None:  # it has ended, or the kernel does not say

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from mom_core import MomError
-from mom_plugins_http.cli.client import Client, UnixConnection, refusal
+from mom_plugins_http.cli.client import Client, UnixConnection, no_answer, refusal
 
 _LARGEST_LINE: Final = 256 << 20
 """Bytes: the whole report of a large host is one line."""
@@ -20,15 +20,22 @@ class EventStream:
     """A running mom's events, from when this is made until `close`.
 
     :param query: of the request, such as `fields=`
-    :param silence: seconds without a sign of life after which mom is given up
+    :param silence: seconds without a sign of life after which mom is given up, once it has answered; until then, the client's count
     :raises MomError: mom does not answer, or says no
     """
 
     def __init__(self, client: Client, silence: float, query: str = "") -> None:
-        self._connection = UnixConnection(client.path, silence)
+        self._connection = UnixConnection(client.path, client.reading)
+        self._silence = silence
         try:
             self._connection.request("GET", f"/v1/events?{query}", headers={"accept": "text/event-stream"})
+            sock = self._connection.sock
             self._response = self._connection.getresponse()
+            sock.settimeout(silence)
+        except TimeoutError:
+            error = no_answer(self._connection, client.reading)
+            self._connection.close()
+            raise error from None
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             client.get("/v1/status")  # says in words why mom does not answer, or that this user may not ask
@@ -52,6 +59,8 @@ class EventStream:
                     content = json.loads(b"\n".join(parts))
                     yield name or "message", content if isinstance(content, dict) else {"content": content}
                     name, parts = "", []
+        except TimeoutError:
+            raise no_answer(self._connection, self._silence) from None
         except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:  # http.client loses its file when it is closed
             raise _ended(error) from None
 
