@@ -33,6 +33,7 @@ SwapFree: 0 kB
 
 KSM = {"run": 0, "pages_to_scan": 100, "sleep_millisecs": 20, "merge_across_nodes": 1, "pages_shared": 0, "pages_sharing": 0,
        "pages_unshared": 1000, "pages_volatile": 0, "full_scans": 1}  # fmt: skip
+KSMD = "37 (ksmd) S 2 0 0 0 -1 2097216 0 0 0 0 25 75 0 0 25 5 1 0 26 0 0 18446744073709551615\n"
 
 ONE = {"id": "11111111-0000-4000-8000-000000000001", "name": "one", "user_limit": "50",
        "disks": [{"name": "vda", "path": "/rhev/vda", "maximum": {"total_bytes_sec": 104857600, "total_iops_sec": 5 << 32}}]}  # fmt: skip
@@ -46,7 +47,9 @@ class Daemon(MomRun):
         super().__init__(folder)
         self.socket = folder / "mom.sock"
         knobs = {f"sys/kernel/mm/ksm/{name}": f"{value}\n" for name, value in KSM.items()}
-        self.root = host_of(folder / "root", {**knobs, "proc/meminfo": MEMINFO, "sys/devices/system/cpu/online": "0-3\n"})
+        # Where not even the kernel's own thread is seen, processes are hidden, and what may be merged is unknown.
+        ksmd = {"proc/37/comm": "ksmd\n", "proc/37/stat": KSMD}
+        self.root = host_of(folder / "root", {**knobs, **ksmd, "proc/meminfo": MEMINFO, "sys/devices/system/cpu/online": "0-3\n"})
         (self.root / "proc/pressure").mkdir()
         self.ksm = self.root / "sys/kernel/mm/ksm"
         pki = write_pki(self.root / "etc/pki/vdsm", ca)
