@@ -136,7 +136,7 @@ class Recording:
                 self.damage.note(path, 0, str(error))
         except FileNotFoundError as error:
             if [path] == self.files:
-                raise MomError(f"there is no file {path}") from error
+                raise MomError(f"there is no file {path}", hint=f"name a folder with files *{SUFFIX}, or one such file") from error
             self.damage.cut_off.append(str(path))  # given up by the writer while we read
         except OSError as error:
             raise MomError(f"cannot read {path}: {error.strerror}") from error
