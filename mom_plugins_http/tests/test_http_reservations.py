@@ -214,9 +214,8 @@ def test_a_service_that_fails_or_answers_nonsense_costs_no_report_and_is_named(
     assert not [one for one in served.engine.cycle().problems if one.source.name == "http"]
 
 
-def test_a_service_that_does_not_answer_costs_no_report_and_is_named(
-    served: Served, failing: Failing, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def is_silent_in_a_cycle(served: Served, failing: Failing, monkeypatch: pytest.MonkeyPatch) -> Event:
+    """By what is returned, the service answers in the end."""
     monkeypatch.setattr("mom_plugins_http.service._NEWS_SECONDS", 0.05)
     back = Event()
 
@@ -226,6 +225,13 @@ def test_a_service_that_does_not_answer_costs_no_report_and_is_named(
 
     failing.do = waits
     served.engine.cycle()
+    return back
+
+
+def test_a_service_that_does_not_answer_costs_no_report_and_is_named(
+    served: Served, failing: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back = is_silent_in_a_cycle(served, failing, monkeypatch)
     report = served.engine.cycle()
     assert served.get("/v1/report")["cycle"]["number"] == report.number
     assert any("the service Reservations of test_http_reservations does not answer" in one.message for one in report.problems)
@@ -236,16 +242,7 @@ def test_a_service_that_does_not_answer_costs_no_report_and_is_named(
 def test_a_service_that_was_slow_once_and_has_answered_by_the_next_cycle_is_not_named(
     served: Served, failing: Failing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mom_plugins_http.service._NEWS_SECONDS", 0.05)
-    back = Event()
-
-    def waits() -> Sequence[Reservation]:
-        back.wait(60)
-        return []
-
-    failing.do = waits
-    served.engine.cycle()
-    back.set()
+    is_silent_in_a_cycle(served, failing, monkeypatch).set()
     wait_until(lambda: (call := served.service._gathering) is not None and call.done())
     assert not [one for one in served.engine.cycle().problems if one.source.name == "http"]
 

@@ -20,9 +20,6 @@ PINNED = "pinned"
 """The property of a guest that says why the host gains nothing from shrinking it, where it gains nothing."""
 
 UNHEARD = "what its class promises is not known yet"
-REBOOT_AGE = "reboot_age"
-"""The field that says for how long a guest has told of itself since it rebooted."""
-
 NEW = "it was started a moment ago, and its programs may not have begun yet"
 
 ASKED_AGAIN_SECONDS = 30.0
@@ -364,7 +361,7 @@ class BalloonedGuests:
             for memory in self._missing.values():
                 memory.lists_without += 1
             self._missing = {identity: memory for identity, memory in self._missing.items() if memory.lists_without < LISTS_UNTIL_GONE}
-        told = map(snapshot.numbers, ("balloon_cur", REBOOT_AGE))
+        told = map(snapshot.numbers, ("balloon_cur", "reboot_age"))
         for memory, size, reboot_age in zip(self._met(guests, now), *told, strict=True):
             if reboot_age is not None:
                 memory.see_reboot(now - reboot_age, now, self._start_rest)

@@ -70,7 +70,7 @@ _READ: Final = (
     (names.STOPPED_BELOW, _KIB, _H),
     (names.RISE, _KIB, _H),
     *((name, _KIB, _G) for name in (names.EXPECTED, names.EXPECTED_SOON)),
-    (names.RISES_IN, _S, _G),
+    *((name, _S, _G) for name in ("reboot_age", names.RISES_IN)),
     (names.WEIGHT, _RATIO, _G),
 )
 """Fields of others that the law reads, or learns from, where they are known."""

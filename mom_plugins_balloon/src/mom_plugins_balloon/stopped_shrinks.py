@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -27,14 +28,16 @@ def stopped_shrinks(
     :param end_sweep: has the sweep of a guest end, by its id
     :param started: knows what guests had before mom touched their sizes
     """
-    snapshot = records.snapshot
+    snapshot, before_mom = records.snapshot, functools.cache(started.before_mom)  # of all guests at once, and in few cycles
     for guest, target, size in zip(snapshot.listed, snapshot.numbers(CONTROL), snapshot.numbers("balloon_cur"), strict=True):
         if size is None or guest.why_blocked(CONTROL):
             continue
         memory = records.of(guest.id)
-        if memory is not None and records.boots_again(memory) and (had := _lacks(snapshot.guests[guest.id], target or size, started)):
-            yield guest, SafeSize(had, _REBOOTED)
-            continue
+        if memory is not None and records.boots_again(memory) and (before := before_mom().get((guest.id, guest.incarnation))):
+            had = _without_mom(snapshot.guests[guest.id], before, started)
+            if had > (target or size):
+                yield guest, SafeSize(had, _REBOOTED)
+                continue
         if target is None:
             continue
         if memory is not None and memory.request is not None and memory.request.sweeps:
@@ -56,11 +59,10 @@ def stopped_shrinks(
                 yield guest, SafeSize(math.ceil(size), f"{limit.words(known, limits)}; the shrink under way is stopped")
 
 
-def _lacks(guest: Guest, heading: float, started: StartedSizes) -> int | None:
-    """What a guest that is on its way to `heading` KiB had before mom, if that was more."""
-    before, maximum = started.before_mom().get((guest.id, guest.incarnation)), guest.number("balloon_max")
-    had = None if before is None or maximum is None else int(started.without_mom(guest, before, maximum))
-    return had if had is not None and had > heading else None
+def _without_mom(guest: Guest, before: float, started: StartedSizes) -> int:
+    """What a guest that had `before` KiB before mom would have now; 0 while its maximum is unknown."""
+    maximum = guest.number("balloon_max")
+    return 0 if maximum is None else int(started.without_mom(guest, before, maximum))
 
 
 def _has_arrived(identity: str, target: float, history: Sequence[Snapshot], dead_band: float) -> bool:

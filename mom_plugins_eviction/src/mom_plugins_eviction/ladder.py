@@ -96,7 +96,7 @@ def climb(
     :param gone: how many were stopped lately, and cannot come back
     :param moved: how many were moved away lately
     :param busy: whether something is being done to a guest still: its effect cannot be seen yet
-    :param held: what the host holds of each guest that runs, in KiB by its id
+    :param held: what the host holds of each guest that came back lately, in KiB by its id
     """
     if busy:
         ladder.last_step = now

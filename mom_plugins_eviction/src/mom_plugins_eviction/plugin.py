@@ -183,8 +183,8 @@ class EvictionPlugin:
     @hookimpl
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
         """Climb, or go down, one step at most."""
-        now = snapshot.monotonic
-        if not snapshot.guests:
+        now, guests = snapshot.monotonic, snapshot.guests
+        if not guests:
             self._see_last_moves()
         candidates = self._candidates(snapshot)
         undo = climb(
@@ -197,7 +197,7 @@ class EvictionPlugin:
             gone=len(self._gone(snapshot)),
             moved=self._moved,
             busy=self.jobs.under_way > 0,
-            held={guest.id: rss for guest in snapshot.guests.values() if (rss := guest.number("rss")) is not None},
+            held={one: rss for one in self._ladder.returned if one in guests and (rss := guests[one].number("rss")) is not None},
         )
         for one in self._announcements.waiting:
             guest = snapshot.guests.get(one.identity)

@@ -118,13 +118,14 @@ def _fits(kib: float, each: float) -> int:
 
 def _about_promises(wanted: Wanted, figures: Figures, left: float) -> str:
     together = wanted.count * wanted.guarantee_kib
-    unknown = f" (of {figures.undescribed} it is not known yet: they count with all their memory)" if figures.undescribed else ""
+    also = f" (of {figures.undescribed} it is not known yet: they count with all their memory)" if figures.undescribed else ""
     if figures.returning:
-        unknown += f", {format_kib(figures.returning)} to guests that mom has stopped and that come back"
-    reserved = f"{unknown} and {format_kib(figures.reserved)} are reserved for launches" if figures.reserved else unknown
+        also += f", {format_kib(figures.returning)} to guests that mom has stopped and that come back"
+    if figures.reserved:
+        also += f" and {format_kib(figures.reserved)} are reserved for launches"
     rest = f"{format_kib(left)} are left" if left > 0 else f"{format_kib(-left)} too much" if left < 0 else "nothing is left"
     return (
-        f"promises: the host can promise {format_kib(figures.promisable)}, {format_kib(figures.promised)} are promised to guests{reserved},"
+        f"promises: the host can promise {format_kib(figures.promisable)}, {format_kib(figures.promised)} are promised to guests{also},"
         f" {rest}; {wanted} would be promised {format_kib(together) if together else 'nothing'}"
     )
 
