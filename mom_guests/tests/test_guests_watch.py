@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mom_core import Decision, Guest, Outcome, Report, Snapshot, Status
+from mom_core import Decision, Guest, Host, HypervisorError, Outcome, Report, Snapshot, Status
 from mom_guests import GuestWatch, Statistics, WatchedMemory, usable_soon, why_wake
 
 MIB = 1024
@@ -73,13 +73,15 @@ class Lab:
         self.starts: dict[str, str] = {}
         self.asked: list[set[str]] = []
         self.woken: list[str] = []
-        self.slow = 0.0
+        self.slow, self.away = 0.0, False
         self.watch = GuestWatch(self, 0.01, self.woken.append, logging.getLogger("test"), lambda: self.now + 900, lambda: self.now)
 
     def of(self, guests: Set[str]) -> Mapping[str, Mapping[str, object]]:
         self.asked.append(set(guests))
         self.now += self.slow
-        return {name: self.records[name] for name in sorted(guests, reverse=True)}
+        if self.away:
+            raise HypervisorError("libvirtd is away")
+        return {name: self.records[name] for name in sorted(guests, reverse=True) if name in self.records}
 
     def guest(self, name: str = "db", *, size: int = 600, usable: int = 200) -> None:
         self.records[name] = {"balloon.current": size * MIB, "balloon.maximum": GIB, "balloon.last-update": 999}
@@ -99,7 +101,7 @@ class Lab:
         if not usable:
             self.watch.look()
 
-    def cycle(self, *, blocked: str = "", **asked: int) -> None:
+    def cycle(self, *, blocked: str = "", status: Status = Status.APPLIED, state: str | None = None, **asked: int) -> None:
         """A cycle has seen the guests as they are now, and asked these for sizes."""
         names = {"balloon_cur": "balloon.current", "balloon_max": "balloon.maximum", "mem_usable": "balloon.usable"}
         guests = {}
@@ -108,8 +110,9 @@ class Lab:
             why = {"balloon_target": "it has no balloon"} if guest == blocked else {}
             guests[guest] = Guest(guest, guest, fields, blocked=why, incarnation=self.starts.get(guest, ""))
         decisions = [Decision(guests[name].entity, "balloon_target", size * MIB) for name, size in asked.items()]
-        outcomes = [Outcome(decision, None, None, Status.APPLIED) for decision in decisions]
-        self.watch.follow(Report(1, 0.0, "enforce", Snapshot(guests=guests), [], [], outcomes, [], [], 0.0))
+        outcomes = [Outcome(decision, None, None, status) for decision in decisions]
+        seen = Snapshot(Host(fields={"host_memory_state": state}), guests)
+        self.watch.follow(Report(1, 0.0, "enforce", seen, [], [], outcomes, [], [], 0.0))
 
     def forecasts(self) -> dict[str, int]:
         """What the next cycle is told."""
@@ -262,3 +265,55 @@ def test_a_slow_hypervisor_is_asked_less_often(lab: Lab) -> None:
     assert lab.watch.look() == 0.01
     lab.slow = 0.5
     assert lab.watch.look() == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(("status", "wakes"), [(Status.APPLIED, False), (Status.REFUSED, True), (Status.FAILED, True)])
+def test_a_guest_that_did_not_shrink_is_expected_to_have_what_it_had(lab: Lab, status: Status, wakes: bool) -> None:
+    lab.says(130)
+    lab.cycle(status=status, db=550)
+    lab.looks(90)
+    assert lab.woken == (["guest db is short of memory: 90 MiB usable of 600 MiB"] if wakes else [])
+
+
+def test_a_guest_that_has_shrunk_as_far_as_it_was_asked_to_wakes_mom_once(lab: Lab) -> None:
+    lab.watch.every = 1.0
+    lab.cycle(db=400)
+    assert lab.watch.look() == 0.1, "it is looked at more often meanwhile"
+    lab.records["db"]["balloon.current"] = 450 * MIB
+    lab.looks()
+    assert lab.woken == []
+    lab.records["db"]["balloon.current"] = 407 * MIB
+    lab.looks()
+    assert lab.watch.look() == 1.0
+    assert lab.woken == ["guest db has given what it was asked for"]
+
+
+@pytest.mark.parametrize(
+    ("state", "freed", "wakes"),
+    [("soft", 128, True), ("soft", 127, False), ("high", 300, False), (None, 300, False)],
+    ids=["a lot", "little", "the host has enough", "how much the host has is unknown"],
+)
+def test_what_a_guest_frees_is_worth_a_cycle_while_the_host_has_too_little(lab: Lab, state: str | None, freed: int, wakes: bool) -> None:
+    lab.cycle(state=state)
+    lab.looks(200 + freed)
+    assert lab.woken == ([f"guest db has freed {freed} MiB since the last cycle"] if wakes else [])
+
+
+def test_what_a_balloon_gave_a_guest_was_not_freed(lab: Lab) -> None:
+    lab.cycle(state="soft")
+    lab.records["db"]["balloon.current"] = 800 * MIB
+    lab.looks(400)
+    assert lab.woken == []
+
+
+def test_a_hypervisor_that_is_away_and_a_guest_that_has_gone_wake_nobody(lab: Lab) -> None:
+    lab.guest("other")
+    lab.cycle()
+    lab.looks()
+    lab.away = True
+    assert lab.watch.look() == 5.0
+    lab.away = False
+    del lab.records["db"]
+    lab.says(30, "other")
+    lab.looks()
+    assert lab.woken == ["guest other is short of memory: 30 MiB usable of 600 MiB"]

@@ -63,7 +63,24 @@ def test_virtio_mem_counts_by_what_it_has_plugged_in() -> None:
     dimm = "<memory model='dimm'><target><size unit='KiB'>1024</size></target></memory>"
     found = described(f"<domain><devices>{device.format(65536)}{dimm}{device.format(0)}</devices></domain>")
     assert found is not None
-    assert (found.resizable_kib, found.plugged_kib, found.unplugged_kib) == (512 << 10, 64 << 10, 448 << 10)
+    assert (found.resizable_kib, found.plugged_kib, found.not_had_kib) == (512 << 10, 64 << 10, 448 << 10)
+
+
+@pytest.mark.parametrize(
+    ("model", "inside", "kib"),
+    [
+        ("dimm", "<node>0</node>", 0),
+        ("nvdimm", "<label><size unit='KiB'>128</size></label>", 4096),
+        ("virtio-pmem", "", 4096),
+        ("sgx-epc", "", 4096),
+        ("of a later libvirt", "", 0),
+    ],
+)
+def test_memory_devices_that_are_no_ram_are_not_the_guests_memory(model: str, inside: str, kib: int) -> None:
+    device = f"<memory model='{model}'><source><path>/tmp/n</path></source><target><size unit='MiB'>4</size>{inside}</target></memory>"
+    found = described(f"<domain><devices>{device}</devices></domain>")
+    assert found is not None
+    assert (found.no_ram_kib, found.not_had_kib) == (kib, kib)
 
 
 @pytest.mark.parametrize("number", ["", "-1", "x", "1e3", "9" * 30, "²", "99999999999999999999", " "])

@@ -149,6 +149,20 @@ def test_own_balloons_wake_nobody_and_others_do(libvirtd, hypervisor, heard, gue
     assert heard == ["guest g was resized by another process"]
 
 
+def test_nor_do_own_balloons_beside_virtio_mem_of_which_their_events_tell_nothing(libvirtd, hypervisor, heard, guest):
+    target = "<target><size unit='MiB'>256</size><current unit='MiB'>128</current></target>"
+    guest.devices = f"<memory model='virtio-mem'>{target}</memory>"
+    guest.maximum, guest.current = 448 * MIB, 320 * MIB
+    hypervisor.tell = heard.append
+    hypervisor.guests()
+    hypervisor.set_balloon(guest.entity, 278 * MIB)
+    for size in (170, 150):
+        libvirtd.connections[0].tell_of(guest, libvirtd.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, size * MIB)
+    assert heard == []
+    libvirtd.connections[0].tell_of(guest, libvirtd.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, 100 * MIB)
+    assert heard == ["guest g was resized by another process"]
+
+
 def test_a_change_of_which_no_event_told_is_noticed_within_five_minutes(libvirtd, hypervisor, clock, guest):
     hypervisor.guests()
     guest.period = 9

@@ -248,8 +248,11 @@ def test_memory_that_virtio_mem_has_not_plugged_in_is_none_and_what_it_has_is_no
     assert hypervisor.fields([found])[guest.uuid]["balloon_max"] == 320 << 10
     with pytest.raises(NotSupported):
         hypervisor.set_balloon(guest.entity, 321 << 10)
-    with pytest.raises(NotSupported, match="balloon cannot take"):
-        hypervisor.set_balloon(guest.entity, 128 << 10)
+    assert hypervisor.fields([found])[guest.uuid]["balloon_least"] == 129 << 10
+    with pytest.raises(NotSupported, match="its balloon can bring"):
+        hypervisor.set_balloon(guest.entity, (129 << 10) - 1)
+    hypervisor.set_balloon(guest.entity, 129 << 10)
+    assert guest.current == 1 << 10, "what it is told is the least can be asked for"
     hypervisor.set_balloon(guest.entity, 278 << 10)
     assert guest.current == 150 << 10, "libvirt is asked for the balloon's part only"
     assert hypervisor.size_now(guest.entity) == 278 << 10, "and its balloon tells that part only"
@@ -259,6 +262,36 @@ def test_memory_that_virtio_mem_has_not_plugged_in_is_none_and_what_it_has_is_no
 
 
 _VIRTIO_MEM = "<memory model='virtio-mem'><target><size unit='KiB'>262144</size><current unit='KiB'>{}</current></target></memory>"
+
+
+def test_what_virtio_mem_took_since_the_last_look_is_not_asked_of_the_balloon(guest, hypervisor):
+    guest.maximum, guest.current = 448 << 10, 320 << 10
+    guest.devices = _VIRTIO_MEM.format(128 << 10)
+    listed(hypervisor, guest)
+    guest.devices = _VIRTIO_MEM.format(64 << 10)
+    hypervisor.set_balloon(guest.entity, 250 << 10)
+    assert guest.current == 186 << 10, "or it would have 64 MiB less than was decided"
+
+
+def test_without_a_balloon_a_guest_has_what_virtio_mem_has_plugged_in_and_not_all_that_libvirt_tells(libvirtd, guest, hypervisor):
+    guest.model, guest.maximum, guest.current = "none", 448 << 10, 448 << 10
+    for plugged in (64 << 10, 256 << 10):
+        guest.devices = _VIRTIO_MEM.format(plugged)
+        for _ in range(2):
+            fields = hypervisor.fields([listed(hypervisor, guest)])[guest.uuid]
+            assert (fields["balloon_cur"], fields["balloon_max"]) == ((192 << 10) + plugged, (192 << 10) + plugged)
+        assert "balloon_least" not in fields
+        libvirtd.connections[0].tell_of(guest, libvirtd.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, "ua-more")
+    assert libvirtd.calls["XMLDesc"] == 2, "only what changes is read again"
+
+
+def test_an_nvdimm_is_nothing_that_a_balloon_could_give_back(guest, hypervisor):
+    guest.maximum, guest.current = 448 << 10, 150 << 10
+    guest.devices = "<memory model='nvdimm'><target><size unit='KiB'>262144</size></target></memory>"
+    fields = hypervisor.fields([listed(hypervisor, guest)])[guest.uuid]
+    assert (fields["balloon_cur"], fields["balloon_max"]) == (150 << 10, 192 << 10)
+    with pytest.raises(NotSupported):
+        hypervisor.set_balloon(guest.entity, 193 << 10)
 
 
 def test_while_memory_is_being_plugged_in_that_is_told_and_no_longer_than_it_moves(guest, hypervisor, clock):
@@ -280,6 +313,20 @@ def test_while_memory_is_being_plugged_in_that_is_told_and_no_longer_than_it_mov
     assert said() is None, "it does not finish that"
     plugged(256 << 10)
     assert said() is None
+
+
+def test_what_a_guest_is_asked_to_give_up_beside_a_full_balloon_is_soon_known(guest, hypervisor, clock):
+    """It may have to wait for what the balloon holds; libvirt has no event for it."""
+    guest.maximum, guest.current = 448 << 10, 300 << 10
+    guest.devices = _VIRTIO_MEM.format(128 << 10)
+    hypervisor.guests()
+    guest.devices = guest.devices.replace("<current", f"<requested unit='KiB'>{64 << 10}</requested><current")
+    said = []
+    for _ in range(5):
+        clock.now += 5
+        guest.statistics["balloon.last-update"] = int(clock.wall())
+        said.append(hypervisor.fields([listed(hypervisor, guest)])[guest.uuid].get("give_back"))
+    assert said[-1] == "memory is being plugged into it, or out"
 
 
 def test_reports_that_cannot_be_true_are_named(guest, hypervisor, clock):

@@ -24,6 +24,7 @@ SIZE = "<memory unit='KiB'>4194304</memory><currentMemory unit='KiB'>1048576</cu
 VIRTIO = "<memballoon model='virtio'/>"
 PLUGGABLE = "<memory model='virtio-mem'><target><size unit='KiB'>2097152</size><requested unit='KiB'>0</requested></target></memory>"
 REQUESTED = PLUGGABLE.replace(">0<", ">1048576<")
+NVDIMM = "<memory model='nvdimm'><source><path>/srv/n</path></source><target><size unit='KiB'>1048576</size></target></memory>"
 WHOLE = "<memory unit='KiB'>4194304</memory><currentMemory unit='KiB'>4194304</currentMemory>"
 
 
@@ -48,6 +49,7 @@ def domain(memory: str = SIZE, devices: str = VIRTIO, name: str = "web", more: s
         (domain("<memory unit='KiB'>4194304</memory>", devices=VIRTIO + PLUGGABLE.replace(">0<", ">9999999<")), 4096),
         (domain(WHOLE, devices=VIRTIO + REQUESTED), 3072),
         (domain(devices=VIRTIO + REQUESTED), 2048),
+        (domain(WHOLE, devices=VIRTIO + NVDIMM), 3072),
         (domain(devices=f"{VIRTIO}{REQUESTED}<hostdev mode='subsystem' type='pci'/>"), 3072),
         (domain("<memory unit='KiB'>1048576</memory><currentMemory unit='KiB'>4194304</currentMemory>"), 1024),
     ],

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import logging
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -134,6 +135,24 @@ def test_monitors_that_another_user_could_have_put_there_are_not_used(host: Fake
     assert list(listed(hypervisor)) == ["web"]
 
 
+def test_guests_are_not_taken_for_gone_where_too_many_files_are_open_to_look_for_them(host: FakeHost, hypervisor: QemuHypervisor) -> None:
+    host.add("web")
+    assert list(listed(hypervisor)) == ["web"]
+    limits, held = resource.getrlimit(resource.RLIMIT_NOFILE), [os.dup(0)]
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (held[0] + 20, limits[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.dup(0))
+        with pytest.raises(HypervisorError, match="cannot be listed: Too many open files"):
+            hypervisor.guests()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for file in held:
+            os.close(file)
+    assert list(listed(hypervisor)) == ["web"]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
 def test_monitors_of_qemus_own_user_are_used_where_the_operator_names_it(host: FakeHost) -> None:
     host.add("web")
@@ -252,8 +271,14 @@ def test_what_virtio_mem_has_plugged_in_is_part_of_the_guests_size(host: FakeHos
     entity = listed(hypervisor)["web"].entity
     hypervisor.set_balloon(entity, 1112 * MIB)
     assert guest.size == 600 * MIB
-    with pytest.raises(NotSupported, match="its balloon cannot take"):
-        hypervisor.set_balloon(entity, 512 * MIB)
+    assert found["balloon_least"] == 513 * MIB
+    with pytest.raises(NotSupported, match="its balloon can bring"):
+        hypervisor.set_balloon(entity, 513 * MIB - 1)
+    hypervisor.set_balloon(entity, 513 * MIB)
+    assert guest.size == 1 * MIB
+    device["size"] = device["requested-size"] = 256 << 20
+    hypervisor.set_balloon(entity, 600 * MIB)
+    assert guest.size == 344 * MIB, "what was taken since the last look is not asked of the balloon"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from fake_monitors import MIB, FakeHost
 from mom_cli import About
 from mom_core import NotSupported, PluginContext, Report, Value
 from mom_core.testing import snapshot
+from mom_devkit import HandClock
 from mom_guests import HeldMemory
 from mom_plugins_qemu import QemuPlugin
 from mom_plugins_qemu.description import Description, VirtioMem, as_held
@@ -113,6 +114,54 @@ def test_a_balloon_that_works_is_preferred_and_without_one_way_for_certain_none_
     if not more:
         of(plugin).set_balloon(web.entity, 600 * MIB)
         assert (guest.asked["balloon"], guest.asked["qom-set"]) == (1, 0)
+
+
+def test_the_memory_of_a_device_without_an_id_is_the_guests_too_and_cannot_size_it(host: FakeHost) -> None:
+    unnamed = device(plugged=256)
+    del unnamed["data"]["id"]
+    for name, more in (("web", {"devices": VFIO}), ("plain", {})):
+        guest = host.add(name, memory=512 * MIB, size=512 * MIB, memory_devices=[unnamed], **more)
+        guest.reports(usable=400 * MIB, total=740 * MIB)
+    hypervisor = of(by_file(host))
+    guests = {one.name: one for one in hypervisor.guests()}
+    assert hypervisor.impossible() == {}
+    for found in hypervisor.fields(list(guests.values())).values():
+        assert (found["balloon_cur"], found["balloon_max"], found["balloon_least"]) == (768 * MIB, 768 * MIB, 257 * MIB)
+    assert "pinned" in guests["web"].properties
+    assert guests["plain"].blocked == {}
+
+
+def test_while_memory_is_plugged_in_or_out_beside_a_balloon_that_is_told_and_no_longer_than_it_moves(
+    host: FakeHost, clock: HandClock
+) -> None:
+    named = device(plugged=256)
+    host.add("web", memory=512 * MIB, size=300 * MIB, memory_devices=[named])
+    hypervisor = host.hypervisor(monotonic=clock, wall=clock.wall)
+
+    def said() -> Value:
+        (web,) = hypervisor.guests()
+        return hypervisor.fields([web])[web.id].get("give_back")
+
+    assert said() is None
+    named["data"]["requested-size"] = 64 << 20
+    assert said() == "memory is being plugged into it, or out"
+    clock.now += 50
+    assert said()
+    clock.now += 20
+    assert said() is None, "it does not finish that"
+    named["data"]["size"] = 128 << 20
+    assert said()
+    named["data"]["size"] = 64 << 20
+    assert said() is None
+
+
+def test_mom_itself_plugs_where_virtio_mem_sizes_a_guest(host: FakeHost) -> None:
+    named = device(plugged=256)
+    named["data"]["requested-size"] = 128 << 20
+    host.add("web", memory=512 * MIB, size=512 * MIB, devices=VFIO, memory_devices=[named])
+    hypervisor = of(by_file(host))
+    (web,) = hypervisor.guests()
+    assert "give_back" not in hypervisor.fields([web])[web.id]
 
 
 def test_a_pool_of_huge_pages_gains_nothing_by_virtio_mem_either() -> None:

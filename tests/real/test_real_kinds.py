@@ -123,6 +123,7 @@ def test_virtio_mem_counts_as_far_as_it_is_plugged_in_and_the_balloon_leaves_it_
     wait_until(lambda: mom.fields(guest)["balloon_max"] == 320 * MIB, "the maximum follows")
     mom.hypervisor.set_balloon(guest.entity, 280 * MIB)
     wait_until(lambda: mom.size(guest) == 280 * MIB, "the guest is smaller")
+    assert mom.fields(guest)["balloon_least"] == 129 * MIB
     with pytest.raises(NotSupported):
         mom.hypervisor.set_balloon(guest.entity, 100 * MIB)
     mom.hypervisor.set_balloon(guest.entity, 320 * MIB)
@@ -133,6 +134,32 @@ def test_virtio_mem_counts_as_far_as_it_is_plugged_in_and_the_balloon_leaves_it_
     guest.domain.updateDeviceFlags(less, LIVE)
     wait_until(lambda: mom.size(guest) == 256 * MIB, "memory is unplugged")
     wait_until(lambda: mom.fields(guest)["balloon_max"] == 256 * MIB, "the maximum follows")
+
+
+def test_without_a_balloon_a_guest_has_what_virtio_mem_has_plugged_in_and_not_all_that_it_could(mom: LibvirtMom, lab: Lab) -> None:
+    target = "<size unit='MiB'>256</size><node>0</node><block unit='MiB'>2</block><requested unit='MiB'>64</requested>"
+    device = f"<memory model='virtio-mem'><target>{target}</target></memory>"
+    guest = lab.start("virtiomem-bare", memory=ONE_CELL, balloon="none", devices=device, arguments="memhp_default_state=online")
+    guest.wait_until_up()
+    wait_until(lambda: mom.size(guest) == 256 * MIB, "memory is plugged in")
+    assert mom.fields(guest)["balloon_max"] == 256 * MIB
+    assert "balloon_least" not in mom.fields(guest)
+
+
+def test_an_nvdimm_is_not_the_guests_memory(mom: LibvirtMom, lab: Lab) -> None:
+    file = lab.libvirtd.folder / "nvdimm"
+    with file.open("wb") as made:
+        made.truncate(64 << 20)
+    target = "<size unit='MiB'>64</size><node>0</node>"
+    device = f"<memory model='nvdimm'><source><path>{file}</path></source><target>{target}</target></memory>"
+    guest = lab.start("nvdimm", memory=ONE_CELL, devices=device).wait_until_up()
+    assert guest.domain.info()[1] == 256 * MIB, "libvirt counts it"
+    fields = mom.fields(guest)
+    assert (fields["balloon_cur"], fields["balloon_max"]) == (192 * MIB, 192 * MIB)
+    mom.hypervisor.set_balloon(guest.entity, 150 * MIB)
+    wait_until(lambda: mom.size(guest) == 150 * MIB, "the guest is smaller")
+    mom.hypervisor.set_balloon(guest.entity, 192 * MIB)
+    wait_until(lambda: mom.size(guest) == 192 * MIB, "the guest has everything")
 
 
 def test_a_guest_with_several_numa_cells_is_one_guest(mom: LibvirtMom, lab: Lab) -> None:

@@ -3,6 +3,8 @@ from .disk_limits import tune_named as tune_named, wanted_limits as wanted_limit
 from .fields import (
     AUTODEFLATE as AUTODEFLATE,
     BALLOON as BALLOON,
+    GIVE_BACK as GIVE_BACK,
+    LEAST as LEAST,
     LIMIT_ROOM as LIMIT_ROOM,
     PERIOD as PERIOD,
     REPORTING as REPORTING,

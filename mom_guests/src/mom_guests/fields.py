@@ -11,6 +11,8 @@ BALLOON: Final = "balloon_target"
 PERIOD: Final = "balloon_stats_period"
 REPORTING: Final = "balloon_reporting"
 AUTODEFLATE: Final = "balloon_autodeflate"
+LEAST: Final = "balloon_least"
+GIVE_BACK: Final = "give_back"
 HUGE_PAGES: Final = "host_huge_pages"
 LIMIT_ROOM: Final = "host_limit_room"
 REBOOT_AGE: Final = "reboot_age"
@@ -48,6 +50,20 @@ COUNTERS: Final = (
 _SAID: Final = (
     ("balloon_cur", Unit.KIB, "the guest's memory with its balloon as it is now", "balloon.current"),
     ("balloon_max", Unit.KIB, "the guest's memory with an empty balloon", "balloon.maximum"),
+    (
+        LEAST,
+        Unit.KIB,
+        "what the guest's balloon can bring it to at least: memory that virtio-mem has plugged in is out of its reach; unknown: it has none"
+        " such",
+        LEAST,
+    ),
+    (
+        GIVE_BACK,
+        Unit.TEXT,
+        "why mom is to give back what it took from the guest, and to leave it as it is until that is over, such as a migration that is"
+        " about to begin; unknown: nothing is known of such",
+        GIVE_BACK,
+    ),
     ("balloon_rate", Unit.KIB_PER_SECOND, "how fast the guest grows; negative: shrinks", "balloon.current"),
     (
         REPORTING,

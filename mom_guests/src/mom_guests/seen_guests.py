@@ -27,6 +27,13 @@ _DRIVER_SILENT_STALE: Final = 3
 guest that is short of CPU misses several."""
 
 
+_PLUGGING_SECONDS: Final = 60.0
+"""A guest that has taken no more of what was plugged in for so long, or given none, does not finish it: it may lack the driver, or room."""
+
+_LEFT_KIB: Final = 1024
+"""What a balloon leaves of the memory that it reaches: libvirt refuses to set a guest to nothing."""
+
+
 class Devices(Protocol):
     """The devices of a guest, as far as they matter here."""
 
@@ -62,6 +69,9 @@ class SeenGuest(ABC):
     reading: Reading | None = None
     fresh: bool = False
     """Its statistics are no older than what counts."""
+    plugging_kib: int = 0
+    plugging_since: float | None = None
+    """What virtio-mem was still to plug in or out by the last look, and since when that has not changed (monotonic seconds)."""
 
     @property
     def balloon(self) -> bool:
@@ -82,12 +92,10 @@ class SeenGuest(ABC):
     def left_alone(self) -> str:
         """Why nothing may be changed on it in its state, in which it need not report either; empty where something may."""
 
-    def take(self, record: Record, wall: float, monotonic: float, stale_after: float | None, unplugged_kib: int = 0) -> None:
+    def take(self, record: Record, wall: float, monotonic: float, stale_after: float | None) -> None:
         """Take its newest record; of an empty one nothing is new, and what it said last grows older. See `convert`."""
         limit = stale_seconds(self.period, stale_after)
-        self.fields, self.reading = convert(
-            record, self.reading, wall=wall, monotonic=monotonic, stale_after=limit, unplugged_kib=unplugged_kib
-        )
+        self.fields, self.reading = convert(record, self.reading, wall=wall, monotonic=monotonic, stale_after=limit)
         age = self.reading.age(monotonic)
         self.fresh = age is not None and age <= limit
 
@@ -118,19 +126,35 @@ class SeenGuest(ABC):
         maximum = self.fields.get("balloon_max")
         return self.size is not None and isinstance(maximum, int) and self.size < maximum
 
-    def balloon_request(self, target_kib: int, maximum_kib: int | None, plugged_kib: int) -> int:
-        """KiB to ask of its balloon for this size. Raises `NotSupported` for one that the guest cannot have.
+    @property
+    def plugged_kib(self) -> int:
+        """KiB that virtio-mem has plugged in: part of its size, and out of its balloon's reach."""
+        return 0
 
-        :param plugged_kib: what virtio-mem has plugged in: part of the guest's size, and out of the balloon's reach
-        """
+    def see_plugging(self, kib: int, monotonic: float) -> None:
+        """So much virtio-mem was asked to plug in or out, and it has not come or gone yet."""
+        if kib != self.plugging_kib:
+            self.plugging_kib, self.plugging_since = kib, monotonic if kib else None
+
+    def why_give_back(self, monotonic: float) -> str:
+        """Why it is to get back what was taken from it, which may be what virtio-mem waits for; empty: it is not."""
+        plugs = self.plugging_since is not None and monotonic - self.plugging_since < _PLUGGING_SECONDS and not self.without_balloon
+        return "memory is being plugged into it, or out" if plugs else ""
+
+    @property
+    def least(self) -> int | None:
+        """KiB that its balloon can bring it to at least; None: that reaches all of its memory."""
+        return self.plugged_kib + _LEFT_KIB if self.plugged_kib and self.balloon and not self.without_balloon else None
+
+    def balloon_request(self, target_kib: int, maximum_kib: int | None) -> int:
+        """KiB to ask of its balloon for this size. Raises `NotSupported` for one that the guest cannot have."""
         if isinstance(target_kib, bool) or not isinstance(target_kib, int) or target_kib < 1:
             raise NotSupported(f"{target_kib!r:.40} KiB is no size for {printable(self.name)}")
         if maximum_kib is not None and target_kib > maximum_kib:
             raise NotSupported(f"{target_kib} KiB is more than the {maximum_kib} KiB that {printable(self.name)} can have")
-        if target_kib <= plugged_kib:
-            text = f"{target_kib} KiB is not more than the {plugged_kib} KiB of {printable(self.name)} that its balloon cannot take"
-            raise NotSupported(text)
-        return target_kib - plugged_kib
+        if self.least is not None and target_kib < self.least:
+            raise NotSupported(f"{target_kib} KiB is less than the {self.least} KiB to which its balloon can bring {printable(self.name)}")
+        return target_kib - self.plugged_kib
 
 
 G = TypeVar("G", bound=SeenGuest)

@@ -79,7 +79,7 @@ class Reading(NamedTuple):
 
 
 def convert(
-    record: Record, previous: Reading | None, *, wall: float, monotonic: float, stale_after: float, unplugged_kib: int = 0
+    record: Record, previous: Reading | None, *, wall: float, monotonic: float, stale_after: float
 ) -> tuple[dict[str, Value], Reading]:
     """The fields in one record, and what to hand in as `previous` next time.
 
@@ -91,7 +91,6 @@ def convert(
         that a clock that jumps otherwise does no harm
     :param monotonic: now, on a clock that never jumps
     :param stale_after: the age in seconds from which on what the guest itself reported is left out
-    :param unplugged_kib: what the record counts into the maximum, though the guest cannot have it by its balloon: virtio-mem's free part
     """
     fields: dict[str, Value] = {}
     size = _number(record, "balloon.current") or None  # no guest has no memory at all
@@ -99,7 +98,7 @@ def convert(
         fields["balloon_cur"] = size
     maximum = _number(record, "balloon.maximum") or None
     if maximum is not None:
-        fields["balloon_max"] = possible_maximum(maximum, unplugged_kib, size)
+        fields["balloon_max"] = possible_maximum(maximum, size)
     for name, key in (("rss", "balloon.rss"), ("vcpu_count", "vcpu.current")):
         number = _number(record, key)
         if number is not None:
@@ -127,9 +126,9 @@ def usable_memory(record: Record) -> tuple[int, int] | None:
     return (updated, usable) if updated and usable is not None else None
 
 
-def possible_maximum(maximum: int, unplugged_kib: int, size: Value) -> int:
+def possible_maximum(maximum: int, size: Value) -> int:
     """The guest's size in KiB with an empty balloon, never less than what it has."""
-    return max(maximum - unplugged_kib, size if isinstance(size, int) else 1)
+    return max(maximum, size if isinstance(size, int) else 1)
 
 
 def _next_reading(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from xml.etree import ElementTree
 
 from mom_libvirt.agents import NO_CHANNELS, channels_of
@@ -38,7 +38,8 @@ class DomainDescription:
 
     `balloon` is the device's model, empty where the guest has none; `stats_period` is in seconds, 0 where statistics are off.
     `pinned` says why the host cannot use what the balloon takes, empty where it can.
-    `resizable_kib` is the size of all virtio-mem devices, of which the guest has `plugged_kib` now.
+    `resizable_kib` is the size of all virtio-mem devices, of which the guest has `plugged_kib` now; `no_ram_kib` that of memory devices
+    that are no RAM, such as an NVDIMM, which is a file.
     `channels` are those to agents, by name, with the paths of their sockets. `properties` are those that the metadata gives the guest:
     what it is promised, and what it is to its platform.
     `autodeflate` and `reports_free_pages` say whether the balloon gives memory back before the guest's kernel kills, and whether the guest
@@ -59,11 +60,12 @@ class DomainDescription:
     """KiB that virtio-mem was asked to plug in or out, and that have not come or gone yet."""
     plug_limit_kib: int = 0
     """KiB that it could have after all that may be plugged into it while it runs; 0: nothing may."""
+    no_ram_kib: int = 0
 
     @property
-    def unplugged_kib(self) -> int:
-        """KiB that libvirt counts into the guest's maximum, and that no balloon can give it."""
-        return self.resizable_kib - self.plugged_kib
+    def not_had_kib(self) -> int:
+        """KiB that libvirt counts into the guest's maximum, and that it does not have even with an empty balloon."""
+        return self.resizable_kib - self.plugged_kib + self.no_ram_kib
 
 
 def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str, str]] | None = None) -> DomainDescription | None:
@@ -90,6 +92,7 @@ def described(xml: str, of_platform: Callable[[ElementTree.Element], Mapping[str
         balloon is not None and balloon.get("freePageReporting") == "on",
         sum(abs(one.requested - one.current) for one in devices if one.requested is not None),
         _kib(domain.find("maxMemory")),
+        _no_ram_kib(domain),
     )
 
 
@@ -152,7 +155,7 @@ def memory_of(domain: ElementTree.Element) -> int:
     """
     memory, devices = _kib(domain.find("memory")), _virtio_mem(domain)
     plugged = sum(min(max(one.current, one.requested or 0), one.size) for one in devices)
-    own = max(0, memory - sum(one.size for one in devices))
+    own = max(0, memory - sum(one.size for one in devices) - _no_ram_kib(domain))
     now = _kib(domain.find("currentMemory"))
     balloon, allocation = domain.find("devices/memballoon"), domain.find("memoryBacking/allocation")
     at_once = why_pinned(domain) or (allocation is not None and allocation.get("mode") == "immediate")
@@ -188,6 +191,14 @@ def _virtio_mem(domain: ElementTree.Element) -> Sequence[_VirtioMem]:
         _VirtioMem(_kib(size), _kib(now), None if natural_number(getattr(wanted, "text", None)) is None else _kib(wanted))
         for size, now, wanted in told
     ]
+
+
+_NO_RAM: Final = ("nvdimm", "virtio-pmem", "sgx-epc")
+"""Models of memory devices which libvirt counts as the guest's memory, and QEMU's balloon does not."""
+
+
+def _no_ram_kib(domain: ElementTree.Element) -> int:
+    return sum(_kib(one.find("target/size")) for one in domain.iterfind("devices/memory") if one.get("model") in _NO_RAM)
 
 
 def _kib(element: ElementTree.Element | None) -> int:

@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 from xml.etree.ElementTree import Element
 
 from mom_core import Clock, CpuTune, Entity, GuestBusy, GuestGone, HypervisorError, PermissionDenied, Value, printable
-from mom_guests import AUTODEFLATE, PERIOD, REPORTING, HostSide, SeenGuest, SeenGuests, possible_maximum
+from mom_guests import AUTODEFLATE, GIVE_BACK, LEAST, PERIOD, REPORTING, HostSide, SeenGuest, SeenGuests, possible_maximum
 from mom_libvirt.api import Domain, Record
 from mom_libvirt.connection import Connection, GuestRecord
 from mom_libvirt.domain_xml import LONGEST_XML, DomainDescription, described
 from mom_libvirt.events import EventBook
-from mom_libvirt.fields import GIVE_BACK, PLUG_LIMIT
+from mom_libvirt.fields import PLUG_LIMIT
 from mom_libvirt.states import PAUSED, job_name, state_name, why_left_alone
 from mom_libvirt.tuning_xml import UNTUNED, Tuning
 from mom_libvirt.uri import is_local
@@ -38,8 +38,9 @@ _DESCRIBE_SECONDS = 0.5
 _DESCRIBE_AGAIN_SECONDS = 150.0
 """A description is read again after this to twice this, spread over the guests: an event may be lost, and some changes have none."""
 
-_PLUGGING_SECONDS = 60.0
-"""A guest that has taken no more of what was plugged in for so long, or given none, does not finish it: it may lack the driver, or room."""
+_RESIZABLE_AGAIN_SECONDS = 10.0
+"""The same of a guest with virtio-mem whose balloon holds memory: what it is asked to give up may wait for that, and libvirt has no event
+for the question."""
 
 SILENT = "the guest has not answered libvirt's last call"
 
@@ -81,9 +82,6 @@ class KnownDomain(SeenGuest):
     """Its limits were asked for before its description was read."""
     describe_at: float = float("inf")
     """Monotonic seconds at which it is read again though no event has told of a change."""
-    plugging_kib: int = 0
-    plugging_since: float | None = None
-    """What was still to be plugged in or out by the last description, and since when that has not changed (monotonic seconds)."""
     prompt: bool = False
     """Its statistics came when they were due."""
     untunable: str = ""
@@ -98,6 +96,27 @@ class KnownDomain(SeenGuest):
     def tuning(self) -> Tuning:
         """Its limits by its description."""
         return UNTUNED if self.description is None else self.description.tuning
+
+    @property
+    def resizable(self) -> bool:
+        """It has virtio-mem."""
+        return self.description is not None and self.description.resizable_kib > 0
+
+    @property
+    def plugged_kib(self) -> int:
+        """By its description."""
+        return 0 if self.description is None else self.description.plugged_kib
+
+    def fit_sizes(self) -> None:
+        """Take off its sizes what libvirt counts and it does not have, by its description. Without a balloon, libvirt tells its maximum as
+        its size."""
+        what = self.description
+        if what is None or self.reading is None or self.reading.maximum is None:
+            return
+        most = max(1, self.reading.maximum - what.not_had_kib)
+        if not what.balloon and (what.resizable_kib or what.no_ram_kib):
+            self.fields["balloon_cur"] = most
+        self.fields["balloon_max"] = possible_maximum(most, self.size)
 
     def left_alone(self) -> str:
         """By libvirt's state and reason."""
@@ -181,8 +200,8 @@ class Domains(SeenGuests[KnownDomain]):
         known.state = state_name(known.status)
         if status == PAUSED != known.status:
             known.since = monotonic
-        unplugged = known.description.unplugged_kib if known.description else 0
-        known.take(record, wall, monotonic, self._stale_after, unplugged)
+        known.take(record, wall, monotonic, self._stale_after)
+        known.fit_sizes()
         age = known.reading.age(monotonic) if known.reading else None
         prompt = age is not None and age <= _DUE_SECONDS + _DUE_PERIODS * known.period
         # Statistics that begin or cease to come or are late, and a new maximum, are signs that the guest was changed; so is,
@@ -192,7 +211,7 @@ class Domains(SeenGuests[KnownDomain]):
             or (known.prompt and not prompt)
             or (before is not None and known.reading is not None and known.reading.maximum != before.maximum)
             or bool(known.job)
-            or (known.description is not None and bool(known.description.resizable_kib) and known.size != size)
+            or (known.resizable and known.size != size)
         )
         known.prompt = prompt
 
@@ -251,13 +270,11 @@ class Domains(SeenGuests[KnownDomain]):
         known.period = 0 if description is None else description.stats_period
         if known.period and not had:
             known.since = self._monotonic()
-        known.describe_at = self._monotonic() + _DESCRIBE_AGAIN_SECONDS * (1 + zlib.crc32(known.id.encode()) % 100 / 100)
         known.cpu_tune = known.pins = None
-        plugging = 0 if description is None else description.plugging_kib
-        if plugging != known.plugging_kib:
-            known.plugging_kib, known.plugging_since = plugging, self._monotonic() if plugging else None
-        if description is not None and known.reading is not None and known.reading.maximum is not None:
-            known.fields["balloon_max"] = possible_maximum(known.reading.maximum, description.unplugged_kib, known.size)
+        known.see_plugging(0 if description is None else description.plugging_kib, self._monotonic())
+        known.fit_sizes()
+        again = _RESIZABLE_AGAIN_SECONDS if known.resizable and known.is_smaller else _DESCRIBE_AGAIN_SECONDS
+        known.describe_at = self._monotonic() + again * (1 + zlib.crc32(known.id.encode()) % 100 / 100)
 
     def _describe_asked(self, guests: Sequence[KnownDomain]) -> None:
         """Read the descriptions of those that have none yet, while there is time for that; the next looks begin with the others."""
@@ -284,8 +301,10 @@ class Domains(SeenGuests[KnownDomain]):
             described[PERIOD] = seen.period
             if seen.description.balloon.startswith("virtio"):
                 described |= {REPORTING: int(seen.description.reports_free_pages), AUTODEFLATE: int(seen.description.autodeflate)}
-        if seen.plugging_since is not None and self._monotonic() - seen.plugging_since < _PLUGGING_SECONDS:
-            described[GIVE_BACK] = "memory is being plugged into it, or out"
+        if seen.least is not None:
+            described[LEAST] = seen.least
+        if why := seen.why_give_back(self._monotonic()):
+            described[GIVE_BACK] = why
         if seen.description is not None and seen.description.plug_limit_kib:
             described[PLUG_LIMIT] = seen.description.plug_limit_kib
         return {**seen.fields, **described, **process}

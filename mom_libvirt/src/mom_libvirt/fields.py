@@ -5,20 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from mom_core import FieldSpec, Scope, Unit
-from mom_guests import AUTODEFLATE, PERIOD, REPORTING, guest_fields, host_fields
-
-GIVE_BACK: Final = "give_back"
-_GIVE_BACK: Final = (
-    "why mom is to give back what it took from the guest, and to leave it as it is until that is over, such as a migration that is about to"
-    " begin; unknown: nothing is known of such"
-)
+from mom_guests import AUTODEFLATE, GIVE_BACK, LEAST, PERIOD, REPORTING, guest_fields, host_fields
 
 PLUG_LIMIT: Final = "mem_plug_limit"
 _PLUG_LIMIT: Final = "the guest's memory after all that may be plugged into it while it runs; mom plugs nothing; unknown: nothing may be"
 
 _DESCRIBED: Final = {
     **dict.fromkeys((PERIOD, REPORTING, AUTODEFLATE), "the domain XML"),
-    "balloon.maximum": "balloon.maximum less unplugged virtio-mem",
+    "balloon.maximum": "balloon.maximum less unplugged virtio-mem and memory devices that are no RAM",
+    LEAST: "the domain XML's virtio-mem",
+    GIVE_BACK: "the domain XML's virtio-mem; what its platform says",
 }
 
 
@@ -26,9 +22,5 @@ def _source(record: str) -> str:
     return f"libvirt {_DESCRIBED.get(record, record)}"
 
 
-GUEST_FIELDS = (
-    *guest_fields(_source),
-    FieldSpec(PLUG_LIMIT, Unit.KIB, Scope.GUEST, _PLUG_LIMIT, "libvirt the domain XML's maxMemory"),
-    FieldSpec(GIVE_BACK, Unit.TEXT, Scope.GUEST, _GIVE_BACK, "libvirt the domain XML's virtio-mem; what its platform says"),
-)
+GUEST_FIELDS = (*guest_fields(_source), FieldSpec(PLUG_LIMIT, Unit.KIB, Scope.GUEST, _PLUG_LIMIT, "libvirt the domain XML's maxMemory"))
 HOST_FIELDS = host_fields(_source)

@@ -46,10 +46,12 @@ class LibvirtHypervisor(TunableGuests, MovableGuests):
     def set_balloon(self, guest: Entity, target_kib: int) -> None:
         """Ask the guest to go to that size; returns when QEMU has taken the request, not when the guest has followed."""
         known = self._ready(guest)
+        if known.resizable:  # what virtio-mem has given or taken since the last look is not to be asked of the balloon
+            self._describe_now(known)
         maximum = known.fields.get("balloon_max")
-        plugged = known.description.plugged_kib if known.description else 0
-        asked = known.balloon_request(target_kib, maximum if isinstance(maximum, int) else None, plugged)
-        self._resizes.resizing(known.id, known.size, target_kib)
+        asked = known.balloon_request(target_kib, maximum if isinstance(maximum, int) else None)
+        # The events that this causes tell of the balloon's part alone.
+        self._resizes.resizing(known.id, None if known.size is None else known.size - known.plugged_kib, asked)
         self._change(known, f"setting the balloon of {guest}", lambda domain, live: domain.setMemoryFlags(asked, live))
 
     def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
@@ -63,7 +65,7 @@ class LibvirtHypervisor(TunableGuests, MovableGuests):
         known = self._ready(guest)
         said = self._ask(known, f"asking the balloon of {guest}", lambda domain: domain.memoryStats())
         size = whole(said.get("actual"))
-        return None if size is None else size + (known.description.plugged_kib if known.description else 0)
+        return None if size is None else size + known.plugged_kib
 
     def of(self, guests: Set[str]) -> Mapping[str, Record]:
         """The balloon part of these guests' records, by guest id, in one bulk call; without those that are gone or silent."""

@@ -57,7 +57,8 @@ _UNKNOWN: Final = (-1, (1 << 64) - 1)
 
 
 class VirtioMem(NamedTuple):
-    """A virtio-mem device: its path in QEMU's tree of objects, its size and what it is to be, at most and in steps of; KiB."""
+    """A virtio-mem device: its path in QEMU's tree of objects, its size and what it is to be, at most and in steps of; KiB. QEMU tells no
+    path of one that was given no id: the guest has its memory all the same."""
 
     path: str
     size_kib: int
@@ -134,7 +135,7 @@ def described(answers: Sequence[Answer]) -> Description:
     """Describe a guest by the answers to `DESCRIBING`. Raises `WireError`."""
     name, uuid, memory, devices, cpus, named, unnamed, confidential = answers
     sizes = _mapping(memory)
-    dimms, virtio_mem = _memory_devices(devices)
+    dimms, virtio_mem = memory_devices(devices)
     peripherals = [*_devices(_PERIPHERAL, named), *_devices(_ANONYMOUS, unnamed)]
     balloons = [path for path, kind in peripherals if kind.startswith("virtio-balloon")]
     text = _mapping(name).get("name")
@@ -176,7 +177,7 @@ def _devices(folder: str, listed: Answer) -> Iterator[tuple[str, str]]:
             yield f"{folder}/{name}", kind[6:-1]
 
 
-def _memory_devices(listed: Answer) -> tuple[int, tuple[VirtioMem, ...]]:
+def memory_devices(listed: Answer) -> tuple[int, tuple[VirtioMem, ...]]:
     """Bytes of the DIMMs, and the virtio-mem devices."""
     dimms, found = 0, []
     for item in listed if isinstance(listed, list) else ():
@@ -185,9 +186,9 @@ def _memory_devices(listed: Answer) -> tuple[int, tuple[VirtioMem, ...]]:
             dimms += _size(content.get("size"))
         elif kind == "virtio-mem":
             named = content.get("id")
-            if isinstance(named, str) and named.isprintable():
-                numbers = [_size(content.get(key)) >> 10 for key in ("size", "requested-size", "max-size", "block-size")]
-                found.append(VirtioMem(f"{_PERIPHERAL}/{named}", *numbers))
+            path = f"{_PERIPHERAL}/{named}" if isinstance(named, str) and named.isprintable() else ""
+            numbers = [_size(content.get(key)) >> 10 for key in ("size", "requested-size", "max-size", "block-size")]
+            found.append(VirtioMem(path, *numbers))
     return dimms, tuple(found)
 
 
@@ -219,7 +220,7 @@ def _with_devices(description: Description, listed: Answer) -> tuple[Description
     QEMU has no event for a DIMM, and the guest's size grows by it at once: with its old maximum, mom would take from a guest that it holds
     small as much as was plugged in, before the guest's kernel has it.
     """
-    dimms, virtio_mem = _memory_devices(listed)
+    dimms, virtio_mem = memory_devices(listed)
     more_kib = (dimms >> 10) - description.dimms_kib
     return replace(description, fixed_kib=description.fixed_kib + more_kib, dimms_kib=dimms >> 10), virtio_mem
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from mom_core import FieldSpec, GuestColumn, Scope, Unit
-from mom_guests import AUTODEFLATE, PERIOD, REPORTING, guest_fields, host_fields
+from mom_guests import AUTODEFLATE, GIVE_BACK, LEAST, PERIOD, REPORTING, guest_fields, host_fields
 from mom_plugins_qemu.description import STATISTICS
 
 PLUGGED: Final = "plugged_cur"
@@ -14,6 +14,8 @@ PLUGGED_MAXIMUM: Final = "plugged_max"
 _SOURCES: Final = {
     "balloon.current": "query-balloon actual, and virtio-mem's size",
     "balloon.maximum": "query-memory-size-summary base-memory, DIMMs, and virtio-mem's size",
+    LEAST: "query-memory-devices size",
+    GIVE_BACK: "query-memory-devices requested-size and size",
     "balloon.rss": "/proc/PID/stat of the guest's QEMU process",
     **{record: name for name, (record, _) in STATISTICS.items()},
     "balloon.usable, twice": "stat-available-memory, twice",

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Final, TypeVar
 
 from mom_core import DiskTune, Entity, GuestBusy, HypervisorError, NotSupported, PermissionDenied, Value, printable
-from mom_guests import Record, wanted_limits
-from mom_plugins_qemu.description import POLLING_INTERVAL, Description, size_record
+from mom_guests import GIVE_BACK, Record, wanted_limits
+from mom_plugins_qemu.description import POLLING_INTERVAL, Description, memory_devices, size_record
 from mom_plugins_qemu.disks import ThrottledDisk, disks_of, throttling
 from mom_plugins_qemu.fields import VIRTIO_MEM
 from mom_plugins_qemu.monitored_guest import PAUSED, MonitoredGuest
@@ -62,6 +62,8 @@ class QemuHypervisor(Sampler):
 
     def _fields_of(self, seen: MonitoredGuest, process: Mapping[str, Value]) -> dict[str, Value]:
         fields = {**seen.all_fields(), **process}
+        if not seen.failure and (why := seen.why_give_back(self._monotonic())):
+            fields[GIVE_BACK] = why
         if "host_cpu_usage" in process:
             fields["cpu_usage"] = process["host_cpu_usage"]
         if process:
@@ -75,12 +77,17 @@ class QemuHypervisor(Sampler):
         known, description = self._ready(guest)
         way = known.way
         if way is None:
-            plugged = known.plugged_kib
-            asked = known.balloon_request(target_kib, description.fixed_kib + plugged, plugged)
+            if known.virtio_mem:  # what it has given or taken since the last look is not to be asked of the balloon
+                listed = self._command(known, f"looking at the memory of {guest}", Question("query-memory-devices"))
+                try:
+                    known.virtio_mem = memory_devices(listed)[1]
+                except WireError as error:
+                    raise HypervisorError(f"{guest}: {error}") from error
+            asked = known.balloon_request(target_kib, description.fixed_kib + known.plugged_kib)
             question = Question("balloon", {"value": asked << 10})
         else:
             # Before mom it may have had more than what its file says it was sold, and gets that back.
-            known.balloon_request(target_kib, way.fixed_kib + way.device.maximum_kib, 0)
+            known.balloon_request(target_kib, way.fixed_kib + way.device.maximum_kib)
             wanted = {"path": way.device.path, "property": "requested-size", "value": way.plugged_for(target_kib) << 10}
             question = Question("qom-set", wanted)
         self._resizes.resizing(known.id, known.size, target_kib)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mom_core import Value, printable
-from mom_guests import PERIOD, Record, SeenGuest
+from mom_guests import LEAST, PERIOD, Record, SeenGuest
 from mom_plugins_qemu.command_line import Identity
 from mom_plugins_qemu.description import Description, VirtioMem
 from mom_plugins_qemu.fields import PLUGGED, PLUGGED_MAXIMUM, SIZED_BY, VIRTIO_MEM
@@ -57,6 +57,8 @@ def by_virtio_mem(description: Description | None, devices: Sequence[VirtioMem],
     if guest is None or guest.memory is None:
         return None
     (device,) = devices
+    if not device.path:
+        return None
     sold = min(guest.memory >> 10, description.fixed_kib + device.maximum_kib)
     why = description.pinned or "the guest has no balloon device"
     return ByVirtioMem(device, description.fixed_kib, max(sold, description.fixed_kib), why)
@@ -153,6 +155,8 @@ class MonitoredGuest(SeenGuest):
         fields = {**self.fields, **(self.switches or {})}
         if self.polling is not None and not self.failure:
             fields[PERIOD] = self.polling
+        if self.least is not None and not self.failure:
+            fields[LEAST] = self.least
         if len(self.virtio_mem) == 1 and not self.failure:
             (device,) = self.virtio_mem
             fields |= {PLUGGED: device.size_kib, PLUGGED_MAXIMUM: device.maximum_kib}

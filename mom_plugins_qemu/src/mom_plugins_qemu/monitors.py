@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from mom_core import MomError, PermissionDenied, printable, untrusted
+from mom_core import HypervisorError, MomError, PermissionDenied, printable, untrusted
 from mom_toolkit import ProcessStat
 
 MOST_MONITORS: Final = 10_000
@@ -55,7 +55,7 @@ def monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozenset({0
     They come in the order of the patterns, and then of the names.
 
     Raises `PermissionDenied` for a folder that this user may not read, and for one with monitors that other users than `users` could have
-    put there: what is in it is not to be taken for gone.
+    put there, and `HypervisorError` for one that cannot be listed now: what is in it is not to be taken for gone.
     """
     found = {path: None for path in named if _is_there(path)}
     for pattern in patterns:
@@ -63,12 +63,23 @@ def monitors(root: Path, patterns: Sequence[str], users: Set[int] = frozenset({0
         folder = _folder(below)
         if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):  # noqa: PTH112  # as below
             raise PermissionDenied(f"{folder} cannot be read", hint=_LET_IN.format(folder))
+        _list(folder)
         found |= dict.fromkeys(sorted(islice(glob.iglob(below), MOST_MONITORS)))  # noqa: PTH207  # pathlib takes four times as long
     for folder in dict.fromkeys(map(os.path.dirname, found)):
         reason = refused(folder, users)
         if reason:
             raise PermissionDenied(f"the monitors in {folder} are not used: {reason}", hint=_OWN_IT)
     return list(islice(found, MOST_MONITORS))
+
+
+def _list(folder: str) -> None:
+    """Raise `HypervisorError` where a folder cannot be listed, as where too many files are open: `glob` takes that for an empty one."""
+    try:
+        os.scandir(folder).close()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise HypervisorError(f"{folder} cannot be listed: {error.strerror}", hint="see LimitNOFILE of mom's unit") from error
 
 
 def _is_there(path: str) -> bool:

@@ -322,6 +322,7 @@ class Sampler(SeenGuests[MonitoredGuest]):
         if known.status not in {"", look.status} or not known.period:
             known.since = monotonic
         known.status, known.migration, known.polling, known.virtio_mem = look.status, look.migration, look.period, look.virtio_mem
+        known.see_plugging(sum(abs(device.requested_kib - device.size_kib) for device in look.virtio_mem), monotonic)
         known.state, known.period = state_name(look.status), look.period or 0
         before = known.reading
         self._update(known, known.with_maximum(look.record))
