@@ -1,5 +1,7 @@
 """What is learnt of guests: their bursts, what they wait without, and what the host has backed that they do not use."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,6 +71,33 @@ def test_what_the_kernel_hides_shows_when_the_balloon_is_at_rest(guest: Watched)
     assert "kernel_reserved" not in guest.says(100 * MIB)
     assert guest.says(100 * MIB)["kernel_reserved"] == HIDDEN
     assert guest.says(100 * MIB, balloon_cur=500 * MIB)["kernel_reserved"] == HIDDEN, "it moves: nothing is learnt"
+
+
+@pytest.mark.parametrize("unknown", ["stats_age", "mem_available", "mem_usable"])
+def test_statistics_that_lack_what_the_others_mean_teach_nothing(guest: Watched, unknown: str) -> None:
+    for _ in range(2):
+        guest.says(100 * MIB)
+    lacking: dict[str, Any] = {unknown: None}
+    learnt = guest.says(700 * MIB, **lacking)
+    assert (learnt["mem_used_peak"], learnt["mem_used_before"]) == (100 * MIB, 100 * MIB)
+    assert guest.says(700 * MIB)["mem_used_peak"] == 700 * MIB
+
+
+@pytest.mark.parametrize("unknown", ["mem_unused", "balloon_cur", "rss", "host_swap", "mem_disk_caches"])
+def test_a_figure_that_is_missing_for_a_moment_keeps_nothing_else_from_being_learnt(guest: Watched, unknown: str) -> None:
+    known: dict[str, Any] = {"rss": int(PROCESS_KIB + 300 * MIB)}
+    for _ in range(2):
+        guest.says(100 * MIB, **known)
+    assert guest.says(700 * MIB, **(known | {unknown: None}))["mem_used_peak"] == 700 * MIB
+    assert guest.says(100 * MIB, **known)["kernel_reserved"] == HIDDEN
+
+
+@pytest.mark.parametrize("unknown", ["guest_oom_kills", "balloon_cur", "balloon_max", "mem_usable"])
+def test_what_was_killed_for_lack_of_memory_is_not_learnt_where_it_is_unknown_what_it_lacked(guest: Watched, unknown: str) -> None:
+    known: dict[str, Any] = {"balloon_max": 2 * TOTAL, "guest_oom_kills": 0}
+    guest.says(100 * MIB, **known)
+    assert "mem_stall_floor" not in guest.says(100 * MIB, **(known | {"guest_oom_kills": 1, unknown: None}))
+    assert "mem_stall_floor" in guest.says(100 * MIB, **(known | {"guest_oom_kills": 2}))
 
 
 def test_what_is_in_the_hosts_swap_does_not_make_the_process_seem_smaller(guest: Watched) -> None:

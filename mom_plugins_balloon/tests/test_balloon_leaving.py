@@ -400,6 +400,16 @@ def test_a_guest_that_its_platform_is_about_to_change_gets_back_what_was_taken_a
     assert bench.hypervisor.size == GIB
 
 
+def test_so_does_one_that_memory_was_plugged_into_since(bench: Bench) -> None:
+    bench.taken_before(GIB, 2 * GIB)
+    bench.fields = {"balloon_max": 2 * GIB}
+    bench.cycle()
+    bench.hypervisor.size = 1536 * MIB  # it has moved with its maximum, by 512 MiB
+    bench.fields = {"balloon_max": 2560 * MIB, "give_back": "it is about to be migrated"}
+    bench.cycle()
+    assert bench.hypervisor.commands == [("set", 2560 * MIB)]
+
+
 def test_where_the_host_has_too_little_such_a_guest_keeps_what_it_has(bench: Bench) -> None:
     bench.taken_before(GIB, 2 * GIB)
     bench.host, bench.fields = SHORT, {"give_back": "it is about to be migrated"}

@@ -102,6 +102,7 @@ known = st.builds(
     largest=st.none() | kib,
     pending=st.none() | kib,
     reserved=st.none() | st.integers(min_value=0, max_value=1 << 20),
+    least=st.none() | kib,
 )
 wanted = st.integers(min_value=-(1 << 40), max_value=1 << 40) | st.floats() | st.none() | st.text() | st.booleans()
 

@@ -664,6 +664,27 @@ class TestMemoryThatIsPluggedIn:
         )
         assert after.plugin.mom_read(looks, [target]) == {target: InTransition(size * MIB) if moms else size * MIB}
 
+    @pytest.mark.parametrize(("size", "back"), [(1412, 2012), (2112, 2012), (1500, 0)], ids=["smaller", "larger", "another's"])
+    def test_one_that_was_started_with_less_than_all_has_that_and_what_was_plugged_in(
+        self, tmp_path: Path, hypervisor, size: int, back: int
+    ) -> None:
+        ledger: list[LedgerEntry] = []
+        host = Host(tmp_path, hypervisor, changed=ledger)
+        entity, applied = host.snapshot().guests["a"].entity, 900 if size < 2000 else 1600
+        hypervisor.sizes["a"] = 1500 * MIB
+        for _ in range(4):
+            host.cycle(mem_usable=1200 * MIB)
+        ledger.append(LedgerEntry(entity, "balloon_target", 1500 * MIB, applied * MIB, "balloon", 0.0, "1"))
+        after = Host(tmp_path, hypervisor, host.clock, tuple(ledger))
+        hypervisor.sizes["a"] = size * MIB
+        seen = after.snapshot(balloon_max=2560 * MIB, mem_usable=(size - 300) * MIB)
+        looks, target = LooksAt(hypervisor, seen), Target(entity, "balloon_target")
+        (found,) = after.plugin.mom_read(looks, [target]).values()
+        assert isinstance(found, InTransition) == bool(back)
+        if back:
+            after.plugin.mom_write(looks, [Change(target, 1500 * MIB, size * MIB, back=True)])
+            assert hypervisor.commands[-1] == ("a", back * MIB), "its 1,500 MiB, and the 512 that came since"
+
 
 class LooksAt:
     """A hypervisor that tells `mom restore` of its guests, too."""

@@ -2,10 +2,13 @@
 
 import logging
 import math
+import mmap
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -15,6 +18,7 @@ from typing import TypeVar
 import pytest
 
 from mom_core import Entity, GuestGone, HypervisorError, NoChangeNeeded, Scope, StateError
+from mom_devkit import wait_until
 from mom_plugins_balloon.sweeps import (
     FIRST_SLICE_KIB,
     LEAST_SLICE_KIB,
@@ -414,6 +418,27 @@ def test_nothing_is_commanded_after_another_change_has_taken_over() -> None:
     assert SIZE not in guest.commands
 
 
+def test_another_change_does_not_wait_for_ever_for_a_command_of_a_sweep_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_balloon.sweeps.TAKEN_OVER_SECONDS", 0.05)
+    guest, hangs, goes_on = Guest(), threading.Event(), threading.Event()
+    sweep = sweep_of(guest)
+    command = sweep.command
+
+    def hung(size: int) -> None:
+        hangs.set()
+        assert goes_on.wait(20)
+        command(size)
+
+    sweep.command = hung
+    with ThreadPoolExecutor(1) as thread:
+        performed = thread.submit(sweep.perform)
+        assert hangs.wait(20)
+        sweep.take_over()
+        goes_on.set()
+        outcome = performed.result(20)
+    assert (outcome.end, outcome.is_back, len(guest.commands)) == (SweepEnd.TAKEN_OVER, False, 1)
+
+
 class Noted:
     """A sweeper in real time, and what it notes."""
 
@@ -463,6 +488,20 @@ def test_what_is_under_way_is_noted_before_the_first_command_and_until_the_last(
     assert noted.sweeper.outcomes() == []
 
 
+def test_a_guest_whose_sweep_ended_in_a_way_that_nobody_thought_of_stays_noted_for_the_next_mom() -> None:
+    noted, sweep = Noted(), sweep_of(Guest())
+
+    def perform(turns: threading.Semaphore | None = None) -> SweepOutcome:
+        raise RuntimeError("a mistake in mom")
+
+    sweep.perform = perform  # type: ignore[method-assign]  # as nothing there is known to raise
+    noted.sweeper.begin(sweep)
+    wait_until(lambda: "a" not in noted.sweeper._under_way)
+    assert noted.notes[-1] == {"a": sweep.noted}
+    noted.sweeper.asked("a")
+    assert noted.notes[-1] == {}
+
+
 def test_what_cannot_be_noted_is_not_begun() -> None:
     noted, guest = Noted(), Guest()
     noted.error = StateError("the disk is full")
@@ -472,7 +511,8 @@ def test_what_cannot_be_noted_is_not_begun() -> None:
     assert "a" not in noted.sweeper._under_way
 
 
-def test_an_ending_mom_has_guests_have_their_headroom_before_it_has_ended() -> None:
+@pytest.mark.parametrize("of_all", [True, False], ids=["an ending mom", "a stopped shrink"])
+def test_a_sweep_that_is_to_end_has_the_guest_have_its_headroom_before_it_has_ended(of_all: bool) -> None:
     noted, guest, begun, told_to_end = Noted(), Guest(), threading.Event(), threading.Event()
 
     def pause(seconds: float) -> None:
@@ -491,7 +531,13 @@ def test_an_ending_mom_has_guests_have_their_headroom_before_it_has_ended() -> N
     sweep.end = ends  # type: ignore[method-assign]  # to go on when it was called
     noted.sweeper.begin(sweep)
     assert begun.wait(10)
-    noted.sweeper.end(10)
+    if of_all:
+        noted.sweeper.end(10)
+    else:
+        noted.sweeper.end_of("another")
+        assert not told_to_end.is_set()
+        noted.sweeper.end_of("a")
+        assert noted.ended.wait(10)
     assert guest.commands[1:] == [SIZE]
     assert noted.notes[-1] == {}
     assert [one.end for one in noted.sweeper.outcomes()] == [SweepEnd.TAKEN_OVER]
@@ -566,3 +612,32 @@ def test_a_process_is_looked_at_to_the_nanosecond_and_not_after_it_has_ended() -
         child.wait()
     assert process.cpu_seconds() is None
     assert process.memory() is None
+
+
+def test_a_process_with_the_number_of_one_that_has_ended_is_not_looked_at(tmp_path: Path) -> None:
+    stat, line = tmp_path / "7/stat", "7 (qemu) S 1 1 1 0 -1 0 5 0 3 0 20 10 0 0 20 0 4 0 {started} 0 {pages} 1 " + "0 " * 26
+    stat.parent.mkdir()
+    stat.write_text(line.format(started=1000, pages=100))
+    process, kib = QemuProcess(7, tmp_path), mmap.PAGESIZE // 1024
+    assert process.memory() == ProcessMemory(100 * kib, 8 * kib)
+    assert process.cpu_seconds() == 30 / os.sysconf("SC_CLK_TCK")
+    stat.write_text(line.format(started=1001, pages=100))
+    assert (process.memory(), process.cpu_seconds()) == (None, None)
+    stat.unlink()
+    assert (process.memory(), process.cpu_seconds()) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("end", "lowest", "gave", "missed"),
+    [
+        (SweepEnd.ARRIVED, 500, 60, 40),
+        (SweepEnd.NOTHING_MORE, 500, 0, 100),
+        (SweepEnd.ARRIVED, 500, 98, 0),
+        (SweepEnd.GREW, 500, 60, 0),
+        (SweepEnd.NOTHING_MORE, SIZE // MIB, 0, 0),
+    ],
+    ids=["less than all", "nothing", "nearly all", "the guest ended it", "it took nothing"],
+)
+def test_what_the_host_missed_is_told_of_sweeps_that_went_as_far_as_they_could(end: SweepEnd, lowest: int, gave: int, missed: int) -> None:
+    plan = SweepPlan(SIZE, 500 * MIB, 100 * MIB, 0.0, 3.0)
+    assert SweepOutcome(GUEST, "1", plan, lowest * MIB, gave * MIB, 1.0, 0.1, 5.0, end).missed == missed * MIB

@@ -69,7 +69,11 @@ def test_the_knobs_are_left_to_a_program_that_replaces_them_again_and_again(tmp_
     node.clock.now += 60 * MINUTES
     assert node.cycle() == [said], "for as long as that is so"
     assert node.stands("pages_to_scan") == "100"
-    node.clock.now += 24 * 60 * MINUTES
+    other = Decision(HOST, "host_knob", 1)
+    assert [one.before for one in node.plugin.mom_review([other, Decision(HOST, "ksm_run", 0)])] == [Decision(HOST, "ksm_run", 0)]
+    node.clock.now += 22 * 60 * MINUTES
+    assert node.cycle() == [said]
+    node.clock.now += 2 * 60 * MINUTES
     assert node.cycle() == [], "it is tried again"
     assert node.stands("pages_to_scan") == "500"
 
@@ -91,6 +95,27 @@ def test_what_was_replaced_long_ago_does_not_count(tmp_path: Path) -> None:
         node.other_sets(100)
         node.cycle()
         assert node.stands("pages_to_scan") == "500"
+
+
+def test_what_a_person_has_set_by_hand_once_begins_no_fight_however_long_it_stands(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    apply_decisions(node.plugin, [Decision(HOST, "ksm_sleep_millisecs", 50)])
+    assert node.cycle() == []
+    node.other_sets(10, "sleep_millisecs")
+    assert [node.cycle() for _ in range(5)] == [[]] * 5
+
+
+def test_a_knob_that_cannot_be_read_for_a_moment_and_one_that_others_leave_alone_were_set_by_no_other_hand(tmp_path: Path) -> None:
+    node = Node(tmp_path, **HANDLER)
+    assert node.cycle() == []
+    node.other_sets(0, "run")
+    apply_decisions(node.plugin, [Decision(HOST, "ksm_merge_across_nodes", 0)])
+    node.other_sets(1, "merge_across_nodes")
+    assert node.cycle() == [], "virt-handler never sets this one"
+    file = node.root / "sys/kernel/mm/ksm/pages_to_scan"
+    file.write_text("x\n")
+    seen = snapshot(host=dict(node.plugin.mom_collect_host(None)))
+    assert list(node.plugin.mom_act(seen)) == []
 
 
 def test_what_mom_sets_itself_and_what_the_kernels_advisor_sets_is_no_other_hand(tmp_path: Path) -> None:

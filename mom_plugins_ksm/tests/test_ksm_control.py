@@ -160,6 +160,11 @@ def test_unmerging_is_refused_when_there_is_no_memory_for_it_and_for_empty_pages
     assert decide(kernel, spare_kib=enough, run=2)["run"].status is Status.APPLIED
 
 
+def test_a_2_in_another_knob_unmerges_nothing_and_needs_no_memory() -> None:
+    kernel = Kernel(mergeable=2000, run=1)
+    assert decide(kernel, spare_kib=0, sleep_millisecs=2)["sleep_millisecs"].status is Status.APPLIED
+
+
 def test_without_anything_merged_unmerging_needs_no_memory() -> None:
     assert decide(Kernel(), spare_kib=0, run=2)["run"].status is Status.APPLIED
 
@@ -210,6 +215,42 @@ def test_merging_across_nodes_is_put_back_by_unmerging_first_where_there_is_memo
     assert kernel.merged == (0 if run == 0 and not left else mergeable)
 
 
+class Refusing(Kernel):
+    """Refuses one knob, whatever is merged."""
+
+    def __init__(self, knob: str, mergeable: int, **files: Value) -> None:
+        self.knob = ""
+        super().__init__(mergeable, **files)
+        self.knob = knob
+
+    def ksm_read(self) -> Mapping[str, Value]:
+        found = super().ksm_read()
+        return {name: value for name, value in found.items() if name != "run"} if self.knob == "run" else found
+
+    def ksm_write(self, knobs: Mapping[str, int]) -> None:
+        if self.knob in {*knobs, "run"}:
+            self.calls.append(list(knobs.items()))
+            raise HypervisorError("Device or resource busy")
+        super().ksm_write(knobs)
+
+
+@pytest.mark.parametrize(
+    ("refused", "mergeable", "knob", "values"),
+    [
+        ("pages_to_scan", 100, "pages_to_scan", (100, 400)),
+        ("merge_across_nodes", 0, "merge_across_nodes", (1, 0)),
+        ("run", 100, "merge_across_nodes", (1, 0)),
+    ],
+    ids=["another knob", "nothing is shared", "what KSM does is unknown"],
+)
+def test_nothing_is_unmerged_for_what_unmerging_does_not_let_be_put_back(
+    refused: str, mergeable: int, knob: str, values: tuple[int, int]
+) -> None:
+    kernel = Refusing(refused, mergeable, run=1, **{knob: values[1]})
+    assert put_back(kernel, **{knob: values})[knob].status is Status.FAILED
+    assert kernel.calls == [[(knob, values[0])]]
+
+
 def test_an_advisor_that_was_switched_on_since_keeps_its_pages() -> None:
     kernel = Kernel(advisor_mode="scan-time", pages_to_scan=400)
     outcome = put_back(kernel, pages_to_scan=(100, 400))["pages_to_scan"]
@@ -235,7 +276,8 @@ def test_shared_pages_that_take_a_moment_to_go_are_waited_for(monkeypatch: pytes
     assert put_back(kernel, merge_across_nodes=(1, 0))["merge_across_nodes"].status is Status.APPLIED
     kernel = Sticky(mergeable=100, run=1, merge_across_nodes=0)
     kernel.refusals = 1000
-    assert put_back(kernel, merge_across_nodes=(1, 0))["merge_across_nodes"].status is Status.FAILED
+    outcome = put_back(kernel, merge_across_nodes=(1, 0))["merge_across_nodes"]
+    assert (outcome.status, outcome.error) == (Status.FAILED, "Device or resource busy")
     assert kernel.files["run"] == 1
 
 

@@ -68,10 +68,11 @@ def test_scans_too_short_to_be_measured_are_judged_together() -> None:
 
 def test_the_yield_begins_anew_with_ksm_and_is_unknown_without_its_counters() -> None:
     found = Yield()
-    for change in ({"run": 2}, {"full_scans": 0}, {"ksmd_cpu_seconds": 0.5}, {"pages_shared": None}):
+    for change in ({"run": 2}, {"full_scans": 0}, {"ksmd_cpu_seconds": 0.5}, {"pages_shared": None}, {"full_scans": None}):
         found.kib_per_second(scan(1, 0, ksmd_cpu_seconds=1.0), 4096)
         assert found.kib_per_second(scan(2, 1000, ksmd_cpu_seconds=2.0), 4096) is not None
         assert found.kib_per_second({**scan(3, 1000, ksmd_cpu_seconds=3.0), **change}, 4096) is None, change
+    assert found.kib_per_second(scan(4, 1000, ksmd_cpu_seconds=4.0), 4096) is None, "what was saved before it was unknown is old"
 
 
 def test_where_ksmd_is_out_of_sight_its_time_is_estimated_from_the_pages() -> None:
@@ -81,6 +82,8 @@ def test_where_ksmd_is_out_of_sight_its_time_is_estimated_from_the_pages() -> No
     counters: dict[str, Value] = {"pages_unshared": 999_940}
     older.kib_per_second(scan(0, 0, **counters), 4096)
     assert older.kib_per_second(scan(1, 3000, **counters), 4096) == pytest.approx(1000, rel=0.01)
+    assert older.kib_per_second(scan(1, 9000, **counters), 4096) == pytest.approx(1000, rel=0.01), "a scan that is not over costs nothing"
+    assert older.kib_per_second(scan(3, 6000, **counters), 4096) == pytest.approx(500, rel=0.01)
 
 
 def test_before_ksmd_has_looked_it_keeps_no_books() -> None:

@@ -104,6 +104,20 @@ DECIDED: dict[str, tuple[dict[str, Value], KsmMemory | None, dict[str, int]]] = 
     "without both nothing is decided": (SHORT | {"mem_really_available": None, "mem_free": None}, None, {}),
     "unknown pages are not set": (SHORT | {"ksm_pages_to_scan": None}, None, {"ksm_run": 1}),
     "an unknown sleep is not set": (SHORT | {"ksm_sleep_millisecs": None}, None, START),
+    "pages that are unknown while it runs are not corrected": (SHORT | RUNS | {"ksm_pages_to_scan": None}, SCANNING, {}),
+    "what it used while it was stopped corrects nothing": (SHORT | {"ksmd_cpu_usage": 0.0}, None, START),
+    "a usage of the pages before these corrects nothing": (SHORT | RUNS | {"ksmd_cpu_usage": 66.7, "ksmd_cpu_pages": 500}, SCANNING, {}),
+    "a usage of these pages does": (SHORT | RUNS | {"ksmd_cpu_usage": 66.7, "ksmd_cpu_pages": 1000}, SCANNING, {"ksm_pages_to_scan": 500}),
+    "a whole CPU and more is far too much": (SHORT | RUNS | {"ksmd_cpu_usage": 100.0}, SCANNING, {"ksm_pages_to_scan": 500}),
+    "never fewer than the least": (SHORT | RUNS | {"ksmd_cpu_usage": 99.0, "ksm_pages_to_scan": 99}, SCANNING, {"ksm_pages_to_scan": 64}),
+    "no more pages than the most": (
+        SHORT | RUNS | {"cpu_count": 64, "ksmd_cpu_usage": 40.0, "ksm_pages_to_scan": 29_000},
+        SCANNING,
+        {"ksm_pages_to_scan": 30_000},
+    ),
+    "savings that are unknown end no rest and free no books": (SHORT | RESTS | {"ksm_saved": None}, replace(RESTING, base=GIB), {}),
+    "a rest begins without them": (SHORT | RUNS | {"ksm_yield": 0.0, "ksm_saved": None}, LOOKING, POOR),
+    "books that need more than KSM saves are no room": (SHORT | RUNS | {"mem_really_available": 7 * GIB, "ksm_saved": -GIB}, SCANNING, {}),
 }
 
 
@@ -146,6 +160,12 @@ def test_a_scan_that_was_worth_little_is_the_last_one(poor: float) -> None:
     memory = Memory(LOOKING)
     assert decide(SHORT, memory, **RUNS, ksm_yield=poor) == POOR
     assert memory.kept.looks is False
+
+
+def test_a_guest_that_comes_during_a_look_lengthens_it() -> None:
+    memory = Memory(replace(SCANNING, begun=9, seen=frozenset("g")))
+    decide({**SHORT, **RUNS}, memory, {"g": {}, "new": {}}, ksm_full_scans=11)
+    assert memory.kept.until == 14
 
 
 def test_guests_that_grow_lengthen_a_look_but_not_for_ever() -> None:
@@ -201,6 +221,20 @@ def test_what_a_guest_gave_back_and_takes_again_is_new() -> None:
     assert "ksm_pages_to_scan" in decide({**SHORT, **RESTS}, memory, {"g": {"rss": GIB // 2 + 70 * MIB}})
 
 
+@pytest.mark.parametrize(
+    ("course", "looks"), [((1050, 1080), True), ((980, 1030), False)], ids=["growth adds up", "a little that comes and goes is none"]
+)
+def test_what_guests_hold_is_compared_with_what_they_held_when_the_rest_began(course: tuple[int, int], looks: bool) -> None:
+    memory = Memory(replace(RESTING, held=1000 * MIB, seen=frozenset("g")))
+    decided = [decide({**SHORT, **RESTS}, memory, {"g": {"rss": mib * MIB}}) for mib in course]
+    assert (decided[0], "ksm_pages_to_scan" in decided[1]) == ({}, looks)
+
+
+def test_a_guest_whose_process_is_unknown_holds_what_its_balloon_leaves_it() -> None:
+    grown: dict[str, dict[str, Value]] = {"g": {"balloon_cur": 70 * MIB}}
+    assert "ksm_pages_to_scan" in decide({**SHORT, **RESTS}, replace(RESTING, seen=frozenset("g")), grown)
+
+
 @pytest.mark.parametrize(("host", "short"), [(SHORT, True), (AMPLE, False)], ids=["short", "sold"])
 def test_a_hypervisor_that_is_away_for_a_moment_ends_no_rest_and_guests_that_are_gone_do(host: dict[str, Value], short: bool) -> None:
     guests = {f"g{n}": {"balloon_max": 2 * GIB, "rss": GIB} for n in range(12)}
@@ -223,6 +257,9 @@ def test_rests_get_longer_while_looking_is_in_vain_and_are_short_again_when_it_p
         decide(SHORT, memory, **RUNS, ksm_yield=0.0)
         waits.append(memory.kept.wait)
     assert waits == [600, 1200, 2400, 4800, 7200, 7200]
+    memory.kept = replace(memory.kept, looks=True, base=100 * MIB)
+    decide(SHORT, memory, **RUNS, ksm_yield=0.0, ksm_saved=100 * MIB)
+    assert memory.kept.wait == 7200, "what was saved before the look is not its gain"
     memory.kept = replace(memory.kept, looks=True, base=0)
     decide(SHORT, memory, **RUNS, ksm_yield=0.0, ksm_saved=100 * MIB)
     assert memory.kept.wait == 600
@@ -232,6 +269,13 @@ def test_looking_takes_a_tenth_of_the_time_at_most() -> None:
     memory = Memory(replace(LOOKING, since=0.0))
     decide(SHORT, memory, **RUNS, ksm_yield=0.0)
     assert memory.kept.wait == 9000
+
+
+def test_hours_of_work_after_a_look_make_the_rest_no_longer() -> None:
+    memory = Memory(replace(SCANNING, since=900.0))
+    for clock, scans, value in ((1000.0, 12, 600.0), (37_000.0, 700, 600.0), (37_005.0, 701, 0.0)):
+        decide(SHORT, memory, **RUNS, ksm_clock=clock, ksm_full_scans=scans, ksm_yield=value)
+    assert (memory.kept.looks, memory.kept.wait) == (False, 900), "nine times the look"
 
 
 def test_guests_that_come_each_minute_and_share_nothing_do_not_have_ksmd_scan_for_ever() -> None:
@@ -245,7 +289,7 @@ def test_guests_that_come_each_minute_and_share_nothing_do_not_have_ksmd_scan_fo
 
 
 def test_a_guest_that_came_while_looking_was_in_vain_again_and_again_is_looked_at_when_a_part_of_the_rest_is_over() -> None:
-    memory = Memory(replace(RESTING, since=1000.0, wait=1200, rest=1200, paid=False, held=GIB, seen=frozenset("g")))
+    memory = Memory(replace(RESTING, since=1000.0, wait=1200, rest=1200, paid=False, begun=10, held=GIB, seen=frozenset("g")))
     for clock, looks in ((1000.0, False), (1299.0, False), (1301.0, True)):
         decide({**SHORT, **RESTS}, memory, {"g": {"rss": GIB}, "new": {"rss": 10 * MIB}}, ksm_clock=clock)
         assert memory.kept.looks is looks
@@ -257,6 +301,13 @@ def test_a_guest_that_came_too_late_for_a_look_is_new_after_it() -> None:
     for scans, reason in ((11, True), (13, False), (13, True)):
         decide({**SHORT, **RUNS}, memory, guests, ksm_full_scans=scans, ksm_yield=0.0)
         assert memory.kept.looks is reason
+
+
+def test_a_guest_that_came_too_late_for_a_look_that_was_worth_it_has_one_of_its_own() -> None:
+    memory = Memory(replace(SCANNING, begun=4, until=13, seen=frozenset("g"), held=GIB))
+    guests: dict[str, dict[str, Value]] = {"g": {"rss": GIB}, "new": {"rss": 10 * MIB}}
+    decide({**SHORT, **RUNS}, memory, guests, ksm_full_scans=13, ksm_yield=256.0)
+    assert (memory.kept.until, memory.kept.seen) == (16, frozenset({"g", "new"}))
 
 
 def test_scans_that_are_counted_anew_do_not_make_a_look_endless() -> None:
@@ -307,6 +358,18 @@ def test_guests_that_a_list_lacks_for_a_moment_are_not_new_when_they_are_there_a
     assert reasons == {0: "rest", 5: "rest", 10: "rest", 15: "rest", 20: "rest", 75: "rest", 80: "rest", 85: "look"}, (
         "who was away for a minute is new"
     )
+
+
+def test_a_look_in_the_midst_of_which_mom_ended_begins_anew(tmp_path: Path) -> None:
+    file = PluginContext(name="ksm", state_directory=tmp_path).state_file("law.json", "what the KSM law remembers", FORM)
+    file.write(FORM.dump_python(replace(SCANNING, held=12 * GIB, seen=frozenset(snapshot(guests=TOLD).guests)), mode="json"))
+    suggestions = KsmSuggestions(KsmParameters(), file)
+    for second, scans in ((0, 11), (60, 14)):
+        found = snapshot(host={**SHORT, **RUNS, "ksm_clock": 37_000.0 + second, "ksm_full_scans": scans, "ksm_yield": 0.0}, guests=TOLD)
+        suggestions.of(replace(found, monotonic=37_000.0 + second))
+    suggestions.keep()
+    assert (kept := file.read()) is not None
+    assert (kept.looks, kept.wait) == (False, 600), "and not nine times the ten hours that mom was away"
 
 
 sizes = st.one_of(st.none(), st.integers(0, 4096 * GIB))

@@ -1,6 +1,8 @@
 """The plugin on a folder that looks like /sys and /proc, and with a hypervisor that has a KSM of its own."""
 
+import errno
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +18,9 @@ from mom_core import (
     Declarations,
     Entity,
     FieldSpec,
+    HypervisorError,
     LedgerEntry,
+    NotSupported,
     PermissionDenied,
     PluginContext,
     Scope,
@@ -138,6 +142,9 @@ def test_a_hypervisors_own_ksm_takes_the_kernels_place(root: Path, folder: Path)
     assert outcome.status is Status.APPLIED
     assert own.files["run"] == 0
     assert (folder / "run").read_text() == "1\n"
+    (finding,) = ksm.mom_doctor(own)
+    assert finding.message == "the hypervisor has a KSM of its own"
+    assert not list(ksm.mom_act(snapshot())), "whatever another process does with it"
     assert [finding.severity for finding in ksm.mom_doctor(own)] == [Severity.OK]
 
 
@@ -160,6 +167,8 @@ def test_a_knob_that_this_kernel_has_not_is_not_made_up(root: Path, folder: Path
     (outcome,) = apply_decisions(plugin(root), [Decision(HOST, "ksm_merge_across_nodes", 0)])
     assert outcome.status is Status.REFUSED
     assert not (folder / "merge_across_nodes").exists()
+    (outcome,) = put_back(plugin(root), [LedgerEntry(HOST, "ksm_merge_across_nodes", 1, 0, "ksm", 0.0)])
+    assert outcome.status is Status.GONE, "as after another kernel was started"
 
 
 @pytest.mark.parametrize("text", ["", "x\n", "-1\n", "1 2\n", "9" * 30, "\x00\xff"])
@@ -172,6 +181,7 @@ def test_a_malformed_file_is_an_unknown_field(root: Path, folder: Path, text: st
 
 
 def test_without_ksm_there_are_no_fields_and_no_exceptions(tmp_path: Path) -> None:
+    qemu(tmp_path, 100, 4 << 20)
     ksm = plugin(tmp_path)
     assert set(ksm.mom_collect_host(None).values()) == {None}
     (problem,) = ksm.mom_act(snapshot())
@@ -247,8 +257,8 @@ def test_unmerging_through_the_hypervisor_needs_this_hosts_memory(root: Path, fo
 
 @pytest.mark.parametrize(
     ("more", "words"),
-    [(0, "only 0 MiB to spare"), (1, ""), (None, "how much memory is available is unknown")],
-    ids=["not enough", "enough", "unknown"],
+    [(0, "only 0 MiB to spare"), (-1 << 20, "only 0 MiB to spare"), (1, ""), (None, "how much memory is available is unknown")],
+    ids=["not enough", "far too little", "enough", "unknown"],
 )
 def test_unmerging_leaves_a_twentieth_of_the_host_available(root: Path, folder: Path, more: int | None, words: str) -> None:
     needed, total = 20 * os.sysconf("SC_PAGE_SIZE") >> 10, 64 << 20
@@ -266,6 +276,33 @@ def test_nothing_is_unmerged_while_it_is_unknown_how_much_is_merged(root: Path, 
     assert outcome.status is Status.REFUSED
     assert "how many pages are merged is unknown" in outcome.error
     assert (folder / "run").read_text() == "1\n"
+
+
+def test_nothing_is_unmerged_on_a_host_of_unknown_size(root: Path) -> None:
+    (root / "proc/meminfo").write_text(f"MemAvailable: {32 << 20} kB\n")
+    (outcome,) = apply_decisions(plugin(root), [Decision(HOST, "ksm_run", 2)])
+    assert (outcome.status, "how much memory is available is unknown" in outcome.error) == (Status.REFUSED, True)
+
+
+@pytest.mark.parametrize(
+    ("knob", "number", "said"),
+    [
+        ("merge_across_nodes", errno.EBUSY, "merge_across_nodes can only change while none are (set ksm_run to 2 first)"),
+        ("pages_to_scan", errno.EINVAL, "it takes none while an advisor is on (echo none"),
+        ("pages_to_scan", errno.EBUSY, "Device or resource busy"),
+        ("merge_across_nodes", errno.EINVAL, "Invalid argument"),
+        ("run", errno.ENOENT, "this kernel has no KSM knob run"),
+    ],
+)
+def test_the_kernels_refusals_are_said_in_words(root: Path, monkeypatch: pytest.MonkeyPatch, knob: str, number: int, said: str) -> None:
+    def refused(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "write", refused)
+    with pytest.raises(HypervisorError, match=re.escape(said)) as raised:
+        SysfsKsm(root).ksm_write({knob: 1})
+    monkeypatch.undo()
+    assert isinstance(raised.value, NotSupported) == (number == errno.ENOENT)
 
 
 def test_a_read_only_sys_is_a_failed_outcome_with_the_cure(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from mom_core import Guest, Snapshot, Value
 from mom_plugins_balloon.limits import KnownMemory, most_kib
-from mom_plugins_balloon.names import GROUP_ROOM, OBSTACLE, RESTS, START_REST
+from mom_plugins_balloon.names import GROUP_ROOM, LEAST, OBSTACLE, RESTS, START_REST
 from mom_plugins_balloon.sweeps import SweepCost, SweepOutcome
 
 CONTROL = "balloon_target"
@@ -279,6 +279,7 @@ class BalloonedGuest:
 
 _NUMBERS = (
     "balloon_cur", "balloon_max", "mem_usable", "stats_age", "swap_in", "swap_out", "mem_available", GROUP_ROOM, "rss", "qemu_overhead",
+    LEAST,
 )  # fmt: skip
 
 
@@ -442,13 +443,15 @@ class BalloonedGuests:
         :param guarantee: KiB that hold of what it is promised
         """
         snapshot, memory = self.snapshot, self._records.get(guest.id)
-        if self._told[0] is not snapshot:  # of all guests at once, when it is first wanted of one; any thread may ask
+        looked, of_all = self._told  # read once: any thread may ask, also one that began with another snapshot
+        if looked is not snapshot:  # of all guests at once, when it is first wanted of one
             numbers = zip(*[snapshot.numbers(name) for name in _NUMBERS], strict=True)
-            self._told = snapshot, dict(zip(snapshot.guests, numbers, strict=True))
-        told = self._told[1].get(guest.id)
+            of_all = dict(zip(snapshot.guests, numbers, strict=True))
+            self._told = snapshot, of_all
+        told = of_all.get(guest.id)
         if memory is None or told is None:
             return None
-        current, own_maximum, usable, age, swap_in, swap_out, total, room, rss, beside = told
+        current, own_maximum, usable, age, swap_in, swap_out, total, room, rss, beside, least = told
         if current is None:
             return None
         maximum = most_kib(own_maximum, current, room, rss, beside)
@@ -457,7 +460,7 @@ class BalloonedGuests:
             current, maximum, guarantee, usable, age, max(swap_in or 0.0, swap_out or 0.0), total,
             memory.overhead_by(total, moment, own_maximum), memory.most_since(moment, snapshot.monotonic), memory.pending,
             self._obstacle(guest, memory) or self._why_new(memory), maximum != own_maximum,
-            None if memory.learnt is None or memory.learnt.counts_all else memory.learnt.hidden,
+            None if memory.learnt is None or memory.learnt.counts_all else memory.learnt.hidden, least,
         )  # fmt: skip
 
     def _obstacle(self, guest: Guest, memory: BalloonedGuest) -> str:

@@ -12,7 +12,7 @@ from mom_core import Decision, Declarations, Guest, Host, Outcome, Report, Scope
 from mom_plugins_balloon.ballooned_guests import CONTROL, LISTS_UNTIL_GONE, SAME_SIZE_KIB
 from mom_plugins_balloon.fields import TARGET
 from mom_plugins_balloon.guarantees import PROMISED, guaranteed_kib
-from mom_plugins_balloon.names import OBSTACLE, REASON, RESTS, STARTED, SUGGESTED
+from mom_plugins_balloon.names import LEAST, OBSTACLE, REASON, RESTS, STARTED, SUGGESTED
 from mom_plugins_balloon.reasons import sentence
 from mom_toolkit import stale_seconds
 
@@ -27,7 +27,7 @@ LONGEST_LINE: Final = 200
 """Characters of a reason that are shown."""
 
 _FIGURES: Final = {
-    "maximum_kib": "balloon_max", "started_kib": STARTED, "usable_kib": "mem_usable", "unused_kib": "mem_unused",
+    "maximum_kib": "balloon_max", "least_kib": LEAST, "started_kib": STARTED, "usable_kib": "mem_usable", "unused_kib": "mem_unused",
     "swap_in_kib_per_second": "swap_in", "swap_out_kib_per_second": "swap_out", "major_faults_per_second": "major_fault",
     "statistics_age_seconds": "stats_age",
 }  # fmt: skip
@@ -125,6 +125,7 @@ class BalloonExplainer(Explainer):
         }
         said: Sequence[tuple[str, SentencePlace, Iterable[str]]] = (
             ("now", SentencePlace.PRESENT, [_size_now(sizes)]),
+            ("reach", SentencePlace.PRESENT, _reach(sizes)),
             ("needs", SentencePlace.PRESENT, _needs(sizes, about.interval or 0.0, may_grow=not guest.why_blocked(CONTROL))),
             ("guaranteed", SentencePlace.PROMISED, [_guaranteed(sizes, guarantee_from)]),
             ("since", SentencePlace.PAST, [_since(about, since)]),
@@ -213,6 +214,11 @@ def _size_now(sizes: Mapping[str, float | None]) -> str:
         return f"{of_all}: {format_kib(maximum - size)} {less}."
     taken = f", and {format_kib(started - size)} are taken from it for the host" if size < started - SAME_SIZE_KIB else ""
     return f"{of_all}: it was started with {format_kib(started)}{taken}."
+
+
+def _reach(sizes: Mapping[str, float | None]) -> Iterator[str]:
+    if (least := sizes["least_kib"]) is not None:
+        yield f"Its balloon can bring it to no less than {format_kib(least)}: virtio-mem's memory is out of its reach."
 
 
 def _needs(sizes: Mapping[str, float | None], interval: float, *, may_grow: bool) -> Iterator[str]:

@@ -64,6 +64,7 @@ _READ: Final = (
     ("major_fault", Unit.PER_SECOND, _G),
     ("reclaim_cost", _RATIO, _G),
     (names.GROUP_ROOM, _KIB, _G),
+    (names.LEAST, _KIB, _G),
     (names.GIVE_BACK, _TEXT, _G),
     ("offload_net", _KIB, _H),
     ("swap_usage", _KIB, _H),

@@ -14,7 +14,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Final
 
@@ -24,7 +24,7 @@ from mom_core import Guest, MomError, PluginContext, Snapshot, StateError, UnitE
 from mom_plugins_balloon.ballooned_guests import BalloonedGuest, BalloonedGuests
 from mom_plugins_balloon.guarantees import guaranteed_kib
 from mom_plugins_balloon.limits import ShrinkLimits
-from mom_plugins_balloon.names import AHEAD, RESERVED, RISE, STOPPED_BELOW, SUGGESTED
+from mom_plugins_balloon.names import AHEAD, EXPECTED, RESERVED, RISE, STOPPED_BELOW, SUGGESTED
 from mom_plugins_balloon.parameters import LawParameters, ReservationSettings
 from mom_plugins_balloon.spare_memory import Spare, returning_kib, seconds_to_free, spare_of
 from mom_plugins_balloon.states import hard_kib
@@ -129,6 +129,10 @@ class HostReservations:
     """Why no guest is shrunk at all now, such as that mom only observes; empty when they are."""
     loaded: bool = False
     """Whether `load` has been called: until then, what an earlier run or the plugin of before a reload keeps is not known."""
+    _followed: bool = False
+    """Whether a cycle has ended since."""
+    _is_over: bool = False
+    """The plugin has ended: what is kept, and is on disk, is that of the one in its place."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _kept: dict[str, KeptReservation] = field(default_factory=dict)
     _ended: deque[Reservation] = field(default_factory=lambda: deque(maxlen=_ENDED))
@@ -155,8 +159,7 @@ class HostReservations:
     def reserve(self, memory_kib: int, seconds: float, *, name: str = "", who: str = "") -> Reservation:
         """Keep so much for so long, or refuse at once."""
         _sensible(memory_kib, seconds, name)
-        with self._lock:
-            self._end_what_is_over()
+        with self._in_force():
             room = self._room_for(memory_kib, seconds)
             if len(self._kept) >= MOST_RESERVATIONS:
                 raise MomError(f"{MOST_RESERVATIONS} reservations are made already", hint="release some")
@@ -180,8 +183,7 @@ class HostReservations:
 
         :param part_kib: how much of its memory is to be kept, beside what is kept for it already; None: all
         """
-        with self._lock:
-            self._end_what_is_over()
+        with self._in_force():
             until = self.context.monotonic() + seconds
             fitting = [one for one in self._kept.values() if one.taken_at is None and self._fits(one, guest, guest.memory_kib)]
             # One that was made for an earlier try of this launch comes before the operator's.
@@ -238,8 +240,7 @@ class HostReservations:
 
     def release(self, identity: str, *, who: str = "") -> Reservation:
         """End one."""
-        with self._lock:
-            self._end_what_is_over()
+        with self._in_force():
             if identity not in self._kept:
                 ended = next((one for one in self._ended if one.id == identity), None)
                 there_is_none = f"there is no reservation {printable(identity)}"
@@ -276,6 +277,8 @@ class HostReservations:
         with self._lock:
             snapshot = self._snapshot = self.guests.snapshot
             self._with_guests = snapshot if snapshot.guests else self._with_guests
+            if self.loaded and not self._followed:
+                self._take_over()
             if self._take(snapshot):
                 self._write()
             self._end_what_is_over()
@@ -290,7 +293,7 @@ class HostReservations:
             found = self._file.read()
             if found is None:
                 return
-            if found.boot != boot_id(self.context.root / "proc") or found.monotonic > self.context.monotonic():
+            if not self._is_of_this_boot(found):
                 self.context.log.warning("%d reservations from before the host was started anew have ended", len(found.reservations))
                 return
             self._kept = {one.id: one for one in found.reservations}
@@ -302,7 +305,25 @@ class HostReservations:
             if self._kept:
                 self.context.log.info("took over %d reservations of an earlier run", len(self._kept))
 
+    def _is_of_this_boot(self, found: _Written) -> bool:
+        return found.boot == boot_id(self.context.root / "proc") and found.monotonic <= self.context.monotonic()
+
+    def _take_over(self) -> None:
+        """Take up what the plugin that a reload has replaced was asked for until it ended, after `load` had looked."""
+        self._followed = True
+        with contextlib.suppress(StateError):
+            found = self._file.look()
+            if found is None or self._is_of_this_boot(found):
+                self._kept = {} if found is None else {one.id: one for one in found.reservations}
+
+    def close(self) -> None:
+        """Keep nothing more, and leave what is on disk to the plugin that has taken this one's place, or to the next mom."""
+        with self._lock:
+            self._is_over = True
+
     def _write(self) -> None:
+        if self._is_over:
+            return
         guests, boot = self.guests.incarnations(), boot_id(self.context.root / "proc")
         written = _Written(boot, self.context.monotonic(), guests, tuple(self._kept.values()))
         # What cannot be written lasts until mom ends; mom says what is wrong with the file.
@@ -311,6 +332,15 @@ class HostReservations:
                 self._file.write(asdict(written))
             else:
                 self._file.remove()
+
+    @contextlib.contextmanager
+    def _in_force(self) -> Iterator[None]:
+        """With the lock held, by what lasts still. Raises `MomError` where whoever asks has this from before a reload."""
+        with self._lock:
+            if self._is_over:
+                raise MomError("mom ends, or has taken another configuration: nothing has changed", hint="ask again in a moment")
+            self._end_what_is_over()
+            yield
 
     # --- inside: the lock is held -------------------------------------------------------------------------------------------------------
 
@@ -340,10 +370,17 @@ class HostReservations:
             why=why,
             can_offload_kib=int(spare.cold),
             returning_kib=math.ceil(returning_kib(told)),
-            rising_kib=math.ceil(told.host.number(AHEAD) or 0.0),
+            rising_kib=self._rising_kib(told.host.number(AHEAD) or 0.0),
             rising_until=self._rising_until(told.host.number(RISE) or 0.0),
         )
         return room, spare
+
+    def _rising_kib(self, ahead: float) -> int:
+        """What guests are expected to take before long, of which `ahead` is to be available, without what is kept for those of them that
+        have come for it: it would be kept twice, and after a reboot of the host most of its guests would find no room for their starts."""
+        takers = [(one, self._takers.get(one.guest)) for one in self._kept.values() if one.taken_at is not None] if ahead else []
+        twice = sum(min(self._kept_kib(one), _usual_rise_kib(guest)) for one, guest in takers if guest is not None)
+        return max(0, math.ceil(ahead - self.law.rise_share * twice))
 
     def _rising_until(self, rise: float) -> float:
         """By when guests will have taken what they are expected to take; seconds since the epoch, 0: unknown."""
@@ -468,6 +505,13 @@ class HostReservations:
 def _particular(one: KeptReservation) -> tuple[bool, int]:
     """Who names a guest comes first; of those for any guest the smallest, so that a small guest leaves a large reservation alone."""
     return not one.name, one.memory_kib
+
+
+def _usual_rise_kib(guest: Guest) -> float:
+    """What a guest usually uses at this time beyond what it uses now; 0 where one of them is unknown."""
+    numbers = [guest.number(name) for name in (EXPECTED, "mem_available", "balloon_cur", "mem_usable")]
+    expected, total, size, usable = (number or 0.0 for number in numbers)
+    return 0.0 if None in numbers else max(0.0, expected - (min(total, size) - usable))
 
 
 def _pattern_of(guest: LaunchedGuest) -> str:

@@ -87,7 +87,8 @@ class LawGuest(NamedTuple):
     seen to free memory, None: not lately. `hollow` is what the host has got back of it and it has not touched since: a balloon gets that
     first, more often than not. `missed` is what its sweeps lately were for and did not get. It is `swept_now`: that ends by itself. It was
     just started, and is to be left alone for `start_rest` seconds. `guarantee` is the largest of its promises that hold. `rises` is what it
-    is expected to use more before long, 0: nothing; None: nothing is expected of it.
+    is expected to use more before long, 0: nothing; None: nothing is expected of it. `least` is what its balloon can bring it to at least;
+    None: it reaches all of its memory.
     """
 
     size: float | None = None
@@ -125,6 +126,7 @@ class LawGuest(NamedTuple):
     guarantee: float = 0.0
     obstacle: object = None
     rises: float | None = None
+    least: float | None = None
 
 
 class GuestOffer(NamedTuple):
@@ -141,9 +143,14 @@ class GuestOffer(NamedTuple):
     cost: float = 1.0
 
     @property
+    def empty(self) -> float:
+        """What the host gains of it of memory that holds nothing: what it may be swept for or trimmed of is the same memory."""
+        return self.sweep if self.sweep > self.backed else self.backed
+
+    @property
     def costless(self) -> float:
         """What the host gains of it by what hurts no guest: memory that holds nothing, and page cache that is not known to be wanted."""
-        return self.sweep + (self.backed + self.trims[1] - self.trims[0] if self.trims else 0.0)
+        return self.empty + (self.trims[1] - self.trims[0] if self.trims else 0.0)
 
 
 NO_OFFER: Final = GuestOffer()
@@ -353,12 +360,13 @@ class GuestLook:
                 code, fills = ReasonCode.FILLS, max(0.0, seen.full - size)
             if rises and not seen.sparse and not eases and (wanted := min(maximum, seen.full + (guest.rises or 0.0)) - size) > fills + step:
                 code, fills = ReasonCode.RISES, wanted
-            returns = min(maximum - size, self._p.return_share * maximum) if self._plenty else 0.0
+            returns = min(maximum - size, max(step, self._p.return_share * maximum)) if self._plenty else 0.0
             untouched = self._p.untouched_share * (size - guest.rss) if guest.rss is not None and size > guest.rss else 0.0
         swaps = swaps or (guest.swap_out or 0.0) > HealthLimits.SWAP_IN_KIB
         is_new = bool(guest.start_rest) and not self._below_hard and not self._easy
-        gives_nothing = self._easy or swaps or is_new or guest.obstacle is not None or size <= promised
-        offer = NO_OFFER if gives_nothing else self._offer(guest, seen, size, size - promised, worth, waits=waits)
+        keeps = promised if guest.least is None or guest.least < promised else guest.least
+        gives_nothing = self._easy or swaps or is_new or guest.obstacle is not None or size <= keeps
+        offer = NO_OFFER if gives_nothing else self._offer(guest, seen, size, size - keeps, worth, waits=waits)
         code = ReasonCode.STARTED if is_new and code is None else code
         return GuestAsk(code, False, 0.0, 0.0, eases, fills, returns, untouched, offer, rises)  # by name it takes twice as long
 
@@ -367,6 +375,10 @@ class GuestLook:
         missed = guest.missed or 0.0
         rest = max(0.0, self.held(guest, seen)[2] - missed) % self._moves
         return missed + (rest if rest < self._least_worth(size) else 0.0)
+
+    def not_trimmed(self, size: float) -> float:
+        """What no trim takes of a guest that could go down to this size: a rest that is not worth one by the size that it has then."""
+        return self._least_worth(size + self._least_worth(size))
 
     def _least_worth(self, size: float) -> float:
         """The least that is worth taking of a guest of this size."""
@@ -465,7 +477,7 @@ class GuestLook:
     def _offer(self, guest: LawGuest, seen: GuestNeed, size: float, spare: float, worth: float, *, waits: bool) -> GuestOffer:
         """What the guest can give.
 
-        :param spare: what it has above its guarantee
+        :param spare: what it has above its guarantee, and can be taken by its balloon
         :param worth: a sweep for less is none
         :param waits: it waits for its disk, and gives only what is taken below the hard watermark
         """
@@ -526,14 +538,16 @@ class GuestLook:
         :param spare: what it may give below the hard watermark
         """
         moves, part, usable, empty, cache, tight = self._moves, self._p.shrink_share, seen.usable, 0.0, 0.0, 0.0
-        # In one cycle a part of what it can spare is taken, or nothing if that is not worth a step.
-        if calm >= worth:
+        # In one cycle a part of what it can spare is taken, or nothing if that is not worth a step. Below the hard watermark one that waits
+        # gives what holds nothing, as others do: else it would have to give what it waits for, where that is enough.
+        idle = spare if self._below_hard else calm
+        if idle >= worth:
             beyond = usable - self._target_headroom(seen)
             if beyond >= worth:
-                beyond = beyond if beyond < calm else calm
+                beyond = beyond if beyond < idle else idle
                 empty = min(moves, beyond, unused - self._sweep_keeps)
                 empty = empty if empty >= worth else 0.0
-                cache = part * beyond if part * beyond > empty else empty
+                cache = part * beyond if calm and part * beyond > empty else empty
             # Below what it was seen to wait with, it would get back at once what it gives for a launch.
             least = seen.margin if seen.margin > seen.stall_floor else seen.stall_floor
             above = usable - (least if self._reserves and least < seen.tight else seen.tight)
@@ -563,12 +577,18 @@ def _idle(guest: LawGuest, held: float) -> float:
 
 
 class ReclaimMeans(NamedTuple):
-    """How much of each of `TRIMS` is used: shares of what all guests can give of it, from 0 to 1. The `last` that is used is divided among
-    guests by `level`: each gives that share of its part, divided by its cost, and no guest more than its part."""
+    """How much of each of `TRIMS` is used: shares of what all guests can give of it, from 0 to 1. Of the first, what the host has `backed`
+    goes before the rest, of which it gains nothing: that is another share. The `last` that is used is divided among guests by `level`:
+    each gives that share of its part, divided by its cost, and no guest more than its part."""
 
+    backed: float
     shares: Sequence[float]
     last: int
     level: float = 0.0
+
+    def can(self, offer: GuestOffer) -> float:
+        """What a guest can give of all that is used."""
+        return offer.trims[self.last] if self.last or self.shares[0] else offer.backed
 
     def part(self, offer: GuestOffer) -> float:
         """What a guest can give of the last means."""
@@ -577,7 +597,7 @@ class ReclaimMeans(NamedTuple):
     def of(self, offer: GuestOffer) -> float:
         """What a guest gives."""
         trims = offer.trims
-        given = self.shares[0] * trims[0]
+        given = self.backed * offer.backed + self.shares[0] * (trims[0] - offer.backed)
         for place in range(1, self.last):
             given += self.shares[place] * (trims[place] - trims[place - 1])
         return given + self.part(offer) * min(1.0, self.level / offer.cost) if self.last else given
@@ -585,7 +605,8 @@ class ReclaimMeans(NamedTuple):
 
 class _Growth(NamedTuple):
     """How much guests get of what they ask for, by what they want as `GuestAsk` has it. `grows` and `eases`: so much each at most, in KiB,
-    so that a large guest's want leaves small ones theirs; the others are ratios."""
+    so that a large guest's want leaves small ones theirs; `fills` and `returns` are ratios, and the last four what there is for all, in
+    KiB."""
 
     grows: float
     eases: float
@@ -593,6 +614,10 @@ class _Growth(NamedTuple):
     returns: float
     calm_fills: float
     """Of guests that are not expected to use more before long."""
+    growing: float
+    easing: float
+    filling: float
+    returning: float
 
 
 def _growth(host: LawHost, asks: Sequence[GuestAsk], p: LawParameters, grows: float, eases: float, ahead: float) -> _Growth:
@@ -611,6 +636,7 @@ def _growth(host: LawHost, asks: Sequence[GuestAsk], p: LawParameters, grows: fl
     return _Growth(
         _most_each(host.available - host.low, [one.grows for one in asks]), _most_each(for_easing, [one.eases for one in asks]),
         _ratio(for_filling, fills), _ratio(for_returning, returns), _ratio(for_filling - ahead, fills),
+        host.available - host.low, for_easing, for_filling, for_returning,
     )  # fmt: skip
 
 
@@ -635,11 +661,12 @@ def share(
     donors = [one for one in offers if one.trims]
     # What cold memory gives anyway need not be taken of guests for later.
     wants = lacks + max(0.0, ahead - host.cold) if ahead else lacks
-    means = _means(host, donors, sum([one.sweep for one in offers]), p, wants, grows, eases)
+    means = _means(host, donors, sum([one.empty for one in offers if one is not NO_OFFER]), p, wants, grows, eases)
     sweeps = wants - sum([one.backed for one in donors])
     swept = _swept(those, weighed, offers, sweeps, step, growing=growth.eases > 0)
     trims = [means.of(one) if one.trims else 0.0 for one in offers]
     left, average, trim = sum(trims), _average(donors, means), TRIMS[means.last]
+    growing, easing, filling, returning = growth[-4:]
 
     generic = ReasonCode.NOTHING_TO_GIVE if lacks >= step else ReasonCode.ENOUGH if free < p.return_above * high else ReasonCode.PLENTY
     suggestions = [SizeSuggestion(ask.full or None, ask.code or generic) for ask in asks]
@@ -648,26 +675,32 @@ def share(
         if size is None or guest.maximum is None:
             continue
         if ask.grows:
-            change = min(growth.grows, ask.grows)
+            change = _in_turn(growth.grows, ask.grows, step, growing)
+            growing -= change
             if ask.code is ReasonCode.PROMISED:  # that holds below the low watermark, too
                 change = max(change, min(guest.guarantee, guest.maximum) - size)
         elif ask.eases and growth.eases > 0:
-            change = min(growth.eases, ask.eases)
+            change = _in_turn(growth.eases, ask.eases, step, easing)
+            easing -= change
         elif number in swept:
             change, code, gain = -offer.depth, ReasonCode.SWEEP, offer.sweep
         elif offer.trims and left > 0:
-            given, can = trimmed, offer.trims[means.last]
+            given, can = trimmed, means.can(offer)
             if given < step:  # when all shares are smaller, those give a step that can spare most
                 given = step if can >= step and (can / offer.cost if means.level else can) >= average else 0.0
             if given:
                 change, code = -given, trim
                 left -= given
-        elif (filled := (growth.fills if ask.rises else growth.calm_fills) * ask.fills) >= step:
+        elif ask.fills >= step and (
+            filled := _in_turn(
+                (growth.fills if ask.rises else growth.calm_fills) * ask.fills, ask.fills, step, filling - (0.0 if ask.rises else ahead)
+            )
+        ):
             change = filled
-        elif ask.returns and growth.returns > 0:
-            back = growth.returns * ask.returns
-            if back >= step or size + back >= guest.maximum:
-                change, code = back, ReasonCode.GIVEN_BACK
+            filling -= filled
+        elif ask.returns and (back := _in_turn(growth.returns * ask.returns, ask.returns, step, returning)):
+            change, code = back, ReasonCode.GIVEN_BACK
+            returning -= back
         if change:
             passed = gate(int(size + min(change, growth_left)), _known(guest, size), limits).size
             growth_left = max(0.0, growth_left - max(0.0, (passed or 0.0) - size))
@@ -677,6 +710,8 @@ def share(
             code = ReasonCode.SPARED
         elif code is ReasonCode.NOTHING_TO_GIVE and 0 < guest.guarantee > size - step:
             code = ReasonCode.GUARANTEED
+        elif code is ReasonCode.NOTHING_TO_GIVE and guest.least is not None and guest.least > size - step:
+            code = ReasonCode.OUT_OF_REACH
         suggestions[place] = SizeSuggestion(passed, code, None if passed is None else gain)
     return suggestions
 
@@ -700,12 +735,23 @@ def _spared(host: LawHost, asks: Sequence[GuestAsk], lacks: float, step: float) 
 def _known(guest: LawGuest, size: float) -> KnownMemory:
     """The figures that the gate goes by."""
     swapping = max(guest.swap_in or 0.0, guest.swap_out or 0.0)
-    return KnownMemory(size, guest.maximum, guest.guarantee, guest.usable, guest.age, swapping, guest.total, guest.kernel_reserved)
+    known = (size, guest.maximum, guest.guarantee, guest.usable, guest.age, swapping, guest.total, guest.kernel_reserved)
+    return KnownMemory(*known, least=guest.least)
 
 
 def _ratio(there: float, wanted: float) -> float:
     """The share of what is wanted that there is."""
     return min(1.0, max(0.0, there) / wanted) if wanted > 0 else 0.0
+
+
+def _in_turn(share: float, wanted: float, step: float, left: float) -> float:
+    """What a guest gets of what it wants: its share of what there is, or a step where that is less, as less is not worth a command. Those
+    for which too little is left get theirs when the ones before them have all.
+
+    :param left: what there is for it and for those after it
+    """
+    given = min(max(share, step), wanted, left)
+    return given if given >= min(wanted, step) else 0.0
 
 
 def tight_below(host: LawHost, p: LawParameters) -> float:
@@ -715,17 +761,17 @@ def tight_below(host: LawHost, p: LawParameters) -> float:
 
 
 def _means(
-    host: LawHost, donors: Sequence[GuestOffer], sweep: float, p: LawParameters, lacks: float, grows: float, eases: float
+    host: LawHost, donors: Sequence[GuestOffer], costless: float, p: LawParameters, lacks: float, grows: float, eases: float
 ) -> ReclaimMeans:
     """Which means are used, and how far.
 
-    :param sweep: what can be swept of all guests
+    :param costless: what the host gains of all guests of memory that holds nothing
     :param lacks: what the host lacks of its high watermark, of what guests want, and of what they are expected to take
     """
     step = p.step / BYTES
     slack, danger = max(step, p.slack * host.high), host.available < host.low
     empty, cache, tight, most = map(sum, zip(*(one.trims for one in donors), strict=True)) if donors else (0.0, 0.0, 0.0, 0.0)
-    costless = sum(one.backed for one in donors) + sweep
+    backed = sum(one.backed for one in donors)
     lacks_much = tight_below(host, p) + grows + eases - (host.free + costless + (cache - empty) + host.cold)
     lacks_all = host.hard + grows - (host.available + costless + host.cold + (tight - empty))
 
@@ -734,13 +780,15 @@ def _means(
         return 0.0 if lack < slack or there <= 0 else 1.0 if danger else min(1.0, lack / there)
 
     shares = (
-        _ratio(lacks, empty) if lacks >= step else 0.0,
+        _ratio(lacks - backed, empty - backed) if lacks >= step else 0.0,
         used(lacks - costless, cache - empty),
         used(lacks_much, tight - cache),
         used(lacks_all, most - tight),
     )
     last = max((place for place in (1, 2, 3) if shares[place]), default=0)
-    means = ReclaimMeans(shares, last)
+    if last >= 2:  # a balloon takes what holds nothing first, and page cache lies behind it
+        shares = (1.0, *shares[1:])
+    means = ReclaimMeans(_ratio(lacks, backed) if lacks >= step else 0.0, shares, last)
     if not last:
         return means
     parts = [(one.cost, means.part(one)) for one in donors]
@@ -754,46 +802,50 @@ def level_of(parts: Sequence[tuple[float, float]], wanted: float) -> float:
     """
     whole = 0.0
     shared = sum(part / cost for cost, part in parts)
+    rounding = 1e-9 * shared
     for cost, part in sorted(parts):
         if whole + cost * shared >= wanted:
             break
         whole += part
         shared -= part / cost
-    return (wanted - whole) / shared if shared > 1e-9 * max(1.0, wanted) else max((cost for cost, _ in parts), default=0.0)
+    return (wanted - whole) / shared if shared > rounding else max((cost for cost, _ in parts), default=0.0)
 
 
 def _swept(
     guests: Sequence[LawGuest], asks: Sequence[GuestAsk], offers: Sequence[GuestOffer], wanted: float, step: float, *, growing: bool
 ) -> set[int]:
-    """The places of guests that are swept: no more than it takes, the cheap first, of these those that are known not to use more before
-    long, and those last that are expected to, of these those that have freed memory last, as they are the least likely to want it at once;
-    and none that has less than half of what another has.
+    """The places of guests that are swept: no more than it takes, the cheap first, of these those of which a trim, which is counted on
+    already, gets less, of these those that are known not to use more before long, and those last that are expected to, of these those that
+    have freed memory last, as they are the least likely to want it at once; and none that has less than half of what another has.
 
     :param growing: guests that wait for memory get some, and are not swept then
     """
     if wanted < step:
         return set()
-    worth = 0.5 * max((one.sweep for one in offers), default=0.0)
-    able = [
+    able = [place for place, one in enumerate(offers) if one.sweep and not (growing and asks[place].eases)]
+    worth = 0.5 * max((offers[place].sweep for place in able), default=0.0)
+    found: set[int] = set()
+    order = [
         (
-            one.cost,
+            offers[place].cost,
+            offers[place].sweep <= offers[place].backed,
             2 if asks[place].rises else guests[place].rises is None,
             math.inf if (age := guests[place].freed_age) is None else age,
             place,
         )
-        for place, one in enumerate(offers)
-        if one.sweep and one.sweep >= worth and not (growing and asks[place].eases)
+        for place in able
+        if offers[place].sweep >= worth
     ]
-    found: set[int] = set()
-    for *_, place in sorted(able):
+    for *_, place in sorted(order):
         if wanted < step:
             break
         found.add(place)
-        wanted -= offers[place].sweep
+        one = offers[place]
+        wanted -= one.sweep - one.backed if one.sweep > one.backed else one.sweep
     return found
 
 
 def _average(donors: Sequence[GuestOffer], means: ReclaimMeans) -> float:
     """What the average donor can give, by its cost where that counts; less a hair's breadth for rounding."""
-    able = [one.trims[means.last] / (one.cost if means.level else 1.0) for one in donors]
+    able = [means.can(one) / (one.cost if means.level else 1.0) for one in donors]
     return 0.99 * sum(able) / len(able) if able else 0.0

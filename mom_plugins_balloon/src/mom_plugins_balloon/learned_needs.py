@@ -190,7 +190,7 @@ class Learning:
 
         :param used: by its last statistics, which the peak does not count yet
         """
-        if known.burst and known.said - known.burst_at > self._seconds:
+        if known.said - known.burst_at > self._seconds:
             known.burst = 0.0
         if used <= CALM_SHARE * known.peak:
             known.calm, known.rises = min(used, known.calm), False
@@ -222,7 +222,7 @@ class Learning:
             hurts = usable + max(PAIN_STEP_KIB, PAIN_STEP_SHARE * usable)
             if hurts >= known.hurts:
                 known.hurts, known.hurts_at = hurts, known.said
-        elif known.hurts and known.said - known.hurts_at > self._seconds:
+        elif known.said - known.hurts_at > self._seconds:
             known.hurts *= math.exp(-passed / self._seconds)
 
     def _see_kills(self, known: LearntNeeds, now: float, numbers: Sequence[float | None]) -> None:
@@ -327,8 +327,7 @@ def _follow(known: LearntNeeds, total: float, size: float | None, request: SizeR
     stays = known.total_told == total
     if size is not None and stays and known.size_told == size and size >= total:
         known.hidden = size - total  # the balloon has not moved between two statistics
-    is_usual = size is not None and total <= size == known.size and not known.counts_all  # nothing to find out
-    known.total = had = total if is_usual else _had(known, total, size, request, stays=stays)
+    known.total = had = _had(known, total, size, request, stays=stays)
     if had is not None:
         known.ballooned = total - had
     known.size_told, known.total_told = size, total

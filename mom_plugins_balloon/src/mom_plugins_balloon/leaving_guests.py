@@ -27,6 +27,7 @@ from mom_plugins_balloon.names import GIVE_BACK
 from mom_plugins_balloon.observed import law_guests, law_host
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.reasons import ReasonCode, sentence
+from mom_plugins_balloon.started_sizes import StartedSizes
 from mom_plugins_balloon.states import HostWanted
 from mom_plugins_balloon.sweeps import described
 from mom_plugins_balloon.swept_guests import LeavingSweep
@@ -79,12 +80,20 @@ class LeavingGuests:
     """The balloon plugin's `MovePreparation`.
 
     :param limits: gives what the operator allows
+    :param started: knows what guests would have without mom
     """
 
     def __init__(
-        self, context: PluginContext, law: LawParameters, wanted: HostWanted, records: BalloonedGuests, limits: Callable[[], ShrinkLimits]
+        self,
+        context: PluginContext,
+        law: LawParameters,
+        wanted: HostWanted,
+        records: BalloonedGuests,
+        limits: Callable[[], ShrinkLimits],
+        started: StartedSizes,
     ) -> None:
         self._context, self._law, self._wanted, self._records, self._limits = context, law, wanted, records, limits
+        self._started = started
         self._lock = threading.Lock()
         self._wishes: dict[str, _Wish] = {}
         self._decided: dict[str, _Wish] = {}
@@ -196,10 +205,12 @@ class LeavingGuests:
         if guest is None or size is None or entry is None or before is None:
             return None
         pending = None if record is None else record.pending  # on its way to what mom asked for, it may have any size
-        if entry.incarnation != guest.incarnation or not (pending is not None or entry.explains(int(size), self._records.tolerance)):
+        tolerance, sizes = self._records.tolerance, {guest.id: int(size)}
+        moms = pending is not None or entry.explains(int(size), tolerance) or self._started.plugged({guest.id: guest}, sizes, tolerance)
+        if entry.incarnation != guest.incarnation or not moms:
             return None
-        before, heading = before if maximum is None else min(before, maximum), size if pending is None else pending
-        return int(before) if before > heading + self._records.tolerance else None
+        before = before if maximum is None else self._started.without_mom(guest, before, maximum)
+        return int(before) if before > (size if pending is None else pending) + tolerance else None
 
     # --- what is done --------------------------------------------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ class KnownMemory(NamedTuple):
     `maximum` is no more than its control group allows, where that says less than the guest's own: then it is `held_by_group`.
     `pending` is the size that was asked for and that the guest has not reached yet. `swapping` is in KiB/s, in or out, whichever is
     more; `statistics_age` in seconds. `obstacle` says why the guest is not to be shrunk whatever it reports; empty: nothing is in the way.
+    `least` is what its balloon can bring it to at least; None: it reaches all of its memory.
     """
 
     current: float
@@ -51,6 +52,7 @@ class KnownMemory(NamedTuple):
     obstacle: str = ""
     held_by_group: bool = False
     reserved: float | None = None
+    least: float | None = None
 
 
 def most_kib(maximum: float | None, size: float | None, room: float | None, rss: float | None, beside: float | None) -> float | None:
@@ -109,6 +111,7 @@ class Limit(Enum):
     GROUP = "above the {maximum} that the memory limit of the guest's control group has room for"
     MAXIMUM_UNKNOWN = "the guest's maximum is unknown"
     GUARANTEE = "below the guarantee of {guarantee}"
+    REACH = "below the {least} to which the guest's balloon can bring it: virtio-mem's memory is out of its reach"
     NEED = "the guest needs {floor} with its reserve"
     NOTHING_TO_SPARE = "the guest has nothing to spare: it needs {floor} with its reserve"
     HELD = "{held}"
@@ -122,6 +125,7 @@ class Limit(Enum):
         return self.value.format(
             maximum=format_kib(memory.maximum or 0.0),
             guarantee=format_kib(_guaranteed(memory)),
+            least=format_kib(memory.least or 0.0),
             floor=format_kib(floor_kib(memory, limits) or 0),
             held=memory.obstacle,
             age=memory.statistics_age or 0.0,
@@ -165,9 +169,9 @@ class Passed(NamedTuple):
 def gate(wanted: int, memory: KnownMemory, limits: ShrinkLimits) -> Passed:
     """The size that may be asked of a guest when `wanted` KiB are: the one function that everything passes which resizes a guest.
 
-    Growing is allowed up to the maximum. Shrinking ends at the guarantee and at the floor, and needs statistics to believe in. Where it
-    is not allowed while an earlier shrink is still under way, the guest is kept at the size that it has now, as doing nothing would let
-    that shrink go on.
+    Growing is allowed up to the maximum. Shrinking ends at the guarantee, at what the balloon reaches, and at the floor, and needs
+    statistics to believe in. Where it is not allowed while an earlier shrink is still under way, the guest is kept at the size that it has
+    now, as doing nothing would let that shrink go on.
     """
     guarantee = _guaranteed(memory)
     current, maximum = memory.current, memory.maximum
@@ -178,6 +182,8 @@ def gate(wanted: int, memory: KnownMemory, limits: ShrinkLimits) -> Passed:
         size, limit = math.floor(maximum), Limit.GROUP if memory.held_by_group else Limit.MAXIMUM
     if size < guarantee:
         size, limit = guarantee, Limit.GUARANTEE
+    if memory.least is not None and size < memory.least and size < current:
+        size, limit = math.ceil(min(memory.least, current)), Limit.REACH
     if size >= current:
         return Passed(size, limit)
     floor, never = floor_kib(memory, limits), never_shrunk(memory, limits)

@@ -34,6 +34,9 @@ STOPPED_BELOW: Final = "mem_evicts_below"
 GROUP_ROOM: Final = "host_limit_room"
 """The field of a guest with what the memory limits of its control groups still leave it."""
 
+LEAST: Final = "balloon_least"
+"""The field of a guest with what its balloon can bring it to at least; unknown where that reaches all of its memory."""
+
 GIVE_BACK: Final = "give_back"
 """The field of a guest that says why mom is to give back what it took, and to leave the guest as it is until that is over."""
 

@@ -9,7 +9,18 @@ from typing import Final, NamedTuple, TypeAlias
 from mom_core import Snapshot
 from mom_plugins_balloon.law import LawGuest, LawHost, SizeSuggestion, ahead_of, decide
 from mom_plugins_balloon.limits import ShrinkLimits, most_kib
-from mom_plugins_balloon.names import EXPECTED, EXPECTED_SOON, GROUP_ROOM, RISE, RISES_IN, START_REST, STOPPED_BELOW, SWEPT_NOW, WEIGHT
+from mom_plugins_balloon.names import (
+    EXPECTED,
+    EXPECTED_SOON,
+    GROUP_ROOM,
+    LEAST,
+    RISE,
+    RISES_IN,
+    START_REST,
+    STOPPED_BELOW,
+    SWEPT_NOW,
+    WEIGHT,
+)
 from mom_plugins_balloon.parameters import LawParameters
 from mom_plugins_balloon.reasons import ReasonCode
 from mom_plugins_balloon.states import HostWanted, StateGoal
@@ -78,7 +89,8 @@ def law_guests(snapshot: Snapshot, *, expecting: bool = True) -> Sequence[LawGue
         size, maximum, rss, beside = (columns[_FIELDS.index(name)] for name in ("balloon_cur", "balloon_max", "rss", "qemu_overhead"))
         columns[_FIELDS.index("balloon_max")] = list(map(most_kib, maximum, size, room, rss, beside))
     obstacles, rises = snapshot.column("balloon_obstacle"), _rises(snapshot) if expecting else [None] * len(snapshot.guests)
-    return list(map(partial(tuple.__new__, LawGuest), zip(*columns, guarantees, obstacles, rises, strict=True)))
+    others = (guarantees, obstacles, rises, snapshot.numbers(LEAST))
+    return list(map(partial(tuple.__new__, LawGuest), zip(*columns, *others, strict=True)))
 
 
 def _rises(snapshot: Snapshot) -> Sequence[float | None]:

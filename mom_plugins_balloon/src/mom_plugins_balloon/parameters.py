@@ -100,8 +100,8 @@ class LawParameters(StrictModel):
     hard watermark: its programs have not begun yet, and what it uses until then says nothing of them. A guest that mom meets later is no
     longer new when its process has run for so long. Of one that mom has seen come, no policy takes anything either."""
     return_share: Annotated[float, Field(gt=0, le=1)] = 0.10
-    """Ratio of a guest's maximum: it gets back no more in a cycle, slower than it can be taken: what was touched costs another
-    shrink."""
+    """Ratio of a guest's maximum: it gets back no more in a cycle, or a `step` where that is more, slower than it can be taken: what was
+    touched costs another shrink."""
     untouched_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Ratio of what guests have got back and not used yet: so much of it counts as used when guests that suffer are to grow."""
     statistics_age: Annotated[Duration, Field(gt=0, le=600)] | None = None

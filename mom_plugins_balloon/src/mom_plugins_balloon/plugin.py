@@ -164,7 +164,7 @@ class BalloonPlugin:
             settings.reservations, settings.law, context, self._guests, self._limits, self._why_none_gives
         )
         self._launches = HostLaunches(settings.reservations.launches, self._reservations, context)
-        self._leaving = LeavingGuests(context, settings.law, self._host.wanted, self._guests, self._limits)
+        self._leaving = LeavingGuests(context, settings.law, self._host.wanted, self._guests, self._limits, self._started)
 
     @staticmethod
     @hookimpl
@@ -208,6 +208,7 @@ class BalloonPlugin:
     @hookimpl
     def mom_teardown(self) -> None:
         """End the sweeps that are under way: their guests get their headroom back now, and not from the next mom."""
+        self._reservations.close()
         self._sweeps.sweeper.end()
         self._shrinks.note()
 
@@ -518,6 +519,9 @@ class BalloonPlugin:
                 self._guests.forget_request(identity)
                 raise NoChangeNeeded(f"{uses}, and keeps what it has")
             target, note = floor, f"{uses}: asked for {format_kib(floor)}"
+        if memory is not None and memory.least is not None and target < memory.least:
+            target = math.ceil(memory.least)
+            note = f"memory was plugged into the guest since, which its balloon cannot take: asked for {format_kib(target)}"
         hypervisor.set_balloon(change.entity, target)
         self._sweeps.sweeper.asked(identity)
         self._guests.forget_request(identity)

@@ -41,6 +41,10 @@ class ReasonCode(StrEnum):
     PLENTY = "plenty", "{0.has}, more than the {0.high} that it is to have: nothing has to be taken"
     NOTHING_TO_GIVE = "nothing-to-give", "{0.short}, but this guest has nothing now that could be taken for it"
     GUARANTEED = "guaranteed", "{0.short}, but this guest keeps the {0.guarantee} that it is promised, whatever it uses of that"
+    OUT_OF_REACH = (
+        "out-of-reach",
+        "{0.short}, but this guest's balloon can bring it to no less than {0[balloon_least]}: virtio-mem's memory is out of its reach",
+    )
     STARTED = ("started", "it was started a moment ago, and its programs may not have begun yet: it gives nothing for {0.start_rest}")
     SPARED = ("spared", "{0.short}, but this guest is expected to use {0.rise} more {0.soon}: others give, and it is left what it has")
     OTHERS_GIVE = "others-give", "{0.short}, but others give before this guest does"

@@ -53,9 +53,9 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
     total = sure = cold = holders = largest = 0.0
     not_asked = law.step / 1024 / law.shrink_share  # who can spare less is not asked: its share is less than the smallest step
     for guest, numbers in zip(snapshot.guests.values(), law_guests(snapshot, expecting=law.rise_share > 0), strict=True):
-        gives = _spare_kib(guest, numbers, look, records, limits)
+        gives, rest = _spare_kib(guest, numbers, look, records, limits)
         total += gives
-        sure += max(0.0, gives - not_asked)
+        sure += max(0.0, gives - max(not_asked, rest))
         largest = max(largest, gives)
         beyond = counted_kib(guest) - gives  # what the balloon would take of the same counts once
         if beyond > 0:
@@ -65,28 +65,30 @@ def spare_of(records: BalloonedGuests, law: LawParameters, limits: ShrinkLimits,
     return Spare(total, sure, gained_kib(cold, snapshot.host, back), PACE_SHARE * holders, largest)
 
 
-def _spare_kib(guest: Guest, numbers: LawGuest, look: GuestLook, records: BalloonedGuests, limits: ShrinkLimits) -> float:
-    """The host's gain when this guest gives what it can spare, in KiB: 0 when it must not be shrunk, or cannot be counted on.
+def _spare_kib(guest: Guest, numbers: LawGuest, look: GuestLook, records: BalloonedGuests, limits: ShrinkLimits) -> tuple[float, float]:
+    """The host's gain when this guest gives what it can spare, in KiB: 0 when it must not be shrunk, or cannot be counted on. And how much
+    of that is left in the end, as it is not worth a trim.
 
     Memory that the guest has never touched is no gain, whatever its size: with the size at the floor, its process holds about the floor.
     """
     memory = records.known(guest, guaranteed_kib(guest.fields))
     if memory is None or memory.usable is None or guest.why_blocked(CONTROL) or guest.text(OBSTACLE) or guest.number(START_REST):
-        return 0.0
+        return 0.0, 0.0
     if (numbers.major_faults or 0.0) > HealthLimits.MAJOR_FAULTS:  # it waits for its disk: the law takes of it only to save the host
-        return 0.0
+        return 0.0, 0.0
     need, least = need_kib(memory), least_kib(memory, limits)
     if need is None or least is None:
-        return 0.0
+        return 0.0, 0.0
     keeps = max(least, need + max(look.margin_of(need), numbers.stall_floor or 0.0))
     seen = look.need(numbers, memory.current, memory.maximum or memory.current, memory.usable, settled=True)
     if seen.sparse:  # it is swept, and left its page cache, and what it grows by until that is noticed; others are trimmed
         if numbers.rss is None or numbers.overhead is None:
-            return 0.0
+            return 0.0, 0.0
         keeps = max(keeps, look.swept_keeps(numbers, seen, max(need, look.held(numbers, seen)[1])))
         keeps += look.not_swept(numbers, seen, memory.current)
     holds = memory.current if numbers.rss is None else min(memory.current, numbers.rss - (numbers.overhead or 0.0))
-    return max(0.0, holds - keeps - look.ready(numbers))  # what it had used and freed, and is about to use again, is left to it
+    gives = max(0.0, holds - keeps - look.ready(numbers))  # what it had used and freed, and is about to use again, is left to it
+    return gives, 0.0 if seen.sparse else look.not_trimmed(memory.current - gives)
 
 
 def counted_kib(guest: Guest) -> float:

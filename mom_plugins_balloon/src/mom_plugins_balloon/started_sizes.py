@@ -40,6 +40,10 @@ class StartedSize(NamedTuple):
         """It was started with less than it could have."""
         return self.size < self.maximum - SAME_SIZE_KIB
 
+    def had(self, kib: float) -> bool:
+        """That is what it was started with, or all that it could have then."""
+        return abs(kib - self.size) < SAME_SIZE_KIB or abs(kib - self.maximum) < SAME_SIZE_KIB
+
     def is_to_follow(self, size: float | None, maximum: float | None, age: float | None) -> bool:
         """What it could have is not known yet; or it had all, and has all that it can have now, which is another size (KiB): memory was
         plugged in or out. `age` is that of its statistics."""
@@ -121,18 +125,18 @@ class StartedSizes:
         return min(maximum, max(float(one.size), one.size * (maximum / one.maximum)))
 
     def without_mom(self, guest: Guest, before: float, maximum: float) -> float:
-        """What a guest that had `before` KiB when mom first changed its size would have now: where that was all that it could have when it
-        was started, all that it can have after memory was plugged in.
+        """What a guest that had `before` KiB when mom first changed its size would have now: where that was what it was started with, or
+        all that it could have then, with what was plugged in since.
 
         :param maximum: the most that the guest can have now, in KiB
         """
         one = self.of(guest)
-        had_all = one is not None and abs(before - one.maximum) < SAME_SIZE_KIB
-        return maximum if had_all else min(before, maximum)
+        more = 0.0 if one is None or not one.maximum or not one.had(before) else max(0.0, maximum - one.maximum)
+        return min(before + more, maximum)
 
     def plugged(self, guests: Mapping[str, Guest], sizes: Mapping[str, int], tolerance: float) -> Set[str]:
-        """The ids of guests that had all of their memory before mom, and have what mom left them with what was plugged in or out since:
-        QEMU keeps what the balloon has taken, and the size moves with the maximum.
+        """The ids of guests that had before mom what they were started with, or all of their memory, and have what mom left them with what
+        was plugged in or out since: QEMU keeps what the balloon has taken, and the size moves with the maximum.
 
         :param sizes: KiB that they have now, by id
         :param tolerance: KiB by which these may be off
@@ -143,9 +147,14 @@ class StartedSizes:
             if size is None or size == entry.applied or guest is None or guest.incarnation != entry.incarnation:
                 continue
             before, applied, maximum = as_number(entry.before), as_number(entry.applied), guest.number("balloon_max")
-            if before is None or applied is None or maximum is None or ((one := self.of(guest)) is not None and one.is_below):
+            if before is None or applied is None or maximum is None:
                 continue
-            if abs(maximum - before) >= tolerance and abs(applied + maximum - before - size) <= tolerance:
+            one, could = self.of(guest), before
+            if one is not None and one.is_below:
+                if not one.had(before):
+                    continue
+                could = one.maximum
+            if abs(maximum - could) >= tolerance and abs(applied + maximum - could - size) <= tolerance:
                 found.add(guest.id)
         return found
 

@@ -231,4 +231,4 @@ class SweptGuests:
 
     def _note(self, under_way: Mapping[str, tuple[str, int, int]]) -> None:
         """Note on disk what is under way, with what was cut off and is not back yet. Raises `StateError`."""
-        self._file.write({**(self._cut_off or {}), **under_way}, durable=False)
+        self._file.write({**self._cut_off_before(), **under_way}, durable=False)

@@ -18,8 +18,6 @@ from mom_toolkit import ProcessStat
 
 VIRT_HANDLER: Final = "virt-handler"
 
-_KNOBS: Final = (RUN, PAGES_TO_SCAN, SLEEP)
-
 _WITHIN_SECONDS: Final = 900.0
 """s. Two times that mom's values were replaced within this are no accident: virt-handler comes every three minutes, ksmtuned every minute.
 A person who has set something by hand once has not begun a fight."""
@@ -46,7 +44,7 @@ class AnotherHand:
         undoes nothing of mom's."""
         if value is None:
             self._set.pop(knob, None)
-        elif knob in _KNOBS:
+        elif knob in {RUN, PAGES_TO_SCAN, SLEEP}:
             self._set[knob] = value
 
     def see(self, found: Mapping[str, Value], now: float) -> None:

@@ -65,31 +65,29 @@ class KsmKnobs:
         """The present values. Raises `HypervisorError`."""
         found = self.ksm_read()
         values: dict[Target, Value | HypervisorError] = {}
-        mode = found.get("advisor_mode")
+        mode = found.get("advisor_mode", "none")
         for target in targets:
             knob = knob_of(target.control)
-            if knob not in found and self.folder is not None and (self.folder / knob).exists():
-                values[target] = None  # it could not be read this time: what there is to be put back of it stays so
-            elif knob not in found:
+            if knob not in found and (self.folder is None or not (self.folder / knob).exists()):
                 values[target] = NotSupported(f"this kernel has no KSM knob {knob}")
-            elif knob == PAGES_TO_SCAN and isinstance(mode, str) and mode != "none":
+            elif knob == PAGES_TO_SCAN and mode != "none":
                 values[target] = Refused(f"the kernel's advisor ({mode}) sets pages_to_scan by itself; to set it, first {ADVISOR_CURE}")
-            else:
-                values[target] = found[knob]
+            else:  # None: it could not be read this time, and what there is to be put back of it stays so
+                values[target] = found.get(knob)
         return values
 
     def write(self, changes: Sequence[Change]) -> Mapping[Target, HypervisorError]:
         """Set knobs, all in one call: a management system takes them together. Raises `HypervisorError`.
 
-        What follows a knob that is refused was not written: all that do not stand are tried again, one by one, which also tells which one
-        it was. Not after a call that was not answered: it may still take effect, and each attempt would wait as long.
+        What follows a knob that is refused was not written: all are tried again, one by one, which also tells which one it was. Not after a
+        call that was not answered: it may still take effect, and each attempt would wait as long.
         """
         found = self.ksm_read()
         due: dict[Target, int] = {}
         errors: dict[Target, HypervisorError] = {}
         for change in sorted(changes, key=_turn):
             number, unmerges = as_whole(change.value), knob_of(change.control) == RUN and change.value == UNMERGED
-            hindrance = self._unmerge_hindrance(found) if unmerges and found.get(RUN) != UNMERGED else ""
+            hindrance = self._unmerge_hindrance(found) if unmerges else ""
             if hindrance or number is None:
                 errors[change.target] = Refused(hindrance or f"{change.value!r:.40} makes no sense for {change.control}")
             else:
@@ -97,13 +95,11 @@ class KsmKnobs:
         if len(due) > 1:
             try:
                 self.ksm_write({knob_of(target.control): value for target, value in due.items()})
+                due = {}
             except GuestBusy as error:
                 return errors | dict.fromkeys(due, error)
             except HypervisorError:
-                found = self.ksm_read()
-                due = {target: value for target, value in due.items() if found.get(knob_of(target.control)) != value}
-            else:
-                return errors
+                pass
         back = {change.target for change in changes if change.back}
         for target, value in due.items():
             knob = knob_of(target.control)

@@ -21,7 +21,6 @@ FILES = (
     ("ksm_general_profit", "general_profit", Unit.BYTES, "what is saved, less what KSM needs to keep the books; may be negative"),
     ("ksm_advisor_mode", "advisor_mode", Unit.TEXT, "none, or the kernel's advisor that sets pages_to_scan by itself (scan-time)"),
 )
-_COUNTERS = ("ksm_full_scans",)
 _MANAGED = ("pages_shared", "pages_sharing", "pages_unshared", "pages_volatile")
 
 _STATM = "/proc/PID/statm of every process that has qemu in its name, or the name kvm; a hypervisor with a KSM of its own"
@@ -42,7 +41,7 @@ _DERIVED = (
 
 FIELDS = (
     *(
-        FieldSpec(name, unit, Scope.HOST, text, f"/sys/kernel/mm/ksm/{file}", Metric.COUNTER if name in _COUNTERS else Metric.GAUGE)
+        FieldSpec(name, unit, Scope.HOST, text, f"/sys/kernel/mm/ksm/{file}", Metric.COUNTER if file == "full_scans" else Metric.GAUGE)
         for name, file, unit, text in FILES
     ),
     *(FieldSpec(name, unit, Scope.HOST, text, source) for name, unit, text, source in _DERIVED),
@@ -74,9 +73,8 @@ def ksm_fields(files: Mapping[str, Value], page_size: int) -> dict[str, Value]:
     :param page_size: bytes
     """
     fields = {name: files.get(file) for name, file, unit, _ in FILES if _fits(files.get(file), unit)}
-    shareable = files.get("shareable_kib")
     made = {
-        "ksm_shareable": shareable if is_count(shareable) else None,
+        "ksm_shareable": kib if is_count(kib := files.get("shareable_kib")) else None,
         "ksm_tracked": tracked_kib(files, page_size),
         "ksm_saved": saved_kib(files, page_size),
     }

@@ -42,8 +42,7 @@ def scanner_findings(found: Mapping[str, Value], proc: Path) -> Iterator[Finding
     if mode != "none":
         message = f"the kernel's advisor ({mode}) is on and sets pages_to_scan: mom leaves the scanner's speed to it"
         yield Finding(Severity.WARNING, "KSM advisor", message, f"{ADVISOR_CURE}, if mom is to set the speed")
-    pid = ProcessStat.id_of("ksmtuned", proc)
-    if pid:
+    if pid := ProcessStat.id_of("ksmtuned", proc):
         message = f"ksmtuned runs (pid {pid}) and sets the same knobs as mom: they would undo each other's work"
         yield Finding(Severity.ERROR, "KSM and ksmtuned", message, "systemctl disable --now ksmtuned")
     if pid := virt_handler_in(proc):
@@ -60,6 +59,6 @@ def law_findings(declarations: Declarations, *, evaluated: bool) -> Iterator[Fin
     :param evaluated: an enabled plugin evaluates the policy that takes what it suggests
     """
     missing = [name for name in _LAW_READS if (Scope.HOST, name) not in declarations.fields]
-    if declarations.fields and missing and evaluated:
+    if missing and evaluated:
         message = f"the KSM law reads {', '.join(missing)}, which no enabled plugin collects: it suggests nothing"
         yield Finding(Severity.ERROR, "KSM law", message, "enable the plugin host")

@@ -148,11 +148,11 @@ class KsmSeen(NamedTuple):
     run: int
     total: float
     available: float
+    clock: float
     saved: float | None = None
     pages: float | None = None
     sleep_ms: float | None = None
     scans: int | None = None
-    clock: float | None = None
     yielded: float | None = None
     advised: bool = False
     cpu_usage: float | None = None
@@ -165,22 +165,24 @@ class KsmSeen(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class KsmMemory:
-    """What is remembered from cycle to cycle; None: not yet.
+    """What is remembered from cycle to cycle; None, and a time of 0: not yet.
 
-    `begun` and `until` are counts of whole scans, `since` a time: of the look or the rest. `base` was saved, and `held` held by guests,
-    when it began. `rest` is the last rest's length, `wait` the present one's, and `paid` whether the look before it has. `alone` is since
-    when there are no guests; `seen` those that a look was begun for, or that were there while nothing had to be merged.
+    `begun` and `until` are counts of whole scans, `since` a time: of the look or the rest. `took` is for how long there was a look, without
+    the work after it; None: it goes on. `base` was saved, and `held` held by guests, when it began. `rest` is the last rest's length,
+    `wait` the present one's, and `paid` whether the look before it has. `alone` is since when there are no guests; `seen` those that a
+    look was begun for, or that were there while nothing had to be merged.
     """
 
     short: bool | None = None
     looks: bool | None = None
     begun: int = 0
     until: int = 0
-    since: float | None = None
+    since: float = 0.0
+    took: float | None = None
     base: float = 0.0
     held: float = 0.0
-    rest: float | None = None
-    wait: float | None = None
+    rest: float = 0.0
+    wait: float = 0.0
     paid: bool = True
     alone: float | None = None
     seen: frozenset[str] = frozenset()
@@ -204,13 +206,12 @@ def decide(seen: KsmSeen, memory: KsmMemory, parameters: KsmParameters) -> tuple
         return KsmWanted(KsmReason.AWAY), memory
     memory = replace(memory, seen=memory.seen & seen.guests)
     if short or seen.sold > p.sold_share * seen.total:
-        if seen.scans is None or seen.clock is None:
+        if seen.scans is None:
             return KsmWanted(KsmReason.UNKNOWN), memory
-        return _merge(seen, seen.scans, seen.clock, memory, p, begins=short and not before.short, short=short)
-    memory = replace(memory, seen=seen.guests)
+        return _merge(seen, seen.scans, memory, p, begins=short and not before.short, short=short)
     if seen.run == 1:  # what there is to find when it is short again must be looked for anew
-        return KsmWanted(KsmReason.AMPLE, run=0), replace(memory, looks=None)
-    return KsmWanted(KsmReason.AMPLE), memory
+        return KsmWanted(KsmReason.AMPLE, run=0), replace(memory, seen=seen.guests, looks=None)
+    return KsmWanted(KsmReason.AMPLE), replace(memory, seen=seen.guests)
 
 
 def start_kib(total: float, p: KsmParameters) -> float:
@@ -232,24 +233,22 @@ def _is_short(seen: KsmSeen, memory: KsmMemory, p: KsmParameters) -> bool:
 
 def _awaited(seen: KsmSeen, memory: KsmMemory) -> tuple[bool, KsmMemory]:
     """Whether guests were there a moment ago, and now there is none."""
-    if seen.guests or memory.held <= 0 or seen.clock is None:
+    if seen.guests or memory.held <= 0:
         return False, replace(memory, alone=None)
     if memory.alone is None or seen.clock < memory.alone:
         return True, replace(memory, alone=seen.clock)
     return seen.clock - memory.alone < AWAY_SECONDS, memory
 
 
-def _merge(
-    seen: KsmSeen, scans: int, clock: float, memory: KsmMemory, p: KsmParameters, *, begins: bool, short: bool
-) -> tuple[KsmWanted, KsmMemory]:
+def _merge(seen: KsmSeen, scans: int, memory: KsmMemory, p: KsmParameters, *, begins: bool, short: bool) -> tuple[KsmWanted, KsmMemory]:
     """Look, work or rest.
 
     :param begins: memory has just become short
     """
-    looks_anew = begins or memory.looks is None or (not memory.looks and _is_rested(seen, clock, memory, p))
+    looks_anew = begins or memory.looks is None or (not memory.looks and _is_rested(seen, memory, p))
     # The count of scans begins anew when everything was unmerged.
     if looks_anew or (memory.looks and memory.until - scans > p.look_scans):
-        memory = _look_begun(seen, scans, clock, memory, p)
+        memory = _look_begun(seen, scans, memory, p)
     if memory.looks and (_is_new(seen, memory) or _has_grown(seen, memory, p)):
         until = min(scans + p.look_scans, memory.begun + p.look_most)
         # Who comes too late for this look is new after it, too.
@@ -259,12 +258,16 @@ def _merge(
         memory = replace(memory, held=seen.held)
     limit = min(p.cpu_ceiling, 100 * p.cpu_share * (CPUS_GUESS if seen.cpu_count is None else seen.cpu_count) if short else p.cpu_gentle)
     worth = (p.worth_short if short else p.worth) / BYTES
-    value = 1.0 if seen.yielded is None else max(0.0, min(1.0, seen.yielded / worth))
-    if memory.looks and scans >= memory.until:
+    value = 1.0 if seen.yielded is None else min(1.0, seen.yielded / worth)
+    if memory.looks and scans < memory.until:
+        memory = replace(memory, took=None)
+    elif memory.looks:
+        if memory.took is None:
+            memory = replace(memory, took=seen.clock - memory.since)
         if value < p.rest_below:
-            memory = _rested(seen, clock, memory, p)
+            memory = _rested(seen, memory, p)
         elif _is_new(seen, memory):
-            memory = _look_begun(seen, scans, clock, memory, p)
+            memory = _look_begun(seen, scans, memory, p)
     if not memory.looks:
         return _resting(seen, p), memory
     looking = scans < memory.until
@@ -272,31 +275,29 @@ def _merge(
     return _scanning(seen, limit if looking else limit * value, reason, p), memory
 
 
-def _look_begun(seen: KsmSeen, scans: int, clock: float, memory: KsmMemory, p: KsmParameters) -> KsmMemory:
-    return _begun(seen, clock, replace(memory, looks=True, begun=scans, until=scans + p.look_scans, seen=seen.guests))
+def _look_begun(seen: KsmSeen, scans: int, memory: KsmMemory, p: KsmParameters) -> KsmMemory:
+    return _begun(seen, replace(memory, looks=True, begun=scans, until=scans + p.look_scans, seen=seen.guests))
 
 
-def _begun(seen: KsmSeen, clock: float, memory: KsmMemory) -> KsmMemory:
-    return replace(memory, since=clock, base=seen.saved or 0.0, held=seen.held)
+def _begun(seen: KsmSeen, memory: KsmMemory) -> KsmMemory:
+    return replace(memory, since=seen.clock, base=seen.saved or 0.0, held=seen.held)
 
 
-def _rested(seen: KsmSeen, clock: float, memory: KsmMemory, p: KsmParameters) -> KsmMemory:
+def _rested(seen: KsmSeen, memory: KsmMemory, p: KsmParameters) -> KsmMemory:
     """A rest begins, the longer the more looks in a row have not paid."""
     paid = (seen.saved or 0.0) - memory.base >= p.gain_least / BYTES
-    took = 0.0 if memory.since is None else max(0.0, clock - memory.since)
-    rest = p.rest_least if paid else min(p.rest_most, 2 * (p.rest_least / 2 if memory.rest is None else memory.rest))
-    return _begun(seen, clock, replace(memory, looks=False, rest=rest, paid=paid, wait=max(rest, p.rest_ratio * took)))
+    rest = p.rest_least if paid else min(p.rest_most, max(p.rest_least, 2 * memory.rest))
+    return _begun(seen, replace(memory, looks=False, rest=rest, paid=paid, wait=max(rest, p.rest_ratio * (memory.took or 0.0))))
 
 
-def _is_rested(seen: KsmSeen, clock: float, memory: KsmMemory, p: KsmParameters) -> bool:
+def _is_rested(seen: KsmSeen, memory: KsmMemory, p: KsmParameters) -> bool:
     """True if a rest is over. The clock may have begun anew, with the host."""
-    rested = clock - (memory.since or 0.0)
-    wait = p.rest_least if memory.wait is None else memory.wait
-    if rested < 0 or rested >= wait or seen.run == 0:
+    rested = seen.clock - memory.since
+    if rested < 0 or rested >= memory.wait or seen.run == 0:
         return True
-    if not memory.paid and rested < p.rest_pause * wait:
+    if not memory.paid and rested < p.rest_pause * memory.wait:
         # Where one look after the other is in vain, guests that come each minute would have ksmd scan for ever.
-        return _is_new(seen, memory) and (memory.rest is None or memory.rest <= p.rest_least)
+        return _is_new(seen, memory) and memory.rest <= p.rest_least
     lost = 0.0 if seen.saved is None else memory.base - seen.saved
     return _is_new(seen, memory) or _has_grown(seen, memory, p) or lost > max(p.gain_least / BYTES, p.lost_share * memory.base)
 

@@ -85,8 +85,7 @@ class KsmPlugin:
         """KSM now; empty where there is none."""
         found = self._knobs(hypervisor).ksm_read()
         now = self._context.monotonic()
-        if not self._is_foreign:
-            self._other.see(found, now)
+        self._other.see(found, now)
         if found and not self._is_foreign:
             shareable = self._qemu.address_space_kib(now)
             # Where not even the kernel's own ksmd is seen, in a container or with hidepid, that no QEMU is seen says nothing.
@@ -113,11 +112,8 @@ class KsmPlugin:
             return ()
         present = is_count(snapshot.host.fields.get("ksm_run"))
         finding = knobs_finding(self._sysfs.folder, present=present, writes=not self._is_written_by_another)
-        source = Source(self._context.name)
-        if finding.severity is not Severity.OK:
-            return (Problem(source, finding.message, severity=Severity.WARNING, hint=finding.cure),)
-        why = self._other.why_left
-        return (Problem(source, why, severity=Severity.WARNING, hint=ONE_OF_TWO),) if why else ()
+        why, cure = (self._other.why_left, ONE_OF_TWO) if finding.severity is Severity.OK else (finding.message, finding.cure)
+        return (Problem(Source(self._context.name), why, severity=Severity.WARNING, hint=cure),) if why else ()
 
     @hookimpl
     def mom_review(self, decisions: Sequence[Decision]) -> Iterable[Revision]:
@@ -137,7 +133,7 @@ class KsmPlugin:
         for change in changes:
             knob, value = knob_of(change.control), as_whole(change.value)
             error = errors.get(change.target)
-            if value is None or isinstance(error, Refused) or self._is_foreign:
+            if isinstance(error, Refused) or self._is_foreign:
                 continue
             # What was not answered may have taken effect, or yet will: whatever stands there from now on is nobody else's for certain.
             self._other.set_by_mom(knob, None if change.back or error is not None else value)

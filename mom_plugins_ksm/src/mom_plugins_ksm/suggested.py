@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from pydantic import TypeAdapter
@@ -35,7 +36,7 @@ class KsmSuggestions:
     def of(self, snapshot: Snapshot) -> Mapping[str, Value]:
         """The values that the knobs should have; no knob where it should stay as it is."""
         if self._before is None:
-            self._before = self._after = self._written = self._file.read() or KsmMemory()
+            self._before = self._after = self._written = _taken_up(self._file.read() or KsmMemory())
         if snapshot.monotonic != self._at:
             self._at, self._before = snapshot.monotonic, self._after
         if snapshot.guests:  # else they may all come back in a moment
@@ -57,6 +58,12 @@ class KsmSuggestions:
                 self._written = self._after
 
 
+def _taken_up(memory: KsmMemory) -> KsmMemory:
+    """What the mom before this one remembered. A look in the middle of which it ended begins anew: for how long it took nobody knows, nor
+    what became meanwhile of what was merged."""
+    return replace(memory, looks=None) if memory.looks else memory
+
+
 def sizes_in(snapshot: Snapshot, before: Mapping[str, Sequence[float | None]]) -> Mapping[str, Sequence[float | None]]:
     """What each guest may use, what it holds, and what counts where that is unknown, in KiB by id. What is not told now is as it was
     before: taken for nothing, as when the hypervisor was late once, it would stop KSM, and be growth when it is told again."""
@@ -71,22 +78,22 @@ def seen_in(snapshot: Snapshot, sizes: Mapping[str, Sequence[float | None]]) -> 
     """What a snapshot tells, with these sizes of its guests, and of some that may come back in a moment; None where the least that the law
     needs is unknown."""
     number = snapshot.host.number
-    run, total = number("ksm_run"), number("mem_available")
+    run, total, clock = number("ksm_run"), number("mem_available"), number("ksm_clock")
     # MemAvailable knows what cannot be dropped; where it is unknown, free memory with caches is the next best.
     available = number("mem_really_available")
     available = number("mem_free") if available is None else available
-    if run is None or total is None or available is None:
+    if run is None or total is None or available is None or clock is None:
         return None
     scans, advisor = number("ksm_full_scans"), snapshot.host.fields.get("ksm_advisor_mode")
     return KsmSeen(
         int(run),
         total,
         available,
+        clock,
         number("ksm_saved"),
         number("ksm_pages_to_scan"),
         number("ksm_sleep_millisecs"),
         None if scans is None else int(scans),
-        number("ksm_clock"),
         number("ksm_yield"),
         advisor not in {None, "none"},
         number("ksmd_cpu_usage"),

@@ -32,7 +32,7 @@ class CpuUsage:
         :param pages: ksmd's pages a batch now
         """
         base = self._base
-        if base is None or cpu_seconds is None or cpu_seconds < base[0] or now < base[1]:
+        if base is None or cpu_seconds is None or cpu_seconds < base[0]:
             self._base = self._last = None if cpu_seconds is None else (cpu_seconds, now)
             self._speed, self._percent, self.pages = pages, None, None
             return None

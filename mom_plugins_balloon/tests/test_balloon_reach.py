@@ -1,0 +1,136 @@
+"""Guests of whose memory a balloon reaches only a part, as virtio-mem has plugged in the rest: that is neither asked for nor counted on."""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC
+
+import pytest
+
+from mom_cli import Explainers
+from mom_core import Change, Decision, Report, Source, Target, Value
+from mom_core.testing import snapshot
+from mom_plugins_balloon.ballooned_guests import BalloonedGuests
+from mom_plugins_balloon.explanation import BalloonExplainer
+from mom_plugins_balloon.limits import KnownMemory, ShrinkLimits, gate, permitted
+from mom_plugins_balloon.observed import suggestions
+from mom_plugins_balloon.parameters import LawParameters
+from mom_plugins_balloon.reasons import ReasonCode, sentence
+from mom_plugins_balloon.spare_memory import spare_of
+from mom_plugins_balloon.states import HostWanted
+
+MIB = 1024
+GIB = 1024 * MIB
+LIMITS = ShrinkLimits(reserve_kib=32 * MIB, reserve_share=0.05, stale_after=15)
+HOST: Mapping[str, Value] = {
+    "mem_available": 64 * GIB, "mem_watermark_high": 4 * GIB, "mem_watermark_hard": 512 * MIB, "mem_watermark_low": 256 * MIB,
+}  # fmt: skip
+
+
+def a_guest(**more: Value) -> dict[str, Value]:
+    """One of 2 GiB that needs 512 MiB; the host holds 1 GiB of it, which it has used and freed, and 60 MiB of QEMU's own."""
+    return {
+        "balloon_cur": 2 * GIB, "balloon_max": 2 * GIB, "mem_usable": 1536 * MIB, "mem_unused": 1536 * MIB, "stats_age": 0.5,
+        "mem_available": 2 * GIB - 50 * MIB, "kernel_reserved": 50 * MIB, "mem_used_peak": 700 * MIB, "mem_used_before": 462 * MIB,
+        "mem_cache_share": 0.0, "rss": 1596 * MIB, "rss_before": 1596 * MIB, "qemu_overhead": 60 * MIB, "swap_in": 0, "major_fault": 0,
+        "guest_guarantee": 0,
+    } | more  # fmt: skip
+
+
+OF_CACHE: Mapping[str, Value] = {"kernel_reserved": None, "mem_unused": 40 * MIB, "mem_cache_share": 1.0}
+
+
+def suggested(available: int, guest: Mapping[str, Value]) -> tuple[float, ReasonCode, str]:
+    """By how much the law has the guest change, why, and that in words."""
+    taken = snapshot(host={**HOST, "mem_really_available": available}, guests={"web": guest}, properties={"host": {"interval": 5.0}})
+    ((target, code, _),) = suggestions(taken, LawParameters(), HostWanted(), LIMITS, interval=5.0).sizes
+    return 0 if target is None else target - 2 * GIB, code, sentence(code, taken.guests["web"], taken.host)
+
+
+@pytest.mark.parametrize("kind", [{}, OF_CACHE], ids=["swept", "trimmed"])
+@pytest.mark.parametrize("available", [3 * GIB, GIB, 300 * MIB, 100 * MIB])
+def test_the_law_takes_no_more_than_the_balloon_reaches(available: int, kind: Mapping[str, Value]) -> None:
+    by, _, _ = suggested(available, a_guest(**kind))
+    assert by < -220 * MIB
+    by, code, _ = suggested(available, a_guest(**kind, balloon_least=2 * GIB - 220 * MIB))
+    assert -220 * MIB <= by < 0
+    assert code not in {ReasonCode.OUT_OF_REACH, ReasonCode.NOTHING_TO_GIVE}
+    by, code, words = suggested(available, a_guest(**kind, balloon_least=2 * GIB))
+    assert (by, code) == (0, ReasonCode.OUT_OF_REACH)
+    assert words.endswith("this guest's balloon can bring it to no less than 2.00 GiB: virtio-mem's memory is out of its reach")
+
+
+def test_what_a_balloon_does_not_reach_is_promised_to_no_launch() -> None:
+    def spare(**more: Value) -> float:
+        guests = BalloonedGuests(8 * MIB)
+        guests.see(snapshot(host=HOST, guests={"web": a_guest(**more)}))
+        return spare_of(guests, LawParameters(), LIMITS).total
+
+    assert spare() > 300 * MIB
+    assert spare(balloon_least=1400 * MIB) <= 136 * MIB
+    assert spare(balloon_least=2 * GIB) == 0
+
+
+SPARES = KnownMemory(2 * GIB, 2 * GIB, usable=1536 * MIB, statistics_age=1.0, least=1200 * MIB)
+WHY = "below the 1.17 GiB to which the guest's balloon can bring it: virtio-mem's memory is out of its reach"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "memory", "size", "reason"),
+    [
+        (1300 * MIB, SPARES, 1300 * MIB, ""),
+        (GIB, SPARES, 1200 * MIB, WHY),
+        (GIB, SPARES._replace(usable=500 * MIB), 1548 * MIB * 1.05, "the guest needs"),
+        (GIB, SPARES._replace(guarantee=1500 * MIB), 1500 * MIB, "below the guarantee"),
+        (GIB, SPARES._replace(current=1200 * MIB, usable=None), 1200 * MIB, WHY),
+        (GIB, SPARES._replace(usable=None), None, "could spare is unknown"),
+        (2 * GIB, SPARES._replace(current=GIB), 2 * GIB, ""),
+        (GIB, SPARES._replace(current=1100 * MIB), 1100 * MIB, WHY),  # what it has is told late, or what is plugged in
+    ],
+)
+def test_nothing_is_asked_of_a_balloon_that_it_cannot_reach(wanted: int, memory: KnownMemory, size: float | None, reason: str) -> None:
+    verdict = permitted(wanted, memory, LIMITS)
+    assert verdict.target == (None if size is None else pytest.approx(size, abs=1))
+    assert reason in verdict.reason
+    assert bool(reason) == bool(verdict.reason)
+
+
+def test_a_guest_that_is_as_small_as_it_can_be_is_asked_once(plugin, hypervisor, seen_by) -> None:
+    hypervisor.sizes = {"a": 2 * GIB}
+    for now, target in ((10.0, 1200 * MIB), (20.0, None)):
+        seen = seen_by(hypervisor, now, a={"balloon_least": 1200 * MIB, "mem_usable": hypervisor.sizes["a"] - 300 * MIB})
+        entity = seen.guests["a"].entity
+        wanted = Decision(entity, "balloon_target", GIB, "", Source("50_balloon"))
+        (revision,) = plugin.mom_review(seen, [wanted])
+        assert (revision.after.value, revision.reason) == (1200 * MIB, WHY)
+        hypervisor.commands.clear()
+        said = plugin.mom_write(hypervisor, [Change(Target(entity, "balloon_target"), revision.after.value, hypervisor.sizes["a"])])
+        assert hypervisor.commands == ([] if target is None else [("a", target)])
+        assert not any("fail" in str(one) or "can bring" in str(one) for one in said.values())
+        hypervisor.sizes["a"] = 1200 * MIB
+
+
+def test_at_the_end_a_guest_is_asked_for_no_less_than_its_balloon_reaches(plugin, hypervisor, seen_by) -> None:
+    hypervisor.sizes = {"a": 2 * GIB}
+    seen = seen_by(hypervisor, time.monotonic(), a={"balloon_least": 1800 * MIB, "mem_usable": 1900 * MIB})
+    plugin.mom_review(seen, [])
+    change = Change(Target(seen.guests["a"].entity, "balloon_target"), GIB, 2 * GIB, back=True)
+    (said,) = plugin.mom_write(hypervisor, [change]).values()
+    assert hypervisor.commands == [("a", 1800 * MIB)]
+    assert said == "memory was plugged into the guest since, which its balloon cannot take: asked for 1.76 GiB"
+
+
+def test_what_a_balloon_does_not_reach_is_explained() -> None:
+    def said(**more: Value) -> tuple[list[str], Value]:
+        taken = snapshot(host=HOST, guests={"web": a_guest(**more)})
+        report = Report(1, 0.0, "enforce", taken, (), (), (), (), (), 0.1)
+        found = Explainers({"balloon": BalloonExplainer}).explain(report, taken.guests["web"], zone=UTC)
+        return [one["text"] for one in found["sentences"] if one["topic"] == "reach"], found["memory"]["least_kib"]
+
+    assert said() == ([], None)
+    words = "Its balloon can bring it to no less than 1.00 GiB: virtio-mem's memory is out of its reach."
+    assert said(balloon_least=GIB) == ([words], GIB)
+
+
+def test_the_gate_goes_by_what_is_reached_where_a_guest_may_have_less_than_it_is_promised() -> None:
+    passed = gate(GIB, SPARES._replace(guarantee=1100 * MIB), LIMITS)
+    assert passed.size == 1200 * MIB

@@ -1,0 +1,172 @@
+"""The balloon law, one host beside another: what must follow for a guest when one thing differs."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from law_guests import GIB, LIMITS, MIB, Fields, a_guest, a_known_guest
+from test_balloon_policy import HARD, LOW, MARGIN, NEED, ROOM, TARGET, TIGHT, idle, poor, targets
+from test_balloon_properties import STEP, crowds, guests, hosts, number
+
+from mom_core import Value
+from mom_core.testing import snapshot
+from mom_plugins_balloon.law import level_of
+from mom_plugins_balloon.limits import ShrinkLimits
+from mom_plugins_balloon.observed import suggestions
+from mom_plugins_balloon.parameters import BALLOON_KIB_PER_SECOND, LawParameters
+from mom_plugins_balloon.reasons import ReasonCode
+from mom_plugins_balloon.states import HostWanted, StateGoal
+
+
+def freed(freed_kib: float = 600 * MIB, **more: Value) -> dict[str, Value]:
+    """A guest that fills with page cache what it has, and has used and freed memory."""
+    return idle(freed_kib, cache=300 * MIB) | {"mem_cache_share": 0.8} | more
+
+
+def untouched() -> dict[str, Value]:
+    """One that does, too, and has never touched most of it: a balloon takes that before its page cache, and the host gains nothing."""
+    return a_known_guest(8 * GIB, NEED, peak=NEED, cache=GIB, mem_cache_share=0.8, balloon_max=8 * GIB)
+
+
+class TestMemoryThatHoldsNothing:
+    def test_what_the_host_has_backed_goes_first_and_what_it_has_not_keeps_nobody_from_being_swept(self) -> None:
+        crowd = {f"untouched{n}": untouched() for n in range(10)} | {"freed": freed(), "swept": idle(900 * MIB)}
+        assert targets(TARGET - 500 * MIB, crowd) == {"freed": 2 * GIB - 500 * MIB}
+        found = targets(TARGET - GIB, crowd)
+        assert 2 * GIB - 700 * MIB < found["freed"] <= 2 * GIB - 600 * MIB
+        assert found["swept"] < 2 * GIB
+        assert sum(8 * GIB - size for name, size in found.items() if name.startswith("untouched")) <= 424 * MIB
+
+    def test_it_is_used_up_before_margins_are_touched(self) -> None:
+        found = targets(TIGHT - 500 * MIB, untouched=untouched(), tight=a_guest(size=NEED + 2 * MARGIN))
+        assert found["tight"] < NEED + 2 * MARGIN
+        assert found["untouched"] <= 8 * GIB - 5 * BALLOON_KIB_PER_SECOND
+
+    def test_what_may_be_swept_or_trimmed_counts_once(self) -> None:
+        found = targets(TIGHT - 900 * MIB, freed=freed(), tight=a_guest(size=NEED + 2 * MARGIN))
+        assert found["tight"] < NEED + 2 * MARGIN, "600 MiB are not enough"
+
+    def test_below_the_hard_watermark_a_guest_that_waits_for_its_disk_gives_no_more_than_it_would_else(self) -> None:
+        host = {"available": LOW - 1, "host_free": HARD + 2 * MIB}
+        well, waiting = a_guest(size=2 * GIB, mem_unused=900 * MIB), a_guest(size=2 * GIB, mem_unused=900 * MIB, major_fault=900)
+        assert targets(**host, a=waiting) == targets(**host, a=well) == {"a": 2 * GIB - (HARD + 2 * MIB - LOW + 1)}  # type: ignore[arg-type]  # names of arguments
+
+    def test_a_guest_that_gets_memory_keeps_none_with_less_to_give_from_being_swept(self) -> None:
+        waiting = idle(
+            1400 * MIB, balloon_cur=2 * GIB - 100 * MIB, mem_stall_floor=int(1.6 * GIB), mem_cache_share=0.8, mem_unused=1400 * MIB
+        )
+        found = targets(TARGET - GIB, waiting=waiting, other=idle(400 * MIB))
+        assert found["waiting"] > 2 * GIB - 100 * MIB
+        assert found["other"] == 2 * GIB - 400 * MIB
+
+
+class TestWhatIsGivenBack:
+    @pytest.mark.parametrize(
+        ("size", "law"),
+        [(128 * MIB, {}), (2 * GIB, {"return_share": 0.005}), (2 * GIB, {"step": "256MiB"})],
+        ids=["small", "slow", "coarse"],
+    )
+    def test_a_guest_gets_all_back_however_small_it_is_and_whatever_the_law_calls_a_step(self, size: int, law: Mapping[str, Any]) -> None:
+        parameters, has = LawParameters.model_validate(law), int(0.7 * size)
+        for cycle in range(100):
+            found = targets(ROOM + 5 * GIB, parameters=parameters, a=a_guest(has, size / 16, balloon_max=size, mem_cache_share=1.0))
+            assert (found.get("a", has) == has) == (has == size), cycle
+            has = found.get("a", has)
+        assert has == size
+
+    def test_where_all_shares_are_small_some_get_a_step(self) -> None:
+        taken = {f"g{n}": a_guest(size=GIB) for n in range(100)}
+        assert list(targets(ROOM + 5.5 * STEP, taken).values()) == [GIB + STEP] * 5
+        fill = {f"g{n}": a_known_guest(900 * MIB, NEED, peak=GIB, mem_cache_share=0.8) for n in range(100)}
+        assert list(targets(TARGET + 3 * STEP, fill).values()) == [900 * MIB + STEP] * 3
+        out = {f"g{n}": poor() for n in range(100)}
+        assert list(targets(LOW + 3 * STEP, out).values()) == [number(poor()["balloon_cur"]) + STEP] * 3, "less than a step each helps none"
+        swap = {f"g{n}": a_guest(size=NEED + 100 * MIB, swap_in=5000) for n in range(100)}
+        assert list(targets(HARD + 3 * STEP, swap).values()) == [NEED + 100 * MIB + STEP] * 3
+
+
+def test_a_share_is_one_on_hosts_of_tib_too() -> None:
+    assert level_of([(3 << 30, 3 << 30)], 2 << 30) == 2 << 30
+
+
+# --- whatever the numbers are ------------------------------------------------------------------------------------------------------------
+
+SIZES: Final = {
+    "balloon_cur", "balloon_max", "balloon_min", "guest_guarantee", "mem_usable", "mem_unused", "mem_available", "kernel_reserved",
+    "mem_used_peak", "mem_used_before", "mem_stall_floor", "rss", "rss_before", "qemu_overhead", "host_swap", "mem_growth_rate",
+    "mem_really_available", "mem_watermark_high", "mem_watermark_hard", "mem_watermark_low", "mem_reserved", "offload_net",
+}  # fmt: skip
+SCALED: Final = ("margin", "step", "sweep_step", "sweep_keeps", "growth_rate")
+
+
+def decided(
+    host: Fields, crowd: list[dict[str, Value]], parameters: LawParameters, limits: ShrinkLimits = LIMITS, interval: float = 5.0
+) -> list[tuple[float | None, ReasonCode]]:
+    taken = snapshot(host={**host, "balloon_goal": None}, guests={f"g{place:03}": one for place, one in enumerate(crowd)})
+    found = suggestions(taken, parameters, HostWanted(StateGoal(str(host["balloon_goal"]))), limits, interval=interval).sizes
+    return [(one.target, one.code) for one in found]
+
+
+@pytest.mark.long
+@given(host=hosts(), crowd=crowds, times=st.sampled_from([2, 64, 2048]))
+@settings(max_examples=200, deadline=None)
+def test_when_all_sizes_are_so_many_times_as_large_so_are_those_of_guests(
+    host: dict[str, Value], crowd: list[dict[str, Value]], times: int
+) -> None:
+    def larger(fields: Fields) -> dict[str, Value]:
+        return {name: times * value if name in SIZES and isinstance(value, int) else value for name, value in fields.items()}
+
+    for fields in crowd:  # how long a balloon is waited for does not depend on sizes alone
+        fields.update(balloon_target=None, balloon_target_age=None, mem_growth_rate=0)
+    plain = LawParameters.model_validate({"statistics_age": "8s"})
+    scaled = plain.model_copy(update={name: times * getattr(plain, name) for name in SCALED})
+    limits = ShrinkLimits(times * LIMITS.reserve_kib, LIMITS.reserve_share, LIMITS.stale_after)
+    ones, others = decided(host, crowd, plain), decided(larger(host), [larger(one) for one in crowd], scaled, limits, 5.0 * times)
+    for (one, code), (other, same) in zip(ones, others, strict=True):
+        assert code is same
+        assert other == (None if one is None else pytest.approx(times * one, abs=2 * times))
+
+
+WORSE: Final[Mapping[str, Callable[[Fields], dict[str, Value]]]] = {
+    "is promised more": lambda one: {"balloon_min": int((number(one["balloon_min"]) + number(one["balloon_max"])) / 2)},
+    "is dearer": lambda one: {"reclaim_cost": 2 * (number(one["reclaim_cost"]) or 1)},
+    "was just started": lambda one: {"balloon_start_rest": 12.0},
+    "cannot be counted on": lambda one: {"balloon_obstacle": "it gives nothing"},
+}
+
+
+@pytest.mark.long
+@given(host=hosts(), crowd=st.lists(guests(steady=True), min_size=1, max_size=6), how=st.sampled_from(sorted(WORSE)))
+@settings(max_examples=400, deadline=None)
+def test_a_guest_of_which_less_may_be_taken_is_left_no_less(host: dict[str, Value], crowd: list[dict[str, Value]], how: str) -> None:
+    size, other = number(crowd[0]["balloon_cur"]), [{**crowd[0], **WORSE[how](crowd[0])}, *crowd[1:]]
+    (before, code), (after, _) = (decided(host, those, LawParameters())[0] for those in (crowd, other))
+    if code is not ReasonCode.SWEEP:  # one that is swept has its headroom back in a moment; one that is not may be trimmed instead
+        assert (size if after is None else after) >= (size if before is None else before) - STEP
+
+
+ENDS: Final[Mapping[str, tuple[object, object]]] = {
+    "margin": ("0B", "1TiB"), "margin_percent": (0, 1000), "target_headroom": (0, 100), "tight_margin": (0, 100), "least": (0, 100),
+    "runs_out": (0, 100), "grows_to": (0, 100), "exhausted": (0, 100), "grows_share": (0, 1), "fills": (0, 1), "shrink_share": (0.01, 1),
+    "step": ("1MiB", "1TiB"), "sweep_step": ("1MiB", "1TiB"), "sweep_keeps": ("0B", "1TiB"), "return_share": (0.01, 1), "slack": (0, 1),
+    "return_above": (1, 100), "tight_below": (0, 1), "bursts_above": (1, 100), "untouched_share": (0, 1), "sweep_rest": ("0s", "1h"),
+}  # fmt: skip
+
+
+@pytest.mark.long
+@given(host=hosts(), crowd=crowds, law=st.fixed_dictionaries({}, optional={name: st.sampled_from(both) for name, both in ENDS.items()}))
+@settings(max_examples=400, deadline=None)
+def test_whatever_an_operator_sets_sizes_are_safe_and_guests_get_together_no_more_than_there_is(
+    host: dict[str, Value], crowd: list[dict[str, Value]], law: dict[str, object]
+) -> None:
+    grown = 0.0
+    for guest, (target, code) in zip(crowd, decided(host, crowd, LawParameters.model_validate(law)), strict=True):
+        size, most = number(guest["balloon_cur"]), number(guest["balloon_max"])
+        promised = min(most, max(number(guest["balloon_min"]), number(guest["guest_guarantee"])))
+        if target is not None:
+            assert max(min(size, promised), size - number(guest["mem_usable"])) - 1 <= target <= most
+            if code not in {ReasonCode.PROMISED, ReasonCode.HEADROOM_BACK, ReasonCode.HEADROOM_GROWING}:
+                grown += max(0.0, target - size)
+    assert grown <= number(host["mem_really_available"]) + len(crowd)
