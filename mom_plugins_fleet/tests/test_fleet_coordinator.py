@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
 
-from mom_core import MomError, StateFile
+from mom_core import MomError, StateError, StateFile
 from mom_devkit import wait_until
 from mom_plugins_fleet.agent import FleetAgent
 from mom_plugins_fleet.bucket_watch import BucketWatcher
@@ -24,6 +24,7 @@ from mom_plugins_fleet.metrics_file import write_metrics
 from mom_plugins_fleet.plan import ATTEMPTS
 from mom_plugins_fleet.records import (
     LARGEST_RECORD,
+    Arrival,
     AuthorizedKeys,
     FleetRecord,
     Group,
@@ -235,6 +236,17 @@ async def test_orders_that_the_servers_have_lost_are_given_again_and_no_move_is_
         await store.put(ORDERS, "h1", before.data or b"")
     await one._change(store, "h1", lambda orders: orders)
     assert orders_of(store, "h1").moves == (move,)
+
+
+async def test_moves_under_way_are_not_forgotten_where_the_servers_have_lost_the_newest_leases(store, one):
+    await store.put(ROSTER, "h1", OPERATOR.signed(ROSTER, "h1", Member(group="g", draining=True), 1))
+    came = Arrival(guest="b", to="h2", takes=1, at=time.time())
+    await store.put(ORDERS, "h1", OPERATOR.signed(ORDERS, "h1", Orders(epoch=10**6, moves=(MOVE,), arrivals=(came,)), 5))
+    assert await one._acquire(store)
+    await one.view.load(store)
+    await one._fence(store)
+    assert one.works
+    assert orders_of(store, "h1") == Orders(epoch=one.epoch, moves=(MOVE,), arrivals=(came,))
 
 
 async def test_a_coordinator_that_no_operator_has_appointed_says_so_and_takes_no_lease():
@@ -458,7 +470,7 @@ async def test_it_is_said_once_why_a_guest_cannot_leave_until_it_may(caplog, sto
 
 
 async def test_a_group_that_cannot_be_balanced_keeps_no_other_from_it(monkeypatch, caplog, store, one):
-    def unbalanced(_view: object, _known: object, group: str, _tried: object) -> str:
+    def unbalanced(_view: object, _known: object, group: str) -> str:
         if group == "g1":
             raise KeyError(group)
         return "all is well"
@@ -502,6 +514,23 @@ async def test_metrics_say_that_changes_are_not_heard_of(monkeypatch, tmp_path, 
     writing.cancel()
     await asyncio.gather(writing, return_exceptions=True)
     assert not path.exists()
+
+
+def test_an_agent_goes_on_where_what_the_last_run_has_left_cannot_be_read_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[str] = []
+
+    def remembered() -> None:
+        looks.append("")
+        if len(looks) < 3:
+            raise StateError("the file of the group's policies cannot be read: Too many open files")
+
+    monkeypatch.setattr("mom_plugins_fleet.agent.AGAIN_SECONDS", 0.01)
+    agent = an_agent(remembered=remembered)
+    agent.start()
+    try:
+        wait_until(lambda: len(looks) == 3, "it has ended")
+    finally:
+        agent.close()
 
 
 @pytest.mark.parametrize(
@@ -735,11 +764,17 @@ async def test_a_host_tells_how_its_moves_are_again_to_servers_that_have_lost_it
 
 
 async def test_a_host_lets_one_guest_leave_for_balance_at_a_time_whatever_is_ordered(monkeypatch, agent, store):
-    moves = tuple(MOVE.model_copy(update={"guest": guest, "name": guest}) for guest in "abc")
+    moves = tuple(MOVE.model_copy(update={"guest": guest, "name": guest, "balance": True}) for guest in "abc")
     lets = Member(group="g1", balance=True)
     assert await told(agent, store, with_move(1, *moves[:2]), lets) == {"a": MoveState.ACCEPTED, "b": MoveState.FAILED}
     monkeypatch.setattr("mom_plugins_fleet.agent.BALANCE_SECONDS", 0.0)
     assert await told(agent, store, with_move(2, moves[0], moves[2]), lets) == {"a": MoveState.ACCEPTED, "c": MoveState.ACCEPTED}
+
+
+async def test_no_guest_leaves_for_balance_by_the_orders_of_a_drain_that_was_ended(agent, store):
+    for_balance = MOVE.model_copy(update={"guest": "b", "name": "b", "balance": True})
+    lets = Member(group="g1", balance=True)
+    assert await told(agent, store, with_move(1, MOVE, for_balance), lets) == {"a": MoveState.FAILED, "b": MoveState.ACCEPTED}
 
 
 async def test_a_coordinator_knows_after_a_restart_what_was_over_before_it(tmp_path, caplog):

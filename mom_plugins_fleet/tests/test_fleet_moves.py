@@ -92,6 +92,7 @@ def test_a_move_is_over_when_the_guest_is_gone_and_is_ordered_once(host: Host) -
 @pytest.mark.parametrize(("drained", "why"), [(True, "the host is drained"), (False, "hosts are nearer to balance then")])
 def test_a_move_says_whether_it_is_for_a_drain_or_for_balance(drained: bool, why: str, host: Host) -> None:
     host.agent.draining, host.agent.balance = drained, True
+    host.agent.orders[host.uuid] = host.agent.orders[host.uuid].model_copy(update={"balance": not drained})
     (decision,) = host.cycle()
     assert decision.reason == f"{why}; h2 has room"
 
@@ -104,8 +105,11 @@ def test_a_move_that_an_earlier_run_of_mom_has_begun_is_not_begun_again(host: Ho
     assert host.result == (MoveState.DONE, "")
 
 
-def test_what_an_earlier_run_of_mom_has_accepted_and_not_begun_is_not_done_when_the_drain_was_ended_since(host: Host) -> None:
-    host.agent.draining = False
+@pytest.mark.parametrize("balance", [False, True])
+def test_what_an_earlier_run_of_mom_has_accepted_and_not_begun_is_not_done_when_the_drain_was_ended_since(
+    balance: bool, host: Host
+) -> None:
+    host.agent.draining, host.agent.balance = False, balance
     assert host.cycle() == []
     assert host.result == (MoveState.FAILED, "guests are not to leave the host any more")
 

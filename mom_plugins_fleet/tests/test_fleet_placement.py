@@ -369,9 +369,9 @@ def uneven(
     return fleet
 
 
-def balanced(fleet: Fleet, *tried: str) -> tuple[str, str, str] | str:
+def balanced(fleet: Fleet) -> tuple[str, str, str] | str:
     """The guest that leaves, from where, and where to; or why none does."""
-    found = for_balance(fleet, places(fleet), "g", tried)
+    found = for_balance(fleet, places(fleet), "g")
     return found if isinstance(found, str) else (found[1].guest, found[0], found[1].to)
 
 
@@ -397,7 +397,6 @@ def test_the_guest_is_moved_that_leaves_the_fuller_of_both_the_least_full_once_i
     assert balanced(uneven([2, 25, 20, 7])) == ("id-g1", "a", "b")
     fleet = uneven()
     assert balanced(fleet) == ("id-g0", "a", "b")
-    assert balanced(fleet, "id-g0") == ("id-g1", "a", "b")
     lately = Arrival(guest="id-g0", to="a", takes=GIB, at=time.time() - 3600)
     earlier = Arrival(guest="id-g1", to="a", takes=GIB, at=time.time() - BOOKS_SECONDS - 60)
     fleet.orders.records["b"] = (1, Orders(arrivals=(lately, earlier)))
@@ -462,6 +461,26 @@ def test_what_was_ordered_for_balance_is_taken_back_when_the_operator_wants_it_n
     fleet.end("a", MoveState.FAILED)
     fleet.decide("a")
     assert fleet.moves("a") == []
+
+
+def test_a_guest_that_was_not_moved_for_balance_is_not_tried_again_within_a_day_whoever_coordinates(monkeypatch):
+    fleet = uneven()
+    fleet.host("b", fleet.guests("b").values(), available=50, memory=50, mover=LIVE)
+    found = for_balance(fleet, places(fleet), "g")
+    assert not isinstance(found, str)
+    fleet.orders.records["a"] = (1, Orders(moves=(found[1],)))
+    fleet.end("a", MoveState.FAILED)
+    before = places(fleet)["b"].room
+    fleet.decide("a")
+    assert fleet.moves("a") == []
+    assert balanced(fleet) == ("id-g1", "a", "b"), "its orders say so, which the next coordinator reads"
+    now, guests = time.time(), fleet.guests("a").values()
+    fleet.host("a")
+    assert places(fleet)["b"].room == before, "and it takes no room where it has not come, though it has ended since"
+    fleet.host("a", guests, available=4, mover=LIVE, balance=True)
+    now += BOOKS_SECONDS
+    monkeypatch.setattr(time, "time", lambda: now)
+    assert balanced(fleet) == ("id-g0", "a", "b")
 
 
 # --- mom fleet plan ----------------------------------------------------------------------------------------------------------------------

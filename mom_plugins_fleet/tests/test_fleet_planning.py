@@ -111,6 +111,16 @@ def test_a_guest_that_may_not_leave_stays_and_it_is_said_why():
     assert stuck == {"1": "its class does not allow it"}
 
 
+def test_a_host_that_only_observes_uses_up_no_attempt_and_is_drained_once_it_acts():
+    view = _view({"a": [guest("1")], "b": []}, draining=["a"])
+    _, acts = view.states.records["a"]
+    view.states.records["a"] = (1, acts.model_copy(update={"mode": "observe"}))
+    orders, stuck = _orders(view, "a")
+    assert (orders.moves, stuck) == ((), {"1": "the host only observes"})
+    view.states.records["a"] = (2, acts)
+    assert [move.number for move in _orders(view, "a")[0].moves] == [1]
+
+
 def _with_move(state: MoveState, number: int = 1) -> Fleet:
     view = _view({"a": [guest("1")], "b": [], "c": []}, draining=["a"])
     move = Move(

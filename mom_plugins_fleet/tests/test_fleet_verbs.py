@@ -138,6 +138,22 @@ def test_a_host_whose_removal_was_ended_half_way_is_removed_by_the_next_one(serv
     assert "the fleet has no host h1" in str(servers.typed("--anew", "remove", "h1"))
 
 
+def test_an_operator_goes_on_with_servers_that_were_set_back_after_saying_so(servers: Servers, capsys):
+    before = servers.entries[ROSTER, "h1"]
+    assert servers.typed("drain", "h1") is None
+    assert servers.typed("balance", "h1") is None  # which notes that it is drained
+    servers.entries[ROSTER, "h1"] = before
+    for words in (["drain", "h1"], ["enroll", "h1", "--group", "g1"], ["remove", "h1"]):
+        said = str(servers.typed(*words))
+        assert "which was in force here: it is not taken" in said
+        assert "`mom fleet --anew`" in said
+    at = ["--server", "tls://localhost:1", "--key", str(servers.folder / "operator.key")]
+    shown = CliRunner().invoke(fleet, [*at, "--anew", "cordon", "h1"]).output
+    assert "+ group: g1" in shown, "all of it is shown, as others may have set it"
+    assert read(Member, (servers.entries[ROSTER, "h1"].data or b"").partition(b"\n")[2]).cordoned
+    assert servers.typed("drain", "h1") is None, "and it is the newest now"
+
+
 def test_a_coordinators_key_that_was_not_authorized_is_not_said_to_be_removed(servers: Servers):
     assert "was not among them (hosts follow no coordinator)" in str(servers.typed("authorize", "--remove", KEY))
     assert servers.typed("authorize", KEY) is None

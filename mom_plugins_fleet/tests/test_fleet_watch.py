@@ -27,6 +27,7 @@ class Sender:
 
     def __init__(self, *, last: int = 0, silent: int = 0) -> None:
         self.last, self.silent = last, silent
+        self.leader: str | None = None
         self.is_closed = False
         self.said: list[str] = []
         self.made = 0
@@ -38,7 +39,8 @@ class Sender:
         return self
 
     async def stream_info(self, name: str) -> Any:
-        return SimpleNamespace(state=SimpleNamespace(last_seq=self.last, messages=self.last))
+        cluster = None if self.leader is None else SimpleNamespace(leader=self.leader)
+        return SimpleNamespace(state=SimpleNamespace(last_seq=self.last, messages=self.last), cluster=cluster)
 
     def new_inbox(self) -> str:
         return "inbox"
@@ -65,9 +67,10 @@ class Sender:
         headers = {"KV-Operation": "DEL"} if gone else None
         await self.take(Msg(_client=cast(Any, self), subject=BEGIN + key, reply=reply, data=data, headers=headers))
 
-    async def pulse(self, *, last: str | None = None, reply: str = "", stalled: str = "") -> None:
+    async def pulse(self, *, last: str | None = None, looked_at: int | None = None, reply: str = "", stalled: str = "") -> None:
         assert self.take is not None
-        headers = {"Status": "100"} if reply else {"Status": "100", "Nats-Last-Consumer": str(self.sent) if last is None else last}
+        sent, seen = str(self.sent) if last is None else last, str(self.last if looked_at is None else looked_at)
+        headers = {"Status": "100"} if reply else {"Status": "100", "Nats-Last-Consumer": sent, "Nats-Last-Stream": seen}
         if stalled:
             headers["Nats-Consumer-Stalled"] = stalled
         await self.take(Msg(_client=cast(Any, self), subject="inbox", reply=reply, data=b"", headers=headers))
@@ -107,6 +110,7 @@ def test_what_stands_there_is_told_and_then_each_change_as_one() -> None:
     async def send(sender: Sender) -> None:
         await sender.message("h1", 3, b"a")
         await sender.message("h2", 7, b"b")
+        await asyncio.sleep(0.01)
         await sender.message("h1", 8, b"c")
         await sender.message("h2", 9, gone=True)
 
@@ -128,8 +132,8 @@ def test_a_bucket_whose_last_message_is_gone_is_complete_when_there_is_nothing_t
     async def send(sender: Sender) -> None:
         await sender.message("h1", 3)
         await sender.pulse(stalled="go.on")
-        assert "complete" not in told.all
         await sender.pulse(reply="go.on.2")
+        await asyncio.sleep(0.01)
         assert "complete" not in told.all
         await sender.pulse()
 
@@ -137,6 +141,73 @@ def test_a_bucket_whose_last_message_is_gone_is_complete_when_there_is_nothing_t
     assert not asyncio.run(watched(sender, told, send))
     assert told.all[-1] == "complete"
     assert sender.said == ["go.on", "go.on.2"], "and is asked to go on"
+
+
+def test_keys_that_are_set_anew_while_a_watch_begins_are_waited_for() -> None:
+    async def send(sender: Sender) -> None:
+        sender.last = 6  # hosts have told how they are since it was asked what stood there
+        await sender.message("h1", 4)
+        await asyncio.sleep(0.01)
+        assert "complete" not in told.all
+        await sender.message("h2", 5)
+        await sender.message("h3", 6)
+
+    told = Told()
+    assert not asyncio.run(watched(Sender(last=3), told, send))
+    assert [one[0] for one in told.all if one != "begins"] == ["h1", "h2", "h3", "c"]
+
+
+def test_a_server_that_has_not_all_of_a_bucket_is_not_taken_for_one_that_has() -> None:
+    async def send(sender: Sender) -> None:
+        await sender.message("h1", 3)
+        await sender.pulse(looked_at=3)
+
+    told = Told()
+    assert "the server that sends it has not all of it" in asyncio.run(watched(Sender(last=9), told, send))
+    assert "complete" not in told.all
+
+
+def test_what_a_server_has_while_none_leads_is_not_taken_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mom_plugins_fleet.bucket_watch.LEADER_SECONDS", 0.01)
+    sender, told = Sender(last=1), Told()
+    sender.leader = ""
+
+    async def watch() -> None:
+        running = asyncio.create_task(Store(cast(Any, sender)).watch(STATES, told))
+        await asyncio.sleep(0.05)
+        assert not sender.made
+        sender.leader, sender.last = "s1", 2
+        while not sender.made:
+            await asyncio.sleep(0)
+        await sender.message("h1", 1)
+        await asyncio.sleep(0.01)
+        assert "complete" not in told.all
+        await sender.message("h2", 2)
+        await asyncio.sleep(0.01)
+        assert told.all[-1] == "complete"
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(watch())
+    monkeypatch.setattr("mom_plugins_fleet.bucket_watch.LOST_SECONDS", 0.02)
+    sender.leader = ""
+    with pytest.raises(UnansweredError, match="the servers that keep it have no leader"):
+        asyncio.run(Store(cast(Any, sender)).watch(STATES, told))
+
+
+def test_where_it_cannot_be_asked_whether_all_was_told_the_watch_ends() -> None:
+    class Away(Sender):
+        async def stream_info(self, name: str) -> Any:
+            if self.made:
+                raise TimeoutError
+            return await super().stream_info(name)
+
+    async def send(sender: Sender) -> None:
+        await sender.message("h1", 3)
+
+    told = Told()
+    assert "it is not known what stands there now" in asyncio.run(watched(Away(last=3), told, send))
+    assert "complete" not in told.all
 
 
 def test_a_lost_message_ends_the_watch() -> None:
@@ -288,6 +359,19 @@ def test_only_what_was_set_while_it_was_watched_is_a_sign_of_life() -> None:
     view.states.told("h1", StoredEntry(1, state("h1"), time.time()), live=False)
     assert not view.is_fresh("h1")
     view.states.told("h1", StoredEntry(2, state("h1")), live=True)
+    assert view.is_fresh("h1")
+
+
+def test_what_servers_tell_that_were_set_back_is_no_sign_of_life() -> None:
+    view = FleetView()
+    view.members.records["h1"] = (1, Member(group="g"))
+    view.states.told("h1", StoredEntry(2, state("h1", 2), 200.0), live=True)
+    for revision, at, fresh in ((2, 200.0, True), (1, 100.0, False)):  # they were away, and then they have lost their last minutes
+        view.states.begins()
+        view.states.told("h1", StoredEntry(revision, state("h1", revision), at), live=False)
+        view.states.complete()
+        assert view.is_fresh("h1") is fresh
+    view.states.told("h1", StoredEntry(2, state("h1", 3), 300.0), live=True)
     assert view.is_fresh("h1")
 
 

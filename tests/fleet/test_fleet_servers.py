@@ -95,6 +95,35 @@ def test_with_one_of_three_servers_away_everything_can_be_read(how: str, three: 
     asyncio.run(asyncio.wait_for(work(), 4 * START_SECONDS))
 
 
+def test_what_a_server_has_that_was_away_is_not_taken_for_all_that_there_is(three: ThreeServers) -> None:
+    """It answers, before the two that are left have chosen which of them leads: whoever looks would see a fleet of two hosts."""
+
+    async def put(numbers: range) -> None:
+        async with linked(Access(three.urls[:1]), "operator", LOG, patient=True) as store:
+            await patiently(lambda: store.make(3))
+            for number in numbers:
+                await patiently(partial(store.put, ROSTER, f"h{number}", Member(group="g").packed()))
+
+    async def work() -> None:
+        await put(range(2))
+        three.kill(2)
+        await put(range(2, 60))
+        three.start(2)
+        await asyncio.sleep(0.05)
+        three.kill(0)
+        found: list[int] = []
+        async with linked(Access([three.urls[2], three.urls[1]]), "operator", LOG, patient=True) as store:
+            while len(found) < 4:
+                await patiently(lambda: _loaded(store, found))
+        assert found == [60] * 4
+
+    asyncio.run(asyncio.wait_for(work(), 4 * START_SECONDS))
+
+
+async def _loaded(store: Store, found: list[int]) -> None:
+    found.append(len(await store.load(ROSTER)))
+
+
 class AccountServers(ThreeServers):
     """Three servers that know a fleet's root key, and its operator."""
 

@@ -159,10 +159,13 @@ class FleetAgent:
     async def _main(self) -> None:
         self._loop, self._task, self._dirty = asyncio.get_running_loop(), asyncio.current_task(), asyncio.Event()
         self._ready.set_result(None)
-        self._revisions.load()
-        await self._resume()
+        resumed = False
         while True:
             try:
+                if not resumed:  # also where what the last run has left cannot be read at first, as too many files are open
+                    self._revisions.load()
+                    await self._resume()
+                    resumed = True
                 await self._belong(self._dirty)
             except MomError as error:  # such as a key that cannot be read: the operator may see to it while mom runs
                 self.connected = False
@@ -360,7 +363,7 @@ class FleetAgent:
         ordered."""
         if member.draining:
             return self._accepts(move)
-        if not member.balance:
+        if not (member.balance and move.balance):
             return "the host is not drained"
         if time.monotonic() - self._balanced_at < BALANCE_SECONDS:
             return "another guest has left for balance only just now"

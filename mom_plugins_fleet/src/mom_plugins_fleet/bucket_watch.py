@@ -31,7 +31,11 @@ LOST_SECONDS: Final = 3 * PULSE_SECONDS
 MAKE_SECONDS: Final = 2.0
 """How long the servers may take to begin. The one of them that is to send may hang: the next one that is chosen does not."""
 
+LEADER_SECONDS: Final = 0.2
+"""How soon it is asked again whether servers have chosen a leader, which takes them some seconds."""
+
 _LAST_SENT: Final = "Nats-Last-Consumer"
+_LAST_LOOKED_AT: Final = "Nats-Last-Stream"
 _STALLED: Final = "Nats-Consumer-Stalled"
 
 
@@ -65,16 +69,15 @@ class BucketWatch:
         self._client, self._jetstream, self._bucket, self._watcher, self._whole = client, jetstream, bucket, watcher, whole
         self._begin = subject(bucket, "")
         self._got = 0
-        self._stood = 0
-        self._complete = False
+        self._stood = self._wanted = self._come = 0
+        self._news = asyncio.Event()
         self._at = time.monotonic()
         self._broken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> NoReturn:
         """Watch until that breaks."""
         stream = f"KV_{self._bucket}"
-        state = (await given_up_at_once(self._jetstream.stream_info(stream))).state
-        self._stood = state.last_seq
+        self._stood = self._wanted = await self._last(stream)
         inbox = self._client.new_inbox()
         self._watcher.begins()
         subscription = await self._client.subscribe(inbox, cb=self._take)
@@ -93,16 +96,56 @@ class BucketWatch:
             )
             await given_up_at_once(self._jetstream.add_consumer(stream, wanted, timeout=MAKE_SECONDS))
             self._at = time.monotonic()
-            if state.messages == 0:
-                self._is_complete()
-            while not self._broken.done():
-                if time.monotonic() - self._at > LOST_SECONDS:
-                    self._broken.set_result("nothing is heard any more")
-                await asyncio.wait([self._broken], timeout=PULSE_SECONDS / 2)
+            completing = asyncio.create_task(self._complete(stream))
+            try:
+                while not self._broken.done():
+                    if time.monotonic() - self._at > LOST_SECONDS:
+                        self._broken.set_result("nothing is heard any more")
+                    await asyncio.wait([self._broken], timeout=PULSE_SECONDS / 2)
+            finally:
+                completing.cancel()
             raise WatchBroken(self._broken.result())
         finally:
             if not self._client.is_closed:
                 await subscription.unsubscribe()  # the consumer goes away by itself
+
+    async def _last(self, stream: str) -> int:
+        """The number of the last message that there is; 0: none. Raises `WatchBroken`."""
+        ends = time.monotonic() + LOST_SECONDS
+        while True:
+            info = await given_up_at_once(self._jetstream.stream_info(stream))
+            # While the servers that keep a bucket choose who leads, any of them answers, also one that was away and has little of it.
+            if info.cluster is None or info.cluster.leader:
+                return info.state.last_seq if info.state.messages else 0
+            if time.monotonic() > ends:
+                raise WatchBroken("the servers that keep it have no leader")
+            await asyncio.sleep(LEADER_SECONDS)
+
+    async def _complete(self, stream: str) -> None:
+        """Say when all that stood there has been told.
+
+        The first message that is as new as what stood there is not the end of it: a key that was set meanwhile comes after what it was set
+        to last. So it is asked once more what stands there then.
+        """
+        try:
+            await self._told_up_to(self._stood)
+            await self._told_up_to(await self._last(stream))
+            self._watcher.complete()
+            self._whole()
+        except Exception as error:  # noqa: BLE001  # whatever the servers answer, or a mistake of ours: nobody else sees it
+            if not self._broken.done():
+                why = error.message if isinstance(error, WatchBroken) else f"{type(error).__name__}: {printable(str(error), 200)}"
+                self._broken.set_result(f"it is not known what stands there now: {why}")
+
+    async def _told_up_to(self, number: int) -> None:
+        self._wanted = number
+        while self._come < number:
+            self._news.clear()
+            await self._news.wait()
+
+    def _has_come(self, number: int) -> None:
+        self._come = max(self._come, number)
+        self._news.set()
 
     async def _take(self, message: Msg) -> None:
         if self._broken.done():
@@ -110,7 +153,7 @@ class BucketWatch:
         self._at = time.monotonic()
         headers = message.headers or {}
         if headers.get("Status") == "100":
-            await self._pulse(headers.get(_STALLED) or message.reply, headers.get(_LAST_SENT))
+            await self._pulse(headers.get(_STALLED) or message.reply, headers.get(_LAST_SENT), headers.get(_LAST_LOOKED_AT, ""))
             return
         found = message.metadata
         if found.sequence.consumer != self._got + 1:
@@ -121,16 +164,16 @@ class BucketWatch:
         data = None if is_deleted(headers) else message.data
         try:
             self._watcher.told(key, StoredEntry(number, data, found.timestamp.timestamp()), live=number > self._stood)
-            if number >= self._stood:
-                self._is_complete()
+            self._has_come(number)
         except Exception as error:  # noqa: BLE001  # a mistake of ours, of which the library would tell its own log only
             self._broken.set_result(f"a mistake of mom's: {type(error).__name__}: {printable(str(error), 200)}")
 
-    async def _pulse(self, asks: str, sent: str | None) -> None:
+    async def _pulse(self, asks: str, sent: str | None, looked_at: str) -> None:
         """A sign of life.
 
         :param asks: where it is to be said that what was sent has come; empty: that is not asked
         :param sent: the number of the last message, where that is told
+        :param looked_at: the last message of the bucket that the server which sends has looked at
         """
         if asks:
             await self._client.publish(asks)
@@ -138,14 +181,10 @@ class BucketWatch:
             return
         if not (sent.isdecimal() and int(sent) == self._got):
             self._broken.set_result(f"message {self._got + 1} is lost")
-        elif not asks:
-            self._is_complete()  # there is nothing to send
-
-    def _is_complete(self) -> None:
-        if not self._complete:
-            self._complete = True
-            self._watcher.complete()
-            self._whole()
+        elif not asks and looked_at.isdecimal():  # there is nothing to send
+            self._has_come(int(looked_at))
+            if self._come < self._wanted:  # one that was away for a while; another one may have all
+                self._broken.set_result("the server that sends it has not all of it")
 
 
 async def given_up_at_once(request: Coroutine[Any, Any, Result]) -> Result:

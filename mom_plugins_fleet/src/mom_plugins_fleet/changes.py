@@ -17,7 +17,7 @@ from mom_core import MomError, printable
 from mom_plugins_fleet.link import ConflictError, Store
 from mom_plugins_fleet.records import NAME, FleetRecord, Group, first_wrong
 from mom_plugins_fleet.revisions import off_clock
-from mom_plugins_fleet.signatures import Opened, next_revision
+from mom_plugins_fleet.signatures import Opened, next_revision, opened
 from mom_plugins_fleet.subjects import GROUPS
 from mom_plugins_fleet.where import Where
 
@@ -102,19 +102,26 @@ async def standing(where: Where, store: Store, bucket: str, kind: type[Kind], ke
 
 
 def opened_by(where: Where, bucket: str, kind: type[Kind], key: str, data: bytes | None) -> Opened[Kind] | None:
-    """The record at a key, if there is one. Raises `MomError` for what no trusted operator has signed, what is over, and where nothing is
-    and something was: on such no operator builds."""
+    """The record at a key, if there is one. Raises `MomError` for what no trusted operator has signed; and, unless it is said that the
+    servers were set up anew or set back, for what is over, and where nothing is and something was: on such no operator builds."""
     trusted = where.operators()
     if data is None:
         if where.revisions.stood(bucket, key, trusted) and not where.anew:
             hint = "if another operator has removed it, or the servers were set up anew: `mom fleet --anew`; else a server hides it"
             raise MomError(f"{bucket} {key} is not there, and was when it was looked at last", hint=hint)
         return None
+    newest = where.revisions.newest(bucket, key, trusted)
     try:
+        if where.anew and (found := opened(kind, bucket, key, data, trusted)).revision <= newest:
+            return found
         return where.revisions.open(kind, bucket, key, data, trusted)
     except MomError as error:
-        hint = "name the operator's key with `mom fleet --operator KEY`; or, after it is revoked, `mom fleet countersign KEY`"
-        raise MomError(f"{bucket} {key}: {error.message}", hint=hint if "trusted" in error.message else error.hint) from None
+        hint = error.hint
+        if "trusted" in error.message:
+            hint = "name the operator's key with `mom fleet --operator KEY`; or, after it is revoked, `mom fleet countersign KEY`"
+        elif newest and "ahead of the clock" not in error.message:
+            hint = "if the servers were set back, such as to a backup: `mom fleet --anew`; else they repeat what is over"
+        raise MomError(f"{bucket} {key}: {error.message}", hint=hint) from None
 
 
 def checked(kind: type[Kind], values: Mapping[str, object]) -> Kind:
@@ -132,7 +139,7 @@ def who() -> str:
 
 def agree(where: Where, bucket: str, key: str, before: Opened[Kind] | None, after: Kind) -> None:
     """Show a record that is about to be signed, and ask about one that was not seen here before. Raises `MomError` for a no."""
-    is_new = where.revisions.is_new(bucket, key)
+    is_new = where.anew or where.revisions.is_new(bucket, key)
     show(f"{bucket} {key}", None if before is None or is_new else before.record, after)
     if before is not None and is_new:
         ask_a_person("It was not seen here so before. Sign it?")

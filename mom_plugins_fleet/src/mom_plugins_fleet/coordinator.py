@@ -19,7 +19,7 @@ from typing import Final
 
 from mom_core import MomError, StateError, printable
 from mom_plugins_fleet.link import Access, ConflictError, LinkError, Store, linked
-from mom_plugins_fleet.plan import BOOKS_SECONDS, for_balance, next_orders, places
+from mom_plugins_fleet.plan import for_balance, next_orders, places
 from mom_plugins_fleet.records import Lease, MoveState, Orders, shown
 from mom_plugins_fleet.revisions import SeenRevisions, off_clock
 from mom_plugins_fleet.signatures import Signer, next_revision
@@ -73,8 +73,6 @@ class Coordinator:
         """Why no guest was moved for balance when that was looked at last, by group."""
         self._balanced: dict[str, float] = {}
         """When balance was looked at last, by group, in the loop's seconds."""
-        self._tried: dict[str, float] = {}
-        """When guests were ordered to move for balance, by id, in the loop's seconds."""
         self._given: dict[str, tuple[int, Orders]] = {}
         """The orders of members as this one has written them last, with the revision: servers that are set back to a backup have others."""
         self._trouble = ""
@@ -221,8 +219,7 @@ class Coordinator:
             if (await store.read(LEASES, COORDINATOR)).revision != self._revision:
                 self._sure_until = float("-inf")
                 return
-            self._log.error("the orders of %s are of epoch %d, of which these servers know nothing: they are made anew", host, before.epoch)
-            there, before = None, Orders()
+            self._log.error("the orders of %s are of epoch %d, which these servers do not know: they are given again", host, before.epoch)
         after, revision = change(before), next_revision(self._newest(host))
         plain = {"state": MoveState.ORDERED, "error": ""}
         moves = tuple(one.model_copy(update={**plain, "order": one.order or revision}) for one in after.moves)
@@ -304,21 +301,19 @@ class Coordinator:
         groups = {member.group for _, member in self.view.members.records.values() if member.balance}
         now = asyncio.get_running_loop().time()
         self._balanced = {group: self._balanced.get(group, now) for group in groups}
-        self._tried = {guest: at for guest, at in self._tried.items() if now - at < BOOKS_SECONDS}
         for group in sorted(group for group, at in self._balanced.items() if now - at >= BALANCE_SECONDS):
             self._balanced[group] = now
             with self._contained(f"balance of the group {group}"):
-                await self._balance_group(store, group, now)
+                await self._balance_group(store, group)
 
-    async def _balance_group(self, store: Store, group: str, now: float) -> None:
-        wanted = for_balance(self.view, places(self.view), group, self._tried)
+    async def _balance_group(self, store: Store, group: str) -> None:
+        wanted = for_balance(self.view, places(self.view), group)
         if isinstance(wanted, str):
             if wanted != self.unmoved.get(group):
                 self._log.info("balance of the group %s: %s", group, printable(wanted, 400))
             self.unmoved[group] = wanted
             return
         host, move = wanted
-        self._tried[move.guest] = now
 
         def added(before: Orders) -> Orders:
             return before if before.of(move.guest) else before.model_copy(update={"epoch": self.epoch, "moves": (*before.moves, move)})

@@ -173,7 +173,7 @@ def _booked(before: Orders, over: Iterable[Move]) -> tuple[Arrival, ...]:
     """The books, with moves that are over now, the newest of the last day."""
     now = time.time()
     kept = [one for one in before.arrivals if now - one.at < BOOKS_SECONDS]
-    kept += [Arrival(guest=move.guest, to=move.to, takes=move.takes, at=now) for move in over]
+    kept += [Arrival(guest=move.guest, to=move.to, takes=move.takes if move.state is MoveState.DONE else 0, at=now) for move in over]
     return tuple(kept[-MOST_TOLD:])
 
 
@@ -199,14 +199,16 @@ def next_orders(
     if member is None or not member.draining:
         # The host refuses what it has not accepted. Until it says so, that may be under way: a connection may break just before.
         going = tuple(move for move in open_or_failed if move.state is not MoveState.FAILED and not _is_unanswered(move))
-        return Orders(epoch=epoch, moves=going, arrivals=arrivals), {}
+        tried = (move for move in open_or_failed if move.balance and move not in going)
+        return Orders(epoch=epoch, moves=going, arrivals=_booked(before, [*over.values(), *tried])), {}
     if not view.is_fresh(host):  # when it is back, it is looked anew where there is room
         open_or_failed = [move for move in open_or_failed if not _is_unanswered(move)]
     kept = {move.guest: move for move in open_or_failed if move.state is not MoveState.FAILED or move.guest in guests}
     stuck: dict[str, str] = {}
     under_way = sum(move.state in OPEN for move in kept.values())
     ways = _WaysOut(view, known, host, member.group, _mover(view, host), arriving_at_once)
-    lost = _lost(view)
+    state, lost = view.states.get(host), _lost(view)
+    observes = state is not None and state.mode != "enforce"
     others = ((other, orders.moves) for other, orders in view.all_ordered() if other != host and other not in lost)
     # A hypervisor lists a guest while it still comes, and cannot move it then: each try would count as one that has failed.
     coming = {move.guest: other for other, moves in others for move in moves if move.to == host and _may_go(move)}
@@ -216,6 +218,8 @@ def next_orders(
             continue
         if guest.stays:
             stuck[guest.name] = guest.stays
+        elif observes:
+            stuck[guest.name] = "the host only observes"  # it would refuse all tries, and stay as it is when it acts again
         elif guest.id in coming:
             stuck[guest.name] = f"it is still on its way here from {coming[guest.id]}"
         elif earlier is not None and earlier.number >= ATTEMPTS:
@@ -293,11 +297,9 @@ def _made(guest: HostedGuest, leaver: Leaver, place: TargetHost, mover: MoverSta
     )
 
 
-def for_balance(view: FleetView, known: Mapping[str, TargetHost], group: str, tried: Iterable[str] = ()) -> tuple[str, Move] | str:
+def for_balance(view: FleetView, known: Mapping[str, TargetHost], group: str) -> tuple[str, Move] | str:
     """The one move that would bring the hosts of a group nearest to balance by what their guests work on, with the host that it leaves; or
     why there is none. Each guest is moved once in a day, whatever came of it.
-
-    :param tried: guests for which that was ordered within a day
     """
     of_group = [(name, place) for name, place in known.items() if place.group == group and place.has > 0]
     places = {name: (place, place.works, place.works / place.has) for name, place in of_group if place.works is not None}
@@ -314,7 +316,7 @@ def for_balance(view: FleetView, known: Mapping[str, TargetHost], group: str, tr
     busy = _busy(view, group)
     if busy:
         return f"no guest is moved now: {busy}"
-    lately = {*tried} | {one.guest for _, orders in view.all_ordered() for one in orders.arrivals if time.time() - one.at < BOOKS_SECONDS}
+    lately = {one.guest for _, orders in view.all_ordered() for one in orders.arrivals if time.time() - one.at < BOOKS_SECONDS}
     others = {name: place for name, (place, _, _) in places.items()}
     best: tuple[float, Move] | None = None
     for guest in view.guests(fullest).values():
@@ -326,7 +328,7 @@ def for_balance(view: FleetView, known: Mapping[str, TargetHost], group: str, tr
             continue
         after = max((works - guest.working) / full.has, ((there.works or 0) + guest.working) / there.has)
         if after < high and (best is None or after < best[0]):
-            best = after, _made(guest, leaver, there, mover, 1)
+            best = after, _made(guest, leaver, there, mover, 1).model_copy(update={"balance": True})
     if best is None:
         return f"{loads}; no guest of {fullest} may leave, was not moved within a day, fits elsewhere, and leaves both better off"
     move = best[1]

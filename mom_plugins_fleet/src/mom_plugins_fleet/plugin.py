@@ -237,7 +237,7 @@ class FleetPlugin:
                 self._look_at(guest, snapshot.number, agent, mover)
             elif _is_moving(guest, mover):  # an earlier run of mom has begun it
                 self._begun[identity] = snapshot.number
-            elif not (agent.draining or agent.balance) or not self._settings.leave:  # that was ended since an earlier run accepted it
+            elif not (agent.draining or (agent.balance and move.balance)) or not self._settings.leave:  # ended since it was accepted
                 self._over(agent, identity, MoveState.FAILED, "guests are not to leave the host any more")
             else:
                 self._begun[identity] = snapshot.number

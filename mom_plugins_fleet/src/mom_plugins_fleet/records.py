@@ -298,6 +298,8 @@ class Move(FleetRecord):
     """Memory that it is promised there."""
     number: int
     """Which attempt this is, from 1."""
+    balance: bool = False
+    """Whether it is for balance: it is done only while an operator lets guests leave their host for that, or drains it."""
     order: int = 0
     """The revision of the orders in which it was ordered first: the same guest may be moved again later. 0: it is in none yet."""
     state: MoveState = MoveState.ORDERED
@@ -311,8 +313,9 @@ class Arrival(FleetRecord):
     guest: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     to: HostName
     takes: Kib
+    """0: it was to be moved for balance, and was not."""
     at: Seconds
-    """When it was seen there, in seconds since the epoch, by a coordinator's clock."""
+    """When it was seen there, or not moved, in seconds since the epoch, by a coordinator's clock."""
 
 
 class Orders(FleetRecord):

@@ -84,6 +84,8 @@ class Bucket(Generic[Kind]):
         :param live: it was set just now
         """
         self._told.add(key)
+        if not live and 0 < kept.at < self.set_at.get(key, 0.0):
+            self.heard.pop(key, None)  # servers that were set back: it is older than what was heard
         self.take(key, kept)
         if live and key in self.records:
             self.heard[key] = time.monotonic()

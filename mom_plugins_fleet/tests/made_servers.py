@@ -1,0 +1,102 @@
+"""Servers in virtual time: they keep all in a dictionary, and links to them lose what is said."""
+
+import asyncio
+import random
+import selectors
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from mom_plugins_fleet.link import ConflictError, Store, UnansweredError
+from mom_plugins_fleet.subjects import StoredEntry
+
+EPOCH = 1_800_000_000.0
+
+
+class MadeClock(selectors.SelectSelector):
+    """For a loop on which nothing is waited for: the clock goes to what is due next."""
+
+    now = 10_000.0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        assert timeout is not None, "nothing will ever happen"
+        self.now += max(0.0, timeout)
+        return super().select(0)
+
+
+class Servers:
+    """All buckets. Of each change all who watch or hear are told at once."""
+
+    def __init__(self, clock: MadeClock, seed: int) -> None:
+        self.clock, self.random = clock, random.Random(seed)  # noqa: S311  # the same for the same seed
+        self.kept: dict[tuple[str, str], StoredEntry] = {}
+        self.hearing: list[tuple[str, Callable[[str, StoredEntry], None]]] = []
+        self.stored = 0
+
+    def put(self, bucket: str, key: str, data: bytes | None, revision: int | None) -> int:
+        if revision not in (None, self.kept.get((bucket, key), StoredEntry(0, None)).revision):
+            raise ConflictError("another client was faster")
+        self.stored += 1
+        self.kept[bucket, key] = StoredEntry(self.stored, data, EPOCH + self.clock.now)
+        for name, heard in self.hearing:
+            if name == bucket:
+                heard(key, self.kept[bucket, key])
+        return self.stored
+
+
+class Link(Store):
+    """One client's way to them, on which so large a share of questions is lost, and of answers to what was done."""
+
+    def __init__(self, servers: Servers) -> None:
+        self.servers, self.loss = servers, 0.0
+
+    @property
+    def connected(self) -> bool:
+        return self.loss < 1.0
+
+    @property
+    def closed(self) -> bool:
+        return False
+
+    async def _call(self, what: Callable[[], Any]) -> Any:
+        lost = [self.servers.random.random() < self.loss for _ in range(2)]
+        await asyncio.sleep(self.servers.random.uniform(0.001, 0.02))
+        answer = None if lost[0] else what()
+        if any(lost):
+            await asyncio.sleep(5.0)
+            raise UnansweredError("no answer in time")
+        await asyncio.sleep(self.servers.random.uniform(0.001, 0.02))
+        return answer
+
+    async def read(self, bucket: str, key: str) -> StoredEntry:
+        return await self._call(lambda: self.servers.kept.get((bucket, key), StoredEntry(0, None)))
+
+    async def put(self, bucket: str, key: str, data: bytes, revision: int | None = None) -> int:
+        return await self._call(lambda: self.servers.put(bucket, key, data, revision))
+
+    async def remove(self, bucket: str, key: str, revision: int | None = None) -> None:
+        await self._call(lambda: self.servers.put(bucket, key, None, revision))
+
+    async def load(self, bucket: str) -> dict[str, StoredEntry]:
+        return await self._call(lambda: {key: kept for (name, key), kept in self.servers.kept.items() if name == bucket and kept.data})
+
+    async def hear(self, bucket: str, key: str, changed: Callable[[], None]) -> None:
+        self.servers.hearing.append((bucket, lambda told, _: changed() if told == key and self.connected else None))
+
+    async def watch(self, bucket: str, watcher: Any, whole: Callable[[], None] = lambda: None) -> NoReturn:
+        watcher.begins()
+        told: list[tuple[str, StoredEntry]] = []
+        hears = bucket, lambda key, kept: told.append((key, kept))
+        self.servers.hearing.append(hears)
+        try:
+            for key, kept in (await self.load(bucket)).items():
+                watcher.told(key, kept, live=False)
+            watcher.complete()
+            whole()
+            while self.connected:
+                while told:
+                    watcher.told(*told.pop(0), live=True)
+                await asyncio.sleep(0.1)
+            await asyncio.sleep(6.0)
+            raise UnansweredError("nothing is heard any more")
+        finally:
+            self.servers.hearing.remove(hears)
