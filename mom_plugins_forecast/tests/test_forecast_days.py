@@ -79,6 +79,18 @@ def test_a_rise_is_expected_also_of_a_guest_that_does_not_tell_what_it_uses_for_
     assert told(days, silent, "desktop")["mem_rises_in"] == pytest.approx(0.5 * SLOT, abs=0.1)
 
 
+def test_no_rise_is_expected_of_a_guest_whose_memory_the_host_has_set_aside() -> None:
+    days = after(3)
+    for moment in range(int(FIRST + 3 * DAY + 24 * SLOT), int(FIRST + 3 * DAY + 32 * SLOT), 5):
+        seen = one_snapshot({"desktop": at_eight, "other": at_eight}, moment)
+        pinned = replace(seen.guests["desktop"], properties={"pinned": "the guest's memory is in huge pages"})
+        days.see(seen := replace(seen, guests={**seen.guests, "desktop": pinned}))
+    found = told(days, seen, "desktop")
+    assert number(found[SOON]) > 1500 * MIB, "what it uses is known all the same"
+    assert found["mem_rises_in"] is None
+    assert days.host_fields()["host_rise_expected"] == days.rise_expected(10 * SLOT) == 0
+
+
 def test_a_guest_without_a_pattern_has_no_forecast() -> None:
     days = after(4)
     see(days, 4, 29, 31.5)

@@ -1,4 +1,4 @@
-"""Fair shares: the promises of `fair_shares`, whatever is claimed."""
+"""Fair shares: the promises of `fair_shares`, whatever is claimed, and whose memory is shared out."""
 
 import math
 
@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mom_core import Guest, Host, Snapshot, Value
 from mom_plugins_sla.fair_share import Claim, fair_shares
+from mom_plugins_sla.fairness import fairness_of
+from mom_toolkit import NO_PROMISES
 
 sizes = st.one_of(st.just(0.0), st.floats(1, 1e9), st.integers(0, 1 << 30).map(float))
 costs = st.sampled_from([0.5, 1.0, 2.0, 4.0, 8.0])
@@ -97,3 +100,19 @@ def test_the_order_of_guests_does_not_matter(wanted: list[Claim], room: float, t
 )
 def test_shares_as_one_would_reckon_them(wanted: list[Claim], room: float, tax: float, shares: list[float]) -> None:
     assert fair_shares(wanted, room, tax) == pytest.approx(shares)
+
+
+@pytest.mark.parametrize(
+    ("blocked", "fields"),
+    [({"balloon_target": "it has no balloon device"}, {}), ({"*": "it is paused"}, {}), ({}, {"balloon_obstacle": "it is set aside"})],
+    ids=["no balloon", "paused", "set aside"],
+)
+def test_a_guest_that_cannot_give_has_no_share_and_the_others_give_what_the_host_lacks(
+    blocked: dict[str, str], fields: dict[str, Value]
+) -> None:
+    known: dict[str, Value] = {"balloon_cur": 2000, "balloon_max": 2000, "mem_usable": 500}
+    idle = Guest("idle", "idle", {"balloon_cur": 8000, "balloon_max": 8000, "mem_usable": 7000, **fields}, blocked=blocked)
+    guests = {"idle": idle, **{name: Guest(name, name, known) for name in "ab"}}
+    host = Host(fields={"mem_available": 16_000, "mem_really_available": 400, "mem_watermark_hard": 1000})
+    found = fairness_of(Snapshot(host, guests), None, 0.75, NO_PROMISES)
+    assert found.shares == pytest.approx({"a": 1700, "b": 1700})

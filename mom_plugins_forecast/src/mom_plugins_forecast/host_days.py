@@ -64,6 +64,9 @@ RISE_SHARE: Final = 0.05
 USED_FIELDS: Final = ("mem_available", "mem_usable", "balloon_cur")
 """Of which it is known what a guest uses: what its kernel has, at most its size, less what is usable."""
 
+PINNED: Final = "pinned"
+"""The property of a guest whose memory the host holds whatever the guest uses, or has in a pool of its own, as huge pages."""
+
 
 @dataclass(slots=True)
 class KnownGuest:
@@ -72,6 +75,7 @@ class KnownGuest:
     :param seen: when it was last there, in seconds since the epoch, to a slot
     :param index: the slot that is being seen; -1: none is
     :param whole: whether that slot may be learned: the guest was not started in it
+    :param pinned: what it uses is no matter of the host's memory, and no rise is expected of it
     :param used: what it used when it was last looked at; NaN: unknown
     :param first: of which slot the first of `expected` is
     :param weight: how much its forecast counts now; below `LEAST_WEIGHT`, it is not told
@@ -85,6 +89,7 @@ class KnownGuest:
     incarnation: str = ""
     index: int = -1
     whole: bool = False
+    pinned: bool = False
     total: float = 0.0
     count: int = 0
     most: float = 0.0
@@ -100,7 +105,7 @@ class KnownGuest:
     def told(self, index: int) -> SlotExpected | None:
         """What was forecast for a slot; None: nothing that counts."""
         place = index - self.first
-        if self.weight < LEAST_WEIGHT:
+        if self.weight < LEAST_WEIGHT or self.pinned:
             return None
         return self.expected[place] if 0 <= place < len(self.expected) else None
 
@@ -299,6 +304,7 @@ class HostDays:
             guest.days.interrupt()
         guest.whole = index == guest.index + 1 and not started  # otherwise it is seen first in the middle of this slot
         guest.incarnation, guest.index, guest.seen = listed.incarnation, index, self._now[0]
+        guest.pinned = bool(listed.properties.get(PINNED))
         guest.total = guest.growth = guest.most = 0.0
         guest.count = 0
         self._expect(guest, index)
@@ -322,9 +328,9 @@ class HostDays:
             columns[0][place] = columns[1][place] = columns[2][place] = None
             guest.middles = ()
             return
-        guest.middles = tuple([one.middle for one in window])
+        guest.middles = () if guest.pinned else tuple([one.middle for one in window])
         columns[0][place], columns[1][place] = int(window[0].usual), math.ceil(max(window[0].usual, soon))
-        columns[2][place] = self._rises_in(guest, window)
+        columns[2][place] = None if guest.pinned else self._rises_in(guest, window)
 
     def _weight(self, guest: KnownGuest, now: SlotExpected) -> float:
         """How much a guest's forecast counts. One that uses far more than was expected at most is found out at once; one that uses less may

@@ -50,6 +50,8 @@ class QosPlugin:
         self._settings = settings
         self._context = context
         self._enforcement = Enforcement(context, CONTROLS)
+        self._lists: tuple[Snapshot, Mapping[tuple[str, str], Value]] = (Snapshot(), {})
+        """The limits of disks and interfaces that settings have decided in the cycle of that snapshot, by guest id and control."""
 
     # --- declare -----------------------------------------------------------------------------------------------------------------
 
@@ -93,13 +95,17 @@ class QosPlugin:
     def mom_act(self, snapshot: Snapshot) -> Iterable[Decision | Problem]:
         """Decide on the limits that the YAML file sets for single guests."""
         set_for = {guest.id: own for guest in snapshot.listed if (own := self._settings_of(guest)).model_fields_set}
-        yield from self._enforcement.decide(snapshot, wanted_of_all(snapshot, set_for))
+        decided = [*self._enforcement.decide(snapshot, wanted_of_all(snapshot, set_for, agreed=self._settings.io_limits))]
+        made = [one for one in decided if isinstance(one, Decision)]
+        self._lists = snapshot, {(one.entity.id, one.control): one.value for one in made if isinstance(one.value, list)}
+        yield from decided
         yield from mistakes_in(snapshot, set_for, Source(self._context.name))
 
     @hookimpl
     def mom_review(self, snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
         """Refuse what no hypervisor takes, with the bounds, and complete lists, whatever plugin decided."""
-        return reviewed(snapshot, decisions)
+        of, lists = self._lists
+        return reviewed(snapshot, decisions, lists if of is snapshot else {})
 
     # --- control -----------------------------------------------------------------------------------------------------------------
 

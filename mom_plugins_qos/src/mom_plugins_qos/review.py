@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
-from mom_core import Decision, Refused, Revision, Snapshot, as_whole
+from mom_core import Decision, Refused, Revision, Snapshot, Value, as_whole
 from mom_plugins_qos.bounds import CPU_SHARES, NO_QUOTA, PERIOD, QUOTA, cpu_complaint
 from mom_plugins_qos.fields import DISKS, DISKS_NOW, INTERFACES
-from mom_plugins_qos.lists import Item, completed_disks, completed_interfaces
+from mom_plugins_qos.lists import Item, completed_disks, completed_interfaces, named
 
 _LISTS = {DISKS: (DISKS_NOW, completed_disks), INTERFACES: (INTERFACES, completed_interfaces)}
 
 
-def reviewed(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revision]:
-    """The revisions of these decisions; those on other plugins' controls are left alone."""
+def reviewed(snapshot: Snapshot, decisions: Sequence[Decision], ours: Mapping[tuple[str, str], Value]) -> Iterable[Revision]:
+    """The revisions of these decisions; those on other plugins' controls are left alone.
+
+    :param ours: what the settings of guests have this plugin decide in this cycle, by guest id and control
+    """
     pairs: dict[str, list[Decision]] = {}
     for decision in decisions:
         if decision.control in {QUOTA, PERIOD}:
@@ -24,7 +28,7 @@ def reviewed(snapshot: Snapshot, decisions: Sequence[Decision]) -> Iterable[Revi
             if complaint:
                 yield Revision(decision, None, complaint)
         elif decision.control in _LISTS:
-            revision = _reviewed_list(snapshot, decision)
+            revision = _reviewed_list(snapshot, decision, ours.get((decision.entity.id, decision.control)))
             if revision is not None:
                 yield revision
     for pair in pairs.values():
@@ -41,7 +45,9 @@ def _reviewed_pair(pair: Sequence[Decision]) -> Iterable[Revision]:
             yield Revision(decision, replace(decision, value=NO_QUOTA), "any negative quota is no limit")
 
 
-def _reviewed_list(snapshot: Snapshot, decision: Decision) -> Revision | None:
+def _reviewed_list(snapshot: Snapshot, decision: Decision, ours: Value) -> Revision | None:
+    """Each disk and interface is a matter of its own: those that a decision does not name are as this plugin's has them, where the other
+    came first."""
     field, complete = _LISTS[decision.control]
     guest = snapshot.guests.get(decision.entity.id)
     present = None if guest is None else guest.fields.get(field)
@@ -54,6 +60,10 @@ def _reviewed_list(snapshot: Snapshot, decision: Decision) -> Revision | None:
         wanted = complete(decision.value, items)
     except Refused as error:
         return Revision(decision, None, str(error))
+    spoken_of = named(wanted)
+    with suppress(Refused):  # what is wrong with ours is no matter of the other's
+        wanted += [item for item in complete(ours, items) if item["name"] not in spoken_of]
     if wanted == decision.value:
         return None
-    return Revision(decision, replace(decision, value=wanted), "completed with what stays as it is")
+    more = ", and with what the YAML file says of others" if len(wanted) > len(spoken_of) else ""
+    return Revision(decision, replace(decision, value=wanted), f"completed with what stays as it is{more}")

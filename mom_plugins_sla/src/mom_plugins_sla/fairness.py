@@ -13,6 +13,10 @@ AT_HAND_SHARE, AT_HAND_KIB = 0.25, 80 << 10
 """A guest wants this at hand above what it holds: the margin of the default balloon policy. Without it, every burst hurts."""
 
 
+_SIZE, _OBSTACLE = "balloon_target", "balloon_obstacle"
+"""The control of a guest's size, and the field by which its plugin says why the guest cannot be counted on to give memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fairness:
     """Fair shares in KiB by guest id, and how much the host lacks of what it is to have available; None: unknown."""
@@ -26,7 +30,8 @@ KEEPS_SHARE = 0.05
 
 
 def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float, promises: Promises) -> Fairness:
-    """The fair share of each guest. Guests whose size or maximum is unknown have none: what they hold is not for others.
+    """The fair share of each guest. Guests whose size or maximum is unknown, or that cannot give memory, have none: what they hold is not
+    for others, who would give nothing for that while the host goes short.
 
     :param host_keeps: what the host is to have available; None: as much as a host that is hard up has, as the balloon plugin says
     :raises MomError: who holds promises does not tell those of a guest; without them, the shares of all would be wrong
@@ -41,7 +46,7 @@ def fairness_of(snapshot: Snapshot, host_keeps: Portion | None, idle_tax: float,
     together = 0.0
     for identity, guest in snapshot.guests.items():
         size, maximum = guest.number("balloon_cur"), guest.number("balloon_max")
-        if size is None or maximum is None:
+        if size is None or maximum is None or guest.why_blocked(_SIZE) or guest.text(_OBSTACLE):
             continue
         together += size
         guaranteed, cost = _guaranteed_kib(promises, guest), guest.number("reclaim_cost") or 1.0

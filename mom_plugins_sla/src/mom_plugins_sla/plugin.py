@@ -26,7 +26,7 @@ from mom_core import (
     printable,
 )
 from mom_plugins_sla.assignment import Assigned, ClassAssignment
-from mom_plugins_sla.classes import ServiceClass
+from mom_plugins_sla.classes import ORDINARY, ServiceClass
 from mom_plugins_sla.fairness import Fairness, fairness_of
 from mom_plugins_sla.fields import FIELDS, fields_of
 from mom_plugins_sla.host_admissions import HostAdmissions
@@ -119,8 +119,10 @@ class SlaPlugin:
     @hookimpl
     def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
         """The class of each guest, and what it promises. Who is promised nothing is named, too: no word would be a failure."""
-        # By `io_share`, the policy for disks lets go of a guest that has no class any more.
-        unclassed: Mapping[str, Value] = {"mem_guarantee_share": None, **({"io_share": 1.0} if self._settings.io else {})}
+        # By these, the policies for CPUs and disks let go of a guest that has no class any more.
+        unclassed: dict[str, Value] = {"mem_guarantee_share": None}
+        unclassed |= {"cpu_share": ORDINARY} if self._settings.cpu else {}
+        unclassed |= {"io_share": 1.0} if self._settings.io else {}
         fields: dict[str, dict[str, Value]] = {guest.id: {**unclassed} for guest in guests}
         for identity, one in self._assignment.of_all(guests, self._context.guest_settings).items():
             fields[identity] = fields_of(one.name, one.told, self._classes[one.name], self._maxima.get(identity))

@@ -1,0 +1,97 @@
+"""The policy that holds guests to the CPU time that was agreed for them, from cycle to cycle."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mom_core import (
+    CpuTune,
+    Declaration,
+    FieldSpec,
+    Guest,
+    Hypervisor,
+    HypervisorError,
+    PluginContext,
+    PluginSettings,
+    Scope,
+    Unit,
+    Value,
+    hookimpl,
+)
+from mom_devkit import FakeGuest, FakeHypervisor, run_plugins
+
+FREE, HELD, AGREED = (-1, 100_000), (50_000, 100_000), 25.0
+FORGOTTEN = 70
+"""Cycles without any guest after which what was remembered of them is forgotten."""
+
+
+class World(FakeHypervisor):
+    """A guest for which a quarter of the host's CPU time was agreed, and a hypervisor that may be away."""
+
+    def __init__(self, stands: tuple[int, int] = FREE) -> None:
+        self.guest_there = FakeGuest("vm", "vm", cpu=CpuTune(*stands, 100, AGREED))
+        super().__init__([self.guest_there])
+        self.away = False
+
+    def guests(self) -> Sequence[Guest]:
+        if self.away:
+            raise HypervisorError("it does not answer")
+        return super().guests()
+
+    def agree(self, percent: float) -> None:
+        self.guest_there.cpu = replace(self.guest_there.cpu, user_limit_percent=percent)
+
+    def limits_seen(self, folder: Path, cycles: int, change: Callable[[int], object]) -> list[tuple[int | None, int | None]]:
+        """Quota and period after each cycle; `change` is called before each."""
+        seen: list[tuple[int | None, int | None]] = []
+        world = self
+
+        class Plugin:
+            def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
+                pass
+
+            @hookimpl
+            def mom_declare(self) -> Iterable[Declaration]:
+                yield FieldSpec("cpu_count", Unit.COUNT, Scope.HOST, "CPUs", "the test")
+                yield FieldSpec("vcpu_count", Unit.COUNT, Scope.GUEST, "vCPUs", "the test")
+
+            @hookimpl
+            def mom_hypervisor(self) -> Hypervisor:
+                return world
+
+            @hookimpl
+            def mom_collect_host(self) -> Mapping[str, Value]:
+                return {"cpu_count": 8}
+
+            @hookimpl
+            def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
+                return {guest.id: {"vcpu_count": 4} for guest in guests}
+
+        def between(number: int) -> None:
+            seen.append((self.guest_there.cpu.quota_us, self.guest_there.cpu.period_us))
+            change(number)
+
+        plugins: dict[str, type | Mapping[str, object]] = {"world": Plugin, "qos": {"cpu_limits": True}, "policy": {}}
+        run_plugins(folder, plugins, cycles=cycles + 1, between=between)
+        return seen[1:]
+
+
+def test_a_limit_that_is_no_longer_agreed_goes_away_also_where_it_was_forgotten_what_stood_before(tmp_path: Path) -> None:
+    world = World()
+
+    def change(number: int) -> None:
+        world.away = 2 < number <= 2 + FORGOTTEN
+        if number == FORGOTTEN + 5:
+            world.agree(100.0)
+
+    assert world.limits_seen(tmp_path, FORGOTTEN + 6, change)[-3:] == [HELD, FREE, FREE]
+
+
+def test_a_limit_with_which_a_guest_came_from_another_host_goes_away_when_it_is_no_longer_agreed(tmp_path: Path) -> None:
+    world = World(HELD)
+
+    def change(number: int) -> None:
+        if number == 3:
+            world.agree(100.0)
+
+    assert world.limits_seen(tmp_path, 4, change) == [HELD, HELD, FREE, FREE]

@@ -1,0 +1,141 @@
+"""Guests have the CPU weights of their classes for as long as they have classes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mom_core import CpuTune, Entity, Guest, Hypervisor, HypervisorError, PluginContext, PluginSettings, Value, hookimpl
+from mom_devkit import FakeGuest, FakeHypervisor, run_plugins
+from mom_plugins_sla import SlaPlugin
+from mom_plugins_sla.settings import SlaSettings
+
+OWN = 300
+VAPOR, GOLD = 50, 200
+
+
+class World(FakeHypervisor):
+    """A guest of the class vapor, with a weight of its own."""
+
+    def __init__(self, weight: int = OWN) -> None:
+        self.guest_there = FakeGuest("vm", "vm", cpu=CpuTune(-1, 100_000, weight), properties={"sla_class": "vapor"})
+        super().__init__([self.guest_there])
+        self.classes_unheard = self.refuses = False
+
+    def set_cpu_tune(self, guest: Entity, quota_us: int | None = None, period_us: int | None = None, shares: int | None = None) -> None:
+        if self.refuses:
+            raise HypervisorError("not now")
+        super().set_cpu_tune(guest, quota_us, period_us, shares)
+
+    def weights_seen(
+        self, folder: Path, cycles: int, change: Callable[[int], object], order: Sequence[str] = ("sla", "qos", "policy"), **own: Value
+    ) -> list[int | None]:
+        """The weight of the guest after each cycle, for which the section `guests` says `own`; `change` is called before each."""
+        seen: list[int | None] = []
+        world = self
+
+        class Classes(SlaPlugin):
+            """They are not told in some cycles, as where a plugin is late."""
+
+            def __init__(self, settings: SlaSettings, context: PluginContext) -> None:
+                super().__init__(SlaSettings(cpu=True), context)
+
+            @hookimpl
+            def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
+                return {} if world.classes_unheard else super().mom_collect_guests(guests)
+
+        class Plugin:
+            def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
+                pass
+
+            @hookimpl
+            def mom_hypervisor(self) -> Hypervisor:
+                return world
+
+        def between(number: int) -> None:
+            seen.append(self.guest_there.cpu.shares)
+            change(number)
+
+        named: dict[str, type | Mapping[str, object]] = {"sla": Classes, "qos": {}, "policy": {}}
+        plugins = {"world": Plugin, **{name: named[name] for name in order}}
+        run_plugins(folder, plugins, cycles=cycles + 1, between=between, guests={"vm": own} if own else None)
+        return seen[1:]
+
+
+def test_a_guest_that_has_no_class_any_more_gets_back_what_it_had_and_is_left_alone(tmp_path: Path) -> None:
+    world = World()
+
+    def change(number: int) -> None:
+        if number == 2:
+            world.guest_there.properties = {"sla_class": "gold"}
+        if number == 3:
+            world.guest_there.properties = {}
+        if number == 5:
+            world.guest_there.cpu = replace(world.guest_there.cpu, shares=777)
+
+    assert world.weights_seen(tmp_path, 6, change) == [VAPOR, GOLD, OWN, OWN, 777, 777]
+
+
+def test_what_another_process_has_set_meanwhile_is_what_it_gets_back(tmp_path: Path) -> None:
+    world = World()
+
+    def change(number: int) -> None:
+        if number == 3:
+            world.guest_there.cpu = replace(world.guest_there.cpu, shares=777)
+        if number == 4:
+            world.guest_there.properties = {}
+
+    assert world.weights_seen(tmp_path, 5, change) == [VAPOR, VAPOR, VAPOR, 777, 777]
+
+
+@pytest.mark.parametrize(("lost", "seen"), [(99, [VAPOR] * 6), (5, [VAPOR] * 4 + [705, 705])])
+def test_what_another_process_has_set_as_the_class_goes_is_left_alone(tmp_path: Path, lost: int, seen: Sequence[int]) -> None:
+    world = World()
+
+    def change(number: int) -> None:
+        if number in {3, lost}:
+            world.guest_there.cpu = replace(world.guest_there.cpu, shares=700 + number)
+        if number == lost:
+            world.guest_there.properties = {}
+
+    assert world.weights_seen(tmp_path, 6, change) == seen
+
+
+def test_a_weight_that_is_asked_for_in_vain_costs_the_guest_nothing_of_what_it_had(tmp_path: Path) -> None:
+    world = World()
+
+    def change(number: int) -> None:
+        world.refuses = number in {3, 4}
+        if number == 3:
+            world.guest_there.properties = {"sla_class": "gold"}
+        if number == 6:
+            world.guest_there.properties = {}
+
+    assert world.weights_seen(tmp_path, 6, change) == [VAPOR, VAPOR, VAPOR, VAPOR, GOLD, OWN]
+
+
+def test_a_guest_that_came_with_the_weight_of_its_class_is_an_ordinary_one_without_it(tmp_path: Path) -> None:
+    world = World(VAPOR)
+
+    def change(number: int) -> None:
+        if number == 3:
+            world.guest_there.properties = {}
+
+    assert world.weights_seen(tmp_path, 4, change) == [VAPOR, VAPOR, 100, 100]
+
+
+def test_the_weight_stays_while_the_class_is_not_told(tmp_path: Path) -> None:
+    world = World()
+
+    def change(number: int) -> None:
+        world.classes_unheard = number in {2, 3}
+
+    assert world.weights_seen(tmp_path, 4, change) == [VAPOR] * 4
+
+
+@pytest.mark.parametrize(("order", "weight"), [(("sla", "policy", "qos"), VAPOR), (("sla", "qos", "policy"), 512)])
+def test_where_the_file_says_another_weight_the_plugin_that_comes_first_has_it_in_each_cycle(
+    tmp_path: Path, order: Sequence[str], weight: int
+) -> None:
+    assert World().weights_seen(tmp_path, 4, lambda number: None, order, cpu_shares=512) == [weight] * 4
