@@ -419,6 +419,12 @@ def test_a_missing_setting_is_told_at_its_plugin(shelf, problems):
     assert problems("plugins:\n  needy: {}\n") == ["2:3: plugins.needy.where: is missing (Which one.)"]
 
 
+def test_of_a_missing_setting_inside_of_another_it_is_said_what_that_one_is(shelf, problems):
+    inner = 'class Door(PluginSettings):\n    key: str\n    """Its key."""\n'
+    shelf.add_plugin("needy", 'class Settings(PluginSettings):\n    door: Door | None = None\n    """The way in."""\n', before=inner)
+    assert problems("plugins:\n  needy: {door: {}}\n") == ["2:11: plugins.needy.door.key: is missing (Its key.)"]
+
+
 @pytest.mark.parametrize("value", ["[]", "5", "text", "true"])
 def test_settings_that_are_no_mapping_are_told(acme, problems, value):
     (problem,) = problems(f"plugins:\n  acme: {value}\n")

@@ -1005,11 +1005,13 @@ def test_a_lost_hypervisor_has_no_guest_touched_or_forgotten(tmp_path: Path, mac
         engine.cycle()
 
         def away() -> object:
-            raise HypervisorError("libvirtd is away")
+            raise HypervisorError("libvirtd is away", hint="start it")
 
         machine.listing = away
         for _ in range(8):
             report = engine.cycle()
+        assert report.verdict is not None
+        assert [one.cure for one in report.verdict.conditions if one.name == "guests"] == ["start it; `mom doctor` says more"]
         assert report.snapshot.guests == {}
         assert [problem.message for problem in report.problems] == ["the guests are unknown: libvirtd is away"]
         assert "libvirtd is away" in caplog.text
@@ -1232,6 +1234,37 @@ def test_what_a_plugin_sets_that_was_replaced_while_it_hung_is_put_back_after_th
         assert machine.sizes == {"a": 100, "b": 200}
 
 
+def test_what_a_replaced_plugin_may_still_set_when_mom_ends_stays_in_the_ledger(tmp_path: Path, machine: Machine) -> None:
+    release, hangs = threading.Event(), [True]
+
+    class Hangs(control_plugin(machine)):  # type: ignore[misc]  # a class made by a function
+        @hookimpl
+        def mom_write(self, changes: Sequence[Change]) -> None:
+            if hangs.pop():
+                release.wait(600)
+            machine.sizes |= {change.entity.id: change.value for change in changes if isinstance(change.value, int)}
+            hangs.append(False)
+
+    def config(deadline: str) -> Config:
+        plugins = {"machine": machine_plugin(machine), "size": Hangs, "e": evaluator(want(50, "a"))}
+        return config_of(tmp_path, plugins, {"size": {"deadline": deadline}}, stop_timeout=1.0)
+
+    engine = Engine(config("100ms"))
+    engine.cycle()
+    hangs.append(False)
+    engine.reload(config("60s"))
+    assert statuses(engine.cycle()) == {"a": Status.APPLIED}, "by the plugin that took its place"
+    (left,) = engine._left_behind
+    (outcome,) = engine.close()
+    assert (outcome.status, outcome.error) == (Status.FAILED, "the plugin size hangs")
+    release.set()
+    wait_until(lambda: not left.worker.hung)
+    assert machine.sizes["a"] == 50, "what it was told to set before it hung"
+    with engine:
+        pass
+    assert machine.sizes == {"a": 100, "b": 200}
+
+
 def test_an_engine_in_a_thread_starts_stops_and_starts_again_and_a_second_one_is_refused(tmp_path: Path, machine: Machine) -> None:
     before = set(threading.enumerate())
     engine = engine_with(tmp_path, machine, evaluator(want(50)))
@@ -1275,6 +1308,55 @@ def test_an_engine_that_ended_by_itself_says_so_when_it_is_to_take_a_configurati
         engine.reload(config, timeout=0.1)
     with pytest.raises(SystemExit):
         engine.stop()
+
+
+def test_an_engine_that_does_not_end_in_time_says_so_and_is_not_started_a_second_time(tmp_path: Path, machine: Machine) -> None:
+    begun, release, threads = threading.Event(), threading.Event(), set[threading.Thread]()
+
+    def waits(report: Report) -> None:
+        threads.add(threading.current_thread())
+        begun.set()
+        release.wait(600)
+
+    engine = Engine(config_of(tmp_path, {"machine": machine_plugin(machine)}, stop_timeout=0.1), on_report=waits)
+    engine.start()
+    assert begun.wait(60)
+    with pytest.raises(MomError, match="has not ended in time"):
+        engine.stop()
+    with pytest.raises(MomError, match="running already"):
+        engine.start()
+    release.set()
+    engine.stop()
+    assert len(threads) == 1
+    engine.start()
+    wait_until(lambda: len(threads) == 2)
+    engine.stop()
+
+
+def test_a_program_that_has_a_thread_of_its_own_run_the_engine_can_reload_it_between_two_cycles(tmp_path: Path, machine: Machine) -> None:
+    collecting, changed_in = threading.Event(), list[tuple[str, bool]]()
+
+    def collect(self: object) -> dict[str, Value]:
+        collecting.set()
+        time.sleep(0.2)
+        collecting.clear()
+        return {}
+
+    class Told(Engine):
+        def _change_to(self, config: Config) -> None:
+            changed_in.append((threading.current_thread().name, collecting.is_set()))
+            super()._change_to(config)
+
+    plugins = {"machine": machine_plugin(machine), "slow": plugin_of(mom_collect_host=collect)}
+    engine = Told(config_of(tmp_path, plugins))
+    runs = threading.Thread(target=engine.run, name="the program's own")
+    runs.start()
+    assert collecting.wait(60)
+    engine.reload(config_of(tmp_path, plugins, interval=0.07), timeout=60)
+    assert engine.config.interval == 0.07
+    engine.stop()
+    runs.join(60)
+    assert changed_in == [("the program's own", False)]
 
 
 def test_a_stop_before_an_engine_is_opened_is_kept_for_the_run_that_a_signal_came_before(tmp_path: Path, machine: Machine) -> None:
@@ -1725,6 +1807,34 @@ def test_a_setup_that_hangs_ends_the_start(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(MomError, match=r"plugin bad of test-bad 0: mom_setup failed: .*did not answer within 0.2 s"):
         Engine(config_of(tmp_path, {"bad": Hangs}, {"bad": {"deadline": "100ms"}})).open()
     release.set()
+
+
+@pytest.mark.parametrize("hook", ["mom_setup", "mom_report"])
+def test_a_plugin_that_hangs_when_it_leaves_is_torn_down_once_its_call_is_back(
+    tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hook: str
+) -> None:
+    """What it listens at, locks or has begun would be in the way of the one that takes its place, for as long as mom runs."""
+    release, ended = threading.Event(), threading.Event()
+
+    def tear_down(self: object) -> None:
+        ended.set()
+        raise ValueError("nobody hears this")
+
+    hangs = plugin_of(**{hook: lambda self: release.wait(600)}, mom_teardown=tear_down)
+    monkeypatch.setattr("mom_core.plugins.registry.SETUP_SECONDS", 0.2)
+    alone = {"machine": machine_plugin(machine)}
+    plugins = {**alone, "bad": hangs}
+    with Engine(config_of(tmp_path, plugins if hook == "mom_report" else alone, {"bad": {"deadline": "100ms"}})) as engine:
+        engine.cycle()
+        if hook == "mom_report":
+            engine.reload(config_of(tmp_path, alone))
+        else:
+            with pytest.raises(MomError, match=r"did not answer within 0\.2 s"):
+                engine.reload(config_of(tmp_path, plugins, {"bad": {"deadline": "100ms"}}))
+        assert not ended.is_set()
+        release.set()
+        assert ended.wait(60)
+        wait_until(lambda: "plugin bad: mom_teardown: ValueError: nobody hears this" in caplog.text)
 
 
 def test_a_problem_is_logged_once_and_counted(tmp_path: Path, machine: Machine, caplog: pytest.LogCaptureFixture) -> None:

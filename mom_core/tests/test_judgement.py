@@ -13,11 +13,13 @@ from mom_core import (
     Change,
     ControlSpec,
     Entity,
+    Guest,
     GuestGone,
     HypervisorError,
     InTransition,
     LedgerEntry,
     NotSupported,
+    Outcome,
     Refused,
     Scope,
     Status,
@@ -172,3 +174,89 @@ def test_what_stays_unknown_is_not_put_back_blindly() -> None:
     assert [outcome.status for outcome in outcomes] == [Status.FAILED]
     assert not written
     assert sum(asked) < 2
+
+
+# --- guests that are moving, missing, or of another hypervisor -------------------------------------------------------------------------
+
+
+class Guests:
+    """The guest `a`, whose size follows by some MiB for each time that mom waits, and what the hypervisor says of it each time."""
+
+    def __init__(self, size: Value | HypervisorError, mib_each_time: int = 0) -> None:
+        self.size, self.step = size, mib_each_time * MIB
+        self.lists: list[list[Guest] | HypervisorError] = [[Guest("a", "a")]]
+        """What it lists, one after the other; the last one stays."""
+        self.written: list[Value] = []
+        self.error: HypervisorError | None = None
+        self.waited = 0.0
+
+    def guests(self) -> list[Guest]:
+        found = self.lists.pop(0) if len(self.lists) > 1 else self.lists[0]
+        if isinstance(found, HypervisorError):
+            raise found
+        return found
+
+    def wait(self, seconds: float) -> None:
+        self.waited += seconds
+        if isinstance(self.size, int):
+            self.size += self.step
+
+    def write(self, changes: Sequence[Change]) -> dict[Target, HypervisorError]:
+        self.written += [change.value for change in changes]
+        return {} if self.error is None else {change.target: self.error for change in changes}
+
+    def put_back(self, noted: LedgerEntry, spec: ControlSpec = SIZE) -> Outcome:
+        read = lambda targets: dict.fromkeys(targets, self.size)  # noqa: E731  # a hook
+        (outcome,) = Controller({spec.name: spec}, cast("Hypervisor", self), read, self.write, self.wait).put_back([noted])
+        return outcome
+
+
+@pytest.mark.parametrize(("mib_each_time", "moms"), [(-20, True), (0, False), (20, False)], ids=["on its way", "at rest", "on another way"])
+def test_a_size_that_nothing_explains_is_moms_while_it_moves_to_what_mom_asked_for(mib_each_time: int, moms: bool) -> None:
+    host = Guests(1500 * MIB, mib_each_time)
+    assert (host.put_back(entry(SIZE, 2 * GIB, GIB)).status is Status.APPLIED) is moms
+    assert host.written == ([2 * GIB] if moms else [])
+
+
+def test_a_size_that_is_known_is_not_watched_and_one_that_follows_is_waited_for() -> None:
+    host = Guests(GIB, 300)
+    outcome = host.put_back(entry(SIZE, 2 * GIB, GIB))
+    assert (outcome.status, outcome.after) == (Status.APPLIED, GIB + 5 * 300 * MIB)
+    assert host.waited == pytest.approx(0.5)
+    host = Guests(GIB)
+    assert host.put_back(entry(SIZE, 2 * GIB, GIB)).status is Status.APPLIED
+    assert host.waited == pytest.approx(0.2), "it stands still"
+    host = Guests(GIB)
+    host.error = HypervisorError("no answer")
+    assert host.put_back(entry(SIZE, 2 * GIB, GIB)).status is Status.FAILED
+    assert host.waited == 0.0
+
+
+MISSING: dict[str, tuple[list[list[Guest] | HypervisorError], Status, str]] = {
+    "once": ([[], [Guest("a", "a")]], Status.APPLIED, ""),
+    "twice": ([[], []], Status.GONE, "the guest is not there any more"),
+    "started anew": ([[Guest("a", "a", incarnation="2")]], Status.GONE, "the guest was started anew since"),
+    "no list": ([HypervisorError("libvirtd is away")], Status.FAILED, "libvirtd is away"),
+    "no second list": ([[], HypervisorError("libvirtd is away")], Status.FAILED, "libvirtd is away"),
+}
+
+
+@pytest.mark.parametrize(("lists", "status", "why"), MISSING.values(), ids=MISSING)
+def test_a_guest_is_gone_when_two_lists_say_so(lists: list[list[Guest] | HypervisorError], status: Status, why: str) -> None:
+    host = Guests(GIB)
+    host.lists = lists
+    outcome = host.put_back(entry(SIZE, 2 * GIB, GIB))
+    assert (outcome.status, outcome.error) == (status, why)
+
+
+def test_a_guest_of_another_hypervisor_is_not_gone_as_this_one_does_not_list_it() -> None:
+    host = Guests(NotSupported("the guest is another hypervisor's"))
+    host.lists = [[]]
+    assert host.put_back(entry(SIZE, 2 * GIB, GIB)).status is Status.FAILED
+
+
+def test_what_another_process_has_changed_of_a_list_is_said_also_where_the_rest_is_put_back() -> None:
+    host = Guests(disks(x=50, y=70))
+    host.write = lambda changes: setattr(host, "size", disks(x=100, y=70)) or {}  # type: ignore[method-assign,func-returns-value]  # a hook
+    outcome = host.put_back(entry(DISKS, disks(x=100, y=100), disks(x=50, y=50)), DISKS)
+    assert (outcome.status, outcome.error) == (Status.LEFT_ALONE, "another process has changed y")

@@ -362,6 +362,21 @@ def test_changes_of_the_host_end_with_its_boot_and_those_that_do_not_say_their_b
     assert {one.entity.name for one in Ledger.open(tmp_path, look=True).entries.values()} == {"a", "b"}
 
 
+def test_changes_of_the_host_stay_while_its_boot_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    boot = tmp_path / "boot_id"
+    monkeypatch.setattr("mom_core.ledger.BOOT_ID", boot)
+    boot.write_text("one\n")
+    of_host = entry("host", "ksm_run", 0, 1)._replace(entity=Entity(Scope.HOST, "host", "host"), incarnation="one")
+    Ledger.open(tmp_path).record([entry("a", incarnation="7"), of_host])
+    boot.unlink()
+    assert {one.entity.name: one.incarnation for one in Ledger.open(tmp_path).entries.values()} == {"a": "7", "host": "one"}
+
+
+def test_who_only_looks_makes_no_folder(tmp_path: Path) -> None:
+    assert not Ledger.open(tmp_path / "none", look=True).entries
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_change_that_a_crash_kept_from_being_made_is_noted_anew_before_it_is_made(tmp_path: Path) -> None:
     ledger = Ledger.open(tmp_path)
     ledger.record([entry("a", before=0, applied=5)])

@@ -112,6 +112,15 @@ def test_a_full_disk_keeps_nobody_from_starting(folder: Path, monkeypatch: pytes
         pass
 
 
+def test_a_file_system_that_has_no_locks_is_not_taken_for_another_mom(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuses)
+    with pytest.raises(MomError, match=r"cannot lock .*mom\.lock: No locks available \(set run_directory"):
+        RunLock(folder).take()
+
+
 @pytest.mark.processes
 @AS_ROOT
 def test_another_user_cannot_keep_mom_from_starting_and_still_sees_that_it_runs(folder: Path) -> None:

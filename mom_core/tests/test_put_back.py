@@ -360,24 +360,131 @@ TestPutBack = pytest.mark.long(PutBackMachine.TestCase)
 TestPutBack.settings = settings(max_examples=100, stateful_step_count=20, deadline=None)
 
 
-def test_what_stands_of_a_list_as_mom_was_cut_off_before_it_set_it_anew_is_still_moms_own(tmp_path: Path) -> None:
-    host, wanted = Host(), dict[tuple[str, str], Value]()
-    config = config_of(tmp_path, {"one": plugin_of(host, wanted)})
-    engine = Engine(config)
-    wanted["a", LIMITS] = [{"name": "x", "limit": 200}]
-    engine.cycle()
+def cut_off(engine: Engine) -> None:
+    """A cycle in which mom is killed after it has noted what it is about to set."""
     write = StateFile.write_json
 
     def killed(file: StateFile, *what: Any, **how: Any) -> None:
         write(file, *what, **how)
         raise Crash
 
-    wanted["a", LIMITS] = [{"name": "x", "limit": 300}]
     with patch.object(StateFile, "write_json", killed), pytest.raises(Crash):
         engine.cycle()
     engine.close(put_back=False)
+
+
+def test_what_stands_of_a_list_as_mom_was_cut_off_before_it_set_it_anew_is_still_moms_own(tmp_path: Path) -> None:
+    host, wanted = Host(), dict[tuple[str, str], Value]()
+    config = config_of(tmp_path, {"one": plugin_of(host, wanted)})
+    engine = Engine(config)
+    wanted["a", LIMITS] = [{"name": "x", "limit": 200}]
+    engine.cycle()
+    wanted["a", LIMITS] = [{"name": "x", "limit": 300}]
+    cut_off(engine)
     wanted["a", LIMITS] = [{"name": "y", "limit": 400}]
     with Engine(config) as engine:
         engine.cycle()
         assert host.read("a", LIMITS) == [{"name": "x", "limit": 200}, {"name": "y", "limit": 400}]
     assert host.read("a", LIMITS) == [{"name": "x", "limit": 1000}, {"name": "y", "limit": 1000}]
+
+
+def test_what_another_process_has_set_stays_its_own_where_mom_failed_to_change_it(tmp_path: Path) -> None:
+    host, wanted = Host(), dict[tuple[str, str], Value]()
+    with Engine(config_of(tmp_path, {"one": plugin_of(host, wanted)})) as engine:
+        wanted["a", SIZE] = 200
+        engine.cycle()
+        host.become_theirs(("a", SIZE, ""), 1600)
+        wanted["a", SIZE] = 304
+        host.fates.append("failed")
+        engine.cycle()
+    assert host.read("a", SIZE) == 1600
+
+
+def test_what_came_back_by_itself_to_what_mom_had_set_before_is_still_moms_own(tmp_path: Path) -> None:
+    """As a guest does after a sweep."""
+
+    class Quick(Host):
+        def become(self, name: str, control: str, value: Value) -> None:
+            super().become(name, control, value)
+            self.pass_time(1.0)
+
+    host, wanted = Quick(), dict[tuple[str, str], Value]()
+    config = config_of(tmp_path, {"one": plugin_of(host, wanted)})
+    engine = Engine(config)
+    for size in (500, 200):
+        wanted["a", MEMORY] = size
+        engine.cycle()
+        assert host.read("a", MEMORY) == size
+    host.become("a", MEMORY, 500)
+    wanted["a", MEMORY] = 300
+    cut_off(engine)
+    with Engine(config):
+        pass
+    assert host.read("a", MEMORY) == 1000
+
+
+def test_an_item_that_came_later_is_put_back_to_what_stood_there_when_mom_first_set_it(tmp_path: Path) -> None:
+    class Plugged(Host):
+        def read(self, name: str, control: str) -> Value:
+            found = super().read(name, control)
+            return [one for one in found if one["name"] != "y" or self.there] if control == LIMITS else found  # type: ignore[union-attr,index,call-overload]  # a list
+
+        there = False
+
+    host, wanted = Plugged(), dict[tuple[str, str], Value]()
+    with Engine(config_of(tmp_path, {"one": plugin_of(host, wanted)})) as engine:
+        for name in ("x", "y"):
+            host.there = name == "y"
+            wanted["a", LIMITS] = [{"name": name, "limit": 200}]
+            engine.cycle()
+        assert host.read("a", LIMITS) == [{"name": "x", "limit": 200}, {"name": "y", "limit": 200}]
+    assert host.read("a", LIMITS) == [{"name": "x", "limit": 1000}, {"name": "y", "limit": 1000}]
+
+
+def test_what_stands_so_already_is_not_set_and_none_of_moms(tmp_path: Path) -> None:
+    host, wanted = Host(), dict[tuple[str, str], Value]({("a", control): 1000 for control in (SIZE, MEMORY)})
+    with Engine(config_of(tmp_path, {"one": plugin_of(host, wanted)})) as engine:
+        assert {one.status for one in engine.cycle().outcomes} == {Status.UNCHANGED}
+        assert host.before_mom == {}
+        assert not engine.state().changes
+
+
+def test_nothing_is_set_any_more_where_mom_was_to_stop_while_it_noted_what_it_was_about_to_set(tmp_path: Path) -> None:
+    host, wanted = Host(), dict[tuple[str, str], Value]({("a", SIZE): 200})
+    with Engine(config_of(tmp_path, {"one": plugin_of(host, wanted)})) as engine:
+        write = StateFile.write_json
+
+        def stopped(file: StateFile, *what: Any, **how: Any) -> None:
+            write(file, *what, **how)
+            engine.stop()
+
+        with patch.object(StateFile, "write_json", stopped):
+            engine.cycle()
+    assert host.before_mom == {}
+
+
+def test_a_control_that_its_plugin_has_not_any_more_keeps_no_other_one_from_being_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, wanted = Host(), dict[tuple[str, str], Value]()
+    wanted |= {("a", SIZE): 200, ("a", LIMITS): [{"name": "x", "limit": 200}]}
+    engine = Engine(config_of(tmp_path, {"one": plugin_of(host, wanted)}))
+    engine.cycle()
+    engine.close(put_back=False)
+    monkeypatch.delitem(SPECS, LIMITS)
+    engine = Engine(config_of(tmp_path, {"one": plugin_of(host, wanted)}))
+    engine.open()
+    outcomes = {one.decision.control: (one.status, one.error) for one in engine.close()}
+    assert outcomes == {SIZE: (Status.APPLIED, ""), LIMITS: (Status.FAILED, "the plugin one has no control limits any more")}
+    assert host.read("a", SIZE) == 1000
+
+
+def test_what_was_set_on_a_guest_ends_when_it_was_started_anew(tmp_path: Path) -> None:
+    host, wanted = Host(), dict[tuple[str, str], Value]({("a", SIZE): 200, ("b", SIZE): 200})
+    with Engine(config_of(tmp_path, {"one": plugin_of(host, wanted)})) as engine:
+        engine.cycle()
+        wanted.clear()
+        host.incarnations["a"] = "2"
+        host.start("a")
+        engine.cycle()
+        assert [one.entity.id for one in engine.state().changes] == ["b"]

@@ -11,6 +11,7 @@ from mom_core.engine import schedule as schedule_module
 from mom_core.engine.schedule import SHORTEST_GAP_SECONDS, Schedule, Tick
 from mom_core.errors import DeadlineExceeded
 from mom_core.plugins import invoker
+from mom_core.plugins.bounded import attempt
 from mom_core.plugins.invoker import PluginWorker
 from mom_devkit import HandClock
 
@@ -79,6 +80,21 @@ def test_a_worker_makes_one_call_at_a_time_in_one_thread() -> None:
     threads = {worker.call("h", threading.get_ident) for _ in range(3)}
     assert len(threads) == 1
     assert threading.get_ident() not in threads
+    assert worker.close(time.monotonic() + 60)
+
+
+def test_a_worker_that_gets_no_thread_says_so_and_works_when_there_are_some_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    worker = PluginWorker("x", 60.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(OSError, match="gives no more threads"):
+            worker.call("mom_setup", lambda: 1)
+        late = attempt(lambda: 1, seconds=1.0, what="importing x")
+    assert isinstance(late.error, OSError)
+    assert worker.call("mom_setup", lambda: 1) == 1
     assert worker.close(time.monotonic() + 60)
 
 

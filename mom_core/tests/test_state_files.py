@@ -1,5 +1,6 @@
 """Files of state: what was written is what is read; every other file is damage that is said, set aside, and keeps nobody from going on."""
 
+import errno
 import json
 import logging
 import os
@@ -211,6 +212,21 @@ def test_what_is_no_file_is_set_aside_too(something_else: StateFile[Use]) -> Non
     assert something_else.read() is None
     something_else.write(CONTENT)
     assert something_else.read() == Use(5, ("a",))
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_file_that_cannot_be_opened_now_is_not_taken_for_damaged(
+    kept: StateFile[Use], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def short(_path: Path, _most: int) -> bytes:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mom_core.state_files.read_file", short)
+        with pytest.raises(UnreadableError, match="try again when fewer files are open"):
+            kept.read()
+    assert kept.read() == Use(5, ("a",))
+    assert kept.damage == ""
 
 
 def test_a_file_that_is_too_large_is_not_read_nor_written(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The command `mom`: verbs are found, however broken a plugin is, and whatever goes wrong is one line and the right exit code."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -33,6 +34,20 @@ def verb(monkeypatch):
 def late(plugin: str) -> PluginError:
     error = PluginError(f"{plugin} is late", plugin=plugin)
     error.__cause__ = DeadlineExceeded("mom_setup did not answer within 10 s")
+    return error
+
+
+def short(number: int) -> PluginError:
+    """As where a plugin says in its own words what the system has told."""
+    error = PluginError("x cannot", plugin="x")
+    error.__cause__ = HypervisorError("no")
+    error.__cause__.__cause__ = OSError(number, os.strerror(number))
+    return error
+
+
+def unreadable(number: int) -> ConfigError:
+    error = ConfigError([ConfigProblem("f.yaml", 0, 0, "unreadable")])
+    error.__cause__ = OSError(number, os.strerror(number))
     return error
 
 
@@ -95,6 +110,12 @@ def test_a_verb_that_is_no_name_does_not_reach_the_terminal(mom, only_shelf, nam
         (PluginError.of([PluginError("one", plugin="x"), PluginError("two", plugin="y")]), 2, "mom: one\nmom: two\n"),
         (PluginError.of([late("x"), late("y")]), 1, "mom: x is late\nmom: y is late\n"),  # so that its unit starts it again
         (PluginError.of([late("x"), PluginError("wrong", plugin="y")]), 2, "mom: x is late\nmom: wrong\n"),
+        (short(errno.EMFILE), 1, "mom: x cannot\n"),
+        (short(errno.ENOENT), 2, "mom: x cannot\n"),
+        (PluginError.of([late("x"), short(errno.ENOMEM)]), 1, "mom: x is late\nmom: x cannot\n"),
+        (PluginError.of([late("x"), short(errno.EACCES)]), 2, "mom: x is late\nmom: x cannot\n"),
+        (unreadable(errno.ENFILE), 1, "mom: f.yaml: unreadable\n"),
+        (unreadable(errno.EACCES), 2, "mom: f.yaml: unreadable\n"),
         (UnitError("no unit"), 2, "mom: no unit\n"),
         (ConfigError([ConfigProblem("f.yaml", 3, 4, "wrong", "right")]), 2, "f.yaml:3:4: wrong (right)\n"),
         (ConfigError([ConfigProblem("f.yaml", 0, 0, "missing")]), 2, "mom: f.yaml: missing\n"),

@@ -237,6 +237,21 @@ def written(*texts: str, told_before_the_last: bool = False) -> list[str]:
     return sink.lines
 
 
+def test_a_line_is_written_also_where_the_system_gives_no_thread_for_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    stream = io.StringIO()
+    writer = Writer(logging.StreamHandler(stream))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        writer.handle(record("first"))
+    assert "first" in stream.getvalue()
+    writer.handle(record("second"))
+    writer.close()
+    assert "second" in stream.getvalue()
+
+
 def test_what_was_held_back_is_said_at_the_end_or_before_what_is_logged_next() -> None:
     assert written(*["the same"] * 5) == ["the same", "the same … again 4 times in the last 1 min"]
     said = written(*["the same"] * 3, "ended", told_before_the_last=True)

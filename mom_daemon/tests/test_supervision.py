@@ -1,5 +1,6 @@
 """What mom leaves in its run directory: the configuration in force, and whether its changes are kept for the next mom."""
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -24,6 +25,22 @@ def test_changes_are_kept_for_one_successor_only(tmp_path: Path) -> None:
     Supervision().stopping(Config(run_directory=tmp_path), keep=True)
     assert take_keep(tmp_path)
     assert not take_keep(tmp_path)
+
+
+def test_changes_are_kept_for_a_successor_as_soon_as_that_can_be_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_path: Path, *_: object, **_more: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    engine: Any = SimpleNamespace(config=Config(run_directory=tmp_path), longest_step=1.0)
+    report: Any = SimpleNamespace(number=1)
+    supervision = Supervision()
+    supervision.opened(engine)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "touch", full)
+        supervision.cycle_done(engine, report, "")
+    assert not (tmp_path / KEEP).exists()
+    supervision.cycle_done(engine, report, "")
+    assert take_keep(tmp_path)
 
 
 def test_a_mom_that_puts_back_leaves_nothing_to_a_successor_however_it_ends(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -137,10 +137,10 @@ class RunningHelper:
         self.process.wait(20)
         self.process = None
 
-    def put_back(self) -> int:
+    def put_back(self, log: IO[bytes] | int = subprocess.DEVNULL) -> int:
         """What the verb ends with."""
         command = [sys.executable, "-I", "-S", str(PROGRAM), "put-back", "--state", str(self.state)]
-        return subprocess.run(command, stderr=subprocess.DEVNULL, timeout=60, check=False).returncode
+        return subprocess.run(command, stderr=log, timeout=60, check=False).returncode
 
     def values(self) -> dict[str, str]:
         return {name: knob.read_text().strip() for name, knob in self.knobs.items()}

@@ -1,4 +1,4 @@
-"""Control groups of guests, as the program that moves their memory finds them from within a container."""
+"""Which processes are guests, and their control groups, also as the program that moves their memory finds them from within a container."""
 
 import os
 import shutil
@@ -9,6 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helper_process import GUEST, STRANGER, Group, unified_mount
+
+from mom_devkit import wait_until
+from mom_helper.declarations import GuestUsers
+from mom_helper.guests import UNIFIED, Guests
+from mom_helper.kernel import Allowance
 
 PROGRAM = """
 import os, sys
@@ -61,3 +67,68 @@ def test_from_within_a_container_a_guests_group_is_found_where_the_hosts_are_mou
         guest.kill()
         other.kill()
     assert done.stdout.strip().endswith(f"/{groups.name}/pod/guest"), done.stderr
+
+
+@pytest.fixture
+def group() -> Iterator[Group]:
+    one = Group(f"mom-test.slice/guests-{os.getpid()}.scope")
+    yield one
+    one.remove()
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Group]:
+    one = Group(f"mom-test-other.slice/guests-{os.getpid()}.scope")
+    yield one
+    one.remove()
+
+
+def known_guests() -> Guests:
+    rules = [GuestUsers(frozenset({GUEST}), ("/mom-test.slice/",))]
+    return Guests(rules, {UNIFIED: str(unified_mount())}, Allowance(1, 1))
+
+
+@pytest.mark.processes
+def test_a_guest_that_has_left_the_guests_groups_is_none_any_more(group: Group, elsewhere: Group) -> None:
+    pid, started = group.process(GUEST)
+    guests = known_guests()
+    guest = guests.find(pid, started)
+    (elsewhere.folder / "cgroup.procs").write_text(str(pid))
+    with pytest.raises(ProcessLookupError, match="another group now"):
+        guest.group(UNIFIED)
+    with pytest.raises(PermissionError, match="it is no guest"):
+        guests.find(pid, started)
+
+
+@pytest.mark.processes
+def test_a_guest_that_has_ended_is_none_before_its_parent_has_seen_that(group: Group) -> None:
+    pid, started = group.process(GUEST)
+    guests = known_guests()
+    guest = guests.find(pid, started)
+    assert guest.group(UNIFIED)[1].endswith(group.path)
+    os.kill(pid, 9)
+    wait_until(lambda: not guest.is_as_found(), "it has ended", 20)
+    with pytest.raises(ProcessLookupError):
+        guests.find(pid, started)
+
+
+@pytest.mark.processes
+def test_a_process_with_rights_of_another_user_besides_is_no_guest(group: Group) -> None:
+    program = f"import os, time; os.setresuid({GUEST}, {STRANGER}, {STRANGER}); print(flush=True); time.sleep(1000)"
+    one = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    group.started.append(one)
+    (group.folder / "cgroup.procs").write_text(str(one.pid))
+    assert one.stdout is not None
+    with one.stdout as said:
+        said.readline()
+    with pytest.raises(PermissionError, match="it is no guest"):
+        known_guests().find(one.pid, None)
+
+
+@pytest.mark.processes
+def test_a_guests_group_of_another_hierarchy_is_to_be_below_those_of_guests_too(group: Group, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where only one hierarchy is the management system's."""
+    pid, started = group.process(GUEST)
+    monkeypatch.setattr("mom_helper.guests._paths", lambda _: {"memory": group.path, UNIFIED: "/system.slice"})
+    with pytest.raises(PermissionError, match="no group below those of guests"):
+        known_guests().find(pid, started).group(UNIFIED)

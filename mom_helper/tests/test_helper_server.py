@@ -1,5 +1,7 @@
 """The helper as a process that runs as root, and clients of another user, friendly and hostile."""
 
+import errno
+import fcntl
 import os
 import random
 import shutil
@@ -10,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -21,7 +23,8 @@ from helper_process import ENGINE, GUEST, STRANGER, Client, Group, RunningHelper
 from mom_devkit import wait_until
 from mom_helper.__main__ import MOST_CONNECTIONS
 from mom_helper.before import UNCERTAIN, Before, _write_note
-from mom_helper.orders import MOST_AT_ONCE, ORDER, PROCESS_FILES, Answer, Order, OrderNumber
+from mom_helper.declarations import Declared
+from mom_helper.orders import MOST_AT_ONCE, MOST_PIECE_KIB, ORDER, PROCESS_FILES, Answer, Order, OrderNumber
 
 pytestmark = [pytest.mark.processes, pytest.mark.skipif(os.geteuid() != 0, reason="what runs as root is tried as root")]
 
@@ -249,6 +252,34 @@ def test_a_socket_that_root_made_for_a_guests_user_can_be_reached_as_libvirt_mak
         server.wait(20)
 
 
+def test_where_guests_run_as_root_no_other_socket_of_roots_can_be_reached(place: Path, group: Group) -> None:
+    """As on Proxmox VE: the control sockets of root's services are not guests' monitors."""
+    tree = place / "groups"
+    group.mirrored(tree)
+    for helper in running(RunningHelper(place, more="[guests root]\nusers = root\nslices = mom-test.slice\n", groups=tree)):
+        server = serving(helper.folder / "run/service", 0, None)
+        serving(helper.folder / "run/guest", 0, group)
+        told = {name: helper.ask(partial(connected, path=helper.folder / "run" / name)) for name in ("service", "guest")}
+        server.kill()
+        server.wait(20)
+        assert told == {"service": "error 1", "guest": "hello"}
+
+
+def test_a_socket_that_nobody_accepts_from_keeps_no_order_waiting(helper: RunningHelper, place: Path) -> None:
+    path = place / "full"
+    with socket.socket(socket.AF_UNIX) as listener, ExitStack() as waiting:
+        listener.bind(str(path))
+        os.chown(path, GUEST, GUEST)
+        listener.listen(0)
+        with suppress(BlockingIOError):
+            while True:
+                waiting.enter_context(one := socket.socket(socket.AF_UNIX)).setblocking(False)
+                one.connect(str(path))
+        file = os.open(path, os.O_PATH)
+        assert helper.ask(lambda client: client.error(OrderNumber.CONNECT, descriptors=[file]), seconds=10) == EAGAIN
+        os.close(file)
+
+
 # --- what stood there before ---------------------------------------------------------------------------------------------------------
 
 
@@ -261,6 +292,22 @@ def test_what_stood_there_is_put_back_after_any_end_of_the_helper(helper: Runnin
     assert helper.put_back() == 0
     assert helper.values()["a"] == "100"
     assert helper.put_back() == 0
+
+
+def test_neither_a_full_disk_of_its_log_nor_a_note_that_cannot_be_read_keeps_anything_from_being_put_back(helper: RunningHelper) -> None:
+    helper.ask(lambda client: [client.error(OrderNumber.SET, A, 7), client.error(OrderNumber.SET, B, 2)])
+    (helper.state / "!unreadable").mkdir()
+    with Path("/dev/full").open("wb") as full:
+        assert helper.put_back(full) == 1, "of the note, it is not known what stood there before"
+    assert helper.values() == {"a": "100", "b": "1", "c": "100"}
+
+
+def test_orders_are_followed_where_the_disk_of_the_log_is_full(place: Path) -> None:
+    one = RunningHelper(place)
+    one.log = Path("/dev/full")
+    for helper in running(one):
+        assert helper.ask(lambda client: [client.error(OrderNumber.SET, A, 7), client.error(OrderNumber.SET, A, 5000)]) == [0, ERANGE]
+        assert helper.values()["a"] == "7"
 
 
 def test_the_engine_cannot_make_the_helper_forget(helper: RunningHelper) -> None:
@@ -281,6 +328,47 @@ def test_the_engine_cannot_make_the_helper_forget(helper: RunningHelper) -> None
     assert helper.values()["a"] != "100"
     assert helper.ask(lambda client: list(client.order(OrderNumber.PUT_BACK)[0][2:4])) == [1, 0]
     assert helper.values()["a"] == "100"
+
+
+def test_what_stood_there_may_be_written_again_though_root_would_not_let_it_be_set(helper: RunningHelper) -> None:
+    helper.knobs["a"].write_text("5000\n")
+    assert helper.ask(lambda client: [client.error(OrderNumber.SET, A, value) for value in (7, 5001, 5000)]) == [0, ERANGE, 0]
+    assert helper.values()["a"] == "5000"
+
+
+def test_what_is_noted_already_counts_at_a_hand_over(tmp_path: Path) -> None:
+    knob, memory = tmp_path / "knob", Before(str(tmp_path / "before"))
+    knob.write_text("100\n")
+    memory.write(str(knob), None, 7, allowed=True)
+    memory.take_over(str(knob), 42)
+    assert memory.put_back(lambda _: None) == (1, 0)
+    assert knob.read_text() == "100"
+
+
+def test_two_that_write_the_same_take_turns_and_the_second_notes_nothing_in_a_file_that_has_gone(tmp_path: Path) -> None:
+    knob, folder = tmp_path / "knob", tmp_path / "before"
+    knob.write_text("100\n")
+    memory, path = Before(str(folder)), folder / str(knob).replace("/", "!")
+    with path.open("wb") as note, ThreadPoolExecutor(1) as thread:
+        fcntl.flock(note, fcntl.LOCK_EX)
+        writing = thread.submit(memory.write, str(knob), None, 7, allowed=True)
+        with pytest.raises(TimeoutError):
+            writing.result(0.3)
+        path.unlink()
+        fcntl.flock(note, fcntl.LOCK_UN)
+        assert writing.result(20) == 100
+    assert memory.put_back(lambda _: None) == (1, 0)
+    assert knob.read_text() == "100"
+
+
+def test_a_note_that_is_written_in_part_only_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    knob, memory = tmp_path / "knob", Before(str(tmp_path / "before"))
+    knob.write_text("100\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", lambda file, content, at: 5)
+        with pytest.raises(OSError, match="no room to remember"):
+            memory.write(str(knob), None, 7, allowed=True)
+    assert knob.read_text() == "100\n"
 
 
 def test_what_somebody_else_has_set_since_stays(helper: RunningHelper) -> None:
@@ -583,6 +671,19 @@ def test_the_taker_takes_of_guests_only(grouped: RunningHelper, group: Group, el
     assert of_guest == 0
 
 
+def test_of_a_group_that_holds_little_nothing_is_taken_and_of_another_one_a_piece_at_a_time(grouped: RunningHelper, group: Group) -> None:
+    guest = group.process(GUEST)
+    assert grouped.groups is not None
+    folder = group.mirrored(grouped.groups, memory_current=f"{(64 << 20) - 4096}\n", memory_reclaim="")
+
+    def take(client: Client) -> int:
+        return client.error(OrderNumber.TAKE_V2, 1 << 30, 1000, *guest)
+
+    assert (grouped.ask(take), (folder / "memory.reclaim").read_text()) == (errno.ENODATA, "")
+    (folder / "memory.current").write_text(f"{1 << 30}\n")
+    assert (grouped.ask(take), (folder / "memory.reclaim").read_text()) == (0, str(MOST_PIECE_KIB << 10))
+
+
 def test_a_process_that_ends_meanwhile_is_no_guest_and_neither_is_the_next_of_its_number(grouped: RunningHelper, group: Group) -> None:
     for _ in range(9):
         pid, started = group.process(GUEST)
@@ -638,6 +739,26 @@ def test_a_declaration_that_others_than_root_can_write_is_left_out(place: Path) 
     for helper in running(one):
         assert helper.said().count("others than root can write to it") == 2
         assert helper.ask(lambda client: client.error(OrderNumber.LIST, 3)) == ENOENT
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["in the folder", "by a link"])
+def test_a_declaration_that_others_than_root_can_replace_is_left_out(place: Path, linked: bool) -> None:
+    theirs, folder, said = place / "theirs", place / "helper.d", list[str]()
+    theirs.mkdir(mode=0o755)
+    (theirs / "one.conf").write_text("[knob /a]\nleast = 0\nmost = 1\n")
+    if linked:
+        folder.mkdir(mode=0o755)
+        (folder / "one.conf").symlink_to(theirs / "one.conf")
+    assert Declared([str(folder if linked else theirs)], said.append).files
+    os.chown(theirs, ENGINE, 0)
+    assert not Declared([str(folder if linked else theirs)], said.append).files
+    assert "others than root can write to it, or to a folder above it" in said[0]
+
+
+def test_where_root_declares_values_no_other_one_between_them_may_be_written(place: Path) -> None:
+    (place / "one.conf").write_text("[knob /a]\nvalues = 1 4\n")
+    (file,) = Declared([str(place)], print).files.values()
+    assert [value for value in range(-1, 6) if file.allows(value)] == [1, 4]
 
 
 def test_a_declaration_of_another_package_is_added_and_a_later_file_holds(place: Path) -> None:

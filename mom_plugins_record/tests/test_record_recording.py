@@ -1,5 +1,6 @@
 """The flight recorder: everything comes back, damage costs only what is damaged, and a full disk costs nothing but the recording."""
 
+import errno
 import fcntl
 import json
 import os
@@ -204,6 +205,46 @@ def test_a_file_that_somebody_deleted_is_begun_anew(tmp_path, reports):
     assert read(tmp_path / "r")[0] == [reports[1]]
 
 
+def test_a_file_of_which_a_server_knows_nothing_any_more_is_begun_anew(
+    tmp_path: Path, reports: list[Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stale(file: int) -> os.stat_result:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    writer = opened(tmp_path / "r")
+    writer.cycle(reports[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", stale)
+        writer.cycle(reports[1])
+    writer.close()
+    assert len(files_of(tmp_path / "r")) == 2
+    assert read(tmp_path / "r")[0] == reports[:2]
+
+
+def test_a_disk_that_is_full_when_a_file_is_closed_leaves_other_files_alone(
+    tmp_path: Path, reports: list[Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = os.close
+
+    def full(file: int) -> None:
+        close(file)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    writer = opened(tmp_path / "r", RecordingLimits(keep=60.0, size=1 << 30))
+    writer.cycle(reports[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", full)
+        writer.close()
+    others = [os.open(os.devnull, os.O_RDONLY) for _ in range(2)]  # the numbers that it had
+    writer.close()
+    for other in others:
+        os.fstat(other)
+        close(other)
+    writer.cycle(reports[1])
+    writer.close()
+    assert read(tmp_path / "r")[0] == reports[:2]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -373,3 +414,17 @@ def test_the_reader_in_the_documents_reads_each_cycle(recording: Path, reports: 
     for line, report in zip(lines, reports, strict=True):
         sizes = {guest.name: guest.fields.get("balloon_cur") for guest in report.snapshot.guests.values()}
         assert line == f"{report.time} {sizes}"
+
+
+@pytest.mark.processes
+def test_it_reads_a_file_that_is_being_written_up_to_what_is_cut_off(tmp_path: Path, recording: Path, reports: list[Report]) -> None:
+    program = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert program is not None
+    (path,) = files_of(recording)
+    cut = tmp_path / "cut.momrec"
+    cut.write_bytes(path.read_bytes()[:-40])
+    done = subprocess.run([sys.executable, "-c", program[1], str(cut)], capture_output=True, text=True, check=False, timeout=60)
+    times = [float(line.partition(" ")[0]) for line in done.stdout.splitlines()]
+    assert done.stderr == ""
+    assert len(times) > 1
+    assert times == [report.time for report in reports][: len(times)]

@@ -1,6 +1,8 @@
 """The file of accounts: any tool opens it; a crash, damage or a full disk cost as little as can be, and keep no mom from starting."""
 
+import errno
 import logging
+import os
 import random
 import shutil
 import sqlite3
@@ -13,6 +15,7 @@ from full_disk import largest_file
 from test_report_accounts import GIB, KNOWN, cycle
 
 from mom_core import Report
+from mom_plugins_record.report import accounts_file
 from mom_plugins_record.report.accounts import GuestHour, HostHour, with_guests
 from mom_plugins_record.report.accounts_file import (
     MOST_SET_ASIDE,
@@ -326,7 +329,7 @@ def test_accounts_that_are_damaged_while_mom_runs_are_set_aside_at_the_next_time
     assert f"{path.name}.damaged-1" in keeper.damage, "it is said until mom is started anew"
 
 
-@pytest.mark.parametrize(("torn", "looks"), [(False, 1), (True, 2)])
+@pytest.mark.parametrize(("torn", "looks"), [(False, 1), (True, 3)])
 def test_a_write_that_fails_has_the_file_looked_through_only_if_it_may_be_damaged(
     torn: bool, looks: int, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,6 +371,31 @@ def test_accounts_of_another_mom_stay_where_they_are_until_they_are_moved(path: 
     path.rename(path.with_name("theirs"))
     keeper.write()
     assert (len(read_hosts(path, 0, float("inf"))), keeper.write_error) == (1, "")
+
+
+def test_accounts_that_a_disk_does_not_give_for_a_while_are_not_taken_for_damaged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What SQLite makes of it: for a page, these words; for the first ones, that the file is malformed."""
+
+    def unreadable(_path: Path, _connection: sqlite3.Connection) -> None:
+        raise sqlite3.DatabaseError("Page 5: unable to get the page. error code=266")
+
+    def broken(_path: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def is_over(_path: Path) -> None:
+        monkeypatch.undo()
+
+    file_at(path).write([hour()])
+    monkeypatch.setattr(accounts_file, "_check_pages", unreadable)
+    monkeypatch.setattr(accounts_file, "_read_through", broken)
+    with pytest.raises(AccountsError, match="cannot be used: Input/output error"):
+        file_at(path).open()
+    with pytest.raises(AccountsError, match="cannot be read: Input/output error"):
+        check(path)
+    monkeypatch.setattr(accounts_file, "_read_through", is_over)
+    assert file_at(path).open() == ""
+    assert list(path.parent.glob("*.damaged-*")) == []
+    assert read_hosts(path, 0.0, float("inf"))
 
 
 def test_sound_accounts_are_not_taken_for_damaged_on_a_full_disk(path: Path) -> None:

@@ -231,6 +231,8 @@ def test_the_page_begins_with_the_programs_that_were_killed() -> None:
     hours = [guest(FIRST, "a", 4, 1, killed=3, killed_known_seconds=3600.0), guest(FIRST, "b", 4, 1, killed=2, killed_known_seconds=3600.0)]
     made = page(summary_of(AccountedHours([host(FIRST)], hours, FIRST * 3600, (FIRST + 1) * 3600)))
     assert re.search('<div class="first"><div><b>5</b><span>programs killed in guests', made)
+    made = page(summary_of(AccountedHours([host(FIRST)], hours, FIRST * 3600, (FIRST + 1) * 3600), by="flavor"))
+    assert "5 of them in guests without a flavor" in made
 
 
 def test_waiting_and_killing_are_shares_of_the_time_of_guests_that_tell_of_them(tmp_path: Path) -> None:
@@ -303,7 +305,9 @@ def test_hours_that_two_moms_have_shared_are_one_hour(tmp_path: Path) -> None:
 
 
 def test_nothing_is_said_of_a_guest_that_tells_nothing_or_was_seen_for_less_than_a_day() -> None:
-    assert advise(4 * GIB, 0.0, 0, 0, 3600, 0).fit is Fit.UNKNOWN
+    assert "does not tell" in advise(4 * GIB, 0.0, 0, 0, 3600, 0).why
+    first_hour = advise(4 * GIB, GIB, 0, 0, 600, 0)
+    assert (first_hour.fit, first_hour.why) == (Fit.UNKNOWN, "it takes 24 hours at least, and 0 were seen")
     assert advise(4 * GIB, GIB, 23, 0, 3600, 0).fit is Fit.UNKNOWN
     assert advise(4 * GIB, GIB, 24, 0, 3600, 0).fit is Fit.LARGE
 

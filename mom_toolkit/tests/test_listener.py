@@ -1,5 +1,6 @@
 """Sockets that a plugin listens on, and what is left of them."""
 
+import errno
 import os
 import socket
 import tempfile
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mom_core import MomError
 from mom_toolkit import Address, Listener, listen
 
 MOM, READERS, CHANGERS, STRANGERS = 61_000, 61_001, 61_002, 61_003
@@ -35,6 +37,36 @@ def test_the_file_goes_while_the_socket_still_listens_so_that_it_cannot_be_a_suc
     watched.listen()
     Listener(watched, watched.path).close()
     assert watched.stood is False
+
+
+def test_nothing_listens_any_more_where_the_file_has_to_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **_more: object) -> None:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    address = Address(path=str(tmp_path / "mom.sock"))
+    listener = listen(address)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refused)
+        listener.close()
+    assert listener.sock.fileno() == -1
+    assert (tmp_path / "mom.sock").exists()
+    listen(address).close()
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_process_that_may_open_no_more_files_cannot_listen_and_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    if is_there:
+        with socket.socket(socket.AF_UNIX) as left_behind:
+            left_behind.bind(str(tmp_path / "mom.sock"))
+
+    def too_many(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(socket, "socket", too_many)
+    with pytest.raises(MomError, match=r"cannot listen on .*mom.sock: Too many open files \(mom may open more"):
+        listen(Address(path=str(tmp_path / "mom.sock")))
 
 
 def test_a_file_that_another_program_has_put_there_stays(tmp_path: Path) -> None:

@@ -61,11 +61,6 @@ class PluginError(MomError):
         self.distribution = distribution
         self.errors: tuple[PluginError, ...] = tuple(errors) or (self,)
 
-    @property
-    def was_late(self) -> bool:
-        """Whether it was only not there in time, as were all of several: on a host that is too busy now, they may be the next time."""
-        return all(isinstance(one.__cause__, DeadlineExceeded) for one in self.errors)
-
     @classmethod
     def of(cls, errors: Sequence[PluginError]) -> PluginError:
         """These errors, of which there is at least one, as one."""

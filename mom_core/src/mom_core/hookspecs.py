@@ -112,7 +112,8 @@ def mom_reload() -> Callable[[], None] | None:
 def mom_teardown() -> None:
     """Called once at the end, after everything was put back, also when `mom_setup` failed. Close what was opened, within 0.4 s.
 
-    Plugins with a hypervisor are called when the others have ended, or have had three quarters of the time.
+    Plugins with a hypervisor are called when the others have ended, or have had three quarters of the time. A plugin that hangs is called
+    when its call has come back, if it does: after a reload, another instance of it may be at work by then.
     """
 
 

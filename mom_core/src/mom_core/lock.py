@@ -69,9 +69,12 @@ class RunLock:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             there = self.path.stat()
             ours = os.fstat(descriptor)
-        except OSError:
+        except OSError as error:
             os.close(descriptor)
-            return None
+            if isinstance(error, BlockingIOError | FileNotFoundError):
+                return None
+            hint = "set run_directory to a folder of a file system that has locks, such as /run/mom"
+            raise MomError(f"cannot lock {self.path}: {error.strerror}", hint=hint) from error
         if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
             os.close(descriptor)  # the file was replaced between opening and locking: the lock of the new one is what counts
             return None

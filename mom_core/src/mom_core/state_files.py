@@ -38,6 +38,9 @@ worth a look, and a disk that damages each file must not fill itself."""
 
 ADVICE: Final = "see what it held and put that right by hand, then delete it; free space, or look at the disk, if it comes again"
 
+_SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What the system says of any file where it can open none now."""
+
 _FRAME: Final = re.compile(
     rb'\{"state":"([a-z0-9_-]{1,64})","version":([1-9][0-9]{0,8}),"crc32":"([0-9a-f]{8})","content":(.*)\}\n', re.DOTALL
 )
@@ -106,11 +109,16 @@ class StateFile(Generic[Content]):
         return self.path.name.partition(".")[0]
 
     def read(self) -> Content | None:
-        """The content; None when there is no file, or none that can be used: then `damage` says so."""
+        """The content; None when there is no file, or none that can be used: then `damage` says so.
+
+        Raises `StateError` where too many files are open or memory is short: nothing is wrong with the file, and later it can be read.
+        """
         self.damage = self._in_the_way = ""
         try:
             return self.look()
         except StateError as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in _SHORTAGES:
+                raise
             self._put_out_of_the_way("later" if isinstance(error, LaterVersionError) else "damaged", error)
             return None
 
@@ -125,7 +133,8 @@ class StateFile(Generic[Content]):
             return None
         except OSError as error:
             denied = isinstance(error, PermissionError)
-            hint = advice_when_denied(self.path, self.path.parent) if denied else "repair the file system"
+            short = "try again when fewer files are open, or more memory is free" if error.errno in _SHORTAGES else "repair the file system"
+            hint = advice_when_denied(self.path, self.path.parent) if denied else short
             raise UnreadableError(f"{self._what} {self.path} cannot be read: {error.strerror}", hint=hint) from error
 
     def decoded(self, data: bytes) -> Content:

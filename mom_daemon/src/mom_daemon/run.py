@@ -84,12 +84,12 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
 
     engine = Engine(config, on_report=on_report, on_progress=supervision.progress)
     log.watch(lambda: engine.number)
-    stopped = threading.Event()
+    stopped_by: list[int] = []  # an event of `threading` would hang where a second signal comes while the first one's handler sets it
 
     def on_stop(number: int, frame: FrameType | None) -> None:
-        if stopped.is_set():
+        if stopped_by:
             return  # the first signal decides: systemd sends SIGTERM after whatever ExecStop sent
-        stopped.set()
+        stopped_by.append(number)
         keep = number == signal.SIGUSR2 or engine.config.on_stop == "keep"
         supervision.stopping(engine.config, keep=keep)
         engine.stop(put_back=not keep)
@@ -118,7 +118,7 @@ def run_daemon(load: Callable[[], Config], log: Log, opened: Callable[[], None] 
             opened()
         engine.run()
     except MomError:
-        if not stopped.is_set():
+        if not stopped_by:
             raise
         LOG.info("stopped before everything was set up")
     finally:

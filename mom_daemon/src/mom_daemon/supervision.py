@@ -45,6 +45,7 @@ class Supervision:
         self._config: Config | None = None
         self._reloading = False
         self._kept = False
+        self._puts_back = False
 
     def opened(self, engine: Engine) -> None:
         """Everything is set up."""
@@ -77,10 +78,13 @@ class Supervision:
         """mom was told to end."""
         self._keep(config, wanted=keep)
         self._kept = True  # a cycle that is completed yet decides no more
+        self._puts_back = not keep
         self._notifier.stopping(config.stop_timeout + MARGIN_SECONDS, "keeping what was changed" if keep else "putting everything back")
 
     def ended(self, engine: Engine) -> None:
         """All that could be done is done."""
+        if self._puts_back:  # the signal may have come in the very moment in which a cycle noted the contrary
+            self._keep(engine.config, wanted=False)
         copy = engine.config.run_directory / IN_FORCE
         try:
             if not engine.state().to_put_back:
@@ -100,14 +104,14 @@ class Supervision:
                 self._config = config
 
     def _keep(self, config: Config, *, wanted: bool) -> None:
-        self._kept = wanted
         path = config.run_directory / KEEP
         try:
             if wanted:
                 path.touch(mode=0o600)
             else:
                 path.unlink(missing_ok=True)
-        except OSError as error:
+            self._kept = wanted
+        except OSError as error:  # the next cycle tries again, unless mom ends
             LOG.error("cannot note in %s whether changes are kept for the next mom: %s", path, error.strerror)
 
 

@@ -90,7 +90,8 @@ class OrderLog:
             return
         more = f" ({self._left_out} lines more were left out)" if self._left_out else ""
         self._left_out = 0
-        os.write(2, text.encode("ascii", "backslashreplace").replace(b"\n", b" ")[:500] + more.encode() + b"\n")
+        with suppress(OSError):  # what the disk of the log does not take keeps nothing from being done
+            os.write(2, text.encode("ascii", "backslashreplace").replace(b"\n", b" ")[:500] + more.encode() + b"\n")
 
 
 def serve(listener: socket.socket, work: Work) -> None:

@@ -82,28 +82,14 @@ class Before:
         """
         done = failed = 0
         for key in os.listdir(self._folder):  # noqa: PTH208  # as above
-            with self._noted(key) as note:
-                before, wrote, path = _read_note(note)
-                try:
-                    with nullcontext() if key.startswith("!") else opened(path.rpartition("/")[0], FOLDER) as folder:
-                        name, its_key = _place(path, folder)
-                        if its_key != key:
-                            raise FileNotFoundError(errno.ENOENT, "another group has that name now")
-                        with opened(name, os.O_RDWR, folder) as file:
-                            stands = _read(file)
-                            if before != str(stands) and wrote in {UNCERTAIN, str(stands)}:
-                                if only_tidy:
-                                    continue
-                                _write(file, int(before), of_group=folder is not None)
-                                log(f"{path}: {before} again")
-                                done += 1
-                except FileNotFoundError:
-                    pass  # the guest has gone
-                except (OSError, ValueError) as error:
-                    log(f"{path} cannot be {before} again: {error}")
-                    failed += 1
-                    continue
-                os.ftruncate(note, 0)
+            try:
+                with self._noted(key) as note:
+                    again, why_not = _put_one_back(key, note, only_tidy=only_tidy)
+            except OSError as error:  # of the note: it keeps no other one from being put back
+                again, why_not = "", f"what is noted in {self._folder}/{key} cannot be read: {error}"
+            done, failed = done + bool(again), failed + bool(why_not)
+            if again or why_not:
+                log(again or why_not)
         return done, failed
 
     @contextmanager
@@ -127,6 +113,30 @@ def _place(path: str, folder: int | None) -> tuple[str, str]:
     name = path.rpartition("/")[2]
     # A group of the same name may be a later guest's; the kernel never gives the inode to another one.
     return (path, path.replace("/", "!")) if folder is None else (name, f"{os.fstat(folder).st_ino}!{name}")
+
+
+def _put_one_back(key: str, note: int, *, only_tidy: bool) -> tuple[str, str]:
+    """Put back what is noted there, unless somebody else has set it since, and end the note: what was done, or why it cannot be."""
+    before, wrote, path = _read_note(note)
+    again = ""
+    try:
+        with nullcontext() if key.startswith("!") else opened(path.rpartition("/")[0], FOLDER) as folder:
+            name, its_key = _place(path, folder)
+            if its_key != key:
+                raise FileNotFoundError(errno.ENOENT, "another group has that name now")
+            with opened(name, os.O_RDWR, folder) as file:
+                stands = _read(file)
+                if before != str(stands) and wrote in {UNCERTAIN, str(stands)}:
+                    if only_tidy:
+                        return "", ""
+                    _write(file, int(before), of_group=folder is not None)
+                    again = f"{path}: {before} again"
+    except FileNotFoundError:
+        pass  # the guest has gone
+    except (OSError, ValueError) as error:
+        return "", f"{path} cannot be {before} again: {error}"
+    os.ftruncate(note, 0)
+    return again, ""
 
 
 def _read(file: int) -> int | None:

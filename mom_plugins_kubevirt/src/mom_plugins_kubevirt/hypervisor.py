@@ -200,7 +200,8 @@ class KubevirtHypervisor:
             before, self._held, self._troubles = self._held, held, troubles
         if any(uuid not in before and self._process_of("", uuid) is None for uuid in held):
             self.scan()  # it may have been started since the last look for processes
-        self._host_side.follow((uuid, one.guest.name, one.libvirt.pod.pod_uid) for uuid, one in held.items())
+        with self._lock:
+            self._host_side.follow((uuid, one.guest.name, one.libvirt.pod.pod_uid) for uuid, one in held.items())
         for uuid, one in list(held.items()):
             process = self._host_side.properties(uuid)
             guest = replace(one.guest, properties={**one.guest.properties, **process})
@@ -239,11 +240,10 @@ class KubevirtHypervisor:
     def fields(self, guests: Sequence[Guest]) -> dict[str, dict[str, Value]]:
         """The fields of these guests as of the last call of `guests`, by guest id. What a process holds is by the kernel's word."""
         there = self._there(guest.id for guest in guests)
-        of_hosts = self._host_side.fields(there)
-        return {
-            uuid: {**held.libvirt.fields(held.guest), "rss": self._host_side.resident_kib(uuid), **of_hosts.get(uuid, {})}
-            for uuid, held in there.items()
-        }
+        with self._lock:  # another plugin's call may list the guests meanwhile
+            of_hosts = self._host_side.fields(there)
+            resident = {uuid: self._host_side.resident_kib(uuid) for uuid in there}
+        return {uuid: {**held.libvirt.fields(held.guest), "rss": resident[uuid], **of_hosts.get(uuid, {})} for uuid, held in there.items()}
 
     def _too_large(self, guest: Guest, libvirt: PodLibvirt) -> str:
         """Why its size cannot be true: all memory that a guest may have is mapped by its process. Empty: it can, or is not known yet."""

@@ -65,8 +65,10 @@ class SimulationSetup:
             try:
                 files = sorted(file for file in path.glob("*.policy") if file.name[:1] != ".") if path.is_dir() else [path]
                 texts |= {file.name.removesuffix(".policy"): file.read_text(encoding="utf-8") for file in files}
-            except (OSError, UnicodeDecodeError) as error:
-                raise MomError(f"cannot read {path}: {error}") from error
+            except OSError as error:
+                raise MomError(f"{path} cannot be read: {error.strerror}", hint="name a policy, or a folder of *.policy") from error
+            except UnicodeDecodeError as error:
+                raise MomError(f"{path} is no text in UTF-8: byte {error.start}", hint="save it as UTF-8") from error
             if not files:
                 raise MomError(f"there is no *.policy in {path}")
         return texts

@@ -137,7 +137,8 @@ class Listener:
         """Stop listening. The file goes first: once this does not listen any more, another server may put its own there, and the file
         system may give that the same inode number."""
         if self._path is not None and self._identity is not None and _identity(self._path) == self._identity:
-            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # where it has to stay, whoever listens there next finds that no program serves it
+                self._path.unlink(missing_ok=True)
         self.sock.close()
 
 
@@ -153,7 +154,10 @@ def listen(
     :raises MomError: another program serves there, something else is in the way, the folder is missing, this host has no such address, …
     :raises OccupiedByOurselvesError: wait until it does not any more
     """
-    return _listen_at_path(Path(address.path), mode, group, second_group) if address.path else _listen_at_port(address, ours=ours)
+    try:
+        return _listen_at_path(Path(address.path), mode, group, second_group) if address.path else _listen_at_port(address, ours=ours)
+    except OSError as error:  # there can be no socket at all: too many files are open
+        raise MomError(f"cannot listen on {address}: {error.strerror}", hint="mom may open more: LimitNOFILE of its unit") from error
 
 
 def _listen_at_path(path: Path, mode: int, group: int | None, second_group: int | None) -> Listener:

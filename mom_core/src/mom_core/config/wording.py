@@ -70,7 +70,8 @@ def complain(
             message, hint = unknown_key(str(loc[-1]), _names_at(model, loc[:-1]))
             groups.setdefault((path, True), []).append((message, elsewhere.get(outermost, hint) if len(loc) == 1 else hint))
         elif error["type"] == "missing":
-            about = " ".join(descriptions(model).get(outermost, "").split())
+            inner = _model_at(model, loc[:-1])
+            about = "" if inner is None else " ".join(descriptions(inner).get(str(loc[-1]), "").split())
             groups.setdefault((base + loc, True), []).append(("is missing", about))
         else:
             groups.setdefault((path, False), []).append(_wording(error, model.model_fields.get(outermost)))
@@ -118,6 +119,12 @@ def _walk(value: object, loc: tuple[int | str, ...]) -> KeyPath:
 
 def _names_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """The settings that there are in the (possibly inner) mapping at `loc`."""
+    inner = _model_at(model, loc)
+    return [] if inner is None else [field.alias or name for name, field in inner.model_fields.items()]
+
+
+def _model_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The model of the (possibly inner) mapping at `loc`; None where it is of none."""
     of_container = False  # the step is a key of a mapping of such mappings, or an index of a list of them
     for step in loc:
         if of_container:
@@ -126,9 +133,9 @@ def _names_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
         field = model.model_fields.get(str(step))
         inner = next(iter(_models(field.annotation)), None) if field else None
         if field is None or inner is None:
-            return []
+            return None
         model, of_container = inner, _is_container(field.annotation)
-    return [field.alias or name for name, field in model.model_fields.items()]
+    return model
 
 
 def _is_container(annotation: object) -> bool:

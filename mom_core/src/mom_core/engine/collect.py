@@ -142,17 +142,19 @@ class Collector:
         # Always tried: without guests nothing works, and a hypervisor that is away has a back-off of its own.
         call = worker.begin(LISTING, lambda: complete(self._plugins.hypervisor.guests()), always=True)
         if call is None:
-            problems.append(Problem(source, f"{GUESTS_UNKNOWN}: {worker.why_not(LISTING)}"))
+            problems.append(_unlisted(source, worker.why_not(LISTING)))
             return []
         answer = worker.finish(call)
         if answer.error is not None:
             worker.log_failure(LISTING, answer.error)
-            problems.append(Problem(source, f"{GUESTS_UNKNOWN}: {describe_error(answer.error)}"))
+            error = answer.error
+            said, cure = (error.message, error.hint) if isinstance(error, HypervisorError) else (describe(error), "")
+            problems.append(_unlisted(source, printable(said, 300), printable(cure, 300)))
             return []
         try:
             return self._listed_guests([*answer.value] if isinstance(answer.value, Iterable) else [answer.value], source, problems)
         except Exception as error:  # noqa: BLE001  # containment, as in `contained`
-            problems.append(no_sense(owner.name, GUESTS_UNKNOWN, describe(error)))
+            problems.append(_unlisted(source, f"its answer makes no sense: {describe(error)}"))
             return []
 
     def _listed_guests(self, given: Sequence[object], source: Source, problems: list[Problem]) -> Sequence[Guest]:
@@ -244,6 +246,11 @@ def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problem
             worker.log_failure(hook, answer.error)
             problems.append(Problem(Source(plugin.name), f"{hook}: {describe_error(answer.error)}"))
     return answers
+
+
+def _unlisted(source: Source, why: str, cure: str = "") -> Problem:
+    """The problem that the hypervisor does not list its guests, with its own cure where it knows one."""
+    return Problem(source, f"{GUESTS_UNKNOWN}: {why}", hint=f"{cure or 'see that the hypervisor runs'}; `mom doctor` says more")
 
 
 def not_called(plugin: Plugin, hook: str) -> Problem:

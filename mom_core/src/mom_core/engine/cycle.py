@@ -81,7 +81,7 @@ class CycleSteps:
         problems.extend(Problem(Source(CORE), one.message, hint=one.cure) for one in of_ledger)
         problems.extend(self._troubles_with_state())
         plugins = tuple(plugin.worker.report() for plugin in self.plugins.plugins)
-        said[CORE] = own_conditions(plugins, self._why_guests_unknown(problems), of_ledger)
+        said[CORE] = own_conditions(plugins, self._guests_unknown(problems), of_ledger)
         self.history.append(snapshot)
         report = Report(
             number=number,
@@ -107,14 +107,14 @@ class CycleSteps:
 
     def _end_entries_of_the_gone(self, snapshot: Snapshot, problems: Sequence[Problem]) -> None:
         owner = self.plugins.hypervisor_owner
-        if owner is not None and not self._why_guests_unknown(problems) and not self.stopping.is_set():
+        if owner is not None and not self._guests_unknown(problems) and not self.stopping.is_set():
             forget_gone(self.ledger, snapshot, self.missing)
 
-    def _why_guests_unknown(self, problems: Sequence[Problem]) -> str:
-        """Why the hypervisor did not list its guests; empty when it did, or there is none."""
+    def _guests_unknown(self, problems: Sequence[Problem]) -> Problem | None:
+        """The problem that the hypervisor did not list its guests; None when it did, or there is none."""
         owner = self.plugins.hypervisor_owner
         name = None if owner is None else owner.name
-        return next((p.message for p in problems if p.source.name == name and p.message.startswith(GUESTS_UNKNOWN)), "")
+        return next((p for p in problems if p.source.name == name and p.message.startswith(GUESTS_UNKNOWN)), None)
 
     def _decide(
         self, snapshot: Snapshot, problems: list[Problem], considered: list[ShadowDecisions], said: dict[str, Sequence[Condition] | None]
@@ -182,7 +182,7 @@ class CycleSteps:
         """The troubles with the core's own memory of what it has changed, for as long as they last."""
         found = (
             (self.ledger.damage, "look into the damaged file for what stood there before, and put it back by hand"),
-            (self.ledger.write_error, "see that its folder can be written and has room; mom doctor says more"),
+            (self.ledger.write_error, "see that its folder can be written and has room; `mom doctor` says more"),
         )
         return [Condition("ledger", text, cure=cure) for text, cure in found if text]
 

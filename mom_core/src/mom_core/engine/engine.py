@@ -101,6 +101,8 @@ class Engine:
         self._left_behind: list[Plugin] = []
         """Plugins that have left with a call that has not come back, and may still change things."""
         self._thread: threading.Thread | None = None
+        self._runs_in: threading.Thread | None = None
+        """The thread that is in `run`, the engine's own or another one."""
         self._failure: BaseException | None = None
         self._pending: Callable[[], Config] | None = None
         self._reload_result: MomError | None = None
@@ -140,7 +142,8 @@ class Engine:
         plugins, ledger = self._cycle.plugins, self._cycle.ledger
         try:
             if put_back:
-                outcomes = restore(plugins, ledger, max(0.1, until - time.monotonic() - TEARDOWN_SECONDS), sleep=self._clock.sleep)
+                seconds = max(0.1, until - time.monotonic() - TEARDOWN_SECONDS)
+                outcomes = restore(plugins, ledger, seconds, None, self._clock.sleep, self._left_behind)
                 self._log_restored(outcomes)
             for name in plugins.close(max(0.1, until - time.monotonic())):
                 LOG.warning("plugin %s did not end; it is left behind", name)
@@ -167,6 +170,7 @@ class Engine:
     def run(self) -> None:
         """Run cycles until `stop` is called from another thread or a signal handler; then put everything back."""
         self.open()
+        self._runs_in = threading.current_thread()
         try:
             broken = 0
             while (tick := self._schedule.wait(self._on_progress)) is not None:
@@ -182,6 +186,7 @@ class Engine:
                         raise
         finally:
             self.close(put_back=self._put_back)
+            self._runs_in = None
 
     def start(self) -> None:
         """Open, and run in a thread of the engine's own. Raises what `open` raises."""
@@ -194,16 +199,20 @@ class Engine:
 
     def stop(self, *, put_back: bool = True) -> None:
         """End `run` or `start`: plugins are waited for no longer, what was changed is put back. Returns when that is done (`start`) or
-        at once (`run`). Raises what ended the engine's thread, if anything did. Safe in a signal handler, and when nothing runs.
+        at once (`run`). Raises what ended the engine's thread, if anything did, and `MomError` where that does not end in time. Safe in a
+        signal handler, and when nothing runs.
 
         :param put_back: or leave everything as it is, for a successor, which finds it in the ledger
         """
         self._put_back = put_back
         self._stopping.set()
         self._schedule.stop()
-        thread, self._thread = self._thread, None
+        thread = self._thread
         if thread is not None:
             thread.join(self.config.stop_timeout + 1.0)
+            if thread.is_alive():
+                raise MomError("the engine has not ended in time", hint="see what keeps it, such as `on_report`, and stop it again")
+            self._thread = None
             failure, self._failure = self._failure, None
             if failure is not None:
                 raise failure
@@ -235,10 +244,11 @@ class Engine:
     def reload(self, config: Config, timeout: float | None = None) -> None:
         """Change to another configuration between two cycles, and read again what plugins keep in files, such as policies.
 
-        Raises `MomError` when the new configuration or what a plugin reads is wrong; then all stays as it was. While the engine runs
-        in a thread, this waits for that thread (`timeout` seconds, `MomError` after that; None: does not wait, errors are logged).
+        Raises `MomError` when the new configuration or what a plugin reads is wrong; then all stays as it was. While another thread runs
+        cycles, this waits for that thread (`timeout` seconds, `MomError` after that; None: does not wait, errors are logged).
         """
-        if not self.is_running or threading.current_thread() is self._thread:
+        thread = self._thread if self.is_running else self._runs_in
+        if thread is None or thread is threading.current_thread():
             self._change_to(config)
             return
         with self._reloaded:
@@ -395,11 +405,11 @@ class Engine:
             self._put_back_of(leaving)
 
     def _put_back_of(self, leaving: Set[Key]) -> None:
-        """Put these changes back by the plugins in use, and note those for which that failed, or must wait for a call to come back."""
+        """Put these changes back by the plugins in use, and note those for which that failed."""
         cycle = self._opened()
         self._left_behind = [plugin for plugin in self._left_behind if plugin.worker.hung]
-        due = {key for key in leaving if not any(key[1] in plugin.controls for plugin in self._left_behind)}
-        self._log_restored(restore(cycle.plugins, cycle.ledger, self.config.stop_timeout, due, self._clock.sleep))
+        seconds, sleep = self.config.stop_timeout, self._clock.sleep
+        self._log_restored(restore(cycle.plugins, cycle.ledger, seconds, leaving, sleep, self._left_behind))
         self._not_back, self._put_back_at = {key for key in leaving if key in cycle.ledger.entries}, self._clock.monotonic()
 
     def _log_restored(self, outcomes: Sequence[Outcome]) -> None:

@@ -26,13 +26,19 @@ LOOK_AGAIN_SECONDS = 0.05
 
 
 def restore(
-    plugins: PluginSet, ledger: Ledger, seconds: float, only: Collection[Key] | None = None, sleep: Callable[[float], None] = time.sleep
+    plugins: PluginSet,
+    ledger: Ledger,
+    seconds: float,
+    only: Collection[Key] | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+    left_behind: Sequence[Plugin] = (),
 ) -> list[Outcome]:
     """Put back what the ledger holds, all plugins at the same time; what has ended leaves the ledger.
 
     :param seconds: how long to wait at most; what is not put back by then stays in the ledger, for the next attempt
     :param only: the entries that are meant, by entity id and control; all of them when it is left out
     :param sleep: lets so many seconds pass for what takes its time to follow
+    :param left_behind: plugins of before a reload, whose calls may not have come back yet
     :return: an outcome for each entry; a decision's value there is what should stand again
     """
     entries = [entry for key, entry in ledger.entries.items() if only is None or key in only]
@@ -46,7 +52,7 @@ def restore(
             outcomes.extend(_failed([entry], f"the plugin {entry.plugin} is not enabled"))
         else:
             shares.setdefault(owner, []).append(entry)
-    for plugin, share, call in _begun(plugins, shares, until, sleep):
+    for plugin, share, call in _begun(plugins, shares, until, sleep, left_behind):
         if call is None:
             outcomes.extend(_failed(share, f"the plugin {plugin.name} hangs"))
             continue
@@ -61,17 +67,22 @@ def restore(
 
 
 def _begun(
-    plugins: PluginSet, shares: Mapping[Plugin, Sequence[LedgerEntry]], until: float, sleep: Callable[[float], None]
+    plugins: PluginSet,
+    shares: Mapping[Plugin, Sequence[LedgerEntry]],
+    until: float,
+    sleep: Callable[[float], None],
+    left_behind: Sequence[Plugin],
 ) -> Iterable[tuple[Plugin, Sequence[LedgerEntry], Call | None]]:
     """The calls that put these entries back; None of a plugin that hangs until the end.
 
     A call that mom gave up on may still be changing things; only when it is over can they be put back. No plugin waits for another one's.
     """
     calls: dict[Plugin, Call | None] = {}
+    writers = {plugin: [plugin, *(one for one in left_behind if one.controls.keys() & plugin.controls.keys())] for plugin in shares}
     hung = [*shares]
     while hung:
         for plugin in hung:
-            if plugin.worker.wait_until_free(0.0):
+            if all(one.worker.wait_until_free(0.0) for one in writers[plugin]):
                 plugin.worker.reset_failures()
                 controller = Controller.of(plugin.controls, plugin.hooks, plugins.hypervisor, sleep)
                 # One whose control the plugin has not any more is left out, and so has failed.
@@ -81,7 +92,8 @@ def _begun(
         if (now := time.monotonic()) >= until:
             break
         if hung:
-            hung[0].worker.wait_until_free(min(until, now + LOOK_AGAIN_SECONDS))
+            for one in writers[hung[0]]:
+                one.worker.wait_until_free(min(until, now + LOOK_AGAIN_SECONDS))
     return [(plugin, share, calls.get(plugin)) for plugin, share in shares.items()]
 
 

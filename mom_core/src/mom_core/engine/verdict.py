@@ -159,18 +159,16 @@ def _why_useless(item: Condition) -> str:
     return ""
 
 
-def own_conditions(plugins: Iterable[PluginReport], guests_unknown: str, ledger: Sequence[Condition]) -> list[Condition]:
+def own_conditions(plugins: Iterable[PluginReport], guests_unknown: Problem | None, ledger: Sequence[Condition]) -> list[Condition]:
     """The conditions that the core itself sees: plugins that do not work, guests that are not listed, changes that cannot be remembered."""
     conditions = [*ledger]
-    if guests_unknown:
-        conditions.append(
-            Condition("guests", guests_unknown, cure="see that the hypervisor runs; mom doctor says more", after=PATIENCE_SECONDS)
-        )
+    if guests_unknown is not None:
+        conditions.append(Condition("guests", guests_unknown.message, cure=guests_unknown.hint, after=PATIENCE_SECONDS))
     for plugin in plugins:
         # What a plugin raises may differ from time to time, and is in the table of plugins.
         if plugin.state is PluginState.SET_ASIDE:
             message = f"the plugin {plugin.name} keeps failing and is set aside, until it is tried again"
-            conditions.append(Condition(f"plugin {plugin.name}", message, printable(plugin.last_error, LONGEST), "mom doctor says more"))
+            conditions.append(Condition(f"plugin {plugin.name}", message, printable(plugin.last_error, LONGEST), "`mom doctor` says more"))
         elif plugin.state is PluginState.HUNG:
             message = f"the plugin {plugin.name} hangs: a call has not come back"
             cure = "see what it waits for; a restart of mom ends the call"

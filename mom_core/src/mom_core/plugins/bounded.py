@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import traceback
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Generic, TypeVar
 
-from mom_core.errors import DeadlineExceeded
+from mom_core.errors import DeadlineExceeded, PluginError
 
 T = TypeVar("T")
 
@@ -39,12 +40,38 @@ def attempt(work: Callable[[], T], *, seconds: float, what: str) -> CallResult[T
         except BaseException as error:  # noqa: BLE001  # containment is the purpose: a plugin may raise SystemExit, or anything
             made.error = error
 
-    thread = threading.Thread(target=run, name=what, daemon=True)
-    thread.start()
+    try:
+        thread = started(threading.Thread(target=run, name=what, daemon=True))
+    except OSError as error:
+        return CallResult(error=error)
     thread.join(seconds)
     if thread.is_alive():
         return CallResult(error=DeadlineExceeded(f"{what} did not end within {seconds:g} s"))
     return made
+
+
+def started(thread: threading.Thread) -> threading.Thread:
+    """The thread, which runs. Raises `OSError` where the system gives no more of them: for Python, that would be a program's mistake."""
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise BlockingIOError(errno.EAGAIN, "the system gives no more threads") from error
+    return thread
+
+
+_SHORTAGES: Final = frozenset({errno.EAGAIN, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.ESTALE})
+"""What the system says where it lacks something for the moment, or a disk or a server of NFS has a trouble: nothing is wrong with the
+configuration then."""
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """True where something was not there in time, or the system was short of something, as for all of several plugins: it may be otherwise
+    the next time, so that a unit is to start mom again."""
+    if isinstance(error, PluginError) and len(error.errors) > 1:
+        return all(map(may_pass, error.errors))
+    if isinstance(error, DeadlineExceeded | MemoryError) or (isinstance(error, OSError) and error.errno in _SHORTAGES):
+        return True
+    return error is not None and may_pass(error.__cause__)
 
 
 CALLERS: Final = frozenset({"mom_core", "pluggy"})

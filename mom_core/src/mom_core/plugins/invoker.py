@@ -11,7 +11,7 @@ from queue import SimpleQueue
 
 from mom_core.errors import DeadlineExceeded, HypervisorError, MomError
 from mom_core.model import PluginReport, PluginState, printable
-from mom_core.plugins.bounded import CallResult, place_of, text_of, traceback_of
+from mom_core.plugins.bounded import CallResult, place_of, started, text_of, traceback_of
 
 LOG = logging.getLogger("mom.plugins")
 
@@ -119,16 +119,16 @@ class PluginWorker:
 
         :param always: call it even if it was set aside for having failed
         :param asked: the same, as the operator has asked for it; if it fails, it is not set aside for that
+        :raises OSError: it is the first call, and the system gives no thread for it
         """
         if self.hung or (not (always or asked) and self.why_not(hook)):
             return None
         self._reap()
+        if self._thread is None:
+            self._thread = started(threading.Thread(target=self._serve, name=f"mom-{self.plugin}", daemon=True))
         call = Call(hook, work, self.deadline if deadline is None else deadline, asked=asked)
         self._current = call
         self._calls += 1
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._serve, name=f"mom-{self.plugin}", daemon=True)
-            self._thread.start()
         self._queue.put(call)
         return call
 
@@ -185,6 +185,17 @@ class PluginWorker:
         if answer.error is not None:
             raise answer.error
         return answer.value
+
+    def begin_when_free(self, hook: str, work: Callable[[], object]) -> None:
+        """Have a call made as soon as the one that hangs has come back, if it ever does. Nobody waits for it; what it raises is logged."""
+
+        def logged() -> None:
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001  # containment: it is the plugin's code, and nobody waits for what it raises
+                LOG.warning("plugin %s: %s: %s", self.plugin, hook, describe(self._without_secrets(error)))
+
+        self._queue.put(Call(hook, logged, self.deadline))
 
     def wait_until_free(self, until: float) -> bool:
         """True if an abandoned call has come back by the monotonic time `until`."""

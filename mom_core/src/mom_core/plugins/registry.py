@@ -166,7 +166,11 @@ def _tear_down(plugins: Iterable[Plugin], until: float) -> None:
     for plugin in plugins:
         plugin.worker.reset_failures()
         if "mom_teardown" in plugin.hooks:
-            begun.append((plugin, plugin.worker.begin("mom_teardown", plugin.work("mom_teardown"))))
+            work = plugin.work("mom_teardown")
+            call = plugin.worker.begin("mom_teardown", work)
+            if call is None:  # it hangs, and has sockets, locks and threads that would be in the way of the plugin that takes its place
+                plugin.worker.begin_when_free("mom_teardown", work)
+            begun.append((plugin, call))
     for plugin, call in begun:
         error = plugin.worker.finish(call, until=until).error if call is not None else None
         if error is not None:

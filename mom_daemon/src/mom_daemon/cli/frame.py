@@ -19,6 +19,7 @@ from typing import Final
 import click
 
 from mom_core import ConfigError, MomError, PluginError, __version__
+from mom_core.plugins.bounded import may_pass
 from mom_daemon.cli.hints import begin
 from mom_daemon.cli.prose import print_prose
 from mom_daemon.cli.terminal import safe_terminals
@@ -153,7 +154,7 @@ def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
         return EXIT_NO
     except MomError as error:
         _tell_error(error)
-        misused = isinstance(error, ConfigError | PluginError | ValueError) and not _was_late(error)
+        misused = isinstance(error, ConfigError | PluginError | ValueError) and not may_pass(error)
         return EXIT_MISUSE if misused else EXIT_NO
     except _NoReaderError:
         raise
@@ -174,13 +175,6 @@ def _run(arguments: Sequence[str] | None, command: click.Command) -> int:
         return EXIT_BROKEN
     # click returns the exit code when a command ended its context, and else what the command returned.
     return result if isinstance(result, int) and not isinstance(result, bool) else 0
-
-
-def _was_late(error: BaseException | None) -> bool:
-    """True where something was not there in time: it may be the next time, so that a unit is to start it again."""
-    while error is not None and not (isinstance(error, PluginError) and error.was_late):
-        error = error.__cause__
-    return error is not None
 
 
 def _colours() -> bool | None:

@@ -49,7 +49,12 @@ class Writer(logging.Handler):
             self._pid = os.getpid()
             self._queue = SimpleQueue()
             self._thread = threading.Thread(target=self._write, args=(self._queue,), name="log", daemon=True)
-            self._thread.start()
+            try:
+                self._thread.start()
+            except RuntimeError:  # the system gives no more of them now: this line is written here, and the next one tries again
+                self._pid, self._thread = 0, None
+                self._hand_on(record)
+                return
         if self._queue.qsize() >= WAITING:
             self.lost += 1
             return

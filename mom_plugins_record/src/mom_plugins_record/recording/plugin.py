@@ -197,7 +197,8 @@ class RecordPlugin:
         try:
             sizes = sizes_of(self.folder)
         except OSError as error:
-            return [Finding(Severity.WARNING, "recording", f"{self.folder}: {error.strerror}", "`mom run` makes it")]
+            cure = "run `mom doctor` as the user that mom runs as" if isinstance(error, PermissionError) else "`mom run` makes it"
+            return [Finding(Severity.WARNING, "recording", f"{self.folder}: {error.strerror}", cure)]
         limits = f"{format_kib(settings.size / 1024)} and {format_duration(settings.keep)}"
         text = f"{format_kib(sum(sizes) / 1024)} in {len(sizes)} files in {self.folder}, of {limits}"
         found = [Finding(Severity.OK, "recording", text)]

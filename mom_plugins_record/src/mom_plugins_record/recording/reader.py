@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import shlex
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -245,4 +246,7 @@ def nothing_in(recording: Recording) -> MomError:
     """The error for a recording that was read and gave no cycle."""
     if recording.damage:
         return MomError(f"nothing of {recording.path} can be read: {recording.damage.summary()}")
-    return MomError(f"{recording.path} has no cycle in that time", hint="`mom record show` says from when to when it reaches")
+    return MomError(
+        f"{recording.path} has no cycle in that time",
+        hint=f"`mom record show {shlex.quote(recording.where)}` says from when to when it reaches",
+    )

@@ -142,16 +142,16 @@ class RecordingWriter:
             with suppress(RecordingFull):
                 self._append(self._packer.end())
         self._close_file()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            _closed(lock)
 
     # --- the file ------------------------------------------------------------------------------------------------------------------
 
     def _close_file(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            _closed(file)
             if not self._size:
                 with suppress(OSError):
                     self._path.unlink(missing_ok=True)  # each attempt would leave one behind
@@ -179,8 +179,11 @@ class RecordingWriter:
         return self._size >= largest or self._monotonic() - self._began >= longest
 
     def _is_away(self) -> bool:
-        """True if the file was deleted."""
-        return self._file is not None and os.fstat(self._file).st_nlink == 0
+        """True if the file was deleted, or is lost, as where a server of NFS does not know it any more."""
+        try:
+            return self._file is not None and os.fstat(self._file).st_nlink == 0
+        except OSError:
+            return True
 
     def _next_file(self) -> None:
         self.close()
@@ -225,6 +228,12 @@ class RecordingWriter:
         if (full := lack_of_room(self.folder, self._limits.reserve)) is not None:
             self.close()
             raise full
+
+
+def _closed(file: int) -> None:
+    """Close it. The number is free then, and soon another file's, also where the disk says only now that it has not taken all."""
+    with suppress(OSError):
+        os.close(file)
 
 
 def lack_of_room(folder: Path, reserve: int) -> RecordingFull | None:

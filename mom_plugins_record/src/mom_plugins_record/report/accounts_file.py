@@ -130,13 +130,13 @@ class AccountsFile:
         except (OSError, sqlite3.Error) as error:
             raise AccountsError(f"{self.path} cannot be written: {_reason(error)}", hint="free space, or repair the disk") from error
         try:
-            _check_header(self.path)
-            with closing(_connected(self.path, write=True)) as connection:
-                if not self._looked_through:
-                    _check_pages(self.path, connection)
-                    self._looked_through = True
-                connection.execute(_MINUTES)
-                connection.execute(_PROPERTIES)
+            try:
+                self._look()
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+                if isinstance(error, sqlite3.OperationalError):
+                    raise
+                _read_through(self.path)  # SQLite takes what the disk does not give for damage, too
+                self._look()
             return ""
         except (OSError, sqlite3.OperationalError) as error:
             if "locked" in str(error):
@@ -144,6 +144,16 @@ class AccountsFile:
             raise AccountsError(f"{self.path} cannot be used: {_reason(error)}", hint="free space, or repair the disk") from error
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             return self.set_aside(_reason(error))
+
+    def _look(self) -> None:
+        """Raise `sqlite3.DatabaseError` and such for what mom has not written, and have the tables that earlier moms did not make."""
+        _check_header(self.path)
+        with closing(_connected(self.path, write=True)) as connection:
+            if not self._looked_through:
+                _check_pages(self.path, connection)
+                self._looked_through = True
+            connection.execute(_MINUTES)
+            connection.execute(_PROPERTIES)
 
     def is_away(self) -> bool:
         """True if the file was moved away, or deleted."""
@@ -262,6 +272,10 @@ def check(path: Path) -> None:
     except sqlite3.OperationalError as error:  # a lock, or a file that is another user's: it says nothing of what is in it
         raise _unreadable(path, error, "try again, or run as root or the user that recorded it") from error
     except _WRONG as error:
+        try:
+            _read_through(path)
+        except OSError as unread:
+            raise _unreadable(path, unread, "repair the disk") from error
         raise AccountsDamaged(path, _reason(error)) from error
 
 
@@ -274,6 +288,13 @@ def _check_header(path: Path) -> None:
         raise sqlite3.DatabaseError("it is empty")
     if max(header[18:20], default=0) > 2 or int.from_bytes(header[44:]) > 4:
         raise sqlite3.DatabaseError("its header makes no sense")
+
+
+def _read_through(path: Path) -> None:
+    """Raise `OSError` where the disk does not give all of a file."""
+    with path.open("rb") as file:
+        while file.read(1 << 20):
+            pass
 
 
 def _check_pages(path: Path, connection: sqlite3.Connection) -> None:

@@ -91,8 +91,12 @@ def find_accounts(path: Path, last: float, *, properties: bool = False) -> Accou
 
     Raises `MomError` when there is nothing.
     """
-    accounts = path / NAME if path.is_dir() else path
-    if not accounts.exists():
+    try:
+        accounts = path / NAME if path.is_dir() else path
+        there = accounts.exists()
+    except OSError as error:
+        raise MomError(f"cannot read {path}: {error.strerror}", hint="run as root, or as the user that recorded it") from error
+    if not there:
         hint = "name the folder of a recording, or its accounts: a mom with the plugin record keeps them"
         raise MomError(f"there is no {accounts}", hint=hint)
     remarks = []

@@ -69,7 +69,7 @@ def advise(
     :param waited_besides: seconds that it waited for memory while mom held nothing back from it, of all these seconds
     :param waited_for_mom: the same while mom held something back
     """
-    if not hours:
+    if not (hours or most):
         return SizeAdvice(Fit.UNKNOWN, why="it does not tell what it uses")
     if hours < LEAST_HOURS:
         return SizeAdvice(Fit.UNKNOWN, hours=hours, why=f"it takes {LEAST_HOURS} hours at least, and {hours} were seen")

@@ -12,7 +12,7 @@ from mom_daemon import print_prose
 from mom_plugins_record.recording.times import shown
 from mom_plugins_record.report.growth import Growth
 from mom_plugins_record.report.sizes import Fit
-from mom_plugins_record.report.summary import HostLine, ReportLine, ReportSummary, Worth, spare_of
+from mom_plugins_record.report.summary import HostLine, ReportLine, ReportSummary, Worth, spare_of, without
 
 UNKNOWN: Final = "unknown"
 
@@ -73,7 +73,10 @@ def headline(summary: ReportSummary) -> Iterator[Row]:
     sold, given = whole.sold_parts.sold_gib_hours, whole.given_back.at_least_gib_hours
     if whole.killed is not None:
         worst = max(summary.lines, key=lambda line: line.killed or 0, default=None)
-        most = f", {worst.killed:,} of them in {printable(worst.name, 40)}" if worst is not None and worst.killed else ""
+        most = ""
+        if worst is not None and worst.killed:
+            kind = "guests " if worst.name == without(summary.by) else ""
+            most = f", {worst.killed:,} of them in {kind}{printable(worst.name, 40)}"
         known = _known_of(whole.killed_known_guest_hours, whole)
         yield f"{whole.killed:,}", f"programs killed in guests for want of memory{most}{known}"
     if whole.promise_kept_percent is not None:
