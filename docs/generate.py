@@ -346,7 +346,7 @@ def _helper_declarations(plugins: Mapping[str, LoadedPlugin]) -> str:
 
 
 def _bound(value: float | None) -> str:
-    return "any" if value is None else f"{value:,.10g}"
+    return "any" if value is None else f"{value:,.15g}"
 
 
 # --- settings ----------------------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import pytest
 
 from mom_cli import declarations_of
 from mom_cli.declared import declared_by
+from mom_cli.fields import _bounds
 from mom_core import ControlSpec, DefaultPolicy, FieldSpec, PluginError, Scope, Unit, hookimpl
 from mom_devkit import config_of
 
@@ -56,3 +57,10 @@ def test_a_plugin_that_cannot_be_used_is_an_error_or_left_out_where_that_is_said
     left_out: list[PluginError] = []
     assert declared_by(config_of(tmp_path, {"misspelt": Misspelt, "controls": Controls}), left_out).keys() == {"controls"}
     assert [(one.plugin, "mom_colect_host" in one.message) for one in left_out] == [("misspelt", True)]
+
+
+def test_the_bounds_of_a_control_are_told_as_they_are():
+    spec = ControlSpec("pages", Unit.PAGES, Scope.HOST, "how many", "pages", minimum=1, maximum=1_000_000)
+    assert _bounds(spec) == " (from 1 to 1,000,000)"
+    spec = ControlSpec("quota", Unit.MICROSECONDS, Scope.GUEST, "how long", "quota", maximum=17_592_186_044_415)
+    assert _bounds(spec) == " (to 17,592,186,044,415)"

@@ -173,6 +173,19 @@ def test_one_that_does_not_answer_in_time_is_left_behind_until_it_comes_back(mon
     wait_until(lambda: "slow: There after all." in told(explainers.explain(one, one.snapshot.guests["web"])))
 
 
+def test_one_for_which_the_system_gives_no_thread_is_heard_when_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    one, explainers = report(), Explainers({"knobs": Knobs})
+    explainers.take(one)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        found = explainers.explain(one, one.snapshot.guests["web"])
+    assert "what the plugin knobs knows" in " ".join(found["unknown"])
+    assert "now: seen 1 times." in told(explainers.explain(one, one.snapshot.guests["web"]))
+
+
 class SlowReason(Slow):
     """Waits for something when it is asked for a reason."""
 

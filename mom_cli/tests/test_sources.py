@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mom_cli.sources import newest
-from mom_core import Declarations, EngineState, Report, Snapshot
+from mom_cli import sources
+from mom_cli.sources import ask, newest
+from mom_core import Config, Declarations, EngineState, MomError, Report, Snapshot
 from mom_core.lock import RunLock
 from mom_daemon import REPORT_FORMAT, STATUS_FILE, json_text, report_document
 from mom_daemon.cli import frame
@@ -199,3 +200,19 @@ def test_a_mom_whose_socket_tells_of_an_old_cycle_does_not_hang_while_its_status
     assert "HANGS" not in said
     assert "cycle 9 ended 0.0 s ago" in said
     assert f"says {tmp_path}/run/{STATUS_FILE}" in said
+
+
+def test_that_the_guests_are_unknown_is_an_answer_and_not_asked_for_once_more(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def question(_: object) -> None:
+        raise MomError(said)
+
+    monkeypatch.setattr(sources, "running_mom", lambda _: object())
+    said = "the guests are unknown: libvirtd is away"
+    with pytest.raises(MomError, match=said):
+        ask(Config(), question, otherwise="the status file")
+    assert capsys.readouterr().err == ""
+    said = "mom did not answer"
+    assert ask(Config(), question, otherwise="the status file") is None
+    assert capsys.readouterr().err == "mom: mom did not answer; what follows is from the status file\n"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mom_cli import NoSuchGuest, find_guest
+from mom_cli import NoSuchGuest, doctor, find_guest
 from mom_cli.live import look
 from mom_cli.status import _show
 from mom_cli.status_file import RunningStatus, reported
@@ -84,9 +84,17 @@ class AwayHost:
         return self
 
     def guests(self) -> Sequence[Guest]:
-        raise HypervisorError("libvirtd is away")
+        raise HypervisorError("libvirtd is away", hint="start it")
 
 
 def test_a_look_without_a_running_mom_takes_no_silence_for_an_empty_host(tmp_path: Path) -> None:
-    with pytest.raises(MomError, match=f": {WHY}"):
+    with pytest.raises(MomError, match=f": {WHY}") as raised:
         look(config_of(tmp_path, {"away": AwayHost}))
+    assert str(raised.value) == f"away: {WHY} (start it; `mom doctor` says more)", "one cure, and that of who knows it"
+
+
+def test_doctor_sends_nobody_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    condition = Condition("guests", WHY, cure="start it; `mom doctor` says more", plugins=("core",))
+    monkeypatch.setattr(doctor, "read_status", lambda _: RunningStatus(document(condition), 1, 0.0))
+    (found,) = (one for one in doctor._daemon(Config(), 1) if one.subject == "verdict")
+    assert (found.message.partition(", for ")[0], found.cure) == (WHY, "start it")

@@ -55,6 +55,17 @@ VAPOR: Mapping[str, Value] = {
 MAY_ALL: Mapping[str, Value] = {**VAPOR, "may_pause": 1, "may_power_off": 1, "may_migrate": 1}
 
 
+def test_doctor_says_that_no_guest_is_moved_where_no_destination_is_set(tmp_path: Path) -> None:
+    fields = {(Scope.GUEST, "may_save"): FieldSpec("may_save", Unit.FLAG, Scope.GUEST, "whether it may be saved")}
+    context = PluginContext(name="eviction", state_directory=tmp_path, declarations=Declarations(fields))
+    (found,) = EvictionPlugin(EvictionSettings(enabled=True), context).mom_doctor(None)
+    assert found.message == "guests whose class allows it are stopped when the host stays full; none is moved"
+    assert "destination" in found.cure
+    somewhere = EvictionSettings.model_validate({"enabled": True, "destination": "qemu+tls://spare/system"})
+    (found,) = EvictionPlugin(somewhere, context).mom_doctor(None)
+    assert "stopped or moved" in found.message
+
+
 class FleetDrain:
     """An operator who drains the host by a plugin called fleet."""
 

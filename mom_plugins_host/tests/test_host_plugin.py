@@ -98,7 +98,7 @@ def test_a_file_that_cannot_be_used_costs_only_its_own_fields(root: Path, file: 
         ("pressure/memory", "", "", Severity.WARNING, "psi=1"),
         ("meminfo", "", "", Severity.ERROR, "/proc/meminfo is readable"),
         ("meminfo", "MemAvailable", "MemSomething", Severity.ERROR, "3.14"),
-        ("meminfo", "SwapTotal: 50 kB\nSwapFree: 40", "SwapTotal: 0 kB\nSwapFree: 0", Severity.WARNING, "add some swap"),
+        ("meminfo", "SwapTotal: 50 kB\nSwapFree: 40", "SwapTotal: 0 kB\nSwapFree: 0", Severity.WARNING, "'zram-size = ram / 2'"),
     ],
 )
 def test_the_doctor_says_what_is_missing_with_the_cure(root: Path, file: str, old: str, new: str, severity: Severity, says: str) -> None:

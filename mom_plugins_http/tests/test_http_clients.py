@@ -20,7 +20,7 @@ import pytest
 from http_over_tcp import tcp_settings
 from served_mom import Serve, Served
 
-from mom_core import PluginContext
+from mom_core import MomError, PluginContext
 from mom_devkit import wait_until
 from mom_plugins_http.cli.client import Client
 from mom_plugins_http.routes.events import Events
@@ -30,6 +30,7 @@ from mom_plugins_http.server.access import LocalAccess, Peer, Right
 from mom_plugins_http.server.answers_in_pieces import PIECE
 from mom_plugins_http.server.held_bytes import HeldBytes
 from mom_plugins_http.server.problems import ProblemError
+from mom_plugins_http.server.server import Worker
 from mom_toolkit import Address, listen
 from mom_toolkit.bounded_server import accepted
 
@@ -173,6 +174,20 @@ class Body:
         self.body = body
 
 
+def test_who_asks_while_the_system_gives_no_more_threads_is_asked_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    worker = Worker("mom-test", "tests", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(ProblemError, match="no more threads") as refused:
+            asyncio.run(worker.run(lambda: 1))
+    assert refused.value.status == 503
+    assert asyncio.run(worker.run(lambda: 1)) == 1
+    worker.close(60.0)
+
+
 def test_where_an_answer_does_not_fit_the_connections_end_that_have_taken_longest() -> None:
     unread, ended = HeldBytes(100), []
     shared = b"s" * 40
@@ -232,6 +247,23 @@ def test_ending_takes_less_than_it_may_also_with_clients(served: Served) -> None
     wait_until(lambda: not served.path.exists())
     for sock in held:
         sock.close()
+
+
+@pytest.mark.parametrize("body", [b"", b'{"version"'])
+def test_an_answer_that_is_cut_off_is_told_as_such(tmp_path: Path, body: bytes) -> None:
+    def serve(listener: socket.socket) -> None:
+        with listener.accept()[0] as connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 20\r\n\r\n" + body)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "mom.sock"))
+        listener.listen()
+        server = threading.Thread(target=serve, args=(listener,))
+        server.start()
+        with pytest.raises(MomError, match="did not answer as mom does: the answer was cut off"):
+            Client(tmp_path / "mom.sock").get("/v1/policies")
+        server.join(60)
 
 
 @pytest.mark.parametrize("steps", range(6))

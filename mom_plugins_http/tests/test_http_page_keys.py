@@ -1,10 +1,13 @@
 """The page's own socket: nobody may do anything there without a session, and a session takes a key that works once."""
 
+import asyncio
 import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import httpx
 import pytest
@@ -13,6 +16,7 @@ from unix_clients import client_of
 
 from mom_devkit import HandClock
 from mom_plugins_http.routes.page_keys import KEY_SECONDS, MOST, SESSION_SECONDS, PageKeys
+from mom_plugins_http.routes.route import ApiCall
 from mom_plugins_http.server.access import Peer, Right
 from mom_plugins_http.server.problems import ProblemError
 
@@ -27,6 +31,18 @@ def test_a_key_works_once_and_for_two_minutes(clock: HandClock) -> None:
     clock.now += KEY_SECONDS + 1
     assert keys.session_for(late) is None
     assert keys.session_for("key-guessed") is None
+
+
+@pytest.mark.parametrize(
+    "peer",
+    [Peer("a token", Right.CHANGE, local=False), Peer("a session", Right.CHANGE, local=True, keyed=True)],
+    ids=["TCP", "the page's socket"],
+)
+def test_keys_are_given_through_the_control_socket_only(peer: Peer) -> None:
+    """Else a token or session that is taken away could have been made one that lasts."""
+    keys = PageKeys("/run/mom/mom-page.sock")
+    with pytest.raises(ProblemError, match="the control socket only"):
+        asyncio.run(keys.give_page_key(cast(ApiCall, SimpleNamespace(peer=peer))))
 
 
 def test_a_session_has_the_right_of_whom_its_key_was_given_to_and_ends(clock: HandClock) -> None:

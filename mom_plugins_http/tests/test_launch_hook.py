@@ -450,17 +450,17 @@ class TestDoctor:
     def test_each_state_with_the_line_that_cures_it(self, host: HookedHost) -> None:
         hook = host.hook()
         assert self.told(host) == [
-            (Severity.OK, "libvirt does not ask mom for memory before a guest starts", "to have room made: mom hook install libvirt")
+            (Severity.OK, "libvirt does not ask mom for memory before a guest starts", "to have room made: `mom hook install libvirt`")
         ]
         hook.install()
         assert self.told(host) == [(Severity.OK, "libvirt asks mom before each guest starts", "")]
         hook.path.chmod(0o600)
         ((severity, message, cure),) = self.told(host)
-        assert (severity, cure) == (Severity.WARNING, "mom hook install libvirt")
+        assert (severity, cure) == (Severity.WARNING, "`mom hook install libvirt`")
         assert "may not be executed" in message
         hook.path.write_text(hook.text() + "# another\n")
         ((severity, message, cure),) = self.told(host)
-        assert (severity, cure) == (Severity.WARNING, "mom hook install libvirt")
+        assert (severity, cure) == (Severity.WARNING, "`mom hook install libvirt`")
         assert "another version" in message
         hook.path.write_text("#!/bin/sh\n")
         ((severity, message, _),) = self.told(host)

@@ -219,6 +219,9 @@ def test_differences_read_as_expected_and_got(tests: Path) -> None:
         "        got       90   by 50_p:1:16",
         "2 tests, 1 failed",
     ]
+    for written, shown in (("< 80", "< 80"), ("..20KiB", "..20KiB"), ("1MiB..", "1MiB.. (1,024)")):
+        tests.write_text(TESTS.replace("80 ~5%", written))
+        assert f"        expected  {shown}" in mom_policy("test", tests).out.splitlines()
     tests.write_text(TESTS.replace("80", "90"))
     assert mom_policy("test", tests) == Done(0, "2 passed\n", "")
 

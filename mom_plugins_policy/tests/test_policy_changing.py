@@ -198,16 +198,22 @@ def test_a_reload_that_is_refused_leaves_what_is_kept_as_it_is(tmp_path: Path, o
     assert Running(tmp_path, keep_changes=True).names() == ["20"]
 
 
-def test_what_is_changed_in_policies_that_a_reload_has_replaced_is_refused_and_not_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("resets", [False, True])
+def test_what_is_changed_in_policies_while_a_reload_replaces_them_is_taken_over_and_refused_later(tmp_path: Path, resets: bool) -> None:
     before = Running(tmp_path, keep_changes=True)
+    before.policies.change({"20": "(defvar x 1)"}, who="vdsm")
     before.decided()
     after = Running(tmp_path, keep_changes=True, ignore=["other"])
-    before.policies.change({"20": "(defvar x 1)"}, who="vdsm")
+    if resets:
+        before.policies.reset(who="vdsm")
+    else:
+        before.policies.change({"30": "(defvar x 1)"}, who="vdsm")
     before.plugin.mom_teardown()
     with pytest.raises(MomError, match="in force no more: nothing has changed"):
-        before.policies.change({"30": "(defvar x 1)"}, who="vdsm")
+        before.policies.change({"40": "(defvar x 1)"}, who="vdsm")
     after.decided()
-    assert after.names() == Running(tmp_path, keep_changes=True).names() == ["10_default"], "what is in force comes back, and nothing else"
+    told = ["10_default"] if resets else ["10_default", "20", "30"]
+    assert after.names() == Running(tmp_path, keep_changes=True).names() == told, "what clients were told is in force, and comes back"
 
 
 def test_a_text_that_no_file_holds_any_more_is_not_told_as_that_files(running: Running) -> None:

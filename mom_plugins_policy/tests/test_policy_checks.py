@@ -280,7 +280,11 @@ def test_what_is_certain_to_fail_never_comes_to_a_value(seed: int) -> None:
     ("text", "said"),
     [
         ("(< 1 2 3)", "< takes 2 arguments, not 3"), ("(- 5)", "(- 0 x)"), ("(if 1 2)", "nil for nothing"), ("(debug true)", "write 1"),
-        ("(min 2GiB 3)", "2 GiB is 2097152"), ("(debug (+ 1 'a'))", "the operands of + can never fit"),
+        ("(min 2GiB 3)", "2 GiB is 2097152"), ("(debug guests)", "did you mean Guests?"), ("(debug host.mem_free)", "did you mean Host?"),
+        ("(debug mem_free)", 'the field is Host.mem_free; as a name it stands in quotes: "mem_free"'),
+        ("(Host.Control ksm_merge_across_nodes 1)", 'as a name it stands in quotes: "ksm_merge_across_nodes"'),
+        ('(Host.control "ksm_run" 1)', "did you mean Control?"), ('(g.Control "ksm_run" 1)', "there is no g here: (with Guests g …)"),
+        ("(IF 1 2 3)", "did you mean if?"), ("(* 1 2 3)", "(* a (* b c))"), ("(debug (+ 1 'a'))", "the operands of + can never fit"),
     ],
 )  # fmt: skip
 def test_a_remark_names_what_was_written_and_what_to_write(text: str, said: str) -> None:

@@ -5,6 +5,7 @@ import os
 import resource
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from policy_verbs import mom_policy
@@ -296,3 +297,25 @@ def test_what_cannot_be_meant_is_told(arguments: tuple[str, ...], code: int, sai
 def test_forms_are_read_from_the_standard_input() -> None:
     done = mom_policy("eval", "-", given="(defvar y 4)\n(+ y\n  3)\n")
     assert (done.code, done.out.splitlines()[0]) == (0, "7")
+
+
+AWAY = """
+uri = "away:///"
+
+@hookimpl
+def mom_hypervisor(self):
+    return self
+
+def guests(self):
+    from mom_core import HypervisorError
+    raise HypervisorError("libvirtd is away", hint="start it")
+"""
+
+
+def test_a_look_at_a_host_whose_guests_are_unknown_says_so_with_the_cure(shelf: Any, tmp_path: Path) -> None:
+    shelf.add_plugin("away", AWAY)
+    config = tmp_path / "mom.yaml"
+    config.write_text("plugins: {away: {}}\n")
+    done = mom_policy("eval", "--live", "-c", config, "-e", "(+ 1 1)")
+    assert done.out == "2\n"
+    assert "the guests are unknown: libvirtd is away (start it; `mom doctor" in done.err

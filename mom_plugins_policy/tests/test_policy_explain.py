@@ -257,7 +257,14 @@ def test_it_must_be_said_whom_it_is_about(files: list[Path | str]) -> None:
     assert mom_policy("explain", *files, "--host", "--guest", "vm1").code == 2
     done = mom_policy("explain", *files, "--guest", "vm4")
     assert done.code == 1
-    assert "there is no guest vm4 (did you mean " in done.err
+    assert "there is no guest vm4 in the snapshot /" in done.err
+    assert "taken.json (did you mean vm3 or vm1? --live looks at this host)" in done.err
+
+
+def test_a_guest_of_this_host_is_not_looked_for_in_the_example_without_a_word() -> None:
+    done = mom_policy("explain", "--guest", "router")
+    assert done.err == "mom: there is no guest router in the example (it has db, quiet, web; --live looks at this host)\n"
+    assert "no guest web-1 in the example (did you mean web? --live" in mom_policy("explain", "--guest", "web-1").err
 
 
 def test_the_default_policies_explain_themselves() -> None:
@@ -270,3 +277,13 @@ def test_the_default_policies_explain_themselves() -> None:
     assert "guest.balloon_suggested" in quiet.splitlines()[1]
     host = mom_policy("explain", "--host").out
     assert "example: ksm_run = 1" in host
+
+
+def test_default_policies_are_not_told_of_where_the_configuration_uses_none(tmp_path: Path) -> None:
+    config = tmp_path / "mom.yaml"
+    config.write_text("plugins: {sim: {}, balloon: {}}\n")
+    for verb in (("explain", "--guest", "web"), ("eval",), ("check",)):
+        done = mom_policy(*verb, "-c", config)
+        assert (done.code, done.out) == (1, "")
+        assert f"{config} does not enable the plugin policy, so a mom with it uses no policy (name a policy" in done.err
+    assert "50_balloon" in mom_policy("explain", "--guest", "web", "--defaults", "-c", config).out

@@ -1,5 +1,6 @@
 """The plugin: which files it reads, what it refuses, what it decides, and how a change takes effect."""
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -211,6 +212,19 @@ def test_a_file_that_cannot_be_had_is_refused(tmp_path: Path) -> None:
         ((found, *_, message),) = refusal(plugin(tmp_path, **setting))
         assert found == name
         assert said in message
+
+
+def test_a_disk_that_does_not_say_what_is_there_refuses_what_is_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory, there = folder(tmp_path, {"10_a.policy": ""}), Path.exists
+
+    def broken(path: Path) -> bool:
+        if path.name == "10_a.policy":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return there(path)
+
+    monkeypatch.setattr(Path, "exists", broken)
+    ((found, *_, message),) = refusal(plugin(tmp_path, directory=directory))
+    assert (found, message) == ("10_a.policy", "cannot be read: Input/output error")
 
 
 def test_a_name_that_is_there_already_or_has_control_characters_is_refused(tmp_path: Path) -> None:

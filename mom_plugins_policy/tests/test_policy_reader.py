@@ -58,7 +58,7 @@ def test_any_text_gives_forms_or_the_readers_own_error(text: str) -> None:
         return
     for form in everything(forms):
         source = form.source
-        line = text.split("\n")[source.line - 1]
+        line = text.removeprefix("\ufeff").split("\n")[source.line - 1]
         assert line[source.column - 1] == text[form.start]
         assert form.start < form.end <= len(text)
         if form.kind is FormKind.NAME:
@@ -98,7 +98,8 @@ def test_forms_are_numbered_in_reading_order() -> None:
         ("(a))", 1, 4),
         ("(a]", 1, 3),
         ("{a)", 1, 3),
-        ("\ufeff@", 1, 2),
+        ("\ufeff@", 1, 1),
+        ("\ufeff\n @", 2, 2),
         ("# (\r\n)", 2, 1),
         ('"a\nb" @', 2, 4),
         ("\n\n  'x", 3, 3),

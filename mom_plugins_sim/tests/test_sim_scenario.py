@@ -321,6 +321,9 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     assert "there is no scenario rain" in str(run("rain").exception)
     assert "there is no file" in str(run(tmp_path / "away.yaml").exception)
     assert run("leak", "--compare", "a", "b", "--policy", tmp_path).exit_code == 2
+    mistyped = run("sold-month", "--compare", "nothing", "defults")
+    assert mistyped.exit_code == 2, "before minutes of the first run are over"
+    assert "there are no policies defults; it takes a file or folder of some, or nothing, defaults, no-offload" in mistyped.output
     names = [item["name"] for item in json.loads(run("--list", "--json").output)]
     assert all(a < b for a, b in itertools.pairwise(names))
 

@@ -60,3 +60,24 @@ def test_root_learns_that_the_state_is_another_users_and_of_all_else(place: Path
     (ledger,) = (finding for finding in findings if finding["subject"] == "ledger")
     assert "belongs to the user 65534" in ledger["message"]
     assert any(finding["subject"].startswith("XML-RPC") for finding in findings)
+
+
+def test_who_may_not_look_into_the_state_is_told_so_once_and_not_for_each_file(place: Path) -> None:
+    (place / "state").chmod(0o700)
+    _, findings, _ = doctor(place, NOBODY)
+    assert not [finding for finding in findings if finding["subject"] == "state"]
+    assert any(finding["message"] == f"{place}/state is not writable" for finding in findings)
+
+
+def test_who_may_not_read_a_recording_is_told_who_may(place: Path) -> None:
+    (place / "state/recording").mkdir(mode=0o700)
+    with (place / "mom.yaml").open("a") as file:
+        file.write("  record: {}\n")
+    _, findings, _ = doctor(place, NOBODY)
+    (found,) = (finding for finding in findings if finding["subject"] == "recording")
+    assert found["message"] == f"{place}/state/recording: Permission denied"
+    assert "as the user that mom runs as" in found["cure"]
+    command = [*seen_by(NOBODY), str(MOM), "report", "-c", str(place / "mom.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd="/", env={"HOME": "/", "PATH": PATH})
+    said = f"mom: cannot read {place}/state/recording: Permission denied (run as root, or as the user that recorded it)\n"
+    assert (done.returncode, done.stderr) == (1, said)

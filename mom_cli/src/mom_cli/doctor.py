@@ -51,6 +51,9 @@ DESCRIBED_IN_A_LOOK: Final = 100
 MOST_LOOKS: Final = 30
 """Of so many guests at least each look reads the descriptions, also on a slow host; and how often doctor looks, for half a second each."""
 
+_SAYS_MORE: Final = "`mom doctor` says more"
+"""What the cures of some conditions end with, which is of no use to who reads it here."""
+
 PATTERNS_SHOWN: Final = 10
 """Doctor names so many patterns that match no guest, and counts the rest."""
 
@@ -91,7 +94,8 @@ def _examine(config_path: str | None) -> list[Said]:
     if plugins is not None:
         try:
             findings.extend(helper_findings(plugins))
-            findings.extend(_files_of_state(plugins))
+            if os.access(config.state_directory, os.X_OK):  # else it was said already, and of no file more can be seen
+                findings.extend(_files_of_state(plugins))
             findings.extend(_of_plugins(plugins, config))
         finally:
             plugins.close(2.0)
@@ -124,7 +128,7 @@ def _to_add(config: Config) -> Iterable[Finding]:
 def _core(config: Config) -> Iterable[Finding]:
     if os.geteuid() != 0 and not _owns(config.state_directory):
         yield Finding(
-            Severity.WARNING, "user", "this is not root: what needs root shows as denied", "run mom doctor as the user that mom runs as"
+            Severity.WARNING, "user", "this is not root: what needs root shows as denied", "run `mom doctor` as the user that mom runs as"
         )
     for directory in (config.state_directory, config.run_directory):
         there = next(path for path in (directory, *directory.parents) if _exists(path))
@@ -156,7 +160,8 @@ def _daemon(config: Config, pid: int) -> Iterable[Finding]:
         standing = () if status is None else [one for one in status.verdict.conditions if one.severity is not Severity.OK]
         for one in standing:
             why = f" ({one.why})" if one.why else ""
-            yield Finding(one.severity, "verdict", f"{one.message}, for {lasting(one.lasted)}{why}", one.cure)
+            cure = one.cure.removesuffix(_SAYS_MORE).removesuffix("; ")
+            yield Finding(one.severity, "verdict", f"{one.message}, for {lasting(one.lasted)}{why}", cure)
     if not _is_watched(pid):
         text = "mom was started without a watchdog: if it hangs or dies, what it has changed stays"
         yield Finding(Severity.WARNING, "watchdog", text, "start it as a service, or call `mom restore --if-unclean` when it has ended")

@@ -174,6 +174,8 @@ class Explainers:
                 continue  # its thread is not back yet
             self._asked.add(name)
             made = attempt(partial(self._answer, name, call), seconds=EXPLAINER_SECONDS, what="what it says")
+            if isinstance(made.error, OSError):
+                self._asked.discard(name)  # as its thread does, if there could be one
             if made.error is None:
                 answers[name] = made.value  # type: ignore[assignment]  # without an error there is a value
                 self._broken.pop((name, what), None)

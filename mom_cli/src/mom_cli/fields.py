@@ -57,6 +57,6 @@ def _bounds(spec: FieldSpec | ControlSpec) -> str:
         return ""
     if spec.choices:
         return f" ({', '.join(map(str, spec.choices))})"
-    low = "" if spec.minimum is None else f"from {spec.minimum:,g}"
-    high = "" if spec.maximum is None else f"to {spec.maximum:,g}"
+    low = "" if spec.minimum is None else f"from {spec.minimum:,.15g}"
+    high = "" if spec.maximum is None else f"to {spec.maximum:,.15g}"
     return f" ({' '.join(filter(None, (low, high)))})" if low or high else ""

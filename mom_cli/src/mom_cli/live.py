@@ -41,6 +41,6 @@ def look(config: Config) -> tuple[ReportDocument, list[Problem]]:
     with plugins_at_work(replace(config, plugins=patient)) as plugins:
         taken, problems = Collector(plugins).snapshot(1, time.time(), time.monotonic(), host_properties(config.interval))
         if unknown := next((one for one in problems if one.message.startswith(GUESTS_UNKNOWN)), None):
-            raise MomError(f"{unknown.source}: {unknown.message}", hint="see that the hypervisor runs; mom doctor says more")
+            raise MomError(f"{unknown.source}: {unknown.message}", hint=unknown.hint)
         seen = Report(1, taken.time, config.mode, taken, (), (), (), (), (), 0.0)
         return report_document(seen, plugins.declarations, EngineState(), config.interval), problems

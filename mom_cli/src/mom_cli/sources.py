@@ -49,7 +49,9 @@ def ask(config: Config, question: Callable[[RunningMom], Found], *, otherwise: s
     except NoSuchGuest:
         raise
     except MomError as error:
-        if not otherwise:
+        from mom_core.engine.collect import GUESTS_UNKNOWN  # verbs that find nothing wrong start faster without
+
+        if not otherwise or error.message.startswith(GUESTS_UNKNOWN):  # it is an answer: mom's file has the same
             raise
         print_prose(f"mom: {error}; what follows is from {otherwise}", 2, err=True)
         return None

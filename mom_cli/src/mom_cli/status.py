@@ -217,7 +217,7 @@ def _recent(content: ReportDocument) -> list[str]:
         move = f"{amount(outcome['before'], unit)} → {amount(outcome['value'], unit)}"
         lines.append(f"  {who}: {outcome['control']} {move}: {outcome['status']}{error}, by {Source(**outcome['source'])}")
     if len(done) > SHOWN:
-        lines.append(f"  and {len(done) - SHOWN} more (mom status --json)")
+        lines.append(f"  and {len(done) - SHOWN} more (`mom status --json`)")
     for revision in content["revisions"][:SHOWN]:
         who = _who(revision["entity"])
         unit = units.get(revision["control"], "")

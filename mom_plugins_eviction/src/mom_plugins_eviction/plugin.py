@@ -506,6 +506,9 @@ class EvictionPlugin:
             yield Finding(
                 Severity.WARNING, subject, "nothing says which guests may leave, so none will", "enable a plugin with classes, as sla"
             )
+        elif settings.destination is None:
+            text = "guests whose class allows it are stopped when the host stays full; none is moved"
+            yield Finding(Severity.OK, subject, text, "to have them moved where their class allows it, set `destination`")
         else:
             yield Finding(Severity.OK, subject, "guests whose class allows it are stopped or moved when the host stays full")
         if settings.destination is not None and hypervisor is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from mom_core import Finding, Problem, Severity, Source, Value, format_kib
 from mom_plugins_host.cpu_lists import KeptByCpus
@@ -63,6 +64,13 @@ def cpu_lists_finding(kept: KeptByCpus | None, why_not: str, *, wanted: bool) ->
     return Finding(Severity.OK, subject, f"{much}; they are asked for it when the host runs low")
 
 
+_ADD_SWAP: Final = (
+    "add some swap as a safety net, best compressed: apt install systemd-zram-generator (dnf: zram-generator), write to"
+    " /etc/systemd/zram-generator.conf the lines '[zram0]', 'zram-size = ram / 2', then: systemctl daemon-reload &&"
+    " systemctl start systemd-zram-setup@zram0"
+)
+
+
 def swap_finding(fields: Mapping[str, Value]) -> Finding:
     """A warning where there is no swap to fall back on."""
     total = fields.get("swap_total")
@@ -71,4 +79,4 @@ def swap_finding(fields: Mapping[str, Value]) -> Finding:
     if total is None:
         return Finding(Severity.WARNING, "host swap", "how much swap there is cannot be read", "see that /proc/meminfo is readable")
     message = "the host has no swap: when memory runs out faster than guests give it back, the kernel kills processes"
-    return Finding(Severity.WARNING, "host swap", message, "add some swap as a safety net, or keep more memory free")
+    return Finding(Severity.WARNING, "host swap", message, _ADD_SWAP)

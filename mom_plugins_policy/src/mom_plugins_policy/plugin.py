@@ -15,6 +15,7 @@ from pydantic import Field
 from mom_core import (
     ConfigError,
     Decision,
+    Declarations,
     ExistingFile,
     Finding,
     PluginContext,
@@ -58,7 +59,7 @@ class PolicyPlugin:
         """Where the policies are, and what they may use up."""
 
         directory: Path | None = None
-        """A folder of which every *.policy is used, in the order of the file names. An absent or empty one is fine."""
+        """A folder of which every *.policy is used, in the order of the file names. It may be empty."""
         file: ExistingFile | None = None
         """One policy, in place of the defaults. It gets the name 50_main_."""
         defaults: bool | None = None
@@ -209,10 +210,11 @@ class PolicyPlugin:
         """The texts of the operator's files and the defaults now."""
         settings = self._settings
         found = read_policies(settings.directory, settings.file, settings.limits)
-        texts, left_out = self._usable_defaults(found.texts) if settings.wants_defaults else ({}, [])
+        declared = self._context.declarations
+        texts, left_out = self._usable_defaults(found.texts, declared) if settings.wants_defaults else ({}, [])
         self._not_read = (*self._absent_folders(), *left_out)
         texts.update({name: PolicyText(text, found.files[name]) for name, text in found.texts.items()})
-        return Read(texts, found.problems)
+        return Read(texts, declared, found.problems)
 
     def _absent_folders(self) -> Iterator[Problem]:
         """The folders of the settings from which nothing is read, as where a name is mistyped."""
@@ -226,12 +228,11 @@ class PolicyPlugin:
                 hint = f"make it, or write another `{setting}`"
                 yield Problem(Source(self._context.name), printable(message, 400), severity=Severity.WARNING, hint=hint)
 
-    def _usable_defaults(self, own: Mapping[str, str]) -> tuple[dict[str, PolicyText], list[Problem]]:
+    def _usable_defaults(self, own: Mapping[str, str], declared: Declarations) -> tuple[dict[str, PolicyText], list[Problem]]:
         """The default policies that the operator did not replace, but for those whose fields no plugin declares, as one would stop all;
         and those, as problems."""
         usable: dict[str, PolicyText] = {}
         left_out: list[Problem] = []
-        declared = self._context.declarations
         for name, text in declared.policies.items():
             if name in own:
                 continue

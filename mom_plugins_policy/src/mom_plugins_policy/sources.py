@@ -50,7 +50,11 @@ def read_policies(directory: Path | None, file: Path | None, limits: PolicyLimit
 
 def _ours(path: Path, problems: list[ConfigProblem]) -> bool:
     """True if nobody but root and mom's own user can change it; what is not there is for its reader to tell."""
-    reason = untrusted(path) if path.exists() else ""
+    try:
+        reason = untrusted(path) if path.exists() else ""
+    except OSError as error:
+        problems.append(_problem(path, f"cannot be read: {error.strerror}"))
+        return False
     if reason:
         hint = "who can write there decides about all guests: `chown root` and `chmod go-w`"
         problems.append(_problem(path, f"is not used: {reason}", hint))

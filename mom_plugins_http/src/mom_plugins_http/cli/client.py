@@ -17,6 +17,8 @@ from mom_toolkit import PeerCredentials, PolicyProblem, PolicyRefused, ProcessSt
 
 CONNECT_SECONDS: Final = 5.0
 
+_NO_SOCKET: Final = "start mom, with the plugin http enabled; where it runs without, systemctl reload mom"
+
 _AGAIN_SECONDS: Final = 0.02
 
 ANSWER_SECONDS: Final = 30.0
@@ -91,7 +93,8 @@ class Client:
             if isinstance(plugin.settings, HttpSettings):
                 return cls(plugin.settings.socket or config.run_directory / SOCKET, seconds, reading)
         raise MomError(
-            "the configuration does not enable the plugin http, which a running mom is reached through", hint="add `http: {}` to `plugins`"
+            "the configuration does not enable the plugin http, which a running mom is reached through",
+            hint="add `http: {}` to `plugins`, then systemctl reload mom",
         )
 
     def get(self, path: str) -> Any:
@@ -117,9 +120,11 @@ class Client:
             connection.request(method, path, data, headers)
             response = connection.getresponse()
             text = response.read(_LARGEST_ANSWER)
+            if response.length:  # so much is missing, which is no error for who reads a part
+                raise http.client.HTTPException("the answer was cut off")
             content = json.loads(text) if text and response.status < 400 else {}
         except (FileNotFoundError, ConnectionRefusedError):
-            raise NotRunning(f"no process serves {self.path}", hint="start mom, with the plugin http enabled") from None
+            raise NotRunning(f"no process serves {self.path}", hint=_NO_SOCKET) from None
         except TimeoutError:
             raise no_answer(connection, seconds) from None
         except PermissionError:

@@ -205,7 +205,7 @@ def findings(hooks: Iterable[Hook]) -> Iterable[Finding]:
     for hook in hooks:
         if not hook.platform.is_here(hook.root):
             continue
-        subject, again = "room for launches", f"mom hook install {hook.platform}"
+        subject, again = "room for launches", f"`mom hook install {hook.platform}`"
         try:
             state = hook.state()
         except MomError as error:

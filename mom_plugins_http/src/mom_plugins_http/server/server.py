@@ -157,12 +157,16 @@ class Worker:
         return self._waiting >= self._most
 
     async def run(self, job: Callable[[], Result]) -> Result:
-        """The job's result, or what it raises; `ProblemError` when too many wait. Called in the server's thread."""
+        """The job's result, or what it raises; `ProblemError` when too many wait, or there is no thread. Called in the server's thread."""
         if self.full:
             raise ProblemError(503, f"too many {self._what} wait", "ask again in a moment", headers={"retry-after": "1"})
+        try:
+            made = self._callers.start(job)
+        except RuntimeError as error:
+            raise ProblemError(503, "the system gives mom no more threads", "ask again later", headers={"retry-after": "1"}) from error
         self._waiting += 1
         try:
-            return await asyncio.wrap_future(self._callers.start(job))
+            return await asyncio.wrap_future(made)
         finally:
             self._waiting -= 1
 

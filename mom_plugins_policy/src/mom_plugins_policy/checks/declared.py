@@ -16,6 +16,7 @@ from mom_plugins_policy.language.words.types import DATA, INT, LIST, NIL, NUMBER
 from mom_plugins_policy.language.words.units import ANY, UNKNOWN, Dimension, conversion, differ, dimension_of_unit, written
 
 _PROPERTIES: Final = {Scope.HOST: ("name", "interval"), Scope.GUEST: ("name", "uuid", "pid")}
+_OWNERS: Final = {Scope.HOST: "Host", Scope.GUEST: "guest"}
 # What could be looked up with these takes half a second at most.
 _MOST: Final = 10  # unknown names that are looked up
 _COMPARED: Final = 400  # known names that one is compared with
@@ -46,9 +47,18 @@ class DeclaredNames:
         if key not in self._suggested and len(self._suggested) < _MOST and len(name) <= _LONGEST:
             # One that is equal is bound elsewhere, and not here.
             others = sorted(one for one in known() if one != name and len(one) <= _LONGEST)[:_COMPARED]
-            close = get_close_matches(name, others, 1)
+            close = [one for one in others if one.lower() == name.lower()] or get_close_matches(name, others, 1)
             self._suggested[key] = f"did you mean {close[0]}?" if close else ""
         return self._suggested.get(key, "")
+
+    def meant(self, name: str) -> str:
+        """A hint for a declared name that stands alone: whose field it is, and that names are texts; empty for any other."""
+        fields, controls = ({}, {}) if self._declarations is None else (self._declarations.fields, self._declarations.controls)
+        owned = [f"{_OWNERS[scope]}.{name}" for scope in Scope if (scope, name) in fields]
+        hints = [f"the field is {' or '.join(owned)}"] if owned else []
+        if owned or name in controls:
+            hints.append(f'as a name it stands in quotes: "{name}"')
+        return "; ".join(hints)
 
     def declares(self, scope: Scope, name: str) -> bool:
         """True if a field can be read."""
@@ -152,9 +162,9 @@ class DeclaredNames:
             has = ", ".join(map(str, spec.choices))
             self._say("control-bounds", place, f"{name} has the values {has}, and this is {shown}: nothing comes of it")
         elif spec.minimum is not None and number < spec.minimum:
-            self._say("control-bounds", place, f"{name} is never set below {spec.minimum:g}, and this is {shown}")
+            self._say("control-bounds", place, f"{name} is never set below {spec.minimum:.15g}, and this is {shown}")
         elif spec.maximum is not None and number > spec.maximum:
-            self._say("control-bounds", place, f"{name} is never set above {spec.maximum:g}, and this is {shown}")
+            self._say("control-bounds", place, f"{name} is never set above {spec.maximum:.15g}, and this is {shown}")
 
     def _requested(self, value: Value, place: Form, *, takes_text: bool) -> None:
         try:

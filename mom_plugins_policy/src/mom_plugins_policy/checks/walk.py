@@ -143,7 +143,8 @@ class Walk:
         first, *rest = form.name.split(".")
         value = self._now.lookup(first)
         if value is None:
-            hint = _INSTEAD.get(first.lower()) or self.declared.like("variable", first, lambda: self.program.bound) or _ELSEWHERE
+            alike = self.declared.like("variable", first, lambda: {*self.program.bound, *PREDEFINED})
+            hint = _INSTEAD.get(first.lower()) or self.declared.meant(first) or alike or _ELSEWHERE
             raise self._wrong(form, "undefined-symbol", f"there is no variable {first}", hint=hint)
         for part in rest:
             value = self._attribute(form, value, part)
@@ -349,7 +350,9 @@ class Walk:
             candidates = self.program.definitions.get(name, ())
         if not candidates:
             later = "it is defined only later" if name in self.program.definitions else ""
-            hint = later or self.declared.like("function", name, lambda: {*self.program.definitions, *WORDS}) or _ELSEWHERE
+            owner, dot, _ = name.partition(".")
+            nobody = f"there is no {owner} here: (with Guests {owner} …) goes through all guests" if dot else ""
+            hint = later or nobody or self.declared.like("function", name, lambda: {*self.program.definitions, *WORDS}) or _ELSEWHERE
             raise self._wrong(form, "unknown-function", f"there is no function {name}", form.items[0], hint)
         fitting = [one for one in candidates if len(one.parameters) == len(arguments)]
         if not fitting:
@@ -486,7 +489,8 @@ class Walk:
             raise _TooFar
         declared = base.entity is None or self.declared.declares(base.entity.scope, rest[0])
         kind = "not-callable" if declared and base.types & (ENTITY | OTHER) else "unknown-function"
-        raise self._wrong(form, kind, f"{head.name} cannot be called", head)
+        hint = "" if base.entity is None else self.declared.like("method", rest[0], lambda: ENTITY_METHODS)
+        raise self._wrong(form, kind, f"{head.name} cannot be called", head, hint)
 
     def _method(self, form: Form, base: Value, method: str, values: Sequence[Value], places: Sequence[Form]) -> Value:
         self._arity(form, form.items[0].name, ENTITY_METHODS[method], len(values))

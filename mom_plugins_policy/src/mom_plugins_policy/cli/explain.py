@@ -6,17 +6,20 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 
-from mom_cli import find_guest
-from mom_core import Source, printable
+from mom_cli import NoSuchGuest, find_guest
+from mom_core import Source, first_names, printable
 from mom_daemon import config_option, json_option, print_prose
 from mom_plugins_policy.cli.inputs import EXIT_NO, Given, defaults_option, files_argument, given_policies, given_snapshot, snapshot_options
 from mom_plugins_policy.cli.values import amount, plain, written_value
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.tools.excerpts import located
 from mom_plugins_policy.tools.explain import ControlRequest, EntityExplanation, FormValue, Precondition, explain
+
+_SHOWN_GUESTS: Final = 10
 
 
 @click.command("explain")
@@ -42,7 +45,15 @@ def explain_command(
         raise click.UsageError("say whom it is about: --guest NAME, or --host")
     given = given_policies(paths, config_path, defaults=with_default_policies, live=live)
     taken = given_snapshot(snapshot_path, config_path, given.declarations, live=live)
-    entity = taken.host.entity if about_host else find_guest(taken.guests, guest_name or "").entity
+    try:
+        entity = taken.host.entity if about_host else find_guest(taken.guests, guest_name or "").entity
+    except NoSuchGuest as error:
+        if live:
+            raise
+        where = f"the snapshot {snapshot_path}" if snapshot_path is not None else "the example"
+        names = first_names([printable(guest.name) for guest in taken.guests.values()], _SHOWN_GUESTS) or "no guest"
+        advice = error.hint if error.hint.startswith("did you") else f"it has {names};"
+        raise NoSuchGuest(f"{error.message} in {where}", hint=f"{advice} --live looks at this host") from None
     try:
         explanation = explain(given.compiled(taken), taken, entity)
     except PolicyError as error:

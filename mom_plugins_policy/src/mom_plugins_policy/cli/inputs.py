@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
-from mom_core import Declarations, FieldSpec, Snapshot, Unit, printable
+from mom_core import Declarations, FieldSpec, MomError, Snapshot, Unit, printable
 from mom_daemon import brief, print_prose
 from mom_plugins_policy.language.errors import Fault, PolicyError
 from mom_plugins_policy.language.limits import DEFAULT_LIMITS, PolicyLimits
@@ -90,6 +90,7 @@ def given_policies(
     :param needed: without files there is something to do; otherwise none are used then
     :param live: without files, those that are in force in a running mom, which may have been set while it ran
     :raises ConfigError: with all files that cannot be read
+    :raises MomError: there are no files, and the configuration uses no policies
     """
     from mom_cli import declarations_of
 
@@ -108,6 +109,9 @@ def given_policies(
         found = read_policies(settings.directory, settings.file, given.limits).usable()
         given.files = found.files
         given.texts = {**(declarations.policies if settings.wants_defaults else {}), **found.texts}
+    elif needed and config is not None and not defaults:
+        message = f"{config.file} does not enable the plugin policy, so a mom with it uses no policy"
+        raise MomError(message, hint="name a policy; --defaults takes those that the plugins bring")
     elif needed or defaults:
         given.texts = dict(declarations.policies)
     return given
@@ -188,5 +192,6 @@ def live_snapshot(config_path: str | None) -> Snapshot:
             time.sleep(1.0)
             report = engine.cycle()
     for problem in report.problems:
-        print_prose(f"mom: warning: {problem.source}: {brief(problem.message, 300)}", 2, err=True)
+        advice = f" ({brief(problem.hint, 300)})" if problem.hint else ""
+        print_prose(f"mom: warning: {problem.source}: {brief(problem.message, 300)}{advice}", 2, err=True)
     return dataclasses.replace(report.snapshot, history=(first,))

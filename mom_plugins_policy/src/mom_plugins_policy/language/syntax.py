@@ -31,9 +31,13 @@ class SourceText:
     _starts: list[int] | None = field(init=False, default=None)
 
     def source(self, offset: int) -> Source:
-        """The position of a character: 1-based line and column, counted in characters; lines end with a line feed."""
+        """The position of a character: 1-based line and column, counted in characters; lines end with a line feed. A byte order mark
+        counts nothing, as editors show none.
+        """
         if self._starts is None:
-            self._starts = [0, *(match.end() for match in re.finditer("\n", self.text))]
+            first = 1 if self.text.startswith("\ufeff") else 0
+            self._starts = [first, *(match.end() for match in re.finditer("\n", self.text))]
+        offset = max(offset, self._starts[0])
         line = bisect_right(self._starts, offset)
         return Source(self.name, line, offset - self._starts[line - 1] + 1)
 

@@ -5,6 +5,7 @@ What was set at run time lies over what files and defaults say, and stays there 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -14,7 +15,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import asdict
 from typing import Final, NamedTuple
 
-from mom_core import ConfigError, ConfigProblem, MomError, PluginContext, StateError, StateFile, printable
+from mom_core import ConfigError, ConfigProblem, Declarations, MomError, PluginContext, StateError, StateFile, printable
 from mom_plugins_policy.language.errors import PolicyError
 from mom_plugins_policy.language.limits import PolicyLimits
 from mom_plugins_policy.language.policy import Policy
@@ -30,9 +31,10 @@ _NOT_READY: Final = "the policies are not loaded yet"
 
 
 class Read(NamedTuple):
-    """The texts of files and defaults now, and what is wrong with the files."""
+    """The texts of files and defaults now, the declarations that they go with, and what is wrong with the files."""
 
     texts: Mapping[str, PolicyText]
+    declared: Declarations
     problems: Sequence[ConfigProblem] = ()
 
 
@@ -71,27 +73,31 @@ class ChangingPolicies:
         self._refuse_failing = refuse_failing
         self._lock = threading.Lock()
         self._base: Mapping[str, PolicyText] = {}
+        self._declared = context.declarations
+        """Those that the policies in force go with. While a reload is under way, the context has others, which may be refused yet."""
         self._versions: deque[Version] = deque(maxlen=REMEMBERED_CHANGES)
         self._count = 0
+        self._found = Overlay()
+        """What was kept when these were loaded."""
         self._unfit = ""
         self._closed = False
 
     def _judged(
-        self, texts: Mapping[str, str], limits: PolicyLimits | None = None, *, to_work: bool = True
+        self, texts: Mapping[str, str], declared: Declarations, limits: PolicyLimits | None = None, *, to_work: bool = True
     ) -> tuple[Policy | None, Sequence[PolicyProblem]]:
         """Texts compiled, and all that keeps them from being put in force: that they cannot be loaded, or are certain to fail.
 
         :param to_work: False: what is certain to fail is fine
         """
         try:
-            policy = Policy.compile(texts, self._context.declarations, limits or self._limits)
+            policy = Policy.compile(texts, declared, limits or self._limits)
         except PolicyError as error:
             return None, error.problems
         return policy, self._failing(policy, texts) if to_work else ()
 
     def _usable(self, texts: Mapping[str, str], limits: PolicyLimits, hint: str) -> Policy:
         """Compiled; raises `PolicyRefused` for what cannot be put in force."""
-        policy, problems = self._judged(texts, limits)
+        policy, problems = self._judged(texts, self._declared, limits)
         if policy is None or problems:
             raise PolicyRefused(problems, hint=hint)
         return policy
@@ -102,19 +108,13 @@ class ChangingPolicies:
         """Read and compile everything. Raises `ConfigError` for what is wrong with files; kept changes that do not fit are not used."""
         with self._lock:
             read = self._read()
-            self._base = read.texts
+            self._base, self._declared = read.texts, read.declared
             at_start = "read at the start"
             self._put(self._compiled(read, Overlay(), to_work=False), Overlay(), "mom", at_start)
             kept = None if self._kept is None else self._kept.read()
-            if self._kept is None or kept is None or not (kept.texts or kept.alone):
-                return
-            try:
-                policy = self._compiled(read, kept)
-            except ConfigError as error:
-                self._unfit = f"they do not go with the files any more: {error.problems[0]}"
-                return
-            self._versions.clear()  # no change was made here: to go back from it would take away all that was ever kept
-            self._put(policy, kept, "mom", f"{at_start}, with the changes that were kept")
+            if kept is not None and (kept.texts or kept.alone):
+                self._found = kept
+                self._take_up(read, kept, at_start)
 
     def check_files(self) -> Policy:
         """Read and compile what mom would start with, and put nothing in force. Raises `ConfigError` for what is wrong with files."""
@@ -129,6 +129,7 @@ class ChangingPolicies:
 
         def commit() -> None:
             with self._lock:
+                self._declared = read.declared
                 fitting = policy
                 if self._overlay is not overlay:  # a client has set a policy since
                     fitting = self._compiled(read, self._overlay)
@@ -145,12 +146,12 @@ class ChangingPolicies:
 
     def check(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
         """Everything for which `change` would refuse the same."""
-        return self._judged(self._texts_after(changes, replace_all=replace_all))[1]
+        return self._judged(self._texts_after(changes, replace_all=replace_all), self._declared)[1]
 
     def remarks(self, changes: Mapping[str, str | None], *, replace_all: bool = False) -> Sequence[PolicyProblem]:
         """Remarks of the checks on changes: all of it in the policies that are changed, of the others what they did not say before."""
         now = self.policy
-        policy, problems = self._judged(self._texts_after(changes, replace_all=replace_all), to_work=False)
+        policy, problems = self._judged(self._texts_after(changes, replace_all=replace_all), self._declared, to_work=False)
         return problems if policy is None else (*self._news(self.checked(policy), now, changes), *self._not_kept())
 
     def _texts_after(self, changes: Mapping[str, str | None], *, replace_all: bool) -> dict[str, str]:
@@ -201,6 +202,8 @@ class ChangingPolicies:
         with self._lock:
             self._expect(expected_version)
             read = self._read()
+            if read.declared is not self._declared:
+                raise MomError("mom is about to take another configuration: nothing has changed", hint="ask again in a moment")
             if read.problems:
                 raise PolicyRefused([PolicyProblem(one.file, one.line, one.column, "file", one.message) for one in read.problems])
             made = self._change_to(Overlay(), printable(who, 200), "reset", read.texts)
@@ -238,6 +241,12 @@ class ChangingPolicies:
         if self._kept is None:
             return
         with self._lock:
+            found = None
+            with contextlib.suppress(StateError):
+                found = self._kept.look() or Overlay()
+            # Those whom a reload has replaced were in force until after `load`, and may have been changed.
+            if found is not None and found != self._found and len(self._versions) == 1:
+                self._take_up(Read(self._base, self._declared), found, "changed before a reload was over")
             self._keep(self._overlay)
 
     def close(self) -> None:
@@ -267,6 +276,16 @@ class ChangingPolicies:
 
     # --- inside: the lock is held ---------------------------------------------------------------------------------------------------
 
+    def _take_up(self, read: Read, kept: Overlay, what: str) -> None:
+        """Put what was kept in force, if it goes with the files."""
+        try:
+            policy = self._compiled(read, kept, to_work=bool(kept.texts or kept.alone))
+        except ConfigError as error:
+            self._unfit = f"they do not go with the files any more: {error.problems[0]}"
+            return
+        self._versions.clear()  # no change was made here: to go back from it would take away all that was ever kept
+        self._put(policy, kept, "mom", f"{what}, with the changes that were kept")
+
     @property
     def _overlay(self) -> Overlay:
         return self._current().overlay
@@ -285,7 +304,7 @@ class ChangingPolicies:
     def _compiled(self, read: Read, overlay: Overlay, *, to_work: bool = True) -> Policy:
         """Compiled for use, or everything that is wrong with files and texts as a `ConfigError` with their places."""
         effective = overlay.over(read.texts)
-        policy, problems = self._judged(texts_of(effective), to_work=to_work)
+        policy, problems = self._judged(texts_of(effective), read.declared, to_work=to_work)
         if policy is None or problems or read.problems:
             origins = ((one, where_from(one.name, effective.get(one.name))) for one in problems)
             wrong = [ConfigProblem(file, one.line, one.column, f"{one.kind}: {one.message}", one.hint) for one, file in origins]

@@ -33,7 +33,7 @@ def excerpt(text: str, line: int, column: int) -> str:
 
 def _as_wide(line: str) -> str:
     """The line without what would move the caret, or the terminal's cursor."""
-    return "".join(c if c.isprintable() or c == "\t" else "\u00b7" for c in line.removeprefix("\ufeff").rjust(len(line)))
+    return "".join(c if c.isprintable() or c == "\t" else "\u00b7" for c in line.removeprefix("\ufeff"))
 
 
 def told(source: Source, message: str, texts: Mapping[str, str], files: Mapping[str, str]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from mom_core import lasting
+from mom_core import lasting, printable
 from mom_daemon import FiniteRange, json_option, print_prose, progress
 from mom_plugins_sim.scenario.library import built_in, find_scenario, read_scenario
 from mom_plugins_sim.scenario.schema import Scenario
@@ -58,7 +58,9 @@ def simulate(
     path = find_scenario(name)
     scenario = read_scenario(path)
     lasts = scenario.lasts if hours is None else hours * 3600
-    setups = [SETUPS.get(one) or SimulationSetup(one, (Path(one),)) for one in compare] if compare else [SimulationSetup("mom", policies)]
+    setups = [SimulationSetup("mom", policies)]
+    if compare:
+        setups = [SETUPS.get(one) or SimulationSetup(one, (_policy(one),)) for one in compare]
     summaries = []
     for setup in setups:
         into = record if record is None or len(setups) == 1 else record / setup.name.replace("/", "_")
@@ -82,6 +84,15 @@ def simulate(
             print_prose(line, 4, err=True)
     if any(summary.failures for summary in summaries):
         raise click.exceptions.Exit(1)
+
+
+def _policy(name: str) -> Path:
+    """The policies of that path. Said before the first run, which may take minutes."""
+    path = Path(name)
+    if not path.exists():
+        there = ", ".join(SETUPS)
+        raise click.UsageError(f"--compare: there are no policies {printable(name)}; it takes a file or folder of some, or {there}")
+    return path
 
 
 def _list_scenarios(*, as_json: bool) -> None:

@@ -45,7 +45,10 @@ def _shown(expected: Expected) -> str:
     low, high = ("" if math.isinf(bound) else _number(bound) for bound in (expected.low, expected.high))
     if expected.low == expected.high:
         return expected.text if low.replace(",", "") == expected.text else f"{expected.text} ({low})"
-    return f"{expected.text} ({low} … {high})" if low or high else expected.text
+    if low and high:
+        return f"{expected.text} ({low} … {high})"
+    bound = low or high
+    return expected.text if bound.replace(",", "") in expected.text else f"{expected.text} ({bound})"
 
 
 def _number(value: float) -> str:
