@@ -49,7 +49,10 @@ from mom_toolkit import Destination
     help="The fleet's root key, by which hosts and operators are let in.",
 )
 @click.option(
-    "--anew", is_flag=True, help="What the servers do not have is gone: another operator has removed it, or they were set up anew."
+    "--anew",
+    is_flag=True,
+    help="What the servers do not have is gone, and what they have counts though it is older: another operator has removed it, or they were"
+    " set up anew or set back.",
 )
 @click.option(
     "--home",
