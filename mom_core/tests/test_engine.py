@@ -1205,8 +1205,8 @@ def test_what_a_plugin_had_set_when_it_failed_is_put_back_however_many_values_we
     assert machine.sizes == {"a": 100, "b": 200}
 
 
-def test_what_a_plugin_sets_that_was_replaced_while_it_hung_is_put_back_after_that(tmp_path: Path, machine: Machine) -> None:
-    clock, release, hangs = HandClock(), threading.Event(), [True]
+def hanging_plugin(machine: Machine, release: threading.Event, hangs: list[bool]) -> type:
+    """Sets sizes; where the last of `hangs` says so, only when it is released."""
 
     class Hangs(control_plugin(machine)):  # type: ignore[misc]  # a class made by a function
         @hookimpl
@@ -1216,8 +1216,15 @@ def test_what_a_plugin_sets_that_was_replaced_while_it_hung_is_put_back_after_th
             machine.sizes |= {change.entity.id: change.value for change in changes if isinstance(change.value, int)}
             hangs.append(False)
 
+    return Hangs
+
+
+def test_what_a_plugin_sets_that_was_replaced_while_it_hung_is_put_back_after_that(tmp_path: Path, machine: Machine) -> None:
+    clock, release, hangs = HandClock(), threading.Event(), [True]
+    size = hanging_plugin(machine, release, hangs)
+
     def config(mode: str, deadline: str) -> Config:
-        plugins = {"machine": machine_plugin(machine), "size": Hangs, "e": evaluator(want(50, "a"))}
+        plugins = {"machine": machine_plugin(machine), "size": size, "e": evaluator(want(50, "a"))}
         return config_of(tmp_path, plugins, {"size": {"deadline": deadline}}, mode=mode, stop_timeout=0.5)
 
     with Engine(config("enforce", "100ms"), Clock(clock, clock.wall)) as engine:
@@ -1236,17 +1243,10 @@ def test_what_a_plugin_sets_that_was_replaced_while_it_hung_is_put_back_after_th
 
 def test_what_a_replaced_plugin_may_still_set_when_mom_ends_stays_in_the_ledger(tmp_path: Path, machine: Machine) -> None:
     release, hangs = threading.Event(), [True]
-
-    class Hangs(control_plugin(machine)):  # type: ignore[misc]  # a class made by a function
-        @hookimpl
-        def mom_write(self, changes: Sequence[Change]) -> None:
-            if hangs.pop():
-                release.wait(600)
-            machine.sizes |= {change.entity.id: change.value for change in changes if isinstance(change.value, int)}
-            hangs.append(False)
+    size = hanging_plugin(machine, release, hangs)
 
     def config(deadline: str) -> Config:
-        plugins = {"machine": machine_plugin(machine), "size": Hangs, "e": evaluator(want(50, "a"))}
+        plugins = {"machine": machine_plugin(machine), "size": size, "e": evaluator(want(50, "a"))}
         return config_of(tmp_path, plugins, {"size": {"deadline": deadline}}, stop_timeout=1.0)
 
     engine = Engine(config("100ms"))

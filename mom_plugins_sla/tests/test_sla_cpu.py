@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from unheard_classes import sla_of
 
-from mom_core import CpuTune, Entity, Guest, Hypervisor, HypervisorError, PluginContext, PluginSettings, Value, hookimpl
+from mom_core import CpuTune, Entity, Hypervisor, HypervisorError, PluginContext, PluginSettings, Value, hookimpl
 from mom_devkit import FakeGuest, FakeHypervisor, run_plugins
-from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.settings import SlaSettings
 
 OWN = 300
@@ -35,16 +35,6 @@ class World(FakeHypervisor):
         seen: list[int | None] = []
         world = self
 
-        class Classes(SlaPlugin):
-            """They are not told in some cycles, as where a plugin is late."""
-
-            def __init__(self, settings: SlaSettings, context: PluginContext) -> None:
-                super().__init__(SlaSettings(cpu=True), context)
-
-            @hookimpl
-            def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-                return {} if world.classes_unheard else super().mom_collect_guests(guests)
-
         class Plugin:
             def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
                 pass
@@ -57,7 +47,7 @@ class World(FakeHypervisor):
             seen.append(self.guest_there.cpu.shares)
             change(number)
 
-        named: dict[str, type | Mapping[str, object]] = {"sla": Classes, "qos": {}, "policy": {}}
+        named: dict[str, type | Mapping[str, object]] = {"sla": sla_of(self, SlaSettings(cpu=True)), "qos": {}, "policy": {}}
         plugins = {"world": Plugin, **{name: named[name] for name in order}}
         run_plugins(folder, plugins, cycles=cycles + 1, between=between, guests={"vm": own} if own else None)
         return seen[1:]

@@ -1,17 +1,17 @@
 """Disks are held to their guests' shares while they are short, and have all that was agreed afterwards."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from unheard_classes import sla_of
 
 from mom_core import (
     Declaration,
     DiskTune,
     Entity,
     FieldSpec,
-    Guest,
     Hypervisor,
     HypervisorError,
     PluginContext,
@@ -22,7 +22,6 @@ from mom_core import (
     hookimpl,
 )
 from mom_devkit import FakeGuest, FakeHypervisor, run_plugins
-from mom_plugins_sla import SlaPlugin
 from mom_plugins_sla.settings import SlaSettings
 
 AGREED = {"total_bytes_sec": 10_000_000, "total_iops_sec": 100}
@@ -53,16 +52,6 @@ class World(FakeHypervisor):
         seen: list[Mapping[str, int]] = []
         world = self
 
-        class Classes(SlaPlugin):
-            """They are not told in some cycles, as where a plugin is late."""
-
-            def __init__(self, settings: SlaSettings, context: PluginContext) -> None:
-                super().__init__(SlaSettings(io=True), context)
-
-            @hookimpl
-            def mom_collect_guests(self, guests: Sequence[Guest]) -> Mapping[str, Mapping[str, Value]]:
-                return {} if world.classes_unheard else super().mom_collect_guests(guests)
-
         class Plugin:
             def __init__(self, settings: PluginSettings, context: PluginContext) -> None:
                 pass
@@ -83,7 +72,12 @@ class World(FakeHypervisor):
             seen.append(self.guest_there.disks[0].current)
             change(number)
 
-        plugins: dict[str, type | Mapping[str, object]] = {"world": Plugin, "sla": Classes, "qos": {"io_limits": io_limits}, "policy": {}}
+        plugins: dict[str, type | Mapping[str, object]] = {
+            "world": Plugin,
+            "sla": sla_of(self, SlaSettings(io=True)),
+            "qos": {"io_limits": io_limits},
+            "policy": {},
+        }
         run_plugins(folder, plugins, cycles=cycles + 1, between=between)
         return seen[1:]
 

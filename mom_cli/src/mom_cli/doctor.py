@@ -34,6 +34,7 @@ from mom_core import (
     load_config,
     printable,
 )
+from mom_core.engine.collect import SEE_DOCTOR
 from mom_core.files import DEFAULT_CONFIG
 from mom_core.ledger import FILE as LEDGER
 from mom_core.ledger import Ledger
@@ -50,9 +51,6 @@ Said: TypeAlias = "tuple[str, Finding]"
 DESCRIBED_IN_A_LOOK: Final = 100
 MOST_LOOKS: Final = 30
 """Of so many guests at least each look reads the descriptions, also on a slow host; and how often doctor looks, for half a second each."""
-
-_SAYS_MORE: Final = "`mom doctor` says more"
-"""What the cures of some conditions end with, which is of no use to who reads it here."""
 
 PATTERNS_SHOWN: Final = 10
 """Doctor names so many patterns that match no guest, and counts the rest."""
@@ -160,7 +158,7 @@ def _daemon(config: Config, pid: int) -> Iterable[Finding]:
         standing = () if status is None else [one for one in status.verdict.conditions if one.severity is not Severity.OK]
         for one in standing:
             why = f" ({one.why})" if one.why else ""
-            cure = one.cure.removesuffix(_SAYS_MORE).removesuffix("; ")
+            cure = one.cure.removesuffix(SEE_DOCTOR).removesuffix("; ")  # it is read here
             yield Finding(one.severity, "verdict", f"{one.message}, for {lasting(one.lasted)}{why}", cure)
     if not _is_watched(pid):
         text = "mom was started without a watchdog: if it hangs or dies, what it has changed stays"

@@ -95,11 +95,12 @@ class KsmKnobs:
         if len(due) > 1:
             try:
                 self.ksm_write({knob_of(target.control): value for target, value in due.items()})
-                due = {}
             except GuestBusy as error:
                 return errors | dict.fromkeys(due, error)
             except HypervisorError:
                 pass
+            else:
+                return errors
         back = {change.target for change in changes if change.back}
         for target, value in due.items():
             knob = knob_of(target.control)

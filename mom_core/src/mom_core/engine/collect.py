@@ -41,6 +41,9 @@ LISTING = "guests"
 GUESTS_UNKNOWN = "the guests are unknown"
 """How the problem begins that says so."""
 
+SEE_DOCTOR: Final = "`mom doctor` says more"
+"""What a cure ends with where the doctor looks further. The doctor itself leaves it out."""
+
 _IN_ORDER = attrgetter("name", "id")
 
 _HALF = re.compile("[\ud800-\udfff]")
@@ -250,7 +253,7 @@ def ask(works: Sequence[tuple[Plugin, Callable[[], object]]], hook: str, problem
 
 def _unlisted(source: Source, why: str, cure: str = "") -> Problem:
     """The problem that the hypervisor does not list its guests, with its own cure where it knows one."""
-    return Problem(source, f"{GUESTS_UNKNOWN}: {why}", hint=f"{cure or 'see that the hypervisor runs'}; `mom doctor` says more")
+    return Problem(source, f"{GUESTS_UNKNOWN}: {why}", hint=f"{cure or 'see that the hypervisor runs'}; {SEE_DOCTOR}")
 
 
 def not_called(plugin: Plugin, hook: str) -> Problem:

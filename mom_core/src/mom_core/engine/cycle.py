@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from mom_core.engine import control
 from mom_core.engine.answers import contained, no_sense, why_nonsense
-from mom_core.engine.collect import GUESTS_UNKNOWN, Collector, ask
+from mom_core.engine.collect import GUESTS_UNKNOWN, SEE_DOCTOR, Collector, ask
 from mom_core.engine.problems import few, few_of_each
 from mom_core.engine.restore import forget_gone
 from mom_core.engine.review import Claims, Proposal, apply_revisions, review
@@ -182,7 +182,7 @@ class CycleSteps:
         """The troubles with the core's own memory of what it has changed, for as long as they last."""
         found = (
             (self.ledger.damage, "look into the damaged file for what stood there before, and put it back by hand"),
-            (self.ledger.write_error, "see that its folder can be written and has room; `mom doctor` says more"),
+            (self.ledger.write_error, f"see that its folder can be written and has room; {SEE_DOCTOR}"),
         )
         return [Condition("ledger", text, cure=cure) for text, cure in found if text]
 

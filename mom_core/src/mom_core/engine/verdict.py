@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Final, NamedTuple
 
+from mom_core.engine.collect import SEE_DOCTOR
 from mom_core.model import Condition, PluginReport, PluginState, Problem, Severity, Source, Verdict, printable
 
 LOG = logging.getLogger("mom.engine")
@@ -168,7 +169,7 @@ def own_conditions(plugins: Iterable[PluginReport], guests_unknown: Problem | No
         # What a plugin raises may differ from time to time, and is in the table of plugins.
         if plugin.state is PluginState.SET_ASIDE:
             message = f"the plugin {plugin.name} keeps failing and is set aside, until it is tried again"
-            conditions.append(Condition(f"plugin {plugin.name}", message, printable(plugin.last_error, LONGEST), "`mom doctor` says more"))
+            conditions.append(Condition(f"plugin {plugin.name}", message, printable(plugin.last_error, LONGEST), SEE_DOCTOR))
         elif plugin.state is PluginState.HUNG:
             message = f"the plugin {plugin.name} hangs: a call has not come back"
             cure = "see what it waits for; a restart of mom ends the call"
