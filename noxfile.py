@@ -250,7 +250,7 @@ def deb(session: nox.Session) -> None:
 
 @nox.session
 def rpm(session: nox.Session) -> None:
-    """The RPMs of the same tree, in dist/, for systems with systemd and Python 3.11 to 3.13. Needs rpmbuild and the package index."""
+    """The RPMs of the same tree, in dist/, for systems with systemd and Python 3.11 to 3.14. Needs rpmbuild and the package index."""
     _made_with(session, "rpmbuild", "strip")
     _clear("*.rpm")
     session.run(BIN / "python", "packaging/rpm/rpm.py", _tree(session), ROOT / "dist")

@@ -28,8 +28,8 @@ from address import address
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 HOME: Final = "usr/lib/mom"
-PYTHONS: Final = ("3.11", "3.12", "3.13")
-"""Debian 12's, Debian 13's, and what is between them, as a dependency on python3 is a range."""
+PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14")
+"""From Debian 12's to Debian 14's and Ubuntu 26.04's, as a dependency on python3 is a range."""
 PLATFORM: Final = "x86_64-manylinux_2_36"
 """Debian 12's C library; later ones run what was built for it."""
 PROGRAMS: Final = {"mom": "mom_daemon.cli:main", "momd": "mom_plugins_vdsm.momd.daemon:main"}

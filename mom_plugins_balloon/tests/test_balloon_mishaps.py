@@ -17,6 +17,7 @@ from mom_core import (
     Decision,
     Declarations,
     EngineState,
+    Entity,
     FieldSpec,
     Guest,
     GuestBusy,
@@ -692,8 +693,11 @@ class LooksAt:
     def __init__(self, hypervisor, snapshot: Snapshot) -> None:
         self._hypervisor, self._snapshot = hypervisor, snapshot
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._hypervisor, name)
+    def set_balloon(self, guest: Entity, target_kib: int) -> None:
+        self._hypervisor.set_balloon(guest, target_kib)
+
+    def balloon_sizes(self, guests: Sequence[Entity]) -> Mapping[str, int]:
+        return self._hypervisor.balloon_sizes(guests)
 
     def guests(self) -> Sequence[Guest]:
         return self._snapshot.listed

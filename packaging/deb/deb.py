@@ -31,7 +31,7 @@ Architecture: amd64
 Maintainer: {maintainer}
 Homepage: {homepage}
 Installed-Size: {kib}
-Depends: python3 (>= 3.11~), python3 (<< 3.14~), init-system-helpers (>= 1.54~), passwd, libc6 (>= 2.36)
+Depends: python3 (>= 3.11~), python3 (<< 3.15~), init-system-helpers (>= 1.54~), passwd, libc6 (>= 2.36)
 Suggests: python3-libvirt, libvirt-daemon-system, qemu-system-x86
 Section: admin
 Priority: optional

@@ -1,7 +1,7 @@
 """Makes mom's RPMs of a tree that packaging/tree.py has made: `python packaging/rpm/rpm.py TREE FOLDER`.
 
 They are mom and cockpit-mom, which shows mom in Cockpit. The same tree gives the same bytes. The tree is left as it is. They fit systems
-with Python 3.11 to 3.13 and systemd: Fedora, and RHEL's descendants with one of these interpreters as python3.
+with Python 3.11 to 3.14 and systemd: Fedora, and RHEL's descendants with one of these interpreters as python3.
 """
 
 from __future__ import annotations

@@ -114,12 +114,22 @@ def _build_into(cache: Path, made: Path) -> None:
             raise CannotBuild(f"{program} is missing: apt-get install {package}")
     with tempfile.TemporaryDirectory(dir=cache, prefix="building-") as name:
         work = Path(name)
-        _run("dpkg-deb", "-x", str(_kernel_package(cache)), str(work / "kernel"))
+        _unpack_kernel(cache, work / "kernel")
         out = work / "guest"
         out.mkdir()
-        (out / "kernel").write_bytes(_unpacked(next((work / "kernel" / "boot").glob("vmlinuz-*")).read_bytes()))
+        packed = next(path for pattern in ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz") for path in (work / "kernel").glob(pattern))
+        (out / "kernel").write_bytes(_unpacked(packed.read_bytes()))
         _pack_initrd(cache, work, out / "initrd")
         out.rename(made)
+
+
+def _unpack_kernel(cache: Path, folder: Path) -> None:
+    """The kernel and its modules, which Debian 14 has in other packages than that of its name."""
+    package = _kernel_package(cache)
+    depends = _run("dpkg-deb", "-f", str(package), "Depends").replace(",", " ").split()
+    parts = [word for word in depends if word.startswith(("linux-base-", "linux-binary-", "linux-modules-"))]
+    for path in (package, *(downloaded(cache, name) for name in parts)):
+        _run("dpkg-deb", "-x", str(path), str(folder))
 
 
 def _kernel_package(cache: Path) -> Path:
@@ -151,7 +161,7 @@ def kernel_modules(cache: Path, work: Path, names: Sequence[str]) -> list[Path]:
     """
     kernel = work / "kernel"
     if not kernel.exists():
-        _run("dpkg-deb", "-x", str(_kernel_package(cache)), str(kernel))
+        _unpack_kernel(cache, kernel)
     folder = next(path for below in ("lib", "usr/lib") for path in (kernel / below / "modules").glob("*"))
     files = {_named(path): path for path in folder.rglob("*.ko*")}
     built_in = {_named(Path(line)) for line in (folder / "modules.builtin").read_text().splitlines()}

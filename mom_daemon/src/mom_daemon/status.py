@@ -68,7 +68,7 @@ class StatusFile:
             if not self._removed:
                 replace_file(self.path, text, durable=False)
         except BaseException as error:  # noqa: BLE001  # what is in a plugin's list may hold itself, or raise anything when it is to be shown
-            self._fail((error.strerror if isinstance(error, OSError) else None) or traceback.format_exception_only(error)[-1].strip())
+            self._fail((error.strerror if isinstance(error, OSError) else None) or traceback.format_exception_only(error)[0].strip())
         else:
             self._failing = ""
         if self._removed:  # meanwhile
